@@ -1,11 +1,27 @@
 //! What public key pinning (RFC 7469) is, without any server.
 //!
-//! The way of the data: texts become [`pin::Pin`]s.
+//! The way of the data:
+//!
+//! 1. texts become [`pin::Pin`]s, [`max_age::MaxAge`]s, [`report_uri::ReportUri`]s, and these a
+//!    [`policy::PolicySpec`], which becomes a [`policy::Policy`] once its files have been read;
+//! 2. DER becomes [`certificate::Certificate`]s and [`path::Chain`]s, these candidate paths;
+//! 3. [`check::check`] compares both for all hosts at once and gives [`finding::Finding`]s and,
+//!    for each host, the [`header::Header`] to send and the connections on which it may be sent.
 //!
 //! Nothing here reads a file, the clock or the environment.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod certificate;
+pub mod check;
+pub mod finding;
+pub mod header;
+pub mod max_age;
+pub mod path;
+pub mod pem;
 pub mod pin;
+pub mod policy;
+pub mod report_uri;
+pub mod spki;
 pub mod text;

@@ -1,0 +1,228 @@
+//! A certificate that a server loaded or trusts: what building paths needs of it (RFC 5280).
+
+use std::fmt;
+
+use x509_parser::asn1_rs::Tag;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::ParsedExtension;
+use x509_parser::prelude::FromDer as _;
+use x509_parser::x509::X509Name;
+
+use crate::pin::Pin;
+use crate::spki;
+use crate::text::Excerpt;
+
+/// The largest certificate that is looked at, in octets.
+pub const MAX_CERTIFICATE: usize = 256 * 1024;
+
+/// A parsed certificate.
+pub struct Certificate {
+    der: Box<[u8]>,
+    subject: Name,
+    issuer: Name,
+    subject_key_id: Option<Box<[u8]>>,
+    authority_key_id: Option<Box<[u8]>>,
+    pin: Option<Pin>,
+    subject_text: String,
+    not_after: i64,
+    not_after_text: String,
+}
+
+/// A distinguished name in a form in which equal names are equal octets: strings in lower case,
+/// their spaces folded, whatever string type they have (RFC 5280 section 7.1).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Name(Box<[u8]>);
+
+/// Why a certificate cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateError {
+    /// Larger than [`MAX_CERTIFICATE`].
+    TooLarge,
+    /// Not an X.509 certificate in DER.
+    Malformed,
+}
+
+impl fmt::Display for CertificateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge => {
+                write!(f, "a certificate is larger than {MAX_CERTIFICATE} octets")
+            }
+            Self::Malformed => f.write_str("a certificate cannot be parsed"),
+        }
+    }
+}
+
+impl std::error::Error for CertificateError {}
+
+impl Certificate {
+    /// Parses one certificate. What stands behind it is passed over, as OpenSSL's own
+    /// `TRUSTED CERTIFICATE` has something there.
+    ///
+    /// # Errors
+    /// See [`CertificateError`].
+    pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
+        if der.len() > MAX_CERTIFICATE {
+            return Err(CertificateError::TooLarge);
+        }
+        let (rest, parsed) =
+            X509Certificate::from_der(der).map_err(|_| CertificateError::Malformed)?;
+        let tbs = &parsed.tbs_certificate;
+        let mut subject_key_id = None;
+        let mut authority_key_id = None;
+        for extension in tbs.extensions() {
+            match extension.parsed_extension() {
+                ParsedExtension::SubjectKeyIdentifier(id) => subject_key_id = Some(id.0.into()),
+                ParsedExtension::AuthorityKeyIdentifier(id) => {
+                    authority_key_id = id.key_identifier.as_ref().map(|id| id.0.into());
+                }
+                _ => {}
+            }
+        }
+        Ok(Self {
+            der: der[..der.len() - rest.len()].into(),
+            subject: Name::new(&tbs.subject),
+            issuer: Name::new(&tbs.issuer),
+            subject_key_id,
+            authority_key_id,
+            pin: spki::pin_of(&tbs.subject_pki),
+            subject_text: Excerpt::new(&tbs.subject.to_string()).to_string(),
+            not_after: tbs.validity.not_after.timestamp(),
+            not_after_text: tbs.validity.not_after.to_string(),
+        })
+    }
+
+    /// Its octets.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// The pin of its key, or `None` where the key has inherited parameters
+    /// (RFC 7469 section 2.4).
+    #[must_use]
+    pub fn pin(&self) -> Option<Pin> {
+        self.pin
+    }
+
+    /// Its subject, bounded and printable.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.subject_text
+    }
+
+    /// When it expires, in seconds since 1970 UTC.
+    #[must_use]
+    pub fn not_after(&self) -> i64 {
+        self.not_after
+    }
+
+    /// When it expires, to be shown.
+    #[must_use]
+    pub fn not_after_text(&self) -> &str {
+        &self.not_after_text
+    }
+
+    pub(crate) fn subject_name(&self) -> &Name {
+        &self.subject
+    }
+
+    pub(crate) fn issuer_name(&self) -> &Name {
+        &self.issuer
+    }
+
+    /// Whether both certificates are of one subject and one key: a client may take either.
+    pub(crate) fn same_subject_and_key(&self, other: &Self) -> bool {
+        self.subject == other.subject && self.pin.is_some() && self.pin == other.pin
+    }
+
+    /// What the names and key identifiers say of `issuer` as this certificate's issuer.
+    pub(crate) fn issued_by(&self, issuer: &Self) -> Issuance {
+        if self.issuer != issuer.subject {
+            return Issuance::No;
+        }
+        match (&self.authority_key_id, &issuer.subject_key_id) {
+            (Some(wanted), Some(id)) if wanted == id => Issuance::Yes,
+            (Some(_), Some(_)) => Issuance::No,
+            _ => Issuance::Perhaps,
+        }
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate")
+            .field("subject", &self.subject_text)
+            .field("pin", &self.pin)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether one certificate issued another, before any signature is verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Issuance {
+    /// The names or the key identifiers differ.
+    No,
+    /// The names fit; one of the key identifiers is missing.
+    Perhaps,
+    /// The names and the key identifiers fit.
+    Yes,
+}
+
+impl Name {
+    fn new(name: &X509Name<'_>) -> Self {
+        let mut octets = Vec::with_capacity(name.as_raw().len());
+        for rdn in name.iter() {
+            octets.push(b'/');
+            for attribute in rdn.iter() {
+                let kind = attribute.attr_type().as_bytes();
+                push_with_length(&mut octets, kind);
+                let value = attribute.attr_value();
+                match value.tag() {
+                    Tag::Utf8String
+                    | Tag::PrintableString
+                    | Tag::TeletexString
+                    | Tag::Ia5String
+                    | Tag::VisibleString => push_with_length(&mut octets, &fold(value.data)),
+                    Tag::BmpString => push_with_length(&mut octets, &fold(&from_bmp(value.data))),
+                    tag => {
+                        octets.extend(tag.0.to_be_bytes());
+                        push_with_length(&mut octets, value.data);
+                    }
+                }
+            }
+        }
+        Self(octets.into())
+    }
+}
+
+fn push_with_length(octets: &mut Vec<u8>, part: &[u8]) {
+    octets.extend(part.len().to_be_bytes());
+    octets.extend(part);
+}
+
+/// Lower case (ASCII), no spaces round the text, one space where there were several.
+fn fold(text: &[u8]) -> Vec<u8> {
+    let mut folded = Vec::with_capacity(text.len());
+    for word in text
+        .split(u8::is_ascii_whitespace)
+        .filter(|word| !word.is_empty())
+    {
+        if !folded.is_empty() {
+            folded.push(b' ');
+        }
+        folded.extend(word.iter().map(u8::to_ascii_lowercase));
+    }
+    folded
+}
+
+/// A `BMPString` (UTF-16, big endian) as UTF-8.
+fn from_bmp(text: &[u8]) -> Vec<u8> {
+    let units = text
+        .chunks_exact(2)
+        .map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+    char::decode_utf16(units)
+        .map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER))
+        .collect::<String>()
+        .into_bytes()
+}

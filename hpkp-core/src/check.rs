@@ -1,0 +1,655 @@
+//! The check: policies against what a server presents, for all its hosts at once.
+//!
+//! A pure function of its input, so that the modules and the command give the same answer.
+
+mod report;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::finding::{Check, Class, Code, Finding, Location};
+use crate::header::{self, Header, Kind};
+use crate::max_age::MaxAge;
+use crate::path::{Chain, Match, Paths, Trust, Verified, VerifySignature};
+use crate::pin::Pin;
+use crate::policy::Policy;
+use report::{Findings, Scope};
+
+/// All that a configuration says and has loaded.
+#[derive(Debug, Default)]
+pub struct Deployment {
+    /// What the server loaded, one entry for each TLS context.
+    pub contexts: Vec<Context>,
+    /// The policies, with different names.
+    pub policies: Vec<Policy>,
+    /// The server blocks.
+    pub hosts: Vec<Host>,
+}
+
+/// What one TLS context presents.
+#[derive(Debug)]
+pub struct Context {
+    /// Its certificates.
+    pub certificates: Certificates,
+    /// Whom the clients of the server that owns it trust.
+    pub trust: Arc<TrustSetting>,
+}
+
+/// The certificates of a TLS context.
+#[derive(Debug)]
+pub enum Certificates {
+    /// One chain for each key: a server may have an RSA and an ECDSA certificate side by side.
+    Loaded(Vec<Chain>),
+    /// They are chosen during the handshake.
+    NotKnown,
+    /// One of them cannot be used; the code and what is wrong.
+    Unusable(Code, String),
+}
+
+/// The anchors in force for a server, and what was wrong with reading them.
+#[derive(Debug, Default)]
+pub struct TrustSetting {
+    /// The anchors that could be read.
+    pub trust: Trust,
+    /// The code, what is wrong, and the directive.
+    pub problem: Option<(Code, String, Location)>,
+}
+
+/// A server block.
+#[derive(Debug)]
+pub struct Host {
+    /// How it is called in messages: its first name, or where it listens.
+    pub label: String,
+    /// Its names as the server's configuration has them, wildcards included.
+    pub names: Vec<String>,
+    /// Whether it answers on TLS.
+    pub tls: bool,
+    /// The contexts (positions in [`Deployment::contexts`]) whose certificates its clients see.
+    pub contexts: Vec<usize>,
+    /// What is done when the answer is a lock-out or unsure.
+    pub check: Check,
+    /// The policy for `Public-Key-Pins`.
+    pub enforced: Option<PolicyUse>,
+    /// The policy for `Public-Key-Pins-Report-Only`.
+    pub report_only: Option<PolicyUse>,
+    /// The leaves that the running server presents for it while this configuration is a candidate
+    /// to take its place; empty where nothing is serving yet.
+    pub serving: Vec<Serving>,
+}
+
+/// A leaf that is being served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Serving {
+    /// Its pin.
+    pub pin: Pin,
+    /// When it expires, to be shown.
+    pub not_after: String,
+}
+
+/// A directive that puts a policy into use.
+#[derive(Clone, Debug)]
+pub struct PolicyUse {
+    /// The policy's name.
+    pub policy: String,
+    /// Where the directive stands.
+    pub at: Location,
+    /// Whether it stands in this very server block, not in one around it.
+    pub own: bool,
+}
+
+/// The answer.
+#[derive(Debug)]
+pub struct Verdict {
+    /// What was found, the gravest class first.
+    pub findings: Vec<Finding>,
+    /// What to send, an entry for each of [`Deployment::hosts`].
+    pub hosts: Vec<HostVerdict>,
+}
+
+/// What a host sends; `None` where it has no such policy.
+#[derive(Clone, Debug, Default)]
+pub struct HostVerdict {
+    /// `Public-Key-Pins`.
+    pub enforced: Option<Sending>,
+    /// `Public-Key-Pins-Report-Only`.
+    pub report_only: Option<Sending>,
+}
+
+/// One field of one host.
+#[derive(Clone, Debug)]
+pub struct Sending {
+    /// The field, or `None` where it is withheld.
+    pub header: Option<Arc<Header>>,
+    /// The contexts on whose connections it may be sent: those all of whose certificates satisfy
+    /// the policy. Sorted.
+    pub contexts: Arc<[usize]>,
+}
+
+/// Checks `deployment`. `verify` is the server's own library.
+#[must_use]
+pub fn check(deployment: &Deployment, verify: &dyn VerifySignature) -> Verdict {
+    let verified = Verified::new(verify);
+    let paths: Vec<Vec<Paths>> = deployment
+        .contexts
+        .iter()
+        .map(|context| match &context.certificates {
+            Certificates::Loaded(chains) => chains
+                .iter()
+                .map(|chain| Paths::build(chain, &context.trust.trust, &verified))
+                .collect(),
+            _ => Vec::new(),
+        })
+        .collect();
+    let mut checker = Checker {
+        deployment,
+        policies: deployment
+            .policies
+            .iter()
+            .map(|policy| (policy.name(), policy))
+            .collect(),
+        paths: &paths,
+        findings: Findings::default(),
+        withheld: HashSet::new(),
+    };
+    let enforced = checker.check_uses(Kind::Enforced);
+    let report_only = checker.check_uses(Kind::ReportOnly);
+    let hosts = enforced
+        .into_iter()
+        .zip(report_only)
+        .map(|(enforced, report_only)| HostVerdict {
+            enforced,
+            report_only,
+        })
+        .collect();
+    Verdict {
+        findings: checker.findings.finish(),
+        hosts,
+    }
+}
+
+struct Checker<'a> {
+    deployment: &'a Deployment,
+    policies: HashMap<&'a str, &'a Policy>,
+    /// For each context, of each of its chains.
+    paths: &'a [Vec<Paths>],
+    findings: Findings,
+    /// Hosts whose field of a kind is not sent, by position.
+    withheld: HashSet<(usize, Kind)>,
+}
+
+/// The hosts (by position) that use one policy for one field.
+type Uses<'a> = Vec<(usize, &'a PolicyUse)>;
+
+impl<'a> Checker<'a> {
+    /// Checks every policy used for `kind`, with all its hosts, and says what each host sends.
+    fn check_uses(&mut self, kind: Kind) -> Vec<Option<Sending>> {
+        let mut sending = vec![None; self.deployment.hosts.len()];
+        let mut order = Vec::new();
+        let mut uses: HashMap<&'a str, Uses<'a>> = HashMap::new();
+        for (host, policy_use) in self.uses(kind) {
+            uses.entry(&policy_use.policy)
+                .or_insert_with(|| {
+                    order.push(policy_use.policy.as_str());
+                    Vec::new()
+                })
+                .push((host, policy_use));
+        }
+        let satisfying = self.contexts_by_pin();
+        for name in order {
+            let uses = &uses[name];
+            let Some(&policy) = self.policies.get(name) else {
+                self.unknown_policy(name, kind, uses);
+                continue;
+            };
+            let uses_on_tls = self.without_plain_servers(policy, kind, uses);
+            if uses_on_tls.is_empty() {
+                continue;
+            }
+            let header = self.check_text(policy, kind, &uses_on_tls);
+            self.check_certificates(policy, kind, &uses_on_tls);
+            if kind == Kind::Enforced {
+                self.check_backup(policy, &uses_on_tls);
+                self.check_names(policy, &uses_on_tls);
+            }
+            self.check_report_uri(policy, kind, &uses_on_tls);
+
+            let contexts = self.satisfying(policy, &satisfying);
+            for (host, _) in uses_on_tls {
+                let may_send = !self.withheld.contains(&(host, kind));
+                sending[host] = Some(Sending {
+                    header: header.clone().filter(|_| may_send),
+                    contexts: match kind {
+                        Kind::Enforced => contexts.clone(),
+                        // A report-only policy is there to be evaluated where it is not met.
+                        Kind::ReportOnly => contexts
+                            .iter()
+                            .chain(&self.deployment.hosts[host].contexts)
+                            .copied()
+                            .collect::<BTreeSet<_>>()
+                            .into_iter()
+                            .collect(),
+                    },
+                });
+            }
+        }
+        sending
+    }
+
+    fn uses(&self, kind: Kind) -> impl Iterator<Item = (usize, &'a PolicyUse)> + use<'a> {
+        self.deployment
+            .hosts
+            .iter()
+            .enumerate()
+            .filter_map(move |(position, host)| {
+                let policy_use = match kind {
+                    Kind::Enforced => &host.enforced,
+                    Kind::ReportOnly => &host.report_only,
+                };
+                policy_use.as_ref().map(|policy_use| (position, policy_use))
+            })
+    }
+
+    /// Records a finding of one host, and withholds the host's field where its class says so.
+    fn find(
+        &mut self,
+        scope: Scope<'_>,
+        kind: Kind,
+        host: usize,
+        code: Code,
+        summary: impl FnOnce() -> (String, Vec<String>),
+    ) {
+        let about_pins = matches!(code.class(), Class::Lockout | Class::Withhold);
+        let class = match kind {
+            Kind::ReportOnly if about_pins => Class::Warning,
+            _ => code.class(),
+        };
+        if class != Class::Warning {
+            self.withheld.insert((host, kind));
+        }
+        let host = &self.deployment.hosts[host];
+        self.findings.add(scope, code, class, host, summary);
+    }
+
+    fn unknown_policy(&mut self, name: &str, kind: Kind, uses: &Uses<'_>) {
+        for (host, policy_use) in uses {
+            let scope = Scope {
+                policy: name,
+                kind,
+                at: &policy_use.at,
+                each_place: true,
+            };
+            self.find(scope, kind, *host, Code::UnknownPolicy, || {
+                (
+                    format!("the policy \"{name}\" is not defined; define it, or correct the name"),
+                    vec![],
+                )
+            });
+        }
+    }
+
+    /// A policy means nothing without TLS (RFC 7469 section 2.2.2). Said only where the directive
+    /// stands in that very server; one that stands further out is meant for the others.
+    fn without_plain_servers(&mut self, policy: &Policy, kind: Kind, uses: &Uses<'a>) -> Uses<'a> {
+        let (tls, plain): (Uses<'a>, Uses<'a>) = uses
+            .iter()
+            .partition(|(host, _)| self.deployment.hosts[*host].tls);
+        for (host, policy_use) in plain.into_iter().filter(|(_, policy_use)| policy_use.own) {
+            let scope = Scope {
+                policy: policy.name(),
+                kind,
+                at: &policy_use.at,
+                each_place: false,
+            };
+            self.find(scope, kind, host, Code::NoTls, || {
+                (
+                    format!(
+                        "the policy \"{}\" is used in a server that does not listen on TLS, so its \
+                         header is never sent there; move the directive to the server that does",
+                        policy.name()
+                    ),
+                    vec![],
+                )
+            });
+        }
+        tls
+    }
+
+    /// What the policy's text and its files say; its header where they are sound.
+    fn check_text(
+        &mut self,
+        policy: &'a Policy,
+        kind: Kind,
+        uses: &Uses<'_>,
+    ) -> Option<Arc<Header>> {
+        for code in header::missing_or_excessive(policy, kind) {
+            let scope = Scope {
+                policy: policy.name(),
+                kind,
+                at: &policy.spec.at,
+                each_place: false,
+            };
+            for (host, _) in uses {
+                self.find(scope, kind, *host, code, || {
+                    (report::incomplete(policy, code), vec![])
+                });
+            }
+        }
+        for problem in &policy.problems {
+            let scope = Scope {
+                policy: policy.name(),
+                kind,
+                at: &problem.at,
+                each_place: true,
+            };
+            for (host, _) in uses {
+                self.find(scope, kind, *host, problem.code, || {
+                    (problem.text.clone(), vec![])
+                });
+            }
+        }
+        let mut first: HashMap<Pin, &Location> = HashMap::new();
+        for pin in &policy.pins {
+            let Some(earlier) = first.get(&pin.pin) else {
+                first.insert(pin.pin, &pin.at);
+                continue;
+            };
+            let scope = Scope {
+                policy: policy.name(),
+                kind,
+                at: &pin.at,
+                each_place: true,
+            };
+            for (host, _) in uses {
+                self.find(scope, kind, *host, Code::DuplicatePin, || {
+                    (
+                        format!(
+                            "the pin sha256/{} stands in the policy \"{}\" already ({earlier}); it \
+                             is sent once",
+                            pin.pin,
+                            policy.name()
+                        ),
+                        vec![],
+                    )
+                });
+            }
+        }
+        if kind == Kind::Enforced
+            && let Some(age) = policy
+                .spec
+                .max_age
+                .filter(|age| *age > MaxAge::USER_AGENTS_CAP)
+        {
+            let scope = Scope {
+                policy: policy.name(),
+                kind,
+                at: &policy.spec.at,
+                each_place: false,
+            };
+            for (host, _) in uses {
+                self.find(scope, kind, *host, Code::MaxAgeTooLong, || {
+                    (report::max_age_too_long(policy, age), vec![])
+                });
+            }
+        }
+        Header::render(policy, kind).ok().map(Arc::new)
+    }
+
+    /// Every certificate that a host presents against its policy.
+    fn check_certificates(&mut self, policy: &'a Policy, kind: Kind, uses: &Uses<'_>) {
+        for (position, policy_use) in uses {
+            let host = &self.deployment.hosts[*position];
+            let scope = Scope {
+                policy: policy.name(),
+                kind,
+                at: &policy_use.at,
+                each_place: false,
+            };
+            let mut chains = Vec::new();
+            for &context in &host.contexts {
+                let Context {
+                    certificates,
+                    trust,
+                } = &self.deployment.contexts[context];
+                if let Some((code, text, at)) = &trust.problem {
+                    let scope = Scope {
+                        at,
+                        each_place: true,
+                        ..scope
+                    };
+                    self.find(scope, kind, *position, *code, || (text.clone(), vec![]));
+                }
+                match certificates {
+                    Certificates::Loaded(loaded) => {
+                        chains.extend(loaded.iter().zip(&self.paths[context]));
+                    }
+                    Certificates::NotKnown => {
+                        self.find(
+                            scope,
+                            kind,
+                            *position,
+                            Code::CertificateNotKnownAtLoad,
+                            || (report::not_known_at_load(policy), vec![]),
+                        );
+                    }
+                    Certificates::Unusable(code, text) => {
+                        self.find(scope, kind, *position, *code, || (text.clone(), vec![]));
+                    }
+                }
+            }
+            self.check_chains(policy, kind, scope, *position, &chains);
+        }
+    }
+
+    fn check_chains(
+        &mut self,
+        policy: &'a Policy,
+        kind: Kind,
+        scope: Scope<'_>,
+        host: usize,
+        chains: &[(&Chain, &Paths)],
+    ) {
+        let meets: Vec<Match> = chains
+            .iter()
+            .map(|(_, paths)| paths.meet(|pin| policy.has(pin)))
+            .collect();
+        let those = |wanted: fn(&Match) -> bool| -> Vec<(&Chain, &Paths)> {
+            let chosen = chains.iter().zip(&meets).filter(|(_, meet)| wanted(meet));
+            chosen.map(|(chain, _)| *chain).collect()
+        };
+        let unmet = those(|meet| *meet == Match::Unmet);
+        if !unmet.is_empty() {
+            let serving = &self.deployment.hosts[host].serving;
+            self.find(scope, kind, host, Code::NoPinInChain, || {
+                report::no_pin_in_chain(policy, &unmet, chains.len(), serving)
+            });
+        }
+        let partly = those(|meet| matches!(meet, Match::Partly { .. }));
+        if !partly.is_empty() {
+            self.find(scope, kind, host, Code::PartialPathMatch, || {
+                report::partial_path_match(policy, &partly)
+            });
+        }
+        let root_only = those(|meet| {
+            matches!(
+                meet,
+                Match::Met { served: false } | Match::Partly { served: false }
+            )
+        });
+        if !root_only.is_empty() {
+            self.find(scope, kind, host, Code::RootOnlyMatch, || {
+                report::root_only_match(policy, &root_only)
+            });
+        }
+        let on_a_path: HashSet<Pin> = chains.iter().flat_map(|(_, paths)| paths.pins()).collect();
+        let superfluous = chains
+            .iter()
+            .flat_map(|(_, paths)| paths.superfluous())
+            .find(|extra| {
+                extra
+                    .pin()
+                    .is_some_and(|pin| policy.has(pin) && !on_a_path.contains(&pin))
+            });
+        if let Some(certificate) = superfluous {
+            self.find(scope, kind, host, Code::SuperfluousCertificateMatch, || {
+                (report::superfluous(policy, certificate), vec![])
+            });
+        }
+    }
+
+    /// A backup pin is a pin of no key in the chains that the hosts of this policy present
+    /// (RFC 7469 section 2.5).
+    fn check_backup(&mut self, policy: &'a Policy, uses: &Uses<'_>) {
+        let hosts = &self.deployment.hosts;
+        let contexts: BTreeSet<usize> = uses
+            .iter()
+            .flat_map(|(host, _)| &hosts[*host].contexts)
+            .copied()
+            .collect();
+        let mut loaded: HashSet<Pin> = HashSet::new();
+        for &context in &contexts {
+            loaded.extend(self.paths[context].iter().flat_map(Paths::pins));
+            if let Certificates::Loaded(chains) = &self.deployment.contexts[context].certificates {
+                let served = chains.iter().flat_map(Chain::certificates);
+                loaded.extend(served.filter_map(|certificate| certificate.pin()));
+            }
+        }
+        let has_backup = policy
+            .pins
+            .iter()
+            .any(|resolved| !loaded.contains(&resolved.pin));
+        // What cannot be read may be the backup; that is a finding of its own.
+        if has_backup || loaded.is_empty() || !policy.problems.is_empty() {
+            return;
+        }
+        let at = &policy.spec.at;
+        let scope = Scope {
+            policy: policy.name(),
+            kind: Kind::Enforced,
+            at,
+            each_place: false,
+        };
+        for (host, _) in uses {
+            self.find(scope, Kind::Enforced, *host, Code::NoBackupPin, || {
+                report::no_backup_pin(policy)
+            });
+        }
+    }
+
+    /// User agents note no IP addresses (RFC 7469 section 2.3.3).
+    fn check_names(&mut self, policy: &'a Policy, uses: &Uses<'_>) {
+        for (position, policy_use) in uses {
+            let host = &self.deployment.hosts[*position];
+            let address = host.names.iter().find(|name| {
+                let name = name
+                    .strip_prefix('[')
+                    .and_then(|n| n.strip_suffix(']'))
+                    .unwrap_or(name);
+                name.parse::<IpAddr>().is_ok()
+            });
+            let Some(address) = address else { continue };
+            let scope = Scope {
+                policy: policy.name(),
+                kind: Kind::Enforced,
+                at: &policy_use.at,
+                each_place: false,
+            };
+            self.find(scope, Kind::Enforced, *position, Code::IpAddressHost, || {
+                (
+                    format!(
+                        "the server has the name {address}, an IP address, which no client pins \
+                         (RFC 7469 section 2.3.3); clients that use it are not protected"
+                    ),
+                    vec![],
+                )
+            });
+        }
+    }
+
+    /// Reports about a host go nowhere when they are sent to that very host
+    /// (RFC 7469 section 2.1.4).
+    fn check_report_uri(&mut self, policy: &'a Policy, kind: Kind, uses: &Uses<'_>) {
+        let Some(uri) = &policy.spec.report_uri else {
+            return;
+        };
+        for (host, policy_use) in uses {
+            let Host {
+                names, enforced, ..
+            } = &self.deployment.hosts[*host];
+            let enforced = enforced
+                .as_ref()
+                .and_then(|e| self.policies.get(e.policy.as_str()));
+            let is_pinned = enforced.is_some_and(|enforced| {
+                let subdomains = enforced.spec.include_subdomains;
+                names
+                    .iter()
+                    .any(|name| covers(name, uri.host(), subdomains))
+            });
+            if !is_pinned {
+                continue;
+            }
+            let scope = Scope {
+                policy: policy.name(),
+                kind,
+                at: &policy_use.at,
+                each_place: false,
+            };
+            self.find(scope, kind, *host, Code::ReportUriOnPinnedHost, || {
+                (
+                    format!(
+                        "the reports of the policy \"{}\" go to {}, which is pinned itself, so a \
+                         client that has something to report cannot reach it; use another host",
+                        policy.name(),
+                        uri.host()
+                    ),
+                    vec![],
+                )
+            });
+        }
+    }
+
+    /// Contexts by the pins on the paths of their first chain.
+    fn contexts_by_pin(&self) -> HashMap<Pin, Vec<usize>> {
+        let mut contexts: HashMap<Pin, Vec<usize>> = HashMap::new();
+        for (context, paths) in self.paths.iter().enumerate() {
+            let pins: HashSet<Pin> = paths.first().into_iter().flat_map(Paths::pins).collect();
+            for pin in pins {
+                contexts.entry(pin).or_default().push(context);
+            }
+        }
+        contexts
+    }
+
+    /// The contexts all of whose certificates satisfy `policy`.
+    fn satisfying(&self, policy: &Policy, by_pin: &HashMap<Pin, Vec<usize>>) -> Arc<[usize]> {
+        let candidates: BTreeSet<usize> = policy
+            .pins
+            .iter()
+            .filter_map(|resolved| by_pin.get(&resolved.pin))
+            .flatten()
+            .copied()
+            .collect();
+        candidates
+            .into_iter()
+            .filter(|context| {
+                let paths = &self.paths[*context];
+                paths
+                    .iter()
+                    .all(|paths| paths.meet(|pin| policy.has(pin)) != Match::Unmet)
+            })
+            .collect()
+    }
+}
+
+/// Whether a server of this name, noted by a client, covers `host`.
+fn covers(name: &str, host: &str, include_subdomains: bool) -> bool {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    let below = |domain: &str| {
+        host.strip_suffix(domain)
+            .is_some_and(|rest| rest.ends_with('.'))
+    };
+    match name.strip_prefix("*.").or_else(|| name.strip_prefix('.')) {
+        Some(domain) => below(domain) || (name.starts_with('.') && host == domain),
+        None => name == host || (include_subdomains && below(&name)),
+    }
+}

@@ -1,0 +1,268 @@
+//! Findings gathered and worded: one for each code and policy, however many hosts share it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Host, Serving};
+use crate::certificate::Certificate;
+use crate::finding::{Check, Class, Code, Finding, Location};
+use crate::header::Kind;
+use crate::max_age::MaxAge;
+use crate::path::{Chain, Paths};
+use crate::policy::{MAX_PINS, Policy};
+
+/// How many hosts a finding names.
+const NAMED_HOSTS: usize = 3;
+
+/// How many lines of a kind a finding has at most.
+const MAX_DETAILS: usize = 24;
+
+/// What a finding is about, besides its code and its host.
+#[derive(Clone, Copy)]
+pub(super) struct Scope<'a> {
+    pub(super) policy: &'a str,
+    pub(super) kind: Kind,
+    /// The directive that causes it.
+    pub(super) at: &'a Location,
+    /// Whether findings of one code and policy at different places are different findings.
+    pub(super) each_place: bool,
+}
+
+type Key = (Code, Class, Check, Kind, String, Option<Location>);
+
+/// The findings so far.
+#[derive(Default)]
+pub(super) struct Findings {
+    all: Vec<Finding>,
+    index: HashMap<Key, usize>,
+}
+
+impl Findings {
+    pub(super) fn add(
+        &mut self,
+        scope: Scope<'_>,
+        code: Code,
+        class: Class,
+        host: &Host,
+        text: impl FnOnce() -> (String, Vec<String>),
+    ) {
+        let place = scope.each_place.then(|| scope.at.clone());
+        let key = (
+            code,
+            class,
+            host.check,
+            scope.kind,
+            scope.policy.to_owned(),
+            place,
+        );
+        if let Some(&index) = self.index.get(&key) {
+            let finding = &mut self.all[index];
+            finding.host_count += 1;
+            if finding.hosts.len() < NAMED_HOSTS {
+                finding.hosts.push(host.label.clone());
+            }
+            return;
+        }
+        let (mut summary, details) = text();
+        if scope.kind == Kind::ReportOnly {
+            summary.push_str(" (report-only)");
+        }
+        self.index.insert(key, self.all.len());
+        self.all.push(Finding {
+            code,
+            class,
+            check: host.check,
+            hosts: vec![host.label.clone()],
+            host_count: 1,
+            at: scope.at.clone(),
+            summary,
+            details,
+        });
+    }
+
+    /// The gravest class first; within one, in the order in which they were found.
+    pub(super) fn finish(mut self) -> Vec<Finding> {
+        self.all.sort_by_key(|finding| finding.class);
+        self.all
+    }
+}
+
+pub(super) fn incomplete(policy: &Policy, code: Code) -> String {
+    let name = policy.name();
+    let count = policy.spec.distinct_sources();
+    match code {
+        Code::TooFewPins => format!(
+            "the policy \"{name}\" has {count} {}; it needs the pin of the key in use and the pin \
+             of a backup key that is not in use (RFC 7469 section 2.5)",
+            if count == 1 { "pin" } else { "different pins" }
+        ),
+        Code::TooManyPins => format!(
+            "the policy \"{name}\" has {count} pins; more than {MAX_PINS} are dropped as a whole by \
+             some clients (Firefox)"
+        ),
+        Code::MissingMaxAge => {
+            format!(
+                "the policy \"{name}\" has no max_age, and clients ignore a header without one; start with 1d"
+            )
+        }
+        _ => format!(
+            "the policy \"{name}\" is used as report-only and has no report_uri, so nobody would be \
+             told of anything"
+        ),
+    }
+}
+
+pub(super) fn max_age_too_long(policy: &Policy, age: MaxAge) -> String {
+    format!(
+        "the max_age of the policy \"{}\" is {} seconds; browsers cut it at {} (60 days), other \
+         clients remember a mistake for as long as it says",
+        policy.name(),
+        age.seconds(),
+        MaxAge::USER_AGENTS_CAP.seconds()
+    )
+}
+
+pub(super) fn not_known_at_load(policy: &Policy) -> String {
+    format!(
+        "the certificate is chosen during the handshake (a variable in ssl_certificate), so it \
+         cannot be compared with the policy \"{}\" and no header is sent; name the file",
+        policy.name()
+    )
+}
+
+type Text = (String, Vec<String>);
+
+pub(super) fn no_pin_in_chain(
+    policy: &Policy,
+    unmet: &[(&Chain, &Paths)],
+    of: usize,
+    serving: &[Serving],
+) -> Text {
+    let count = policy.distinct_pins().len();
+    let which = if of > 1 {
+        format!("{} of its {of} certificates", unmet.len())
+    } else {
+        "its certificate".to_owned()
+    };
+    let summary = format!(
+        "{which} cannot be reached through any of the {count} pins of the policy \"{}\"; a client \
+         that remembers them would refuse it. Load a certificate whose key is pinned: the old one, \
+         or one for a backup key",
+        policy.name()
+    );
+    let mut details = Vec::new();
+    for (chain, paths) in unmet {
+        details.push(format!("loaded: {}", leaf(chain)));
+        details.extend(paths.describe().take(MAX_DETAILS));
+        let extra = paths
+            .superfluous()
+            .iter()
+            .find(|c| c.pin().is_some_and(|p| policy.has(p)));
+        if let Some(certificate) = extra {
+            details.push(superfluous(policy, certificate));
+        }
+    }
+    details.extend(
+        policy
+            .pins
+            .iter()
+            .take(MAX_DETAILS)
+            .map(|resolved| format!("pinned: sha256/{} ({})", resolved.pin, resolved.at)),
+    );
+    for leaf in serving {
+        let pinned = if policy.has(leaf.pin) {
+            "pinned"
+        } else {
+            "not pinned either"
+        };
+        details.push(format!(
+            "the certificate on disk is not the one being served: that has the key sha256/{} \
+             ({pinned}) and expires {}",
+            leaf.pin, leaf.not_after
+        ));
+    }
+    if !serving.is_empty() {
+        details.push(
+            "to put it back, restore its certificate and key files (certbot keeps them under \
+             archive/, numbered) and test again; the running server is not affected"
+                .to_owned(),
+        );
+    }
+    details.push(
+        "where the pin is that of a root that the system does not trust and the server does not \
+         send, name its file in hpkp_trusted_certificate"
+            .to_owned(),
+    );
+    (summary, details)
+}
+
+pub(super) fn partial_path_match(policy: &Policy, chains: &[(&Chain, &Paths)]) -> Text {
+    let summary = format!(
+        "the policy \"{}\" is met on some paths that clients may build and missed on others; pin a \
+         key that is on all of them, best that of the certificate itself",
+        policy.name()
+    );
+    (summary, described(chains))
+}
+
+pub(super) fn root_only_match(policy: &Policy, chains: &[(&Chain, &Paths)]) -> Text {
+    let summary = format!(
+        "the policy \"{}\" pins no key of what the server sends, only one above it; clients that \
+         compare what is sent (wget2) would refuse it. Pin the certificate or its issuer as well",
+        policy.name()
+    );
+    (summary, described(chains))
+}
+
+pub(super) fn superfluous(policy: &Policy, certificate: &Arc<Certificate>) -> String {
+    format!(
+        "the policy \"{}\" pins {}, which is sent but is on no path to a root; clients pass over \
+         it, so this pin protects nothing",
+        policy.name(),
+        certificate.subject()
+    )
+}
+
+pub(super) fn no_backup_pin(policy: &Policy) -> Text {
+    let summary = format!(
+        "every pin of the policy \"{}\" is of a key that is loaded, so there is none for a backup \
+         and clients ignore the header (RFC 7469 section 2.5); make a key that stays offline and \
+         pin it. No header is sent",
+        policy.name()
+    );
+    let details = policy
+        .pins
+        .iter()
+        .take(MAX_DETAILS)
+        .map(|resolved| {
+            format!(
+                "loaded and pinned: sha256/{} ({})",
+                resolved.pin, resolved.at
+            )
+        })
+        .collect();
+    (summary, details)
+}
+
+fn described(chains: &[(&Chain, &Paths)]) -> Vec<String> {
+    chains
+        .iter()
+        .flat_map(|(chain, paths)| {
+            std::iter::once(format!("loaded: {}", leaf(chain)))
+                .chain(paths.describe().take(MAX_DETAILS))
+        })
+        .collect()
+}
+
+fn leaf(chain: &Chain) -> String {
+    let leaf = chain.leaf();
+    let pin = leaf.pin().map_or_else(
+        || "a key of which no pin can be formed".to_owned(),
+        |pin| format!("sha256/{pin}"),
+    );
+    format!(
+        "{}, key {pin}, expires {}",
+        leaf.subject(),
+        leaf.not_after_text()
+    )
+}

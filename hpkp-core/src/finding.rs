@@ -1,0 +1,226 @@
+//! What a check finds: stable codes, each of one class.
+//!
+//! A code is API: scripts match on it, it may be retired but is never renamed. Every code has its
+//! entry in `docs/findings.md`.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Where a directive stands in the server's configuration.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Location {
+    /// The file, as the server names it.
+    pub file: Arc<str>,
+    /// The line, from 1.
+    pub line: usize,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a finding means for the configuration. The server crate's failure table says what is done
+/// about each class in each phase of a server's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// The text of the configuration alone is wrong.
+    Invalid,
+    /// A client that holds pins would refuse what this server presents.
+    Lockout,
+    /// Something that the answer needs cannot be read.
+    Unsure,
+    /// Nobody is locked out; the header is not sent.
+    Withhold,
+    /// Worth knowing.
+    Warning,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $class:ident;)*) => {
+        /// The stable code of a finding.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Code {
+            /// All codes, in the order of `docs/findings.md`.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The code's text, as it stands in log lines.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// Its class in an enforced policy. Of what a report-only policy's pins give, all is
+            /// a warning.
+            #[must_use]
+            pub const fn class(self) -> Class {
+                match self { $(Self::$name => Class::$class,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// A pin is not the base64 of a SHA-256.
+    MalformedPin = "malformed-pin", Invalid;
+    /// A pin is the SHA-256 of nothing.
+    EmptyInputPin = "empty-input-pin", Invalid;
+    /// Fewer pins than the policy needs.
+    TooFewPins = "too-few-pins", Invalid;
+    /// More pins than every user agent stores.
+    TooManyPins = "too-many-pins", Invalid;
+    /// An enforced policy without `max_age`.
+    MissingMaxAge = "missing-max-age", Invalid;
+    /// A `max_age` that is no time.
+    InvalidMaxAge = "invalid-max-age", Invalid;
+    /// A `report_uri` that some user agent would void the header for.
+    InvalidReportUri = "invalid-report-uri", Invalid;
+    /// A report-only policy that cannot report.
+    ReportOnlyWithoutReportUri = "report-only-without-report-uri", Invalid;
+    /// A policy that is used and not defined.
+    UnknownPolicy = "unknown-policy", Invalid;
+    /// A pin's file holds a private key. What a file holds may change under a running server, so
+    /// it must not keep the next start from succeeding, as the text of the configuration may.
+    PrivateKeyAsPinSource = "private-key-as-pin-source", Unsure;
+    /// A pin's file holds a key with inherited parameters.
+    UnpinnableKey = "unpinnable-key", Unsure;
+    /// A pin's file cannot be read, or holds no key that can be parsed.
+    UnreadablePinSource = "unreadable-pin-source", Unsure;
+    /// A file of trusted certificates cannot be read.
+    UnreadableTrustedCertificate = "unreadable-trusted-certificate", Unsure;
+    /// A certificate that the server loaded cannot be parsed.
+    UnreadableCertificate = "unreadable-certificate", Unsure;
+    /// A file or a certificate exceeds a limit.
+    OversizedInput = "oversized-input", Unsure;
+    /// The server's OpenSSL lacks a function or is a version that is not supported.
+    UnsupportedOpenssl = "unsupported-openssl", Unsure;
+    /// A loaded certificate has no path through a pinned key.
+    NoPinInChain = "no-pin-in-chain", Lockout;
+    /// No pin lies outside the loaded chains.
+    NoBackupPin = "no-backup-pin", Withhold;
+    /// The certificate is chosen during the handshake.
+    CertificateNotKnownAtLoad = "certificate-not-known-at-load", Withhold;
+    /// Some path through the chain avoids every pinned key.
+    PartialPathMatch = "partial-path-match", Warning;
+    /// Only keys that the server does not send are pinned.
+    RootOnlyMatch = "root-only-match", Warning;
+    /// A pin matches a served certificate that lies on no path.
+    SuperfluousCertificateMatch = "superfluous-certificate-match", Warning;
+    /// `max_age` above what user agents remember.
+    MaxAgeTooLong = "max-age-too-long", Warning;
+    /// Reports would go to a host that the policy itself pins.
+    ReportUriOnPinnedHost = "report-uri-on-pinned-host", Warning;
+    /// User agents note no IP addresses.
+    IpAddressHost = "ip-address-host", Warning;
+    /// A policy in a server that does not listen on TLS.
+    NoTls = "no-tls", Warning;
+    /// The same pin twice.
+    DuplicatePin = "duplicate-pin", Warning;
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One finding, for one policy and all the hosts that share it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What kind of thing was found.
+    pub code: Code,
+    /// Its class here; for report-only policies a warning where an enforced policy has a lock-out.
+    pub class: Class,
+    /// Whether the hosts concerned say `hpkp_check warn`.
+    pub check: Check,
+    /// The hosts concerned: the first three.
+    pub hosts: Vec<String>,
+    /// How many hosts are concerned.
+    pub host_count: usize,
+    /// The directive that causes it.
+    pub at: Location,
+    /// What is wrong and what to do, in one line.
+    pub summary: String,
+    /// More, a line each.
+    pub details: Vec<String>,
+}
+
+/// What is done about a lock-out or an unsure answer (`hpkp_check`, `HPKPCheck`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Check {
+    /// The configuration is refused where a refusal leaves the server running.
+    #[default]
+    Refuse,
+    /// The configuration passes; the log says what is wrong.
+    Warn,
+}
+
+impl Finding {
+    /// The finding as log lines, each of which begins `hpkp: [code] host:` and fits a server's
+    /// line. The first says what is wrong and what to do.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        let host = self.hosts.first().map_or("-", String::as_str);
+        let prefix = format!("hpkp: [{}] {host}:", self.code);
+        let others = (self.host_count > 1).then(|| {
+            let more = if self.host_count > self.hosts.len() {
+                ", ..."
+            } else {
+                ""
+            };
+            format!(
+                "so it is for {} hosts: {}{more}",
+                self.host_count,
+                self.hosts.join(", ")
+            )
+        });
+        std::iter::once(self.summary.clone())
+            .chain(others)
+            .chain(self.details.iter().cloned())
+            .map(move |line| bounded(format!("{prefix} {line}")))
+    }
+}
+
+/// nginx cuts a line of its configuration log at 1,024 octets, its own prefix and the position
+/// included.
+const MAX_LINE: usize = 800;
+
+fn bounded(mut line: String) -> String {
+    if line.len() > MAX_LINE {
+        let end = (0..=MAX_LINE)
+            .rev()
+            .find(|i| line.is_char_boundary(*i))
+            .unwrap_or(0);
+        line.truncate(end);
+        line.push_str("...");
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_kebab_case_and_unique() {
+        let mut seen = std::collections::HashSet::new();
+        for code in Code::ALL {
+            let text = code.as_str();
+            assert!(seen.insert(text), "{text} twice");
+            assert!(
+                text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'),
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! Candidate paths: the ways in which clients may build a chain from what a server sends to a
+//! trust anchor (RFC 5280 section 6; RFC 4158).
+//!
+//! Paths are not enumerated: their number grows exponentially with cross-signed certificates. All
+//! that pinning asks is reachability, and that is linear: can an anchor be reached from the leaf
+//! through a pinned key, and can one be reached around the pinned keys?
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::certificate::{Certificate, Issuance, Name};
+use crate::pin::Pin;
+
+/// The certificates that a server sends for one of its keys, the leaf first. At least one.
+#[derive(Clone, Debug)]
+pub struct Chain(Vec<Arc<Certificate>>);
+
+impl Chain {
+    /// The most certificates that a chain may have.
+    pub const MAX: usize = 64;
+
+    /// A chain of `certificates`, or `None` where there are none or more than [`Chain::MAX`].
+    #[must_use]
+    pub fn new(certificates: Vec<Arc<Certificate>>) -> Option<Self> {
+        (1..=Self::MAX)
+            .contains(&certificates.len())
+            .then_some(Self(certificates))
+    }
+
+    /// The leaf: the certificate whose key the server holds.
+    #[must_use]
+    pub fn leaf(&self) -> &Arc<Certificate> {
+        &self.0[0]
+    }
+
+    /// The certificates, the leaf first.
+    #[must_use]
+    pub fn certificates(&self) -> &[Arc<Certificate>] {
+        &self.0
+    }
+}
+
+/// A certificate that clients trust.
+#[derive(Clone, Debug)]
+pub struct Anchor {
+    /// The certificate.
+    pub certificate: Arc<Certificate>,
+    /// The file it came from, for messages.
+    pub origin: Arc<str>,
+}
+
+/// Trust anchors, found by their subject.
+#[derive(Debug, Default)]
+pub struct Anchors {
+    by_subject: HashMap<Name, Vec<Anchor>>,
+}
+
+impl Anchors {
+    /// Anchors to be looked up by name; the same certificate twice counts once.
+    #[must_use]
+    pub fn new(anchors: impl IntoIterator<Item = Anchor>) -> Self {
+        let mut by_subject: HashMap<Name, Vec<Anchor>> = HashMap::new();
+        let mut seen: HashSet<Box<[u8]>> = HashSet::new();
+        for anchor in anchors {
+            if seen.insert(anchor.certificate.der().into()) {
+                by_subject
+                    .entry(anchor.certificate.subject_name().clone())
+                    .or_default()
+                    .push(anchor);
+            }
+        }
+        Self { by_subject }
+    }
+
+    fn named(&self, name: &Name) -> &[Anchor] {
+        self.by_subject.get(name).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The anchors that the clients of a server trust: the system's and those added to them.
+#[derive(Clone, Debug, Default)]
+pub struct Trust {
+    /// The system's store.
+    pub system: Arc<Anchors>,
+    /// What the configuration adds.
+    pub added: Option<Arc<Anchors>>,
+}
+
+impl Trust {
+    fn named<'a>(&'a self, name: &Name) -> impl Iterator<Item = &'a Anchor> {
+        let added = self
+            .added
+            .as_deref()
+            .map_or(&[][..], |added| added.named(name));
+        self.system.named(name).iter().chain(added)
+    }
+}
+
+/// Verifies the signature of a certificate. The core has no cryptography of its own for this; a
+/// server lends its library.
+pub trait VerifySignature {
+    /// Whether `issuer`'s key made the signature of `certificate`.
+    fn is_signed_by(&self, certificate: &Certificate, issuer: &Certificate) -> bool;
+}
+
+/// A [`VerifySignature`] that asks once for each pair.
+pub(crate) struct Verified<'v> {
+    verify: &'v dyn VerifySignature,
+    /// By address: the certificates stay where they are while a check runs.
+    known: RefCell<HashMap<(*const Certificate, *const Certificate), bool>>,
+}
+
+impl<'v> Verified<'v> {
+    pub(crate) fn new(verify: &'v dyn VerifySignature) -> Self {
+        Self {
+            verify,
+            known: RefCell::default(),
+        }
+    }
+
+    fn is_signed_by(&self, certificate: &Arc<Certificate>, issuer: &Arc<Certificate>) -> bool {
+        let pair = (Arc::as_ptr(certificate), Arc::as_ptr(issuer));
+        if let Some(answer) = self.known.borrow().get(&pair) {
+            return *answer;
+        }
+        let answer = self.verify.is_signed_by(certificate, issuer);
+        self.known.borrow_mut().insert(pair, answer);
+        answer
+    }
+}
+
+struct Node {
+    certificate: Arc<Certificate>,
+    /// Whether the server sends it.
+    served: bool,
+    /// The file of the anchor that this is, or that has its subject and key.
+    anchor: Option<Arc<str>>,
+    /// Nodes that issued it.
+    issuers: Vec<usize>,
+    /// Whether a path from the leaf to an anchor goes through it.
+    on_path: bool,
+}
+
+/// All candidate paths of one chain.
+pub struct Paths {
+    /// The leaf is the first. Every node can be reached from it.
+    nodes: Vec<Node>,
+    /// Where paths end.
+    ends: Vec<bool>,
+    /// Certificates that are served and lie on no path.
+    superfluous: Vec<Arc<Certificate>>,
+}
+
+/// How the pins of a policy meet the candidate paths of a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// No path goes through a pinned key.
+    Unmet,
+    /// Some path does, some other does not.
+    Partly {
+        /// Whether a pinned key on a path belongs to a certificate that the server sends.
+        served: bool,
+    },
+    /// Every path does.
+    Met {
+        /// As above.
+        served: bool,
+    },
+}
+
+impl Paths {
+    pub(crate) fn build(chain: &Chain, trust: &Trust, verified: &Verified<'_>) -> Self {
+        let mut graph = Graph::new(chain, trust, verified);
+        // Breadth first, so that every node is looked at once; `nodes` grows while it is walked.
+        let mut next = 0;
+        while next < graph.nodes.len() {
+            graph.add_issuers(next);
+            next += 1;
+        }
+        graph.finish(chain)
+    }
+
+    /// Whether the pins for which `pinned` says yes are met.
+    pub(crate) fn meet(&self, pinned: impl Fn(Pin) -> bool) -> Match {
+        let is_pinned = |node: &Node| node.certificate.pin().is_some_and(&pinned);
+        let matching = || {
+            self.nodes
+                .iter()
+                .filter(|node| node.on_path && is_pinned(node))
+        };
+        if matching().next().is_none() {
+            return Match::Unmet;
+        }
+        let served = matching().any(|node| node.served);
+        if self.end_is_reachable(|node| !is_pinned(node)) {
+            Match::Partly { served }
+        } else {
+            Match::Met { served }
+        }
+    }
+
+    /// The keys on candidate paths.
+    pub(crate) fn pins(&self) -> impl Iterator<Item = Pin> + '_ {
+        self.nodes
+            .iter()
+            .filter(|node| node.on_path)
+            .filter_map(|node| node.certificate.pin())
+    }
+
+    /// The certificates that are served and lie on no path.
+    pub(crate) fn superfluous(&self) -> &[Arc<Certificate>] {
+        &self.superfluous
+    }
+
+    /// What lies on candidate paths, a line for each certificate.
+    pub(crate) fn describe(&self) -> impl Iterator<Item = String> + '_ {
+        self.nodes.iter().filter(|node| node.on_path).map(|node| {
+            let pin = node.certificate.pin().map_or_else(
+                || "no pin can be formed".to_owned(),
+                |pin| format!("sha256/{pin}"),
+            );
+            let role = match (&node.anchor, node.served) {
+                (Some(file), true) => format!("served, trusted by {file}"),
+                (Some(file), false) => format!("not served, trusted by {file}"),
+                (None, _) => "served".to_owned(),
+            };
+            format!("on the path: {pin} {} ({role})", node.certificate.subject())
+        })
+    }
+
+    fn end_is_reachable(&self, may_pass: impl Fn(&Node) -> bool) -> bool {
+        let mut seen = vec![false; self.nodes.len()];
+        let mut open = vec![0];
+        while let Some(index) = open.pop() {
+            if std::mem::replace(&mut seen[index], true) || !may_pass(&self.nodes[index]) {
+                continue;
+            }
+            if self.ends[index] {
+                return true;
+            }
+            open.extend(&self.nodes[index].issuers);
+        }
+        false
+    }
+}
+
+/// The graph while it grows.
+struct Graph<'a> {
+    trust: &'a Trust,
+    verified: &'a Verified<'a>,
+    served_by_subject: HashMap<&'a Name, Vec<&'a Arc<Certificate>>>,
+    nodes: Vec<Node>,
+    index: HashMap<&'a [u8], usize>,
+}
+
+impl<'a> Graph<'a> {
+    fn new(chain: &'a Chain, trust: &'a Trust, verified: &'a Verified<'a>) -> Self {
+        let mut served_by_subject: HashMap<_, Vec<_>> = HashMap::new();
+        for certificate in chain.certificates() {
+            served_by_subject
+                .entry(certificate.subject_name())
+                .or_default()
+                .push(certificate);
+        }
+        let mut graph = Self {
+            trust,
+            verified,
+            served_by_subject,
+            nodes: Vec::new(),
+            index: HashMap::new(),
+        };
+        graph.node(chain.leaf(), true);
+        graph
+    }
+
+    /// The node of `certificate`, made where it is new.
+    fn node(&mut self, certificate: &'a Arc<Certificate>, served: bool) -> usize {
+        if let Some(&index) = self.index.get(certificate.der()) {
+            self.nodes[index].served |= served;
+            return index;
+        }
+        let anchor = self
+            .trust
+            .named(certificate.subject_name())
+            .find(|anchor| {
+                anchor.certificate.same_subject_and_key(certificate)
+                    || anchor.certificate.der() == certificate.der()
+            })
+            .map(|anchor| anchor.origin.clone());
+        self.nodes.push(Node {
+            certificate: certificate.clone(),
+            served,
+            anchor,
+            issuers: Vec::new(),
+            on_path: false,
+        });
+        self.index.insert(certificate.der(), self.nodes.len() - 1);
+        self.nodes.len() - 1
+    }
+
+    fn add_issuers(&mut self, index: usize) {
+        let certificate = self.nodes[index].certificate.clone();
+        let name = certificate.issuer_name();
+        let served = self
+            .served_by_subject
+            .get(name)
+            .cloned()
+            .unwrap_or_default();
+        let trust = self.trust;
+        let candidates: Vec<(&'a Arc<Certificate>, bool, Issuance)> = served
+            .into_iter()
+            .map(|issuer| (issuer, true))
+            .chain(trust.named(name).map(|anchor| (&anchor.certificate, false)))
+            // A certificate of the same subject and key is not above this one but beside it.
+            .filter(|(issuer, _)| !issuer.same_subject_and_key(&certificate))
+            .map(|(issuer, served)| (issuer, served, certificate.issued_by(issuer)))
+            .filter(|(.., issuance)| *issuance != Issuance::No)
+            .collect();
+        // Where the key identifiers point to one key there is nothing to decide; a signature is
+        // verified where they are missing or fit several keys.
+        let keys: HashSet<Option<Pin>> =
+            candidates.iter().map(|(issuer, ..)| issuer.pin()).collect();
+        for (issuer, served, issuance) in candidates {
+            let decided = issuance == Issuance::Yes && keys.len() == 1;
+            if decided || self.verified.is_signed_by(&certificate, issuer) {
+                let issuer = self.node(issuer, served);
+                self.nodes[index].issuers.push(issuer);
+            }
+        }
+    }
+
+    fn finish(self, chain: &Chain) -> Paths {
+        let mut nodes = self.nodes;
+        // Without an anchor the served chain is the path: it ends where no issuer is known.
+        let anchored = nodes.iter().any(|node| node.anchor.is_some());
+        let mut ends: Vec<bool> = nodes
+            .iter()
+            .map(|node| {
+                if anchored {
+                    node.anchor.is_some()
+                } else {
+                    node.issuers.is_empty()
+                }
+            })
+            .collect();
+        if !ends.contains(&true) {
+            // Certificates that issued each other in a circle; each may be the last.
+            ends.fill(true);
+        }
+        mark_on_path(&mut nodes, &ends);
+        let superfluous = chain
+            .certificates()
+            .iter()
+            .filter(|certificate| {
+                !nodes
+                    .iter()
+                    .any(|node| node.on_path && node.certificate.der() == certificate.der())
+            })
+            .cloned()
+            .collect();
+        Paths {
+            nodes,
+            ends,
+            superfluous,
+        }
+    }
+}
+
+/// Marks the nodes from which an end can be reached; all of them can be reached from the leaf.
+fn mark_on_path(nodes: &mut [Node], ends: &[bool]) {
+    let mut issued: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
+    for (index, node) in nodes.iter().enumerate() {
+        for &issuer in &node.issuers {
+            issued[issuer].push(index);
+        }
+    }
+    let mut open: Vec<usize> = (0..nodes.len()).filter(|index| ends[*index]).collect();
+    while let Some(index) = open.pop() {
+        if !std::mem::replace(&mut nodes[index].on_path, true) {
+            open.extend(&issued[index]);
+        }
+    }
+}

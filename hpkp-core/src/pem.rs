@@ -1,0 +1,155 @@
+//! Textual encoding (RFC 7468): the objects of a PEM file, with text before and between them.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+const BEGIN: &[u8] = b"-----BEGIN ";
+const END: &[u8] = b"-----END ";
+const DASHES: &[u8] = b"-----";
+
+/// One encapsulated object, still in base64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block<'a> {
+    /// What stands between `BEGIN ` and the dashes, such as `CERTIFICATE`.
+    pub label: &'a [u8],
+    body: &'a [u8],
+}
+
+/// Why a PEM file cannot be read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PemError {
+    /// A `BEGIN` line has no `END` line with the same label: the file is cut off.
+    NoEnd,
+    /// What stands between the lines is no base64.
+    NotBase64,
+}
+
+impl Block<'_> {
+    /// The object's octets.
+    ///
+    /// # Errors
+    /// [`PemError::NotBase64`].
+    pub fn decode(&self) -> Result<Vec<u8>, PemError> {
+        let base64: Vec<u8> = self
+            .body
+            .iter()
+            .copied()
+            .filter(|octet| !octet.is_ascii_whitespace())
+            .collect();
+        STANDARD.decode(base64).map_err(|_| PemError::NotBase64)
+    }
+}
+
+/// Whether `file` has a `BEGIN` line.
+#[must_use]
+pub fn is_pem(file: &[u8]) -> bool {
+    blocks(file).next().is_some()
+}
+
+/// The objects of `file`, in order. After an error there is nothing more.
+pub fn blocks(file: &[u8]) -> impl Iterator<Item = Result<Block<'_>, PemError>> {
+    // Some editors begin a file with a byte order mark.
+    let mut rest = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
+    std::iter::from_fn(move || {
+        loop {
+            let (line, after) = split_line(rest)?;
+            rest = after;
+            if let Some(label) = label(line, BEGIN) {
+                let block = read_body(label, &mut rest);
+                if block.is_none() {
+                    rest = &[];
+                }
+                return Some(block.ok_or(PemError::NoEnd));
+            }
+        }
+    })
+}
+
+/// The block whose `BEGIN` line was just read; `rest` moves behind its `END` line.
+fn read_body<'a>(label: &'a [u8], rest: &mut &'a [u8]) -> Option<Block<'a>> {
+    let whole = *rest;
+    loop {
+        let at = whole.len() - rest.len();
+        let (line, after) = split_line(rest)?;
+        if self::label(line, BEGIN).is_some() {
+            return None;
+        }
+        *rest = after;
+        if self::label(line, END) == Some(label) {
+            return Some(Block {
+                label,
+                body: &whole[..at],
+            });
+        }
+    }
+}
+
+/// The label of a `BEGIN` or `END` line, where `line` is one.
+fn label<'a>(line: &'a [u8], opening: &[u8]) -> Option<&'a [u8]> {
+    line.trim_ascii_end()
+        .strip_prefix(opening)?
+        .strip_suffix(DASHES)
+}
+
+/// The first line, without its line feed, and what follows it. Old Mac files end lines with CR.
+fn split_line(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    if text.is_empty() {
+        return None;
+    }
+    let end = text.iter().position(|octet| matches!(octet, b'\n' | b'\r'));
+    Some(end.map_or((text, &[][..]), |end| (&text[..end], &text[end + 1..])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Object = (Vec<u8>, Vec<u8>);
+
+    fn decoded(file: &[u8]) -> Vec<Result<Object, PemError>> {
+        blocks(file)
+            .map(|block| block.and_then(|b| Ok((b.label.to_vec(), b.decode()?))))
+            .collect()
+    }
+
+    #[test]
+    fn text_before_between_and_after_is_passed_over() {
+        let file = b"\xef\xbb\xbfsubject=x\n-----BEGIN A-----\nAQID\n-----END A-----\nnote\r\n\
+            -----BEGIN B C-----\r\nBA\r\nUG\r\n-----END B C-----  \r\nend";
+        assert_eq!(
+            decoded(file),
+            [
+                Ok((b"A".to_vec(), vec![1, 2, 3])),
+                Ok((b"B C".to_vec(), vec![4, 5, 6])),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_cut_off_is_an_error() {
+        assert_eq!(
+            decoded(b"-----BEGIN A-----\nAQID\n"),
+            [Err(PemError::NoEnd)]
+        );
+        assert_eq!(
+            decoded(b"-----BEGIN A-----\nAQID\n-----END B-----\n"),
+            [Err(PemError::NoEnd)]
+        );
+        assert_eq!(
+            decoded(b"-----BEGIN A-----\nAQ\n-----BEGIN A-----\nAQID\n-----END A-----\n"),
+            [Err(PemError::NoEnd)]
+        );
+        assert_eq!(
+            decoded(b"-----BEGIN A-----\nA*ID\n-----END A-----\n"),
+            [Err(PemError::NotBase64)]
+        );
+    }
+
+    #[test]
+    fn a_file_without_a_begin_line_is_no_pem() {
+        assert!(!is_pem(b""));
+        assert!(!is_pem(b"\x30\x03\x02\x01\x00"));
+        assert!(!is_pem(b"see -----BEGIN A----- above"));
+        assert!(is_pem(b"-----BEGIN A-----"));
+    }
+}

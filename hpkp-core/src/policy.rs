@@ -1,0 +1,215 @@
+//! A pinning policy, as it is written and as it is known once its files have been read.
+
+use crate::finding::{Code, Location};
+use crate::max_age::MaxAge;
+use crate::pin::{Pin, PinError};
+use crate::report_uri::ReportUri;
+use crate::spki::{self, SpkiError};
+use crate::text::Excerpt;
+
+/// The most pins that a policy may have: Firefox stores no more (a record of 1,024 octets) and
+/// drops a larger policy as a whole.
+pub const MAX_PINS: usize = 22;
+
+/// What a pin is taken from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PinSource {
+    /// The pin itself.
+    Literal(Pin),
+    /// The first key in a file: of a bundle, that is the leaf's.
+    File(String),
+}
+
+impl PinSource {
+    /// Reads the value of a `pin` directive; `full_path` makes a path absolute as the server does.
+    ///
+    /// # Errors
+    /// The code and what is wrong with the text.
+    pub fn parse(
+        text: &str,
+        full_path: impl FnOnce(&str) -> String,
+    ) -> Result<Self, (Code, String)> {
+        if let Some(path) = text.strip_prefix("file:") {
+            if path.is_empty() {
+                return Err((Code::MalformedPin, "no path follows \"file:\"".to_owned()));
+            }
+            return Ok(Self::File(full_path(path)));
+        }
+        text.parse().map(Self::Literal).map_err(|error| {
+            let code = match error {
+                PinError::OfNothing => Code::EmptyInputPin,
+                _ => Code::MalformedPin,
+            };
+            (
+                code,
+                format!("\"{}\" is no pin: {error}", Excerpt::new(text)),
+            )
+        })
+    }
+}
+
+/// A `pin` directive.
+#[derive(Clone, Debug)]
+pub struct PinSetting {
+    /// Its value.
+    pub source: PinSource,
+    /// Where it stands.
+    pub at: Location,
+}
+
+/// A policy as it is written.
+#[derive(Clone, Debug)]
+pub struct PolicySpec {
+    /// Its name.
+    pub name: String,
+    /// Where it is defined.
+    pub at: Location,
+    /// Its pins, in order.
+    pub pins: Vec<PinSetting>,
+    /// How long clients remember it.
+    pub max_age: Option<MaxAge>,
+    /// Whether it binds all hosts below (RFC 7469 section 2.1.3).
+    pub include_subdomains: bool,
+    /// Where violation reports go.
+    pub report_uri: Option<ReportUri>,
+}
+
+impl PolicySpec {
+    /// A policy of this name with nothing in it yet.
+    #[must_use]
+    pub fn new(name: String, at: Location) -> Self {
+        Self {
+            name,
+            at,
+            pins: Vec::new(),
+            max_age: None,
+            include_subdomains: false,
+            report_uri: None,
+        }
+    }
+
+    /// Reads the files that the policy names and takes the pins out of them.
+    ///
+    /// `read` gives a file's octets, at most [`spki::MAX_FILE`] of them and one more.
+    #[must_use]
+    pub fn resolve(self, mut read: impl FnMut(&str) -> Result<Vec<u8>, String>) -> Policy {
+        let mut pins: Vec<ResolvedPin> = Vec::new();
+        let mut problems = Vec::new();
+        for setting in &self.pins {
+            let pin = match &setting.source {
+                PinSource::Literal(pin) => Ok(*pin),
+                PinSource::File(path) => first_key(path, &mut read),
+            };
+            match pin {
+                Ok(pin) => pins.push(ResolvedPin {
+                    pin,
+                    at: setting.at.clone(),
+                }),
+                Err((code, text)) => {
+                    problems.push(PolicyProblem {
+                        code,
+                        text,
+                        at: setting.at.clone(),
+                    });
+                }
+            }
+        }
+        Policy {
+            spec: self,
+            pins,
+            problems,
+        }
+    }
+
+    /// Sources that differ; the same one written twice counts once.
+    pub(crate) fn distinct_sources(&self) -> usize {
+        let sources: std::collections::HashSet<_> =
+            self.pins.iter().map(|setting| &setting.source).collect();
+        sources.len()
+    }
+}
+
+fn first_key(
+    path: &str,
+    read: &mut impl FnMut(&str) -> Result<Vec<u8>, String>,
+) -> Result<Pin, (Code, String)> {
+    let shown = Excerpt::new(path);
+    let file = read(path).map_err(|error| {
+        (
+            Code::UnreadablePinSource,
+            format!("the file \"{shown}\" cannot be read: {error}"),
+        )
+    })?;
+    let keys = spki::read(&file).map_err(|error| {
+        let code = match error {
+            SpkiError::PrivateKey => Code::PrivateKeyAsPinSource,
+            SpkiError::InheritedParameters => Code::UnpinnableKey,
+            SpkiError::TooLarge => Code::OversizedInput,
+            _ => Code::UnreadablePinSource,
+        };
+        (
+            code,
+            format!("no pin can be read from the file \"{shown}\": {error}"),
+        )
+    })?;
+    keys.first().map(|key| key.pin).ok_or_else(|| {
+        (
+            Code::UnreadablePinSource,
+            format!("the file \"{shown}\" holds no key"),
+        )
+    })
+}
+
+/// A pin and the directive that it came from.
+#[derive(Clone, Debug)]
+pub struct ResolvedPin {
+    /// The pin.
+    pub pin: Pin,
+    /// Where its directive stands.
+    pub at: Location,
+}
+
+/// What is wrong with one of a policy's files.
+#[derive(Clone, Debug)]
+pub struct PolicyProblem {
+    /// The code of the finding.
+    pub code: Code,
+    /// What is wrong.
+    pub text: String,
+    /// The directive.
+    pub at: Location,
+}
+
+/// A policy whose files have been read.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub(crate) spec: PolicySpec,
+    /// In the order of the directives, with duplicates.
+    pub(crate) pins: Vec<ResolvedPin>,
+    pub(crate) problems: Vec<PolicyProblem>,
+}
+
+impl Policy {
+    /// The policy's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// The pins, each once, in the order of the directives.
+    #[must_use]
+    pub fn distinct_pins(&self) -> Vec<Pin> {
+        let mut seen = std::collections::HashSet::new();
+        self.pins
+            .iter()
+            .map(|resolved| resolved.pin)
+            .filter(|pin| seen.insert(*pin))
+            .collect()
+    }
+
+    /// Whether `pin` is one of its pins.
+    #[must_use]
+    pub fn has(&self, pin: Pin) -> bool {
+        self.pins.iter().any(|resolved| resolved.pin == pin)
+    }
+}

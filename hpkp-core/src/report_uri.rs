@@ -1,0 +1,255 @@
+//! Where violation reports go (RFC 7469 section 2.1.4).
+//!
+//! User agents part here: Chromium voids the whole header for a URI that it cannot parse, Firefox
+//! for an octet outside ASCII. Accepted is what none of them misreads: an absolute `http` or
+//! `https` URI of RFC 3986 characters, whose host is a plain name or an address.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+/// A URI that may stand in `report-uri="..."` as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportUri {
+    text: String,
+    host: String,
+}
+
+impl ReportUri {
+    /// The longest that is accepted, in octets.
+    pub const MAX: usize = 1024;
+
+    /// The URI as written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Its host in lower case, without brackets and without the root dot.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+}
+
+impl FromStr for ReportUri {
+    type Err = ReportUriError;
+
+    fn from_str(text: &str) -> Result<Self, ReportUriError> {
+        if text.len() > Self::MAX {
+            return Err(ReportUriError::TooLong { octets: text.len() });
+        }
+        if let Some(octet) = text.bytes().find(|octet| !is_uri_octet(*octet)) {
+            return Err(ReportUriError::Octet { octet });
+        }
+        let (scheme, rest) = text.split_once("://").ok_or(ReportUriError::NotAbsolute)?;
+        if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {
+            return Err(ReportUriError::Scheme);
+        }
+        if text.contains('#') {
+            return Err(ReportUriError::Fragment);
+        }
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        if authority.contains('@') {
+            return Err(ReportUriError::UserInfo);
+        }
+        if path.contains(['[', ']']) {
+            return Err(ReportUriError::Octet { octet: b'[' });
+        }
+        if !path.split('%').skip(1).all(begins_with_two_hex_digits) {
+            return Err(ReportUriError::PercentEncoding);
+        }
+        let host = host(authority).ok_or(ReportUriError::Host)?;
+        Ok(Self {
+            text: text.to_owned(),
+            host,
+        })
+    }
+}
+
+/// RFC 3986 section 2: unreserved, reserved and the percent sign.
+fn is_uri_octet(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&octet)
+}
+
+fn begins_with_two_hex_digits(text: &str) -> bool {
+    text.len() >= 2 && text.as_bytes()[..2].iter().all(u8::is_ascii_hexdigit)
+}
+
+/// The host of `authority`, where it and the port are sound.
+fn host(authority: &str) -> Option<String> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']')?;
+            address.parse::<Ipv6Addr>().ok()?;
+            (
+                address,
+                port.strip_prefix(':')
+                    .or_else(|| port.is_empty().then_some("443"))?,
+            )
+        }
+        None => authority.split_once(':').unwrap_or((authority, "443")),
+    };
+    let port_is_sound =
+        port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    let host_is_sound = authority.starts_with('[') || is_plain_name(host);
+    (port_is_sound && host_is_sound)
+        .then(|| host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase())
+}
+
+/// Labels of letters, digits, hyphens and underscores; where the last is a number, the whole must
+/// be an IPv4 address, because browsers read it as one.
+fn is_plain_name(host: &str) -> bool {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let label_is_sound = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let last = name.rsplit('.').next().unwrap_or("");
+    let looks_like_a_number = last.bytes().all(|b| b.is_ascii_digit())
+        || last
+            .get(..2)
+            .is_some_and(|prefix| prefix.eq_ignore_ascii_case("0x"));
+    name.len() <= 253
+        && name.split('.').all(label_is_sound)
+        && (!looks_like_a_number || name.parse::<Ipv4Addr>().is_ok())
+}
+
+/// Why a text is no URI for reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportUriError {
+    /// Longer than [`ReportUri::MAX`].
+    TooLong {
+        /// Octets in the text.
+        octets: usize,
+    },
+    /// An octet that RFC 3986 allows nowhere, or not there.
+    Octet {
+        /// The first one found.
+        octet: u8,
+    },
+    /// No scheme and host.
+    NotAbsolute,
+    /// A scheme other than `http` and `https`.
+    Scheme,
+    /// A `#`.
+    Fragment,
+    /// A user name or password before an `@`.
+    UserInfo,
+    /// A `%` without two hexadecimal digits.
+    PercentEncoding,
+    /// A host or port that some user agent cannot read.
+    Host,
+}
+
+impl fmt::Display for ReportUriError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const WANTED: &str =
+            "wanted is an absolute URI such as https://reports.example.net/hpkp, on another host";
+        match self {
+            Self::TooLong { octets } => {
+                write!(
+                    f,
+                    "it has {octets} octets, more than {}; {WANTED}",
+                    ReportUri::MAX
+                )
+            }
+            Self::Octet { octet } => write!(
+                f,
+                "it holds the octet 0x{octet:02x} ('{}'), which RFC 3986 does not allow there; \
+                 {WANTED}",
+                octet.escape_ascii()
+            ),
+            Self::NotAbsolute => write!(f, "it has no scheme and host; {WANTED}"),
+            Self::Scheme => write!(f, "its scheme is neither https nor http; {WANTED}"),
+            Self::Fragment => write!(f, "it has a fragment (#), which is never sent; {WANTED}"),
+            Self::UserInfo => write!(f, "it has a user name or password; {WANTED}"),
+            Self::PercentEncoding => {
+                write!(f, "it has a % without two hexadecimal digits; {WANTED}")
+            }
+            Self::Host => write!(
+                f,
+                "its host or port is not one that every client reads; {WANTED}"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ReportUriError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sound_uris_and_their_hosts() {
+        for (text, host) in [
+            ("https://reports.example.net/hpkp", "reports.example.net"),
+            ("HTTP://Example.NET", "example.net"),
+            ("https://example.net.:8443/a?b=c&d='(e)'*", "example.net"),
+            ("https://example.net?x=%20", "example.net"),
+            ("https://192.0.2.1:8080/", "192.0.2.1"),
+            ("https://[2001:db8::1]:8443/r", "2001:db8::1"),
+            ("https://[2001:DB8::1]", "2001:db8::1"),
+            ("https://f03_8.example/r/d/hpkp", "f03_8.example"),
+        ] {
+            assert_eq!(
+                text.parse::<ReportUri>().map(|uri| uri.host),
+                Ok(host.into()),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_refused() {
+        use ReportUriError::*;
+        for (text, error) in [
+            ("", NotAbsolute),
+            ("/report", NotAbsolute),
+            ("//example.net/r", NotAbsolute),
+            ("https:/example.net", NotAbsolute),
+            ("ftp://example.net/", Scheme),
+            ("javascript://example.net/", Scheme),
+            ("https://", Host),
+            ("https:///r", Host),
+            ("https://:8443/", Host),
+            ("https://a..b/", Host),
+            ("https://exa%6dple.net/", Host),
+            ("https://1.2.3.400/", Host),
+            ("https://12345/", Host),
+            ("https://0x7f.0.0.0x1/", Host),
+            ("https://example.net:/", Host),
+            ("https://example.net:0/", Host),
+            ("https://example.net:65536/", Host),
+            ("https://example.net:+1/", Host),
+            ("https://[::1/", Host),
+            ("https://[::1]x/", Host),
+            ("https://[v1.a]/", Host),
+            ("https://user@example.net/", UserInfo),
+            ("https://user:secret@example.net/", UserInfo),
+            ("https://example.net/#top", Fragment),
+            ("https://example.net/%", PercentEncoding),
+            ("https://example.net/%2", PercentEncoding),
+            ("https://example.net/%zz", PercentEncoding),
+            ("https://example.net/[x]", Octet { octet: b'[' }),
+            ("https://example.net/\"x", Octet { octet: b'"' }),
+            ("https://example.net/a b", Octet { octet: b' ' }),
+            (
+                "https://example.net/\r\nSet-Cookie: a",
+                Octet { octet: b'\r' },
+            ),
+            ("https://example.net/\u{7f}", Octet { octet: 0x7f }),
+            ("https://example.net/ü", Octet { octet: 0xc3 }),
+            ("https://example.net/\\", Octet { octet: b'\\' }),
+            ("https://example.net/<a>", Octet { octet: b'<' }),
+        ] {
+            assert_eq!(text.parse::<ReportUri>(), Err(error), "{text}");
+        }
+        let long = format!("https://example.net/{}", "a".repeat(1024));
+        assert_eq!(long.parse::<ReportUri>(), Err(TooLong { octets: 1044 }));
+    }
+}

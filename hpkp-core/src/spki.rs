@@ -1,0 +1,313 @@
+//! `SubjectPublicKeyInfo`s from files: certificates, certification requests (PKCS #10) and public
+//! keys, PEM or DER.
+//!
+//! A pin is the hash of the octets as they stand in the file; nothing is encoded anew
+//! (RFC 7469 section 2.4).
+
+use std::fmt;
+
+use x509_parser::asn1_rs::{Class, FromDer as _, Header, Tag};
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::prelude::X509CertificateParser;
+use x509_parser::x509::SubjectPublicKeyInfo;
+
+use crate::pem::{self, PemError};
+use crate::pin::Pin;
+use crate::text::Excerpt;
+
+/// The largest file that a pin is read from, in octets. A certificate has a few thousand.
+pub const MAX_FILE: usize = 1 << 20;
+
+/// What a key was found in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An X.509 certificate.
+    Certificate,
+    /// A certification request (PKCS #10, RFC 2986).
+    Request,
+    /// A bare `SubjectPublicKeyInfo`.
+    PublicKey,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Certificate => "certificate",
+            Self::Request => "certification request",
+            Self::PublicKey => "public key",
+        })
+    }
+}
+
+/// A public key in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// What it was found in.
+    pub kind: Kind,
+    /// Its pin.
+    pub pin: Pin,
+}
+
+/// The keys of a file, in the order in which they stand there; at least one.
+///
+/// # Errors
+/// The first thing that is wrong with the file. A private key anywhere in it comes before all
+/// else: such a file must not be where a server reads it.
+pub fn read(file: &[u8]) -> Result<Vec<Key>, SpkiError> {
+    if file.len() > MAX_FILE {
+        return Err(SpkiError::TooLarge);
+    }
+    if file.trim_ascii().is_empty() {
+        return Err(SpkiError::Empty);
+    }
+    if pem::is_pem(file) {
+        read_pem(file)
+    } else {
+        read_der(file).map(|key| vec![key])
+    }
+}
+
+fn read_pem(file: &[u8]) -> Result<Vec<Key>, SpkiError> {
+    if pem::blocks(file)
+        .flatten()
+        .any(|block| block.label.ends_with(b"PRIVATE KEY"))
+    {
+        return Err(SpkiError::PrivateKey);
+    }
+    let mut keys = Vec::new();
+    let mut passed_over = None;
+    for block in pem::blocks(file) {
+        let block = block?;
+        let key = match block.label {
+            b"CERTIFICATE" | b"X509 CERTIFICATE" => certificate(&block.decode()?)?,
+            b"TRUSTED CERTIFICATE" => trusted_certificate(&block.decode()?)?,
+            b"CERTIFICATE REQUEST" | b"NEW CERTIFICATE REQUEST" => request(&block.decode()?)?,
+            b"PUBLIC KEY" => public_key(&block.decode()?)?,
+            b"RSA PUBLIC KEY" => return Err(SpkiError::Pkcs1PublicKey),
+            other => {
+                passed_over.get_or_insert(other);
+                continue;
+            }
+        };
+        keys.push(key);
+    }
+    match passed_over {
+        Some(label) if keys.is_empty() => Err(SpkiError::NoKey {
+            label: Excerpt::new(label).to_string(),
+        }),
+        _ => Ok(keys),
+    }
+}
+
+/// One object in DER, told from its first elements.
+fn read_der(der: &[u8]) -> Result<Key, SpkiError> {
+    let malformed = || SpkiError::NotRecognised;
+    let (after, outer) = Header::from_der(der).map_err(|_| malformed())?;
+    if outer.tag() != Tag::Sequence || outer.class() != Class::Universal {
+        return Err(malformed());
+    }
+    let length = outer.length().definite().map_err(|_| malformed())?;
+    if length > after.len() {
+        return Err(SpkiError::Truncated);
+    }
+    let (rest, first) = Header::from_der(after).map_err(|_| malformed())?;
+    let first_length = first.length().definite().map_err(|_| malformed())?;
+    let second = rest.get(first_length..).ok_or_else(malformed)?;
+    let second = Header::from_der(second)
+        .map(|(_, header)| header.tag())
+        .ok();
+    match (first.tag(), second) {
+        // PKCS #1 has two integers in a public key, more in a private one (RFC 8017 appendix A).
+        (Tag::Integer, Some(Tag::Integer)) if first_length > 1 => Err(SpkiError::Pkcs1PublicKey),
+        // PKCS #1, PKCS #8, PKCS #12 and SEC 1 begin with a version; an encrypted PKCS #8 has an
+        // octet string behind its algorithm.
+        (Tag::Integer, _) | (Tag::Sequence, Some(Tag::OctetString)) => Err(SpkiError::PrivateKey),
+        (Tag::Sequence, Some(Tag::BitString)) => public_key(der),
+        (Tag::Sequence, Some(Tag::Sequence)) => match certificate(der) {
+            Err(SpkiError::Malformed { .. }) => request(der).map_err(|_| SpkiError::Malformed {
+                kind: Kind::Certificate,
+            }),
+            result => result,
+        },
+        _ => Err(malformed()),
+    }
+}
+
+fn certificate(der: &[u8]) -> Result<Key, SpkiError> {
+    let (rest, certificate) = parse_certificate(der)?;
+    if !rest.is_empty() {
+        return Err(SpkiError::TrailingOctets {
+            kind: Kind::Certificate,
+            count: rest.len(),
+        });
+    }
+    key(Kind::Certificate, &certificate.tbs_certificate.subject_pki)
+}
+
+/// OpenSSL's own form: a certificate and, behind it, what it is trusted for.
+fn trusted_certificate(der: &[u8]) -> Result<Key, SpkiError> {
+    let (_, certificate) = parse_certificate(der)?;
+    key(Kind::Certificate, &certificate.tbs_certificate.subject_pki)
+}
+
+/// The extensions are not looked at: a pin needs none, and what is wrong in one harms no pin.
+fn parse_certificate(
+    der: &[u8],
+) -> Result<(&[u8], x509_parser::certificate::X509Certificate<'_>), SpkiError> {
+    use x509_parser::nom::Parser as _;
+    X509CertificateParser::new()
+        .with_deep_parse_extensions(false)
+        .parse(der)
+        .map_err(|_| damage(der, Kind::Certificate))
+}
+
+fn request(der: &[u8]) -> Result<Key, SpkiError> {
+    let (rest, request) =
+        X509CertificationRequest::from_der(der).map_err(|_| damage(der, Kind::Request))?;
+    if !rest.is_empty() {
+        return Err(SpkiError::TrailingOctets {
+            kind: Kind::Request,
+            count: rest.len(),
+        });
+    }
+    key(
+        Kind::Request,
+        &request.certification_request_info.subject_pki,
+    )
+}
+
+fn public_key(der: &[u8]) -> Result<Key, SpkiError> {
+    let (rest, spki) =
+        SubjectPublicKeyInfo::from_der(der).map_err(|_| damage(der, Kind::PublicKey))?;
+    if !rest.is_empty() {
+        return Err(SpkiError::TrailingOctets {
+            kind: Kind::PublicKey,
+            count: rest.len(),
+        });
+    }
+    key(Kind::PublicKey, &spki)
+}
+
+fn key(kind: Kind, spki: &SubjectPublicKeyInfo<'_>) -> Result<Key, SpkiError> {
+    let pin = pin_of(spki).ok_or(SpkiError::InheritedParameters)?;
+    Ok(Key { kind, pin })
+}
+
+/// The pin of a key, or `None` where the key cannot be read in isolation: its parameters are
+/// those of its issuer's key (RFC 7469 section 2.4; RFC 3279 section 2.3.2 for DSA, `implicitCA`
+/// of section 2.3.5 for EC).
+pub(crate) fn pin_of(spki: &SubjectPublicKeyInfo<'_>) -> Option<Pin> {
+    /// 1.2.840.10040.4.1, `id-dsa`.
+    const DSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x38, 0x04, 0x01];
+    /// 1.2.840.10045.2.1, `id-ecPublicKey`.
+    const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+
+    let algorithm = spki.algorithm.algorithm.as_bytes();
+    let parameters = spki.algorithm.parameters.as_ref();
+    let inherited = parameters.is_none_or(|p| p.tag() == Tag::Null);
+    if (algorithm == DSA || algorithm == EC) && inherited {
+        return None;
+    }
+    Some(Pin::of_spki(spki.raw))
+}
+
+/// Whether an object that cannot be parsed was cut off or is wrong in itself.
+fn damage(der: &[u8], kind: Kind) -> SpkiError {
+    let cut = Header::from_der(der).is_ok_and(|(rest, header)| {
+        header
+            .length()
+            .definite()
+            .is_ok_and(|length| length > rest.len())
+    });
+    if cut {
+        SpkiError::Truncated
+    } else {
+        SpkiError::Malformed { kind }
+    }
+}
+
+/// Why no pin can be read from a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SpkiError {
+    /// Larger than [`MAX_FILE`].
+    TooLarge,
+    /// Nothing but white space.
+    Empty,
+    /// Neither PEM nor DER.
+    NotRecognised,
+    /// A private key: it belongs offline, and a backup key's most of all.
+    PrivateKey,
+    /// A PKCS #1 `RSAPublicKey`, which is not the `SubjectPublicKeyInfo` that a pin is made of.
+    Pkcs1PublicKey,
+    /// The object or the PEM block ends too early.
+    Truncated,
+    /// A PEM block holds something other than base64.
+    NotBase64,
+    /// The object is not what its label or its shape says.
+    Malformed {
+        /// What it should be.
+        kind: Kind,
+    },
+    /// Octets stand behind the object.
+    TrailingOctets {
+        /// The object.
+        kind: Kind,
+        /// How many octets.
+        count: usize,
+    },
+    /// A DSA or EC key whose parameters are inherited from its issuer (RFC 7469 section 2.4).
+    InheritedParameters,
+    /// A PEM file with nothing in it that has a key.
+    NoKey {
+        /// The first label passed over, made safe to show.
+        label: String,
+    },
+}
+
+impl From<PemError> for SpkiError {
+    fn from(error: PemError) -> Self {
+        match error {
+            PemError::NoEnd => Self::Truncated,
+            PemError::NotBase64 => Self::NotBase64,
+        }
+    }
+}
+
+impl fmt::Display for SpkiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const WANTED: &str = "wanted is a certificate, a certification request or a public key";
+        match self {
+            Self::TooLarge => write!(f, "it is larger than {MAX_FILE} octets; {WANTED}"),
+            Self::Empty => write!(f, "it is empty; {WANTED}"),
+            Self::NotRecognised => write!(f, "it is neither PEM nor DER; {WANTED}"),
+            Self::PrivateKey => write!(
+                f,
+                "it holds a private key, which belongs offline and not where a server reads it; \
+                 {WANTED} (openssl pkey -in KEY -pubout)"
+            ),
+            Self::Pkcs1PublicKey => write!(
+                f,
+                "it holds an RSA public key in PKCS #1 form, whose hash is no pin; convert it with \
+                 openssl rsa -RSAPublicKey_in -in KEY -pubout"
+            ),
+            Self::Truncated => f.write_str("it is cut off"),
+            Self::NotBase64 => f.write_str("its PEM block is damaged: what it holds is no base64"),
+            Self::Malformed { kind } => write!(f, "its {kind} cannot be parsed"),
+            Self::TrailingOctets { kind, count } => {
+                write!(f, "{count} octets stand behind its {kind}")
+            }
+            Self::InheritedParameters => f.write_str(
+                "its key has the parameters of its issuer's key, so it cannot be read in isolation \
+                 and no client forms a pin of it (RFC 7469 section 2.4)",
+            ),
+            Self::NoKey { label } => {
+                write!(
+                    f,
+                    "it holds \"{label}\" and nothing with a public key; {WANTED}"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for SpkiError {}
