@@ -1,0 +1,378 @@
+//! The OpenSSL that the server itself uses, found in the running process.
+//!
+//! No library is linked: a second OpenSSL that is handed the first one's objects corrupts memory.
+//! All functions are looked up at once, and one that is missing is named.
+
+use std::ffi::{CStr, c_char, c_int, c_long, c_uchar, c_ulong, c_void};
+use std::fmt;
+use std::path::PathBuf;
+
+use hpkp_core::certificate::Certificate;
+use hpkp_core::path::VerifySignature;
+
+use crate::trust::SystemStore;
+
+/// An `SSL_CTX` of the server.
+#[repr(C)]
+pub struct SslCtx {
+    _opaque: [u8; 0],
+}
+
+/// An `SSL` of the server.
+#[repr(C)]
+pub struct Ssl {
+    _opaque: [u8; 0],
+}
+
+#[repr(C)]
+struct X509 {
+    _opaque: [u8; 0],
+}
+
+#[repr(C)]
+struct PKey {
+    _opaque: [u8; 0],
+}
+
+#[repr(C)]
+struct Stack {
+    _opaque: [u8; 0],
+}
+
+macro_rules! functions {
+    ($($name:ident: fn($($argument:ty),*) -> $result:ty;)*) => {
+        /// OpenSSL's functions.
+        #[allow(non_snake_case)]
+        #[derive(Clone, Copy)]
+        pub struct OpenSsl {
+            $($name: unsafe extern "C" fn($($argument),*) -> $result,)*
+        }
+
+        impl OpenSsl {
+            fn look_up(
+                mut look_up: impl FnMut(&CStr) -> *mut c_void,
+            ) -> Result<Self, OpenSslError> {
+                $(
+                    let name = concat!(stringify!($name), "\0");
+                    let found = CStr::from_bytes_with_nul(name.as_bytes())
+                        .map_or(std::ptr::null_mut(), &mut look_up);
+                    if found.is_null() {
+                        return Err(OpenSslError::Missing(stringify!($name)));
+                    }
+                    // SAFETY: OpenSSL documents the function of this name with this signature in
+                    // all versions that `load` accepts, and the address is not null.
+                    let $name = unsafe {
+                        std::mem::transmute::<
+                            *mut c_void,
+                            unsafe extern "C" fn($($argument),*) -> $result,
+                        >(found)
+                    };
+                )*
+                Ok(Self { $($name,)* })
+            }
+        }
+    };
+}
+
+functions! {
+    OpenSSL_version_num: fn() -> c_ulong;
+    OpenSSL_version: fn(c_int) -> *const c_char;
+    SSL_get_SSL_CTX: fn(*const Ssl) -> *mut SslCtx;
+    SSL_CTX_ctrl: fn(*mut SslCtx, c_int, c_long, *mut c_void) -> c_long;
+    SSL_CTX_get0_certificate: fn(*const SslCtx) -> *mut X509;
+    OPENSSL_sk_num: fn(*const Stack) -> c_int;
+    OPENSSL_sk_value: fn(*const Stack, c_int) -> *mut c_void;
+    i2d_X509: fn(*const X509, *mut *mut c_uchar) -> c_int;
+    d2i_X509: fn(*mut *mut X509, *mut *const c_uchar, c_long) -> *mut X509;
+    X509_free: fn(*mut X509) -> ();
+    X509_get0_pubkey: fn(*const X509) -> *mut PKey;
+    X509_verify: fn(*mut X509, *mut PKey) -> c_int;
+    X509_get_default_cert_file: fn() -> *const c_char;
+    X509_get_default_cert_file_env: fn() -> *const c_char;
+    X509_get_default_cert_dir: fn() -> *const c_char;
+    X509_get_default_cert_dir_env: fn() -> *const c_char;
+    ERR_set_mark: fn() -> c_int;
+    ERR_pop_to_mark: fn() -> c_int;
+}
+
+/// Why the process's OpenSSL cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpenSslError {
+    /// This function was not found.
+    Missing(&'static str),
+    /// Another library, or a version before 1.1.1; what it calls itself.
+    Unsupported(String),
+}
+
+impl fmt::Display for OpenSslError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(name) => write!(f, "the server's OpenSSL has no function {name}"),
+            Self::Unsupported(version) => write!(
+                f,
+                "the server's TLS library \"{}\" is not supported; OpenSSL from 1.1.1 on is",
+                hpkp_core::text::Excerpt::new(version)
+            ),
+        }
+    }
+}
+
+impl std::error::Error for OpenSslError {}
+
+/// The most certificates read of one chain; one more than is accepted, so that the excess shows.
+const MAX_CHAIN: c_int = hpkp_core::path::Chain::MAX as c_int + 1;
+
+/// The most keys of one context: OpenSSL has a slot for each of nine key types.
+const MAX_SLOTS: usize = 32;
+
+/// From `openssl/ssl.h`, where they are behind macros.
+mod ctrl {
+    use std::ffi::{c_int, c_long};
+
+    pub(super) const GET_EXTRA_CHAIN_CERTS: c_int = 82;
+    pub(super) const GET_CHAIN_CERTS: c_int = 115;
+    pub(super) const SELECT_CURRENT_CERT: c_int = 116;
+    pub(super) const SET_CURRENT_CERT: c_int = 117;
+    pub(super) const CERT_SET_FIRST: c_long = 1;
+    pub(super) const CERT_SET_NEXT: c_long = 2;
+    /// The argument that asks for the extra chain and nothing in its place.
+    pub(super) const EXTRA_ONLY: c_long = 1;
+}
+
+impl OpenSsl {
+    /// Looks all functions up and asks the library what it is.
+    ///
+    /// # Safety
+    /// `look_up` gives, for a name, the address of the function of that name in one OpenSSL, the
+    /// one whose objects are handed to the methods; or null.
+    ///
+    /// # Errors
+    /// See [`OpenSslError`].
+    pub unsafe fn load(look_up: impl FnMut(&CStr) -> *mut c_void) -> Result<Self, OpenSslError> {
+        let this = Self::look_up(look_up)?;
+        // SAFETY: takes no arguments and reads a constant.
+        let number = unsafe { (this.OpenSSL_version_num)() };
+        // SAFETY: 0 is OPENSSL_VERSION, for which a static string is returned.
+        let text = unsafe { CStr::from_ptr((this.OpenSSL_version)(0)) }.to_string_lossy();
+        // Forks answer to OpenSSL's functions, but not all of them, nor all in its way.
+        let supported =
+            number >= 0x1010_1000 && text.starts_with("OpenSSL ") && !text.contains("compatible");
+        if supported {
+            Ok(this)
+        } else {
+            Err(OpenSslError::Unsupported(text.into_owned()))
+        }
+    }
+
+    /// The context that a connection uses. It is the default server's until the client has named
+    /// a host, then the named server's, if that one has certificates.
+    ///
+    /// # Safety
+    /// `ssl` is a live `SSL` of the library that this was loaded from.
+    #[inline]
+    #[must_use]
+    pub unsafe fn context_of(&self, ssl: *const Ssl) -> *const SslCtx {
+        // SAFETY: by the caller's promise; the function only reads a field.
+        unsafe { (self.SSL_get_SSL_CTX)(ssl) }
+    }
+
+    /// The certificates of every key of `context`, each chain with its leaf first, in DER. The
+    /// context is left as it was found.
+    ///
+    /// # Safety
+    /// `context` is a live `SSL_CTX` of the library that this was loaded from, and no other thread
+    /// changes it meanwhile.
+    #[must_use]
+    pub unsafe fn chains(&self, context: *mut SslCtx) -> Vec<Vec<Vec<u8>>> {
+        let _errors = ErrorMark::set(self);
+        // SAFETY: by the caller's promise; returns the context's current certificate or null.
+        let current = unsafe { (self.SSL_CTX_get0_certificate)(context) };
+        let mut chains = Vec::new();
+        let mut step = ctrl::CERT_SET_FIRST;
+        // SAFETY: by the caller's promise; the control takes no pointer.
+        while chains.len() < MAX_SLOTS
+            && unsafe {
+                (self.SSL_CTX_ctrl)(context, ctrl::SET_CURRENT_CERT, step, std::ptr::null_mut())
+            } == 1
+        {
+            step = ctrl::CERT_SET_NEXT;
+            // SAFETY: as above; a slot was just selected, and the certificate lives as long as it.
+            let leaf = unsafe { (self.SSL_CTX_get0_certificate)(context) };
+            if leaf.is_null() {
+                continue;
+            }
+            // SAFETY: the leaf and what the stack holds are owned by the context.
+            let chain = unsafe {
+                std::iter::once(leaf.cast_const())
+                    .chain(self.above_the_leaf(context))
+                    .map(|certificate| self.der(certificate))
+                    .collect()
+            };
+            chains.push(chain);
+        }
+        if !current.is_null() {
+            // SAFETY: the certificate is one of the context's own, found above.
+            unsafe {
+                (self.SSL_CTX_ctrl)(context, ctrl::SELECT_CURRENT_CERT, 0, current.cast());
+            }
+        }
+        chains
+    }
+
+    /// What is sent above the current leaf: its own chain or, where it has none, the extra one.
+    ///
+    /// # Safety
+    /// As for [`OpenSsl::chains`].
+    unsafe fn above_the_leaf(&self, context: *mut SslCtx) -> Vec<*const X509> {
+        let mut stack: *mut Stack = std::ptr::null_mut();
+        let out: *mut c_void = (&raw mut stack).cast();
+        // SAFETY: by the caller's promise; the control writes a pointer to `out`, which has room.
+        unsafe { (self.SSL_CTX_ctrl)(context, ctrl::GET_CHAIN_CERTS, 0, out) };
+        if stack.is_null() {
+            // SAFETY: as above.
+            unsafe {
+                (self.SSL_CTX_ctrl)(context, ctrl::GET_EXTRA_CHAIN_CERTS, ctrl::EXTRA_ONLY, out);
+            };
+        }
+        if stack.is_null() {
+            return Vec::new();
+        }
+        // SAFETY: the stack belongs to the context and holds certificates; the index is in range.
+        unsafe {
+            (0..(self.OPENSSL_sk_num)(stack).min(MAX_CHAIN))
+                .map(|index| (self.OPENSSL_sk_value)(stack, index).cast_const().cast())
+                .collect()
+        }
+    }
+
+    /// A certificate's octets; none where OpenSSL cannot encode it.
+    ///
+    /// # Safety
+    /// `certificate` is a live `X509`.
+    unsafe fn der(&self, certificate: *const X509) -> Vec<u8> {
+        // SAFETY: by the caller's promise; without a buffer only the length is computed.
+        let length = unsafe { (self.i2d_X509)(certificate, std::ptr::null_mut()) };
+        let mut der = vec![0; usize::try_from(length).unwrap_or(0)];
+        if !der.is_empty() {
+            let mut end = der.as_mut_ptr();
+            // SAFETY: the buffer has the length that was asked for; `end` is moved behind it.
+            unsafe { (self.i2d_X509)(certificate, &raw mut end) };
+        }
+        der
+    }
+
+    /// Where this OpenSSL looks for trusted certificates; the environment may say otherwise, as it
+    /// may for every program that uses OpenSSL.
+    #[must_use]
+    pub fn system_store(&self) -> SystemStore {
+        // SAFETY: all four take no arguments and return static strings.
+        let [file, file_env, dir, dir_env] = unsafe {
+            [
+                (self.X509_get_default_cert_file)(),
+                (self.X509_get_default_cert_file_env)(),
+                (self.X509_get_default_cert_dir)(),
+                (self.X509_get_default_cert_dir_env)(),
+            ]
+            .map(|text| CStr::from_ptr(text).to_string_lossy())
+        };
+        let file = std::env::var_os(&*file_env).unwrap_or_else(|| (&*file).into());
+        let directories = std::env::var_os(&*dir_env).unwrap_or_else(|| (&*dir).into());
+        SystemStore {
+            file: Some(PathBuf::from(file)),
+            directories: std::env::split_paths(&directories).collect(),
+        }
+    }
+
+    fn parse<'a>(&'a self, certificate: &Certificate) -> Option<OwnedX509<'a>> {
+        let der = certificate.der();
+        let mut start = der.as_ptr();
+        let length = c_long::try_from(der.len()).ok()?;
+        // SAFETY: `start` points to `length` octets; null asks for a new object, owned by us.
+        let x509 = unsafe { (self.d2i_X509)(std::ptr::null_mut(), &raw mut start, length) };
+        (!x509.is_null()).then_some(OwnedX509 {
+            openssl: self,
+            x509,
+        })
+    }
+}
+
+impl fmt::Debug for OpenSsl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenSsl").finish_non_exhaustive()
+    }
+}
+
+impl VerifySignature for OpenSsl {
+    fn is_signed_by(&self, certificate: &Certificate, issuer: &Certificate) -> bool {
+        let _errors = ErrorMark::set(self);
+        let (Some(certificate), Some(issuer)) = (self.parse(certificate), self.parse(issuer))
+        else {
+            return false;
+        };
+        // SAFETY: `issuer` is live; the key belongs to it, or null is returned.
+        let key = unsafe { (self.X509_get0_pubkey)(issuer.x509) };
+        // SAFETY: the certificate is live, and the key is as long as `issuer`.
+        !key.is_null() && unsafe { (self.X509_verify)(certificate.x509, key) } == 1
+    }
+}
+
+/// An `X509` that we made.
+struct OwnedX509<'a> {
+    openssl: &'a OpenSsl,
+    x509: *mut X509,
+}
+
+impl Drop for OwnedX509<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the object was made by `parse`, which gave us the only reference.
+        unsafe { (self.openssl.X509_free)(self.x509) };
+    }
+}
+
+/// Takes what we cause out of the thread's error queue again; the server would log it as its own.
+struct ErrorMark<'a>(&'a OpenSsl);
+
+impl<'a> ErrorMark<'a> {
+    fn set(openssl: &'a OpenSsl) -> Self {
+        // SAFETY: works on the calling thread's queue alone.
+        unsafe { (openssl.ERR_set_mark)() };
+        Self(openssl)
+    }
+}
+
+impl Drop for ErrorMark<'_> {
+    fn drop(&mut self) {
+        // SAFETY: works on the calling thread's queue alone; the mark was set in `set`.
+        unsafe { (self.0.ERR_pop_to_mark)() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_function_is_named() {
+        // SAFETY: every address is null, so nothing is called.
+        let loaded = unsafe { OpenSsl::load(|_| std::ptr::null_mut()) };
+        assert_eq!(
+            loaded.err(),
+            Some(OpenSslError::Missing("OpenSSL_version_num"))
+        );
+    }
+
+    #[test]
+    fn one_missing_at_the_end_is_named_before_any_is_called() {
+        // SAFETY: the last address is null, so `load` ends before it calls any.
+        let loaded = unsafe {
+            OpenSsl::load(|name| {
+                if name == c"ERR_pop_to_mark" {
+                    std::ptr::null_mut()
+                } else {
+                    1_usize as *mut c_void
+                }
+            })
+        };
+        assert_eq!(loaded.err(), Some(OpenSslError::Missing("ERR_pop_to_mark")));
+    }
+}

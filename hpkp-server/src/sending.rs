@@ -1,0 +1,86 @@
+//! What each host sends, precomputed: a request asks one question, whether the context of its
+//! connection satisfies the host's policy, and gets shared octets.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hpkp_core::check::{Sending, Verdict};
+use hpkp_core::header::{Header, Kind};
+
+use crate::openssl::SslCtx;
+
+/// A context's address. It is compared, never followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ContextAddress(usize);
+
+impl From<*const SslCtx> for ContextAddress {
+    fn from(context: *const SslCtx) -> Self {
+        Self(context.addr())
+    }
+}
+
+/// A field that a host sends, or withholds on every connection where there is no header.
+#[derive(Debug)]
+pub struct Field {
+    kind: Kind,
+    header: Option<Arc<Header>>,
+    /// Sorted.
+    contexts: Arc<[ContextAddress]>,
+}
+
+impl Field {
+    /// Which field it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The field's value on a connection that uses `context`, or `None` where it is withheld.
+    #[inline]
+    #[must_use]
+    pub fn value_on(&self, context: ContextAddress) -> Option<&str> {
+        let header = self.header.as_deref()?;
+        let satisfies = match &*self.contexts {
+            [only] => *only == context,
+            many => many.binary_search(&context).is_ok(),
+        };
+        satisfies.then(|| header.value())
+    }
+}
+
+/// The fields of every host of a verdict. `addresses` are those of the deployment's contexts.
+#[must_use]
+pub fn fields(verdict: &Verdict, addresses: &[ContextAddress]) -> Vec<Vec<Field>> {
+    // Hosts with one policy share one list of positions; they shall share the addresses too.
+    let mut known: HashMap<*const [usize], Arc<[ContextAddress]>> = HashMap::new();
+    let mut contexts = |positions: &Arc<[usize]>| {
+        let entry = known.entry(Arc::as_ptr(positions));
+        let contexts = entry.or_insert_with(|| {
+            let mut contexts: Vec<ContextAddress> = positions
+                .iter()
+                .filter_map(|position| addresses.get(*position))
+                .copied()
+                .collect();
+            contexts.sort_unstable();
+            contexts.into()
+        });
+        contexts.clone()
+    };
+    let mut field = |kind, sending: &Option<Sending>| {
+        sending.as_ref().map(|sending| Field {
+            kind,
+            header: sending.header.clone(),
+            contexts: contexts(&sending.contexts),
+        })
+    };
+    verdict
+        .hosts
+        .iter()
+        .map(|host| {
+            field(Kind::Enforced, &host.enforced)
+                .into_iter()
+                .chain(field(Kind::ReportOnly, &host.report_only))
+                .collect()
+        })
+        .collect()
+}
