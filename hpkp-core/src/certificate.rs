@@ -204,10 +204,7 @@ fn push_with_length(octets: &mut Vec<u8>, part: &[u8]) {
 /// Lower case (ASCII), no spaces round the text, one space where there were several.
 fn fold(text: &[u8]) -> Vec<u8> {
     let mut folded = Vec::with_capacity(text.len());
-    for word in text
-        .split(u8::is_ascii_whitespace)
-        .filter(|word| !word.is_empty())
-    {
+    for word in text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()) {
         if !folded.is_empty() {
             folded.push(b' ');
         }
@@ -218,9 +215,7 @@ fn fold(text: &[u8]) -> Vec<u8> {
 
 /// A `BMPString` (UTF-16, big endian) as UTF-8.
 fn from_bmp(text: &[u8]) -> Vec<u8> {
-    let units = text
-        .chunks_exact(2)
-        .map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+    let units = text.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
     char::decode_utf16(units)
         .map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER))
         .collect::<String>()

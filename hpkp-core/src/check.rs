@@ -143,11 +143,7 @@ pub fn check(deployment: &Deployment, verify: &dyn VerifySignature) -> Verdict {
         .collect();
     let mut checker = Checker {
         deployment,
-        policies: deployment
-            .policies
-            .iter()
-            .map(|policy| (policy.name(), policy))
-            .collect(),
+        policies: deployment.policies.iter().map(|policy| (policy.name(), policy)).collect(),
         paths: &paths,
         findings: Findings::default(),
         withheld: HashSet::new(),
@@ -157,15 +153,9 @@ pub fn check(deployment: &Deployment, verify: &dyn VerifySignature) -> Verdict {
     let hosts = enforced
         .into_iter()
         .zip(report_only)
-        .map(|(enforced, report_only)| HostVerdict {
-            enforced,
-            report_only,
-        })
+        .map(|(enforced, report_only)| HostVerdict { enforced, report_only })
         .collect();
-    Verdict {
-        findings: checker.findings.finish(),
-        hosts,
-    }
+    Verdict { findings: checker.findings.finish(), hosts }
 }
 
 struct Checker<'a> {
@@ -237,17 +227,13 @@ impl<'a> Checker<'a> {
     }
 
     fn uses(&self, kind: Kind) -> impl Iterator<Item = (usize, &'a PolicyUse)> + use<'a> {
-        self.deployment
-            .hosts
-            .iter()
-            .enumerate()
-            .filter_map(move |(position, host)| {
-                let policy_use = match kind {
-                    Kind::Enforced => &host.enforced,
-                    Kind::ReportOnly => &host.report_only,
-                };
-                policy_use.as_ref().map(|policy_use| (position, policy_use))
-            })
+        self.deployment.hosts.iter().enumerate().filter_map(move |(position, host)| {
+            let policy_use = match kind {
+                Kind::Enforced => &host.enforced,
+                Kind::ReportOnly => &host.report_only,
+            };
+            policy_use.as_ref().map(|policy_use| (position, policy_use))
+        })
     }
 
     /// Records a finding of one host, and withholds the host's field where its class says so.
@@ -273,12 +259,7 @@ impl<'a> Checker<'a> {
 
     fn unknown_policy(&mut self, name: &str, kind: Kind, uses: &Uses<'_>) {
         for (host, policy_use) in uses {
-            let scope = Scope {
-                policy: name,
-                kind,
-                at: &policy_use.at,
-                each_place: true,
-            };
+            let scope = Scope { policy: name, kind, at: &policy_use.at, each_place: true };
             self.find(scope, kind, *host, Code::UnknownPolicy, || {
                 (
                     format!("the policy \"{name}\" is not defined; define it, or correct the name"),
@@ -291,16 +272,11 @@ impl<'a> Checker<'a> {
     /// A policy means nothing without TLS (RFC 7469 section 2.2.2). Said only where the directive
     /// stands in that very server; one that stands further out is meant for the others.
     fn without_plain_servers(&mut self, policy: &Policy, kind: Kind, uses: &Uses<'a>) -> Uses<'a> {
-        let (tls, plain): (Uses<'a>, Uses<'a>) = uses
-            .iter()
-            .partition(|(host, _)| self.deployment.hosts[*host].tls);
+        let (tls, plain): (Uses<'a>, Uses<'a>) =
+            uses.iter().partition(|(host, _)| self.deployment.hosts[*host].tls);
         for (host, policy_use) in plain.into_iter().filter(|(_, policy_use)| policy_use.own) {
-            let scope = Scope {
-                policy: policy.name(),
-                kind,
-                at: &policy_use.at,
-                each_place: false,
-            };
+            let scope =
+                Scope { policy: policy.name(), kind, at: &policy_use.at, each_place: false };
             self.find(scope, kind, host, Code::NoTls, || {
                 (
                     format!(
@@ -323,29 +299,16 @@ impl<'a> Checker<'a> {
         uses: &Uses<'_>,
     ) -> Option<Arc<Header>> {
         for code in header::missing_or_excessive(policy, kind) {
-            let scope = Scope {
-                policy: policy.name(),
-                kind,
-                at: &policy.spec.at,
-                each_place: false,
-            };
+            let scope =
+                Scope { policy: policy.name(), kind, at: &policy.spec.at, each_place: false };
             for (host, _) in uses {
-                self.find(scope, kind, *host, code, || {
-                    (report::incomplete(policy, code), vec![])
-                });
+                self.find(scope, kind, *host, code, || (report::incomplete(policy, code), vec![]));
             }
         }
         for problem in &policy.problems {
-            let scope = Scope {
-                policy: policy.name(),
-                kind,
-                at: &problem.at,
-                each_place: true,
-            };
+            let scope = Scope { policy: policy.name(), kind, at: &problem.at, each_place: true };
             for (host, _) in uses {
-                self.find(scope, kind, *host, problem.code, || {
-                    (problem.text.clone(), vec![])
-                });
+                self.find(scope, kind, *host, problem.code, || (problem.text.clone(), vec![]));
             }
         }
         let mut first: HashMap<Pin, &Location> = HashMap::new();
@@ -354,12 +317,7 @@ impl<'a> Checker<'a> {
                 first.insert(pin.pin, &pin.at);
                 continue;
             };
-            let scope = Scope {
-                policy: policy.name(),
-                kind,
-                at: &pin.at,
-                each_place: true,
-            };
+            let scope = Scope { policy: policy.name(), kind, at: &pin.at, each_place: true };
             for (host, _) in uses {
                 self.find(scope, kind, *host, Code::DuplicatePin, || {
                     (
@@ -375,17 +333,10 @@ impl<'a> Checker<'a> {
             }
         }
         if kind == Kind::Enforced
-            && let Some(age) = policy
-                .spec
-                .max_age
-                .filter(|age| *age > MaxAge::USER_AGENTS_CAP)
+            && let Some(age) = policy.spec.max_age.filter(|age| *age > MaxAge::USER_AGENTS_CAP)
         {
-            let scope = Scope {
-                policy: policy.name(),
-                kind,
-                at: &policy.spec.at,
-                each_place: false,
-            };
+            let scope =
+                Scope { policy: policy.name(), kind, at: &policy.spec.at, each_place: false };
             for (host, _) in uses {
                 self.find(scope, kind, *host, Code::MaxAgeTooLong, || {
                     (report::max_age_too_long(policy, age), vec![])
@@ -399,24 +350,13 @@ impl<'a> Checker<'a> {
     fn check_certificates(&mut self, policy: &'a Policy, kind: Kind, uses: &Uses<'_>) {
         for (position, policy_use) in uses {
             let host = &self.deployment.hosts[*position];
-            let scope = Scope {
-                policy: policy.name(),
-                kind,
-                at: &policy_use.at,
-                each_place: false,
-            };
+            let scope =
+                Scope { policy: policy.name(), kind, at: &policy_use.at, each_place: false };
             let mut chains = Vec::new();
             for &context in &host.contexts {
-                let Context {
-                    certificates,
-                    trust,
-                } = &self.deployment.contexts[context];
+                let Context { certificates, trust } = &self.deployment.contexts[context];
                 if let Some((code, text, at)) = &trust.problem {
-                    let scope = Scope {
-                        at,
-                        each_place: true,
-                        ..scope
-                    };
+                    let scope = Scope { at, each_place: true, ..scope };
                     self.find(scope, kind, *position, *code, || (text.clone(), vec![]));
                 }
                 match certificates {
@@ -424,13 +364,9 @@ impl<'a> Checker<'a> {
                         chains.extend(loaded.iter().zip(&self.paths[context]));
                     }
                     Certificates::NotKnown => {
-                        self.find(
-                            scope,
-                            kind,
-                            *position,
-                            Code::CertificateNotKnownAtLoad,
-                            || (report::not_known_at_load(policy), vec![]),
-                        );
+                        self.find(scope, kind, *position, Code::CertificateNotKnownAtLoad, || {
+                            (report::not_known_at_load(policy), vec![])
+                        });
                     }
                     Certificates::Unusable(code, text) => {
                         self.find(scope, kind, *position, *code, || (text.clone(), vec![]));
@@ -449,10 +385,8 @@ impl<'a> Checker<'a> {
         host: usize,
         chains: &[(&Chain, &Paths)],
     ) {
-        let meets: Vec<Match> = chains
-            .iter()
-            .map(|(_, paths)| paths.meet(|pin| policy.has(pin)))
-            .collect();
+        let meets: Vec<Match> =
+            chains.iter().map(|(_, paths)| paths.meet(|pin| policy.has(pin))).collect();
         let those = |wanted: fn(&Match) -> bool| -> Vec<(&Chain, &Paths)> {
             let chosen = chains.iter().zip(&meets).filter(|(_, meet)| wanted(meet));
             chosen.map(|(chain, _)| *chain).collect()
@@ -471,10 +405,7 @@ impl<'a> Checker<'a> {
             });
         }
         let root_only = those(|meet| {
-            matches!(
-                meet,
-                Match::Met { served: false } | Match::Partly { served: false }
-            )
+            matches!(meet, Match::Met { served: false } | Match::Partly { served: false })
         });
         if !root_only.is_empty() {
             self.find(scope, kind, host, Code::RootOnlyMatch, || {
@@ -482,14 +413,9 @@ impl<'a> Checker<'a> {
             });
         }
         let on_a_path: HashSet<Pin> = chains.iter().flat_map(|(_, paths)| paths.pins()).collect();
-        let superfluous = chains
-            .iter()
-            .flat_map(|(_, paths)| paths.superfluous())
-            .find(|extra| {
-                extra
-                    .pin()
-                    .is_some_and(|pin| policy.has(pin) && !on_a_path.contains(&pin))
-            });
+        let superfluous = chains.iter().flat_map(|(_, paths)| paths.superfluous()).find(|extra| {
+            extra.pin().is_some_and(|pin| policy.has(pin) && !on_a_path.contains(&pin))
+        });
         if let Some(certificate) = superfluous {
             self.find(scope, kind, host, Code::SuperfluousCertificateMatch, || {
                 (report::superfluous(policy, certificate), vec![])
@@ -501,11 +427,8 @@ impl<'a> Checker<'a> {
     /// (RFC 7469 section 2.5).
     fn check_backup(&mut self, policy: &'a Policy, uses: &Uses<'_>) {
         let hosts = &self.deployment.hosts;
-        let contexts: BTreeSet<usize> = uses
-            .iter()
-            .flat_map(|(host, _)| &hosts[*host].contexts)
-            .copied()
-            .collect();
+        let contexts: BTreeSet<usize> =
+            uses.iter().flat_map(|(host, _)| &hosts[*host].contexts).copied().collect();
         let mut loaded: HashSet<Pin> = HashSet::new();
         for &context in &contexts {
             loaded.extend(self.paths[context].iter().flat_map(Paths::pins));
@@ -514,21 +437,13 @@ impl<'a> Checker<'a> {
                 loaded.extend(served.filter_map(|certificate| certificate.pin()));
             }
         }
-        let has_backup = policy
-            .pins
-            .iter()
-            .any(|resolved| !loaded.contains(&resolved.pin));
+        let has_backup = policy.pins.iter().any(|resolved| !loaded.contains(&resolved.pin));
         // What cannot be read may be the backup; that is a finding of its own.
         if has_backup || loaded.is_empty() || !policy.problems.is_empty() {
             return;
         }
         let at = &policy.spec.at;
-        let scope = Scope {
-            policy: policy.name(),
-            kind: Kind::Enforced,
-            at,
-            each_place: false,
-        };
+        let scope = Scope { policy: policy.name(), kind: Kind::Enforced, at, each_place: false };
         for (host, _) in uses {
             self.find(scope, Kind::Enforced, *host, Code::NoBackupPin, || {
                 report::no_backup_pin(policy)
@@ -541,10 +456,7 @@ impl<'a> Checker<'a> {
         for (position, policy_use) in uses {
             let host = &self.deployment.hosts[*position];
             let address = host.names.iter().find(|name| {
-                let name = name
-                    .strip_prefix('[')
-                    .and_then(|n| n.strip_suffix(']'))
-                    .unwrap_or(name);
+                let name = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
                 name.parse::<IpAddr>().is_ok()
             });
             let Some(address) = address else { continue };
@@ -573,27 +485,17 @@ impl<'a> Checker<'a> {
             return;
         };
         for (host, policy_use) in uses {
-            let Host {
-                names, enforced, ..
-            } = &self.deployment.hosts[*host];
-            let enforced = enforced
-                .as_ref()
-                .and_then(|e| self.policies.get(e.policy.as_str()));
+            let Host { names, enforced, .. } = &self.deployment.hosts[*host];
+            let enforced = enforced.as_ref().and_then(|e| self.policies.get(e.policy.as_str()));
             let is_pinned = enforced.is_some_and(|enforced| {
-                let subdomains = enforced.spec.include_subdomains;
-                names
-                    .iter()
-                    .any(|name| covers(name, uri.host(), subdomains))
+                let subdomains = enforced.spec.binds_subdomains();
+                names.iter().any(|name| covers(name, uri.host(), subdomains))
             });
             if !is_pinned {
                 continue;
             }
-            let scope = Scope {
-                policy: policy.name(),
-                kind,
-                at: &policy_use.at,
-                each_place: false,
-            };
+            let scope =
+                Scope { policy: policy.name(), kind, at: &policy_use.at, each_place: false };
             self.find(scope, kind, *host, Code::ReportUriOnPinnedHost, || {
                 (
                     format!(
@@ -633,9 +535,7 @@ impl<'a> Checker<'a> {
             .into_iter()
             .filter(|context| {
                 let paths = &self.paths[*context];
-                paths
-                    .iter()
-                    .all(|paths| paths.meet(|pin| policy.has(pin)) != Match::Unmet)
+                paths.iter().all(|paths| paths.meet(|pin| policy.has(pin)) != Match::Unmet)
             })
             .collect()
     }
@@ -644,10 +544,7 @@ impl<'a> Checker<'a> {
 /// Whether a server of this name, noted by a client, covers `host`.
 fn covers(name: &str, host: &str, include_subdomains: bool) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
-    let below = |domain: &str| {
-        host.strip_suffix(domain)
-            .is_some_and(|rest| rest.ends_with('.'))
-    };
+    let below = |domain: &str| host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
     match name.strip_prefix("*.").or_else(|| name.strip_prefix('.')) {
         Some(domain) => below(domain) || (name.starts_with('.') && host == domain),
         None => name == host || (include_subdomains && below(&name)),

@@ -173,16 +173,8 @@ impl Finding {
         let host = self.hosts.first().map_or("-", String::as_str);
         let prefix = format!("hpkp: [{}] {host}:", self.code);
         let others = (self.host_count > 1).then(|| {
-            let more = if self.host_count > self.hosts.len() {
-                ", ..."
-            } else {
-                ""
-            };
-            format!(
-                "so it is for {} hosts: {}{more}",
-                self.host_count,
-                self.hosts.join(", ")
-            )
+            let more = if self.host_count > self.hosts.len() { ", ..." } else { "" };
+            format!("so it is for {} hosts: {}{more}", self.host_count, self.hosts.join(", "))
         });
         std::iter::once(self.summary.clone())
             .chain(others)
@@ -197,10 +189,7 @@ const MAX_LINE: usize = 800;
 
 fn bounded(mut line: String) -> String {
     if line.len() > MAX_LINE {
-        let end = (0..=MAX_LINE)
-            .rev()
-            .find(|i| line.is_char_boundary(*i))
-            .unwrap_or(0);
+        let end = (0..=MAX_LINE).rev().find(|i| line.is_char_boundary(*i)).unwrap_or(0);
         line.truncate(end);
         line.push_str("...");
     }
@@ -217,10 +206,7 @@ mod tests {
         for code in Code::ALL {
             let text = code.as_str();
             assert!(seen.insert(text), "{text} twice");
-            assert!(
-                text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'),
-                "{text}"
-            );
+            assert!(text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{text}");
         }
     }
 }

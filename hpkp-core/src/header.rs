@@ -53,10 +53,7 @@ impl Header {
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        Ok(Self {
-            kind,
-            value: value(policy, kind, &pins),
-        })
+        Ok(Self { kind, value: value(policy, kind, &pins) })
     }
 
     /// Which field it is.
@@ -112,7 +109,7 @@ fn value(policy: &Policy, kind: Kind, pins: &[Pin]) -> String {
     {
         push(&mut value, format_args!("max-age={}", max_age.seconds()));
     }
-    if spec.include_subdomains {
+    if spec.binds_subdomains() {
         push(&mut value, format_args!("includeSubDomains"));
     }
     if let Some(uri) = &spec.report_uri {

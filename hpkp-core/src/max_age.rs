@@ -18,10 +18,7 @@ impl MaxAge {
     /// From whole seconds, or `None` above [`MaxAge::MAX`].
     #[must_use]
     pub fn from_seconds(seconds: u64) -> Option<Self> {
-        u32::try_from(seconds)
-            .ok()
-            .map(Self)
-            .filter(|age| *age <= Self::MAX)
+        u32::try_from(seconds).ok().map(Self).filter(|age| *age <= Self::MAX)
     }
 
     /// Whole seconds.
@@ -102,11 +99,7 @@ mod tests {
             ("2w", 1_209_600),
             ("2147483647", 2_147_483_647),
         ] {
-            assert_eq!(
-                text.parse::<MaxAge>().map(MaxAge::seconds),
-                Ok(seconds),
-                "{text}"
-            );
+            assert_eq!(text.parse::<MaxAge>().map(MaxAge::seconds), Ok(seconds), "{text}");
         }
     }
 

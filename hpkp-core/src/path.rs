@@ -23,9 +23,7 @@ impl Chain {
     /// A chain of `certificates`, or `None` where there are none or more than [`Chain::MAX`].
     #[must_use]
     pub fn new(certificates: Vec<Arc<Certificate>>) -> Option<Self> {
-        (1..=Self::MAX)
-            .contains(&certificates.len())
-            .then_some(Self(certificates))
+        (1..=Self::MAX).contains(&certificates.len()).then_some(Self(certificates))
     }
 
     /// The leaf: the certificate whose key the server holds.
@@ -89,10 +87,7 @@ pub struct Trust {
 
 impl Trust {
     fn named<'a>(&'a self, name: &Name) -> impl Iterator<Item = &'a Anchor> {
-        let added = self
-            .added
-            .as_deref()
-            .map_or(&[][..], |added| added.named(name));
+        let added = self.added.as_deref().map_or(&[][..], |added| added.named(name));
         self.system.named(name).iter().chain(added)
     }
 }
@@ -113,10 +108,7 @@ pub(crate) struct Verified<'v> {
 
 impl<'v> Verified<'v> {
     pub(crate) fn new(verify: &'v dyn VerifySignature) -> Self {
-        Self {
-            verify,
-            known: RefCell::default(),
-        }
+        Self { verify, known: RefCell::default() }
     }
 
     fn is_signed_by(&self, certificate: &Arc<Certificate>, issuer: &Arc<Certificate>) -> bool {
@@ -184,11 +176,7 @@ impl Paths {
     /// Whether the pins for which `pinned` says yes are met.
     pub(crate) fn meet(&self, pinned: impl Fn(Pin) -> bool) -> Match {
         let is_pinned = |node: &Node| node.certificate.pin().is_some_and(&pinned);
-        let matching = || {
-            self.nodes
-                .iter()
-                .filter(|node| node.on_path && is_pinned(node))
-        };
+        let matching = || self.nodes.iter().filter(|node| node.on_path && is_pinned(node));
         if matching().next().is_none() {
             return Match::Unmet;
         }
@@ -202,10 +190,7 @@ impl Paths {
 
     /// The keys on candidate paths.
     pub(crate) fn pins(&self) -> impl Iterator<Item = Pin> + '_ {
-        self.nodes
-            .iter()
-            .filter(|node| node.on_path)
-            .filter_map(|node| node.certificate.pin())
+        self.nodes.iter().filter(|node| node.on_path).filter_map(|node| node.certificate.pin())
     }
 
     /// The certificates that are served and lie on no path.
@@ -216,10 +201,10 @@ impl Paths {
     /// What lies on candidate paths, a line for each certificate.
     pub(crate) fn describe(&self) -> impl Iterator<Item = String> + '_ {
         self.nodes.iter().filter(|node| node.on_path).map(|node| {
-            let pin = node.certificate.pin().map_or_else(
-                || "no pin can be formed".to_owned(),
-                |pin| format!("sha256/{pin}"),
-            );
+            let pin = node
+                .certificate
+                .pin()
+                .map_or_else(|| "no pin can be formed".to_owned(), |pin| format!("sha256/{pin}"));
             let role = match (&node.anchor, node.served) {
                 (Some(file), true) => format!("served, trusted by {file}"),
                 (Some(file), false) => format!("not served, trusted by {file}"),
@@ -258,18 +243,10 @@ impl<'a> Graph<'a> {
     fn new(chain: &'a Chain, trust: &'a Trust, verified: &'a Verified<'a>) -> Self {
         let mut served_by_subject: HashMap<_, Vec<_>> = HashMap::new();
         for certificate in chain.certificates() {
-            served_by_subject
-                .entry(certificate.subject_name())
-                .or_default()
-                .push(certificate);
+            served_by_subject.entry(certificate.subject_name()).or_default().push(certificate);
         }
-        let mut graph = Self {
-            trust,
-            verified,
-            served_by_subject,
-            nodes: Vec::new(),
-            index: HashMap::new(),
-        };
+        let mut graph =
+            Self { trust, verified, served_by_subject, nodes: Vec::new(), index: HashMap::new() };
         graph.node(chain.leaf(), true);
         graph
     }
@@ -302,11 +279,7 @@ impl<'a> Graph<'a> {
     fn add_issuers(&mut self, index: usize) {
         let certificate = self.nodes[index].certificate.clone();
         let name = certificate.issuer_name();
-        let served = self
-            .served_by_subject
-            .get(name)
-            .cloned()
-            .unwrap_or_default();
+        let served = self.served_by_subject.get(name).cloned().unwrap_or_default();
         let trust = self.trust;
         let candidates: Vec<(&'a Arc<Certificate>, bool, Issuance)> = served
             .into_iter()
@@ -336,13 +309,7 @@ impl<'a> Graph<'a> {
         let anchored = nodes.iter().any(|node| node.anchor.is_some());
         let mut ends: Vec<bool> = nodes
             .iter()
-            .map(|node| {
-                if anchored {
-                    node.anchor.is_some()
-                } else {
-                    node.issuers.is_empty()
-                }
-            })
+            .map(|node| if anchored { node.anchor.is_some() } else { node.issuers.is_empty() })
             .collect();
         if !ends.contains(&true) {
             // Certificates that issued each other in a circle; each may be the last.
@@ -359,11 +326,7 @@ impl<'a> Graph<'a> {
             })
             .cloned()
             .collect();
-        Paths {
-            nodes,
-            ends,
-            superfluous,
-        }
+        Paths { nodes, ends, superfluous }
     }
 }
 

@@ -30,12 +30,8 @@ impl Block<'_> {
     /// # Errors
     /// [`PemError::NotBase64`].
     pub fn decode(&self) -> Result<Vec<u8>, PemError> {
-        let base64: Vec<u8> = self
-            .body
-            .iter()
-            .copied()
-            .filter(|octet| !octet.is_ascii_whitespace())
-            .collect();
+        let base64: Vec<u8> =
+            self.body.iter().copied().filter(|octet| !octet.is_ascii_whitespace()).collect();
         STANDARD.decode(base64).map_err(|_| PemError::NotBase64)
     }
 }
@@ -76,19 +72,14 @@ fn read_body<'a>(label: &'a [u8], rest: &mut &'a [u8]) -> Option<Block<'a>> {
         }
         *rest = after;
         if self::label(line, END) == Some(label) {
-            return Some(Block {
-                label,
-                body: &whole[..at],
-            });
+            return Some(Block { label, body: &whole[..at] });
         }
     }
 }
 
 /// The label of a `BEGIN` or `END` line, where `line` is one.
 fn label<'a>(line: &'a [u8], opening: &[u8]) -> Option<&'a [u8]> {
-    line.trim_ascii_end()
-        .strip_prefix(opening)?
-        .strip_suffix(DASHES)
+    line.trim_ascii_end().strip_prefix(opening)?.strip_suffix(DASHES)
 }
 
 /// The first line, without its line feed, and what follows it. Old Mac files end lines with CR.
@@ -107,9 +98,7 @@ mod tests {
     type Object = (Vec<u8>, Vec<u8>);
 
     fn decoded(file: &[u8]) -> Vec<Result<Object, PemError>> {
-        blocks(file)
-            .map(|block| block.and_then(|b| Ok((b.label.to_vec(), b.decode()?))))
-            .collect()
+        blocks(file).map(|block| block.and_then(|b| Ok((b.label.to_vec(), b.decode()?)))).collect()
     }
 
     #[test]
@@ -118,23 +107,14 @@ mod tests {
             -----BEGIN B C-----\r\nBA\r\nUG\r\n-----END B C-----  \r\nend";
         assert_eq!(
             decoded(file),
-            [
-                Ok((b"A".to_vec(), vec![1, 2, 3])),
-                Ok((b"B C".to_vec(), vec![4, 5, 6])),
-            ]
+            [Ok((b"A".to_vec(), vec![1, 2, 3])), Ok((b"B C".to_vec(), vec![4, 5, 6])),]
         );
     }
 
     #[test]
     fn what_is_cut_off_is_an_error() {
-        assert_eq!(
-            decoded(b"-----BEGIN A-----\nAQID\n"),
-            [Err(PemError::NoEnd)]
-        );
-        assert_eq!(
-            decoded(b"-----BEGIN A-----\nAQID\n-----END B-----\n"),
-            [Err(PemError::NoEnd)]
-        );
+        assert_eq!(decoded(b"-----BEGIN A-----\nAQID\n"), [Err(PemError::NoEnd)]);
+        assert_eq!(decoded(b"-----BEGIN A-----\nAQID\n-----END B-----\n"), [Err(PemError::NoEnd)]);
         assert_eq!(
             decoded(b"-----BEGIN A-----\nAQ\n-----BEGIN A-----\nAQID\n-----END A-----\n"),
             [Err(PemError::NoEnd)]

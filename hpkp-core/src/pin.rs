@@ -52,10 +52,7 @@ impl Pin {
     /// # Errors
     /// What the text looks like instead, see [`PinError`].
     pub fn from_base64(text: &str) -> Result<Self, PinError> {
-        let octets = STANDARD
-            .decode(text)
-            .ok()
-            .and_then(|octets| octets.try_into().ok());
+        let octets = STANDARD.decode(text).ok().and_then(|octets| octets.try_into().ok());
         match octets.map(Self) {
             Some(Self::OF_NOTHING) => Err(PinError::OfNothing),
             Some(pin) => Ok(pin),
@@ -68,9 +65,7 @@ impl fmt::Display for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = [0; Self::TEXT_LEN];
         // The buffer has exactly the length that 32 octets need, so this cannot fail.
-        let len = STANDARD
-            .encode_slice(self.0, &mut text)
-            .map_err(|_| fmt::Error)?;
+        let len = STANDARD.encode_slice(self.0, &mut text).map_err(|_| fmt::Error)?;
         f.write_str(std::str::from_utf8(&text[..len]).map_err(|_| fmt::Error)?)
     }
 }
@@ -97,13 +92,9 @@ impl FromStr for Pin {
             return Err(PinError::SmartQuote { quote });
         }
         if let Some((algorithm, _)) = text.split_once('/')
-            && OTHER_ALGORITHMS
-                .iter()
-                .any(|a| algorithm.eq_ignore_ascii_case(a))
+            && OTHER_ALGORITHMS.iter().any(|a| algorithm.eq_ignore_ascii_case(a))
         {
-            return Err(PinError::Algorithm {
-                name: algorithm.to_owned(),
-            });
+            return Err(PinError::Algorithm { name: algorithm.to_owned() });
         }
         if let Some(base64) = text.strip_prefix("sha256/") {
             // A slash is base64 too: it belongs to the pin where the pin is whole with it.
@@ -115,9 +106,7 @@ impl FromStr for Pin {
         if let Some(rest) = text.strip_prefix("pin-") {
             let (algorithm, value) = rest.split_once('=').unwrap_or((rest, ""));
             if algorithm != "sha256" {
-                return Err(PinError::Algorithm {
-                    name: algorithm.to_owned(),
-                });
+                return Err(PinError::Algorithm { name: algorithm.to_owned() });
             }
             return match value.strip_prefix('"').and_then(|v| v.strip_suffix('"')) {
                 Some(base64) => Self::from_base64(base64),
@@ -130,9 +119,8 @@ impl FromStr for Pin {
 
 /// Names written where `sha256` stands. Bare base64 could begin with one of them and a slash, with
 /// a chance of about one in a hundred million; `sha256/` before it makes such a pin readable.
-const OTHER_ALGORITHMS: [&str; 7] = [
-    "sha1", "sha224", "sha384", "sha512", "sha-256", "sha-1", "md5",
-];
+const OTHER_ALGORITHMS: [&str; 7] =
+    ["sha1", "sha224", "sha384", "sha512", "sha-256", "sha-1", "md5"];
 
 const SMART_QUOTES: [char; 8] = ['“', '”', '„', '‘', '’', '‚', '«', '»'];
 
@@ -197,9 +185,7 @@ impl PinError {
             return Self::Unpadded;
         }
         match STANDARD.decode(text) {
-            Ok(octets) => Self::WrongLength {
-                octets: octets.len(),
-            },
+            Ok(octets) => Self::WrongLength { octets: octets.len() },
             Err(base64::DecodeError::InvalidLastSymbol { .. }) => Self::StrayBits,
             Err(_) => Self::NotBase64,
         }
@@ -270,11 +256,9 @@ mod tests {
     #[test]
     fn every_spelling_is_the_same_pin() {
         let pin: Pin = GOOD.parse().unwrap();
-        for spelling in [
-            format!("sha256/{GOOD}"),
-            format!("sha256//{GOOD}"),
-            format!("pin-sha256=\"{GOOD}\""),
-        ] {
+        for spelling in
+            [format!("sha256/{GOOD}"), format!("sha256//{GOOD}"), format!("pin-sha256=\"{GOOD}\"")]
+        {
             assert_eq!(spelling.parse(), Ok(pin), "{spelling}");
         }
         assert_eq!(pin.to_string(), GOOD);
@@ -294,44 +278,22 @@ mod tests {
         for (text, expected) in [
             (String::new(), PinError::Empty),
             ("A".repeat(600), PinError::TooLong { octets: 600 }),
-            (
-                "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=".into(),
-                PinError::OfNothing,
-            ),
+            ("47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=".into(), PinError::OfNothing),
             (hex.into(), PinError::Hex),
             (format!("sha256/{hex}"), PinError::Hex),
             (hex.to_uppercase(), PinError::Hex),
             (colons.join(":"), PinError::Hex),
             (GOOD.replacen('d', "-", 1), PinError::UrlSafe),
-            (
-                GOOD.replacen('d', "_", 1).trim_end_matches('=').into(),
-                PinError::UrlSafe,
-            ),
+            (GOOD.replacen('d', "_", 1).trim_end_matches('=').into(), PinError::UrlSafe),
             (GOOD.trim_end_matches('=').into(), PinError::Unpadded),
             (GOOD.replace("mM=", "mN="), PinError::StrayBits),
-            (
-                "d6qzRu9zOECb90Uez27xWltNsj0=".into(),
-                PinError::WrongLength { octets: 20 },
-            ),
+            ("d6qzRu9zOECb90Uez27xWltNsj0=".into(), PinError::WrongLength { octets: 20 }),
             ("abc123".into(), PinError::NotBase64),
             (format!("“{GOOD}”"), PinError::SmartQuote { quote: '“' }),
-            (
-                format!("pin-sha256=’{GOOD}’"),
-                PinError::SmartQuote { quote: '’' },
-            ),
+            (format!("pin-sha256=’{GOOD}’"), PinError::SmartQuote { quote: '’' }),
             (format!("pin-sha256={GOOD}"), PinError::Unquoted),
-            (
-                format!("pin-sha1=\"{GOOD}\""),
-                PinError::Algorithm {
-                    name: "sha1".into(),
-                },
-            ),
-            (
-                format!("sha512/{GOOD}"),
-                PinError::Algorithm {
-                    name: "sha512".into(),
-                },
-            ),
+            (format!("pin-sha1=\"{GOOD}\""), PinError::Algorithm { name: "sha1".into() }),
+            (format!("sha512/{GOOD}"), PinError::Algorithm { name: "sha512".into() }),
             (format!("{GOOD} "), PinError::NotBase64),
             (format!("'{GOOD}'"), PinError::NotBase64),
         ] {

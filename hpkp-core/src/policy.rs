@@ -40,10 +40,7 @@ impl PinSource {
                 PinError::OfNothing => Code::EmptyInputPin,
                 _ => Code::MalformedPin,
             };
-            (
-                code,
-                format!("\"{}\" is no pin: {error}", Excerpt::new(text)),
-            )
+            (code, format!("\"{}\" is no pin: {error}", Excerpt::new(text)))
         })
     }
 }
@@ -68,8 +65,8 @@ pub struct PolicySpec {
     pub pins: Vec<PinSetting>,
     /// How long clients remember it.
     pub max_age: Option<MaxAge>,
-    /// Whether it binds all hosts below (RFC 7469 section 2.1.3).
-    pub include_subdomains: bool,
+    /// Whether it binds all hosts below (RFC 7469 section 2.1.3), where it says so.
+    pub include_subdomains: Option<bool>,
     /// Where violation reports go.
     pub report_uri: Option<ReportUri>,
 }
@@ -83,7 +80,7 @@ impl PolicySpec {
             at,
             pins: Vec::new(),
             max_age: None,
-            include_subdomains: false,
+            include_subdomains: None,
             report_uri: None,
         }
     }
@@ -101,24 +98,17 @@ impl PolicySpec {
                 PinSource::File(path) => first_key(path, &mut read),
             };
             match pin {
-                Ok(pin) => pins.push(ResolvedPin {
-                    pin,
-                    at: setting.at.clone(),
-                }),
+                Ok(pin) => pins.push(ResolvedPin { pin, at: setting.at.clone() }),
                 Err((code, text)) => {
-                    problems.push(PolicyProblem {
-                        code,
-                        text,
-                        at: setting.at.clone(),
-                    });
+                    problems.push(PolicyProblem { code, text, at: setting.at.clone() });
                 }
             }
         }
-        Policy {
-            spec: self,
-            pins,
-            problems,
-        }
+        Policy { spec: self, pins, problems }
+    }
+
+    pub(crate) fn binds_subdomains(&self) -> bool {
+        self.include_subdomains == Some(true)
     }
 
     /// Sources that differ; the same one written twice counts once.
@@ -135,10 +125,7 @@ fn first_key(
 ) -> Result<Pin, (Code, String)> {
     let shown = Excerpt::new(path);
     let file = read(path).map_err(|error| {
-        (
-            Code::UnreadablePinSource,
-            format!("the file \"{shown}\" cannot be read: {error}"),
-        )
+        (Code::UnreadablePinSource, format!("the file \"{shown}\" cannot be read: {error}"))
     })?;
     let keys = spki::read(&file).map_err(|error| {
         let code = match error {
@@ -147,17 +134,11 @@ fn first_key(
             SpkiError::TooLarge => Code::OversizedInput,
             _ => Code::UnreadablePinSource,
         };
-        (
-            code,
-            format!("no pin can be read from the file \"{shown}\": {error}"),
-        )
+        (code, format!("no pin can be read from the file \"{shown}\": {error}"))
     })?;
-    keys.first().map(|key| key.pin).ok_or_else(|| {
-        (
-            Code::UnreadablePinSource,
-            format!("the file \"{shown}\" holds no key"),
-        )
-    })
+    keys.first()
+        .map(|key| key.pin)
+        .ok_or_else(|| (Code::UnreadablePinSource, format!("the file \"{shown}\" holds no key")))
 }
 
 /// A pin and the directive that it came from.
@@ -200,11 +181,7 @@ impl Policy {
     #[must_use]
     pub fn distinct_pins(&self) -> Vec<Pin> {
         let mut seen = std::collections::HashSet::new();
-        self.pins
-            .iter()
-            .map(|resolved| resolved.pin)
-            .filter(|pin| seen.insert(*pin))
-            .collect()
+        self.pins.iter().map(|resolved| resolved.pin).filter(|pin| seen.insert(*pin)).collect()
     }
 
     /// Whether `pin` is one of its pins.

@@ -61,10 +61,7 @@ impl FromStr for ReportUri {
             return Err(ReportUriError::PercentEncoding);
         }
         let host = host(authority).ok_or(ReportUriError::Host)?;
-        Ok(Self {
-            text: text.to_owned(),
-            host,
-        })
+        Ok(Self { text: text.to_owned(), host })
     }
 }
 
@@ -83,11 +80,7 @@ fn host(authority: &str) -> Option<String> {
         Some(rest) => {
             let (address, port) = rest.split_once(']')?;
             address.parse::<Ipv6Addr>().ok()?;
-            (
-                address,
-                port.strip_prefix(':')
-                    .or_else(|| port.is_empty().then_some("443"))?,
-            )
+            (address, port.strip_prefix(':').or_else(|| port.is_empty().then_some("443"))?)
         }
         None => authority.split_once(':').unwrap_or((authority, "443")),
     };
@@ -104,15 +97,11 @@ fn is_plain_name(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
     let label_is_sound = |label: &str| {
         (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     let last = name.rsplit('.').next().unwrap_or("");
     let looks_like_a_number = last.bytes().all(|b| b.is_ascii_digit())
-        || last
-            .get(..2)
-            .is_some_and(|prefix| prefix.eq_ignore_ascii_case("0x"));
+        || last.get(..2).is_some_and(|prefix| prefix.eq_ignore_ascii_case("0x"));
     name.len() <= 253
         && name.split('.').all(label_is_sound)
         && (!looks_like_a_number || name.parse::<Ipv4Addr>().is_ok())
@@ -151,11 +140,7 @@ impl fmt::Display for ReportUriError {
             "wanted is an absolute URI such as https://reports.example.net/hpkp, on another host";
         match self {
             Self::TooLong { octets } => {
-                write!(
-                    f,
-                    "it has {octets} octets, more than {}; {WANTED}",
-                    ReportUri::MAX
-                )
+                write!(f, "it has {octets} octets, more than {}; {WANTED}", ReportUri::MAX)
             }
             Self::Octet { octet } => write!(
                 f,
@@ -170,10 +155,9 @@ impl fmt::Display for ReportUriError {
             Self::PercentEncoding => {
                 write!(f, "it has a % without two hexadecimal digits; {WANTED}")
             }
-            Self::Host => write!(
-                f,
-                "its host or port is not one that every client reads; {WANTED}"
-            ),
+            Self::Host => {
+                write!(f, "its host or port is not one that every client reads; {WANTED}")
+            }
         }
     }
 }
@@ -196,11 +180,7 @@ mod tests {
             ("https://[2001:DB8::1]", "2001:db8::1"),
             ("https://f03_8.example/r/d/hpkp", "f03_8.example"),
         ] {
-            assert_eq!(
-                text.parse::<ReportUri>().map(|uri| uri.host),
-                Ok(host.into()),
-                "{text}"
-            );
+            assert_eq!(text.parse::<ReportUri>().map(|uri| uri.host), Ok(host.into()), "{text}");
         }
     }
 
@@ -238,10 +218,7 @@ mod tests {
             ("https://example.net/[x]", Octet { octet: b'[' }),
             ("https://example.net/\"x", Octet { octet: b'"' }),
             ("https://example.net/a b", Octet { octet: b' ' }),
-            (
-                "https://example.net/\r\nSet-Cookie: a",
-                Octet { octet: b'\r' },
-            ),
+            ("https://example.net/\r\nSet-Cookie: a", Octet { octet: b'\r' }),
             ("https://example.net/\u{7f}", Octet { octet: 0x7f }),
             ("https://example.net/ü", Octet { octet: 0xc3 }),
             ("https://example.net/\\", Octet { octet: b'\\' }),

@@ -60,18 +60,11 @@ pub fn read(file: &[u8]) -> Result<Vec<Key>, SpkiError> {
     if file.trim_ascii().is_empty() {
         return Err(SpkiError::Empty);
     }
-    if pem::is_pem(file) {
-        read_pem(file)
-    } else {
-        read_der(file).map(|key| vec![key])
-    }
+    if pem::is_pem(file) { read_pem(file) } else { read_der(file).map(|key| vec![key]) }
 }
 
 fn read_pem(file: &[u8]) -> Result<Vec<Key>, SpkiError> {
-    if pem::blocks(file)
-        .flatten()
-        .any(|block| block.label.ends_with(b"PRIVATE KEY"))
-    {
+    if pem::blocks(file).flatten().any(|block| block.label.ends_with(b"PRIVATE KEY")) {
         return Err(SpkiError::PrivateKey);
     }
     let mut keys = Vec::new();
@@ -92,9 +85,9 @@ fn read_pem(file: &[u8]) -> Result<Vec<Key>, SpkiError> {
         keys.push(key);
     }
     match passed_over {
-        Some(label) if keys.is_empty() => Err(SpkiError::NoKey {
-            label: Excerpt::new(label).to_string(),
-        }),
+        Some(label) if keys.is_empty() => {
+            Err(SpkiError::NoKey { label: Excerpt::new(label).to_string() })
+        }
         _ => Ok(keys),
     }
 }
@@ -113,9 +106,7 @@ fn read_der(der: &[u8]) -> Result<Key, SpkiError> {
     let (rest, first) = Header::from_der(after).map_err(|_| malformed())?;
     let first_length = first.length().definite().map_err(|_| malformed())?;
     let second = rest.get(first_length..).ok_or_else(malformed)?;
-    let second = Header::from_der(second)
-        .map(|(_, header)| header.tag())
-        .ok();
+    let second = Header::from_der(second).map(|(_, header)| header.tag()).ok();
     match (first.tag(), second) {
         // PKCS #1 has two integers in a public key, more in a private one (RFC 8017 appendix A).
         (Tag::Integer, Some(Tag::Integer)) if first_length > 1 => Err(SpkiError::Pkcs1PublicKey),
@@ -124,9 +115,9 @@ fn read_der(der: &[u8]) -> Result<Key, SpkiError> {
         (Tag::Integer, _) | (Tag::Sequence, Some(Tag::OctetString)) => Err(SpkiError::PrivateKey),
         (Tag::Sequence, Some(Tag::BitString)) => public_key(der),
         (Tag::Sequence, Some(Tag::Sequence)) => match certificate(der) {
-            Err(SpkiError::Malformed { .. }) => request(der).map_err(|_| SpkiError::Malformed {
-                kind: Kind::Certificate,
-            }),
+            Err(SpkiError::Malformed { .. }) => {
+                request(der).map_err(|_| SpkiError::Malformed { kind: Kind::Certificate })
+            }
             result => result,
         },
         _ => Err(malformed()),
@@ -136,10 +127,7 @@ fn read_der(der: &[u8]) -> Result<Key, SpkiError> {
 fn certificate(der: &[u8]) -> Result<Key, SpkiError> {
     let (rest, certificate) = parse_certificate(der)?;
     if !rest.is_empty() {
-        return Err(SpkiError::TrailingOctets {
-            kind: Kind::Certificate,
-            count: rest.len(),
-        });
+        return Err(SpkiError::TrailingOctets { kind: Kind::Certificate, count: rest.len() });
     }
     key(Kind::Certificate, &certificate.tbs_certificate.subject_pki)
 }
@@ -165,25 +153,16 @@ fn request(der: &[u8]) -> Result<Key, SpkiError> {
     let (rest, request) =
         X509CertificationRequest::from_der(der).map_err(|_| damage(der, Kind::Request))?;
     if !rest.is_empty() {
-        return Err(SpkiError::TrailingOctets {
-            kind: Kind::Request,
-            count: rest.len(),
-        });
+        return Err(SpkiError::TrailingOctets { kind: Kind::Request, count: rest.len() });
     }
-    key(
-        Kind::Request,
-        &request.certification_request_info.subject_pki,
-    )
+    key(Kind::Request, &request.certification_request_info.subject_pki)
 }
 
 fn public_key(der: &[u8]) -> Result<Key, SpkiError> {
     let (rest, spki) =
         SubjectPublicKeyInfo::from_der(der).map_err(|_| damage(der, Kind::PublicKey))?;
     if !rest.is_empty() {
-        return Err(SpkiError::TrailingOctets {
-            kind: Kind::PublicKey,
-            count: rest.len(),
-        });
+        return Err(SpkiError::TrailingOctets { kind: Kind::PublicKey, count: rest.len() });
     }
     key(Kind::PublicKey, &spki)
 }
@@ -214,16 +193,9 @@ pub(crate) fn pin_of(spki: &SubjectPublicKeyInfo<'_>) -> Option<Pin> {
 /// Whether an object that cannot be parsed was cut off or is wrong in itself.
 fn damage(der: &[u8], kind: Kind) -> SpkiError {
     let cut = Header::from_der(der).is_ok_and(|(rest, header)| {
-        header
-            .length()
-            .definite()
-            .is_ok_and(|length| length > rest.len())
+        header.length().definite().is_ok_and(|length| length > rest.len())
     });
-    if cut {
-        SpkiError::Truncated
-    } else {
-        SpkiError::Malformed { kind }
-    }
+    if cut { SpkiError::Truncated } else { SpkiError::Malformed { kind } }
 }
 
 /// Why no pin can be read from a file.
@@ -301,10 +273,7 @@ impl fmt::Display for SpkiError {
                  and no client forms a pin of it (RFC 7469 section 2.4)",
             ),
             Self::NoKey { label } => {
-                write!(
-                    f,
-                    "it holds \"{label}\" and nothing with a public key; {WANTED}"
-                )
+                write!(f, "it holds \"{label}\" and nothing with a public key; {WANTED}")
             }
         }
     }

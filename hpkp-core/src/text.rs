@@ -50,10 +50,7 @@ mod tests {
     #[test]
     fn control_characters_and_other_scripts_are_escaped() {
         assert_eq!(Excerpt::new("a b\"c").to_string(), "a b\"c");
-        assert_eq!(
-            Excerpt::new("x\r\n\x1b[0m\\").to_string(),
-            "x\\r\\n\\x1b[0m\\\\"
-        );
+        assert_eq!(Excerpt::new("x\r\n\x1b[0m\\").to_string(), "x\\r\\n\\x1b[0m\\\\");
         assert_eq!(Excerpt::new("é").to_string(), "\\xc3\\xa9");
     }
 

@@ -78,10 +78,7 @@ pub struct Judgement {
 /// Applies the table to all findings.
 #[must_use]
 pub fn judge(verdict: &Verdict, phase: Phase, on_start: OnStart) -> Judgement {
-    let mut judgement = Judgement {
-        refused: false,
-        lines: Vec::new(),
-    };
+    let mut judgement = Judgement { refused: false, lines: Vec::new() };
     for finding in &verdict.findings {
         let answer = answer(finding.class, finding.check, phase, on_start);
         judgement.refused |= answer == Answer::Refuse;
@@ -95,17 +92,11 @@ pub fn lines(finding: &Finding, answer: Answer) -> impl Iterator<Item = LogLine>
     let mut finding = finding.clone();
     if answer == Answer::Alarm {
         // Said first: it is what differs from a refusal.
-        finding
-            .details
-            .insert(0, "the server goes on WITHOUT this header".to_owned());
+        finding.details.insert(0, "the server goes on WITHOUT this header".to_owned());
     }
     let at = finding.at.clone();
     let texts: Vec<String> = finding.lines().collect();
-    texts.into_iter().map(move |text| LogLine {
-        answer,
-        text,
-        at: at.clone(),
-    })
+    texts.into_iter().map(move |text| LogLine { answer, text, at: at.clone() })
 }
 
 #[cfg(test)]

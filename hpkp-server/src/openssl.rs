@@ -2,6 +2,7 @@
 //!
 //! No library is linked: a second OpenSSL that is handed the first one's objects corrupts memory.
 //! All functions are looked up at once, and one that is missing is named.
+#![allow(non_snake_case, reason = "OpenSSL's functions keep their names")]
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_uchar, c_ulong, c_void};
 use std::fmt;
@@ -42,7 +43,6 @@ struct Stack {
 macro_rules! functions {
     ($($name:ident: fn($($argument:ty),*) -> $result:ty;)*) => {
         /// OpenSSL's functions.
-        #[allow(non_snake_case)]
         #[derive(Clone, Copy)]
         pub struct OpenSsl {
             $($name: unsafe extern "C" fn($($argument),*) -> $result,)*
@@ -157,11 +157,7 @@ impl OpenSsl {
         // Forks answer to OpenSSL's functions, but not all of them, nor all in its way.
         let supported =
             number >= 0x1010_1000 && text.starts_with("OpenSSL ") && !text.contains("compatible");
-        if supported {
-            Ok(this)
-        } else {
-            Err(OpenSslError::Unsupported(text.into_owned()))
-        }
+        if supported { Ok(this) } else { Err(OpenSslError::Unsupported(text.into_owned())) }
     }
 
     /// The context that a connection uses. It is the default server's until the client has named
@@ -189,12 +185,12 @@ impl OpenSsl {
         let current = unsafe { (self.SSL_CTX_get0_certificate)(context) };
         let mut chains = Vec::new();
         let mut step = ctrl::CERT_SET_FIRST;
-        // SAFETY: by the caller's promise; the control takes no pointer.
-        while chains.len() < MAX_SLOTS
-            && unsafe {
-                (self.SSL_CTX_ctrl)(context, ctrl::SET_CURRENT_CERT, step, std::ptr::null_mut())
-            } == 1
-        {
+        let select = |step| {
+            let none = std::ptr::null_mut();
+            // SAFETY: by the caller's promise; the control takes no pointer.
+            unsafe { (self.SSL_CTX_ctrl)(context, ctrl::SET_CURRENT_CERT, step, none) == 1 }
+        };
+        while chains.len() < MAX_SLOTS && select(step) {
             step = ctrl::CERT_SET_NEXT;
             // SAFETY: as above; a slot was just selected, and the certificate lives as long as it.
             let leaf = unsafe { (self.SSL_CTX_get0_certificate)(context) };
@@ -289,10 +285,7 @@ impl OpenSsl {
         let length = c_long::try_from(der.len()).ok()?;
         // SAFETY: `start` points to `length` octets; null asks for a new object, owned by us.
         let x509 = unsafe { (self.d2i_X509)(std::ptr::null_mut(), &raw mut start, length) };
-        (!x509.is_null()).then_some(OwnedX509 {
-            openssl: self,
-            x509,
-        })
+        (!x509.is_null()).then_some(OwnedX509 { openssl: self, x509 })
     }
 }
 
@@ -355,10 +348,7 @@ mod tests {
     fn a_missing_function_is_named() {
         // SAFETY: every address is null, so nothing is called.
         let loaded = unsafe { OpenSsl::load(|_| std::ptr::null_mut()) };
-        assert_eq!(
-            loaded.err(),
-            Some(OpenSslError::Missing("OpenSSL_version_num"))
-        );
+        assert_eq!(loaded.err(), Some(OpenSslError::Missing("OpenSSL_version_num")));
     }
 
     #[test]
@@ -369,7 +359,7 @@ mod tests {
                 if name == c"ERR_pop_to_mark" {
                     std::ptr::null_mut()
                 } else {
-                    1_usize as *mut c_void
+                    std::ptr::dangling_mut()
                 }
             })
         };

@@ -56,11 +56,8 @@ pub fn fields(verdict: &Verdict, addresses: &[ContextAddress]) -> Vec<Vec<Field>
     let mut contexts = |positions: &Arc<[usize]>| {
         let entry = known.entry(Arc::as_ptr(positions));
         let contexts = entry.or_insert_with(|| {
-            let mut contexts: Vec<ContextAddress> = positions
-                .iter()
-                .filter_map(|position| addresses.get(*position))
-                .copied()
-                .collect();
+            let mut contexts: Vec<ContextAddress> =
+                positions.iter().filter_map(|position| addresses.get(*position)).copied().collect();
             contexts.sort_unstable();
             contexts.into()
         });

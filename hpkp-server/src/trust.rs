@@ -35,10 +35,7 @@ impl SystemStore {
     pub fn read(&self) -> Anchors {
         let mut anchors = Vec::new();
         let mut seen = HashSet::new();
-        let listed = self
-            .directories
-            .iter()
-            .filter_map(|directory| directory.read_dir().ok());
+        let listed = self.directories.iter().filter_map(|directory| directory.read_dir().ok());
         let mut hashed: Vec<PathBuf> = listed
             .flatten()
             .flatten()
@@ -66,10 +63,7 @@ impl SystemStore {
 
 /// Eight hexadecimal digits, a dot and a number, as `openssl rehash` names them.
 fn has_hash_name(path: &Path) -> bool {
-    let name = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or("");
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
     name.split_once('.').is_some_and(|(hash, number)| {
         hash.len() == 8
             && hash.bytes().all(|b| b.is_ascii_hexdigit())
@@ -83,34 +77,23 @@ fn has_hash_name(path: &Path) -> bool {
 /// # Errors
 /// The code of the finding and what is wrong.
 pub fn read_added(path: &str) -> Result<Anchors, (Code, String)> {
-    read_anchors(path)
-        .map(Anchors::new)
-        .map_err(|(code, text)| {
-            let shown = Excerpt::new(path);
-            (
-                code,
-                format!("the trusted certificates in \"{shown}\" cannot be used: {text}"),
-            )
-        })
+    read_anchors(path).map(Anchors::new).map_err(|(code, text)| {
+        let shown = Excerpt::new(path);
+        (code, format!("the trusted certificates in \"{shown}\" cannot be used: {text}"))
+    })
 }
 
 fn read_anchors(path: &str) -> Result<Vec<Anchor>, (Code, String)> {
     let unreadable = |text: String| (Code::UnreadableTrustedCertificate, text);
     let octets = file::read(path, MAX_FILE).map_err(|error| unreadable(error.to_string()))?;
     if octets.len() > MAX_FILE {
-        return Err((
-            Code::OversizedInput,
-            format!("it is larger than {MAX_FILE} octets"),
-        ));
+        return Err((Code::OversizedInput, format!("it is larger than {MAX_FILE} octets")));
     }
     let origin: Arc<str> = Excerpt::new(path).to_string().into();
     let mut anchors = Vec::new();
     for block in pem::blocks(&octets) {
         let block = block.map_err(|_| unreadable("it is cut off".to_owned()))?;
-        if !matches!(
-            block.label,
-            b"CERTIFICATE" | b"X509 CERTIFICATE" | b"TRUSTED CERTIFICATE"
-        ) {
+        if !matches!(block.label, b"CERTIFICATE" | b"X509 CERTIFICATE" | b"TRUSTED CERTIFICATE") {
             continue;
         }
         if anchors.len() == MAX_ANCHORS {
@@ -119,14 +102,10 @@ fn read_anchors(path: &str) -> Result<Vec<Anchor>, (Code, String)> {
                 format!("it holds more than {MAX_ANCHORS} certificates"),
             ));
         }
-        let der = block
-            .decode()
-            .map_err(|_| unreadable("what it holds is no base64".to_owned()))?;
+        let der =
+            block.decode().map_err(|_| unreadable("what it holds is no base64".to_owned()))?;
         let certificate = Certificate::from_der(&der).map_err(|e| unreadable(e.to_string()))?;
-        anchors.push(Anchor {
-            certificate: Arc::new(certificate),
-            origin: origin.clone(),
-        });
+        anchors.push(Anchor { certificate: Arc::new(certificate), origin: origin.clone() });
     }
     if anchors.is_empty() {
         return Err(unreadable("it holds no certificate in PEM".to_owned()));

@@ -47,14 +47,7 @@ impl Findings {
         text: impl FnOnce() -> (String, Vec<String>),
     ) {
         let place = scope.each_place.then(|| scope.at.clone());
-        let key = (
-            code,
-            class,
-            host.check,
-            scope.kind,
-            scope.policy.to_owned(),
-            place,
-        );
+        let key = (code, class, host.check, scope.kind, scope.policy.to_owned(), place);
         if let Some(&index) = self.index.get(&key) {
             let finding = &mut self.all[index];
             finding.host_count += 1;
@@ -154,10 +147,7 @@ pub(super) fn no_pin_in_chain(
     for (chain, paths) in unmet {
         details.push(format!("loaded: {}", leaf(chain)));
         details.extend(paths.describe().take(MAX_DETAILS));
-        let extra = paths
-            .superfluous()
-            .iter()
-            .find(|c| c.pin().is_some_and(|p| policy.has(p)));
+        let extra = paths.superfluous().iter().find(|c| c.pin().is_some_and(|p| policy.has(p)));
         if let Some(certificate) = extra {
             details.push(superfluous(policy, certificate));
         }
@@ -170,11 +160,7 @@ pub(super) fn no_pin_in_chain(
             .map(|resolved| format!("pinned: sha256/{} ({})", resolved.pin, resolved.at)),
     );
     for leaf in serving {
-        let pinned = if policy.has(leaf.pin) {
-            "pinned"
-        } else {
-            "not pinned either"
-        };
+        let pinned = if policy.has(leaf.pin) { "pinned" } else { "not pinned either" };
         details.push(format!(
             "the certificate on disk is not the one being served: that has the key sha256/{} \
              ({pinned}) and expires {}",
@@ -234,12 +220,7 @@ pub(super) fn no_backup_pin(policy: &Policy) -> Text {
         .pins
         .iter()
         .take(MAX_DETAILS)
-        .map(|resolved| {
-            format!(
-                "loaded and pinned: sha256/{} ({})",
-                resolved.pin, resolved.at
-            )
-        })
+        .map(|resolved| format!("loaded and pinned: sha256/{} ({})", resolved.pin, resolved.at))
         .collect();
     (summary, details)
 }
@@ -260,9 +241,5 @@ fn leaf(chain: &Chain) -> String {
         || "a key of which no pin can be formed".to_owned(),
         |pin| format!("sha256/{pin}"),
     );
-    format!(
-        "{}, key {pin}, expires {}",
-        leaf.subject(),
-        leaf.not_after_text()
-    )
+    format!("{}, key {pin}, expires {}", leaf.subject(), leaf.not_after_text())
 }

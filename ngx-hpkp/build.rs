@@ -1,0 +1,28 @@
+//! Turns what nginx-sys found out about nginx into checked cfgs.
+
+fn main() {
+    println!("cargo::rerun-if-env-changed=DEP_NGINX_VERSION_NUMBER");
+    println!("cargo::rerun-if-env-changed=DEP_NGINX_FEATURES");
+
+    let version: u64 = std::env::var("DEP_NGINX_VERSION_NUMBER")
+        .ok()
+        .and_then(|version| version.parse().ok())
+        .unwrap_or_default();
+    let features = std::env::var("DEP_NGINX_FEATURES").unwrap_or_default();
+
+    // (cfg, whether it holds, what it means)
+    let cfgs = [
+        // ngx_table_elt_t has a link to the next field of the same name.
+        ("ngx_table_elt_next", version >= 1_023_000),
+        // The directive `ssl on` makes a server speak TLS on every address.
+        ("ngx_ssl_on", version < 1_025_001),
+        // An address may be for QUIC alone.
+        ("ngx_quic", features.split(',').any(|feature| feature == "http_v3")),
+    ];
+    for (name, holds) in cfgs {
+        println!("cargo::rustc-check-cfg=cfg({name})");
+        if holds {
+            println!("cargo::rustc-cfg={name}");
+        }
+    }
+}

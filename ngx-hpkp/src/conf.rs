@@ -1,0 +1,119 @@
+//! The module's configuration: one object for `http`, one for each server.
+
+use std::collections::HashMap;
+use std::ffi::{c_char, c_void};
+use std::ptr;
+
+use hpkp_core::check::{PolicyUse, Serving};
+use hpkp_core::finding::{Check, Location};
+use hpkp_core::policy::PolicySpec;
+use hpkp_server::failure::OnStart;
+use hpkp_server::openssl::OpenSsl;
+use hpkp_server::sending::Field;
+use nginx_sys::ngx_conf_t;
+
+use crate::boundary::{self, Aftermath};
+use crate::ngx::{self, CONF_ERROR, CONF_OK};
+
+/// What stands in `http`, once.
+#[derive(Default)]
+pub(crate) struct MainConf {
+    /// In the order in which they are defined.
+    pub(crate) policies: Vec<PolicySpec>,
+    pub(crate) on_start: Option<OnStart>,
+    /// What this configuration presents, by host, for the messages of the reload after it.
+    pub(crate) serving: HashMap<String, Vec<Serving>>,
+}
+
+/// What stands in a server, or in `http` for the servers that do not say otherwise.
+#[derive(Default)]
+pub(crate) struct ServerConf {
+    pub(crate) enforced: Setting,
+    pub(crate) report_only: Setting,
+    pub(crate) check: Option<Check>,
+    /// The file of `hpkp_trusted_certificate` and where the directive stands.
+    pub(crate) trusted: Option<(String, Location)>,
+    /// What is sent; filled in once the configuration has been accepted.
+    pub(crate) response: Option<Response>,
+}
+
+/// The value of `hpkp` or `hpkp_report_only`.
+#[derive(Clone, Default)]
+pub(crate) enum Setting {
+    #[default]
+    Unset,
+    Off,
+    Policy(PolicyUse),
+}
+
+/// What a server's responses need.
+pub(crate) struct Response {
+    pub(crate) openssl: OpenSsl,
+    /// One for each policy of the server; not empty.
+    pub(crate) fields: Vec<Field>,
+}
+
+impl Setting {
+    pub(crate) fn policy(&self) -> Option<&PolicyUse> {
+        match self {
+            Self::Policy(policy) => Some(policy),
+            Self::Unset | Self::Off => None,
+        }
+    }
+
+    /// What a server has from the block around it, where it says nothing itself.
+    fn inherit(&mut self, outer: &Self) {
+        if let Self::Unset = self {
+            *self = outer.clone();
+            if let Self::Policy(policy) = self {
+                policy.own = false;
+            }
+        }
+    }
+}
+
+pub(crate) unsafe extern "C" fn create_main(cf: *mut ngx_conf_t) -> *mut c_void {
+    boundary::reset();
+    // SAFETY: nginx hands every hook a live `cf`.
+    unsafe { create::<MainConf>("create_main_conf", cf) }
+}
+
+pub(crate) unsafe extern "C" fn create_server(cf: *mut ngx_conf_t) -> *mut c_void {
+    // SAFETY: nginx hands every hook a live `cf`.
+    unsafe { create::<ServerConf>("create_srv_conf", cf) }
+}
+
+/// # Safety
+/// `cf` is live.
+unsafe fn create<T: Default>(hook: &str, cf: *mut ngx_conf_t) -> *mut c_void {
+    // SAFETY: by the caller's promise; the pool lives as long as the configuration.
+    let make = || unsafe { ngx::keep((*cf).pool, T::default()) };
+    let after = |aftermath| match aftermath {
+        Aftermath::Refuse => ptr::null_mut(),
+        Aftermath::GoOn => make(),
+    };
+    boundary::configuring(hook, after, make).cast()
+}
+
+pub(crate) unsafe extern "C" fn merge_server(
+    _cf: *mut ngx_conf_t,
+    outer: *mut c_void,
+    inner: *mut c_void,
+) -> *mut c_char {
+    let after = |aftermath| match aftermath {
+        Aftermath::Refuse => CONF_ERROR,
+        Aftermath::GoOn => CONF_OK,
+    };
+    boundary::configuring("merge_srv_conf", after, || {
+        // SAFETY: nginx hands over what `create_server` made, two different objects.
+        let (outer, inner) =
+            unsafe { (&*outer.cast::<ServerConf>(), &mut *inner.cast::<ServerConf>()) };
+        inner.enforced.inherit(&outer.enforced);
+        inner.report_only.inherit(&outer.report_only);
+        inner.check = inner.check.or(outer.check);
+        if inner.trusted.is_none() {
+            inner.trusted.clone_from(&outer.trusted);
+        }
+        CONF_OK
+    })
+}

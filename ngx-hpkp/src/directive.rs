@@ -1,0 +1,330 @@
+//! The directives (`docs/directives.md`), with nginx's own phrases for what is wrong with them.
+
+use std::ffi::{c_char, c_void};
+use std::ptr;
+
+use hpkp_core::check::PolicyUse;
+use hpkp_core::finding::{Check, Code};
+use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
+use hpkp_core::text::Excerpt;
+use hpkp_server::failure::OnStart;
+use nginx_sys::{
+    NGX_CONF_BLOCK, NGX_CONF_TAKE1, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET,
+    NGX_HTTP_SRV_CONF, NGX_HTTP_SRV_CONF_OFFSET, ngx_command_t, ngx_conf_include, ngx_conf_parse,
+    ngx_conf_t, ngx_uint_t,
+};
+
+use crate::boundary::{self, Aftermath};
+use crate::conf::{MainConf, ServerConf, Setting};
+use crate::ngx::{self, CONF_ERROR, CONF_OK, Handler, c_string};
+use crate::{log, phase};
+
+const HTTP: u32 = NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1;
+const HTTP_AND_SERVER: u32 = HTTP | NGX_HTTP_SRV_CONF;
+
+/// The directives outside a policy.
+pub(crate) static mut COMMANDS: [ngx_command_t; 7] = [
+    ngx_command_t {
+        name: c_string(c"hpkp_policy"),
+        type_: (HTTP | NGX_CONF_BLOCK) as ngx_uint_t,
+        set: Some(policy_block),
+        conf: NGX_HTTP_MAIN_CONF_OFFSET,
+        offset: 0,
+        post: ptr::null_mut(),
+    },
+    command(c_string(c"hpkp"), HTTP_AND_SERVER, NGX_HTTP_SRV_CONF_OFFSET, hpkp),
+    command(
+        c_string(c"hpkp_report_only"),
+        HTTP_AND_SERVER,
+        NGX_HTTP_SRV_CONF_OFFSET,
+        hpkp_report_only,
+    ),
+    command(c_string(c"hpkp_check"), HTTP_AND_SERVER, NGX_HTTP_SRV_CONF_OFFSET, hpkp_check),
+    command(c_string(c"hpkp_on_start"), HTTP, NGX_HTTP_MAIN_CONF_OFFSET, hpkp_on_start),
+    command(
+        c_string(c"hpkp_trusted_certificate"),
+        HTTP_AND_SERVER,
+        NGX_HTTP_SRV_CONF_OFFSET,
+        hpkp_trusted_certificate,
+    ),
+    ngx_command_t::empty(),
+];
+
+const fn command(
+    name: nginx_sys::ngx_str_t,
+    type_: u32,
+    conf: usize,
+    set: Handler,
+) -> ngx_command_t {
+    ngx_command_t {
+        name,
+        type_: type_ as ngx_uint_t,
+        set: Some(set),
+        conf,
+        offset: 0,
+        post: ptr::null_mut(),
+    }
+}
+
+/// What is wrong with a directive, to be logged with its place. nginx's own phrases stand alone,
+/// as those of its own directives do.
+type DirectiveError = String;
+
+fn duplicate(name: &str) -> DirectiveError {
+    format!("\"{name}\" directive is duplicate")
+}
+
+fn finding(code: Code, text: &str) -> DirectiveError {
+    format!("hpkp: [{code}] -: {text}")
+}
+
+/// Runs the handler of a directive: `set` gets its words, and its errors are logged.
+///
+/// # Safety
+/// `cf` and `conf` are what nginx hands to a directive's handler, and `conf` is a `C`.
+unsafe fn handle<C>(
+    cf: *mut ngx_conf_t,
+    conf: *mut c_void,
+    set: impl FnOnce(&mut C, &[String]) -> Result<(), DirectiveError>,
+) -> *mut c_char {
+    let after = |aftermath| match aftermath {
+        Aftermath::Refuse => CONF_ERROR,
+        Aftermath::GoOn => CONF_OK,
+    };
+    boundary::configuring("directive", after, || {
+        if phase::current().is_none() {
+            return CONF_OK;
+        }
+        // SAFETY: by the caller's promise.
+        let (words, conf) = unsafe { (ngx::words(cf), &mut *conf.cast::<C>()) };
+        match set(conf, &words) {
+            Ok(()) => CONF_OK,
+            Err(error) => {
+                // SAFETY: by the caller's promise.
+                unsafe { log::directive_error(cf, &error) };
+                CONF_ERROR
+            }
+        }
+    })
+}
+
+unsafe extern "C" fn hpkp(
+    cf: *mut ngx_conf_t,
+    _: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: nginx calls this with a live `cf` and, by the table above, a server configuration.
+    unsafe { use_policy(cf, conf, |conf| &mut conf.enforced) }
+}
+
+unsafe extern "C" fn hpkp_report_only(
+    cf: *mut ngx_conf_t,
+    _: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: as for `hpkp`.
+    unsafe { use_policy(cf, conf, |conf| &mut conf.report_only) }
+}
+
+/// # Safety
+/// As for [`handle`]; `conf` is a [`ServerConf`].
+unsafe fn use_policy(
+    cf: *mut ngx_conf_t,
+    conf: *mut c_void,
+    setting: fn(&mut ServerConf) -> &mut Setting,
+) -> *mut c_char {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        handle(cf, conf, |conf: &mut ServerConf, words| {
+            let setting = setting(conf);
+            if !matches!(setting, Setting::Unset) {
+                return Err(duplicate(&words[0]));
+            }
+            *setting = match words[1].as_str() {
+                "off" => Setting::Off,
+                name => Setting::Policy(PolicyUse {
+                    policy: name.to_owned(),
+                    at: ngx::location(cf),
+                    own: true,
+                }),
+            };
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn hpkp_check(
+    cf: *mut ngx_conf_t,
+    _: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: as for `hpkp`.
+    unsafe {
+        handle(cf, conf, |conf: &mut ServerConf, words| {
+            set_choice(&mut conf.check, words, &[("refuse", Check::Refuse), ("warn", Check::Warn)])
+        })
+    }
+}
+
+unsafe extern "C" fn hpkp_on_start(
+    cf: *mut ngx_conf_t,
+    _: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: as for `hpkp`, with the main configuration.
+    unsafe {
+        handle(cf, conf, |conf: &mut MainConf, words| {
+            let choices = [("warn", OnStart::Warn), ("refuse", OnStart::Refuse)];
+            set_choice(&mut conf.on_start, words, &choices)
+        })
+    }
+}
+
+fn set_choice<T: Copy>(
+    setting: &mut Option<T>,
+    words: &[String],
+    choices: &[(&str, T)],
+) -> Result<(), DirectiveError> {
+    if setting.is_some() {
+        return Err(duplicate(&words[0]));
+    }
+    let chosen = choices.iter().find(|(name, _)| *name == words[1]);
+    let Some((_, value)) = chosen else {
+        let names: Vec<String> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        return Err(format!(
+            "invalid value \"{}\" in \"{}\" directive, it must be {}",
+            Excerpt::new(&words[1]),
+            words[0],
+            names.join(" or ")
+        ));
+    };
+    *setting = Some(*value);
+    Ok(())
+}
+
+unsafe extern "C" fn hpkp_trusted_certificate(
+    cf: *mut ngx_conf_t,
+    _: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: as for `hpkp`.
+    unsafe {
+        handle(cf, conf, |conf: &mut ServerConf, words| {
+            if conf.trusted.is_some() {
+                return Err(duplicate(&words[0]));
+            }
+            conf.trusted = Some((ngx::full_path((*cf).cycle, &words[1]), ngx::location(cf)));
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn policy_block(
+    cf: *mut ngx_conf_t,
+    _: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: as for `hpkp`, with the main configuration.
+    let defined = unsafe {
+        handle(cf, conf, |conf: &mut MainConf, words| {
+            let name = &words[1];
+            if name.is_empty() || name == "off" {
+                return Err(format!("\"{name}\" is no name for a policy"));
+            }
+            if let Some(earlier) = conf.policies.iter().find(|policy| policy.name == *name) {
+                return Err(format!(
+                    "duplicate policy \"{}\", it is defined in {}",
+                    Excerpt::new(name),
+                    earlier.at
+                ));
+            }
+            conf.policies.push(PolicySpec::new(name.clone(), ngx::location(cf)));
+            Ok(())
+        })
+    };
+    if defined != CONF_OK {
+        return defined;
+    }
+    // SAFETY: nginx parses a block into whatever `cf` says and expects `cf` as it was.
+    unsafe {
+        let saved = *cf;
+        (*cf).handler = Some(policy_directive);
+        (*cf).handler_conf = conf.cast();
+        let parsed = ngx_conf_parse(cf, ptr::null_mut());
+        *cf = saved;
+        parsed
+    }
+}
+
+/// Called for each directive inside a policy.
+unsafe extern "C" fn policy_directive(
+    cf: *mut ngx_conf_t,
+    command: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: nginx calls this with a live `cf`, and `conf` is what `policy_block` put there.
+    unsafe {
+        let words = ngx::words(cf);
+        if words.len() == 2 && words[0] == "include" {
+            return ngx_conf_include(cf, command, conf);
+        }
+        handle(cf, conf, |conf: &mut MainConf, words| {
+            // The block being read is that of the policy defined last.
+            let Some(policy) = conf.policies.last_mut() else { return Ok(()) };
+            if !matches!(
+                words[0].as_str(),
+                "pin" | "max_age" | "include_subdomains" | "report_uri" | "include"
+            ) {
+                return Err(format!("unknown directive \"{}\"", Excerpt::new(&words[0])));
+            }
+            let [name, value] = words else {
+                return Err(format!("invalid number of arguments in \"{}\" directive", words[0]));
+            };
+            let full_path = |path: &str| ngx::full_path((*cf).cycle, path);
+            set_in_policy(policy, name, value, ngx::location(cf), full_path)
+        })
+    }
+}
+
+fn set_in_policy(
+    policy: &mut PolicySpec,
+    name: &str,
+    value: &str,
+    at: hpkp_core::finding::Location,
+    full_path: impl FnOnce(&str) -> String,
+) -> Result<(), DirectiveError> {
+    let shown = Excerpt::new(value);
+    match name {
+        "pin" => {
+            let source = PinSource::parse(value, full_path)
+                .map_err(|(code, error)| finding(code, &error))?;
+            policy.pins.push(PinSetting { source, at });
+        }
+        "max_age" => {
+            if policy.max_age.is_some() {
+                return Err(duplicate(name));
+            }
+            policy.max_age = Some(value.parse().map_err(|error| {
+                finding(Code::InvalidMaxAge, &format!("\"{shown}\" is no max_age: {error}"))
+            })?);
+        }
+        "include_subdomains" => {
+            let mut chosen = None;
+            let words = [name.to_owned(), value.to_owned()];
+            set_choice(&mut chosen, &words, &[("on", true), ("off", false)])?;
+            if policy.include_subdomains.is_some() {
+                return Err(duplicate(name));
+            }
+            policy.include_subdomains = chosen;
+        }
+        _ => {
+            if policy.report_uri.is_some() {
+                return Err(duplicate(name));
+            }
+            policy.report_uri = Some(value.parse().map_err(|error| {
+                finding(Code::InvalidReportUri, &format!("\"{shown}\" is no report_uri: {error}"))
+            })?);
+        }
+    }
+    Ok(())
+}

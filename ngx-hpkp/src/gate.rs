@@ -1,0 +1,465 @@
+//! The gate: the check of a whole configuration, after nginx has read all of it and before it
+//! takes effect.
+//!
+//! It stands in `init_conf` of a core module and not in `postconfiguration`, for two reasons. A
+//! configuration refused in `postconfiguration` leaves the master with half of its chain of
+//! filters; a worker that it has to replace afterwards would serve with that. And here every
+//! server is known, with its addresses.
+
+use std::collections::HashMap;
+use std::ffi::{c_char, c_void};
+use std::sync::Arc;
+
+use hpkp_core::certificate::{Certificate, CertificateError};
+use hpkp_core::check::{
+    Certificates, Context, Deployment, Host, PolicyUse, Serving, TrustSetting, check,
+};
+use hpkp_core::finding::{Check, Code};
+use hpkp_core::path::{Chain, Trust};
+use hpkp_core::spki;
+use hpkp_server::failure::{self, Phase};
+use hpkp_server::openssl::{OpenSsl, OpenSslError, SslCtx};
+use hpkp_server::sending::{self, ContextAddress};
+use hpkp_server::{file, trust};
+use nginx_sys::{
+    NGX_LOG_WARN, ngx_cycle, ngx_cycle_t, ngx_http_conf_addr_t, ngx_http_conf_port_t,
+    ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_core_srv_conf_t,
+    ngx_http_server_name_t, ngx_http_ssl_module, ngx_http_ssl_srv_conf_t, ngx_module_t,
+};
+
+use crate::boundary::{self, Aftermath};
+use crate::conf::{MainConf, Response, ServerConf};
+use crate::ngx::{self, CONF_ERROR, CONF_OK};
+use crate::{log, ngx_http_hpkp_module, phase};
+
+/// The variable that lets a test pass where it would be refused: for the test that a service runs
+/// before each start, and for placeholder certificates.
+const OVERRIDE: &str = "HPKP_CHECK";
+
+pub(crate) unsafe extern "C" fn init_conf(
+    cycle: *mut ngx_cycle_t,
+    _conf: *mut c_void,
+) -> *mut c_char {
+    let after = |aftermath| match aftermath {
+        Aftermath::Refuse => CONF_ERROR,
+        Aftermath::GoOn => CONF_OK,
+    };
+    boundary::configuring("init_conf", after, || {
+        let Some(phase) = phase::current() else { return CONF_OK };
+        if boundary::has_failed() {
+            return CONF_OK;
+        }
+        // SAFETY: nginx calls this with the cycle whose configuration it has just read.
+        let accepted = unsafe { pass(cycle, phase) };
+        if accepted { CONF_OK } else { CONF_ERROR }
+    })
+}
+
+/// Checks the configuration of `cycle`; whether it is accepted.
+///
+/// # Safety
+/// `cycle` is the cycle whose configuration has just been read.
+unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
+    // SAFETY: by the caller's promise.
+    let Some(mut servers) = (unsafe { Servers::of(cycle) }) else { return true };
+    if !servers.any_policy() {
+        return true;
+    }
+    // SAFETY: the cycle has a log from the beginning.
+    let log = unsafe { (*cycle).log };
+    if phase == Phase::Test && std::env::var_os(OVERRIDE).is_some_and(|value| value == "warn") {
+        for server in &mut servers.all {
+            server.check = Check::Warn;
+        }
+        let text = "hpkp: HPKP_CHECK=warn is set, so this test passes what a reload would refuse";
+        // SAFETY: as above.
+        unsafe { log::write(log, NGX_LOG_WARN, text, None) };
+    }
+    // SAFETY: nginx is linked with one OpenSSL, and its functions are found from the program on.
+    let openssl = unsafe { OpenSsl::load(|name| libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr())) };
+    // SAFETY: by the caller's promise; nothing else changes the configuration now.
+    let main = unsafe { &mut *ngx::http_main_conf::<MainConf>(cycle, own_module()) };
+
+    // SAFETY: as above.
+    let (deployment, addresses) = unsafe { deployment(main, &servers, openssl.as_ref()) };
+    let verdict = match &openssl {
+        Ok(openssl) => check(&deployment, openssl),
+        Err(_) => check(&deployment, &NoSignatures),
+    };
+    let judgement = failure::judge(&verdict, phase, main.on_start.unwrap_or_default());
+    for line in &judgement.lines {
+        // SAFETY: as above.
+        unsafe { log::write_line(log, line) };
+    }
+    if judgement.refused {
+        return false;
+    }
+    main.serving = presented(&deployment);
+    if let Ok(openssl) = openssl {
+        let fields = sending::fields(&verdict, &addresses);
+        for (server, fields) in servers.all.iter().zip(fields) {
+            // SAFETY: as above; the servers are different objects.
+            let conf = unsafe { &mut *server.conf };
+            conf.response = (!fields.is_empty()).then_some(Response { openssl, fields });
+        }
+    }
+    true
+}
+
+const fn own_module() -> *const ngx_module_t {
+    &raw const ngx_http_hpkp_module
+}
+
+/// Stands in where OpenSSL cannot be used: then no certificate is read either.
+struct NoSignatures;
+
+impl hpkp_core::path::VerifySignature for NoSignatures {
+    fn is_signed_by(&self, _: &Certificate, _: &Certificate) -> bool {
+        false
+    }
+}
+
+/// All server blocks and what each address says of them.
+struct Servers {
+    all: Vec<Server>,
+}
+
+struct Server {
+    conf: *mut ServerConf,
+    names: Vec<String>,
+    label: String,
+    tls: bool,
+    check: Check,
+    /// Its own context, if it has certificates.
+    own: Option<OwnContext>,
+    /// The servers (by position) whose contexts its clients may see: itself, or the default
+    /// servers of its addresses where it has no certificate.
+    presents: Vec<usize>,
+}
+
+#[derive(Clone, Copy)]
+struct OwnContext {
+    context: *mut SslCtx,
+    /// Whether the certificates have variables in their names.
+    variables: bool,
+    /// Whether the server refuses all handshakes, so that the certificates are never sent.
+    rejects: bool,
+}
+
+impl Servers {
+    /// # Safety
+    /// `cycle` is the cycle whose configuration has just been read.
+    unsafe fn of(cycle: *mut ngx_cycle_t) -> Option<Self> {
+        // SAFETY: by the caller's promise; an array of servers holds pointers to them.
+        unsafe {
+            let core = &raw const ngx_http_core_module;
+            let http: *mut ngx_http_core_main_conf_t = ngx::http_main_conf(cycle, core);
+            let http = http.as_ref()?;
+            let blocks: &[*mut ngx_http_core_srv_conf_t] = ngx::elements(&raw const http.servers);
+            let positions: HashMap<*mut ngx_http_core_srv_conf_t, usize> =
+                blocks.iter().enumerate().map(|(position, block)| (*block, position)).collect();
+            let mut servers = Self { all: blocks.iter().map(|b| Server::of(*b)).collect() };
+            for port in ngx::elements::<ngx_http_conf_port_t>(http.ports) {
+                for address in ngx::elements(&raw const port.addrs) {
+                    servers.add_address(address, &positions);
+                }
+            }
+            Some(servers)
+        }
+    }
+
+    /// # Safety
+    /// `address` is one of the configuration just read.
+    unsafe fn add_address(
+        &mut self,
+        address: &ngx_http_conf_addr_t,
+        positions: &HashMap<*mut ngx_http_core_srv_conf_t, usize>,
+    ) {
+        let Some(&default) = positions.get(&address.default_server) else { return };
+        // SAFETY: by the caller's promise; the array holds pointers to server blocks.
+        let blocks: &[*mut ngx_http_core_srv_conf_t] =
+            unsafe { ngx::elements(&raw const address.servers) };
+        // SAFETY: the default server is one of the blocks.
+        let tls = unsafe { is_tls(address) };
+        for position in blocks.iter().filter_map(|block| positions.get(block)).copied() {
+            let server = &mut self.all[position];
+            if server.label.is_empty() {
+                server.label = ngx::text(&address.opt.addr_text);
+            }
+            if !tls {
+                continue;
+            }
+            server.tls = true;
+            let chosen = if server.own.is_some() { position } else { default };
+            if !server.presents.contains(&chosen) {
+                server.presents.push(chosen);
+            }
+        }
+    }
+
+    fn any_policy(&self) -> bool {
+        self.all.iter().any(|server| server.uses_policy())
+    }
+}
+
+/// # Safety
+/// `address` is one of the configuration just read.
+unsafe fn is_tls(address: &ngx_http_conf_addr_t) -> bool {
+    #[cfg(ngx_quic)]
+    if address.opt.quic() != 0 {
+        return true;
+    }
+    #[cfg(ngx_ssl_on)]
+    {
+        // SAFETY: by the caller's promise; a server block has a configuration of every module.
+        let ssl: *const ngx_http_ssl_srv_conf_t = unsafe {
+            let module = &raw const ngx_http_ssl_module;
+            ngx::http_server_conf((*address.default_server).ctx, module)
+        };
+        // SAFETY: as above.
+        if unsafe { (*ssl).enable } == 1 {
+            return true;
+        }
+    }
+    address.opt.ssl() != 0
+}
+
+impl Server {
+    /// # Safety
+    /// `block` is a server block of the configuration just read.
+    unsafe fn of(block: *mut ngx_http_core_srv_conf_t) -> Self {
+        // SAFETY: by the caller's promise; a server block has a configuration of every module.
+        unsafe {
+            let conf: *mut ServerConf = ngx::http_server_conf((*block).ctx, own_module());
+            let ssl: *const ngx_http_ssl_srv_conf_t =
+                ngx::http_server_conf((*block).ctx, &raw const ngx_http_ssl_module);
+            let context: *mut SslCtx = (*ssl).ssl.ctx.cast();
+            let own = (!context.is_null()).then(|| OwnContext {
+                context,
+                variables: !(*ssl).certificate_values.is_null(),
+                rejects: (*ssl).reject_handshake == 1,
+            });
+            let names = names(ngx::elements(&raw const (*block).server_names));
+            Self {
+                conf,
+                label: names.first().cloned().unwrap_or_default(),
+                names,
+                tls: false,
+                check: (*conf).check.unwrap_or_default(),
+                own,
+                presents: Vec::new(),
+            }
+        }
+    }
+
+    fn conf(&self) -> &ServerConf {
+        // SAFETY: `of` took it from nginx, and nothing changes it while servers are looked at.
+        unsafe { &*self.conf }
+    }
+
+    fn policies(&self) -> [Option<&PolicyUse>; 2] {
+        let conf = self.conf();
+        [conf.enforced.policy(), conf.report_only.policy()]
+    }
+
+    fn uses_policy(&self) -> bool {
+        self.policies().iter().any(Option::is_some)
+    }
+}
+
+fn names(names: &[ngx_http_server_name_t]) -> Vec<String> {
+    names
+        .iter()
+        .filter(|name| !name.name.is_empty())
+        .map(|name| {
+            let is_regex = !name.regex.is_null();
+            format!("{}{}", if is_regex { "~" } else { "" }, ngx::text(&name.name))
+        })
+        .collect()
+}
+
+/// What the configuration says and has loaded, and the addresses of its contexts.
+///
+/// # Safety
+/// `servers` are those of the cycle whose configuration has just been read, and `main` is its own.
+unsafe fn deployment(
+    main: &MainConf,
+    servers: &Servers,
+    openssl: Result<&OpenSsl, &OpenSslError>,
+) -> (Deployment, Vec<ContextAddress>) {
+    let mut loader = Loader { openssl, certificates: HashMap::new(), trust: HashMap::new() };
+    let mut deployment = Deployment::default();
+    let mut addresses = Vec::new();
+    let mut context_of = HashMap::new();
+    for (position, server) in servers.all.iter().enumerate() {
+        let Some(own) = server.own.filter(|own| server.tls && !own.rejects) else { continue };
+        context_of.insert(position, deployment.contexts.len());
+        addresses.push(ContextAddress::from(own.context.cast_const()));
+        // SAFETY: the context belongs to the configuration, and one thread reads it.
+        let certificates = unsafe { loader.certificates(own) };
+        let trust = loader.trust(server.conf());
+        deployment.contexts.push(Context { certificates, trust });
+    }
+    deployment.policies = main
+        .policies
+        .iter()
+        .map(|policy| {
+            policy
+                .clone()
+                .resolve(|path| file::read(path, spki::MAX_FILE).map_err(|e| e.to_string()))
+        })
+        .collect();
+    deployment.hosts = servers
+        .all
+        .iter()
+        .map(|server| {
+            let [enforced, report_only] = server.policies().map(Option::<&_>::cloned);
+            Host {
+                label: server.label.clone(),
+                names: server.names.clone(),
+                tls: server.tls,
+                contexts: server
+                    .presents
+                    .iter()
+                    .filter_map(|p| context_of.get(p))
+                    .copied()
+                    .collect(),
+                check: server.check,
+                enforced,
+                report_only,
+                serving: Vec::new(),
+            }
+        })
+        .collect();
+    let now = presented(&deployment);
+    for host in &mut deployment.hosts {
+        let before = served_before(&host.label);
+        let unchanged = now.get(&host.label).is_some_and(|now| now == before);
+        if !unchanged {
+            host.serving = before.to_vec();
+        }
+    }
+    (deployment, addresses)
+}
+
+/// The leaves that each host presents.
+fn presented(deployment: &Deployment) -> HashMap<String, Vec<Serving>> {
+    let leaves = |host: &Host| {
+        let contexts = host.contexts.iter().map(|context| &deployment.contexts[*context]);
+        contexts
+            .filter_map(|context| match &context.certificates {
+                Certificates::Loaded(chains) => Some(chains),
+                _ => None,
+            })
+            .flatten()
+            .filter_map(|chain| {
+                let leaf = chain.leaf();
+                Some(Serving { pin: leaf.pin()?, not_after: leaf.not_after_text().to_owned() })
+            })
+            .collect()
+    };
+    deployment
+        .hosts
+        .iter()
+        .filter(|host| host.enforced.is_some() && host.tls)
+        .map(|host| (host.label.clone(), leaves(host)))
+        .collect()
+}
+
+/// The leaves that the running configuration presents for `host`.
+fn served_before(host: &str) -> &'static [Serving] {
+    // SAFETY: nginx's own current cycle lives until the one being read has taken its place. A
+    // configuration of ours is in it only where this very module, at this very address, was loaded
+    // in it: after an update of the file, its objects may have another form.
+    unsafe {
+        if (*ngx_cycle).conf_ctx.is_null() || (*ngx_cycle).modules.is_null() {
+            return &[];
+        }
+        let mut module = (*ngx_cycle).modules;
+        while !(*module).is_null() && (*module).cast_const() != own_module() {
+            module = module.add(1);
+        }
+        if (*module).is_null() {
+            return &[];
+        }
+        let main: *mut MainConf = ngx::http_main_conf(ngx_cycle.cast_const(), own_module());
+        main.as_ref().and_then(|main| main.serving.get(host)).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Reads certificates and trust anchors, each once.
+struct Loader<'a> {
+    openssl: Result<&'a OpenSsl, &'a OpenSslError>,
+    certificates: HashMap<Vec<u8>, Result<Arc<Certificate>, CertificateError>>,
+    /// By the file that the configuration adds.
+    trust: HashMap<Option<String>, Arc<TrustSetting>>,
+}
+
+impl Loader<'_> {
+    /// # Safety
+    /// The context belongs to the configuration just read.
+    unsafe fn certificates(&mut self, own: OwnContext) -> Certificates {
+        let openssl = match self.openssl {
+            Ok(openssl) => openssl,
+            Err(error) => {
+                return Certificates::Unusable(Code::UnsupportedOpenssl, error.to_string());
+            }
+        };
+        if own.variables {
+            return Certificates::NotKnown;
+        }
+        // SAFETY: by the caller's promise.
+        let chains = unsafe { openssl.chains(own.context) };
+        let chains: Result<Vec<Chain>, (Code, String)> =
+            chains.into_iter().map(|chain| self.chain(chain)).collect();
+        match chains {
+            Ok(chains) => Certificates::Loaded(chains),
+            Err((code, text)) => Certificates::Unusable(code, text),
+        }
+    }
+
+    fn chain(&mut self, chain: Vec<Vec<u8>>) -> Result<Chain, (Code, String)> {
+        let certificates: Result<Vec<Arc<Certificate>>, CertificateError> =
+            chain.into_iter().map(|der| self.certificate(der)).collect();
+        let certificates = certificates.map_err(|error| {
+            let code = match error {
+                CertificateError::TooLarge => Code::OversizedInput,
+                CertificateError::Malformed => Code::UnreadableCertificate,
+            };
+            (code, format!("what the server loaded cannot be compared with its pins: {error}"))
+        })?;
+        Chain::new(certificates).ok_or_else(|| {
+            let text = format!("the chain has more than {} certificates", Chain::MAX);
+            (Code::OversizedInput, text)
+        })
+    }
+
+    fn certificate(&mut self, der: Vec<u8>) -> Result<Arc<Certificate>, CertificateError> {
+        self.certificates
+            .entry(der)
+            .or_insert_with_key(|der| Certificate::from_der(der).map(Arc::new))
+            .clone()
+    }
+
+    fn trust(&mut self, conf: &ServerConf) -> Arc<TrustSetting> {
+        let path = conf.trusted.as_ref().map(|(path, _)| path.clone());
+        if let Some(trust) = self.trust.get(&path) {
+            return trust.clone();
+        }
+        let system = match (&path, self.openssl) {
+            (Some(_), _) => self.trust(&ServerConf::default()).trust.system.clone(),
+            (None, Ok(openssl)) => Arc::new(openssl.system_store().read()),
+            (None, Err(_)) => Arc::default(),
+        };
+        let mut setting = TrustSetting { trust: Trust { system, added: None }, problem: None };
+        if let Some((path, at)) = &conf.trusted {
+            match trust::read_added(path) {
+                Ok(added) => setting.trust.added = Some(Arc::new(added)),
+                Err((code, text)) => setting.problem = Some((code, text, at.clone())),
+            }
+        }
+        let setting = Arc::new(setting);
+        self.trust.insert(path, setting.clone());
+        setting
+    }
+}

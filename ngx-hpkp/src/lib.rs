@@ -1,0 +1,86 @@
+//! The nginx module: directives in, header filter out.
+//!
+//! The way of the data: [`directive`] reads the configuration into [`conf`]; once all of it has
+//! been read, [`gate`] hands nginx's objects to the core's check and refuses or goes on; [`filter`]
+//! adds the field to responses; [`variable`] tells the access log.
+//!
+//! Every entry from C goes through [`boundary`].
+
+mod boundary;
+mod conf;
+mod directive;
+mod filter;
+mod gate;
+mod log;
+mod ngx;
+mod phase;
+mod variable;
+
+use std::ffi::c_char;
+use std::ptr;
+
+use nginx_sys::ngx_module_t;
+use nginx_sys::{NGX_CORE_MODULE, NGX_HTTP_MODULE, ngx_core_module_t, ngx_http_module_t};
+
+/// The HTTP module: directives, filter, variables.
+#[unsafe(no_mangle)]
+pub static mut ngx_http_hpkp_module: ngx_module_t = ngx_module_t {
+    ctx: (&raw const HTTP_CONTEXT).cast_mut().cast(),
+    // nginx walks the commands up to the empty one.
+    commands: (&raw mut directive::COMMANDS).cast(),
+    type_: NGX_HTTP_MODULE as _,
+    ..ngx_module_t::default()
+};
+
+/// A core module beside it, for one hook: `init_conf` runs when the whole configuration has been
+/// read and every filter is in place, see [`gate`].
+#[unsafe(no_mangle)]
+pub static mut ngx_hpkp_gate_module: ngx_module_t = ngx_module_t {
+    ctx: (&raw const GATE_CONTEXT).cast_mut().cast(),
+    commands: ptr::null_mut(),
+    type_: NGX_CORE_MODULE as _,
+    ..ngx_module_t::default()
+};
+
+static HTTP_CONTEXT: ngx_http_module_t = ngx_http_module_t {
+    preconfiguration: Some(variable::add),
+    postconfiguration: Some(filter::install),
+    create_main_conf: Some(conf::create_main),
+    init_main_conf: None,
+    create_srv_conf: Some(conf::create_server),
+    merge_srv_conf: Some(conf::merge_server),
+    create_loc_conf: None,
+    merge_loc_conf: None,
+};
+
+static GATE_CONTEXT: Table<ngx_core_module_t> = Table(ngx_core_module_t {
+    name: ngx::c_string(c"hpkp_gate"),
+    create_conf: None,
+    init_conf: Some(gate::init_conf),
+});
+
+/// A table that nginx gets by its address, or by its name when it loads the module.
+#[repr(transparent)]
+pub struct Table<T>(#[allow(dead_code, reason = "nginx reads it")] T);
+
+// SAFETY: nginx only reads the tables, and what they point to is static.
+unsafe impl<T> Sync for Table<T> {}
+
+/// The modules in this file.
+#[unsafe(no_mangle)]
+pub static ngx_modules: Table<[*const ngx_module_t; 3]> =
+    Table([&raw const ngx_http_hpkp_module, &raw const ngx_hpkp_gate_module, ptr::null()]);
+
+/// Their names.
+#[unsafe(no_mangle)]
+pub static ngx_module_names: Table<[*const c_char; 3]> =
+    Table([c"ngx_http_hpkp_module".as_ptr(), c"ngx_hpkp_gate_module".as_ptr(), ptr::null()]);
+
+/// Their place: before `headers` in the list is after it on the way of a response, so that the
+/// filter sees what `add_header` and an upstream put there.
+#[unsafe(no_mangle)]
+pub static ngx_module_order: Table<[*const c_char; 3]> = Table([
+    c"ngx_http_hpkp_module".as_ptr(),
+    c"ngx_http_headers_filter_module".as_ptr(),
+    ptr::null(),
+]);

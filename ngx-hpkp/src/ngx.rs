@@ -1,0 +1,151 @@
+//! nginx's containers, strings and configuration slots as Rust sees them. All that follows a raw
+//! pointer of nginx's data structures for more than one module stands here.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::ptr;
+
+use hpkp_core::finding::Location;
+use nginx_sys::{
+    NGX_OK, ngx_array_t, ngx_command_t, ngx_conf_full_name, ngx_conf_t, ngx_cycle_t,
+    ngx_http_conf_ctx_t, ngx_http_module, ngx_int_t, ngx_module_t, ngx_pool_cleanup_add,
+    ngx_pool_t, ngx_str_t,
+};
+
+/// nginx's `NGX_CONF_OK`.
+pub(crate) const CONF_OK: *mut c_char = ptr::null_mut();
+
+/// nginx's `NGX_CONF_ERROR`, a macro that the bindings lack.
+pub(crate) const CONF_ERROR: *mut c_char = ptr::without_provenance_mut(usize::MAX);
+
+/// nginx's `NGX_OK` in the type in which it is returned.
+pub(crate) const OK: ngx_int_t = NGX_OK as ngx_int_t;
+
+/// nginx's `NGX_ERROR` in the type in which it is returned.
+pub(crate) const ERROR: ngx_int_t = nginx_sys::NGX_ERROR as ngx_int_t;
+
+/// `text` as a string of nginx, which only reads names and values that it is given.
+pub(crate) const fn string(text: &str) -> ngx_str_t {
+    ngx_str_t { len: text.len(), data: text.as_ptr().cast_mut() }
+}
+
+/// A static string of nginx. The names of directives are compared up to the terminating null octet.
+pub(crate) const fn c_string(text: &'static CStr) -> ngx_str_t {
+    ngx_str_t { len: text.count_bytes(), data: text.as_ptr().cast_mut().cast() }
+}
+
+/// A string's text; octets that are not UTF-8 are replaced.
+pub(crate) fn text(string: &ngx_str_t) -> String {
+    String::from_utf8_lossy(string.as_bytes()).into_owned()
+}
+
+/// An array's elements; none where the pointer is null.
+///
+/// # Safety
+/// `array` is null or a live array of `T`, which does not change while the slice is used.
+pub(crate) unsafe fn elements<'a, T>(array: *const ngx_array_t) -> &'a [T] {
+    if array.is_null() {
+        return &[];
+    }
+    // SAFETY: by the caller's promise.
+    unsafe { (*array).as_slice() }
+}
+
+/// Moves `value` to where it lives as long as `pool`, and is dropped with it. Null where nginx has
+/// no memory.
+///
+/// # Safety
+/// `pool` is a live pool.
+pub(crate) unsafe fn keep<T>(pool: *mut ngx_pool_t, value: T) -> *mut T {
+    extern "C" fn drop_box<T>(data: *mut c_void) {
+        crate::boundary::serving("cleanup", (), || {
+            // SAFETY: `keep` made the pointer from a box, and a pool runs each cleanup once.
+            drop(unsafe { Box::from_raw(data.cast::<T>()) });
+        });
+    }
+    // SAFETY: by the caller's promise.
+    let cleanup = unsafe { ngx_pool_cleanup_add(pool, 0) };
+    if cleanup.is_null() {
+        return ptr::null_mut();
+    }
+    let kept = Box::into_raw(Box::new(value));
+    // SAFETY: nginx just made this entry for us.
+    unsafe {
+        (*cleanup).handler = Some(drop_box::<T>);
+        (*cleanup).data = kept.cast();
+    }
+    kept
+}
+
+/// Where the directive being read stands.
+///
+/// # Safety
+/// `cf` is what nginx hands to a directive's handler.
+pub(crate) unsafe fn location(cf: *const ngx_conf_t) -> Location {
+    // SAFETY: by the caller's promise; the file is null for directives of the command line (-g).
+    unsafe {
+        let file = (*cf).conf_file;
+        if file.is_null() || (*file).file.name.is_empty() {
+            return Location { file: "command line".into(), line: 0 };
+        }
+        Location { file: text(&(*file).file.name).into(), line: (*file).line }
+    }
+}
+
+/// The words of the directive being read, its name first.
+///
+/// # Safety
+/// `cf` is what nginx hands to a directive's handler.
+pub(crate) unsafe fn words(cf: *const ngx_conf_t) -> Vec<String> {
+    // SAFETY: by the caller's promise; the words are strings.
+    unsafe { elements::<ngx_str_t>((*cf).args) }.iter().map(text).collect()
+}
+
+/// A path as nginx itself makes it absolute: from the directory of the configuration file.
+///
+/// # Safety
+/// `cycle` is the cycle being configured.
+pub(crate) unsafe fn full_path(cycle: *mut ngx_cycle_t, path: &str) -> String {
+    // nginx wants a terminating null octet behind the string and changes the string's pointer.
+    let mut octets = path.as_bytes().to_vec();
+    octets.push(0);
+    let mut name = ngx_str_t { len: path.len(), data: octets.as_mut_ptr() };
+    // SAFETY: by the caller's promise; the string is terminated and outlives the call. The result
+    // is the string itself or lies in the cycle's pool.
+    let result = unsafe { ngx_conf_full_name(cycle, &raw mut name, 1) };
+    if result == OK { text(&name) } else { path.to_owned() }
+}
+
+/// The main configuration of `module` in `cycle`; null where there is no `http` block.
+///
+/// # Safety
+/// `cycle` is live, its configuration has been read, and `module` is an HTTP module loaded in it.
+pub(crate) unsafe fn http_main_conf<T>(
+    cycle: *const ngx_cycle_t,
+    module: *const ngx_module_t,
+) -> *mut T {
+    // SAFETY: by the caller's promise; the slot of the http module holds its context or null.
+    unsafe {
+        let context: *mut ngx_http_conf_ctx_t =
+            (*(*cycle).conf_ctx.add(ngx_http_module.index)).cast();
+        if context.is_null() {
+            return ptr::null_mut();
+        }
+        (*(*context).main_conf.add((*module).ctx_index)).cast()
+    }
+}
+
+/// The server configuration of `module` in `context`.
+///
+/// # Safety
+/// `context` is the context of a server block, and `module` is an HTTP module loaded in it.
+pub(crate) unsafe fn http_server_conf<T>(
+    context: *const ngx_http_conf_ctx_t,
+    module: *const ngx_module_t,
+) -> *mut T {
+    // SAFETY: by the caller's promise.
+    unsafe { (*(*context).srv_conf.add((*module).ctx_index)).cast() }
+}
+
+/// A handler of a directive, as nginx calls it.
+pub(crate) type Handler =
+    unsafe extern "C" fn(*mut ngx_conf_t, *mut ngx_command_t, *mut c_void) -> *mut c_char;

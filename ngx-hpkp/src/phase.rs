@@ -1,0 +1,57 @@
+//! Where nginx stands in its life, from its globals.
+
+use std::ffi::CStr;
+
+use hpkp_server::failure::Phase;
+use nginx_sys::{
+    NGX_PROCESS_SIGNALLER, ngx_argc, ngx_argv, ngx_cycle, ngx_process, ngx_test_config,
+};
+
+/// The phase in which the configuration is being read, or `None` in a process that only sends a
+/// signal which stops or reopens: what it reads is of no consequence, and nothing of ours may keep
+/// a server from being stopped.
+pub(crate) fn current() -> Option<Phase> {
+    // SAFETY: nginx sets these before it reads any configuration, and one thread reads it.
+    let (process, testing, cycle) = unsafe { (ngx_process, ngx_test_config, ngx_cycle) };
+    if process == NGX_PROCESS_SIGNALLER as usize {
+        // `-s reload` sends its signal only when this configuration is accepted: a test.
+        return is_reload_signal().then_some(Phase::Test);
+    }
+    if testing != 0 {
+        return Some(Phase::Test);
+    }
+    // nginx's own `ngx_is_init_cycle`: the cycle before the first has no configuration.
+    // SAFETY: `ngx_cycle` is null or points to a live cycle.
+    let first = unsafe { cycle.is_null() || (*cycle).conf_ctx.is_null() };
+    Some(if first { Phase::Start } else { Phase::Reload })
+}
+
+/// Whether the command line says `-s reload`. nginx keeps the word to itself, so this follows its
+/// own reading of the options: letters may be joined, and the value may follow `s` directly.
+fn is_reload_signal() -> bool {
+    let mut options = arguments().skip(1);
+    while let Some(word) = options.next() {
+        let Some(letters) = word.strip_prefix(b"-") else { continue };
+        for (at, letter) in letters.iter().enumerate() {
+            // The options that take a value; it ends the word.
+            if b"pecgs".contains(letter) {
+                let rest = &letters[at + 1..];
+                let value = if rest.is_empty() { options.next() } else { Some(rest) };
+                if *letter == b's' {
+                    return value == Some(b"reload");
+                }
+                break;
+            }
+        }
+    }
+    false
+}
+
+fn arguments() -> impl Iterator<Item = &'static [u8]> {
+    // SAFETY: nginx copied `argc` and `argv` here before it did anything else.
+    let (count, arguments) = unsafe { (ngx_argc, ngx_argv) };
+    (0..usize::try_from(count).unwrap_or(0)).map(move |index| {
+        // SAFETY: the index is below `argc`, and the strings live as long as the process.
+        unsafe { CStr::from_ptr(*arguments.add(index)).to_bytes() }
+    })
+}

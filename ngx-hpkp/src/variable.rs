@@ -1,0 +1,85 @@
+//! `$hpkp_header` and `$hpkp_status`, for access logs.
+
+use nginx_sys::{
+    NGX_HTTP_VAR_NOCACHEABLE, ngx_conf_t, ngx_http_add_variable, ngx_http_get_variable_pt,
+    ngx_http_request_t, ngx_http_variable_value_t, ngx_int_t, ngx_str_t, ngx_uint_t,
+};
+
+use crate::boundary::{self, Aftermath};
+use crate::filter::{self, Told};
+use crate::ngx::{ERROR, OK, c_string};
+
+/// `preconfiguration`: makes the variables known.
+pub(crate) unsafe extern "C" fn add(cf: *mut ngx_conf_t) -> ngx_int_t {
+    let after = |aftermath| match aftermath {
+        Aftermath::Refuse => ERROR,
+        Aftermath::GoOn => OK,
+    };
+    boundary::configuring("preconfiguration", after, || {
+        let variables: [(ngx_str_t, ngx_http_get_variable_pt); 2] = [
+            (c_string(c"hpkp_header"), Some(hpkp_header)),
+            (c_string(c"hpkp_status"), Some(hpkp_status)),
+        ];
+        for (mut name, handler) in variables {
+            // What is sent is known only once the header filter has run, so nothing may be kept.
+            let flags = NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t;
+            // SAFETY: nginx hands every hook a live `cf`; the name is static, nginx copies it.
+            let variable = unsafe { ngx_http_add_variable(cf, &raw mut name, flags) };
+            if variable.is_null() {
+                return ERROR;
+            }
+            // SAFETY: nginx just made the variable for us.
+            unsafe { (*variable).get_handler = handler };
+        }
+        OK
+    })
+}
+
+unsafe extern "C" fn hpkp_header(
+    r: *mut ngx_http_request_t,
+    value: *mut ngx_http_variable_value_t,
+    _data: usize,
+) -> ngx_int_t {
+    boundary::serving("variable", ERROR, || {
+        // SAFETY: nginx hands over a live request and a value to fill in.
+        unsafe {
+            match filter::told(r) {
+                Told::Sent(header) => set(value, header),
+                Told::Off | Told::Withheld => (*value).set_not_found(1),
+            }
+        }
+        OK
+    })
+}
+
+unsafe extern "C" fn hpkp_status(
+    r: *mut ngx_http_request_t,
+    value: *mut ngx_http_variable_value_t,
+    _data: usize,
+) -> ngx_int_t {
+    boundary::serving("variable", ERROR, || {
+        // SAFETY: nginx hands over a live request and a value to fill in.
+        unsafe {
+            let status = match filter::told(r) {
+                Told::Off => "off",
+                Told::Withheld => "withheld",
+                Told::Sent(_) => "sent",
+            };
+            set(value, status);
+        }
+        OK
+    })
+}
+
+/// # Safety
+/// `value` is a variable's value to fill in, and `text` lives as long as the request.
+unsafe fn set(value: *mut ngx_http_variable_value_t, text: &str) {
+    // SAFETY: by the caller's promise; nginx only reads a variable's text.
+    unsafe {
+        (*value).set_len(text.len() as u32);
+        (*value).set_valid(1);
+        (*value).set_no_cacheable(1);
+        (*value).set_not_found(0);
+        (*value).data = text.as_ptr().cast_mut();
+    }
+}
