@@ -9,3 +9,4 @@
 
 pub mod pin;
 pub mod text;
+pub mod ua;
