@@ -2,8 +2,16 @@
 //!
 //! `HPKP_CONFORMANCE_DIR` names another directory of the same format, if set.
 
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a corpus that is not in its format fails the test"
+)]
+
 #[path = "conformance/headers.rs"]
 mod headers;
+#[path = "conformance/received.rs"]
+mod received;
 #[path = "conformance/reports.rs"]
 mod reports;
 #[path = "conformance/spki.rs"]
@@ -23,44 +31,59 @@ const EXCEPTIONS: [(&str, &str, &str); 0] = [];
 struct Suite {
     name: &'static str,
     file: &'static str,
+    /// Which cases of the file it can check.
+    applies: fn(&Value) -> bool,
     /// What is wrong with what the core made of the case.
     check: fn(&Path, &Value) -> Result<(), String>,
 }
 
-const SUITES: [Suite; 7] = [
+const SUITES: [Suite; 8] = [
     Suite {
         name: "headers",
         file: "headers.jsonl",
+        applies: |_| true,
         check: headers::verdict_of_the_rfc,
     },
     Suite {
         name: "headers, Chromium",
         file: "headers.jsonl",
+        applies: |_| true,
         check: headers::verdict_of_chromium,
     },
     Suite {
         name: "headers, Firefox",
         file: "headers.jsonl",
+        applies: |_| true,
         check: headers::verdict_of_firefox,
     },
     Suite {
         name: "headers, wget2",
         file: "headers.jsonl",
+        applies: |_| true,
         check: headers::verdict_of_wget2,
+    },
+    Suite {
+        name: "emit, as received",
+        file: "emit.jsonl",
+        applies: received::applies,
+        check: received::check,
     },
     Suite {
         name: "store",
         file: "store.jsonl",
+        applies: |_| true,
         check: store::check,
     },
     Suite {
         name: "reports",
         file: "reports.jsonl",
+        applies: |_| true,
         check: reports::check,
     },
     Suite {
         name: "spki",
         file: "spki.jsonl",
+        applies: |_| true,
         check: spki::check,
     },
 ];
@@ -80,6 +103,9 @@ fn conformance() {
         let (mut passed, mut failed) = (0, Vec::new());
         for line in lines {
             let case: Value = serde_json::from_str(line).unwrap();
+            if !(suite.applies)(&case) {
+                continue;
+            }
             match (suite.check)(&directory, &case) {
                 Ok(()) => passed += 1,
                 Err(why) => failed.push((string(&case["id"]).to_owned(), why, case)),

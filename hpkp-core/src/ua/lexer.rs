@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::field::{Deviation, Situation};
+use super::deviation::{Deviation, Situation};
 
 /// One directive, as far as it could be read.
 #[derive(Debug)]

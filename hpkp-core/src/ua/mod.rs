@@ -7,6 +7,7 @@
 
 pub mod chromium;
 pub mod date;
+pub mod deviation;
 pub mod field;
 pub mod firefox;
 pub mod host;
@@ -28,7 +29,7 @@ pub use verdict::{Response, Verdict};
 /// section. A longer field is an error of its own ([`field::TooLong`]).
 pub const MAX_FIELD: usize = 256 * 1024;
 
-/// Which of the two fields (RFC 7469 sections 2.1 and 2.1.3).
+/// Which of the two fields (RFC 7469 section 2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FieldKind {
     /// `Public-Key-Pins`.

@@ -97,3 +97,74 @@ impl fmt::Display for Verdict {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{chromium, firefox, wget2};
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIVE: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+    const BACKUP: &str = "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=";
+
+    fn verdicts(fields: &[&[u8]]) -> [String; 3] {
+        let host = Host::parse("a.example").unwrap();
+        let chain = [Pin::from_base64(LIVE).unwrap()];
+        let response = Response::new(FieldKind::Enforced, fields, &host, true, &chain).unwrap();
+        [
+            chromium::verdict(&response),
+            firefox::verdict(&response),
+            wget2::verdict(&response),
+        ]
+        .map(|verdict| verdict.to_string())
+    }
+
+    #[test]
+    fn long_fields_are_refused_together() {
+        let half = vec![b' '; MAX_FIELD / 2 + 1];
+        let host = Host::parse("a.example").unwrap();
+        let fields: [&[u8]; 2] = [&half, &half];
+        let response = Response::new(FieldKind::Enforced, &fields, &host, true, &[]);
+        assert_eq!(
+            response.err(),
+            Some(TooLong {
+                octets: 2 * half.len()
+            })
+        );
+    }
+
+    #[test]
+    fn no_field_does_nothing() {
+        assert_eq!(verdicts(&[]), ["ignore"; 3]);
+    }
+
+    proptest! {
+        #[test]
+        fn all_agree_on_what_we_send(
+            max_age in 1..=5_184_000_u32,
+            include_subdomains: bool,
+            live_first: bool,
+        ) {
+            let (first, second) = if live_first { (LIVE, BACKUP) } else { (BACKUP, LIVE) };
+            let include = if include_subdomains { "; includeSubDomains" } else { "" };
+            let field = format!(
+                "pin-sha256=\"{first}\"; pin-sha256=\"{second}\"; max-age={max_age}{include}"
+            );
+            prop_assert_eq!(verdicts(&[field.as_bytes()]), ["note"; 3]);
+        }
+
+        #[test]
+        fn any_octets_get_a_verdict(
+            pieces in prop::collection::vec(
+                prop::sample::select(vec![
+                    "max-age", "includeSubDomains", "report-uri", "pin-sha256", "pin-", "=", ";",
+                    ",", " ", "\"", "'", "\\", "5", "https://a:1/", LIVE, BACKUP, "\r\n ", "\0", "é",
+                ]),
+                0..32,
+            ),
+        ) {
+            let field = pieces.concat();
+            verdicts(&[field.as_bytes(), field.as_bytes()]);
+        }
+    }
+}

@@ -1,4 +1,5 @@
 use super::*;
+use crate::ua::uri::UriError;
 use proptest::prelude::*;
 
 const LIVE: &str = "d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=";

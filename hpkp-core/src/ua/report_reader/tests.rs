@@ -119,3 +119,17 @@ fn a_port_of_zero_is_a_port_that_is_not_known() {
     assert_eq!(examined.problems(), [Problem::Bad(Key::Port)]);
     assert_eq!(examined.acceptable().unwrap().port, None);
 }
+
+#[test]
+fn a_real_report_shows_a_pin_that_was_served_but_not_validated() {
+    let body = include_bytes!("../../../../tests/conformance/fixtures/real-report.json");
+    let examined = Examined::of(body).unwrap();
+    assert_eq!(examined.problems(), []);
+    let report = examined.report();
+    let matches = |chain: &Option<Vec<Certificate>>| {
+        let chain = chain.as_ref().unwrap();
+        chain.iter().any(|c| report.known_pins.contains(&c.pin))
+    };
+    assert!(matches(&report.served_chain));
+    assert!(!matches(&report.validated_chain));
+}
