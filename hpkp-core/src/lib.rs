@@ -8,6 +8,9 @@
 //! 3. [`check::check`] compares both for all hosts at once and gives [`finding::Finding`]s and,
 //!    for each host, the [`header::Header`] to send and the connections on which it may be sent.
 //!
+//! `ua` (a feature, since no server module needs it) is the other end: what user agents make of a
+//! header, what they remember, and what they report.
+//!
 //! Nothing here reads a file, the clock or the environment.
 
 #![forbid(unsafe_code)]
@@ -25,3 +28,5 @@ pub mod policy;
 pub mod report_uri;
 pub mod spki;
 pub mod text;
+#[cfg(feature = "ua")]
+pub mod ua;

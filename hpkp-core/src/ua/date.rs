@@ -1,0 +1,170 @@
+//! Times as violation reports carry them (RFC 3339).
+
+/// Reads a date-time with its zone (RFC 3339 section 5.6): seconds since 1970, fractions dropped.
+///
+/// A leap second counts as the second after it.
+#[must_use]
+pub fn parse(text: &str) -> Option<i64> {
+    let mut rest = text.as_bytes();
+    let year = number(&mut rest, 4)?;
+    separator(&mut rest, b"-")?;
+    let month = number(&mut rest, 2)?;
+    separator(&mut rest, b"-")?;
+    let day = number(&mut rest, 2)?;
+    separator(&mut rest, b"Tt")?;
+    let hour = number(&mut rest, 2)?;
+    separator(&mut rest, b":")?;
+    let minute = number(&mut rest, 2)?;
+    separator(&mut rest, b":")?;
+    let second = number(&mut rest, 2)?;
+    if rest.first() == Some(&b'.') {
+        let digits = rest[1..].iter().take_while(|octet| octet.is_ascii_digit());
+        let digits = digits.count();
+        if digits == 0 {
+            return None;
+        }
+        rest = &rest[1 + digits..];
+    }
+    let offset = match rest {
+        b"Z" | b"z" => 0,
+        [sign @ (b'+' | b'-'), offset @ ..] => {
+            let mut rest = offset;
+            let hours = number(&mut rest, 2).filter(|hours| *hours <= 23)?;
+            separator(&mut rest, b":")?;
+            let minutes = number(&mut rest, 2).filter(|minutes| *minutes <= 59)?;
+            if !rest.is_empty() {
+                return None;
+            }
+            let offset = hours * 3600 + minutes * 60;
+            if *sign == b'-' { -offset } else { offset }
+        }
+        _ => return None,
+    };
+    let in_range = (1..=12).contains(&month)
+        && (1..=days_in_month(year, month)).contains(&day)
+        && hour <= 23
+        && minute <= 59
+        && second <= 60;
+    in_range.then(|| {
+        days_since_1970(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset
+    })
+}
+
+/// Writes a time as UTC, `2016-09-06T07:19:05Z`. What lies outside the years 0 to 9999 becomes the
+/// nearest time that the format has.
+#[must_use]
+pub fn format(seconds: i64) -> String {
+    const FIRST: i64 = -62_167_219_200;
+    const LAST: i64 = 253_402_300_799;
+    let seconds = seconds.clamp(FIRST, LAST);
+    let (days, time) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let (year, month, day) = date_of(days);
+    let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+fn number(rest: &mut &[u8], digits: usize) -> Option<i64> {
+    let (number, after) = rest.split_at_checked(digits)?;
+    *rest = after;
+    number.iter().try_fold(0, |sum, octet| {
+        octet.is_ascii_digit().then(|| sum * 10 + i64::from(octet - b'0'))
+    })
+}
+
+fn separator(rest: &mut &[u8], one_of: &[u8]) -> Option<()> {
+    let (first, after) = rest.split_first()?;
+    *rest = after;
+    one_of.contains(first).then_some(())
+}
+
+fn is_leap(year: i64) -> bool {
+    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
+}
+
+fn days_in_month(year: i64, month: i64) -> i64 {
+    match month {
+        2 if is_leap(year) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// Counts in years that begin in March, so that the leap day comes last.
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+fn date_of(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_examples_of_rfc_3339_are_read() {
+        // RFC 3339 section 5.8.
+        assert_eq!(parse("1985-04-12T23:20:50.52Z"), Some(482_196_050));
+        assert_eq!(parse("1996-12-19T16:39:57-08:00"), Some(851_042_397));
+        assert_eq!(parse("1990-12-31T23:59:60Z"), Some(662_688_000));
+        assert_eq!(parse("1990-12-31T15:59:60-08:00"), Some(662_688_000));
+        assert_eq!(parse("1937-01-01T12:00:27.87+00:20"), Some(-1_041_337_173));
+    }
+
+    #[test]
+    fn what_is_no_date_time_is_refused() {
+        for text in [
+            "",
+            "2016-09-06",
+            "2016-09-06T07:19:05",
+            "2016-09-06 07:19:05Z",
+            "2016-09-06T07:19Z",
+            "2016-09-06T07:19:05ZZ",
+            "2016-09-06T07:19:05.Z",
+            "2016-09-06T07:19:05+0200",
+            "2016-09-06T07:19:05+24:00",
+            "2016-09-06T24:00:00Z",
+            "2016-09-06T07:60:00Z",
+            "2016-09-06T07:19:61Z",
+            "2016-00-06T07:19:05Z",
+            "2016-09-31T07:19:05Z",
+            "2100-02-29T07:19:05Z",
+            "+016-09-06T07:19:05Z",
+            "20160906T071905Z",
+            "２016-09-06T07:19:05Z",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_out_of_the_format_become_its_ends() {
+        assert_eq!(format(i64::MIN), "0000-01-01T00:00:00Z");
+        assert_eq!(format(i64::MAX), "9999-12-31T23:59:59Z");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(seconds in -62_167_219_200_i64..=253_402_300_799) {
+            prop_assert_eq!(parse(&format(seconds)), Some(seconds));
+        }
+    }
+}

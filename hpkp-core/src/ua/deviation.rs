@@ -1,0 +1,169 @@
+//! Where a field value departs from RFC 7469, and how.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::uri::UriError;
+use crate::pin::PinError;
+use crate::text::Excerpt;
+
+/// Something in a field value that departs from RFC 7469, or that has no effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deviation {
+    /// What it is.
+    pub situation: Situation,
+    /// Where it is: octets of the field value.
+    pub at: Range<usize>,
+}
+
+impl fmt::Display for Deviation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "octet {}: {}", self.at.start, self.situation)
+    }
+}
+
+/// How far a deviation reaches; each kind includes the ones before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Effect {
+    /// The verdict is the same without it.
+    None,
+    /// RFC 7469 voids the field; known UAs do not.
+    VoidsStrictly,
+    /// Voids the field.
+    Voids,
+}
+
+/// The ways to depart from RFC 7469, one variant each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Situation {
+    /// No directive before, between or after `;` (section 2.1).
+    EmptyDirective,
+    /// Spaces or tabs next to `=` (section 2.1).
+    BlankAroundEquals,
+    /// `=` without a name before it.
+    MissingName,
+    /// `=` without a value after it.
+    MissingValue,
+    /// More text where a `;` should stand.
+    MissingSeparator,
+    /// An octet that may not stand outside quotes.
+    IllegalOctet {
+        /// That octet.
+        octet: u8,
+    },
+    /// A quoted string without its closing quote.
+    UnterminatedQuote,
+    /// A control octet in a quoted string, escaped or not.
+    ControlInQuotes {
+        /// That octet.
+        octet: u8,
+    },
+    /// A directive other than a pin stands twice (section 2.1, rule 2).
+    RepeatedDirective,
+    /// An enforced field without `max-age` (section 2.1.2).
+    MissingMaxAge,
+    /// `max-age` without a value, or with one that is not digits (section 2.1.2).
+    MaxAgeNotDigits,
+    /// `max-age` in a report-only field has no meaning (section 2.1.2).
+    MaxAgeWithoutMeaning,
+    /// `includeSubDomains` takes no value, not even `true` (section 2.1.3).
+    IncludeSubDomainsWithValue,
+    /// A pin without a value (section 2.1.1).
+    PinWithoutValue,
+    /// A pin whose value is not in double quotes (section 2.1.1).
+    PinUnquoted,
+    /// A `pin-sha256` that is no SHA-256 in base64 (section 2.1.1).
+    MalformedPin(PinError),
+    /// A pin whose base64 is not canonical; the pin it stands for is taken (RFC 4648 section 3.5).
+    PinWithStrayBits,
+    /// The pin is the SHA-256 of nothing, which no key has.
+    PinOfNothing,
+    /// A pin that stood before; it counts once.
+    RepeatedPin,
+    /// A pin of another algorithm than SHA-256, ignored (section 2.1.1).
+    UnknownAlgorithm,
+    /// A directive that RFC 7469 does not know, ignored (section 2.1, rule 5).
+    UnknownDirective,
+    /// `report-uri` without a value in double quotes (section 2.1.4).
+    ReportUriUnquoted,
+    /// `report-uri` holds no URI (section 2.1.4).
+    ReportUriMalformed(UriError),
+    /// `report-uri` is neither HTTP nor HTTPS and is never used (section 2.1.4).
+    ReportUriUnusable,
+}
+
+impl Situation {
+    /// What the situation does to the field.
+    #[must_use]
+    pub const fn effect(&self) -> Effect {
+        match self {
+            Self::EmptyDirective | Self::BlankAroundEquals => Effect::VoidsStrictly,
+            Self::MaxAgeWithoutMeaning
+            | Self::PinWithStrayBits
+            | Self::PinOfNothing
+            | Self::RepeatedPin
+            | Self::UnknownAlgorithm
+            | Self::UnknownDirective
+            | Self::ReportUriUnusable => Effect::None,
+            Self::MissingName
+            | Self::MissingValue
+            | Self::MissingSeparator
+            | Self::IllegalOctet { .. }
+            | Self::UnterminatedQuote
+            | Self::ControlInQuotes { .. }
+            | Self::RepeatedDirective
+            | Self::MissingMaxAge
+            | Self::MaxAgeNotDigits
+            | Self::IncludeSubDomainsWithValue
+            | Self::PinWithoutValue
+            | Self::PinUnquoted
+            | Self::MalformedPin(_)
+            | Self::ReportUriUnquoted
+            | Self::ReportUriMalformed(_) => Effect::Voids,
+        }
+    }
+}
+
+impl fmt::Display for Situation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::EmptyDirective => {
+                "a directive is missing here; RFC 7469 has no empty directives, so write a ';' \
+                 between directives only"
+            }
+            Self::BlankAroundEquals => "no blank may stand next to '='",
+            Self::MissingName => "the name before '=' is missing",
+            Self::MissingValue => "the value after '=' is missing",
+            Self::MissingSeparator => "a ';' is missing",
+            Self::IllegalOctet { octet } => {
+                let octet = [*octet];
+                return write!(f, "'{}' may not stand outside quotes", Excerpt::new(&octet));
+            }
+            Self::UnterminatedQuote => "the closing '\"' is missing",
+            Self::ControlInQuotes { octet } => {
+                let octet = [*octet];
+                return write!(f, "the control octet {} is illegal", Excerpt::new(&octet));
+            }
+            Self::RepeatedDirective => "only pins may be repeated",
+            Self::MissingMaxAge => "max-age is missing",
+            Self::MaxAgeNotDigits => "max-age takes digits only, a number of seconds",
+            Self::MaxAgeWithoutMeaning => "max-age has no meaning in a report-only field",
+            Self::IncludeSubDomainsWithValue => {
+                "includeSubDomains takes no value; leave it out to leave subdomains out"
+            }
+            Self::PinWithoutValue => "the pin has no value",
+            Self::PinUnquoted => "the value of a pin stands between double quotes",
+            Self::MalformedPin(error) => return write!(f, "this is no pin: {error}"),
+            Self::PinWithStrayBits => {
+                "the base64 is not canonical; Firefox and wget2 do not match such a pin"
+            }
+            Self::PinOfNothing => "this is the SHA-256 of nothing, which no key has",
+            Self::RepeatedPin => "this pin stands twice and counts once",
+            Self::UnknownAlgorithm => "pins of this algorithm are ignored",
+            Self::UnknownDirective => "this directive is unknown and ignored",
+            Self::ReportUriUnquoted => "the value of report-uri stands between double quotes",
+            Self::ReportUriMalformed(error) => return write!(f, "this is no URI: {error}"),
+            Self::ReportUriUnusable => "reports are sent over http and https only",
+        })
+    }
+}

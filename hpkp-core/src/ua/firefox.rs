@@ -1,0 +1,256 @@
+//! The verdict of Firefox up to version 71 (security/manager), which gave the header up with 72.
+//!
+//! It has a parser of its own for this header and Strict-Transport-Security: stricter than other
+//! UAs about octets and repetitions, laxer than the RFC about blanks, empty directives, and names
+//! and values that are missing. It compares pins as text.
+
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+
+use super::hosts::Options;
+use super::lexer::trim;
+use super::{FieldKind, Response, Verdict};
+use crate::pin::Pin;
+
+/// A stored entry must stay below this, in octets: the expiry in milliseconds, two flags, three
+/// commas and the text of all pins.
+const RECORD: usize = 1024;
+
+/// What of a record is not pins: 13 digits, two flags of one digit and three commas.
+const RECORD_WITHOUT_PINS: usize = 18;
+
+/// What Firefox up to 71 does with the field in `response`.
+///
+/// Names of a single label are stored but never looked up, which comes to ignoring them.
+#[must_use]
+pub fn verdict(response: &Response<'_>) -> Verdict {
+    if response.kind == FieldKind::ReportOnly {
+        return Verdict::Unsupported;
+    }
+    if !response.eligible() || !response.host.as_str().contains('.') || response.fields.is_empty() {
+        return Verdict::Ignore;
+    }
+    // Several fields become one, which no value of this header survives.
+    let text = response.fields.join(&b", "[..]);
+    let policy = directives(trim(&text)).and_then(|directives| Policy::read(&directives));
+    match policy {
+        Some(policy) => policy.verdict(response),
+        None => Verdict::Ignore,
+    }
+}
+
+struct Policy {
+    max_age: u64,
+    include_subdomains: bool,
+    /// The text of each pin, repetitions included.
+    pins: Vec<Vec<u8>>,
+}
+
+impl Policy {
+    fn read(directives: &[Directive]) -> Option<Self> {
+        let (mut max_age, mut include, mut report_uri) = (None, None, None);
+        let mut pins = Vec::new();
+        for Directive { name, value } in directives {
+            let place = if name.eq_ignore_ascii_case(b"max-age") {
+                &mut max_age
+            } else if name.eq_ignore_ascii_case(b"includesubdomains") {
+                &mut include
+            } else if name.eq_ignore_ascii_case(b"report-uri") {
+                &mut report_uri
+            } else {
+                if name.eq_ignore_ascii_case(b"pin-sha256") {
+                    let octets = LENIENT.decode(value).ok()?;
+                    if octets.len() != Pin::OCTETS {
+                        return None;
+                    }
+                    pins.push(value.clone());
+                }
+                continue;
+            };
+            if place.replace(value).is_some() {
+                return None;
+            }
+        }
+        if include.is_some_and(|value| !value.is_empty()) {
+            return None;
+        }
+        Some(Self { max_age: seconds(max_age?)?, include_subdomains: include.is_some(), pins })
+    }
+
+    fn verdict(&self, response: &Response<'_>) -> Verdict {
+        if self.max_age == 0 {
+            return Verdict::Delete;
+        }
+        let chain: BTreeSet<String> = response.chain.iter().map(ToString::to_string).collect();
+        let is_live = |pin: &&Vec<u8>| std::str::from_utf8(pin).is_ok_and(|p| chain.contains(p));
+        let live = self.pins.iter().filter(is_live).count();
+        let record = RECORD_WITHOUT_PINS + self.pins.iter().map(Vec::len).sum::<usize>();
+        if live == 0 || live == self.pins.len() || record >= RECORD {
+            return Verdict::Ignore;
+        }
+        Verdict::Note { max_age: self.max_age, include_subdomains: self.include_subdomains }
+    }
+}
+
+/// Padding may be there or not, and unused bits may hold anything.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Digits only, but just the first 31 of them are read, and into 64 bits that wrap.
+fn seconds(value: &[u8]) -> Option<u64> {
+    const READ: usize = 31;
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let add = |sum: u64, digit: &u8| {
+        let digit = u64::from(digit - b'0');
+        sum.wrapping_mul(10).wrapping_add(digit)
+    };
+    let seconds = value.iter().take(READ).fold(0, add);
+    Some(seconds.min(Options::SIXTY_DAYS))
+}
+
+struct Directive {
+    name: Vec<u8>,
+    /// Empty where there was none.
+    value: Vec<u8>,
+}
+
+/// Reads the whole text, or nothing. Like the strings of its time, the text ends at a NUL.
+fn directives(text: &[u8]) -> Option<Vec<Directive>> {
+    let end = text.iter().position(|octet| *octet == 0);
+    let mut parser = Parser { rest: &text[..end.unwrap_or(text.len())] };
+    let mut directives = Vec::new();
+    loop {
+        directives.push(parser.directive()?);
+        if parser.rest.is_empty() {
+            return Some(directives);
+        }
+        parser.accept(b';')?;
+    }
+}
+
+struct Parser<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Parser<'a> {
+    fn directive(&mut self) -> Option<Directive> {
+        self.blanks()?;
+        let name = self.token().to_vec();
+        self.blanks()?;
+        let mut value = Vec::new();
+        if self.accept(b'=').is_some() {
+            self.blanks()?;
+            value =
+                if self.accept(b'"').is_some() { self.quoted()? } else { self.token() }.to_vec();
+            self.blanks()?;
+        }
+        Some(Directive { name, value })
+    }
+
+    fn accept(&mut self, octet: u8) -> Option<()> {
+        self.rest = self.rest.strip_prefix(&[octet])?;
+        Some(())
+    }
+
+    fn take_while(&mut self, class: impl Fn(u8) -> bool) -> &'a [u8] {
+        let length = self.rest.iter().take_while(|octet| class(**octet)).count();
+        let (taken, rest) = self.rest.split_at(length);
+        self.rest = rest;
+        taken
+    }
+
+    fn token(&mut self) -> &'a [u8] {
+        self.take_while(|octet| {
+            octet.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?={}".contains(&octet)
+        })
+    }
+
+    /// The rest of a quoted string, its backslashes kept.
+    fn quoted(&mut self) -> Option<&'a [u8]> {
+        let start = self.rest;
+        loop {
+            self.take_while(|octet| {
+                octet == b'\t' || (b' '..0x7f).contains(&octet) && !matches!(octet, b'"' | b'\\')
+            });
+            let length = start.len() - self.rest.len();
+            if self.accept(b'"').is_some() {
+                return Some(&start[..length]);
+            }
+            self.accept(b'\\')?;
+            self.rest.first().filter(|octet| octet.is_ascii())?;
+            self.rest = &self.rest[1..];
+        }
+    }
+
+    /// Blanks, and line ends that are followed by blanks.
+    fn blanks(&mut self) -> Option<()> {
+        loop {
+            self.take_while(|octet| matches!(octet, b' ' | b'\t'));
+            if self.accept(b'\r').is_none() {
+                return Some(());
+            }
+            self.accept(b'\n')?;
+            self.rest.first().filter(|octet| matches!(octet, b' ' | b'\t'))?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::host::Host;
+    use super::*;
+
+    const LIVE: Pin = Pin::from_octets([1; Pin::OCTETS]);
+
+    fn judge(host: &str, text: &str) -> String {
+        let unpadded = LIVE.to_string().replace('=', "");
+        let text =
+            text.replace("LIVE", &format!("pin-sha256=\"{LIVE}\"")).replace("UNPADDED", &unpadded);
+        let host = Host::parse(host).unwrap();
+        let fields = [text.as_bytes()];
+        let kind = FieldKind::Enforced;
+        verdict(&Response::new(kind, &fields, &host, true, &[LIVE]).unwrap()).to_string()
+    }
+
+    #[test]
+    fn pins_are_compared_as_text() {
+        // An unpadded spelling of the live pin plays the backup's part, quoted or not.
+        assert_eq!(judge("a.b", "max-age=5; LIVE; pin-sha256=UNPADDED"), "note");
+        assert_eq!(judge("a.b", "max-age=5; LIVE; LIVE"), "ignore");
+    }
+
+    #[test]
+    fn an_age_of_more_than_31_digits_or_64_bits_goes_wrong() {
+        for (age, expected) in [
+            ("18446744073709551616", "delete"),
+            ("18446744073709551617", "note"),
+            ("00000000000000000000000000000001", "delete"),
+            ("0000000000000000000000000000001", "note"),
+        ] {
+            let text = format!("max-age={age}; LIVE; pin-sha256=UNPADDED");
+            assert_eq!(judge("a.b", &text), expected, "{age}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_missing() {
+        for text in [
+            "; max-age = 5 ;; LIVE; pin-sha256=UNPADDED; =x; y=; includeSubDomains=\"\"",
+            "max-age=5;\r\n LIVE; pin-sha256=UNPADDED",
+        ] {
+            assert_eq!(judge("a.b", text), "note", "{text}");
+            assert_eq!(judge("localhost", text), "ignore");
+        }
+        assert_eq!(judge("a.b", "max-age=; LIVE"), "ignore");
+    }
+}

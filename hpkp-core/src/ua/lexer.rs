@@ -1,0 +1,296 @@
+//! The grammar of the two fields (RFC 7469 section 2.1), without what the directives mean.
+//!
+//! One pass from left to right. A fault is noted with its place and reading goes on at the next
+//! `;` outside quotes, so that one reading shows all faults.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::deviation::{Deviation, Situation};
+
+/// One directive, as far as it could be read.
+#[derive(Debug)]
+pub(super) struct Directive<'a> {
+    /// From the first octet of the name to the last of the value.
+    pub(super) at: Range<usize>,
+    pub(super) name: &'a [u8],
+    pub(super) value: Option<Value<'a>>,
+    /// Whether it follows the grammar, but for blanks round `=`.
+    pub(super) sound: bool,
+}
+
+/// The value of a directive, quoted pairs undone.
+#[derive(Debug)]
+pub(super) struct Value<'a> {
+    pub(super) at: Range<usize>,
+    pub(super) quoted: bool,
+    pub(super) octets: Cow<'a, [u8]>,
+}
+
+/// Splits `text` into directives; what breaks the grammar is added to `deviations`.
+pub(super) fn directives<'a>(
+    text: &'a [u8],
+    deviations: &mut Vec<Deviation>,
+) -> Vec<Directive<'a>> {
+    let mut lexer = Lexer {
+        text,
+        position: 0,
+        end: text.len() - text.iter().rev().take_while(|o| is_blank(**o)).count(),
+        deviations,
+    };
+    let mut directives = Vec::new();
+    loop {
+        lexer.skip_blanks();
+        let start = lexer.position;
+        if matches!(lexer.peek(), None | Some(b';')) {
+            // Unlike Strict-Transport-Security, this field has no empty directives.
+            lexer.deviate(Situation::EmptyDirective, start..start);
+        } else {
+            directives.push(lexer.directive());
+        }
+        if lexer.peek().is_none() {
+            return directives;
+        }
+        lexer.position += 1;
+    }
+}
+
+struct Lexer<'a, 'd> {
+    text: &'a [u8],
+    position: usize,
+    /// Before the blanks at the end.
+    end: usize,
+    deviations: &'d mut Vec<Deviation>,
+}
+
+impl<'a> Lexer<'a, '_> {
+    fn peek(&self) -> Option<u8> {
+        self.text[..self.end].get(self.position).copied()
+    }
+
+    fn deviate(&mut self, situation: Situation, at: Range<usize>) {
+        self.deviations.push(Deviation { situation, at });
+    }
+
+    fn skip_blanks(&mut self) -> Range<usize> {
+        self.skip_while(is_blank)
+    }
+
+    fn skip_while(&mut self, class: impl Fn(u8) -> bool) -> Range<usize> {
+        let start = self.position;
+        while self.peek().is_some_and(&class) {
+            self.position += 1;
+        }
+        start..self.position
+    }
+
+    /// A directive; ends at a `;` or at the end.
+    fn directive(&mut self) -> Directive<'a> {
+        let faults = self.deviations.len();
+        let name_at = self.skip_while(is_token_octet);
+        let name = &self.text[name_at.clone()];
+        if name.is_empty() && self.peek() == Some(b'=') {
+            self.deviate(Situation::MissingName, name_at.clone());
+        }
+        let before = self.skip_blanks();
+        let mut tolerated = 0;
+        let mut at = name_at.clone();
+        let mut value = None;
+        if self.peek() == Some(b'=') {
+            self.position += 1;
+            at.end = self.position;
+            let after = self.skip_blanks();
+            for blanks in [before, after] {
+                if !blanks.is_empty() && !name.is_empty() {
+                    self.deviate(Situation::BlankAroundEquals, blanks);
+                    tolerated += 1;
+                }
+            }
+            value = self.value();
+            if let Some(value) = &value {
+                at.end = value.at.end;
+            }
+        }
+        self.rest(name.is_empty() && value.is_none());
+        Directive { at, name, value, sound: self.deviations.len() == faults + tolerated }
+    }
+
+    fn value(&mut self) -> Option<Value<'a>> {
+        if self.peek() == Some(b'"') {
+            return Some(self.quoted_string());
+        }
+        let at = self.skip_while(is_token_octet);
+        if at.is_empty() {
+            if matches!(self.peek(), None | Some(b';')) {
+                self.deviate(Situation::MissingValue, at);
+            }
+            return None;
+        }
+        Some(Value { octets: Cow::Borrowed(&self.text[at.clone()]), quoted: false, at })
+    }
+
+    /// From the opening quote to the closing one, or to the end where there is none.
+    fn quoted_string(&mut self) -> Value<'a> {
+        let start = self.position;
+        self.position += 1;
+        let text = self.text;
+        let mut octets = Cow::Borrowed(&text[self.position..self.position]);
+        loop {
+            let here = self.position;
+            let Some(octet) = self.peek() else {
+                self.deviate(Situation::UnterminatedQuote, start..here);
+                break;
+            };
+            self.position += 1;
+            let taken = match octet {
+                b'"' => break,
+                b'\\' => match self.peek() {
+                    Some(escaped) => {
+                        self.position += 1;
+                        octets.to_mut().push(escaped);
+                        escaped
+                    }
+                    // The end comes next, and is noted there.
+                    None => continue,
+                },
+                _ => {
+                    match &mut octets {
+                        // Nothing was escaped so far: the value is a part of the text.
+                        Cow::Borrowed(_) => octets = Cow::Borrowed(&text[start + 1..=here]),
+                        Cow::Owned(owned) => owned.push(octet),
+                    }
+                    octet
+                }
+            };
+            if is_control(taken) {
+                self.deviate(Situation::ControlInQuotes { octet: taken }, here..self.position);
+            }
+        }
+        Value { at: start..self.position, quoted: true, octets }
+    }
+
+    /// What stands between a directive and the next `;`: nothing but blanks, by the grammar.
+    fn rest(&mut self, nothing_read: bool) {
+        self.skip_blanks();
+        let start = self.position;
+        let Some(octet) = self.peek().filter(|octet| *octet != b';') else {
+            return;
+        };
+        while let Some(octet) = self.peek().filter(|octet| *octet != b';') {
+            if octet == b'"' {
+                self.skip_quoted();
+            } else {
+                self.position += 1;
+            }
+        }
+        let situation = if is_token_octet(octet) || octet == b'"' && !nothing_read {
+            Situation::MissingSeparator
+        } else {
+            Situation::IllegalOctet { octet }
+        };
+        self.deviate(situation, start..self.position);
+    }
+
+    /// Skips a quoted string inside junk, where its own faults are of no interest.
+    fn skip_quoted(&mut self) {
+        self.position += 1;
+        while let Some(octet) = self.peek() {
+            self.position += if octet == b'\\' { 2 } else { 1 };
+            if octet == b'"' {
+                break;
+            }
+        }
+        self.position = self.position.min(self.end);
+    }
+}
+
+/// `tchar` (RFC 7230 section 3.2.6).
+pub(super) fn is_token_octet(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet)
+}
+
+/// What OWS consists of (RFC 7230 section 3.2.3).
+pub(super) fn is_blank(octet: u8) -> bool {
+    matches!(octet, b' ' | b'\t')
+}
+
+/// What may stand neither in a quoted string nor after a backslash (RFC 7230 section 3.2.6).
+fn is_control(octet: u8) -> bool {
+    octet.is_ascii_control() && octet != b'\t'
+}
+
+/// `text` without blanks at either end (RFC 7230 section 3.2.4).
+pub(super) fn trim(text: &[u8]) -> &[u8] {
+    let start = text.iter().take_while(|octet| is_blank(**octet)).count();
+    let text = &text[start..];
+    let blanks = text.iter().rev().take_while(|o| is_blank(**o)).count();
+    &text[..text.len() - blanks]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> (Vec<String>, Vec<Deviation>) {
+        let mut deviations = Vec::new();
+        let read = directives(text.as_bytes(), &mut deviations)
+            .iter()
+            .map(|directive| {
+                let name = String::from_utf8_lossy(directive.name);
+                match &directive.value {
+                    Some(value) => format!("{name}={}", String::from_utf8_lossy(&value.octets)),
+                    None => name.into_owned(),
+                }
+            })
+            .collect();
+        (read, deviations)
+    }
+
+    fn only(text: &str) -> (Situation, Range<usize>) {
+        let (_, mut deviations) = read(text);
+        assert_eq!(deviations.len(), 1, "{text}: {deviations:?}");
+        let deviation = deviations.remove(0);
+        (deviation.situation, deviation.at)
+    }
+
+    #[test]
+    fn a_quoted_string_holds_separators_and_pairs() {
+        let (directives, deviations) = read(r#" a="x;y\"=\z" ; b ;c=d"#);
+        assert_eq!(directives, ["a=x;y\"=z", "b", "c=d"]);
+        assert_eq!(deviations, []);
+    }
+
+    #[test]
+    fn each_fault_has_its_place() {
+        for (text, situation, at) in [
+            ("", Situation::EmptyDirective, 0..0),
+            ("a; ", Situation::EmptyDirective, 2..2),
+            ("a;;b", Situation::EmptyDirective, 2..2),
+            ("a =b", Situation::BlankAroundEquals, 1..2),
+            ("a=\t b", Situation::BlankAroundEquals, 2..4),
+            ("=b", Situation::MissingName, 0..0),
+            ("a=", Situation::MissingValue, 2..2),
+            ("a=;b", Situation::MissingValue, 2..2),
+            ("a b=c", Situation::MissingSeparator, 2..5),
+            ("a=\"b\"\"c\"", Situation::MissingSeparator, 5..8),
+            ("a=b\"c;d\"; e", Situation::MissingSeparator, 3..8),
+            ("\"a\"", Situation::IllegalOctet { octet: b'"' }, 0..3),
+            ("a=b/c", Situation::IllegalOctet { octet: b'/' }, 3..5),
+            ("a, b", Situation::IllegalOctet { octet: b',' }, 1..4),
+            ("a=\"b", Situation::UnterminatedQuote, 2..4),
+            ("a=\"b\\", Situation::UnterminatedQuote, 2..5),
+            ("a=\"b\\\"", Situation::UnterminatedQuote, 2..6),
+            ("a=\"\x7f\"", Situation::ControlInQuotes { octet: 0x7f }, 3..4),
+            ("a=\"\\\x01\"", Situation::ControlInQuotes { octet: 1 }, 3..5),
+        ] {
+            assert_eq!(only(text), (situation, at), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn reading_goes_on_after_a_fault() {
+        let (directives, deviations) = read("a b; c=; d=\"x\"y; e=f");
+        assert_eq!(directives, ["a", "c", "d=x", "e=f"]);
+        assert_eq!(deviations.len(), 3);
+    }
+}

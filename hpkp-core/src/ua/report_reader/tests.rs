@@ -1,0 +1,117 @@
+use super::super::report::Report;
+use super::*;
+
+fn problems(body: &str) -> Vec<String> {
+    let examined = Examined::of(body.as_bytes()).unwrap();
+    examined.problems().iter().map(ToString::to_string).collect()
+}
+
+fn report() -> Report {
+    Report {
+        date_time: 1_500_000_000,
+        hostname: "a.example.com".into(),
+        port: 443,
+        effective_expiration_date: 1_500_000_010,
+        include_subdomains: true,
+        noted_hostname: "example.com".into(),
+        served_chain: vec![],
+        validated_chain: vec![],
+        known_pins: vec![Pin::from_octets([7; Pin::OCTETS])],
+    }
+}
+
+/// The body of [`report`] with one value replaced.
+fn with(key: &str, value: &str) -> String {
+    let mut body: serde_json::Map<String, Value> =
+        serde_json::from_str(&report().to_json()).unwrap();
+    body.insert(key.into(), Value::String("HERE".into()));
+    serde_json::to_string(&body).unwrap().replace("\"HERE\"", value)
+}
+
+#[test]
+fn what_is_built_conforms_and_reads_the_same() {
+    let body = report().to_json();
+    let examined = Examined::of(body.as_bytes()).unwrap();
+    assert_eq!(examined.problems(), []);
+    let read = examined.acceptable().unwrap();
+    assert_eq!(read.date_time, Some(1_500_000_000));
+    assert_eq!(read.effective_expiration_date, Some(1_500_000_010));
+    assert_eq!(read.port, Some(443));
+    assert_eq!(read.known_pins, report().known_pins);
+}
+
+#[test]
+fn a_large_body_is_refused() {
+    let body = vec![b' '; MAX_BODY + 1];
+    let octets = body.len();
+    assert_eq!(Examined::of(&body), Err(TooLarge { octets }));
+}
+
+#[test]
+fn depth_exhausts_nothing() {
+    let deep = "[".repeat(200_000) + &"]".repeat(200_000);
+    assert_eq!(problems(&deep), ["not-an-object"]);
+    assert_eq!(problems(&with("port", &deep)), ["bad:port"]);
+    assert_eq!(problems(&with("x", &deep)), ["extra:x"]);
+}
+
+#[test]
+fn a_bad_value_does_not_void_the_rest() {
+    for (key, value, code) in [
+        ("port", "1e999", "bad:port"),
+        ("port", "443.0", "bad:port"),
+        ("port", "true", "bad:port"),
+        ("hostname", "\"\\ud800\"", "bad:hostname"),
+        ("hostname", "\"b\\u00fccher.example\"", "bad:hostname"),
+        ("hostname", "\"a.example.com:443\"", "bad:hostname"),
+        ("known-pins", "[\"x\"]", "bad:known-pins"),
+        ("known-pins", "\"x\"", "bad:known-pins"),
+        ("noted-hostname", "\"b.example.com\"", "inconsistent:noted-hostname"),
+        ("noted-hostname", "\"192.0.2.1\"", "inconsistent:noted-hostname"),
+        ("include-subdomains", "false", "inconsistent:include-subdomains"),
+    ] {
+        assert_eq!(problems(&with(key, value)), [code], "{value}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_no_json() {
+    let mut body = with("x", "\"?\"").into_bytes();
+    for octet in &mut body {
+        if *octet == b'?' {
+            *octet = 0xff;
+        }
+    }
+    let examined = Examined::of(&body).unwrap();
+    assert_eq!(examined.problems(), [Problem::NotJson]);
+}
+
+#[test]
+fn pins_in_other_spellings_are_legible() {
+    let pin = Pin::from_octets([9; Pin::OCTETS]);
+    let body = with("known-pins", &format!("[\"{pin}\"]"));
+    let examined = Examined::of(body.as_bytes()).unwrap();
+    assert_eq!(examined.problems(), [Problem::Bad(Key::KnownPins)]);
+    assert_eq!(examined.report().known_pins, [pin]);
+}
+
+#[test]
+fn a_port_of_zero_is_a_port_that_is_not_known() {
+    let examined = Examined::of(with("port", "0").as_bytes()).unwrap();
+    assert_eq!(examined.problems(), [Problem::Bad(Key::Port)]);
+    assert_eq!(examined.acceptable().unwrap().port, None);
+}
+
+#[test]
+fn a_real_report_shows_a_pin_that_was_served_but_not_validated() {
+    let body = include_bytes!("../../../../tests/conformance/fixtures/real-report.json");
+    let examined = Examined::of(body).unwrap();
+    assert_eq!(examined.problems(), []);
+    let report = examined.report();
+    let matches = |chain: &Option<Vec<Certificate>>| {
+        let chain = chain.as_ref().unwrap();
+        chain.iter().any(|c| report.known_pins.contains(&c.pin))
+    };
+    assert!(matches(&report.served_chain));
+    assert!(!matches(&report.validated_chain));
+}

@@ -1,0 +1,222 @@
+//! The verdict of wget2 (libwget), which honours the header by default.
+//!
+//! It reads on whatever comes, keeps pins that it cannot decode or of algorithms that it does not
+//! know, asks for neither a live nor a backup pin, and takes what it cannot read as an age for 0,
+//! which deletes.
+
+use std::collections::BTreeSet;
+
+use super::{FieldKind, Response, Verdict};
+use crate::pin::Pin;
+
+/// An age from here on counts as 0.
+const TOO_LONG: u64 = i64::MAX as u64 / 2;
+
+/// What wget2 does with the field in `response`.
+#[must_use]
+pub fn verdict(response: &Response<'_>) -> Verdict {
+    if response.kind == FieldKind::ReportOnly {
+        return Verdict::Unsupported;
+    }
+    let Some(text) = response.fields.first().filter(|_| response.eligible()) else {
+        return Verdict::Ignore;
+    };
+    let chain: BTreeSet<&Pin> = response.chain.iter().collect();
+    let mut max_age = 0;
+    let mut include_subdomains = false;
+    let mut any_pin = false;
+    let mut live = false;
+    // It handles the value as a string of C.
+    let end = text.iter().position(|octet| *octet == 0);
+    let mut rest = &text[..end.unwrap_or(text.len())];
+    while !rest.is_empty() {
+        let (name, value) = parameter(&mut rest);
+        let Some(value) = value else {
+            include_subdomains |= name.eq_ignore_ascii_case(b"includeSubDomains");
+            continue;
+        };
+        if name.eq_ignore_ascii_case(b"max-age") {
+            max_age = seconds(value);
+        } else if let Some((pin, algorithm)) = name.split_at_checked(4)
+            && pin.eq_ignore_ascii_case(b"pin-")
+        {
+            any_pin = true;
+            // The algorithm is compared with case when it comes to validation.
+            live |= algorithm == b"sha256" && decode(value).is_some_and(|pin| chain.contains(&pin));
+        }
+    }
+    if max_age == 0 || !any_pin {
+        Verdict::Delete
+    } else if live {
+        Verdict::Note { max_age, include_subdomains }
+    } else {
+        Verdict::NoteThenRefuse { max_age, include_subdomains }
+    }
+}
+
+/// A name and, after `=`, a value. What is neither is stepped over, an octet at a time.
+fn parameter<'a>(rest: &mut &'a [u8]) -> (&'a [u8], Option<&'a [u8]>) {
+    skip_blanks(rest);
+    if let Some(after) = rest.strip_prefix(b";") {
+        *rest = after;
+        skip_blanks(rest);
+    }
+    let name = token(rest);
+    skip_blanks(rest);
+    let Some((first, after)) = rest.split_first() else {
+        return (name, None);
+    };
+    *rest = after;
+    if *first != b'=' {
+        return (name, None);
+    }
+    skip_blanks(rest);
+    let value = match rest.strip_prefix(b"\"") {
+        Some(after) => {
+            *rest = after;
+            quoted(rest)
+        }
+        None => token(rest),
+    };
+    (name, Some(value))
+}
+
+fn take<'a>(rest: &mut &'a [u8], length: usize) -> &'a [u8] {
+    let (taken, after) = rest.split_at(length);
+    *rest = after;
+    taken
+}
+
+fn skip_blanks(rest: &mut &[u8]) {
+    let blanks = rest.iter().take_while(|octet| b" \t".contains(octet));
+    take(rest, blanks.count());
+}
+
+fn token<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
+    let is_token =
+        |octet: &&u8| octet.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?={}".contains(*octet);
+    let length = rest.iter().take_while(is_token).count();
+    take(rest, length)
+}
+
+/// What is left of a quoted string; backslashes are heeded but kept.
+fn quoted<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
+    let mut length = 0;
+    while let Some(octet) = rest.get(length) {
+        match octet {
+            b'"' => break,
+            b'\\' if length + 1 < rest.len() => length += 2,
+            _ => length += 1,
+        }
+    }
+    let value = take(rest, length);
+    *rest = rest.strip_prefix(b"\"").unwrap_or(rest);
+    value
+}
+
+/// `atoll` and what becomes of its result: blanks, a sign, digits, and whatever else.
+fn seconds(value: &[u8]) -> u64 {
+    let is_space = |octet: &u8| octet.is_ascii_whitespace() || *octet == 0x0b;
+    let start = value.iter().take_while(|octet| is_space(octet)).count();
+    let value = &value[start..];
+    let value = value.strip_prefix(b"+").unwrap_or(value);
+    let digits = value.iter().take_while(|octet| octet.is_ascii_digit());
+    let seconds = digits.fold(0_u64, |sum, digit| {
+        let digit = u64::from(digit - b'0');
+        sum.saturating_mul(10).saturating_add(digit)
+    });
+    if seconds >= TOO_LONG { 0 } else { seconds }
+}
+
+/// Its decoder of base64: both alphabets, any padding, unknown octets inside count as zero bits,
+/// and stray bits make another octet. `None` where that gives no SHA-256.
+fn decode(text: &[u8]) -> Option<Pin> {
+    let sextet = |octet: &u8| match octet {
+        b'A'..=b'Z' => Some(octet - b'A'),
+        b'a'..=b'z' => Some(octet - b'a' + 26),
+        b'0'..=b'9' => Some(octet - b'0' + 52),
+        b'+' | b'-' => Some(62),
+        b'/' | b'_' => Some(63),
+        _ => None,
+    };
+    let last = text.iter().rposition(|octet| sextet(octet).is_some())?;
+    let sextets: Vec<u32> =
+        text[..=last].iter().map(|octet| u32::from(sextet(octet).unwrap_or(0))).collect();
+    let mut octets = Vec::with_capacity(Pin::OCTETS + 1);
+    for group in sextets.chunks(4) {
+        let bits = group.iter().fold(0, |bits, sextet| bits << 6 | sextet);
+        let [_, decoded @ ..] = (bits << (6 * (4 - group.len()))).to_be_bytes();
+        let whole = match group.len() {
+            1 => 1,
+            length => length - 1,
+        };
+        octets.extend_from_slice(&decoded[..whole]);
+        octets.extend(decoded[whole..].iter().filter(|stray| **stray != 0));
+    }
+    octets.try_into().ok().map(Pin::from_octets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::host::Host;
+    use super::*;
+
+    const LIVE: Pin = Pin::from_octets([0xfb; Pin::OCTETS]);
+
+    fn judge(text: &str) -> Verdict {
+        let text = text.replace("LIVE", &format!("pin-sha256=\"{LIVE}\""));
+        let host = Host::parse("a.example").unwrap();
+        let fields = [text.as_bytes()];
+        let kind = FieldKind::Enforced;
+        verdict(&Response::new(kind, &fields, &host, true, &[LIVE]).unwrap())
+    }
+
+    #[test]
+    fn ages_are_read_as_c_does() {
+        for (age, expected) in [
+            ("7", Some(7)),
+            ("\" +7x\"", Some(7)),
+            ("7.9", Some(7)),
+            ("0", None),
+            ("-7", None),
+            ("soon", None),
+            ("4611686018427387903", None),
+            ("99999999999999999999", None),
+        ] {
+            let expected = expected.map_or(Verdict::Delete, |max_age| Verdict::Note {
+                max_age,
+                include_subdomains: false,
+            });
+            assert_eq!(judge(&format!("LIVE; max-age={age}")), expected, "{age}");
+        }
+    }
+
+    #[test]
+    fn it_decodes_more_than_base64() {
+        let canonical = LIVE.to_string();
+        for (spelling, matches) in [
+            (canonical.clone(), true),
+            (canonical.replace('=', ""), true),
+            (canonical.replace('+', "-").replace('/', "_"), true),
+            (format!("{canonical}== "), true),
+            (canonical.replace("s=", "t="), false),
+            (canonical.replace('=', "A"), false),
+            (String::new(), false),
+        ] {
+            let pin = decode(spelling.as_bytes());
+            assert_eq!(pin == Some(LIVE), matches, "{spelling}");
+        }
+    }
+
+    #[test]
+    fn it_steps_over_junk() {
+        for text in [
+            "@ LIVE; max-age=7",
+            "LIVE max-age=7",
+            "LIVE, max-age=7; x=\"",
+            "LIVE; max-age=7\0; max-age=0",
+        ] {
+            assert_eq!(judge(text).to_string(), "note", "{text:?}");
+        }
+    }
+}

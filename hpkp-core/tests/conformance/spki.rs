@@ -1,0 +1,36 @@
+//! spki.jsonl: keys and their pins.
+
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hpkp_core::pin::{Pin, PinError};
+use serde_json::Value;
+
+use super::{pin, string};
+
+pub(super) fn check(_: &Path, case: &Value) -> Result<(), String> {
+    let expected = pin(&case["pin"]);
+    let text = string(&case["pin"]);
+    match text.parse::<Pin>() {
+        Ok(pin) if pin == expected => {}
+        // No operator may pin it, though it is the SHA-256 of what the case names.
+        Err(PinError::OfNothing) if expected == Pin::OF_NOTHING => {}
+        other => return Err(format!("as a literal: {other:?}")),
+    }
+    if expected.to_string() != text {
+        return Err(format!("written as {expected}"));
+    }
+    let input = &case["input"];
+    let spki = if let Some(base64) = input["spki_base64"].as_str() {
+        STANDARD.decode(base64).unwrap()
+    } else if let Some(octets) = input["octets_utf8"].as_str() {
+        octets.as_bytes().to_vec()
+    } else {
+        return Ok(());
+    };
+    match Pin::of_spki(&spki) {
+        actual if actual == expected => Ok(()),
+        actual => Err(format!("computed as {actual}")),
+    }
+}
