@@ -1,0 +1,1 @@
+//! The core on keys and certificates that openssl made.

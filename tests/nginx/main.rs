@@ -1,0 +1,3 @@
+//! End to end with Debian's nginx.
+
+mod refusals;

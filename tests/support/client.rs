@@ -1,0 +1,115 @@
+//! Real clients: curl and wget2.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::{output, succeed};
+
+/// A response as curl printed it.
+#[derive(Debug)]
+pub struct Response {
+    pub status: u16,
+    /// Names in lower case, in order.
+    pub fields: Vec<(String, String)>,
+}
+
+impl Response {
+    /// The values of all fields of this name.
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        let name = name.to_ascii_lowercase();
+        self.fields.iter().filter(|(n, _)| *n == name).map(|(_, v)| v.as_str()).collect()
+    }
+
+    /// The values of `Public-Key-Pins`.
+    pub fn pins(&self) -> Vec<&str> {
+        self.all("public-key-pins")
+    }
+}
+
+/// A curl command that trusts one CA and finds every host on loopback.
+#[derive(Clone, Debug)]
+pub struct Curl {
+    ca: PathBuf,
+    arguments: Vec<String>,
+}
+
+impl Curl {
+    pub fn new(ca: &Path) -> Self {
+        Self { ca: ca.to_owned(), arguments: Vec::new() }
+    }
+
+    /// The same with more arguments.
+    pub fn with(&self, arguments: &[&str]) -> Self {
+        let mut this = self.clone();
+        this.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        this
+    }
+
+    fn command(&self, url: &str) -> Command {
+        let mut command = Command::new("curl");
+        command.args(["-s", "--max-time", "20", "--connect-to", "::127.0.0.1:", "--cacert"]);
+        command.arg(&self.ca).args(&self.arguments).arg(url);
+        command
+    }
+
+    /// The last response to a request for `url`.
+    pub fn get(&self, url: &str) -> Response {
+        self.responses(url).pop().expect("a response")
+    }
+
+    /// All responses, where one connection or redirects bring several.
+    pub fn responses(&self, url: &str) -> Vec<Response> {
+        let dump = tempfile::NamedTempFile::new().expect("a file");
+        let mut command = self.command(url);
+        succeed(command.arg("-D").arg(dump.path()).args(["-o", "/dev/null"]));
+        parse(&std::fs::read_to_string(dump.path()).expect("headers"))
+    }
+
+    /// curl's exit code.
+    pub fn exit_code(&self, url: &str) -> Option<i32> {
+        output(self.command(url).args(["-o", "/dev/null"])).status.code()
+    }
+}
+
+fn parse(dump: &str) -> Vec<Response> {
+    let mut responses = Vec::new();
+    for line in dump.lines() {
+        if line.starts_with("HTTP/") {
+            let status = line.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
+            responses.push(Response { status, fields: Vec::new() });
+        } else if let (Some(response), Some((name, value))) =
+            (responses.last_mut(), line.split_once(':'))
+        {
+            response.fields.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+    }
+    responses
+}
+
+/// wget2 with a store of known pinned hosts of its own.
+#[derive(Debug)]
+pub struct Wget2 {
+    ca: PathBuf,
+    store: PathBuf,
+}
+
+impl Wget2 {
+    pub fn new(ca: &Path, store: PathBuf) -> Self {
+        Self { ca: ca.to_owned(), store }
+    }
+
+    /// Its exit code: 0, or 5 for a pin that is not met.
+    pub fn get(&self, url: &str) -> Option<i32> {
+        let mut command = Command::new("wget2");
+        command.args(["-q", "-O", "/dev/null", "--tries=1", "--no-hsts", "--hpkp"]);
+        command.arg(format!("--hpkp-file={}", self.store.display()));
+        command.arg(format!("--ca-certificate={}", self.ca.display()));
+        output(command.arg(url)).status.code()
+    }
+
+    /// The pins that it holds.
+    pub fn pins(&self) -> Vec<String> {
+        let store = std::fs::read_to_string(&self.store).unwrap_or_default();
+        store.lines().filter_map(|line| line.strip_prefix("*sha256 ")).map(str::to_owned).collect()
+    }
+}
