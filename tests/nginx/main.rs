@@ -1,3 +1,4 @@
 //! End to end with Debian's nginx.
 
 mod refusals;
+mod support;

@@ -1,0 +1,23 @@
+//! What several of these tests begin with.
+
+use hpkp_tests::nginx::{Module, Nginx};
+use hpkp_tests::pki::P256;
+
+/// Pins of keys that nobody has.
+pub const A: &str = "d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=";
+pub const B: &str = "E9CZ9INDbd+2eRQozYqqbQ2yXLVKB9+xcprMF+44U1g=";
+
+/// A server with a CA `ca`, a certificate `live` for localhost and a request `backup`.
+pub fn prepared() -> Nginx {
+    prepared_with(Module::Shipped)
+}
+
+pub fn prepared_with(module: Module) -> Nginx {
+    let nginx = Nginx::with_module(module);
+    let pki = nginx.pki();
+    pki.ca("ca");
+    pki.leaf("live", "localhost", "ca");
+    pki.key("backup", P256);
+    pki.request("backup", "/CN=backup");
+    nginx
+}
