@@ -199,7 +199,10 @@ impl<'a> Checker<'a> {
             let header = self.check_text(policy, kind, &uses_on_tls);
             self.check_certificates(policy, kind, &uses_on_tls);
             if kind == Kind::Enforced {
-                self.check_backup(policy, &uses_on_tls);
+                // Of a policy that lacks more, nothing is said of its backup.
+                if header.is_some() {
+                    self.check_backup(policy, &uses_on_tls);
+                }
                 self.check_names(policy, &uses_on_tls);
             }
             self.check_report_uri(policy, kind, &uses_on_tls);

@@ -7,7 +7,7 @@ use std::ptr;
 use hpkp_core::check::{PolicyUse, Serving};
 use hpkp_core::finding::{Check, Location};
 use hpkp_core::policy::PolicySpec;
-use hpkp_server::failure::OnStart;
+use hpkp_server::failure::{LogLine, OnStart};
 use hpkp_server::openssl::OpenSsl;
 use hpkp_server::sending::Field;
 use nginx_sys::ngx_conf_t;
@@ -21,6 +21,8 @@ pub(crate) struct MainConf {
     /// In the order in which they are defined.
     pub(crate) policies: Vec<PolicySpec>,
     pub(crate) on_start: Option<OnStart>,
+    /// What was said at a start, to be repeated once the error log is open.
+    pub(crate) alarms: Vec<LogLine>,
     /// What this configuration presents, by host, for the messages of the reload after it.
     pub(crate) serving: HashMap<String, Vec<Serving>>,
 }

@@ -17,19 +17,19 @@ use hpkp_core::check::{
 use hpkp_core::finding::{Check, Code};
 use hpkp_core::path::{Chain, Trust};
 use hpkp_core::spki;
-use hpkp_server::failure::{self, Phase};
+use hpkp_server::failure::{self, Answer, LogLine, Phase};
 use hpkp_server::openssl::{OpenSsl, OpenSslError, SslCtx};
 use hpkp_server::sending::{self, ContextAddress};
 use hpkp_server::{file, trust};
 use nginx_sys::{
     NGX_LOG_WARN, ngx_cycle, ngx_cycle_t, ngx_http_conf_addr_t, ngx_http_conf_port_t,
     ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_core_srv_conf_t,
-    ngx_http_server_name_t, ngx_http_ssl_module, ngx_http_ssl_srv_conf_t, ngx_module_t,
+    ngx_http_server_name_t, ngx_http_ssl_module, ngx_http_ssl_srv_conf_t, ngx_int_t, ngx_module_t,
 };
 
 use crate::boundary::{self, Aftermath};
 use crate::conf::{MainConf, Response, ServerConf};
-use crate::ngx::{self, CONF_ERROR, CONF_OK};
+use crate::ngx::{self, CONF_ERROR, CONF_OK, OK};
 use crate::{log, ngx_http_hpkp_module, phase};
 
 /// The variable that lets a test pass where it would be refused: for the test that a service runs
@@ -55,6 +55,26 @@ pub(crate) unsafe extern "C" fn init_conf(
     })
 }
 
+/// `init_module`, where the error log has been opened: at a start, what was said before went to the
+/// terminal alone.
+pub(crate) unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    // An error from here would make the master of a running server exit.
+    boundary::serving("init_module", OK, || {
+        // SAFETY: nginx calls this with the cycle that is about to take effect.
+        unsafe {
+            let main: *mut MainConf = ngx::http_main_conf(cycle, own_module());
+            let log = (*cycle).log;
+            let to_terminal = (*(*log).file).fd == libc::STDERR_FILENO;
+            if let Some(main) = main.as_mut() {
+                for line in std::mem::take(&mut main.alarms).iter().filter(|_| !to_terminal) {
+                    log::write_line(log, line);
+                }
+            }
+        }
+        OK
+    })
+}
+
 /// Checks the configuration of `cycle`; whether it is accepted.
 ///
 /// # Safety
@@ -67,7 +87,7 @@ unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     }
     // SAFETY: the cycle has a log from the beginning.
     let log = unsafe { (*cycle).log };
-    if phase == Phase::Test && std::env::var_os(OVERRIDE).is_some_and(|value| value == "warn") {
+    if phase::is_test() && std::env::var_os(OVERRIDE).is_some_and(|value| value == "warn") {
         for server in &mut servers.all {
             server.check = Check::Warn;
         }
@@ -95,6 +115,10 @@ unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
         return false;
     }
     main.serving = presented(&deployment);
+    if phase == Phase::Start {
+        let is_alarm = |line: &LogLine| line.answer == Answer::Alarm;
+        main.alarms = judgement.lines.into_iter().filter(is_alarm).collect();
+    }
     if let Ok(openssl) = openssl {
         let fields = sending::fields(&verdict, &addresses);
         for (server, fields) in servers.all.iter().zip(fields) {

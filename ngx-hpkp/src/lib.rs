@@ -39,6 +39,7 @@ pub static mut ngx_hpkp_gate_module: ngx_module_t = ngx_module_t {
     ctx: (&raw const GATE_CONTEXT).cast_mut().cast(),
     commands: ptr::null_mut(),
     type_: NGX_CORE_MODULE as _,
+    init_module: Some(gate::init_module),
     ..ngx_module_t::default()
 };
 

@@ -26,6 +26,12 @@ pub(crate) fn current() -> Option<Phase> {
     Some(if first { Phase::Start } else { Phase::Reload })
 }
 
+/// Whether this is `nginx -t`, and not a process that tests before it sends a signal.
+pub(crate) fn is_test() -> bool {
+    // SAFETY: nginx sets it from the command line, before it reads any configuration.
+    unsafe { ngx_test_config != 0 }
+}
+
 /// Whether the command line says `-s reload`. nginx keeps the word to itself, so this follows its
 /// own reading of the options: letters may be joined, and the value may follow `s` directly.
 fn is_reload_signal() -> bool {

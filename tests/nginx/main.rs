@@ -1,4 +1,6 @@
 //! End to end with Debian's nginx.
 
+mod phases;
 mod refusals;
+mod responses;
 mod support;

@@ -57,6 +57,13 @@ impl Said {
         assert!(self.text.contains("test failed"), "{self:?}");
     }
 
+    /// Fails unless `nginx -s reload` kept its signal to itself because of a finding.
+    #[track_caller]
+    pub fn refused_signal(&self) {
+        assert_eq!(self.code, Some(1), "{}", self.text);
+        assert!(self.text.contains("[emerg]"), "{}", self.text);
+    }
+
     /// Fails unless the command accepted and said nothing but `codes`.
     #[track_caller]
     pub fn accepted(&self, codes: &[&str]) {
@@ -138,7 +145,7 @@ impl Nginx {
             .collect();
         let text = format!(
             "{load}\n{user} {main}\npid nginx.pid; error_log error.log notice;\n\
-             events {{ worker_connections 512; }}\nhttp {{\n{temporary}\naccess_log off;\n\
+             events {{ worker_connections 512; }}\nhttp {{\n{temporary}\naccess_log access.log;\n\
              {http}\n}}\n"
         );
         fs::write(self.path("nginx.conf"), text).expect("a configuration");
@@ -232,6 +239,13 @@ impl Nginx {
             return Reload::Refused(new());
         }
         Reload::Accepted
+    }
+
+    /// The server has been stopped by other means: looks through its error log.
+    #[track_caller]
+    pub fn stopped(&mut self) {
+        self.process = None;
+        self.check_log();
     }
 
     pub fn log(&self) -> String {

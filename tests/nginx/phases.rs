@@ -1,0 +1,273 @@
+//! What is refused when: at a test, at a reload, at a start, and never when a server is stopped.
+
+use std::fs;
+
+use hpkp_tests::client::{Curl, Wget2};
+use hpkp_tests::free_port;
+use hpkp_tests::nginx::{Nginx, Reload, codes, tls_server, wait};
+
+use crate::support::{A, B, prepared};
+
+/// One TLS server with a policy of these pins.
+fn configuration(port: u16, pins: &[&str], http: &str, server: &str) -> String {
+    let pins: String = pins.iter().map(|pin| format!("pin {pin}; ")).collect();
+    format!(
+        "hpkp_policy site {{ {pins} max_age 1d; }}\n{http}\n{}",
+        tls_server(port, "localhost", "live", &format!("hpkp site; {server} return 200 x;"))
+    )
+}
+
+/// Puts the certificate and the key of `name` in the place of those of `live`.
+fn renew_with(nginx: &Nginx, name: &str) {
+    for kind in ["pem", "key"] {
+        let from = nginx.path(&format!("{name}.{kind}"));
+        fs::copy(from, nginx.path(&format!("live.{kind}"))).expect("a copy");
+    }
+}
+
+#[test]
+fn a_renewal_with_a_new_key_is_refused_and_the_backup_key_accepted() {
+    let mut nginx = prepared();
+    let pki = nginx.pki();
+    let (port, live) = (free_port(), pki.pin("live.pem"));
+    pki.leaf("renewed", "localhost", "ca");
+    pki.sign("backup", "/CN=localhost", "ca", &hpkp_tests::pki::leaf_extensions("localhost"));
+    nginx.configure(&configuration(port, &[&live, "file:backup.csr"], "", ""));
+    nginx.start();
+    let url = format!("https://localhost:{port}/");
+    let curl = Curl::new(&nginx.path("ca.pem"));
+    let wget2 = Wget2::new(&nginx.path("ca.pem"), nginx.path("known"));
+    assert_eq!(wget2.get(&url), Some(0));
+    assert_eq!(wget2.pins(), [live.clone(), pki.pin("backup.csr")]);
+    let presents =
+        |pin: &str| curl.with(&["--pinnedpubkey", &format!("sha256//{pin}")]).exit_code(&url);
+
+    renew_with(&nginx, "renewed");
+    nginx.test().refused("no-pin-in-chain", 10);
+    nginx.run(&["-s", "reload"]).refused_signal();
+    nginx.expect_in_log(&["hpkp: [no-pin-in-chain] localhost:"]);
+    let Reload::Refused(log) = nginx.reload() else { panic!("accepted") };
+    assert_eq!(codes(&log), ["no-pin-in-chain"]);
+    // The message says what is being served, and until when.
+    assert!(log.contains("the certificate on disk is not the one being served"), "{log}");
+    assert!(log.contains(&format!("key sha256/{live} (pinned) and expires ")), "{log}");
+    assert_eq!(presents(&live), Some(0));
+    assert_eq!(wget2.get(&url), Some(0));
+
+    // Without an edit of the configuration, the backup key becomes the key in use.
+    renew_with(&nginx, "backup");
+    nginx.test().accepted(&[]);
+    assert_eq!(nginx.reload(), Reload::Accepted);
+    assert_eq!(presents(&pki.pin("backup.csr")), Some(0));
+    assert_eq!(wget2.get(&url), Some(0));
+    assert_eq!(curl.get(&url).pins().len(), 1);
+
+    // What was refused is what would have locked the client out.
+    renew_with(&nginx, "renewed");
+    nginx.configure(&configuration(port, &[&live, "file:backup.csr"], "hpkp_check warn;", ""));
+    assert_eq!(nginx.reload(), Reload::Accepted);
+    assert_eq!(wget2.get(&url), Some(5));
+    assert_eq!(curl.get(&url).pins().len(), 0);
+    nginx.stop();
+}
+
+#[test]
+fn every_class_at_a_reload() {
+    let mut nginx = prepared();
+    let (port, live) = (free_port(), nginx.pki().pin("live.pem"));
+    let sound = [live.as_str(), B];
+    nginx.configure(&configuration(port, &sound, "", ""));
+    nginx.start();
+    let url = format!("https://localhost:{port}/");
+    let curl = Curl::new(&nginx.path("ca.pem"));
+    nginx.expect_in_log(&["hpkp: ["]);
+    for (pins, server, refused) in [
+        (&[A, B][..], "", Some("no-pin-in-chain")),
+        (&[live.as_str(), "file:missing"], "", Some("unreadable-pin-source")),
+        (&[live.as_str(), "file:backup.key"], "", Some("private-key-as-pin-source")),
+        (&[live.as_str()], "", Some("too-few-pins")),
+        (&[live.as_str(), "x"], "", Some("malformed-pin")),
+        (&sound, "hpkp_trusted_certificate missing;", Some("unreadable-trusted-certificate")),
+        // A class that is grave but not refused: the header goes, the site stays.
+        (&[A, B], "hpkp_check warn;", None),
+        (&[live.as_str(), "file:live.pem"], "", None),
+    ] {
+        nginx.configure(&configuration(port, pins, "", server));
+        match (nginx.reload(), refused) {
+            (Reload::Refused(log), Some(code)) => {
+                assert_eq!(codes(&log), [code], "{log}");
+                assert_eq!(curl.get(&url).pins().len(), 1, "{code}");
+            }
+            (Reload::Accepted, None) => assert_eq!(curl.get(&url).pins().len(), 0),
+            (reload, _) => panic!("{pins:?}: {reload:?}"),
+        }
+        nginx.configure(&configuration(port, &sound, "", ""));
+        assert_eq!(nginx.reload(), Reload::Accepted);
+        assert_eq!(curl.get(&url).pins().len(), 1);
+    }
+    nginx.stop();
+}
+
+#[test]
+fn a_start_goes_on_without_the_header_unless_told_to_refuse() {
+    for (pins, code) in [
+        (&[A, B][..], "no-pin-in-chain"),
+        (&["file:live.pem", "file:missing"], "unreadable-pin-source"),
+        (&["file:live.pem", "file:backup.key"], "private-key-as-pin-source"),
+    ] {
+        let mut nginx = prepared();
+        let port = free_port();
+        nginx.configure(&configuration(port, pins, "", ""));
+        nginx.expect_in_log(&["[alert] "]);
+        nginx.start();
+        let response = Curl::new(&nginx.path("ca.pem")).get(&format!("https://localhost:{port}/"));
+        assert_eq!((response.status, response.pins().len()), (200, 0));
+        let said = fs::read_to_string(nginx.path("error.log")).expect("a log");
+        assert_eq!(codes(&said), [code]);
+        assert!(said.contains("the server goes on WITHOUT this header"), "{said}");
+        nginx.stop();
+
+        nginx.configure(&configuration(port, pins, "hpkp_on_start refuse;", ""));
+        let said = nginx.run(&["-g", "daemon off;"]);
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert_eq!(codes(&said.text), [code]);
+    }
+}
+
+#[test]
+fn text_that_is_wrong_is_refused_at_a_start_too() {
+    let nginx = prepared();
+    let live = nginx.pki().pin("live.pem");
+    nginx.configure(&configuration(free_port(), &[&live], "", ""));
+    let said = nginx.run(&["-g", "daemon off;"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert_eq!(codes(&said.text), ["too-few-pins"]);
+}
+
+#[test]
+fn a_server_can_always_be_stopped() {
+    for signal in ["stop", "quit", "reopen"] {
+        let mut nginx = prepared();
+        let live = nginx.pki().pin("live.pem");
+        nginx.configure(&configuration(free_port(), &[&live, B], "", ""));
+        nginx.start();
+        // Whatever stands in the configuration by now, as long as nginx itself can read it.
+        nginx.configure(
+            "hpkp_policy site { pin nonsense; nonsense; max_age -1; }\n\
+             hpkp_policy site { }\nhpkp x; hpkp y; hpkp_check maybe;",
+        );
+        nginx.run(&["-s", "reload"]).refused_signal();
+        let said = nginx.run(&[&format!("-s{signal}")]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert_eq!(codes(&said.text), [""; 0]);
+        if signal == "reopen" {
+            assert!(nginx.is_running());
+            nginx.stop();
+        } else {
+            assert!(wait(|| !nginx.is_running()), "{signal}");
+            nginx.stopped();
+        }
+    }
+}
+
+#[test]
+fn the_environment_lets_a_test_pass_and_nothing_else() {
+    let mut nginx = prepared();
+    let (port, live) = (free_port(), nginx.pki().pin("live.pem"));
+    nginx.set_environment("HPKP_CHECK", "warn");
+    nginx.configure(&configuration(port, &[A, B], "", ""));
+    let said = nginx.test();
+    said.accepted(&["no-pin-in-chain"]);
+    assert!(said.text.contains("HPKP_CHECK=warn is set"), "{}", said.text);
+    nginx.configure(&configuration(port, &[&live, "file:missing"], "", ""));
+    nginx.test().accepted(&["unreadable-pin-source"]);
+    // What is wrong in the text alone stays wrong.
+    nginx.configure(&configuration(port, &[&live], "", ""));
+    nginx.test().refused("too-few-pins", Nginx::FIRST_LINE);
+
+    nginx.configure(&configuration(port, &[&live, B], "", ""));
+    nginx.start();
+    nginx.configure(&configuration(port, &[A, B], "", ""));
+    nginx.run(&["-s", "reload"]).refused_signal();
+    nginx.expect_in_log(&["hpkp: [no-pin-in-chain]"]);
+    assert!(matches!(nginx.reload(), Reload::Refused(_)));
+    nginx.stop();
+
+    nginx.configure(&configuration(port, &[A, B], "hpkp_on_start refuse;", ""));
+    assert_eq!(nginx.run(&["-g", "daemon off;"]).code, Some(1));
+}
+
+#[test]
+fn another_value_in_the_environment_changes_nothing() {
+    let mut nginx = prepared();
+    nginx.set_environment("HPKP_CHECK", "off");
+    nginx.configure(&configuration(free_port(), &[A, B], "", ""));
+    nginx.test().refused("no-pin-in-chain", 10);
+}
+
+#[test]
+fn a_worker_replaced_after_a_refused_reload_serves_as_before() {
+    let mut nginx = prepared();
+    let (port, live) = (free_port(), nginx.pki().pin("live.pem"));
+    let more = "add_header X-Mine yes always; location /file.txt { root html; }";
+    let server = |pins: &[&str]| configuration(port, pins, "", "").replace("return 200 x;", more);
+    nginx.pki().write("html/file.txt", "x".repeat(1000));
+    nginx.configure(&server(&[&live, B]));
+    nginx.start();
+    nginx.configure(&server(&[A, B]));
+    nginx.expect_in_log(&["hpkp: [no-pin-in-chain]", "exited on signal 9"]);
+    assert!(matches!(nginx.reload(), Reload::Refused(_)));
+
+    let old = nginx.workers();
+    // SAFETY: the pids are those of our own server's workers, read just now.
+    old.iter().for_each(|pid| assert_eq!(unsafe { libc::kill(*pid, libc::SIGKILL) }, 0));
+    assert!(wait(|| {
+        let new = nginx.workers();
+        !new.is_empty() && new != old
+    }));
+    let curl = Curl::new(&nginx.path("ca.pem")).with(&["-r", "0-9"]);
+    let response = curl.get(&format!("https://localhost:{port}/file.txt"));
+    // Of filters that are installed before and after ours, each has done its part.
+    assert_eq!(response.status, 206);
+    assert_eq!(response.pins().len(), 1);
+    assert_eq!(response.all("x-mine"), ["yes"]);
+    nginx.stop();
+}
+
+#[test]
+fn a_self_signed_leaf_and_a_private_ca_need_no_store() {
+    let nginx = prepared();
+    let pki = nginx.pki();
+    pki.key("own", hpkp_tests::pki::P256);
+    pki.self_signed("own", "/CN=localhost", &["subjectAltName=DNS:localhost"]);
+    pki.intermediate("between", "ca");
+    pki.leaf("below", "localhost", "between");
+    fs::copy(pki.path("below.key"), pki.path("chain.key")).expect("a copy");
+    pki.bundle("chain.pem", &["below.pem", "between.pem"]);
+    pki.bundle("whole.pem", &["below.pem", "between.pem", "ca.pem"]);
+    fs::copy(pki.path("below.key"), pki.path("whole.key")).expect("a copy");
+    let test = |certificate: &str, pin: &str, more: &str| {
+        nginx.configure(&format!(
+            "hpkp_policy site {{ pin {pin}; pin {B}; max_age 1d; }}\n{}",
+            tls_server(free_port(), "localhost", certificate, &format!("hpkp site; {more}"))
+        ));
+        nginx.test()
+    };
+    let ca = pki.pin("ca.pem");
+    test("own", &pki.pin("own.pem"), "").accepted(&[]);
+    test("chain", &pki.pin("below.pem"), "").accepted(&[]);
+    test("chain", &pki.pin("between.pem"), "").accepted(&[]);
+    test("whole", &ca, "").accepted(&[]);
+    // The root is neither sent nor in the system's store: nobody knows of it until it is named.
+    test("chain", &ca, "").refused("no-pin-in-chain", 9);
+    let said = test("chain", &ca, "hpkp_trusted_certificate ca.pem;");
+    said.accepted(&["root-only-match"]);
+    assert!(said.text.contains("not served, trusted by"), "{}", said.text);
+    // Sent, but on no path.
+    pki.leaf("stray", "stray", "ca");
+    pki.bundle("extra.pem", &["below.pem", "between.pem", "stray.pem"]);
+    fs::copy(pki.path("below.key"), pki.path("extra.key")).expect("a copy");
+    test("extra", &pki.pin("stray.pem"), "").refused("no-pin-in-chain", 9);
+    let both = format!("{}; pin {}", pki.pin("below.pem"), pki.pin("stray.pem"));
+    test("extra", &both, "").accepted(&["superfluous-certificate-match"]);
+}
