@@ -11,28 +11,35 @@ use crate::ngx::{ERROR, OK, c_string};
 
 /// `preconfiguration`: makes the variables known.
 pub(crate) unsafe extern "C" fn add(cf: *mut ngx_conf_t) -> ngx_int_t {
+    // SAFETY: nginx hands every hook a live `cf`.
+    let make = || unsafe { add_all(cf) };
+    // A log format that names the variables would be refused by nginx without them.
     let after = |aftermath| match aftermath {
         Aftermath::Refuse => ERROR,
-        Aftermath::GoOn => OK,
+        Aftermath::GoOn => make(),
     };
-    boundary::configuring("preconfiguration", after, || {
-        let variables: [(ngx_str_t, ngx_http_get_variable_pt); 2] = [
-            (c_string(c"hpkp_header"), Some(hpkp_header)),
-            (c_string(c"hpkp_status"), Some(hpkp_status)),
-        ];
-        for (mut name, handler) in variables {
-            // What is sent is known only once the header filter has run, so nothing may be kept.
-            let flags = NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t;
-            // SAFETY: nginx hands every hook a live `cf`; the name is static, nginx copies it.
-            let variable = unsafe { ngx_http_add_variable(cf, &raw mut name, flags) };
-            if variable.is_null() {
-                return ERROR;
-            }
-            // SAFETY: nginx just made the variable for us.
-            unsafe { (*variable).get_handler = handler };
+    boundary::configuring("preconfiguration", after, make)
+}
+
+/// # Safety
+/// `cf` is live.
+unsafe fn add_all(cf: *mut ngx_conf_t) -> ngx_int_t {
+    let variables: [(ngx_str_t, ngx_http_get_variable_pt); 2] = [
+        (c_string(c"hpkp_header"), Some(hpkp_header)),
+        (c_string(c"hpkp_status"), Some(hpkp_status)),
+    ];
+    for (mut name, handler) in variables {
+        // What is sent is known only once the header filter has run, so nothing may be kept.
+        let flags = NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t;
+        // SAFETY: by the caller's promise; the name is static, nginx copies it.
+        let variable = unsafe { ngx_http_add_variable(cf, &raw mut name, flags) };
+        if variable.is_null() {
+            return ERROR;
         }
-        OK
-    })
+        // SAFETY: nginx just made the variable for us.
+        unsafe { (*variable).get_handler = handler };
+    }
+    OK
 }
 
 unsafe extern "C" fn hpkp_header(

@@ -248,6 +248,11 @@ impl Nginx {
         self.check_log();
     }
 
+    /// What the server wrote to standard error: before its error log was open.
+    pub fn said_to_terminal(&self) -> String {
+        std::fs::read_to_string(self.path("stderr.log")).unwrap_or_default()
+    }
+
     pub fn log(&self) -> String {
         let log = fs::read(self.path("error.log")).unwrap_or_default();
         String::from_utf8_lossy(&log).into_owned()

@@ -1,0 +1,227 @@
+//! The header goes out only where the certificates of this very connection satisfy the policy of
+//! the host that answers.
+
+use hpkp_tests::client::{Curl, Response};
+use hpkp_tests::free_port;
+use hpkp_tests::nginx::{Nginx, tls_server};
+
+use crate::support::{A, B, prepared};
+
+/// A server with certificates `a` and `b` for hosts of these names, besides `live`.
+fn two_hosts() -> Nginx {
+    let nginx = prepared();
+    let pki = nginx.pki();
+    pki.leaf("a", "a.example", "ca");
+    pki.leaf("b", "b.example", "ca");
+    nginx
+}
+
+fn policy(name: &str, pin: &str) -> String {
+    format!("hpkp_policy {name} {{ pin {pin}; pin {B}; max_age 1d; }}\n")
+}
+
+/// Names `sni` in the handshake and `host` in the request.
+fn ask(nginx: &Nginx, port: u16, sni: &str, host: &str, version: &str) -> Response {
+    let host = format!("Host: {host}");
+    // Whether the certificate has the name is not what is asked here.
+    let curl = Curl::new(&nginx.path("ca.pem")).with(&["-k", version, "-H", &host]);
+    curl.get(&format!("https://{sni}:{port}/"))
+}
+
+const VERSIONS: [&str; 2] = ["--http1.1", "--http2"];
+
+#[test]
+fn a_host_other_than_the_one_named_in_the_handshake() {
+    let mut nginx = two_hosts();
+    let pki = nginx.pki();
+    let (pin_a, pin_b, port) = (pki.pin("a.pem"), pki.pin("b.pem"), free_port());
+    nginx.configure(
+        &format!(
+            "log_format told '$host $hpkp_status'; access_log told.log told;\n{}{}{}{}",
+            policy("a", &pin_a),
+            policy("b", &pin_b),
+            tls_server(port, "a.example", "a", "hpkp a; return 200 a;"),
+            tls_server(port, "b.example", "b", "hpkp b; return 200 b;"),
+        )
+        .replace("ssl;", "ssl http2;"),
+    );
+    nginx.start();
+    for version in VERSIONS {
+        assert!(ask(&nginx, port, "a.example", "a.example", version).pins()[0].contains(&pin_a));
+        assert!(ask(&nginx, port, "b.example", "b.example", version).pins()[0].contains(&pin_b));
+        for (sni, host) in [("a.example", "b.example"), ("b.example", "a.example")] {
+            let response = ask(&nginx, port, sni, host, version);
+            assert_eq!((response.status, response.pins().len()), (200, 0), "{version}");
+        }
+    }
+    let told = || std::fs::read_to_string(nginx.path("told.log")).unwrap_or_default();
+    assert!(hpkp_tests::nginx::wait(|| told().lines().count() >= 8));
+    assert!(told().contains("b.example withheld\n") && told().contains("b.example sent\n"));
+    nginx.stop();
+}
+
+#[test]
+fn hosts_that_share_a_certificate() {
+    let mut nginx = two_hosts();
+    let (pin, port) = (nginx.pki().pin("a.pem"), free_port());
+    // One context each, with the same certificate.
+    nginx.configure(
+        &format!(
+            "{}{}{}",
+            policy("site", &pin),
+            tls_server(port, "a.example", "a", "hpkp site; return 200 a;"),
+            tls_server(port, "b.example", "a", "hpkp site; return 200 b;"),
+        )
+        .replace("ssl;", "ssl http2;"),
+    );
+    nginx.start();
+    for version in VERSIONS {
+        for (sni, host) in [("a.example", "b.example"), ("b.example", "a.example")] {
+            assert_eq!(ask(&nginx, port, sni, host, version).pins().len(), 1);
+        }
+    }
+    nginx.stop();
+}
+
+#[test]
+fn one_of_two_certificates_of_the_connection_is_not_pinned() {
+    let mut nginx = two_hosts();
+    let pki = nginx.pki();
+    pki.key("rsa", hpkp_tests::pki::RSA);
+    pki.sign("rsa", "/CN=a.example", "ca", &hpkp_tests::pki::leaf_extensions("a.example"));
+    let (pin_a, port) = (pki.pin("a.pem"), free_port());
+    // The default server has both keys; the other's policy pins the first alone.
+    nginx.configure(&format!(
+        "{}{}{}",
+        policy("site", &pin_a),
+        tls_server(
+            port,
+            "a.example",
+            "a",
+            "ssl_certificate rsa.pem; ssl_certificate_key rsa.key; return 200 a;"
+        ),
+        tls_server(port, "b.example", "a", "hpkp site; return 200 b;"),
+    ));
+    nginx.start();
+    assert_eq!(ask(&nginx, port, "b.example", "b.example", "--http1.1").pins().len(), 1);
+    // Whichever of the two this connection happened to use.
+    assert_eq!(ask(&nginx, port, "a.example", "b.example", "--http1.1").pins().len(), 0);
+    nginx.stop();
+}
+
+#[test]
+fn a_server_without_a_certificate_presents_that_of_the_default() {
+    let mut nginx = two_hosts();
+    let (pin, port) = (nginx.pki().pin("a.pem"), free_port());
+    let servers = |b: &str| {
+        format!(
+            "{}{}{}server {{ listen 127.0.0.1:{port} ssl; server_name b.example; {b} return 200 b; }}
+             server {{ listen 127.0.0.1:{port}; server_name c.example; {b} return 200 c; }}",
+            policy("site", &pin),
+            policy("other", A),
+            tls_server(port, "a.example", "a", "return 200 a;"),
+        )
+    };
+    nginx.configure(&servers("hpkp other;"));
+    let said = nginx.test();
+    said.refused("no-pin-in-chain", Nginx::FIRST_LINE + 3);
+    assert!(said.text.contains("for 2 hosts: b.example, c.example"), "{}", said.text);
+
+    nginx.configure(&servers("hpkp site;"));
+    nginx.test().accepted(&[]);
+    nginx.start();
+    for host in ["b.example", "c.example"] {
+        assert_eq!(ask(&nginx, port, host, host, "--http1.1").pins().len(), 1, "{host}");
+    }
+    assert_eq!(ask(&nginx, port, "a.example", "a.example", "--http1.1").pins().len(), 0);
+    nginx.stop();
+}
+
+#[test]
+fn certificates_with_variables_are_not_known() {
+    let mut nginx = two_hosts();
+    let (pin, port) = (nginx.pki().pin("a.pem"), free_port());
+    nginx.configure(&format!(
+        "{}hpkp_policy tried {{ pin {pin}; report_uri https://r.example/; }}
+         map $ssl_server_name $name {{ default a; }}
+         server {{ listen 127.0.0.1:{port} ssl; server_name a.example;
+                   ssl_certificate $name.pem; ssl_certificate_key $name.key;
+                   hpkp site; hpkp_report_only tried; return 200 a; }}",
+        policy("site", &pin)
+    ));
+    nginx.test().accepted(&["certificate-not-known-at-load"]);
+    nginx.expect_in_log(&["hpkp: [certificate-not-known-at-load] a.example:"]);
+    nginx.start();
+    let response = ask(&nginx, port, "a.example", "a.example", "--http1.1");
+    assert_eq!((response.status, response.pins().len()), (200, 0));
+    assert_eq!(response.all("public-key-pins-report-only").len(), 1);
+    nginx.stop();
+}
+
+#[test]
+fn handshakes_that_are_rejected_present_nothing() {
+    let mut nginx = two_hosts();
+    let (pin, port) = (nginx.pki().pin("a.pem"), free_port());
+    nginx.configure(&format!(
+        "{}server {{ listen 127.0.0.1:{port} ssl default_server; ssl_reject_handshake on; hpkp site; }}
+         server {{ listen 127.0.0.1:{port} ssl; server_name x.example; ssl_reject_handshake on;
+                   ssl_certificate b.pem; ssl_certificate_key b.key; hpkp site; return 200 x; }}
+         {}",
+        policy("site", &pin),
+        tls_server(port, "a.example", "a", "hpkp site; return 200 a;")
+    ));
+    nginx.test().accepted(&[]);
+    nginx.start();
+    assert_eq!(ask(&nginx, port, "a.example", "a.example", "--http1.1").pins().len(), 1);
+    let curl = Curl::new(&nginx.path("ca.pem")).with(&["-k"]);
+    assert_eq!(curl.exit_code(&format!("https://x.example:{port}/")), Some(35));
+    // The connection is a's, the host one that rejects: it has no certificate to be compared.
+    let response = ask(&nginx, port, "a.example", "x.example", "--http1.1");
+    assert_eq!(response.pins().len(), 1, "a's certificate satisfies the policy of x");
+    nginx.stop();
+}
+
+#[test]
+fn certificates_inherited_from_http() {
+    let mut nginx = two_hosts();
+    let (pin, port) = (nginx.pki().pin("a.pem"), free_port());
+    let configuration = |pin: &str| {
+        format!(
+            "{}ssl_certificate a.pem; ssl_certificate_key a.key; hpkp site;
+             server {{ listen 127.0.0.1:{port} ssl; server_name a.example; return 200 a; }}
+             server {{ listen 127.0.0.1:{port} ssl; server_name b.example; return 200 b; }}",
+            policy("site", pin)
+        )
+    };
+    nginx.configure(&configuration(A));
+    nginx.test().refused("no-pin-in-chain", Nginx::FIRST_LINE + 1);
+    nginx.configure(&configuration(&pin));
+    nginx.start();
+    for host in ["a.example", "b.example"] {
+        assert_eq!(ask(&nginx, port, host, host, "--http1.1").pins().len(), 1, "{host}");
+    }
+    nginx.stop();
+}
+
+#[test]
+fn one_server_warns_where_another_refuses() {
+    let mut nginx = two_hosts();
+    let (pin, port) = (nginx.pki().pin("a.pem"), free_port());
+    let configuration = |a: &str| {
+        format!(
+            "{}{}{}{}",
+            policy("good", &pin),
+            policy("bad", A),
+            tls_server(port, "a.example", "a", &format!("hpkp {a}; return 200 a;")),
+            tls_server(port, "b.example", "b", "hpkp bad; hpkp_check warn; return 200 b;"),
+        )
+    };
+    nginx.configure(&configuration("bad"));
+    nginx.test().refused("no-pin-in-chain", Nginx::FIRST_LINE + 2);
+    nginx.configure(&configuration("good"));
+    nginx.expect_in_log(&["[alert]"]);
+    nginx.start();
+    assert_eq!(ask(&nginx, port, "a.example", "a.example", "--http1.1").pins().len(), 1);
+    assert_eq!(ask(&nginx, port, "b.example", "b.example", "--http1.1").pins().len(), 0);
+    nginx.stop();
+}

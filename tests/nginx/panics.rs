@@ -1,0 +1,131 @@
+//! A bug of ours does not take a server down: a panic in each hook, injected into a build made for
+//! this test alone.
+
+use std::collections::BTreeSet;
+
+use hpkp_tests::client::Curl;
+use hpkp_tests::free_port;
+use hpkp_tests::nginx::{Module, Nginx, Reload, tls_server};
+
+use crate::support::{B, prepared_with};
+
+/// The hooks that run while a configuration is read.
+const CONFIGURING: [&str; 7] = [
+    "preconfiguration",
+    "create_main_conf",
+    "create_srv_conf",
+    "merge_srv_conf",
+    "directive",
+    "postconfiguration",
+    "init_conf",
+];
+
+/// The hooks that run at another time.
+const OTHERS: [&str; 4] = ["init_module", "header_filter", "variable", "cleanup"];
+
+fn server(hook: &str) -> (Nginx, u16) {
+    let mut nginx = prepared_with(Module::InjectPanic);
+    nginx.set_environment("HPKP_INJECT_PANIC", hook);
+    let (live, port) = (nginx.pki().pin("live.pem"), free_port());
+    nginx.configure(&format!(
+        "log_format told '$hpkp_status|$hpkp_header|'; access_log told.log told;
+         hpkp_policy site {{ pin {live}; pin {B}; max_age 1d; }}\n{}",
+        tls_server(port, "localhost", "live", "hpkp site; return 200 x;")
+    ));
+    (nginx, port)
+}
+
+#[test]
+fn a_test_exits_1_and_says_why() {
+    for hook in CONFIGURING {
+        let (nginx, _) = server(hook);
+        let said = nginx.test();
+        assert_eq!(said.code, Some(1), "{hook}: {said:?}");
+        let line = "[emerg]";
+        assert!(
+            said.text.lines().any(|l| l.contains(line)
+                && l.contains(&format!("a bug in the module ({hook})"))
+                && l.contains("the configuration is refused")),
+            "{hook}: {}",
+            said.text
+        );
+        // Nothing but lines of nginx's log: no trace of a crash.
+        assert!(!said.text.contains("panicked at thread"), "{}", said.text);
+        assert!(!said.text.contains("stack backtrace"), "{}", said.text);
+    }
+}
+
+#[test]
+fn a_start_goes_on_without_the_header() {
+    for hook in CONFIGURING {
+        let (mut nginx, port) = server(hook);
+        nginx.expect_in_log(&["hpkp: a bug in the module"]);
+        nginx.start();
+        let response = Curl::new(&nginx.path("ca.pem")).get(&format!("https://localhost:{port}/"));
+        assert_eq!((response.status, response.pins().len()), (200, 0), "{hook}");
+        nginx.stop();
+    }
+}
+
+#[test]
+fn a_reload_is_refused_and_the_site_goes_on() {
+    for hook in CONFIGURING {
+        let (mut nginx, port) = server(hook);
+        nginx.expect_in_log(&["hpkp: a bug in the module"]);
+        nginx.start();
+        let Reload::Refused(log) = nginx.reload() else { panic!("{hook}: accepted") };
+        assert!(log.contains(&format!("a bug in the module ({hook})")), "{log}");
+        let response = Curl::new(&nginx.path("ca.pem")).get(&format!("https://localhost:{port}/"));
+        assert_eq!(response.status, 200, "{hook}");
+        assert!(nginx.is_running());
+        nginx.stop();
+    }
+}
+
+#[test]
+fn a_worker_lives_on() {
+    for hook in OTHERS {
+        let (mut nginx, port) = server(hook);
+        nginx.expect_in_log(&["hpkp: a bug in the module"]);
+        nginx.test().accepted(&[]);
+        nginx.start();
+        let workers = nginx.workers();
+        let curl = Curl::new(&nginx.path("ca.pem"));
+        for _ in 0..3 {
+            let response = curl.get(&format!("https://localhost:{port}/"));
+            let sent = usize::from(hook != "header_filter");
+            assert_eq!((response.status, response.pins().len()), (200, sent), "{hook}");
+        }
+        assert_eq!(nginx.workers(), workers, "{hook}");
+        assert_eq!(nginx.reload(), Reload::Accepted, "{hook}");
+        assert_eq!(curl.get(&format!("https://localhost:{port}/")).status, 200);
+        nginx.stop();
+        let said = nginx.log() + &nginx.said_to_terminal();
+        assert!(said.contains(&format!("a bug in the module ({hook})")), "{hook}: {said}");
+    }
+}
+
+/// Every hook of the module stands in one of the lists above.
+#[test]
+fn no_hook_is_forgotten() {
+    let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/../ngx-hpkp/src");
+    let mut hooks = BTreeSet::new();
+    for file in std::fs::read_dir(sources).expect("the module's sources") {
+        let path = file.expect("an entry").path();
+        if path.file_name().is_some_and(|name| name == "boundary.rs") {
+            continue;
+        }
+        let source = std::fs::read_to_string(path).expect("a source");
+        for entry in ["configuring(", "serving(", "create::<MainConf>(", "create::<ServerConf>("] {
+            for (at, _) in source.match_indices(entry) {
+                let rest = source[at + entry.len()..].trim_start();
+                if let Some(name) = rest.strip_prefix('"') {
+                    hooks.insert(name.split('"').next().expect("a name").to_owned());
+                }
+            }
+        }
+    }
+    let listed: BTreeSet<String> =
+        CONFIGURING.iter().chain(&OTHERS).map(|hook| (*hook).to_owned()).collect();
+    assert_eq!(hooks, listed);
+}
