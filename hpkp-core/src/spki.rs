@@ -114,11 +114,13 @@ fn read_der(der: &[u8]) -> Result<Key, SpkiError> {
         // octet string behind its algorithm.
         (Tag::Integer, _) | (Tag::Sequence, Some(Tag::OctetString)) => Err(SpkiError::PrivateKey),
         (Tag::Sequence, Some(Tag::BitString)) => public_key(der),
-        (Tag::Sequence, Some(Tag::Sequence)) => match certificate(der) {
-            Err(SpkiError::Malformed { .. }) => {
-                request(der).map_err(|_| SpkiError::Malformed { kind: Kind::Certificate })
+        // A certificate and a request have one shape: what parses is what it is.
+        (Tag::Sequence, Some(Tag::Sequence)) => match (certificate(der), request(der)) {
+            (Err(SpkiError::Malformed { .. }), Err(SpkiError::Malformed { .. })) => {
+                Err(SpkiError::Malformed { kind: Kind::Certificate })
             }
-            result => result,
+            (Err(SpkiError::Malformed { .. }), request) => request,
+            (certificate, _) => certificate,
         },
         _ => Err(malformed()),
     }

@@ -1,1 +1,4 @@
-//! The core on keys and certificates that openssl made.
+//! The core on keys and certificates that openssl made, and what the crates depend on.
+
+mod keys;
+mod layers;
