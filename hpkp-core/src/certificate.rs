@@ -24,6 +24,7 @@ pub struct Certificate {
     authority_key_id: Option<Box<[u8]>>,
     pin: Option<Pin>,
     subject_text: String,
+    issuer_text: String,
     not_after: i64,
     not_after_text: String,
 }
@@ -87,6 +88,7 @@ impl Certificate {
             authority_key_id,
             pin: spki::pin_of(&tbs.subject_pki),
             subject_text: Excerpt::new(&tbs.subject.to_string()).to_string(),
+            issuer_text: Excerpt::new(&tbs.issuer.to_string()).to_string(),
             not_after: tbs.validity.not_after.timestamp(),
             not_after_text: tbs.validity.not_after.to_string(),
         })
@@ -109,6 +111,12 @@ impl Certificate {
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject_text
+    }
+
+    /// Its issuer, bounded and printable.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer_text
     }
 
     /// When it expires, in seconds since 1970 UTC.

@@ -14,7 +14,8 @@ use crate::max_age::MaxAge;
 use crate::path::{Chain, Match, Paths, Trust, Verified, VerifySignature};
 use crate::pin::Pin;
 use crate::policy::Policy;
-use report::{Findings, Scope};
+use crate::text::Excerpt;
+use report::{Findings, Found, Scope};
 
 /// All that a configuration says and has loaded.
 #[derive(Debug, Default)]
@@ -73,6 +74,10 @@ pub struct Host {
     pub enforced: Option<PolicyUse>,
     /// The policy for `Public-Key-Pins-Report-Only`.
     pub report_only: Option<PolicyUse>,
+    /// What the running configuration goes on with in spite of, for this very host with the same
+    /// keys and the same policy: refusing the new one would protect nobody, and would keep the
+    /// other hosts from being renewed.
+    pub accepted: Vec<Code>,
     /// The leaves that the running server presents for it while this configuration is a candidate
     /// to take its place; empty where nothing is serving yet.
     pub serving: Vec<Serving>,
@@ -114,6 +119,9 @@ pub struct HostVerdict {
     pub enforced: Option<Sending>,
     /// `Public-Key-Pins-Report-Only`.
     pub report_only: Option<Sending>,
+    /// The lock-outs and unsure answers found for it, in spite of which the configuration may go
+    /// on: what [`Host::accepted`] is for the configuration after it.
+    pub alarms: Vec<Code>,
 }
 
 /// One field of one host.
@@ -147,13 +155,15 @@ pub fn check(deployment: &Deployment, verify: &dyn VerifySignature) -> Verdict {
         paths: &paths,
         findings: Findings::default(),
         withheld: HashSet::new(),
+        alarms: vec![Vec::new(); deployment.hosts.len()],
     };
     let enforced = checker.check_uses(Kind::Enforced);
     let report_only = checker.check_uses(Kind::ReportOnly);
     let hosts = enforced
         .into_iter()
         .zip(report_only)
-        .map(|(enforced, report_only)| HostVerdict { enforced, report_only })
+        .zip(checker.alarms)
+        .map(|((enforced, report_only), alarms)| HostVerdict { enforced, report_only, alarms })
         .collect();
     Verdict { findings: checker.findings.finish(), hosts }
 }
@@ -166,6 +176,8 @@ struct Checker<'a> {
     findings: Findings,
     /// Hosts whose field of a kind is not sent, by position.
     withheld: HashSet<(usize, Kind)>,
+    /// For each host, its lock-outs and unsure answers.
+    alarms: Vec<Vec<Code>>,
 }
 
 /// The hosts (by position) that use one policy for one field.
@@ -199,8 +211,8 @@ impl<'a> Checker<'a> {
             let header = self.check_text(policy, kind, &uses_on_tls);
             self.check_certificates(policy, kind, &uses_on_tls);
             if kind == Kind::Enforced {
-                // Of a policy that lacks more, nothing is said of its backup.
-                if header.is_some() {
+                // Of a policy whose text lacks more, nothing is said of its backup.
+                if header::missing_or_excessive(policy, kind).is_empty() {
                     self.check_backup(policy, &uses_on_tls);
                 }
                 self.check_names(policy, &uses_on_tls);
@@ -256,8 +268,12 @@ impl<'a> Checker<'a> {
         if class != Class::Warning {
             self.withheld.insert((host, kind));
         }
+        if matches!(class, Class::Lockout | Class::Unsure) {
+            self.alarms[host].push(code);
+        }
         let host = &self.deployment.hosts[host];
-        self.findings.add(scope, code, class, host, summary);
+        let check = if host.accepted.contains(&code) { Check::Warn } else { host.check };
+        self.findings.add(scope, Found { code, class, check }, &host.label, summary);
     }
 
     fn unknown_policy(&mut self, name: &str, kind: Kind, uses: &Uses<'_>) {
@@ -265,7 +281,10 @@ impl<'a> Checker<'a> {
             let scope = Scope { policy: name, kind, at: &policy_use.at, each_place: true };
             self.find(scope, kind, *host, Code::UnknownPolicy, || {
                 (
-                    format!("the policy \"{name}\" is not defined; define it, or correct the name"),
+                    format!(
+                        "the policy \"{}\" is not defined; define it, or correct the name",
+                        Excerpt::new(name)
+                    ),
                     vec![],
                 )
             });
@@ -285,7 +304,7 @@ impl<'a> Checker<'a> {
                     format!(
                         "the policy \"{}\" is used in a server that does not listen on TLS, so its \
                          header is never sent there; move the directive to the server that does",
-                        policy.name()
+                        policy.shown()
                     ),
                     vec![],
                 )
@@ -328,7 +347,7 @@ impl<'a> Checker<'a> {
                             "the pin sha256/{} stands in the policy \"{}\" already ({earlier}); it \
                              is sent once",
                             pin.pin,
-                            policy.name()
+                            policy.shown()
                         ),
                         vec![],
                     )
@@ -356,9 +375,12 @@ impl<'a> Checker<'a> {
             let scope =
                 Scope { policy: policy.name(), kind, at: &policy_use.at, each_place: false };
             let mut chains = Vec::new();
+            // What cannot be read may be what the certificates need.
+            let mut is_sure = policy.problems.is_empty();
             for &context in &host.contexts {
                 let Context { certificates, trust } = &self.deployment.contexts[context];
                 if let Some((code, text, at)) = &trust.problem {
+                    is_sure = false;
                     let scope = Scope { at, each_place: true, ..scope };
                     self.find(scope, kind, *position, *code, || (text.clone(), vec![]));
                 }
@@ -376,7 +398,9 @@ impl<'a> Checker<'a> {
                     }
                 }
             }
-            self.check_chains(policy, kind, scope, *position, &chains);
+            if is_sure {
+                self.check_chains(policy, kind, scope, *position, &chains);
+            }
         }
     }
 
@@ -398,7 +422,7 @@ impl<'a> Checker<'a> {
         if !unmet.is_empty() {
             let serving = &self.deployment.hosts[host].serving;
             self.find(scope, kind, host, Code::NoPinInChain, || {
-                report::no_pin_in_chain(policy, &unmet, chains.len(), serving)
+                report::no_pin_in_chain(policy, kind, &unmet, chains.len(), serving)
             });
         }
         let partly = those(|meet| matches!(meet, Match::Partly { .. }));
@@ -414,6 +438,10 @@ impl<'a> Checker<'a> {
             self.find(scope, kind, host, Code::RootOnlyMatch, || {
                 report::root_only_match(policy, &root_only)
             });
+        }
+        if !unmet.is_empty() {
+            // Its details say which pins are of certificates on no path.
+            return;
         }
         let on_a_path: HashSet<Pin> = chains.iter().flat_map(|(_, paths)| paths.pins()).collect();
         let superfluous = chains.iter().flat_map(|(_, paths)| paths.superfluous()).find(|extra| {
@@ -504,7 +532,7 @@ impl<'a> Checker<'a> {
                     format!(
                         "the reports of the policy \"{}\" go to {}, which is pinned itself, so a \
                          client that has something to report cannot reach it; use another host",
-                        policy.name(),
+                        policy.shown(),
                         uri.host()
                     ),
                     vec![],

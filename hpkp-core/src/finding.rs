@@ -174,7 +174,7 @@ impl Finding {
         let prefix = format!("hpkp: [{}] {host}:", self.code);
         let others = (self.host_count > 1).then(|| {
             let more = if self.host_count > self.hosts.len() { ", ..." } else { "" };
-            format!("so it is for {} hosts: {}{more}", self.host_count, self.hosts.join(", "))
+            format!("{} hosts are concerned: {}{more}", self.host_count, self.hosts.join(", "))
         });
         std::iter::once(self.summary.clone())
             .chain(others)

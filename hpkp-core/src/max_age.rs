@@ -71,7 +71,7 @@ impl fmt::Display for MaxAgeError {
                               or w, such as 1d";
         match self {
             Self::NoNumber => write!(f, "it does not begin with a digit; {WANTED}"),
-            Self::Unit => write!(f, "what follows the digits is no unit; {WANTED}"),
+            Self::Unit => write!(f, "what follows its digits is no unit known here; {WANTED}"),
             Self::TooLarge => {
                 write!(f, "it is above {} seconds; {WANTED}", MaxAge::MAX.seconds())
             }

@@ -210,8 +210,18 @@ impl Paths {
                 (Some(file), false) => format!("not served, trusted by {file}"),
                 (None, _) => "served".to_owned(),
             };
-            format!("on the path: {pin} {} ({role})", node.certificate.subject())
+            let Node { certificate, .. } = node;
+            format!(
+                "on the path: {pin} {}, issued by {} ({role})",
+                certificate.subject(),
+                certificate.issuer()
+            )
         })
+    }
+
+    /// Whether a path ends at a certificate that is trusted.
+    pub(crate) fn reaches_an_anchor(&self) -> bool {
+        self.nodes.iter().any(|node| node.anchor.is_some())
     }
 
     fn end_is_reachable(&self, may_pass: impl Fn(&Node) -> bool) -> bool {
@@ -312,8 +322,9 @@ impl<'a> Graph<'a> {
             .map(|node| if anchored { node.anchor.is_some() } else { node.issuers.is_empty() })
             .collect();
         if !ends.contains(&true) {
-            // Certificates that issued each other in a circle; each may be the last.
+            // Certificates above the leaf that issued each other in a circle; each may be the last.
             ends.fill(true);
+            ends[0] = false;
         }
         mark_on_path(&mut nodes, &ends);
         let superfluous = chain

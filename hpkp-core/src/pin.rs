@@ -195,7 +195,7 @@ impl PinError {
 impl fmt::Display for PinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const WANTED: &str =
-            "wanted is sha256/ and the 44 characters of base64 that the SHA-256 of the SPKI gives";
+            "wanted is sha256/ and the base64 (44 characters) of the SHA-256 of the SPKI";
         match self {
             Self::Empty => write!(f, "it is empty; {WANTED}"),
             Self::TooLong { octets } => write!(f, "it is {octets} octets long; {WANTED}"),

@@ -177,6 +177,11 @@ impl Policy {
         &self.spec.name
     }
 
+    /// The policy's name, made safe to show.
+    pub(crate) fn shown(&self) -> Excerpt<'_> {
+        Excerpt::new(self.name())
+    }
+
     /// The pins, each once, in the order of the directives.
     #[must_use]
     pub fn distinct_pins(&self) -> Vec<Pin> {

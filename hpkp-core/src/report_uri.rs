@@ -54,8 +54,8 @@ impl FromStr for ReportUri {
         if authority.contains('@') {
             return Err(ReportUriError::UserInfo);
         }
-        if path.contains(['[', ']']) {
-            return Err(ReportUriError::Octet { octet: b'[' });
+        if let Some(octet) = path.bytes().find(|octet| b"[]".contains(octet)) {
+            return Err(ReportUriError::Octet { octet });
         }
         if !path.split('%').skip(1).all(begins_with_two_hex_digits) {
             return Err(ReportUriError::PercentEncoding);
@@ -216,6 +216,7 @@ mod tests {
             ("https://example.net/%2", PercentEncoding),
             ("https://example.net/%zz", PercentEncoding),
             ("https://example.net/[x]", Octet { octet: b'[' }),
+            ("https://example.net/x]", Octet { octet: b']' }),
             ("https://example.net/\"x", Octet { octet: b'"' }),
             ("https://example.net/a b", Octet { octet: b' ' }),
             ("https://example.net/\r\nSet-Cookie: a", Octet { octet: b'\r' }),

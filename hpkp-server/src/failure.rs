@@ -35,6 +35,8 @@ pub enum Answer {
     Refuse,
     /// It goes on in spite of something grave.
     Alarm,
+    /// It goes on, and a header is not sent.
+    Withhold,
     /// It goes on.
     Warn,
 }
@@ -43,7 +45,8 @@ pub enum Answer {
 #[must_use]
 pub const fn answer(class: Class, check: Check, phase: Phase, on_start: OnStart) -> Answer {
     match (class, phase) {
-        (Class::Withhold | Class::Warning, _) => Answer::Warn,
+        (Class::Withhold, _) => Answer::Withhold,
+        (Class::Warning, _) => Answer::Warn,
         // Nothing that we find may end a site that is being served.
         (_, Phase::Restart) => Answer::Alarm,
         (Class::Invalid, _) => Answer::Refuse,
@@ -82,17 +85,24 @@ pub fn judge(verdict: &Verdict, phase: Phase, on_start: OnStart) -> Judgement {
     for finding in &verdict.findings {
         let answer = answer(finding.class, finding.check, phase, on_start);
         judgement.refused |= answer == Answer::Refuse;
-        judgement.lines.extend(lines(finding, answer));
+        judgement.lines.extend(lines(finding, answer, phase));
     }
     judgement
 }
 
 /// The log lines of one finding.
-pub fn lines(finding: &Finding, answer: Answer) -> impl Iterator<Item = LogLine> {
+fn lines(finding: &Finding, answer: Answer, phase: Phase) -> impl Iterator<Item = LogLine> {
     let mut finding = finding.clone();
     if answer == Answer::Alarm {
         // Said first: it is what differs from a refusal.
-        finding.details.insert(0, "the server goes on WITHOUT this header".to_owned());
+        finding.details.insert(
+            0,
+            match phase {
+                Phase::Test => "the server would go on WITHOUT this header",
+                _ => "the server goes on WITHOUT this header",
+            }
+            .to_owned(),
+        );
     }
     let at = finding.at.clone();
     let texts: Vec<String> = finding.lines().collect();
@@ -103,6 +113,7 @@ pub fn lines(finding: &Finding, answer: Answer) -> impl Iterator<Item = LogLine>
 mod tests {
     use super::*;
     use Answer::{Alarm, Refuse, Warn};
+    const HOLD: Answer = Answer::Withhold;
     use Class::{Invalid, Lockout, Unsure, Warning, Withhold};
     use Phase::{Reload, Restart, Start, Test};
 
@@ -124,10 +135,10 @@ mod tests {
             (Unsure, Reload, [Refuse, Refuse, Alarm, Alarm]),
             (Unsure, Start, [Alarm, Refuse, Alarm, Alarm]),
             (Unsure, Restart, [Alarm, Alarm, Alarm, Alarm]),
-            (Withhold, Test, [Warn, Warn, Warn, Warn]),
-            (Withhold, Reload, [Warn, Warn, Warn, Warn]),
-            (Withhold, Start, [Warn, Warn, Warn, Warn]),
-            (Withhold, Restart, [Warn, Warn, Warn, Warn]),
+            (Withhold, Test, [HOLD, HOLD, HOLD, HOLD]),
+            (Withhold, Reload, [HOLD, HOLD, HOLD, HOLD]),
+            (Withhold, Start, [HOLD, HOLD, HOLD, HOLD]),
+            (Withhold, Restart, [HOLD, HOLD, HOLD, HOLD]),
             (Warning, Test, [Warn, Warn, Warn, Warn]),
             (Warning, Reload, [Warn, Warn, Warn, Warn]),
             (Warning, Start, [Warn, Warn, Warn, Warn]),

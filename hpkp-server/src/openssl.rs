@@ -110,7 +110,7 @@ impl fmt::Display for OpenSslError {
             Self::Missing(name) => write!(f, "the server's OpenSSL has no function {name}"),
             Self::Unsupported(version) => write!(
                 f,
-                "the server's TLS library \"{}\" is not supported; OpenSSL from 1.1.1 on is",
+                "the server's TLS library \"{}\" is not supported, only OpenSSL from 1.1.1 on",
                 hpkp_core::text::Excerpt::new(version)
             ),
         }

@@ -5,7 +5,8 @@ use std::ffi::{c_char, c_void};
 use std::ptr;
 
 use hpkp_core::check::{PolicyUse, Serving};
-use hpkp_core::finding::{Check, Location};
+use hpkp_core::finding::{Check, Code, Location};
+use hpkp_core::pin::Pin;
 use hpkp_core::policy::PolicySpec;
 use hpkp_server::failure::{LogLine, OnStart};
 use hpkp_server::openssl::OpenSsl;
@@ -23,8 +24,33 @@ pub(crate) struct MainConf {
     pub(crate) on_start: Option<OnStart>,
     /// What was said at a start, to be repeated once the error log is open.
     pub(crate) alarms: Vec<LogLine>,
-    /// What this configuration presents, by host, for the messages of the reload after it.
-    pub(crate) serving: HashMap<String, Vec<Serving>>,
+    /// What this configuration presents, by server, for the reload after it.
+    pub(crate) served: HashMap<ServerKey, Served>,
+}
+
+/// What a server is known by from one configuration to the next: its names and its addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ServerKey {
+    pub(crate) names: Vec<String>,
+    pub(crate) addresses: Vec<String>,
+}
+
+/// What a server presents.
+pub(crate) struct Served {
+    pub(crate) leaves: Vec<Serving>,
+    /// The keys of what it sends, a list for each certificate.
+    pub(crate) chains: Vec<Vec<Option<Pin>>>,
+    /// The pins of its policies.
+    pub(crate) pins: Vec<Pin>,
+    /// What the check found and the configuration goes on with.
+    pub(crate) alarms: Vec<Code>,
+}
+
+impl Served {
+    /// Whether clients see the same keys and are told the same pins.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.chains == other.chains && self.pins == other.pins
+    }
 }
 
 /// What stands in a server, or in `http` for the servers that do not say otherwise.

@@ -11,7 +11,7 @@ use hpkp_server::failure::OnStart;
 use nginx_sys::{
     NGX_CONF_BLOCK, NGX_CONF_TAKE1, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET,
     NGX_HTTP_SRV_CONF, NGX_HTTP_SRV_CONF_OFFSET, ngx_command_t, ngx_conf_include, ngx_conf_parse,
-    ngx_conf_t, ngx_uint_t,
+    ngx_conf_t, ngx_str_t, ngx_uint_t,
 };
 
 use crate::boundary::{self, Aftermath};
@@ -97,7 +97,11 @@ unsafe fn handle<C>(
         }
         // SAFETY: by the caller's promise.
         let (words, conf) = unsafe { (ngx::words(cf), &mut *conf.cast::<C>()) };
-        match set(conf, &words) {
+        let done = match words {
+            Some(words) => set(conf, &words),
+            None => Err("the directive is not UTF-8".to_owned()),
+        };
+        match done {
             Ok(()) => CONF_OK,
             Err(error) => {
                 // SAFETY: by the caller's promise.
@@ -264,8 +268,8 @@ unsafe extern "C" fn policy_directive(
 ) -> *mut c_char {
     // SAFETY: nginx calls this with a live `cf`, and `conf` is what `policy_block` put there.
     unsafe {
-        let words = ngx::words(cf);
-        if words.len() == 2 && words[0] == "include" {
+        let words: &[ngx_str_t] = ngx::elements((*cf).args);
+        if words.len() == 2 && words[0].as_bytes() == b"include" {
             return ngx_conf_include(cf, command, conf);
         }
         handle(cf, conf, |conf: &mut MainConf, words| {

@@ -6,8 +6,8 @@ use hpkp_core::header::Kind;
 use hpkp_server::openssl::Ssl;
 use hpkp_server::sending::{ContextAddress, Field};
 use nginx_sys::{
-    ngx_conf_t, ngx_http_output_header_filter_pt, ngx_http_request_t, ngx_http_top_header_filter,
-    ngx_int_t, ngx_list_part_t, ngx_list_push, ngx_table_elt_t,
+    NGX_HTTP_VERSION_9, ngx_conf_t, ngx_http_output_header_filter_pt, ngx_http_request_t,
+    ngx_http_top_header_filter, ngx_int_t, ngx_list_part_t, ngx_list_push, ngx_table_elt_t,
 };
 
 use crate::boundary::{self, Aftermath};
@@ -188,6 +188,11 @@ pub(crate) unsafe fn told<'a>(r: *mut ngx_http_request_t) -> Told<'a> {
 /// `r` is a live request.
 unsafe fn is_in_header(r: *mut ngx_http_request_t, field: &Field, value: &str) -> bool {
     let (name, _) = names(field.kind());
+    // An answer in HTTP/0.9 has no header.
+    // SAFETY: by the caller's promise.
+    if unsafe { (*r).http_version } == NGX_HTTP_VERSION_9 as usize {
+        return false;
+    }
     // SAFETY: by the caller's promise.
     let mut elements = unsafe { elements(&raw mut (*(*r).main).headers_out.headers.part) };
     elements.any(|element| {

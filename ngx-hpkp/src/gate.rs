@@ -16,6 +16,7 @@ use hpkp_core::check::{
 };
 use hpkp_core::finding::{Check, Code};
 use hpkp_core::path::{Chain, Trust};
+use hpkp_core::policy::Policy;
 use hpkp_core::spki;
 use hpkp_server::failure::{self, Answer, LogLine, Phase};
 use hpkp_server::openssl::{OpenSsl, OpenSslError, SslCtx};
@@ -28,7 +29,7 @@ use nginx_sys::{
 };
 
 use crate::boundary::{self, Aftermath};
-use crate::conf::{MainConf, Response, ServerConf};
+use crate::conf::{MainConf, Response, Served, ServerConf, ServerKey};
 use crate::ngx::{self, CONF_ERROR, CONF_OK, OK};
 use crate::{log, ngx_http_hpkp_module, phase};
 
@@ -114,7 +115,17 @@ unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     if judgement.refused {
         return false;
     }
-    main.serving = presented(&deployment);
+    main.served = servers
+        .all
+        .iter()
+        .zip(&deployment.hosts)
+        .zip(&verdict.hosts)
+        .filter(|((server, host), _)| server.uses_policy() && host.tls)
+        .map(|((server, host), verdict)| {
+            let served = Served { alarms: verdict.alarms.clone(), ..presented(host, &deployment) };
+            (server.key(), served)
+        })
+        .collect();
     if phase == Phase::Start {
         let is_alarm = |line: &LogLine| line.answer == Answer::Alarm;
         main.alarms = judgement.lines.into_iter().filter(is_alarm).collect();
@@ -151,6 +162,7 @@ struct Servers {
 struct Server {
     conf: *mut ServerConf,
     names: Vec<String>,
+    addresses: Vec<String>,
     label: String,
     tls: bool,
     check: Check,
@@ -207,8 +219,9 @@ impl Servers {
         let tls = unsafe { is_tls(address) };
         for position in blocks.iter().filter_map(|block| positions.get(block)).copied() {
             let server = &mut self.all[position];
+            server.addresses.push(ngx::text(&address.opt.addr_text));
             if server.label.is_empty() {
-                server.label = ngx::text(&address.opt.addr_text);
+                server.label.clone_from(&server.addresses[0]);
             }
             if !tls {
                 continue;
@@ -268,6 +281,7 @@ impl Server {
                 conf,
                 label: names.first().cloned().unwrap_or_default(),
                 names,
+                addresses: Vec::new(),
                 tls: false,
                 check: (*conf).check.unwrap_or_default(),
                 own,
@@ -279,6 +293,10 @@ impl Server {
     fn conf(&self) -> &ServerConf {
         // SAFETY: `of` took it from nginx, and nothing changes it while servers are looked at.
         unsafe { &*self.conf }
+    }
+
+    fn key(&self) -> ServerKey {
+        ServerKey { names: self.names.clone(), addresses: self.addresses.clone() }
     }
 
     fn policies(&self) -> [Option<&PolicyUse>; 2] {
@@ -351,63 +369,72 @@ unsafe fn deployment(
                 check: server.check,
                 enforced,
                 report_only,
+                accepted: Vec::new(),
                 serving: Vec::new(),
             }
         })
         .collect();
-    let now = presented(&deployment);
-    for host in &mut deployment.hosts {
-        let before = served_before(&host.label);
-        let unchanged = now.get(&host.label).is_some_and(|now| now == before);
-        if !unchanged {
-            host.serving = before.to_vec();
+    for (position, server) in servers.all.iter().enumerate().filter(|(_, s)| s.uses_policy()) {
+        let Some(before) = served_before(&server.key()) else { continue };
+        let now = presented(&deployment.hosts[position], &deployment);
+        let host = &mut deployment.hosts[position];
+        if now.is_like(before) {
+            host.accepted.clone_from(&before.alarms);
+        }
+        if now.leaves != before.leaves {
+            host.serving.clone_from(&before.leaves);
         }
     }
     (deployment, addresses)
 }
 
-/// The leaves that each host presents.
-fn presented(deployment: &Deployment) -> HashMap<String, Vec<Serving>> {
-    let leaves = |host: &Host| {
-        let contexts = host.contexts.iter().map(|context| &deployment.contexts[*context]);
-        contexts
-            .filter_map(|context| match &context.certificates {
-                Certificates::Loaded(chains) => Some(chains),
-                _ => None,
-            })
-            .flatten()
-            .filter_map(|chain| {
-                let leaf = chain.leaf();
-                Some(Serving { pin: leaf.pin()?, not_after: leaf.not_after_text().to_owned() })
-            })
-            .collect()
+/// What `host` presents.
+fn presented(host: &Host, deployment: &Deployment) -> Served {
+    let contexts = host.contexts.iter().map(|context| &deployment.contexts[*context]);
+    let chains: Vec<&Chain> = contexts
+        .filter_map(|context| match &context.certificates {
+            Certificates::Loaded(chains) => Some(chains),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    let leaf = |chain: &&Chain| {
+        let leaf = chain.leaf();
+        Some(Serving { pin: leaf.pin()?, not_after: leaf.not_after_text().to_owned() })
     };
-    deployment
-        .hosts
-        .iter()
-        .filter(|host| host.enforced.is_some() && host.tls)
-        .map(|host| (host.label.clone(), leaves(host)))
-        .collect()
+    let uses = [&host.enforced, &host.report_only].into_iter().flatten();
+    let policies = uses.filter_map(|policy_use| {
+        deployment.policies.iter().find(|policy| policy.name() == policy_use.policy)
+    });
+    Served {
+        leaves: chains.iter().filter_map(leaf).collect(),
+        chains: chains
+            .iter()
+            .map(|chain| chain.certificates().iter().map(|c| c.pin()).collect())
+            .collect(),
+        pins: policies.flat_map(Policy::distinct_pins).collect(),
+        alarms: Vec::new(),
+    }
 }
 
-/// The leaves that the running configuration presents for `host`.
-fn served_before(host: &str) -> &'static [Serving] {
+/// What the running configuration presents for a server.
+fn served_before(key: &ServerKey) -> Option<&'static Served> {
     // SAFETY: nginx's own current cycle lives until the one being read has taken its place. A
     // configuration of ours is in it only where this very module, at this very address, was loaded
     // in it: after an update of the file, its objects may have another form.
     unsafe {
         if (*ngx_cycle).conf_ctx.is_null() || (*ngx_cycle).modules.is_null() {
-            return &[];
+            return None;
         }
         let mut module = (*ngx_cycle).modules;
         while !(*module).is_null() && (*module).cast_const() != own_module() {
             module = module.add(1);
         }
         if (*module).is_null() {
-            return &[];
+            return None;
         }
         let main: *mut MainConf = ngx::http_main_conf(ngx_cycle.cast_const(), own_module());
-        main.as_ref().and_then(|main| main.serving.get(host)).map_or(&[], Vec::as_slice)
+        main.as_ref()?.served.get(key)
     }
 }
 

@@ -3,8 +3,8 @@
 use hpkp_core::finding::Location;
 use hpkp_server::failure::{Answer, LogLine};
 use nginx_sys::{
-    NGX_LOG_ALERT, NGX_LOG_EMERG, NGX_LOG_WARN, ngx_conf_log_error, ngx_conf_t, ngx_log_error_core,
-    ngx_log_t, ngx_uint_t,
+    NGX_LOG_ALERT, NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_WARN, ngx_conf_log_error, ngx_conf_t,
+    ngx_log_error_core, ngx_log_t, ngx_uint_t,
 };
 
 /// Writes `text`, and behind it where the directive stands, in nginx's own way.
@@ -35,6 +35,8 @@ pub(crate) unsafe fn write_line(log: *mut ngx_log_t, line: &LogLine) {
     let level = match line.answer {
         Answer::Refuse => NGX_LOG_EMERG,
         Answer::Alarm => NGX_LOG_ALERT,
+        // nginx's log has `error` as its lowest level where nothing else is said.
+        Answer::Withhold => NGX_LOG_ERR,
         Answer::Warn => NGX_LOG_WARN,
     };
     // SAFETY: by the caller's promise.

@@ -91,13 +91,14 @@ pub(crate) unsafe fn location(cf: *const ngx_conf_t) -> Location {
     }
 }
 
-/// The words of the directive being read, its name first.
+/// The words of the directive being read, its name first; none where one is not UTF-8.
 ///
 /// # Safety
 /// `cf` is what nginx hands to a directive's handler.
-pub(crate) unsafe fn words(cf: *const ngx_conf_t) -> Vec<String> {
+pub(crate) unsafe fn words(cf: *const ngx_conf_t) -> Option<Vec<String>> {
     // SAFETY: by the caller's promise; the words are strings.
-    unsafe { elements::<ngx_str_t>((*cf).args) }.iter().map(text).collect()
+    let words: &[ngx_str_t] = unsafe { elements((*cf).args) };
+    words.iter().map(|word| word.to_str().ok().map(str::to_owned)).collect()
 }
 
 /// A path as nginx itself makes it absolute: from the directory of the configuration file.

@@ -5,7 +5,7 @@ use hpkp_tests::client::{Curl, Response};
 use hpkp_tests::free_port;
 use hpkp_tests::nginx::{Nginx, tls_server};
 
-use crate::support::{A, B, prepared};
+use hpkp_tests::site::{A, B, prepared};
 
 /// A server with certificates `a` and `b` for hosts of these names, besides `live`.
 fn two_hosts() -> Nginx {
@@ -125,7 +125,7 @@ fn a_server_without_a_certificate_presents_that_of_the_default() {
     nginx.configure(&servers("hpkp other;"));
     let said = nginx.test();
     said.refused("no-pin-in-chain", Nginx::FIRST_LINE + 3);
-    assert!(said.text.contains("for 2 hosts: b.example, c.example"), "{}", said.text);
+    assert!(said.text.contains("2 hosts are concerned: b.example, c.example"), "{}", said.text);
 
     nginx.configure(&servers("hpkp site;"));
     nginx.test().accepted(&[]);

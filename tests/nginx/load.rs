@@ -1,15 +1,19 @@
 //! Reloads under load: accepted and refused in turn, with nothing lost and no memory kept.
 
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use hpkp_tests::nginx::{Module, Nginx, Reload, tls_server};
 use hpkp_tests::{free_port, succeed};
 
-use crate::support::{A, B, prepared_with};
+use hpkp_tests::site::{A, B, prepared_with};
 
 const RELOADS: usize = 50;
+
+/// One load at a time.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// What h2load counted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,6 +100,7 @@ fn reloads_under_load(module: Module, arguments: &[&str]) -> (Count, i64) {
 /// the client is writing to it, so what is lost there tells nothing of a reload.
 #[test]
 fn http_1_1_loses_nothing() {
+    let _alone = ALONE.lock();
     let (count, grown) =
         reloads_under_load(Module::Shipped, &["--h1", "-n", "40", "-c", "40", "-m", "1"]);
     assert!(count.started >= 2000, "{count:?}");
@@ -108,6 +113,7 @@ fn http_1_1_loses_nothing() {
 /// may fall to the module than its share, by three standard deviations.
 #[test]
 fn http_2_loses_no_more_than_without_the_module() {
+    let _alone = ALONE.lock();
     let arguments = ["-n", "40", "-c", "40", "-m", "1"];
     let (with, grown) = reloads_under_load(Module::Shipped, &arguments);
     let (without, _) = reloads_under_load(Module::None, &arguments);

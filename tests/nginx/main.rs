@@ -1,9 +1,7 @@
 //! End to end with Debian's nginx.
 
 mod contexts;
-mod load;
 mod panics;
 mod phases;
 mod refusals;
 mod responses;
-mod support;

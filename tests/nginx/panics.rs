@@ -7,7 +7,7 @@ use hpkp_tests::client::Curl;
 use hpkp_tests::free_port;
 use hpkp_tests::nginx::{Module, Nginx, Reload, tls_server};
 
-use crate::support::{B, prepared_with};
+use hpkp_tests::site::{B, prepared_with};
 
 /// The hooks that run while a configuration is read.
 const CONFIGURING: [&str; 7] = [

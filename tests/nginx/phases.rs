@@ -6,7 +6,7 @@ use hpkp_tests::client::{Curl, Wget2};
 use hpkp_tests::free_port;
 use hpkp_tests::nginx::{Nginx, Reload, codes, tls_server, wait};
 
-use crate::support::{A, B, prepared};
+use hpkp_tests::site::{A, B, prepared};
 
 /// One TLS server with a policy of these pins.
 fn configuration(port: u16, pins: &[&str], http: &str, server: &str) -> String {
@@ -132,6 +132,38 @@ fn a_start_goes_on_without_the_header_unless_told_to_refuse() {
         assert_eq!(said.code, Some(1), "{said:?}");
         assert_eq!(codes(&said.text), [code]);
     }
+}
+
+/// Refusing what is being served anyway would protect nobody, and would keep all other hosts of the
+/// server from being renewed.
+#[test]
+fn what_the_server_goes_on_with_does_not_stop_the_next_reload() {
+    let mut nginx = prepared();
+    let pki = nginx.pki();
+    let (port, live) = (free_port(), pki.pin("live.pem"));
+    pki.leaf("renewed", "localhost", "ca");
+    nginx.configure(&configuration(port, &[A, B], "", ""));
+    nginx.expect_in_log(&["[alert] ", "hpkp: [no-pin-in-chain]", "hpkp: [unreadable-pin-source]"]);
+    nginx.start();
+    let url = format!("https://localhost:{port}/");
+    let curl = Curl::new(&nginx.path("ca.pem"));
+    assert_eq!(nginx.reload(), Reload::Accepted);
+    assert_eq!(nginx.reload(), Reload::Accepted);
+    assert_eq!(curl.get(&url).pins().len(), 0);
+    // Another key, other pins, or another thing wrong: a change, and refused.
+    fs::copy(nginx.path("live.pem"), nginx.path("old.pem")).expect("a copy");
+    fs::copy(nginx.path("live.key"), nginx.path("old.key")).expect("a copy");
+    renew_with(&nginx, "renewed");
+    assert!(matches!(nginx.reload(), Reload::Refused(_)));
+    renew_with(&nginx, "old");
+    nginx.configure(&configuration(port, &[B, "file:backup.csr"], "", ""));
+    assert!(matches!(nginx.reload(), Reload::Refused(_)));
+    nginx.configure(&configuration(port, &[A, B, "file:missing"], "", ""));
+    assert!(matches!(nginx.reload(), Reload::Refused(_)));
+    nginx.configure(&configuration(port, &[&live, B], "", ""));
+    assert_eq!(nginx.reload(), Reload::Accepted);
+    assert_eq!(curl.get(&url).pins().len(), 1);
+    nginx.stop();
 }
 
 #[test]

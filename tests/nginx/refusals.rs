@@ -8,7 +8,7 @@ use hpkp_tests::nginx::{Nginx, Said, tls_server};
 use hpkp_tests::pki::{ED448, P256, RSA, leaf_extensions, openssl};
 use hpkp_tests::{free_port, succeed};
 
-use crate::support::{A, B, prepared};
+use hpkp_tests::site::{A, B, prepared};
 
 /// The line of the policy in the configurations of this file.
 const POLICY: usize = Nginx::FIRST_LINE;
@@ -512,6 +512,32 @@ fn nginx_s_own_phrases() {
 }
 
 #[test]
+fn names_that_would_forge_a_line() {
+    let nginx = prepared();
+    let server = tls_server(free_port(), "\"a\nb\u{1b}\"", "live", "hpkp \"x\ny\";");
+    nginx.configure(&server);
+    let said = nginx.test();
+    let ours: Vec<&str> =
+        said.text.lines().filter(|line| line.contains("unknown-policy")).collect();
+    assert_eq!(ours.len(), 1, "{}", said.text);
+    assert!(ours[0].contains(r"a\nb\x1b: the policy "), "{}", ours[0]);
+    assert!(ours[0].contains(r#""x\ny" is not defined"#), "{}", ours[0]);
+}
+
+#[test]
+fn words_that_are_not_utf_8() {
+    let nginx = prepared();
+    nginx.configure("hpkp_policy x { pin file:caf@; }");
+    let configuration = fs::read(nginx.path("nginx.conf")).expect("a configuration");
+    let configuration: Vec<u8> =
+        configuration.iter().map(|octet| if *octet == b'@' { 0xe9 } else { *octet }).collect();
+    fs::write(nginx.path("nginx.conf"), configuration).expect("a configuration");
+    let said = nginx.test();
+    assert_eq!(said.code, Some(1));
+    assert!(said.text.contains("the directive is not UTF-8 in "), "{}", said.text);
+}
+
+#[test]
 fn policies_may_include_files() {
     let nginx = prepared();
     let live = nginx.pki().pin("live.pem");
@@ -552,7 +578,7 @@ fn one_finding_for_many_hosts() {
     let said = nginx.test();
     said.refused("no-pin-in-chain", SERVER);
     assert!(
-        said.text.contains("for 40 hosts: h0.example, h1.example, h2.example, ..."),
+        said.text.contains("40 hosts are concerned: h0.example, h1.example, h2.example, ..."),
         "{}",
         said.text
     );

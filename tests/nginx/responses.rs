@@ -7,7 +7,7 @@ use hpkp_tests::client::{Curl, Wget2};
 use hpkp_tests::nginx::{Nginx, Reload, tls_server, wait};
 use hpkp_tests::{free_port, succeed};
 
-use crate::support::{A, B, prepared};
+use hpkp_tests::site::{A, B, prepared};
 
 /// A server with everything that answers in a way of its own, and where to reach it.
 struct Site {

@@ -4,6 +4,7 @@
 pub mod client;
 pub mod nginx;
 pub mod pki;
+pub mod site;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

@@ -1,15 +1,16 @@
 //! Findings gathered and worded: one for each code and policy, however many hosts share it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Host, Serving};
+use super::Serving;
 use crate::certificate::Certificate;
 use crate::finding::{Check, Class, Code, Finding, Location};
 use crate::header::Kind;
 use crate::max_age::MaxAge;
 use crate::path::{Chain, Paths};
-use crate::policy::{MAX_PINS, Policy};
+use crate::policy::{MAX_PINS, Policy, ResolvedPin};
+use crate::text::Excerpt;
 
 /// How many hosts a finding names.
 const NAMED_HOSTS: usize = 3;
@@ -28,6 +29,14 @@ pub(super) struct Scope<'a> {
     pub(super) each_place: bool,
 }
 
+/// What was found, and what is to be done about it.
+#[derive(Clone, Copy)]
+pub(super) struct Found {
+    pub(super) code: Code,
+    pub(super) class: Class,
+    pub(super) check: Check,
+}
+
 type Key = (Code, Class, Check, Kind, String, Option<Location>);
 
 /// The findings so far.
@@ -41,18 +50,17 @@ impl Findings {
     pub(super) fn add(
         &mut self,
         scope: Scope<'_>,
-        code: Code,
-        class: Class,
-        host: &Host,
+        Found { code, class, check }: Found,
+        host: &str,
         text: impl FnOnce() -> (String, Vec<String>),
     ) {
         let place = scope.each_place.then(|| scope.at.clone());
-        let key = (code, class, host.check, scope.kind, scope.policy.to_owned(), place);
+        let key = (code, class, check, scope.kind, scope.policy.to_owned(), place);
         if let Some(&index) = self.index.get(&key) {
             let finding = &mut self.all[index];
             finding.host_count += 1;
             if finding.hosts.len() < NAMED_HOSTS {
-                finding.hosts.push(host.label.clone());
+                finding.hosts.push(Excerpt::new(host).to_string());
             }
             return;
         }
@@ -64,8 +72,8 @@ impl Findings {
         self.all.push(Finding {
             code,
             class,
-            check: host.check,
-            hosts: vec![host.label.clone()],
+            check,
+            hosts: vec![Excerpt::new(host).to_string()],
             host_count: 1,
             at: scope.at.clone(),
             summary,
@@ -81,7 +89,7 @@ impl Findings {
 }
 
 pub(super) fn incomplete(policy: &Policy, code: Code) -> String {
-    let name = policy.name();
+    let name = policy.shown();
     let count = policy.spec.distinct_sources();
     match code {
         Code::TooFewPins => format!(
@@ -109,7 +117,7 @@ pub(super) fn max_age_too_long(policy: &Policy, age: MaxAge) -> String {
     format!(
         "the max_age of the policy \"{}\" is {} seconds; browsers cut it at {} (60 days), other \
          clients remember a mistake for as long as it says",
-        policy.name(),
+        policy.shown(),
         age.seconds(),
         MaxAge::USER_AGENTS_CAP.seconds()
     )
@@ -119,7 +127,7 @@ pub(super) fn not_known_at_load(policy: &Policy) -> String {
     format!(
         "the certificate is chosen during the handshake (a variable in ssl_certificate), so it \
          cannot be compared with the policy \"{}\" and no header is sent; name the file",
-        policy.name()
+        policy.shown()
     )
 }
 
@@ -127,21 +135,31 @@ type Text = (String, Vec<String>);
 
 pub(super) fn no_pin_in_chain(
     policy: &Policy,
+    kind: Kind,
     unmet: &[(&Chain, &Paths)],
     of: usize,
     serving: &[Serving],
 ) -> Text {
-    let count = policy.distinct_pins().len();
     let which = if of > 1 {
         format!("{} of its {of} certificates", unmet.len())
     } else {
         "its certificate".to_owned()
     };
+    let pins = distinct(policy);
+    let none = match pins.len() {
+        1 => "the one pin".to_owned(),
+        count => format!("any of the {count} pins"),
+    };
+    let consequence = match kind {
+        Kind::Enforced => {
+            "clients that remember them would refuse it. Load a certificate whose key is pinned: \
+             the old one, or one for a backup key"
+        }
+        Kind::ReportOnly => "clients would report it. Correct the pins before they are enforced",
+    };
     let summary = format!(
-        "{which} cannot be reached through any of the {count} pins of the policy \"{}\"; a client \
-         that remembers them would refuse it. Load a certificate whose key is pinned: the old one, \
-         or one for a backup key",
-        policy.name()
+        "{which} cannot be reached through {none} of the policy \"{}\"; {consequence}",
+        policy.shown()
     );
     let mut details = Vec::new();
     for (chain, paths) in unmet {
@@ -153,11 +171,7 @@ pub(super) fn no_pin_in_chain(
         }
     }
     details.extend(
-        policy
-            .pins
-            .iter()
-            .take(MAX_DETAILS)
-            .map(|resolved| format!("pinned: sha256/{} ({})", resolved.pin, resolved.at)),
+        pins.iter().take(MAX_DETAILS).map(|pin| format!("pinned: sha256/{} ({})", pin.pin, pin.at)),
     );
     for leaf in serving {
         let pinned = if policy.has(leaf.pin) { "pinned" } else { "not pinned either" };
@@ -174,19 +188,27 @@ pub(super) fn no_pin_in_chain(
                 .to_owned(),
         );
     }
-    details.push(
-        "where the pin is that of a root that the system does not trust and the server does not \
-         send, name its file in hpkp_trusted_certificate"
-            .to_owned(),
-    );
+    if unmet.iter().any(|(_, paths)| !paths.reaches_an_anchor()) {
+        details.push(
+            "no trusted root was found above it; where the pin is that of a root that the server \
+             does not send, name its file in hpkp_trusted_certificate"
+                .to_owned(),
+        );
+    }
     (summary, details)
+}
+
+/// The pins of a policy, each once.
+fn distinct(policy: &Policy) -> Vec<&ResolvedPin> {
+    let mut seen = HashSet::new();
+    policy.pins.iter().filter(|resolved| seen.insert(resolved.pin)).collect()
 }
 
 pub(super) fn partial_path_match(policy: &Policy, chains: &[(&Chain, &Paths)]) -> Text {
     let summary = format!(
         "the policy \"{}\" is met on some paths that clients may build and missed on others; pin a \
          key that is on all of them, best that of the certificate itself",
-        policy.name()
+        policy.shown()
     );
     (summary, described(chains))
 }
@@ -195,17 +217,18 @@ pub(super) fn root_only_match(policy: &Policy, chains: &[(&Chain, &Paths)]) -> T
     let summary = format!(
         "the policy \"{}\" pins no key of what the server sends, only one above it; clients that \
          compare what is sent (wget2) would refuse it. Pin the certificate or its issuer as well",
-        policy.name()
+        policy.shown()
     );
     (summary, described(chains))
 }
 
 pub(super) fn superfluous(policy: &Policy, certificate: &Arc<Certificate>) -> String {
     format!(
-        "the policy \"{}\" pins {}, which is sent but is on no path to a root; clients pass over \
-         it, so this pin protects nothing",
-        policy.name(),
-        certificate.subject()
+        "the policy \"{}\" pins {} (sha256/{}), which is sent but is on no path to a root; clients \
+         pass over it, so this pin protects nothing",
+        policy.shown(),
+        certificate.subject(),
+        certificate.pin().map_or_else(String::new, |pin| pin.to_string())
     )
 }
 
@@ -214,10 +237,9 @@ pub(super) fn no_backup_pin(policy: &Policy) -> Text {
         "every pin of the policy \"{}\" is of a key that is loaded, so there is none for a backup \
          and clients ignore the header (RFC 7469 section 2.5); make a key that stays offline and \
          pin it. No header is sent",
-        policy.name()
+        policy.shown()
     );
-    let details = policy
-        .pins
+    let details = distinct(policy)
         .iter()
         .take(MAX_DETAILS)
         .map(|resolved| format!("loaded and pinned: sha256/{} ({})", resolved.pin, resolved.at))

@@ -1,7 +1,7 @@
-//! What several of these tests begin with.
+//! What most end-to-end tests begin with.
 
-use hpkp_tests::nginx::{Module, Nginx};
-use hpkp_tests::pki::P256;
+use crate::nginx::{Module, Nginx};
+use crate::pki::P256;
 
 /// Pins of keys that nobody has.
 pub const A: &str = "d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=";

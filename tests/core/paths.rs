@@ -1,0 +1,251 @@
+//! Candidate paths of real certificates, their signatures verified by openssl.
+
+use std::cell::Cell;
+use std::process::Command;
+use std::sync::Arc;
+
+use hpkp_core::certificate::Certificate;
+use hpkp_core::check::{
+    Certificates, Context, Deployment, Host, PolicyUse, TrustSetting, Verdict, check,
+};
+use hpkp_core::finding::{Check, Location};
+use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
+use hpkp_core::pem;
+use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
+use hpkp_tests::pki::{CA_EXTENSIONS, P256, Pki};
+use hpkp_tests::{output, site};
+
+/// Asks the openssl command, and counts how often.
+struct OpenSsl<'a> {
+    pki: &'a Pki,
+    asked: Cell<usize>,
+}
+
+impl VerifySignature for OpenSsl<'_> {
+    fn is_signed_by(&self, certificate: &Certificate, issuer: &Certificate) -> bool {
+        self.asked.set(self.asked.get() + 1);
+        let to_pem = |name: &str, certificate: &Certificate| {
+            let der = self.pki.write(&format!("{name}.tmp.der"), certificate.der());
+            let pem = self.pki.path(&format!("{name}.tmp.pem"));
+            let mut command = Command::new("openssl");
+            command.args(["x509", "-inform", "der"]).arg("-in").arg(der).arg("-out").arg(&pem);
+            hpkp_tests::succeed(&mut command);
+            pem
+        };
+        let (certificate, issuer) = (to_pem("c", certificate), to_pem("i", issuer));
+        let mut command = Command::new("openssl");
+        command.args(["verify", "-partial_chain", "-no-CApath", "-no-CAfile"]);
+        output(command.arg("-trusted").arg(issuer).arg(certificate)).status.success()
+    }
+}
+
+fn certificates(pki: &Pki, files: &[&str]) -> Vec<Arc<Certificate>> {
+    let read = |file: &&str| {
+        let pem = pki.read(&format!("{file}.pem"));
+        let block = pem::blocks(&pem).next().expect("a block").expect("a whole one");
+        Arc::new(Certificate::from_der(&block.decode().expect("base64")).expect("a certificate"))
+    };
+    files.iter().map(read).collect()
+}
+
+/// Checks one host that sends `chain` to clients who trust `trusted`, with these pins.
+fn judge(pki: &Pki, chain: &[&str], trusted: &[&str], pins: &[&str]) -> (Verdict, usize) {
+    let at = Location { file: "test".into(), line: 1 };
+    let anchors = certificates(pki, trusted)
+        .into_iter()
+        .map(|certificate| Anchor { certificate, origin: "store".into() });
+    let trust = Trust { system: Arc::new(Anchors::new(anchors)), added: None };
+    let mut policy = PolicySpec::new("p".into(), at.clone());
+    policy.max_age = Some("1d".parse().expect("a time"));
+    for pin in pins {
+        let source = PinSource::Literal(pki.pin(&format!("{pin}.pem")).parse().expect("a pin"));
+        policy.pins.push(PinSetting { source, at: at.clone() });
+    }
+    let backup = PinSource::Literal(site::B.parse().expect("a pin"));
+    policy.pins.push(PinSetting { source: backup, at: at.clone() });
+    let chain = Chain::new(certificates(pki, chain)).expect("a chain");
+    let deployment = Deployment {
+        contexts: vec![Context {
+            certificates: Certificates::Loaded(vec![chain]),
+            trust: Arc::new(TrustSetting { trust, problem: None }),
+        }],
+        policies: vec![policy.resolve(|_| Err("no file".to_owned()))],
+        hosts: vec![Host {
+            label: "host".into(),
+            names: vec!["host".into()],
+            tls: true,
+            contexts: vec![0],
+            check: Check::Refuse,
+            enforced: Some(PolicyUse { policy: "p".into(), at, own: true }),
+            report_only: None,
+            accepted: Vec::new(),
+            serving: Vec::new(),
+        }],
+    };
+    let openssl = OpenSsl { pki, asked: Cell::new(0) };
+    let verdict = check(&deployment, &openssl);
+    (verdict, openssl.asked.get())
+}
+
+#[track_caller]
+fn expect(pki: &Pki, chain: &[&str], trusted: &[&str], pins: &[&str], codes: &[&str]) {
+    let (verdict, _) = judge(pki, chain, trusted, pins);
+    let found: Vec<&str> = verdict.findings.iter().map(|f| f.code.as_str()).collect();
+    assert_eq!(found, codes, "{chain:?} {trusted:?} {pins:?}: {:#?}", verdict.findings);
+    let sent = verdict.hosts[0].enforced.as_ref().is_some_and(|sending| sending.header.is_some());
+    assert_eq!(sent, !codes.contains(&"no-pin-in-chain"));
+}
+
+fn pki() -> (tempfile::TempDir, Pki) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pki = Pki::new(dir.path());
+    (dir, pki)
+}
+
+/// `leaf` below `middle`, which `one` and, cross-signed, `two` have signed: `middle-two`.
+fn cross_signed() -> (tempfile::TempDir, Pki) {
+    let (dir, pki) = pki();
+    pki.ca("one");
+    pki.ca("two");
+    pki.intermediate("middle", "one");
+    pki.sign_as("middle-two", "middle", "/CN=middle", "two", CA_EXTENSIONS);
+    pki.leaf("leaf", "host", "middle");
+    (dir, pki)
+}
+
+#[test]
+fn one_path() {
+    let (_dir, pki) = cross_signed();
+    let chain = ["leaf", "middle"];
+    expect(&pki, &chain, &["one"], &["leaf"], &[]);
+    expect(&pki, &chain, &["one"], &["middle"], &[]);
+    expect(&pki, &chain, &["one"], &["one"], &["root-only-match"]);
+    expect(&pki, &chain, &["one"], &["two"], &["no-pin-in-chain"]);
+    expect(&pki, &["leaf", "middle", "one"], &["one"], &["one"], &[]);
+    // Nobody here trusts the root: what is sent is the path.
+    expect(&pki, &chain, &[], &["middle"], &[]);
+    expect(&pki, &chain, &[], &["one"], &["no-pin-in-chain"]);
+    // The intermediate that is not sent is not known.
+    expect(&pki, &["leaf"], &["one"], &["leaf"], &[]);
+    expect(&pki, &["leaf"], &["one"], &["middle"], &["no-pin-in-chain"]);
+}
+
+#[test]
+fn two_paths() {
+    let (_dir, pki) = cross_signed();
+    let chain = ["leaf", "middle", "middle-two"];
+    let both = ["one", "two"];
+    expect(&pki, &chain, &both, &["leaf"], &[]);
+    expect(&pki, &chain, &both, &["middle"], &[]);
+    expect(&pki, &chain, &both, &["one"], &["partial-path-match", "root-only-match"]);
+    expect(&pki, &chain, &both, &["one", "two"], &["root-only-match"]);
+    // Only what leads to somebody's anchor is a path.
+    expect(&pki, &chain, &["two"], &["one"], &["no-pin-in-chain"]);
+    expect(&pki, &chain, &["two"], &["two"], &["root-only-match"]);
+    // The order in which they are sent changes nothing.
+    expect(&pki, &["leaf", "middle-two", "middle"], &["two"], &["one"], &["no-pin-in-chain"]);
+}
+
+#[test]
+fn a_path_may_end_at_an_intermediate_that_is_trusted() {
+    let (_dir, pki) = cross_signed();
+    let chain = ["leaf", "middle"];
+    let found = ["partial-path-match", "root-only-match"];
+    expect(&pki, &chain, &["one", "middle"], &["one"], &found);
+    expect(&pki, &chain, &["one", "middle"], &["middle"], &[]);
+    // Trusted in the form of another certificate of the same subject and key.
+    expect(&pki, &chain, &["one", "middle-two"], &["one"], &found);
+}
+
+#[test]
+fn what_is_sent_and_on_no_path() {
+    let (_dir, pki) = cross_signed();
+    pki.leaf("stray", "stray", "one");
+    let chain = ["leaf", "middle", "stray", "two"];
+    expect(&pki, &chain, &["one"], &["stray"], &["no-pin-in-chain"]);
+    expect(&pki, &chain, &["one"], &["two"], &["no-pin-in-chain"]);
+    expect(&pki, &chain, &["one"], &["leaf", "two"], &["superfluous-certificate-match"]);
+    // The order of an otherwise sound chain is the sender's affair.
+    expect(&pki, &["leaf", "one", "middle"], &["one"], &["middle"], &[]);
+}
+
+#[test]
+fn two_issuers_of_one_name() {
+    let (_dir, pki) = pki();
+    // No key identifiers anywhere: the signature alone tells the two apart.
+    for name in ["old", "new"] {
+        pki.key(name, P256);
+        let none = ["subjectKeyIdentifier=none", "authorityKeyIdentifier=none"];
+        pki.self_signed(name, "/CN=authority", &none);
+    }
+    pki.key("leaf", P256);
+    pki.sign("leaf", "/CN=host", "new", "subjectAltName=DNS:host\n");
+    for trusted in [["old", "new"], ["new", "old"]] {
+        expect(&pki, &["leaf"], &trusted, &["new"], &["root-only-match"]);
+        expect(&pki, &["leaf"], &trusted, &["old"], &["no-pin-in-chain"]);
+    }
+    // One alone fits by its name, and did not sign.
+    expect(&pki, &["leaf"], &["old"], &["old"], &["no-pin-in-chain"]);
+    let (_, asked) = judge(&pki, &["leaf"], &["old", "new"], &["leaf"]);
+    // Either may have signed the leaf, and the one that did may itself be signed by the other.
+    assert_eq!(asked, 3, "each pair is verified once");
+}
+
+#[test]
+fn key_identifiers_spare_the_signature() {
+    let (_dir, pki) = cross_signed();
+    // The roots that openssl makes have both identifiers, and so have the others here.
+    let (_, asked) = judge(&pki, &["leaf", "middle"], &["one", "two"], &["leaf"]);
+    assert_eq!(asked, 0);
+}
+
+#[test]
+fn names_are_compared_as_names() {
+    let (_dir, pki) = pki();
+    pki.key("root", P256);
+    pki.self_signed("root", "/O=Some  Authority/CN=Root", &[]);
+    pki.key("renamed", P256);
+    // The same key and, by RFC 5280 section 7.1, the same name.
+    std::fs::copy(pki.path("root.key"), pki.path("renamed.key")).expect("a copy");
+    pki.self_signed("renamed", "/O=some authority/CN=ROOT", &[]);
+    pki.leaf("leaf", "host", "renamed");
+    expect(&pki, &["leaf"], &["root"], &["root"], &["root-only-match"]);
+}
+
+#[test]
+fn certificates_that_issued_each_other() {
+    let (_dir, pki) = pki();
+    pki.ca("a");
+    pki.ca("b");
+    pki.sign_as("a-by-b", "a", "/CN=a", "b", CA_EXTENSIONS);
+    pki.sign_as("b-by-a", "b", "/CN=b", "a", CA_EXTENSIONS);
+    pki.leaf("leaf", "host", "a");
+    let chain = ["leaf", "a-by-b", "b-by-a"];
+    expect(&pki, &chain, &[], &["b"], &["partial-path-match"]);
+    expect(&pki, &chain, &[], &["a"], &[]);
+    expect(&pki, &chain, &["a", "b"], &["a"], &[]);
+    expect(&pki, &chain, &["b"], &["b"], &[]);
+}
+
+/// Every certificate may be the issuer of every other by its name: the work grows with the pairs,
+/// not with the paths, of which there would be more than there are atoms.
+#[test]
+fn many_certificates_of_one_name() {
+    let (_dir, pki) = pki();
+    let names: Vec<String> = (0..8).map(|n| format!("n{n}")).collect();
+    for name in &names {
+        pki.key(name, P256);
+        pki.self_signed(
+            name,
+            "/CN=same",
+            &["subjectKeyIdentifier=none", "authorityKeyIdentifier=none"],
+        );
+    }
+    pki.key("leaf", P256);
+    pki.sign("leaf", "/CN=same", "n0", "subjectAltName=DNS:host\n");
+    let mut chain = vec!["leaf"];
+    chain.extend(names.iter().map(String::as_str));
+    let (verdict, asked) = judge(&pki, &chain, &[], &["leaf"]);
+    assert!(verdict.findings.is_empty(), "{:#?}", verdict.findings);
+    assert!(asked <= chain.len() * chain.len(), "{asked}");
+}
