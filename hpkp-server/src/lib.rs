@@ -1,6 +1,6 @@
 //! What both server modules need and neither server owns.
 //!
-//! The way of the data: [`openssl`] reads the certificates of an `SSL_CTX`, [`file`] and [`trust`]
+//! The way of the data: [`openssl`] reads the certificates of an `SSL_CTX`, [`mod@file`] and [`trust`]
 //! read what the configuration names, the core checks, [`failure`] says what is done about the
 //! findings, and [`sending`] answers for each request whether the header goes out.
 

@@ -1,10 +1,10 @@
 //! The nginx module: directives in, header filter out.
 //!
-//! The way of the data: [`directive`] reads the configuration into [`conf`]; once all of it has
-//! been read, [`gate`] hands nginx's objects to the core's check and refuses or goes on; [`filter`]
-//! adds the field to responses; [`variable`] tells the access log.
+//! The way of the data: `directive` reads the configuration into `conf`; once all of it has
+//! been read, `gate` hands nginx's objects to the core's check and refuses or goes on; `filter`
+//! adds the field to responses; `variable` tells the access log.
 //!
-//! Every entry from C goes through [`boundary`].
+//! Every entry from C goes through `boundary`.
 
 mod boundary;
 mod conf;
@@ -33,7 +33,7 @@ pub static mut ngx_http_hpkp_module: ngx_module_t = ngx_module_t {
 };
 
 /// A core module beside it, for one hook: `init_conf` runs when the whole configuration has been
-/// read and every filter is in place, see [`gate`].
+/// read and every filter is in place, see `gate`.
 #[unsafe(no_mangle)]
 pub static mut ngx_hpkp_gate_module: ngx_module_t = ngx_module_t {
     ctx: (&raw const GATE_CONTEXT).cast_mut().cast(),
