@@ -179,7 +179,7 @@ impl Nginx {
         let process = self.spawn(&["-g", "daemon off;"]);
         self.process = Some(process);
         let came_up = wait(|| {
-            self.log().contains("start worker process")
+            (self.log().contains("start worker process") && !self.workers().is_empty())
                 || self.process.as_mut().is_some_and(|p| p.try_wait().is_ok_and(|s| s.is_some()))
         });
         let running =
