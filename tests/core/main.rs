@@ -3,3 +3,4 @@
 mod keys;
 mod layers;
 mod paths;
+mod reference;

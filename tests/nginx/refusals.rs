@@ -394,6 +394,15 @@ fn a_served_intermediate_of_which_no_pin_can_be_formed() {
     ));
     nginx.test().accepted(&[]);
     test_with(&nginx, "pin file:dsa.pem;").refused("unpinnable-key", POLICY);
+    // As a leaf, nginx itself refuses it, before anything is asked of us.
+    fs::copy(pki.path("live.key"), pki.path("dsa.key")).expect("a copy");
+    nginx.configure(&format!(
+        "hpkp_policy site {{ pin {live}; pin {B}; max_age 1d; }}\n{}",
+        tls_server(free_port(), "localhost", "dsa", "hpkp site;")
+    ));
+    let said = nginx.test();
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.text.contains("[emerg]") && said.codes().is_empty(), "{}", said.text);
 }
 
 const LOWERED: &str = "

@@ -1,0 +1,37 @@
+//! The reference has an entry for every directive and variable of the modules.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+fn read(file: &str) -> String {
+    let path = format!("{}/../{file}", env!("CARGO_MANIFEST_DIR"));
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// What stands between `before` and the next quotation mark, wherever it stands in `source`.
+fn quoted<'a>(source: &'a str, before: &str) -> BTreeSet<&'a str> {
+    let after = source.split(before).skip(1);
+    after.filter_map(|rest| rest.split('"').next()).filter(|name| !name.is_empty()).collect()
+}
+
+#[test]
+fn every_directive_and_variable_of_the_nginx_module() {
+    let reference = read("docs/directives.md");
+    let source = read("ngx-hpkp/src/directive.rs");
+    let mut names = quoted(&source, "c_string(c\"");
+    assert!(names.contains("hpkp_policy") && names.contains("hpkp_trusted_certificate"));
+    names.extend(["pin", "max_age", "include_subdomains", "report_uri", "include"]);
+    for name in &names {
+        let entry = format!("\n## {name}\n");
+        let (_, entry) =
+            reference.split_once(&entry).unwrap_or_else(|| panic!("no entry for {name}"));
+        let entry = entry.split("\n## ").next().unwrap_or_default();
+        for part in ["| Syntax | ", "| Default | ", "| Context | "] {
+            assert!(entry.contains(part), "the entry of {name} has no {part}");
+        }
+    }
+    let variables = read("ngx-hpkp/src/variable.rs");
+    for name in quoted(&variables, "c_string(c\"") {
+        assert!(reference.contains(&format!("**`${name}`**")), "no entry for ${name}");
+    }
+}
