@@ -3,7 +3,7 @@
 
 use hpkp_tests::client::{Curl, Response};
 use hpkp_tests::free_port;
-use hpkp_tests::nginx::{Nginx, tls_server};
+use hpkp_tests::nginx::{Nginx, tls_server, with_http2};
 
 use hpkp_tests::site::{A, B, prepared};
 
@@ -35,16 +35,13 @@ fn a_host_other_than_the_one_named_in_the_handshake() {
     let mut nginx = two_hosts();
     let pki = nginx.pki();
     let (pin_a, pin_b, port) = (pki.pin("a.pem"), pki.pin("b.pem"), free_port());
-    nginx.configure(
-        &format!(
-            "log_format told '$host $hpkp_status'; access_log told.log told;\n{}{}{}{}",
-            policy("a", &pin_a),
-            policy("b", &pin_b),
-            tls_server(port, "a.example", "a", "hpkp a; return 200 a;"),
-            tls_server(port, "b.example", "b", "hpkp b; return 200 b;"),
-        )
-        .replace("ssl;", "ssl http2;"),
-    );
+    nginx.configure(&with_http2(&format!(
+        "log_format told '$host $hpkp_status'; access_log told.log told;\n{}{}{}{}",
+        policy("a", &pin_a),
+        policy("b", &pin_b),
+        tls_server(port, "a.example", "a", "hpkp a; return 200 a;"),
+        tls_server(port, "b.example", "b", "hpkp b; return 200 b;"),
+    )));
     nginx.start();
     for version in VERSIONS {
         assert!(ask(&nginx, port, "a.example", "a.example", version).pins()[0].contains(&pin_a));
@@ -65,15 +62,12 @@ fn hosts_that_share_a_certificate() {
     let mut nginx = two_hosts();
     let (pin, port) = (nginx.pki().pin("a.pem"), free_port());
     // One context each, with the same certificate.
-    nginx.configure(
-        &format!(
-            "{}{}{}",
-            policy("site", &pin),
-            tls_server(port, "a.example", "a", "hpkp site; return 200 a;"),
-            tls_server(port, "b.example", "a", "hpkp site; return 200 b;"),
-        )
-        .replace("ssl;", "ssl http2;"),
-    );
+    nginx.configure(&with_http2(&format!(
+        "{}{}{}",
+        policy("site", &pin),
+        tls_server(port, "a.example", "a", "hpkp site; return 200 a;"),
+        tls_server(port, "b.example", "a", "hpkp site; return 200 b;"),
+    )));
     nginx.start();
     for version in VERSIONS {
         for (sni, host) in [("a.example", "b.example"), ("b.example", "a.example")] {

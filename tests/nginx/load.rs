@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use hpkp_tests::nginx::{Module, Nginx, Reload, tls_server};
+use hpkp_tests::nginx::{Module, Nginx, Reload, tls_server, with_http2};
 use hpkp_tests::{free_port, succeed};
 
 use hpkp_tests::site::{A, B, prepared_with};
@@ -69,7 +69,7 @@ fn reloads_under_load(module: Module, arguments: &[&str]) -> (Count, i64) {
             }
         };
         let server = tls_server(port, "localhost", "live", &format!("{server} return 200 x;"));
-        policy + &server.replace("ssl;", "ssl http2;")
+        policy + &with_http2(&server)
     };
     nginx.configure(&configuration(false));
     nginx.expect_in_log(&["hpkp: [no-pin-in-chain] localhost:", "unknown directive \"nonsense\""]);

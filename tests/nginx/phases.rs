@@ -17,11 +17,13 @@ fn configuration(port: u16, pins: &[&str], http: &str, server: &str) -> String {
     )
 }
 
-/// Puts the certificate and the key of `name` in the place of those of `live`.
+/// Puts the certificate and the key of `name` in the place of those of `live`, as new files: from
+/// 1.27.4 on nginx takes a file with the same inode and time of change for the same file.
 fn renew_with(nginx: &Nginx, name: &str) {
     for kind in ["pem", "key"] {
-        let from = nginx.path(&format!("{name}.{kind}"));
-        fs::copy(from, nginx.path(&format!("live.{kind}"))).expect("a copy");
+        let new = nginx.path("new");
+        fs::copy(nginx.path(&format!("{name}.{kind}")), &new).expect("a copy");
+        fs::rename(new, nginx.path(&format!("live.{kind}"))).expect("a file put in place");
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::process::Command;
 
 use hpkp_tests::client::{Curl, Wget2};
-use hpkp_tests::nginx::{Nginx, Reload, tls_server, wait};
+use hpkp_tests::nginx::{Nginx, Reload, tls_server, wait, with_http2};
 use hpkp_tests::{free_port, succeed};
 
 use hpkp_tests::site::{A, B, prepared};
@@ -36,7 +36,7 @@ fn site() -> Site {
     let many: String = (0..40).map(|n| format!("add_header X-{n} {n} always; ")).collect();
     nginx.configure_with(
         "worker_processes 1;",
-        &format!(
+        &with_http2(&format!(
             r#"
     log_format told '$uri $server_port "$hpkp_status" "$hpkp_header"';
     access_log told.log told;
@@ -45,7 +45,7 @@ fn site() -> Site {
     hpkp_policy enforced {{ pin sha256/{live}; pin file:backup.csr; max_age 1h; include_subdomains on; report_uri https://r.example/?a=b; }}
     hpkp_policy tried {{ pin {A}; pin {live}; report_uri https://r.example/; }}
     server {{
-        listen 127.0.0.1:{https} ssl http2; listen 127.0.0.1:{http}; server_name localhost;
+        listen 127.0.0.1:{https} ssl; listen 127.0.0.1:{http}; server_name localhost;
         ssl_certificate live.pem; ssl_certificate_key live.key; ssl_session_cache shared:s:1m; ssl_protocols TLSv1.2 TLSv1.3;
         hpkp enforced; hpkp_report_only tried;
         client_max_body_size 10; large_client_header_buffers 2 1k; ssi_types text/plain;
@@ -98,7 +98,7 @@ fn site() -> Site {
         location = /302 {{ {FOREIGN} return 302 /x; }}
         location = /accel {{ {FOREIGN} add_header X-Accel-Redirect /from-backend; return 200; }}
     }}"#
-        ),
+        )),
     );
     nginx.expect_in_log(&[
         "(2: No such file or directory)",

@@ -1,5 +1,7 @@
-//! Debian's nginx in a directory of its own, on loopback, with the module loaded.
+//! nginx in a directory of its own, on loopback, with the module loaded: Debian's, or the one that
+//! `HPKP_NGINX` names, with the modules in `HPKP_NGINX_MODULES`.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -152,7 +154,7 @@ impl Nginx {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new("nginx");
+        let mut command = Command::new(binary());
         command.arg("-p").arg(self.dir.path()).arg("-c").arg(self.path("nginx.conf"));
         // What the messages hold must not depend on the machine's own store being there.
         command.env_remove("HPKP_CHECK").envs(self.environment.iter().map(|(n, v)| (n, v)));
@@ -311,9 +313,31 @@ impl Drop for Nginx {
     }
 }
 
+fn binary() -> OsString {
+    std::env::var_os("HPKP_NGINX").unwrap_or_else(|| "nginx".into())
+}
+
+/// The version of the nginx under test: major, minor, patch.
+pub fn version() -> (u32, u32, u32) {
+    let said = output(Command::new(binary()).arg("-v"));
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    let number = said.trim().rsplit('/').next().unwrap_or_default();
+    let mut parts = number.split('.').map(|part| part.parse().expect("a version"));
+    let mut part = || parts.next().expect("three parts");
+    (part(), part(), part())
+}
+
+/// Lets every TLS server of a configuration speak HTTP/2, as the version under test has it.
+pub fn with_http2(http: &str) -> String {
+    let new = if version() < (1, 25, 1) { " ssl http2;" } else { " ssl; http2 on;" };
+    http.replace(" ssl;", new)
+}
+
 fn module_file(module: Module) -> PathBuf {
     let name = if module == Module::InjectPanic { "inject-panic" } else { "shipped" };
-    let file = target_dir().join("modules").join(name).join("ngx_http_hpkp_module.so");
+    let modules = std::env::var_os("HPKP_NGINX_MODULES")
+        .map_or_else(|| target_dir().join("modules"), PathBuf::from);
+    let file = modules.join(name).join("ngx_http_hpkp_module.so");
     let file = file.canonicalize().unwrap_or(file);
     assert!(file.exists(), "{} is missing: run ci/modules", file.display());
     file
