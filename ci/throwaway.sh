@@ -3,9 +3,11 @@
 # in the directory.
 # shellcheck shell=bash
 
-# Where the module is after a release build.
+# What a build makes, and the module of a release build.
 # shellcheck disable=SC2034
-module=${CARGO_TARGET_DIR:-$PWD/target}/release/libngx_http_hpkp_module.so
+target=${CARGO_TARGET_DIR:-$PWD/target}
+# shellcheck disable=SC2034
+module=$target/release/libngx_http_hpkp_module.so
 
 # An ordinary user's path lacks the servers.
 PATH=$PATH:/usr/sbin
