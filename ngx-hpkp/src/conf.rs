@@ -6,6 +6,7 @@ use std::ptr;
 
 use hpkp_core::check::{PolicyUse, Serving};
 use hpkp_core::finding::{Check, Location};
+use hpkp_core::header::Kind;
 use hpkp_core::policy::PolicySpec;
 use hpkp_server::failure::OnStart;
 use hpkp_server::openssl::OpenSsl;
@@ -13,6 +14,7 @@ use hpkp_server::sending::Field;
 use nginx_sys::ngx_conf_t;
 
 use crate::boundary::{self, Aftermath};
+use crate::filter::Prepared;
 use crate::ngx::{self, CONF_ERROR, CONF_OK};
 
 /// What stands in `http`, once.
@@ -49,8 +51,23 @@ pub(crate) enum Setting {
 /// What a server's responses need.
 pub(crate) struct Response {
     pub(crate) openssl: OpenSsl,
-    /// One for each policy of the server; not empty.
-    pub(crate) fields: Vec<Field>,
+    pub(crate) enforced: Option<Prepared>,
+    pub(crate) report_only: Option<Prepared>,
+}
+
+impl Response {
+    /// None where no field is ever to be sent or withheld.
+    pub(crate) fn new(openssl: OpenSsl, fields: Vec<Field>) -> Option<Self> {
+        let mut response = Self { openssl, enforced: None, report_only: None };
+        for field in fields {
+            let place = match field.kind() {
+                Kind::Enforced => &mut response.enforced,
+                Kind::ReportOnly => &mut response.report_only,
+            };
+            *place = Some(field.into());
+        }
+        (response.enforced.is_some() || response.report_only.is_some()).then_some(response)
+    }
 }
 
 impl Setting {

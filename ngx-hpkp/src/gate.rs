@@ -100,7 +100,7 @@ unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
         for (server, fields) in servers.all.iter().zip(fields) {
             // SAFETY: as above; the servers are different objects.
             let conf = unsafe { &mut *server.conf };
-            conf.response = (!fields.is_empty()).then_some(Response { openssl, fields });
+            conf.response = Response::new(openssl, fields);
         }
     }
     true
