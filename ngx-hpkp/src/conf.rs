@@ -10,7 +10,7 @@ use hpkp_core::header::Kind;
 use hpkp_core::policy::PolicySpec;
 use hpkp_server::failure::OnStart;
 use hpkp_server::openssl::OpenSsl;
-use hpkp_server::sending::Field;
+use hpkp_server::sending::{ContextAddress, Field};
 use nginx_sys::ngx_conf_t;
 
 use crate::boundary::{self, Aftermath};
@@ -56,15 +56,19 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// None where no field is ever to be sent or withheld.
-    pub(crate) fn new(openssl: OpenSsl, fields: Vec<Field>) -> Option<Self> {
+    /// None where no field is ever to be sent or withheld. `own` is the server's own context.
+    pub(crate) fn new(
+        openssl: OpenSsl,
+        fields: Vec<Field>,
+        own: Option<ContextAddress>,
+    ) -> Option<Self> {
         let mut response = Self { openssl, enforced: None, report_only: None };
         for field in fields {
             let place = match field.kind() {
                 Kind::Enforced => &mut response.enforced,
                 Kind::ReportOnly => &mut response.report_only,
             };
-            *place = Some(field.into());
+            *place = Some(Prepared::new(field, own));
         }
         (response.enforced.is_some() || response.report_only.is_some()).then_some(response)
     }

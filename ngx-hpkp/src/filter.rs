@@ -26,12 +26,15 @@ static NEXT: Next = Next(UnsafeCell::new(None));
 /// A field and what puts it into a response, made once.
 pub(crate) struct Prepared {
     field: Field,
+    /// The context on whose connections it is sent most: looked at before the table.
+    usual: Option<ContextAddress>,
     /// Its strings are static, or in the header that `field` holds.
     element: ngx_table_elt_t,
 }
 
-impl From<Field> for Prepared {
-    fn from(field: Field) -> Self {
+impl Prepared {
+    /// `own` is the server's own context, if it has one.
+    pub(crate) fn new(field: Field, own: Option<ContextAddress>) -> Self {
         let lower_case = match field.kind() {
             Kind::Enforced => "public-key-pins",
             Kind::ReportOnly => "public-key-pins-report-only",
@@ -45,7 +48,8 @@ impl From<Field> for Prepared {
             #[cfg(ngx_table_elt_next)]
             next: std::ptr::null_mut(),
         };
-        Self { field, element }
+        let usual = own.filter(|context| field.is_sent_on(*context));
+        Self { field, usual, element }
     }
 }
 
@@ -143,7 +147,9 @@ unsafe fn set_field(
         if (*list).part.nelts != 0 || !(*list).part.next.is_null() {
             take_out(&raw mut (*list).part, &prepared.element.key);
         }
-        if context.is_some_and(|context| prepared.field.is_sent_on(context)) {
+        if let Some(context) = context
+            && (prepared.usual == Some(context) || prepared.field.is_sent_on(context))
+        {
             let new: *mut ngx_table_elt_t = ngx_list_push(list).cast();
             // Without memory nginx will notice by itself; nothing was added.
             if !new.is_null() {
