@@ -144,8 +144,9 @@ unsafe fn set_field(
     // SAFETY: by the caller's promise; the list grows in the request's pool.
     unsafe {
         let list = &raw mut (*r).headers_out.headers;
-        if (*list).part.nelts != 0 || !(*list).part.next.is_null() {
-            take_out(&raw mut (*list).part, &prepared.element.key);
+        let (part, name) = (&raw mut (*list).part, &prepared.element.key);
+        if elements(part).any(|element| (*element).key.len == name.len) {
+            take_out(part, name);
         }
         if let Some(context) = context
             && (prepared.usual == Some(context) || prepared.field.is_sent_on(context))
@@ -159,7 +160,7 @@ unsafe fn set_field(
     }
 }
 
-/// Takes every field of this name out of a list. Out of line, because the list is often empty.
+/// Takes every field of this name out of a list. Out of line, because few lists have a name as long.
 ///
 /// # Safety
 /// `part` is the first part of a live list of fields, which nothing else refers to meanwhile.
