@@ -35,9 +35,10 @@ nginx() {
 
 # Ends nginx, if it runs, by the process id that it wrote down.
 stop() {
-    [ -s "$home/nginx.pid" ] || return 0
-    kill -TERM "$(cat "$home/nginx.pid")" 2>/dev/null
-    wait_until [ ! -e "$home/nginx.pid" ]
+    local pid
+    pid=$(cat "$home/nginx.pid" 2>/dev/null) || return 0
+    kill -TERM "$pid"
+    wait_until [ ! -e "$home/nginx.pid" ] || kill -KILL "$pid"
 }
 
 # Repeats a command until it succeeds; fails when that takes more than ten seconds. (A bare `return`
