@@ -24,7 +24,7 @@ impl From<*const SslCtx> for ContextAddress {
 pub struct Field {
     kind: Kind,
     header: Option<Arc<Header>>,
-    /// Sorted.
+    /// On whose connections it is sent: sorted, and empty where there is no header.
     contexts: Arc<[ContextAddress]>,
 }
 
@@ -35,17 +35,35 @@ impl Field {
         self.kind
     }
 
+    /// The field's value, or `None` where it is withheld on every connection.
+    #[inline]
+    #[must_use]
+    pub fn value(&self) -> Option<&str> {
+        self.header.as_deref().map(Header::value)
+    }
+
+    /// Whether the field is sent on a connection that uses `context`.
+    #[inline]
+    #[must_use]
+    pub fn is_sent_on(&self, context: ContextAddress) -> bool {
+        match &*self.contexts {
+            [only] => *only == context,
+            many => is_one_of(context, many),
+        }
+    }
+
     /// The field's value on a connection that uses `context`, or `None` where it is withheld.
     #[inline]
     #[must_use]
     pub fn value_on(&self, context: ContextAddress) -> Option<&str> {
-        let header = self.header.as_deref()?;
-        let satisfies = match &*self.contexts {
-            [only] => *only == context,
-            many => many.binary_search(&context).is_ok(),
-        };
-        satisfies.then(|| header.value())
+        self.value().filter(|_| self.is_sent_on(context))
     }
+}
+
+/// Out of line: most policies have one context, and the search would burden that case.
+#[inline(never)]
+fn is_one_of(context: ContextAddress, sorted: &[ContextAddress]) -> bool {
+    sorted.binary_search(&context).is_ok()
 }
 
 /// The fields of every host of a verdict. `addresses` are those of the deployment's contexts.
@@ -67,7 +85,10 @@ pub fn fields(verdict: &Verdict, addresses: &[ContextAddress]) -> Vec<Vec<Field>
         sending.as_ref().map(|sending| Field {
             kind,
             header: sending.header.clone(),
-            contexts: contexts(&sending.contexts),
+            contexts: match sending.header {
+                Some(_) => contexts(&sending.contexts),
+                None => Arc::default(),
+            },
         })
     };
     verdict

@@ -35,6 +35,7 @@ pub(crate) fn configuring<T>(
     after: impl FnOnce(Aftermath) -> T,
     hook: impl FnOnce() -> T,
 ) -> T {
+    install_panic_hook();
     catch(name, hook).unwrap_or_else(|said| {
         let (aftermath, level, consequence) = match phase::current() {
             Some(Phase::Test | Phase::Reload) => {
@@ -50,7 +51,8 @@ pub(crate) fn configuring<T>(
     })
 }
 
-/// Runs a hook that serves a request; after a panic, logs it and gives `fallback`.
+/// Runs a hook that serves a request; after a panic, logs it and gives `fallback`. The panic hook is
+/// there: a configuration has been read before.
 pub(crate) fn serving<T>(name: &str, fallback: T, hook: impl FnOnce() -> T) -> T {
     catch(name, hook).unwrap_or_else(|said| {
         report(name, NGX_LOG_ALERT, &said, "the response goes out WITHOUT this header");
@@ -60,7 +62,6 @@ pub(crate) fn serving<T>(name: &str, fallback: T, hook: impl FnOnce() -> T) -> T
 
 /// Runs `hook`; the error is what its panic said.
 fn catch<T>(name: &str, hook: impl FnOnce() -> T) -> Result<T, String> {
-    install_panic_hook();
     catch_unwind(AssertUnwindSafe(|| {
         inject(name);
         hook()

@@ -6,14 +6,16 @@ use std::ptr;
 
 use hpkp_core::check::{PolicyUse, Serving};
 use hpkp_core::finding::{Check, Code, Location};
+use hpkp_core::header::Kind;
 use hpkp_core::pin::Pin;
 use hpkp_core::policy::PolicySpec;
 use hpkp_server::failure::{LogLine, OnStart};
 use hpkp_server::openssl::OpenSsl;
-use hpkp_server::sending::Field;
+use hpkp_server::sending::{ContextAddress, Field};
 use nginx_sys::ngx_conf_t;
 
 use crate::boundary::{self, Aftermath};
+use crate::filter::Prepared;
 use crate::ngx::{self, CONF_ERROR, CONF_OK};
 
 /// What stands in `http`, once.
@@ -77,8 +79,27 @@ pub(crate) enum Setting {
 /// What a server's responses need.
 pub(crate) struct Response {
     pub(crate) openssl: OpenSsl,
-    /// One for each policy of the server; not empty.
-    pub(crate) fields: Vec<Field>,
+    pub(crate) enforced: Option<Prepared>,
+    pub(crate) report_only: Option<Prepared>,
+}
+
+impl Response {
+    /// None where no field is ever to be sent or withheld. `own` is the server's own context.
+    pub(crate) fn new(
+        openssl: OpenSsl,
+        fields: Vec<Field>,
+        own: Option<ContextAddress>,
+    ) -> Option<Self> {
+        let mut response = Self { openssl, enforced: None, report_only: None };
+        for field in fields {
+            let place = match field.kind() {
+                Kind::Enforced => &mut response.enforced,
+                Kind::ReportOnly => &mut response.report_only,
+            };
+            *place = Some(Prepared::new(field, own));
+        }
+        (response.enforced.is_some() || response.report_only.is_some()).then_some(response)
+    }
 }
 
 impl Setting {

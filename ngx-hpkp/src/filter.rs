@@ -7,7 +7,8 @@ use hpkp_server::openssl::Ssl;
 use hpkp_server::sending::{ContextAddress, Field};
 use nginx_sys::{
     NGX_HTTP_VERSION_9, ngx_conf_t, ngx_http_output_header_filter_pt, ngx_http_request_t,
-    ngx_http_top_header_filter, ngx_int_t, ngx_list_part_t, ngx_list_push, ngx_table_elt_t,
+    ngx_http_top_header_filter, ngx_int_t, ngx_list_part_t, ngx_list_push, ngx_str_t,
+    ngx_table_elt_t,
 };
 
 use crate::boundary::{self, Aftermath};
@@ -23,11 +24,33 @@ unsafe impl Sync for Next {}
 
 static NEXT: Next = Next(UnsafeCell::new(None));
 
-/// The name of a field, as it is sent and in lower case.
-const fn names(kind: Kind) -> (&'static str, &'static str) {
-    match kind {
-        Kind::Enforced => (kind.field_name(), "public-key-pins"),
-        Kind::ReportOnly => (kind.field_name(), "public-key-pins-report-only"),
+/// A field and what puts it into a response, made once.
+pub(crate) struct Prepared {
+    field: Field,
+    /// The context on whose connections it is sent most: looked at before the table.
+    usual: Option<ContextAddress>,
+    /// Its strings are static, or in the header that `field` holds.
+    element: ngx_table_elt_t,
+}
+
+impl Prepared {
+    /// `own` is the server's own context, if it has one.
+    pub(crate) fn new(field: Field, own: Option<ContextAddress>) -> Self {
+        let lower_case = match field.kind() {
+            Kind::Enforced => "public-key-pins",
+            Kind::ReportOnly => "public-key-pins-report-only",
+        };
+        let element = ngx_table_elt_t {
+            hash: 1,
+            key: string(field.kind().field_name()),
+            // A field that is withheld is never put in.
+            value: string(field.value().unwrap_or_default()),
+            lowcase_key: lower_case.as_ptr().cast_mut(),
+            #[cfg(ngx_table_elt_next)]
+            next: std::ptr::null_mut(),
+        };
+        let usual = own.filter(|context| field.is_sent_on(*context));
+        Self { field, usual, element }
     }
 }
 
@@ -50,11 +73,32 @@ pub(crate) unsafe extern "C" fn install(_cf: *mut ngx_conf_t) -> ngx_int_t {
 unsafe extern "C" fn filter(r: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: nginx hands over a live request. What is off costs no more than these two looks.
     unsafe {
-        if let Some(response) = response(r)
-            && r == (*r).main
-        {
-            boundary::serving("header_filter", (), || set_fields(r, response));
+        match response(r) {
+            Some(response) if r == (*r).main => filter_with(r, response),
+            _ => next(r),
         }
+    }
+}
+
+/// The filter where there is something to send. Out of line, or the compiler would save its
+/// registers for responses without it too.
+///
+/// # Safety
+/// `r` is a live request whose header has not been sent.
+#[inline(never)]
+unsafe extern "C" fn filter_with(r: *mut ngx_http_request_t, response: &Response) -> ngx_int_t {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        boundary::serving("header_filter", (), || set_fields(r, response));
+        next(r)
+    }
+}
+
+/// # Safety
+/// As for [`filter`].
+unsafe fn next(r: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: written before anything is served; the other filters have the same promise.
+    unsafe {
         match *NEXT.0.get() {
             Some(next) => next(r),
             None => OK,
@@ -79,39 +123,60 @@ unsafe fn response<'a>(r: *const ngx_http_request_t) -> Option<&'a Response> {
 /// `r` is a live request whose header has not been sent.
 unsafe fn set_fields(r: *mut ngx_http_request_t, response: &Response) {
     // SAFETY: by the caller's promise.
-    let context = unsafe { context(r, response) };
-    for field in &response.fields {
-        let (name, lower_case) = names(field.kind());
-        // SAFETY: by the caller's promise.
-        let elements = unsafe { elements(&raw mut (*r).headers_out.headers.part) };
-        for element in elements {
-            // SAFETY: the list holds elements; nothing else refers to them now.
-            let element = unsafe { &mut *element };
-            if element.key.len == name.len()
-                && element.key.as_bytes().eq_ignore_ascii_case(lower_case.as_bytes())
-            {
-                // nginx's way to take a field out: header filters pass over these.
-                element.hash = 0;
+    unsafe {
+        let context = context(r, response);
+        if let Some(prepared) = &response.enforced {
+            set_field(r, context, prepared);
+        }
+        if let Some(prepared) = &response.report_only {
+            set_field(r, context, prepared);
+        }
+    }
+}
+
+/// # Safety
+/// As for [`set_fields`].
+#[inline(always)]
+unsafe fn set_field(
+    r: *mut ngx_http_request_t,
+    context: Option<ContextAddress>,
+    prepared: &Prepared,
+) {
+    // SAFETY: by the caller's promise; the list grows in the request's pool.
+    unsafe {
+        let list = &raw mut (*r).headers_out.headers;
+        let (part, name) = (&raw mut (*list).part, &prepared.element.key);
+        if elements(part).any(|element| (*element).key.len == name.len) {
+            take_out(part, name);
+        }
+        if let Some(context) = context
+            && (prepared.usual == Some(context) || prepared.field.is_sent_on(context))
+        {
+            let new: *mut ngx_table_elt_t = ngx_list_push(list).cast();
+            // Without memory nginx will notice by itself; nothing was added.
+            if !new.is_null() {
+                new.write(prepared.element);
             }
         }
-        let Some(value) = context.and_then(|context| field.value_on(context)) else { continue };
-        // SAFETY: by the caller's promise; the list grows in the request's pool.
-        let element: *mut ngx_table_elt_t =
-            unsafe { ngx_list_push(&raw mut (*r).headers_out.headers) }.cast();
-        if element.is_null() {
-            // No memory: nginx will notice by itself; nothing was added.
-            continue;
+    }
+}
+
+/// Takes every field of this name out of a list. Out of line, because few lists have a name as long.
+///
+/// # Safety
+/// `part` is the first part of a live list of fields, which nothing else refers to meanwhile.
+#[inline(never)]
+unsafe fn take_out(part: *mut ngx_list_part_t, name: &ngx_str_t) {
+    // SAFETY: by the caller's promise.
+    for element in unsafe { elements(part) } {
+        // SAFETY: the list holds initialised elements.
+        let element = unsafe { &mut *element };
+        if element.key.len == name.len
+            && element.key.as_bytes().eq_ignore_ascii_case(name.as_bytes())
+        {
+            // nginx's way to take a field out: header filters pass over these.
+            element.hash = 0;
         }
-        let new = ngx_table_elt_t {
-            hash: 1,
-            key: string(name),
-            value: string(value),
-            lowcase_key: lower_case.as_ptr().cast_mut(),
-            #[cfg(ngx_table_elt_next)]
-            next: std::ptr::null_mut(),
-        };
-        // SAFETY: the list just made room for an element, not yet initialised.
-        unsafe { element.write(new) };
     }
 }
 
@@ -172,10 +237,11 @@ pub(crate) unsafe fn told<'a>(r: *mut ngx_http_request_t) -> Told<'a> {
     // SAFETY: by the caller's promise.
     unsafe {
         let Some(response) = response::<'a>(r) else { return Told::Off };
-        let (Some(field), Some(context)) = (response.fields.first(), context(r, response)) else {
+        let first = response.enforced.as_ref().or(response.report_only.as_ref());
+        let (Some(first), Some(context)) = (first, context(r, response)) else {
             return Told::Off;
         };
-        match field.value_on(context).filter(|value| is_in_header(r, field, value)) {
+        match first.field.value_on(context).filter(|_| is_in_header(r, &first.element)) {
             Some(value) => Told::Sent(value),
             None => Told::Withheld,
         }
@@ -186,8 +252,7 @@ pub(crate) unsafe fn told<'a>(r: *mut ngx_http_request_t) -> Told<'a> {
 ///
 /// # Safety
 /// `r` is a live request.
-unsafe fn is_in_header(r: *mut ngx_http_request_t, field: &Field, value: &str) -> bool {
-    let (name, _) = names(field.kind());
+unsafe fn is_in_header(r: *mut ngx_http_request_t, ours: &ngx_table_elt_t) -> bool {
     // An answer in HTTP/0.9 has no header.
     // SAFETY: by the caller's promise.
     if unsafe { (*r).http_version } == NGX_HTTP_VERSION_9 as usize {
@@ -199,7 +264,7 @@ unsafe fn is_in_header(r: *mut ngx_http_request_t, field: &Field, value: &str) -
         // SAFETY: the list holds initialised elements.
         let element = unsafe { &*element };
         element.hash != 0
-            && element.key.len == name.len()
-            && std::ptr::eq(element.value.data, value.as_ptr())
+            && element.key.len == ours.key.len
+            && std::ptr::eq(element.value.data, ours.value.data)
     })
 }

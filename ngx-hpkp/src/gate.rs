@@ -135,7 +135,8 @@ unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
         for (server, fields) in servers.all.iter().zip(fields) {
             // SAFETY: as above; the servers are different objects.
             let conf = unsafe { &mut *server.conf };
-            conf.response = (!fields.is_empty()).then_some(Response { openssl, fields });
+            let own = server.own.map(|own| ContextAddress::from(own.context.cast_const()));
+            conf.response = Response::new(openssl, fields, own);
         }
     }
     true

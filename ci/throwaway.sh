@@ -1,0 +1,103 @@
+# Sourced by the scripts here (bash): a directory that goes away with the script, a certificate
+# authority in it, and Debian's nginx on loopback with that directory as its home. The scripts stand
+# in the directory.
+# shellcheck shell=bash
+
+# What a build makes, and the module of a release build.
+# shellcheck disable=SC2034
+target=${CARGO_TARGET_DIR:-$PWD/target}
+# shellcheck disable=SC2034
+module=$target/release/libngx_http_hpkp_module.so
+
+# An ordinary user's path lacks the servers.
+PATH=$PATH:/usr/sbin
+
+home=$(mktemp -d)
+cd "$home" || exit
+trap 'stop || :; rm -rf "$home"' EXIT
+trap 'exit 130' INT TERM
+
+# Every path, or nginx takes Debian's, which an ordinary user may not write.
+main='pid nginx.pid;
+worker_processes 1;
+error_log error.log notice;
+events {}'
+http='access_log off;
+    client_body_temp_path tmp;
+    proxy_temp_path tmp;
+    fastcgi_temp_path tmp;
+    uwsgi_temp_path tmp;
+    scgi_temp_path tmp;'
+
+nginx() {
+    command nginx -p "$home" -e error.log -c nginx.conf "$@"
+}
+
+# Ends nginx, if it runs, by the process id that it wrote down.
+stop() {
+    local pid
+    pid=$(cat "$home/nginx.pid" 2>/dev/null) || return 0
+    kill -TERM "$pid"
+    wait_until [ ! -e "$home/nginx.pid" ] || kill -KILL "$pid"
+}
+
+# Repeats a command until it succeeds; fails when that takes more than ten seconds. (A bare `return`
+# would fail here when called from a trap: it takes the status from before the trap.)
+wait_until() {
+    local tries
+    for ((tries = 0; tries < 200; tries++)); do
+        "$@" && return 0
+        sleep 0.05
+    done
+    return 1
+}
+
+is_open() {
+    (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+}
+
+# A port that nobody listens on, below those that the system hands out itself.
+free_port() {
+    local port
+    while port=$((20000 + RANDOM % 10000)) && is_open "$port"; do :; done
+    echo "$port"
+}
+
+# A key, ca.key, and the certificate of an authority, ca.pem.
+make_authority() {
+    cat >openssl.cnf <<'END'
+[req]
+distinguished_name = dn
+[dn]
+[authority]
+basicConstraints = critical, CA:TRUE
+keyUsage = critical, keyCertSign
+subjectKeyIdentifier = hash
+[server]
+basicConstraints = CA:FALSE
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+subjectAltName = DNS:${ENV::HOST}
+END
+    HOST=none openssl req -config openssl.cnf -extensions authority -x509 -days 30 \
+        -subj '/CN=Throwaway CA' -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+        -keyout ca.key -out ca.pem 2>/dev/null
+}
+
+# make_request NAME HOST: a new key, NAME.key, and a request to have it signed, NAME.csr.
+make_request() {
+    HOST=$2 openssl req -config openssl.cnf -subj "/CN=$2" \
+        -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$1.key" -out "$1.csr" 2>/dev/null
+}
+
+# sign NAME HOST: the authority's certificate for NAME.csr, NAME.pem.
+sign() {
+    HOST=$2 openssl x509 -req -in "$1.csr" -extfile openssl.cnf -extensions server -days 10 \
+        -CA ca.pem -CAkey ca.key -CAcreateserial -out "$1.pem" 2>/dev/null
+}
+
+# pin <CERTIFICATE: the pin of its key, by OpenSSL's means and not ours.
+pin() {
+    openssl x509 -pubkey -noout | openssl pkey -pubin -outform der |
+        openssl dgst -sha256 -binary | base64
+}
