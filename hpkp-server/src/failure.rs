@@ -65,8 +65,8 @@ pub struct LogLine {
     pub answer: Answer,
     /// The text; it begins `hpkp: [code] host:`.
     pub text: String,
-    /// The directive that causes it.
-    pub at: Location,
+    /// In the first line of a finding, the directive that causes it.
+    pub at: Option<Location>,
 }
 
 /// What a verdict comes to.
@@ -104,9 +104,9 @@ fn lines(finding: &Finding, answer: Answer, phase: Phase) -> impl Iterator<Item 
             .to_owned(),
         );
     }
-    let at = finding.at.clone();
+    let mut at = Some(finding.at.clone());
     let texts: Vec<String> = finding.lines().collect();
-    texts.into_iter().map(move |text| LogLine { answer, text, at: at.clone() })
+    texts.into_iter().map(move |text| LogLine { answer, text, at: at.take() })
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ pub(crate) unsafe fn write_line(log: *mut ngx_log_t, line: &LogLine) {
         Answer::Warn => NGX_LOG_WARN,
     };
     // SAFETY: by the caller's promise.
-    unsafe { write(log, level, &line.text, Some(&line.at)) };
+    unsafe { write(log, level, &line.text, line.at.as_ref()) };
 }
 
 /// Writes an error about the directive being read; nginx adds where it stands.

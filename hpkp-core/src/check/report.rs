@@ -148,8 +148,9 @@ pub(super) fn no_pin_in_chain(
     let pins = distinct(policy);
     let none = match pins.len() {
         1 => "the one pin".to_owned(),
-        count => format!("any of the {count} pins"),
+        count => format!("none of the {count} pins"),
     };
+    let not = if pins.len() == 1 { "not " } else { "" };
     let consequence = match kind {
         Kind::Enforced => {
             "clients that remember them would refuse it. Load a certificate whose key is pinned: \
@@ -158,7 +159,7 @@ pub(super) fn no_pin_in_chain(
         Kind::ReportOnly => "clients would report it. Correct the pins before they are enforced",
     };
     let summary = format!(
-        "{which} cannot be reached through {none} of the policy \"{}\"; {consequence}",
+        "{none} of the policy \"{}\" is {not}of a key in the chain of {which}; {consequence}",
         policy.shown()
     );
     let mut details = Vec::new();
