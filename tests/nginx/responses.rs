@@ -10,18 +10,18 @@ use hpkp_tests::{free_port, succeed};
 use hpkp_tests::site::{A, B, prepared};
 
 /// A server with everything that answers in a way of its own, and where to reach it.
-struct Site {
-    nginx: Nginx,
-    https: u16,
-    http: u16,
-    enforced: String,
-    report_only: String,
+pub struct Site {
+    pub nginx: Nginx,
+    pub https: u16,
+    pub http: u16,
+    pub enforced: String,
+    pub report_only: String,
 }
 
 /// What a backend answers that has pins of its own.
 const FOREIGN: &str = "add_header Public-Key-Pins 'pin-sha256=\"foreign\"; max-age=5' always;";
 
-fn site() -> Site {
+pub fn site() -> Site {
     let mut nginx = prepared();
     let pki = nginx.pki();
     let (live, backup) = (pki.pin("live.pem"), pki.pin("backup.csr"));
@@ -33,6 +33,10 @@ fn site() -> Site {
         "<!--# include virtual=\"/file.txt\" --><!--# include virtual=\"/proxy/one\" -->",
     );
     pki.write("html/lost.html", "lost");
+    let quic = match cfg!(feature = "http3") {
+        true => format!("listen 127.0.0.1:{https} quic;"),
+        false => String::new(),
+    };
     let many: String = (0..40).map(|n| format!("add_header X-{n} {n} always; ")).collect();
     nginx.configure_with(
         "worker_processes 1;",
@@ -45,7 +49,7 @@ fn site() -> Site {
     hpkp_policy enforced {{ pin sha256/{live}; pin file:backup.csr; max_age 1h; include_subdomains on; report_uri https://r.example/?a=b; }}
     hpkp_policy tried {{ pin {A}; pin {live}; report_uri https://r.example/; }}
     server {{
-        listen 127.0.0.1:{https} ssl; listen 127.0.0.1:{http}; server_name localhost;
+        listen 127.0.0.1:{https} ssl; {quic} listen 127.0.0.1:{http}; server_name localhost;
         ssl_certificate live.pem; ssl_certificate_key live.key; ssl_session_cache shared:s:1m; ssl_protocols TLSv1.2 TLSv1.3;
         hpkp enforced; hpkp_report_only tried;
         client_max_body_size 10; large_client_header_buffers 2 1k; ssi_types text/plain;
@@ -119,9 +123,9 @@ fn site() -> Site {
 }
 
 /// A path, further arguments of curl, and the status to be expected.
-type Case = (&'static str, &'static [&'static str], u16);
+pub type Case = (&'static str, &'static [&'static str], u16);
 
-const CASES: &[Case] = &[
+pub const CASES: &[Case] = &[
     ("/file.txt", &[], 200),
     ("/file.txt", &["-I"], 200),
     ("/file.txt", &["-r", "0-9"], 206),

@@ -71,7 +71,8 @@ impl Curl {
     }
 }
 
-fn parse(dump: &str) -> Vec<Response> {
+/// The responses in a dump of status lines and fields.
+pub fn parse(dump: &str) -> Vec<Response> {
     let mut responses = Vec::new();
     for line in dump.lines() {
         if line.starts_with("HTTP/") {
