@@ -134,9 +134,10 @@ pub struct Sending {
     pub contexts: Arc<[usize]>,
 }
 
-/// Checks `deployment`. `verify` is the server's own library.
+/// Checks `deployment` as it is at `now`, in seconds since 1970 UTC. `verify` is the server's own
+/// library.
 #[must_use]
-pub fn check(deployment: &Deployment, verify: &dyn VerifySignature) -> Verdict {
+pub fn check(deployment: &Deployment, now: i64, verify: &dyn VerifySignature) -> Verdict {
     let verified = Verified::new(verify);
     let paths: Vec<Vec<Paths>> = deployment
         .contexts
@@ -144,7 +145,7 @@ pub fn check(deployment: &Deployment, verify: &dyn VerifySignature) -> Verdict {
         .map(|context| match &context.certificates {
             Certificates::Loaded(chains) => chains
                 .iter()
-                .map(|chain| Paths::build(chain, &context.trust.trust, &verified))
+                .map(|chain| Paths::build(chain, &context.trust.trust, &verified, now))
                 .collect(),
             _ => Vec::new(),
         })

@@ -162,7 +162,7 @@ pub enum Match {
 }
 
 impl Paths {
-    pub(crate) fn build(chain: &Chain, trust: &Trust, verified: &Verified<'_>) -> Self {
+    pub(crate) fn build(chain: &Chain, trust: &Trust, verified: &Verified<'_>, now: i64) -> Self {
         let mut graph = Graph::new(chain, trust, verified);
         // Breadth first, so that every node is looked at once; `nodes` grows while it is walked.
         let mut next = 0;
@@ -170,7 +170,7 @@ impl Paths {
             graph.add_issuers(next);
             next += 1;
         }
-        graph.finish(chain)
+        graph.finish(chain, now)
     }
 
     /// Whether the pins for which `pinned` says yes are met.
@@ -228,7 +228,8 @@ impl Paths {
         let mut seen = vec![false; self.nodes.len()];
         let mut open = vec![0];
         while let Some(index) = open.pop() {
-            if std::mem::replace(&mut seen[index], true) || !may_pass(&self.nodes[index]) {
+            let node = &self.nodes[index];
+            if std::mem::replace(&mut seen[index], true) || !node.on_path || !may_pass(node) {
                 continue;
             }
             if self.ends[index] {
@@ -313,7 +314,7 @@ impl<'a> Graph<'a> {
         }
     }
 
-    fn finish(self, chain: &Chain) -> Paths {
+    fn finish(self, chain: &Chain, now: i64) -> Paths {
         let mut nodes = self.nodes;
         // Without an anchor the served chain is the path: it ends where no issuer is known.
         let anchored = nodes.iter().any(|node| node.anchor.is_some());
@@ -326,7 +327,12 @@ impl<'a> Graph<'a> {
             ends.fill(true);
             ends[0] = false;
         }
-        mark_on_path(&mut nodes, &ends);
+        // Nobody takes a path with an expired certificate, unless all are of that kind: then it is
+        // not for the pins to say that the server is out of order.
+        mark_on_path(&mut nodes, &ends, |node| node.certificate.not_after() >= now);
+        if !nodes[0].on_path {
+            mark_on_path(&mut nodes, &ends, |_| true);
+        }
         let superfluous = chain
             .certificates()
             .iter()
@@ -341,8 +347,15 @@ impl<'a> Graph<'a> {
     }
 }
 
-/// Marks the nodes from which an end can be reached; all of them can be reached from the leaf.
-fn mark_on_path(nodes: &mut [Node], ends: &[bool]) {
+/// Marks the nodes on paths from the leaf to an end, of those that `may_pass`.
+fn mark_on_path(nodes: &mut [Node], ends: &[bool], may_pass: impl Fn(&Node) -> bool) {
+    let mut from_leaf = vec![false; nodes.len()];
+    let mut open = vec![0];
+    while let Some(index) = open.pop() {
+        if may_pass(&nodes[index]) && !std::mem::replace(&mut from_leaf[index], true) {
+            open.extend(&nodes[index].issuers);
+        }
+    }
     let mut issued: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
     for (index, node) in nodes.iter().enumerate() {
         for &issuer in &node.issuers {
@@ -351,7 +364,7 @@ fn mark_on_path(nodes: &mut [Node], ends: &[bool]) {
     }
     let mut open: Vec<usize> = (0..nodes.len()).filter(|index| ends[*index]).collect();
     while let Some(index) = open.pop() {
-        if !std::mem::replace(&mut nodes[index].on_path, true) {
+        if from_leaf[index] && !std::mem::replace(&mut nodes[index].on_path, true) {
             open.extend(&issued[index]);
         }
     }

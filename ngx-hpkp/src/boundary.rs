@@ -35,15 +35,32 @@ pub(crate) fn configuring<T>(
     after: impl FnOnce(Aftermath) -> T,
     hook: impl FnOnce() -> T,
 ) -> T {
+    let can_refuse = matches!(phase::current(), Some(Phase::Test | Phase::Reload));
+    configuring_where(can_refuse, name, after, hook)
+}
+
+/// The same for a hook that runs when nginx has begun to rebuild its chain of filters, so that a
+/// refusal would harm the server that goes on: only a test is refused.
+pub(crate) fn configuring_late<T>(
+    name: &str,
+    after: impl FnOnce(Aftermath) -> T,
+    hook: impl FnOnce() -> T,
+) -> T {
+    configuring_where(phase::current() == Some(Phase::Test), name, after, hook)
+}
+
+fn configuring_where<T>(
+    can_refuse: bool,
+    name: &str,
+    after: impl FnOnce(Aftermath) -> T,
+    hook: impl FnOnce() -> T,
+) -> T {
     install_panic_hook();
     catch(name, hook).unwrap_or_else(|said| {
-        let (aftermath, level, consequence) = match phase::current() {
-            Some(Phase::Test | Phase::Reload) => {
-                (Aftermath::Refuse, NGX_LOG_EMERG, "the configuration is refused")
-            }
-            Some(Phase::Start | Phase::Restart) | None => {
-                (Aftermath::GoOn, NGX_LOG_ALERT, "the server goes on WITHOUT this header")
-            }
+        let (aftermath, level, consequence) = if can_refuse {
+            (Aftermath::Refuse, NGX_LOG_EMERG, "the configuration is refused")
+        } else {
+            (Aftermath::GoOn, NGX_LOG_ALERT, "the server goes on WITHOUT this header")
         };
         FAILED.store(true, Ordering::Relaxed);
         report(name, level, &said, consequence);

@@ -15,7 +15,7 @@ use hpkp_server::sending::{ContextAddress, Field};
 use nginx_sys::ngx_conf_t;
 
 use crate::boundary::{self, Aftermath};
-use crate::filter::Prepared;
+use crate::filter::{self, Prepared};
 use crate::ngx::{self, CONF_ERROR, CONF_OK};
 
 /// What stands in `http`, once.
@@ -39,6 +39,8 @@ pub(crate) struct ServerKey {
 
 /// What a server presents.
 pub(crate) struct Served {
+    /// Whether all that it presents could be read.
+    pub(crate) is_known: bool,
     pub(crate) leaves: Vec<Serving>,
     /// The keys of what it sends, a list for each certificate.
     pub(crate) chains: Vec<Vec<Option<Pin>>>,
@@ -51,7 +53,7 @@ pub(crate) struct Served {
 impl Served {
     /// Whether clients see the same keys and are told the same pins.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
-        self.chains == other.chains && self.pins == other.pins
+        self.is_known && other.is_known && self.chains == other.chains && self.pins == other.pins
     }
 }
 
@@ -123,6 +125,7 @@ impl Setting {
 
 pub(crate) unsafe extern "C" fn create_main(cf: *mut ngx_conf_t) -> *mut c_void {
     boundary::reset();
+    filter::prepare();
     // SAFETY: nginx hands every hook a live `cf`.
     unsafe { create::<MainConf>("create_main_conf", cf) }
 }

@@ -1,19 +1,22 @@
 //! The header filter: exactly one field of each kind, or none.
 
 use std::cell::UnsafeCell;
+use std::ffi::c_void;
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hpkp_core::header::Kind;
 use hpkp_server::openssl::Ssl;
 use hpkp_server::sending::{ContextAddress, Field};
 use nginx_sys::{
-    NGX_HTTP_VERSION_9, ngx_conf_t, ngx_http_output_header_filter_pt, ngx_http_request_t,
-    ngx_http_top_header_filter, ngx_int_t, ngx_list_part_t, ngx_list_push, ngx_str_t,
-    ngx_table_elt_t,
+    NGX_HTTP_VERSION_9, ngx_conf_t, ngx_cycle, ngx_http_output_header_filter_pt,
+    ngx_http_request_t, ngx_http_top_header_filter, ngx_int_t, ngx_list_part_t, ngx_list_push,
+    ngx_str_t, ngx_table_elt_t,
 };
 
 use crate::boundary::{self, Aftermath};
 use crate::conf::{Response, ServerConf};
-use crate::ngx::{ERROR, OK, string};
+use crate::ngx::{self, ERROR, OK, string};
 use crate::ngx_http_hpkp_module;
 
 /// The next filter on the way of a response.
@@ -23,6 +26,23 @@ struct Next(UnsafeCell<ngx_http_output_header_filter_pt>);
 unsafe impl Sync for Next {}
 
 static NEXT: Next = Next(UnsafeCell::new(None));
+
+/// Whether the configuration in effect has this module. Where nginx gives a configuration up after
+/// it has rebuilt the chain of filters, the chain stands in the master all the same, and workers that
+/// are replaced come here with requests of a configuration that knows nothing of us.
+static ACTIVE: AtomicBool = AtomicBool::new(false);
+
+/// A configuration is about to be read, perhaps in vain.
+pub(crate) fn prepare() {
+    // SAFETY: nginx's current cycle is live, or null before the first.
+    let active = unsafe { ngx::is_loaded_in(ngx_cycle, &raw const ngx_http_hpkp_module) };
+    ACTIVE.store(active, Ordering::Relaxed);
+}
+
+/// The configuration that was read takes effect.
+pub(crate) fn activate() {
+    ACTIVE.store(true, Ordering::Relaxed);
+}
 
 /// A field and what puts it into a response, made once.
 pub(crate) struct Prepared {
@@ -60,7 +80,8 @@ pub(crate) unsafe extern "C" fn install(_cf: *mut ngx_conf_t) -> ngx_int_t {
         Aftermath::Refuse => ERROR,
         Aftermath::GoOn => OK,
     };
-    boundary::configuring("postconfiguration", after, || {
+    boundary::configuring_late("postconfiguration", after, || {
+        keep_loaded();
         // SAFETY: nginx builds the chain of filters in one thread, before it serves anything.
         unsafe {
             *NEXT.0.get() = ngx_http_top_header_filter;
@@ -68,6 +89,21 @@ pub(crate) unsafe extern "C" fn install(_cf: *mut ngx_conf_t) -> ngx_int_t {
         }
         OK
     })
+}
+
+/// Takes a lasting reference to the file that this code is in. The chain of filters may outlive the
+/// configuration that loaded it, see [`ACTIVE`].
+fn keep_loaded() {
+    let mut this = MaybeUninit::<libc::Dl_info>::uninit();
+    let address = filter as unsafe extern "C" fn(_) -> _ as *const c_void;
+    // SAFETY: the address is one of this file's own functions; `this` has room for the answer, whose
+    // name is that of a loaded file. The handle is kept on purpose.
+    unsafe {
+        if libc::dladdr(address, this.as_mut_ptr()) != 0 {
+            let name = this.assume_init().dli_fname;
+            libc::dlopen(name, libc::RTLD_NOW | libc::RTLD_NOLOAD | libc::RTLD_NODELETE);
+        }
+    }
 }
 
 unsafe extern "C" fn filter(r: *mut ngx_http_request_t) -> ngx_int_t {
@@ -111,6 +147,9 @@ unsafe fn next(r: *mut ngx_http_request_t) -> ngx_int_t {
 /// # Safety
 /// `r` is a live request.
 unsafe fn response<'a>(r: *const ngx_http_request_t) -> Option<&'a Response> {
+    if !ACTIVE.load(Ordering::Relaxed) {
+        return None;
+    }
     // SAFETY: by the caller's promise; the slot holds what `create_server` made, and it lives as
     // long as the configuration, which lives as long as its requests.
     unsafe {

@@ -1,13 +1,14 @@
-//! The gate: the check of a whole configuration, after nginx has read all of it and before it
-//! takes effect.
+//! The gate: the check of a whole configuration, after nginx has read all of it and before anything
+//! of it takes effect.
 //!
-//! It stands in `init_conf` of a core module and not in `postconfiguration`, for two reasons. A
-//! configuration refused in `postconfiguration` leaves the master with half of its chain of
-//! filters; a worker that it has to replace afterwards would serve with that. And here every
-//! server is known, with its addresses.
+//! It stands in a `postconfiguration` of its own, before that of the first filter. There every
+//! server is known, with its addresses and certificates. Any later, and a refusal takes a working
+//! server down in the end: `postconfiguration` builds the one chain of filters anew, in the master
+//! that goes on with the old configuration, and each worker that it has to replace inherits what
+//! stands there. A refusal half-way leaves half a chain; one at the end leaves a chain with modules
+//! that have just been unloaded, where the refused configuration was the first to name them.
 
-use std::collections::HashMap;
-use std::ffi::{c_char, c_void};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use hpkp_core::certificate::{Certificate, CertificateError};
@@ -23,54 +24,55 @@ use hpkp_server::openssl::{OpenSsl, OpenSslError, SslCtx};
 use hpkp_server::sending::{self, ContextAddress};
 use hpkp_server::{file, trust};
 use nginx_sys::{
-    NGX_LOG_WARN, ngx_cycle, ngx_cycle_t, ngx_http_conf_addr_t, ngx_http_conf_port_t,
+    NGX_LOG_WARN, ngx_conf_t, ngx_cycle, ngx_cycle_t, ngx_http_conf_addr_t, ngx_http_conf_port_t,
     ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_core_srv_conf_t,
     ngx_http_server_name_t, ngx_http_ssl_module, ngx_http_ssl_srv_conf_t, ngx_int_t, ngx_module_t,
 };
 
 use crate::boundary::{self, Aftermath};
 use crate::conf::{MainConf, Response, Served, ServerConf, ServerKey};
-use crate::ngx::{self, CONF_ERROR, CONF_OK, OK};
-use crate::{log, ngx_http_hpkp_module, phase};
+use crate::ngx::{self, ERROR, OK};
+use crate::{filter, log, ngx_http_hpkp_module, phase};
 
 /// The variable that lets a test pass where it would be refused: for the test that a service runs
 /// before each start, and for placeholder certificates.
 const OVERRIDE: &str = "HPKP_CHECK";
 
-pub(crate) unsafe extern "C" fn init_conf(
-    cycle: *mut ngx_cycle_t,
-    _conf: *mut c_void,
-) -> *mut c_char {
+pub(crate) unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     let after = |aftermath| match aftermath {
-        Aftermath::Refuse => CONF_ERROR,
-        Aftermath::GoOn => CONF_OK,
+        Aftermath::Refuse => ERROR,
+        Aftermath::GoOn => OK,
     };
-    boundary::configuring("init_conf", after, || {
-        let Some(phase) = phase::current() else { return CONF_OK };
+    boundary::configuring("gate", after, || {
+        let Some(phase) = phase::current() else { return OK };
         if boundary::has_failed() {
-            return CONF_OK;
+            return OK;
         }
-        // SAFETY: nginx calls this with the cycle whose configuration it has just read.
-        let accepted = unsafe { pass(cycle, phase) };
-        if accepted { CONF_OK } else { CONF_ERROR }
+        // SAFETY: nginx calls this with the configuration that it has just read.
+        let accepted = unsafe { pass((*cf).cycle, phase) };
+        if accepted { OK } else { ERROR }
     })
 }
 
 /// `init_module`, where the error log has been opened: at a start, what was said before went to the
 /// terminal alone.
 pub(crate) unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    filter::activate();
     // An error from here would make the master of a running server exit.
     boundary::serving("init_module", OK, || {
         // SAFETY: nginx calls this with the cycle that is about to take effect.
-        unsafe {
+        let alarms = unsafe {
             let main: *mut MainConf = ngx::http_main_conf(cycle, own_module());
-            let log = (*cycle).log;
-            let to_terminal = (*(*log).file).fd == libc::STDERR_FILENO;
-            if let Some(main) = main.as_mut() {
-                for line in std::mem::take(&mut main.alarms).iter().filter(|_| !to_terminal) {
-                    log::write_line(log, line);
-                }
-            }
+            main.as_mut().map(|main| std::mem::take(&mut main.alarms)).unwrap_or_default()
+        };
+        // SAFETY: the cycle has a log; one that is not a file, such as syslog, has none.
+        let to_terminal = unsafe {
+            let file = (*(*cycle).log).file;
+            file.as_ref().is_some_and(|file| file.fd == libc::STDERR_FILENO)
+        };
+        for line in alarms.iter().filter(|_| !to_terminal) {
+            // SAFETY: as above.
+            unsafe { log::write_line((*cycle).log, line) };
         }
         OK
     })
@@ -104,8 +106,8 @@ unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     // SAFETY: as above.
     let (deployment, addresses) = unsafe { deployment(main, &servers, openssl.as_ref()) };
     let verdict = match &openssl {
-        Ok(openssl) => check(&deployment, openssl),
-        Err(_) => check(&deployment, &NoSignatures),
+        Ok(openssl) => check(&deployment, now(), openssl),
+        Err(_) => check(&deployment, now(), &NoSignatures),
     };
     let judgement = failure::judge(&verdict, phase, main.on_start.unwrap_or_default());
     for line in &judgement.lines {
@@ -115,17 +117,13 @@ unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     if judgement.refused {
         return false;
     }
-    main.served = servers
-        .all
-        .iter()
-        .zip(&deployment.hosts)
-        .zip(&verdict.hosts)
-        .filter(|((server, host), _)| server.uses_policy() && host.tls)
-        .map(|((server, host), verdict)| {
+    for ((server, host), verdict) in servers.all.iter().zip(&deployment.hosts).zip(&verdict.hosts) {
+        if server.uses_policy() && host.tls {
             let served = Served { alarms: verdict.alarms.clone(), ..presented(host, &deployment) };
-            (server.key(), served)
-        })
-        .collect();
+            // Of two blocks with the same names and addresses nginx asks the first.
+            main.served.entry(server.key()).or_insert(served);
+        }
+    }
     if phase == Phase::Start {
         let is_alarm = |line: &LogLine| line.answer == Answer::Alarm;
         main.alarms = judgement.lines.into_iter().filter(is_alarm).collect();
@@ -146,6 +144,12 @@ const fn own_module() -> *const ngx_module_t {
     &raw const ngx_http_hpkp_module
 }
 
+/// Seconds since 1970 UTC; 0 where the clock stands before, so that nothing has expired.
+fn now() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.ok().and_then(|now| i64::try_from(now.as_secs()).ok()).unwrap_or(0)
+}
+
 /// Stands in where OpenSSL cannot be used: then no certificate is read either.
 struct NoSignatures;
 
@@ -163,6 +167,8 @@ struct Servers {
 struct Server {
     conf: *mut ServerConf,
     names: Vec<String>,
+    /// The names by which nginx finds it, that of requests without a host (empty) included.
+    claims: Vec<String>,
     addresses: Vec<String>,
     label: String,
     tls: bool,
@@ -218,7 +224,13 @@ impl Servers {
             unsafe { ngx::elements(&raw const address.servers) };
         // SAFETY: the default server is one of the blocks.
         let tls = unsafe { is_tls(address) };
+        let mut claimed = HashSet::new();
         for position in blocks.iter().filter_map(|block| positions.get(block)).copied() {
+            // nginx asks the first block of a name; one whose names all have others is never asked,
+            // unless it is the default.
+            let names = &self.all[position].claims;
+            let is_asked = names.iter().filter(|name| claimed.insert((*name).clone())).count() > 0
+                || position == default;
             let server = &mut self.all[position];
             server.addresses.push(ngx::text(&address.opt.addr_text));
             if server.label.is_empty() {
@@ -228,6 +240,9 @@ impl Servers {
                 continue;
             }
             server.tls = true;
+            if !is_asked {
+                continue;
+            }
             let chosen = if server.own.is_some() { position } else { default };
             if !server.presents.contains(&chosen) {
                 server.presents.push(chosen);
@@ -277,11 +292,14 @@ impl Server {
                 variables: !(*ssl).certificate_values.is_null(),
                 rejects: (*ssl).reject_handshake == 1,
             });
-            let names = names(ngx::elements(&raw const (*block).server_names));
+            let claims = names(ngx::elements(&raw const (*block).server_names));
+            let names: Vec<String> =
+                claims.iter().filter(|name| !name.is_empty()).cloned().collect();
             Self {
                 conf,
                 label: names.first().cloned().unwrap_or_default(),
                 names,
+                claims,
                 addresses: Vec::new(),
                 tls: false,
                 check: (*conf).check.unwrap_or_default(),
@@ -313,7 +331,6 @@ impl Server {
 fn names(names: &[ngx_http_server_name_t]) -> Vec<String> {
     names
         .iter()
-        .filter(|name| !name.name.is_empty())
         .map(|name| {
             let is_regex = !name.regex.is_null();
             format!("{}{}", if is_regex { "~" } else { "" }, ngx::text(&name.name))
@@ -407,7 +424,11 @@ fn presented(host: &Host, deployment: &Deployment) -> Served {
     let policies = uses.filter_map(|policy_use| {
         deployment.policies.iter().find(|policy| policy.name() == policy_use.policy)
     });
+    let is_loaded = |context: &usize| {
+        matches!(deployment.contexts[*context].certificates, Certificates::Loaded(_))
+    };
     Served {
+        is_known: host.contexts.iter().all(is_loaded),
         leaves: chains.iter().filter_map(leaf).collect(),
         chains: chains
             .iter()
@@ -424,14 +445,7 @@ fn served_before(key: &ServerKey) -> Option<&'static Served> {
     // configuration of ours is in it only where this very module, at this very address, was loaded
     // in it: after an update of the file, its objects may have another form.
     unsafe {
-        if (*ngx_cycle).conf_ctx.is_null() || (*ngx_cycle).modules.is_null() {
-            return None;
-        }
-        let mut module = (*ngx_cycle).modules;
-        while !(*module).is_null() && (*module).cast_const() != own_module() {
-            module = module.add(1);
-        }
-        if (*module).is_null() {
+        if !ngx::is_loaded_in(ngx_cycle, own_module()) {
             return None;
         }
         let main: *mut MainConf = ngx::http_main_conf(ngx_cycle.cast_const(), own_module());

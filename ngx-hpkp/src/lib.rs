@@ -1,8 +1,7 @@
 //! The nginx module: directives in, header filter out.
 //!
-//! The way of the data: `directive` reads the configuration into `conf`; once all of it has
-//! been read, `gate` hands nginx's objects to the core's check and refuses or goes on; `filter`
-//! adds the field to responses; `variable` tells the access log.
+//! The way of the data: `directive` reads the configuration into `conf`; once all of it has been
+//! read, `gate` hands nginx's objects to the core's check and refuses or goes on; `filter` adds the field to responses; `variable` tells the access log.
 //!
 //! Every entry from C goes through `boundary`.
 
@@ -20,7 +19,7 @@ use std::ffi::c_char;
 use std::ptr;
 
 use nginx_sys::ngx_module_t;
-use nginx_sys::{NGX_CORE_MODULE, NGX_HTTP_MODULE, ngx_core_module_t, ngx_http_module_t};
+use nginx_sys::{NGX_HTTP_MODULE, ngx_http_module_t};
 
 /// The HTTP module: directives, filter, variables.
 #[unsafe(no_mangle)]
@@ -32,13 +31,12 @@ pub static mut ngx_http_hpkp_module: ngx_module_t = ngx_module_t {
     ..ngx_module_t::default()
 };
 
-/// A core module beside it, for one hook: `init_conf` runs when the whole configuration has been
-/// read and every filter is in place, see `gate`.
+/// Another beside it, for the check: it stands before the first filter, see `gate`.
 #[unsafe(no_mangle)]
-pub static mut ngx_hpkp_gate_module: ngx_module_t = ngx_module_t {
+pub static mut ngx_http_hpkp_gate_module: ngx_module_t = ngx_module_t {
     ctx: (&raw const GATE_CONTEXT).cast_mut().cast(),
     commands: ptr::null_mut(),
-    type_: NGX_CORE_MODULE as _,
+    type_: NGX_HTTP_MODULE as _,
     init_module: Some(gate::init_module),
     ..ngx_module_t::default()
 };
@@ -54,15 +52,20 @@ static HTTP_CONTEXT: ngx_http_module_t = ngx_http_module_t {
     merge_loc_conf: None,
 };
 
-static GATE_CONTEXT: Table<ngx_core_module_t> = Table(ngx_core_module_t {
-    name: ngx::c_string(c"hpkp_gate"),
-    create_conf: None,
-    init_conf: Some(gate::init_conf),
-});
+static GATE_CONTEXT: ngx_http_module_t = ngx_http_module_t {
+    preconfiguration: None,
+    postconfiguration: Some(gate::postconfiguration),
+    create_main_conf: None,
+    init_main_conf: None,
+    create_srv_conf: None,
+    merge_srv_conf: None,
+    create_loc_conf: None,
+    merge_loc_conf: None,
+};
 
-/// A table that nginx gets by its address, or by its name when it loads the module.
+/// A table that nginx looks up by name when it loads the module.
 #[repr(transparent)]
-pub struct Table<T>(#[allow(dead_code, reason = "nginx reads it")] T);
+pub struct Table<T>(T);
 
 // SAFETY: nginx only reads the tables, and what they point to is static.
 unsafe impl<T> Sync for Table<T> {}
@@ -70,17 +73,20 @@ unsafe impl<T> Sync for Table<T> {}
 /// The modules in this file.
 #[unsafe(no_mangle)]
 pub static ngx_modules: Table<[*const ngx_module_t; 3]> =
-    Table([&raw const ngx_http_hpkp_module, &raw const ngx_hpkp_gate_module, ptr::null()]);
+    Table([&raw const ngx_http_hpkp_gate_module, &raw const ngx_http_hpkp_module, ptr::null()]);
 
 /// Their names.
 #[unsafe(no_mangle)]
 pub static ngx_module_names: Table<[*const c_char; 3]> =
-    Table([c"ngx_http_hpkp_module".as_ptr(), c"ngx_hpkp_gate_module".as_ptr(), ptr::null()]);
+    Table([c"ngx_http_hpkp_gate_module".as_ptr(), c"ngx_http_hpkp_module".as_ptr(), ptr::null()]);
 
-/// Their place: before `headers` in the list is after it on the way of a response, so that the
-/// filter sees what `add_header` and an upstream put there.
+/// Their places: each is put before the first that follows it here and is there already. The gate
+/// stands before all filters. The filter stands before `headers` in the list, which is after it on
+/// the way of a response: it sees what `add_header` and an upstream put there.
 #[unsafe(no_mangle)]
-pub static ngx_module_order: Table<[*const c_char; 3]> = Table([
+pub static ngx_module_order: Table<[*const c_char; 5]> = Table([
+    c"ngx_http_hpkp_gate_module".as_ptr(),
+    c"ngx_http_write_filter_module".as_ptr(),
     c"ngx_http_hpkp_module".as_ptr(),
     c"ngx_http_headers_filter_module".as_ptr(),
     ptr::null(),

@@ -116,6 +116,24 @@ pub(crate) unsafe fn full_path(cycle: *mut ngx_cycle_t, path: &str) -> String {
     if result == OK { text(&name) } else { path.to_owned() }
 }
 
+/// Whether `module` is part of a cycle whose configuration has been read.
+///
+/// # Safety
+/// `cycle` is null or live.
+pub(crate) unsafe fn is_loaded_in(cycle: *const ngx_cycle_t, module: *const ngx_module_t) -> bool {
+    // SAFETY: by the caller's promise; the list of modules ends with null.
+    unsafe {
+        if cycle.is_null() || (*cycle).conf_ctx.is_null() || (*cycle).modules.is_null() {
+            return false;
+        }
+        let mut loaded = (*cycle).modules;
+        while !(*loaded).is_null() && (*loaded).cast_const() != module {
+            loaded = loaded.add(1);
+        }
+        !(*loaded).is_null()
+    }
+}
+
 /// The main configuration of `module` in `cycle`; null where there is no `http` block.
 ///
 /// # Safety

@@ -36,6 +36,7 @@ pub(crate) fn is_test() -> bool {
 /// own reading of the options: letters may be joined, and the value may follow `s` directly.
 fn is_reload_signal() -> bool {
     let mut options = arguments().skip(1);
+    let mut signal = None;
     while let Some(word) = options.next() {
         let Some(letters) = word.strip_prefix(b"-") else { continue };
         for (at, letter) in letters.iter().enumerate() {
@@ -44,13 +45,13 @@ fn is_reload_signal() -> bool {
                 let rest = &letters[at + 1..];
                 let value = if rest.is_empty() { options.next() } else { Some(rest) };
                 if *letter == b's' {
-                    return value == Some(b"reload");
+                    signal = value;
                 }
                 break;
             }
         }
     }
-    false
+    signal == Some(b"reload")
 }
 
 fn arguments() -> impl Iterator<Item = &'static [u8]> {

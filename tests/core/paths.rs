@@ -12,8 +12,14 @@ use hpkp_core::finding::{Check, Location};
 use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
 use hpkp_core::pem;
 use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
-use hpkp_tests::pki::{CA_EXTENSIONS, P256, Pki};
+use hpkp_tests::pki::{CA_EXTENSIONS, P256, Pki, openssl};
 use hpkp_tests::{output, site};
+
+/// When the check runs: the certificates here are good for 20 or 30 days from now.
+fn now() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.expect("a time").as_secs() as i64
+}
 
 /// Asks the openssl command, and counts how often.
 struct OpenSsl<'a> {
@@ -50,6 +56,17 @@ fn certificates(pki: &Pki, files: &[&str]) -> Vec<Arc<Certificate>> {
 
 /// Checks one host that sends `chain` to clients who trust `trusted`, with these pins.
 fn judge(pki: &Pki, chain: &[&str], trusted: &[&str], pins: &[&str]) -> (Verdict, usize) {
+    judge_after(0, pki, chain, trusted, pins)
+}
+
+/// The same `after` some seconds.
+fn judge_after(
+    after: i64,
+    pki: &Pki,
+    chain: &[&str],
+    trusted: &[&str],
+    pins: &[&str],
+) -> (Verdict, usize) {
     let at = Location { file: "test".into(), line: 1 };
     let anchors = certificates(pki, trusted)
         .into_iter()
@@ -83,7 +100,7 @@ fn judge(pki: &Pki, chain: &[&str], trusted: &[&str], pins: &[&str]) -> (Verdict
         }],
     };
     let openssl = OpenSsl { pki, asked: Cell::new(0) };
-    let verdict = check(&deployment, &openssl);
+    let verdict = check(&deployment, now() + after, &openssl);
     (verdict, openssl.asked.get())
 }
 
@@ -155,6 +172,32 @@ fn a_path_may_end_at_an_intermediate_that_is_trusted() {
     expect(&pki, &chain, &["one", "middle"], &["middle"], &[]);
     // Trusted in the form of another certificate of the same subject and key.
     expect(&pki, &chain, &["one", "middle-two"], &["one"], &found);
+}
+
+/// A root that has expired is on nobody's path where another leads on; where all has expired, it is
+/// not the pins that are wrong.
+#[test]
+fn expired_certificates() {
+    let (_dir, pki) = cross_signed();
+    // Good for 30 days, as against 20 of what they signed and 10 of this one.
+    let root = pki.path("one.pem");
+    let root = root.to_str().expect("a path in UTF-8");
+    let key = pki.path("one.key");
+    let key = key.to_str().expect("a path in UTF-8");
+    openssl(&["x509", "-in", root, "-signkey", key, "-days", "10", "-out", root]);
+    let chain = ["leaf", "middle", "middle-two"];
+    let codes = |days: i64, pins: &[&str]| -> Vec<&'static str> {
+        let (verdict, _) = judge_after(days * 86_400, &pki, &chain, &["one", "two"], pins);
+        verdict.findings.iter().map(|finding| finding.code.as_str()).collect()
+    };
+    assert_eq!(codes(0, &["one"]), ["partial-path-match", "root-only-match"]);
+    assert_eq!(codes(15, &["one"]), ["no-pin-in-chain"]);
+    assert_eq!(codes(15, &["two"]), ["root-only-match"]);
+    assert_eq!(codes(15, &["leaf"]), [""; 0]);
+    // The leaf has expired, and all else but a root.
+    assert_eq!(codes(25, &["leaf"]), [""; 0]);
+    assert_eq!(codes(25, &["one"]), ["partial-path-match", "root-only-match"]);
+    assert_eq!(codes(400, &["middle"]), [""; 0]);
 }
 
 #[test]

@@ -219,3 +219,30 @@ fn one_server_warns_where_another_refuses() {
     assert_eq!(ask(&nginx, port, "b.example", "b.example", "--http1.1").pins().len(), 0);
     nginx.stop();
 }
+
+#[test]
+fn a_block_that_nginx_never_asks_is_not_compared() {
+    let mut nginx = two_hosts();
+    let (pin, port) = (nginx.pki().pin("a.pem"), free_port());
+    // nginx says that it ignores the second block of the name; so its certificate is no matter.
+    nginx.configure(&format!(
+        "{}{}{}",
+        policy("site", &pin),
+        tls_server(port, "a.example", "a", "hpkp site; return 200 a;"),
+        tls_server(port, "a.example", "b", "hpkp site; return 200 b;"),
+    ));
+    let said = nginx.test();
+    said.accepted(&[]);
+    assert!(said.text.contains("conflicting server name"), "{}", said.text);
+    nginx.start();
+    assert_eq!(ask(&nginx, port, "a.example", "a.example", "--http1.1").pins().len(), 1);
+    nginx.stop();
+    // With a name of its own besides, it is asked.
+    nginx.configure(&format!(
+        "{}{}{}",
+        policy("site", &pin),
+        tls_server(port, "a.example", "a", "hpkp site; return 200 a;"),
+        tls_server(port, "a.example b.example", "b", "hpkp site; return 200 b;"),
+    ));
+    nginx.test().refused("no-pin-in-chain", Nginx::FIRST_LINE + 2);
+}

@@ -239,32 +239,119 @@ fn another_value_in_the_environment_changes_nothing() {
     nginx.test().refused("no-pin-in-chain", 10);
 }
 
+/// A server on one port with a file of a thousand octets, a field of `add_header` and, where `hpkp`
+/// says so, a policy.
+fn with_file(port: u16, hpkp: Option<&[&str]>) -> String {
+    let more = "add_header X-Mine yes always; location /file.txt { root html; }";
+    match hpkp {
+        Some(pins) => configuration(port, pins, "", "").replace("return 200 x;", more),
+        None => tls_server(port, "localhost", "live", more),
+    }
+}
+
+/// Kills the workers and asks those that the master puts in their place, who have what is left in
+/// the master after a reload that failed.
+#[track_caller]
+fn replaced_workers_serve(nginx: &Nginx, port: u16, pins: usize) {
+    nginx.replace_workers();
+    let url = format!("https://localhost:{port}/file.txt");
+    let curl = Curl::new(&nginx.path("ca.pem"));
+    let range = curl.with(&["-r", "0-9"]).get(&url);
+    // Of filters that are installed before and after ours, each has done its part.
+    assert_eq!((range.status, range.all("content-length")), (206, vec!["10"]));
+    assert_eq!(range.all("x-mine"), ["yes"]);
+    assert_eq!(range.pins().len(), pins);
+    // curl would say that it got less than a thousand octets.
+    let whole = curl.get(&url);
+    assert_eq!((whole.status, whole.all("content-length")), (200, vec!["1000"]));
+}
+
 #[test]
-fn a_worker_replaced_after_a_refused_reload_serves_as_before() {
+fn workers_replaced_after_a_refused_reload_serve_as_before() {
     let mut nginx = prepared();
     let (port, live) = (free_port(), nginx.pki().pin("live.pem"));
-    let more = "add_header X-Mine yes always; location /file.txt { root html; }";
-    let server = |pins: &[&str]| configuration(port, pins, "", "").replace("return 200 x;", more);
     nginx.pki().write("html/file.txt", "x".repeat(1000));
-    nginx.configure(&server(&[&live, B]));
+    nginx.configure(&with_file(port, Some(&[&live, B])));
     nginx.start();
-    nginx.configure(&server(&[A, B]));
+    nginx.configure(&with_file(port, Some(&[A, B])));
     nginx.expect_in_log(&["hpkp: [no-pin-in-chain]", "exited on signal 9"]);
     assert!(matches!(nginx.reload(), Reload::Refused(_)));
+    replaced_workers_serve(&nginx, port, 1);
+    nginx.stop();
+}
 
-    let old = nginx.workers();
-    // SAFETY: the pids are those of our own server's workers, read just now.
-    old.iter().for_each(|pid| assert_eq!(unsafe { libc::kill(*pid, libc::SIGKILL) }, 0));
-    assert!(wait(|| {
-        let new = nginx.workers();
-        !new.is_empty() && new != old
-    }));
-    let curl = Curl::new(&nginx.path("ca.pem")).with(&["-r", "0-9"]);
-    let response = curl.get(&format!("https://localhost:{port}/file.txt"));
-    // Of filters that are installed before and after ours, each has done its part.
-    assert_eq!(response.status, 206);
-    assert_eq!(response.pins().len(), 1);
-    assert_eq!(response.all("x-mine"), ["yes"]);
+/// The module is unloaded with the configuration that was the first to name it.
+#[test]
+fn workers_replaced_after_a_refused_first_use_serve_as_before() {
+    let mut nginx = prepared();
+    let (port, live) = (free_port(), nginx.pki().pin("live.pem"));
+    nginx.pki().write("html/file.txt", "x".repeat(1000));
+    nginx.configure_without_module(&with_file(port, None));
+    nginx.expect_in_log(&["hpkp: [no-pin-in-chain]", "exited on signal 9", "(98: Address already"]);
+    nginx.expect_in_log(&["still could not bind()"]);
+    nginx.start();
+    nginx.configure(&with_file(port, Some(&[A, B])));
+    assert!(matches!(nginx.reload(), Reload::Refused(_)));
+    replaced_workers_serve(&nginx, port, 0);
+
+    // Accepted by us, and given up by nginx later, when all filters are in place.
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let taken = taken.local_addr().map(|a| (a.port(), taken)).expect("an address");
+    let sound = with_file(port, Some(&[&live, B]));
+    nginx.configure(&format!("{sound} server {{ listen 127.0.0.1:{}; }}", taken.0));
+    assert!(matches!(nginx.reload(), Reload::Refused(_)));
+    replaced_workers_serve(&nginx, port, 0);
+
+    nginx.configure(&sound);
+    assert_eq!(nginx.reload(), Reload::Accepted);
+    replaced_workers_serve(&nginx, port, 1);
+    nginx.stop();
+}
+
+/// Logs that are no files.
+#[test]
+fn logs_to_syslog_and_to_memory() {
+    let collector = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let collector = collector.local_addr().map(|a| (a.port(), collector)).expect("an address");
+    let syslog = format!("syslog:server=127.0.0.1:{}", collector.0);
+    for log in [syslog.as_str(), "memory:1m"] {
+        let mut nginx = prepared();
+        let (port, live) = (free_port(), nginx.pki().pin("live.pem"));
+        let url = format!("https://localhost:{port}/");
+        let curl = Curl::new(&nginx.path("ca.pem"));
+        let main = format!("worker_processes 1; error_log {log} debug;");
+        nginx.configure_with(&main, &configuration(port, &[&live, B], "", ""));
+        nginx.test().accepted(&[]);
+        nginx.expect_in_log(&["[alert]", "[debug]"]);
+        // At a start in spite of a lock-out, which says something once the logs are open.
+        nginx.configure_with(&main, &configuration(port, &[A, B], "", ""));
+        nginx.start();
+        assert!(nginx.log().contains("[no-pin-in-chain]"), "{log}");
+        assert_eq!(curl.get(&url).pins().len(), 0, "{log}");
+        // At a reload.
+        nginx.configure_with(&main, &configuration(port, &[&live, B], "", ""));
+        assert_eq!(nginx.reload(), Reload::Accepted);
+        assert_eq!(curl.get(&url).pins().len(), 1, "{log}");
+        nginx.stop();
+    }
+}
+
+/// What cannot be read cannot be called the same.
+#[test]
+fn what_cannot_be_read_is_not_what_the_server_goes_on_with() {
+    let mut nginx = prepared();
+    let pki = nginx.pki();
+    let (port, live) = (free_port(), pki.pin("live.pem"));
+    pki.leaf("renewed", "localhost", "ca");
+    let long = |name: &str| [pki.read(name), pki.read("ca.pem").repeat(66)].concat();
+    let (first, second) = (long("live.pem"), long("renewed.pem"));
+    pki.write("live.pem", first);
+    pki.write("renewed.pem", second);
+    nginx.configure(&configuration(port, &[&live, B], "", ""));
+    nginx.expect_in_log(&["hpkp: [oversized-input]"]);
+    nginx.start();
+    renew_with(&nginx, "renewed");
+    assert!(matches!(nginx.reload(), Reload::Refused(_)));
     nginx.stop();
 }
 

@@ -132,12 +132,21 @@ impl Nginx {
 
     pub const FIRST_LINE: usize = 8;
 
+    /// As [`Nginx::configure`], without the module.
+    pub fn configure_without_module(&self, http: &str) {
+        self.write_configuration("", "worker_processes 1;", http);
+    }
+
     /// As [`Nginx::configure`], with `main` in the main block, on one line.
     pub fn configure_with(&self, main: &str, http: &str) {
         let load = match self.module {
             Module::None => String::new(),
             module => format!("load_module {};", module_file(module).display()),
         };
+        self.write_configuration(&load, main, http);
+    }
+
+    fn write_configuration(&self, load: &str, main: &str, http: &str) {
         // Workers of a server that root started would otherwise not get at the test's files.
         // SAFETY: takes nothing and cannot fail.
         let user = if unsafe { libc::geteuid() } == 0 { "user root;" } else { "" };
@@ -209,6 +218,20 @@ impl Nginx {
         let children = format!("/proc/{0}/task/{0}/children", self.pid());
         let children = fs::read_to_string(children).unwrap_or_default();
         children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    }
+
+    /// Kills the workers, as a crash would, and waits until the master has replaced them.
+    #[track_caller]
+    pub fn replace_workers(&self) {
+        let old = self.workers();
+        for pid in &old {
+            // SAFETY: the pids are those of our own server's workers, read just now.
+            assert_eq!(unsafe { libc::kill(*pid, libc::SIGKILL) }, 0);
+        }
+        assert!(wait(|| {
+            let new = self.workers();
+            !new.is_empty() && new.iter().all(|pid| !old.contains(pid))
+        }));
     }
 
     pub fn signal(&self, signal: libc::c_int) {
