@@ -60,7 +60,20 @@ pub fn read(file: &[u8]) -> Result<Vec<Key>, SpkiError> {
     if file.trim_ascii().is_empty() {
         return Err(SpkiError::Empty);
     }
-    if pem::is_pem(file) { read_pem(file) } else { read_der(file).map(|key| vec![key]) }
+    if !is_one_object(file) && pem::is_pem(file) {
+        read_pem(file)
+    } else {
+        read_der(file).map(|key| vec![key])
+    }
+}
+
+/// Whether the file is one `SEQUENCE` from end to end: a certificate may hold text that looks like
+/// PEM, and its key is not the one in there.
+fn is_one_object(file: &[u8]) -> bool {
+    are_sequences([file])
+        && Header::from_der(file).is_ok_and(|(rest, header)| {
+            header.length().definite().is_ok_and(|length| length == rest.len())
+        })
 }
 
 fn read_pem(file: &[u8]) -> Result<Vec<Key>, SpkiError> {
@@ -312,6 +325,21 @@ mod tests {
         use base64::Engine as _;
         let base64 = base64::engine::general_purpose::STANDARD.encode(der);
         format!("-----BEGIN {label}-----\n{base64}\n-----END {label}-----\n").into_bytes()
+    }
+
+    #[test]
+    fn pem_inside_an_object_is_no_key_of_the_file() {
+        let inner = pem("CERTIFICATE", CERTIFICATE);
+        let algorithm = [0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70];
+        let with_length = |tag: u8, content: &[u8]| {
+            let [high, low] = u16::try_from(content.len()).unwrap().to_be_bytes();
+            [&[tag, 0x82, high, low], content].concat()
+        };
+        let key = with_length(0x03, &[b"\0\n", &inner[..]].concat());
+        let spki = with_length(0x30, &[&algorithm[..], &key].concat());
+        assert!(pem::is_pem(&spki));
+        let expected = Key { kind: Kind::PublicKey, pin: Pin::of_spki(&spki) };
+        assert_eq!(read(&spki), Ok(vec![expected]));
     }
 
     #[test]
