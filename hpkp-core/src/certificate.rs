@@ -69,6 +69,9 @@ impl Certificate {
         let (rest, parsed) =
             X509Certificate::from_der(der).map_err(|_| CertificateError::Malformed)?;
         let tbs = &parsed.tbs_certificate;
+        if !spki::are_sequences([der, tbs.subject_pki.raw]) {
+            return Err(CertificateError::Malformed);
+        }
         let mut subject_key_id = None;
         let mut authority_key_id = None;
         for extension in tbs.extensions() {

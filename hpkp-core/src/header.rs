@@ -42,7 +42,8 @@ impl Header {
     /// is left out there (RFC 7469 section 2.1.2).
     ///
     /// # Errors
-    /// What the policy lacks or has too much of.
+    /// What the policy lacks or has too much of, and what is wrong with its files: without the pin
+    /// of one of them the field would be another policy.
     pub fn render(policy: &Policy, kind: Kind) -> Result<Self, Vec<Code>> {
         let mut wrong = missing_or_excessive(policy, kind);
         let pins = policy.distinct_pins();
@@ -50,6 +51,7 @@ impl Header {
         if pins.len() < least_pins(kind) && !wrong.contains(&Code::TooFewPins) {
             wrong.push(Code::TooFewPins);
         }
+        wrong.extend(policy.problems.iter().map(|problem| problem.code));
         if !wrong.is_empty() {
             return Err(wrong);
         }

@@ -60,7 +60,20 @@ pub fn read(file: &[u8]) -> Result<Vec<Key>, SpkiError> {
     if file.trim_ascii().is_empty() {
         return Err(SpkiError::Empty);
     }
-    if pem::is_pem(file) { read_pem(file) } else { read_der(file).map(|key| vec![key]) }
+    if !is_one_object(file) && pem::is_pem(file) {
+        read_pem(file)
+    } else {
+        read_der(file).map(|key| vec![key])
+    }
+}
+
+/// Whether the file is one `SEQUENCE` from end to end: a certificate may hold text that looks like
+/// PEM, and its key is not the one in there.
+fn is_one_object(file: &[u8]) -> bool {
+    are_sequences([file])
+        && Header::from_der(file).is_ok_and(|(rest, header)| {
+            header.length().definite().is_ok_and(|length| length == rest.len())
+        })
 }
 
 fn read_pem(file: &[u8]) -> Result<Vec<Key>, SpkiError> {
@@ -145,15 +158,23 @@ fn parse_certificate(
     der: &[u8],
 ) -> Result<(&[u8], x509_parser::certificate::X509Certificate<'_>), SpkiError> {
     use x509_parser::nom::Parser as _;
-    X509CertificateParser::new()
-        .with_deep_parse_extensions(false)
-        .parse(der)
-        .map_err(|_| damage(der, Kind::Certificate))
+    let parsed = X509CertificateParser::new().with_deep_parse_extensions(false).parse(der);
+    match parsed {
+        Ok((rest, certificate))
+            if are_sequences([der, certificate.tbs_certificate.subject_pki.raw]) =>
+        {
+            Ok((rest, certificate))
+        }
+        _ => Err(damage(der, Kind::Certificate)),
+    }
 }
 
 fn request(der: &[u8]) -> Result<Key, SpkiError> {
     let (rest, request) =
         X509CertificationRequest::from_der(der).map_err(|_| damage(der, Kind::Request))?;
+    if !are_sequences([der, request.certification_request_info.subject_pki.raw]) {
+        return Err(SpkiError::Malformed { kind: Kind::Request });
+    }
     if !rest.is_empty() {
         return Err(SpkiError::TrailingOctets { kind: Kind::Request, count: rest.len() });
     }
@@ -163,6 +184,9 @@ fn request(der: &[u8]) -> Result<Key, SpkiError> {
 fn public_key(der: &[u8]) -> Result<Key, SpkiError> {
     let (rest, spki) =
         SubjectPublicKeyInfo::from_der(der).map_err(|_| damage(der, Kind::PublicKey))?;
+    if !are_sequences([der]) {
+        return Err(SpkiError::Malformed { kind: Kind::PublicKey });
+    }
     if !rest.is_empty() {
         return Err(SpkiError::TrailingOctets { kind: Kind::PublicKey, count: rest.len() });
     }
@@ -190,6 +214,13 @@ pub(crate) fn pin_of(spki: &SubjectPublicKeyInfo<'_>) -> Option<Pin> {
         return None;
     }
     Some(Pin::of_spki(spki.raw))
+}
+
+/// Whether each object is a `SEQUENCE`. The parser compares the numbers of tags, not their classes,
+/// so that it takes objects that no user agent takes.
+pub(crate) fn are_sequences<const N: usize>(objects: [&[u8]; N]) -> bool {
+    const SEQUENCE: u8 = 0x30;
+    objects.iter().all(|der| der.first() == Some(&SEQUENCE))
 }
 
 /// Whether an object that cannot be parsed was cut off or is wrong in itself.
@@ -282,3 +313,53 @@ impl fmt::Display for SpkiError {
 }
 
 impl std::error::Error for SpkiError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CERTIFICATE: &[u8] =
+        include_bytes!("../../tests/fuzz/seeds/pem_der_to_pin/ed25519-selfsigned.der");
+
+    fn pem(label: &str, der: &[u8]) -> Vec<u8> {
+        use base64::Engine as _;
+        let base64 = base64::engine::general_purpose::STANDARD.encode(der);
+        format!("-----BEGIN {label}-----\n{base64}\n-----END {label}-----\n").into_bytes()
+    }
+
+    #[test]
+    fn pem_inside_an_object_is_no_key_of_the_file() {
+        let inner = pem("CERTIFICATE", CERTIFICATE);
+        let algorithm = [0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70];
+        let with_length = |tag: u8, content: &[u8]| {
+            let [high, low] = u16::try_from(content.len()).unwrap().to_be_bytes();
+            [&[tag, 0x82, high, low], content].concat()
+        };
+        let key = with_length(0x03, &[b"\0\n", &inner[..]].concat());
+        let spki = with_length(0x30, &[&algorithm[..], &key].concat());
+        assert!(pem::is_pem(&spki));
+        let expected = Key { kind: Kind::PublicKey, pin: Pin::of_spki(&spki) };
+        assert_eq!(read(&spki), Ok(vec![expected]));
+    }
+
+    #[test]
+    fn a_sequence_of_another_class_is_none() {
+        let start = CERTIFICATE.windows(2).position(|octets| octets == [0x30, 0x2a]).unwrap();
+        let spki = &CERTIFICATE[start..start + 44];
+        let expected = Pin::of_spki(spki);
+        for (kind, label, sound, tags) in [
+            (Kind::Certificate, "CERTIFICATE", CERTIFICATE, &[0, start][..]),
+            (Kind::PublicKey, "PUBLIC KEY", spki, &[0][..]),
+        ] {
+            let keys = Ok(vec![Key { kind, pin: expected }]);
+            assert_eq!(read(sound), keys);
+            assert_eq!(read(&pem(label, sound)), keys);
+            for &tag in tags {
+                let mut damaged = sound.to_vec();
+                damaged[tag] = 0x70;
+                assert_eq!(read(&pem(label, &damaged)), Err(SpkiError::Malformed { kind }));
+                assert!(read(&damaged).is_err());
+            }
+        }
+    }
+}

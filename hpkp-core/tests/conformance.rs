@@ -8,6 +8,8 @@
     reason = "a corpus that is not in its format fails the test"
 )]
 
+#[path = "conformance/emit.rs"]
+mod emit;
 #[path = "conformance/headers.rs"]
 mod headers;
 #[path = "conformance/received.rs"]
@@ -37,7 +39,7 @@ struct Suite {
     check: fn(&Path, &Value) -> Result<(), String>,
 }
 
-const SUITES: [Suite; 8] = [
+const SUITES: [Suite; 9] = [
     Suite {
         name: "headers",
         file: "headers.jsonl",
@@ -61,6 +63,12 @@ const SUITES: [Suite; 8] = [
         file: "headers.jsonl",
         applies: |_| true,
         check: headers::verdict_of_wget2,
+    },
+    Suite {
+        name: "emit, recommended",
+        file: "emit.jsonl",
+        applies: emit::applies,
+        check: emit::check,
     },
     Suite {
         name: "emit, as received",

@@ -1,0 +1,22 @@
+//! What each fuzz target does with its octets. A panic is a finding.
+//!
+//! From the root of the repository, with nightly Rust and `cargo-fuzz`:
+//!
+//! ```sh
+//! mkdir -p tests/fuzz/corpus/header_parser
+//! cargo +nightly fuzz run --fuzz-dir tests/fuzz header_parser \
+//!     tests/fuzz/corpus/header_parser tests/fuzz/seeds/header_parser
+//! ```
+//!
+//! The first directory takes what the fuzzer finds, the second is where it starts. The seeds also
+//! run as a test of the core, without a fuzzer (`hpkp-core/tests/fuzz_seeds.rs`); an input that
+//! once broke something becomes one of them.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod chain_paths;
+mod der;
+pub mod header_parser;
+pub mod pem_der_to_pin;
+pub mod report_reader;
