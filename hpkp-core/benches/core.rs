@@ -139,7 +139,7 @@ fn checks(c: &mut Criterion) {
         b.iter(|| Certificate::from_der(black_box(&der)).unwrap());
     });
     let deployment = deployment();
-    let verdict = check(&deployment, &Always);
+    let verdict = check(&deployment, 0, &Always);
     assert_eq!(verdict.findings, []);
     let mut group = c.benchmark_group("check");
     group.sample_size(10).throughput(Throughput::Elements(HOSTS.into()));
