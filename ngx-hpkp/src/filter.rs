@@ -34,6 +34,7 @@ static ACTIVE: AtomicBool = AtomicBool::new(false);
 
 /// A configuration is about to be read, perhaps in vain.
 pub(crate) fn prepare() {
+    keep_loaded();
     // SAFETY: nginx's current cycle is live, or null before the first.
     let active = unsafe { ngx::is_loaded_in(ngx_cycle, &raw const ngx_http_hpkp_module) };
     ACTIVE.store(active, Ordering::Relaxed);
@@ -81,7 +82,6 @@ pub(crate) unsafe extern "C" fn install(_cf: *mut ngx_conf_t) -> ngx_int_t {
         Aftermath::GoOn => OK,
     };
     boundary::configuring_late("postconfiguration", after, || {
-        keep_loaded();
         // SAFETY: nginx builds the chain of filters in one thread, before it serves anything.
         unsafe {
             *NEXT.0.get() = ngx_http_top_header_filter;
@@ -91,8 +91,9 @@ pub(crate) unsafe extern "C" fn install(_cf: *mut ngx_conf_t) -> ngx_int_t {
     })
 }
 
-/// Takes a lasting reference to the file that this code is in. The chain of filters may outlive the
-/// configuration that loaded it, see [`ACTIVE`].
+/// Takes a lasting reference to the file that this code is in: the chain of filters may outlive the
+/// configuration that loaded it, see [`ACTIVE`], and what libraries keep in statics would be lost
+/// each time.
 fn keep_loaded() {
     let mut this = MaybeUninit::<libc::Dl_info>::uninit();
     let address = filter as unsafe extern "C" fn(_) -> _ as *const c_void;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use hpkp_tests::client::Curl;
 use hpkp_tests::free_port;
-use hpkp_tests::nginx::{Module, Nginx, Reload, tls_server};
+use hpkp_tests::nginx::{Module, Nginx, Reload, tls_server, without_leaks};
 
 use hpkp_tests::site::{B, prepared_with};
 
@@ -26,6 +26,10 @@ const OTHERS: [&str; 4] = ["init_module", "header_filter", "variable", "cleanup"
 fn server(hook: &str) -> (Nginx, u16) {
     let mut nginx = prepared_with(Module::InjectPanic);
     nginx.set_environment("HPKP_INJECT_PANIC", hook);
+    if hook == "cleanup" {
+        // Then nothing is given back.
+        without_leaks().iter().for_each(|(name, value)| nginx.set_environment(name, value));
+    }
     let (live, port) = (nginx.pki().pin("live.pem"), free_port());
     nginx.configure(&format!(
         "log_format told '$hpkp_status|$hpkp_header|'; access_log told.log told;
