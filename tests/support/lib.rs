@@ -2,6 +2,7 @@
 //! real clients.
 
 pub mod client;
+pub mod load;
 pub mod nginx;
 pub mod pki;
 pub mod site;
