@@ -1,0 +1,4 @@
+//! End to end with Debian's Apache httpd.
+
+mod refusals;
+mod responses;
