@@ -1,11 +1,15 @@
 //! What both server modules need and neither server owns.
 //!
-//! The way of the data: [`openssl`] reads the certificates of an `SSL_CTX`, [`mod@file`] and [`trust`]
-//! read what the configuration names, the core checks, [`failure`] says what is done about the
-//! findings, and [`sending`] answers for each request whether the header goes out.
+//! The way of the data: [`setting`] reads the values of directives, [`openssl`] the certificates of
+//! an `SSL_CTX`, [`mod@file`] and [`trust`] what the configuration names; [`loader`] joins them for
+//! the core's check. [`failure`] says what is done about the findings, and [`sending`] answers for
+//! each request whether the header goes out. Every entry from C goes through [`boundary`].
 
+pub mod boundary;
 pub mod failure;
 pub mod file;
+pub mod loader;
 pub mod openssl;
 pub mod sending;
+pub mod setting;
 pub mod trust;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::{c_char, c_void};
 use std::ptr;
 
-use hpkp_core::check::{PolicyUse, Serving};
+use hpkp_core::check::Serving;
 use hpkp_core::finding::{Check, Code, Location};
 use hpkp_core::header::Kind;
 use hpkp_core::pin::Pin;
@@ -12,6 +12,7 @@ use hpkp_core::policy::PolicySpec;
 use hpkp_server::failure::{LogLine, OnStart};
 use hpkp_server::openssl::OpenSsl;
 use hpkp_server::sending::{ContextAddress, Field};
+use hpkp_server::setting::UseSetting;
 use nginx_sys::ngx_conf_t;
 
 use crate::boundary::{self, Aftermath};
@@ -60,22 +61,13 @@ impl Served {
 /// What stands in a server, or in `http` for the servers that do not say otherwise.
 #[derive(Default)]
 pub(crate) struct ServerConf {
-    pub(crate) enforced: Setting,
-    pub(crate) report_only: Setting,
+    pub(crate) enforced: UseSetting,
+    pub(crate) report_only: UseSetting,
     pub(crate) check: Option<Check>,
     /// The file of `hpkp_trusted_certificate` and where the directive stands.
     pub(crate) trusted: Option<(String, Location)>,
     /// What is sent; filled in once the configuration has been accepted.
     pub(crate) response: Option<Response>,
-}
-
-/// The value of `hpkp` or `hpkp_report_only`.
-#[derive(Clone, Default)]
-pub(crate) enum Setting {
-    #[default]
-    Unset,
-    Off,
-    Policy(PolicyUse),
 }
 
 /// What a server's responses need.
@@ -101,25 +93,6 @@ impl Response {
             *place = Some(Prepared::new(field, own));
         }
         (response.enforced.is_some() || response.report_only.is_some()).then_some(response)
-    }
-}
-
-impl Setting {
-    pub(crate) fn policy(&self) -> Option<&PolicyUse> {
-        match self {
-            Self::Policy(policy) => Some(policy),
-            Self::Unset | Self::Off => None,
-        }
-    }
-
-    /// What a server has from the block around it, where it says nothing itself.
-    fn inherit(&mut self, outer: &Self) {
-        if let Self::Unset = self {
-            *self = outer.clone();
-            if let Self::Policy(policy) = self {
-                policy.own = false;
-            }
-        }
     }
 }
 

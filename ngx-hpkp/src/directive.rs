@@ -3,11 +3,8 @@
 use std::ffi::{c_char, c_void};
 use std::ptr;
 
-use hpkp_core::check::PolicyUse;
-use hpkp_core::finding::{Check, Code};
-use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
 use hpkp_core::text::Excerpt;
-use hpkp_server::failure::OnStart;
+use hpkp_server::setting::{self, PolicyDirective, SettingError, UseSetting};
 use nginx_sys::{
     NGX_CONF_BLOCK, NGX_CONF_TAKE1, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET,
     NGX_HTTP_SRV_CONF, NGX_HTTP_SRV_CONF_OFFSET, ngx_command_t, ngx_conf_include, ngx_conf_parse,
@@ -15,7 +12,7 @@ use nginx_sys::{
 };
 
 use crate::boundary::{self, Aftermath};
-use crate::conf::{MainConf, ServerConf, Setting};
+use crate::conf::{MainConf, ServerConf};
 use crate::ngx::{self, CONF_ERROR, CONF_OK, Handler, c_string};
 use crate::{log, phase};
 
@@ -66,16 +63,18 @@ const fn command(
     }
 }
 
-/// What is wrong with a directive, to be logged with its place. nginx's own phrases stand alone,
-/// as those of its own directives do.
-type DirectiveError = String;
-
-fn duplicate(name: &str) -> DirectiveError {
-    format!("\"{name}\" directive is duplicate")
-}
-
-fn finding(code: Code, text: &str) -> DirectiveError {
-    format!("hpkp: [{code}] -: {text}")
+/// A directive's error in nginx's own phrases, which stand alone as those of its own directives do.
+fn phrase(error: SettingError, words: &[String]) -> String {
+    match error {
+        SettingError::Duplicate => format!("\"{}\" directive is duplicate", words[0]),
+        SettingError::NoChoice(choices) => format!(
+            "invalid value \"{}\" in \"{}\" directive, it must be {choices}",
+            Excerpt::new(&words[1]),
+            words[0],
+        ),
+        SettingError::Finding(code, text) => format!("hpkp: [{code}] -: {text}"),
+        SettingError::PolicyName(text) => text,
+    }
 }
 
 /// Runs the handler of a directive: `set` gets its words, and its errors are logged.
@@ -85,7 +84,7 @@ fn finding(code: Code, text: &str) -> DirectiveError {
 unsafe fn handle<C>(
     cf: *mut ngx_conf_t,
     conf: *mut c_void,
-    set: impl FnOnce(&mut C, &[String]) -> Result<(), DirectiveError>,
+    set: impl FnOnce(&mut C, &[String]) -> Result<(), String>,
 ) -> *mut c_char {
     let after = |aftermath| match aftermath {
         Aftermath::Refuse => CONF_ERROR,
@@ -135,23 +134,16 @@ unsafe extern "C" fn hpkp_report_only(
 unsafe fn use_policy(
     cf: *mut ngx_conf_t,
     conf: *mut c_void,
-    setting: fn(&mut ServerConf) -> &mut Setting,
+    setting: fn(&mut ServerConf) -> &mut UseSetting,
 ) -> *mut c_char {
     // SAFETY: by the caller's promise.
     unsafe {
         handle(cf, conf, |conf: &mut ServerConf, words| {
             let setting = setting(conf);
-            if !matches!(setting, Setting::Unset) {
-                return Err(duplicate(&words[0]));
+            if !matches!(setting, UseSetting::Unset) {
+                return Err(phrase(SettingError::Duplicate, words));
             }
-            *setting = match words[1].as_str() {
-                "off" => Setting::Off,
-                name => Setting::Policy(PolicyUse {
-                    policy: name.to_owned(),
-                    at: ngx::location(cf),
-                    own: true,
-                }),
-            };
+            *setting = UseSetting::new(&words[1], ngx::location(cf));
             Ok(())
         })
     }
@@ -165,7 +157,7 @@ unsafe extern "C" fn hpkp_check(
     // SAFETY: as for `hpkp`.
     unsafe {
         handle(cf, conf, |conf: &mut ServerConf, words| {
-            set_choice(&mut conf.check, words, &[("refuse", Check::Refuse), ("warn", Check::Warn)])
+            set_choice(&mut conf.check, words, setting::CHECK)
         })
     }
 }
@@ -178,8 +170,7 @@ unsafe extern "C" fn hpkp_on_start(
     // SAFETY: as for `hpkp`, with the main configuration.
     unsafe {
         handle(cf, conf, |conf: &mut MainConf, words| {
-            let choices = [("warn", OnStart::Warn), ("refuse", OnStart::Refuse)];
-            set_choice(&mut conf.on_start, words, &choices)
+            set_choice(&mut conf.on_start, words, setting::ON_START)
         })
     }
 }
@@ -188,21 +179,12 @@ fn set_choice<T: Copy>(
     setting: &mut Option<T>,
     words: &[String],
     choices: &[(&str, T)],
-) -> Result<(), DirectiveError> {
+) -> Result<(), String> {
     if setting.is_some() {
-        return Err(duplicate(&words[0]));
+        return Err(phrase(SettingError::Duplicate, words));
     }
-    let chosen = choices.iter().find(|(name, _)| *name == words[1]);
-    let Some((_, value)) = chosen else {
-        let names: Vec<String> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-        return Err(format!(
-            "invalid value \"{}\" in \"{}\" directive, it must be {}",
-            Excerpt::new(&words[1]),
-            words[0],
-            names.join(" or ")
-        ));
-    };
-    *setting = Some(*value);
+    let chosen = setting::choose(choices, &words[1], false);
+    *setting = Some(chosen.map_err(|error| phrase(error, words))?);
     Ok(())
 }
 
@@ -215,7 +197,7 @@ unsafe extern "C" fn hpkp_trusted_certificate(
     unsafe {
         handle(cf, conf, |conf: &mut ServerConf, words| {
             if conf.trusted.is_some() {
-                return Err(duplicate(&words[0]));
+                return Err(phrase(SettingError::Duplicate, words));
             }
             conf.trusted = Some((ngx::full_path((*cf).cycle, &words[1]), ngx::location(cf)));
             Ok(())
@@ -231,19 +213,8 @@ unsafe extern "C" fn policy_block(
     // SAFETY: as for `hpkp`, with the main configuration.
     let defined = unsafe {
         handle(cf, conf, |conf: &mut MainConf, words| {
-            let name = &words[1];
-            if name.is_empty() || name == "off" {
-                return Err(format!("\"{name}\" is no name for a policy"));
-            }
-            if let Some(earlier) = conf.policies.iter().find(|policy| policy.name == *name) {
-                return Err(format!(
-                    "duplicate policy \"{}\", it is defined in {}",
-                    Excerpt::new(name),
-                    earlier.at
-                ));
-            }
-            conf.policies.push(PolicySpec::new(name.clone(), ngx::location(cf)));
-            Ok(())
+            setting::define(&mut conf.policies, &words[1], ngx::location(cf))
+                .map_err(|error| phrase(error, words))
         })
     };
     if defined != CONF_OK {
@@ -275,60 +246,23 @@ unsafe extern "C" fn policy_directive(
         handle(cf, conf, |conf: &mut MainConf, words| {
             // The block being read is that of the policy defined last.
             let Some(policy) = conf.policies.last_mut() else { return Ok(()) };
-            if !matches!(
-                words[0].as_str(),
-                "pin" | "max_age" | "include_subdomains" | "report_uri" | "include"
-            ) {
-                return Err(format!("unknown directive \"{}\"", Excerpt::new(&words[0])));
-            }
-            let [name, value] = words else {
-                return Err(format!("invalid number of arguments in \"{}\" directive", words[0]));
+            let directive = match words[0].as_str() {
+                "pin" => PolicyDirective::Pin,
+                "max_age" => PolicyDirective::MaxAge,
+                "include_subdomains" => PolicyDirective::IncludeSubdomains,
+                "report_uri" => PolicyDirective::ReportUri,
+                "include" => return Err(wrong_number(words)),
+                _ => return Err(format!("unknown directive \"{}\"", Excerpt::new(&words[0]))),
             };
+            let [name, value] = words else { return Err(wrong_number(words)) };
             let full_path = |path: &str| ngx::full_path((*cf).cycle, path);
-            set_in_policy(policy, name, value, ngx::location(cf), full_path)
+            let at = ngx::location(cf);
+            setting::set(policy, (directive, name), value, at, full_path, false)
+                .map_err(|error| phrase(error, words))
         })
     }
 }
 
-fn set_in_policy(
-    policy: &mut PolicySpec,
-    name: &str,
-    value: &str,
-    at: hpkp_core::finding::Location,
-    full_path: impl FnOnce(&str) -> String,
-) -> Result<(), DirectiveError> {
-    let shown = Excerpt::new(value);
-    match name {
-        "pin" => {
-            let source = PinSource::parse(value, full_path)
-                .map_err(|(code, error)| finding(code, &error))?;
-            policy.pins.push(PinSetting { source, at });
-        }
-        "max_age" => {
-            if policy.max_age.is_some() {
-                return Err(duplicate(name));
-            }
-            policy.max_age = Some(value.parse().map_err(|error| {
-                finding(Code::InvalidMaxAge, &format!("\"{shown}\" is no max_age: {error}"))
-            })?);
-        }
-        "include_subdomains" => {
-            let mut chosen = None;
-            let words = [name.to_owned(), value.to_owned()];
-            set_choice(&mut chosen, &words, &[("on", true), ("off", false)])?;
-            if policy.include_subdomains.is_some() {
-                return Err(duplicate(name));
-            }
-            policy.include_subdomains = chosen;
-        }
-        _ => {
-            if policy.report_uri.is_some() {
-                return Err(duplicate(name));
-            }
-            policy.report_uri = Some(value.parse().map_err(|error| {
-                finding(Code::InvalidReportUri, &format!("\"{shown}\" is no report_uri: {error}"))
-            })?);
-        }
-    }
-    Ok(())
+fn wrong_number(words: &[String]) -> String {
+    format!("invalid number of arguments in \"{}\" directive", words[0])
 }

@@ -9,20 +9,15 @@
 //! that have just been unloaded, where the refused configuration was the first to name them.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
-use hpkp_core::certificate::{Certificate, CertificateError};
-use hpkp_core::check::{
-    Certificates, Context, Deployment, Host, PolicyUse, Serving, TrustSetting, check,
-};
-use hpkp_core::finding::{Check, Code};
-use hpkp_core::path::{Chain, Trust};
+use hpkp_core::check::{Certificates, Context, Deployment, Host, PolicyUse, Serving, Verdict};
+use hpkp_core::finding::Check;
+use hpkp_core::path::Chain;
 use hpkp_core::policy::Policy;
-use hpkp_core::spki;
 use hpkp_server::failure::{self, Answer, LogLine, Phase};
+use hpkp_server::loader::{self, Loader};
 use hpkp_server::openssl::{OpenSsl, OpenSslError, SslCtx};
 use hpkp_server::sending::{self, ContextAddress};
-use hpkp_server::{file, trust};
 use nginx_sys::{
     NGX_LOG_WARN, ngx_conf_t, ngx_cycle, ngx_cycle_t, ngx_http_conf_addr_t, ngx_http_conf_port_t,
     ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_core_srv_conf_t,
@@ -104,11 +99,7 @@ unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     let main = unsafe { &mut *ngx::http_main_conf::<MainConf>(cycle, own_module()) };
 
     // SAFETY: as above.
-    let (deployment, addresses) = unsafe { deployment(main, &servers, openssl.as_ref()) };
-    let verdict = match &openssl {
-        Ok(openssl) => check(&deployment, now(), openssl),
-        Err(_) => check(&deployment, now(), &NoSignatures),
-    };
+    let (deployment, addresses, verdict) = unsafe { checked(main, &servers, openssl.as_ref()) };
     let judgement = failure::judge(&verdict, phase, main.on_start.unwrap_or_default());
     for line in &judgement.lines {
         // SAFETY: as above.
@@ -142,21 +133,6 @@ unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
 
 const fn own_module() -> *const ngx_module_t {
     &raw const ngx_http_hpkp_module
-}
-
-/// Seconds since 1970 UTC; 0 where the clock stands before, so that nothing has expired.
-fn now() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.ok().and_then(|now| i64::try_from(now.as_secs()).ok()).unwrap_or(0)
-}
-
-/// Stands in where OpenSSL cannot be used: then no certificate is read either.
-struct NoSignatures;
-
-impl hpkp_core::path::VerifySignature for NoSignatures {
-    fn is_signed_by(&self, _: &Certificate, _: &Certificate) -> bool {
-        false
-    }
 }
 
 /// All server blocks and what each address says of them.
@@ -338,16 +314,16 @@ fn names(names: &[ngx_http_server_name_t]) -> Vec<String> {
         .collect()
 }
 
-/// What the configuration says and has loaded, and the addresses of its contexts.
+/// What the configuration says and has loaded, the addresses of its contexts, and the core's answer.
 ///
 /// # Safety
 /// `servers` are those of the cycle whose configuration has just been read, and `main` is its own.
-unsafe fn deployment(
+unsafe fn checked(
     main: &MainConf,
     servers: &Servers,
     openssl: Result<&OpenSsl, &OpenSslError>,
-) -> (Deployment, Vec<ContextAddress>) {
-    let mut loader = Loader { openssl, certificates: HashMap::new(), trust: HashMap::new() };
+) -> (Deployment, Vec<ContextAddress>, Verdict) {
+    let mut loader = Loader::new(openssl);
     let mut deployment = Deployment::default();
     let mut addresses = Vec::new();
     let mut context_of = HashMap::new();
@@ -355,20 +331,15 @@ unsafe fn deployment(
         let Some(own) = server.own.filter(|own| server.tls && !own.rejects) else { continue };
         context_of.insert(position, deployment.contexts.len());
         addresses.push(ContextAddress::from(own.context.cast_const()));
-        // SAFETY: the context belongs to the configuration, and one thread reads it.
-        let certificates = unsafe { loader.certificates(own) };
-        let trust = loader.trust(server.conf());
+        let certificates = match own.variables {
+            true => Certificates::NotKnown,
+            // SAFETY: the context belongs to the configuration, and one thread reads it.
+            false => unsafe { loader.loaded(own.context) },
+        };
+        let trust = loader.trust(server.conf().trusted.as_ref());
         deployment.contexts.push(Context { certificates, trust });
     }
-    deployment.policies = main
-        .policies
-        .iter()
-        .map(|policy| {
-            policy
-                .clone()
-                .resolve(|path| file::read(path, spki::MAX_FILE).map_err(|e| e.to_string()))
-        })
-        .collect();
+    deployment.policies = loader::resolve(&main.policies);
     deployment.hosts = servers
         .all
         .iter()
@@ -403,7 +374,8 @@ unsafe fn deployment(
             host.serving.clone_from(&before.leaves);
         }
     }
-    (deployment, addresses)
+    let verdict = loader.check(&deployment);
+    (deployment, addresses, verdict)
 }
 
 /// What `host` presents.
@@ -450,82 +422,5 @@ fn served_before(key: &ServerKey) -> Option<&'static Served> {
         }
         let main: *mut MainConf = ngx::http_main_conf(ngx_cycle.cast_const(), own_module());
         main.as_ref()?.served.get(key)
-    }
-}
-
-/// Reads certificates and trust anchors, each once.
-struct Loader<'a> {
-    openssl: Result<&'a OpenSsl, &'a OpenSslError>,
-    certificates: HashMap<Vec<u8>, Result<Arc<Certificate>, CertificateError>>,
-    /// By the file that the configuration adds.
-    trust: HashMap<Option<String>, Arc<TrustSetting>>,
-}
-
-impl Loader<'_> {
-    /// # Safety
-    /// The context belongs to the configuration just read.
-    unsafe fn certificates(&mut self, own: OwnContext) -> Certificates {
-        let openssl = match self.openssl {
-            Ok(openssl) => openssl,
-            Err(error) => {
-                return Certificates::Unusable(Code::UnsupportedOpenssl, error.to_string());
-            }
-        };
-        if own.variables {
-            return Certificates::NotKnown;
-        }
-        // SAFETY: by the caller's promise.
-        let chains = unsafe { openssl.chains(own.context) };
-        let chains: Result<Vec<Chain>, (Code, String)> =
-            chains.into_iter().map(|chain| self.chain(chain)).collect();
-        match chains {
-            Ok(chains) => Certificates::Loaded(chains),
-            Err((code, text)) => Certificates::Unusable(code, text),
-        }
-    }
-
-    fn chain(&mut self, chain: Vec<Vec<u8>>) -> Result<Chain, (Code, String)> {
-        let certificates: Result<Vec<Arc<Certificate>>, CertificateError> =
-            chain.into_iter().map(|der| self.certificate(der)).collect();
-        let certificates = certificates.map_err(|error| {
-            let code = match error {
-                CertificateError::TooLarge => Code::OversizedInput,
-                CertificateError::Malformed => Code::UnreadableCertificate,
-            };
-            (code, format!("what the server loaded cannot be compared with its pins: {error}"))
-        })?;
-        Chain::new(certificates).ok_or_else(|| {
-            let text = format!("the chain has more than {} certificates", Chain::MAX);
-            (Code::OversizedInput, text)
-        })
-    }
-
-    fn certificate(&mut self, der: Vec<u8>) -> Result<Arc<Certificate>, CertificateError> {
-        self.certificates
-            .entry(der)
-            .or_insert_with_key(|der| Certificate::from_der(der).map(Arc::new))
-            .clone()
-    }
-
-    fn trust(&mut self, conf: &ServerConf) -> Arc<TrustSetting> {
-        let path = conf.trusted.as_ref().map(|(path, _)| path.clone());
-        if let Some(trust) = self.trust.get(&path) {
-            return trust.clone();
-        }
-        let system = match (&path, self.openssl) {
-            (Some(_), _) => self.trust(&ServerConf::default()).trust.system.clone(),
-            (None, Ok(openssl)) => Arc::new(openssl.system_store().read()),
-            (None, Err(_)) => Arc::default(),
-        };
-        let mut setting = TrustSetting { trust: Trust { system, added: None }, problem: None };
-        if let Some((path, at)) = &conf.trusted {
-            match trust::read_added(path) {
-                Ok(added) => setting.trust.added = Some(Arc::new(added)),
-                Err((code, text)) => setting.problem = Some((code, text, at.clone())),
-            }
-        }
-        let setting = Arc::new(setting);
-        self.trust.insert(path, setting.clone());
-        setting
     }
 }

@@ -1,0 +1,115 @@
+//! Where C calls Rust. A panic ends here: past an `extern "C"` function it would abort the process,
+//! which in the parent is the whole site.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, Once};
+
+use hpkp_core::text::Excerpt;
+
+/// Set when a hook failed while the configuration was read and the server started all the same;
+/// then nothing is sent until a configuration has been read without a failure.
+static FAILED: AtomicBool = AtomicBool::new(false);
+
+/// What the last panic said; a panic's payload does not know its place.
+static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
+
+/// What is done after a panic in a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aftermath {
+    /// Refuse the configuration: the old one goes on, or it was a test.
+    Refuse,
+    /// Go on without the header.
+    GoOn,
+}
+
+/// Runs a hook that has to do with reading a configuration. After a panic, hands what it said to
+/// `report` and gives what `after` makes of it.
+pub fn configuring<T>(
+    name: &str,
+    aftermath: Aftermath,
+    report: impl FnOnce(&str),
+    after: impl FnOnce(Aftermath) -> T,
+    hook: impl FnOnce() -> T,
+) -> T {
+    install_panic_hook();
+    catch(name, hook).unwrap_or_else(|said| {
+        FAILED.store(true, Ordering::Relaxed);
+        let consequence = match aftermath {
+            Aftermath::Refuse => "the configuration is refused",
+            Aftermath::GoOn => "the server goes on WITHOUT this header",
+        };
+        report(&text(name, &said, consequence));
+        after(aftermath)
+    })
+}
+
+/// Runs a hook that serves a request. After a panic, hands what it said to `report` and gives
+/// `fallback`. The panic hook is there: a configuration has been read before.
+pub fn serving<T>(
+    name: &str,
+    fallback: T,
+    report: impl FnOnce(&str),
+    hook: impl FnOnce() -> T,
+) -> T {
+    catch(name, hook).unwrap_or_else(|said| {
+        report(&text(name, &said, "the response goes out WITHOUT this header"));
+        fallback
+    })
+}
+
+/// Runs `hook`; the error is what its panic said.
+fn catch<T>(name: &str, hook: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(|| {
+        inject(name);
+        hook()
+    }))
+    .map_err(|_| LAST_PANIC.lock().map_or_else(|e| e.into_inner().clone(), |said| said.clone()))
+}
+
+fn text(name: &str, said: &str, consequence: &str) -> String {
+    let said = Excerpt::new(said);
+    format!("hpkp: a bug in the module ({name}), please report it: {said}; {consequence}")
+}
+
+/// A configuration is about to be read anew.
+pub fn reset() {
+    FAILED.store(false, Ordering::Relaxed);
+}
+
+/// Whether a hook failed while this configuration was read.
+#[must_use]
+pub fn has_failed() -> bool {
+    FAILED.load(Ordering::Relaxed)
+}
+
+/// Keeps what a panic says for the log, in place of the standard hook, which writes several lines
+/// to standard error.
+fn install_panic_hook() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        std::panic::set_hook(Box::new(|panic| {
+            let said = panic.to_string();
+            match LAST_PANIC.lock() {
+                Ok(mut last) => *last = said,
+                Err(poisoned) => *poisoned.into_inner() = said,
+            }
+        }));
+    });
+}
+
+#[cfg(not(feature = "inject-panic"))]
+#[inline(always)]
+fn inject(_hook: &str) {}
+
+/// Panics where the environment asks for it. The environment is read once, before a server takes
+/// it from its workers.
+#[cfg(feature = "inject-panic")]
+#[allow(clippy::panic, reason = "that is its purpose")]
+fn inject(hook: &str) {
+    static WANTED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    let wanted = WANTED.get_or_init(|| std::env::var("HPKP_INJECT_PANIC").ok());
+    if wanted.as_deref() == Some(hook) {
+        panic!("injected in {hook}");
+    }
+}

@@ -1,0 +1,133 @@
+//! What a configuration names and has loaded, as the core's check wants it: each file and each
+//! certificate is read once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hpkp_core::certificate::{Certificate, CertificateError};
+use hpkp_core::check::{Certificates, Deployment, TrustSetting, Verdict, check};
+use hpkp_core::finding::{Code, Location};
+use hpkp_core::path::{Chain, Trust, VerifySignature};
+use hpkp_core::policy::{Policy, PolicySpec};
+use hpkp_core::spki;
+
+use crate::openssl::{OpenSsl, OpenSslError, SslCtx};
+use crate::{file, trust};
+
+/// Reads certificates and trust anchors.
+#[derive(Debug)]
+pub struct Loader<'a> {
+    openssl: Result<&'a OpenSsl, &'a OpenSslError>,
+    certificates: HashMap<Vec<u8>, Result<Arc<Certificate>, CertificateError>>,
+    /// By the file that the configuration adds.
+    trust: HashMap<Option<String>, Arc<TrustSetting>>,
+}
+
+impl<'a> Loader<'a> {
+    /// `openssl` is the server's own.
+    #[must_use]
+    pub fn new(openssl: Result<&'a OpenSsl, &'a OpenSslError>) -> Self {
+        Self { openssl, certificates: HashMap::new(), trust: HashMap::new() }
+    }
+
+    /// The certificates of a context.
+    ///
+    /// # Safety
+    /// `context` is a live `SSL_CTX` of the OpenSSL that the loader was made with, and no other
+    /// thread changes it meanwhile.
+    pub unsafe fn loaded(&mut self, context: *mut SslCtx) -> Certificates {
+        match self.openssl {
+            // SAFETY: by the caller's promise.
+            Ok(openssl) => self.chains(unsafe { openssl.chains(context) }),
+            Err(error) => Certificates::Unusable(Code::UnsupportedOpenssl, error.to_string()),
+        }
+    }
+
+    /// The certificates that these octets are, each chain with its leaf first.
+    pub fn chains(&mut self, chains: Vec<Vec<Vec<u8>>>) -> Certificates {
+        let chains: Result<Vec<Chain>, (Code, String)> =
+            chains.into_iter().map(|chain| self.chain(chain)).collect();
+        match chains {
+            Ok(chains) => Certificates::Loaded(chains),
+            Err((code, text)) => Certificates::Unusable(code, text),
+        }
+    }
+
+    fn chain(&mut self, chain: Vec<Vec<u8>>) -> Result<Chain, (Code, String)> {
+        let certificates: Result<Vec<Arc<Certificate>>, CertificateError> =
+            chain.into_iter().map(|der| self.certificate(der)).collect();
+        let certificates = certificates.map_err(|error| {
+            let code = match error {
+                CertificateError::TooLarge => Code::OversizedInput,
+                CertificateError::Malformed => Code::UnreadableCertificate,
+            };
+            (code, format!("what the server loaded cannot be compared with its pins: {error}"))
+        })?;
+        Chain::new(certificates).ok_or_else(|| {
+            let text = format!("the chain has more than {} certificates", Chain::MAX);
+            (Code::OversizedInput, text)
+        })
+    }
+
+    fn certificate(&mut self, der: Vec<u8>) -> Result<Arc<Certificate>, CertificateError> {
+        self.certificates
+            .entry(der)
+            .or_insert_with_key(|der| Certificate::from_der(der).map(Arc::new))
+            .clone()
+    }
+
+    /// The anchors of the system's store and those in the file that the configuration adds, with
+    /// the place of its directive.
+    pub fn trust(&mut self, added: Option<&(String, Location)>) -> Arc<TrustSetting> {
+        let path = added.map(|(path, _)| path.clone());
+        if let Some(trust) = self.trust.get(&path) {
+            return trust.clone();
+        }
+        let system = match (added, self.openssl) {
+            (Some(_), _) => self.trust(None).trust.system.clone(),
+            (None, Ok(openssl)) => Arc::new(openssl.system_store().read()),
+            (None, Err(_)) => Arc::default(),
+        };
+        let mut setting = TrustSetting { trust: Trust { system, added: None }, problem: None };
+        if let Some((path, at)) = added {
+            match trust::read_added(path) {
+                Ok(added) => setting.trust.added = Some(Arc::new(added)),
+                Err((code, text)) => setting.problem = Some((code, text, at.clone())),
+            }
+        }
+        let setting = Arc::new(setting);
+        self.trust.insert(path, setting.clone());
+        setting
+    }
+
+    /// The core's answer about `deployment`, as it is now.
+    #[must_use]
+    pub fn check(&self, deployment: &Deployment) -> Verdict {
+        match self.openssl {
+            Ok(openssl) => check(deployment, now(), openssl),
+            Err(_) => check(deployment, now(), &NoSignatures),
+        }
+    }
+}
+
+/// Reads the files that the policies name.
+#[must_use]
+pub fn resolve(policies: &[PolicySpec]) -> Vec<Policy> {
+    let read = |path: &str| file::read(path, spki::MAX_FILE).map_err(|error| error.to_string());
+    policies.iter().map(|policy| policy.clone().resolve(read)).collect()
+}
+
+/// Seconds since 1970 UTC; 0 where the clock stands before, so that nothing has expired.
+fn now() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.ok().and_then(|now| i64::try_from(now.as_secs()).ok()).unwrap_or(0)
+}
+
+/// Stands in where OpenSSL cannot be used: then no certificate is read either.
+struct NoSignatures;
+
+impl VerifySignature for NoSignatures {
+    fn is_signed_by(&self, _: &Certificate, _: &Certificate) -> bool {
+        false
+    }
+}

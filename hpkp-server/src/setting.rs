@@ -1,0 +1,165 @@
+//! The values of directives, which the two servers name differently and read alike.
+
+use hpkp_core::check::PolicyUse;
+use hpkp_core::finding::{Check, Code, Location};
+use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
+use hpkp_core::text::Excerpt;
+
+use crate::failure::OnStart;
+
+/// A directive inside a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyDirective {
+    /// `pin`, `HPKPPin`.
+    Pin,
+    /// `max_age`, `HPKPMaxAge`.
+    MaxAge,
+    /// `include_subdomains`, `HPKPIncludeSubDomains`.
+    IncludeSubdomains,
+    /// `report_uri`, `HPKPReportURI`.
+    ReportUri,
+}
+
+/// What is wrong with a directive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SettingError {
+    /// It stands in the same place already.
+    Duplicate,
+    /// Its value is none of its choices; those in words.
+    NoChoice(String),
+    /// A finding.
+    Finding(Code, String),
+    /// The name of a policy.
+    PolicyName(String),
+}
+
+/// The choices of `hpkp_check`.
+pub const CHECK: &[(&str, Check)] = &[("refuse", Check::Refuse), ("warn", Check::Warn)];
+
+/// The choices of `hpkp_on_start`.
+pub const ON_START: &[(&str, OnStart)] = &[("warn", OnStart::Warn), ("refuse", OnStart::Refuse)];
+
+/// One of several choices by its name. Case counts for nothing where the server says so.
+///
+/// # Errors
+/// [`SettingError::NoChoice`].
+pub fn choose<T: Copy>(
+    choices: &[(&str, T)],
+    value: &str,
+    ignore_case: bool,
+) -> Result<T, SettingError> {
+    let is_it = |name: &str| name == value || ignore_case && name.eq_ignore_ascii_case(value);
+    let chosen = choices.iter().find(|(name, _)| is_it(name));
+    chosen.map(|(_, chosen)| *chosen).ok_or_else(|| {
+        let names: Vec<String> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        SettingError::NoChoice(names.join(" or "))
+    })
+}
+
+/// Begins a policy.
+///
+/// # Errors
+/// [`SettingError::PolicyName`] for a name that is none or is taken.
+pub fn define(
+    policies: &mut Vec<PolicySpec>,
+    name: &str,
+    at: Location,
+) -> Result<(), SettingError> {
+    let shown = Excerpt::new(name);
+    if name.is_empty() || name == "off" {
+        return Err(SettingError::PolicyName(format!("\"{shown}\" is no name for a policy")));
+    }
+    if let Some(earlier) = policies.iter().find(|policy| policy.name == name) {
+        let text = format!("duplicate policy \"{shown}\", it is defined in {}", earlier.at);
+        return Err(SettingError::PolicyName(text));
+    }
+    policies.push(PolicySpec::new(name.to_owned(), at));
+    Ok(())
+}
+
+/// Puts the value of a directive into a policy. `name` is the directive's, for messages;
+/// `full_path` makes a path absolute as the server does; case counts for nothing in a choice where
+/// the server says so.
+///
+/// # Errors
+/// See [`SettingError`].
+pub fn set(
+    policy: &mut PolicySpec,
+    (directive, name): (PolicyDirective, &str),
+    value: &str,
+    at: Location,
+    full_path: impl FnOnce(&str) -> String,
+    ignore_case: bool,
+) -> Result<(), SettingError> {
+    let shown = Excerpt::new(value);
+    let once = |is_set: bool| if is_set { Err(SettingError::Duplicate) } else { Ok(()) };
+    match directive {
+        PolicyDirective::Pin => {
+            let source = PinSource::parse(value, full_path)
+                .map_err(|(code, error)| SettingError::Finding(code, error))?;
+            policy.pins.push(PinSetting { source, at });
+        }
+        PolicyDirective::MaxAge => {
+            once(policy.max_age.is_some())?;
+            policy.max_age = Some(value.parse().map_err(|error| {
+                let text = format!("\"{shown}\" is no {name}: {error}");
+                SettingError::Finding(Code::InvalidMaxAge, text)
+            })?);
+        }
+        PolicyDirective::IncludeSubdomains => {
+            let chosen = choose(&[("on", true), ("off", false)], value, ignore_case)?;
+            once(policy.include_subdomains.is_some())?;
+            policy.include_subdomains = Some(chosen);
+        }
+        PolicyDirective::ReportUri => {
+            once(policy.report_uri.is_some())?;
+            policy.report_uri = Some(value.parse().map_err(|error| {
+                let text = format!("\"{shown}\" is no {name}: {error}");
+                SettingError::Finding(Code::InvalidReportUri, text)
+            })?);
+        }
+    }
+    Ok(())
+}
+
+/// The value of the directive that puts a policy into use, by both servers' names for it.
+#[derive(Clone, Debug, Default)]
+pub enum UseSetting {
+    /// Nothing is said.
+    #[default]
+    Unset,
+    /// No policy.
+    Off,
+    /// This policy.
+    Policy(PolicyUse),
+}
+
+impl UseSetting {
+    /// Reads the value of a directive that stands in `at`.
+    #[must_use]
+    pub fn new(value: &str, at: Location) -> Self {
+        match value {
+            "off" => Self::Off,
+            name => Self::Policy(PolicyUse { policy: name.to_owned(), at, own: true }),
+        }
+    }
+
+    /// The policy, if one is in use.
+    #[must_use]
+    pub fn policy(&self) -> Option<&PolicyUse> {
+        match self {
+            Self::Policy(policy) => Some(policy),
+            Self::Unset | Self::Off => None,
+        }
+    }
+
+    /// What a server has from the block around it, where it says nothing itself.
+    pub fn inherit(&mut self, outer: &Self) {
+        if let Self::Unset = self {
+            *self = outer.clone();
+            if let Self::Policy(policy) = self {
+                policy.own = false;
+            }
+        }
+    }
+}

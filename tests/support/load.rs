@@ -1,0 +1,92 @@
+//! Requests without pause while something happens to a server, and what of them was lost.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crate::succeed;
+
+/// Forty connections at once, one request on each.
+const ROUND: &[&str] = &["-n", "40", "-c", "40", "-m", "1"];
+
+/// What h2load counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Count {
+    pub started: u64,
+    pub lost: u64,
+}
+
+impl std::ops::AddAssign for Count {
+    fn add_assign(&mut self, other: Self) {
+        self.started += other.started;
+        self.lost += other.lost;
+    }
+}
+
+/// Does `what` under a load on `port`, of which at least one round comes before and one after it.
+/// `protocol` are arguments of h2load: `--h1`, or none for HTTP/2.
+///
+/// Each request has a connection of its own: one that is kept alive may be closed by any worker
+/// that ends while the client is writing to it, so what is lost there tells nothing of a reload.
+pub fn under_load<T>(port: u16, protocol: &[&str], what: impl FnOnce() -> T) -> (T, Count) {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let mut count = round(port, protocol);
+        let load = scope.spawn(|| {
+            let mut count = Count::default();
+            loop {
+                let last = done.load(Ordering::Relaxed);
+                count += round(port, protocol);
+                if last {
+                    return count;
+                }
+            }
+        });
+        let outcome = what();
+        done.store(true, Ordering::Relaxed);
+        count += load.join().expect("the load ends");
+        (outcome, count)
+    })
+}
+
+fn round(port: u16, protocol: &[&str]) -> Count {
+    let mut command = Command::new("h2load");
+    command.args(protocol).args(ROUND).arg(format!("https://127.0.0.1:{port}/"));
+    let said = String::from_utf8(succeed(&mut command)).expect("UTF-8");
+    let line = said.lines().find(|line| line.starts_with("requests: ")).expect("a count");
+    let number = |name: &str| -> u64 {
+        let before = line.split(name).next().expect("a count");
+        before.trim().rsplit(' ').next().and_then(|n| n.parse().ok()).expect("a number")
+    };
+    // h2load opens no second connection where a worker that ends has closed one after an answer;
+    // the requests that it then never starts are not lost.
+    let started = number("started");
+    Count { started, lost: started - number("succeeded") }
+}
+
+/// Fails where more is lost with the module than without it, turn by turn: the sum of the
+/// differences may not exceed what chance makes of differences as large as these, by four standard
+/// deviations. What the machine does besides falls on two neighbouring turns alike.
+#[track_caller]
+pub fn no_more_is_lost(turns: &[(Count, Count)]) {
+    let mut all = (Count::default(), Count::default());
+    let (mut sum, mut squares) = (0.0, 0.0);
+    for (with, without) in turns {
+        all.0 += *with;
+        all.1 += *without;
+        let difference = with.lost as f64 - without.lost as f64;
+        sum += difference;
+        squares += difference * difference;
+    }
+    let (with, without) = all;
+    eprintln!("{with:?} with the module, {without:?} without, in {} turns", turns.len());
+    assert!(with.started >= 1000 && without.started >= 1000, "{with:?}, {without:?}");
+    assert!(sum <= 4.0 * f64::sqrt(squares), "{with:?} with the module, {without:?} without");
+}
+
+/// The resident memory of a process in kB.
+pub fn memory(pid: libc::pid_t) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
