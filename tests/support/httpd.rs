@@ -121,6 +121,12 @@ impl Httpd {
         self.write_configuration(self.module, text);
     }
 
+    /// As [`Httpd::configure`], with another build of the module from now on.
+    pub fn replace_module(&mut self, module: Module, text: &str) {
+        self.module = module;
+        self.configure(text);
+    }
+
     /// As [`Httpd::configure`], without the module.
     pub fn configure_without_module(&self, text: &str) {
         self.write_configuration(Module::None, text);
@@ -159,6 +165,15 @@ impl Httpd {
         );
         self.pki().write("preamble.conf", preamble);
         self.pki().write(Kind::Httpd.file(), format!("Include preamble.conf\n{text}\n"));
+    }
+
+    /// The number of the first line of the configuration that is `text`.
+    #[track_caller]
+    pub fn line(&self, text: &str) -> usize {
+        let configuration = fs::read_to_string(self.path(Kind::Httpd.file()));
+        let configuration = configuration.expect("a configuration");
+        let line = configuration.lines().position(|line| line == text);
+        1 + line.unwrap_or_else(|| panic!("no line \"{text}\" in:\n{configuration}"))
     }
 
     fn command(&self) -> Command {
@@ -206,7 +221,9 @@ impl Httpd {
             code.is_some()
         });
         if !ended {
-            let _ = process.kill();
+            // Not by SIGKILL, which would leave the children.
+            // SAFETY: our own child, not yet waited for.
+            unsafe { libc::kill(process.id() as libc::pid_t, libc::SIGTERM) };
             let _ = process.wait();
         }
         assert!(ended, "the server started:\n{}", self.log());
@@ -264,15 +281,6 @@ impl Httpd {
         let new = self.log().split_off(before);
         assert!(done, "nothing became of the restart:\n{new}");
         if running { Restart::Served(new) } else { Restart::Ended(new) }
-    }
-
-    /// As [`Httpd::restart`], under load, where old workers stay for a while: waits for the log
-    /// alone.
-    #[track_caller]
-    pub fn restart_under_load(&mut self, signal: libc::c_int) {
-        let before = self.log().len();
-        self.signal(signal);
-        assert!(wait(|| self.log()[before..].contains(RESUMING)), "{}", self.log());
     }
 
     /// The server has been stopped by other means: looks through its error log.
