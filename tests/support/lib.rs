@@ -1,10 +1,15 @@
 //! What the end-to-end tests share: certificates made by openssl, servers from Debian's packages,
 //! real clients.
 
+pub mod backend;
+pub mod cases;
 pub mod client;
+pub mod httpd;
+pub mod instance;
 pub mod load;
 pub mod nginx;
 pub mod pki;
+pub mod said;
 pub mod site;
 
 use std::path::PathBuf;

@@ -1,0 +1,328 @@
+//! Which certificates a test takes for those that mod_ssl is going to load, and what counts at a
+//! start.
+
+use std::fs;
+use std::process::Command;
+
+use hpkp_tests::client::Curl;
+use hpkp_tests::httpd::{Httpd, Module, Mpm, Reload, codes, listen, tls_vhost};
+use hpkp_tests::pki::{RSA, leaf_extensions};
+use hpkp_tests::site::{A, B};
+use hpkp_tests::{free_port, succeed};
+
+use crate::policy;
+
+/// A server with an RSA certificate `rsa` and an ECDSA certificate `other` besides `live`, and a
+/// file to serve.
+fn prepared() -> Httpd {
+    let mut httpd = Httpd::furnished(Module::Shipped, Mpm::Event);
+    httpd.load(&["dir"]);
+    let pki = httpd.pki();
+    pki.key("rsa", RSA);
+    pki.sign("rsa", "/CN=localhost", "ca", &leaf_extensions("localhost"));
+    pki.leaf("other", "localhost", "ca");
+    pki.write("html/index.html", "x");
+    httpd
+}
+
+/// The status and how many pins a server sends.
+fn asked(httpd: &Httpd, port: u16) -> (u16, usize) {
+    let response = Curl::new(&httpd.path("ca.pem")).get(&format!("https://localhost:{port}/"));
+    (response.status, response.pins().len())
+}
+
+/// The directives for these certificates and keys.
+fn pairs(names: &[&str]) -> String {
+    let pair = |n: &&str| format!("SSLCertificateFile {n}.pem\nSSLCertificateKeyFile {n}.key\n");
+    names.iter().map(pair).collect()
+}
+
+/// A vhost's certificate takes the place of the server's at the same position; further ones of the
+/// server stay.
+#[test]
+fn certificates_are_merged_by_their_position() {
+    let mut httpd = prepared();
+    let (pki, port) = (httpd.pki(), free_port());
+    let [rsa, live, other] = ["rsa.pem", "live.pem", "other.pem"].map(|file| pki.pin(file));
+    let configuration = |pins: &[&str]| {
+        format!(
+            "{}{}{}{}",
+            listen(&[port]),
+            policy("site", pins),
+            pairs(&["live", "rsa"]),
+            tls_vhost(port, "localhost", "other", "HPKPUse site"),
+        )
+    };
+    httpd.configure(&configuration(&[&other, &live]));
+    let said = httpd.test();
+    said.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
+    assert!(said.text.contains(&rsa), "{}", said.text);
+    httpd.configure(&configuration(&[&rsa, &live]));
+    let said = httpd.test();
+    said.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
+    assert!(said.text.contains(&other), "{}", said.text);
+    httpd.configure(&configuration(&[&rsa, &other]));
+    httpd.test().accepted(&["no-backup-pin"]);
+    // The one that is replaced is a backup.
+    httpd.configure(&configuration(&[&rsa, &other, &live]));
+    httpd.test().accepted(&[]);
+    httpd.start();
+    assert_eq!(asked(&httpd, port), (200, 1));
+    // That is how it is.
+    for (name, pin) in [("ECDSA", &other), ("RSA", &rsa)] {
+        let curl = Curl::new(&httpd.path("ca.pem")).with(&["--tls-max", "1.2"]);
+        let cipher = format!("ECDHE-{name}-AES128-GCM-SHA256");
+        let curl = curl.with(&["--ciphers", &cipher, "--pinnedpubkey", &format!("sha256//{pin}")]);
+        assert_eq!(curl.exit_code(&format!("https://localhost:{port}/")), Some(0), "{name}");
+    }
+    httpd.stop();
+}
+
+#[test]
+fn chains_from_a_bundle_and_from_a_file_of_their_own() {
+    let mut httpd = prepared();
+    let (pki, port) = (httpd.pki(), free_port());
+    pki.intermediate("between", "ca");
+    pki.leaf("below", "localhost", "between");
+    pki.bundle("bundle.pem", &["below.pem", "between.pem"]);
+    fs::copy(pki.path("below.key"), pki.path("bundle.key")).expect("a copy");
+    let between = pki.pin("between.pem");
+    let absolute = format!("SSLCertificateChainFile {}", pki.path("between.pem").display());
+    for (certificate, more, refused) in [
+        ("below", "", true),
+        ("below", "SSLCertificateChainFile between.pem", false),
+        ("below", &absolute, false),
+        ("below", "SSLCertificateChainFile ca.pem", true),
+        ("bundle", "", false),
+    ] {
+        httpd.configure(&format!(
+            "{}{}{}",
+            listen(&[port]),
+            policy("site", &[&between, B]),
+            tls_vhost(port, "localhost", certificate, &format!("HPKPUse site\n{more}")),
+        ));
+        let said = httpd.test();
+        if refused {
+            said.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
+            continue;
+        }
+        said.accepted(&[]);
+        httpd.start();
+        assert_eq!(asked(&httpd, port), (200, 1), "{certificate} {more}");
+        httpd.stop();
+    }
+    // Inherited from the server.
+    httpd.configure(&format!(
+        "{}SSLCertificateChainFile between.pem\n{}{}",
+        listen(&[port]),
+        policy("site", &[&between, B]),
+        tls_vhost(port, "localhost", "below", "HPKPUse site"),
+    ));
+    httpd.test().accepted(&[]);
+}
+
+/// The root of a private CA that the server does not send.
+#[test]
+fn a_private_root_needs_a_store() {
+    let httpd = prepared();
+    let (ca, port) = (httpd.pki().pin("ca.pem"), free_port());
+    let configuration = |server: &str, vhost: &str| {
+        format!(
+            "{}{server}\n{}{}",
+            listen(&[port]),
+            policy("site", &[&ca, B]),
+            tls_vhost(port, "localhost", "live", &format!("HPKPUse site\n{vhost}")),
+        )
+    };
+    httpd.configure(&configuration("", ""));
+    httpd.test().refused("no-pin-in-chain", httpd.line("HPKPUse site"));
+    for (server, vhost) in [
+        ("", "HPKPTrustedCertificate ca.pem"),
+        ("HPKPTrustedCertificate ca.pem", ""),
+        // A vhost's own file is the one that counts.
+        ("HPKPTrustedCertificate live.pem", "HPKPTrustedCertificate ca.pem"),
+    ] {
+        httpd.configure(&configuration(server, vhost));
+        let said = httpd.test();
+        said.accepted(&["root-only-match"]);
+        assert!(said.text.contains("not served, trusted by"), "{}", said.text);
+    }
+}
+
+/// mod_ssl itself refuses what is no regular file; nothing of ours may read one before, and wait.
+#[test]
+fn certificates_that_are_no_files() {
+    let httpd = prepared();
+    let (pki, port) = (httpd.pki(), free_port());
+    let live = pki.pin("live.pem");
+    fs::create_dir(pki.path("directory.pem")).expect("a directory");
+    succeed(Command::new("mkfifo").arg(pki.path("fifo.pem")));
+    pki.write("empty.pem", "");
+    pki.write("text.pem", "this is no certificate");
+    pki.write("half.pem", &pki.read("live.pem")[..200]);
+    let test = |name: &str| {
+        let vhost = tls_vhost(port, "localhost", name, "HPKPUse site");
+        let vhost = vhost.replace(&format!("{name}.key"), "live.key");
+        let policy = policy("site", &[&live, B]);
+        httpd.configure(&format!("{}{policy}{vhost}", listen(&[port])));
+        httpd.test()
+    };
+    for name in ["directory", "fifo", "empty", "missing"] {
+        let said = test(name);
+        assert_eq!(said.code, Some(1), "{name}: {said:?}");
+        assert!(said.text.contains(&format!("{name}.pem' does not exist or is empty")), "{said:?}");
+    }
+    // These it takes until it loads them.
+    for name in ["text", "half"] {
+        let said = test(name);
+        said.refused("unreadable-certificate", httpd.line("HPKPUse site"));
+        assert!(said.text.contains(&format!("{name}.pem")), "{said:?}");
+    }
+    // A file that changes its nature after httpd has looked at it cannot be had here; one that is
+    // too large can.
+    let large = fs::File::create(pki.path("large.pem")).expect("a file");
+    large.set_len(100 << 20).expect("a sparse file");
+    test("large").refused("oversized-input", httpd.line("HPKPUse site"));
+}
+
+/// Commands of OpenSSL are not seen by a test, so what they load is checked at the start.
+#[test]
+fn certificates_that_openssl_commands_load() {
+    let mut httpd = prepared();
+    let (pki, port) = (httpd.pki(), free_port());
+    let (live, other) = (pki.pin("live.pem"), pki.pin("other.pem"));
+    let file = |name: &str| pki.path(name).display().to_string();
+    let configuration = |pin: &str| {
+        format!(
+            "{}{}<VirtualHost 127.0.0.1:{port}>\nServerName localhost\nSSLEngine on\n\
+             SSLOpenSSLConfCmd Certificate {}\nSSLOpenSSLConfCmd PrivateKey {}\n\
+             HPKPUse site\n</VirtualHost>\n",
+            listen(&[port]),
+            policy("site", &[pin, B]),
+            file("other.pem"),
+            file("other.key"),
+        )
+    };
+    httpd.configure(&configuration(&other));
+    let said = httpd.test();
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.text.contains("start"), "what is checked at the start is not said:\n{said:?}");
+    httpd.start();
+    assert_eq!(asked(&httpd, port), (200, 1));
+    httpd.stop();
+    // A lock-out that no test can see.
+    httpd.configure(&configuration(&live));
+    assert_eq!(httpd.test().code, Some(0));
+    httpd.expect_in_log(&["hpkp: [no-pin-in-chain] localhost:"]);
+    httpd.start();
+    assert_eq!(asked(&httpd, port), (200, 0));
+    assert!(codes(&httpd.log()).contains(&"no-pin-in-chain"), "{}", httpd.log());
+    httpd.stop();
+    httpd.configure(&format!("HPKPOnStart refuse\n{}", configuration(&live)));
+    let said = httpd.start_refused();
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.codes().contains(&"no-pin-in-chain"), "{said:?}");
+    httpd.expect_in_log(&["AH00016: Configuration Failed"]);
+}
+
+/// mod_ssl calls for a proxy's context as well, which presents nothing to clients.
+#[test]
+fn contexts_of_a_proxy_are_not_the_server_s() {
+    let mut httpd = prepared();
+    httpd.load(&["proxy", "proxy_http"]);
+    let (pki, port, backend) = (httpd.pki(), free_port(), free_port());
+    let live = pki.pin("live.pem");
+    // The certificate with which the proxy makes itself known is not pinned.
+    pki.bundle("machine.pem", &["other.pem", "other.key"]);
+    let proxy = format!(
+        "HPKPUse site\nSSLProxyEngine on\nSSLProxyMachineCertificateFile machine.pem\n\
+         SSLProxyCACertificateFile ca.pem\nSSLProxyCheckPeerName off\n\
+         ProxyPass /proxy/ https://127.0.0.1:{backend}/"
+    );
+    httpd.configure(&format!(
+        "{}{}{}{}",
+        listen(&[port, backend]),
+        policy("site", &[&live, B]),
+        tls_vhost(port, "localhost", "live", &proxy),
+        tls_vhost(
+            backend,
+            "localhost",
+            "rsa",
+            "SSLVerifyClient require\nSSLCACertificateFile ca.pem"
+        ),
+    ));
+    httpd.test().accepted(&[]);
+    httpd.expect_in_log(&["AH02268: Proxy client certificate callback"]);
+    httpd.start();
+    let url = format!("https://localhost:{port}/proxy/");
+    let response = Curl::new(&httpd.path("ca.pem")).get(&url);
+    assert_eq!((response.status, response.pins().len()), (200, 1), "{}", httpd.log());
+    httpd.stop();
+}
+
+/// Our module before mod_ssl, or after it.
+#[test]
+fn the_order_of_modules_does_not_matter() {
+    for first in [true, false] {
+        let mut httpd = prepared();
+        if first {
+            httpd.load_ours_first();
+        }
+        let (live, port) = (httpd.pki().pin("live.pem"), free_port());
+        let configuration = |pin: &str| {
+            let vhost = tls_vhost(port, "localhost", "live", "HPKPUse site");
+            format!("{}{}{vhost}", listen(&[port]), policy("site", &[pin, B]))
+        };
+        httpd.configure(&configuration(A));
+        httpd.test().refused("no-pin-in-chain", httpd.line("HPKPUse site"));
+        httpd.configure(&configuration(&live));
+        httpd.test().accepted(&[]);
+        httpd.start();
+        assert_eq!(asked(&httpd, port), (200, 1), "first: {first}");
+        let response = Curl::new(&httpd.path("ca.pem"))
+            .with(&["--http2"])
+            .get(&format!("https://localhost:{port}/"));
+        assert_eq!(response.pins().len(), 1, "first: {first}");
+        httpd.configure(&configuration(A));
+        assert!(matches!(httpd.graceful(), Reload::Refused(_)));
+        httpd.stop();
+    }
+}
+
+#[test]
+fn without_mod_ssl() {
+    let mut httpd = prepared();
+    for module in ["ssl", "http2"] {
+        httpd.unload(module);
+    }
+    let (live, port) = (httpd.pki().pin("live.pem"), free_port());
+    let vhost = |more: &str| {
+        format!(
+            "{}{}<VirtualHost 127.0.0.1:{port}>\nServerName localhost\n{more}\n</VirtualHost>\n",
+            listen(&[port]),
+            policy("site", &[&live, B])
+        )
+    };
+    // Nobody asked for anything.
+    httpd.configure(&vhost(""));
+    httpd.test().accepted(&[]);
+    httpd.configure(&vhost("HPKPUse site"));
+    let said = httpd.test();
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.text.contains("mod_ssl"), "{said:?}");
+    httpd.expect_in_log(&["mod_ssl", "hpkp: [no-tls]"]);
+    httpd.start();
+    let url = format!("http://localhost:{port}/");
+    let response = Curl::new(&httpd.path("ca.pem")).get(&url);
+    assert_eq!((response.status, response.pins().len()), (200, 0));
+    httpd.stop();
+    // What mod_ssl would define is not there.
+    for directive in
+        ["SSLEngine on", "SSLCertificateFile live.pem", "SSLCertificateChainFile live.pem"]
+    {
+        httpd.configure(&vhost(directive));
+        let name = directive.split(' ').next().expect("a name");
+        let text = format!("Invalid command '{name}', perhaps misspelled or defined by a module");
+        httpd.test().refused_for(&text, "httpd.conf", httpd.line(directive));
+    }
+}

@@ -1,0 +1,231 @@
+//! The header goes out only where the certificates of this very connection satisfy the policy of
+//! the host that answers.
+
+use std::fs;
+
+use hpkp_tests::client::{Curl, Response};
+use hpkp_tests::free_port;
+use hpkp_tests::httpd::{Httpd, Module, Mpm, listen, tls_vhost, wait};
+use hpkp_tests::pki::{RSA, leaf_extensions};
+use hpkp_tests::site::{A, B};
+
+use crate::policy;
+
+/// A server with certificates `a` and `b` for hosts of these names, besides `live`.
+fn two_hosts() -> Httpd {
+    let mut httpd = Httpd::furnished(Module::Shipped, Mpm::Event);
+    httpd.load(&["dir"]);
+    let pki = httpd.pki();
+    pki.leaf("a", "a.example", "ca");
+    pki.leaf("b", "b.example", "ca");
+    pki.write("html/index.html", "x");
+    httpd
+}
+
+/// Names `sni` in the handshake and `host` in the request.
+fn ask(httpd: &Httpd, port: u16, sni: &str, host: &str, version: &str) -> Response {
+    let host = format!("Host: {host}");
+    // Whether the certificate has the name is not what is asked here.
+    let curl = Curl::new(&httpd.path("ca.pem")).with(&["-k", version, "-H", &host]);
+    curl.get(&format!("https://{sni}:{port}/"))
+}
+
+const VERSIONS: [&str; 2] = ["--http1.1", "--http2"];
+const LOG: &str = "LogFormat \"%v %>s %{HPKP_STATUS}n\" told\nCustomLog told.log told\n";
+
+/// `SSLVHostSNIPolicy` says which hosts a connection may ask for; under its default, those that
+/// would have had the same certificate. It answers 421 to other requests, which has no field.
+#[test]
+fn a_host_other_than_the_one_named_in_the_handshake() {
+    for (sni_policy, status) in [("", 421), ("SSLVHostSNIPolicy insecure\n", 200)] {
+        let mut httpd = two_hosts();
+        let pki = httpd.pki();
+        let (pin_a, pin_b, port) = (pki.pin("a.pem"), pki.pin("b.pem"), free_port());
+        httpd.configure(&format!(
+            "{}{sni_policy}{LOG}{}{}{}{}",
+            listen(&[port]),
+            policy("a", &[&pin_a, B]),
+            policy("b", &[&pin_b, B]),
+            tls_vhost(port, "a.example", "a", "HPKPUse a"),
+            tls_vhost(port, "b.example", "b", "HPKPUse b"),
+        ));
+        httpd.expect_in_log(&["AH02032: Hostname "]);
+        httpd.start();
+        for version in VERSIONS {
+            for (host, pin) in [("a.example", &pin_a), ("b.example", &pin_b)] {
+                let own = ask(&httpd, port, host, host, version);
+                assert_eq!((own.status, own.pins().len()), (200, 1), "{version} {own:?}");
+                assert!(own.pins()[0].contains(pin), "{version} {own:?}");
+            }
+            for (sni, host) in [("a.example", "b.example"), ("b.example", "a.example")] {
+                let other = ask(&httpd, port, sni, host, version);
+                assert_eq!((other.status, other.pins().len()), (status, 0), "{version} {other:?}");
+            }
+        }
+        // Without a name in the handshake, the connection is the first host's.
+        let nameless = ask(&httpd, port, "127.0.0.1", "b.example", "--http1.1");
+        assert_eq!((nameless.status, nameless.pins().len()), (status, 0), "{nameless:?}");
+        let nameless = ask(&httpd, port, "127.0.0.1", "a.example", "--http1.1");
+        assert_eq!((nameless.status, nameless.pins().len()), (200, 1), "{nameless:?}");
+
+        let told = || fs::read_to_string(httpd.path("told.log")).unwrap_or_default();
+        assert!(wait(|| told().lines().count() >= 10), "{}", told());
+        assert!(told().contains("b.example 200 sent\n"), "{}", told());
+        assert!(told().contains(&format!(" {status} withheld\n")), "{}", told());
+        httpd.stop();
+    }
+}
+
+#[test]
+fn hosts_that_share_a_certificate() {
+    let mut httpd = two_hosts();
+    let (pin, port) = (httpd.pki().pin("a.pem"), free_port());
+    // One context each, with the same certificate.
+    httpd.configure(&format!(
+        "{}{}{}{}",
+        listen(&[port]),
+        policy("site", &[&pin, B]),
+        tls_vhost(port, "a.example", "a", "HPKPUse site"),
+        tls_vhost(port, "b.example", "a", "HPKPUse site"),
+    ));
+    httpd.start();
+    for version in VERSIONS {
+        for (sni, host) in [("a.example", "b.example"), ("b.example", "a.example")] {
+            let response = ask(&httpd, port, sni, host, version);
+            assert_eq!((response.status, response.pins().len()), (200, 1), "{response:?}");
+        }
+    }
+    httpd.stop();
+}
+
+#[test]
+fn one_of_two_certificates_of_the_connection_is_not_pinned() {
+    let mut httpd = two_hosts();
+    let pki = httpd.pki();
+    pki.key("rsa", RSA);
+    pki.sign("rsa", "/CN=a.example", "ca", &leaf_extensions("a.example"));
+    let (pin_a, port) = (pki.pin("a.pem"), free_port());
+    // The first host has both keys; the other's policy pins the first alone.
+    let both = "SSLCertificateFile rsa.pem\nSSLCertificateKeyFile rsa.key";
+    httpd.configure(&format!(
+        "{}SSLVHostSNIPolicy insecure\n{}{}{}",
+        listen(&[port]),
+        policy("site", &[&pin_a, B]),
+        tls_vhost(port, "a.example", "a", both),
+        tls_vhost(port, "b.example", "a", "HPKPUse site"),
+    ));
+    httpd.start();
+    assert_eq!(ask(&httpd, port, "b.example", "b.example", "--http1.1").pins().len(), 1);
+    // Whichever of the two this connection happened to use.
+    let other = ask(&httpd, port, "a.example", "b.example", "--http1.1");
+    assert_eq!((other.status, other.pins().len()), (200, 0));
+    httpd.stop();
+}
+
+#[test]
+fn certificates_and_policy_inherited_from_the_server() {
+    let mut httpd = two_hosts();
+    let (pin, port) = (httpd.pki().pin("a.pem"), free_port());
+    let vhost = |name: &str, more: &str| {
+        format!(
+            "<VirtualHost 127.0.0.1:{port}>\nServerName {name}\nSSLEngine on\n{more}\n</VirtualHost>\n"
+        )
+    };
+    let configuration = |pin: &str| {
+        format!(
+            "{}SSLCertificateFile a.pem\nSSLCertificateKeyFile a.key\n{}HPKPUse site\n{}{}{}",
+            listen(&[port]),
+            policy("site", &[pin, B]),
+            vhost("a.example", ""),
+            vhost("b.example", ""),
+            vhost("c.example", "HPKPUse off"),
+        )
+    };
+    httpd.configure(&configuration(A));
+    let said = httpd.test();
+    said.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
+    assert!(said.text.contains("2 hosts are concerned: a.example, b.example"), "{}", said.text);
+    httpd.configure(&configuration(&pin));
+    httpd.test().accepted(&[]);
+    httpd.start();
+    for (host, pins) in [("a.example", 1), ("b.example", 1), ("c.example", 0)] {
+        let response = ask(&httpd, port, host, host, "--http1.1");
+        assert_eq!((response.status, response.pins().len()), (200, pins), "{host}");
+    }
+    httpd.stop();
+}
+
+#[test]
+fn one_vhost_warns_where_another_refuses() {
+    let mut httpd = two_hosts();
+    let (pin, port) = (httpd.pki().pin("a.pem"), free_port());
+    let configuration = |a: &str| {
+        format!(
+            "{}{}{}{}{}",
+            listen(&[port]),
+            policy("good", &[&pin, B]),
+            policy("bad", &[A, B]),
+            tls_vhost(port, "a.example", "a", &format!("HPKPUse {a}")),
+            tls_vhost(port, "b.example", "b", "HPKPCheck warn\n HPKPUse bad"),
+        )
+    };
+    httpd.configure(&configuration("bad"));
+    httpd.test().refused("no-pin-in-chain", httpd.line("HPKPUse bad"));
+    httpd.configure(&configuration("good"));
+    httpd.test().accepted(&["no-pin-in-chain"]);
+    httpd.expect_in_log(&["hpkp: [no-pin-in-chain] b.example:"]);
+    httpd.start();
+    assert_eq!(ask(&httpd, port, "a.example", "a.example", "--http1.1").pins().len(), 1);
+    assert_eq!(ask(&httpd, port, "b.example", "b.example", "--http1.1").pins().len(), 0);
+    httpd.stop();
+}
+
+/// httpd asks the first vhost of a name on an address.
+#[test]
+fn a_vhost_that_httpd_never_asks_is_not_compared() {
+    let mut httpd = two_hosts();
+    let (pin, port) = (httpd.pki().pin("a.pem"), free_port());
+    let with = |more: &str| {
+        format!(
+            "{}{}{}{}",
+            listen(&[port]),
+            policy("site", &[&pin, B]),
+            tls_vhost(port, "a.example", "a", "HPKPUse site"),
+            tls_vhost(port, "a.example", "b", &format!("{more}\n HPKPUse site")),
+        )
+    };
+    httpd.configure(&with(""));
+    httpd.test().accepted(&[]);
+    httpd.start();
+    let response = ask(&httpd, port, "a.example", "a.example", "--http1.1");
+    assert_eq!((response.status, response.pins().len()), (200, 1));
+    httpd.stop();
+    // With a name of its own besides, it is asked.
+    httpd.configure(&with("ServerAlias b.example"));
+    httpd.test().refused("no-pin-in-chain", httpd.line(" HPKPUse site"));
+}
+
+/// Two addresses of one vhost, and a vhost for every address.
+#[test]
+fn vhosts_on_several_addresses() {
+    let mut httpd = two_hosts();
+    let (pin, one, two) = (httpd.pki().pin("a.pem"), free_port(), free_port());
+    let configuration = |pin: &str| {
+        format!(
+            "{}{}{}",
+            listen(&[one, two]),
+            policy("site", &[pin, B]),
+            tls_vhost(one, "a.example", "a", "HPKPUse site")
+                .replace(&format!("127.0.0.1:{one}"), &format!("127.0.0.1:{one} _default_:{two}")),
+        )
+    };
+    httpd.configure(&configuration(A));
+    httpd.test().refused("no-pin-in-chain", httpd.line("HPKPUse site"));
+    httpd.configure(&configuration(&pin));
+    httpd.start();
+    for port in [one, two] {
+        let response = ask(&httpd, port, "a.example", "a.example", "--http2");
+        assert_eq!((response.status, response.pins().len()), (200, 1), "{port}");
+    }
+    httpd.stop();
+}

@@ -1,0 +1,224 @@
+//! The directives wherever httpd's own manner of writing a configuration allows them, and what it
+//! says where they are wrong.
+
+use hpkp_tests::client::Curl;
+use hpkp_tests::free_port;
+use hpkp_tests::httpd::{Httpd, Module, Mpm, listen, tls_vhost};
+use hpkp_tests::site::{A, B};
+
+use crate::policy;
+
+fn prepared() -> (Httpd, String, u16) {
+    let httpd = Httpd::furnished(Module::Shipped, Mpm::Event);
+    let live = httpd.pki().pin("live.pem");
+    (httpd, live, free_port())
+}
+
+/// httpd's own phrases, and our own in its form.
+#[test]
+fn httpd_s_own_phrases() {
+    let (httpd, live, _) = prepared();
+    let block = |body: &str| format!("<HPKPPolicy site>\n{body}\n</HPKPPolicy>");
+    let rest = format!("HPKPPin {live}\nHPKPPin {B}\nHPKPMaxAge 1d");
+    for (text, phrase, line) in [
+        (format!("<Location />\n{}\n</Location>", block(&rest)), "not allowed", 1),
+        (
+            format!("<VirtualHost *:1>\n{}\n</VirtualHost>", block(&rest)),
+            "cannot occur within <VirtualHost> section",
+            1,
+        ),
+        (format!("<Directory />\n{}\n</Directory>", block(&rest)), "not allowed", 1),
+        (format!("<HPKPPolicy>\n{rest}\n</HPKPPolicy>"), "HPKPPolicy", 0),
+        (format!("<HPKPPolicy a b>\n{rest}\n</HPKPPolicy>"), "HPKPPolicy", 0),
+        (format!("<HPKPPolicy site\n{rest}\n</HPKPPolicy>"), "HPKPPolicy", 0),
+        (format!("<HPKPPolicy site>\n{rest}"), "HPKPPolicy", 0),
+        (block("HPKPNonsense 1"), "HPKPNonsense", 1),
+        (block("ServerAdmin x@example.com"), "ServerAdmin", 1),
+        (block("HPKPUse site"), "HPKPUse", 1),
+        (block("HPKPPin"), "HPKPPin", 1),
+        (block("HPKPMaxAge 1d 2d"), "HPKPMaxAge", 1),
+        (block("HPKPMaxAge 1d\nHPKPMaxAge 2d"), "HPKPMaxAge", 2),
+        (
+            block("HPKPReportURI https://a.example/\nHPKPReportURI https://b.example/"),
+            "HPKPReportURI",
+            2,
+        ),
+        (block("HPKPIncludeSubDomains maybe"), "HPKPIncludeSubDomains", 1),
+        (block(&format!("{}\n", block(&rest))), "HPKPPolicy", 1),
+        ("HPKPPin x".into(), "HPKPPin", 0),
+        ("HPKPMaxAge 1d".into(), "HPKPMaxAge", 0),
+        ("HPKPIncludeSubDomains on".into(), "HPKPIncludeSubDomains", 0),
+        ("HPKPReportURI https://r.example/".into(), "HPKPReportURI", 0),
+        ("<VirtualHost *:1>\nHPKPPin x\n</VirtualHost>".into(), "HPKPPin", 1),
+        ("HPKPUse".into(), "HPKPUse takes one argument", 0),
+        ("HPKPUse a b".into(), "HPKPUse takes one argument", 0),
+        ("HPKPUseReportOnly".into(), "HPKPUseReportOnly takes one argument", 0),
+        ("HPKPCheck maybe".into(), "HPKPCheck", 0),
+        ("HPKPOnStart on".into(), "HPKPOnStart", 0),
+        (
+            "<VirtualHost *:1>\nHPKPOnStart warn\n</VirtualHost>".into(),
+            "HPKPOnStart cannot occur within <VirtualHost> section",
+            1,
+        ),
+        ("<Location />\nHPKPUse x\n</Location>".into(), "HPKPUse not allowed", 1),
+        ("<Directory />\nHPKPCheck warn\n</Directory>".into(), "HPKPCheck not allowed", 1),
+        (
+            "<Files x>\nHPKPTrustedCertificate x\n</Files>".into(),
+            "HPKPTrustedCertificate not allowed",
+            1,
+        ),
+    ] {
+        httpd.configure(&text);
+        let said = httpd.test();
+        said.refused_for(phrase, "httpd.conf", Httpd::FIRST_LINE + line);
+        assert!(said.codes().is_empty(), "{text}: {said:?}");
+    }
+}
+
+/// In `.htaccess`, where users of the site may write, there is no word of ours.
+#[test]
+fn nothing_in_htaccess() {
+    let (mut httpd, live, port) = prepared();
+    httpd.pki().write("html/.htaccess", "HPKPUse off\n");
+    httpd.pki().write("html/file.txt", "x");
+    let directory = httpd.path("html").display().to_string();
+    httpd.configure(&format!(
+        "{}{}<Directory {directory}>\nAllowOverride All\n</Directory>\n{}",
+        listen(&[port]),
+        policy("site", &[&live, B]),
+        tls_vhost(port, "localhost", "live", "HPKPUse site"),
+    ));
+    httpd.expect_in_log(&["HPKPUse not allowed here"]);
+    httpd.start();
+    let url = format!("https://localhost:{port}/file.txt");
+    let response = Curl::new(&httpd.path("ca.pem")).get(&url);
+    assert_eq!((response.status, response.pins().len()), (500, 1));
+    httpd.stop();
+}
+
+/// Everything that httpd does with the text before a module sees it.
+#[test]
+fn ways_to_write_a_configuration() {
+    let (httpd, live, port) = prepared();
+    let pki = httpd.pki();
+    let start = listen(&[port]);
+    let sound = policy("site", &[&live, B]);
+    let vhost = tls_vhost(port, "localhost", "live", "HPKPUse site");
+    std::fs::create_dir(pki.path("sites")).expect("a directory");
+    pki.write("sites/1.conf", &vhost);
+    let macros = format!(
+        "<Macro Pinned $name $certificate $policy>\n{}</Macro>\n",
+        tls_vhost(port, "$name", "$certificate", "HPKPUse $policy")
+    );
+    for text in [
+        format!("{start}Include policy.inc\nIncludeOptional sites/*.conf"),
+        format!(
+            "{start}<HPKPPolicy site>\nInclude pins.inc\nHPKPMaxAge 1d\n</HPKPPolicy>\n{vhost}"
+        ),
+        format!(
+            "{start}Define LIVE {live}\nDefine NAME site\n{}",
+            format!("{sound}{vhost}").replace(&live, "${LIVE}").replace("site", "${NAME}")
+        ),
+        format!("{start}<IfModule hpkp_module>\n{sound}</IfModule>\n{vhost}"),
+        format!(
+            "{start}{sound}{}",
+            tls_vhost(
+                port,
+                "localhost",
+                "live",
+                "<IfModule mod_hpkp.c>\nHPKPUse site\n</IfModule>\n<IfModule !hpkp_module>\nnonsense\n</IfModule>"
+            )
+        ),
+        format!("{start}<IfDefine !NOTHING>\n{sound}</IfDefine>\n{vhost}"),
+        format!(
+            "{start}<HPKPPolicy site>\n<IfModule ssl_module>\nHPKPPin {live}\n</IfModule>\n\
+             HPKPPin {B}\nHPKPMaxAge 1d\n</HPKPPolicy>\n{vhost}"
+        ),
+        format!("{start}{macros}{sound}Use Pinned localhost live site\nUndefMacro Pinned"),
+        format!(
+            "{start}<Macro Policy $name $age>\n{}</Macro>\nUse Policy site 1d\n{vhost}",
+            policy("$name", &[&live, B]).replace("1d", "$age")
+        ),
+        // A file from another system, and lines that go on.
+        format!("{start}{sound}{vhost}").replace('\n', "\r\n"),
+        format!("{start}{sound}{vhost}")
+            .replace("HPKPPin ", "HPKPPin \\\n   ")
+            .replace("HPKPUse site", "HPKPUse \\\nsite"),
+        format!("{start}{sound}{vhost}")
+            .replace("HPKPPin", "  hpkppin\t")
+            .replace("HPKPUse", "hpkpuse"),
+        format!("{start}{}{vhost}", sound.replace("<HPKPPolicy site>", "<hpkppolicy \"site\" >")),
+        format!(
+            "# a comment\n\n{start}{}{vhost}",
+            sound.replace("HPKPMaxAge", "# a comment\n\nHPKPMaxAge")
+        ),
+    ] {
+        pki.write("policy.inc", &sound);
+        pki.write("pins.inc", format!("HPKPPin {live}\nHPKPPin {B}\n"));
+        httpd.configure(&text);
+        let said = httpd.test();
+        assert_eq!((said.code, said.codes().len()), (Some(0), 0), "{text}: {said:?}");
+        // And each of them is read for what it is: with another pin in the place of that of the key
+        // in use, it is refused.
+        pki.write("policy.inc", sound.replace(&live, A));
+        pki.write("pins.inc", format!("HPKPPin {A}\nHPKPPin {B}\n"));
+        httpd.configure(&text.replace(&live, A));
+        let said = httpd.test();
+        assert_eq!(said.code, Some(1), "{text}: {said:?}");
+        assert_eq!(said.codes(), ["no-pin-in-chain"], "{text}: {said:?}");
+    }
+}
+
+#[test]
+fn places_in_included_files_and_macros() {
+    let (httpd, live, port) = prepared();
+    let start = listen(&[port]);
+    let vhost = tls_vhost(port, "localhost", "live", "HPKPUse site");
+    httpd.pki().write("pins.inc", format!("HPKPPin {live}\nHPKPPin nonsense\n"));
+    httpd.configure(&format!(
+        "{start}<HPKPPolicy site>\nInclude pins.inc\nHPKPMaxAge 1d\n</HPKPPolicy>\n{vhost}"
+    ));
+    httpd.test().refused_for("hpkp: [malformed-pin]", "pins.inc", 2);
+
+    httpd.pki().write("site.inc", &vhost);
+    httpd.configure(&format!("{start}{}Include site.inc\n", policy("site", &[A, B])));
+    httpd.test().refused_for("hpkp: [no-pin-in-chain]", "site.inc", 6);
+
+    // A macro has no file; what httpd calls its text has the name of the macro.
+    httpd.configure(&format!(
+        "{start}{}<Macro Pinned>\n{vhost}</Macro>\nUse Pinned\n",
+        policy("site", &[A, B])
+    ));
+    let said = httpd.test();
+    assert_eq!(said.code, Some(1), "{said:?}");
+    let first = said.text.lines().find(|line| line.contains("hpkp: [no-pin-in-chain] localhost:"));
+    // By macros nested in macros, or by their arguments, such a name can be of any length.
+    let first = first.expect("a finding");
+    assert!(first.to_lowercase().contains("macro 'pinned'"), "{first}");
+}
+
+#[test]
+fn a_directory_of_its_own_is_where_relative_paths_begin() {
+    let (mut httpd, live, port) = prepared();
+    httpd.load(&["dir"]);
+    let pki = httpd.pki();
+    pki.write("html/index.html", "x");
+    std::fs::create_dir(pki.path("pins")).expect("a directory");
+    std::fs::rename(pki.path("backup.csr"), pki.path("pins/backup.csr")).expect("a file moved");
+    let absolute = pki.path("pins/backup.csr").display().to_string();
+    for backup in ["file:pins/backup.csr", &format!("file:{absolute}")] {
+        httpd.configure(&format!(
+            "{}{}{}",
+            listen(&[port]),
+            policy("site", &[&live, backup]),
+            tls_vhost(port, "localhost", "live", "HPKPUse site"),
+        ));
+        httpd.test().accepted(&[]);
+        httpd.start();
+        let url = format!("https://localhost:{port}/");
+        let response = Curl::new(&httpd.path("ca.pem")).get(&url);
+        let expected = httpd.pki().pin("pins/backup.csr");
+        assert!(response.pins()[0].contains(&expected), "{response:?}");
+        httpd.stop();
+    }
+}

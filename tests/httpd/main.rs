@@ -1,0 +1,16 @@
+//! End to end with Debian's Apache httpd.
+
+mod certificates;
+mod contexts;
+mod directives;
+mod managed;
+mod panics;
+mod phases;
+mod refusals;
+mod responses;
+
+/// A policy with these pins.
+fn policy(name: &str, pins: &[&str]) -> String {
+    let pins: String = pins.iter().map(|pin| format!("HPKPPin {pin}\n")).collect();
+    format!("<HPKPPolicy {name}>\n{pins}HPKPMaxAge 1d\n</HPKPPolicy>\n")
+}

@@ -1,0 +1,132 @@
+//! A bug of ours does not take a server down: a panic in each hook, injected into a build made for
+//! this test alone.
+
+use hpkp_tests::client::Curl;
+use hpkp_tests::free_port;
+use hpkp_tests::httpd::{Httpd, Module, Mpm, Restart, listen, tls_vhost};
+use hpkp_tests::site::B;
+
+use crate::policy;
+
+/// The hooks that run at a test.
+const TESTING: [&str; 5] =
+    ["register_hooks", "create_server_config", "merge_server_config", "directive", "check_config"];
+
+/// The hooks that run besides when a configuration is put into force.
+const STARTING: [&str; 2] = ["init_server", "post_config"];
+
+/// The hooks that run for a connection or a request, and whether the header is sent in spite of a
+/// panic in them.
+const SERVING: [(&str, bool); 5] = [
+    ("pre_handshake", false),
+    ("process_connection", false),
+    ("create_request", false),
+    ("filter", false),
+    ("log_transaction", true),
+];
+
+/// A server that loads the shipped module and has in its environment what makes the other one panic.
+fn server(hook: &str) -> (Httpd, u16) {
+    let mut httpd = Httpd::furnished(Module::Shipped, Mpm::Event);
+    httpd.load(&["dir"]);
+    httpd.set_environment("HPKP_INJECT_PANIC", hook);
+    httpd.expect_in_log(&["hpkp: a bug in the module"]);
+    let pki = httpd.pki();
+    pki.write("html/index.html", "x");
+    let (live, port) = (pki.pin("live.pem"), free_port());
+    pki.write(
+        "site.inc",
+        format!(
+            "{}{}LogFormat \"%{{HPKP_STATUS}}n|%{{HPKP_HEADER}}n|\" told\nCustomLog told.log told\n{}",
+            listen(&[port]),
+            policy("site", &[&live, B]),
+            tls_vhost(port, "localhost", "live", "HPKPUse site")
+        ),
+    );
+    httpd.configure("Include site.inc");
+    (httpd, port)
+}
+
+fn asked(httpd: &Httpd, port: u16, version: &str) -> (u16, usize) {
+    let curl = Curl::new(&httpd.path("ca.pem")).with(&[version]);
+    let response = curl.get(&format!("https://localhost:{port}/"));
+    (response.status, response.pins().len())
+}
+
+/// Says which hook, and nothing that a crash would leave.
+#[track_caller]
+fn says_why(hook: &str, text: &str) {
+    assert!(text.contains(&format!("a bug in the module ({hook})")), "{hook}: {text}");
+    assert!(!text.contains("thread '"), "{hook}: {text}");
+    assert!(!text.contains("stack backtrace"), "{hook}: {text}");
+}
+
+#[test]
+fn a_test_exits_1_and_says_why() {
+    for hook in TESTING {
+        let (mut httpd, _) = server(hook);
+        httpd.replace_module(Module::InjectPanic, "Include site.inc");
+        let said = httpd.test();
+        assert_eq!(said.code, Some(1), "{hook}: {said:?}");
+        says_why(hook, &said.text);
+    }
+    // The others have no part in a test.
+    for hook in STARTING {
+        let (mut httpd, _) = server(hook);
+        httpd.replace_module(Module::InjectPanic, "Include site.inc");
+        httpd.test().accepted(&[]);
+    }
+}
+
+#[test]
+fn a_start_exits_1_and_says_why() {
+    for hook in TESTING.iter().chain(&STARTING) {
+        let (mut httpd, _) = server(hook);
+        httpd.replace_module(Module::InjectPanic, "Include site.inc");
+        httpd.expect_in_log(&["AH00016: Configuration Failed", "AH00020: Configuration Failed"]);
+        let said = httpd.start_refused();
+        assert_eq!(said.code, Some(1), "{hook}: {said:?}");
+        says_why(hook, &said.text);
+    }
+}
+
+/// The module that panics comes with a restart: httpd unloads the one and loads the other.
+#[test]
+fn the_site_goes_on_in_the_living_parent() {
+    for hook in TESTING.iter().chain(&STARTING) {
+        for signal in [libc::SIGUSR1, libc::SIGHUP] {
+            let (mut httpd, port) = server(hook);
+            httpd.start();
+            assert_eq!(asked(&httpd, port, "--http1.1"), (200, 1), "{hook}");
+            httpd.replace_module(Module::InjectPanic, "Include site.inc");
+            let Restart::Served(log) = httpd.restart(signal) else {
+                panic!("{hook}: the site has ended:\n{}", httpd.log())
+            };
+            says_why(hook, &log);
+            // Without the header: nobody knows what the configuration is worth.
+            assert_eq!(asked(&httpd, port, "--http1.1"), (200, 0), "{hook}");
+            // And once the bug is gone, all is as before.
+            httpd.replace_module(Module::Shipped, "Include site.inc");
+            assert!(matches!(httpd.restart(signal), Restart::Served(_)), "{hook}");
+            assert_eq!(asked(&httpd, port, "--http1.1"), (200, 1), "{hook}");
+            httpd.stop();
+        }
+    }
+}
+
+#[test]
+fn a_request_is_answered() {
+    for (hook, sent) in SERVING {
+        let (mut httpd, port) = server(hook);
+        httpd.replace_module(Module::InjectPanic, "Include site.inc");
+        httpd.test().accepted(&[]);
+        httpd.start();
+        let workers = httpd.workers();
+        for version in ["--http1.1", "--http2", "--http1.1", "--http2"] {
+            assert_eq!(asked(&httpd, port, version), (200, usize::from(sent)), "{hook} {version}");
+        }
+        assert_eq!(httpd.workers(), workers, "{hook}");
+        says_why(hook, &httpd.log());
+        httpd.stop();
+    }
+}

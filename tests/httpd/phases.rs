@@ -1,0 +1,369 @@
+//! What is refused when: at a test, at a graceful restart, at a start; never inside the living
+//! parent, and never when a server is stopped or asked about itself.
+
+use std::fs;
+
+use hpkp_tests::client::{Curl, Wget2};
+use hpkp_tests::free_port;
+use hpkp_tests::httpd::{Httpd, Module, Mpm, Reload, Restart, codes, listen, tls_vhost, wait};
+use hpkp_tests::pki::leaf_extensions;
+use hpkp_tests::site::{A, B};
+
+use crate::policy;
+
+fn prepared() -> Httpd {
+    let mut httpd = Httpd::furnished(Module::Shipped, Mpm::Event);
+    httpd.load(&["dir"]);
+    httpd.pki().write("html/index.html", "x");
+    httpd
+}
+
+/// A vhost with a policy of these pins, and another with one that is always met.
+fn configuration(httpd: &Httpd, port: u16, pins: &[&str], server: &str, vhost: &str) -> String {
+    let steady = httpd.pki().pin("steady.pem");
+    format!(
+        "{}{}{}{server}\n{}{}",
+        listen(&[port]),
+        policy("site", pins),
+        policy("steady", &[&steady, B]),
+        tls_vhost(port, "localhost", "live", &format!("HPKPUse site\n{vhost}")),
+        tls_vhost(port, "steady.example", "steady", "HPKPUse steady"),
+    )
+}
+
+/// As [`prepared`], with a certificate for the other vhost.
+fn two_hosts() -> Httpd {
+    let httpd = prepared();
+    httpd.pki().leaf("steady", "steady.example", "ca");
+    httpd
+}
+
+/// The status and how many pins the first vhost and the other one send.
+fn asked(httpd: &Httpd, port: u16) -> [(u16, usize); 2] {
+    ["localhost", "steady.example"].map(|host| {
+        let curl = Curl::new(&httpd.path("ca.pem"));
+        let response = curl.get(&format!("https://{host}:{port}/"));
+        (response.status, response.pins().len())
+    })
+}
+
+const BOTH: [(u16, usize); 2] = [(200, 1), (200, 1)];
+/// The first vhost goes on without the header, and the other keeps its own.
+const WITHHELD: [(u16, usize); 2] = [(200, 0), (200, 1)];
+
+/// Puts the certificate and the key of `name` in the place of those of `live`.
+fn renew_with(httpd: &Httpd, name: &str) {
+    for kind in ["pem", "key"] {
+        let new = httpd.path("new");
+        fs::copy(httpd.path(&format!("{name}.{kind}")), &new).expect("a copy");
+        fs::rename(new, httpd.path(&format!("live.{kind}"))).expect("a file put in place");
+    }
+}
+
+#[test]
+fn a_renewal_with_a_new_key_is_refused_and_the_backup_key_accepted() {
+    let mut httpd = two_hosts();
+    let pki = httpd.pki();
+    let (port, live) = (free_port(), pki.pin("live.pem"));
+    pki.leaf("renewed", "localhost", "ca");
+    pki.sign("backup", "/CN=localhost", "ca", &leaf_extensions("localhost"));
+    let pins = [live.as_str(), "file:backup.csr"];
+    httpd.configure(&configuration(&httpd, port, &pins, "", ""));
+    httpd.start();
+    let url = format!("https://localhost:{port}/");
+    let curl = Curl::new(&httpd.path("ca.pem"));
+    let wget2 = Wget2::new(&httpd.path("ca.pem"), httpd.path("known"));
+    assert_eq!(wget2.get(&url), Some(0));
+    assert_eq!(wget2.pins(), [live.clone(), pki.pin("backup.csr")]);
+    let presents =
+        |pin: &str| curl.with(&["--pinnedpubkey", &format!("sha256//{pin}")]).exit_code(&url);
+
+    renew_with(&httpd, "renewed");
+    httpd.test().refused("no-pin-in-chain", httpd.line("HPKPUse site"));
+    let Reload::Refused(said) = httpd.graceful() else { panic!("accepted") };
+    assert_eq!(codes(&said), ["no-pin-in-chain"]);
+    // The client that sends the signal tests as well, whoever forgot to.
+    for k in ["graceful", "restart"] {
+        let said = httpd.run(&["-k", k]);
+        assert_eq!((said.code, said.codes()), (Some(1), vec!["no-pin-in-chain"]), "{said:?}");
+    }
+    assert_eq!(presents(&live), Some(0));
+    assert_eq!(wget2.get(&url), Some(0));
+    assert_eq!(asked(&httpd, port), BOTH);
+
+    // Without an edit of the configuration, the backup key becomes the key in use.
+    renew_with(&httpd, "backup");
+    httpd.test().accepted(&[]);
+    assert_eq!(httpd.graceful(), Reload::Accepted);
+    assert_eq!(presents(&pki.pin("backup.csr")), Some(0));
+    assert_eq!(wget2.get(&url), Some(0));
+    assert_eq!(asked(&httpd, port), BOTH);
+
+    // What was refused is what would have locked the client out.
+    renew_with(&httpd, "renewed");
+    httpd.configure(&configuration(&httpd, port, &pins, "HPKPCheck warn", ""));
+    httpd.expect_in_log(&["hpkp: [no-pin-in-chain] localhost:"]);
+    assert_eq!(httpd.graceful(), Reload::Accepted);
+    assert_eq!(wget2.get(&url), Some(5));
+    assert_eq!(asked(&httpd, port), WITHHELD);
+    httpd.stop();
+}
+
+/// A signal that no test has come before runs the configuration in the living parent, where an
+/// error would end the site.
+#[test]
+fn a_lock_out_in_the_living_parent_never_ends_the_site() {
+    for signal in [libc::SIGUSR1, libc::SIGHUP] {
+        for on_start in ["", "HPKPOnStart refuse"] {
+            let mut httpd = two_hosts();
+            let (port, live) = (free_port(), httpd.pki().pin("live.pem"));
+            let sound = configuration(&httpd, port, &[&live, B], on_start, "");
+            httpd.configure(&sound);
+            httpd.start();
+            assert_eq!(asked(&httpd, port), BOTH);
+            let parent = httpd.pid();
+
+            httpd.configure(&configuration(&httpd, port, &[A, B], on_start, ""));
+            httpd.expect_in_log(&["hpkp: [no-pin-in-chain] localhost:"]);
+            let Restart::Served(log) = httpd.restart(signal) else { panic!("{}", httpd.log()) };
+            assert_eq!(codes(&log), ["no-pin-in-chain"], "{log}");
+            assert!(log.contains("the server goes on WITHOUT this header"), "{log}");
+            assert!(log.contains(&live), "{log}");
+            assert_eq!(asked(&httpd, port), WITHHELD);
+
+            httpd.configure(&sound);
+            let Restart::Served(log) = httpd.restart(signal) else { panic!("{}", httpd.log()) };
+            assert_eq!(codes(&log), [""; 0], "{log}");
+            assert_eq!(asked(&httpd, port), BOTH);
+            assert_eq!(httpd.pid(), parent);
+            httpd.stop();
+        }
+    }
+}
+
+#[test]
+fn every_class_at_a_restart() {
+    let mut httpd = two_hosts();
+    let (port, live) = (free_port(), httpd.pki().pin("live.pem"));
+    let sound = [live.as_str(), B];
+    httpd.configure(&configuration(&httpd, port, &sound, "", ""));
+    httpd.start();
+    httpd.expect_in_log(&["hpkp: ["]);
+    for (pins, vhost, refused) in [
+        (&[A, B][..], "", Some("no-pin-in-chain")),
+        (&[live.as_str(), "file:missing"], "", Some("unreadable-pin-source")),
+        (&[live.as_str(), "file:backup.key"], "", Some("private-key-as-pin-source")),
+        (&sound, "HPKPTrustedCertificate missing", Some("unreadable-trusted-certificate")),
+        // A class that is grave but not refused: the header goes, the site stays.
+        (&[A, B], "HPKPCheck warn", None),
+        (&[live.as_str(), "file:live.pem"], "", None),
+    ] {
+        httpd.configure(&configuration(&httpd, port, pins, "", vhost));
+        match (httpd.graceful(), refused) {
+            (Reload::Refused(said), Some(code)) => {
+                assert_eq!(codes(&said), [code], "{said}");
+                assert_eq!(asked(&httpd, port), BOTH, "{code}");
+                // And by the signal alone, nothing of it ends the site.
+                let Restart::Served(log) = httpd.restart(libc::SIGUSR1) else {
+                    panic!("{code}: {}", httpd.log())
+                };
+                assert_eq!(codes(&log), [code], "{log}");
+                assert_eq!(asked(&httpd, port), WITHHELD, "{code}");
+            }
+            (Reload::Accepted, None) => assert_eq!(asked(&httpd, port), WITHHELD),
+            (reload, _) => panic!("{pins:?}: {reload:?}"),
+        }
+        httpd.configure(&configuration(&httpd, port, &sound, "", ""));
+        assert_eq!(httpd.graceful(), Reload::Accepted);
+        assert_eq!(asked(&httpd, port), BOTH);
+    }
+    // What is wrong in the text is refused by a test, whichever part of us finds it.
+    for (pins, code) in
+        [(&[live.as_str()][..], "too-few-pins"), (&[live.as_str(), "x"], "malformed-pin")]
+    {
+        httpd.configure(&configuration(&httpd, port, pins, "", ""));
+        let Reload::Refused(said) = httpd.graceful() else { panic!("{code}: accepted") };
+        assert_eq!(codes(&said), [code], "{said}");
+        assert_eq!(asked(&httpd, port), BOTH, "{code}");
+    }
+    httpd.stop();
+}
+
+#[test]
+fn a_start_goes_on_without_the_header_unless_told_to_refuse() {
+    for (pins, code) in [
+        (&[A, B][..], "no-pin-in-chain"),
+        (&["file:live.pem", "file:missing"], "unreadable-pin-source"),
+        (&["file:live.pem", "file:backup.key"], "private-key-as-pin-source"),
+    ] {
+        let mut httpd = two_hosts();
+        let port = free_port();
+        httpd.configure(&configuration(&httpd, port, pins, "", ""));
+        httpd.expect_in_log(&[&format!("hpkp: [{code}] localhost:")]);
+        httpd.start();
+        assert_eq!(asked(&httpd, port), WITHHELD, "{code}");
+        assert_eq!(codes(&httpd.log()), [code]);
+        assert!(httpd.log().contains("the server goes on WITHOUT this header"), "{}", httpd.log());
+        httpd.stop();
+
+        httpd.configure(&configuration(&httpd, port, pins, "HPKPOnStart refuse", ""));
+        let said = httpd.start_refused();
+        assert_eq!(said.code, Some(1), "{said:?}");
+        // Whoever started it sees why.
+        assert_eq!(said.codes(), [code], "{said:?}");
+        httpd.expect_in_log(&["AH00016: Configuration Failed"]);
+    }
+}
+
+/// As Debian starts it: into the background, with what it says on the terminal.
+#[test]
+fn a_start_into_the_background() {
+    let mut httpd = two_hosts();
+    let (port, live) = (free_port(), httpd.pki().pin("live.pem"));
+    httpd.configure(&configuration(&httpd, port, &[A, B], "HPKPOnStart refuse", ""));
+    let said = httpd.run(&["-k", "start"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert_eq!(said.codes(), ["no-pin-in-chain"]);
+    assert!(!httpd.path("httpd.pid").exists());
+
+    httpd.configure(&configuration(&httpd, port, &[&live, B], "HPKPOnStart refuse", ""));
+    httpd.expect_in_log(&["AH00016: Configuration Failed", "hpkp: [no-pin-in-chain]"]);
+    // Its standard error stays open in what remains of it, so it must not be a pipe to wait for.
+    let mut process = httpd.spawn(&["-k", "start"]);
+    assert!(process.wait().is_ok_and(|status| status.success()), "{}", httpd.log());
+    assert!(wait(|| httpd.path("httpd.pid").exists()));
+    assert_eq!(asked(&httpd, port), BOTH);
+    assert_eq!(httpd.run(&["-k", "stop"]).code, Some(0));
+    assert!(wait(|| !httpd.path("httpd.pid").exists()));
+}
+
+#[test]
+fn text_that_is_wrong_is_refused_at_a_start_too() {
+    let mut httpd = two_hosts();
+    let live = httpd.pki().pin("live.pem");
+    httpd.configure(&configuration(&httpd, free_port(), &[&live], "", ""));
+    let said = httpd.start_refused();
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert_eq!(said.codes(), ["too-few-pins"]);
+    httpd.expect_in_log(&["AH00016: Configuration Failed", "hpkp: [too-few-pins]"]);
+}
+
+/// Whatever stands in the configuration by now, as long as httpd itself can read it.
+const NONSENSE: [&str; 3] = [
+    "<HPKPPolicy x>\nHPKPPin nonsense\nHPKPMaxAge -1\n</HPKPPolicy>",
+    "<HPKPPolicy x>\n</HPKPPolicy>\n<HPKPPolicy x>\nnonsense\n</HPKPPolicy>\nHPKPUse y\nHPKPUse z",
+    "HPKPCheck maybe\nHPKPUse unknown\nHPKPTrustedCertificate missing",
+];
+
+#[test]
+fn a_server_can_always_be_stopped_and_asked_about_itself() {
+    for k in ["stop", "graceful-stop"] {
+        for nonsense in NONSENSE {
+            let mut httpd = two_hosts();
+            let (port, live) = (free_port(), httpd.pki().pin("live.pem"));
+            httpd.configure(&configuration(&httpd, port, &[&live, B], "", ""));
+            httpd.start();
+            httpd.configure(&configuration(&httpd, port, &[A, B], nonsense, ""));
+            assert_eq!(httpd.test().code, Some(1), "{nonsense}");
+            for question in ["-M", "-S", "-L"] {
+                let said = httpd.run(&[question]);
+                assert_eq!(said.code, Some(0), "{question} {nonsense}: {said:?}");
+                assert_eq!(said.codes(), [""; 0], "{question}: {said:?}");
+            }
+            let said = httpd.run(&["-k", "graceful"]);
+            assert_eq!(said.code, Some(1), "{nonsense}: {said:?}");
+            assert!(httpd.is_running());
+            let said = httpd.run(&["-k", k]);
+            assert_eq!(said.code, Some(0), "{k} {nonsense}: {said:?}");
+            assert_eq!(said.codes(), [""; 0], "{k}: {said:?}");
+            assert!(wait(|| !httpd.is_running()), "{k}");
+            httpd.stopped();
+        }
+    }
+}
+
+#[test]
+fn the_environment_lets_a_test_pass_and_nothing_else() {
+    let mut httpd = two_hosts();
+    let (port, live) = (free_port(), httpd.pki().pin("live.pem"));
+    httpd.set_environment("HPKP_CHECK", "warn");
+    httpd.configure(&configuration(&httpd, port, &[A, B], "", ""));
+    let said = httpd.test();
+    said.accepted(&["no-pin-in-chain"]);
+    assert!(said.text.contains("HPKP_CHECK=warn is set"), "{}", said.text);
+    httpd.configure(&configuration(&httpd, port, &[&live, "file:missing"], "", ""));
+    httpd.test().accepted(&["unreadable-pin-source"]);
+    // What is wrong in the text alone stays wrong.
+    httpd.configure(&configuration(&httpd, port, &[&live], "", ""));
+    httpd.test().refused("too-few-pins", httpd.line("<HPKPPolicy site>"));
+
+    httpd.configure(&configuration(&httpd, port, &[&live, B], "", ""));
+    httpd.start();
+    httpd.configure(&configuration(&httpd, port, &[A, B], "", ""));
+    let said = httpd.run(&["-k", "graceful"]);
+    assert_eq!((said.code, said.codes()), (Some(1), vec!["no-pin-in-chain"]), "{said:?}");
+    httpd.stop();
+
+    httpd.configure(&configuration(&httpd, port, &[A, B], "HPKPOnStart refuse", ""));
+    assert_eq!(httpd.start_refused().code, Some(1));
+    httpd.expect_in_log(&["AH00016: Configuration Failed", "hpkp: [no-pin-in-chain]"]);
+}
+
+#[test]
+fn another_value_in_the_environment_changes_nothing() {
+    let mut httpd = two_hosts();
+    httpd.set_environment("HPKP_CHECK", "off");
+    httpd.configure(&configuration(&httpd, free_port(), &[A, B], "", ""));
+    httpd.test().refused("no-pin-in-chain", httpd.line("HPKPUse site"));
+}
+
+/// With threads, with processes, and with one process alone.
+#[test]
+fn every_mpm_goes_on_in_spite_of_a_lock_out() {
+    for mpm in Mpm::ALL {
+        let mut httpd = Httpd::furnished(Module::Shipped, mpm);
+        httpd.load(&["dir"]);
+        let pki = httpd.pki();
+        pki.write("html/index.html", "x");
+        pki.leaf("steady", "steady.example", "ca");
+        let (port, live) = (free_port(), pki.pin("live.pem"));
+        httpd.configure(&configuration(&httpd, port, &[&live, B], "", ""));
+        httpd.start();
+        assert_eq!(asked(&httpd, port), BOTH, "{mpm:?}");
+        httpd.configure(&configuration(&httpd, port, &[A, B], "", ""));
+        httpd.expect_in_log(&["hpkp: [no-pin-in-chain] localhost:"]);
+        assert!(matches!(httpd.graceful(), Reload::Refused(_)), "{mpm:?}");
+        assert!(matches!(httpd.restart(libc::SIGUSR1), Restart::Served(_)), "{mpm:?}");
+        assert_eq!(asked(&httpd, port), WITHHELD, "{mpm:?}");
+        httpd.stop();
+    }
+}
+
+/// The module comes with a restart, and goes with one.
+#[test]
+fn a_module_that_comes_and_goes() {
+    let mut httpd = two_hosts();
+    let (port, live) = (free_port(), httpd.pki().pin("live.pem"));
+    let plain = format!("{}{}", listen(&[port]), tls_vhost(port, "localhost", "live", ""));
+    httpd.configure_without_module(&plain);
+    httpd.start();
+    let pins = |httpd: &Httpd| {
+        let curl = Curl::new(&httpd.path("ca.pem"));
+        let response = curl.get(&format!("https://localhost:{port}/"));
+        (response.status, response.pins().len())
+    };
+    for _ in 0..2 {
+        httpd.configure(&configuration(&httpd, port, &[&live, B], "", ""));
+        assert_eq!(httpd.graceful(), Reload::Accepted);
+        assert_eq!(asked(&httpd, port), BOTH);
+        httpd.configure_without_module(&plain);
+        assert_eq!(httpd.graceful(), Reload::Accepted);
+        assert_eq!(pins(&httpd), (200, 0));
+    }
+    // The first use with a lock-out, in the living parent.
+    httpd.configure(&configuration(&httpd, port, &[A, B], "", ""));
+    httpd.expect_in_log(&["hpkp: [no-pin-in-chain] localhost:"]);
+    assert!(matches!(httpd.restart(libc::SIGUSR1), Restart::Served(_)));
+    assert_eq!(asked(&httpd, port), WITHHELD);
+    httpd.stop();
+}

@@ -1,0 +1,5 @@
+//! Bad input: the cases for both servers, and httpd's own.
+
+use hpkp_tests::httpd::Httpd;
+
+hpkp_tests::refusals!(Httpd);

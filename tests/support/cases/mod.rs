@@ -1,0 +1,54 @@
+//! Cases for both servers, each described once; where a server differs, the case says so, and why.
+
+pub mod configuration;
+pub mod refusals;
+pub mod responses;
+
+use std::ops::DerefMut;
+
+use crate::instance::Instance;
+use crate::said::{Kind, Said};
+use configuration::{Part, Written};
+
+/// A server that a case runs on.
+pub trait Server: DerefMut<Target = Instance> {
+    const KIND: Kind;
+
+    /// A server with a CA `ca`, a certificate `live` for localhost and a request `backup`.
+    fn prepared() -> Self;
+
+    /// Writes a configuration; the line of its file in which the marked directive stands.
+    fn write(&self, written: Written) -> Option<usize>;
+
+    /// `nginx -t`, `apache2 -t`.
+    fn test(&self) -> Said;
+
+    /// What a test says of a configuration.
+    fn says(&self, parts: &[Part]) -> Said {
+        self.write(Written::new(parts, Self::KIND));
+        self.test()
+    }
+
+    /// Fails unless a test refuses the configuration with `code` and names the marked line.
+    #[track_caller]
+    fn refuses(&self, parts: &[Part], code: &str) -> Said {
+        self.refuses_for(parts, &format!("hpkp: [{code}]"))
+    }
+
+    /// As [`Server::refuses`], for a reason with this text.
+    #[track_caller]
+    fn refuses_for(&self, parts: &[Part], text: &str) -> Said {
+        let line = self.write(Written::new(parts, Self::KIND)).expect("a marked line");
+        let said = self.test();
+        said.refused_for(text, Self::KIND.file(), line);
+        said
+    }
+
+    /// Fails unless a test accepts the configuration and says nothing but `codes`.
+    #[track_caller]
+    fn accepts(&self, parts: &[Part], codes: &[&str]) -> Said {
+        let said = self.says(parts);
+        said.accepted(codes);
+        said
+    }
+}

@@ -1,0 +1,526 @@
+//! Bad input ends in a clear refusal that names file and line, never in a crash.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use super::Server;
+use super::configuration::{
+    Directive, Part, host, include, max_age, pin, policy, policy_here, report_uri, trusts, uses,
+    uses_report_only,
+};
+use crate::pki::{ED448, P256, RSA, leaf_extensions, openssl};
+use crate::said::Kind;
+use crate::site::{A, B};
+use crate::{free_port, succeed};
+
+/// Makes a test of each case for a server.
+#[macro_export]
+macro_rules! refusals {
+    ($server:ty) => {
+        $crate::refusals!($server:
+            a_sound_configuration_passes_in_silence
+            literals_that_are_no_pins
+            every_spelling_of_a_literal_is_taken
+            files_that_no_pin_can_be_read_from
+            files_that_hold_a_key_in_any_form
+            policies_that_are_not_there_or_there_twice
+            a_policy_may_be_used_before_it_is_defined
+            too_few_and_too_many_pins
+            times_that_are_no_max_age
+            uris_that_are_no_report_uri
+            an_ecdsa_certificate_beside_the_pinned_rsa_one
+            trusted_certificates_that_cannot_be_used
+            a_subject_of_60_kilobytes_with_control_characters
+            a_served_intermediate_of_which_no_pin_can_be_formed
+            keys_of_every_kind_are_pinned
+            names_that_would_forge_a_line
+            words_that_are_not_utf_8
+            policies_may_include_files
+            warnings_do_not_refuse
+            one_finding_for_many_hosts
+            report_only_policies
+        );
+    };
+    ($server:ty: $($case:ident)*) => {
+        $(
+            #[test]
+            fn $case() {
+                $crate::cases::refusals::$case::<$server>();
+            }
+        )*
+    };
+}
+
+/// A policy with these settings, used by a host with the certificate `live`.
+fn site(settings: impl IntoIterator<Item = Directive>) -> [Part; 2] {
+    [policy("site", settings), host("localhost", free_port(), &["live"], [uses("site")])]
+}
+
+/// A policy that is sound but for `more`, which stands in it.
+fn sound_with(server: &impl Server, more: impl IntoIterator<Item = Directive>) -> [Part; 2] {
+    let live = server.pki().pin("live.pem");
+    site([pin(format!("sha256/{live}")), max_age("1d")].into_iter().chain(more))
+}
+
+pub fn a_sound_configuration_passes_in_silence<S: Server>() {
+    let server = S::prepared();
+    server.accepts(&sound_with(&server, [pin("file:backup.csr")]), &[]);
+}
+
+pub fn literals_that_are_no_pins<S: Server>() {
+    let server = S::prepared();
+    let long = "A".repeat(600);
+    for (literal, code) in [
+        ("", "malformed-pin"),
+        ("abc123", "malformed-pin"),
+        ("sha1/d6qzRu9zOECb90Uez27xWltNsj0=", "malformed-pin"),
+        ("77aab346ef7338409bf7451ecf6ef15a5b4db23d1ed4c77b1a4618915a195a63", "malformed-pin"),
+        ("d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM", "malformed-pin"),
+        ("d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmN=", "malformed-pin"),
+        ("-6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=", "malformed-pin"),
+        ("“d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=”", "malformed-pin"),
+        (&long, "malformed-pin"),
+        ("file:", "malformed-pin"),
+        ("leaf", "malformed-pin"),
+        ("sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=", "empty-input-pin"),
+    ] {
+        server.refuses(&sound_with(&server, [pin(literal).here()]), code);
+    }
+}
+
+pub fn every_spelling_of_a_literal_is_taken<S: Server>() {
+    let server = S::prepared();
+    for literal in
+        [format!("sha256/{A}"), format!("sha256//{A}"), A.to_owned(), format!("pin-sha256=\"{A}\"")]
+    {
+        server.accepts(&sound_with(&server, [pin(literal)]), &[]);
+    }
+}
+
+pub fn files_that_no_pin_can_be_read_from<S: Server>() {
+    let server = S::prepared();
+    let pki = server.pki();
+    fs::create_dir(pki.path("directory")).expect("a directory");
+    succeed(Command::new("mkfifo").arg(pki.path("fifo")));
+    pki.write("empty", "");
+    pki.write("blank", "\n \n");
+    pki.write("text", "this is no key");
+    // Only its size is looked at, so it need not take room on the disk.
+    let large = fs::File::create(pki.path("large")).expect("a file");
+    large.set_len(100 << 20).expect("a sparse file");
+
+    let live = pki.read("live.pem");
+    pki.write("half.pem", &live[..live.len() / 2]);
+    let der = pki.path("live.der");
+    openssl(&["x509", "-in", path(&pki.path("live.pem")), "-outform", "der", "-out", path(&der)]);
+    let der = pki.read("live.der");
+    pki.write("half.der", &der[..der.len() / 2]);
+    pki.write("trailing.der", [&der[..], b"xyz"].concat());
+    pki.write("damaged.pem", String::from_utf8_lossy(&live).replace("MII", "M!I"));
+
+    pki.bundle("both.pem", &["backup.key", "backup.csr"]);
+    let backup = pki.path("backup.key");
+    let convert = |command: &str, options: &[&str], file: &str| {
+        let out = pki.path(file);
+        openssl(&[&[command, "-in", path(&backup)], options, &["-out", path(&out)]].concat());
+    };
+    convert("pkey", &["-outform", "der"], "key.der");
+    convert("ec", &[], "sec1.key");
+    convert("pkey", &["-aes128", "-passout", "pass:x"], "encrypted.key");
+    let rsa = pki.key("rsa", RSA);
+    let convert = |options: &[&str], file: &str| {
+        let out = pki.path(file);
+        openssl(&[&["rsa", "-in", path(&rsa)], options, &["-out", path(&out)]].concat());
+    };
+    convert(&["-RSAPublicKey_out"], "pkcs1.pub");
+    convert(&["-traditional"], "pkcs1.key");
+    pki.write("dsa.pub", DSA_WITHOUT_PARAMETERS);
+
+    for (file, code) in [
+        ("missing", "unreadable-pin-source"),
+        ("directory", "unreadable-pin-source"),
+        ("fifo", "unreadable-pin-source"),
+        ("/dev/null", "unreadable-pin-source"),
+        ("empty", "unreadable-pin-source"),
+        ("blank", "unreadable-pin-source"),
+        ("text", "unreadable-pin-source"),
+        ("half.pem", "unreadable-pin-source"),
+        ("half.der", "unreadable-pin-source"),
+        ("trailing.der", "unreadable-pin-source"),
+        ("damaged.pem", "unreadable-pin-source"),
+        ("pkcs1.pub", "unreadable-pin-source"),
+        ("large", "oversized-input"),
+        ("backup.key", "private-key-as-pin-source"),
+        ("both.pem", "private-key-as-pin-source"),
+        ("key.der", "private-key-as-pin-source"),
+        ("sec1.key", "private-key-as-pin-source"),
+        ("encrypted.key", "private-key-as-pin-source"),
+        ("pkcs1.key", "private-key-as-pin-source"),
+        ("dsa.pub", "unpinnable-key"),
+    ] {
+        let source = pin(format!("file:{file}")).here();
+        let said = server.refuses(&sound_with(&server, [source]), code);
+        assert!(said.text.contains(file), "{}", said.text);
+    }
+}
+
+/// A DSA key whose parameters are those of its issuer: the algorithm identifier has none.
+const DSA_WITHOUT_PARAMETERS: &str = "-----BEGIN PUBLIC KEY-----\n\
+    MBMwCQYHKoZIzjgEAQMGAAIBBQEB\n-----END PUBLIC KEY-----\n";
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+pub fn files_that_hold_a_key_in_any_form<S: Server>() {
+    let server = S::prepared();
+    let pki = server.pki();
+    let convert = |from: &str, command: &str, options: &[&str], file: &str| {
+        let (from, out) = (pki.path(from), pki.path(file));
+        openssl(&[&[command, "-in", path(&from)], options, &["-out", path(&out)]].concat());
+    };
+    convert("live.pem", "x509", &["-outform", "der"], "live.der.x");
+    convert("live.pem", "x509", &["-outform", "pem"], "live.pem.x");
+    convert("backup.csr", "req", &["-outform", "der"], "backup.csr.der");
+    convert("backup.csr", "req", &["-pubkey", "-noout"], "backup.pub");
+    let source = |file: &str| pin(format!("file:{file}"));
+    for file in ["backup.csr", "backup.csr.der", "backup.pub"] {
+        server.accepts(&sound_with(&server, [source(file)]), &[]);
+    }
+    // The key in use, read from its certificate, is the same pin a second time.
+    for file in ["live.der.x", "live.pem.x", "live.pem"] {
+        let twice = sound_with(&server, [source(file), source("backup.csr")]);
+        server.accepts(&twice, &["duplicate-pin"]);
+    }
+}
+
+pub fn policies_that_are_not_there_or_there_twice<S: Server>() {
+    let server = S::prepared();
+    let unknown = host("localhost", free_port(), &["live"], [uses("site").here()]);
+    server.refuses(&[unknown], "unknown-policy");
+
+    let body = || [pin(A), pin(B), max_age("1d")];
+    let said = server
+        .refuses_for(&[policy("x", body()), policy_here("x", body())], "duplicate policy \"x\"");
+    // And where the first one stands.
+    let first = server.write(super::Written::new(&[policy_here("x", body())], S::KIND));
+    let first = format!("{}:{}", S::KIND.file(), first.expect("a marked line"));
+    assert!(said.text.contains(&first), "{first}: {}", said.text);
+
+    for name in ["off", ""] {
+        server.refuses_for(&[policy_here(name, body())], "is no name for a policy");
+    }
+}
+
+pub fn a_policy_may_be_used_before_it_is_defined<S: Server>() {
+    let server = S::prepared();
+    let [policy, host] = sound_with(&server, [pin(B)]);
+    server.accepts(&[host, policy], &[]);
+}
+
+pub fn too_few_and_too_many_pins<S: Server>() {
+    let server = S::prepared();
+    let live = server.pki().pin("live.pem");
+    let refused = |pins: &[&str], code: &str| {
+        let settings = pins.iter().copied().map(pin).chain([max_age("1d")]);
+        let user = host("localhost", free_port(), &["live"], [uses("site")]);
+        server.refuses(&[policy_here("site", settings), user], code);
+    };
+    refused(&[], "too-few-pins");
+    refused(&[&live], "too-few-pins");
+    refused(&[&live, &live], "too-few-pins");
+
+    let others: Vec<String> =
+        (1..23).map(|n| hpkp_core::pin::Pin::from_octets([n; 32]).to_string()).collect();
+    let mut pins: Vec<&str> = others.iter().map(String::as_str).collect();
+    server.accepts(&sound_with(&server, pins[1..].iter().copied().map(pin)), &[]);
+    pins.push(&live);
+    refused(&pins, "too-many-pins");
+}
+
+pub fn times_that_are_no_max_age<S: Server>() {
+    let server = S::prepared();
+    let live = server.pki().pin("live.pem");
+    let pins = || [pin(&live), pin(B)];
+    let user = || host("localhost", free_port(), &["live"], [uses("site")]);
+    server.refuses(&[policy_here("site", pins()), user()], "missing-max-age");
+    for age in ["-1", "1.5", "1,5", "18446744073709551616", "2147483648", "", "1y", "forever"] {
+        let settings = pins().into_iter().chain([max_age(age).here()]);
+        server.refuses(&site(settings), "invalid-max-age");
+    }
+    server.accepts(&site(pins().into_iter().chain([max_age("61d")])), &["max-age-too-long"]);
+}
+
+pub fn uris_that_are_no_report_uri<S: Server>() {
+    let server = S::prepared();
+    for uri in [
+        "/report",
+        "ftp://example.net/",
+        "https://example.net/\"x",
+        "https://example.net/\rSet-Cookie: a=b",
+        "https://example.net/\r\nSet-Cookie: a=b",
+        "https://example.net/\t",
+        "https://example.net/\u{1}",
+        "https://example.net/ü",
+        "https://user:secret@example.net/",
+        "https://example.net/#x",
+        "https://example.net/a b",
+        "",
+    ] {
+        if S::KIND == Kind::Httpd && uri.contains('\n') {
+            // No value can hold a line feed: it ends the line.
+            continue;
+        }
+        let said = server
+            .refuses(&sound_with(&server, [pin(B), report_uri(uri).here()]), "invalid-report-uri");
+        assert!(!said.text.contains('\r') && !said.text.contains('\u{1}'), "{:?}", said.text);
+    }
+    server.accepts(
+        &sound_with(&server, [pin(B), report_uri("https://localhost/r")]),
+        &["report-uri-on-pinned-host"],
+    );
+    let elsewhere = report_uri("https://reports.example.net/r");
+    server.accepts(&sound_with(&server, [pin(B), elsewhere]), &[]);
+}
+
+pub fn an_ecdsa_certificate_beside_the_pinned_rsa_one<S: Server>() {
+    let server = S::prepared();
+    let pki = server.pki();
+    pki.key("rsa", RSA);
+    pki.sign("rsa", "/CN=localhost", "ca", &leaf_extensions("localhost"));
+    let both = |pins: &[&str]| {
+        let settings = pins.iter().copied().map(pin).chain([max_age("1d")]);
+        let certificates = ["live", "rsa"];
+        [
+            policy("site", settings),
+            host("localhost", free_port(), &certificates, [uses("site").here()]),
+        ]
+    };
+    let (rsa, ecdsa) = (pki.pin("rsa.pem"), pki.pin("live.pem"));
+    let said = server.refuses(&both(&[&rsa, A]), "no-pin-in-chain");
+    assert!(said.text.contains(&ecdsa), "{}", said.text);
+    server.refuses(&both(&[&ecdsa, A]), "no-pin-in-chain");
+    server.accepts(&both(&[&rsa, &ecdsa, A]), &[]);
+    // Both keys are in use: neither is a backup.
+    server.accepts(&both(&[&rsa, &ecdsa]), &["no-backup-pin"]);
+}
+
+pub fn trusted_certificates_that_cannot_be_used<S: Server>() {
+    let server = S::prepared();
+    let pki = server.pki();
+    let live = pki.pin("live.pem");
+    let ca = pki.read("ca.pem");
+    pki.write("many.pem", ca.repeat(100_000));
+    pki.write("fewer.pem", ca.repeat(10_001));
+    pki.write("half.pem", &ca[..ca.len() / 2]);
+    fs::create_dir(pki.path("directory")).expect("a directory");
+    for (file, code) in [
+        ("missing", "unreadable-trusted-certificate"),
+        ("directory", "unreadable-trusted-certificate"),
+        ("half.pem", "unreadable-trusted-certificate"),
+        ("backup.csr", "unreadable-trusted-certificate"),
+        ("many.pem", "oversized-input"),
+        ("fewer.pem", "oversized-input"),
+    ] {
+        let settings = [uses("site"), trusts(file).here()];
+        server.refuses(
+            &[
+                policy("site", [pin(&live), pin(B), max_age("1d")]),
+                host("localhost", free_port(), &["live"], settings),
+            ],
+            code,
+        );
+    }
+}
+
+pub fn a_subject_of_60_kilobytes_with_control_characters<S: Server>() {
+    let server = S::prepared();
+    let pki = server.pki();
+    pki.key("huge", P256);
+    let subject = format!("/1.2.3.4.5=\u{1b}[31m\u{7}{}/CN=localhost", "A".repeat(60_000));
+    pki.sign("huge", &subject, "ca", &leaf_extensions("localhost"));
+    let said = server.refuses(
+        &[
+            policy("site", [pin(A), pin(B), max_age("1d")]),
+            host("localhost", free_port(), &["huge"], [uses("site").here()]),
+        ],
+        "no-pin-in-chain",
+    );
+    let longest = said.text.lines().map(str::len).max();
+    assert!(longest.is_some_and(|longest| longest < 1024), "{longest:?}");
+    assert!(!said.text.bytes().any(|b| b.is_ascii_control() && b != b'\n'), "{:?}", said.text);
+}
+
+pub fn a_served_intermediate_of_which_no_pin_can_be_formed<S: Server>() {
+    let mut server = S::prepared();
+    let pki = server.pki();
+    // OpenSSL itself takes such a certificate only where its own rules are lowered.
+    let lowered = pki.write("openssl.cnf", LOWERED);
+    server.set_environment("OPENSSL_CONF", path(&lowered));
+    // A certificate whose DSA key has the parameters of its issuer, written out by hand.
+    let conf = pki.write("dsa.cnf", DSA_CERTIFICATE);
+    let der = pki.path("dsa.der");
+    openssl(&["asn1parse", "-genconf", path(&conf), "-noout", "-out", path(&der)]);
+    let base64 = openssl(&["base64", "-in", path(&der)]);
+    let pem = [&b"-----BEGIN CERTIFICATE-----\n"[..], &base64, b"-----END CERTIFICATE-----\n"];
+    pki.write("dsa.pem", pem.concat());
+    pki.bundle("live+dsa.pem", &["live.pem", "dsa.pem"]);
+    fs::copy(pki.path("live.key"), pki.path("live+dsa.key")).expect("a copy");
+    let live = pki.pin("live.pem");
+    let with = |certificate: &str| {
+        [
+            policy("site", [pin(&live), pin(B), max_age("1d")]),
+            host("localhost", free_port(), &[certificate], [uses("site")]),
+        ]
+    };
+    server.accepts(&with("live+dsa"), &[]);
+    let source = pin("file:dsa.pem").here();
+    server.refuses(&sound_with(&server, [source]), "unpinnable-key");
+    // httpd loads no certificate in a test.
+    if S::KIND == Kind::Nginx {
+        // As a leaf, nginx itself refuses it, before anything is asked of us.
+        fs::copy(pki.path("live.key"), pki.path("dsa.key")).expect("a copy");
+        let said = server.says(&with("dsa"));
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(said.text.contains("[emerg]") && said.codes().is_empty(), "{}", said.text);
+    }
+}
+
+const LOWERED: &str = "
+openssl_conf = libraries
+[libraries]
+ssl_conf = ssl
+[ssl]
+system_default = system
+[system]
+CipherString = DEFAULT:@SECLEVEL=0
+";
+
+const DSA_CERTIFICATE: &str = "
+asn1 = SEQUENCE:certificate
+[certificate]
+tbs = SEQUENCE:tbs
+algorithm = SEQUENCE:signature
+value = FORMAT:HEX,BITSTRING:3000
+[signature]
+oid = OID:1.2.840.10040.4.3
+[tbs]
+version = EXPLICIT:0,INTEGER:2
+serial = INTEGER:7
+signature = SEQUENCE:signature
+issuer = SEQUENCE:name
+validity = SEQUENCE:validity
+subject = SEQUENCE:name
+spki = SEQUENCE:spki
+[name]
+rdn = SET:rdn
+[rdn]
+attribute = SEQUENCE:attribute
+[attribute]
+type = OID:2.5.4.3
+value = UTF8String:inherits
+[validity]
+from = UTCTIME:200101000000Z
+to = UTCTIME:491231235959Z
+[spki]
+algorithm = SEQUENCE:dsa
+key = FORMAT:HEX,BITSTRING:020105
+[dsa]
+oid = OID:1.2.840.10040.4.1
+";
+
+pub fn keys_of_every_kind_are_pinned<S: Server>() {
+    let server = S::prepared();
+    let pki = server.pki();
+    pki.key("other", ED448);
+    pki.self_signed("other", "/CN=localhost", &["subjectAltName=DNS:localhost"]);
+    let settings = [pin(pki.pin("other.pem")), pin(B), max_age("1d")];
+    let user = host("localhost", free_port(), &["other"], [uses("site")]);
+    server.accepts(&[policy("site", settings), user], &[]);
+}
+
+pub fn names_that_would_forge_a_line<S: Server>() {
+    let server = S::prepared();
+    // No value can hold a line feed in httpd's configuration: it ends the line.
+    let (name, policy, shown, policy_shown) = match S::KIND {
+        Kind::Nginx => ("a\nb\u{1b}", "x\ny", r"a\nb\x1b: the policy ", r#""x\ny" is not defined"#),
+        Kind::Httpd => ("a\rb\u{1b}", "x\ry", r"a\rb\x1b: the policy ", r#""x\ry" is not defined"#),
+    };
+    let said = server
+        .refuses(&[host(name, free_port(), &["live"], [uses(policy).here()])], "unknown-policy");
+    let ours: Vec<&str> =
+        said.text.lines().filter(|line| line.contains("unknown-policy")).collect();
+    assert_eq!(ours.len(), 1, "{}", said.text);
+    assert!(ours[0].contains(shown), "{}", ours[0]);
+    assert!(ours[0].contains(policy_shown), "{}", ours[0]);
+}
+
+pub fn words_that_are_not_utf_8<S: Server>() {
+    let server = S::prepared();
+    let parts = [policy("x", [pin("file:caf@").here()])];
+    let line = server.write(super::Written::new(&parts, S::KIND)).expect("a marked line");
+    let file = server.path(S::KIND.file());
+    let configuration = fs::read(&file).expect("a configuration");
+    let configuration: Vec<u8> =
+        configuration.iter().map(|octet| if *octet == b'@' { 0xe9 } else { *octet }).collect();
+    fs::write(&file, configuration).expect("a configuration");
+    server.test().refused_for("the directive is not UTF-8", S::KIND.file(), line);
+}
+
+pub fn policies_may_include_files<S: Server>() {
+    let server = S::prepared();
+    let live = server.pki().pin("live.pem");
+    let write = |pins: [&str; 2]| {
+        let lines = pins.map(|value| pin(value).text(S::KIND) + "\n");
+        server.pki().write("pins.conf", lines.concat());
+    };
+    write([&live, B]);
+    let including = site([include("pins.conf"), max_age("1d")]);
+    server.accepts(&including, &[]);
+    write([&live, "nonsense"]);
+    server.says(&including).refused_for("hpkp: [malformed-pin]", "pins.conf", 2);
+}
+
+pub fn warnings_do_not_refuse<S: Server>() {
+    let server = S::prepared();
+    let live = server.pki().pin("live.pem");
+    let site = || policy("site", [pin(&live), pin(B), max_age("1d")]);
+    let port = free_port();
+    server.accepts(&[site(), host("localhost", port, &[], [uses("site")])], &["no-tls"]);
+    let address = host("127.0.0.1", port, &["live"], [uses("site")]);
+    server.accepts(&[site(), address], &["ip-address-host"]);
+    // From the block around it, it is meant for the servers that are on TLS.
+    server.accepts(&[site(), Part::All(uses("site")), host("localhost", port, &[], [])], &[]);
+}
+
+pub fn one_finding_for_many_hosts<S: Server>() {
+    let server = S::prepared();
+    let port = free_port();
+    let mut parts =
+        vec![policy("site", [pin(A), pin(B), max_age("1d")]), Part::All(uses("site").here())];
+    parts.extend((0..40).map(|n| host(&format!("h{n}.example"), port, &["live"], [])));
+    let said = server.refuses(&parts, "no-pin-in-chain");
+    assert!(
+        said.text.contains("40 hosts are concerned: h0.example, h1.example, h2.example, ..."),
+        "{}",
+        said.text
+    );
+    assert!(said.text.lines().count() < 20, "{}", said.text);
+}
+
+pub fn report_only_policies<S: Server>() {
+    let server = S::prepared();
+    let live = server.pki().pin("live.pem");
+    let tried =
+        |policy| [policy, host("localhost", free_port(), &["live"], [uses_report_only("x")])];
+    let uri = || report_uri("https://r.example/");
+    server
+        .refuses(&tried(policy_here("x", [pin(&live), pin(B)])), "report-only-without-report-uri");
+    server.refuses(&tried(policy_here("x", [uri()])), "too-few-pins");
+    // Neither max_age nor a backup is needed, and what is said of pins is a warning.
+    server.accepts(&tried(policy("x", [pin(&live), uri()])), &[]);
+    server.accepts(&tried(policy("x", [pin(A), uri()])), &["no-pin-in-chain"]);
+    server
+        .refuses(&tried(policy("x", [pin("file:missing").here(), uri()])), "unreadable-pin-source");
+}

@@ -1,0 +1,371 @@
+//! Debian's Apache httpd in a directory of its own, on loopback, with the module loaded: from
+//! `ci/modules`, or from the folder that `HPKP_HTTPD_MODULES` names.
+
+use std::fs;
+use std::ops::{Deref, DerefMut};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Command};
+
+use crate::cases::Server;
+use crate::cases::configuration::Written;
+use crate::instance::Instance;
+pub use crate::instance::{Module, Reload, codes, wait};
+pub use crate::said::{Kind, Said};
+use crate::site::furnish;
+
+const BINARY: &str = "/usr/sbin/apache2";
+const MODULES: &str = "/usr/lib/apache2/modules";
+
+/// What httpd loads besides its MPM and what a test asks for.
+const ALWAYS: [&str; 7] =
+    ["authn_core", "authz_core", "mime", "alias", "headers", "socache_shmcb", "ssl"];
+
+/// How httpd spreads its work over processes and threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mpm {
+    Event,
+    Worker,
+    Prefork,
+}
+
+impl Mpm {
+    pub const ALL: [Self; 3] = [Self::Event, Self::Worker, Self::Prefork];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Worker => "worker",
+            Self::Prefork => "prefork",
+        }
+    }
+
+    /// HTTP/2 needs threads.
+    pub fn has_http2(self) -> bool {
+        self != Self::Prefork
+    }
+}
+
+/// Where the line that loads our module stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    First,
+    Last,
+}
+
+/// One server: its directory, its configuration, and the process while it runs.
+#[derive(Debug)]
+pub struct Httpd {
+    instance: Instance,
+    mpm: Mpm,
+    order: Order,
+    /// Modules loaded, by their names without `mod_`.
+    modules: Vec<String>,
+}
+
+/// What became of a restart inside the living parent.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// The new configuration is in force; the new lines of the error log.
+    Served(String),
+    /// The parent has ended; the same.
+    Ended(String),
+}
+
+impl Httpd {
+    pub fn new() -> Self {
+        Self::with(Module::Shipped, Mpm::Event)
+    }
+
+    /// A server with the files that most tests need: a CA `ca`, a certificate `live` for localhost
+    /// and a request `backup`.
+    pub fn furnished(module: Module, mpm: Mpm) -> Self {
+        let httpd = Self::with(module, mpm);
+        furnish(&httpd.pki());
+        httpd
+    }
+
+    pub fn with(module: Module, mpm: Mpm) -> Self {
+        let instance = Instance::new(module);
+        // httpd serves as another user where root has started it.
+        let readable = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(instance.path(""), readable).expect("a mode");
+        fs::create_dir(instance.path("run")).expect("a directory");
+        let types = "text/plain txt\ntext/html html shtml\n";
+        fs::write(instance.path("mime.types"), types).expect("a file");
+        let mut modules: Vec<String> = ALWAYS.iter().map(|name| (*name).to_owned()).collect();
+        if mpm.has_http2() {
+            modules.push("http2".to_owned());
+        }
+        Self { instance, mpm, order: Order::Last, modules }
+    }
+
+    /// Loads more modules, named without `mod_`.
+    pub fn load(&mut self, modules: &[&str]) {
+        self.modules.extend(modules.iter().map(|name| (*name).to_owned()));
+    }
+
+    /// Does not load a module that is loaded otherwise.
+    pub fn unload(&mut self, module: &str) {
+        self.modules.retain(|name| name != module);
+    }
+
+    /// Loads our module before all others.
+    pub fn load_ours_first(&mut self) {
+        self.order = Order::First;
+    }
+
+    pub const FIRST_LINE: usize = 2;
+
+    /// Writes the configuration; `text` begins on line [`Httpd::FIRST_LINE`].
+    pub fn configure(&self, text: &str) {
+        self.write_configuration(self.module, text);
+    }
+
+    /// As [`Httpd::configure`], with another build of the module from now on.
+    pub fn replace_module(&mut self, module: Module, text: &str) {
+        self.module = module;
+        self.configure(text);
+    }
+
+    /// As [`Httpd::configure`], without the module.
+    pub fn configure_without_module(&self, text: &str) {
+        self.write_configuration(Module::None, text);
+    }
+
+    fn write_configuration(&self, module: Module, text: &str) {
+        let file = module.file("HPKP_HTTPD_MODULES", "mod_hpkp.so");
+        let ours = file.map(|file| format!("LoadModule hpkp_module {}\n", file.display()));
+        let mpm = self.mpm.name();
+        let others = [format!("LoadModule mpm_{mpm}_module {MODULES}/mod_mpm_{mpm}.so\n")]
+            .into_iter()
+            .chain(
+                self.modules
+                    .iter()
+                    .map(|name| format!("LoadModule {name}_module {MODULES}/mod_{name}.so\n")),
+            );
+        let loads: String = match self.order {
+            Order::First => ours.into_iter().chain(others).collect(),
+            Order::Last => others.chain(ours).collect(),
+        };
+        let processes = match self.mpm {
+            Mpm::Prefork => "StartServers 2\nMinSpareServers 1\nMaxRequestWorkers 60\n",
+            _ => {
+                "StartServers 1\nServerLimit 8\nThreadLimit 16\nThreadsPerChild 16\n\
+                 MinSpareThreads 1\nMaxSpareThreads 128\nMaxRequestWorkers 128\n"
+            }
+        };
+        // www-data is Debian's user for it; where an ordinary user starts it, it stays that user.
+        let preamble = format!(
+            "{loads}{processes}User www-data\nGroup www-data\nServerName server.invalid\n\
+             ErrorLog error.log\nLogLevel notice\n\
+             <IfModule http2_module>\nProtocols h2 http/1.1\n</IfModule>\n\
+             <IfModule ssl_module>\nSSLSessionCache shmcb:run/sessions(512000)\n</IfModule>\n\
+             <IfModule mime_module>\nTypesConfig mime.types\n</IfModule>\nDocumentRoot html\n\
+             <Directory />\nAllowOverride None\nOptions None\nRequire all granted\n</Directory>\n"
+        );
+        self.pki().write("preamble.conf", preamble);
+        self.pki().write(Kind::Httpd.file(), format!("Include preamble.conf\n{text}\n"));
+    }
+
+    /// The number of the first line of the configuration that is `text`.
+    #[track_caller]
+    pub fn line(&self, text: &str) -> usize {
+        let configuration = fs::read_to_string(self.path(Kind::Httpd.file()));
+        let configuration = configuration.expect("a configuration");
+        let line = configuration.lines().position(|line| line == text);
+        1 + line.unwrap_or_else(|| panic!("no line \"{text}\" in:\n{configuration}"))
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(BINARY);
+        // What the preamble would have to say for every run of the command, also where a test
+        // breaks the configuration.
+        for (directive, value) in [
+            ("ServerRoot", self.path("")),
+            ("DefaultRuntimeDir", self.path("run")),
+            ("PidFile", self.path("httpd.pid")),
+        ] {
+            command.arg("-C").arg(format!("{directive} {}", value.display()));
+        }
+        command.arg("-f").arg(self.path(Kind::Httpd.file()));
+        self.in_environment(command)
+    }
+
+    /// Runs the httpd command with more arguments.
+    pub fn run(&self, arguments: &[&str]) -> Said {
+        let (code, text) = self.said(self.command().args(arguments));
+        Said { kind: Kind::Httpd, code, text }
+    }
+
+    /// `apache2 -t`.
+    pub fn test(&self) -> Said {
+        self.run(&["-t"])
+    }
+
+    /// Starts the server, which must come up.
+    #[track_caller]
+    pub fn start(&mut self) {
+        let process = self.spawn(&["-D", "FOREGROUND"]);
+        self.came_up(process, |httpd| {
+            httpd.log().contains(RESUMING) && !httpd.workers().is_empty()
+        });
+    }
+
+    /// Starts the server, which must not come up; its exit code, and what it said on the terminal.
+    #[track_caller]
+    pub fn start_refused(&self) -> Said {
+        let mut process = self.spawn(&["-D", "FOREGROUND"]);
+        let mut code = None;
+        let ended = wait(|| {
+            code = process.try_wait().ok().flatten();
+            code.is_some()
+        });
+        if !ended {
+            // Not by SIGKILL, which would leave the children.
+            // SAFETY: our own child, not yet waited for.
+            unsafe { libc::kill(process.id() as libc::pid_t, libc::SIGTERM) };
+            let _ = process.wait();
+        }
+        assert!(ended, "the server started:\n{}", self.log());
+        let code = code.and_then(|status| status.code());
+        Said { kind: Kind::Httpd, code, text: self.said_to_terminal() }
+    }
+
+    pub fn spawn(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command();
+        command.args(arguments);
+        self.spawn_command(command)
+    }
+
+    /// Restarts as `apachectl graceful` does: tests, and sends the signal only where the test
+    /// passes.
+    #[track_caller]
+    pub fn graceful(&mut self) -> Reload {
+        let said = self.test();
+        if said.code != Some(0) {
+            return Reload::Refused(said.text);
+        }
+        let (log, old) = (self.log().len(), self.workers());
+        let said = self.run(&["-k", "graceful"]);
+        if said.code != Some(0) {
+            return Reload::Refused(said.text);
+        }
+        match self.outcome(log, &old) {
+            Restart::Served(_) => Reload::Accepted,
+            Restart::Ended(log) => panic!("the server has ended:\n{log}"),
+        }
+    }
+
+    /// Sends SIGUSR1 or SIGHUP without a test before it, and waits for what becomes of it.
+    #[track_caller]
+    pub fn restart(&mut self, signal: libc::c_int) -> Restart {
+        let (log, old) = (self.log().len(), self.workers());
+        self.signal(signal);
+        self.outcome(log, &old)
+    }
+
+    /// Waits for what becomes of a restart that was asked for when the log had `before` octets and
+    /// the server the workers `old`: the new configuration is in force when they are gone.
+    #[track_caller]
+    fn outcome(&mut self, before: usize, old: &[libc::pid_t]) -> Restart {
+        let mut running = true;
+        let done = wait(|| {
+            running = self.is_running();
+            let resumed = self.log()[before..].contains(RESUMING);
+            let replaced = || {
+                let new = self.workers();
+                !new.is_empty() && !old.iter().any(|pid| new.contains(pid))
+            };
+            !running || (resumed && replaced())
+        });
+        let new = self.log().split_off(before);
+        assert!(done, "nothing became of the restart:\n{new}");
+        if running { Restart::Served(new) } else { Restart::Ended(new) }
+    }
+
+    /// The server has been stopped by other means: looks through its error log.
+    #[track_caller]
+    pub fn stopped(&mut self) {
+        self.forget();
+        self.check_log();
+    }
+
+    /// Ends the server and looks through its error log for what nobody expected.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        self.end(libc::SIGTERM);
+        self.check_log();
+    }
+
+    #[track_caller]
+    fn check_log(&self) {
+        self.instance.check_log(|line| {
+            // mod_ssl's remark that Debian has built it with a newer OpenSSL than is installed.
+            [":notice] ", ":info] ", "AH01882"].iter().any(|harmless| line.contains(harmless))
+        });
+    }
+}
+
+/// Stands in the log when a configuration is in force.
+const RESUMING: &str = "resuming normal operations";
+
+impl Deref for Httpd {
+    type Target = Instance;
+
+    fn deref(&self) -> &Instance {
+        &self.instance
+    }
+}
+
+impl DerefMut for Httpd {
+    fn deref_mut(&mut self) -> &mut Instance {
+        &mut self.instance
+    }
+}
+
+impl Server for Httpd {
+    const KIND: Kind = Kind::Httpd;
+
+    fn prepared() -> Self {
+        Self::furnished(Module::Shipped, Mpm::Event)
+    }
+
+    fn write(&self, written: Written) -> Option<usize> {
+        self.configure(&written.lines.join("\n"));
+        written.marked.map(|line| Self::FIRST_LINE + line)
+    }
+
+    fn test(&self) -> Said {
+        self.test()
+    }
+}
+
+impl Default for Httpd {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Httpd {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.abandon();
+        } else {
+            self.stop();
+        }
+    }
+}
+
+/// The directives that make httpd listen on ports.
+pub fn listen(ports: &[u16]) -> String {
+    ports.iter().map(|port| format!("Listen 127.0.0.1:{port}\n")).collect()
+}
+
+/// A vhost on TLS, of a line for each of its directives.
+pub fn tls_vhost(port: u16, name: &str, certificate: &str, more: &str) -> String {
+    format!(
+        "<VirtualHost 127.0.0.1:{port}>\nServerName {name}\nSSLEngine on\n\
+         SSLCertificateFile {certificate}.pem\nSSLCertificateKeyFile {certificate}.key\n\
+         {more}\n</VirtualHost>\n"
+    )
+}

@@ -1,0 +1,223 @@
+//! What servers under test have in common: a directory of their own, a process while they run, and
+//! an error log in which nothing may stand that nobody expected.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::pki::Pki;
+use crate::{output, target_dir};
+
+/// How long anything may take that a server does by itself.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Which build of the module to load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Module {
+    Shipped,
+    InjectPanic,
+    /// The server without the module.
+    None,
+}
+
+impl Module {
+    /// The file of this build called `file`, in the folder that the variable `folder` names or in
+    /// that of `ci/modules`.
+    pub fn file(self, folder: &str, file: &str) -> Option<PathBuf> {
+        let name = match self {
+            Self::Shipped => "shipped",
+            Self::InjectPanic => "inject-panic",
+            Self::None => return None,
+        };
+        let modules =
+            std::env::var_os(folder).map_or_else(|| target_dir().join("modules"), PathBuf::from);
+        let file = modules.join(name).join(file);
+        let file = file.canonicalize().unwrap_or(file);
+        assert!(file.exists(), "{} is missing: run ci/modules", file.display());
+        Some(file)
+    }
+}
+
+/// One server, of whichever kind.
+#[derive(Debug)]
+pub struct Instance {
+    dir: tempfile::TempDir,
+    pub(crate) module: Module,
+    environment: Vec<(String, String)>,
+    process: Option<Child>,
+    /// Parts of lines that this test expects in the error log.
+    expected: Vec<String>,
+}
+
+impl Instance {
+    pub(crate) fn new(module: Module) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::create_dir(dir.path().join("html")).expect("a directory");
+        Self { dir, module, environment: Vec::new(), process: None, expected: Vec::new() }
+    }
+
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.dir.path().join(file)
+    }
+
+    pub fn pki(&self) -> Pki {
+        Pki::new(self.dir.path())
+    }
+
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Lines with one of these texts may stand in the error log.
+    pub fn expect_in_log(&mut self, texts: &[&str]) {
+        self.expected.extend(texts.iter().map(|text| (*text).to_owned()));
+    }
+
+    /// A command in the environment of this server.
+    pub(crate) fn in_environment(&self, mut command: Command) -> Command {
+        command.env_remove("HPKP_CHECK").envs(self.environment.iter().map(|(n, v)| (n, v)));
+        command
+    }
+
+    /// What a command wrote to standard error, and its exit code.
+    pub(crate) fn said(&self, command: &mut Command) -> (Option<i32>, String) {
+        // A process that tests or sends a signal ends without giving its memory back, on purpose.
+        command.envs(without_leaks());
+        let output = output(command);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// Starts a process whose standard error goes to a file.
+    pub(crate) fn spawn_command(&self, mut command: Command) -> Child {
+        let errors = fs::File::create(self.path("stderr.log")).expect("a file");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
+        command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    }
+
+    /// Takes the server's process over and waits until `came_up`; fails when it ends instead.
+    #[track_caller]
+    pub(crate) fn came_up(&mut self, process: Child, came_up: impl Fn(&Self) -> bool) {
+        self.process = Some(process);
+        let done = wait(|| came_up(self) || !self.is_running());
+        assert!(
+            done && self.is_running(),
+            "the server did not start:\n{}{}",
+            self.said_to_terminal(),
+            self.log()
+        );
+    }
+
+    pub fn pid(&self) -> libc::pid_t {
+        self.process.as_ref().map(|p| p.id() as libc::pid_t).expect("a running server")
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| process.try_wait().is_ok_and(|s| s.is_none()))
+    }
+
+    /// The pids of the children, nginx's workers and httpd's.
+    pub fn workers(&self) -> Vec<libc::pid_t> {
+        let children = format!("/proc/{0}/task/{0}/children", self.pid());
+        let children = fs::read_to_string(children).unwrap_or_default();
+        children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    }
+
+    pub fn signal(&self, signal: libc::c_int) {
+        // SAFETY: our own child, not yet waited for, so the pid is still its own.
+        assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0);
+    }
+
+    /// The server has been stopped by other means and need not be waited for.
+    pub(crate) fn forget(&mut self) {
+        self.process = None;
+    }
+
+    /// What the server wrote to standard error: before its error log was open.
+    pub fn said_to_terminal(&self) -> String {
+        fs::read_to_string(self.path("stderr.log")).unwrap_or_default()
+    }
+
+    pub fn log(&self) -> String {
+        let log = fs::read(self.path("error.log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// Ends the server, if it runs, by `signal`; it must end well.
+    #[track_caller]
+    pub(crate) fn end(&mut self, signal: libc::c_int) {
+        let Some(mut process) = self.process.take() else { return };
+        // SAFETY: our own child, not yet waited for.
+        unsafe { libc::kill(process.id() as libc::pid_t, signal) };
+        let mut status = None;
+        let ended = wait(|| {
+            status = process.try_wait().ok().flatten();
+            status.is_some()
+        });
+        if !ended {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        assert!(ended, "the server did not end:\n{}", self.log());
+        assert!(status.is_some_and(|s| s.success()), "the server ended with {status:?}");
+    }
+
+    /// Ends the server, if it runs, when its test has failed.
+    pub(crate) fn abandon(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // SAFETY: our own child, not yet waited for.
+            unsafe { libc::kill(process.id() as libc::pid_t, libc::SIGTERM) };
+            let _ = process.wait();
+        }
+    }
+
+    /// Fails where the error log has a line that is neither `harmless` nor expected.
+    #[track_caller]
+    pub(crate) fn check_log(&self, harmless: impl Fn(&str) -> bool) {
+        let log = self.log();
+        let unexpected: Vec<&str> = log
+            .lines()
+            .filter(|line| !harmless(line))
+            .filter(|line| !self.expected.iter().any(|text| line.contains(text)))
+            .collect();
+        assert!(unexpected.is_empty(), "unexpected in the error log:\n{}", unexpected.join("\n"));
+    }
+}
+
+/// What tells LeakSanitizer, where there is one (ci/sanitize), that a process may leak.
+pub fn without_leaks() -> Option<(&'static str, String)> {
+    let options = std::env::var("ASAN_OPTIONS").ok()?;
+    Some(("ASAN_OPTIONS", options + ":detect_leaks=0"))
+}
+
+/// The codes of our findings in a log, in order, each once.
+pub fn codes(log: &str) -> Vec<&str> {
+    let mut codes = Vec::new();
+    for line in log.lines() {
+        let code = line.split_once("hpkp: [").and_then(|(_, rest)| rest.split_once(']'));
+        if let Some((code, _)) = code.filter(|(code, _)| !codes.contains(code)) {
+            codes.push(code);
+        }
+    }
+    codes
+}
+
+/// What became of a reload.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Reload {
+    Accepted,
+    /// What was said: nginx in its error log, httpd on the terminal.
+    Refused(String),
+}
+
+/// Waits until `done`, or gives up.
+pub fn wait(mut done: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        if done() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    done()
+}

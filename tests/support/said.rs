@@ -1,0 +1,100 @@
+//! What a server's command says of a configuration.
+
+use crate::instance::codes;
+
+/// The kinds of servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Nginx,
+    Httpd,
+}
+
+impl Kind {
+    /// The file of the configuration, in the server's directory.
+    pub const fn file(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx.conf",
+            Self::Httpd => "httpd.conf",
+        }
+    }
+}
+
+/// What a run of a server's command said.
+#[derive(Debug)]
+pub struct Said {
+    pub(crate) kind: Kind,
+    pub code: Option<i32>,
+    pub text: String,
+}
+
+impl Said {
+    /// The codes of our findings, in order, each once.
+    pub fn codes(&self) -> Vec<&str> {
+        codes(&self.text)
+    }
+
+    /// Fails unless the command refused with `code` and named the configuration's `line`.
+    #[track_caller]
+    pub fn refused(&self, code: &str, line: usize) {
+        self.refused_for(&format!("hpkp: [{code}]"), self.kind.file(), line);
+    }
+
+    /// Fails unless the command refused, for a reason with this text, and named the `line` of the
+    /// `file` that it stands in.
+    #[track_caller]
+    pub fn refused_for(&self, text: &str, file: &str, line: usize) {
+        assert_eq!(self.code, Some(1), "{self:?}");
+        assert!(
+            self.names(text, file, line),
+            "no refusal with \"{text}\" in {file}:{line}:\n{}",
+            self.text
+        );
+        match self.kind {
+            Kind::Nginx => assert!(self.text.contains("test failed"), "{self:?}"),
+            Kind::Httpd => assert!(!self.text.contains("Syntax OK"), "{self:?}"),
+        }
+    }
+
+    /// Whether one line says `text` and names a place, each server in its manner. What httpd finds
+    /// while it reads has its place before it, mostly in a line of its own.
+    fn names(&self, text: &str, file: &str, line: usize) -> bool {
+        let ends = |said: &str, place: &str| {
+            let said = said.trim_end();
+            said.ends_with(&format!("/{place}")) || said.ends_with(&format!(" {place}"))
+        };
+        let place = format!("{file}:{line}");
+        let before = format!("Syntax error on line {line} of ");
+        let mut last = "";
+        self.text.lines().any(|said| {
+            let found = said.contains(text)
+                && match self.kind {
+                    Kind::Nginx => said.contains("[emerg]") && ends(said, &place),
+                    Kind::Httpd => {
+                        ends(said, &place)
+                            || (last.contains(&before) && last.ends_with(&format!("{file}:")))
+                            || (said.contains(&before) && said.contains(&format!("{file}: ")))
+                    }
+                };
+            last = said;
+            found
+        })
+    }
+
+    /// Fails unless `nginx -s reload` kept its signal to itself because of a finding.
+    #[track_caller]
+    pub fn refused_signal(&self) {
+        assert_eq!(self.code, Some(1), "{}", self.text);
+        assert!(self.text.contains("[emerg]"), "{}", self.text);
+    }
+
+    /// Fails unless the command accepted and said nothing but `codes`.
+    #[track_caller]
+    pub fn accepted(&self, codes: &[&str]) {
+        assert_eq!(self.code, Some(0), "{}", self.text);
+        match self.kind {
+            Kind::Nginx => assert!(!self.text.contains("[emerg]"), "{}", self.text),
+            Kind::Httpd => assert!(self.text.contains("Syntax OK"), "{}", self.text),
+        }
+        assert_eq!(self.codes(), codes, "{}", self.text);
+    }
+}
