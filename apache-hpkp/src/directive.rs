@@ -14,6 +14,7 @@ use crate::bindings::{
 use crate::boundary::{self, Aftermath};
 use crate::conf::ServerConf;
 use crate::httpd;
+use crate::phase;
 
 type Take1 = unsafe extern "C" fn(*mut cmd_parms, *mut c_void, *const c_char) -> *const c_char;
 
@@ -89,6 +90,9 @@ unsafe fn handle(
         Aftermath::GoOn => ptr::null(),
     };
     boundary::configuring("directive", after, || {
+        if phase::is_of_no_consequence() {
+            return ptr::null();
+        }
         // SAFETY: by the caller's promise; the objects of servers are made before directives are
         // read.
         let (conf, value) =
@@ -248,7 +252,7 @@ unsafe extern "C" fn policy(
         let conf = &mut *httpd::server_conf((*cmd).server);
         let mut inner = (*(*cmd).directive).first_child;
         // httpd would execute any directive that is allowed in a server.
-        while let Some(directive) = inner.as_ref() {
+        while let Some(directive) = inner.as_ref().filter(|_| !phase::is_of_no_consequence()) {
             let directive_name = httpd::text(directive.directive);
             if policy_directive(&directive_name).is_none() {
                 conf.is_in_policy = false;
