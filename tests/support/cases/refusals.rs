@@ -40,6 +40,7 @@ macro_rules! refusals {
             warnings_do_not_refuse
             one_finding_for_many_hosts
             report_only_policies
+            a_self_signed_leaf_and_a_private_ca_need_no_store
         );
     };
     ($server:ty: $($case:ident)*) => {
@@ -523,4 +524,40 @@ pub fn report_only_policies<S: Server>() {
     server.accepts(&tried(policy("x", [pin(A), uri()])), &["no-pin-in-chain"]);
     server
         .refuses(&tried(policy("x", [pin("file:missing").here(), uri()])), "unreadable-pin-source");
+}
+
+pub fn a_self_signed_leaf_and_a_private_ca_need_no_store<S: Server>() {
+    let server = S::prepared();
+    let pki = server.pki();
+    pki.key("own", P256);
+    pki.self_signed("own", "/CN=localhost", &["subjectAltName=DNS:localhost"]);
+    pki.intermediate("between", "ca");
+    pki.leaf("below", "localhost", "between");
+    pki.leaf("stray", "stray", "ca");
+    // With one key: a chain, all of it, and one with a certificate that is on no path.
+    for (name, parts) in [
+        ("chain", &["below.pem", "between.pem"][..]),
+        ("whole", &["below.pem", "between.pem", "ca.pem"]),
+        ("extra", &["below.pem", "between.pem", "stray.pem"]),
+    ] {
+        pki.bundle(&format!("{name}.pem"), parts);
+        fs::copy(pki.path("below.key"), pki.path(&format!("{name}.key"))).expect("a copy");
+    }
+    let with = |certificate: &str, pins: &[&str], more: &[Directive]| {
+        let pins: Vec<String> = pins.iter().map(|name| pki.pin(&format!("{name}.pem"))).collect();
+        let settings = pins.into_iter().map(pin).chain([pin(B), max_age("1d")]);
+        let user = [uses("site").here()].into_iter().chain(more.iter().cloned());
+        [policy("site", settings), host("localhost", free_port(), &[certificate], user)]
+    };
+    server.accepts(&with("own", &["own"], &[]), &[]);
+    server.accepts(&with("chain", &["below"], &[]), &[]);
+    server.accepts(&with("chain", &["between"], &[]), &[]);
+    server.accepts(&with("whole", &["ca"], &[]), &[]);
+    // The root is neither sent nor in the system's store: nobody knows of it until it is named.
+    server.refuses(&with("chain", &["ca"], &[]), "no-pin-in-chain");
+    let said = server.accepts(&with("chain", &["ca"], &[trusts("ca.pem")]), &["root-only-match"]);
+    assert!(said.text.contains("not served, trusted by"), "{}", said.text);
+    // Sent, but on no path.
+    server.refuses(&with("extra", &["stray"], &[]), "no-pin-in-chain");
+    server.accepts(&with("extra", &["below", "stray"], &[]), &["superfluous-certificate-match"]);
 }
