@@ -22,6 +22,7 @@ pub struct Certificate {
     issuer: Name,
     subject_key_id: Option<Box<[u8]>>,
     authority_key_id: Option<Box<[u8]>>,
+    key_algorithm: Box<[u8]>,
     pin: Option<Pin>,
     subject_text: String,
     issuer_text: String,
@@ -89,6 +90,7 @@ impl Certificate {
             issuer: Name::new(&tbs.issuer),
             subject_key_id,
             authority_key_id,
+            key_algorithm: tbs.subject_pki.algorithm.algorithm.as_bytes().into(),
             pin: spki::pin_of(&tbs.subject_pki),
             subject_text: Excerpt::new(&tbs.subject.to_string()).to_string(),
             issuer_text: Excerpt::new(&tbs.issuer.to_string()).to_string(),
@@ -108,6 +110,25 @@ impl Certificate {
     #[must_use]
     pub fn pin(&self) -> Option<Pin> {
         self.pin
+    }
+
+    /// The object identifier of its key's algorithm, its content octets alone. A server that is
+    /// given several certificates has one for each.
+    #[must_use]
+    pub fn key_algorithm(&self) -> &[u8] {
+        &self.key_algorithm
+    }
+
+    /// Whether its issuer has its own name, as that of a root has.
+    #[must_use]
+    pub fn is_self_issued(&self) -> bool {
+        self.issuer == self.subject
+    }
+
+    /// Whether the names and key identifiers let `issuer` be its issuer. No signature is verified.
+    #[must_use]
+    pub fn may_be_issued_by(&self, issuer: &Self) -> bool {
+        self.issued_by(issuer) != Issuance::No
     }
 
     /// Its subject, bounded and printable.

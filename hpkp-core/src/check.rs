@@ -26,6 +26,30 @@ pub struct Deployment {
     pub policies: Vec<Policy>,
     /// The server blocks.
     pub hosts: Vec<Host>,
+    /// What messages call the directives.
+    pub names: Names,
+}
+
+/// The names of those directives of a server that findings speak of.
+#[derive(Clone, Copy, Debug)]
+pub struct Names {
+    /// How long clients remember a policy.
+    pub max_age: &'static str,
+    /// Where violation reports go.
+    pub report_uri: &'static str,
+    /// The file of trust anchors.
+    pub trusted_certificate: &'static str,
+}
+
+impl Default for Names {
+    /// nginx's.
+    fn default() -> Self {
+        Self {
+            max_age: "max_age",
+            report_uri: "report_uri",
+            trusted_certificate: "hpkp_trusted_certificate",
+        }
+    }
 }
 
 /// What one TLS context presents.
@@ -42,8 +66,15 @@ pub struct Context {
 pub enum Certificates {
     /// One chain for each key: a server may have an RSA and an ECDSA certificate side by side.
     Loaded(Vec<Chain>),
-    /// They are chosen during the handshake.
-    NotKnown,
+    /// They are not known when the configuration is read.
+    NotKnown {
+        /// Why, as a clause.
+        why: &'static str,
+        /// What can be done, as a clause.
+        remedy: &'static str,
+    },
+    /// They are known at the start only, and this is a test; why, as a clause.
+    Later(String),
     /// One of them cannot be used; the code and what is wrong.
     Unusable(Code, String),
 }
@@ -321,11 +352,14 @@ impl<'a> Checker<'a> {
         kind: Kind,
         uses: &Uses<'_>,
     ) -> Option<Arc<Header>> {
+        let names = self.deployment.names;
         for code in header::missing_or_excessive(policy, kind) {
             let scope =
                 Scope { policy: policy.name(), kind, at: &policy.spec.at, each_place: false };
             for (host, _) in uses {
-                self.find(scope, kind, *host, code, || (report::incomplete(policy, code), vec![]));
+                self.find(scope, kind, *host, code, || {
+                    (report::incomplete(policy, code, &names), vec![])
+                });
             }
         }
         for problem in &policy.problems {
@@ -362,7 +396,7 @@ impl<'a> Checker<'a> {
                 Scope { policy: policy.name(), kind, at: &policy.spec.at, each_place: false };
             for (host, _) in uses {
                 self.find(scope, kind, *host, Code::MaxAgeTooLong, || {
-                    (report::max_age_too_long(policy, age), vec![])
+                    (report::max_age_too_long(policy, age, &names), vec![])
                 });
             }
         }
@@ -389,9 +423,14 @@ impl<'a> Checker<'a> {
                     Certificates::Loaded(loaded) => {
                         chains.extend(loaded.iter().zip(&self.paths[context]));
                     }
-                    Certificates::NotKnown => {
+                    Certificates::NotKnown { why, remedy } => {
                         self.find(scope, kind, *position, Code::CertificateNotKnownAtLoad, || {
-                            (report::not_known_at_load(policy), vec![])
+                            (report::not_known_at_load(policy, why, remedy), vec![])
+                        });
+                    }
+                    Certificates::Later(why) => {
+                        self.find(scope, kind, *position, Code::CertificateCheckedAtStart, || {
+                            (report::checked_at_start(policy, why), vec![])
                         });
                     }
                     Certificates::Unusable(code, text) => {
@@ -421,9 +460,10 @@ impl<'a> Checker<'a> {
         };
         let unmet = those(|meet| *meet == Match::Unmet);
         if !unmet.is_empty() {
-            let serving = &self.deployment.hosts[host].serving;
+            let Deployment { hosts, names, .. } = self.deployment;
+            let serving = &hosts[host].serving;
             self.find(scope, kind, host, Code::NoPinInChain, || {
-                report::no_pin_in_chain(policy, kind, &unmet, chains.len(), serving)
+                report::no_pin_in_chain(policy, kind, &unmet, chains.len(), serving, names)
             });
         }
         let partly = those(|meet| matches!(meet, Match::Partly { .. }));

@@ -111,6 +111,8 @@ codes! {
     NoBackupPin = "no-backup-pin", Withhold;
     /// The certificate is chosen during the handshake.
     CertificateNotKnownAtLoad = "certificate-not-known-at-load", Withhold;
+    /// The certificate is known at the start only, not at a test.
+    CertificateCheckedAtStart = "certificate-checked-at-start", Warning;
     /// Some path through the chain avoids every pinned key.
     PartialPathMatch = "partial-path-match", Warning;
     /// Only keys that the server does not send are pinned.

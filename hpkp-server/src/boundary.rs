@@ -23,23 +23,24 @@ pub enum Aftermath {
     GoOn,
 }
 
-/// Runs a hook that has to do with reading a configuration. After a panic, hands what it said to
-/// `report` and gives what `after` makes of it.
+/// Runs a hook that has to do with reading a configuration. After a panic, asks what is to be done,
+/// hands that and what the panic said to `report`, and gives what `after` makes of it.
 pub fn configuring<T>(
     name: &str,
-    aftermath: Aftermath,
-    report: impl FnOnce(&str),
+    aftermath: impl FnOnce() -> Aftermath,
+    report: impl FnOnce(Aftermath, &str),
     after: impl FnOnce(Aftermath) -> T,
     hook: impl FnOnce() -> T,
 ) -> T {
     install_panic_hook();
     catch(name, hook).unwrap_or_else(|said| {
         FAILED.store(true, Ordering::Relaxed);
+        let aftermath = aftermath();
         let consequence = match aftermath {
             Aftermath::Refuse => "the configuration is refused",
             Aftermath::GoOn => "the server goes on WITHOUT this header",
         };
-        report(&text(name, &said, consequence));
+        report(aftermath, &text(name, &said, consequence));
         after(aftermath)
     })
 }

@@ -15,7 +15,7 @@ pub(crate) fn configuring<T>(
     after: impl FnOnce(Aftermath) -> T,
     hook: impl FnOnce() -> T,
 ) -> T {
-    let can_refuse = matches!(phase::current(), Some(Phase::Test | Phase::Reload));
+    let can_refuse = || matches!(phase::current(), Some(Phase::Test | Phase::Reload));
     configuring_where(can_refuse, name, after, hook)
 }
 
@@ -26,20 +26,21 @@ pub(crate) fn configuring_late<T>(
     after: impl FnOnce(Aftermath) -> T,
     hook: impl FnOnce() -> T,
 ) -> T {
-    configuring_where(phase::current() == Some(Phase::Test), name, after, hook)
+    configuring_where(|| phase::current() == Some(Phase::Test), name, after, hook)
 }
 
 fn configuring_where<T>(
-    can_refuse: bool,
+    can_refuse: impl FnOnce() -> bool,
     name: &str,
     after: impl FnOnce(Aftermath) -> T,
     hook: impl FnOnce() -> T,
 ) -> T {
-    let (aftermath, level) = match can_refuse {
-        true => (Aftermath::Refuse, NGX_LOG_EMERG),
-        false => (Aftermath::GoOn, NGX_LOG_ALERT),
+    let aftermath = || if can_refuse() { Aftermath::Refuse } else { Aftermath::GoOn };
+    let report_at = |aftermath, text: &str| match aftermath {
+        Aftermath::Refuse => report(NGX_LOG_EMERG, text),
+        Aftermath::GoOn => report(NGX_LOG_ALERT, text),
     };
-    boundary::configuring(name, aftermath, |text| report(level, text), after, hook)
+    boundary::configuring(name, aftermath, report_at, after, hook)
 }
 
 /// Runs a hook that serves a request; after a panic, logs it and gives `fallback`.

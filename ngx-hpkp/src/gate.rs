@@ -135,6 +135,12 @@ const fn own_module() -> *const ngx_module_t {
     &raw const ngx_http_hpkp_module
 }
 
+/// A server whose `ssl_certificate` has variables.
+const CHOSEN_LATER: Certificates = Certificates::NotKnown {
+    why: "the certificate is chosen during the handshake (a variable in ssl_certificate)",
+    remedy: "name the file",
+};
+
 /// All server blocks and what each address says of them.
 struct Servers {
     all: Vec<Server>,
@@ -332,7 +338,7 @@ unsafe fn checked(
         context_of.insert(position, deployment.contexts.len());
         addresses.push(ContextAddress::from(own.context.cast_const()));
         let certificates = match own.variables {
-            true => Certificates::NotKnown,
+            true => CHOSEN_LATER,
             // SAFETY: the context belongs to the configuration, and one thread reads it.
             false => unsafe { loader.loaded(own.context) },
         };

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::Serving;
+use super::{Names, Serving};
 use crate::certificate::Certificate;
 use crate::finding::{Check, Class, Code, Finding, Location};
 use crate::header::Kind;
@@ -88,7 +88,7 @@ impl Findings {
     }
 }
 
-pub(super) fn incomplete(policy: &Policy, code: Code) -> String {
+pub(super) fn incomplete(policy: &Policy, code: Code, names: &Names) -> String {
     let name = policy.shown();
     let count = policy.spec.distinct_sources();
     match code {
@@ -103,30 +103,41 @@ pub(super) fn incomplete(policy: &Policy, code: Code) -> String {
         ),
         Code::MissingMaxAge => {
             format!(
-                "the policy \"{name}\" has no max_age, and clients ignore a header without one; start with 1d"
+                "the policy \"{name}\" has no {}, and clients ignore a header without one; start \
+                 with 1d",
+                names.max_age
             )
         }
         _ => format!(
-            "the policy \"{name}\" is used as report-only and has no report_uri, so nobody would be \
-             told of anything"
+            "the policy \"{name}\" is used as report-only and has no {}, so nobody would be told of \
+             anything",
+            names.report_uri
         ),
     }
 }
 
-pub(super) fn max_age_too_long(policy: &Policy, age: MaxAge) -> String {
+pub(super) fn max_age_too_long(policy: &Policy, age: MaxAge, names: &Names) -> String {
     format!(
-        "the max_age of the policy \"{}\" is {} seconds; browsers cut it at {} (60 days), other \
+        "the {} of the policy \"{}\" is {} seconds; browsers cut it at {} (60 days), other \
          clients remember a mistake for as long as it says",
+        names.max_age,
         policy.shown(),
         age.seconds(),
         MaxAge::USER_AGENTS_CAP.seconds()
     )
 }
 
-pub(super) fn not_known_at_load(policy: &Policy) -> String {
+pub(super) fn not_known_at_load(policy: &Policy, why: &str, remedy: &str) -> String {
     format!(
-        "the certificate is chosen during the handshake (a variable in ssl_certificate), so it \
-         cannot be compared with the policy \"{}\" and no header is sent; name the file",
+        "{why}, so it cannot be compared with the policy \"{}\" and no header is sent; {remedy}",
+        policy.shown()
+    )
+}
+
+pub(super) fn checked_at_start(policy: &Policy, why: &str) -> String {
+    format!(
+        "{why}, so this test cannot compare it with the policy \"{}\"; the start will, and sends \
+         the header only where the two fit",
         policy.shown()
     )
 }
@@ -139,6 +150,7 @@ pub(super) fn no_pin_in_chain(
     unmet: &[(&Chain, &Paths)],
     of: usize,
     serving: &[Serving],
+    names: &Names,
 ) -> Text {
     let which = if of > 1 {
         format!("{} of its {of} certificates", unmet.len())
@@ -190,11 +202,11 @@ pub(super) fn no_pin_in_chain(
         );
     }
     if unmet.iter().any(|(_, paths)| !paths.reaches_an_anchor()) {
-        details.push(
+        details.push(format!(
             "no trusted root was found above it; where the pin is that of a root that the server \
-             does not send, name its file in hpkp_trusted_certificate"
-                .to_owned(),
-        );
+             does not send, name its file in {}",
+            names.trusted_certificate
+        ));
     }
     (summary, details)
 }

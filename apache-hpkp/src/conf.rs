@@ -1,0 +1,132 @@
+//! The module's configuration: one object for each server. What stands once for all servers is in
+//! the main server's.
+
+use std::ffi::{CString, c_void};
+use std::ptr;
+use std::sync::Arc;
+
+use hpkp_core::finding::{Check, Location};
+use hpkp_core::header::Kind;
+use hpkp_core::policy::PolicySpec;
+use hpkp_server::failure::OnStart;
+use hpkp_server::openssl::{OpenSsl, SslCtx};
+use hpkp_server::sending::Field;
+use hpkp_server::setting::UseSetting;
+
+use crate::bindings::{apr_pool_t, server_rec};
+use crate::boundary::{self, Aftermath};
+use crate::httpd;
+
+/// What stands in a server.
+pub(crate) struct ServerConf {
+    pub(crate) enforced: UseSetting,
+    pub(crate) report_only: UseSetting,
+    pub(crate) check: Option<Check>,
+    /// The file of `HPKPTrustedCertificate` and where the directive stands.
+    pub(crate) trusted: Option<(String, Location)>,
+    /// In the main server, in the order in which they are defined.
+    pub(crate) policies: Vec<PolicySpec>,
+    /// Whether a policy is being read, the last one.
+    pub(crate) is_in_policy: bool,
+    /// In the main server.
+    pub(crate) on_start: Option<OnStart>,
+    /// The context that mod_ssl made for it, or null.
+    pub(crate) context: *mut SslCtx,
+    /// mod_ssl's OpenSSL, in every server once a configuration with policies has been accepted.
+    pub(crate) active: Option<Arc<OpenSsl>>,
+    /// What is sent; filled in once the configuration has been accepted.
+    pub(crate) response: Option<Response>,
+}
+
+impl Default for ServerConf {
+    fn default() -> Self {
+        Self {
+            enforced: UseSetting::default(),
+            report_only: UseSetting::default(),
+            check: None,
+            trusted: None,
+            policies: Vec::new(),
+            is_in_policy: false,
+            on_start: None,
+            context: ptr::null_mut(),
+            active: None,
+            response: None,
+        }
+    }
+}
+
+/// What a server's responses need.
+#[derive(Default)]
+pub(crate) struct Response {
+    pub(crate) enforced: Option<Prepared>,
+    pub(crate) report_only: Option<Prepared>,
+}
+
+/// A field and its value for C, made once.
+pub(crate) struct Prepared {
+    pub(crate) field: Field,
+    /// Empty where the field is withheld on every connection.
+    pub(crate) value: CString,
+}
+
+impl Response {
+    /// None where no field is ever to be sent or withheld.
+    pub(crate) fn new(fields: Vec<Field>) -> Option<Self> {
+        let mut response = Self::default();
+        for field in fields {
+            let place = match field.kind() {
+                Kind::Enforced => &mut response.enforced,
+                Kind::ReportOnly => &mut response.report_only,
+            };
+            let value = httpd::c_string(field.value().unwrap_or_default());
+            *place = Some(Prepared { field, value });
+        }
+        (response.enforced.is_some() || response.report_only.is_some()).then_some(response)
+    }
+}
+
+pub(crate) unsafe extern "C" fn create(
+    pool: *mut apr_pool_t,
+    _server: *mut server_rec,
+) -> *mut c_void {
+    // SAFETY: httpd hands every hook a live pool, which lives as long as the configuration.
+    unsafe { make("create_server_config", pool, ServerConf::default) }
+}
+
+pub(crate) unsafe extern "C" fn merge(
+    pool: *mut apr_pool_t,
+    outer: *mut c_void,
+    inner: *mut c_void,
+) -> *mut c_void {
+    // SAFETY: as for `create`; httpd hands over what it made.
+    unsafe {
+        let (outer, inner) = (&*outer.cast::<ServerConf>(), &*inner.cast::<ServerConf>());
+        make("merge_server_config", pool, || {
+            let mut merged = ServerConf {
+                enforced: inner.enforced.clone(),
+                report_only: inner.report_only.clone(),
+                check: inner.check.or(outer.check),
+                trusted: inner.trusted.clone().or_else(|| outer.trusted.clone()),
+                ..ServerConf::default()
+            };
+            merged.enforced.inherit(&outer.enforced);
+            merged.report_only.inherit(&outer.report_only);
+            merged
+        })
+    }
+}
+
+/// # Safety
+/// `pool` is live.
+unsafe fn make(
+    hook: &str,
+    pool: *mut apr_pool_t,
+    value: impl FnOnce() -> ServerConf,
+) -> *mut c_void {
+    // httpd has no way to refuse here: a failure is remembered, and refused where there is one.
+    // SAFETY: by the caller's promise.
+    let empty = |_: Aftermath| unsafe { httpd::keep(pool, ServerConf::default()) };
+    // SAFETY: by the caller's promise.
+    let make = || unsafe { httpd::keep(pool, value()) };
+    boundary::configuring(hook, empty, make).cast()
+}

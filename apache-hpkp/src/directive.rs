@@ -1,0 +1,317 @@
+//! The directives (`docs/directives.md`). httpd names an error's file and line.
+
+use std::ffi::{CStr, c_char, c_uint, c_void};
+use std::ptr;
+
+use hpkp_core::text::Excerpt;
+use hpkp_server::setting::{self, PolicyDirective, SettingError, UseSetting};
+
+use crate::bindings::{
+    GLOBAL_ONLY, NOT_IN_DIR_LOC_FILE, RSRC_CONF, ap_check_cmd_context, ap_getword_conf,
+    ap_walk_config, apr_pool_t, apr_pstrmemdup, cmd_func, cmd_how, cmd_how_RAW_ARGS, cmd_how_TAKE1,
+    cmd_parms, command_rec,
+};
+use crate::boundary::{self, Aftermath};
+use crate::conf::ServerConf;
+use crate::httpd;
+
+type Take1 = unsafe extern "C" fn(*mut cmd_parms, *mut c_void, *const c_char) -> *const c_char;
+
+/// A table that httpd reads.
+#[repr(transparent)]
+pub(crate) struct Table<T>(T);
+
+// SAFETY: httpd only reads the table, and what it points to is static.
+unsafe impl<T> Sync for Table<T> {}
+
+/// All directives.
+pub(crate) static COMMANDS: Table<[command_rec; 11]> = Table([
+    command(c"<HPKPPolicy", cmd_how_RAW_ARGS, policy, c"begins a pinning policy of this name"),
+    command(c"HPKPPin", cmd_how_TAKE1, in_policy, c"a pin, or file:PATH to take it from"),
+    command(
+        c"HPKPMaxAge",
+        cmd_how_TAKE1,
+        in_policy,
+        c"how long clients remember, as in 60d or 12h",
+    ),
+    command(c"HPKPIncludeSubDomains", cmd_how_TAKE1, in_policy, c"on or off"),
+    command(c"HPKPReportURI", cmd_how_TAKE1, in_policy, c"where clients report violations to"),
+    command(c"HPKPUse", cmd_how_TAKE1, use_policy, c"the policy that is enforced, or off"),
+    command(c"HPKPUseReportOnly", cmd_how_TAKE1, use_report_only, c"the policy tried, or off"),
+    command(c"HPKPCheck", cmd_how_TAKE1, check, c"refuse or warn"),
+    command(c"HPKPOnStart", cmd_how_TAKE1, on_start, c"warn or refuse"),
+    command(
+        c"HPKPTrustedCertificate",
+        cmd_how_TAKE1,
+        trusted_certificate,
+        c"a file of roots that clients trust besides the system's",
+    ),
+    command_rec {
+        name: ptr::null(),
+        func: cmd_func { no_args: None },
+        cmd_data: ptr::null_mut(),
+        req_override: 0,
+        args_how: cmd_how_RAW_ARGS,
+        errmsg: ptr::null(),
+    },
+]);
+
+/// A handler of raw arguments and one of a single argument have the same form.
+const fn command(
+    name: &'static CStr,
+    how: cmd_how,
+    handler: Take1,
+    help: &'static CStr,
+) -> command_rec {
+    command_rec {
+        name: name.as_ptr(),
+        func: cmd_func { take1: Some(handler) },
+        cmd_data: ptr::null_mut(),
+        req_override: RSRC_CONF,
+        args_how: how,
+        errmsg: help.as_ptr(),
+    }
+}
+
+/// Runs the handler of a directive: `set` gets its server's object and its value.
+///
+/// # Safety
+/// `cmd` and `value` are what httpd hands to a directive's handler.
+unsafe fn handle(
+    cmd: *mut cmd_parms,
+    value: *const c_char,
+    set: impl FnOnce(&mut ServerConf, &str) -> Result<(), String>,
+) -> *const c_char {
+    // SAFETY: by the caller's promise.
+    let pool = unsafe { (*cmd).pool };
+    let after = |aftermath| match aftermath {
+        Aftermath::Refuse => c"a bug in mod_hpkp, please report it".as_ptr(),
+        Aftermath::GoOn => ptr::null(),
+    };
+    boundary::configuring("directive", after, || {
+        // SAFETY: by the caller's promise; the objects of servers are made before directives are
+        // read.
+        let (conf, value) =
+            unsafe { (&mut *httpd::server_conf((*cmd).server), CStr::from_ptr(value).to_str()) };
+        let done = match value {
+            Ok(value) => set(conf, value),
+            Err(_) => Err("the directive is not UTF-8".to_owned()),
+        };
+        match done {
+            Ok(()) => ptr::null(),
+            // SAFETY: by the caller's promise.
+            Err(error) => unsafe { in_pool(pool, &error) },
+        }
+    })
+}
+
+/// A text that lives as long as the pool.
+///
+/// # Safety
+/// `pool` is live.
+unsafe fn in_pool(pool: *mut apr_pool_t, text: &str) -> *const c_char {
+    let text = httpd::c_string(text);
+    // SAFETY: by the caller's promise; the copy gets its null octet.
+    unsafe { apr_pstrmemdup(pool, text.as_ptr(), text.count_bytes()) }
+}
+
+/// A directive's error in httpd's manner: the directive first.
+fn phrase(error: SettingError, name: &str, value: &str) -> String {
+    match error {
+        SettingError::Duplicate => format!("{name} stands in this policy already"),
+        SettingError::NoChoice(choices) => {
+            format!("{name} must be {choices}, not \"{}\"", Excerpt::new(value))
+        }
+        SettingError::Finding(code, text) => format!("hpkp: [{code}] -: {text}"),
+        SettingError::PolicyName(text) => format!("{name}: {text}"),
+    }
+}
+
+/// The directive's name as it is known, however it is written.
+///
+/// # Safety
+/// `cmd` is what httpd hands to a directive's handler.
+unsafe fn name(cmd: *const cmd_parms) -> &'static str {
+    // SAFETY: by the caller's promise; the names are those of the table.
+    unsafe { CStr::from_ptr((*(*cmd).cmd).name).to_str().unwrap_or_default() }
+}
+
+unsafe extern "C" fn use_policy(
+    cmd: *mut cmd_parms,
+    _: *mut c_void,
+    value: *const c_char,
+) -> *const c_char {
+    // SAFETY: httpd calls this with a directive of ours.
+    unsafe { set_use(cmd, value, |conf| &mut conf.enforced) }
+}
+
+unsafe extern "C" fn use_report_only(
+    cmd: *mut cmd_parms,
+    _: *mut c_void,
+    value: *const c_char,
+) -> *const c_char {
+    // SAFETY: as for `use_policy`.
+    unsafe { set_use(cmd, value, |conf| &mut conf.report_only) }
+}
+
+/// Of two in one place the later counts, as it does with most directives of httpd.
+///
+/// # Safety
+/// As for [`handle`].
+unsafe fn set_use(
+    cmd: *mut cmd_parms,
+    value: *const c_char,
+    setting: fn(&mut ServerConf) -> &mut UseSetting,
+) -> *const c_char {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        handle(cmd, value, |conf, value| {
+            let value = if value.eq_ignore_ascii_case("off") { "off" } else { value };
+            *setting(conf) = UseSetting::new(value, httpd::location((*cmd).directive));
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn check(
+    cmd: *mut cmd_parms,
+    _: *mut c_void,
+    value: *const c_char,
+) -> *const c_char {
+    // SAFETY: as for `use_policy`.
+    unsafe {
+        handle(cmd, value, |conf, value| {
+            let chosen = setting::choose(setting::CHECK, value, true);
+            conf.check = Some(chosen.map_err(|error| phrase(error, name(cmd), value))?);
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn on_start(
+    cmd: *mut cmd_parms,
+    _: *mut c_void,
+    value: *const c_char,
+) -> *const c_char {
+    // SAFETY: as for `use_policy`.
+    unsafe {
+        let elsewhere = ap_check_cmd_context(cmd, GLOBAL_ONLY as c_uint);
+        if !elsewhere.is_null() {
+            return elsewhere;
+        }
+        handle(cmd, value, |conf, value| {
+            let chosen = setting::choose(setting::ON_START, value, true);
+            conf.on_start = Some(chosen.map_err(|error| phrase(error, name(cmd), value))?);
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn trusted_certificate(
+    cmd: *mut cmd_parms,
+    _: *mut c_void,
+    value: *const c_char,
+) -> *const c_char {
+    // SAFETY: as for `use_policy`.
+    unsafe {
+        handle(cmd, value, |conf, value| {
+            let path = httpd::full_path((*cmd).pool, value);
+            conf.trusted = Some((path, httpd::location((*cmd).directive)));
+            Ok(())
+        })
+    }
+}
+
+/// The policy's block: its name with the closing bracket is the argument.
+unsafe extern "C" fn policy(
+    cmd: *mut cmd_parms,
+    _: *mut c_void,
+    arguments: *const c_char,
+) -> *const c_char {
+    // SAFETY: as for `use_policy`.
+    unsafe {
+        let elsewhere = ap_check_cmd_context(cmd, (GLOBAL_ONLY | NOT_IN_DIR_LOC_FILE) as c_uint);
+        if !elsewhere.is_null() {
+            return elsewhere;
+        }
+        let begun = handle(cmd, arguments, |conf, arguments| {
+            let pool = (*cmd).temp_pool;
+            let policy_name = name_of_block(pool, arguments)?;
+            setting::define(&mut conf.policies, &policy_name, httpd::location((*cmd).directive))
+                .map_err(|error| phrase(error, "<HPKPPolicy>", &policy_name))?;
+            conf.is_in_policy = true;
+            Ok(())
+        });
+        if !begun.is_null() {
+            return begun;
+        }
+        let conf = &mut *httpd::server_conf((*cmd).server);
+        let mut inner = (*(*cmd).directive).first_child;
+        // httpd would execute any directive that is allowed in a server.
+        while let Some(directive) = inner.as_ref() {
+            let directive_name = httpd::text(directive.directive);
+            if policy_directive(&directive_name).is_none() {
+                conf.is_in_policy = false;
+                (*cmd).err_directive = directive;
+                let shown = Excerpt::new(&directive_name);
+                return in_pool((*cmd).pool, &format!("{shown} is no directive of <HPKPPolicy>"));
+            }
+            inner = directive.next;
+        }
+        let walked = ap_walk_config((*(*cmd).directive).first_child, cmd, (*cmd).context);
+        conf.is_in_policy = false;
+        walked
+    }
+}
+
+/// The one word between `<HPKPPolicy` and `>`.
+///
+/// # Safety
+/// `pool` is live.
+unsafe fn name_of_block(pool: *mut apr_pool_t, arguments: &str) -> Result<String, String> {
+    let usage = || "<HPKPPolicy> takes one name, as in <HPKPPolicy site>".to_owned();
+    let arguments = arguments.trim_end().strip_suffix('>').ok_or_else(usage)?;
+    let arguments = httpd::c_string(arguments.trim());
+    let mut rest = arguments.as_ptr();
+    // SAFETY: by the caller's promise; the word is copied into the pool, and `rest` moves inside
+    // the arguments.
+    let (word, rest) = unsafe {
+        let word = httpd::text(ap_getword_conf(pool, &raw mut rest));
+        (word, httpd::text(rest))
+    };
+    if word.is_empty() || !rest.trim().is_empty() { Err(usage()) } else { Ok(word) }
+}
+
+fn policy_directive(name: &str) -> Option<PolicyDirective> {
+    [
+        ("HPKPPin", PolicyDirective::Pin),
+        ("HPKPMaxAge", PolicyDirective::MaxAge),
+        ("HPKPIncludeSubDomains", PolicyDirective::IncludeSubdomains),
+        ("HPKPReportURI", PolicyDirective::ReportUri),
+    ]
+    .into_iter()
+    .find_map(|(known, directive)| known.eq_ignore_ascii_case(name).then_some(directive))
+}
+
+/// A directive that stands in a policy.
+unsafe extern "C" fn in_policy(
+    cmd: *mut cmd_parms,
+    _: *mut c_void,
+    value: *const c_char,
+) -> *const c_char {
+    // SAFETY: as for `use_policy`.
+    unsafe {
+        handle(cmd, value, |conf, value| {
+            let name = name(cmd);
+            let directive = policy_directive(name);
+            let open = conf.policies.last_mut().filter(|_| conf.is_in_policy);
+            let (Some(directive), Some(policy)) = (directive, open) else {
+                return Err(format!("{name} must stand inside <HPKPPolicy>"));
+            };
+            let at = httpd::location((*cmd).directive);
+            let full_path = |path: &str| httpd::full_path((*cmd).pool, path);
+            setting::set(policy, (directive, name), value, at, full_path, true)
+                .map_err(|error| phrase(error, name, value))
+        })
+    }
+}

@@ -1,0 +1,307 @@
+//! What `-t` sees: no certificate is loaded there, so the files that mod_ssl is going to load are
+//! read. Its directives are found in the tree that httpd made of the configuration, where they stand
+//! with all macros, variables and included files in their places.
+
+use std::collections::HashMap;
+use std::ffi::c_char;
+
+use hpkp_core::certificate::Certificate;
+use hpkp_core::check::Certificates;
+use hpkp_core::finding::{Code, Location};
+use hpkp_core::pem;
+use hpkp_core::text::Excerpt;
+use hpkp_server::file;
+use hpkp_server::loader::Loader;
+
+use crate::bindings::{ap_conftree, ap_directive_t, ap_getword_conf, apr_pool_t};
+use crate::httpd;
+use crate::managed::ManagedDomains;
+use crate::vhost::Server;
+
+/// The largest file of certificates, in octets.
+const MAX_FILE: usize = 1 << 20;
+
+/// The most certificates of one file that are looked at: as many as a chain may have, and one more.
+const MAX_CERTIFICATES: usize = hpkp_core::path::Chain::MAX + 1;
+
+/// What the directives of mod_ssl say in one place.
+#[derive(Clone, Debug, Default)]
+struct Tls {
+    engine: Option<bool>,
+    certificates: Vec<String>,
+    chain: Option<String>,
+    /// Trusted for client certificates; OpenSSL takes a missing chain from there too.
+    authorities: Option<String>,
+    directory_of_authorities: bool,
+    /// A certificate that is named in OpenSSL's own terms.
+    command: Option<Location>,
+}
+
+/// A virtual host by its directive: the address of the file's name, of which httpd makes one each
+/// time it opens the file, and the line.
+type Place = (*const c_char, u32);
+
+/// The directives of mod_ssl and mod_md in the whole configuration.
+pub(crate) struct TlsDirectives {
+    main: Tls,
+    hosts: HashMap<Place, Tls>,
+    managed: ManagedDomains,
+    pool: *mut apr_pool_t,
+}
+
+impl TlsDirectives {
+    /// # Safety
+    /// The configuration has just been read, and `pool` is live as long as the result.
+    pub(crate) unsafe fn read(pool: *mut apr_pool_t) -> Self {
+        let mut this = Self {
+            main: Tls::default(),
+            hosts: HashMap::new(),
+            managed: ManagedDomains::default(),
+            pool,
+        };
+        // SAFETY: by the caller's promise; the tree lives as long as the configuration.
+        unsafe {
+            for directive in siblings(ap_conftree) {
+                let name = httpd::text(directive.directive);
+                if name.eq_ignore_ascii_case("<VirtualHost") {
+                    let place = (directive.filename, directive.line_num as u32);
+                    let tls = this.hosts.entry(place).or_default();
+                    for inner in siblings(directive.first_child) {
+                        tls.read(inner, pool);
+                        this.managed.read(inner, pool);
+                    }
+                } else {
+                    this.main.read(directive, pool);
+                    this.managed.read(directive, pool);
+                }
+            }
+        }
+        this
+    }
+
+    /// What mod_ssl is going to load for a server; none where it is not on TLS.
+    pub(crate) fn certificates(
+        &self,
+        server: &Server,
+        loader: &mut Loader<'_>,
+    ) -> Option<Certificates> {
+        // SAFETY: the server is one of the configuration just read.
+        let place = unsafe { ((*server.record).defn_name, (*server.record).defn_line_number) };
+        let tls = match self.hosts.get(&place) {
+            Some(own) => own.merged(&self.main),
+            None => self.main.clone(),
+        };
+        let is_tls =
+            tls.engine.unwrap_or_else(|| !tls.certificates.is_empty() && server.listens_on_https());
+        if !is_tls {
+            return None;
+        }
+        if let Some(at) = &tls.command {
+            let what = format!("\"SSLOpenSSLConfCmd Certificate\" ({at}) is read by mod_ssl alone");
+            return Some(Certificates::Later(what));
+        }
+        let mut files = tls.certificates.clone();
+        let mut chain = tls.chain.as_deref();
+        if let Some(managed) = self.managed.files(server, self.pool) {
+            match managed {
+                // A directory of mod_md may have none yet, then it has one of its own for a while.
+                Ok(managed) if managed.is_empty() && files.is_empty() => {
+                    return Some(NOT_YET);
+                }
+                Ok(managed) => {
+                    chain = chain.filter(|_| managed.is_empty());
+                    files.extend(managed);
+                }
+                Err(text) => {
+                    return Some(Certificates::Unusable(Code::UnreadableCertificate, text));
+                }
+            }
+        }
+        if let Some(token) = files.iter().find(|file| file.starts_with("pkcs11:")) {
+            let what = format!("the certificate {} is not in a file", Excerpt::new(token));
+            return Some(Certificates::Later(what));
+        }
+        Some(match self.chains(&files, chain, &tls) {
+            Ok(chains) => loader.chains(chains),
+            Err(unusable) => unusable,
+        })
+    }
+
+    /// The chains of a list of files, as mod_ssl loads them.
+    fn chains(
+        &self,
+        files: &[String],
+        chain_file: Option<&str>,
+        tls: &Tls,
+    ) -> Result<Vec<Vec<Vec<u8>>>, Certificates> {
+        let extra = match chain_file {
+            Some(path) => {
+                let mut extra = certificates_in(path)?;
+                // A chain file that is the certificate's own begins with the leaf.
+                if files.iter().any(|file| file == path) && !extra.is_empty() {
+                    extra.remove(0);
+                }
+                Some(extra)
+            }
+            None => None,
+        };
+        // Of several certificates of one type of key, OpenSSL has the last.
+        let mut by_type: Vec<(Vec<u8>, Vec<Vec<u8>>)> = Vec::new();
+        for path in files {
+            let mut chain = certificates_in(path)?;
+            if chain.is_empty() {
+                let text = format!("the file \"{}\" holds no certificate", Excerpt::new(path));
+                return Err(Certificates::Unusable(Code::UnreadableCertificate, text));
+            }
+            if let Some(extra) = &extra {
+                chain.truncate(1);
+                chain.extend(extra.iter().cloned());
+            }
+            if chain.len() == 1 {
+                self.complete(&mut chain, tls)?;
+            }
+            let key_type = match files.len() {
+                1 => Vec::new(),
+                // What cannot be parsed is said later.
+                _ => Certificate::from_der(&chain[0])
+                    .map_or_else(|_| chain[0].clone(), |leaf| leaf.key_algorithm().to_vec()),
+            };
+            by_type.retain(|(earlier, _)| *earlier != key_type);
+            by_type.push((key_type, chain));
+        }
+        Ok(by_type.into_iter().map(|(_, chain)| chain).collect())
+    }
+
+    /// Adds the issuers that OpenSSL finds among the authorities for client certificates.
+    fn complete(&self, chain: &mut Vec<Vec<u8>>, tls: &Tls) -> Result<(), Certificates> {
+        if tls.directory_of_authorities {
+            let what = "no chain is configured, and OpenSSL looks for one in SSLCACertificatePath";
+            return Err(Certificates::Later(what.to_owned()));
+        }
+        let Some(path) = &tls.authorities else { return Ok(()) };
+        let parsed = |der: &Vec<u8>| Certificate::from_der(der).ok();
+        let authorities: Vec<Certificate> =
+            certificates_in(path)?.iter().filter_map(parsed).collect();
+        let Some(leaf) = chain.last().and_then(parsed) else { return Ok(()) };
+        let mut last = &leaf;
+        while !last.is_self_issued() && chain.len() < MAX_CERTIFICATES {
+            let Some(issuer) = authorities.iter().find(|ca| last.may_be_issued_by(ca)) else {
+                break;
+            };
+            chain.push(issuer.der().to_vec());
+            last = issuer;
+        }
+        Ok(())
+    }
+}
+
+/// Said where mod_md has no certificate yet, at a test as at a start.
+pub(crate) const NOT_YET: Certificates = Certificates::NotKnown {
+    why: "mod_md has no certificate for this host yet",
+    remedy: "once it has one, the next reload compares it",
+};
+
+/// A directive and those after it in the same block.
+///
+/// # Safety
+/// `directive` is null or in the tree of the configuration just read.
+pub(crate) unsafe fn siblings<'a>(
+    directive: *const ap_directive_t,
+) -> impl Iterator<Item = &'a ap_directive_t> {
+    // SAFETY: by the caller's promise: directives are linked.
+    let first = unsafe { directive.as_ref() };
+    std::iter::successors(first, |directive| unsafe {
+        // SAFETY: as above.
+        directive.next.as_ref()
+    })
+}
+
+/// The words of a directive, without their quotation marks.
+///
+/// # Safety
+/// `directive` is in the tree of the configuration just read, and `pool` is live.
+pub(crate) unsafe fn words(directive: &ap_directive_t, pool: *mut apr_pool_t) -> Vec<String> {
+    let mut rest = directive.args;
+    let mut words = Vec::new();
+    // SAFETY: by the caller's promise; each word is copied, and `rest` moves to the end.
+    unsafe {
+        while !rest.is_null() && *rest != 0 {
+            words.push(httpd::text(ap_getword_conf(pool, &raw mut rest)));
+        }
+    }
+    words
+}
+
+impl Tls {
+    /// # Safety
+    /// As for [`words`].
+    unsafe fn read(&mut self, directive: &ap_directive_t, pool: *mut apr_pool_t) {
+        // SAFETY: by the caller's promise.
+        unsafe {
+            let name = httpd::text(directive.directive).to_ascii_lowercase();
+            if !name.starts_with("ssl") {
+                return;
+            }
+            let words = words(directive, pool);
+            let Some(first) = words.first() else { return };
+            let path = || httpd::full_path(pool, first);
+            match name.as_str() {
+                "sslengine" => self.engine = Some(!first.eq_ignore_ascii_case("off")),
+                "sslcertificatefile" if first.starts_with("pkcs11:") => {
+                    self.certificates.push(first.clone());
+                }
+                "sslcertificatefile" => self.certificates.push(path()),
+                "sslcertificatechainfile" => self.chain = Some(path()),
+                "sslcacertificatefile" => self.authorities = Some(path()),
+                "sslcacertificatepath" => self.directory_of_authorities = true,
+                "sslopensslconfcmd" if first.eq_ignore_ascii_case("Certificate") => {
+                    self.command = Some(httpd::location(directive));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A virtual host's directives and, where it says nothing, the main server's. Of certificates,
+    /// each takes the place of the main server's of the same number; mod_ssl knows 256 places.
+    fn merged(&self, main: &Self) -> Self {
+        let own = self.certificates.len();
+        let inherited = main.certificates.iter().skip(own);
+        Self {
+            engine: self.engine.or(main.engine),
+            certificates: self.certificates.iter().chain(inherited).cloned().collect(),
+            chain: self.chain.clone().or_else(|| main.chain.clone()),
+            authorities: self.authorities.clone().or_else(|| main.authorities.clone()),
+            directory_of_authorities: self.directory_of_authorities
+                || main.directory_of_authorities,
+            command: self.command.clone().or_else(|| main.command.clone()),
+        }
+    }
+}
+
+/// The certificates in a PEM file, in DER. Other objects in it are passed over, as OpenSSL does.
+fn certificates_in(path: &str) -> Result<Vec<Vec<u8>>, Certificates> {
+    let shown = Excerpt::new(path);
+    let unusable = |code, what: &str| {
+        let text = format!("the certificates in \"{shown}\" cannot be compared with pins: {what}");
+        Certificates::Unusable(code, text)
+    };
+    let unreadable = |what: &str| unusable(Code::UnreadableCertificate, what);
+    let octets = file::read(path, MAX_FILE).map_err(|error| unreadable(&error.to_string()))?;
+    if octets.len() > MAX_FILE {
+        let what = format!("the file is larger than {MAX_FILE} octets");
+        return Err(unusable(Code::OversizedInput, &what));
+    }
+    let mut certificates = Vec::new();
+    for block in pem::blocks(&octets) {
+        let block = block.map_err(|_| unreadable("the file is cut off"))?;
+        if matches!(block.label, b"CERTIFICATE" | b"X509 CERTIFICATE" | b"TRUSTED CERTIFICATE") {
+            let der = block.decode().map_err(|_| unreadable("what it holds is no base64"))?;
+            certificates.push(der);
+        }
+        if certificates.len() == MAX_CERTIFICATES {
+            break;
+        }
+    }
+    Ok(certificates)
+}

@@ -1,0 +1,166 @@
+//! The output filter: puts the fields into a response at the last moment, when httpd's own filter
+//! is about to write the header.
+
+use std::ffi::{CStr, c_int};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use hpkp_core::header::Kind;
+
+use crate::bindings::{
+    APR_HOOK_REALLY_FIRST, HTTP_MISDIRECTED_REQUEST, PROXYREQ_PROXY, ap_add_output_filter_handle,
+    ap_filter_rec_t, ap_filter_t, ap_filter_type_AP_FTYPE_PROTOCOL, ap_hook_create_request,
+    ap_hook_log_transaction, ap_pass_brigade, ap_register_output_filter, ap_remove_output_filter,
+    apr_bucket_brigade, apr_status_t, apr_table_get, apr_table_setn, apr_table_unset, request_rec,
+};
+use crate::boundary;
+use crate::conf::{Prepared, Response};
+use crate::connection;
+use crate::httpd::{self, DECLINED, OK};
+
+/// The filter as httpd knows it.
+static FILTER: AtomicPtr<ap_filter_rec_t> = AtomicPtr::new(ptr::null_mut());
+
+/// The notes for `LogFormat`.
+const STATUS: &CStr = c"HPKP_STATUS";
+const HEADER: &CStr = c"HPKP_HEADER";
+
+/// # Safety
+/// httpd is loading the module.
+pub(crate) unsafe fn register() {
+    // SAFETY: by the caller's promise; httpd copies the name.
+    unsafe {
+        let filter = ap_register_output_filter(
+            c"HPKP".as_ptr(),
+            Some(output),
+            None,
+            ap_filter_type_AP_FTYPE_PROTOCOL,
+        );
+        FILTER.store(filter, Ordering::Relaxed);
+        // The first of the filters of its type sees what all others put there.
+        let none = ptr::null();
+        ap_hook_create_request(Some(create_request), none, none, APR_HOOK_REALLY_FIRST);
+        ap_hook_log_transaction(Some(log_transaction), none, none, APR_HOOK_REALLY_FIRST);
+    }
+}
+
+/// Every request gets the filter where any server has a policy: which server it is for is known
+/// later. Requests inside a request and those that take its place share its filters.
+unsafe extern "C" fn create_request(r: *mut request_rec) -> c_int {
+    // SAFETY: httpd hands over a live request.
+    unsafe {
+        if is_first(r) && (*httpd::server_conf((*r).server)).active.is_some() {
+            boundary::serving("create_request", (), || {
+                let filter = FILTER.load(Ordering::Relaxed);
+                ap_add_output_filter_handle(filter, ptr::null_mut(), r, (*r).connection);
+            });
+        }
+    }
+    OK
+}
+
+/// Whether a request came from a client, not from another request.
+///
+/// # Safety
+/// `r` is live.
+unsafe fn is_first(r: *const request_rec) -> bool {
+    // SAFETY: by the caller's promise.
+    unsafe { (*r).main.is_null() && (*r).prev.is_null() }
+}
+
+unsafe extern "C" fn output(
+    filter: *mut ap_filter_t,
+    brigade: *mut apr_bucket_brigade,
+) -> apr_status_t {
+    // SAFETY: httpd hands over a live filter of a live request.
+    unsafe {
+        let (r, next) = ((*filter).r, (*filter).next);
+        // An error on the way may bring another header, until one is written.
+        if (*r).sent_bodyct == 0 {
+            boundary::serving("filter", (), || set_fields(r));
+        } else {
+            ap_remove_output_filter(filter);
+        }
+        ap_pass_brigade(next, brigade)
+    }
+}
+
+/// What the server of this request sends, if anything.
+///
+/// # Safety
+/// `r` is live.
+unsafe fn response<'a>(r: *const request_rec) -> Option<&'a Response> {
+    // SAFETY: by the caller's promise; the configuration outlives its requests. What is sent to
+    // another site in a client's name is that site's.
+    unsafe {
+        if (*r).proxyreq == PROXYREQ_PROXY {
+            return None;
+        }
+        (*httpd::server_conf((*r).server)).response.as_ref()
+    }
+}
+
+/// # Safety
+/// `r` is a live request whose header has not been written.
+unsafe fn set_fields(r: *mut request_rec) {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        let Some(response) = response(r) else { return };
+        let context = connection::context((*r).connection);
+        // A misdirected request is one for another server: its pins are not for this connection.
+        let context = context.filter(|_| (*r).status != HTTP_MISDIRECTED_REQUEST);
+        let mut first = true;
+        for prepared in [&response.enforced, &response.report_only].into_iter().flatten() {
+            let is_sent = context.is_some_and(|context| prepared.field.is_sent_on(context));
+            set_field(r, prepared, is_sent);
+            if first && is_sent && (*r).assbackwards == 0 {
+                apr_table_setn((*r).notes, STATUS.as_ptr(), c"sent".as_ptr());
+                apr_table_setn((*r).notes, HEADER.as_ptr(), prepared.value.as_ptr());
+            }
+            first = false;
+        }
+    }
+}
+
+/// # Safety
+/// As for [`set_fields`].
+unsafe fn set_field(r: *mut request_rec, prepared: &Prepared, is_sent: bool) {
+    let name = match prepared.field.kind() {
+        Kind::Enforced => c"Public-Key-Pins",
+        Kind::ReportOnly => c"Public-Key-Pins-Report-Only",
+    };
+    // SAFETY: by the caller's promise; the value lives as long as the configuration.
+    unsafe {
+        apr_table_unset((*r).headers_out, name.as_ptr());
+        if is_sent {
+            // Those of `err_headers_out` are sent with every status.
+            apr_table_setn((*r).err_headers_out, name.as_ptr(), prepared.value.as_ptr());
+        } else {
+            apr_table_unset((*r).err_headers_out, name.as_ptr());
+        }
+    }
+}
+
+/// Tells `LogFormat` what was not sent.
+unsafe extern "C" fn log_transaction(r: *mut request_rec) -> c_int {
+    // SAFETY: httpd hands over a live request, the first of those that took each other's place.
+    unsafe {
+        if (*httpd::server_conf((*r).server)).active.is_some() {
+            boundary::serving("log_transaction", (), || {
+                let mut last = r;
+                while !(*last).next.is_null() {
+                    last = (*last).next;
+                }
+                if apr_table_get((*last).notes, STATUS.as_ptr()).is_null() {
+                    let is_tls = connection::context((*last).connection).is_some();
+                    let status = match response(last) {
+                        Some(_) if is_tls => c"withheld",
+                        _ => c"off",
+                    };
+                    apr_table_setn((*last).notes, STATUS.as_ptr(), status.as_ptr());
+                }
+            });
+        }
+    }
+    DECLINED
+}

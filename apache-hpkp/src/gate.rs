@@ -1,0 +1,321 @@
+//! The gate: the check of a whole configuration.
+//!
+//! At a test, and before `-k graceful` sends its signal, it stands in `check_config`, where httpd
+//! can still be refused, and sees the files of certificates. At a start and a reload it stands
+//! behind all others in `post_config`, and sees what mod_ssl has loaded. In a living parent an error
+//! there would end the site, so nothing is refused.
+
+use std::env;
+use std::ffi::c_int;
+use std::ptr;
+use std::sync::Arc;
+
+use hpkp_core::check::{Certificates, Context, Deployment, Host, Names, Verdict};
+use hpkp_core::finding::{Check, Class, Code};
+use hpkp_server::failure::{self, Phase};
+use hpkp_server::loader::{self, Loader};
+use hpkp_server::openssl::{OpenSsl, OpenSslError, SslCtx};
+use hpkp_server::sending::{self, ContextAddress};
+
+use crate::bindings::{
+    APLOG_WARNING, APR_HOOK_MIDDLE, APR_HOOK_REALLY_LAST, HTTP_INTERNAL_SERVER_ERROR,
+    ap_hook_check_config, ap_hook_post_config, ap_hook_pre_config, apr_optional_hook_add,
+    apr_pool_t, server_rec,
+};
+use crate::boundary::{self, Aftermath};
+use crate::conf::Response;
+use crate::files::{NOT_YET, TlsDirectives};
+use crate::httpd::{self, OK};
+use crate::log;
+use crate::phase::{self, Purpose};
+use crate::vhost::Server;
+
+/// The variable that lets a test pass where it would be refused: for placeholder certificates.
+const OVERRIDE: &str = "HPKP_CHECK";
+
+/// What the directives are called here.
+const NAMES: Names = Names {
+    max_age: "HPKPMaxAge",
+    report_uri: "HPKPReportURI",
+    trusted_certificate: "HPKPTrustedCertificate",
+};
+
+/// The hook that can refuse a configuration: by itself, so that it does when another is missing.
+///
+/// # Safety
+/// httpd is loading the module.
+pub(crate) unsafe fn register_test() {
+    let none = ptr::null();
+    // SAFETY: by the caller's promise.
+    unsafe { ap_hook_check_config(Some(check_config), none, none, APR_HOOK_MIDDLE) };
+}
+
+/// # Safety
+/// httpd is loading the module.
+pub(crate) unsafe fn register() {
+    let none = ptr::null();
+    // SAFETY: by the caller's promise; an optional hook is called with the signature that mod_ssl
+    // gives it, whatever type it has here.
+    unsafe {
+        ap_hook_pre_config(Some(pre_config), none, none, APR_HOOK_MIDDLE);
+        ap_hook_post_config(Some(post_config), none, none, APR_HOOK_REALLY_LAST);
+        let hook: unsafe extern "C" fn(
+            *mut server_rec,
+            *mut apr_pool_t,
+            c_int,
+            *mut SslCtx,
+        ) -> c_int = init_server;
+        apr_optional_hook_add(
+            c"init_server".as_ptr(),
+            Some(std::mem::transmute::<_, unsafe extern "C" fn()>(hook)),
+            none,
+            none,
+            APR_HOOK_MIDDLE,
+        );
+    }
+}
+
+const REFUSED: c_int = HTTP_INTERNAL_SERVER_ERROR;
+
+fn after(aftermath: Aftermath) -> c_int {
+    match aftermath {
+        Aftermath::Refuse => REFUSED,
+        Aftermath::GoOn => OK,
+    }
+}
+
+/// A hook has failed before, where httpd has no way to refuse.
+fn refuse_if_possible() -> c_int {
+    if phase::can_refuse() { REFUSED } else { OK }
+}
+
+unsafe extern "C" fn pre_config(
+    _: *mut apr_pool_t,
+    _: *mut apr_pool_t,
+    _: *mut apr_pool_t,
+) -> c_int {
+    boundary::configuring("pre_config", after, || {
+        if phase::is_first_reading() {
+            log::keep_terminal();
+        }
+        OK
+    })
+}
+
+unsafe extern "C" fn check_config(
+    pool: *mut apr_pool_t,
+    _: *mut apr_pool_t,
+    _: *mut apr_pool_t,
+    main: *mut server_rec,
+) -> c_int {
+    boundary::configuring("check_config", after, || {
+        // SAFETY: httpd hands over live pools and the configuration that it has just read.
+        unsafe {
+            let purpose = phase::purpose(pool);
+            if purpose == Purpose::Other {
+                return OK;
+            }
+            if boundary::has_failed() {
+                return refuse_if_possible();
+            }
+            match purpose {
+                Purpose::Test | Purpose::ReloadSignal if !test(pool, main, purpose) => REFUSED,
+                _ => OK,
+            }
+        }
+    })
+}
+
+/// Of mod_ssl: a server's certificates have been loaded.
+unsafe extern "C" fn init_server(
+    server: *mut server_rec,
+    _: *mut apr_pool_t,
+    is_proxy: c_int,
+    context: *mut SslCtx,
+) -> c_int {
+    boundary::configuring("init_server", after, || {
+        if is_proxy == 0 {
+            // SAFETY: mod_ssl hands over a live server; one thread reads the configuration.
+            unsafe { (*httpd::server_conf(server)).context = context };
+        }
+        OK
+    })
+}
+
+unsafe extern "C" fn post_config(
+    _: *mut apr_pool_t,
+    _: *mut apr_pool_t,
+    _: *mut apr_pool_t,
+    main: *mut server_rec,
+) -> c_int {
+    boundary::configuring("post_config", after, || {
+        if boundary::has_failed() {
+            return refuse_if_possible();
+        }
+        // SAFETY: httpd hands over the configuration that is about to take effect.
+        if unsafe { serve(main) } { OK } else { REFUSED }
+    })
+}
+
+/// Checks what a start or a reload would load; whether it is accepted.
+///
+/// # Safety
+/// `main` is the main server of the configuration just read, and `pool` is live.
+unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -> bool {
+    // SAFETY: by the caller's promise.
+    let mut servers = unsafe { Server::all(main) };
+    if !servers.iter().any(Server::uses_policy) {
+        return true;
+    }
+    if purpose == Purpose::Test && env::var_os(OVERRIDE).is_some_and(|value| value == "warn") {
+        for server in &mut servers {
+            server.check = Check::Warn;
+        }
+        let text = "hpkp: HPKP_CHECK=warn is set, so this test passes what a reload would refuse";
+        log::write_startup(APLOG_WARNING, text);
+    }
+    // SAFETY: mod_ssl's OpenSSL is looked into, whose functions these are.
+    let openssl = unsafe { OpenSsl::load(httpd::openssl_symbol) };
+    // SAFETY: by the caller's promise.
+    let directives = unsafe { TlsDirectives::read(pool) };
+    let mut loader = Loader::new(openssl.as_ref());
+    // Without mod_ssl its directives mean nothing, wherever they came from.
+    let has_tls = httpd::is_loaded(c"mod_ssl.c");
+    let presented = servers
+        .iter()
+        .map(|server| has_tls.then(|| directives.certificates(server, &mut loader)).flatten())
+        .collect();
+    // SAFETY: by the caller's promise.
+    let conf = unsafe { &*httpd::server_conf(main) };
+    let deployment = deployment(&servers, presented, &mut loader, &conf.policies);
+    let judgement = judged(&loader.check(&deployment), has_tls, Phase::Test, conf.on_start);
+    judgement.lines.iter().for_each(log::line_of_test);
+    !judgement.refused
+}
+
+/// Checks what has been loaded and prepares what is sent; whether it is accepted.
+///
+/// # Safety
+/// `main` is the main server of the configuration that is about to take effect.
+unsafe fn serve(main: *mut server_rec) -> bool {
+    // SAFETY: by the caller's promise.
+    let servers = unsafe { Server::all(main) };
+    if !servers.iter().any(Server::uses_policy) {
+        log::release_terminal();
+        return true;
+    }
+    // SAFETY: mod_ssl's OpenSSL is looked into, whose functions these are.
+    let openssl = unsafe { OpenSsl::load(httpd::openssl_symbol) };
+    let mut loader = Loader::new(openssl.as_ref());
+    let mut addresses = Vec::new();
+    let mut presented = Vec::new();
+    for server in &servers {
+        let context = server.conf().context;
+        presented.push((!context.is_null()).then(|| {
+            addresses.push(ContextAddress::from(context.cast_const()));
+            // SAFETY: mod_ssl made the context in this reading; nobody changes it any more.
+            let certificates = unsafe { loader.loaded(context) };
+            if is_fallback(&certificates) { NOT_YET } else { certificates }
+        }));
+    }
+    // SAFETY: by the caller's promise.
+    let conf = unsafe { &*httpd::server_conf(main) };
+    let deployment = deployment(&servers, presented, &mut loader, &conf.policies);
+    let verdict = loader.check(&deployment);
+    let has_tls = httpd::is_loaded(c"mod_ssl.c");
+    let phase = phase::serving();
+    let judgement = judged(&verdict, has_tls, phase, conf.on_start);
+
+    // A start reads its configuration twice: before it leaves the terminal, and behind that.
+    let is_first = phase == Phase::Start && phase::is_first_reading();
+    if is_first {
+        judgement.lines.iter().for_each(log::line_to_terminal);
+    }
+    if !is_first || judgement.refused {
+        judgement.lines.iter().for_each(log::line);
+    }
+    if judgement.refused {
+        return false;
+    }
+    if !is_first {
+        log::release_terminal();
+        activate(&servers, &verdict, &addresses, openssl);
+    }
+    true
+}
+
+fn activate(
+    servers: &[Server],
+    verdict: &Verdict,
+    addresses: &[ContextAddress],
+    openssl: Result<OpenSsl, OpenSslError>,
+) {
+    // Without it nobody can say which context a connection uses.
+    let Ok(openssl) = openssl else { return };
+    let openssl = Arc::new(openssl);
+    for (server, fields) in servers.iter().zip(sending::fields(verdict, addresses)) {
+        // SAFETY: `Server::of` took it from httpd; the servers are different objects, and one
+        // thread reads the configuration.
+        let conf = unsafe { &mut *server.conf };
+        conf.active = Some(openssl.clone());
+        conf.response = Response::new(fields);
+    }
+}
+
+/// Whether mod_md has made up a certificate until it gets a real one.
+fn is_fallback(certificates: &Certificates) -> bool {
+    let Certificates::Loaded(chains) = certificates else { return false };
+    chains
+        .iter()
+        .any(|chain| chain.leaf().subject().to_string().contains("Apache Managed Domain Fallback"))
+}
+
+/// What the servers present, none for one that is not on TLS, and what their policies say.
+fn deployment(
+    servers: &[Server],
+    presented: Vec<Option<Certificates>>,
+    loader: &mut Loader<'_>,
+    policies: &[hpkp_core::policy::PolicySpec],
+) -> Deployment {
+    let mut deployment =
+        Deployment { policies: loader::resolve(policies), names: NAMES, ..Deployment::default() };
+    for (server, certificates) in servers.iter().zip(presented) {
+        let tls = certificates.is_some();
+        let own = certificates.map(|certificates| {
+            let trust = loader.trust(server.conf().trusted.as_ref());
+            deployment.contexts.push(Context { certificates, trust });
+            deployment.contexts.len() - 1
+        });
+        let [enforced, report_only] = server.policies().map(Option::<&_>::cloned);
+        deployment.hosts.push(Host {
+            label: server.label.clone(),
+            names: server.names.clone(),
+            tls,
+            contexts: own.filter(|_| server.is_asked).into_iter().collect(),
+            check: server.check,
+            enforced,
+            report_only,
+            accepted: Vec::new(),
+            serving: Vec::new(),
+        });
+    }
+    deployment
+}
+
+/// The table's answer, with what only httpd can lack.
+fn judged(
+    verdict: &Verdict,
+    has_tls: bool,
+    phase: Phase,
+    on_start: Option<failure::OnStart>,
+) -> failure::Judgement {
+    let mut judgement = failure::judge(verdict, phase, on_start.unwrap_or_default());
+    if !has_tls {
+        let text = "mod_ssl is not loaded, so no server is on TLS and no header is sent; load it \
+                    (a2enmod ssl)";
+        let answer = failure::answer(Class::Warning, Check::Warn, phase, failure::OnStart::Warn);
+        let text = format!("hpkp: [{}] -: {text}", Code::NoTls);
+        judgement.lines.push(failure::LogLine { answer, text, at: None });
+    }
+    judgement
+}

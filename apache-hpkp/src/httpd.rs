@@ -1,0 +1,178 @@
+//! httpd's containers, strings and configuration slots as Rust sees them.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ptr;
+
+use hpkp_core::finding::Location;
+
+use crate::bindings::{
+    ap_directive_t, ap_find_linked_module, ap_server_root_relative, apr_array_header_t,
+    apr_dso_handle_t, apr_dso_sym, apr_pool_cleanup_null, apr_pool_cleanup_register, apr_pool_t,
+    conn_rec, server_rec,
+};
+use crate::conf::ServerConf;
+use crate::hpkp_module;
+
+/// httpd's `OK` in the type in which it is returned.
+pub(crate) const OK: c_int = crate::bindings::OK;
+
+/// httpd's `DECLINED`.
+pub(crate) const DECLINED: c_int = crate::bindings::DECLINED;
+
+/// A string's text; octets that are not UTF-8 are replaced, and null is empty.
+///
+/// # Safety
+/// `string` is null or ends with a null octet.
+pub(crate) unsafe fn text(string: *const c_char) -> String {
+    if string.is_null() {
+        return String::new();
+    }
+    // SAFETY: by the caller's promise.
+    unsafe { CStr::from_ptr(string) }.to_string_lossy().into_owned()
+}
+
+/// `text` for C: what follows a null octet is left out.
+pub(crate) fn c_string(text: &str) -> CString {
+    let end = text.bytes().position(|octet| octet == 0).unwrap_or(text.len());
+    CString::new(&text[..end]).unwrap_or_default()
+}
+
+/// The elements of an array; none where the pointer is null.
+///
+/// # Safety
+/// `array` is null or a live array of `T`, which does not change while the slice is used.
+pub(crate) unsafe fn elements<'a, T>(array: *const apr_array_header_t) -> &'a [T] {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        match array.as_ref() {
+            Some(array) if array.nelts > 0 && !array.elts.is_null() => {
+                std::slice::from_raw_parts(array.elts.cast(), array.nelts as usize)
+            }
+            _ => &[],
+        }
+    }
+}
+
+/// Moves `value` to where it lives as long as `pool`, and is dropped with it.
+///
+/// # Safety
+/// `pool` is a live pool, which ends before this module is unloaded.
+pub(crate) unsafe fn keep<T>(pool: *mut apr_pool_t, value: T) -> *mut T {
+    unsafe extern "C" fn drop_box<T>(data: *mut c_void) -> c_int {
+        crate::boundary::serving("cleanup", OK, || {
+            // SAFETY: `keep` made the pointer from a box, and a pool runs each cleanup once.
+            drop(unsafe { Box::from_raw(data.cast::<T>()) });
+            OK
+        })
+    }
+    let kept = Box::into_raw(Box::new(value));
+    // SAFETY: by the caller's promise; before another program is executed nothing need be done.
+    unsafe {
+        apr_pool_cleanup_register(
+            pool,
+            kept.cast(),
+            Some(drop_box::<T>),
+            Some(apr_pool_cleanup_null),
+        );
+    }
+    kept
+}
+
+/// A slot of httpd's configuration vectors.
+///
+/// # Safety
+/// `vector` is a live vector of a server or a connection, and the module is loaded.
+unsafe fn slot<T>(vector: *mut crate::bindings::ap_conf_vector_t) -> *mut *mut T {
+    // SAFETY: by the caller's promise; a vector is an array with a slot for each module.
+    unsafe { vector.cast::<*mut T>().add(usize::try_from(hpkp_module.module_index).unwrap_or(0)) }
+}
+
+/// The configuration of a server.
+///
+/// # Safety
+/// `server` is live, and its configuration has been made.
+#[inline]
+pub(crate) unsafe fn server_conf(server: *const server_rec) -> *mut ServerConf {
+    // SAFETY: by the caller's promise; the slot holds what `conf` made.
+    unsafe { *slot((*server).module_config) }
+}
+
+/// What is kept of a connection; null at first.
+///
+/// # Safety
+/// `connection` is live.
+#[inline]
+pub(crate) unsafe fn connection_slot<T>(connection: *const conn_rec) -> *mut *mut T {
+    // SAFETY: by the caller's promise.
+    unsafe { slot((*connection).conn_config) }
+}
+
+/// Where a directive stands.
+///
+/// # Safety
+/// `directive` is one of the configuration being read.
+pub(crate) unsafe fn location(directive: *const ap_directive_t) -> Location {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        Location {
+            file: text((*directive).filename).into(),
+            line: usize::try_from((*directive).line_num).unwrap_or(0),
+        }
+    }
+}
+
+/// A path as httpd itself makes it absolute: from the server root.
+///
+/// # Safety
+/// `pool` is a live pool.
+pub(crate) unsafe fn full_path(pool: *mut apr_pool_t, path: &str) -> String {
+    let name = c_string(path);
+    // SAFETY: by the caller's promise; the result lies in the pool, is the name, or null.
+    unsafe {
+        let full = ap_server_root_relative(pool, name.as_ptr());
+        if full.is_null() { path.to_owned() } else { text(full) }
+    }
+}
+
+/// Whether a module is loaded, by the name that `<IfModule>` takes.
+pub(crate) fn is_loaded(name: &CStr) -> bool {
+    // SAFETY: the name ends with a null octet.
+    !unsafe { ap_find_linked_module(name.as_ptr()) }.is_null()
+}
+
+/// The address of one of OpenSSL's functions, as mod_ssl itself finds it: another module may have
+/// brought another OpenSSL. Null where there is no mod_ssl.
+pub(crate) fn openssl_symbol(name: &CStr) -> *mut c_void {
+    // SAFETY: the strings end with a null octet; a loaded module is live, and its handle is null
+    // where it is part of the program.
+    unsafe {
+        let ssl = ap_find_linked_module(c"mod_ssl.c".as_ptr());
+        let Some(ssl) = ssl.as_ref() else { return ptr::null_mut() };
+        let handle: *mut apr_dso_handle_t = ssl.dynamic_load_handle.cast();
+        if handle.is_null() {
+            return libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr());
+        }
+        let mut found = ptr::null_mut();
+        match apr_dso_sym(&raw mut found, handle, name.as_ptr()) {
+            0 => found,
+            _ => ptr::null_mut(),
+        }
+    }
+}
+
+/// All servers: the main one and the virtual hosts.
+///
+/// # Safety
+/// `main` is the main server of the configuration, which does not change meanwhile.
+pub(crate) unsafe fn servers(main: *mut server_rec) -> impl Iterator<Item = *mut server_rec> {
+    let mut next = main;
+    std::iter::from_fn(move || {
+        let server = next;
+        if server.is_null() {
+            return None;
+        }
+        // SAFETY: by the caller's promise: servers are linked.
+        next = unsafe { (*server).next };
+        Some(server)
+    })
+}

@@ -1,0 +1,72 @@
+//! The Apache httpd module: directives in, output filter out.
+//!
+//! The way of the data: `directive` reads the configuration into `conf`. At a test, `files` reads
+//! the certificates that mod_ssl is going to load; at a start and a reload, `gate` has the contexts
+//! that it did load. `vhost` tells which of them clients see, `gate` hands all of it to the core's
+//! check and refuses or goes on. `connection` keeps which context a connection uses, and `filter`
+//! adds the field to responses.
+//!
+//! Every entry from C goes through `boundary`.
+
+mod bindings;
+mod boundary;
+mod conf;
+mod connection;
+mod directive;
+mod files;
+mod filter;
+mod gate;
+mod httpd;
+mod log;
+mod managed;
+mod phase;
+mod vhost;
+
+use std::ptr;
+
+use bindings::{
+    AP_MODULE_FLAG_ALWAYS_MERGE, MODULE_MAGIC_COOKIE, MODULE_MAGIC_NUMBER_MAJOR,
+    MODULE_MAGIC_NUMBER_MINOR, apr_pool_t, module,
+};
+
+/// The module, by the name that `LoadModule` gives.
+#[unsafe(no_mangle)]
+pub static mut hpkp_module: module = module {
+    version: MODULE_MAGIC_NUMBER_MAJOR,
+    minor_version: MODULE_MAGIC_NUMBER_MINOR,
+    module_index: -1,
+    // What `<IfModule>` and log lines call it.
+    name: c"mod_hpkp.c".as_ptr(),
+    dynamic_load_handle: ptr::null_mut(),
+    next: ptr::null_mut(),
+    magic: MODULE_MAGIC_COOKIE as _,
+    rewrite_args: None,
+    create_dir_config: None,
+    merge_dir_config: None,
+    create_server_config: Some(conf::create),
+    merge_server_config: Some(conf::merge),
+    // httpd walks the commands up to the one without a name.
+    cmds: (&raw const directive::COMMANDS).cast(),
+    register_hooks: Some(register_hooks),
+    // Or hosts without directives of ours would share the main server's object.
+    flags: AP_MODULE_FLAG_ALWAYS_MERGE,
+};
+
+unsafe extern "C" fn register_hooks(_pool: *mut apr_pool_t) {
+    boundary::reset();
+    // SAFETY: httpd calls this once for each time it loads the module, in one thread.
+    unsafe { gate::register_test() };
+    // After a failure the test refuses, or a living parent goes on without the module.
+    boundary::configuring(
+        "register_hooks",
+        |_| (),
+        || {
+            // SAFETY: as above.
+            unsafe {
+                gate::register();
+                connection::register();
+                filter::register();
+            }
+        },
+    );
+}

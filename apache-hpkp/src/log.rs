@@ -1,0 +1,134 @@
+//! httpd's error log, and the terminal while a server starts.
+
+use std::ffi::c_int;
+use std::io::Write as _;
+use std::mem::ManuallyDrop;
+use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
+use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use hpkp_server::failure::{Answer, LogLine};
+
+use crate::bindings::{
+    APLOG_ALERT, APLOG_EMERG, APLOG_ERR, APLOG_STARTUP, APLOG_WARNING, ap_log_error_,
+    ap_server_conf, server_rec,
+};
+use crate::hpkp_module;
+use crate::httpd::c_string;
+
+/// The level of a line.
+fn level(answer: Answer) -> c_int {
+    match answer {
+        Answer::Refuse => APLOG_EMERG,
+        Answer::Alarm => APLOG_ALERT,
+        Answer::Withhold => APLOG_ERR,
+        Answer::Warn => APLOG_WARNING,
+    }
+}
+
+/// The text of a line, and behind it where the directive stands.
+fn text(line: &LogLine) -> String {
+    match &line.at {
+        Some(at) => format!("{} in {at}", line.text),
+        None => line.text.clone(),
+    }
+}
+
+/// Writes into the error log of `server`, or of the main one where it is null.
+///
+/// # Safety
+/// `server` is null or live.
+pub(crate) unsafe fn write(server: *const server_rec, level: c_int, text: &str) {
+    let text = c_string(text);
+    // SAFETY: by the caller's promise; the format takes one string. Where there is no server yet,
+    // httpd writes to standard error.
+    unsafe {
+        let server = if server.is_null() { ap_server_conf.cast_const() } else { server };
+        ap_log_error_(
+            c"mod_hpkp".as_ptr(),
+            0,
+            hpkp_module.module_index,
+            level,
+            0,
+            server,
+            c"%s".as_ptr(),
+            text.as_ptr(),
+        );
+    }
+}
+
+/// Writes to the terminal of a test, without time and process.
+pub(crate) fn write_startup(level: c_int, text: &str) {
+    // SAFETY: null stands for no server.
+    unsafe { write(ptr::null(), level | APLOG_STARTUP, text) };
+}
+
+/// Says a line of a judgement to whoever started the test.
+pub(crate) fn line_of_test(line: &LogLine) {
+    write_startup(level(line.answer), &text(line));
+}
+
+/// Writes a line of a judgement into the main error log.
+pub(crate) fn line(line: &LogLine) {
+    // SAFETY: null stands for the main server.
+    unsafe { write(ptr::null(), level(line.answer), &text(line)) };
+}
+
+/// Says what a panic said: in the error log, and while a server starts on the terminal besides.
+pub(crate) fn panic(level: c_int, text: &str) {
+    // SAFETY: null stands for the main server, or for standard error where there is none yet.
+    unsafe { write(ptr::null(), level, text) };
+    to_terminal(text);
+}
+
+/// What standard error was before the error log took its place; -1 when it is that still.
+static TERMINAL: AtomicI32 = AtomicI32::new(-1);
+
+/// Keeps standard error as it is now: httpd puts the error log in its place when it opens that.
+pub(crate) fn keep_terminal() {
+    // SAFETY: takes no pointers; the answer is a new descriptor, or -1.
+    let kept = unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_DUPFD_CLOEXEC, 3) };
+    replace_terminal(kept);
+}
+
+/// Ends what [`keep_terminal`] began.
+pub(crate) fn release_terminal() {
+    replace_terminal(-1);
+}
+
+fn replace_terminal(new: RawFd) {
+    let old = TERMINAL.swap(new, Ordering::Relaxed);
+    if old >= 0 {
+        // SAFETY: `keep_terminal` made it, and nothing else closes it.
+        drop(unsafe { OwnedFd::from_raw_fd(old) });
+    }
+}
+
+/// Says a line of a judgement to whoever starts the server.
+pub(crate) fn line_to_terminal(line: &LogLine) {
+    to_terminal(&text(line));
+}
+
+fn to_terminal(text: &str) {
+    let kept = TERMINAL.load(Ordering::Relaxed);
+    if kept < 0 || is_standard_error(kept) {
+        return;
+    }
+    // SAFETY: `keep_terminal` made it, and it stays open: the file is not dropped.
+    let mut terminal = ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(kept) });
+    // Nobody may be left to read it.
+    let _ = terminal.write_all(format!("{text}\n").as_bytes());
+}
+
+/// Whether a descriptor is of what standard error is of: then the log is the terminal.
+fn is_standard_error(kept: RawFd) -> bool {
+    let identity = |descriptor| {
+        let mut status = std::mem::MaybeUninit::<libc::stat>::uninit();
+        // SAFETY: `status` has room for the answer, which is there when the call succeeds.
+        unsafe {
+            let done = libc::fstat(descriptor, status.as_mut_ptr()) == 0;
+            done.then(|| (status.assume_init().st_dev, status.assume_init().st_ino))
+        }
+    };
+    identity(kept) == identity(libc::STDERR_FILENO)
+}

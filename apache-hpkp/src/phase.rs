@@ -1,0 +1,111 @@
+//! Where httpd stands in its life.
+
+use std::ffi::c_int;
+
+use hpkp_server::failure::Phase;
+
+use crate::bindings::{
+    AP_SQ_CONFIG_GEN, AP_SQ_MAIN_STATE, AP_SQ_MS_CREATE_PRE_CONFIG, AP_SQ_RM_CONFIG_DUMP,
+    AP_SQ_RM_CONFIG_TEST, AP_SQ_RUN_MODE, ap_pid_fname, ap_read_pid, ap_state_query, apr_pool_t,
+};
+
+fn query(what: c_int) -> c_int {
+    // SAFETY: only reads httpd's own state.
+    unsafe { ap_state_query(what) }
+}
+
+/// What this process has been started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// `-t`.
+    Test,
+    /// `-k graceful` or `-k restart`, and a server runs: the signal is sent only when this
+    /// configuration is accepted.
+    ReloadSignal,
+    /// To stop a server or to show something: what is read is of no consequence, and nothing of
+    /// ours may stand in the way.
+    Other,
+    /// To serve.
+    Serve,
+}
+
+/// What this process has been started for.
+///
+/// # Safety
+/// `pool` is a live pool.
+pub(crate) unsafe fn purpose(pool: *mut apr_pool_t) -> Purpose {
+    match query(AP_SQ_RUN_MODE) {
+        AP_SQ_RM_CONFIG_TEST => return Purpose::Test,
+        AP_SQ_RM_CONFIG_DUMP => return Purpose::Other,
+        _ => {}
+    }
+    // The server that runs already reads its command line no more.
+    if is_restart() {
+        return Purpose::Serve;
+    }
+    match signal().as_deref() {
+        Some(b"stop" | b"graceful-stop") => Purpose::Other,
+        // SAFETY: by the caller's promise.
+        Some(b"graceful" | b"restart") if unsafe { is_running(pool) } => Purpose::ReloadSignal,
+        _ => Purpose::Serve,
+    }
+}
+
+/// Whether an error harms nobody: neither a site that is being served, nor who wants to stop one.
+pub(crate) fn can_refuse() -> bool {
+    !is_restart()
+        && query(AP_SQ_RUN_MODE) != AP_SQ_RM_CONFIG_DUMP
+        && !matches!(signal().as_deref(), Some(b"stop" | b"graceful-stop"))
+}
+
+/// The phase of a server that reads its configuration to serve.
+pub(crate) fn serving() -> Phase {
+    if is_restart() { Phase::Restart } else { Phase::Start }
+}
+
+/// Whether this is the living parent of a server that has served before: an error there ends the
+/// site.
+pub(crate) fn is_restart() -> bool {
+    query(AP_SQ_CONFIG_GEN) > 1
+}
+
+/// Whether this is the first of the two times that a starting server reads its configuration. It
+/// has not left the terminal yet.
+pub(crate) fn is_first_reading() -> bool {
+    query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG
+}
+
+/// The value of `-k`, which httpd takes out of the arguments that modules see. Options may be
+/// joined, and the value may follow `k` directly.
+fn signal() -> Option<Vec<u8>> {
+    let line = std::fs::read("/proc/self/cmdline").ok()?;
+    let mut words = line.split(|octet| *octet == 0).skip(1);
+    let mut signal = None;
+    while let Some(word) = words.next() {
+        let Some(letters) = word.strip_prefix(b"-") else { continue };
+        for (at, letter) in letters.iter().enumerate() {
+            // The options that take a value; it ends the word.
+            if b"DCcdfEek".contains(letter) {
+                let rest = &letters[at + 1..];
+                let value = if rest.is_empty() { words.next() } else { Some(rest) };
+                if *letter == b'k' {
+                    signal = value.map(<[u8]>::to_vec);
+                }
+                break;
+            }
+        }
+    }
+    signal
+}
+
+/// Whether the process of the pid file lives: without one, `-k restart` is a start.
+///
+/// # Safety
+/// `pool` is a live pool.
+unsafe fn is_running(pool: *mut apr_pool_t) -> bool {
+    let mut pid = 0;
+    // SAFETY: by the caller's promise; the name of the pid file is httpd's own. No signal is sent.
+    unsafe {
+        ap_read_pid(pool, ap_pid_fname, &raw mut pid) == 0 && pid > 0 && libc::kill(pid, 0) == 0
+    }
+}

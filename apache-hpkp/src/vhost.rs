@@ -1,0 +1,220 @@
+//! The main server and the virtual hosts, and which of them clients get to see.
+
+use std::collections::HashMap;
+use std::ffi::c_char;
+use std::ptr;
+
+use hpkp_core::check::PolicyUse;
+use hpkp_core::finding::Check;
+
+use crate::bindings::{apr_sockaddr_ip_getbuf, server_addr_rec, server_rec};
+use crate::conf::ServerConf;
+use crate::httpd;
+
+/// A server.
+pub(crate) struct Server {
+    pub(crate) record: *mut server_rec,
+    pub(crate) conf: *mut ServerConf,
+    /// How it is called in messages.
+    pub(crate) label: String,
+    pub(crate) names: Vec<String>,
+    /// The names behind `ServerAlias` that have wildcards are among `names` too.
+    patterns: Vec<String>,
+    addresses: Vec<Address>,
+    pub(crate) check: Check,
+    /// Whether any client is ever led to it: all its names may be those of servers before it.
+    pub(crate) is_asked: bool,
+}
+
+/// An address and port of `<VirtualHost>`; httpd looks among those that have both alike.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Address {
+    ip: String,
+    port: u16,
+}
+
+impl Server {
+    /// All servers of a configuration.
+    ///
+    /// # Safety
+    /// `main` is the main server of the configuration, which does not change meanwhile.
+    pub(crate) unsafe fn all(main: *mut server_rec) -> Vec<Self> {
+        // SAFETY: by the caller's promise.
+        let mut all: Vec<Self> =
+            unsafe { httpd::servers(main).map(|record| Self::of(record)).collect() };
+        mark_asked(&mut all);
+        all
+    }
+
+    /// # Safety
+    /// `record` is a live server.
+    unsafe fn of(record: *mut server_rec) -> Self {
+        // SAFETY: by the caller's promise; arrays of names hold strings, addresses are linked.
+        unsafe {
+            let server = &*record;
+            let first = httpd::text(server.server_hostname);
+            let texts = |array| -> Vec<String> {
+                let names: &[*const c_char] = httpd::elements(array);
+                names.iter().map(|name| httpd::text(*name)).collect()
+            };
+            let patterns = texts(server.wild_names);
+            let mut names: Vec<String> = Vec::new();
+            for name in [first].into_iter().chain(texts(server.names)).chain(patterns.clone()) {
+                if !name.is_empty() && !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+            let addresses = addresses(server.addrs);
+            let label = names.first().cloned().unwrap_or_else(|| {
+                addresses.first().map_or_else(
+                    || "main server".to_owned(),
+                    |address| format!("{}:{}", address.ip, address.port),
+                )
+            });
+            let conf = httpd::server_conf(record);
+            let check = (*conf).check.unwrap_or_default();
+            Self { record, conf, label, names, patterns, addresses, check, is_asked: true }
+        }
+    }
+
+    pub(crate) fn conf(&self) -> &ServerConf {
+        // SAFETY: `of` took it from httpd, and nothing changes it while servers are looked at.
+        unsafe { &*self.conf }
+    }
+
+    pub(crate) fn policies(&self) -> [Option<&PolicyUse>; 2] {
+        let conf = self.conf();
+        [conf.enforced.policy(), conf.report_only.policy()]
+    }
+
+    pub(crate) fn uses_policy(&self) -> bool {
+        self.policies().iter().any(Option::is_some)
+    }
+
+    /// Whether `name` leads to this server.
+    pub(crate) fn answers_to(&self, name: &str) -> bool {
+        self.names.iter().any(|own| own.eq_ignore_ascii_case(name))
+            || self.patterns.iter().any(|pattern| matches(pattern, name))
+    }
+}
+
+/// # Safety
+/// `address` is null or the first of a live list.
+unsafe fn addresses(mut address: *const server_addr_rec) -> Vec<Address> {
+    let mut all = Vec::new();
+    // SAFETY: by the caller's promise; an address has its socket address, and the buffer its size.
+    unsafe {
+        while let Some(record) = address.as_ref() {
+            let mut buffer: [c_char; 64] = [0; 64];
+            let size = buffer.len() as _;
+            let done = apr_sockaddr_ip_getbuf(buffer.as_mut_ptr(), size, record.host_addr);
+            if done == 0 {
+                all.push(Address { ip: httpd::text(buffer.as_ptr()), port: record.host_port });
+            }
+            address = record.next;
+        }
+    }
+    all
+}
+
+/// On each address httpd asks the first server of a name, and the first of all for any other name.
+/// A server that is neither anywhere is never asked.
+fn mark_asked(all: &mut [Server]) {
+    let mut on_address: HashMap<Address, Vec<usize>> = HashMap::new();
+    for (position, server) in all.iter().enumerate() {
+        for address in &server.addresses {
+            on_address.entry(address.clone()).or_default().push(position);
+        }
+    }
+    let mut asked = vec![false; all.len()];
+    for positions in on_address.values() {
+        // By name, the first that has it: a table, or many hosts on one address would take long.
+        let mut taken: HashMap<String, usize> = HashMap::new();
+        let with_patterns: Vec<usize> =
+            positions.iter().copied().filter(|p| !all[*p].patterns.is_empty()).collect();
+        for (order, &position) in positions.iter().enumerate() {
+            let server = &all[position];
+            let is_taken = |name: &String| {
+                taken.contains_key(&name.to_ascii_lowercase())
+                    || with_patterns
+                        .iter()
+                        .take_while(|p| **p != position)
+                        .any(|p| all[*p].answers_to(name))
+            };
+            if order == 0 || !server.names.iter().all(is_taken) {
+                asked[position] = true;
+            }
+            for name in &server.names {
+                taken.entry(name.to_ascii_lowercase()).or_insert(position);
+            }
+        }
+    }
+    for (server, asked) in all.iter_mut().zip(asked) {
+        // The main server has no addresses: it is asked wherever no virtual host is.
+        server.is_asked = asked || server.addresses.is_empty();
+    }
+}
+
+/// Whether `name` is like `pattern`, in which `*` stands for any octets and `?` for one.
+fn matches(pattern: &str, name: &str) -> bool {
+    let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
+    let (mut p, mut n) = (0, 0);
+    // Where the last star stands, and how far the name has been given to it.
+    let mut star = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(octet) if *octet == b'?' || octet.eq_ignore_ascii_case(&name[n]) => {
+                p += 1;
+                n += 1;
+            }
+            _ => {
+                let Some((at, given)) = star else { return false };
+                star = Some((at, given + 1));
+                p = at + 1;
+                n = given + 1;
+            }
+        }
+    }
+    pattern[p..].iter().all(|octet| *octet == b'*')
+}
+
+impl Server {
+    /// Whether a `Listen` directive makes its protocol `https` where the server says nothing.
+    pub(crate) fn listens_on_https(&self) -> bool {
+        // SAFETY: httpd's listeners are there once the configuration has been read, linked; the
+        // protocol of one is null or a string. Comparing addresses changes nothing.
+        unsafe {
+            if !(*self.record).protocol().is_null() {
+                return httpd::text((*self.record).protocol()) == "https";
+            }
+            let mut address = (*self.record).addrs.cast_const();
+            while let Some(own) = address.as_ref() {
+                let mut listener = crate::bindings::ap_listeners.cast_const();
+                while let Some(listening) = listener.as_ref() {
+                    let bound = listening.bind_addr;
+                    if (*bound).port == own.host_port
+                        && crate::bindings::apr_sockaddr_equal(bound, own.host_addr) != 0
+                    {
+                        return httpd::text(listening.protocol) == "https";
+                    }
+                    listener = listening.next;
+                }
+                address = own.next;
+            }
+        }
+        false
+    }
+}
+
+impl server_rec {
+    /// What `Protocol` says, or null: httpd has it among the core's own settings, and fills it in
+    /// from the listeners after the test.
+    fn protocol(&self) -> *const c_char {
+        // SAFETY: the function only reads the settings of a live server.
+        unsafe { crate::bindings::ap_get_server_protocol(ptr::from_ref(self).cast_mut()) }
+    }
+}
