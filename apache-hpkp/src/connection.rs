@@ -25,6 +25,9 @@ struct Names([*const c_char; 2]);
 // SAFETY: httpd only reads the names.
 unsafe impl Sync for Names {}
 
+/// mod_ssl's signature for `pre_handshake`.
+type PreHandshake = unsafe extern "C" fn(*mut conn_rec, *mut Ssl, c_int) -> c_int;
+
 /// # Safety
 /// httpd is loading the module.
 pub(crate) unsafe fn register() {
@@ -33,10 +36,10 @@ pub(crate) unsafe fn register() {
     // SAFETY: by the caller's promise; an optional hook is called with the signature that mod_ssl
     // gives it, whatever type it has here.
     unsafe {
-        let hook: unsafe extern "C" fn(*mut conn_rec, *mut Ssl, c_int) -> c_int = pre_handshake;
+        let hook: PreHandshake = pre_handshake;
         apr_optional_hook_add(
             c"pre_handshake".as_ptr(),
-            Some(std::mem::transmute::<_, unsafe extern "C" fn()>(hook)),
+            Some(std::mem::transmute::<PreHandshake, unsafe extern "C" fn()>(hook)),
             ptr::null(),
             ptr::null(),
             APR_HOOK_MIDDLE,

@@ -40,6 +40,10 @@ const NAMES: Names = Names {
     trusted_certificate: "HPKPTrustedCertificate",
 };
 
+/// mod_ssl's signature for `init_server`.
+type InitServer =
+    unsafe extern "C" fn(*mut server_rec, *mut apr_pool_t, c_int, *mut SslCtx) -> c_int;
+
 /// The hook that can refuse a configuration: by itself, so that it does when another is missing.
 ///
 /// # Safety
@@ -59,15 +63,10 @@ pub(crate) unsafe fn register() {
     unsafe {
         ap_hook_pre_config(Some(pre_config), none, none, APR_HOOK_MIDDLE);
         ap_hook_post_config(Some(post_config), none, none, APR_HOOK_REALLY_LAST);
-        let hook: unsafe extern "C" fn(
-            *mut server_rec,
-            *mut apr_pool_t,
-            c_int,
-            *mut SslCtx,
-        ) -> c_int = init_server;
+        let hook: InitServer = init_server;
         apr_optional_hook_add(
             c"init_server".as_ptr(),
-            Some(std::mem::transmute::<_, unsafe extern "C" fn()>(hook)),
+            Some(std::mem::transmute::<InitServer, unsafe extern "C" fn()>(hook)),
             none,
             none,
             APR_HOOK_MIDDLE,
