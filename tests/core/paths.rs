@@ -88,6 +88,7 @@ fn judge_after(
             trust: Arc::new(TrustSetting { trust, problem: None }),
         }],
         policies: vec![policy.resolve(|_| Err("no file".to_owned()))],
+        names: hpkp_core::check::Names::default(),
         hosts: vec![Host {
             label: "host".into(),
             names: vec!["host".into()],

@@ -9,7 +9,8 @@ use hpkp_tests::site::{A, B};
 use crate::policy;
 
 fn prepared() -> (Httpd, String, u16) {
-    let httpd = Httpd::furnished(Module::Shipped, Mpm::Event);
+    let mut httpd = Httpd::furnished(Module::Shipped, Mpm::Event);
+    httpd.load(&["macro"]);
     let live = httpd.pki().pin("live.pem");
     (httpd, live, free_port())
 }

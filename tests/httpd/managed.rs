@@ -184,8 +184,7 @@ fn every_staged_certificate_counts() {
     httpd.start();
     stage(&httpd, "rsa");
     let staging = httpd.path("md/staging/localhost");
-    for (from, to) in [("next.pem", "pubcert.secp256r1.pem"), ("next.key", "privkey.secp256r1.pem")]
-    {
+    for (from, to) in [("next.pem", "pubcert.p-256.pem"), ("next.key", "privkey.p-256.pem")] {
         fs::copy(httpd.path(from), staging.join(to)).expect("a copy");
     }
     httpd.configure(&with(&[&rsa, B]));

@@ -4,6 +4,7 @@
 use std::fs;
 use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 
 use crate::cases::Server;
@@ -233,7 +234,8 @@ impl Httpd {
 
     pub fn spawn(&self, arguments: &[&str]) -> Child {
         let mut command = self.command();
-        command.args(arguments);
+        // With prefork it ends its children by a signal to its process group.
+        command.args(arguments).process_group(0);
         self.spawn_command(command)
     }
 

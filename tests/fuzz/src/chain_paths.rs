@@ -182,6 +182,7 @@ fn deployment(
         }
     });
     Deployment {
+        names: hpkp_core::check::Names::default(),
         hosts: hosts.collect(),
         policies: policies.iter().map(|(name, pins, _)| policy(name, pins, &at)).collect(),
         contexts: vec![Context {

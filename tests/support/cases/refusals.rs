@@ -40,6 +40,7 @@ macro_rules! refusals {
             warnings_do_not_refuse
             one_finding_for_many_hosts
             report_only_policies
+            a_self_signed_leaf_and_a_private_ca_need_no_store
         );
     };
     ($server:ty: $($case:ident)*) => {
@@ -61,6 +62,14 @@ fn site(settings: impl IntoIterator<Item = Directive>) -> [Part; 2] {
 fn sound_with(server: &impl Server, more: impl IntoIterator<Item = Directive>) -> [Part; 2] {
     let live = server.pki().pin("live.pem");
     site([pin(format!("sha256/{live}")), max_age("1d")].into_iter().chain(more))
+}
+
+/// What a server says of a bad value: httpd itself takes an empty one for none.
+fn reason<S: Server>(value: &str, code: &str) -> String {
+    match S::KIND {
+        Kind::Httpd if value.is_empty() => "takes one argument".to_owned(),
+        _ => format!("hpkp: [{code}]"),
+    }
 }
 
 pub fn a_sound_configuration_passes_in_silence<S: Server>() {
@@ -85,7 +94,8 @@ pub fn literals_that_are_no_pins<S: Server>() {
         ("leaf", "malformed-pin"),
         ("sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=", "empty-input-pin"),
     ] {
-        server.refuses(&sound_with(&server, [pin(literal).here()]), code);
+        let parts = sound_with(&server, [pin(literal).here()]);
+        server.refuses_for(&parts, &reason::<S>(literal, code));
     }
 }
 
@@ -208,9 +218,12 @@ pub fn policies_that_are_not_there_or_there_twice<S: Server>() {
     let first = format!("{}:{}", S::KIND.file(), first.expect("a marked line"));
     assert!(said.text.contains(&first), "{first}: {}", said.text);
 
-    for name in ["off", ""] {
-        server.refuses_for(&[policy_here(name, body())], "is no name for a policy");
-    }
+    let no_name = match S::KIND {
+        Kind::Nginx => "is no name for a policy",
+        Kind::Httpd => "takes one name",
+    };
+    server.refuses_for(&[policy_here("", body())], no_name);
+    server.refuses_for(&[policy_here("off", body())], "is no name for a policy");
 }
 
 pub fn a_policy_may_be_used_before_it_is_defined<S: Server>() {
@@ -247,7 +260,7 @@ pub fn times_that_are_no_max_age<S: Server>() {
     server.refuses(&[policy_here("site", pins()), user()], "missing-max-age");
     for age in ["-1", "1.5", "1,5", "18446744073709551616", "2147483648", "", "1y", "forever"] {
         let settings = pins().into_iter().chain([max_age(age).here()]);
-        server.refuses(&site(settings), "invalid-max-age");
+        server.refuses_for(&site(settings), &reason::<S>(age, "invalid-max-age"));
     }
     server.accepts(&site(pins().into_iter().chain([max_age("61d")])), &["max-age-too-long"]);
 }
@@ -272,8 +285,8 @@ pub fn uris_that_are_no_report_uri<S: Server>() {
             // No value can hold a line feed: it ends the line.
             continue;
         }
-        let said = server
-            .refuses(&sound_with(&server, [pin(B), report_uri(uri).here()]), "invalid-report-uri");
+        let parts = sound_with(&server, [pin(B), report_uri(uri).here()]);
+        let said = server.refuses_for(&parts, &reason::<S>(uri, "invalid-report-uri"));
         assert!(!said.text.contains('\r') && !said.text.contains('\u{1}'), "{:?}", said.text);
     }
     server.accepts(
@@ -442,10 +455,13 @@ pub fn keys_of_every_kind_are_pinned<S: Server>() {
 
 pub fn names_that_would_forge_a_line<S: Server>() {
     let server = S::prepared();
-    // No value can hold a line feed in httpd's configuration: it ends the line.
+    // No value can hold a line feed in httpd's configuration: it ends the line. And what httpd logs
+    // has its backslashes doubled.
     let (name, policy, shown, policy_shown) = match S::KIND {
         Kind::Nginx => ("a\nb\u{1b}", "x\ny", r"a\nb\x1b: the policy ", r#""x\ny" is not defined"#),
-        Kind::Httpd => ("a\rb\u{1b}", "x\ry", r"a\rb\x1b: the policy ", r#""x\ry" is not defined"#),
+        Kind::Httpd => {
+            ("a\rb\u{1b}", "x\ry", r"a\\rb\\x1b: the policy ", r#""x\\ry" is not defined"#)
+        }
     };
     let said = server
         .refuses(&[host(name, free_port(), &["live"], [uses(policy).here()])], "unknown-policy");
@@ -523,4 +539,40 @@ pub fn report_only_policies<S: Server>() {
     server.accepts(&tried(policy("x", [pin(A), uri()])), &["no-pin-in-chain"]);
     server
         .refuses(&tried(policy("x", [pin("file:missing").here(), uri()])), "unreadable-pin-source");
+}
+
+pub fn a_self_signed_leaf_and_a_private_ca_need_no_store<S: Server>() {
+    let server = S::prepared();
+    let pki = server.pki();
+    pki.key("own", P256);
+    pki.self_signed("own", "/CN=localhost", &["subjectAltName=DNS:localhost"]);
+    pki.intermediate("between", "ca");
+    pki.leaf("below", "localhost", "between");
+    pki.leaf("stray", "stray", "ca");
+    // With one key: a chain, all of it, and one with a certificate that is on no path.
+    for (name, parts) in [
+        ("chain", &["below.pem", "between.pem"][..]),
+        ("whole", &["below.pem", "between.pem", "ca.pem"]),
+        ("extra", &["below.pem", "between.pem", "stray.pem"]),
+    ] {
+        pki.bundle(&format!("{name}.pem"), parts);
+        fs::copy(pki.path("below.key"), pki.path(&format!("{name}.key"))).expect("a copy");
+    }
+    let with = |certificate: &str, pins: &[&str], more: &[Directive]| {
+        let pins: Vec<String> = pins.iter().map(|name| pki.pin(&format!("{name}.pem"))).collect();
+        let settings = pins.into_iter().map(pin).chain([pin(B), max_age("1d")]);
+        let user = [uses("site").here()].into_iter().chain(more.iter().cloned());
+        [policy("site", settings), host("localhost", free_port(), &[certificate], user)]
+    };
+    server.accepts(&with("own", &["own"], &[]), &[]);
+    server.accepts(&with("chain", &["below"], &[]), &[]);
+    server.accepts(&with("chain", &["between"], &[]), &[]);
+    server.accepts(&with("whole", &["ca"], &[]), &[]);
+    // The root is neither sent nor in the system's store: nobody knows of it until it is named.
+    server.refuses(&with("chain", &["ca"], &[]), "no-pin-in-chain");
+    let said = server.accepts(&with("chain", &["ca"], &[trusts("ca.pem")]), &["root-only-match"]);
+    assert!(said.text.contains("not served, trusted by"), "{}", said.text);
+    // Sent, but on no path.
+    server.refuses(&with("extra", &["stray"], &[]), "no-pin-in-chain");
+    server.accepts(&with("extra", &["below", "stray"], &[]), &["superfluous-certificate-match"]);
 }
