@@ -246,13 +246,13 @@ unsafe extern "C" fn policy(
             conf.is_in_policy = true;
             Ok(())
         });
-        if !begun.is_null() {
+        if !begun.is_null() || phase::is_of_no_consequence() {
             return begun;
         }
         let conf = &mut *httpd::server_conf((*cmd).server);
         let mut inner = (*(*cmd).directive).first_child;
         // httpd would execute any directive that is allowed in a server.
-        while let Some(directive) = inner.as_ref().filter(|_| !phase::is_of_no_consequence()) {
+        while let Some(directive) = inner.as_ref() {
             let directive_name = httpd::text(directive.directive);
             if policy_directive(&directive_name).is_none() {
                 conf.is_in_policy = false;

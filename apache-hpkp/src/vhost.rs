@@ -86,6 +86,7 @@ impl Server {
         unsafe { &*self.conf }
     }
 
+    /// The policies in use, the enforced one first.
     pub(crate) fn policies(&self) -> [Option<&PolicyUse>; 2] {
         let conf = self.conf();
         [conf.enforced.policy(), conf.report_only.policy()]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hpkp_core::certificate::Certificate;
 use hpkp_core::check::{
-    Certificates, Context, Deployment, Host, Names, PolicyUse, TrustSetting, Verdict, check,
+    Certificates, Context, Deployment, Host, PolicyUse, TrustSetting, Verdict, check,
 };
 use hpkp_core::finding::{Check, Location};
 use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
@@ -82,7 +82,6 @@ fn judge_after(
     policy.pins.push(PinSetting { source: backup, at: at.clone() });
     let chain = Chain::new(certificates(pki, chain)).expect("a chain");
     let deployment = Deployment {
-        names: Names::default(),
         contexts: vec![Context {
             certificates: Certificates::Loaded(vec![chain]),
             trust: Arc::new(TrustSetting { trust, problem: None }),
