@@ -291,6 +291,8 @@ fn what_is_off_is_left_alone() {
         tls_vhost(https, "localhost", "live", &proxied("")),
         tls_vhost(https, "off.localhost", "live", &proxied("HPKPUse off")),
     ));
+    // Both hosts have the certificate of one.
+    httpd.expect_in_log(&["AH01909: off.localhost:443"]);
     httpd.start();
     let curl = Curl::new(&httpd.path("ca.pem")).with(&["-k"]);
     let on = curl.get(&format!("https://localhost:{https}/one"));
