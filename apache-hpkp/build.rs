@@ -24,6 +24,9 @@ const TYPES: &str = "module|command_rec|cmd_parms|server_rec|server_addr_rec|req
 fn main() -> Result<(), Box<dyn error::Error>> {
     println!("cargo::rerun-if-env-changed=APXS");
     println!("cargo::rerun-if-changed=build.rs");
+    // The file stays loaded, though httpd gives it up at each reload: some 20 kB of what libraries
+    // keep in statics would be lost each time.
+    println!("cargo::rustc-link-arg-cdylib=-Wl,-z,nodelete");
     let apxs = env::var("APXS").unwrap_or_else(|_| "apxs".to_owned());
     let query = |name: &str| run(&apxs, &["-q", name]);
     let headers = query("INCLUDEDIR")?;

@@ -1,6 +1,9 @@
 //! Turns what nginx-sys found out about nginx into checked cfgs.
 
 fn main() {
+    // The file stays loaded: nginx's chain of filters may outlive the configuration that loaded it
+    // (src/filter.rs), and what libraries keep in statics would be lost at each reload.
+    println!("cargo::rustc-link-arg-cdylib=-Wl,-z,nodelete");
     println!("cargo::rerun-if-env-changed=DEP_NGINX_VERSION_NUMBER");
     println!("cargo::rerun-if-env-changed=DEP_NGINX_FEATURES");
 

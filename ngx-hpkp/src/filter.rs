@@ -1,8 +1,6 @@
 //! The header filter: exactly one field of each kind, or none.
 
 use std::cell::UnsafeCell;
-use std::ffi::c_void;
-use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hpkp_core::header::Kind;
@@ -34,7 +32,6 @@ static ACTIVE: AtomicBool = AtomicBool::new(false);
 
 /// A configuration is about to be read, perhaps in vain.
 pub(crate) fn prepare() {
-    keep_loaded();
     // SAFETY: nginx's current cycle is live, or null before the first.
     let active = unsafe { ngx::is_loaded_in(ngx_cycle, &raw const ngx_http_hpkp_module) };
     ACTIVE.store(active, Ordering::Relaxed);
@@ -89,22 +86,6 @@ pub(crate) unsafe extern "C" fn install(_cf: *mut ngx_conf_t) -> ngx_int_t {
         }
         OK
     })
-}
-
-/// Takes a lasting reference to the file that this code is in: the chain of filters may outlive the
-/// configuration that loaded it, see [`ACTIVE`], and what libraries keep in statics would be lost
-/// each time.
-fn keep_loaded() {
-    let mut this = MaybeUninit::<libc::Dl_info>::uninit();
-    let address = filter as unsafe extern "C" fn(_) -> _ as *const c_void;
-    // SAFETY: the address is one of this file's own functions; `this` has room for the answer, whose
-    // name is that of a loaded file. The handle is kept on purpose.
-    unsafe {
-        if libc::dladdr(address, this.as_mut_ptr()) != 0 {
-            let name = this.assume_init().dli_fname;
-            libc::dlopen(name, libc::RTLD_NOW | libc::RTLD_NOLOAD | libc::RTLD_NODELETE);
-        }
-    }
 }
 
 unsafe extern "C" fn filter(r: *mut ngx_http_request_t) -> ngx_int_t {
