@@ -8,7 +8,7 @@ use std::{env, error};
 /// What the module calls and looks into.
 const FUNCTIONS: &str = "ap_(state_query|log_error_|check_cmd_context|walk_config|server_root_relative|\
     getword_conf|get_server_protocol|find_linked_module|read_pid|ssl_conn_is_ssl|add_output_filter_handle|\
-    register_output_filter|remove_output_filter|pass_brigade|\
+    register_output_filter|pass_brigade|\
     hook_(pre_config|check_config|post_config|create_request|process_connection|log_transaction))|\
     apr_(pstrmemdup|pool_cleanup_register|pool_cleanup_null|table_(get|setn|unset)|optional_hook_add|\
     sockaddr_equal|sockaddr_ip_getbuf|dso_sym)";

@@ -7,7 +7,8 @@ use hpkp_server::openssl::Ssl;
 use hpkp_server::sending::ContextAddress;
 
 use crate::bindings::{
-    APR_HOOK_MIDDLE, ap_hook_process_connection, apr_optional_hook_add, conn_rec,
+    APR_HOOK_MIDDLE, ap_hook_process_connection, ap_ssl_conn_is_ssl, apr_optional_hook_add,
+    conn_rec,
 };
 use crate::boundary;
 use crate::httpd::{self, DECLINED, OK};
@@ -79,7 +80,10 @@ unsafe extern "C" fn process_connection(connection: *mut conn_rec) -> c_int {
         unsafe {
             let kept: *mut Connection = *httpd::connection_slot(connection);
             let conf = httpd::server_conf((*connection).base_server);
-            if let (Some(kept), Some(openssl)) = (kept.as_mut(), &(*conf).active) {
+            // Plain HTTP on a port for TLS is answered as such: then there is no `SSL` any more.
+            if let (Some(kept), Some(openssl)) = (kept.as_mut(), &(*conf).active)
+                && ap_ssl_conn_is_ssl(connection) != 0
+            {
                 kept.context = Some(openssl.context_of(kept.ssl).into());
             }
         }

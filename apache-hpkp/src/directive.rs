@@ -14,6 +14,7 @@ use crate::bindings::{
 use crate::boundary::{self, Aftermath};
 use crate::conf::ServerConf;
 use crate::httpd;
+use crate::phase;
 
 type Take1 = unsafe extern "C" fn(*mut cmd_parms, *mut c_void, *const c_char) -> *const c_char;
 
@@ -89,6 +90,9 @@ unsafe fn handle(
         Aftermath::GoOn => ptr::null(),
     };
     boundary::configuring("directive", after, || {
+        if phase::is_of_no_consequence() {
+            return ptr::null();
+        }
         // SAFETY: by the caller's promise; the objects of servers are made before directives are
         // read.
         let (conf, value) =
@@ -242,7 +246,7 @@ unsafe extern "C" fn policy(
             conf.is_in_policy = true;
             Ok(())
         });
-        if !begun.is_null() {
+        if !begun.is_null() || phase::is_of_no_consequence() {
             return begun;
         }
         let conf = &mut *httpd::server_conf((*cmd).server);

@@ -10,8 +10,8 @@ use hpkp_core::header::Kind;
 use crate::bindings::{
     APR_HOOK_REALLY_FIRST, HTTP_MISDIRECTED_REQUEST, PROXYREQ_PROXY, ap_add_output_filter_handle,
     ap_filter_rec_t, ap_filter_t, ap_filter_type_AP_FTYPE_PROTOCOL, ap_hook_create_request,
-    ap_hook_log_transaction, ap_pass_brigade, ap_register_output_filter, ap_remove_output_filter,
-    apr_bucket_brigade, apr_status_t, apr_table_get, apr_table_setn, apr_table_unset, request_rec,
+    ap_hook_log_transaction, ap_pass_brigade, ap_register_output_filter, apr_bucket_brigade,
+    apr_status_t, apr_table_get, apr_table_setn, apr_table_unset, request_rec,
 };
 use crate::boundary;
 use crate::conf::{Prepared, Response};
@@ -74,14 +74,10 @@ unsafe extern "C" fn output(
 ) -> apr_status_t {
     // SAFETY: httpd hands over a live filter of a live request.
     unsafe {
-        let (r, next) = ((*filter).r, (*filter).next);
-        // An error on the way may bring another header, until one is written.
-        if (*r).sent_bodyct == 0 {
-            boundary::serving("filter", (), || set_fields(r));
-        } else {
-            ap_remove_output_filter(filter);
-        }
-        ap_pass_brigade(next, brigade)
+        // Each time: an error on the way may bring another header, and nothing tells which is the
+        // one that is written.
+        boundary::serving("filter", (), || set_fields((*filter).r));
+        ap_pass_brigade((*filter).next, brigade)
     }
 }
 
@@ -101,7 +97,7 @@ unsafe fn response<'a>(r: *const request_rec) -> Option<&'a Response> {
 }
 
 /// # Safety
-/// `r` is a live request whose header has not been written.
+/// `r` is a live request.
 unsafe fn set_fields(r: *mut request_rec) {
     // SAFETY: by the caller's promise.
     unsafe {

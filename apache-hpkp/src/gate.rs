@@ -278,6 +278,7 @@ fn deployment(
 ) -> Deployment {
     let mut deployment =
         Deployment { policies: loader::resolve(policies), names: NAMES, ..Deployment::default() };
+    let has_hosts = servers.len() > 1;
     for (server, certificates) in servers.iter().zip(presented) {
         let tls = certificates.is_some();
         let own = certificates.map(|certificates| {
@@ -285,7 +286,12 @@ fn deployment(
             deployment.contexts.push(Context { certificates, trust });
             deployment.contexts.len() - 1
         });
-        let [enforced, report_only] = server.policies().map(Option::<&_>::cloned);
+        let [enforced, report_only] = server.policies().map(|policy_use| {
+            let mut policy_use = policy_use.cloned()?;
+            // What stands outside all virtual hosts is meant for them.
+            policy_use.own &= !(has_hosts && deployment.hosts.is_empty());
+            Some(policy_use)
+        });
         deployment.hosts.push(Host {
             label: server.label.clone(),
             names: server.names.clone(),

@@ -1,6 +1,7 @@
 //! Where httpd stands in its life.
 
 use std::ffi::c_int;
+use std::sync::OnceLock;
 
 use hpkp_server::failure::Phase;
 
@@ -34,28 +35,36 @@ pub(crate) enum Purpose {
 /// # Safety
 /// `pool` is a live pool.
 pub(crate) unsafe fn purpose(pool: *mut apr_pool_t) -> Purpose {
-    match query(AP_SQ_RUN_MODE) {
-        AP_SQ_RM_CONFIG_TEST => return Purpose::Test,
-        AP_SQ_RM_CONFIG_DUMP => return Purpose::Other,
-        _ => {}
+    if is_of_no_consequence() {
+        return Purpose::Other;
     }
-    // The server that runs already reads its command line no more.
-    if is_restart() {
-        return Purpose::Serve;
+    if query(AP_SQ_RUN_MODE) == AP_SQ_RM_CONFIG_TEST {
+        return Purpose::Test;
     }
-    match signal().as_deref() {
-        Some(b"stop" | b"graceful-stop") => Purpose::Other,
-        // SAFETY: by the caller's promise.
-        Some(b"graceful" | b"restart") if unsafe { is_running(pool) } => Purpose::ReloadSignal,
+    match signal() {
+        // The server that runs already reads its command line no more.
+        Some(b"graceful" | b"restart")
+            if !is_restart()
+                && unsafe {
+                    // SAFETY: by the caller's promise.
+                    is_running(pool)
+                } =>
+        {
+            Purpose::ReloadSignal
+        }
         _ => Purpose::Serve,
     }
 }
 
+/// Whether what is read is of no consequence, see [`Purpose::Other`].
+pub(crate) fn is_of_no_consequence() -> bool {
+    query(AP_SQ_RUN_MODE) == AP_SQ_RM_CONFIG_DUMP
+        || !is_restart() && matches!(signal(), Some(b"stop" | b"graceful-stop"))
+}
+
 /// Whether an error harms nobody: neither a site that is being served, nor who wants to stop one.
 pub(crate) fn can_refuse() -> bool {
-    !is_restart()
-        && query(AP_SQ_RUN_MODE) != AP_SQ_RM_CONFIG_DUMP
-        && !matches!(signal().as_deref(), Some(b"stop" | b"graceful-stop"))
+    !is_restart() && !is_of_no_consequence()
 }
 
 /// The phase of a server that reads its configuration to serve.
@@ -77,7 +86,12 @@ pub(crate) fn is_first_reading() -> bool {
 
 /// The value of `-k`, which httpd takes out of the arguments that modules see. Options may be
 /// joined, and the value may follow `k` directly.
-fn signal() -> Option<Vec<u8>> {
+fn signal() -> Option<&'static [u8]> {
+    static SIGNAL: OnceLock<Option<Vec<u8>>> = OnceLock::new();
+    SIGNAL.get_or_init(read_signal).as_deref()
+}
+
+fn read_signal() -> Option<Vec<u8>> {
     let line = std::fs::read("/proc/self/cmdline").ok()?;
     let mut words = line.split(|octet| *octet == 0).skip(1);
     let mut signal = None;

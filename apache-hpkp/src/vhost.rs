@@ -34,7 +34,7 @@ pub(crate) struct Address {
 }
 
 impl Server {
-    /// All servers of a configuration.
+    /// All servers of a configuration, in its order, the main one first.
     ///
     /// # Safety
     /// `main` is the main server of the configuration, which does not change meanwhile.
@@ -42,6 +42,10 @@ impl Server {
         // SAFETY: by the caller's promise.
         let mut all: Vec<Self> =
             unsafe { httpd::servers(main).map(|record| Self::of(record)).collect() };
+        // httpd has the virtual hosts in reverse, and asks them in the order of the configuration.
+        if let Some(hosts) = all.get_mut(1..) {
+            hosts.reverse();
+        }
         mark_asked(&mut all);
         all
     }
@@ -82,6 +86,7 @@ impl Server {
         unsafe { &*self.conf }
     }
 
+    /// The policies in use, the enforced one first.
     pub(crate) fn policies(&self) -> [Option<&PolicyUse>; 2] {
         let conf = self.conf();
         [conf.enforced.policy(), conf.report_only.policy()]

@@ -2,6 +2,7 @@
 //! an error log in which nothing may stand that nobody expected.
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -92,6 +93,8 @@ impl Instance {
     pub(crate) fn spawn_command(&self, mut command: Command) -> Child {
         let errors = fs::File::create(self.path("stderr.log")).expect("a file");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
+        // httpd in the foreground ends its whole process group when it ends.
+        command.process_group(0);
         command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 
