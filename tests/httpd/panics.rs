@@ -1,6 +1,8 @@
 //! A bug of ours does not take a server down: a panic in each hook, injected into a build made for
 //! this test alone.
 
+use std::collections::BTreeSet;
+
 use hpkp_tests::client::Curl;
 use hpkp_tests::free_port;
 use hpkp_tests::httpd::{Httpd, Module, Mpm, Restart, listen, tls_vhost};
@@ -9,8 +11,14 @@ use hpkp_tests::site::B;
 use crate::policy;
 
 /// The hooks that run at a test.
-const TESTING: [&str; 5] =
-    ["register_hooks", "create_server_config", "merge_server_config", "directive", "check_config"];
+const TESTING: [&str; 6] = [
+    "register_hooks",
+    "create_server_config",
+    "merge_server_config",
+    "pre_config",
+    "directive",
+    "check_config",
+];
 
 /// The hooks that run besides when a configuration is put into force.
 const STARTING: [&str; 2] = ["init_server", "post_config"];
@@ -24,6 +32,9 @@ const SERVING: [(&str, bool); 5] = [
     ("filter", false),
     ("log_transaction", true),
 ];
+
+/// The hook that runs when a configuration is given back.
+const ENDING: &str = "cleanup";
 
 /// A server that loads the shipped module and has in its environment what makes the other one panic.
 fn server(hook: &str) -> (Httpd, u16) {
@@ -129,4 +140,44 @@ fn a_request_is_answered() {
         says_why(hook, &httpd.log());
         httpd.stop();
     }
+}
+
+#[test]
+fn a_configuration_that_is_not_given_back_costs_nothing_else() {
+    let (mut httpd, port) = server(ENDING);
+    httpd.replace_module(Module::InjectPanic, "Include site.inc");
+    assert_eq!(httpd.test().code, Some(0));
+    httpd.start();
+    for signal in [libc::SIGUSR1, libc::SIGHUP] {
+        assert!(matches!(httpd.restart(signal), Restart::Served(_)));
+        assert_eq!(asked(&httpd, port, "--http1.1"), (200, 1));
+    }
+    httpd.stop();
+    says_why(ENDING, &(httpd.log() + &httpd.said_to_terminal()));
+}
+
+/// Every hook of the module stands in one of the lists above.
+#[test]
+fn no_hook_is_forgotten() {
+    let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/../apache-hpkp/src");
+    let mut hooks = BTreeSet::new();
+    for file in std::fs::read_dir(sources).expect("the module's sources") {
+        let path = file.expect("an entry").path();
+        if path.file_name().is_some_and(|name| name == "boundary.rs") {
+            continue;
+        }
+        let source = std::fs::read_to_string(path).expect("a source");
+        for entry in ["configuring(", "serving(", "make("] {
+            for (at, _) in source.match_indices(entry) {
+                let rest = source[at + entry.len()..].trim_start();
+                if let Some(name) = rest.strip_prefix('"') {
+                    hooks.insert(name.split('"').next().expect("a name").to_owned());
+                }
+            }
+        }
+    }
+    let serving = SERVING.iter().map(|(hook, _)| hook).chain([&ENDING]);
+    let listed: BTreeSet<String> =
+        TESTING.iter().chain(&STARTING).chain(serving).map(|hook| (*hook).to_owned()).collect();
+    assert_eq!(hooks, listed);
 }

@@ -251,7 +251,7 @@ fn text_that_is_wrong_is_refused_at_a_start_too() {
 /// Whatever stands in the configuration by now, as long as httpd itself can read it.
 const NONSENSE: [&str; 3] = [
     "<HPKPPolicy x>\nHPKPPin nonsense\nHPKPMaxAge -1\n</HPKPPolicy>",
-    "<HPKPPolicy x>\n</HPKPPolicy>\n<HPKPPolicy x>\nnonsense\n</HPKPPolicy>\nHPKPUse y\nHPKPUse z",
+    "<HPKPPolicy x>\n</HPKPPolicy>\n<HPKPPolicy x>\nServerAdmin x\n</HPKPPolicy>\nHPKPUse y\nHPKPUse z",
     "HPKPCheck maybe\nHPKPUse unknown\nHPKPTrustedCertificate missing",
 ];
 

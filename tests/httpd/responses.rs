@@ -283,6 +283,8 @@ fn what_is_off_is_left_alone() {
     httpd.load(&["proxy", "proxy_http"]);
     let live = httpd.pki().pin("live.pem");
     let (https, backend) = (free_port(), backend::start());
+    // The certificate has the name of the first host alone.
+    httpd.expect_in_log(&["server certificate does NOT include an ID which matches"]);
     let proxied = |more: &str| format!("{more}\nProxyPass / http://127.0.0.1:{backend}/");
     httpd.configure(&format!(
         "{}<HPKPPolicy site>\nHPKPPin {live}\nHPKPPin {B}\nHPKPMaxAge 1d\n</HPKPPolicy>\n\
