@@ -2,7 +2,8 @@
 //! servers present.
 //!
 //! Records are events, one a line, in files that are only ever appended to. [`event`] has what
-//! they say, [`line`](mod@line) their form, [`file`](mod@file) whole files. `docs/records.md` describes the format for operators and other programs; what one
+//! they say, [`line`](mod@line) their form, [`file`](mod@file) whole files, [`state`] what all of
+//! them come to. `docs/records.md` describes the format for operators and other programs; what one
 //! version writes all later ones read.
 
 pub mod event;
@@ -10,6 +11,7 @@ pub mod file;
 pub mod keys;
 pub mod line;
 pub mod name;
+pub mod state;
 
 pub use event::{
     Body, Compromised, Ended, Event, EventId, Identity, Lifetime, Matching, Origin, Presented,
@@ -17,3 +19,4 @@ pub use event::{
 };
 pub use keys::{KeyGraph, KeyNode, Met};
 pub use name::{HostName, WriterName};
+pub use state::State;
