@@ -118,7 +118,7 @@ impl fmt::Display for EventIdError {
 impl std::error::Error for EventIdError {}
 
 /// What an event says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Body {
     /// Who writes the file: its first line.
     Writer(Identity),
@@ -135,7 +135,7 @@ pub enum Body {
 }
 
 /// Which file this is, so that a copy on another machine is never appended to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// A random number, made with the file.
     pub instance: String,

@@ -1,6 +1,5 @@
 //! The names in records: of hosts, as clients see them, and of those who write records.
 
-use std::borrow::Borrow;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -29,15 +28,8 @@ impl HostName {
     }
 
     /// The name of one label below it.
-    #[cfg(test)]
     pub(crate) fn below(&self, label: &str) -> Self {
         Self(format!("{label}.{}", self.0))
-    }
-}
-
-impl Borrow<str> for HostName {
-    fn borrow(&self) -> &str {
-        &self.0
     }
 }
 

@@ -28,7 +28,7 @@ pub struct Record<T> {
 }
 
 /// The end of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct End {
     /// When, in seconds since 1970 UTC.
     pub at: i64,
@@ -36,6 +36,8 @@ pub struct End {
     pub for_good: bool,
     /// The number of the event that says so among those of its writer.
     pub seq: u64,
+    /// That writer.
+    pub by: WriterName,
 }
 
 /// Who waived an event, and why.
@@ -122,10 +124,17 @@ impl State {
             }
             Body::Ended(ended) => {
                 let at = ended.when.unwrap_or(event.at());
-                let end = End { at, for_good: ended.why != Why::Stopped, seq: event.seq() };
+                let end = End {
+                    at,
+                    for_good: ended.why != Why::Stopped,
+                    seq: event.seq(),
+                    by: event.writer().clone(),
+                };
                 for id in &ended.ids {
-                    let known = self.ends.entry(*id).or_insert(end);
-                    *known = end.max(*known);
+                    let known = self.ends.entry(*id).or_insert_with(|| end.clone());
+                    if *known < end {
+                        known.clone_from(&end);
+                    }
                 }
             }
             Body::Waived(waived) => {
@@ -194,8 +203,8 @@ impl State {
 
     /// When an event ended, and whether for good.
     #[must_use]
-    pub fn end(&self, id: EventId) -> Option<End> {
-        self.ends.get(&id).copied()
+    pub fn end(&self, id: EventId) -> Option<&End> {
+        self.ends.get(&id)
     }
 
     /// Who waived an event.
@@ -222,13 +231,37 @@ impl State {
         self.writers.get(writer).map_or(0, |progress| progress.seq)
     }
 
+    /// What the writer of `published` presented for the same hosts while it was published.
+    pub fn presented_with<'a>(
+        &self,
+        published: &'a Record<Published>,
+        presents: &'a [&'a Record<Presents>],
+    ) -> impl Iterator<Item = &'a Record<Presents>> {
+        // Numbers of events, not times: within one second a configuration may take another's place.
+        let last = self.last_number(published.id, &published.writer);
+        presents.iter().copied().filter(move |record| {
+            record.writer == published.writer
+                && record.said.matching == published.said.matching
+                && record.seq < last
+                && published.seq < self.last_number(record.id, &record.writer)
+        })
+    }
+
+    fn last_number(&self, id: EventId, writer: &WriterName) -> u64 {
+        let end = self.ends.get(&id).filter(|end| end.by == *writer);
+        end.map_or(u64::MAX, |end| end.seq)
+    }
+
     /// What a writer's last accepted configuration published by its header and presented. It outlives
     /// the stop of the server, until the next configuration.
     #[must_use]
     pub fn last_accepted(&self, writer: &WriterName) -> LastAccepted<'_> {
         let configured = self.writers.get(writer).map_or(0, |progress| progress.configured);
-        let is_over =
-            |id| self.ends.get(&id).is_some_and(|end| end.for_good || configured > end.seq);
+        let is_over = |id| {
+            self.ends
+                .get(&id)
+                .is_some_and(|end| end.for_good || end.by != *writer || configured > end.seq)
+        };
         let mut last = LastAccepted::default();
         for record in self.published.values() {
             let said = &record.said;
