@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use sha2::{Digest as _, Sha256};
+
 use super::keys::KeyGraph;
 use super::name::{HostName, WriterName};
 use crate::max_age::MaxAge;
@@ -116,6 +118,16 @@ impl fmt::Display for EventIdError {
 }
 
 impl std::error::Error for EventIdError {}
+
+impl Identity {
+    /// What tells a machine from others, out of its id, which is to be kept to the machine
+    /// (machine-id(5)): the first 16 octets of a hash of it, in hexadecimal digits.
+    #[must_use]
+    pub fn machine_of(id: &[u8]) -> String {
+        let hash = Sha256::new().chain_update(b"hpkp published pins\0").chain_update(id).finalize();
+        hash.iter().take(16).map(|octet| format!("{octet:02x}")).collect()
+    }
+}
 
 /// What an event says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
