@@ -122,8 +122,8 @@ fn binds(published: &Published, name: &str) -> bool {
 }
 
 /// Whether a client of this scope accepts a path.
-fn accepts(scope: Scope, keys: &BTreeSet<u32>, path: &[(Cert, bool)]) -> bool {
-    let is_pinned = |(cert, _): &(Cert, bool)| keys.contains(&cert.key);
+fn accepts(scope: Scope, keys: &BTreeSet<u32>, path: &[pki::Step]) -> bool {
+    let is_pinned = |(cert, _): &pki::Step| keys.contains(&cert.key);
     match scope {
         Scope::Chain => path.iter().any(is_pinned),
         Scope::Leaf => is_pinned(&path[0]),
@@ -132,7 +132,7 @@ fn accepts(scope: Scope, keys: &BTreeSet<u32>, path: &[(Cert, bool)]) -> bool {
     }
 }
 
-fn paths(scope: Scope, chain: &[Cert]) -> Vec<Vec<(Cert, bool)>> {
+fn paths(scope: Scope, chain: &[Cert]) -> &'static [Vec<pki::Step>] {
     if scope == Scope::SentCa { pki::sent_paths(chain) } else { pki::paths(chain) }
 }
 
@@ -145,7 +145,7 @@ fn may_refuse(keys: &BTreeSet<u32>, then: Option<&Shown>, now: &Shown) -> bool {
     let any_fails = now
         .iter()
         .flat_map(|chain| pki::paths(chain))
-        .any(|path| !accepts(Scope::Chain, keys, &path));
+        .any(|path| !accepts(Scope::Chain, keys, path));
     match then {
         Some(then) if served(then) != served(now) => any_fails,
         _ => may_never_pass(Scope::Chain, keys, now),

@@ -336,18 +336,10 @@ fn history(world: &World, seed: u64, counts: &mut Counts) {
     // Most fleets have one configuration.
     let common: Config = (0..1 + random.below(3)).map(|_| world.random_block(random)).collect();
     for _ in 0..4 + random.below(8) {
-        now += *random.one_of(&[
-            0,
-            0,
-            1,
-            3_600,
-            DAY / 2,
-            DAY,
-            2 * DAY,
-            2 * DAY + 1,
-            5 * DAY,
-            40 * DAY,
-        ]);
+        now = match random.below(3) {
+            0 => turning_point(random, &machines, &imports, now),
+            _ => now + *random.one_of(&[0, 0, 1, DAY / 2, DAY, 2 * DAY, 2 * DAY + 1, 40 * DAY]),
+        };
         if random.chance(15) {
             let seq = imports.len() as u64 + 1;
             let known: Vec<EventId> = imports.iter().map(Event::id).collect();
@@ -433,6 +425,11 @@ fn history(world: &World, seed: u64, counts: &mut Counts) {
             assert!(!refused(&verdict, codes), "unchanged and refused: {}", told());
         }
         let is_refused = refused(&verdict, &ALL);
+        // What was never accepted is no reason to let anything pass.
+        let had = machine.config.iter().flatten().any(|block| block.policy.is_some());
+        if machine.config.is_none() && (holders || noters) || !had && noters && !holders {
+            assert!(is_refused, "a lock-out that is new passes: {}", told());
+        }
         counts.refused += usize::from(is_refused);
         let is_forced = is_refused && random.chance(30);
         if is_refused && !is_forced {
@@ -452,11 +449,16 @@ fn history(world: &World, seed: u64, counts: &mut Counts) {
                 presented.insert(event.id(), place.map_or_else(default, |p| &p.shown).clone());
             }
         }
+        let published = published(&server);
         let machine = &mut machines[at];
+        machine.log.extend(events.iter().cloned());
+        if !is_refused && !found(&verdict, &ALL) {
+            let recorded = recorded(world, &machine.log);
+            assert_eq!(recorded, published, "what is on record: seed {seed}");
+        }
         if is_unchanged && !machine.forced && !machine.stopped {
             assert_eq!(events.iter().filter(|e| is_published(e)).count(), 0, "seed {seed}");
         }
-        machine.log.extend(events);
         machine.forced = is_forced || is_unchanged && machine.forced;
         machine.config = Some(config);
         machine.stopped = random.chance(5);
@@ -464,6 +466,63 @@ fn history(world: &World, seed: u64, counts: &mut Counts) {
             machine.log.extend(stopped(&state, &writer, now));
         }
     }
+}
+
+/// What headers publish: a name, the keys, whether hosts below are bound.
+type Publication = (String, BTreeSet<u32>, bool);
+
+/// What a log says that its server publishes, and for how long it matters.
+fn recorded(world: &World, log: &[Event]) -> BTreeSet<Publication> {
+    let mut current: HashMap<EventId, Publication> = HashMap::new();
+    for event in log {
+        match event.body() {
+            Body::Published(said) if said.lifetime != Lifetime::MaxAge(no_time()) => {
+                let keys = said.pins.iter().map(|pin| world.key_of[pin]).collect();
+                let name = said.host.as_str().to_owned();
+                current.insert(event.id(), (name, keys, said.include_subdomains));
+            }
+            Body::Ended(ended) => current.retain(|id, _| !ended.ids.contains(id)),
+            _ => {}
+        }
+    }
+    current.into_values().collect()
+}
+
+fn no_time() -> MaxAge {
+    MaxAge::from_seconds(0).unwrap()
+}
+
+/// What a server does publish.
+fn published(server: &Server<'_>) -> BTreeSet<Publication> {
+    let each = server.headers.iter().flat_map(|header| {
+        let publication =
+            |name: &String| (name.clone(), header.keys.clone(), header.include_subdomains);
+        header.names.iter().map(publication)
+    });
+    each.collect()
+}
+
+/// A time just before something ends, or as it does; not before `now`.
+fn turning_point(random: &mut Random, machines: &[Machine], imports: &[Event], now: i64) -> i64 {
+    let events = machines.iter().flat_map(|machine| &machine.log).chain(imports);
+    let mut points = Vec::new();
+    for event in events {
+        match event.body() {
+            Body::Published(Published { lifetime: Lifetime::ExpiresAt(time), .. }) => {
+                points.push(*time);
+            }
+            Body::Ended(ended) => {
+                let end = ended.when.unwrap_or(event.at());
+                points.extend([end + 2 * DAY, end + 4 * DAY, end + 31 * DAY]);
+            }
+            _ => {}
+        }
+    }
+    points.retain(|point| *point > now);
+    if points.is_empty() {
+        return now;
+    }
+    *random.one_of(&points) - i64::from(random.chance(50))
 }
 
 fn is_published(event: &Event) -> bool {

@@ -1,7 +1,8 @@
 //! The authorities and chains of the simulated world, and the paths that clients can build, by
 //! enumeration: nothing here asks the code under test.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
 use hpkp_core::certificate::Certificate;
 use hpkp_core::path::{Anchor, Anchors, Chain, Trust};
@@ -56,23 +57,37 @@ pub(crate) fn served(chain: &[Cert]) -> Vec<u32> {
 }
 
 /// A certificate on a path, and whether it was sent.
-type Step = (Cert, bool);
+pub(crate) type Step = (Cert, bool);
 
 /// Every path from the leaf to a trusted root; where none leads to one, every path that ends where
-/// no issuer is known.
-pub(crate) fn paths(chain: &[Cert]) -> Vec<Vec<Step>> {
-    let mut all = Vec::new();
-    extend(chain, &ROOTS, vec![(chain[0], true)], &mut all);
-    let anchored: Vec<Vec<Step>> =
-        all.iter().filter(|path| ROOTS.contains(&path[path.len() - 1].0)).cloned().collect();
-    if anchored.is_empty() { all } else { anchored }
+/// no issuer is known. Worked out once for each chain of the pool.
+pub(crate) fn paths(chain: &[Cert]) -> &'static [Vec<Step>] {
+    static KNOWN: LazyLock<HashMap<Vec<Cert>, Vec<Vec<Step>>>> = LazyLock::new(|| {
+        let of = |chain: Vec<Cert>| {
+            let mut all = Vec::new();
+            extend(&chain, &ROOTS, vec![(chain[0], true)], &mut all);
+            let is_anchored = |path: &Vec<Step>| ROOTS.contains(&path[path.len() - 1].0);
+            if all.iter().any(is_anchored) {
+                all.retain(is_anchored);
+            }
+            (chain, all)
+        };
+        chains().into_iter().map(of).collect()
+    });
+    &KNOWN[chain]
 }
 
 /// Every path of what was sent alone.
-pub(crate) fn sent_paths(chain: &[Cert]) -> Vec<Vec<Step>> {
-    let mut all = Vec::new();
-    extend(chain, &[], vec![(chain[0], true)], &mut all);
-    all
+pub(crate) fn sent_paths(chain: &[Cert]) -> &'static [Vec<Step>] {
+    static KNOWN: LazyLock<HashMap<Vec<Cert>, Vec<Vec<Step>>>> = LazyLock::new(|| {
+        let of = |chain: Vec<Cert>| {
+            let mut all = Vec::new();
+            extend(&chain, &[], vec![(chain[0], true)], &mut all);
+            (chain, all)
+        };
+        chains().into_iter().map(of).collect()
+    });
+    &KNOWN[chain]
 }
 
 fn extend(chain: &[Cert], roots: &[Cert], path: Vec<Step>, all: &mut Vec<Vec<Step>>) {
