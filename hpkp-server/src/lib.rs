@@ -3,13 +3,15 @@
 //! The way of the data: [`setting`] reads the values of directives, [`openssl`] the certificates of
 //! an `SSL_CTX`, [`mod@file`] and [`trust`] what the configuration names; [`loader`] joins them for
 //! the core's check. [`failure`] says what is done about the findings, and [`sending`] answers for
-//! each request whether the header goes out. Every entry from C goes through [`boundary`].
+//! each request whether the header goes out. [`published`] keeps the records of what clients were
+//! told. Every entry from C goes through [`boundary`].
 
 pub mod boundary;
 pub mod failure;
 pub mod file;
 pub mod loader;
 pub mod openssl;
+pub mod published;
 pub mod sending;
 pub mod setting;
 pub mod trust;

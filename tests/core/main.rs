@@ -3,4 +3,5 @@
 mod keys;
 mod layers;
 mod paths;
+mod published;
 mod reference;

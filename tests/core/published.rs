@@ -1,0 +1,468 @@
+//! Published pins against real certificates: names, patterns and defaults, who is told what, and
+//! what is recorded.
+
+use std::sync::Arc;
+
+use hpkp_core::certificate::Certificate;
+use hpkp_core::check::{
+    Certificates, Choice, Context, Deployment, Host, Listener, NamePattern, PolicyUse, Records,
+    TrustSetting, Verdict, check,
+};
+use hpkp_core::finding::{Check, Class, Code, Location};
+use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
+use hpkp_core::pem;
+use hpkp_core::pin::Pin;
+use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
+use hpkp_core::published::accepted::accepted;
+use hpkp_core::published::{
+    Body, Compromised, Event, Lifetime, Matching, Origin, Published, Scope, State, Waived,
+};
+use hpkp_tests::pki::Pki;
+use hpkp_tests::site;
+
+const DAY: i64 = 86_400;
+
+fn start() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.expect("a time").as_secs() as i64
+}
+
+/// Key identifiers decide here; no signature needs to be verified.
+struct Never;
+
+impl VerifySignature for Never {
+    fn is_signed_by(&self, _: &Certificate, _: &Certificate) -> bool {
+        false
+    }
+}
+
+fn at() -> Location {
+    Location { file: "test.conf".into(), line: 1 }
+}
+
+/// A server and its records.
+struct World {
+    _dir: tempfile::TempDir,
+    pki: Pki,
+    state: State,
+    now: i64,
+    writer: Option<&'static str>,
+}
+
+/// A server block: its names, its port, its certificate, the keys that its policy pins.
+struct Block<'a> {
+    names: &'a [&'a str],
+    port: u16,
+    certificate: &'a str,
+    pins: &'a [&'a str],
+    include_subdomains: bool,
+}
+
+const BLOCK: Block<'_> =
+    Block { names: &[], port: 443, certificate: "", pins: &[], include_subdomains: false };
+
+impl World {
+    fn new(certificates: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let pki = Pki::new(dir.path());
+        pki.ca("ca");
+        for (name, host) in certificates {
+            pki.leaf(name, host, "ca");
+        }
+        Self { _dir: dir, pki, state: State::default(), now: start(), writer: Some("web-1") }
+    }
+
+    fn certificate(&self, file: &str) -> Arc<Certificate> {
+        let pem = self.pki.read(&format!("{file}.pem"));
+        let block = pem::blocks(&pem).next().expect("a block").expect("a whole one");
+        Arc::new(Certificate::from_der(&block.decode().expect("base64")).expect("a certificate"))
+    }
+
+    fn pin(&self, name: &str) -> Pin {
+        match name {
+            "backup" => site::B.parse().expect("a pin"),
+            _ => self.pki.pin(&format!("{name}.pem")).parse().expect("a pin"),
+        }
+    }
+
+    fn deployment(&self, blocks: &[Block<'_>]) -> Deployment {
+        let anchor = Anchor { certificate: self.certificate("ca"), origin: "store".into() };
+        let trust = Trust { system: Arc::new(Anchors::new([anchor])), added: None };
+        let trust = Arc::new(TrustSetting { trust, problem: None });
+        let mut deployment = Deployment::default();
+        for (position, block) in blocks.iter().enumerate() {
+            let chain = Chain::new(vec![self.certificate(block.certificate)]).expect("a chain");
+            let certificates = Certificates::Loaded(vec![chain]);
+            deployment.contexts.push(Context { certificates, trust: trust.clone() });
+            let mut spec = PolicySpec::new(format!("policy-{position}"), at());
+            let pins = block.pins.iter().map(|name| self.pin(name));
+            let setting = |pin| PinSetting { source: PinSource::Literal(pin), at: at() };
+            spec.pins = pins.map(setting).collect();
+            spec.max_age = Some("1d".parse().expect("a time"));
+            spec.include_subdomains = Some(block.include_subdomains);
+            let policy = spec.name.clone();
+            deployment.policies.push(spec.resolve(|_| Err(String::new())));
+            deployment.hosts.push(Host {
+                label: block.names.first().copied().unwrap_or("-").to_owned(),
+                names: block.names.iter().map(|name| (*name).to_owned()).collect(),
+                tls: true,
+                contexts: vec![position],
+                check: Check::Refuse,
+                enforced: (!block.pins.is_empty()).then(|| PolicyUse {
+                    policy,
+                    at: at(),
+                    own: true,
+                }),
+                report_only: None,
+                accepted: vec![],
+                serving: vec![],
+            });
+            match deployment.listeners.iter_mut().find(|listener| listener.port == block.port) {
+                Some(listener) => listener.hosts.push(position),
+                None => deployment.listeners.push(Listener {
+                    port: block.port,
+                    choice: Choice::Nginx,
+                    hosts: vec![position],
+                    default: position,
+                    patterns: vec![],
+                }),
+            }
+        }
+        deployment.records = Some(Records {
+            state: self.state.clone(),
+            writer: self.writer.map(|writer| writer.parse().expect("a name")),
+            at: at(),
+            problems: vec![],
+        });
+        deployment
+    }
+
+    fn check(&self, blocks: &[Block<'_>]) -> Verdict {
+        check(&self.deployment(blocks), self.now, &Never)
+    }
+
+    fn codes(&self, blocks: &[Block<'_>]) -> Vec<(Code, Class)> {
+        codes(&self.check(blocks))
+    }
+
+    /// Accepts the blocks and adds what that gives to the records.
+    fn accept(&mut self, blocks: &[Block<'_>]) -> Vec<Event> {
+        let deployment = self.deployment(blocks);
+        let verdict = check(&deployment, self.now, &Never);
+        let writer = self.writer.expect("a writer").parse().expect("a name");
+        let events = accepted(&deployment, &verdict, &self.state, &writer, self.now);
+        events.iter().for_each(|event| self.state.add(event));
+        events
+    }
+
+    fn import(&mut self, host: &str, matching: Matching, scope: Scope, key: &str) -> Event {
+        let body = Body::Published(Published {
+            host: host.parse().expect("a name"),
+            matching,
+            except: vec![],
+            include_subdomains: false,
+            scope,
+            port: None,
+            pins: vec![self.pin(key)],
+            lifetime: Lifetime::ExpiresAt(self.now + 30 * DAY),
+            origin: Origin::Other("release 7".into()),
+            since: None,
+        });
+        self.add("apps", body)
+    }
+
+    fn add(&mut self, writer: &str, body: Body) -> Event {
+        let writer = writer.parse().expect("a name");
+        let event = Event::new(self.now, 1 + self.state.last_seq(&writer), writer, body);
+        self.state.add(&event);
+        event
+    }
+}
+
+fn codes(verdict: &Verdict) -> Vec<(Code, Class)> {
+    verdict.findings.iter().map(|finding| (finding.code, finding.class)).collect()
+}
+
+fn published(events: &[Event]) -> Vec<(&str, Matching)> {
+    let all = events.iter().filter_map(|event| match event.body() {
+        Body::Published(published) => Some((published.host.as_str(), published.matching)),
+        _ => None,
+    });
+    all.collect()
+}
+
+const LOCKOUT: Class = Class::Lockout;
+
+#[test]
+fn a_key_changes_in_two_steps() {
+    let mut world = World::new(&[("old", "www.example.com"), ("new", "www.example.com")]);
+    let names: &[&str] = &["www.example.com"];
+    let before = Block { names, certificate: "old", pins: &["old", "backup"], ..BLOCK };
+    let both = Block { names, certificate: "old", pins: &["old", "new"], ..BLOCK };
+    let after = Block { names, certificate: "new", pins: &["new", "backup"], ..BLOCK };
+    assert_eq!(world.codes(&[before]), []);
+    let before = || Block { names, certificate: "old", pins: &["old", "backup"], ..BLOCK };
+    assert_eq!(world.accept(&[before()]).len(), 2);
+    assert_eq!(world.accept(&[before()]), []);
+
+    let swapped = || Block { names, certificate: "new", pins: &["new", "backup"], ..BLOCK };
+    assert_eq!(world.codes(&[swapped()]), [(Code::PublishedPinsUnmet, LOCKOUT)]);
+    assert!(world.check(&[swapped()]).hosts[0].enforced.as_ref().unwrap().header.is_none());
+    // Without any policy the clients are the same.
+    let bare = || Block { names, certificate: "new", ..BLOCK };
+    assert_eq!(world.codes(&[bare()]), [(Code::PublishedPinsUnmet, LOCKOUT)]);
+
+    assert_eq!(world.codes(&[both]), []);
+    world.accept(&[Block { names, certificate: "old", pins: &["old", "new"], ..BLOCK }]);
+    world.now += 2 * DAY - 1;
+    assert_eq!(world.codes(&[swapped()]), [(Code::PublishedPinsUnmet, LOCKOUT)]);
+    world.now += 1;
+    assert_eq!(world.codes(&[after]), []);
+}
+
+#[test]
+fn a_finding_says_who_what_until_when_and_what_to_do() {
+    let mut world = World::new(&[("old", "www.example.com"), ("new", "www.example.com")]);
+    let names: &[&str] = &["www.example.com"];
+    world.accept(&[Block { names, certificate: "old", pins: &["old", "backup"], ..BLOCK }]);
+    let stolen = Compromised { pin: world.pin("backup"), why: "stolen".into() };
+    world.add("ops", Body::Compromised(stolen));
+    let verdict = world.check(&[Block { names, certificate: "new", ..BLOCK }]);
+    let lines: Vec<String> = verdict.findings[0].lines().collect();
+    let text = lines.join("\n");
+    let id = world.state.published().next().unwrap().id;
+    for part in [
+        "clients that visited www.example.com between 20",
+        "told by web-1",
+        &format!("held: sha256/{}", world.pin("old")),
+        &format!("held: sha256/{}, compromised: do not use it", world.pin("backup")),
+        "they would refuse it, for 48 hours after it is no longer sent",
+        "safe from 20",
+        &format!("hpkp published waive {id}"),
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    assert!(lines.iter().all(|line| line.starts_with("hpkp: [published-pins-unmet] www.example.")));
+}
+
+#[test]
+fn a_wildcard_block_publishes_the_names_in_its_certificate() {
+    let mut world = World::new(&[
+        ("wild", "*.example.com"),
+        ("api", "api.example.com"),
+        ("shop", "shop.example.com"),
+    ]);
+    let wild = || Block {
+        names: &["*.example.com"],
+        certificate: "wild",
+        pins: &["wild", "backup"],
+        ..BLOCK
+    };
+    let api = || Block { names: &["api.example.com"], certificate: "api", ..BLOCK };
+    let events = world.accept(&[wild(), api()]);
+    assert_eq!(published(&events), [("example.com", Matching::OneLabel)]);
+    // The other block has another key, and its clients have never seen the wildcard's.
+    assert_eq!(world.codes(&[wild(), api()]), []);
+    // This one takes a name over whose clients have.
+    let shop = || Block { names: &["shop.example.com"], certificate: "shop", ..BLOCK };
+    let refused = [(Code::PublishedPinsUnmet, LOCKOUT)];
+    assert_eq!(world.codes(&[wild(), api(), shop()]), refused);
+    // And what an app pins for a name that only the wildcard has is checked there.
+    world.import("img.example.com", Matching::Exact, Scope::Leaf, "wild");
+    assert_eq!(world.codes(&[wild(), api()]), []);
+    world.import("img.example.com", Matching::Exact, Scope::Leaf, "api");
+    assert!(world.codes(&[wild(), api()]).contains(&(Code::PublishedPinsUnmet, Class::Warning)));
+}
+
+#[test]
+fn a_default_server_without_names_has_those_of_its_certificate() {
+    let mut world = World::new(&[("a", "app.example.com"), ("b", "app.example.com")]);
+    world.import("app.example.com", Matching::Exact, Scope::Leaf, "a");
+    for names in [&["_"][..], &[]] {
+        assert_eq!(world.codes(&[Block { names, certificate: "a", ..BLOCK }]), []);
+        let refused = [(Code::PublishedPinsUnmet, LOCKOUT)];
+        assert_eq!(world.codes(&[Block { names, certificate: "b", ..BLOCK }]), refused);
+    }
+    // One with a name of its own is no server of the other names in its certificate.
+    let named = Block { names: &["other.example.com"], certificate: "b", ..BLOCK };
+    assert_eq!(world.codes(&[named]), []);
+}
+
+#[test]
+fn a_name_given_up_goes_to_the_default_server() {
+    let mut world = World::new(&[("a", "a.example.com"), ("b", "b.example.com")]);
+    let a = || Block { names: &["a.example.com"], certificate: "a", ..BLOCK };
+    let b =
+        || Block { names: &["b.example.com"], certificate: "b", pins: &["b", "backup"], ..BLOCK };
+    world.accept(&[a(), b()]);
+    assert_eq!(world.codes(&[a()]), [(Code::PublishedPinsUnmet, LOCKOUT)]);
+    // Let pass once, it is no reason to refuse what comes after.
+    world.accept(&[a()]);
+    assert_eq!(world.codes(&[a()]), [(Code::PublishedPinsUnmet, Class::Warning)]);
+    world.now += 2 * DAY;
+    assert_eq!(world.codes(&[a()]), []);
+}
+
+#[derive(Debug)]
+struct Below(&'static str);
+
+impl NamePattern for Below {
+    fn fits(&self, name: &str) -> bool {
+        name.ends_with(self.0)
+    }
+}
+
+#[test]
+fn a_regular_expression_is_asked_of_the_server() {
+    let mut world = World::new(&[("a", "a.example.com"), ("b", "b.example.com")]);
+    world.import("x.example.net", Matching::Exact, Scope::Leaf, "a");
+    let blocks = [
+        Block { names: &["a.example.com"], certificate: "a", ..BLOCK },
+        Block { names: &["~^.+\\.example\\.net$"], certificate: "b", ..BLOCK },
+    ];
+    let mut deployment = world.deployment(&blocks);
+    assert_eq!(codes(&check(&deployment, world.now, &Never)), []);
+    deployment.listeners[0].patterns.push((1, Arc::new(Below(".example.net"))));
+    let refused = [(Code::PublishedPinsUnmet, LOCKOUT)];
+    assert_eq!(codes(&check(&deployment, world.now, &Never)), refused);
+}
+
+#[test]
+fn blocks_of_one_name_and_blocks_below_are_held_against_a_policy() {
+    let mut world = World::new(&[("a", "example.com"), ("b", "example.com")]);
+    let policy = |include_subdomains| Block {
+        names: &["example.com"],
+        certificate: "a",
+        pins: &["a", "backup"],
+        include_subdomains,
+        ..BLOCK
+    };
+    let port = Block { names: &["example.com"], port: 8443, certificate: "b", ..BLOCK };
+    assert_eq!(world.codes(&[policy(false), port]), [(Code::SameHostPinsUnmet, LOCKOUT)]);
+    let below = || Block { names: &["www.example.com"], certificate: "b", ..BLOCK };
+    assert_eq!(world.codes(&[policy(false), below()]), []);
+    let refused = [(Code::SuperdomainPinsUnmet, LOCKOUT)];
+    assert_eq!(world.codes(&[policy(true), below()]), refused);
+    // Without records as well: it is one configuration.
+    let mut deployment = world.deployment(&[policy(true), below()]);
+    deployment.records = None;
+    assert_eq!(codes(&check(&deployment, world.now, &Never)), refused);
+    // And when it has been told to clients, the block below may not come alone.
+    world.accept(&[policy(true)]);
+    let twice = [refused[0], refused[0]];
+    assert_eq!(world.codes(&[policy(true), below()]), twice, "who will note it and who has");
+    world.accept(&[below()]);
+    assert_eq!(world.codes(&[below()]).len(), 2, "the name given up, and the one below");
+}
+
+#[test]
+fn a_fleet_publishes_first_and_changes_then() {
+    let mut world = World::new(&[("a", "www.example.com"), ("b", "www.example.com")]);
+    let names: &[&str] = &["www.example.com"];
+    world.writer = Some("web-2");
+    world.accept(&[Block { names, certificate: "b", ..BLOCK }]);
+    world.writer = Some("web-1");
+    let own = Block { names, certificate: "a", pins: &["a", "backup"], ..BLOCK };
+    assert_eq!(world.codes(&[own]), [(Code::ServedElsewhereUnmet, LOCKOUT)]);
+    let both = Block { names, certificate: "a", pins: &["a", "b", "backup"], ..BLOCK };
+    assert_eq!(world.codes(&[both]), []);
+}
+
+#[test]
+fn many_hosts_share_one_finding() {
+    let mut world = World::new(&[("old", "www.example.com"), ("new", "www.example.com")]);
+    let names: Vec<String> = (0..50).map(|number| format!("h{number}.example.com")).collect();
+    let names: Vec<[&str; 1]> = names.iter().map(|name| [name.as_str()]).collect();
+    let blocks = |certificate, pins| -> Vec<Block<'_>> {
+        names.iter().map(|name| Block { names: name, certificate, pins, ..BLOCK }).collect()
+    };
+    world.accept(&blocks("old", &["old", "backup"]));
+    let verdict = world.check(&blocks("new", &["new", "backup"]));
+    let [finding] = &verdict.findings[..] else { panic!("{:#?}", verdict.findings) };
+    assert_eq!((finding.code, finding.host_count), (Code::PublishedPinsUnmet, 50));
+    assert_eq!(finding.hosts.len(), 3);
+}
+
+#[test]
+fn a_waived_record_refuses_nothing_and_is_told() {
+    let mut world = World::new(&[("a", "www.example.com"), ("b", "www.example.com")]);
+    let import = world.import("www.example.com", Matching::Exact, Scope::Chain, "a");
+    let ids = vec![import.id()];
+    world.add("ops", Body::Waived(Waived { ids, who: "ops".into(), why: "no users".into() }));
+    let block = Block { names: &["www.example.com"], certificate: "b", ..BLOCK };
+    assert_eq!(world.codes(&[block]), [(Code::Waived, Class::Warning)]);
+}
+
+#[test]
+fn a_clock_set_back_ends_nothing_early() {
+    let mut world = World::new(&[("a", "www.example.com"), ("b", "www.example.com")]);
+    let names: &[&str] = &["www.example.com"];
+    let a = || Block { names, certificate: "a", pins: &["a", "backup"], ..BLOCK };
+    world.accept(&[a()]);
+    let right = world.now;
+    world.now -= 10 * DAY;
+    assert_eq!(world.codes(&[a()]), [(Code::ClockBehindRecords, Class::Warning)]);
+    let bare = Block { names, certificate: "a", ..BLOCK };
+    let events = world.accept(&[bare]);
+    assert!(events.iter().all(|event| event.at() == right), "as if it had ended ten days ago");
+    world.now = right + 2 * DAY - 1;
+    let b = || Block { names, certificate: "b", ..BLOCK };
+    assert_eq!(world.codes(&[b()]), [(Code::PublishedPinsUnmet, LOCKOUT)]);
+}
+
+#[test]
+fn records_that_cannot_be_read_leave_every_host_unsure() {
+    let world = World::new(&[("a", "www.example.com")]);
+    let block =
+        || Block { names: &["www.example.com"], certificate: "a", pins: &["a", "backup"], ..BLOCK };
+    let mut deployment = world.deployment(&[block(), block()]);
+    let problem = (Code::PublishedPinsUnreadable, "the volume is missing".to_owned(), at());
+    deployment.records.as_mut().unwrap().problems.push(problem);
+    let verdict = check(&deployment, world.now, &Never);
+    assert_eq!(codes(&verdict), [(Code::PublishedPinsUnreadable, Class::Unsure)]);
+    assert!(verdict.hosts[0].enforced.as_ref().unwrap().header.is_none());
+}
+
+#[test]
+fn a_header_without_a_writer_is_not_kept() {
+    let mut world = World::new(&[("a", "www.example.com")]);
+    world.writer = None;
+    let names: &[&str] = &["www.example.com"];
+    let block = Block { names, certificate: "a", pins: &["a", "backup"], ..BLOCK };
+    assert_eq!(world.codes(&[block]), [(Code::PublishedPinsNotKept, Class::Warning)]);
+    assert_eq!(world.codes(&[Block { names, certificate: "a", ..BLOCK }]), []);
+}
+
+#[test]
+fn no_header_goes_out_without_its_record() {
+    let mut world = World::new(&[("a", "a.example.com"), ("b", "b.example.com")]);
+    let block = |name, certificate, pins| Block { names: name, certificate, pins, ..BLOCK };
+    let a = || block(&["a.example.com"], "a", &["a", "backup"]);
+    world.accept(&[a()]);
+    let blocks = [a(), block(&["b.example.com"], "b", &["b", "backup"])];
+    let deployment = world.deployment(&blocks);
+    let mut verdict = check(&deployment, world.now, &Never);
+    let writer = "web-1".parse().unwrap();
+    let finding = verdict
+        .withhold_unrecorded(&deployment, &world.state, &writer, "the disk is full")
+        .expect("a finding");
+    assert_eq!((finding.code, finding.class), (Code::PublishedPinsNotRecorded, Class::Withhold));
+    assert_eq!(finding.hosts, ["b.example.com"]);
+    let sends = |host: usize| verdict.hosts[host].enforced.as_ref().unwrap().header.is_some();
+    assert_eq!((sends(0), sends(1)), (true, false));
+}
+
+#[test]
+fn what_cannot_be_compared_is_said_where_pins_are_held() {
+    let mut world = World::new(&[("a", "www.example.com")]);
+    let block = || Block { names: &["www.example.com"], certificate: "a", ..BLOCK };
+    let unknown = |world: &World| {
+        let mut deployment = world.deployment(&[block()]);
+        deployment.contexts[0].certificates =
+            Certificates::NotKnown { why: "it has a variable", remedy: "name the file" };
+        codes(&check(&deployment, world.now, &Never))
+    };
+    assert_eq!(unknown(&world), []);
+    world.import("www.example.com", Matching::Exact, Scope::Chain, "a");
+    assert_eq!(unknown(&world), [(Code::CertificateNotKnownAtLoad, Class::Withhold)]);
+}
