@@ -27,6 +27,9 @@ fn main() -> Result<(), Box<dyn error::Error>> {
     // The file stays loaded, though httpd gives it up at each reload: some 20 kB of what libraries
     // keep in statics would be lost each time.
     println!("cargo::rustc-link-arg-cdylib=-Wl,-z,nodelete");
+    // Its own symbols are its own: httpd makes them known to all that it loads later, so another
+    // build of the module, loaded at a reload after an upgrade, would use those of this one.
+    println!("cargo::rustc-link-arg-cdylib=-Wl,-Bsymbolic");
     let apxs = env::var("APXS").unwrap_or_else(|_| "apxs".to_owned());
     let query = |name: &str| run(&apxs, &["-q", name]);
     let headers = query("INCLUDEDIR")?;

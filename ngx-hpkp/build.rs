@@ -4,6 +4,9 @@ fn main() {
     // The file stays loaded: nginx's chain of filters may outlive the configuration that loaded it
     // (src/filter.rs), and what libraries keep in statics would be lost at each reload.
     println!("cargo::rustc-link-arg-cdylib=-Wl,-z,nodelete");
+    // Its own symbols are its own: nginx makes them known to all that it loads later, so another
+    // build of the module, loaded at a reload after an upgrade, would use those of this one.
+    println!("cargo::rustc-link-arg-cdylib=-Wl,-Bsymbolic");
     println!("cargo::rerun-if-env-changed=DEP_NGINX_VERSION_NUMBER");
     println!("cargo::rerun-if-env-changed=DEP_NGINX_FEATURES");
 

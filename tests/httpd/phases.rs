@@ -367,3 +367,24 @@ fn a_module_that_comes_and_goes() {
     assert_eq!(asked(&httpd, port), WITHHELD);
     httpd.stop();
 }
+
+/// As after an upgrade of the package: a restart loads the new file beside the old one, whose
+/// symbols have the same names.
+#[test]
+fn another_build_of_the_module_comes_with_a_restart() {
+    let mut httpd = two_hosts();
+    let (port, live) = (free_port(), httpd.pki().pin("live.pem"));
+    let good = configuration(&httpd, port, &[&live, B], "", "");
+    httpd.configure(&good);
+    httpd.start();
+    for module in [Module::InjectPanic, Module::Shipped, Module::InjectPanic] {
+        httpd.replace_module(module, &good);
+        assert_eq!(httpd.graceful(), Reload::Accepted);
+        assert_eq!(asked(&httpd, port), BOTH);
+        httpd.configure(&configuration(&httpd, port, &[A, B], "", ""));
+        httpd.expect_in_log(&["hpkp: [no-pin-in-chain] localhost:"]);
+        assert!(matches!(httpd.restart(libc::SIGUSR1), Restart::Served(_)));
+        assert_eq!(asked(&httpd, port), WITHHELD);
+    }
+    httpd.stop();
+}

@@ -4,7 +4,7 @@ use std::fs;
 
 use hpkp_tests::client::{Curl, Wget2};
 use hpkp_tests::free_port;
-use hpkp_tests::nginx::{Nginx, Reload, codes, tls_server, wait};
+use hpkp_tests::nginx::{Module, Nginx, Reload, codes, tls_server, wait};
 
 use hpkp_tests::site::{A, B, prepared};
 
@@ -352,5 +352,30 @@ fn what_cannot_be_read_is_not_what_the_server_goes_on_with() {
     nginx.start();
     renew_with(&nginx, "renewed");
     assert!(matches!(nginx.reload(), Reload::Refused(_)));
+    nginx.stop();
+}
+
+/// As after an upgrade of the package: a reload loads the new file beside the old one, whose symbols
+/// have the same names.
+#[test]
+fn another_build_of_the_module_comes_with_a_reload() {
+    let mut nginx = prepared();
+    let (port, live) = (free_port(), nginx.pki().pin("live.pem"));
+    let good = configuration(port, &[&live, B], "", "");
+    let sent = |nginx: &Nginx| {
+        let curl = Curl::new(&nginx.path("ca.pem"));
+        curl.get(&format!("https://localhost:{port}/")).pins().len()
+    };
+    nginx.configure(&good);
+    nginx.start();
+    for module in [Module::InjectPanic, Module::Shipped, Module::InjectPanic] {
+        nginx.replace_module(module, &good);
+        assert_eq!(nginx.reload(), Reload::Accepted);
+        assert_eq!(sent(&nginx), 1);
+        nginx.configure(&configuration(port, &[A, B], "", ""));
+        nginx.expect_in_log(&["hpkp: [no-pin-in-chain] localhost:"]);
+        assert!(matches!(nginx.reload(), Reload::Refused(_)));
+        assert_eq!(sent(&nginx), 1);
+    }
     nginx.stop();
 }

@@ -40,6 +40,12 @@ impl Nginx {
 
     pub const FIRST_LINE: usize = 8;
 
+    /// As [`Nginx::configure`], with another build of the module from now on.
+    pub fn replace_module(&mut self, module: Module, http: &str) {
+        self.module = module;
+        self.configure(http);
+    }
+
     /// As [`Nginx::configure`], without the module.
     pub fn configure_without_module(&self, http: &str) {
         self.write_configuration("", "worker_processes 1;", http);
