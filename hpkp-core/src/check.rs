@@ -2,6 +2,7 @@
 //!
 //! A pure function of its input, so that the modules and the command give the same answer.
 
+mod others;
 mod records;
 mod records_report;
 mod report;

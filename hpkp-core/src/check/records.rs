@@ -1,7 +1,7 @@
 //! The check against published pins: what clients may hold, from whomever, against what this
 //! configuration presents, and its new pins against what others present.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::report::Scope as Place;
 use super::routing::{Routing, Sample, Target};
@@ -14,7 +14,7 @@ use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::state::{LastAccepted, Live, Record};
 use crate::published::{
-    HostName, Lifetime, Matching, Met, Origin, Presented, Presents, Scope, State, WriterName,
+    HostName, Matching, Met, Origin, Presented, Presents, Scope, State, WriterName,
 };
 
 /// What the records say, and what is wrong with them.
@@ -45,46 +45,29 @@ pub(super) struct Shown {
     /// In a fixed order, each once.
     pub(super) certificates: Vec<Presented>,
     /// Whether that is all.
-    is_known: bool,
+    pub(super) is_known: bool,
 }
 
 impl Shown {
     /// What its server sends, by which one presentation is told from another.
-    fn served(&self) -> BTreeSet<&[Option<Pin>]> {
+    pub(super) fn served(&self) -> BTreeSet<&[Option<Pin>]> {
         served(&self.certificates)
     }
 
-    fn meet(&self, scope: Scope, pins: &HashSet<Pin>) -> Met {
+    fn meet(&self, scope: Scope, pins: &[Pin]) -> Met {
         meet(&self.certificates, scope, pins)
     }
 }
 
-fn served(certificates: &[Presented]) -> BTreeSet<&[Option<Pin>]> {
+pub(super) fn served(certificates: &[Presented]) -> BTreeSet<&[Option<Pin>]> {
     certificates.iter().map(|certificate| certificate.served.as_slice()).collect()
 }
 
-/// How the pins are met by the certificate that meets them least: a client chooses which it gets.
-fn meet(certificates: &[Presented], scope: Scope, pins: &HashSet<Pin>) -> Met {
-    let meets = certificates.iter().map(|one| one.keys.meet(scope, |pin| pins.contains(&pin)));
+/// How the pins, which are sorted, are met by the certificate that meets them least: a client chooses which it gets.
+pub(super) fn meet(certificates: &[Presented], scope: Scope, pins: &[Pin]) -> Met {
+    let meets =
+        certificates.iter().map(|one| one.keys.meet(scope, |pin| pins.binary_search(&pin).is_ok()));
     meets.min().unwrap_or(Met::Yes)
-}
-
-/// Whether nobody who notes `pins` from a host is refused where `theirs` is presented. Who is shown
-/// the same there builds the path that met them here.
-fn is_safe(ours: &Shown, theirs: &[Presented], pins: &HashSet<Pin>) -> bool {
-    match meet(theirs, Scope::Chain, pins) {
-        Met::Yes => true,
-        Met::Partly => ours.served() == served(theirs),
-        Met::No => false,
-    }
-}
-
-/// A policy whose header is going to be sent.
-struct Sent<'a> {
-    host: usize,
-    policy: &'a Policy,
-    at: &'a Location,
-    pins: HashSet<Pin>,
 }
 
 /// The records found to be unmet by a host, by the code and whether it is a warning only.
@@ -92,12 +75,12 @@ type Unmet<'a> = BTreeMap<(usize, Code, bool), Vec<Live<'a>>>;
 
 /// All that the checks below look at.
 pub(super) struct Published<'a> {
-    routing: Routing<'a>,
-    shown: Vec<Shown>,
-    last: LastAccepted<'a>,
+    pub(super) routing: Routing<'a>,
+    pub(super) shown: Vec<Shown>,
+    pub(super) last: LastAccepted<'a>,
     live: Vec<Live<'a>>,
     live_by_host: HashMap<&'a str, Vec<usize>>,
-    presents_by_host: HashMap<&'a str, Vec<&'a Record<Presents>>>,
+    pub(super) presents_by_host: HashMap<&'a str, Vec<&'a Record<Presents>>>,
 }
 
 impl<'a> Published<'a> {
@@ -131,13 +114,14 @@ impl<'a> Published<'a> {
     fn samples(&self, hosts: usize) -> BTreeSet<Sample> {
         let named = (0..hosts).flat_map(|host| self.routing.names(host).keys().cloned());
         let mut samples: BTreeSet<Sample> = named.collect();
-        for Live { record, .. } in &self.live {
-            let said = &record.said;
-            if said.matching != Matching::OneLabel {
-                samples.insert((said.host.clone(), Matching::Exact));
+        for indices in self.live_by_host.values() {
+            let all = || indices.iter().map(|index| &self.live[*index].record.said);
+            let Some(host) = all().next().map(|said| &said.host) else { continue };
+            if all().any(|said| said.matching != Matching::OneLabel) {
+                samples.insert((host.clone(), Matching::Exact));
             }
-            if said.matching != Matching::Exact || said.include_subdomains {
-                samples.insert((said.host.clone(), Matching::OneLabel));
+            if all().any(|said| said.matching != Matching::Exact || said.include_subdomains) {
+                samples.insert((host.clone(), Matching::OneLabel));
             }
         }
         samples
@@ -181,28 +165,6 @@ impl<'a> Published<'a> {
         binding
     }
 
-    /// Whether a block answers for a name.
-    fn has(&self, host: usize, name: &str) -> bool {
-        name.parse().is_ok_and(|name| {
-            let named = self.routing.named(&(name, Matching::Exact));
-            named.iter().any(|target| target.host == host)
-        })
-    }
-
-    /// Whether `includeSubDomains` of what a host publishes for `sample` binds `visited`, which is
-    /// below its domain; `under` is the name between them that is one label below the domain.
-    fn binds_below(&self, host: usize, sample: &Sample, under: &str, visited: &Sample) -> bool {
-        match sample.1 {
-            // The pattern's own hosts are not above each other, and others' are not the pattern's.
-            Matching::OneLabel => {
-                !under.is_empty()
-                    && (under, Matching::Exact) != (visited.0.as_str(), visited.1)
-                    && self.has(host, under)
-            }
-            _ => true,
-        }
-    }
-
     /// The default servers on the ports on which clients of a writer know a name.
     fn fallbacks(&self, writer: Option<&WriterName>, sample: &Sample) -> BTreeSet<Target> {
         let presents = self.presents_by_host.get(sample.0.as_str()).into_iter().flatten();
@@ -216,7 +178,7 @@ impl<'a> Published<'a> {
     }
 
     /// Whether a host presents for `sample` what the last accepted configuration did.
-    fn keys_are_as_before(&self, sample: &Sample, host: usize) -> bool {
+    pub(super) fn keys_are_as_before(&self, sample: &Sample, host: usize) -> bool {
         let shown = self.shown[host].served();
         let is_same = |record: &&Record<Presents>| served(&record.said.certificates) == shown;
         match self.last.presents.get(&(&sample.0, sample.1)) {
@@ -226,18 +188,6 @@ impl<'a> Published<'a> {
                 self.last.presents.get(&(name, *matching)).into_iter().flatten().any(is_same)
             }),
         }
-    }
-
-    /// Whether the last accepted configuration published this very policy for `sample`.
-    fn policy_is_as_before(&self, sample: &Sample, policy: &Policy) -> bool {
-        let before = self.last.published.get(&(&sample.0, sample.1)).into_iter().flatten();
-        let pins = sorted(policy);
-        before.into_iter().any(|record| {
-            let said = &record.said;
-            said.pins == pins
-                && said.include_subdomains == policy.binds_subdomains()
-                && policy.max_age().map(Lifetime::MaxAge) == Some(said.lifetime)
-        })
     }
 
     /// Whether every client that noted the record did so from just what the host presents now: it
@@ -325,21 +275,6 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// The policies whose pins clients are about to note.
-    fn sent(&self, sending: &[Option<Sending>]) -> Vec<Sent<'a>> {
-        let uses = self.uses(Kind::Enforced).filter(|(host, _)| {
-            sending[*host].as_ref().is_some_and(|sending| sending.header.is_some())
-        });
-        uses.filter_map(|(host, policy_use)| {
-            let policy = *self.policies.get(policy_use.policy.as_str())?;
-            // Clients forget at once what has no age.
-            policy.max_age().filter(|age| age.seconds() > 0)?;
-            let pins = policy.distinct_pins().into_iter().collect();
-            Some(Sent { host, policy, at: &policy_use.at, pins })
-        })
-        .collect()
-    }
-
     /// What is wrong with the files themselves.
     fn check_files(&mut self, records: &'a Records, now: i64) {
         let deployment = self.deployment;
@@ -368,8 +303,6 @@ impl<'a> Checker<'a> {
         let hosts = &self.deployment.hosts;
         let mut unmet: Unmet<'a> = BTreeMap::new();
         let mut unknown: BTreeSet<usize> = BTreeSet::new();
-        let mut known: HashMap<(Scope, &'a [Pin], usize), Met> = HashMap::new();
-        let mut of_pins: HashMap<&'a [Pin], HashSet<Pin>> = HashMap::new();
         for sample in published.samples(hosts.len()) {
             let binding = published.binding(&sample);
             if binding.is_empty() {
@@ -403,12 +336,7 @@ impl<'a> Checker<'a> {
                         unknown.insert(host);
                         continue;
                     }
-                    let pins = of_pins
-                        .entry(&said.pins)
-                        .or_insert_with(|| said.pins.iter().copied().collect());
-                    let met = *known
-                        .entry((said.scope, &said.pins, host))
-                        .or_insert_with(|| shown.meet(said.scope, pins));
+                    let met = shown.meet(said.scope, &said.pins);
                     let code = match (met, relation) {
                         (Met::Yes, _) => continue,
                         (Met::Partly, _)
@@ -504,168 +432,6 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// A client that notes a policy from one server meets the other servers of this configuration
-    /// that have the name, on whatever port, and those below it where the policy binds them.
-    fn check_same_host(&mut self, published: &Published<'a>, sent: &[Sent<'a>]) {
-        let mut including: HashMap<&str, Vec<(usize, &Sample)>> = HashMap::new();
-        for (index, one) in sent.iter().enumerate() {
-            for sample in published.routing.names(one.host).keys() {
-                let others = published.routing.named(sample);
-                for Target { host, .. } in others {
-                    self.compare(published, one, sample, sample, host, Code::SameHostPinsUnmet);
-                }
-                if one.policy.binds_subdomains() {
-                    including.entry(sample.0.as_str()).or_default().push((index, sample));
-                }
-            }
-        }
-        if including.is_empty() {
-            return;
-        }
-        for host in 0..self.deployment.hosts.len() {
-            for below in published.routing.names(host).keys() {
-                for (domain, under) in domains_above(below) {
-                    for (index, sample) in including.get(domain).into_iter().flatten() {
-                        let one = &sent[*index];
-                        if published.binds_below(one.host, sample, under, below) {
-                            let code = Code::SuperdomainPinsUnmet;
-                            self.compare(published, one, sample, below, host, code);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn compare(
-        &mut self,
-        published: &Published<'a>,
-        one: &Sent<'a>,
-        noted: &Sample,
-        visited: &Sample,
-        other: usize,
-        code: Code,
-    ) {
-        let (ours, theirs) = (&published.shown[one.host], &published.shown[other]);
-        if one.host == other || !theirs.is_known || !self.deployment.hosts[other].tls {
-            return;
-        }
-        if is_safe(ours, &theirs.certificates, &one.pins) {
-            return;
-        }
-        let before = published.policy_is_as_before(noted, one.policy)
-            && published.keys_are_as_before(visited, other);
-        let class = if before { Class::Warning } else { code.class() };
-        let scope = Place {
-            policy: one.policy.name(),
-            kind: Kind::Enforced,
-            at: one.at,
-            each_place: false,
-        };
-        let chains = self.chains(other);
-        let label = self.deployment.hosts[other].label.as_str();
-        self.find_as(scope, Kind::Enforced, one.host, (code, class), || {
-            text::other_block(one.policy, noted, visited, label, &chains)
-        });
-    }
-
-    /// New pins against the keys that other servers of the host present.
-    fn check_elsewhere(
-        &mut self,
-        records: &'a Records,
-        published: &Published<'a>,
-        sent: &[Sent<'a>],
-    ) {
-        let is_other = |record: &&Record<Presents>| {
-            records.state.end(record.id).is_none()
-                && records.writer.as_ref() != Some(&record.writer)
-        };
-        let mut including: HashMap<&str, Vec<(usize, &Sample)>> = HashMap::new();
-        for (index, one) in sent.iter().enumerate() {
-            for sample in published.routing.names(one.host).keys() {
-                let of = |name: &str| {
-                    let all = published.presents_by_host.get(name).into_iter().flatten();
-                    all.copied().filter(is_other)
-                };
-                let same: Vec<_> =
-                    of(sample.0.as_str()).filter(|r| r.said.matching == sample.1).collect();
-                let exact: HashSet<&WriterName> =
-                    same.iter().map(|record| &record.writer).collect();
-                // A writer that has the name by a pattern alone.
-                let parent = sample.0.parents().next().filter(|_| sample.1 == Matching::Exact);
-                let by_pattern = parent.into_iter().flat_map(of).filter(|record| {
-                    record.said.matching == Matching::OneLabel && !exact.contains(&record.writer)
-                });
-                for record in same.iter().copied().chain(by_pattern) {
-                    self.compare_elsewhere(published, one, sample, record);
-                }
-                if sample.1 == Matching::OneLabel || one.policy.binds_subdomains() {
-                    including.entry(sample.0.as_str()).or_default().push((index, sample));
-                }
-            }
-        }
-        for record in published.presents_by_host.values().flatten().copied().filter(is_other) {
-            let name = &record.said.host;
-            let visited = (name.clone(), record.said.matching);
-            for (domain, under) in domains_above(&visited) {
-                for (index, sample) in including.get(domain).into_iter().flatten() {
-                    let one = &sent[*index];
-                    let is_below = one.policy.binds_subdomains()
-                        && published.binds_below(one.host, sample, under, &visited);
-                    // A host that we have by a pattern and they by its name.
-                    let is_in_pattern = sample.1 == Matching::OneLabel
-                        && visited.1 == Matching::Exact
-                        && under == name.as_str()
-                        && published.has(one.host, under);
-                    if is_below || is_in_pattern {
-                        self.compare_elsewhere(published, one, sample, record);
-                    }
-                }
-            }
-        }
-    }
-
-    fn compare_elsewhere(
-        &mut self,
-        published: &Published<'a>,
-        one: &Sent<'a>,
-        sample: &Sample,
-        record: &'a Record<Presents>,
-    ) {
-        if is_safe(&published.shown[one.host], &record.said.certificates, &one.pins) {
-            return;
-        }
-        let before = published.policy_is_as_before(sample, one.policy);
-        let class = if before { Class::Warning } else { Class::Lockout };
-        let scope = Place {
-            policy: one.policy.name(),
-            kind: Kind::Enforced,
-            at: one.at,
-            each_place: false,
-        };
-        self.find_as(scope, Kind::Enforced, one.host, (Code::ServedElsewhereUnmet, class), || {
-            text::elsewhere(one.policy, record)
-        });
-    }
-
-    /// A header that nobody remembers having sent.
-    fn check_kept(&mut self, records: &Records, sent: &[Sent<'a>]) {
-        if records.writer.is_some() {
-            return;
-        }
-        for one in sent {
-            let scope = Place {
-                policy: one.policy.name(),
-                kind: Kind::Enforced,
-                at: one.at,
-                each_place: false,
-            };
-            self.find(scope, Kind::Enforced, one.host, Code::PublishedPinsNotKept, || {
-                (text::not_kept(one.policy), vec![])
-            });
-        }
-    }
-
     /// The directive that a finding about a host names.
     fn place<'b>(&self, host: usize, records: &'b Records) -> &'b Location
     where
@@ -675,7 +441,7 @@ impl<'a> Checker<'a> {
         host.enforced.as_ref().map_or(&records.at, |policy_use| &policy_use.at)
     }
 
-    fn chains(&self, host: usize) -> Vec<&'a crate::path::Chain> {
+    pub(super) fn chains(&self, host: usize) -> Vec<&'a crate::path::Chain> {
         let contexts = self.deployment.hosts[host].contexts.iter();
         contexts
             .filter_map(|context| match &self.deployment.contexts[*context].certificates {
@@ -729,15 +495,6 @@ impl<'a> Checker<'a> {
             }
         }
     }
-}
-
-/// The domains above the hosts of `sample`, each with the name one label below it on the way there;
-/// that is empty for the hosts of a pattern below its own domain.
-fn domains_above(sample: &Sample) -> impl Iterator<Item = (&str, &str)> {
-    let name = sample.0.as_str();
-    let itself = (sample.1 == Matching::OneLabel).then_some((name, ""));
-    let unders = std::iter::once(name).chain(sample.0.parents());
-    itself.into_iter().chain(sample.0.parents().zip(unders))
 }
 
 /// The names one label below a pattern's domain that other hosts have.

@@ -154,18 +154,15 @@ fn published<'a>(
 
 /// What the writer has said of its configurations and not ended.
 fn current(state: &State, writer: &WriterName) -> HashMap<Body, EventId> {
-    let published = state
-        .published()
-        .filter(|record| record.writer == *writer && record.said.origin == Origin::Header)
-        .map(|record| (record.id, Body::Published(record.said.clone())));
-    let presents = state
-        .presents()
-        .filter(|record| record.writer == *writer)
-        .map(|record| (record.id, Body::Presents(record.said.clone())));
+    let is_current = |id: EventId| state.end(id).is_none();
+    let published = state.published().filter(|record| {
+        record.writer == *writer && record.said.origin == Origin::Header && is_current(record.id)
+    });
+    let presents =
+        state.presents().filter(|record| record.writer == *writer && is_current(record.id));
     published
-        .chain(presents)
-        .filter(|(id, _)| state.end(*id).is_none())
-        .map(|(id, body)| (body, id))
+        .map(|record| (Body::Published(record.said.clone()), record.id))
+        .chain(presents.map(|record| (Body::Presents(record.said.clone()), record.id)))
         .collect()
 }
 

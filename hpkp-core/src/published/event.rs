@@ -64,16 +64,20 @@ impl Event {
 
 /// The id of an event: the first 16 octets of the SHA-256 of its content.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EventId(pub(super) [u8; Self::OCTETS]);
+pub struct EventId(u128);
 
 impl EventId {
     /// Octets in an id.
     pub const OCTETS: usize = 16;
+
+    pub(super) fn of_hash(hash: [u8; Self::OCTETS]) -> Self {
+        Self(u128::from_be_bytes(hash))
+    }
 }
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+        write!(f, "{:032x}", self.0)
     }
 }
 
@@ -87,23 +91,12 @@ impl FromStr for EventId {
     type Err = EventIdError;
 
     fn from_str(text: &str) -> Result<Self, EventIdError> {
-        let digits = text.as_bytes();
-        let mut id = [0; Self::OCTETS];
-        if digits.len() != 2 * id.len() {
+        // `from_str_radix` takes a sign and capitals as well.
+        let is_digit = |octet: u8| matches!(octet, b'0'..=b'9' | b'a'..=b'f');
+        if text.len() != 2 * Self::OCTETS || !text.bytes().all(is_digit) {
             return Err(EventIdError);
         }
-        for (octet, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
-            *octet = digit(pair[0])? << 4 | digit(pair[1])?;
-        }
-        Ok(Self(id))
-    }
-}
-
-fn digit(digit: u8) -> Result<u8, EventIdError> {
-    match digit {
-        b'0'..=b'9' => Ok(digit - b'0'),
-        b'a'..=b'f' => Ok(digit - b'a' + 10),
-        _ => Err(EventIdError),
+        u128::from_str_radix(text, 16).map(Self).map_err(|_| EventIdError)
     }
 }
 

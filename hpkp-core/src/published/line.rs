@@ -72,7 +72,7 @@ impl Event {
         }
         let stated = members.remove("id");
         let id = id_of(&members);
-        if stated.as_ref().and_then(Value::as_str) != Some(id.to_string().as_str()) {
+        if stated.as_ref().and_then(Value::as_str).and_then(|id| id.parse().ok()) != Some(id) {
             return Err(LineError::Id(id));
         }
         let mut members = Members(members);
@@ -166,12 +166,13 @@ fn depth(text: &str) -> usize {
 }
 
 fn id_of(members: &Map<String, Value>) -> EventId {
-    let mut text = String::new();
+    // Room for most records.
+    let mut text = String::with_capacity(1_024);
     write_object(members, &mut text);
     let hash: [u8; 32] = Sha256::digest(text.as_bytes()).into();
     let mut id = [0; EventId::OCTETS];
     id.copy_from_slice(&hash[..EventId::OCTETS]);
-    EventId(id)
+    EventId::of_hash(id)
 }
 
 fn write_object(members: &Map<String, Value>, text: &mut String) {
@@ -213,14 +214,19 @@ fn write_value(value: &Value, text: &mut String) {
 
 fn write_string(string: &str, text: &mut String) {
     text.push('"');
-    for character in string.chars() {
-        match character {
-            '"' => text.push_str("\\\""),
-            '\\' => text.push_str("\\\\"),
-            control @ ..' ' => text.push_str(&format!("\\u{:04x}", u32::from(control))),
-            other => text.push(other),
+    let is_plain = |octet: u8| octet >= b' ' && octet != b'"' && octet != b'\\';
+    let mut rest = string;
+    while let Some(at) = rest.bytes().position(|octet| !is_plain(octet)) {
+        let (plain, escaped) = rest.split_at(at);
+        text.push_str(plain);
+        match escaped.as_bytes()[0] {
+            b'"' => text.push_str("\\\""),
+            b'\\' => text.push_str("\\\\"),
+            control => text.push_str(&format!("\\u{control:04x}")),
         }
+        rest = &escaped[1..];
     }
+    text.push_str(rest);
     text.push('"');
 }
 

@@ -104,6 +104,10 @@ pub struct State {
 impl State {
     /// Adds an event. One that was added before changes nothing.
     pub fn add(&mut self, event: &Event) {
+        self.take(event.clone());
+    }
+
+    fn take(&mut self, event: Event) {
         let progress = self.writers.entry(event.writer().clone()).or_insert(Progress {
             seq: 0,
             newest: i64::MIN,
@@ -114,43 +118,38 @@ impl State {
         }
         progress.seq = progress.seq.max(event.seq());
         progress.newest = progress.newest.max(event.at());
-        match event.body() {
+        let Event { id, at, seq, writer, body, .. } = event;
+        match body {
             Body::Writer(_) => {}
-            Body::Published(published) => {
-                self.published.entry(event.id()).or_insert_with(|| record(event, published));
+            Body::Published(said) => {
+                self.published.entry(id).or_insert(Record { id, at, seq, writer, said });
             }
-            Body::Presents(presents) => {
-                self.presents.entry(event.id()).or_insert_with(|| record(event, presents));
+            Body::Presents(said) => {
+                self.presents.entry(id).or_insert(Record { id, at, seq, writer, said });
             }
             Body::Ended(ended) => {
-                let at = ended.when.unwrap_or(event.at());
-                let end = End {
-                    at,
-                    for_good: ended.why != Why::Stopped,
-                    seq: event.seq(),
-                    by: event.writer().clone(),
-                };
-                for id in &ended.ids {
-                    let known = self.ends.entry(*id).or_insert_with(|| end.clone());
+                let (at, for_good) = (ended.when.unwrap_or(at), ended.why != Why::Stopped);
+                let end = End { at, for_good, seq, by: writer };
+                for id in ended.ids {
+                    let known = self.ends.entry(id).or_insert_with(|| end.clone());
                     if *known < end {
                         known.clone_from(&end);
                     }
                 }
             }
             Body::Waived(waived) => {
-                let waiver = Waiver { who: waived.who.clone(), why: waived.why.clone() };
-                for id in &waived.ids {
-                    let known = self.waivers.entry(*id).or_insert_with(|| waiver.clone());
+                let waiver = Waiver { who: waived.who, why: waived.why };
+                for id in waived.ids {
+                    let known = self.waivers.entry(id).or_insert_with(|| waiver.clone());
                     if *known < waiver {
                         known.clone_from(&waiver);
                     }
                 }
             }
             Body::Compromised(compromised) => {
-                let why = &compromised.why;
-                let known = self.compromised.entry(compromised.pin).or_insert_with(|| why.clone());
-                if *known < *why {
-                    known.clone_from(why);
+                let why = self.compromised.entry(compromised.pin).or_default();
+                if *why < compromised.why {
+                    *why = compromised.why;
                 }
             }
         }
@@ -300,13 +299,9 @@ fn is_of_a_configuration(body: &Body) -> bool {
     }
 }
 
-fn record<T: Clone>(event: &Event, said: &T) -> Record<T> {
-    Record {
-        id: event.id(),
-        at: event.at(),
-        seq: event.seq(),
-        writer: event.writer().clone(),
-        said: said.clone(),
+impl Extend<Event> for State {
+    fn extend<I: IntoIterator<Item = Event>>(&mut self, events: I) {
+        events.into_iter().for_each(|event| self.take(event));
     }
 }
 

@@ -181,7 +181,7 @@ impl Reading {
             if contents.torn > 0 {
                 self.contents.torn.push((shown, contents.torn));
             }
-            contents.events.iter().for_each(|event| self.contents.state.add(event));
+            self.contents.state.extend(contents.events);
         }
         Ok(())
     }

@@ -1,0 +1,258 @@
+//! New pins against what clients that note them will meet besides: other blocks of this
+//! configuration, and other servers.
+
+use std::collections::{HashMap, HashSet};
+
+use super::records::{Published, Records, Shown, meet, served, sorted};
+use super::report::Scope as Place;
+use super::routing::{Sample, Target};
+use super::{Checker, Sending, records_report as text};
+use crate::finding::{Class, Code, Location};
+use crate::header::Kind;
+use crate::pin::Pin;
+use crate::policy::Policy;
+use crate::published::state::Record;
+use crate::published::{Lifetime, Matching, Met, Presented, Presents, Scope, WriterName};
+
+/// A policy whose header is going to be sent.
+pub(super) struct Sent<'a> {
+    host: usize,
+    policy: &'a Policy,
+    at: &'a Location,
+    /// Sorted.
+    pins: Vec<Pin>,
+}
+
+/// Whether nobody who notes `pins` from a host is refused where `theirs` is presented. Who is shown
+/// the same there builds the path that met them here.
+fn is_safe(ours: &Shown, theirs: &[Presented], pins: &[Pin]) -> bool {
+    match meet(theirs, Scope::Chain, pins) {
+        Met::Yes => true,
+        Met::Partly => ours.served() == served(theirs),
+        Met::No => false,
+    }
+}
+
+impl Published<'_> {
+    /// Whether a block answers for a name.
+    fn has(&self, host: usize, name: &str) -> bool {
+        name.parse().is_ok_and(|name| {
+            let named = self.routing.named(&(name, Matching::Exact));
+            named.iter().any(|target| target.host == host)
+        })
+    }
+
+    /// Whether `includeSubDomains` of what a host publishes for `sample` binds `visited`, which is
+    /// below its domain; `under` is the name between them that is one label below the domain.
+    fn binds_below(&self, host: usize, sample: &Sample, under: &str, visited: &Sample) -> bool {
+        match sample.1 {
+            // The pattern's own hosts are not above each other, and others' are not the pattern's.
+            Matching::OneLabel => {
+                !under.is_empty()
+                    && (under, Matching::Exact) != (visited.0.as_str(), visited.1)
+                    && self.has(host, under)
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether the last accepted configuration published this very policy for `sample`.
+    pub(super) fn policy_is_as_before(&self, sample: &Sample, policy: &Policy) -> bool {
+        let before = self.last.published.get(&(&sample.0, sample.1)).into_iter().flatten();
+        let pins = sorted(policy);
+        before.into_iter().any(|record| {
+            let said = &record.said;
+            said.pins == pins
+                && said.include_subdomains == policy.binds_subdomains()
+                && policy.max_age().map(Lifetime::MaxAge) == Some(said.lifetime)
+        })
+    }
+}
+
+impl<'a> Checker<'a> {
+    /// The policies whose pins clients are about to note.
+    pub(super) fn sent(&self, sending: &[Option<Sending>]) -> Vec<Sent<'a>> {
+        let uses = self.uses(Kind::Enforced).filter(|(host, _)| {
+            sending[*host].as_ref().is_some_and(|sending| sending.header.is_some())
+        });
+        uses.filter_map(|(host, policy_use)| {
+            let policy = *self.policies.get(policy_use.policy.as_str())?;
+            // Clients forget at once what has no age.
+            policy.max_age().filter(|age| age.seconds() > 0)?;
+            let pins = sorted(policy);
+            Some(Sent { host, policy, at: &policy_use.at, pins })
+        })
+        .collect()
+    }
+
+    /// A client that notes a policy from one server meets the other servers of this configuration
+    /// that have the name, on whatever port, and those below it where the policy binds them.
+    pub(super) fn check_same_host(&mut self, published: &Published<'a>, sent: &[Sent<'a>]) {
+        let mut including: HashMap<&str, Vec<(usize, &Sample)>> = HashMap::new();
+        for (index, one) in sent.iter().enumerate() {
+            for sample in published.routing.names(one.host).keys() {
+                let others = published.routing.named(sample);
+                for Target { host, .. } in others {
+                    self.compare(published, one, sample, sample, host, Code::SameHostPinsUnmet);
+                }
+                if one.policy.binds_subdomains() {
+                    including.entry(sample.0.as_str()).or_default().push((index, sample));
+                }
+            }
+        }
+        if including.is_empty() {
+            return;
+        }
+        for host in 0..self.deployment.hosts.len() {
+            for below in published.routing.names(host).keys() {
+                for (domain, under) in domains_above(below) {
+                    for (index, sample) in including.get(domain).into_iter().flatten() {
+                        let one = &sent[*index];
+                        if published.binds_below(one.host, sample, under, below) {
+                            let code = Code::SuperdomainPinsUnmet;
+                            self.compare(published, one, sample, below, host, code);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn compare(
+        &mut self,
+        published: &Published<'a>,
+        one: &Sent<'a>,
+        noted: &Sample,
+        visited: &Sample,
+        other: usize,
+        code: Code,
+    ) {
+        let (ours, theirs) = (&published.shown[one.host], &published.shown[other]);
+        if one.host == other || !theirs.is_known || !self.deployment.hosts[other].tls {
+            return;
+        }
+        if is_safe(ours, &theirs.certificates, &one.pins) {
+            return;
+        }
+        let before = published.policy_is_as_before(noted, one.policy)
+            && published.keys_are_as_before(visited, other);
+        let class = if before { Class::Warning } else { code.class() };
+        let scope = Place {
+            policy: one.policy.name(),
+            kind: Kind::Enforced,
+            at: one.at,
+            each_place: false,
+        };
+        let chains = self.chains(other);
+        let label = self.deployment.hosts[other].label.as_str();
+        self.find_as(scope, Kind::Enforced, one.host, (code, class), || {
+            text::other_block(one.policy, noted, visited, label, &chains)
+        });
+    }
+
+    /// New pins against the keys that other servers of the host present.
+    pub(super) fn check_elsewhere(
+        &mut self,
+        records: &'a Records,
+        published: &Published<'a>,
+        sent: &[Sent<'a>],
+    ) {
+        let is_other = |record: &&Record<Presents>| {
+            records.state.end(record.id).is_none()
+                && records.writer.as_ref() != Some(&record.writer)
+        };
+        let mut including: HashMap<&str, Vec<(usize, &Sample)>> = HashMap::new();
+        for (index, one) in sent.iter().enumerate() {
+            for sample in published.routing.names(one.host).keys() {
+                let of = |name: &str| {
+                    let all = published.presents_by_host.get(name).into_iter().flatten();
+                    all.copied().filter(is_other)
+                };
+                let same: Vec<_> =
+                    of(sample.0.as_str()).filter(|r| r.said.matching == sample.1).collect();
+                let exact: HashSet<&WriterName> =
+                    same.iter().map(|record| &record.writer).collect();
+                // A writer that has the name by a pattern alone.
+                let parent = sample.0.parents().next().filter(|_| sample.1 == Matching::Exact);
+                let by_pattern = parent.into_iter().flat_map(of).filter(|record| {
+                    record.said.matching == Matching::OneLabel && !exact.contains(&record.writer)
+                });
+                for record in same.iter().copied().chain(by_pattern) {
+                    self.compare_elsewhere(published, one, sample, record);
+                }
+                if sample.1 == Matching::OneLabel || one.policy.binds_subdomains() {
+                    including.entry(sample.0.as_str()).or_default().push((index, sample));
+                }
+            }
+        }
+        for record in published.presents_by_host.values().flatten().copied().filter(is_other) {
+            let name = &record.said.host;
+            let visited = (name.clone(), record.said.matching);
+            for (domain, under) in domains_above(&visited) {
+                for (index, sample) in including.get(domain).into_iter().flatten() {
+                    let one = &sent[*index];
+                    let is_below = one.policy.binds_subdomains()
+                        && published.binds_below(one.host, sample, under, &visited);
+                    // A host that we have by a pattern and they by its name.
+                    let is_in_pattern = sample.1 == Matching::OneLabel
+                        && visited.1 == Matching::Exact
+                        && under == name.as_str()
+                        && published.has(one.host, under);
+                    if is_below || is_in_pattern {
+                        self.compare_elsewhere(published, one, sample, record);
+                    }
+                }
+            }
+        }
+    }
+
+    fn compare_elsewhere(
+        &mut self,
+        published: &Published<'a>,
+        one: &Sent<'a>,
+        sample: &Sample,
+        record: &'a Record<Presents>,
+    ) {
+        if is_safe(&published.shown[one.host], &record.said.certificates, &one.pins) {
+            return;
+        }
+        let before = published.policy_is_as_before(sample, one.policy);
+        let class = if before { Class::Warning } else { Class::Lockout };
+        let scope = Place {
+            policy: one.policy.name(),
+            kind: Kind::Enforced,
+            at: one.at,
+            each_place: false,
+        };
+        self.find_as(scope, Kind::Enforced, one.host, (Code::ServedElsewhereUnmet, class), || {
+            text::elsewhere(one.policy, record)
+        });
+    }
+
+    /// A header that nobody remembers having sent.
+    pub(super) fn check_kept(&mut self, records: &Records, sent: &[Sent<'a>]) {
+        if records.writer.is_some() {
+            return;
+        }
+        for one in sent {
+            let scope = Place {
+                policy: one.policy.name(),
+                kind: Kind::Enforced,
+                at: one.at,
+                each_place: false,
+            };
+            self.find(scope, Kind::Enforced, one.host, Code::PublishedPinsNotKept, || {
+                (text::not_kept(one.policy), vec![])
+            });
+        }
+    }
+}
+
+/// The domains above the hosts of `sample`, each with the name one label below it on the way there;
+/// that is empty for the hosts of a pattern below its own domain.
+fn domains_above(sample: &Sample) -> impl Iterator<Item = (&str, &str)> {
+    let name = sample.0.as_str();
+    let itself = (sample.1 == Matching::OneLabel).then_some((name, ""));
+    let unders = std::iter::once(name).chain(sample.0.parents());
+    itself.into_iter().chain(sample.0.parents().zip(unders))
+}
