@@ -1,0 +1,82 @@
+//! The files below a directory, with limits.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The most entries that are looked at.
+pub(crate) const MAX_ENTRIES: usize = 1_000_000;
+
+/// The most directories within one another.
+pub(crate) const MAX_DEPTH: usize = 128;
+
+/// What a walk ran into.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// The system's error.
+    Io(io::Error),
+    /// Directories are nested too deeply.
+    TooDeep,
+    /// There is too much in the directory; the rest was not looked at.
+    TooMany,
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::TooDeep => write!(f, "it is more than {MAX_DEPTH} directories deep"),
+            Self::TooMany => write!(
+                f,
+                "there are more than {MAX_ENTRIES} files and directories; the rest was not looked at"
+            ),
+        }
+    }
+}
+
+/// Visits every regular file in `directory` and below, those of a directory in the order of their
+/// names, and what could not be looked at, with the reason. Links to files are followed, since certbot's `live` has nothing else; links to
+/// directories are not, so no walk comes back to where it was or leaves the directory.
+///
+/// # Errors
+/// Where `directory` itself cannot be read.
+pub(crate) fn files(
+    directory: &Path,
+    mut visit: impl FnMut(&Path, Result<(), Trouble>),
+) -> io::Result<()> {
+    let mut left = MAX_ENTRIES;
+    let mut open: Vec<(PathBuf, usize)> = vec![(directory.to_owned(), 0)];
+    while let Some((path, depth)) = open.pop() {
+        let mut entries: Vec<fs::DirEntry> = match fs::read_dir(&path) {
+            // One more than is left tells that there are too many.
+            Ok(entries) => entries.take(left + 1).filter_map(Result::ok).collect(),
+            Err(error) if depth == 0 => return Err(error),
+            Err(error) => {
+                visit(&path, Err(Trouble::Io(error)));
+                continue;
+            }
+        };
+        if entries.len() > left {
+            visit(&path, Err(Trouble::TooMany));
+            return Ok(());
+        }
+        left -= entries.len();
+        entries.sort_by_key(fs::DirEntry::file_name);
+        let mut below = Vec::new();
+        for entry in entries {
+            let path = entry.path();
+            let Ok(kind) = entry.file_type() else { continue };
+            if kind.is_dir() {
+                if depth + 1 > MAX_DEPTH {
+                    visit(&path, Err(Trouble::TooDeep));
+                } else {
+                    below.push((path, depth + 1));
+                }
+            } else if kind.is_file() || (kind.is_symlink() && path.is_file()) {
+                visit(&path, Ok(()));
+            }
+        }
+        open.extend(below.into_iter().rev());
+    }
+    Ok(())
+}
