@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use hpkp_core::certificate::Certificate;
 use hpkp_core::pem;
 use hpkp_core::pin::{Pin, PinError};
 use hpkp_core::spki::{self, Kind, SpkiError};
@@ -22,6 +23,9 @@ struct Report {
     v: u32,
     pin: String,
     found: Vec<Found>,
+    /// Files with a certificate whose hash as a whole is what was looked for: it is no pin.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    certificate_hash_of: Vec<String>,
     /// What might hold the key and could not be looked into.
     not_looked_into: Vec<Closed>,
 }
@@ -80,6 +84,7 @@ pub(crate) fn run(arguments: &FindArguments) -> Exit {
     };
     let mut found = Vec::new();
     let mut closed = Vec::new();
+    let mut whole = Vec::new();
     let walked = walk::files(&arguments.directory, |path, reached| {
         let read = match reached {
             Ok(()) => input::found(path, spki::MAX_FILE).map_err(|error| match error {
@@ -90,7 +95,12 @@ pub(crate) fn run(arguments: &FindArguments) -> Exit {
             Err(trouble) => Err(Some(trouble.to_string())),
         };
         match read {
-            Ok(octets) => look(path, &octets, pin, &mut found, &mut closed),
+            Ok(octets) => {
+                look(path, &octets, pin, &mut found, &mut closed);
+                if is_whole_certificate(&octets, pin) {
+                    whole.push(output::path(path));
+                }
+            }
             Err(Some(why)) => closed.push(Closed { path: output::path(path), why }),
             Err(None) => {}
         }
@@ -102,7 +112,7 @@ pub(crate) fn run(arguments: &FindArguments) -> Exit {
     }
     let exit = if found.iter().any(|found| found.holds == Holds::PrivateKey) {
         Exit::Fine
-    } else if closed.is_empty() {
+    } else if closed.is_empty() || !whole.is_empty() {
         Exit::No
     } else {
         Exit::Undetermined
@@ -110,8 +120,19 @@ pub(crate) fn run(arguments: &FindArguments) -> Exit {
     for Closed { path, why } in &closed {
         output::complain(&format!("{path}: {why}"));
     }
-    let report =
-        Report { v: JSON_VERSION, pin: format!("sha256/{pin}"), found, not_looked_into: closed };
+    for path in &whole {
+        output::complain(&format!(
+            "{path}: this is the hash of the whole certificate here, not of a key, and changes with \
+             every renewal; the pin of its key is what hpkp pin prints"
+        ));
+    }
+    let report = Report {
+        v: JSON_VERSION,
+        pin: format!("sha256/{pin}"),
+        found,
+        certificate_hash_of: whole,
+        not_looked_into: closed,
+    };
     let written = if arguments.json { output::json(&report) } else { print(&report, exit) };
     output::ended(exit, written)
 }
@@ -189,6 +210,20 @@ fn look(path: &Path, octets: &[u8], pin: Pin, found: &mut Vec<Found>, closed: &m
     }
 }
 
+/// Whether `hash` is that of a certificate in a file, of all its octets.
+fn is_whole_certificate(octets: &[u8], hash: Pin) -> bool {
+    let is_it = |der: &[u8]| {
+        Certificate::from_der(der)
+            .is_ok_and(|certificate| openssl::sha::sha256(certificate.der()) == *hash.octets())
+    };
+    if octets.first() == Some(&0x30) {
+        return is_it(octets);
+    }
+    let certificates =
+        pem::blocks(octets).flatten().filter(|block| block.label.ends_with(b"CERTIFICATE"));
+    certificates.filter_map(|block| block.decode().ok()).any(|der| is_it(&der))
+}
+
 fn is_private(label: &[u8]) -> bool {
     // OpenSSH's own format is none that a TLS server loads.
     label.ends_with(b"PRIVATE KEY") && label != b"OPENSSH PRIVATE KEY"
@@ -230,7 +265,7 @@ fn public_keys(octets: &[u8]) -> Vec<spki::Key> {
             match block.label {
                 // What stands behind such a certificate is OpenSSL's own.
                 b"TRUSTED CERTIFICATE" => {
-                    let certificate = hpkp_core::certificate::Certificate::from_der(&der).ok()?;
+                    let certificate = Certificate::from_der(&der).ok()?;
                     Some(vec![spki::Key { kind: Kind::Certificate, pin: certificate.pin()? }])
                 }
                 _ => spki::read(&der).ok(),

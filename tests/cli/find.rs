@@ -184,6 +184,26 @@ fn a_directory_may_hold_anything() {
 }
 
 #[test]
+fn the_hash_of_a_whole_certificate_is_no_pin() {
+    let (dir, pki) = pki();
+    pki.ca("ca");
+    let hash = {
+        openssl_in(&pki, &["x509", "-in", "ca.pem", "-outform", "der", "-out", "ca.der"]);
+        openssl_in(&pki, &["dgst", "-sha256", "-binary", "-out", "hash", "ca.der"]);
+        let hash = pki.path("hash");
+        let base64 = openssl(&["base64", "-in", hash.to_str().expect("UTF-8")]);
+        String::from_utf8(base64).expect("base64").trim().to_owned()
+    };
+    let said = run(dir.path(), &["find", "--json", &hash]);
+    for file in ["ca.pem", "ca.der"] {
+        said.failed(1, &format!("./{file}: this is the hash of the whole certificate here"));
+    }
+    let json = said.json();
+    assert_eq!(json["certificate_hash_of"], serde_json::json!(["./ca.der", "./ca.pem"]));
+    assert_eq!(json["found"], serde_json::json!([]));
+}
+
+#[test]
 fn what_cannot_be_read_leaves_the_answer_open() {
     let (dir, pki) = pki();
     pki.key("key", P256);

@@ -217,8 +217,10 @@ fn options(
             other if !other.starts_with('-') && other.contains("://") => {
                 transfer.urls.push((line, text.clone()));
             }
-            // Short options that take no value may stand together.
-            other if is_cluster(other) && other.contains('L') => follows = Some(line),
+            // Short options that take no value may stand together; the value of -X may follow it.
+            other if is_cluster(other) && other.contains('L') && !other.contains('X') => {
+                follows = Some(line);
+            }
             _ => {}
         }
     }
@@ -348,7 +350,7 @@ mod tests {
              /usr/bin/curl -sS -H 'Accept: a b' \\\n  --pinnedpubkey 'sha256//{A};sha256//{B}' \\\n\
              \x20 -e https://referer.example https://user:p%40@WWW.example.com/path?x=https://y | \
              tee out; curl https://unpinned.example\n\
-             curl --pinnedpubkey \"sha256//{B}\" --url smtps://mail.example.com:4650 --next \
+             curl -XDELETE --pinnedpubkey \"sha256//{B}\" --url smtps://mail.example.com:4650 --next \
              https://also-unpinned.example && curl --pinnedpubkey=sha256//{A} -fsSL https://c.example/ \
              http://plain.example https://127.0.0.1/\n"
         );

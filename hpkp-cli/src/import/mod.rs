@@ -372,6 +372,96 @@ mod tests {
         }
     }
 
+    /// Pieces of all formats, so that what is made of them gets past the first check of each.
+    const PIECES: &[&str] = &[
+        "\n",
+        " ",
+        "\"",
+        "'",
+        "\\",
+        "(",
+        ")",
+        "{",
+        ",",
+        "+",
+        "=",
+        ";",
+        "|",
+        "#",
+        "//",
+        "/*",
+        "*/",
+        "é",
+        "$x",
+        "\"\"\"",
+        "CertificatePinner.Builder()",
+        ".add(",
+        "\"a.example\"",
+        "*.a.example",
+        "build",
+        "sha256/",
+        samples::A,
+        "curl",
+        "--pinnedpubkey",
+        "sha256//",
+        "https://a.example",
+        "://",
+        "--next",
+        "url",
+        "$ORIGIN",
+        "a.example.",
+        "_443._tcp.",
+        "@",
+        "IN",
+        "TLSA",
+        "3 1 1",
+        "\\#",
+        "00ff",
+        "<plist>",
+        "</plist>",
+        "<dict>",
+        "</dict>",
+        "<key>",
+        "</key>",
+        "<array>",
+        "</array>",
+        "<string>",
+        "</string>",
+        "TSKPinnedDomains",
+        "NSPinnedDomains",
+        "<true/>",
+        "<network-security-config>",
+        "</network-security-config>",
+        "<domain-config>",
+        "</domain-config>",
+        "<domain>",
+        "</domain>",
+        "<pin-set>",
+        "</pin-set>",
+        "<pin digest='SHA-256'>",
+        "</pin>",
+    ];
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_the_text_is_the_answer_names_a_line_of_it(
+            pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..60),
+            octets in proptest::collection::vec(proptest::num::u8::ANY, 0..40),
+        ) {
+            let text = [pieces.concat().as_bytes(), &octets].concat();
+            for text in [&text[..], pieces.concat().as_bytes()] {
+                let lines = 1 + text.iter().filter(|octet| **octet == b'\n').count();
+                for read in [
+                    android::read, curl::read, ios::read, okhttp::read, tlsa::read, trustkit::read,
+                ] {
+                    if let Err(error) = read(text, &Certificates::default()) {
+                        assert!((1..=lines).contains(&error.line), "{error}");
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn what_is_no_text_is_named_by_its_line() {
         assert_eq!(text(b"\xef\xbb\xbfa"), Ok("a"));
