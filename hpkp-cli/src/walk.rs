@@ -47,9 +47,10 @@ pub(crate) fn files(
     let mut left = MAX_ENTRIES;
     let mut open: Vec<(PathBuf, usize)> = vec![(directory.to_owned(), 0)];
     while let Some((path, depth)) = open.pop() {
-        let mut entries: Vec<fs::DirEntry> = match fs::read_dir(&path) {
-            // One more than is left tells that there are too many.
-            Ok(entries) => entries.take(left + 1).filter_map(Result::ok).collect(),
+        // One more than is left tells that there are too many.
+        let listed = fs::read_dir(&path).and_then(|entries| entries.take(left + 1).collect());
+        let mut entries: Vec<fs::DirEntry> = match listed {
+            Ok(entries) => entries,
             Err(error) if depth == 0 => return Err(error),
             Err(error) => {
                 visit(&path, Err(Trouble::Io(error)));
@@ -65,18 +66,47 @@ pub(crate) fn files(
         let mut below = Vec::new();
         for entry in entries {
             let path = entry.path();
-            let Ok(kind) = entry.file_type() else { continue };
-            if kind.is_dir() {
-                if depth + 1 > MAX_DEPTH {
+            match what(&entry) {
+                Ok(What::File) => visit(&path, Ok(())),
+                Ok(What::Directory) if depth == MAX_DEPTH => {
                     visit(&path, Err(Trouble::TooDeep));
-                } else {
-                    below.push((path, depth + 1));
                 }
-            } else if kind.is_file() || (kind.is_symlink() && path.is_file()) {
-                visit(&path, Ok(()));
+                Ok(What::Directory) => below.push((path, depth + 1)),
+                Ok(What::Other) => {}
+                Err(error) => visit(&path, Err(Trouble::Io(error))),
             }
         }
         open.extend(below.into_iter().rev());
     }
     Ok(())
+}
+
+/// What an entry of a directory is.
+enum What {
+    /// A regular file or a link to one.
+    File,
+    Directory,
+    Other,
+}
+
+fn what(entry: &fs::DirEntry) -> io::Result<What> {
+    let kind = entry.file_type()?;
+    if kind.is_dir() {
+        return Ok(What::Directory);
+    }
+    if !kind.is_symlink() {
+        return Ok(if kind.is_file() { What::File } else { What::Other });
+    }
+    match fs::metadata(entry.path()) {
+        Ok(target) if target.is_file() => Ok(What::File),
+        Ok(_) => Ok(What::Other),
+        // A link to nowhere or in a circle holds nothing.
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Ok(What::Other)
+        }
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => Ok(What::Other),
+        Err(error) => Err(error),
+    }
 }

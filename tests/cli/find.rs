@@ -216,6 +216,10 @@ fn what_cannot_be_read_leaves_the_answer_open() {
     }
     std::fs::create_dir_all(&deep).expect("directories");
     run(dir.path(), &["find", &pin, "deep"]).failed(3, "it is more than 128 directories deep");
+    // A link whose target cannot be looked at, though it may be there.
+    std::fs::create_dir(pki.path("links")).expect("a directory");
+    symlink("x".repeat(300), pki.path("links/k")).expect("a link");
+    run(dir.path(), &["find", &pin, "links"]).failed(3, "links/k: File name too long");
     let nothing = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
     run(dir.path(), &["find", nothing]).failed(1, "the SHA-256 of nothing");
 }
