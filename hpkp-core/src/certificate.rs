@@ -4,7 +4,7 @@ use std::fmt;
 
 use x509_parser::asn1_rs::Tag;
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::ParsedExtension;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::X509Name;
 
@@ -27,6 +27,7 @@ pub struct Certificate {
     issuer_text: String,
     not_after: i64,
     not_after_text: String,
+    dns_names: Box<[String]>,
 }
 
 /// A distinguished name in a form in which equal names are equal octets: strings in lower case,
@@ -74,11 +75,18 @@ impl Certificate {
         }
         let mut subject_key_id = None;
         let mut authority_key_id = None;
+        let mut dns_names = Vec::new();
         for extension in tbs.extensions() {
             match extension.parsed_extension() {
                 ParsedExtension::SubjectKeyIdentifier(id) => subject_key_id = Some(id.0.into()),
                 ParsedExtension::AuthorityKeyIdentifier(id) => {
                     authority_key_id = id.key_identifier.as_ref().map(|id| id.0.into());
+                }
+                ParsedExtension::SubjectAlternativeName(names) => {
+                    dns_names.extend(names.general_names.iter().filter_map(|name| match name {
+                        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+                        _ => None,
+                    }));
                 }
                 _ => {}
             }
@@ -94,6 +102,7 @@ impl Certificate {
             issuer_text: Excerpt::new(&tbs.issuer.to_string()).to_string(),
             not_after: tbs.validity.not_after.timestamp(),
             not_after_text: tbs.validity.not_after.to_string(),
+            dns_names: dns_names.into(),
         })
     }
 
@@ -132,6 +141,13 @@ impl Certificate {
     #[must_use]
     pub fn not_after_text(&self) -> &str {
         &self.not_after_text
+    }
+
+    /// The host names that it is for (RFC 5280 section 4.2.1.6), in lower case; of wildcards, the
+    /// first label is `*`.
+    #[must_use]
+    pub fn dns_names(&self) -> &[String] {
+        &self.dns_names
     }
 
     pub(crate) fn subject_name(&self) -> &Name {

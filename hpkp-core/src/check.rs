@@ -2,7 +2,10 @@
 //!
 //! A pure function of its input, so that the modules and the command give the same answer.
 
+mod records;
+mod records_report;
 mod report;
+mod routing;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -14,8 +17,13 @@ use crate::max_age::MaxAge;
 use crate::path::{Chain, Match, Paths, Trust, Verified, VerifySignature};
 use crate::pin::Pin;
 use crate::policy::Policy;
+use crate::published::{HostName, Matching, Presented};
 use crate::text::Excerpt;
 use report::{Findings, Found, Scope};
+
+pub use records::Records;
+pub(crate) use records::sorted;
+pub use routing::{Choice, Listener, NamePattern};
 
 /// All that a configuration says and has loaded.
 #[derive(Debug, Default)]
@@ -26,6 +34,11 @@ pub struct Deployment {
     pub policies: Vec<Policy>,
     /// The server blocks.
     pub hosts: Vec<Host>,
+    /// Where they answer on TLS. Without them no name leads to a block, and each block is held
+    /// against its own policy alone.
+    pub listeners: Vec<Listener>,
+    /// What the records of published pins say; none where the caller has nothing to do with them.
+    pub records: Option<Records>,
 }
 
 /// What one TLS context presents.
@@ -122,6 +135,25 @@ pub struct HostVerdict {
     /// The lock-outs and unsure answers found for it, in spite of which the configuration may go
     /// on: what [`Host::accepted`] is for the configuration after it.
     pub alarms: Vec<Code>,
+    /// The names by which clients reach it.
+    pub names: Vec<SeenName>,
+    /// What it presents, where all of it is known.
+    pub presented: Option<Vec<Presented>>,
+}
+
+/// A name by which clients reach a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenName {
+    /// The host, or the domain above the hosts.
+    pub host: HostName,
+    /// Which hosts are meant.
+    pub matching: Matching,
+    /// Hosts that a pattern does not mean: other blocks have them.
+    pub except: Vec<HostName>,
+    /// The ports.
+    pub ports: Vec<u16>,
+    /// Whether the block has the name; else it answers since none has it any more.
+    pub has_name: bool,
 }
 
 /// One field of one host.
@@ -158,14 +190,13 @@ pub fn check(deployment: &Deployment, now: i64, verify: &dyn VerifySignature) ->
         withheld: HashSet::new(),
         alarms: vec![Vec::new(); deployment.hosts.len()],
     };
-    let enforced = checker.check_uses(Kind::Enforced);
+    let mut enforced = checker.check_uses(Kind::Enforced);
     let report_only = checker.check_uses(Kind::ReportOnly);
-    let hosts = enforced
-        .into_iter()
-        .zip(report_only)
-        .zip(checker.alarms)
-        .map(|((enforced, report_only), alarms)| HostVerdict { enforced, report_only, alarms })
-        .collect();
+    let mut hosts = checker.check_published(&mut enforced, now);
+    let sending = enforced.into_iter().zip(report_only).zip(checker.alarms);
+    for (host, ((enforced, report_only), alarms)) in hosts.iter_mut().zip(sending) {
+        (host.enforced, host.report_only, host.alarms) = (enforced, report_only, alarms);
+    }
     Verdict { findings: checker.findings.finish(), hosts }
 }
 
@@ -266,6 +297,18 @@ impl<'a> Checker<'a> {
             Kind::ReportOnly if about_pins => Class::Warning,
             _ => code.class(),
         };
+        self.find_as(scope, kind, host, (code, class), summary);
+    }
+
+    /// The same, for a finding whose class is not that of its code.
+    fn find_as(
+        &mut self,
+        scope: Scope<'_>,
+        kind: Kind,
+        host: usize,
+        (code, class): (Code, Class),
+        summary: impl FnOnce() -> (String, Vec<String>),
+    ) {
         if class != Class::Warning {
             self.withheld.insert((host, kind));
         }

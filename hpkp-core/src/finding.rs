@@ -6,6 +6,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::text::Excerpt;
+
 /// Where a directive stands in the server's configuration.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Location {
@@ -103,12 +105,24 @@ codes! {
     UnreadableCertificate = "unreadable-certificate", Unsure;
     /// A file or a certificate exceeds a limit.
     OversizedInput = "oversized-input", Unsure;
+    /// The records of published pins cannot be read.
+    PublishedPinsUnreadable = "published-pins-unreadable", Unsure;
     /// The server's OpenSSL lacks a function or is a version that is not supported.
     UnsupportedOpenssl = "unsupported-openssl", Unsure;
     /// A loaded certificate has no path through a pinned key.
     NoPinInChain = "no-pin-in-chain", Lockout;
+    /// A certificate has no path through a key that clients may hold a pin of.
+    PublishedPinsUnmet = "published-pins-unmet", Lockout;
+    /// The same for pins that were published for a domain above the host.
+    SuperdomainPinsUnmet = "superdomain-pins-unmet", Lockout;
+    /// Another server block of the name presents no key that the policy pins.
+    SameHostPinsUnmet = "same-host-pins-unmet", Lockout;
+    /// Another server of the host presents no key that the policy pins.
+    ServedElsewhereUnmet = "served-elsewhere-unmet", Lockout;
     /// No pin lies outside the loaded chains.
     NoBackupPin = "no-backup-pin", Withhold;
+    /// The pins of a header cannot be recorded.
+    PublishedPinsNotRecorded = "published-pins-not-recorded", Withhold;
     /// The certificate is chosen during the handshake.
     CertificateNotKnownAtLoad = "certificate-not-known-at-load", Withhold;
     /// Some path through the chain avoids every pinned key.
@@ -127,6 +141,16 @@ codes! {
     NoTls = "no-tls", Warning;
     /// The same pin twice.
     DuplicatePin = "duplicate-pin", Warning;
+    /// Some path avoids every key that clients may hold a pin of, as one did before.
+    PublishedPinsPartlyMet = "published-pins-partly-met", Warning;
+    /// A header is sent and nothing records it.
+    PublishedPinsNotKept = "published-pins-not-kept", Warning;
+    /// The clock stands before the newest record of this server.
+    ClockBehindRecords = "clock-behind-records", Warning;
+    /// Clients are locked out whom an operator has given up.
+    Waived = "waived", Warning;
+    /// The last line of a file of records was never finished.
+    TornRecord = "torn-record", Warning;
 }
 
 impl fmt::Display for Code {
@@ -166,7 +190,18 @@ pub enum Check {
     Warn,
 }
 
+/// How many hosts a finding names.
+const NAMED_HOSTS: usize = 3;
+
 impl Finding {
+    /// Adds a host that is concerned too; the first three are named.
+    pub(crate) fn add_host(&mut self, label: &str) {
+        self.host_count += 1;
+        if self.hosts.len() < NAMED_HOSTS {
+            self.hosts.push(Excerpt::new(label).to_string());
+        }
+    }
+
     /// The finding as log lines, each of which begins `hpkp: [code] host:` and fits a server's
     /// line. The first says what is wrong and what to do.
     pub fn lines(&self) -> impl Iterator<Item = String> {

@@ -18,6 +18,7 @@
 
 pub mod certificate;
 pub mod check;
+pub mod date;
 pub mod finding;
 pub mod header;
 pub mod max_age;
@@ -25,6 +26,7 @@ pub mod path;
 pub mod pem;
 pub mod pin;
 pub mod policy;
+pub mod published;
 pub mod report_uri;
 pub mod spki;
 pub mod text;

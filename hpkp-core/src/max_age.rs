@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A `max-age`, in whole seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MaxAge(u32);
 
 impl MaxAge {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::certificate::{Certificate, Issuance, Name};
 use crate::pin::Pin;
+use crate::published::{KeyGraph, KeyNode};
 
 /// The certificates that a server sends for one of its keys, the leaf first. At least one.
 #[derive(Clone, Debug)]
@@ -132,6 +133,8 @@ struct Node {
     issuers: Vec<usize>,
     /// Whether a path from the leaf to an anchor goes through it.
     on_path: bool,
+    /// Whether clients may take it: it has not expired, or no path is without an expired one.
+    usable: bool,
 }
 
 /// All candidate paths of one chain.
@@ -191,6 +194,24 @@ impl Paths {
     /// The keys on candidate paths.
     pub(crate) fn pins(&self) -> impl Iterator<Item = Pin> + '_ {
         self.nodes.iter().filter(|node| node.on_path).filter_map(|node| node.certificate.pin())
+    }
+
+    /// The keys that clients may take, to be recorded: those on paths, and those sent besides, which
+    /// some clients take without an anchor. None where they are more than [`KeyGraph::MAX`].
+    #[must_use]
+    pub fn keys(&self) -> Option<KeyGraph> {
+        let usable = || self.nodes.iter().enumerate().filter(|(_, node)| node.usable);
+        let mut positions = vec![None; self.nodes.len()];
+        for (position, (index, _)) in usable().enumerate() {
+            positions[index] = Some(position);
+        }
+        let nodes = usable().map(|(index, node)| KeyNode {
+            pin: node.certificate.pin(),
+            served: node.served,
+            end: self.ends[index],
+            issuers: node.issuers.iter().filter_map(|issuer| positions[*issuer]).collect(),
+        });
+        KeyGraph::new(nodes.collect())
     }
 
     /// The certificates that are served and lie on no path.
@@ -282,6 +303,7 @@ impl<'a> Graph<'a> {
             anchor,
             issuers: Vec::new(),
             on_path: false,
+            usable: true,
         });
         self.index.insert(certificate.der(), self.nodes.len() - 1);
         self.nodes.len() - 1
@@ -329,9 +351,13 @@ impl<'a> Graph<'a> {
         }
         // Nobody takes a path with an expired certificate, unless all are of that kind: then it is
         // not for the pins to say that the server is out of order.
-        mark_on_path(&mut nodes, &ends, |node| node.certificate.not_after() >= now);
+        for node in &mut nodes {
+            node.usable = node.certificate.not_after() >= now;
+        }
+        mark_on_path(&mut nodes, &ends);
         if !nodes[0].on_path {
-            mark_on_path(&mut nodes, &ends, |_| true);
+            nodes.iter_mut().for_each(|node| node.usable = true);
+            mark_on_path(&mut nodes, &ends);
         }
         let superfluous = chain
             .certificates()
@@ -347,12 +373,12 @@ impl<'a> Graph<'a> {
     }
 }
 
-/// Marks the nodes on paths from the leaf to an end, of those that `may_pass`.
-fn mark_on_path(nodes: &mut [Node], ends: &[bool], may_pass: impl Fn(&Node) -> bool) {
+/// Marks the usable nodes on paths from the leaf to an end.
+fn mark_on_path(nodes: &mut [Node], ends: &[bool]) {
     let mut from_leaf = vec![false; nodes.len()];
     let mut open = vec![0];
     while let Some(index) = open.pop() {
-        if may_pass(&nodes[index]) && !std::mem::replace(&mut from_leaf[index], true) {
+        if nodes[index].usable && !std::mem::replace(&mut from_leaf[index], true) {
             open.extend(&nodes[index].issuers);
         }
     }

@@ -177,6 +177,18 @@ impl Policy {
         &self.spec.name
     }
 
+    /// How long clients remember it.
+    #[must_use]
+    pub fn max_age(&self) -> Option<MaxAge> {
+        self.spec.max_age
+    }
+
+    /// Whether it binds all hosts below (RFC 7469 section 2.1.3).
+    #[must_use]
+    pub fn binds_subdomains(&self) -> bool {
+        self.spec.binds_subdomains()
+    }
+
     /// The policy's name, made safe to show.
     pub(crate) fn shown(&self) -> Excerpt<'_> {
         Excerpt::new(self.name())

@@ -98,6 +98,7 @@ fn judge_after(
             accepted: Vec::new(),
             serving: Vec::new(),
         }],
+        ..Deployment::default()
     };
     let openssl = OpenSsl { pki, asked: Cell::new(0) };
     let verdict = check(&deployment, now() + after, &openssl);

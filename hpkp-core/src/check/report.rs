@@ -12,11 +12,8 @@ use crate::path::{Chain, Paths};
 use crate::policy::{MAX_PINS, Policy, ResolvedPin};
 use crate::text::Excerpt;
 
-/// How many hosts a finding names.
-const NAMED_HOSTS: usize = 3;
-
 /// How many lines of a kind a finding has at most.
-const MAX_DETAILS: usize = 24;
+pub(super) const MAX_DETAILS: usize = 24;
 
 /// What a finding is about, besides its code and its host.
 #[derive(Clone, Copy)]
@@ -57,11 +54,7 @@ impl Findings {
         let place = scope.each_place.then(|| scope.at.clone());
         let key = (code, class, check, scope.kind, scope.policy.to_owned(), place);
         if let Some(&index) = self.index.get(&key) {
-            let finding = &mut self.all[index];
-            finding.host_count += 1;
-            if finding.hosts.len() < NAMED_HOSTS {
-                finding.hosts.push(Excerpt::new(host).to_string());
-            }
+            self.all[index].add_host(host);
             return;
         }
         let (mut summary, details) = text();
@@ -258,7 +251,7 @@ fn described(chains: &[(&Chain, &Paths)]) -> Vec<String> {
         .collect()
 }
 
-fn leaf(chain: &Chain) -> String {
+pub(super) fn leaf(chain: &Chain) -> String {
     let leaf = chain.leaf();
     let pin = leaf.pin().map_or_else(
         || "a key of which no pin can be formed".to_owned(),

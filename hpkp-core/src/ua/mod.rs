@@ -5,8 +5,10 @@
 //! header, which differ from the RFC and from each other. [`report`] builds violation reports and
 //! [`report_reader`] reads them.
 
+pub use crate::date;
+
 pub mod chromium;
-pub mod date;
+
 pub mod deviation;
 pub mod field;
 pub mod firefox;

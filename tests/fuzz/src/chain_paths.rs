@@ -188,6 +188,7 @@ fn deployment(
             certificates: Certificates::Loaded(vec![chain]),
             trust: Arc::new(TrustSetting { trust, problem: None }),
         }],
+        ..Deployment::default()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Times as violation reports carry them (RFC 3339).
+//! Times as records and violation reports carry them (RFC 3339).
 
 /// Reads a date-time with its zone (RFC 3339 section 5.6): seconds since 1970, fractions dropped.
 ///

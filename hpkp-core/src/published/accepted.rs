@@ -1,0 +1,186 @@
+//! What is written when a configuration has been accepted, before a response can carry its pins.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use super::event::{
+    Body, Ended, Event, EventId, Lifetime, Origin, Presented, Presents, Published, Scope, Why,
+};
+use super::name::{HostName, WriterName};
+use super::state::State;
+use crate::check::{Deployment, HostVerdict, Verdict, sorted};
+use crate::finding::{Code, Finding};
+use crate::policy::Policy;
+
+/// How many ids one `ended` event names.
+const IDS: usize = 1_000;
+
+/// The events that `writer` appends when the configuration of `deployment` has been accepted with
+/// `verdict`, in their order. None where nothing has changed since `state`.
+///
+/// `now` is in seconds since 1970 UTC. Where the clock stands before the writer's newest event, that
+/// event's time is taken: what ends now must not seem to have ended earlier.
+#[must_use]
+pub fn accepted(
+    deployment: &Deployment,
+    verdict: &Verdict,
+    state: &State,
+    writer: &WriterName,
+    now: i64,
+) -> Vec<Event> {
+    let wanted = wanted(deployment, verdict);
+    let current = current(state, writer);
+    let kept: HashSet<&Body> = wanted.iter().filter(|body| current.contains_key(body)).collect();
+    let mut over: Vec<EventId> =
+        current.iter().filter(|(body, _)| !kept.contains(*body)).map(|(_, id)| *id).collect();
+    over.sort_unstable();
+    let new = wanted.iter().filter(|body| !kept.contains(body)).cloned();
+    sealed(ended(&over, &Why::Replaced).chain(new), state, writer, now)
+}
+
+/// The events that `writer` appends when its server stops for good.
+#[must_use]
+pub fn stopped(state: &State, writer: &WriterName, now: i64) -> Vec<Event> {
+    let mut over: Vec<EventId> = current(state, writer).into_values().collect();
+    over.sort_unstable();
+    sealed(ended(&over, &Why::Stopped), state, writer, now)
+}
+
+impl Verdict {
+    /// Takes out the headers whose pins are not on record, since `why` has kept [`accepted`]'s
+    /// events from being written; gives the finding. A header that was on record before stays.
+    pub fn withhold_unrecorded(
+        &mut self,
+        deployment: &Deployment,
+        state: &State,
+        writer: &WriterName,
+        why: &str,
+    ) -> Option<Finding> {
+        let current = current(state, writer);
+        let mut finding: Option<Finding> = None;
+        let policies = by_name(deployment);
+        for (host, verdict) in deployment.hosts.iter().zip(&mut self.hosts) {
+            let Some(policy_use) = &host.enforced else { continue };
+            let Some(policy) = policies.get(policy_use.policy.as_str()) else { continue };
+            let is_recorded = published(policy, verdict)
+                .all(|published| current.contains_key(&Body::Published(published)));
+            let sending = verdict.enforced.as_mut().filter(|sending| sending.header.is_some());
+            let Some(sending) = sending.filter(|_| !is_recorded) else { continue };
+            sending.header = None;
+            let code = Code::PublishedPinsNotRecorded;
+            let finding = finding.get_or_insert_with(|| Finding {
+                code,
+                class: code.class(),
+                check: host.check,
+                hosts: Vec::new(),
+                host_count: 0,
+                at: policy_use.at.clone(),
+                summary: format!(
+                    "its pins cannot be recorded, so they are not published and no header is sent: \
+                     {why}"
+                ),
+                details: Vec::new(),
+            });
+            finding.add_host(&host.label);
+        }
+        finding
+    }
+}
+
+fn by_name(deployment: &Deployment) -> HashMap<&str, &Policy> {
+    deployment.policies.iter().map(|policy| (policy.name(), policy)).collect()
+}
+
+/// What the configuration publishes and presents, each once.
+fn wanted(deployment: &Deployment, verdict: &Verdict) -> Vec<Body> {
+    let policies = by_name(deployment);
+    let mut wanted = Vec::new();
+    let mut seen = HashSet::new();
+    for (host, verdict) in deployment.hosts.iter().zip(&verdict.hosts) {
+        let policy_use = host.enforced.as_ref().filter(|_| sends(verdict));
+        let policy = policy_use.and_then(|policy_use| policies.get(policy_use.policy.as_str()));
+        for published in policy.into_iter().flat_map(|policy| published(policy, verdict)) {
+            let body = Body::Published(published);
+            if seen.insert(body.clone()) {
+                wanted.push(body);
+            }
+        }
+    }
+    // One name may have one certificate on several ports.
+    type Shown<'a> = (&'a HostName, super::Matching, &'a [Presented]);
+    let mut ports: BTreeMap<Shown<'_>, BTreeSet<u16>> = BTreeMap::new();
+    for verdict in &verdict.hosts {
+        let Some(presented) = &verdict.presented else { continue };
+        for name in &verdict.names {
+            let shown = (&name.host, name.matching, presented.as_slice());
+            ports.entry(shown).or_default().extend(&name.ports);
+        }
+    }
+    wanted.extend(ports.into_iter().map(|((host, matching, certificates), ports)| {
+        Body::Presents(Presents {
+            host: host.clone(),
+            matching,
+            ports: ports.into_iter().collect(),
+            certificates: certificates.to_vec(),
+        })
+    }));
+    wanted
+}
+
+fn sends(verdict: &HostVerdict) -> bool {
+    verdict.enforced.as_ref().is_some_and(|sending| sending.header.is_some())
+}
+
+/// What the header of a host publishes: one record for each of its names.
+fn published<'a>(
+    policy: &'a Policy,
+    verdict: &'a HostVerdict,
+) -> impl Iterator<Item = Published> + 'a {
+    let names = verdict.names.iter().filter(|name| name.has_name);
+    names.filter_map(|name| {
+        Some(Published {
+            host: name.host.clone(),
+            matching: name.matching,
+            except: name.except.clone(),
+            include_subdomains: policy.binds_subdomains(),
+            scope: Scope::Chain,
+            port: None,
+            pins: sorted(policy),
+            lifetime: Lifetime::MaxAge(policy.max_age()?),
+            origin: Origin::Header,
+            since: None,
+        })
+    })
+}
+
+/// What the writer has said of its configurations and not ended.
+fn current(state: &State, writer: &WriterName) -> HashMap<Body, EventId> {
+    let published = state
+        .published()
+        .filter(|record| record.writer == *writer && record.said.origin == Origin::Header)
+        .map(|record| (record.id, Body::Published(record.said.clone())));
+    let presents = state
+        .presents()
+        .filter(|record| record.writer == *writer)
+        .map(|record| (record.id, Body::Presents(record.said.clone())));
+    published
+        .chain(presents)
+        .filter(|(id, _)| state.end(*id).is_none())
+        .map(|(id, body)| (body, id))
+        .collect()
+}
+
+fn ended(ids: &[EventId], why: &Why) -> impl Iterator<Item = Body> {
+    ids.chunks(IDS)
+        .map(move |ids| Body::Ended(Ended { ids: ids.to_vec(), why: why.clone(), when: None }))
+}
+
+fn sealed(
+    bodies: impl Iterator<Item = Body>,
+    state: &State,
+    writer: &WriterName,
+    now: i64,
+) -> Vec<Event> {
+    let at = now.max(state.newest(writer).unwrap_or(now));
+    let numbers = state.last_seq(writer).saturating_add(1)..;
+    numbers.zip(bodies).map(|(seq, body)| Event::new(at, seq, writer.clone(), body)).collect()
+}

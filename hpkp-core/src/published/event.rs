@@ -1,0 +1,324 @@
+//! What records say: one event a line, each true for ever.
+
+use std::fmt;
+use std::str::FromStr;
+
+use sha2::{Digest as _, Sha256};
+
+use super::keys::KeyGraph;
+use super::name::{HostName, WriterName};
+use crate::max_age::MaxAge;
+use crate::pin::Pin;
+
+/// An event, as it was read or as it is to be written. It cannot be changed: its id is the hash of
+/// its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub(super) id: EventId,
+    pub(super) at: i64,
+    pub(super) seq: u64,
+    pub(super) writer: WriterName,
+    pub(super) body: Body,
+    /// The line, so that what a later version wrote into it is kept.
+    pub(super) line: Box<str>,
+}
+
+impl Event {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> EventId {
+        self.id
+    }
+
+    /// When it was written, in seconds since 1970 UTC.
+    #[must_use]
+    pub fn at(&self) -> i64 {
+        self.at
+    }
+
+    /// Its number among the events of its writer. It tells apart what was written in one second,
+    /// and keeps the order where the clock was set back.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Who wrote it.
+    #[must_use]
+    pub fn writer(&self) -> &WriterName {
+        &self.writer
+    }
+
+    /// What it says.
+    #[must_use]
+    pub fn body(&self) -> &Body {
+        &self.body
+    }
+
+    /// Its line, without the line feed.
+    #[must_use]
+    pub fn line(&self) -> &str {
+        &self.line
+    }
+}
+
+/// The id of an event: the first 16 octets of the SHA-256 of its content.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId(pub(super) [u8; Self::OCTETS]);
+
+impl EventId {
+    /// Octets in an id.
+    pub const OCTETS: usize = 16;
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EventId({self})")
+    }
+}
+
+impl FromStr for EventId {
+    type Err = EventIdError;
+
+    fn from_str(text: &str) -> Result<Self, EventIdError> {
+        let digits = text.as_bytes();
+        let mut id = [0; Self::OCTETS];
+        if digits.len() != 2 * id.len() {
+            return Err(EventIdError);
+        }
+        for (octet, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
+            *octet = digit(pair[0])? << 4 | digit(pair[1])?;
+        }
+        Ok(Self(id))
+    }
+}
+
+fn digit(digit: u8) -> Result<u8, EventIdError> {
+    match digit {
+        b'0'..=b'9' => Ok(digit - b'0'),
+        b'a'..=b'f' => Ok(digit - b'a' + 10),
+        _ => Err(EventIdError),
+    }
+}
+
+/// A text that is not 32 hexadecimal digits in lower case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventIdError;
+
+impl fmt::Display for EventIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an id has 32 hexadecimal digits, in lower case")
+    }
+}
+
+impl std::error::Error for EventIdError {}
+
+impl Identity {
+    /// What tells a machine from others, out of its id, which is to be kept to the machine
+    /// (machine-id(5)): the first 16 octets of a hash of it, in hexadecimal digits.
+    #[must_use]
+    pub fn machine_of(id: &[u8]) -> String {
+        let hash = Sha256::new().chain_update(b"hpkp published pins\0").chain_update(id).finalize();
+        hash.iter().take(16).map(|octet| format!("{octet:02x}")).collect()
+    }
+}
+
+/// What an event says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Body {
+    /// Who writes the file: its first line.
+    Writer(Identity),
+    /// Pins that clients may remember from now on.
+    Published(Published),
+    /// What a server presents for a host from now on.
+    Presents(Presents),
+    /// Events that hold no longer.
+    Ended(Ended),
+    /// Events that an operator no longer wants to be checked against.
+    Waived(Waived),
+    /// A key that is no longer its owner's alone.
+    Compromised(Compromised),
+}
+
+/// Which file this is, so that a copy on another machine is never appended to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// A random number, made with the file.
+    pub instance: String,
+    /// What tells the machine from others; not its id itself, which is to be kept to the machine.
+    pub machine: String,
+}
+
+/// Pins that clients may remember.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Published {
+    /// The host, or the domain above the hosts.
+    pub host: HostName,
+    /// Which hosts it stands for.
+    pub matching: Matching,
+    /// Hosts below that [`Matching::OneLabel`] does not stand for: those for which the server had
+    /// other blocks.
+    pub except: Vec<HostName>,
+    /// Whether it binds all hosts below, besides (RFC 7469 section 2.1.3).
+    pub include_subdomains: bool,
+    /// What clients compare.
+    pub scope: Scope,
+    /// The one port for which they do; all where there is none, as in RFC 7469.
+    pub port: Option<u16>,
+    /// The pins, sorted, each once; at least one.
+    pub pins: Vec<Pin>,
+    /// How long they are remembered.
+    pub lifetime: Lifetime,
+    /// Where clients have them from.
+    pub origin: Origin,
+    /// Since when they are published, where that is not the time of the event.
+    pub since: Option<i64>,
+}
+
+/// Which hosts a record stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Matching {
+    /// The host itself.
+    #[default]
+    Exact,
+    /// The hosts one label below, and not the host itself: `*.` in a certificate and in OkHttp.
+    OneLabel,
+    /// The host itself and all below: `**.` in OkHttp.
+    AnyDepth,
+}
+
+/// What clients compare with the pins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// Any key on the path that they validated: RFC 7469, OkHttp, TrustKit, Android.
+    #[default]
+    Chain,
+    /// The leaf's key alone: curl, TLSA 3 1 1, `NSPinnedLeafIdentities`.
+    Leaf,
+    /// A CA's key on the path: `NSPinnedCAIdentities`.
+    PathCa,
+    /// The key of a CA that the server sent: TLSA 2 1 1.
+    SentCa,
+}
+
+/// How long pins are remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lifetime {
+    /// For so long after the last visit.
+    MaxAge(MaxAge),
+    /// Until this time, in seconds since 1970 UTC.
+    ExpiresAt(i64),
+    /// Until an `ended` event says otherwise.
+    Open,
+}
+
+/// Where clients have pins from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// The header of the server that wrote the event.
+    Header,
+    /// Something else, said by whoever took it over: an app's release, a TLSA record, a header set
+    /// without this software.
+    Other(String),
+}
+
+impl Origin {
+    /// How [`Origin::Header`] is written; nothing else may be called so.
+    pub const HEADER: &str = "header";
+
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Header => Self::HEADER,
+            Self::Other(text) => text,
+        }
+    }
+}
+
+/// What a server presents for a host.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Presents {
+    /// The host, or the domain above the hosts.
+    pub host: HostName,
+    /// Which hosts it stands for; never [`Matching::AnyDepth`].
+    pub matching: Matching,
+    /// The ports, sorted.
+    pub ports: Vec<u16>,
+    /// One entry for each certificate, sorted.
+    pub certificates: Vec<Presented>,
+}
+
+/// One certificate that a server presents.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Presented {
+    /// The pins of what the server sends, the leaf first; none where no pin can be formed.
+    pub served: Vec<Option<Pin>>,
+    /// The keys on the paths that clients may build.
+    pub keys: KeyGraph,
+}
+
+/// Events that hold no longer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Ended {
+    /// Which.
+    pub ids: Vec<EventId>,
+    /// Why.
+    pub why: Why,
+    /// Since when, where that is not the time of the event.
+    pub when: Option<i64>,
+}
+
+/// Why events hold no longer.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Why {
+    /// Another configuration took their place.
+    Replaced,
+    /// The server stopped.
+    Stopped,
+    /// Something else, said by whoever ended them: an app's release lost support, a writer is gone.
+    Other(String),
+}
+
+impl Why {
+    /// How [`Why::Replaced`] is written.
+    pub const REPLACED: &str = "replaced";
+    /// How [`Why::Stopped`] is written.
+    pub const STOPPED: &str = "stopped";
+
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Replaced => Self::REPLACED,
+            Self::Stopped => Self::STOPPED,
+            Self::Other(text) => text,
+        }
+    }
+}
+
+/// Events that an operator no longer wants to be checked against.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Waived {
+    /// Which.
+    pub ids: Vec<EventId>,
+    /// Who decided it.
+    pub who: String,
+    /// Why.
+    pub why: String,
+}
+
+/// A key that is no longer its owner's alone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Compromised {
+    /// Its pin.
+    pub pin: Pin,
+    /// Why it is held to be so.
+    pub why: String,
+}

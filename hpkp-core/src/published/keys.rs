@@ -1,0 +1,162 @@
+//! The keys on the paths that clients may build from what a server presents, and whether pins meet
+//! them.
+//!
+//! This is [`crate::path::Paths`] without its certificates: what a record can hold, so that one
+//! machine can answer for what another presents.
+
+use super::event::Scope;
+use crate::pin::Pin;
+
+/// The keys of one certificate's candidate paths. The leaf's is the first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyGraph(Vec<KeyNode>);
+
+/// A key on a path.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyNode {
+    /// Its pin, or none where no pin can be formed.
+    pub pin: Option<Pin>,
+    /// Whether the server sends its certificate.
+    pub served: bool,
+    /// Whether a path may end here.
+    pub end: bool,
+    /// The nodes (by position) that issued it.
+    pub issuers: Vec<usize>,
+}
+
+/// How pins meet the paths of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Met {
+    /// On no path.
+    No,
+    /// On some paths and not on others.
+    Partly,
+    /// On every path.
+    Yes,
+}
+
+impl KeyGraph {
+    /// The most nodes.
+    pub const MAX: usize = 1_024;
+
+    /// A graph of `nodes`, or `None` where there are none or more than [`KeyGraph::MAX`], or one
+    /// has an issuer that is none of them.
+    #[must_use]
+    pub fn new(nodes: Vec<KeyNode>) -> Option<Self> {
+        let known = 0..nodes.len();
+        let is_whole = nodes.iter().all(|node| node.issuers.iter().all(|at| known.contains(at)));
+        (is_whole && (1..=Self::MAX).contains(&nodes.len())).then_some(Self(nodes))
+    }
+
+    /// The nodes.
+    #[must_use]
+    pub fn nodes(&self) -> &[KeyNode] {
+        &self.0
+    }
+
+    /// Whether the pins for which `pinned` says yes are met, for clients that compare `scope`.
+    #[must_use]
+    pub fn meet(&self, scope: Scope, pinned: impl Fn(Pin) -> bool) -> Met {
+        let has = |node: &KeyNode| node.pin.is_some_and(&pinned);
+        if scope == Scope::Leaf {
+            return if has(&self.0[0]) { Met::Yes } else { Met::No };
+        }
+        let served_only = scope == Scope::SentCa;
+        let may_pass = |at: usize| !served_only || self.0[at].served;
+        // A CA is whatever issued something, so the leaf is none.
+        let counts = |at: usize| (scope == Scope::Chain || at > 0) && has(&self.0[at]);
+        let ends = self.ends(served_only);
+        // Every node is looked at twice: reached around the pinned keys, and through one.
+        let mut seen = vec![[false; 2]; self.0.len()];
+        let mut open = vec![(0, false)];
+        let (mut met, mut missed) = (false, false);
+        while let Some((at, through)) = open.pop() {
+            let through = through || counts(at);
+            if std::mem::replace(&mut seen[at][usize::from(through)], true) {
+                continue;
+            }
+            if ends[at] {
+                met |= through;
+                missed |= !through;
+            }
+            let issuers = self.0[at].issuers.iter().filter(|issuer| may_pass(**issuer));
+            open.extend(issuers.map(|issuer| (*issuer, through)));
+        }
+        match (met, missed) {
+            (true, false) => Met::Yes,
+            (true, true) => Met::Partly,
+            (false, _) => Met::No,
+        }
+    }
+
+    /// Where paths end. A client that looks at what was sent alone needs no anchor: its path ends
+    /// where nothing above was sent.
+    fn ends(&self, served_only: bool) -> Vec<bool> {
+        if !served_only {
+            return self.0.iter().map(|node| node.end).collect();
+        }
+        let is_last = |node: &KeyNode| !node.issuers.iter().any(|at| self.0[*at].served);
+        self.0.iter().map(|node| node.served && is_last(node)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pin(number: u8) -> Pin {
+        Pin::from_octets([number; Pin::OCTETS])
+    }
+
+    fn node(number: u8, served: bool, end: bool, issuers: &[usize]) -> KeyNode {
+        KeyNode { pin: Some(pin(number)), served, end, issuers: issuers.to_vec() }
+    }
+
+    /// A leaf (1) below an intermediate (2) that two roots (3, 4) have certified; a fifth
+    /// certificate is sent and leads to no anchor.
+    fn cross_signed() -> KeyGraph {
+        KeyGraph::new(vec![
+            node(1, true, false, &[1, 4]),
+            node(2, true, false, &[2, 3]),
+            node(3, false, true, &[]),
+            node(4, false, true, &[]),
+            node(5, true, false, &[]),
+        ])
+        .unwrap()
+    }
+
+    #[test]
+    fn each_scope_compares_what_its_clients_do() {
+        use Met::{No, Partly, Yes};
+        use Scope::{Chain, Leaf, PathCa, SentCa};
+        for (scope, pins, expected) in [
+            (Chain, &[1][..], Yes),
+            (Chain, &[2], Yes),
+            (Chain, &[3], Partly),
+            (Chain, &[3, 4], Yes),
+            (Chain, &[5], No),
+            (Chain, &[9], No),
+            (Leaf, &[1], Yes),
+            (Leaf, &[2, 3, 4, 5], No),
+            (PathCa, &[1], No),
+            (PathCa, &[2], Yes),
+            (PathCa, &[4], Partly),
+            (PathCa, &[5], No),
+            (SentCa, &[1], No),
+            (SentCa, &[2], Partly),
+            (SentCa, &[5], Partly),
+            (SentCa, &[2, 5], Yes),
+            (SentCa, &[3, 4], No),
+        ] {
+            let met = cross_signed().meet(scope, |p| pins.iter().any(|number| p == pin(*number)));
+            assert_eq!(met, expected, "{scope:?} {pins:?}");
+        }
+    }
+
+    #[test]
+    fn a_graph_is_whole() {
+        assert_eq!(KeyGraph::new(vec![]), None);
+        assert_eq!(KeyGraph::new(vec![node(1, true, true, &[1])]), None);
+        assert!(KeyGraph::new(vec![node(1, true, true, &[])]).is_some());
+    }
+}

@@ -1,0 +1,549 @@
+//! One event as one line of JSON (RFC 8259): read strictly, written in one form only.
+//!
+//! The form is the one that ids are hashes of: members sorted by name, no blanks.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde_json::{Map, Number, Value};
+use sha2::{Digest as _, Sha256};
+
+use super::event::{
+    Body, Compromised, Ended, Event, EventId, Identity, Lifetime, Matching, Origin, Presented,
+    Presents, Published, Scope, Waived, Why,
+};
+use super::keys::{KeyGraph, KeyNode};
+use super::name::{HostName, WriterName};
+use crate::date;
+use crate::max_age::MaxAge;
+use crate::pin::Pin;
+use crate::text::Excerpt;
+
+/// The version of the schema that is written, and the newest that is read.
+pub const VERSION: u64 = 1;
+
+/// The longest line, in octets, without its line feed.
+pub const MAX_LINE: usize = 256 * 1024;
+
+/// How deep arrays and objects may be nested.
+pub const MAX_DEPTH: usize = 16;
+
+/// The most entries of one array.
+pub const MAX_ENTRIES: usize = 4_096;
+
+/// The longest free text (an origin, a reason, a name), in octets.
+pub const MAX_TEXT: usize = 1_024;
+
+impl Event {
+    /// An event of this content. Free texts are cut at [`MAX_TEXT`].
+    #[must_use]
+    pub fn new(at: i64, seq: u64, writer: WriterName, body: Body) -> Self {
+        let mut members = Map::new();
+        members.insert("v".into(), VERSION.into());
+        members.insert("at".into(), date::format(at).into());
+        members.insert("seq".into(), seq.into());
+        members.insert("writer".into(), writer.as_str().into());
+        write_body(&body, &mut members);
+        let id = id_of(&members);
+        members.insert("id".into(), id.to_string().into());
+        let mut line = String::new();
+        write_object(&members, &mut line);
+        Self { id, at, seq, writer, body, line: line.into() }
+    }
+
+    /// Reads a line, without its line feed.
+    ///
+    /// # Errors
+    /// See [`LineError`]. What a line may hold besides the members known here is no error.
+    pub fn from_line(line: &[u8]) -> Result<Self, LineError> {
+        if line.len() > MAX_LINE {
+            return Err(LineError::TooLong);
+        }
+        let line = std::str::from_utf8(line).map_err(|_| LineError::NotUtf8)?;
+        if depth(line) > MAX_DEPTH {
+            return Err(LineError::TooDeep);
+        }
+        let value = serde_json::from_str(line).map_err(|_| LineError::NotJson)?;
+        let Value::Object(mut members) = value else { return Err(LineError::NotJson) };
+        match members.get("v").and_then(Value::as_u64) {
+            Some(VERSION) => {}
+            Some(newer) if newer > VERSION => return Err(LineError::Version(newer)),
+            _ => return Err(LineError::Wrong("v", "the number of a version")),
+        }
+        let stated = members.remove("id");
+        let id = id_of(&members);
+        if stated.as_ref().and_then(Value::as_str) != Some(id.to_string().as_str()) {
+            return Err(LineError::Id(id));
+        }
+        let mut members = Members(members);
+        let at = members.time("at")?.ok_or(LineError::Missing("at"))?;
+        let seq = members
+            .take("seq")
+            .ok_or(LineError::Missing("seq"))?
+            .as_u64()
+            .ok_or(LineError::Wrong("seq", "a number"))?;
+        let writer = members.parsed("writer", "the name of a writer")?;
+        let body = read_body(&mut members)?;
+        Ok(Self { id, at, seq, writer, body, line: line.into() })
+    }
+}
+
+/// Why a line is no event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LineError {
+    /// Longer than [`MAX_LINE`].
+    TooLong,
+    /// Nested deeper than [`MAX_DEPTH`].
+    TooDeep,
+    /// Not UTF-8.
+    NotUtf8,
+    /// Not a JSON object.
+    NotJson,
+    /// Written by a later version of this software. To pass over it could hide a lock-out.
+    Version(u64),
+    /// An event that this version does not know; its name as it may be shown.
+    Event(String),
+    /// The id is not that of the content, which is held.
+    Id(EventId),
+    /// A member is missing.
+    Missing(&'static str),
+    /// A member is not what is wanted, which is held too.
+    Wrong(&'static str, &'static str),
+    /// An array has more than [`MAX_ENTRIES`], or a text more than [`MAX_TEXT`].
+    TooMuch(&'static str),
+}
+
+impl fmt::Display for LineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong => write!(f, "it is longer than {MAX_LINE} octets"),
+            Self::TooDeep => write!(f, "it is nested deeper than {MAX_DEPTH} levels"),
+            Self::NotUtf8 => f.write_str("it is not UTF-8"),
+            Self::NotJson => f.write_str("it is not a JSON object"),
+            Self::Version(version) => write!(
+                f,
+                "it is of version {version} of the schema, this software reads version {VERSION}; \
+                 update it"
+            ),
+            Self::Event(name) => write!(
+                f,
+                "its event \"{name}\" is not known to this software (schema version {VERSION}); \
+                 update it"
+            ),
+            Self::Id(id) => write!(
+                f,
+                "its id is not {id}, that of its content, so it has been edited or damaged"
+            ),
+            Self::Missing(member) => write!(f, "it has no \"{member}\""),
+            Self::Wrong(member, wanted) => write!(f, "its \"{member}\" is not {wanted}"),
+            Self::TooMuch(member) => write!(
+                f,
+                "its \"{member}\" has more than {MAX_ENTRIES} entries or {MAX_TEXT} octets of text"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for LineError {}
+
+/// How deep the brackets of a JSON text are nested. In what is no JSON the answer does not matter.
+fn depth(text: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for octet in text.bytes() {
+        match octet {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+fn id_of(members: &Map<String, Value>) -> EventId {
+    let mut text = String::new();
+    write_object(members, &mut text);
+    let hash: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+    let mut id = [0; EventId::OCTETS];
+    id.copy_from_slice(&hash[..EventId::OCTETS]);
+    EventId(id)
+}
+
+fn write_object(members: &Map<String, Value>, text: &mut String) {
+    // serde_json sorts them itself, unless a feature that some other crate wants is on.
+    let mut sorted: Vec<(&String, &Value)> = members.iter().collect();
+    sorted.sort_unstable_by_key(|(name, _)| *name);
+    text.push('{');
+    for (index, (name, value)) in sorted.into_iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        write_string(name, text);
+        text.push(':');
+        write_value(value, text);
+    }
+    text.push('}');
+}
+
+fn write_value(value: &Value, text: &mut String) {
+    match value {
+        Value::Null => text.push_str("null"),
+        Value::Bool(true) => text.push_str("true"),
+        Value::Bool(false) => text.push_str("false"),
+        Value::Number(number) => text.push_str(&number.to_string()),
+        Value::String(string) => write_string(string, text),
+        Value::Array(values) => {
+            text.push('[');
+            for (index, value) in values.iter().enumerate() {
+                if index > 0 {
+                    text.push(',');
+                }
+                write_value(value, text);
+            }
+            text.push(']');
+        }
+        Value::Object(members) => write_object(members, text),
+    }
+}
+
+fn write_string(string: &str, text: &mut String) {
+    text.push('"');
+    for character in string.chars() {
+        match character {
+            '"' => text.push_str("\\\""),
+            '\\' => text.push_str("\\\\"),
+            control @ ..' ' => text.push_str(&format!("\\u{:04x}", u32::from(control))),
+            other => text.push(other),
+        }
+    }
+    text.push('"');
+}
+
+fn write_body(body: &Body, members: &mut Map<String, Value>) {
+    let mut put = |name: &str, value: Value| {
+        members.insert(name.to_owned(), value);
+    };
+    match body {
+        Body::Writer(identity) => {
+            put("event", "writer".into());
+            put("instance", cut(&identity.instance));
+            put("machine", cut(&identity.machine));
+        }
+        Body::Published(published) => {
+            put("event", "published".into());
+            put("host", published.host.as_str().into());
+            put("match", name_of(MATCHINGS, published.matching).into());
+            if !published.except.is_empty() {
+                put("except", published.except.iter().map(HostName::as_str).collect());
+            }
+            put("include_subdomains", published.include_subdomains.into());
+            put("scope", name_of(SCOPES, published.scope).into());
+            if let Some(port) = published.port {
+                put("port", port.into());
+            }
+            put("pins", published.pins.iter().map(|pin| pin_text(*pin)).collect());
+            match published.lifetime {
+                Lifetime::MaxAge(age) => put("max_age", age.seconds().into()),
+                Lifetime::ExpiresAt(time) => put("expires_at", date::format(time).into()),
+                Lifetime::Open => {}
+            }
+            put("origin", cut(published.origin.as_str()));
+            if let Some(since) = published.since {
+                put("since", date::format(since).into());
+            }
+        }
+        Body::Presents(presents) => {
+            put("event", "presents".into());
+            put("host", presents.host.as_str().into());
+            put("match", name_of(MATCHINGS, presents.matching).into());
+            put("ports", presents.ports.iter().copied().collect());
+            put("certificates", presents.certificates.iter().map(certificate).collect());
+        }
+        Body::Ended(ended) => {
+            put("event", "ended".into());
+            put("ids", ended.ids.iter().map(ToString::to_string).collect());
+            put("why", cut(ended.why.as_str()));
+            if let Some(when) = ended.when {
+                put("when", date::format(when).into());
+            }
+        }
+        Body::Waived(waived) => {
+            put("event", "waived".into());
+            put("ids", waived.ids.iter().map(ToString::to_string).collect());
+            put("who", cut(&waived.who));
+            put("why", cut(&waived.why));
+        }
+        Body::Compromised(compromised) => {
+            put("event", "compromised".into());
+            put("pin", pin_text(compromised.pin).into());
+            put("why", cut(&compromised.why));
+        }
+    }
+}
+
+/// A free text, of which no more is written than is read.
+fn cut(text: &str) -> Value {
+    let end = (0..=text.len().min(MAX_TEXT)).rev().find(|end| text.is_char_boundary(*end));
+    text[..end.unwrap_or(0)].into()
+}
+
+fn pin_text(pin: Pin) -> String {
+    format!("sha256/{pin}")
+}
+
+fn certificate(presented: &Presented) -> Value {
+    let pin = |pin: &Option<Pin>| pin.map_or(Value::Null, |pin| pin_text(pin).into());
+    let node = |node: &KeyNode| {
+        let mut members = Map::new();
+        members.insert("pin".into(), pin(&node.pin));
+        members.insert("served".into(), node.served.into());
+        members.insert("end".into(), node.end.into());
+        members.insert("issuers".into(), node.issuers.iter().copied().collect());
+        Value::Object(members)
+    };
+    let mut members = Map::new();
+    members.insert("served".into(), presented.served.iter().map(pin).collect());
+    members.insert("keys".into(), presented.keys.nodes().iter().map(node).collect());
+    Value::Object(members)
+}
+
+const MATCHINGS: &[(&str, Matching)] = &[
+    ("exact", Matching::Exact),
+    ("one-label", Matching::OneLabel),
+    ("any-depth", Matching::AnyDepth),
+];
+
+const SCOPES: &[(&str, Scope)] = &[
+    ("chain", Scope::Chain),
+    ("leaf", Scope::Leaf),
+    ("path-ca", Scope::PathCa),
+    ("sent-ca", Scope::SentCa),
+];
+
+fn name_of<T: Copy + PartialEq>(names: &[(&'static str, T)], value: T) -> &'static str {
+    names.iter().find(|(_, other)| *other == value).map_or("", |(name, _)| name)
+}
+
+/// The members of a line that have not been read yet.
+struct Members(Map<String, Value>);
+
+impl Members {
+    fn take(&mut self, name: &str) -> Option<Value> {
+        self.0.remove(name)
+    }
+
+    fn string(&mut self, name: &'static str) -> Result<Option<String>, LineError> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(LineError::Wrong(name, "a string")),
+        }
+    }
+
+    /// A free text.
+    fn text(&mut self, name: &'static str) -> Result<String, LineError> {
+        let text = self.string(name)?.ok_or(LineError::Missing(name))?;
+        if text.len() > MAX_TEXT { Err(LineError::TooMuch(name)) } else { Ok(text) }
+    }
+
+    fn parsed<T: FromStr>(
+        &mut self,
+        name: &'static str,
+        wanted: &'static str,
+    ) -> Result<T, LineError> {
+        let text = self.string(name)?.ok_or(LineError::Missing(name))?;
+        text.parse().map_err(|_| LineError::Wrong(name, wanted))
+    }
+
+    fn host(&mut self, name: &'static str) -> Result<HostName, LineError> {
+        let text = self.string(name)?.ok_or(LineError::Missing(name))?;
+        host(&text, name)
+    }
+
+    fn time(&mut self, name: &'static str) -> Result<Option<i64>, LineError> {
+        self.string(name)?
+            .map(|text| date::parse(&text).ok_or(LineError::Wrong(name, "a time (RFC 3339)")))
+            .transpose()
+    }
+
+    fn one_of<T: Copy>(
+        &mut self,
+        name: &'static str,
+        names: &[(&'static str, T)],
+        wanted: &'static str,
+    ) -> Result<T, LineError> {
+        let text = self.string(name)?.ok_or(LineError::Missing(name))?;
+        let found = names.iter().find(|(name, _)| *name == text);
+        found.map(|(_, value)| *value).ok_or(LineError::Wrong(name, wanted))
+    }
+
+    /// An array, each of whose entries `read` takes.
+    fn array<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnMut(Value) -> Result<T, LineError>,
+    ) -> Result<Option<Vec<T>>, LineError> {
+        self.take(name).map(|value| array(value, name, read)).transpose()
+    }
+}
+
+fn array<T>(
+    value: Value,
+    name: &'static str,
+    read: impl FnMut(Value) -> Result<T, LineError>,
+) -> Result<Vec<T>, LineError> {
+    let Value::Array(values) = value else { return Err(LineError::Wrong(name, "an array")) };
+    if values.len() > MAX_ENTRIES {
+        return Err(LineError::TooMuch(name));
+    }
+    values.into_iter().map(read).collect()
+}
+
+/// Host names are compared as octets, so one in another form would be met by nothing.
+fn host(text: &str, name: &'static str) -> Result<HostName, LineError> {
+    let host: Option<HostName> = text.parse().ok();
+    host.filter(|host| host.as_str() == text)
+        .ok_or(LineError::Wrong(name, "a host name in A-labels and lower case, without a last dot"))
+}
+
+fn pin(value: &Value, name: &'static str) -> Result<Pin, LineError> {
+    let base64 = value.as_str().and_then(|text| text.strip_prefix("sha256/"));
+    base64
+        .and_then(|base64| Pin::from_base64(base64).ok())
+        .ok_or(LineError::Wrong(name, "sha256/ and the base64 of a SHA-256"))
+}
+
+fn pin_or_null(value: &Value, name: &'static str) -> Result<Option<Pin>, LineError> {
+    if value.is_null() { Ok(None) } else { pin(value, name).map(Some) }
+}
+
+fn read_body(members: &mut Members) -> Result<Body, LineError> {
+    let event = members.string("event")?.ok_or(LineError::Missing("event"))?;
+    Ok(match event.as_str() {
+        "writer" => Body::Writer(Identity {
+            instance: members.text("instance")?,
+            machine: members.text("machine")?,
+        }),
+        "published" => Body::Published(read_published(members)?),
+        "presents" => Body::Presents(read_presents(members)?),
+        "ended" => Body::Ended(Ended {
+            ids: read_ids(members)?,
+            why: match members.text("why")? {
+                why if why == Why::REPLACED => Why::Replaced,
+                why if why == Why::STOPPED => Why::Stopped,
+                why => Why::Other(why),
+            },
+            when: members.time("when")?,
+        }),
+        "waived" => Body::Waived(Waived {
+            ids: read_ids(members)?,
+            who: members.text("who")?,
+            why: members.text("why")?,
+        }),
+        "compromised" => Body::Compromised(Compromised {
+            pin: pin(&members.take("pin").ok_or(LineError::Missing("pin"))?, "pin")?,
+            why: members.text("why")?,
+        }),
+        other => return Err(LineError::Event(Excerpt::new(other).to_string())),
+    })
+}
+
+fn read_ids(members: &mut Members) -> Result<Vec<EventId>, LineError> {
+    let wanted = LineError::Wrong("ids", "an array of ids");
+    let ids = members.array("ids", |value| {
+        value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| wanted.clone())
+    })?;
+    ids.ok_or(LineError::Missing("ids"))
+}
+
+fn read_published(members: &mut Members) -> Result<Published, LineError> {
+    let mut pins = members
+        .array("pins", |value| pin(&value, "pins"))?
+        .filter(|pins| !pins.is_empty())
+        .ok_or(LineError::Missing("pins"))?;
+    pins.sort_unstable();
+    pins.dedup();
+    let max_age = members
+        .take("max_age")
+        .map(|value| value.as_u64().and_then(MaxAge::from_seconds))
+        .map(|age| age.ok_or(LineError::Wrong("max_age", "a number of seconds below 2^31")))
+        .transpose()?;
+    let lifetime = match (max_age, members.time("expires_at")?) {
+        (Some(age), None) => Lifetime::MaxAge(age),
+        (None, Some(time)) => Lifetime::ExpiresAt(time),
+        (None, None) => Lifetime::Open,
+        (Some(_), Some(_)) => return Err(LineError::Wrong("expires_at", "absent beside max_age")),
+    };
+    let except = members.array("except", |value| {
+        value.as_str().map_or(Err(LineError::Wrong("except", "an array of host names")), |text| {
+            host(text, "except")
+        })
+    })?;
+    Ok(Published {
+        host: members.host("host")?,
+        matching: read_matching(members)?,
+        except: except.unwrap_or_default(),
+        include_subdomains: members
+            .take("include_subdomains")
+            .ok_or(LineError::Missing("include_subdomains"))?
+            .as_bool()
+            .ok_or(LineError::Wrong("include_subdomains", "true or false"))?,
+        scope: members.one_of("scope", SCOPES, "chain, leaf, path-ca or sent-ca")?,
+        port: members.take("port").map(|value| port(&value, "port")).transpose()?,
+        pins,
+        lifetime,
+        origin: match members.text("origin")? {
+            origin if origin == Origin::HEADER => Origin::Header,
+            origin => Origin::Other(origin),
+        },
+        since: members.time("since")?,
+    })
+}
+
+fn read_matching(members: &mut Members) -> Result<Matching, LineError> {
+    members.one_of("match", MATCHINGS, "exact, one-label or any-depth")
+}
+
+fn port(value: &Value, name: &'static str) -> Result<u16, LineError> {
+    let port = value.as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+    port.ok_or(LineError::Wrong(name, "a port"))
+}
+
+fn read_presents(members: &mut Members) -> Result<Presents, LineError> {
+    let ports = members.array("ports", |value| port(&value, "ports"))?;
+    let certificates = members.array("certificates", read_certificate)?;
+    Ok(Presents {
+        host: members.host("host")?,
+        matching: read_matching(members)?,
+        ports: ports.ok_or(LineError::Missing("ports"))?,
+        certificates: certificates.ok_or(LineError::Missing("certificates"))?,
+    })
+}
+
+fn read_certificate(value: Value) -> Result<Presented, LineError> {
+    const WRONG: LineError = LineError::Wrong("certificates", "an array of certificates");
+    let Value::Object(members) = value else { return Err(WRONG) };
+    let mut members = Members(members);
+    let served = members.array("served", |value| pin_or_null(&value, "served"))?;
+    let nodes = members.array("keys", |value| {
+        let Value::Object(members) = value else { return Err(WRONG) };
+        let mut members = Members(members);
+        let is = |value: Option<Value>| value.as_ref().and_then(Value::as_bool).ok_or(WRONG);
+        let index = |value: Value| {
+            value.as_number().and_then(Number::as_u64).and_then(|i| i.try_into().ok()).ok_or(WRONG)
+        };
+        Ok(KeyNode {
+            pin: pin_or_null(&members.take("pin").unwrap_or_default(), "certificates")?,
+            served: is(members.take("served"))?,
+            end: is(members.take("end"))?,
+            issuers: members.array("issuers", index)?.ok_or(WRONG)?,
+        })
+    })?;
+    let keys = nodes.and_then(KeyGraph::new).ok_or(WRONG)?;
+    Ok(Presented { served: served.ok_or(WRONG)?, keys })
+}

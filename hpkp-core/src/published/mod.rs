@@ -1,0 +1,23 @@
+//! Published pins: which pins clients may still hold, whoever told them, and which keys the
+//! servers present.
+//!
+//! Records are events, one a line, in files that are only ever appended to. [`event`] has what
+//! they say, [`line`](mod@line) their form, [`file`](mod@file) whole files, [`state`] what all of
+//! them come to, [`accepted`](mod@accepted) what a server adds to them. `docs/records.md` describes the format for operators and other programs; what one
+//! version writes all later ones read.
+
+pub mod accepted;
+pub mod event;
+pub mod file;
+pub mod keys;
+pub mod line;
+pub mod name;
+pub mod state;
+
+pub use event::{
+    Body, Compromised, Ended, Event, EventId, Identity, Lifetime, Matching, Origin, Presented,
+    Presents, Published, Scope, Waived, Why,
+};
+pub use keys::{KeyGraph, KeyNode, Met};
+pub use name::{HostName, WriterName};
+pub use state::State;

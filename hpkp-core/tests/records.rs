@@ -1,0 +1,288 @@
+//! Records: what is written is read, what is no record is refused with its line, and every fixture
+//! of an earlier version is read for ever.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+
+use hpkp_core::max_age::MaxAge;
+use hpkp_core::pin::Pin;
+use hpkp_core::published::file::{self, FileError};
+use hpkp_core::published::line::{LineError, MAX_DEPTH, MAX_ENTRIES, MAX_LINE};
+use hpkp_core::published::{
+    Body, Compromised, Ended, Event, EventId, HostName, Identity, KeyGraph, KeyNode, Lifetime,
+    Matching, Origin, Presented, Presents, Published, Scope, Waived, Why, WriterName,
+};
+use proptest::prelude::*;
+
+fn pins() -> impl Strategy<Value = Vec<Pin>> {
+    let pin = any::<[u8; 32]>().prop_map(Pin::from_octets);
+    prop::collection::btree_set(pin, 1..5).prop_map(|pins| pins.into_iter().collect())
+}
+
+fn hosts() -> impl Strategy<Value = HostName> {
+    "([a-z0-9_-]{1,9}\\.){1,4}[a-z]{2,6}".prop_map(|name| name.parse().unwrap())
+}
+
+fn times() -> impl Strategy<Value = i64> {
+    -62_167_219_200_i64..=253_402_300_799
+}
+
+/// Free text that is none of the words with a meaning of their own.
+fn text() -> impl Strategy<Value = String> {
+    "\\PC{0,40}|[\\x00-\\x1f\"\\\\]{1,9}".prop_map(|text| format!("{text}."))
+}
+
+fn ids() -> impl Strategy<Value = Vec<EventId>> {
+    prop::collection::vec("[0-9a-f]{32}".prop_map(|id| id.parse().unwrap()), 0..5)
+}
+
+fn matchings() -> impl Strategy<Value = Matching> {
+    prop::sample::select(vec![Matching::Exact, Matching::OneLabel, Matching::AnyDepth])
+}
+
+fn published() -> impl Strategy<Value = Published> {
+    let scopes = vec![Scope::Chain, Scope::Leaf, Scope::PathCa, Scope::SentCa];
+    let lifetimes = prop_oneof![
+        (0..=i32::MAX as u64).prop_map(|s| Lifetime::MaxAge(MaxAge::from_seconds(s).unwrap())),
+        times().prop_map(Lifetime::ExpiresAt),
+        Just(Lifetime::Open),
+    ];
+    let origins = prop_oneof![Just(Origin::Header), text().prop_map(Origin::Other)];
+    let names = (hosts(), matchings(), prop::collection::vec(hosts(), 0..3), any::<bool>());
+    let rest = (prop::option::of(1_u16..), pins(), lifetimes, origins, prop::option::of(times()));
+    (names, prop::sample::select(scopes), rest).prop_map(|(names, scope, rest)| {
+        let (host, matching, except, include_subdomains) = names;
+        let (port, pins, lifetime, origin, since) = rest;
+        Published {
+            host,
+            matching,
+            except,
+            include_subdomains,
+            scope,
+            port,
+            pins,
+            lifetime,
+            origin,
+            since,
+        }
+    })
+}
+
+fn presented() -> impl Strategy<Value = Presented> {
+    let pin = || prop::option::of(any::<[u8; 32]>().prop_map(Pin::from_octets));
+    let node = (pin(), any::<bool>(), any::<bool>(), prop::collection::vec(0_usize..3, 0..3));
+    let node = node.prop_map(|(pin, served, end, issuers)| KeyNode { pin, served, end, issuers });
+    let nodes = prop::collection::vec(node, 3..6);
+    (prop::collection::vec(pin(), 0..4), nodes)
+        .prop_map(|(served, nodes)| Presented { served, keys: KeyGraph::new(nodes).unwrap() })
+}
+
+fn bodies() -> impl Strategy<Value = Body> {
+    let whys = prop_oneof![Just(Why::Replaced), Just(Why::Stopped), text().prop_map(Why::Other)];
+    let presents = (
+        hosts(),
+        matchings(),
+        prop::collection::vec(1_u16.., 0..3),
+        prop::collection::vec(presented(), 0..3),
+    );
+    prop_oneof![
+        (text(), text())
+            .prop_map(|(instance, machine)| Body::Writer(Identity { instance, machine })),
+        published().prop_map(Body::Published),
+        presents.prop_map(|(host, matching, ports, certificates)| {
+            Body::Presents(Presents { host, matching, ports, certificates })
+        }),
+        (ids(), whys, prop::option::of(times())).prop_map(|(ids, why, when)| Body::Ended(Ended {
+            ids,
+            why,
+            when
+        })),
+        (ids(), text(), text()).prop_map(|(ids, who, why)| Body::Waived(Waived { ids, who, why })),
+        (any::<[u8; 32]>(), text()).prop_map(|(pin, why)| {
+            Body::Compromised(Compromised { pin: Pin::from_octets(pin), why })
+        }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(body in bodies(), at in times(), seq in any::<u64>()) {
+        let event = Event::new(at, seq, "web-1".parse().unwrap(), body);
+        prop_assert!(!event.line().contains('\n'));
+        prop_assert_eq!(Event::from_line(event.line().as_bytes()), Ok(event));
+    }
+
+    #[test]
+    fn a_line_that_lacks_something_is_no_record(body in bodies(), cut in any::<prop::sample::Index>()) {
+        let event = Event::new(0, 1, "web-1".parse().unwrap(), body);
+        let line = event.line().as_bytes();
+        let cut = cut.index(line.len());
+        prop_assert!(Event::from_line(&line[..cut]).is_err());
+        let mut without = line.to_vec();
+        without.remove(cut);
+        prop_assert!(Event::from_line(&without).is_err());
+    }
+
+    #[test]
+    fn octets_of_any_kind_are_read_or_refused(octets in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = file::read(&octets);
+    }
+}
+
+fn compromised(seq: u64) -> Event {
+    let body =
+        Body::Compromised(Compromised { pin: Pin::from_octets([7; 32]), why: "stolen".to_owned() });
+    Event::new(1_800_000_000, seq, "web-1".parse::<WriterName>().unwrap(), body)
+}
+
+/// The line of an object to which a valid id has been given.
+fn sealed(members: &str) -> String {
+    match Event::from_line(format!("{{{members}}}").as_bytes()) {
+        Err(LineError::Id(id)) => format!("{{{members},\"id\":\"{id}\"}}"),
+        other => panic!("{members}: {other:?}"),
+    }
+}
+
+const HEAD: &str = r#""v":1,"at":"2026-11-21T10:00:00Z","seq":1,"writer":"web-1""#;
+
+#[test]
+fn each_mistake_is_told_apart() {
+    let pin = "sha256/d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=";
+    let published = |host: &str, rest: &str| {
+        sealed(&format!(
+            r#"{HEAD},"event":"published","host":"{host}","match":"exact","include_subdomains":false,"scope":"chain","pins":["{pin}"],"origin":"header"{rest}"#
+        ))
+    };
+    assert!(Event::from_line(published("www.example.com", r#","max_age":1"#).as_bytes()).is_ok());
+    let many = vec!["\"0123456789abcdef0123456789abcdef\""; MAX_ENTRIES + 1].join(",");
+    let host = "a host name in A-labels and lower case, without a last dot";
+    for (line, error) in [
+        (" ".repeat(MAX_LINE + 1), LineError::TooLong),
+        ("[".repeat(MAX_DEPTH + 1), LineError::TooDeep),
+        (String::new(), LineError::NotJson),
+        ("[]".into(), LineError::NotJson),
+        ("{}".into(), LineError::Wrong("v", "the number of a version")),
+        (r#"{"v":2}"#.into(), LineError::Version(2)),
+        (sealed(r#""v":1"#), LineError::Missing("at")),
+        (sealed(&format!(r#"{HEAD},"event":"moved""#)), LineError::Event("moved".into())),
+        (sealed(HEAD), LineError::Missing("event")),
+        (published("WWW.example.com", ""), LineError::Wrong("host", host)),
+        (published("www.example.com.", ""), LineError::Wrong("host", host)),
+        (published("192.0.2.1", ""), LineError::Wrong("host", host)),
+        (published("a", r#","port":0"#), LineError::Wrong("port", "a port")),
+        (published("a", r#","port":65536"#), LineError::Wrong("port", "a port")),
+        (
+            published("a", r#","max_age":2147483648"#),
+            LineError::Wrong("max_age", "a number of seconds below 2^31"),
+        ),
+        (
+            published("a", r#","max_age":1,"expires_at":"2026-11-21T10:00:00Z""#),
+            LineError::Wrong("expires_at", "absent beside max_age"),
+        ),
+        (
+            published("a", r#","expires_at":"tomorrow""#),
+            LineError::Wrong("expires_at", "a time (RFC 3339)"),
+        ),
+        (
+            published("a", "").replace("header", "Header"),
+            LineError::Id("9c6ac4f67afb6df0eab82a4b1adca0ae".parse().unwrap()),
+        ),
+        (
+            sealed(&format!(r#"{HEAD},"event":"compromised","pin":"sha1/x","why":"" "#)),
+            LineError::Wrong("pin", "sha256/ and the base64 of a SHA-256"),
+        ),
+        (
+            sealed(&format!(r#"{HEAD},"event":"ended","ids":[{many}],"why":"" "#)),
+            LineError::TooMuch("ids"),
+        ),
+        (
+            sealed(&format!(
+                r#"{HEAD},"event":"presents","host":"a","match":"exact","ports":[],"certificates":[{{"served":[],"keys":[]}}]"#
+            )),
+            LineError::Wrong("certificates", "an array of certificates"),
+        ),
+    ] {
+        match (Event::from_line(line.as_bytes()), error) {
+            // Which id it would be is not what this is about.
+            (Err(LineError::Id(_)), LineError::Id(_)) => {}
+            (result, error) => assert_eq!(result, Err(error), "{line:.200}"),
+        }
+    }
+    assert_eq!(Event::from_line(b"\xff"), Err(LineError::NotUtf8));
+}
+
+#[test]
+fn what_a_later_version_adds_is_kept() {
+    let line = sealed(&format!(
+        r#"{HEAD},"later":{{"z":[1,2.5,null],"a":"\u00e9\n"}},"event":"ended","ids":[],"why":"stopped""#
+    ));
+    let event = Event::from_line(line.as_bytes()).unwrap();
+    assert_eq!(event.line(), line);
+}
+
+#[test]
+fn a_torn_last_line_is_passed_over_and_a_broken_one_before_it_is_not() {
+    let (one, two) = (compromised(1), compromised(2));
+    let whole = format!("{}\n{}\n", one.line(), two.line());
+    assert_eq!(file::read(whole.as_bytes()).unwrap().events, [one.clone(), two.clone()]);
+    for cut in 1..=two.line().len() + 1 {
+        let contents = file::read(&whole.as_bytes()[..whole.len() - cut]).unwrap();
+        assert_eq!(contents.events, std::slice::from_ref(&one), "{cut}");
+        assert_eq!(contents.torn, two.line().len() + 1 - cut);
+    }
+    let broken = format!("{}\n{}\n{}\n", one.line(), &two.line()[1..], two.line());
+    let error = file::read(broken.as_bytes()).unwrap_err();
+    assert_eq!(error, FileError::Line { line: 2, error: LineError::NotJson });
+    assert_eq!(file::read(b"").unwrap(), file::Contents::default());
+}
+
+#[test]
+fn an_endless_line_is_no_torn_one() {
+    let line = compromised(1);
+    let mut octets = format!("{}\n", line.line()).into_bytes();
+    octets.resize(octets.len() + MAX_LINE + 1, 0);
+    let error = file::read(&octets).unwrap_err();
+    assert_eq!(error, FileError::Line { line: 2, error: LineError::TooLong });
+}
+
+fn fixtures(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/records").join(folder);
+    let mut files: Vec<PathBuf> =
+        folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    files
+}
+
+/// Written anew from what was read, each line is the one that stands there: nothing of it was lost.
+#[test]
+fn every_fixture_is_read() {
+    for path in fixtures("v1") {
+        let shown = path.display();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let contents = file::read(text.as_bytes()).unwrap_or_else(|e| panic!("{shown}: {e}"));
+        assert_eq!((contents.events.len(), contents.torn), (text.lines().count(), 0), "{shown}");
+        for (event, line) in contents.events.iter().zip(text.lines()) {
+            let body = event.body().clone();
+            let written = Event::new(event.at(), event.seq(), event.writer().clone(), body);
+            assert_eq!(event.line(), line);
+            if shown.to_string().contains("foreign") {
+                assert_ne!(written.line(), line, "{shown} is there to differ");
+            } else {
+                assert_eq!((written.id(), written.line()), (event.id(), line), "{shown}");
+            }
+        }
+    }
+}
+
+/// Files that no version may take for records, each with the line at which it fails.
+#[test]
+fn every_broken_fixture_is_refused() {
+    for path in fixtures("broken") {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let line: usize = name.rsplit('-').next().unwrap().parse().unwrap();
+        let error = file::read(&std::fs::read(&path).unwrap()).unwrap_err();
+        assert!(matches!(error, FileError::Line { line: at, .. } if at == line), "{name}: {error}");
+    }
+}

@@ -1,0 +1,514 @@
+//! Whole histories of servers, their records and their clients: the check must find a lock-out if
+//! and only if some client could be locked out, and must never refuse what is being served.
+//!
+//! `clients` decides by enumerating visits and paths what the check decides by other means.
+//! `HPKP_SEED` sets the first seed, `HPKP_HISTORIES` their number.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod clients;
+#[allow(dead_code, reason = "what the fuzz targets need beyond this")]
+#[path = "../../../tests/fuzz/src/der.rs"]
+mod der;
+mod pki;
+mod random;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use clients::{Header, Place, Server, Shown, View};
+use hpkp_core::certificate::Certificate;
+use hpkp_core::check::{
+    Certificates, Choice, Context, Deployment, Host, Listener, PolicyUse, Records, TrustSetting,
+    Verdict, check,
+};
+use hpkp_core::finding::{Check, Class, Code, Location};
+use hpkp_core::max_age::MaxAge;
+use hpkp_core::path::{Chain, Trust, VerifySignature};
+use hpkp_core::pin::Pin;
+use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
+use hpkp_core::published::accepted::{accepted, stopped};
+use hpkp_core::published::{
+    Body, Ended, Event, EventId, Lifetime, Matching, Origin, Published, Scope, State, Waived, Why,
+};
+use pki::Cert;
+use random::Random;
+
+const HISTORIES: usize = 10_000;
+const DAY: i64 = 86_400;
+const START: i64 = 1_800_000_000;
+const NAMES: [&str; 4] = ["a.test", "b.a.test", "c.b.a.test", "d.a.test"];
+/// Keys that no chain has: the backups.
+const BACKUPS: [u32; 2] = [190, 191];
+
+/// What the pools hold is made once.
+struct World {
+    chains: Vec<(Vec<Cert>, Chain)>,
+    trust: Arc<TrustSetting>,
+    pins: HashMap<u32, Pin>,
+    key_of: HashMap<Pin, u32>,
+    at: Location,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Policy {
+    keys: BTreeSet<u32>,
+    max_age: u64,
+    include_subdomains: bool,
+}
+
+/// A server block. It has one port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Block {
+    names: BTreeSet<&'static str>,
+    port: u16,
+    /// Positions in the pool.
+    chains: BTreeSet<usize>,
+    policy: Option<Policy>,
+}
+
+type Config = Vec<Block>;
+
+struct Machine {
+    writer: String,
+    log: Vec<Event>,
+    /// How much of each other machine's log has arrived.
+    arrived: Vec<usize>,
+    config: Option<Config>,
+    /// Whether its last configuration was let pass in spite of something.
+    forced: bool,
+    /// Whether it has said that it stopped; what it starts with it publishes again.
+    stopped: bool,
+}
+
+impl World {
+    fn new() -> Self {
+        let chains =
+            pki::chains().into_iter().map(|certs| (certs.clone(), pki::chain(&certs))).collect();
+        let pins: HashMap<u32, Pin> =
+            pki::KEYS.iter().chain(&BACKUPS).map(|key| (*key, pki::pin(*key))).collect();
+        let trust: Trust = pki::trust();
+        Self {
+            chains,
+            trust: Arc::new(TrustSetting { trust, problem: None }),
+            key_of: pins.iter().map(|(key, pin)| (*pin, *key)).collect(),
+            pins,
+            at: Location { file: Arc::from("conf"), line: 1 },
+        }
+    }
+
+    fn shown(&self, block: &Block) -> Shown {
+        block.chains.iter().map(|index| self.chains[*index].0.clone()).collect()
+    }
+
+    fn pins(&self, keys: &BTreeSet<u32>) -> Vec<Pin> {
+        let mut pins: Vec<Pin> = keys.iter().map(|key| self.pins[key]).collect();
+        pins.sort_unstable();
+        pins
+    }
+
+    fn deployment(&self, config: &Config, writer: &str, state: State) -> Deployment {
+        let mut deployment = Deployment::default();
+        for (position, block) in config.iter().enumerate() {
+            let chains = block.chains.iter().map(|index| self.chains[*index].1.clone()).collect();
+            deployment.contexts.push(Context {
+                certificates: Certificates::Loaded(chains),
+                trust: self.trust.clone(),
+            });
+            let name = format!("policy-{position}");
+            if let Some(policy) = &block.policy {
+                let mut spec = PolicySpec::new(name.clone(), self.at.clone());
+                let pins = self.pins(&policy.keys).into_iter();
+                spec.pins = pins
+                    .map(|pin| PinSetting { source: PinSource::Literal(pin), at: self.at.clone() })
+                    .collect();
+                spec.max_age = MaxAge::from_seconds(policy.max_age);
+                spec.include_subdomains = Some(policy.include_subdomains);
+                deployment.policies.push(spec.resolve(|_| Err(String::new())));
+            }
+            let policy_use = PolicyUse { policy: name, at: self.at.clone(), own: true };
+            deployment.hosts.push(Host {
+                label: format!("block-{position}"),
+                names: block.names.iter().map(|name| (*name).to_owned()).collect(),
+                tls: true,
+                contexts: vec![position],
+                check: Check::Refuse,
+                enforced: block.policy.as_ref().map(|_| policy_use),
+                report_only: None,
+                accepted: vec![],
+                serving: vec![],
+            });
+        }
+        for port in [443, 8443] {
+            let hosts: Vec<usize> =
+                (0..config.len()).filter(|position| config[*position].port == port).collect();
+            if let Some(&default) = hosts.first() {
+                let choice = if port == 443 { Choice::Nginx } else { Choice::Httpd };
+                let patterns = vec![];
+                deployment.listeners.push(Listener { port, choice, hosts, default, patterns });
+            }
+        }
+        deployment.records = Some(Records {
+            state,
+            writer: Some(writer.parse().unwrap()),
+            at: self.at.clone(),
+            problems: vec![],
+        });
+        deployment
+    }
+
+    /// What the clients' side needs to know of a configuration.
+    fn server<'a>(&self, config: &Config, writer: &'a str) -> Server<'a> {
+        let mut places: Vec<Place> = Vec::new();
+        let mut defaults: Vec<(u16, Shown)> = Vec::new();
+        for block in config {
+            if !defaults.iter().any(|(port, _)| *port == block.port) {
+                defaults.push((block.port, self.shown(block)));
+            }
+            for name in &block.names {
+                // The first block of a name has it.
+                if !places.iter().any(|place| place.name == *name && place.port == block.port) {
+                    let (name, port) = ((*name).to_owned(), block.port);
+                    places.push(Place { name, port, shown: self.shown(block) });
+                }
+            }
+        }
+        let headers = config.iter().enumerate().filter_map(|(position, block)| {
+            let policy = block.policy.as_ref().filter(|policy| policy.max_age > 0)?;
+            let is_met = block.chains.iter().all(|index| {
+                pki::paths(&self.chains[*index].0)
+                    .iter()
+                    .flatten()
+                    .any(|(cert, _)| policy.keys.contains(&cert.key))
+            });
+            let is_asked = |name: &&&str| {
+                let earlier = &config[..position];
+                !earlier.iter().any(|b| b.port == block.port && b.names.contains(**name))
+            };
+            is_met.then(|| Header {
+                names: block.names.iter().filter(is_asked).map(|n| (*n).to_owned()).collect(),
+                shown: self.shown(block),
+                keys: policy.keys.clone(),
+                include_subdomains: policy.include_subdomains,
+            })
+        });
+        Server { writer, headers: headers.collect(), places, defaults }
+    }
+
+    fn random_keys(random: &mut Random, world: &Self, chains: &BTreeSet<usize>) -> BTreeSet<u32> {
+        let mut keys: BTreeSet<u32> = BACKUPS.into();
+        for index in chains {
+            // Most policies pin something of their own chains.
+            if random.chance(90) {
+                let certs = &world.chains[*index].0;
+                keys.insert(random.one_of(certs).key);
+            }
+        }
+        for _ in 0..random.below(3) {
+            keys.insert(*random.one_of(&pki::KEYS));
+        }
+        keys
+    }
+
+    fn random_block(&self, random: &mut Random) -> Block {
+        let mut chains = BTreeSet::from([random.below(self.chains.len())]);
+        if random.chance(20) {
+            chains.insert(random.below(self.chains.len()));
+        }
+        let names = (0..1 + random.below(2)).map(|_| *random.one_of(&NAMES)).collect();
+        let keys = Self::random_keys(random, self, &chains);
+        let policy = random.chance(70).then(|| Policy {
+            keys,
+            max_age: *random.one_of(&[0, 86_400, 3 * 86_400, 30 * 86_400]),
+            include_subdomains: random.chance(30),
+        });
+        Block { names, port: if random.chance(85) { 443 } else { 8443 }, chains, policy }
+    }
+
+    /// A change that operators make, for better or worse.
+    fn mutated(&self, random: &mut Random, config: &Config) -> Config {
+        let mut config = config.clone();
+        let position = random.below(config.len());
+        match random.below(10) {
+            0 => config.push(self.random_block(random)),
+            1 if config.len() > 1 => drop(config.remove(position)),
+            2 => config[position] = self.random_block(random),
+            3 | 4 => {
+                config[position].chains = BTreeSet::from([random.below(self.chains.len())]);
+            }
+            5 => {
+                let keys = Self::random_keys(random, self, &config[position].chains);
+                if let Some(policy) = &mut config[position].policy {
+                    policy.keys = keys;
+                }
+            }
+            6 => {
+                let more = *random.one_of(&pki::KEYS);
+                if let Some(policy) = &mut config[position].policy {
+                    policy.keys.insert(more);
+                }
+            }
+            7 => config[position].policy = None,
+            8 => {
+                if let Some(policy) = &mut config[position].policy {
+                    policy.max_age = 0;
+                }
+            }
+            _ => {}
+        }
+        config
+    }
+
+    /// Pins that an app or a zone publishes.
+    fn random_import(&self, random: &mut Random, now: i64) -> Body {
+        let keys = (0..1 + random.below(2)).map(|_| *random.one_of(&pki::KEYS)).collect();
+        Body::Published(Published {
+            host: random.one_of(&NAMES).parse().unwrap(),
+            matching: *random.one_of(&[Matching::Exact, Matching::OneLabel, Matching::AnyDepth]),
+            except: vec![],
+            include_subdomains: random.chance(30),
+            scope: *random.one_of(&[Scope::Chain, Scope::Leaf, Scope::PathCa, Scope::SentCa]),
+            port: *random.one_of(&[None, None, Some(443), Some(8443)]),
+            pins: self.pins(&keys),
+            lifetime: match random.below(3) {
+                0 => Lifetime::Open,
+                1 => Lifetime::ExpiresAt(now + i64::try_from(random.below(10)).unwrap() * DAY),
+                _ => Lifetime::MaxAge(MaxAge::from_seconds(86_400).unwrap()),
+            },
+            origin: Origin::Other("an app".into()),
+            since: None,
+        })
+    }
+}
+
+struct Always;
+
+impl VerifySignature for Always {
+    fn is_signed_by(&self, _: &Certificate, _: &Certificate) -> bool {
+        true
+    }
+}
+
+/// What happened, so that a test that never sees anything is found out.
+#[derive(Debug, Default)]
+struct Counts {
+    checks: usize,
+    refused: usize,
+    safe: usize,
+    unchanged: usize,
+    by_code: HashMap<Code, usize>,
+}
+
+fn found(verdict: &Verdict, codes: &[Code]) -> bool {
+    verdict.findings.iter().any(|finding| codes.contains(&finding.code))
+}
+
+fn refused(verdict: &Verdict, codes: &[Code]) -> bool {
+    let is_refused = |class| class == Class::Lockout;
+    verdict.findings.iter().any(|f| codes.contains(&f.code) && is_refused(f.class))
+}
+
+const ALL: [Code; 4] = [
+    Code::PublishedPinsUnmet,
+    Code::SuperdomainPinsUnmet,
+    Code::SameHostPinsUnmet,
+    Code::ServedElsewhereUnmet,
+];
+
+fn history(world: &World, seed: u64, counts: &mut Counts) {
+    // Mixed, since seeds that follow each other must not give similar numbers.
+    let random = &mut Random::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
+    let mut now = START;
+    let count = 1 + random.below(5);
+    let mut machines: Vec<Machine> = (0..count)
+        .map(|number| Machine {
+            writer: format!("web-{number}"),
+            log: vec![],
+            arrived: vec![0; count],
+            config: None,
+            forced: false,
+            stopped: false,
+        })
+        .collect();
+    let mut imports: Vec<Event> = Vec::new();
+    let mut presented: HashMap<EventId, Shown> = HashMap::new();
+    // Most fleets have one configuration.
+    let common: Config = (0..1 + random.below(3)).map(|_| world.random_block(random)).collect();
+    for _ in 0..4 + random.below(8) {
+        now += *random.one_of(&[
+            0,
+            0,
+            1,
+            3_600,
+            DAY / 2,
+            DAY,
+            2 * DAY,
+            2 * DAY + 1,
+            5 * DAY,
+            40 * DAY,
+        ]);
+        if random.chance(15) {
+            let seq = imports.len() as u64 + 1;
+            let known: Vec<EventId> = imports.iter().map(Event::id).collect();
+            let body = match random.below(4) {
+                0 if !known.is_empty() => Body::Ended(Ended {
+                    ids: vec![*random.one_of(&known)],
+                    why: Why::Other("lost support".into()),
+                    when: random.chance(50).then(|| now - DAY),
+                }),
+                1 if !known.is_empty() => Body::Waived(Waived {
+                    ids: vec![*random.one_of(&known)],
+                    who: "ops".into(),
+                    why: "so".into(),
+                }),
+                _ => world.random_import(random, now),
+            };
+            imports.push(Event::new(now, seq, "apps".parse().unwrap(), body));
+        }
+        let at = random.below(count);
+        // Copies arrive late, in part, or not at all.
+        for other in (0..count).filter(|other| *other != at) {
+            let whole = machines[other].log.len();
+            let arrived = machines[at].arrived[other];
+            machines[at].arrived[other] = match random.below(3) {
+                0 => whole,
+                1 => arrived + random.below(whole - arrived + 1),
+                _ => arrived,
+            };
+        }
+        let machine = &machines[at];
+        let config = match &machine.config {
+            Some(config) if random.chance(25) => config.clone(),
+            Some(config) => world.mutated(random, config),
+            None if random.chance(70) => common.clone(),
+            None => vec![world.random_block(random)],
+        };
+        let files: Vec<&[Event]> = std::iter::once(imports.as_slice())
+            .chain((0..count).map(|other| {
+                let end = if other == at { machines[at].log.len() } else { machine.arrived[other] };
+                &machines[other].log[..end]
+            }))
+            .collect();
+        let mut state = State::default();
+        files.iter().flat_map(|file| file.iter()).for_each(|event| state.add(event));
+        let deployment = world.deployment(&config, &machine.writer, state.clone());
+        let verdict = check(&deployment, now, &Always);
+
+        let view = View { files, presented: &presented, key_of: &world.key_of, now };
+        let server = world.server(&config, &machine.writer);
+        let holders = clients::holders_are_locked_out(&view, &server);
+        let noters = clients::noters_are_locked_out(&view, &server);
+        let told = || {
+            let lines = verdict.findings.iter().flat_map(|finding| finding.lines());
+            let lines: Vec<String> = lines.collect();
+            let log: Vec<&str> =
+                view.files.iter().flat_map(|f| f.iter()).map(Event::line).collect();
+            format!(
+                "seed {seed}, {} at {now}: holders locked out {holders}, noters {noters}\n{config:#?}\n{}\n{}",
+                machine.writer,
+                log.join("\n"),
+                lines.join("\n")
+            )
+        };
+        counts.checks += 1;
+        for finding in &verdict.findings {
+            *counts.by_code.entry(finding.code).or_default() += 1;
+        }
+        if holders {
+            assert!(found(&verdict, &ALL[..2]), "a lock-out is not found: {}", told());
+        } else {
+            // What withholds a header also keeps anybody from noting it.
+            assert_eq!(found(&verdict, &ALL), noters, "{}", told());
+            assert!(!found(&verdict, &ALL[..1]), "nobody is locked out: {}", told());
+        }
+        if !holders && !noters {
+            counts.safe += 1;
+        }
+        let is_unchanged = machine.config.as_ref() == Some(&config);
+        if is_unchanged {
+            counts.unchanged += 1;
+            // What was forced was refused before; of what it published nothing is on record.
+            let codes = if machine.forced { &ALL[..1] } else { &ALL[..] };
+            assert!(!refused(&verdict, codes), "unchanged and refused: {}", told());
+        }
+        let is_refused = refused(&verdict, &ALL);
+        counts.refused += usize::from(is_refused);
+        let is_forced = is_refused && random.chance(30);
+        if is_refused && !is_forced {
+            continue;
+        }
+        let writer = machine.writer.parse().unwrap();
+        let events = accepted(&deployment, &verdict, &state, &writer, now);
+        events.iter().for_each(|event| state.add(event));
+        let again = accepted(&deployment, &verdict, &state, &writer, now + 1);
+        assert_eq!(again, [], "nothing has changed: {}", told());
+        for event in &events {
+            if let Body::Presents(presents) = event.body() {
+                let name = presents.host.as_str();
+                let port = presents.ports[0];
+                let place = server.places.iter().find(|p| p.name == name && p.port == port);
+                let default = || &server.defaults.iter().find(|d| d.0 == port).unwrap().1;
+                presented.insert(event.id(), place.map_or_else(default, |p| &p.shown).clone());
+            }
+        }
+        let machine = &mut machines[at];
+        if is_unchanged && !machine.forced && !machine.stopped {
+            assert_eq!(events.iter().filter(|e| is_published(e)).count(), 0, "seed {seed}");
+        }
+        machine.log.extend(events);
+        machine.forced = is_forced || is_unchanged && machine.forced;
+        machine.config = Some(config);
+        machine.stopped = random.chance(5);
+        if machine.stopped {
+            machine.log.extend(stopped(&state, &writer, now));
+        }
+    }
+}
+
+fn is_published(event: &Event) -> bool {
+    matches!(event.body(), Body::Published(_))
+}
+
+#[test]
+fn the_check_finds_every_lock_out_and_no_other() {
+    let setting = |name, default| std::env::var(name).map_or(default, |text| text.parse().unwrap());
+    let first: usize = setting("HPKP_SEED", 1);
+    let histories: usize = setting("HPKP_HISTORIES", HISTORIES);
+    println!("seeds {first} to {}", first + histories - 1);
+    let world = World::new();
+    let next = AtomicUsize::new(first);
+    let all = std::thread::scope(|scope| {
+        let run = || {
+            let mut counts = Counts::default();
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= first + histories {
+                    return counts;
+                }
+                history(&world, seed as u64, &mut counts);
+            }
+        };
+        let threads: Vec<_> = (0..2).map(|_| scope.spawn(run)).collect();
+        let mut all = Counts::default();
+        for counts in threads.into_iter().map(|thread| thread.join().unwrap()) {
+            all.checks += counts.checks;
+            all.refused += counts.refused;
+            all.safe += counts.safe;
+            all.unchanged += counts.unchanged;
+            for (code, count) in counts.by_code {
+                *all.by_code.entry(code).or_default() += count;
+            }
+        }
+        all
+    });
+    println!("{all:#?}");
+    // A world in which something never happens shows nothing about it.
+    if histories >= 1_000 {
+        for code in ALL.into_iter().chain([Code::PublishedPinsPartlyMet, Code::Waived]) {
+            assert!(all.by_code.get(&code).is_some_and(|count| *count > 20), "{code}: {all:?}");
+        }
+        assert!(all.refused > all.checks / 20 && all.safe > all.checks / 20, "{all:?}");
+        assert!(all.unchanged > all.checks / 50, "{all:?}");
+    }
+}

@@ -1,0 +1,129 @@
+//! The authorities and chains of the simulated world, and the paths that clients can build, by
+//! enumeration: nothing here asks the code under test.
+
+use std::sync::Arc;
+
+use hpkp_core::certificate::Certificate;
+use hpkp_core::path::{Anchor, Anchors, Chain, Trust};
+use hpkp_core::pin::Pin;
+
+use crate::der::Shape;
+
+/// A certificate: its subject, its issuer, its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Cert {
+    subject: u32,
+    issuer: u32,
+    pub(crate) key: u32,
+}
+
+const ROOT_1: Cert = Cert { subject: 1, issuer: 1, key: 101 };
+const ROOT_2: Cert = Cert { subject: 2, issuer: 2, key: 102 };
+const ROOTS: [Cert; 2] = [ROOT_1, ROOT_2];
+const INTER_1: Cert = Cert { subject: 3, issuer: 1, key: 103 };
+/// The first intermediate, certified by the second root as well.
+const INTER_1_CROSS: Cert = Cert { subject: 3, issuer: 2, key: 103 };
+const INTER_2: Cert = Cert { subject: 4, issuer: 2, key: 104 };
+
+/// The keys that some chain has.
+pub(crate) const KEYS: [u32; 9] = [101, 102, 103, 104, 110, 111, 112, 113, 114];
+
+fn leaf(key: u32, issuer: Cert) -> Cert {
+    Cert { subject: key - 100, issuer: issuer.subject, key }
+}
+
+/// What servers may send.
+pub(crate) fn chains() -> Vec<Vec<Cert>> {
+    let mut chains = Vec::new();
+    for key in 110..114 {
+        chains.push(vec![leaf(key, INTER_1), INTER_1]);
+        chains.push(vec![leaf(key, INTER_1), INTER_1, INTER_1_CROSS]);
+        chains.push(vec![leaf(key, INTER_2), INTER_2]);
+    }
+    // One that is on no path, one that issued itself, one whose issuer is not sent but trusted.
+    chains.push(vec![leaf(110, INTER_1), INTER_1, INTER_2]);
+    chains.push(vec![Cert { subject: 14, issuer: 14, key: 114 }]);
+    chains.push(vec![leaf(111, ROOT_1)]);
+    // The same keys as others, certified otherwise.
+    chains.push(vec![leaf(110, INTER_1), INTER_1_CROSS]);
+    chains.push(vec![leaf(112, INTER_1), INTER_1_CROSS, INTER_1]);
+    chains
+}
+
+/// The pins of what is sent.
+pub(crate) fn served(chain: &[Cert]) -> Vec<u32> {
+    chain.iter().map(|cert| cert.key).collect()
+}
+
+/// A certificate on a path, and whether it was sent.
+type Step = (Cert, bool);
+
+/// Every path from the leaf to a trusted root; where none leads to one, every path that ends where
+/// no issuer is known.
+pub(crate) fn paths(chain: &[Cert]) -> Vec<Vec<Step>> {
+    let mut all = Vec::new();
+    extend(chain, &ROOTS, vec![(chain[0], true)], &mut all);
+    let anchored: Vec<Vec<Step>> =
+        all.iter().filter(|path| ROOTS.contains(&path[path.len() - 1].0)).cloned().collect();
+    if anchored.is_empty() { all } else { anchored }
+}
+
+/// Every path of what was sent alone.
+pub(crate) fn sent_paths(chain: &[Cert]) -> Vec<Vec<Step>> {
+    let mut all = Vec::new();
+    extend(chain, &[], vec![(chain[0], true)], &mut all);
+    all
+}
+
+fn extend(chain: &[Cert], roots: &[Cert], path: Vec<Step>, all: &mut Vec<Vec<Step>>) {
+    let (last, _) = path[path.len() - 1];
+    let candidates =
+        chain.iter().map(|cert| (*cert, true)).chain(roots.iter().map(|r| (*r, false)));
+    let mut is_end = true;
+    for (issuer, sent) in candidates {
+        let is_new = path.iter().all(|(cert, _)| cert.key != issuer.key);
+        if issuer.subject == last.issuer && is_new && !ROOTS.contains(&last) {
+            is_end = false;
+            let longer = path.iter().copied().chain([(issuer, sent)]).collect();
+            extend(chain, roots, longer, all);
+        }
+    }
+    if is_end {
+        all.push(path);
+    }
+}
+
+pub(crate) fn pin(key: u32) -> Pin {
+    let id = |number: u32| number.to_be_bytes()[3];
+    let shape = Shape {
+        subject: key,
+        issuer: key,
+        key,
+        subject_key_id: Some(id(key)),
+        authority_key_id: Some(id(key)),
+        serial: 1,
+    };
+    Certificate::from_der(&shape.certificate()).unwrap().pin().unwrap()
+}
+
+fn certificate(cert: Cert) -> Arc<Certificate> {
+    let id = |subject: u32| Some(subject.to_be_bytes()[3]);
+    let shape = Shape {
+        subject: cert.subject,
+        issuer: cert.issuer,
+        key: cert.key,
+        subject_key_id: id(cert.subject),
+        authority_key_id: id(cert.issuer),
+        serial: cert.issuer.to_be_bytes()[3],
+    };
+    Arc::new(Certificate::from_der(&shape.certificate()).unwrap())
+}
+
+pub(crate) fn chain(certs: &[Cert]) -> Chain {
+    Chain::new(certs.iter().map(|cert| certificate(*cert)).collect()).unwrap()
+}
+
+pub(crate) fn trust() -> Trust {
+    let anchor = |cert| Anchor { certificate: certificate(cert), origin: Arc::from("roots") };
+    Trust { system: Arc::new(Anchors::new(ROOTS.map(anchor))), added: None }
+}

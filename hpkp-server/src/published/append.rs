@@ -1,0 +1,148 @@
+//! Appending to a writer's own file: all or nothing, and on the disk when it has been acknowledged.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hpkp_core::published::line::MAX_LINE;
+use hpkp_core::published::{Body, Event, Identity, WriterName};
+
+use super::{Directory, DirectoryError, sys};
+
+/// How long to wait for the lock of a file. A server must not stand still for it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Appends the events of one writer to its file in `directory`. They follow each other in number, and
+/// the first follows the last that the file had when it was read. When this returns without an
+/// error, they are on the disk; else, none of them counts.
+///
+/// A new file begins with a line that says which machine it belongs to.
+///
+/// # Errors
+/// See [`DirectoryError`]. After [`DirectoryError::Changed`] the directory may be read anew, the
+/// events worked out anew, and appended.
+pub fn append(directory: &Directory, events: &[Event]) -> Result<(), DirectoryError> {
+    let Some(first) = events.first() else { return Ok(()) };
+    let writer = first.writer();
+    let name = Directory::own(writer);
+    let shown = directory.shown(&name);
+    let write = |error| DirectoryError::Write(shown.clone(), error);
+
+    let mut file: File = sys::append_at(&directory.file, &name).map_err(write)?.into();
+    let metadata = file.metadata().map_err(write)?;
+    let not_own = match () {
+        () if !metadata.is_file() => Some("it is no regular file"),
+        () if metadata.nlink() != 1 => Some("it has other names (hard links)"),
+        () if metadata.uid() != sys::effective_user() => Some("it belongs to another user"),
+        () => None,
+    };
+    if let Some(what) = not_own {
+        return Err(DirectoryError::NotOwn(shown, what));
+    }
+    let started = Instant::now();
+    while !sys::lock(&file).map_err(write)? {
+        if started.elapsed() > PATIENCE {
+            return Err(DirectoryError::Locked(shown));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+
+    let machine = machine();
+    let end = whole_lines(&mut file).map_err(write)?;
+    if file.metadata().map_err(write)?.len() > end {
+        // What was never finished was never acknowledged.
+        file.set_len(end).map_err(write)?;
+    }
+    let mut lines = String::new();
+    if end == 0 {
+        lines.push_str(identity(first, machine).map_err(write)?.line());
+        lines.push('\n');
+    } else {
+        match first_event(&mut file).map_err(write)?.as_ref().map(Event::body) {
+            Some(Body::Writer(identity)) if identity.machine == machine => {}
+            Some(Body::Writer(_)) => return Err(DirectoryError::Copied(shown)),
+            _ => return Err(DirectoryError::NotOwn(shown, "it does not say whose it is")),
+        }
+        let last = last_event(&mut file, end).map_err(write)?;
+        if last.is_none_or(|last| last.writer() != writer || last.seq() >= first.seq()) {
+            return Err(DirectoryError::Changed(shown));
+        }
+    }
+    for event in events {
+        lines.push_str(event.line());
+        lines.push('\n');
+    }
+    let written = file.write_all(lines.as_bytes()).and_then(|()| file.sync_all());
+    if let Err(error) = written {
+        // Where this fails too, what stands there is torn or unacknowledged: the next append, or
+        // the next configuration, finds it.
+        let _ = file.set_len(end).and_then(|()| file.sync_all());
+        return Err(write(error));
+    }
+    if end == 0 {
+        directory.file.sync_all().map_err(write)?;
+    }
+    Ok(())
+}
+
+/// Where the last whole line ends.
+fn whole_lines(file: &mut File) -> io::Result<u64> {
+    let len = file.metadata()?.len();
+    let tail = tail(file, len)?;
+    match tail.iter().rposition(|octet| *octet == b'\n') {
+        Some(last) => Ok(len - (tail.len() - last - 1) as u64),
+        None if tail.len() as u64 == len => Ok(0),
+        None => Err(damaged("its last line is longer than any record")),
+    }
+}
+
+/// The octets before `end`, as many as one record may have and a line feed on either side.
+fn tail(file: &mut File, end: u64) -> io::Result<Vec<u8>> {
+    let start = end.saturating_sub(MAX_LINE as u64 + 2);
+    file.seek(SeekFrom::Start(start))?;
+    let mut tail = Vec::new();
+    io::Read::by_ref(file).take(end - start).read_to_end(&mut tail)?;
+    Ok(tail)
+}
+
+fn first_event(file: &mut File) -> io::Result<Option<Event>> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut head = Vec::new();
+    io::Read::by_ref(file).take(MAX_LINE as u64 + 1).read_to_end(&mut head)?;
+    let line = head.split(|octet| *octet == b'\n').next();
+    Ok(line.and_then(|line| Event::from_line(line).ok()))
+}
+
+fn last_event(file: &mut File, end: u64) -> io::Result<Option<Event>> {
+    let tail = tail(file, end)?;
+    let line = tail.strip_suffix(b"\n").and_then(|lines| lines.rsplit(|o| *o == b'\n').next());
+    Ok(line.and_then(|line| Event::from_line(line).ok()))
+}
+
+fn damaged(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// The first line of a new file.
+fn identity(first: &Event, machine: String) -> io::Result<Event> {
+    let mut random = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut random)?;
+    let instance = random.iter().map(|octet| format!("{octet:02x}")).collect();
+    let writer: WriterName = first.writer().clone();
+    let number = first.seq().saturating_sub(1);
+    Ok(Event::new(first.at(), number, writer, Body::Writer(Identity { instance, machine })))
+}
+
+/// What tells this machine from others. Machines made from one image that have the same id count as
+/// one; so does, without an id, every machine of one host name.
+fn machine() -> String {
+    let ids = ["/etc/machine-id", "/var/lib/dbus/machine-id", "/proc/sys/kernel/hostname"];
+    let id = ids.iter().find_map(|path| {
+        let id = std::fs::read(path).ok()?;
+        let id = id.trim_ascii();
+        (!id.is_empty()).then(|| id.to_owned())
+    });
+    Identity::machine_of(&id.unwrap_or_default())
+}

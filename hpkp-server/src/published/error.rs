@@ -1,0 +1,103 @@
+//! Why records cannot be read or written.
+
+use std::fmt;
+use std::io;
+
+use hpkp_core::published::file::FileError;
+use hpkp_core::text::Excerpt;
+
+use super::{MARKER, MAX_FILES, MAX_OCTETS};
+
+/// Why a directory with records cannot be used.
+#[derive(Debug)]
+pub enum DirectoryError {
+    /// It cannot be opened, or is a symbolic link or no directory.
+    Open(io::Error),
+    /// It belongs to a user, held here, who is neither root nor the one that runs this.
+    Owner(u32),
+    /// Others may write to it; its mode.
+    Mode(u32),
+    /// It has no marker, so it may be the mount point of a volume that is missing.
+    NoMarker,
+    /// Its marker cannot be read.
+    Marker(io::Error),
+    /// It is of another version of the format, held here as the marker has it.
+    Version(String),
+    /// A file cannot be read: which, and why.
+    File(String, io::Error),
+    /// A file holds something that is no record: which, and what.
+    Records(String, FileError),
+    /// More files than [`MAX_FILES`].
+    TooManyFiles,
+    /// More octets than [`MAX_OCTETS`].
+    TooLarge,
+    /// The file of the writer is not its own: what it is instead.
+    NotOwn(String, &'static str),
+    /// The file of the writer was made on another machine: it is a copy.
+    Copied(String),
+    /// Somebody has appended to the file of the writer since it was read.
+    Changed(String),
+    /// Somebody else holds the lock of the writer's file, and does not let it go.
+    Locked(String),
+    /// The records could not be written: to which file, and why.
+    Write(String, io::Error),
+}
+
+impl fmt::Display for DirectoryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(error) => write!(
+                f,
+                "it cannot be opened as a directory ({error}); make it with: hpkp published init"
+            ),
+            Self::Owner(user) => {
+                write!(f, "it belongs to the user {user}, not to root nor to the server's")
+            }
+            Self::Mode(mode) => {
+                write!(f, "others may write to it (mode {mode:o}); take that from them: chmod go-w")
+            }
+            Self::NoMarker => write!(
+                f,
+                "it has no file \"{MARKER}\", so it may be the place of a volume that is not \
+                 mounted; if it is new, make it with: hpkp published init"
+            ),
+            Self::Marker(error) => write!(f, "its file \"{MARKER}\" cannot be read: {error}"),
+            Self::Version(version) => write!(
+                f,
+                "its format is of version \"{}\", which this software does not know; update it",
+                Excerpt::new(version)
+            ),
+            Self::File(file, error) => {
+                write!(f, "\"{}\" cannot be read: {error}", Excerpt::new(file))
+            }
+            Self::Records(file, error) => {
+                write!(f, "the records in \"{}\" cannot be used: {error}", Excerpt::new(file))
+            }
+            Self::TooManyFiles => write!(f, "it has more than {MAX_FILES} files with records"),
+            Self::TooLarge => write!(f, "its records have more than {MAX_OCTETS} octets"),
+            Self::NotOwn(file, what) => {
+                write!(f, "\"{}\" is not appended to: {what}", Excerpt::new(file))
+            }
+            Self::Copied(file) => write!(
+                f,
+                "\"{}\" was made on another machine, so it is not appended to; copies belong into \
+                 peers/, or give this server a name of its own (writer=)",
+                Excerpt::new(file)
+            ),
+            Self::Changed(file) => write!(
+                f,
+                "\"{}\" has been appended to by somebody else meanwhile; each server needs a name \
+                 of its own (writer=)",
+                Excerpt::new(file)
+            ),
+            Self::Locked(file) => {
+                write!(f, "\"{}\" is locked by another process", Excerpt::new(file))
+            }
+            Self::Write(file, error) => {
+                write!(f, "\"{}\" cannot be written: {error}", Excerpt::new(file))
+            }
+        }
+    }
+}
+
+impl std::error::Error for DirectoryError {}

@@ -1,0 +1,109 @@
+//! Calls that the standard library lacks: files relative to an open directory, and locks.
+
+use std::ffi::{CStr, CString, c_int};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::ptr;
+
+/// A directory, unless its path ends in a symbolic link.
+pub(super) fn open_directory(path: &str) -> io::Result<File> {
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
+/// A directory in a directory.
+pub(super) fn open_directory_at(directory: &File, name: &str) -> io::Result<File> {
+    open(directory, name, libc::O_RDONLY | libc::O_DIRECTORY, 0).map(File::from)
+}
+
+/// A file in a directory, to be read. Opening a FIFO does not wait for a writer.
+pub(super) fn open_at(directory: &File, name: &str) -> io::Result<OwnedFd> {
+    open(directory, name, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY, 0)
+}
+
+/// A file in a directory, to be read and appended to; it is made where it is missing.
+pub(super) fn append_at(directory: &File, name: &str) -> io::Result<OwnedFd> {
+    let flags = libc::O_RDWR | libc::O_APPEND | libc::O_CREAT | libc::O_NONBLOCK | libc::O_NOCTTY;
+    open(directory, name, flags, 0o644)
+}
+
+fn open(directory: &File, name: &str, flags: c_int, mode: libc::mode_t) -> io::Result<OwnedFd> {
+    let name = CString::new(name)?;
+    let flags = flags | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    // SAFETY: the descriptor is open as long as `directory`, and the name ends with a null.
+    let file = unsafe {
+        libc::openat(directory.as_raw_fd(), name.as_ptr(), flags, libc::c_uint::from(mode))
+    };
+    if file < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has just given this descriptor to us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(file) })
+}
+
+/// Whether the lock for writing could be had; it ends with the descriptor.
+pub(super) fn lock(file: &File) -> io::Result<bool> {
+    // SAFETY: the descriptor is open as long as `file`.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(false),
+        _ => Err(error),
+    }
+}
+
+/// The user that this process acts as.
+pub(super) fn effective_user() -> u32 {
+    // SAFETY: it has no conditions and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// The names in a directory, at most `limit` of them. A name that is not UTF-8 is none of ours.
+pub(super) fn names(directory: &File, limit: usize) -> io::Result<Vec<String>> {
+    // A descriptor of its own, since closing the stream closes it.
+    let own = open_directory_at(directory, ".")?.into_raw_fd();
+    let stream = Stream::of(own)?;
+    let mut names = Vec::new();
+    while names.len() < limit {
+        // SAFETY: errno belongs to this thread.
+        unsafe { *libc::__errno_location() = 0 };
+        // SAFETY: the stream is open, and nobody else reads it.
+        let entry = unsafe { libc::readdir64(stream.0) };
+        if entry.is_null() {
+            let error = io::Error::last_os_error();
+            return if error.raw_os_error() == Some(0) { Ok(names) } else { Err(error) };
+        }
+        // SAFETY: the entry is valid until the next call, and its name ends with a null.
+        let name = unsafe { CStr::from_ptr(ptr::addr_of!((*entry).d_name).cast()) };
+        names.extend(name.to_str().ok().map(str::to_owned));
+    }
+    Ok(names)
+}
+
+/// An open directory stream.
+struct Stream(*mut libc::DIR);
+
+impl Stream {
+    fn of(descriptor: RawFd) -> io::Result<Self> {
+        // SAFETY: the descriptor is open and the caller's to give away.
+        let stream = unsafe { libc::fdopendir(descriptor) };
+        if stream.is_null() {
+            let error = io::Error::last_os_error();
+            // SAFETY: the call has failed, so the descriptor is still ours.
+            drop(unsafe { OwnedFd::from_raw_fd(descriptor) });
+            return Err(error);
+        }
+        Ok(Self(stream))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // SAFETY: it is open and closed only here.
+        unsafe { libc::closedir(self.0) };
+    }
+}

@@ -1,0 +1,338 @@
+use super::*;
+
+use std::collections::BTreeSet;
+use std::io::BufRead as _;
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use hpkp_core::pin::Pin;
+use hpkp_core::published::{Body, Compromised, Event};
+
+/// A directory for records of a test's own.
+struct Fresh(tempfile::TempDir);
+
+impl Fresh {
+    fn new() -> Self {
+        let fresh = Self(tempfile::tempdir().unwrap());
+        init(&fresh.path()).unwrap();
+        fresh
+    }
+
+    fn path(&self) -> String {
+        self.0.path().join("records").to_str().unwrap().to_owned()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join("records").join(name)
+    }
+
+    fn open(&self) -> Directory {
+        Directory::open(&self.path()).unwrap()
+    }
+}
+
+fn event(seq: u64) -> Event {
+    let why = format!("number {seq}");
+    let body = Body::Compromised(Compromised { pin: Pin::from_octets([7; 32]), why });
+    Event::new(1_800_000_000, seq, "web-1".parse().unwrap(), body)
+}
+
+/// The numbers of the events in the writer's file; a torn last line is none.
+fn numbers(file: &Path) -> Vec<u64> {
+    let contents = hpkp_core::published::file::read(&fs::read(file).unwrap()).unwrap();
+    let events = contents.events.iter().filter(|e| !matches!(e.body(), Body::Writer(_)));
+    events.map(Event::seq).collect()
+}
+
+#[test]
+fn what_is_appended_is_read() {
+    let fresh = Fresh::new();
+    let directory = fresh.open();
+    append(&directory, &[]).unwrap();
+    assert!(directory.read().unwrap().state.is_empty());
+    append(&directory, &[event(1), event(2)]).unwrap();
+    append(&directory, &[event(3)]).unwrap();
+    assert_eq!(numbers(&fresh.file("web-1.jsonl")), [1, 2, 3]);
+    let contents = directory.read().unwrap();
+    assert_eq!(contents.state.last_seq(&"web-1".parse().unwrap()), 3);
+    assert_eq!(contents.torn, []);
+    let mode = fs::metadata(fresh.file("web-1.jsonl")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o133, 0, "{mode:o}");
+}
+
+#[test]
+fn a_number_that_is_taken_is_somebody_elses() {
+    let fresh = Fresh::new();
+    let directory = fresh.open();
+    append(&directory, &[event(1)]).unwrap();
+    let error = append(&directory, &[event(1)]).unwrap_err();
+    assert!(matches!(error, DirectoryError::Changed(_)), "{error}");
+    assert_eq!(numbers(&fresh.file("web-1.jsonl")), [1]);
+}
+
+#[test]
+fn a_torn_tail_is_passed_over_and_taken_away() {
+    let fresh = Fresh::new();
+    let directory = fresh.open();
+    append(&directory, &[event(1)]).unwrap();
+    let path = fresh.file("web-1.jsonl");
+    let mut torn = fs::read(&path).unwrap();
+    torn.extend(&event(2).line().as_bytes()[..40]);
+    fs::write(&path, torn).unwrap();
+    assert_eq!(directory.read().unwrap().torn.len(), 1);
+    append(&directory, &[event(2)]).unwrap();
+    assert_eq!(directory.read().unwrap().torn, []);
+    assert_eq!(numbers(&path), [1, 2]);
+}
+
+#[test]
+fn a_copied_file_is_read_and_not_appended_to() {
+    let (here, there) = (Fresh::new(), Fresh::new());
+    append(&here.open(), &[event(1)]).unwrap();
+    let whole = fs::read_to_string(here.file("web-1.jsonl")).unwrap();
+    let identity = Body::Writer(hpkp_core::published::Identity {
+        instance: "x".into(),
+        machine: hpkp_core::published::Identity::machine_of(b"another machine"),
+    });
+    let identity = Event::new(0, 0, "web-1".parse().unwrap(), identity);
+    let rest = whole.split_once('\n').unwrap().1;
+    fs::write(there.file("web-1.jsonl"), format!("{}\n{rest}", identity.line())).unwrap();
+    let directory = there.open();
+    assert!(!directory.read().unwrap().state.is_empty());
+    let error = append(&directory, &[event(2)]).unwrap_err();
+    assert!(matches!(error, DirectoryError::Copied(_)), "{error}");
+    fs::write(there.file("web-1.jsonl"), rest).unwrap();
+    let error = append(&directory, &[event(2)]).unwrap_err();
+    assert!(matches!(error, DirectoryError::NotOwn(..)), "{error}");
+}
+
+#[test]
+fn what_is_no_directory_for_records_is_refused() {
+    let missing = Fresh::new();
+    fs::remove_dir_all(missing.path()).unwrap();
+    let error = Directory::open(&missing.path()).unwrap_err();
+    assert!(matches!(error, DirectoryError::Open(_)), "{error}");
+
+    let unmounted = Fresh::new();
+    fs::remove_file(unmounted.file(MARKER)).unwrap();
+    let error = Directory::open(&unmounted.path()).unwrap_err();
+    assert!(matches!(error, DirectoryError::NoMarker), "{error}");
+
+    let newer = Fresh::new();
+    fs::write(newer.file(MARKER), "2\n").unwrap();
+    let error = Directory::open(&newer.path()).unwrap_err();
+    assert!(matches!(&error, DirectoryError::Version(v) if v == "2"), "{error}");
+
+    let linked = Fresh::new();
+    let link = linked.0.path().join("link");
+    symlink(linked.path(), &link).unwrap();
+    let error = Directory::open(link.to_str().unwrap()).unwrap_err();
+    assert!(matches!(error, DirectoryError::Open(_)), "{error}");
+
+    let open_to_all = Fresh::new();
+    fs::set_permissions(open_to_all.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let error = Directory::open(&open_to_all.path()).unwrap_err();
+    assert!(matches!(error, DirectoryError::Mode(0o777)), "{error}");
+
+    let file = open_to_all.file(MARKER);
+    let error = Directory::open(file.to_str().unwrap()).unwrap_err();
+    assert!(matches!(error, DirectoryError::Open(_)), "{error}");
+}
+
+#[test]
+fn what_belongs_to_another_user_is_refused() {
+    if sys::effective_user() != 0 {
+        eprintln!("skipped: only root can give files away");
+        return;
+    }
+    let fresh = Fresh::new();
+    append(&fresh.open(), &[event(1)]).unwrap();
+    chown(fresh.file("web-1.jsonl"), Some(65_534), None).unwrap();
+    let error = append(&fresh.open(), &[event(2)]).unwrap_err();
+    assert!(matches!(error, DirectoryError::NotOwn(..)), "{error}");
+    // To be read it may belong to anybody: to whoever copies it.
+    assert!(!fresh.open().read().unwrap().state.is_empty());
+    chown(fresh.path(), Some(65_534), None).unwrap();
+    let error = Directory::open(&fresh.path()).unwrap_err();
+    assert!(matches!(error, DirectoryError::Owner(65_534)), "{error}");
+}
+
+#[test]
+fn a_link_or_a_fifo_in_place_of_the_file_is_refused() {
+    let fresh = Fresh::new();
+    let directory = fresh.open();
+    append(&directory, &[event(1)]).unwrap();
+    let (own, other) = (fresh.file("web-1.jsonl"), fresh.file("other"));
+    fs::hard_link(&own, &other).unwrap();
+    let error = append(&directory, &[event(2)]).unwrap_err();
+    assert!(matches!(error, DirectoryError::NotOwn(..)), "{error}");
+    fs::remove_file(&own).unwrap();
+    symlink(&other, &own).unwrap();
+    let error = append(&directory, &[event(2)]).unwrap_err();
+    assert!(matches!(error, DirectoryError::Write(..)), "{error}");
+    assert!(matches!(directory.read().unwrap_err(), DirectoryError::File(..)));
+    fs::remove_file(&own).unwrap();
+    assert!(Command::new("mkfifo").arg(&own).status().unwrap().success());
+    assert!(matches!(directory.read().unwrap_err(), DirectoryError::File(..)));
+    let error = append(&directory, &[event(2)]).unwrap_err();
+    assert!(matches!(error, DirectoryError::NotOwn(..)), "{error}");
+    assert_eq!(numbers(&other), [1]);
+}
+
+#[test]
+fn copies_of_others_are_read_and_garbage_among_them_is_named() {
+    let (here, there) = (Fresh::new(), Fresh::new());
+    append(&there.open(), &[event(1)]).unwrap();
+    let peers = here.file(PEERS);
+    fs::copy(there.file("web-1.jsonl"), peers.join("web-1.jsonl")).unwrap();
+    fs::write(peers.join("README"), "not read").unwrap();
+    fs::write(peers.join(".web-2.jsonl.part"), "not read").unwrap();
+    assert_eq!(here.open().read().unwrap().state.last_seq(&"web-1".parse().unwrap()), 1);
+
+    let garbage = File::create(peers.join("garbage.jsonl")).unwrap();
+    garbage.set_len(100 << 20).unwrap();
+    let error = here.open().read().unwrap_err();
+    let DirectoryError::Records(file, _) = &error else { panic!("{error}") };
+    assert!(file.ends_with("peers/garbage.jsonl"), "{file}");
+    garbage.set_len(200 << 20).unwrap();
+    let error = here.open().read().unwrap_err().to_string();
+    assert!(error.contains("larger than"), "{error}");
+
+    fs::remove_file(peers.join("garbage.jsonl")).unwrap();
+    for number in 0..MAX_FILES {
+        fs::write(peers.join(format!("{number}.jsonl")), "").unwrap();
+    }
+    let error = here.open().read().unwrap_err();
+    assert!(matches!(error, DirectoryError::TooManyFiles), "{error}");
+}
+
+#[test]
+fn writers_of_one_directory_do_not_disturb_each_other() {
+    let fresh = Fresh::new();
+    std::thread::scope(|scope| {
+        for writer in ["a", "b", "c"] {
+            let directory = fresh.open();
+            scope.spawn(move || {
+                for seq in 1..50 {
+                    let body = event(seq).body().clone();
+                    let event = Event::new(0, seq, writer.parse().unwrap(), body);
+                    append(&directory, &[event]).unwrap();
+                }
+            });
+        }
+    });
+    for writer in ["a", "b", "c"] {
+        let file = fresh.file(&format!("{writer}.jsonl"));
+        assert_eq!(numbers(&file), (1..50).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_file_that_another_process_has_locked_is_waited_for() {
+    let fresh = Fresh::new();
+    append(&fresh.open(), &[event(1)]).unwrap();
+    let locked = File::open(fresh.file("web-1.jsonl")).unwrap();
+    assert!(sys::lock(&locked).unwrap());
+    let directory = fresh.open();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| append(&directory, &[event(2)]));
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(!waiting.is_finished());
+        drop(locked);
+        waiting.join().unwrap().unwrap();
+    });
+    assert_eq!(numbers(&fresh.file("web-1.jsonl")), [1, 2]);
+}
+
+/// In the environment of the child: the directory to which it appends until it ends.
+const CHILD: &str = "HPKP_TEST_APPEND";
+/// Besides: how large its files may become.
+const LIMIT: &str = "HPKP_TEST_LIMIT";
+
+/// What the tests below start this program for. It says the number of each event that has been
+/// acknowledged.
+#[test]
+fn child() {
+    let Some(path) = std::env::var(CHILD).ok() else { return };
+    if let Ok(limit) = std::env::var(LIMIT) {
+        let limit = limit.parse().unwrap();
+        let limits = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+        // SAFETY: the limits are valid for the call; without the signal, a write fails instead.
+        unsafe {
+            assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limits), 0);
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        }
+    }
+    let directory = Directory::open(&path).unwrap();
+    let mut next = 1 + directory.read().unwrap().state.last_seq(&"web-1".parse().unwrap());
+    loop {
+        let events = [event(next), event(next + 1), event(next + 2)];
+        if let Err(error) = append(&directory, &events) {
+            println!("failed: {error}");
+            return;
+        }
+        next += 3;
+        println!("acknowledged {}", next - 1);
+    }
+}
+
+fn start_child(path: &str, limit: Option<&str>) -> std::process::Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "published::tests::child", "--nocapture", "--test-threads=1"]);
+    command.env(CHILD, path).stdout(Stdio::piped());
+    if let Some(limit) = limit {
+        command.env(LIMIT, limit);
+    }
+    command.spawn().unwrap()
+}
+
+/// What a child has said: the last number that was acknowledged.
+fn acknowledged(stdout: impl io::Read) -> (u64, Vec<String>) {
+    let lines: Vec<String> = io::BufReader::new(stdout).lines().map_while(Result::ok).collect();
+    let last = lines.iter().filter_map(|line| {
+        // The harness writes the name of the test before the first line.
+        line.rsplit_once("acknowledged ").and_then(|(_, number)| number.parse().ok())
+    });
+    (last.max().unwrap_or(0), lines)
+}
+
+#[test]
+fn nothing_that_was_acknowledged_is_lost_to_a_kill() {
+    let fresh = Fresh::new();
+    let path = fresh.file("web-1.jsonl");
+    let mut last = 0;
+    for round in 0..200_u64 {
+        let mut child = start_child(&fresh.path(), None);
+        std::thread::sleep(Duration::from_micros(2_000 + round * 7_919 % 6_000));
+        child.kill().unwrap();
+        let said = acknowledged(child.stdout.take().unwrap()).0;
+        child.wait().unwrap();
+        last = last.max(said);
+        if path.exists() {
+            let numbers = numbers(&path);
+            let distinct: BTreeSet<u64> = numbers.iter().copied().collect();
+            assert_eq!(numbers.len(), distinct.len(), "round {round}");
+            assert!((1..=last).all(|number| distinct.contains(&number)), "round {round}: {last}");
+        }
+    }
+    assert!(last > 100, "the children wrote hardly anything: {last}");
+    append(&fresh.open(), &[event(1_000_000)]).unwrap();
+    assert_eq!(fresh.open().read().unwrap().torn, []);
+}
+
+#[test]
+fn nothing_that_was_acknowledged_is_lost_to_a_full_disk() {
+    let fresh = Fresh::new();
+    for limit in ["10", "700", "5000", "5100", "20000"] {
+        let mut child = start_child(&fresh.path(), Some(limit));
+        let (last, said) = acknowledged(child.stdout.take().unwrap());
+        assert!(child.wait().unwrap().success(), "{said:?}");
+        assert!(said.iter().any(|line| line.contains("failed: ")), "{said:?}");
+        let contents = fresh.open().read().unwrap();
+        assert_eq!(contents.torn, [], "{limit}");
+        assert!(contents.state.last_seq(&"web-1".parse().unwrap()) >= last, "{limit}");
+    }
+    assert!(numbers(&fresh.file("web-1.jsonl")).len() > 50);
+}
