@@ -1,11 +1,19 @@
 //! What may stand on the command line. The help texts are made of the comments here.
 
+mod published;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Pins of keys (RFC 7469): compute them, find their keys.
+pub(crate) use published::{
+    AddArguments, ChangeArguments, CompromisedArguments, ImportArguments, InitArguments,
+    ListArguments, PublishedArguments, PublishedCommand, Scope, ShowArguments, WaiveArguments,
+    WhyArguments,
+};
+
+/// Pins of keys (RFC 7469): compute them, find their keys, keep record of them.
 ///
 /// Exit codes: 0 fine, 1 no or invalid, 2 wrong usage, 3 could not be determined.
 #[derive(Debug, Parser)]
@@ -19,6 +27,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     Pin(PinArguments),
     Find(FindArguments),
+    Published(PublishedArguments),
 }
 
 /// Print the pins of the keys in files and of those that servers present.

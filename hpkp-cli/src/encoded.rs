@@ -29,7 +29,7 @@ impl Described {
             found_in: key.kind.to_string(),
             subject: certificate.map(|c| c.subject().to_owned()),
             issuer: certificate.map(|c| c.issuer().to_owned()),
-            not_after: certificate.map(|c| hpkp_core::ua::date::format(c.not_after())),
+            not_after: certificate.map(|c| hpkp_core::date::format(c.not_after())),
         }
     }
 

@@ -15,6 +15,8 @@ mod output;
 mod pin;
 mod presented;
 mod private_key;
+mod published;
+mod time;
 mod walk;
 
 use clap::Parser as _;
@@ -31,5 +33,6 @@ pub fn run() -> Exit {
     match Arguments::parse().command {
         Command::Pin(arguments) => pin::run(&arguments),
         Command::Find(arguments) => find::run(&arguments),
+        Command::Published(arguments) => published::run(&arguments),
     }
 }

@@ -17,9 +17,9 @@ mod xml;
 use std::collections::HashSet;
 use std::fmt;
 
+use hpkp_core::date;
 use hpkp_core::pin::{Pin, PinError};
 use hpkp_core::text::Excerpt;
-use hpkp_core::ua::date;
 use hpkp_core::ua::host::{Host, HostError, HostName};
 
 /// The largest text that is read, in octets.
