@@ -10,7 +10,7 @@ use crate::output;
 use crate::time;
 
 /// How often records are worked out anew because somebody else has written meanwhile.
-const TRIES: usize = 5;
+const TRIES: usize = 50;
 
 /// Why a command ends without an answer.
 #[derive(Debug)]
