@@ -1,0 +1,272 @@
+//! The arguments of `hpkp published`.
+
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+use hpkp_core::max_age::MaxAge;
+use hpkp_core::pin::Pin;
+use hpkp_core::published::{EventId, WriterName};
+
+use crate::import;
+use crate::time;
+
+/// Keep record of the pins that clients may hold, whichever way they got them.
+///
+/// The records are the ones that the server modules check configurations against.
+#[derive(Debug, Args)]
+pub(crate) struct PublishedArguments {
+    /// The directory with the records.
+    #[arg(long, short, global = true, value_name = "DIR", default_value = "/var/lib/hpkp")]
+    pub(crate) directory: String,
+
+    /// Print one line of JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: PublishedCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PublishedCommand {
+    Init(InitArguments),
+    List(ListArguments),
+    Show(ShowArguments),
+    Why(WhyArguments),
+    Add(AddArguments),
+    Import(ImportArguments),
+    /// Say that pins are no longer published, or keys no longer presented.
+    End(ChangeArguments),
+    Waive(WaiveArguments),
+    Compromised(CompromisedArguments),
+    /// Read all records and say what is wrong with them.
+    Verify,
+}
+
+/// Make a directory for records.
+///
+/// What exists of it already stays.
+#[derive(Debug, Args)]
+pub(crate) struct InitArguments {
+    /// The directory; that of --directory by default.
+    #[arg(value_name = "DIR")]
+    pub(crate) path: Option<String>,
+}
+
+/// List the pins that clients may hold.
+#[derive(Debug, Args)]
+pub(crate) struct ListArguments {
+    /// List those as well that nobody holds any more.
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// Show records in full.
+#[derive(Debug, Args)]
+pub(crate) struct ShowArguments {
+    /// The ids of the events.
+    #[arg(required = true, value_name = "ID")]
+    pub(crate) ids: Vec<EventId>,
+}
+
+/// Say which records bind a host, and with which pins.
+#[derive(Debug, Args)]
+pub(crate) struct WhyArguments {
+    /// The host.
+    #[arg(value_name = "HOST")]
+    pub(crate) host: String,
+}
+
+/// Who writes a record.
+#[derive(Debug, Args)]
+pub(crate) struct Writer {
+    /// Under which name to write: the file is NAME.jsonl. By default the name of this machine and
+    /// ".command".
+    #[arg(long, value_name = "NAME")]
+    pub(crate) writer: Option<WriterName>,
+}
+
+/// Record pins that clients hold.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).args(["pin", "header"]))]
+#[command(group = ArgGroup::new("lifetime").args(["max_age", "expires"]))]
+pub(crate) struct AddArguments {
+    /// The host, or *.DOMAIN for the hosts one label below, or **.DOMAIN for the domain and all
+    /// below.
+    #[arg(value_name = "HOST")]
+    pub(crate) host: String,
+
+    /// The value of a Public-Key-Pins header, as an add_header or Header set published it.
+    #[arg(long, value_name = "VALUE", conflicts_with_all = ["max_age", "expires", "include_subdomains", "scope", "port"])]
+    pub(crate) header: Option<String>,
+
+    /// A pin (sha256/...), or file:PATH for that of the first key in a file.
+    #[arg(long, value_name = "PIN", requires = "origin")]
+    pub(crate) pin: Vec<String>,
+
+    /// Where clients have the pins from, such as an app and its release.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) origin: Option<String>,
+
+    /// The pins bind all hosts below as well.
+    #[arg(long)]
+    pub(crate) include_subdomains: bool,
+
+    /// What clients compare with the pins.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) scope: Scope,
+
+    /// The one port that is meant, where it is one.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+
+    /// For how long clients hold the pins after a visit (60d, 12h, seconds).
+    #[arg(long, value_name = "TIME")]
+    pub(crate) max_age: Option<MaxAge>,
+
+    /// Until when clients hold the pins.
+    #[arg(long, value_name = "TIME", value_parser = time::end)]
+    pub(crate) expires: Option<i64>,
+
+    /// Since when they are published.
+    #[arg(long, value_name = "TIME", value_parser = time::begin)]
+    pub(crate) since: Option<i64>,
+
+    /// When that ended, or "now": clients hold the pins from then on for as long as they were told.
+    #[arg(long, value_name = "TIME", value_parser = time::end)]
+    pub(crate) until: Option<i64>,
+
+    #[command(flatten)]
+    pub(crate) writer: Writer,
+}
+
+/// What clients compare with pins.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum Scope {
+    /// Any key on the path that they validated.
+    #[default]
+    Chain,
+    /// The leaf's key.
+    Leaf,
+    /// A CA's key on the path.
+    PathCa,
+    /// The key of a CA that the server sent.
+    SentCa,
+}
+
+/// Record the pins of an app, a script or a zone.
+#[derive(Debug, Args)]
+pub(crate) struct ImportArguments {
+    /// The format of the file.
+    #[arg(long, value_enum)]
+    pub(crate) format: Format,
+
+    /// Where clients have the pins from, such as an app and its release.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) origin: String,
+
+    /// Certificates of the hosts, by which hashes of whole certificates are told from pins.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: Vec<String>,
+
+    /// Since when the pins are published.
+    #[arg(long, value_name = "TIME", value_parser = time::begin)]
+    pub(crate) since: Option<i64>,
+
+    /// Write nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// The file, or - for standard input.
+    #[arg(value_name = "FILE|-")]
+    pub(crate) file: String,
+
+    #[command(flatten)]
+    pub(crate) writer: Writer,
+}
+
+/// The formats that are read.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Format {
+    /// Android: network_security_config.xml.
+    Android,
+    /// curl: commands with --pinnedpubkey, or a .curlrc.
+    Curl,
+    /// iOS: NSPinnedDomains in Info.plist.
+    Ios,
+    /// OkHttp: CertificatePinner in Java or Kotlin, or lines "HOST sha256/...".
+    Okhttp,
+    /// TLSA records of a zone file.
+    Tlsa,
+    /// TrustKit: TSKConfiguration in Info.plist.
+    Trustkit,
+}
+
+impl Format {
+    /// Reads a text of this format.
+    pub(crate) fn read(
+        self,
+        text: &[u8],
+        certificates: &import::Certificates,
+    ) -> Result<import::Imported, import::ImportError> {
+        match self {
+            Self::Android => import::android::read(text, certificates),
+            Self::Curl => import::curl::read(text, certificates),
+            Self::Ios => import::ios::read(text, certificates),
+            Self::Okhttp => import::okhttp::read(text, certificates),
+            Self::Tlsa => import::tlsa::read(text, certificates),
+            Self::Trustkit => import::trustkit::read(text, certificates),
+        }
+    }
+}
+
+/// Which events, and why.
+#[derive(Debug, Args)]
+pub(crate) struct ChangeArguments {
+    /// The ids of the events.
+    #[arg(required = true, value_name = "ID")]
+    pub(crate) ids: Vec<EventId>,
+
+    /// Why.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) why: String,
+
+    /// When they ended, if not now.
+    #[arg(long, value_name = "TIME", value_parser = time::end)]
+    pub(crate) at: Option<i64>,
+
+    #[command(flatten)]
+    pub(crate) writer: Writer,
+}
+
+/// Give up the clients that hold pins: nothing is refused for their sake any more.
+#[derive(Debug, Args)]
+pub(crate) struct WaiveArguments {
+    /// The ids of the events.
+    #[arg(required = true, value_name = "ID")]
+    pub(crate) ids: Vec<EventId>,
+
+    /// Why.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) why: String,
+
+    /// Who decided it; the user who runs the command by default.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) who: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) writer: Writer,
+}
+
+/// Say that a key is no longer its owner's alone, so that no advice names it.
+#[derive(Debug, Args)]
+pub(crate) struct CompromisedArguments {
+    /// The key's pin.
+    #[arg(value_name = "PIN")]
+    pub(crate) pin: Pin,
+
+    /// Why it is held to be so.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) why: String,
+
+    #[command(flatten)]
+    pub(crate) writer: Writer,
+}

@@ -1,0 +1,62 @@
+//! How the command ends. The numbers are API.
+
+use std::process::ExitCode;
+
+/// What the exit code says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: all is well.
+    #[default]
+    Fine,
+    /// 1: the answer is no, or what was given is wrong.
+    No,
+    /// 2: the command was called in a wrong way. clap's own number.
+    Usage,
+    /// 3: the answer could not be determined.
+    Undetermined,
+}
+
+impl Exit {
+    /// The code.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Fine => 0,
+            Self::No => 1,
+            Self::Usage => 2,
+            Self::Undetermined => 3,
+        }
+    }
+
+    /// The code for two answers in one: what is wrong comes before what is not known, since
+    /// nothing that is still unknown can put it right.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let gravity = |exit| match exit {
+            Self::Fine => 0,
+            Self::Undetermined => 1,
+            Self::No => 2,
+            Self::Usage => 3,
+        };
+        if gravity(other) > gravity(self) { other } else { self }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_comes_before_what_is_unknown() {
+        assert_eq!(Exit::Undetermined.and(Exit::No), Exit::No);
+        assert_eq!(Exit::No.and(Exit::Undetermined), Exit::No);
+        assert_eq!(Exit::Fine.and(Exit::Undetermined), Exit::Undetermined);
+        assert_eq!(Exit::Fine.and(Exit::Fine).code(), 0);
+    }
+}

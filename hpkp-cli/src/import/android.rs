@@ -1,0 +1,330 @@
+//! Android: the Network Security Configuration (`res/xml/network_security_config.xml`).
+//!
+//! What Android does with it:
+//! - a host uses the `domain-config` whose `domain` is the longest that is the host itself or, with
+//!   `includeSubdomains="true"`, lies above it;
+//! - a `domain-config` without a `pin-set` has that of the one it stands in; an empty `pin-set`
+//!   pins nothing;
+//! - after the day in `expiration`, by the device's time zone, nothing is pinned;
+//! - chains that end at a trust anchor with `overridePins="true"` are not held to pins. Which
+//!   anchor a client's chain ends at is not known here, so the pins count as binding;
+//! - `debug-overrides` counts in apps built for debugging only, and is passed over.
+
+use hpkp_core::pin::Pin;
+use hpkp_core::ua::host::HostName;
+use roxmltree::Node;
+
+use super::{
+    Certificates, ImportError, Imported, MAX_SETS, Matching, PinSet, Problem, Scope, day, distinct,
+    excepted, host, note_address, text, xml,
+};
+
+/// Reads a Network Security Configuration.
+///
+/// # Errors
+/// See [`Problem`].
+pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
+    let document = xml::document(text(octets)?)?;
+    let root = document.root_element();
+    if root.tag_name().name() != "network-security-config" {
+        let found = root.tag_name().name();
+        return Err(Problem::unexpected(found, "network-security-config").at(xml::line(root)));
+    }
+    let mut reader = Reader { certificates, imported: Imported::default(), domains: Vec::new() };
+    for element in xml::elements(root) {
+        match element.tag_name().name() {
+            "domain-config" => reader.domain_config(element, None)?,
+            "base-config" => {
+                if let Some(pins) =
+                    xml::elements(element).find(|e| e.tag_name().name() == "pin-set")
+                {
+                    let problem = Problem::unexpected("pin-set", "something of a base-config");
+                    return Err(problem.at(xml::line(pins)));
+                }
+                reader.note_overrides(element);
+            }
+            _ => {}
+        }
+    }
+    reader.finish()
+}
+
+/// A `pin-set`.
+#[derive(Clone, Debug)]
+struct Pins {
+    pins: Vec<Pin>,
+    expires_at: Option<i64>,
+}
+
+/// A `domain` and the pins that hold for it.
+struct Domain {
+    line: usize,
+    host: HostName,
+    include_subdomains: bool,
+    pins: Option<Pins>,
+}
+
+struct Reader<'c> {
+    certificates: &'c Certificates,
+    imported: Imported,
+    domains: Vec<Domain>,
+}
+
+impl Reader<'_> {
+    /// The depth of a document is limited, and with it that of the calls.
+    fn domain_config(
+        &mut self,
+        node: Node<'_, '_>,
+        inherited: Option<&Pins>,
+    ) -> Result<(), ImportError> {
+        let mut own = None;
+        let mut nested = Vec::new();
+        let mut domains = Vec::new();
+        for element in xml::elements(node) {
+            match element.tag_name().name() {
+                "domain" => domains.push(element),
+                "domain-config" => nested.push(element),
+                "pin-set" if own.is_some() => {
+                    return Err(Problem::twice("pin-set").at(xml::line(element)));
+                }
+                "pin-set" => own = Some(self.pin_set(element)?),
+                _ => {}
+            }
+        }
+        self.note_overrides(node);
+        let pins = own.as_ref().or(inherited);
+        for element in domains {
+            self.domain(element, pins)?;
+        }
+        nested.into_iter().try_for_each(|element| self.domain_config(element, pins))
+    }
+
+    fn pin_set(&self, node: Node<'_, '_>) -> Result<Pins, ImportError> {
+        let expires_at = match node.attribute("expiration") {
+            None => None,
+            Some(text) => Some(day(text).ok_or_else(|| {
+                Problem::unexpected(text, "a day (yyyy-MM-dd)").at(xml::line(node))
+            })?),
+        };
+        let mut pins = Vec::new();
+        for pin in xml::elements(node) {
+            let line = xml::line(pin);
+            if pin.tag_name().name() != "pin" {
+                return Err(Problem::unexpected(pin.tag_name().name(), "a pin").at(line));
+            }
+            let digest = pin.attribute("digest").unwrap_or_default();
+            if !digest.eq_ignore_ascii_case("SHA-256") {
+                return Err(Problem::unexpected(digest, "SHA-256 as digest").at(line));
+            }
+            pins.push(self.certificates.pin(&xml::text(pin)?, line)?);
+        }
+        Ok(Pins { pins: distinct(pins), expires_at })
+    }
+
+    fn domain(&mut self, node: Node<'_, '_>, pins: Option<&Pins>) -> Result<(), ImportError> {
+        let line = xml::line(node);
+        let include_subdomains = match node.attribute("includeSubdomains") {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(other) => return Err(Problem::unexpected(other, "true or false").at(line)),
+        };
+        let name = xml::text(node)?;
+        let Some(host) = host(&name, line)? else {
+            note_address(&mut self.imported, line, &name);
+            return Ok(());
+        };
+        if self.domains.iter().any(|domain| domain.host == host) {
+            return Err(Problem::twice(host.as_str()).at(line));
+        }
+        if self.domains.len() == MAX_SETS {
+            return Err(Problem::TooManySets.at(line));
+        }
+        self.domains.push(Domain { line, host, include_subdomains, pins: pins.cloned() });
+        Ok(())
+    }
+
+    fn note_overrides(&mut self, node: Node<'_, '_>) {
+        let anchors = xml::elements(node).filter(|e| e.tag_name().name() == "trust-anchors");
+        let overriding = anchors
+            .flat_map(xml::elements)
+            .find(|element| element.attribute("overridePins") == Some("true"));
+        if let Some(element) = overriding {
+            self.imported.note(
+                xml::line(element),
+                "overridePins lets chains from these anchors pass without pins; the pins are taken \
+                 to bind all the same",
+            );
+        }
+    }
+
+    fn finish(mut self) -> Result<Imported, ImportError> {
+        let names: Vec<(HostName, bool)> =
+            self.domains.iter().map(|d| (d.host.clone(), d.include_subdomains)).collect();
+        for Domain { line, host, include_subdomains, pins } in self.domains {
+            let Some(Pins { pins, expires_at }) = pins.filter(|pins| !pins.pins.is_empty()) else {
+                continue;
+            };
+            let except = if include_subdomains { excepted(&host, &names) } else { Vec::new() };
+            let set = PinSet {
+                host,
+                matching: Matching::Exact,
+                include_subdomains,
+                except,
+                scope: Scope::Chain,
+                port: None,
+                pins,
+                expires_at,
+                origin: format!("Android Network Security Configuration, line {line}"),
+            };
+            self.imported.push(line, set)?;
+        }
+        Ok(self.imported)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::import::Except;
+    use crate::import::samples::{A, B, a, b, certificate, name, set, sets};
+
+    fn configuration(inside: &str) -> String {
+        format!(
+            "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<network-security-config>\n{inside}\n\
+             </network-security-config>\n"
+        )
+    }
+
+    fn imported(inside: &str) -> Imported {
+        read(configuration(inside).as_bytes(), &Certificates::default()).unwrap()
+    }
+
+    fn pin(base64: &str) -> String {
+        format!("<pin digest=\"SHA-256\">{base64}</pin>")
+    }
+
+    #[test]
+    fn a_configuration_as_apps_have_them() {
+        let text = format!(
+            r#"<base-config cleartextTrafficPermitted="false"/>
+    <domain-config>
+        <domain includeSubdomains="true"> Example.com </domain>
+        <domain>example.net</domain>
+        <pin-set expiration="2027-01-01">
+            {}
+            <!-- backup -->
+            {}
+        </pin-set>
+    </domain-config>
+    <domain-config cleartextTrafficPermitted="true"><domain>10.0.2.2</domain></domain-config>
+    <debug-overrides><trust-anchors><certificates src="user" overridePins="true"/></trust-anchors></debug-overrides>"#,
+            pin(A),
+            pin(B)
+        );
+        let imported = imported(&text);
+        let expires_at = day("2027-01-01");
+        assert_eq!(
+            sets(&imported),
+            [
+                PinSet { include_subdomains: true, expires_at, ..set("example.com", &[a(), b()]) },
+                PinSet { expires_at, ..set("example.net", &[a(), b()]) },
+            ]
+        );
+        assert_eq!(imported.notes.len(), 1, "{:?}", imported.notes);
+        assert!(imported.notes[0].to_string().starts_with("line 13: 10.0.2.2 is an IP address"));
+        assert_eq!(imported.sets[0].origin, "Android Network Security Configuration, line 5");
+    }
+
+    #[test]
+    fn what_is_nested_inherits_and_the_longest_domain_counts() {
+        let text = format!(
+            r#"<domain-config>
+                <domain includeSubdomains="true">example.com</domain>
+                <pin-set>{}</pin-set>
+                <domain-config>
+                    <domain>inherits.example.com</domain>
+                    <trust-anchors><certificates src="system"/></trust-anchors>
+                </domain-config>
+                <domain-config>
+                    <domain includeSubdomains="true">own.example.com</domain>
+                    <pin-set>{}</pin-set>
+                    <domain-config>
+                        <domain>free.own.example.com</domain><pin-set/>
+                    </domain-config>
+                </domain-config>
+            </domain-config>"#,
+            pin(A),
+            pin(B)
+        );
+        let except = |host, with_subdomains| Except { host: name(host), with_subdomains };
+        assert_eq!(
+            sets(&imported(&text)),
+            [
+                PinSet {
+                    include_subdomains: true,
+                    except: vec![
+                        except("free.own.example.com", false),
+                        except("inherits.example.com", false),
+                        except("own.example.com", true),
+                    ],
+                    ..set("example.com", &[a()])
+                },
+                set("inherits.example.com", &[a()]),
+                PinSet {
+                    include_subdomains: true,
+                    except: vec![except("free.own.example.com", false)],
+                    ..set("own.example.com", &[b()])
+                },
+            ]
+        );
+    }
+
+    #[test]
+    fn pins_that_may_be_overridden_bind() {
+        let text = format!(
+            "<domain-config><domain>a.example</domain><pin-set>{}</pin-set><trust-anchors>\n\
+             <certificates src=\"user\" overridePins=\"true\"/></trust-anchors></domain-config>",
+            pin(A)
+        );
+        let imported = imported(&text);
+        assert_eq!(sets(&imported), [set("a.example", &[a()])]);
+        assert!(imported.notes[0].to_string().starts_with("line 4: overridePins"));
+    }
+
+    #[test]
+    fn errors_name_the_line() {
+        let (at_hand, hash) = certificate();
+        let domain = "<domain>a.example</domain>";
+        for (config, line, problem) in [
+            (
+                format!("{domain}\n<pin-set>{}</pin-set>", pin(&hash.to_string())),
+                4,
+                Problem::CertificateHash { subject: "CN=www.example.com".into() },
+            ),
+            (
+                format!("{domain}\n<pin-set expiration=\"1.1.2027\"/>"),
+                4,
+                Problem::unexpected("1.1.2027", "a day (yyyy-MM-dd)"),
+            ),
+            (
+                format!("{domain}\n<pin-set><pin digest=\"SHA-1\">x</pin></pin-set>"),
+                4,
+                Problem::unexpected("SHA-1", "SHA-256 as digest"),
+            ),
+            (format!("{domain}<pin-set/>\n<pin-set/>"), 4, Problem::twice("pin-set")),
+            (format!("{domain}\n<domain>A.Example</domain>"), 4, Problem::twice("a.example")),
+            (
+                "<domain includeSubdomains=\"1\">a.example</domain>".to_owned(),
+                3,
+                Problem::unexpected("1", "true or false"),
+            ),
+        ] {
+            let text = configuration(&format!("<domain-config>{config}</domain-config>"));
+            assert_eq!(read(text.as_bytes(), &at_hand), Err(problem.at(line)), "{config}");
+        }
+        let base = configuration("<base-config><pin-set/></base-config>");
+        assert_eq!(read(base.as_bytes(), &at_hand).unwrap_err().line, 3);
+        let other = read(b"<a/>", &at_hand).unwrap_err();
+        assert_eq!(other, Problem::unexpected("a", "network-security-config").at(1));
+    }
+}

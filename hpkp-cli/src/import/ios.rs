@@ -1,0 +1,202 @@
+//! iOS and macOS: `NSPinnedDomains` in `Info.plist`, under `NSAppTransportSecurity`.
+//!
+//! Apple's documentation says: `NSPinnedLeafIdentities` are compared with the leaf,
+//! `NSPinnedCAIdentities` with the CAs of the chain, and where a domain has both, both must match.
+//! `NSIncludesSubdomains` is off by default. Apple says of the related `NSExceptionDomains` that it
+//! reaches one label down; here it binds all hosts below, since no reader may say too few. How far a
+//! domain's own entry takes its hosts out of the entry of a domain above is not documented, so
+//! nothing is excepted.
+
+use roxmltree::Node;
+
+use super::plist::{self, Dictionary};
+use super::{
+    Certificates, ImportError, Imported, Matching, PinSet, Problem, Scope, distinct, host,
+    note_address, xml,
+};
+
+/// Reads an `Info.plist`, or a property list that is its `NSAppTransportSecurity`.
+///
+/// # Errors
+/// See [`Problem`].
+pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
+    const WANTED: &str = "an Info.plist with NSAppTransportSecurity and NSPinnedDomains in it";
+    let document = plist::document(octets)?;
+    let root = Dictionary::new(plist::root(&document)?)?;
+    let security = root.dictionary("NSAppTransportSecurity")?.unwrap_or(root);
+    let domains = security
+        .dictionary("NSPinnedDomains")?
+        .ok_or_else(|| Problem::Nothing { wanted: WANTED }.at(1))?;
+    let mut imported = Imported::default();
+    for (name, node) in domains.iter() {
+        domain(name, node, certificates, &mut imported)?;
+    }
+    Ok(imported)
+}
+
+fn domain(
+    name: &str,
+    node: Node<'_, '_>,
+    certificates: &Certificates,
+    imported: &mut Imported,
+) -> Result<(), ImportError> {
+    let line = xml::line(node);
+    let settings = Dictionary::new(node)?;
+    let include_subdomains = settings.truth("NSIncludesSubdomains", false)?;
+    let mut sets = Vec::new();
+    for (key, scope) in
+        [("NSPinnedLeafIdentities", Scope::Leaf), ("NSPinnedCAIdentities", Scope::PathCa)]
+    {
+        let pins = identities(&settings, key, certificates)?;
+        if !pins.is_empty() {
+            sets.push((key, scope, pins));
+        }
+    }
+    if sets.is_empty() {
+        return Err(Problem::unexpected(name, "a domain with pinned identities").at(line));
+    }
+    let Some(host) = host(name, line)? else {
+        note_address(imported, line, name);
+        return Ok(());
+    };
+    if include_subdomains {
+        imported.note(
+            line,
+            format!(
+                "{} is taken to bind all hosts below; Apple documents one label for settings of \
+                 this kind",
+                host.as_str()
+            ),
+        );
+    }
+    for (key, scope, pins) in sets {
+        let set = PinSet {
+            host: host.clone(),
+            matching: Matching::Exact,
+            include_subdomains,
+            except: Vec::new(),
+            scope,
+            port: None,
+            pins,
+            expires_at: None,
+            origin: format!("NSPinnedDomains, {key}"),
+        };
+        imported.push(line, set)?;
+    }
+    Ok(())
+}
+
+fn identities(
+    settings: &Dictionary<'_, '_>,
+    key: &str,
+    certificates: &Certificates,
+) -> Result<Vec<hpkp_core::pin::Pin>, ImportError> {
+    const HASH: &str = "SPKI-SHA256-BASE64";
+    let Some(node) = settings.get(key) else {
+        return Ok(Vec::new());
+    };
+    let mut pins = Vec::new();
+    for identity in plist::array(node)? {
+        let line = xml::line(identity);
+        let hash = Dictionary::new(identity)?.get(HASH).ok_or_else(|| {
+            Problem::unexpected("dict", "a dictionary with SPKI-SHA256-BASE64").at(line)
+        })?;
+        pins.push(certificates.pin(&plist::string(hash)?, xml::line(hash))?);
+    }
+    Ok(distinct(pins))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::import::samples::{A, B, a, b, certificate, set, sets};
+
+    fn info(domains: &str) -> String {
+        format!(
+            r#"<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
+<plist version="1.0">
+<dict>
+	<key>CFBundleIdentifier</key>
+	<string>net.example.app</string>
+	<key>NSAppTransportSecurity</key>
+	<dict>
+		<key>NSPinnedDomains</key>
+		<dict>
+{domains}
+		</dict>
+	</dict>
+</dict>
+</plist>
+"#
+        )
+    }
+
+    fn identity(pin: &str) -> String {
+        format!("<dict><key>SPKI-SHA256-BASE64</key><string>\n{pin}\n</string></dict>")
+    }
+
+    #[test]
+    fn leaves_and_cas_are_both_required() {
+        let text = info(&format!(
+            "<key>Example.com</key><dict><key>NSIncludesSubdomains</key><true/>\
+             <key>NSPinnedCAIdentities</key><array>{}{}</array>\
+             <key>NSPinnedLeafIdentities</key><array>{}</array></dict>\
+             <key>api.example.com</key><dict>\
+             <key>NSPinnedCAIdentities</key><array>{}</array></dict>",
+            identity(B),
+            identity(B),
+            identity(A),
+            identity(A)
+        ));
+        let read = read(text.as_bytes(), &Certificates::default()).unwrap();
+        let below = |set| PinSet { include_subdomains: true, ..set };
+        assert_eq!(
+            sets(&read),
+            [
+                below(PinSet { scope: Scope::Leaf, ..set("example.com", &[a()]) }),
+                below(PinSet { scope: Scope::PathCa, ..set("example.com", &[b()]) }),
+                PinSet { scope: Scope::PathCa, ..set("api.example.com", &[a()]) },
+            ]
+        );
+        assert_eq!(read.notes.len(), 1);
+        assert_eq!(read.sets[1].origin, "NSPinnedDomains, NSPinnedCAIdentities");
+    }
+
+    #[test]
+    fn errors_name_the_line() {
+        let (at_hand, hash) = certificate();
+        for (domain, line, problem) in [
+            (
+                format!(
+                    "<key>a.example</key><dict><key>NSPinnedLeafIdentities</key><array>\n{}</array></dict>",
+                    identity(&hash.to_string())
+                ),
+                12,
+                Problem::CertificateHash { subject: "CN=www.example.com".into() },
+            ),
+            (
+                "<key>a.example</key>\n<dict/>".to_owned(),
+                12,
+                Problem::unexpected("a.example", "a domain with pinned identities"),
+            ),
+            (
+                "<key>a.example</key><dict><key>NSPinnedLeafIdentities</key><array>\n<dict/></array></dict>"
+                    .to_owned(),
+                12,
+                Problem::unexpected("dict", "a dictionary with SPKI-SHA256-BASE64"),
+            ),
+            (
+                "<key>a.example</key><dict>\n<key>NSIncludesSubdomains</key><string>YES</string></dict>"
+                    .to_owned(),
+                12,
+                Problem::unexpected("string", "true or false"),
+            ),
+        ] {
+            let error = read(info(&domain).as_bytes(), &at_hand).unwrap_err();
+            assert_eq!(error, problem.at(line), "{domain}");
+        }
+        let nothing = read(b"<plist><dict/></plist>", &at_hand).unwrap_err();
+        assert!(matches!(nothing.problem, Problem::Nothing { .. }));
+    }
+}

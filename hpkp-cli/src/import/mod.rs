@@ -1,0 +1,520 @@
+//! Pins as other software keeps them: a text in, pin sets out.
+//!
+//! A reader never says that fewer clients are bound, or by more pins, than there may be: what it
+//! does not understand is an error that names the line, and what is in doubt is decided for the
+//! stricter answer. Where it binds more clients than there are, or passes something over, a
+//! [`Note`] says so.
+
+pub mod android;
+pub mod curl;
+pub mod ios;
+pub mod okhttp;
+mod plist;
+pub mod tlsa;
+pub mod trustkit;
+mod xml;
+
+use std::collections::HashSet;
+use std::fmt;
+
+use hpkp_core::date;
+use hpkp_core::pin::{Pin, PinError};
+use hpkp_core::text::Excerpt;
+use hpkp_core::ua::host::{Host, HostError, HostName};
+
+/// The largest text that is read, in octets.
+pub const MAX_TEXT: usize = 4 << 20;
+
+/// The most pin sets that one text may have.
+pub const MAX_SETS: usize = 10_000;
+
+/// Pins that clients hold for a host or a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PinSet {
+    /// The host, or the domain above the hosts.
+    pub host: HostName,
+    /// Which hosts they hold it for.
+    pub matching: Matching,
+    /// Whether they hold it for all hosts below as well.
+    pub include_subdomains: bool,
+    /// Hosts below for which the same clients do something else.
+    pub except: Vec<Except>,
+    /// What they compare.
+    pub scope: Scope,
+    /// The one port for which they do; all where there is none.
+    pub port: Option<u16>,
+    /// The pins, of which one must be met; each once, in their order, at least one.
+    pub pins: Vec<Pin>,
+    /// When the pins stop being enforced, in seconds since 1970 UTC: the latest moment of that kind
+    /// on Earth, where the text has a day.
+    pub expires_at: Option<i64>,
+    /// What it was read from, to be shown.
+    pub origin: String,
+}
+
+/// Which hosts a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Matching {
+    /// The host itself.
+    Exact,
+    /// The hosts one label below, and not the host itself.
+    OneLabel,
+    /// The host itself and all below.
+    AnyDepth,
+}
+
+/// What clients compare with the pins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Any key on the path that they validated.
+    Chain,
+    /// The leaf's key alone.
+    Leaf,
+    /// A CA's key on the path.
+    PathCa,
+    /// The key of a CA that the server sent.
+    SentCa,
+}
+
+/// A host to which a set does not apply though it lies below.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Except {
+    /// The host.
+    pub host: HostName,
+    /// Whether the hosts below it are excepted too.
+    pub with_subdomains: bool,
+}
+
+/// What was read from a text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// The pin sets, in the order of the text. A host that stands in several must meet each.
+    pub sets: Vec<PinSet>,
+    /// What whoever imports them should know.
+    pub notes: Vec<Note>,
+}
+
+/// Something about a place in a text that is no error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The line, from 1.
+    pub line: usize,
+    /// What there is to know.
+    pub text: String,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.text)
+    }
+}
+
+impl Imported {
+    fn push(&mut self, line: usize, set: PinSet) -> Result<(), ImportError> {
+        if self.sets.len() == MAX_SETS {
+            return Err(Problem::TooManySets.at(line));
+        }
+        self.sets.push(set);
+        Ok(())
+    }
+
+    fn note(&mut self, line: usize, text: impl Into<String>) {
+        self.notes.push(Note { line, text: text.into() });
+    }
+}
+
+/// Why a text cannot be taken over, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportError {
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong there.
+    pub problem: Problem,
+}
+
+impl fmt::Display for ImportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.problem)
+    }
+}
+
+impl std::error::Error for ImportError {}
+
+/// What is wrong with a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// Larger than [`MAX_TEXT`].
+    TooLarge,
+    /// More than [`MAX_SETS`].
+    TooManySets,
+    /// Elements within one another more deeply than any such file has them.
+    TooDeep,
+    /// Not UTF-8.
+    NotUtf8,
+    /// Not well-formed XML.
+    Xml(String),
+    /// XML that declares entities, which such files never need and bombs are made of.
+    Entities,
+    /// A property list in Apple's binary form.
+    BinaryPlist,
+    /// Nothing in the text is of the format.
+    Nothing {
+        /// What was looked for.
+        wanted: &'static str,
+    },
+    /// Something stands where the format has something else.
+    Unexpected {
+        /// What was found, made safe to show.
+        found: String,
+        /// What belongs there.
+        wanted: &'static str,
+    },
+    /// Something is there twice, and which one counts is not certain.
+    Twice {
+        /// What, made safe to show.
+        what: String,
+    },
+    /// A name that is no host.
+    Host {
+        /// The name, made safe to show.
+        name: String,
+        /// Why.
+        error: HostError,
+    },
+    /// A text that is no pin.
+    Pin {
+        /// The text, made safe to show.
+        text: String,
+        /// Why.
+        error: PinError,
+    },
+    /// What looks like a pin is the hash of a whole certificate.
+    CertificateHash {
+        /// The certificate's subject.
+        subject: String,
+    },
+    /// A hash of a whole certificate, by what the record says of itself.
+    CertificateAssociation {
+        /// The subject of the certificate, where it is at hand.
+        subject: Option<String>,
+    },
+    /// Something that clients may act on and that cannot be held against a server's keys.
+    Unsupported {
+        /// What, made safe to show.
+        what: String,
+        /// Why not, and what to do.
+        why: &'static str,
+    },
+}
+
+impl Problem {
+    fn at(self, line: usize) -> ImportError {
+        ImportError { line, problem: self }
+    }
+
+    fn unexpected(found: &str, wanted: &'static str) -> Self {
+        Self::Unexpected { found: Excerpt::new(found).to_string(), wanted }
+    }
+
+    fn unsupported(what: &str, why: &'static str) -> Self {
+        Self::Unsupported { what: Excerpt::new(what).to_string(), why }
+    }
+
+    fn twice(what: &str) -> Self {
+        Self::Twice { what: Excerpt::new(what).to_string() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const CHANGES: &str = "it changes with every renewal even where the key stays, and no key \
+            can be held against it; publish the pin of the key instead (hpkp pin)";
+        match self {
+            Self::TooLarge => write!(f, "the text is larger than {MAX_TEXT} octets"),
+            Self::TooManySets => write!(f, "the text has more than {MAX_SETS} pin sets"),
+            Self::TooDeep => write!(f, "elements are more than {} deep", xml::MAX_DEPTH),
+            Self::NotUtf8 => f.write_str("the text is not UTF-8"),
+            Self::Xml(error) => write!(f, "this is not well-formed XML: {error}"),
+            Self::Entities => f.write_str("XML entities are declared, which is not supported"),
+            Self::BinaryPlist => f.write_str(
+                "this is a property list in binary form; convert it with \
+                 plutil -convert xml1 -o - FILE, or plistutil -i FILE",
+            ),
+            Self::Nothing { wanted } => write!(f, "nothing here is {wanted}"),
+            Self::Unexpected { found, wanted } => {
+                write!(f, "\"{found}\" stands where {wanted} belongs")
+            }
+            Self::Twice { what } => write!(f, "\"{what}\" is there twice"),
+            Self::Host { name, error } => write!(f, "\"{name}\" is no host: {error}"),
+            Self::Pin { text, error } => write!(f, "\"{text}\" is no pin: {error}"),
+            Self::CertificateHash { subject } => write!(
+                f,
+                "this is not the pin of a key but the SHA-256 of the whole certificate of \
+                 {subject}; {CHANGES}"
+            ),
+            Self::CertificateAssociation { subject: Some(subject) } => {
+                write!(f, "this is the hash of the whole certificate of {subject}; {CHANGES}")
+            }
+            Self::CertificateAssociation { subject: None } => {
+                write!(f, "this is of a whole certificate (selector 0); {CHANGES}")
+            }
+            Self::Unsupported { what, why } => write!(f, "\"{what}\" cannot be taken over: {why}"),
+        }
+    }
+}
+
+/// Certificates at hand, by which hashes of whole certificates are told from pins.
+#[derive(Clone, Debug, Default)]
+pub struct Certificates(Vec<([u8; 32], String)>);
+
+impl Certificates {
+    /// From pairs of a certificate's DER and its subject, made safe to show.
+    #[must_use]
+    pub fn new<'a>(certificates: impl IntoIterator<Item = (&'a [u8], String)>) -> Self {
+        let hashed = certificates.into_iter();
+        Self(hashed.map(|(der, subject)| (openssl::sha::sha256(der), subject)).collect())
+    }
+
+    /// The subject of the certificate whose hash is `octets`.
+    fn whole(&self, octets: &[u8]) -> Option<&str> {
+        let (_, subject) = self.0.iter().find(|(hash, _)| hash == octets)?;
+        Some(subject)
+    }
+
+    /// The pin that `base64` is.
+    fn pin(&self, base64: &str, line: usize) -> Result<Pin, ImportError> {
+        let pin = Pin::from_base64(base64).map_err(|error| {
+            Problem::Pin { text: Excerpt::new(base64).to_string(), error }.at(line)
+        })?;
+        self.check(pin, line)
+    }
+
+    /// The pin, unless it is the hash of a whole certificate.
+    fn check(&self, pin: Pin, line: usize) -> Result<Pin, ImportError> {
+        match self.whole(pin.octets()) {
+            Some(subject) => Err(Problem::CertificateHash { subject: subject.to_owned() }.at(line)),
+            None => Ok(pin),
+        }
+    }
+}
+
+/// The text, if it is one and not too large.
+fn text(octets: &[u8]) -> Result<&str, ImportError> {
+    if octets.len() > MAX_TEXT {
+        return Err(Problem::TooLarge.at(1));
+    }
+    let octets = octets.strip_prefix(b"\xef\xbb\xbf").unwrap_or(octets);
+    std::str::from_utf8(octets).map_err(|error| {
+        let before = octets.get(..error.valid_up_to()).unwrap_or_default();
+        Problem::NotUtf8.at(1 + before.iter().filter(|octet| **octet == b'\n').count())
+    })
+}
+
+/// The host name `name`; `None` for an IP address, of which records know nothing.
+fn host(name: &str, line: usize) -> Result<Option<HostName>, ImportError> {
+    match Host::parse(name) {
+        Ok(Host::Name(name)) => Ok(Some(name)),
+        Ok(Host::Address(_)) => Ok(None),
+        Err(error) => Err(Problem::Host { name: Excerpt::new(name).to_string(), error }.at(line)),
+    }
+}
+
+fn note_address(imported: &mut Imported, line: usize, name: &str) {
+    imported.note(
+        line,
+        format!(
+            "{} is an IP address; records hold names only, so it was passed over",
+            Excerpt::new(name)
+        ),
+    );
+}
+
+/// Pins, each once.
+fn distinct(pins: impl IntoIterator<Item = Pin>) -> Vec<Pin> {
+    let mut seen = HashSet::new();
+    pins.into_iter().filter(|pin| seen.insert(*pin)).collect()
+}
+
+/// The last moment at which the day `yyyy-MM-dd` begins somewhere on Earth: noon UTC, when it is
+/// midnight twelve hours behind. Apps take the day by the device's own time zone.
+fn day(text: &str) -> Option<i64> {
+    let plain = text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+    plain.then(|| date::parse(&format!("{text}T12:00:00Z"))).flatten()
+}
+
+/// For sets of which a client takes the one with the most specific name: below each domain that
+/// binds its subdomains, the names that `others` have for themselves. `others` are all names that
+/// the text configures, and whether they bind their subdomains.
+fn excepted(domain: &HostName, others: &[(HostName, bool)]) -> Vec<Except> {
+    let below = others.iter().filter(|(host, _)| host != domain && host.is_within(domain));
+    let mut except: Vec<Except> = below
+        .map(|(host, with_subdomains)| Except {
+            host: host.clone(),
+            with_subdomains: *with_subdomains,
+        })
+        .collect();
+    except.sort();
+    except.dedup();
+    except
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_begins_last_twelve_hours_behind() {
+        assert_eq!(day("2026-11-21"), date::parse("2026-11-21T00:00:00-12:00"));
+        for text in
+            ["", "2026-11", "2026-13-01", "2026-02-29", "2026-1-01", "21.11.2026", "2026-11-21Z"]
+        {
+            assert_eq!(day(text), None, "{text}");
+        }
+    }
+
+    /// Pieces of all formats, so that what is made of them gets past the first check of each.
+    const PIECES: &[&str] = &[
+        "\n",
+        " ",
+        "\"",
+        "'",
+        "\\",
+        "(",
+        ")",
+        "{",
+        ",",
+        "+",
+        "=",
+        ";",
+        "|",
+        "#",
+        "//",
+        "/*",
+        "*/",
+        "é",
+        "$x",
+        "\"\"\"",
+        "CertificatePinner.Builder()",
+        ".add(",
+        "\"a.example\"",
+        "*.a.example",
+        "build",
+        "sha256/",
+        samples::A,
+        "curl",
+        "--pinnedpubkey",
+        "sha256//",
+        "https://a.example",
+        "://",
+        "--next",
+        "url",
+        "$ORIGIN",
+        "a.example.",
+        "_443._tcp.",
+        "@",
+        "IN",
+        "TLSA",
+        "3 1 1",
+        "\\#",
+        "00ff",
+        "<plist>",
+        "</plist>",
+        "<dict>",
+        "</dict>",
+        "<key>",
+        "</key>",
+        "<array>",
+        "</array>",
+        "<string>",
+        "</string>",
+        "TSKPinnedDomains",
+        "NSPinnedDomains",
+        "<true/>",
+        "<network-security-config>",
+        "</network-security-config>",
+        "<domain-config>",
+        "</domain-config>",
+        "<domain>",
+        "</domain>",
+        "<pin-set>",
+        "</pin-set>",
+        "<pin digest='SHA-256'>",
+        "</pin>",
+    ];
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_the_text_is_the_answer_names_a_line_of_it(
+            pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..60),
+            octets in proptest::collection::vec(proptest::num::u8::ANY, 0..40),
+        ) {
+            let text = [pieces.concat().as_bytes(), &octets].concat();
+            for text in [&text[..], pieces.concat().as_bytes()] {
+                let lines = 1 + text.iter().filter(|octet| **octet == b'\n').count();
+                for read in [
+                    android::read, curl::read, ios::read, okhttp::read, tlsa::read, trustkit::read,
+                ] {
+                    if let Err(error) = read(text, &Certificates::default()) {
+                        assert!((1..=lines).contains(&error.line), "{error}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_named_by_its_line() {
+        assert_eq!(text(b"\xef\xbb\xbfa"), Ok("a"));
+        assert_eq!(text(b"a\nb\xff"), Err(Problem::NotUtf8.at(2)));
+        assert_eq!(text(&vec![b' '; MAX_TEXT + 1]), Err(Problem::TooLarge.at(1)));
+    }
+}
+
+/// What the tests of the readers share.
+#[cfg(test)]
+mod samples {
+    use super::*;
+
+    pub(super) const A: &str = "d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=";
+    pub(super) const B: &str = "E9CZ9INDbd+2eRQozYqqbQ2yXLVKB9+xcprMF+44U1g=";
+
+    pub(super) fn a() -> Pin {
+        A.parse().unwrap()
+    }
+
+    pub(super) fn b() -> Pin {
+        B.parse().unwrap()
+    }
+
+    pub(super) fn name(text: &str) -> HostName {
+        host(text, 1).unwrap().unwrap()
+    }
+
+    /// A certificate at hand whose whole hash is the pin that comes with it.
+    pub(super) fn certificate() -> (Certificates, Pin) {
+        let der = b"the octets of a certificate";
+        let at_hand = Certificates::new([(&der[..], "CN=www.example.com".to_owned())]);
+        (at_hand, Pin::from_octets(openssl::sha::sha256(der)))
+    }
+
+    /// A set as most formats have them.
+    pub(super) fn set(host: &str, pins: &[Pin]) -> PinSet {
+        PinSet {
+            host: name(host),
+            matching: Matching::Exact,
+            include_subdomains: false,
+            except: vec![],
+            scope: Scope::Chain,
+            port: None,
+            pins: pins.to_vec(),
+            expires_at: None,
+            origin: String::new(),
+        }
+    }
+
+    /// The sets without their origins.
+    pub(super) fn sets(imported: &Imported) -> Vec<PinSet> {
+        let sets = imported.sets.iter().cloned();
+        sets.map(|set| PinSet { origin: String::new(), ..set }).collect()
+    }
+}

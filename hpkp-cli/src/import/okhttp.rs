@@ -1,0 +1,467 @@
+//! OkHttp: `CertificatePinner.Builder().add("host", "sha256/…")` in Java or Kotlin, or lines
+//! `host sha256/…`.
+//!
+//! What OkHttp does with a pattern: `host` is that host, `*.domain` the hosts exactly one label
+//! below, `**.domain` the domain and all below. A host is held to the pins of all patterns of its
+//! pinner that match it, and one of these is enough. Each `Builder` makes a pinner of its own; a
+//! text of lines is one pinner.
+//!
+//! Source text is not compiled: what is no string literal cannot be read. Within a `Builder` that
+//! is an error, and so is a literal pin that stands in no `add`.
+
+mod lexer;
+
+use hpkp_core::pin::Pin;
+use hpkp_core::ua::host::HostName;
+
+use self::lexer::{Kind, Token};
+use super::{
+    Certificates, Except, ImportError, Imported, MAX_SETS, Matching, PinSet, Problem, Scope,
+    distinct, host, note_address, text,
+};
+
+/// Reads source text or lines.
+///
+/// # Errors
+/// See [`Problem`].
+pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
+    const WANTED: &str =
+        "a CertificatePinner with literal hosts and pins, or a line \"HOST sha256/...\"";
+    let text = text(octets)?;
+    let mut imported = Imported::default();
+    let pinners = if text.contains("CertificatePinner") || text.contains(".add(") {
+        Source { tokens: &lexer::tokens(text)?, certificates, imported: &mut imported }.pinners()?
+    } else {
+        vec![lines(text, certificates, &mut imported)?]
+    };
+    for pinner in pinners {
+        pinner.finish(&mut imported)?;
+    }
+    if imported.sets.is_empty() && imported.notes.is_empty() {
+        return Err(Problem::Nothing { wanted: WANTED }.at(1));
+    }
+    Ok(imported)
+}
+
+/// What a pattern of a pinner stands for, and its own pins.
+#[derive(Clone, Debug)]
+struct Pattern {
+    line: usize,
+    host: HostName,
+    matching: Matching,
+    pins: Vec<Pin>,
+}
+
+impl Pattern {
+    /// Whether each host that `other` stands for is one of this pattern too.
+    fn covers(&self, other: &Self) -> bool {
+        match (self.matching, other.matching) {
+            (Matching::Exact, _) => self.is_same(other),
+            (Matching::OneLabel, Matching::Exact) => {
+                other.host.as_str().split_once('.').is_some_and(|(_, d)| d == self.host.as_str())
+            }
+            (Matching::OneLabel, _) => self.is_same(other),
+            (Matching::AnyDepth, _) => other.host.is_within(&self.host),
+        }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.matching == other.matching && self.host == other.host
+    }
+}
+
+/// The patterns of one pinner, each once.
+#[derive(Debug, Default)]
+struct Pinner(Vec<Pattern>);
+
+impl Pinner {
+    fn add(
+        &mut self,
+        line: usize,
+        pattern: &str,
+        pins: Vec<Pin>,
+        imported: &mut Imported,
+    ) -> Result<(), ImportError> {
+        let (name, matching) = match (pattern.strip_prefix("**."), pattern.strip_prefix("*.")) {
+            (Some(domain), _) => (domain, Matching::AnyDepth),
+            (None, Some(domain)) => (domain, Matching::OneLabel),
+            (None, None) => (pattern, Matching::Exact),
+        };
+        let Some(host) = host(name, line)? else {
+            note_address(imported, line, name);
+            return Ok(());
+        };
+        let new = Pattern { line, host, matching, pins };
+        let full = self.0.len() == MAX_SETS;
+        match self.0.iter_mut().find(|known| known.is_same(&new)) {
+            Some(known) => known.pins.extend(new.pins),
+            None if full => return Err(Problem::TooManySets.at(line)),
+            None => self.0.push(new),
+        }
+        Ok(())
+    }
+
+    fn finish(self, imported: &mut Imported) -> Result<(), ImportError> {
+        for pattern in &self.0 {
+            let covering = self.0.iter().filter(|other| other.covers(pattern));
+            let pins = distinct(covering.flat_map(|other| other.pins.iter().copied()));
+            if pins.is_empty() {
+                continue;
+            }
+            let set = PinSet {
+                host: pattern.host.clone(),
+                matching: pattern.matching,
+                include_subdomains: false,
+                except: self.excepted(pattern),
+                scope: Scope::Chain,
+                port: None,
+                pins,
+                expires_at: None,
+                origin: format!("OkHttp CertificatePinner, line {}", pattern.line),
+            };
+            imported.push(pattern.line, set)?;
+        }
+        Ok(())
+    }
+
+    /// The hosts of a pattern for which another set has all their pins, this pattern's included.
+    /// What stands one label below a domain can be excepted host by host only, so of `*.` within
+    /// `**.` nothing is: such hosts are held to both.
+    fn excepted(&self, pattern: &Pattern) -> Vec<Except> {
+        let covered =
+            self.0.iter().filter(|other| pattern.covers(other) && !pattern.is_same(other));
+        let except = covered.filter(|other| other.matching != Matching::OneLabel);
+        let mut except: Vec<Except> = except
+            .map(|other| Except {
+                host: other.host.clone(),
+                with_subdomains: other.matching == Matching::AnyDepth,
+            })
+            .collect();
+        except.sort();
+        except
+    }
+}
+
+/// Reads lines of a pattern and pins; `#` begins a comment.
+fn lines(
+    text: &str,
+    certificates: &Certificates,
+    imported: &mut Imported,
+) -> Result<Pinner, ImportError> {
+    let mut pinner = Pinner::default();
+    for (line, content) in (1..).zip(text.lines()) {
+        let content = content.split('#').next().unwrap_or_default();
+        let mut words = content.split_ascii_whitespace();
+        let Some(pattern) = words.next() else { continue };
+        let pins =
+            words.map(|word| pin(word, line, certificates)).collect::<Result<Vec<_>, _>>()?;
+        if pins.is_empty() {
+            return Err(Problem::unexpected(pattern, "a host and its pins").at(line));
+        }
+        pinner.add(line, pattern, pins, imported)?;
+    }
+    Ok(pinner)
+}
+
+fn pin(text: &str, line: usize, certificates: &Certificates) -> Result<Pin, ImportError> {
+    match text.strip_prefix("sha256/") {
+        Some(base64) => certificates.pin(base64, line),
+        None if text.starts_with("sha1/") => Err(Problem::unsupported(
+            text,
+            "no key can be held against a SHA-1 pin; pin the same key with sha256/",
+        )
+        .at(line)),
+        None => Err(Problem::unexpected(text, "a pin (sha256/...)").at(line)),
+    }
+}
+
+/// Source text, token by token.
+struct Source<'a> {
+    tokens: &'a [Token],
+    certificates: &'a Certificates,
+    imported: &'a mut Imported,
+}
+
+impl Source<'_> {
+    fn pinners(mut self) -> Result<Vec<Pinner>, ImportError> {
+        let mut pinners = vec![Pinner::default()];
+        // Whether a builder has begun and nothing was built yet.
+        let mut open = false;
+        while let [token, rest @ ..] = self.tokens {
+            self.tokens = rest;
+            match &token.kind {
+                Kind::Word(word) if word == "CertificatePinner" && is_builder(rest) => {
+                    pinners.push(Pinner::default());
+                    open = true;
+                }
+                Kind::Word(word) if word == "build" => open = false,
+                Kind::Word(word) if word == "add" && is(rest.first(), '(') => {
+                    let pinner = pinners.last_mut();
+                    self.call(token.line, open, pinner)?;
+                }
+                Kind::Text(text) if text.starts_with("sha256/") || text.starts_with("sha1/") => {
+                    return Err(Problem::unsupported(
+                        text,
+                        "this pin is in no add(\"HOST\", \"sha256/...\") and its host is not \
+                         known; import it as a line \"HOST sha256/...\"",
+                    )
+                    .at(token.line));
+                }
+                _ => {}
+            }
+        }
+        Ok(pinners)
+    }
+
+    /// A call of something called `add`, from its parenthesis on.
+    fn call(
+        &mut self,
+        line: usize,
+        open: bool,
+        pinner: Option<&mut Pinner>,
+    ) -> Result<(), ImportError> {
+        let Some((arguments, rest)) = arguments(self.tokens) else {
+            return Ok(());
+        };
+        let of_pins = arguments.iter().any(|argument| {
+            matches!(argument, Argument::Text { text, .. }
+                if text.starts_with("sha256/") || text.starts_with("sha1/"))
+        });
+        // Other things have an `add` too; with one argument it is no pinner's.
+        if !(of_pins || open && arguments.len() > 1) {
+            return Ok(());
+        }
+        self.tokens = rest;
+        let mut texts = Vec::new();
+        for argument in arguments {
+            match argument {
+                Argument::Text { line, text } => texts.push((line, text)),
+                Argument::Other { line, shown } => {
+                    return Err(Problem::unsupported(
+                        &shown,
+                        "it is no string literal; import the host and its pins as a line \
+                         \"HOST sha256/...\"",
+                    )
+                    .at(line));
+                }
+            }
+        }
+        let mut texts = texts.into_iter();
+        let (Some((_, pattern)), Some(pinner)) = (texts.next(), pinner) else {
+            return Ok(());
+        };
+        let certificates = self.certificates;
+        let pins = texts.map(|(line, text)| pin(&text, line, certificates));
+        let pins = pins.collect::<Result<Vec<_>, _>>()?;
+        pinner.add(line, &pattern, pins, self.imported)
+    }
+}
+
+/// Whether `.Builder` follows.
+fn is_builder(rest: &[Token]) -> bool {
+    is(rest.first(), '.')
+        && matches!(rest.get(1), Some(Token { kind: Kind::Word(word), .. }) if word == "Builder")
+}
+
+fn is(token: Option<&Token>, sign: char) -> bool {
+    token.is_some_and(|token| token.kind == Kind::Sign(sign))
+}
+
+/// An argument of a call.
+enum Argument {
+    /// A string literal, or several joined by `+`.
+    Text { line: usize, text: String },
+    /// Anything else; the token that makes it so.
+    Other { line: usize, shown: String },
+}
+
+/// The most tokens of a call that is looked at.
+const MAX_CALL: usize = 2_000;
+
+/// The arguments of the call whose parenthesis `tokens` begin with, and what follows it; `None`
+/// where it does not end. The pins in such a call are then in none that is understood.
+fn arguments(tokens: &[Token]) -> Option<(Vec<Argument>, &[Token])> {
+    let mut arguments = Vec::new();
+    let mut depth = 0_usize;
+    let mut begin = 1;
+    for (at, token) in tokens.iter().enumerate().take(MAX_CALL) {
+        match token.kind {
+            Kind::Sign('(' | '[' | '{') => depth += 1,
+            Kind::Sign(')' | ']' | '}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        let ends_call = depth == 0;
+        if ends_call || (depth == 1 && token.kind == Kind::Sign(',')) {
+            arguments.extend(tokens.get(begin..at).and_then(argument));
+            begin = at + 1;
+        }
+        if ends_call {
+            return Some((arguments, tokens.get(begin..)?));
+        }
+    }
+    None
+}
+
+/// The argument made of `tokens`; none where there are none, as behind a trailing comma.
+fn argument(tokens: &[Token]) -> Option<Argument> {
+    let tokens = match tokens {
+        // Kotlin lets an argument be named.
+        [Token { kind: Kind::Word(_), .. }, Token { kind: Kind::Sign('='), .. }, value @ ..] => {
+            value
+        }
+        all => all,
+    };
+    let line = tokens.first()?.line;
+    let mut joined = String::new();
+    for (at, token) in tokens.iter().enumerate() {
+        match (at % 2, &token.kind) {
+            (0, Kind::Text(text)) => joined.push_str(text),
+            (1, Kind::Sign('+')) if at + 1 < tokens.len() => {}
+            (_, kind) => {
+                return Some(Argument::Other { line: token.line, shown: kind.to_string() });
+            }
+        }
+    }
+    Some(Argument::Text { line, text: joined })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::import::samples::{A, B, a, b, certificate, name, set, sets};
+
+    fn imported(text: &str) -> Imported {
+        read(text.as_bytes(), &Certificates::default()).unwrap()
+    }
+
+    fn wild(matching: Matching, domain: &str, pins: &[Pin]) -> PinSet {
+        PinSet { matching, ..set(domain, pins) }
+    }
+
+    #[test]
+    fn java_as_apps_have_it() {
+        let text = format!(
+            r#"import okhttp3.CertificatePinner;
+class Api {{
+    // was: .add("old.example.com", "sha256/{A}")
+    /* .add("older.example.com", "sha256/{B}") */
+    private final String url = "https://api.example.com/"; char quote = '"';
+    OkHttpClient client() {{
+        CertificatePinner.Builder builder = new CertificatePinner.Builder();
+        names.add(first);
+        builder.add("API.example.com", "sha256/{A}",
+                "sha256/" + "{B}")
+            .add("**.example.net", "sha256/{A}");
+        Headers headers = new Headers.Builder().build();
+        builder.add("api.example.com", "sha256/{A}");
+        headers.add("Accept", "text/plain");
+        return new OkHttpClient.Builder().certificatePinner(builder.build()).build();
+    }}
+}}"#
+        );
+        let imported = imported(&text);
+        assert_eq!(
+            sets(&imported),
+            [set("api.example.com", &[a(), b()]), wild(Matching::AnyDepth, "example.net", &[a()]),]
+        );
+        assert_eq!(imported.sets[0].origin, "OkHttp CertificatePinner, line 9");
+    }
+
+    #[test]
+    fn kotlin_as_apps_have_it() {
+        let text = format!(
+            "val pinner = CertificatePinner.Builder().apply {{\n\
+             add(pattern = \"*.example.com\", \"sha256/{A}\",)\n\
+             add(\"\"\"example.org\"\"\", \"sha256/{B}\")\n}}.build()\n"
+        );
+        assert_eq!(
+            sets(&imported(&text)),
+            [wild(Matching::OneLabel, "example.com", &[a()]), set("example.org", &[b()])]
+        );
+    }
+
+    #[test]
+    fn the_pins_of_all_patterns_that_match_count() {
+        let text = format!(
+            "# one pinner\nwww.example.com sha256/{A}\n*.example.com  sha256/{B} # more\n\
+             **.example.com sha256/{A}\na.b.example.com sha256/{B}\n\n10.0.2.2 sha256/{A}"
+        );
+        let imported = imported(&text);
+        let except = |host| Except { host: name(host), with_subdomains: false };
+        assert_eq!(
+            sets(&imported),
+            [
+                set("www.example.com", &[a(), b()]),
+                PinSet {
+                    except: vec![except("www.example.com")],
+                    ..wild(Matching::OneLabel, "example.com", &[b(), a()])
+                },
+                PinSet {
+                    except: vec![except("a.b.example.com"), except("www.example.com")],
+                    ..wild(Matching::AnyDepth, "example.com", &[a()])
+                },
+                set("a.b.example.com", &[a(), b()]),
+            ]
+        );
+        assert!(imported.notes[0].to_string().starts_with("line 7: 10.0.2.2"));
+    }
+
+    #[test]
+    fn each_builder_is_a_pinner() {
+        let builder = |host, pin| {
+            format!("CertificatePinner.Builder().add(\"{host}\", \"sha256/{pin}\").build();\n")
+        };
+        let text = builder("a.example", A) + &builder("a.example", B);
+        assert_eq!(sets(&imported(&text)), [set("a.example", &[a()]), set("a.example", &[b()])]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error() {
+        let (at_hand, hash) = certificate();
+        let builder = |arguments: &str| format!("CertificatePinner.Builder()\n.add({arguments})");
+        let no_literal = "it is no string literal; import the host and its pins as a line \
+                          \"HOST sha256/...\"";
+        let cases = [
+            (builder("HOST, PIN"), 2, Problem::unsupported("HOST", no_literal)),
+            (
+                builder(&format!("host(), \"sha256/{A}\"")),
+                2,
+                Problem::unsupported("host", no_literal),
+            ),
+            (builder("\"a.example\", \"${pin}\""), 2, Problem::unsupported("${pin}", no_literal)),
+            (
+                builder("\"a.example\", \"sha256/\" + PIN"),
+                2,
+                Problem::unsupported("PIN", no_literal),
+            ),
+            (
+                builder("\"a.example\", \"sha256\""),
+                2,
+                Problem::unexpected("sha256", "a pin (sha256/...)"),
+            ),
+            (
+                builder(&format!("\"a.example\", \"sha256/{hash}\"")),
+                2,
+                Problem::CertificateHash { subject: "CN=www.example.com".into() },
+            ),
+            ("a.example".to_owned(), 1, Problem::unexpected("a.example", "a host and its pins")),
+        ];
+        for (text, line, problem) in cases {
+            assert_eq!(read(text.as_bytes(), &at_hand), Err(problem.at(line)), "{text}");
+        }
+        for text in [
+            builder("\"a.example\", \"sha1/AAAAAAAAAAAAAAAAAAAAAAAAAAA=\""),
+            format!("CertificatePinner.Builder().add(\"a.example\",\n\"sha256/{A}\""),
+            format!("class CertificatePinner {{ val PIN =\n\"sha256/{A}\" }}"),
+            format!("\n*a.example sha256/{A}"),
+        ] {
+            let error = read(text.as_bytes(), &at_hand).unwrap_err();
+            assert_eq!(error.line, 2, "{text}: {error}");
+        }
+        for text in ["", "# nothing", "class CertificatePinner", "CertificatePinner.Builder().add("]
+        {
+            let error = read(text.as_bytes(), &at_hand).unwrap_err();
+            assert!(matches!(error.problem, Problem::Nothing { .. }), "{text}: {error}");
+        }
+    }
+}

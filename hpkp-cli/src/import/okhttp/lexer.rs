@@ -1,0 +1,196 @@
+//! As much of the lexical grammar of Java and Kotlin as tells string literals from comments.
+
+use std::fmt;
+
+use super::super::{ImportError, Problem};
+
+/// A token and where it begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Token {
+    pub(super) line: usize,
+    pub(super) kind: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// An identifier, a keyword or a number.
+    Word(String),
+    /// A string literal.
+    Text(String),
+    /// A string literal with something to be computed in it (Kotlin's `$`).
+    Template(String),
+    /// Any other character; a character literal counts as `'`.
+    Sign(char),
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Word(text) | Self::Text(text) | Self::Template(text) => f.write_str(text),
+            Self::Sign(sign) => write!(f, "{sign}"),
+        }
+    }
+}
+
+/// The tokens of `source`, without comments and white space.
+pub(super) fn tokens(source: &str) -> Result<Vec<Token>, ImportError> {
+    let mut lexer = Lexer { rest: source, line: 1 };
+    let mut tokens = Vec::new();
+    loop {
+        lexer.skip_space_and_comments();
+        let line = lexer.line;
+        let Some(first) = lexer.rest.chars().next() else {
+            return Ok(tokens);
+        };
+        let kind = match first {
+            '"' => lexer.string().ok_or_else(|| {
+                Problem::unexpected("\"", "a string literal with an end").at(line)
+            })?,
+            '\'' => {
+                lexer.character();
+                Kind::Sign('\'')
+            }
+            c if is_word(c) => {
+                let end = lexer.rest.find(|c| !is_word(c)).unwrap_or(lexer.rest.len());
+                Kind::Word(lexer.take(end).to_owned())
+            }
+            c => {
+                lexer.take(c.len_utf8());
+                Kind::Sign(c)
+            }
+        };
+        tokens.push(Token { line, kind });
+    }
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+struct Lexer<'a> {
+    rest: &'a str,
+    line: usize,
+}
+
+impl<'a> Lexer<'a> {
+    /// Takes `octets` octets, which end at a character's end.
+    fn take(&mut self, octets: usize) -> &'a str {
+        let (taken, rest) = self.rest.split_at_checked(octets).unwrap_or((self.rest, ""));
+        self.line += taken.bytes().filter(|octet| *octet == b'\n').count();
+        self.rest = rest;
+        taken
+    }
+
+    /// Takes what stands before `end`, and `end`; all that is left where it does not come.
+    fn take_through(&mut self, end: &str) {
+        self.take(self.rest.find(end).map_or(self.rest.len(), |at| at + end.len()));
+    }
+
+    fn skip_space_and_comments(&mut self) {
+        loop {
+            let space = self.rest.len() - self.rest.trim_start().len();
+            self.take(space);
+            if self.rest.starts_with("//") {
+                self.take_through("\n");
+            } else if self.rest.starts_with("/*") {
+                self.take(2);
+                self.take_through("*/");
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// A string literal, `"…"` or `"""…"""`; `None` where it has no end.
+    fn string(&mut self) -> Option<Kind> {
+        const RAW: &str = "\"\"\"";
+        let raw = self.rest.starts_with(RAW);
+        let text = if raw {
+            self.take(RAW.len());
+            let text = self.take(self.rest.find(RAW)?).trim().to_owned();
+            self.take(RAW.len());
+            text
+        } else {
+            self.take(1);
+            let mut text = String::new();
+            loop {
+                let c = self.rest.chars().next().filter(|c| *c != '\n')?;
+                self.take(c.len_utf8());
+                match c {
+                    '"' => break text,
+                    // Neither a host nor a pin needs one; what it stands for matters to neither.
+                    '\\' => {
+                        let escaped = self.rest.chars().next()?;
+                        self.take(escaped.len_utf8());
+                        text.extend(['\\', escaped]);
+                    }
+                    c => text.push(c),
+                }
+            }
+        };
+        Some(if text.contains('$') { Kind::Template(text) } else { Kind::Text(text) })
+    }
+
+    /// A character literal, or a quotation mark that stands for something else.
+    fn character(&mut self) {
+        let mut inside = self.rest.get(1..).unwrap_or_default().char_indices();
+        let end = match inside.next() {
+            Some((_, '\\')) => {
+                inside.next();
+                inside.find(|(_, c)| *c == '\'' || *c == '\n')
+            }
+            Some(_) => inside.next(),
+            None => None,
+        };
+        match end {
+            Some((at, '\'')) => self.take(1 + at + 1),
+            _ => self.take(1),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(source: &str) -> Vec<Kind> {
+        tokens(source).unwrap().into_iter().map(|token| token.kind).collect()
+    }
+
+    fn text(text: &str) -> Kind {
+        Kind::Text(text.to_owned())
+    }
+
+    #[test]
+    fn comments_and_literals() {
+        assert_eq!(kinds(r#""a//b" // "c""#), [text("a//b")]);
+        assert_eq!(kinds("/* \"a\" **/ \"b\""), [text("b")]);
+        assert_eq!(kinds(r#""a\"b" "c""#), [text("a\\\"b"), text("c")]);
+        assert_eq!(kinds("\"\"\" a\"b \"\"\""), [text("a\"b")]);
+        assert_eq!(kinds("\"\" \"x\""), [text(""), text("x")]);
+        assert_eq!(
+            kinds(r#"'"' "a" '\'' "b""#),
+            [Kind::Sign('\''), text("a"), Kind::Sign('\''), text("b")]
+        );
+        assert_eq!(kinds("\"$a\""), [Kind::Template("$a".to_owned())]);
+        assert_eq!(
+            kinds("a.b_1"),
+            [Kind::Word("a".into()), Kind::Sign('.'), Kind::Word("b_1".into())]
+        );
+        assert_eq!(kinds("'é' \"ü\" '"), [Kind::Sign('\''), text("ü"), Kind::Sign('\'')]);
+    }
+
+    #[test]
+    fn lines_are_counted() {
+        let tokens = tokens("/*\n*/ a // b\n\"\"\"\n\"\"\" c").unwrap();
+        assert_eq!(tokens.iter().map(|token| token.line).collect::<Vec<_>>(), [2, 3, 4]);
+    }
+
+    #[test]
+    fn a_literal_without_end() {
+        for source in ["\n\"a", "\n\"a\nb\"", "\n\"\"\"a", "\n\"a\\"] {
+            assert_eq!(tokens(source).unwrap_err().line, 2, "{source}");
+        }
+        assert_eq!(kinds("/* a"), []);
+    }
+}

@@ -1,0 +1,143 @@
+//! Property lists in Apple's XML form: dictionaries, arrays, strings, truth values.
+//!
+//! A key that stands twice in a dictionary is an error: which one Apple takes is not documented,
+//! and the other's pins would be lost.
+
+use roxmltree::{Document, Node};
+
+use super::{ImportError, Problem, text, xml};
+
+/// The property list in `octets`.
+pub(super) fn document(octets: &[u8]) -> Result<Document<'_>, ImportError> {
+    if octets.starts_with(b"bplist") {
+        return Err(Problem::BinaryPlist.at(1));
+    }
+    xml::document(text(octets)?)
+}
+
+/// The value that the list is.
+pub(super) fn root<'a, 'input>(
+    document: &'a Document<'input>,
+) -> Result<Node<'a, 'input>, ImportError> {
+    let root = document.root_element();
+    let mut values = xml::elements(root);
+    match (root.tag_name().name(), values.next(), values.next()) {
+        ("plist", Some(value), None) => Ok(value),
+        ("plist", ..) => {
+            Err(Problem::unexpected("plist", "a plist with one value").at(xml::line(root)))
+        }
+        (other, ..) => Err(Problem::unexpected(other, "a plist").at(xml::line(root))),
+    }
+}
+
+/// A dictionary.
+#[derive(Clone, Debug)]
+pub(super) struct Dictionary<'a, 'input> {
+    entries: Vec<(String, Node<'a, 'input>)>,
+}
+
+impl<'a, 'input> Dictionary<'a, 'input> {
+    pub(super) fn new(node: Node<'a, 'input>) -> Result<Self, ImportError> {
+        expect(node, "dict", "a dictionary")?;
+        let mut entries: Vec<(String, Node<'a, 'input>)> = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        let mut elements = xml::elements(node);
+        while let Some(key) = elements.next() {
+            expect(key, "key", "a key")?;
+            let name = xml::text(key)?;
+            let value = elements.next().ok_or_else(|| {
+                Problem::unexpected(&name, "a key with a value").at(xml::line(key))
+            })?;
+            if !seen.insert(name.clone()) {
+                return Err(Problem::twice(&name).at(xml::line(key)));
+            }
+            entries.push((name, value));
+        }
+        Ok(Self { entries })
+    }
+
+    /// The value of a key.
+    pub(super) fn get(&self, name: &str) -> Option<Node<'a, 'input>> {
+        self.entries.iter().find(|(key, _)| key == name).map(|(_, value)| *value)
+    }
+
+    /// The dictionary that is the value of a key.
+    pub(super) fn dictionary(&self, name: &str) -> Result<Option<Self>, ImportError> {
+        self.get(name).map(Self::new).transpose()
+    }
+
+    /// The truth value of a key, or `default` where it is not there.
+    pub(super) fn truth(&self, name: &str, default: bool) -> Result<bool, ImportError> {
+        let Some(node) = self.get(name) else {
+            return Ok(default);
+        };
+        match node.tag_name().name() {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            other => Err(Problem::unexpected(other, "true or false").at(xml::line(node))),
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Node<'a, 'input>)> {
+        self.entries.iter().map(|(name, value)| (name.as_str(), *value))
+    }
+}
+
+/// The elements of an array.
+pub(super) fn array<'a, 'input: 'a>(
+    node: Node<'a, 'input>,
+) -> Result<impl Iterator<Item = Node<'a, 'input>>, ImportError> {
+    expect(node, "array", "an array")?;
+    Ok(xml::elements(node))
+}
+
+/// A string.
+pub(super) fn string(node: Node<'_, '_>) -> Result<String, ImportError> {
+    expect(node, "string", "a string")?;
+    xml::text(node)
+}
+
+fn expect(node: Node<'_, '_>, name: &str, wanted: &'static str) -> Result<(), ImportError> {
+    match node.tag_name().name() {
+        found if found == name => Ok(()),
+        found => Err(Problem::unexpected(found, wanted).at(xml::line(node))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_dictionary() {
+        for (list, line, problem) in [
+            ("<dict/>", 1, Problem::unexpected("dict", "a plist")),
+            (
+                "<plist><dict/>\n<dict/></plist>",
+                1,
+                Problem::unexpected("plist", "a plist with one value"),
+            ),
+            ("<plist>\n<array/></plist>", 2, Problem::unexpected("array", "a dictionary")),
+            (
+                "<plist><dict>\n<string>a</string></dict></plist>",
+                2,
+                Problem::unexpected("string", "a key"),
+            ),
+            (
+                "<plist><dict><key>a</key></dict></plist>",
+                1,
+                Problem::unexpected("a", "a key with a value"),
+            ),
+            (
+                "<plist><dict><key>a</key><true/>\n<key>a</key><true/></dict></plist>",
+                2,
+                Problem::twice("a"),
+            ),
+        ] {
+            let document = document(list.as_bytes()).unwrap();
+            let read = root(&document).and_then(Dictionary::new).map(|_| ());
+            assert_eq!(read, Err(problem.at(line)), "{list}");
+        }
+        assert_eq!(document(b"bplist00").map(|_| ()), Err(Problem::BinaryPlist.at(1)));
+    }
+}

@@ -1,0 +1,294 @@
+//! TLSA records (RFC 6698, RFC 7671) in the form of zone files (RFC 1035 section 5).
+//!
+//! `3 1 1` and `1 1 1` are pins of the leaf's key, `2 1 1` of a CA that the server sends, `0 1 1` of a
+//! CA on the path. Of the records of one name any one is enough. A record with anything else is an
+//! error, since clients may hold a server to it and no key can be held against it; a hash of a whole
+//! certificate most of all.
+
+mod zone;
+
+use hpkp_core::pin::{Pin, PinError};
+use hpkp_core::text::Excerpt;
+use hpkp_core::ua::host::HostName;
+
+use self::zone::Record;
+use super::{
+    Certificates, ImportError, Imported, MAX_SETS, Matching, PinSet, Problem, Scope, distinct,
+    host, note_address, text,
+};
+
+/// Reads records in the form of a zone file; those of other types are passed over.
+///
+/// # Errors
+/// See [`Problem`].
+pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
+    let mut imported = Imported::default();
+    let mut owners: Vec<Owner> = Vec::new();
+    let mut found = false;
+    for record in zone::records(text(octets)?)? {
+        match record.kind.as_str() {
+            "TLSA" | "TYPE52" => {}
+            "CNAME" | "DNAME" if record.owner.starts_with('_') => {
+                return Err(Problem::unsupported(
+                    &record.owner,
+                    "it stands for another name; import the records of that name, with this one \
+                     before them",
+                )
+                .at(record.line));
+            }
+            _ => continue,
+        }
+        found = true;
+        let Some(owner) = Owner::parse(&record, &mut imported)? else { continue };
+        let pin = association(&record, certificates)?;
+        let full = owners.len() == MAX_SETS;
+        match owners.iter_mut().find(|known| known.name == owner.name) {
+            Some(known) => known.pins.push(pin),
+            None if full => return Err(Problem::TooManySets.at(record.line)),
+            None => owners.push(Owner { pins: vec![pin], ..owner }),
+        }
+    }
+    if !found {
+        return Err(Problem::Nothing { wanted: "a TLSA record" }.at(1));
+    }
+    owners.into_iter().try_for_each(|owner| owner.finish(&mut imported))?;
+    Ok(imported)
+}
+
+/// The name of TLSA records (RFC 6698 section 3), a port, a transport, a host, or a wildcard; and
+/// what they say.
+#[derive(Debug)]
+struct Owner {
+    line: usize,
+    name: String,
+    host: HostName,
+    matching: Matching,
+    port: Option<u16>,
+    pins: Vec<(Scope, Pin)>,
+}
+
+impl Owner {
+    fn parse(record: &Record, imported: &mut Imported) -> Result<Option<Self>, ImportError> {
+        let line = record.line;
+        let wanted = "a name such as _443._tcp.HOST";
+        let wrong = || Problem::unexpected(&record.owner, wanted).at(line);
+        let (first, rest) = record.owner.split_once('.').ok_or_else(wrong)?;
+        let transport = |label: &str| {
+            ["_tcp", "_udp", "_sctp"].iter().any(|name| label.eq_ignore_ascii_case(name))
+        };
+        let (name, matching, port) = match (first, rest.split_once('.')) {
+            ("*", Some((label, name))) if transport(label) => (name, Matching::Exact, None),
+            // A wildcard stands for any labels, so also for the port and the transport of any host.
+            ("*", _) => (rest, Matching::AnyDepth, None),
+            (port, Some((label, name))) if transport(label) => {
+                let port = port.strip_prefix('_').and_then(|digits| digits.parse().ok());
+                (name, Matching::Exact, Some(port.filter(|port| *port != 0).ok_or_else(wrong)?))
+            }
+            _ => return Err(wrong()),
+        };
+        let Some(host) = host(name, line)? else {
+            note_address(imported, line, name);
+            return Ok(None);
+        };
+        let name = record.owner.to_ascii_lowercase();
+        Ok(Some(Self { line, name, host, matching, port, pins: Vec::new() }))
+    }
+
+    fn finish(self, imported: &mut Imported) -> Result<(), ImportError> {
+        let scopes = [Scope::Leaf, Scope::SentCa, Scope::PathCa];
+        let mut count = 0;
+        for scope in scopes {
+            let pins =
+                distinct(self.pins.iter().filter(|(of, _)| *of == scope).map(|(_, pin)| *pin));
+            if pins.is_empty() {
+                continue;
+            }
+            count += 1;
+            let set = PinSet {
+                host: self.host.clone(),
+                matching: self.matching,
+                include_subdomains: false,
+                except: Vec::new(),
+                scope,
+                port: self.port,
+                pins,
+                expires_at: None,
+                origin: format!("TLSA {}", Excerpt::new(&self.name)),
+            };
+            imported.push(self.line, set)?;
+        }
+        if count > 1 {
+            imported.note(
+                self.line,
+                format!(
+                    "{} has records of the leaf and of CAs, of which clients need one; each kind is \
+                     taken to be needed",
+                    Excerpt::new(&self.name)
+                ),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The pin of a record and what clients compare it with (RFC 6698 section 2.1).
+fn association(record: &Record, certificates: &Certificates) -> Result<(Scope, Pin), ImportError> {
+    let line = record.line;
+    let (parameters, data) = record.association()?;
+    let unsupported = |why| {
+        let [usage, selector, matching] = parameters;
+        Err(Problem::unsupported(&format!("{usage} {selector} {matching}"), why).at(line))
+    };
+    let scope = match parameters[0] {
+        0 => Scope::PathCa,
+        1 | 3 => Scope::Leaf,
+        2 => Scope::SentCa,
+        _ => return unsupported("RFC 6698 knows the usages 0 to 3 only"),
+    };
+    match (parameters[1], parameters[2]) {
+        (0, 1) => {
+            let subject = certificates.whole(&data).map(str::to_owned);
+            Err(Problem::CertificateAssociation { subject }.at(line))
+        }
+        (0, 0) => {
+            let subject = certificates.whole(&openssl::sha::sha256(&data)).map(str::to_owned);
+            Err(Problem::CertificateAssociation { subject }.at(line))
+        }
+        (0, 2) => Err(Problem::CertificateAssociation { subject: None }.at(line)),
+        (1, 1) => {
+            let octets = <[u8; Pin::OCTETS]>::try_from(&data[..]).map_err(|_| {
+                let error = PinError::WrongLength { octets: data.len() };
+                Problem::Pin { text: "the data of the record".to_owned(), error }.at(line)
+            })?;
+            let pin = Pin::from_octets(octets);
+            if pin == Pin::OF_NOTHING {
+                let text = "the data of the record".to_owned();
+                return Err(Problem::Pin { text, error: PinError::OfNothing }.at(line));
+            }
+            Ok((scope, certificates.check(pin, line)?))
+        }
+        (1, 0) => {
+            unsupported("it holds the key itself, not its SHA-256; publish it with matching type 1")
+        }
+        (1, 2) => unsupported(
+            "it holds a SHA-512, which no pin can be made of; publish the SHA-256 (matching type 1)",
+        ),
+        _ => unsupported("RFC 6698 knows the selectors 0 and 1 and the matching types 0 to 2 only"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::import::samples::{a, b, certificate, set, sets};
+
+    fn hex(pin: Pin) -> String {
+        pin.octets().iter().map(|octet| format!("{octet:02x}")).collect()
+    }
+
+    fn imported(text: &str) -> Imported {
+        read(text.as_bytes(), &Certificates::default()).unwrap()
+    }
+
+    #[test]
+    fn a_zone_file() {
+        let whole = hex(a());
+        let (first, second) = whole.split_at(30);
+        let text = format!(
+            "$ORIGIN example.com.\n$TTL 1h\n@ IN SOA ns hostmaster ( 1 2 3 ; serial\n 4 5 )\n\
+             www 300 IN A 192.0.2.1\n txt IN TXT \"a;b ( c\"\n\
+             _443._tcp.WWW 3600 IN TLSA 3 1 1 {first} (\n  {second} ) ; in use\n\
+             \t IN 3600 TLSA 3 1 1 {}\n\
+             *._tcp.mail TLSA ( 2 1 1\n {} )\n\
+             _853._udp.dns.example.net. IN TYPE52 \\# 35 030101{}\n\
+             *.wild.example.net. IN TLSA 1 1 1 {}\n",
+            hex(b()).to_uppercase(),
+            hex(a()),
+            hex(b()),
+            hex(a()),
+        );
+        let imported = imported(&text);
+        let leaf = |set| PinSet { scope: Scope::Leaf, ..set };
+        assert_eq!(
+            sets(&imported),
+            [
+                leaf(PinSet { port: Some(443), ..set("www.example.com", &[a(), b()]) }),
+                PinSet { scope: Scope::SentCa, ..set("mail.example.com", &[a()]) },
+                leaf(PinSet { port: Some(853), ..set("dns.example.net", &[b()]) }),
+                leaf(PinSet { matching: Matching::AnyDepth, ..set("wild.example.net", &[a()]) }),
+            ]
+        );
+        assert_eq!(imported.sets[0].origin, "TLSA _443._tcp.www.example.com");
+        assert_eq!(imported.notes, []);
+    }
+
+    #[test]
+    fn kinds_beside_one_another_are_noted() {
+        let owner = "_25._tcp.mail.example.com. IN TLSA";
+        let text = format!("{owner} 3 1 1 {}\n{owner} 2 1 1 {}\n", hex(a()), hex(b()));
+        let imported = imported(&text);
+        let scopes: Vec<Scope> = imported.sets.iter().map(|set| set.scope).collect();
+        assert_eq!(scopes, [Scope::Leaf, Scope::SentCa]);
+        assert_eq!(imported.notes.len(), 1);
+    }
+
+    #[test]
+    fn hashes_of_whole_certificates_are_refused() {
+        let (at_hand, hash) = certificate();
+        let subject = Some("CN=www.example.com".to_owned());
+        let whole: String =
+            b"the octets of a certificate".iter().map(|o| format!("{o:02x}")).collect();
+        for (data, problem) in [
+            (
+                format!("3 0 1 {}", hex(hash)),
+                Problem::CertificateAssociation { subject: subject.clone() },
+            ),
+            (format!("2 0 1 {}", hex(a())), Problem::CertificateAssociation { subject: None }),
+            (format!("3 0 0 {whole}"), Problem::CertificateAssociation { subject }),
+            (format!("3 0 2 {whole}"), Problem::CertificateAssociation { subject: None }),
+            (
+                format!("3 1 1 {}", hex(hash)),
+                Problem::CertificateHash { subject: "CN=www.example.com".into() },
+            ),
+        ] {
+            let text = format!("\n_443._tcp.a.example. IN TLSA {data}");
+            assert_eq!(read(text.as_bytes(), &at_hand), Err(problem.at(2)), "{data}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error() {
+        let pin = hex(a());
+        for text in [
+            format!("_443._tcp.a.example. IN TLSA 3 1 2 {pin}"),
+            format!("_443._tcp.a.example. IN TLSA 3 1 0 {pin}"),
+            format!("_443._tcp.a.example. IN TLSA 4 1 1 {pin}"),
+            format!("_443._tcp.a.example. IN TLSA 3 2 1 {pin}"),
+            format!("_443._tcp.a.example. IN TLSA 3 1 1 {}", &pin[2..]),
+            format!("_443._tcp.a.example. IN TLSA 3 1 1 {}", &pin[1..]),
+            format!("_443._tcp.a.example. IN TLSA 3 1 x {pin}"),
+            "_443._tcp.a.example. IN TLSA 3 1".to_owned(),
+            "_443._tcp.a.example. IN TYPE52 \\# 4 03010100".to_owned(),
+            "_443._tcp.a.example. IN TYPE52 \\# 5 03010100".to_owned(),
+            "_443._tcp.a.example. IN TYPE52 03010100".to_owned(),
+            format!("_443._tcp.a.example. IN TLSA 3 1 1 {}", hex(Pin::OF_NOTHING)),
+            format!("_443._tcp.a IN TLSA 3 1 1 {pin}"),
+            format!("a.example. IN TLSA 3 1 1 {pin}"),
+            format!("_0._tcp.a.example. IN TLSA 3 1 1 {pin}"),
+            format!("_443._tcp.*.example. IN TLSA 3 1 1 {pin}"),
+            format!(" IN TLSA 3 1 1 {pin}"),
+            "_443._tcp.a.example. IN CNAME b.example.".to_owned(),
+            "$INCLUDE other".to_owned(),
+            "$GENERATE 1-2 a$ A 192.0.2.$".to_owned(),
+            "a.example. TXT \"x".to_owned(),
+            "a.example. TXT ( x".to_owned(),
+        ] {
+            let error = read(format!("; zone\n{text}\n").as_bytes(), &Certificates::default());
+            let error = error.unwrap_err();
+            assert_eq!(error.line, 2, "{text}: {error}");
+            assert!(!matches!(error.problem, Problem::Nothing { .. }), "{text}: {error}");
+        }
+        let error = read(b"a.example. A 192.0.2.1", &Certificates::default()).unwrap_err();
+        assert!(matches!(error.problem, Problem::Nothing { .. }));
+    }
+}

@@ -1,0 +1,189 @@
+//! Zone files: names, parentheses, comments and quotation marks (RFC 1035 section 5.1), unknown
+//! types (RFC 3597 section 5).
+
+use super::super::{ImportError, Problem};
+
+/// A record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) line: usize,
+    /// Its whole name, without the root dot.
+    pub(super) owner: String,
+    /// Its type, in capitals.
+    pub(super) kind: String,
+    data: Vec<String>,
+}
+
+impl Record {
+    /// The three parameters of a TLSA record and what follows them.
+    pub(super) fn association(&self) -> Result<([u8; 3], Vec<u8>), ImportError> {
+        let wrong = |found: &str| {
+            let wanted = "a TLSA record: three numbers and hexadecimal digits";
+            Problem::unexpected(found, wanted).at(self.line)
+        };
+        let (parameters, digits) = match &self.data[..] {
+            [generic, length, digits @ ..] if generic == "\\#" => {
+                let octets = hex(&digits.concat()).ok_or_else(|| wrong(generic))?;
+                let as_said = length.parse().is_ok_and(|length: usize| length == octets.len());
+                return match octets.split_first_chunk() {
+                    Some((parameters, data)) if as_said => Ok((*parameters, data.to_vec())),
+                    _ => Err(wrong(length)),
+                };
+            }
+            [usage, selector, matching, digits @ ..] if self.kind == "TLSA" => {
+                let mut parameters = [0; 3];
+                for (parameter, text) in parameters.iter_mut().zip([usage, selector, matching]) {
+                    *parameter = text.parse().map_err(|_| wrong(text))?;
+                }
+                (parameters, digits.concat())
+            }
+            other => return Err(wrong(&other.join(" "))),
+        };
+        let data = hex(&digits).filter(|data| !data.is_empty()).ok_or_else(|| wrong(&digits))?;
+        Ok((parameters, data))
+    }
+}
+
+fn hex(digits: &str) -> Option<Vec<u8>> {
+    let digits = digits.as_bytes();
+    if !digits.len().is_multiple_of(2) {
+        return None;
+    }
+    let value =
+        |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    digits.chunks_exact(2).map(|pair| Some(value(pair[0])? << 4 | value(pair[1])?)).collect()
+}
+
+/// An entry: what parentheses hold together, or else a line.
+#[derive(Debug)]
+struct Entry {
+    line: usize,
+    /// Whether it begins with white space: its name is that of the entry before.
+    continues: bool,
+    words: Vec<String>,
+}
+
+/// The records of a zone file.
+pub(super) fn records(text: &str) -> Result<Vec<Record>, ImportError> {
+    let mut records = Vec::new();
+    let mut origin: Option<String> = None;
+    let mut owner: Option<String> = None;
+    for Entry { line, continues, words } in entries(text)? {
+        let mut words = words.into_iter().peekable();
+        match words.peek().map(|word| word.to_ascii_uppercase()).as_deref() {
+            Some("$ORIGIN") if !continues => {
+                let name = words.nth(1).unwrap_or_default();
+                origin = Some(absolute(&name, origin.as_deref(), line)?);
+                continue;
+            }
+            Some("$TTL") if !continues => continue,
+            Some(directive) if !continues && directive.starts_with('$') => {
+                return Err(Problem::unsupported(
+                    directive,
+                    "only $ORIGIN and $TTL are known; import the zone as it is served \
+                     (dig AXFR, named-compilezone)",
+                )
+                .at(line));
+            }
+            _ => {}
+        }
+        if !continues {
+            owner = words.next();
+        }
+        let Some(kind) = words.by_ref().find(|word| !is_class_or_time(word)) else { continue };
+        let owner = owner
+            .as_deref()
+            .ok_or_else(|| Problem::unexpected(&kind, "a record whose name is known").at(line))?;
+        let kind = kind.to_ascii_uppercase();
+        // Names of other records are nobody's business here, whatever is wrong with them.
+        if !["TLSA", "TYPE52", "CNAME", "DNAME"].contains(&kind.as_str()) {
+            continue;
+        }
+        let owner = absolute(owner, origin.as_deref(), line)?;
+        records.push(Record { line, owner, kind, data: words.collect() });
+    }
+    Ok(records)
+}
+
+/// A name without the root dot: relative ones lie below the origin.
+fn absolute(name: &str, origin: Option<&str>, line: usize) -> Result<String, ImportError> {
+    match (name.strip_suffix('.'), origin) {
+        (Some(whole), _) => Ok(whole.to_owned()),
+        (None, Some(origin)) if name == "@" => Ok(origin.to_owned()),
+        (None, Some(origin)) => Ok(format!("{name}.{origin}")),
+        (None, None) => {
+            let wanted = "a whole name, which ends with a dot, or a name below a $ORIGIN";
+            Err(Problem::unexpected(name, wanted).at(line))
+        }
+    }
+}
+
+/// Whether a word is a class or a time to live, which may stand before the type in either order.
+fn is_class_or_time(word: &str) -> bool {
+    ["IN", "CH", "HS", "CS"].iter().any(|class| word.eq_ignore_ascii_case(class))
+        || word.starts_with(|c: char| c.is_ascii_digit())
+}
+
+fn entries(text: &str) -> Result<Vec<Entry>, ImportError> {
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut entry: Option<Entry> = None;
+    let mut depth = 0_usize;
+    let mut opened = 1;
+    for (line, content) in (1..).zip(text.lines()) {
+        let begins_with_space = content.starts_with([' ', '\t']);
+        let current = entry.get_or_insert_with(|| Entry {
+            line,
+            continues: begins_with_space,
+            words: Vec::new(),
+        });
+        let mut rest = content;
+        loop {
+            rest = rest.trim_start_matches([' ', '\t', '\r']);
+            let Some(first) = rest.chars().next() else { break };
+            match first {
+                ';' => break,
+                '(' | ')' => {
+                    if first == '(' {
+                        opened = line;
+                        depth += 1;
+                    } else {
+                        depth = depth.checked_sub(1).ok_or_else(|| {
+                            Problem::unexpected(")", "a parenthesis that was opened").at(line)
+                        })?;
+                    }
+                    rest = &rest[1..];
+                }
+                '"' => {
+                    let end = closing(&rest[1..]).ok_or_else(|| {
+                        Problem::unexpected("\"", "a quotation mark with its counterpart").at(line)
+                    })?;
+                    current.words.push(rest[1..=end].to_owned());
+                    rest = &rest[end + 2..];
+                }
+                _ => {
+                    let end =
+                        rest.find([' ', '\t', '\r', ';', '(', ')', '"']).unwrap_or(rest.len());
+                    current.words.push(rest[..end].to_owned());
+                    rest = &rest[end..];
+                }
+            }
+        }
+        if depth == 0 {
+            entries.extend(entry.take().filter(|entry| !entry.words.is_empty()));
+        }
+    }
+    if depth > 0 {
+        return Err(Problem::unexpected("(", "a parenthesis that is closed").at(opened));
+    }
+    Ok(entries)
+}
+
+/// Where the quotation mark is that ends a text; a backslash takes the meaning from the next one.
+fn closing(text: &str) -> Option<usize> {
+    let mut escaped = false;
+    text.bytes().position(|octet| {
+        let ends = octet == b'"' && !escaped;
+        escaped = octet == b'\\' && !escaped;
+        ends
+    })
+}

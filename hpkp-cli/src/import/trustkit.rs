@@ -1,0 +1,242 @@
+//! TrustKit: its configuration as a property list, most often under `TSKConfiguration` in
+//! `Info.plist`.
+//!
+//! The keys are those of its documentation (`TSKPinnedDomains` and so on); the names of its
+//! constants, with a `k` before, are taken too. What TrustKit does with them:
+//! - a host with an entry of its own uses that, any other the longest domain above it that has
+//!   `TSKIncludeSubdomains`;
+//! - `TSKExcludeSubdomainFromParentPolicy` takes a host out of the policy of the domain above;
+//! - where `TSKEnforcePinning` is false, failures are reported and nothing is refused;
+//! - after `TSKExpirationDate` nothing is pinned. Versions differ in the time zone of that day.
+
+use hpkp_core::ua::host::HostName;
+use roxmltree::Node;
+
+use super::plist::{self, Dictionary};
+use super::{
+    Certificates, ImportError, Imported, MAX_SETS, Matching, PinSet, Problem, Scope, day, distinct,
+    excepted, host, note_address, xml,
+};
+
+/// Reads an `Info.plist` with a `TSKConfiguration`, or a property list that is one.
+///
+/// # Errors
+/// See [`Problem`].
+pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
+    const WANTED: &str = "a TrustKit configuration (TSKConfiguration, TSKPinnedDomains)";
+    let document = plist::document(octets)?;
+    let root = Dictionary::new(plist::root(&document)?)?;
+    let configuration = match value(&root, "TSKConfiguration")? {
+        Some(node) => Dictionary::new(node)?,
+        None => root,
+    };
+    let domains = value(&configuration, "TSKPinnedDomains")?
+        .ok_or_else(|| Problem::Nothing { wanted: WANTED }.at(1))?;
+    let mut imported = Imported::default();
+    let mut names: Vec<(HostName, bool)> = Vec::new();
+    let mut read = Vec::new();
+    for (name, node) in Dictionary::new(domains)?.iter() {
+        let line = xml::line(node);
+        let Some(host) = host(name, line)? else {
+            note_address(&mut imported, line, name);
+            continue;
+        };
+        let settings = Dictionary::new(node)?;
+        let include_subdomains = truth(&settings, "TSKIncludeSubdomains", false)?;
+        if names.iter().any(|(known, _)| *known == host) {
+            return Err(Problem::twice(host.as_str()).at(line));
+        }
+        if names.len() == MAX_SETS {
+            return Err(Problem::TooManySets.at(line));
+        }
+        names.push((host.clone(), include_subdomains));
+        read.push((line, host, include_subdomains, settings));
+    }
+    for (line, host, include_subdomains, settings) in read {
+        let Some((pins, expires_at)) =
+            pins(line, host.as_str(), &settings, certificates, &mut imported)?
+        else {
+            continue;
+        };
+        let except = if include_subdomains { excepted(&host, &names) } else { Vec::new() };
+        let set = PinSet {
+            host,
+            matching: Matching::Exact,
+            include_subdomains,
+            except,
+            scope: Scope::Chain,
+            port: None,
+            pins,
+            expires_at,
+            origin: format!("TrustKit, line {line}"),
+        };
+        imported.push(line, set)?;
+    }
+    Ok(imported)
+}
+
+type Pins = (Vec<hpkp_core::pin::Pin>, Option<i64>);
+
+/// The pins of a domain, or `None` where nothing is refused.
+fn pins(
+    line: usize,
+    name: &str,
+    settings: &Dictionary<'_, '_>,
+    certificates: &Certificates,
+    imported: &mut Imported,
+) -> Result<Option<Pins>, ImportError> {
+    if truth(settings, "TSKExcludeSubdomainFromParentPolicy", false)? {
+        return Ok(None);
+    }
+    if !truth(settings, "TSKEnforcePinning", true)? {
+        imported.note(
+            line,
+            format!("{name}: TSKEnforcePinning is false, so the app refuses nothing; passed over"),
+        );
+        return Ok(None);
+    }
+    let hashes = value(settings, "TSKPublicKeyHashes")?
+        .ok_or_else(|| Problem::unexpected(name, "a domain with TSKPublicKeyHashes").at(line))?;
+    let mut pins = Vec::new();
+    for hash in plist::array(hashes)? {
+        pins.push(certificates.pin(&plist::string(hash)?, xml::line(hash))?);
+    }
+    if pins.is_empty() {
+        return Err(Problem::unexpected(name, "a domain with TSKPublicKeyHashes").at(line));
+    }
+    let expires_at = match value(settings, "TSKExpirationDate")? {
+        None => None,
+        Some(node) => {
+            let text = plist::string(node)?;
+            let day = day(&text);
+            Some(day.ok_or_else(|| {
+                Problem::unexpected(&text, "a day (yyyy-MM-dd)").at(xml::line(node))
+            })?)
+        }
+    };
+    Ok(Some((distinct(pins), expires_at)))
+}
+
+/// The value of a key under either of its names.
+fn value<'a, 'input>(
+    dictionary: &Dictionary<'a, 'input>,
+    name: &str,
+) -> Result<Option<Node<'a, 'input>>, ImportError> {
+    let constant = format!("k{name}");
+    match (dictionary.get(name), dictionary.get(&constant)) {
+        (Some(_), Some(second)) => Err(Problem::twice(name).at(xml::line(second))),
+        (first, second) => Ok(first.or(second)),
+    }
+}
+
+fn truth(dictionary: &Dictionary<'_, '_>, name: &str, default: bool) -> Result<bool, ImportError> {
+    value(dictionary, name)?;
+    let default = dictionary.truth(&format!("k{name}"), default)?;
+    dictionary.truth(name, default)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::import::Except;
+    use crate::import::samples::{A, B, a, b, certificate, name, set, sets};
+
+    fn configuration(domains: &str) -> String {
+        format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<plist version=\"1.0\"><dict>\
+             <key>TSKConfiguration</key><dict><key>TSKSwizzleNetworkDelegates</key><true/>\
+             <key>TSKPinnedDomains</key><dict>\n{domains}</dict></dict></dict></plist>"
+        )
+    }
+
+    fn domain(name: &str, settings: &str) -> String {
+        format!("<key>{name}</key><dict>{settings}</dict>\n")
+    }
+
+    fn hashes(pins: &[&str]) -> String {
+        let strings: String = pins.iter().map(|pin| format!("<string>{pin}</string>")).collect();
+        format!("<key>TSKPublicKeyHashes</key><array>{strings}</array>")
+    }
+
+    const BELOW: &str = "<key>TSKIncludeSubdomains</key><true/>";
+
+    #[test]
+    fn the_most_specific_domain_counts() {
+        let text = configuration(
+            &[
+                domain("example.com", &(hashes(&[A, B]) + BELOW)),
+                domain("api.example.com", &hashes(&[B, A])),
+                domain("cdn.example.com", &(BELOW.to_owned() + &hashes(&[B, B]))),
+                domain(
+                    "legacy.example.com",
+                    "<key>TSKExcludeSubdomainFromParentPolicy</key><true/>",
+                ),
+                domain("example.net", &hashes(&[A, B])),
+            ]
+            .concat(),
+        );
+        let read = read(text.as_bytes(), &Certificates::default()).unwrap();
+        let except = |host, with_subdomains| Except { host: name(host), with_subdomains };
+        assert_eq!(
+            sets(&read),
+            [
+                PinSet {
+                    include_subdomains: true,
+                    except: vec![
+                        except("api.example.com", false),
+                        except("cdn.example.com", true),
+                        except("legacy.example.com", false),
+                    ],
+                    ..set("example.com", &[a(), b()])
+                },
+                set("api.example.com", &[b(), a()]),
+                PinSet { include_subdomains: true, ..set("cdn.example.com", &[b()]) },
+                set("example.net", &[a(), b()]),
+            ]
+        );
+        assert_eq!(read.notes, []);
+    }
+
+    #[test]
+    fn what_refuses_nothing_is_passed_over() {
+        let unenforced = hashes(&[A, B]) + "<key>TSKEnforcePinning</key><false/>";
+        let text = configuration(&domain("a.example", &unenforced));
+        let imported = read(text.as_bytes(), &Certificates::default()).unwrap();
+        assert_eq!(imported.sets, []);
+        assert!(imported.notes[0].text.contains("TSKEnforcePinning is false"));
+    }
+
+    #[test]
+    fn a_day_ends_it() {
+        let date = hashes(&[A, B]) + "<key>TSKExpirationDate</key><string>2027-03-01</string>";
+        let text = configuration(&domain("a.example", &date)).replace("TSK", "kTSK");
+        let imported = read(text.as_bytes(), &Certificates::default()).unwrap();
+        assert_eq!(imported.sets[0].expires_at, day("2027-03-01"));
+        assert_eq!(imported.sets[0].origin, "TrustKit, line 3");
+    }
+
+    #[test]
+    fn errors_name_the_line() {
+        let (at_hand, hash) = certificate();
+        let hash = hash.to_string();
+        for (settings, problem) in [
+            (hashes(&[]), Problem::unexpected("a.example", "a domain with TSKPublicKeyHashes")),
+            (String::new(), Problem::unexpected("a.example", "a domain with TSKPublicKeyHashes")),
+            (hashes(&[&hash]), Problem::CertificateHash { subject: "CN=www.example.com".into() }),
+            (
+                hashes(&[A]) + "<key>TSKExpirationDate</key><string>soon</string>",
+                Problem::unexpected("soon", "a day (yyyy-MM-dd)"),
+            ),
+            (
+                BELOW.to_owned() + "<key>kTSKIncludeSubdomains</key><true/>",
+                Problem::twice("TSKIncludeSubdomains"),
+            ),
+        ] {
+            let text = configuration(&domain("a.example", &settings));
+            assert_eq!(read(text.as_bytes(), &at_hand), Err(problem.at(3)), "{settings}");
+        }
+        let twice = domain("a.example", &hashes(&[A])) + &domain("A.example.", &hashes(&[B]));
+        let read_twice = read(configuration(&twice).as_bytes(), &at_hand);
+        assert_eq!(read_twice, Err(Problem::twice("a.example").at(4)));
+    }
+}

@@ -1,0 +1,92 @@
+//! XML with limits: no entities, bounded in size, number of nodes and depth.
+
+use hpkp_core::text::Excerpt;
+use roxmltree::{Document, Node, ParsingOptions};
+
+use super::{ImportError, Problem};
+
+/// The most elements within one another.
+pub(super) const MAX_DEPTH: usize = 64;
+
+/// The most nodes of a document.
+const MAX_NODES: u32 = 200_000;
+
+/// The document that `text` is. A document type may be named, as property lists name theirs; what
+/// it stands for is not fetched, and it may declare no entities.
+pub(super) fn document(text: &str) -> Result<Document<'_>, ImportError> {
+    if let Some(at) = text.find("<!ENTITY") {
+        return Err(Problem::Entities.at(line_of(text, at)));
+    }
+    let options =
+        ParsingOptions { allow_dtd: true, nodes_limit: MAX_NODES, ..ParsingOptions::default() };
+    let document = Document::parse_with_options(text, options).map_err(|error| {
+        let line = usize::try_from(error.pos().row).unwrap_or(1);
+        Problem::Xml(Excerpt::new(&error.to_string()).to_string()).at(line)
+    })?;
+    let deep = |node: &Node<'_, '_>| node.ancestors().take(MAX_DEPTH + 2).count() > MAX_DEPTH + 1;
+    match document.descendants().find(|node| node.is_element() && deep(node)) {
+        Some(node) => Err(Problem::TooDeep.at(line(node))),
+        None => Ok(document),
+    }
+}
+
+/// The line on which a node begins.
+pub(super) fn line(node: Node<'_, '_>) -> usize {
+    let position = node.document().text_pos_at(node.range().start);
+    usize::try_from(position.row).unwrap_or(1)
+}
+
+/// The elements in a node.
+pub(super) fn elements<'a, 'input: 'a>(
+    node: Node<'a, 'input>,
+) -> impl Iterator<Item = Node<'a, 'input>> {
+    node.children().filter(Node::is_element)
+}
+
+/// The text in an element that has nothing but text in it, without white space round it.
+pub(super) fn text(node: Node<'_, '_>) -> Result<String, ImportError> {
+    if let Some(element) = elements(node).next() {
+        let found = element.tag_name().name();
+        return Err(Problem::unexpected(found, "text").at(line(element)));
+    }
+    // Comments part a text into several.
+    let texts = node.children().filter(Node::is_text).filter_map(|child| child.text());
+    Ok(texts.collect::<String>().trim().to_owned())
+}
+
+fn line_of(text: &str, at: usize) -> usize {
+    1 + text.bytes().take(at).filter(|octet| *octet == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(text: &str) -> (usize, Problem) {
+        let error = document(text).map(|_| ()).unwrap_err();
+        (error.line, error.problem)
+    }
+
+    #[test]
+    fn bombs_do_not_go_off() {
+        let entities = "<!DOCTYPE a [\n<!ENTITY b \"bbbb\">\n]><a>&b;</a>";
+        assert_eq!(problem(entities), (2, Problem::Entities));
+        // None can be referred to that was not declared.
+        assert!(matches!(problem("<a>\n&b;</a>"), (2, Problem::Xml(_))));
+        let nested = |depth| "<a>".repeat(depth) + &"</a>".repeat(depth);
+        assert!(document(&nested(MAX_DEPTH)).is_ok());
+        assert_eq!(problem(&nested(MAX_DEPTH + 1)), (1, Problem::TooDeep));
+        assert_eq!(problem(&nested(50_000)), (1, Problem::TooDeep));
+        let many = format!("<a>{}</a>", "<b/>".repeat(300_000));
+        assert!(matches!(problem(&many), (_, Problem::Xml(_))));
+        assert!(matches!(problem("<a>\n<b></a>"), (2, Problem::Xml(_))));
+    }
+
+    #[test]
+    fn text_is_text_whatever_stands_between() {
+        let parsed = document("<a> x<!-- no -->y<![CDATA[z]]>&amp; </a>").unwrap();
+        assert_eq!(text(parsed.root_element()), Ok("xyz&".to_owned()));
+        let parsed = document("<a>x\n<b/></a>").unwrap();
+        assert_eq!(text(parsed.root_element()), Err(Problem::unexpected("b", "text").at(2)));
+    }
+}

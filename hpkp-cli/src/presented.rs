@@ -1,0 +1,307 @@
+//! What a TLS server presents: its chains as they come over the wire, verified by nobody.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::time::{Duration, Instant};
+
+use hpkp_core::text::Excerpt;
+use hpkp_core::ua::host::Host;
+use openssl::error::ErrorStack;
+use openssl::pkey::Id;
+use openssl::ssl::{HandshakeError, Ssl, SslContext, SslMethod, SslVerifyMode};
+
+/// A server's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    pub(crate) host: Host,
+    pub(crate) port: u16,
+}
+
+impl Address {
+    /// Reads `HOST:PORT`; an IPv6 address stands in brackets. `None` for any other text.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (host, port) = text.rsplit_once(':')?;
+        if port.is_empty() || !port.bytes().all(|octet| octet.is_ascii_digit()) {
+            return None;
+        }
+        let port = port.parse().ok().filter(|port| *port != 0)?;
+        let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(inside) => Host::parse(inside).ok().filter(|_| inside.contains(':'))?,
+            None => Host::parse(host).ok().filter(|_| !host.contains(':'))?,
+        };
+        Some(Self { host, port })
+    }
+}
+
+/// The certificates of one handshake in DER, the leaf first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Presented {
+    pub(crate) certificates: Vec<Vec<u8>>,
+}
+
+/// What a server presents, as far as it could be told.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// At least one; each chain once.
+    pub(crate) chains: Vec<Presented>,
+    /// Kinds of keys for which it could not be told whether the server has another certificate.
+    pub(crate) untold: Vec<(KeyKind, ConnectError)>,
+}
+
+/// A kind of key that a server may have a certificate of its own for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyKind {
+    Ecdsa,
+    Rsa,
+    Eddsa,
+}
+
+impl KeyKind {
+    const ALL: [Self; 3] = [Self::Ecdsa, Self::Rsa, Self::Eddsa];
+
+    /// The signature algorithms of such keys, in OpenSSL's notation.
+    const fn algorithms(self) -> &'static str {
+        match self {
+            Self::Ecdsa => "ECDSA+SHA256:ECDSA+SHA384:ECDSA+SHA512:ECDSA+SHA224:ECDSA+SHA1",
+            Self::Rsa => {
+                "rsa_pss_rsae_sha256:rsa_pss_rsae_sha384:rsa_pss_rsae_sha512:\
+                 rsa_pss_pss_sha256:rsa_pss_pss_sha384:rsa_pss_pss_sha512:\
+                 RSA+SHA256:RSA+SHA384:RSA+SHA512:RSA+SHA224:RSA+SHA1"
+            }
+            Self::Eddsa => "ed25519:ed448",
+        }
+    }
+
+    fn of(chain: &Presented) -> Option<Self> {
+        let leaf = openssl::x509::X509::from_der(chain.certificates.first()?).ok()?;
+        match leaf.public_key().ok()?.id() {
+            Id::EC => Some(Self::Ecdsa),
+            Id::RSA | Id::RSA_PSS => Some(Self::Rsa),
+            Id::ED25519 | Id::ED448 => Some(Self::Eddsa),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ecdsa => "ECDSA",
+            Self::Rsa => "RSA",
+            Self::Eddsa => "EdDSA",
+        })
+    }
+}
+
+/// Why a server's certificates are not known.
+#[derive(Debug)]
+pub(crate) enum ConnectError {
+    /// The name has no address, or looking it up failed.
+    Name(io::Error),
+    /// No connection.
+    Connect(io::Error),
+    /// Nothing came in time.
+    TimedOut,
+    /// The server ended the handshake before it presented a certificate: with an alert, or by
+    /// closing the connection.
+    Refused(String),
+    /// A handshake in which no certificate was presented.
+    NoCertificate,
+    /// The TLS library could not begin.
+    Library(ErrorStack),
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(error) => write!(f, "its name cannot be looked up: {error}"),
+            Self::Connect(error) => write!(f, "there is no connection to it: {error}"),
+            Self::TimedOut => f.write_str("it did not answer in time"),
+            Self::Refused(why) => {
+                write!(f, "it presented no certificate: {}", Excerpt::new(why))
+            }
+            Self::NoCertificate => f.write_str("it presented no certificate"),
+            Self::Library(error) => {
+                write!(f, "the TLS library failed: {}", Excerpt::new(&error.to_string()))
+            }
+        }
+    }
+}
+
+impl From<ErrorStack> for ConnectError {
+    fn from(error: ErrorStack) -> Self {
+        Self::Library(error)
+    }
+}
+
+/// Asks the server at `address` for its certificates, in the name of `servername` where that is a
+/// name. Each connection may take `timeout`.
+///
+/// A server may have a certificate for each kind of key and chooses by what the client can verify.
+/// So it is asked first as most clients ask, then for each other kind of key alone.
+///
+/// # Errors
+/// Why the first connection brought no certificate.
+pub(crate) fn ask(
+    address: &Address,
+    servername: &Host,
+    timeout: Duration,
+) -> Result<Answer, ConnectError> {
+    let first = shake_hands(address, servername, timeout, None)?;
+    let known = KeyKind::of(&first);
+    let mut answer = Answer { chains: vec![first], untold: Vec::new() };
+    for kind in KeyKind::ALL.into_iter().filter(|kind| Some(*kind) != known) {
+        match shake_hands(address, servername, timeout, Some(kind)) {
+            Ok(chain) if !answer.chains.contains(&chain) => answer.chains.push(chain),
+            // A server that has none of this kind ends the handshake.
+            Ok(_) | Err(ConnectError::Refused(_)) => {}
+            Err(error) => answer.untold.push((kind, error)),
+        }
+    }
+    Ok(answer)
+}
+
+fn shake_hands(
+    address: &Address,
+    servername: &Host,
+    timeout: Duration,
+    kind: Option<KeyKind>,
+) -> Result<Presented, ConnectError> {
+    let mut context = SslContext::builder(SslMethod::tls_client())?;
+    context.set_verify(SslVerifyMode::NONE);
+    // The weakest server has pins too. Nothing secret goes over this connection.
+    context.set_security_level(0);
+    context.set_min_proto_version(None)?;
+    // Without those in which no certificate is presented.
+    context.set_cipher_list("ALL:!aNULL:!PSK:!SRP:@SECLEVEL=0")?;
+    if let Some(kind) = kind {
+        context.set_sigalgs_list(kind.algorithms())?;
+    }
+    let mut ssl = Ssl::new(&context.build())?;
+    if let Host::Name(name) = servername {
+        ssl.set_hostname(name.as_str())?;
+    }
+    let stream = Timed::connect(address, Instant::now() + timeout)?;
+    match ssl.connect(stream) {
+        Ok(stream) => presented(stream.ssl()).ok_or(ConnectError::NoCertificate),
+        // A server that wants a certificate of ours has shown its own before it refused.
+        Err(HandshakeError::Failure(halted) | HandshakeError::WouldBlock(halted)) => {
+            presented(halted.ssl()).ok_or_else(|| why(halted.error()))
+        }
+        Err(HandshakeError::SetupFailure(error)) => Err(error.into()),
+    }
+}
+
+fn presented(ssl: &openssl::ssl::SslRef) -> Option<Presented> {
+    let chain = ssl.peer_cert_chain().filter(|chain| !chain.is_empty())?;
+    let certificates = chain.iter().map(|certificate| certificate.to_der());
+    certificates.collect::<Result<_, _>>().ok().map(|certificates| Presented { certificates })
+}
+
+fn why(error: &openssl::ssl::Error) -> ConnectError {
+    match error.io_error() {
+        Some(error) if error.kind() == io::ErrorKind::TimedOut => ConnectError::TimedOut,
+        Some(error) => ConnectError::Refused(error.to_string()),
+        None => match error.ssl_error() {
+            Some(errors) => {
+                let reasons = errors.errors().iter().filter_map(|error| error.reason());
+                ConnectError::Refused(reasons.collect::<Vec<_>>().join("; "))
+            }
+            None => ConnectError::Refused("it closed the connection".to_owned()),
+        },
+    }
+}
+
+/// A connection that as a whole ends at a point in time, however slowly its octets come.
+#[derive(Debug)]
+struct Timed {
+    stream: TcpStream,
+    end: Instant,
+}
+
+impl Timed {
+    fn connect(address: &Address, end: Instant) -> Result<Self, ConnectError> {
+        let addresses =
+            (address.host.as_str(), address.port).to_socket_addrs().map_err(ConnectError::Name)?;
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in addresses {
+            let Some(left) = left(end) else {
+                return Err(ConnectError::TimedOut);
+            };
+            match TcpStream::connect_timeout(&address, left) {
+                Ok(stream) => return Ok(Self { stream, end }),
+                Err(error) => last = error,
+            }
+        }
+        Err(match last.kind() {
+            io::ErrorKind::TimedOut => ConnectError::TimedOut,
+            _ => ConnectError::Connect(last),
+        })
+    }
+
+    fn left(&self) -> io::Result<Option<Duration>> {
+        left(self.end).map(Some).ok_or_else(|| io::ErrorKind::TimedOut.into())
+    }
+}
+
+fn left(end: Instant) -> Option<Duration> {
+    end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+}
+
+/// A blocking socket reports the end of its own timeout as if it were not blocking.
+fn timed_out<T>(result: io::Result<T>) -> io::Result<T> {
+    result.map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+        _ => error,
+    })
+}
+
+impl Read for Timed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        timed_out(self.stream.read(buffer))
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        timed_out(self.stream.write(buffer))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_a_host_and_a_port() {
+        for (text, host, port) in [
+            ("www.Example.com:443", "www.example.com", 443),
+            ("127.0.0.1:8443", "127.0.0.1", 8443),
+            ("[::1]:443", "::1", 443),
+            ("bücher.example:1", "xn--bcher-kva.example", 1),
+        ] {
+            let address = Address::parse(text).expect(text);
+            assert_eq!((address.host.as_str(), address.port), (host, port));
+        }
+        for text in [
+            "",
+            "host",
+            "host:",
+            "host:0",
+            "host:65536",
+            "host:+1",
+            "::1:443",
+            "[host]:443",
+            ":443",
+        ] {
+            assert_eq!(Address::parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! `hpkp published add`: pins that clients have from somewhere else.
+
+use hpkp_core::max_age::MaxAge;
+use hpkp_core::pin::Pin;
+use hpkp_core::policy::PinSource;
+use hpkp_core::published::{
+    Body, Ended, Event, EventId, HostName, Lifetime, Matching, Origin, Published, Scope, Why,
+    WriterName,
+};
+use hpkp_core::spki;
+use hpkp_core::text::Excerpt;
+use hpkp_core::ua::FieldKind;
+use hpkp_core::ua::field::Reading;
+use hpkp_core::ua::host::Host;
+use serde::Serialize;
+
+use super::store::{Failure, Store};
+use super::view::PublishedView;
+use crate::arguments::AddArguments;
+use crate::exit::Exit;
+use crate::input;
+use crate::output::{self, JSON_VERSION};
+
+/// What is printed as JSON.
+#[derive(Debug, Serialize)]
+struct Report {
+    v: u32,
+    recorded: Vec<PublishedView>,
+    /// What was on record before.
+    known: Vec<PublishedView>,
+}
+
+pub(super) fn run(
+    store: &mut Store,
+    arguments: &AddArguments,
+    json: bool,
+) -> Result<Exit, Failure> {
+    let published = vec![published(arguments)?];
+    if arguments.until.zip(arguments.since).is_some_and(|(until, since)| until < since) {
+        return Err(Failure::usage("--until is before --since"));
+    }
+    let writer = arguments.writer.writer.as_ref();
+    let report = record(store, writer, &published, arguments.until)?;
+    Ok(report.print(json))
+}
+
+/// The canonical name of a host.
+pub(super) fn host(text: &str) -> Result<HostName, Failure> {
+    let wrong = |why: &str| Failure::usage(format!("\"{}\" is no host: {why}", Excerpt::new(text)));
+    match Host::parse(text) {
+        Ok(Host::Name(name)) => {
+            name.as_str().parse().map_err(|_| wrong("records have no such name"))
+        }
+        Ok(Host::Address(_)) => Err(wrong("records hold names only, no IP addresses")),
+        Err(error) => Err(wrong(&error.to_string())),
+    }
+}
+
+fn published(arguments: &AddArguments) -> Result<Published, Failure> {
+    let text = arguments.host.as_str();
+    let (name, matching) = match (text.strip_prefix("**."), text.strip_prefix("*.")) {
+        (Some(domain), _) => (domain, Matching::AnyDepth),
+        (None, Some(domain)) => (domain, Matching::OneLabel),
+        (None, None) => (text, Matching::Exact),
+    };
+    let host = host(name)?;
+    let origin = match arguments.origin.as_deref() {
+        Some(Origin::HEADER) => {
+            return Err(Failure::usage("this --origin is what servers call their own header"));
+        }
+        Some(text) => text.to_owned(),
+        None => "a Public-Key-Pins header set without hpkp".to_owned(),
+    };
+    let common = Published {
+        host,
+        matching,
+        except: Vec::new(),
+        include_subdomains: arguments.include_subdomains,
+        scope: match arguments.scope {
+            crate::arguments::Scope::Chain => Scope::Chain,
+            crate::arguments::Scope::Leaf => Scope::Leaf,
+            crate::arguments::Scope::PathCa => Scope::PathCa,
+            crate::arguments::Scope::SentCa => Scope::SentCa,
+        },
+        port: arguments.port,
+        pins: Vec::new(),
+        lifetime: match (arguments.max_age, arguments.expires) {
+            (Some(age), _) => Lifetime::MaxAge(age),
+            (None, Some(time)) => Lifetime::ExpiresAt(time),
+            (None, None) => Lifetime::Open,
+        },
+        origin: Origin::Other(origin),
+        since: arguments.since,
+    };
+    let Some(header) = &arguments.header else {
+        let pins = arguments.pin.iter().map(|text| pin(text)).collect::<Result<Vec<_>, _>>()?;
+        return Ok(Published { pins: sorted(pins), ..common });
+    };
+    if matching != Matching::Exact {
+        return Err(Failure::usage(
+            "a header is noted for the host that sent it, not for a pattern",
+        ));
+    }
+    of_header(header, common)
+}
+
+/// What clients noted of a header: as the most tolerant of them read it, so that none is left out.
+fn of_header(header: &str, common: Published) -> Result<Published, Failure> {
+    let reading = Reading::of(FieldKind::Enforced, header.as_bytes())
+        .map_err(|error| Failure::no(format!("the header: {error}")))?;
+    for deviation in reading.deviations() {
+        output::complain(&format!("the header: {deviation}"));
+    }
+    let field = reading.tolerant().filter(|field| !field.pins.is_empty()).ok_or_else(|| {
+        Failure::no(
+            "no client that follows RFC 7469 has noted this header; where you know of one that has, \
+             record its pins with --pin",
+        )
+    })?;
+    let age = MaxAge::from_seconds(field.max_age.unwrap_or(0)).unwrap_or(MaxAge::MAX);
+    if age.seconds() == 0 {
+        return Err(Failure::no(
+            "the header has max-age=0: it tells clients to forget, not to hold",
+        ));
+    }
+    Ok(Published {
+        pins: sorted(field.pins.clone()),
+        include_subdomains: field.include_subdomains,
+        lifetime: Lifetime::MaxAge(age),
+        ..common
+    })
+}
+
+/// The pin that `text` is, or that of the first key in the file that it names.
+fn pin(text: &str) -> Result<Pin, Failure> {
+    let path = match PinSource::parse(text, str::to_owned) {
+        Ok(PinSource::Literal(pin)) => return Ok(pin),
+        Ok(PinSource::File(path)) => path,
+        Err((_, why)) => return Err(Failure::usage(why)),
+    };
+    let shown = Excerpt::new(&path);
+    let octets = input::named(path.as_ref(), spki::MAX_FILE)
+        .map_err(|error| Failure::undetermined(format!("{shown}: {error}")))?;
+    let keys = spki::read(&octets).map_err(|error| Failure::no(format!("{shown}: {error}")))?;
+    keys.first().map(|key| key.pin).ok_or_else(|| Failure::no(format!("{shown}: it holds no key")))
+}
+
+/// Pins as records have them.
+pub(super) fn sorted(mut pins: Vec<Pin>) -> Vec<Pin> {
+    pins.sort_unstable();
+    pins.dedup();
+    pins
+}
+
+/// What was recorded, and what was on record before.
+pub(super) struct Recorded {
+    recorded: Vec<PublishedView>,
+    known: Vec<PublishedView>,
+}
+
+impl Recorded {
+    pub(super) fn print(self, json: bool) -> Exit {
+        let Self { recorded, known } = self;
+        let written = if json {
+            output::json(&Report { v: JSON_VERSION, recorded, known })
+        } else {
+            for view in &known {
+                output::complain(&format!("on record already: {}", view.line()));
+            }
+            recorded.iter().try_for_each(|view| output::line(&view.line()))
+        };
+        output::ended(Exit::Fine, written)
+    }
+}
+
+/// Records what is not on record yet, and that it ended at `until`, where it did.
+pub(super) fn record(
+    store: &mut Store,
+    writer: Option<&WriterName>,
+    all: &[Published],
+    until: Option<i64>,
+) -> Result<Recorded, Failure> {
+    let before: Vec<EventId> = all.iter().filter_map(|new| known(store, new, until)).collect();
+    let ended = |ids| {
+        let why = Why::Other("no longer sent".to_owned());
+        Body::Ended(Ended { ids, why, when: until })
+    };
+    let events = store.append(
+        writer,
+        |store| {
+            let open = before.iter().filter(|id| store.state.end(**id).is_none());
+            let open: Vec<EventId> = open.copied().collect();
+            let ends = (until.is_some() && !open.is_empty()).then(|| ended(open));
+            let new = all.iter().filter(|new| known(store, new, until).is_none());
+            Ok(new.cloned().map(Body::Published).chain(ends).collect())
+        },
+        |events| {
+            let new = events.iter().filter(|event| matches!(event.body(), Body::Published(_)));
+            let new: Vec<EventId> = new.map(Event::id).collect();
+            if until.is_some() && !new.is_empty() { vec![ended(new)] } else { Vec::new() }
+        },
+    )?;
+    let view = |id| store.published(id).map(|record| PublishedView::new(store, record));
+    Ok(Recorded {
+        recorded: events.iter().filter_map(|event| view(event.id())).collect(),
+        known: before.into_iter().filter_map(view).collect(),
+    })
+}
+
+/// The record that says the same. One that has ended is another thing, unless an end is to be
+/// recorded.
+fn known(store: &Store, new: &Published, until: Option<i64>) -> Option<EventId> {
+    let ended = |id| store.state.end(id).is_some();
+    let same = || store.state.published().filter(|record| record.said == *new);
+    let open = same().find(|record| !ended(record.id));
+    open.or_else(|| same().find(|_| until.is_some())).map(|record| record.id)
+}

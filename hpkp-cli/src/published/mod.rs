@@ -1,0 +1,56 @@
+//! `hpkp published`: the records of the pins that clients may hold.
+
+mod add;
+mod change;
+mod import;
+mod query;
+mod store;
+mod view;
+
+use crate::arguments::{InitArguments, PublishedArguments, PublishedCommand as Command};
+use crate::exit::Exit;
+use crate::output;
+use store::{Failure, Store};
+
+/// Runs the command.
+pub(crate) fn run(arguments: &PublishedArguments) -> Exit {
+    let PublishedArguments { directory, json, command } = arguments;
+    let json = *json;
+    let open = || Store::open(directory);
+    let done = match command {
+        Command::Init(init) => self::init(directory, init, json),
+        Command::List(list) => open().map(|store| query::list(&store, list, json)),
+        Command::Show(show) => open().and_then(|store| query::show(&store, show, json)),
+        Command::Why(why) => open().and_then(|store| query::why(&store, why, json)),
+        Command::Verify => open().map(|store| query::verify(&store, json)),
+        Command::Add(add) => open().and_then(|mut store| add::run(&mut store, add, json)),
+        Command::Import(import) => {
+            open().and_then(|mut store| import::run(&mut store, import, json))
+        }
+        Command::End(end) => open().and_then(|mut store| change::end(&mut store, end, json)),
+        Command::Waive(waive) => {
+            open().and_then(|mut store| change::waive(&mut store, waive, json))
+        }
+        Command::Compromised(compromised) => {
+            open().and_then(|mut store| change::compromised(&mut store, compromised, json))
+        }
+    };
+    done.unwrap_or_else(|Failure { exit, text }| {
+        output::complain(&text);
+        exit
+    })
+}
+
+fn init(directory: &str, arguments: &InitArguments, json: bool) -> Result<Exit, Failure> {
+    let path = arguments.path.as_deref().unwrap_or(directory);
+    hpkp_server::published::init(path)
+        .map_err(|error| Failure::undetermined(format!("{}: {error}", store::shown(path))))?;
+    // What stood there before may be something else.
+    Store::open(path)?;
+    let written = if json {
+        output::json(&serde_json::json!({ "v": output::JSON_VERSION, "directory": path }))
+    } else {
+        output::line(&format!("ready for records: {}", store::shown(path)))
+    };
+    Ok(output::ended(Exit::Fine, written))
+}

@@ -1,0 +1,158 @@
+//! The directory with the records, what they come to, and how they grow.
+
+use hpkp_core::published::state::Record;
+use hpkp_core::published::{Body, Event, EventId, Presents, Published, State, WriterName};
+use hpkp_core::text::Excerpt;
+use hpkp_server::published::{self, Directory, DirectoryError};
+
+use crate::exit::Exit;
+use crate::output;
+use crate::time;
+
+/// How often records are worked out anew because somebody else has written meanwhile.
+const TRIES: usize = 50;
+
+/// Why a command ends without an answer.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) exit: Exit,
+    /// What to say.
+    pub(super) text: String,
+}
+
+impl Failure {
+    pub(super) fn no(text: impl Into<String>) -> Self {
+        Self { exit: Exit::No, text: text.into() }
+    }
+
+    pub(super) fn usage(text: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, text: text.into() }
+    }
+
+    pub(super) fn undetermined(text: impl Into<String>) -> Self {
+        Self { exit: Exit::Undetermined, text: text.into() }
+    }
+}
+
+/// An open directory and the state of its records.
+#[derive(Debug)]
+pub(super) struct Store {
+    directory: Directory,
+    pub(super) state: State,
+    /// Files whose last line was never finished, and how many octets it has.
+    pub(super) torn: Vec<(String, usize)>,
+    pub(super) now: i64,
+}
+
+impl Store {
+    pub(super) fn open(path: &str) -> Result<Self, Failure> {
+        let failed = |error| failure(path, &error);
+        let directory = Directory::open(path).map_err(failed)?;
+        let contents = directory.read().map_err(failed)?;
+        for (file, octets) in &contents.torn {
+            output::complain(&format!(
+                "{}: its last line was never finished ({octets} octets) and is passed over",
+                shown(file)
+            ));
+        }
+        Ok(Self { directory, state: contents.state, torn: contents.torn, now: time::now() })
+    }
+
+    pub(super) fn path(&self) -> &str {
+        self.directory.path()
+    }
+
+    /// The record of published pins with this id.
+    pub(super) fn published(&self, id: EventId) -> Option<&Record<Published>> {
+        self.state.published().find(|record| record.id == id)
+    }
+
+    /// The record of presented keys with this id.
+    pub(super) fn presents(&self, id: EventId) -> Option<&Record<Presents>> {
+        self.state.presents().find(|record| record.id == id)
+    }
+
+    /// Whether there is something that can be ended.
+    pub(super) fn has(&self, id: EventId) -> bool {
+        self.published(id).is_some() || self.presents(id).is_some()
+    }
+
+    /// Appends what `bodies` gives for the present state, and adds it to the state. The second
+    /// function is given the ids of what was appended and may say more that depends on them.
+    pub(super) fn append(
+        &mut self,
+        writer: Option<&WriterName>,
+        mut bodies: impl FnMut(&Self) -> Result<Vec<Body>, Failure>,
+        mut then: impl FnMut(&[Event]) -> Vec<Body>,
+    ) -> Result<Vec<Event>, Failure> {
+        let writer = match writer {
+            Some(name) => name.clone(),
+            None => default_writer()?,
+        };
+        for _ in 0..TRIES {
+            let mut events = self.sealed(&writer, 0, bodies(self)?);
+            let more = then(&events);
+            events.extend(self.sealed(&writer, events.len(), more));
+            match published::append(&self.directory, &events) {
+                Ok(()) => {
+                    events.iter().for_each(|event| self.state.add(event));
+                    return Ok(events);
+                }
+                Err(DirectoryError::Changed(_)) => {
+                    let read = self.directory.read();
+                    self.state = read.map_err(|error| failure(self.path(), &error))?.state;
+                }
+                Err(error) => return Err(failure(self.path(), &error)),
+            }
+        }
+        Err(Failure::undetermined(format!(
+            "{}: somebody else writes under the name {writer} all the time",
+            shown(self.path())
+        )))
+    }
+
+    /// Events of these bodies behind `before` others that are not yet written. Where the clock stands
+    /// before the newest of the writer's events, that time is taken.
+    fn sealed(&self, writer: &WriterName, before: usize, bodies: Vec<Body>) -> Vec<Event> {
+        let at = self.now.max(self.state.newest(writer).unwrap_or(self.now));
+        let first = self.state.last_seq(writer).saturating_add(1).saturating_add(before as u64);
+        let numbered = (first..).zip(bodies);
+        numbered.map(|(seq, body)| Event::new(at, seq, writer.clone(), body)).collect()
+    }
+}
+
+/// What cannot be read may be in order; what was read and is wrong is not.
+fn failure(path: &str, error: &DirectoryError) -> Failure {
+    let text = format!("{}: {error}", shown(path));
+    match error {
+        DirectoryError::Owner(_)
+        | DirectoryError::Mode(_)
+        | DirectoryError::NoMarker
+        | DirectoryError::Version(_)
+        | DirectoryError::Records(..)
+        | DirectoryError::TooManyFiles
+        | DirectoryError::TooLarge
+        | DirectoryError::NotOwn(..)
+        | DirectoryError::Copied(_) => Failure::no(text),
+        DirectoryError::Open(_)
+        | DirectoryError::Marker(_)
+        | DirectoryError::File(..)
+        | DirectoryError::Changed(_)
+        | DirectoryError::Locked(_)
+        | DirectoryError::Write(..) => Failure::undetermined(text),
+    }
+}
+
+pub(super) fn shown(path: &str) -> String {
+    Excerpt::new(path).to_string()
+}
+
+/// The name of this machine, told from that of a server on it. Servers are named after the machine
+/// too, and each writer needs a file of its own.
+fn default_writer() -> Result<WriterName, Failure> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = format!("{}.command", host.trim());
+    name.parse().map_err(|error| {
+        Failure::usage(format!("{error}; name the writer yourself, with --writer"))
+    })
+}

@@ -1,0 +1,226 @@
+//! Records as they are shown, to people and to scripts.
+
+use hpkp_core::date;
+use hpkp_core::published::state::{Binding, Record};
+use hpkp_core::published::{HostName, Lifetime, Matching, Presents, Published, Scope};
+use hpkp_core::text::Excerpt;
+use serde::Serialize;
+
+use super::store::Store;
+
+/// A record of published pins and what has become of it.
+#[derive(Debug, Serialize)]
+pub(super) struct PublishedView {
+    id: String,
+    /// When it was recorded.
+    at: String,
+    writer: String,
+    /// `exact` has the host itself, the others `*.` or `**.` before it.
+    host: String,
+    include_subdomains: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    except: Vec<String>,
+    scope: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    pins: Vec<String>,
+    /// Those of the pins that are compromised.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    compromised: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_age: Option<u32>,
+    origin: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<String>,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<String>,
+    /// Whether clients may hold it.
+    held: bool,
+    /// Until when, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
+    /// For how many seconds after it is no longer sent, where it still is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waived: Option<WaiverView>,
+}
+
+#[derive(Debug, Serialize)]
+struct WaiverView {
+    who: String,
+    why: String,
+}
+
+/// A record of what a server presents.
+#[derive(Debug, Serialize)]
+pub(super) struct PresentsView {
+    id: String,
+    at: String,
+    writer: String,
+    host: String,
+    ports: Vec<u16>,
+    /// Of each certificate the pins of what is sent, the leaf's first; `null` where none can be
+    /// formed.
+    certificates: Vec<Vec<Option<String>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<String>,
+}
+
+/// How a pattern is written.
+pub(super) fn name(host: &HostName, matching: Matching) -> String {
+    match matching {
+        Matching::Exact => host.to_string(),
+        Matching::OneLabel => format!("*.{host}"),
+        Matching::AnyDepth => format!("**.{host}"),
+    }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
+pub(super) const fn scope(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Chain => "chain",
+        Scope::Leaf => "leaf",
+        Scope::PathCa => "path-ca",
+        Scope::SentCa => "sent-ca",
+    }
+}
+
+impl PublishedView {
+    pub(super) fn new(store: &Store, record: &Record<Published>) -> Self {
+        let said = &record.said;
+        let binding = store.state.binding(record);
+        let is_compromised = |pin: &&hpkp_core::pin::Pin| store.state.is_compromised(**pin);
+        let text = |pin: &hpkp_core::pin::Pin| format!("sha256/{pin}");
+        Self {
+            id: record.id.to_string(),
+            at: date::format(record.at),
+            writer: record.writer.to_string(),
+            host: name(&said.host, said.matching),
+            include_subdomains: said.include_subdomains,
+            except: said.except.iter().map(ToString::to_string).collect(),
+            scope: scope(said.scope),
+            port: said.port,
+            pins: said.pins.iter().map(text).collect(),
+            compromised: said.pins.iter().filter(is_compromised).map(text).collect(),
+            max_age: match said.lifetime {
+                Lifetime::MaxAge(age) => Some(age.seconds()),
+                _ => None,
+            },
+            origin: said.origin.as_str().to_owned(),
+            since: said.since.map(date::format),
+            ended: store.state.end(record.id).map(|end| date::format(end.at)),
+            held: binding.is_some_and(|binding| binding.holds(store.now)),
+            until: match binding {
+                Some(Binding::Until(time)) => Some(date::format(time)),
+                _ => None,
+            },
+            after: match binding {
+                Some(Binding::Served(after)) => Some(after),
+                _ => None,
+            },
+            waived: store
+                .state
+                .waiver(record.id)
+                .map(|waiver| WaiverView { who: waiver.who.clone(), why: waiver.why.clone() }),
+        }
+    }
+
+    /// One line that begins with the id.
+    pub(super) fn line(&self) -> String {
+        let below = if self.include_subdomains { " and all below" } else { "" };
+        let port = self.port.map_or_else(String::new, |port| format!(", port {port}"));
+        let waived = if self.waived.is_some() { ", waived" } else { "" };
+        format!(
+            "{}  {}{below}{port}: {} ({}), {}{waived}; {}, recorded by {}",
+            self.id,
+            self.host,
+            counted(self.pins.len(), "pin"),
+            self.scope,
+            self.how_long(),
+            Excerpt::new(&self.origin),
+            self.writer
+        )
+    }
+
+    fn how_long(&self) -> String {
+        match (&self.until, self.after) {
+            (Some(until), _) if self.held => format!("held until {until}"),
+            (Some(until), _) => format!("held by nobody since {until}"),
+            (None, Some(after)) => {
+                format!("still published, then held for {} hours", after.div_euclid(3_600))
+            }
+            (None, None) if self.held => "held until it is ended".to_owned(),
+            (None, None) => "held by nobody".to_owned(),
+        }
+    }
+
+    /// The pins, and what else there is to say, a line each.
+    pub(super) fn details(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self
+            .pins
+            .iter()
+            .map(|pin| match self.compromised.contains(pin) {
+                true => format!("{pin} (compromised)"),
+                false => pin.clone(),
+            })
+            .collect();
+        lines.push(match &self.since {
+            Some(since) => format!("published since {since}, recorded {}", self.at),
+            None => format!("recorded {}", self.at),
+        });
+        lines.extend(self.max_age.map(|age| format!("max-age {age} seconds")));
+        lines.extend(self.ended.as_ref().map(|ended| format!("ended {ended}")));
+        if !self.except.is_empty() {
+            lines.push(format!("except {}", self.except.join(", ")));
+        }
+        lines.extend(self.waived.as_ref().map(|WaiverView { who, why }| {
+            format!("waived by {}: {}", Excerpt::new(who), Excerpt::new(why))
+        }));
+        lines
+    }
+}
+
+impl PresentsView {
+    pub(super) fn new(store: &Store, record: &Record<Presents>) -> Self {
+        let said = &record.said;
+        let pins = |served: &[Option<hpkp_core::pin::Pin>]| {
+            served.iter().map(|pin| pin.map(|pin| format!("sha256/{pin}"))).collect()
+        };
+        Self {
+            id: record.id.to_string(),
+            at: date::format(record.at),
+            writer: record.writer.to_string(),
+            host: name(&said.host, said.matching),
+            ports: said.ports.clone(),
+            certificates: said.certificates.iter().map(|one| pins(&one.served)).collect(),
+            ended: store.state.end(record.id).map(|end| date::format(end.at)),
+        }
+    }
+
+    pub(super) fn line(&self) -> String {
+        let ports: Vec<String> = self.ports.iter().map(ToString::to_string).collect();
+        let ended =
+            self.ended.as_ref().map_or_else(String::new, |ended| format!(", ended {ended}"));
+        format!(
+            "{}  {} on port {}: {}{ended}; presented by {} since {}",
+            self.id,
+            self.host,
+            ports.join(", "),
+            counted(self.certificates.len(), "certificate"),
+            self.writer,
+            self.at
+        )
+    }
+
+    pub(super) fn details(&self) -> Vec<String> {
+        let pin = |pin: &Option<String>| pin.clone().unwrap_or_else(|| "no pin".to_owned());
+        let chain = |served: &Vec<Option<String>>| served.iter().map(pin).collect::<Vec<_>>();
+        self.certificates.iter().map(|served| chain(served).join(" <- ")).collect()
+    }
+}

@@ -1,0 +1,142 @@
+//! The `hpkp` command, end to end.
+
+// Clippy takes the helpers of a test for something else.
+#![allow(clippy::expect_used)]
+
+mod find;
+mod pin;
+mod published;
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use hpkp_tests::output;
+use serde_json::Value;
+
+/// What a run of the command said.
+#[derive(Debug)]
+struct Said {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Said {
+    /// Fails unless the command ended well and complained of nothing.
+    #[track_caller]
+    fn fine(self) -> String {
+        assert_eq!((self.code, self.err.as_str()), (Some(0), ""), "{self:?}");
+        self.out
+    }
+
+    /// Fails unless the command ended with `code` and `text` stands in what it complained of.
+    #[track_caller]
+    fn failed(&self, code: i32, text: &str) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert!(self.err.contains(text), "no {text:?}: {self:?}");
+        assert!(self.err.lines().all(|line| line.starts_with("hpkp: ")), "{self:?}");
+    }
+
+    /// The line of JSON that was printed.
+    #[track_caller]
+    fn json(&self) -> Value {
+        let value: Value = serde_json::from_str(&self.out).expect("JSON");
+        assert_eq!(self.out.lines().count(), 1);
+        assert_eq!(value["v"], 1);
+        value
+    }
+}
+
+fn hpkp() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_hpkp"))
+}
+
+fn said(output: std::process::Output) -> Said {
+    let text = |octets| String::from_utf8(octets).expect("UTF-8");
+    Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// Runs the command in `directory`.
+fn run(directory: &Path, arguments: &[&str]) -> Said {
+    said(output(hpkp().current_dir(directory).args(arguments).stdin(Stdio::null())))
+}
+
+/// Runs the command with `input` on standard input.
+fn run_with(input: &[u8], arguments: &[&str]) -> Said {
+    let mut command = hpkp();
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the command");
+    // Nobody else writes there, so what is too long to be read may be refused half-way.
+    let _ = child.stdin.take().expect("a pipe").write_all(input);
+    said(child.wait_with_output().expect("its output"))
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    let here = Path::new(".");
+    for arguments in [
+        &[][..],
+        &["pin"],
+        &["find"],
+        &["frobnicate"],
+        &["pin", "--timeout", "0", "x"],
+        &["pin", "--servername", "a b", "localhost:1"],
+        &["pin", "--servername", "127.0.0.1", "localhost:1"],
+        &["pin", "-", "-"],
+        &["find", "neither-a-file-nor-a-pin"],
+        &["published"],
+        &["published", "show", "no-id"],
+        &["published", "add", "www.example.com"],
+    ] {
+        let said = run(here, arguments);
+        assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{arguments:?}: {said:?}");
+        assert!(!said.err.is_empty(), "{arguments:?}");
+    }
+    assert!(run(here, &["--version"]).fine().starts_with("hpkp "));
+}
+
+/// The commands that a help text lists.
+fn listed(help: &str) -> Vec<&str> {
+    let commands = help.split("Commands:\n").nth(1).unwrap_or_default();
+    let lines = commands.lines().take_while(|line| line.starts_with("  "));
+    let names = lines.filter_map(|line| line.split_ascii_whitespace().next());
+    names.filter(|name| *name != "help").collect()
+}
+
+#[test]
+fn the_reference_has_every_command_and_option() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/command.md");
+    let page = std::fs::read_to_string(path).expect("the reference");
+    let here = Path::new(".");
+    let mut open: Vec<Vec<String>> = vec![vec![]];
+    let mut seen = 0;
+    while let Some(command) = open.pop() {
+        let words: Vec<&str> = command.iter().map(String::as_str).collect();
+        let help = run(here, &[&words[..], &["-h"]].concat()).fine();
+        let below = listed(&help);
+        if !below.is_empty() {
+            open.extend(below.iter().map(|name| [&command[..], &[(*name).to_owned()]].concat()));
+            continue;
+        }
+        seen += 1;
+        let heading = format!("\n## hpkp {}\n", command.join(" "));
+        let (_, entry) = page.split_once(&heading).unwrap_or_else(|| panic!("no {heading:?}"));
+        let entry = entry.split("\n## ").next().unwrap_or_default();
+        assert!(entry.contains("\nExit codes: "), "{heading:?}");
+        let entry = match command.split_first() {
+            // What all of them share is said once.
+            Some((first, below)) if !below.is_empty() => {
+                let shared = page.split_once(&format!("\n## hpkp {first}\n")).map(|(_, all)| all);
+                let shared = shared.and_then(|all| all.split("\n## ").next()).expect("an entry");
+                format!("{entry}{shared}")
+            }
+            _ => entry.to_owned(),
+        };
+        for option in help.split_ascii_whitespace().filter(|word| word.starts_with("--")) {
+            let option = option.trim_end_matches(',');
+            assert!(option == "--help" || entry.contains(option), "no {option} in {heading:?}");
+        }
+    }
+    assert!(seen >= 12, "{seen}");
+}

@@ -1,0 +1,368 @@
+//! `hpkp published`, on real directories; what it writes is what the servers' reader reads.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Stdio;
+
+use hpkp_tests::pki::{Pki, openssl};
+use hpkp_tests::site::{A, B};
+use serde_json::{Value, json};
+
+use crate::{Said, run, run_with};
+
+/// A directory for records, and a place for other files beside it.
+struct Records(tempfile::TempDir);
+
+impl Records {
+    fn new() -> Self {
+        let records = Self(tempfile::tempdir().expect("a directory"));
+        let said = run(records.0.path(), &["published", "init", "records"]);
+        assert_eq!(said.fine(), "ready for records: records\n");
+        records
+    }
+
+    fn run(&self, arguments: &[&str]) -> Said {
+        run(self.0.path(), &[&["published", "-d", "records"], arguments].concat())
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        self.run(&[&["--json"], arguments].concat()).json()
+    }
+
+    /// The one record that a command says it has made.
+    fn recorded(&self, arguments: &[&str]) -> Value {
+        let json = self.json(arguments);
+        let recorded = json["recorded"].as_array().expect("records");
+        assert_eq!(recorded.len(), 1, "{json}");
+        recorded[0].clone()
+    }
+
+    /// The lines of all files, without those that say whose they are.
+    fn lines(&self) -> Vec<Value> {
+        let mut lines = Vec::new();
+        for file in std::fs::read_dir(self.0.path().join("records")).expect("a directory") {
+            let path = file.expect("an entry").path();
+            if path.extension().is_some_and(|extension| extension == "jsonl") {
+                let text = std::fs::read_to_string(path).expect("records");
+                let values = text.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+                lines.extend(values.filter(|value: &Value| value["event"] != "writer"));
+            }
+        }
+        lines
+    }
+}
+
+fn pin(base64: &str) -> String {
+    format!("sha256/{base64}")
+}
+
+fn id(record: &Value) -> &str {
+    record["id"].as_str().expect("an id")
+}
+
+#[test]
+fn a_header_that_was_set_by_hand_is_taken_over() {
+    let records = Records::new();
+    let header = format!(
+        "pin-sha256=\"{A}\"; pin-sha256=\"{B}\" ;; max-age=5184000; includeSubDomains; report-uri=\"https://r.example\""
+    );
+    let add = ["add", "WWW.example.com", "--header", &header, "--since", "2026-06-01"];
+    let record = records.recorded(&add);
+    let mut pins = [pin(A), pin(B)];
+    pins.sort();
+    assert_eq!(record["host"], "www.example.com");
+    assert_eq!(record["pins"].as_array().map(Vec::len), Some(2));
+    assert_eq!(record["include_subdomains"], true);
+    assert_eq!((&record["max_age"], &record["after"]), (&json!(5_184_000), &json!(5_270_400)));
+    assert_eq!(record["since"], "2026-06-01T00:00:00Z");
+    assert_eq!(record["ended"], Value::Null);
+
+    // Once more changes nothing; its end is the end of the same record.
+    assert_eq!(records.json(&add)["recorded"], json!([]));
+    assert_eq!(records.lines().len(), 1);
+    let ended = records.json(&[&add[..], &["--until", "2026-11-01"]].concat());
+    assert_eq!((&ended["recorded"], &ended["known"][0]["id"]), (&json!([]), &record["id"]));
+    assert_eq!(ended["known"][0]["ended"], "2026-11-01T23:59:59Z");
+    // 60 days and one more: 2026-11-01 + 61 days.
+    assert_eq!(ended["known"][0]["until"], "2027-01-01T23:59:59Z");
+    records.run(&[&add[..], &["--until", "2026-12-01"]].concat());
+    assert_eq!(records.lines().len(), 2);
+
+    // A new one and its end at once.
+    let other = ["add", "b.example.com", "--header", &header, "--until", "now", "--writer", "web"];
+    let record = records.recorded(&other);
+    assert_eq!((&record["writer"], &record["held"]), (&json!("web"), &json!(true)));
+    assert!(record["until"].is_string() && record["ended"].is_string());
+    assert_eq!(records.lines().len(), 4);
+}
+
+#[test]
+fn headers_that_nobody_noted_are_no_records() {
+    let records = Records::new();
+    let pins = format!("pin-sha256=\"{A}\"; pin-sha256=\"{B}\"");
+    for (header, text) in [
+        (pins.clone(), "max-age"),
+        (format!("{pins}; max-age=0"), "tells clients to forget"),
+        ("max-age=60".to_owned(), "no client that follows RFC 7469"),
+        ("pin-sha256=\"x\"; max-age=60".to_owned(), "no client that follows RFC 7469"),
+    ] {
+        records.run(&["add", "a.example", "--header", &header]).failed(1, text);
+    }
+    let header = format!("{pins}; max-age=60");
+    for wrong in [
+        &["*.a.example", "--header", &header][..],
+        &["192.0.2.1", "--header", &header],
+        &["a.example", "--pin", &pin(A), "--origin", "header"],
+        &["a.example", "--pin", "x", "--origin", "an app"],
+        &["a.example", "--header", &header, "--since", "2026-02-01", "--until", "2026-01-01"],
+        &["a.example", "--header", &header, "--writer", ".hidden"],
+    ] {
+        let said = records.run(&[&["add"], wrong].concat());
+        assert_eq!(said.code, Some(2), "{said:?}");
+    }
+    assert_eq!(records.lines(), [] as [Value; 0]);
+}
+
+#[test]
+fn pins_of_other_origins() {
+    let records = Records::new();
+    let pki = Pki::new(records.0.path());
+    pki.ca("ca");
+    let record = records.recorded(&[
+        "add",
+        "**.example.com",
+        "--pin",
+        &pin(A),
+        "--pin",
+        "file:ca.pem",
+        "--origin",
+        "app 4.2",
+        "--scope",
+        "path-ca",
+        "--port",
+        "8443",
+        "--expires",
+        "2999-01-01",
+    ]);
+    assert_eq!((&record["host"], &record["scope"]), (&json!("**.example.com"), &json!("path-ca")));
+    assert_eq!((&record["port"], &record["until"]), (&json!(8443), &json!("2999-01-01T23:59:59Z")));
+    let mut pins = vec![pin(A), pin(&pki.pin("ca.pem"))];
+    let mut found: Vec<&str> =
+        record["pins"].as_array().expect("pins").iter().filter_map(Value::as_str).collect();
+    pins.sort();
+    found.sort_unstable();
+    assert_eq!(found, pins);
+    let missing = ["add", "a.example", "--pin", "file:missing", "--origin", "x"];
+    records.run(&missing).failed(3, "missing: No such file");
+    let private = ["add", "a.example", "--pin", "file:ca.key", "--origin", "x"];
+    records.run(&private).failed(1, "private key");
+}
+
+#[test]
+fn what_binds_a_host_and_until_when() {
+    let records = Records::new();
+    let app = |host, base64| {
+        records.recorded(&["add", host, "--pin", &pin(base64), "--origin", "an app"])
+    };
+    let (exact, wild) = (app("www.example.com", A), app("*.example.com", B));
+    app("other.example.com", A);
+    let held = |host| {
+        let json = records.json(&["why", host]);
+        let ids = json["published"].as_array().expect("records").iter().map(id);
+        ids.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut both = vec![id(&exact).to_owned(), id(&wild).to_owned()];
+    both.sort();
+    let mut found = held("www.example.com");
+    found.sort();
+    assert_eq!(found, both);
+    assert_eq!(held("example.com"), [] as [String; 0]);
+    let said = records.run(&["why", "example.com"]);
+    assert_eq!((said.code, said.out.as_str()), (Some(0), ""));
+    assert!(said.err.contains("no client is known to hold pins for example.com"));
+
+    // Ended: it binds no more, but is still known.
+    let ended = records.json(&["end", id(&exact), "--why", "release 1 is gone"]);
+    assert_eq!(ended["published"][0]["held"], false);
+    assert_eq!(held("www.example.com"), [id(&wild)]);
+    let list = |more: &[&str]| {
+        let json = records.json(&[&["list"], more].concat());
+        json["published"].as_array().expect("records").len()
+    };
+    assert_eq!((list(&[]), list(&["--all"])), (2, 3));
+    let shown = records.run(&["show", id(&exact)]).fine();
+    assert!(shown.contains("held by nobody since 2") && shown.contains(&pin(A)), "{shown}");
+
+    // Waived: it binds still, and says who gave it up.
+    let waive = ["waive", id(&wild), "--who", "ops", "--why", "nobody uses it"];
+    assert_eq!(records.json(&waive)["published"][0]["waived"]["who"], "ops");
+    assert_eq!(held("www.example.com"), [id(&wild)]);
+    assert!(records.run(&["list"]).fine().contains(", waived; an app"));
+    assert!(records.run(&["why", "www.example.com"]).fine().contains("waived by ops: nobody"));
+
+    let compromised = records.json(&["compromised", &pin(B), "--why", "stolen"]);
+    assert_eq!(compromised["published"][0]["compromised"], json!([pin(B)]));
+    assert!(
+        records.run(&["show", id(&wild)]).fine().contains(&format!("{} (compromised)", pin(B)))
+    );
+}
+
+#[test]
+fn nothing_is_said_of_what_is_not_known() {
+    let records = Records::new();
+    let record = records.recorded(&["add", "a.example", "--pin", &pin(A), "--origin", "x"]);
+    let no = "0123456789abcdef0123456789abcdef";
+    for command in [&["end", id(&record), no][..], &["waive", no, id(&record), "--who", "me"]] {
+        records.run(&[command, &["--why", "x"]].concat()).failed(1, &format!("has the id {no}"));
+    }
+    records.run(&["show", no]).failed(1, no);
+    records.run(&["end", id(&record), "--why", "replaced"]).failed(2, "say more");
+    assert_eq!(records.lines().len(), 1);
+}
+
+#[test]
+fn apps_are_imported() {
+    let records = Records::new();
+    let text = format!(
+        "www.example.com sha256/{A} sha256/{B}\n*.example.com sha256/{B}\n10.0.2.2 sha256/{A}\n"
+    );
+    std::fs::write(records.0.path().join("pins"), &text).expect("a file");
+    let import = ["import", "--format", "okhttp", "--origin", "app 1", "pins"];
+    let dry = records.json(&[&import[..], &["--dry-run"]].concat());
+    assert_eq!(dry["would_record"].as_array().map(Vec::len), Some(2));
+    assert_eq!(records.lines().len(), 0);
+    let said = records.run(&import);
+    assert_eq!((said.code, said.out.lines().count()), (Some(0), 2), "{said:?}");
+    assert_eq!(said.err.lines().count(), 1);
+    assert!(said.err.contains("pins: line 3: 10.0.2.2 is an IP address"));
+    let lines = records.lines();
+    assert_eq!(
+        (&lines[0]["host"], &lines[0]["match"]),
+        (&json!("www.example.com"), &json!("exact"))
+    );
+    assert_eq!(
+        (&lines[1]["host"], &lines[1]["match"]),
+        (&json!("example.com"), &json!("one-label"))
+    );
+    assert_eq!(lines[1]["except"], json!(["www.example.com"]));
+    assert_eq!(lines[1]["origin"], "app 1 (OkHttp CertificatePinner, line 2)");
+    // The same text again is known.
+    assert_eq!(records.json(&import)["recorded"], json!([]));
+    assert_eq!(records.lines().len(), 2);
+
+    let records_path = records.0.path().join("records");
+    let directory = records_path.to_str().expect("UTF-8");
+    let from_input = ["published", "-d", directory, "import", "--origin", "x", "-", "--format"];
+    run_with(b"a.example sha256/x", &[&from_input[..], &["okhttp"]].concat())
+        .failed(1, "-: line 1: \"x\" is no pin");
+    let xml = format!(
+        "<network-security-config><domain-config><domain includeSubdomains='true'>a.example</domain>\
+         <domain>b.a.example</domain><pin-set expiration='2999-01-01'><pin digest='SHA-256'>{A}</pin>\
+         </pin-set></domain-config><domain-config><domain>c.example</domain>\
+         <pin-set expiration='2020-01-01'><pin digest='SHA-256'>{A}</pin></pin-set></domain-config>\
+         </network-security-config>"
+    );
+    let said = run_with(xml.as_bytes(), &[&from_input[..], &["android"]].concat());
+    assert_eq!((said.code, said.out.lines().count()), (Some(0), 2), "{said:?}");
+    assert!(said.out.contains("a.example and all below"));
+    assert!(said.out.contains("held until 2999-01-01T12:00:00Z"));
+    assert!(said.err.contains("b.a.example has settings of its own there"));
+    assert!(said.err.contains("the pins of c.example have expired"));
+    let zone = format!("_443._tcp.d.example. IN TLSA 3 1 1 {}", "ab".repeat(32));
+    let said = run_with(zone.as_bytes(), &[&from_input[..], &["tlsa"]].concat());
+    assert!(said.fine().contains("d.example, port 443: 1 pin (leaf)"));
+    let curl = format!("curl --pinnedpubkey sha256//{A} https://e.example/");
+    assert!(
+        run_with(curl.as_bytes(), &[&from_input[..], &["curl"]].concat()).fine().contains("(leaf)")
+    );
+    let plist = |inside: &str| format!("<plist><dict>{inside}</dict></plist>");
+    let pinned = "<key>NSPinnedDomains</key><dict><key>f.example</key><dict>\
+                  <key>NSPinnedCAIdentities</key><array><dict><key>SPKI-SHA256-BASE64</key>";
+    let ios = plist(&format!("{pinned}<string>{A}</string></dict></array></dict></dict>"));
+    assert!(
+        run_with(ios.as_bytes(), &[&from_input[..], &["ios"]].concat())
+            .fine()
+            .contains("(path-ca)")
+    );
+    let trustkit = plist(&format!(
+        "<key>TSKPinnedDomains</key><dict><key>g.example</key><dict><key>TSKPublicKeyHashes</key>\
+         <array><string>{A}</string></array></dict></dict>"
+    ));
+    let said = run_with(trustkit.as_bytes(), &[&from_input[..], &["trustkit"]].concat());
+    assert!(said.fine().contains("g.example: 1 pin (chain)"));
+    let verified = records.run(&["verify"]).fine();
+    assert_eq!(
+        verified,
+        "records: 8 records of published pins, 8 of them held (0 waived); 0 of presented keys\n"
+    );
+}
+
+#[test]
+fn the_hash_of_a_whole_certificate_is_told_by_the_certificate() {
+    let records = Records::new();
+    let pki = Pki::new(records.0.path());
+    pki.ca("ca");
+    let path = |file: &str| pki.path(file).to_str().expect("UTF-8").to_owned();
+    openssl(&["x509", "-in", &path("ca.pem"), "-outform", "der", "-out", &path("ca.der")]);
+    openssl(&["dgst", "-sha256", "-binary", "-out", &path("hash"), &path("ca.der")]);
+    let hash = String::from_utf8(openssl(&["base64", "-in", &path("hash")])).expect("base64");
+    pki.write("pins", format!("a.example sha256/{hash}"));
+    let import = ["import", "--format", "okhttp", "--origin", "x", "pins", "--cert"];
+    for file in ["ca.pem", "ca.der"] {
+        let said = records.run(&[&import[..], &[file]].concat());
+        said.failed(1, "line 1: this is not the pin of a key but the SHA-256 of the whole certificate of CN=ca");
+    }
+    records.run(&[&import[..], &["ca.key"]].concat()).failed(1, "it holds no certificate");
+    assert_eq!(records.lines().len(), 0);
+}
+
+#[test]
+fn a_directory_that_is_not_right_is_not_used() {
+    let records = Records::new();
+    let directory = records.0.path().join("records");
+    let list = |path: &Path| run(path, &["published", "-d", "records", "list"]);
+    let here = records.0.path();
+    list(&directory).failed(3, "hpkp published init");
+
+    std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o777)).expect("a mode");
+    list(here).failed(1, "others may write to it");
+    std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o755)).expect("a mode");
+    records.recorded(&["add", "a.example", "--pin", &pin(A), "--origin", "x", "--writer", "w"]);
+
+    // What was never finished is passed over, with a word; anything else that is wrong is an error.
+    let file = directory.join("w.jsonl");
+    let whole = std::fs::read_to_string(&file).expect("records");
+    std::fs::write(&file, format!("{whole}{{\"at\":")).expect("a file");
+    let said = list(here);
+    assert_eq!((said.code, said.out.lines().count()), (Some(0), 1), "{said:?}");
+    assert!(said.err.contains("w.jsonl: its last line was never finished"), "{said:?}");
+    assert_eq!(records.json(&["verify"])["torn"], json!(["records/w.jsonl"]));
+    std::fs::write(&file, whole.replace("a.example", "b.example")).expect("a file");
+    records.run(&["verify"]).failed(1, "w.jsonl\" cannot be used: line 2");
+
+    std::fs::remove_file(directory.join("hpkp-records")).expect("removed");
+    list(here).failed(1, "not mounted");
+    // The marker comes back, and what is wrong is seen.
+    run(here, &["published", "init", "records"]).failed(1, "line 2");
+    std::fs::write(&file, whole).expect("a file");
+    assert_eq!(list(here).fine().lines().count(), 1);
+}
+
+#[test]
+fn several_may_write_at_once() {
+    let records = Records::new();
+    let children: Vec<_> = (0..8)
+        .map(|number| {
+            let host = format!("h{number}.example");
+            let mut command = crate::hpkp();
+            command.current_dir(records.0.path()).stdout(Stdio::null());
+            command.args(["published", "-d", "records", "add", &host, "--pin", &pin(A)]);
+            command.args(["--origin", "x", "--writer", "shared"]).spawn().expect("the command")
+        })
+        .collect();
+    for mut child in children {
+        assert_eq!(child.wait().expect("its end").code(), Some(0));
+    }
+    assert_eq!(records.lines().len(), 8);
+    assert_eq!(records.json(&["verify"])["held"], 8);
+}
