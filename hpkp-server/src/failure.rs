@@ -90,6 +90,11 @@ pub fn judge(verdict: &Verdict, phase: Phase, on_start: OnStart) -> Judgement {
     judgement
 }
 
+/// The log lines of what was found after the configuration had been accepted.
+pub fn lines_after(finding: &Finding, phase: Phase) -> impl Iterator<Item = LogLine> {
+    lines(finding, answer(finding.class, finding.check, phase, OnStart::Warn), phase)
+}
+
 /// The log lines of one finding.
 fn lines(finding: &Finding, answer: Answer, phase: Phase) -> impl Iterator<Item = LogLine> {
     let mut finding = finding.clone();

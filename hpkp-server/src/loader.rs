@@ -118,7 +118,7 @@ pub fn resolve(policies: &[PolicySpec]) -> Vec<Policy> {
 }
 
 /// Seconds since 1970 UTC; 0 where the clock stands before, so that nothing has expired.
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.ok().and_then(|now| i64::try_from(now.as_secs()).ok()).unwrap_or(0)
 }

@@ -3,6 +3,7 @@
 use hpkp_core::check::PolicyUse;
 use hpkp_core::finding::{Check, Code, Location};
 use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
+use hpkp_core::published::WriterName;
 use hpkp_core::text::Excerpt;
 
 use crate::failure::OnStart;
@@ -29,8 +30,8 @@ pub enum SettingError {
     NoChoice(String),
     /// A finding.
     Finding(Code, String),
-    /// The name of a policy.
-    PolicyName(String),
+    /// Anything else, in full.
+    Text(String),
 }
 
 /// The choices of `hpkp_check`.
@@ -59,7 +60,7 @@ pub fn choose<T: Copy>(
 /// Begins a policy.
 ///
 /// # Errors
-/// [`SettingError::PolicyName`] for a name that is none or is taken.
+/// [`SettingError::Text`] for a name that is none or is taken.
 pub fn define(
     policies: &mut Vec<PolicySpec>,
     name: &str,
@@ -67,11 +68,11 @@ pub fn define(
 ) -> Result<(), SettingError> {
     let shown = Excerpt::new(name);
     if name.is_empty() || name == "off" {
-        return Err(SettingError::PolicyName(format!("\"{shown}\" is no name for a policy")));
+        return Err(SettingError::Text(format!("\"{shown}\" is no name for a policy")));
     }
     if let Some(earlier) = policies.iter().find(|policy| policy.name == name) {
         let text = format!("duplicate policy \"{shown}\", it is defined in {}", earlier.at);
-        return Err(SettingError::PolicyName(text));
+        return Err(SettingError::Text(text));
     }
     policies.push(PolicySpec::new(name.to_owned(), at));
     Ok(())
@@ -119,6 +120,69 @@ pub fn set(
             })?);
         }
     }
+    Ok(())
+}
+
+/// A directory with records of published pins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordsSetting {
+    /// Its path.
+    pub path: String,
+    /// What this server's records are written under: the name that the directive has, if it has
+    /// one. None where the directory is only read.
+    pub writer: Option<Option<WriterName>>,
+    /// Where the directive stands.
+    pub at: Location,
+}
+
+/// Reads the arguments of a directive that names a directory with records: its path, then
+/// `writer=NAME` or `read_only`. `full_path` makes a path absolute as the server does.
+///
+/// # Errors
+/// [`SettingError::Text`] for an argument that is none, a directory that is named already, and a
+/// second one to write to.
+pub fn add_records(
+    settings: &mut Vec<RecordsSetting>,
+    arguments: &[String],
+    at: Location,
+    full_path: impl FnOnce(&str) -> String,
+) -> Result<(), SettingError> {
+    let (path, options) = arguments.split_first().map_or(("", arguments), |(p, o)| (p.as_str(), o));
+    let (mut writer, mut read_only) = (None, false);
+    for option in options {
+        let shown = Excerpt::new(option);
+        match option.strip_prefix("writer=") {
+            Some(name) if writer.is_none() => {
+                writer =
+                    Some(name.parse().map_err(|error| SettingError::Text(format!("{error}")))?);
+            }
+            None if option == "read_only" && !read_only => read_only = true,
+            _ => return Err(SettingError::Text(format!("invalid parameter \"{shown}\""))),
+        }
+    }
+    if path.is_empty() {
+        return Err(SettingError::Text("no directory is named".to_owned()));
+    }
+    if writer.is_some() && read_only {
+        let text = "\"writer=\" and \"read_only\" exclude each other".to_owned();
+        return Err(SettingError::Text(text));
+    }
+    let path = full_path(path);
+    let shown = Excerpt::new(&path);
+    if let Some(earlier) = settings.iter().find(|setting| setting.path == path) {
+        let text = format!("duplicate directory \"{shown}\", it is named in {}", earlier.at);
+        return Err(SettingError::Text(text));
+    }
+    let writable = settings.iter().find(|setting| setting.writer.is_some());
+    if let Some(earlier) = writable.filter(|_| !read_only) {
+        let text = format!(
+            "records are written to one directory, and that is named in {}; say \"read_only\" of \
+             the others",
+            earlier.at
+        );
+        return Err(SettingError::Text(text));
+    }
+    settings.push(RecordsSetting { path, writer: (!read_only).then_some(writer), at });
     Ok(())
 }
 

@@ -10,12 +10,14 @@ use hpkp_core::header::Kind;
 use hpkp_core::pin::Pin;
 use hpkp_core::policy::PolicySpec;
 use hpkp_server::failure::{LogLine, OnStart};
+use hpkp_server::journal::Journal;
 use hpkp_server::openssl::OpenSsl;
 use hpkp_server::sending::{ContextAddress, Field};
-use hpkp_server::setting::UseSetting;
+use hpkp_server::setting::{RecordsSetting, UseSetting};
 use nginx_sys::ngx_conf_t;
 
 use crate::boundary::{self, Aftermath};
+use crate::effect::Pending;
 use crate::filter::{self, Prepared};
 use crate::ngx::{self, CONF_ERROR, CONF_OK};
 
@@ -25,6 +27,12 @@ pub(crate) struct MainConf {
     /// In the order in which they are defined.
     pub(crate) policies: Vec<PolicySpec>,
     pub(crate) on_start: Option<OnStart>,
+    /// The directories with records of published pins.
+    pub(crate) published: Vec<RecordsSetting>,
+    /// Where this configuration's own records are.
+    pub(crate) journal: Option<Journal>,
+    /// What is to be done once nothing can refuse the configuration any more.
+    pub(crate) pending: Option<Pending>,
     /// What was said at a start, to be repeated once the error log is open.
     pub(crate) alarms: Vec<LogLine>,
     /// What this configuration presents, by server, for the reload after it.

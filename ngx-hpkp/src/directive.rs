@@ -6,9 +6,9 @@ use std::ptr;
 use hpkp_core::text::Excerpt;
 use hpkp_server::setting::{self, PolicyDirective, SettingError, UseSetting};
 use nginx_sys::{
-    NGX_CONF_BLOCK, NGX_CONF_TAKE1, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET,
-    NGX_HTTP_SRV_CONF, NGX_HTTP_SRV_CONF_OFFSET, ngx_command_t, ngx_conf_include, ngx_conf_parse,
-    ngx_conf_t, ngx_str_t, ngx_uint_t,
+    NGX_CONF_BLOCK, NGX_CONF_TAKE1, NGX_CONF_TAKE2, NGX_CONF_TAKE3, NGX_HTTP_MAIN_CONF,
+    NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF, NGX_HTTP_SRV_CONF_OFFSET, ngx_command_t,
+    ngx_conf_include, ngx_conf_parse, ngx_conf_t, ngx_str_t, ngx_uint_t,
 };
 
 use crate::boundary::{self, Aftermath};
@@ -20,7 +20,7 @@ const HTTP: u32 = NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1;
 const HTTP_AND_SERVER: u32 = HTTP | NGX_HTTP_SRV_CONF;
 
 /// The directives outside a policy.
-pub(crate) static mut COMMANDS: [ngx_command_t; 7] = [
+pub(crate) static mut COMMANDS: [ngx_command_t; 8] = [
     ngx_command_t {
         name: c_string(c"hpkp_policy"),
         type_: (HTTP | NGX_CONF_BLOCK) as ngx_uint_t,
@@ -43,6 +43,12 @@ pub(crate) static mut COMMANDS: [ngx_command_t; 7] = [
         HTTP_AND_SERVER,
         NGX_HTTP_SRV_CONF_OFFSET,
         hpkp_trusted_certificate,
+    ),
+    command(
+        c_string(c"hpkp_published_pins"),
+        HTTP | NGX_CONF_TAKE2 | NGX_CONF_TAKE3,
+        NGX_HTTP_MAIN_CONF_OFFSET,
+        hpkp_published_pins,
     ),
     ngx_command_t::empty(),
 ];
@@ -73,7 +79,7 @@ fn phrase(error: SettingError, words: &[String]) -> String {
             words[0],
         ),
         SettingError::Finding(code, text) => format!("hpkp: [{code}] -: {text}"),
-        SettingError::PolicyName(text) => text,
+        SettingError::Text(text) => text,
     }
 }
 
@@ -201,6 +207,22 @@ unsafe extern "C" fn hpkp_trusted_certificate(
             }
             conf.trusted = Some((ngx::full_path((*cf).cycle, &words[1]), ngx::location(cf)));
             Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn hpkp_published_pins(
+    cf: *mut ngx_conf_t,
+    _: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: as for `hpkp`, with the main configuration.
+    unsafe {
+        handle(cf, conf, |conf: &mut MainConf, words| {
+            let full_path = |path: &str| ngx::full_path((*cf).cycle, path);
+            let at = ngx::location(cf);
+            setting::add_records(&mut conf.published, &words[1..], at, full_path)
+                .map_err(|error| phrase(error, words))
         })
     }
 }

@@ -1,18 +1,22 @@
 //! The nginx module: directives in, header filter out.
 //!
 //! The way of the data: `directive` reads the configuration into `conf`; once all of it has been
-//! read, `gate` hands nginx's objects to the core's check and refuses or goes on; `filter` adds the field to responses; `variable` tells the access log.
+//! read, `gate` hands what `server` finds in nginx's objects to the core's check and refuses or goes
+//! on. `effect` records what is published when the configuration takes effect; `filter` adds the
+//! field to responses; `variable` tells the access log.
 //!
 //! Every entry from C goes through `boundary`.
 
 mod boundary;
 mod conf;
 mod directive;
+mod effect;
 mod filter;
 mod gate;
 mod log;
 mod ngx;
 mod phase;
+mod server;
 mod variable;
 
 use std::ffi::c_char;
@@ -37,7 +41,8 @@ pub static mut ngx_http_hpkp_gate_module: ngx_module_t = ngx_module_t {
     ctx: (&raw const GATE_CONTEXT).cast_mut().cast(),
     commands: ptr::null_mut(),
     type_: NGX_HTTP_MODULE as _,
-    init_module: Some(gate::init_module),
+    init_module: Some(effect::init_module),
+    exit_master: Some(effect::exit_master),
     ..ngx_module_t::default()
 };
 

@@ -134,6 +134,11 @@ pub(crate) unsafe fn is_loaded_in(cycle: *const ngx_cycle_t, module: *const ngx_
     }
 }
 
+/// This module.
+pub(crate) const fn own_module() -> *const ngx_module_t {
+    &raw const crate::ngx_http_hpkp_module
+}
+
 /// The main configuration of `module` in `cycle`; null where there is no `http` block.
 ///
 /// # Safety

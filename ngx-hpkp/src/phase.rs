@@ -3,8 +3,10 @@
 use std::ffi::CStr;
 
 use hpkp_server::failure::Phase;
+use hpkp_server::journal::Predecessor;
 use nginx_sys::{
-    NGX_PROCESS_SIGNALLER, ngx_argc, ngx_argv, ngx_cycle, ngx_process, ngx_test_config,
+    NGX_PROCESS_SIGNALLER, ngx_argc, ngx_argv, ngx_cycle, ngx_inherited, ngx_new_binary,
+    ngx_parent, ngx_process, ngx_test_config,
 };
 
 /// The phase in which the configuration is being read, or `None` in a process that only sends a
@@ -24,6 +26,17 @@ pub(crate) fn current() -> Option<Phase> {
     // SAFETY: `ngx_cycle` is null or points to a live cycle.
     let first = unsafe { cycle.is_null() || (*cycle).conf_ctx.is_null() };
     Some(if first { Phase::Start } else { Phase::Reload })
+}
+
+/// Whether another master serves the same sockets, before or after this one (USR2).
+pub(crate) fn predecessor() -> Predecessor {
+    // SAFETY: nginx sets these when it starts and changes them in the one thread of its master.
+    let (inherited, parent, new) = unsafe { (ngx_inherited, ngx_parent, ngx_new_binary) };
+    // Who inherited sockets was started by their master, and is given another parent when that
+    // ends.
+    // SAFETY: takes nothing and cannot fail.
+    let is_after = inherited != 0 && unsafe { libc::getppid() } == parent;
+    if is_after || new != 0 { Predecessor::Runs } else { Predecessor::None }
 }
 
 /// Whether this is `nginx -t`, and not a process that tests before it sends a signal.

@@ -139,6 +139,7 @@ fn failure(path: &str, error: &DirectoryError) -> Failure {
         | DirectoryError::File(..)
         | DirectoryError::Changed(_)
         | DirectoryError::Locked(_)
+        | DirectoryError::Taken(_)
         | DirectoryError::Write(..) => Failure::undetermined(text),
     }
 }

@@ -37,6 +37,20 @@ pub fn accepted(
     sealed(ended(&over, &Why::Replaced).chain(new), state, writer, now)
 }
 
+/// [`accepted`]'s events of a server that takes over from another one which still runs: what that
+/// one publishes goes on.
+#[must_use]
+pub fn without_ends(events: Vec<Event>) -> Vec<Event> {
+    let begun = events.iter().filter(|event| !matches!(event.body(), Body::Ended(_)));
+    let first = events.first().map_or(0, Event::seq);
+    let numbered = (first..).zip(begun);
+    numbered
+        .map(|(seq, event)| {
+            Event::new(event.at(), seq, event.writer().clone(), event.body().clone())
+        })
+        .collect()
+}
+
 /// The events that `writer` appends when its server stops for good.
 #[must_use]
 pub fn stopped(state: &State, writer: &WriterName, now: i64) -> Vec<Event> {

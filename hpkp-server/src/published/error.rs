@@ -39,6 +39,8 @@ pub enum DirectoryError {
     Changed(String),
     /// Somebody else holds the lock of the writer's file, and does not let it go.
     Locked(String),
+    /// The file of the writer is that of another server which runs.
+    Taken(String),
     /// The records could not be written: to which file, and why.
     Write(String, io::Error),
 }
@@ -93,6 +95,12 @@ impl fmt::Display for DirectoryError {
             Self::Locked(file) => {
                 write!(f, "\"{}\" is locked by another process", Excerpt::new(file))
             }
+            Self::Taken(file) => write!(
+                f,
+                "\"{}\" is the file of another server that runs; each server needs a name of its \
+                 own (writer=)",
+                Excerpt::new(file)
+            ),
             Self::Write(file, error) => {
                 write!(f, "\"{}\" cannot be written: {error}", Excerpt::new(file))
             }

@@ -2,6 +2,7 @@
 //! is the right one, and that what was acknowledged is on the disk, is this module's.
 
 mod append;
+mod claim;
 mod error;
 mod sys;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use std::path::Path;
 use hpkp_core::published::{State, WriterName, file};
 
 pub use append::append;
+pub use claim::claim;
 pub use error::DirectoryError;
 
 /// The file that says that a directory is one for records, and in which version of the format.
@@ -125,14 +127,24 @@ impl Directory {
     /// See [`DirectoryError`]. One file that cannot be used makes the whole directory so, since what
     /// it lacks may be what locks somebody out.
     pub fn read(&self) -> Result<Contents, DirectoryError> {
-        let mut reading = Reading { contents: Contents::default(), files: 0, octets: 0 };
+        let mut contents = Contents::default();
+        self.read_into(&mut contents)?;
+        Ok(contents)
+    }
+
+    /// As [`Directory::read`], with what other directories say. After an error, `contents` has
+    /// some of what this one says.
+    ///
+    /// # Errors
+    /// See [`Directory::read`].
+    pub fn read_into(&self, contents: &mut Contents) -> Result<(), DirectoryError> {
+        let mut reading = Reading { contents, files: 0, octets: 0 };
         reading.read(&self.file, &self.path)?;
         match sys::open_directory_at(&self.file, PEERS) {
-            Ok(peers) => reading.read(&peers, &format!("{}/{PEERS}", self.path))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(DirectoryError::File(self.shown(PEERS), error)),
+            Ok(peers) => reading.read(&peers, &format!("{}/{PEERS}", self.path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(DirectoryError::File(self.shown(PEERS), error)),
         }
-        Ok(reading.contents)
     }
 
     /// The name of a writer's own file.
@@ -146,13 +158,13 @@ impl Directory {
 }
 
 /// Files while they are read.
-struct Reading {
-    contents: Contents,
+struct Reading<'a> {
+    contents: &'a mut Contents,
     files: usize,
     octets: usize,
 }
 
-impl Reading {
+impl Reading<'_> {
     fn read(&mut self, directory: &File, path: &str) -> Result<(), DirectoryError> {
         let names = sys::names(directory, MAX_FILES + 16)
             .map_err(|error| DirectoryError::File(path.to_owned(), error))?;

@@ -56,6 +56,26 @@ pub(super) fn lock(file: &File) -> io::Result<bool> {
     }
 }
 
+/// Whether the lock that tells a running server's file from others could be had. It is of the open
+/// file, so that processes made by a fork have it too, and beyond the end of what is ever written.
+pub(super) fn claim(file: &File) -> io::Result<bool> {
+    // SAFETY: a plain structure, of which all that is not set below is to be null.
+    let mut range: libc::flock = unsafe { std::mem::zeroed() };
+    range.l_type = libc::F_WRLCK as libc::c_short;
+    range.l_whence = libc::SEEK_SET as libc::c_short;
+    range.l_start = libc::off_t::MAX - 1;
+    range.l_len = 1;
+    // SAFETY: the descriptor is open as long as `file`, and the structure as long as the call.
+    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const range) } == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EACCES) => Ok(false),
+        _ => Err(error),
+    }
+}
+
 /// The user that this process acts as.
 pub(super) fn effective_user() -> u32 {
     // SAFETY: it has no conditions and cannot fail.

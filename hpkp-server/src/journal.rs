@@ -1,0 +1,128 @@
+//! The records that a configuration names: read for the check, and written once it is accepted.
+
+use hpkp_core::check::{Deployment, Records, Verdict};
+use hpkp_core::finding::{Code, Finding};
+use hpkp_core::published::{State, WriterName, accepted};
+use hpkp_core::text::Excerpt;
+
+use crate::loader::now;
+use crate::published::{self, Contents, Directory, DirectoryError};
+use crate::setting::RecordsSetting;
+
+/// How often records are worked out anew because somebody else has written meanwhile.
+const TRIES: usize = 5;
+
+/// Where a server writes what it publishes and presents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Journal {
+    path: String,
+    writer: WriterName,
+}
+
+/// Reads all directories of a configuration. What cannot be read is a problem of the records;
+/// without a directory there are none. The second is where to write, if that can be written to.
+#[must_use]
+pub fn read(settings: &[RecordsSetting]) -> (Option<Records>, Option<Journal>) {
+    let Some(first) = settings.first() else { return (None, None) };
+    let mut problems = Vec::new();
+    let mut contents = Contents::default();
+    let mut journal = None;
+    for setting in settings {
+        let shown = Excerpt::new(&setting.path);
+        let torn = contents.torn.len();
+        let read = Directory::open(&setting.path).and_then(|open| open.read_into(&mut contents));
+        if let Err(error) = &read {
+            let text = format!("the published pins in \"{shown}\" cannot be used: {error}");
+            problems.push((Code::PublishedPinsUnreadable, text, setting.at.clone()));
+        }
+        for (file, octets) in contents.torn.iter().skip(torn) {
+            let file = Excerpt::new(file);
+            let text = format!(
+                "the last line of \"{file}\" was never finished ({octets} octets); it is passed over"
+            );
+            problems.push((Code::TornRecord, text, setting.at.clone()));
+        }
+        let Some(writer) = &setting.writer else { continue };
+        match writer.clone().map_or_else(default_writer, Ok) {
+            Ok(writer) => {
+                let path = setting.path.clone();
+                journal = read.is_ok().then_some(Journal { path, writer });
+            }
+            Err(text) => {
+                problems.push((Code::PublishedPinsUnreadable, text, setting.at.clone()));
+            }
+        }
+    }
+    let writer = journal.as_ref().map(|journal| journal.writer.clone());
+    let records = Records { state: contents.state, writer, at: first.at.clone(), problems };
+    (Some(records), journal)
+}
+
+/// The name of this machine.
+fn default_writer() -> Result<WriterName, String> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = host.trim();
+    name.parse().map_err(|error| {
+        format!("the name of this machine names no writer, so say \"writer=\": {error}")
+    })
+}
+
+/// What a server that takes over from another one leaves open: clients may still be told what the
+/// other publishes, and it may come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Predecessor {
+    /// There is none.
+    None,
+    /// It still runs.
+    Runs,
+}
+
+impl Journal {
+    /// Writes what `verdict` comes to, before any response carries its pins. What cannot be
+    /// recorded is taken out of the verdict; the finding says so.
+    pub fn record(
+        &self,
+        deployment: &Deployment,
+        verdict: &mut Verdict,
+        predecessor: Predecessor,
+    ) -> Option<Finding> {
+        let state = &deployment.records.as_ref()?.state;
+        let error = self.append(predecessor == Predecessor::None, state, |state| {
+            let mut events = accepted::accepted(deployment, verdict, state, &self.writer, now());
+            if predecessor == Predecessor::Runs {
+                events = accepted::without_ends(events);
+            }
+            events
+        });
+        let why = error.err()?.to_string();
+        verdict.withhold_unrecorded(deployment, state, &self.writer, &why)
+    }
+
+    /// Writes that the server has stopped for good.
+    ///
+    /// # Errors
+    /// Why it could not be written: then what it published counts as published still.
+    pub fn stop(&self) -> Result<(), DirectoryError> {
+        let state = Directory::open(&self.path)?.read()?.state;
+        self.append(true, &state, |state| accepted::stopped(state, &self.writer, now()))
+    }
+
+    fn append(
+        &self,
+        claim: bool,
+        state: &State,
+        events: impl Fn(&State) -> Vec<hpkp_core::published::Event>,
+    ) -> Result<(), DirectoryError> {
+        let directory = Directory::open(&self.path)?;
+        if claim {
+            published::claim(&directory, &self.writer)?;
+        }
+        let mut appended = published::append(&directory, &events(state));
+        for _ in 1..TRIES {
+            let Err(DirectoryError::Changed(_)) = appended else { break };
+            let state = directory.read()?.state;
+            appended = published::append(&directory, &events(&state));
+        }
+        appended
+    }
+}

@@ -1,0 +1,91 @@
+//! What a configuration does when it takes effect, and when the server ends.
+
+use hpkp_core::check::{Deployment, Verdict};
+use hpkp_server::failure::{self, LogLine, Phase};
+use hpkp_server::journal::{Journal, Predecessor};
+use hpkp_server::openssl::OpenSsl;
+use hpkp_server::sending::{self, ContextAddress};
+use nginx_sys::{NGX_LOG_WARN, ngx_cycle_t, ngx_int_t};
+
+use crate::conf::{MainConf, Response, ServerConf};
+use crate::ngx::{self, OK, own_module};
+use crate::{boundary, filter, log, phase};
+
+/// `init_module`, where the error log has been opened: at a start, what was said before went to the
+/// terminal alone.
+pub(crate) unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    filter::activate();
+    // An error from here would make the master of a running server exit.
+    boundary::serving("init_module", OK, || {
+        // SAFETY: nginx calls this with the cycle that is about to take effect.
+        let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_mut() };
+        let Some(main) = main else { return OK };
+        // SAFETY: the cycle has a log; one that is not a file, such as syslog, has none.
+        let to_terminal = unsafe {
+            let file = (*(*cycle).log).file;
+            file.as_ref().is_some_and(|file| file.fd == libc::STDERR_FILENO)
+        };
+        for line in std::mem::take(&mut main.alarms).iter().filter(|_| !to_terminal) {
+            // SAFETY: as above.
+            unsafe { log::write_line((*cycle).log, line) };
+        }
+        if let Some(pending) = main.pending.take() {
+            for line in pending.take_effect(main.journal.as_ref()) {
+                // SAFETY: as above.
+                unsafe { log::write_line((*cycle).log, &line) };
+            }
+        }
+        OK
+    })
+}
+
+/// A master ends, and with it what its configuration publishes.
+pub(crate) unsafe extern "C" fn exit_master(cycle: *mut ngx_cycle_t) {
+    boundary::serving("exit_master", (), || {
+        // SAFETY: nginx calls this with the cycle that has been in effect.
+        let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_ref() };
+        let Some(journal) = main.and_then(|main| main.journal.as_ref()) else { return };
+        if phase::predecessor() == Predecessor::Runs {
+            return;
+        }
+        if let Err(error) = journal.stop() {
+            let text = format!(
+                "hpkp: the end of this server cannot be recorded, so what it published counts as \
+                 published still: {error}"
+            );
+            // SAFETY: the cycle has a log.
+            unsafe { log::write((*cycle).log, NGX_LOG_WARN, &text, None) };
+        }
+    });
+}
+
+/// What an accepted configuration does when it takes effect: until then nginx may still give it up.
+pub(crate) struct Pending {
+    pub(crate) phase: Phase,
+    pub(crate) deployment: Deployment,
+    pub(crate) verdict: Verdict,
+    /// Of the contexts of the deployment.
+    pub(crate) addresses: Vec<ContextAddress>,
+    /// For each host, its server and that server's own context.
+    pub(crate) servers: Vec<(*mut ServerConf, Option<ContextAddress>)>,
+    /// None where nobody can say which context a connection uses.
+    pub(crate) openssl: Option<OpenSsl>,
+}
+
+impl Pending {
+    /// Records what is published, and then has it sent; gives what there is to say about it.
+    fn take_effect(mut self, journal: Option<&Journal>) -> Vec<LogLine> {
+        let finding = journal.and_then(|journal| {
+            journal.record(&self.deployment, &mut self.verdict, phase::predecessor())
+        });
+        if let Some(openssl) = self.openssl {
+            let fields = sending::fields(&self.verdict, &self.addresses);
+            for ((conf, own), fields) in self.servers.iter().zip(fields) {
+                // SAFETY: the servers of the configuration that is about to take effect: different
+                // objects, and one thread has them.
+                unsafe { (**conf).response = Response::new(openssl, fields, *own) };
+            }
+        }
+        finding.iter().flat_map(|finding| failure::lines_after(finding, self.phase)).collect()
+    }
+}
