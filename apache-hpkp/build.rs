@@ -13,7 +13,7 @@ const FUNCTIONS: &str = "ap_(state_query|log_error_|check_cmd_context|walk_confi
     apr_(pstrmemdup|pool_cleanup_register|pool_cleanup_null|table_(get|setn|unset)|optional_hook_add|\
     sockaddr_equal|sockaddr_ip_getbuf|dso_sym)";
 const VARIABLES: &str = "ap_(conftree|listeners|pid_fname|server_conf)|\
-    AP_SQ_(MAIN_STATE|RUN_MODE|CONFIG_GEN|MS_CREATE_PRE_CONFIG|RM_CONFIG_TEST|RM_CONFIG_DUMP)|\
+    AP_SQ_(MAIN_STATE|RUN_MODE|CONFIG_GEN|MS_CREATE_PRE_CONFIG|MS_EXITING|RM_CONFIG_TEST|RM_CONFIG_DUMP)|\
     AP_MODULE_FLAG_ALWAYS_MERGE|APLOG_(STARTUP|EMERG|ALERT|ERR|WARNING)|\
     APR_HOOK_(REALLY_FIRST|MIDDLE|REALLY_LAST)|MODULE_MAGIC_(COOKIE|NUMBER_MAJOR|NUMBER_MINOR)|\
     RSRC_CONF|GLOBAL_ONLY|NOT_IN_DIR_LOC_FILE|OK|DECLINED|HTTP_MISDIRECTED_REQUEST|\

@@ -11,7 +11,7 @@ use hpkp_core::policy::PolicySpec;
 use hpkp_server::failure::OnStart;
 use hpkp_server::openssl::{OpenSsl, SslCtx};
 use hpkp_server::sending::Field;
-use hpkp_server::setting::UseSetting;
+use hpkp_server::setting::{RecordsSetting, UseSetting};
 
 use crate::bindings::{apr_pool_t, server_rec};
 use crate::boundary::{self, Aftermath};
@@ -30,6 +30,8 @@ pub(crate) struct ServerConf {
     pub(crate) is_in_policy: bool,
     /// In the main server.
     pub(crate) on_start: Option<OnStart>,
+    /// In the main server, the directories with records of published pins.
+    pub(crate) published: Vec<RecordsSetting>,
     /// The context that mod_ssl made for it, or null.
     pub(crate) context: *mut SslCtx,
     /// mod_ssl's OpenSSL, in every server once a configuration with policies has been accepted.
@@ -48,6 +50,7 @@ impl Default for ServerConf {
             policies: Vec::new(),
             is_in_policy: false,
             on_start: None,
+            published: Vec::new(),
             context: ptr::null_mut(),
             active: None,
             response: None,

@@ -26,7 +26,7 @@ pub(crate) struct Table<T>(T);
 unsafe impl<T> Sync for Table<T> {}
 
 /// All directives.
-pub(crate) static COMMANDS: Table<[command_rec; 11]> = Table([
+pub(crate) static COMMANDS: Table<[command_rec; 12]> = Table([
     command(c"<HPKPPolicy", cmd_how_RAW_ARGS, policy, c"begins a pinning policy of this name"),
     command(c"HPKPPin", cmd_how_TAKE1, in_policy, c"a pin, or file:PATH to take it from"),
     command(
@@ -46,6 +46,12 @@ pub(crate) static COMMANDS: Table<[command_rec; 11]> = Table([
         cmd_how_TAKE1,
         trusted_certificate,
         c"a file of roots that clients trust besides the system's",
+    ),
+    command(
+        c"HPKPPublishedPins",
+        cmd_how_RAW_ARGS,
+        published_pins,
+        c"a directory with records of published pins, and writer=NAME or read_only",
     ),
     command_rec {
         name: ptr::null(),
@@ -226,6 +232,27 @@ unsafe extern "C" fn trusted_certificate(
     }
 }
 
+unsafe extern "C" fn published_pins(
+    cmd: *mut cmd_parms,
+    _: *mut c_void,
+    arguments: *const c_char,
+) -> *const c_char {
+    // SAFETY: as for `use_policy`.
+    unsafe {
+        let elsewhere = ap_check_cmd_context(cmd, GLOBAL_ONLY as c_uint);
+        if !elsewhere.is_null() {
+            return elsewhere;
+        }
+        handle(cmd, arguments, |conf, arguments| {
+            let words = words((*cmd).temp_pool, arguments);
+            let at = httpd::location((*cmd).directive);
+            let full_path = |path: &str| httpd::full_path((*cmd).pool, path);
+            setting::add_records(&mut conf.published, &words, at, full_path)
+                .map_err(|error| phrase(error, name(cmd), arguments))
+        })
+    }
+}
+
 /// The policy's block: its name with the closing bracket is the argument.
 unsafe extern "C" fn policy(
     cmd: *mut cmd_parms,
@@ -275,15 +302,29 @@ unsafe extern "C" fn policy(
 unsafe fn name_of_block(pool: *mut apr_pool_t, arguments: &str) -> Result<String, String> {
     let usage = || "<HPKPPolicy> takes one name, as in <HPKPPolicy site>".to_owned();
     let arguments = arguments.trim_end().strip_suffix('>').ok_or_else(usage)?;
+    // SAFETY: by the caller's promise.
+    match <[String; 1]>::try_from(unsafe { words(pool, arguments) }) {
+        Ok([word]) if !word.is_empty() => Ok(word),
+        _ => Err(usage()),
+    }
+}
+
+/// The words of a directive, which may be quoted.
+///
+/// # Safety
+/// `pool` is live.
+unsafe fn words(pool: *mut apr_pool_t, arguments: &str) -> Vec<String> {
     let arguments = httpd::c_string(arguments.trim());
     let mut rest = arguments.as_ptr();
-    // SAFETY: by the caller's promise; the word is copied into the pool, and `rest` moves inside
-    // the arguments.
-    let (word, rest) = unsafe {
-        let word = httpd::text(ap_getword_conf(pool, &raw mut rest));
-        (word, httpd::text(rest))
-    };
-    if word.is_empty() || !rest.trim().is_empty() { Err(usage()) } else { Ok(word) }
+    let mut words = Vec::new();
+    // SAFETY: by the caller's promise; words are copied into the pool, and `rest` moves inside the
+    // arguments up to their null octet.
+    unsafe {
+        while *rest != 0 {
+            words.push(httpd::text(ap_getword_conf(pool, &raw mut rest)));
+        }
+    }
+    words
 }
 
 fn policy_directive(name: &str) -> Option<PolicyDirective> {

@@ -10,9 +10,10 @@ use std::ffi::c_int;
 use std::ptr;
 use std::sync::Arc;
 
-use hpkp_core::check::{Certificates, Context, Deployment, Host, Names, Verdict};
+use hpkp_core::check::{Certificates, Context, Deployment, Host, Names, Records, Verdict};
 use hpkp_core::finding::{Check, Class, Code};
 use hpkp_server::failure::{self, Phase};
+use hpkp_server::journal::{self, Predecessor};
 use hpkp_server::loader::{self, Loader};
 use hpkp_server::openssl::{OpenSsl, OpenSslError, SslCtx};
 use hpkp_server::sending::{self, ContextAddress};
@@ -23,12 +24,13 @@ use crate::bindings::{
     apr_pool_t, server_rec,
 };
 use crate::boundary::{self, Aftermath};
-use crate::conf::Response;
+use crate::conf::{Response, ServerConf};
+use crate::ending;
 use crate::files::{NOT_YET, TlsDirectives};
 use crate::httpd::{self, OK};
 use crate::log;
 use crate::phase::{self, Purpose};
-use crate::vhost::Server;
+use crate::vhost::{self, Server};
 
 /// The variable that lets a test pass where it would be refused: for placeholder certificates.
 const OVERRIDE: &str = "HPKP_CHECK";
@@ -142,7 +144,7 @@ unsafe extern "C" fn init_server(
 }
 
 unsafe extern "C" fn post_config(
-    _: *mut apr_pool_t,
+    pool: *mut apr_pool_t,
     _: *mut apr_pool_t,
     _: *mut apr_pool_t,
     main: *mut server_rec,
@@ -152,7 +154,7 @@ unsafe extern "C" fn post_config(
             return refuse_if_possible();
         }
         // SAFETY: httpd hands over the configuration that is about to take effect.
-        if unsafe { serve(main) } { OK } else { REFUSED }
+        if unsafe { serve(pool, main) } { OK } else { REFUSED }
     })
 }
 
@@ -162,8 +164,8 @@ unsafe extern "C" fn post_config(
 /// `main` is the main server of the configuration just read, and `pool` is live.
 unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -> bool {
     // SAFETY: by the caller's promise.
-    let mut servers = unsafe { Server::all(main) };
-    if !servers.iter().any(Server::uses_policy) {
+    let (conf, mut servers) = unsafe { (&*httpd::server_conf(main), Server::all(main)) };
+    if !servers.iter().any(Server::uses_policy) && conf.published.is_empty() {
         return true;
     }
     if purpose == Purpose::Test && env::var_os(OVERRIDE).is_some_and(|value| value == "warn") {
@@ -184,9 +186,8 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
         .iter()
         .map(|server| has_tls.then(|| directives.certificates(server, &mut loader)).flatten())
         .collect();
-    // SAFETY: by the caller's promise.
-    let conf = unsafe { &*httpd::server_conf(main) };
-    let deployment = deployment(&servers, presented, &mut loader, &conf.policies);
+    let (records, _) = journal::read(&conf.published);
+    let deployment = deployment(&servers, presented, &mut loader, conf, records);
     let judgement = judged(&loader.check(&deployment), has_tls, Phase::Test, conf.on_start);
     judgement.lines.iter().for_each(log::line_of_test);
     !judgement.refused
@@ -195,11 +196,12 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
 /// Checks what has been loaded and prepares what is sent; whether it is accepted.
 ///
 /// # Safety
-/// `main` is the main server of the configuration that is about to take effect.
-unsafe fn serve(main: *mut server_rec) -> bool {
-    // SAFETY: by the caller's promise.
-    let servers = unsafe { Server::all(main) };
-    if !servers.iter().any(Server::uses_policy) {
+/// `main` is the main server of the configuration that is about to take effect, and `pool` is that
+/// of the configuration.
+unsafe fn serve(pool: *mut apr_pool_t, main: *mut server_rec) -> bool {
+    // SAFETY: by the caller's promise; nothing changes these settings any more.
+    let (conf, servers) = unsafe { (&*httpd::server_conf(main), Server::all(main)) };
+    if !servers.iter().any(Server::uses_policy) && conf.published.is_empty() {
         log::release_terminal();
         return true;
     }
@@ -217,10 +219,9 @@ unsafe fn serve(main: *mut server_rec) -> bool {
             if is_fallback(&certificates) { NOT_YET } else { certificates }
         }));
     }
-    // SAFETY: by the caller's promise.
-    let conf = unsafe { &*httpd::server_conf(main) };
-    let deployment = deployment(&servers, presented, &mut loader, &conf.policies);
-    let verdict = loader.check(&deployment);
+    let (records, journal) = journal::read(&conf.published);
+    let deployment = deployment(&servers, presented, &mut loader, conf, records);
+    let mut verdict = loader.check(&deployment);
     let has_tls = httpd::is_loaded(c"mod_ssl.c");
     let phase = phase::serving();
     let judgement = judged(&verdict, has_tls, phase, conf.on_start);
@@ -238,6 +239,13 @@ unsafe fn serve(main: *mut server_rec) -> bool {
     }
     if !is_first {
         log::release_terminal();
+        if let Some(journal) = journal {
+            let finding = journal.record(&deployment, &mut verdict, Predecessor::None);
+            let lines = finding.iter().flat_map(|finding| failure::lines_after(finding, phase));
+            lines.for_each(|line| log::line(&line));
+            // SAFETY: by the caller's promise.
+            unsafe { ending::register(pool, journal) };
+        }
         activate(&servers, &verdict, &addresses, openssl);
     }
     true
@@ -274,10 +282,17 @@ fn deployment(
     servers: &[Server],
     presented: Vec<Option<Certificates>>,
     loader: &mut Loader<'_>,
-    policies: &[hpkp_core::policy::PolicySpec],
+    conf: &ServerConf,
+    records: Option<Records>,
 ) -> Deployment {
-    let mut deployment =
-        Deployment { policies: loader::resolve(policies), names: NAMES, ..Deployment::default() };
+    let is_tls: Vec<bool> = presented.iter().map(Option::is_some).collect();
+    let mut deployment = Deployment {
+        policies: loader::resolve(&conf.policies),
+        names: NAMES,
+        listeners: vhost::listeners(servers, &is_tls),
+        records,
+        ..Deployment::default()
+    };
     let has_hosts = servers.len() > 1;
     for (server, certificates) in servers.iter().zip(presented) {
         let tls = certificates.is_some();

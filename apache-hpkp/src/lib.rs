@@ -3,7 +3,7 @@
 //! The way of the data: `directive` reads the configuration into `conf`. At a test, `files` reads
 //! the certificates that mod_ssl is going to load; at a start and a reload, `gate` has the contexts
 //! that it did load. `vhost` tells which of them clients see, `gate` hands all of it to the core's
-//! check and refuses or goes on. `connection` keeps which context a connection uses, and `filter`
+//! check and refuses or goes on; at last, `ending` records that the server has stopped. `connection` keeps which context a connection uses, and `filter`
 //! adds the field to responses.
 //!
 //! Every entry from C goes through `boundary`.
@@ -13,6 +13,7 @@ mod boundary;
 mod conf;
 mod connection;
 mod directive;
+mod ending;
 mod files;
 mod filter;
 mod gate;

@@ -6,8 +6,9 @@ use std::sync::OnceLock;
 use hpkp_server::failure::Phase;
 
 use crate::bindings::{
-    AP_SQ_CONFIG_GEN, AP_SQ_MAIN_STATE, AP_SQ_MS_CREATE_PRE_CONFIG, AP_SQ_RM_CONFIG_DUMP,
-    AP_SQ_RM_CONFIG_TEST, AP_SQ_RUN_MODE, ap_pid_fname, ap_read_pid, ap_state_query, apr_pool_t,
+    AP_SQ_CONFIG_GEN, AP_SQ_MAIN_STATE, AP_SQ_MS_CREATE_PRE_CONFIG, AP_SQ_MS_EXITING,
+    AP_SQ_RM_CONFIG_DUMP, AP_SQ_RM_CONFIG_TEST, AP_SQ_RUN_MODE, ap_pid_fname, ap_read_pid,
+    ap_state_query, apr_pool_t,
 };
 
 fn query(what: c_int) -> c_int {
@@ -82,6 +83,11 @@ pub(crate) fn is_restart() -> bool {
 /// has not left the terminal yet.
 pub(crate) fn is_first_reading() -> bool {
     query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG
+}
+
+/// Whether this server is about to end.
+pub(crate) fn is_ending() -> bool {
+    query(AP_SQ_MAIN_STATE) == AP_SQ_MS_EXITING
 }
 
 /// The value of `-k`, which httpd takes out of the arguments that modules see. Options may be

@@ -1,10 +1,10 @@
 //! The main server and the virtual hosts, and which of them clients get to see.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::c_char;
 use std::ptr;
 
-use hpkp_core::check::PolicyUse;
+use hpkp_core::check::{Choice, Listener, PolicyUse};
 use hpkp_core::finding::Check;
 
 use crate::bindings::{apr_sockaddr_ip_getbuf, server_addr_rec, server_rec};
@@ -27,10 +27,18 @@ pub(crate) struct Server {
 }
 
 /// An address and port of `<VirtualHost>`; httpd looks among those that have both alike.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Address {
     ip: String,
+    /// 0 for all ports.
     port: u16,
+}
+
+impl Address {
+    /// Whether it stands for all addresses.
+    fn is_any(&self) -> bool {
+        matches!(self.ip.as_str(), "0.0.0.0" | "::" | "255.255.255.255")
+    }
 }
 
 impl Server {
@@ -158,6 +166,58 @@ fn mark_asked(all: &mut [Server]) {
         // The main server has no addresses: it is asked wherever no virtual host is.
         server.is_asked = asked || server.addresses.is_empty();
     }
+}
+
+/// The addresses on TLS, each with the servers among which httpd looks there. The first one's
+/// settings decide whether an address is on TLS.
+pub(crate) fn listeners(servers: &[Server], is_tls: &[bool]) -> Vec<Listener> {
+    let mut on_address: BTreeMap<&Address, Vec<usize>> = BTreeMap::new();
+    for (position, server) in servers.iter().enumerate() {
+        for address in &server.addresses {
+            on_address.entry(address).or_default().push(position);
+        }
+    }
+    let ports = listening_ports();
+    let mut listeners = Vec::new();
+    let mut add = |port: u16, positions: &[usize]| {
+        let Some(&default) = positions.first().filter(|first| is_tls[**first]) else { return };
+        // A server without TLS presents the certificate of the first one.
+        let hosts = positions.iter().copied().filter(|position| is_tls[*position]).collect();
+        let choice = Choice::Httpd;
+        listeners.push(Listener { port, choice, hosts, default, patterns: Vec::new() });
+    };
+    for (address, positions) in &on_address {
+        match address.port {
+            // On all ports that have no virtual hosts of their own.
+            0 => ports
+                .iter()
+                .filter(|port| !on_address.keys().any(|other| other.port == **port))
+                .for_each(|port| add(*port, positions)),
+            port => add(port, positions),
+        }
+    }
+    // The main server answers where no virtual host does.
+    let is_covered = |port: &u16| {
+        let covers =
+            |address: &&Address| address.is_any() && (address.port == 0 || address.port == *port);
+        on_address.keys().any(|address| covers(&address))
+    };
+    ports.iter().filter(|port| !is_covered(port)).for_each(|port| add(*port, &[0]));
+    listeners
+}
+
+/// The ports of all `Listen` directives.
+fn listening_ports() -> BTreeSet<u16> {
+    let mut ports = BTreeSet::new();
+    // SAFETY: httpd's listeners are there once the configuration has been read, linked.
+    unsafe {
+        let mut listener = crate::bindings::ap_listeners.cast_const();
+        while let Some(listening) = listener.as_ref() {
+            ports.insert((*listening.bind_addr).port);
+            listener = listening.next;
+        }
+    }
+    ports
 }
 
 /// Whether `name` is like `pattern`, in which `*` stands for any octets and `?` for one.

@@ -33,8 +33,8 @@ const SERVING: [(&str, bool); 5] = [
     ("log_transaction", true),
 ];
 
-/// The hook that runs when a configuration is given back.
-const ENDING: &str = "cleanup";
+/// The hooks that run when a configuration is given back.
+const ENDING: [&str; 2] = ["cleanup", "ending"];
 
 /// A server that loads the shipped module and has in its environment what makes the other one panic.
 fn server(hook: &str) -> (Httpd, u16) {
@@ -144,16 +144,20 @@ fn a_request_is_answered() {
 
 #[test]
 fn a_configuration_that_is_not_given_back_costs_nothing_else() {
-    let (mut httpd, port) = server(ENDING);
-    httpd.replace_module(Module::InjectPanic, "Include site.inc");
-    assert_eq!(httpd.test().code, Some(0));
-    httpd.start();
-    for signal in [libc::SIGUSR1, libc::SIGHUP] {
-        assert!(matches!(httpd.restart(signal), Restart::Served(_)));
-        assert_eq!(asked(&httpd, port, "--http1.1"), (200, 1));
+    for hook in ENDING {
+        let (mut httpd, port) = server(hook);
+        httpd.pki().records("records");
+        let text = "Include site.inc\nHPKPPublishedPins records";
+        httpd.replace_module(Module::InjectPanic, text);
+        assert_eq!(httpd.test().code, Some(0));
+        httpd.start();
+        for signal in [libc::SIGUSR1, libc::SIGHUP] {
+            assert!(matches!(httpd.restart(signal), Restart::Served(_)));
+            assert_eq!(asked(&httpd, port, "--http1.1"), (200, 1));
+        }
+        httpd.stop();
+        says_why(hook, &(httpd.log() + &httpd.said_to_terminal()));
     }
-    httpd.stop();
-    says_why(ENDING, &(httpd.log() + &httpd.said_to_terminal()));
 }
 
 /// Every hook of the module stands in one of the lists above.
@@ -176,7 +180,7 @@ fn no_hook_is_forgotten() {
             }
         }
     }
-    let serving = SERVING.iter().map(|(hook, _)| hook).chain([&ENDING]);
+    let serving = SERVING.iter().map(|(hook, _)| hook).chain(&ENDING);
     let listed: BTreeSet<String> =
         TESTING.iter().chain(&STARTING).chain(serving).map(|hook| (*hook).to_owned()).collect();
     assert_eq!(hooks, listed);

@@ -6,6 +6,7 @@ pub mod cases;
 pub mod client;
 pub mod httpd;
 pub mod instance;
+pub mod layout;
 pub mod load;
 pub mod nginx;
 pub mod pki;

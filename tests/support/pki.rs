@@ -44,6 +44,12 @@ impl Pki {
         path
     }
 
+    /// Makes an empty directory for records, as `hpkp published init` does.
+    pub fn records(&self, name: &str) {
+        std::fs::create_dir_all(self.path(name).join("peers")).expect("a directory");
+        self.write(&format!("{name}/hpkp-records"), "1\n");
+    }
+
     pub fn read(&self, file: &str) -> Vec<u8> {
         std::fs::read(self.path(file)).expect("a file read")
     }

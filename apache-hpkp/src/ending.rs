@@ -1,0 +1,54 @@
+//! What is recorded when the server ends.
+
+use std::ffi::{c_int, c_void};
+use std::io::Write as _;
+use std::process;
+
+use hpkp_server::boundary;
+use hpkp_server::journal::Journal;
+
+use crate::bindings::{apr_pool_cleanup_null, apr_pool_cleanup_register, apr_pool_t};
+use crate::httpd::OK;
+use crate::phase;
+
+/// What the server publishes, and the process whose end counts: its children have the pool too.
+struct Ending {
+    journal: Journal,
+    process: u32,
+}
+
+/// Has the end of the server recorded. The pool ends with each configuration; its end counts when it
+/// is the server's too.
+///
+/// # Safety
+/// `pool` is the live pool of the configuration.
+pub(crate) unsafe fn register(pool: *mut apr_pool_t, journal: Journal) {
+    let ending = Box::into_raw(Box::new(Ending { journal, process: process::id() }));
+    // SAFETY: by the caller's promise; before another program is executed nothing need be done.
+    unsafe {
+        let nothing = Some(apr_pool_cleanup_null as unsafe extern "C" fn(_) -> _);
+        apr_pool_cleanup_register(pool, ending.cast(), Some(end), nothing);
+    }
+}
+
+unsafe extern "C" fn end(ending: *mut c_void) -> c_int {
+    boundary::serving("ending", OK, say, || {
+        // SAFETY: `register` made it from a box, and a pool runs each cleanup once.
+        let ending = unsafe { Box::from_raw(ending.cast::<Ending>()) };
+        if !phase::is_ending() || process::id() != ending.process {
+            return OK;
+        }
+        if let Err(error) = ending.journal.stop() {
+            say(&format!(
+                "hpkp: the end of this server cannot be recorded, so what it published counts as \
+                 published still: {error}"
+            ));
+        }
+        OK
+    })
+}
+
+/// httpd may have closed its log by now; standard error leads to the same file.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
