@@ -245,8 +245,9 @@ fn contexts_of_a_proxy_are_not_the_server_s() {
         policy("site", &[&live, B]),
         tls_vhost(port, "localhost", "live", &proxy),
         tls_vhost(
+            // Under the same name its other key would lock clients out.
             backend,
-            "localhost",
+            "backend.example",
             "rsa",
             "SSLVerifyClient require\nSSLCACertificateFile ca.pem"
         ),
