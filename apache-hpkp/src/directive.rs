@@ -7,9 +7,8 @@ use hpkp_core::text::Excerpt;
 use hpkp_server::setting::{self, PolicyDirective, SettingError, UseSetting};
 
 use crate::bindings::{
-    GLOBAL_ONLY, NOT_IN_DIR_LOC_FILE, RSRC_CONF, ap_check_cmd_context, ap_getword_conf,
-    ap_walk_config, apr_pool_t, apr_pstrmemdup, cmd_func, cmd_how, cmd_how_RAW_ARGS, cmd_how_TAKE1,
-    cmd_parms, command_rec,
+    GLOBAL_ONLY, NOT_IN_DIR_LOC_FILE, RSRC_CONF, ap_check_cmd_context, ap_walk_config, apr_pool_t,
+    apr_pstrmemdup, cmd_func, cmd_how, cmd_how_RAW_ARGS, cmd_how_TAKE1, cmd_parms, command_rec,
 };
 use crate::boundary::{self, Aftermath};
 use crate::conf::ServerConf;
@@ -243,12 +242,12 @@ unsafe extern "C" fn published_pins(
         if !elsewhere.is_null() {
             return elsewhere;
         }
-        handle(cmd, arguments, |conf, arguments| {
-            let words = words((*cmd).temp_pool, arguments);
+        handle(cmd, arguments, |conf, text| {
+            let words = httpd::words((*cmd).temp_pool, arguments);
             let at = httpd::location((*cmd).directive);
             let full_path = |path: &str| httpd::full_path((*cmd).pool, path);
             setting::add_records(&mut conf.published, &words, at, full_path)
-                .map_err(|error| phrase(error, name(cmd), arguments))
+                .map_err(|error| phrase(error, name(cmd), text))
         })
     }
 }
@@ -302,29 +301,12 @@ unsafe extern "C" fn policy(
 unsafe fn name_of_block(pool: *mut apr_pool_t, arguments: &str) -> Result<String, String> {
     let usage = || "<HPKPPolicy> takes one name, as in <HPKPPolicy site>".to_owned();
     let arguments = arguments.trim_end().strip_suffix('>').ok_or_else(usage)?;
+    let arguments = httpd::c_string(arguments.trim());
     // SAFETY: by the caller's promise.
-    match <[String; 1]>::try_from(unsafe { words(pool, arguments) }) {
+    match <[String; 1]>::try_from(unsafe { httpd::words(pool, arguments.as_ptr()) }) {
         Ok([word]) if !word.is_empty() => Ok(word),
         _ => Err(usage()),
     }
-}
-
-/// The words of a directive, which may be quoted.
-///
-/// # Safety
-/// `pool` is live.
-unsafe fn words(pool: *mut apr_pool_t, arguments: &str) -> Vec<String> {
-    let arguments = httpd::c_string(arguments.trim());
-    let mut rest = arguments.as_ptr();
-    let mut words = Vec::new();
-    // SAFETY: by the caller's promise; words are copied into the pool, and `rest` moves inside the
-    // arguments up to their null octet.
-    unsafe {
-        while *rest != 0 {
-            words.push(httpd::text(ap_getword_conf(pool, &raw mut rest)));
-        }
-    }
-    words
 }
 
 fn policy_directive(name: &str) -> Option<PolicyDirective> {

@@ -13,7 +13,7 @@ use hpkp_core::text::Excerpt;
 use hpkp_server::file;
 use hpkp_server::loader::Loader;
 
-use crate::bindings::{ap_conftree, ap_directive_t, ap_getword_conf, apr_pool_t};
+use crate::bindings::{ap_conftree, ap_directive_t, apr_pool_t};
 use crate::httpd;
 use crate::managed::ManagedDomains;
 use crate::vhost::Server;
@@ -216,22 +216,6 @@ pub(crate) unsafe fn siblings<'a>(
     })
 }
 
-/// The words of a directive, without their quotation marks.
-///
-/// # Safety
-/// `directive` is in the tree of the configuration just read, and `pool` is live.
-pub(crate) unsafe fn words(directive: &ap_directive_t, pool: *mut apr_pool_t) -> Vec<String> {
-    let mut rest = directive.args;
-    let mut words = Vec::new();
-    // SAFETY: by the caller's promise; each word is copied, and `rest` moves to the end.
-    unsafe {
-        while !rest.is_null() && *rest != 0 {
-            words.push(httpd::text(ap_getword_conf(pool, &raw mut rest)));
-        }
-    }
-    words
-}
-
 impl Tls {
     /// # Safety
     /// As for [`words`].
@@ -242,7 +226,7 @@ impl Tls {
             if !name.starts_with("ssl") {
                 return;
             }
-            let words = words(directive, pool);
+            let words = httpd::words(pool, directive.args);
             let Some(first) = words.first() else { return };
             let path = || httpd::full_path(pool, first);
             match name.as_str() {

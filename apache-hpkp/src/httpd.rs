@@ -6,9 +6,9 @@ use std::ptr;
 use hpkp_core::finding::Location;
 
 use crate::bindings::{
-    ap_directive_t, ap_find_linked_module, ap_server_root_relative, apr_array_header_t,
-    apr_dso_handle_t, apr_dso_sym, apr_pool_cleanup_null, apr_pool_cleanup_register, apr_pool_t,
-    conn_rec, server_rec,
+    ap_directive_t, ap_find_linked_module, ap_getword_conf, ap_server_root_relative,
+    apr_array_header_t, apr_dso_handle_t, apr_dso_sym, apr_pool_cleanup_null,
+    apr_pool_cleanup_register, apr_pool_t, conn_rec, server_rec,
 };
 use crate::conf::ServerConf;
 use crate::hpkp_module;
@@ -119,6 +119,21 @@ pub(crate) unsafe fn location(directive: *const ap_directive_t) -> Location {
             line: usize::try_from((*directive).line_num).unwrap_or(0),
         }
     }
+}
+
+/// The words of a directive's arguments, without their quotation marks.
+///
+/// # Safety
+/// `pool` is a live pool, and `arguments` is null or ends with a null octet.
+pub(crate) unsafe fn words(pool: *mut apr_pool_t, mut arguments: *const c_char) -> Vec<String> {
+    let mut words = Vec::new();
+    // SAFETY: by the caller's promise; each word is copied, and `arguments` moves to the end.
+    unsafe {
+        while !arguments.is_null() && *arguments != 0 {
+            words.push(text(ap_getword_conf(pool, &raw mut arguments)));
+        }
+    }
+    words
 }
 
 /// A path as httpd itself makes it absolute: from the server root.

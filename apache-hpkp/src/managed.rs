@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::bindings::{ap_directive_t, apr_pool_t};
-use crate::files::{siblings, words};
+use crate::files::siblings;
 use crate::httpd;
 use crate::vhost::Server;
 
@@ -34,19 +34,20 @@ impl ManagedDomains {
             let name = httpd::text(directive.directive).to_ascii_lowercase();
             match name.as_str() {
                 "mdstoredir" => {
-                    self.store =
-                        words(directive, pool).first().map(|path| httpd::full_path(pool, path));
+                    self.store = httpd::words(pool, directive.args)
+                        .first()
+                        .map(|path| httpd::full_path(pool, path));
                 }
-                "mdomain" => self.add(words(directive, pool), Vec::new()),
+                "mdomain" => self.add(httpd::words(pool, directive.args), Vec::new()),
                 "<mdomainset" => {
-                    let mut domains = words(directive, pool);
+                    let mut domains = httpd::words(pool, directive.args);
                     if let Some(last) = domains.last_mut() {
                         *last = last.trim_end_matches('>').to_owned();
                     }
                     let mut files = Vec::new();
                     for inner in siblings(directive.first_child) {
                         let name = httpd::text(inner.directive).to_ascii_lowercase();
-                        let words = words(inner, pool);
+                        let words = httpd::words(pool, inner.args);
                         match name.as_str() {
                             "mdmember" | "mdmembers" => domains.extend(words),
                             "mdcertificatefile" => {

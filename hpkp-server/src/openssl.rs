@@ -40,6 +40,16 @@ struct Stack {
     _opaque: [u8; 0],
 }
 
+#[repr(C)]
+struct Store {
+    _opaque: [u8; 0],
+}
+
+#[repr(C)]
+struct StoreCtx {
+    _opaque: [u8; 0],
+}
+
 macro_rules! functions {
     ($($name:ident: fn($($argument:ty),*) -> $result:ty;)*) => {
         /// OpenSSL's functions.
@@ -80,6 +90,12 @@ functions! {
     SSL_get_SSL_CTX: fn(*const Ssl) -> *mut SslCtx;
     SSL_CTX_ctrl: fn(*mut SslCtx, c_int, c_long, *mut c_void) -> c_long;
     SSL_CTX_get0_certificate: fn(*const SslCtx) -> *mut X509;
+    SSL_CTX_get_cert_store: fn(*const SslCtx) -> *mut Store;
+    X509_STORE_CTX_new: fn() -> *mut StoreCtx;
+    X509_STORE_CTX_init: fn(*mut StoreCtx, *mut Store, *mut X509, *mut Stack) -> c_int;
+    X509_STORE_CTX_get0_chain: fn(*const StoreCtx) -> *mut Stack;
+    X509_STORE_CTX_free: fn(*mut StoreCtx) -> ();
+    X509_verify_cert: fn(*mut StoreCtx) -> c_int;
     OPENSSL_sk_num: fn(*const Stack) -> c_int;
     OPENSSL_sk_value: fn(*const Stack, c_int) -> *mut c_void;
     i2d_X509: fn(*const X509, *mut *mut c_uchar) -> c_int;
@@ -129,6 +145,7 @@ const MAX_SLOTS: usize = 32;
 mod ctrl {
     use std::ffi::{c_int, c_long};
 
+    pub(super) const MODE: c_int = 33;
     pub(super) const GET_EXTRA_CHAIN_CERTS: c_int = 82;
     pub(super) const GET_CHAIN_CERTS: c_int = 115;
     pub(super) const SELECT_CURRENT_CERT: c_int = 116;
@@ -137,6 +154,8 @@ mod ctrl {
     pub(super) const CERT_SET_NEXT: c_long = 2;
     /// The argument that asks for the extra chain and nothing in its place.
     pub(super) const EXTRA_ONLY: c_long = 1;
+    /// Of the mode: nothing is sent but what was loaded for it.
+    pub(super) const NO_AUTO_CHAIN: c_long = 8;
 }
 
 impl OpenSsl {
@@ -199,10 +218,13 @@ impl OpenSsl {
             }
             // SAFETY: the leaf and what the stack holds are owned by the context.
             let chain = unsafe {
-                std::iter::once(leaf.cast_const())
-                    .chain(self.above_the_leaf(context))
-                    .map(|certificate| self.der(certificate))
-                    .collect()
+                match self.above_the_leaf(context) {
+                    Some(above) => std::iter::once(leaf.cast_const())
+                        .chain(above)
+                        .map(|certificate| self.der(certificate))
+                        .collect(),
+                    None => self.completed(context, leaf),
+                }
             };
             chains.push(chain);
         }
@@ -215,11 +237,12 @@ impl OpenSsl {
         chains
     }
 
-    /// What is sent above the current leaf: its own chain or, where it has none, the extra one.
+    /// What is sent above the current leaf: its own chain or, where it has none, the extra one. None
+    /// where it has neither.
     ///
     /// # Safety
     /// As for [`OpenSsl::chains`].
-    unsafe fn above_the_leaf(&self, context: *mut SslCtx) -> Vec<*const X509> {
+    unsafe fn above_the_leaf(&self, context: *mut SslCtx) -> Option<Vec<*const X509>> {
         let mut stack: *mut Stack = std::ptr::null_mut();
         let out: *mut c_void = (&raw mut stack).cast();
         // SAFETY: by the caller's promise; the control writes a pointer to `out`, which has room.
@@ -230,10 +253,48 @@ impl OpenSsl {
                 (self.SSL_CTX_ctrl)(context, ctrl::GET_EXTRA_CHAIN_CERTS, ctrl::EXTRA_ONLY, out);
             };
         }
-        if stack.is_null() {
-            return Vec::new();
+        // SAFETY: the stack belongs to the context.
+        (!stack.is_null()).then(|| unsafe { self.certificates(stack) })
+    }
+
+    /// What OpenSSL sends of a leaf for which nothing else was loaded, the leaf included: what it
+    /// finds above it among the certificates that verify clients, where it is not told to leave them
+    /// alone. nginx tells it so; mod_ssl does not.
+    ///
+    /// # Safety
+    /// As for [`OpenSsl::chains`]; `leaf` is the context's own.
+    unsafe fn completed(&self, context: *mut SslCtx, leaf: *mut X509) -> Vec<Vec<u8>> {
+        // SAFETY: by the caller's promise; a null argument changes nothing. What is verified belongs
+        // to the context, and the stack to the verification, which ends after it has been read.
+        unsafe {
+            let mode = (self.SSL_CTX_ctrl)(context, ctrl::MODE, 0, std::ptr::null_mut());
+            let store = (self.SSL_CTX_get_cert_store)(context);
+            if mode & ctrl::NO_AUTO_CHAIN != 0 || store.is_null() {
+                return vec![self.der(leaf)];
+            }
+            let verification = (self.X509_STORE_CTX_new)();
+            let mut chain = Vec::new();
+            if !verification.is_null()
+                && (self.X509_STORE_CTX_init)(verification, store, leaf, std::ptr::null_mut()) == 1
+            {
+                // Whether it verifies is of no consequence: OpenSSL sends what it found.
+                (self.X509_verify_cert)(verification);
+                let stack = (self.X509_STORE_CTX_get0_chain)(verification);
+                if !stack.is_null() {
+                    chain = self.certificates(stack).into_iter().map(|c| self.der(c)).collect();
+                }
+            }
+            (self.X509_STORE_CTX_free)(verification);
+            if chain.is_empty() { vec![self.der(leaf)] } else { chain }
         }
-        // SAFETY: the stack belongs to the context and holds certificates; the index is in range.
+    }
+
+    /// The certificates of a stack, one more than is accepted at most.
+    ///
+    /// # Safety
+    /// `stack` is a live stack of certificates.
+    unsafe fn certificates(&self, stack: *const Stack) -> Vec<*const X509> {
+        // SAFETY: by the caller's promise; the index is in range.
         unsafe {
             (0..(self.OPENSSL_sk_num)(stack).min(MAX_CHAIN))
                 .map(|index| (self.OPENSSL_sk_value)(stack, index).cast_const().cast())

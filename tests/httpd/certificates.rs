@@ -232,6 +232,7 @@ fn contexts_of_a_proxy_are_not_the_server_s() {
     httpd.load(&["proxy", "proxy_http"]);
     let (pki, port, backend) = (httpd.pki(), free_port(), free_port());
     let live = pki.pin("live.pem");
+    pki.leaf("backend", "backend.example", "ca");
     // The certificate with which the proxy makes itself known is not pinned.
     pki.bundle("machine.pem", &["other.pem", "other.key"]);
     let proxy = format!(
@@ -248,7 +249,7 @@ fn contexts_of_a_proxy_are_not_the_server_s() {
             // Under the same name its other key would lock clients out.
             backend,
             "backend.example",
-            "rsa",
+            "backend",
             "SSLVerifyClient require\nSSLCACertificateFile ca.pem"
         ),
     ));
@@ -325,5 +326,49 @@ fn without_mod_ssl() {
         let name = directive.split(' ').next().expect("a name");
         let text = format!("Invalid command '{name}', perhaps misspelled or defined by a module");
         httpd.test().refused_for(&text, "httpd.conf", httpd.line(directive));
+    }
+}
+
+/// Where no chain is configured, OpenSSL sends what it finds among the authorities for clients'
+/// certificates: in a file of them, which a test can read, or in a directory, which it cannot.
+#[test]
+fn a_chain_that_openssl_completes() {
+    let mut httpd = prepared();
+    let (pki, port) = (httpd.pki(), free_port());
+    pki.intermediate("above", "ca");
+    pki.leaf("below", "localhost", "above");
+    pki.bundle("authorities.pem", &["above.pem", "ca.pem"]);
+    fs::create_dir(httpd.path("authorities")).expect("a directory");
+    for name in ["above", "ca"] {
+        fs::copy(
+            httpd.path(&format!("{name}.pem")),
+            httpd.path(&format!("authorities/{name}.pem")),
+        )
+        .expect("a copy");
+    }
+    succeed(Command::new("openssl").args(["rehash"]).arg(httpd.path("authorities")));
+    let above = pki.pin("above.pem");
+    for (directive, codes) in [
+        ("SSLCACertificateFile authorities.pem", &[][..]),
+        ("SSLCACertificatePath authorities", &["certificate-checked-at-start"]),
+    ] {
+        httpd.configure(&format!(
+            "{}{}{}",
+            listen(&[port]),
+            policy("site", &[&above, B]),
+            tls_vhost(port, "localhost", "below", &format!("{directive}\nHPKPUse site")),
+        ));
+        httpd.test().accepted(codes);
+        httpd.start();
+        assert_eq!(asked(&httpd, port), (200, 1), "{directive}");
+        let address = format!("127.0.0.1:{port}");
+        let shown = succeed(
+            Command::new("openssl")
+                .args(["s_client", "-connect", &address, "-showcerts"])
+                .stdin(std::process::Stdio::null()),
+        );
+        let shown = String::from_utf8_lossy(&shown).matches("BEGIN CERTIFICATE").count();
+        assert_eq!(shown, 3, "{directive}");
+        httpd.stop();
     }
 }
