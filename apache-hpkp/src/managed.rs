@@ -39,7 +39,7 @@ impl ManagedDomains {
                         .map(|path| httpd::full_path(pool, path));
                 }
                 "mdomain" => self.add(httpd::words(pool, directive.args), Vec::new()),
-                "<mdomainset" => {
+                "<mdomainset" | "<mdomain" => {
                     let mut domains = httpd::words(pool, directive.args);
                     if let Some(last) = domains.last_mut() {
                         *last = last.trim_end_matches('>').to_owned();

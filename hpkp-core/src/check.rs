@@ -349,7 +349,8 @@ impl<'a> Checker<'a> {
         }
         let host = &self.deployment.hosts[host];
         let check = if host.accepted.contains(&code) { Check::Warn } else { host.check };
-        self.findings.add(scope, Found { code, class, check }, &host.label, summary);
+        let has_header = host.enforced.is_some() || host.report_only.is_some();
+        self.findings.add(scope, Found { code, class, check, has_header }, &host.label, summary);
     }
 
     fn unknown_policy(&mut self, name: &str, kind: Kind, uses: &Uses<'_>) {

@@ -174,6 +174,8 @@ pub struct Finding {
     pub hosts: Vec<String>,
     /// How many hosts are concerned.
     pub host_count: usize,
+    /// Whether one of them has a header, which may be kept back.
+    pub has_header: bool,
     /// The directive that causes it.
     pub at: Location,
     /// What is wrong and what to do, in one line.

@@ -88,6 +88,7 @@ fn deployment(round: u32) -> Deployment {
         deployment.listeners.push(Listener { port, choice, hosts, default: 0, patterns });
     }
     deployment.records = Some(Records {
+        directory: "/var/lib/hpkp".to_owned(),
         state: State::default(),
         writer: Some("web-1".parse().unwrap()),
         at,

@@ -102,9 +102,11 @@ fn lines(finding: &Finding, answer: Answer, phase: Phase) -> impl Iterator<Item 
         // Said first: it is what differs from a refusal.
         finding.details.insert(
             0,
-            match phase {
-                Phase::Test => "the server would go on WITHOUT this header",
-                _ => "the server goes on WITHOUT this header",
+            match (phase, finding.has_header) {
+                (Phase::Test, true) => "the server would go on WITHOUT this header",
+                (_, true) => "the server goes on WITHOUT this header",
+                (Phase::Test, false) => "the server would go on in spite of it",
+                (_, false) => "the server goes on in spite of it",
             }
             .to_owned(),
         );

@@ -54,7 +54,14 @@ pub fn read(settings: &[RecordsSetting]) -> (Option<Records>, Option<Journal>) {
         }
     }
     let writer = journal.as_ref().map(|journal| journal.writer.clone());
-    let records = Records { state: contents.state, writer, at: first.at.clone(), problems };
+    let directory = settings.iter().find(|setting| setting.writer.is_some()).unwrap_or(first);
+    let records = Records {
+        state: contents.state,
+        writer,
+        directory: directory.path.clone(),
+        at: first.at.clone(),
+        problems,
+    };
     (Some(records), journal)
 }
 

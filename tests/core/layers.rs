@@ -40,8 +40,6 @@ fn a_module_brings_no_tls_library_and_nothing_of_a_command() {
         "boring",
         "native-tls",
         "tokio",
-        "serde",
-        "serde_json",
         "reqwest",
         "hyper",
         "quick-xml",

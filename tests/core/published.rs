@@ -129,6 +129,7 @@ impl World {
             }
         }
         deployment.records = Some(Records {
+            directory: "/var/lib/hpkp".to_owned(),
             state: self.state.clone(),
             writer: self.writer.map(|writer| writer.parse().expect("a name")),
             at: at(),
@@ -238,7 +239,7 @@ fn a_finding_says_who_what_until_when_and_what_to_do() {
         &format!("held: sha256/{}, compromised: do not use it", world.pin("backup")),
         "they would refuse it, for 48 hours after it is no longer sent",
         "safe from 20",
-        &format!("hpkp published waive {id}"),
+        &format!("hpkp published waive --directory /var/lib/hpkp --why TEXT {id}"),
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }

@@ -203,13 +203,21 @@ fn every_staged_certificate_counts() {
 /// A certificate from files, in a managed domain.
 #[test]
 fn a_managed_domain_with_files_of_its_own() {
+    // The block has a short name too.
+    with_files_of_its_own("MDomainSet");
+    with_files_of_its_own("MDomain");
+}
+
+fn with_files_of_its_own(block: &str) {
     let (mut httpd, port) = managed(Module::Shipped);
     let live = httpd.pki().pin("live.pem");
     let with = |pin: &str| {
         let configuration = configuration(port, &[pin, B], "HPKPUse site");
-        let files = "<MDomainSet localhost>\nMDCertificateFile live.pem\n\
-                     MDCertificateKeyFile live.key\n</MDomainSet>";
-        configuration.replace("MDomain localhost", files)
+        let files = format!(
+            "<{block} localhost>\nMDCertificateFile live.pem\nMDCertificateKeyFile live.key\n\
+             </{block}>"
+        );
+        configuration.replace("MDomain localhost", &files)
     };
     httpd.expect_in_log(&["hpkp: "]);
     httpd.configure(&with(&live));

@@ -178,7 +178,7 @@ impl<'a> Checker<'a> {
                     record.said.matching == Matching::OneLabel && !exact.contains(&record.writer)
                 });
                 for record in same.iter().copied().chain(by_pattern) {
-                    self.compare_elsewhere(published, one, sample, record);
+                    self.compare_elsewhere(records, published, one, sample, record);
                 }
                 if sample.1 == Matching::OneLabel || one.policy.binds_subdomains() {
                     including.entry(sample.0.as_str()).or_default().push((index, sample));
@@ -199,7 +199,7 @@ impl<'a> Checker<'a> {
                         && under == name.as_str()
                         && published.has(one.host, under);
                     if is_below || is_in_pattern {
-                        self.compare_elsewhere(published, one, sample, record);
+                        self.compare_elsewhere(records, published, one, sample, record);
                     }
                 }
             }
@@ -208,6 +208,7 @@ impl<'a> Checker<'a> {
 
     fn compare_elsewhere(
         &mut self,
+        records: &Records,
         published: &Published<'a>,
         one: &Sent<'a>,
         sample: &Sample,
@@ -225,7 +226,7 @@ impl<'a> Checker<'a> {
             each_place: false,
         };
         self.find_as(scope, Kind::Enforced, one.host, (Code::ServedElsewhereUnmet, class), || {
-            text::elsewhere(one.policy, record)
+            text::elsewhere(one.policy, records, record)
         });
     }
 

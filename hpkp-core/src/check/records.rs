@@ -24,6 +24,8 @@ pub struct Records {
     pub state: State,
     /// Under which name this server writes its own; none where it writes none.
     pub writer: Option<WriterName>,
+    /// A directory to which `hpkp published` can add what the operator decides.
+    pub directory: String,
     /// The directive that names them, or the place that findings name where there is none.
     pub at: Location,
     /// What is wrong with them: the code, the text, and the directive.

@@ -211,7 +211,8 @@ impl Unmet<'_> {
             true => ("end", "if nobody uses what holds these pins any more"),
             false => ("waive", "to give these clients up"),
         };
-        format!("{meaning}: hpkp published {verb} {}{more}", ids.join(" "))
+        let command = command(verb, self.records, &ids.join(" "));
+        format!("{meaning}: {command}{more}")
     }
 }
 
@@ -259,7 +260,13 @@ pub(super) fn other_block(
     (summary, std::iter::once(noted).chain(loaded).collect())
 }
 
-pub(super) fn elsewhere(policy: &Policy, record: &Record<Presents>) -> Text {
+/// What to type for an operator's decision about events.
+fn command(verb: &str, records: &Records, ids: &str) -> String {
+    let directory = Excerpt::new(&records.directory);
+    format!("hpkp published {verb} --directory {directory} --why TEXT {ids}")
+}
+
+pub(super) fn elsewhere(policy: &Policy, records: &Records, record: &Record<Presents>) -> Text {
     let said = &record.said;
     let summary = format!(
         "clients that note the policy \"{}\" from here would refuse the server of {}, which \
@@ -273,10 +280,10 @@ pub(super) fn elsewhere(policy: &Policy, record: &Record<Presents>) -> Text {
     let mut details: Vec<String> =
         leaves.take(MAX_DETAILS).map(|pin| format!("presented there: sha256/{pin}")).collect();
     details.push(format!(
-        "recorded {}, event {}; if that server is gone: hpkp published end {}",
+        "recorded {}, event {}; if that server is gone: {}",
         date::format(record.at),
         record.id,
-        record.id
+        command("end", records, &record.id.to_string())
     ));
     (summary, details)
 }

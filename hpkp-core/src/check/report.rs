@@ -32,6 +32,8 @@ pub(super) struct Found {
     pub(super) code: Code,
     pub(super) class: Class,
     pub(super) check: Check,
+    /// Whether the host has a header.
+    pub(super) has_header: bool,
 }
 
 type Key = (Code, Class, Check, Kind, String, Option<Location>);
@@ -47,7 +49,7 @@ impl Findings {
     pub(super) fn add(
         &mut self,
         scope: Scope<'_>,
-        Found { code, class, check }: Found,
+        Found { code, class, check, has_header }: Found,
         host: &str,
         text: impl FnOnce() -> (String, Vec<String>),
     ) {
@@ -55,6 +57,7 @@ impl Findings {
         let key = (code, class, check, scope.kind, scope.policy.to_owned(), place);
         if let Some(&index) = self.index.get(&key) {
             self.all[index].add_host(host);
+            self.all[index].has_header |= has_header;
             return;
         }
         let (mut summary, details) = text();
@@ -68,6 +71,7 @@ impl Findings {
             check,
             hosts: vec![Excerpt::new(host).to_string()],
             host_count: 1,
+            has_header,
             at: scope.at.clone(),
             summary,
             details,

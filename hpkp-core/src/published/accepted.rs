@@ -87,6 +87,7 @@ impl Verdict {
                 check: host.check,
                 hosts: Vec::new(),
                 host_count: 0,
+                has_header: true,
                 at: policy_use.at.clone(),
                 summary: format!(
                     "its pins cannot be recorded, so they are not published and no header is sent: \

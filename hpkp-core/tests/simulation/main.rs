@@ -150,6 +150,7 @@ impl World {
             }
         }
         deployment.records = Some(Records {
+            directory: "/var/lib/hpkp".to_owned(),
             state,
             writer: Some(writer.parse().unwrap()),
             at: self.at.clone(),
