@@ -40,6 +40,7 @@ const NAMES: Names = Names {
     max_age: "HPKPMaxAge",
     report_uri: "HPKPReportURI",
     trusted_certificate: "HPKPTrustedCertificate",
+    published_pins: "HPKPPublishedPins",
 };
 
 /// mod_ssl's signature for `init_server`.
@@ -187,8 +188,8 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
         .map(|server| has_tls.then(|| directives.certificates(server, &mut loader)).flatten())
         .collect();
     let (records, _) = journal::read(&conf.published);
-    let deployment = deployment(&servers, presented, &mut loader, conf, records);
-    let judgement = judged(&loader.check(&deployment), has_tls, Phase::Test, conf.on_start);
+    let mut deployment = deployment(&servers, presented, &mut loader, conf, records);
+    let judgement = judged(&loader.check(&mut deployment), has_tls, Phase::Test, conf.on_start);
     judgement.lines.iter().for_each(log::line_of_test);
     !judgement.refused
 }
@@ -220,8 +221,8 @@ unsafe fn serve(pool: *mut apr_pool_t, main: *mut server_rec) -> bool {
         }));
     }
     let (records, journal) = journal::read(&conf.published);
-    let deployment = deployment(&servers, presented, &mut loader, conf, records);
-    let mut verdict = loader.check(&deployment);
+    let mut deployment = deployment(&servers, presented, &mut loader, conf, records);
+    let mut verdict = loader.check(&mut deployment);
     let has_tls = httpd::is_loaded(c"mod_ssl.c");
     let phase = phase::serving();
     let judgement = judged(&verdict, has_tls, phase, conf.on_start);

@@ -6,6 +6,7 @@ mod others;
 mod records;
 mod records_report;
 mod report;
+mod roles;
 mod routing;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -53,6 +54,8 @@ pub struct Names {
     pub report_uri: &'static str,
     /// The file of trust anchors.
     pub trusted_certificate: &'static str,
+    /// The directory with records.
+    pub published_pins: &'static str,
 }
 
 impl Default for Names {
@@ -62,6 +65,7 @@ impl Default for Names {
             max_age: "max_age",
             report_uri: "report_uri",
             trusted_certificate: "hpkp_trusted_certificate",
+            published_pins: "hpkp_published_pins",
         }
     }
 }
@@ -390,6 +394,15 @@ impl<'a> Checker<'a> {
         tls
     }
 
+    /// Whether what is published goes on record, or would if the records could be read.
+    fn keeps_records(&self) -> bool {
+        self.deployment.records.as_ref().is_some_and(|records| {
+            let is_unreadable =
+                |(code, ..): &(Code, String, Location)| *code == Code::PublishedPinsUnreadable;
+            records.writer.is_some() || records.problems.iter().any(is_unreadable)
+        })
+    }
+
     /// What the policy's text and its files say; its header where they are sound.
     fn check_text(
         &mut self,
@@ -405,6 +418,16 @@ impl<'a> Checker<'a> {
                 self.find(scope, kind, *host, code, || {
                     (report::incomplete(policy, code, &names), vec![])
                 });
+            }
+        }
+        if !self.keeps_records() {
+            for (role, at) in policy.spec.roles() {
+                let scope = Scope { policy: policy.name(), kind, at, each_place: true };
+                for (host, _) in uses {
+                    self.find(scope, kind, *host, Code::KeywordPinWithoutPublishedPins, || {
+                        (report::keyword(role, &names), vec![])
+                    });
+                }
             }
         }
         for problem in &policy.problems {

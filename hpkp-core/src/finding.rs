@@ -92,12 +92,15 @@ codes! {
     ReportOnlyWithoutReportUri = "report-only-without-report-uri", Invalid;
     /// A policy that is used and not defined.
     UnknownPolicy = "unknown-policy", Invalid;
+    /// A keyword in place of a pin, where published pins are not recorded.
+    KeywordPinWithoutPublishedPins = "keyword-pin-without-published-pins", Invalid;
     /// A pin's file holds a private key. What a file holds may change under a running server, so
     /// it must not keep the next start from succeeding, as the text of the configuration may.
     PrivateKeyAsPinSource = "private-key-as-pin-source", Unsure;
     /// A pin's file holds a key with inherited parameters.
     UnpinnableKey = "unpinnable-key", Unsure;
-    /// A pin's file cannot be read, or holds no key that can be parsed.
+    /// A pin's file cannot be read, or holds no key that can be parsed; or a keyword stands for no
+    /// certificate.
     UnreadablePinSource = "unreadable-pin-source", Unsure;
     /// A file of trusted certificates cannot be read.
     UnreadableTrustedCertificate = "unreadable-trusted-certificate", Unsure;

@@ -43,7 +43,7 @@ impl Header {
     ///
     /// # Errors
     /// What the policy lacks or has too much of, and what is wrong with its files: without the pin
-    /// of one of them the field would be another policy.
+    /// of one of them the field would be another policy. Nothing, where its keywords are not bound.
     pub fn render(policy: &Policy, kind: Kind) -> Result<Self, Vec<Code>> {
         let mut wrong = missing_or_excessive(policy, kind);
         let pins = policy.distinct_pins();
@@ -52,7 +52,7 @@ impl Header {
             wrong.push(Code::TooFewPins);
         }
         wrong.extend(policy.problems.iter().map(|problem| problem.code));
-        if !wrong.is_empty() {
+        if !wrong.is_empty() || !policy.is_bound {
             return Err(wrong);
         }
         Ok(Self { kind, value: value(policy, kind, &pins) })

@@ -1,7 +1,11 @@
 //! A pinning policy, as it is written and as it is known once its files have been read.
 
+use std::sync::Arc;
+
+use crate::certificate::Certificate;
 use crate::finding::{Code, Location};
 use crate::max_age::MaxAge;
+use crate::path::Chain;
 use crate::pin::{Pin, PinError};
 use crate::report_uri::ReportUri;
 use crate::spki::{self, SpkiError};
@@ -18,6 +22,40 @@ pub enum PinSource {
     Literal(Pin),
     /// The first key in a file: of a bundle, that is the leaf's.
     File(String),
+    /// The key with this role in whatever the server has loaded.
+    Role(Role),
+}
+
+/// The role of a key in a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The leaf's.
+    Leaf,
+    /// That of the leaf's issuer, which is sent.
+    Intermediate,
+}
+
+impl Role {
+    /// The keyword.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Leaf => "leaf",
+            Self::Intermediate => "intermediate",
+        }
+    }
+
+    /// The certificate with this role.
+    fn of(self, chain: &Chain) -> Option<&Certificate> {
+        match self {
+            Self::Leaf => Some(chain.leaf()),
+            Self::Intermediate => {
+                let leaf = chain.leaf();
+                let above = chain.certificates().iter().skip(1);
+                above.map(Arc::as_ref).find(|above| leaf.may_be_issued_by(above))
+            }
+        }
+    }
 }
 
 impl PinSource {
@@ -34,6 +72,9 @@ impl PinSource {
                 return Err((Code::MalformedPin, "no path follows \"file:\"".to_owned()));
             }
             return Ok(Self::File(full_path(path)));
+        }
+        if let Some(role) = [Role::Leaf, Role::Intermediate].iter().find(|r| r.as_str() == text) {
+            return Ok(Self::Role(*role));
         }
         text.parse().map(Self::Literal).map_err(|error| {
             let code = match error {
@@ -96,6 +137,8 @@ impl PolicySpec {
             let pin = match &setting.source {
                 PinSource::Literal(pin) => Ok(*pin),
                 PinSource::File(path) => first_key(path, &mut read),
+                // Known for each server by itself.
+                PinSource::Role(_) => continue,
             };
             match pin {
                 Ok(pin) => pins.push(ResolvedPin { pin, at: setting.at.clone() }),
@@ -104,7 +147,17 @@ impl PolicySpec {
                 }
             }
         }
-        Policy { spec: self, pins, problems }
+        let is_bound = self.roles().next().is_none();
+        let key = self.name.clone();
+        Policy { spec: self, key, is_bound, pins, problems }
+    }
+
+    /// The keywords among its pins, and where they stand.
+    pub(crate) fn roles(&self) -> impl Iterator<Item = (Role, &Location)> {
+        self.pins.iter().filter_map(|setting| match setting.source {
+            PinSource::Role(role) => Some((role, &setting.at)),
+            PinSource::Literal(_) | PinSource::File(_) => None,
+        })
     }
 
     pub(crate) fn binds_subdomains(&self) -> bool {
@@ -161,20 +214,71 @@ pub struct PolicyProblem {
     pub at: Location,
 }
 
+impl PolicyProblem {
+    /// A keyword for which there is no pin, since there is no such certificate or, where it was
+    /// `found`, no pin of it.
+    fn of_role(role: Role, found: bool, at: &Location) -> Self {
+        let keyword = role.as_str();
+        let (code, text) = if found {
+            let text = format!(
+                "the keyword \"{keyword}\" stands for a key of which no pin can be formed, since its \
+                 parameters are inherited"
+            );
+            (Code::UnpinnableKey, text)
+        } else {
+            let text = format!(
+                "the keyword \"{keyword}\" stands for the issuer of the leaf, and the server sends \
+                 none; add it to the certificate's file, or name the pin itself"
+            );
+            (Code::UnreadablePinSource, text)
+        };
+        Self { code, text, at: at.clone() }
+    }
+}
+
 /// A policy whose files have been read.
 #[derive(Clone, Debug)]
 pub struct Policy {
     pub(crate) spec: PolicySpec,
+    /// What its uses call it.
+    key: String,
+    /// Whether it is known what its keywords stand for.
+    pub(crate) is_bound: bool,
     /// In the order of the directives, with duplicates.
     pub(crate) pins: Vec<ResolvedPin>,
     pub(crate) problems: Vec<PolicyProblem>,
 }
 
 impl Policy {
-    /// The policy's name.
+    /// What uses of the policy call it: its name and, where keywords are bound, what to.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.spec.name
+        &self.key
+    }
+
+    /// The policy where its keywords stand for keys of these chains, before its other pins.
+    pub(crate) fn bound(&self, chains: &[&Chain]) -> Self {
+        let mut bound = Self { is_bound: true, pins: Vec::new(), ..self.clone() };
+        for (role, at) in self.spec.roles() {
+            let mut pins: Vec<Pin> = Vec::new();
+            for chain in chains {
+                match role.of(chain).map(Certificate::pin) {
+                    Some(Some(pin)) if pins.contains(&pin) => {}
+                    Some(Some(pin)) => pins.push(pin),
+                    found => bound.problems.push(PolicyProblem::of_role(role, found.is_some(), at)),
+                }
+            }
+            // A backup that has become the key in use stands there already, and rightly so.
+            let is_new = |pin: &Pin| !self.has(*pin) && !bound.has(*pin);
+            let pins: Vec<Pin> = pins.into_iter().filter(is_new).collect();
+            bound.pins.extend(pins.into_iter().map(|pin| ResolvedPin { pin, at: at.clone() }));
+        }
+        for resolved in &bound.pins {
+            bound.key.push_str(&format!(" {}", resolved.pin));
+        }
+        bound.key.extend(bound.problems.iter().map(|problem| problem.code.as_str()));
+        bound.pins.extend(self.pins.iter().cloned());
+        bound
     }
 
     /// How long clients remember it.
@@ -191,7 +295,7 @@ impl Policy {
 
     /// The policy's name, made safe to show.
     pub(crate) fn shown(&self) -> Excerpt<'_> {
-        Excerpt::new(self.name())
+        Excerpt::new(&self.spec.name)
     }
 
     /// The pins, each once, in the order of the directives.

@@ -100,9 +100,10 @@ impl<'a> Loader<'a> {
         setting
     }
 
-    /// The core's answer about `deployment`, as it is now.
+    /// The core's answer about `deployment`, as it is now; its keywords are bound.
     #[must_use]
-    pub fn check(&self, deployment: &Deployment) -> Verdict {
+    pub fn check(&self, deployment: &mut Deployment) -> Verdict {
+        deployment.bind_keywords();
         match self.openssl {
             Ok(openssl) => check(deployment, now(), openssl),
             Err(_) => check(deployment, now(), &NoSignatures),

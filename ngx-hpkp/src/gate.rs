@@ -175,7 +175,7 @@ unsafe fn checked(
             host.serving.clone_from(&before.leaves);
         }
     }
-    let verdict = loader.check(&deployment);
+    let verdict = loader.check(&mut deployment);
     (deployment, addresses, verdict)
 }
 

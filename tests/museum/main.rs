@@ -1,4 +1,5 @@
 //! The ways in which pins and certificates have parted, each with the smallest change that is safe
 //! in the same place, on both servers.
 
+mod keywords;
 mod records;

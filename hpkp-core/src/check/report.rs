@@ -9,7 +9,7 @@ use crate::finding::{Check, Class, Code, Finding, Location};
 use crate::header::Kind;
 use crate::max_age::MaxAge;
 use crate::path::{Chain, Paths};
-use crate::policy::{MAX_PINS, Policy, ResolvedPin};
+use crate::policy::{MAX_PINS, Policy, ResolvedPin, Role};
 use crate::text::Excerpt;
 
 /// How many lines of a kind a finding has at most.
@@ -111,6 +111,15 @@ pub(super) fn incomplete(policy: &Policy, code: Code, names: &Names) -> String {
             names.report_uri
         ),
     }
+}
+
+pub(super) fn keyword(role: Role, names: &Names) -> String {
+    format!(
+        "the keyword \"{}\" stands for whatever key is loaded, which is safe only where it is \
+         recorded what clients were told before; write records ({}), or name the pin itself",
+        role.as_str(),
+        names.published_pins
+    )
 }
 
 pub(super) fn max_age_too_long(policy: &Policy, age: MaxAge, names: &Names) -> String {
