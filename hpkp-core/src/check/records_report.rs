@@ -206,12 +206,13 @@ impl Unmet<'_> {
         let ids: Vec<String> =
             self.found.iter().take(NAMED_IDS).map(|live| live.record.id.to_string()).collect();
         let more = if self.found.len() > NAMED_IDS { " ..." } else { "" };
-        let is_app = self.found.iter().all(|live| live.record.said.origin != Origin::Header);
-        let (verb, meaning) = match is_app {
-            true => ("end", "if nobody uses what holds these pins any more"),
-            false => ("waive", "to give these clients up"),
+        // What was noted at a visit stays noted, whatever ends.
+        let is_noted = |live: &Live<'_>| matches!(live.record.said.lifetime, Lifetime::MaxAge(_));
+        let (verb, meaning, words) = match self.found.iter().any(is_noted) {
+            false => ("end", "if nobody uses what holds these pins any more", "--why REASON"),
+            true => ("waive", "to give these clients up", "--who NAME --why REASON"),
         };
-        format!("{meaning}: hpkp published {verb} {}{more}", ids.join(" "))
+        format!("{meaning}: hpkp published {verb} {}{more} {words}", ids.join(" "))
     }
 }
 
@@ -273,7 +274,7 @@ pub(super) fn elsewhere(policy: &Policy, record: &Record<Presents>) -> Text {
     let mut details: Vec<String> =
         leaves.take(MAX_DETAILS).map(|pin| format!("presented there: sha256/{pin}")).collect();
     details.push(format!(
-        "recorded {}, event {}; if that server is gone: hpkp published end {}",
+        "recorded {}, event {}; if that server is gone: hpkp published end {} --why REASON",
         date::format(record.at),
         record.id,
         record.id
