@@ -224,6 +224,12 @@ impl State {
         self.writers.get(writer).map(|progress| progress.newest)
     }
 
+    /// When the newest of all events was written, in seconds since 1970 UTC.
+    #[must_use]
+    pub fn latest(&self) -> Option<i64> {
+        self.writers.values().map(|progress| progress.newest).max()
+    }
+
     /// The number of a writer's last event; 0 where it has none.
     #[must_use]
     pub fn last_seq(&self, writer: &WriterName) -> u64 {
@@ -291,7 +297,7 @@ pub struct LastAccepted<'a> {
     pub presents: BTreeMap<Names<'a>, Vec<&'a Record<Presents>>>,
 }
 
-fn is_of_a_configuration(body: &Body) -> bool {
+pub(super) fn is_of_a_configuration(body: &Body) -> bool {
     match body {
         Body::Presents(_) => true,
         Body::Published(published) => published.origin == Origin::Header,

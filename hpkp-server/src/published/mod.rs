@@ -2,6 +2,7 @@
 //! is the right one, and that what was acknowledged is on the disk, is this module's.
 
 mod append;
+mod compact;
 mod error;
 mod sys;
 #[cfg(test)]
@@ -10,12 +11,13 @@ mod tests;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
 
 use hpkp_core::published::{State, WriterName, file};
 
 pub use append::append;
+pub use compact::{Compacted, compact};
 pub use error::DirectoryError;
 
 /// The file that says that a directory is one for records, and in which version of the format.
@@ -70,15 +72,11 @@ pub fn init(path: &str) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    let marker = Path::new(path).join(MARKER);
-    let marker = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(marker);
-    match marker {
-        Ok(mut file) => {
-            file.write_all(format!("{VERSION}\n").as_bytes())?;
-            file.sync_all()?;
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(error),
+    let mut marker = File::from(sys::append_at(&directory, MARKER)?);
+    // One that is empty could not be written to its end the last time.
+    if marker.metadata()?.len() == 0 {
+        marker.write_all(format!("{VERSION}\n").as_bytes())?;
+        marker.sync_all()?;
     }
     directory.sync_all()
 }
@@ -125,14 +123,24 @@ impl Directory {
     /// See [`DirectoryError`]. One file that cannot be used makes the whole directory so, since what
     /// it lacks may be what locks somebody out.
     pub fn read(&self) -> Result<Contents, DirectoryError> {
-        let mut reading = Reading { contents: Contents::default(), files: 0, octets: 0 };
+        let mut contents = Contents::default();
+        self.read_into(&mut contents)?;
+        Ok(contents)
+    }
+
+    /// As [`Directory::read`], with what other directories say. After an error, `contents` has
+    /// some of what this one says.
+    ///
+    /// # Errors
+    /// See [`Directory::read`].
+    pub fn read_into(&self, contents: &mut Contents) -> Result<(), DirectoryError> {
+        let mut reading = Reading { contents, files: 0, octets: 0 };
         reading.read(&self.file, &self.path)?;
         match sys::open_directory_at(&self.file, PEERS) {
-            Ok(peers) => reading.read(&peers, &format!("{}/{PEERS}", self.path))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(DirectoryError::File(self.shown(PEERS), error)),
+            Ok(peers) => reading.read(&peers, &format!("{}/{PEERS}", self.path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(DirectoryError::File(self.shown(PEERS), error)),
         }
-        Ok(reading.contents)
     }
 
     /// The name of a writer's own file.
@@ -146,13 +154,13 @@ impl Directory {
 }
 
 /// Files while they are read.
-struct Reading {
-    contents: Contents,
+struct Reading<'a> {
+    contents: &'a mut Contents,
     files: usize,
     octets: usize,
 }
 
-impl Reading {
+impl Reading<'_> {
     fn read(&mut self, directory: &File, path: &str) -> Result<(), DirectoryError> {
         let names = sys::names(directory, MAX_FILES + 16)
             .map_err(|error| DirectoryError::File(path.to_owned(), error))?;
