@@ -13,9 +13,9 @@ use crate::time;
 /// The records are the ones that the server modules check configurations against.
 #[derive(Debug, Args)]
 pub(crate) struct PublishedArguments {
-    /// The directory with the records.
-    #[arg(long, short, global = true, value_name = "DIR", default_value = "/var/lib/hpkp")]
-    pub(crate) directory: String,
+    /// A directory with records. Of several all are read, and the first is written to.
+    #[arg(long, short, value_name = "DIR", default_value = "/var/lib/hpkp")]
+    pub(crate) directory: Vec<String>,
 
     /// Print one line of JSON.
     #[arg(long, global = true)]
@@ -37,6 +37,7 @@ pub(crate) enum PublishedCommand {
     End(ChangeArguments),
     Waive(WaiveArguments),
     Compromised(CompromisedArguments),
+    Compact(CompactArguments),
     /// Read all records and say what is wrong with them.
     Verify,
 }
@@ -67,12 +68,34 @@ pub(crate) struct ShowArguments {
     pub(crate) ids: Vec<EventId>,
 }
 
-/// Say which records bind a host, and with which pins.
+/// Say which records bind a host, and whether a certificate would lock their clients out.
 #[derive(Debug, Args)]
 pub(crate) struct WhyArguments {
     /// The host.
     #[arg(value_name = "HOST")]
     pub(crate) host: String,
+
+    /// A certificate for the host, with the chain that is served: the check of a server is run on it.
+    ///
+    /// Several are certificates that one server has side by side, such as RSA and ECDSA.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: Vec<String>,
+
+    /// Certificates that are served behind each of them, where its own file lacks them.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) chain: Vec<String>,
+
+    /// Trust anchors besides those of the system.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) trusted_certificate: Option<String>,
+
+    /// The port; all that records speak of, if none is named.
+    #[arg(long, value_name = "PORT", requires = "cert", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+
+    /// End with 1 for a warning too.
+    #[arg(long, requires = "cert")]
+    pub(crate) deny_warnings: bool,
 }
 
 /// Who writes a record.
@@ -133,6 +156,10 @@ pub(crate) struct AddArguments {
     /// When that ended, or "now": clients hold the pins from then on for as long as they were told.
     #[arg(long, value_name = "TIME", value_parser = time::end)]
     pub(crate) until: Option<i64>,
+
+    /// Certificates of the host, by which hashes of whole certificates are told from pins.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: Vec<String>,
 
     #[command(flatten)]
     pub(crate) writer: Writer,
@@ -248,9 +275,9 @@ pub(crate) struct WaiveArguments {
     #[arg(long, value_name = "TEXT")]
     pub(crate) why: String,
 
-    /// Who decided it; the user who runs the command by default.
+    /// Who decided it.
     #[arg(long, value_name = "TEXT")]
-    pub(crate) who: Option<String>,
+    pub(crate) who: String,
 
     #[command(flatten)]
     pub(crate) writer: Writer,
@@ -269,4 +296,16 @@ pub(crate) struct CompromisedArguments {
 
     #[command(flatten)]
     pub(crate) writer: Writer,
+}
+
+/// Make files of records smaller: what is over for more than a year leaves them.
+#[derive(Debug, Args)]
+pub(crate) struct CompactArguments {
+    /// Whose files; all that were made on this machine by default.
+    #[arg(value_name = "WRITER")]
+    pub(crate) writers: Vec<WriterName>,
+
+    /// Write nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }

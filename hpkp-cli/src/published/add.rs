@@ -14,10 +14,12 @@ use hpkp_core::ua::field::Reading;
 use hpkp_core::ua::host::Host;
 use serde::Serialize;
 
+use super::at_hand;
 use super::store::{Failure, Store};
 use super::view::PublishedView;
 use crate::arguments::AddArguments;
 use crate::exit::Exit;
+use crate::import::Problem;
 use crate::input;
 use crate::output::{self, JSON_VERSION};
 
@@ -35,12 +37,19 @@ pub(super) fn run(
     arguments: &AddArguments,
     json: bool,
 ) -> Result<Exit, Failure> {
-    let published = vec![published(arguments)?];
+    let published = published(arguments)?;
+    let certificates = at_hand::hashes(&arguments.cert)?;
+    for pin in &published.pins {
+        if let Some(subject) = certificates.whole(pin.octets()) {
+            let problem = Problem::CertificateHash { subject: subject.to_owned() };
+            return Err(Failure::no(format!("sha256/{pin}: {problem}")));
+        }
+    }
     if arguments.until.zip(arguments.since).is_some_and(|(until, since)| until < since) {
         return Err(Failure::usage("--until is before --since"));
     }
     let writer = arguments.writer.writer.as_ref();
-    let report = record(store, writer, &published, arguments.until)?;
+    let report = record(store, writer, &[published], arguments.until)?;
     Ok(report.print(json))
 }
 
@@ -140,7 +149,7 @@ fn pin(text: &str) -> Result<Pin, Failure> {
     };
     let shown = Excerpt::new(&path);
     let octets = input::named(path.as_ref(), spki::MAX_FILE)
-        .map_err(|error| Failure::undetermined(format!("{shown}: {error}")))?;
+        .map_err(|error| at_hand::unread(&path, &error))?;
     let keys = spki::read(&octets).map_err(|error| Failure::no(format!("{shown}: {error}")))?;
     keys.first().map(|key| key.pin).ok_or_else(|| Failure::no(format!("{shown}: it holds no key")))
 }

@@ -42,16 +42,6 @@ pub(super) fn waive(
     json: bool,
 ) -> Result<Exit, Failure> {
     let ids = distinct(&arguments.ids);
-    let user = || {
-        let named =
-            ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-        named.filter(|name| !name.is_empty())
-    };
-    let who = arguments
-        .who
-        .clone()
-        .or_else(user)
-        .ok_or_else(|| Failure::usage("it is not known who you are; say so with --who"))?;
     let events = store.append(
         arguments.writer.writer.as_ref(),
         |store| {
@@ -59,7 +49,8 @@ pub(super) fn waive(
             if let Some(id) = ids.iter().find(|id| store.published(**id).is_none()) {
                 return Err(Failure::no(format!("{id} is not of published pins; it can be ended")));
             }
-            let waived = Waived { ids: ids.clone(), who: who.clone(), why: arguments.why.clone() };
+            let waived =
+                Waived { ids: ids.clone(), who: arguments.who.clone(), why: arguments.why.clone() };
             Ok(vec![Body::Waived(waived)])
         },
         |_| Vec::new(),
