@@ -1,5 +1,7 @@
 //! `hpkp published add`: pins that clients have from somewhere else.
 
+use std::collections::HashMap;
+
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
 use hpkp_core::policy::PinSource;
@@ -189,7 +191,7 @@ pub(super) fn record(
     all: &[Published],
     until: Option<i64>,
 ) -> Result<Recorded, Failure> {
-    let before: Vec<EventId> = all.iter().filter_map(|new| known(store, new, until)).collect();
+    let before: Vec<EventId> = known(store, all, until).into_iter().flatten().collect();
     let ended = |ids| {
         let why = Why::Other("no longer sent".to_owned());
         Body::Ended(Ended { ids, why, when: until })
@@ -200,8 +202,9 @@ pub(super) fn record(
             let open = before.iter().filter(|id| store.state.end(**id).is_none());
             let open: Vec<EventId> = open.copied().collect();
             let ends = (until.is_some() && !open.is_empty()).then(|| ended(open));
-            let new = all.iter().filter(|new| known(store, new, until).is_none());
-            Ok(new.cloned().map(Body::Published).chain(ends).collect())
+            let new = all.iter().zip(known(store, all, until));
+            let new = new.filter_map(|(new, known)| known.is_none().then(|| new.clone()));
+            Ok(new.map(Body::Published).chain(ends).collect())
         },
         |events| {
             let new = events.iter().filter(|event| matches!(event.body(), Body::Published(_)));
@@ -209,18 +212,25 @@ pub(super) fn record(
             if until.is_some() && !new.is_empty() { vec![ended(new)] } else { Vec::new() }
         },
     )?;
-    let view = |id| store.published(id).map(|record| PublishedView::new(store, record));
+    let view = |id| store.state.published_by(id).map(|record| PublishedView::new(store, record));
     Ok(Recorded {
         recorded: events.iter().filter_map(|event| view(event.id())).collect(),
         known: before.into_iter().filter_map(view).collect(),
     })
 }
 
-/// The record that says the same. One that has ended is another thing, unless an end is to be
-/// recorded.
-fn known(store: &Store, new: &Published, until: Option<i64>) -> Option<EventId> {
-    let ended = |id| store.state.end(id).is_some();
-    let same = || store.state.published().filter(|record| record.said == *new);
-    let open = same().find(|record| !ended(record.id));
-    open.or_else(|| same().find(|_| until.is_some())).map(|record| record.id)
+/// For each the record that says the same. One that has ended is another thing, unless an end is to
+/// be recorded.
+fn known(store: &Store, all: &[Published], until: Option<i64>) -> Vec<Option<EventId>> {
+    let mut same: HashMap<&Published, Vec<EventId>> = HashMap::new();
+    for record in store.state.published() {
+        same.entry(&record.said).or_default().push(record.id);
+    }
+    let is_open = |id: &&EventId| store.state.end(**id).is_none();
+    let known = all.iter().map(|new| {
+        let same = same.get(new)?;
+        let any = same.first().filter(|_| until.is_some());
+        same.iter().find(is_open).or(any).copied()
+    });
+    known.collect()
 }

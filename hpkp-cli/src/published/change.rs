@@ -46,7 +46,7 @@ pub(super) fn waive(
         arguments.writer.writer.as_ref(),
         |store| {
             known(store, &ids)?;
-            if let Some(id) = ids.iter().find(|id| store.published(**id).is_none()) {
+            if let Some(id) = ids.iter().find(|id| store.state.published_by(**id).is_none()) {
                 return Err(Failure::no(format!("{id} is not of published pins; it can be ended")));
             }
             let waived =
@@ -94,9 +94,9 @@ fn known(store: &Store, ids: &[EventId]) -> Result<(), Failure> {
 
 /// What has become of the records.
 fn print(store: &Store, ids: &[EventId], events: &[Event], json: bool) -> Exit {
-    let published = ids.iter().filter_map(|id| store.published(*id));
+    let published = ids.iter().filter_map(|id| store.state.published_by(*id));
     let published: Vec<_> = published.map(|record| PublishedView::new(store, record)).collect();
-    let presents = ids.iter().filter_map(|id| store.presents(*id));
+    let presents = ids.iter().filter_map(|id| store.state.presents_by(*id));
     let presents: Vec<_> = presents.map(|record| PresentsView::new(store, record)).collect();
     let written = if json {
         let events: Vec<String> = events.iter().map(|event| event.id().to_string()).collect();

@@ -1,5 +1,7 @@
 //! `hpkp published import`: the pins of apps, scripts and zones.
 
+use std::collections::HashSet;
+
 use hpkp_core::date;
 use hpkp_core::published::{HostName, Lifetime, Matching, Origin, Published, Scope};
 use hpkp_core::text::Excerpt;
@@ -35,6 +37,7 @@ pub(super) fn run(
         output::complain(&format!("{file}: {note}"));
     }
     let mut all: Vec<Published> = Vec::new();
+    let mut seen = HashSet::new();
     for set in imported.sets {
         if set.expires_at.is_some_and(|time| time <= store.now) {
             output::complain(&format!(
@@ -44,7 +47,7 @@ pub(super) fn run(
             continue;
         }
         let published = published(set, arguments)?;
-        if !all.contains(&published) {
+        if seen.insert(published.clone()) {
             all.push(published);
         }
     }

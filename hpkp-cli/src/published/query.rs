@@ -1,5 +1,7 @@
 //! What the records say: `list`, `show`, `why` and `verify`.
 
+use std::collections::HashMap;
+
 use hpkp_core::date;
 use hpkp_core::published::state::{Binding, Record};
 use hpkp_core::published::{HostName, Matching, Published};
@@ -91,6 +93,10 @@ pub(super) fn list(store: &Store, arguments: &ListArguments, json: bool) -> Exit
 /// The hosts of `records`, which are in the order of hosts, whose clients all forget at a known time:
 /// nothing that binds them is still being sent, or held until somebody ends it.
 fn free(store: &Store, records: &[&Record<Published>]) -> Vec<Free> {
+    let mut by_host: HashMap<&str, Vec<&Record<Published>>> = HashMap::new();
+    for record in store.state.published() {
+        by_host.entry(record.said.host.as_str()).or_default().push(record);
+    }
     let mut names: Vec<_> =
         records.iter().map(|record| (&record.said.host, record.said.matching)).collect();
     names.dedup();
@@ -100,9 +106,10 @@ fn free(store: &Store, records: &[&Record<Published>]) -> Vec<Free> {
             Matching::OneLabel => format!("hpkp-any-label.{host}").parse().ok()?,
             Matching::Exact | Matching::AnyDepth => host.clone(),
         };
-        let binding = store.state.published().filter(|record| binds(&record.said, &one));
-        let last = binding.filter_map(|record| store.state.binding(record)).max();
-        match last? {
+        let above = std::iter::once(one.as_str()).chain(one.parents());
+        let records = above.filter_map(|name| by_host.get(name)).flatten();
+        let binding = records.filter(|record| binds(&record.said, &one));
+        match binding.filter_map(|record| store.state.binding(record)).max()? {
             Binding::Until(time) => {
                 Some(Free { host: view::name(host, matching), from: date::format(time) })
             }
@@ -115,7 +122,7 @@ fn free(store: &Store, records: &[&Record<Published>]) -> Vec<Free> {
 pub(super) fn show(store: &Store, arguments: &ShowArguments, json: bool) -> Result<Exit, Failure> {
     let mut all = Shown { v: JSON_VERSION, published: Vec::new(), presents: Vec::new() };
     for id in &arguments.ids {
-        match (store.published(*id), store.presents(*id)) {
+        match (store.state.published_by(*id), store.state.presents_by(*id)) {
             (Some(record), _) => all.published.push(PublishedView::new(store, record)),
             (None, Some(record)) => all.presents.push(PresentsView::new(store, record)),
             (None, None) => return Err(unknown(*id)),

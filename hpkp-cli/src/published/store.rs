@@ -1,7 +1,6 @@
 //! The directory with the records, what they come to, and how they grow.
 
-use hpkp_core::published::state::Record;
-use hpkp_core::published::{Body, Event, EventId, Presents, Published, State, WriterName};
+use hpkp_core::published::{Body, Event, EventId, State, WriterName};
 use hpkp_core::text::Excerpt;
 use hpkp_server::published::{self, Contents, Directory, DirectoryError};
 
@@ -84,19 +83,9 @@ impl Store {
         self.directories.iter().map(|one| shown(one.path())).collect::<Vec<_>>().join(", ")
     }
 
-    /// The record of published pins with this id.
-    pub(super) fn published(&self, id: EventId) -> Option<&Record<Published>> {
-        self.state.published().find(|record| record.id == id)
-    }
-
-    /// The record of presented keys with this id.
-    pub(super) fn presents(&self, id: EventId) -> Option<&Record<Presents>> {
-        self.state.presents().find(|record| record.id == id)
-    }
-
     /// Whether there is something that can be ended.
     pub(super) fn has(&self, id: EventId) -> bool {
-        self.published(id).is_some() || self.presents(id).is_some()
+        self.state.published_by(id).is_some() || self.state.presents_by(id).is_some()
     }
 
     /// Appends what `bodies` gives for the present state, and adds it to the state. The second

@@ -180,6 +180,18 @@ impl State {
         self.presents.values()
     }
 
+    /// What was published by the event with this id.
+    #[must_use]
+    pub fn published_by(&self, id: EventId) -> Option<&Record<Published>> {
+        self.published.get(&id)
+    }
+
+    /// What was presented by the event with this id.
+    #[must_use]
+    pub fn presents_by(&self, id: EventId) -> Option<&Record<Presents>> {
+        self.presents.get(&id)
+    }
+
     /// For how long a record binds; `None` where it never does.
     #[must_use]
     pub fn binding(&self, record: &Record<Published>) -> Option<Binding> {
