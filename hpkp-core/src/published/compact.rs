@@ -232,4 +232,21 @@ mod tests {
         assert_eq!(needed(over - 1), [true, true, true, true]);
         assert_eq!(needed(over), [false, false, true, true]);
     }
+    #[test]
+    fn what_a_stop_left_is_not_accepted_again() {
+        let ended = |seq, event: &Event, why, when| {
+            let body = Body::Ended(Ended { ids: vec![event.id()], why, when });
+            Event::new(2 * KEPT, seq, writer(), body)
+        };
+        let before =
+            Event::new(2 * KEPT, 1, writer(), published(1, Lifetime::Open, Origin::Header));
+        let stop = ended(2, &before, Why::Stopped, None);
+        let next = Event::new(2 * KEPT, 3, writer(), presents(1, 1));
+        let gone = ended(4, &next, Why::Other("gone".to_owned()), Some(0));
+        let events = [before, stop, next, gone];
+        let full = state(events.clone());
+        // The configuration after the stop is over for a year, and still the last one.
+        let needed = needed(&events, &full, &writer(), 2 * KEPT);
+        assert_eq!(needed, [true, true, true, true]);
+    }
 }
