@@ -8,7 +8,7 @@ use hpkp_tests::site::{A, B};
 use serde_json::json;
 
 use crate::records::{Records, id, pin};
-use crate::run;
+use crate::{run, said};
 
 /// A line of `writer` at a time of its own.
 fn line(writer: &str, at: i64, body: Body) -> String {
@@ -121,7 +121,7 @@ fn what_is_written_meanwhile_is_kept() {
     history(&records);
     let start = |arguments: &[&str]| {
         let mut command = crate::hpkp();
-        command.current_dir(records.0.path()).stdout(Stdio::null());
+        command.current_dir(records.0.path()).stdout(Stdio::null()).stderr(Stdio::piped());
         command.args(["published", "-d", "records"]).args(arguments).spawn().expect("the command")
     };
     let mut children = Vec::new();
@@ -138,8 +138,9 @@ fn what_is_written_meanwhile_is_kept() {
         }
         children.push(start(&["compact", "web"]));
     }
-    for mut child in children {
-        assert_eq!(child.wait().expect("its end").code(), Some(0));
+    for child in children {
+        let ended = said(child.wait_with_output().expect("its end"));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
     }
     records.run(&["compact"]).fine();
     let list = run(Path::new(records.0.path()), &["published", "-d", "records", "list"]).fine();

@@ -204,6 +204,35 @@ fn a_waiver_says_who_and_why() {
 }
 
 #[test]
+fn nothing_is_written_that_cannot_be_read_again() {
+    let records = Records::new();
+    let long = "x".repeat(1_025);
+    for text in ["", " ", &long] {
+        let said = records.run(&["add", "a.example", "--pin", &pin(A), "--origin", text]);
+        assert_eq!(said.code, Some(2), "{said:?}");
+    }
+    // More hosts below a pattern than a record can except.
+    let exact = (0..4_097).map(|n| format!("h{n}.example.com sha256/{A}\n"));
+    let text: String = exact.chain([format!("*.example.com sha256/{B}\n")]).collect();
+    std::fs::write(records.0.path().join("pins"), text).expect("a file");
+    let import = ["import", "--format", "okhttp", "--origin", "x", "pins"];
+    records.run(&import).failed(1, "this cannot be recorded: its \"except\" has more than 4096");
+    assert_eq!(records.lines(), [] as [Value; 0]);
+
+    // More ids than one record names are ended by several.
+    let text: String = (0..4_097).map(|n| format!("h{n}.example.com sha256/{A}\n")).collect();
+    std::fs::write(records.0.path().join("pins"), text).expect("a file");
+    let recorded = records.json(&import);
+    let ids: Vec<&str> = recorded["recorded"].as_array().expect("records").iter().map(id).collect();
+    let waive = [&["waive", "--who", "me", "--why", "x"], &ids[..]].concat();
+    assert_eq!(records.json(&waive)["events"].as_array().map(Vec::len), Some(2));
+    assert_eq!(records.json(&["verify"])["waived"], 4_097);
+    let end = [&["end", "--why", "gone"], &ids[..]].concat();
+    assert_eq!(records.json(&end)["events"].as_array().map(Vec::len), Some(2));
+    assert_eq!(records.json(&["verify"])["held"], 0);
+}
+
+#[test]
 fn nothing_is_said_of_what_is_not_known() {
     let records = Records::new();
     let record = records.recorded(&["add", "a.example", "--pin", &pin(A), "--origin", "x"]);

@@ -3,6 +3,7 @@
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
+use hpkp_core::published::line::MAX_TEXT;
 use hpkp_core::published::{EventId, WriterName};
 
 use crate::import;
@@ -126,7 +127,7 @@ pub(crate) struct AddArguments {
     pub(crate) pin: Vec<String>,
 
     /// Where clients have the pins from, such as an app and its release.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = free_text)]
     pub(crate) origin: Option<String>,
 
     /// The pins bind all hosts below as well.
@@ -165,6 +166,15 @@ pub(crate) struct AddArguments {
     pub(crate) writer: Writer,
 }
 
+/// A text of somebody's own that records have room for.
+fn free_text(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("it is empty".to_owned()),
+        text if text.len() > MAX_TEXT => Err(format!("it is longer than {MAX_TEXT} octets")),
+        text => Ok(text.to_owned()),
+    }
+}
+
 /// What clients compare with pins.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub(crate) enum Scope {
@@ -187,7 +197,7 @@ pub(crate) struct ImportArguments {
     pub(crate) format: Format,
 
     /// Where clients have the pins from, such as an app and its release.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = free_text)]
     pub(crate) origin: String,
 
     /// Certificates of the hosts, by which hashes of whole certificates are told from pins.
@@ -253,7 +263,7 @@ pub(crate) struct ChangeArguments {
     pub(crate) ids: Vec<EventId>,
 
     /// Why.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = free_text)]
     pub(crate) why: String,
 
     /// When they ended, if not now.
@@ -272,11 +282,11 @@ pub(crate) struct WaiveArguments {
     pub(crate) ids: Vec<EventId>,
 
     /// Why.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = free_text)]
     pub(crate) why: String,
 
     /// Who decided it.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = free_text)]
     pub(crate) who: String,
 
     #[command(flatten)]
@@ -291,7 +301,7 @@ pub(crate) struct CompromisedArguments {
     pub(crate) pin: Pin,
 
     /// Why it is held to be so.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = free_text)]
     pub(crate) why: String,
 
     #[command(flatten)]

@@ -203,7 +203,7 @@ pub(super) fn record(
             let open: Vec<EventId> = open.copied().collect();
             let ends = (until.is_some() && !open.is_empty()).then(|| ended(open));
             let new = all.iter().zip(known(store, all, until));
-            let new = new.filter_map(|(new, known)| known.is_none().then(|| new.clone()));
+            let new = new.filter(|(_, known)| known.is_none()).map(|(new, _)| new.clone());
             Ok(new.map(Body::Published).chain(ends).collect())
         },
         |events| {

@@ -1,5 +1,6 @@
 //! What becomes of records: `end`, `waive` and `compromised`.
 
+use hpkp_core::published::line::MAX_ENTRIES;
 use hpkp_core::published::{Body, Compromised, Ended, Event, EventId, Waived, Why};
 
 use super::query::unknown;
@@ -28,8 +29,10 @@ pub(super) fn end(
         arguments.writer.writer.as_ref(),
         |store| {
             known(store, &ids)?;
-            let ended = Ended { ids: ids.clone(), why: why.clone(), when: arguments.at };
-            Ok(vec![Body::Ended(ended)])
+            let ended = ids.chunks(MAX_ENTRIES).map(|ids| {
+                Body::Ended(Ended { ids: ids.to_vec(), why: why.clone(), when: arguments.at })
+            });
+            Ok(ended.collect())
         },
         |_| Vec::new(),
     )?;
@@ -49,9 +52,11 @@ pub(super) fn waive(
             if let Some(id) = ids.iter().find(|id| store.state.published_by(**id).is_none()) {
                 return Err(Failure::no(format!("{id} is not of published pins; it can be ended")));
             }
-            let waived =
-                Waived { ids: ids.clone(), who: arguments.who.clone(), why: arguments.why.clone() };
-            Ok(vec![Body::Waived(waived)])
+            let WaiveArguments { who, why, .. } = arguments;
+            let waived = ids.chunks(MAX_ENTRIES).map(|ids| {
+                Body::Waived(Waived { ids: ids.to_vec(), who: who.clone(), why: why.clone() })
+            });
+            Ok(waived.collect())
         },
         |_| Vec::new(),
     )?;

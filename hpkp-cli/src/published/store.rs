@@ -104,6 +104,7 @@ impl Store {
             let mut events = self.sealed(&writer, 0, bodies(self)?);
             let more = then(&events);
             events.extend(self.sealed(&writer, events.len(), more));
+            events.iter().try_for_each(readable)?;
             match published::append(self.first()?, &events) {
                 Ok(()) => {
                     events.iter().for_each(|event| self.state.add(event));
@@ -132,6 +133,12 @@ impl Store {
         let numbered = (first..).zip(bodies);
         numbered.map(|(seq, body)| Event::new(at, seq, writer.clone(), body)).collect()
     }
+}
+
+/// What could not be read again would make all records unreadable.
+fn readable(event: &Event) -> Result<(), Failure> {
+    let read = Event::from_line(event.line().as_bytes());
+    read.map(drop).map_err(|error| Failure::no(format!("this cannot be recorded: {error}")))
 }
 
 /// What cannot be read may be in order; what was read and is wrong is not.
