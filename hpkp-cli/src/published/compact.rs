@@ -9,6 +9,7 @@ use super::store::{Failure, Store, failure, shown};
 use crate::arguments::CompactArguments;
 use crate::exit::Exit;
 use crate::output::{self, JSON_VERSION};
+use crate::time;
 
 /// What became of a writer's file.
 #[derive(Debug, Serialize)]
@@ -77,8 +78,8 @@ fn one(store: &Store, writer: &WriterName, dry_run: bool) -> Result<Option<File>
     let mut refused = None;
     let done = published::compact(directory, writer, dry_run, |events| {
         // Read under the lock, so that nothing which is said meanwhile is missed.
-        match store.contents().and_then(|contents| clock(contents.state, store.now)) {
-            Ok(state) => compact::needed(events, &state, writer, store.now),
+        match store.contents().and_then(|contents| clock(contents.state)) {
+            Ok((state, now)) => compact::needed(events, &state, writer, now),
             Err(failure) => {
                 refused = Some(failure);
                 vec![true; events.len()]
@@ -95,10 +96,12 @@ fn one(store: &Store, writer: &WriterName, dry_run: bool) -> Result<Option<File>
     }
 }
 
-/// A clock that stands wrong must not make anything old.
-fn clock(state: State, now: i64) -> Result<State, Failure> {
+/// The time, which is that after all of `state` was written: a clock that stands wrong must not make
+/// anything old.
+fn clock(state: State) -> Result<(State, i64), Failure> {
+    let now = time::now();
     match state.latest().filter(|latest| *latest > now) {
-        None => Ok(state),
+        None => Ok((state, now)),
         Some(latest) => Err(Failure::undetermined(format!(
             "the clock says {}, and the newest record is of {}; nothing is taken out",
             date::format(now),

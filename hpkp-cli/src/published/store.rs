@@ -49,16 +49,11 @@ impl Store {
             let path = path.as_ref();
             Directory::open(path).map_err(|error| failure(path, &error))
         };
-        let mut store = Self {
-            directories: paths.iter().map(open).collect::<Result<_, _>>()?,
-            state: State::default(),
-            torn: Vec::new(),
-            now: time::now(),
-        };
-        (store.state, store.torn) = {
-            let contents = store.contents()?;
-            (contents.state, contents.torn)
-        };
+        let directories = paths.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let contents = read(&directories)?;
+        // Afterwards, so that nothing which was read is newer.
+        let now = time::now();
+        let store = Self { directories, state: contents.state, torn: contents.torn, now };
         for (file, octets) in &store.torn {
             output::complain(&format!(
                 "{}: its last line was never finished ({octets} octets) and is passed over",
@@ -70,12 +65,7 @@ impl Store {
 
     /// What all files say now.
     pub(super) fn contents(&self) -> Result<Contents, Failure> {
-        let mut contents = Contents::default();
-        for directory in &self.directories {
-            let read = directory.read_into(&mut contents);
-            read.map_err(|error| failure(directory.path(), &error))?;
-        }
-        Ok(contents)
+        read(&self.directories)
     }
 
     /// The directories.
@@ -133,6 +123,15 @@ impl Store {
         let numbered = (first..).zip(bodies);
         numbered.map(|(seq, body)| Event::new(at, seq, writer.clone(), body)).collect()
     }
+}
+
+fn read(directories: &[Directory]) -> Result<Contents, Failure> {
+    let mut contents = Contents::default();
+    for directory in directories {
+        let read = directory.read_into(&mut contents);
+        read.map_err(|error| failure(directory.path(), &error))?;
+    }
+    Ok(contents)
 }
 
 /// What could not be read again would make all records unreadable.
