@@ -1,7 +1,8 @@
 //! The certificates in a file, for what is said of them beside their pins.
 
 use hpkp_core::certificate::Certificate;
-use hpkp_core::pem;
+use hpkp_core::pem::{self, PemError};
+use hpkp_core::pin::Pin;
 use hpkp_core::spki::{self, Kind, SpkiError};
 use serde::Serialize;
 
@@ -58,27 +59,39 @@ impl Described {
 /// As [`spki::read`].
 pub(crate) fn describe(file: &[u8]) -> Result<Vec<Described>, SpkiError> {
     let keys = spki::read(file)?;
-    let mut certificates = if pem::is_pem(file) && file.first() != Some(&0x30) {
-        pem_certificates(file)
-    } else {
-        vec![Certificate::from_der(file).ok()]
-    }
-    .into_iter();
+    let mut certificates = certificates(file);
     let described = keys.into_iter().map(|key| {
+        let is_certificate = key.kind == Kind::Certificate;
         let certificate =
-            if key.kind == Kind::Certificate { certificates.next().flatten() } else { None };
+            is_certificate.then(|| certificates.next()).flatten().and_then(Result::ok);
         Described::new(key, certificate.as_ref())
     });
     Ok(described.collect())
 }
 
-/// One entry for each block of which [`spki::read`] makes a certificate's key.
-fn pem_certificates(file: &[u8]) -> Vec<Option<Certificate>> {
-    pem::blocks(file)
-        .flatten()
-        .filter(|block| {
-            matches!(block.label, b"CERTIFICATE" | b"X509 CERTIFICATE" | b"TRUSTED CERTIFICATE")
-        })
-        .map(|block| block.decode().ok().and_then(|der| Certificate::from_der(&der).ok()))
-        .collect()
+/// The certificates in a file, in order: one in DER, or those of all PEM blocks that have one,
+/// whatever else stands between them. For what is none of either, the reason.
+pub(crate) fn certificates(file: &[u8]) -> impl Iterator<Item = Result<Certificate, String>> {
+    let (der, pem) = if file.first() == Some(&0x30) { (Some(file), &[][..]) } else { (None, file) };
+    let blocks = pem::blocks(pem).filter_map(|block| match block {
+        Ok(block) if !is_certificate(block.label) => None,
+        Ok(block) => Some(block.decode()),
+        Err(error) => Some(Err(error)),
+    });
+    let ders = der.map(|der| Ok(der.to_vec())).into_iter().chain(blocks);
+    ders.map(|der| match der {
+        Ok(der) => Certificate::from_der(&der).map_err(|error| error.to_string()),
+        Err(PemError::NoEnd) => Err("the file is cut off".to_owned()),
+        Err(PemError::NotBase64) => Err("what it holds is no base64".to_owned()),
+    })
+}
+
+/// Whether `hash` is that of a certificate as a whole, which is no pin of its key.
+pub(crate) fn is_whole(certificate: &Certificate, hash: Pin) -> bool {
+    openssl::sha::sha256(certificate.der()) == *hash.octets()
+}
+
+/// Whether a PEM block of this label has a certificate.
+fn is_certificate(label: &[u8]) -> bool {
+    matches!(label, b"CERTIFICATE" | b"X509 CERTIFICATE" | b"TRUSTED CERTIFICATE")
 }

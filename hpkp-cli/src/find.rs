@@ -11,6 +11,7 @@ use hpkp_core::text::Excerpt;
 use serde::Serialize;
 
 use crate::arguments::FindArguments;
+use crate::encoded;
 use crate::exit::Exit;
 use crate::input::{self, InputError};
 use crate::output::{self, JSON_VERSION};
@@ -212,16 +213,7 @@ fn look(path: &Path, octets: &[u8], pin: Pin, found: &mut Vec<Found>, closed: &m
 
 /// Whether `hash` is that of a certificate in a file, of all its octets.
 fn is_whole_certificate(octets: &[u8], hash: Pin) -> bool {
-    let is_it = |der: &[u8]| {
-        Certificate::from_der(der)
-            .is_ok_and(|certificate| openssl::sha::sha256(certificate.der()) == *hash.octets())
-    };
-    if octets.first() == Some(&0x30) {
-        return is_it(octets);
-    }
-    let certificates =
-        pem::blocks(octets).flatten().filter(|block| block.label.ends_with(b"CERTIFICATE"));
-    certificates.filter_map(|block| block.decode().ok()).any(|der| is_it(&der))
+    encoded::certificates(octets).flatten().any(|certificate| encoded::is_whole(&certificate, hash))
 }
 
 fn is_private(label: &[u8]) -> bool {

@@ -3,9 +3,13 @@
 // Clippy takes the helpers of a test for something else.
 #![allow(clippy::expect_used)]
 
+mod compact;
+mod faults;
 mod find;
 mod pin;
 mod published;
+mod records;
+mod why;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -104,6 +108,17 @@ fn listed(help: &str) -> Vec<&str> {
     names.filter(|name| *name != "help").collect()
 }
 
+/// The options in the synopsis of an entry and in the first column of its tables.
+fn options(entry: &str) -> impl Iterator<Item = &str> {
+    let synopsis = entry.split("```").nth(1).unwrap_or_default();
+    let rows = entry.lines().filter(|line| line.starts_with("| `-"));
+    let cells = rows.filter_map(|line| line.split('|').nth(1));
+    let words = std::iter::once(synopsis)
+        .chain(cells)
+        .flat_map(|text| text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')));
+    words.filter(|word| word.starts_with("--"))
+}
+
 #[test]
 fn the_reference_has_every_command_and_option() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/command.md");
@@ -124,6 +139,10 @@ fn the_reference_has_every_command_and_option() {
         let (_, entry) = page.split_once(&heading).unwrap_or_else(|| panic!("no {heading:?}"));
         let entry = entry.split("\n## ").next().unwrap_or_default();
         assert!(entry.contains("\nExit codes: "), "{heading:?}");
+        assert!(entry.contains("\n```console\n"), "no example in {heading:?}");
+        for option in options(entry) {
+            assert!(help.contains(option), "{option} of {heading:?} is none");
+        }
         let entry = match command.split_first() {
             // What all of them share is said once.
             Some((first, below)) if !below.is_empty() => {
@@ -134,9 +153,11 @@ fn the_reference_has_every_command_and_option() {
             _ => entry.to_owned(),
         };
         for option in help.split_ascii_whitespace().filter(|word| word.starts_with("--")) {
-            let option = option.trim_end_matches(',');
+            let option = option.trim_end_matches([',', '.']);
             assert!(option == "--help" || entry.contains(option), "no {option} in {heading:?}");
         }
     }
-    assert!(seen >= 12, "{seen}");
+    let headings = page.lines().filter(|line| line.starts_with("## hpkp "));
+    // The entry of `hpkp published` itself besides.
+    assert_eq!(headings.count(), seen + 1);
 }

@@ -8,57 +8,8 @@ use hpkp_tests::pki::{Pki, openssl};
 use hpkp_tests::site::{A, B};
 use serde_json::{Value, json};
 
-use crate::{Said, run, run_with};
-
-/// A directory for records, and a place for other files beside it.
-struct Records(tempfile::TempDir);
-
-impl Records {
-    fn new() -> Self {
-        let records = Self(tempfile::tempdir().expect("a directory"));
-        let said = run(records.0.path(), &["published", "init", "records"]);
-        assert_eq!(said.fine(), "ready for records: records\n");
-        records
-    }
-
-    fn run(&self, arguments: &[&str]) -> Said {
-        run(self.0.path(), &[&["published", "-d", "records"], arguments].concat())
-    }
-
-    fn json(&self, arguments: &[&str]) -> Value {
-        self.run(&[&["--json"], arguments].concat()).json()
-    }
-
-    /// The one record that a command says it has made.
-    fn recorded(&self, arguments: &[&str]) -> Value {
-        let json = self.json(arguments);
-        let recorded = json["recorded"].as_array().expect("records");
-        assert_eq!(recorded.len(), 1, "{json}");
-        recorded[0].clone()
-    }
-
-    /// The lines of all files, without those that say whose they are.
-    fn lines(&self) -> Vec<Value> {
-        let mut lines = Vec::new();
-        for file in std::fs::read_dir(self.0.path().join("records")).expect("a directory") {
-            let path = file.expect("an entry").path();
-            if path.extension().is_some_and(|extension| extension == "jsonl") {
-                let text = std::fs::read_to_string(path).expect("records");
-                let values = text.lines().map(|line| serde_json::from_str(line).expect("JSON"));
-                lines.extend(values.filter(|value: &Value| value["event"] != "writer"));
-            }
-        }
-        lines
-    }
-}
-
-fn pin(base64: &str) -> String {
-    format!("sha256/{base64}")
-}
-
-fn id(record: &Value) -> &str {
-    record["id"].as_str().expect("an id")
-}
+use crate::records::{Records, id, pin};
+use crate::{run, run_with};
 
 #[test]
 fn a_header_that_was_set_by_hand_is_taken_over() {
@@ -205,6 +156,80 @@ fn what_binds_a_host_and_until_when() {
     assert!(
         records.run(&["show", id(&wild)]).fine().contains(&format!("{} (compromised)", pin(B)))
     );
+}
+
+#[test]
+fn a_host_that_gave_pinning_up_is_free_some_day() {
+    let records = Records::new();
+    let header = format!("pin-sha256=\"{A}\"; pin-sha256=\"{B}\"; max-age=5184000");
+    let gone = ["add", "www.example.com", "--header", &header, "--until"];
+    records.recorded(&[&gone[..], &["2026-10-01"]].concat());
+    records.recorded(&["add", "still.example.com", "--header", &header]);
+    let free = || records.json(&["list", "--all"])["free"].clone();
+    // The maximum age, and a day for what drains.
+    let alone = json!([{ "host": "www.example.com", "from": "2026-12-01T23:59:59Z" }]);
+    assert_eq!(free(), alone);
+    let list = records.run(&["list", "--all"]).fine();
+    assert!(
+        list.contains("www.example.com: nobody holds pins from 2026-12-01T23:59:59Z on"),
+        "{list}"
+    );
+    assert!(list.contains("by visitors from ") && list.contains("by visitors since "), "{list}");
+
+    // Pins with an end of their own that is later, for a domain above it.
+    let app = |host, more: &[&str]| {
+        let add = ["add", host, "--pin", &pin(A), "--origin", "an app"];
+        records.recorded(&[&add[..], more].concat())
+    };
+    app("**.example.com", &["--expires", "2999-01-01"]);
+    let until = "2999-01-01T23:59:59Z";
+    let both = [("**.example.com", until), ("www.example.com", until)];
+    assert_eq!(free(), json!(both.map(|(host, from)| json!({ "host": host, "from": from }))));
+    // Pins of a pattern that nobody has ended.
+    let pattern = app("*.example.com", &[]);
+    assert_eq!(free(), json!([{ "host": "**.example.com", "from": until }]));
+    records.run(&["end", id(&pattern), "--why", "gone", "--at", "2026-11-01"]).fine();
+    assert_eq!(free().as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn a_waiver_says_who_and_why() {
+    let records = Records::new();
+    let record = records.recorded(&["add", "a.example", "--pin", &pin(A), "--origin", "x"]);
+    for lacking in [&["--who", "me"][..], &["--why", "x"], &[]] {
+        let said = records.run(&[&["waive", id(&record)], lacking].concat());
+        assert_eq!(said.code, Some(2), "{said:?}");
+    }
+    assert_eq!(records.lines().len(), 1);
+}
+
+#[test]
+fn nothing_is_written_that_cannot_be_read_again() {
+    let records = Records::new();
+    let long = "x".repeat(1_025);
+    for text in ["", " ", &long] {
+        let said = records.run(&["add", "a.example", "--pin", &pin(A), "--origin", text]);
+        assert_eq!(said.code, Some(2), "{said:?}");
+    }
+    // More hosts below a pattern than a record can except.
+    let exact = (0..4_097).map(|n| format!("h{n}.example.com sha256/{A}\n"));
+    let text: String = exact.chain([format!("*.example.com sha256/{B}\n")]).collect();
+    std::fs::write(records.0.path().join("pins"), text).expect("a file");
+    let import = ["import", "--format", "okhttp", "--origin", "x", "pins"];
+    records.run(&import).failed(1, "this cannot be recorded: its \"except\" has more than 4096");
+    assert_eq!(records.lines(), [] as [Value; 0]);
+
+    // More ids than one record names are ended by several.
+    let text: String = (0..4_097).map(|n| format!("h{n}.example.com sha256/{A}\n")).collect();
+    std::fs::write(records.0.path().join("pins"), text).expect("a file");
+    let recorded = records.json(&import);
+    let ids: Vec<&str> = recorded["recorded"].as_array().expect("records").iter().map(id).collect();
+    let waive = [&["waive", "--who", "me", "--why", "x"], &ids[..]].concat();
+    assert_eq!(records.json(&waive)["events"].as_array().map(Vec::len), Some(2));
+    assert_eq!(records.json(&["verify"])["waived"], 4_097);
+    let end = [&["end", "--why", "gone"], &ids[..]].concat();
+    assert_eq!(records.json(&end)["events"].as_array().map(Vec::len), Some(2));
+    assert_eq!(records.json(&["verify"])["held"], 0);
 }
 
 #[test]

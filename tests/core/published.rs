@@ -239,7 +239,7 @@ fn a_finding_says_who_what_until_when_and_what_to_do() {
         &format!("held: sha256/{}, compromised: do not use it", world.pin("backup")),
         "they would refuse it, for 48 hours after it is no longer sent",
         "safe from 20",
-        &format!("hpkp published waive --directory /var/lib/hpkp --why TEXT {id}"),
+        &format!("hpkp published -d /var/lib/hpkp waive {id} --who NAME --why REASON"),
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }

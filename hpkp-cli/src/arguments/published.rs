@@ -3,6 +3,7 @@
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
+use hpkp_core::published::line::MAX_TEXT;
 use hpkp_core::published::{EventId, WriterName};
 
 use crate::import;
@@ -13,9 +14,9 @@ use crate::time;
 /// The records are the ones that the server modules check configurations against.
 #[derive(Debug, Args)]
 pub(crate) struct PublishedArguments {
-    /// The directory with the records.
-    #[arg(long, short, global = true, value_name = "DIR", default_value = "/var/lib/hpkp")]
-    pub(crate) directory: String,
+    /// A directory with records. Of several all are read, and the first is written to.
+    #[arg(long, short, value_name = "DIR", default_value = "/var/lib/hpkp")]
+    pub(crate) directory: Vec<String>,
 
     /// Print one line of JSON.
     #[arg(long, global = true)]
@@ -37,6 +38,7 @@ pub(crate) enum PublishedCommand {
     End(ChangeArguments),
     Waive(WaiveArguments),
     Compromised(CompromisedArguments),
+    Compact(CompactArguments),
     /// Read all records and say what is wrong with them.
     Verify,
 }
@@ -67,12 +69,34 @@ pub(crate) struct ShowArguments {
     pub(crate) ids: Vec<EventId>,
 }
 
-/// Say which records bind a host, and with which pins.
+/// Say which records bind a host, and whether a certificate would lock their clients out.
 #[derive(Debug, Args)]
 pub(crate) struct WhyArguments {
     /// The host.
     #[arg(value_name = "HOST")]
     pub(crate) host: String,
+
+    /// A certificate for the host, with the chain that is served: the check of a server is run on it.
+    ///
+    /// Several are certificates that one server has side by side, such as RSA and ECDSA.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: Vec<String>,
+
+    /// Certificates that are served behind each of them, where its own file lacks them.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) chain: Vec<String>,
+
+    /// Trust anchors besides those of the system.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) trusted_certificate: Option<String>,
+
+    /// The port; all that records speak of, if none is named.
+    #[arg(long, value_name = "PORT", requires = "cert", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+
+    /// End with 1 for a warning too.
+    #[arg(long, requires = "cert")]
+    pub(crate) deny_warnings: bool,
 }
 
 /// Who writes a record.
@@ -103,7 +127,7 @@ pub(crate) struct AddArguments {
     pub(crate) pin: Vec<String>,
 
     /// Where clients have the pins from, such as an app and its release.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = free_text)]
     pub(crate) origin: Option<String>,
 
     /// The pins bind all hosts below as well.
@@ -134,8 +158,21 @@ pub(crate) struct AddArguments {
     #[arg(long, value_name = "TIME", value_parser = time::end)]
     pub(crate) until: Option<i64>,
 
+    /// Certificates of the host, by which hashes of whole certificates are told from pins.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: Vec<String>,
+
     #[command(flatten)]
     pub(crate) writer: Writer,
+}
+
+/// A text of somebody's own that records have room for.
+fn free_text(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("it is empty".to_owned()),
+        text if text.len() > MAX_TEXT => Err(format!("it is longer than {MAX_TEXT} octets")),
+        text => Ok(text.to_owned()),
+    }
 }
 
 /// What clients compare with pins.
@@ -160,7 +197,7 @@ pub(crate) struct ImportArguments {
     pub(crate) format: Format,
 
     /// Where clients have the pins from, such as an app and its release.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = free_text)]
     pub(crate) origin: String,
 
     /// Certificates of the hosts, by which hashes of whole certificates are told from pins.
@@ -226,7 +263,7 @@ pub(crate) struct ChangeArguments {
     pub(crate) ids: Vec<EventId>,
 
     /// Why.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = free_text)]
     pub(crate) why: String,
 
     /// When they ended, if not now.
@@ -245,12 +282,12 @@ pub(crate) struct WaiveArguments {
     pub(crate) ids: Vec<EventId>,
 
     /// Why.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = free_text)]
     pub(crate) why: String,
 
-    /// Who decided it; the user who runs the command by default.
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) who: Option<String>,
+    /// Who decided it.
+    #[arg(long, value_name = "TEXT", value_parser = free_text)]
+    pub(crate) who: String,
 
     #[command(flatten)]
     pub(crate) writer: Writer,
@@ -264,9 +301,21 @@ pub(crate) struct CompromisedArguments {
     pub(crate) pin: Pin,
 
     /// Why it is held to be so.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = free_text)]
     pub(crate) why: String,
 
     #[command(flatten)]
     pub(crate) writer: Writer,
+}
+
+/// Make files of records smaller: what is over for more than a year leaves them.
+#[derive(Debug, Args)]
+pub(crate) struct CompactArguments {
+    /// Whose files; all that were made on this machine by default.
+    #[arg(value_name = "WRITER")]
+    pub(crate) writers: Vec<WriterName>,
+
+    /// Write nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }

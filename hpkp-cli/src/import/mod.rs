@@ -276,7 +276,7 @@ impl Certificates {
     }
 
     /// The subject of the certificate whose hash is `octets`.
-    fn whole(&self, octets: &[u8]) -> Option<&str> {
+    pub(crate) fn whole(&self, octets: &[u8]) -> Option<&str> {
         let (_, subject) = self.0.iter().find(|(hash, _)| hash == octets)?;
         Some(subject)
     }

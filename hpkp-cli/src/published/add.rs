@@ -1,5 +1,7 @@
 //! `hpkp published add`: pins that clients have from somewhere else.
 
+use std::collections::HashMap;
+
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
 use hpkp_core::policy::PinSource;
@@ -14,10 +16,12 @@ use hpkp_core::ua::field::Reading;
 use hpkp_core::ua::host::Host;
 use serde::Serialize;
 
+use super::at_hand;
 use super::store::{Failure, Store};
 use super::view::PublishedView;
 use crate::arguments::AddArguments;
 use crate::exit::Exit;
+use crate::import::Problem;
 use crate::input;
 use crate::output::{self, JSON_VERSION};
 
@@ -35,12 +39,19 @@ pub(super) fn run(
     arguments: &AddArguments,
     json: bool,
 ) -> Result<Exit, Failure> {
-    let published = vec![published(arguments)?];
+    let published = published(arguments)?;
+    let certificates = at_hand::hashes(&arguments.cert)?;
+    for pin in &published.pins {
+        if let Some(subject) = certificates.whole(pin.octets()) {
+            let problem = Problem::CertificateHash { subject: subject.to_owned() };
+            return Err(Failure::no(format!("sha256/{pin}: {problem}")));
+        }
+    }
     if arguments.until.zip(arguments.since).is_some_and(|(until, since)| until < since) {
         return Err(Failure::usage("--until is before --since"));
     }
     let writer = arguments.writer.writer.as_ref();
-    let report = record(store, writer, &published, arguments.until)?;
+    let report = record(store, writer, &[published], arguments.until)?;
     Ok(report.print(json))
 }
 
@@ -136,11 +147,17 @@ fn pin(text: &str) -> Result<Pin, Failure> {
     let path = match PinSource::parse(text, str::to_owned) {
         Ok(PinSource::Literal(pin)) => return Ok(pin),
         Ok(PinSource::File(path)) => path,
+        Ok(PinSource::Role(role)) => {
+            let keyword = role.as_str();
+            let text =
+                format!("\"{keyword}\" stands for a key of a server; name the pin or a file");
+            return Err(Failure::usage(text));
+        }
         Err((_, why)) => return Err(Failure::usage(why)),
     };
     let shown = Excerpt::new(&path);
     let octets = input::named(path.as_ref(), spki::MAX_FILE)
-        .map_err(|error| Failure::undetermined(format!("{shown}: {error}")))?;
+        .map_err(|error| at_hand::unread(&path, &error))?;
     let keys = spki::read(&octets).map_err(|error| Failure::no(format!("{shown}: {error}")))?;
     keys.first().map(|key| key.pin).ok_or_else(|| Failure::no(format!("{shown}: it holds no key")))
 }
@@ -180,7 +197,7 @@ pub(super) fn record(
     all: &[Published],
     until: Option<i64>,
 ) -> Result<Recorded, Failure> {
-    let before: Vec<EventId> = all.iter().filter_map(|new| known(store, new, until)).collect();
+    let before: Vec<EventId> = known(store, all, until).into_iter().flatten().collect();
     let ended = |ids| {
         let why = Why::Other("no longer sent".to_owned());
         Body::Ended(Ended { ids, why, when: until })
@@ -191,8 +208,9 @@ pub(super) fn record(
             let open = before.iter().filter(|id| store.state.end(**id).is_none());
             let open: Vec<EventId> = open.copied().collect();
             let ends = (until.is_some() && !open.is_empty()).then(|| ended(open));
-            let new = all.iter().filter(|new| known(store, new, until).is_none());
-            Ok(new.cloned().map(Body::Published).chain(ends).collect())
+            let new = all.iter().zip(known(store, all, until));
+            let new = new.filter(|(_, known)| known.is_none()).map(|(new, _)| new.clone());
+            Ok(new.map(Body::Published).chain(ends).collect())
         },
         |events| {
             let new = events.iter().filter(|event| matches!(event.body(), Body::Published(_)));
@@ -200,18 +218,25 @@ pub(super) fn record(
             if until.is_some() && !new.is_empty() { vec![ended(new)] } else { Vec::new() }
         },
     )?;
-    let view = |id| store.published(id).map(|record| PublishedView::new(store, record));
+    let view = |id| store.state.published_by(id).map(|record| PublishedView::new(store, record));
     Ok(Recorded {
         recorded: events.iter().filter_map(|event| view(event.id())).collect(),
         known: before.into_iter().filter_map(view).collect(),
     })
 }
 
-/// The record that says the same. One that has ended is another thing, unless an end is to be
-/// recorded.
-fn known(store: &Store, new: &Published, until: Option<i64>) -> Option<EventId> {
-    let ended = |id| store.state.end(id).is_some();
-    let same = || store.state.published().filter(|record| record.said == *new);
-    let open = same().find(|record| !ended(record.id));
-    open.or_else(|| same().find(|_| until.is_some())).map(|record| record.id)
+/// For each the record that says the same. One that has ended is another thing, unless an end is to
+/// be recorded.
+fn known(store: &Store, all: &[Published], until: Option<i64>) -> Vec<Option<EventId>> {
+    let mut same: HashMap<&Published, Vec<EventId>> = HashMap::new();
+    for record in store.state.published() {
+        same.entry(&record.said).or_default().push(record.id);
+    }
+    let is_open = |id: &&EventId| store.state.end(**id).is_none();
+    let known = all.iter().map(|new| {
+        let same = same.get(new)?;
+        let any = same.first().filter(|_| until.is_some());
+        same.iter().find(is_open).or(any).copied()
+    });
+    known.collect()
 }

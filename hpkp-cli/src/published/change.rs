@@ -1,5 +1,6 @@
 //! What becomes of records: `end`, `waive` and `compromised`.
 
+use hpkp_core::published::line::MAX_ENTRIES;
 use hpkp_core::published::{Body, Compromised, Ended, Event, EventId, Waived, Why};
 
 use super::query::unknown;
@@ -28,8 +29,10 @@ pub(super) fn end(
         arguments.writer.writer.as_ref(),
         |store| {
             known(store, &ids)?;
-            let ended = Ended { ids: ids.clone(), why: why.clone(), when: arguments.at };
-            Ok(vec![Body::Ended(ended)])
+            let ended = ids.chunks(MAX_ENTRIES).map(|ids| {
+                Body::Ended(Ended { ids: ids.to_vec(), why: why.clone(), when: arguments.at })
+            });
+            Ok(ended.collect())
         },
         |_| Vec::new(),
     )?;
@@ -42,25 +45,18 @@ pub(super) fn waive(
     json: bool,
 ) -> Result<Exit, Failure> {
     let ids = distinct(&arguments.ids);
-    let user = || {
-        let named =
-            ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-        named.filter(|name| !name.is_empty())
-    };
-    let who = arguments
-        .who
-        .clone()
-        .or_else(user)
-        .ok_or_else(|| Failure::usage("it is not known who you are; say so with --who"))?;
     let events = store.append(
         arguments.writer.writer.as_ref(),
         |store| {
             known(store, &ids)?;
-            if let Some(id) = ids.iter().find(|id| store.published(**id).is_none()) {
+            if let Some(id) = ids.iter().find(|id| store.state.published_by(**id).is_none()) {
                 return Err(Failure::no(format!("{id} is not of published pins; it can be ended")));
             }
-            let waived = Waived { ids: ids.clone(), who: who.clone(), why: arguments.why.clone() };
-            Ok(vec![Body::Waived(waived)])
+            let WaiveArguments { who, why, .. } = arguments;
+            let waived = ids.chunks(MAX_ENTRIES).map(|ids| {
+                Body::Waived(Waived { ids: ids.to_vec(), who: who.clone(), why: why.clone() })
+            });
+            Ok(waived.collect())
         },
         |_| Vec::new(),
     )?;
@@ -103,9 +99,9 @@ fn known(store: &Store, ids: &[EventId]) -> Result<(), Failure> {
 
 /// What has become of the records.
 fn print(store: &Store, ids: &[EventId], events: &[Event], json: bool) -> Exit {
-    let published = ids.iter().filter_map(|id| store.published(*id));
+    let published = ids.iter().filter_map(|id| store.state.published_by(*id));
     let published: Vec<_> = published.map(|record| PublishedView::new(store, record)).collect();
-    let presents = ids.iter().filter_map(|id| store.presents(*id));
+    let presents = ids.iter().filter_map(|id| store.state.presents_by(*id));
     let presents: Vec<_> = presents.map(|record| PresentsView::new(store, record)).collect();
     let written = if json {
         let events: Vec<String> = events.iter().map(|event| event.id().to_string()).collect();

@@ -1,17 +1,19 @@
 //! `hpkp published import`: the pins of apps, scripts and zones.
 
-use hpkp_core::certificate::Certificate;
-use hpkp_core::pem;
+use std::collections::HashSet;
+
+use hpkp_core::date;
 use hpkp_core::published::{HostName, Lifetime, Matching, Origin, Published, Scope};
-use hpkp_core::spki;
 use hpkp_core::text::Excerpt;
 
 use super::add;
+use super::at_hand;
 use super::store::{Failure, Store, shown};
+use super::view;
 use crate::arguments::ImportArguments;
 use crate::exit::Exit;
-use crate::import::{self, Certificates, PinSet};
-use crate::input::{self, InputError};
+use crate::import::{self, PinSet};
+use crate::input;
 use crate::output::{self, JSON_VERSION};
 
 pub(super) fn run(
@@ -27,14 +29,15 @@ pub(super) fn run(
         path => input::named(path.as_ref(), import::MAX_TEXT),
     };
     let file = shown(&arguments.file);
-    let text = text.map_err(|error| unread(&file, &error))?;
-    let certificates = certificates(&arguments.cert)?;
+    let text = text.map_err(|error| at_hand::unread(&arguments.file, &error))?;
+    let certificates = at_hand::hashes(&arguments.cert)?;
     let read = arguments.format.read(&text, &certificates);
     let imported = read.map_err(|error| Failure::no(format!("{file}: {error}")))?;
     for note in &imported.notes {
         output::complain(&format!("{file}: {note}"));
     }
     let mut all: Vec<Published> = Vec::new();
+    let mut seen = HashSet::new();
     for set in imported.sets {
         if set.expires_at.is_some_and(|time| time <= store.now) {
             output::complain(&format!(
@@ -44,7 +47,7 @@ pub(super) fn run(
             continue;
         }
         let published = published(set, arguments)?;
-        if !all.contains(&published) {
+        if seen.insert(published.clone()) {
             all.push(published);
         }
     }
@@ -52,37 +55,6 @@ pub(super) fn run(
         return Ok(print(&all, json));
     }
     Ok(add::record(store, arguments.writer.writer.as_ref(), &all, None)?.print(json))
-}
-
-fn unread(file: &str, error: &InputError) -> Failure {
-    let text = format!("{file}: {error}");
-    match error {
-        InputError::TooLarge { .. } => Failure::no(text),
-        _ => Failure::undetermined(text),
-    }
-}
-
-/// The certificates at hand.
-fn certificates(files: &[String]) -> Result<Certificates, Failure> {
-    let mut certificates = Vec::new();
-    for file in files {
-        let shown = shown(file);
-        let octets =
-            input::named(file.as_ref(), spki::MAX_FILE).map_err(|error| unread(&shown, &error))?;
-        let ders: Vec<Vec<u8>> = if octets.first() == Some(&0x30) {
-            vec![octets]
-        } else {
-            let blocks = pem::blocks(&octets).flatten();
-            let blocks = blocks.filter(|block| block.label.ends_with(b"CERTIFICATE"));
-            blocks.filter_map(|block| block.decode().ok()).collect()
-        };
-        let before = certificates.len();
-        certificates.extend(ders.iter().filter_map(|der| Certificate::from_der(der).ok()));
-        if certificates.len() == before {
-            return Err(Failure::no(format!("{shown}: it holds no certificate")));
-        }
-    }
-    Ok(Certificates::new(certificates.iter().map(|one| (one.der(), one.subject().to_owned()))))
 }
 
 fn published(set: PinSet, arguments: &ImportArguments) -> Result<Published, Failure> {
@@ -133,34 +105,35 @@ fn published(set: PinSet, arguments: &ImportArguments) -> Result<Published, Fail
 
 /// What would be recorded.
 fn print(all: &[Published], json: bool) -> Exit {
-    let text = |published: &Published| {
-        let pins: Vec<String> = published.pins.iter().map(|pin| format!("sha256/{pin}")).collect();
-        let below = if published.include_subdomains { " and all below" } else { "" };
-        let port = published.port.map_or_else(String::new, |port| format!(", port {port}"));
-        let name = super::view::name(&published.host, published.matching);
-        let scope = super::view::scope(published.scope);
-        (name, below, port, scope, pins)
+    let pins = |published: &Published| -> Vec<String> {
+        published.pins.iter().map(|pin| format!("sha256/{pin}")).collect()
+    };
+    let expires_at = |published: &Published| match published.lifetime {
+        Lifetime::ExpiresAt(time) => Some(date::format(time)),
+        Lifetime::MaxAge(_) | Lifetime::Open => None,
     };
     let written = if json {
-        let sets: Vec<_> = all
-            .iter()
-            .map(|published| {
-                let (host, _, _, scope, pins) = text(published);
-                serde_json::json!({
-                    "host": host,
-                    "include_subdomains": published.include_subdomains,
-                    "scope": scope,
-                    "port": published.port,
-                    "pins": pins,
-                    "origin": published.origin.as_str(),
-                })
+        let sets = all.iter().map(|published| {
+            serde_json::json!({
+                "host": view::name(&published.host, published.matching),
+                "include_subdomains": published.include_subdomains,
+                "scope": view::scope(published.scope),
+                "port": published.port,
+                "pins": pins(published),
+                "expires_at": expires_at(published),
+                "origin": published.origin.as_str(),
             })
-            .collect();
+        });
+        let sets: Vec<_> = sets.collect();
         output::json(&serde_json::json!({ "v": JSON_VERSION, "would_record": sets }))
     } else {
         all.iter().try_for_each(|published| {
-            let (name, below, port, scope, pins) = text(published);
-            output::line(&format!("{name}{below}{port} ({scope}): {}", pins.join(" ")))
+            let name = view::name(&published.host, published.matching);
+            let whom = view::whom(&name, published.include_subdomains, published.port);
+            let scope = view::scope(published.scope);
+            let until = expires_at(published);
+            let until = until.map_or_else(String::new, |time| format!(", until {time}"));
+            output::line(&format!("{whom} ({scope}){until}: {}", pins(published).join(" ")))
         })
     };
     output::ended(Exit::Fine, written)

@@ -1,13 +1,16 @@
 //! `hpkp published`: the records of the pins that clients may hold.
 
 mod add;
+mod at_hand;
 mod change;
+mod compact;
 mod import;
 mod query;
+mod replay;
 mod store;
 mod view;
 
-use crate::arguments::{InitArguments, PublishedArguments, PublishedCommand as Command};
+use crate::arguments::{PublishedArguments, PublishedCommand as Command};
 use crate::exit::Exit;
 use crate::output;
 use store::{Failure, Store};
@@ -18,7 +21,7 @@ pub(crate) fn run(arguments: &PublishedArguments) -> Exit {
     let json = *json;
     let open = || Store::open(directory);
     let done = match command {
-        Command::Init(init) => self::init(directory, init, json),
+        Command::Init(init) => self::init(init.path.as_ref().or(directory.first()), json),
         Command::List(list) => open().map(|store| query::list(&store, list, json)),
         Command::Show(show) => open().and_then(|store| query::show(&store, show, json)),
         Command::Why(why) => open().and_then(|store| query::why(&store, why, json)),
@@ -31,6 +34,7 @@ pub(crate) fn run(arguments: &PublishedArguments) -> Exit {
         Command::Waive(waive) => {
             open().and_then(|mut store| change::waive(&mut store, waive, json))
         }
+        Command::Compact(compact) => open().and_then(|store| compact::run(&store, compact, json)),
         Command::Compromised(compromised) => {
             open().and_then(|mut store| change::compromised(&mut store, compromised, json))
         }
@@ -41,12 +45,12 @@ pub(crate) fn run(arguments: &PublishedArguments) -> Exit {
     })
 }
 
-fn init(directory: &str, arguments: &InitArguments, json: bool) -> Result<Exit, Failure> {
-    let path = arguments.path.as_deref().unwrap_or(directory);
+fn init(path: Option<&String>, json: bool) -> Result<Exit, Failure> {
+    let path = path.ok_or_else(|| Failure::usage("no directory is named"))?;
     hpkp_server::published::init(path)
         .map_err(|error| Failure::undetermined(format!("{}: {error}", store::shown(path))))?;
     // What stood there before may be something else.
-    Store::open(path)?;
+    Store::open(&[path])?;
     let written = if json {
         output::json(&serde_json::json!({ "v": output::JSON_VERSION, "directory": path }))
     } else {

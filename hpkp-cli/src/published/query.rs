@@ -1,20 +1,43 @@
 //! What the records say: `list`, `show`, `why` and `verify`.
 
+use std::collections::HashMap;
+
 use hpkp_core::date;
+use hpkp_core::published::state::{Binding, Record};
 use hpkp_core::published::{HostName, Matching, Published};
 use serde::Serialize;
 
-use super::store::{Failure, Store, shown};
-use super::view::{PresentsView, PublishedView};
+use super::replay::Replay;
+use super::store::{Failure, Store};
+use super::view::{self, PresentsView, PublishedView};
 use crate::arguments::{ListArguments, ShowArguments, WhyArguments};
 use crate::exit::Exit;
 use crate::output::{self, JSON_VERSION};
 
-/// What `list` and `why` print as JSON.
+/// What `list` prints as JSON.
 #[derive(Debug, Serialize)]
-struct Records {
+struct Listed {
     v: u32,
     published: Vec<PublishedView>,
+    /// Those of their hosts that are free some day.
+    free: Vec<Free>,
+}
+
+/// A host of which it is known when the last client forgets.
+#[derive(Debug, Serialize)]
+struct Free {
+    host: String,
+    /// From when on nobody holds pins for it, unless more are published.
+    from: String,
+}
+
+/// What `why` prints as JSON.
+#[derive(Debug, Serialize)]
+struct Bound {
+    v: u32,
+    published: Vec<PublishedView>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    replay: Option<Replay>,
 }
 
 /// What `show` prints as JSON.
@@ -48,21 +71,58 @@ pub(super) fn list(store: &Store, arguments: &ListArguments, json: bool) -> Exit
             arguments.all || binding.is_some_and(|binding| binding.holds(store.now))
         })
         .collect();
-    records.sort_by_key(|record| (&record.said.host, record.at, record.id));
+    records.sort_by_key(|record| (&record.said.host, record.said.matching, record.at, record.id));
+    let free = free(store, &records);
     let published: Vec<_> =
         records.into_iter().map(|record| PublishedView::new(store, record)).collect();
     let written = if json {
-        output::json(&Records { v: JSON_VERSION, published })
+        output::json(&Listed { v: JSON_VERSION, published, free })
     } else {
-        published.iter().try_for_each(|view| output::line(&view.line()))
+        if published.is_empty() {
+            output::complain("no client is known to hold pins");
+        }
+        let lines = published.iter().map(PublishedView::line);
+        let free = free.iter().map(|Free { host, from }| {
+            format!("{host}: nobody holds pins from {from} on, unless more are published")
+        });
+        lines.chain(free).try_for_each(|line| output::line(&line))
     };
     output::ended(Exit::Fine, written)
+}
+
+/// The hosts of `records`, which are in the order of hosts, whose clients all forget at a known time:
+/// nothing that binds them is still being sent, or held until somebody ends it.
+fn free(store: &Store, records: &[&Record<Published>]) -> Vec<Free> {
+    let mut by_host: HashMap<&str, Vec<&Record<Published>>> = HashMap::new();
+    for record in store.state.published() {
+        by_host.entry(record.said.host.as_str()).or_default().push(record);
+    }
+    let mut names: Vec<_> =
+        records.iter().map(|record| (&record.said.host, record.said.matching)).collect();
+    names.dedup();
+    let free = names.into_iter().filter_map(|(host, matching)| {
+        // Any host that the pattern stands for, and no other record names.
+        let one = match matching {
+            Matching::OneLabel => format!("hpkp-any-label.{host}").parse().ok()?,
+            Matching::Exact | Matching::AnyDepth => host.clone(),
+        };
+        let above = std::iter::once(one.as_str()).chain(one.parents());
+        let records = above.filter_map(|name| by_host.get(name)).flatten();
+        let binding = records.filter(|record| binds(&record.said, &one));
+        match binding.filter_map(|record| store.state.binding(record)).max()? {
+            Binding::Until(time) => {
+                Some(Free { host: view::name(host, matching), from: date::format(time) })
+            }
+            Binding::Served(_) | Binding::Open => None,
+        }
+    });
+    free.collect()
 }
 
 pub(super) fn show(store: &Store, arguments: &ShowArguments, json: bool) -> Result<Exit, Failure> {
     let mut all = Shown { v: JSON_VERSION, published: Vec::new(), presents: Vec::new() };
     for id in &arguments.ids {
-        match (store.published(*id), store.presents(*id)) {
+        match (store.state.published_by(*id), store.state.presents_by(*id)) {
             (Some(record), _) => all.published.push(PublishedView::new(store, record)),
             (None, Some(record)) => all.presents.push(PresentsView::new(store, record)),
             (None, None) => return Err(unknown(*id)),
@@ -100,33 +160,46 @@ pub(super) fn why(store: &Store, arguments: &WhyArguments, json: bool) -> Result
     if published.is_empty() && !json {
         output::complain(&format!("no client is known to hold pins for {host}"));
     }
-    let written = if json {
-        output::json(&Records { v: JSON_VERSION, published })
-    } else {
-        published.iter().try_for_each(|view| {
-            output::line(&view.line())?;
-            view.details().iter().try_for_each(|detail| output::line(&format!("    {detail}")))
-        })
+    let replay = match &arguments.cert[..] {
+        [] => None,
+        _ => Some(Replay::new(store, &host, arguments)?),
     };
-    Ok(output::ended(Exit::Fine, written))
+    let exit = replay.as_ref().map_or(Exit::Fine, |replay| replay.exit(arguments.deny_warnings));
+    let written = if json {
+        output::json(&Bound { v: JSON_VERSION, published, replay })
+    } else {
+        let lines = published.iter().flat_map(|view| {
+            let details = view.details().into_iter().map(|detail| format!("    {detail}"));
+            std::iter::once(view.line()).chain(details)
+        });
+        let lines = lines.chain(replay.iter().flat_map(|replay| replay.lines(&host)));
+        lines.into_iter().try_for_each(|line| output::line(&line))
+    };
+    Ok(output::ended(exit, written))
 }
 
 /// Whether a client that holds `said` holds `host` to it.
-fn binds(said: &Published, host: &HostName) -> bool {
-    let is_above = host.parents().any(|domain| domain == said.host.as_str());
-    let is_child = host.parents().next() == Some(said.host.as_str());
+pub(super) fn binds(said: &Published, host: &HostName) -> bool {
+    if *host == said.host {
+        return said.matching != Matching::OneLabel;
+    }
+    // The name on the way down to the host that is one label below the domain.
+    let names = std::iter::once(host.as_str()).chain(host.parents());
+    let Some(under) = names.zip(host.parents()).find(|(_, domain)| *domain == said.host.as_str())
+    else {
+        return false;
+    };
     match said.matching {
-        Matching::AnyDepth => is_above || *host == said.host,
-        Matching::Exact => *host == said.host || (is_above && said.include_subdomains),
-        Matching::OneLabel if is_child => !said.except.contains(host),
-        Matching::OneLabel => is_above && said.include_subdomains,
+        Matching::AnyDepth => true,
+        Matching::Exact => said.include_subdomains,
+        Matching::OneLabel if said.except.iter().any(|name| name.as_str() == under.0) => false,
+        Matching::OneLabel => under.0 == host.as_str() || said.include_subdomains,
     }
 }
 
 pub(super) fn verify(store: &Store, json: bool) -> Exit {
     let state = &store.state;
-    let times = state.published().map(|record| record.at);
-    let newest = times.chain(state.presents().map(|record| record.at)).max();
+    let newest = state.latest();
     let verified = Verified {
         v: JSON_VERSION,
         published: state.published().count(),
@@ -148,7 +221,7 @@ pub(super) fn verify(store: &Store, json: bool) -> Exit {
     } else {
         output::line(&format!(
             "{}: {} records of published pins, {} of them held ({} waived); {} of presented keys",
-            shown(store.path()),
+            store.paths(),
             verified.published,
             verified.held,
             verified.waived,
@@ -184,14 +257,15 @@ mod tests {
             "a.example.com",
             "free.example.com",
             "b.a.example.com",
+            "b.free.example.com",
             "notexample.com",
         ];
         for (matching, include_subdomains, bound) in [
-            (Matching::Exact, false, [true, false, false, false, false]),
-            (Matching::Exact, true, [true, true, true, true, false]),
-            (Matching::OneLabel, false, [false, true, false, false, false]),
-            (Matching::OneLabel, true, [false, true, false, true, false]),
-            (Matching::AnyDepth, false, [true, true, true, true, false]),
+            (Matching::Exact, false, [true, false, false, false, false, false]),
+            (Matching::Exact, true, [true, true, true, true, true, false]),
+            (Matching::OneLabel, false, [false, true, false, false, false, false]),
+            (Matching::OneLabel, true, [false, true, false, true, false, false]),
+            (Matching::AnyDepth, false, [true, true, true, true, true, false]),
         ] {
             let said = said(matching, include_subdomains);
             let found = hosts.map(|host| binds(&said, &host.parse().unwrap()));

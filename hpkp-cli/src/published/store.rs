@@ -1,9 +1,8 @@
 //! The directory with the records, what they come to, and how they grow.
 
-use hpkp_core::published::state::Record;
-use hpkp_core::published::{Body, Event, EventId, Presents, Published, State, WriterName};
+use hpkp_core::published::{Body, Event, EventId, State, WriterName};
 use hpkp_core::text::Excerpt;
-use hpkp_server::published::{self, Directory, DirectoryError};
+use hpkp_server::published::{self, Contents, Directory, DirectoryError};
 
 use crate::exit::Exit;
 use crate::output;
@@ -34,10 +33,10 @@ impl Failure {
     }
 }
 
-/// An open directory and the state of its records.
+/// Open directories and the state of their records. What is written goes into the first.
 #[derive(Debug)]
 pub(super) struct Store {
-    directory: Directory,
+    directories: Vec<Directory>,
     pub(super) state: State,
     /// Files whose last line was never finished, and how many octets it has.
     pub(super) torn: Vec<(String, usize)>,
@@ -45,36 +44,43 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn open(path: &str) -> Result<Self, Failure> {
-        let failed = |error| failure(path, &error);
-        let directory = Directory::open(path).map_err(failed)?;
-        let contents = directory.read().map_err(failed)?;
-        for (file, octets) in &contents.torn {
+    pub(super) fn open<T: AsRef<str>>(paths: &[T]) -> Result<Self, Failure> {
+        let open = |path: &T| {
+            let path = path.as_ref();
+            Directory::open(path).map_err(|error| failure(path, &error))
+        };
+        let directories = paths.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let contents = read(&directories)?;
+        // Afterwards, so that nothing which was read is newer.
+        let now = time::now();
+        let store = Self { directories, state: contents.state, torn: contents.torn, now };
+        for (file, octets) in &store.torn {
             output::complain(&format!(
                 "{}: its last line was never finished ({octets} octets) and is passed over",
                 shown(file)
             ));
         }
-        Ok(Self { directory, state: contents.state, torn: contents.torn, now: time::now() })
+        Ok(store)
     }
 
+    /// What all files say now.
+    pub(super) fn contents(&self) -> Result<Contents, Failure> {
+        read(&self.directories)
+    }
+
+    /// The directories.
+    /// The directory that is written to.
     pub(super) fn path(&self) -> &str {
-        self.directory.path()
+        self.directories.first().map_or("", Directory::path)
     }
 
-    /// The record of published pins with this id.
-    pub(super) fn published(&self, id: EventId) -> Option<&Record<Published>> {
-        self.state.published().find(|record| record.id == id)
-    }
-
-    /// The record of presented keys with this id.
-    pub(super) fn presents(&self, id: EventId) -> Option<&Record<Presents>> {
-        self.state.presents().find(|record| record.id == id)
+    pub(super) fn paths(&self) -> String {
+        self.directories.iter().map(|one| shown(one.path())).collect::<Vec<_>>().join(", ")
     }
 
     /// Whether there is something that can be ended.
     pub(super) fn has(&self, id: EventId) -> bool {
-        self.published(id).is_some() || self.presents(id).is_some()
+        self.state.published_by(id).is_some() || self.state.presents_by(id).is_some()
     }
 
     /// Appends what `bodies` gives for the present state, and adds it to the state. The second
@@ -93,22 +99,25 @@ impl Store {
             let mut events = self.sealed(&writer, 0, bodies(self)?);
             let more = then(&events);
             events.extend(self.sealed(&writer, events.len(), more));
-            match published::append(&self.directory, &events) {
+            events.iter().try_for_each(readable)?;
+            match published::append(self.first()?, &events) {
                 Ok(()) => {
                     events.iter().for_each(|event| self.state.add(event));
                     return Ok(events);
                 }
-                Err(DirectoryError::Changed(_)) => {
-                    let read = self.directory.read();
-                    self.state = read.map_err(|error| failure(self.path(), &error))?.state;
-                }
-                Err(error) => return Err(failure(self.path(), &error)),
+                Err(DirectoryError::Changed(_)) => self.state = self.contents()?.state,
+                Err(error) => return Err(failure(self.first()?.path(), &error)),
             }
         }
         Err(Failure::undetermined(format!(
             "{}: somebody else writes under the name {writer} all the time",
-            shown(self.path())
+            shown(self.first()?.path())
         )))
+    }
+
+    /// The directory that is written to.
+    pub(super) fn first(&self) -> Result<&Directory, Failure> {
+        self.directories.first().ok_or_else(|| Failure::usage("no directory is named"))
     }
 
     /// Events of these bodies behind `before` others that are not yet written. Where the clock stands
@@ -121,8 +130,23 @@ impl Store {
     }
 }
 
+fn read(directories: &[Directory]) -> Result<Contents, Failure> {
+    let mut contents = Contents::default();
+    for directory in directories {
+        let read = directory.read_into(&mut contents);
+        read.map_err(|error| failure(directory.path(), &error))?;
+    }
+    Ok(contents)
+}
+
+/// What could not be read again would make all records unreadable.
+fn readable(event: &Event) -> Result<(), Failure> {
+    let read = Event::from_line(event.line().as_bytes());
+    read.map(drop).map_err(|error| Failure::no(format!("this cannot be recorded: {error}")))
+}
+
 /// What cannot be read may be in order; what was read and is wrong is not.
-fn failure(path: &str, error: &DirectoryError) -> Failure {
+pub(super) fn failure(path: &str, error: &DirectoryError) -> Failure {
     let text = format!("{}: {error}", shown(path));
     match error {
         DirectoryError::Owner(_)

@@ -77,6 +77,13 @@ pub(super) fn name(host: &HostName, matching: Matching) -> String {
     }
 }
 
+/// Whom a record binds.
+pub(super) fn whom(name: &str, include_subdomains: bool, port: Option<u16>) -> String {
+    let below = if include_subdomains { " and all below" } else { "" };
+    let port = port.map_or_else(String::new, |port| format!(", port {port}"));
+    format!("{name}{below}{port}")
+}
+
 fn counted(count: usize, what: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {what}{plural}")
@@ -133,19 +140,30 @@ impl PublishedView {
 
     /// One line that begins with the id.
     pub(super) fn line(&self) -> String {
-        let below = if self.include_subdomains { " and all below" } else { "" };
-        let port = self.port.map_or_else(String::new, |port| format!(", port {port}"));
         let waived = if self.waived.is_some() { ", waived" } else { "" };
         format!(
-            "{}  {}{below}{port}: {} ({}), {}{waived}; {}, recorded by {}",
+            "{}  {}: {} ({}), {}{}{waived}; {}, recorded by {}",
             self.id,
-            self.host,
+            whom(&self.host, self.include_subdomains, self.port),
             counted(self.pins.len(), "pin"),
             self.scope,
             self.how_long(),
+            self.visitors(),
             Excerpt::new(&self.origin),
             self.writer
         )
+    }
+
+    /// Who holds pins that are noted at a visit. Of others the origin says it.
+    fn visitors(&self) -> String {
+        if self.max_age.is_none() {
+            return String::new();
+        }
+        let since = self.since.as_ref().unwrap_or(&self.at);
+        match &self.ended {
+            Some(ended) => format!(", by visitors from {since} to {ended}"),
+            None => format!(", by visitors since {since}"),
+        }
     }
 
     fn how_long(&self) -> String {

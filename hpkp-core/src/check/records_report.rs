@@ -206,13 +206,14 @@ impl Unmet<'_> {
         let ids: Vec<String> =
             self.found.iter().take(NAMED_IDS).map(|live| live.record.id.to_string()).collect();
         let more = if self.found.len() > NAMED_IDS { " ..." } else { "" };
-        let is_app = self.found.iter().all(|live| live.record.said.origin != Origin::Header);
-        let (verb, meaning) = match is_app {
-            true => ("end", "if nobody uses what holds these pins any more"),
-            false => ("waive", "to give these clients up"),
+        // What was noted at a visit stays noted, whatever ends.
+        let is_noted = |live: &Live<'_>| matches!(live.record.said.lifetime, Lifetime::MaxAge(_));
+        let (verb, meaning, words) = match self.found.iter().any(is_noted) {
+            false => ("end", "if nobody uses what holds these pins any more", "--why REASON"),
+            true => ("waive", "to give these clients up", "--who NAME --why REASON"),
         };
         let command = command(verb, self.records, &ids.join(" "));
-        format!("{meaning}: {command}{more}")
+        format!("{meaning}: {command}{more} {words}")
     }
 }
 
@@ -260,10 +261,10 @@ pub(super) fn other_block(
     (summary, std::iter::once(noted).chain(loaded).collect())
 }
 
-/// What to type for an operator's decision about events.
+/// The command that records an operator's decision about events, without its reason.
 fn command(verb: &str, records: &Records, ids: &str) -> String {
     let directory = Excerpt::new(&records.directory);
-    format!("hpkp published {verb} --directory {directory} --why TEXT {ids}")
+    format!("hpkp published -d {directory} {verb} {ids}")
 }
 
 pub(super) fn elsewhere(policy: &Policy, records: &Records, record: &Record<Presents>) -> Text {
@@ -280,7 +281,7 @@ pub(super) fn elsewhere(policy: &Policy, records: &Records, record: &Record<Pres
     let mut details: Vec<String> =
         leaves.take(MAX_DETAILS).map(|pin| format!("presented there: sha256/{pin}")).collect();
     details.push(format!(
-        "recorded {}, event {}; if that server is gone: {}",
+        "recorded {}, event {}; if that server is gone: {} --why REASON",
         date::format(record.at),
         record.id,
         command("end", records, &record.id.to_string())

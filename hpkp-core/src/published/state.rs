@@ -180,6 +180,18 @@ impl State {
         self.presents.values()
     }
 
+    /// What was published by the event with this id.
+    #[must_use]
+    pub fn published_by(&self, id: EventId) -> Option<&Record<Published>> {
+        self.published.get(&id)
+    }
+
+    /// What was presented by the event with this id.
+    #[must_use]
+    pub fn presents_by(&self, id: EventId) -> Option<&Record<Presents>> {
+        self.presents.get(&id)
+    }
+
     /// For how long a record binds; `None` where it never does.
     #[must_use]
     pub fn binding(&self, record: &Record<Published>) -> Option<Binding> {
@@ -222,6 +234,12 @@ impl State {
     #[must_use]
     pub fn newest(&self, writer: &WriterName) -> Option<i64> {
         self.writers.get(writer).map(|progress| progress.newest)
+    }
+
+    /// When the newest of all events was written, in seconds since 1970 UTC.
+    #[must_use]
+    pub fn latest(&self) -> Option<i64> {
+        self.writers.values().map(|progress| progress.newest).max()
     }
 
     /// The number of a writer's last event; 0 where it has none.
@@ -291,7 +309,7 @@ pub struct LastAccepted<'a> {
     pub presents: BTreeMap<Names<'a>, Vec<&'a Record<Presents>>>,
 }
 
-fn is_of_a_configuration(body: &Body) -> bool {
+pub(super) fn is_of_a_configuration(body: &Body) -> bool {
     match body {
         Body::Presents(_) => true,
         Body::Published(published) => published.origin == Origin::Header,

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,25 +31,7 @@ pub fn append(directory: &Directory, events: &[Event]) -> Result<(), DirectoryEr
     let shown = directory.shown(&name);
     let write = |error| DirectoryError::Write(shown.clone(), error);
 
-    let mut file: File = sys::append_at(&directory.file, &name).map_err(write)?.into();
-    let metadata = file.metadata().map_err(write)?;
-    let not_own = match () {
-        () if !metadata.is_file() => Some("it is no regular file"),
-        () if metadata.nlink() != 1 => Some("it has other names (hard links)"),
-        () if metadata.uid() != sys::effective_user() => Some("it belongs to another user"),
-        () => None,
-    };
-    if let Some(what) = not_own {
-        return Err(DirectoryError::NotOwn(shown, what));
-    }
-    let started = Instant::now();
-    while !sys::lock(&file).map_err(write)? {
-        if started.elapsed() > PATIENCE {
-            return Err(DirectoryError::Locked(shown));
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-
+    let mut file = locked(&shown, || sys::append_at(&directory.file, &name))?;
     let machine = machine();
     let end = whole_lines(&mut file).map_err(write)?;
     if file.metadata().map_err(write)?.len() > end {
@@ -60,11 +43,8 @@ pub fn append(directory: &Directory, events: &[Event]) -> Result<(), DirectoryEr
         lines.push_str(identity(first, machine).map_err(write)?.line());
         lines.push('\n');
     } else {
-        match first_event(&mut file).map_err(write)?.as_ref().map(Event::body) {
-            Some(Body::Writer(identity)) if identity.machine == machine => {}
-            Some(Body::Writer(_)) => return Err(DirectoryError::Copied(shown)),
-            _ => return Err(DirectoryError::NotOwn(shown, "it does not say whose it is")),
-        }
+        let identity = first_event(&mut file).map_err(write)?;
+        is_of_this_machine(&shown, identity.as_ref(), &machine)?;
         let last = last_event(&mut file, end).map_err(write)?;
         if last.is_none_or(|last| last.writer() != writer || last.seq() >= first.seq()) {
             return Err(DirectoryError::Changed(shown));
@@ -85,6 +65,50 @@ pub fn append(directory: &Directory, events: &[Event]) -> Result<(), DirectoryEr
         directory.file.sync_all().map_err(write)?;
     }
     Ok(())
+}
+
+/// A writer's own file, locked. Whoever has the lock may put another file in its place; then it is
+/// opened anew.
+pub(super) fn locked(
+    shown: &str,
+    open: impl Fn() -> io::Result<OwnedFd>,
+) -> Result<File, DirectoryError> {
+    let write = |error| DirectoryError::Write(shown.to_owned(), error);
+    let started = Instant::now();
+    loop {
+        let file: File = open().map_err(write)?.into();
+        let metadata = file.metadata().map_err(write)?;
+        let not_own = match () {
+            () if !metadata.is_file() => Some("it is no regular file"),
+            () if metadata.nlink() > 1 => Some("it has other names (hard links)"),
+            () if metadata.uid() != sys::effective_user() => Some("it belongs to another user"),
+            () => None,
+        };
+        if let Some(what) = not_own {
+            return Err(DirectoryError::NotOwn(shown.to_owned(), what));
+        }
+        let is_locked = sys::lock(&file).map_err(write)?;
+        if is_locked && file.metadata().map_err(write)?.nlink() == 1 {
+            return Ok(file);
+        }
+        if started.elapsed() > PATIENCE {
+            return Err(DirectoryError::Locked(shown.to_owned()));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Whether a file with this first line was made on `machine`, as [`machine`] gives it.
+pub(super) fn is_of_this_machine(
+    shown: &str,
+    first: Option<&Event>,
+    machine: &str,
+) -> Result<(), DirectoryError> {
+    match first.map(Event::body) {
+        Some(Body::Writer(identity)) if identity.machine == machine => Ok(()),
+        Some(Body::Writer(_)) => Err(DirectoryError::Copied(shown.to_owned())),
+        _ => Err(DirectoryError::NotOwn(shown.to_owned(), "it does not say whose it is")),
+    }
 }
 
 /// Where the last whole line ends.
@@ -137,7 +161,7 @@ fn identity(first: &Event, machine: String) -> io::Result<Event> {
 
 /// What tells this machine from others. Machines made from one image that have the same id count as
 /// one; so does, without an id, every machine of one host name.
-fn machine() -> String {
+pub(super) fn machine() -> String {
     let ids = ["/etc/machine-id", "/var/lib/dbus/machine-id", "/proc/sys/kernel/hostname"];
     let id = ids.iter().find_map(|path| {
         let id = std::fs::read(path).ok()?;

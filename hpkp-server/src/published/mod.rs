@@ -3,6 +3,7 @@
 
 mod append;
 mod claim;
+mod compact;
 mod error;
 mod sys;
 #[cfg(test)]
@@ -11,13 +12,14 @@ mod tests;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
 
 use hpkp_core::published::{State, WriterName, file};
 
 pub use append::append;
 pub use claim::claim;
+pub use compact::{Compacted, compact};
 pub use error::DirectoryError;
 
 /// The file that says that a directory is one for records, and in which version of the format.
@@ -72,15 +74,11 @@ pub fn init(path: &str) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    let marker = Path::new(path).join(MARKER);
-    let marker = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(marker);
-    match marker {
-        Ok(mut file) => {
-            file.write_all(format!("{VERSION}\n").as_bytes())?;
-            file.sync_all()?;
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(error),
+    let mut marker = File::from(sys::append_at(&directory, MARKER)?);
+    // One that is empty could not be written to its end the last time.
+    if marker.metadata()?.len() == 0 {
+        marker.write_all(format!("{VERSION}\n").as_bytes())?;
+        marker.sync_all()?;
     }
     directory.sync_all()
 }

@@ -43,6 +43,28 @@ fn open(directory: &File, name: &str, flags: c_int, mode: libc::mode_t) -> io::R
     Ok(unsafe { OwnedFd::from_raw_fd(file) })
 }
 
+/// Removes a file of a directory, where there is one.
+pub(super) fn remove_at(directory: &File, name: &str) -> io::Result<()> {
+    let name = CString::new(name)?;
+    // SAFETY: the descriptor is open as long as `directory`, and the name ends with a null.
+    if unsafe { libc::unlinkat(directory.as_raw_fd(), name.as_ptr(), 0) } == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// Gives a file of a directory another name there; a file of that name is gone then.
+pub(super) fn rename_at(directory: &File, from: &str, to: &str) -> io::Result<()> {
+    let (from, to) = (CString::new(from)?, CString::new(to)?);
+    let place = directory.as_raw_fd();
+    // SAFETY: the descriptor is open as long as `directory`, and the names end with a null.
+    match unsafe { libc::renameat(place, from.as_ptr(), place, to.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Whether the lock for writing could be had; it ends with the descriptor.
 pub(super) fn lock(file: &File) -> io::Result<bool> {
     // SAFETY: the descriptor is open as long as `file`.

@@ -1,0 +1,252 @@
+//! Which events of a writer's file are still needed, where an operator wants it smaller.
+//!
+//! Only published pins and presented keys ever leave it. What ended, waived or compromised
+//! something stays, however old: it is short, and an old copy that turns up later would bring back
+//! to life what nothing ends any more.
+
+use std::collections::{HashMap, HashSet};
+
+use super::event::{Event, EventId};
+use super::name::{HostName, WriterName};
+use super::state::{Binding, Record, State, is_of_a_configuration};
+use super::{Body, Presents, Published};
+
+/// How long what is over stays on record, in seconds: a year, a leap year included.
+pub const KEPT: i64 = 366 * 24 * 3_600;
+
+/// Which of `events`, all of `writer`, must stay in its file, an entry for each; `state` is what all
+/// records come to, and `now` is in seconds since 1970 UTC.
+///
+/// What clients held less than [`KEPT`] ago stays, and so do the keys that were presented to them,
+/// what the last accepted configuration said, and the newest events, by which the writer's clock and
+/// its next number are told.
+#[must_use]
+pub fn needed(events: &[Event], state: &State, writer: &WriterName, now: i64) -> Vec<bool> {
+    let kept = kept(state, writer, now);
+    let newest = events.iter().max_by_key(|event| (event.at(), event.seq())).map(Event::id);
+    let last = events.iter().map(Event::seq).max();
+    let configured = events.iter().filter(|event| is_of_a_configuration(event.body()));
+    let configured = configured.map(Event::seq).max();
+    let is_needed = |event: &Event| match event.body() {
+        Body::Published(_) | Body::Presents(_) => {
+            kept.contains(&event.id())
+                || [last, configured].contains(&Some(event.seq()))
+                || newest == Some(event.id())
+        }
+        _ => true,
+    };
+    events.iter().map(is_needed).collect()
+}
+
+fn kept(state: &State, writer: &WriterName, now: i64) -> HashSet<EventId> {
+    let is_recent = |time: i64| time.saturating_add(KEPT) > now;
+    let ended_long_ago = |id| state.end(id).is_some_and(|end| !is_recent(end.at));
+    let is_kept = |record: &&Record<Published>| match state.binding(record) {
+        Some(Binding::Until(time)) => is_recent(time),
+        Some(Binding::Served(_) | Binding::Open) => true,
+        None => !ended_long_ago(record.id),
+    };
+    let mut presents: HashMap<&HostName, Vec<&Record<Presents>>> = HashMap::new();
+    for record in state.presents() {
+        presents.entry(&record.said.host).or_default().push(record);
+    }
+    let mut kept: HashSet<EventId> =
+        state.presents().map(|record| record.id).filter(|id| !ended_long_ago(*id)).collect();
+    for record in state.published().filter(is_kept) {
+        kept.insert(record.id);
+        if let Some(presents) = presents.get(&record.said.host) {
+            kept.extend(state.presented_with(record, presents).map(|record| record.id));
+        }
+    }
+    let accepted = state.last_accepted(writer);
+    kept.extend(accepted.published.into_values().flatten().map(|record| record.id));
+    kept.extend(accepted.presents.into_values().flatten().map(|record| record.id));
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::max_age::MaxAge;
+    use crate::pin::Pin;
+    use crate::published::{
+        Ended, KeyGraph, KeyNode, Lifetime, Matching, Origin, Presented, Scope, Why,
+    };
+
+    const DAY: i64 = 86_400;
+
+    fn writer() -> WriterName {
+        "web-1".parse().unwrap()
+    }
+
+    fn published(host: u8, lifetime: Lifetime, origin: Origin) -> Body {
+        Body::Published(Published {
+            host: format!("h{host}.example").parse().unwrap(),
+            matching: Matching::Exact,
+            except: vec![],
+            include_subdomains: false,
+            scope: Scope::Chain,
+            port: None,
+            pins: vec![Pin::from_octets([host; 32])],
+            lifetime,
+            origin,
+            since: None,
+        })
+    }
+
+    fn presents(host: u8, key: u8) -> Body {
+        let pin = Some(Pin::from_octets([key; 32]));
+        let node = KeyNode { pin, served: true, end: true, issuers: vec![] };
+        Body::Presents(Presents {
+            host: format!("h{host}.example").parse().unwrap(),
+            matching: Matching::Exact,
+            ports: vec![443],
+            certificates: vec![Presented {
+                served: vec![pin],
+                keys: KeyGraph::new(vec![node]).unwrap(),
+            }],
+        })
+    }
+
+    /// Days from one event to the next, and what it says; an end is of the event so many before.
+    #[derive(Clone, Debug)]
+    enum Said {
+        This(Body),
+        End { back: usize, why: Why, days_ago: Option<i64> },
+    }
+
+    fn said() -> impl Strategy<Value = Said> {
+        let lifetime = prop::sample::select(vec![
+            Lifetime::MaxAge(MaxAge::from_seconds(0).unwrap()),
+            Lifetime::MaxAge(MaxAge::from_seconds(86_400).unwrap()),
+            Lifetime::MaxAge(MaxAge::from_seconds(5_184_000).unwrap()),
+            Lifetime::ExpiresAt(200 * DAY),
+            Lifetime::Open,
+        ]);
+        let origin = prop::sample::select(vec![Origin::Header, Origin::Other("an app".to_owned())]);
+        let why =
+            prop::sample::select(vec![Why::Replaced, Why::Stopped, Why::Other("gone".to_owned())]);
+        prop_oneof![
+            (0_u8..3, lifetime, origin)
+                .prop_map(|(host, lifetime, origin)| Said::This(published(host, lifetime, origin))),
+            (0_u8..3, 0_u8..3).prop_map(|(host, key)| Said::This(presents(host, key))),
+            (0_usize..6, why, prop::option::of(0_i64..400))
+                .prop_map(|(back, why, days_ago)| Said::End { back, why, days_ago }),
+        ]
+    }
+
+    fn history(all: Vec<(i64, Said)>) -> (Vec<Event>, i64) {
+        let (mut events, mut now): (Vec<Event>, i64) = (Vec::new(), 0);
+        for ((days, said), seq) in all.into_iter().zip(1..) {
+            now += days * DAY;
+            let body = match said {
+                Said::This(body) => body,
+                Said::End { back, why, days_ago } => {
+                    let Some(id) = events.iter().rev().nth(back).map(Event::id) else { continue };
+                    let when = days_ago.map(|days| now - days * DAY);
+                    Body::Ended(Ended { ids: vec![id], why, when })
+                }
+            };
+            events.push(Event::new(now, seq, writer(), body));
+        }
+        (events, now)
+    }
+
+    fn state(events: impl IntoIterator<Item = Event>) -> State {
+        let mut state = State::default();
+        state.extend(events);
+        state
+    }
+
+    /// All that a check takes from the records.
+    fn facts(state: &State, now: i64) -> Vec<String> {
+        let presents: Vec<_> = state.presents().collect();
+        let live = state.live(now).map(|live| {
+            let record = live.record;
+            let host = presents.iter().copied().filter(|one| one.said.host == record.said.host);
+            let host: Vec<_> = host.collect();
+            let then: Vec<EventId> =
+                state.presented_with(record, &host).map(|record| record.id).collect();
+            format!("{:?} {:?} {then:?}", record.id, live.binding)
+        });
+        let elsewhere = state.presents().filter(|record| state.end(record.id).is_none());
+        let elsewhere = elsewhere.map(|record| format!("{:?}", record.id));
+        let writer = writer();
+        let last = [
+            format!("{:?}", state.last_accepted(&writer)),
+            format!("{:?} {:?}", state.last_seq(&writer), state.newest(&writer)),
+        ];
+        live.chain(elsewhere).chain(last).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_a_check_needs_is_lost(
+            all in prop::collection::vec((0_i64..300, said()), 0..24),
+            later in 0_i64..900,
+            more in prop::collection::vec((0_i64..100, said()), 0..6),
+        ) {
+            let (events, end) = history(all.clone());
+            let now = end + later * DAY;
+            let full = state(events.clone());
+            let needed = needed(&events, &full, &writer(), now);
+            let left: Vec<Event> = events
+                .iter()
+                .zip(&needed)
+                .filter(|(_, needed)| **needed)
+                .map(|(event, _)| event.clone())
+                .collect();
+            let compact = state(left.clone());
+            for then in [now, now + DAY, now + 1_000 * DAY] {
+                prop_assert_eq!(facts(&compact, then), facts(&full, then));
+            }
+            // What comes afterwards is told from both alike. Ends of what is gone change nothing.
+            let mut next = full.last_seq(&writer()) + 1;
+            let (mut full, mut compact) = (full, compact);
+            for (_, said) in more {
+                let Said::This(body) = said else { continue };
+                let event = Event::new(now, next, writer(), body);
+                next += 1;
+                full.add(&event);
+                compact.add(&event);
+                prop_assert_eq!(facts(&compact, now), facts(&full, now));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_over_for_a_year_leaves() {
+        let day = Lifetime::MaxAge(MaxAge::from_seconds(86_400).unwrap());
+        let old = Event::new(0, 1, writer(), published(1, day, Origin::Header));
+        let shown = Event::new(0, 2, writer(), presents(1, 1));
+        let ended = Ended { ids: vec![old.id(), shown.id()], why: Why::Replaced, when: None };
+        let end = Event::new(DAY, 3, writer(), Body::Ended(ended));
+        let new = Event::new(DAY, 4, writer(), published(1, Lifetime::Open, Origin::Header));
+        let events = [old, shown, end, new];
+        let full = state(events.clone());
+        let needed = |now| needed(&events, &full, &writer(), now);
+        // Held for a day after the end, and a day of slack, and for a year on record.
+        let over = 3 * DAY + KEPT;
+        assert_eq!(needed(over - 1), [true, true, true, true]);
+        assert_eq!(needed(over), [false, false, true, true]);
+    }
+    #[test]
+    fn what_a_stop_left_is_not_accepted_again() {
+        let ended = |seq, event: &Event, why, when| {
+            let body = Body::Ended(Ended { ids: vec![event.id()], why, when });
+            Event::new(2 * KEPT, seq, writer(), body)
+        };
+        let before =
+            Event::new(2 * KEPT, 1, writer(), published(1, Lifetime::Open, Origin::Header));
+        let stop = ended(2, &before, Why::Stopped, None);
+        let next = Event::new(2 * KEPT, 3, writer(), presents(1, 1));
+        let gone = ended(4, &next, Why::Other("gone".to_owned()), Some(0));
+        let events = [before, stop, next, gone];
+        let full = state(events.clone());
+        // The configuration after the stop is over for a year, and still the last one.
+        let needed = needed(&events, &full, &writer(), 2 * KEPT);
+        assert_eq!(needed, [true, true, true, true]);
+    }
+}

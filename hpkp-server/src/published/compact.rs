@@ -1,0 +1,73 @@
+//! Making a writer's own file smaller: another one takes its place, whole and on the disk, or none.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+
+use hpkp_core::published::{Event, WriterName, file};
+
+use super::append::{is_of_this_machine, locked, machine};
+use super::{Directory, DirectoryError, sys};
+
+/// What became of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compacted {
+    /// How many lines it had.
+    pub before: usize,
+    /// How many it has now.
+    pub after: usize,
+}
+
+/// Takes out of the file of `writer` in `directory` the events that `needed` says no to: it is
+/// called under the file's lock, with its events, and gives an entry for each. The first line, which
+/// says whose the file is, stays. With `dry_run` nothing is written.
+///
+/// # Errors
+/// See [`DirectoryError`]; then the file is as it was.
+pub fn compact(
+    directory: &Directory,
+    writer: &WriterName,
+    dry_run: bool,
+    needed: impl FnOnce(&[Event]) -> Vec<bool>,
+) -> Result<Compacted, DirectoryError> {
+    let name = Directory::own(writer);
+    let shown = directory.shown(&name);
+    let write = |error| DirectoryError::Write(shown.clone(), error);
+
+    // Read from the locked file itself, not by its name.
+    let mut own = locked(&shown, || sys::open_at(&directory.file, &name))?;
+    let mut octets = Vec::new();
+    let most = file::MAX_FILE as u64 + 1;
+    std::io::Read::by_ref(&mut own)
+        .take(most)
+        .read_to_end(&mut octets)
+        .map_err(|error| DirectoryError::File(shown.clone(), error))?;
+    let events =
+        file::read(&octets).map_err(|error| DirectoryError::Records(shown.clone(), error))?.events;
+    is_of_this_machine(&shown, events.first(), &machine())?;
+    let needed = std::iter::once(true).chain(needed(&events).into_iter().skip(1));
+    let left = events.iter().zip(needed);
+    let left: Vec<&Event> = left.filter_map(|(event, needed)| needed.then_some(event)).collect();
+    let compacted = Compacted { before: events.len(), after: left.len() };
+    if dry_run || left.len() == events.len() {
+        return Ok(compacted);
+    }
+
+    let mut lines = String::new();
+    for event in left {
+        lines.push_str(event.line());
+        lines.push('\n');
+    }
+    // Readers pass it over. What is left of an attempt that was cut off is nobody's.
+    let new = format!(".{name}.new");
+    let replaced = sys::remove_at(&directory.file, &new)
+        .and_then(|()| sys::append_at(&directory.file, &new))
+        .map(File::from)
+        .and_then(|mut file| file.write_all(lines.as_bytes()).and_then(|()| file.sync_all()))
+        .and_then(|()| sys::rename_at(&directory.file, &new, &name));
+    if let Err(error) = replaced {
+        let _ = sys::remove_at(&directory.file, &new);
+        return Err(write(error));
+    }
+    directory.file.sync_all().map_err(write)?;
+    Ok(compacted)
+}

@@ -1,0 +1,134 @@
+//! What the machine does to the command: a disk that is full, a reader that goes away.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use hpkp_tests::output;
+use hpkp_tests::site::A;
+
+use crate::records::{Records, pin};
+use crate::{Said, said};
+
+/// Runs the command with no file larger than `blocks` of 512 octets. What would be larger is an
+/// error of the write, or, with `kill`, the end of the process by a signal.
+fn limited(records: &Records, blocks: u64, kill: bool, arguments: &[&str]) -> Said {
+    let ignore = if kill { "" } else { "trap '' XFSZ; " };
+    let script = format!("{ignore}ulimit -c 0; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_hpkp"), "published", "-d", "records"]);
+    command.args(arguments);
+    said(output(command.current_dir(records.0.path()).stdin(Stdio::null())))
+}
+
+/// Records pins, with a line of more than one block.
+fn add(host: &str) -> Vec<String> {
+    let origin = "x".repeat(600);
+    let words = ["add", host, "--writer", "w", "--origin", &origin, "--pin"];
+    words.iter().map(|word| (*word).to_owned()).chain([pin(A)]).collect()
+}
+
+fn words(arguments: &[String]) -> Vec<&str> {
+    arguments.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn a_full_disk_loses_nothing_that_was_acknowledged() {
+    let records = Records::new();
+    let path = records.0.path().join("records/w.jsonl");
+    let mut number = 0;
+    let mut next = || {
+        number += 1;
+        format!("h{number}.example")
+    };
+    for kill in [false, true] {
+        records.recorded(&words(&add(&next())));
+        let before = std::fs::read(&path).expect("records");
+        // Part of the next line still fits.
+        let blocks = before.len() as u64 / 512 + 1;
+        let said = limited(&records, blocks, kill, &words(&add(&next())));
+        let after = std::fs::read(&path).expect("records");
+        if kill {
+            assert_eq!(said.code, None, "{said:?}");
+            assert!(after.len() > before.len() && after.starts_with(&before));
+            let list = records.run(&["list"]);
+            assert!(list.err.contains("was never finished"), "{list:?}");
+        } else {
+            said.failed(3, "records/w.jsonl\" cannot be written: File too large");
+            assert_eq!(after, before);
+        }
+        assert_eq!(said.out, "");
+    }
+    // Once there is room, all goes on, and what was acknowledged is there.
+    records.recorded(&words(&add(&next())));
+    let list = records.run(&["list"]).fine();
+    let hosts: Vec<&str> =
+        list.lines().filter_map(|line| line.split("  ").nth(1)?.split(':').next()).collect();
+    assert_eq!(hosts, ["h1.example", "h3.example", "h5.example"]);
+}
+
+#[test]
+fn a_file_that_cannot_be_made_smaller_stays() {
+    let records = Records::new();
+    let header = format!("pin-sha256=\"{A}\"; pin-sha256=\"{}\"; max-age=60", hpkp_tests::site::B);
+    let old = ["add", "a.example", "--writer", "w", "--header", &header, "--until", "2020-01-01"];
+    records.recorded(&old);
+    for number in 0..8 {
+        records.recorded(&words(&add(&format!("h{number}.example"))));
+    }
+    let path = records.0.path().join("records");
+    let before = std::fs::read(path.join("w.jsonl")).expect("records");
+    let compact = ["compact"];
+    limited(&records, 2, false, &compact).failed(3, "cannot be written: File too large");
+    assert_eq!(std::fs::read(path.join("w.jsonl")).expect("records"), before);
+    // Nothing is left lying about; after a signal something may, and disturbs nobody.
+    let names = || std::fs::read_dir(&path).expect("a directory").count();
+    assert_eq!(names(), 3);
+    assert_eq!(limited(&records, 2, true, &compact).code, None);
+    assert_eq!(std::fs::read(path.join("w.jsonl")).expect("records"), before);
+    assert_eq!(names(), 4);
+    assert_eq!(records.run(&["compact"]).fine(), "w: 1 of 11 lines taken out\n");
+    assert_eq!(names(), 3);
+}
+
+#[test]
+fn a_directory_half_made_is_made_whole() {
+    let records = Records::new();
+    let said = limited(&records, 0, false, &["init", "new"]);
+    said.failed(3, "new: File too large");
+    let list =
+        |records: &Records| crate::run(records.0.path(), &["published", "-d", "new", "list"]);
+    assert_eq!(list(&records).code, Some(1));
+    crate::run(records.0.path(), &["published", "init", "new"]).fine();
+    assert_eq!(list(&records).code, Some(0));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_it_quietly() {
+    let records = Records::new();
+    // More than a pipe holds.
+    let lines: Vec<String> = (0..2_000).map(|n| format!("h{n}.example {}\n", pin(A))).collect();
+    std::fs::write(records.0.path().join("pins"), lines.concat()).expect("a file");
+    records.run(&["import", "--format", "okhttp", "--origin", "x", "pins"]).fine();
+    for json in [false, true] {
+        let mut command = crate::hpkp();
+        command.current_dir(records.0.path()).args(["published", "-d", "records"]);
+        command.args(json.then_some("--json")).arg("list");
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command");
+        let mut out = BufReader::with_capacity(64, child.stdout.take().expect("a pipe"));
+        assert!(!out.fill_buf().expect("output").is_empty());
+        drop(out);
+        let ended = said(child.wait_with_output().expect("its end"));
+        assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
+    }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_no_result() {
+    let records = Records::new();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a device");
+    let mut command = crate::hpkp();
+    command.current_dir(records.0.path()).args(["published", "-d", "records", "verify"]);
+    let ended = said(command.stdout(full).output().expect("the command"));
+    ended.failed(3, "the output cannot be written: No space left");
+}

@@ -1,0 +1,215 @@
+//! `hpkp published why HOST --cert`: the check of a server, replayed on real certificates.
+
+use std::path::Path;
+
+use hpkp_tests::pki::{P256, Pki, leaf_extensions, openssl};
+use serde_json::{Value, json};
+
+use crate::Said;
+use crate::records::{Records, id, pin};
+
+const HOST: &str = "www.example.com";
+
+/// Records, and beside them a root `root`, an intermediate `ca`, and certificates `old` and `new`.
+fn site() -> (Records, Pki) {
+    let records = Records::new();
+    let pki = Pki::new(records.0.path());
+    pki.ca("root");
+    pki.intermediate("ca", "root");
+    pki.leaf("old", HOST, "ca");
+    pki.leaf("new", HOST, "ca");
+    for name in ["old", "new"] {
+        pki.bundle(&format!("{name}.chain"), &[&format!("{name}.pem"), "ca.pem"]);
+    }
+    (records, pki)
+}
+
+/// Records that an app has these pins.
+fn app(records: &Records, host: &str, pins: &[&str], more: &[&str]) -> Value {
+    let mut arguments = vec!["add", host, "--origin", "app 4.2"];
+    arguments.extend(more);
+    for pin in pins {
+        arguments.extend(["--pin", *pin]);
+    }
+    records.recorded(&arguments)
+}
+
+fn why(records: &Records, more: &[&str]) -> Said {
+    records.run(&[&["why", HOST, "--trusted-certificate", "root.pem"], more].concat())
+}
+
+/// The codes of what was found.
+fn codes(records: &Records, more: &[&str]) -> Vec<String> {
+    let json = why(records, &[more, &["--json"]].concat());
+    // `--json` stands behind the command as well.
+    let json = json.json();
+    let findings = json["findings"].as_array().expect("findings");
+    findings.iter().map(|finding| finding["code"].as_str().expect("a code").to_owned()).collect()
+}
+
+#[test]
+fn a_new_key_locks_out_and_the_old_one_does_not() {
+    let (records, pki) = site();
+    let record = app(&records, HOST, &[&pin(&pki.pin("old.pem"))], &[]);
+    let fine = why(&records, &["--cert", "old.chain"]).fine();
+    assert!(fine.ends_with("would refuse this\n"), "{fine}");
+    let locked = why(&records, &["--cert", "new.chain"]);
+    assert_eq!((locked.code, locked.err.as_str()), (Some(1), ""), "{locked:?}");
+    assert!(locked.out.contains("\nhpkp: [published-pins-unmet] www.example.com: "), "{locked:?}");
+    assert!(locked.out.contains(&format!("hpkp published end {} --why", id(&record))));
+    let json = why(&records, &["--cert", "new.chain", "--json"]);
+    assert_eq!(json.code, Some(1));
+    let json = json.json();
+    assert_eq!(json["findings"][0]["class"], "lockout");
+    assert_eq!(json["published"][0]["id"], record["id"]);
+
+    // Of two certificates side by side each must be met.
+    let both = ["--cert", "old.chain", "--cert", "new.chain"];
+    assert_eq!(codes(&records, &both), ["published-pins-unmet"]);
+    // Other hosts are not held to these pins.
+    records.run(&["why", "a.example.com", "--cert", "new.chain"]).failed(0, "no client is known");
+
+    // What the finding proposes is a command that can be run.
+    records.run(&["end", id(&record), "--why", "nobody uses it"]).fine();
+    assert_eq!(why(&records, &["--cert", "new.chain"]).code, Some(0));
+}
+
+#[test]
+fn what_is_waived_is_a_warning() {
+    let (records, pki) = site();
+    let record = app(&records, HOST, &[&pin(&pki.pin("old.pem"))], &["--max-age", "60d"]);
+    let locked = why(&records, &["--cert", "new.chain"]);
+    assert!(locked.out.contains(&format!("hpkp published waive {} --who", id(&record))));
+    records.run(&["waive", id(&record), "--who", "ops", "--why", "accepted"]).fine();
+    let waived = why(&records, &["--cert", "new.chain"]);
+    assert_eq!(waived.code, Some(0), "{waived:?}");
+    assert!(waived.out.contains("[waived]"));
+    let denied = why(&records, &["--cert", "new.chain", "--deny-warnings"]);
+    assert_eq!(denied.code, Some(1), "{denied:?}");
+}
+
+#[test]
+fn each_client_compares_what_it_compares() {
+    let (records, pki) = site();
+    let (old, ca) = (pin(&pki.pin("old.pem")), pin(&pki.pin("ca.pem")));
+    // A domain above the host, the keys of whose CA are pinned.
+    let above = app(&records, "**.example.com", &[&ca], &["--scope", "path-ca"]);
+    assert_eq!(codes(&records, &["--cert", "new.chain"]), [] as [String; 0]);
+    // Without its intermediate the leaf alone is the path; with a file for it, it is whole again.
+    assert_eq!(codes(&records, &["--cert", "new.pem"]), ["published-pins-unmet"]);
+    let behind = ["--cert", "new.pem", "--chain", "ca.pem"];
+    assert_eq!(codes(&records, &behind), [] as [String; 0]);
+    records.run(&["end", id(&above), "--why", "gone"]).fine();
+
+    let leaf = app(&records, HOST, &[&ca], &["--scope", "leaf"]);
+    assert_eq!(codes(&records, &["--cert", "old.chain"]), ["published-pins-unmet"]);
+    records.run(&["end", id(&leaf), "--why", "gone"]).fine();
+
+    // A record of one port is looked at, whichever it is, unless another is named.
+    app(&records, HOST, &[&old], &["--port", "8443"]);
+    assert_eq!(codes(&records, &["--cert", "new.chain"]), ["published-pins-unmet"]);
+    let other = ["--cert", "new.chain", "--port", "443"];
+    assert_eq!(codes(&records, &other), [] as [String; 0]);
+}
+
+#[test]
+fn a_root_that_some_clients_do_not_reach_is_a_warning() {
+    let (records, pki) = site();
+    // The intermediate has a second certificate, by another root.
+    pki.ca("other");
+    pki.sign_as("cross", "ca", "/CN=ca", "other", hpkp_tests::pki::CA_EXTENSIONS);
+    pki.bundle("roots", &["root.pem", "other.pem"]);
+    pki.bundle("cross.chain", &["old.pem", "ca.pem", "cross.pem"]);
+    app(&records, HOST, &[&pin(&pki.pin("root.pem"))], &[]);
+    let both = ["why", HOST, "--trusted-certificate", "roots", "--cert", "cross.chain"];
+    let said = records.run(&both);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains("[published-pins-partly-met]"), "{said:?}");
+    let said = records.run(&[&both[..], &["--deny-warnings"]].concat());
+    assert_eq!(said.code, Some(1));
+    // Trusting the one root alone, every path ends there.
+    assert_eq!(codes(&records, &["--cert", "cross.chain"]), [] as [String; 0]);
+    // Nobody is known to trust anything: the served chain is the path, and it has no root.
+    let said = records.run(&["why", HOST, "--cert", "old.chain"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+}
+
+#[test]
+fn signatures_are_verified() {
+    let (records, pki) = site();
+    // Another root of the same name, whose key has signed nothing.
+    pki.key("impostor", P256);
+    pki.self_signed("impostor", "/CN=root", &[]);
+    app(&records, HOST, &[&pin(&pki.pin("impostor.pem"))], &[]);
+    pki.bundle("roots", &["root.pem", "impostor.pem"]);
+    let said = records.run(&["why", HOST, "--trusted-certificate", "roots", "--cert", "old.chain"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.out.contains("[published-pins-unmet]"), "{said:?}");
+}
+
+#[test]
+fn the_hash_of_a_whole_certificate_is_told() {
+    let (records, pki) = site();
+    let der = pki.path("old.der");
+    let path = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    let pem = pki.path("old.pem");
+    openssl(&["x509", "-in", &path(&pem), "-outform", "der", "-out", &path(&der)]);
+    let hash = pki.path("hash");
+    openssl(&["dgst", "-sha256", "-binary", "-out", &path(&hash), &path(&der)]);
+    let base64 = openssl(&["base64", "-in", &path(&hash)]);
+    let whole = pin(String::from_utf8(base64).expect("base64").trim());
+    let add = ["add", HOST, "--pin", &whole, "--origin", "app 1", "--cert", "old.pem"];
+    records.run(&add).failed(1, "the SHA-256 of the whole certificate of CN=www.example.com");
+    assert_eq!(records.lines(), [] as [Value; 0]);
+    app(&records, HOST, &[&whole], &[]);
+    let said = why(&records, &["--cert", "old.der", "--chain", "ca.pem"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.out.contains(&format!("{whole} on record is the hash of a whole certificate")));
+    let said = why(&records, &["--cert", "old.der", "--chain", "ca.pem", "--json"]);
+    assert_eq!(said.json()["certificate_hashes"], json!([whole]));
+}
+
+#[test]
+fn records_of_several_directories_count_together() {
+    let (records, pki) = site();
+    let here = records.0.path();
+    let run = |arguments: &[&str]| crate::run(here, &[&["published"], arguments].concat());
+    run(&["init", "releases"]).fine();
+    let old = pin(&pki.pin("old.pem"));
+    let add = ["-d", "releases", "--json", "add", HOST, "--pin", &old, "--origin", "app 1"];
+    let record = run(&add).json()["recorded"][0].clone();
+    let both = ["-d", "records", "-d", "releases"];
+    let why = [&both[..], &["why", HOST, "--cert", "new.chain"]].concat();
+    assert_eq!(run(&why).code, Some(1));
+    assert_eq!(run(&["-d", "records", "why", HOST, "--cert", "new.chain"]).code, Some(0));
+    // What one directory has is ended in the other, the first.
+    let end = [&both[..], &["end", id(&record), "--why", "gone"]].concat();
+    run(&end).fine();
+    assert_eq!(records.lines().len(), 1);
+    assert_eq!(run(&why).code, Some(0));
+    assert!(run(&[&both[..], &["verify"]].concat()).fine().starts_with("records, releases: 1 "));
+}
+
+#[test]
+fn files_that_are_no_certificates() {
+    let (records, pki) = site();
+    pki.sign_as("twin", "old", "/CN=x", "ca", &leaf_extensions(HOST));
+    pki.write("cut", &pki.read("old.pem")[..300]);
+    for (arguments, code, text) in [
+        (&["--cert", "missing"][..], 3, "missing: No such file"),
+        (&["--cert", "old.key"], 1, "old.key: it holds no certificate"),
+        (&["--cert", "cut"], 1, "cut: certificate 1: the file is cut off"),
+        (&["--cert", "old.pem", "--chain", "old.csr"], 1, "old.csr: it holds no certificate"),
+        (&["--chain", "ca.pem"], 2, "--cert"),
+    ] {
+        let said = records.run(&[&["why", HOST], arguments].concat());
+        assert_eq!((said.code, said.out.as_str()), (Some(code), ""), "{said:?}");
+        assert!(said.err.contains(text), "{said:?}");
+    }
+    let trust = ["why", HOST, "--cert", "old.pem", "--trusted-certificate"];
+    records.run(&[&trust[..], &["missing"]].concat()).failed(3, "\"missing\" cannot be used");
+    let many: Vec<&str> = std::iter::repeat_n("ca.pem", 64).collect();
+    pki.bundle("long", &many);
+    let long = ["why", HOST, "--cert", "old.pem", "--chain", "long"];
+    records.run(&long).failed(1, "old.pem: the chain has more than 64 certificates");
+}
