@@ -23,7 +23,7 @@ trap 'exit 130' INT TERM
 
 # Every path, or nginx takes Debian's, which an ordinary user may not write.
 # shellcheck disable=SC2034
-nginx_main='pid server.pid;
+nginx_main='pid nginx.pid;
 worker_processes 1;
 error_log error.log notice;
 events {}'
@@ -57,7 +57,7 @@ ServerName localhost
 User www-data
 Group www-data
 DefaultRuntimeDir run
-PidFile server.pid
+PidFile httpd.pid
 ErrorLog error.log
 LogLevel notice
 SSLSessionCache shmcb:run/sessions(512000)
@@ -76,13 +76,15 @@ apachectl() {
 
 # --- What both need ------------------------------------------------------------------------------
 
-# Ends the server, if one runs, by the process id that it wrote down. Where a test was the last to
-# open that file, nothing stands in it.
+# Ends the servers that run, by the process ids that they wrote down. Where a test was the last to
+# open nginx's file, nothing stands in it; httpd may leave its own behind.
 stop() {
-    local pid
-    pid=$(cat "$home/server.pid" 2>/dev/null) && [ -n "$pid" ] || return 0
-    kill -TERM "$pid"
-    wait_until [ ! -e "$home/server.pid" ] || kill -KILL "$pid"
+    local file pid
+    for file in "$home/nginx.pid" "$home/httpd.pid"; do
+        pid=$(cat "$file" 2>/dev/null) && [ -n "$pid" ] || continue
+        kill -TERM "$pid" 2>/dev/null || continue
+        wait_until [ ! -e "$file" ] || kill -KILL "$pid"
+    done
 }
 
 # Repeats a command until it succeeds; fails when that takes more than ten seconds. (A bare `return`
