@@ -1,11 +1,13 @@
 //! What `packaging/apache2` puts into Debian's layout of modules, enabled and disabled by Debian's own
 //! commands.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use hpkp_tests::httpd::{Kind, Module, Said};
+use hpkp_tests::httpd::{Kind, Module, Said, binary};
+use hpkp_tests::instance::without_leaks;
 use hpkp_tests::output;
 use hpkp_tests::pki::Pki;
 use hpkp_tests::site::{B, furnish};
@@ -33,9 +35,9 @@ fn layout(dir: &Path) {
         .expect("a file");
 }
 
-/// A command of Debian's for a configuration in `dir`.
-fn command(program: &str, dir: &Path) -> Command {
-    let mut command = Command::new(format!("/usr/sbin/{program}"));
+/// A command for a configuration in `dir`.
+fn command(program: impl AsRef<OsStr>, dir: &Path) -> Command {
+    let mut command = Command::new(program);
     command.env_remove("HPKP_CHECK").env("APACHE_CONFDIR", dir).current_dir(dir);
     for (name, file) in [
         ("APACHE_STATE_DIRECTORY", "state"),
@@ -52,14 +54,16 @@ fn command(program: &str, dir: &Path) -> Command {
 
 #[track_caller]
 fn run(program: &str, dir: &Path, modules: &[&str]) -> String {
-    let output = output(command(program, dir).args(modules));
+    let output = output(command(format!("/usr/sbin/{program}"), dir).args(modules));
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{program} {modules:?}: {output:?}");
     said
 }
 
 fn test(dir: &Path) -> Said {
-    let output = output(command("apache2", dir).arg("-d").arg(dir).arg("-t"));
+    let mut command = command(binary(), dir);
+    // It ends without giving its memory back, on purpose.
+    let output = output(command.envs(without_leaks()).arg("-d").arg(dir).arg("-t"));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     Said { kind: Kind::Httpd, code: output.status.code(), text }
 }
