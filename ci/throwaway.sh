@@ -87,11 +87,12 @@ stop() {
     done
 }
 
-# Repeats a command until it succeeds; fails when that takes more than ten seconds. (A bare `return`
+# Repeats a command until it succeeds; fails when that takes more than `patience` seconds. (A bare `return`
 # would fail here when called from a trap: it takes the status from before the trap.)
+patience=10
 wait_until() {
     local tries
-    for ((tries = 0; tries < 200; tries++)); do
+    for ((tries = 0; tries < 20 * patience; tries++)); do
         "$@" && return 0
         sleep 0.05
     done
