@@ -1,13 +1,15 @@
 # Sourced by the scripts here (bash): a directory that goes away with the script, a certificate
-# authority in it, and Debian's nginx on loopback with that directory as its home. The scripts stand
-# in the directory.
+# authority in it, and Debian's nginx and Apache httpd on loopback with that directory as their home.
+# The scripts stand in the directory.
 # shellcheck shell=bash
 
-# What a build makes, and the module of a release build.
+# What a build makes, and the modules of a release build.
 # shellcheck disable=SC2034
 target=${CARGO_TARGET_DIR:-$PWD/target}
 # shellcheck disable=SC2034
-module=$target/release/libngx_http_hpkp_module.so
+nginx_module=$target/release/libngx_http_hpkp_module.so
+# shellcheck disable=SC2034
+httpd_module=$target/release/libmod_hpkp.so
 
 # An ordinary user's path lacks the servers.
 PATH=$PATH:/usr/sbin
@@ -17,12 +19,16 @@ cd "$home" || exit
 trap 'stop || :; rm -rf "$home"' EXIT
 trap 'exit 130' INT TERM
 
+# --- nginx ---------------------------------------------------------------------------------------
+
 # Every path, or nginx takes Debian's, which an ordinary user may not write.
-main='pid nginx.pid;
+# shellcheck disable=SC2034
+nginx_main='pid nginx.pid;
 worker_processes 1;
 error_log error.log notice;
 events {}'
-http='access_log off;
+# shellcheck disable=SC2034
+nginx_http='access_log off;
     client_body_temp_path tmp;
     proxy_temp_path tmp;
     fastcgi_temp_path tmp;
@@ -33,19 +39,60 @@ nginx() {
     command nginx -p "$home" -e error.log -c nginx.conf "$@"
 }
 
-# Ends nginx, if it runs, by the process id that it wrote down.
-stop() {
-    local pid
-    pid=$(cat "$home/nginx.pid" 2>/dev/null) || return 0
-    kill -TERM "$pid"
-    wait_until [ ! -e "$home/nginx.pid" ] || kill -KILL "$pid"
+# --- Apache httpd --------------------------------------------------------------------------------
+
+# httpd serves as another user where root has started it.
+chmod 755 "$home"
+mkdir html run
+echo hello >html/index.html
+
+# Relative paths begin at the directory that httpd is told on its command line.
+httpd_modules=/usr/lib/apache2/modules
+# shellcheck disable=SC2034
+httpd_main="LoadModule authz_core_module $httpd_modules/mod_authz_core.so
+LoadModule dir_module $httpd_modules/mod_dir.so
+LoadModule socache_shmcb_module $httpd_modules/mod_socache_shmcb.so
+LoadModule ssl_module $httpd_modules/mod_ssl.so
+ServerName localhost
+User www-data
+Group www-data
+DefaultRuntimeDir run
+PidFile httpd.pid
+ErrorLog error.log
+LogLevel notice
+SSLSessionCache shmcb:run/sessions(512000)
+DocumentRoot html"
+
+httpd() {
+    command apache2 -d "$home" -f httpd.conf "$@"
 }
 
-# Repeats a command until it succeeds; fails when that takes more than ten seconds. (A bare `return`
+# Debian's script with the options above. It has systemd start the system's own server, unless told
+# that systemd has started the script.
+apachectl() {
+    APACHE_ENVVARS=none APACHE_ARGUMENTS="-d $home -f httpd.conf" APACHE_STARTED_BY_SYSTEMD=yes \
+        APACHE_RUN_DIR=run APACHE_LOCK_DIR=run APACHE_RUN_USER=$(id -un) command apachectl "$@"
+}
+
+# --- What both need ------------------------------------------------------------------------------
+
+# Ends the servers that run, by the process ids that they wrote down. Where a test was the last to
+# open nginx's file, nothing stands in it; httpd may leave its own behind.
+stop() {
+    local file pid
+    for file in "$home/nginx.pid" "$home/httpd.pid"; do
+        pid=$(cat "$file" 2>/dev/null) && [ -n "$pid" ] || continue
+        kill -TERM "$pid" 2>/dev/null || continue
+        wait_until [ ! -e "$file" ] || kill -KILL "$pid"
+    done
+}
+
+# Repeats a command until it succeeds; fails when that takes more than `patience` seconds. (A bare `return`
 # would fail here when called from a trap: it takes the status from before the trap.)
+patience=10
 wait_until() {
     local tries
-    for ((tries = 0; tries < 200; tries++)); do
+    for ((tries = 0; tries < 20 * patience; tries++)); do
         "$@" && return 0
         sleep 0.05
     done

@@ -4,6 +4,7 @@ mod certificates;
 mod contexts;
 mod directives;
 mod managed;
+mod packaging;
 mod panics;
 mod phases;
 mod refusals;

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use hpkp_tests::client::Curl;
 use hpkp_tests::free_port;
 use hpkp_tests::httpd::{Httpd, Module, Mpm, Restart, listen, tls_vhost};
+use hpkp_tests::instance::without_leaks;
 use hpkp_tests::site::B;
 
 use crate::policy;
@@ -146,6 +147,10 @@ fn a_request_is_answered() {
 fn a_configuration_that_is_not_given_back_costs_nothing_else() {
     for hook in ENDING {
         let (mut httpd, port) = server(hook);
+        // That it leaks is what this is about.
+        if let Some((name, value)) = without_leaks() {
+            httpd.set_environment(name, &value);
+        }
         httpd.pki().records("records");
         let text = "Include site.inc\nHPKPPublishedPins records";
         httpd.replace_module(Module::InjectPanic, text);

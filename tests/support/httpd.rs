@@ -1,6 +1,8 @@
-//! Debian's Apache httpd in a directory of its own, on loopback, with the module loaded: from
-//! `ci/modules`, or from the folder that `HPKP_HTTPD_MODULES` names.
+//! Debian's Apache httpd, or the program that `HPKP_HTTPD` names, in a directory of its own, on
+//! loopback, with the module loaded: from `ci/modules`, or from the folder that
+//! `HPKP_HTTPD_MODULES` names.
 
+use std::ffi::OsString;
 use std::fs;
 use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,8 +16,12 @@ pub use crate::instance::{Module, Reload, codes, wait};
 pub use crate::said::{Kind, Said};
 use crate::site::furnish;
 
-const BINARY: &str = "/usr/sbin/apache2";
 const MODULES: &str = "/usr/lib/apache2/modules";
+
+/// The program.
+pub fn binary() -> OsString {
+    std::env::var_os("HPKP_HTTPD").unwrap_or_else(|| "/usr/sbin/apache2".into())
+}
 
 /// What httpd loads besides its MPM and what a test asks for.
 const ALWAYS: [&str; 7] =
@@ -178,7 +184,7 @@ impl Httpd {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(binary());
         // What the preamble would have to say for every run of the command, also where a test
         // breaks the configuration.
         for (directive, value) in [

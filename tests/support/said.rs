@@ -22,7 +22,7 @@ impl Kind {
 /// What a run of a server's command said.
 #[derive(Debug)]
 pub struct Said {
-    pub(crate) kind: Kind,
+    pub kind: Kind,
     pub code: Option<i32>,
     pub text: String,
 }

@@ -68,12 +68,12 @@ impl Store {
         read(&self.directories)
     }
 
-    /// The directories.
     /// The directory that is written to.
     pub(super) fn path(&self) -> &str {
         self.directories.first().map_or("", Directory::path)
     }
 
+    /// The directories.
     pub(super) fn paths(&self) -> String {
         self.directories.iter().map(|one| shown(one.path())).collect::<Vec<_>>().join(", ")
     }

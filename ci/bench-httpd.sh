@@ -1,0 +1,171 @@
+# Sourced by ci/bench: what the module costs Apache httpd.
+# shellcheck shell=bash
+
+# --- Each response -------------------------------------------------------------------------------
+
+httpd_variants='none off header on'
+declare -A httpd_instructions
+
+describe_httpd() {
+    case $1 in
+    none) echo 'without the module' ;;
+    off) echo 'module loaded and off' ;;
+    header) echo 'header by Header always set' ;;
+    on) echo 'header by the module' ;;
+    esac
+}
+
+# one_vhost VARIANT: a configuration in which both ways to send the header send the same octets.
+one_vhost() {
+    local load="LoadModule hpkp_module $httpd_module" policy='' header=''
+    case $1 in
+    none) load='' ;;
+    off) ;;
+    header)
+        load=''
+        header="Header always set Public-Key-Pins \"pin-sha256=\\\"$pin\\\"; pin-sha256=\\\"$backup\\\"; max-age=86400\""
+        ;;
+    on)
+        policy="<HPKPPolicy site>
+HPKPPin sha256/$pin
+HPKPPin sha256/$backup
+HPKPMaxAge 1d
+</HPKPPolicy>"
+        header='HPKPUse site'
+        ;;
+    esac
+    # mod_headers is there each time: what counts is what sends the header, not what is loaded.
+    cat >httpd.conf <<END
+LoadModule mpm_prefork_module $httpd_modules/mod_mpm_prefork.so
+LoadModule headers_module $httpd_modules/mod_headers.so
+$httpd_main
+$load
+MaxKeepAliveRequests 0
+Listen 127.0.0.1:$port
+$policy
+<VirtualHost 127.0.0.1:$port>
+    ServerName localhost
+    SSLEngine on
+    SSLCertificateFile site.pem
+    SSLCertificateKeyFile site.key
+    $header
+</VirtualHost>
+END
+}
+
+# httpd_total COUNT: the instructions that httpd needs to start, to answer COUNT requests on one
+# connection and to end.
+httpd_total() {
+    local apache2
+    apache2=$(command -v apache2)
+    # httpd writes it at its end, when it is another user than root.
+    : >callgrind.out
+    chmod 666 callgrind.out
+    # -X: one process with one thread, or the counts would be spread over several. It ends its whole
+    # process group when it ends, so it gets one of its own.
+    setsid valgrind -q --tool=callgrind --callgrind-out-file=callgrind.out \
+        "$apache2" -d "$home" -f httpd.conf -X >valgrind.log 2>&1 &
+    wait_until is_open "$port" || die "httpd does not start: $(cat valgrind.log error.log)"
+    ask "$1" --h1
+    end_server $!
+    awk '/^totals:/ { print $2 }' callgrind.out | grep . || die "nothing counted: $(cat valgrind.log)"
+}
+
+# least_total COUNT: the least of three such numbers. Now and then httpd serves a connection more, the
+# one that makes it see the signal: that adds, nothing takes away.
+least_total() {
+    local run
+    for run in 1 2 3; do
+        httpd_total "$1" || die "run $run of $1 requests"
+    done | sort -n | head -n 1
+}
+
+for variant in $httpd_variants; do
+    one_vhost "$variant"
+    first=$(least_total "$few")
+    second=$(least_total "$many")
+    httpd_instructions[$variant]=$(((second - first) / (many - few)))
+done
+
+printf '\nhttpd: instructions for each request:\n\n'
+printf '%-42s%10s\n' '' HTTP/1.1
+for variant in $httpd_variants; do
+    printf '%-42s%10d\n' "$(describe_httpd "$variant")" "${httpd_instructions[$variant]}"
+done
+printf '\n%-42s%10s\n' 'limit: on, at most Header always set' \
+    "$(verdict "${httpd_instructions[on]} <= ${httpd_instructions[header]}")"
+printf '%-42s%10s\n' 'limit: off, at most 0.2 % above without' \
+    "$(verdict "1000 * ${httpd_instructions[off]} <= 1002 * ${httpd_instructions[none]}")"
+
+# --- The test of a configuration, and a start ----------------------------------------------------
+
+one_vhost_of_many() {
+    cat <<END
+<HPKPPolicy h$1>
+HPKPPin sha256/$2
+HPKPPin sha256/$3
+HPKPMaxAge 1d
+</HPKPPolicy>
+<VirtualHost 127.0.0.1:$port>
+ServerName h$1.example.com
+SSLEngine on
+SSLCertificateFile $certificates/$1.pem
+SSLCertificateKeyFile $certificates/$1.key
+HPKPUse h$1
+</VirtualHost>
+END
+}
+
+# What the module adds stands in lines of its own here too.
+many_vhosts() {
+    cat <<END
+LoadModule mpm_event_module $httpd_modules/mod_mpm_event.so
+$httpd_main
+LoadModule hpkp_module $httpd_module
+StartServers 1
+Listen 127.0.0.1:$port
+HPKPTrustedCertificate $certificates/ca.pem
+END
+    each_host one_vhost_of_many
+}
+many_vhosts >httpd-with.conf
+sed '/hpkp_module/d; /HPKP/d' httpd-with.conf >httpd-without.conf
+
+# httpd_test_time NAME: of `apachectl -t`.
+httpd_test_time() {
+    cp "httpd-$1.conf" httpd.conf
+    cpu_time apachectl -t
+}
+in_pairs httpd_test_time
+
+printf '\napachectl -t with %d TLS vhosts, each with a certificate and a policy of its own (medians of %d):\n\n' \
+    "$hosts" "$runs"
+more=$(median differences)
+print_times 'more for each vhost' \
+    "$(awk -v more="$more" -v hosts="$hosts" 'BEGIN { printf "%.3f ms", more / hosts }')"
+printf '\n%-42s%10s\n' 'limit: at most 0.2 ms more for each' \
+    "$(verdict "10 * $more <= 2 * $hosts")"
+
+# is_serving: httpd says so when the configuration is in force.
+is_serving() { grep -q 'resuming normal operations' error.log; }
+
+# httpd_start_time NAME: how long a start keeps a processor busy until it serves, in milliseconds.
+httpd_start_time() {
+    local pid
+    cp "httpd-$1.conf" httpd.conf
+    : >error.log
+    setsid apache2 -d "$home" -f httpd.conf -D FOREGROUND >said.log 2>&1 &
+    pid=$!
+    wait_until is_serving || die "httpd does not start: $(cat said.log error.log)"
+    nothing_found said.log
+    nothing_found error.log
+    # Fields 14 and 15 are the time in the program and in the kernel, in ticks. The name of the
+    # program, the second field, has no blanks.
+    awk -v tick="$(getconf CLK_TCK)" '{ print int(1000 * ($14 + $15) / tick) }' "/proc/$pid/stat"
+    end_server "$pid"
+}
+in_pairs httpd_start_time
+
+printf '\nThe start of httpd with the same (medians of %d):\n\n' "$runs"
+print_times ratio "$(median ratios)"
+print_limit_of_ratio 1.25
