@@ -1,6 +1,7 @@
 //! Published pins against real certificates: names, patterns and defaults, who is told what, and
 //! what is recorded.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use hpkp_core::certificate::Certificate;
@@ -403,7 +404,7 @@ fn a_regular_expression_is_asked_of_the_server() {
     ];
     let mut deployment = world.deployment(&blocks);
     assert_eq!(codes(&check(&deployment, world.now, &Never)), []);
-    deployment.listeners[0].patterns.push((1, Arc::new(Below(".example.net"))));
+    deployment.listeners[0].patterns.push((1, Rc::new(Below(".example.net"))));
     let refused = [(Code::PublishedPinsUnmet, LOCKOUT)];
     assert_eq!(codes(&check(&deployment, world.now, &Never)), refused);
 }
