@@ -200,7 +200,7 @@ pub(crate) fn listeners(servers: &[Server], is_tls: &[bool]) -> Vec<Listener> {
     let is_covered = |port: &u16| {
         let covers =
             |address: &&Address| address.is_any() && (address.port == 0 || address.port == *port);
-        on_address.keys().any(|address| covers(&address))
+        on_address.keys().any(covers)
     };
     ports.iter().filter(|port| !is_covered(port)).for_each(|port| add(*port, &[0]));
     listeners

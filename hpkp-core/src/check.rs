@@ -528,10 +528,21 @@ impl<'a> Checker<'a> {
         };
         let unmet = those(|meet| *meet == Match::Unmet);
         if !unmet.is_empty() {
-            let Deployment { hosts, names, .. } = self.deployment;
+            let Deployment { hosts, names, records, .. } = self.deployment;
             let serving = &hosts[host].serving;
+            let is_compromised =
+                |pin| records.as_ref().is_some_and(|records| records.state.is_compromised(pin));
             self.find(scope, kind, host, Code::NoPinInChain, || {
-                report::no_pin_in_chain(policy, kind, &unmet, chains.len(), serving, names)
+                let count = chains.len();
+                report::no_pin_in_chain(
+                    policy,
+                    kind,
+                    &unmet,
+                    count,
+                    serving,
+                    names,
+                    &is_compromised,
+                )
             });
         }
         let partly = those(|meet| matches!(meet, Match::Partly { .. }));

@@ -1,7 +1,7 @@
 //! The server blocks, what each address says of them, and which of them clients see.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::rc::Rc;
 
 use hpkp_core::check::{Choice, Listener, NamePattern, PolicyUse};
 use hpkp_core::finding::Check;
@@ -27,7 +27,7 @@ pub(crate) struct Server {
     pub(crate) names: Vec<String>,
     /// The names by which nginx finds it, that of requests without a host (empty) included.
     claims: Vec<String>,
-    patterns: Vec<Arc<dyn NamePattern>>,
+    patterns: Vec<Rc<dyn NamePattern>>,
     addresses: Vec<String>,
     pub(crate) label: String,
     pub(crate) tls: bool,
@@ -223,10 +223,10 @@ impl NamePattern for Regex {
 }
 
 /// The regular expressions among the names of a server.
-fn patterns(names: &[ngx_http_server_name_t]) -> Vec<Arc<dyn NamePattern>> {
+fn patterns(names: &[ngx_http_server_name_t]) -> Vec<Rc<dyn NamePattern>> {
     // SAFETY: a name has no expression or a live one.
     let expressions = names.iter().filter_map(|name| unsafe { name.regex.as_ref() });
-    expressions.map(|regex| Arc::new(Regex(regex.regex)) as Arc<dyn NamePattern>).collect()
+    expressions.map(|regex| Rc::new(Regex(regex.regex)) as Rc<dyn NamePattern>).collect()
 }
 
 fn names(names: &[ngx_http_server_name_t]) -> Vec<String> {

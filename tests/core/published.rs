@@ -1,21 +1,25 @@
 //! Published pins against real certificates: names, patterns and defaults, who is told what, and
 //! what is recorded.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use hpkp_core::certificate::Certificate;
 use hpkp_core::check::{
     Certificates, Choice, Context, Deployment, Host, Listener, NamePattern, PolicyUse, Records,
-    TrustSetting, Verdict, check,
+    Serving, TrustSetting, Verdict, check,
 };
+use hpkp_core::date;
 use hpkp_core::finding::{Check, Class, Code, Location};
+use hpkp_core::max_age::MaxAge;
 use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
 use hpkp_core::pem;
 use hpkp_core::pin::Pin;
 use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
 use hpkp_core::published::accepted::accepted;
 use hpkp_core::published::{
-    Body, Compromised, Event, Lifetime, Matching, Origin, Published, Scope, State, Waived,
+    Body, Compromised, Ended, Event, Lifetime, Matching, Origin, Published, Scope, State, Waived,
+    Why,
 };
 use hpkp_tests::pki::Pki;
 use hpkp_tests::site;
@@ -172,6 +176,23 @@ impl World {
         self.add("apps", body)
     }
 
+    /// A header of this writer's.
+    fn header(&mut self, host: &str, key: &str, seconds: u64) -> Event {
+        let body = Body::Published(Published {
+            host: host.parse().expect("a name"),
+            matching: Matching::Exact,
+            except: vec![],
+            include_subdomains: false,
+            scope: Scope::Chain,
+            port: None,
+            pins: vec![self.pin(key)],
+            lifetime: Lifetime::MaxAge(MaxAge::from_seconds(seconds).expect("an age")),
+            origin: Origin::Header,
+            since: None,
+        });
+        self.add("web-1", body)
+    }
+
     fn add(&mut self, writer: &str, body: Body) -> Event {
         let writer = writer.parse().expect("a name");
         let event = Event::new(self.now, 1 + self.state.last_seq(&writer), writer, body);
@@ -244,6 +265,67 @@ fn a_finding_says_who_what_until_when_and_what_to_do() {
         assert!(text.contains(part), "{part}\n{text}");
     }
     assert!(lines.iter().all(|line| line.starts_with("hpkp: [published-pins-unmet] www.example.")));
+}
+
+#[test]
+fn the_longest_memory_is_the_one_that_is_named() {
+    let mut world = World::new(&[("old", "www.example.com"), ("new", "www.example.com")]);
+    let names: &[&str] = &["www.example.com"];
+    // As it is after max_age has gone from 60 days to one.
+    let long = world.header("www.example.com", "old", 60 * DAY as u64);
+    let ids = vec![long.id()];
+    world.add("web-1", Body::Ended(Ended { ids, why: Why::Replaced, when: None }));
+    world.accept(&[Block { names, certificate: "old", pins: &["old", "backup"], ..BLOCK }]);
+    let text = |world: &World| {
+        let verdict = world.check(&[Block { names, certificate: "new", ..BLOCK }]);
+        verdict.findings[0].summary.clone()
+    };
+    let until = date::format(world.now + 61 * DAY);
+    assert!(
+        text(&world).contains(&format!("would refuse it, until {until}. ")),
+        "{}",
+        text(&world)
+    );
+    // Near its end, it is the shorter one that lasts longer.
+    world.now += 60 * DAY;
+    assert!(text(&world).contains("would refuse it, for 48 hours after"), "{}", text(&world));
+}
+
+#[test]
+fn no_advice_leads_back_to_a_compromised_key() {
+    let mut world = World::new(&[("old", "www.example.com"), ("new", "www.example.com")]);
+    let names: &[&str] = &["www.example.com"];
+    let pins: &[&str] = &["old", "backup"];
+    world.accept(&[Block { names, certificate: "old", pins, ..BLOCK }]);
+    let text = |world: &World, class: Code| {
+        let mut deployment =
+            world.deployment(&[Block { names, certificate: "new", pins, ..BLOCK }]);
+        let not_after = "2027".to_owned();
+        deployment.hosts[0].serving = vec![Serving { pin: world.pin("old"), not_after }];
+        let verdict = check(&deployment, world.now, &Never);
+        let found = verdict.findings.iter().find(|finding| finding.code == class);
+        let lines: Vec<String> = found.expect("a finding").lines().collect();
+        lines.join("\n")
+    };
+    let codes = [Code::NoPinInChain, Code::PublishedPinsUnmet];
+    for code in codes {
+        let text = text(&world, code);
+        assert!(text.contains("the old one") && !text.contains("compromised"), "{text}");
+    }
+    for (key, advice) in [("old", "not compromised"), ("backup", "none to go back to")] {
+        let pin = world.pin(key);
+        world.add("ops", Body::Compromised(Compromised { pin, why: "stolen".into() }));
+        for code in codes {
+            let text = text(&world, code);
+            assert!(text.contains(advice), "{text}");
+            assert!(!text.contains("the old one") && !text.contains("to put it back"), "{text}");
+            // Of the key being served as well as of the pin.
+            let served = world.pin("old");
+            let lines = || text.lines().filter(|line| line.contains(&format!("sha256/{served}")));
+            assert!(lines().count() > 1, "{text}");
+            assert!(lines().all(|line| line.contains("compromised: do not use it")), "{text}");
+        }
+    }
 }
 
 #[test]
@@ -323,7 +405,7 @@ fn a_regular_expression_is_asked_of_the_server() {
     ];
     let mut deployment = world.deployment(&blocks);
     assert_eq!(codes(&check(&deployment, world.now, &Never)), []);
-    deployment.listeners[0].patterns.push((1, Arc::new(Below(".example.net"))));
+    deployment.listeners[0].patterns.push((1, Rc::new(Below(".example.net"))));
     let refused = [(Code::PublishedPinsUnmet, LOCKOUT)];
     assert_eq!(codes(&check(&deployment, world.now, &Never)), refused);
 }

@@ -68,6 +68,13 @@ fn httpd_s_own_phrases() {
             "HPKPTrustedCertificate not allowed",
             1,
         ),
+        ("HPKPPublishedPins".into(), "HPKPPublishedPins: no directory is named", 0),
+        (
+            "<VirtualHost *:1>\nHPKPPublishedPins a\n</VirtualHost>".into(),
+            "HPKPPublishedPins cannot occur within <VirtualHost> section",
+            1,
+        ),
+        ("<Location />\nHPKPPublishedPins a\n</Location>".into(), "HPKPPublishedPins", 1),
     ] {
         httpd.configure(&text);
         let said = httpd.test();

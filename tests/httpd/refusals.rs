@@ -3,3 +3,4 @@
 use hpkp_tests::httpd::Httpd;
 
 hpkp_tests::refusals!(Httpd);
+hpkp_tests::published_pins!(Httpd);

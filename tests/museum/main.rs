@@ -1,5 +1,42 @@
-//! The ways in which pins and certificates have parted, each with the smallest change that is safe
+//! The ways in which pins and certificate have parted, each with the smallest change that is safe
 //! in the same place, on both servers.
 
+// Clippy takes the helpers of a test for something else.
+#![allow(clippy::expect_used, clippy::panic, unreachable_pub)]
+
+mod apps;
+mod chains;
+mod directory;
+mod fleet;
+mod history;
+mod keys;
 mod keywords;
+mod names;
 mod records;
+mod stage;
+mod time;
+
+/// Makes a test of each exhibit for each server.
+macro_rules! exhibits {
+    ($($exhibit:ident)*) => {
+        mod nginx {
+            $(
+                #[test]
+                fn $exhibit() {
+                    super::$exhibit::<hpkp_tests::nginx::Nginx>();
+                }
+            )*
+        }
+
+        mod httpd {
+            $(
+                #[test]
+                fn $exhibit() {
+                    super::$exhibit::<hpkp_tests::httpd::Httpd>();
+                }
+            )*
+        }
+    };
+}
+
+use exhibits;

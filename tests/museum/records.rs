@@ -2,7 +2,7 @@
 
 use hpkp_tests::free_port;
 use hpkp_tests::httpd::Httpd;
-use hpkp_tests::instance::{Reload, codes};
+use hpkp_tests::instance::Reload;
 use hpkp_tests::layout::{BLOCK, Block, LAYOUT, Layout, POLICY, Policy, Site};
 use hpkp_tests::nginx::Nginx;
 use hpkp_tests::site::{A, B};
@@ -49,34 +49,4 @@ fn nginx_records_what_it_publishes() {
 #[test]
 fn httpd_records_what_it_publishes() {
     written_and_ended::<Httpd>();
-}
-
-fn replaced_together<S: Site>() {
-    let mut site = S::with_records();
-    let pki = site.pki();
-    let (port, live) = (free_port(), pki.pin("live.pem"));
-    pki.leaf("renewed", "localhost", "ca");
-    let renewed = pki.pin("renewed.pem");
-    let pins = [live.as_str(), B];
-    let blocks = [Block { port, ..BLOCK }];
-    site.lay_out(&Layout {
-        policies: &[Policy { pins: &pins, ..POLICY }],
-        blocks: &blocks,
-        ..LAYOUT
-    });
-    site.up();
-    let pins = [renewed.as_str(), A];
-    let replaced = [Block { certificates: &["renewed"], ..blocks[0].clone() }];
-    let layout =
-        Layout { policies: &[Policy { pins: &pins, ..POLICY }], blocks: &replaced, ..LAYOUT };
-    site.lay_out(&layout);
-    let Reload::Refused(said) = site.reload_tested() else { panic!("accepted") };
-    assert_eq!(codes(&said), ["published-pins-unmet"], "{said}");
-    site.down();
-}
-
-#[test]
-fn pins_and_certificate_replaced_together() {
-    replaced_together::<Nginx>();
-    replaced_together::<Httpd>();
 }

@@ -4,6 +4,7 @@ use hpkp_tests::nginx::Nginx;
 use hpkp_tests::site::prepared;
 
 hpkp_tests::refusals!(Nginx);
+hpkp_tests::published_pins!(Nginx);
 
 #[test]
 fn nginx_s_own_phrases() {
@@ -53,6 +54,22 @@ fn nginx_s_own_phrases() {
         (
             "hpkp_trusted_certificate a; hpkp_trusted_certificate b;".into(),
             "\"hpkp_trusted_certificate\" directive is duplicate in ",
+        ),
+        (
+            "hpkp_published_pins;".into(),
+            "invalid number of arguments in \"hpkp_published_pins\" directive in ",
+        ),
+        (
+            "hpkp_published_pins a writer=b read_only c;".into(),
+            "invalid number of arguments in \"hpkp_published_pins\" directive in ",
+        ),
+        (
+            "server { hpkp_published_pins a; }".into(),
+            "\"hpkp_published_pins\" directive is not allowed here",
+        ),
+        (
+            "server { location / { hpkp_published_pins a; } }".into(),
+            "\"hpkp_published_pins\" directive is not allowed here",
         ),
     ] {
         nginx.configure(&http);

@@ -29,11 +29,18 @@ pub struct Block<'a> {
     /// The certificates `NAME.pem` with the keys `NAME.key`, side by side.
     pub certificates: &'a [&'a str],
     pub policy: Option<&'a str>,
+    /// The port of the server on TLS that answers in its place, if one does.
+    pub proxied: Option<u16>,
 }
 
 /// A block for localhost with the certificate `live` and the policy `site`.
-pub const BLOCK: Block<'_> =
-    Block { port: 0, names: &["localhost"], certificates: &["live"], policy: Some("site") };
+pub const BLOCK: Block<'_> = Block {
+    port: 0,
+    names: &["localhost"],
+    certificates: &["live"],
+    policy: Some("site"),
+    proxied: None,
+};
 
 /// A configuration.
 #[derive(Clone, Debug)]
@@ -90,7 +97,12 @@ impl Layout<'_> {
             if let Some(policy) = block.policy {
                 writeln!(text, "hpkp {policy};")?;
             }
-            writeln!(text, "return 200 x; }}")?;
+            match block.proxied {
+                Some(port) => {
+                    writeln!(text, "location / {{ proxy_pass https://127.0.0.1:{port}; }} }}")?;
+                }
+                None => writeln!(text, "return 200 x; }}")?,
+            }
         }
         Ok(text)
     }
@@ -134,6 +146,10 @@ impl Layout<'_> {
             }
             if let Some(policy) = block.policy {
                 writeln!(text, "HPKPUse {policy}")?;
+            }
+            if let Some(port) = block.proxied {
+                writeln!(text, "SSLProxyEngine on\nSSLProxyCheckPeerName off")?;
+                writeln!(text, "ProxyPass / https://127.0.0.1:{port}/")?;
             }
             writeln!(text, "</VirtualHost>")?;
         }
@@ -196,7 +212,7 @@ impl Site for Nginx {
 impl Site for Httpd {
     fn with_records() -> Self {
         let mut httpd = Self::prepared();
-        httpd.load(&["dir"]);
+        httpd.load(&["dir", "proxy", "proxy_http"]);
         let pki = httpd.pki();
         pki.records("records");
         pki.write("html/index.html", "x");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Serving;
 use super::records::{Records, Shown};
-use super::report::{MAX_DETAILS, leaf};
+use super::report::{COMPROMISED, MAX_DETAILS, leaf};
 use super::routing::Sample;
 use crate::date;
 use crate::finding::Code;
@@ -92,9 +92,11 @@ impl Unmet<'_> {
         details.extend(self.chains.iter().map(|chain| format!("loaded: {}", leaf(chain))));
         for served in self.serving {
             details.push(format!(
-                "the certificate on disk is not the one being served: that has the key sha256/{}, \
+                "the certificate on disk is not the one being served: that has the key sha256/{}{}, \
                  expires {}",
-                served.pin, served.not_after
+                served.pin,
+                self.note(served.pin),
+                served.not_after
             ));
         }
         if code != Code::Waived {
@@ -105,25 +107,40 @@ impl Unmet<'_> {
 
     /// What to do, in the first line.
     fn remedy(&self) -> &'static str {
-        let has_key = self.found.iter().any(|live| {
-            live.record.said.pins.iter().any(|pin| !self.records.state.is_compromised(*pin))
-        });
-        if has_key {
-            "Load a certificate for a key that they hold, the old one or a backup (certbot: \
-             --reuse-key); publish the new key's pin first and change the certificate later"
-        } else {
-            "All keys that they hold are compromised, so there is none to go back to; waiting or \
-             giving these clients up is what is left"
+        let pins = || self.found.iter().flat_map(|live| &live.record.said.pins);
+        let is_compromised = |pin: &Pin| self.records.state.is_compromised(*pin);
+        match (pins().any(is_compromised), pins().all(is_compromised)) {
+            (false, _) => {
+                "Load a certificate for a key that they hold, the old one or a backup (certbot: \
+                 --reuse-key); publish the new key's pin first and change the certificate later"
+            }
+            (true, false) => {
+                "Load a certificate for a key that they hold and that is not compromised; publish \
+                 the new key's pin first and change the certificate later"
+            }
+            (true, true) => {
+                "All keys that they hold are compromised, so there is none to go back to; waiting \
+                 or giving these clients up is what is left"
+            }
         }
     }
 
+    /// Until when the last of these clients would refuse it, were nothing of this sent any more.
     fn until(&self) -> String {
-        match self.found.iter().map(|live| live.binding).max() {
-            Some(Binding::Until(time)) => format!("until {}", date::format(time)),
-            Some(Binding::Served(after)) => {
-                format!("for {} hours after it is no longer sent", after / 3_600)
+        let (mut served, mut until) = (None, None);
+        for live in self.found {
+            match live.binding {
+                Binding::Until(time) => until = until.max(Some(time)),
+                Binding::Served(after) => served = served.max(Some(after)),
+                Binding::Open => return "with no end known".to_owned(),
             }
-            _ => "with no end known".to_owned(),
+        }
+        // What was published before may have been for longer than what is now.
+        let outlasts = |after: &i64| Some(self.now.saturating_add(*after)) >= until;
+        match (served.filter(outlasts), until) {
+            (Some(after), _) => format!("for {} hours after it is no longer sent", after / 3_600),
+            (None, Some(time)) => format!("until {}", date::format(time)),
+            (None, None) => "with no end known".to_owned(),
         }
     }
 
@@ -190,15 +207,16 @@ impl Unmet<'_> {
             record.id
         );
         let pins = said.pins.iter().take(MAX_DETAILS).map(|pin| {
-            let note = match self.records.state.is_compromised(*pin) {
-                true => ", compromised: do not use it",
-                false => "",
-            };
+            let note = self.note(*pin);
             let on_path = self.shown.meet_one(said.scope, *pin) != Met::No;
             let path = if on_path { ", on some of the paths" } else { "" };
             format!("held: sha256/{pin}{note}{path}")
         });
         std::iter::once(head).chain(pins).collect()
+    }
+
+    fn note(&self, pin: Pin) -> &'static str {
+        if self.records.state.is_compromised(pin) { COMPROMISED } else { "" }
     }
 
     /// The command that gives these clients up, or says that there are none.

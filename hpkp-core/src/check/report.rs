@@ -9,11 +9,15 @@ use crate::finding::{Check, Class, Code, Finding, Location};
 use crate::header::Kind;
 use crate::max_age::MaxAge;
 use crate::path::{Chain, Paths};
+use crate::pin::Pin;
 use crate::policy::{MAX_PINS, Policy, ResolvedPin, Role};
 use crate::text::Excerpt;
 
 /// How many lines of a kind a finding has at most.
 pub(super) const MAX_DETAILS: usize = 24;
+
+/// What follows a pin that no advice may name.
+pub(super) const COMPROMISED: &str = ", compromised: do not use it";
 
 /// What a finding is about, besides its code and its host.
 #[derive(Clone, Copy)]
@@ -157,6 +161,7 @@ pub(super) fn no_pin_in_chain(
     of: usize,
     serving: &[Serving],
     names: &Names,
+    is_compromised: &dyn Fn(Pin) -> bool,
 ) -> Text {
     let which = if of > 1 {
         format!("{} of its {of} certificates", unmet.len())
@@ -170,12 +175,21 @@ pub(super) fn no_pin_in_chain(
     };
     let not = if pins.len() == 1 { "not " } else { "" };
     let consequence = match kind {
-        Kind::Enforced => {
+        Kind::ReportOnly => "clients would report it. Correct the pins before they are enforced",
+        Kind::Enforced if !pins.iter().any(|pin| is_compromised(pin.pin)) => {
             "clients that remember them would refuse it. Load a certificate whose key is pinned: \
              the old one, or one for a backup key"
         }
-        Kind::ReportOnly => "clients would report it. Correct the pins before they are enforced",
+        Kind::Enforced if !pins.iter().all(|pin| is_compromised(pin.pin)) => {
+            "clients that remember them would refuse it. Load a certificate whose key is pinned \
+             and not compromised"
+        }
+        Kind::Enforced => {
+            "clients that remember them would refuse it. All pinned keys are compromised, so \
+             there is none to go back to"
+        }
     };
+    let note = |pin| if is_compromised(pin) { COMPROMISED } else { "" };
     let summary = format!(
         "{none} of the policy \"{}\" is {not}of a key in the chain of {which}; {consequence}",
         policy.shown()
@@ -190,17 +204,21 @@ pub(super) fn no_pin_in_chain(
         }
     }
     details.extend(
-        pins.iter().take(MAX_DETAILS).map(|pin| format!("pinned: sha256/{} ({})", pin.pin, pin.at)),
+        pins.iter()
+            .take(MAX_DETAILS)
+            .map(|pin| format!("pinned: sha256/{} ({}){}", pin.pin, pin.at, note(pin.pin))),
     );
     for leaf in serving {
         let pinned = if policy.has(leaf.pin) { "pinned" } else { "not pinned either" };
         details.push(format!(
             "the certificate on disk is not the one being served: that has the key sha256/{} \
-             ({pinned}) and expires {}",
-            leaf.pin, leaf.not_after
+             ({pinned}{}) and expires {}",
+            leaf.pin,
+            note(leaf.pin),
+            leaf.not_after
         ));
     }
-    if !serving.is_empty() {
+    if serving.iter().any(|leaf| !is_compromised(leaf.pin)) {
         details.push(
             "to put it back, restore its certificate and key files (certbot keeps them under \
              archive/, numbered) and test again; the running server is not affected"

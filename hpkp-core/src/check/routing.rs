@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::{Certificates, Deployment};
 use crate::path::Chain;
@@ -22,7 +22,7 @@ pub struct Listener {
     pub default: usize,
     /// Names that are regular expressions, in the order in which the server tries them, with their
     /// blocks.
-    pub patterns: Vec<(usize, Arc<dyn NamePattern>)>,
+    pub patterns: Vec<(usize, Rc<dyn NamePattern>)>,
 }
 
 /// How a server chooses a block by its names.
@@ -324,7 +324,7 @@ mod tests {
                 choice,
                 hosts: (0..names.len()).collect(),
                 default: 0,
-                patterns: vec![(5, Arc::new(Contains("api")))],
+                patterns: vec![(5, Rc::new(Contains("api")))],
             }],
             ..Deployment::default()
         }

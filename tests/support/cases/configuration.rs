@@ -10,7 +10,7 @@ use crate::said::Kind;
 pub struct Directive {
     /// What nginx and what httpd call it.
     names: [&'static str; 2],
-    value: String,
+    words: Vec<String>,
     marked: bool,
 }
 
@@ -20,7 +20,7 @@ macro_rules! directives {
             #[doc = concat!("`", $nginx, "`, `", $httpd, "`.")]
             pub fn $name(value: impl Into<String>) -> Directive {
                 let names = [$nginx, $httpd];
-                Directive { names, value: value.into(), marked: false }
+                Directive { names, words: vec![value.into()], marked: false }
             }
         )*
     };
@@ -39,6 +39,12 @@ directives! {
     include = "include", "Include";
 }
 
+/// `hpkp_published_pins`, `HPKPPublishedPins`, which takes several words.
+pub fn published_pins(words: &[&str]) -> Directive {
+    let words = words.iter().map(|word| (*word).to_owned()).collect();
+    Directive { names: ["hpkp_published_pins", "HPKPPublishedPins"], words, marked: false }
+}
+
 impl Directive {
     /// Marks the line.
     pub fn here(mut self) -> Self {
@@ -48,10 +54,10 @@ impl Directive {
 
     /// The directive in the server's language.
     pub fn text(&self, kind: Kind) -> String {
-        let value = quoted(&self.value, kind);
+        let words: Vec<String> = self.words.iter().map(|word| quoted(word, kind)).collect();
         match kind {
-            Kind::Nginx => format!("{} {value};", self.names[0]),
-            Kind::Httpd => format!("{} {value}", self.names[1]),
+            Kind::Nginx => format!("{} {};", self.names[0], words.join(" ")),
+            Kind::Httpd => format!("{} {}", self.names[1], words.join(" ")),
         }
     }
 }

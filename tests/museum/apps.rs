@@ -1,0 +1,53 @@
+//! Pins that clients have from an app, taken over by the command.
+
+use std::process::Command;
+
+use hpkp_tests::layout::Site;
+use hpkp_tests::site::B;
+use hpkp_tests::succeed;
+
+use crate::stage::{Stage, says};
+
+super::exhibits! {
+    the_pins_of_an_app_imported_and_the_key_changed
+}
+
+/// Runs `hpkp published` on the records of a stage; what it printed.
+pub fn published<S: Site>(stage: &Stage<S>, arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hpkp"));
+    command.arg("published").arg("-d").arg(stage.site.path("records")).args(arguments);
+    String::from_utf8(succeed(&mut command)).expect("UTF-8")
+}
+
+fn the_pins_of_an_app_imported_and_the_key_changed<S: Site>() {
+    let mut stage = Stage::<S>::new();
+    let live = stage.pki.pin("live.pem");
+    let source = format!(
+        "new CertificatePinner.Builder().add(\"localhost\", \"sha256/{live}\", \"sha256/{B}\").build();"
+    );
+    let file = stage.pki.write("Pins.java", source);
+    let file = file.to_str().expect("UTF-8");
+    let import = ["import", "--format", "okhttp", "--origin", "app 4.2", file];
+    let recorded = published(&stage, &import);
+    let id = recorded.split(' ').next().expect("an id");
+
+    // No policy, no header, and the key is held all the same.
+    stage.up(&["live"], &[], &[]);
+    assert_eq!(stage.get().pins().len(), 0);
+    stage.pki.leaf("renewed", "localhost", "ca");
+    let said = stage.refuses(&["renewed"], &[], &["published-pins-unmet"]);
+    says(
+        &said,
+        &[
+            "they would refuse it, with no end known",
+            "held by clients of \"app 4.2 (OkHttp CertificatePinner, line 1)\" for localhost",
+            &format!("if nobody uses what holds these pins any more: hpkp published end {id}"),
+        ],
+    );
+
+    stage.certify("same-key", "live", "localhost", "ca");
+    stage.takes(&["same-key"], &[], &[]);
+    // And once nobody uses the app any more, the key may change.
+    published(&stage, &["end", id, "--why", "app 4.2 is no longer used"]);
+    stage.takes(&["renewed"], &[], &[]);
+}

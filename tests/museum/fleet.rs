@@ -1,0 +1,127 @@
+//! Another machine serves the host, or has served it.
+
+use std::fs;
+
+use hpkp_tests::layout::{BLOCK, Block, LAYOUT, Layout, POLICY, Policy, Site};
+use hpkp_tests::pki::P256;
+use hpkp_tests::site::B;
+
+use crate::stage::{OWN, Stage, says};
+
+super::exhibits! {
+    a_proxy_with_another_certificate_in_front
+    one_server_publishes_what_another_does_not_present
+    the_record_made_on_one_machine_and_the_refusal_on_another
+}
+
+/// Copies the records of one machine to another.
+fn copy<S: Site>(from: &Stage<S>, to: &Stage<S>, file: &str) {
+    fs::copy(from.site.path(OWN), to.site.path(file)).expect("a copy");
+}
+
+/// Gives a certificate and its key to another machine.
+fn hand_over<S: Site>(from: &Stage<S>, to: &Stage<S>, name: &str, new_name: &str) {
+    for kind in ["pem", "key"] {
+        to.pki.write(&format!("{new_name}.{kind}"), from.pki.read(&format!("{name}.{kind}")));
+    }
+}
+
+fn a_proxy_with_another_certificate_in_front<S: Site>() {
+    let mut behind = Stage::<S>::new();
+    let (live, backup) = (behind.pki.pin("live.pem"), behind.pki.pin("backup.csr"));
+    behind.up(&["live"], &[&live, &backup], &[]);
+
+    let mut proxy = Stage::<S>::new();
+    let own = proxy.pki.pin("live.pem");
+    let block = Block { port: proxy.port, policy: None, proxied: Some(behind.port), ..BLOCK };
+    let layout = |block| Layout {
+        published: &["records writer=proxy"],
+        blocks: std::slice::from_ref(block),
+        ..LAYOUT
+    };
+    // Without the other's records nobody can know.
+    proxy.passes_all(&layout(&block), &[]);
+    copy(&behind, &proxy, "records/peers/web-1.jsonl");
+    let said = proxy.refuses_all(&layout(&block), &["published-pins-unmet"]);
+    says(&said, &["told by web-1", &format!("held: sha256/{live}")]);
+    let pins = [own.as_str(), B];
+    let policies = [Policy { pins: &pins, ..POLICY }];
+    let pinned = Block { policy: Some("site"), ..block.clone() };
+    let with_policy = Layout { policies: &policies, ..layout(&pinned) };
+    proxy.refuses_all(&with_policy, &["published-pins-unmet"]);
+
+    // With a certificate for the backup key it may stand there.
+    behind.certify("backup", "backup", "localhost", "ca");
+    hand_over(&behind, &proxy, "backup", "held");
+    fs::copy(behind.site.path("ca.pem"), proxy.site.path("ca.pem")).expect("a copy");
+    let block = Block { certificates: &["held"], ..block };
+    proxy.up_with(&layout(&block), &[]);
+    assert_eq!(proxy.get().pins(), behind.get().pins());
+    let pins = [live.as_str(), &backup];
+    let policies = [Policy { pins: &pins, ..POLICY }];
+    let pinned = Block { policy: Some("site"), ..block };
+    proxy.takes_all(&Layout { policies: &policies, ..layout(&pinned) }, &[]);
+    assert_eq!(proxy.get().pins().len(), 1);
+}
+
+fn one_server_publishes_what_another_does_not_present<S: Site>() {
+    let mut other = Stage::<S>::new();
+    other.published = &["records writer=web-4"];
+    other.pki.key("b", P256);
+    other.certify("b", "b", "localhost", "ca");
+    let (a, b) = (other.pki.pin("live.pem"), other.pki.pin("b.pem"));
+    other.up(&["live"], &[&a, &b], &[]);
+
+    let mut stage = Stage::<S>::new();
+    hand_over(&other, &stage, "b", "b");
+    hand_over(&other, &stage, "live", "a");
+    let file = other.site.path("records/web-4.jsonl");
+    fs::copy(file, stage.site.path("records/peers/web-4.jsonl")).expect("a copy");
+    // The third key is nobody's yet.
+    let said = stage.refuses(&["b"], &[&b, B], &["served-elsewhere-unmet"]);
+    says(
+        &said,
+        &[
+            "would refuse the server of web-4, which presents other keys for localhost",
+            &format!("presented there: sha256/{a}"),
+            "if that server is gone: hpkp published end ",
+        ],
+    );
+
+    // Both keys first, whichever of the two is presented.
+    stage.passes(&["a"], &[&a, &b], &[]);
+    stage.up(&["b"], &[&a, &b, B], &[]);
+    // Now the other one may change; then the first key is no longer needed here.
+    let back = stage.site.path(OWN);
+    fs::copy(back, other.site.path("records/peers/web-1.jsonl")).expect("a copy");
+    other.takes(&["b"], &[&a, &b, B], &[]);
+    let file = other.site.path("records/web-4.jsonl");
+    fs::copy(file, stage.site.path("records/peers/web-4.jsonl")).expect("a copy");
+    stage.takes(&["b"], &[&b, B], &[]);
+}
+
+fn the_record_made_on_one_machine_and_the_refusal_on_another<S: Site>() {
+    let mut first = Stage::<S>::new();
+    let (live, backup) = (first.pki.pin("live.pem"), first.pki.pin("backup.csr"));
+    first.up(&["live"], &[&live, &backup], &[]);
+    first.certify("backup", "backup", "localhost", "ca");
+
+    for (published, file) in [
+        (&["records writer=web-2"][..], "records/peers/web-1.jsonl"),
+        (&["records writer=web-2", "shared read_only"], "shared/peers/web-1.jsonl"),
+        // Nothing is written here.
+        (&["shared read_only"], "shared/peers/web-1.jsonl"),
+    ] {
+        let mut second = Stage::<S>::new();
+        second.published = published;
+        second.pki.records("shared");
+        copy(&first, &second, file);
+        // Its own key, which those who know the first have never seen.
+        let said = second.refuses(&["live"], &[], &["published-pins-unmet"]);
+        says(&said, &["told by web-1"]);
+        hand_over(&first, &second, "backup", "held");
+        second.up(&["held"], &[], &[]);
+        let written = fs::exists(second.site.path("records/web-2.jsonl")).expect("a directory");
+        assert_eq!(written, published.len() + usize::from(file.starts_with("records")) > 1);
+    }
+}

@@ -1,0 +1,133 @@
+//! The server's own key changes.
+
+use hpkp_tests::instance::Reload;
+use hpkp_tests::layout::{Layout, Site};
+use hpkp_tests::pki::{RSA, leaf_extensions};
+use hpkp_tests::site::{A, B};
+
+use crate::stage::{OWN, Stage, says};
+
+super::exhibits! {
+    pins_and_certificate_replaced_together
+    renewed_with_a_new_key
+    rsa_beside_ecdsa_with_one_of_them_pinned
+    the_compromised_key_in_use_and_the_backup_deployed
+}
+
+fn pins_and_certificate_replaced_together<S: Site>() {
+    let mut stage = Stage::<S>::new();
+    let live = stage.pki.pin("live.pem");
+    stage.pki.leaf("renewed", "localhost", "ca");
+    let renewed = stage.pki.pin("renewed.pem");
+    stage.up(&["live"], &[&live, B], &[]);
+
+    let unmet = ["published-pins-unmet"];
+    let said = stage.refuses(&["renewed"], &[&renewed, A], &unmet);
+    says(
+        &said,
+        &[
+            "among the pins that clients hold; they would refuse it, for 48 hours after it is no \
+             longer sent. Load a certificate for a key that they hold",
+            "safe from 20",
+            "held by clients that visited localhost between 20",
+            "told by web-1",
+            &format!("held: sha256/{live}"),
+            &format!("held: sha256/{B}"),
+            "to give these clients up: hpkp published waive ",
+        ],
+    );
+    assert!(!said.contains(&format!("held: sha256/{renewed}")), "{said}");
+
+    // The pins alone may be replaced by any that the key in use meets. Whoever has the old ones
+    // still holds them to the certificate.
+    stage.takes(&["live"], &[&live, &renewed], &[]);
+    stage.refuses(&["renewed"], &[&renewed, A], &unmet);
+
+    // A reload without a test before it: nginx refuses, httpd cannot, and sends no header.
+    stage.expect(&unmet);
+    let sent = match stage.site.reload_forced() {
+        Reload::Refused(_) => 1,
+        Reload::Accepted => 0,
+    };
+    assert_eq!(stage.get().pins().len(), sent);
+
+    // By an operator's order it passes, and is then no reason to refuse what comes after.
+    stage.one(&["renewed"], &[&renewed, A], |layout| {
+        stage.passes_all(&Layout { check: "warn", ..layout.clone() }, &unmet);
+    });
+    stage.reload(&unmet);
+    stage.passes(&["renewed"], &[&renewed, A], &unmet);
+}
+
+fn renewed_with_a_new_key<S: Site>() {
+    let mut stage = Stage::<S>::new();
+    let (live, backup) = (stage.pki.pin("live.pem"), stage.pki.pin("backup.csr"));
+    let pins = [live.as_str(), &backup];
+    stage.up(&["live"], &pins, &[]);
+
+    stage.pki.leaf("renewed", "localhost", "ca");
+    stage.refuses(&["renewed"], &pins, &["no-pin-in-chain", "published-pins-unmet"]);
+
+    stage.certify("same-key", "live", "localhost", "ca");
+    stage.passes(&["same-key"], &pins, &[]);
+    stage.certify("backup", "backup", "localhost", "ca");
+    stage.takes(&["backup"], &pins, &[]);
+    assert_eq!(stage.get().pins().len(), 1);
+}
+
+fn rsa_beside_ecdsa_with_one_of_them_pinned<S: Site>() {
+    let mut stage = Stage::<S>::new();
+    let live = stage.pki.pin("live.pem");
+    stage.pki.key("rsa", RSA);
+    stage.pki.sign("rsa", "/CN=localhost", "ca", &leaf_extensions("localhost"));
+    let rsa = stage.pki.pin("rsa.pem");
+    stage.up(&["live"], &[&live, B], &[]);
+
+    let both = ["live", "rsa"];
+    let said = stage.refuses(&both, &[&live, B], &["no-pin-in-chain", "published-pins-unmet"]);
+    says(&said, &["one of its certificates", &format!("key sha256/{rsa}")]);
+    // To pin it now is too late for those who hold the others.
+    stage.refuses(&both, &[&live, &rsa, B], &["published-pins-unmet"]);
+
+    stage.forget();
+    stage.up(&["live"], &[&live, &rsa, B], &[]);
+    stage.takes(&both, &[&live, &rsa, B], &[]);
+    assert_eq!(stage.get().pins().len(), 1);
+}
+
+fn the_compromised_key_in_use_and_the_backup_deployed<S: Site>() {
+    let mut stage = Stage::<S>::new();
+    let (live, backup) = (stage.pki.pin("live.pem"), stage.pki.pin("backup.csr"));
+    stage.up(&["live"], &[&live, &backup], &[]);
+    crate::apps::published(
+        &stage,
+        &["compromised", &format!("sha256/{live}"), "--why", "the laptop is gone"],
+    );
+
+    // A new key in a hurry locks out as it always does, and the way out is the backup alone.
+    stage.pki.leaf("renewed", "localhost", "ca");
+    let renewed = stage.pki.pin("renewed.pem");
+    for (pins, codes) in [
+        ([renewed.as_str(), A], &["published-pins-unmet"][..]),
+        ([live.as_str(), &backup], &["no-pin-in-chain", "published-pins-unmet"]),
+    ] {
+        let said = stage.refuses(&["renewed"], &pins, codes);
+        says(
+            &said,
+            &[
+                &format!("held: sha256/{live}, compromised: do not use it"),
+                &format!("held: sha256/{backup}"),
+                "not compromised",
+            ],
+        );
+        assert!(!said.contains("the old one"), "{said}");
+    }
+
+    stage.certify("backup", "backup", "localhost", "ca");
+    stage.pki.key("next", hpkp_tests::pki::P256);
+    let next = stage.pki.pin("next.key");
+    stage.passes(&["backup"], &[&live, &backup], &[]);
+    stage.takes(&["backup"], &[&backup, &next], &[]);
+    assert_eq!(stage.get().pins().len(), 1);
+    assert!(std::fs::exists(stage.site.path(OWN)).expect("a directory"));
+}

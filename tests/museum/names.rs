@@ -1,0 +1,119 @@
+//! Another server block answers, for this name or one below it.
+
+use hpkp_tests::free_port;
+use hpkp_tests::layout::{BLOCK, Block, LAYOUT, Layout, POLICY, Policy, Site};
+use hpkp_tests::site::B;
+
+use crate::stage::{Stage, says};
+
+super::exhibits! {
+    a_new_subdomain_under_include_subdomains
+    a_block_removed_so_that_the_default_answers
+    two_ports_of_one_name
+}
+
+fn a_new_subdomain_under_include_subdomains<S: Site>() {
+    let mut stage = Stage::<S>::new();
+    let pki = stage.pki.clone();
+    pki.leaf("apex", "example.com", "ca");
+    pki.leaf("shop", "shop.example.com", "ca");
+    pki.leaf("other", "another-example.com", "ca");
+    stage.certify("shop-apex", "apex", "shop.example.com", "ca");
+    let (apex_pin, shop_pin) = (pki.pin("apex.pem"), pki.pin("shop.pem"));
+
+    let port = stage.port;
+    let apex = Block { port, names: &["example.com"], certificates: &["apex"], ..BLOCK };
+    let below = |certificate| Block {
+        port,
+        names: &["shop.example.com"],
+        certificates: certificate,
+        policy: None,
+        ..BLOCK
+    };
+    let pins = [apex_pin.as_str(), B];
+    let policies = [Policy { pins: &pins, include_subdomains: true, ..POLICY }];
+    let layout = Layout { policies: &policies, ..LAYOUT };
+    stage.up_with(&Layout { blocks: std::slice::from_ref(&apex), ..layout.clone() }, &[]);
+
+    let unmet = ["superdomain-pins-unmet"];
+    let blocks = [apex.clone(), below(&["shop"])];
+    let said = stage.refuses_all(&Layout { blocks: &blocks, ..layout.clone() }, &unmet);
+    says(&said, &["hpkp: [superdomain-pins-unmet] shop.example.com: no key in the chain"]);
+    // Neither does it help to pin the new key now, nor to let the subdomains go.
+    let more = [apex_pin.as_str(), &shop_pin, B];
+    let both = [Policy { pins: &more, include_subdomains: true, ..POLICY }];
+    stage.refuses_all(&Layout { policies: &both, blocks: &blocks, ..LAYOUT }, &unmet);
+    let neither = [Policy { pins: &pins, ..POLICY }];
+    stage.refuses_all(&Layout { policies: &neither, blocks: &blocks, ..LAYOUT }, &unmet);
+
+    // A name that only ends in the same letters is not below it.
+    let beside = Block {
+        port,
+        names: &["another-example.com"],
+        certificates: &["other"],
+        policy: None,
+        ..BLOCK
+    };
+    let blocks = [apex, below(&["shop-apex"]), beside];
+    stage.takes_all(&Layout { blocks: &blocks, ..layout }, &[]);
+}
+
+fn a_block_removed_so_that_the_default_answers<S: Site>() {
+    let mut stage = Stage::<S>::new();
+    let pki = stage.pki.clone();
+    pki.leaf("default", "default.example", "ca");
+    stage.certify("default-live", "live", "default.example", "ca");
+    let live = pki.pin("live.pem");
+    let port = stage.port;
+    let default = |certificates| Block {
+        port,
+        names: &["default.example"],
+        certificates,
+        policy: None,
+        ..BLOCK
+    };
+    let pins = [live.as_str(), B];
+    let policies = [Policy { pins: &pins, ..POLICY }];
+    let layout = Layout { policies: &policies, ..LAYOUT };
+    let site = Block { port, ..BLOCK };
+    let blocks = [default(&["default"]), site.clone()];
+    stage.up_with(&Layout { blocks: &blocks, ..layout.clone() }, &[]);
+
+    let said = stage
+        .refuses_all(&Layout { blocks: &blocks[..1], ..layout.clone() }, &["published-pins-unmet"]);
+    says(&said, &["hpkp: [published-pins-unmet] default.example:", "visited localhost between"]);
+
+    // Where no other server is on the port, nobody answers.
+    let elsewhere = [Block { port: free_port(), ..blocks[0].clone() }];
+    stage.passes_all(&Layout { blocks: &elsewhere, ..layout.clone() }, &[]);
+    let blocks = [default(&["default-live"])];
+    stage.takes_all(&Layout { blocks: &blocks, ..layout }, &[]);
+}
+
+fn two_ports_of_one_name<S: Site>() {
+    let mut stage = Stage::<S>::new();
+    let pki = stage.pki.clone();
+    pki.leaf("other", "localhost", "ca");
+    let (live, other) = (pki.pin("live.pem"), pki.pin("other.pem"));
+    let blocks = [
+        Block { port: stage.port, ..BLOCK },
+        Block { port: free_port(), certificates: &["other"], policy: None, ..BLOCK },
+    ];
+    let pins = [live.as_str(), B];
+    let policies = [Policy { pins: &pins, ..POLICY }];
+    let layout = Layout { policies: &policies, blocks: &blocks, ..LAYOUT };
+    let said = stage.refuses_all(&layout, &["same-host-pins-unmet"]);
+    says(&said, &["which presents other keys for localhost; pins hold for all ports"]);
+
+    let pins = [live.as_str(), &other, B];
+    stage.up_with(&Layout { policies: &[Policy { pins: &pins, ..POLICY }], ..layout.clone() }, &[]);
+    assert_eq!(stage.get().pins().len(), 1);
+
+    // And where clients hold them already, the other port may not come with a key of its own.
+    stage.forget();
+    stage.up_with(&Layout { blocks: &blocks[..1], ..layout.clone() }, &[]);
+    let codes = ["published-pins-unmet", "same-host-pins-unmet"];
+    stage.refuses_all(&layout, &codes);
+    let same = [blocks[0].clone(), Block { certificates: &["live"], ..blocks[1].clone() }];
+    stage.takes_all(&Layout { blocks: &same, ..layout }, &[]);
+}

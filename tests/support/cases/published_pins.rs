@@ -1,0 +1,190 @@
+//! The directive that names a directory with records, and what is wrong with such a directory.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::Server;
+use super::configuration::{
+    Directive, Part, check, host, max_age, pin, policy, published_pins, uses,
+};
+use crate::free_port;
+use crate::site::B;
+
+/// Makes a test of each case for a server.
+#[macro_export]
+macro_rules! published_pins {
+    ($server:ty) => {
+        $crate::published_pins!($server:
+            parameters_of_published_pins
+            directories_named_twice
+            directories_that_are_not_there
+            directories_that_others_may_write_to
+            records_that_are_not_whole
+        );
+    };
+    ($server:ty: $($case:ident)*) => {
+        $(
+            #[test]
+            fn $case() {
+                $crate::cases::published_pins::$case::<$server>();
+            }
+        )*
+    };
+}
+
+/// A server with the directories `records` and `shared`.
+fn prepared<S: Server>() -> S {
+    let server = S::prepared();
+    server.pki().records("records");
+    server.pki().records("shared");
+    server
+}
+
+/// A configuration with these directives and a host that has a policy.
+fn with(server: &impl Server, directives: impl IntoIterator<Item = Directive>) -> Vec<Part> {
+    let live = server.pki().pin("live.pem");
+    let parts = [
+        policy("site", [pin(live), pin(B), max_age("1d")]),
+        host("localhost", free_port(), &["live"], [uses("site")]),
+    ];
+    directives.into_iter().map(Part::All).chain(parts).collect()
+}
+
+/// With one directory alone.
+fn one(server: &impl Server, words: &[&str]) -> Vec<Part> {
+    with(server, [published_pins(words).here()])
+}
+
+pub fn parameters_of_published_pins<S: Server>() {
+    let server = prepared::<S>();
+    for (words, text) in [
+        (&["records", "nonsense"][..], "invalid parameter \"nonsense\""),
+        (&["records", "READ_ONLY"], "invalid parameter \"READ_ONLY\""),
+        (&["records", "writer"], "invalid parameter \"writer\""),
+        (&["records", "writer=a", "writer=b"], "invalid parameter \"writer=b\""),
+        (&["records", "read_only", "read_only"], "invalid parameter \"read_only\""),
+        (&["records", "writer="], "\"\" is no name of a writer"),
+        (&["records", "writer=../a"], "\"../a\" is no name of a writer"),
+        (&["records", "writer=a b"], "\"a b\" is no name of a writer"),
+        (&["records", "writer=a", "read_only"], "exclude each other"),
+        (&["records", "read_only", "writer=a"], "exclude each other"),
+        (&[""], "no directory is named"),
+    ] {
+        server.refuses_for(&one(&server, words), text);
+    }
+    server.accepts(&one(&server, &["records"]), &[]);
+    server.accepts(&one(&server, &["records", "writer=Web_1.example"]), &[]);
+    server.accepts(&one(&server, &["records", "read_only"]), &["published-pins-not-kept"]);
+    // A path is the server's own, or begins where its relative ones do.
+    let absolute = server.path("records").display().to_string();
+    server.accepts(&one(&server, &[&absolute]), &[]);
+    // Nothing is written by a test.
+    assert_eq!(fs::read_dir(absolute).expect("a directory").count(), 2);
+}
+
+pub fn directories_named_twice<S: Server>() {
+    let server = prepared::<S>();
+    let both = |first: &[&str], second: &[&str]| {
+        with(&server, [published_pins(first), published_pins(second).here()])
+    };
+    let absolute = server.path("records").display().to_string();
+    for words in [&["records"][..], &["records", "read_only"], &[&absolute, "read_only"]] {
+        server.refuses_for(&both(&["records"], words), "duplicate directory \"");
+    }
+    for words in [&["shared"][..], &["shared", "writer=a"]] {
+        let said = server.refuses_for(
+            &both(&["records"], words),
+            "records are written to one directory, and that is named in ",
+        );
+        assert!(said.text.contains("say \"read_only\" of the others"), "{}", said.text);
+    }
+    server.accepts(&both(&["records"], &["shared", "read_only"]), &[]);
+    server.accepts(&both(&["shared", "read_only"], &["records"]), &[]);
+}
+
+const UNREADABLE: &str = "published-pins-unreadable";
+
+pub fn directories_that_are_not_there<S: Server>() {
+    let server = prepared::<S>();
+    let pki = server.pki();
+    pki.write("file", "");
+    fs::create_dir(pki.path("unmarked")).expect("a directory");
+    std::os::unix::fs::symlink(pki.path("records"), pki.path("link")).expect("a link");
+    pki.records("newer");
+    pki.write("newer/hpkp-records", "2\n");
+    for (directory, text) in [
+        ("missing", "make it with: hpkp published init"),
+        ("file", "it cannot be opened as a directory"),
+        ("link", "it cannot be opened as a directory"),
+        ("unmarked", "it has no file \"hpkp-records\""),
+        ("newer", "its format is of version \"2\", which this software does not know; update it"),
+    ] {
+        let said = server.refuses(&one(&server, &[directory]), UNREADABLE);
+        assert!(said.text.contains(text), "{directory}: {}", said.text);
+        // Under its full path, wherever that began.
+        let path = server.path(directory).display().to_string();
+        assert!(said.text.contains(&format!("the published pins in \"{path}\"")), "{}", said.text);
+        server.refuses(&one(&server, &[directory, "read_only"]), UNREADABLE);
+    }
+    // Nobody is unsure of a host that says so.
+    let warned = with(&server, [published_pins(&["missing"]), check("warn")]);
+    server.accepts(&warned, &[UNREADABLE]);
+}
+
+pub fn directories_that_others_may_write_to<S: Server>() {
+    let server = prepared::<S>();
+    for mode in [0o775, 0o757] {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(server.path("records"), mode).expect("a mode");
+        let said = server.refuses(&one(&server, &["records"]), UNREADABLE);
+        assert!(said.text.contains("others may write to it"), "{}", said.text);
+    }
+    fs::set_permissions(server.path("records"), fs::Permissions::from_mode(0o755)).expect("a mode");
+    server.accepts(&one(&server, &["records"]), &[]);
+}
+
+pub fn records_that_are_not_whole<S: Server>() {
+    let server = prepared::<S>();
+    let line = hpkp_core::published::Event::new(
+        1_800_000_000,
+        1,
+        "web-2".parse().expect("a name"),
+        hpkp_core::published::Body::Compromised(hpkp_core::published::Compromised {
+            pin: B.parse().expect("a pin"),
+            why: "a test".into(),
+        }),
+    );
+    let line = line.line();
+    let newer = line.replace("\"v\":1", "\"v\":2");
+    let changed = line.replace("a test", "a jest");
+    assert!(newer != line && changed != line);
+    for (directory, words) in
+        [("records", &["records"][..]), ("shared/peers", &["shared", "read_only"])]
+    {
+        let directives = || {
+            let own = (words[0] != "records").then(|| published_pins(&["records"]));
+            with(&server, own.into_iter().chain([published_pins(words).here()]))
+        };
+        let file = format!("{directory}/web-2.jsonl");
+        let path = server.path(&file).display().to_string();
+        for (wrong, text) in [
+            (&newer, "version"),
+            (&changed, "it has been edited or damaged"),
+            (&"{}".to_owned(), ""),
+            (&"\u{1b}[31m".to_owned(), ""),
+        ] {
+            server.pki().write(&file, format!("{line}\n{wrong}\n{line}\n"));
+            let said = server.refuses(&directives(), UNREADABLE);
+            let named = format!("the records in \"{path}\" cannot be used: line 2 ");
+            let first = said.text.lines().find(|line| line.contains(&named));
+            let first = first.unwrap_or_else(|| panic!("no {named:?}: {}", said.text));
+            assert!(first.contains(text) && !first.contains('\u{1b}'), "{text}: {first}");
+        }
+        server.pki().write(&file, format!("{line}\n{}", &line[..40]));
+        let said = server.accepts(&directives(), &["torn-record"]);
+        let named = format!("the last line of \"{path}\" was never finished (40 octets)");
+        assert!(said.text.contains(&named), "{}", said.text);
+        server.pki().write(&file, format!("{line}\n"));
+        server.accepts(&directives(), &[]);
+    }
+}
