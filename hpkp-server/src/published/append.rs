@@ -60,11 +60,7 @@ pub fn append(directory: &Directory, events: &[Event]) -> Result<(), DirectoryEr
         lines.push_str(identity(first, machine).map_err(write)?.line());
         lines.push('\n');
     } else {
-        match first_event(&mut file).map_err(write)?.as_ref().map(Event::body) {
-            Some(Body::Writer(identity)) if identity.machine == machine => {}
-            Some(Body::Writer(_)) => return Err(DirectoryError::Copied(shown)),
-            _ => return Err(DirectoryError::NotOwn(shown, "it does not say whose it is")),
-        }
+        is_own(&mut file, &shown, &machine)?;
         let last = last_event(&mut file, end).map_err(write)?;
         if last.is_none_or(|last| last.writer() != writer || last.seq() >= first.seq()) {
             return Err(DirectoryError::Changed(shown));
@@ -85,6 +81,23 @@ pub fn append(directory: &Directory, events: &[Event]) -> Result<(), DirectoryEr
         directory.file.sync_all().map_err(write)?;
     }
     Ok(())
+}
+
+/// Fails where the file was made on another machine; an empty one has yet to be.
+pub(super) fn is_of_this_machine(file: &mut File, shown: &str) -> Result<(), DirectoryError> {
+    let end = whole_lines(file).map_err(|error| DirectoryError::Write(shown.to_owned(), error))?;
+    if end == 0 { Ok(()) } else { is_own(file, shown, &machine()) }
+}
+
+/// Whether the first line of a file says that it belongs to `machine`.
+fn is_own(file: &mut File, shown: &str, machine: &str) -> Result<(), DirectoryError> {
+    let first =
+        first_event(file).map_err(|error| DirectoryError::Write(shown.to_owned(), error))?;
+    match first.as_ref().map(Event::body) {
+        Some(Body::Writer(identity)) if identity.machine == machine => Ok(()),
+        Some(Body::Writer(_)) => Err(DirectoryError::Copied(shown.to_owned())),
+        _ => Err(DirectoryError::NotOwn(shown.to_owned(), "it does not say whose it is")),
+    }
 }
 
 /// Where the last whole line ends.
