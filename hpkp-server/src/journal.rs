@@ -101,8 +101,11 @@ impl Journal {
             }
             events
         });
-        let why = error.err()?.to_string();
-        verdict.withhold_unrecorded(deployment, state, &self.writer, &why)
+        let error = error.err()?;
+        // Somebody else's records say nothing of what this server sends, and end without it.
+        let none = State::default();
+        let own = if error.is_of_another_server() { &none } else { state };
+        verdict.withhold_unrecorded(deployment, own, &self.writer, &error.to_string())
     }
 
     /// Writes that the server has stopped for good.

@@ -6,14 +6,18 @@
 
 mod apps;
 mod chains;
+mod client;
 mod directory;
+mod faults;
 mod fleet;
 mod history;
 mod keys;
 mod keywords;
+mod life;
 mod names;
 mod records;
 mod stage;
+mod stand;
 mod time;
 
 /// Makes a test of each exhibit for each server.

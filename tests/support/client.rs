@@ -57,6 +57,17 @@ impl Curl {
         self.responses(url).pop().expect("a response")
     }
 
+    /// As [`Curl::get`], of a server that may go away meanwhile.
+    pub fn try_get(&self, url: &str) -> Option<Response> {
+        let dump = tempfile::NamedTempFile::new().expect("a file");
+        let mut command = self.command(url);
+        let output = output(command.arg("-D").arg(dump.path()).args(["-o", "/dev/null"]));
+        output.status.success().then(|| {
+            let dump = std::fs::read_to_string(dump.path()).expect("headers");
+            parse(&dump).pop().expect("a response")
+        })
+    }
+
     /// All responses, where one connection or redirects bring several.
     pub fn responses(&self, url: &str) -> Vec<Response> {
         let dump = tempfile::NamedTempFile::new().expect("a file");

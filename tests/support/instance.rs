@@ -49,13 +49,22 @@ pub struct Instance {
     process: Option<Child>,
     /// Parts of lines that this test expects in the error log.
     expected: Vec<String>,
+    /// Whether root's processes heed the permissions of files.
+    heeds_permissions: bool,
 }
 
 impl Instance {
     pub(crate) fn new(module: Module) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         fs::create_dir(dir.path().join("html")).expect("a directory");
-        Self { dir, module, environment: Vec::new(), process: None, expected: Vec::new() }
+        Self {
+            dir,
+            module,
+            environment: Vec::new(),
+            process: None,
+            expected: Vec::new(),
+            heeds_permissions: false,
+        }
     }
 
     pub fn path(&self, file: &str) -> PathBuf {
@@ -70,6 +79,11 @@ impl Instance {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
+    /// From now on, what is started heeds the permissions of files where root starts it, too.
+    pub fn heed_permissions(&mut self) {
+        self.heeds_permissions = true;
+    }
+
     /// Lines with one of these texts may stand in the error log.
     pub fn expect_in_log(&mut self, texts: &[&str]) {
         self.expected.extend(texts.iter().map(|text| (*text).to_owned()));
@@ -78,6 +92,11 @@ impl Instance {
     /// A command in the environment of this server.
     pub(crate) fn in_environment(&self, mut command: Command) -> Command {
         command.env_remove("HPKP_CHECK").envs(self.environment.iter().map(|(n, v)| (n, v)));
+        // SAFETY: takes nothing and cannot fail.
+        if self.heeds_permissions && unsafe { libc::geteuid() } == 0 {
+            // SAFETY: between the fork and the program, one system call, which allocates nothing.
+            unsafe { command.pre_exec(give_up_override) };
+        }
         command
     }
 
@@ -165,6 +184,14 @@ impl Instance {
         assert!(status.is_some_and(|s| s.success()), "the server ended with {status:?}");
     }
 
+    /// Kills all processes of the server at once, as a failing machine would.
+    pub fn kill_all(&mut self) {
+        let mut process = self.process.take().expect("a running server");
+        // SAFETY: the group of our own child, not yet waited for; it was made with the child.
+        assert_eq!(unsafe { libc::kill(-(process.id() as libc::pid_t), libc::SIGKILL) }, 0);
+        process.wait().expect("an end");
+    }
+
     /// Ends the server, if it runs, when its test has failed.
     pub(crate) fn abandon(&mut self) {
         if let Some(mut process) = self.process.take() {
@@ -184,6 +211,16 @@ impl Instance {
             .filter(|line| !self.expected.iter().any(|text| line.contains(text)))
             .collect();
         assert!(unexpected.is_empty(), "unexpected in the error log:\n{}", unexpected.join("\n"));
+    }
+}
+
+/// Without this capability the permissions of files hold for root.
+fn give_up_override() -> std::io::Result<()> {
+    const CAP_DAC_OVERRIDE: libc::c_ulong = 1;
+    // SAFETY: takes numbers alone.
+    match unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
     }
 }
 

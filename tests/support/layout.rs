@@ -6,7 +6,7 @@ use crate::cases::Server;
 use crate::httpd::{Httpd, Restart};
 use crate::instance::Reload;
 use crate::nginx::Nginx;
-use crate::said::Kind;
+use crate::said::{Kind, Said};
 
 /// A pinning policy.
 #[derive(Clone, Debug)]
@@ -52,6 +52,7 @@ pub struct Layout<'a> {
     pub policies: &'a [Policy<'a>],
     pub blocks: &'a [Block<'a>],
     pub check: &'a str,
+    pub on_start: &'a str,
 }
 
 /// Nothing but one directory to which records are written.
@@ -61,6 +62,7 @@ pub const LAYOUT: Layout<'_> = Layout {
     policies: &[],
     blocks: &[],
     check: "refuse",
+    on_start: "warn",
 };
 
 impl Layout<'_> {
@@ -82,6 +84,7 @@ impl Layout<'_> {
             writeln!(text, "hpkp_trusted_certificate {file};")?;
         }
         writeln!(text, "hpkp_check {};", self.check)?;
+        writeln!(text, "hpkp_on_start {};", self.on_start)?;
         for policy in self.policies {
             let pins: String = policy.pins.iter().map(|pin| format!("pin {pin}; ")).collect();
             let include = if policy.include_subdomains { "include_subdomains on; " } else { "" };
@@ -122,6 +125,7 @@ impl Layout<'_> {
             writeln!(text, "HPKPTrustedCertificate {file}")?;
         }
         writeln!(text, "HPKPCheck {}", self.check)?;
+        writeln!(text, "HPKPOnStart {}", self.on_start)?;
         for policy in self.policies {
             writeln!(text, "<HPKPPolicy {}>", policy.name)?;
             for pin in policy.pins {
@@ -168,6 +172,9 @@ pub trait Site: Server {
 
     fn up(&mut self);
 
+    /// Starts the server, which must not come up; what it said.
+    fn up_refused(&mut self) -> Said;
+
     /// Tests and reloads as an operator does; what became of it.
     fn reload_tested(&mut self) -> Reload;
 
@@ -190,6 +197,12 @@ impl Site for Nginx {
 
     fn up(&mut self) {
         self.start();
+    }
+
+    fn up_refused(&mut self) -> Said {
+        let said = self.run(&["-g", "daemon off;"]);
+        assert_eq!(said.code, Some(1), "{said:?}");
+        said
     }
 
     fn reload_tested(&mut self) -> Reload {
@@ -225,6 +238,10 @@ impl Site for Httpd {
 
     fn up(&mut self) {
         self.start();
+    }
+
+    fn up_refused(&mut self) -> Said {
+        self.start_refused()
     }
 
     fn reload_tested(&mut self) -> Reload {

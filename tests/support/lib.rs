@@ -10,6 +10,7 @@ pub mod layout;
 pub mod load;
 pub mod nginx;
 pub mod pki;
+pub mod recorded;
 pub mod said;
 pub mod site;
 

@@ -101,6 +101,14 @@ impl Nginx {
         });
     }
 
+    /// As [`Nginx::start`], without a master and workers.
+    #[track_caller]
+    pub fn up_in_one_process(&mut self) {
+        let process = self.spawn(&["-g", "daemon off; master_process off;"]);
+        // It says nothing when it is ready.
+        self.came_up(process, |nginx| nginx.path("nginx.pid").exists());
+    }
+
     pub fn spawn(&self, arguments: &[&str]) -> Child {
         let mut command = self.command();
         command.args(arguments);
@@ -216,7 +224,7 @@ impl Drop for Nginx {
 }
 
 fn binary() -> OsString {
-    std::env::var_os("HPKP_NGINX").unwrap_or_else(|| "nginx".into())
+    std::env::var_os("HPKP_NGINX").unwrap_or_else(|| "/usr/sbin/nginx".into())
 }
 
 /// The version of the nginx under test: major, minor, patch.

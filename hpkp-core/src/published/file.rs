@@ -26,6 +26,17 @@ pub struct Contents {
 /// # Errors
 /// The first line that is no event, see [`FileError`].
 pub fn read(octets: &[u8]) -> Result<Contents, FileError> {
+    let mut events = Vec::new();
+    let torn = for_each(octets, |event| events.push(event))?;
+    Ok(Contents { events, torn })
+}
+
+/// Reads a file and hands over its events one by one, in order, so that they need not all be held.
+/// Gives the octets of the last line, where it was never finished, see [`Contents::torn`].
+///
+/// # Errors
+/// See [`read`]. What stands before the line has been handed over.
+pub fn for_each(octets: &[u8], mut take: impl FnMut(Event)) -> Result<usize, FileError> {
     if octets.len() > MAX_FILE {
         return Err(FileError::TooLarge);
     }
@@ -36,16 +47,15 @@ pub fn read(octets: &[u8]) -> Result<Contents, FileError> {
         let line = 1 + lines.iter().filter(|octet| **octet == b'\n').count();
         return Err(FileError::Line { line, error: LineError::TooLong });
     }
-    let mut events = Vec::new();
     for (index, line) in lines.split_inclusive(|octet| *octet == b'\n').enumerate() {
         if index == MAX_LINES {
             return Err(FileError::TooManyLines);
         }
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let event = Event::from_line(line);
-        events.push(event.map_err(|error| FileError::Line { line: index + 1, error })?);
+        take(event.map_err(|error| FileError::Line { line: index + 1, error })?);
     }
-    Ok(Contents { events, torn: torn.len() })
+    Ok(torn.len())
 }
 
 /// Why a file cannot be used.

@@ -98,6 +98,16 @@ pub(super) fn locked(
     }
 }
 
+/// Fails where a file was made on another machine; an empty one has yet to be.
+pub(super) fn is_own(file: &mut File, shown: &str) -> Result<(), DirectoryError> {
+    let failed = |error| DirectoryError::Write(shown.to_owned(), error);
+    if whole_lines(file).map_err(failed)? == 0 {
+        return Ok(());
+    }
+    let first = first_event(file).map_err(failed)?;
+    is_of_this_machine(shown, first.as_ref(), &machine())
+}
+
 /// Whether a file with this first line was made on `machine`, as [`machine`] gives it.
 pub(super) fn is_of_this_machine(
     shown: &str,

@@ -45,6 +45,14 @@ pub enum DirectoryError {
     Write(String, io::Error),
 }
 
+impl DirectoryError {
+    /// Whether the file of the writer has another server's records.
+    #[must_use]
+    pub fn is_of_another_server(&self) -> bool {
+        matches!(self, Self::Copied(_) | Self::Taken(_))
+    }
+}
+
 impl fmt::Display for DirectoryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

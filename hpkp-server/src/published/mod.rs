@@ -186,12 +186,12 @@ impl Reading<'_> {
             if self.octets > MAX_OCTETS {
                 return Err(DirectoryError::TooLarge);
             }
-            let contents = file::read(&octets)
+            let state = &mut self.contents.state;
+            let torn = file::for_each(&octets, |event| state.extend([event]))
                 .map_err(|error| DirectoryError::Records(shown.clone(), error))?;
-            if contents.torn > 0 {
-                self.contents.torn.push((shown, contents.torn));
+            if torn > 0 {
+                self.contents.torn.push((shown, torn));
             }
-            self.contents.state.extend(contents.events);
         }
         Ok(())
     }

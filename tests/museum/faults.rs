@@ -1,0 +1,557 @@
+//! What goes wrong with records under a running server: it goes on, it loses its header at most, and
+//! nothing that was acknowledged is lost.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use hpkp_core::pin::Pin;
+use hpkp_core::published::{Body, Compromised, Event, Identity};
+use hpkp_tests::httpd::Httpd;
+use hpkp_tests::instance::{Reload, codes};
+use hpkp_tests::layout::{LAYOUT, Layout, Site};
+use hpkp_tests::nginx::Nginx;
+use hpkp_tests::recorded::{events, published};
+use hpkp_tests::said::Kind;
+use hpkp_tests::site::{A, B};
+
+use crate::stand::{SENT, Stand, WITHHELD};
+
+const UNREADABLE: &str = "published-pins-unreadable";
+const NOT_RECORDED: &str = "published-pins-not-recorded";
+
+fn is_root() -> bool {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time");
+    i64::try_from(now.as_secs()).expect("a time")
+}
+
+fn mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
+}
+
+/// Event number `seq` of the writer `web-1`, about a key that nobody has.
+fn event(at: i64, seq: u64, why: &str) -> Event {
+    let pin = Pin::from_octets([7; 32]);
+    let body = Body::Compromised(Compromised { pin, why: why.to_owned() });
+    Event::new(at, seq, "web-1".parse().expect("a name"), body)
+}
+
+fn append(file: &Path, events: &[Event]) {
+    let mut file = fs::OpenOptions::new().append(true).open(file).expect("a file");
+    for event in events {
+        writeln!(file, "{}", event.line()).expect("a line");
+    }
+}
+
+/// A reload, by its signal alone, of what a test refuses: nginx refuses, httpd cannot and goes on
+/// without the header.
+#[track_caller]
+fn reloaded_in_spite<S: Site>(stand: &mut Stand<S>) -> (u16, usize) {
+    match (stand.site.reload_forced(), S::KIND) {
+        (Reload::Refused(_), Kind::Nginx) | (Reload::Accepted, Kind::Httpd) => stand.asked(),
+        (reload, _) => panic!("{reload:?}"),
+    }
+}
+
+/// Something done to a directory with records, and taken back.
+struct Fault {
+    done: fn(&Path),
+    undone: fn(&Path),
+    said: &'static str,
+}
+
+fn aside(records: &Path) -> std::path::PathBuf {
+    records.with_file_name("aside")
+}
+
+fn faults() -> Vec<Fault> {
+    let mut faults = vec![
+        Fault {
+            done: |records| fs::rename(records, aside(records)).expect("moved"),
+            undone: |records| fs::rename(aside(records), records).expect("moved"),
+            said: "it cannot be opened as a directory",
+        },
+        Fault {
+            done: |records| {
+                fs::rename(records, aside(records)).expect("moved");
+                symlink(aside(records), records).expect("a link");
+            },
+            undone: |records| {
+                fs::remove_file(records).expect("a link");
+                fs::rename(aside(records), records).expect("moved");
+            },
+            said: "it cannot be opened as a directory",
+        },
+        // As a mount point without its volume.
+        Fault {
+            done: |records| {
+                fs::rename(records, aside(records)).expect("moved");
+                fs::create_dir(records).expect("a directory");
+            },
+            undone: |records| {
+                fs::remove_dir(records).expect("a directory");
+                fs::rename(aside(records), records).expect("moved");
+            },
+            said: "hpkp-records",
+        },
+        Fault {
+            done: |records| mode(records, 0o777),
+            undone: |records| mode(records, 0o755),
+            said: "others may write to it (mode 777)",
+        },
+        Fault {
+            done: |records| fs::write(records.join("hpkp-records"), "2\n").expect("a file"),
+            undone: |records| fs::write(records.join("hpkp-records"), "1\n").expect("a file"),
+            said: "version",
+        },
+        Fault {
+            done: |records| {
+                let newer = event(now(), 1, "x").line().replace("\"v\":1", "\"v\":2");
+                fs::write(records.join("peers/web-9.jsonl"), newer + "\n").expect("a file");
+            },
+            undone: |records| fs::remove_file(records.join("peers/web-9.jsonl")).expect("a file"),
+            said: "records/peers/web-9.jsonl\" cannot be used: line 1 is no record: it is of version 2",
+        },
+    ];
+    if is_root() {
+        faults.push(Fault {
+            done: |records| chown(records, Some(65_534), None).expect("an owner"),
+            undone: |records| chown(records, Some(0), None).expect("an owner"),
+            said: "it belongs to the user 65534",
+        });
+    }
+    faults
+}
+
+fn unreadable<S: Site>() {
+    let mut stand = Stand::<S>::running();
+    stand.site.expect_in_log(&["hpkp: [published-pins-unreadable]"]);
+    let before = stand.snapshot();
+    let records = stand.site.path("records");
+    for Fault { done, undone, said: text } in faults() {
+        done(&records);
+        let said = stand.site.test();
+        assert_eq!((said.code, said.codes()), (Some(1), vec![UNREADABLE]), "{said:?}");
+        assert!(said.text.contains(text), "no \"{text}\" in:\n{}", said.text);
+        let asked = match S::KIND {
+            Kind::Nginx => SENT,
+            Kind::Httpd => WITHHELD,
+        };
+        assert_eq!(reloaded_in_spite(&mut stand), asked, "{text}");
+        undone(&records);
+        assert_eq!(stand.site.reload_tested(), Reload::Accepted, "{text}");
+        assert_eq!(stand.asked(), SENT, "{text}");
+        assert_eq!(stand.snapshot(), before, "{text}");
+    }
+
+    // A start goes on without the header, and the next reload brings it back.
+    stand.site.down();
+    fs::rename(&records, aside(&records)).expect("moved");
+    stand.site.up();
+    assert_eq!(stand.asked(), WITHHELD);
+    assert!(!records.exists());
+    fs::rename(aside(&records), &records).expect("moved");
+    assert_eq!(stand.site.reload_tested(), Reload::Accepted);
+    assert_eq!(stand.asked(), SENT);
+    stand.site.down();
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_under_nginx() {
+    unreadable::<Nginx>();
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_under_httpd() {
+    unreadable::<Httpd>();
+}
+
+/// New pins are not sent while they cannot be recorded; those on record are.
+fn unrecordable<S: Site>(
+    stand: &mut Stand<S>,
+    done: impl Fn(&Stand<S>),
+    undone: impl Fn(&Stand<S>),
+) {
+    stand.site.expect_in_log(&["hpkp: [published-pins-not-recorded] localhost:"]);
+    let before = stand.snapshot();
+    done(stand);
+    stand.publish(&[A]);
+    let log = stand.site.log().len();
+    assert_eq!(stand.site.reload_tested(), Reload::Accepted);
+    let said = stand.site.log().split_off(log);
+    assert_eq!(codes(&said), [NOT_RECORDED], "{said}");
+    assert_eq!(stand.asked(), WITHHELD);
+    assert_eq!(stand.snapshot(), before);
+
+    stand.publish(&[]);
+    let log = stand.site.log().len();
+    assert_eq!(stand.site.reload_tested(), Reload::Accepted);
+    assert_eq!(codes(&stand.site.log()[log..]), [""; 0]);
+    assert_eq!(stand.asked(), SENT);
+
+    undone(stand);
+    stand.publish(&[A]);
+    assert_eq!(stand.site.reload_tested(), Reload::Accepted);
+    assert_eq!(stand.asked(), SENT);
+    assert_eq!(published(&stand.own()).len(), 2);
+}
+
+fn read_only<S: Site>() {
+    let mut site = S::with_records();
+    site.heed_permissions();
+    let mut stand = Stand::of(site);
+    stand.site.up();
+    let done = |stand: &Stand<S>| {
+        mode(&stand.own(), 0o444);
+        mode(&stand.records(""), 0o555);
+    };
+    let undone = |stand: &Stand<S>| {
+        mode(&stand.own(), 0o644);
+        mode(&stand.records(""), 0o755);
+    };
+    unrecordable(&mut stand, done, undone);
+    // Nor is it when the server has never written.
+    stand.site.down();
+    fs::remove_file(stand.own()).expect("a file");
+    mode(&stand.records(""), 0o555);
+    stand.site.up();
+    assert_eq!(stand.asked(), WITHHELD);
+    mode(&stand.records(""), 0o755);
+    assert_eq!(stand.site.reload_tested(), Reload::Accepted);
+    assert_eq!(stand.asked(), SENT);
+    stand.site.down();
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_to() {
+    read_only::<Nginx>();
+    read_only::<Httpd>();
+}
+
+/// How large the files of a running server may become.
+fn limit_files<S: Site>(stand: &Stand<S>, octets: libc::rlim_t) {
+    let mut limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: our own child, and limits that are valid for the calls.
+    unsafe {
+        let pid = stand.site.pid();
+        assert_eq!(libc::prlimit(pid, libc::RLIMIT_FSIZE, std::ptr::null(), &raw mut limits), 0);
+        limits.rlim_cur = octets.min(limits.rlim_max);
+        assert_eq!(
+            libc::prlimit(pid, libc::RLIMIT_FSIZE, &raw const limits, std::ptr::null_mut()),
+            0
+        );
+    }
+}
+
+fn full_disk<S: Site>() {
+    // SAFETY: no handler is set: the signal of such a limit is passed over, here and in what is
+    // started from here, as a disk that is full sends none.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    let mut stand = Stand::<S>::running();
+    // The records become the largest of the server's files, so that the limit is theirs.
+    let padding: Vec<Event> =
+        (10..1_000).map(|seq| event(now(), seq, &"x".repeat(1_000))).collect();
+    append(&stand.own(), &padding);
+    let done = |stand: &Stand<S>| {
+        let size = fs::metadata(stand.own()).expect("a file").len();
+        assert!(size > 1 << 20);
+        // Some of a line can still be written.
+        limit_files(stand, size + 100);
+    };
+    unrecordable(&mut stand, done, |stand| limit_files(stand, libc::RLIM_INFINITY));
+    // The end is not on record: what was published counts as published still.
+    let before = stand.snapshot();
+    done(&stand);
+    stand.site.expect_in_log(&["hpkp: the end of this server cannot be recorded"]);
+    stand.site.down();
+    assert!(stand.site.log().contains("the end of this server cannot be recorded"));
+    assert_eq!(stand.snapshot(), before);
+    stand.site.up();
+    assert_eq!(stand.asked(), SENT);
+    stand.site.down();
+}
+
+#[test]
+fn a_disk_that_is_full() {
+    full_disk::<Nginx>();
+    full_disk::<Httpd>();
+}
+
+/// A second server that writes to the first one's directory.
+fn second<S: Site>(first: &Stand<S>, writer: &str) -> (Stand<S>, String) {
+    let site = S::with_records();
+    let directory = format!("{} writer={writer}", first.site.path("records").display());
+    (Stand::of(site), directory)
+}
+
+fn two_writers<S: Site>() {
+    let mut first = Stand::<S>::running();
+    let (mut other, directory) = second(&first, "web-2");
+    for name in ["live.pem", "live.key", "ca.pem"] {
+        fs::copy(first.site.path(name), other.site.path(name)).expect("a copy");
+    }
+    let layout = Layout { published: &[&directory], ..LAYOUT };
+    let pins = [first.live.as_str(), B];
+    other.lay_out("live", &pins, &layout);
+    other.site.up();
+    assert_eq!((first.asked(), other.asked()), (SENT, SENT));
+    first.publish(&[A]);
+    assert_eq!(first.site.reload_tested(), Reload::Accepted);
+    other.lay_out("live", &[first.live.as_str(), B, A], &layout);
+    assert_eq!(other.site.reload_tested(), Reload::Accepted);
+    assert_eq!((first.asked(), other.asked()), (SENT, SENT));
+    let second = first.records("web-2.jsonl");
+    assert_eq!((published(&first.own()).len(), published(&second).len()), (2, 2));
+    other.site.down();
+    first.site.down();
+}
+
+#[test]
+fn two_servers_that_write_under_two_names() {
+    two_writers::<Nginx>();
+    two_writers::<Httpd>();
+}
+
+/// `alike` says whether the second publishes the same pins for the same host: they are on record,
+/// until the first one says that they have ended.
+fn one_writer<S: Site>(alike: bool) {
+    let mut first = Stand::<S>::running();
+    let (mut other, directory) = second(&first, "web-1");
+    for name in ["live.pem", "live.key", "ca.pem"] {
+        fs::copy(first.site.path(name), other.site.path(name)).expect("a copy");
+    }
+    let layout = Layout { published: &[&directory], ..LAYOUT };
+    let pins = [first.live.as_str(), B, A];
+    other.lay_out("live", if alike { &pins[..2] } else { &pins }, &layout);
+    other.site.expect_in_log(&["hpkp: [published-pins-not-recorded] localhost:"]);
+    let before = first.snapshot();
+    other.site.up();
+    assert_eq!((first.asked(), other.asked()), (SENT, WITHHELD));
+    assert!(other.site.log().contains("is the file of another server that runs"));
+    assert_eq!(first.snapshot(), before);
+    assert_eq!(other.site.reload_tested(), Reload::Accepted);
+    assert_eq!(other.asked(), WITHHELD);
+    // The first one is not disturbed.
+    first.publish(&[A]);
+    assert_eq!(first.site.reload_tested(), Reload::Accepted);
+    assert_eq!(first.asked(), SENT);
+    first.site.down();
+    assert_eq!(first.kinds().last(), Some(&"ended"));
+    // Now the name is free.
+    assert_eq!(other.site.reload_tested(), Reload::Accepted);
+    assert_eq!(other.asked(), SENT);
+    other.site.down();
+}
+
+#[test]
+fn two_nginx_that_write_under_one_name() {
+    one_writer::<Nginx>(false);
+    one_writer::<Nginx>(true);
+}
+
+#[test]
+fn two_httpd_that_write_under_one_name() {
+    one_writer::<Httpd>(false);
+    one_writer::<Httpd>(true);
+}
+
+fn copied<S: Site>() {
+    let mut stand = Stand::<S>::running();
+    // Killed, so that all that it publishes counts as published still: a machine cloned while it ran.
+    stand.site.kill_all();
+    let found = events(&stand.own());
+    let Some(Body::Writer(identity)) = found.first().map(Event::body) else { panic!("{found:?}") };
+    let machine = Identity::machine_of(b"another machine");
+    let identity = Body::Writer(Identity { machine, ..identity.clone() });
+    let first = Event::new(found[0].at(), found[0].seq(), found[0].writer().clone(), identity);
+    let lines =
+        std::iter::once(&first).chain(&found[1..]).map(|event| event.line().to_owned() + "\n");
+    let own = fs::read(stand.own()).expect("a file");
+    fs::write(stand.own(), lines.collect::<String>()).expect("a file");
+    let copy = stand.snapshot();
+    stand.site.expect_in_log(&["hpkp: [published-pins-not-recorded] localhost:", "AH00098"]);
+    stand.site.expect_in_log(&["hpkp: the end of this server cannot be recorded"]);
+    stand.site.up();
+    assert_eq!(stand.asked(), WITHHELD);
+    assert!(stand.site.log().contains("was made on another machine"));
+    stand.publish(&[A]);
+    assert_eq!(stand.site.reload_tested(), Reload::Accepted);
+    assert_eq!(stand.asked(), WITHHELD);
+    assert_eq!(stand.snapshot(), copy);
+    fs::write(stand.own(), own).expect("a file");
+    assert_eq!(stand.site.reload_tested(), Reload::Accepted);
+    assert_eq!(stand.asked(), SENT);
+    stand.site.down();
+}
+
+#[test]
+fn a_file_copied_from_another_machine() {
+    copied::<Nginx>();
+    copied::<Httpd>();
+}
+
+fn clock<S: Site>() {
+    let mut stand = Stand::<S>::running();
+    stand.site.pki().leaf("other", "localhost", "ca");
+    let other = stand.site.pki().pin("other.pem");
+    // Set back by a year, seen from what was written before.
+    let ahead = now() + 365 * 86_400;
+    append(&stand.own(), &[event(ahead, 10, "written when the clock was ahead")]);
+    stand.site.expect_in_log(&["hpkp: [clock-behind-records]"]);
+    stand.site.test().accepted(&["clock-behind-records"]);
+    stand.publish(&[A]);
+    assert_eq!(stand.site.reload_tested(), Reload::Accepted);
+    assert_eq!(stand.asked(), SENT);
+    let written = events(&stand.own()).split_off(4);
+    assert!(!written.is_empty() && written.iter().all(|event| event.at() >= ahead), "{written:?}");
+    // What ended then ends for nobody sooner.
+    stand.lay_out("other", &[&other, A], &LAYOUT);
+    stand.site.expect_in_log(&["hpkp: [published-pins-unmet]"]);
+    let Reload::Refused(said) = stand.site.reload_tested() else { panic!("accepted") };
+    assert!(codes(&said).contains(&"published-pins-unmet"), "{said}");
+    stand.publish(&[A]);
+    stand.site.down();
+
+    // Set forward, seen from what was written before: what has been served ever since holds.
+    let found = events(&stand.own());
+    let [ref identity, ref published, ..] = found[..] else { panic!("{found:?}") };
+    let long_ago = |event: &Event| {
+        Event::new(86_400, event.seq(), event.writer().clone(), event.body().clone())
+    };
+    let lines = [identity, published].map(|event| long_ago(event).line().to_owned() + "\n");
+    fs::write(stand.own(), lines.concat()).expect("a file");
+    stand.lay_out("other", &[&other, A], &LAYOUT);
+    let said = stand.site.test();
+    assert_eq!((said.code, said.codes()), (Some(1), vec!["published-pins-unmet"]), "{said:?}");
+    stand.publish(&[]);
+    stand.site.test().accepted(&[]);
+}
+
+#[test]
+fn a_clock_that_is_set() {
+    clock::<Nginx>();
+    clock::<Httpd>();
+}
+
+const GARBAGE: usize = 100 << 20;
+
+fn garbage<S: Site>() {
+    let mut stand = Stand::<S>::running();
+    let peer = stand.records("peers/web-9.jsonl");
+    stand.site.expect_in_log(&["hpkp: [published-pins-unreadable]"]);
+    let line = event(now(), 1, &"x".repeat(1_000)).line().to_owned() + "\n";
+    let kinds = [
+        ("x".repeat(1 << 20), ""),
+        ("x\n".repeat(1 << 19), ""),
+        ("[".repeat(250_000) + "\n", ""),
+        // Only the last line shows what it is.
+        (line.repeat(1_000), "x\n"),
+    ];
+    for (part, last) in kinds {
+        let times = GARBAGE / part.len();
+        let at = if last.is_empty() { 1 } else { 1_000 * times + 1 };
+        // Piece by piece: what a process had counts as its child's as well.
+        let mut file = fs::File::create(&peer).expect("a file");
+        for part in std::iter::repeat_n(part.as_str(), times).chain([last]) {
+            file.write_all(part.as_bytes()).expect("written");
+        }
+        drop(file);
+        let started = Instant::now();
+        let said = stand.site.test();
+        let took = started.elapsed();
+        assert_eq!((said.code, said.codes()), (Some(1), vec![UNREADABLE]), "{said:?}");
+        let place = format!("records/peers/web-9.jsonl\" cannot be used: line {at} is no record");
+        assert!(said.text.contains(&place), "no \"{place}\" in:\n{}", said.text);
+        assert!(took < Duration::from_secs(5), "{took:?}");
+    }
+    assert_eq!(reloaded_in_spite(&mut stand).0, 200);
+    fs::remove_file(&peer).expect("a file");
+    assert_eq!(stand.site.reload_tested(), Reload::Accepted);
+    assert_eq!(stand.asked(), SENT);
+    stand.site.down();
+    // SAFETY: a plain structure, valid for the call.
+    let largest = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        assert_eq!(libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage), 0);
+        usage.ru_maxrss
+    };
+    assert!(largest < 200 << 10, "{largest} KiB");
+}
+
+#[test]
+fn a_hundred_megabytes_of_garbage() {
+    garbage::<Nginx>();
+    garbage::<Httpd>();
+}
+
+/// Every set of pins that a client was served is on record, whenever the server was killed.
+fn killed<S: Site>() {
+    let mut stand = Stand::<S>::new();
+    stand.site.expect_in_log(&["AH00098", "hpkp: [torn-record]"]);
+    let ca = stand.curl();
+    let url = stand.url();
+    let mut served: BTreeSet<String> = BTreeSet::new();
+    let mut number = 0_u8;
+    let mut next = |stand: &Stand<S>| {
+        number += 1;
+        stand.publish(&[&Pin::from_octets([number; 32]).to_string()]);
+    };
+    for round in 0..4_u64 {
+        stand.site.up();
+        let done = AtomicBool::new(false);
+        served.extend(std::thread::scope(|scope| {
+            let client = scope.spawn(|| {
+                let mut served = BTreeSet::new();
+                while !done.load(Ordering::Relaxed) {
+                    let response = ca.try_get(&url);
+                    served.extend(response.iter().flat_map(|r| r.pins()).map(str::to_owned));
+                }
+                served
+            });
+            next(&stand);
+            assert_eq!(stand.site.reload_tested(), Reload::Accepted);
+            next(&stand);
+            stand.site.signal(match S::KIND {
+                Kind::Nginx => libc::SIGHUP,
+                Kind::Httpd => libc::SIGUSR1,
+            });
+            std::thread::sleep(Duration::from_millis(5 + round * 23));
+            stand.site.kill_all();
+            done.store(true, Ordering::Relaxed);
+            client.join().expect("a client")
+        }));
+    }
+    let recorded = published(&stand.own());
+    for header in &served {
+        let mut pins: Vec<String> = header
+            .split("pin-sha256=\"")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next().map(str::to_owned))
+            .collect();
+        pins.sort();
+        assert!(recorded.contains(&pins), "not on record: {header}");
+    }
+    assert!(served.len() >= 4, "{served:?}");
+    stand.site.up();
+    assert_eq!(stand.asked(), SENT);
+    stand.site.down();
+}
+
+#[test]
+fn nginx_killed_while_it_reloads() {
+    killed::<Nginx>();
+}
+
+#[test]
+fn httpd_killed_while_it_reloads() {
+    killed::<Httpd>();
+}

@@ -1,0 +1,47 @@
+//! What stands in a writer's file, read as strictly as the servers read it.
+
+use std::fs;
+use std::path::Path;
+
+use hpkp_core::published::{Body, Event, file};
+
+/// The events of a file; none where there is no file. A last line that was never finished is none.
+#[track_caller]
+pub fn events(file: &Path) -> Vec<Event> {
+    let octets = fs::read(file).unwrap_or_default();
+    match file::read(&octets) {
+        Ok(contents) => contents.events,
+        Err(error) => panic!("{}: {error}\n{}", file.display(), String::from_utf8_lossy(&octets)),
+    }
+}
+
+/// The kinds of the events of a file, as it names them.
+#[track_caller]
+pub fn kinds(file: &Path) -> Vec<&'static str> {
+    events(file).iter().map(|event| kind(event.body())).collect()
+}
+
+fn kind(body: &Body) -> &'static str {
+    match body {
+        Body::Writer(_) => "writer",
+        Body::Published(_) => "published",
+        Body::Presents(_) => "presents",
+        Body::Ended(_) => "ended",
+        Body::Waived(_) => "waived",
+        Body::Compromised(_) => "compromised",
+    }
+}
+
+/// The sets of pins that a file has ever said to be published, as a header has them but sorted.
+#[track_caller]
+pub fn published(file: &Path) -> Vec<Vec<String>> {
+    let pins = |event: &Event| match event.body() {
+        Body::Published(published) => {
+            let mut pins: Vec<String> = published.pins.iter().map(ToString::to_string).collect();
+            pins.sort();
+            Some(pins)
+        }
+        _ => None,
+    };
+    events(file).iter().filter_map(pins).collect()
+}
