@@ -150,3 +150,5 @@ printf '\nnginx -t with %d TLS servers, each with a certificate and a policy of 
     "$hosts" "$runs"
 print_times ratio "$(median ratios)"
 print_limit_of_ratio 1.25
+
+. "$root/ci/bench-records.sh"

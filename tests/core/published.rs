@@ -242,46 +242,6 @@ fn a_key_changes_in_two_steps() {
     assert_eq!(world.codes(&[after]), []);
 }
 
-/// As after a start, which goes on in spite of a lock-out.
-#[test]
-fn what_goes_on_without_its_header_is_not_refused_and_gets_none() {
-    let names: &[&str] = &["www.example.com"];
-    let mut world =
-        World::new(&[("old", names[0]), ("new", names[0]), ("gone", "gone.example.com")]);
-    let old = || Block { names, certificate: "old", pins: &["old", "backup"], ..BLOCK };
-    let new = || Block { names, certificate: "new", pins: &["new", "backup"], ..BLOCK };
-    let sends = |world: &World, block| {
-        world.check(&[block]).hosts[0].enforced.as_ref().unwrap().header.is_some()
-    };
-    let unmet = |class| [(Code::PublishedPinsUnmet, class)];
-    world.accept(&[Block { pins: &["old", "gone"], ..old() }]);
-    assert_eq!(world.codes(&[new()]), unmet(LOCKOUT));
-    assert_eq!(published(&world.accept(&[new()])), []);
-    for _ in 0..2 {
-        assert_eq!(world.codes(&[new()]), unmet(Class::Withhold));
-        assert!(!sends(&world, new()));
-        assert_eq!(world.accept(&[new()]), []);
-    }
-    // Nobody has noted the new pins, so the way back is open.
-    assert_eq!(world.codes(&[Block { pins: &["old", "gone"], ..old() }]), []);
-    // Until nobody holds the old ones any more.
-    world.now += 2 * DAY;
-    assert_eq!(world.codes(&[new()]), []);
-    assert!(sends(&world, new()));
-}
-
-/// The trust store, the clock or somebody else's records make a finding of what is being sent.
-#[test]
-fn what_is_being_sent_goes_on_being_sent() {
-    let names: &[&str] = &["www.example.com"];
-    let mut world = World::new(&[("a", names[0]), ("b", names[0])]);
-    let block = || Block { names, certificate: "a", pins: &["a", "backup"], ..BLOCK };
-    world.accept(&[block()]);
-    world.import(names[0], Matching::Exact, Scope::Chain, "b");
-    assert_eq!(world.codes(&[block()]), [(Code::PublishedPinsUnmet, Class::Warning)]);
-    assert!(world.check(&[block()]).hosts[0].enforced.as_ref().unwrap().header.is_some());
-}
-
 #[test]
 fn a_finding_says_who_what_until_when_and_what_to_do() {
     let mut world = World::new(&[("old", "www.example.com"), ("new", "www.example.com")]);

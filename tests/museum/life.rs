@@ -326,16 +326,21 @@ fn locked_out<S: Site>() {
     assert_eq!(codes(&said), ["published-pins-unmet"], "{said}");
     assert!(said.contains("the server goes on WITHOUT this header"), "{said}");
     assert_eq!(stand.asked(), WITHHELD);
-    // What is being served anyway does not stop a reload, and a change for the worse does.
-    assert_eq!(stand.site.reload_tested(), Reload::Accepted);
-    assert_eq!(stand.site.reload_tested(), Reload::Accepted);
-    assert_eq!(stand.asked(), WITHHELD);
-    stand.lay_out("third", &[&third, A], &LAYOUT);
-    assert!(matches!(stand.site.reload_tested(), Reload::Refused(_)));
-    // And back to what the clients hold.
+    // Nobody has noted anything else, so the way back to what the clients hold is open.
     stand.publish(&[]);
     assert_eq!(stand.site.reload_tested(), Reload::Accepted);
     assert_eq!(stand.asked(), SENT);
+    stand.site.down();
+
+    // What is being served anyway does not stop a reload, and a change for the worse does.
+    stand.lay_out("other", &pins, &LAYOUT);
+    stand.site.up();
+    assert_eq!(stand.asked(), WITHHELD);
+    assert_eq!(stand.site.reload_tested(), Reload::Accepted);
+    assert_eq!(stand.site.reload_tested(), Reload::Accepted);
+    stand.lay_out("third", &[&third, A], &LAYOUT);
+    assert!(matches!(stand.site.reload_tested(), Reload::Refused(_)));
+    stand.lay_out("other", &pins, &LAYOUT);
     stand.site.down();
 }
 

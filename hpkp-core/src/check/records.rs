@@ -376,13 +376,7 @@ impl<'a> Checker<'a> {
         now: i64,
     ) {
         for ((host, code, before), found) in unmet {
-            let class = match before {
-                false => code.class(),
-                // Who refuses this server learns nothing from the header; for others it would only
-                // make the way back longer. One that went out already is on record.
-                true if self.is_new(published, *host) => Class::Withhold,
-                true => Class::Warning,
-            };
+            let class = if *before { Class::Warning } else { code.class() };
             let group = text::group(found);
             let at = self.place(*host, records);
             let scope = Place { policy: &group, kind: Kind::Enforced, at, each_place: false };
@@ -396,22 +390,11 @@ impl<'a> Checker<'a> {
                     shown: &published.shown[*host],
                     serving: &deployment.hosts[*host].serving,
                     before: *before,
-                    withheld: class == Class::Withhold,
                     now,
                 };
                 unmet.text(*code)
             });
         }
-    }
-
-    /// Whether a host has a policy that the last accepted configuration did not publish for it.
-    fn is_new(&self, published: &Published<'a>, host: usize) -> bool {
-        let policy_use = self.deployment.hosts[host].enforced.as_ref();
-        let policy = policy_use.and_then(|policy_use| self.policies.get(&*policy_use.policy));
-        let mut names = published.routing.names(host).keys();
-        policy.is_some_and(|policy| {
-            names.any(|sample| !published.policy_is_as_before(sample, policy))
-        })
     }
 
     /// A host whose certificates cannot be compared, where there is something to compare them with.

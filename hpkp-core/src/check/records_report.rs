@@ -37,8 +37,6 @@ pub(super) struct Unmet<'a> {
     pub(super) serving: &'a [Serving],
     /// Whether the last accepted configuration presented the same.
     pub(super) before: bool,
-    /// Whether that is all that can be said for it, and the header is withheld.
-    pub(super) withheld: bool,
     pub(super) now: i64,
 }
 
@@ -86,9 +84,6 @@ impl Unmet<'_> {
                  to refuse the new one"
                     .to_owned(),
             );
-        }
-        if self.withheld {
-            details.push("no header is sent while that lasts, as none was before".to_owned());
         }
         details.push(self.safe_date());
         for live in self.found.iter().take(MAX_DETAILS) {

@@ -1,0 +1,148 @@
+//! Writes, for `ci/bench`, the records of a server whose hosts each had a new backup pin every day.
+//!
+//! `history DIRECTORY HOSTS LINES`: the hosts have the certificates `1.pem` and so on in the
+//! directory, of the authority `ca.pem`. What it prints is the file of the writer `web-1`.
+
+use std::error::Error;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hpkp_core::certificate::Certificate;
+use hpkp_core::check::{
+    Certificates, Choice, Context, Deployment, Host, Listener, PolicyUse, Records, TrustSetting,
+    check,
+};
+use hpkp_core::finding::{Check, Location};
+use hpkp_core::max_age::MaxAge;
+use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
+use hpkp_core::pem;
+use hpkp_core::pin::Pin;
+use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
+use hpkp_core::published::accepted::accepted;
+use hpkp_core::published::{Body, Event, Identity, State, WriterName};
+
+const DAY: i64 = 86_400;
+
+/// The authority has signed all certificates.
+struct Signed;
+
+impl VerifySignature for Signed {
+    fn is_signed_by(&self, _: &Certificate, _: &Certificate) -> bool {
+        true
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [directory, hosts, lines] = arguments.as_slice() else {
+        return Err("usage: history DIRECTORY HOSTS LINES".into());
+    };
+    let (hosts, lines): (u32, usize) = (hosts.parse()?, lines.parse()?);
+    let writer: WriterName = "web-1".parse()?;
+    let mut deployment = deployment(directory, hosts, &writer)?;
+
+    // Each day has a line for each host, and some more.
+    let days = i64::try_from(lines / usize::try_from(hosts)?)? + 1;
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?;
+    let identity = Identity { instance: "0".to_owned(), machine: Identity::machine_of(b"") };
+    let mut events = vec![Event::new(now - days * DAY, 0, writer.clone(), Body::Writer(identity))];
+    let mut state = State::default();
+    for day in (1..=days).rev() {
+        let mut backup = [0xf0; Pin::OCTETS];
+        backup[..8].copy_from_slice(&day.to_be_bytes());
+        pin(&mut deployment, Pin::from_octets(backup));
+        let at = now - day * DAY;
+        let verdict = check(&deployment, at, &Signed);
+        if let Some(finding) = verdict.findings.first() {
+            return Err(finding.lines().collect::<Vec<_>>().join("\n").into());
+        }
+        for event in accepted(&deployment, &verdict, &state, &writer, at) {
+            state.add(&event);
+            events.push(event);
+        }
+        if let Some(records) = &mut deployment.records {
+            records.state.clone_from(&state);
+        }
+    }
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    for event in events.iter().take(lines) {
+        writeln!(out, "{}", event.line())?;
+    }
+    Ok(out.flush()?)
+}
+
+fn at() -> Location {
+    Location { file: "history".into(), line: 1 }
+}
+
+fn certificate(directory: &str, name: &str) -> Result<Arc<Certificate>, Box<dyn Error>> {
+    let file = std::fs::read(format!("{directory}/{name}.pem"))?;
+    let block = pem::blocks(&file).next().and_then(Result::ok).ok_or("no certificate")?;
+    let der = block.decode().map_err(|_| "no base64 in the certificate")?;
+    Ok(Arc::new(Certificate::from_der(&der)?))
+}
+
+/// Hosts with their certificates, which `writer` records.
+fn deployment(
+    directory: &str,
+    hosts: u32,
+    writer: &WriterName,
+) -> Result<Deployment, Box<dyn Error>> {
+    let anchor = Anchor { certificate: certificate(directory, "ca")?, origin: "ca.pem".into() };
+    let trust = Trust { system: Arc::new(Anchors::new([anchor])), added: None };
+    let trust = Arc::new(TrustSetting { trust, problem: None });
+    let mut deployment = Deployment::default();
+    for number in 1..=hosts {
+        let chain = Chain::new(vec![certificate(directory, &number.to_string())?]);
+        let chain = chain.ok_or("no chain")?;
+        let certificates = Certificates::Loaded(vec![chain]);
+        let name = format!("h{number}.example.com");
+        deployment.contexts.push(Context { certificates, trust: trust.clone() });
+        deployment.hosts.push(Host {
+            label: name.clone(),
+            names: vec![name.clone()],
+            tls: true,
+            contexts: vec![deployment.contexts.len() - 1],
+            check: Check::Refuse,
+            enforced: Some(PolicyUse { policy: name, at: at(), own: true }),
+            report_only: None,
+            accepted: Vec::new(),
+            serving: Vec::new(),
+        });
+    }
+    deployment.listeners.push(Listener {
+        port: 443,
+        choice: Choice::Nginx,
+        hosts: (0..deployment.hosts.len()).collect(),
+        default: 0,
+        patterns: Vec::new(),
+    });
+    deployment.records = Some(Records {
+        state: State::default(),
+        writer: Some(writer.clone()),
+        at: at(),
+        problems: Vec::new(),
+    });
+    Ok(deployment)
+}
+
+/// Gives each host a policy of its own key and `backup`, for 30 days.
+fn pin(deployment: &mut Deployment, backup: Pin) {
+    let pins = |context: &Context| match &context.certificates {
+        Certificates::Loaded(chains) => {
+            chains.iter().filter_map(|chain| chain.leaf().pin()).chain([backup]).collect()
+        }
+        _ => vec![backup],
+    };
+    let hosts = deployment.hosts.iter().zip(&deployment.contexts);
+    deployment.policies = hosts
+        .map(|(host, context)| {
+            let mut spec = PolicySpec::new(host.label.clone(), at());
+            let setting = |pin| PinSetting { source: PinSource::Literal(pin), at: at() };
+            spec.pins = pins(context).into_iter().map(setting).collect();
+            spec.max_age = MaxAge::from_seconds(30 * 86_400);
+            spec.resolve(|_| Err(String::new()))
+        })
+        .collect();
+}
