@@ -33,9 +33,14 @@ pub(crate) unsafe fn register(pool: *mut apr_pool_t, journal: Journal) {
 
 unsafe extern "C" fn end(ending: *mut c_void) -> c_int {
     boundary::serving("ending", OK, say, || {
-        // SAFETY: `register` made it from a box, and a pool runs each cleanup once.
-        let ending = unsafe { Box::from_raw(ending.cast::<Ending>()) };
-        if !phase::is_ending() || process::id() != ending.process {
+        let ending = ending.cast::<Ending>();
+        // SAFETY: `register` made it from a box. A child leaves it alone, see `httpd::keep`.
+        if unsafe { (*ending).process } != process::id() {
+            return OK;
+        }
+        // SAFETY: as above; a pool runs each cleanup once.
+        let ending = unsafe { Box::from_raw(ending) };
+        if !phase::is_ending() {
             return OK;
         }
         if let Err(error) = ending.journal.stop() {

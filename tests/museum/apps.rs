@@ -41,7 +41,8 @@ fn the_pins_of_an_app_imported_and_the_key_changed<S: Site>() {
         &[
             "they would refuse it, with no end known",
             "held by clients of \"app 4.2 (OkHttp CertificatePinner, line 1)\" for localhost",
-            &format!("if nobody uses what holds these pins any more: hpkp published end {id}"),
+            "if nobody uses what holds these pins any more: hpkp published -d ",
+            &format!(" end {id} --why REASON"),
         ],
     );
 

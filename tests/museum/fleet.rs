@@ -84,7 +84,7 @@ fn one_server_publishes_what_another_does_not_present<S: Site>() {
         &[
             "would refuse the server of web-4, which presents other keys for localhost",
             &format!("presented there: sha256/{a}"),
-            "if that server is gone: hpkp published end ",
+            "if that server is gone: hpkp published -d ",
         ],
     );
 

@@ -33,7 +33,7 @@ fn pins_and_certificate_replaced_together<S: Site>() {
             "told by web-1",
             &format!("held: sha256/{live}"),
             &format!("held: sha256/{B}"),
-            "to give these clients up: hpkp published waive ",
+            "to give these clients up: hpkp published -d ",
         ],
     );
     assert!(!said.contains(&format!("held: sha256/{renewed}")), "{said}");

@@ -91,7 +91,8 @@ pub fn literals_that_are_no_pins<S: Server>() {
         ("“d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=”", "malformed-pin"),
         (&long, "malformed-pin"),
         ("file:", "malformed-pin"),
-        ("leaf", "malformed-pin"),
+        ("leaf", "keyword-pin-without-published-pins"),
+        ("Leaf", "malformed-pin"),
         ("sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=", "empty-input-pin"),
     ] {
         let parts = sound_with(&server, [pin(literal).here()]);
