@@ -145,7 +145,7 @@ fn ways_to_write_a_configuration() {
         format!("{start}{macros}{sound}Use Pinned localhost live site\nUndefMacro Pinned"),
         format!(
             "{start}<Macro Policy $name $age>\n{}</Macro>\nUse Policy site 1d\n{vhost}",
-            policy("$name", &[&live, B]).replace("1d", "$age")
+            policy("$name", &[&live, B]).replace("MaxAge 1d", "MaxAge $age")
         ),
         // A file from another system, and lines that go on.
         format!("{start}{sound}{vhost}").replace('\n', "\r\n"),
