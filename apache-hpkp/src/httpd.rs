@@ -53,42 +53,29 @@ pub(crate) unsafe fn elements<'a, T>(array: *const apr_array_header_t) -> &'a [T
     }
 }
 
-/// A value that a pool keeps, and the process that made it.
-struct Kept<T> {
-    value: T,
-    process: u32,
-}
-
-/// Moves `value` to where it lives as long as `pool`, and is dropped with it. A child that ends gives
-/// up the pools of its parent too, at times from a signal handler that has interrupted the allocator:
-/// what is not its own is left alone.
+/// Moves `value` to where it lives as long as `pool`, and is dropped with it.
 ///
 /// # Safety
 /// `pool` is a live pool, which ends before this module is unloaded.
 pub(crate) unsafe fn keep<T>(pool: *mut apr_pool_t, value: T) -> *mut T {
-    unsafe extern "C" fn drop_kept<T>(data: *mut c_void) -> c_int {
+    unsafe extern "C" fn drop_box<T>(data: *mut c_void) -> c_int {
         crate::boundary::serving("cleanup", OK, || {
-            let kept = data.cast::<Kept<T>>();
             // SAFETY: `keep` made the pointer from a box, and a pool runs each cleanup once.
-            unsafe {
-                if (*kept).process == std::process::id() {
-                    drop(Box::from_raw(kept));
-                }
-            }
+            drop(unsafe { Box::from_raw(data.cast::<T>()) });
             OK
         })
     }
-    let kept = Box::into_raw(Box::new(Kept { value, process: std::process::id() }));
+    let kept = Box::into_raw(Box::new(value));
     // SAFETY: by the caller's promise; before another program is executed nothing need be done.
     unsafe {
         apr_pool_cleanup_register(
             pool,
             kept.cast(),
-            Some(drop_kept::<T>),
+            Some(drop_box::<T>),
             Some(apr_pool_cleanup_null),
         );
-        &raw mut (*kept).value
     }
+    kept
 }
 
 /// A slot of httpd's configuration vectors.

@@ -119,6 +119,7 @@ fn deployment(
         patterns: Vec::new(),
     });
     deployment.records = Some(Records {
+        directory: String::new(),
         state: State::default(),
         writer: Some(writer.clone()),
         at: at(),

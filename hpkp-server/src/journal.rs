@@ -28,11 +28,14 @@ pub fn read(settings: &[RecordsSetting]) -> (Option<Records>, Option<Journal>) {
     let mut contents = Contents::default();
     let mut journal = None;
     for setting in settings {
-        let shown = Excerpt::new(&setting.path);
         let torn = contents.torn.len();
-        let read = Directory::open(&setting.path).and_then(|open| open.read_into(&mut contents));
-        if let Err(error) = &read {
-            let text = format!("the published pins in \"{shown}\" cannot be used: {error}");
+        let opened = Directory::open(&setting.path);
+        let errors = match opened.as_ref() {
+            Ok(directory) => directory.read_each(&mut contents),
+            Err(_) => Vec::new(),
+        };
+        if let Some(error) = opened.as_ref().err().or(errors.first()) {
+            let text = unusable(&setting.path, error, errors.len());
             problems.push((Code::PublishedPinsUnreadable, text, setting.at.clone()));
         }
         for (file, octets) in contents.torn.iter().skip(torn) {
@@ -45,8 +48,13 @@ pub fn read(settings: &[RecordsSetting]) -> (Option<Records>, Option<Journal>) {
         let Some(writer) = &setting.writer else { continue };
         match writer.clone().map_or_else(default_writer, Ok) {
             Ok(writer) => {
+                // Files of others may be wrong; its own must not.
+                let is_read = opened.is_ok_and(|directory| {
+                    let own = directory.own_path(&writer);
+                    errors.iter().all(|error| error.file().is_some_and(|file| file != own))
+                });
                 let path = setting.path.clone();
-                journal = read.is_ok().then_some(Journal { path, writer });
+                journal = is_read.then_some(Journal { path, writer });
             }
             Err(text) => {
                 problems.push((Code::PublishedPinsUnreadable, text, setting.at.clone()));
@@ -63,6 +71,20 @@ pub fn read(settings: &[RecordsSetting]) -> (Option<Records>, Option<Journal>) {
         problems,
     };
     (Some(records), journal)
+}
+
+/// What is said of a directory of which one file or more cannot be used.
+fn unusable(path: &str, error: &DirectoryError, files: usize) -> String {
+    let path = Excerpt::new(path);
+    let more = match files {
+        0 | 1 => String::new(),
+        files => format!(" (and {} files more)", files - 1),
+    };
+    format!(
+        "the published pins in \"{path}\" cannot be used: {error}{more}. What they say may be what \
+         keeps clients from being locked out: repair them (hpkp published verify), or give up what \
+         they say by taking them out"
+    )
 }
 
 /// The name of this machine.

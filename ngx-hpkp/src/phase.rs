@@ -1,6 +1,7 @@
 //! Where nginx stands in its life, from its globals.
 
 use std::ffi::CStr;
+use std::fs;
 
 use hpkp_server::failure::Phase;
 use hpkp_server::journal::Predecessor;
@@ -25,18 +26,32 @@ pub(crate) fn current() -> Option<Phase> {
     // nginx's own `ngx_is_init_cycle`: the cycle before the first has no configuration.
     // SAFETY: `ngx_cycle` is null or points to a live cycle.
     let first = unsafe { cycle.is_null() || (*cycle).conf_ctx.is_null() };
-    Some(if first { Phase::Start } else { Phase::Reload })
+    // A new master that takes over from one which goes on serving may be refused like a reload.
+    Some(if first && !is_successor() { Phase::Start } else { Phase::Reload })
+}
+
+/// Whether this master was started by another one, which still runs, to take its place (USR2).
+fn is_successor() -> bool {
+    // SAFETY: nginx sets these when it starts.
+    let (inherited, parent) = unsafe { (ngx_inherited, ngx_parent) };
+    // Sockets may be handed over by a supervisor as well, and a parent that ends is replaced by
+    // another.
+    // SAFETY: takes nothing and cannot fail.
+    inherited != 0 && unsafe { libc::getppid() } == parent && is_nginx(parent)
+}
+
+/// Whether a process runs what this one runs.
+fn is_nginx(process: libc::pid_t) -> bool {
+    let name = |process: &str| fs::read(format!("/proc/{process}/comm")).ok();
+    let own = name("self");
+    own.is_some() && name(&process.to_string()) == own
 }
 
 /// Whether another master serves the same sockets, before or after this one (USR2).
 pub(crate) fn predecessor() -> Predecessor {
-    // SAFETY: nginx sets these when it starts and changes them in the one thread of its master.
-    let (inherited, parent, new) = unsafe { (ngx_inherited, ngx_parent, ngx_new_binary) };
-    // Who inherited sockets was started by their master, and is given another parent when that
-    // ends.
-    // SAFETY: takes nothing and cannot fail.
-    let is_after = inherited != 0 && unsafe { libc::getppid() } == parent;
-    if is_after || new != 0 { Predecessor::Runs } else { Predecessor::None }
+    // SAFETY: nginx changes it in the one thread of its master.
+    let new = unsafe { ngx_new_binary };
+    if is_successor() || new != 0 { Predecessor::Runs } else { Predecessor::None }
 }
 
 /// Whether this is `nginx -t`, and not a process that tests before it sends a signal.

@@ -217,6 +217,17 @@ fn an_upgrade_of_nginx_ends_nothing_while_the_old_master_lives() {
     expected.push("ended");
     assert_eq!((stand.asked(), stand.kinds()), (SENT, expected.clone()));
 
+    // With a lock-out the new one does not come up, and the old one goes on.
+    let policies = [hpkp_tests::layout::Policy { pins: &[A, B], ..hpkp_tests::layout::POLICY }];
+    let blocks = [hpkp_tests::layout::Block { port: stand.port, ..hpkp_tests::layout::BLOCK }];
+    stand.site.lay_out(&Layout { policies: &policies, blocks: &blocks, ..LAYOUT });
+    let refused = || stand.site.log().matches("[emerg]").count();
+    assert_eq!(refused(), 0);
+    daemon.signal(old, libc::SIGUSR2);
+    assert!(wait(|| refused() > 0 && !stand.site.path("nginx.pid.oldbin").exists()));
+    assert_eq!((daemon.pid("nginx.pid"), stand.asked()), (old, SENT));
+    assert_eq!(stand.kinds(), expected);
+
     // Carried through: the old one ends, and the new one's next reload ends what it alone sent.
     stand.publish(&[A]);
     daemon.signal(old, libc::SIGUSR2);
@@ -239,6 +250,7 @@ fn an_upgrade_of_nginx_ends_nothing_while_the_old_master_lives() {
     assert_eq!(stand.kinds(), expected);
     drop(daemon);
     let mut site = stand.site;
+    site.expect_in_log(&["hpkp: [no-pin-in-chain]", "hpkp: [published-pins-unmet]"]);
     site.stopped();
 }
 

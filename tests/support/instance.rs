@@ -201,13 +201,19 @@ impl Instance {
         }
     }
 
-    /// Fails where the error log has a line that is neither `harmless` nor expected.
+    /// Fails where the error log has a line that is neither `harmless`, which is told where in the
+    /// log the line begins, nor expected.
     #[track_caller]
-    pub(crate) fn check_log(&self, harmless: impl Fn(&str) -> bool) {
+    pub(crate) fn check_log(&self, harmless: impl Fn(usize, &str) -> bool) {
         let log = self.log();
-        let unexpected: Vec<&str> = log
-            .lines()
-            .filter(|line| !harmless(line))
+        let mut end = 0;
+        let lines = log.split_inclusive('\n').map(|line| {
+            end += line.len();
+            (end - line.len(), line.trim_end_matches('\n'))
+        });
+        let unexpected: Vec<&str> = lines
+            .filter(|(at, line)| !harmless(*at, line))
+            .map(|(_, line)| line)
             .filter(|line| !self.expected.iter().any(|text| line.contains(text)))
             .collect();
         assert!(unexpected.is_empty(), "unexpected in the error log:\n{}", unexpected.join("\n"));

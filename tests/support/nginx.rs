@@ -172,7 +172,7 @@ impl Nginx {
 
     #[track_caller]
     fn check_log(&self) {
-        self.instance.check_log(|line| line.contains(" [notice] ") || line.contains(" [info] "));
+        self.instance.check_log(|_, line| line.contains(" [notice] ") || line.contains(" [info] "));
     }
 }
 

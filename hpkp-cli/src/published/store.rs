@@ -99,7 +99,6 @@ impl Store {
             let mut events = self.sealed(&writer, 0, bodies(self)?);
             let more = then(&events);
             events.extend(self.sealed(&writer, events.len(), more));
-            events.iter().try_for_each(readable)?;
             match published::append(self.first()?, &events) {
                 Ok(()) => {
                     events.iter().for_each(|event| self.state.add(event));
@@ -139,12 +138,6 @@ fn read(directories: &[Directory]) -> Result<Contents, Failure> {
     Ok(contents)
 }
 
-/// What could not be read again would make all records unreadable.
-fn readable(event: &Event) -> Result<(), Failure> {
-    let read = Event::from_line(event.line().as_bytes());
-    read.map(drop).map_err(|error| Failure::no(format!("this cannot be recorded: {error}")))
-}
-
 /// What cannot be read may be in order; what was read and is wrong is not.
 pub(super) fn failure(path: &str, error: &DirectoryError) -> Failure {
     let text = format!("{}: {error}", shown(path));
@@ -157,6 +150,8 @@ pub(super) fn failure(path: &str, error: &DirectoryError) -> Failure {
         | DirectoryError::TooManyFiles
         | DirectoryError::TooLarge
         | DirectoryError::NotOwn(..)
+        | DirectoryError::NoRecord(..)
+        | DirectoryError::Full(_)
         | DirectoryError::Copied(_) => Failure::no(text),
         DirectoryError::Open(_)
         | DirectoryError::Marker(_)

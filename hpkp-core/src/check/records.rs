@@ -252,7 +252,7 @@ impl<'a> Checker<'a> {
         }
         let published = Published::new(self, now);
         if let Some(records) = &deployment.records {
-            self.check_files(records, now);
+            self.check_files(records, &published, now);
             self.check_live(records, &published, now);
         }
         self.withhold(sending);
@@ -278,14 +278,23 @@ impl<'a> Checker<'a> {
     }
 
     /// What is wrong with the files themselves.
-    fn check_files(&mut self, records: &'a Records, now: i64) {
+    fn check_files(&mut self, records: &'a Records, published: &Published<'a>, now: i64) {
         let deployment = self.deployment;
         let on_tls =
             || (0..deployment.hosts.len()).filter(|position| deployment.hosts[*position].tls);
         for (code, text, at) in &records.problems {
             let scope = Place { policy: "", kind: Kind::Enforced, at, each_place: true };
             for host in on_tls() {
-                self.find(scope, Kind::Enforced, host, *code, || (text.clone(), vec![]));
+                // What is as it was locks nobody out who was not locked out before.
+                let class = match code {
+                    Code::PublishedPinsUnreadable if self.is_as_before(published, host) => {
+                        Class::Warning
+                    }
+                    _ => code.class(),
+                };
+                self.find_as(scope, Kind::Enforced, host, (*code, class), || {
+                    (text.clone(), vec![])
+                });
             }
         }
         let newest = records.writer.as_ref().and_then(|writer| records.state.newest(writer));
@@ -298,6 +307,20 @@ impl<'a> Checker<'a> {
                 });
             }
         }
+    }
+
+    /// Whether a host presents what the last accepted configuration did, and publishes no other
+    /// pins.
+    fn is_as_before(&self, published: &Published<'a>, host: usize) -> bool {
+        let names = published.routing.names(host);
+        let policy = self.deployment.hosts[host].enforced.as_ref();
+        let policy = policy.map(|policy_use| self.policies.get(policy_use.policy.as_str()));
+        let is_published = |sample: &Sample| match policy {
+            None => true,
+            Some(policy) => policy.is_some_and(|p| published.policy_is_as_before(sample, p)),
+        };
+        !names.is_empty()
+            && names.keys().all(|s| published.keys_are_as_before(s, host) && is_published(s))
     }
 
     /// What clients may hold against what is presented.

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hpkp_core::published::file::MAX_FILE;
 use hpkp_core::published::line::MAX_LINE;
 use hpkp_core::published::{Body, Event, Identity, WriterName};
 
@@ -31,6 +32,12 @@ pub fn append(directory: &Directory, events: &[Event]) -> Result<(), DirectoryEr
     let shown = directory.shown(&name);
     let write = |error| DirectoryError::Write(shown.clone(), error);
 
+    // What could not be read again would keep every configuration from being accepted.
+    for event in events {
+        if let Err(error) = Event::from_line(event.line().as_bytes()) {
+            return Err(DirectoryError::NoRecord(shown, error));
+        }
+    }
     let mut file = locked(&shown, || sys::append_at(&directory.file, &name))?;
     let machine = machine();
     let end = whole_lines(&mut file).map_err(write)?;
@@ -53,6 +60,9 @@ pub fn append(directory: &Directory, events: &[Event]) -> Result<(), DirectoryEr
     for event in events {
         lines.push_str(event.line());
         lines.push('\n');
+    }
+    if end.saturating_add(lines.len() as u64) > MAX_FILE as u64 {
+        return Err(DirectoryError::Full(shown));
     }
     let written = file.write_all(lines.as_bytes()).and_then(|()| file.sync_all());
     if let Err(error) = written {

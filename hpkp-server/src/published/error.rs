@@ -3,7 +3,8 @@
 use std::fmt;
 use std::io;
 
-use hpkp_core::published::file::FileError;
+use hpkp_core::published::file::{FileError, MAX_FILE};
+use hpkp_core::published::line::LineError;
 use hpkp_core::text::Excerpt;
 
 use super::{MARKER, MAX_FILES, MAX_OCTETS};
@@ -39,6 +40,10 @@ pub enum DirectoryError {
     Changed(String),
     /// Somebody else holds the lock of the writer's file, and does not let it go.
     Locked(String),
+    /// A record that could not be read again is not written: for which file, and what is wrong.
+    NoRecord(String, LineError),
+    /// The file of the writer would become larger than one that can be read.
+    Full(String),
     /// The file of the writer is that of another server which runs.
     Taken(String),
     /// The records could not be written: to which file, and why.
@@ -50,6 +55,17 @@ impl DirectoryError {
     #[must_use]
     pub fn is_of_another_server(&self) -> bool {
         matches!(self, Self::Copied(_) | Self::Taken(_))
+    }
+}
+
+impl DirectoryError {
+    /// The one file that is wrong, where the others could be read.
+    #[must_use]
+    pub fn file(&self) -> Option<&str> {
+        match self {
+            Self::File(file, _) | Self::Records(file, _) => Some(file),
+            _ => None,
+        }
     }
 }
 
@@ -103,6 +119,17 @@ impl fmt::Display for DirectoryError {
             Self::Locked(file) => {
                 write!(f, "\"{}\" is locked by another process", Excerpt::new(file))
             }
+            Self::NoRecord(file, error) => write!(
+                f,
+                "\"{}\" is not appended to: what there is to record could not be read again: {error}",
+                Excerpt::new(file)
+            ),
+            Self::Full(file) => write!(
+                f,
+                "\"{}\" would become larger than {MAX_FILE} octets; take out of it what nobody \
+                 needs any more: hpkp published compact",
+                Excerpt::new(file)
+            ),
             Self::Taken(file) => write!(
                 f,
                 "\"{}\" is the file of another server that runs; each server needs a name of its \

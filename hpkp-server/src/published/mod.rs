@@ -136,13 +136,29 @@ impl Directory {
     /// # Errors
     /// See [`Directory::read`].
     pub fn read_into(&self, contents: &mut Contents) -> Result<(), DirectoryError> {
-        let mut reading = Reading { contents, files: 0, octets: 0 };
-        reading.read(&self.file, &self.path)?;
-        match sys::open_directory_at(&self.file, PEERS) {
-            Ok(peers) => reading.read(&peers, &format!("{}/{PEERS}", self.path)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(DirectoryError::File(self.shown(PEERS), error)),
+        self.read_each(contents).into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// As [`Directory::read_into`], past files that cannot be used; gives what is wrong with those.
+    pub fn read_each(&self, contents: &mut Contents) -> Vec<DirectoryError> {
+        let mut reading = Reading { contents, files: 0, octets: 0, errors: Vec::new() };
+        let mut read = reading.read(&self.file, &self.path);
+        if read.is_ok() {
+            read = match sys::open_directory_at(&self.file, PEERS) {
+                Ok(peers) => reading.read(&peers, &self.shown(PEERS)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(DirectoryError::File(self.shown(PEERS), error)),
+            };
         }
+        let mut errors = reading.errors;
+        errors.extend(read.err());
+        errors
+    }
+
+    /// The path of a writer's own file, as errors name it.
+    #[must_use]
+    pub fn own_path(&self, writer: &WriterName) -> String {
+        self.shown(&Self::own(writer))
     }
 
     /// The name of a writer's own file.
@@ -160,9 +176,12 @@ struct Reading<'a> {
     contents: &'a mut Contents,
     files: usize,
     octets: usize,
+    /// Of single files.
+    errors: Vec<DirectoryError>,
 }
 
 impl Reading<'_> {
+    /// An error is one after which the others are not read.
     fn read(&mut self, directory: &File, path: &str) -> Result<(), DirectoryError> {
         let names = sys::names(directory, MAX_FILES + 16)
             .map_err(|error| DirectoryError::File(path.to_owned(), error))?;
@@ -178,19 +197,22 @@ impl Reading<'_> {
             }
             let shown = format!("{path}/{name}");
             let mut octets = Vec::new();
-            sys::open_at(directory, &name)
+            let read = sys::open_at(directory, &name)
                 .and_then(regular)
-                .and_then(|file| file.take(file::MAX_FILE as u64 + 1).read_to_end(&mut octets))
-                .map_err(|error| DirectoryError::File(shown.clone(), error))?;
+                .and_then(|file| file.take(file::MAX_FILE as u64 + 1).read_to_end(&mut octets));
+            if let Err(error) = read {
+                self.errors.push(DirectoryError::File(shown, error));
+                continue;
+            }
             self.octets += octets.len();
             if self.octets > MAX_OCTETS {
                 return Err(DirectoryError::TooLarge);
             }
             let state = &mut self.contents.state;
-            let torn = file::for_each(&octets, |event| state.extend([event]))
-                .map_err(|error| DirectoryError::Records(shown.clone(), error))?;
-            if torn > 0 {
-                self.contents.torn.push((shown, torn));
+            match file::for_each(&octets, |event| state.extend([event])) {
+                Ok(0) => {}
+                Ok(torn) => self.contents.torn.push((shown, torn)),
+                Err(error) => self.errors.push(DirectoryError::Records(shown, error)),
             }
         }
         Ok(())

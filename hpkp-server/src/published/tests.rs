@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use hpkp_core::pin::Pin;
-use hpkp_core::published::{Body, Compromised, Event};
+use hpkp_core::published::{Body, Compromised, Event, Matching, Presents};
 
 /// A directory for records of a test's own.
 struct Fresh(tempfile::TempDir);
@@ -335,4 +335,58 @@ fn nothing_that_was_acknowledged_is_lost_to_a_full_disk() {
         assert!(contents.state.last_seq(&"web-1".parse().unwrap()) >= last, "{limit}");
     }
     assert!(numbers(&fresh.file("web-1.jsonl")).len() > 50);
+}
+
+/// One such line would make the whole directory unreadable.
+#[test]
+fn what_could_not_be_read_again_is_not_written() {
+    let fresh = Fresh::new();
+    append(&fresh.open(), &[event(1)]).unwrap();
+    let body = Body::Presents(Presents {
+        host: "example.com".parse().unwrap(),
+        matching: Matching::Exact,
+        ports: vec![0],
+        certificates: vec![],
+    });
+    let unreadable = Event::new(1_800_000_000, 3, "web-1".parse().unwrap(), body);
+    let error = append(&fresh.open(), &[event(2), unreadable]).unwrap_err();
+    assert!(matches!(error, DirectoryError::NoRecord(..)), "{error}");
+    assert_eq!(numbers(&fresh.file("web-1.jsonl")), [1]);
+}
+
+#[test]
+fn a_file_does_not_grow_beyond_what_can_be_read() {
+    let fresh = Fresh::new();
+    append(&fresh.open(), &[event(1)]).unwrap();
+    let own = fresh.file("web-1.jsonl");
+    // Blank room, which nothing is read from.
+    let room = fs::OpenOptions::new().write(true).open(&own).unwrap();
+    room.set_len(file::MAX_FILE as u64 - 600).unwrap();
+    let last = format!("\n{}\n", event(2).line());
+    std::os::unix::fs::FileExt::write_at(
+        &room,
+        last.as_bytes(),
+        file::MAX_FILE as u64 - 600 - last.len() as u64,
+    )
+    .unwrap();
+    append(&fresh.open(), &[event(3)]).unwrap();
+    let error = append(&fresh.open(), &[4, 5, 6, 7].map(event)).unwrap_err();
+    assert!(matches!(error, DirectoryError::Full(_)), "{error}");
+    assert!(fs::metadata(own).unwrap().len() <= file::MAX_FILE as u64);
+}
+
+/// What else there is to read is read.
+#[test]
+fn files_that_cannot_be_used_are_passed_and_named() {
+    let fresh = Fresh::new();
+    append(&fresh.open(), &[event(1)]).unwrap();
+    for name in ["a", "b"] {
+        fs::write(fresh.file(PEERS).join(format!("{name}.jsonl")), "x\n").unwrap();
+    }
+    let mut contents = Contents::default();
+    let errors = fresh.open().read_each(&mut contents);
+    let files: Vec<&str> = errors.iter().filter_map(DirectoryError::file).collect();
+    assert_eq!(files.len(), 2, "{errors:?}");
+    assert!(files[0].ends_with("/peers/a.jsonl") && files[1].ends_with("/peers/b.jsonl"));
+    assert_eq!(contents.state.last_seq(&"web-1".parse().unwrap()), 1);
 }
