@@ -386,6 +386,51 @@ fn a_name_given_up_goes_to_the_default_server() {
     assert_eq!(world.codes(&[a()]), []);
 }
 
+#[test]
+fn a_name_is_not_as_before_because_its_block_is() {
+    let mut world =
+        World::new(&[("a", "a.example.com"), ("b", "*.example.com"), ("c", "*.example.com")]);
+    let warned = [(Code::PublishedPinsUnmet, Class::Warning)];
+    let refused = [(Code::PublishedPinsUnmet, LOCKOUT)];
+    let names = |names| Block { names, certificate: "c", ..BLOCK };
+    let (www, both): (&[&str], &[&str]) =
+        (&["www.example.com"], &["www.example.com", "api.example.com"]);
+    world.import("api.example.com", Matching::Exact, Scope::Leaf, "a");
+    assert_eq!(world.codes(&[names(both)]), refused, "at first use");
+    world.accept(&[names(www)]);
+    assert_eq!(world.codes(&[names(both)]), refused, "a name that is new in a block");
+    assert_eq!(world.codes(&[names(&["www.example.com", "*.example.com"])]), refused);
+    // A restart of what was let pass.
+    world.accept(&[names(both)]);
+    assert_eq!(world.codes(&[names(both)]), warned);
+    // Clients of the name have met this key by the pattern.
+    let pattern: &[&str] = &["www.example.com", "*.example.com"];
+    world.accept(&[names(pattern)]);
+    assert_eq!(world.codes(&[names(pattern)]), warned);
+    assert_eq!(world.codes(&[names(both)]), warned);
+    // The key that they met by the pattern was another one.
+    let other = || Block { names: &["*.example.com"], certificate: "b", ..BLOCK };
+    world.accept(&[names(www), other()]);
+    world.import("img.example.com", Matching::Exact, Scope::Leaf, "a");
+    let taken = || names(&["www.example.com", "img.example.com"]);
+    let codes = world.codes(&[taken(), other()]);
+    assert!(codes.contains(&refused[0]), "{codes:?}");
+    world.accept(&[taken(), other()]);
+    assert!(!world.codes(&[taken(), other()]).contains(&refused[0]));
+}
+
+#[test]
+fn a_pattern_whose_certificate_has_other_names_is_as_before_where_it_was() {
+    let mut world = World::new(&[("a", "a.example.com"), ("c", "www.example.com")]);
+    let block = || Block { names: &["*.example.com"], certificate: "c", ..BLOCK };
+    world.accept(&[block()]);
+    // Told of afterwards, of a server that has not changed.
+    world.import("api.example.com", Matching::Exact, Scope::Leaf, "a");
+    assert_eq!(world.codes(&[block()]), [(Code::PublishedPinsUnmet, Class::Warning)]);
+    let renewed = Block { names: &["*.example.com"], certificate: "a", ..BLOCK };
+    assert_eq!(world.codes(&[renewed]), []);
+}
+
 #[derive(Debug)]
 struct Below(&'static str);
 

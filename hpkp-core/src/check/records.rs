@@ -181,15 +181,28 @@ impl<'a> Published<'a> {
 
     /// Whether a host presents for `sample` what the last accepted configuration did.
     pub(super) fn keys_are_as_before(&self, sample: &Sample, host: usize) -> bool {
-        let shown = self.shown[host].served();
-        let is_same = |record: &&Record<Presents>| served(&record.said.certificates) == shown;
-        match self.last.presents.get(&(&sample.0, sample.1)) {
-            Some(before) => before.iter().any(is_same),
-            // A name that the records have for somebody else, and that a pattern of this host fits.
-            None => self.routing.names(host).keys().any(|(name, matching)| {
-                self.last.presents.get(&(name, *matching)).into_iter().flatten().any(is_same)
-            }),
+        if let Some(is_same) = self.is_as_recorded(sample, host) {
+            return is_same;
         }
+        let names = self.routing.names(host);
+        // A name that the records have for somebody else, and that a pattern of this host fits, is
+        // as before where the whole host is. One that the host has got since then is new.
+        !names.is_empty()
+            && !names.contains_key(sample)
+            && names.keys().all(|name| self.is_as_recorded(name, host) == Some(true))
+    }
+
+    /// Whether a host presents what the last accepted configuration presented to those who visit
+    /// `sample`, by that name or by the pattern that it fitted. `None` where it had neither.
+    fn is_as_recorded(&self, sample: &Sample, host: usize) -> Option<bool> {
+        let presents = &self.last.presents;
+        let parent = sample.0.parents().next().filter(|_| sample.1 == Matching::Exact);
+        let parent: Option<HostName> = parent.and_then(|parent| parent.parse().ok());
+        let by_pattern =
+            || parent.as_ref().and_then(|parent| presents.get(&(parent, Matching::OneLabel)));
+        let before = presents.get(&(&sample.0, sample.1)).or_else(by_pattern)?;
+        let shown = self.shown[host].served();
+        Some(before.iter().any(|record| served(&record.said.certificates) == shown))
     }
 
     /// Whether every client that noted the record did so from just what the host presents now: it
