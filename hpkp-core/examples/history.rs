@@ -120,6 +120,7 @@ fn deployment(
     });
     deployment.records = Some(Records {
         state: State::default(),
+        directory: "/var/lib/hpkp".to_owned(),
         writer: Some(writer.clone()),
         at: at(),
         problems: Vec::new(),
