@@ -420,6 +420,45 @@ fn a_name_is_not_as_before_because_its_block_is() {
 }
 
 #[test]
+fn the_key_of_another_port_is_not_the_key_before() {
+    let mut world = World::new(&[("a", "www.example.com"), ("c", "www.example.com")]);
+    let names: &[&str] = &["www.example.com"];
+    let at = |port, certificate| Block { names, port, certificate, ..BLOCK };
+    let warned = [(Code::PublishedPinsUnmet, Class::Warning)];
+    let refused = [(Code::PublishedPinsUnmet, LOCKOUT)];
+    let body = Body::Published(Published {
+        host: "www.example.com".parse().expect("a name"),
+        matching: Matching::Exact,
+        except: vec![],
+        include_subdomains: false,
+        scope: Scope::Leaf,
+        port: Some(443),
+        pins: vec![world.pin("a")],
+        lifetime: Lifetime::Open,
+        origin: Origin::Other("release 7".into()),
+        since: None,
+    });
+    world.add("apps", body);
+    world.accept(&[at(443, "a"), at(8443, "c")]);
+    assert_eq!(world.codes(&[at(443, "a"), at(8443, "c")]), []);
+    assert_eq!(world.codes(&[at(443, "c"), at(8443, "c")]), refused);
+    world.accept(&[at(443, "c"), at(8443, "c")]);
+    assert_eq!(world.codes(&[at(443, "c"), at(8443, "c")]), warned);
+
+    // Of one block on both ports, one port may be as before and the other not.
+    world.import("www.example.com", Matching::Exact, Scope::Leaf, "a");
+    world.accept(&[at(443, "a"), at(8443, "c")]);
+    let mut deployment = world.deployment(&[at(443, "c"), at(8443, "c")]);
+    deployment.listeners[0].hosts = vec![1];
+    deployment.listeners[0].default = 1;
+    assert!(codes(&check(&deployment, world.now, &Never)).contains(&refused[0]));
+
+    // A name that moves to another port takes its key along.
+    world.accept(&[at(443, "c")]);
+    assert_eq!(world.codes(&[at(9443, "c")]), warned);
+}
+
+#[test]
 fn a_pattern_whose_certificate_has_other_names_is_as_before_where_it_was() {
     let mut world = World::new(&[("a", "a.example.com"), ("c", "www.example.com")]);
     let block = || Block { names: &["*.example.com"], certificate: "c", ..BLOCK };

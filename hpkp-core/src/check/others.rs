@@ -135,7 +135,11 @@ impl<'a> Checker<'a> {
             return;
         }
         let before = published.policy_is_as_before(noted, one.policy)
-            && published.keys_are_as_before(visited, other);
+            && published
+                .routing
+                .names(other)
+                .get(visited)
+                .is_some_and(|ports| published.keys_are_as_before(visited, other, ports));
         let class = if before { Class::Warning } else { code.class() };
         let scope = Place {
             policy: one.policy.name(),

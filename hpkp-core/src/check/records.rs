@@ -179,30 +179,45 @@ impl<'a> Published<'a> {
         self.routing.defaults().filter(is_known).collect()
     }
 
-    /// Whether a host presents for `sample` what the last accepted configuration did.
-    pub(super) fn keys_are_as_before(&self, sample: &Sample, host: usize) -> bool {
-        if let Some(is_same) = self.is_as_recorded(sample, host) {
-            return is_same;
-        }
+    /// Whether a host presents for `sample`, on each of `ports`, what the last accepted configuration
+    /// did.
+    pub(super) fn keys_are_as_before(
+        &self,
+        sample: &Sample,
+        host: usize,
+        ports: &BTreeSet<u16>,
+    ) -> bool {
+        ports.iter().all(|port| {
+            let is_same = self.is_as_recorded(sample, host, *port);
+            is_same.unwrap_or_else(|| self.whole_host_is_as_before(sample, host, *port))
+        })
+    }
+
+    /// A name that the records have for somebody else, and that a pattern of this host fits, is as
+    /// before where the whole host is. One that the host has got since then is new.
+    fn whole_host_is_as_before(&self, sample: &Sample, host: usize, port: u16) -> bool {
         let names = self.routing.names(host);
-        // A name that the records have for somebody else, and that a pattern of this host fits, is
-        // as before where the whole host is. One that the host has got since then is new.
-        !names.is_empty()
+        let mut there = names.iter().filter(|(_, ports)| ports.contains(&port)).peekable();
+        there.peek().is_some()
             && !names.contains_key(sample)
-            && names.keys().all(|name| self.is_as_recorded(name, host) == Some(true))
+            && there.all(|(name, _)| self.is_as_recorded(name, host, port) == Some(true))
     }
 
     /// Whether a host presents what the last accepted configuration presented to those who visit
     /// `sample`, by that name or by the pattern that it fitted. `None` where it had neither.
-    fn is_as_recorded(&self, sample: &Sample, host: usize) -> Option<bool> {
+    fn is_as_recorded(&self, sample: &Sample, host: usize, port: u16) -> Option<bool> {
         let presents = &self.last.presents;
         let parent = sample.0.parents().next().filter(|_| sample.1 == Matching::Exact);
         let parent: Option<HostName> = parent.and_then(|parent| parent.parse().ok());
         let by_pattern =
             || parent.as_ref().and_then(|parent| presents.get(&(parent, Matching::OneLabel)));
         let before = presents.get(&(&sample.0, sample.1)).or_else(by_pattern)?;
+        // Where the port is a new one, the name may have moved.
+        let is_there = |record: &Record<Presents>| record.said.ports.contains(&port);
+        let has_port = before.iter().any(|record| is_there(record));
+        let mut before = before.iter().filter(|record| !has_port || is_there(record));
         let shown = self.shown[host].served();
-        Some(before.iter().any(|record| served(&record.said.certificates) == shown))
+        Some(before.any(|record| served(&record.said.certificates) == shown))
     }
 
     /// Whether every client that noted the record did so from just what the host presents now: it
@@ -343,9 +358,11 @@ impl<'a> Checker<'a> {
                     }
                     true => continue,
                 };
-                let at_port = targets.iter().filter(|at| said.port.is_none_or(|p| p == at.port));
-                let targets: BTreeSet<usize> = at_port.map(|target| target.host).collect();
-                for host in targets.into_iter().filter(|host| hosts[*host].tls) {
+                let mut ports: BTreeMap<usize, BTreeSet<u16>> = BTreeMap::new();
+                for target in targets.iter().filter(|at| said.port.is_none_or(|p| p == at.port)) {
+                    ports.entry(target.host).or_default().insert(target.port);
+                }
+                for (host, ports) in ports.into_iter().filter(|(host, _)| hosts[*host].tls) {
                     let shown = &published.shown[host];
                     if !shown.is_known {
                         unknown.insert(host);
@@ -369,7 +386,7 @@ impl<'a> Checker<'a> {
                         None => code,
                     };
                     let before = code.class() == Class::Lockout
-                        && published.keys_are_as_before(&sample, host);
+                        && published.keys_are_as_before(&sample, host, &ports);
                     let found = unmet.entry((host, code, before)).or_default();
                     if !found.iter().any(|other| other.record.id == record.id) {
                         found.push(live);

@@ -160,6 +160,41 @@ fn may_never_pass(scope: Scope, keys: &BTreeSet<u32>, now: &Shown) -> bool {
 
 /// Whether a client that holds published pins would be refused.
 pub(crate) fn holders_are_locked_out(view: &View<'_>, server: &Server<'_>) -> bool {
+    locked_out(view, server, |_| true, true)
+}
+
+/// Whether one would be refused where the server's last configuration, which was `before`, presented
+/// something else or did not have the name.
+pub(crate) fn holders_are_newly_locked_out(
+    view: &View<'_>,
+    server: &Server<'_>,
+    before: &Server<'_>,
+) -> bool {
+    let served = |shown: &Shown| -> BTreeSet<Vec<u32>> {
+        shown.iter().map(|chain| pki::served(chain)).collect()
+    };
+    let is_new = |place: &Place| {
+        let of_name = || before.places.iter().filter(|other| other.name == place.name);
+        let is_same = |other: &Place| served(&other.shown) == served(&place.shown);
+        if let Some(other) = of_name().find(|other| other.port == place.port) {
+            return !is_same(other);
+        }
+        // For a name that it had given up, a default server may have presented this.
+        let is_given_up = || !known_ports(view, server.writer, &place.name).is_empty();
+        match of_name().next() {
+            Some(_) => !of_name().any(is_same),
+            None => !is_given_up(),
+        }
+    };
+    locked_out(view, server, is_new, false)
+}
+
+fn locked_out(
+    view: &View<'_>,
+    server: &Server<'_>,
+    counts: impl Fn(&Place) -> bool,
+    defaults_count: bool,
+) -> bool {
     view.events().any(|event| {
         let Body::Published(published) = event.body() else { return false };
         let host = published.host.as_str();
@@ -181,9 +216,13 @@ pub(crate) fn holders_are_locked_out(view: &View<'_>, server: &Server<'_>) -> bo
         };
         let is_port = |port: u16| published.port.is_none_or(|only| only == port);
         let by_name = server.places.iter().any(|place| {
-            binds(published, &place.name) && is_port(place.port) && refuses(&place.shown)
+            binds(published, &place.name)
+                && is_port(place.port)
+                && counts(place)
+                && refuses(&place.shown)
         });
-        let is_orphan = published.origin == Origin::Header
+        let is_orphan = defaults_count
+            && published.origin == Origin::Header
             && event.writer().as_str() == server.writer
             && !server.places.iter().any(|place| place.name == host);
         let by_default = is_orphan && {
