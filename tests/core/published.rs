@@ -16,7 +16,7 @@ use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
 use hpkp_core::pem;
 use hpkp_core::pin::Pin;
 use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
-use hpkp_core::published::accepted::accepted;
+use hpkp_core::published::accepted::{accepted, stopped};
 use hpkp_core::published::{
     Body, Compromised, Ended, Event, Lifetime, Matching, Origin, Published, Scope, State, Waived,
     Why,
@@ -533,6 +533,41 @@ fn a_fleet_publishes_first_and_changes_then() {
     assert_eq!(world.codes(&[own]), [(Code::ServedElsewhereUnmet, LOCKOUT)]);
     let both = Block { names, certificate: "a", pins: &["a", "b", "backup"], ..BLOCK };
     assert_eq!(world.codes(&[both]), []);
+}
+
+#[test]
+fn a_server_that_stopped_is_one_that_comes_back() {
+    let mut world = World::new(&[("a", "www.example.com"), ("c", "www.example.com")]);
+    let names: &[&str] = &["www.example.com"];
+    let bare = |certificate| Block { names, certificate, ..BLOCK };
+    world.writer = Some("web-2");
+    let presents = world.accept(&[bare("c")])[0].id();
+    let writer = "web-2".parse().expect("a name");
+    for event in stopped(&world.state, &writer, world.now) {
+        world.state.add(&event);
+    }
+    world.writer = Some("web-1");
+    world.accept(&[bare("a")]);
+    let new = || Block { names, certificate: "a", pins: &["a", "backup"], ..BLOCK };
+    let verdict = world.check(&[new()]);
+    assert_eq!(codes(&verdict), [(Code::ServedElsewhereUnmet, LOCKOUT)]);
+    let lines: Vec<String> = verdict.findings[0].lines().collect();
+    let text = lines.join("\n");
+    for part in ["may be to come back", &format!("hpkp published -d /var/lib/hpkp end {presents}")]
+    {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    // Back with another key, or gone since before its stop.
+    let before = world.state.clone();
+    world.writer = Some("web-2");
+    world.accept(&[bare("a")]);
+    world.writer = Some("web-1");
+    assert_eq!(world.codes(&[new()]), []);
+    world.state = before;
+    let gone =
+        Ended { ids: vec![presents], why: Why::Other("sold".into()), when: Some(world.now - DAY) };
+    world.add("ops", Body::Ended(gone));
+    assert_eq!(world.codes(&[new()]), []);
 }
 
 #[test]

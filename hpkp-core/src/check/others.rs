@@ -154,7 +154,7 @@ impl<'a> Checker<'a> {
         });
     }
 
-    /// New pins against the keys that other servers of the host present.
+    /// New pins against the keys that other servers of the host present, or will when they are back.
     pub(super) fn check_elsewhere(
         &mut self,
         records: &'a Records,
@@ -162,8 +162,7 @@ impl<'a> Checker<'a> {
         sent: &[Sent<'a>],
     ) {
         let is_other = |record: &&Record<Presents>| {
-            records.state.end(record.id).is_none()
-                && records.writer.as_ref() != Some(&record.writer)
+            records.state.is_presented(record) && records.writer.as_ref() != Some(&record.writer)
         };
         let mut including: HashMap<&str, Vec<(usize, &Sample)>> = HashMap::new();
         for (index, one) in sent.iter().enumerate() {

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use hpkp_core::published::{Body, Event, EventId, Lifetime, Matching, Origin, Published, Scope};
+use hpkp_core::published::{
+    Body, Event, EventId, Lifetime, Matching, Origin, Published, Scope, Why,
+};
 
 use crate::pki::{self, Cert};
 
@@ -57,6 +59,16 @@ impl View<'_> {
             _ => None,
         });
         ends.max()
+    }
+
+    /// Whether clients meet what an event presents, now or when its server is back from a stop.
+    fn is_to_be_met(&self, event: &Event) -> bool {
+        let is_there = |file: &&&[Event]| file.iter().any(|other| other.id() == event.id());
+        let file = self.files.iter().find(is_there).unwrap();
+        let is_end = |other: &Event| matches!(other.body(), Body::Ended(ended) if ended.ids.contains(&event.id()));
+        let Some(end) = file.iter().position(is_end) else { return true };
+        let is_stop = matches!(file[end].body(), Body::Ended(ended) if ended.why == Why::Stopped);
+        is_stop && file[end + 1..].iter().all(|other| matches!(other.body(), Body::Ended(_)))
     }
 
     fn is_waived(&self, id: EventId) -> bool {
@@ -250,7 +262,7 @@ fn known_ports(view: &View<'_>, writer: &str, host: &str) -> BTreeSet<u16> {
 pub(crate) fn noters_are_locked_out(view: &View<'_>, server: &Server<'_>) -> bool {
     let elsewhere: Vec<Place> = view
         .events()
-        .filter(|event| event.writer().as_str() != server.writer && view.end(event.id()).is_none())
+        .filter(|event| event.writer().as_str() != server.writer && view.is_to_be_met(event))
         .filter_map(|event| match event.body() {
             Body::Presents(presents) => Some(Place {
                 name: presents.host.as_str().to_owned(),

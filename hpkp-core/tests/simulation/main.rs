@@ -477,7 +477,7 @@ fn history(world: &World, seed: u64, counts: &mut Counts) {
         }
         machine.forced = is_forced || is_unchanged && machine.forced;
         machine.config = Some(config);
-        machine.stopped = random.chance(5);
+        machine.stopped = random.chance(10);
         if machine.stopped {
             machine.log.extend(stopped(&state, &writer, now));
         }
