@@ -586,6 +586,50 @@ fn many_hosts_share_one_finding() {
 }
 
 #[test]
+fn what_has_not_changed_is_not_refused_when_the_roots_do() {
+    let mut world = World::new(&[("a", "www.example.com"), ("b", "www.example.com")]);
+    world.pki.ca("other");
+    let names: &[&str] = &["www.example.com"];
+    let block = |names, certificate, pins| Block { names, certificate, pins, ..BLOCK };
+    let root: &[&str] = &["ca", "backup"];
+    let elsewhere = |world: &World, block| {
+        let anchor = Anchor { certificate: world.certificate("other"), origin: "store".into() };
+        let trust = Trust { system: Arc::new(Anchors::new([anchor])), added: None };
+        let mut deployment = world.deployment(&[block]);
+        deployment.contexts[0].trust = Arc::new(TrustSetting { trust, problem: None });
+        let verdict = check(&deployment, world.now, &Never);
+        (deployment, verdict)
+    };
+    let grave = |world: &World, block| {
+        let all = codes(&elsewhere(world, block).1);
+        all.contains(&(Code::NoPinInChain, LOCKOUT))
+    };
+    assert!(grave(&world, block(names, "a", root)), "at first use");
+    world.accept(&[block(names, "a", root)]);
+
+    // Whatever is done with it, and again afterwards.
+    for _ in 0..2 {
+        let (deployment, verdict) = elsewhere(&world, block(names, "a", root));
+        let warned = [Code::NoPinInChain, Code::PublishedPinsUnmet].map(|c| (c, Class::Warning));
+        assert_eq!(codes(&verdict), warned);
+        assert!(verdict.findings[0].summary.contains("roots have changed"));
+        let sending = verdict.hosts[0].enforced.as_ref().expect("a policy");
+        assert!(sending.contexts.is_empty(), "nothing is sent where it is not met");
+        let writer = "web-1".parse().expect("a name");
+        let events = accepted(&deployment, &verdict, &world.state, &writer, world.now);
+        assert_eq!(published(&events), []);
+        events.iter().for_each(|event| world.state.add(event));
+    }
+    // Anything that is not as before.
+    assert!(grave(&world, block(names, "b", root)));
+    assert!(grave(&world, block(names, "a", &["ca", "b"])));
+    assert!(grave(&world, block(&["www.example.com", "api.example.com"], "a", root)));
+    // Let pass without its header, a policy has not been published.
+    world.accept(&[block(names, "a", &["b", "backup"])]);
+    assert!(grave(&world, block(names, "a", &["b", "backup"])));
+}
+
+#[test]
 fn a_waived_record_refuses_nothing_and_is_told() {
     let mut world = World::new(&[("a", "www.example.com"), ("b", "www.example.com")]);
     let import = world.import("www.example.com", Matching::Exact, Scope::Chain, "a");

@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::report::Scope as Place;
 use super::routing::{Routing, Sample, Target};
 use super::{
-    Certificates, Checker, Context, HostVerdict, SeenName, Sending, records_report as text,
+    Certificates, Checker, Context, Deployment, HostVerdict, SeenName, Sending,
+    records_report as text,
 };
 use crate::finding::{Class, Code, Location};
 use crate::header::Kind;
+use crate::path::Paths;
 use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::state::{LastAccepted, Live, Record};
@@ -51,6 +53,29 @@ pub(super) struct Shown {
 }
 
 impl Shown {
+    /// What the contexts present together.
+    fn new(deployment: &Deployment, paths: &[Vec<Paths>], contexts: &[usize]) -> Self {
+        let mut shown = Self { certificates: Vec::new(), is_known: true };
+        for &context in contexts {
+            let Context { certificates, trust } = &deployment.contexts[context];
+            let Certificates::Loaded(chains) = certificates else {
+                shown.is_known = false;
+                continue;
+            };
+            shown.is_known &= trust.problem.is_none();
+            for (chain, paths) in chains.iter().zip(&paths[context]) {
+                let served = chain.certificates().iter().map(|one| one.pin()).collect();
+                match paths.keys() {
+                    Some(keys) => shown.certificates.push(Presented { served, keys }),
+                    None => shown.is_known = false,
+                }
+            }
+        }
+        shown.certificates.sort();
+        shown.certificates.dedup();
+        shown
+    }
+
     /// What its server sends, by which one presentation is told from another.
     pub(super) fn served(&self) -> BTreeSet<&[Option<Pin>]> {
         served(&self.certificates)
@@ -86,10 +111,10 @@ pub(super) struct Published<'a> {
 }
 
 impl<'a> Published<'a> {
-    fn new(checker: &Checker<'a>, now: i64) -> Self {
-        let deployment = checker.deployment;
+    pub(super) fn new(deployment: &'a Deployment, paths: &[Vec<Paths>], now: i64) -> Self {
         let routing = Routing::new(deployment);
-        let shown = deployment.hosts.iter().map(|host| checker.shown(&host.contexts)).collect();
+        let hosts = deployment.hosts.iter();
+        let shown = hosts.map(|host| Shown::new(deployment, paths, &host.contexts)).collect();
         let mut published = Self {
             routing,
             shown,
@@ -193,6 +218,16 @@ impl<'a> Published<'a> {
         })
     }
 
+    /// Whether the last accepted configuration presented what a host presents and published this
+    /// very policy, for all its names.
+    pub(super) fn is_as_before(&self, host: usize, policy: &Policy) -> bool {
+        let names = self.routing.names(host);
+        let is_same = |(sample, ports): (&Sample, &BTreeSet<u16>)| {
+            self.keys_are_as_before(sample, host, ports) && self.policy_is_as_before(sample, policy)
+        };
+        !names.is_empty() && names.iter().all(is_same)
+    }
+
     /// A name that the records have for somebody else, and that a pattern of this host fits, is as
     /// before where the whole host is. One that the host has got since then is new.
     fn whole_host_is_as_before(&self, sample: &Sample, host: usize, port: u16) -> bool {
@@ -243,29 +278,6 @@ pub(crate) fn sorted(policy: &Policy) -> Vec<Pin> {
 }
 
 impl<'a> Checker<'a> {
-    /// What the contexts present together.
-    fn shown(&self, contexts: &[usize]) -> Shown {
-        let mut shown = Shown { certificates: Vec::new(), is_known: true };
-        for &context in contexts {
-            let Context { certificates, trust } = &self.deployment.contexts[context];
-            let Certificates::Loaded(chains) = certificates else {
-                shown.is_known = false;
-                continue;
-            };
-            shown.is_known &= trust.problem.is_none();
-            for (chain, paths) in chains.iter().zip(&self.paths[context]) {
-                let served = chain.certificates().iter().map(|one| one.pin()).collect();
-                match paths.keys() {
-                    Some(keys) => shown.certificates.push(Presented { served, keys }),
-                    None => shown.is_known = false,
-                }
-            }
-        }
-        shown.certificates.sort();
-        shown.certificates.dedup();
-        shown
-    }
-
     /// All checks that look beyond one host and its own policy. Headers that a lock-out was found
     /// for are taken out of `sending`.
     pub(super) fn check_published(
@@ -275,23 +287,20 @@ impl<'a> Checker<'a> {
     ) -> Vec<HostVerdict> {
         let deployment = self.deployment;
         let mut verdicts = vec![HostVerdict::default(); deployment.hosts.len()];
-        if deployment.listeners.is_empty() && deployment.records.is_none() {
-            return verdicts;
-        }
-        let published = Published::new(self, now);
+        let Some(published) = self.published else { return verdicts };
         if let Some(records) = &deployment.records {
             self.check_files(records, now);
-            self.check_live(records, &published, now);
+            self.check_live(records, published, now);
         }
         self.withhold(sending);
         let sent = self.sent(sending);
-        self.check_same_host(&published, &sent);
+        self.check_same_host(published, &sent);
         if let Some(records) = &deployment.records {
-            self.check_elsewhere(records, &published, &sent);
+            self.check_elsewhere(records, published, &sent);
             self.check_kept(records, &sent);
         }
         self.withhold(sending);
-        self.describe(&published, &mut verdicts);
+        self.describe(published, &mut verdicts);
         verdicts
     }
 
