@@ -121,6 +121,7 @@ fn deployment(
     deployment.records = Some(Records {
         directory: String::new(),
         state: State::default(),
+        directory: "/var/lib/hpkp".to_owned(),
         writer: Some(writer.clone()),
         at: at(),
         problems: Vec::new(),

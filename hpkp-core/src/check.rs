@@ -21,6 +21,7 @@ use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::{HostName, Matching, Presented};
 use crate::text::Excerpt;
+use records::Published;
 use report::{Findings, Found, Scope};
 
 pub use records::Records;
@@ -218,8 +219,11 @@ pub fn check(deployment: &Deployment, now: i64, verify: &dyn VerifySignature) ->
             _ => Vec::new(),
         })
         .collect();
+    let is_asked = !deployment.listeners.is_empty() || deployment.records.is_some();
+    let published = is_asked.then(|| Published::new(deployment, &paths, now));
     let mut checker = Checker {
         deployment,
+        published: published.as_ref(),
         policies: deployment.policies.iter().map(|policy| (policy.name(), policy)).collect(),
         paths: &paths,
         findings: Findings::default(),
@@ -238,6 +242,8 @@ pub fn check(deployment: &Deployment, now: i64, verify: &dyn VerifySignature) ->
 
 struct Checker<'a> {
     deployment: &'a Deployment,
+    /// Which names lead where, and what the records say.
+    published: Option<&'a Published<'a>>,
     policies: HashMap<&'a str, &'a Policy>,
     /// For each context, of each of its chains.
     paths: &'a [Vec<Paths>],
@@ -532,17 +538,19 @@ impl<'a> Checker<'a> {
             let serving = &hosts[host].serving;
             let is_compromised =
                 |pin| records.as_ref().is_some_and(|records| records.state.is_compromised(pin));
-            self.find(scope, kind, host, Code::NoPinInChain, || {
-                let count = chains.len();
-                report::no_pin_in_chain(
-                    policy,
-                    kind,
-                    &unmet,
-                    count,
-                    serving,
-                    names,
-                    &is_compromised,
-                )
+            // Then it is what this machine trusts that has changed, and clients trust what they did.
+            let before = kind == Kind::Enforced
+                && self
+                    .published
+                    .is_some_and(|published| published.is_as_before(host, Some(policy)));
+            let class = match kind {
+                Kind::Enforced if !before => Class::Lockout,
+                _ => Class::Warning,
+            };
+            self.find_as(scope, kind, host, (Code::NoPinInChain, class), || {
+                let unmet =
+                    report::Unmet { chains: &unmet, of: chains.len(), serving, before, names };
+                report::no_pin_in_chain(policy, kind, &unmet, &is_compromised)
             });
         }
         let partly = those(|meet| matches!(meet, Match::Partly { .. }));

@@ -16,7 +16,7 @@ use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
 use hpkp_core::pem;
 use hpkp_core::pin::Pin;
 use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
-use hpkp_core::published::accepted::accepted;
+use hpkp_core::published::accepted::{accepted, stopped};
 use hpkp_core::published::{
     Body, Compromised, Ended, Event, Lifetime, Matching, Origin, Published, Scope, State, Waived,
     Why,
@@ -386,6 +386,90 @@ fn a_name_given_up_goes_to_the_default_server() {
     assert_eq!(world.codes(&[a()]), []);
 }
 
+#[test]
+fn a_name_is_not_as_before_because_its_block_is() {
+    let mut world =
+        World::new(&[("a", "a.example.com"), ("b", "*.example.com"), ("c", "*.example.com")]);
+    let warned = [(Code::PublishedPinsUnmet, Class::Warning)];
+    let refused = [(Code::PublishedPinsUnmet, LOCKOUT)];
+    let names = |names| Block { names, certificate: "c", ..BLOCK };
+    let (www, both): (&[&str], &[&str]) =
+        (&["www.example.com"], &["www.example.com", "api.example.com"]);
+    world.import("api.example.com", Matching::Exact, Scope::Leaf, "a");
+    assert_eq!(world.codes(&[names(both)]), refused, "at first use");
+    world.accept(&[names(www)]);
+    assert_eq!(world.codes(&[names(both)]), refused, "a name that is new in a block");
+    assert_eq!(world.codes(&[names(&["www.example.com", "*.example.com"])]), refused);
+    // A restart of what was let pass.
+    world.accept(&[names(both)]);
+    assert_eq!(world.codes(&[names(both)]), warned);
+    // Clients of the name have met this key by the pattern.
+    let pattern: &[&str] = &["www.example.com", "*.example.com"];
+    world.accept(&[names(pattern)]);
+    assert_eq!(world.codes(&[names(pattern)]), warned);
+    assert_eq!(world.codes(&[names(both)]), warned);
+    // The key that they met by the pattern was another one.
+    let other = || Block { names: &["*.example.com"], certificate: "b", ..BLOCK };
+    world.accept(&[names(www), other()]);
+    world.import("img.example.com", Matching::Exact, Scope::Leaf, "a");
+    let taken = || names(&["www.example.com", "img.example.com"]);
+    let codes = world.codes(&[taken(), other()]);
+    assert!(codes.contains(&refused[0]), "{codes:?}");
+    world.accept(&[taken(), other()]);
+    assert!(!world.codes(&[taken(), other()]).contains(&refused[0]));
+}
+
+#[test]
+fn the_key_of_another_port_is_not_the_key_before() {
+    let mut world = World::new(&[("a", "www.example.com"), ("c", "www.example.com")]);
+    let names: &[&str] = &["www.example.com"];
+    let at = |port, certificate| Block { names, port, certificate, ..BLOCK };
+    let warned = [(Code::PublishedPinsUnmet, Class::Warning)];
+    let refused = [(Code::PublishedPinsUnmet, LOCKOUT)];
+    let body = Body::Published(Published {
+        host: "www.example.com".parse().expect("a name"),
+        matching: Matching::Exact,
+        except: vec![],
+        include_subdomains: false,
+        scope: Scope::Leaf,
+        port: Some(443),
+        pins: vec![world.pin("a")],
+        lifetime: Lifetime::Open,
+        origin: Origin::Other("release 7".into()),
+        since: None,
+    });
+    world.add("apps", body);
+    world.accept(&[at(443, "a"), at(8443, "c")]);
+    assert_eq!(world.codes(&[at(443, "a"), at(8443, "c")]), []);
+    assert_eq!(world.codes(&[at(443, "c"), at(8443, "c")]), refused);
+    world.accept(&[at(443, "c"), at(8443, "c")]);
+    assert_eq!(world.codes(&[at(443, "c"), at(8443, "c")]), warned);
+
+    // Of one block on both ports, one port may be as before and the other not.
+    world.import("www.example.com", Matching::Exact, Scope::Leaf, "a");
+    world.accept(&[at(443, "a"), at(8443, "c")]);
+    let mut deployment = world.deployment(&[at(443, "c"), at(8443, "c")]);
+    deployment.listeners[0].hosts = vec![1];
+    deployment.listeners[0].default = 1;
+    assert!(codes(&check(&deployment, world.now, &Never)).contains(&refused[0]));
+
+    // A name that moves to another port takes its key along.
+    world.accept(&[at(443, "c")]);
+    assert_eq!(world.codes(&[at(9443, "c")]), warned);
+}
+
+#[test]
+fn a_pattern_whose_certificate_has_other_names_is_as_before_where_it_was() {
+    let mut world = World::new(&[("a", "a.example.com"), ("c", "www.example.com")]);
+    let block = || Block { names: &["*.example.com"], certificate: "c", ..BLOCK };
+    world.accept(&[block()]);
+    // Told of afterwards, of a server that has not changed.
+    world.import("api.example.com", Matching::Exact, Scope::Leaf, "a");
+    assert_eq!(world.codes(&[block()]), [(Code::PublishedPinsUnmet, Class::Warning)]);
+    let renewed = Block { names: &["*.example.com"], certificate: "a", ..BLOCK };
+    assert_eq!(world.codes(&[renewed]), []);
+}
+
 #[derive(Debug)]
 struct Below(&'static str);
 
@@ -452,6 +536,41 @@ fn a_fleet_publishes_first_and_changes_then() {
 }
 
 #[test]
+fn a_server_that_stopped_is_one_that_comes_back() {
+    let mut world = World::new(&[("a", "www.example.com"), ("c", "www.example.com")]);
+    let names: &[&str] = &["www.example.com"];
+    let bare = |certificate| Block { names, certificate, ..BLOCK };
+    world.writer = Some("web-2");
+    let presents = world.accept(&[bare("c")])[0].id();
+    let writer = "web-2".parse().expect("a name");
+    for event in stopped(&world.state, &writer, world.now) {
+        world.state.add(&event);
+    }
+    world.writer = Some("web-1");
+    world.accept(&[bare("a")]);
+    let new = || Block { names, certificate: "a", pins: &["a", "backup"], ..BLOCK };
+    let verdict = world.check(&[new()]);
+    assert_eq!(codes(&verdict), [(Code::ServedElsewhereUnmet, LOCKOUT)]);
+    let lines: Vec<String> = verdict.findings[0].lines().collect();
+    let text = lines.join("\n");
+    for part in ["may be to come back", &format!("hpkp published -d /var/lib/hpkp end {presents}")]
+    {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    // Back with another key, or gone since before its stop.
+    let before = world.state.clone();
+    world.writer = Some("web-2");
+    world.accept(&[bare("a")]);
+    world.writer = Some("web-1");
+    assert_eq!(world.codes(&[new()]), []);
+    world.state = before;
+    let gone =
+        Ended { ids: vec![presents], why: Why::Other("sold".into()), when: Some(world.now - DAY) };
+    world.add("ops", Body::Ended(gone));
+    assert_eq!(world.codes(&[new()]), []);
+}
+
+#[test]
 fn many_hosts_share_one_finding() {
     let mut world = World::new(&[("old", "www.example.com"), ("new", "www.example.com")]);
     let names: Vec<String> = (0..50).map(|number| format!("h{number}.example.com")).collect();
@@ -464,6 +583,50 @@ fn many_hosts_share_one_finding() {
     let [finding] = &verdict.findings[..] else { panic!("{:#?}", verdict.findings) };
     assert_eq!((finding.code, finding.host_count), (Code::PublishedPinsUnmet, 50));
     assert_eq!(finding.hosts.len(), 3);
+}
+
+#[test]
+fn what_has_not_changed_is_not_refused_when_the_roots_do() {
+    let mut world = World::new(&[("a", "www.example.com"), ("b", "www.example.com")]);
+    world.pki.ca("other");
+    let names: &[&str] = &["www.example.com"];
+    let block = |names, certificate, pins| Block { names, certificate, pins, ..BLOCK };
+    let root: &[&str] = &["ca", "backup"];
+    let elsewhere = |world: &World, block| {
+        let anchor = Anchor { certificate: world.certificate("other"), origin: "store".into() };
+        let trust = Trust { system: Arc::new(Anchors::new([anchor])), added: None };
+        let mut deployment = world.deployment(&[block]);
+        deployment.contexts[0].trust = Arc::new(TrustSetting { trust, problem: None });
+        let verdict = check(&deployment, world.now, &Never);
+        (deployment, verdict)
+    };
+    let grave = |world: &World, block| {
+        let all = codes(&elsewhere(world, block).1);
+        all.contains(&(Code::NoPinInChain, LOCKOUT))
+    };
+    assert!(grave(&world, block(names, "a", root)), "at first use");
+    world.accept(&[block(names, "a", root)]);
+
+    // Whatever is done with it, and again afterwards.
+    for _ in 0..2 {
+        let (deployment, verdict) = elsewhere(&world, block(names, "a", root));
+        let warned = [Code::NoPinInChain, Code::PublishedPinsUnmet].map(|c| (c, Class::Warning));
+        assert_eq!(codes(&verdict), warned);
+        assert!(verdict.findings[0].summary.contains("roots have changed"));
+        let sending = verdict.hosts[0].enforced.as_ref().expect("a policy");
+        assert!(sending.contexts.is_empty(), "nothing is sent where it is not met");
+        let writer = "web-1".parse().expect("a name");
+        let events = accepted(&deployment, &verdict, &world.state, &writer, world.now);
+        assert_eq!(published(&events), []);
+        events.iter().for_each(|event| world.state.add(event));
+    }
+    // Anything that is not as before.
+    assert!(grave(&world, block(names, "b", root)));
+    assert!(grave(&world, block(names, "a", &["ca", "b"])));
+    assert!(grave(&world, block(&["www.example.com", "api.example.com"], "a", root)));
+    // Let pass without its header, a policy has not been published.
+    world.accept(&[block(names, "a", &["b", "backup"])]);
+    assert!(grave(&world, block(names, "a", &["b", "backup"])));
 }
 
 #[test]

@@ -10,6 +10,7 @@ super::exhibits! {
     the_intermediate_replaced_under_its_pin
     an_extra_intermediate
     a_path_that_ends_below_the_pinned_root
+    a_root_that_is_no_longer_trusted
     a_cross_sign_removed
 }
 
@@ -96,6 +97,30 @@ fn a_path_that_ends_below_the_pinned_root<S: Site>() {
     stage.refuses(&["renewed-chain"], &[&root, B], &codes);
     let codes = [partly[0], partly[1], "published-pins-partly-met"];
     stage.takes(&["chain"], &[&root, B], &codes);
+}
+
+fn a_root_that_is_no_longer_trusted<S: Site>() {
+    let mut stage = Stage::<S>::new();
+    let pki = stage.pki.clone();
+    pki.ca("other");
+    pki.leaf("leaf", "localhost", "ca");
+    pki.leaf("renewed", "localhost", "ca");
+    let root = pki.pin("ca.pem");
+    stage.trusted = Some("ca.pem");
+    stage.up(&["leaf"], &[&root, B], &["root-only-match"]);
+    assert_eq!(stage.get().pins().len(), 1);
+
+    // Nothing but this machine's own view has changed, so nothing is refused; no header is sent that
+    // it can no longer vouch for.
+    stage.trusted = Some("other.pem");
+    stage.takes(&["leaf"], &[&root, B], UNMET);
+    assert_eq!(stage.get().pins().len(), 0);
+    stage.passes(&["leaf"], &[&root, B], UNMET);
+    stage.refuses(&["renewed"], &[&root, B], UNMET);
+
+    stage.trusted = Some("ca.pem");
+    stage.takes(&["leaf"], &[&root, B], &["root-only-match"]);
+    assert_eq!(stage.get().pins().len(), 1);
 }
 
 fn a_cross_sign_removed<S: Site>() {

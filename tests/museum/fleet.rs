@@ -75,8 +75,11 @@ fn one_server_publishes_what_another_does_not_present<S: Site>() {
     let mut stage = Stage::<S>::new();
     hand_over(&other, &stage, "b", "b");
     hand_over(&other, &stage, "live", "a");
-    let file = other.site.path("records/web-4.jsonl");
-    fs::copy(file, stage.site.path("records/peers/web-4.jsonl")).expect("a copy");
+    let fetch = |other: &Stage<S>, stage: &Stage<S>| {
+        let file = other.site.path("records/web-4.jsonl");
+        fs::copy(file, stage.site.path("records/peers/web-4.jsonl")).expect("a copy");
+    };
+    fetch(&other, &stage);
     // The third key is nobody's yet.
     let said = stage.refuses(&["b"], &[&b, B], &["served-elsewhere-unmet"]);
     says(
@@ -88,6 +91,14 @@ fn one_server_publishes_what_another_does_not_present<S: Site>() {
         ],
     );
 
+    // It is the same while the other one reboots.
+    other.site.down();
+    fetch(&other, &stage);
+    let said = stage.refuses(&["b"], &[&b, B], &["served-elsewhere-unmet"]);
+    says(&said, &["which may be to come back"]);
+    other.site.up();
+    fetch(&other, &stage);
+
     // Both keys first, whichever of the two is presented.
     stage.passes(&["a"], &[&a, &b], &[]);
     stage.up(&["b"], &[&a, &b, B], &[]);
@@ -95,8 +106,7 @@ fn one_server_publishes_what_another_does_not_present<S: Site>() {
     let back = stage.site.path(OWN);
     fs::copy(back, other.site.path("records/peers/web-1.jsonl")).expect("a copy");
     other.takes(&["b"], &[&a, &b, B], &[]);
-    let file = other.site.path("records/web-4.jsonl");
-    fs::copy(file, stage.site.path("records/peers/web-4.jsonl")).expect("a copy");
+    fetch(&other, &stage);
     stage.takes(&["b"], &[&b, B], &[]);
 }
 

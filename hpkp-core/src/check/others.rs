@@ -135,7 +135,11 @@ impl<'a> Checker<'a> {
             return;
         }
         let before = published.policy_is_as_before(noted, one.policy)
-            && published.keys_are_as_before(visited, other);
+            && published
+                .routing
+                .names(other)
+                .get(visited)
+                .is_some_and(|ports| published.keys_are_as_before(visited, other, ports));
         let class = if before { Class::Warning } else { code.class() };
         let scope = Place {
             policy: one.policy.name(),
@@ -150,7 +154,7 @@ impl<'a> Checker<'a> {
         });
     }
 
-    /// New pins against the keys that other servers of the host present.
+    /// New pins against the keys that other servers of the host present, or will when they are back.
     pub(super) fn check_elsewhere(
         &mut self,
         records: &'a Records,
@@ -158,8 +162,7 @@ impl<'a> Checker<'a> {
         sent: &[Sent<'a>],
     ) {
         let is_other = |record: &&Record<Presents>| {
-            records.state.end(record.id).is_none()
-                && records.writer.as_ref() != Some(&record.writer)
+            records.state.is_presented(record) && records.writer.as_ref() != Some(&record.writer)
         };
         let mut including: HashMap<&str, Vec<(usize, &Sample)>> = HashMap::new();
         for (index, one) in sent.iter().enumerate() {

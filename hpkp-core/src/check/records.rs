@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::report::Scope as Place;
 use super::routing::{Routing, Sample, Target};
 use super::{
-    Certificates, Checker, Context, HostVerdict, SeenName, Sending, records_report as text,
+    Certificates, Checker, Context, Deployment, HostVerdict, SeenName, Sending,
+    records_report as text,
 };
 use crate::finding::{Class, Code, Location};
 use crate::header::Kind;
+use crate::path::Paths;
 use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::state::{LastAccepted, Live, Record};
@@ -51,6 +53,29 @@ pub(super) struct Shown {
 }
 
 impl Shown {
+    /// What the contexts present together.
+    fn new(deployment: &Deployment, paths: &[Vec<Paths>], contexts: &[usize]) -> Self {
+        let mut shown = Self { certificates: Vec::new(), is_known: true };
+        for &context in contexts {
+            let Context { certificates, trust } = &deployment.contexts[context];
+            let Certificates::Loaded(chains) = certificates else {
+                shown.is_known = false;
+                continue;
+            };
+            shown.is_known &= trust.problem.is_none();
+            for (chain, paths) in chains.iter().zip(&paths[context]) {
+                let served = chain.certificates().iter().map(|one| one.pin()).collect();
+                match paths.keys() {
+                    Some(keys) => shown.certificates.push(Presented { served, keys }),
+                    None => shown.is_known = false,
+                }
+            }
+        }
+        shown.certificates.sort();
+        shown.certificates.dedup();
+        shown
+    }
+
     /// What its server sends, by which one presentation is told from another.
     pub(super) fn served(&self) -> BTreeSet<&[Option<Pin>]> {
         served(&self.certificates)
@@ -86,10 +111,10 @@ pub(super) struct Published<'a> {
 }
 
 impl<'a> Published<'a> {
-    fn new(checker: &Checker<'a>, now: i64) -> Self {
-        let deployment = checker.deployment;
+    pub(super) fn new(deployment: &'a Deployment, paths: &[Vec<Paths>], now: i64) -> Self {
         let routing = Routing::new(deployment);
-        let shown = deployment.hosts.iter().map(|host| checker.shown(&host.contexts)).collect();
+        let hosts = deployment.hosts.iter();
+        let shown = hosts.map(|host| Shown::new(deployment, paths, &host.contexts)).collect();
         let mut published = Self {
             routing,
             shown,
@@ -179,17 +204,56 @@ impl<'a> Published<'a> {
         self.routing.defaults().filter(is_known).collect()
     }
 
-    /// Whether a host presents for `sample` what the last accepted configuration did.
-    pub(super) fn keys_are_as_before(&self, sample: &Sample, host: usize) -> bool {
+    /// Whether a host presents for `sample`, on each of `ports`, what the last accepted configuration
+    /// did.
+    pub(super) fn keys_are_as_before(
+        &self,
+        sample: &Sample,
+        host: usize,
+        ports: &BTreeSet<u16>,
+    ) -> bool {
+        ports.iter().all(|port| {
+            let is_same = self.is_as_recorded(sample, host, *port);
+            is_same.unwrap_or_else(|| self.whole_host_is_as_before(sample, host, *port))
+        })
+    }
+
+    /// Whether the last accepted configuration presented what a host presents and published this
+    /// very policy, if there is one, for all its names.
+    pub(super) fn is_as_before(&self, host: usize, policy: Option<&Policy>) -> bool {
+        let names = self.routing.names(host);
+        let is_same = |(sample, ports): (&Sample, &BTreeSet<u16>)| {
+            self.keys_are_as_before(sample, host, ports)
+                && policy.is_none_or(|policy| self.policy_is_as_before(sample, policy))
+        };
+        !names.is_empty() && names.iter().all(is_same)
+    }
+
+    /// A name that the records have for somebody else, and that a pattern of this host fits, is as
+    /// before where the whole host is. One that the host has got since then is new.
+    fn whole_host_is_as_before(&self, sample: &Sample, host: usize, port: u16) -> bool {
+        let names = self.routing.names(host);
+        let mut there = names.iter().filter(|(_, ports)| ports.contains(&port)).peekable();
+        there.peek().is_some()
+            && !names.contains_key(sample)
+            && there.all(|(name, _)| self.is_as_recorded(name, host, port) == Some(true))
+    }
+
+    /// Whether a host presents what the last accepted configuration presented to those who visit
+    /// `sample`, by that name or by the pattern that it fitted. `None` where it had neither.
+    fn is_as_recorded(&self, sample: &Sample, host: usize, port: u16) -> Option<bool> {
+        let presents = &self.last.presents;
+        let parent = sample.0.parents().next().filter(|_| sample.1 == Matching::Exact);
+        let parent: Option<HostName> = parent.and_then(|parent| parent.parse().ok());
+        let by_pattern =
+            || parent.as_ref().and_then(|parent| presents.get(&(parent, Matching::OneLabel)));
+        let before = presents.get(&(&sample.0, sample.1)).or_else(by_pattern)?;
+        // Where the port is a new one, the name may have moved.
+        let is_there = |record: &Record<Presents>| record.said.ports.contains(&port);
+        let has_port = before.iter().any(|record| is_there(record));
+        let mut before = before.iter().filter(|record| !has_port || is_there(record));
         let shown = self.shown[host].served();
-        let is_same = |record: &&Record<Presents>| served(&record.said.certificates) == shown;
-        match self.last.presents.get(&(&sample.0, sample.1)) {
-            Some(before) => before.iter().any(is_same),
-            // A name that the records have for somebody else, and that a pattern of this host fits.
-            None => self.routing.names(host).keys().any(|(name, matching)| {
-                self.last.presents.get(&(name, *matching)).into_iter().flatten().any(is_same)
-            }),
-        }
+        Some(before.any(|record| served(&record.said.certificates) == shown))
     }
 
     /// Whether every client that noted the record did so from just what the host presents now: it
@@ -215,29 +279,6 @@ pub(crate) fn sorted(policy: &Policy) -> Vec<Pin> {
 }
 
 impl<'a> Checker<'a> {
-    /// What the contexts present together.
-    fn shown(&self, contexts: &[usize]) -> Shown {
-        let mut shown = Shown { certificates: Vec::new(), is_known: true };
-        for &context in contexts {
-            let Context { certificates, trust } = &self.deployment.contexts[context];
-            let Certificates::Loaded(chains) = certificates else {
-                shown.is_known = false;
-                continue;
-            };
-            shown.is_known &= trust.problem.is_none();
-            for (chain, paths) in chains.iter().zip(&self.paths[context]) {
-                let served = chain.certificates().iter().map(|one| one.pin()).collect();
-                match paths.keys() {
-                    Some(keys) => shown.certificates.push(Presented { served, keys }),
-                    None => shown.is_known = false,
-                }
-            }
-        }
-        shown.certificates.sort();
-        shown.certificates.dedup();
-        shown
-    }
-
     /// All checks that look beyond one host and its own policy. Headers that a lock-out was found
     /// for are taken out of `sending`.
     pub(super) fn check_published(
@@ -247,23 +288,20 @@ impl<'a> Checker<'a> {
     ) -> Vec<HostVerdict> {
         let deployment = self.deployment;
         let mut verdicts = vec![HostVerdict::default(); deployment.hosts.len()];
-        if deployment.listeners.is_empty() && deployment.records.is_none() {
-            return verdicts;
-        }
-        let published = Published::new(self, now);
+        let Some(published) = self.published else { return verdicts };
         if let Some(records) = &deployment.records {
-            self.check_files(records, &published, now);
-            self.check_live(records, &published, now);
+            self.check_files(records, published, now);
+            self.check_live(records, published, now);
         }
         self.withhold(sending);
         let sent = self.sent(sending);
-        self.check_same_host(&published, &sent);
+        self.check_same_host(published, &sent);
         if let Some(records) = &deployment.records {
-            self.check_elsewhere(records, &published, &sent);
+            self.check_elsewhere(records, published, &sent);
             self.check_kept(records, &sent);
         }
         self.withhold(sending);
-        self.describe(&published, &mut verdicts);
+        self.describe(published, &mut verdicts);
         verdicts
     }
 
@@ -312,15 +350,11 @@ impl<'a> Checker<'a> {
     /// Whether a host presents what the last accepted configuration did, and publishes no other
     /// pins.
     fn is_as_before(&self, published: &Published<'a>, host: usize) -> bool {
-        let names = published.routing.names(host);
-        let policy = self.deployment.hosts[host].enforced.as_ref();
-        let policy = policy.map(|policy_use| self.policies.get(policy_use.policy.as_str()));
-        let is_published = |sample: &Sample| match policy {
-            None => true,
-            Some(policy) => policy.is_some_and(|p| published.policy_is_as_before(sample, p)),
+        let Some(policy_use) = &self.deployment.hosts[host].enforced else {
+            return published.is_as_before(host, None);
         };
-        !names.is_empty()
-            && names.keys().all(|s| published.keys_are_as_before(s, host) && is_published(s))
+        let policy = self.policies.get(policy_use.policy.as_str());
+        policy.is_some_and(|policy| published.is_as_before(host, Some(policy)))
     }
 
     /// What clients may hold against what is presented.
@@ -353,9 +387,11 @@ impl<'a> Checker<'a> {
                     }
                     true => continue,
                 };
-                let at_port = targets.iter().filter(|at| said.port.is_none_or(|p| p == at.port));
-                let targets: BTreeSet<usize> = at_port.map(|target| target.host).collect();
-                for host in targets.into_iter().filter(|host| hosts[*host].tls) {
+                let mut ports: BTreeMap<usize, BTreeSet<u16>> = BTreeMap::new();
+                for target in targets.iter().filter(|at| said.port.is_none_or(|p| p == at.port)) {
+                    ports.entry(target.host).or_default().insert(target.port);
+                }
+                for (host, ports) in ports.into_iter().filter(|(host, _)| hosts[*host].tls) {
                     let shown = &published.shown[host];
                     if !shown.is_known {
                         unknown.insert(host);
@@ -379,7 +415,7 @@ impl<'a> Checker<'a> {
                         None => code,
                     };
                     let before = code.class() == Class::Lockout
-                        && published.keys_are_as_before(&sample, host);
+                        && published.keys_are_as_before(&sample, host, &ports);
                     let found = unmet.entry((host, code, before)).or_default();
                     if !found.iter().any(|other| other.record.id == record.id) {
                         found.push(live);

@@ -298,6 +298,13 @@ pub(super) fn elsewhere(policy: &Policy, records: &Records, record: &Record<Pres
     let leaves = said.certificates.iter().filter_map(|one| one.served.first().copied().flatten());
     let mut details: Vec<String> =
         leaves.take(MAX_DETAILS).map(|pin| format!("presented there: sha256/{pin}")).collect();
+    if let Some(end) = records.state.end(record.id) {
+        details.push(format!(
+            "it stopped {}, which may be to come back; it counts until it starts with other keys or \
+             is said to be gone",
+            date::format(end.at)
+        ));
+    }
     details.push(format!(
         "recorded {}, event {}; if that server is gone: {} --why REASON",
         date::format(record.at),

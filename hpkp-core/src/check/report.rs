@@ -154,15 +154,24 @@ pub(super) fn checked_at_start(policy: &Policy, why: &str) -> String {
 
 type Text = (String, Vec<String>);
 
+/// Certificates that do not meet a policy.
+pub(super) struct Unmet<'a> {
+    pub(super) chains: &'a [(&'a Chain, &'a Paths)],
+    /// How many certificates the host has.
+    pub(super) of: usize,
+    pub(super) serving: &'a [Serving],
+    /// Whether the last accepted configuration had the same keys and published the same policy.
+    pub(super) before: bool,
+    pub(super) names: &'a Names,
+}
+
 pub(super) fn no_pin_in_chain(
     policy: &Policy,
     kind: Kind,
-    unmet: &[(&Chain, &Paths)],
-    of: usize,
-    serving: &[Serving],
-    names: &Names,
+    unmet: &Unmet<'_>,
     is_compromised: &dyn Fn(Pin) -> bool,
 ) -> Text {
+    let Unmet { chains: unmet, of, serving, before, names } = *unmet;
     let which = if of > 1 {
         format!("{} of its {of} certificates", unmet.len())
     } else {
@@ -176,6 +185,11 @@ pub(super) fn no_pin_in_chain(
     let not = if pins.len() == 1 { "not " } else { "" };
     let consequence = match kind {
         Kind::ReportOnly => "clients would report it. Correct the pins before they are enforced",
+        Kind::Enforced if before => {
+            "the configuration accepted before has the same keys and the same pins, so this is no \
+             reason to refuse the new one, but no header is sent with it. See whether the trusted \
+             roots have changed"
+        }
         Kind::Enforced if !pins.iter().any(|pin| is_compromised(pin.pin)) => {
             "clients that remember them would refuse it. Load a certificate whose key is pinned: \
              the old one, or one for a backup key"

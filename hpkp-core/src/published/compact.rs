@@ -171,7 +171,7 @@ mod tests {
                 state.presented_with(record, &host).map(|record| record.id).collect();
             format!("{:?} {:?} {then:?}", record.id, live.binding)
         });
-        let elsewhere = state.presents().filter(|record| state.end(record.id).is_none());
+        let elsewhere = state.presents().filter(|record| state.is_presented(record));
         let elsewhere = elsewhere.map(|record| format!("{:?}", record.id));
         let writer = writer();
         let last = [

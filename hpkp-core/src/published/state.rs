@@ -28,11 +28,12 @@ pub struct Record<T> {
 }
 
 /// The end of an event.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
     /// When, in seconds since 1970 UTC.
     pub at: i64,
-    /// Whether it took more than the stop of the server, which may come back as it was.
+    /// Whether it took more than the stop of the server, which may come back as it was. Of several
+    /// ends, one is enough: that a server is gone may be said of a day before it stopped.
     pub for_good: bool,
     /// The number of the event that says so among those of its writer.
     pub seq: u64,
@@ -132,9 +133,11 @@ impl State {
                 let end = End { at, for_good, seq, by: writer };
                 for id in ended.ids {
                     let known = self.ends.entry(id).or_insert_with(|| end.clone());
-                    if *known < end {
+                    let for_good = known.for_good || end.for_good;
+                    if (known.at, known.seq, &known.by) < (end.at, end.seq, &end.by) {
                         known.clone_from(&end);
                     }
+                    known.for_good = for_good;
                 }
             }
             Body::Waived(waived) => {
@@ -269,26 +272,37 @@ impl State {
         end.map_or(u64::MAX, |end| end.seq)
     }
 
+    /// Whether the server that wrote this presents it, or has stopped and will when it comes back:
+    /// it is of its last accepted configuration.
+    #[must_use]
+    pub fn is_presented(&self, record: &Record<Presents>) -> bool {
+        !self.is_over(record.id, &record.writer)
+    }
+
+    /// Whether an event of `writer` is no longer of its last accepted configuration.
+    fn is_over(&self, id: EventId, writer: &WriterName) -> bool {
+        let configured = self.writers.get(writer).map_or(0, |progress| progress.configured);
+        let end = self.ends.get(&id);
+        end.is_some_and(|end| end.for_good || end.by != *writer || configured > end.seq)
+    }
+
     /// What a writer's last accepted configuration published by its header and presented. It outlives
     /// the stop of the server, until the next configuration.
     #[must_use]
     pub fn last_accepted(&self, writer: &WriterName) -> LastAccepted<'_> {
-        let configured = self.writers.get(writer).map_or(0, |progress| progress.configured);
-        let is_over = |id| {
-            self.ends
-                .get(&id)
-                .is_some_and(|end| end.for_good || end.by != *writer || configured > end.seq)
-        };
         let mut last = LastAccepted::default();
         for record in self.published.values() {
             let said = &record.said;
-            if record.writer == *writer && said.origin == Origin::Header && !is_over(record.id) {
+            if record.writer == *writer
+                && said.origin == Origin::Header
+                && !self.is_over(record.id, writer)
+            {
                 last.published.entry((&said.host, said.matching)).or_default().push(record);
             }
         }
         for record in self.presents.values() {
             let said = &record.said;
-            if record.writer == *writer && !is_over(record.id) {
+            if record.writer == *writer && !self.is_over(record.id, writer) {
                 last.presents.entry((&said.host, said.matching)).or_default().push(record);
             }
         }
@@ -407,6 +421,35 @@ mod tests {
         assert_eq!(count(&[&one, &ended(2_000, 3, Why::Stopped, one.id()), &two]), 1);
         assert_eq!(count(&[&one, &two]), 2);
         assert_eq!(count(&[&one, &ended(2_000, 3, Why::Replaced, one.id())]), 0);
+    }
+
+    #[test]
+    fn what_a_stopped_server_presented_it_will_present_again() {
+        let presents = |seq| {
+            let body = Body::Presents(Presents {
+                host: "www.example.com".parse().unwrap(),
+                matching: Matching::Exact,
+                ports: vec![443],
+                certificates: vec![],
+            });
+            Event::new(1_000, seq, "web-1".parse().unwrap(), body)
+        };
+        let count = |events: &[&Event]| {
+            let state = state(events.iter().copied());
+            state.presents().filter(|record| state.is_presented(record)).count()
+        };
+        let one = presents(1);
+        let stop = ended(2_000, 2, Why::Stopped, one.id());
+        assert_eq!(count(&[&one]), 1);
+        assert_eq!(count(&[&one, &stop]), 1);
+        assert_eq!(count(&[&one, &stop, &presents(3)]), 1, "the new one alone");
+        assert_eq!(count(&[&one, &ended(2_000, 2, Why::Replaced, one.id())]), 0);
+        // Somebody says that it was gone before it stopped.
+        let gone = Ended { ids: vec![one.id()], why: Why::Other("sold".into()), when: Some(1_500) };
+        let gone = Event::new(3_000, 1, "ops".parse().unwrap(), Body::Ended(gone));
+        for events in [[&one, &stop, &gone], [&gone, &stop, &one]] {
+            assert_eq!(count(&events), 0);
+        }
     }
 
     /// Events about a few things, so that they meet.

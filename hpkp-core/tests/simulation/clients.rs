@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use hpkp_core::published::{Body, Event, EventId, Lifetime, Matching, Origin, Published, Scope};
+use hpkp_core::published::{
+    Body, Event, EventId, Lifetime, Matching, Origin, Published, Scope, Why,
+};
 
 use crate::pki::{self, Cert};
 
@@ -57,6 +59,16 @@ impl View<'_> {
             _ => None,
         });
         ends.max()
+    }
+
+    /// Whether clients meet what an event presents, now or when its server is back from a stop.
+    fn is_to_be_met(&self, event: &Event) -> bool {
+        let is_there = |file: &&&[Event]| file.iter().any(|other| other.id() == event.id());
+        let file = self.files.iter().find(is_there).unwrap();
+        let is_end = |other: &Event| matches!(other.body(), Body::Ended(ended) if ended.ids.contains(&event.id()));
+        let Some(end) = file.iter().position(is_end) else { return true };
+        let is_stop = matches!(file[end].body(), Body::Ended(ended) if ended.why == Why::Stopped);
+        is_stop && file[end + 1..].iter().all(|other| matches!(other.body(), Body::Ended(_)))
     }
 
     fn is_waived(&self, id: EventId) -> bool {
@@ -160,6 +172,41 @@ fn may_never_pass(scope: Scope, keys: &BTreeSet<u32>, now: &Shown) -> bool {
 
 /// Whether a client that holds published pins would be refused.
 pub(crate) fn holders_are_locked_out(view: &View<'_>, server: &Server<'_>) -> bool {
+    locked_out(view, server, |_| true, true)
+}
+
+/// Whether one would be refused where the server's last configuration, which was `before`, presented
+/// something else or did not have the name.
+pub(crate) fn holders_are_newly_locked_out(
+    view: &View<'_>,
+    server: &Server<'_>,
+    before: &Server<'_>,
+) -> bool {
+    let served = |shown: &Shown| -> BTreeSet<Vec<u32>> {
+        shown.iter().map(|chain| pki::served(chain)).collect()
+    };
+    let is_new = |place: &Place| {
+        let of_name = || before.places.iter().filter(|other| other.name == place.name);
+        let is_same = |other: &Place| served(&other.shown) == served(&place.shown);
+        if let Some(other) = of_name().find(|other| other.port == place.port) {
+            return !is_same(other);
+        }
+        // For a name that it had given up, a default server may have presented this.
+        let is_given_up = || !known_ports(view, server.writer, &place.name).is_empty();
+        match of_name().next() {
+            Some(_) => !of_name().any(is_same),
+            None => !is_given_up(),
+        }
+    };
+    locked_out(view, server, is_new, false)
+}
+
+fn locked_out(
+    view: &View<'_>,
+    server: &Server<'_>,
+    counts: impl Fn(&Place) -> bool,
+    defaults_count: bool,
+) -> bool {
     view.events().any(|event| {
         let Body::Published(published) = event.body() else { return false };
         let host = published.host.as_str();
@@ -181,9 +228,13 @@ pub(crate) fn holders_are_locked_out(view: &View<'_>, server: &Server<'_>) -> bo
         };
         let is_port = |port: u16| published.port.is_none_or(|only| only == port);
         let by_name = server.places.iter().any(|place| {
-            binds(published, &place.name) && is_port(place.port) && refuses(&place.shown)
+            binds(published, &place.name)
+                && is_port(place.port)
+                && counts(place)
+                && refuses(&place.shown)
         });
-        let is_orphan = published.origin == Origin::Header
+        let is_orphan = defaults_count
+            && published.origin == Origin::Header
             && event.writer().as_str() == server.writer
             && !server.places.iter().any(|place| place.name == host);
         let by_default = is_orphan && {
@@ -211,7 +262,7 @@ fn known_ports(view: &View<'_>, writer: &str, host: &str) -> BTreeSet<u16> {
 pub(crate) fn noters_are_locked_out(view: &View<'_>, server: &Server<'_>) -> bool {
     let elsewhere: Vec<Place> = view
         .events()
-        .filter(|event| event.writer().as_str() != server.writer && view.end(event.id()).is_none())
+        .filter(|event| event.writer().as_str() != server.writer && view.is_to_be_met(event))
         .filter_map(|event| match event.body() {
             Body::Presents(presents) => Some(Place {
                 name: presents.host.as_str().to_owned(),

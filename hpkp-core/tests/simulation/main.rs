@@ -231,7 +231,7 @@ impl World {
     fn mutated(&self, random: &mut Random, config: &Config) -> Config {
         let mut config = config.clone();
         let position = random.below(config.len());
-        match random.below(10) {
+        match random.below(12) {
             0 => config.push(self.random_block(random)),
             1 if config.len() > 1 => drop(config.remove(position)),
             2 => config[position] = self.random_block(random),
@@ -256,6 +256,8 @@ impl World {
                     policy.max_age = 0;
                 }
             }
+            9 => drop(config[position].names.insert(*random.one_of(&NAMES))),
+            10 => config[position].chains = random.one_of(&config).chains.clone(),
             _ => {}
         }
         config
@@ -298,6 +300,8 @@ struct Counts {
     refused: usize,
     safe: usize,
     unchanged: usize,
+    /// Lock-outs where the configuration before presented something else.
+    new: usize,
     by_code: HashMap<Code, usize>,
 }
 
@@ -431,6 +435,17 @@ fn history(world: &World, seed: u64, counts: &mut Counts) {
         if machine.config.is_none() && (holders || noters) || !had && noters && !holders {
             assert!(is_refused, "a lock-out that is new passes: {}", told());
         }
+        let before = machine.config.as_ref().map(|before| world.server(before, &machine.writer));
+        let is_new = |before| clients::holders_are_newly_locked_out(&view, &server, before);
+        if before.as_ref().is_some_and(is_new) {
+            counts.new += 1;
+            assert!(
+                is_refused,
+                "keys that are not as before pass: {}\nbefore: {:#?}",
+                told(),
+                machine.config
+            );
+        }
         counts.refused += usize::from(is_refused);
         let is_forced = is_refused && random.chance(30);
         if is_refused && !is_forced {
@@ -462,7 +477,7 @@ fn history(world: &World, seed: u64, counts: &mut Counts) {
         }
         machine.forced = is_forced || is_unchanged && machine.forced;
         machine.config = Some(config);
-        machine.stopped = random.chance(5);
+        machine.stopped = random.chance(10);
         if machine.stopped {
             machine.log.extend(stopped(&state, &writer, now));
         }
@@ -556,6 +571,7 @@ fn the_check_finds_every_lock_out_and_no_other() {
             all.refused += counts.refused;
             all.safe += counts.safe;
             all.unchanged += counts.unchanged;
+            all.new += counts.new;
             for (code, count) in counts.by_code {
                 *all.by_code.entry(code).or_default() += count;
             }
@@ -569,6 +585,6 @@ fn the_check_finds_every_lock_out_and_no_other() {
             assert!(all.by_code.get(&code).is_some_and(|count| *count > 20), "{code}: {all:?}");
         }
         assert!(all.refused > all.checks / 20 && all.safe > all.checks / 20, "{all:?}");
-        assert!(all.unchanged > all.checks / 50, "{all:?}");
+        assert!(all.unchanged > all.checks / 50 && all.new > all.checks / 50, "{all:?}");
     }
 }
