@@ -119,6 +119,7 @@ fn deployment(
         patterns: Vec::new(),
     });
     deployment.records = Some(Records {
+        directory: "/var/lib/hpkp".to_owned(),
         state: State::default(),
         writer: Some(writer.clone()),
         at: at(),
