@@ -358,17 +358,54 @@ fn a_wildcard_block_publishes_the_names_in_its_certificate() {
 }
 
 #[test]
-fn a_default_server_without_names_has_those_of_its_certificate() {
+fn a_default_server_has_the_names_of_its_certificate() {
     let mut world = World::new(&[("a", "app.example.com"), ("b", "app.example.com")]);
     world.import("app.example.com", Matching::Exact, Scope::Leaf, "a");
-    for names in [&["_"][..], &[]] {
+    for names in [&["_"][..], &[], &["other.example.com"]] {
         assert_eq!(world.codes(&[Block { names, certificate: "a", ..BLOCK }]), []);
         let refused = [(Code::PublishedPinsUnmet, LOCKOUT)];
         assert_eq!(world.codes(&[Block { names, certificate: "b", ..BLOCK }]), refused);
     }
-    // One with a name of its own is no server of the other names in its certificate.
-    let named = Block { names: &["other.example.com"], certificate: "b", ..BLOCK };
-    assert_eq!(world.codes(&[named]), []);
+}
+
+#[test]
+fn what_a_default_server_with_a_name_tells_others_is_on_record() {
+    let mut world = World::new(&[("both", "example.com,DNS:www.example.com"), ("new", "x.test")]);
+    let site = || Block {
+        names: &["example.com"],
+        certificate: "both",
+        pins: &["both", "backup"],
+        ..BLOCK
+    };
+    let events = world.accept(&[site()]);
+    let exact = |name| (name, Matching::Exact);
+    assert_eq!(published(&events), [exact("example.com"), exact("www.example.com")]);
+    let www = || Block { names: &["www.example.com"], certificate: "new", ..BLOCK };
+    assert_eq!(world.codes(&[site(), www()]), [(Code::PublishedPinsUnmet, LOCKOUT)]);
+}
+
+#[test]
+fn a_default_server_with_a_name_answers_where_the_block_does_not_listen() {
+    let world = World::new(&[
+        ("www", "www.example.com"),
+        ("wild", "*.example.com"),
+        ("apex", "example.com"),
+    ]);
+    let www = || Block {
+        names: &["www.example.com"],
+        certificate: "www",
+        pins: &["www", "backup"],
+        ..BLOCK
+    };
+    let default = || Block { names: &["example.com"], port: 8443, certificate: "wild", ..BLOCK };
+    assert_eq!(world.codes(&[www(), default()]), [(Code::SameHostPinsUnmet, LOCKOUT)]);
+    // The certificate of this one is for none of the hosts that hold the pins.
+    let other = Block { names: &["example.com"], port: 8443, certificate: "apex", ..BLOCK };
+    assert_eq!(world.codes(&[www(), other]), []);
+    let mut deployment = world.deployment(&[www(), default()]);
+    // There as well, nobody is led to the default server.
+    deployment.listeners[1].hosts.push(0);
+    assert_eq!(codes(&check(&deployment, world.now, &Never)), []);
 }
 
 #[test]

@@ -59,7 +59,8 @@ struct Table<'a> {
     wildcard_end: HashMap<String, usize>,
     /// httpd: in order.
     globs: Vec<(usize, String)>,
-    /// What the certificates of a default server without names of its own are for.
+    /// What the certificates of the default server are for: it answers for every name that no block
+    /// has, whether or not it has names of its own.
     catch_all: BTreeSet<Sample>,
 }
 
@@ -76,6 +77,8 @@ pub(super) struct Routing<'a> {
     by_name: HashMap<String, Vec<usize>>,
     /// Tables with names that are not exact.
     with_patterns: Vec<usize>,
+    /// Tables by what the certificates of their default servers are for.
+    by_certificate: HashMap<Sample, Vec<usize>>,
     /// The names of each host that clients may see, with the ports.
     names: Vec<BTreeMap<Sample, BTreeSet<u16>>>,
 }
@@ -85,15 +88,19 @@ impl<'a> Routing<'a> {
         let tables: Vec<Table<'a>> =
             deployment.listeners.iter().map(|listener| Table::new(listener, deployment)).collect();
         let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
+        let mut by_certificate: HashMap<Sample, Vec<usize>> = HashMap::new();
         for (index, table) in tables.iter().enumerate() {
             for name in table.exact.keys() {
                 by_name.entry(name.clone()).or_default().push(index);
+            }
+            for sample in &table.catch_all {
+                by_certificate.entry(sample.clone()).or_default().push(index);
             }
         }
         let with_patterns =
             (0..tables.len()).filter(|index| tables[*index].has_patterns()).collect();
         let names = vec![BTreeMap::new(); deployment.hosts.len()];
-        let mut routing = Self { tables, by_name, with_patterns, names };
+        let mut routing = Self { tables, by_name, with_patterns, by_certificate, names };
         routing.find_names(deployment);
         routing
     }
@@ -107,11 +114,11 @@ impl<'a> Routing<'a> {
             .filter_map(|name| name.parse().ok())
             .map(|name| (name, Matching::Exact))
             .collect();
-        for table in self.tables.iter().filter(|table| table.has_patterns()) {
-            for host in &table.listener.hosts {
+        samples.extend(self.by_certificate.keys().cloned());
+        for table in &self.with_patterns {
+            for host in &self.tables[*table].listener.hosts {
                 samples.extend(certified(deployment, *host));
             }
-            samples.extend(table.catch_all.iter().cloned());
         }
         for sample in samples {
             for target in self.named(&sample) {
@@ -126,15 +133,19 @@ impl<'a> Routing<'a> {
         &self.names[host]
     }
 
-    /// The blocks that answer for a name because they have it.
+    /// The blocks that answer for a name because they have it, or because none has it and the
+    /// default server's certificate is for it.
     pub(super) fn named(&self, sample: &Sample) -> BTreeSet<Target> {
         let name = match sample.1 {
             Matching::OneLabel => sample.0.below(ANY_LABEL),
             _ => sample.0.clone(),
         };
         let exact = self.by_name.get(name.as_str()).into_iter().flatten();
+        let covers = covering(sample);
+        let caught = covers.iter().filter_map(|cover| self.by_certificate.get(cover)).flatten();
         exact
             .chain(&self.with_patterns)
+            .chain(caught)
             .filter_map(|table| {
                 let table = &self.tables[*table];
                 let host = table.named(name.as_str()).or_else(|| table.caught(sample))?;
@@ -167,14 +178,7 @@ impl<'a> Table<'a> {
                 table.add(order, &name.to_ascii_lowercase());
             }
         }
-        let default = listener.default;
-        let is_named = |name: &String| {
-            let name = name.trim_start_matches(['*', '.']);
-            name.starts_with('~') || name.parse::<HostName>().is_ok() || name.ends_with(".*")
-        };
-        if !deployment.hosts[default].names.iter().any(is_named) {
-            table.catch_all.extend(certified(deployment, default));
-        }
+        table.catch_all.extend(certified(deployment, listener.default));
         table
     }
 
@@ -203,8 +207,7 @@ impl<'a> Table<'a> {
         !(self.wildcard_start.is_empty()
             && self.wildcard_end.is_empty()
             && self.globs.is_empty()
-            && self.listener.patterns.is_empty()
-            && self.catch_all.is_empty())
+            && self.listener.patterns.is_empty())
     }
 
     /// The block that has `name`.
@@ -228,13 +231,7 @@ impl<'a> Table<'a> {
 
     /// The default server, where its certificates are for the name.
     fn caught(&self, sample: &Sample) -> Option<usize> {
-        let is_covered = self.catch_all.contains(sample)
-            || sample.1 == Matching::Exact
-                && sample.0.parents().next().is_some_and(|parent| {
-                    parent
-                        .parse()
-                        .is_ok_and(|parent| self.catch_all.contains(&(parent, Matching::OneLabel)))
-                });
+        let is_covered = covering(sample).iter().any(|cover| self.catch_all.contains(cover));
         is_covered.then_some(self.listener.default)
     }
 }
@@ -242,6 +239,13 @@ impl<'a> Table<'a> {
 /// A name without its trailing dot, in A-labels where it is a host's.
 fn canonical(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_owned()
+}
+
+/// The names in certificates that are for `sample`: itself, and of an exact one the wildcard.
+fn covering(sample: &Sample) -> Vec<Sample> {
+    let parent = sample.0.parents().next().filter(|_| sample.1 == Matching::Exact);
+    let wildcard = parent.and_then(|parent| Some((parent.parse().ok()?, Matching::OneLabel)));
+    [sample.clone()].into_iter().chain(wildcard).collect()
 }
 
 /// The names in the certificates that a host presents.
