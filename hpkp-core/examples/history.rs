@@ -119,9 +119,8 @@ fn deployment(
         patterns: Vec::new(),
     });
     deployment.records = Some(Records {
-        directory: String::new(),
-        state: State::default(),
         directory: "/var/lib/hpkp".to_owned(),
+        state: State::default(),
         writer: Some(writer.clone()),
         at: at(),
         problems: Vec::new(),

@@ -153,9 +153,13 @@ impl World {
     /// Accepts the blocks and adds what that gives to the records.
     fn accept(&mut self, blocks: &[Block<'_>]) -> Vec<Event> {
         let deployment = self.deployment(blocks);
-        let verdict = check(&deployment, self.now, &Never);
+        self.accept_deployment(&deployment)
+    }
+
+    fn accept_deployment(&mut self, deployment: &Deployment) -> Vec<Event> {
+        let verdict = check(deployment, self.now, &Never);
         let writer = self.writer.expect("a writer").parse().expect("a name");
-        let events = accepted(&deployment, &verdict, &self.state, &writer, self.now);
+        let events = accepted(deployment, &verdict, &self.state, &writer, self.now);
         events.iter().for_each(|event| self.state.add(event));
         events
     }
@@ -358,17 +362,54 @@ fn a_wildcard_block_publishes_the_names_in_its_certificate() {
 }
 
 #[test]
-fn a_default_server_without_names_has_those_of_its_certificate() {
+fn a_default_server_has_the_names_of_its_certificate() {
     let mut world = World::new(&[("a", "app.example.com"), ("b", "app.example.com")]);
     world.import("app.example.com", Matching::Exact, Scope::Leaf, "a");
-    for names in [&["_"][..], &[]] {
+    for names in [&["_"][..], &[], &["other.example.com"]] {
         assert_eq!(world.codes(&[Block { names, certificate: "a", ..BLOCK }]), []);
         let refused = [(Code::PublishedPinsUnmet, LOCKOUT)];
         assert_eq!(world.codes(&[Block { names, certificate: "b", ..BLOCK }]), refused);
     }
-    // One with a name of its own is no server of the other names in its certificate.
-    let named = Block { names: &["other.example.com"], certificate: "b", ..BLOCK };
-    assert_eq!(world.codes(&[named]), []);
+}
+
+#[test]
+fn what_a_default_server_with_a_name_tells_others_is_on_record() {
+    let mut world = World::new(&[("both", "example.com,DNS:www.example.com"), ("new", "x.test")]);
+    let site = || Block {
+        names: &["example.com"],
+        certificate: "both",
+        pins: &["both", "backup"],
+        ..BLOCK
+    };
+    let events = world.accept(&[site()]);
+    let exact = |name| (name, Matching::Exact);
+    assert_eq!(published(&events), [exact("example.com"), exact("www.example.com")]);
+    let www = || Block { names: &["www.example.com"], certificate: "new", ..BLOCK };
+    assert_eq!(world.codes(&[site(), www()]), [(Code::PublishedPinsUnmet, LOCKOUT)]);
+}
+
+#[test]
+fn a_default_server_with_a_name_answers_where_the_block_does_not_listen() {
+    let world = World::new(&[
+        ("www", "www.example.com"),
+        ("wild", "*.example.com"),
+        ("apex", "example.com"),
+    ]);
+    let www = || Block {
+        names: &["www.example.com"],
+        certificate: "www",
+        pins: &["www", "backup"],
+        ..BLOCK
+    };
+    let default = || Block { names: &["example.com"], port: 8443, certificate: "wild", ..BLOCK };
+    assert_eq!(world.codes(&[www(), default()]), [(Code::SameHostPinsUnmet, LOCKOUT)]);
+    // The certificate of this one is for none of the hosts that hold the pins.
+    let other = Block { names: &["example.com"], port: 8443, certificate: "apex", ..BLOCK };
+    assert_eq!(world.codes(&[www(), other]), []);
+    let mut deployment = world.deployment(&[www(), default()]);
+    // There as well, nobody is led to the default server.
+    deployment.listeners[1].hosts.push(0);
+    assert_eq!(codes(&check(&deployment, world.now, &Never)), []);
 }
 
 #[test]
@@ -492,6 +533,105 @@ fn a_regular_expression_is_asked_of_the_server() {
     deployment.listeners[0].patterns.push((1, Rc::new(Below(".example.net"))));
     let refused = [(Code::PublishedPinsUnmet, LOCKOUT)];
     assert_eq!(codes(&check(&deployment, world.now, &Never)), refused);
+}
+
+#[derive(Debug)]
+struct Starting(&'static str);
+
+impl NamePattern for Starting {
+    fn fits(&self, name: &str) -> bool {
+        name.starts_with(self.0)
+    }
+}
+
+#[test]
+fn a_regular_expression_for_some_hosts_of_a_certificate_is_on_record() {
+    let mut world = World::new(&[
+        ("first", "first.test"),
+        ("api", "*.example.com,DNS:api9.example.com,DNS:www.example.com"),
+        ("img", "*.example.com"),
+    ]);
+    let first = || Block { names: &["_"], certificate: "first", ..BLOCK };
+    let block = |names, key, pins| Block { names, certificate: key, pins, ..BLOCK };
+    let api = |key, pins| block(&["~^api[0-9]+\\.example\\.com$"], key, pins);
+    let img = || block(&["~^img[0-9]+\\.example\\.com$"], "img", &["img", "backup"]);
+    let deployment = |world: &World, blocks: &[Block<'_>]| {
+        let mut deployment = world.deployment(blocks);
+        for (host, start) in [(1, "api"), (2, "img")].into_iter().take(blocks.len() - 1) {
+            deployment.listeners[0].patterns.push((host, Rc::new(Starting(start))));
+        }
+        deployment
+    };
+    let codes = |world: &World, blocks: &[Block<'_>]| {
+        codes(&check(&deployment(world, blocks), world.now, &Never))
+    };
+    let pins: &[&str] = &["api", "backup"];
+    // On one address, none is led from one of the two to the other.
+    assert_eq!(codes(&world, &[first(), api("api", pins), img()]), []);
+    let accepted = deployment(&world, &[first(), api("api", pins)]);
+    let events = world.accept_deployment(&accepted);
+    let exact = ("api9.example.com", Matching::Exact);
+    assert_eq!(published(&events), [exact, ("example.com", Matching::OneLabel)]);
+    assert_eq!(codes(&world, &[first(), api("api", pins)]), []);
+    let refused = [(Code::PublishedPinsUnmet, LOCKOUT)];
+    assert_eq!(codes(&world, &[first(), api("img", &[])]), refused);
+    assert_eq!(codes(&world, &[first()]), refused);
+    // On another address, those who have noted this one's pins may be led there.
+    let other = Block { names: &["_"], port: 8443, certificate: "img", ..BLOCK };
+    let mut elsewhere = world.deployment(&[first(), api("api", pins), other]);
+    elsewhere.listeners[0].patterns.push((1, Rc::new(Starting("api"))));
+    let found = self::codes(&check(&elsewhere, world.now, &Never));
+    assert!(found.contains(&(Code::SameHostPinsUnmet, LOCKOUT)), "{found:?}");
+}
+
+#[test]
+fn a_wildcard_for_some_hosts_of_a_certificate_is_on_record() {
+    let world = World::new(&[("first", "first.test"), ("wild", "*.example.com,DNS:*.a.test")]);
+    let first = || Block { names: &["first.test"], certificate: "first", ..BLOCK };
+    let wild = |names| Block { names, certificate: "wild", pins: &["wild", "backup"], ..BLOCK };
+    let some = ("example.com", Matching::OneLabel);
+    let exact = |name| (name, Matching::Exact);
+    type Case = (Choice, &'static [&'static str], Vec<(&'static str, Matching)>);
+    let cases: [Case; 8] = [
+        (Choice::Nginx, &["www.*"], vec![exact("www.a.test"), exact("www.example.com")]),
+        (Choice::Nginx, &["www.example.*"], vec![exact("www.example.com")]),
+        (Choice::Nginx, &["www.b.*"], vec![]),
+        (Choice::Nginx, &["*.b.example.com"], vec![]),
+        (Choice::Httpd, &["x.org", "www.*"], vec![exact("www.a.test"), exact("www.example.com")]),
+        (Choice::Httpd, &["x.org", "api*.example.com"], vec![some]),
+        (Choice::Httpd, &["x.org", "API?.e*.com"], vec![some]),
+        (Choice::Httpd, &["x.org", "api*.example.org"], vec![]),
+    ];
+    for (choice, names, mut wanted) in cases {
+        let mut deployment = world.deployment(&[first(), wild(names)]);
+        deployment.listeners[0].choice = choice;
+        let verdict = check(&deployment, world.now, &Never);
+        let writer = "web-1".parse().unwrap();
+        let events = accepted(&deployment, &verdict, &world.state, &writer, world.now);
+        if let [own @ "x.org", ..] = names {
+            wanted.push(exact(own));
+        }
+        let mut published = published(&events);
+        published.sort();
+        wanted.sort();
+        assert_eq!(published, wanted, "{names:?}");
+    }
+}
+
+#[test]
+fn a_pattern_that_another_hides_is_not_asked() {
+    let world = World::new(&[("all", "*.example.com"), ("some", "*.example.com")]);
+    let all =
+        Block { names: &["*.example.com"], certificate: "all", pins: &["all", "backup"], ..BLOCK };
+    let some = Block { names: &["api*.example.com", "~^api"], certificate: "some", ..BLOCK };
+    let mut deployment = world.deployment(&[all, some]);
+    deployment.listeners[0].patterns.push((1, Rc::new(Starting("api"))));
+    for choice in [Choice::Nginx, Choice::Httpd] {
+        deployment.listeners[0].choice = choice;
+        let verdict = check(&deployment, world.now, &Never);
+        assert_eq!(codes(&verdict), []);
+        assert_eq!(verdict.hosts[1].names, [], "{choice:?}");
+    }
 }
 
 #[test]

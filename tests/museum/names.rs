@@ -1,7 +1,9 @@
 //! Another server block answers, for this name or one below it.
 
+use hpkp_tests::client::Curl;
 use hpkp_tests::free_port;
 use hpkp_tests::layout::{BLOCK, Block, LAYOUT, Layout, POLICY, Policy, Site};
+use hpkp_tests::said::Kind;
 use hpkp_tests::site::B;
 
 use crate::stage::{Stage, says};
@@ -9,6 +11,9 @@ use crate::stage::{Stage, says};
 super::exhibits! {
     a_new_subdomain_under_include_subdomains
     a_block_removed_so_that_the_default_answers
+    a_name_that_the_default_server_had
+    an_address_on_which_the_default_answers
+    a_pattern_for_some_hosts_of_the_certificate
     two_ports_of_one_name
 }
 
@@ -88,6 +93,94 @@ fn a_block_removed_so_that_the_default_answers<S: Site>() {
     stage.passes_all(&Layout { blocks: &elsewhere, ..layout.clone() }, &[]);
     let blocks = [default(&["default-live"])];
     stage.takes_all(&Layout { blocks: &blocks, ..layout }, &[]);
+}
+
+fn a_name_that_the_default_server_had<S: Site>() {
+    let mut stage = Stage::<S>::new();
+    let pki = stage.pki.clone();
+    pki.leaf("site", "example.com,DNS:www.example.com", "ca");
+    pki.leaf("new", "www.example.com", "ca");
+    stage.certify("new-site", "site", "www.example.com", "ca");
+    let site_pin = pki.pin("site.pem");
+    let port = stage.port;
+    let site = Block { port, names: &["example.com"], certificates: &["site"], ..BLOCK };
+    let www = |certificates| Block {
+        port,
+        names: &["www.example.com"],
+        certificates,
+        policy: None,
+        ..BLOCK
+    };
+    let pins = [site_pin.as_str(), B];
+    let policies = [Policy { pins: &pins, ..POLICY }];
+    let layout = Layout { policies: &policies, ..LAYOUT };
+    stage.up_with(&Layout { blocks: std::slice::from_ref(&site), ..layout.clone() }, &[]);
+    let curl = Curl::new(&stage.site.path("ca.pem"));
+    assert_eq!(curl.get(&format!("https://www.example.com:{port}/")).pins().len(), 1);
+
+    let blocks = [site.clone(), www(&["new"])];
+    let said =
+        stage.refuses_all(&Layout { blocks: &blocks, ..layout.clone() }, &["published-pins-unmet"]);
+    says(&said, &["visited www.example.com between"]);
+    stage.takes_all(&Layout { blocks: &[site, www(&["new-site"])], ..layout }, &[]);
+}
+
+fn an_address_on_which_the_default_answers<S: Site>() {
+    let stage = Stage::<S>::new();
+    let pki = stage.pki.clone();
+    pki.leaf("www", "www.example.com", "ca");
+    pki.leaf("wild", "*.example.com", "ca");
+    let www_pin = pki.pin("www.pem");
+    let [first, second] = [stage.port, free_port()];
+    let www = |port| Block { port, names: &["www.example.com"], certificates: &["www"], ..BLOCK };
+    let default = Block {
+        port: second,
+        names: &["example.com"],
+        certificates: &["wild"],
+        policy: None,
+        ..BLOCK
+    };
+    let pins = [www_pin.as_str(), B];
+    let policies = [Policy { pins: &pins, ..POLICY }];
+    let layout = Layout { policies: &policies, ..LAYOUT };
+    let blocks = [www(first), default.clone(), www(second)];
+    stage.passes_all(&Layout { blocks: &blocks, ..layout.clone() }, &[]);
+    let said =
+        stage.refuses_all(&Layout { blocks: &blocks[..2], ..layout }, &["same-host-pins-unmet"]);
+    says(&said, &["would refuse the server \"example.com\""]);
+}
+
+fn a_pattern_for_some_hosts_of_the_certificate<S: Site>() {
+    let mut stage = Stage::<S>::new();
+    let pki = stage.pki.clone();
+    pki.leaf("first", "first.example", "ca");
+    pki.leaf("old", "*.example.com,DNS:api.example.org", "ca");
+    pki.leaf("new", "*.example.com,DNS:api.example.org", "ca");
+    let (old, new) = (pki.pin("old.pem"), pki.pin("new.pem"));
+    let port = stage.port;
+    let names: &[&str] = match S::KIND {
+        Kind::Nginx => &["~^api\\d+\\.example\\.com$"],
+        Kind::Httpd => &["api.example.org", "api*.example.com"],
+    };
+    let first =
+        Block { port, names: &["first.example"], certificates: &["first"], policy: None, ..BLOCK };
+    let api = |certificates| Block { port, names, certificates, ..BLOCK };
+    let pins = [old.as_str(), B];
+    let policies = [Policy { pins: &pins, ..POLICY }];
+    let layout = Layout { policies: &policies, ..LAYOUT };
+    let blocks = [first.clone(), api(&["old"])];
+    stage.up_with(&Layout { blocks: &blocks, ..layout.clone() }, &[]);
+    let curl = Curl::new(&stage.site.path("ca.pem"));
+    assert_eq!(curl.get(&format!("https://api7.example.com:{port}/")).pins().len(), 1);
+
+    let pins = [new.as_str(), B];
+    let policies = [Policy { pins: &pins, ..POLICY }];
+    let swapped = Layout { policies: &policies, blocks: &[first, api(&["new"])], ..LAYOUT };
+    let said = stage.refuses_all(&swapped, &["published-pins-unmet"]);
+    says(&said, &["*.example.com"]);
+    let pins = [old.as_str(), &new];
+    let policies = [Policy { pins: &pins, ..POLICY }];
+    stage.takes_all(&Layout { policies: &policies, blocks: &blocks, ..LAYOUT }, &[]);
 }
 
 fn two_ports_of_one_name<S: Site>() {

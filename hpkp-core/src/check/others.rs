@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::records::{Published, Records, Shown, meet, served, sorted};
 use super::report::Scope as Place;
-use super::routing::{Sample, Target};
+use super::routing::Sample;
 use super::{Checker, Sending, records_report as text};
 use crate::finding::{Class, Code, Location};
 use crate::header::Kind;
@@ -91,8 +91,7 @@ impl<'a> Checker<'a> {
         let mut including: HashMap<&str, Vec<(usize, &Sample)>> = HashMap::new();
         for (index, one) in sent.iter().enumerate() {
             for sample in published.routing.names(one.host).keys() {
-                let others = published.routing.named(sample);
-                for Target { host, .. } in others {
+                for host in published.routing.beside(one.host, sample) {
                     self.compare(published, one, sample, sample, host, Code::SameHostPinsUnmet);
                 }
                 if one.policy.binds_subdomains() {

@@ -59,7 +59,8 @@ struct Table<'a> {
     wildcard_end: HashMap<String, usize>,
     /// httpd: in order.
     globs: Vec<(usize, String)>,
-    /// What the certificates of a default server without names of its own are for.
+    /// What the certificates of the default server are for: it answers for every name that no block
+    /// has, whether or not it has names of its own.
     catch_all: BTreeSet<Sample>,
 }
 
@@ -76,6 +77,11 @@ pub(super) struct Routing<'a> {
     by_name: HashMap<String, Vec<usize>>,
     /// Tables with names that are not exact.
     with_patterns: Vec<usize>,
+    /// Tables by what the certificates of their default servers are for.
+    by_certificate: HashMap<Sample, Vec<usize>>,
+    /// Blocks with patterns that fit some hosts of a wildcard certificate, by table. Which hosts
+    /// these are cannot be told, so the blocks count for all.
+    partly: HashMap<Sample, Vec<(usize, usize)>>,
     /// The names of each host that clients may see, with the ports.
     names: Vec<BTreeMap<Sample, BTreeSet<u16>>>,
 }
@@ -85,15 +91,20 @@ impl<'a> Routing<'a> {
         let tables: Vec<Table<'a>> =
             deployment.listeners.iter().map(|listener| Table::new(listener, deployment)).collect();
         let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
+        let mut by_certificate: HashMap<Sample, Vec<usize>> = HashMap::new();
         for (index, table) in tables.iter().enumerate() {
             for name in table.exact.keys() {
                 by_name.entry(name.clone()).or_default().push(index);
+            }
+            for sample in &table.catch_all {
+                by_certificate.entry(sample.clone()).or_default().push(index);
             }
         }
         let with_patterns =
             (0..tables.len()).filter(|index| tables[*index].has_patterns()).collect();
         let names = vec![BTreeMap::new(); deployment.hosts.len()];
-        let mut routing = Self { tables, by_name, with_patterns, names };
+        let partly = HashMap::new();
+        let mut routing = Self { tables, by_name, with_patterns, by_certificate, partly, names };
         routing.find_names(deployment);
         routing
     }
@@ -107,11 +118,24 @@ impl<'a> Routing<'a> {
             .filter_map(|name| name.parse().ok())
             .map(|name| (name, Matching::Exact))
             .collect();
-        for table in self.tables.iter().filter(|table| table.has_patterns()) {
-            for host in &table.listener.hosts {
-                samples.extend(certified(deployment, *host));
+        samples.extend(self.by_certificate.keys().cloned());
+        for &index in &self.with_patterns {
+            let table = &self.tables[index];
+            for (order, &host) in table.listener.hosts.iter().enumerate() {
+                for sample in certified(deployment, host) {
+                    if sample.1 == Matching::OneLabel {
+                        let names = &deployment.hosts[host].names;
+                        let choice = table.listener.choice;
+                        let fits = names.iter().filter_map(|name| fitting(choice, name, &sample.0));
+                        let fits: BTreeSet<Sample> = fits.collect();
+                        if fits.contains(&sample) && table.may_lead_to(order, &sample) {
+                            self.partly.entry(sample.clone()).or_default().push((index, host));
+                        }
+                        samples.extend(fits);
+                    }
+                    samples.insert(sample);
+                }
             }
-            samples.extend(table.catch_all.iter().cloned());
         }
         for sample in samples {
             for target in self.named(&sample) {
@@ -126,21 +150,42 @@ impl<'a> Routing<'a> {
         &self.names[host]
     }
 
-    /// The blocks that answer for a name because they have it.
+    /// The blocks that answer for a name because they have it, or because none has it and the
+    /// default server's certificate is for it.
     pub(super) fn named(&self, sample: &Sample) -> BTreeSet<Target> {
-        let name = match sample.1 {
-            Matching::OneLabel => sample.0.below(ANY_LABEL),
-            _ => sample.0.clone(),
+        let target = |(table, host): (usize, usize)| {
+            let port = self.tables[table].listener.port;
+            Target { host, port }
         };
+        self.answering(sample).map(target).collect()
+    }
+
+    /// The other blocks that clients of `host` meet under the name: where the block itself answers
+    /// for some of the hosts of a pattern, its clients are not led to another.
+    pub(super) fn beside(&self, host: usize, sample: &Sample) -> BTreeSet<usize> {
+        let all: Vec<(usize, usize)> = self.answering(sample).collect();
+        let own: BTreeSet<usize> =
+            all.iter().filter(|(_, other)| *other == host).map(|(table, _)| *table).collect();
+        let others = all.into_iter().filter(|(table, _)| !own.contains(table));
+        others.map(|(_, other)| other).collect()
+    }
+
+    /// The tables in which a name leads to blocks, with these.
+    fn answering(&self, sample: &Sample) -> impl Iterator<Item = (usize, usize)> {
+        let name = any_of(sample);
         let exact = self.by_name.get(name.as_str()).into_iter().flatten();
-        exact
-            .chain(&self.with_patterns)
-            .filter_map(|table| {
-                let table = &self.tables[*table];
-                let host = table.named(name.as_str()).or_else(|| table.caught(sample))?;
-                Some(Target { host, port: table.listener.port })
-            })
-            .collect()
+        let covers = covering(sample);
+        let caught = covers.iter().filter_map(|cover| self.by_certificate.get(cover)).flatten();
+        let tables: BTreeSet<usize> =
+            exact.chain(&self.with_patterns).chain(caught).copied().collect();
+        let partly = self.partly.get(sample).into_iter().flatten().copied();
+        let sample = sample.clone();
+        let answering = tables.into_iter().filter_map(move |index| {
+            let table = &self.tables[index];
+            let host = table.named(name.as_str()).or_else(|| table.caught(&sample))?;
+            Some((index, host))
+        });
+        answering.chain(partly)
     }
 
     /// The blocks that answer where none has the name.
@@ -167,14 +212,7 @@ impl<'a> Table<'a> {
                 table.add(order, &name.to_ascii_lowercase());
             }
         }
-        let default = listener.default;
-        let is_named = |name: &String| {
-            let name = name.trim_start_matches(['*', '.']);
-            name.starts_with('~') || name.parse::<HostName>().is_ok() || name.ends_with(".*")
-        };
-        if !deployment.hosts[default].names.iter().any(is_named) {
-            table.catch_all.extend(certified(deployment, default));
-        }
+        table.catch_all.extend(certified(deployment, listener.default));
         table
     }
 
@@ -203,8 +241,7 @@ impl<'a> Table<'a> {
         !(self.wildcard_start.is_empty()
             && self.wildcard_end.is_empty()
             && self.globs.is_empty()
-            && self.listener.patterns.is_empty()
-            && self.catch_all.is_empty())
+            && self.listener.patterns.is_empty())
     }
 
     /// The block that has `name`.
@@ -217,7 +254,7 @@ impl<'a> Table<'a> {
             return first.map(|order| self.listener.hosts[order]);
         }
         let dots = || name.match_indices('.').map(|(dot, _)| dot);
-        let start = || dots().find_map(|dot| self.wildcard_start.get(&name[dot + 1..]).copied());
+        let start = || self.below_wildcard(name);
         let end = || dots().rev().find_map(|dot| self.wildcard_end.get(&name[..dot]).copied());
         let order = exact.or_else(start).or_else(end);
         order.map(|order| self.listener.hosts[order]).or_else(|| {
@@ -226,15 +263,39 @@ impl<'a> Table<'a> {
         })
     }
 
+    /// nginx: the block with the longest wildcard at the start that fits.
+    fn below_wildcard(&self, name: &str) -> Option<usize> {
+        let mut dots = name.match_indices('.').map(|(dot, _)| dot);
+        dots.find_map(|dot| self.wildcard_start.get(&name[dot + 1..]).copied())
+    }
+
+    /// Whether a pattern that fits some of the hosts may lead to a block that does not have all of
+    /// them, since no pattern that is asked before has all.
+    fn may_lead_to(&self, order: usize, sample: &Sample) -> bool {
+        let name = any_of(sample);
+        let name = name.as_str();
+        if self.named(name) == Some(self.listener.hosts[order]) {
+            return false;
+        }
+        match self.listener.choice {
+            Choice::Nginx => self.below_wildcard(name).is_none(),
+            Choice::Httpd => {
+                let mut before = self.globs.iter().take_while(|(other, _)| *other < order);
+                !before.any(|(_, glob)| {
+                    let rest = glob.strip_prefix('*');
+                    rest.is_some_and(|rest| {
+                        (rest.is_empty() || rest.starts_with('.'))
+                            && !rest.contains(['*', '?'])
+                            && name.ends_with(rest)
+                    })
+                })
+            }
+        }
+    }
+
     /// The default server, where its certificates are for the name.
     fn caught(&self, sample: &Sample) -> Option<usize> {
-        let is_covered = self.catch_all.contains(sample)
-            || sample.1 == Matching::Exact
-                && sample.0.parents().next().is_some_and(|parent| {
-                    parent
-                        .parse()
-                        .is_ok_and(|parent| self.catch_all.contains(&(parent, Matching::OneLabel)))
-                });
+        let is_covered = covering(sample).iter().any(|cover| self.catch_all.contains(cover));
         is_covered.then_some(self.listener.default)
     }
 }
@@ -242,6 +303,46 @@ impl<'a> Table<'a> {
 /// A name without its trailing dot, in A-labels where it is a host's.
 fn canonical(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_owned()
+}
+
+/// A name of a sample.
+fn any_of(sample: &Sample) -> HostName {
+    match sample.1 {
+        Matching::OneLabel => sample.0.below(ANY_LABEL),
+        _ => sample.0.clone(),
+    }
+}
+
+/// The hosts one label below `domain` that a name with a pattern may fit: one, or some that cannot be
+/// told.
+fn fitting(choice: Choice, name: &str, domain: &HostName) -> Option<Sample> {
+    let some = || (domain.clone(), Matching::OneLabel);
+    let name = name.to_ascii_lowercase();
+    if choice == Choice::Nginx {
+        if name.starts_with('~') {
+            return Some(some());
+        }
+        let start = name.strip_suffix(".*")?;
+        let host = format!("{}.{domain}", start.split('.').next()?);
+        let is_fit = host.strip_prefix(start).is_some_and(|rest| rest.starts_with('.'));
+        return Some((host.parse().ok().filter(|_| is_fit)?, Matching::Exact));
+    }
+    let wildcard = name.rfind(['*', '?'])?;
+    let label = name.split('.').next()?;
+    if !label.contains(['*', '?']) {
+        let host = format!("{label}.{domain}");
+        let is_fit = glob_fits(name.as_bytes(), host.as_bytes());
+        return Some((host.parse().ok().filter(|_| is_fit)?, Matching::Exact));
+    }
+    let (tail, domain) = (&name[wildcard + 1..], format!(".{domain}"));
+    (tail.ends_with(&domain) || domain.ends_with(tail)).then(some)
+}
+
+/// The names in certificates that are for `sample`: itself, and of an exact one the wildcard.
+fn covering(sample: &Sample) -> Vec<Sample> {
+    let parent = sample.0.parents().next().filter(|_| sample.1 == Matching::Exact);
+    let wildcard = parent.and_then(|parent| Some((parent.parse().ok()?, Matching::OneLabel)));
+    [sample.clone()].into_iter().chain(wildcard).collect()
 }
 
 /// The names in the certificates that a host presents.
