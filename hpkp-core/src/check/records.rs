@@ -175,7 +175,9 @@ impl<'a> Published<'a> {
             .flat_map(|record| &record.said.ports)
             .copied()
             .collect();
-        let is_known = |target: &Target| ports.is_empty() || ports.contains(&target.port);
+        // What is behind a socket without a port may be reached on any.
+        let is_known =
+            |target: &Target| ports.is_empty() || target.port == 0 || ports.contains(&target.port);
         self.routing.defaults().filter(is_known).collect()
     }
 
@@ -330,7 +332,9 @@ impl<'a> Checker<'a> {
                     }
                     true => continue,
                 };
-                let at_port = targets.iter().filter(|at| said.port.is_none_or(|p| p == at.port));
+                let at_port = targets
+                    .iter()
+                    .filter(|at| said.port.is_none_or(|p| at.port == 0 || p == at.port));
                 let targets: BTreeSet<usize> = at_port.map(|target| target.host).collect();
                 for host in targets.into_iter().filter(|host| hosts[*host].tls) {
                     let shown = &published.shown[host];
@@ -486,7 +490,7 @@ impl<'a> Checker<'a> {
                     host: sample.0.clone(),
                     matching: sample.1,
                     except: Vec::new(),
-                    ports: vec![port],
+                    ports: (port != 0).then_some(port).into_iter().collect(),
                     has_name: false,
                 });
             }

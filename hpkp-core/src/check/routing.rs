@@ -12,7 +12,7 @@ use crate::published::{HostName, Matching};
 /// An address on which a server answers TLS.
 #[derive(Clone, Debug)]
 pub struct Listener {
-    /// Its port.
+    /// Its port, 0 where it has none: a Unix socket.
     pub port: u16,
     /// How the server chooses.
     pub choice: Choice,
@@ -140,7 +140,8 @@ impl<'a> Routing<'a> {
         for sample in samples {
             for target in self.named(&sample) {
                 let names = &mut self.names[target.host];
-                names.entry(sample.clone()).or_default().insert(target.port);
+                let ports = names.entry(sample.clone()).or_default();
+                ports.extend((target.port != 0).then_some(target.port));
             }
         }
     }
