@@ -187,7 +187,7 @@ pub struct SeenName {
     pub matching: Matching,
     /// Hosts that a pattern does not mean: other blocks have them.
     pub except: Vec<HostName>,
-    /// The ports.
+    /// The ports; none where it is reached on a Unix socket alone.
     pub ports: Vec<u16>,
     /// Whether the block has the name; else it answers since none has it any more.
     pub has_name: bool,

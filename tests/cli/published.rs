@@ -216,7 +216,10 @@ fn nothing_is_written_that_cannot_be_read_again() {
     let text: String = exact.chain([format!("*.example.com sha256/{B}\n")]).collect();
     std::fs::write(records.0.path().join("pins"), text).expect("a file");
     let import = ["import", "--format", "okhttp", "--origin", "x", "pins"];
-    records.run(&import).failed(1, "this cannot be recorded: its \"except\" has more than 4096");
+    records.run(&import).failed(
+        1,
+        "what there is to record could not be read again: its \"except\" has more than 4096",
+    );
     assert_eq!(records.lines(), [] as [Value; 0]);
 
     // More ids than one record names are ended by several.

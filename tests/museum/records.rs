@@ -1,10 +1,13 @@
 //! What the servers write, and when.
 
+use hpkp_core::published::Body;
+use hpkp_tests::client::Curl;
 use hpkp_tests::free_port;
 use hpkp_tests::httpd::Httpd;
 use hpkp_tests::instance::Reload;
 use hpkp_tests::layout::{BLOCK, Block, LAYOUT, Layout, POLICY, Policy, Site};
 use hpkp_tests::nginx::Nginx;
+use hpkp_tests::recorded;
 use hpkp_tests::site::{A, B};
 
 /// The events in the file of `web-1`, by their kinds.
@@ -49,4 +52,49 @@ fn nginx_records_what_it_publishes() {
 #[test]
 fn httpd_records_what_it_publishes() {
     written_and_ended::<Httpd>();
+}
+
+#[test]
+fn nginx_records_what_it_presents_on_a_unix_socket() {
+    let mut nginx = Nginx::with_records();
+    let pki = nginx.pki();
+    pki.leaf("other", "localhost", "ca");
+    let live = pki.pin("live.pem");
+    let socket = nginx.path("socket");
+    let lay_out = |nginx: &Nginx, certificate: &str, listen: &str| {
+        nginx.configure(&format!(
+            "hpkp_published_pins records writer=web-1;\n\
+             hpkp_policy site {{ pin {live}; pin {B}; max_age 1d; }}\n\
+             server {{ listen unix:{} ssl; {listen} server_name localhost; return 200 x;\n\
+             ssl_certificate {certificate}.pem; ssl_certificate_key {certificate}.key;\n\
+             hpkp site; }}",
+            socket.display()
+        ));
+    };
+    let own = nginx.path("records/web-1.jsonl");
+    let ports = || -> Vec<Vec<u16>> {
+        let events = recorded::events(&own);
+        let all = events.iter().filter_map(|event| match event.body() {
+            Body::Presents(presents) => Some(presents.ports.clone()),
+            _ => None,
+        });
+        all.collect()
+    };
+    lay_out(&nginx, "live", "");
+    nginx.start();
+    let curl = Curl::new(&nginx.path("ca.pem"));
+    let curl = curl.with(&["--unix-socket", &socket.display().to_string()]);
+    assert_eq!(curl.get("https://localhost/").pins().len(), 1);
+    assert_eq!(ports(), [Vec::<u16>::new()]);
+    // The records can be read, and hold.
+    lay_out(&nginx, "other", "");
+    let said = nginx.test();
+    assert_eq!(said.code, Some(1), "{}", said.text);
+    assert_eq!(said.codes(), ["no-pin-in-chain", "published-pins-unmet"]);
+    let port = free_port();
+    lay_out(&nginx, "live", &format!("listen 127.0.0.1:{port} ssl;"));
+    nginx.test().accepted(&[]);
+    assert_eq!(nginx.reload(), Reload::Accepted);
+    assert_eq!(ports(), [vec![], vec![port]]);
+    nginx.stop();
 }

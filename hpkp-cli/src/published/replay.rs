@@ -83,24 +83,16 @@ impl Replay {
                 certificates: Certificates::Loaded(chains),
                 trust: Arc::new(trust(arguments.trusted_certificate.as_deref())?),
             }],
-            hosts: vec![Host {
-                label: host.to_string(),
-                names: vec![host.to_string()],
-                tls: true,
-                contexts: vec![0],
-                check: Check::Refuse,
-                enforced: None,
-                report_only: None,
-                accepted: Vec::new(),
-                serving: Vec::new(),
-            }],
+            // What is asked about is this name, not the others in the certificate: for those there is
+            // a default server that presents nothing.
+            hosts: vec![block(Some(host)), block(None)],
             listeners: ports(store, host, arguments.port)
                 .into_iter()
                 .map(|port| Listener {
                     port,
                     choice: Choice::Nginx,
                     hosts: vec![0],
-                    default: 0,
+                    default: 1,
                     patterns: Vec::new(),
                 })
                 .collect(),
@@ -157,6 +149,21 @@ fn whole<'a>(
     let of = |one: &Arc<Certificate>| pins.iter().copied().find(|pin| encoded::is_whole(one, *pin));
     let found: BTreeSet<_> = certificates.filter_map(of).collect();
     found.into_iter().map(|pin| format!("sha256/{pin}")).collect()
+}
+
+/// A block with the certificates, for a host, or one without either.
+fn block(host: Option<&HostName>) -> Host {
+    Host {
+        label: host.map_or_else(String::new, ToString::to_string),
+        names: host.iter().map(ToString::to_string).collect(),
+        tls: host.is_some(),
+        contexts: host.iter().map(|_| 0).collect(),
+        check: Check::Refuse,
+        enforced: None,
+        report_only: None,
+        accepted: Vec::new(),
+        serving: Vec::new(),
+    }
 }
 
 /// The ports to look at: a record may be about one alone.

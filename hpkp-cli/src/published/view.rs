@@ -223,13 +223,16 @@ impl PresentsView {
 
     pub(super) fn line(&self) -> String {
         let ports: Vec<String> = self.ports.iter().map(ToString::to_string).collect();
+        let place = match ports.is_empty() {
+            true => "a Unix socket".to_owned(),
+            false => format!("port {}", ports.join(", ")),
+        };
         let ended =
             self.ended.as_ref().map_or_else(String::new, |ended| format!(", ended {ended}"));
         format!(
-            "{}  {} on port {}: {}{ended}; presented by {} since {}",
+            "{}  {} on {place}: {}{ended}; presented by {} since {}",
             self.id,
             self.host,
-            ports.join(", "),
             counted(self.certificates.len(), "certificate"),
             self.writer,
             self.at

@@ -200,7 +200,9 @@ impl<'a> Published<'a> {
             .flat_map(|record| &record.said.ports)
             .copied()
             .collect();
-        let is_known = |target: &Target| ports.is_empty() || ports.contains(&target.port);
+        // What is behind a socket without a port may be reached on any.
+        let is_known =
+            |target: &Target| ports.is_empty() || target.port == 0 || ports.contains(&target.port);
         self.routing.defaults().filter(is_known).collect()
     }
 
@@ -212,6 +214,9 @@ impl<'a> Published<'a> {
         host: usize,
         ports: &BTreeSet<u16>,
     ) -> bool {
+        // Without a port it is reached through something in front of it.
+        let no_port = BTreeSet::from([0]);
+        let ports = if ports.is_empty() { &no_port } else { ports };
         ports.iter().all(|port| {
             let is_same = self.is_as_recorded(sample, host, *port);
             is_same.unwrap_or_else(|| self.whole_host_is_as_before(sample, host, *port))
@@ -388,7 +393,9 @@ impl<'a> Checker<'a> {
                     true => continue,
                 };
                 let mut ports: BTreeMap<usize, BTreeSet<u16>> = BTreeMap::new();
-                for target in targets.iter().filter(|at| said.port.is_none_or(|p| p == at.port)) {
+                // A socket without a port may be reached at any, through something in front of it.
+                let is_at = |at: &&Target| said.port.is_none_or(|p| at.port == 0 || p == at.port);
+                for target in targets.iter().filter(is_at) {
                     ports.entry(target.host).or_default().insert(target.port);
                 }
                 for (host, ports) in ports.into_iter().filter(|(host, _)| hosts[*host].tls) {
@@ -545,7 +552,7 @@ impl<'a> Checker<'a> {
                     host: sample.0.clone(),
                     matching: sample.1,
                     except: Vec::new(),
-                    ports: vec![port],
+                    ports: (port != 0).then_some(port).into_iter().collect(),
                     has_name: false,
                 });
             }

@@ -12,7 +12,7 @@ use crate::published::{HostName, Matching};
 /// An address on which a server answers TLS.
 #[derive(Clone, Debug)]
 pub struct Listener {
-    /// Its port.
+    /// Its port, 0 where it has none: a Unix socket.
     pub port: u16,
     /// How the server chooses.
     pub choice: Choice,
@@ -62,6 +62,9 @@ struct Table<'a> {
     /// What the certificates of the default server are for: it answers for every name that no block
     /// has, whether or not it has names of its own.
     catch_all: BTreeSet<Sample>,
+    /// The wildcards among them of a default server that has names. It is not led to all their hosts,
+    /// which are well served by other machines; to those that this machine has elsewhere, it is.
+    wildcards: BTreeSet<Sample>,
 }
 
 /// A block that answers on a listener.
@@ -79,6 +82,8 @@ pub(super) struct Routing<'a> {
     with_patterns: Vec<usize>,
     /// Tables by what the certificates of their default servers are for.
     by_certificate: HashMap<Sample, Vec<usize>>,
+    /// The same for the wildcards of those that have names.
+    by_wildcard: HashMap<Sample, Vec<usize>>,
     /// Blocks with patterns that fit some hosts of a wildcard certificate, by table. Which hosts
     /// these are cannot be told, so the blocks count for all.
     partly: HashMap<Sample, Vec<(usize, usize)>>,
@@ -92,6 +97,7 @@ impl<'a> Routing<'a> {
             deployment.listeners.iter().map(|listener| Table::new(listener, deployment)).collect();
         let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
         let mut by_certificate: HashMap<Sample, Vec<usize>> = HashMap::new();
+        let mut by_wildcard: HashMap<Sample, Vec<usize>> = HashMap::new();
         for (index, table) in tables.iter().enumerate() {
             for name in table.exact.keys() {
                 by_name.entry(name.clone()).or_default().push(index);
@@ -99,12 +105,16 @@ impl<'a> Routing<'a> {
             for sample in &table.catch_all {
                 by_certificate.entry(sample.clone()).or_default().push(index);
             }
+            for sample in &table.wildcards {
+                by_wildcard.entry(sample.clone()).or_default().push(index);
+            }
         }
         let with_patterns =
             (0..tables.len()).filter(|index| tables[*index].has_patterns()).collect();
         let names = vec![BTreeMap::new(); deployment.hosts.len()];
         let partly = HashMap::new();
-        let mut routing = Self { tables, by_name, with_patterns, by_certificate, partly, names };
+        let mut routing =
+            Self { tables, by_name, with_patterns, by_certificate, by_wildcard, partly, names };
         routing.find_names(deployment);
         routing
     }
@@ -140,7 +150,8 @@ impl<'a> Routing<'a> {
         for sample in samples {
             for target in self.named(&sample) {
                 let names = &mut self.names[target.host];
-                names.entry(sample.clone()).or_default().insert(target.port);
+                let ports = names.entry(sample.clone()).or_default();
+                ports.extend((target.port != 0).then_some(target.port));
             }
         }
     }
@@ -176,13 +187,17 @@ impl<'a> Routing<'a> {
         let exact = self.by_name.get(name.as_str()).into_iter().flatten();
         let covers = covering(sample);
         let caught = covers.iter().filter_map(|cover| self.by_certificate.get(cover)).flatten();
-        let tables: BTreeSet<usize> =
+        let mut tables: BTreeSet<usize> =
             exact.chain(&self.with_patterns).chain(caught).copied().collect();
         let partly = self.partly.get(sample).into_iter().flatten().copied();
-        let sample = sample.clone();
+        let is_ours = tables.iter().any(|index| self.tables[*index].named(name.as_str()).is_some());
+        if is_ours {
+            let wild = covers.iter().filter_map(|cover| self.by_wildcard.get(cover)).flatten();
+            tables.extend(wild);
+        }
         let answering = tables.into_iter().filter_map(move |index| {
             let table = &self.tables[index];
-            let host = table.named(name.as_str()).or_else(|| table.caught(&sample))?;
+            let host = table.named(name.as_str()).or_else(|| table.caught(&covers, is_ours))?;
             Some((index, host))
         });
         answering.chain(partly)
@@ -206,13 +221,18 @@ impl<'a> Table<'a> {
             wildcard_end: HashMap::new(),
             globs: Vec::new(),
             catch_all: BTreeSet::new(),
+            wildcards: BTreeSet::new(),
         };
         for (order, host) in listener.hosts.iter().enumerate() {
             for name in &deployment.hosts[*host].names {
                 table.add(order, &name.to_ascii_lowercase());
             }
         }
-        table.catch_all.extend(certified(deployment, listener.default));
+        let names = &deployment.hosts[listener.default].names;
+        let is_named = names.iter().any(|name| name.parse::<HostName>().is_ok());
+        let certified = certified(deployment, listener.default).into_iter();
+        (table.catch_all, table.wildcards) =
+            certified.partition(|(_, matching)| !is_named || *matching == Matching::Exact);
         table
     }
 
@@ -293,10 +313,11 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// The default server, where its certificates are for the name.
-    fn caught(&self, sample: &Sample) -> Option<usize> {
-        let is_covered = covering(sample).iter().any(|cover| self.catch_all.contains(cover));
-        is_covered.then_some(self.listener.default)
+    /// The default server, where its certificates are for a name, which stand in one of `covers`.
+    fn caught(&self, covers: &[Sample], is_ours: bool) -> Option<usize> {
+        let has =
+            |cover| self.catch_all.contains(cover) || is_ours && self.wildcards.contains(cover);
+        covers.iter().any(has).then_some(self.listener.default)
     }
 }
 

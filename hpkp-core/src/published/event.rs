@@ -242,7 +242,7 @@ pub struct Presents {
     pub host: HostName,
     /// Which hosts it stands for; never [`Matching::AnyDepth`].
     pub matching: Matching,
-    /// The ports, sorted.
+    /// The ports, sorted; none where it is reached on a Unix socket alone.
     pub ports: Vec<u16>,
     /// One entry for each certificate, sorted.
     pub certificates: Vec<Presented>,
