@@ -230,7 +230,7 @@ impl<'a> Table<'a> {
         }
         let names = &deployment.hosts[listener.default].names;
         let is_named = names.iter().any(|name| name.parse::<HostName>().is_ok());
-        let certified = certified(deployment, listener.default).into_iter();
+        let certified = certified(deployment, listener.default);
         (table.catch_all, table.wildcards) =
             certified.partition(|(_, matching)| !is_named || *matching == Matching::Exact);
         table
