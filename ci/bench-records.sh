@@ -17,9 +17,9 @@ for ((run = 0; run < runs; run++)); do
     unrecorded=$(test_time with)
     recorded=$(test_time recorded)
     echo "$recorded" >>recorded.times
-    echo $((recorded - unrecorded)) >>differences
+    echo $((recorded - unrecorded)) >>record-differences
 done
-difference=$(median differences)
+difference=$(median record-differences)
 
 printf '\nThe same with %d records of them, %d octets:\n\n' "$lines" "$(wc -c <records/web-1.jsonl)"
 printf '%-42s%7d ms\n' 'with the module and the records' "$(median recorded.times)" \
