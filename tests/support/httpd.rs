@@ -319,8 +319,10 @@ fn is_harmless(line: &str) -> bool {
         ":info] ",
         // mod_ssl's remark that Debian has built it with a newer OpenSSL than is installed.
         "AH01882",
-        // A child of the event MPM that ends gives a connection to its listener, which has gone.
+        // A child of the event MPM that ends gives a connection to its listener, which has gone, and
+        // closes its workers' sockets while they do so themselves.
         "AH03093",
+        "AH00468",
     ]
     .iter()
     .any(|harmless| line.contains(harmless))
