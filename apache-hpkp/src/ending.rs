@@ -43,11 +43,8 @@ unsafe extern "C" fn end(ending: *mut c_void) -> c_int {
         if !phase::is_ending() {
             return OK;
         }
-        if let Err(error) = ending.journal.stop() {
-            say(&format!(
-                "hpkp: the end of this server cannot be recorded, so what it published counts as \
-                 published still: {error}"
-            ));
+        if let Err(text) = ending.journal.stop() {
+            say(&text);
         }
         OK
     })

@@ -133,10 +133,19 @@ impl Journal {
     /// Writes that the server has stopped for good.
     ///
     /// # Errors
-    /// Why it could not be written: then what it published counts as published still.
-    pub fn stop(&self) -> Result<(), DirectoryError> {
-        let state = Directory::open(&self.path)?.read()?.state;
-        self.append(true, &state, |state| accepted::stopped(state, &self.writer, now()))
+    /// A line for the log where it could not be written: then what it published counts as published
+    /// still.
+    pub fn stop(&self) -> Result<(), String> {
+        let read = Directory::open(&self.path).and_then(|directory| directory.read());
+        let stopped = read.and_then(|Contents { state, .. }| {
+            self.append(true, &state, |state| accepted::stopped(state, &self.writer, now()))
+        });
+        stopped.map_err(|error| {
+            format!(
+                "hpkp: the end of this server cannot be recorded, so what it published counts as \
+                 published still: {error}"
+            )
+        })
     }
 
     fn append(

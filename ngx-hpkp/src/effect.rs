@@ -48,11 +48,7 @@ pub(crate) unsafe extern "C" fn exit_master(cycle: *mut ngx_cycle_t) {
         if phase::predecessor() == Predecessor::Runs {
             return;
         }
-        if let Err(error) = journal.stop() {
-            let text = format!(
-                "hpkp: the end of this server cannot be recorded, so what it published counts as \
-                 published still: {error}"
-            );
+        if let Err(text) = journal.stop() {
             // SAFETY: the cycle has a log.
             unsafe { log::write((*cycle).log, NGX_LOG_WARN, &text, None) };
         }
