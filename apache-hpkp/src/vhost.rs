@@ -184,7 +184,14 @@ pub(crate) fn listeners(servers: &[Server], is_tls: &[bool]) -> Vec<Listener> {
         // A server without TLS presents the certificate of the first one.
         let hosts = positions.iter().copied().filter(|position| is_tls[*position]).collect();
         let choice = Choice::Httpd;
-        listeners.push(Listener { port, choice, hosts, default, patterns: Vec::new() });
+        listeners.push(Listener {
+            port,
+            choice,
+            hosts,
+            default,
+            patterns: Vec::new(),
+            by_port_alone: false,
+        });
     };
     for (address, positions) in &on_address {
         match address.port {

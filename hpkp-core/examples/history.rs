@@ -117,6 +117,7 @@ fn deployment(
         hosts: (0..deployment.hosts.len()).collect(),
         default: 0,
         patterns: Vec::new(),
+        by_port_alone: false,
     });
     deployment.records = Some(Records {
         directory: "/var/lib/hpkp".to_owned(),

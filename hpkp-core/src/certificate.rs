@@ -9,6 +9,7 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::X509Name;
 
 use crate::pin::Pin;
+use crate::published::Fingerprint;
 use crate::spki;
 use crate::text::Excerpt;
 
@@ -169,6 +170,11 @@ impl Certificate {
     #[must_use]
     pub fn dns_names(&self) -> &[String] {
         &self.dns_names
+    }
+
+    /// What it says of who issued it: the issuer's name and its key identifier.
+    pub(crate) fn issuer_fingerprint(&self) -> Fingerprint {
+        Fingerprint::of([&*self.issuer.0, self.authority_key_id.as_deref().unwrap_or_default()])
     }
 
     pub(crate) fn subject_name(&self) -> &Name {

@@ -44,6 +44,19 @@ pub struct Deployment {
     pub listeners: Vec<Listener>,
     /// What the records of published pins say; none where the caller has nothing to do with them.
     pub records: Option<Records>,
+    /// Names that clients do not reach here, as the operator says (`hpkp_not_served_here`).
+    pub not_served_here: Vec<NotServedHere>,
+}
+
+/// A name that the operator says is served elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotServedHere {
+    /// The host.
+    pub host: HostName,
+    /// The one port that is meant; all where there is none.
+    pub port: Option<u16>,
+    /// Where the directive stands.
+    pub at: Location,
 }
 
 /// The names of those directives of a server that findings speak of.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::certificate::{Certificate, Issuance, Name};
 use crate::pin::Pin;
-use crate::published::{KeyGraph, KeyNode};
+use crate::published::{CertificateIdentity, Fingerprint, KeyGraph, KeyNode};
 
 /// The certificates that a server sends for one of its keys, the leaf first. At least one.
 #[derive(Clone, Debug)]
@@ -37,6 +37,15 @@ impl Chain {
     #[must_use]
     pub fn certificates(&self) -> &[Arc<Certificate>] {
         &self.0
+    }
+
+    /// What tells these certificates from others of the same keys.
+    #[must_use]
+    pub fn identity(&self) -> CertificateIdentity {
+        CertificateIdentity {
+            issuer: self.0[0].issuer_fingerprint(),
+            authorities: self.0[1..].iter().map(|one| Fingerprint::of([one.der()])).collect(),
+        }
     }
 }
 

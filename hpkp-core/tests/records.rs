@@ -10,8 +10,9 @@ use hpkp_core::pin::Pin;
 use hpkp_core::published::file::{self, FileError};
 use hpkp_core::published::line::{LineError, MAX_DEPTH, MAX_ENTRIES, MAX_LINE};
 use hpkp_core::published::{
-    Body, Compromised, Ended, Event, EventId, HostName, Identity, KeyGraph, KeyNode, Lifetime,
-    Matching, Origin, Presented, Presents, Published, Scope, Waived, Why, WriterName,
+    Body, CertificateIdentity, Compromised, Ended, Event, EventId, Fingerprint, HostName, Identity,
+    KeyGraph, KeyNode, Lifetime, Matching, Origin, Presented, Presents, Published, Scope, Waived,
+    Why, WriterName,
 };
 use proptest::prelude::*;
 
@@ -74,8 +75,16 @@ fn presented() -> impl Strategy<Value = Presented> {
     let node = (pin(), any::<bool>(), any::<bool>(), prop::collection::vec(0_usize..3, 0..3));
     let node = node.prop_map(|(pin, served, end, issuers)| KeyNode { pin, served, end, issuers });
     let nodes = prop::collection::vec(node, 3..6);
-    (prop::collection::vec(pin(), 0..4), nodes)
-        .prop_map(|(served, nodes)| Presented { served, keys: KeyGraph::new(nodes).unwrap() })
+    let fingerprint = || any::<[u8; 4]>().prop_map(|octets| Fingerprint::of([&octets[..]]));
+    let identity = (fingerprint(), prop::collection::vec(fingerprint(), 0..3))
+        .prop_map(|(issuer, authorities)| CertificateIdentity { issuer, authorities });
+    (prop::collection::vec(pin(), 0..4), nodes, prop::option::of(identity)).prop_map(
+        |(served, nodes, identity)| Presented {
+            served,
+            keys: KeyGraph::new(nodes).unwrap(),
+            identity,
+        },
+    )
 }
 
 fn bodies() -> impl Strategy<Value = Body> {

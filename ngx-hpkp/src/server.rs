@@ -95,7 +95,14 @@ impl Servers {
             }
             let choice = Choice::Nginx;
             let hosts = hosts.clone();
-            self.listeners.push(Listener { port, choice, hosts, default, patterns });
+            self.listeners.push(Listener {
+                port,
+                choice,
+                hosts,
+                default,
+                patterns,
+                by_port_alone: false,
+            });
         }
         let mut claimed = HashSet::new();
         for position in hosts {

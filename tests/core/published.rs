@@ -129,6 +129,7 @@ impl World {
                     hosts: vec![position],
                     default: position,
                     patterns: vec![],
+                    by_port_alone: false,
                 }),
             }
         }

@@ -94,6 +94,7 @@ impl Replay {
                     hosts: vec![0],
                     default: 1,
                     patterns: Vec::new(),
+                    by_port_alone: false,
                 })
                 .collect(),
             records: Some(Records {

@@ -66,7 +66,10 @@ impl Shown {
             for (chain, paths) in chains.iter().zip(&paths[context]) {
                 let served = chain.certificates().iter().map(|one| one.pin()).collect();
                 match paths.keys() {
-                    Some(keys) => shown.certificates.push(Presented { served, keys }),
+                    Some(keys) => {
+                        let identity = Some(chain.identity());
+                        shown.certificates.push(Presented { served, keys, identity });
+                    }
                     None => shown.is_known = false,
                 }
             }

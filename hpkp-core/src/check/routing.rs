@@ -23,6 +23,9 @@ pub struct Listener {
     /// Names that are regular expressions, in the order in which the server tries them, with their
     /// blocks.
     pub patterns: Vec<(usize, Rc<dyn NamePattern>)>,
+    /// Whether clients come here by the port alone, and the block has no names but those in its
+    /// certificates: a TLS server of nginx's `stream` or `mail`.
+    pub by_port_alone: bool,
 }
 
 /// How a server chooses a block by its names.
@@ -447,6 +450,7 @@ mod tests {
                 hosts: (0..names.len()).collect(),
                 default: 0,
                 patterns: vec![(5, Rc::new(Contains("api")))],
+                by_port_alone: false,
             }],
             ..Deployment::default()
         }

@@ -106,6 +106,7 @@ mod tests {
             certificates: vec![Presented {
                 served: vec![pin],
                 keys: KeyGraph::new(vec![node]).unwrap(),
+                identity: None,
             }],
         })
     }

@@ -255,6 +255,59 @@ pub struct Presented {
     pub served: Vec<Option<Pin>>,
     /// The keys on the paths that clients may build.
     pub keys: KeyGraph,
+    /// What tells the certificates from others of the same keys. None in a record of format 1, which
+    /// could not say it.
+    pub identity: Option<CertificateIdentity>,
+}
+
+/// What tells the certificates of one chain from others with the same keys, as far as a client's path
+/// depends on it: which authority issued the leaf, and which CA certificates are sent. A renewal of
+/// the leaf with the same key by the same issuer changes nothing of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CertificateIdentity {
+    /// The leaf's issuer name and authority key identifier.
+    pub issuer: Fingerprint,
+    /// The certificates sent after the leaf, in their order: hashes of their DER.
+    pub authorities: Vec<Fingerprint>,
+}
+
+/// The first 16 bytes of a SHA-256.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprint(u128);
+
+impl Fingerprint {
+    /// That of `parts`, one after the other, each with its length in front.
+    #[must_use]
+    pub fn of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut hash = Sha256::new();
+        for part in parts {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        let mut octets = [0; 16];
+        octets.copy_from_slice(&hash.finalize()[..16]);
+        Self(u128::from_be_bytes(octets))
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fingerprint({self})")
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = EventIdError;
+
+    fn from_str(text: &str) -> Result<Self, EventIdError> {
+        text.parse::<EventId>().map(|id| Self(id.0))
+    }
 }
 
 /// Events that hold no longer.

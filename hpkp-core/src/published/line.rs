@@ -9,8 +9,8 @@ use serde_json::{Map, Number, Value};
 use sha2::{Digest as _, Sha256};
 
 use super::event::{
-    Body, Compromised, Ended, Event, EventId, Identity, Lifetime, Matching, Origin, Presented,
-    Presents, Published, Scope, Waived, Why,
+    Body, CertificateIdentity, Compromised, Ended, Event, EventId, Identity, Lifetime, Matching,
+    Origin, Presented, Presents, Published, Scope, Waived, Why,
 };
 use super::keys::{KeyGraph, KeyNode};
 use super::name::{HostName, WriterName};
@@ -20,7 +20,7 @@ use crate::pin::Pin;
 use crate::text::Excerpt;
 
 /// The version of the schema that is written, and the newest that is read.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 
 /// The longest line, in octets, without its line feed.
 pub const MAX_LINE: usize = 256 * 1024;
@@ -66,7 +66,7 @@ impl Event {
         let value = serde_json::from_str(line).map_err(|_| LineError::NotJson)?;
         let Value::Object(mut members) = value else { return Err(LineError::NotJson) };
         match members.get("v").and_then(Value::as_u64) {
-            Some(VERSION) => {}
+            Some(1..=VERSION) => {}
             Some(newer) if newer > VERSION => return Err(LineError::Version(newer)),
             _ => return Err(LineError::Wrong("v", "the number of a version")),
         }
@@ -315,6 +315,11 @@ fn certificate(presented: &Presented) -> Value {
     let mut members = Map::new();
     members.insert("served".into(), presented.served.iter().map(pin).collect());
     members.insert("keys".into(), presented.keys.nodes().iter().map(node).collect());
+    if let Some(identity) = &presented.identity {
+        members.insert("issuer".into(), identity.issuer.to_string().into());
+        let authorities = identity.authorities.iter().map(ToString::to_string);
+        members.insert("authorities".into(), authorities.collect());
+    }
     Value::Object(members)
 }
 
@@ -551,5 +556,13 @@ fn read_certificate(value: Value) -> Result<Presented, LineError> {
         })
     })?;
     let keys = nodes.and_then(KeyGraph::new).ok_or(WRONG)?;
-    Ok(Presented { served: served.ok_or(WRONG)?, keys })
+    let fingerprint = |value: Value| value.as_str().and_then(|t| t.parse().ok()).ok_or(WRONG);
+    let issuer = members.take("issuer").map(fingerprint).transpose()?;
+    let authorities = members.array("authorities", fingerprint)?;
+    let identity = match (issuer, authorities) {
+        (Some(issuer), Some(authorities)) => Some(CertificateIdentity { issuer, authorities }),
+        (None, None) => None,
+        _ => return Err(WRONG),
+    };
+    Ok(Presented { served: served.ok_or(WRONG)?, keys, identity })
 }

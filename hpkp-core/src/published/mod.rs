@@ -17,8 +17,8 @@ pub mod name;
 pub mod state;
 
 pub use event::{
-    Body, Compromised, Ended, Event, EventId, Identity, Lifetime, Matching, Origin, Presented,
-    Presents, Published, Scope, Waived, Why,
+    Body, CertificateIdentity, Compromised, Ended, Event, EventId, Fingerprint, Identity, Lifetime,
+    Matching, Origin, Presented, Presents, Published, Scope, Waived, Why,
 };
 pub use keys::{KeyGraph, KeyNode, Met};
 pub use name::{HostName, WriterName};

@@ -146,7 +146,14 @@ impl World {
             if let Some(&default) = hosts.first() {
                 let choice = if port == 443 { Choice::Nginx } else { Choice::Httpd };
                 let patterns = vec![];
-                deployment.listeners.push(Listener { port, choice, hosts, default, patterns });
+                deployment.listeners.push(Listener {
+                    port,
+                    choice,
+                    hosts,
+                    default,
+                    patterns,
+                    by_port_alone: false,
+                });
             }
         }
         deployment.records = Some(Records {
