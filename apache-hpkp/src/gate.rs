@@ -41,6 +41,8 @@ const NAMES: Names = Names {
     report_uri: "HPKPReportURI",
     trusted_certificate: "HPKPTrustedCertificate",
     published_pins: "HPKPPublishedPins",
+    not_served_here: "HPKPNotServedHere",
+    reject_handshake: None,
 };
 
 /// mod_ssl's signature for `init_server`.
