@@ -78,7 +78,7 @@ impl Published<'_> {
         let code = match (self.shown[host].meet(said.scope, &said.pins), relation) {
             (Met::Yes, _) => return None,
             (Met::Partly, _)
-                if self.is_shown_as_then(&records.state, &live, sample, host, ports)
+                if self.is_shown_as_then(&records.state, &live, sample, (host, claim), ports)
                     != Some(false) =>
             {
                 Code::PublishedPinsPartlyMet
@@ -99,7 +99,7 @@ impl Published<'_> {
             let code = Code::WildcardHostPinsUnmet;
             return Some((code, code.class()));
         }
-        let is_unchanged = self.is_unchanged(sample, host, ports);
+        let is_unchanged = self.is_unchanged(sample, (host, claim), ports);
         Some((code, if is_unchanged { Class::Warning } else { Class::Lockout }))
     }
 

@@ -124,8 +124,9 @@ impl<'a> Checker<'a> {
         }
         let reached = published.routing.names(other).get(visited);
         let before = published.was_published(noted, one.policy)
-            && reached
-                .is_some_and(|reached| published.is_unchanged(visited, other, &reached.ports));
+            && reached.is_some_and(|reached| {
+                published.is_unchanged(visited, (other, reached.claim), &reached.ports)
+            });
         let class = if before { Class::Warning } else { code.class() };
         let scope = Place {
             policy: one.policy.name(),

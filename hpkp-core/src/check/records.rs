@@ -282,7 +282,7 @@ impl<'a> Published<'a> {
         for (host, verdict) in verdicts.iter_mut().enumerate().filter(|(host, _)| hosts[*host].tls) {
             let served = routing.served(host).map(|named| (named, false));
             let asides = routing.asides(host).map(|named| (named, true));
-            for ((sample, ports), aside) in served.chain(asides) {
+            for ((sample, reached), aside) in served.chain(asides) {
                 let except = match sample.1 {
                     Matching::OneLabel if !aside => excepted(routing, &by_domain, sample, host),
                     _ => Vec::new(),
@@ -291,7 +291,7 @@ impl<'a> Published<'a> {
                     host: sample.0.clone(),
                     matching: sample.1,
                     except,
-                    ports: ports.iter().copied().collect(),
+                    ports: reached.ports.iter().copied().collect(),
                     aside,
                 });
             }
@@ -444,7 +444,7 @@ impl<'a> Checker<'a> {
             }
         }
         self.report_unknown(records, &unknown);
-        self.report_unmet(records, published, &all, now);
+        self.report_unmet(records, published, all, now);
         if !unlistened.is_empty() {
             let names: Vec<String> = unlistened.into_iter().collect();
             let directive = self.deployment.names.not_served_here;
@@ -458,34 +458,34 @@ impl<'a> Checker<'a> {
         &mut self,
         records: &'a Records,
         published: &Published<'a>,
-        all: &AllUnmet<'a>,
+        all: AllUnmet<'a>,
         now: i64,
     ) {
-        for ((host, code, class, claim), unmet) in all {
-            let before = *class != code.class();
+        for ((host, code, class, claim), unmet) in merged(all) {
+            let before = class != code.class();
             let mut group = text::group(&unmet.found);
-            if !matches!(claim, Claim::Name | Claim::Pattern) || *code == Code::RemovedHostPinsUnmet {
+            if !matches!(claim, Claim::Name | Claim::Pattern) || code == Code::RemovedHostPinsUnmet {
                 // The text names the hosts, since none of them is in the label.
                 unmet.names.iter().for_each(|(sample, _)| group.push_str(sample.0.as_str()));
             }
-            let at = self.place(*host, records);
+            let at = self.place(host, records);
             let scope = Place { policy: &group, kind: Kind::Enforced, at, each_place: false };
-            let chains = self.chains(*host);
+            let chains = self.chains(host);
             let deployment = self.deployment;
-            self.find_as(scope, Kind::Enforced, *host, (*code, *class), || {
+            self.find_as(scope, Kind::Enforced, host, (code, class), || {
                 let unmet = text::Unmet {
                     records,
                     found: &unmet.found,
                     names: &unmet.names,
-                    claim: *claim,
+                    claim,
                     directives: &deployment.names,
                     chains: &chains,
-                    shown: &published.shown[*host],
-                    serving: &deployment.hosts[*host].serving,
+                    shown: &published.shown[host],
+                    serving: &deployment.hosts[host].serving,
                     before,
                     now,
                 };
-                unmet.text(*code)
+                unmet.text(code)
             });
         }
     }
@@ -546,6 +546,27 @@ impl<'a> Checker<'a> {
             .flatten()
             .collect()
     }
+}
+
+/// What a default server does not meet for its own names it has not to be told of those in its
+/// certificate besides.
+fn merged(mut all: AllUnmet<'_>) -> AllUnmet<'_> {
+    let is_by_certificate = |(.., claim): &&(usize, Code, Class, Claim)| *claim == Claim::Certificate;
+    let keys: Vec<_> = all.keys().filter(is_by_certificate).copied().collect();
+    for (host, code, class, claim) in keys {
+        let own = (host, code, class, Claim::Name);
+        if all.contains_key(&own)
+            && let Some(more) = all.remove(&(host, code, class, claim))
+            && let Some(unmet) = all.get_mut(&own)
+        {
+            for live in more.found {
+                if unmet.known.insert(live.record.id) {
+                    unmet.found.push(live);
+                }
+            }
+        }
+    }
+    all
 }
 
 /// The names one label below a domain, with the hosts that serve them.

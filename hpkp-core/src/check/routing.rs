@@ -283,14 +283,13 @@ impl<'a> Routing<'a> {
     }
 
     /// The names that a host serves, with its ports.
-    pub(super) fn served(&self, host: usize) -> impl Iterator<Item = (&Sample, &BTreeSet<u16>)> {
-        let served = self.names[host].iter().filter(|(_, reached)| reached.claim.is_served());
-        served.map(|(sample, reached)| (sample, &reached.ports))
+    pub(super) fn served(&self, host: usize) -> impl Iterator<Item = (&Sample, &Reached)> {
+        self.names[host].iter().filter(|(_, reached)| reached.claim.is_served())
     }
 
     /// The names for which a host answers without a header, with its ports.
-    pub(super) fn asides(&self, host: usize) -> impl Iterator<Item = (&Sample, &BTreeSet<u16>)> {
-        self.asides[host].iter().map(|(sample, reached)| (sample, &reached.ports))
+    pub(super) fn asides(&self, host: usize) -> impl Iterator<Item = (&Sample, &Reached)> {
+        self.asides[host].iter()
     }
 
     /// Whether the operator says that clients do not reach a name on a port here.

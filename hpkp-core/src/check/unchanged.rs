@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::records::{Published, meet};
-use super::routing::{ANY_HOST, Claim, Sample};
+use super::routing::{ANY_HOST, Claim, Reached, Sample};
 use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::state::{Live, Record};
@@ -71,13 +71,19 @@ fn same_for(
 impl<'a> Published<'a> {
     /// What the last accepted configuration presented to those who visit `sample` on `port`: by that
     /// name, or by the pattern that it fitted. A port of 0 stands for a socket without one, which is
-    /// reached through something in front of it, on whatever port.
-    fn presented_before(&self, sample: &Sample, port: u16) -> Vec<&'a Record<Presents>> {
+    /// reached through something in front of it, on whatever port. What it presented aside counts for
+    /// `claim`s of that kind alone: a name that a block has got since then is new.
+    fn presented_before(
+        &self,
+        sample: &Sample,
+        claim: Claim,
+        port: u16,
+    ) -> Vec<&'a Record<Presents>> {
         let parent = sample.0.parents().next().filter(|_| sample.1 == Matching::Exact);
         let name = (sample.0.as_str(), sample.1);
         let pattern = parent.map(|parent| (parent, Matching::OneLabel));
         let any = (ANY_HOST, Matching::Exact);
-        for aside in [false, true] {
+        for aside in [false, true].into_iter().filter(|aside| !aside || !claim.is_served()) {
             for key in std::iter::once(name).chain(pattern).chain(aside.then_some(any)) {
                 let all = self.presented_last.get(&key).into_iter().flatten().copied();
                 let there = all.filter(|record| {
@@ -100,17 +106,27 @@ impl<'a> Published<'a> {
 
     /// Whether a host presents for `sample`, on each of `ports`, the certificates that the last accepted
     /// configuration presented for it there.
-    pub(super) fn is_unchanged(&self, sample: &Sample, host: usize, ports: &BTreeSet<u16>) -> bool {
+    pub(super) fn is_unchanged(
+        &self,
+        sample: &Sample,
+        (host, claim): (usize, Claim),
+        ports: &BTreeSet<u16>,
+    ) -> bool {
         if let Some(is_same) = self.unrecorded {
             return is_same;
         }
         let no_port = BTreeSet::from([0]);
         let ports = if ports.is_empty() { &no_port } else { ports };
-        ports.iter().all(|port| self.is_unchanged_on(sample, host, *port))
+        ports.iter().all(|port| self.is_unchanged_on(sample, (host, claim), *port))
     }
 
-    fn is_unchanged_on(&self, sample: &Sample, host: usize, port: u16) -> bool {
-        let before = self.presented_before(sample, port);
+    fn is_unchanged_on(
+        &self,
+        sample: &Sample,
+        (host, claim): (usize, Claim),
+        port: u16,
+    ) -> bool {
+        let before = self.presented_before(sample, claim, port);
         let is_same = |record: &&Record<Presents>, host: usize| {
             same(&record.said.certificates, &self.shown[host].certificates)
         };
@@ -147,7 +163,7 @@ impl<'a> Published<'a> {
             !certificates.is_empty() && meet(certificates, said.scope, &said.pins) != Met::No
         };
         ports.iter().any(|port| {
-            let mut before = self.presented_before(sample, *port);
+            let mut before = self.presented_before(sample, claim, *port);
             if before.is_empty() && claim == Claim::PortOnly {
                 let aside = self.presented_last.values().flatten().copied();
                 before = aside.filter(|r| r.said.aside && r.said.ports.contains(port)).collect();
@@ -159,17 +175,14 @@ impl<'a> Published<'a> {
     /// Whether a host presents what the last accepted configuration presented and published this
     /// very policy, if there is one, for all its names.
     pub(super) fn is_host_unchanged(&self, host: usize, policy: Option<&Policy>) -> bool {
-        let is_same = |(sample, ports): (&Sample, &BTreeSet<u16>)| {
-            self.is_unchanged(sample, host, ports)
+        let is_same = |(sample, reached): (&Sample, &Reached)| {
+            self.is_unchanged(sample, (host, reached.claim), &reached.ports)
                 && policy.is_none_or(|policy| self.was_published(sample, policy))
         };
-        let is_reached = self.routing.served(host).next().is_some();
+        let mut served = self.routing.served(host).peekable();
         match policy {
-            Some(_) => is_reached && self.routing.served(host).all(is_same),
-            None => {
-                let mut all = self.routing.served(host).chain(self.routing.asides(host));
-                all.all(is_same)
-            }
+            Some(_) => served.peek().is_some() && served.all(is_same),
+            None => served.chain(self.routing.asides(host)).all(is_same),
         }
     }
 
@@ -205,7 +218,7 @@ impl<'a> Published<'a> {
         state: &State,
         live: &Live<'_>,
         sample: &Sample,
-        host: usize,
+        (host, claim): (usize, Claim),
         ports: &BTreeSet<u16>,
     ) -> Option<bool> {
         if let Some(is_same) = self.unrecorded {
@@ -223,7 +236,7 @@ impl<'a> Published<'a> {
         }
         let mut is_known = false;
         for port in ports {
-            let before = self.presented_before(sample, *port);
+            let before = self.presented_before(sample, claim, *port);
             let is_met = |record: &&Record<Presents>| {
                 let certificates = &record.said.certificates;
                 !certificates.is_empty() && meet(certificates, said.scope, &said.pins) != Met::No
