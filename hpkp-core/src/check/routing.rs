@@ -246,8 +246,7 @@ impl<'a> Routing<'a> {
         }
         for sample in samples {
             let answering = self.answering(&sample);
-            let is_ours =
-                answering.iter().any(|(.., claim)| matches!(claim, Claim::Name | Claim::Pattern));
+            let is_ours = is_ours(&answering);
             for (table, host, claim) in answering {
                 let names = match claim {
                     Claim::Wildcard if is_ours => &mut self.names[host],
@@ -329,8 +328,9 @@ impl<'a> Routing<'a> {
         let all = self.answering(sample);
         let own: BTreeSet<usize> =
             all.iter().filter(|(_, other, _)| *other == host).map(|(table, ..)| *table).collect();
+        let is_ours = is_ours(&all);
         let others = all.into_iter().filter(|(table, _, claim)| {
-            !own.contains(table) && !matches!(claim, Claim::Port | Claim::PortOnly)
+            !own.contains(table) && (claim.is_served() || is_ours && *claim == Claim::Wildcard)
         });
         others.map(|(_, other, _)| other).collect()
     }
@@ -402,6 +402,11 @@ impl<'a> Routing<'a> {
         }
         hosts
     }
+}
+
+/// Whether one of the blocks that answer for a name has it: then it is one of this server's.
+fn is_ours(answering: &[(usize, usize, Claim)]) -> bool {
+    answering.iter().any(|(.., claim)| matches!(claim, Claim::Name | Claim::Pattern))
 }
 
 fn reach(names: &mut BTreeMap<Sample, Reached>, sample: &Sample, claim: Claim, port: u16) {
