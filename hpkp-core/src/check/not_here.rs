@@ -24,8 +24,7 @@ impl Checker<'_> {
             }
         }
         let all = self.deployment.not_served_here.iter();
-        let names: Vec<String> =
-            all.map(|one| text::name_and_port(&one.host, one.port)).collect();
+        let names: Vec<String> = all.map(|one| text::name_and_port(&one.host, one.port)).collect();
         self.find_of_none(&first.at, Code::NotServedHere, || {
             text::not_served_here(&names, directive)
         });

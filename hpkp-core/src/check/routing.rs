@@ -192,7 +192,10 @@ impl<'a> Routing<'a> {
         };
         for (index, table) in routing.tables.iter().enumerate() {
             let sets = [
-                (&mut routing.by_name, &mut table.exact.keys() as &mut dyn Iterator<Item = &String>),
+                (
+                    &mut routing.by_name,
+                    &mut table.exact.keys() as &mut dyn Iterator<Item = &String>,
+                ),
                 (&mut routing.by_certificate, &mut table.certified.exact.iter()),
                 (&mut routing.by_wildcard, &mut table.certified.domains.iter()),
             ];
@@ -378,7 +381,8 @@ impl<'a> Routing<'a> {
     /// The blocks that are reached by a port alone, and whether their certificates have any name.
     pub(super) fn by_port(&self, port: u16) -> impl Iterator<Item = (usize, bool)> + '_ {
         let there = self.tables.iter().filter(move |table| {
-            table.listener.by_port_alone && (table.listener.port == port || table.listener.port == 0)
+            table.listener.by_port_alone
+                && (table.listener.port == port || table.listener.port == 0)
         });
         there.map(|Table { listener, certified, .. }| {
             let has_names = !certified.exact.is_empty() || !certified.domains.is_empty();
@@ -702,8 +706,7 @@ mod tests {
 
     fn chosen(deployment: &Deployment, name: &str) -> Option<usize> {
         let routing = Routing::new(deployment);
-        let targets = routing.named(&(name.parse().unwrap(), Matching::Exact));
-        targets.first().map(|target| target.host)
+        routing.tables[0].named(name).map(|(host, _)| host)
     }
 
     #[test]
