@@ -66,8 +66,8 @@ fn a_new_subdomain_under_include_subdomains<S: Site>() {
 fn a_block_removed_so_that_the_default_answers<S: Site>() {
     let mut stage = Stage::<S>::new();
     let pki = stage.pki.clone();
-    pki.leaf("default", "default.example", "ca");
-    stage.certify("default-live", "live", "default.example", "ca");
+    pki.leaf("default", "default.example,DNS:localhost", "ca");
+    stage.certify("default-live", "live", "default.example,DNS:localhost", "ca");
     let live = pki.pin("live.pem");
     let port = stage.port;
     let default = |certificates| Block {
