@@ -139,6 +139,7 @@ impl World {
             writer: self.writer.map(|writer| writer.parse().expect("a name")),
             at: at(),
             problems: vec![],
+            unrecorded: None,
         });
         deployment
     }

@@ -1,7 +1,7 @@
 //! New pins against what clients that note them will meet besides: other blocks of this
 //! configuration, and other servers.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::records::{Published, Records, Shown, meet, served, sorted};
 use super::report::Scope as Place;
@@ -12,7 +12,9 @@ use crate::header::Kind;
 use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::state::Record;
-use crate::published::{Lifetime, Matching, Met, Presented, Presents, Scope, WriterName};
+use crate::published::{
+    EventId, Lifetime, Matching, Met, Presented, Presents, Scope, WriterName,
+};
 
 /// A policy whose header is going to be sent.
 pub(super) struct Sent<'a> {
@@ -58,6 +60,9 @@ impl Published<'_> {
 
     /// Whether the last accepted configuration published this very policy for `sample`.
     pub(super) fn policy_is_as_before(&self, sample: &Sample, policy: &Policy) -> bool {
+        if self.is_as_unrecorded {
+            return true;
+        }
         let before = self.last.published.get(&(&sample.0, sample.1)).into_iter().flatten();
         let pins = sorted(policy);
         before.into_iter().any(|record| {
@@ -160,6 +165,7 @@ impl<'a> Checker<'a> {
         published: &Published<'a>,
         sent: &[Sent<'a>],
     ) {
+        let mut unmet: Elsewhere<'a> = BTreeMap::new();
         let is_other = |record: &&Record<Presents>| {
             records.state.is_presented(record) && records.writer.as_ref() != Some(&record.writer)
         };
@@ -180,7 +186,7 @@ impl<'a> Checker<'a> {
                     record.said.matching == Matching::OneLabel && !exact.contains(&record.writer)
                 });
                 for record in same.iter().copied().chain(by_pattern) {
-                    self.compare_elsewhere(records, published, one, sample, record);
+                    compare_elsewhere(published, index, one, sample, record, &mut unmet);
                 }
                 if sample.1 == Matching::OneLabel || one.policy.binds_subdomains() {
                     including.entry(sample.0.as_str()).or_default().push((index, sample));
@@ -201,35 +207,37 @@ impl<'a> Checker<'a> {
                         && under == name.as_str()
                         && published.has(one.host, under);
                     if is_below || is_in_pattern {
-                        self.compare_elsewhere(records, published, one, sample, record);
+                        compare_elsewhere(published, *index, one, sample, record, &mut unmet);
                     }
                 }
             }
         }
+        self.report_elsewhere(records, sent, &unmet);
     }
 
-    fn compare_elsewhere(
-        &mut self,
-        records: &Records,
-        published: &Published<'a>,
-        one: &Sent<'a>,
-        sample: &Sample,
-        record: &'a Record<Presents>,
-    ) {
-        if is_safe(&published.shown[one.host], &record.said.certificates, &one.pins) {
-            return;
+    /// One finding for a policy, with all records that it does not meet.
+    fn report_elsewhere(&mut self, records: &Records, sent: &[Sent<'a>], unmet: &Elsewhere<'a>) {
+        let mut all: BTreeMap<(&str, bool), BTreeMap<EventId, &Record<Presents>>> = BTreeMap::new();
+        for ((index, before), found) in unmet {
+            let name = sent[*index].policy.name();
+            all.entry((name, *before)).or_default().extend(found);
         }
-        let before = published.policy_is_as_before(sample, one.policy);
-        let class = if before { Class::Warning } else { Class::Lockout };
-        let scope = Place {
-            policy: one.policy.name(),
-            kind: Kind::Enforced,
-            at: one.at,
-            each_place: false,
-        };
-        self.find_as(scope, Kind::Enforced, one.host, (Code::ServedElsewhereUnmet, class), || {
-            text::elsewhere(one.policy, records, record)
-        });
+        for (index, before) in unmet.keys() {
+            let one = &sent[*index];
+            let class = if *before { Class::Warning } else { Class::Lockout };
+            let scope = Place {
+                policy: one.policy.name(),
+                kind: Kind::Enforced,
+                at: one.at,
+                each_place: false,
+            };
+            let code = Code::ServedElsewhereUnmet;
+            self.find_as(scope, Kind::Enforced, one.host, (code, class), || {
+                let found = all.get(&(one.policy.name(), *before));
+                let found: Vec<_> = found.into_iter().flat_map(BTreeMap::values).copied().collect();
+                text::elsewhere(one.policy, records, &found)
+            });
+        }
     }
 
     /// A header that nobody remembers having sent.
@@ -248,6 +256,23 @@ impl<'a> Checker<'a> {
                 (text::not_kept(one.policy), vec![])
             });
         }
+    }
+}
+
+/// What other servers present that a policy (by position) does not meet, and whether it is as before.
+type Elsewhere<'a> = BTreeMap<(usize, bool), BTreeMap<EventId, &'a Record<Presents>>>;
+
+fn compare_elsewhere<'a>(
+    published: &Published<'a>,
+    index: usize,
+    one: &Sent<'a>,
+    sample: &Sample,
+    record: &'a Record<Presents>,
+    unmet: &mut Elsewhere<'a>,
+) {
+    if !is_safe(&published.shown[one.host], &record.said.certificates, &one.pins) {
+        let before = published.policy_is_as_before(sample, one.policy);
+        unmet.entry((index, before)).or_default().insert(record.id, record);
     }
 }
 

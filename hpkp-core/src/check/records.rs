@@ -1,7 +1,7 @@
 //! The check against published pins: what clients may hold, from whomever, against what this
 //! configuration presents, and its new pins against what others present.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::report::Scope as Place;
 use super::routing::{Routing, Sample, Target};
@@ -16,7 +16,8 @@ use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::state::{LastAccepted, Live, Record};
 use crate::published::{
-    HostName, Matching, Met, Origin, Presented, Presents, Scope, State, WriterName,
+    EventId, Fingerprint, HostName, Matching, Met, Origin, Presented, Presents, Scope, State,
+    WriterName, accepted,
 };
 
 /// What the records say, and what is wrong with them.
@@ -32,6 +33,10 @@ pub struct Records {
     pub at: Location,
     /// What is wrong with them: the code, the text, and the directive.
     pub problems: Vec<(Code, String, Location)>,
+    /// What tells the configuration that is served from others, where that could not be recorded
+    /// ([`digest`](crate::published::accepted::digest)). Then the last accepted one is not known, unless
+    /// this is it.
+    pub unrecorded: Option<Fingerprint>,
 }
 
 /// How a record binds a host.
@@ -108,6 +113,8 @@ pub(super) struct Published<'a> {
     pub(super) routing: Routing<'a>,
     pub(super) shown: Vec<Shown>,
     pub(super) last: LastAccepted<'a>,
+    /// Whether this is the configuration that is served and could not be recorded.
+    pub(super) is_as_unrecorded: bool,
     live: Vec<Live<'a>>,
     live_by_host: HashMap<&'a str, Vec<usize>>,
     pub(super) presents_by_host: HashMap<&'a str, Vec<&'a Record<Presents>>>,
@@ -122,12 +129,16 @@ impl<'a> Published<'a> {
             routing,
             shown,
             last: LastAccepted::default(),
+            is_as_unrecorded: false,
             live: Vec::new(),
             live_by_host: HashMap::new(),
             presents_by_host: HashMap::new(),
         };
         let Some(records) = &deployment.records else { return published };
-        if let Some(writer) = &records.writer {
+        // What is served and not on record came after all that is.
+        if let Some(writer) = &records.writer
+            && records.unrecorded.is_none()
+        {
             published.last = records.state.last_accepted(writer);
         }
         published.live = records.state.live(now).collect();
@@ -136,6 +147,11 @@ impl<'a> Published<'a> {
         }
         for record in records.state.presents() {
             published.presents_by_host.entry(record.said.host.as_str()).or_default().push(record);
+        }
+        if let Some(unrecorded) = records.unrecorded {
+            let mut hosts = vec![HostVerdict::default(); deployment.hosts.len()];
+            describe(deployment, &published, &mut hosts);
+            published.is_as_unrecorded = accepted::digest(deployment, &hosts) == unrecorded;
         }
         published
     }
@@ -217,6 +233,9 @@ impl<'a> Published<'a> {
         host: usize,
         ports: &BTreeSet<u16>,
     ) -> bool {
+        if self.is_as_unrecorded {
+            return true;
+        }
         // Without a port it is reached through something in front of it.
         let no_port = BTreeSet::from([0]);
         let ports = if ports.is_empty() { &no_port } else { ports };
@@ -235,6 +254,22 @@ impl<'a> Published<'a> {
                 && policy.is_none_or(|policy| self.policy_is_as_before(sample, policy))
         };
         !names.is_empty() && names.iter().all(is_same)
+    }
+
+    /// Whether the last accepted configuration had this very policy for a host, presented the same to it,
+    /// and did not send its header for a lock-out. A refusal would then protect nobody.
+    pub(super) fn is_withheld_as_before(&self, host: usize, policy: &Policy) -> bool {
+        let names = self.routing.names(host);
+        let pins = sorted(policy);
+        !names.is_empty()
+            && names.iter().all(|(sample, ports)| {
+                let mut before =
+                    self.last.withheld.get(&(&sample.0, sample.1)).into_iter().flatten();
+                before.any(|record| {
+                    record.said.pins == pins
+                        && record.said.include_subdomains == policy.binds_subdomains()
+                }) && self.keys_are_as_before(sample, host, ports)
+            })
     }
 
     /// A name that the records have for somebody else, and that a pattern of this host fits, is as
@@ -309,7 +344,7 @@ impl<'a> Checker<'a> {
             self.check_kept(records, &sent);
         }
         self.withhold(sending);
-        self.describe(published, &mut verdicts);
+        describe(self.deployment, published, &mut verdicts);
         verdicts
     }
 
@@ -329,11 +364,16 @@ impl<'a> Checker<'a> {
         let on_tls =
             || (0..deployment.hosts.len()).filter(|position| deployment.hosts[*position].tls);
         for (code, text, at) in &records.problems {
-            let scope = Place { policy: "", kind: Kind::Enforced, at, each_place: true };
+            // Several of one code are findings of their own.
+            let scope = Place { policy: text, kind: Kind::Enforced, at, each_place: true };
             for host in on_tls() {
                 // What is as it was locks nobody out who was not locked out before.
                 let class = match code {
-                    Code::PublishedPinsUnreadable if self.is_as_before(published, host) => {
+                    Code::PublishedPinsUnreadable
+                    | Code::RecordsMissing
+                    | Code::RecordsNotTrusted
+                        if self.is_as_before(published, host) =>
+                    {
                         Class::Warning
                     }
                     _ => code.class(),
@@ -369,6 +409,7 @@ impl<'a> Checker<'a> {
     fn check_live(&mut self, records: &'a Records, published: &Published<'a>, now: i64) {
         let hosts = &self.deployment.hosts;
         let mut unmet: Unmet<'a> = BTreeMap::new();
+        let mut is_found: HashSet<(usize, Code, bool, EventId)> = HashSet::new();
         let mut unknown: BTreeSet<usize> = BTreeSet::new();
         for sample in published.samples(hosts.len()) {
             let binding = published.binding(&sample);
@@ -426,9 +467,8 @@ impl<'a> Checker<'a> {
                     };
                     let before = code.class() == Class::Lockout
                         && published.keys_are_as_before(&sample, host, &ports);
-                    let found = unmet.entry((host, code, before)).or_default();
-                    if !found.iter().any(|other| other.record.id == record.id) {
-                        found.push(live);
+                    if is_found.insert((host, code, before, record.id)) {
+                        unmet.entry((host, code, before)).or_default().push(live);
                     }
                 }
             }
@@ -444,9 +484,20 @@ impl<'a> Checker<'a> {
         unmet: &Unmet<'a>,
         now: i64,
     ) {
+        // What the hosts of one finding hold, for the command that it prints.
+        let mut all: HashMap<(Code, bool, String), Vec<Live<'a>>> = HashMap::new();
+        for ((_, code, before), found) in unmet {
+            let of = all.entry((*code, *before, text::group(found))).or_default();
+            of.extend(found);
+        }
+        for of in all.values_mut() {
+            of.sort_by_key(|live| live.record.id);
+            of.dedup_by_key(|live| live.record.id);
+        }
         for ((host, code, before), found) in unmet {
             let class = if *before { Class::Warning } else { code.class() };
             let group = text::group(found);
+            let key = (*code, *before, group.clone());
             let at = self.place(*host, records);
             let scope = Place { policy: &group, kind: Kind::Enforced, at, each_place: false };
             let chains = self.chains(*host);
@@ -455,6 +506,7 @@ impl<'a> Checker<'a> {
                 let unmet = text::Unmet {
                     records,
                     found,
+                    all: all.get(&key).map_or(found.as_slice(), Vec::as_slice),
                     chains: &chains,
                     shown: &published.shown[*host],
                     serving: &deployment.hosts[*host].serving,
@@ -522,48 +574,48 @@ impl<'a> Checker<'a> {
             .flatten()
             .collect()
     }
+}
 
-    /// What is to be recorded of each host where the configuration is accepted.
-    fn describe(&self, published: &Published<'a>, verdicts: &mut [HostVerdict]) {
-        let Published { routing, shown, live, .. } = published;
-        for (host, verdict) in verdicts.iter_mut().enumerate() {
-            if !self.deployment.hosts[host].tls {
-                continue;
-            }
-            for (sample, ports) in routing.names(host) {
-                verdict.names.push(SeenName {
-                    host: sample.0.clone(),
-                    matching: sample.1,
-                    except: excepted(routing, sample, host, self.deployment.hosts.len()),
-                    ports: ports.iter().copied().collect(),
-                    has_name: true,
-                });
-            }
+/// What is to be recorded of each host where the configuration is accepted.
+fn describe(deployment: &Deployment, published: &Published<'_>, verdicts: &mut [HostVerdict]) {
+    let Published { routing, shown, live, .. } = published;
+    for (host, verdict) in verdicts.iter_mut().enumerate() {
+        if !deployment.hosts[host].tls {
+            continue;
         }
-        // Names that clients know from this server and that the default server answers for now.
-        let writer = self.deployment.records.as_ref().and_then(|records| records.writer.as_ref());
-        let orphans: BTreeSet<Sample> = live
-            .iter()
-            .map(|live| live.record)
-            .filter(|record| record.said.origin == Origin::Header && Some(&record.writer) == writer)
-            .map(|record| (record.said.host.clone(), record.said.matching))
-            .filter(|sample| routing.named(sample).is_empty())
-            .collect();
-        for sample in orphans {
-            for Target { host, port } in published.fallbacks(writer, &sample) {
-                verdicts[host].names.push(SeenName {
-                    host: sample.0.clone(),
-                    matching: sample.1,
-                    except: Vec::new(),
-                    ports: (port != 0).then_some(port).into_iter().collect(),
-                    has_name: false,
-                });
-            }
+        for (sample, ports) in routing.names(host) {
+            verdict.names.push(SeenName {
+                host: sample.0.clone(),
+                matching: sample.1,
+                except: excepted(routing, sample, host, deployment.hosts.len()),
+                ports: ports.iter().copied().collect(),
+                has_name: true,
+            });
         }
-        for (verdict, shown) in verdicts.iter_mut().zip(shown) {
-            if shown.is_known && !shown.certificates.is_empty() {
-                verdict.presented = Some(shown.certificates.clone());
-            }
+    }
+    // Names that clients know from this server and that the default server answers for now.
+    let writer = deployment.records.as_ref().and_then(|records| records.writer.as_ref());
+    let orphans: BTreeSet<Sample> = live
+        .iter()
+        .map(|live| live.record)
+        .filter(|record| record.said.origin == Origin::Header && Some(&record.writer) == writer)
+        .map(|record| (record.said.host.clone(), record.said.matching))
+        .filter(|sample| routing.named(sample).is_empty())
+        .collect();
+    for sample in orphans {
+        for Target { host, port } in published.fallbacks(writer, &sample) {
+            verdicts[host].names.push(SeenName {
+                host: sample.0.clone(),
+                matching: sample.1,
+                except: Vec::new(),
+                ports: (port != 0).then_some(port).into_iter().collect(),
+                has_name: false,
+            });
+        }
+    }
+    for (verdict, shown) in verdicts.iter_mut().zip(shown) {
+        if shown.is_known && !shown.certificates.is_empty() {
+            verdict.presented = Some(shown.certificates.clone());
         }
     }
 }

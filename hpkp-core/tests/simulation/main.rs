@@ -162,6 +162,7 @@ impl World {
             writer: Some(writer.parse().unwrap()),
             at: self.at.clone(),
             problems: vec![],
+            unrecorded: None,
         });
         deployment
     }

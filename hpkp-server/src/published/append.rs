@@ -1,6 +1,6 @@
 //! Appending to a writer's own file: all or nothing, and on the disk when it has been acknowledged.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
@@ -77,6 +77,36 @@ pub fn append(directory: &Directory, events: &[Event]) -> Result<(), DirectoryEr
     Ok(())
 }
 
+/// Whether the file of `writer` is one that this process would append to, without a lock and without
+/// making it: a configuration test writes nothing.
+///
+/// # Errors
+/// See [`DirectoryError`].
+pub fn can_append(directory: &Directory, writer: &WriterName) -> Result<(), DirectoryError> {
+    let name = Directory::own(writer);
+    let shown = directory.shown(&name);
+    let mut file: File = match sys::open_at(&directory.file, &name) {
+        Ok(file) => file.into(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(DirectoryError::File(shown, error)),
+    };
+    let metadata = file.metadata().map_err(|error| DirectoryError::File(shown.clone(), error))?;
+    if let Some(what) = not_own(&metadata) {
+        return Err(DirectoryError::NotOwn(shown, what));
+    }
+    is_own(&mut file, &shown)
+}
+
+/// Why a file is none to append to.
+fn not_own(metadata: &Metadata) -> Option<&'static str> {
+    match () {
+        () if !metadata.is_file() => Some("it is no regular file"),
+        () if metadata.nlink() > 1 => Some("it has other names (hard links)"),
+        () if metadata.uid() != sys::effective_user() => Some("it belongs to another user"),
+        () => None,
+    }
+}
+
 /// A writer's own file, locked. Whoever has the lock may put another file in its place; then it is
 /// opened anew.
 pub(super) fn locked(
@@ -88,13 +118,7 @@ pub(super) fn locked(
     loop {
         let file: File = open().map_err(write)?.into();
         let metadata = file.metadata().map_err(write)?;
-        let not_own = match () {
-            () if !metadata.is_file() => Some("it is no regular file"),
-            () if metadata.nlink() > 1 => Some("it has other names (hard links)"),
-            () if metadata.uid() != sys::effective_user() => Some("it belongs to another user"),
-            () => None,
-        };
-        if let Some(what) = not_own {
+        if let Some(what) = not_own(&metadata) {
             return Err(DirectoryError::NotOwn(shown.to_owned(), what));
         }
         let is_locked = sys::lock(&file).map_err(write)?;
