@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use hpkp_core::pin::Pin;
-use hpkp_core::published::{Body, Compromised, Event, Fingerprint, Matching, Presents};
+use hpkp_core::published::{Body, Compromised, Event, Fingerprint, Matching, Presents, file};
 
 /// A directory for records of a test's own.
 struct Fresh(tempfile::TempDir);
