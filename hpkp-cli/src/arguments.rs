@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use published::{
-    AddArguments, ChangeArguments, CompactArguments, CompromisedArguments, ImportArguments,
+    AddArguments, CompactArguments, CompromisedArguments, EndArguments, ImportArguments,
     ListArguments, PublishedArguments, PublishedCommand, Scope, ShowArguments, WaiveArguments,
     WhyArguments,
 };

@@ -272,7 +272,9 @@ pub fn check(deployment: &Deployment, now: i64, verify: &dyn VerifySignature) ->
         findings: Findings::default(),
         withheld: HashSet::new(),
         alarms: vec![Vec::new(); deployment.hosts.len()],
+        withheld_before: Vec::new(),
     };
+    checker.withheld_before = checker.withheld_before();
     let mut enforced = checker.check_uses(Kind::Enforced);
     let report_only = checker.check_uses(Kind::ReportOnly);
     checker.check_published(&mut enforced, now);
@@ -295,6 +297,8 @@ struct Checker<'a> {
     withheld: HashSet<(usize, Kind)>,
     /// For each host, its lock-outs and unsure answers.
     alarms: Vec<Vec<Alarm>>,
+    /// For each host, whether it goes on without its header for a lock-out that stood before.
+    withheld_before: Vec<bool>,
 }
 
 /// The hosts (by position) that use one policy for one field.
@@ -416,10 +420,23 @@ impl<'a> Checker<'a> {
         if matches!(class, Class::Lockout | Class::Unsure) {
             self.alarms[host].extend(alarms);
         }
+        let is_withheld =
+            class == Class::Lockout && self.withheld_before.get(host).is_some_and(|before| *before);
         let host = &self.deployment.hosts[host];
-        let check = if is_accepted { Check::Warn } else { host.check };
+        let check = if is_accepted || is_withheld { Check::Warn } else { host.check };
         let has_header = host.enforced.is_some() || host.report_only.is_some();
         self.findings.add(scope, Found { code, class, check, has_header }, &host.label, summary);
+    }
+
+    fn withheld_before(&self) -> Vec<bool> {
+        let Some(published) = self.published else { return Vec::new() };
+        let hosts = self.deployment.hosts.iter().enumerate();
+        let is_before = hosts.map(|(position, host)| {
+            let policy = host.enforced.as_ref();
+            let policy = policy.and_then(|policy| self.policies.get(policy.policy.as_str()));
+            policy.is_some_and(|policy| published.is_withheld_as_before(position, policy))
+        });
+        is_before.collect()
     }
 
     fn unknown_policy(&mut self, name: &str, kind: Kind, uses: &Uses<'_>) {

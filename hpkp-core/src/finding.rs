@@ -112,6 +112,10 @@ codes! {
     OversizedInput = "oversized-input", Unsure;
     /// The records of published pins cannot be read.
     PublishedPinsUnreadable = "published-pins-unreadable", Unsure;
+    /// Records that were read once are not there any more.
+    RecordsMissing = "records-missing", Unsure;
+    /// Somebody else may have changed records of this machine.
+    RecordsNotTrusted = "records-not-trusted", Unsure;
     /// The server's OpenSSL lacks a function or is a version that is not supported.
     UnsupportedOpenssl = "unsupported-openssl", Unsure;
     /// A loaded certificate has no path through a pinned key.
@@ -171,6 +175,14 @@ codes! {
     Waived = "waived", Warning;
     /// The last line of a file of records was never finished.
     TornRecord = "torn-record", Warning;
+    /// What is served could not be recorded, and no header is lost by it.
+    ConfigurationNotRecorded = "configuration-not-recorded", Warning;
+    /// This server cannot append to its records.
+    RecordsNotWritable = "records-not-writable", Warning;
+    /// A copy of another machine's records says what is not its to say.
+    RecordWithoutEffect = "record-without-effect", Warning;
+    /// Other servers have written into this directory, and this one has not yet.
+    OtherWriters = "other-writers", Warning;
 }
 
 impl fmt::Display for Code {

@@ -43,9 +43,57 @@ impl fmt::Display for Excerpt<'_> {
     }
 }
 
+/// A word of a command that can be pasted into a shell, and that fits a log line: quoted where it has
+/// to be, and what is not printable ASCII as the shells escape it.
+#[derive(Clone, Copy, Debug)]
+pub struct ShellWord<'a>(&'a [u8]);
+
+impl<'a> ShellWord<'a> {
+    /// Shows `text`.
+    #[must_use]
+    pub fn new<T: AsRef<[u8]> + ?Sized>(text: &'a T) -> Self {
+        Self(text.as_ref())
+    }
+}
+
+impl fmt::Display for ShellWord<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_plain = |octet: &u8| octet.is_ascii_alphanumeric() || b"%+,-./:=@_".contains(octet);
+        let is_printable = |octet: &u8| octet.is_ascii_graphic() || *octet == b' ';
+        if !self.0.is_empty() && self.0.iter().all(is_plain) {
+            return self.0.iter().try_for_each(|octet| write!(f, "{}", char::from(*octet)));
+        }
+        let escapes = !self.0.iter().all(is_printable);
+        f.write_str(if escapes { "$'" } else { "'" })?;
+        for octet in self.0 {
+            match octet {
+                b'\'' | b'\\' if escapes => write!(f, "\\{}", char::from(*octet))?,
+                b'\'' => f.write_str("'\\''")?,
+                octet if is_printable(octet) => write!(f, "{}", char::from(*octet))?,
+                octet => write!(f, "\\x{octet:02x}")?,
+            }
+        }
+        f.write_str("'")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shell_takes_the_word_that_is_shown() {
+        for (text, shown) in [
+            ("/var/lib/hpkp", "/var/lib/hpkp"),
+            ("/srv/my pins", "'/srv/my pins'"),
+            ("a'b$c", "'a'\\''b$c'"),
+            ("*.example.com", "'*.example.com'"),
+            ("", "''"),
+            ("a\n'\\", "$'a\\x0a\\'\\\\'"),
+        ] {
+            assert_eq!(ShellWord::new(text).to_string(), shown);
+        }
+    }
 
     #[test]
     fn control_characters_and_other_scripts_are_escaped() {

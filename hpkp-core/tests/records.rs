@@ -10,9 +10,9 @@ use hpkp_core::pin::Pin;
 use hpkp_core::published::file::{self, FileError};
 use hpkp_core::published::line::{LineError, MAX_DEPTH, MAX_ENTRIES, MAX_LINE};
 use hpkp_core::published::{
-    Body, CertificateIdentity, Compromised, Ended, Event, EventId, Fingerprint, HostName, Identity,
-    KeyGraph, KeyNode, Lifetime, Matching, Origin, Presented, Presents, Published, Scope, Waived,
-    Why, WriterName,
+    Again, Body, CertificateIdentity, Compromised, Ended, Event, EventId, Fingerprint, Gone,
+    HostName, Identity, KeyGraph, KeyNode, Lifetime, Matching, Origin, Presented, Presents,
+    Published, Scope, Seen, Sight, Waived, Why, Withheld, WriterName,
 };
 use proptest::prelude::*;
 
@@ -87,6 +87,12 @@ fn presented() -> impl Strategy<Value = Presented> {
     )
 }
 
+fn sights() -> impl Strategy<Value = Sight> {
+    ("[a-z0-9][a-z0-9._-]{0,9}", prop::option::of(text()), any::<u64>()).prop_map(
+        |(writer, instance, seq)| Sight { writer: writer.parse().unwrap(), instance, seq },
+    )
+}
+
 fn bodies() -> impl Strategy<Value = Body> {
     let whys = prop_oneof![Just(Why::Replaced), Just(Why::Stopped), text().prop_map(Why::Other)];
     let presents = (
@@ -112,6 +118,20 @@ fn bodies() -> impl Strategy<Value = Body> {
         (any::<[u8; 32]>(), text()).prop_map(|(pin, why)| {
             Body::Compromised(Compromised { pin: Pin::from_octets(pin), why })
         }),
+        (hosts(), matchings(), any::<bool>(), pins()).prop_map(
+            |(host, matching, include_subdomains, pins)| Body::Withheld(Withheld {
+                host,
+                matching,
+                include_subdomains,
+                pins
+            })
+        ),
+        (sights(), text(), prop::option::of(times())).prop_map(|(sight, why, when)| {
+            let Sight { writer: of, instance, seq: upto } = sight;
+            Body::Gone(Gone { of, instance, upto, why, when })
+        }),
+        (ids(), ids()).prop_map(|(ids, except)| Body::Again(Again { ids, except })),
+        prop::collection::vec(sights(), 0..4).prop_map(|of| Body::Seen(Seen { of })),
     ]
 }
 
@@ -173,7 +193,12 @@ fn each_mistake_is_told_apart() {
         (String::new(), LineError::NotJson),
         ("[]".into(), LineError::NotJson),
         ("{}".into(), LineError::Wrong("v", "the number of a version")),
-        (r#"{"v":2}"#.into(), LineError::Version(2)),
+        (r#"{"v":3}"#.into(), LineError::Version(3)),
+        (r#"{"v":2,"v":2}"#.into(), LineError::Duplicate),
+        (r#"{"v":2,"\u0076":2}"#.into(), LineError::Duplicate),
+        (r#"{"v":2,"x":[{"a":1,"a":":"}]}"#.into(), LineError::Duplicate),
+        // Events of version 2 in one of version 1.
+        (sealed(&format!(r#"{HEAD},"event":"again","ids":[]"#)), LineError::Event("again".into())),
         (sealed(r#""v":1"#), LineError::Missing("at")),
         (sealed(&format!(r#"{HEAD},"event":"moved""#)), LineError::Event("moved".into())),
         (sealed(HEAD), LineError::Missing("event")),
@@ -265,25 +290,58 @@ fn fixtures(folder: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Written anew from what was read, each line is the one that stands there: nothing of it was lost.
+/// Written anew from what was read, each line is the one that stands there, but for the version and the
+/// id that is of it: nothing of it was lost.
 #[test]
 fn every_fixture_is_read() {
-    for path in fixtures("v1") {
+    for (path, version) in fixtures("v1")
+        .into_iter()
+        .map(|path| (path, 1))
+        .chain(fixtures("v2").into_iter().map(|path| (path, 2)))
+    {
         let shown = path.display();
         let text = std::fs::read_to_string(&path).unwrap();
         let contents = file::read(text.as_bytes()).unwrap_or_else(|e| panic!("{shown}: {e}"));
         assert_eq!((contents.events.len(), contents.torn), (text.lines().count(), 0), "{shown}");
         for (event, line) in contents.events.iter().zip(text.lines()) {
+            assert!(
+                line.contains(&format!("\"v\":{version}")) || shown.to_string().contains("foreign")
+            );
             let body = event.body().clone();
             let written = Event::new(event.at(), event.seq(), event.writer().clone(), body);
             assert_eq!(event.line(), line);
+            let of_today = line
+                .replace("\"v\":1,", "\"v\":2,")
+                .replace(&event.id().to_string(), &written.id().to_string());
             if shown.to_string().contains("foreign") {
-                assert_ne!(written.line(), line, "{shown} is there to differ");
+                assert_ne!(written.line(), of_today, "{shown} is there to differ");
             } else {
-                assert_eq!((written.id(), written.line()), (event.id(), line), "{shown}");
+                assert_eq!(written.line(), of_today, "{shown}");
             }
         }
     }
+}
+
+/// The fixtures of this version have every kind of event.
+#[test]
+fn every_event_has_a_fixture() {
+    let mut kinds = std::collections::BTreeSet::new();
+    for path in fixtures("v2") {
+        let contents = file::read(&std::fs::read(&path).unwrap()).unwrap();
+        kinds.extend(contents.events.iter().map(|event| match event.body() {
+            Body::Writer(_) => "writer",
+            Body::Published(_) => "published",
+            Body::Presents(_) => "presents",
+            Body::Ended(_) => "ended",
+            Body::Waived(_) => "waived",
+            Body::Compromised(_) => "compromised",
+            Body::Withheld(_) => "withheld",
+            Body::Gone(_) => "gone",
+            Body::Again(_) => "again",
+            Body::Seen(_) => "seen",
+        }));
+    }
+    assert_eq!(kinds.len(), 10, "{kinds:?}");
 }
 
 /// Files that no version may take for records, each with the line at which it fails.

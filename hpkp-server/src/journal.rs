@@ -1,12 +1,15 @@
 //! The records that a configuration names: read for the check, and written once it is accepted.
 
+use std::collections::HashSet;
+use std::fmt::Display;
+
 use hpkp_core::check::{Deployment, Records, Verdict};
-use hpkp_core::finding::{Code, Finding};
-use hpkp_core::published::{State, WriterName, accepted};
-use hpkp_core::text::Excerpt;
+use hpkp_core::finding::{Code, Finding, Location};
+use hpkp_core::published::{Fingerprint, State, WriterName, accepted};
+use hpkp_core::text::{Excerpt, ShellWord};
 
 use crate::loader::now;
-use crate::published::{self, Contents, Directory, DirectoryError};
+use crate::published::{self, Contents, Directory, DirectoryError, RESERVE, Reserved, SUFFIX};
 use crate::setting::RecordsSetting;
 
 /// How often records are worked out anew because somebody else has written meanwhile.
@@ -24,61 +27,236 @@ pub struct Journal {
 #[must_use]
 pub fn read(settings: &[RecordsSetting]) -> (Option<Records>, Option<Journal>) {
     let Some(first) = settings.first() else { return (None, None) };
-    let mut problems = Vec::new();
-    let mut contents = Contents::default();
-    let mut journal = None;
+    let mut reading = Reading::default();
+    let opened: Vec<_> = settings.iter().map(|setting| Directory::open(&setting.path)).collect();
+    let mut ours: HashSet<WriterName> = HashSet::new();
+    for directory in opened.iter().flatten() {
+        // What keeps them from being listed keeps them from being read.
+        ours.extend(directory.writers().unwrap_or_default());
+    }
+    let mut writers = Vec::new();
     for setting in settings {
-        let torn = contents.torn.len();
-        let opened = Directory::open(&setting.path);
-        let errors = match opened.as_ref() {
-            Ok(directory) => directory.read_each(&mut contents),
-            Err(_) => Vec::new(),
-        };
-        if let Some(error) = opened.as_ref().err().or(errors.first()) {
-            let text = unusable(&setting.path, error, errors.len());
-            problems.push((Code::PublishedPinsUnreadable, text, setting.at.clone()));
-        }
-        for (file, octets) in contents.torn.iter().skip(torn) {
-            let file = Excerpt::new(file);
-            let text = format!(
-                "the last line of \"{file}\" was never finished ({octets} octets); it is passed over"
-            );
-            problems.push((Code::TornRecord, text, setting.at.clone()));
-        }
-        let Some(writer) = &setting.writer else { continue };
-        match writer.clone().map_or_else(default_writer, Ok) {
-            Ok(writer) => {
+        let writer = setting.writer.clone().map(|writer| writer.map_or_else(default_writer, Ok));
+        ours.extend(writer.iter().flatten().cloned());
+        writers.push(writer);
+    }
+    let mut journal = None;
+    for ((setting, opened), writer) in settings.iter().zip(&opened).zip(writers) {
+        let errors = reading.directory(setting, opened, &ours);
+        match writer {
+            Some(Ok(writer)) => {
                 // Files of others may be wrong; its own must not.
-                let is_read = opened.is_ok_and(|directory| {
+                let is_read = opened.as_ref().is_ok_and(|directory| {
                     let own = directory.own_path(&writer);
-                    errors.iter().all(|error| error.file().is_some_and(|file| file != own))
+                    let is_other = |file: &str| file != own && file != directory.path();
+                    errors.iter().all(|error| error.file().is_some_and(is_other))
                 });
                 let path = setting.path.clone();
                 journal = is_read.then_some(Journal { path, writer });
             }
-            Err(text) => {
-                problems.push((Code::PublishedPinsUnreadable, text, setting.at.clone()));
+            Some(Err(text)) => {
+                reading.find(Code::PublishedPinsUnreadable, text, &setting.at);
             }
+            None => {}
         }
     }
-    let writer = journal.as_ref().map(|journal| journal.writer.clone());
-    let directory = settings.iter().find(|setting| setting.writer.is_some()).unwrap_or(first);
+    let setting = settings.iter().zip(&opened).find(|(setting, _)| setting.writer.is_some());
+    let mut unrecorded = None;
+    if let (Some((setting, Ok(directory))), Some(journal)) = (setting, &journal) {
+        unrecorded = reading.own(setting, directory, &journal.writer);
+    }
+    reading.others(&first.at);
+    let directory = setting.map_or(first, |(setting, _)| setting);
     let records = Records {
-        state: contents.state,
-        writer,
+        state: reading.contents.state,
+        writer: journal.as_ref().map(|journal| journal.writer.clone()),
         directory: directory.path.clone(),
         at: first.at.clone(),
-        problems,
-        unrecorded: None,
+        problems: reading.problems,
+        unrecorded,
     };
     (Some(records), journal)
 }
+
+/// Records while they are read, and what is wrong with them.
+#[derive(Default)]
+struct Reading {
+    contents: Contents,
+    problems: Vec<(Code, String, Location)>,
+}
+
+impl Reading {
+    fn find(&mut self, code: Code, text: String, at: &Location) {
+        self.problems.push((code, text, at.clone()));
+    }
+
+    /// Reads a directory; gives what is wrong with single files.
+    fn directory(
+        &mut self,
+        setting: &RecordsSetting,
+        opened: &Result<Directory, DirectoryError>,
+        ours: &HashSet<WriterName>,
+    ) -> Vec<DirectoryError> {
+        let at = &setting.at;
+        let before = &self.contents;
+        let (torn, in_our_name, unsafe_files) =
+            (before.torn.len(), before.in_our_name.len(), before.unsafe_files.len());
+        let errors = match opened {
+            Ok(directory) => directory.read_beside(&mut self.contents, ours),
+            Err(_) => Vec::new(),
+        };
+        if let Some(error) = opened.as_ref().err().or(errors.first()) {
+            let text = unusable(&setting.path, error, errors.len());
+            self.find(Code::PublishedPinsUnreadable, text, at);
+        }
+        for (file, octets) in self.contents.torn.split_off(torn) {
+            let file = Excerpt::new(&file);
+            let text = format!(
+                "the last line of \"{file}\" was never finished ({octets} octets); it is passed over"
+            );
+            self.find(Code::TornRecord, text, at);
+        }
+        for (file, writer) in self.contents.in_our_name.split_off(in_our_name) {
+            let file = Excerpt::new(&file);
+            let text = format!(
+                "\"{file}\" has records under the name {writer}, which is that of a writer of this \
+                 machine; the file is not read and has no effect. A copy of this machine's own file \
+                 can be removed; another machine needs a name of its own (writer=)"
+            );
+            self.find(Code::RecordWithoutEffect, text, at);
+        }
+        for (file, why) in self.contents.unsafe_files.split_off(unsafe_files) {
+            let text = format!(
+                "\"{}\" may not be what this machine wrote: {why}. Compare it with a backup",
+                Excerpt::new(&file)
+            );
+            self.find(Code::RecordsNotTrusted, text, at);
+        }
+        errors
+    }
+
+    /// What is wrong with the server's own file, and what it serves that is not on record.
+    fn own(
+        &mut self,
+        setting: &RecordsSetting,
+        directory: &Directory,
+        writer: &WriterName,
+    ) -> Option<Fingerprint> {
+        let at = &setting.at;
+        if let Err(error) = published::can_append(directory, writer) {
+            let text = format!(
+                "{error}; until then nothing is recorded, and a header with pins that are not on \
+                 record is not sent"
+            );
+            self.find(Code::RecordsNotWritable, text, at);
+        }
+        let path = directory.own_path(writer);
+        let own = Excerpt::new(&path).to_string();
+        let is_known = self.contents.state.knows(writer);
+        let reserve = format!("{}/{RESERVE}", directory.path());
+        let reserve = Excerpt::new(&reserve).to_string();
+        let reserved = directory.reserved(writer);
+        let mut unrecorded = None;
+        match reserved {
+            Ok(Reserved::None) => {
+                let others = self.contents.state.other_servers(writer);
+                if !is_known && !others.is_empty() {
+                    let text = other_writers(directory.path(), writer, &others);
+                    self.find(Code::OtherWriters, text, at);
+                }
+            }
+            Ok(_) if !is_known => {
+                let text = format!(
+                    "\"{own}\" had records and has none any more, so it is not known which pins \
+                     clients hold; restore it from a backup. To begin anew without knowing: remove \
+                     \"{reserve}\""
+                );
+                self.find(Code::RecordsMissing, text, at);
+            }
+            Ok(Reserved::Recorded) => {}
+            Ok(Reserved::Unrecorded(digest)) => unrecorded = Some(digest),
+            // It may have been anything.
+            Ok(Reserved::Damaged) | Err(_) => unrecorded = Some(Fingerprint::of([])),
+        }
+        if unrecorded.is_some() && is_known {
+            let text = format!(
+                "what the server has served last could not be recorded (\"{reserve}\"), so another \
+                 configuration is not compared with what is on record of it; the next start or \
+                 reload that can write to \"{own}\" ends this"
+            );
+            self.find(Code::ConfigurationNotRecorded, text, at);
+        }
+        let lost = self.contents.state.lost(writer).into_iter();
+        let lost: Vec<WriterName> = lost.map(|sight| sight.writer.clone()).collect();
+        for lost in lost {
+            let text = format!(
+                "records of {lost} that were read before are not there any more: its file has \
+                 vanished or has gone back to an earlier state. Copy it again; if {lost} is gone for \
+                 good: hpkp published -d {} end --writer {lost} --why REASON",
+                ShellWord::new(directory.path())
+            );
+            self.find(Code::RecordsMissing, text, at);
+        }
+        unrecorded
+    }
+
+    /// What copies say that is not theirs to say.
+    fn others(&mut self, at: &Location) {
+        let overreach = self.contents.state.overreach(now());
+        let texts: Vec<String> = overreach
+            .into_iter()
+            .map(|(by, said)| {
+                let mut what = Vec::new();
+                if said.ends > 0 {
+                    what.push(format!("the end of {} records", said.ends));
+                }
+                if said.waives > 0 {
+                    what.push(format!("a waiver of {} records", said.waives));
+                }
+                let gone = said.gone.iter().map(|writer| format!("that {writer} is gone"));
+                what.extend(gone);
+                let of = said.of.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                let of = if of.is_empty() { of } else { format!(" of {of}") };
+                format!(
+                    "the copy peers/{by}{SUFFIX} says {}{of}, which are not its own; that has no \
+                     effect here. If it is meant, say it on this machine (hpkp published end, waive)",
+                    what.join(" and ")
+                )
+            })
+            .collect();
+        for text in texts {
+            self.find(Code::RecordWithoutEffect, text, at);
+        }
+    }
+}
+
+/// What is said to a server that writes into a directory for the first time, where others have.
+fn other_writers(path: &str, writer: &WriterName, others: &[&WriterName]) -> String {
+    let named = others.iter().take(NAMED_WRITERS).map(ToString::to_string).collect::<Vec<_>>();
+    let more = match others.len().saturating_sub(NAMED_WRITERS) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let gone = named.iter().map(|name| format!(" --writer {name}")).collect::<String>();
+    format!(
+        "this server writes as {writer} for the first time, and {}{more} wrote into \"{}\" before. If \
+         it is the same server with another host name (a container), give it one name (writer=); if \
+         they are gone for good: hpkp published -d {} end{gone} --why REASON",
+        named.join(", "),
+        Excerpt::new(path),
+        ShellWord::new(path)
+    )
+}
+
+/// How many writers a finding names.
+const NAMED_WRITERS: usize = 6;
 
 /// What is said of a directory of which one file or more cannot be used.
 fn unusable(path: &str, error: &DirectoryError, files: usize) -> String {
     let path = Excerpt::new(path);
     let more = match files {
         0 | 1 => String::new(),
+        2 => " (and one file more)".to_owned(),
         files => format!(" (and {} files more)", files - 1),
     };
     format!(
@@ -116,19 +294,53 @@ impl Journal {
         verdict: &mut Verdict,
         predecessor: Predecessor,
     ) -> Option<Finding> {
-        let state = &deployment.records.as_ref()?.state;
-        let error = self.append(predecessor == Predecessor::None, state, |state| {
+        let records = deployment.records.as_ref()?;
+        let state = &records.state;
+        let unrecordable = verdict.withhold_unrecordable(deployment);
+        let appended = self.append(predecessor == Predecessor::None, state, |state| {
             let mut events = accepted::accepted(deployment, verdict, state, &self.writer, now());
             if predecessor == Predecessor::Runs {
                 events = accepted::without_ends(events);
             }
             events
         });
-        let error = error.err()?;
+        let Err(error) = appended else {
+            let reserved = self.reserve(None);
+            let stale = reserved.err().filter(|_| records.unrecorded.is_some());
+            return unrecordable.or_else(|| stale.map(|why| accepted::not_recorded(records, &why)));
+        };
         // Somebody else's records say nothing of what this server sends, and end without it.
         let none = State::default();
         let own = if error.is_of_another_server() { &none } else { state };
-        verdict.withhold_unrecorded(deployment, own, &self.writer, &error.to_string())
+        // Another server that runs under this name has the slot too.
+        let reserved = match error {
+            DirectoryError::Taken(_) => Ok(()),
+            _ => self.reserve(Some(accepted::digest(deployment, &verdict.hosts))),
+        };
+        let why = error.to_string();
+        let withheld = verdict.withhold_unrecorded(deployment, own, &self.writer, &why);
+        let mut finding =
+            withheld.or(unrecordable).unwrap_or_else(|| accepted::not_recorded(records, &why));
+        finding.details.push(match reserved {
+            Ok(()) => {
+                "until a start or a reload can write, a configuration that differs from this one \
+                       is checked as if none had been accepted before"
+                    .to_owned()
+            }
+            Err(error) => format!(
+                "what is served cannot be noted for later tests either, which will take the \
+                 configuration on record for the last one: {error}"
+            ),
+        });
+        Some(finding)
+    }
+
+    fn reserve(&self, unrecorded: Option<Fingerprint>) -> Result<(), String> {
+        let failed = |error: &dyn Display| {
+            format!("\"{}/{RESERVE}\" cannot be written: {error}", Excerpt::new(&self.path))
+        };
+        let directory = Directory::open(&self.path).map_err(|error| failed(&error))?;
+        directory.reserve(&self.writer, unrecorded).map_err(|error| failed(&error))
     }
 
     /// Writes that the server has stopped for good.
@@ -137,8 +349,7 @@ impl Journal {
     /// A line for the log where it could not be written: then what it published counts as published
     /// still.
     pub fn stop(&self) -> Result<(), String> {
-        let read = Directory::open(&self.path).and_then(|directory| directory.read());
-        let stopped = read.and_then(|Contents { state, .. }| {
+        let stopped = self.read_own().and_then(|state| {
             self.append(true, &state, |state| accepted::stopped(state, &self.writer, now()))
         });
         stopped.map_err(|error| {
@@ -147,6 +358,18 @@ impl Journal {
                  published still: {error}"
             )
         })
+    }
+
+    /// What this machine's files say. Those of others, and copies, may be wrong.
+    fn read_own(&self) -> Result<State, DirectoryError> {
+        let directory = Directory::open(&self.path)?;
+        let own = directory.own_path(&self.writer);
+        let mut contents = Contents::default();
+        let errors = directory.read_own(&mut contents).into_iter();
+        let mut errors = errors.filter(|error| {
+            error.file().is_none_or(|file| file == own || file == directory.path())
+        });
+        errors.next().map_or(Ok(contents.state), Err)
     }
 
     fn append(
@@ -162,8 +385,10 @@ impl Journal {
         let mut appended = published::append(&directory, &events(state));
         for _ in 1..TRIES {
             let Err(DirectoryError::Changed(_)) = appended else { break };
-            let state = directory.read()?.state;
-            appended = published::append(&directory, &events(&state));
+            self.read_own()?;
+            let mut contents = Contents::default();
+            directory.read_each(&mut contents);
+            appended = published::append(&directory, &events(&contents.state));
         }
         appended
     }

@@ -34,8 +34,7 @@ pub(crate) enum PublishedCommand {
     Why(WhyArguments),
     Add(AddArguments),
     Import(ImportArguments),
-    /// Say that pins are no longer published, or keys no longer presented.
-    End(ChangeArguments),
+    End(EndArguments),
     Waive(WaiveArguments),
     Compromised(CompromisedArguments),
     Compact(CompactArguments),
@@ -255,12 +254,29 @@ impl Format {
     }
 }
 
-/// Which events, and why.
+/// Say that pins are no longer published, keys no longer presented, or a whole server is gone.
+///
+/// Without ID and --host, --writer names a server that is gone: what it presented and published by its
+/// header ends, until it writes again. Pins that clients have from somewhere else do not end with it.
 #[derive(Debug, Args)]
-pub(crate) struct ChangeArguments {
+pub(crate) struct EndArguments {
     /// The ids of the events.
-    #[arg(required = true, value_name = "ID")]
+    #[arg(value_name = "ID", required_unless_present_any = ["host", "writer"])]
     pub(crate) ids: Vec<EventId>,
+
+    /// All pins on record for this name that clients do not note at a visit (HOST, *.DOMAIN,
+    /// **.DOMAIN).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Vec<String>,
+
+    /// The server that is gone. With ID or --host: under which name to write.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) writer: Vec<WriterName>,
+
+    /// Under which name to write: the file is NAME.jsonl. By default the name of this machine and
+    /// ".command".
+    #[arg(long, value_name = "NAME")]
+    pub(crate) record_as: Option<WriterName>,
 
     /// Why.
     #[arg(long, value_name = "TEXT", value_parser = free_text)]
@@ -269,17 +285,19 @@ pub(crate) struct ChangeArguments {
     /// When they ended, if not now.
     #[arg(long, value_name = "TIME", value_parser = time::end)]
     pub(crate) at: Option<i64>,
-
-    #[command(flatten)]
-    pub(crate) writer: Writer,
 }
 
 /// Give up the clients that hold pins: nothing is refused for their sake any more.
 #[derive(Debug, Args)]
 pub(crate) struct WaiveArguments {
     /// The ids of the events.
-    #[arg(required = true, value_name = "ID")]
+    #[arg(value_name = "ID", required_unless_present = "host")]
     pub(crate) ids: Vec<EventId>,
+
+    /// All pins on record for this name that clients may hold (HOST, *.DOMAIN, **.DOMAIN). Pins of a
+    /// domain above it are waived under the name of that domain.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Vec<String>,
 
     /// Why.
     #[arg(long, value_name = "TEXT", value_parser = free_text)]

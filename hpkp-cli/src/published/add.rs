@@ -67,14 +67,18 @@ pub(super) fn host(text: &str) -> Result<HostName, Failure> {
     }
 }
 
-fn published(arguments: &AddArguments) -> Result<Published, Failure> {
-    let text = arguments.host.as_str();
+/// The hosts that a name stands for, as `list` shows it.
+pub(super) fn pattern(text: &str) -> Result<(HostName, Matching), Failure> {
     let (name, matching) = match (text.strip_prefix("**."), text.strip_prefix("*.")) {
         (Some(domain), _) => (domain, Matching::AnyDepth),
         (None, Some(domain)) => (domain, Matching::OneLabel),
         (None, None) => (text, Matching::Exact),
     };
-    let host = host(name)?;
+    Ok((host(name)?, matching))
+}
+
+fn published(arguments: &AddArguments) -> Result<Published, Failure> {
+    let (host, matching) = pattern(&arguments.host)?;
     let origin = match arguments.origin.as_deref() {
         Some(Origin::HEADER) => {
             return Err(Failure::usage("this --origin is what servers call their own header"));

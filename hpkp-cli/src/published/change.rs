@@ -1,23 +1,28 @@
 //! What becomes of records: `end`, `waive` and `compromised`.
 
 use hpkp_core::published::line::MAX_ENTRIES;
-use hpkp_core::published::{Body, Compromised, Ended, Event, EventId, Waived, Why};
+use hpkp_core::published::state::Record;
+use hpkp_core::published::{
+    Body, Compromised, Ended, Event, EventId, Gone, HostName, Lifetime, Matching, Origin,
+    Published, Waived, Why,
+};
 
-use super::query::unknown;
+use super::add;
+use super::query::{self, unknown};
 use super::store::{Failure, Store};
-use super::view::{PresentsView, PublishedView};
-use crate::arguments::{ChangeArguments, CompromisedArguments, WaiveArguments};
+use super::view::{self, PresentsView, PublishedView};
+use crate::arguments::{CompromisedArguments, EndArguments, WaiveArguments};
 use crate::exit::Exit;
 use crate::output::{self, JSON_VERSION};
 
 pub(super) fn end(
     store: &mut Store,
-    arguments: &ChangeArguments,
+    arguments: &EndArguments,
     json: bool,
 ) -> Result<Exit, Failure> {
-    let ids = distinct(&arguments.ids);
+    let EndArguments { ids, host, writer, record_as, why, at } = arguments;
     // What servers write of themselves must not be told from what somebody says of them.
-    let why = match arguments.why.as_str() {
+    let why = match why.as_str() {
         Why::REPLACED | Why::STOPPED => {
             return Err(Failure::usage(
                 "this --why is what servers say of their own configurations; say more",
@@ -25,14 +30,71 @@ pub(super) fn end(
         }
         other => Why::Other(other.to_owned()),
     };
+    if ids.is_empty() && host.is_empty() {
+        return gone(store, arguments, json);
+    }
+    let writer = match (writer.as_slice(), record_as) {
+        (_, Some(name)) | ([name], None) => Some(name),
+        ([], None) => None,
+        _ => {
+            return Err(Failure::usage("--writer beside ID or --host is who writes, which is one"));
+        }
+    };
+    let named = names(host)?;
+    let mut all = Vec::new();
     let events = store.append(
-        arguments.writer.writer.as_ref(),
+        writer,
         |store| {
-            known(store, &ids)?;
-            let ended = ids.chunks(MAX_ENTRIES).map(|ids| {
-                Body::Ended(Ended { ids: ids.to_vec(), why: why.clone(), when: arguments.at })
-            });
+            known(store, ids)?;
+            all = chosen(store, ids, &named, |record| {
+                !matches!(record.said.lifetime, Lifetime::MaxAge(_))
+            })?;
+            let ended = all
+                .chunks(MAX_ENTRIES)
+                .map(|ids| Body::Ended(Ended { ids: ids.to_vec(), why: why.clone(), when: *at }));
             Ok(ended.collect())
+        },
+        |_| Vec::new(),
+    )?;
+    Ok(print(store, &all, &events, json))
+}
+
+/// Says that writers are gone for good.
+fn gone(store: &mut Store, arguments: &EndArguments, json: bool) -> Result<Exit, Failure> {
+    let mut writers = arguments.writer.clone();
+    writers.sort();
+    writers.dedup();
+    let mut ids: Vec<EventId> = Vec::new();
+    let events = store.append(
+        arguments.record_as.as_ref(),
+        |store| {
+            let mut bodies = Vec::new();
+            for writer in &writers {
+                let sights = store.state.sights_of(writer);
+                if sights.is_empty() {
+                    return Err(Failure::no(format!("no record is of the writer {writer}")));
+                }
+                bodies.extend(sights.into_iter().map(|sight| {
+                    Body::Gone(Gone {
+                        of: sight.writer,
+                        instance: sight.instance,
+                        upto: sight.seq,
+                        why: arguments.why.clone(),
+                        when: arguments.at,
+                    })
+                }));
+            }
+            let presents = store.state.presents().filter(|one| store.state.is_presented(one));
+            let published = store.state.published().filter(|one| {
+                one.said.origin == Origin::Header && store.state.end(one.id).is_none()
+            });
+            ids = presents
+                .map(|one| (&one.writer, one.id))
+                .chain(published.map(|one| (&one.writer, one.id)))
+                .filter(|(writer, _)| writers.contains(writer))
+                .map(|(_, id)| id)
+                .collect();
+            Ok(bodies)
         },
         |_| Vec::new(),
     )?;
@@ -44,23 +106,62 @@ pub(super) fn waive(
     arguments: &WaiveArguments,
     json: bool,
 ) -> Result<Exit, Failure> {
-    let ids = distinct(&arguments.ids);
+    let WaiveArguments { ids, host, who, why, writer } = arguments;
+    let named = names(host)?;
+    let mut all = Vec::new();
     let events = store.append(
-        arguments.writer.writer.as_ref(),
+        writer.writer.as_ref(),
         |store| {
-            known(store, &ids)?;
-            if let Some(id) = ids.iter().find(|id| store.state.published_by(**id).is_none()) {
+            known(store, ids)?;
+            all = chosen(store, ids, &named, |_| true)?;
+            if let Some(id) = all.iter().find(|id| store.state.published_by(**id).is_none()) {
                 return Err(Failure::no(format!("{id} is not of published pins; it can be ended")));
             }
-            let WaiveArguments { who, why, .. } = arguments;
-            let waived = ids.chunks(MAX_ENTRIES).map(|ids| {
+            let waived = all.chunks(MAX_ENTRIES).map(|ids| {
                 Body::Waived(Waived { ids: ids.to_vec(), who: who.clone(), why: why.clone() })
             });
             Ok(waived.collect())
         },
         |_| Vec::new(),
     )?;
-    Ok(print(store, &ids, &events, json))
+    Ok(print(store, &all, &events, json))
+}
+
+fn names(hosts: &[String]) -> Result<Vec<(HostName, Matching)>, Failure> {
+    hosts.iter().map(|host| add::pattern(host)).collect()
+}
+
+/// The events with these ids, and those of pins that clients may hold for these names.
+fn chosen(
+    store: &Store,
+    ids: &[EventId],
+    names: &[(HostName, Matching)],
+    is_meant: impl Fn(&Record<Published>) -> bool,
+) -> Result<Vec<EventId>, Failure> {
+    let mut all = ids.to_vec();
+    for (host, matching) in names {
+        let live = store.state.live(store.now).map(|live| live.record);
+        let here = live.filter(|one| one.said.host == *host && one.said.matching == *matching);
+        let before = all.len();
+        all.extend(here.filter(|one| is_meant(one)).map(|one| one.id));
+        if all.len() == before {
+            let name = view::name(host, *matching);
+            let mut others: Vec<String> = store
+                .state
+                .live(store.now)
+                .filter(|live| query::binds(&live.record.said, host))
+                .map(|live| view::name(&live.record.said.host, live.record.said.matching))
+                .collect();
+            others.sort();
+            others.dedup();
+            let hint = match others.as_slice() {
+                [] => String::new(),
+                others => format!("; its clients are held by pins of {}", others.join(", ")),
+            };
+            return Err(Failure::no(format!("no such pins are on record for {name}{hint}")));
+        }
+    }
+    Ok(distinct(&all))
 }
 
 pub(super) fn compromised(

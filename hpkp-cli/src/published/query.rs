@@ -67,7 +67,7 @@ pub(super) fn list(store: &Store, arguments: &ListArguments, json: bool) -> Exit
         .state
         .published()
         .filter(|record| {
-            let binding = store.state.binding(record);
+            let binding = store.state.binding(record, &store.clock);
             arguments.all || binding.is_some_and(|binding| binding.holds(store.now))
         })
         .collect();
@@ -109,7 +109,7 @@ fn free(store: &Store, records: &[&Record<Published>]) -> Vec<Free> {
         let above = std::iter::once(one.as_str()).chain(one.parents());
         let records = above.filter_map(|name| by_host.get(name)).flatten();
         let binding = records.filter(|record| binds(&record.said, &one));
-        match binding.filter_map(|record| store.state.binding(record)).max()? {
+        match binding.filter_map(|record| store.state.binding(record, &store.clock)).max()? {
             Binding::Until(time) => {
                 Some(Free { host: view::name(host, matching), from: date::format(time) })
             }
@@ -209,6 +209,17 @@ pub(super) fn verify(store: &Store, json: bool) -> Exit {
         torn: store.torn.iter().map(|(file, _)| file.clone()).collect(),
         clock_behind: newest.is_some_and(|newest| newest > store.now),
     };
+    for (by, said) in state.overreach(store.now) {
+        let of: Vec<String> = said.of.iter().chain(&said.gone).map(ToString::to_string).collect();
+        output::complain(&format!(
+            "the copy of {by} speaks of records of {} ({} ended, {} waived, {} writers gone), which has \
+             no effect",
+            of.join(", "),
+            said.ends,
+            said.waives,
+            said.gone.len()
+        ));
+    }
     if let Some(newest) = newest.filter(|_| verified.clock_behind) {
         output::complain(&format!(
             "the clock says {}, and the newest record is of {}",

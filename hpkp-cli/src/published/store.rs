@@ -1,5 +1,8 @@
 //! The directory with the records, what they come to, and how they grow.
 
+use std::collections::HashSet;
+
+use hpkp_core::published::clock::Clock;
 use hpkp_core::published::{Body, Event, EventId, State, WriterName};
 use hpkp_core::text::Excerpt;
 use hpkp_server::published::{self, Contents, Directory, DirectoryError};
@@ -41,6 +44,8 @@ pub(super) struct Store {
     /// Files whose last line was never finished, and how many octets it has.
     pub(super) torn: Vec<(String, usize)>,
     pub(super) now: i64,
+    /// When what is on record happened.
+    pub(super) clock: Clock,
 }
 
 impl Store {
@@ -53,7 +58,18 @@ impl Store {
         let contents = read(&directories)?;
         // Afterwards, so that nothing which was read is newer.
         let now = time::now();
-        let store = Self { directories, state: contents.state, torn: contents.torn, now };
+        let Contents { state, torn, in_our_name, unsafe_files } = contents;
+        for (file, writer) in &in_our_name {
+            output::complain(&format!(
+                "{}: it is under the name of {writer}, a writer of this machine, and is passed over",
+                shown(file)
+            ));
+        }
+        for (file, why) in &unsafe_files {
+            output::complain(&format!("{}: {why}", shown(file)));
+        }
+        let clock = state.clock(now);
+        let store = Self { directories, state, torn, now, clock };
         for (file, octets) in &store.torn {
             output::complain(&format!(
                 "{}: its last line was never finished ({octets} octets) and is passed over",
@@ -102,6 +118,7 @@ impl Store {
             match published::append(self.first()?, &events) {
                 Ok(()) => {
                     events.iter().for_each(|event| self.state.add(event));
+                    self.clock = self.state.clock(self.now);
                     return Ok(events);
                 }
                 Err(DirectoryError::Changed(_)) => self.state = self.contents()?.state,
@@ -119,21 +136,23 @@ impl Store {
         self.directories.first().ok_or_else(|| Failure::usage("no directory is named"))
     }
 
-    /// Events of these bodies behind `before` others that are not yet written. Where the clock stands
-    /// before the newest of the writer's events, that time is taken.
+    /// Events of these bodies behind `before` others that are not yet written.
     fn sealed(&self, writer: &WriterName, before: usize, bodies: Vec<Body>) -> Vec<Event> {
-        let at = self.now.max(self.state.newest(writer).unwrap_or(self.now));
         let first = self.state.last_seq(writer).saturating_add(1).saturating_add(before as u64);
         let numbered = (first..).zip(bodies);
-        numbered.map(|(seq, body)| Event::new(at, seq, writer.clone(), body)).collect()
+        numbered.map(|(seq, body)| Event::new(self.now, seq, writer.clone(), body)).collect()
     }
 }
 
 fn read(directories: &[Directory]) -> Result<Contents, Failure> {
     let mut contents = Contents::default();
+    let mut ours = HashSet::new();
     for directory in directories {
-        let read = directory.read_into(&mut contents);
-        read.map_err(|error| failure(directory.path(), &error))?;
+        ours.extend(directory.writers().unwrap_or_default());
+    }
+    for directory in directories {
+        let error = directory.read_beside(&mut contents, &ours).into_iter().next();
+        error.map_or(Ok(()), |error| Err(failure(directory.path(), &error)))?;
     }
     Ok(contents)
 }
@@ -147,8 +166,9 @@ pub(super) fn failure(path: &str, error: &DirectoryError) -> Failure {
         | DirectoryError::NoMarker
         | DirectoryError::Version(_)
         | DirectoryError::Records(..)
-        | DirectoryError::TooManyFiles
-        | DirectoryError::TooLarge
+        | DirectoryError::Unnamed(_)
+        | DirectoryError::TooManyFiles(_)
+        | DirectoryError::TooLarge(_)
         | DirectoryError::NotOwn(..)
         | DirectoryError::NoRecord(..)
         | DirectoryError::Full(_)

@@ -101,7 +101,7 @@ pub(super) const fn scope(scope: Scope) -> &'static str {
 impl PublishedView {
     pub(super) fn new(store: &Store, record: &Record<Published>) -> Self {
         let said = &record.said;
-        let binding = store.state.binding(record);
+        let binding = store.state.binding(record, &store.clock);
         let is_compromised = |pin: &&hpkp_core::pin::Pin| store.state.is_compromised(**pin);
         let text = |pin: &hpkp_core::pin::Pin| format!("sha256/{pin}");
         Self {

@@ -1,7 +1,7 @@
 //! New pins against what clients that note them will meet besides: other blocks of this
 //! configuration, and other servers.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::records::{Published, Records, Shown, meet, sorted};
 use super::report::Scope as Place;
@@ -13,7 +13,7 @@ use crate::header::Kind;
 use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::state::Record;
-use crate::published::{Matching, Met, Presented, Presents, Scope, WriterName};
+use crate::published::{EventId, Matching, Met, Presented, Presents, Scope, WriterName};
 
 /// A policy whose header is going to be sent.
 pub(super) struct Sent<'a> {
@@ -149,6 +149,7 @@ impl<'a> Checker<'a> {
         published: &Published<'a>,
         sent: &[Sent<'a>],
     ) {
+        let mut unmet: Elsewhere<'a> = BTreeMap::new();
         let is_other = |record: &&Record<Presents>| {
             records.state.is_presented(record)
                 && records.writer.as_ref() != Some(&record.writer)
@@ -171,7 +172,7 @@ impl<'a> Checker<'a> {
                     record.said.matching == Matching::OneLabel && !exact.contains(&record.writer)
                 });
                 for record in same.iter().copied().chain(by_pattern) {
-                    self.compare_elsewhere(records, published, one, sample, record);
+                    compare_elsewhere(published, index, one, sample, record, &mut unmet);
                 }
                 if sample.1 == Matching::OneLabel || one.policy.binds_subdomains() {
                     including.entry(sample.0.as_str()).or_default().push((index, sample));
@@ -194,37 +195,40 @@ impl<'a> Checker<'a> {
                     // Of the pattern, it is this very name that may be new here.
                     let noted = if is_in_pattern { &visited } else { *sample };
                     if is_below || is_in_pattern {
-                        self.compare_elsewhere(records, published, one, noted, record);
+                        compare_elsewhere(published, *index, one, noted, record, &mut unmet);
                     }
                 }
             }
         }
+        self.report_elsewhere(records, sent, &unmet);
     }
 
-    fn compare_elsewhere(
-        &mut self,
-        records: &Records,
-        published: &Published<'a>,
-        one: &Sent<'a>,
-        sample: &Sample,
-        record: &'a Record<Presents>,
-    ) {
-        if is_safe(&published.shown[one.host], &record.said.certificates, &one.pins) {
-            return;
+    /// One finding for a policy, with all records that it does not meet.
+    fn report_elsewhere(&mut self, records: &Records, sent: &[Sent<'a>], unmet: &Elsewhere<'a>) {
+        let mut all: BTreeMap<(&str, bool), BTreeMap<EventId, &Record<Presents>>> = BTreeMap::new();
+        for ((index, before), (found, _)) in unmet {
+            let name = sent[*index].policy.name();
+            all.entry((name, *before)).or_default().extend(found);
         }
-        let before = published.was_published(sample, one.policy);
-        let class = if before { Class::Warning } else { Class::Lockout };
-        let scope = Place {
-            policy: one.policy.name(),
-            kind: Kind::Enforced,
-            at: one.at,
-            each_place: false,
-        };
-        let code = Code::ServedElsewhereUnmet;
-        let alarm = Alarm { code, name: Some((sample.0.clone(), sample.1, 0)) };
-        self.find_for(scope, Kind::Enforced, one.host, (code, class), vec![alarm], || {
-            text::elsewhere(one.policy, records, record)
-        });
+        for ((index, before), (_, noted)) in unmet {
+            let one = &sent[*index];
+            let class = if *before { Class::Warning } else { Class::Lockout };
+            let scope = Place {
+                policy: one.policy.name(),
+                kind: Kind::Enforced,
+                at: one.at,
+                each_place: false,
+            };
+            let code = Code::ServedElsewhereUnmet;
+            let alarm =
+                |sample: &Sample| Alarm { code, name: Some((sample.0.clone(), sample.1, 0)) };
+            let alarms = noted.iter().map(alarm).collect();
+            self.find_for(scope, Kind::Enforced, one.host, (code, class), alarms, || {
+                let found = all.get(&(one.policy.name(), *before));
+                let found: Vec<_> = found.into_iter().flat_map(BTreeMap::values).copied().collect();
+                text::elsewhere(one.policy, records, &found)
+            });
+        }
     }
 
     /// A header that nobody remembers having sent.
@@ -243,6 +247,27 @@ impl<'a> Checker<'a> {
                 (text::not_kept(one.policy), vec![])
             });
         }
+    }
+}
+
+/// What other servers present that a policy (by position) does not meet, and whether it is as before,
+/// with the names for which clients note it.
+type Elsewhere<'a> =
+    BTreeMap<(usize, bool), (BTreeMap<EventId, &'a Record<Presents>>, BTreeSet<Sample>)>;
+
+fn compare_elsewhere<'a>(
+    published: &Published<'a>,
+    index: usize,
+    one: &Sent<'a>,
+    sample: &Sample,
+    record: &'a Record<Presents>,
+    unmet: &mut Elsewhere<'a>,
+) {
+    if !is_safe(&published.shown[one.host], &record.said.certificates, &one.pins) {
+        let before = published.was_published(sample, one.policy);
+        let (found, noted) = unmet.entry((index, before)).or_default();
+        found.insert(record.id, record);
+        noted.insert(sample.clone());
     }
 }
 

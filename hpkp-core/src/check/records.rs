@@ -16,11 +16,11 @@ use crate::header::Kind;
 use crate::path::{Chain, Paths};
 use crate::pin::Pin;
 use crate::policy::Policy;
-use crate::published::accepted::digest_of;
-use crate::published::state::{LastAccepted, Live, Record};
+use crate::published::accepted::digest;
+use crate::published::state::{Live, Record};
 use crate::published::{
     self, CertificateIdentity, EventId, Fingerprint, HostName, Matching, Met, Presented, Presents,
-    Scope, State, WriterName,
+    Scope, State, Withheld, WriterName,
 };
 
 /// What the records say, and what is wrong with them.
@@ -149,9 +149,10 @@ type ByName<'a, T> = HashMap<(&'a str, Matching), Vec<&'a Record<T>>>;
 pub(super) struct Published<'a> {
     pub(super) routing: Routing<'a>,
     pub(super) shown: Vec<Shown>,
-    /// What the last accepted configuration presented and published.
+    /// What the last accepted configuration presented, published and withheld.
     pub(super) presented_last: ByName<'a, Presents>,
     pub(super) published_last: ByName<'a, published::Published>,
+    pub(super) withheld_last: ByName<'a, Withheld>,
     /// Where that configuration is not on record: whether the one being checked is the very same.
     pub(super) unrecorded: Option<bool>,
     live: Vec<Live<'a>>,
@@ -171,6 +172,7 @@ impl<'a> Published<'a> {
             shown,
             presented_last: HashMap::new(),
             published_last: HashMap::new(),
+            withheld_last: HashMap::new(),
             unrecorded: None,
             live: Vec::new(),
             live_by_host: HashMap::new(),
@@ -178,14 +180,10 @@ impl<'a> Published<'a> {
         };
         let Some(records) = &deployment.records else { return published };
         if let Some(writer) = &records.writer {
-            let LastAccepted { presents, published: all } = records.state.last_accepted(writer);
-            let by_name = presents
-                .into_iter()
-                .map(|((host, matching), all)| ((host.as_str(), matching), all));
-            published.presented_last = by_name.collect();
-            let by_name =
-                all.into_iter().map(|((host, matching), all)| ((host.as_str(), matching), all));
-            published.published_last = by_name.collect();
+            let last = records.state.last_accepted(writer);
+            published.presented_last = by_name(last.presents);
+            published.published_last = by_name(last.published);
+            published.withheld_last = by_name(last.withheld);
         }
         published.live = records.state.live(now).collect();
         for (index, live) in published.live.iter().enumerate() {
@@ -272,6 +270,24 @@ impl<'a> Published<'a> {
         of_name.flat_map(|record| &record.said.ports).copied().collect()
     }
 
+    /// Whether the last accepted configuration had this very policy for a host, presented the same to
+    /// it, and did not send its header for a lock-out. A refusal would then protect nobody.
+    pub(super) fn is_withheld_as_before(&self, host: usize, policy: &Policy) -> bool {
+        if let Some(is_same) = self.unrecorded {
+            return is_same;
+        }
+        let pins = sorted(policy);
+        let mut served = self.routing.served(host).peekable();
+        served.peek().is_some()
+            && served.all(|(sample, reached)| {
+                let before = self.withheld_last.get(&(sample.0.as_str(), sample.1));
+                before.into_iter().flatten().any(|record| {
+                    record.said.pins == pins
+                        && record.said.include_subdomains == policy.binds_subdomains()
+                }) && self.is_unchanged(sample, (host, reached.claim), &reached.ports)
+            })
+    }
+
     /// What is to be recorded of each host where the configuration is accepted, and for which names it
     /// sends a header.
     pub(super) fn describe(&mut self, deployment: &Deployment) -> Vec<HostVerdict> {
@@ -307,7 +323,7 @@ impl<'a> Published<'a> {
             }
         }
         let unrecorded = deployment.records.as_ref().and_then(|records| records.unrecorded);
-        self.unrecorded = unrecorded.map(|digest| digest == digest_of(deployment, &verdicts));
+        self.unrecorded = unrecorded.map(|known| known == digest(deployment, &verdicts));
         verdicts
     }
 }
@@ -356,11 +372,16 @@ impl<'a> Checker<'a> {
         let on_tls =
             || (0..deployment.hosts.len()).filter(|position| deployment.hosts[*position].tls);
         for (code, text, at) in &records.problems {
-            let scope = Place { policy: "", kind: Kind::Enforced, at, each_place: true };
+            // Several of one code are findings of their own.
+            let scope = Place { policy: text, kind: Kind::Enforced, at, each_place: true };
             for host in on_tls() {
                 // What is as it was locks nobody out who was not locked out before.
                 let class = match code {
-                    Code::PublishedPinsUnreadable if self.is_host_unchanged(published, host) => {
+                    Code::PublishedPinsUnreadable
+                    | Code::RecordsMissing
+                    | Code::RecordsNotTrusted
+                        if self.is_host_unchanged(published, host) =>
+                    {
                         Class::Warning
                     }
                     _ => code.class(),
@@ -458,14 +479,21 @@ impl<'a> Checker<'a> {
         all: AllUnmet<'a>,
         now: i64,
     ) {
-        for ((host, code, class, claim), unmet) in merged(all) {
+        let all = merged(all);
+        // What the hosts of one finding hold, for the command that it prints.
+        let mut together: HashMap<(Code, Class, String), Vec<Live<'a>>> = HashMap::new();
+        for ((_, code, class, claim), unmet) in &all {
+            let group = group_of(unmet, *code, *claim);
+            together.entry((*code, *class, group)).or_default().extend(&unmet.found);
+        }
+        for of in together.values_mut() {
+            of.sort_by_key(|live| live.record.id);
+            of.dedup_by_key(|live| live.record.id);
+        }
+        for ((host, code, class, claim), unmet) in all {
             let before = class != code.class();
-            let mut group = text::group(&unmet.found);
-            if !matches!(claim, Claim::Name | Claim::Pattern) || code == Code::RemovedHostPinsUnmet
-            {
-                // The text names the hosts, since none of them is in the label.
-                unmet.names.iter().for_each(|(sample, _)| group.push_str(sample.0.as_str()));
-            }
+            let group = group_of(&unmet, code, claim);
+            let key = (code, class, group.clone());
             let at = self.place(host, records);
             let scope = Place { policy: &group, kind: Kind::Enforced, at, each_place: false };
             let chains = self.chains(host);
@@ -479,6 +507,7 @@ impl<'a> Checker<'a> {
                 let unmet = text::Unmet {
                     records,
                     found: &unmet.found,
+                    all: together.get(&key).map_or(unmet.found.as_slice(), Vec::as_slice),
                     names: &unmet.names,
                     claim,
                     directives: &deployment.names,
@@ -549,6 +578,21 @@ impl<'a> Checker<'a> {
             .flatten()
             .collect()
     }
+}
+
+/// What hosts must have in common to share a finding.
+fn group_of(unmet: &Unmet<'_>, code: Code, claim: Claim) -> String {
+    let mut group = text::group(&unmet.found);
+    if !matches!(claim, Claim::Name | Claim::Pattern) || code == Code::RemovedHostPinsUnmet {
+        // The text names the hosts, since none of them is in the label.
+        unmet.names.iter().for_each(|(sample, _)| group.push_str(sample.0.as_str()));
+    }
+    group
+}
+
+/// What a writer's last accepted configuration said, by the name and the matching.
+fn by_name<'a, T>(all: BTreeMap<published::state::Names<'a>, Vec<&'a Record<T>>>) -> ByName<'a, T> {
+    all.into_iter().map(|((host, matching), all)| ((host.as_str(), matching), all)).collect()
 }
 
 /// What a default server does not meet for its own names it has not to be told of those in its

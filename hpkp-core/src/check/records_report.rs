@@ -13,12 +13,15 @@ use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::state::{Binding, Live, Record};
 use crate::published::{HostName, Lifetime, Matching, Met, Origin, Presents};
-use crate::text::Excerpt;
+use crate::text::{Excerpt, ShellWord};
 
 type Text = (String, Vec<String>);
 
 /// How many ids a command line names; more would not fit a line of the log.
 const NAMED_IDS: usize = 6;
+
+/// How many bytes of ids or names one command line has; more would not fit a line of the log.
+const MAX_CHOSEN: usize = 500;
 
 pub(super) fn not_known(why: &str, remedy: &str) -> String {
     format!("{why}, so it cannot be compared with the published pins; {remedy}")
@@ -37,6 +40,8 @@ pub(super) struct Unmet<'a> {
     /// Why the host answers for these names.
     pub(super) claim: Claim,
     pub(super) directives: &'a Names,
+    /// The same of all hosts that share the finding.
+    pub(super) all: &'a [Live<'a>],
     pub(super) chains: &'a [&'a Chain],
     pub(super) shown: &'a Shown,
     pub(super) serving: &'a [Serving],
@@ -130,7 +135,7 @@ impl Unmet<'_> {
             ));
         }
         if code != Code::Waived && code != Code::RemovedHostPinsUnmet {
-            details.push(self.commands());
+            details.extend(self.commands());
         }
         (summary, details)
     }
@@ -310,12 +315,9 @@ impl Unmet<'_> {
                 )
             }
         };
-        let scope = format!("{:?}", said.scope);
         let head = format!(
             "held {who}, told by {}; compared: {}; event {}",
-            record.writer,
-            scope.to_lowercase(),
-            record.id
+            record.writer, said.scope, record.id
         );
         let pins = said.pins.iter().take(MAX_DETAILS).map(|pin| {
             let note = self.note(*pin);
@@ -330,20 +332,56 @@ impl Unmet<'_> {
         if self.records.state.is_compromised(pin) { COMPROMISED } else { "" }
     }
 
-    /// The command that gives these clients up, or says that there are none.
-    fn commands(&self) -> String {
-        let ids: Vec<String> =
-            self.found.iter().take(NAMED_IDS).map(|live| live.record.id.to_string()).collect();
-        let more = if self.found.len() > NAMED_IDS { " ..." } else { "" };
+    /// The command that gives these clients up, or says that there are none: of all hosts of the finding.
+    fn commands(&self) -> Vec<String> {
         // What was noted at a visit stays noted, whatever ends.
-        let is_noted = |live: &Live<'_>| matches!(live.record.said.lifetime, Lifetime::MaxAge(_));
-        let (verb, meaning, words) = match self.found.iter().any(is_noted) {
-            false => ("end", "if nobody uses what holds these pins any more", "--why REASON"),
-            true => ("waive", "to give these clients up", "--who NAME --why REASON"),
-        };
-        let command = command(verb, self.records, &ids.join(" "));
-        format!("{meaning}: {command}{more} {words}")
+        let is_noted = |live: &&Live<'_>| matches!(live.record.said.lifetime, Lifetime::MaxAge(_));
+        let (noted, others): (Vec<&Live<'_>>, Vec<&Live<'_>>) = self.all.iter().partition(is_noted);
+        let mut commands = Vec::new();
+        if noted.is_empty() {
+            let meaning = "if nobody uses what holds these pins any more";
+            commands.extend(named(meaning, "end", "--why REASON", self.records, &others));
+        } else {
+            let all: Vec<&Live<'_>> = self.all.iter().collect();
+            let words = "--who NAME --why REASON";
+            commands.extend(named("to give these clients up", "waive", words, self.records, &all));
+        }
+        commands
     }
+}
+
+/// A command for all of `found`: by their ids where these are few, else by their names, and in several
+/// lines where one would be too long for a log.
+fn named(
+    meaning: &str,
+    verb: &str,
+    words: &str,
+    records: &Records,
+    found: &[&Live<'_>],
+) -> Vec<String> {
+    let mut chosen: Vec<String> = found.iter().map(|live| live.record.id.to_string()).collect();
+    if chosen.len() > NAMED_IDS {
+        let name = |live: &&Live<'_>| {
+            let said = &live.record.said;
+            shown_name(said.host.as_str(), said.matching)
+        };
+        let names: BTreeSet<String> = found.iter().map(name).collect();
+        chosen = names.iter().map(|name| format!("--host {}", ShellWord::new(name))).collect();
+    }
+    let mut commands: Vec<String> = Vec::new();
+    let mut line = String::new();
+    for one in chosen {
+        if line.len() + one.len() > MAX_CHOSEN && !line.is_empty() {
+            commands.push(std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(&one);
+    }
+    commands.push(line);
+    let commands = commands.into_iter();
+    commands.map(|ids| format!("{meaning}: {} {words}", command(verb, records, &ids))).collect()
 }
 
 impl Shown {
@@ -442,36 +480,63 @@ pub(super) fn other_block(
 
 /// The command that records an operator's decision about events, without its reason.
 fn command(verb: &str, records: &Records, ids: &str) -> String {
-    let directory = Excerpt::new(&records.directory);
-    format!("hpkp published -d {directory} {verb} {ids}")
+    format!("hpkp published -d {} {verb} {ids}", ShellWord::new(&records.directory))
 }
 
-pub(super) fn elsewhere(policy: &Policy, records: &Records, record: &Record<Presents>) -> Text {
-    let said = &record.said;
+/// What other servers present that new pins do not meet: of all hosts of the policy.
+pub(super) fn elsewhere(policy: &Policy, records: &Records, all: &[&Record<Presents>]) -> Text {
+    let writers: BTreeSet<&str> = all.iter().map(|record| record.writer.as_str()).collect();
+    let names: BTreeSet<String> = all
+        .iter()
+        .map(|record| shown_name(record.said.host.as_str(), record.said.matching))
+        .collect();
+    let listed = |texts: Vec<&str>| {
+        let named = texts.iter().take(NAMED_IDS).copied().collect::<Vec<_>>().join(", ");
+        match texts.len().saturating_sub(NAMED_IDS) {
+            0 => named,
+            more => format!("{named} and {more} more"),
+        }
+    };
     let summary = format!(
         "clients that note the policy \"{}\" from here would refuse the server of {}, which \
          presents other keys for {}; first publish the pin of its key here and of the new key \
          there, and change the key afterwards",
         policy.shown(),
-        record.writer,
-        shown_name(said.host.as_str(), said.matching)
+        listed(writers.iter().copied().collect()),
+        listed(names.iter().map(String::as_str).collect())
     );
-    let leaves = said.certificates.iter().filter_map(|one| one.served.first().copied().flatten());
-    let mut details: Vec<String> =
-        leaves.take(MAX_DETAILS).map(|pin| format!("presented there: sha256/{pin}")).collect();
-    if let Some(end) = records.state.end(record.id) {
+    let mut details = Vec::new();
+    for record in all.iter().take(MAX_DETAILS / 2) {
+        let said = &record.said;
+        let leaves =
+            said.certificates.iter().filter_map(|one| one.served.first().copied().flatten());
+        let leaves: Vec<String> = leaves.take(4).map(|pin| format!("sha256/{pin}")).collect();
+        let stopped = records.state.end(record.id).map_or_else(String::new, |end| {
+            format!(
+                ", stopped {}, which may be to come back; it counts until it starts with other keys \
+                 or is said to be gone",
+                date::format(end.at)
+            )
+        });
         details.push(format!(
-            "it stopped {}, which may be to come back; it counts until it starts with other keys or \
-             is said to be gone",
-            date::format(end.at)
+            "presented by {} for {}: {}; recorded {}, event {}{stopped}",
+            record.writer,
+            shown_name(said.host.as_str(), said.matching),
+            leaves.join(", "),
+            date::format(record.at),
+            record.id
         ));
     }
-    details.push(format!(
-        "recorded {}, event {}; if that server is gone: {} --why REASON",
-        date::format(record.at),
-        record.id,
-        command("end", records, &record.id.to_string())
-    ));
+    let mut writers = writers.into_iter().peekable();
+    while writers.peek().is_some() {
+        // As many as a line of the log has room for.
+        let some = writers.by_ref().take(NAMED_IDS).map(|name| format!("--writer {name}"));
+        let some = some.collect::<Vec<_>>().join(" ");
+        details.push(format!(
+            "if that server is gone for good: {} --why REASON",
+            command("end", records, &some)
+        ));
+    }
     (summary, details)
 }
 

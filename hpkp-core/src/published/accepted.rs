@@ -3,23 +3,26 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::event::{
-    Body, Ended, Event, EventId, Fingerprint, Lifetime, Origin, Presented, Presents, Published,
-    Scope, Why,
+    Again, Body, Ended, Event, EventId, Fingerprint, Lifetime, Origin, Presented, Presents,
+    Published, Scope, Seen, Why, Withheld,
 };
+use super::line::{MAX_ENTRIES, MAX_EXCEPT, MAX_LINE};
 use super::name::{HostName, WriterName};
-use super::state::State;
-use crate::check::{Deployment, Host, HostVerdict, SeenName, Verdict, sorted};
-use crate::finding::{Code, Finding};
+use super::state::{State, Stopped};
+use crate::check::{Deployment, Host, HostVerdict, Records, SeenName, Verdict, sorted};
+use crate::finding::{Check, Class, Code, Finding};
 use crate::policy::Policy;
 
 /// How many ids one `ended` event names.
 const IDS: usize = 1_000;
 
+/// After how many seconds of silence a writer says that it lives.
+const HEARTBEAT: i64 = 24 * 3_600;
+
 /// The events that `writer` appends when the configuration of `deployment` has been accepted with
 /// `verdict`, in their order. None where nothing has changed since `state`.
 ///
-/// `now` is in seconds since 1970 UTC. Where the clock stands before the writer's newest event, that
-/// event's time is taken: what ends now must not seem to have ended earlier.
+/// `now` is in seconds since 1970 UTC.
 #[must_use]
 pub fn accepted(
     deployment: &Deployment,
@@ -30,12 +33,51 @@ pub fn accepted(
 ) -> Vec<Event> {
     let wanted = wanted(deployment, verdict);
     let current = current(state, writer);
-    let kept: HashSet<&Body> = wanted.iter().filter(|body| current.contains_key(body)).collect();
+    let back = match current.is_empty() {
+        true => state.stopped(writer).and_then(|stopped| again(&stopped, &wanted)),
+        false => None,
+    };
+    let kept: HashSet<&Body> = match &back {
+        Some((_, back)) => back.iter().copied().collect(),
+        None => wanted.iter().filter(|body| current.contains_key(body)).collect(),
+    };
     let mut over: Vec<EventId> =
         current.iter().filter(|(body, _)| !kept.contains(*body)).map(|(_, id)| *id).collect();
     over.sort_unstable();
     let new = wanted.iter().filter(|body| !kept.contains(body)).cloned();
-    sealed(ended(&over, &Why::Replaced).chain(new), state, writer, now)
+    let back = back.map(|(event, _)| event);
+    let said: Vec<Body> = back.into_iter().chain(ended(&over, &Why::Replaced)).chain(new).collect();
+    let seen = seen(state, writer, said.is_empty(), now);
+    sealed(said.into_iter().chain(seen), state, writer, now)
+}
+
+/// What says that a server is back with what it stopped with, and which of `wanted` that is; `None`
+/// where it is so little that it is written anew.
+fn again<'a>(stopped: &Stopped, wanted: &'a [Body]) -> Option<(Body, Vec<&'a Body>)> {
+    let kept: Vec<&Body> = wanted.iter().filter(|body| stopped.of.contains_key(body)).collect();
+    let is_kept: HashSet<EventId> =
+        kept.iter().filter_map(|body| stopped.of.get(body)).copied().collect();
+    let mut except: Vec<EventId> =
+        stopped.of.values().filter(|id| !is_kept.contains(id)).copied().collect();
+    except.sort_unstable();
+    let fits = except.len() <= MAX_ENTRIES && stopped.by.len() <= MAX_ENTRIES;
+    let again = Body::Again(Again { ids: stopped.by.clone(), except });
+    (fits && !kept.is_empty()).then_some((again, kept))
+}
+
+/// That the writer lives, and what it has read, where that is worth a line: others have written more or
+/// less since, something is of a time to come, or nothing was written for a day.
+fn seen(state: &State, writer: &WriterName, is_silent: bool, now: i64) -> Option<Body> {
+    let mut of = state.sights(writer);
+    let is_told = of == state.last_seen(writer);
+    let is_late = state.newest(writer).is_some_and(|at| now.saturating_sub(at) >= HEARTBEAT);
+    let future = state.unseen_future(now);
+    if is_told && future.is_empty() && !(is_silent && is_late) {
+        return None;
+    }
+    // What this writer wrote of a time to come is bounded by whatever it writes next.
+    of.truncate(MAX_ENTRIES);
+    Some(Body::Seen(Seen { of }))
 }
 
 /// [`accepted`]'s events of a server that takes over from another one which still runs: what that
@@ -60,7 +102,40 @@ pub fn stopped(state: &State, writer: &WriterName, now: i64) -> Vec<Event> {
     sealed(ended(&over, &Why::Stopped), state, writer, now)
 }
 
+/// What is found where a configuration could not be recorded, and no header is lost by it.
+#[must_use]
+pub fn not_recorded(records: &Records, why: &str) -> Finding {
+    let code = Code::ConfigurationNotRecorded;
+    Finding {
+        code,
+        class: code.class(),
+        check: Check::Refuse,
+        hosts: Vec::new(),
+        host_count: 0,
+        has_header: false,
+        at: records.at.clone(),
+        summary: format!("what this server presents cannot be recorded: {why}"),
+        details: Vec::new(),
+    }
+}
+
 impl Verdict {
+    /// Takes out the headers of hosts whose pins no record has room for; gives the finding. The others
+    /// are recorded all the same.
+    pub fn withhold_unrecordable(&mut self, deployment: &Deployment) -> Option<Finding> {
+        let policies = by_name(deployment);
+        let is_recordable = |policy: &Policy, verdict: &HostVerdict| {
+            published(policy, verdict).map(Body::Published).all(|body| is_recordable(&body))
+        };
+        let why = format!(
+            "a record has room for {MAX_EXCEPT} names that a pattern does not mean and for {MAX_LINE} \
+             bytes"
+        );
+        self.withhold_where(deployment, &policies, &why, |policy, verdict| {
+            !is_recordable(policy, verdict)
+        })
+    }
+
     /// Takes out the headers whose pins are not on record, since `why` has kept [`accepted`]'s
     /// events from being written; gives the finding. A header that was on record before stays.
     pub fn withhold_unrecorded(
@@ -71,15 +146,27 @@ impl Verdict {
         why: &str,
     ) -> Option<Finding> {
         let current = current(state, writer);
-        let mut finding: Option<Finding> = None;
         let policies = by_name(deployment);
+        self.withhold_where(deployment, &policies, why, |policy, verdict| {
+            let mut published = published(policy, verdict).map(Body::Published);
+            !published.all(|published| current.contains_key(&published))
+        })
+    }
+
+    fn withhold_where(
+        &mut self,
+        deployment: &Deployment,
+        policies: &HashMap<&str, &Policy>,
+        why: &str,
+        is_lost: impl Fn(&Policy, &HostVerdict) -> bool,
+    ) -> Option<Finding> {
+        let mut finding: Option<Finding> = None;
         for (host, verdict) in deployment.hosts.iter().zip(&mut self.hosts) {
             let Some(policy_use) = &host.enforced else { continue };
             let Some(policy) = policies.get(policy_use.policy.as_str()) else { continue };
-            let is_recorded = published(policy, verdict)
-                .all(|published| current.contains_key(&Body::Published(published)));
+            let is_lost = is_lost(policy, verdict);
             let sending = verdict.enforced.as_mut().filter(|sending| sending.header.is_some());
-            let Some(sending) = sending.filter(|_| !is_recorded) else { continue };
+            let Some(sending) = sending.filter(|_| is_lost) else { continue };
             sending.header = None;
             let code = Code::PublishedPinsNotRecorded;
             let finding = finding.get_or_insert_with(|| Finding {
@@ -106,11 +193,7 @@ impl Verdict {
 /// certificates that it presents and the policy that it has. Trust anchors and records are no part of it.
 /// Kept where a configuration takes effect and cannot be recorded ([`crate::check::Records::unrecorded`]).
 #[must_use]
-pub fn digest(deployment: &Deployment, verdict: &Verdict) -> Fingerprint {
-    digest_of(deployment, &verdict.hosts)
-}
-
-pub(crate) fn digest_of(deployment: &Deployment, verdicts: &[HostVerdict]) -> Fingerprint {
+pub fn digest(deployment: &Deployment, verdicts: &[HostVerdict]) -> Fingerprint {
     let policies = by_name(deployment);
     let of_host = |(host, verdict): (&Host, &HostVerdict)| {
         let names = verdict.names.iter();
@@ -144,25 +227,36 @@ fn by_name(deployment: &Deployment) -> HashMap<&str, &Policy> {
     deployment.policies.iter().map(|policy| (policy.name(), policy)).collect()
 }
 
-/// What the configuration publishes and presents, each once.
+/// What the configuration publishes, withholds and presents, each once.
 fn wanted(deployment: &Deployment, verdict: &Verdict) -> Vec<Body> {
     let policies = by_name(deployment);
     let mut wanted = Vec::new();
     let mut seen = HashSet::new();
     for (host, verdict) in deployment.hosts.iter().zip(&verdict.hosts) {
-        let policy_use = host.enforced.as_ref().filter(|_| sends(verdict));
-        let policy = policy_use.and_then(|policy_use| policies.get(policy_use.policy.as_str()));
-        for published in policy.into_iter().flat_map(|policy| published(policy, verdict)) {
-            let body = Body::Published(published);
+        let policy = host.enforced.as_ref();
+        let policy = policy.and_then(|policy_use| policies.get(policy_use.policy.as_str()));
+        let Some(policy) = policy else { continue };
+        let bodies: Vec<Body> = match (sends(verdict), is_locked_out(verdict)) {
+            (true, _) => published(policy, verdict).map(Body::Published).collect(),
+            (false, true) => withheld(policy, verdict).map(Body::Withheld).collect(),
+            (false, false) => continue,
+        };
+        for body in bodies {
             if seen.insert(body.clone()) {
                 wanted.push(body);
             }
         }
     }
-    // One name may have one certificate on several ports.
+    wanted.extend(presented(&verdict.hosts));
+    wanted.retain(is_recordable);
+    wanted
+}
+
+/// What the hosts present. One name may have one certificate on several ports.
+fn presented(hosts: &[HostVerdict]) -> Vec<Body> {
     type Shown<'a> = (&'a HostName, super::Matching, &'a [Presented], bool);
     let mut ports: BTreeMap<Shown<'_>, BTreeSet<u16>> = BTreeMap::new();
-    for verdict in &verdict.hosts {
+    for verdict in hosts {
         // That it presents something that is not known tells the host from one that a pattern has.
         let presented = verdict.presented.as_deref().unwrap_or_default();
         let is_told = |name: &&SeenName| !(name.aside && presented.is_empty());
@@ -171,7 +265,7 @@ fn wanted(deployment: &Deployment, verdict: &Verdict) -> Vec<Body> {
             ports.entry(shown).or_default().extend(&name.ports);
         }
     }
-    wanted.extend(ports.into_iter().map(|((host, matching, certificates, aside), ports)| {
+    let presents = ports.into_iter().map(|((host, matching, certificates, aside), ports)| {
         Body::Presents(Presents {
             host: host.clone(),
             matching,
@@ -179,12 +273,60 @@ fn wanted(deployment: &Deployment, verdict: &Verdict) -> Vec<Body> {
             certificates: certificates.to_vec(),
             aside,
         })
-    }));
-    wanted
+    });
+    presents.collect()
+}
+
+/// Whether a line has room for it. Few things can be too large, so the others are not written to see.
+fn is_recordable(body: &Body) -> bool {
+    let length = match body {
+        Body::Published(published) => {
+            let except = published.except.iter().map(|name| name.as_str().len() + 3);
+            if published.except.len() > MAX_EXCEPT {
+                return false;
+            }
+            except.sum::<usize>() + 64 * published.pins.len()
+        }
+        Body::Presents(presents) => {
+            let keys = presents.certificates.iter().map(|one| one.keys.nodes().len());
+            let issuers = presents.certificates.iter().flat_map(|one| one.keys.nodes());
+            let issuers: usize = issuers.map(|node| node.issuers.len()).sum();
+            if presents.certificates.len() > MAX_ENTRIES || presents.ports.len() > MAX_ENTRIES {
+                return false;
+            }
+            keys.sum::<usize>() * 256 + issuers * 6 + presents.ports.len() * 6
+        }
+        _ => 0,
+    };
+    length < MAX_LINE / 2
+        || Event::from_line(
+            Event::new(0, u64::MAX, WriterName::nobody(), body.clone()).line().as_bytes(),
+        )
+        .is_ok()
 }
 
 fn sends(verdict: &HostVerdict) -> bool {
     verdict.enforced.as_ref().is_some_and(|sending| sending.header.is_some())
+}
+
+/// Whether a lock-out was found, so that its header is not sent.
+fn is_locked_out(verdict: &HostVerdict) -> bool {
+    verdict.alarms.iter().any(|alarm| alarm.code.class() == Class::Lockout)
+}
+
+/// The policy of a host that is not sent: one record for each of its names.
+fn withheld<'a>(
+    policy: &'a Policy,
+    verdict: &'a HostVerdict,
+) -> impl Iterator<Item = Withheld> + 'a {
+    let pins = sorted(policy);
+    let names = verdict.names.iter().filter(move |name| !name.aside && !pins.is_empty());
+    names.map(|name| Withheld {
+        host: name.host.clone(),
+        matching: name.matching,
+        include_subdomains: policy.binds_subdomains(),
+        pins: sorted(policy),
+    })
 }
 
 /// What the header of a host publishes: one record for each of its names.
@@ -211,16 +353,7 @@ fn published<'a>(
 
 /// What the writer has said of its configurations and not ended.
 fn current(state: &State, writer: &WriterName) -> HashMap<Body, EventId> {
-    let is_current = |id: EventId| state.end(id).is_none();
-    let published = state.published().filter(|record| {
-        record.writer == *writer && record.said.origin == Origin::Header && is_current(record.id)
-    });
-    let presents =
-        state.presents().filter(|record| record.writer == *writer && is_current(record.id));
-    published
-        .map(|record| (Body::Published(record.said.clone()), record.id))
-        .chain(presents.map(|record| (Body::Presents(record.said.clone()), record.id)))
-        .collect()
+    state.configured(writer).filter(|(_, id)| state.end(*id).is_none()).collect()
 }
 
 fn ended(ids: &[EventId], why: &Why) -> impl Iterator<Item = Body> {
@@ -234,7 +367,6 @@ fn sealed(
     writer: &WriterName,
     now: i64,
 ) -> Vec<Event> {
-    let at = now.max(state.newest(writer).unwrap_or(now));
     let numbers = state.last_seq(writer).saturating_add(1)..;
-    numbers.zip(bodies).map(|(seq, body)| Event::new(at, seq, writer.clone(), body)).collect()
+    numbers.zip(bodies).map(|(seq, body)| Event::new(now, seq, writer.clone(), body)).collect()
 }

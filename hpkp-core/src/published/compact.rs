@@ -22,26 +22,39 @@ pub const KEPT: i64 = 366 * 24 * 3_600;
 /// its next number are told.
 #[must_use]
 pub fn needed(events: &[Event], state: &State, writer: &WriterName, now: i64) -> Vec<bool> {
-    let kept = kept(state, writer, now);
-    let newest = events.iter().max_by_key(|event| (event.at(), event.seq())).map(Event::id);
+    let mut kept = kept(state, writer, now);
+    kept.extend(beside_a_step(events));
     let last = events.iter().map(Event::seq).max();
     let configured = events.iter().filter(|event| is_of_a_configuration(event.body()));
     let configured = configured.map(Event::seq).max();
     let is_needed = |event: &Event| match event.body() {
-        Body::Published(_) | Body::Presents(_) => {
-            kept.contains(&event.id())
-                || [last, configured].contains(&Some(event.seq()))
-                || newest == Some(event.id())
+        Body::Published(_) | Body::Presents(_) | Body::Withheld(_) => {
+            kept.contains(&event.id()) || [last, configured].contains(&Some(event.seq()))
         }
         _ => true,
     };
     events.iter().map(is_needed).collect()
 }
 
+/// The events around those where the clock of the writer was set back: what happened when is told by
+/// them.
+fn beside_a_step(events: &[Event]) -> Vec<EventId> {
+    let mut events: Vec<&Event> = events.iter().collect();
+    events.sort_by_key(|event| event.seq());
+    let mut kept = Vec::new();
+    for (index, pair) in events.windows(2).enumerate() {
+        if pair[1].at() < pair[0].at() {
+            kept.extend(events.iter().skip(index).take(3).map(|event| event.id()));
+        }
+    }
+    kept
+}
+
 fn kept(state: &State, writer: &WriterName, now: i64) -> HashSet<EventId> {
+    let clock = state.clock(now);
     let is_recent = |time: i64| time.saturating_add(KEPT) > now;
     let ended_long_ago = |id| state.end(id).is_some_and(|end| !is_recent(end.at));
-    let is_kept = |record: &&Record<Published>| match state.binding(record) {
+    let is_kept = |record: &&Record<Published>| match state.binding(record, &clock) {
         Some(Binding::Until(time)) => is_recent(time),
         Some(Binding::Served(_) | Binding::Open) => true,
         None => !ended_long_ago(record.id),
@@ -61,6 +74,9 @@ fn kept(state: &State, writer: &WriterName, now: i64) -> HashSet<EventId> {
     let accepted = state.last_accepted(writer);
     kept.extend(accepted.published.into_values().flatten().map(|record| record.id));
     kept.extend(accepted.presents.into_values().flatten().map(|record| record.id));
+    kept.extend(accepted.withheld.into_values().flatten().map(|record| record.id));
+    let withheld = state.withheld().map(|record| record.id);
+    kept.extend(withheld.filter(|id| !ended_long_ago(*id)));
     kept
 }
 

@@ -137,6 +137,14 @@ pub enum Body {
     Waived(Waived),
     /// A key that is no longer its owner's alone.
     Compromised(Compromised),
+    /// A policy that was configured and whose header was not sent.
+    Withheld(Withheld),
+    /// A writer that is gone for good.
+    Gone(Gone),
+    /// A server is back with what it stopped with.
+    Again(Again),
+    /// The writer lives, and has read these records of others.
+    Seen(Seen),
 }
 
 /// Which file this is, so that a copy on another machine is never appended to.
@@ -198,6 +206,25 @@ pub enum Scope {
     PathCa,
     /// The key of a CA that the server sent: TLSA 2 1 1.
     SentCa,
+}
+
+impl Scope {
+    /// How records, the command and findings call it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Chain => "chain",
+            Self::Leaf => "leaf",
+            Self::PathCa => "path-ca",
+            Self::SentCa => "sent-ca",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// How long pins are remembered.
@@ -372,4 +399,61 @@ pub struct Compromised {
     pub pin: Pin,
     /// Why it is held to be so.
     pub why: String,
+}
+
+/// A policy that was configured and whose header was not sent, since it would have locked clients out.
+/// The next configuration test tells by it a server that was started in spite of that from a new mistake.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Withheld {
+    /// The host, or the domain above the hosts.
+    pub host: HostName,
+    /// Which hosts it stands for.
+    pub matching: Matching,
+    /// Whether it would have bound all hosts below, besides.
+    pub include_subdomains: bool,
+    /// The pins, sorted, each once; at least one.
+    pub pins: Vec<Pin>,
+}
+
+/// The end of a writer: a container that was made anew under another name, a machine that was taken
+/// away. What it writes later shows that it is not gone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Gone {
+    /// Who.
+    pub of: WriterName,
+    /// Which of its files, where that is known: one that is made anew is another one.
+    pub instance: Option<String>,
+    /// The number of its last event that was known.
+    pub upto: u64,
+    /// Why.
+    pub why: String,
+    /// Since when, where that is not the time of the event.
+    pub when: Option<i64>,
+}
+
+/// A server is back with what it stopped with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Again {
+    /// The ids of the `ended` events of that stop, which hold no longer.
+    pub ids: Vec<EventId>,
+    /// Events that stay ended all the same.
+    pub except: Vec<EventId>,
+}
+
+/// Whose records have been read, and how far.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Seen {
+    /// Sorted by writer.
+    pub of: Vec<Sight>,
+}
+
+/// How far the records of a writer have been read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sight {
+    /// Whose.
+    pub writer: WriterName,
+    /// Which of its files, where its first line says it.
+    pub instance: Option<String>,
+    /// The number of the last event.
+    pub seq: u64,
 }

@@ -4,9 +4,10 @@ use std::fmt;
 
 use super::event::Event;
 use super::line::{LineError, MAX_LINE};
+use super::name::WriterName;
 
 /// The largest file, in octets.
-pub const MAX_FILE: usize = 128 << 20;
+pub const MAX_FILE: usize = 512 << 20;
 
 /// The most lines of one file.
 pub const MAX_LINES: usize = 1_000_000;
@@ -37,25 +38,82 @@ pub fn read(octets: &[u8]) -> Result<Contents, FileError> {
 /// # Errors
 /// See [`read`]. What stands before the line has been handed over.
 pub fn for_each(octets: &[u8], mut take: impl FnMut(Event)) -> Result<usize, FileError> {
-    if octets.len() > MAX_FILE {
-        return Err(FileError::TooLarge);
+    let mut lines = Lines::default();
+    lines.push(octets, &mut take)?;
+    Ok(lines.finish())
+}
+
+/// The lines of a file that is read piece by piece, so that it need not be held as a whole.
+#[derive(Debug, Default)]
+pub struct Lines {
+    /// Whose the events must be.
+    writer: Option<WriterName>,
+    /// How many have been read.
+    lines: usize,
+    octets: usize,
+    /// A line whose end has not been read yet.
+    part: Vec<u8>,
+}
+
+impl Lines {
+    /// Those of a file that is called after `writer`: it has no events of others, whose word they would
+    /// be taken for.
+    #[must_use]
+    pub fn of(writer: WriterName) -> Self {
+        Self { writer: Some(writer), ..Self::default() }
     }
-    let whole = octets.iter().rposition(|octet| *octet == b'\n').map_or(0, |last| last + 1);
-    let (lines, torn) = octets.split_at(whole);
-    // What never was a line, however long, must not pass for the rest of one.
-    if torn.len() > MAX_LINE {
-        let line = 1 + lines.iter().filter(|octet| **octet == b'\n').count();
-        return Err(FileError::Line { line, error: LineError::TooLong });
-    }
-    for (index, line) in lines.split_inclusive(|octet| *octet == b'\n').enumerate() {
-        if index == MAX_LINES {
-            return Err(FileError::TooManyLines);
+
+    /// Reads the next piece, and hands over the events whose lines end in it.
+    ///
+    /// # Errors
+    /// See [`read`]. What stands before the line has been handed over.
+    pub fn push(&mut self, piece: &[u8], take: &mut impl FnMut(Event)) -> Result<(), FileError> {
+        self.octets = self.octets.saturating_add(piece.len());
+        if self.octets > MAX_FILE {
+            return Err(FileError::TooLarge);
         }
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
-        let event = Event::from_line(line);
-        take(event.map_err(|error| FileError::Line { line: index + 1, error })?);
+        for line in piece.split_inclusive(|octet| *octet == b'\n') {
+            let Some(end) = line.strip_suffix(b"\n") else {
+                self.part.extend(line);
+                // What never was a line, however long, must not pass for the rest of one.
+                if self.part.len() > MAX_LINE {
+                    let error = LineError::TooLong;
+                    return Err(FileError::Line { line: self.lines + 1, error });
+                }
+                continue;
+            };
+            if self.lines == MAX_LINES {
+                return Err(FileError::TooManyLines);
+            }
+            self.lines += 1;
+            let event = if self.part.is_empty() {
+                self.event(end)?
+            } else {
+                self.part.extend(end);
+                let part = std::mem::take(&mut self.part);
+                self.event(&part)?
+            };
+            take(event);
+        }
+        Ok(())
     }
-    Ok(torn.len())
+
+    /// How many octets of the last line, which was never finished, stand at the end, see
+    /// [`Contents::torn`].
+    #[must_use]
+    pub fn finish(self) -> usize {
+        self.part.len()
+    }
+
+    fn event(&self, line: &[u8]) -> Result<Event, FileError> {
+        let event = Event::from_line(line).and_then(|event| match &self.writer {
+            Some(writer) if event.writer() != writer => {
+                Err(LineError::Writer(event.writer().clone()))
+            }
+            _ => Ok(event),
+        });
+        event.map_err(|error| FileError::Line { line: self.lines, error })
+    }
 }
 
 /// Why a file cannot be used.

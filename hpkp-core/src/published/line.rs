@@ -9,8 +9,8 @@ use serde_json::{Map, Number, Value};
 use sha2::{Digest as _, Sha256};
 
 use super::event::{
-    Body, CertificateIdentity, Compromised, Ended, Event, EventId, Identity, Lifetime, Matching,
-    Origin, Presented, Presents, Published, Scope, Waived, Why,
+    Again, Body, CertificateIdentity, Compromised, Ended, Event, EventId, Gone, Identity, Lifetime,
+    Matching, Origin, Presented, Presents, Published, Scope, Seen, Sight, Waived, Why, Withheld,
 };
 use super::keys::{KeyGraph, KeyNode};
 use super::name::{HostName, WriterName};
@@ -23,13 +23,17 @@ use crate::text::Excerpt;
 pub const VERSION: u64 = 2;
 
 /// The longest line, in octets, without its line feed.
-pub const MAX_LINE: usize = 256 * 1024;
+pub const MAX_LINE: usize = 4 << 20;
 
 /// How deep arrays and objects may be nested.
 pub const MAX_DEPTH: usize = 16;
 
 /// The most entries of one array.
 pub const MAX_ENTRIES: usize = 4_096;
+
+/// The most hosts that one pattern does not stand for. Each record of the pattern has to name them all,
+/// and a server may have tens of thousands of blocks below one domain.
+pub const MAX_EXCEPT: usize = 65_536;
 
 /// The longest free text (an origin, a reason, a name), in octets.
 pub const MAX_TEXT: usize = 1_024;
@@ -60,16 +64,21 @@ impl Event {
             return Err(LineError::TooLong);
         }
         let line = std::str::from_utf8(line).map_err(|_| LineError::NotUtf8)?;
-        if depth(line) > MAX_DEPTH {
+        let outline = outline(line);
+        if outline.depth > MAX_DEPTH {
             return Err(LineError::TooDeep);
         }
         let value = serde_json::from_str(line).map_err(|_| LineError::NotJson)?;
+        // The parser keeps the last of two members of one name, and another reader may keep the first.
+        if count(&value) != outline.members {
+            return Err(LineError::Duplicate);
+        }
         let Value::Object(mut members) = value else { return Err(LineError::NotJson) };
-        match members.get("v").and_then(Value::as_u64) {
-            Some(1..=VERSION) => {}
+        let version = match members.get("v").and_then(Value::as_u64) {
+            Some(version @ 1..=VERSION) => version,
             Some(newer) if newer > VERSION => return Err(LineError::Version(newer)),
             _ => return Err(LineError::Wrong("v", "the number of a version")),
-        }
+        };
         let stated = members.remove("id");
         let id = id_of(&members);
         if stated.as_ref().and_then(Value::as_str).and_then(|id| id.parse().ok()) != Some(id) {
@@ -77,13 +86,9 @@ impl Event {
         }
         let mut members = Members(members);
         let at = members.time("at")?.ok_or(LineError::Missing("at"))?;
-        let seq = members
-            .take("seq")
-            .ok_or(LineError::Missing("seq"))?
-            .as_u64()
-            .ok_or(LineError::Wrong("seq", "a number"))?;
+        let seq = members.number("seq")?;
         let writer = members.parsed("writer", "the name of a writer")?;
-        let body = read_body(&mut members)?;
+        let body = read_body(&mut members, version)?;
         Ok(Self { id, at, seq, writer, body, line: line.into() })
     }
 }
@@ -99,12 +104,16 @@ pub enum LineError {
     NotUtf8,
     /// Not a JSON object.
     NotJson,
+    /// An object has two members of one name.
+    Duplicate,
     /// Written by a later version of this software. To pass over it could hide a lock-out.
     Version(u64),
     /// An event that this version does not know; its name as it may be shown.
     Event(String),
     /// The id is not that of the content, which is held.
     Id(EventId),
+    /// It is of another writer, held here, than the file.
+    Writer(WriterName),
     /// A member is missing.
     Missing(&'static str),
     /// A member is not what is wanted, which is held too.
@@ -120,6 +129,7 @@ impl fmt::Display for LineError {
             Self::TooDeep => write!(f, "it is nested deeper than {MAX_DEPTH} levels"),
             Self::NotUtf8 => f.write_str("it is not UTF-8"),
             Self::NotJson => f.write_str("it is not a JSON object"),
+            Self::Duplicate => f.write_str("one of its objects has two members of one name"),
             Self::Version(version) => write!(
                 f,
                 "it is of version {version} of the schema, this software reads version {VERSION}; \
@@ -134,6 +144,11 @@ impl fmt::Display for LineError {
                 f,
                 "its id is not {id}, that of its content, so it has been edited or damaged"
             ),
+            Self::Writer(writer) => write!(
+                f,
+                "it is of the writer {writer}, and a file has the events of the writer that it is \
+                 called after"
+            ),
             Self::Missing(member) => write!(f, "it has no \"{member}\""),
             Self::Wrong(member, wanted) => write!(f, "its \"{member}\" is not {wanted}"),
             Self::TooMuch(member) => write!(
@@ -146,23 +161,42 @@ impl fmt::Display for LineError {
 
 impl std::error::Error for LineError {}
 
-/// How deep the brackets of a JSON text are nested. In what is no JSON the answer does not matter.
-fn depth(text: &str) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+/// What the brackets and colons of a JSON text tell. In what is no JSON it does not matter.
+struct Outline {
+    /// How deep it is nested.
+    depth: usize,
+    /// How many members its objects have.
+    members: usize,
+}
+
+fn outline(text: &str) -> Outline {
+    let mut outline = Outline { depth: 0, members: 0 };
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for octet in text.bytes() {
         match octet {
             _ if escaped => escaped = false,
             b'\\' if in_string => escaped = true,
             b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
+            _ if in_string => {}
+            b'[' | b'{' => {
                 depth += 1;
-                deepest = deepest.max(depth);
+                outline.depth = outline.depth.max(depth);
             }
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b':' => outline.members += 1,
             _ => {}
         }
     }
-    deepest
+    outline
+}
+
+/// How many members the objects of a value have, which is not nested deeper than [`MAX_DEPTH`].
+fn count(value: &Value) -> usize {
+    match value {
+        Value::Array(values) => values.iter().map(count).sum(),
+        Value::Object(members) => members.len() + members.values().map(count).sum::<usize>(),
+        _ => 0,
+    }
 }
 
 fn id_of(members: &Map<String, Value>) -> EventId {
@@ -292,7 +326,47 @@ fn write_body(body: &Body, members: &mut Map<String, Value>) {
             put("pin", pin_text(compromised.pin).into());
             put("why", cut(&compromised.why));
         }
+        Body::Withheld(withheld) => {
+            put("event", "withheld".into());
+            put("host", withheld.host.as_str().into());
+            put("match", name_of(MATCHINGS, withheld.matching).into());
+            put("include_subdomains", withheld.include_subdomains.into());
+            put("pins", withheld.pins.iter().map(|pin| pin_text(*pin)).collect());
+        }
+        Body::Gone(gone) => {
+            put("event", "gone".into());
+            put("of", gone.of.as_str().into());
+            if let Some(instance) = &gone.instance {
+                put("instance", cut(instance));
+            }
+            put("upto", gone.upto.into());
+            put("why", cut(&gone.why));
+            if let Some(when) = gone.when {
+                put("when", date::format(when).into());
+            }
+        }
+        Body::Again(again) => {
+            put("event", "again".into());
+            put("ids", again.ids.iter().map(ToString::to_string).collect());
+            if !again.except.is_empty() {
+                put("except", again.except.iter().map(ToString::to_string).collect());
+            }
+        }
+        Body::Seen(seen) => {
+            put("event", "seen".into());
+            put("of", seen.of.iter().map(sight).collect());
+        }
     }
+}
+
+fn sight(sight: &Sight) -> Value {
+    let mut members = Map::new();
+    members.insert("writer".into(), sight.writer.as_str().into());
+    if let Some(instance) = &sight.instance {
+        members.insert("instance".into(), cut(instance));
+    }
+    members.insert("seq".into(), sight.seq.into());
+    Value::Object(members)
 }
 
 /// A free text, of which no more is written than is read.
@@ -365,6 +439,24 @@ impl Members {
         if text.len() > MAX_TEXT { Err(LineError::TooMuch(name)) } else { Ok(text) }
     }
 
+    fn optional_text(&mut self, name: &'static str) -> Result<Option<String>, LineError> {
+        let text = self.string(name)?;
+        if text.as_ref().is_some_and(|text| text.len() > MAX_TEXT) {
+            return Err(LineError::TooMuch(name));
+        }
+        Ok(text)
+    }
+
+    fn number(&mut self, name: &'static str) -> Result<u64, LineError> {
+        let number = self.take(name).ok_or(LineError::Missing(name))?;
+        number.as_u64().ok_or(LineError::Wrong(name, "a number"))
+    }
+
+    fn flag(&mut self, name: &'static str) -> Result<bool, LineError> {
+        let flag = self.take(name).ok_or(LineError::Missing(name))?;
+        flag.as_bool().ok_or(LineError::Wrong(name, "true or false"))
+    }
+
     fn parsed<T: FromStr>(
         &mut self,
         name: &'static str,
@@ -402,17 +494,28 @@ impl Members {
         name: &'static str,
         read: impl FnMut(Value) -> Result<T, LineError>,
     ) -> Result<Option<Vec<T>>, LineError> {
-        self.take(name).map(|value| array(value, name, read)).transpose()
+        self.array_of(name, MAX_ENTRIES, read)
+    }
+
+    /// The same, of at most `most` entries.
+    fn array_of<T>(
+        &mut self,
+        name: &'static str,
+        most: usize,
+        read: impl FnMut(Value) -> Result<T, LineError>,
+    ) -> Result<Option<Vec<T>>, LineError> {
+        self.take(name).map(|value| array(value, name, most, read)).transpose()
     }
 }
 
 fn array<T>(
     value: Value,
     name: &'static str,
+    most: usize,
     read: impl FnMut(Value) -> Result<T, LineError>,
 ) -> Result<Vec<T>, LineError> {
     let Value::Array(values) = value else { return Err(LineError::Wrong(name, "an array")) };
-    if values.len() > MAX_ENTRIES {
+    if values.len() > most {
         return Err(LineError::TooMuch(name));
     }
     values.into_iter().map(read).collect()
@@ -436,7 +539,8 @@ fn pin_or_null(value: &Value, name: &'static str) -> Result<Option<Pin>, LineErr
     if value.is_null() { Ok(None) } else { pin(value, name).map(Some) }
 }
 
-fn read_body(members: &mut Members) -> Result<Body, LineError> {
+/// Reads what an event of this `version` says.
+fn read_body(members: &mut Members, version: u64) -> Result<Body, LineError> {
     let event = members.string("event")?.ok_or(LineError::Missing("event"))?;
     Ok(match event.as_str() {
         "writer" => Body::Writer(Identity {
@@ -446,7 +550,7 @@ fn read_body(members: &mut Members) -> Result<Body, LineError> {
         "published" => Body::Published(read_published(members)?),
         "presents" => Body::Presents(read_presents(members)?),
         "ended" => Body::Ended(Ended {
-            ids: read_ids(members)?,
+            ids: read_ids(members, "ids")?.ok_or(LineError::Missing("ids"))?,
             why: match members.text("why")? {
                 why if why == Why::REPLACED => Why::Replaced,
                 why if why == Why::STOPPED => Why::Stopped,
@@ -455,7 +559,7 @@ fn read_body(members: &mut Members) -> Result<Body, LineError> {
             when: members.time("when")?,
         }),
         "waived" => Body::Waived(Waived {
-            ids: read_ids(members)?,
+            ids: read_ids(members, "ids")?.ok_or(LineError::Missing("ids"))?,
             who: members.text("who")?,
             why: members.text("why")?,
         }),
@@ -463,25 +567,62 @@ fn read_body(members: &mut Members) -> Result<Body, LineError> {
             pin: pin(&members.take("pin").ok_or(LineError::Missing("pin"))?, "pin")?,
             why: members.text("why")?,
         }),
+        "withheld" if version >= 2 => Body::Withheld(Withheld {
+            host: members.host("host")?,
+            matching: read_matching(members)?,
+            include_subdomains: members.flag("include_subdomains")?,
+            pins: read_pins(members)?,
+        }),
+        "gone" if version >= 2 => Body::Gone(Gone {
+            of: members.parsed("of", "the name of a writer")?,
+            instance: members.optional_text("instance")?,
+            upto: members.number("upto")?,
+            why: members.text("why")?,
+            when: members.time("when")?,
+        }),
+        "again" if version >= 2 => Body::Again(Again {
+            ids: read_ids(members, "ids")?.ok_or(LineError::Missing("ids"))?,
+            except: read_ids(members, "except")?.unwrap_or_default(),
+        }),
+        "seen" if version >= 2 => Body::Seen(Seen { of: read_sights(members)? }),
         other => return Err(LineError::Event(Excerpt::new(other).to_string())),
     })
 }
 
-fn read_ids(members: &mut Members) -> Result<Vec<EventId>, LineError> {
-    let wanted = LineError::Wrong("ids", "an array of ids");
-    let ids = members.array("ids", |value| {
-        value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| wanted.clone())
+fn read_sights(members: &mut Members) -> Result<Vec<Sight>, LineError> {
+    const WRONG: LineError = LineError::Wrong("of", "an array of writers and numbers");
+    let sights = members.array("of", |value| {
+        let Value::Object(members) = value else { return Err(WRONG) };
+        let mut members = Members(members);
+        Ok(Sight {
+            writer: members.parsed("writer", "the name of a writer")?,
+            instance: members.optional_text("instance")?,
+            seq: members.number("seq")?,
+        })
     })?;
-    ids.ok_or(LineError::Missing("ids"))
+    sights.ok_or(LineError::Missing("of"))
 }
 
-fn read_published(members: &mut Members) -> Result<Published, LineError> {
+/// Pins, sorted, each once; at least one.
+fn read_pins(members: &mut Members) -> Result<Vec<Pin>, LineError> {
     let mut pins = members
         .array("pins", |value| pin(&value, "pins"))?
         .filter(|pins| !pins.is_empty())
         .ok_or(LineError::Missing("pins"))?;
     pins.sort_unstable();
     pins.dedup();
+    Ok(pins)
+}
+
+fn read_ids(members: &mut Members, name: &'static str) -> Result<Option<Vec<EventId>>, LineError> {
+    members.array(name, |value| {
+        let id = value.as_str().and_then(|text| text.parse().ok());
+        id.ok_or(LineError::Wrong(name, "an array of ids"))
+    })
+}
+
+fn read_published(members: &mut Members) -> Result<Published, LineError> {
+    let pins = read_pins(members)?;
     let max_age = members
         .take("max_age")
         .map(|value| value.as_u64().and_then(MaxAge::from_seconds))
@@ -493,7 +634,7 @@ fn read_published(members: &mut Members) -> Result<Published, LineError> {
         (None, None) => Lifetime::Open,
         (Some(_), Some(_)) => return Err(LineError::Wrong("expires_at", "absent beside max_age")),
     };
-    let except = members.array("except", |value| {
+    let except = members.array_of("except", MAX_EXCEPT, |value| {
         value.as_str().map_or(Err(LineError::Wrong("except", "an array of host names")), |text| {
             host(text, "except")
         })
@@ -502,11 +643,7 @@ fn read_published(members: &mut Members) -> Result<Published, LineError> {
         host: members.host("host")?,
         matching: read_matching(members)?,
         except: except.unwrap_or_default(),
-        include_subdomains: members
-            .take("include_subdomains")
-            .ok_or(LineError::Missing("include_subdomains"))?
-            .as_bool()
-            .ok_or(LineError::Wrong("include_subdomains", "true or false"))?,
+        include_subdomains: members.flag("include_subdomains")?,
         scope: members.one_of("scope", SCOPES, "chain, leaf, path-ca or sent-ca")?,
         port: members.take("port").map(|value| port(&value, "port")).transpose()?,
         pins,

@@ -3,11 +3,12 @@
 //!
 //! Records are events, one a line, in files that are only ever appended to. [`event`] has what
 //! they say, [`line`](mod@line) their form, [`file`](mod@file) whole files, [`state`] what all of
-//! them come to, [`accepted`](mod@accepted) what a server adds to them, [`compact`] what may be taken
+//! them come to, [`clock`] when they happened, [`accepted`](mod@accepted) what a server adds to them, [`compact`] what may be taken
 //! out. `docs/records.md` describes the format for operators and other programs; what one version
 //! writes all later ones read.
 
 pub mod accepted;
+pub mod clock;
 pub mod compact;
 pub mod event;
 pub mod file;
@@ -17,8 +18,9 @@ pub mod name;
 pub mod state;
 
 pub use event::{
-    Body, CertificateIdentity, Compromised, Ended, Event, EventId, Fingerprint, Identity, Lifetime,
-    Matching, Origin, Presented, Presents, Published, Scope, Waived, Why,
+    Again, Body, CertificateIdentity, Compromised, Ended, Event, EventId, Fingerprint, Gone,
+    Identity, Lifetime, Matching, Origin, Presented, Presents, Published, Scope, Seen, Sight,
+    Waived, Why, Withheld,
 };
 pub use keys::{KeyGraph, KeyNode, Met};
 pub use name::{HostName, WriterName};

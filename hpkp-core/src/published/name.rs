@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::text::Excerpt;
 
@@ -98,9 +99,10 @@ impl fmt::Display for HostNameError {
 
 impl std::error::Error for HostNameError {}
 
-/// Who writes a file of records: a stable name, which is that of the file too.
+/// Who writes a file of records: a stable name, which is that of the file too. Every event has one, so
+/// that copies share the text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WriterName(String);
+pub struct WriterName(Arc<str>);
 
 impl WriterName {
     /// The longest name, in octets.
@@ -110,6 +112,11 @@ impl WriterName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// A name for texts that are not written to a file.
+    pub(crate) fn nobody() -> Self {
+        Self("0".into())
     }
 }
 
@@ -128,7 +135,7 @@ impl FromStr for WriterName {
         let is_name = (1..=Self::MAX).contains(&text.len())
             && text.as_bytes()[0].is_ascii_alphanumeric()
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
-        if is_name { Ok(Self(text.to_owned())) } else { Err(WriterNameError(shown(text))) }
+        if is_name { Ok(Self(text.into())) } else { Err(WriterNameError(shown(text))) }
     }
 }
 

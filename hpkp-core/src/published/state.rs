@@ -1,23 +1,36 @@
 //! What all records come to: which pins clients may still hold, and who presents which keys.
 //!
 //! Events are facts, and a set of facts has no order: files may be read in any order, and twice,
-//! and give the same state.
+//! and give the same state. Whom they are believed depends on where they stand ([`Standing`]), and
+//! when they happened on what else is known of their writer ([`clock`](super::clock)).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::event::{Body, Event, EventId, Lifetime, Matching, Origin, Presents, Published, Why};
+use super::clock::{Clock, Written};
+use super::event::{
+    Body, Event, EventId, Lifetime, Matching, Origin, Presents, Published, Sight, Why, Withheld,
+};
 use super::name::{HostName, WriterName};
 use crate::pin::Pin;
 
 /// How long old worker processes may go on sending what has ended, in seconds.
 pub const DRAINING: i64 = 24 * 3_600;
 
+/// Where an event was read, which decides whom it is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// In a file of this machine: its operator, its command and its servers wrote it.
+    Own,
+    /// In a copy of another machine's file. It speaks for its own writer alone.
+    Peer,
+}
+
 /// What was said, by whom and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record<T> {
     /// The id of the event.
     pub id: EventId,
-    /// When it was written, in seconds since 1970 UTC.
+    /// When it was written, in seconds since 1970 UTC, by the clock of its writer.
     pub at: i64,
     /// Its number among the events of its writer.
     pub seq: u64,
@@ -30,7 +43,7 @@ pub struct Record<T> {
 /// The end of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
-    /// When, in seconds since 1970 UTC.
+    /// When, in seconds since 1970 UTC, by the clock of whoever says so.
     pub at: i64,
     /// Whether it took more than the stop of the server, which may come back as it was. Of several
     /// ends, one is enough: that a server is gone may be said of a day before it stopped.
@@ -39,6 +52,11 @@ pub struct End {
     pub seq: u64,
     /// That writer.
     pub by: WriterName,
+    /// That event.
+    event: EventId,
+    /// Whether the event names another time than its own.
+    is_dated: bool,
+    standing: Standing,
 }
 
 /// Who waived an event, and why.
@@ -48,6 +66,14 @@ pub struct Waiver {
     pub who: String,
     /// Why.
     pub why: String,
+}
+
+/// A waiver, and whom it is believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Waived {
+    waiver: Waiver,
+    by: WriterName,
+    standing: Standing,
 }
 
 /// For how long published pins bind the hosts they stand for.
@@ -83,12 +109,50 @@ pub struct Live<'a> {
     pub waiver: Option<&'a Waiver>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What is known of a writer besides its records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Progress {
-    seq: u64,
-    newest: i64,
+    /// The number and the time of the last event.
+    last: (u64, i64),
     /// The number of the last event that came from a configuration.
     configured: u64,
+    /// The number of the last event that is no end: whoever writes one is not gone.
+    lives: u64,
+    /// Which of its files was read, by its first line.
+    instance: Option<String>,
+    is_own: bool,
+    /// All its events, by which what happened when is told.
+    written: Written,
+}
+
+/// What was said of the end of a writer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Gone {
+    upto: u64,
+    instance: Option<String>,
+    end: End,
+}
+
+/// What a server stopped with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Stopped {
+    /// The events that say so.
+    pub(super) by: Vec<EventId>,
+    /// What they end.
+    pub(super) of: HashMap<Body, EventId>,
+}
+
+/// What peers say of others' records, which has no effect.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overreach {
+    /// How many live records they say have ended.
+    pub ends: usize,
+    /// How many live records they say were waived.
+    pub waives: usize,
+    /// Whom they say is gone.
+    pub gone: Vec<WriterName>,
+    /// Whose records these are.
+    pub of: Vec<WriterName>,
 }
 
 /// The state that a set of events comes to.
@@ -96,57 +160,70 @@ struct Progress {
 pub struct State {
     published: BTreeMap<EventId, Record<Published>>,
     presents: BTreeMap<EventId, Record<Presents>>,
-    ends: HashMap<EventId, End>,
-    waivers: HashMap<EventId, Waiver>,
+    withheld: BTreeMap<EventId, Record<Withheld>>,
+    /// Of each event, of each that says so the last one of either kind.
+    ends: HashMap<EventId, Vec<End>>,
+    waived: HashMap<EventId, Vec<Waived>>,
+    gone: HashMap<WriterName, Vec<Gone>>,
+    /// Stops that a start took back: the events that said so, and what stays ended all the same.
+    again: HashMap<EventId, (WriterName, HashSet<EventId>)>,
+    /// What each writer of this machine has seen last of others, with the number of the event.
+    seen: HashMap<WriterName, (u64, Vec<Sight>)>,
+    /// Who was seen up to which number, by whom, and when: the number and the time of that event.
+    sights: HashMap<WriterName, BTreeSet<(u64, WriterName, u64, i64)>>,
     compromised: BTreeMap<Pin, String>,
     writers: BTreeMap<WriterName, Progress>,
 }
 
 impl State {
-    /// Adds an event. One that was added before changes nothing.
+    /// Adds an event of a file of this machine. One that was added before changes nothing.
     pub fn add(&mut self, event: &Event) {
-        self.take(event.clone());
+        self.take(event.clone(), Standing::Own);
     }
 
-    fn take(&mut self, event: Event) {
-        let progress = self.writers.entry(event.writer().clone()).or_insert(Progress {
-            seq: 0,
-            newest: i64::MIN,
-            configured: 0,
-        });
+    /// Adds an event that was read where `standing` says.
+    pub fn take(&mut self, event: Event, standing: Standing) {
+        let progress = self.writers.entry(event.writer().clone()).or_default();
         if is_of_a_configuration(event.body()) {
             progress.configured = progress.configured.max(event.seq());
         }
-        progress.seq = progress.seq.max(event.seq());
-        progress.newest = progress.newest.max(event.at());
+        if !matches!(event.body(), Body::Ended(_)) {
+            progress.lives = progress.lives.max(event.seq());
+        }
+        progress.last = progress.last.max((event.seq(), event.at()));
+        progress.is_own |= standing == Standing::Own;
+        progress.written.add(event.seq(), event.at());
         let Event { id, at, seq, writer, body, .. } = event;
         match body {
-            Body::Writer(_) => {}
+            Body::Writer(identity) => progress.instance = Some(identity.instance),
             Body::Published(said) => {
                 self.published.entry(id).or_insert(Record { id, at, seq, writer, said });
             }
             Body::Presents(said) => {
                 self.presents.entry(id).or_insert(Record { id, at, seq, writer, said });
             }
+            Body::Withheld(said) => {
+                self.withheld.entry(id).or_insert(Record { id, at, seq, writer, said });
+            }
             Body::Ended(ended) => {
-                let (at, for_good) = (ended.when.unwrap_or(at), ended.why != Why::Stopped);
-                let end = End { at, for_good, seq, by: writer };
+                let end = End {
+                    at: ended.when.unwrap_or(at),
+                    for_good: ended.why != Why::Stopped,
+                    seq,
+                    by: writer,
+                    event: id,
+                    is_dated: ended.when.is_some(),
+                    standing,
+                };
                 for id in ended.ids {
-                    let known = self.ends.entry(id).or_insert_with(|| end.clone());
-                    let for_good = known.for_good || end.for_good;
-                    if (known.at, known.seq, &known.by) < (end.at, end.seq, &end.by) {
-                        known.clone_from(&end);
-                    }
-                    known.for_good = for_good;
+                    add_end(self.ends.entry(id).or_default(), &end);
                 }
             }
             Body::Waived(waived) => {
                 let waiver = Waiver { who: waived.who, why: waived.why };
+                let new = Waived { waiver, by: writer, standing };
                 for id in waived.ids {
-                    let known = self.waivers.entry(id).or_insert_with(|| waiver.clone());
-                    if *known < waiver {
-                        known.clone_from(&waiver);
-                    }
+                    add_waiver(self.waived.entry(id).or_default(), &new);
                 }
             }
             Body::Compromised(compromised) => {
@@ -155,6 +232,46 @@ impl State {
                     *why = compromised.why;
                 }
             }
+            Body::Gone(gone) => {
+                let end = End {
+                    at: gone.when.unwrap_or(at),
+                    for_good: true,
+                    seq,
+                    by: writer,
+                    event: id,
+                    is_dated: gone.when.is_some(),
+                    standing,
+                };
+                let all = self.gone.entry(gone.of).or_default();
+                match all.iter_mut().find(|known| known.end.event == id) {
+                    Some(known) if standing == Standing::Own => known.end.standing = standing,
+                    Some(_) => {}
+                    None => {
+                        let at = all.partition_point(|known| known.end.event < id);
+                        all.insert(at, Gone { upto: gone.upto, instance: gone.instance, end });
+                    }
+                }
+            }
+            Body::Again(again) => {
+                for id in again.ids {
+                    let except = again.except.iter().copied();
+                    let of =
+                        self.again.entry(id).or_insert_with(|| (writer.clone(), HashSet::new()));
+                    of.1.extend(except);
+                }
+            }
+            // What others have seen is theirs to remember.
+            Body::Seen(seen) if standing == Standing::Own => {
+                for sight in &seen.of {
+                    let all = self.sights.entry(sight.writer.clone()).or_default();
+                    all.insert((sight.seq, writer.clone(), seq, at));
+                }
+                let last = self.seen.entry(writer).or_default();
+                if last.0 <= seq {
+                    *last = (seq, seen.of);
+                }
+            }
+            Body::Seen(_) => {}
         }
     }
 
@@ -164,11 +281,32 @@ impl State {
         self.writers.is_empty()
     }
 
+    /// When what was written happened, as far as it can be told at `now`.
+    #[must_use]
+    pub fn clock(&self, now: i64) -> Clock {
+        let mut clock = Clock::new(now);
+        let own = |writer: &WriterName| self.writers.get(writer).map(|progress| &progress.written);
+        for (writer, progress) in &self.writers {
+            if progress.written.is_regular(now) {
+                continue;
+            }
+            // A sight counts where its own time is one that its writer's clock may have shown.
+            let sights = self.sights.get(writer).into_iter().flatten();
+            let sights = sights.filter(|(_, by, seq, at)| {
+                *at <= now && own(by).is_some_and(|written| written.floor(*seq, now) <= *at)
+            });
+            let sights: Vec<(u64, i64)> = sights.map(|(upto, _, _, at)| (*upto, *at)).collect();
+            clock.add(writer, &progress.written, sights);
+        }
+        clock
+    }
+
     /// The pins that clients may hold at `now`, waived ones included.
     pub fn live(&self, now: i64) -> impl Iterator<Item = Live<'_>> {
+        let clock = self.clock(now);
         self.published.values().filter_map(move |record| {
-            let binding = self.binding(record)?;
-            let waiver = self.waivers.get(&record.id);
+            let binding = self.binding(record, &clock)?;
+            let waiver = self.waiver_of(record);
             binding.holds(now).then_some(Live { record, binding, waiver })
         })
     }
@@ -183,6 +321,11 @@ impl State {
         self.presents.values()
     }
 
+    /// Every policy whose header was ever withheld, in the order of ids.
+    pub fn withheld(&self) -> impl Iterator<Item = &Record<Withheld>> {
+        self.withheld.values()
+    }
+
     /// What was published by the event with this id.
     #[must_use]
     pub fn published_by(&self, id: EventId) -> Option<&Record<Published>> {
@@ -195,60 +338,300 @@ impl State {
         self.presents.get(&id)
     }
 
-    /// For how long a record binds; `None` where it never does.
+    /// For how long a record binds, by `clock`; `None` where it never does.
     #[must_use]
-    pub fn binding(&self, record: &Record<Published>) -> Option<Binding> {
-        let end = self.ends.get(&record.id).map(|end| end.at);
+    pub fn binding(&self, record: &Record<Published>, clock: &Clock) -> Option<Binding> {
+        let end = || self.ended(record, clock);
         match record.said.lifetime {
             // Who comes back forgets; who stays away holds what was published before.
             Lifetime::MaxAge(age) if age.seconds() == 0 => None,
             Lifetime::MaxAge(age) => {
                 let after = i64::from(age.seconds()) + DRAINING;
-                Some(end.map_or(Binding::Served(after), |end| {
+                Some(end().map_or(Binding::Served(after), |end| {
                     Binding::Until(end.saturating_add(after))
                 }))
             }
             Lifetime::ExpiresAt(time) => {
-                Some(Binding::Until(end.map_or(time, |end| time.min(end))))
+                Some(Binding::Until(end().map_or(time, |end| time.min(end))))
             }
-            Lifetime::Open => Some(end.map_or(Binding::Open, Binding::Until)),
+            Lifetime::Open => Some(end().map_or(Binding::Open, Binding::Until)),
         }
     }
 
-    /// When an event ended, and whether for good.
+    /// When a record ended, by `clock`: of several ends the latest counts, and of those whose time
+    /// cannot be told only where there is no other.
+    fn ended(&self, record: &Record<Published>, clock: &Clock) -> Option<i64> {
+        let is_of_server = is_of_server(&record.said);
+        let ends = self.ends_of(record.id, &record.writer, record.seq, is_of_server);
+        let mut ends = ends.peekable();
+        ends.peek()?;
+        let known = ends.filter_map(|end| match end.is_dated {
+            true => Some(end.at),
+            false => clock.time(&end.by, end.seq, end.at),
+        });
+        Some(known.max().unwrap_or(clock.now()))
+    }
+
+    /// The ends of an event that count: its writer's own, and those that this machine's files have.
+    fn ends_of<'a>(
+        &'a self,
+        id: EventId,
+        writer: &'a WriterName,
+        seq: u64,
+        is_of_server: bool,
+    ) -> impl Iterator<Item = &'a End> {
+        let counts = move |end: &&End| end.standing == Standing::Own || end.by == *writer;
+        let is_back = move |end: &End| {
+            !end.for_good
+                && self
+                    .again
+                    .get(&end.event)
+                    .is_some_and(|(by, except)| *by == end.by && !except.contains(&id))
+        };
+        let own = self.ends.get(&id).into_iter().flatten().filter(move |end| !is_back(end));
+        let progress = self.writers.get(writer);
+        let gone = self.gone.get(writer).into_iter().flatten().filter(move |gone| {
+            is_of_server
+                && seq <= gone.upto
+                // Whoever writes is not gone.
+                && progress.is_some_and(|progress| progress.lives <= gone.upto)
+                && progress.is_some_and(|progress| gone.is_of(progress.instance.as_ref()))
+        });
+        own.chain(gone.map(|gone| &gone.end)).filter(counts)
+    }
+
+    /// When an event ended, and whether for good: the latest end by its writer's clock.
     #[must_use]
     pub fn end(&self, id: EventId) -> Option<&End> {
-        self.ends.get(&id)
+        let (writer, seq, is_of_server) = self.who(id)?;
+        let ends = self.ends_of(id, writer, seq, is_of_server);
+        ends.max_by(|a, b| (a.at, a.seq, &a.by).cmp(&(b.at, b.seq, &b.by)))
+    }
+
+    fn who(&self, id: EventId) -> Option<(&WriterName, u64, bool)> {
+        let published = self.published.get(&id);
+        let published = published.map(|one| (&one.writer, one.seq, is_of_server(&one.said)));
+        let presents = || self.presents.get(&id).map(|one| (&one.writer, one.seq, true));
+        let withheld = || self.withheld.get(&id).map(|one| (&one.writer, one.seq, true));
+        published.or_else(presents).or_else(withheld)
     }
 
     /// Who waived an event.
     #[must_use]
     pub fn waiver(&self, id: EventId) -> Option<&Waiver> {
-        self.waivers.get(&id)
+        self.waiver_of(self.published.get(&id)?)
     }
 
-    /// Whether a key is no longer its owner's alone.
+    fn waiver_of(&self, record: &Record<Published>) -> Option<&Waiver> {
+        let waived = self.waived.get(&record.id)?.iter();
+        let counts = |one: &&Waived| one.standing == Standing::Own || one.by == record.writer;
+        waived.filter(counts).map(|one| &one.waiver).max()
+    }
+
+    /// Whether a key is no longer its owner's alone. Any file may say so: it makes nothing pass.
     #[must_use]
     pub fn is_compromised(&self, pin: Pin) -> bool {
         self.compromised.contains_key(&pin)
     }
 
-    /// When the newest event of a writer was written, in seconds since 1970 UTC.
+    /// When the last event of a writer was written, in seconds since 1970 UTC. The last is the one with
+    /// the highest number: a clock that stood wrong for a while and was set right has left later times.
     #[must_use]
     pub fn newest(&self, writer: &WriterName) -> Option<i64> {
-        self.writers.get(writer).map(|progress| progress.newest)
+        self.writers.get(writer).map(|progress| progress.last.1)
     }
 
-    /// When the newest of all events was written, in seconds since 1970 UTC.
+    /// When the last event of this machine's writers was written, in seconds since 1970 UTC.
     #[must_use]
     pub fn latest(&self) -> Option<i64> {
-        self.writers.values().map(|progress| progress.newest).max()
+        let own = self.writers.values().filter(|progress| progress.is_own);
+        own.map(|progress| progress.last.1).max()
     }
 
     /// The number of a writer's last event; 0 where it has none.
     #[must_use]
     pub fn last_seq(&self, writer: &WriterName) -> u64 {
-        self.writers.get(writer).map_or(0, |progress| progress.seq)
+        self.writers.get(writer).map_or(0, |progress| progress.last.0)
+    }
+
+    /// Which of a writer's files was read, where its first line says it.
+    #[must_use]
+    pub fn instance(&self, writer: &WriterName) -> Option<&str> {
+        self.writers.get(writer)?.instance.as_deref()
+    }
+
+    /// Whether a writer has written something.
+    #[must_use]
+    pub fn knows(&self, writer: &WriterName) -> bool {
+        self.writers.contains_key(writer)
+    }
+
+    /// The other servers of this machine's files that are of a last accepted configuration: those that
+    /// run, and those that may come back.
+    #[must_use]
+    pub fn other_servers(&self, writer: &WriterName) -> Vec<&WriterName> {
+        let is_own = |name: &WriterName| self.writers.get(name).is_some_and(|one| one.is_own);
+        let mut others: Vec<&WriterName> = self
+            .presents
+            .values()
+            .filter(|record| record.writer != *writer && self.is_presented(record))
+            .map(|record| &record.writer)
+            .collect();
+        others.sort();
+        others.dedup();
+        others.retain(|name| is_own(name));
+        others
+    }
+
+    /// Whose records `writer` has read: what it wrote of that last, where those are still there and
+    /// are not said to be gone, and all that are there now.
+    #[must_use]
+    pub fn sights(&self, writer: &WriterName) -> Vec<Sight> {
+        let others = self.writers.iter().filter(|(name, _)| *name != writer);
+        let now = others.map(|(name, progress)| Sight {
+            writer: name.clone(),
+            instance: progress.instance.clone(),
+            seq: progress.last.0,
+        });
+        let mut sights: Vec<Sight> = now.chain(self.lost(writer).into_iter().cloned()).collect();
+        // Of one that has gone back to an earlier state what was seen first counts.
+        sights
+            .sort_by(|a, b| (&a.writer, &a.instance, b.seq).cmp(&(&b.writer, &b.instance, a.seq)));
+        sights.dedup_by(|b, a| (&a.writer, &a.instance) == (&b.writer, &b.instance));
+        sights
+    }
+
+    /// The files of `writer` that a record of its end is to name: those whose records are missing, else
+    /// the one that is there.
+    #[must_use]
+    pub fn sights_of(&self, writer: &WriterName) -> Vec<Sight> {
+        let readers = self.seen.keys();
+        let mut lost: Vec<Sight> = readers
+            .flat_map(|reader| self.lost(reader))
+            .filter(|sight| sight.writer == *writer)
+            .cloned()
+            .collect();
+        if lost.is_empty() {
+            lost.extend(self.writers.get(writer).map(|progress| Sight {
+                writer: writer.clone(),
+                instance: progress.instance.clone(),
+                seq: progress.last.0,
+            }));
+        }
+        lost.sort();
+        lost.dedup();
+        lost
+    }
+
+    /// What `writer` wrote last of what it has read.
+    #[must_use]
+    pub fn last_seen(&self, writer: &WriterName) -> &[Sight] {
+        self.seen.get(writer).map_or(&[], |(_, sights)| sights)
+    }
+
+    /// The records that `writer` has read and that are not there now: their file has vanished, or has
+    /// gone back to an earlier state.
+    #[must_use]
+    pub fn lost(&self, writer: &WriterName) -> Vec<&Sight> {
+        let is_there = |sight: &&Sight| {
+            self.writers.get(&sight.writer).is_some_and(|progress| {
+                progress.instance == sight.instance && progress.last.0 >= sight.seq
+            })
+        };
+        self.last_seen(writer)
+            .iter()
+            .filter(|sight| !is_there(sight) && !self.is_given_up(sight))
+            .collect()
+    }
+
+    /// Whether this machine's operator has said that a writer of whom records are missing is gone.
+    fn is_given_up(&self, sight: &Sight) -> bool {
+        let gone = self.gone.get(&sight.writer).into_iter().flatten();
+        gone.filter(|gone| gone.end.standing == Standing::Own)
+            .any(|gone| gone.instance == sight.instance && gone.upto >= sight.seq)
+    }
+
+    /// The writers with an event of a time to come, where nothing says yet that it was read by `now`.
+    #[must_use]
+    pub fn unseen_future(&self, now: i64) -> Vec<WriterName> {
+        self.clock(now).into_open()
+    }
+
+    /// What a writer has said of its configurations, with the ids.
+    pub(super) fn configured(&self, writer: &WriterName) -> impl Iterator<Item = (Body, EventId)> {
+        let published = self
+            .published
+            .values()
+            .filter(move |record| record.writer == *writer && record.said.origin == Origin::Header);
+        let presents = self.presents.values().filter(move |record| record.writer == *writer);
+        let withheld = self.withheld.values().filter(move |record| record.writer == *writer);
+        published
+            .map(|record| (Body::Published(record.said.clone()), record.id))
+            .chain(presents.map(|record| (Body::Presents(record.said.clone()), record.id)))
+            .chain(withheld.map(|record| (Body::Withheld(record.said.clone()), record.id)))
+    }
+
+    /// What a server stopped with, where nothing has come after that and nothing but the stop ended it.
+    pub(super) fn stopped(&self, writer: &WriterName) -> Option<Stopped> {
+        let configured = self.writers.get(writer)?.configured;
+        let mut stopped = Stopped::default();
+        let mut by = BTreeSet::new();
+        for (body, id) in self.configured(writer) {
+            let Some((_, seq, is_of_server)) = self.who(id) else { continue };
+            let ends: Vec<&End> = self.ends_of(id, writer, seq, is_of_server).collect();
+            if let [end] = ends.as_slice()
+                && !end.for_good
+                && end.by == *writer
+                && end.seq > configured
+            {
+                by.insert((end.seq, end.event));
+                stopped.of.insert(body, id);
+            }
+        }
+        stopped.by = by.into_iter().map(|(_, id)| id).collect();
+        (!stopped.by.is_empty()).then_some(stopped)
+    }
+
+    /// What peers' files say of records that are not theirs, by those that say it. It has no effect.
+    #[must_use]
+    pub fn overreach(&self, now: i64) -> BTreeMap<&WriterName, Overreach> {
+        let mut all: BTreeMap<&WriterName, Overreach> = BTreeMap::new();
+        let mut whose: BTreeMap<&WriterName, HashSet<&WriterName>> = BTreeMap::new();
+        let clock = self.clock(now);
+        for (id, ends) in &self.ends {
+            for end in ends.iter().filter(|end| end.standing == Standing::Peer) {
+                let Some((writer, ..)) = self.who(*id) else { continue };
+                let is_over = self.end(*id).is_some();
+                if *writer != end.by && !is_over {
+                    all.entry(&end.by).or_default().ends += 1;
+                    whose.entry(&end.by).or_default().insert(writer);
+                }
+            }
+        }
+        for (id, waived) in &self.waived {
+            for one in waived.iter().filter(|one| one.standing == Standing::Peer) {
+                let Some(record) = self.published.get(id) else { continue };
+                let is_held = || self.binding(record, &clock).is_some_and(|b| b.holds(now));
+                if record.writer != one.by && self.waiver_of(record).is_none() && is_held() {
+                    all.entry(&one.by).or_default().waives += 1;
+                    whose.entry(&one.by).or_default().insert(&record.writer);
+                }
+            }
+        }
+        for (writer, gone) in &self.gone {
+            for gone in gone.iter().filter(|gone| gone.end.standing == Standing::Peer) {
+                if *writer != gone.end.by && self.knows(writer) {
+                    all.entry(&gone.end.by).or_default().gone.push(writer.clone());
+                }
+            }
+        }
+        for (by, overreach) in &mut all {
+            let mut of: Vec<WriterName> =
+                whose.remove(*by).into_iter().flatten().cloned().collect();
+            of.sort();
+            overreach.of = of;
+        }
+        all
     }
 
     /// What the writer of `published` presented for the same hosts while it was published.
@@ -258,32 +641,34 @@ impl State {
         presents: &'a [&'a Record<Presents>],
     ) -> impl Iterator<Item = &'a Record<Presents>> {
         // Numbers of events, not times: within one second a configuration may take another's place.
-        let last = self.last_number(published.id, &published.writer);
+        let last = self.last_number(published);
         presents.iter().copied().filter(move |record| {
             record.writer == published.writer
                 && record.said.matching == published.said.matching
                 && record.seq < last
-                && published.seq < self.last_number(record.id, &record.writer)
+                && published.seq < self.last_number(record)
         })
     }
 
-    fn last_number(&self, id: EventId, writer: &WriterName) -> u64 {
-        let end = self.ends.get(&id).filter(|end| end.by == *writer);
-        end.map_or(u64::MAX, |end| end.seq)
+    fn last_number<T>(&self, record: &Record<T>) -> u64 {
+        let ends = self.ends_of(record.id, &record.writer, record.seq, false);
+        let own = ends.filter(|end| end.by == record.writer);
+        own.map(|end| end.seq).max().unwrap_or(u64::MAX)
     }
 
     /// Whether the server that wrote this presents it, or has stopped and will when it comes back:
     /// it is of its last accepted configuration.
     #[must_use]
     pub fn is_presented(&self, record: &Record<Presents>) -> bool {
-        !self.is_over(record.id, &record.writer)
+        !self.is_over(record)
     }
 
-    /// Whether an event of `writer` is no longer of its last accepted configuration.
-    fn is_over(&self, id: EventId, writer: &WriterName) -> bool {
+    /// Whether an event is no longer of its writer's last accepted configuration.
+    fn is_over<T>(&self, record: &Record<T>) -> bool {
+        let writer = &record.writer;
         let configured = self.writers.get(writer).map_or(0, |progress| progress.configured);
-        let end = self.ends.get(&id);
-        end.is_some_and(|end| end.for_good || end.by != *writer || configured > end.seq)
+        let mut ends = self.ends_of(record.id, writer, record.seq, true);
+        ends.any(|end| end.for_good || end.by != *writer || configured > end.seq)
     }
 
     /// What a writer's last accepted configuration published by its header and presented. It outlives
@@ -293,20 +678,73 @@ impl State {
         let mut last = LastAccepted::default();
         for record in self.published.values() {
             let said = &record.said;
-            if record.writer == *writer
-                && said.origin == Origin::Header
-                && !self.is_over(record.id, writer)
-            {
+            if record.writer == *writer && said.origin == Origin::Header && !self.is_over(record) {
                 last.published.entry((&said.host, said.matching)).or_default().push(record);
             }
         }
         for record in self.presents.values() {
             let said = &record.said;
-            if record.writer == *writer && !self.is_over(record.id, writer) {
+            if record.writer == *writer && !self.is_over(record) {
                 last.presents.entry((&said.host, said.matching)).or_default().push(record);
             }
         }
+        for record in self.withheld.values() {
+            let said = &record.said;
+            if record.writer == *writer && !self.is_over(record) {
+                last.withheld.entry((&said.host, said.matching)).or_default().push(record);
+            }
+        }
         last
+    }
+}
+
+impl Gone {
+    fn is_of(&self, instance: Option<&String>) -> bool {
+        self.instance.is_none() || self.instance.as_ref() == instance
+    }
+}
+
+/// Whether a server says it of itself, and it ends with the server. Pins that clients have from
+/// somewhere else do not end with the machine that recorded them.
+fn is_of_server(published: &Published) -> bool {
+    published.origin == Origin::Header
+}
+
+/// Adds an end of an event. Of a stop the last one counts, of other ends the latest.
+fn add_end(ends: &mut Vec<End>, new: &End) {
+    let same = |end: &&mut End| end.by == new.by && end.for_good == new.for_good;
+    let Some(known) = ends.iter_mut().find(same) else {
+        let place = |end: &End| (&end.by, end.for_good) < (&new.by, new.for_good);
+        let at = ends.partition_point(place);
+        ends.insert(at, new.clone());
+        return;
+    };
+    if known.event == new.event {
+        if new.standing == Standing::Own {
+            known.standing = Standing::Own;
+        }
+        return;
+    }
+    let order = |end: &End| match end.for_good {
+        true => (end.at, end.seq, end.event),
+        false => (0, end.seq, end.event),
+    };
+    if order(known) < order(new) {
+        known.clone_from(new);
+    }
+}
+
+fn add_waiver(all: &mut Vec<Waived>, new: &Waived) {
+    let Some(known) = all.iter_mut().find(|known| known.by == new.by) else {
+        let at = all.partition_point(|known| known.by < new.by);
+        all.insert(at, new.clone());
+        return;
+    };
+    if new.standing == Standing::Own {
+        known.standing = Standing::Own;
+    }
+    if known.waiver < new.waiver {
+        known.waiver.clone_from(&new.waiver);
     }
 }
 
@@ -321,11 +759,13 @@ pub struct LastAccepted<'a> {
     pub published: BTreeMap<Names<'a>, Vec<&'a Record<Published>>>,
     /// What it presents.
     pub presents: BTreeMap<Names<'a>, Vec<&'a Record<Presents>>>,
+    /// Policies that it had, and did not send.
+    pub withheld: BTreeMap<Names<'a>, Vec<&'a Record<Withheld>>>,
 }
 
 pub(super) fn is_of_a_configuration(body: &Body) -> bool {
     match body {
-        Body::Presents(_) => true,
+        Body::Presents(_) | Body::Withheld(_) | Body::Again(_) => true,
         Body::Published(published) => published.origin == Origin::Header,
         _ => false,
     }
@@ -333,7 +773,7 @@ pub(super) fn is_of_a_configuration(body: &Body) -> bool {
 
 impl Extend<Event> for State {
     fn extend<I: IntoIterator<Item = Event>>(&mut self, events: I) {
-        events.into_iter().for_each(|event| self.take(event));
+        events.into_iter().for_each(|event| self.take(event, Standing::Own));
     }
 }
 
@@ -377,7 +817,7 @@ mod tests {
 
     fn only_binding(state: &State) -> Option<Binding> {
         let record = state.published().next().unwrap();
-        state.binding(record)
+        state.binding(record, &state.clock(1_000_000))
     }
 
     #[test]

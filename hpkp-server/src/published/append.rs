@@ -1,6 +1,6 @@
 //! Appending to a writer's own file: all or nothing, and on the disk when it has been acknowledged.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
@@ -11,7 +11,7 @@ use hpkp_core::published::file::MAX_FILE;
 use hpkp_core::published::line::MAX_LINE;
 use hpkp_core::published::{Body, Event, Identity, WriterName};
 
-use super::{Directory, DirectoryError, sys};
+use super::{Directory, DirectoryError, MARKER, sys};
 
 /// How long to wait for the lock of a file. A server must not stand still for it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -39,7 +39,7 @@ pub fn append(directory: &Directory, events: &[Event]) -> Result<(), DirectoryEr
         }
     }
     let mut file = locked(&shown, || sys::append_at(&directory.file, &name))?;
-    let machine = machine();
+    let machine = machine(directory);
     let end = whole_lines(&mut file).map_err(write)?;
     if file.metadata().map_err(write)?.len() > end {
         // What was never finished was never acknowledged.
@@ -77,6 +77,36 @@ pub fn append(directory: &Directory, events: &[Event]) -> Result<(), DirectoryEr
     Ok(())
 }
 
+/// Whether the file of `writer` is one that this process would append to, without a lock and without
+/// making it: a configuration test writes nothing.
+///
+/// # Errors
+/// See [`DirectoryError`].
+pub fn can_append(directory: &Directory, writer: &WriterName) -> Result<(), DirectoryError> {
+    let name = Directory::own(writer);
+    let shown = directory.shown(&name);
+    let mut file: File = match sys::open_at(&directory.file, &name) {
+        Ok(file) => file.into(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(DirectoryError::File(shown, error)),
+    };
+    let metadata = file.metadata().map_err(|error| DirectoryError::File(shown.clone(), error))?;
+    if let Some(what) = not_own(&metadata) {
+        return Err(DirectoryError::NotOwn(shown, what));
+    }
+    is_own(directory, &mut file, &shown)
+}
+
+/// Why a file is none to append to.
+fn not_own(metadata: &Metadata) -> Option<&'static str> {
+    match () {
+        () if !metadata.is_file() => Some("it is no regular file"),
+        () if metadata.nlink() > 1 => Some("it has other names (hard links)"),
+        () if metadata.uid() != sys::effective_user() => Some("it belongs to another user"),
+        () => None,
+    }
+}
+
 /// A writer's own file, locked. Whoever has the lock may put another file in its place; then it is
 /// opened anew.
 pub(super) fn locked(
@@ -88,13 +118,7 @@ pub(super) fn locked(
     loop {
         let file: File = open().map_err(write)?.into();
         let metadata = file.metadata().map_err(write)?;
-        let not_own = match () {
-            () if !metadata.is_file() => Some("it is no regular file"),
-            () if metadata.nlink() > 1 => Some("it has other names (hard links)"),
-            () if metadata.uid() != sys::effective_user() => Some("it belongs to another user"),
-            () => None,
-        };
-        if let Some(what) = not_own {
+        if let Some(what) = not_own(&metadata) {
             return Err(DirectoryError::NotOwn(shown.to_owned(), what));
         }
         let is_locked = sys::lock(&file).map_err(write)?;
@@ -109,13 +133,17 @@ pub(super) fn locked(
 }
 
 /// Fails where a file was made on another machine; an empty one has yet to be.
-pub(super) fn is_own(file: &mut File, shown: &str) -> Result<(), DirectoryError> {
+pub(super) fn is_own(
+    directory: &Directory,
+    file: &mut File,
+    shown: &str,
+) -> Result<(), DirectoryError> {
     let failed = |error| DirectoryError::Write(shown.to_owned(), error);
     if whole_lines(file).map_err(failed)? == 0 {
         return Ok(());
     }
     let first = first_event(file).map_err(failed)?;
-    is_of_this_machine(shown, first.as_ref(), &machine())
+    is_of_this_machine(shown, first.as_ref(), &machine(directory))
 }
 
 /// Whether a file with this first line was made on `machine`, as [`machine`] gives it.
@@ -180,13 +208,38 @@ fn identity(first: &Event, machine: String) -> io::Result<Event> {
 }
 
 /// What tells this machine from others. Machines made from one image that have the same id count as
-/// one; so does, without an id, every machine of one host name.
-pub(super) fn machine() -> String {
-    let ids = ["/etc/machine-id", "/var/lib/dbus/machine-id", "/proc/sys/kernel/hostname"];
+/// one. Without an id, as in most containers, the place of the directory is what stays when the container
+/// is made anew: its marker has another number where the directory was copied.
+pub(super) fn machine(directory: &Directory) -> String {
+    let ids = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
     let id = ids.iter().find_map(|path| {
         let id = std::fs::read(path).ok()?;
         let id = id.trim_ascii();
         (!id.is_empty()).then(|| id.to_owned())
     });
-    Identity::machine_of(&id.unwrap_or_default())
+    Identity::machine_of(&id.unwrap_or_else(|| place(directory)))
+}
+
+/// What tells the directory from its copies.
+fn place(directory: &Directory) -> Vec<u8> {
+    let marker = sys::open_at(&directory.file, MARKER).map(File::from);
+    let metadata = marker.and_then(|marker| marker.metadata());
+    metadata.map_or_else(|_| Vec::new(), |found| format!("place {}", found.ino()).into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_told_from_its_copies() {
+        let dir = tempfile::tempdir().unwrap();
+        let [one, two] = ["one", "two"].map(|name| {
+            let path = dir.path().join(name).to_str().unwrap().to_owned();
+            crate::published::init(&path).unwrap();
+            Directory::open(&path).unwrap()
+        });
+        assert_eq!(place(&one), place(&Directory::open(one.path()).unwrap()));
+        assert_ne!(place(&one), place(&two));
+    }
 }

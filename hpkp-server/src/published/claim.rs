@@ -28,7 +28,7 @@ pub fn claim(directory: &Directory, writer: &WriterName) -> Result<(), Directory
     let failed = |error| DirectoryError::Write(shown.clone(), error);
     let mut file: File = sys::append_at(&directory.file, &name).map_err(failed)?.into();
     // Also where nothing is to be appended.
-    is_own(&mut file, &shown)?;
+    is_own(directory, &mut file, &shown)?;
     let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
     let wanted = identity(&file).map_err(failed)?;
     if claimed.as_ref().is_some_and(|claimed| identity(claimed).is_ok_and(|it| it == wanted)) {

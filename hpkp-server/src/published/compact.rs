@@ -43,7 +43,7 @@ pub fn compact(
         .map_err(|error| DirectoryError::File(shown.clone(), error))?;
     let events =
         file::read(&octets).map_err(|error| DirectoryError::Records(shown.clone(), error))?.events;
-    is_of_this_machine(&shown, events.first(), &machine())?;
+    is_of_this_machine(&shown, events.first(), &machine(directory))?;
     let needed = std::iter::once(true).chain(needed(&events).into_iter().skip(1));
     let left = events.iter().zip(needed);
     let left: Vec<&Event> = left.filter_map(|(event, needed)| needed.then_some(event)).collect();

@@ -28,10 +28,12 @@ pub enum DirectoryError {
     File(String, io::Error),
     /// A file holds something that is no record: which, and what.
     Records(String, FileError),
-    /// More files than [`MAX_FILES`].
-    TooManyFiles,
-    /// More octets than [`MAX_OCTETS`].
-    TooLarge,
+    /// A file with records whose name is not that of a writer.
+    Unnamed(String),
+    /// A directory, held here, has more files than [`MAX_FILES`].
+    TooManyFiles(String),
+    /// A directory, held here, has more octets than [`MAX_OCTETS`].
+    TooLarge(String),
     /// The file of the writer is not its own: what it is instead.
     NotOwn(String, &'static str),
     /// The file of the writer was made on another machine: it is a copy.
@@ -59,11 +61,15 @@ impl DirectoryError {
 }
 
 impl DirectoryError {
-    /// The one file that is wrong, where the others could be read.
+    /// The file that is wrong, or the directory of those that were not read.
     #[must_use]
     pub fn file(&self) -> Option<&str> {
         match self {
-            Self::File(file, _) | Self::Records(file, _) => Some(file),
+            Self::File(file, _)
+            | Self::Records(file, _)
+            | Self::Unnamed(file)
+            | Self::TooManyFiles(file)
+            | Self::TooLarge(file) => Some(file),
             _ => None,
         }
     }
@@ -99,8 +105,17 @@ impl fmt::Display for DirectoryError {
             Self::Records(file, error) => {
                 write!(f, "the records in \"{}\" cannot be used: {error}", Excerpt::new(file))
             }
-            Self::TooManyFiles => write!(f, "it has more than {MAX_FILES} files with records"),
-            Self::TooLarge => write!(f, "its records have more than {MAX_OCTETS} octets"),
+            Self::Unnamed(file) => {
+                write!(f, "\"{}\" is not called after a writer (WRITER.jsonl)", Excerpt::new(file))
+            }
+            Self::TooManyFiles(path) => {
+                write!(f, "\"{}\" has more than {MAX_FILES} files with records", Excerpt::new(path))
+            }
+            Self::TooLarge(path) => write!(
+                f,
+                "the records in \"{}\" have more than {MAX_OCTETS} octets",
+                Excerpt::new(path)
+            ),
             Self::NotOwn(file, what) => {
                 write!(f, "\"{}\" is not appended to: {what}", Excerpt::new(file))
             }

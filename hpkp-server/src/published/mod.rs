@@ -5,22 +5,28 @@ mod append;
 mod claim;
 mod compact;
 mod error;
+mod reserve;
 mod sys;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use hpkp_core::published::{State, WriterName, file};
+use hpkp_core::published::file::{FileError, Lines};
+use hpkp_core::published::line::LineError;
+use hpkp_core::published::state::Standing;
+use hpkp_core::published::{State, WriterName};
 
-pub use append::append;
+pub use append::{append, can_append};
 pub use claim::claim;
 pub use compact::{Compacted, compact};
 pub use error::DirectoryError;
+pub use reserve::{RESERVE, Reserved};
 
 /// The file that says that a directory is one for records, and in which version of the format.
 pub const MARKER: &str = "hpkp-records";
@@ -34,11 +40,14 @@ pub const PEERS: &str = "peers";
 /// How the names of files with records end.
 pub const SUFFIX: &str = ".jsonl";
 
-/// The most files of one directory, its `peers` included.
+/// The most files with records of one directory, and of its `peers`.
 pub const MAX_FILES: usize = 1_000;
 
-/// The most octets of all of them.
-pub const MAX_OCTETS: usize = 256 << 20;
+/// The most names of files for records in either, those included that have none.
+pub const MAX_NAMES: usize = 100_000;
+
+/// The most octets of all files of one directory, and of its `peers`.
+pub const MAX_OCTETS: usize = 512 << 20;
 
 /// A directory with records, held open: what is read and written is in it, whatever becomes of its
 /// path.
@@ -55,32 +64,80 @@ pub struct Contents {
     pub state: State,
     /// Files whose last line was never finished, and how many octets it has.
     pub torn: Vec<(String, usize)>,
+    /// Copies under the name of a writer of this machine. They are not read: they would speak for it.
+    pub in_our_name: Vec<(String, WriterName)>,
+    /// Files of this machine that somebody else may have changed, and why.
+    pub unsafe_files: Vec<(String, &'static str)>,
 }
 
 /// Makes a directory for records at `path`, with its marker and its `peers`. What exists of it
-/// already stays.
+/// already stays; where it fails, nothing is left of what it has made.
 ///
 /// # Errors
 /// The system's.
 pub fn init(path: &str) -> io::Result<()> {
-    let made = fs::DirBuilder::new().mode(0o755).create(path);
-    made.or_else(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => Ok(()),
-        _ => Err(error),
-    })?;
-    let directory = sys::open_directory(path)?;
-    let peers = Path::new(path).join(PEERS);
-    match fs::DirBuilder::new().mode(0o755).create(peers) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
+    let mut made = Made::default();
+    let done = made.init(Path::new(path));
+    if done.is_err() {
+        made.remove();
     }
-    let mut marker = File::from(sys::append_at(&directory, MARKER)?);
-    // One that is empty could not be written to its end the last time.
-    if marker.metadata()?.len() == 0 {
-        marker.write_all(format!("{VERSION}\n").as_bytes())?;
-        marker.sync_all()?;
+    done
+}
+
+/// What has been made of a directory.
+#[derive(Default)]
+struct Made {
+    files: Vec<PathBuf>,
+    directories: Vec<PathBuf>,
+}
+
+impl Made {
+    fn init(&mut self, path: &Path) -> io::Result<()> {
+        self.directory(path)?;
+        let directory = sys::open_directory(&path.to_string_lossy())?;
+        self.directory(&path.join(PEERS))?;
+        self.file(&directory, path, RESERVE, &reserve::empty())?;
+        // Last: what lacks it is none.
+        self.file(&directory, path, MARKER, format!("{VERSION}\n").as_bytes())?;
+        directory.sync_all()
     }
-    directory.sync_all()
+
+    fn directory(&mut self, path: &Path) -> io::Result<()> {
+        match fs::DirBuilder::new().mode(0o755).create(path) {
+            Ok(()) => self.directories.push(path.to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, at: &File, path: &Path, name: &str, text: &[u8]) -> io::Result<()> {
+        let mut file = match sys::new_at(at, name) {
+            Ok(file) => {
+                self.files.push(path.join(name));
+                File::from(file)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                File::from(sys::append_at(at, name)?)
+            }
+            Err(error) => return Err(error),
+        };
+        // One that is empty could not be written to its end the last time.
+        if file.metadata()?.len() == 0 {
+            file.write_all(text)?;
+            file.sync_all()?;
+        }
+        Ok(())
+    }
+
+    fn remove(self) {
+        for file in self.files.iter().rev() {
+            let _ = fs::remove_file(file);
+        }
+        for directory in self.directories.iter().rev() {
+            let _ = fs::remove_dir(directory);
+        }
+    }
 }
 
 impl Directory {
@@ -141,18 +198,46 @@ impl Directory {
 
     /// As [`Directory::read_into`], past files that cannot be used; gives what is wrong with those.
     pub fn read_each(&self, contents: &mut Contents) -> Vec<DirectoryError> {
-        let mut reading = Reading { contents, files: 0, octets: 0, errors: Vec::new() };
-        let mut read = reading.read(&self.file, &self.path);
-        if read.is_ok() {
-            read = match sys::open_directory_at(&self.file, PEERS) {
-                Ok(peers) => reading.read(&peers, &self.shown(PEERS)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                Err(error) => Err(DirectoryError::File(self.shown(PEERS), error)),
-            };
-        }
+        let ours = self.writers().unwrap_or_default();
+        self.read_beside(contents, &ours)
+    }
+
+    /// As [`Directory::read_each`], where `ours` are all writers of this machine, also those of other
+    /// directories.
+    pub fn read_beside(
+        &self,
+        contents: &mut Contents,
+        ours: &HashSet<WriterName>,
+    ) -> Vec<DirectoryError> {
+        let mut errors = self.read_own(contents);
+        let mut reading = Reading::new(contents, Standing::Peer, ours);
+        let read = match sys::open_directory_at(&self.file, PEERS) {
+            Ok(peers) => reading.read(&peers, &self.shown(PEERS)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(DirectoryError::File(self.shown(PEERS), error)),
+        };
+        errors.append(&mut reading.errors);
+        errors.extend(read.err());
+        errors
+    }
+
+    /// As [`Directory::read_each`], of the writers of this machine alone.
+    pub fn read_own(&self, contents: &mut Contents) -> Vec<DirectoryError> {
+        let none = HashSet::new();
+        let mut reading = Reading::new(contents, Standing::Own, &none);
+        let read = reading.read(&self.file, &self.path);
         let mut errors = reading.errors;
         errors.extend(read.err());
         errors
+    }
+
+    /// The writers of this machine: those with a file in the directory itself.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn writers(&self) -> io::Result<HashSet<WriterName>> {
+        let names = sys::names(&self.file, MAX_NAMES, is_of_records)?;
+        Ok(names.iter().filter_map(|name| writer_of(name)).collect())
     }
 
     /// The path of a writer's own file, as errors name it.
@@ -171,51 +256,135 @@ impl Directory {
     }
 }
 
+/// Whether a file of this name has records. Names that begin with a dot are of copies under way.
+fn is_of_records(name: &str) -> bool {
+    name.ends_with(SUFFIX) && !name.starts_with('.')
+}
+
+fn writer_of(name: &str) -> Option<WriterName> {
+    name.strip_suffix(SUFFIX)?.parse().ok()
+}
+
+/// How much is read of a file at once.
+const PIECE: usize = 1 << 20;
+
 /// Files while they are read.
 struct Reading<'a> {
     contents: &'a mut Contents,
+    standing: Standing,
+    /// Writers of this machine, for whom no copy speaks.
+    ours: &'a HashSet<WriterName>,
     files: usize,
     octets: usize,
+    piece: Vec<u8>,
     /// Of single files.
     errors: Vec<DirectoryError>,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    fn new(contents: &'a mut Contents, standing: Standing, ours: &'a HashSet<WriterName>) -> Self {
+        let (files, octets, errors) = (0, 0, Vec::new());
+        Self { contents, standing, ours, files, octets, piece: vec![0; PIECE], errors }
+    }
+
     /// An error is one after which the others are not read.
     fn read(&mut self, directory: &File, path: &str) -> Result<(), DirectoryError> {
-        let names = sys::names(directory, MAX_FILES + 16)
+        let mut names = sys::names(directory, MAX_NAMES + 1, is_of_records)
             .map_err(|error| DirectoryError::File(path.to_owned(), error))?;
-        let mut names: Vec<String> = names
-            .into_iter()
-            .filter(|name| name.ends_with(SUFFIX) && !name.starts_with('.'))
-            .collect();
+        if names.len() > MAX_NAMES {
+            return Err(DirectoryError::TooManyFiles(path.to_owned()));
+        }
         names.sort();
         for name in names {
-            self.files += 1;
-            if self.files > MAX_FILES {
-                return Err(DirectoryError::TooManyFiles);
-            }
             let shown = format!("{path}/{name}");
-            let mut octets = Vec::new();
-            let read = sys::open_at(directory, &name)
-                .and_then(regular)
-                .and_then(|file| file.take(file::MAX_FILE as u64 + 1).read_to_end(&mut octets));
-            if let Err(error) = read {
-                self.errors.push(DirectoryError::File(shown, error));
+            let Some(writer) = writer_of(&name) else {
+                self.errors.push(DirectoryError::Unnamed(shown));
+                continue;
+            };
+            if self.ours.contains(&writer) {
+                self.contents.in_our_name.push((shown, writer));
                 continue;
             }
-            self.octets += octets.len();
-            if self.octets > MAX_OCTETS {
-                return Err(DirectoryError::TooLarge);
+            let file = match sys::open_at(directory, &name).and_then(regular) {
+                Ok(file) => file,
+                Err(error) => {
+                    self.errors.push(DirectoryError::File(shown, error));
+                    continue;
+                }
+            };
+            if self.standing == Standing::Own {
+                self.look_at(&file, &shown);
             }
-            let state = &mut self.contents.state;
-            match file::for_each(&octets, |event| state.extend([event])) {
-                Ok(0) => {}
-                Ok(torn) => self.contents.torn.push((shown, torn)),
-                Err(error) => self.errors.push(DirectoryError::Records(shown, error)),
-            }
+            self.file(file, shown, writer, path)?;
         }
         Ok(())
+    }
+
+    fn file(
+        &mut self,
+        mut file: File,
+        shown: String,
+        writer: WriterName,
+        path: &str,
+    ) -> Result<(), DirectoryError> {
+        let mut lines = Lines::of(writer);
+        let mut is_first = true;
+        loop {
+            let read = match file.read(&mut self.piece) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    self.errors.push(DirectoryError::File(shown, error));
+                    return Ok(());
+                }
+            };
+            // One that is empty has no records: a copy that is under way.
+            self.files += usize::from(std::mem::replace(&mut is_first, false));
+            if self.files > MAX_FILES {
+                return Err(DirectoryError::TooManyFiles(path.to_owned()));
+            }
+            self.octets += read;
+            if self.octets > MAX_OCTETS {
+                return Err(DirectoryError::TooLarge(path.to_owned()));
+            }
+            let (state, standing) = (&mut self.contents.state, self.standing);
+            let pushed = lines.push(&self.piece[..read], &mut |event| state.take(event, standing));
+            match pushed {
+                Ok(()) => {}
+                Err(FileError::Line { line: 1, error: LineError::Writer(writer) })
+                    if self.ours.contains(&writer) =>
+                {
+                    self.contents.in_our_name.push((shown, writer));
+                    return Ok(());
+                }
+                Err(error) => {
+                    self.errors.push(DirectoryError::Records(shown, error));
+                    return Ok(());
+                }
+            }
+        }
+        match lines.finish() {
+            0 => {}
+            torn => self.contents.torn.push((shown, torn)),
+        }
+        Ok(())
+    }
+
+    /// Who else may have written to a file of this machine.
+    fn look_at(&mut self, file: &File, shown: &str) {
+        let Ok(metadata) = file.metadata() else { return };
+        let user = sys::effective_user();
+        let is_unsafe = match () {
+            () if metadata.uid() != 0 && metadata.uid() != user => {
+                Some("it belongs to a user who is neither root nor the server's")
+            }
+            () if metadata.mode() & 0o022 != 0 => {
+                Some("others may write to it; take that from them: chmod go-w")
+            }
+            () => None,
+        };
+        self.contents.unsafe_files.extend(is_unsafe.map(|why| (shown.to_owned(), why)));
     }
 }
 

@@ -43,6 +43,16 @@ fn open(directory: &File, name: &str, flags: c_int, mode: libc::mode_t) -> io::R
     Ok(unsafe { OwnedFd::from_raw_fd(file) })
 }
 
+/// A file of a directory, to be read and written in place.
+pub(super) fn change_at(directory: &File, name: &str) -> io::Result<OwnedFd> {
+    open(directory, name, libc::O_RDWR | libc::O_NONBLOCK | libc::O_NOCTTY, 0)
+}
+
+/// A new file of a directory; an error where there is one of that name.
+pub(super) fn new_at(directory: &File, name: &str) -> io::Result<OwnedFd> {
+    open(directory, name, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NOCTTY, 0o644)
+}
+
 /// Removes a file of a directory, where there is one.
 pub(super) fn remove_at(directory: &File, name: &str) -> io::Result<()> {
     let name = CString::new(name)?;
@@ -104,8 +114,13 @@ pub(super) fn effective_user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// The names in a directory, at most `limit` of them. A name that is not UTF-8 is none of ours.
-pub(super) fn names(directory: &File, limit: usize) -> io::Result<Vec<String>> {
+/// The names in a directory that `is_wanted` says yes to, at most `limit` of them. A name that is not
+/// UTF-8 is none of ours.
+pub(super) fn names(
+    directory: &File,
+    limit: usize,
+    is_wanted: impl Fn(&str) -> bool,
+) -> io::Result<Vec<String>> {
     // A descriptor of its own, since closing the stream closes it.
     let own = open_directory_at(directory, ".")?.into_raw_fd();
     let stream = Stream::of(own)?;
@@ -121,7 +136,7 @@ pub(super) fn names(directory: &File, limit: usize) -> io::Result<Vec<String>> {
         }
         // SAFETY: the entry is valid until the next call, and its name ends with a null.
         let name = unsafe { CStr::from_ptr(ptr::addr_of!((*entry).d_name).cast()) };
-        names.extend(name.to_str().ok().map(str::to_owned));
+        names.extend(name.to_str().ok().filter(|name| is_wanted(name)).map(str::to_owned));
     }
     Ok(names)
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use hpkp_core::pin::Pin;
-use hpkp_core::published::{Body, Compromised, Event, Matching, Presents};
+use hpkp_core::published::{Body, Compromised, Event, Fingerprint, Matching, Presents, file};
 
 /// A directory for records of a test's own.
 struct Fresh(tempfile::TempDir);
@@ -196,16 +196,133 @@ fn copies_of_others_are_read_and_garbage_among_them_is_named() {
     let error = here.open().read().unwrap_err();
     let DirectoryError::Records(file, _) = &error else { panic!("{error}") };
     assert!(file.ends_with("peers/garbage.jsonl"), "{file}");
-    garbage.set_len(200 << 20).unwrap();
-    let error = here.open().read().unwrap_err().to_string();
-    assert!(error.contains("larger than"), "{error}");
-
     fs::remove_file(peers.join("garbage.jsonl")).unwrap();
-    for number in 0..MAX_FILES {
+
+    // Entries without records count against no limit.
+    for number in 0..=MAX_FILES {
         fs::write(peers.join(format!("{number}.jsonl")), "").unwrap();
+        fs::write(here.file(&format!(".web-9.jsonl.{number}")), "x").unwrap();
+        fs::write(here.file(&format!("{number}")), "x").unwrap();
+    }
+    assert_eq!(here.open().read().unwrap().state.last_seq(&"web-1".parse().unwrap()), 1);
+    for number in 0..=MAX_FILES {
+        fs::write(peers.join(format!("{number}.jsonl")), "{").unwrap();
     }
     let error = here.open().read().unwrap_err();
-    assert!(matches!(error, DirectoryError::TooManyFiles), "{error}");
+    let DirectoryError::TooManyFiles(path) = &error else { panic!("{error}") };
+    assert!(path.ends_with("/peers"), "{path}");
+}
+
+/// The lines of a file of `writer` with these events.
+fn lines(writer: &str, bodies: Vec<Body>) -> String {
+    let events = bodies.into_iter().zip(1..);
+    let lines = events
+        .map(|(body, seq)| Event::new(1_800_000_000, seq, writer.parse().unwrap(), body))
+        .map(|event| format!("{}\n", event.line()));
+    lines.collect()
+}
+
+#[test]
+fn a_copy_does_not_speak_for_a_writer_of_this_machine() {
+    let fresh = Fresh::new();
+    let directory = fresh.open();
+    append(&directory, &[event(1)]).unwrap();
+    let body = || event(9).body().clone();
+    let said = lines("web-1", vec![body(), body(), body()]);
+    for name in ["web-1.jsonl", "web-9.jsonl"] {
+        fs::write(fresh.file(PEERS).join(name), &said).unwrap();
+        let mut contents = Contents::default();
+        let errors = directory.read_each(&mut contents);
+        assert!(errors.is_empty(), "{errors:?}");
+        let [(file, writer)] = contents.in_our_name.as_slice() else { panic!("{name}") };
+        assert!(file.ends_with(name) && writer.as_str() == "web-1", "{file}");
+        assert_eq!(contents.state.last_seq(writer), 1);
+        fs::remove_file(fresh.file(PEERS).join(name)).unwrap();
+    }
+    // Nor does a file of one writer speak for another.
+    for (name, said) in [
+        ("peers/web-3.jsonl", lines("web-2", vec![body()])),
+        ("peers/web 3.jsonl", lines("web-3", vec![body()])),
+        ("web-3.jsonl", lines("web-2", vec![body()])),
+    ] {
+        fs::write(fresh.file(name), said).unwrap();
+        let mut contents = Contents::default();
+        let errors = directory.read_each(&mut contents);
+        assert_eq!(errors.len(), 1, "{name}");
+        assert!(errors[0].file().unwrap().ends_with(name), "{name}");
+        assert_eq!(contents.state.last_seq(&"web-2".parse().unwrap()), 0, "{name}");
+        fs::remove_file(fresh.file(name)).unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_others_may_write_is_told() {
+    let fresh = Fresh::new();
+    append(&fresh.open(), &[event(1)]).unwrap();
+    let told = || {
+        let mut contents = Contents::default();
+        assert!(fresh.open().read_each(&mut contents).is_empty());
+        contents.unsafe_files.len()
+    };
+    assert_eq!(told(), 0);
+    let set = |mode| {
+        fs::set_permissions(fresh.file("web-1.jsonl"), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for (mode, count) in [(0o664, 1), (0o646, 1), (0o644, 0)] {
+        set(mode);
+        assert_eq!(told(), count, "{mode:o}");
+    }
+    if sys::effective_user() == 0 {
+        chown(fresh.file("web-1.jsonl"), Some(65_534), None).unwrap();
+        assert_eq!(told(), 1);
+    }
+}
+
+#[test]
+fn what_is_not_on_record_stays_in_its_slot() {
+    let fresh = Fresh::new();
+    let directory = fresh.open();
+    let (one, two): (WriterName, WriterName) = ("web-1".parse().unwrap(), "web".parse().unwrap());
+    let digest = Fingerprint::of([&b"x"[..]]);
+    let length = || fs::metadata(fresh.file(RESERVE)).unwrap().len();
+    let before = length();
+    assert_eq!(directory.reserved(&one).unwrap(), Reserved::None);
+    directory.reserve(&one, Some(digest)).unwrap();
+    directory.reserve(&two, None).unwrap();
+    assert_eq!(directory.reserved(&one).unwrap(), Reserved::Unrecorded(digest));
+    assert_eq!(directory.reserved(&two).unwrap(), Reserved::Recorded);
+    directory.reserve(&one, None).unwrap();
+    assert_eq!(directory.reserved(&one).unwrap(), Reserved::Recorded);
+    // It was made at its whole length, so a full disk has room for it.
+    assert_eq!((before, length()), (8_192, 8_192));
+    // One that an older version has not made.
+    fs::remove_file(fresh.file(RESERVE)).unwrap();
+    assert_eq!(directory.reserved(&one).unwrap(), Reserved::None);
+    directory.reserve(&one, Some(digest)).unwrap();
+    assert_eq!(directory.reserved(&one).unwrap(), Reserved::Unrecorded(digest));
+    // All slots taken.
+    for number in 1..64 {
+        directory.reserve(&format!("w{number}").parse().unwrap(), None).unwrap();
+    }
+    assert!(directory.reserve(&"one-more".parse().unwrap(), None).is_err());
+    let text = fs::read_to_string(fresh.file(RESERVE)).unwrap();
+    fs::write(fresh.file(RESERVE), text.replacen(&digest.to_string(), "damaged", 1)).unwrap();
+    assert_eq!(directory.reserved(&one).unwrap(), Reserved::Damaged);
+}
+
+#[test]
+fn an_init_that_fails_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("records");
+    fs::create_dir(&path).unwrap();
+    // A file that cannot be written to its end.
+    symlink("/nowhere", path.join(MARKER)).unwrap();
+    assert!(init(path.to_str().unwrap()).is_err());
+    let left: Vec<_> =
+        fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, [MARKER]);
+    assert!(init(dir.path().join("no/where").to_str().unwrap()).is_err());
+    assert!(!dir.path().join("no").exists());
 }
 
 #[test]
