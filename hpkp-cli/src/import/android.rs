@@ -11,6 +11,7 @@
 //! - `debug-overrides` counts in apps built for debugging only, and is passed over.
 
 use hpkp_core::pin::Pin;
+use hpkp_core::published::Client;
 use hpkp_core::ua::host::HostName;
 use roxmltree::Node;
 
@@ -175,6 +176,8 @@ impl Reader<'_> {
                 pins,
                 expires_at,
                 origin: format!("Android Network Security Configuration, line {line}"),
+                client: Client::Android,
+                group: 0,
             };
             self.imported.push(line, set)?;
         }

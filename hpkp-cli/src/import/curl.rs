@@ -5,6 +5,7 @@
 //! URLs that name their scheme; a name without one is `http`, which has no TLS.
 
 use hpkp_core::pin::Pin;
+use hpkp_core::published::Client;
 
 use super::{
     Certificates, ImportError, Imported, Matching, PinSet, Problem, Scope, distinct, host,
@@ -309,6 +310,8 @@ fn url(url: &str, line: usize, pins: &[Pin], imported: &mut Imported) -> Result<
         pins: pins.to_vec(),
         expires_at: None,
         origin: format!("curl, line {line}"),
+        client: Client::Curl,
+        group: 0,
     };
     imported.push(line, set)
 }

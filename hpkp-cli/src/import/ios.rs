@@ -7,6 +7,7 @@
 //! domain's own entry takes its hosts out of the entry of a domain above is not documented, so
 //! nothing is excepted.
 
+use hpkp_core::published::Client;
 use roxmltree::Node;
 
 use super::plist::{self, Dictionary};
@@ -80,6 +81,8 @@ fn domain(
             pins,
             expires_at: None,
             origin: format!("NSPinnedDomains, {key}"),
+            client: Client::Apple,
+            group: 0,
         };
         imported.push(line, set)?;
     }

@@ -19,6 +19,7 @@ use std::fmt;
 
 use hpkp_core::date;
 use hpkp_core::pin::{Pin, PinError};
+use hpkp_core::published::Client;
 use hpkp_core::text::Excerpt;
 use hpkp_core::ua::host::{Host, HostError, HostName};
 
@@ -50,6 +51,11 @@ pub struct PinSet {
     pub expires_at: Option<i64>,
     /// What it was read from, to be shown.
     pub origin: String,
+    /// The kind of client that holds them.
+    pub client: Client,
+    /// Which configuration of the text they are of: a client has one of them alone, and combines its
+    /// entries in its own way ([`Client`]).
+    pub group: usize,
 }
 
 /// Which hosts a name stands for.
@@ -509,12 +515,15 @@ mod samples {
             pins: pins.to_vec(),
             expires_at: None,
             origin: String::new(),
+            client: Client::Curl,
+            group: 0,
         }
     }
 
-    /// The sets without their origins.
+    /// The sets without their origins and clients.
     pub(super) fn sets(imported: &Imported) -> Vec<PinSet> {
         let sets = imported.sets.iter().cloned();
-        sets.map(|set| PinSet { origin: String::new(), ..set }).collect()
+        let plain = |set| PinSet { origin: String::new(), client: Client::Curl, group: 0, ..set };
+        sets.map(plain).collect()
     }
 }

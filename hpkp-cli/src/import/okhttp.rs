@@ -12,6 +12,7 @@
 mod lexer;
 
 use hpkp_core::pin::Pin;
+use hpkp_core::published::Client;
 use hpkp_core::ua::host::HostName;
 
 use self::lexer::{Kind, Token};
@@ -118,6 +119,8 @@ impl Pinner {
                 pins,
                 expires_at: None,
                 origin: format!("OkHttp CertificatePinner, line {}", pattern.line),
+                client: Client::OkHttp,
+                group: 0,
             };
             imported.push(pattern.line, set)?;
         }

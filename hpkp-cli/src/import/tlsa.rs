@@ -8,6 +8,7 @@
 mod zone;
 
 use hpkp_core::pin::{Pin, PinError};
+use hpkp_core::published::Client;
 use hpkp_core::text::Excerpt;
 use hpkp_core::ua::host::HostName;
 
@@ -96,14 +97,12 @@ impl Owner {
 
     fn finish(self, imported: &mut Imported) -> Result<(), ImportError> {
         let scopes = [Scope::Leaf, Scope::SentCa, Scope::PathCa];
-        let mut count = 0;
         for scope in scopes {
             let pins =
                 distinct(self.pins.iter().filter(|(of, _)| *of == scope).map(|(_, pin)| *pin));
             if pins.is_empty() {
                 continue;
             }
-            count += 1;
             let set = PinSet {
                 host: self.host.clone(),
                 matching: self.matching,
@@ -114,18 +113,10 @@ impl Owner {
                 pins,
                 expires_at: None,
                 origin: format!("TLSA {}", Excerpt::new(&self.name)),
+                client: Client::Dane,
+                group: 0,
             };
             imported.push(self.line, set)?;
-        }
-        if count > 1 {
-            imported.note(
-                self.line,
-                format!(
-                    "{} has records of the leaf and of CAs, of which clients need one; each kind is \
-                     taken to be needed",
-                    Excerpt::new(&self.name)
-                ),
-            );
         }
         Ok(())
     }

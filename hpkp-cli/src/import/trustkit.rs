@@ -9,6 +9,7 @@
 //! - where `TSKEnforcePinning` is false, failures are reported and nothing is refused;
 //! - after `TSKExpirationDate` nothing is pinned. Versions differ in the time zone of that day.
 
+use hpkp_core::published::Client;
 use hpkp_core::ua::host::HostName;
 use roxmltree::Node;
 
@@ -69,6 +70,8 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
             pins,
             expires_at,
             origin: format!("TrustKit, line {line}"),
+            client: Client::TrustKit,
+            group: 0,
         };
         imported.push(line, set)?;
     }

@@ -102,6 +102,8 @@ fn published(arguments: &AddArguments) -> Result<Published, Failure> {
         },
         origin: Origin::Other(origin),
         since: arguments.since,
+        configuration: None,
+        exempt: Vec::new(),
     };
     let Some(header) = &arguments.header else {
         let pins = arguments.pin.iter().map(|text| pin(text)).collect::<Result<Vec<_>, _>>()?;

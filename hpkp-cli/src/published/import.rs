@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use hpkp_core::date;
-use hpkp_core::published::{HostName, Lifetime, Matching, Origin, Published, Scope};
+use hpkp_core::published::{
+    Configuration, Exempt, Fingerprint, HostName, Lifetime, Matching, Origin, Published, Scope,
+};
 use hpkp_core::text::Excerpt;
 
 use super::add;
@@ -46,7 +48,15 @@ pub(super) fn run(
             ));
             continue;
         }
-        let published = published(set, arguments)?;
+        let configuration = Configuration {
+            client: set.client,
+            id: Fingerprint::of([
+                text.as_slice(),
+                arguments.origin.as_bytes(),
+                &set.group.to_be_bytes(),
+            ]),
+        };
+        let published = published(set, configuration, arguments)?;
         if seen.insert(published.clone()) {
             all.push(published);
         }
@@ -57,7 +67,11 @@ pub(super) fn run(
     Ok(add::record(store, arguments.writer.writer.as_ref(), &all, None)?.print(json))
 }
 
-fn published(set: PinSet, arguments: &ImportArguments) -> Result<Published, Failure> {
+fn published(
+    set: PinSet,
+    configuration: Configuration,
+    arguments: &ImportArguments,
+) -> Result<Published, Failure> {
     let name = |name: &hpkp_core::ua::host::HostName| -> Result<HostName, Failure> {
         name.as_str().parse().map_err(|error| {
             Failure::no(format!("\"{}\" cannot stand in a record: {error}", name.as_str()))
@@ -69,25 +83,15 @@ fn published(set: PinSet, arguments: &ImportArguments) -> Result<Published, Fail
         import::Matching::OneLabel => Matching::OneLabel,
         import::Matching::AnyDepth => Matching::AnyDepth,
     };
-    // A record can except hosts of `*.` only. Any other host is held to more than its clients hold
-    // it to, and whoever imports it should know.
-    let mut except = Vec::new();
-    for one in &set.except {
-        let excepted = name(&one.host)?;
-        if matching == Matching::OneLabel {
-            except.push(excepted);
-        } else {
-            output::complain(&format!(
-                "{excepted} has settings of its own there, which a record cannot say: it is held to \
-                 the pins of {host} too"
-            ));
-        }
-    }
-    except.sort();
+    let exempt = set.except.iter().map(|one| {
+        let (host, include_subdomains) = (name(&one.host)?, one.with_subdomains);
+        Ok(Exempt { host, include_subdomains })
+    });
+    let exempt = exempt.collect::<Result<Vec<Exempt>, Failure>>()?;
     Ok(Published {
         host,
         matching,
-        except,
+        except: Vec::new(),
         include_subdomains: set.include_subdomains,
         scope: match set.scope {
             import::Scope::Chain => Scope::Chain,
@@ -100,6 +104,8 @@ fn published(set: PinSet, arguments: &ImportArguments) -> Result<Published, Fail
         lifetime: set.expires_at.map_or(Lifetime::Open, Lifetime::ExpiresAt),
         origin: Origin::Other(format!("{} ({})", Excerpt::new(&arguments.origin), set.origin)),
         since: arguments.since,
+        configuration: Some(configuration),
+        exempt,
     })
 }
 

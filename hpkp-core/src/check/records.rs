@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::report::Scope as Place;
-use super::routing::{Routing, Sample, Target};
+use super::routing::{Routing, Sample, Target, any_of};
 use super::{
     Certificates, Checker, Context, Deployment, HostVerdict, SeenName, Sending,
     records_report as text,
@@ -14,6 +14,8 @@ use crate::header::Kind;
 use crate::path::Paths;
 use crate::pin::Pin;
 use crate::policy::Policy;
+use crate::published::Configuration;
+use crate::published::client::united;
 use crate::published::state::{LastAccepted, Live, Record};
 use crate::published::{
     HostName, Matching, Met, Origin, Presented, Presents, Scope, State, WriterName,
@@ -160,6 +162,7 @@ impl<'a> Published<'a> {
     /// The live records that bind the hosts of `sample`.
     fn binding(&self, sample: &Sample) -> Vec<(Live<'a>, Relation)> {
         let of = |name: &str| self.live_by_host.get(name).into_iter().flatten();
+        let name = any_of(sample);
         let mut binding = Vec::new();
         for index in of(sample.0.as_str()) {
             let live = self.live[*index];
@@ -171,7 +174,9 @@ impl<'a> Published<'a> {
                 (_, Matching::Exact) if said.include_subdomains => Relation::Above,
                 (_, Matching::Exact) => continue,
             };
-            binding.push((live, relation));
+            if !said.exempts(&name) {
+                binding.push((live, relation));
+            }
         }
         // The name one label below the domain that is looked at.
         let mut below = sample.0.as_str();
@@ -188,7 +193,9 @@ impl<'a> Published<'a> {
                     _ if said.include_subdomains => Relation::Above,
                     _ => continue,
                 };
-                binding.push((live, relation));
+                if !said.exempts(&name) {
+                    binding.push((live, relation));
+                }
             }
             below = domain;
         }
@@ -381,6 +388,14 @@ impl<'a> Checker<'a> {
             } else {
                 BTreeSet::new()
             };
+            // Of one configuration a client may need one entry only.
+            let mut entries: HashMap<Configuration, Vec<&crate::published::Published>> =
+                HashMap::new();
+            for (live, _) in &binding {
+                if let Some(configuration) = live.record.said.configuration {
+                    entries.entry(configuration).or_default().push(&live.record.said);
+                }
+            }
             for (live, relation) in binding {
                 let record = live.record;
                 let said = &record.said;
@@ -407,7 +422,15 @@ impl<'a> Checker<'a> {
                         unknown.insert(host);
                         continue;
                     }
-                    let met = shown.meet(said.scope, &said.pins);
+                    let met = match said.configuration {
+                        None => shown.meet(said.scope, &said.pins),
+                        Some(configuration) => {
+                            let of = entries.get(&configuration).into_iter().flatten().copied();
+                            let enough = united(said, of);
+                            let met = enough.iter().map(|(scope, pins)| shown.meet(*scope, pins));
+                            met.max().unwrap_or(Met::Yes)
+                        }
+                    };
                     let code = match (met, relation) {
                         (Met::Yes, _) => continue,
                         (Met::Partly, _)

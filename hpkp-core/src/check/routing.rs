@@ -330,7 +330,7 @@ fn canonical(name: &str) -> String {
 }
 
 /// A name of a sample.
-fn any_of(sample: &Sample) -> HostName {
+pub(super) fn any_of(sample: &Sample) -> HostName {
     match sample.1 {
         Matching::OneLabel => sample.0.below(ANY_LABEL),
         _ => sample.0.clone(),

@@ -163,6 +163,8 @@ fn published<'a>(
             lifetime: Lifetime::MaxAge(policy.max_age()?),
             origin: Origin::Header,
             since: None,
+            configuration: None,
+            exempt: Vec::new(),
         })
     })
 }

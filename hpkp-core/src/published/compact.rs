@@ -93,6 +93,8 @@ mod tests {
             lifetime,
             origin,
             since: None,
+            configuration: None,
+            exempt: Vec::new(),
         })
     }
 

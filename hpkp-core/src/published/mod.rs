@@ -8,6 +8,7 @@
 //! writes all later ones read.
 
 pub mod accepted;
+pub mod client;
 pub mod compact;
 pub mod event;
 pub mod file;
@@ -16,9 +17,10 @@ pub mod line;
 pub mod name;
 pub mod state;
 
+pub use client::{Client, Exempt};
 pub use event::{
-    Body, CertificateIdentity, Compromised, Ended, Event, EventId, Fingerprint, Identity, Lifetime,
-    Matching, Origin, Presented, Presents, Published, Scope, Waived, Why,
+    Body, CertificateIdentity, Compromised, Configuration, Ended, Event, EventId, Fingerprint,
+    Identity, Lifetime, Matching, Origin, Presented, Presents, Published, Scope, Waived, Why,
 };
 pub use keys::{KeyGraph, KeyNode, Met};
 pub use name::{HostName, WriterName};
