@@ -7,6 +7,7 @@
 
 pub mod android;
 pub mod curl;
+pub mod header;
 pub mod ios;
 pub mod okhttp;
 mod plist;
@@ -216,6 +217,16 @@ pub enum Problem {
 impl Problem {
     fn at(self, line: usize) -> ImportError {
         ImportError { line, problem: self }
+    }
+
+    /// Whether it concerns one record alone: it says what it holds, and no pin can be made of that.
+    fn is_about_one_record(&self) -> bool {
+        matches!(
+            self,
+            Self::CertificateAssociation { .. }
+                | Self::CertificateHash { .. }
+                | Self::Unsupported { .. }
+        )
     }
 
     fn unexpected(found: &str, wanted: &'static str) -> Self {
