@@ -244,6 +244,7 @@ impl Format {
         text: &[u8],
         certificates: &import::Certificates,
     ) -> Result<import::Imported, import::ImportError> {
+        let text = &*import::utf8(text);
         match self {
             Self::Android => import::android::read(text, certificates),
             Self::Curl => import::curl::read(text, certificates),

@@ -10,11 +10,13 @@ pub mod curl;
 pub mod header;
 pub mod ios;
 pub mod okhttp;
+pub mod pin_text;
 mod plist;
 pub mod tlsa;
 pub mod trustkit;
 mod xml;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -306,6 +308,42 @@ impl Certificates {
         self.check(pin, line)
     }
 
+    /// The pin that `text` is to a client; `None` where no key can match it, which is noted.
+    fn pin_of(
+        &self,
+        client: Client,
+        text: &str,
+        line: usize,
+        notes: &mut Vec<Note>,
+    ) -> Result<Option<Pin>, ImportError> {
+        // A prefix that other formats have is no part of it.
+        let bare = text.strip_prefix("sha256/").filter(|bare| bare.len() >= 43);
+        if bare.is_some() && client != Client::OkHttp {
+            let text = "the pin has \"sha256/\" in front, which this client does not take; it is \
+                        read without it";
+            notes.push(Note { line, text: text.to_owned() });
+        }
+        let bare = bare.unwrap_or(text);
+        let reading = pin_text::read(client, bare).map_err(|error| {
+            Problem::Pin { text: Excerpt::new(bare).to_string(), error }.at(line)
+        })?;
+        match reading {
+            pin_text::Reading::Pin(pin) => self.check(pin, line).map(Some),
+            pin_text::Reading::Noted(pin, text) => {
+                notes.push(Note { line, text: format!("a pin: {text}") });
+                self.check(pin, line).map(Some)
+            }
+            pin_text::Reading::NeverMatches(why) => {
+                let text = format!(
+                    "a pin that is NOT recorded: {why}; clients that have no other are locked out \
+                     already"
+                );
+                notes.push(Note { line, text });
+                Ok(None)
+            }
+        }
+    }
+
     /// The pin, unless it is the hash of a whole certificate.
     fn check(&self, pin: Pin, line: usize) -> Result<Pin, ImportError> {
         match self.whole(pin.octets()) {
@@ -313,6 +351,34 @@ impl Certificates {
             None => Ok(pin),
         }
     }
+}
+
+/// The text in UTF-8, where it says that it is in UTF-16 (by its mark) or in Latin-1 (by its XML
+/// declaration); else as it is.
+#[must_use]
+pub fn utf8(octets: &[u8]) -> Cow<'_, [u8]> {
+    let units = |rest: &[u8], order: fn([u8; 2]) -> u16| {
+        let units = rest.chunks(2).map(|pair| order([pair[0], *pair.get(1).unwrap_or(&0)]));
+        let text = char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER));
+        Cow::Owned(text.collect::<String>().into_bytes())
+    };
+    match octets {
+        [0xff, 0xfe, rest @ ..] => return units(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => return units(rest, u16::from_be_bytes),
+        [b'<', 0, ..] => return units(octets, u16::from_le_bytes),
+        [0, b'<', ..] => return units(octets, u16::from_be_bytes),
+        _ => {}
+    }
+    let head = &octets[..octets.len().min(200)];
+    let declaration = String::from_utf8_lossy(head).to_ascii_lowercase();
+    let end = declaration.find("?>").unwrap_or(0);
+    let is_latin = declaration.starts_with("<?xml")
+        && ["iso-8859-1", "latin1", "windows-1252"].iter().any(|e| declaration[..end].contains(e));
+    if is_latin && std::str::from_utf8(octets).is_err() {
+        let text: String = octets.iter().copied().map(char::from).collect();
+        return Cow::Owned(text.into_bytes());
+    }
+    Cow::Borrowed(octets)
 }
 
 /// The text, if it is one and not too large.

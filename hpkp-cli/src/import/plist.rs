@@ -71,15 +71,20 @@ impl<'a, 'input> Dictionary<'a, 'input> {
         let Some(node) = self.get(name) else {
             return Ok(default);
         };
-        match node.tag_name().name() {
-            "true" => Ok(true),
-            "false" => Ok(false),
-            other => Err(Problem::unexpected(other, "true or false").at(xml::line(node))),
-        }
+        truth(node)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Node<'a, 'input>)> {
         self.entries.iter().map(|(name, value)| (name.as_str(), *value))
+    }
+}
+
+/// A truth value.
+pub(super) fn truth(node: Node<'_, '_>) -> Result<bool, ImportError> {
+    match node.tag_name().name() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        other => Err(Problem::unexpected(other, "true or false").at(xml::line(node))),
     }
 }
 

@@ -102,7 +102,8 @@ fn pins(
         .ok_or_else(|| Problem::unexpected(name, "a domain with TSKPublicKeyHashes").at(line))?;
     let mut pins = Vec::new();
     for hash in plist::array(hashes)? {
-        pins.push(certificates.pin(&plist::string(hash)?, xml::line(hash))?);
+        let (text, line) = (plist::string(hash)?, xml::line(hash));
+        pins.extend(certificates.pin_of(Client::TrustKit, &text, line, &mut imported.notes)?);
     }
     if pins.is_empty() {
         return Err(Problem::unexpected(name, "a domain with TSKPublicKeyHashes").at(line));
@@ -120,22 +121,24 @@ fn pins(
     Ok(Some((distinct(pins), expires_at)))
 }
 
-/// The value of a key under either of its names.
+/// The value of a key under one of its names: as the documentation has it, and with the `k` of the
+/// constant. The value of one constant is spelled otherwise (`kSKExcludeSubdomain...`).
 fn value<'a, 'input>(
     dictionary: &Dictionary<'a, 'input>,
     name: &str,
 ) -> Result<Option<Node<'a, 'input>>, ImportError> {
-    let constant = format!("k{name}");
-    match (dictionary.get(name), dictionary.get(&constant)) {
-        (Some(_), Some(second)) => Err(Problem::twice(name).at(xml::line(second))),
-        (first, second) => Ok(first.or(second)),
+    let misspelled = name.strip_prefix('T').map(|rest| format!("k{rest}")).unwrap_or_default();
+    let names = [name.to_owned(), format!("k{name}"), misspelled];
+    let mut found = names.iter().filter_map(|name| dictionary.get(name));
+    let first = found.next();
+    match found.next() {
+        Some(second) => Err(Problem::twice(name).at(xml::line(second))),
+        None => Ok(first),
     }
 }
 
 fn truth(dictionary: &Dictionary<'_, '_>, name: &str, default: bool) -> Result<bool, ImportError> {
-    value(dictionary, name)?;
-    let default = dictionary.truth(&format!("k{name}"), default)?;
-    dictionary.truth(name, default)
+    value(dictionary, name)?.map_or(Ok(default), plist::truth)
 }
 
 #[cfg(test)]

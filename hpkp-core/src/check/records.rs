@@ -174,7 +174,7 @@ impl<'a> Published<'a> {
                 (_, Matching::Exact) if said.include_subdomains => Relation::Above,
                 (_, Matching::Exact) => continue,
             };
-            if !said.exempts(&name) {
+            if said.binds(&name) {
                 binding.push((live, relation));
             }
         }
@@ -193,7 +193,7 @@ impl<'a> Published<'a> {
                     _ if said.include_subdomains => Relation::Above,
                     _ => continue,
                 };
-                if !said.exempts(&name) {
+                if said.binds(&name) {
                     binding.push((live, relation));
                 }
             }

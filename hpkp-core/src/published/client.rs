@@ -90,10 +90,16 @@ impl Published {
         };
         match self.matching {
             AnyDepth => true,
+            // Apple's subdomains are one label deep.
+            Exact if self.is_of(Client::Apple) => self.include_subdomains && below == host.as_str(),
             Exact => self.include_subdomains,
             OneLabel if self.except.iter().any(|name| name.as_str() == below) => false,
             OneLabel => below == host.as_str() || self.include_subdomains,
         }
+    }
+
+    fn is_of(&self, client: Client) -> bool {
+        self.configuration.is_some_and(|configuration| configuration.client == client)
     }
 
     /// Whether `host` is among [`Published::exempt`].
