@@ -15,21 +15,28 @@ use super::{
     note_address, xml,
 };
 
-/// Reads an `Info.plist`, or a property list that is its `NSAppTransportSecurity`.
+/// Reads an `Info.plist`, a property list that is its `NSAppTransportSecurity`, a fragment of one, or the
+/// same in JSON (`app.json` of Expo).
 ///
 /// # Errors
 /// See [`Problem`].
 pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
     const WANTED: &str = "an Info.plist with NSAppTransportSecurity and NSPinnedDomains in it";
-    let document = plist::document(octets)?;
-    let root = Dictionary::new(plist::root(&document)?)?;
-    let security = root.dictionary("NSAppTransportSecurity")?.unwrap_or(root);
-    let domains = security
-        .dictionary("NSPinnedDomains")?
-        .ok_or_else(|| Problem::Nothing { wanted: WANTED }.at(1))?;
+    let lists = plist::lists(octets, &["NSPinnedDomains"])?;
     let mut imported = Imported::default();
-    for (name, node) in domains.iter() {
-        domain(name, node, certificates, &mut imported)?;
+    for (group, list) in lists.iter().enumerate() {
+        let document = xml::document(list)?;
+        let root = Dictionary::new(plist::root(&document)?)?;
+        let security = root.dictionary("NSAppTransportSecurity")?.unwrap_or(root);
+        let domains = security
+            .dictionary("NSPinnedDomains")?
+            .ok_or_else(|| Problem::Nothing { wanted: WANTED }.at(1))?;
+        for (name, node) in domains.iter() {
+            domain(name, node, group, certificates, &mut imported)?;
+        }
+    }
+    if lists.is_empty() {
+        return Err(Problem::Nothing { wanted: WANTED }.at(1));
     }
     Ok(imported)
 }
@@ -37,6 +44,7 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
 fn domain(
     name: &str,
     node: Node<'_, '_>,
+    group: usize,
     certificates: &Certificates,
     imported: &mut Imported,
 ) -> Result<(), ImportError> {
@@ -80,7 +88,7 @@ fn domain(
             expires_at: None,
             origin: format!("NSPinnedDomains, {key}"),
             client: Client::Apple,
-            group: 0,
+            group,
         };
         imported.push(line, set)?;
     }

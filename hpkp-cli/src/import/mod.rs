@@ -9,6 +9,7 @@ pub mod android;
 pub mod curl;
 pub mod header;
 pub mod ios;
+mod literal;
 pub mod okhttp;
 pub mod pin_text;
 mod plist;

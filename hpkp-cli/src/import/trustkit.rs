@@ -19,13 +19,33 @@ use super::{
     excepted, host, note_address, xml,
 };
 
-/// Reads an `Info.plist` with a `TSKConfiguration`, or a property list that is one.
+/// Reads an `Info.plist` with a `TSKConfiguration`, a property list that is one, or a source in Swift
+/// or Objective-C with the dictionary that TrustKit is given.
 ///
 /// # Errors
 /// See [`Problem`].
 pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
-    const WANTED: &str = "a TrustKit configuration (TSKConfiguration, TSKPinnedDomains)";
-    let document = plist::document(octets)?;
+    let lists = plist::lists(octets, &["TSKPinnedDomains", "kTSKPinnedDomains"])?;
+    if lists.is_empty() {
+        return Err(Problem::Nothing { wanted: WANTED }.at(1));
+    }
+    let mut imported = Imported::default();
+    for (group, list) in lists.iter().enumerate() {
+        read_list(list, group, certificates, &mut imported)?;
+    }
+    Ok(imported)
+}
+
+const WANTED: &str = "a TrustKit configuration (TSKConfiguration, TSKPinnedDomains)";
+
+/// Reads one property list, the configuration with the number `group` of the text.
+fn read_list(
+    list: &str,
+    group: usize,
+    certificates: &Certificates,
+    imported: &mut Imported,
+) -> Result<(), ImportError> {
+    let document = xml::document(list)?;
     let root = Dictionary::new(plist::root(&document)?)?;
     let configuration = match value(&root, "TSKConfiguration")? {
         Some(node) => Dictionary::new(node)?,
@@ -33,13 +53,12 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
     };
     let domains = value(&configuration, "TSKPinnedDomains")?
         .ok_or_else(|| Problem::Nothing { wanted: WANTED }.at(1))?;
-    let mut imported = Imported::default();
     let mut names: Vec<(HostName, bool)> = Vec::new();
     let mut read = Vec::new();
     for (name, node) in Dictionary::new(domains)?.iter() {
         let line = xml::line(node);
         let Some(host) = host(name, line)? else {
-            note_address(&mut imported, line, name);
+            note_address(imported, line, name);
             continue;
         };
         let settings = Dictionary::new(node)?;
@@ -55,7 +74,7 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
     }
     for (line, host, include_subdomains, settings) in read {
         let Some((pins, expires_at)) =
-            pins(line, host.as_str(), &settings, certificates, &mut imported)?
+            pins(line, host.as_str(), &settings, certificates, imported)?
         else {
             continue;
         };
@@ -71,11 +90,11 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
             expires_at,
             origin: format!("TrustKit, line {line}"),
             client: Client::TrustKit,
-            group: 0,
+            group,
         };
         imported.push(line, set)?;
     }
-    Ok(imported)
+    Ok(())
 }
 
 type Pins = (Vec<hpkp_core::pin::Pin>, Option<i64>);
@@ -219,6 +238,26 @@ mod tests {
         let imported = read(text.as_bytes(), &Certificates::default()).unwrap();
         assert_eq!(imported.sets[0].expires_at, day("2027-03-01"));
         assert_eq!(imported.sets[0].origin, "TrustKit, line 3");
+    }
+
+    #[test]
+    fn sources_as_apps_have_them() {
+        let swift = format!(
+            "let config = [\n kTSKSwizzleNetworkDelegates: false,\n kTSKPinnedDomains: [\n\
+             \"api.example.com\": [\n kTSKIncludeSubdomains: true,\n kTSKPublicKeyHashes: [\n\
+             // the key in use\n \"{A}\",\n \"{B}\",\n ],]]] as [String : Any]\n"
+        );
+        let objective_c = format!(
+            "NSDictionary *c = @{{ kTSKPinnedDomains: @{{\n @\"api.example.com\" : @{{\n\
+             kTSKIncludeSubdomains: @YES, kTSKPublicKeyHashes : @[ @\"{A}\", @\"{B}\" ] }} }} }};"
+        );
+        for source in [swift, objective_c] {
+            let read = read(source.as_bytes(), &Certificates::default()).unwrap();
+            let wanted = PinSet { include_subdomains: true, ..set("api.example.com", &[a(), b()]) };
+            assert_eq!(sets(&read), [wanted], "{source}");
+        }
+        let nothing = read(b"let x = 1", &Certificates::default()).unwrap_err();
+        assert!(matches!(nothing.problem, Problem::Nothing { .. }));
     }
 
     #[test]
