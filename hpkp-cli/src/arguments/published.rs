@@ -244,15 +244,15 @@ impl Format {
         text: &[u8],
         certificates: &import::Certificates,
     ) -> Result<import::Imported, import::ImportError> {
-        let text = &*import::utf8(text);
-        match self {
-            Self::Android => import::android::read(text, certificates),
-            Self::Curl => import::curl::read(text, certificates),
-            Self::Ios => import::ios::read(text, certificates),
-            Self::Okhttp => import::okhttp::read(text, certificates),
-            Self::Tlsa => import::tlsa::read(text, certificates),
-            Self::Trustkit => import::trustkit::read(text, certificates),
-        }
+        let reader = match self {
+            Self::Android => import::android::read,
+            Self::Curl => import::curl::read,
+            Self::Ios => import::ios::read,
+            Self::Okhttp => import::okhttp::read,
+            Self::Tlsa => import::tlsa::read,
+            Self::Trustkit => import::trustkit::read,
+        };
+        import::read_with(reader, text, certificates)
     }
 }
 

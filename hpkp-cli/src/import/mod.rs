@@ -13,11 +13,13 @@ mod literal;
 pub mod okhttp;
 pub mod pin_text;
 mod plist;
+mod residue;
 pub mod tlsa;
 pub mod trustkit;
 mod xml;
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -191,6 +193,11 @@ pub enum Problem {
         /// Why.
         error: HostError,
     },
+    /// What looks like a pin and was not read, by its column from 1.
+    NotRead {
+        /// The column.
+        column: usize,
+    },
     /// A text that is no pin.
     Pin {
         /// The text, made safe to show.
@@ -266,6 +273,12 @@ impl fmt::Display for Problem {
             }
             Self::Twice { what } => write!(f, "\"{what}\" is there twice"),
             Self::Host { name, error } => write!(f, "\"{name}\" is no host: {error}"),
+            Self::NotRead { column } => write!(
+                f,
+                "column {column}: this looks like a pin, and it was not understood whose it is; \
+                 nothing was recorded. Take it out, or record it with: hpkp published add HOST --pin \
+                 PIN"
+            ),
             Self::Pin { text, error } => write!(f, "\"{text}\" is no pin: {error}"),
             Self::CertificateHash { subject } => write!(
                 f,
@@ -285,19 +298,24 @@ impl fmt::Display for Problem {
 
 /// Certificates at hand, by which hashes of whole certificates are told from pins.
 #[derive(Clone, Debug, Default)]
-pub struct Certificates(Vec<([u8; 32], String)>);
+pub struct Certificates {
+    whole: Vec<([u8; 32], String)>,
+    /// The pins that readers have taken, with their lines.
+    read: RefCell<Vec<(usize, Pin)>>,
+}
 
 impl Certificates {
     /// From pairs of a certificate's DER and its subject, made safe to show.
     #[must_use]
     pub fn new<'a>(certificates: impl IntoIterator<Item = (&'a [u8], String)>) -> Self {
         let hashed = certificates.into_iter();
-        Self(hashed.map(|(der, subject)| (openssl::sha::sha256(der), subject)).collect())
+        let whole = hashed.map(|(der, subject)| (openssl::sha::sha256(der), subject)).collect();
+        Self { whole, read: RefCell::default() }
     }
 
     /// The subject of the certificate whose hash is `octets`.
     pub(crate) fn whole(&self, octets: &[u8]) -> Option<&str> {
-        let (_, subject) = self.0.iter().find(|(hash, _)| hash == octets)?;
+        let (_, subject) = self.whole.iter().find(|(hash, _)| hash == octets)?;
         Some(subject)
     }
 
@@ -347,11 +365,28 @@ impl Certificates {
 
     /// The pin, unless it is the hash of a whole certificate.
     fn check(&self, pin: Pin, line: usize) -> Result<Pin, ImportError> {
+        self.read.borrow_mut().push((line, pin));
         match self.whole(pin.octets()) {
             Some(subject) => Err(Problem::CertificateHash { subject: subject.to_owned() }.at(line)),
             None => Ok(pin),
         }
     }
+}
+
+/// Reads a text by `reader`, and sees to it that every pin in it is accounted for.
+///
+/// # Errors
+/// See [`Problem`].
+pub fn read_with(
+    reader: fn(&[u8], &Certificates) -> Result<Imported, ImportError>,
+    octets: &[u8],
+    certificates: &Certificates,
+) -> Result<Imported, ImportError> {
+    let octets = &*utf8(octets);
+    certificates.read.borrow_mut().clear();
+    let mut imported = reader(octets, certificates)?;
+    residue::check(text(octets)?, certificates.read.take(), &mut imported)?;
+    Ok(imported)
 }
 
 /// The text in UTF-8, where it says that it is in UTF-16 (by its mark) or in Latin-1 (by its XML
