@@ -384,9 +384,20 @@ pub fn read_with(
 ) -> Result<Imported, ImportError> {
     let octets = &*utf8(octets);
     certificates.read.borrow_mut().clear();
-    let mut imported = reader(octets, certificates)?;
-    residue::check(text(octets)?, certificates.read.take(), &mut imported)?;
-    Ok(imported)
+    let read = reader(octets, certificates);
+    let taken = certificates.read.take();
+    match read {
+        Ok(mut imported) => {
+            residue::check(text(octets)?, taken, &mut imported)?;
+            Ok(imported)
+        }
+        // Where nothing is of the format, the first pin says more than that.
+        Err(error) if matches!(error.problem, Problem::Nothing { .. }) => {
+            residue::check(text(octets)?, taken, &mut Imported::default())?;
+            Err(error)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The text in UTF-8, where it says that it is in UTF-16 (by its mark) or in Latin-1 (by its XML
