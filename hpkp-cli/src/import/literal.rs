@@ -167,7 +167,7 @@ struct Writer<'c> {
 }
 
 impl Writer<'_> {
-    fn to_line(&mut self, line: usize) {
+    fn advance_to(&mut self, line: usize) {
         while self.line < line {
             self.text.push('\n');
             self.line += 1;
@@ -175,7 +175,7 @@ impl Writer<'_> {
     }
 
     fn element(&mut self, name: &str, content: &str, line: usize) {
-        self.to_line(line);
+        self.advance_to(line);
         let content = content.replace('&', "&amp;").replace('<', "&lt;").replace(['\n', '\r'], " ");
         self.text.push_str(&format!("<{name}>{content}</{name}>"));
     }
@@ -210,12 +210,12 @@ impl Writer<'_> {
                 next
             }
             Kind::Word("YES" | "true" | "True" | "TRUE") => {
-                self.to_line(token.line);
+                self.advance_to(token.line);
                 self.text.push_str("<true/>");
                 at + 1
             }
             Kind::Word("NO" | "false" | "False" | "FALSE") => {
-                self.to_line(token.line);
+                self.advance_to(token.line);
                 self.text.push_str("<false/>");
                 at + 1
             }
@@ -250,7 +250,7 @@ impl Writer<'_> {
                 && tokens.get(first).is_some_and(|token| token.name().is_some())
                 && value_of(tokens, first + 1).is_some();
         let name = if is_dictionary { "dict" } else { "array" };
-        self.to_line(line);
+        self.advance_to(line);
         self.text.push_str(&format!("<{name}>"));
         let mut at = open + 1;
         loop {
@@ -293,7 +293,7 @@ impl Writer<'_> {
                 at += 1;
             }
         }
-        self.to_line(tokens[at].line);
+        self.advance_to(tokens[at].line);
         self.text.push_str(&format!("</{name}>"));
         Ok(at + 1)
     }

@@ -415,12 +415,12 @@ class Api {{
             format!("class CertificatePinner {{ val PIN =\n\"sha256/{A}\" }}"),
             format!("\n*a.example sha256/{A}"),
         ] {
-            let error = checked(text.as_ref(), &at_hand).unwrap_err();
+            let error = checked(&text, &at_hand).unwrap_err();
             assert_eq!(error.line, 2, "{text}: {error}");
         }
         for text in ["", "# nothing", "class CertificatePinner", "CertificatePinner.Builder().add("]
         {
-            let error = checked(text.as_ref(), &at_hand).unwrap_err();
+            let error = checked(text, &at_hand).unwrap_err();
             assert!(matches!(error.problem, Problem::Nothing { .. }), "{text}: {error}");
         }
     }

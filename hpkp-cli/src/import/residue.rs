@@ -75,15 +75,15 @@ pub(super) fn check(
         // A pin that is computed, or in a form that no client takes.
         for (at, _) in content.match_indices("sha256/") {
             let rest = content[at + 7..].trim_start_matches('/');
-            if rest.starts_with(['$', '{', '%', '<']) && !comments.contains(start + at) {
-                if !noted.contains(&line) && !computed.contains(&line) {
-                    let column = 1 + content[..at].chars().count();
-                    let text = format!(
-                        "column {column}: a pin that is put together here is not recorded unless it \
-                         is listed"
-                    );
-                    imported.note(line, text);
-                }
+            let is_computed =
+                rest.starts_with(['$', '{', '%', '<']) && !comments.contains(start + at);
+            if is_computed && !noted.contains(&line) && !computed.contains(&line) {
+                let column = 1 + content[..at].chars().count();
+                let text = format!(
+                    "column {column}: a pin that is put together here is not recorded unless it is \
+                     listed"
+                );
+                imported.note(line, text);
             }
         }
     }

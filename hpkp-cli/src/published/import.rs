@@ -83,15 +83,21 @@ fn published(
         import::Matching::OneLabel => Matching::OneLabel,
         import::Matching::AnyDepth => Matching::AnyDepth,
     };
-    let exempt = set.except.iter().map(|one| {
+    // A pattern of one label does not stand for the hosts that it excepts; of any other entry the
+    // client has something else for them.
+    let (mut except, mut exempt) = (Vec::new(), Vec::new());
+    for one in &set.except {
         let (host, include_subdomains) = (name(&one.host)?, one.with_subdomains);
-        Ok(Exempt { host, include_subdomains })
-    });
-    let exempt = exempt.collect::<Result<Vec<Exempt>, Failure>>()?;
+        match matching {
+            Matching::OneLabel => except.push(host),
+            _ => exempt.push(Exempt { host, include_subdomains }),
+        }
+    }
+    except.sort();
     Ok(Published {
         host,
         matching,
-        except: Vec::new(),
+        except,
         include_subdomains: set.include_subdomains,
         scope: match set.scope {
             import::Scope::Chain => Scope::Chain,

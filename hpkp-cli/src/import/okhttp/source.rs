@@ -123,10 +123,12 @@ impl Source<'_> {
                 && let Some(name) = self.word(before - 2).filter(|name| *name != "Builder")
             {
                 self.builders.variables.insert(name.to_owned(), at);
-            } else if before >= 6 && self.is(before - 1, '=') && self.is(before - 5, ':') {
-                if let Some(name) = self.word(before - 6) {
-                    self.builders.variables.insert(name.to_owned(), at);
-                }
+            } else if before >= 6
+                && self.is(before - 1, '=')
+                && self.is(before - 5, ':')
+                && let Some(name) = self.word(before - 6)
+            {
+                self.builders.variables.insert(name.to_owned(), at);
             }
             return;
         }
@@ -162,7 +164,7 @@ impl Source<'_> {
         let Some(close) = closing(self.tokens, at + 1) else { return Ok(None) };
         let inside = self.tokens.get(at + 2..close).unwrap_or_default();
         let arguments: Vec<&[Token]> = arguments(inside);
-        let resolved: Vec<Result<Vec<(usize, String)>, (usize, String)>> =
+        let resolved: Vec<Resolved> =
             arguments.iter().map(|argument| self.resolve(argument)).collect();
         let is_pin = |text: &str| text.starts_with("sha256/") || text.starts_with("sha1/");
         let of_pins = resolved.iter().any(|texts| match texts {
@@ -191,7 +193,7 @@ impl Source<'_> {
     }
 
     /// The texts that an argument stands for, with their lines; or what it is, and its line.
-    fn resolve(&self, tokens: &[Token]) -> Result<Vec<(usize, String)>, (usize, String)> {
+    fn resolve(&self, tokens: &[Token]) -> Resolved {
         let tokens = match tokens {
             // Kotlin lets an argument be named.
             [
@@ -259,14 +261,15 @@ fn arguments(inside: &[Token]) -> Vec<&[Token]> {
     parted.filter(|argument| !argument.is_empty()).collect()
 }
 
+/// Literals with their lines.
 type Texts = Vec<(usize, String)>;
+
+/// What an expression stands for; or what it is and its line, where that is not known.
+type Resolved = Result<Texts, (usize, String)>;
 
 /// The texts that an expression stands for: literals, names of the same file, and several of them
 /// joined by `+`; all entries of a list that is spread.
-fn texts(
-    tokens: &[Token],
-    constants: &HashMap<String, Option<Texts>>,
-) -> Result<Texts, (usize, String)> {
+fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>) -> Resolved {
     let Some(first) = tokens.first() else { return Ok(Vec::new()) };
     let tokens = if first.kind == Kind::Sign('*') { &tokens[1..] } else { tokens };
     let unknown = |token: &Token| (token.line, token.kind.to_string());
