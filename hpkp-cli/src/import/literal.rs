@@ -15,12 +15,23 @@ const MAX_DEPTH: usize = 64;
 /// # Errors
 /// A literal that is nested too deep, or not closed.
 pub(super) fn property_lists(source: &str, roots: &[&str]) -> Result<Vec<String>, ImportError> {
+    property_lists_of(source, &|name| roots.contains(&name))
+}
+
+/// The same for keys of which `is_root` says yes.
+///
+/// # Errors
+/// As for [`property_lists`].
+pub(super) fn property_lists_of(
+    source: &str,
+    is_root: &dyn Fn(&str) -> bool,
+) -> Result<Vec<String>, ImportError> {
     let tokens = tokens(source);
     let constants = constants(&tokens);
     let mut lists = Vec::new();
     let mut at = 0;
     while at < tokens.len() {
-        let key = tokens[at].name().filter(|name| roots.contains(name));
+        let key = tokens[at].name().filter(|name| is_root(name));
         let opened = key.and_then(|_| value_of(&tokens, at + 1));
         let Some((key, value)) = key.zip(opened).filter(|(_, value)| opens(&tokens, *value)) else {
             at += 1;

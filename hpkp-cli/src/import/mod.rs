@@ -7,13 +7,16 @@
 
 pub mod android;
 pub mod curl;
+pub mod format;
 pub mod header;
+pub mod hosts;
 pub mod ios;
 mod literal;
 pub mod okhttp;
 pub mod pin_text;
 mod plist;
 mod residue;
+pub mod stubby;
 pub mod tlsa;
 pub mod trustkit;
 mod xml;

@@ -14,6 +14,7 @@ use super::store::{Failure, Store, shown};
 use super::view;
 use crate::arguments::ImportArguments;
 use crate::exit::Exit;
+use crate::import::format::Format;
 use crate::import::{self, PinSet};
 use crate::input;
 use crate::output::{self, JSON_VERSION};
@@ -33,8 +34,25 @@ pub(super) fn run(
     let file = shown(&arguments.file);
     let text = text.map_err(|error| at_hand::unread(&arguments.file, &error))?;
     let certificates = at_hand::hashes(&arguments.cert)?;
-    let read = arguments.format.read(&text, &certificates);
-    let imported = read.map_err(|error| Failure::no(format!("{file}: {error}")))?;
+    let format = match arguments.format.named() {
+        Some(format) => format,
+        None => {
+            let format = Format::of(&text).ok_or_else(|| {
+                Failure::no(format!(
+                    "{file}: no format is known by which to read this; name it with --format, or record \
+                     pins with: hpkp published add HOST --pin PIN"
+                ))
+            })?;
+            output::complain(&format!("{file}: read as {format}"));
+            format
+        }
+    };
+    let imported = format.read(&text, &certificates).map_err(|error| {
+        let instead = format.instead(&text, &error).map_or_else(String::new, |other| {
+            format!("; the text looks like {other}: --format {other}")
+        });
+        Failure::no(format!("{file}: {error}{instead}"))
+    })?;
     for note in &imported.notes {
         output::complain(&format!("{file}: {note}"));
     }
