@@ -10,9 +10,9 @@ use hpkp_core::pin::Pin;
 use hpkp_core::published::file::{self, FileError};
 use hpkp_core::published::line::{LineError, MAX_DEPTH, MAX_ENTRIES, MAX_LINE};
 use hpkp_core::published::{
-    Again, Body, CertificateIdentity, Compromised, Ended, Event, EventId, Fingerprint, Gone,
-    HostName, Identity, KeyGraph, KeyNode, Lifetime, Matching, Origin, Presented, Presents,
-    Published, Scope, Seen, Sight, Waived, Why, Withheld, WriterName,
+    Again, Body, CertificateIdentity, Client, Compromised, Configuration, Ended, Event, EventId,
+    Exempt, Fingerprint, Gone, HostName, Identity, KeyGraph, KeyNode, Lifetime, Matching, Origin,
+    Presented, Presents, Published, Scope, Seen, Sight, Waived, Why, Withheld, WriterName,
 };
 use proptest::prelude::*;
 
@@ -52,9 +52,25 @@ fn published() -> impl Strategy<Value = Published> {
     let origins = prop_oneof![Just(Origin::Header), text().prop_map(Origin::Other)];
     let names = (hosts(), matchings(), prop::collection::vec(hosts(), 0..3), any::<bool>());
     let rest = (prop::option::of(1_u16..), pins(), lifetimes, origins, prop::option::of(times()));
-    (names, prop::sample::select(scopes), rest).prop_map(|(names, scope, rest)| {
+    let clients = vec![
+        Client::OkHttp,
+        Client::Android,
+        Client::TrustKit,
+        Client::Apple,
+        Client::Cronet,
+        Client::Curl,
+        Client::Dane,
+        Client::DnsOverTls,
+    ];
+    let configuration = (prop::sample::select(clients), fingerprints())
+        .prop_map(|(client, id)| Configuration { client, id });
+    let exempt = (hosts(), any::<bool>())
+        .prop_map(|(host, include_subdomains)| Exempt { host, include_subdomains });
+    let of = (prop::option::of(configuration), prop::collection::vec(exempt, 0..3));
+    (names, prop::sample::select(scopes), rest, of).prop_map(|(names, scope, rest, of)| {
         let (host, matching, except, include_subdomains) = names;
         let (port, pins, lifetime, origin, since) = rest;
+        let (configuration, exempt) = of;
         Published {
             host,
             matching,
@@ -66,8 +82,14 @@ fn published() -> impl Strategy<Value = Published> {
             lifetime,
             origin,
             since,
+            configuration,
+            exempt,
         }
     })
+}
+
+fn fingerprints() -> impl Strategy<Value = Fingerprint> {
+    any::<[u8; 4]>().prop_map(|octets| Fingerprint::of([&octets[..]]))
 }
 
 fn presented() -> impl Strategy<Value = Presented> {
@@ -75,8 +97,7 @@ fn presented() -> impl Strategy<Value = Presented> {
     let node = (pin(), any::<bool>(), any::<bool>(), prop::collection::vec(0_usize..3, 0..3));
     let node = node.prop_map(|(pin, served, end, issuers)| KeyNode { pin, served, end, issuers });
     let nodes = prop::collection::vec(node, 3..6);
-    let fingerprint = || any::<[u8; 4]>().prop_map(|octets| Fingerprint::of([&octets[..]]));
-    let identity = (fingerprint(), prop::collection::vec(fingerprint(), 0..3))
+    let identity = (fingerprints(), prop::collection::vec(fingerprints(), 0..3))
         .prop_map(|(issuer, authorities)| CertificateIdentity { issuer, authorities });
     (prop::collection::vec(pin(), 0..4), nodes, prop::option::of(identity)).prop_map(
         |(served, nodes, identity)| Presented {

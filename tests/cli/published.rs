@@ -294,7 +294,10 @@ fn apps_are_imported() {
     assert_eq!((said.code, said.out.lines().count()), (Some(0), 2), "{said:?}");
     assert!(said.out.contains("a.example and all below"));
     assert!(said.out.contains("held until 2999-01-01T12:00:00Z"));
-    assert!(said.err.contains("b.a.example has settings of its own there"));
+    let lines = records.lines();
+    let exempt = lines.iter().find(|line| line["host"] == "a.example").expect("a record");
+    assert_eq!(exempt["exempt"], json!([{ "host": "b.a.example", "include_subdomains": false }]));
+    assert_eq!(exempt["client"], "android");
     assert!(said.err.contains("the pins of c.example have expired"));
     let zone = format!("_443._tcp.d.example. IN TLSA 3 1 1 {}", "ab".repeat(32));
     let said = run_with(zone.as_bytes(), &[&from_input[..], &["tlsa"]].concat());

@@ -379,6 +379,8 @@ fn on_port(world: &mut World, host: &str, port: u16, key: &str) {
         lifetime: Lifetime::Open,
         origin: Origin::Other("zone".into()),
         since: None,
+        configuration: None,
+        exempt: vec![],
     });
     world.add("dns", body);
 }

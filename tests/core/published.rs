@@ -184,6 +184,8 @@ impl World {
             lifetime: Lifetime::ExpiresAt(self.now + 30 * DAY),
             origin: Origin::Other("release 7".into()),
             since: None,
+            configuration: None,
+            exempt: Vec::new(),
         });
         self.add("apps", body)
     }
@@ -201,6 +203,8 @@ impl World {
             lifetime: Lifetime::MaxAge(MaxAge::from_seconds(seconds).expect("an age")),
             origin: Origin::Header,
             since: None,
+            configuration: None,
+            exempt: Vec::new(),
         });
         self.add("web-1", body)
     }
@@ -486,6 +490,8 @@ fn the_key_of_another_port_is_not_the_key_before() {
         lifetime: Lifetime::Open,
         origin: Origin::Other("release 7".into()),
         since: None,
+        configuration: None,
+        exempt: Vec::new(),
     });
     world.add("apps", body);
     world.accept(&[at(443, "a"), at(8443, "c")]);

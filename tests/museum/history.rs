@@ -45,6 +45,8 @@ impl History {
                 lifetime: Lifetime::MaxAge(MaxAge::from_seconds(days * 86_400).expect("an age")),
                 origin: Origin::Header,
                 since: None,
+                configuration: None,
+                exempt: Vec::new(),
             }),
         )
     }

@@ -192,7 +192,7 @@ pub(crate) enum Scope {
 #[derive(Debug, Args)]
 pub(crate) struct ImportArguments {
     /// The format of the file.
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, default_value_t = Format::Auto)]
     pub(crate) format: Format,
 
     /// Where clients have the pins from, such as an app and its release.
@@ -222,35 +222,44 @@ pub(crate) struct ImportArguments {
 /// The formats that are read.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Format {
+    /// By what the text has.
+    Auto,
     /// Android: network_security_config.xml.
     Android,
     /// curl: commands with --pinnedpubkey, or a .curlrc.
     Curl,
+    /// Objects with hosts and their pins: JSON, JavaScript and the like.
+    Hosts,
     /// iOS: NSPinnedDomains in Info.plist.
     Ios,
-    /// OkHttp: CertificatePinner in Java or Kotlin, or lines "HOST sha256/...".
+    /// Lines "HOST sha256/...".
+    Lines,
+    /// OkHttp: CertificatePinner in Java or Kotlin.
     Okhttp,
-    /// TLSA records of a zone file.
+    /// stubby.yml: tls_pubkey_pinset.
+    Stubby,
+    /// TLSA records of a zone file, or as dig and host print them.
     Tlsa,
-    /// TrustKit: TSKConfiguration in Info.plist.
+    /// TrustKit: TSKConfiguration in Info.plist, Swift or Objective-C.
     Trustkit,
 }
 
 impl Format {
-    /// Reads a text of this format.
-    pub(crate) fn read(
-        self,
-        text: &[u8],
-        certificates: &import::Certificates,
-    ) -> Result<import::Imported, import::ImportError> {
-        match self {
-            Self::Android => import::android::read(text, certificates),
-            Self::Curl => import::curl::read(text, certificates),
-            Self::Ios => import::ios::read(text, certificates),
-            Self::Okhttp => import::okhttp::read(text, certificates),
-            Self::Tlsa => import::tlsa::read(text, certificates),
-            Self::Trustkit => import::trustkit::read(text, certificates),
-        }
+    /// The format that is named; none where the text is to tell.
+    pub(crate) fn named(self) -> Option<import::format::Format> {
+        use import::format::Format as Of;
+        Some(match self {
+            Self::Auto => return None,
+            Self::Android => Of::Android,
+            Self::Curl => Of::Curl,
+            Self::Hosts => Of::Hosts,
+            Self::Ios => Of::Ios,
+            Self::Lines => Of::Lines,
+            Self::Okhttp => Of::Okhttp,
+            Self::Stubby => Of::Stubby,
+            Self::Tlsa => Of::Tlsa,
+            Self::Trustkit => Of::Trustkit,
+        })
     }
 }
 

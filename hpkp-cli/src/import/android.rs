@@ -11,6 +11,8 @@
 //! - `debug-overrides` counts in apps built for debugging only, and is passed over.
 
 use hpkp_core::pin::Pin;
+use hpkp_core::published::Client;
+use hpkp_core::text::Excerpt;
 use hpkp_core::ua::host::HostName;
 use roxmltree::Node;
 
@@ -99,7 +101,7 @@ impl Reader<'_> {
         nested.into_iter().try_for_each(|element| self.domain_config(element, pins))
     }
 
-    fn pin_set(&self, node: Node<'_, '_>) -> Result<Pins, ImportError> {
+    fn pin_set(&mut self, node: Node<'_, '_>) -> Result<Pins, ImportError> {
         let expires_at = match node.attribute("expiration") {
             None => None,
             Some(text) => Some(day(text).ok_or_else(|| {
@@ -116,7 +118,9 @@ impl Reader<'_> {
             if !digest.eq_ignore_ascii_case("SHA-256") {
                 return Err(Problem::unexpected(digest, "SHA-256 as digest").at(line));
             }
-            pins.push(self.certificates.pin(&xml::text(pin)?, line)?);
+            let text = xml::text(pin)?;
+            let notes = &mut self.imported.notes;
+            pins.extend(self.certificates.pin_of(Client::Android, &text, line, notes)?);
         }
         Ok(Pins { pins: distinct(pins), expires_at })
     }
@@ -129,6 +133,12 @@ impl Reader<'_> {
             Some(other) => return Err(Problem::unexpected(other, "true or false").at(line)),
         };
         let name = xml::text(node)?;
+        if pins.is_none_or(|pins| pins.pins.is_empty()) && host(&name, line).is_err() {
+            let name = Excerpt::new(&name);
+            self.imported
+                .note(line, format!("\"{name}\" is no host, and nothing is pinned for it"));
+            return Ok(());
+        }
         let Some(host) = host(&name, line)? else {
             note_address(&mut self.imported, line, &name);
             return Ok(());
@@ -175,8 +185,14 @@ impl Reader<'_> {
                 pins,
                 expires_at,
                 origin: format!("Android Network Security Configuration, line {line}"),
+                client: Client::Android,
+                group: 0,
             };
             self.imported.push(line, set)?;
+        }
+        if self.imported.sets.is_empty() {
+            let text = "no domain in this configuration has pins, so there is nothing to record";
+            self.imported.note(1, text);
         }
         Ok(self.imported)
     }

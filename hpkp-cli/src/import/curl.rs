@@ -4,14 +4,22 @@
 //! curl compares the leaf's key alone, for the URLs of the same command. The hosts are those of the
 //! URLs that name their scheme; a name without one is `http`, which has no TLS.
 
+mod shell;
+
+use std::collections::HashMap;
+
 use hpkp_core::pin::Pin;
+use hpkp_core::published::Client;
+use hpkp_core::text::Excerpt;
+
+use self::shell::Word;
 
 use super::{
     Certificates, ImportError, Imported, Matching, PinSet, Problem, Scope, distinct, host,
     note_address, text,
 };
 
-/// Reads shell commands, or a configuration file where no line has a command `curl`.
+/// Reads shell commands, or a configuration file where a line of it sets `pinnedpubkey`.
 ///
 /// # Errors
 /// See [`Problem`].
@@ -19,109 +27,74 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
     const WANTED: &str = "a curl command or configuration with pinnedpubkey";
     let text = text(octets)?;
     let mut imported = Imported::default();
-    let mut words = shell_words(text)?;
-    let is_curl = |word: &Word| {
-        !word.operator && word.text.rsplit('/').next().is_some_and(|name| name == "curl")
-    };
-    let mut pinned = false;
-    if words.iter().any(is_curl) {
-        while let Some(at) = words.iter().position(is_curl) {
-            words.drain(..=at);
-            let end = words.iter().position(|word| word.operator).unwrap_or(words.len());
-            let command: Vec<Word> = words.drain(..end).collect();
-            pinned |= options(&command, certificates, &mut imported)?;
-        }
+    let pinned = if is_configuration(text) {
+        options(&configuration(text), certificates, &mut imported)?
     } else {
-        pinned = options(&configuration(text), certificates, &mut imported)?;
-    }
+        script(shell::words(text, 1)?, &HashMap::new(), 0, certificates, &mut imported)?
+    };
     if !pinned {
         return Err(Problem::Nothing { wanted: WANTED }.at(1));
     }
     Ok(imported)
 }
 
-/// A word of a command.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Word {
-    line: usize,
-    text: String,
-    /// Whether it parts commands: `|`, `;`, `&` or the end of a line.
-    operator: bool,
-}
-
-/// The words of shell commands: quotation marks, backslashes and comments as POSIX has them.
-/// Variables are left as they stand and lead to an error where a host or a pin holds one.
-fn shell_words(text: &str) -> Result<Vec<Word>, ImportError> {
-    let mut shell = Shell { words: Vec::new(), word: None, line: 1 };
-    let mut characters = text.chars().peekable();
-    while let Some(c) = characters.next() {
-        match c {
-            '\\' => shell.escaped(characters.next()),
-            '\'' | '"' => shell.quoted(c, &mut characters)?,
-            '\n' | '|' | ';' | '&' => shell.operator(c),
-            '#' if shell.word.is_none() => while characters.next_if(|c| *c != '\n').is_some() {},
-            c if c.is_whitespace() => shell.words.extend(shell.word.take()),
-            c => shell.word().push(c),
+/// Whether a line sets the option as only a configuration file has it.
+fn is_configuration(text: &str) -> bool {
+    let mut has_dashes = false;
+    for line in text.lines() {
+        let line = line.trim_start();
+        if line.starts_with("pinnedpubkey") {
+            return true;
         }
+        has_dashes |= line.starts_with("--pinnedpubkey");
     }
-    shell.words.extend(shell.word);
-    Ok(shell.words)
+    has_dashes && !text.contains("curl ")
 }
 
-struct Shell {
+/// How deep commands may stand within quotation marks of others.
+const MAX_DEPTH: usize = 4;
+
+/// Reads the commands of a script; whether one pins. What they hold within quotation marks may be a
+/// command again (`ssh HOST "curl ..."`, `run: "curl ..."`).
+fn script(
     words: Vec<Word>,
-    /// The word that is being read.
-    word: Option<Word>,
-    line: usize,
+    outer: &HashMap<String, Option<Vec<Word>>>,
+    depth: usize,
+    certificates: &Certificates,
+    imported: &mut Imported,
+) -> Result<bool, ImportError> {
+    let mut variables = outer.clone();
+    shell::assign(&words, &mut variables);
+    let words = shell::expanded(words, &variables);
+    let mut pinned = false;
+    for word in words.iter().filter(|word| !word.operator && depth < MAX_DEPTH) {
+        if word.text.contains("pinnedpubkey") && word.text.contains(char::is_whitespace) {
+            let inner = shell::words(&word.text, word.line)?;
+            pinned |= script(inner, &variables, depth + 1, certificates, imported)?;
+        }
+    }
+    for command in words.split(|word| word.operator) {
+        let Some(at) = command.iter().position(is_curl) else { continue };
+        // As JSON has the words of a command: ["curl", "-f", ...].
+        let is_json = command[at].text.ends_with(',');
+        let arguments = command[at + 1..].iter().map(|word| match is_json {
+            true => {
+                Word { text: word.text.trim_end_matches([',', ']']).to_owned(), ..word.clone() }
+            }
+            false => word.clone(),
+        });
+        let arguments: Vec<Word> = arguments.collect();
+        pinned |= options(&arguments, certificates, imported)?;
+    }
+    Ok(pinned)
 }
 
-impl Shell {
-    /// The text of the word that is being read; it begins here if there is none.
-    fn word(&mut self) -> &mut String {
-        let line = self.line;
-        let new = || Word { line, text: String::new(), operator: false };
-        &mut self.word.get_or_insert_with(new).text
-    }
-
-    fn operator(&mut self, sign: char) {
-        self.words.extend(self.word.take());
-        self.words.push(Word { line: self.line, text: sign.to_string(), operator: true });
-        self.line += usize::from(sign == '\n');
-    }
-
-    /// What follows a backslash. A line that ends with one goes on in the next.
-    fn escaped(&mut self, c: Option<char>) {
-        match c {
-            Some('\n') => self.line += 1,
-            Some(c) => self.word().push(c),
-            None => {}
-        }
-    }
-
-    /// What stands between quotation marks, the first of which was read.
-    fn quoted(
-        &mut self,
-        mark: char,
-        characters: &mut impl Iterator<Item = char>,
-    ) -> Result<(), ImportError> {
-        let begun = self.line;
-        self.word();
-        while let Some(c) = characters.next() {
-            match c {
-                c if c == mark => return Ok(()),
-                '\\' if mark == '"' => match characters.next() {
-                    c @ (None | Some('\n' | '"' | '\\' | '$' | '`')) => self.escaped(c),
-                    Some(c) => self.word().extend(['\\', c]),
-                },
-                c => {
-                    self.word().push(c);
-                    self.line += usize::from(c == '\n');
-                }
-            }
-        }
-        let wanted = "a quotation mark with its counterpart";
-        Err(Problem::unexpected(&mark.to_string(), wanted).at(begun))
-    }
+/// Whether a word is the command: by its path, behind what a make recipe or a list in JSON has in
+/// front of it, or as what a name stands for. wget has the option too.
+fn is_curl(word: &Word) -> bool {
+    let name = word.text.rsplit(['/', '=']).next().unwrap_or_default();
+    let name = name.trim_matches(['[', ']', ',', '@', '-', '+', '{']);
+    !word.operator && ["curl", "wget", "curl.exe"].contains(&name)
 }
 
 /// A configuration file as the words of a command: an option a line, `name value`, `name = value`
@@ -164,15 +137,36 @@ fn unquoted(text: &str) -> String {
     value
 }
 
-/// Options whose value is a URL of something other than the server.
-const OTHER_URLS: [&str; 8] =
-    ["-e", "--referer", "-x", "--proxy", "--preproxy", "--doh-url", "-d", "--data"];
+/// Long options that take a value (curl(1), version 8), besides those that are looked at.
+const WITH_VALUE: &str = " abstract-unix-socket alt-svc aws-sigv4 cacert capath cert cert-type ciphers \
+    config connect-timeout connect-to continue-at cookie cookie-jar create-file-mode crlfile curves \
+    data data-ascii data-binary data-raw data-urlencode delegation dns-interface dns-ipv4-addr \
+    dns-ipv6-addr dns-servers doh-url dump-header ech egd-file engine etag-compare etag-save \
+    expect100-timeout form form-string ftp-account ftp-alternative-to-user ftp-method ftp-port \
+    ftp-ssl-ccc-mode happy-eyeballs-timeout-ms haproxy-clientip header hostpubmd5 hostpubsha256 hsts \
+    interface ip-tos ipfs-gateway json keepalive-cnt keepalive-time key key-type krb libcurl \
+    limit-rate local-port login-options mail-auth mail-from mail-rcpt max-filesize max-redirs \
+    max-time netrc-file noproxy oauth2-bearer output output-dir parallel-max pass pinnedpubkey \
+    postquote preproxy prequote proto proto-redir proxy proxy-cacert proxy-capath proxy-cert \
+    proxy-cert-type proxy-ciphers proxy-crlfile proxy-header proxy-key proxy-key-type proxy-pass \
+    proxy-service-name proxy-tls13-ciphers proxy-tlsauthtype proxy-tlspassword proxy-tlsuser \
+    proxy-user proxy1.0 pubkey quote random-file range rate referer request request-target resolve \
+    retry retry-delay retry-max-time sasl-authzid service-name sigalgs socks4 socks4a socks5 \
+    socks5-gssapi-service socks5-hostname speed-limit speed-time stderr telnet-option tftp-blksize \
+    time-cond tls-max tls13-ciphers tlsauthtype tlspassword tlsuser trace trace-ascii trace-config \
+    unix-socket upload-file upload-flags url-query user user-agent variable vlan-priority write-out \
+    output-document directory-prefix post-data post-file header-file tries timeout ";
+
+/// Short options that take a value.
+const SHORT_WITH_VALUE: &str = "AbcCdDeEFHKmoPQrtTuUwxXyYz";
 
 /// What stands in one command, between `--next` and `--next`.
 #[derive(Default)]
 struct Transfer {
     pins: Option<(usize, Vec<Pin>)>,
     urls: Vec<(usize, String)>,
+    /// Names without a scheme.
+    bare: Vec<(usize, String)>,
 }
 
 /// Reads the options of one command; whether it pins.
@@ -184,6 +178,8 @@ fn options(
     let mut pinned = false;
     let mut transfer = Transfer::default();
     let mut follows = None;
+    // Of the whole command, whatever stands before and behind it.
+    let mut scheme = None;
     let mut words = words.iter();
     while let Some(Word { line, text, .. }) = words.next() {
         let line = *line;
@@ -203,28 +199,40 @@ fn options(
                 transfer.pins = Some((line, pins(&value(), line, certificates)?));
             }
             "--proxy-pinnedpubkey" => {
-                value();
+                let bound = value();
+                for pin in bound.split(';').filter_map(|pin| pin.trim().strip_prefix("sha256//")) {
+                    certificates.pin(pin, line)?;
+                }
                 imported.note(line, "--proxy-pinnedpubkey binds a proxy, no server; passed over");
             }
-            "--url" => transfer.urls.push((line, value())),
+            "--url" => transfer.add(line, &value()),
+            "--proto-default" => scheme = Some(value()),
             "--next" | "-:" => {
-                pinned |= std::mem::take(&mut transfer).finish(imported)?;
+                let done = std::mem::take(&mut transfer);
+                pinned |= done.finish(scheme.as_deref(), imported)?;
             }
             "--location" | "--location-trusted" => follows = Some(line),
-            other if OTHER_URLS.contains(&other) => {
-                value();
+            long if long.starts_with("--") => {
+                if WITH_VALUE.contains(&format!(" {} ", &long[2..])) {
+                    value();
+                }
             }
-            other if !other.starts_with('-') && other.contains("://") => {
-                transfer.urls.push((line, text.clone()));
+            short if short.starts_with('-') && short.len() > 1 => {
+                // Those without a value may stand together; what follows one that has is its value.
+                let letters = &short[1..];
+                let with_value = letters.find(|letter| SHORT_WITH_VALUE.contains(letter));
+                let before = &letters[..with_value.unwrap_or(letters.len())];
+                if before.contains('L') {
+                    follows = Some(line);
+                }
+                if with_value.is_some_and(|at| at + 1 == letters.len()) {
+                    value();
+                }
             }
-            // Short options that take no value may stand together; the value of -X may follow it.
-            other if is_cluster(other) && other.contains('L') && !other.contains('X') => {
-                follows = Some(line);
-            }
-            _ => {}
+            _ => transfer.add(line, text),
         }
     }
-    pinned |= transfer.finish(imported)?;
+    pinned |= transfer.finish(scheme.as_deref(), imported)?;
     if let Some(line) = follows.filter(|_| pinned) {
         imported.note(
             line,
@@ -235,22 +243,26 @@ fn options(
     Ok(pinned)
 }
 
-fn is_cluster(option: &str) -> bool {
-    let letters = option.strip_prefix('-');
-    letters.is_some_and(|letters| letters.bytes().all(|octet| octet.is_ascii_alphabetic()))
-}
-
 /// The pins of a `pinnedpubkey`.
 fn pins(value: &str, line: usize, certificates: &Certificates) -> Result<Vec<Pin>, ImportError> {
     let mut pins = Vec::new();
     for pin in value.split(';') {
-        let base64 = pin.trim().strip_prefix("sha256//").ok_or_else(|| {
-            Problem::unsupported(
-                pin,
-                "it is the name of a file; write the pin of the key in it (hpkp pin FILE) as \
-                 sha256//...",
-            )
-            .at(line)
+        let pin = pin.trim();
+        if pin.is_empty() {
+            continue;
+        }
+        let base64 = pin.strip_prefix("sha256//").ok_or_else(|| {
+            let why = match pin.contains('$') {
+                true => {
+                    "it is a variable whose value is not in this text; write the pin in its place, or \
+                     record it with: hpkp published add HOST --scope leaf --pin PIN"
+                }
+                false => {
+                    "it is the name of a file; write the pin of the key in it (hpkp pin FILE) as \
+                     sha256//..."
+                }
+            };
+            Problem::unsupported(pin, why).at(line)
         })?;
         pins.push(certificates.pin(base64, line)?);
     }
@@ -258,11 +270,42 @@ fn pins(value: &str, line: usize, certificates: &Certificates) -> Result<Vec<Pin
 }
 
 impl Transfer {
-    /// Adds a set for each URL; whether there are pins.
-    fn finish(self, imported: &mut Imported) -> Result<bool, ImportError> {
+    fn add(&mut self, line: usize, text: &str) {
+        match text.contains("://") {
+            true => self.urls.push((line, text.to_owned())),
+            false => self.bare.push((line, text.to_owned())),
+        }
+    }
+
+    /// Adds a set for each URL; whether there are pins. Names without a scheme have that of
+    /// `--proto-default`.
+    fn finish(
+        mut self,
+        scheme: Option<&str>,
+        imported: &mut Imported,
+    ) -> Result<bool, ImportError> {
         let Some((line, pins)) = self.pins else {
             return Ok(false);
         };
+        for (line, name) in self.bare {
+            let host = name.split(['/', ':', '?']).next().unwrap_or_default();
+            let is_name = host.contains('.') && host.parse::<std::net::IpAddr>().is_err();
+            let is_name =
+                is_name && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+            match scheme {
+                Some(scheme) if is_name => self.urls.push((line, format!("{scheme}://{name}"))),
+                _ if is_name => {
+                    let name = Excerpt::new(&name).to_string();
+                    imported.note(
+                        line,
+                        format!(
+                            "{name} has no scheme, so it is http, which has no TLS; passed over"
+                        ),
+                    );
+                }
+                _ => {}
+            }
+        }
         if self.urls.is_empty() {
             let problem =
                 Problem::unexpected("pinnedpubkey", "a command with a URL (https://HOST)");
@@ -282,8 +325,7 @@ fn url(url: &str, line: usize, pins: &[Pin], imported: &mut Imported) -> Result<
         url.split_once("://").ok_or_else(|| Problem::unexpected(url, wanted).at(line))?;
     let scheme = scheme.to_ascii_lowercase();
     let Some(port) = default_port(&scheme) else {
-        imported
-            .note(line, format!("{} has no TLS; passed over", hpkp_core::text::Excerpt::new(url)));
+        imported.note(line, format!("{} has no TLS; passed over", Excerpt::new(url)));
         return Ok(());
     };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -309,6 +351,8 @@ fn url(url: &str, line: usize, pins: &[Pin], imported: &mut Imported) -> Result<
         pins: pins.to_vec(),
         expires_at: None,
         origin: format!("curl, line {line}"),
+        client: Client::Curl,
+        group: 0,
     };
     imported.push(line, set)
 }

@@ -2,34 +2,41 @@
 //!
 //! Apple's documentation says: `NSPinnedLeafIdentities` are compared with the leaf,
 //! `NSPinnedCAIdentities` with the CAs of the chain, and where a domain has both, both must match.
-//! `NSIncludesSubdomains` is off by default. Apple says of the related `NSExceptionDomains` that it
-//! reaches one label down; here it binds all hosts below, since no reader may say too few. How far a
-//! domain's own entry takes its hosts out of the entry of a domain above is not documented, so
-//! nothing is excepted.
+//! `NSIncludesSubdomains` is off by default, and reaches one label down. The lists of all entries that
+//! fit a host unite, each kind by itself; an entry takes nothing out of another
+//! (apple-oss-distributions/Security, OSX/sec/Security/SecPolicy.c).
 
+use hpkp_core::published::Client;
 use roxmltree::Node;
 
 use super::plist::{self, Dictionary};
 use super::{
-    Certificates, ImportError, Imported, Matching, PinSet, Problem, Scope, distinct, host,
+    Certificates, ImportError, Imported, Matching, Note, PinSet, Problem, Scope, distinct, host,
     note_address, xml,
 };
 
-/// Reads an `Info.plist`, or a property list that is its `NSAppTransportSecurity`.
+/// Reads an `Info.plist`, a property list that is its `NSAppTransportSecurity`, a fragment of one, or the
+/// same in JSON (`app.json` of Expo).
 ///
 /// # Errors
 /// See [`Problem`].
 pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
     const WANTED: &str = "an Info.plist with NSAppTransportSecurity and NSPinnedDomains in it";
-    let document = plist::document(octets)?;
-    let root = Dictionary::new(plist::root(&document)?)?;
-    let security = root.dictionary("NSAppTransportSecurity")?.unwrap_or(root);
-    let domains = security
-        .dictionary("NSPinnedDomains")?
-        .ok_or_else(|| Problem::Nothing { wanted: WANTED }.at(1))?;
+    let lists = plist::lists(octets, &["NSPinnedDomains"])?;
     let mut imported = Imported::default();
-    for (name, node) in domains.iter() {
-        domain(name, node, certificates, &mut imported)?;
+    for (group, list) in lists.iter().enumerate() {
+        let document = xml::document(list)?;
+        let root = Dictionary::new(plist::root(&document)?)?;
+        let security = root.dictionary("NSAppTransportSecurity")?.unwrap_or(root);
+        let domains = security
+            .dictionary("NSPinnedDomains")?
+            .ok_or_else(|| Problem::Nothing { wanted: WANTED }.at(1))?;
+        for (name, node) in domains.iter() {
+            domain(name, node, group, certificates, &mut imported)?;
+        }
+    }
+    if lists.is_empty() {
+        return Err(Problem::Nothing { wanted: WANTED }.at(1));
     }
     Ok(imported)
 }
@@ -37,38 +44,38 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
 fn domain(
     name: &str,
     node: Node<'_, '_>,
+    group: usize,
     certificates: &Certificates,
     imported: &mut Imported,
 ) -> Result<(), ImportError> {
     let line = xml::line(node);
     let settings = Dictionary::new(node)?;
     let include_subdomains = settings.truth("NSIncludesSubdomains", false)?;
-    let mut sets = Vec::new();
+    let (mut sets, mut found) = (Vec::new(), false);
     for (key, scope) in
         [("NSPinnedLeafIdentities", Scope::Leaf), ("NSPinnedCAIdentities", Scope::PathCa)]
     {
-        let pins = identities(&settings, key, certificates)?;
-        if !pins.is_empty() {
-            sets.push((key, scope, pins));
+        let Some(node) = settings.get(key) else { continue };
+        found = true;
+        let pins = identities(node, certificates, &mut imported.notes)?;
+        if pins.is_empty() {
+            // Apple counts the list as present all the same, and then nothing satisfies it.
+            let problem = Problem::unsupported(
+                key,
+                "none of its pins can match, and then Apple's clients refuse every server for this \
+                 domain: whoever has this app is locked out already",
+            );
+            return Err(problem.at(xml::line(node)));
         }
+        sets.push((key, scope, pins));
     }
-    if sets.is_empty() {
+    if !found {
         return Err(Problem::unexpected(name, "a domain with pinned identities").at(line));
     }
     let Some(host) = host(name, line)? else {
         note_address(imported, line, name);
         return Ok(());
     };
-    if include_subdomains {
-        imported.note(
-            line,
-            format!(
-                "{} is taken to bind all hosts below; Apple documents one label for settings of \
-                 this kind",
-                host.as_str()
-            ),
-        );
-    }
     for (key, scope, pins) in sets {
         let set = PinSet {
             host: host.clone(),
@@ -80,6 +87,8 @@ fn domain(
             pins,
             expires_at: None,
             origin: format!("NSPinnedDomains, {key}"),
+            client: Client::Apple,
+            group,
         };
         imported.push(line, set)?;
     }
@@ -87,21 +96,19 @@ fn domain(
 }
 
 fn identities(
-    settings: &Dictionary<'_, '_>,
-    key: &str,
+    node: Node<'_, '_>,
     certificates: &Certificates,
+    notes: &mut Vec<Note>,
 ) -> Result<Vec<hpkp_core::pin::Pin>, ImportError> {
     const HASH: &str = "SPKI-SHA256-BASE64";
-    let Some(node) = settings.get(key) else {
-        return Ok(Vec::new());
-    };
     let mut pins = Vec::new();
     for identity in plist::array(node)? {
         let line = xml::line(identity);
         let hash = Dictionary::new(identity)?.get(HASH).ok_or_else(|| {
             Problem::unexpected("dict", "a dictionary with SPKI-SHA256-BASE64").at(line)
         })?;
-        pins.push(certificates.pin(&plist::string(hash)?, xml::line(hash))?);
+        let (text, line) = (plist::string(hash)?, xml::line(hash));
+        pins.extend(certificates.pin_of(Client::Apple, &text, line, notes)?);
     }
     Ok(distinct(pins))
 }
@@ -159,7 +166,7 @@ mod tests {
                 PinSet { scope: Scope::PathCa, ..set("api.example.com", &[a()]) },
             ]
         );
-        assert_eq!(read.notes.len(), 1);
+        assert_eq!(read.notes, []);
         assert_eq!(read.sets[1].origin, "NSPinnedDomains, NSPinnedCAIdentities");
     }
 

@@ -7,18 +7,28 @@
 
 pub mod android;
 pub mod curl;
+pub mod format;
+pub mod header;
+pub mod hosts;
 pub mod ios;
+mod literal;
 pub mod okhttp;
+pub mod pin_text;
 mod plist;
+mod residue;
+pub mod stubby;
 pub mod tlsa;
 pub mod trustkit;
 mod xml;
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt;
 
 use hpkp_core::date;
 use hpkp_core::pin::{Pin, PinError};
+use hpkp_core::published::Client;
 use hpkp_core::text::Excerpt;
 use hpkp_core::ua::host::{Host, HostError, HostName};
 
@@ -50,6 +60,11 @@ pub struct PinSet {
     pub expires_at: Option<i64>,
     /// What it was read from, to be shown.
     pub origin: String,
+    /// The kind of client that holds them.
+    pub client: Client,
+    /// Which configuration of the text they are of: a client has one of them alone, and combines its
+    /// entries in its own way ([`Client`]).
+    pub group: usize,
 }
 
 /// Which hosts a name stands for.
@@ -181,6 +196,11 @@ pub enum Problem {
         /// Why.
         error: HostError,
     },
+    /// What looks like a pin and was not read, by its column from 1.
+    NotRead {
+        /// The column.
+        column: usize,
+    },
     /// A text that is no pin.
     Pin {
         /// The text, made safe to show.
@@ -210,6 +230,16 @@ pub enum Problem {
 impl Problem {
     fn at(self, line: usize) -> ImportError {
         ImportError { line, problem: self }
+    }
+
+    /// Whether it concerns one record alone: it says what it holds, and no pin can be made of that.
+    fn is_about_one_record(&self) -> bool {
+        matches!(
+            self,
+            Self::CertificateAssociation { .. }
+                | Self::CertificateHash { .. }
+                | Self::Unsupported { .. }
+        )
     }
 
     fn unexpected(found: &str, wanted: &'static str) -> Self {
@@ -246,6 +276,12 @@ impl fmt::Display for Problem {
             }
             Self::Twice { what } => write!(f, "\"{what}\" is there twice"),
             Self::Host { name, error } => write!(f, "\"{name}\" is no host: {error}"),
+            Self::NotRead { column } => write!(
+                f,
+                "column {column}: this looks like a pin, and it was not understood whose it is; \
+                 nothing was recorded. Take it out, or record it with: hpkp published add HOST --pin \
+                 PIN"
+            ),
             Self::Pin { text, error } => write!(f, "\"{text}\" is no pin: {error}"),
             Self::CertificateHash { subject } => write!(
                 f,
@@ -265,19 +301,24 @@ impl fmt::Display for Problem {
 
 /// Certificates at hand, by which hashes of whole certificates are told from pins.
 #[derive(Clone, Debug, Default)]
-pub struct Certificates(Vec<([u8; 32], String)>);
+pub struct Certificates {
+    whole: Vec<([u8; 32], String)>,
+    /// The pins that readers have taken, with their lines.
+    read: RefCell<Vec<(usize, Pin)>>,
+}
 
 impl Certificates {
     /// From pairs of a certificate's DER and its subject, made safe to show.
     #[must_use]
     pub fn new<'a>(certificates: impl IntoIterator<Item = (&'a [u8], String)>) -> Self {
         let hashed = certificates.into_iter();
-        Self(hashed.map(|(der, subject)| (openssl::sha::sha256(der), subject)).collect())
+        let whole = hashed.map(|(der, subject)| (openssl::sha::sha256(der), subject)).collect();
+        Self { whole, read: RefCell::default() }
     }
 
     /// The subject of the certificate whose hash is `octets`.
     pub(crate) fn whole(&self, octets: &[u8]) -> Option<&str> {
-        let (_, subject) = self.0.iter().find(|(hash, _)| hash == octets)?;
+        let (_, subject) = self.whole.iter().find(|(hash, _)| hash == octets)?;
         Some(subject)
     }
 
@@ -289,13 +330,105 @@ impl Certificates {
         self.check(pin, line)
     }
 
+    /// The pin that `text` is to a client; `None` where no key can match it, which is noted.
+    fn pin_of(
+        &self,
+        client: Client,
+        text: &str,
+        line: usize,
+        notes: &mut Vec<Note>,
+    ) -> Result<Option<Pin>, ImportError> {
+        // A prefix that other formats have is no part of it.
+        let bare = text.strip_prefix("sha256/").filter(|bare| bare.len() >= 43);
+        if bare.is_some() && client != Client::OkHttp {
+            let text = "the pin has \"sha256/\" in front, which this client does not take; it is \
+                        read without it";
+            notes.push(Note { line, text: text.to_owned() });
+        }
+        let bare = bare.unwrap_or(text);
+        let reading = pin_text::read(client, bare).map_err(|error| {
+            Problem::Pin { text: Excerpt::new(bare).to_string(), error }.at(line)
+        })?;
+        match reading {
+            pin_text::Reading::Pin(pin) => self.check(pin, line).map(Some),
+            pin_text::Reading::Noted(pin, text) => {
+                notes.push(Note { line, text: format!("a pin: {text}") });
+                self.check(pin, line).map(Some)
+            }
+            pin_text::Reading::NeverMatches(why) => {
+                let text = format!(
+                    "a pin that is NOT recorded: {why}; clients that have no other are locked out \
+                     already"
+                );
+                notes.push(Note { line, text });
+                Ok(None)
+            }
+        }
+    }
+
     /// The pin, unless it is the hash of a whole certificate.
     fn check(&self, pin: Pin, line: usize) -> Result<Pin, ImportError> {
+        self.read.borrow_mut().push((line, pin));
         match self.whole(pin.octets()) {
             Some(subject) => Err(Problem::CertificateHash { subject: subject.to_owned() }.at(line)),
             None => Ok(pin),
         }
     }
+}
+
+/// Reads a text by `reader`, and sees to it that every pin in it is accounted for.
+///
+/// # Errors
+/// See [`Problem`].
+pub fn read_with(
+    reader: fn(&[u8], &Certificates) -> Result<Imported, ImportError>,
+    octets: &[u8],
+    certificates: &Certificates,
+) -> Result<Imported, ImportError> {
+    let octets = &*utf8(octets);
+    certificates.read.borrow_mut().clear();
+    let read = reader(octets, certificates);
+    let taken = certificates.read.take();
+    match read {
+        Ok(mut imported) => {
+            residue::check(text(octets)?, taken, &mut imported)?;
+            Ok(imported)
+        }
+        // Where nothing is of the format, the first pin says more than that.
+        Err(error) if matches!(error.problem, Problem::Nothing { .. }) => {
+            residue::check(text(octets)?, taken, &mut Imported::default())?;
+            Err(error)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The text in UTF-8, where it says that it is in UTF-16 (by its mark) or in Latin-1 (by its XML
+/// declaration); else as it is.
+#[must_use]
+pub fn utf8(octets: &[u8]) -> Cow<'_, [u8]> {
+    let units = |rest: &[u8], order: fn([u8; 2]) -> u16| {
+        let units = rest.chunks(2).map(|pair| order([pair[0], *pair.get(1).unwrap_or(&0)]));
+        let text = char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER));
+        Cow::Owned(text.collect::<String>().into_bytes())
+    };
+    match octets {
+        [0xff, 0xfe, rest @ ..] => return units(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => return units(rest, u16::from_be_bytes),
+        [b'<', 0, ..] => return units(octets, u16::from_le_bytes),
+        [0, b'<', ..] => return units(octets, u16::from_be_bytes),
+        _ => {}
+    }
+    let head = &octets[..octets.len().min(200)];
+    let declaration = String::from_utf8_lossy(head).to_ascii_lowercase();
+    let end = declaration.find("?>").unwrap_or(0);
+    let is_latin = declaration.starts_with("<?xml")
+        && ["iso-8859-1", "latin1", "windows-1252"].iter().any(|e| declaration[..end].contains(e));
+    if is_latin && std::str::from_utf8(octets).is_err() {
+        let text: String = octets.iter().copied().map(char::from).collect();
+        return Cow::Owned(text.into_bytes());
+    }
+    Cow::Borrowed(octets)
 }
 
 /// The text, if it is one and not too large.
@@ -509,12 +642,15 @@ mod samples {
             pins: pins.to_vec(),
             expires_at: None,
             origin: String::new(),
+            client: Client::Curl,
+            group: 0,
         }
     }
 
-    /// The sets without their origins.
+    /// The sets without their origins and clients.
     pub(super) fn sets(imported: &Imported) -> Vec<PinSet> {
         let sets = imported.sets.iter().cloned();
-        sets.map(|set| PinSet { origin: String::new(), ..set }).collect()
+        let plain = |set| PinSet { origin: String::new(), client: Client::Curl, group: 0, ..set };
+        sets.map(plain).collect()
     }
 }

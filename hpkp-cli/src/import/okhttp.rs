@@ -6,15 +6,19 @@
 //! pinner that match it, and one of these is enough. Each `Builder` makes a pinner of its own; a
 //! text of lines is one pinner.
 //!
-//! Source text is not compiled: what is no string literal cannot be read. Within a `Builder` that
-//! is an error, and so is a literal pin that stands in no `add`.
+//! Source text is not compiled. Names that stand for literals of the same file are read, anything
+//! else is an error within a `Builder`, and so is a literal pin that stands in no `add`. The branches
+//! of a source make pinners of their own, never one of all their pins.
 
 mod lexer;
+mod source;
 
 use hpkp_core::pin::Pin;
+use hpkp_core::published::Client;
 use hpkp_core::ua::host::HostName;
 
 use self::lexer::{Kind, Token};
+use self::source::Add;
 use super::{
     Certificates, Except, ImportError, Imported, MAX_SETS, Matching, PinSet, Problem, Scope,
     distinct, host, note_address, text,
@@ -29,13 +33,19 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
         "a CertificatePinner with literal hosts and pins, or a line \"HOST sha256/...\"";
     let text = text(octets)?;
     let mut imported = Imported::default();
-    let pinners = if text.contains("CertificatePinner") || text.contains(".add(") {
-        Source { tokens: &lexer::tokens(text)?, certificates, imported: &mut imported }.pinners()?
+    let is_source = ["CertificatePinner", ".add(", "\"sha256/", "\"sha1/"]
+        .iter()
+        .any(|mark| text.contains(mark));
+    let pinners = if is_source {
+        let adds = source::pinners(&lexer::tokens(text)?)?.into_iter();
+        let pinners = adds.map(|adds| Pinner::new(adds, certificates, &mut imported));
+        pinners.collect::<Result<Vec<_>, _>>()?
     } else {
         vec![lines(text, certificates, &mut imported)?]
     };
-    for pinner in pinners {
-        pinner.finish(&mut imported)?;
+    let mut seen = Vec::new();
+    for (group, pinner) in pinners.into_iter().enumerate() {
+        pinner.finish(group, &mut seen, &mut imported)?;
     }
     if imported.sets.is_empty() && imported.notes.is_empty() {
         return Err(Problem::Nothing { wanted: WANTED }.at(1));
@@ -75,6 +85,25 @@ impl Pattern {
 struct Pinner(Vec<Pattern>);
 
 impl Pinner {
+    /// The pinner that calls make.
+    fn new(
+        adds: Vec<Add>,
+        certificates: &Certificates,
+        imported: &mut Imported,
+    ) -> Result<Self, ImportError> {
+        let mut pinner = Self::default();
+        for Add { line, texts, .. } in adds {
+            let mut texts = texts.into_iter();
+            let Some((_, pattern)) = texts.next() else { continue };
+            let mut pins = Vec::new();
+            for (line, text) in texts {
+                pins.extend(pin(&text, line, certificates, imported)?);
+            }
+            pinner.add(line, &pattern, pins, imported)?;
+        }
+        Ok(pinner)
+    }
+
     fn add(
         &mut self,
         line: usize,
@@ -101,7 +130,13 @@ impl Pinner {
         Ok(())
     }
 
-    fn finish(self, imported: &mut Imported) -> Result<(), ImportError> {
+    /// Adds the sets, but for those that another way through the source has made.
+    fn finish(
+        self,
+        group: usize,
+        seen: &mut Vec<PinSet>,
+        imported: &mut Imported,
+    ) -> Result<(), ImportError> {
         for pattern in &self.0 {
             let covering = self.0.iter().filter(|other| other.covers(pattern));
             let pins = distinct(covering.flat_map(|other| other.pins.iter().copied()));
@@ -118,8 +153,14 @@ impl Pinner {
                 pins,
                 expires_at: None,
                 origin: format!("OkHttp CertificatePinner, line {}", pattern.line),
+                client: Client::OkHttp,
+                group,
             };
-            imported.push(pattern.line, set)?;
+            let same = PinSet { group: 0, origin: String::new(), ..set.clone() };
+            if !seen.contains(&same) {
+                seen.push(same);
+                imported.push(pattern.line, set)?;
+            }
         }
         Ok(())
     }
@@ -153,9 +194,13 @@ fn lines(
         let content = content.split('#').next().unwrap_or_default();
         let mut words = content.split_ascii_whitespace();
         let Some(pattern) = words.next() else { continue };
-        let pins =
-            words.map(|word| pin(word, line, certificates)).collect::<Result<Vec<_>, _>>()?;
-        if pins.is_empty() {
+        let mut pins = Vec::new();
+        let mut has_pins = false;
+        for word in words {
+            has_pins = true;
+            pins.extend(pin(word, line, certificates, imported)?);
+        }
+        if !has_pins {
             return Err(Problem::unexpected(pattern, "a host and its pins").at(line));
         }
         pinner.add(line, pattern, pins, imported)?;
@@ -163,9 +208,14 @@ fn lines(
     Ok(pinner)
 }
 
-fn pin(text: &str, line: usize, certificates: &Certificates) -> Result<Pin, ImportError> {
+fn pin(
+    text: &str,
+    line: usize,
+    certificates: &Certificates,
+    imported: &mut Imported,
+) -> Result<Option<Pin>, ImportError> {
     match text.strip_prefix("sha256/") {
-        Some(base64) => certificates.pin(base64, line),
+        Some(base64) => certificates.pin_of(Client::OkHttp, base64, line, &mut imported.notes),
         None if text.starts_with("sha1/") => Err(Problem::unsupported(
             text,
             "no key can be held against a SHA-1 pin; pin the same key with sha256/",
@@ -175,154 +225,8 @@ fn pin(text: &str, line: usize, certificates: &Certificates) -> Result<Pin, Impo
     }
 }
 
-/// Source text, token by token.
-struct Source<'a> {
-    tokens: &'a [Token],
-    certificates: &'a Certificates,
-    imported: &'a mut Imported,
-}
-
-impl Source<'_> {
-    fn pinners(mut self) -> Result<Vec<Pinner>, ImportError> {
-        let mut pinners = vec![Pinner::default()];
-        // Whether a builder has begun and nothing was built yet.
-        let mut open = false;
-        while let [token, rest @ ..] = self.tokens {
-            self.tokens = rest;
-            match &token.kind {
-                Kind::Word(word) if word == "CertificatePinner" && is_builder(rest) => {
-                    pinners.push(Pinner::default());
-                    open = true;
-                }
-                Kind::Word(word) if word == "build" => open = false,
-                Kind::Word(word) if word == "add" && is(rest.first(), '(') => {
-                    let pinner = pinners.last_mut();
-                    self.call(token.line, open, pinner)?;
-                }
-                Kind::Text(text) if text.starts_with("sha256/") || text.starts_with("sha1/") => {
-                    return Err(Problem::unsupported(
-                        text,
-                        "this pin is in no add(\"HOST\", \"sha256/...\") and its host is not \
-                         known; import it as a line \"HOST sha256/...\"",
-                    )
-                    .at(token.line));
-                }
-                _ => {}
-            }
-        }
-        Ok(pinners)
-    }
-
-    /// A call of something called `add`, from its parenthesis on.
-    fn call(
-        &mut self,
-        line: usize,
-        open: bool,
-        pinner: Option<&mut Pinner>,
-    ) -> Result<(), ImportError> {
-        let Some((arguments, rest)) = arguments(self.tokens) else {
-            return Ok(());
-        };
-        let of_pins = arguments.iter().any(|argument| {
-            matches!(argument, Argument::Text { text, .. }
-                if text.starts_with("sha256/") || text.starts_with("sha1/"))
-        });
-        // Other things have an `add` too; with one argument it is no pinner's.
-        if !(of_pins || open && arguments.len() > 1) {
-            return Ok(());
-        }
-        self.tokens = rest;
-        let mut texts = Vec::new();
-        for argument in arguments {
-            match argument {
-                Argument::Text { line, text } => texts.push((line, text)),
-                Argument::Other { line, shown } => {
-                    return Err(Problem::unsupported(
-                        &shown,
-                        "it is no string literal; import the host and its pins as a line \
-                         \"HOST sha256/...\"",
-                    )
-                    .at(line));
-                }
-            }
-        }
-        let mut texts = texts.into_iter();
-        let (Some((_, pattern)), Some(pinner)) = (texts.next(), pinner) else {
-            return Ok(());
-        };
-        let certificates = self.certificates;
-        let pins = texts.map(|(line, text)| pin(&text, line, certificates));
-        let pins = pins.collect::<Result<Vec<_>, _>>()?;
-        pinner.add(line, &pattern, pins, self.imported)
-    }
-}
-
-/// Whether `.Builder` follows.
-fn is_builder(rest: &[Token]) -> bool {
-    is(rest.first(), '.')
-        && matches!(rest.get(1), Some(Token { kind: Kind::Word(word), .. }) if word == "Builder")
-}
-
 fn is(token: Option<&Token>, sign: char) -> bool {
     token.is_some_and(|token| token.kind == Kind::Sign(sign))
-}
-
-/// An argument of a call.
-enum Argument {
-    /// A string literal, or several joined by `+`.
-    Text { line: usize, text: String },
-    /// Anything else; the token that makes it so.
-    Other { line: usize, shown: String },
-}
-
-/// The most tokens of a call that is looked at.
-const MAX_CALL: usize = 2_000;
-
-/// The arguments of the call whose parenthesis `tokens` begin with, and what follows it; `None`
-/// where it does not end. The pins in such a call are then in none that is understood.
-fn arguments(tokens: &[Token]) -> Option<(Vec<Argument>, &[Token])> {
-    let mut arguments = Vec::new();
-    let mut depth = 0_usize;
-    let mut begin = 1;
-    for (at, token) in tokens.iter().enumerate().take(MAX_CALL) {
-        match token.kind {
-            Kind::Sign('(' | '[' | '{') => depth += 1,
-            Kind::Sign(')' | ']' | '}') => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        let ends_call = depth == 0;
-        if ends_call || (depth == 1 && token.kind == Kind::Sign(',')) {
-            arguments.extend(tokens.get(begin..at).and_then(argument));
-            begin = at + 1;
-        }
-        if ends_call {
-            return Some((arguments, tokens.get(begin..)?));
-        }
-    }
-    None
-}
-
-/// The argument made of `tokens`; none where there are none, as behind a trailing comma.
-fn argument(tokens: &[Token]) -> Option<Argument> {
-    let tokens = match tokens {
-        // Kotlin lets an argument be named.
-        [Token { kind: Kind::Word(_), .. }, Token { kind: Kind::Sign('='), .. }, value @ ..] => {
-            value
-        }
-        all => all,
-    };
-    let line = tokens.first()?.line;
-    let mut joined = String::new();
-    for (at, token) in tokens.iter().enumerate() {
-        match (at % 2, &token.kind) {
-            (0, Kind::Text(text)) => joined.push_str(text),
-            (1, Kind::Sign('+')) if at + 1 < tokens.len() => {}
-            (_, kind) => {
-                return Some(Argument::Other { line: token.line, shown: kind.to_string() });
-            }
-        }
-    }
-    Some(Argument::Text { line, text: joined })
 }
 
 #[cfg(test)]
@@ -332,6 +236,10 @@ mod tests {
 
     fn imported(text: &str) -> Imported {
         read(text.as_bytes(), &Certificates::default()).unwrap()
+    }
+
+    fn checked(text: &str, at_hand: &Certificates) -> Result<Imported, ImportError> {
+        crate::import::read_with(read, text.as_bytes(), at_hand)
     }
 
     fn wild(matching: Matching, domain: &str, pins: &[Pin]) -> PinSet {
@@ -416,11 +324,63 @@ class Api {{
     }
 
     #[test]
+    fn names_of_the_same_file() {
+        let kotlin = format!(
+            "object P {{\nconst val HOST = \"a.example\"\nprivate const val KEY = \"{A}\"\n\
+             val PINS: Array<String> = arrayOf(\"sha256/$KEY\", \"sha256/{B}\",)\n\
+             val p = CertificatePinner.Builder().add(HOST, *PINS).build()\n}}"
+        );
+        let java = format!(
+            "class P {{ static final String HOST = \"a.example\";\n\
+             private static final String[] PINS = new String[] {{ \"sha256/{A}\", \"sha256/{B}\" }};\n\
+             CertificatePinner p = new CertificatePinner.Builder().add(P.HOST, PINS).build(); }}"
+        );
+        for text in [kotlin, java] {
+            let read = checked(&text, &Certificates::default()).unwrap();
+            assert_eq!(sets(&read), [set("a.example", &[a(), b()])], "{text}");
+        }
+        let two = format!(
+            "val H = \"a.example\"\nfun f() {{ val H = \"b.example\" }}\n\
+             val p = CertificatePinner.Builder().add(H, \"sha256/{A}\")"
+        );
+        assert_eq!(checked(&two, &Certificates::default()).unwrap_err().line, 3);
+    }
+
+    #[test]
+    fn branches_are_never_one() {
+        let add = |pin: &str| format!("b.add(\"a.example\", \"sha256/{pin}\")");
+        let make = "val b = CertificatePinner.Builder()\n";
+        for (text, wanted) in [
+            (
+                format!("{make}if (x) {{ {} }} else {{ {} }}", add(A), add(B)),
+                vec![vec![a()], vec![b()]],
+            ),
+            (format!("{make}if (x) {} else {}", add(A), add(B)), vec![vec![a()], vec![b()]]),
+            (
+                format!("{make}when (x) {{ 1 -> {}\n 2 -> {} }}", add(A), add(B)),
+                vec![vec![a()], vec![b()]],
+            ),
+            (format!("{make}{}\nif (x) {{ {} }}", add(A), add(B)), vec![vec![a()], vec![a(), b()]]),
+            (
+                format!(
+                    "{make}val c = CertificatePinner.Builder()\n{}\nc.{}",
+                    add(A),
+                    &add(B)[2..]
+                ),
+                vec![vec![a()], vec![b()]],
+            ),
+        ] {
+            let read = checked(&text, &Certificates::default()).unwrap();
+            let pins: Vec<_> = read.sets.iter().map(|set| set.pins.clone()).collect();
+            assert_eq!(pins, wanted, "{text}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_read_is_an_error() {
         let (at_hand, hash) = certificate();
         let builder = |arguments: &str| format!("CertificatePinner.Builder()\n.add({arguments})");
-        let no_literal = "it is no string literal; import the host and its pins as a line \
-                          \"HOST sha256/...\"";
+        let no_literal = source::NOT_KNOWN;
         let cases = [
             (builder("HOST, PIN"), 2, Problem::unsupported("HOST", no_literal)),
             (
@@ -447,7 +407,7 @@ class Api {{
             ("a.example".to_owned(), 1, Problem::unexpected("a.example", "a host and its pins")),
         ];
         for (text, line, problem) in cases {
-            assert_eq!(read(text.as_bytes(), &at_hand), Err(problem.at(line)), "{text}");
+            assert_eq!(checked(&text, &at_hand), Err(problem.at(line)), "{text}");
         }
         for text in [
             builder("\"a.example\", \"sha1/AAAAAAAAAAAAAAAAAAAAAAAAAAA=\""),
@@ -455,12 +415,12 @@ class Api {{
             format!("class CertificatePinner {{ val PIN =\n\"sha256/{A}\" }}"),
             format!("\n*a.example sha256/{A}"),
         ] {
-            let error = read(text.as_bytes(), &at_hand).unwrap_err();
+            let error = checked(&text, &at_hand).unwrap_err();
             assert_eq!(error.line, 2, "{text}: {error}");
         }
         for text in ["", "# nothing", "class CertificatePinner", "CertificatePinner.Builder().add("]
         {
-            let error = read(text.as_bytes(), &at_hand).unwrap_err();
+            let error = checked(text, &at_hand).unwrap_err();
             assert!(matches!(error.problem, Problem::Nothing { .. }), "{text}: {error}");
         }
     }

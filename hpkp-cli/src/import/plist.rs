@@ -3,16 +3,39 @@
 //! A key that stands twice in a dictionary is an error: which one Apple takes is not documented,
 //! and the other's pins would be lost.
 
+use std::borrow::Cow;
+
 use roxmltree::{Document, Node};
 
-use super::{ImportError, Problem, text, xml};
+use super::{ImportError, Problem, literal, text, xml};
 
-/// The property list in `octets`.
-pub(super) fn document(octets: &[u8]) -> Result<Document<'_>, ImportError> {
+/// The property lists in `octets`, in XML: the text itself, a fragment of one within what is missing
+/// around it, or those that stand in a source under one of the keys `roots`.
+pub(super) fn lists<'a>(
+    octets: &'a [u8],
+    roots: &[&str],
+) -> Result<Vec<Cow<'a, str>>, ImportError> {
     if octets.starts_with(b"bplist") {
         return Err(Problem::BinaryPlist.at(1));
     }
-    xml::document(text(octets)?)
+    let text = text(octets)?;
+    let start = text.trim_start();
+    if !start.starts_with('<') {
+        let lists = literal::property_lists(text, roots)?;
+        return Ok(lists.into_iter().map(Cow::Owned).collect());
+    }
+    // As documentation shows a part of a file.
+    let mut inner = start;
+    while let Some(end) = inner.strip_prefix("<!--").and_then(|rest| rest.find("-->")) {
+        inner = inner[end + 7..].trim_start();
+    }
+    Ok(vec![match inner {
+        _ if inner.starts_with("<key>") => {
+            Cow::Owned(format!("<plist><dict>{text}</dict></plist>"))
+        }
+        _ if inner.starts_with("<dict") => Cow::Owned(format!("<plist>{text}</plist>")),
+        _ => Cow::Borrowed(text),
+    }])
 }
 
 /// The value that the list is.
@@ -71,15 +94,20 @@ impl<'a, 'input> Dictionary<'a, 'input> {
         let Some(node) = self.get(name) else {
             return Ok(default);
         };
-        match node.tag_name().name() {
-            "true" => Ok(true),
-            "false" => Ok(false),
-            other => Err(Problem::unexpected(other, "true or false").at(xml::line(node))),
-        }
+        truth(node)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Node<'a, 'input>)> {
         self.entries.iter().map(|(name, value)| (name.as_str(), *value))
+    }
+}
+
+/// A truth value.
+pub(super) fn truth(node: Node<'_, '_>) -> Result<bool, ImportError> {
+    match node.tag_name().name() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        other => Err(Problem::unexpected(other, "true or false").at(xml::line(node))),
     }
 }
 
@@ -134,10 +162,24 @@ mod tests {
                 Problem::twice("a"),
             ),
         ] {
-            let document = document(list.as_bytes()).unwrap();
+            let document = xml::document(list).unwrap();
             let read = root(&document).and_then(Dictionary::new).map(|_| ());
             assert_eq!(read, Err(problem.at(line)), "{list}");
         }
-        assert_eq!(document(b"bplist00").map(|_| ()), Err(Problem::BinaryPlist.at(1)));
+        assert_eq!(lists(b"bplist00", &[]), Err(Problem::BinaryPlist.at(1)));
+    }
+
+    #[test]
+    fn a_fragment_is_put_into_what_is_missing() {
+        for (text, wanted) in [
+            ("<plist/>", "<plist/>"),
+            (
+                "<!-- a -->\n<key>a</key><true/>",
+                "<plist><dict><!-- a -->\n<key>a</key><true/></dict></plist>",
+            ),
+            ("<dict/>", "<plist><dict/></plist>"),
+        ] {
+            assert_eq!(lists(text.as_bytes(), &[]), Ok(vec![Cow::Borrowed(wanted)]), "{text}");
+        }
     }
 }

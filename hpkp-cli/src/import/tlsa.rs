@@ -7,7 +7,10 @@
 
 mod zone;
 
+use std::collections::{HashMap, HashSet};
+
 use hpkp_core::pin::{Pin, PinError};
+use hpkp_core::published::Client;
 use hpkp_core::text::Excerpt;
 use hpkp_core::ua::host::HostName;
 
@@ -17,42 +20,102 @@ use super::{
     host, note_address, text,
 };
 
-/// Reads records in the form of a zone file; those of other types are passed over.
+/// Reads records in the form of a zone file, or as `dig` and `host` print them; those of other types
+/// are passed over. A record that no pin can be made of is noted, and those of other names are read
+/// all the same.
 ///
 /// # Errors
-/// See [`Problem`].
+/// See [`Problem`]; also where no record at all can be recorded.
 pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
     let mut imported = Imported::default();
     let mut owners: Vec<Owner> = Vec::new();
+    let mut passed_over: Option<ImportError> = None;
     let mut found = false;
-    for record in zone::records(text(octets)?)? {
-        match record.kind.as_str() {
-            "TLSA" | "TYPE52" => {}
-            "CNAME" | "DNAME" if record.owner.starts_with('_') => {
-                return Err(Problem::unsupported(
-                    &record.owner,
-                    "it stands for another name; import the records of that name, with this one \
-                     before them",
-                )
-                .at(record.line));
-            }
-            _ => continue,
-        }
+    let records = zone::records(text(octets)?)?;
+    let is_tlsa = |record: &&Record| matches!(record.kind.as_str(), "TLSA" | "TYPE52");
+    let names: HashSet<String> =
+        records.iter().filter(is_tlsa).map(|record| record.owner.to_ascii_lowercase()).collect();
+    // A name that stands for another one has that one's records.
+    let mut aliases_of: HashMap<String, Vec<&str>> = HashMap::new();
+    for alias in records.iter().filter(|record| !is_tlsa(record) && is_for_tlsa(&record.owner)) {
         found = true;
-        let Some(owner) = Owner::parse(&record, &mut imported)? else { continue };
-        let pin = association(&record, certificates)?;
-        let full = owners.len() == MAX_SETS;
-        match owners.iter_mut().find(|known| known.name == owner.name) {
-            Some(known) => known.pins.push(pin),
-            None if full => return Err(Problem::TooManySets.at(record.line)),
-            None => owners.push(Owner { pins: vec![pin], ..owner }),
+        let to = alias.target().unwrap_or_default();
+        if alias.kind == "CNAME" && names.contains(&to.to_ascii_lowercase()) {
+            aliases_of.entry(to.to_ascii_lowercase()).or_default().push(&alias.owner);
+            continue;
+        }
+        let problem = Problem::unsupported(
+            &alias.owner,
+            "it stands for another name, and the TLSA records of that are not here",
+        );
+        imported.note(
+            alias.line,
+            format!(
+                "{} stands for {}, whose TLSA records are not here: its pins are NOT recorded; \
+                 import the records of both names together",
+                Excerpt::new(&alias.owner),
+                Excerpt::new(&to)
+            ),
+        );
+        passed_over.get_or_insert(problem.at(alias.line));
+    }
+    for record in records.iter().filter(is_tlsa) {
+        found = true;
+        let aliases = aliases_of.get(&record.owner.to_ascii_lowercase());
+        let aliases = aliases.map_or(&[][..], Vec::as_slice);
+        let own = match Owner::parse(record, &record.owner, &mut imported) {
+            // A name of its own kind, which only the aliases lead to.
+            Err(_) if !aliases.is_empty() => None,
+            own => own?,
+        };
+        let mut all: Vec<Owner> = own.into_iter().collect();
+        for alias in aliases {
+            all.extend(Owner::parse(record, alias, &mut imported)?);
+        }
+        if all.is_empty() {
+            continue;
+        }
+        let pin = match association(record, certificates) {
+            Ok(pin) => pin,
+            Err(error) if error.problem.is_about_one_record() => {
+                let name = Excerpt::new(&record.owner);
+                imported.note(record.line, format!("{name}: not recorded: {}", error.problem));
+                passed_over.get_or_insert(error);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        for owner in all {
+            let full = owners.len() == MAX_SETS;
+            match owners.iter_mut().find(|known| known.name == owner.name) {
+                Some(known) => known.pins.push(pin),
+                None if full => return Err(Problem::TooManySets.at(record.line)),
+                None => owners.push(Owner { pins: vec![pin], ..owner }),
+            }
         }
     }
     if !found {
         return Err(Problem::Nothing { wanted: "a TLSA record" }.at(1));
     }
     owners.into_iter().try_for_each(|owner| owner.finish(&mut imported))?;
-    Ok(imported)
+    match passed_over.filter(|_| imported.sets.is_empty()) {
+        Some(error) => Err(error),
+        None => Ok(imported),
+    }
+}
+
+/// Whether a client may ask for TLSA records at a name: `_443._tcp.HOST`, `*._tcp.HOST`. That of a
+/// challenge or of a policy for mail has nothing to do with them.
+fn is_for_tlsa(name: &str) -> bool {
+    let mut labels = name.split('.');
+    let (first, second) = (labels.next().unwrap_or_default(), labels.next().unwrap_or_default());
+    let is_port =
+        |label: &str| label.strip_prefix('_').is_some_and(|port| port.parse::<u16>().is_ok());
+    is_transport(first) || is_transport(second) && (first == "*" || is_port(first))
+}
+
+fn is_transport(label: &str) -> bool {
+    ["_tcp", "_udp", "_sctp"].iter().any(|name| label.eq_ignore_ascii_case(name))
 }
 
 /// The name of TLSA records (RFC 6698 section 3), a port, a transport, a host, or a wildcard; and
@@ -68,19 +131,20 @@ struct Owner {
 }
 
 impl Owner {
-    fn parse(record: &Record, imported: &mut Imported) -> Result<Option<Self>, ImportError> {
+    fn parse(
+        record: &Record,
+        owner: &str,
+        imported: &mut Imported,
+    ) -> Result<Option<Self>, ImportError> {
         let line = record.line;
         let wanted = "a name such as _443._tcp.HOST";
-        let wrong = || Problem::unexpected(&record.owner, wanted).at(line);
-        let (first, rest) = record.owner.split_once('.').ok_or_else(wrong)?;
-        let transport = |label: &str| {
-            ["_tcp", "_udp", "_sctp"].iter().any(|name| label.eq_ignore_ascii_case(name))
-        };
+        let wrong = || Problem::unexpected(owner, wanted).at(line);
+        let (first, rest) = owner.split_once('.').ok_or_else(wrong)?;
         let (name, matching, port) = match (first, rest.split_once('.')) {
-            ("*", Some((label, name))) if transport(label) => (name, Matching::Exact, None),
+            ("*", Some((label, name))) if is_transport(label) => (name, Matching::Exact, None),
             // A wildcard stands for any labels, so also for the port and the transport of any host.
             ("*", _) => (rest, Matching::AnyDepth, None),
-            (port, Some((label, name))) if transport(label) => {
+            (port, Some((label, name))) if is_transport(label) => {
                 let port = port.strip_prefix('_').and_then(|digits| digits.parse().ok());
                 (name, Matching::Exact, Some(port.filter(|port| *port != 0).ok_or_else(wrong)?))
             }
@@ -90,20 +154,18 @@ impl Owner {
             note_address(imported, line, name);
             return Ok(None);
         };
-        let name = record.owner.to_ascii_lowercase();
+        let name = owner.to_ascii_lowercase();
         Ok(Some(Self { line, name, host, matching, port, pins: Vec::new() }))
     }
 
     fn finish(self, imported: &mut Imported) -> Result<(), ImportError> {
         let scopes = [Scope::Leaf, Scope::SentCa, Scope::PathCa];
-        let mut count = 0;
         for scope in scopes {
             let pins =
                 distinct(self.pins.iter().filter(|(of, _)| *of == scope).map(|(_, pin)| *pin));
             if pins.is_empty() {
                 continue;
             }
-            count += 1;
             let set = PinSet {
                 host: self.host.clone(),
                 matching: self.matching,
@@ -114,18 +176,10 @@ impl Owner {
                 pins,
                 expires_at: None,
                 origin: format!("TLSA {}", Excerpt::new(&self.name)),
+                client: Client::Dane,
+                group: 0,
             };
             imported.push(self.line, set)?;
-        }
-        if count > 1 {
-            imported.note(
-                self.line,
-                format!(
-                    "{} has records of the leaf and of CAs, of which clients need one; each kind is \
-                     taken to be needed",
-                    Excerpt::new(&self.name)
-                ),
-            );
         }
         Ok(())
     }
@@ -167,8 +221,10 @@ fn association(record: &Record, certificates: &Certificates) -> Result<(Scope, P
             }
             Ok((scope, certificates.check(pin, line)?))
         }
+        // The key itself (RFC 6698 section 2.1.3).
         (1, 0) => {
-            unsupported("it holds the key itself, not its SHA-256; publish it with matching type 1")
+            let pin = Pin::from_octets(openssl::sha::sha256(&data));
+            Ok((scope, certificates.check(pin, line)?))
         }
         (1, 2) => unsupported(
             "it holds a SHA-512, which no pin can be made of; publish the SHA-256 (matching type 1)",
@@ -223,13 +279,14 @@ mod tests {
     }
 
     #[test]
-    fn kinds_beside_one_another_are_noted() {
+    fn kinds_beside_one_another_are_of_one_configuration() {
         let owner = "_25._tcp.mail.example.com. IN TLSA";
         let text = format!("{owner} 3 1 1 {}\n{owner} 2 1 1 {}\n", hex(a()), hex(b()));
         let imported = imported(&text);
         let scopes: Vec<Scope> = imported.sets.iter().map(|set| set.scope).collect();
         assert_eq!(scopes, [Scope::Leaf, Scope::SentCa]);
-        assert_eq!(imported.notes.len(), 1);
+        assert_eq!(imported.notes, []);
+        assert!(imported.sets.iter().all(|set| (set.client, set.group) == (Client::Dane, 0)));
     }
 
     #[test]
@@ -253,6 +310,56 @@ mod tests {
         ] {
             let text = format!("\n_443._tcp.a.example. IN TLSA {data}");
             assert_eq!(read(text.as_bytes(), &at_hand), Err(problem.at(2)), "{data}");
+            // Those of other names are read all the same.
+            let beside = format!("{text}\n_25._tcp.a.example. IN TLSA 3 1 1 {}", hex(b()));
+            let imported = read(beside.as_bytes(), &at_hand).unwrap();
+            assert_eq!((imported.sets.len(), imported.notes[0].line), (1, 2), "{data}");
+        }
+    }
+
+    #[test]
+    fn names_that_stand_for_others() {
+        let pin = hex(a());
+        let text = format!(
+            "$ORIGIN example.com.\n_dane IN TLSA 3 1 1 {pin}\n_443._tcp.www CNAME _dane\n\
+             *._tcp.mail IN CNAME _dane.example.com.\n_acme-challenge.www CNAME x.example.net.\n\
+             _853._tcp.dns CNAME elsewhere.example.net.\n"
+        );
+        let imported = imported(&text);
+        let leaf = |set| PinSet { scope: Scope::Leaf, ..set };
+        assert_eq!(
+            sets(&imported),
+            [
+                leaf(PinSet { port: Some(443), ..set("www.example.com", &[a()]) }),
+                leaf(set("mail.example.com", &[a()])),
+            ]
+        );
+        let lines: Vec<usize> = imported.notes.iter().map(|note| note.line).collect();
+        assert_eq!(lines, [6]);
+    }
+
+    #[test]
+    fn as_tools_print_them() {
+        let pin = hex(a());
+        let (first, second) = pin.split_at(56);
+        let wanted =
+            [PinSet { scope: Scope::Leaf, port: Some(443), ..set("www.example.com", &[a()]) }];
+        for text in [
+            format!("_443._tcp.www.example.com has TLSA record 3 1 1 {first} {second}"),
+            format!("_443._tcp.www.example.com. CLASS1 300 TYPE52 \\# 35 030101{pin}"),
+            format!("_443._tcp.www.example.com. 300 IN TLSA 3 1 1 {first} {second}"),
+            format!("$ORIGIN .\n_443._tcp.www.example.com 300 IN TLSA 3 1 1 {pin}"),
+            format!("a\\(b.example. IN TXT x\n_443._tcp.www.example.com. TLSA 3 1 1 {pin}"),
+            format!(
+                "$ORIGIN example.com.\n_443._tcp.www A 192.0.2.1\n$ORIGIN example.net.\n \
+                 IN TLSA 3 1 1 {pin}"
+            ),
+        ] {
+            assert_eq!(sets(&imported(&text)), wanted, "{text}");
+        }
+        for text in [format!("3 1 1 {pin}"), format!("3 0 1 {first} {second}")] {
+            let error = read(text.as_bytes(), &Certificates::default()).unwrap_err();
+            assert!(matches!(error.problem, Problem::Unsupported { .. }), "{text}: {error}");
         }
     }
 
@@ -261,7 +368,6 @@ mod tests {
         let pin = hex(a());
         for text in [
             format!("_443._tcp.a.example. IN TLSA 3 1 2 {pin}"),
-            format!("_443._tcp.a.example. IN TLSA 3 1 0 {pin}"),
             format!("_443._tcp.a.example. IN TLSA 4 1 1 {pin}"),
             format!("_443._tcp.a.example. IN TLSA 3 2 1 {pin}"),
             format!("_443._tcp.a.example. IN TLSA 3 1 1 {}", &pin[2..]),

@@ -9,6 +9,7 @@
 //! - where `TSKEnforcePinning` is false, failures are reported and nothing is refused;
 //! - after `TSKExpirationDate` nothing is pinned. Versions differ in the time zone of that day.
 
+use hpkp_core::published::Client;
 use hpkp_core::ua::host::HostName;
 use roxmltree::Node;
 
@@ -18,13 +19,33 @@ use super::{
     excepted, host, note_address, xml,
 };
 
-/// Reads an `Info.plist` with a `TSKConfiguration`, or a property list that is one.
+/// Reads an `Info.plist` with a `TSKConfiguration`, a property list that is one, or a source in Swift
+/// or Objective-C with the dictionary that TrustKit is given.
 ///
 /// # Errors
 /// See [`Problem`].
 pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
-    const WANTED: &str = "a TrustKit configuration (TSKConfiguration, TSKPinnedDomains)";
-    let document = plist::document(octets)?;
+    let lists = plist::lists(octets, &["TSKPinnedDomains", "kTSKPinnedDomains"])?;
+    if lists.is_empty() {
+        return Err(Problem::Nothing { wanted: WANTED }.at(1));
+    }
+    let mut imported = Imported::default();
+    for (group, list) in lists.iter().enumerate() {
+        read_list(list, group, certificates, &mut imported)?;
+    }
+    Ok(imported)
+}
+
+const WANTED: &str = "a TrustKit configuration (TSKConfiguration, TSKPinnedDomains)";
+
+/// Reads one property list, the configuration with the number `group` of the text.
+fn read_list(
+    list: &str,
+    group: usize,
+    certificates: &Certificates,
+    imported: &mut Imported,
+) -> Result<(), ImportError> {
+    let document = xml::document(list)?;
     let root = Dictionary::new(plist::root(&document)?)?;
     let configuration = match value(&root, "TSKConfiguration")? {
         Some(node) => Dictionary::new(node)?,
@@ -32,13 +53,12 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
     };
     let domains = value(&configuration, "TSKPinnedDomains")?
         .ok_or_else(|| Problem::Nothing { wanted: WANTED }.at(1))?;
-    let mut imported = Imported::default();
     let mut names: Vec<(HostName, bool)> = Vec::new();
     let mut read = Vec::new();
     for (name, node) in Dictionary::new(domains)?.iter() {
         let line = xml::line(node);
         let Some(host) = host(name, line)? else {
-            note_address(&mut imported, line, name);
+            note_address(imported, line, name);
             continue;
         };
         let settings = Dictionary::new(node)?;
@@ -54,7 +74,7 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
     }
     for (line, host, include_subdomains, settings) in read {
         let Some((pins, expires_at)) =
-            pins(line, host.as_str(), &settings, certificates, &mut imported)?
+            pins(line, host.as_str(), &settings, certificates, imported)?
         else {
             continue;
         };
@@ -69,10 +89,12 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
             pins,
             expires_at,
             origin: format!("TrustKit, line {line}"),
+            client: Client::TrustKit,
+            group,
         };
         imported.push(line, set)?;
     }
-    Ok(imported)
+    Ok(())
 }
 
 type Pins = (Vec<hpkp_core::pin::Pin>, Option<i64>);
@@ -99,7 +121,8 @@ fn pins(
         .ok_or_else(|| Problem::unexpected(name, "a domain with TSKPublicKeyHashes").at(line))?;
     let mut pins = Vec::new();
     for hash in plist::array(hashes)? {
-        pins.push(certificates.pin(&plist::string(hash)?, xml::line(hash))?);
+        let (text, line) = (plist::string(hash)?, xml::line(hash));
+        pins.extend(certificates.pin_of(Client::TrustKit, &text, line, &mut imported.notes)?);
     }
     if pins.is_empty() {
         return Err(Problem::unexpected(name, "a domain with TSKPublicKeyHashes").at(line));
@@ -117,22 +140,24 @@ fn pins(
     Ok(Some((distinct(pins), expires_at)))
 }
 
-/// The value of a key under either of its names.
+/// The value of a key under one of its names: as the documentation has it, and with the `k` of the
+/// constant. The value of one constant is spelled otherwise (`kSKExcludeSubdomain...`).
 fn value<'a, 'input>(
     dictionary: &Dictionary<'a, 'input>,
     name: &str,
 ) -> Result<Option<Node<'a, 'input>>, ImportError> {
-    let constant = format!("k{name}");
-    match (dictionary.get(name), dictionary.get(&constant)) {
-        (Some(_), Some(second)) => Err(Problem::twice(name).at(xml::line(second))),
-        (first, second) => Ok(first.or(second)),
+    let misspelled = name.strip_prefix('T').map(|rest| format!("k{rest}")).unwrap_or_default();
+    let names = [name.to_owned(), format!("k{name}"), misspelled];
+    let mut found = names.iter().filter_map(|name| dictionary.get(name));
+    let first = found.next();
+    match found.next() {
+        Some(second) => Err(Problem::twice(name).at(xml::line(second))),
+        None => Ok(first),
     }
 }
 
 fn truth(dictionary: &Dictionary<'_, '_>, name: &str, default: bool) -> Result<bool, ImportError> {
-    value(dictionary, name)?;
-    let default = dictionary.truth(&format!("k{name}"), default)?;
-    dictionary.truth(name, default)
+    value(dictionary, name)?.map_or(Ok(default), plist::truth)
 }
 
 #[cfg(test)]
@@ -213,6 +238,26 @@ mod tests {
         let imported = read(text.as_bytes(), &Certificates::default()).unwrap();
         assert_eq!(imported.sets[0].expires_at, day("2027-03-01"));
         assert_eq!(imported.sets[0].origin, "TrustKit, line 3");
+    }
+
+    #[test]
+    fn sources_as_apps_have_them() {
+        let swift = format!(
+            "let config = [\n kTSKSwizzleNetworkDelegates: false,\n kTSKPinnedDomains: [\n\
+             \"api.example.com\": [\n kTSKIncludeSubdomains: true,\n kTSKPublicKeyHashes: [\n\
+             // the key in use\n \"{A}\",\n \"{B}\",\n ],]]] as [String : Any]\n"
+        );
+        let objective_c = format!(
+            "NSDictionary *c = @{{ kTSKPinnedDomains: @{{\n @\"api.example.com\" : @{{\n\
+             kTSKIncludeSubdomains: @YES, kTSKPublicKeyHashes : @[ @\"{A}\", @\"{B}\" ] }} }} }};"
+        );
+        for source in [swift, objective_c] {
+            let read = read(source.as_bytes(), &Certificates::default()).unwrap();
+            let wanted = PinSet { include_subdomains: true, ..set("api.example.com", &[a(), b()]) };
+            assert_eq!(sets(&read), [wanted], "{source}");
+        }
+        let nothing = read(b"let x = 1", &Certificates::default()).unwrap_err();
+        assert!(matches!(nothing.problem, Problem::Nothing { .. }));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::store::{Failure, Store};
 use super::view::PublishedView;
 use crate::arguments::AddArguments;
 use crate::exit::Exit;
-use crate::import::Problem;
+use crate::import::{Problem, header};
 use crate::input;
 use crate::output::{self, JSON_VERSION};
 
@@ -106,6 +106,8 @@ fn published(arguments: &AddArguments) -> Result<Published, Failure> {
         },
         origin: Origin::Other(origin),
         since: arguments.since,
+        configuration: None,
+        exempt: Vec::new(),
     };
     let Some(header) = &arguments.header else {
         let pins = arguments.pin.iter().map(|text| pin(text)).collect::<Result<Vec<_>, _>>()?;
@@ -121,7 +123,17 @@ fn published(arguments: &AddArguments) -> Result<Published, Failure> {
 
 /// What clients noted of a header: as the most tolerant of them read it, so that none is left out.
 fn of_header(header: &str, common: Published) -> Result<Published, Failure> {
-    let reading = Reading::of(FieldKind::Enforced, header.as_bytes())
+    let header::Unwrapped { value, taken_off } =
+        header::unwrap(header).map_err(|error| Failure::no(error.to_string()))?;
+    if !taken_off.is_empty() {
+        let taken_off: Vec<String> = taken_off.iter().map(ToString::to_string).collect();
+        output::complain(&format!(
+            "the header: without {}, it is read as {}",
+            taken_off.join(", "),
+            Excerpt::new(&value)
+        ));
+    }
+    let reading = Reading::of(FieldKind::Enforced, value.as_bytes())
         .map_err(|error| Failure::no(format!("the header: {error}")))?;
     for deviation in reading.deviations() {
         output::complain(&format!("the header: {deviation}"));

@@ -149,7 +149,7 @@ fn chosen(
             let mut others: Vec<String> = store
                 .state
                 .live(store.now)
-                .filter(|live| query::binds(&live.record.said, host))
+                .filter(|live| live.record.said.binds(host))
                 .map(|live| view::name(&live.record.said.host, live.record.said.matching))
                 .collect();
             others.sort();

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use hpkp_core::date;
-use hpkp_core::published::{HostName, Lifetime, Matching, Origin, Published, Scope};
+use hpkp_core::published::{
+    Configuration, Exempt, Fingerprint, HostName, Lifetime, Matching, Origin, Published, Scope,
+};
 use hpkp_core::text::Excerpt;
 
 use super::add;
@@ -12,6 +14,7 @@ use super::store::{Failure, Store, shown};
 use super::view;
 use crate::arguments::ImportArguments;
 use crate::exit::Exit;
+use crate::import::format::Format;
 use crate::import::{self, PinSet};
 use crate::input;
 use crate::output::{self, JSON_VERSION};
@@ -31,8 +34,25 @@ pub(super) fn run(
     let file = shown(&arguments.file);
     let text = text.map_err(|error| at_hand::unread(&arguments.file, &error))?;
     let certificates = at_hand::hashes(&arguments.cert)?;
-    let read = arguments.format.read(&text, &certificates);
-    let imported = read.map_err(|error| Failure::no(format!("{file}: {error}")))?;
+    let format = match arguments.format.named() {
+        Some(format) => format,
+        None => {
+            let format = Format::of(&text).ok_or_else(|| {
+                Failure::no(format!(
+                    "{file}: no format is known by which to read this; name it with --format, or record \
+                     pins with: hpkp published add HOST --pin PIN"
+                ))
+            })?;
+            output::complain(&format!("{file}: read as {format}"));
+            format
+        }
+    };
+    let imported = format.read(&text, &certificates).map_err(|error| {
+        let instead = format.instead(&text, &error).map_or_else(String::new, |other| {
+            format!("; the text looks like {other}: --format {other}")
+        });
+        Failure::no(format!("{file}: {error}{instead}"))
+    })?;
     for note in &imported.notes {
         output::complain(&format!("{file}: {note}"));
     }
@@ -46,7 +66,15 @@ pub(super) fn run(
             ));
             continue;
         }
-        let published = published(set, arguments)?;
+        let configuration = Configuration {
+            client: set.client,
+            id: Fingerprint::of([
+                text.as_slice(),
+                arguments.origin.as_bytes(),
+                &set.group.to_be_bytes(),
+            ]),
+        };
+        let published = published(set, configuration, arguments)?;
         if seen.insert(published.clone()) {
             all.push(published);
         }
@@ -57,7 +85,11 @@ pub(super) fn run(
     Ok(add::record(store, arguments.writer.writer.as_ref(), &all, None)?.print(json))
 }
 
-fn published(set: PinSet, arguments: &ImportArguments) -> Result<Published, Failure> {
+fn published(
+    set: PinSet,
+    configuration: Configuration,
+    arguments: &ImportArguments,
+) -> Result<Published, Failure> {
     let name = |name: &hpkp_core::ua::host::HostName| -> Result<HostName, Failure> {
         name.as_str().parse().map_err(|error| {
             Failure::no(format!("\"{}\" cannot stand in a record: {error}", name.as_str()))
@@ -69,18 +101,14 @@ fn published(set: PinSet, arguments: &ImportArguments) -> Result<Published, Fail
         import::Matching::OneLabel => Matching::OneLabel,
         import::Matching::AnyDepth => Matching::AnyDepth,
     };
-    // A record can except hosts of `*.` only. Any other host is held to more than its clients hold
-    // it to, and whoever imports it should know.
-    let mut except = Vec::new();
+    // A pattern of one label does not stand for the hosts that it excepts; of any other entry the
+    // client has something else for them.
+    let (mut except, mut exempt) = (Vec::new(), Vec::new());
     for one in &set.except {
-        let excepted = name(&one.host)?;
-        if matching == Matching::OneLabel {
-            except.push(excepted);
-        } else {
-            output::complain(&format!(
-                "{excepted} has settings of its own there, which a record cannot say: it is held to \
-                 the pins of {host} too"
-            ));
+        let (host, include_subdomains) = (name(&one.host)?, one.with_subdomains);
+        match matching {
+            Matching::OneLabel => except.push(host),
+            _ => exempt.push(Exempt { host, include_subdomains }),
         }
     }
     except.sort();
@@ -100,6 +128,8 @@ fn published(set: PinSet, arguments: &ImportArguments) -> Result<Published, Fail
         lifetime: set.expires_at.map_or(Lifetime::Open, Lifetime::ExpiresAt),
         origin: Origin::Other(format!("{} ({})", Excerpt::new(&arguments.origin), set.origin)),
         since: arguments.since,
+        configuration: Some(configuration),
+        exempt,
     })
 }
 

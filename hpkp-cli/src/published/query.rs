@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use hpkp_core::date;
 use hpkp_core::published::state::{Binding, Record};
-use hpkp_core::published::{HostName, Matching, Published};
+use hpkp_core::published::{Matching, Published};
 use serde::Serialize;
 
 use super::replay::Replay;
@@ -108,7 +108,7 @@ fn free(store: &Store, records: &[&Record<Published>]) -> Vec<Free> {
         };
         let above = std::iter::once(one.as_str()).chain(one.parents());
         let records = above.filter_map(|name| by_host.get(name)).flatten();
-        let binding = records.filter(|record| binds(&record.said, &one));
+        let binding = records.filter(|record| record.said.binds(&one));
         match binding.filter_map(|record| store.state.binding(record, &store.clock)).max()? {
             Binding::Until(time) => {
                 Some(Free { host: view::name(host, matching), from: date::format(time) })
@@ -152,7 +152,7 @@ pub(super) fn why(store: &Store, arguments: &WhyArguments, json: bool) -> Result
         .state
         .live(store.now)
         .map(|live| live.record)
-        .filter(|record| binds(&record.said, &host))
+        .filter(|record| record.said.binds(&host))
         .collect();
     records.sort_by_key(|record| (record.at, record.id));
     let published: Vec<_> =
@@ -176,25 +176,6 @@ pub(super) fn why(store: &Store, arguments: &WhyArguments, json: bool) -> Result
         lines.into_iter().try_for_each(|line| output::line(&line))
     };
     Ok(output::ended(exit, written))
-}
-
-/// Whether a client that holds `said` holds `host` to it.
-pub(super) fn binds(said: &Published, host: &HostName) -> bool {
-    if *host == said.host {
-        return said.matching != Matching::OneLabel;
-    }
-    // The name on the way down to the host that is one label below the domain.
-    let names = std::iter::once(host.as_str()).chain(host.parents());
-    let Some(under) = names.zip(host.parents()).find(|(_, domain)| *domain == said.host.as_str())
-    else {
-        return false;
-    };
-    match said.matching {
-        Matching::AnyDepth => true,
-        Matching::Exact => said.include_subdomains,
-        Matching::OneLabel if said.except.iter().any(|name| name.as_str() == under.0) => false,
-        Matching::OneLabel => under.0 == host.as_str() || said.include_subdomains,
-    }
 }
 
 pub(super) fn verify(store: &Store, json: bool) -> Exit {
@@ -240,47 +221,4 @@ pub(super) fn verify(store: &Store, json: bool) -> Exit {
         ))
     };
     output::ended(if verified.clock_behind { Exit::Undetermined } else { Exit::Fine }, written)
-}
-
-#[cfg(test)]
-mod tests {
-    use hpkp_core::pin::Pin;
-    use hpkp_core::published::{Lifetime, Origin, Scope};
-
-    use super::*;
-
-    #[test]
-    fn who_is_bound() {
-        let said = |matching, include_subdomains| Published {
-            host: "example.com".parse().unwrap(),
-            matching,
-            except: vec!["free.example.com".parse().unwrap()],
-            include_subdomains,
-            scope: Scope::Chain,
-            port: None,
-            pins: vec![Pin::from_octets([1; 32])],
-            lifetime: Lifetime::Open,
-            origin: Origin::Header,
-            since: None,
-        };
-        let hosts = [
-            "example.com",
-            "a.example.com",
-            "free.example.com",
-            "b.a.example.com",
-            "b.free.example.com",
-            "notexample.com",
-        ];
-        for (matching, include_subdomains, bound) in [
-            (Matching::Exact, false, [true, false, false, false, false, false]),
-            (Matching::Exact, true, [true, true, true, true, true, false]),
-            (Matching::OneLabel, false, [false, true, false, false, false, false]),
-            (Matching::OneLabel, true, [false, true, false, true, false, false]),
-            (Matching::AnyDepth, false, [true, true, true, true, true, false]),
-        ] {
-            let said = said(matching, include_subdomains);
-            let found = hosts.map(|host| binds(&said, &host.parse().unwrap()));
-            assert_eq!(found, bound, "{matching:?} {include_subdomains}");
-        }
-    }
 }

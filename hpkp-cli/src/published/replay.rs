@@ -16,7 +16,6 @@ use openssl::x509::X509;
 use serde::Serialize;
 
 use super::at_hand;
-use super::query::binds;
 use super::store::{Failure, Store, shown};
 use crate::arguments::WhyArguments;
 use crate::encoded;
@@ -148,7 +147,7 @@ fn whole<'a>(
     certificates: impl Iterator<Item = &'a Arc<Certificate>>,
 ) -> Vec<String> {
     let live = store.state.live(store.now).map(|live| &live.record.said);
-    let pins = live.filter(|said| binds(said, host)).flat_map(|said| &said.pins);
+    let pins = live.filter(|said| said.binds(host)).flat_map(|said| &said.pins);
     let pins: BTreeSet<_> = pins.copied().collect();
     let of = |one: &Arc<Certificate>| pins.iter().copied().find(|pin| encoded::is_whole(one, *pin));
     let found: BTreeSet<_> = certificates.filter_map(of).collect();
@@ -176,7 +175,7 @@ fn ports(store: &Store, host: &HostName, named: Option<u16>) -> BTreeSet<u16> {
     match named {
         Some(port) => BTreeSet::from([port]),
         None => live
-            .filter(|said| binds(said, host))
+            .filter(|said| said.binds(host))
             .filter_map(|said| said.port)
             .chain([HTTPS])
             .collect(),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::records::{Published, Records, Relation};
+use super::records::{Enough, Published, Records, Relation};
 use super::records_report::shown_name;
 use super::routing::{Claim, Sample, Target};
 use crate::finding::{Class, Code};
@@ -70,16 +70,20 @@ impl Published<'_> {
         &self,
         records: &Records,
         sample: &Sample,
-        (live, relation): (Live<'_>, Relation),
+        (live, relation, enough): (Live<'_>, Relation, &[Enough]),
         (host, claim): (usize, Claim),
         ports: &BTreeSet<u16>,
     ) -> Option<(Code, Class)> {
-        let said = &live.record.said;
-        let code = match (self.shown[host].meet(said.scope, &said.pins), relation) {
+        let code = match (self.shown[host].meet(enough), relation) {
             (Met::Yes, _) => return None,
             (Met::Partly, _)
-                if self.is_shown_as_then(&records.state, &live, sample, (host, claim), ports)
-                    != Some(false) =>
+                if self.is_shown_as_then(
+                    &records.state,
+                    (&live, enough),
+                    sample,
+                    (host, claim),
+                    ports,
+                ) != Some(false) =>
             {
                 Code::PublishedPinsPartlyMet
             }
@@ -95,7 +99,7 @@ impl Published<'_> {
             return Some((code, code.class()));
         }
         // The host may be served by another machine, and nobody who comes here is refused who was not.
-        if claim.is_incidental() && !self.got_in_before(sample, claim, ports, &live) {
+        if claim.is_incidental() && !self.got_in_before(sample, claim, ports, enough) {
             let code = Code::WildcardHostPinsUnmet;
             return Some((code, code.class()));
         }
@@ -112,6 +116,7 @@ impl Published<'_> {
         targets: &[Target],
         sample: &Sample,
         live: Live<'_>,
+        enough: &[Enough],
     ) -> Vec<(usize, u16)> {
         let said = &live.record.said;
         let is_ours = said.origin == Origin::Header
@@ -135,8 +140,7 @@ impl Published<'_> {
                 && said.port.is_none_or(|only| *port == 0 || *port == only)
                 && !is_answered(*port)
                 && !self.routing.is_elsewhere(sample.0.as_str(), *port)
-                && !(self.shown[*host].is_known
-                    && self.shown[*host].meet(said.scope, &said.pins) == Met::Yes)
+                && !(self.shown[*host].is_known && self.shown[*host].meet(enough) == Met::Yes)
         };
         self.routing.defaults().filter(is_concerned).collect()
     }

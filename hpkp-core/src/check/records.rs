@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::report::Scope as Place;
-use super::routing::{Claim, Routing, Sample};
+use super::routing::{Claim, Routing, Sample, any_of};
 use super::{
     Alarm, Certificates, Checker, Context, Deployment, HostVerdict, NameSet, SeenName, Sending,
     records_report as text,
@@ -17,10 +17,11 @@ use crate::path::{Chain, Paths};
 use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::accepted::digest;
+use crate::published::client::united;
 use crate::published::state::{Live, Record};
 use crate::published::{
-    self, CertificateIdentity, EventId, Fingerprint, HostName, Matching, Met, Presented, Presents,
-    Scope, State, Withheld, WriterName,
+    self, CertificateIdentity, Configuration, EventId, Fingerprint, HostName, Matching, Met,
+    Presented, Presents, Scope, State, Withheld, WriterName,
 };
 
 /// What the records say, and what is wrong with them.
@@ -92,8 +93,9 @@ impl Shown {
         shown
     }
 
-    pub(super) fn meet(&self, scope: Scope, pins: &[Pin]) -> Met {
-        meet(&self.certificates, scope, pins)
+    /// How a client's pins are met that needs one of several sets alone.
+    pub(super) fn meet(&self, enough: &[Enough]) -> Met {
+        meet_any(&self.certificates, enough)
     }
 }
 
@@ -113,6 +115,15 @@ impl Fingerprints {
             authorities: chain.certificates()[1..].iter().map(&mut of).collect(),
         }
     }
+}
+
+/// Pins, sorted, and what a client compares with them.
+pub(super) type Enough = (Scope, Vec<Pin>);
+
+/// How the certificates meet the one of several sets that they meet best.
+pub(super) fn meet_any(certificates: &[Presented], enough: &[Enough]) -> Met {
+    let met = enough.iter().map(|(scope, pins)| meet(certificates, *scope, pins));
+    met.max().unwrap_or(Met::Yes)
 }
 
 /// How the pins, which are sorted, are met by the certificate that meets them least: a client chooses which it gets.
@@ -221,6 +232,7 @@ impl<'a> Published<'a> {
     /// The live records that bind the hosts of `sample`.
     fn binding(&self, sample: &Sample) -> Vec<(Live<'a>, Relation)> {
         let of = |name: &str| self.live_by_host.get(name).into_iter().flatten();
+        let name = any_of(sample);
         let mut binding = Vec::new();
         for index in of(sample.0.as_str()) {
             let live = self.live[*index];
@@ -232,7 +244,9 @@ impl<'a> Published<'a> {
                 (_, Matching::Exact) if said.include_subdomains => Relation::Above,
                 (_, Matching::Exact) => continue,
             };
-            binding.push((live, relation));
+            if said.binds(&name) {
+                binding.push((live, relation));
+            }
         }
         // The name one label below the domain that is looked at.
         let mut below = sample.0.as_str();
@@ -249,7 +263,9 @@ impl<'a> Published<'a> {
                     _ if said.include_subdomains => Relation::Above,
                     _ => continue,
                 };
-                binding.push((live, relation));
+                if said.binds(&name) {
+                    binding.push((live, relation));
+                }
             }
             below = domain;
         }
@@ -428,7 +444,18 @@ impl<'a> Checker<'a> {
                 continue;
             }
             let targets = published.routing.targets(&sample);
+            // Of one configuration a client may need one entry only.
+            let mut entries: HashMap<Configuration, Vec<&crate::published::Published>> =
+                HashMap::new();
+            for (live, _) in &binding {
+                if let Some(configuration) = live.record.said.configuration {
+                    entries.entry(configuration).or_default().push(&live.record.said);
+                }
+            }
             for (live, relation) in binding {
+                let said = &live.record.said;
+                let same = said.configuration.and_then(|of| entries.get(&of));
+                let enough = united(said, same.into_iter().flatten().copied());
                 let led = published.led_to(&targets, &sample, live, relation);
                 if led.is_empty() {
                     unlistened.extend(published.unlistened(&targets, &sample, live, relation));
@@ -441,15 +468,21 @@ impl<'a> Checker<'a> {
                         unknown.insert(host);
                         continue;
                     }
-                    let found =
-                        published.judge(records, &sample, (live, relation), (host, claim), &ports);
+                    let found = published.judge(
+                        records,
+                        &sample,
+                        (live, relation, &enough),
+                        (host, claim),
+                        &ports,
+                    );
                     if let Some((code, class)) = found {
                         let unmet = all.entry((host, code, class, claim)).or_default();
                         unmet.add(live, &sample, &ports);
                     }
                 }
                 if relation == Relation::Own {
-                    for (host, port) in published.removed(records, &targets, &sample, live) {
+                    for (host, port) in published.removed(records, &targets, &sample, live, &enough)
+                    {
                         if !published.shown[host].is_known {
                             unknown.insert(host);
                             continue;

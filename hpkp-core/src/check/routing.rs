@@ -554,7 +554,7 @@ fn canonical(name: &str) -> String {
 }
 
 /// A name of a sample.
-fn any_of(sample: &Sample) -> Cow<'_, HostName> {
+pub(super) fn any_of(sample: &Sample) -> Cow<'_, HostName> {
     match sample.1 {
         Matching::OneLabel => Cow::Owned(sample.0.below(ANY_LABEL)),
         _ => Cow::Borrowed(&sample.0),

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::records::{Published, meet};
+use super::records::{Enough, Published, meet_any};
 use super::routing::{ANY_HOST, Claim, Reached, Sample};
 use crate::pin::Pin;
 use crate::policy::Policy;
@@ -146,16 +146,15 @@ impl<'a> Published<'a> {
         sample: &Sample,
         claim: Claim,
         ports: &BTreeSet<u16>,
-        live: &Live<'_>,
+        enough: &[Enough],
     ) -> bool {
         // What nobody has recorded may have let them in.
         if self.unrecorded == Some(false) {
             return true;
         }
-        let said = &live.record.said;
         let is_met = |record: &Record<Presents>| {
             let certificates = &record.said.certificates;
-            !certificates.is_empty() && meet(certificates, said.scope, &said.pins) != Met::No
+            !certificates.is_empty() && meet_any(certificates, enough) != Met::No
         };
         ports.iter().any(|port| {
             let mut before = self.presented_before(sample, claim, *port);
@@ -211,7 +210,7 @@ impl<'a> Published<'a> {
     pub(super) fn is_shown_as_then(
         &self,
         state: &State,
-        live: &Live<'_>,
+        (live, enough): (&Live<'_>, &[Enough]),
         sample: &Sample,
         (host, claim): (usize, Claim),
         ports: &BTreeSet<u16>,
@@ -234,7 +233,7 @@ impl<'a> Published<'a> {
             let before = self.presented_before(sample, claim, *port);
             let is_met = |record: &&Record<Presents>| {
                 let certificates = &record.said.certificates;
-                !certificates.is_empty() && meet(certificates, said.scope, &said.pins) != Met::No
+                !certificates.is_empty() && meet_any(certificates, enough) != Met::No
             };
             let mut let_in = before.into_iter().filter(is_met).peekable();
             if let_in.peek().is_none() {

@@ -347,6 +347,8 @@ fn published<'a>(
             lifetime: Lifetime::MaxAge(policy.max_age()?),
             origin: Origin::Header,
             since: None,
+            configuration: None,
+            exempt: Vec::new(),
         })
     })
 }

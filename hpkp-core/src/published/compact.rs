@@ -109,6 +109,8 @@ mod tests {
             lifetime,
             origin,
             since: None,
+            configuration: None,
+            exempt: Vec::new(),
         })
     }
 

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
 
+use super::client::{Client, Exempt};
 use super::keys::KeyGraph;
 use super::name::{HostName, WriterName};
 use crate::max_age::MaxAge;
@@ -180,6 +181,20 @@ pub struct Published {
     pub origin: Origin,
     /// Since when they are published, where that is not the time of the event.
     pub since: Option<i64>,
+    /// The configuration of a client that this is an entry of. An entry of its own where there is
+    /// none: each such must be met.
+    pub configuration: Option<Configuration>,
+    /// Hosts for which the same configuration has something else.
+    pub exempt: Vec<Exempt>,
+}
+
+/// One configuration of one client, told by its kind and by a number that its entries share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Configuration {
+    /// The kind of client.
+    pub client: Client,
+    /// What tells it from the other configurations on record.
+    pub id: Fingerprint,
 }
 
 /// Which hosts a record stands for.

@@ -8,9 +8,11 @@ use std::str::FromStr;
 use serde_json::{Map, Number, Value};
 use sha2::{Digest as _, Sha256};
 
+use super::client::{CLIENTS, Exempt};
 use super::event::{
-    Again, Body, CertificateIdentity, Compromised, Ended, Event, EventId, Gone, Identity, Lifetime,
-    Matching, Origin, Presented, Presents, Published, Scope, Seen, Sight, Waived, Why, Withheld,
+    Again, Body, CertificateIdentity, Compromised, Configuration, Ended, Event, EventId, Gone,
+    Identity, Lifetime, Matching, Origin, Presented, Presents, Published, Scope, Seen, Sight,
+    Waived, Why, Withheld,
 };
 use super::keys::{KeyGraph, KeyNode};
 use super::name::{HostName, WriterName};
@@ -296,6 +298,13 @@ fn write_body(body: &Body, members: &mut Map<String, Value>) {
             if let Some(since) = published.since {
                 put("since", date::format(since).into());
             }
+            if let Some(configuration) = published.configuration {
+                put("client", configuration.client.as_str().into());
+                put("configuration", configuration.id.to_string().into());
+            }
+            if !published.exempt.is_empty() {
+                put("exempt", published.exempt.iter().map(write_exempt).collect());
+            }
         }
         Body::Presents(presents) => {
             put("event", "presents".into());
@@ -397,6 +406,13 @@ fn certificate(presented: &Presented) -> Value {
         let authorities = identity.authorities.iter().map(ToString::to_string);
         members.insert("authorities".into(), authorities.collect());
     }
+    Value::Object(members)
+}
+
+fn write_exempt(exempt: &Exempt) -> Value {
+    let mut members = Map::new();
+    members.insert("host".into(), exempt.host.as_str().into());
+    members.insert("include_subdomains".into(), exempt.include_subdomains.into());
     Value::Object(members)
 }
 
@@ -653,7 +669,28 @@ fn read_published(members: &mut Members) -> Result<Published, LineError> {
             origin => Origin::Other(origin),
         },
         since: members.time("since")?,
+        configuration: read_configuration(members)?,
+        exempt: members.array("exempt", read_exempt)?.unwrap_or_default(),
     })
+}
+
+fn read_configuration(members: &mut Members) -> Result<Option<Configuration>, LineError> {
+    let wanted = LineError::Wrong("configuration", "32 hexadecimal digits, beside a \"client\"");
+    let id = members.string("configuration")?;
+    let id = id.map(|id| id.parse().map_err(|_| wanted.clone())).transpose()?;
+    if !members.0.contains_key("client") {
+        return if id.is_none() { Ok(None) } else { Err(wanted) };
+    }
+    let client = members.one_of("client", CLIENTS, "a kind of client known to this software")?;
+    Ok(Some(Configuration { client, id: id.ok_or(wanted)? }))
+}
+
+fn read_exempt(value: Value) -> Result<Exempt, LineError> {
+    const WRONG: LineError = LineError::Wrong("exempt", "an array of hosts");
+    let Value::Object(members) = value else { return Err(WRONG) };
+    let mut members = Members(members);
+    let include_subdomains = members.take("include_subdomains").as_ref().and_then(Value::as_bool);
+    Ok(Exempt { host: members.host("host")?, include_subdomains: include_subdomains.ok_or(WRONG)? })
 }
 
 fn read_matching(members: &mut Members) -> Result<Matching, LineError> {

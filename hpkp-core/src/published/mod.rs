@@ -8,6 +8,7 @@
 //! writes all later ones read.
 
 pub mod accepted;
+pub mod client;
 pub mod clock;
 pub mod compact;
 pub mod event;
@@ -17,10 +18,11 @@ pub mod line;
 pub mod name;
 pub mod state;
 
+pub use client::{Client, Exempt};
 pub use event::{
-    Again, Body, CertificateIdentity, Compromised, Ended, Event, EventId, Fingerprint, Gone,
-    Identity, Lifetime, Matching, Origin, Presented, Presents, Published, Scope, Seen, Sight,
-    Waived, Why, Withheld,
+    Again, Body, CertificateIdentity, Compromised, Configuration, Ended, Event, EventId,
+    Fingerprint, Gone, Identity, Lifetime, Matching, Origin, Presented, Presents, Published, Scope,
+    Seen, Sight, Waived, Why, Withheld,
 };
 pub use keys::{KeyGraph, KeyNode, Met};
 pub use name::{HostName, WriterName};

@@ -796,6 +796,8 @@ mod tests {
             lifetime,
             origin,
             since: None,
+            configuration: None,
+            exempt: Vec::new(),
         });
         Event::new(1_000, seq, "web-1".parse().unwrap(), body)
     }

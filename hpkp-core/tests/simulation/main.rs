@@ -337,6 +337,8 @@ impl World {
             },
             origin: Origin::Other("an app".into()),
             since: None,
+            configuration: None,
+            exempt: Vec::new(),
         })
     }
 }

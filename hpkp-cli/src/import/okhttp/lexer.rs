@@ -34,7 +34,9 @@ impl fmt::Display for Kind {
 
 /// The tokens of `source`, without comments and white space.
 pub(super) fn tokens(source: &str) -> Result<Vec<Token>, ImportError> {
-    let mut lexer = Lexer { rest: source, line: 1 };
+    // Comments nest in Kotlin and not in Java.
+    let nests = ["fun ", "val ", "var "].iter().any(|word| source.contains(word));
+    let mut lexer = Lexer { rest: source, line: 1, nests };
     let mut tokens = Vec::new();
     loop {
         lexer.skip_space_and_comments();
@@ -70,6 +72,8 @@ fn is_word(c: char) -> bool {
 struct Lexer<'a> {
     rest: &'a str,
     line: usize,
+    /// Whether a comment may stand within a comment.
+    nests: bool,
 }
 
 impl<'a> Lexer<'a> {
@@ -94,7 +98,20 @@ impl<'a> Lexer<'a> {
                 self.take_through("\n");
             } else if self.rest.starts_with("/*") {
                 self.take(2);
-                self.take_through("*/");
+                let mut depth = 1_usize;
+                while depth > 0 && !self.rest.is_empty() {
+                    let end = self.rest.find("*/").unwrap_or(self.rest.len());
+                    match self.rest[..end].find("/*").filter(|_| self.nests) {
+                        Some(begin) => {
+                            depth += 1;
+                            self.take(begin + 2);
+                        }
+                        None => {
+                            depth -= 1;
+                            self.take_through("*/");
+                        }
+                    }
+                }
             } else {
                 return;
             }

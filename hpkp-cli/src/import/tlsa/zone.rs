@@ -6,15 +6,23 @@ use super::super::{ImportError, Problem};
 /// A record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
+    /// The line, from 1, on which it begins.
     pub(super) line: usize,
     /// Its whole name, without the root dot.
     pub(super) owner: String,
     /// Its type, in capitals.
     pub(super) kind: String,
     data: Vec<String>,
+    /// What names in its data are relative to.
+    origin: Option<String>,
 }
 
 impl Record {
+    /// Of a CNAME or DNAME, the name that it stands for, without the root dot.
+    pub(super) fn target(&self) -> Option<String> {
+        absolute(self.data.first()?, self.origin.as_deref(), self.line).ok()
+    }
+
     /// The three parameters of a TLSA record and what follows them.
     pub(super) fn association(&self) -> Result<([u8; 3], Vec<u8>), ImportError> {
         let wrong = |found: &str| {
@@ -64,10 +72,14 @@ struct Entry {
 }
 
 /// The records of a zone file.
+///
+/// # Errors
+/// See [`Problem`].
 pub(super) fn records(text: &str) -> Result<Vec<Record>, ImportError> {
     let mut records = Vec::new();
     let mut origin: Option<String> = None;
-    let mut owner: Option<String> = None;
+    // As it was stated, and what it is: a later $ORIGIN changes nothing of it (RFC 1035 section 5.1).
+    let mut owner: Option<(String, Result<String, ImportError>)> = None;
     for Entry { line, continues, words } in entries(text)? {
         let mut words = words.into_iter().peekable();
         match words.peek().map(|word| word.to_ascii_uppercase()).as_deref() {
@@ -88,19 +100,44 @@ pub(super) fn records(text: &str) -> Result<Vec<Record>, ImportError> {
             _ => {}
         }
         if !continues {
-            owner = words.next();
+            let stated = words.next().unwrap_or_default();
+            let name = absolute(&stated, origin.as_deref(), line);
+            owner = Some((stated, name));
         }
-        let Some(kind) = words.by_ref().find(|word| !is_class_or_time(word)) else { continue };
-        let owner = owner
-            .as_deref()
-            .ok_or_else(|| Problem::unexpected(&kind, "a record whose name is known").at(line))?;
+        // As `host -t TLSA` says it: NAME has TLSA record 3 1 1 ...
+        let rest: Vec<String> = words.collect();
+        let said = rest.first().is_some_and(|word| word == "has")
+            && rest.get(2).is_some_and(|word| word == "record");
+        let mut words = if said { rest[1..].to_vec() } else { rest }.into_iter();
+        let kind = words.by_ref().find(|word| !is_class_or_time(word));
+        if let Some((stated, _)) = owner.as_ref().filter(|_| !continues)
+            && stated.chars().all(|c| c.is_ascii_digit())
+            && kind.as_ref().is_none_or(|word| hex(word).is_some_and(|data| data.len() > 4))
+        {
+            return Err(Problem::unsupported(
+                stated,
+                "this looks like a TLSA record without its name (dig +short); import the output \
+                 of dig +noall +answer, which names it",
+            )
+            .at(line));
+        }
+        let Some(kind) = kind else { continue };
         let kind = kind.to_ascii_uppercase();
         // Names of other records are nobody's business here, whatever is wrong with them.
         if !["TLSA", "TYPE52", "CNAME", "DNAME"].contains(&kind.as_str()) {
             continue;
         }
-        let owner = absolute(owner, origin.as_deref(), line)?;
-        records.push(Record { line, owner, kind, data: words.collect() });
+        let (stated, name) = owner
+            .as_ref()
+            .ok_or_else(|| Problem::unexpected(&kind, "a record whose name is known").at(line))?;
+        let owner = match name {
+            Ok(name) => name.clone(),
+            // `host` leaves the root dot out.
+            Err(_) if said => stated.clone(),
+            Err(error) => return Err(error.clone()),
+        };
+        let words = if said { words.skip(1).collect() } else { words.collect() };
+        records.push(Record { line, owner, kind, data: words, origin: origin.clone() });
     }
     Ok(records)
 }
@@ -110,6 +147,7 @@ fn absolute(name: &str, origin: Option<&str>, line: usize) -> Result<String, Imp
     match (name.strip_suffix('.'), origin) {
         (Some(whole), _) => Ok(whole.to_owned()),
         (None, Some(origin)) if name == "@" => Ok(origin.to_owned()),
+        (None, Some("")) => Ok(name.to_owned()),
         (None, Some(origin)) => Ok(format!("{name}.{origin}")),
         (None, None) => {
             let wanted = "a whole name, which ends with a dot, or a name below a $ORIGIN";
@@ -120,7 +158,10 @@ fn absolute(name: &str, origin: Option<&str>, line: usize) -> Result<String, Imp
 
 /// Whether a word is a class or a time to live, which may stand before the type in either order.
 fn is_class_or_time(word: &str) -> bool {
+    // CLASS1 is IN (RFC 3597 section 5).
+    let generic = word.get(..5).filter(|word| word.eq_ignore_ascii_case("CLASS"));
     ["IN", "CH", "HS", "CS"].iter().any(|class| word.eq_ignore_ascii_case(class))
+        || generic.is_some_and(|_| word[5..].bytes().all(|octet| octet.is_ascii_digit()))
         || word.starts_with(|c: char| c.is_ascii_digit())
 }
 
@@ -161,8 +202,7 @@ fn entries(text: &str) -> Result<Vec<Entry>, ImportError> {
                     rest = &rest[end + 2..];
                 }
                 _ => {
-                    let end =
-                        rest.find([' ', '\t', '\r', ';', '(', ')', '"']).unwrap_or(rest.len());
+                    let end = end_of_word(rest);
                     current.words.push(rest[..end].to_owned());
                     rest = &rest[end..];
                 }
@@ -176,6 +216,18 @@ fn entries(text: &str) -> Result<Vec<Entry>, ImportError> {
         return Err(Problem::unexpected("(", "a parenthesis that is closed").at(opened));
     }
     Ok(entries)
+}
+
+/// Where a word ends that has no quotation marks; a backslash takes the meaning from the next
+/// character (RFC 1035 section 5.1).
+fn end_of_word(text: &str) -> usize {
+    let mut escaped = false;
+    let end = text.char_indices().find(|(_, c)| {
+        let ends = !escaped && matches!(c, ' ' | '\t' | '\r' | ';' | '(' | ')' | '"');
+        escaped = *c == '\\' && !escaped;
+        ends
+    });
+    end.map_or(text.len(), |(at, _)| at)
 }
 
 /// Where the quotation mark is that ends a text; a backslash takes the meaning from the next one.

@@ -1,0 +1,187 @@
+//! The words of shell commands, and what variables stand for in them.
+
+use std::collections::HashMap;
+
+use super::super::{ImportError, Problem};
+
+/// A word of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Word {
+    /// The line on which it begins.
+    pub(super) line: usize,
+    /// It, without its quotation marks.
+    pub(super) text: String,
+    /// Whether it parts commands: `|`, `;`, `&`, a parenthesis, a backtick or the end of a line.
+    pub(super) operator: bool,
+}
+
+/// The words of shell commands: quotation marks, backslashes and comments as POSIX has them.
+/// Variables are left as they stand.
+pub(super) fn words(text: &str, line: usize) -> Result<Vec<Word>, ImportError> {
+    let mut shell = Shell { words: Vec::new(), word: None, line };
+    let mut characters = text.chars().peekable();
+    while let Some(c) = characters.next() {
+        match c {
+            '\\' => shell.escaped(characters.next()),
+            '\'' | '"' => shell.quoted(c, &mut characters)?,
+            '\n' | '|' | ';' | '&' | '(' | ')' | '`' => shell.operator(c),
+            '#' if shell.word.is_none() => while characters.next_if(|c| *c != '\n').is_some() {},
+            c if c.is_whitespace() => shell.words.extend(shell.word.take()),
+            c => shell.word().push(c),
+        }
+    }
+    shell.words.extend(shell.word);
+    Ok(shell.words)
+}
+
+struct Shell {
+    words: Vec<Word>,
+    /// The word that is being read.
+    word: Option<Word>,
+    line: usize,
+}
+
+impl Shell {
+    /// The text of the word that is being read; it begins here if there is none.
+    fn word(&mut self) -> &mut String {
+        let line = self.line;
+        let new = || Word { line, text: String::new(), operator: false };
+        &mut self.word.get_or_insert_with(new).text
+    }
+
+    fn operator(&mut self, sign: char) {
+        self.words.extend(self.word.take());
+        self.words.push(Word { line: self.line, text: sign.to_string(), operator: true });
+        self.line += usize::from(sign == '\n');
+    }
+
+    /// What follows a backslash. A line that ends with one goes on in the next.
+    fn escaped(&mut self, c: Option<char>) {
+        match c {
+            Some('\n') => self.line += 1,
+            Some(c) => self.word().push(c),
+            None => {}
+        }
+    }
+
+    /// What stands between quotation marks, the first of which was read.
+    fn quoted(
+        &mut self,
+        mark: char,
+        characters: &mut impl Iterator<Item = char>,
+    ) -> Result<(), ImportError> {
+        let begun = self.line;
+        self.word();
+        while let Some(c) = characters.next() {
+            match c {
+                c if c == mark => return Ok(()),
+                '\\' if mark == '"' => match characters.next() {
+                    c @ (None | Some('\n' | '"' | '\\' | '$' | '`')) => self.escaped(c),
+                    Some(c) => self.word().extend(['\\', c]),
+                },
+                c => {
+                    self.word().push(c);
+                    self.line += usize::from(c == '\n');
+                }
+            }
+        }
+        let wanted = "a quotation mark with its counterpart";
+        Err(Problem::unexpected(&mark.to_string(), wanted).at(begun))
+    }
+}
+
+/// Notes what the assignments among `words` give variables; none where two differ.
+pub(super) fn assign(words: &[Word], variables: &mut HashMap<String, Option<Vec<Word>>>) {
+    for (at, word) in words.iter().enumerate().filter(|(_, word)| !word.operator) {
+        let Some((name, value)) = word.text.split_once('=').filter(|(name, _)| is_name(name))
+        else {
+            continue;
+        };
+        let name = name.strip_suffix('+').unwrap_or(name);
+        let is_array = value.is_empty() && words.get(at + 1).is_some_and(|next| next.text == "(");
+        let value: Vec<Word> = if is_array {
+            let inside = words[at + 2..].iter().take_while(|word| word.text != ")");
+            inside.filter(|word| !word.operator).cloned().collect()
+        } else {
+            vec![Word { text: value.to_owned(), ..word.clone() }]
+        };
+        let texts = |words: &[Word]| words.iter().map(|word| word.text.clone()).collect::<Vec<_>>();
+        let known = variables.entry(name.to_owned()).or_insert_with(|| Some(value.clone()));
+        if known.as_ref().is_some_and(|known| texts(known) != texts(&value)) {
+            *known = None;
+        }
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let text = text.strip_suffix('+').unwrap_or(text);
+    !text.is_empty()
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+        && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'_')
+}
+
+/// The most words that a text may have once its variables are replaced.
+const MAX_WORDS: usize = 1_000_000;
+
+/// The words with their variables replaced, as far as the text says what they stand for.
+pub(super) fn expanded(
+    words: Vec<Word>,
+    variables: &HashMap<String, Option<Vec<Word>>>,
+) -> Vec<Word> {
+    let mut all = Vec::with_capacity(words.len());
+    for word in words {
+        match whole(&word.text).and_then(|name| variables.get(name)?.as_ref()) {
+            Some(values) if !word.operator && all.len() < MAX_WORDS => {
+                for value in values {
+                    // Without quotation marks its blanks part words; a pin has none.
+                    let parts = value.text.split_whitespace();
+                    all.extend(parts.map(|part| Word { text: part.to_owned(), ..word.clone() }));
+                }
+            }
+            _ => all.push(Word { text: replaced(&word.text, variables), ..word }),
+        }
+    }
+    all
+}
+
+/// The variable that a word is and nothing else: `$X`, `${X}`, `${X[@]}`.
+fn whole(text: &str) -> Option<&str> {
+    let name = text.strip_prefix('$')?;
+    let braced = name.strip_prefix('{').and_then(|name| name.strip_suffix('}'));
+    let name = braced.unwrap_or(name);
+    let name = name.strip_suffix("[@]").or_else(|| name.strip_suffix("[*]")).unwrap_or(name);
+    is_name(name).then_some(name)
+}
+
+/// A text with the variables replaced that stand for one word.
+fn replaced(text: &str, variables: &HashMap<String, Option<Vec<Word>>>) -> String {
+    if !text.contains('$') {
+        return text.to_owned();
+    }
+    let mut whole = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        let (before, from) = rest.split_at(at);
+        whole.push_str(before);
+        let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let (name, length) = match from[1..].strip_prefix('{') {
+            Some(inner) => {
+                let end = inner.find('}').unwrap_or(inner.len());
+                (&inner[..end], (end + 3).min(from.len()))
+            }
+            None => {
+                let end = from[1..].find(|c| !is_of_name(c)).unwrap_or(from.len() - 1);
+                (&from[1..=end], end + 1)
+            }
+        };
+        match variables.get(name).and_then(Option::as_deref) {
+            Some([Word { text, .. }]) if !text.contains('$') && whole.len() < 1 << 16 => {
+                whole.push_str(text);
+            }
+            _ => whole.push_str(&from[..length]),
+        }
+        rest = &from[length..];
+    }
+    whole.push_str(rest);
+    whole
+}

@@ -1,0 +1,134 @@
+//! Which format a text has.
+
+use std::fmt;
+
+use super::{
+    Certificates, ImportError, Imported, Problem, android, curl, hosts, ios, okhttp, read_with,
+    stubby, tlsa, trustkit, utf8,
+};
+
+/// A format that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Android's Network Security Configuration.
+    Android,
+    /// curl's options.
+    Curl,
+    /// Objects with hosts and their pins: JSON, JavaScript and the like.
+    Hosts,
+    /// `NSPinnedDomains`.
+    Ios,
+    /// Lines of a host and pins.
+    Lines,
+    /// OkHttp's `CertificatePinner`.
+    Okhttp,
+    /// stubby's configuration.
+    Stubby,
+    /// TLSA records.
+    Tlsa,
+    /// TrustKit.
+    Trustkit,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Android => "android",
+            Self::Curl => "curl",
+            Self::Hosts => "hosts",
+            Self::Ios => "ios",
+            Self::Lines => "lines",
+            Self::Okhttp => "okhttp",
+            Self::Stubby => "stubby",
+            Self::Tlsa => "tlsa",
+            Self::Trustkit => "trustkit",
+        })
+    }
+}
+
+impl Format {
+    /// The format of a text, by what only texts of that format have; none where nothing tells.
+    #[must_use]
+    pub fn of(octets: &[u8]) -> Option<Self> {
+        let octets = utf8(octets);
+        let text = String::from_utf8_lossy(&octets);
+        let has = |mark: &str| text.contains(mark);
+        let word = |word: &str| text.split_ascii_whitespace().any(|other| other == word);
+        Some(match () {
+            () if has("<network-security-config") => Self::Android,
+            () if has("TSKPinnedDomains") || has("TSKPublicKeyHashes") => Self::Trustkit,
+            () if has("NSPinnedDomains") => Self::Ios,
+            () if has("tls_pubkey_pinset") => Self::Stubby,
+            () if has("pinnedpubkey") => Self::Curl,
+            () if word("TLSA") || word("TYPE52") => Self::Tlsa,
+            () if has("CertificatePinner") => Self::Okhttp,
+            () if has("sha256/") && is_lines(&text) => Self::Lines,
+            () if has(".add(") && has("sha256/") => Self::Okhttp,
+            () if text.contains(['{', '[']) => Self::Hosts,
+            () => return None,
+        })
+    }
+
+    /// Reads a text of this format; every pin in it is accounted for.
+    ///
+    /// # Errors
+    /// See [`Problem`].
+    pub fn read(self, octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
+        let reader = match self {
+            Self::Android => android::read,
+            Self::Curl => curl::read,
+            Self::Hosts => hosts::read,
+            Self::Ios => ios::read,
+            Self::Lines | Self::Okhttp => okhttp::read,
+            Self::Stubby => stubby::read,
+            Self::Tlsa => tlsa::read,
+            Self::Trustkit => trustkit::read,
+        };
+        read_with(reader, octets, certificates)
+    }
+
+    /// Where a text is not of this format, the one that it looks like.
+    #[must_use]
+    pub fn instead(self, octets: &[u8], error: &ImportError) -> Option<Self> {
+        let is_about_format = matches!(
+            error.problem,
+            Problem::Nothing { .. }
+                | Problem::Xml(_)
+                | Problem::NotRead { .. }
+                | Problem::Unexpected { .. }
+        );
+        Self::of(octets).filter(|other| is_about_format && *other != self)
+    }
+}
+
+fn is_lines(text: &str) -> bool {
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    lines.filter(|line| !line.is_empty()).all(|line| {
+        let mut words = line.split_ascii_whitespace().skip(1).peekable();
+        words.peek().is_some() && words.all(|word| word.starts_with("sha256/"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::import::samples::A;
+
+    #[test]
+    fn a_format_is_told_by_what_it_has() {
+        for (text, format) in [
+            ("<network-security-config/>".to_owned(), Some(Format::Android)),
+            ("kTSKPinnedDomains: [".to_owned(), Some(Format::Trustkit)),
+            ("<key>NSPinnedDomains</key>".to_owned(), Some(Format::Ios)),
+            (format!("curl --pinnedpubkey sha256//{A}"), Some(Format::Curl)),
+            ("_443._tcp.a.example. IN TLSA 3 1 1 00".to_owned(), Some(Format::Tlsa)),
+            ("CertificatePinner.Builder()".to_owned(), Some(Format::Okhttp)),
+            (format!("# pins\na.example sha256/{A}\n"), Some(Format::Lines)),
+            (format!("{{\"a.example\": [\"{A}\"]}}"), Some(Format::Hosts)),
+            ("  tls_pubkey_pinset:".to_owned(), Some(Format::Stubby)),
+            ("nothing".to_owned(), None),
+        ] {
+            assert_eq!(Format::of(text.as_bytes()), format, "{text}");
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The value of a `Public-Key-Pins` field out of the text in which a configuration has it.
+//!
+//! Operators copy such a value from where it stands: with the directive around it, within quotation
+//! marks, with the escapes of that configuration, over several lines. What is taken off is said.
+
+use std::fmt;
+
+/// The field that clients enforce.
+const FIELD: &str = "public-key-pins";
+
+/// What follows its name where clients only report.
+const REPORT_ONLY: &str = "-report-only";
+
+/// The value of a field, and what was taken off to get it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unwrapped {
+    /// The value as a server sends it.
+    pub value: String,
+    /// What stood around it, in the order in which it was taken off; empty where nothing did.
+    pub taken_off: Vec<Wrapping>,
+}
+
+/// Something around a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrapping {
+    /// Line ends: a value over several lines, or one at its end.
+    Lines,
+    /// XML's escapes, such as `&quot;`.
+    Entities,
+    /// The name of the field, and the directive in front of it.
+    Name,
+    /// Quotation marks around the whole value.
+    Quotes,
+    /// Backslashes in front of quotation marks and blanks.
+    Backslashes,
+}
+
+impl fmt::Display for Wrapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lines => "line ends",
+            Self::Entities => "the escapes of XML (&quot;)",
+            Self::Name => "the name of the field and the directive around it",
+            Self::Quotes => "quotation marks around the whole value",
+            Self::Backslashes => "backslashes of a configuration",
+        })
+    }
+}
+
+/// Why a text has no value that clients enforce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderTextError {
+    /// It is `Public-Key-Pins-Report-Only`.
+    ReportOnly,
+    /// It is several lines with fields of their own.
+    SeveralFields,
+}
+
+impl fmt::Display for HeaderTextError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ReportOnly => {
+                "this is Public-Key-Pins-Report-Only: clients report by it and refuse nothing, so \
+                 there is nothing to record"
+            }
+            Self::SeveralFields => {
+                "there is more than one Public-Key-Pins field here; record each by itself"
+            }
+        })
+    }
+}
+
+impl std::error::Error for HeaderTextError {}
+
+/// The value in `text`.
+///
+/// # Errors
+/// See [`HeaderTextError`].
+pub fn unwrap(text: &str) -> Result<Unwrapped, HeaderTextError> {
+    let mut taken_off = Vec::new();
+    let mut value = joined(text);
+    let mut note = |wrapping: Wrapping, before: &str, after: &str| {
+        if before.trim() != after.trim() {
+            taken_off.push(wrapping);
+        }
+    };
+    note(Wrapping::Lines, text.trim_matches(' '), &value);
+
+    let after_name = match named(&value)? {
+        Some(rest) => {
+            let rest = rest.to_owned();
+            note(Wrapping::Name, &value, &rest);
+            rest
+        }
+        None => value.clone(),
+    };
+    value = after_name;
+    let plain = entities(&value);
+    note(Wrapping::Entities, &value, &plain);
+    value = plain;
+    let inner = quoted(&value).to_owned();
+    note(Wrapping::Quotes, &value, &inner);
+    value = inner;
+    let plain = unescaped(&value);
+    note(Wrapping::Backslashes, &value, &plain);
+    Ok(Unwrapped { value: plain.trim().trim_end_matches(';').trim_end().to_owned(), taken_off })
+}
+
+/// One line: a line that ends with a backslash goes on, and so does one with another behind it.
+fn joined(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        let line = line.trim();
+        // Two backslashes are one of the value.
+        let goes_on = line.ends_with('\\') && !line.ends_with("\\\\");
+        line.strip_suffix('\\').filter(|_| goes_on).map_or(line, str::trim_end)
+    });
+    let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    lines.join(" ")
+}
+
+/// What stands behind the name of the field, where there is one.
+fn named(text: &str) -> Result<Option<&str>, HeaderTextError> {
+    let lower = text.to_ascii_lowercase();
+    let mut places = lower.match_indices(FIELD);
+    let Some((start, _)) = places.next() else { return Ok(None) };
+    let rest = &lower[start + FIELD.len()..];
+    if rest.starts_with(REPORT_ONLY) {
+        return Err(HeaderTextError::ReportOnly);
+    }
+    if places.next().is_some() {
+        return Err(HeaderTextError::SeveralFields);
+    }
+    let rest = &text[start + FIELD.len()..];
+    // The quotation mark that the name stands in, then what separates name and value: a colon,
+    // blanks (HAProxy: a backslash before them), Apple's and PHP's arrows, XML's attribute.
+    let before = text[..start].chars().next_back().filter(|c| is_quote(*c));
+    let in_quotes = before.and_then(|quote| rest.strip_prefix(quote));
+    let mut rest = in_quotes.unwrap_or(rest).trim_start();
+    loop {
+        let next = rest.trim_start_matches([':', ',', ' ', '\t', ']', '=']);
+        let next = next.strip_prefix("\\ ").unwrap_or(next);
+        let next = next.strip_prefix('>').filter(|_| rest.starts_with('=')).unwrap_or(next);
+        let next = ["value=", "content="].iter().find_map(|a| next.strip_prefix(a)).unwrap_or(next);
+        if next.len() == rest.len() {
+            break;
+        }
+        rest = next;
+    }
+    // Name and value stand within one pair of quotation marks: header('Public-Key-Pins: ...').
+    if in_quotes.is_none()
+        && let Some(quote) = before
+        && let Some(end) = end_of_quoted(rest, quote)
+    {
+        return Ok(Some(&rest[..end]));
+    }
+    Ok(Some(rest))
+}
+
+fn is_quote(c: char) -> bool {
+    matches!(c, '\'' | '"' | '`')
+}
+
+/// Where the quotation mark is that ends a text: the first that is not escaped and has no pin or
+/// value of its own behind it.
+fn end_of_quoted(text: &str, quote: char) -> Option<usize> {
+    let mut escaped = false;
+    let ends = text.char_indices().filter(|(_, c)| {
+        let ends = *c == quote && !escaped;
+        escaped = *c == '\\' && !escaped;
+        ends
+    });
+    let ends: Vec<usize> = ends.map(|(at, _)| at).collect();
+    // With `"` around a value whose own `"` are not escaped, the last one is meant.
+    match &ends[..] {
+        [] => None,
+        [only] => Some(*only),
+        [first, .., last] => {
+            let inner = &text[..*first];
+            Some(if inner.trim_end().ends_with('=') { *last } else { *first })
+        }
+    }
+}
+
+/// The value within the quotation marks around all of it, if there are any.
+fn quoted(text: &str) -> &str {
+    let text = text.trim();
+    let Some(quote) = text.chars().next().filter(|c| is_quote(*c)) else { return text };
+    let inner = &text[quote.len_utf8()..];
+    match end_of_quoted(inner, quote) {
+        Some(end) => &inner[..end],
+        None => text,
+    }
+}
+
+/// The text without XML's escapes.
+fn entities(text: &str) -> String {
+    let mut plain = text.to_owned();
+    let escapes = [
+        ("&quot;", "\""),
+        ("&#34;", "\""),
+        ("&#x22;", "\""),
+        ("&apos;", "'"),
+        ("&#39;", "'"),
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&amp;", "&"),
+    ];
+    for (escape, meaning) in escapes {
+        plain = plain.replace(escape, meaning);
+    }
+    plain
+}
+
+/// The text without backslashes in front of what a configuration escapes.
+fn unescaped(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let escapes = |next: &char| matches!(next, '"' | '\'' | ' ' | ';' | '\\' | '`' | ',' | ':');
+        match chars.next_if(|next| c == '\\' && escapes(next)) {
+            Some(next) => plain.push(next),
+            None => plain.push(c),
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VALUE: &str = "pin-sha256=\"YLh1dUR9y6Kja30RrAn7JKnbQG/uEtLMkBgFF2Fuihg=\"; \
+        pin-sha256=\"klO23nT2ehFDXCfx3eHTDRESMz3asj1muO+4aIdjiuY=\"; max-age=2592000; \
+        includeSubDomains";
+
+    fn value(text: &str) -> String {
+        unwrap(text).unwrap().value
+    }
+
+    #[test]
+    fn a_value_as_it_is_sent_stays() {
+        assert_eq!(unwrap(VALUE), Ok(Unwrapped { value: VALUE.into(), taken_off: vec![] }));
+    }
+
+    #[test]
+    fn as_configurations_have_it() {
+        let escaped = VALUE.replace('"', "\\\"");
+        let xml = VALUE.replace('"', "&quot;");
+        for text in [
+            format!("'{VALUE}'"),
+            format!("\"{VALUE}\""),
+            format!("`{VALUE}`"),
+            format!("\"{escaped}\""),
+            escaped.clone(),
+            xml.clone(),
+            VALUE.replace("; ", ";\\ "),
+            escaped.replace("; ", ";\\ "),
+            VALUE.replace("; ", ";\n    "),
+            VALUE.replace("; ", "; \\\n    "),
+            format!("Public-Key-Pins: {VALUE}\r\n"),
+            format!("public-key-pins:{VALUE}"),
+            format!("add_header Public-Key-Pins '{VALUE}' always;"),
+            format!("add_header Public-Key-Pins \"{escaped}\";"),
+            format!("more_set_headers 'Public-Key-Pins: {VALUE}';"),
+            format!("Header always set Public-Key-Pins \"{escaped}\""),
+            format!("Header set Public-Key-Pins \"{escaped}\" env=HTTPS"),
+            format!("Header always set Public-Key-Pins '{VALUE}' \"expr=%{{HTTPS}} == 'on'\""),
+            format!("rspadd Public-Key-Pins:\\ {}", escaped.replace("; ", ";\\ ")),
+            format!("http-response set-header Public-Key-Pins \"{escaped}\""),
+            format!("http-response set-header Public-Key-Pins {}", escaped.replace("; ", ";\\ ")),
+            format!("setenv.add-response-header = ( \"Public-Key-Pins\" => \"{escaped}\" )"),
+            format!("\"Public-Key-Pins\" => \"{escaped}\","),
+            format!("<add name=\"Public-Key-Pins\" value=\"{xml}\" />"),
+            format!("header Public-Key-Pins `{VALUE}`"),
+            format!("add-response-header=Public-Key-Pins: {VALUE}"),
+            format!("header('Public-Key-Pins: {VALUE}');"),
+            format!("header(\"Public-Key-Pins: {escaped}\");"),
+            format!("response.headers['Public-Key-Pins'] = '{VALUE}'"),
+        ] {
+            assert_eq!(value(&text), VALUE, "{text}");
+            assert!(!unwrap(&text).unwrap().taken_off.is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_enforces_is_named() {
+        let text = format!("Public-Key-Pins-Report-Only: {VALUE}");
+        assert_eq!(unwrap(&text), Err(HeaderTextError::ReportOnly));
+        let text = format!("Public-Key-Pins: {VALUE}\nPublic-Key-Pins: {VALUE}");
+        assert_eq!(unwrap(&text), Err(HeaderTextError::SeveralFields));
+    }
+}

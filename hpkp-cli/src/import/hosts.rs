@@ -1,0 +1,272 @@
+//! Hosts and their pins in objects of no format of their own: JSON, JavaScript, TypeScript, Dart
+//! (`initializeSslPinning({ "HOST": { publicKeyHashes: [...] } })`, `pins.json`, `ssl_config.json`).
+//!
+//! A key that is a host name has a list of pins, or an object with one in it; a key such as `host` or
+//! `domain` has the name, and the pins stand beside it. Libraries of this kind differ in whether the
+//! entry of a domain above counts as well; the nearest alone is what all of them accept.
+
+use hpkp_core::pin::Pin;
+use hpkp_core::published::Client;
+use hpkp_core::ua::host::HostName;
+use roxmltree::Node;
+
+use super::{
+    Certificates, ImportError, Imported, MAX_SETS, Matching, PinSet, Problem, Scope, day, distinct,
+    excepted, host, literal, note_address, text, xml,
+};
+
+/// Keys whose value is a host.
+const HOST_KEYS: [&str; 5] = ["host", "hostname", "domain", "domainname", "hosts"];
+
+/// Reads objects with hosts and their pins.
+///
+/// # Errors
+/// See [`Problem`].
+pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
+    let mut imported = Imported::default();
+    let mut entries: Vec<Entry> = Vec::new();
+    for list in literal::property_lists_of(text(octets)?, &|name| is_host(name) || is_list(name))? {
+        let document = xml::document(&list)?;
+        let Some(dictionary) = xml::elements(document.root_element()).next() else { continue };
+        read_dictionary(dictionary, certificates, &mut entries, &mut imported)?;
+    }
+    let names: Vec<(HostName, bool)> =
+        entries.iter().map(|entry| (entry.host.clone(), entry.include_subdomains)).collect();
+    for entry in entries {
+        let except = match entry.include_subdomains {
+            true => excepted(&entry.host, &names),
+            false => Vec::new(),
+        };
+        let set = PinSet {
+            host: entry.host,
+            matching: entry.matching,
+            include_subdomains: entry.include_subdomains,
+            except,
+            scope: Scope::Chain,
+            port: None,
+            pins: entry.pins,
+            expires_at: entry.expires_at,
+            origin: format!("object, line {}", entry.line),
+            client: Client::TrustKit,
+            group: 0,
+        };
+        imported.push(entry.line, set)?;
+    }
+    if imported.sets.is_empty() && imported.notes.is_empty() {
+        return Err(Problem::Nothing { wanted: "an object with hosts and their pins" }.at(1));
+    }
+    Ok(imported)
+}
+
+struct Entry {
+    line: usize,
+    host: HostName,
+    matching: Matching,
+    include_subdomains: bool,
+    pins: Vec<Pin>,
+    expires_at: Option<i64>,
+}
+
+/// Whether a key is a host name, or a pattern of hosts.
+fn is_host(name: &str) -> bool {
+    let name = name.strip_prefix("**.").or_else(|| name.strip_prefix("*.")).unwrap_or(name);
+    let mut labels = name.split('.');
+    // Member names of sources have a dot as well: config.pins. A host ends with letters of a TLD
+    // and is written in a text, which the caller has seen to.
+    name.contains('.')
+        && labels.clone().all(|label| !label.is_empty())
+        && labels.next_back().is_some_and(|last| last.len() >= 2)
+        && !name.contains(['/', ' ', ':', '$'])
+        && matches!(host(name, 1), Ok(Some(_)))
+}
+
+fn is_list(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["pins", "pinneddomains", "domains", "hosts", "sslpinning", "certificates", "pinning"]
+        .contains(&name.as_str())
+}
+
+/// Reads the entries of a dictionary: those whose key is a host, and objects that name theirs.
+fn read_dictionary(
+    node: Node<'_, '_>,
+    certificates: &Certificates,
+    entries: &mut Vec<Entry>,
+    imported: &mut Imported,
+) -> Result<(), ImportError> {
+    let mut elements = xml::elements(node);
+    while let Some(key) = elements.next() {
+        if key.tag_name().name() == "dict" || key.tag_name().name() == "array" {
+            read_value(key, certificates, entries, imported)?;
+            continue;
+        }
+        if key.tag_name().name() != "key" {
+            continue;
+        }
+        let Some(value) = elements.next() else { break };
+        let name = xml::text(key)?;
+        if is_host(&name) {
+            entry(&name, xml::line(key), value, certificates, entries, imported)?;
+        } else {
+            read_value(value, certificates, entries, imported)?;
+        }
+    }
+    Ok(())
+}
+
+fn read_value(
+    node: Node<'_, '_>,
+    certificates: &Certificates,
+    entries: &mut Vec<Entry>,
+    imported: &mut Imported,
+) -> Result<(), ImportError> {
+    match node.tag_name().name() {
+        "dict" => match named(node)? {
+            Some((line, name)) => entry(&name, line, node, certificates, entries, imported),
+            None => read_dictionary(node, certificates, entries, imported),
+        },
+        "array" => xml::elements(node)
+            .try_for_each(|element| read_value(element, certificates, entries, imported)),
+        _ => Ok(()),
+    }
+}
+
+/// The host that an object names, and the line of the key.
+fn named(node: Node<'_, '_>) -> Result<Option<(usize, String)>, ImportError> {
+    let mut elements = xml::elements(node);
+    while let Some(key) = elements.next() {
+        let Some(value) = elements.next() else { break };
+        let is_host_key = key.tag_name().name() == "key"
+            && HOST_KEYS.contains(&xml::text(key)?.to_ascii_lowercase().as_str());
+        if is_host_key && value.tag_name().name() == "string" {
+            let text = xml::text(value)?;
+            let name = text.split("://").last().unwrap_or_default();
+            let name = name.split(['/', ':']).next().unwrap_or_default().to_owned();
+            return Ok(is_host(&name).then_some((xml::line(value), name)));
+        }
+    }
+    Ok(None)
+}
+
+fn entry(
+    name: &str,
+    line: usize,
+    value: Node<'_, '_>,
+    certificates: &Certificates,
+    entries: &mut Vec<Entry>,
+    imported: &mut Imported,
+) -> Result<(), ImportError> {
+    let (bare, matching) = match (name.strip_prefix("**."), name.strip_prefix("*.")) {
+        (Some(domain), _) => (domain, Matching::AnyDepth),
+        (None, Some(domain)) => (domain, Matching::OneLabel),
+        (None, None) => (name, Matching::Exact),
+    };
+    let Some(host) = host(bare, line)? else {
+        note_address(imported, line, bare);
+        return Ok(());
+    };
+    let mut pins = Vec::new();
+    let (mut include_subdomains, mut expires_at) = (false, None);
+    for node in value.descendants().filter(Node::is_element) {
+        match node.tag_name().name() {
+            "key" => {
+                let key = xml::text(node)?.to_ascii_lowercase();
+                let next = node.next_sibling_element();
+                if key == "includesubdomains" {
+                    let is_true = |node: Node<'_, '_>| node.tag_name().name() == "true";
+                    include_subdomains |= next.is_some_and(is_true);
+                }
+                if key.contains("expir")
+                    && let Some(text) = next.and_then(|node| node.text())
+                {
+                    let text = text.trim().get(..10).unwrap_or_default();
+                    expires_at = day(text).or(expires_at);
+                }
+            }
+            "string" => {
+                let text = xml::text(node)?;
+                let bare = text.strip_prefix("sha256/").unwrap_or(&text);
+                let digits = bare.trim_end_matches('=');
+                let is_pin =
+                    text.starts_with("sha256/") || digits.len() == 43 && !bare.contains('.');
+                if is_pin {
+                    let line = xml::line(node);
+                    let notes = &mut imported.notes;
+                    pins.extend(certificates.pin_of(Client::OkHttp, bare, line, notes)?);
+                }
+            }
+            _ => {}
+        }
+    }
+    if pins.is_empty() {
+        return Ok(());
+    }
+    if entries.iter().any(|known| known.host == host && known.matching == matching) {
+        return Err(Problem::twice(name).at(line));
+    }
+    if entries.len() == MAX_SETS {
+        return Err(Problem::TooManySets.at(line));
+    }
+    let pins = distinct(pins);
+    entries.push(Entry { line, host, matching, include_subdomains, pins, expires_at });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::import::samples::{A, B, a, b, name, set, sets};
+    use crate::import::{Except, read_with};
+
+    #[test]
+    fn objects_as_apps_have_them() {
+        let wanted = |below| {
+            let except = vec![Except { host: name("api.example.com"), with_subdomains: false }];
+            vec![
+                PinSet {
+                    include_subdomains: below,
+                    except: if below { except } else { vec![] },
+                    ..set("example.com", &[a(), b()])
+                },
+                set("api.example.com", &[b()]),
+            ]
+        };
+        for (text, below) in [
+            (
+                format!(
+                    "await initializeSslPinning({{\n 'example.com': {{ includeSubdomains: true,\n\
+                     publicKeyHashes: ['{A}',\n '{B}'] }},\n 'api.example.com': {{ publicKeyHashes: \
+                     ['{B}'] }} }});"
+                ),
+                true,
+            ),
+            (
+                format!(
+                    "{{\"example.com\": [\"sha256/{A}\", \"sha256/{B}\"],\n\
+                     \"api.example.com\": [\"sha256/{B}\"]}}"
+                ),
+                false,
+            ),
+            (
+                format!(
+                    "{{\"domains\": [{{\"hostname\": \"example.com\", \"sha256Keys\": [\"{A}\", \
+                     \"{B}\"]}},\n{{\"host\": \"api.example.com\", \"pins\": [\"{B}\"]}}]}}"
+                ),
+                false,
+            ),
+        ] {
+            let read = read_with(read, text.as_bytes(), &Certificates::default()).unwrap();
+            assert_eq!(sets(&read), wanted(below), "{text}");
+        }
+    }
+
+    #[test]
+    fn pins_without_a_host_are_not_lost() {
+        for text in [
+            format!("{{\"example.com\": [\"sha256/{A}\"], \"pins\": [\"sha256/{B}\"]}}"),
+            format!("fetch(url, {{ sslPinning: {{ certs: ['sha256/{A}'] }} }})"),
+        ] {
+            let error = read_with(read, text.as_bytes(), &Certificates::default()).unwrap_err();
+            assert!(matches!(error.problem, Problem::NotRead { .. }), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! Dictionaries as source files have them: Swift's `[k: v]`, Objective-C's `@{ k : v }`, JSON and
+//! JavaScript's `{ k: v }`. What is found is given as a property list in XML, each value on the line
+//! on which it stands in the source, so that one reader serves for all.
+
+use std::collections::HashMap;
+
+use super::{ImportError, Problem};
+
+/// How deep literals may be nested.
+const MAX_DEPTH: usize = 64;
+
+/// The property lists whose one key is one of `roots`, for each place in `source` at which such a
+/// key has a dictionary.
+///
+/// # Errors
+/// A literal that is nested too deep, or not closed.
+pub(super) fn property_lists(source: &str, roots: &[&str]) -> Result<Vec<String>, ImportError> {
+    property_lists_of(source, &|name| roots.contains(&name))
+}
+
+/// The same for keys of which `is_root` says yes.
+///
+/// # Errors
+/// As for [`property_lists`].
+pub(super) fn property_lists_of(
+    source: &str,
+    is_root: &dyn Fn(&str) -> bool,
+) -> Result<Vec<String>, ImportError> {
+    let tokens = tokens(source);
+    let constants = constants(&tokens);
+    let mut lists = Vec::new();
+    let mut at = 0;
+    while at < tokens.len() {
+        let key = tokens[at].name().filter(|name| is_root(name));
+        let opened = key.and_then(|_| value_of(&tokens, at + 1));
+        let Some((key, value)) = key.zip(opened).filter(|(_, value)| opens(&tokens, *value)) else {
+            at += 1;
+            continue;
+        };
+        let mut writer =
+            Writer { text: "<plist><dict>".to_owned(), line: 1, constants: &constants };
+        writer.element("key", key, tokens[at].line);
+        at = writer.value(&tokens, value, 0)?;
+        writer.text.push_str("</dict></plist>");
+        lists.push(writer.text);
+    }
+    Ok(lists)
+}
+
+/// The position of the value behind a key whose end is at `at`.
+fn value_of(tokens: &[Token<'_>], at: usize) -> Option<usize> {
+    let is = |at: usize, c: char| tokens.get(at).is_some_and(|token| token.is(c));
+    let at = if is(at, ']') { at + 1 } else { at };
+    match () {
+        () if is(at, ':') => Some(at + 1),
+        () if is(at, '=') && is(at + 1, '>') => Some(at + 2),
+        () if is(at, '=') => Some(at + 1),
+        () => None,
+    }
+}
+
+fn opens(tokens: &[Token<'_>], at: usize) -> bool {
+    let at = if tokens.get(at).is_some_and(|token| token.is('@')) { at + 1 } else { at };
+    tokens.get(at).is_some_and(|token| token.is('{') || token.is('['))
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Token<'a> {
+    line: usize,
+    kind: Kind<'a>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Kind<'a> {
+    Text(String),
+    Word(&'a str),
+    Mark(char),
+}
+
+impl Token<'_> {
+    fn is(&self, mark: char) -> bool {
+        self.kind == Kind::Mark(mark)
+    }
+
+    /// What it is called as a key: a text, or a name without what it is a member of.
+    fn name(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Text(text) => Some(text),
+            Kind::Word(word) => word.rsplit('.').next(),
+            Kind::Mark(_) => None,
+        }
+    }
+}
+
+/// The tokens of a source, without its comments.
+fn tokens(source: &str) -> Vec<Token<'_>> {
+    let mut tokens = Vec::new();
+    let mut line = 1;
+    let mut rest = source;
+    while let Some(c) = rest.chars().next() {
+        let mut take = c.len_utf8();
+        match c {
+            '\n' => line += 1,
+            c if c.is_whitespace() => {}
+            '/' if rest.starts_with("//") => take = rest.find('\n').unwrap_or(rest.len()),
+            '/' if rest.starts_with("/*") => {
+                take = rest[2..].find("*/").map_or(rest.len(), |end| end + 4);
+                line += rest[..take].matches('\n').count();
+            }
+            '"' | '\'' | '`' => {
+                let (text, length) = text(rest, c);
+                tokens.push(Token { line, kind: Kind::Text(text) });
+                line += rest[..length].matches('\n').count();
+                take = length;
+            }
+            c if is_of_word(c) => {
+                take = rest.find(|c| !is_of_word(c)).unwrap_or(rest.len());
+                tokens.push(Token { line, kind: Kind::Word(&rest[..take]) });
+            }
+            mark => tokens.push(Token { line, kind: Kind::Mark(mark) }),
+        }
+        rest = &rest[take..];
+    }
+    tokens
+}
+
+fn is_of_word(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '_' | '$' | '.')
+}
+
+/// A text in quotation marks, and how many bytes it takes.
+fn text(rest: &str, quote: char) -> (String, usize) {
+    let mut text = String::new();
+    let mut escaped = false;
+    for (at, c) in rest.char_indices().skip(1) {
+        match c {
+            _ if escaped => {
+                text.push(c);
+                escaped = false;
+            }
+            '\\' => escaped = true,
+            c if c == quote => return (text, at + 1),
+            c => text.push(c),
+        }
+    }
+    (text, rest.len())
+}
+
+/// Names that stand for one text in the whole source.
+fn constants(tokens: &[Token<'_>]) -> HashMap<String, String> {
+    let mut constants: HashMap<String, Option<String>> = HashMap::new();
+    for (at, token) in tokens.iter().enumerate() {
+        let Kind::Word(name) = token.kind else { continue };
+        // A type may stand between: let host: String = "..."
+        let typed = tokens.get(at + 1).is_some_and(|token| token.is(':'));
+        let equals = if typed { at + 3 } else { at + 1 };
+        if !tokens.get(equals).is_some_and(|token| token.is('=')) {
+            continue;
+        }
+        let value = match tokens.get(equals + 1) {
+            Some(token) if token.is('@') => tokens.get(equals + 2),
+            value => value,
+        };
+        if let Some(Token { kind: Kind::Text(text), .. }) = value {
+            let known = constants.entry(name.to_owned()).or_insert_with(|| Some(text.clone()));
+            if known.as_ref() != Some(text) {
+                *known = None;
+            }
+        }
+    }
+    constants.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
+}
+
+struct Writer<'c> {
+    text: String,
+    line: usize,
+    constants: &'c HashMap<String, String>,
+}
+
+impl Writer<'_> {
+    fn advance_to(&mut self, line: usize) {
+        while self.line < line {
+            self.text.push('\n');
+            self.line += 1;
+        }
+    }
+
+    fn element(&mut self, name: &str, content: &str, line: usize) {
+        self.advance_to(line);
+        let content = content.replace('&', "&amp;").replace('<', "&lt;").replace(['\n', '\r'], " ");
+        self.text.push_str(&format!("<{name}>{content}</{name}>"));
+    }
+
+    /// Writes the value at `at`; gives the position behind it.
+    fn value(
+        &mut self,
+        tokens: &[Token<'_>],
+        at: usize,
+        depth: usize,
+    ) -> Result<usize, ImportError> {
+        let end = tokens.last().map_or(1, |token| token.line);
+        let unclosed = || Problem::unexpected("end of file", "a literal that is closed").at(end);
+        let at = if tokens.get(at).is_some_and(|token| token.is('@')) { at + 1 } else { at };
+        let token = tokens.get(at).ok_or_else(unclosed)?;
+        if depth > MAX_DEPTH {
+            return Err(Problem::TooDeep.at(token.line));
+        }
+        let next = match &token.kind {
+            Kind::Mark('{' | '[' | '(') => return self.container(tokens, at, depth),
+            Kind::Text(text) => {
+                let mut whole = text.clone();
+                let mut next = at + 1;
+                // Texts that are put together: "a" + "b".
+                while tokens.get(next).is_some_and(|token| token.is('+'))
+                    && let Some(Token { kind: Kind::Text(more), .. }) = tokens.get(next + 1)
+                {
+                    whole.push_str(more);
+                    next += 2;
+                }
+                self.element("string", &whole, token.line);
+                next
+            }
+            Kind::Word("YES" | "true" | "True" | "TRUE") => {
+                self.advance_to(token.line);
+                self.text.push_str("<true/>");
+                at + 1
+            }
+            Kind::Word("NO" | "false" | "False" | "FALSE") => {
+                self.advance_to(token.line);
+                self.text.push_str("<false/>");
+                at + 1
+            }
+            Kind::Word(word) => {
+                match self.constants.get(*word) {
+                    Some(text) => self.element("string", text, token.line),
+                    None => self.element("unknown", word, token.line),
+                }
+                at + 1
+            }
+            Kind::Mark(mark) => {
+                self.element("unknown", &mark.to_string(), token.line);
+                at + 1
+            }
+        };
+        Ok(next)
+    }
+
+    fn container(
+        &mut self,
+        tokens: &[Token<'_>],
+        open: usize,
+        depth: usize,
+    ) -> Result<usize, ImportError> {
+        let line = tokens[open].line;
+        let is = |at: usize, c: char| tokens.get(at).is_some_and(|token| token.is(c));
+        let closes = |at: usize| is(at, '}') || is(at, ']') || is(at, ')');
+        let first = if is(open + 1, '@') || is(open + 1, '[') { open + 2 } else { open + 1 };
+        let empty_dictionary = is(open, '{') && closes(open + 1) || is(open + 1, ':');
+        let is_dictionary = empty_dictionary
+            || !closes(open + 1)
+                && tokens.get(first).is_some_and(|token| token.name().is_some())
+                && value_of(tokens, first + 1).is_some();
+        let name = if is_dictionary { "dict" } else { "array" };
+        self.advance_to(line);
+        self.text.push_str(&format!("<{name}>"));
+        let mut at = open + 1;
+        loop {
+            while is(at, ',') || is(at, ';') || empty_dictionary && is(at, ':') {
+                at += 1;
+            }
+            if closes(at) {
+                break;
+            }
+            if is_dictionary {
+                let key = if is(at, '@') || is(at, '[') { at + 1 } else { at };
+                let named = tokens.get(key).and_then(Token::name);
+                let value = value_of(tokens, key + 1);
+                let Some((named, value)) = named.zip(value) else {
+                    let found = tokens.get(key).and_then(Token::name).unwrap_or("?");
+                    let line = tokens.get(key).map_or(line, |token| token.line);
+                    return Err(Problem::unexpected(found, "a key with its value").at(line));
+                };
+                let named = match &tokens[key].kind {
+                    Kind::Word(word) => self.constants.get(*word).map_or(named, String::as_str),
+                    _ => named,
+                };
+                let named = named.to_owned();
+                self.element("key", &named, tokens[key].line);
+                at = self.value(tokens, value, depth + 1)?;
+            } else {
+                at = self.value(tokens, at, depth + 1)?;
+            }
+            // What stands behind a value (`as [String: Any]`, a call) belongs to it.
+            let mut inner = 0_usize;
+            while inner > 0 || !(is(at, ',') || is(at, ';') || closes(at)) {
+                match tokens.get(at).map(|token| &token.kind) {
+                    None => {
+                        return Err(Problem::unexpected("{", "a literal that is closed").at(line));
+                    }
+                    Some(Kind::Mark('(' | '[' | '{')) => inner += 1,
+                    Some(Kind::Mark(')' | ']' | '}')) => inner = inner.saturating_sub(1),
+                    Some(_) => {}
+                }
+                at += 1;
+            }
+        }
+        self.advance_to(tokens[at].line);
+        self.text.push_str(&format!("</{name}>"));
+        Ok(at + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(source: &str) -> String {
+        let lists = property_lists(source, &["kPins", "Pins"]).unwrap();
+        assert_eq!(lists.len(), 1, "{lists:?}");
+        lists[0].replace('\n', "|")
+    }
+
+    #[test]
+    fn each_language_has_its_own_form() {
+        let host = "<key>a.example</key>";
+        let inner = "<dict><key>kHashes</key><array><string>A=</string>|<string>B=</string>\
+             </array><key>below</key><true/></dict>";
+        let wanted =
+            format!("<plist><dict><key>kPins</key><dict>{host}{inner}</dict></dict></plist>");
+        for source in [
+            "let c = [ kPins: [ \"a.example\": [ kHashes: [\"A=\", // old\n \"B=\",], below: true]]] \
+             as [String: Any]",
+            "NSDictionary *c = @{ kPins: @{ @\"a.example\" : @{ kHashes : @[ @\"A=\", /* x */\n \
+             @\"B=\" ], below: @YES, }, }};",
+            "const c = { kPins: { 'a.example': { kHashes: ['A=',\n `B=`], below: true } } }",
+            "{\"kPins\": {\"a.example\": {\"kHashes\": [\"A=\",\n\"B=\"], \"below\": true}}}",
+            "x[kPins] = @{ @\"a.example\": @{ kHashes: @[@\"A=\",\n@\"B=\"], below: @YES}};",
+        ] {
+            assert_eq!(one(source), wanted, "{source}");
+        }
+    }
+
+    #[test]
+    fn constants_and_what_is_unknown() {
+        let source = "let host = \"a.example\"\nlet c = [Pins: [host: [\"x\" + \"y\", other()]]]";
+        let wanted = "<plist><dict>|<key>Pins</key><dict><key>a.example</key><array>\
+             <string>xy</string><unknown>other</unknown></array></dict></dict></plist>";
+        assert_eq!(one(source), wanted);
+    }
+
+    #[test]
+    fn what_is_not_closed_is_an_error() {
+        for source in ["kPins: {", "kPins: [\"a\": [", "kPins: {a: "] {
+            assert!(property_lists(source, &["kPins"]).is_err(), "{source}");
+        }
+        let deep = format!("kPins: {}{}", "[".repeat(500), "]".repeat(500));
+        assert!(property_lists(&deep, &["kPins"]).is_err());
+    }
+}

@@ -1,0 +1,442 @@
+//! Pinners in source text: which `add` belongs to which builder, in which branch, and what the names
+//! of the same file stand for.
+
+use std::collections::HashMap;
+
+use super::lexer::{Kind, Token};
+use super::{ImportError, Problem};
+
+/// A call of a builder's `add`.
+#[derive(Clone, Debug)]
+pub(super) struct Add {
+    pub(super) line: usize,
+    /// The builder, by the position of the token that makes it.
+    builder: Option<usize>,
+    /// The blocks in which the call stands, by the positions of their braces.
+    blocks: Vec<usize>,
+    /// How many branches without braces began before it.
+    branch: usize,
+    /// What it is called with, with the lines of the literals. The first is the pattern.
+    pub(super) texts: Vec<(usize, String)>,
+}
+
+/// The pinners of a source: for each builder and each way through its branches, the calls that are
+/// made.
+///
+/// # Errors
+/// For an argument that the text does not say the value of.
+pub(super) fn pinners(tokens: &[Token]) -> Result<Vec<Vec<Add>>, ImportError> {
+    let mut source = Source {
+        tokens,
+        constants: constants(tokens),
+        builders: Builders::default(),
+        blocks: Vec::new(),
+        branch: 0,
+    };
+    let adds = source.adds()?;
+    let mut ways: Vec<(Option<usize>, Vec<usize>, usize)> = Vec::new();
+    for add in &adds {
+        let way = (add.builder, add.blocks.clone(), add.branch);
+        if !ways.contains(&way) && ways.len() < super::MAX_SETS {
+            ways.push(way);
+        }
+    }
+    let pinners = ways.into_iter().map(|(builder, blocks, branch)| {
+        let made = adds.iter().filter(|add| {
+            add.builder == builder
+                && blocks.starts_with(&add.blocks)
+                && (add.blocks != blocks || add.branch == branch)
+        });
+        made.cloned().collect()
+    });
+    Ok(pinners.collect())
+}
+
+/// What is known of the builders of pinners.
+#[derive(Default)]
+struct Builders {
+    /// By the names of the variables that hold them.
+    variables: HashMap<String, usize>,
+    /// By the position of the parenthesis behind which a call of theirs may follow.
+    chains: HashMap<usize, usize>,
+    last: Option<usize>,
+}
+
+struct Source<'a> {
+    tokens: &'a [Token],
+    constants: HashMap<String, Option<Vec<(usize, String)>>>,
+    builders: Builders,
+    blocks: Vec<usize>,
+    branch: usize,
+}
+
+impl Source<'_> {
+    fn adds(&mut self) -> Result<Vec<Add>, ImportError> {
+        let names = class_names(self.tokens);
+        let mut adds = Vec::new();
+        for (at, token) in self.tokens.iter().enumerate() {
+            match &token.kind {
+                Kind::Sign('{') => self.blocks.push(at),
+                Kind::Sign('}') => drop(self.blocks.pop()),
+                Kind::Sign('-') if self.is(at + 1, '>') => self.branch += 1,
+                Kind::Word(word) if matches!(word.as_str(), "else" | "case" | "default") => {
+                    self.branch += 1;
+                }
+                Kind::Word(word) if names.contains(word) && self.is_builder(at) => {
+                    self.builder(at);
+                }
+                Kind::Word(word) if word == "add" && self.is(at + 1, '(') => {
+                    adds.extend(self.add(at)?);
+                }
+                _ => {}
+            }
+        }
+        Ok(adds)
+    }
+
+    fn is(&self, at: usize, sign: char) -> bool {
+        super::is(self.tokens.get(at), sign)
+    }
+
+    fn word(&self, at: usize) -> Option<&str> {
+        match &self.tokens.get(at)?.kind {
+            Kind::Word(word) => Some(word),
+            _ => None,
+        }
+    }
+
+    fn is_builder(&self, at: usize) -> bool {
+        self.is(at + 1, '.') && self.word(at + 2) == Some("Builder")
+    }
+
+    /// A builder is made, or a variable is of its type.
+    fn builder(&mut self, at: usize) {
+        if self.is(at + 3, '(') {
+            self.builders.last = Some(at);
+            if let Some(close) = closing(self.tokens, at + 3) {
+                self.builders.chains.insert(close, at);
+            }
+            // NAME = new X.Builder(), with a type perhaps: NAME: X.Builder = X.Builder().
+            let before = if at > 0 && self.word(at - 1) == Some("new") { at - 1 } else { at };
+            if before >= 2
+                && self.is(before - 1, '=')
+                && let Some(name) = self.word(before - 2).filter(|name| *name != "Builder")
+            {
+                self.builders.variables.insert(name.to_owned(), at);
+            } else if before >= 6
+                && self.is(before - 1, '=')
+                && self.is(before - 5, ':')
+                && let Some(name) = self.word(before - 6)
+            {
+                self.builders.variables.insert(name.to_owned(), at);
+            }
+            return;
+        }
+        // X.Builder NAME, and NAME: X.Builder.
+        let name = match self.word(at + 3) {
+            Some(name) => Some(name),
+            None if at >= 2 && self.is(at - 1, ':') => self.word(at - 2),
+            None => None,
+        };
+        if let Some(name) = name {
+            self.builders.variables.insert(name.to_owned(), at);
+        }
+    }
+
+    /// The builder whose method stands at `at`, where that is known.
+    fn receiver(&self, at: usize) -> Option<usize> {
+        if at == 0 || !self.is(at - 1, '.') {
+            // Within `apply { }` of the builder that was made last.
+            return self.builders.last;
+        }
+        let before = at.checked_sub(2)?;
+        match &self.tokens[before].kind {
+            Kind::Word(name) => self.builders.variables.get(name).copied(),
+            Kind::Sign(')') => self.builders.chains.get(&before).copied(),
+            _ => None,
+        }
+    }
+
+    fn add(&mut self, at: usize) -> Result<Option<Add>, ImportError> {
+        let line = self.tokens[at].line;
+        let builder = self.receiver(at);
+        let explicit = at > 0 && self.is(at - 1, '.');
+        let Some(close) = closing(self.tokens, at + 1) else { return Ok(None) };
+        let inside = self.tokens.get(at + 2..close).unwrap_or_default();
+        let arguments: Vec<&[Token]> = arguments(inside);
+        let resolved: Vec<Resolved> =
+            arguments.iter().map(|argument| self.resolve(argument)).collect();
+        let is_pin = |text: &str| text.starts_with("sha256/") || text.starts_with("sha1/");
+        let of_pins = resolved.iter().any(|texts| match texts {
+            Ok(texts) => texts.iter().any(|(_, text)| is_pin(text)),
+            Err((_, shown)) => is_pin(shown),
+        });
+        // Other things have an `add` too; one with one argument is no pinner's.
+        let is_pinners = of_pins || explicit && builder.is_some() && arguments.len() > 1;
+        if !is_pinners {
+            return Ok(None);
+        }
+        if let Some(builder) = builder {
+            self.builders.chains.insert(close, builder);
+        }
+        let mut texts = Vec::new();
+        for result in resolved {
+            match result {
+                Ok(found) => texts.extend(found),
+                Err((line, shown)) => {
+                    return Err(Problem::unsupported(&shown, NOT_KNOWN).at(line));
+                }
+            }
+        }
+        let (blocks, branch) = (self.blocks.clone(), self.branch);
+        Ok(Some(Add { line, builder, blocks, branch, texts }))
+    }
+
+    /// The texts that an argument stands for, with their lines; or what it is, and its line.
+    fn resolve(&self, tokens: &[Token]) -> Resolved {
+        let tokens = match tokens {
+            // Kotlin lets an argument be named.
+            [
+                Token { kind: Kind::Word(_), .. },
+                Token { kind: Kind::Sign('='), .. },
+                value @ ..,
+            ] => value,
+            all => all,
+        };
+        texts(tokens, &self.constants)
+    }
+}
+
+/// What is said of an argument that the text does not give.
+pub(super) const NOT_KNOWN: &str = "what it stands for is not in this text as a literal; import the host and its \
+    pins as a line \"HOST sha256/...\"";
+
+/// The names of the class: its own, and one that it is imported as.
+fn class_names(tokens: &[Token]) -> Vec<String> {
+    let mut names = vec!["CertificatePinner".to_owned()];
+    for window in tokens.windows(3) {
+        if let [
+            Token { kind: Kind::Word(class), .. },
+            Token { kind: Kind::Word(by), .. },
+            Token { kind: Kind::Word(alias), .. },
+        ] = window
+            && class == "CertificatePinner"
+            && by == "as"
+        {
+            names.push(alias.clone());
+        }
+    }
+    names
+}
+
+/// The position of the parenthesis that closes the one at `open`.
+fn closing(tokens: &[Token], open: usize) -> Option<usize> {
+    /// The most tokens of a call that is looked at.
+    const MAX_CALL: usize = 2_000;
+    let mut depth = 0_usize;
+    for (at, token) in tokens.iter().enumerate().skip(open).take(MAX_CALL) {
+        match token.kind {
+            Kind::Sign('(' | '[' | '{') => depth += 1,
+            Kind::Sign(')' | ']' | '}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth == 0 {
+            return Some(at);
+        }
+    }
+    None
+}
+
+/// The arguments between the parentheses of a call; none behind a trailing comma.
+fn arguments(inside: &[Token]) -> Vec<&[Token]> {
+    let mut depth = 0_usize;
+    let parted = inside.split(|token| {
+        match token.kind {
+            Kind::Sign('(' | '[' | '{') => depth += 1,
+            Kind::Sign(')' | ']' | '}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0 && token.kind == Kind::Sign(',')
+    });
+    parted.filter(|argument| !argument.is_empty()).collect()
+}
+
+/// Literals with their lines.
+type Texts = Vec<(usize, String)>;
+
+/// What an expression stands for; or what it is and its line, where that is not known.
+type Resolved = Result<Texts, (usize, String)>;
+
+/// The texts that an expression stands for: literals, names of the same file, and several of them
+/// joined by `+`; all entries of a list that is spread.
+fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>) -> Resolved {
+    let Some(first) = tokens.first() else { return Ok(Vec::new()) };
+    let tokens = if first.kind == Kind::Sign('*') { &tokens[1..] } else { tokens };
+    let unknown = |token: &Token| (token.line, token.kind.to_string());
+    let parts: Vec<&[Token]> = tokens.split(|token| token.kind == Kind::Sign('+')).collect();
+    let mut joined: Option<Texts> = None;
+    for part in parts {
+        let found = match part {
+            [Token { line, kind: Kind::Text(text) }] => vec![(*line, text.clone())],
+            [token @ Token { line, kind: Kind::Template(text) }] => {
+                let (of_digits, text) = filled(text, constants).ok_or_else(|| unknown(token))?;
+                vec![(of_digits.unwrap_or(*line), text)]
+            }
+            // A name, or a member of something: PINS, Config.PINS, PINS.toTypedArray().
+            [token, rest @ ..] => {
+                let mut name = match &token.kind {
+                    Kind::Word(word) => word.as_str(),
+                    _ => return Err(unknown(token)),
+                };
+                for token in rest {
+                    match &token.kind {
+                        Kind::Word(word) if word == "toTypedArray" || word == "toArray" => {}
+                        Kind::Word(word) => name = word,
+                        Kind::Sign('.' | '(' | ')') => {}
+                        _ => return Err(unknown(token)),
+                    }
+                }
+                let called = rest.iter().any(|token| token.kind == Kind::Sign('('))
+                    && !rest.iter().any(|token| {
+                        matches!(&token.kind, Kind::Word(w) if w == "toTypedArray" || w == "toArray")
+                    });
+                let known = constants.get(name).and_then(Option::as_ref).filter(|_| !called);
+                known.cloned().ok_or_else(|| unknown(token))?
+            }
+            [] => return Err((first.line, "+".to_owned())),
+        };
+        joined = Some(match joined {
+            None => found,
+            Some(before) if before.len() == 1 && found.len() == 1 => {
+                // The pin is at the line of its digits.
+                vec![(found[0].0, format!("{}{}", before[0].1, found[0].1))]
+            }
+            Some(_) => return Err(unknown(first)),
+        });
+    }
+    Ok(joined.unwrap_or_default())
+}
+
+/// A template with the names in it replaced, and the line of the last one.
+fn filled(
+    text: &str,
+    constants: &HashMap<String, Option<Texts>>,
+) -> Option<(Option<usize>, String)> {
+    let mut filled = String::new();
+    let mut of_digits = None;
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        filled.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        let is_of_name = |c: char| c.is_alphanumeric() || c == '_';
+        let (name, length) = match after.strip_prefix('{') {
+            Some(inner) => {
+                let end = inner.find('}')?;
+                (inner[..end].rsplit('.').next()?, end + 2)
+            }
+            None => {
+                let end = after.find(|c| !is_of_name(c)).unwrap_or(after.len());
+                (&after[..end], end)
+            }
+        };
+        match constants.get(name)?.as_deref()? {
+            [(line, text)] => {
+                of_digits = Some(*line);
+                filled.push_str(text);
+            }
+            _ => return None,
+        }
+        rest = &after[length..];
+    }
+    filled.push_str(rest);
+    Some((of_digits, filled))
+}
+
+/// What names stand for in the whole file: a literal, or a list of them. None for one that stands for
+/// different things.
+fn constants(tokens: &[Token]) -> HashMap<String, Option<Texts>> {
+    let mut constants: HashMap<String, Option<Texts>> = HashMap::new();
+    // A second time for names that are made of others.
+    for _ in 0..2 {
+        let before = constants.clone();
+        for (at, token) in tokens.iter().enumerate() {
+            if token.kind != Kind::Sign('=') || at == 0 {
+                continue;
+            }
+            let Some(name) = assigned(tokens, at) else { continue };
+            let Some(value) = value(&tokens[at + 1..], &before) else { continue };
+            let known = constants.entry(name.to_owned()).or_insert_with(|| Some(value.clone()));
+            let texts = |all: &Texts| all.iter().map(|(_, text)| text.clone()).collect::<Vec<_>>();
+            if known.as_ref().is_some_and(|known| texts(known) != texts(&value)) {
+                *known = None;
+            }
+        }
+    }
+    constants
+}
+
+/// The name in front of an equals sign, whose type may stand between.
+fn assigned(tokens: &[Token], equals: usize) -> Option<&str> {
+    let word = |at: usize| match &tokens.get(at)?.kind {
+        Kind::Word(word) => Some(word.as_str()),
+        _ => None,
+    };
+    // val NAME: Array<String> = ...
+    let start = equals.saturating_sub(8);
+    let typed = (start..equals).rev().find(|at| super::is(tokens.get(*at), ':'));
+    if let Some(colon) = typed
+        && tokens[colon + 1..equals].iter().all(|token| {
+            matches!(&token.kind, Kind::Word(_) | Kind::Sign('<' | '>' | '.' | '?' | '[' | ']'))
+        })
+        && colon > 0
+    {
+        return word(colon - 1);
+    }
+    // Java: String[] NAME = ..., String NAME[] = ...
+    let mut at = equals - 1;
+    while at > 0 && (super::is(tokens.get(at), ']') || super::is(tokens.get(at), '[')) {
+        at -= 1;
+    }
+    word(at)
+}
+
+/// The texts of a literal, or of a list of them.
+fn value(tokens: &[Token], constants: &HashMap<String, Option<Texts>>) -> Option<Texts> {
+    const LISTS: [&str; 9] = [
+        "arrayOf",
+        "listOf",
+        "setOf",
+        "arrayListOf",
+        "mutableListOf",
+        "asList",
+        "of",
+        "String",
+        "List",
+    ];
+    // As far as the list: new String[] {, Arrays.asList(, listOf(.
+    let lead = tokens.iter().take(12).take_while(|token| match &token.kind {
+        Kind::Word(word) => {
+            LISTS.contains(&word.as_str()) || ["new", "Arrays", "Set"].contains(&word.as_str())
+        }
+        Kind::Sign('.' | '[' | ']' | '<' | '>') => true,
+        _ => false,
+    });
+    let lead = lead.count();
+    if let Some(Token { kind: Kind::Sign('(' | '{'), .. }) = tokens.get(lead)
+        && (lead > 0 || super::is(tokens.first(), '{'))
+    {
+        let close = closing(tokens, lead)?;
+        let mut all = Vec::new();
+        for argument in arguments(tokens.get(lead + 1..close)?) {
+            all.extend(texts(argument, constants).ok()?);
+        }
+        return Some(all).filter(|all| !all.is_empty());
+    }
+    // A literal, with what is joined to it.
+    let mut end = 1;
+    while super::is(tokens.get(end), '+') {
+        end += 2;
+    }
+    matches!(tokens.first()?.kind, Kind::Text(_) | Kind::Template(_)).then_some(())?;
+    texts(tokens.get(..end)?, constants).ok()
+}

@@ -1,0 +1,126 @@
+//! A pin as a client's configuration has it, read as that client reads it.
+//!
+//! Clients differ in what they make of white space, of missing padding and of stray bits in the last
+//! character. What one of them takes is a pin here as well, in its canonical form; what one of them
+//! takes for something that no key can match is named as that.
+
+use hpkp_core::pin::{Pin, PinError};
+use hpkp_core::published::Client;
+
+/// What a client makes of the text of a pin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// A pin.
+    Pin(Pin),
+    /// A pin, and something about its text to be known.
+    Noted(Pin, &'static str),
+    /// Something that no key matches: who has this pin alone is locked out already.
+    NeverMatches(&'static str),
+}
+
+/// Reads `text`, which has no prefix, as `client` does.
+///
+/// # Errors
+/// See [`PinError`]; the client takes it for no pin either.
+pub fn read(client: Client, text: &str) -> Result<Reading, PinError> {
+    let strict = Pin::from_base64(text);
+    let error = match strict {
+        Ok(pin) => return Ok(Reading::Pin(pin)),
+        Err(error) => error,
+    };
+    let Some((pin, padded)) = lenient(client, text) else { return Err(error) };
+    if pin == Pin::OF_NOTHING {
+        return Err(PinError::OfNothing);
+    }
+    let blanks = text.contains(char::is_whitespace);
+    Ok(match client {
+        Client::Apple if !padded => Reading::NeverMatches(
+            "it has no padding, and Apple's decoder drops what is not padded, so no key matches it",
+        ),
+        Client::TrustKit if !padded || blanks => Reading::Noted(
+            pin,
+            "TrustKit takes base64 with its padding and without white space only, and does not \
+             start with this",
+        ),
+        _ => Reading::Pin(pin),
+    })
+}
+
+/// The pin in a text that is no canonical base64, and whether it is padded: white space and what the
+/// client skips besides is left out, and bits behind the 256th count for nothing.
+fn lenient(client: Client, text: &str) -> Option<(Pin, bool)> {
+    const DIGITS: usize = 43;
+    let mut digits = Vec::with_capacity(DIGITS);
+    let mut padded = false;
+    for c in text.chars() {
+        let digit = match c {
+            'A'..='Z' => u32::from(c) - u32::from('A'),
+            'a'..='z' => u32::from(c) - u32::from('a') + 26,
+            '0'..='9' => u32::from(c) - u32::from('0') + 52,
+            '+' => 62,
+            '/' => 63,
+            // OkHttp reads the alphabet for URLs as well; Android and Apple skip what is foreign.
+            '-' if client == Client::OkHttp => 62,
+            '_' if client == Client::OkHttp => 63,
+            '=' => {
+                padded = true;
+                continue;
+            }
+            c if c.is_whitespace() => continue,
+            _ if matches!(client, Client::Android | Client::Apple) => continue,
+            _ => return None,
+        };
+        if padded || digits.len() == DIGITS {
+            return None;
+        }
+        digits.push(digit);
+    }
+    if digits.len() != DIGITS {
+        return None;
+    }
+    let mut octets = [0_u8; Pin::OCTETS];
+    for (index, octet) in octets.iter_mut().enumerate() {
+        let bit = index * 8;
+        let at = |digit: usize| digits.get(digit).copied().unwrap_or(0);
+        let window = at(bit / 6) << 12 | at(bit / 6 + 1) << 6 | at(bit / 6 + 2);
+        *octet = u8::try_from(window >> (10 - bit % 6) & 0xff).unwrap_or(0);
+    }
+    Some((Pin::from_octets(octets), padded))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::import::samples::{A, a};
+
+    #[test]
+    fn as_each_client_reads_it() {
+        let unpadded = A.trim_end_matches('=');
+        let (start, end) = A.split_at(20);
+        let wrapped = format!("{start}\n      {end}");
+        for client in [Client::Android, Client::OkHttp] {
+            for text in [A, unpadded, &wrapped] {
+                assert_eq!(read(client, text), Ok(Reading::Pin(a())), "{client:?} {text}");
+            }
+        }
+        assert!(matches!(read(Client::Apple, unpadded), Ok(Reading::NeverMatches(_))));
+        assert!(matches!(read(Client::TrustKit, unpadded), Ok(Reading::Noted(_, _))));
+        let url_safe = A.replace('+', "-").replace('/', "_");
+        assert_eq!(read(Client::OkHttp, &url_safe), Ok(Reading::Pin(a())));
+        for text in ["", "AAAA", &A[1..], &format!("{A}{A}"), "%%%"] {
+            for client in [Client::Android, Client::OkHttp, Client::Apple, Client::TrustKit] {
+                assert!(read(client, text).is_err(), "{client:?} {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn stray_bits_count_for_nothing() {
+        let dummy = "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB=";
+        let canonical = "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA=";
+        for client in [Client::Android, Client::OkHttp, Client::Apple, Client::TrustKit] {
+            let pin = canonical.parse().unwrap();
+            assert_eq!(read(client, dummy), Ok(Reading::Pin(pin)), "{client:?}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The clients that hold pins, and how each of them combines the entries of one configuration.
+//!
+//! Which entry of a configuration applies to a host is decided when it is taken over: entries that
+//! a nearer one replaces name that one in [`Published::exempt`]. What is left for the check is
+//! which entries that bind one host suffice alone.
+
+use super::event::{Published, Scope};
+use super::name::HostName;
+use crate::pin::Pin;
+
+/// A kind of client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Client {
+    /// `CertificatePinner` of OkHttp: the pins of all patterns that fit a host unite.
+    OkHttp,
+    /// Android's Network Security Configuration: the most specific entry counts alone.
+    Android,
+    /// TrustKit: the most specific entry counts alone.
+    TrustKit,
+    /// Apple's `NSPinnedDomains`: the pins of all entries that fit a host unite, those for the leaf
+    /// and those for a CA each by themselves; both kinds must hold.
+    Apple,
+    /// Cronet's `addPublicKeyPins`: the most specific entry counts alone.
+    Cronet,
+    /// curl's `--pinnedpubkey`: one list, of which one pin must be the leaf's.
+    Curl,
+    /// TLSA records: one record of an owner that matches is enough (RFC 6698 section 2.1).
+    Dane,
+    /// A DNS-over-TLS client's pin set (RFC 7858 section 4.2): the leaf's key or a CA's that was
+    /// sent.
+    DnsOverTls,
+}
+
+/// The names of [`Client`] in records.
+pub(super) const CLIENTS: &[(&str, Client)] = &[
+    ("okhttp", Client::OkHttp),
+    ("android", Client::Android),
+    ("trustkit", Client::TrustKit),
+    ("apple", Client::Apple),
+    ("cronet", Client::Cronet),
+    ("curl", Client::Curl),
+    ("dane", Client::Dane),
+    ("dns-over-tls", Client::DnsOverTls),
+];
+
+impl Client {
+    /// Its name in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        CLIENTS.iter().find(|(_, client)| *client == self).map_or("", |(name, _)| name)
+    }
+
+    /// Whether of two entries of one configuration that bind a host one is enough, given what each
+    /// compares.
+    fn unites(self, one: Scope, other: Scope) -> bool {
+        match self {
+            Self::OkHttp | Self::Apple => one == other,
+            Self::Dane | Self::DnsOverTls => true,
+            Self::Android | Self::TrustKit | Self::Cronet | Self::Curl => false,
+        }
+    }
+}
+
+/// A host for which a client does not look at an entry, though it lies below the entry's host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Exempt {
+    /// The host.
+    pub host: HostName,
+    /// Whether the hosts below it are exempt as well.
+    pub include_subdomains: bool,
+}
+
+impl Published {
+    /// Whether a client that holds this holds `host` to it.
+    #[must_use]
+    pub fn binds(&self, host: &HostName) -> bool {
+        self.stands_for(host) && !self.exempts(host)
+    }
+
+    fn stands_for(&self, host: &HostName) -> bool {
+        use super::Matching::{AnyDepth, Exact, OneLabel};
+        if *host == self.host {
+            return self.matching != OneLabel;
+        }
+        // The name on the way down to the host that is one label below the domain.
+        let names = std::iter::once(host.as_str()).chain(host.parents());
+        let mut names = names.zip(host.parents());
+        let Some((below, _)) = names.find(|(_, domain)| *domain == self.host.as_str()) else {
+            return false;
+        };
+        match self.matching {
+            AnyDepth => true,
+            // Apple's subdomains are one label deep.
+            Exact if self.is_of(Client::Apple) => self.include_subdomains && below == host.as_str(),
+            Exact => self.include_subdomains,
+            OneLabel if self.except.iter().any(|name| name.as_str() == below) => false,
+            OneLabel => below == host.as_str() || self.include_subdomains,
+        }
+    }
+
+    fn is_of(&self, client: Client) -> bool {
+        self.configuration.is_some_and(|configuration| configuration.client == client)
+    }
+
+    /// Whether `host` is among [`Published::exempt`].
+    #[must_use]
+    pub fn exempts(&self, host: &HostName) -> bool {
+        self.exempt.iter().any(|exempt| {
+            exempt.host == *host
+                || exempt.include_subdomains
+                    && host.parents().any(|parent| parent == exempt.host.as_str())
+        })
+    }
+
+    /// Whether a client needs only one of both entries, where both bind a host.
+    #[must_use]
+    pub fn unites_with(&self, other: &Self) -> bool {
+        match (self.configuration, other.configuration) {
+            (Some(one), Some(two)) => {
+                one == two && self.port == other.port && one.client.unites(self.scope, other.scope)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What suffices for the client that holds `said`, of whose configuration these are the entries that
+/// bind a host: pins, by what the client compares with them. Sorted, as records have them.
+#[must_use]
+pub fn united<'a>(
+    said: &Published,
+    entries: impl Iterator<Item = &'a Published>,
+) -> Vec<(Scope, Vec<Pin>)> {
+    let mut united = vec![(said.scope, said.pins.clone())];
+    for entry in entries.filter(|entry| said.unites_with(entry)) {
+        match united.iter_mut().find(|(scope, _)| *scope == entry.scope) {
+            Some((_, pins)) => pins.extend(&entry.pins),
+            None => united.push((entry.scope, entry.pins.clone())),
+        }
+    }
+    for (_, pins) in &mut united {
+        pins.sort_unstable();
+        pins.dedup();
+    }
+    united
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::published::{Lifetime, Matching, Origin};
+
+    #[test]
+    fn who_is_bound() {
+        let said = |matching, include_subdomains| Published {
+            host: "example.com".parse().unwrap(),
+            matching,
+            except: vec!["free.example.com".parse().unwrap()],
+            include_subdomains,
+            scope: Scope::Chain,
+            port: None,
+            pins: vec![Pin::from_octets([1; 32])],
+            lifetime: Lifetime::Open,
+            origin: Origin::Header,
+            since: None,
+            configuration: None,
+            exempt: Vec::new(),
+        };
+        let hosts = [
+            "example.com",
+            "a.example.com",
+            "free.example.com",
+            "b.a.example.com",
+            "b.free.example.com",
+            "notexample.com",
+        ];
+        for (matching, include_subdomains, bound) in [
+            (Matching::Exact, false, [true, false, false, false, false, false]),
+            (Matching::Exact, true, [true, true, true, true, true, false]),
+            (Matching::OneLabel, false, [false, true, false, false, false, false]),
+            (Matching::OneLabel, true, [false, true, false, true, false, false]),
+            (Matching::AnyDepth, false, [true, true, true, true, true, false]),
+        ] {
+            let said = said(matching, include_subdomains);
+            let found = hosts.map(|host| said.binds(&host.parse().unwrap()));
+            assert_eq!(found, bound, "{matching:?} {include_subdomains}");
+        }
+    }
+}
