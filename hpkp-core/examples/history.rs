@@ -91,7 +91,7 @@ fn deployment(
 ) -> Result<Deployment, Box<dyn Error>> {
     let anchor = Anchor { certificate: certificate(directory, "ca")?, origin: "ca.pem".into() };
     let trust = Trust { system: Arc::new(Anchors::new([anchor])), added: None };
-    let trust = Arc::new(TrustSetting { trust, problem: None });
+    let trust = Arc::new(TrustSetting { trust, ..TrustSetting::default() });
     let mut deployment = Deployment::default();
     for number in 1..=hosts {
         let chain = Chain::new(vec![certificate(directory, &number.to_string())?]);

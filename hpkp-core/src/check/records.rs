@@ -306,8 +306,8 @@ impl<'a> Checker<'a> {
         self.check_same_host(published, &sent);
         if let Some(records) = &deployment.records {
             self.check_elsewhere(records, published, &sent);
-            self.check_kept(records, &sent);
         }
+        self.check_kept(&sent);
         self.withhold(sending);
         self.describe(published, &mut verdicts);
         verdicts

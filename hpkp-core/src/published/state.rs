@@ -233,6 +233,12 @@ impl State {
         self.compromised.contains_key(&pin)
     }
 
+    /// Why a key is no longer its owner's alone, where somebody has said that it is not.
+    #[must_use]
+    pub fn compromised(&self, pin: Pin) -> Option<&str> {
+        self.compromised.get(&pin).map(String::as_str)
+    }
+
     /// When the newest event of a writer was written, in seconds since 1970 UTC.
     #[must_use]
     pub fn newest(&self, writer: &WriterName) -> Option<i64> {
