@@ -96,6 +96,8 @@ pub fn a_policy_without_records_is_told_at_test_start_and_reload<S: Site>() {
         text.lines().filter(|line| line.contains(&first)).count()
     };
     assert_eq!((named(&said.text, "site"), named(&said.text, "other")), (1, 1), "{}", said.text);
+    // httpd's, of names that the certificate is not for.
+    site.expect_in_log(&["AH01909"]);
     site.up();
     let started = || format!("{}{}", site.said_to_terminal(), site.log());
     assert!(all_codes(&started()).contains(&NOT_KEPT), "{}", started());
@@ -221,6 +223,7 @@ pub fn a_compromised_key_that_is_loaded_is_told<S: Site>() {
     let started = format!("{}{}", site.said_to_terminal(), site.log());
     assert!(all_codes(&started).contains(&LOADED), "{started}");
     // It is no reason to keep the header back.
+    pki.write("html/index.html", "x");
     let curl = Curl::new(&pki.path("ca.pem"));
     assert_eq!(curl.get(&format!("https://localhost:{port}/")).pins().len(), 1);
     site.down();
@@ -261,6 +264,7 @@ pub fn un_pinning_with_a_key_that_is_not_pinned_passes<S: Site>() {
     site.write(Written::new(&[&pinned(port, &[A, B], "0")[..], &records].concat(), S::KIND));
     site.expect_in_log(&["[no-pin-in-chain]"]);
     site.up();
+    pki.write("html/index.html", "x");
     let curl = Curl::new(&pki.path("ca.pem"));
     assert_eq!(curl.get(&format!("https://localhost:{port}/")).pins(), [""; 0]);
     site.down();
@@ -303,6 +307,7 @@ pub fn un_pinning_without_a_pin_reaches_every_client<S: Site>() {
     let said = site.accepts(&parts, &[]);
     assert!(!said.text.contains(NOT_KEPT), "{}", said.text);
     site.up();
+    pki.write("html/index.html", "x");
     let curl = Curl::new(&pki.path("ca.pem"));
     let response = curl.get(&format!("https://localhost:{port}/"));
     let [value] = response.pins()[..] else { panic!("{response:?}") };
