@@ -3,5 +3,6 @@
 mod keys;
 mod layers;
 mod paths;
+mod policies;
 mod published;
 mod reference;
