@@ -80,9 +80,10 @@ impl SystemStore {
                 read.skip(named, "its path is not UTF-8");
                 continue;
             };
-            let before = read.anchors.len();
+            let (anchors, notes) = (read.anchors.len(), read.notes());
+            // Where none of its certificates can be used, each of them has been named.
             if let Err((_, text)) = read.file(path)
-                && (read.anchors.len() > before || !read.has_skipped_in(path))
+                && (read.anchors.len() > anchors || read.notes() == notes)
             {
                 read.skip(named, &text);
             }
@@ -141,9 +142,9 @@ impl Read {
         }
     }
 
-    fn has_skipped_in(&self, path: &str) -> bool {
-        let shown = format!("\"{}\"", Excerpt::new(path));
-        self.more > 0 || self.skipped.iter().any(|line| line.contains(&shown))
+    /// How much has been noted.
+    fn notes(&self) -> usize {
+        self.skipped.len() + self.more
     }
 
     /// The finding about what is left out.
@@ -242,5 +243,88 @@ impl Read {
             Some(why) => Err(unreadable(&why)),
             None => Err(unreadable("it holds no certificate in PEM")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    const ROOT: &str = include_str!("../../tests/conformance/fixtures/root.pem");
+    const OTHER: &str = include_str!("../../tests/conformance/fixtures/root-b.pem");
+
+    /// A certificate that is none.
+    fn odd() -> String {
+        ROOT.replacen("\nMII", "\nAII", 1)
+    }
+
+    fn count(anchors: &Anchors) -> usize {
+        // What is there by name or twice is not of interest here.
+        format!("{anchors:?}").matches("Anchor {").count()
+    }
+
+    #[test]
+    fn one_certificate_that_cannot_be_parsed_costs_itself_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("both.pem");
+        fs::write(&path, odd() + ROOT + &odd() + OTHER).unwrap();
+        let (anchors, skipped) = read_added(path.to_str().unwrap(), None).unwrap();
+        assert_eq!(count(&anchors), 2);
+        let details = skipped.unwrap().details;
+        assert_eq!(details.len(), 2, "{details:?}");
+        for (line, number) in details.iter().zip([1, 3]) {
+            assert!(line.contains(&format!("certificate {number} in ")), "{line}");
+        }
+        let store = SystemStore { file: Some(path), ..SystemStore::default() };
+        let (anchors, skipped) = store.read();
+        assert_eq!((count(&anchors), skipped.unwrap().details.len()), (2, 2));
+    }
+
+    #[test]
+    fn a_file_without_a_certificate_that_can_be_used_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("odd.pem");
+        for text in [odd(), String::new(), ROOT[..ROOT.len() / 2].to_owned()] {
+            fs::write(&path, text).unwrap();
+            let (code, _) = read_added(path.to_str().unwrap(), None).unwrap_err();
+            assert_eq!(code, Code::UnreadableTrustedCertificate);
+        }
+    }
+
+    #[test]
+    fn what_of_the_system_s_store_cannot_be_read_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::create_dir(path("store")).unwrap();
+        fs::write(path("store/0123abcd.0"), ROOT).unwrap();
+        let read = |file: Option<&str>, is_named, directory: &str| {
+            let file = file.map(path);
+            let (anchors, skipped) =
+                SystemStore { file, is_named, directories: vec![path(directory)] }.read();
+            (count(&anchors), skipped.map(|skipped| skipped.details).unwrap_or_default())
+        };
+        // A part that is not there is as usual; one that was asked for by name is not.
+        assert_eq!(read(Some("none.pem"), false, "store"), (1, vec![]));
+        assert_eq!(read(Some("none.pem"), true, "store").1.len(), 1);
+        assert_eq!(read(None, false, "nowhere").1.len(), 1);
+        symlink("nowhere.pem", path("store/0123abcd.1")).unwrap();
+        fs::write(path("store/0123abcd.2"), odd()).unwrap();
+        fs::write(path("store/0123abcd.3"), "no certificate").unwrap();
+        // One that ends too early has what stands before.
+        fs::write(path("store/0123abcd.4"), OTHER.to_owned() + &ROOT[..40]).unwrap();
+        let (anchors, details) = read(None, false, "store");
+        assert_eq!((anchors, details.len()), (2, 4), "{details:?}");
+        for (line, name) in details.iter().zip([".1", ".2", ".3", ".4"]) {
+            assert!(line.contains(&format!("0123abcd{name}\"")), "{line}");
+        }
+        for number in 100..200 {
+            symlink("nowhere.pem", path(&format!("store/0123abcd.{number}"))).unwrap();
+        }
+        let details = read(None, false, "store").1;
+        assert_eq!(details.len(), MAX_NAMED + 1);
+        assert!(details.last().unwrap().ends_with("80 more"), "{details:?}");
     }
 }

@@ -307,8 +307,8 @@ impl<'a> Checker<'a> {
         if let Some(records) = &deployment.records {
             self.check_elsewhere(records, published, &sent);
         }
-        self.check_kept(&sent);
         self.withhold(sending);
+        self.check_kept(&self.sent(sending));
         self.describe(published, &mut verdicts);
         verdicts
     }
