@@ -6,6 +6,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest as _, Sha256};
 use x509_parser::prelude::FromDer as _;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
@@ -111,27 +112,30 @@ fn of_key(spki: &[u8], hashes: &mut Vec<OtherHash>) {
     hashes.push((hash(&key.subject_public_key.data), HashOf::BareKey));
     if let Ok(PublicKey::RSA(rsa)) = key.parsed() {
         hashes.extend(of_text("RSA PUBLIC KEY", &key.subject_public_key.data, HashOf::BareKeyText));
-        let modulus = rsa.modulus.iter().skip_while(|octet| **octet == 0);
-        let hexadecimal: String = modulus.map(|octet| format!("{octet:02X}")).collect();
-        hashes.push((hash(format!("Modulus={hexadecimal}\n").as_bytes()), HashOf::Modulus));
+        const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+        let mut line = b"Modulus=".to_vec();
+        for octet in rsa.modulus.iter().skip_while(|octet| **octet == 0) {
+            line.extend([octet >> 4, octet & 15].map(|digit| DIGITS[usize::from(digit)]));
+        }
+        line.push(b'\n');
+        hashes.push((hash(&line), HashOf::Modulus));
     }
 }
 
 /// Of the text that openssl writes, with and without its last line feed.
 fn of_text(label: &str, der: &[u8], what: HashOf) -> [OtherHash; 2] {
     let base64 = STANDARD.encode(der);
-    let mut text = String::with_capacity(base64.len() + base64.len() / 64 + 2 * label.len() + 40);
-    text.push_str(&format!("-----BEGIN {label}-----\n"));
-    let mut rest = base64.as_str();
-    while !rest.is_empty() {
-        // Base64 is ASCII, so that any position is a boundary.
-        let (line, after) = rest.split_at(rest.len().min(64));
-        text.push_str(line);
-        text.push('\n');
-        rest = after;
+    let mut text = Sha256::new();
+    for part in ["-----BEGIN ", label, "-----\n"] {
+        text.update(part);
     }
-    text.push_str(&format!("-----END {label}-----"));
-    let without = hash(text.as_bytes());
-    text.push('\n');
-    [(hash(text.as_bytes()), what), (without, what)]
+    for line in base64.as_bytes().chunks(64) {
+        text.update(line);
+        text.update("\n");
+    }
+    for part in ["-----END ", label, "-----"] {
+        text.update(part);
+    }
+    let whole = text.clone().chain_update("\n");
+    [whole, text].map(|text| (Pin::from_octets(text.finalize().into()), what))
 }
