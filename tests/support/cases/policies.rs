@@ -277,7 +277,7 @@ pub fn un_pinning_does_not_lift_what_clients_hold<S: Site>() {
     let port = free_port();
     let records = Part::All(published_pins(&["records", "writer=web-1"]));
     let live = pki.pin("live.pem");
-    let before = [&pinned(port, &[&live, B], "1d")[..], &[records.clone()]].concat();
+    let before = [&pinned(port, &[&live, B], "1d")[..], std::slice::from_ref(&records)].concat();
     site.write(Written::new(&before, S::KIND));
     site.up();
     for pins in [&[][..], &[A, B]] {
