@@ -102,15 +102,15 @@ printf '%-42s%10s\n' 'limit: off, at most 0.2 % above without' \
 one_vhost_of_many() {
     cat <<END
 <HPKPPolicy h$1>
-HPKPPin sha256/$2
 HPKPPin sha256/$3
+HPKPPin sha256/$4
 HPKPMaxAge 1d
 </HPKPPolicy>
 <VirtualHost 127.0.0.1:$port>
 ServerName h$1.example.com
 SSLEngine on
-SSLCertificateFile $certificates/$1.pem
-SSLCertificateKeyFile $certificates/$1.key
+SSLCertificateFile $certificates/$2.pem
+SSLCertificateKeyFile $certificates/$2.key
 HPKPUse h$1
 </VirtualHost>
 END
@@ -125,11 +125,12 @@ LoadModule hpkp_module $httpd_module
 StartServers 1
 Listen 127.0.0.1:$port
 HPKPTrustedCertificate $certificates/ca.pem
+HPKPPublishedPins $home/empty writer=web-1
 END
     each_host one_vhost_of_many
 }
 many_vhosts >httpd-with.conf
-sed '/hpkp_module/d; /HPKP/d' httpd-with.conf >httpd-without.conf
+sed '/^LoadModule hpkp_module/d; /^<*\/*HPKP/d' httpd-with.conf >httpd-without.conf
 
 # httpd_test_time NAME: of `apachectl -t`.
 httpd_test_time() {

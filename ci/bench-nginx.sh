@@ -109,46 +109,85 @@ limit 'limit: off, at most 40 above without' off none 40
 
 # --- The test of a configuration -----------------------------------------------------------------
 
+one_with() {
+    cat <<END
+    hpkp_policy h$1 { pin sha256/$3; pin sha256/$4; max_age 1d; }
+END
+    one_of_many "$1" "$2" "hpkp h$1;"
+}
+one_without() {
+    one_of_many "$1" "$2" ''
+}
+
+# one_of_many NUMBER CERTIFICATE DIRECTIVES
 one_of_many() {
     cat <<END
-    hpkp_policy h$1 { pin sha256/$2; pin sha256/$3; max_age 1d; }
     server {
         listen 127.0.0.1:$port ssl;
         server_name h$1.example.com;
-        ssl_certificate $certificates/$1.pem;
-        ssl_certificate_key $certificates/$1.key;
-        hpkp h$1;
+        ssl_certificate $certificates/$2.pem;
+        ssl_certificate_key $certificates/$2.key;
+        $3
     }
 END
 }
 
-# The configuration; what the module adds to it stands in lines of its own.
+# many_servers with|without COUNT: the configuration with the module, and what it is without.
 many_servers() {
+    local load='' directives=''
+    if [ "$1" = with ]; then
+        load="load_module $nginx_module;"
+        directives="hpkp_trusted_certificate $certificates/ca.pem;
+    hpkp_published_pins $home/empty writer=web-1;"
+    fi
     cat <<END
-load_module $nginx_module;
+$load
 $nginx_main
 http {
     $nginx_http
-    server_names_hash_max_size 16384;
+    server_names_hash_max_size 65536;
     server_names_hash_bucket_size 128;
-    hpkp_trusted_certificate $certificates/ca.pem;
+    $directives
 END
-    each_host one_of_many
+    each_host "one_$1" "$2"
     echo '}'
 }
-many_servers >with.conf
-sed '/load_module/d; /hpkp/d' with.conf >without.conf
 
 # test_time NAME: of `nginx -t`.
 test_time() {
     cp "$1.conf" nginx.conf
     cpu_time nginx -t
 }
-in_pairs test_time
 
-printf '\nnginx -t with %d TLS servers, each with a certificate and a policy of its own (medians of %d):\n\n' \
-    "$hosts" "$runs"
-print_times ratio "$(median ratios)"
-print_limit_of_ratio 1.25
+# has_worker: nginx has a worker, so that all of its configuration is in its memory.
+has_worker() { [ -s nginx.pid ] && grep -q . "/proc/$(cat nginx.pid)/task/$(cat nginx.pid)/children"; }
 
+# memory NAME: of the master, in kB.
+memory() {
+    cp "$1.conf" nginx.conf
+    nginx || die "nginx does not start"
+    wait_until has_worker || die "nginx has no worker"
+    awk '/^VmRSS:/ { print $2 }' "/proc/$(cat nginx.pid)/status"
+    kill -TERM "$(cat nginx.pid)"
+    wait_until is_gone || die "nginx does not end"
+}
+is_gone() { [ ! -e nginx.pid ]; }
+
+for count in "$hosts" 10000; do
+    many_servers with "$count" >with.conf
+    many_servers without "$count" >without.conf
+    in_pairs test_time
+    printf '\nnginx -t with %d TLS servers, each with a policy of its own and %s (medians of %d):\n\n' \
+        "$count" "$( ((count > hosts)) && echo "$hosts certificates" || echo 'a certificate')" "$runs"
+    print_times ratio "$(median ratios)"
+    print_limit_of_ratio 1.10
+    more=$(($(memory with) - $(memory without)))
+    # The start above has written records.
+    rm -f empty/*.jsonl
+    printf '%-42s%10s\n' 'memory of the master, more for each host' \
+        "$(awk -v more="$more" -v hosts="$count" 'BEGIN { printf "%.2f kB", more / hosts }')"
+done
+
+# Of as many as there are certificates again.
+many_servers with "$hosts" >with.conf
 . "$root/ci/bench-records.sh"

@@ -103,7 +103,7 @@ fn deployment() -> Deployment {
     let parse = |der: Vec<u8>| Arc::new(Certificate::from_der(&der).unwrap());
     let anchor = Anchor { certificate: parse(certificate(1, 1)), origin: Arc::from("anchors") };
     let trust = Trust { system: Arc::new(Anchors::new([anchor])), added: None };
-    let trust = Arc::new(TrustSetting { trust, problem: None });
+    let trust = Arc::new(TrustSetting { trust, ..TrustSetting::default() });
     let shared = parse(certificate(2, 1));
     let mut deployment = Deployment::default();
     for number in 0..HOSTS {

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use x509_parser::asn1_rs::Tag;
+use x509_parser::asn1_rs::{Class, Header, Tag};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::X509Name;
 
+use crate::other_hash::{self, OtherHash};
 use crate::pin::Pin;
 use crate::published::Fingerprint;
 use crate::spki;
@@ -25,6 +26,8 @@ pub struct Certificate {
     authority_key_id: Option<Box<[u8]>>,
     key_algorithm: Box<[u8]>,
     pin: Option<Pin>,
+    /// Where its `SubjectPublicKeyInfo` stands in `der`.
+    spki: std::ops::Range<usize>,
     subject_text: String,
     issuer_text: String,
     not_after: i64,
@@ -101,6 +104,7 @@ impl Certificate {
             authority_key_id,
             key_algorithm: tbs.subject_pki.algorithm.algorithm.as_bytes().into(),
             pin: spki::pin_of(&tbs.subject_pki),
+            spki: range_in(der, tbs.subject_pki.raw),
             subject_text: Excerpt::new(&tbs.subject.to_string()).to_string(),
             issuer_text: Excerpt::new(&tbs.issuer.to_string()).to_string(),
             not_after: tbs.validity.not_after.timestamp(),
@@ -172,6 +176,12 @@ impl Certificate {
         &self.dns_names
     }
 
+    /// The hashes that are taken for its pin and are none.
+    pub(crate) fn other_hashes(&self) -> Vec<OtherHash> {
+        let spki = self.der.get(self.spki.clone()).unwrap_or_default();
+        other_hash::of_certificate(&self.der, spki)
+    }
+
     /// What it says of who issued it: the issuer's name and its key identifier.
     pub(crate) fn issuer_fingerprint(&self) -> Fingerprint {
         Fingerprint::of([&*self.issuer.0, self.authority_key_id.as_deref().unwrap_or_default()])
@@ -206,6 +216,31 @@ impl Certificate {
             _ => Issuance::Perhaps,
         }
     }
+}
+
+/// Where `part`, a slice of `whole`, stands in it.
+fn range_in(whole: &[u8], part: &[u8]) -> std::ops::Range<usize> {
+    let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+    start..start.saturating_add(part.len())
+}
+
+/// The subject of a certificate that cannot be parsed as a whole, where that much can be read:
+/// bounded and printable.
+#[must_use]
+pub fn subject_of_unreadable(der: &[u8]) -> Option<String> {
+    let (inside, _) = Header::from_der(der).ok()?;
+    let (mut rest, _) = Header::from_der(inside).ok()?;
+    // The version, which may be missing, the serial number, the algorithm, the issuer, the validity.
+    let (after, first) = Header::from_der(rest).ok()?;
+    if first.class() == Class::ContextSpecific {
+        rest = after.get(first.length().definite().ok()?..)?;
+    }
+    for _ in 0..4 {
+        let (after, header) = Header::from_der(rest).ok()?;
+        rest = after.get(header.length().definite().ok()?..)?;
+    }
+    let (_, subject) = X509Name::from_der(rest).ok()?;
+    Some(Excerpt::new(&subject.to_string()).to_string())
 }
 
 impl fmt::Debug for Certificate {

@@ -2,9 +2,11 @@
 //!
 //! A pure function of its input, so that the modules and the command give the same answer.
 
+mod compromised;
 mod live;
 mod name_set;
 mod not_here;
+mod other_hashes;
 mod others;
 mod records;
 mod records_report;
@@ -25,6 +27,7 @@ use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::{HostName, Matching, Presented};
 use crate::text::Excerpt;
+use other_hashes::Mistaken;
 use records::Published;
 use report::{Findings, Found, Scope};
 
@@ -130,6 +133,19 @@ pub struct TrustSetting {
     pub trust: Trust,
     /// The code, what is wrong, and the directive.
     pub problem: Option<(Code, String, Location)>,
+    /// What was left out of the anchors; the others are used.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Trusted certificates that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// What is left out, and the consequence.
+    pub text: String,
+    /// Each of them with its reason, a line each.
+    pub details: Vec<String>,
+    /// The directive; none where it is the system's store.
+    pub at: Option<Location>,
 }
 
 /// A server block.
@@ -270,6 +286,7 @@ pub fn check(deployment: &Deployment, now: i64, verify: &dyn VerifySignature) ->
         policies: deployment.policies.iter().map(|policy| (policy.name(), policy)).collect(),
         paths: &paths,
         findings: Findings::default(),
+        mistaken: other_hashes::mistaken(deployment),
         withheld: HashSet::new(),
         alarms: vec![Vec::new(); deployment.hosts.len()],
         withheld_before: Vec::new(),
@@ -277,6 +294,8 @@ pub fn check(deployment: &Deployment, now: i64, verify: &dyn VerifySignature) ->
     checker.withheld_before = checker.withheld_before();
     let mut enforced = checker.check_uses(Kind::Enforced);
     let report_only = checker.check_uses(Kind::ReportOnly);
+    checker.check_trusted();
+    checker.check_compromised();
     checker.check_published(&mut enforced, now);
     let sending = enforced.into_iter().zip(report_only).zip(checker.alarms);
     for (host, ((enforced, report_only), alarms)) in hosts.iter_mut().zip(sending) {
@@ -293,6 +312,8 @@ struct Checker<'a> {
     /// For each context, of each of its chains.
     paths: &'a [Vec<Paths>],
     findings: Findings,
+    /// Pins that are the hash of something other than a key.
+    mistaken: HashMap<Pin, Mistaken>,
     /// Hosts whose field of a kind is not sent, by position.
     withheld: HashSet<(usize, Kind)>,
     /// For each host, its lock-outs and unsure answers.
@@ -330,6 +351,7 @@ impl<'a> Checker<'a> {
                 continue;
             }
             let header = self.check_text(policy, kind, &uses_on_tls);
+            self.check_mistaken(policy, kind, &uses_on_tls);
             self.check_certificates(policy, kind, &uses_on_tls);
             if kind == Kind::Enforced {
                 // Of a policy whose text lacks more, nothing is said of its backup.
@@ -502,7 +524,8 @@ impl<'a> Checker<'a> {
                 });
             }
         }
-        if !self.keeps_records() {
+        // Nobody remembers the pins of a header that tells clients to forget.
+        if !self.keeps_records() && !policy.spec.is_unpinning() {
             for (role, at) in policy.spec.roles() {
                 let scope = Scope { policy: policy.name(), kind, at, each_place: true };
                 for (host, _) in uses {
@@ -620,6 +643,11 @@ impl<'a> Checker<'a> {
                     .published
                     .is_some_and(|published| published.is_host_unchanged(host, Some(policy)));
             let class = match kind {
+                // Nobody can note pins that last no time at all.
+                Kind::Enforced if policy.spec.is_unpinning() && unmet.len() == chains.len() => {
+                    Class::Withhold
+                }
+                Kind::Enforced if policy.spec.is_unpinning() => Class::Warning,
                 Kind::Enforced if !before => Class::Lockout,
                 _ => Class::Warning,
             };
@@ -628,6 +656,10 @@ impl<'a> Checker<'a> {
                     report::Unmet { chains: &unmet, of: chains.len(), serving, before, names };
                 report::no_pin_in_chain(policy, kind, &unmet, &is_compromised)
             });
+        }
+        if kind == Kind::Enforced && policy.spec.is_unpinning() {
+            // Which clients would refuse such pins later is no question.
+            return;
         }
         let partly = those(|meet| matches!(meet, Match::Partly { .. }));
         if !partly.is_empty() {
@@ -672,17 +704,51 @@ impl<'a> Checker<'a> {
                 loaded.extend(served.filter_map(|certificate| certificate.pin()));
             }
         }
-        let has_backup = policy.pins.iter().any(|resolved| !loaded.contains(&resolved.pin));
+        self.check_compromised_pins(policy, uses, &loaded);
+        // Nobody has the key of a hash that is none of a key, and a thief has that of a stolen one.
+        let has_backup = policy.pins.iter().map(|resolved| resolved.pin).any(|pin| {
+            !loaded.contains(&pin) && !self.mistaken.contains_key(&pin) && !self.is_compromised(pin)
+        });
         // What cannot be read may be the backup; that is a finding of its own.
         if has_backup || loaded.is_empty() || !policy.problems.is_empty() {
             return;
         }
         let at = &policy.spec.at;
         let scope = Scope { policy: policy.name(), kind: Kind::Enforced, at, each_place: false };
+        let why = |pin: Pin| match () {
+            () if loaded.contains(&pin) => "loaded and pinned",
+            () if self.mistaken.contains_key(&pin) => "no key has this pin",
+            () => "compromised and pinned",
+        };
+        let text = report::no_backup_pin(policy, &why);
         for (host, _) in uses {
-            self.find(scope, Kind::Enforced, *host, Code::NoBackupPin, || {
-                report::no_backup_pin(policy)
-            });
+            self.find(scope, Kind::Enforced, *host, Code::NoBackupPin, || text.clone());
+        }
+    }
+
+    /// Trusted certificates that are left out, where something is compared with paths to them.
+    fn check_trusted(&mut self) {
+        for (position, host) in self.deployment.hosts.iter().enumerate() {
+            let uses = [&host.enforced, &host.report_only];
+            let policy_use = uses.into_iter().flatten().next().map(|one| &one.at);
+            let records = self.deployment.records.as_ref().map(|records| &records.at);
+            let Some(place) = policy_use.or(records) else { continue };
+            let mut settings: Vec<*const TrustSetting> = Vec::new();
+            for &context in &host.contexts {
+                let trust = &self.deployment.contexts[context].trust;
+                if settings.contains(&Arc::as_ptr(trust)) {
+                    continue;
+                }
+                settings.push(Arc::as_ptr(trust));
+                for Skipped { text, details, at } in &trust.skipped {
+                    let at = at.as_ref().unwrap_or(place);
+                    let scope = Scope { policy: text, kind: Kind::Enforced, at, each_place: false };
+                    let code = Code::TrustedCertificateSkipped;
+                    self.find(scope, Kind::Enforced, position, code, || {
+                        (text.clone(), details.clone())
+                    });
+                }
+            }
         }
     }
 

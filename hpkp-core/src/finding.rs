@@ -146,6 +146,14 @@ codes! {
     MaxAgeTooLong = "max-age-too-long", Warning;
     /// Reports would go to a host that the policy itself pins.
     ReportUriOnPinnedHost = "report-uri-on-pinned-host", Warning;
+    /// A certificate among the trusted ones that is left out, since it cannot be used.
+    TrustedCertificateSkipped = "trusted-certificate-skipped", Warning;
+    /// A pin is the hash of something that is no key.
+    PinOfNoKey = "pin-of-no-key", Warning;
+    /// A key that the server presents is on record as compromised.
+    CompromisedKeyLoaded = "compromised-key-loaded", Warning;
+    /// A policy pins a key that is on record as compromised and is not loaded.
+    CompromisedKeyPinned = "compromised-key-pinned", Warning;
     /// User agents note no IP addresses.
     IpAddressHost = "ip-address-host", Warning;
     /// A policy in a server that does not listen on TLS.

@@ -84,7 +84,9 @@ pub(crate) fn missing_or_excessive(policy: &Policy, kind: Kind) -> Vec<Code> {
     let spec = &policy.spec;
     let sources = spec.distinct_sources();
     let mut wrong = Vec::new();
-    if sources < least_pins(kind) {
+    // Clients forget nothing for a report-only field.
+    let has_none = policy.is_completed && kind == Kind::ReportOnly;
+    if sources < least_pins(kind) || has_none {
         wrong.push(Code::TooFewPins);
     }
     if sources > MAX_PINS {

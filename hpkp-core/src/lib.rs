@@ -22,6 +22,7 @@ pub mod date;
 pub mod finding;
 pub mod header;
 pub mod max_age;
+mod other_hash;
 pub mod path;
 pub mod pem;
 pub mod pin;

@@ -81,6 +81,11 @@ impl Anchors {
         Self { by_subject }
     }
 
+    /// All of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Anchor> {
+        self.by_subject.values().flatten()
+    }
+
     fn named(&self, name: &Name) -> &[Anchor] {
         self.by_subject.get(name).map_or(&[], Vec::as_slice)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::certificate::Certificate;
 use crate::finding::{Code, Location};
 use crate::max_age::MaxAge;
+use crate::other_hash::{self, HashOf, OtherHash};
 use crate::path::Chain;
 use crate::pin::{Pin, PinError};
 use crate::report_uri::ReportUri;
@@ -130,13 +131,15 @@ impl PolicySpec {
     ///
     /// `read` gives a file's octets, at most [`spki::MAX_FILE`] of them and one more.
     #[must_use]
-    pub fn resolve(self, mut read: impl FnMut(&str) -> Result<Vec<u8>, String>) -> Policy {
+    pub fn resolve(mut self, mut read: impl FnMut(&str) -> Result<Vec<u8>, String>) -> Policy {
+        let is_completed = self.complete_unpinning();
         let mut pins: Vec<ResolvedPin> = Vec::new();
         let mut problems = Vec::new();
+        let mut other_hashes = Vec::new();
         for setting in &self.pins {
             let pin = match &setting.source {
                 PinSource::Literal(pin) => Ok(*pin),
-                PinSource::File(path) => first_key(path, &mut read),
+                PinSource::File(path) => first_key(path, &mut read, &mut other_hashes),
                 // Known for each server by itself.
                 PinSource::Role(_) => continue,
             };
@@ -149,7 +152,33 @@ impl PolicySpec {
         }
         let is_bound = self.roles().next().is_none();
         let key = self.name.clone();
-        Policy { spec: self, key, is_bound, pins, problems }
+        Policy {
+            spec: self,
+            key,
+            is_bound,
+            pins,
+            problems,
+            other_hashes: other_hashes.into(),
+            is_completed,
+        }
+    }
+
+    /// Puts pins into a policy that has none and tells clients to forget; whether it did. Chromium
+    /// passes over such a header unless one of its pins is of a key in the chain and another is not;
+    /// which ones they are does not matter, since nobody remembers them.
+    fn complete_unpinning(&mut self) -> bool {
+        if !self.is_unpinning() || !self.pins.is_empty() {
+            return false;
+        }
+        let sources = [PinSource::Role(Role::Leaf), PinSource::Literal(Pin::of_spki(NO_KEY))];
+        let settings = sources.map(|source| PinSetting { source, at: self.at.clone() });
+        self.pins.extend(settings);
+        true
+    }
+
+    /// Whether it tells clients to forget the host.
+    pub(crate) fn is_unpinning(&self) -> bool {
+        self.max_age.is_some_and(|age| age.seconds() == 0)
     }
 
     /// The keywords among its pins, and where they stand.
@@ -172,9 +201,14 @@ impl PolicySpec {
     }
 }
 
+/// What the pin of no key is the hash of, in a policy that tells clients to forget: no public key
+/// begins like that.
+const NO_KEY: &[u8] = b"hpkp: the pin of no key, for max-age=0";
+
 fn first_key(
     path: &str,
     read: &mut impl FnMut(&str) -> Result<Vec<u8>, String>,
+    other_hashes: &mut Vec<(Pin, HashOf, Arc<str>)>,
 ) -> Result<Pin, (Code, String)> {
     let shown = Excerpt::new(path);
     let file = read(path).map_err(|error| {
@@ -189,6 +223,9 @@ fn first_key(
         };
         (code, format!("no pin can be read from the file \"{shown}\": {error}"))
     })?;
+    let name: Arc<str> = shown.to_string().into();
+    let others = other_hash::of_file(&file).into_iter();
+    other_hashes.extend(others.map(|(pin, of): OtherHash| (pin, of, name.clone())));
     keys.first()
         .map(|key| key.pin)
         .ok_or_else(|| (Code::UnreadablePinSource, format!("the file \"{shown}\" holds no key")))
@@ -247,6 +284,10 @@ pub struct Policy {
     /// In the order of the directives, with duplicates.
     pub(crate) pins: Vec<ResolvedPin>,
     pub(crate) problems: Vec<PolicyProblem>,
+    /// Whether its pins are not the operator's: it has none and tells clients to forget.
+    pub(crate) is_completed: bool,
+    /// Of the objects in its files: what is taken for their pins and is none, and the file.
+    pub(crate) other_hashes: Arc<[(Pin, HashOf, Arc<str>)]>,
 }
 
 impl Policy {

@@ -54,6 +54,8 @@ fn published(origin: Origin) -> Body {
         lifetime,
         origin,
         since: None,
+        configuration: None,
+        exempt: vec![],
     })
 }
 

@@ -83,15 +83,25 @@ impl<'a> Loader<'a> {
         if let Some(trust) = self.trust.get(&path) {
             return trust.clone();
         }
-        let system = match (added, self.openssl) {
-            (Some(_), _) => self.trust(None).trust.system.clone(),
-            (None, Ok(openssl)) => Arc::new(openssl.system_store().read()),
-            (None, Err(_)) => Arc::default(),
+        let (system, skipped) = match (added, self.openssl) {
+            (Some(_), _) => {
+                let system = self.trust(None);
+                (system.trust.system.clone(), system.skipped.clone())
+            }
+            (None, Ok(openssl)) => {
+                let (anchors, skipped) = openssl.system_store().read();
+                (Arc::new(anchors), skipped.into_iter().collect())
+            }
+            (None, Err(_)) => Default::default(),
         };
-        let mut setting = TrustSetting { trust: Trust { system, added: None }, problem: None };
+        let mut setting =
+            TrustSetting { trust: Trust { system, added: None }, problem: None, skipped };
         if let Some((path, at)) = added {
-            match trust::read_added(path) {
-                Ok(added) => setting.trust.added = Some(Arc::new(added)),
+            match trust::read_added(path, Some(at)) {
+                Ok((added, skipped)) => {
+                    setting.trust.added = Some(Arc::new(added));
+                    setting.skipped.extend(skipped);
+                }
                 Err((code, text)) => setting.problem = Some((code, text, at.clone())),
             }
         }

@@ -332,10 +332,13 @@ impl OpenSsl {
             ]
             .map(|text| CStr::from_ptr(text).to_string_lossy())
         };
-        let file = std::env::var_os(&*file_env).unwrap_or_else(|| (&*file).into());
+        let named = std::env::var_os(&*file_env);
+        let is_named = named.is_some();
+        let file = named.unwrap_or_else(|| (&*file).into());
         let directories = std::env::var_os(&*dir_env).unwrap_or_else(|| (&*dir).into());
         SystemStore {
             file: Some(PathBuf::from(file)),
+            is_named,
             directories: std::env::split_paths(&directories).collect(),
         }
     }

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hpkp_core::certificate::Certificate;
-use hpkp_core::finding::Code;
+use hpkp_core::certificate::{Certificate, subject_of_unreadable};
+use hpkp_core::check::Skipped;
+use hpkp_core::finding::{Code, Location};
 use hpkp_core::path::{Anchor, Anchors};
 use hpkp_core::pem;
 use hpkp_core::text::Excerpt;
@@ -24,40 +25,143 @@ const MAX_ANCHORS: usize = 10_000;
 pub struct SystemStore {
     /// A file with several.
     pub file: Option<PathBuf>,
+    /// Whether that file was asked for by name: then it should be there.
+    pub is_named: bool,
     /// Directories with a file each, named by the hash of the subject.
     pub directories: Vec<PathBuf>,
 }
 
 impl SystemStore {
-    /// Reads the store. What cannot be read there is passed over: the system is not the
-    /// configuration, and a missing anchor shows itself where a path needs it.
+    /// Reads the store, and says what of it cannot be used. OpenSSL passes over that too: the system
+    /// is not the configuration.
     #[must_use]
-    pub fn read(&self) -> Anchors {
-        let mut anchors = Vec::new();
-        let mut seen = HashSet::new();
-        let listed = self.directories.iter().filter_map(|directory| directory.read_dir().ok());
-        let mut hashed: Vec<PathBuf> = listed
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| has_hash_name(path))
-            .collect();
-        // A stable order, so that the same store gives the same messages.
-        hashed.sort();
-        for path in self.file.iter().chain(&hashed) {
-            // Several hashes may lead to one file.
-            let Ok(path) = path.canonicalize() else {
-                continue;
-            };
-            if anchors.len() < MAX_ANCHORS
-                && seen.insert(path.clone())
-                && let Some(path) = path.to_str()
-                && let Ok(more) = read_anchors(path)
-            {
-                anchors.extend(more);
+    pub fn read(&self) -> (Anchors, Option<Skipped>) {
+        let mut read = Read::default();
+        let mut hashed: Vec<PathBuf> = Vec::new();
+        for directory in &self.directories {
+            match directory.read_dir() {
+                Ok(entries) => {
+                    let paths = entries.flatten().map(|entry| entry.path());
+                    hashed.extend(paths.filter(|path| has_hash_name(path)));
+                }
+                Err(error) => read.absent(directory, &error, "the directory"),
             }
         }
-        Anchors::new(anchors)
+        // A stable order, so that the same store gives the same messages.
+        hashed.sort();
+        let mut seen = HashSet::new();
+        let files = self.file.iter().map(|file| (file, false));
+        for (named, is_listed) in files.chain(hashed.iter().map(|file| (file, true))) {
+            // Several hashes may lead to one file.
+            let path = match named.canonicalize() {
+                Ok(path) => path,
+                // A link that leads nowhere.
+                Err(error) if is_listed => {
+                    read.skip(named, &error.to_string());
+                    continue;
+                }
+                Err(error) if self.is_named => {
+                    read.skip(named, &error.to_string());
+                    continue;
+                }
+                Err(error) => {
+                    read.absent(named, &error, "the file");
+                    continue;
+                }
+            };
+            if !seen.insert(path.clone()) {
+                continue;
+            }
+            if read.anchors.len() >= MAX_ANCHORS {
+                read.skip(named, &format!("the store has more than {MAX_ANCHORS} certificates"));
+                break;
+            }
+            let Some(path) = path.to_str() else {
+                read.skip(named, "its path is not UTF-8");
+                continue;
+            };
+            let (anchors, notes) = (read.anchors.len(), read.notes());
+            // Where none of its certificates can be used, each of them has been named.
+            if let Err((_, text)) = read.file(path)
+                && (read.anchors.len() > anchors || read.notes() == notes)
+            {
+                read.skip(named, &text);
+            }
+        }
+        if read.anchors.is_empty() && read.skipped.is_empty() {
+            let absent = std::mem::take(&mut read.absent);
+            absent.iter().for_each(|line| read.note(line.clone()));
+        }
+        let skipped = read.skipped(None, || {
+            "part of the system's store of trusted certificates cannot be used and is left out"
+                .into()
+        });
+        (Anchors::new(read.anchors), skipped)
+    }
+}
+
+/// How many certificates and files that are left out are named.
+const MAX_NAMED: usize = 24;
+
+/// What has been read so far.
+#[derive(Default)]
+struct Read {
+    anchors: Vec<Anchor>,
+    /// What is left out, a line each.
+    skipped: Vec<String>,
+    /// How many there are besides.
+    more: usize,
+    /// Parts of the system's store that are not there: one of them often is not.
+    absent: Vec<String>,
+}
+
+impl Read {
+    fn note(&mut self, line: String) {
+        if self.skipped.len() < MAX_NAMED {
+            self.skipped.push(line);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn skip(&mut self, path: &Path, why: &str) {
+        self.note(format!(
+            "left out: \"{}\": {why}",
+            Excerpt::new(path.as_os_str().as_encoded_bytes())
+        ));
+    }
+
+    fn absent(&mut self, path: &Path, error: &std::io::Error, what: &str) {
+        let line = format!(
+            "left out: {what} \"{}\": {error}",
+            Excerpt::new(path.as_os_str().as_encoded_bytes())
+        );
+        match error.kind() {
+            std::io::ErrorKind::NotFound => self.absent.push(line),
+            _ => self.note(line),
+        }
+    }
+
+    /// How much has been noted.
+    fn notes(&self) -> usize {
+        self.skipped.len() + self.more
+    }
+
+    /// The finding about what is left out.
+    fn skipped(&self, at: Option<&Location>, text: impl FnOnce() -> String) -> Option<Skipped> {
+        if self.skipped.is_empty() {
+            return None;
+        }
+        let mut details = self.skipped.clone();
+        if self.more > 0 {
+            details.push(format!("left out: {} more", self.more));
+        }
+        let text = format!(
+            "{}; a path that clients build through it is not compared with the pins. Remove it, or \
+             replace it by a sound one",
+            text()
+        );
+        Some(Skipped { text, details, at: at.cloned() })
     }
 }
 
@@ -72,43 +176,155 @@ fn has_hash_name(path: &Path) -> bool {
     })
 }
 
-/// The anchors in the file that the configuration adds.
+/// The anchors in the file that the configuration adds, and what in it is left out. `at` is the
+/// directive.
 ///
 /// # Errors
 /// The code of the finding and what is wrong.
-pub fn read_added(path: &str) -> Result<Anchors, (Code, String)> {
-    read_anchors(path).map(Anchors::new).map_err(|(code, text)| {
-        let shown = Excerpt::new(path);
+pub fn read_added(
+    path: &str,
+    at: Option<&Location>,
+) -> Result<(Anchors, Option<Skipped>), (Code, String)> {
+    let mut read = Read::default();
+    let shown = Excerpt::new(path);
+    read.file(path).map_err(|(code, text)| {
         (code, format!("the trusted certificates in \"{shown}\" cannot be used: {text}"))
-    })
+    })?;
+    let skipped = read.skipped(at, || {
+        format!("part of the trusted certificates in \"{shown}\" cannot be used and is left out")
+    });
+    Ok((Anchors::new(read.anchors), skipped))
 }
 
-fn read_anchors(path: &str) -> Result<Vec<Anchor>, (Code, String)> {
-    let unreadable = |text: String| (Code::UnreadableTrustedCertificate, text);
-    let octets = file::read(path, MAX_FILE).map_err(|error| unreadable(error.to_string()))?;
-    if octets.len() > MAX_FILE {
-        return Err((Code::OversizedInput, format!("it is larger than {MAX_FILE} octets")));
-    }
-    let origin: Arc<str> = Excerpt::new(path).to_string().into();
-    let mut anchors = Vec::new();
-    for block in pem::blocks(&octets) {
-        let block = block.map_err(|_| unreadable("it is cut off".to_owned()))?;
-        if !matches!(block.label, b"CERTIFICATE" | b"X509 CERTIFICATE" | b"TRUSTED CERTIFICATE") {
-            continue;
+impl Read {
+    /// Adds the certificates of a file. One that cannot be parsed is left out; where the file ends
+    /// too early or has none that can be used, that is an error.
+    fn file(&mut self, path: &str) -> Result<(), (Code, String)> {
+        let unreadable = |text: &str| (Code::UnreadableTrustedCertificate, text.to_owned());
+        let octets = file::read(path, MAX_FILE).map_err(|error| unreadable(&error.to_string()))?;
+        if octets.len() > MAX_FILE {
+            return Err((Code::OversizedInput, format!("it is larger than {MAX_FILE} octets")));
         }
-        if anchors.len() == MAX_ANCHORS {
-            return Err((
-                Code::OversizedInput,
-                format!("it holds more than {MAX_ANCHORS} certificates"),
-            ));
+        let origin: Arc<str> = Excerpt::new(path).to_string().into();
+        let (mut count, mut used, mut first) = (0, 0, None);
+        for block in pem::blocks(&octets) {
+            let block = block.map_err(|_| unreadable("it is cut off"))?;
+            if !matches!(block.label, b"CERTIFICATE" | b"X509 CERTIFICATE" | b"TRUSTED CERTIFICATE")
+            {
+                continue;
+            }
+            count += 1;
+            if count > MAX_ANCHORS {
+                let text = format!("it holds more than {MAX_ANCHORS} certificates");
+                return Err((Code::OversizedInput, text));
+            }
+            let der = block.decode().map_err(|_| "what it holds is no base64".to_owned());
+            let parsed = der.and_then(|der| {
+                Certificate::from_der(&der).map_err(|error| match subject_of_unreadable(&der) {
+                    Some(subject) => format!("{error}, with the subject {subject}"),
+                    None => error.to_string(),
+                })
+            });
+            match parsed {
+                Ok(certificate) => {
+                    used += 1;
+                    let certificate = Arc::new(certificate);
+                    self.anchors.push(Anchor { certificate, origin: origin.clone() });
+                }
+                Err(why) => {
+                    let place = format!("left out: certificate {count} in \"{origin}\": {why}");
+                    self.note(place);
+                    first.get_or_insert(why);
+                }
+            }
         }
-        let der =
-            block.decode().map_err(|_| unreadable("what it holds is no base64".to_owned()))?;
-        let certificate = Certificate::from_der(&der).map_err(|e| unreadable(e.to_string()))?;
-        anchors.push(Anchor { certificate: Arc::new(certificate), origin: origin.clone() });
+        match first {
+            _ if used > 0 => Ok(()),
+            Some(why) => Err(unreadable(&why)),
+            None => Err(unreadable("it holds no certificate in PEM")),
+        }
     }
-    if anchors.is_empty() {
-        return Err(unreadable("it holds no certificate in PEM".to_owned()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    const ROOT: &str = include_str!("../../tests/conformance/fixtures/root.pem");
+    const OTHER: &str = include_str!("../../tests/conformance/fixtures/root-b.pem");
+
+    /// A certificate that is none.
+    fn odd() -> String {
+        ROOT.replacen("\nMII", "\nAII", 1)
     }
-    Ok(anchors)
+
+    fn count(anchors: &Anchors) -> usize {
+        // What is there by name or twice is not of interest here.
+        format!("{anchors:?}").matches("Anchor {").count()
+    }
+
+    #[test]
+    fn one_certificate_that_cannot_be_parsed_costs_itself_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("both.pem");
+        fs::write(&path, odd() + ROOT + &odd() + OTHER).unwrap();
+        let (anchors, skipped) = read_added(path.to_str().unwrap(), None).unwrap();
+        assert_eq!(count(&anchors), 2);
+        let details = skipped.unwrap().details;
+        assert_eq!(details.len(), 2, "{details:?}");
+        for (line, number) in details.iter().zip([1, 3]) {
+            assert!(line.contains(&format!("certificate {number} in ")), "{line}");
+        }
+        let store = SystemStore { file: Some(path), ..SystemStore::default() };
+        let (anchors, skipped) = store.read();
+        assert_eq!((count(&anchors), skipped.unwrap().details.len()), (2, 2));
+    }
+
+    #[test]
+    fn a_file_without_a_certificate_that_can_be_used_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("odd.pem");
+        for text in [odd(), String::new(), ROOT[..ROOT.len() / 2].to_owned()] {
+            fs::write(&path, text).unwrap();
+            let (code, _) = read_added(path.to_str().unwrap(), None).unwrap_err();
+            assert_eq!(code, Code::UnreadableTrustedCertificate);
+        }
+    }
+
+    #[test]
+    fn what_of_the_system_s_store_cannot_be_read_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::create_dir(path("store")).unwrap();
+        fs::write(path("store/0123abcd.0"), ROOT).unwrap();
+        let read = |file: Option<&str>, is_named, directory: &str| {
+            let file = file.map(path);
+            let (anchors, skipped) =
+                SystemStore { file, is_named, directories: vec![path(directory)] }.read();
+            (count(&anchors), skipped.map(|skipped| skipped.details).unwrap_or_default())
+        };
+        // A part that is not there is as usual; one that was asked for by name is not.
+        assert_eq!(read(Some("none.pem"), false, "store"), (1, vec![]));
+        assert_eq!(read(Some("none.pem"), true, "store").1.len(), 1);
+        assert_eq!(read(None, false, "nowhere").1.len(), 1);
+        symlink("nowhere.pem", path("store/0123abcd.1")).unwrap();
+        fs::write(path("store/0123abcd.2"), odd()).unwrap();
+        fs::write(path("store/0123abcd.3"), "no certificate").unwrap();
+        // One that ends too early has what stands before.
+        fs::write(path("store/0123abcd.4"), OTHER.to_owned() + &ROOT[..40]).unwrap();
+        let (anchors, details) = read(None, false, "store");
+        assert_eq!((anchors, details.len()), (2, 4), "{details:?}");
+        for (line, name) in details.iter().zip([".1", ".2", ".3", ".4"]) {
+            assert!(line.contains(&format!("0123abcd{name}\"")), "{line}");
+        }
+        for number in 100..200 {
+            symlink("nowhere.pem", path(&format!("store/0123abcd.{number}"))).unwrap();
+        }
+        let details = read(None, false, "store").1;
+        assert_eq!(details.len(), MAX_NAMED + 1);
+        assert!(details.last().unwrap().ends_with("80 more"), "{details:?}");
+    }
 }

@@ -38,7 +38,7 @@ fn sending(world: &World, chain: &[&str], pins: &[&str]) -> Deployment {
     let anchor = |file| Anchor { certificate: world.certificate(file), origin: "store".into() };
     let anchors = ["ca", "other"].map(anchor);
     let trust = Trust { system: Arc::new(Anchors::new(anchors)), added: None };
-    deployment.contexts[0].trust = Arc::new(TrustSetting { trust, problem: None });
+    deployment.contexts[0].trust = Arc::new(TrustSetting { trust, ..TrustSetting::default() });
     deployment
 }
 

@@ -4,5 +4,6 @@ mod answering;
 mod keys;
 mod layers;
 mod paths;
+mod policies;
 mod published;
 mod reference;

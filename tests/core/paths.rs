@@ -84,7 +84,7 @@ fn judge_after(
     let deployment = Deployment {
         contexts: vec![Context {
             certificates: Certificates::Loaded(vec![chain]),
-            trust: Arc::new(TrustSetting { trust, problem: None }),
+            trust: Arc::new(TrustSetting { trust, ..TrustSetting::default() }),
         }],
         policies: vec![policy.resolve(|_| Err("no file".to_owned()))],
         names: hpkp_core::check::Names::default(),

@@ -92,7 +92,7 @@ impl World {
     pub(crate) fn deployment(&self, blocks: &[Block<'_>]) -> Deployment {
         let anchor = Anchor { certificate: self.certificate("ca"), origin: "store".into() };
         let trust = Trust { system: Arc::new(Anchors::new([anchor])), added: None };
-        let trust = Arc::new(TrustSetting { trust, problem: None });
+        let trust = Arc::new(TrustSetting { trust, ..TrustSetting::default() });
         let mut deployment = Deployment::default();
         for (position, block) in blocks.iter().enumerate() {
             let chain = Chain::new(vec![self.certificate(block.certificate)]).expect("a chain");
@@ -752,7 +752,7 @@ fn what_has_not_changed_is_not_refused_when_the_roots_do() {
         let anchor = Anchor { certificate: world.certificate("other"), origin: "store".into() };
         let trust = Trust { system: Arc::new(Anchors::new([anchor])), added: None };
         let mut deployment = world.deployment(&[block]);
-        deployment.contexts[0].trust = Arc::new(TrustSetting { trust, problem: None });
+        deployment.contexts[0].trust = Arc::new(TrustSetting { trust, ..TrustSetting::default() });
         let verdict = check(&deployment, world.now, &Never);
         (deployment, verdict)
     };

@@ -3,4 +3,5 @@
 use hpkp_tests::httpd::Httpd;
 
 hpkp_tests::refusals!(Httpd);
+hpkp_tests::policies!(Httpd);
 hpkp_tests::published_pins!(Httpd);

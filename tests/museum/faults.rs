@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hpkp_core::pin::Pin;
 use hpkp_core::published::{Body, Compromised, Event, Identity};
@@ -459,6 +459,11 @@ fn a_clock_that_is_set() {
 }
 
 const GARBAGE: usize = 100 << 20;
+/// How much memory a process may have that reads it: a buffer that has grown to twice its size, and
+/// what a server has besides.
+const MEMORY: libc::rlim_t = 400 << 20;
+/// How long it may take, in seconds of a processor.
+const SECONDS: libc::rlim_t = 20;
 
 fn garbage<S: Site>() {
     let mut stand = Stand::<S>::running();
@@ -475,19 +480,17 @@ fn garbage<S: Site>() {
     for (part, last) in kinds {
         let times = GARBAGE / part.len();
         let at = if last.is_empty() { 1 } else { 1_000 * times + 1 };
-        // Piece by piece: what a process had counts as its child's as well.
         let mut file = fs::File::create(&peer).expect("a file");
         for part in std::iter::repeat_n(part.as_str(), times).chain([last]) {
             file.write_all(part.as_bytes()).expect("written");
         }
         drop(file);
-        let started = Instant::now();
+        stand.site.limit(MEMORY, SECONDS);
         let said = stand.site.test();
-        let took = started.elapsed();
+        stand.site.lift_limits();
         assert_eq!((said.code, said.codes()), (Some(0), vec![UNREADABLE]), "{said:?}");
         let place = format!("records/peers/web-9.jsonl\" cannot be used: line {at} is no record");
         assert!(said.text.contains(&place), "no \"{place}\" in:\n{}", said.text);
-        assert!(took < Duration::from_secs(5), "{took:?}");
     }
     assert_eq!(stand.site.reload_forced(), Reload::Accepted);
     assert_eq!(stand.asked(), SENT);
@@ -499,13 +502,6 @@ fn garbage<S: Site>() {
     assert_eq!(stand.site.reload_tested(), Reload::Accepted);
     assert_eq!(stand.asked(), SENT);
     stand.site.down();
-    // SAFETY: a plain structure, valid for the call.
-    let largest = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        assert_eq!(libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage), 0);
-        usage.ru_maxrss
-    };
-    assert!(largest < 200 << 10, "{largest} KiB");
 }
 
 #[test]
@@ -528,6 +524,8 @@ fn killed<S: Site>() {
     };
     for round in 0..4_u64 {
         stand.site.up();
+        // However slow the client below is, each round serves something.
+        served.extend(ca.get(&url).pins().into_iter().map(str::to_owned));
         let done = AtomicBool::new(false);
         served.extend(std::thread::scope(|scope| {
             let client = scope.spawn(|| {

@@ -109,7 +109,10 @@ fn the_compromised_key_in_use_and_the_backup_deployed<S: Site>() {
     let renewed = stage.pki.pin("renewed.pem");
     for (pins, codes) in [
         ([renewed.as_str(), A], &["published-pins-unmet"][..]),
-        ([live.as_str(), &backup], &["no-pin-in-chain", "published-pins-unmet"]),
+        (
+            [live.as_str(), &backup],
+            &["no-pin-in-chain", "published-pins-unmet", "compromised-key-pinned"],
+        ),
     ] {
         let said = stage.refuses(&["renewed"], &pins, codes);
         says(
@@ -126,7 +129,8 @@ fn the_compromised_key_in_use_and_the_backup_deployed<S: Site>() {
     stage.certify("backup", "backup", "localhost", "ca");
     stage.pki.key("next", hpkp_tests::pki::P256);
     let next = stage.pki.pin("next.key");
-    stage.passes(&["backup"], &[&live, &backup], &[]);
+    // The stolen key takes the place of no backup.
+    stage.passes(&["backup"], &[&live, &backup], &["no-backup-pin", "compromised-key-pinned"]);
     stage.takes(&["backup"], &[&backup, &next], &[]);
     assert_eq!(stage.get().pins().len(), 1);
     assert!(std::fs::exists(stage.site.path(OWN)).expect("a directory"));

@@ -4,6 +4,7 @@ use hpkp_tests::nginx::Nginx;
 use hpkp_tests::site::prepared;
 
 hpkp_tests::refusals!(Nginx);
+hpkp_tests::policies!(Nginx);
 hpkp_tests::published_pins!(Nginx);
 
 #[test]

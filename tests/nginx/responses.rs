@@ -133,7 +133,10 @@ fn requests_that_are_no_sound_http() {
     site.requests_that_are_no_sound_http();
     // No answer at all: the log does not say that the field was sent.
     let curl = site.curl().with(&["--http1.1"]);
-    assert_eq!(curl.exit_code(&site.url("/return444")), Some(52));
+    // Of a connection that ends without an answer curl says that it was empty or, with another TLS
+    // library, that it could not be read.
+    let code = curl.exit_code(&site.url("/return444"));
+    assert!([Some(52), Some(56)].contains(&code), "{code:?}");
     let told = || std::fs::read_to_string(nginx.path("told.log")).unwrap_or_default();
     assert!(wait(|| told().contains("/return444")));
     assert!(told().contains(&format!("/return444 {} \"withheld\" \"-\"", site.https)));

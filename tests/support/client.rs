@@ -47,7 +47,7 @@ impl Curl {
 
     fn command(&self, url: &str) -> Command {
         let mut command = Command::new("curl");
-        command.args(["-s", "--max-time", "20", "--connect-to", "::127.0.0.1:", "--cacert"]);
+        command.args(["-s", "--max-time", "180", "--connect-to", "::127.0.0.1:", "--cacert"]);
         command.arg(&self.ca).args(&self.arguments).arg(url);
         command
     }

@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use std::fs;
 use std::ops::{Deref, DerefMut};
 use std::process::{Child, Command};
-use std::time::Duration;
 
 use crate::cases::Server;
 use crate::cases::configuration::Written;
@@ -134,12 +133,13 @@ impl Nginx {
     pub fn reload(&self) -> Reload {
         let before = self.log().len();
         self.signal(libc::SIGHUP);
-        self.outcome(before)
+        self.outcome(self.pid(), before)
     }
 
-    /// Waits for what becomes of a reload that was asked for when the log had `before` octets.
+    /// Waits for what becomes of a reload that the master `pid` was asked for when the log had `before`
+    /// octets.
     #[track_caller]
-    pub fn outcome(&self, before: usize) -> Reload {
+    pub fn outcome(&self, pid: libc::pid_t, before: usize) -> Reload {
         let new = || self.log().split_off(before);
         let mut refused = false;
         let done = wait(|| {
@@ -149,8 +149,11 @@ impl Nginx {
         });
         assert!(done, "nothing became of the reload:\n{}", new());
         if refused {
-            // The master writes several lines.
-            std::thread::sleep(Duration::from_millis(100));
+            // The master writes several lines. It reopens its log only when it is done with the
+            // reload.
+            // SAFETY: the pid is that of our own server's master, which has just refused a reload.
+            assert_eq!(unsafe { libc::kill(pid, libc::SIGUSR1) }, 0);
+            assert!(wait(|| new().contains("reopening logs")), "{}", new());
             return Reload::Refused(new());
         }
         Reload::Accepted

@@ -8,7 +8,7 @@ use hpkp_core::published::{
 };
 
 use super::add;
-use super::query::{self, unknown};
+use super::query::unknown;
 use super::store::{Failure, Store};
 use super::view::{self, PresentsView, PublishedView};
 use crate::arguments::{CompromisedArguments, EndArguments, WaiveArguments};

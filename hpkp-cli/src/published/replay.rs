@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use hpkp_core::certificate::Certificate;
 use hpkp_core::check::{
-    Certificates, Choice, Context, Deployment, Host, Listener, Records, TrustSetting, check,
+    Certificates, Choice, Context, Deployment, Host, Listener, Records, Skipped, TrustSetting,
+    check,
 };
 use hpkp_core::finding::{Check, Class, Code, Finding, Location};
 use hpkp_core::path::{Anchors, Chain, Trust, VerifySignature};
@@ -184,16 +185,23 @@ fn ports(store: &Store, host: &HostName, named: Option<u16>) -> BTreeSet<u16> {
 
 /// The system's anchors and those in the file that is named.
 fn trust(added: Option<&str>) -> Result<TrustSetting, Failure> {
-    let added = added.map(read_added).transpose().map_err(|(code, text)| match code {
+    let added = added.map(|path| read_added(path, None));
+    let added = added.transpose().map_err(|(code, text)| match code {
         Code::OversizedInput => Failure::no(text),
         _ => Failure::undetermined(text),
     })?;
-    let trust = Trust { system: Arc::new(system()), added: added.map(Arc::new) };
-    Ok(TrustSetting { trust, problem: None })
+    let (system, skipped) = system();
+    let mut skipped: Vec<Skipped> = skipped.into_iter().collect();
+    let added = added.map(|(anchors, more)| {
+        skipped.extend(more);
+        Arc::new(anchors)
+    });
+    let trust = Trust { system: Arc::new(system), added };
+    Ok(TrustSetting { trust, problem: None, skipped })
 }
 
 /// The store that OpenSSL has for the system, or that its variables name.
-fn system() -> Anchors {
+fn system() -> (Anchors, Option<Skipped>) {
     // As in: OPENSSLDIR: "/usr/lib/ssl"
     let built = openssl::version::dir().split('"').nth(1).map(PathBuf::from);
     let of = |variable: &str, name: &str| {
@@ -202,7 +210,12 @@ fn system() -> Anchors {
     };
     let directories = of("SSL_CERT_DIR", "certs").into_iter();
     let directories = directories.flat_map(|list| std::env::split_paths(&list).collect::<Vec<_>>());
-    SystemStore { file: of("SSL_CERT_FILE", "cert.pem"), directories: directories.collect() }.read()
+    let store = SystemStore {
+        file: of("SSL_CERT_FILE", "cert.pem"),
+        is_named: std::env::var_os("SSL_CERT_FILE").is_some(),
+        directories: directories.collect(),
+    };
+    store.read()
 }
 
 /// The command's own OpenSSL.

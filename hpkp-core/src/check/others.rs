@@ -232,10 +232,11 @@ impl<'a> Checker<'a> {
     }
 
     /// A header that nobody remembers having sent.
-    pub(super) fn check_kept(&mut self, records: &Records, sent: &[Sent<'a>]) {
-        if records.writer.is_some() {
+    pub(super) fn check_kept(&mut self, sent: &[Sent<'a>]) {
+        if self.deployment.records.as_ref().is_some_and(|records| records.writer.is_some()) {
             return;
         }
+        let directive = self.deployment.names.published_pins;
         for one in sent {
             let scope = Place {
                 policy: one.policy.name(),
@@ -244,7 +245,7 @@ impl<'a> Checker<'a> {
                 each_place: false,
             };
             self.find(scope, Kind::Enforced, one.host, Code::PublishedPinsNotKept, || {
-                (text::not_kept(one.policy), vec![])
+                (text::not_kept(one.policy, directive), vec![])
             });
         }
     }

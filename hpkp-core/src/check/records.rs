@@ -367,9 +367,9 @@ impl<'a> Checker<'a> {
         self.check_same_host(published, &sent);
         if let Some(records) = &deployment.records {
             self.check_elsewhere(records, published, &sent);
-            self.check_kept(records, &sent);
         }
         self.withhold(sending);
+        self.check_kept(&self.sent(sending));
     }
 
     fn withhold(&self, sending: &mut [Option<Sending>]) {

@@ -540,10 +540,10 @@ pub(super) fn elsewhere(policy: &Policy, records: &Records, all: &[&Record<Prese
     (summary, details)
 }
 
-pub(super) fn not_kept(policy: &Policy) -> String {
+pub(super) fn not_kept(policy: &Policy, directive: &str) -> String {
     format!(
         "nothing records that the pins of the policy \"{}\" are published, so a later configuration \
-         that locks their holders out would pass; name a directory for records",
+         that locks their holders out would pass; name a directory for records ({directive})",
         policy.shown()
     )
 }

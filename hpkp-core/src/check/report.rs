@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::compromised::Compromised;
+use super::other_hashes::Mistaken;
 use super::{Names, Serving};
 use crate::certificate::Certificate;
 use crate::finding::{Check, Class, Code, Finding, Location};
@@ -59,6 +61,11 @@ impl Findings {
         host: &str,
         text: impl FnOnce() -> (String, Vec<String>),
     ) {
+        // Where nothing is refused, it does not matter what is done about a refusal.
+        let check = match class {
+            Class::Lockout | Class::Unsure => check,
+            Class::Invalid | Class::Withhold | Class::Warning => Check::default(),
+        };
         let place = scope.each_place.then(|| scope.at.clone());
         let key = (code, class, check, scope.kind, scope.policy.to_owned(), place);
         if let Some(&index) = self.index.get(&key) {
@@ -190,6 +197,11 @@ pub(super) fn no_pin_in_chain(
     let not = if pins.len() == 1 { "not " } else { "" };
     let consequence = match kind {
         Kind::ReportOnly => "clients would report it. Correct the pins before they are enforced",
+        Kind::Enforced if policy.spec.is_unpinning() => {
+            "clients forget nothing that such a header says, so it is not sent with this \
+             certificate, and those that hold pins keep them until they expire. Load a certificate \
+             whose key is pinned, or write no pin at all: then the header has that of the key in use"
+        }
         Kind::Enforced if before => {
             "the configuration accepted before has the same keys and the same pins, so this is no \
              reason to refuse the new one, but no header is sent with it. See whether the trusted \
@@ -288,19 +300,87 @@ pub(super) fn superfluous(policy: &Policy, certificate: &Arc<Certificate>) -> St
     )
 }
 
-pub(super) fn no_backup_pin(policy: &Policy) -> Text {
-    let summary = format!(
+/// `why` says of a pin why it is no backup.
+pub(super) fn no_backup_pin(policy: &Policy, why: &dyn Fn(Pin) -> &'static str) -> Text {
+    let all_loaded = policy.pins.iter().all(|one| why(one.pin) == "loaded and pinned");
+    let what = if all_loaded {
         "every pin of the policy \"{}\" is of a key that is loaded, so there is none for a backup \
-         and clients ignore the header (RFC 7469 section 2.5); make a key that stays offline and \
-         pin it. No header is sent",
-        policy.shown()
+         and clients ignore the header (RFC 7469 section 2.5)"
+    } else {
+        "no pin of the policy \"{}\" is that of a backup key: each is of a key that is loaded or \
+         compromised, or of no key at all"
+    };
+    let summary = format!(
+        "{}; make a key that stays offline and pin it. No header is sent",
+        what.replacen("{}", &policy.shown().to_string(), 1)
     );
     let details = distinct(policy)
         .iter()
         .take(MAX_DETAILS)
-        .map(|resolved| format!("loaded and pinned: sha256/{} ({})", resolved.pin, resolved.at))
+        .map(|one| format!("{}: sha256/{} ({})", why(one.pin), one.pin, one.at))
         .collect();
     (summary, details)
+}
+
+pub(super) fn pin_of_no_key(policy: &Policy, pin: Pin, mistaken: &Mistaken) -> String {
+    format!(
+        "the pin sha256/{pin} of the policy \"{}\" is the SHA-256 of {}, {}. No key has this pin, so \
+         no client ever finds it in a chain and it is no backup; a pin is the SHA-256 of the key's \
+         SPKI (hpkp pin FILE)",
+        policy.shown(),
+        mistaken.of.name(),
+        mistaken.object
+    )
+}
+
+pub(super) fn compromised_key_loaded(
+    found: &Compromised<'_>,
+    policy: Option<&Policy>,
+    is_compromised: &dyn Fn(Pin) -> bool,
+) -> Text {
+    let whose = if found.is_leaf {
+        "the key of its certificate".to_owned()
+    } else {
+        format!("the key of {}, above its certificate,", found.subject)
+    };
+    let pins = policy.map(distinct).unwrap_or_default();
+    let others = || pins.iter().filter(|one| one.pin != found.pin && !is_compromised(one.pin));
+    let remedy = match (others().next(), found.is_leaf) {
+        (Some(_), _) => {
+            "install a certificate for a backup key that the policy pins, then remove the pin of \
+             this key and revoke the old certificate"
+        }
+        (None, true) => {
+            "install a certificate for a key that clients accept and that nobody else has, and \
+             revoke the old one"
+        }
+        (None, false) => "install a certificate that is issued by another key",
+    };
+    let summary = format!(
+        "{whose} is on record as compromised (\"{}\"), so somebody else may answer for this host; \
+         {remedy}",
+        Excerpt::new(found.why)
+    );
+    let mut details = vec![format!("compromised: sha256/{} {}", found.pin, found.subject)];
+    details.extend(
+        pins.iter()
+            .filter(|one| one.pin == found.pin)
+            .map(|one| format!("pinned: sha256/{} ({}){COMPROMISED}", one.pin, one.at)),
+    );
+    details.extend(
+        others().take(MAX_DETAILS).map(|one| format!("pinned: sha256/{} ({})", one.pin, one.at)),
+    );
+    (summary, details)
+}
+
+pub(super) fn compromised_key_pinned(policy: &Policy, pin: Pin, why: &str) -> String {
+    format!(
+        "the policy \"{}\" pins sha256/{pin}, whose key is on record as compromised (\"{}\"): clients \
+         that note the policy accept whoever has that key, and it is no backup; remove the pin and \
+         pin a new backup key",
+        policy.shown(),
+        Excerpt::new(why)
+    )
 }
 
 fn described(chains: &[(&Chain, &Paths)]) -> Vec<String> {

@@ -434,6 +434,12 @@ impl State {
         self.compromised.contains_key(&pin)
     }
 
+    /// Why a key is no longer its owner's alone, where somebody has said that it is not.
+    #[must_use]
+    pub fn compromised(&self, pin: Pin) -> Option<&str> {
+        self.compromised.get(&pin).map(String::as_str)
+    }
+
     /// When the last event of a writer was written, in seconds since 1970 UTC. The last is the one with
     /// the highest number: a clock that stood wrong for a while and was set right has left later times.
     #[must_use]

@@ -99,7 +99,7 @@ impl World {
         let trust: Trust = pki::trust();
         Self {
             chains,
-            trust: Arc::new(TrustSetting { trust, problem: None }),
+            trust: Arc::new(TrustSetting { trust, ..TrustSetting::default() }),
             key_of: pins.iter().map(|(key, pin)| (*pin, *key)).collect(),
             pins,
             at: Location { file: Arc::from("conf"), line: 1 },

@@ -191,7 +191,7 @@ fn deployment(
         policies: policies.iter().map(|(name, pins, _)| policy(name, pins, &at)).collect(),
         contexts: vec![Context {
             certificates: Certificates::Loaded(vec![chain]),
-            trust: Arc::new(TrustSetting { trust, problem: None }),
+            trust: Arc::new(TrustSetting { trust, ..TrustSetting::default() }),
         }],
         ..Deployment::default()
     }

@@ -1,6 +1,7 @@
 //! Cases for both servers, each described once; where a server differs, the case says so, and why.
 
 pub mod configuration;
+pub mod policies;
 pub mod published_pins;
 pub mod refusals;
 pub mod responses;

@@ -1,0 +1,98 @@
+//! Keys that are on record as compromised: what the server presents of them, and what its policies
+//! pin of them. Neither is a reason to refuse: the reload that is refused may be the one that brings
+//! the other hosts new certificates.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::report::{self, Scope};
+use super::{Checker, Records, Uses};
+use crate::finding::Code;
+use crate::header::Kind;
+use crate::pin::Pin;
+use crate::policy::Policy;
+
+/// Where in what a host presents a compromised key stands.
+#[derive(Debug)]
+pub(super) struct Compromised<'a> {
+    pub(super) pin: Pin,
+    /// What the record says of it.
+    pub(super) why: &'a str,
+    /// Whether it is the key of a leaf: the host's own.
+    pub(super) is_leaf: bool,
+    /// The subject of a certificate with that key.
+    pub(super) subject: String,
+}
+
+impl<'a> Checker<'a> {
+    pub(super) fn is_compromised(&self, pin: Pin) -> bool {
+        self.deployment.records.as_ref().is_some_and(|records| records.state.is_compromised(pin))
+    }
+
+    /// What hosts present that is on record as compromised.
+    pub(super) fn check_compromised(&mut self) {
+        let Some(records) = &self.deployment.records else { return };
+        for (position, host) in self.deployment.hosts.iter().enumerate() {
+            let found = self.compromised(records, position);
+            for one in found.values() {
+                let uses = [&host.enforced, &host.report_only];
+                let at = uses.into_iter().flatten().next().map_or(&records.at, |one| &one.at);
+                let pin = one.pin.to_string();
+                let scope = Scope { policy: &pin, kind: Kind::Enforced, at, each_place: false };
+                let enforced = host.enforced.as_ref();
+                let policy = enforced.and_then(|one| self.policies.get(one.policy.as_str()));
+                let text = report::compromised_key_loaded(one, policy.copied(), &|pin| {
+                    records.state.is_compromised(pin)
+                });
+                self.find(scope, Kind::Enforced, position, Code::CompromisedKeyLoaded, || text);
+            }
+        }
+    }
+
+    /// Of the keys that a host sends, and of those above them on the paths of clients.
+    fn compromised(&self, records: &'a Records, host: usize) -> BTreeMap<Pin, Compromised<'a>> {
+        let mut found = BTreeMap::new();
+        for chain in self.chains(host) {
+            for (depth, certificate) in chain.certificates().iter().enumerate() {
+                let Some(pin) = certificate.pin() else { continue };
+                let Some(why) = records.state.compromised(pin) else { continue };
+                let subject = certificate.subject().to_owned();
+                let one = Compromised { pin, why, is_leaf: depth == 0, subject };
+                let known = found.entry(pin).or_insert(one);
+                known.is_leaf |= depth == 0;
+            }
+        }
+        for context in &self.deployment.hosts[host].contexts {
+            for pin in self.paths[*context].iter().flat_map(crate::path::Paths::pins) {
+                let Some(why) = records.state.compromised(pin) else { continue };
+                let subject = "a trusted certificate above it".to_owned();
+                found.entry(pin).or_insert(Compromised { pin, why, is_leaf: false, subject });
+            }
+        }
+        found
+    }
+
+    /// Pins of compromised keys that the hosts of the policy do not present: a backup that is none.
+    pub(super) fn check_compromised_pins(
+        &mut self,
+        policy: &'a Policy,
+        uses: &Uses<'_>,
+        loaded: &HashSet<Pin>,
+    ) {
+        let Some(records) = &self.deployment.records else { return };
+        for (index, resolved) in policy.pins.iter().enumerate() {
+            let Some(why) = records.state.compromised(resolved.pin) else { continue };
+            let is_repeated = policy.pins[..index].iter().any(|other| other.pin == resolved.pin);
+            // Of a key that is loaded another finding speaks.
+            if is_repeated || loaded.contains(&resolved.pin) {
+                continue;
+            }
+            let at = &resolved.at;
+            let scope = Scope { policy: policy.name(), kind: Kind::Enforced, at, each_place: true };
+            for (host, _) in uses {
+                self.find(scope, Kind::Enforced, *host, Code::CompromisedKeyPinned, || {
+                    (report::compromised_key_pinned(policy, resolved.pin, why), vec![])
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Pins that are the hash of something else: of a whole certificate, most often. They are found by
+//! hashing every certificate at hand in the ways in which people do by mistake.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::{Certificates, Checker, Deployment, Uses};
+use crate::certificate::Certificate;
+use crate::finding::Code;
+use crate::header::Kind;
+use crate::other_hash::HashOf;
+use crate::path::Chain;
+use crate::pin::Pin;
+use crate::policy::{PinSource, Policy};
+
+use super::report::{self, Scope};
+
+/// What a pin is the hash of, and of which object.
+#[derive(Debug)]
+pub(super) struct Mistaken {
+    pub(super) of: HashOf,
+    /// The object, as a clause behind "of".
+    pub(super) object: String,
+}
+
+/// The pins of the policies that are the hash of something other than a key.
+pub(super) fn mistaken(deployment: &Deployment) -> HashMap<Pin, Mistaken> {
+    let mut literals: HashSet<Pin> = HashSet::new();
+    for policy in &deployment.policies {
+        literals.extend(policy.spec.pins.iter().filter_map(|setting| match setting.source {
+            PinSource::Literal(pin) => Some(pin),
+            PinSource::File(_) | PinSource::Role(_) => None,
+        }));
+    }
+    let mut search = Search { literals, seen: HashSet::new(), found: HashMap::new() };
+    for policy in &deployment.policies {
+        for (pin, of, file) in policy.other_hashes.iter() {
+            search.compare(*pin, *of, || format!("in \"{file}\""));
+        }
+    }
+    for context in &deployment.contexts {
+        if let Certificates::Loaded(chains) = &context.certificates {
+            for certificate in chains.iter().flat_map(Chain::certificates) {
+                search.certificate(certificate, "loaded");
+            }
+        }
+    }
+    let mut stores = HashSet::new();
+    for context in &deployment.contexts {
+        let trust = &context.trust.trust;
+        for anchors in std::iter::once(&trust.system).chain(&trust.added) {
+            if stores.insert(Arc::as_ptr(anchors)) {
+                for anchor in anchors.all() {
+                    search.certificate(&anchor.certificate, &anchor.origin);
+                }
+            }
+        }
+    }
+    search.found
+}
+
+struct Search {
+    /// The pins of which it is not known yet what they are.
+    literals: HashSet<Pin>,
+    /// By address: hosts share certificates.
+    seen: HashSet<*const Certificate>,
+    found: HashMap<Pin, Mistaken>,
+}
+
+impl Search {
+    fn certificate(&mut self, certificate: &Arc<Certificate>, origin: &str) {
+        // A pin that is that of a key needs no search.
+        if let Some(pin) = certificate.pin() {
+            self.literals.remove(&pin);
+        }
+        if self.literals.is_empty() || !self.seen.insert(Arc::as_ptr(certificate)) {
+            return;
+        }
+        for (pin, of) in certificate.other_hashes() {
+            self.compare(pin, of, || {
+                let right = match certificate.pin() {
+                    Some(pin) => format!("; the pin of its key is sha256/{pin}"),
+                    None => String::new(),
+                };
+                format!("{} ({origin}){right}", certificate.subject())
+            });
+        }
+    }
+
+    fn compare(&mut self, pin: Pin, of: HashOf, object: impl FnOnce() -> String) {
+        if self.literals.remove(&pin) {
+            self.found.insert(pin, Mistaken { of, object: object() });
+        }
+    }
+}
+
+impl<'a> Checker<'a> {
+    /// Names the pins of a policy that no key can match.
+    pub(super) fn check_mistaken(&mut self, policy: &'a Policy, kind: Kind, uses: &Uses<'_>) {
+        for (index, resolved) in policy.pins.iter().enumerate() {
+            let is_repeated = policy.pins[..index].iter().any(|other| other.pin == resolved.pin);
+            if is_repeated || !self.mistaken.contains_key(&resolved.pin) {
+                continue;
+            }
+            for (host, _) in uses {
+                let text = self
+                    .mistaken
+                    .get(&resolved.pin)
+                    .map(|mistaken| report::pin_of_no_key(policy, resolved.pin, mistaken));
+                let scope =
+                    Scope { policy: policy.name(), kind, at: &resolved.at, each_place: true };
+                self.find(scope, kind, *host, Code::PinOfNoKey, || {
+                    (text.unwrap_or_default(), vec![])
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! Policies against real certificates: pins that are the hash of no key, compromised keys, clients
+//! that are told to forget, and what is said where nothing remembers.
+
+use std::sync::Arc;
+
+use hpkp_core::certificate::{Certificate, subject_of_unreadable};
+use hpkp_core::check::{
+    Certificates, Choice, Context, Deployment, Host, Listener, PolicyUse, Records, Skipped,
+    TrustSetting, Verdict, check,
+};
+use hpkp_core::finding::{Check, Class, Code, Location};
+use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
+use hpkp_core::pem;
+use hpkp_core::pin::Pin;
+use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
+use hpkp_core::published::{Body, Compromised, Event, State};
+use hpkp_tests::pki::{Pki, RSA, leaf_extensions, openssl};
+use hpkp_tests::site::{A, B};
+
+/// Key identifiers decide here.
+struct Never;
+
+impl VerifySignature for Never {
+    fn is_signed_by(&self, _: &Certificate, _: &Certificate) -> bool {
+        false
+    }
+}
+
+fn at(line: usize) -> Location {
+    Location { file: "test.conf".into(), line }
+}
+
+/// A server whose certificate `leaf` is of the CA `ca`.
+struct Site {
+    _dir: tempfile::TempDir,
+    pki: Pki,
+    /// The files of the chains that it loads.
+    chains: Vec<Vec<&'static str>>,
+    pins: Vec<PinSource>,
+    max_age: &'static str,
+    compromised: Vec<Pin>,
+    /// Whether it writes records.
+    records: bool,
+}
+
+impl Site {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let pki = Pki::new(dir.path());
+        pki.ca("ca");
+        pki.leaf("leaf", "localhost", "ca");
+        let chains = vec![vec!["leaf.pem"]];
+        let (compromised, records) = (vec![], true);
+        Self { _dir: dir, pki, chains, pins: vec![], max_age: "1d", compromised, records }
+    }
+
+    fn certificate(&self, file: &str) -> Arc<Certificate> {
+        let pem = self.pki.read(file);
+        let block = pem::blocks(&pem).next().expect("a block").expect("a whole one");
+        Arc::new(Certificate::from_der(&block.decode().expect("base64")).expect("a certificate"))
+    }
+
+    fn pin(&self, file: &str) -> Pin {
+        self.pki.pin(file).parse().expect("a pin")
+    }
+
+    fn pinned(&mut self, pins: &[Pin]) -> &mut Self {
+        self.pins = pins.iter().copied().map(PinSource::Literal).collect();
+        self
+    }
+
+    fn deployment(&self) -> Deployment {
+        let anchor = Anchor { certificate: self.certificate("ca.pem"), origin: "store".into() };
+        let trust = Trust { system: Arc::new(Anchors::new([anchor])), added: None };
+        let chain = |files: &Vec<&str>| {
+            Chain::new(files.iter().map(|file| self.certificate(file)).collect()).expect("a chain")
+        };
+        let certificates = Certificates::Loaded(self.chains.iter().map(chain).collect());
+        let mut spec = PolicySpec::new("site".into(), at(1));
+        spec.max_age = Some(self.max_age.parse().expect("an age"));
+        let settings = (2..).zip(&self.pins);
+        spec.pins = settings
+            .map(|(line, source)| PinSetting { source: source.clone(), at: at(line) })
+            .collect();
+        let policy = spec.resolve(|file| Ok(self.pki.read(file)));
+        let mut state = State::default();
+        for (seq, pin) in (1..).zip(&self.compromised) {
+            let body = Body::Compromised(Compromised { pin: *pin, why: "stolen".into() });
+            state.add(&Event::new(0, seq, "ops".parse().expect("a name"), body));
+        }
+        let records = Records {
+            directory: "/var/lib/hpkp".into(),
+            state,
+            writer: Some("web-1".parse().expect("a name")),
+            at: at(9),
+            problems: vec![],
+            unrecorded: None,
+        };
+        let host = |label: &str, check| Host {
+            label: label.to_owned(),
+            names: vec![label.to_owned()],
+            tls: true,
+            contexts: vec![0],
+            check,
+            enforced: Some(PolicyUse { policy: "site".into(), at: at(8), own: true }),
+            report_only: None,
+            accepted: vec![],
+            serving: vec![],
+        };
+        let listener = Listener {
+            port: 443,
+            choice: Choice::Nginx,
+            hosts: vec![0, 1],
+            default: 0,
+            patterns: vec![],
+            by_port_alone: false,
+        };
+        let mut deployment = Deployment {
+            contexts: vec![Context {
+                certificates,
+                trust: Arc::new(TrustSetting { trust, ..TrustSetting::default() }),
+            }],
+            policies: vec![policy],
+            hosts: vec![host("localhost", Check::Refuse), host("b.example", Check::Warn)],
+            listeners: vec![listener],
+            records: self.records.then_some(records),
+            ..Deployment::default()
+        };
+        deployment.bind_keywords();
+        deployment
+    }
+
+    fn check(&self) -> Verdict {
+        check(&self.deployment(), 0, &Never)
+    }
+}
+
+fn codes(verdict: &Verdict) -> Vec<(&'static str, Class)> {
+    verdict.findings.iter().map(|one| (one.code.as_str(), one.class)).collect()
+}
+
+fn value(verdict: &Verdict) -> Option<&str> {
+    let sending = verdict.hosts[0].enforced.as_ref()?;
+    sending.header.as_ref().map(|header| header.value())
+}
+
+const PINS: [&str; 2] = [A, B];
+
+fn literals() -> [Pin; 2] {
+    PINS.map(|pin| pin.parse().expect("a pin"))
+}
+
+#[test]
+fn a_policy_without_records_is_told_once() {
+    let mut site = Site::new();
+    let [backup, _] = literals();
+    let live = site.pin("leaf.pem");
+    site.pinned(&[live, backup]);
+    assert_eq!(codes(&site.check()), []);
+    site.records = false;
+    // For hosts that treat lock-outs differently too.
+    let verdict = site.check();
+    assert_eq!(codes(&verdict), [("published-pins-not-kept", Class::Warning)]);
+    assert_eq!(verdict.findings[0].host_count, 2);
+    assert!(value(&verdict).is_some());
+    site.max_age = "0";
+    assert_eq!(codes(&site.check()), []);
+}
+
+#[test]
+fn the_hash_of_something_else_is_no_backup() {
+    let mut site = Site::new();
+    let pki = site.pki.clone();
+    pki.key("rsa", RSA);
+    pki.sign("rsa", "/CN=localhost", "ca", &leaf_extensions("localhost"));
+    site.chains.push(vec!["rsa.pem"]);
+    let path = |file: &str| pki.path(file).to_str().expect("a path").to_owned();
+    let spki = |file: &str| openssl(&["pkey", "-in", &path(file), "-pubout", "-outform", "der"]);
+    let ec = spki("leaf.key");
+    let bare = ["rsa", "-in", &path("rsa.key"), "-RSAPublicKey_out", "-outform", "der"];
+    let shapes = [
+        openssl(&["x509", "-in", &path("leaf.pem"), "-outform", "der"]),
+        openssl(&["x509", "-in", &path("ca.pem"), "-outform", "der"]),
+        openssl(&["x509", "-in", &path("leaf.pem")]),
+        openssl(&["x509", "-in", &path("leaf.pem")]).trim_ascii_end().to_vec(),
+        openssl(&["pkey", "-in", &path("rsa.key"), "-pubout"]),
+        openssl(&["x509", "-in", &path("rsa.pem"), "-noout", "-modulus"]),
+        openssl(&bare),
+        openssl(&bare[..4]),
+        ec[ec.len() - 65..].to_vec(),
+    ];
+    let [backup, _] = literals();
+    let (leaf, rsa) = (site.pin("leaf.pem"), site.pin("rsa.pem"));
+    for (number, octets) in shapes.iter().enumerate() {
+        let wrong = Pin::of_spki(octets);
+        let verdict = site.pinned(&[leaf, rsa, wrong]).check();
+        let expected = [("no-backup-pin", Class::Withhold), ("pin-of-no-key", Class::Warning)];
+        assert_eq!(codes(&verdict), expected, "{number}");
+        assert_eq!(value(&verdict), None);
+        let found = &verdict.findings[1];
+        assert!(found.summary.contains(&format!("sha256/{wrong}")), "{}", found.summary);
+        assert_eq!((found.at.line, found.host_count), (4, 2));
+        let verdict = site.pinned(&[leaf, rsa, wrong, backup]).check();
+        assert_eq!(codes(&verdict), expected[1..], "{number}");
+        assert!(value(&verdict).is_some());
+    }
+}
+
+#[test]
+fn the_hash_of_a_pin_s_file_is_no_backup() {
+    let mut site = Site::new();
+    site.pki.key("next", RSA);
+    site.pki.request("next", "/CN=next");
+    let path = site.pki.path("next.csr").to_str().expect("a path").to_owned();
+    let request = openssl(&["req", "-in", &path, "-outform", "der"]);
+    for octets in [request, site.pki.read("next.csr")] {
+        let live = site.pin("leaf.pem");
+        site.pinned(&[live, Pin::of_spki(&octets)]);
+        // Of a request that is not at hand nobody can tell.
+        assert_eq!(codes(&site.check()), []);
+        site.pins.push(PinSource::File("next.csr".into()));
+        assert_eq!(codes(&site.check()), [("pin-of-no-key", Class::Warning)]);
+    }
+}
+
+#[test]
+fn a_compromised_key_that_is_presented_is_told() {
+    let mut site = Site::new();
+    site.pki.key("rsa", RSA);
+    site.pki.sign("rsa", "/CN=localhost", "ca", &leaf_extensions("localhost"));
+    site.chains = vec![vec!["leaf.pem"], vec!["rsa.pem", "ca.pem"]];
+    let [backup, other] = literals();
+    let (leaf, rsa, ca) = (site.pin("leaf.pem"), site.pin("rsa.pem"), site.pin("ca.pem"));
+    site.pinned(&[leaf, rsa, backup]);
+    assert_eq!(codes(&site.check()), []);
+    for pin in [leaf, rsa, ca] {
+        site.compromised = vec![pin, other];
+        let verdict = site.check();
+        assert_eq!(codes(&verdict), [("compromised-key-loaded", Class::Warning)]);
+        let text: Vec<String> = verdict.findings[0].lines().collect();
+        assert!(text.join("\n").contains(&format!("compromised: sha256/{pin}")), "{text:?}");
+        assert!(value(&verdict).is_some());
+        // Without a policy as well.
+        let mut deployment = site.deployment();
+        deployment.hosts.iter_mut().for_each(|host| host.enforced = None);
+        let verdict = check(&deployment, 0, &Never);
+        assert_eq!(codes(&verdict), [("compromised-key-loaded", Class::Warning)]);
+    }
+}
+
+#[test]
+fn a_compromised_key_is_no_backup() {
+    let mut site = Site::new();
+    let live = site.pin("leaf.pem");
+    let [stolen, backup] = literals();
+    site.compromised = vec![stolen];
+    let verdict = site.pinned(&[live, stolen]).check();
+    let expected = [("no-backup-pin", Class::Withhold), ("compromised-key-pinned", Class::Warning)];
+    assert_eq!(codes(&verdict), expected);
+    assert_eq!(value(&verdict), None);
+    let verdict = site.pinned(&[live, stolen, backup]).check();
+    assert_eq!(codes(&verdict), expected[1..]);
+    assert!(value(&verdict).is_some());
+}
+
+#[test]
+fn a_header_that_nobody_notes_refuses_nothing() {
+    let mut site = Site::new();
+    site.pinned(&literals());
+    site.max_age = "1";
+    assert_eq!(codes(&site.check())[0], ("no-pin-in-chain", Class::Lockout));
+    site.max_age = "0";
+    let verdict = site.check();
+    assert_eq!(codes(&verdict), [("no-pin-in-chain", Class::Withhold)]);
+    assert_eq!(value(&verdict), None);
+}
+
+#[test]
+fn un_pinning_without_a_pin_reaches_every_client() {
+    let mut site = Site::new();
+    site.max_age = "0";
+    for records in [true, false] {
+        site.records = records;
+        let verdict = site.check();
+        assert_eq!(codes(&verdict), []);
+        let value = value(&verdict).expect("a header");
+        // The key in use, and one that nobody has: what every client obeys (the core's own tests).
+        let leaf = format!("pin-sha256=\"{}\"; pin-sha256=\"", site.pin("leaf.pem"));
+        assert!(value.starts_with(&leaf) && value.ends_with("\"; max-age=0"), "{value}");
+        assert_eq!(value.matches("pin-sha256=").count(), 2, "{value}");
+        assert_eq!(verdict.hosts[0].enforced.as_ref().map(|one| one.contexts.len()), Some(1));
+    }
+}
+
+#[test]
+fn what_is_left_out_of_a_store_is_told() {
+    let mut site = Site::new();
+    let live = site.pin("leaf.pem");
+    site.pinned(&[live, literals()[0]]);
+    let skipped = |at| Skipped { text: "part".into(), details: vec!["one".into()], at };
+    for (place, line) in [(None, 8), (Some(at(7)), 7)] {
+        let mut deployment = site.deployment();
+        let trust = deployment.contexts[0].trust.trust.clone();
+        let skipped = vec![skipped(place)];
+        deployment.contexts[0].trust = Arc::new(TrustSetting { trust, problem: None, skipped });
+        let verdict = check(&deployment, 0, &Never);
+        assert_eq!(codes(&verdict), [("trusted-certificate-skipped", Class::Warning)]);
+        let found = &verdict.findings[0];
+        assert_eq!((found.code, found.at.line), (Code::TrustedCertificateSkipped, line));
+        assert_eq!((found.host_count, &found.details[..]), (2, &["one".to_owned()][..]));
+    }
+}
+
+#[test]
+fn the_subject_of_a_certificate_that_cannot_be_parsed() {
+    let site = Site::new();
+    let path = site.pki.path("ca.pem").to_str().expect("a path").to_owned();
+    let mut der = openssl(&["x509", "-in", &path, "-outform", "der"]);
+    let time = der.windows(2).position(|pair| pair == [0x17, 0x0d]).expect("a time");
+    der[time + 14] = b'0';
+    assert!(Certificate::from_der(&der).is_err());
+    assert_eq!(subject_of_unreadable(&der).as_deref(), Some("CN=ca"));
+    for length in 0..der.len() {
+        let _ = subject_of_unreadable(&der[..length]);
+    }
+    assert_eq!(subject_of_unreadable(b"nonsense"), None);
+}

@@ -1,0 +1,408 @@
+//! What is said of policies: that nothing remembers them, that a pin is the hash of no key, that a
+//! key is compromised; and how clients are told to forget.
+
+use hpkp_core::published::{Body, Compromised, Event};
+
+use super::Server;
+use super::configuration::{
+    Part, Written, check, host, max_age, pin, policy, published_pins, trusts, uses,
+    uses_report_only,
+};
+use crate::client::Curl;
+use crate::free_port;
+use crate::instance::{NOT_KEPT, Reload, all_codes};
+use crate::layout::Site;
+use crate::pki::{P256, Pki, RSA, leaf_extensions, openssl};
+use crate::site::{A, B};
+
+/// Makes a test of each case for a server.
+#[macro_export]
+macro_rules! policies {
+    ($server:ty) => {
+        $crate::policies!($server:
+            a_policy_without_records_is_told_at_test_start_and_reload
+            a_policy_that_nobody_notes_needs_no_records
+            hashes_of_no_key_are_named_and_are_no_backup
+            a_compromised_key_that_is_loaded_is_told
+            a_compromised_key_is_no_backup
+            un_pinning_with_a_key_that_is_not_pinned_passes
+            un_pinning_does_not_lift_what_clients_hold
+            un_pinning_without_a_pin_reaches_every_client
+            a_trusted_certificate_that_cannot_be_parsed_costs_itself_alone
+            a_store_that_cannot_be_read_is_told
+        );
+    };
+    ($server:ty: $($case:ident)*) => {
+        $(
+            #[test]
+            fn $case() {
+                $crate::cases::policies::$case::<$server>();
+            }
+        )*
+    };
+}
+
+const PIN_OF_NO_KEY: &str = "pin-of-no-key";
+const NO_BACKUP: &str = "no-backup-pin";
+const LOADED: &str = "compromised-key-loaded";
+const SKIPPED: &str = "trusted-certificate-skipped";
+
+/// A host with the certificate `live` and a policy with these pins.
+fn pinned(port: u16, pins: &[&str], age: &str) -> [Part; 2] {
+    let settings = pins.iter().map(|one| pin(*one)).chain([max_age(age)]);
+    [policy("site", settings), host("localhost", port, &["live"], [uses("site")])]
+}
+
+/// A directory of records, in which these keys are compromised.
+fn compromised(pki: &Pki, pins: &[&str]) -> Part {
+    pki.records("records");
+    let lines: String = (1..)
+        .zip(pins)
+        .map(|(seq, pin)| {
+            let body = Body::Compromised(Compromised {
+                pin: pin.parse().expect("a pin"),
+                why: "the laptop is gone".into(),
+            });
+            let event = Event::new(1_800_000_000, seq, "ops".parse().expect("a name"), body);
+            format!("{}\n", event.line())
+        })
+        .collect();
+    pki.write("records/ops.jsonl", lines);
+    Part::All(published_pins(&["records", "writer=web-1"]))
+}
+
+/// The SHA-256 of these octets in base64.
+fn hash(pki: &Pki, octets: &[u8]) -> String {
+    let file = pki.write("hash.tmp", octets);
+    let hash = openssl(&["dgst", "-sha256", "-binary", file.to_str().expect("a path")]);
+    let file = pki.write("hash.tmp", hash);
+    let base64 = openssl(&["base64", "-in", file.to_str().expect("a path")]);
+    String::from_utf8(base64).expect("base64").trim().to_owned()
+}
+
+pub fn a_policy_without_records_is_told_at_test_start_and_reload<S: Site>() {
+    let mut site = S::with_records();
+    let live = site.pki().pin("live.pem");
+    let port = free_port();
+    let mut parts = Vec::from(pinned(port, &[&live, B], "1d"));
+    // Several servers share a policy; what they say of lock-outs does not matter.
+    parts.push(host("a.example.com", port, &["live"], [uses("site")]));
+    parts.push(host("b.example.com", port, &["live"], [uses("site"), check("warn")]));
+    parts.push(policy("other", [pin(&live), pin(A), max_age("1h")]));
+    parts.push(host("c.example.com", port, &["live"], [uses("other")]));
+    let said = site.accepts(&parts, &[NOT_KEPT]);
+    let named = |text: &str, name: &str| {
+        let first = format!("nothing records that the pins of the policy \"{name}\" are published");
+        text.lines().filter(|line| line.contains(&first)).count()
+    };
+    assert_eq!((named(&said.text, "site"), named(&said.text, "other")), (1, 1), "{}", said.text);
+    // httpd's, of names that the certificate is not for.
+    site.expect_in_log(&["AH01909"]);
+    site.up();
+    let started = || format!("{}{}", site.said_to_terminal(), site.log());
+    assert!(all_codes(&started()).contains(&NOT_KEPT), "{}", started());
+    let before = site.log().len();
+    assert_eq!(site.reload_forced(), Reload::Accepted);
+    assert!(all_codes(&site.log()[before..]).contains(&NOT_KEPT), "{}", site.log());
+    let recorded = [&parts[..], &[Part::All(published_pins(&["records"]))]].concat();
+    let said = site.accepts(&recorded, &[]);
+    assert!(!said.text.contains(NOT_KEPT), "{}", said.text);
+    site.down();
+}
+
+pub fn a_policy_that_nobody_notes_needs_no_records<S: Server>() {
+    let server = S::prepared();
+    let live = server.pki().pin("live.pem");
+    let report = super::configuration::report_uri("https://reports.example.net/");
+    let report_only = [
+        policy("site", [pin(&live), report]),
+        host("localhost", free_port(), &["live"], [uses_report_only("site")]),
+    ];
+    for parts in [report_only, pinned(free_port(), &[&live, B], "0")] {
+        let said = server.says(&parts);
+        assert_eq!((said.code, all_codes(&said.text)), (Some(0), vec![]), "{}", said.text);
+    }
+}
+
+pub fn hashes_of_no_key_are_named_and_are_no_backup<S: Server>() {
+    let server = S::prepared();
+    let pki = server.pki();
+    // `live` below a CA that it sends, a root that is trusted alone, a request in a pin's file.
+    pki.ca("root");
+    pki.intermediate("middle", "root");
+    pki.key("live", RSA);
+    pki.sign("live", "/CN=localhost", "middle", &leaf_extensions("localhost"));
+    pki.bundle("chain.pem", &["live.pem", "middle.pem"]);
+    std::fs::copy(pki.path("chain.pem"), pki.path("live.pem")).expect("a copy");
+    let path = |file: &str| pki.path(file).to_str().expect("a path").to_owned();
+    let der = |file: &str| openssl(&["x509", "-in", &path(file), "-outform", "der"]);
+    let live = pki.pin("live.pem");
+    let public = openssl(&["x509", "-in", &path("live.pem"), "-noout", "-pubkey"]);
+    pki.write("live.pub", &public);
+    let bare = openssl(&[
+        "rsa",
+        "-pubin",
+        "-in",
+        &path("live.pub"),
+        "-RSAPublicKey_out",
+        "-outform",
+        "der",
+    ]);
+    let modulus = openssl(&["x509", "-in", &path("live.pem"), "-noout", "-modulus"]);
+    let text = openssl(&["x509", "-in", &path("live.pem")]);
+    let point = openssl(&["pkey", "-in", &path("middle.key"), "-pubout", "-outform", "der"]);
+    let request = openssl(&["req", "-in", &path("backup.csr"), "-outform", "der"]);
+    let shapes = [
+        ("the whole certificate, CN=localhost", der("live.pem")),
+        ("the whole certificate, CN=middle", der("middle.pem")),
+        ("the whole certificate, CN=root", der("root.pem")),
+        ("the PEM text of the certificate", text),
+        ("the PEM text of the public key", public),
+        ("the bare public key", bare),
+        ("the bare public key", point[point.len() - 65..].to_vec()),
+        ("the modulus", modulus),
+        ("the whole certification request", request),
+        ("the PEM text of the certification request", pki.read("backup.csr")),
+    ];
+    for (name, octets) in shapes {
+        let wrong = hash(&pki, &octets);
+        let with = |others: &[&str]| {
+            let pins = [&[live.as_str(), wrong.as_str()], others].concat();
+            let mut parts = Vec::from(pinned(free_port(), &pins, "1d"));
+            parts.push(Part::All(trusts("root.pem")));
+            // Another policy's file is at hand too.
+            let settings = [pin(A), pin("file:backup.csr"), max_age("1d")];
+            parts.push(policy("other", settings));
+            parts
+        };
+        let said = server.accepts(&with(&[]), &[NO_BACKUP, PIN_OF_NO_KEY]);
+        assert!(said.text.contains(&format!("is the SHA-256 of {name}")), "{name}: {}", said.text);
+        assert!(said.text.contains("no key has this pin"), "{}", said.text);
+        server.accepts(&with(&[B]), &[PIN_OF_NO_KEY]);
+    }
+    // What the pin is of no key at hand for may be the backup.
+    server.accepts(&pinned(free_port(), &[&live, &hash(&pki, b"x")], "1d"), &[]);
+}
+
+pub fn a_compromised_key_that_is_loaded_is_told<S: Site>() {
+    let mut site = S::with_records();
+    let pki = site.pki();
+    pki.intermediate("middle", "ca");
+    pki.leaf("low", "low.example.com", "middle");
+    pki.bundle("chain.pem", &["low.pem", "middle.pem"]);
+    std::fs::copy(pki.path("chain.pem"), pki.path("low.pem")).expect("a copy");
+    pki.key("second", RSA);
+    pki.sign("second", "/CN=localhost", "ca", &leaf_extensions("localhost"));
+    let pins = ["live.pem", "second.pem", "middle.pem"].map(|file| pki.pin(file));
+    let [live, second, middle] = pins.each_ref().map(String::as_str);
+    let port = free_port();
+    let low = host("low.example.com", port, &["low"], []);
+    let pair = host("localhost", port, &["live", "second"], []);
+    for (stolen, parts, who) in [
+        // With a policy that pins it, with one that does not, without any; in each slot.
+        (live, Vec::from(pinned(port, &[live, B], "1d")), "localhost"),
+        (live, vec![pair.clone()], "localhost"),
+        (second, vec![pair], "localhost"),
+        (middle, vec![low], "low.example.com"),
+    ] {
+        let parts = [&parts[..], &[compromised(&pki, &[stolen])]].concat();
+        let said = site.accepts(&parts, &[LOADED]);
+        for text in [
+            format!("hpkp: [{LOADED}] {who}: "),
+            "on record as compromised (\"the laptop is gone\")".to_owned(),
+            format!("compromised: sha256/{stolen}"),
+        ] {
+            assert!(said.text.contains(&text), "{text}: {}", said.text);
+        }
+    }
+    let parts = [&pinned(port, &[live, B], "1d")[..], &[compromised(&pki, &[live])]].concat();
+    let said = site.accepts(&parts, &[LOADED]);
+    assert!(said.text.contains(&format!("pinned: sha256/{B}")), "{}", said.text);
+    site.expect_in_log(&[&format!("[{LOADED}]")]);
+    site.up();
+    let started = format!("{}{}", site.said_to_terminal(), site.log());
+    assert!(all_codes(&started).contains(&LOADED), "{started}");
+    // It is no reason to keep the header back.
+    pki.write("html/index.html", "x");
+    let curl = Curl::new(&pki.path("ca.pem"));
+    assert_eq!(curl.get(&format!("https://localhost:{port}/")).pins().len(), 1);
+    site.down();
+}
+
+pub fn a_compromised_key_is_no_backup<S: Server>() {
+    const PINNED: &str = "compromised-key-pinned";
+    let server = S::prepared();
+    let pki = server.pki();
+    let live = pki.pin("live.pem");
+    let with = |pins: &[&str]| {
+        let stolen = compromised(&pki, &[B]);
+        [&pinned(free_port(), pins, "1d")[..], &[stolen]].concat()
+    };
+    let said = server.accepts(&with(&[&live, B]), &[NO_BACKUP, PINNED]);
+    assert!(said.text.contains("compromised and pinned"), "{}", said.text);
+    server.accepts(&with(&[&live, B, A]), &[PINNED]);
+    server.accepts(&with(&[&live, A]), &[]);
+}
+
+pub fn un_pinning_with_a_key_that_is_not_pinned_passes<S: Site>() {
+    let mut site = S::with_records();
+    let pki = site.pki();
+    let port = free_port();
+    let records = [Part::All(published_pins(&["records", "writer=web-1"]))];
+    for more in [&records[..], &[]] {
+        let parts = [&pinned(port, &[A, B], "0")[..], more].concat();
+        let said = site.accepts(&parts, &["no-pin-in-chain"]);
+        assert!(said.text.contains("it is not sent with this certificate"), "{}", said.text);
+        site.refuses(
+            &[
+                policy("site", [pin(A), pin(B), max_age("1")]),
+                host("localhost", port, &["live"], [uses("site").here()]),
+            ],
+            "no-pin-in-chain",
+        );
+    }
+    site.write(Written::new(&[&pinned(port, &[A, B], "0")[..], &records].concat(), S::KIND));
+    site.expect_in_log(&["[no-pin-in-chain]"]);
+    site.up();
+    pki.write("html/index.html", "x");
+    let curl = Curl::new(&pki.path("ca.pem"));
+    assert_eq!(curl.get(&format!("https://localhost:{port}/")).pins(), [""; 0]);
+    site.down();
+}
+
+pub fn un_pinning_does_not_lift_what_clients_hold<S: Site>() {
+    let mut site = S::with_records();
+    let pki = site.pki();
+    pki.leaf("new", "localhost", "ca");
+    let port = free_port();
+    let records = Part::All(published_pins(&["records", "writer=web-1"]));
+    let live = pki.pin("live.pem");
+    let before = [&pinned(port, &[&live, B], "1d")[..], std::slice::from_ref(&records)].concat();
+    site.write(Written::new(&before, S::KIND));
+    site.up();
+    for pins in [&[][..], &[A, B]] {
+        let settings = pins.iter().map(|one| pin(*one)).chain([max_age("0")]);
+        let parts = [
+            records.clone(),
+            policy("site", settings),
+            host("localhost", port, &["new"], [uses("site")]),
+        ];
+        let said = site.says(&parts);
+        assert_eq!(said.code, Some(1), "{}", said.text);
+        assert!(said.codes().contains(&"published-pins-unmet"), "{}", said.text);
+    }
+    site.down();
+}
+
+pub fn un_pinning_without_a_pin_reaches_every_client<S: Site>() {
+    let mut site = S::with_records();
+    let pki = site.pki();
+    pki.key("second", RSA);
+    pki.sign("second", "/CN=localhost", "ca", &leaf_extensions("localhost"));
+    let port = free_port();
+    let parts = [
+        policy("site", [max_age("0")]),
+        host("localhost", port, &["live", "second"], [uses("site")]),
+    ];
+    let said = site.accepts(&parts, &[]);
+    assert!(!said.text.contains(NOT_KEPT), "{}", said.text);
+    site.up();
+    pki.write("html/index.html", "x");
+    let curl = Curl::new(&pki.path("ca.pem"));
+    let response = curl.get(&format!("https://localhost:{port}/"));
+    let [value] = response.pins()[..] else { panic!("{response:?}") };
+    for part in ["live.pem", "second.pem"].map(|file| format!("pin-sha256=\"{}\"", pki.pin(file))) {
+        assert!(value.contains(&part), "{value}");
+    }
+    // The backup without which Chromium passes over it.
+    assert_eq!(value.matches("pin-sha256=").count(), 3, "{value}");
+    assert!(value.ends_with("; max-age=0"), "{value}");
+    site.down();
+    // In a report-only policy it means nothing.
+    let report = super::configuration::report_uri("https://reports.example.net/");
+    let parts = [
+        policy("site", [max_age("0"), report]),
+        host("localhost", port, &["live"], [uses_report_only("site")]),
+    ];
+    let said = site.says(&parts);
+    assert_eq!((said.code, said.codes()), (Some(1), vec!["too-few-pins"]), "{}", said.text);
+}
+
+/// Makes `odd.pem`, of a root, with a time that lacks its `Z`: OpenSSL takes it.
+fn odd_root(pki: &Pki) {
+    pki.key("odd", P256);
+    pki.self_signed("odd", "/CN=odd", &[]);
+    let path = |file: &str| pki.path(file).to_str().expect("a path").to_owned();
+    let mut der = openssl(&["x509", "-in", &path("odd.pem"), "-outform", "der"]);
+    let time = der.windows(2).position(|pair| pair == [0x17, 0x0d]).expect("a time");
+    assert_eq!(std::mem::replace(&mut der[time + 14], b'0'), b'Z');
+    pki.write("odd.der", der);
+    let base64 = openssl(&["base64", "-in", &path("odd.der")]);
+    let base64 = String::from_utf8(base64).expect("base64");
+    let pem = format!("-----BEGIN CERTIFICATE-----\n{base64}-----END CERTIFICATE-----\n");
+    pki.write("odd.pem", pem);
+}
+
+pub fn a_trusted_certificate_that_cannot_be_parsed_costs_itself_alone<S: Server>() {
+    let mut server = S::prepared();
+    let pki = server.pki();
+    odd_root(&pki);
+    pki.ca("good");
+    pki.leaf("live", "localhost", "good");
+    pki.bundle("both.pem", &["odd.pem", "good.pem", "odd.pem"]);
+    let good = pki.pin("good.pem");
+    let parts = pinned(free_port(), &[&good, B], "1d");
+    // In the file that the configuration names, before the system's store is another one.
+    let added = [&parts[..], &[Part::All(trusts("both.pem"))]].concat();
+    let told = |text: &str| {
+        for part in
+            ["left out: certificate 1 in ", "left out: certificate 3 in ", "both.pem", "CN=odd"]
+        {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    };
+    told(&server.accepts(&added, &["root-only-match", SKIPPED]).text);
+    server.refuses(
+        &[
+            Part::All(trusts("odd.pem").here()),
+            parts[0].clone(),
+            host("localhost", free_port(), &["live"], [uses("site")]),
+        ],
+        "unreadable-trusted-certificate",
+    );
+    let both = server.path("both.pem").display().to_string();
+    server.set_environment("SSL_CERT_FILE", &both);
+    told(&server.accepts(&parts, &["root-only-match", SKIPPED]).text);
+    // Also where there is no policy, and pins that only apps hold are compared.
+    pki.records("records");
+    let bare = [
+        Part::All(published_pins(&["records", "writer=web-1"])),
+        host("localhost", free_port(), &["live"], []),
+    ];
+    told(&server.accepts(&bare, &[SKIPPED]).text);
+}
+
+pub fn a_store_that_cannot_be_read_is_told<S: Server>() {
+    let mut server = S::prepared();
+    let pki = server.pki();
+    let live = pki.pin("live.pem");
+    let parts = pinned(free_port(), &[&live, B], "1d");
+    server.accepts(&parts, &[]);
+    std::fs::create_dir(pki.path("store")).expect("a directory");
+    std::os::unix::fs::symlink("nowhere.pem", pki.path("store/0123abcd.0")).expect("a link");
+    pki.write("store/0123abcd.1", "no certificate");
+    std::fs::copy(pki.path("ca.pem"), pki.path("store/0123abcd.2")).expect("a copy");
+    let store = server.path("store").display().to_string();
+    let missing = server.path("missing.pem").display().to_string();
+    server.set_environment("SSL_CERT_DIR", &store);
+    server.set_environment("SSL_CERT_FILE", &missing);
+    let said = server.accepts(&parts, &[SKIPPED]);
+    for text in ["0123abcd.0", "0123abcd.1", "missing.pem"] {
+        assert!(said.text.contains(text), "{text}: {}", said.text);
+    }
+    assert!(!said.text.contains("0123abcd.2"), "{}", said.text);
+    // A directory that is none, and nothing else: there are no trusted certificates.
+    server.set_environment("SSL_CERT_DIR", &missing);
+    let said = server.accepts(&parts, &[SKIPPED]);
+    assert!(said.text.contains("missing.pem"), "{}", said.text);
+}
