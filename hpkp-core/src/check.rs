@@ -9,6 +9,7 @@ mod report;
 mod roles;
 mod routing;
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -101,7 +102,7 @@ pub enum Certificates {
     /// They are not known when the configuration is read.
     NotKnown {
         /// Why, as a clause.
-        why: &'static str,
+        why: Cow<'static, str>,
         /// What can be done, as a clause.
         remedy: &'static str,
     },

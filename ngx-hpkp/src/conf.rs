@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::{c_char, c_void};
 use std::ptr;
+use std::rc::Rc;
 
 use hpkp_core::check::Serving;
 use hpkp_core::finding::{Check, Code, Location};
@@ -11,12 +12,13 @@ use hpkp_core::pin::Pin;
 use hpkp_core::policy::PolicySpec;
 use hpkp_server::failure::{LogLine, OnStart};
 use hpkp_server::journal::Journal;
-use hpkp_server::openssl::OpenSsl;
+use hpkp_server::openssl::{CertificateAddress, OpenSsl};
 use hpkp_server::sending::{ContextAddress, Field};
 use hpkp_server::setting::{RecordsSetting, UseSetting};
 use nginx_sys::ngx_conf_t;
 
 use crate::boundary::{self, Aftermath};
+use crate::chosen::{Chooser, Watched};
 use crate::effect::Pending;
 use crate::filter::{self, Prepared};
 use crate::ngx::{self, CONF_ERROR, CONF_OK};
@@ -35,6 +37,8 @@ pub(crate) struct MainConf {
     pub(crate) pending: Option<Pending>,
     /// What was said at a start, to be repeated once the error log is open.
     pub(crate) alarms: Vec<LogLine>,
+    /// The directives of other modules that `chosen` has put itself before.
+    pub(crate) watched: Vec<Watched>,
     /// What this configuration presents, by server, for the reload after it.
     pub(crate) served: HashMap<ServerKey, Served>,
 }
@@ -74,6 +78,10 @@ pub(crate) struct ServerConf {
     pub(crate) check: Option<Check>,
     /// The file of `hpkp_trusted_certificate` and where the directive stands.
     pub(crate) trusted: Option<(String, Location)>,
+    /// The directive of another module that chooses the certificate during the handshake.
+    pub(crate) chosen_by: Option<Chooser>,
+    /// One that is there for something else and can replace the certificate.
+    pub(crate) replaced_by: Option<Chooser>,
     /// What is sent; filled in once the configuration has been accepted.
     pub(crate) response: Option<Response>,
 }
@@ -83,6 +91,13 @@ pub(crate) struct Response {
     pub(crate) openssl: OpenSsl,
     pub(crate) enforced: Option<Prepared>,
     pub(crate) report_only: Option<Prepared>,
+    pub(crate) replaceable: Rc<[Replaceable]>,
+}
+
+/// A context whose certificates other code can replace on a connection, and what was loaded for it.
+pub(crate) struct Replaceable {
+    pub(crate) context: ContextAddress,
+    pub(crate) loaded: Vec<CertificateAddress>,
 }
 
 impl Response {
@@ -91,8 +106,9 @@ impl Response {
         openssl: OpenSsl,
         fields: Vec<Field>,
         own: Option<ContextAddress>,
+        replaceable: Rc<[Replaceable]>,
     ) -> Option<Self> {
-        let mut response = Self { openssl, enforced: None, report_only: None };
+        let mut response = Self { openssl, enforced: None, report_only: None, replaceable };
         for field in fields {
             let place = match field.kind() {
                 Kind::Enforced => &mut response.enforced,
@@ -146,6 +162,14 @@ pub(crate) unsafe extern "C" fn merge_server(
         inner.check = inner.check.or(outer.check);
         if inner.trusted.is_none() {
             inner.trusted.clone_from(&outer.trusted);
+        }
+        // Another module's directive in `http` holds for the servers that have none of their own,
+        // and what is inherited is no other than what a server says itself.
+        if inner.chosen_by.is_none() {
+            inner.chosen_by.clone_from(&outer.chosen_by);
+        }
+        if inner.replaced_by.is_none() {
+            inner.replaced_by.clone_from(&outer.replaced_by);
         }
         CONF_OK
     })

@@ -7,9 +7,9 @@ use hpkp_core::header::Kind;
 use hpkp_server::openssl::Ssl;
 use hpkp_server::sending::{ContextAddress, Field};
 use nginx_sys::{
-    NGX_HTTP_VERSION_9, ngx_conf_t, ngx_cycle, ngx_http_output_header_filter_pt,
-    ngx_http_request_t, ngx_http_top_header_filter, ngx_int_t, ngx_list_part_t, ngx_list_push,
-    ngx_str_t, ngx_table_elt_t,
+    NGX_HTTP_VERSION_9, ngx_chain_t, ngx_conf_t, ngx_cycle, ngx_http_request_t,
+    ngx_http_top_body_filter, ngx_http_top_header_filter, ngx_int_t, ngx_list_part_t,
+    ngx_list_push, ngx_list_t, ngx_str_t, ngx_table_elt_t,
 };
 
 use crate::boundary::{self, Aftermath};
@@ -18,12 +18,18 @@ use crate::ngx::{self, ERROR, OK, string};
 use crate::ngx_http_hpkp_module;
 
 /// The next filter on the way of a response.
-struct Next(UnsafeCell<ngx_http_output_header_filter_pt>);
+struct Next<T>(UnsafeCell<Option<T>>);
 
 // SAFETY: written while the configuration is read, by one thread; only read afterwards.
-unsafe impl Sync for Next {}
+unsafe impl<T> Sync for Next<T> {}
 
-static NEXT: Next = Next(UnsafeCell::new(None));
+type HeaderFilter = unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t;
+type BodyFilter = unsafe extern "C" fn(*mut ngx_http_request_t, *mut ngx_chain_t) -> ngx_int_t;
+
+static NEXT: Next<HeaderFilter> = Next(UnsafeCell::new(None));
+static NEXT_BODY: Next<BodyFilter> = Next(UnsafeCell::new(None));
+#[cfg(ngx_early_hints)]
+static NEXT_EARLY_HINTS: Next<HeaderFilter> = Next(UnsafeCell::new(None));
 
 /// Whether the configuration in effect has this module. Where nginx gives a configuration up after
 /// it has rebuilt the chain of filters, the chain stands in the master all the same, and workers that
@@ -83,6 +89,13 @@ pub(crate) unsafe extern "C" fn install(_cf: *mut ngx_conf_t) -> ngx_int_t {
         unsafe {
             *NEXT.0.get() = ngx_http_top_header_filter;
             ngx_http_top_header_filter = Some(filter);
+            *NEXT_BODY.0.get() = ngx_http_top_body_filter;
+            ngx_http_top_body_filter = Some(body_filter);
+            #[cfg(ngx_early_hints)]
+            {
+                *NEXT_EARLY_HINTS.0.get() = nginx_sys::ngx_http_top_early_hints_filter;
+                nginx_sys::ngx_http_top_early_hints_filter = Some(early_hints_filter);
+            }
         }
         OK
     })
@@ -121,6 +134,62 @@ unsafe fn next(r: *mut ngx_http_request_t) -> ngx_int_t {
             Some(next) => next(r),
             None => OK,
         }
+    }
+}
+
+/// Of an interim response: ours go into the final one, and no other may be in either.
+#[cfg(ngx_early_hints)]
+unsafe extern "C" fn early_hints_filter(r: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: nginx hands over a live request, whose header list holds the interim response; the next
+    // filter was written before anything is served.
+    unsafe {
+        boundary::serving("early_hints_filter", (), || {
+            if let Some(response) = response(r) {
+                take_out_all(&raw mut (*r).headers_out.headers, response);
+            }
+        });
+        match *NEXT_EARLY_HINTS.0.get() {
+            Some(next) => next(r),
+            None => OK,
+        }
+    }
+}
+
+/// Fields may also follow the body: an upstream's, or those of `add_trailer`. They are in their list
+/// by the time that the end of the body comes here.
+unsafe extern "C" fn body_filter(r: *mut ngx_http_request_t, chain: *mut ngx_chain_t) -> ngx_int_t {
+    // SAFETY: nginx hands over a live request. What has no trailers costs no more than this look.
+    unsafe {
+        if (*r).headers_out.trailers.part.nelts != 0 {
+            take_out_trailers(r);
+        }
+        match *NEXT_BODY.0.get() {
+            Some(next) => next(r, chain),
+            None => OK,
+        }
+    }
+}
+
+/// # Safety
+/// `r` is a live request.
+#[inline(never)]
+unsafe extern "C" fn take_out_trailers(r: *mut ngx_http_request_t) {
+    // SAFETY: by the caller's promise; the list grows in the request's pool.
+    boundary::serving("body_filter", (), || unsafe {
+        if let Some(response) = response(r) {
+            take_out_all(&raw mut (*r).headers_out.trailers, response);
+        }
+    });
+}
+
+/// Takes the fields that this server governs out of a list that is not that of a final response.
+///
+/// # Safety
+/// `list` is a live list of fields, which nothing else refers to meanwhile.
+unsafe fn take_out_all(list: *mut ngx_list_t, response: &Response) {
+    for prepared in [&response.enforced, &response.report_only].into_iter().flatten() {
+        // SAFETY: by the caller's promise.
+        unsafe { take_out(&raw mut (*list).part, &prepared.element.key) };
     }
 }
 
@@ -213,8 +282,25 @@ unsafe fn context(r: *const ngx_http_request_t, response: &Response) -> Option<C
             return None;
         }
         let ssl: *const Ssl = (*tls).connection.cast();
-        Some(response.openssl.context_of(ssl).into())
+        let context = response.openssl.context_of(ssl).into();
+        if !response.replaceable.is_empty() && is_replaced(ssl, context, response) {
+            return None;
+        }
+        Some(context)
     }
+}
+
+/// Whether a connection presents another certificate than those loaded for its context. Out of line,
+/// because few configurations have code that can do that.
+///
+/// # Safety
+/// `ssl` is live.
+#[inline(never)]
+unsafe fn is_replaced(ssl: *const Ssl, context: ContextAddress, response: &Response) -> bool {
+    // SAFETY: by the caller's promise.
+    let presented = unsafe { response.openssl.certificate_of(ssl) };
+    let mut replaceable = response.replaceable.iter();
+    replaceable.any(|of| of.context == context && !of.loaded.contains(&presented))
 }
 
 /// The elements of a list.
