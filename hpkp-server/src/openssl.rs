@@ -188,7 +188,9 @@ impl OpenSsl {
     /// See [`OpenSslError`].
     pub fn used_by(user: *const c_void) -> Result<Self, OpenSslError> {
         let user = Object::of(user).ok_or(OpenSslError::NotFound)?;
-        let ssl = user.provider(c"SSL_CTX_new").ok_or(OpenSslError::NotFound)?;
+        // The function that puts certificates into contexts. A wrapper round another one, such as
+        // those that write keys down for analysis, is no matter.
+        let ssl = user.provider(c"SSL_CTX_use_certificate").ok_or(OpenSslError::NotFound)?;
         let crypto = ssl.provider(c"X509_free").ok_or(OpenSslError::NotFound)?;
         let holder =
             |name: &CStr| if name.to_bytes().starts_with(b"SSL_") { &ssl } else { &crypto };

@@ -1,0 +1,270 @@
+//! Certificates that other modules choose during the handshake: Lua, in Debian's nginx. What is
+//! loaded for such a server is a placeholder.
+
+use std::path::Path;
+
+use hpkp_tests::client::{Curl, Response};
+use hpkp_tests::free_port;
+use hpkp_tests::nginx::{Nginx, Reload, tls_server};
+use hpkp_tests::recorded;
+use hpkp_tests::site::{A, B, prepared};
+
+const MODULES: &str = "/usr/lib/nginx/modules";
+const LUA: &str = "lua_package_path \"/usr/share/lua/5.1/?.lua;;\";\n";
+
+/// A server with certificates `placeholder` and `real` for localhost, or none where Debian's module is
+/// for another nginx than the one under test.
+fn with_lua() -> Option<Nginx> {
+    if std::env::var_os("HPKP_NGINX").is_some() {
+        eprintln!("not tested: Debian's Lua is for Debian's nginx");
+        return None;
+    }
+    let lua = Path::new(MODULES).join("ngx_http_lua_module.so");
+    assert!(lua.exists(), "{} is missing: run ci/prerequisites", lua.display());
+    let nginx = prepared();
+    nginx.pki().leaf("placeholder", "localhost", "ca");
+    nginx.pki().leaf("real", "localhost", "ca");
+    Some(nginx)
+}
+
+fn load() -> String {
+    format!(
+        "load_module {MODULES}/ndk_http_module.so; load_module {MODULES}/ngx_http_lua_module.so;"
+    )
+}
+
+fn configure(nginx: &Nginx, http: &str) {
+    nginx.configure_with(&format!("{} worker_processes 1;", load()), &format!("{LUA}{http}"));
+}
+
+/// As [`configure`], with Lua in the file before our module.
+fn configure_with_lua_first(nginx: &Nginx, http: &str) {
+    configure(nginx, http);
+    let file = nginx.path("nginx.conf");
+    let text = std::fs::read_to_string(&file).expect("a configuration");
+    std::fs::write(file, load() + &text.replacen(&load(), "", 1)).expect("a configuration");
+}
+
+/// Code that presents `NAME.pem`.
+fn present(nginx: &Nginx, name: &str) -> String {
+    let file = |kind: &str| nginx.path(&format!("{name}.{kind}")).display().to_string();
+    let (certificate, key) = (file("pem"), file("key"));
+    format!(
+        "local ssl = require \"ngx.ssl\"
+         local function read(name) local file = io.open(name); local text = file:read(\"*a\"); file:close(); return text end
+         ssl.clear_certs()
+         ssl.set_cert(ssl.parse_pem_cert(read(\"{certificate}\")))
+         ssl.set_priv_key(ssl.parse_pem_priv_key(read(\"{key}\")))"
+    )
+}
+
+fn policy(pin: &str) -> String {
+    format!("hpkp_policy site {{ pin {pin}; pin {B}; max_age 1d; }}\n")
+}
+
+fn ask(nginx: &Nginx, port: u16) -> Response {
+    let curl = Curl::new(&nginx.path("ca.pem"));
+    let response = curl.try_get(&format!("https://localhost:{port}/"));
+    response.unwrap_or_else(|| panic!("no response:\n{}", nginx.log()))
+}
+
+/// The shapes in which the directive is found, for a server on `port`.
+fn shapes(nginx: &Nginx, port: u16) -> Vec<String> {
+    let code = present(nginx, "real");
+    nginx.pki().write("choose.lua", &code);
+    nginx.pki().write("choose.conf", format!("ssl_certificate_by_lua_block {{ {code} }}\n"));
+    let block = format!("ssl_certificate_by_lua_block {{ {code} }}");
+    let file = format!("ssl_certificate_by_lua_file {};", nginx.path("choose.lua").display());
+    let included = format!("include {};", nginx.path("choose.conf").display());
+    let server = |more: &str| {
+        tls_server(port, "localhost", "placeholder", &format!("hpkp site; {more} return 200 x;"))
+    };
+    vec![
+        server(&block),
+        server(&file),
+        server(&included),
+        format!("{block}\n{}", server("")),
+        format!("{file}\n{}", server("")),
+    ]
+}
+
+#[test]
+fn what_lua_chooses_is_not_known() {
+    let Some(mut nginx) = with_lua() else { return };
+    let pki = nginx.pki();
+    let (real, placeholder, port) = (pki.pin("real.pem"), pki.pin("placeholder.pem"), free_port());
+    nginx.expect_in_log(&["hpkp: [certificate-not-known-at-load] localhost:"]);
+    for (number, shape) in shapes(&nginx, port).iter().enumerate() {
+        // Whether the placeholder is pinned or not, nothing is refused, and nothing claimed.
+        for (name, pin) in [("real", &real), ("placeholder", &placeholder)] {
+            let records = format!("rec-{number}-{name}");
+            pki.records(&records);
+            let http = format!(
+                "{}hpkp_published_pins {} writer=web;\n{shape}",
+                policy(pin),
+                nginx.path(&records).display()
+            );
+            match number % 2 {
+                0 => configure(&nginx, &http),
+                _ => configure_with_lua_first(&nginx, &http),
+            }
+            let said = nginx.test();
+            said.accepted(&["certificate-not-known-at-load"]);
+            assert!(said.text.contains("ssl_certificate_by_lua_"), "{}", said.text);
+            nginx.start();
+            let response = ask(&nginx, port);
+            assert_eq!((response.status, response.pins().len()), (200, 0), "{shape}");
+            nginx.stop();
+            let kinds = recorded::kinds(&nginx.path(&records).join("web.jsonl"));
+            assert!(!kinds.contains(&"presents") && !kinds.contains(&"published"), "{kinds:?}");
+        }
+    }
+}
+
+#[test]
+fn pins_that_clients_hold_are_not_compared_with_a_placeholder() {
+    let Some(mut nginx) = with_lua() else { return };
+    let (real, port) = (nginx.pki().pin("real.pem"), free_port());
+    nginx.pki().records("records");
+    let http = |more: &str, certificate: &str| {
+        let records = nginx.path("records").display().to_string();
+        format!(
+            "{}hpkp_published_pins {records} writer=web;\n{}",
+            policy(&real),
+            tls_server(port, "localhost", certificate, &format!("hpkp site; {more} return 200 x;"))
+        )
+    };
+    let code = format!("ssl_certificate_by_lua_block {{ {} }}", present(&nginx, "real"));
+    let (loaded, chosen) = (http("", "real"), http(&code, "placeholder"));
+    let unprotected = http("", "placeholder");
+    nginx.expect_in_log(&["certificate-not-known-at-load"]);
+    configure(&nginx, &loaded);
+    nginx.start();
+    assert_eq!(ask(&nginx, port).pins().len(), 1);
+    configure(&nginx, &chosen);
+    nginx.test().accepted(&["certificate-not-known-at-load"]);
+    assert_eq!(nginx.reload(), Reload::Accepted);
+    assert_eq!(ask(&nginx, port).pins().len(), 0);
+    // Without the code the placeholder is the certificate, and locks clients out.
+    configure(&nginx, &unprotected);
+    assert_eq!(nginx.test().code, Some(1));
+    nginx.stop();
+}
+
+#[test]
+fn a_server_beside_it_is_compared_as_ever() {
+    let Some(mut nginx) = with_lua() else { return };
+    let (pin, port) = (nginx.pki().pin("live.pem"), free_port());
+    let code = present(&nginx, "real");
+    let http = |pin: &str| {
+        format!(
+            "{}{}{}",
+            policy(pin),
+            tls_server(port, "localhost", "live", "hpkp site; return 200 x;"),
+            tls_server(
+                port,
+                "other.example",
+                "placeholder",
+                &format!("ssl_certificate_by_lua_block {{ {code} }} return 200 x;")
+            ),
+        )
+    };
+    configure(&nginx, &http(A));
+    nginx.test().refused("no-pin-in-chain", Nginx::FIRST_LINE + 2);
+    configure(&nginx, &http(&pin));
+    nginx.test().accepted(&[]);
+    nginx.start();
+    assert_eq!(ask(&nginx, port).pins().len(), 1);
+    nginx.stop();
+}
+
+/// What is put in a module's place goes with the configuration for which it was put there.
+#[test]
+fn modules_that_come_and_go_at_reloads() {
+    let Some(mut nginx) = with_lua() else { return };
+    let (pin, port) = (nginx.pki().pin("live.pem"), free_port());
+    let code = format!("ssl_certificate_by_lua_block {{ {} }}", present(&nginx, "real"));
+    let server = |hpkp: &str, more: &str| {
+        tls_server(port, "localhost", "placeholder", &format!("{hpkp} {more} return 200 x;"))
+    };
+    let both = format!("{}{}", policy(&pin), server("hpkp site;", &code));
+    let broken = format!("{both}\nserver {{ listen 127.0.0.1:{port} ssl; no_such_directive; }}");
+    let ours_alone = format!(
+        "{}{}",
+        policy(&pin),
+        tls_server(port, "localhost", "live", "hpkp site; return 200 x;")
+    );
+    nginx.expect_in_log(&[
+        "certificate-not-known-at-load",
+        "no_such_directive",
+        "exited on signal 9",
+    ]);
+    configure(&nginx, &both);
+    nginx.start();
+    for _ in 0..2 {
+        configure(&nginx, &broken);
+        assert!(matches!(nginx.reload(), Reload::Refused(_)));
+        nginx.replace_workers();
+        assert_eq!(ask(&nginx, port).status, 200);
+        // Lua goes, and comes again.
+        nginx.configure(&ours_alone);
+        assert_eq!(nginx.reload(), Reload::Accepted);
+        assert_eq!(ask(&nginx, port).pins().len(), 1);
+        configure(&nginx, &both);
+        assert_eq!(nginx.reload(), Reload::Accepted);
+        assert_eq!(ask(&nginx, port).pins().len(), 0);
+        // Our module goes, and comes again.
+        nginx.configure_without_module(&format!("{}", server("", "")));
+        assert_eq!(nginx.reload(), Reload::Accepted);
+        configure(&nginx, &both);
+        assert_eq!(nginx.reload(), Reload::Accepted);
+        nginx.replace_workers();
+        assert_eq!(ask(&nginx, port).pins().len(), 0);
+    }
+    // A directive that is there twice is refused in Lua's own words.
+    configure(
+        &nginx,
+        &format!("{}{}", policy(&pin), server("hpkp site;", &format!("{code} {code}"))),
+    );
+    let said = nginx.test();
+    assert_eq!(said.code, Some(1));
+    assert!(said.text.contains("is duplicate"), "{}", said.text);
+    nginx.stop();
+}
+
+/// Code that runs at the client's hello is there for other purposes, and can replace the certificate
+/// all the same.
+#[test]
+fn a_certificate_that_is_replaced_at_the_hello_gets_no_header() {
+    let Some(mut nginx) = with_lua() else { return };
+    let (pin, port) = (nginx.pki().pin("live.pem"), free_port());
+    let protocols = "ssl_client_hello_by_lua_block { \
+         require(\"ngx.ssl.clienthello\").set_protocols({\"TLSv1.3\", \"TLSv1.2\"}) }";
+    let replacing = format!("ssl_client_hello_by_lua_block {{ {} }}", present(&nginx, "real"));
+    let server = |code: &str| {
+        tls_server(port, "localhost", "live", &format!("hpkp site; {code} return 200 x;"))
+    };
+    nginx.expect_in_log(&["hpkp: [certificate-may-be-replaced] localhost:"]);
+    // What is loaded is compared.
+    configure(&nginx, &format!("{}{}", policy(A), server(protocols)));
+    nginx.test().refused("no-pin-in-chain", Nginx::FIRST_LINE + 2);
+    for (code, count) in [(protocols, 1), (&*replacing, 0)] {
+        for inherited in [false, true] {
+            let servers = match inherited {
+                true => format!("{code}\n{}", server("")),
+                false => server(code),
+            };
+            configure(&nginx, &format!("{}{servers}", policy(&pin)));
+            nginx.test().accepted(&["certificate-may-be-replaced"]);
+            nginx.start();
+            let curl = Curl::new(&nginx.path("ca.pem"));
+            // The second on a resumed session.
+            let url = format!("https://localhost:{port}/");
+            let curl = curl.with(&["-H", "Connection: close", "-o", "/dev/null", &url]);
+            for response in curl.responses(&url) {
+                assert_eq!((response.status, response.pins().len()), (200, count), "{code}");
+            }
+            nginx.stop();
+        }
+    }
+}
