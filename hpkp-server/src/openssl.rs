@@ -146,8 +146,8 @@ impl fmt::Display for OpenSslError {
             ),
             Self::NotOfTheServer(name, path) => write!(
                 f,
-                "the TLS library that the server uses ({}) has no function {name}, and that of \
-                 another library must not be given its objects",
+                "the TLS library that the server uses ({}) has no function {name}; the module does \
+                 not call the function of another library in its place",
                 hpkp_core::text::Excerpt::new(path.as_os_str().as_bytes())
             ),
         }
