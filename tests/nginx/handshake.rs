@@ -5,9 +5,9 @@ use std::path::Path;
 
 use hpkp_tests::client::{Curl, Response};
 use hpkp_tests::free_port;
-use hpkp_tests::nginx::{Nginx, Reload, tls_server};
+use hpkp_tests::nginx::{Module, Nginx, Reload, tls_server};
 use hpkp_tests::recorded;
-use hpkp_tests::site::{A, B, prepared};
+use hpkp_tests::site::{A, B, prepared_with};
 
 const MODULES: &str = "/usr/lib/nginx/modules";
 const LUA: &str = "lua_package_path \"/usr/share/lua/5.1/?.lua;;\";\n";
@@ -15,13 +15,17 @@ const LUA: &str = "lua_package_path \"/usr/share/lua/5.1/?.lua;;\";\n";
 /// A server with certificates `placeholder` and `real` for localhost, or none where Debian's module is
 /// for another nginx than the one under test.
 fn with_lua() -> Option<Nginx> {
+    with_lua_and(Module::Shipped)
+}
+
+fn with_lua_and(module: Module) -> Option<Nginx> {
     if std::env::var_os("HPKP_NGINX").is_some() {
         eprintln!("not tested: Debian's Lua is for Debian's nginx");
         return None;
     }
     let lua = Path::new(MODULES).join("ngx_http_lua_module.so");
     assert!(lua.exists(), "{} is missing: run ci/prerequisites", lua.display());
-    let nginx = prepared();
+    let nginx = prepared_with(module);
     nginx.pki().leaf("placeholder", "localhost", "ca");
     nginx.pki().leaf("real", "localhost", "ca");
     Some(nginx)
@@ -267,4 +271,31 @@ fn a_certificate_that_is_replaced_at_the_hello_gets_no_header() {
             nginx.stop();
         }
     }
+}
+
+/// A bug of ours does not keep another module from its directive.
+#[test]
+fn a_panic_beside_another_module_s_directive() {
+    let Some(mut nginx) = with_lua_and(Module::InjectPanic) else { return };
+    nginx.set_environment("HPKP_INJECT_PANIC", "watched_directive");
+    let (pin, real, port) = (nginx.pki().pin("live.pem"), nginx.pki().pin("real.pem"), free_port());
+    let code = format!("ssl_certificate_by_lua_block {{ {} }}", present(&nginx, "real"));
+    configure(
+        &nginx,
+        &format!(
+            "{}{}",
+            policy(&pin),
+            tls_server(port, "localhost", "live", &format!("hpkp site; {code} return 200 x;"))
+        ),
+    );
+    let said = nginx.test();
+    assert_eq!(said.code, Some(1), "{}", said.text);
+    assert!(said.text.contains("a bug in the module (watched_directive)"), "{}", said.text);
+    nginx.expect_in_log(&["hpkp: a bug in the module"]);
+    nginx.start();
+    let curl =
+        Curl::new(&nginx.path("ca.pem")).with(&["--pinnedpubkey", &format!("sha256//{real}")]);
+    let response = curl.get(&format!("https://localhost:{port}/"));
+    assert_eq!((response.status, response.pins().len()), (200, 0));
+    nginx.stop();
 }

@@ -5,15 +5,18 @@ use std::process::Command;
 use hpkp_tests::backend;
 use hpkp_tests::client::{Curl, Response};
 use hpkp_tests::free_port;
-use hpkp_tests::nginx::{Nginx, tls_server, version, with_http2};
-use hpkp_tests::site::{A, B, prepared};
+use hpkp_tests::nginx::{Module, Nginx, tls_server, version, with_http2};
+use hpkp_tests::site::{A, B, prepared, prepared_with};
 use hpkp_tests::succeed;
 
 const FIELDS: [&str; 2] = ["public-key-pins", "public-key-pins-report-only"];
 
 /// A server for localhost with both kinds of policy, or none.
 fn served(more: &str, has_policies: bool) -> (Nginx, u16) {
-    let mut nginx = prepared();
+    served_by(prepared(), more, has_policies)
+}
+
+fn served_by(mut nginx: Nginx, more: &str, has_policies: bool) -> (Nginx, u16) {
     let (pin, port) = (nginx.pki().pin("live.pem"), free_port());
     let policies = if has_policies { "hpkp site; hpkp_report_only tried;" } else { "" };
     nginx.configure(&with_http2(&format!(
@@ -60,6 +63,27 @@ fn early_hints_bring_no_foreign_field() {
         }
         nginx.stop();
     }
+}
+
+#[test]
+fn a_panic_at_early_hints() {
+    if version() < (1, 29, 0) {
+        return;
+    }
+    let mut nginx = prepared_with(Module::InjectPanic);
+    nginx.set_environment("HPKP_INJECT_PANIC", "early_hints_filter");
+    let backend = backend::start();
+    let location = format!(
+        "location / {{ early_hints 1; proxy_http_version 1.1; proxy_pass http://127.0.0.1:{backend}/hints; }}"
+    );
+    nginx.expect_in_log(&["a bug in the module (early_hints_filter)"]);
+    let (mut nginx, port) = served_by(nginx, &location, true);
+    let workers = nginx.workers();
+    for version in ["--http1.1", "--http2"] {
+        assert_eq!(ask(&nginx, port, version).pop().map(|last| last.pins().len()), Some(1));
+    }
+    assert_eq!(nginx.workers(), workers);
+    nginx.stop();
 }
 
 #[test]
