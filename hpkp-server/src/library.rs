@@ -83,11 +83,13 @@ impl Object {
     /// The address that the dynamic linker has written into this object for a function of another
     /// object; none where it has not done so yet, or is not understood here.
     fn bound_to(&self, name: &CStr) -> Option<*const c_void> {
-        let mut search = Search { address: self.address, name, found: ptr::null() };
+        let mut search = Search { address: self.address, name, found: ptr::null(), is_own: false };
         // SAFETY: `visit` gets the pointer to `search` back, which outlives the call.
         unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut search).cast()) };
         let found = search.found;
-        (!found.is_null()).then_some(found)
+        // The place of a function that has not been called yet leads back into this object.
+        let is_bound = search.is_own || Self::of(found).is_some_and(|holder| !holder.is(self));
+        is_bound.then_some(found)
     }
 }
 
@@ -96,6 +98,8 @@ struct Search<'a> {
     address: usize,
     name: &'a CStr,
     found: *const c_void,
+    /// Whether the object itself has a function of this name.
+    is_own: bool,
 }
 
 /// Called for each object of the process; ends the walk where it gives something other than 0.
@@ -204,16 +208,10 @@ mod imp {
                     }
                     let place = base.wrapping_add(relocation.offset) as usize;
                     let place: *const *const c_void = ptr::with_exposed_provenance(place);
-                    let found = *place;
-                    // A function that has not been called yet: its place leads back into this object.
-                    let is_bound = symbol.st_shndx != 0
-                        || super::Object::of(found).is_some_and(|object| {
-                            super::Object::of(place.cast()).is_some_and(|own| !own.is(&object))
-                        });
-                    if is_bound {
-                        search.found = found;
-                        return;
-                    }
+                    search.found = *place;
+                    search.is_own = symbol.st_shndx != 0;
+                    // One that is called and pointed to as well has two places; the second, which is
+                    // read next, is written at once.
                 }
             }
         }

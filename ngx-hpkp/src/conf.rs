@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ffi::{c_char, c_void};
 use std::ptr;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hpkp_core::check::Serving;
 use hpkp_core::finding::{Check, Code, Location};
@@ -15,13 +16,14 @@ use hpkp_server::journal::Journal;
 use hpkp_server::openssl::{CertificateAddress, OpenSsl};
 use hpkp_server::sending::{ContextAddress, Field};
 use hpkp_server::setting::{RecordsSetting, UseSetting};
-use nginx_sys::ngx_conf_t;
+use nginx_sys::{ngx_conf_t, ngx_uint_t};
 
 use crate::boundary::{self, Aftermath};
 use crate::chosen::{Chooser, Watched};
 use crate::effect::Pending;
 use crate::filter::{self, Prepared};
 use crate::ngx::{self, CONF_ERROR, CONF_OK};
+use crate::{ngx_http_hpkp_gate_module, ngx_http_hpkp_module};
 
 /// What stands in `http`, once.
 #[derive(Default)]
@@ -42,6 +44,37 @@ pub(crate) struct MainConf {
     /// What this configuration presents, by server, for the reload after it.
     pub(crate) served: HashMap<ServerKey, Served>,
 }
+
+/// How many configurations have this module; they are made and dropped in one thread.
+static CONFIGURATIONS: AtomicUsize = AtomicUsize::new(0);
+
+impl MainConf {
+    fn new() -> Self {
+        CONFIGURATIONS.fetch_add(1, Ordering::Relaxed);
+        Self::default()
+    }
+}
+
+impl Drop for MainConf {
+    /// nginx numbers a module once, for as long as its file is loaded, and gives the number to another
+    /// when no configuration has the module any more. Ours stays loaded, so it gives its numbers up
+    /// itself: it would come back with those of another, and nginx would end.
+    fn drop(&mut self) {
+        if CONFIGURATIONS.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // SAFETY: no configuration has the modules, so nothing looks at their numbers; nginx
+            // reads and gives up configurations in one thread.
+            unsafe {
+                for module in [&raw mut ngx_http_hpkp_module, &raw mut ngx_http_hpkp_gate_module] {
+                    (*module).index = NO_NUMBER;
+                    (*module).ctx_index = NO_NUMBER;
+                }
+            }
+        }
+    }
+}
+
+/// nginx's `NGX_MODULE_UNSET_INDEX`, a macro that the bindings lack.
+const NO_NUMBER: ngx_uint_t = ngx_uint_t::MAX;
 
 /// What a server is known by from one configuration to the next: its names and its addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -124,19 +157,19 @@ pub(crate) unsafe extern "C" fn create_main(cf: *mut ngx_conf_t) -> *mut c_void 
     boundary::reset();
     filter::prepare();
     // SAFETY: nginx hands every hook a live `cf`.
-    unsafe { create::<MainConf>("create_main_conf", cf) }
+    unsafe { create("create_main_conf", cf, MainConf::new) }
 }
 
 pub(crate) unsafe extern "C" fn create_server(cf: *mut ngx_conf_t) -> *mut c_void {
     // SAFETY: nginx hands every hook a live `cf`.
-    unsafe { create::<ServerConf>("create_srv_conf", cf) }
+    unsafe { create("create_srv_conf", cf, ServerConf::default) }
 }
 
 /// # Safety
 /// `cf` is live.
-unsafe fn create<T: Default>(hook: &str, cf: *mut ngx_conf_t) -> *mut c_void {
+unsafe fn create<T>(hook: &str, cf: *mut ngx_conf_t, new: fn() -> T) -> *mut c_void {
     // SAFETY: by the caller's promise; the pool lives as long as the configuration.
-    let make = || unsafe { ngx::keep((*cf).pool, T::default()) };
+    let make = || unsafe { ngx::keep((*cf).pool, new()) };
     let after = |aftermath| match aftermath {
         Aftermath::Refuse => ptr::null_mut(),
         Aftermath::GoOn => make(),

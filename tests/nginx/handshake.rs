@@ -236,6 +236,45 @@ fn modules_that_come_and_go_at_reloads() {
     nginx.stop();
 }
 
+/// nginx numbers its modules, and gives the number of one that has gone to another. Ours stays in memory
+/// when it goes, and comes back without the number that another has meanwhile.
+#[test]
+fn a_module_that_comes_back_when_another_has_its_place() {
+    let Some(mut nginx) = with_lua() else { return };
+    let (pin, port) = (nginx.pki().pin("live.pem"), free_port());
+    let server = |more: &str| tls_server(port, "localhost", "live", more);
+    let code = "content_by_lua_block { ngx.say(ngx.var.host) }";
+    let ours =
+        format!("{}{}", policy(&pin), server(&format!("hpkp site; location / {{ {code} }}")));
+    // With Lua first, so that it takes the place that is free.
+    nginx.configure(&format!("{}{}", policy(&pin), server("hpkp site; return 200 x;")));
+    nginx.start();
+    for http in [server("return 200 x;"), server("return 200 y;")] {
+        nginx.configure_without_module(&http);
+        assert_eq!(nginx.reload(), Reload::Accepted);
+    }
+    for _ in 0..2 {
+        nginx.configure_without_module(&format!(
+            "{LUA}{}",
+            server(&format!("location / {{ {code} }}"))
+        ));
+        let file = nginx.path("nginx.conf");
+        let text = std::fs::read_to_string(&file).expect("a configuration");
+        std::fs::write(file, load() + &text).expect("a configuration");
+        assert_eq!(nginx.reload(), Reload::Accepted);
+        assert_eq!(ask(&nginx, port).pins().len(), 0);
+        configure_with_lua_first(&nginx, &ours);
+        assert_eq!(nginx.reload(), Reload::Accepted);
+        for _ in 0..2 {
+            let response = ask(&nginx, port);
+            assert_eq!((response.status, response.pins().len()), (200, 1));
+            nginx.expect_in_log(&["exited on signal 9"]);
+            nginx.replace_workers();
+        }
+    }
+    nginx.stop();
+}
+
 /// Code that runs at the client's hello is there for other purposes, and can replace the certificate
 /// all the same.
 #[test]
