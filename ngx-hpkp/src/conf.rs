@@ -141,6 +141,7 @@ impl Response {
         own: Option<ContextAddress>,
         replaceable: Rc<[Replaceable]>,
     ) -> Option<Self> {
+        let own = own.filter(|own| !replaceable.iter().any(|of| of.context == *own));
         let mut response = Self { openssl, enforced: None, report_only: None, replaceable };
         for field in fields {
             let place = match field.kind() {

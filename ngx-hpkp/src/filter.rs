@@ -51,14 +51,15 @@ pub(crate) fn activate() {
 /// A field and what puts it into a response, made once.
 pub(crate) struct Prepared {
     field: Field,
-    /// The context on whose connections it is sent most: looked at before the table.
+    /// The context on whose connections it is sent most: looked at before the table. None where that
+    /// is not all that decides.
     usual: Option<ContextAddress>,
     /// Its strings are static, or in the header that `field` holds.
     element: ngx_table_elt_t,
 }
 
 impl Prepared {
-    /// `own` is the server's own context, if it has one.
+    /// `own` is the server's own context, if it has one whose certificates cannot be replaced.
     pub(crate) fn new(field: Field, own: Option<ContextAddress>) -> Self {
         let lower_case = match field.kind() {
             Kind::Enforced => "public-key-pins",
@@ -216,10 +217,10 @@ unsafe fn set_fields(r: *mut ngx_http_request_t, response: &Response) {
     unsafe {
         let context = context(r, response);
         if let Some(prepared) = &response.enforced {
-            set_field(r, context, prepared);
+            set_field(r, context, prepared, response);
         }
         if let Some(prepared) = &response.report_only {
-            set_field(r, context, prepared);
+            set_field(r, context, prepared, response);
         }
     }
 }
@@ -231,6 +232,7 @@ unsafe fn set_field(
     r: *mut ngx_http_request_t,
     context: Option<ContextAddress>,
     prepared: &Prepared,
+    response: &Response,
 ) {
     // SAFETY: by the caller's promise; the list grows in the request's pool.
     unsafe {
@@ -240,7 +242,7 @@ unsafe fn set_field(
             take_out(part, name);
         }
         if let Some(context) = context
-            && (prepared.usual == Some(context) || prepared.field.is_sent_on(context))
+            && (prepared.usual == Some(context) || is_sent(r, context, prepared, response))
         {
             let new: *mut ngx_table_elt_t = ngx_list_push(list).cast();
             // Without memory nginx will notice by itself; nothing was added.
@@ -282,25 +284,33 @@ unsafe fn context(r: *const ngx_http_request_t, response: &Response) -> Option<C
             return None;
         }
         let ssl: *const Ssl = (*tls).connection.cast();
-        let context = response.openssl.context_of(ssl).into();
-        if !response.replaceable.is_empty() && is_replaced(ssl, context, response) {
-            return None;
-        }
-        Some(context)
+        Some(response.openssl.context_of(ssl).into())
     }
 }
 
-/// Whether a connection presents another certificate than those loaded for its context. Out of line,
-/// because few configurations have code that can do that.
+/// Whether the field is sent on a connection that uses `context`, where that is not the usual one. Out
+/// of line, because most connections have that.
 ///
 /// # Safety
-/// `ssl` is live.
+/// `r` is a live request, on a connection with TLS.
 #[inline(never)]
-unsafe fn is_replaced(ssl: *const Ssl, context: ContextAddress, response: &Response) -> bool {
-    // SAFETY: by the caller's promise.
-    let presented = unsafe { response.openssl.certificate_of(ssl) };
-    let mut replaceable = response.replaceable.iter();
-    replaceable.any(|of| of.context == context && !of.loaded.contains(&presented))
+unsafe fn is_sent(
+    r: *const ngx_http_request_t,
+    context: ContextAddress,
+    prepared: &Prepared,
+    response: &Response,
+) -> bool {
+    if !prepared.field.is_sent_on(context) {
+        return false;
+    }
+    let Some(of) = response.replaceable.iter().find(|of| of.context == context) else {
+        return true;
+    };
+    // SAFETY: by the caller's promise; a connection with `ssl` has an `SSL` until it is closed.
+    unsafe {
+        let ssl: *const Ssl = (*(*(*r).connection).ssl).connection.cast();
+        of.loaded.contains(&response.openssl.certificate_of(ssl))
+    }
 }
 
 /// The elements of a list.
