@@ -12,7 +12,7 @@ use std::ptr;
 
 /// An object in the process.
 #[derive(Clone, Debug)]
-pub(crate) struct Object {
+pub struct Object {
     /// Where it begins in memory.
     base: usize,
     /// An address within it.
@@ -22,7 +22,8 @@ pub(crate) struct Object {
 
 impl Object {
     /// The object that holds this address.
-    pub(crate) fn of(address: *const c_void) -> Option<Self> {
+    #[must_use]
+    pub fn of(address: *const c_void) -> Option<Self> {
         let mut info = libc::Dl_info {
             dli_fname: ptr::null(),
             dli_fbase: ptr::null_mut(),
@@ -40,11 +41,15 @@ impl Object {
         Some(Self { base: info.dli_fbase.addr(), address: address.addr(), file })
     }
 
-    pub(crate) fn is(&self, other: &Self) -> bool {
+    /// Whether the two are the same.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
         self.base == other.base
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Its file, or what the program is called on its command line.
+    #[must_use]
+    pub fn path(&self) -> &Path {
         Path::new(OsStr::from_bytes(self.file.to_bytes()))
     }
 
@@ -80,16 +85,27 @@ impl Object {
         Self::of(callee)
     }
 
+    /// Whether it calls a function of this name of another object.
+    #[must_use]
+    pub fn calls(&self, name: &CStr) -> bool {
+        !self.written_for(name).found.is_null()
+    }
+
     /// The address that the dynamic linker has written into this object for a function of another
     /// object; none where it has not done so yet, or is not understood here.
     fn bound_to(&self, name: &CStr) -> Option<*const c_void> {
+        let Search { found, is_own, .. } = self.written_for(name);
+        // The place of a function that has not been called yet leads back into this object.
+        let is_bound = is_own || Self::of(found).is_some_and(|holder| !holder.is(self));
+        is_bound.then_some(found)
+    }
+
+    /// What stands in this object for a function of this name, if it has a place for one.
+    fn written_for<'a>(&self, name: &'a CStr) -> Search<'a> {
         let mut search = Search { address: self.address, name, found: ptr::null(), is_own: false };
         // SAFETY: `visit` gets the pointer to `search` back, which outlives the call.
         unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut search).cast()) };
-        let found = search.found;
-        // The place of a function that has not been called yet leads back into this object.
-        let is_bound = search.is_own || Self::of(found).is_some_and(|holder| !holder.is(self));
-        is_bound.then_some(found)
+        search
     }
 }
 
@@ -244,5 +260,6 @@ mod tests {
         assert_eq!(c.function(c"dladdr").cast_const(), libc::dladdr as *const c_void);
         assert_eq!(own.function(c"dladdr"), ptr::null_mut());
         assert_eq!(c.function(c"no_such_function"), ptr::null_mut());
+        assert!(own.calls(c"dladdr") && !own.calls(c"no_such_function"));
     }
 }

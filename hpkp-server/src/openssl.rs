@@ -95,6 +95,7 @@ functions! {
     OpenSSL_version: fn(c_int) -> *const c_char;
     SSL_get_SSL_CTX: fn(*const Ssl) -> *mut SslCtx;
     SSL_get_certificate: fn(*const Ssl) -> *mut X509;
+    SSL_session_reused: fn(*const Ssl) -> c_int;
     SSL_CTX_ctrl: fn(*mut SslCtx, c_int, c_long, *mut c_void) -> c_long;
     SSL_CTX_get0_certificate: fn(*const SslCtx) -> *mut X509;
     SSL_CTX_get_cert_store: fn(*const SslCtx) -> *mut Store;
@@ -246,6 +247,17 @@ impl OpenSsl {
     pub unsafe fn certificate_of(&self, ssl: *const Ssl) -> CertificateAddress {
         // SAFETY: by the caller's promise; the function only reads a field.
         CertificateAddress(unsafe { (self.SSL_get_certificate)(ssl) }.addr())
+    }
+
+    /// Whether a connection goes on with the session of an earlier one, in which its certificate was
+    /// presented.
+    ///
+    /// # Safety
+    /// `ssl` is a live `SSL` of the library that this was loaded from.
+    #[must_use]
+    pub unsafe fn is_resumed(&self, ssl: *const Ssl) -> bool {
+        // SAFETY: by the caller's promise; the function only reads a field.
+        unsafe { (self.SSL_session_reused)(ssl) != 0 }
     }
 
     /// The certificates of every key of `context` by their addresses. The context is left as it was

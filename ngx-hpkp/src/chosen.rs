@@ -6,13 +6,17 @@
 //! each module with such a directive is replaced, in this one configuration, by a copy whose
 //! directive comes here first and goes on to the original. Nothing of the module itself is changed,
 //! and the copies go away with the configuration.
+//!
+//! A module without such a directive shows only that its file calls the function that sets the hook.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::{CStr, c_char, c_void};
+use std::path::PathBuf;
 
 use hpkp_core::finding::Location;
+use hpkp_server::library::Object;
 use nginx_sys::{
-    NGX_HTTP_MODULE, ngx_command_t, ngx_conf_t, ngx_http_conf_ctx_t, ngx_int_t, ngx_module_t,
-    ngx_palloc, ngx_pool_t, ngx_uint_t,
+    NGX_HTTP_MODULE, ngx_command_t, ngx_conf_t, ngx_http_conf_ctx_t, ngx_http_module, ngx_int_t,
+    ngx_module_t, ngx_palloc, ngx_pool_t, ngx_uint_t,
 };
 
 use crate::boundary::{self, Aftermath};
@@ -47,6 +51,25 @@ pub(crate) struct Watched {
     effect: Effect,
 }
 
+/// The functions by which a module is asked for the certificate during the handshake.
+const CALLBACKS: [&CStr; 2] = [c"SSL_CTX_set_cert_cb", c"SSL_set_cert_cb"];
+
+/// The file of `module`, where that is one of its own and its code can choose certificates.
+///
+/// # Safety
+/// `module` is a module of the configuration that is read.
+unsafe fn unseen_chooser(module: *const ngx_module_t) -> Option<PathBuf> {
+    // SAFETY: by the caller's promise.
+    if unsafe { (*module).type_ } != NGX_HTTP_MODULE as ngx_uint_t {
+        return None;
+    }
+    let object = Object::of(module.cast())?;
+    // nginx itself does so where a name has variables, which is known.
+    let nginx = Object::of((&raw const ngx_http_module).cast())?;
+    let chooses = !object.is(&nginx) && CALLBACKS.iter().any(|callback| object.calls(callback));
+    chooses.then(|| object.path().to_owned())
+}
+
 /// `preconfiguration`: every module is there, and nothing within `http` has been read.
 pub(crate) unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
     let after = |aftermath| match aftermath {
@@ -61,7 +84,13 @@ pub(crate) unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
             let mut slot = (*(*cf).cycle).modules;
             while !(*slot).is_null() {
                 match replaced(*slot, (*(*cf).cycle).pool) {
-                    Ok(None) => {}
+                    Ok(None) => {
+                        let file = unseen_chooser(*slot);
+                        // One file may have several modules.
+                        let is_new = |file: &PathBuf| !main.unseen_choosers.contains(file);
+                        let file = file.filter(is_new);
+                        main.unseen_choosers.extend(file);
+                    }
                     Ok(Some((copy, watched))) => {
                         *slot = copy;
                         main.watched.extend(watched);

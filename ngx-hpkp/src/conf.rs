@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{c_char, c_void};
+use std::path::PathBuf;
 use std::ptr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,6 +42,8 @@ pub(crate) struct MainConf {
     pub(crate) alarms: Vec<LogLine>,
     /// The directives of other modules that `chosen` has put itself before.
     pub(crate) watched: Vec<Watched>,
+    /// The files of other modules that can choose certificates in a way that nothing shows.
+    pub(crate) unseen_choosers: Vec<PathBuf>,
     /// What this configuration presents, by server, for the reload after it.
     pub(crate) served: HashMap<ServerKey, Served>,
 }
@@ -124,6 +127,7 @@ pub(crate) struct Response {
     pub(crate) openssl: OpenSsl,
     pub(crate) enforced: Option<Prepared>,
     pub(crate) report_only: Option<Prepared>,
+    /// Sorted by their contexts.
     pub(crate) replaceable: Rc<[Replaceable]>,
 }
 
@@ -131,6 +135,9 @@ pub(crate) struct Response {
 pub(crate) struct Replaceable {
     pub(crate) context: ContextAddress,
     pub(crate) loaded: Vec<CertificateAddress>,
+    /// Whether that code does not run when a session is resumed, so that the connection says nothing
+    /// of the certificate that its client has seen.
+    pub(crate) unseen: bool,
 }
 
 impl Response {
@@ -141,7 +148,9 @@ impl Response {
         own: Option<ContextAddress>,
         replaceable: Rc<[Replaceable]>,
     ) -> Option<Self> {
-        let own = own.filter(|own| !replaceable.iter().any(|of| of.context == *own));
+        let is_fixed =
+            |own: &ContextAddress| replaceable.binary_search_by_key(own, |of| of.context).is_err();
+        let own = own.filter(is_fixed);
         let mut response = Self { openssl, enforced: None, report_only: None, replaceable };
         for field in fields {
             let place = match field.kind() {

@@ -79,6 +79,7 @@ impl Pending {
             journal.record(&self.deployment, &mut self.verdict, phase::predecessor())
         });
         if let Some(openssl) = self.openssl {
+            self.replaceable.sort_unstable_by_key(|of| of.context);
             let replaceable: Rc<[Replaceable]> = self.replaceable.into();
             let fields = sending::fields(&self.verdict, &self.addresses);
             for ((conf, own), fields) in self.servers.iter().zip(fields) {

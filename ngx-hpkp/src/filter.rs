@@ -303,13 +303,13 @@ unsafe fn is_sent(
     if !prepared.field.is_sent_on(context) {
         return false;
     }
-    let Some(of) = response.replaceable.iter().find(|of| of.context == context) else {
-        return true;
-    };
+    let of = response.replaceable.binary_search_by_key(&context, |of| of.context);
+    let Ok(of) = of.map(|position| &response.replaceable[position]) else { return true };
     // SAFETY: by the caller's promise; a connection with `ssl` has an `SSL` until it is closed.
     unsafe {
         let ssl: *const Ssl = (*(*(*r).connection).ssl).connection.cast();
-        of.loaded.contains(&response.openssl.certificate_of(ssl))
+        !(of.unseen && response.openssl.is_resumed(ssl))
+            && of.loaded.contains(&response.openssl.certificate_of(ssl))
     }
 }
 

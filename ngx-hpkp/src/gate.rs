@@ -10,11 +10,13 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt as _;
 
 use hpkp_core::check::{Certificates, Context, Deployment, Host, Records, Serving, Verdict};
-use hpkp_core::finding::{Check, Code, Finding};
+use hpkp_core::finding::{Check, Code, Finding, Location};
 use hpkp_core::path::Chain;
 use hpkp_core::policy::Policy;
+use hpkp_core::text::Excerpt;
 use hpkp_server::failure::{self, Answer, LogLine, Phase};
 use hpkp_server::journal;
 use hpkp_server::loader::{self, Loader};
@@ -102,11 +104,15 @@ unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
             |server: &Server| server.own.map(|own| ContextAddress::from(own.context.cast_const()));
         let openssl = openssl.ok();
         let replaceable = openssl.iter().flat_map(|openssl| {
-            let of = servers.all.iter().filter(|server| server.may_be_replaced().is_some());
-            of.filter_map(|server| server.own).map(|own| Replaceable {
+            let is_unseen = !main.unseen_choosers.is_empty();
+            let of = servers.all.iter().filter(move |server| {
+                server.is_loaded() && (is_unseen || server.conf().replaced_by.is_some())
+            });
+            of.filter_map(|server| server.own).map(move |own| Replaceable {
                 context: ContextAddress::from(own.context.cast_const()),
                 // SAFETY: the context belongs to the configuration, and one thread reads it.
                 loaded: unsafe { openssl.certificates_of(own.context) },
+                unseen: is_unseen,
             })
         });
         let replaceable = replaceable.collect();
@@ -141,30 +147,43 @@ fn chosen_later(server: &Server, own: OwnContext) -> Option<Certificates> {
 /// such code. What is loaded is compared nevertheless: that code has other purposes.
 fn may_be_replaced(main: &MainConf, servers: &Servers) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
+    let mut find = |at: &Location, by: &str, label: &str| {
+        let summary = format!(
+            "{by} can replace the certificate during the handshake, and the check compares the \
+             certificate that ssl_certificate has loaded; no header is sent on a connection that \
+             presents another certificate"
+        );
+        let is_same = |known: &&mut Finding| known.at == *at && known.summary == summary;
+        if let Some(known) = findings.iter_mut().find(is_same) {
+            known.add_host(label);
+            return;
+        }
+        let mut finding = Finding {
+            code: Code::CertificateMayBeReplaced,
+            class: Code::CertificateMayBeReplaced.class(),
+            check: Check::Warn,
+            hosts: Vec::new(),
+            host_count: 0,
+            has_header: false,
+            at: at.clone(),
+            summary,
+            details: Vec::new(),
+        };
+        finding.add_host(label);
+        findings.push(finding);
+    };
     for server in servers.all.iter().filter(|server| server.is_checked(main) && server.tls) {
-        let presents = server.presents.iter().map(|position| &servers.all[*position]);
-        for chooser in presents.filter_map(Server::may_be_replaced) {
-            let Chooser { directive, at } = chooser;
-            let known = findings.iter().position(|finding| finding.at == *at);
-            let position = known.unwrap_or_else(|| {
-                findings.push(Finding {
-                    code: Code::CertificateMayBeReplaced,
-                    class: Code::CertificateMayBeReplaced.class(),
-                    check: Check::Warn,
-                    hosts: Vec::new(),
-                    host_count: 0,
-                    has_header: false,
-                    at: at.clone(),
-                    summary: format!(
-                        "{directive} can replace the certificate during the handshake, and the check \
-                         compares the certificate that ssl_certificate has loaded; no header is sent \
-                         on a connection that presents another certificate"
-                    ),
-                    details: Vec::new(),
-                });
-                findings.len() - 1
-            });
-            findings[position].add_host(&server.label);
+        let own = |position: &usize| Some(&servers.all[*position]).filter(|own| own.is_loaded());
+        let presents: Vec<&Server> = server.presents.iter().filter_map(own).collect();
+        for chooser in presents.iter().filter_map(|own| own.conf().replaced_by.as_ref()) {
+            find(&chooser.at, &chooser.directive, &server.label);
+        }
+        let policy = server.policies().into_iter().flatten().next().map(|policy| &policy.at);
+        let at = main.published.first().map(|records| &records.at).or(policy);
+        let Some(at) = at.filter(|_| !presents.is_empty()) else { continue };
+        for module in &main.unseen_choosers {
+            let path = Excerpt::new(module.as_os_str().as_bytes());
+            find(at, &format!("the module in {path}"), &server.label);
         }
     }
     findings

@@ -12,7 +12,6 @@ use nginx_sys::{
     ngx_http_ssl_srv_conf_t,
 };
 
-use crate::chosen::Chooser;
 use crate::conf::{MainConf, ServerConf, ServerKey};
 use crate::ngx::{self, own_module};
 
@@ -197,11 +196,11 @@ impl Server {
         unsafe { &*self.conf }
     }
 
-    /// What can replace the certificate of its own context, where that one is known otherwise.
-    pub(crate) fn may_be_replaced(&self) -> Option<&Chooser> {
+    /// Whether it has a context whose certificates are those that have been loaded, as far as its
+    /// directives say.
+    pub(crate) fn is_loaded(&self) -> bool {
         let own = self.own.filter(|own| !own.variables && !own.rejects);
-        let is_known = own.is_some() && self.conf().chosen_by.is_none();
-        self.conf().replaced_by.as_ref().filter(|_| is_known)
+        own.is_some() && self.conf().chosen_by.is_none()
     }
 
     pub(crate) fn key(&self) -> ServerKey {

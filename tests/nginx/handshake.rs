@@ -2,12 +2,14 @@
 //! loaded for such a server is a placeholder.
 
 use std::path::Path;
+use std::process::Command;
 
 use hpkp_tests::client::{Curl, Response};
 use hpkp_tests::free_port;
 use hpkp_tests::nginx::{Module, Nginx, Reload, tls_server};
 use hpkp_tests::recorded;
 use hpkp_tests::site::{A, B, prepared_with};
+use hpkp_tests::succeed;
 
 const MODULES: &str = "/usr/lib/nginx/modules";
 const LUA: &str = "lua_package_path \"/usr/share/lua/5.1/?.lua;;\";\n";
@@ -337,4 +339,85 @@ fn a_panic_beside_another_module_s_directive() {
     let response = curl.get(&format!("https://localhost:{port}/"));
     assert_eq!((response.status, response.pins().len()), (200, 0));
     nginx.stop();
+}
+
+/// A module whose certificate callback no directive of a known name tells of.
+const CHOOSER: &str = r#"
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+static void *create(ngx_conf_t *cf) { ngx_str_t *s = ngx_pcalloc(cf->pool, sizeof(*s)); return s; }
+static int choose(ngx_ssl_conn_t *ssl, void *name) {
+    char file[4096];
+    snprintf(file, sizeof(file), "%s.pem", (char *) name);
+    SSL_use_certificate_file(ssl, file, SSL_FILETYPE_PEM);
+    snprintf(file, sizeof(file), "%s.key", (char *) name);
+    return SSL_use_PrivateKey_file(ssl, file, SSL_FILETYPE_PEM);
+}
+static char *merge(ngx_conf_t *cf, void *outer, void *inner) {
+    ngx_str_t *name = inner;
+    ngx_http_ssl_srv_conf_t *ssl = ngx_http_conf_get_module_srv_conf(cf, ngx_http_ssl_module);
+    if (name->len && ssl->ssl.ctx) { SSL_CTX_set_cert_cb(ssl->ssl.ctx, choose, name->data); }
+    return NGX_CONF_OK;
+}
+static ngx_command_t commands[] = {
+    { ngx_string("present"), NGX_HTTP_SRV_CONF|NGX_CONF_TAKE1, ngx_conf_set_str_slot, NGX_HTTP_SRV_CONF_OFFSET, 0, NULL },
+    ngx_null_command
+};
+static ngx_http_module_t context = { NULL, NULL, NULL, NULL, create, merge, NULL, NULL };
+ngx_module_t ngx_http_chooser_module = {
+    NGX_MODULE_V1, &context, commands, NGX_HTTP_MODULE, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NGX_MODULE_V1_PADDING
+};
+ngx_module_t *ngx_modules[] = { &ngx_http_chooser_module, NULL };
+char *ngx_module_names[] = { "ngx_http_chooser_module", NULL };
+char *ngx_module_order[] = { NULL };
+"#;
+
+/// Compiles it against the headers of Debian's nginx.
+fn chooser(nginx: &Nginx) -> String {
+    let source = nginx.pki().write("chooser.c", CHOOSER);
+    let module = nginx.path("chooser.so");
+    let nginx_source = Path::new("/usr/share/nginx/src/src");
+    let mut compiler = Command::new("gcc");
+    compiler.args(["-shared", "-fPIC", "-w", "-O1"]);
+    for folder in ["core", "event", "event/modules", "os/unix", "http", "http/modules", "http/v2"] {
+        compiler.arg("-I").arg(nginx_source.join(folder));
+    }
+    // Of the source alone: what a build of the module configured.
+    compiler.arg("-I").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/nginx-debian"));
+    succeed(compiler.arg("-o").arg(&module).arg(source));
+    module.display().to_string()
+}
+
+#[test]
+fn a_module_that_can_choose_certificates_unseen_is_named() {
+    let Some(mut nginx) = with_lua() else { return };
+    let (pin, port) = (nginx.pki().pin("live.pem"), free_port());
+    let module = chooser(&nginx);
+    let present = format!("present {};", nginx.path("real").display());
+    let http = |pin: &str, more: &str| {
+        format!(
+            "{}{}",
+            policy(pin),
+            tls_server(port, "localhost", "live", &format!("hpkp site; {more} return 200 x;"))
+        )
+    };
+    let main = format!("load_module {module}; worker_processes 1;");
+    nginx.configure_with(&main, &http(A, ""));
+    nginx.test().refused("no-pin-in-chain", Nginx::FIRST_LINE + 1);
+    nginx.expect_in_log(&["hpkp: [certificate-may-be-replaced] localhost:"]);
+    for (more, count) in [("", 1), (&*present, 0)] {
+        nginx.configure_with(&main, &http(&pin, more));
+        let said = nginx.test();
+        said.accepted(&["certificate-may-be-replaced"]);
+        assert!(said.text.contains(&module), "{}", said.text);
+        nginx.start();
+        // The callback does not run for a resumed session, so there nothing shows the certificate.
+        let url = format!("https://localhost:{port}/");
+        let curl = Curl::new(&nginx.path("ca.pem"));
+        let curl = curl.with(&["-H", "Connection: close", "-o", "/dev/null", &url]);
+        let sent: Vec<usize> = curl.responses(&url).iter().map(|r| r.pins().len()).collect();
+        assert_eq!(sent, [count, 0]);
+        nginx.stop();
+    }
 }
