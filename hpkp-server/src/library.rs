@@ -23,6 +23,10 @@ pub struct Object {
 impl Object {
     /// The object that holds this address.
     #[must_use]
+    #[allow(
+        clippy::not_unsafe_ptr_arg_deref,
+        reason = "dladdr compares it, and does not follow it"
+    )]
     pub fn of(address: *const c_void) -> Option<Self> {
         let mut info = libc::Dl_info {
             dli_fname: ptr::null(),

@@ -251,7 +251,7 @@ fn modules_that_come_and_go_at_reloads() {
         assert_eq!(nginx.reload(), Reload::Accepted);
         assert_eq!(ask(&nginx, port).pins().len(), 0);
         // Our module goes, and comes again.
-        nginx.configure_without_module(&format!("{}", server("", "")));
+        nginx.configure_without_module(&server("", ""));
         assert_eq!(nginx.reload(), Reload::Accepted);
         configure(&nginx, &both);
         assert_eq!(nginx.reload(), Reload::Accepted);
