@@ -130,7 +130,8 @@ END
     each_host one_vhost_of_many
 }
 many_vhosts >httpd-with.conf
-sed '/^LoadModule hpkp_module/d; /^<*\/*HPKP/d' httpd-with.conf >httpd-without.conf
+sed -E '/^LoadModule hpkp_module /d; /^<?\/?HPKP/d' httpd-with.conf >httpd-without.conf
+is_without_module httpd-without.conf SSLCertificateKeyFile
 
 # httpd_test_time NAME: of `apachectl -t`.
 httpd_test_time() {

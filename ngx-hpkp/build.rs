@@ -16,14 +16,20 @@ fn main() {
         .unwrap_or_default();
     let features = std::env::var("DEP_NGINX_FEATURES").unwrap_or_default();
 
+    let has = |name: &str| features.split(',').any(|feature| feature == name);
+
     // (cfg, whether it holds, what it means)
     let cfgs = [
         // ngx_table_elt_t has a link to the next field of the same name.
         ("ngx_table_elt_next", version >= 1_023_000),
+        // Fields of a backend's interim response 103 are passed on, through filters of their own.
+        ("ngx_early_hints", version >= 1_029_000),
+        // A name of a server may be a regular expression.
+        ("ngx_pcre", has("pcre")),
         // The directive `ssl on` makes a server speak TLS on every address.
         ("ngx_ssl_on", version < 1_025_001),
         // An address may be for QUIC alone.
-        ("ngx_quic", features.split(',').any(|feature| feature == "http_v3")),
+        ("ngx_quic", has("http_v3")),
     ];
     for (name, holds) in cfgs {
         println!("cargo::rustc-check-cfg=cfg({name})");

@@ -2,6 +2,7 @@
 //! read. Its directives are found in the tree that httpd made of the configuration, where they stand
 //! with all macros, variables and included files in their places.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::c_char;
 
@@ -197,7 +198,7 @@ impl TlsDirectives {
 
 /// Said where mod_md has no certificate yet, at a test as at a start.
 pub(crate) const NOT_YET: Certificates = Certificates::NotKnown {
-    why: "mod_md has no certificate for this host yet",
+    why: Cow::Borrowed("mod_md has no certificate for this host yet"),
     remedy: "once it has one, the next reload compares it",
 };
 

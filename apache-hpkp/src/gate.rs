@@ -178,8 +178,7 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
         let text = "hpkp: HPKP_CHECK=warn is set, so this test passes what a reload would refuse";
         log::write_startup(APLOG_WARNING, text);
     }
-    // SAFETY: mod_ssl's OpenSSL is looked into, whose functions these are.
-    let openssl = unsafe { OpenSsl::load(httpd::openssl_symbol) };
+    let openssl = httpd::openssl();
     // SAFETY: by the caller's promise.
     let directives = unsafe { TlsDirectives::read(pool) };
     let mut loader = Loader::new(openssl.as_ref());
@@ -208,8 +207,7 @@ unsafe fn serve(pool: *mut apr_pool_t, main: *mut server_rec) -> bool {
         log::release_terminal();
         return true;
     }
-    // SAFETY: mod_ssl's OpenSSL is looked into, whose functions these are.
-    let openssl = unsafe { OpenSsl::load(httpd::openssl_symbol) };
+    let openssl = httpd::openssl();
     let mut loader = Loader::new(openssl.as_ref());
     let mut addresses = Vec::new();
     let mut presented = Vec::new();

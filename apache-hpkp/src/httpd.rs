@@ -1,14 +1,14 @@
 //! httpd's containers, strings and configuration slots as Rust sees them.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::ptr;
 
 use hpkp_core::finding::Location;
+use hpkp_server::openssl::{OpenSsl, OpenSslError};
 
 use crate::bindings::{
     ap_directive_t, ap_find_linked_module, ap_getword_conf, ap_server_root_relative,
-    apr_array_header_t, apr_dso_handle_t, apr_dso_sym, apr_pool_cleanup_null,
-    apr_pool_cleanup_register, apr_pool_t, conn_rec, server_rec,
+    apr_array_header_t, apr_pool_cleanup_null, apr_pool_cleanup_register, apr_pool_t, conn_rec,
+    server_rec,
 };
 use crate::conf::ServerConf;
 use crate::hpkp_module;
@@ -155,24 +155,13 @@ pub(crate) fn is_loaded(name: &CStr) -> bool {
     !unsafe { ap_find_linked_module(name.as_ptr()) }.is_null()
 }
 
-/// The address of one of OpenSSL's functions, as mod_ssl itself finds it: another module may have
-/// brought another OpenSSL. Null where there is no mod_ssl.
-pub(crate) fn openssl_symbol(name: &CStr) -> *mut c_void {
-    // SAFETY: the strings end with a null octet; a loaded module is live, and its handle is null
-    // where it is part of the program.
-    unsafe {
-        let ssl = ap_find_linked_module(c"mod_ssl.c".as_ptr());
-        let Some(ssl) = ssl.as_ref() else { return ptr::null_mut() };
-        let handle: *mut apr_dso_handle_t = ssl.dynamic_load_handle.cast();
-        if handle.is_null() {
-            return libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr());
-        }
-        let mut found = ptr::null_mut();
-        match apr_dso_sym(&raw mut found, handle, name.as_ptr()) {
-            0 => found,
-            _ => ptr::null_mut(),
-        }
-    }
+/// The OpenSSL whose functions mod_ssl calls: another module may have brought another one. Without
+/// mod_ssl there is none.
+pub(crate) fn openssl() -> Result<OpenSsl, OpenSslError> {
+    // SAFETY: the name ends with a null octet. What is found lies in mod_ssl's own file, or in the
+    // program where mod_ssl is part of it; it is not followed.
+    let ssl = unsafe { ap_find_linked_module(c"mod_ssl.c".as_ptr()) };
+    OpenSsl::used_by(ssl.cast_const().cast())
 }
 
 /// All servers: the main one and the virtual hosts.

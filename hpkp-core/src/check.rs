@@ -15,6 +15,7 @@ mod roles;
 mod routing;
 mod unchanged;
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -116,7 +117,7 @@ pub enum Certificates {
     /// They are not known when the configuration is read.
     NotKnown {
         /// Why, as a clause.
-        why: &'static str,
+        why: Cow<'static, str>,
         /// What can be done, as a clause.
         remedy: &'static str,
     },

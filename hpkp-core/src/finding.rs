@@ -136,6 +136,8 @@ codes! {
     CertificateNotKnownAtLoad = "certificate-not-known-at-load", Withhold;
     /// The certificate is known at the start only, not at a test.
     CertificateCheckedAtStart = "certificate-checked-at-start", Warning;
+    /// Code of another module in the server can replace the loaded certificate.
+    CertificateMayBeReplaced = "certificate-may-be-replaced", Warning;
     /// Some path through the chain avoids every pinned key.
     PartialPathMatch = "partial-path-match", Warning;
     /// Only keys that the server does not send are pinned.
@@ -237,7 +239,7 @@ const NAMED_HOSTS: usize = 3;
 
 impl Finding {
     /// Adds a host that is concerned too; the first three are named.
-    pub(crate) fn add_host(&mut self, label: &str) {
+    pub fn add_host(&mut self, label: &str) {
         self.host_count += 1;
         if self.hosts.len() < NAMED_HOSTS {
             self.hosts.push(Excerpt::new(label).to_string());

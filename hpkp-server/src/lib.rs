@@ -10,6 +10,7 @@ pub mod boundary;
 pub mod failure;
 pub mod file;
 pub mod journal;
+pub mod library;
 pub mod loader;
 pub mod openssl;
 pub mod published;

@@ -6,11 +6,13 @@
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_uchar, c_ulong, c_void};
 use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use hpkp_core::certificate::Certificate;
 use hpkp_core::path::VerifySignature;
 
+use crate::library::Object;
 use crate::trust::SystemStore;
 
 /// An `SSL_CTX` of the server.
@@ -24,6 +26,10 @@ pub struct SslCtx {
 pub struct Ssl {
     _opaque: [u8; 0],
 }
+
+/// A certificate's address. It is compared, never followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CertificateAddress(usize);
 
 #[repr(C)]
 struct X509 {
@@ -88,6 +94,8 @@ functions! {
     OpenSSL_version_num: fn() -> c_ulong;
     OpenSSL_version: fn(c_int) -> *const c_char;
     SSL_get_SSL_CTX: fn(*const Ssl) -> *mut SslCtx;
+    SSL_get_certificate: fn(*const Ssl) -> *mut X509;
+    SSL_session_reused: fn(*const Ssl) -> c_int;
     SSL_CTX_ctrl: fn(*mut SslCtx, c_int, c_long, *mut c_void) -> c_long;
     SSL_CTX_get0_certificate: fn(*const SslCtx) -> *mut X509;
     SSL_CTX_get_cert_store: fn(*const SslCtx) -> *mut Store;
@@ -118,6 +126,10 @@ pub enum OpenSslError {
     Missing(&'static str),
     /// Another library, or a version before 1.1.1; what it calls itself.
     Unsupported(String),
+    /// It cannot be told which of the libraries in the process the server uses.
+    NotFound,
+    /// The server's own library lacks this function; another one in the process may have it.
+    NotOfTheServer(&'static str, PathBuf),
 }
 
 impl fmt::Display for OpenSslError {
@@ -128,6 +140,16 @@ impl fmt::Display for OpenSslError {
                 f,
                 "the server's TLS library \"{}\" is not supported, only OpenSSL from 1.1.1 on",
                 hpkp_core::text::Excerpt::new(version)
+            ),
+            Self::NotFound => f.write_str(
+                "the process does not show which TLS library the server uses, so its certificates \
+                 cannot be read",
+            ),
+            Self::NotOfTheServer(name, path) => write!(
+                f,
+                "the TLS library that the server uses ({}) has no function {name}; the module does \
+                 not call the function of another library in its place",
+                hpkp_core::text::Excerpt::new(path.as_os_str().as_bytes())
             ),
         }
     }
@@ -159,6 +181,31 @@ mod ctrl {
 }
 
 impl OpenSsl {
+    /// The OpenSSL whose functions the object that holds `user` calls: the server's program, or its
+    /// module for TLS. All functions come from that very libssl, and from the libcrypto that it
+    /// calls; what other objects in the process have by the same names is passed over.
+    ///
+    /// # Errors
+    /// See [`OpenSslError`].
+    pub fn used_by(user: *const c_void) -> Result<Self, OpenSslError> {
+        let user = Object::of(user).ok_or(OpenSslError::NotFound)?;
+        // The function that puts certificates into contexts. A wrapper round another one, such as
+        // those that write keys down for analysis, is no matter.
+        let ssl = user.provider(c"SSL_CTX_use_certificate").ok_or(OpenSslError::NotFound)?;
+        let crypto = ssl.provider(c"X509_free").ok_or(OpenSslError::NotFound)?;
+        let holder =
+            |name: &CStr| if name.to_bytes().starts_with(b"SSL_") { &ssl } else { &crypto };
+        // SAFETY: the two objects are one OpenSSL, for the one calls the other; and it is that of
+        // the server, which calls the first.
+        unsafe { Self::load(|name| holder(name).function(name)) }.map_err(|error| match error {
+            OpenSslError::Missing(name) => {
+                let holder = if name.starts_with("SSL_") { &ssl } else { &crypto };
+                OpenSslError::NotOfTheServer(name, holder.path().to_owned())
+            }
+            error => error,
+        })
+    }
+
     /// Looks all functions up and asks the library what it is.
     ///
     /// # Safety
@@ -191,6 +238,43 @@ impl OpenSsl {
         unsafe { (self.SSL_get_SSL_CTX)(ssl) }
     }
 
+    /// The certificate that a connection presents now. After a resumed handshake it may be another
+    /// one of its context than the client saw.
+    ///
+    /// # Safety
+    /// `ssl` is a live `SSL` of the library that this was loaded from.
+    #[must_use]
+    pub unsafe fn certificate_of(&self, ssl: *const Ssl) -> CertificateAddress {
+        // SAFETY: by the caller's promise; the function only reads a field.
+        CertificateAddress(unsafe { (self.SSL_get_certificate)(ssl) }.addr())
+    }
+
+    /// Whether a connection goes on with the session of an earlier one, in which its certificate was
+    /// presented.
+    ///
+    /// # Safety
+    /// `ssl` is a live `SSL` of the library that this was loaded from.
+    #[must_use]
+    pub unsafe fn is_resumed(&self, ssl: *const Ssl) -> bool {
+        // SAFETY: by the caller's promise; the function only reads a field.
+        unsafe { (self.SSL_session_reused)(ssl) != 0 }
+    }
+
+    /// The certificates of every key of `context` by their addresses. The context is left as it was
+    /// found.
+    ///
+    /// # Safety
+    /// As for [`OpenSsl::chains`].
+    #[must_use]
+    pub unsafe fn certificates_of(&self, context: *mut SslCtx) -> Vec<CertificateAddress> {
+        let mut certificates = Vec::new();
+        // SAFETY: by the caller's promise.
+        unsafe {
+            self.each_key(context, |leaf| certificates.push(CertificateAddress(leaf.addr())))
+        };
+        certificates
+    }
+
     /// The certificates of every key of `context`, each chain with its leaf first, in DER. The
     /// context is left as it was found.
     ///
@@ -199,34 +283,46 @@ impl OpenSsl {
     /// changes it meanwhile.
     #[must_use]
     pub unsafe fn chains(&self, context: *mut SslCtx) -> Vec<Vec<Vec<u8>>> {
+        let mut chains = Vec::new();
+        // SAFETY: by the caller's promise.
+        unsafe {
+            self.each_key(context, |leaf| {
+                // The leaf and what the stack holds are owned by the context.
+                chains.push(match self.above_the_leaf(context) {
+                    Some(above) => std::iter::once(leaf.cast_const())
+                        .chain(above)
+                        .map(|certificate| self.der(certificate))
+                        .collect(),
+                    None => self.completed(context, leaf),
+                });
+            });
+        }
+        chains
+    }
+
+    /// Gives `look` the certificate of each key of `context`, while that key is the current one.
+    ///
+    /// # Safety
+    /// As for [`OpenSsl::chains`].
+    unsafe fn each_key(&self, context: *mut SslCtx, mut look: impl FnMut(*mut X509)) {
         let _errors = ErrorMark::set(self);
         // SAFETY: by the caller's promise; returns the context's current certificate or null.
         let current = unsafe { (self.SSL_CTX_get0_certificate)(context) };
-        let mut chains = Vec::new();
+        let mut slots = 0;
         let mut step = ctrl::CERT_SET_FIRST;
         let select = |step| {
             let none = std::ptr::null_mut();
             // SAFETY: by the caller's promise; the control takes no pointer.
             unsafe { (self.SSL_CTX_ctrl)(context, ctrl::SET_CURRENT_CERT, step, none) == 1 }
         };
-        while chains.len() < MAX_SLOTS && select(step) {
+        while slots < MAX_SLOTS && select(step) {
             step = ctrl::CERT_SET_NEXT;
             // SAFETY: as above; a slot was just selected, and the certificate lives as long as it.
             let leaf = unsafe { (self.SSL_CTX_get0_certificate)(context) };
-            if leaf.is_null() {
-                continue;
+            if !leaf.is_null() {
+                slots += 1;
+                look(leaf);
             }
-            // SAFETY: the leaf and what the stack holds are owned by the context.
-            let chain = unsafe {
-                match self.above_the_leaf(context) {
-                    Some(above) => std::iter::once(leaf.cast_const())
-                        .chain(above)
-                        .map(|certificate| self.der(certificate))
-                        .collect(),
-                    None => self.completed(context, leaf),
-                }
-            };
-            chains.push(chain);
         }
         if !current.is_null() {
             // SAFETY: the certificate is one of the context's own, found above.
@@ -234,7 +330,6 @@ impl OpenSsl {
                 (self.SSL_CTX_ctrl)(context, ctrl::SELECT_CURRENT_CERT, 0, current.cast());
             }
         }
-        chains
     }
 
     /// What is sent above the current leaf: its own chain or, where it has none, the extra one. None

@@ -2,8 +2,11 @@
 
 use std::collections::HashMap;
 use std::ffi::{c_char, c_void};
+use std::path::PathBuf;
 use std::ptr;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hpkp_core::check::{Alarm, NameSet, Serving};
 use hpkp_core::finding::{Check, Location};
@@ -13,15 +16,17 @@ use hpkp_core::policy::PolicySpec;
 use hpkp_core::published::CertificateIdentity;
 use hpkp_server::failure::{LogLine, OnStart};
 use hpkp_server::journal::Journal;
-use hpkp_server::openssl::OpenSsl;
+use hpkp_server::openssl::{CertificateAddress, OpenSsl};
 use hpkp_server::sending::{ContextAddress, Field};
 use hpkp_server::setting::{RecordsSetting, UseSetting};
-use nginx_sys::ngx_conf_t;
+use nginx_sys::{ngx_conf_t, ngx_uint_t};
 
 use crate::boundary::{self, Aftermath};
+use crate::chosen::{Chooser, Watched};
 use crate::effect::Pending;
 use crate::filter::{self, Prepared};
 use crate::ngx::{self, CONF_ERROR, CONF_OK};
+use crate::{ngx_http_hpkp_gate_module, ngx_http_hpkp_module};
 
 /// What stands in `http`, once.
 #[derive(Default)]
@@ -37,9 +42,44 @@ pub(crate) struct MainConf {
     pub(crate) pending: Option<Pending>,
     /// What was said at a start, to be repeated once the error log is open.
     pub(crate) alarms: Vec<LogLine>,
+    /// The directives of other modules that `chosen` has put itself before.
+    pub(crate) watched: Vec<Watched>,
+    /// The files of other modules that can choose certificates in a way that nothing shows.
+    pub(crate) unseen_choosers: Vec<PathBuf>,
     /// What this configuration presents, by server, for the reload after it.
     pub(crate) served: HashMap<ServerKey, Served>,
 }
+
+/// How many configurations have this module; they are made and dropped in one thread.
+static CONFIGURATIONS: AtomicUsize = AtomicUsize::new(0);
+
+impl MainConf {
+    fn new() -> Self {
+        CONFIGURATIONS.fetch_add(1, Ordering::Relaxed);
+        Self::default()
+    }
+}
+
+impl Drop for MainConf {
+    /// nginx numbers a module once, for as long as its file is loaded, and gives the number to another
+    /// when no configuration has the module any more. Ours stays loaded, so it gives its numbers up
+    /// itself: it would come back with those of another, and nginx would end.
+    fn drop(&mut self) {
+        if CONFIGURATIONS.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // SAFETY: no configuration has the modules, so nothing looks at their numbers; nginx
+            // reads and gives up configurations in one thread.
+            unsafe {
+                for module in [&raw mut ngx_http_hpkp_module, &raw mut ngx_http_hpkp_gate_module] {
+                    (*module).index = NO_NUMBER;
+                    (*module).ctx_index = NO_NUMBER;
+                }
+            }
+        }
+    }
+}
+
+/// nginx's `NGX_MODULE_UNSET_INDEX`, a macro that the bindings lack.
+const NO_NUMBER: ngx_uint_t = ngx_uint_t::MAX;
 
 /// What a server is known by from one configuration to the next: its names and its addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -76,6 +116,10 @@ pub(crate) struct ServerConf {
     pub(crate) check: Option<Check>,
     /// The file of `hpkp_trusted_certificate` and where the directive stands.
     pub(crate) trusted: Option<(String, Location)>,
+    /// The directive of another module that chooses the certificate during the handshake.
+    pub(crate) chosen_by: Option<Chooser>,
+    /// One that is there for something else and can replace the certificate.
+    pub(crate) replaced_by: Option<Chooser>,
     /// What is sent; filled in once the configuration has been accepted.
     pub(crate) response: Option<Response>,
 }
@@ -87,6 +131,17 @@ pub(crate) struct Response {
     pub(crate) report_only: Option<Prepared>,
     /// The hosts for which the enforced policy may be sent, where others come here too.
     pub(crate) names: Option<Arc<NameSet>>,
+    /// Sorted by their contexts.
+    pub(crate) replaceable: Rc<[Replaceable]>,
+}
+
+/// A context whose certificates other code can replace on a connection, and what was loaded for it.
+pub(crate) struct Replaceable {
+    pub(crate) context: ContextAddress,
+    pub(crate) loaded: Vec<CertificateAddress>,
+    /// Whether that code does not run when a session is resumed, so that the connection says nothing
+    /// of the certificate that its client has seen.
+    pub(crate) unseen: bool,
 }
 
 impl Response {
@@ -97,8 +152,12 @@ impl Response {
         fields: Vec<Field>,
         own: Option<ContextAddress>,
         names: Option<Arc<NameSet>>,
+        replaceable: Rc<[Replaceable]>,
     ) -> Option<Self> {
-        let mut response = Self { openssl, enforced: None, report_only: None, names };
+        let is_fixed =
+            |own: &ContextAddress| replaceable.binary_search_by_key(own, |of| of.context).is_err();
+        let own = own.filter(is_fixed);
+        let mut response = Self { openssl, enforced: None, report_only: None, names, replaceable };
         for field in fields {
             let place = match field.kind() {
                 Kind::Enforced => &mut response.enforced,
@@ -114,19 +173,19 @@ pub(crate) unsafe extern "C" fn create_main(cf: *mut ngx_conf_t) -> *mut c_void 
     boundary::reset();
     filter::prepare();
     // SAFETY: nginx hands every hook a live `cf`.
-    unsafe { create::<MainConf>("create_main_conf", cf) }
+    unsafe { create("create_main_conf", cf, MainConf::new) }
 }
 
 pub(crate) unsafe extern "C" fn create_server(cf: *mut ngx_conf_t) -> *mut c_void {
     // SAFETY: nginx hands every hook a live `cf`.
-    unsafe { create::<ServerConf>("create_srv_conf", cf) }
+    unsafe { create("create_srv_conf", cf, ServerConf::default) }
 }
 
 /// # Safety
 /// `cf` is live.
-unsafe fn create<T: Default>(hook: &str, cf: *mut ngx_conf_t) -> *mut c_void {
+unsafe fn create<T>(hook: &str, cf: *mut ngx_conf_t, new: fn() -> T) -> *mut c_void {
     // SAFETY: by the caller's promise; the pool lives as long as the configuration.
-    let make = || unsafe { ngx::keep((*cf).pool, T::default()) };
+    let make = || unsafe { ngx::keep((*cf).pool, new()) };
     let after = |aftermath| match aftermath {
         Aftermath::Refuse => ptr::null_mut(),
         Aftermath::GoOn => make(),
@@ -152,6 +211,14 @@ pub(crate) unsafe extern "C" fn merge_server(
         inner.check = inner.check.or(outer.check);
         if inner.trusted.is_none() {
             inner.trusted.clone_from(&outer.trusted);
+        }
+        // Another module's directive in `http` holds for the servers that have none of their own,
+        // and what is inherited is no other than what a server says itself.
+        if inner.chosen_by.is_none() {
+            inner.chosen_by.clone_from(&outer.chosen_by);
+        }
+        if inner.replaced_by.is_none() {
+            inner.replaced_by.clone_from(&outer.replaced_by);
         }
         CONF_OK
     })

@@ -1,5 +1,7 @@
 //! What a configuration does when it takes effect, and when the server ends.
 
+use std::rc::Rc;
+
 use hpkp_core::check::{Deployment, Verdict};
 use hpkp_server::failure::{self, LogLine, Phase};
 use hpkp_server::journal::{Journal, Predecessor};
@@ -7,7 +9,7 @@ use hpkp_server::openssl::OpenSsl;
 use hpkp_server::sending::{self, ContextAddress};
 use nginx_sys::{NGX_LOG_WARN, ngx_cycle_t, ngx_int_t};
 
-use crate::conf::{MainConf, Response, ServerConf};
+use crate::conf::{MainConf, Replaceable, Response, ServerConf};
 use crate::ngx::{self, OK, own_module};
 use crate::{boundary, filter, log, phase};
 
@@ -64,6 +66,8 @@ pub(crate) struct Pending {
     pub(crate) addresses: Vec<ContextAddress>,
     /// For each host, its server and that server's own context.
     pub(crate) servers: Vec<(*mut ServerConf, Option<ContextAddress>)>,
+    /// The contexts whose certificates other code can replace.
+    pub(crate) replaceable: Vec<Replaceable>,
     /// None where nobody can say which context a connection uses.
     pub(crate) openssl: Option<OpenSsl>,
 }
@@ -75,13 +79,18 @@ impl Pending {
             journal.record(&self.deployment, &mut self.verdict, phase::predecessor())
         });
         if let Some(openssl) = self.openssl {
+            self.replaceable.sort_unstable_by_key(|of| of.context);
+            let replaceable: Rc<[Replaceable]> = self.replaceable.into();
             let fields = sending::fields(&self.verdict, &self.addresses);
             let hosts = fields.into_iter().zip(&self.verdict.hosts);
             for ((conf, own), (fields, host)) in self.servers.iter().zip(hosts) {
                 let names = host.header_names.clone();
                 // SAFETY: the servers of the configuration that is about to take effect: different
                 // objects, and one thread has them.
-                unsafe { (**conf).response = Response::new(openssl, fields, *own, names) };
+                unsafe {
+                    (**conf).response =
+                        Response::new(openssl, fields, *own, names, replaceable.clone());
+                }
             }
         }
         finding.iter().flat_map(|finding| failure::lines_after(finding, self.phase)).collect()

@@ -7,9 +7,9 @@ use hpkp_core::header::Kind;
 use hpkp_server::openssl::Ssl;
 use hpkp_server::sending::{ContextAddress, Field};
 use nginx_sys::{
-    NGX_HTTP_VERSION_9, ngx_conf_t, ngx_cycle, ngx_http_output_header_filter_pt,
-    ngx_http_request_t, ngx_http_top_header_filter, ngx_int_t, ngx_list_part_t, ngx_list_push,
-    ngx_str_t, ngx_table_elt_t,
+    NGX_HTTP_VERSION_9, ngx_chain_t, ngx_conf_t, ngx_cycle, ngx_http_request_t,
+    ngx_http_top_body_filter, ngx_http_top_header_filter, ngx_int_t, ngx_list_part_t,
+    ngx_list_push, ngx_list_t, ngx_str_t, ngx_table_elt_t,
 };
 
 use crate::boundary::{self, Aftermath};
@@ -18,12 +18,18 @@ use crate::ngx::{self, ERROR, OK, string};
 use crate::ngx_http_hpkp_module;
 
 /// The next filter on the way of a response.
-struct Next(UnsafeCell<ngx_http_output_header_filter_pt>);
+struct Next<T>(UnsafeCell<Option<T>>);
 
 // SAFETY: written while the configuration is read, by one thread; only read afterwards.
-unsafe impl Sync for Next {}
+unsafe impl<T> Sync for Next<T> {}
 
-static NEXT: Next = Next(UnsafeCell::new(None));
+type HeaderFilter = unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t;
+type BodyFilter = unsafe extern "C" fn(*mut ngx_http_request_t, *mut ngx_chain_t) -> ngx_int_t;
+
+static NEXT: Next<HeaderFilter> = Next(UnsafeCell::new(None));
+static NEXT_BODY: Next<BodyFilter> = Next(UnsafeCell::new(None));
+#[cfg(ngx_early_hints)]
+static NEXT_EARLY_HINTS: Next<HeaderFilter> = Next(UnsafeCell::new(None));
 
 /// Whether the configuration in effect has this module. Where nginx gives a configuration up after
 /// it has rebuilt the chain of filters, the chain stands in the master all the same, and workers that
@@ -45,14 +51,15 @@ pub(crate) fn activate() {
 /// A field and what puts it into a response, made once.
 pub(crate) struct Prepared {
     field: Field,
-    /// The context on whose connections it is sent most: looked at before the table.
+    /// The context on whose connections it is sent most: looked at before the table. None where that
+    /// is not all that decides.
     usual: Option<ContextAddress>,
     /// Its strings are static, or in the header that `field` holds.
     element: ngx_table_elt_t,
 }
 
 impl Prepared {
-    /// `own` is the server's own context, if it has one.
+    /// `own` is the server's own context, if it has one whose certificates cannot be replaced.
     pub(crate) fn new(field: Field, own: Option<ContextAddress>) -> Self {
         let lower_case = match field.kind() {
             Kind::Enforced => "public-key-pins",
@@ -83,6 +90,13 @@ pub(crate) unsafe extern "C" fn install(_cf: *mut ngx_conf_t) -> ngx_int_t {
         unsafe {
             *NEXT.0.get() = ngx_http_top_header_filter;
             ngx_http_top_header_filter = Some(filter);
+            *NEXT_BODY.0.get() = ngx_http_top_body_filter;
+            ngx_http_top_body_filter = Some(body_filter);
+            #[cfg(ngx_early_hints)]
+            {
+                *NEXT_EARLY_HINTS.0.get() = nginx_sys::ngx_http_top_early_hints_filter;
+                nginx_sys::ngx_http_top_early_hints_filter = Some(early_hints_filter);
+            }
         }
         OK
     })
@@ -124,6 +138,62 @@ unsafe fn next(r: *mut ngx_http_request_t) -> ngx_int_t {
     }
 }
 
+/// Of an interim response: ours go into the final one, and no other may be in either.
+#[cfg(ngx_early_hints)]
+unsafe extern "C" fn early_hints_filter(r: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: nginx hands over a live request, whose header list holds the interim response; the next
+    // filter was written before anything is served.
+    unsafe {
+        boundary::serving("early_hints_filter", (), || {
+            if let Some(response) = response(r) {
+                take_out_all(&raw mut (*r).headers_out.headers, response);
+            }
+        });
+        match *NEXT_EARLY_HINTS.0.get() {
+            Some(next) => next(r),
+            None => OK,
+        }
+    }
+}
+
+/// Fields may also follow the body: an upstream's, or those of `add_trailer`. They are in their list
+/// by the time that the end of the body comes here.
+unsafe extern "C" fn body_filter(r: *mut ngx_http_request_t, chain: *mut ngx_chain_t) -> ngx_int_t {
+    // SAFETY: nginx hands over a live request. What has no trailers costs no more than this look.
+    unsafe {
+        if (*r).headers_out.trailers.part.nelts != 0 {
+            take_out_trailers(r);
+        }
+        match *NEXT_BODY.0.get() {
+            Some(next) => next(r, chain),
+            None => OK,
+        }
+    }
+}
+
+/// # Safety
+/// `r` is a live request.
+#[inline(never)]
+unsafe extern "C" fn take_out_trailers(r: *mut ngx_http_request_t) {
+    // SAFETY: by the caller's promise; the list grows in the request's pool.
+    boundary::serving("body_filter", (), || unsafe {
+        if let Some(response) = response(r) {
+            take_out_all(&raw mut (*r).headers_out.trailers, response);
+        }
+    });
+}
+
+/// Takes the fields that this server governs out of a list that is not that of a final response.
+///
+/// # Safety
+/// `list` is a live list of fields, which nothing else refers to meanwhile.
+unsafe fn take_out_all(list: *mut ngx_list_t, response: &Response) {
+    for prepared in [&response.enforced, &response.report_only].into_iter().flatten() {
+        // SAFETY: by the caller's promise.
+        unsafe { take_out(&raw mut (*list).part, &prepared.element.key) };
+    }
+}
+
 /// What the server of this request sends, if anything.
 ///
 /// # Safety
@@ -150,10 +220,10 @@ unsafe fn set_fields(r: *mut ngx_http_request_t, response: &Response) {
             let names = response.names.as_deref();
             // nginx keeps the host in lower case, without its port.
             let is_asked = names.is_none_or(|names| names.has((*r).headers_in.server.as_bytes()));
-            set_field(r, context.filter(|_| is_asked), prepared);
+            set_field(r, context.filter(|_| is_asked), prepared, response);
         }
         if let Some(prepared) = &response.report_only {
-            set_field(r, context, prepared);
+            set_field(r, context, prepared, response);
         }
     }
 }
@@ -165,6 +235,7 @@ unsafe fn set_field(
     r: *mut ngx_http_request_t,
     context: Option<ContextAddress>,
     prepared: &Prepared,
+    response: &Response,
 ) {
     // SAFETY: by the caller's promise; the list grows in the request's pool.
     unsafe {
@@ -174,7 +245,7 @@ unsafe fn set_field(
             take_out(part, name);
         }
         if let Some(context) = context
-            && (prepared.usual == Some(context) || prepared.field.is_sent_on(context))
+            && (prepared.usual == Some(context) || is_sent(r, context, prepared, response))
         {
             let new: *mut ngx_table_elt_t = ngx_list_push(list).cast();
             // Without memory nginx will notice by itself; nothing was added.
@@ -217,6 +288,31 @@ unsafe fn context(r: *const ngx_http_request_t, response: &Response) -> Option<C
         }
         let ssl: *const Ssl = (*tls).connection.cast();
         Some(response.openssl.context_of(ssl).into())
+    }
+}
+
+/// Whether the field is sent on a connection that uses `context`, where that is not the usual one. Out
+/// of line, because most connections have that.
+///
+/// # Safety
+/// `r` is a live request, on a connection with TLS.
+#[inline(never)]
+unsafe fn is_sent(
+    r: *const ngx_http_request_t,
+    context: ContextAddress,
+    prepared: &Prepared,
+    response: &Response,
+) -> bool {
+    if !prepared.field.is_sent_on(context) {
+        return false;
+    }
+    let of = response.replaceable.binary_search_by_key(&context, |of| of.context);
+    let Ok(of) = of.map(|position| &response.replaceable[position]) else { return true };
+    // SAFETY: by the caller's promise; a connection with `ssl` has an `SSL` until it is closed.
+    unsafe {
+        let ssl: *const Ssl = (*(*(*r).connection).ssl).connection.cast();
+        !(of.unseen && response.openssl.is_resumed(ssl))
+            && of.loaded.contains(&response.openssl.certificate_of(ssl))
     }
 }
 

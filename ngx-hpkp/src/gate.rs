@@ -8,24 +8,28 @@
 //! stands there. A refusal half-way leaves half a chain; one at the end leaves a chain with modules
 //! that have just been unloaded, where the refused configuration was the first to name them.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt as _;
 
 use hpkp_core::check::{Certificates, Context, Deployment, Host, Records, Serving, Verdict};
-use hpkp_core::finding::Check;
+use hpkp_core::finding::{Check, Code, Finding, Location};
 use hpkp_core::path::Chain;
 use hpkp_core::policy::Policy;
+use hpkp_core::text::Excerpt;
 use hpkp_server::failure::{self, Answer, LogLine, Phase};
 use hpkp_server::journal;
 use hpkp_server::loader::{self, Loader};
 use hpkp_server::openssl::{OpenSsl, OpenSslError};
 use hpkp_server::sending::ContextAddress;
-use nginx_sys::{NGX_LOG_WARN, ngx_conf_t, ngx_cycle, ngx_cycle_t, ngx_int_t};
+use nginx_sys::{NGX_LOG_WARN, ngx_conf_t, ngx_cycle, ngx_cycle_t, ngx_http_ssl_module, ngx_int_t};
 
 use crate::boundary::{self, Aftermath};
-use crate::conf::{MainConf, Served, ServerKey};
+use crate::chosen::Chooser;
+use crate::conf::{MainConf, Replaceable, Served};
 use crate::effect::Pending;
 use crate::ngx::{self, ERROR, OK, own_module};
-use crate::server::{Server, Servers};
+use crate::server::{OwnContext, Server, Servers};
 use crate::{log, phase};
 
 /// The variable that lets a test pass where it would be refused: for the test that a service runs
@@ -70,12 +74,12 @@ unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
         // SAFETY: as above.
         unsafe { log::write(log, NGX_LOG_WARN, text, None) };
     }
-    // SAFETY: nginx is linked with one OpenSSL, and its functions are found from the program on.
-    let openssl = unsafe { OpenSsl::load(|name| libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr())) };
+    let openssl = OpenSsl::used_by((&raw const ngx_http_ssl_module).cast());
     let (records, journal) = journal::read(&main.published);
     // SAFETY: as above.
-    let (deployment, addresses, verdict) =
+    let (deployment, addresses, mut verdict) =
         unsafe { checked(main, records, &servers, openssl.as_ref()) };
+    verdict.findings.extend(may_be_replaced(main, &servers));
     let judgement = failure::judge(&verdict, phase, main.on_start.unwrap_or_default());
     for line in &judgement.lines {
         // SAFETY: as above.
@@ -98,19 +102,92 @@ unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     if phase != Phase::Test {
         let own =
             |server: &Server| server.own.map(|own| ContextAddress::from(own.context.cast_const()));
-        let servers = servers.all.iter().map(|server| (server.conf, own(server))).collect();
         let openssl = openssl.ok();
+        let replaceable = openssl.iter().flat_map(|openssl| {
+            let is_unseen = !main.unseen_choosers.is_empty();
+            let of = servers.all.iter().filter(move |server| {
+                server.is_loaded() && (is_unseen || server.conf().replaced_by.is_some())
+            });
+            of.filter_map(|server| server.own).map(move |own| Replaceable {
+                context: ContextAddress::from(own.context.cast_const()),
+                // SAFETY: the context belongs to the configuration, and one thread reads it.
+                loaded: unsafe { openssl.certificates_of(own.context) },
+                unseen: is_unseen,
+            })
+        });
+        let replaceable = replaceable.collect();
+        let servers = servers.all.iter().map(|server| (server.conf, own(server))).collect();
         main.journal = journal;
-        main.pending = Some(Pending { phase, deployment, verdict, addresses, servers, openssl });
+        main.pending =
+            Some(Pending { phase, deployment, verdict, addresses, servers, replaceable, openssl });
     }
     true
 }
 
-/// A server whose `ssl_certificate` has variables.
-const CHOSEN_LATER: Certificates = Certificates::NotKnown {
-    why: "the certificate is chosen during the handshake (a variable in ssl_certificate)",
-    remedy: "name the file",
-};
+/// Why the certificates of a server cannot be known when the configuration is read, if that is so.
+fn chosen_later(server: &Server, own: OwnContext) -> Option<Certificates> {
+    if let Some(chooser) = &server.conf().chosen_by {
+        let Chooser { directive, at } = chooser;
+        let why =
+            format!("the certificate is chosen during the handshake ({directive} at {at})").into();
+        return Some(Certificates::NotKnown {
+            why,
+            remedy: "serve this host without that directive, with the certificate in ssl_certificate",
+        });
+    }
+    own.variables.then_some(Certificates::NotKnown {
+        why: Cow::Borrowed(
+            "the certificate is chosen during the handshake (a variable in ssl_certificate)",
+        ),
+        remedy: "name the file",
+    })
+}
+
+/// The servers where code of another module can replace the certificate, a finding for each place of
+/// such code. What is loaded is compared nevertheless: that code has other purposes.
+fn may_be_replaced(main: &MainConf, servers: &Servers) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = Vec::new();
+    let mut find = |at: &Location, by: &str, label: &str| {
+        let summary = format!(
+            "{by} can replace the certificate during the handshake, and the check compares the \
+             certificate that ssl_certificate has loaded; no header is sent on a connection that \
+             presents another certificate"
+        );
+        let is_same = |known: &&mut Finding| known.at == *at && known.summary == summary;
+        if let Some(known) = findings.iter_mut().find(is_same) {
+            known.add_host(label);
+            return;
+        }
+        let mut finding = Finding {
+            code: Code::CertificateMayBeReplaced,
+            class: Code::CertificateMayBeReplaced.class(),
+            check: Check::Warn,
+            hosts: Vec::new(),
+            host_count: 0,
+            has_header: false,
+            at: at.clone(),
+            summary,
+            details: Vec::new(),
+        };
+        finding.add_host(label);
+        findings.push(finding);
+    };
+    for server in servers.all.iter().filter(|server| server.is_checked(main) && server.tls) {
+        let own = |position: &usize| Some(&servers.all[*position]).filter(|own| own.is_loaded());
+        let presents: Vec<&Server> = server.presents.iter().filter_map(own).collect();
+        for chooser in presents.iter().filter_map(|own| own.conf().replaced_by.as_ref()) {
+            find(&chooser.at, &chooser.directive, &server.label);
+        }
+        let policy = server.policies().into_iter().flatten().next().map(|policy| &policy.at);
+        let at = main.published.first().map(|records| &records.at).or(policy);
+        let Some(at) = at.filter(|_| !presents.is_empty()) else { continue };
+        for module in &main.unseen_choosers {
+            let path = Excerpt::new(module.as_os_str().as_bytes());
+            find(at, &format!("the module in {path}"), &server.label);
+        }
+    }
+    findings
+}
 
 /// What the configuration says and has loaded, the addresses of its contexts, and the core's answer.
 ///
@@ -131,11 +208,9 @@ unsafe fn checked(
         let Some(own) = server.own.filter(|own| server.tls && !own.rejects) else { continue };
         context_of.insert(position, deployment.contexts.len());
         addresses.push(ContextAddress::from(own.context.cast_const()));
-        let certificates = match own.variables {
-            true => CHOSEN_LATER,
+        let certificates = chosen_later(server, own)
             // SAFETY: the context belongs to the configuration, and one thread reads it.
-            false => unsafe { loader.loaded(own.context) },
-        };
+            .unwrap_or_else(|| unsafe { loader.loaded(own.context) });
         let trust = loader.trust(server.conf().trusted.as_ref());
         deployment.contexts.push(Context { certificates, trust });
     }
@@ -163,9 +238,12 @@ unsafe fn checked(
             }
         })
         .collect();
+    // SAFETY: the reference does not leave this function, in which nginx does nothing.
+    let running = unsafe { running() };
     let checked = servers.all.iter().enumerate().filter(|(_, server)| server.is_checked(main));
     for (position, server) in checked {
-        let Some(before) = served_before(&server.key()) else { continue };
+        let before = running.and_then(|running| running.served.get(&server.key()));
+        let Some(before) = before else { continue };
         let now = presented(&deployment.hosts[position], &deployment);
         let host = &mut deployment.hosts[position];
         if now.is_like(before) {
@@ -209,16 +287,20 @@ fn presented(host: &Host, deployment: &Deployment) -> Served {
     }
 }
 
-/// What the running configuration presents for a server.
-fn served_before(key: &ServerKey) -> Option<&'static Served> {
-    // SAFETY: nginx's own current cycle lives until the one being read has taken its place. A
-    // configuration of ours is in it only where this very module, at this very address, was loaded
-    // in it: after an update of the file, its objects may have another form.
+/// The configuration that runs, if it has one of ours.
+///
+/// # Safety
+/// The reference is given up before nginx gives that configuration up: it does so once the one that
+/// is being read has taken its place.
+unsafe fn running<'a>() -> Option<&'a MainConf> {
+    // SAFETY: nginx's own current cycle lives as long as the caller promises. A configuration of ours
+    // is in it only where this very module, at this very address, was loaded in it: after an update of
+    // the file, its objects may have another form.
     unsafe {
         if !ngx::is_loaded_in(ngx_cycle, own_module()) {
             return None;
         }
         let main: *mut MainConf = ngx::http_main_conf(ngx_cycle.cast_const(), own_module());
-        main.as_ref()?.served.get(key)
+        main.as_ref()
     }
 }

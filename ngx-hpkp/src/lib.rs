@@ -1,6 +1,7 @@
 //! The nginx module: directives in, header filter out.
 //!
-//! The way of the data: `directive` reads the configuration into `conf`; once all of it has been
+//! The way of the data: `directive` reads the configuration into `conf`, and `chosen` notes what other
+//! modules' directives do to certificates; once all of it has been
 //! read, `gate` hands what `server` finds in nginx's objects to the core's check and refuses or goes
 //! on. `effect` records what is published when the configuration takes effect; `filter` adds the
 //! field to responses; `variable` tells the access log.
@@ -8,6 +9,7 @@
 //! Every entry from C goes through `boundary`.
 
 mod boundary;
+mod chosen;
 mod conf;
 mod directive;
 mod effect;
@@ -58,7 +60,7 @@ static HTTP_CONTEXT: ngx_http_module_t = ngx_http_module_t {
 };
 
 static GATE_CONTEXT: ngx_http_module_t = ngx_http_module_t {
-    preconfiguration: None,
+    preconfiguration: Some(chosen::watch),
     postconfiguration: Some(gate::postconfiguration),
     create_main_conf: None,
     init_main_conf: None,

@@ -9,7 +9,7 @@ use hpkp_server::openssl::SslCtx;
 use nginx_sys::{
     ngx_cycle_t, ngx_http_conf_addr_t, ngx_http_conf_port_t, ngx_http_core_main_conf_t,
     ngx_http_core_module, ngx_http_core_srv_conf_t, ngx_http_server_name_t, ngx_http_ssl_module,
-    ngx_http_ssl_srv_conf_t, ngx_regex_exec, ngx_regex_t,
+    ngx_http_ssl_srv_conf_t,
 };
 
 use crate::conf::{MainConf, ServerConf, ServerKey};
@@ -196,6 +196,13 @@ impl Server {
         unsafe { &*self.conf }
     }
 
+    /// Whether it has a context whose certificates are those that have been loaded, as far as its
+    /// directives say.
+    pub(crate) fn is_loaded(&self) -> bool {
+        let own = self.own.filter(|own| !own.variables && !own.rejects);
+        own.is_some() && self.conf().chosen_by.is_none()
+    }
+
     pub(crate) fn key(&self) -> ServerKey {
         ServerKey { names: self.names.clone(), addresses: self.addresses.clone() }
     }
@@ -216,31 +223,46 @@ impl Server {
 }
 
 /// A name of a server that is a regular expression.
+#[cfg(ngx_pcre)]
 #[derive(Debug)]
-struct Regex(*mut ngx_regex_t);
+struct Regex(*mut nginx_sys::ngx_regex_t);
 
+#[cfg(ngx_pcre)]
 impl NamePattern for Regex {
     fn fits(&self, name: &str) -> bool {
         let mut name = ngx::string(name);
         let mut captures = [0; 3];
         // SAFETY: the expression lives as long as the configuration being checked. nginx only reads
         // the name, and has room for one match.
-        unsafe { ngx_regex_exec(self.0, &raw mut name, captures.as_mut_ptr(), captures.len()) >= 0 }
+        unsafe {
+            let (captures, size) = (captures.as_mut_ptr(), captures.len());
+            nginx_sys::ngx_regex_exec(self.0, &raw mut name, captures, size) >= 0
+        }
     }
 }
 
 /// The regular expressions among the names of a server.
+#[cfg(ngx_pcre)]
 fn patterns(names: &[ngx_http_server_name_t]) -> Vec<Rc<dyn NamePattern>> {
     // SAFETY: a name has no expression or a live one.
     let expressions = names.iter().filter_map(|name| unsafe { name.regex.as_ref() });
     expressions.map(|regex| Rc::new(Regex(regex.regex)) as Rc<dyn NamePattern>).collect()
 }
 
+/// An nginx without PCRE refuses such names.
+#[cfg(not(ngx_pcre))]
+fn patterns(_: &[ngx_http_server_name_t]) -> Vec<Rc<dyn NamePattern>> {
+    Vec::new()
+}
+
 fn names(names: &[ngx_http_server_name_t]) -> Vec<String> {
     names
         .iter()
         .map(|name| {
+            #[cfg(ngx_pcre)]
             let is_regex = !name.regex.is_null();
+            #[cfg(not(ngx_pcre))]
+            let is_regex = false;
             format!("{}{}", if is_regex { "~" } else { "" }, ngx::text(&name.name))
         })
         .collect()

@@ -512,7 +512,7 @@ fn unknown_certificates_are_on_record_as_unknown() {
     let blocks = || [named(&["*.example.com"], "wild"), named(&["a.example.com"], "wild")];
     let mut deployment = world.deployment(&blocks());
     deployment.contexts[1].certificates =
-        Certificates::NotKnown { why: "it has a variable", remedy: "name the file" };
+        Certificates::NotKnown { why: "it has a variable".into(), remedy: "name the file" };
     world.accept_deployment(&deployment);
     world.import("example.com", Matching::AnyDepth, Scope::Leaf, "backup");
     // What it was answered with was not known, and is now something that its clients refuse.

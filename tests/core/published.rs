@@ -861,7 +861,7 @@ fn what_cannot_be_compared_is_said_where_pins_are_held() {
     let unknown = |world: &World| {
         let mut deployment = world.deployment(&[block()]);
         deployment.contexts[0].certificates =
-            Certificates::NotKnown { why: "it has a variable", remedy: "name the file" };
+            Certificates::NotKnown { why: "it has a variable".into(), remedy: "name the file" };
         codes(&check(&deployment, world.now, &Never))
     };
     assert_eq!(unknown(&world), []);

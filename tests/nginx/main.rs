@@ -1,8 +1,11 @@
 //! End to end with Debian's nginx, or another (see the support's `nginx` module).
 
 mod contexts;
+mod handshake;
 #[cfg(feature = "http3")]
 mod http3;
+mod interim;
+mod libraries;
 mod panics;
 mod phases;
 mod refusals;

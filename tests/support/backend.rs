@@ -28,7 +28,21 @@ fn answer(mut connection: TcpStream) {
     // A request of a forward proxy's client would name the host as well; a proxy does not.
     let (status, fields) = response(path);
     let body = if status == 304 { "" } else { "a body" };
-    let mut answer = format!("HTTP/1.1 {status} x\r\nConnection: close\r\n");
+    let mut answer = String::new();
+    if path == "/hints" {
+        for hint in ["/a.css", "/b.css"] {
+            answer += &format!("HTTP/1.1 103 x\r\nLink: <{hint}>; rel=preload\r\n");
+            answer += &format!("Public-Key-Pins: {FOREIGN}\r\n");
+            answer += &format!("public-key-pins-report-only: {FOREIGN}\r\n\r\n");
+        }
+    }
+    answer += &format!("HTTP/1.1 {status} x\r\nConnection: close\r\n");
+    if path == "/trailers" {
+        answer += "Transfer-Encoding: chunked\r\nTrailer: Public-Key-Pins, X-Trailer\r\n\r\n";
+        answer += &format!("2\r\nhi\r\n0\r\nPublic-Key-Pins: {FOREIGN}\r\nX-Trailer: x\r\n\r\n");
+        let _ = connection.write_all(answer.as_bytes());
+        return;
+    }
     for (name, value) in fields {
         answer += &format!("{name}: {value}\r\n");
     }
@@ -47,7 +61,8 @@ fn response(path: &str) -> (u16, Vec<(String, String)>) {
     let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let foreign = field("Public-Key-Pins", FOREIGN);
     match path {
-        "/zero" => (200, vec![]),
+        "/zero" | "/trailers" => (200, vec![]),
+        "/hints" => (200, vec![foreign]),
         "/one" => (200, vec![foreign]),
         "/two" => (200, vec![foreign, field("public-key-pins", "two")]),
         "/report-only" => (200, vec![field("Public-Key-Pins-Report-Only", "x")]),

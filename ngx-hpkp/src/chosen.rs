@@ -1,0 +1,199 @@
+//! Certificates that other modules choose during the handshake, such as Lua's
+//! `ssl_certificate_by_lua_block`: what is loaded for such a server is a placeholder.
+//!
+//! Neither nginx nor OpenSSL can be asked which servers have such a hook, so the directives that set
+//! one are noted when nginx reads them. nginx gives a directive to the first module that has it; so
+//! each module with such a directive is replaced, in this one configuration, by a copy whose
+//! directive comes here first and goes on to the original. Nothing of the module itself is changed,
+//! and the copies go away with the configuration.
+//!
+//! A module without such a directive shows only that its file calls the function that sets the hook.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::path::PathBuf;
+
+use hpkp_core::finding::Location;
+use hpkp_server::library::Object;
+use nginx_sys::{
+    NGX_HTTP_MODULE, ngx_command_t, ngx_conf_t, ngx_http_conf_ctx_t, ngx_http_module, ngx_int_t,
+    ngx_module_t, ngx_palloc, ngx_pool_t, ngx_uint_t,
+};
+
+use crate::boundary::{self, Aftermath};
+use crate::conf::{MainConf, ServerConf};
+use crate::ngx::{self, CONF_ERROR, CONF_OK, ERROR, OK, own_module};
+
+/// A directive by which another module may change what a server presents.
+#[derive(Clone, Debug)]
+pub(crate) struct Chooser {
+    pub(crate) directive: String,
+    pub(crate) at: Location,
+}
+
+/// What a directive of another module does to the certificates of its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    /// It is there to choose them.
+    Chooses,
+    /// It is there for something else, but it can replace them.
+    MayReplace,
+}
+
+/// The beginnings of the names of such directives; how they go on says where the code stands.
+const DIRECTIVES: [(&[u8], Effect); 2] =
+    [(b"ssl_certificate_by_", Effect::Chooses), (b"ssl_client_hello_by_", Effect::MayReplace)];
+
+/// A directive of another module, and the copy that nginx finds in its place.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    copy: *const ngx_command_t,
+    original: *mut ngx_command_t,
+    effect: Effect,
+}
+
+/// The functions by which a module is asked for the certificate during the handshake.
+const CALLBACKS: [&CStr; 2] = [c"SSL_CTX_set_cert_cb", c"SSL_set_cert_cb"];
+
+/// The file of `module`, where that is one of its own and its code can choose certificates.
+///
+/// # Safety
+/// `module` is a module of the configuration that is read.
+unsafe fn unseen_chooser(module: *const ngx_module_t) -> Option<PathBuf> {
+    // SAFETY: by the caller's promise.
+    if unsafe { (*module).type_ } != NGX_HTTP_MODULE as ngx_uint_t {
+        return None;
+    }
+    let object = Object::of(module.cast())?;
+    // nginx itself does so where a name has variables, which is known.
+    let nginx = Object::of((&raw const ngx_http_module).cast())?;
+    let chooses = !object.is(&nginx) && CALLBACKS.iter().any(|callback| object.calls(callback));
+    chooses.then(|| object.path().to_owned())
+}
+
+/// `preconfiguration`: every module is there, and nothing within `http` has been read.
+pub(crate) unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
+    let after = |aftermath| match aftermath {
+        Aftermath::Refuse => ERROR,
+        Aftermath::GoOn => OK,
+    };
+    boundary::configuring("watch", after, || {
+        // SAFETY: nginx hands over a live `cf`, whose context is that of `http`; the list of modules
+        // is this configuration's own, ends with null, and its pool lives as long.
+        unsafe {
+            let main = main_conf(cf);
+            let mut slot = (*(*cf).cycle).modules;
+            while !(*slot).is_null() {
+                match replaced(*slot, (*(*cf).cycle).pool) {
+                    Ok(None) => {
+                        let file = unseen_chooser(*slot);
+                        // One file may have several modules.
+                        let is_new = |file: &PathBuf| !main.unseen_choosers.contains(file);
+                        let file = file.filter(is_new);
+                        main.unseen_choosers.extend(file);
+                    }
+                    Ok(Some((copy, watched))) => {
+                        *slot = copy;
+                        main.watched.extend(watched);
+                    }
+                    // nginx has said that it has no memory.
+                    Err(()) => return ERROR,
+                }
+                slot = slot.add(1);
+            }
+        }
+        OK
+    })
+}
+
+/// A copy of `module` with its directives of concern replaced, if it has any.
+///
+/// # Safety
+/// `module` is a module of the configuration that is read, and `pool` a live pool.
+unsafe fn replaced(
+    module: *mut ngx_module_t,
+    pool: *mut ngx_pool_t,
+) -> Result<Option<(*mut ngx_module_t, Vec<Watched>)>, ()> {
+    // SAFETY: by the caller's promise: a module's directives end with one that has no name, and the
+    // copies have room for what is written to them.
+    unsafe {
+        let first = (*module).commands;
+        if (*module).type_ != NGX_HTTP_MODULE as ngx_uint_t || first.is_null() {
+            return Ok(None);
+        }
+        let count = (0..).take_while(|at| (*first.add(*at)).name.len != 0).count();
+        let concern = |at: &usize| Some((*at, effect((*first.add(*at)).name.as_bytes())?));
+        let of_concern: Vec<(usize, Effect)> = (0..count).filter_map(|at| concern(&at)).collect();
+        if of_concern.is_empty() {
+            return Ok(None);
+        }
+        let copies: *mut ngx_command_t =
+            ngx_palloc(pool, (count + 1) * size_of::<ngx_command_t>()).cast();
+        let copy: *mut ngx_module_t = ngx_palloc(pool, size_of::<ngx_module_t>()).cast();
+        if copies.is_null() || copy.is_null() {
+            return Err(());
+        }
+        first.copy_to_nonoverlapping(copies, count + 1);
+        module.copy_to_nonoverlapping(copy, 1);
+        (*copy).commands = copies;
+        let watched = of_concern.into_iter().map(|(at, effect)| {
+            (*copies.add(at)).set = Some(directive);
+            Watched { copy: copies.add(at), original: first.add(at), effect }
+        });
+        Ok(Some((copy, watched.collect())))
+    }
+}
+
+fn effect(directive: &[u8]) -> Option<Effect> {
+    let mut known = DIRECTIVES.iter();
+    known.find(|(start, _)| directive.starts_with(start)).map(|(_, effect)| *effect)
+}
+
+/// In place of another module's handler of its directive: notes that it was there, once that handler
+/// has accepted it.
+unsafe extern "C" fn directive(
+    cf: *mut ngx_conf_t,
+    command: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    let after = |aftermath| match aftermath {
+        Aftermath::Refuse => Err(()),
+        Aftermath::GoOn => Ok(None),
+    };
+    // A handler that reads a block moves the place and the words.
+    // SAFETY: nginx hands over a live `cf` and the command that `watch` put there.
+    let noted = boundary::configuring("watched_directive", after, || unsafe {
+        let directive = ngx::text(&(*command).name);
+        Ok(Some(Chooser { directive, at: ngx::location(cf) }))
+    });
+    let Ok(noted) = noted else { return CONF_ERROR };
+    // SAFETY: as above; the list does not change while directives are read, and the original handler
+    // gets what nginx would have given it. No reference is held meanwhile: it may read directives.
+    unsafe {
+        let mut watched = main_conf(cf).watched.iter().filter(|w| w.copy == command.cast_const());
+        let Some((original, effect)) = watched.next().map(|w| (w.original, w.effect)) else {
+            return CONF_ERROR;
+        };
+        let Some(set) = (*original).set else { return CONF_ERROR };
+        let said = set(cf, original, conf);
+        if let Some(noted) = noted.filter(|_| said == CONF_OK) {
+            let server: *mut ServerConf = ngx::http_server_conf((*cf).ctx.cast(), own_module());
+            match effect {
+                Effect::Chooses => (*server).chosen_by = Some(noted),
+                Effect::MayReplace => (*server).replaced_by = Some(noted),
+            }
+        }
+        said
+    }
+}
+
+/// This module's main configuration.
+///
+/// # Safety
+/// `cf` is live, and stands within `http`.
+unsafe fn main_conf<'a>(cf: *mut ngx_conf_t) -> &'a mut MainConf {
+    // SAFETY: by the caller's promise; the slot holds what `create_main` made.
+    unsafe {
+        let context: *mut ngx_http_conf_ctx_t = (*cf).ctx.cast();
+        &mut *(*(*context).main_conf.add((*own_module()).ctx_index)).cast()
+    }
+}
