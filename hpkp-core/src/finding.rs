@@ -156,6 +156,10 @@ codes! {
     Waived = "waived", Warning;
     /// The last line of a file of records was never finished.
     TornRecord = "torn-record", Warning;
+    /// A server that speaks TLS, or leads to one, cannot be looked at.
+    TlsServerNotChecked = "tls-server-not-checked", Warning;
+    /// A public port is declared for a port on which nothing here speaks TLS.
+    PublicPortUnused = "public-port-unused", Warning;
 }
 
 impl fmt::Display for Code {

@@ -13,6 +13,7 @@ pub mod journal;
 pub mod loader;
 pub mod openssl;
 pub mod published;
+pub mod public_port;
 pub mod sending;
 pub mod setting;
 pub mod trust;
