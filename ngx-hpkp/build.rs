@@ -29,6 +29,8 @@ fn main() -> Result<(), Box<dyn error::Error>> {
         ("ngx_ssl_on", version < 1_025_001),
         // An address may be for QUIC alone.
         ("ngx_quic", features.split(',').any(|feature| feature == "http_v3")),
+        // Names may be regular expressions.
+        ("ngx_pcre", features.split(',').any(|feature| feature == "pcre")),
         // An address of `stream` may have several servers, which have names.
         ("ngx_stream_names", headers.has("stream/ngx_stream.h", "server_names;")?),
         // A server of `stream` may refuse all handshakes.
@@ -46,6 +48,14 @@ fn main() -> Result<(), Box<dyn error::Error>> {
         }
     }    headers.bind()
 }
+
+/// What the module looks into.
+const STREAM: &str = "ngx_stream_(conf_ctx|core_main_conf|core_srv_conf|conf_port|conf_addr|listen|\
+    server_name)_t|hpkp_stream_ssl_conf_t";
+const MAIL: &str = "ngx_mail_(conf_ctx|core_main_conf|core_srv_conf|listen|ssl_conf)_t";
+/// What stands in there and is never looked into.
+const OPAQUE: &str = "ngx_(log|resolver|shm_zone|hash|hash_wildcard|hash_keys_arrays|ssl_cache|\
+    connection|pool|regex|mail_protocol|stream_(session|phase|phase_engine))_[st]|sockaddr";
 
 /// nginx's headers, of the nginx that the module is built for.
 struct Headers {
@@ -92,15 +102,15 @@ impl Headers {
                      typedef {ssl_conf} hpkp_stream_ssl_conf_t;\n"
                 ),
             )
-            .clang_args(flags.split_whitespace())
+            .clang_args(flags.split_whitespace().filter(|flag| flag.starts_with("-D")))
             .clang_args(self.includes.iter().chain(&own).map(|path| include(path)))
-            .allowlist_type("ngx_stream_(conf_ctx|core_main_conf|core_srv_conf|conf_port|conf_addr|listen|server_name|regex)_t")
-            .allowlist_type("ngx_mail_(conf_ctx|core_main_conf|core_srv_conf|listen)_t")
-            .allowlist_type("ngx_mail_ssl_conf_t|hpkp_stream_ssl_conf_t")
+            .allowlist_type(STREAM)
+            .allowlist_type(MAIL)
+            .allowlist_type(OPAQUE)
             .allowlist_var("NGX_(STREAM|MAIL)_MODULE|NGX_MAIL_STARTTLS_OFF")
-            .blocklist_type("ngx_(array|str|uint|int|flag|regex)_t|u_char|ngx_regex_s")
-            .opaque_type("ngx_(log|resolver|shm_zone|hash|hash_wildcard|hash_keys_arrays|ssl_cache|mail_protocol|connection|pool|queue).*")
-            .raw_line("use nginx_sys::{ngx_array_t, ngx_flag_t, ngx_int_t, ngx_regex_t, ngx_str_t, ngx_uint_t, u_char};")
+            .blocklist_type("ngx_(array|str|uint|int|flag)_t|u_char")
+            .opaque_type(OPAQUE)
+            .raw_line("use nginx_sys::{ngx_array_t, ngx_flag_t, ngx_int_t, ngx_str_t, ngx_uint_t, u_char};")
             .generate_comments(false)
             .derive_debug(false)
             .derive_copy(false)

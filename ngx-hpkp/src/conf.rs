@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::{c_char, c_void};
 use std::ptr;
 
-use hpkp_core::check::Serving;
+use hpkp_core::check::{NotServedHere, Serving};
 use hpkp_core::finding::{Check, Code, Location};
 use hpkp_core::header::Kind;
 use hpkp_core::pin::Pin;
@@ -12,6 +12,7 @@ use hpkp_core::policy::PolicySpec;
 use hpkp_server::failure::{LogLine, OnStart};
 use hpkp_server::journal::Journal;
 use hpkp_server::openssl::OpenSsl;
+use hpkp_server::public_port::PublicPorts;
 use hpkp_server::sending::{ContextAddress, Field};
 use hpkp_server::setting::{RecordsSetting, UseSetting};
 use nginx_sys::ngx_conf_t;
@@ -29,6 +30,12 @@ pub(crate) struct MainConf {
     pub(crate) on_start: Option<OnStart>,
     /// The directories with records of published pins.
     pub(crate) published: Vec<RecordsSetting>,
+    /// By which ports clients reach this server, where these are not its own.
+    pub(crate) public_ports: PublicPorts,
+    /// The hosts that clients do not reach here.
+    pub(crate) not_served_here: Vec<NotServedHere>,
+    /// Whether the check waits until all blocks have been read, see `late`.
+    pub(crate) is_deferred: bool,
     /// Where this configuration's own records are.
     pub(crate) journal: Option<Journal>,
     /// What is to be done once nothing can refuse the configuration any more.
