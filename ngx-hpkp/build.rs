@@ -34,10 +34,7 @@ fn main() -> Result<(), Box<dyn error::Error>> {
         // An address of `stream` may have several servers, which have names.
         ("ngx_stream_names", headers.has("stream/ngx_stream.h", "server_names;")?),
         // A server of `stream` may refuse all handshakes.
-        (
-            "ngx_stream_reject",
-            headers.has("stream/ngx_stream_ssl_module.h", "reject_handshake;")?,
-        ),
+        ("ngx_stream_reject", headers.has("stream/ngx_stream_ssl_module.h", "reject_handshake;")?),
         // The directive `ssl on` makes a server of `mail` speak TLS.
         ("ngx_mail_ssl_on", headers.has("mail/ngx_mail_ssl_module.h", " enable;")?),
     ];
@@ -46,7 +43,8 @@ fn main() -> Result<(), Box<dyn error::Error>> {
         if holds {
             println!("cargo::rustc-cfg={name}");
         }
-    }    headers.bind()
+    }
+    headers.bind()
 }
 
 /// What the module looks into.
@@ -85,10 +83,11 @@ impl Headers {
     /// The structures of `stream` and `mail`, whether or not this nginx is configured with them:
     /// their modules may be loaded later. Nothing of these is linked.
     fn bind(&self) -> Result<(), Box<dyn error::Error>> {
-        let ssl_conf = match self.has("stream/ngx_stream_ssl_module.h", "ngx_stream_ssl_srv_conf_t")? {
-            true => "ngx_stream_ssl_srv_conf_t",
-            false => "ngx_stream_ssl_conf_t",
-        };
+        let ssl_conf =
+            match self.has("stream/ngx_stream_ssl_module.h", "ngx_stream_ssl_srv_conf_t")? {
+                true => "ngx_stream_ssl_srv_conf_t",
+                false => "ngx_stream_ssl_conf_t",
+            };
         let own = ["stream", "mail"].map(|name| self.source.join(name));
         let include = |path: &Path| format!("-I{}", path.display());
         let flags = env::var("DEP_NGINX_CFLAGS").unwrap_or_default();

@@ -303,7 +303,9 @@ unsafe extern "C" fn not_served_here(
             let words = httpd::words((*cmd).temp_pool, arguments);
             let name = name(cmd);
             if words.is_empty() {
-                return Err(format!("{name} takes one or more hosts, as in {name} api.example.com"));
+                return Err(format!(
+                    "{name} takes one or more hosts, as in {name} api.example.com"
+                ));
             }
             let at = httpd::location((*cmd).directive);
             setting::add_not_served_here(&mut conf.not_served_here, &words, &at)

@@ -311,8 +311,20 @@ mod tests {
     #[test]
     fn what_names_no_host_is_refused() {
         for argument in [
-            "", ":443", "a.example:", "a.example:0", "a.example:65536", "a.example:x", "*", "*.",
-            "a.*.example", "192.0.2.1", "[2001:db8::1]", "2001:db8::1", "~a", "b\u{fc}cher.example",
+            "",
+            ":443",
+            "a.example:",
+            "a.example:0",
+            "a.example:65536",
+            "a.example:x",
+            "*",
+            "*.",
+            "a.*.example",
+            "192.0.2.1",
+            "[2001:db8::1]",
+            "2001:db8::1",
+            "~a",
+            "b\u{fc}cher.example",
         ] {
             assert!(named(&[argument]).is_err(), "{argument}");
         }

@@ -197,11 +197,8 @@ unsafe fn checked(
             }
         })
         .collect();
-    let mut keys: Vec<Option<ServerKey>> = servers
-        .all
-        .iter()
-        .map(|server| server.is_checked(main).then(|| server.key()))
-        .collect();
+    let mut keys: Vec<Option<ServerKey>> =
+        servers.all.iter().map(|server| server.is_checked(main).then(|| server.key())).collect();
     // SAFETY: by the caller's promise.
     let added = unsafe { outside.add_to(&mut deployment, &mut addresses, &mut loader, settings) };
     keys.extend(added.into_iter().map(Some));

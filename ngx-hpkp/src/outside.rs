@@ -143,11 +143,8 @@ impl Outside {
             let alone = address.servers.len() == 1;
             let mut positions = Vec::new();
             for &server in &address.servers {
-                let presents = if self.servers[server].own.is_some() {
-                    server
-                } else {
-                    address.default
-                };
+                let presents =
+                    if self.servers[server].own.is_some() { server } else { address.default };
                 let context = context_of.get(&presents).copied();
                 let host = *hosts.entry((server, alone)).or_insert_with(|| {
                     let Server { kind, names, .. } = &self.servers[server];

@@ -54,10 +54,7 @@ pub(crate) struct OwnContext {
 impl Servers {
     /// # Safety
     /// `cycle` is the cycle whose configuration has just been read.
-    pub(crate) unsafe fn of(
-        cycle: *mut ngx_cycle_t,
-        public_ports: &PublicPorts,
-    ) -> Option<Self> {
+    pub(crate) unsafe fn of(cycle: *mut ngx_cycle_t, public_ports: &PublicPorts) -> Option<Self> {
         // SAFETY: by the caller's promise; an array of servers holds pointers to them.
         unsafe {
             let core = &raw const ngx_http_core_module;

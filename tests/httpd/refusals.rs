@@ -4,3 +4,4 @@ use hpkp_tests::httpd::Httpd;
 
 hpkp_tests::refusals!(Httpd);
 hpkp_tests::published_pins!(Httpd);
+hpkp_tests::reached!(Httpd);

@@ -3,6 +3,7 @@
 mod contexts;
 #[cfg(feature = "http3")]
 mod http3;
+mod outside;
 mod panics;
 mod phases;
 mod refusals;

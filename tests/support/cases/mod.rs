@@ -2,6 +2,7 @@
 
 pub mod configuration;
 pub mod published_pins;
+pub mod reached;
 pub mod refusals;
 pub mod responses;
 
