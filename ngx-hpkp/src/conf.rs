@@ -36,6 +36,8 @@ pub(crate) struct MainConf {
     pub(crate) not_served_here: Vec<NotServedHere>,
     /// Whether the check waits until all blocks have been read, see `late`.
     pub(crate) is_deferred: bool,
+    /// How many of these blocks had not been met when `http` ended.
+    pub(crate) blocks_to_come: usize,
     /// Where this configuration's own records are.
     pub(crate) journal: Option<Journal>,
     /// What is to be done once nothing can refuse the configuration any more.

@@ -46,10 +46,9 @@ pub(crate) unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_in
         // SAFETY: nginx calls this with the configuration that it has just read.
         unsafe {
             let cycle = (*cf).cycle;
-            if late::is_needed(cycle) {
-                return if late::defer(cycle, phase) { OK } else { ERROR };
-            }
-            if pass(cycle, phase) { OK } else { ERROR }
+            let accepted =
+                if late::is_needed(cf) { late::defer(cycle, phase) } else { pass(cycle, phase) };
+            if accepted { OK } else { ERROR }
         }
     })
 }

@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use std::{mem, ptr, thread};
 
 use hpkp_server::failure::Phase;
-use nginx_sys::{NGX_LOG_WARN, ngx_cycle, ngx_cycle_t, ngx_pool_cleanup_add};
+use nginx_sys::{NGX_LOG_WARN, ngx_conf_t, ngx_cycle, ngx_cycle_t, ngx_pool_cleanup_add};
 
 use crate::boundary::{self, Aftermath};
 use crate::conf::MainConf;
 use crate::gate;
 use crate::ngx::{self, CONF_ERROR, CONF_OK, own_module};
-use crate::{log, outside, phase};
+use crate::{log, outside, phase, rest};
 
 /// How the child of a rehearsal ends.
 const ACCEPTED: c_int = 0;
@@ -44,19 +44,22 @@ pub(crate) fn is_rehearsal() -> bool {
 /// Whether the check has to wait for blocks that have not been read.
 ///
 /// # Safety
-/// `cycle` is the cycle whose block `http` has just been read.
-pub(crate) unsafe fn is_needed(cycle: *mut ngx_cycle_t) -> bool {
+/// `cf` is what nginx hands to the `postconfiguration` of an HTTP module.
+pub(crate) unsafe fn is_needed(cf: *const ngx_conf_t) -> bool {
     // SAFETY: by the caller's promise.
     unsafe {
-        let main = ngx::http_main_conf::<MainConf>(cycle, own_module()).as_ref();
-        main.is_some_and(|main| !main.published.is_empty()) && outside::is_still_to_come(cycle)
+        let cycle = (*cf).cycle;
+        let main = ngx::http_main_conf::<MainConf>(cycle, own_module()).as_mut();
+        let Some(main) = main.filter(|main| !main.published.is_empty()) else { return false };
+        main.blocks_to_come = outside::blocks_to_come(cycle);
+        main.blocks_to_come > 0 && rest::may_have_servers(cf)
     }
 }
 
 /// Puts the check off until all has been read; whether nginx may go on reading.
 ///
 /// # Safety
-/// As for [`is_needed`].
+/// `cycle` is the cycle whose block `http` has just been read.
 pub(crate) unsafe fn defer(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     // SAFETY: by the caller's promise.
     unsafe {
@@ -85,8 +88,10 @@ pub(crate) unsafe extern "C" fn init_conf(cycle: *mut ngx_cycle_t, _: *mut c_voi
         // SAFETY: nginx calls this with the cycle whose configuration it has just read.
         unsafe {
             let main = ngx::http_main_conf::<MainConf>(cycle, own_module()).as_ref();
-            let is_deferred = main.is_some_and(|main| main.is_deferred);
-            let Some(phase) = phase::current().filter(|_| is_deferred) else { return CONF_OK };
+            // A block that nobody expected has nevertheless come.
+            let is_new = |main: &MainConf| outside::blocks_to_come(cycle) < main.blocks_to_come;
+            let is_due = main.is_some_and(|main| main.is_deferred || is_new(main));
+            let Some(phase) = phase::current().filter(|_| is_due) else { return CONF_OK };
             if boundary::has_failed() {
                 return CONF_OK;
             }

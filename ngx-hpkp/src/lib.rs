@@ -18,6 +18,7 @@ mod log;
 mod ngx;
 mod outside;
 mod phase;
+mod rest;
 mod server;
 mod variable;
 

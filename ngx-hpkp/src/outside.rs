@@ -72,19 +72,20 @@ pub(crate) struct Settings<'a> {
 /// The core modules whose blocks have servers.
 const BLOCKS: [&CStr; 2] = [c"ngx_stream_module", c"ngx_mail_module"];
 
-/// Whether a block with such servers may still follow in the file.
+/// How many blocks with such servers have not been met, and may still follow in the file.
 ///
 /// # Safety
 /// `cycle` is the cycle whose configuration is being read.
-pub(crate) unsafe fn is_still_to_come(cycle: *const ngx_cycle_t) -> bool {
-    BLOCKS.iter().any(|name| {
+pub(crate) unsafe fn blocks_to_come(cycle: *const ngx_cycle_t) -> usize {
+    let is_to_come = |name: &&&CStr| {
         // SAFETY: by the caller's promise; there is a slot for each module, null until its block
         // has been met.
         unsafe {
             module(cycle, name, NGX_CORE_MODULE as usize)
                 .is_some_and(|module| (*(*cycle).conf_ctx.add(module.index)).is_null())
         }
-    })
+    };
+    BLOCKS.iter().filter(is_to_come).count()
 }
 
 impl Outside {
@@ -258,7 +259,7 @@ fn certified(certificates: Option<&Certificates>) -> Vec<String> {
     let Some(Certificates::Loaded(chains)) = certificates else { return Vec::new() };
     let mut names: Vec<String> = Vec::new();
     for name in chains.iter().map(Chain::leaf).flat_map(|leaf| leaf.dns_names()) {
-        if !names.iter().any(|other| *other == *name) {
+        if !names.contains(name) {
             names.push(name.to_string());
         }
     }

@@ -63,12 +63,15 @@ fn mail(directives: &str, certificate: &str) -> String {
     )
 }
 
+/// A block, by the certificate that its server has.
+type Shape = Box<dyn Fn(&str) -> String>;
+
 #[test]
 fn a_key_that_holders_of_tlsa_records_refuse_is_refused_wherever_its_block_stands() {
     let port = free_port();
     let nginx = with_holders(port);
     let socket = nginx.path("socket").display().to_string();
-    let mut shapes: Vec<(String, Box<dyn Fn(&str) -> String>)> = Vec::new();
+    let mut shapes: Vec<(String, Shape)> = Vec::new();
     for listen in [
         format!("127.0.0.1:{port}"),
         format!("[::1]:{port}"),
@@ -234,6 +237,45 @@ fn an_error_behind_http_is_nginxs_own_affair() {
     assert_eq!(nginx.reload(), Reload::Accepted);
     replaced_workers_serve(&nginx, web);
     nginx.stop();
+}
+
+/// What stands behind `http` is looked for as words, and a text over several lines can hide it.
+#[test]
+fn a_block_that_hides_behind_http_is_found() {
+    let (port, web) = (free_port(), free_port());
+    let mut nginx = with_holders(port);
+    let http = website(&nginx, web);
+    let hidden = |certificate: &str| {
+        let block = stream(&format!("127.0.0.1:{port}"), certificate);
+        format!("env \"HIDDEN=\n#\"; {block}\n# mail {{ }}")
+    };
+    configure(&nginx, Place::BehindHttp, &http, &hidden("dns"));
+    nginx.test().accepted(&[]);
+    nginx.start();
+    configure(&nginx, Place::BehindHttp, &http, &hidden("new"));
+    let said = nginx.test();
+    assert_eq!((said.code, said.codes()), (Some(1), vec![UNMET]));
+    nginx.expect_in_log(&[&format!("hpkp: [{UNMET}]"), "exited on signal 9"]);
+    assert!(matches!(nginx.reload(), Reload::Refused(_)));
+    replaced_workers_serve(&nginx, web);
+    nginx.stop();
+}
+
+/// Where nothing follows, a refusal comes at the first gate, before nginx has read all.
+#[test]
+fn a_configuration_with_nothing_behind_http_is_checked_at_once() {
+    let nginx = with_holders(free_port());
+    held_on_port(&nginx.path("records/web.jsonl"), "localhost", 443, B);
+    let server = "server { listen 127.0.0.1:443 ssl; server_name localhost; \
+                  ssl_certificate live.pem; ssl_certificate_key live.key; }";
+    for (behind, is_at_once) in
+        [("", true), ("# stream {\n  # mail {", true), ("include none*.conf;", false)]
+    {
+        configure(&nginx, Place::BehindHttp, server, behind);
+        let said = nginx.test();
+        assert_eq!((said.code, said.codes()), (Some(1), vec![UNMET]), "{behind}");
+        assert_eq!(!said.text.contains("syntax is ok"), is_at_once, "{behind}: {}", said.text);
+    }
 }
 
 /// In one process, what is refused late would harm the requests that follow.

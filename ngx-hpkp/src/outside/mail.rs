@@ -32,7 +32,7 @@ pub(super) unsafe fn read(cycle: *const ngx_cycle_t, outside: &mut Outside) {
                 variables: false,
                 rejects: false,
             });
-            let tls = listen.ssl() != 0 || ssl.is_some_and(|ssl| is_on(ssl));
+            let tls = listen.ssl() != 0 || ssl.is_some_and(is_on);
             outside.addresses.push(Address {
                 text: ngx::text(&listen.addr_text),
                 port: ngx_inet_get_port(listen.sockaddr.cast()),
