@@ -26,6 +26,8 @@ const ACCEPTED: c_int = 0;
 const REFUSED: c_int = 3;
 /// It did not get as far as the check. The master will see why for itself.
 const UNKNOWN: c_int = 4;
+/// A hook has failed. The child has said so, and the master can still refuse.
+const BROKEN: c_int = 5;
 
 /// How long a rehearsal may take. Reading tens of thousands of certificates takes seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -67,7 +69,10 @@ pub(crate) unsafe fn defer(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
             main.is_deferred = true;
         }
         // Where this process serves nothing yet, it ends when it is refused.
-        phase != Phase::Reload || !is_serving() || rehearse(cycle) != Some(REFUSED)
+        if phase != Phase::Reload || !is_serving() {
+            return true;
+        }
+        !matches!(rehearse(cycle), Some(REFUSED | BROKEN))
     }
 }
 
@@ -79,9 +84,21 @@ fn is_serving() -> bool {
 
 /// `init_conf` of a core module: all has been read, and nothing has taken effect.
 pub(crate) unsafe extern "C" fn init_conf(cycle: *mut ngx_cycle_t, _: *mut c_void) -> *mut c_char {
+    if is_rehearsal() {
+        // SAFETY: nginx calls this with the cycle whose configuration it has just read; it has a log.
+        unsafe { (*(*cycle).log).log_level = LEVEL.load(Ordering::Relaxed) };
+    }
     let after = |aftermath| match aftermath {
         Aftermath::Refuse => CONF_ERROR,
-        Aftermath::GoOn => CONF_OK,
+        Aftermath::GoOn => {
+            // Nothing is sent on the strength of what the first gate has found.
+            // SAFETY: as above.
+            let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_mut() };
+            if let Some(main) = main {
+                main.pending = None;
+            }
+            CONF_OK
+        }
     };
     let mut ending = UNKNOWN;
     let answer = boundary::configuring_late("late gate", after, || {
@@ -95,16 +112,13 @@ pub(crate) unsafe extern "C" fn init_conf(cycle: *mut ngx_cycle_t, _: *mut c_voi
             if boundary::has_failed() {
                 return CONF_OK;
             }
-            if is_rehearsal() {
-                (*(*cycle).log).log_level = LEVEL.load(Ordering::Relaxed);
-            }
             let is_accepted = gate::pass(cycle, bearable(cycle, phase));
             ending = if is_accepted { ACCEPTED } else { REFUSED };
             if is_accepted { CONF_OK } else { CONF_ERROR }
         }
     });
     if is_rehearsal() {
-        end(ending);
+        end(if boundary::has_failed() { BROKEN } else { ending });
     }
     answer
 }

@@ -9,7 +9,7 @@ mod bindings;
 mod mail;
 mod stream;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 use std::rc::Rc;
 
@@ -120,10 +120,12 @@ impl Outside {
         loader: &mut Loader<'_>,
         settings: &Settings<'_>,
     ) -> Vec<ServerKey> {
+        let on_tls = self.addresses.iter().filter(|address| address.tls);
+        let on_tls: HashSet<usize> = on_tls.flat_map(|a| a.servers.iter().copied()).collect();
         let mut context_of: HashMap<usize, usize> = HashMap::new();
         for (position, server) in self.servers.iter().enumerate() {
             let Some(own) = server.own.filter(|own| !own.rejects) else { continue };
-            if !self.addresses.iter().any(|a| a.tls && a.servers.contains(&position)) {
+            if !on_tls.contains(&position) {
                 continue;
             }
             let certificates = match own.variables {
@@ -217,6 +219,12 @@ impl Outside {
     fn report(&self, deployment: &mut Deployment, context_of: &HashMap<usize, usize>) {
         let code = Code::TlsServerNotChecked;
         let mut noticed = Vec::new();
+        let mut first: HashMap<usize, &str> = HashMap::new();
+        for address in &self.addresses {
+            for server in &address.servers {
+                first.entry(*server).or_insert(&address.text);
+            }
+        }
         for (position, server) in self.servers.iter().enumerate() {
             let certificates = context_of.get(&position).map(|c| &deployment.contexts[*c]);
             let why = match certificates.map(|context| &context.certificates) {
@@ -227,8 +235,7 @@ impl Outside {
                 }
                 _ => continue,
             };
-            let on = self.addresses.iter().find(|address| address.servers.contains(&position));
-            let on = on.map_or("-", |address| address.text.as_str());
+            let on = first.get(&position).copied().unwrap_or("-");
             noticed.push(Noticed {
                 code,
                 label: format!("{} {on}", server.kind),

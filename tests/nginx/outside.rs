@@ -4,9 +4,9 @@ use std::fs;
 
 use hpkp_tests::client::Curl;
 use hpkp_tests::free_port;
-use hpkp_tests::nginx::{Nginx, Reload, codes, load_modules, tls_server, version, wait};
+use hpkp_tests::nginx::{Module, Nginx, Reload, codes, load_modules, tls_server, version, wait};
 use hpkp_tests::recorded::{self, held_on_port};
-use hpkp_tests::site::{B, prepared};
+use hpkp_tests::site::{B, prepared, prepared_with};
 
 const UNMET: &str = "published-pins-unmet";
 
@@ -23,12 +23,16 @@ const PLACES: [Place; 2] = [Place::BeforeHttp, Place::BehindHttp];
 /// hold the pin of `dns` for `port`.
 fn with_holders(port: u16) -> Nginx {
     let nginx = prepared();
+    hold(&nginx, port);
+    nginx
+}
+
+fn hold(nginx: &Nginx, port: u16) {
     let pki = nginx.pki();
     pki.leaf("dns", "dns.example.com", "ca");
     pki.leaf("new", "dns.example.com", "ca");
     pki.records("records");
     held_on_port(&nginx.path("records/dns.jsonl"), "dns.example.com", port, &pki.pin("dns.pem"));
-    nginx
 }
 
 /// Writes a configuration with `http`, records, and `block` before or behind them.
@@ -182,6 +186,7 @@ fn workers_replaced_after_a_refusal_outside_http_serve_as_before() {
         nginx.start();
         nginx.expect_in_log(&[&format!("hpkp: [{UNMET}]"), "exited on signal 9"]);
         configure(&nginx, place, &http, &stream(&listen, "new"));
+        nginx.run(&["-s", "reload"]).refused_signal();
         let Reload::Refused(log) = nginx.reload() else { panic!("{place:?}: accepted") };
         assert_eq!(codes(&log), [UNMET]);
         replaced_workers_serve(&nginx, web);
@@ -190,7 +195,12 @@ fn workers_replaced_after_a_refusal_outside_http_serve_as_before() {
         assert_eq!(nginx.reload(), Reload::Accepted);
         assert_eq!(codes(&nginx.log()[before..]), [""; 0]);
         replaced_workers_serve(&nginx, web);
-        nginx.stop();
+        // Nothing keeps a server from being stopped.
+        configure(&nginx, place, &http, &stream(&listen, "new"));
+        let said = nginx.run(&["-s", "quit"]);
+        assert_eq!((said.code, said.codes()), (Some(0), vec![]), "{place:?}");
+        assert!(wait(|| !nginx.is_running()));
+        nginx.stopped();
     }
 }
 
@@ -276,6 +286,27 @@ fn a_configuration_with_nothing_behind_http_is_checked_at_once() {
         assert_eq!((said.code, said.codes()), (Some(1), vec![UNMET]), "{behind}");
         assert_eq!(!said.text.contains("syntax is ok"), is_at_once, "{behind}: {}", said.text);
     }
+}
+
+/// A bug that shows in the rehearsal is refused where nothing has been touched.
+#[test]
+fn a_panic_in_a_rehearsal_refuses_the_reload() {
+    let (port, web) = (free_port(), free_port());
+    let mut nginx = prepared_with(Module::InjectPanic);
+    hold(&nginx, port);
+    nginx.set_environment("HPKP_INJECT_PANIC", "late gate");
+    nginx.pki().write("html/file.txt", "x".repeat(3000));
+    let http = tls_server(web, "localhost", "live", "root html;");
+    let block = stream(&format!("127.0.0.1:{port}"), "dns");
+    configure(&nginx, Place::BehindHttp, &http, &block);
+    nginx.expect_in_log(&["hpkp: a bug in the module (late gate)", "exited on signal 9"]);
+    nginx.start();
+    let Reload::Refused(log) = nginx.reload() else { panic!("accepted") };
+    assert_eq!(log.matches("hpkp: ").count(), 1, "{log}");
+    nginx.replace_workers();
+    let curl = Curl::new(&nginx.path("ca.pem"));
+    assert_eq!(curl.get(&format!("https://localhost:{web}/file.txt")).status, 200);
+    nginx.stop();
 }
 
 /// In one process, what is refused late would harm the requests that follow.
