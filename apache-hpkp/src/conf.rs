@@ -5,7 +5,7 @@ use std::ffi::{CString, c_void};
 use std::ptr;
 use std::sync::Arc;
 
-use hpkp_core::check::NotServedHere;
+use hpkp_core::check::{NameSet, NotServedHere};
 use hpkp_core::finding::{Check, Location};
 use hpkp_core::header::Kind;
 use hpkp_core::policy::PolicySpec;
@@ -71,6 +71,8 @@ impl Default for ServerConf {
 pub(crate) struct Response {
     pub(crate) enforced: Option<Prepared>,
     pub(crate) report_only: Option<Prepared>,
+    /// The hosts for which the enforced policy may be sent, where others come here too.
+    pub(crate) names: Option<Arc<NameSet>>,
 }
 
 /// A field and its value for C, made once.
@@ -81,9 +83,10 @@ pub(crate) struct Prepared {
 }
 
 impl Response {
-    /// None where no field is ever to be sent or withheld.
-    pub(crate) fn new(fields: Vec<Field>) -> Option<Self> {
-        let mut response = Self::default();
+    /// None where no field is ever to be sent or withheld. `names` are the hosts for which the enforced
+    /// policy may be sent.
+    pub(crate) fn new(fields: Vec<Field>, names: Option<Arc<NameSet>>) -> Option<Self> {
+        let mut response = Self { names, ..Self::default() };
         for field in fields {
             let place = match field.kind() {
                 Kind::Enforced => &mut response.enforced,

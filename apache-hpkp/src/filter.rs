@@ -107,7 +107,8 @@ unsafe fn set_fields(r: *mut request_rec) {
         let context = context.filter(|_| (*r).status != HTTP_MISDIRECTED_REQUEST);
         let mut first = true;
         for prepared in [&response.enforced, &response.report_only].into_iter().flatten() {
-            let is_sent = context.is_some_and(|context| prepared.field.is_sent_on(context));
+            let is_sent = context.is_some_and(|context| prepared.field.is_sent_on(context))
+                && (prepared.field.kind() != Kind::Enforced || is_asked(r, response));
             set_field(r, prepared, is_sent);
             if first && is_sent && (*r).assbackwards == 0 {
                 apr_table_setn((*r).notes, STATUS.as_ptr(), c"sent".as_ptr());
@@ -115,6 +116,19 @@ unsafe fn set_fields(r: *mut request_rec) {
             }
             first = false;
         }
+    }
+}
+
+/// Whether the enforced policy may be sent for the host of a request.
+///
+/// # Safety
+/// `r` is a live request.
+unsafe fn is_asked(r: *const request_rec, response: &Response) -> bool {
+    let Some(names) = &response.names else { return true };
+    // SAFETY: by the caller's promise; httpd keeps the host, without its port, as a C string.
+    unsafe {
+        let host = (*r).hostname;
+        !host.is_null() && names.has(CStr::from_ptr(host).to_bytes())
     }
 }
 

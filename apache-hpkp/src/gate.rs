@@ -43,6 +43,8 @@ const NAMES: Names = Names {
     report_uri: "HPKPReportURI",
     trusted_certificate: "HPKPTrustedCertificate",
     published_pins: "HPKPPublishedPins",
+    not_served_here: "HPKPNotServedHere",
+    reject_handshake: None,
 };
 
 /// mod_ssl's signature for `init_server`.
@@ -263,12 +265,13 @@ fn activate(
     // Without it nobody can say which context a connection uses.
     let Ok(openssl) = openssl else { return };
     let openssl = Arc::new(openssl);
-    for (server, fields) in servers.iter().zip(sending::fields(verdict, addresses)) {
+    let fields = sending::fields(verdict, addresses).into_iter().zip(&verdict.hosts);
+    for (server, (fields, host)) in servers.iter().zip(fields) {
         // SAFETY: `Server::of` took it from httpd; the servers are different objects, and one
         // thread reads the configuration.
         let conf = unsafe { &mut *server.conf };
         conf.active = Some(openssl.clone());
-        conf.response = Response::new(fields);
+        conf.response = Response::new(fields, host.header_names.clone());
     }
 }
 

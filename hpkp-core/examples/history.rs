@@ -125,6 +125,7 @@ fn deployment(
         writer: Some(writer.clone()),
         at: at(),
         problems: Vec::new(),
+        unrecorded: None,
     });
     Ok(deployment)
 }

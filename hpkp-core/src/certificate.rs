@@ -177,6 +177,11 @@ impl Certificate {
         Fingerprint::of([&*self.issuer.0, self.authority_key_id.as_deref().unwrap_or_default()])
     }
 
+    /// What tells it from every other certificate.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of([self.der()])
+    }
+
     pub(crate) fn subject_name(&self) -> &Name {
         &self.subject
     }

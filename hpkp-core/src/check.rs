@@ -7,7 +7,11 @@ mod records;
 mod records_report;
 mod report;
 mod roles;
+mod live;
+mod name_set;
+mod not_here;
 mod routing;
+mod unchanged;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -26,6 +30,7 @@ use report::{Findings, Found, Scope};
 
 pub use records::Records;
 pub(crate) use records::sorted;
+pub use name_set::NameSet;
 pub use routing::{Choice, Listener, NamePattern};
 
 /// All that a configuration says and has loaded.
@@ -87,6 +92,11 @@ pub struct Names {
     pub trusted_certificate: &'static str,
     /// The directory with records.
     pub published_pins: &'static str,
+    /// That a name is served elsewhere.
+    pub not_served_here: &'static str,
+    /// What makes a default server refuse clients of names that no server has, where there is such
+    /// a directive.
+    pub reject_handshake: Option<&'static str>,
 }
 
 impl Default for Names {
@@ -97,6 +107,8 @@ impl Default for Names {
             report_uri: "report_uri",
             trusted_certificate: "hpkp_trusted_certificate",
             published_pins: "hpkp_published_pins",
+            not_served_here: "hpkp_not_served_here",
+            reject_handshake: Some("ssl_reject_handshake on"),
         }
     }
 }
@@ -206,6 +218,9 @@ pub struct HostVerdict {
     pub names: Vec<SeenName>,
     /// What it presents, where all of it is known.
     pub presented: Option<Vec<Presented>>,
+    /// The names for which the field of the enforced policy may be sent, where the host is reached by
+    /// others too. None where it may be sent for every name that leads here.
+    pub header_names: Option<Arc<NameSet>>,
 }
 
 /// A name by which clients reach a host.
@@ -219,8 +234,9 @@ pub struct SeenName {
     pub except: Vec<HostName>,
     /// The ports; none where it is reached on a Unix socket alone.
     pub ports: Vec<u16>,
-    /// Whether the block has the name; else it answers since none has it any more.
-    pub has_name: bool,
+    /// Whether no header is sent for it: the block answers for it only by a wildcard in its
+    /// certificate, or by the port alone.
+    pub aside: bool,
 }
 
 /// One field of one host.
@@ -250,7 +266,11 @@ pub fn check(deployment: &Deployment, now: i64, verify: &dyn VerifySignature) ->
         })
         .collect();
     let is_asked = !deployment.listeners.is_empty() || deployment.records.is_some();
-    let published = is_asked.then(|| Published::new(deployment, &paths, now));
+    let mut published = is_asked.then(|| Published::new(deployment, &paths, now));
+    let mut hosts = match &mut published {
+        Some(published) => published.describe(deployment),
+        None => vec![HostVerdict::default(); deployment.hosts.len()],
+    };
     let mut checker = Checker {
         deployment,
         published: published.as_ref(),
@@ -262,7 +282,7 @@ pub fn check(deployment: &Deployment, now: i64, verify: &dyn VerifySignature) ->
     };
     let mut enforced = checker.check_uses(Kind::Enforced);
     let report_only = checker.check_uses(Kind::ReportOnly);
-    let mut hosts = checker.check_published(&mut enforced, now);
+    checker.check_published(&mut enforced, now);
     checker.report_noticed();
     let sending = enforced.into_iter().zip(report_only).zip(checker.alarms);
     for (host, ((enforced, report_only), alarms)) in hosts.iter_mut().zip(sending) {
@@ -583,7 +603,7 @@ impl<'a> Checker<'a> {
             let before = kind == Kind::Enforced
                 && self
                     .published
-                    .is_some_and(|published| published.is_as_before(host, Some(policy)));
+                    .is_some_and(|published| published.is_host_unchanged(host, Some(policy)));
             let class = match kind {
                 Kind::Enforced if !before => Class::Lockout,
                 _ => Class::Warning,

@@ -92,6 +92,8 @@ codes! {
     ReportOnlyWithoutReportUri = "report-only-without-report-uri", Invalid;
     /// A policy that is used and not defined.
     UnknownPolicy = "unknown-policy", Invalid;
+    /// A name is said to be served elsewhere, and a server block here has it.
+    NotServedHereConflict = "not-served-here-conflict", Invalid;
     /// A keyword in place of a pin, where published pins are not recorded.
     KeywordPinWithoutPublishedPins = "keyword-pin-without-published-pins", Invalid;
     /// A pin's file holds a private key. What a file holds may change under a running server, so
@@ -148,6 +150,19 @@ codes! {
     DuplicatePin = "duplicate-pin", Warning;
     /// Some path avoids every key that clients may hold a pin of, as one did before.
     PublishedPinsPartlyMet = "published-pins-partly-met", Warning;
+    /// Clients hold pins for a host for which a server answers only by a wildcard in its certificate,
+    /// and did not meet them before either.
+    WildcardHostPinsUnmet = "wildcard-host-pins-unmet", Warning;
+    /// Clients hold pins for a host that no server block has any more, and the certificate of the one
+    /// that answers is not for it.
+    RemovedHostPinsUnmet = "removed-host-pins-unmet", Warning;
+    /// Pins are published for a port of a host on which nothing that has the host is looked at.
+    PublishedPinsPortNotServed = "published-pins-port-not-served", Warning;
+    /// Names whose pins are not compared, since they are said to be served elsewhere.
+    NotServedHere = "not-served-here", Warning;
+    /// The last accepted configuration was recorded in a format that cannot tell certificates of the same
+    /// keys apart.
+    PublishedPinsEarlierFormat = "published-pins-earlier-format", Warning;
     /// A header is sent and nothing records it.
     PublishedPinsNotKept = "published-pins-not-kept", Warning;
     /// The clock stands before the newest record of this server.

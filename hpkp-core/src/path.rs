@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::certificate::{Certificate, Issuance, Name};
 use crate::pin::Pin;
-use crate::published::{CertificateIdentity, Fingerprint, KeyGraph, KeyNode};
+use crate::published::{CertificateIdentity, KeyGraph, KeyNode};
 
 /// The certificates that a server sends for one of its keys, the leaf first. At least one.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ impl Chain {
     pub fn identity(&self) -> CertificateIdentity {
         CertificateIdentity {
             issuer: self.0[0].issuer_fingerprint(),
-            authorities: self.0[1..].iter().map(|one| Fingerprint::of([one.der()])).collect(),
+            authorities: self.0[1..].iter().map(|one| one.fingerprint()).collect(),
         }
     }
 }

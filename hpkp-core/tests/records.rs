@@ -94,13 +94,14 @@ fn bodies() -> impl Strategy<Value = Body> {
         matchings(),
         prop::collection::vec(1_u16.., 0..3),
         prop::collection::vec(presented(), 0..3),
+        any::<bool>(),
     );
     prop_oneof![
         (text(), text())
             .prop_map(|(instance, machine)| Body::Writer(Identity { instance, machine })),
         published().prop_map(Body::Published),
-        presents.prop_map(|(host, matching, ports, certificates)| {
-            Body::Presents(Presents { host, matching, ports, certificates })
+        presents.prop_map(|(host, matching, ports, certificates, aside)| {
+            Body::Presents(Presents { host, matching, ports, certificates, aside })
         }),
         (ids(), whys, prop::option::of(times())).prop_map(|(ids, why, when)| Body::Ended(Ended {
             ids,

@@ -69,6 +69,7 @@ pub fn read(settings: &[RecordsSetting]) -> (Option<Records>, Option<Journal>) {
         directory: directory.path.clone(),
         at: first.at.clone(),
         problems,
+        unrecorded: None,
     };
     (Some(records), journal)
 }

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::ffi::{c_char, c_void};
 use std::ptr;
+use std::sync::Arc;
 
-use hpkp_core::check::{NotServedHere, Serving};
+use hpkp_core::check::{NameSet, NotServedHere, Serving};
 use hpkp_core::finding::{Check, Code, Location};
 use hpkp_core::header::Kind;
 use hpkp_core::pin::Pin;
@@ -92,16 +93,20 @@ pub(crate) struct Response {
     pub(crate) openssl: OpenSsl,
     pub(crate) enforced: Option<Prepared>,
     pub(crate) report_only: Option<Prepared>,
+    /// The hosts for which the enforced policy may be sent, where others come here too.
+    pub(crate) names: Option<Arc<NameSet>>,
 }
 
 impl Response {
-    /// None where no field is ever to be sent or withheld. `own` is the server's own context.
+    /// None where no field is ever to be sent or withheld. `own` is the server's own context, `names`
+    /// the hosts for which the enforced policy may be sent.
     pub(crate) fn new(
         openssl: OpenSsl,
         fields: Vec<Field>,
         own: Option<ContextAddress>,
+        names: Option<Arc<NameSet>>,
     ) -> Option<Self> {
-        let mut response = Self { openssl, enforced: None, report_only: None };
+        let mut response = Self { openssl, enforced: None, report_only: None, names };
         for field in fields {
             let place = match field.kind() {
                 Kind::Enforced => &mut response.enforced,

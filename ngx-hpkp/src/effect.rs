@@ -76,10 +76,12 @@ impl Pending {
         });
         if let Some(openssl) = self.openssl {
             let fields = sending::fields(&self.verdict, &self.addresses);
-            for ((conf, own), fields) in self.servers.iter().zip(fields) {
+            let hosts = fields.into_iter().zip(&self.verdict.hosts);
+            for ((conf, own), (fields, host)) in self.servers.iter().zip(hosts) {
+                let names = host.header_names.clone();
                 // SAFETY: the servers of the configuration that is about to take effect: different
                 // objects, and one thread has them.
-                unsafe { (**conf).response = Response::new(openssl, fields, *own) };
+                unsafe { (**conf).response = Response::new(openssl, fields, *own, names) };
             }
         }
         finding.iter().flat_map(|finding| failure::lines_after(finding, self.phase)).collect()

@@ -147,7 +147,10 @@ unsafe fn set_fields(r: *mut ngx_http_request_t, response: &Response) {
     unsafe {
         let context = context(r, response);
         if let Some(prepared) = &response.enforced {
-            set_field(r, context, prepared);
+            let names = response.names.as_deref();
+            // nginx keeps the host in lower case, without its port.
+            let is_asked = names.is_none_or(|names| names.has((*r).headers_in.server.as_bytes()));
+            set_field(r, context.filter(|_| is_asked), prepared);
         }
         if let Some(prepared) = &response.report_only {
             set_field(r, context, prepared);

@@ -139,6 +139,7 @@ impl World {
             writer: self.writer.map(|writer| writer.parse().expect("a name")),
             at: at(),
             problems: vec![],
+            unrecorded: None,
         });
         deployment
     }
@@ -415,7 +416,8 @@ fn a_default_server_with_a_name_answers_where_the_block_does_not_listen() {
 
 #[test]
 fn a_name_given_up_goes_to_the_default_server() {
-    let mut world = World::new(&[("a", "a.example.com"), ("b", "b.example.com")]);
+    let mut world =
+        World::new(&[("a", "a.example.com,DNS:*.example.com"), ("b", "b.example.com")]);
     let a = || Block { names: &["a.example.com"], certificate: "a", ..BLOCK };
     let b =
         || Block { names: &["b.example.com"], certificate: "b", pins: &["b", "backup"], ..BLOCK };
@@ -423,7 +425,7 @@ fn a_name_given_up_goes_to_the_default_server() {
     assert_eq!(world.codes(&[a()]), [(Code::PublishedPinsUnmet, LOCKOUT)]);
     // Let pass once, it is no reason to refuse what comes after.
     world.accept(&[a()]);
-    assert_eq!(world.codes(&[a()]), [(Code::PublishedPinsUnmet, Class::Warning)]);
+    assert_eq!(world.codes(&[a()]), [(Code::WildcardHostPinsUnmet, Class::Warning)]);
     world.now += 2 * DAY;
     assert_eq!(world.codes(&[a()]), []);
 }
@@ -495,19 +497,20 @@ fn the_key_of_another_port_is_not_the_key_before() {
     deployment.listeners[0].default = 1;
     assert!(codes(&check(&deployment, world.now, &Never)).contains(&refused[0]));
 
-    // A name that moves to another port takes its key along.
+    // A name on another port is another name.
     world.accept(&[at(443, "c")]);
-    assert_eq!(world.codes(&[at(9443, "c")]), warned);
+    let port = (Code::PublishedPinsPortNotServed, Class::Warning);
+    assert_eq!(world.codes(&[at(9443, "c")]), [refused[0], port]);
 }
 
 #[test]
-fn a_pattern_whose_certificate_has_other_names_is_as_before_where_it_was() {
+fn a_pattern_counts_for_the_hosts_that_its_certificate_is_for() {
     let mut world = World::new(&[("a", "a.example.com"), ("c", "www.example.com")]);
     let block = || Block { names: &["*.example.com"], certificate: "c", ..BLOCK };
     world.accept(&[block()]);
-    // Told of afterwards, of a server that has not changed.
+    // No client of this host accepts the certificate, whatever it holds.
     world.import("api.example.com", Matching::Exact, Scope::Leaf, "a");
-    assert_eq!(world.codes(&[block()]), [(Code::PublishedPinsUnmet, Class::Warning)]);
+    assert_eq!(world.codes(&[block()]), []);
     let renewed = Block { names: &["*.example.com"], certificate: "a", ..BLOCK };
     assert_eq!(world.codes(&[renewed]), []);
 }
@@ -523,7 +526,7 @@ impl NamePattern for Below {
 
 #[test]
 fn a_regular_expression_is_asked_of_the_server() {
-    let mut world = World::new(&[("a", "a.example.com"), ("b", "b.example.com")]);
+    let mut world = World::new(&[("a", "a.example.com"), ("b", "*.example.net")]);
     world.import("x.example.net", Matching::Exact, Scope::Leaf, "a");
     let blocks = [
         Block { names: &["a.example.com"], certificate: "a", ..BLOCK },
@@ -576,7 +579,8 @@ fn a_regular_expression_for_some_hosts_of_a_certificate_is_on_record() {
     assert_eq!(codes(&world, &[first(), api("api", pins)]), []);
     let refused = [(Code::PublishedPinsUnmet, LOCKOUT)];
     assert_eq!(codes(&world, &[first(), api("img", &[])]), refused);
-    assert_eq!(codes(&world, &[first()]), refused);
+    // Nobody gets in at the first server, for the name alone.
+    assert_eq!(codes(&world, &[first()]), [(Code::RemovedHostPinsUnmet, Class::Warning)]);
     // On another address, those who have noted this one's pins may be led there.
     let other = Block { names: &["_"], port: 8443, certificate: "img", ..BLOCK };
     let mut elsewhere = world.deployment(&[first(), api("api", pins), other]);

@@ -103,6 +103,7 @@ impl Replay {
                 directory: store.path().to_owned(),
                 at: Location { file: store.paths().into(), line: 0 },
                 problems: Vec::new(),
+                unrecorded: None,
             }),
             ..Deployment::default()
         };

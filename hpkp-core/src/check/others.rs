@@ -3,16 +3,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::records::{Published, Records, Shown, meet, served, sorted};
+use super::records::{Published, Records, Shown, meet, sorted};
 use super::report::Scope as Place;
 use super::routing::Sample;
+use super::unchanged::same;
 use super::{Checker, Sending, records_report as text};
 use crate::finding::{Class, Code, Location};
 use crate::header::Kind;
 use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::state::Record;
-use crate::published::{Lifetime, Matching, Met, Presented, Presents, Scope, WriterName};
+use crate::published::{Matching, Met, Presented, Presents, Scope, WriterName};
 
 /// A policy whose header is going to be sent.
 pub(super) struct Sent<'a> {
@@ -28,7 +29,7 @@ pub(super) struct Sent<'a> {
 fn is_safe(ours: &Shown, theirs: &[Presented], pins: &[Pin]) -> bool {
     match meet(theirs, Scope::Chain, pins) {
         Met::Yes => true,
-        Met::Partly => ours.served() == served(theirs),
+        Met::Partly => same(theirs, &ours.certificates),
         Met::No => false,
     }
 }
@@ -37,8 +38,8 @@ impl Published<'_> {
     /// Whether a block answers for a name.
     fn has(&self, host: usize, name: &str) -> bool {
         name.parse().is_ok_and(|name| {
-            let named = self.routing.named(&(name, Matching::Exact));
-            named.iter().any(|target| target.host == host)
+            let targets = self.routing.targets(&(name, Matching::Exact));
+            targets.iter().any(|target| target.host == host && target.claim.is_served())
         })
     }
 
@@ -54,18 +55,6 @@ impl Published<'_> {
             }
             _ => true,
         }
-    }
-
-    /// Whether the last accepted configuration published this very policy for `sample`.
-    pub(super) fn policy_is_as_before(&self, sample: &Sample, policy: &Policy) -> bool {
-        let before = self.last.published.get(&(&sample.0, sample.1)).into_iter().flatten();
-        let pins = sorted(policy);
-        before.into_iter().any(|record| {
-            let said = &record.said;
-            said.pins == pins
-                && said.include_subdomains == policy.binds_subdomains()
-                && policy.max_age().map(Lifetime::MaxAge) == Some(said.lifetime)
-        })
     }
 }
 
@@ -90,7 +79,7 @@ impl<'a> Checker<'a> {
     pub(super) fn check_same_host(&mut self, published: &Published<'a>, sent: &[Sent<'a>]) {
         let mut including: HashMap<&str, Vec<(usize, &Sample)>> = HashMap::new();
         for (index, one) in sent.iter().enumerate() {
-            for sample in published.routing.names(one.host).keys() {
+            for (sample, _) in published.routing.served(one.host) {
                 for host in published.routing.beside(one.host, sample) {
                     self.compare(published, one, sample, sample, host, Code::SameHostPinsUnmet);
                 }
@@ -133,12 +122,11 @@ impl<'a> Checker<'a> {
         if is_safe(ours, &theirs.certificates, &one.pins) {
             return;
         }
-        let before = published.policy_is_as_before(noted, one.policy)
-            && published
-                .routing
-                .names(other)
-                .get(visited)
-                .is_some_and(|ports| published.keys_are_as_before(visited, other, ports));
+        let reached = published.routing.names(other).get(visited);
+        let before = published.was_published(noted, one.policy)
+            && reached.is_some_and(|reached| {
+                published.is_unchanged(visited, (other, reached.claim), &reached.ports)
+            });
         let class = if before { Class::Warning } else { code.class() };
         let scope = Place {
             policy: one.policy.name(),
@@ -161,11 +149,13 @@ impl<'a> Checker<'a> {
         sent: &[Sent<'a>],
     ) {
         let is_other = |record: &&Record<Presents>| {
-            records.state.is_presented(record) && records.writer.as_ref() != Some(&record.writer)
+            records.state.is_presented(record)
+                && records.writer.as_ref() != Some(&record.writer)
+                && !record.said.aside
         };
         let mut including: HashMap<&str, Vec<(usize, &Sample)>> = HashMap::new();
         for (index, one) in sent.iter().enumerate() {
-            for sample in published.routing.names(one.host).keys() {
+            for (sample, _) in published.routing.served(one.host) {
                 let of = |name: &str| {
                     let all = published.presents_by_host.get(name).into_iter().flatten();
                     all.copied().filter(is_other)
@@ -200,8 +190,10 @@ impl<'a> Checker<'a> {
                         && visited.1 == Matching::Exact
                         && under == name.as_str()
                         && published.has(one.host, under);
+                    // Of the pattern, it is this very name that may be new here.
+                    let noted = if is_in_pattern { &visited } else { *sample };
                     if is_below || is_in_pattern {
-                        self.compare_elsewhere(records, published, one, sample, record);
+                        self.compare_elsewhere(records, published, one, noted, record);
                     }
                 }
             }
@@ -219,7 +211,7 @@ impl<'a> Checker<'a> {
         if is_safe(&published.shown[one.host], &record.said.certificates, &one.pins) {
             return;
         }
-        let before = published.policy_is_as_before(sample, one.policy);
+        let before = published.was_published(sample, one.policy);
         let class = if before { Class::Warning } else { Class::Lockout };
         let scope = Place {
             policy: one.policy.name(),

@@ -1,22 +1,26 @@
 //! The check against published pins: what clients may hold, from whomever, against what this
 //! configuration presents, and its new pins against what others present.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::report::Scope as Place;
-use super::routing::{Routing, Sample, Target};
+use super::routing::{Claim, Routing, Sample};
 use super::{
-    Certificates, Checker, Context, Deployment, HostVerdict, SeenName, Sending,
+    Certificates, Checker, Context, Deployment, HostVerdict, NameSet, SeenName, Sending,
     records_report as text,
 };
+use crate::certificate::Certificate;
 use crate::finding::{Class, Code, Location};
 use crate::header::Kind;
-use crate::path::Paths;
+use crate::path::{Chain, Paths};
 use crate::pin::Pin;
 use crate::policy::Policy;
+use crate::published::accepted::digest_of;
 use crate::published::state::{LastAccepted, Live, Record};
 use crate::published::{
-    HostName, Matching, Met, Origin, Presented, Presents, Scope, State, WriterName,
+    self, CertificateIdentity, EventId, Fingerprint, HostName, Matching, Met, Presented, Presents,
+    Scope, State, WriterName,
 };
 
 /// What the records say, and what is wrong with them.
@@ -32,11 +36,15 @@ pub struct Records {
     pub at: Location,
     /// What is wrong with them: the code, the text, and the directive.
     pub problems: Vec<(Code, String, Location)>,
+    /// What tells the configuration that was accepted last from others
+    /// ([`crate::published::accepted::digest`]), where it is served and could not be recorded. The records
+    /// are of one before it, so only the very same is unchanged. None where it is on record.
+    pub unrecorded: Option<Fingerprint>,
 }
 
 /// How a record binds a host.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Relation {
+pub(super) enum Relation {
     /// By its name, or a pattern that it fits.
     Own,
     /// By the name of a domain above it, with `includeSubDomains`.
@@ -54,7 +62,12 @@ pub(super) struct Shown {
 
 impl Shown {
     /// What the contexts present together.
-    fn new(deployment: &Deployment, paths: &[Vec<Paths>], contexts: &[usize]) -> Self {
+    fn new(
+        deployment: &Deployment,
+        paths: &[Vec<Paths>],
+        contexts: &[usize],
+        known: &mut Fingerprints,
+    ) -> Self {
         let mut shown = Self { certificates: Vec::new(), is_known: true };
         for &context in contexts {
             let Context { certificates, trust } = &deployment.contexts[context];
@@ -67,7 +80,7 @@ impl Shown {
                 let served = chain.certificates().iter().map(|one| one.pin()).collect();
                 match paths.keys() {
                     Some(keys) => {
-                        let identity = Some(chain.identity());
+                        let identity = Some(known.identity(chain));
                         shown.certificates.push(Presented { served, keys, identity });
                     }
                     None => shown.is_known = false,
@@ -79,18 +92,27 @@ impl Shown {
         shown
     }
 
-    /// What its server sends, by which one presentation is told from another.
-    pub(super) fn served(&self) -> BTreeSet<&[Option<Pin>]> {
-        served(&self.certificates)
-    }
-
-    fn meet(&self, scope: Scope, pins: &[Pin]) -> Met {
+    pub(super) fn meet(&self, scope: Scope, pins: &[Pin]) -> Met {
         meet(&self.certificates, scope, pins)
     }
 }
 
-pub(super) fn served(certificates: &[Presented]) -> BTreeSet<&[Option<Pin>]> {
-    certificates.iter().map(|certificate| certificate.served.as_slice()).collect()
+/// Fingerprints of CA certificates, each worked out once: most hosts send the same few.
+#[derive(Default)]
+struct Fingerprints(HashMap<*const Certificate, Fingerprint>);
+
+impl Fingerprints {
+    /// As [`Chain::identity`], of a chain that stays where it is while a check runs.
+    fn identity(&mut self, chain: &Chain) -> CertificateIdentity {
+        let mut of = |certificate: &Arc<Certificate>| {
+            let known = self.0.entry(Arc::as_ptr(certificate));
+            *known.or_insert_with(|| certificate.fingerprint())
+        };
+        CertificateIdentity {
+            issuer: chain.leaf().issuer_fingerprint(),
+            authorities: chain.certificates()[1..].iter().map(&mut of).collect(),
+        }
+    }
 }
 
 /// How the pins, which are sorted, are met by the certificate that meets them least: a client chooses which it gets.
@@ -100,14 +122,38 @@ pub(super) fn meet(certificates: &[Presented], scope: Scope, pins: &[Pin]) -> Me
     meets.min().unwrap_or(Met::Yes)
 }
 
-/// The records found to be unmet by a host, by the code and whether it is a warning only.
-type Unmet<'a> = BTreeMap<(usize, Code, bool), Vec<Live<'a>>>;
+/// Records that a host does not meet, and the names for which it does not.
+#[derive(Default)]
+struct Unmet<'a> {
+    found: Vec<Live<'a>>,
+    known: HashSet<EventId>,
+    names: BTreeSet<(Sample, u16)>,
+}
+
+impl<'a> Unmet<'a> {
+    fn add(&mut self, live: Live<'a>, sample: &Sample, ports: &BTreeSet<u16>) {
+        if self.known.insert(live.record.id) {
+            self.found.push(live);
+        }
+        self.names.extend(ports.iter().map(|port| (sample.clone(), *port)));
+    }
+}
+
+/// By the host, the code, the class, and why the host answers for the names.
+type AllUnmet<'a> = BTreeMap<(usize, Code, Class, Claim), Unmet<'a>>;
+
+/// By the name and the matching.
+type ByName<'a, T> = HashMap<(&'a str, Matching), Vec<&'a Record<T>>>;
 
 /// All that the checks below look at.
 pub(super) struct Published<'a> {
     pub(super) routing: Routing<'a>,
     pub(super) shown: Vec<Shown>,
-    pub(super) last: LastAccepted<'a>,
+    /// What the last accepted configuration presented and published.
+    pub(super) presented_last: ByName<'a, Presents>,
+    pub(super) published_last: ByName<'a, published::Published>,
+    /// Where that configuration is not on record: whether the one being checked is the very same.
+    pub(super) unrecorded: Option<bool>,
     live: Vec<Live<'a>>,
     live_by_host: HashMap<&'a str, Vec<usize>>,
     pub(super) presents_by_host: HashMap<&'a str, Vec<&'a Record<Presents>>>,
@@ -116,19 +162,30 @@ pub(super) struct Published<'a> {
 impl<'a> Published<'a> {
     pub(super) fn new(deployment: &'a Deployment, paths: &[Vec<Paths>], now: i64) -> Self {
         let routing = Routing::new(deployment);
+        let mut known = Fingerprints::default();
         let hosts = deployment.hosts.iter();
-        let shown = hosts.map(|host| Shown::new(deployment, paths, &host.contexts)).collect();
+        let shown =
+            hosts.map(|host| Shown::new(deployment, paths, &host.contexts, &mut known)).collect();
         let mut published = Self {
             routing,
             shown,
-            last: LastAccepted::default(),
+            presented_last: HashMap::new(),
+            published_last: HashMap::new(),
+            unrecorded: None,
             live: Vec::new(),
             live_by_host: HashMap::new(),
             presents_by_host: HashMap::new(),
         };
         let Some(records) = &deployment.records else { return published };
         if let Some(writer) = &records.writer {
-            published.last = records.state.last_accepted(writer);
+            let LastAccepted { presents, published: all } = records.state.last_accepted(writer);
+            let by_name = presents.into_iter().map(|((host, matching), all)| {
+                ((host.as_str(), matching), all)
+            });
+            published.presented_last = by_name.collect();
+            let by_name =
+                all.into_iter().map(|((host, matching), all)| ((host.as_str(), matching), all));
+            published.published_last = by_name.collect();
         }
         published.live = records.state.live(now).collect();
         for (index, live) in published.live.iter().enumerate() {
@@ -142,8 +199,14 @@ impl<'a> Published<'a> {
 
     /// Every name that the configuration or a record has.
     fn samples(&self, hosts: usize) -> BTreeSet<Sample> {
-        let named = (0..hosts).flat_map(|host| self.routing.names(host).keys().cloned());
+        let named = (0..hosts).flat_map(|host| {
+            let asides = self.routing.asides(host).map(|(sample, _)| sample);
+            self.routing.names(host).keys().chain(asides).cloned()
+        });
         let mut samples: BTreeSet<Sample> = named.collect();
+        // A name whose block is gone may have fallen to another one.
+        let before = self.presented_last.values().filter_map(|records| records.first());
+        samples.extend(before.map(|record| (record.said.host.clone(), record.said.matching)));
         for indices in self.live_by_host.values() {
             let all = || indices.iter().map(|index| &self.live[*index].record.said);
             let Some(host) = all().next().map(|said| &said.host) else { continue };
@@ -195,87 +258,56 @@ impl<'a> Published<'a> {
         binding
     }
 
-    /// The default servers on the ports on which clients of a writer know a name.
-    fn fallbacks(&self, writer: Option<&WriterName>, sample: &Sample) -> BTreeSet<Target> {
-        let presents = self.presents_by_host.get(sample.0.as_str()).into_iter().flatten();
-        let ports: BTreeSet<u16> = presents
-            .filter(|record| Some(&record.writer) == writer && record.said.matching == sample.1)
-            .flat_map(|record| &record.said.ports)
-            .copied()
-            .collect();
-        // What is behind a socket without a port may be reached on any.
-        let is_known =
-            |target: &Target| ports.is_empty() || target.port == 0 || ports.contains(&target.port);
-        self.routing.defaults().filter(is_known).collect()
-    }
-
-    /// Whether a host presents for `sample`, on each of `ports`, what the last accepted configuration
-    /// did.
-    pub(super) fn keys_are_as_before(
+    /// The ports on which clients of a writer know a name.
+    pub(super) fn known_ports(
         &self,
+        writer: Option<&WriterName>,
         sample: &Sample,
-        host: usize,
-        ports: &BTreeSet<u16>,
-    ) -> bool {
-        // Without a port it is reached through something in front of it.
-        let no_port = BTreeSet::from([0]);
-        let ports = if ports.is_empty() { &no_port } else { ports };
-        ports.iter().all(|port| {
-            let is_same = self.is_as_recorded(sample, host, *port);
-            is_same.unwrap_or_else(|| self.whole_host_is_as_before(sample, host, *port))
-        })
+    ) -> BTreeSet<u16> {
+        let presents = self.presents_by_host.get(sample.0.as_str()).into_iter().flatten();
+        let of_name = presents.filter(|record| {
+            let said = &record.said;
+            Some(&record.writer) == writer && said.matching == sample.1 && !said.aside
+        });
+        of_name.flat_map(|record| &record.said.ports).copied().collect()
     }
 
-    /// Whether the last accepted configuration presented what a host presents and published this
-    /// very policy, if there is one, for all its names.
-    pub(super) fn is_as_before(&self, host: usize, policy: Option<&Policy>) -> bool {
-        let names = self.routing.names(host);
-        let is_same = |(sample, ports): (&Sample, &BTreeSet<u16>)| {
-            self.keys_are_as_before(sample, host, ports)
-                && policy.is_none_or(|policy| self.policy_is_as_before(sample, policy))
-        };
-        !names.is_empty() && names.iter().all(is_same)
-    }
-
-    /// A name that the records have for somebody else, and that a pattern of this host fits, is as
-    /// before where the whole host is. One that the host has got since then is new.
-    fn whole_host_is_as_before(&self, sample: &Sample, host: usize, port: u16) -> bool {
-        let names = self.routing.names(host);
-        let mut there = names.iter().filter(|(_, ports)| ports.contains(&port)).peekable();
-        there.peek().is_some()
-            && !names.contains_key(sample)
-            && there.all(|(name, _)| self.is_as_recorded(name, host, port) == Some(true))
-    }
-
-    /// Whether a host presents what the last accepted configuration presented to those who visit
-    /// `sample`, by that name or by the pattern that it fitted. `None` where it had neither.
-    fn is_as_recorded(&self, sample: &Sample, host: usize, port: u16) -> Option<bool> {
-        let presents = &self.last.presents;
-        let parent = sample.0.parents().next().filter(|_| sample.1 == Matching::Exact);
-        let parent: Option<HostName> = parent.and_then(|parent| parent.parse().ok());
-        let by_pattern =
-            || parent.as_ref().and_then(|parent| presents.get(&(parent, Matching::OneLabel)));
-        let before = presents.get(&(&sample.0, sample.1)).or_else(by_pattern)?;
-        // Where the port is a new one, the name may have moved.
-        let is_there = |record: &Record<Presents>| record.said.ports.contains(&port);
-        let has_port = before.iter().any(|record| is_there(record));
-        let mut before = before.iter().filter(|record| !has_port || is_there(record));
-        let shown = self.shown[host].served();
-        Some(before.any(|record| served(&record.said.certificates) == shown))
-    }
-
-    /// Whether every client that noted the record did so from just what the host presents now: it
-    /// builds the path that it built then. `None` where nothing is known of what it saw.
-    fn is_shown_as_then(&self, state: &State, live: &Live<'_>, host: usize) -> Option<bool> {
-        let record = live.record;
-        if record.said.origin != Origin::Header {
-            return None;
+    /// What is to be recorded of each host where the configuration is accepted, and for which names it
+    /// sends a header.
+    pub(super) fn describe(&mut self, deployment: &Deployment) -> Vec<HostVerdict> {
+        let Self { routing, shown, .. } = self;
+        let hosts = &deployment.hosts;
+        let mut verdicts = vec![HostVerdict::default(); hosts.len()];
+        let by_domain = by_domain(routing, hosts.len());
+        for (host, verdict) in verdicts.iter_mut().enumerate().filter(|(host, _)| hosts[*host].tls) {
+            let served = routing.served(host).map(|named| (named, false));
+            let asides = routing.asides(host).map(|named| (named, true));
+            for ((sample, reached), aside) in served.chain(asides) {
+                let except = match sample.1 {
+                    Matching::OneLabel if !aside => excepted(routing, &by_domain, sample, host),
+                    _ => Vec::new(),
+                };
+                verdict.names.push(SeenName {
+                    host: sample.0.clone(),
+                    matching: sample.1,
+                    except,
+                    ports: reached.ports.iter().copied().collect(),
+                    aside,
+                });
+            }
+            if shown[host].is_known && !shown[host].certificates.is_empty() {
+                verdict.presented = Some(shown[host].certificates.clone());
+            }
         }
-        let presents = self.presents_by_host.get(record.said.host.as_str())?;
-        let shown = self.shown[host].served();
-        let mut then = state.presented_with(record, presents).peekable();
-        then.peek()?;
-        Some(then.all(|record| served(&record.said.certificates) == shown))
+        for host in routing.needing_names() {
+            if hosts[host].tls && hosts[host].enforced.is_some() {
+                let set = NameSet::new(&verdicts[host].names, routing.elsewhere());
+                verdicts[host].header_names = Some(Arc::new(set));
+            }
+        }
+        let unrecorded = deployment.records.as_ref().and_then(|records| records.unrecorded);
+        self.unrecorded = unrecorded.map(|digest| digest == digest_of(deployment, &verdicts));
+        verdicts
     }
 }
 
@@ -293,10 +325,10 @@ impl<'a> Checker<'a> {
         &mut self,
         sending: &mut [Option<Sending>],
         now: i64,
-    ) -> Vec<HostVerdict> {
+    ) {
         let deployment = self.deployment;
-        let mut verdicts = vec![HostVerdict::default(); deployment.hosts.len()];
-        let Some(published) = self.published else { return verdicts };
+        let Some(published) = self.published else { return };
+        self.check_not_served_here(published);
         if let Some(records) = &deployment.records {
             self.check_files(records, published, now);
             self.check_live(records, published, now);
@@ -309,8 +341,6 @@ impl<'a> Checker<'a> {
             self.check_kept(records, &sent);
         }
         self.withhold(sending);
-        self.describe(published, &mut verdicts);
-        verdicts
     }
 
     fn withhold(&self, sending: &mut [Option<Sending>]) {
@@ -333,7 +363,7 @@ impl<'a> Checker<'a> {
             for host in on_tls() {
                 // What is as it was locks nobody out who was not locked out before.
                 let class = match code {
-                    Code::PublishedPinsUnreadable if self.is_as_before(published, host) => {
+                    Code::PublishedPinsUnreadable if self.is_host_unchanged(published, host) => {
                         Class::Warning
                     }
                     _ => code.class(),
@@ -353,115 +383,109 @@ impl<'a> Checker<'a> {
                 });
             }
         }
+        if published.has_keys_alone() {
+            let code = Code::PublishedPinsEarlierFormat;
+            self.find_of_none(&records.at, code, || (text::earlier_format(), vec![]));
+        }
     }
 
     /// Whether a host presents what the last accepted configuration did, and publishes no other
     /// pins.
-    fn is_as_before(&self, published: &Published<'a>, host: usize) -> bool {
+    fn is_host_unchanged(&self, published: &Published<'a>, host: usize) -> bool {
         let Some(policy_use) = &self.deployment.hosts[host].enforced else {
-            return published.is_as_before(host, None);
+            return published.is_host_unchanged(host, None);
         };
         let policy = self.policies.get(policy_use.policy.as_str());
-        policy.is_some_and(|policy| published.is_as_before(host, Some(policy)))
+        policy.is_some_and(|policy| published.is_host_unchanged(host, Some(policy)))
     }
 
     /// What clients may hold against what is presented.
     fn check_live(&mut self, records: &'a Records, published: &Published<'a>, now: i64) {
-        let hosts = &self.deployment.hosts;
-        let mut unmet: Unmet<'a> = BTreeMap::new();
+        let mut all: AllUnmet<'a> = BTreeMap::new();
         let mut unknown: BTreeSet<usize> = BTreeSet::new();
-        for sample in published.samples(hosts.len()) {
+        let mut unlistened: BTreeSet<String> = BTreeSet::new();
+        for sample in published.samples(self.deployment.hosts.len()) {
             let binding = published.binding(&sample);
             if binding.is_empty() {
                 continue;
             }
-            let named = published.routing.named(&sample);
-            let fallback = if named.is_empty() {
-                published.fallbacks(records.writer.as_ref(), &sample)
-            } else {
-                BTreeSet::new()
-            };
+            let targets = published.routing.targets(&sample);
             for (live, relation) in binding {
-                let record = live.record;
-                let said = &record.said;
-                let is_ours = said.origin == Origin::Header
-                    && records.writer.as_ref() == Some(&record.writer);
-                let targets = match named.is_empty() {
-                    false => &named,
-                    // Whoever published a name and has it no more sends its clients to the default
-                    // server; what others publish may well be served by them.
-                    true if is_ours && relation == Relation::Own && said.host == sample.0 => {
-                        &fallback
-                    }
-                    true => continue,
-                };
-                let mut ports: BTreeMap<usize, BTreeSet<u16>> = BTreeMap::new();
-                // A socket without a port may be reached at any, through something in front of it.
-                let is_at = |at: &&Target| said.port.is_none_or(|p| at.port == 0 || p == at.port);
-                for target in targets.iter().filter(is_at) {
-                    ports.entry(target.host).or_default().insert(target.port);
+                let led = published.led_to(&targets, &sample, live, relation);
+                if led.is_empty() {
+                    unlistened.extend(published.unlistened(&targets, &sample, live, relation));
                 }
-                for (host, ports) in ports.into_iter().filter(|(host, _)| hosts[*host].tls) {
-                    let shown = &published.shown[host];
-                    if !shown.is_known {
+                for ((host, claim), ports) in led {
+                    if !self.deployment.hosts[host].tls {
+                        continue;
+                    }
+                    if !published.shown[host].is_known {
                         unknown.insert(host);
                         continue;
                     }
-                    let met = shown.meet(said.scope, &said.pins);
-                    let code = match (met, relation) {
-                        (Met::Yes, _) => continue,
-                        (Met::Partly, _)
-                            if published.is_shown_as_then(&records.state, &live, host)
-                                != Some(false) =>
-                        {
-                            Code::PublishedPinsPartlyMet
+                    let found =
+                        published.judge(records, &sample, (live, relation), (host, claim), &ports);
+                    if let Some((code, class)) = found {
+                        let unmet = all.entry((host, code, class, claim)).or_default();
+                        unmet.add(live, &sample, &ports);
+                    }
+                }
+                if relation == Relation::Own {
+                    for (host, port) in published.removed(records, &targets, &sample, live) {
+                        if !published.shown[host].is_known {
+                            unknown.insert(host);
+                            continue;
                         }
-                        (_, Relation::Own) => Code::PublishedPinsUnmet,
-                        (_, Relation::Above) => Code::SuperdomainPinsUnmet,
-                    };
-                    let code = match live.waiver {
-                        Some(_) if code.class() == Class::Lockout => Code::Waived,
-                        Some(_) => continue,
-                        None => code,
-                    };
-                    let before = code.class() == Class::Lockout
-                        && published.keys_are_as_before(&sample, host, &ports);
-                    let found = unmet.entry((host, code, before)).or_default();
-                    if !found.iter().any(|other| other.record.id == record.id) {
-                        found.push(live);
+                        let code = Code::RemovedHostPinsUnmet;
+                        let unmet = all.entry((host, code, code.class(), Claim::Name)).or_default();
+                        unmet.add(live, &sample, &BTreeSet::from([port]));
                     }
                 }
             }
         }
         self.report_unknown(records, &unknown);
-        self.report_unmet(records, published, &unmet, now);
+        self.report_unmet(records, published, all, now);
+        if !unlistened.is_empty() {
+            let names: Vec<String> = unlistened.into_iter().collect();
+            let directive = self.deployment.names.not_served_here;
+            self.find_of_none(&records.at, Code::PublishedPinsPortNotServed, || {
+                text::unlistened(&names, directive)
+            });
+        }
     }
 
     fn report_unmet(
         &mut self,
         records: &'a Records,
         published: &Published<'a>,
-        unmet: &Unmet<'a>,
+        all: AllUnmet<'a>,
         now: i64,
     ) {
-        for ((host, code, before), found) in unmet {
-            let class = if *before { Class::Warning } else { code.class() };
-            let group = text::group(found);
-            let at = self.place(*host, records);
+        for ((host, code, class, claim), unmet) in merged(all) {
+            let before = class != code.class();
+            let mut group = text::group(&unmet.found);
+            if !matches!(claim, Claim::Name | Claim::Pattern) || code == Code::RemovedHostPinsUnmet {
+                // The text names the hosts, since none of them is in the label.
+                unmet.names.iter().for_each(|(sample, _)| group.push_str(sample.0.as_str()));
+            }
+            let at = self.place(host, records);
             let scope = Place { policy: &group, kind: Kind::Enforced, at, each_place: false };
-            let chains = self.chains(*host);
+            let chains = self.chains(host);
             let deployment = self.deployment;
-            self.find_as(scope, Kind::Enforced, *host, (*code, class), || {
+            self.find_as(scope, Kind::Enforced, host, (code, class), || {
                 let unmet = text::Unmet {
                     records,
-                    found,
+                    found: &unmet.found,
+                    names: &unmet.names,
+                    claim,
+                    directives: &deployment.names,
                     chains: &chains,
-                    shown: &published.shown[*host],
-                    serving: &deployment.hosts[*host].serving,
-                    before: *before,
+                    shown: &published.shown[host],
+                    serving: &deployment.hosts[host].serving,
+                    before,
                     now,
                 };
-                unmet.text(*code)
+                unmet.text(code)
             });
         }
     }
@@ -522,64 +546,62 @@ impl<'a> Checker<'a> {
             .flatten()
             .collect()
     }
-
-    /// What is to be recorded of each host where the configuration is accepted.
-    fn describe(&self, published: &Published<'a>, verdicts: &mut [HostVerdict]) {
-        let Published { routing, shown, live, .. } = published;
-        for (host, verdict) in verdicts.iter_mut().enumerate() {
-            if !self.deployment.hosts[host].tls {
-                continue;
-            }
-            for (sample, ports) in routing.names(host) {
-                verdict.names.push(SeenName {
-                    host: sample.0.clone(),
-                    matching: sample.1,
-                    except: excepted(routing, sample, host, self.deployment.hosts.len()),
-                    ports: ports.iter().copied().collect(),
-                    has_name: true,
-                });
-            }
-        }
-        // Names that clients know from this server and that the default server answers for now.
-        let writer = self.deployment.records.as_ref().and_then(|records| records.writer.as_ref());
-        let orphans: BTreeSet<Sample> = live
-            .iter()
-            .map(|live| live.record)
-            .filter(|record| record.said.origin == Origin::Header && Some(&record.writer) == writer)
-            .map(|record| (record.said.host.clone(), record.said.matching))
-            .filter(|sample| routing.named(sample).is_empty())
-            .collect();
-        for sample in orphans {
-            for Target { host, port } in published.fallbacks(writer, &sample) {
-                verdicts[host].names.push(SeenName {
-                    host: sample.0.clone(),
-                    matching: sample.1,
-                    except: Vec::new(),
-                    ports: (port != 0).then_some(port).into_iter().collect(),
-                    has_name: false,
-                });
-            }
-        }
-        for (verdict, shown) in verdicts.iter_mut().zip(shown) {
-            if shown.is_known && !shown.certificates.is_empty() {
-                verdict.presented = Some(shown.certificates.clone());
-            }
-        }
-    }
 }
 
-/// The names one label below a pattern's domain that other hosts have.
-fn excepted(routing: &Routing<'_>, sample: &Sample, host: usize, hosts: usize) -> Vec<HostName> {
-    if sample.1 != Matching::OneLabel {
-        return Vec::new();
+/// What a default server does not meet for its own names it has not to be told of those in its
+/// certificate besides.
+fn merged(mut all: AllUnmet<'_>) -> AllUnmet<'_> {
+    let is_by_certificate = |(.., claim): &&(usize, Code, Class, Claim)| *claim == Claim::Certificate;
+    let keys: Vec<_> = all.keys().filter(is_by_certificate).copied().collect();
+    for (host, code, class, claim) in keys {
+        let own = (host, code, class, Claim::Name);
+        if all.contains_key(&own)
+            && let Some(more) = all.remove(&(host, code, class, claim))
+            && let Some(unmet) = all.get_mut(&own)
+        {
+            for live in more.found {
+                if unmet.known.insert(live.record.id) {
+                    unmet.found.push(live);
+                }
+            }
+        }
     }
-    let others = (0..hosts).filter(|other| *other != host);
-    let names: BTreeSet<&HostName> = others
-        .flat_map(|other| routing.names(other).keys())
-        .filter(|(name, matching)| {
-            *matching == Matching::Exact && name.parents().next() == Some(sample.0.as_str())
-        })
-        .map(|(name, _)| name)
-        .collect();
+    all
+}
+
+/// The names one label below a domain, with the hosts that serve them.
+type ByDomain<'a> = HashMap<&'a str, Vec<(&'a HostName, usize)>>;
+
+fn by_domain<'b>(routing: &'b Routing<'_>, hosts: usize) -> ByDomain<'b> {
+    let served = || (0..hosts).flat_map(|host| routing.served(host).map(move |one| (host, one.0)));
+    let mut by_domain = HashMap::new();
+    for (_, domain) in served().filter(|(_, sample)| sample.1 == Matching::OneLabel) {
+        by_domain.insert(domain.0.as_str(), Vec::new());
+    }
+    if by_domain.is_empty() {
+        return by_domain;
+    }
+    for (host, (name, matching)) in served() {
+        if *matching == Matching::Exact
+            && let Some(below) = name.parents().next().and_then(|domain| by_domain.get_mut(domain))
+        {
+            below.push((name, host));
+        }
+    }
+    by_domain
+}
+
+/// The names one label below a pattern's domain that other hosts have, or other machines.
+fn excepted(
+    routing: &Routing<'_>,
+    by_domain: &ByDomain<'_>,
+    sample: &Sample,
+    host: usize,
+) -> Vec<HostName> {
+    let below = by_domain.get(sample.0.as_str()).into_iter().flatten();
+    let others = below.filter(|(_, other)| *other != host).map(|(name, _)| *name);
+    let elsewhere =
+        routing.elsewhere().filter(|name| name.parents().next() == Some(sample.0.as_str()));
+    let names: BTreeSet<&HostName> = others.chain(elsewhere).collect();
     names.into_iter().cloned().collect()
 }

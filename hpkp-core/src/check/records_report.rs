@@ -2,17 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use super::Serving;
 use super::records::{Records, Shown};
 use super::report::{COMPROMISED, MAX_DETAILS, leaf};
-use super::routing::Sample;
+use super::routing::{Claim, Sample};
+use super::{Names, Serving};
 use crate::date;
 use crate::finding::Code;
 use crate::path::Chain;
 use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::state::{Binding, Live, Record};
-use crate::published::{Lifetime, Matching, Met, Origin, Presents};
+use crate::published::{HostName, Lifetime, Matching, Met, Origin, Presents};
 use crate::text::Excerpt;
 
 type Text = (String, Vec<String>);
@@ -32,6 +32,11 @@ pub(super) fn at_start(why: &str) -> String {
 pub(super) struct Unmet<'a> {
     pub(super) records: &'a Records,
     pub(super) found: &'a [Live<'a>],
+    /// For whom they are not met, with the ports.
+    pub(super) names: &'a BTreeSet<(Sample, u16)>,
+    /// Why the host answers for these names.
+    pub(super) claim: Claim,
+    pub(super) directives: &'a Names,
     pub(super) chains: &'a [&'a Chain],
     pub(super) shown: &'a Shown,
     pub(super) serving: &'a [Serving],
@@ -67,6 +72,24 @@ impl Unmet<'_> {
                  none of these keys, {until}; present a key that is on every path, best that of \
                  the certificate itself"
             ),
+            Code::WildcardHostPinsUnmet => format!(
+                "clients hold pins for {}, and no key in the chain of {whose} is among them; this \
+                 server answers for {} only by {}. If clients reach {} here, they refuse it, {until}; \
+                 add the name to a server_name of a server with a certificate that they accept, and \
+                 the pins are checked; if not, write: {}",
+                self.hosts(),
+                self.it(),
+                self.reason(),
+                self.it(),
+                self.served_elsewhere()
+            ),
+            Code::RemovedHostPinsUnmet => format!(
+                "no server has {} any more, for which clients hold pins, {until}; this default server \
+                 answers instead, and clients refuse its certificate, which is not for {}. If the host \
+                 has moved to another machine, nothing need be done; if not, put its server back",
+                self.hosts(),
+                self.it()
+            ),
             Code::Waived => format!(
                 "no key in the chain of {whose} is among published pins{above} that were waived; \
                  clients that hold them refuse it, {until}"
@@ -80,12 +103,20 @@ impl Unmet<'_> {
         let mut details = Vec::new();
         if self.before {
             details.push(
-                "the configuration accepted before presents the same keys, so this is no reason \
-                 to refuse the new one"
+                "the configuration accepted before presents the same certificates, so this is no \
+                 reason to refuse the new one"
                     .to_owned(),
             );
         }
-        details.push(self.safe_date());
+        let is_incidental = !matches!(self.claim, Claim::Name | Claim::Pattern);
+        if is_incidental && !matches!(code, Code::WildcardHostPinsUnmet | Code::Waived) {
+            details.extend(self.why_concerned());
+        }
+        if code == Code::RemovedHostPinsUnmet || code == Code::WildcardHostPinsUnmet {
+            details.push(format!("ports: {}", self.ports()));
+        } else {
+            details.push(self.safe_date());
+        }
         for live in self.found.iter().take(MAX_DETAILS) {
             details.extend(self.held(live));
         }
@@ -99,10 +130,88 @@ impl Unmet<'_> {
                 served.not_after
             ));
         }
-        if code != Code::Waived {
+        if code != Code::Waived && code != Code::RemovedHostPinsUnmet {
             details.push(self.commands());
         }
         (summary, details)
+    }
+
+    /// The hosts concerned, the first few.
+    fn hosts(&self) -> String {
+        let all: BTreeSet<String> =
+            self.names.iter().map(|((host, m), _)| shown_name(host.as_str(), *m)).collect();
+        let named: Vec<&str> = all.iter().take(NAMED_IDS).map(String::as_str).collect();
+        let more = if all.len() > NAMED_IDS { ", ..." } else { "" };
+        format!("{}{more}", named.join(", "))
+    }
+
+    fn it(&self) -> &'static str {
+        let hosts: BTreeSet<&Sample> = self.names.iter().map(|(sample, _)| sample).collect();
+        if hosts.len() == 1 { "it" } else { "them" }
+    }
+
+    fn ports(&self) -> String {
+        let ports: BTreeSet<u16> = self.names.iter().map(|(_, port)| *port).collect();
+        let ports: Vec<String> = ports
+            .into_iter()
+            .map(|port| if port == 0 { "a Unix socket".to_owned() } else { port.to_string() })
+            .collect();
+        ports.join(", ")
+    }
+
+    /// What makes the host answer for the names.
+    fn reason(&self) -> String {
+        let names: BTreeSet<&str> = self
+            .chains
+            .iter()
+            .flat_map(|chain| chain.leaf().dns_names())
+            .filter(|name| self.names.iter().any(|((host, _), _)| is_for(name, host)))
+            .map(String::as_str)
+            .collect();
+        let names: Vec<&str> = names.into_iter().take(NAMED_IDS).collect();
+        match self.claim {
+            Claim::PortOnly => format!("its port ({})", self.ports()),
+            _ => format!("the name {} in its certificate", names.join(", ")),
+        }
+    }
+
+    /// The directives that say that the names are served elsewhere.
+    fn served_elsewhere(&self) -> String {
+        let exact: BTreeSet<&str> = self
+            .names
+            .iter()
+            .filter(|((_, matching), _)| *matching == Matching::Exact)
+            .map(|((host, _), _)| host.as_str())
+            .collect();
+        let directive = self.directives.not_served_here;
+        let end = if self.directives.reject_handshake.is_some() { ";" } else { "" };
+        if exact.is_empty() {
+            return format!("{directive} NAME{end}");
+        }
+        let all: Vec<String> =
+            exact.iter().take(NAMED_IDS).map(|name| format!("{directive} {name}{end}")).collect();
+        all.join(" ")
+    }
+
+    /// Why a host that does not have the names is concerned, and how it can be taken out of it.
+    fn why_concerned(&self) -> Vec<String> {
+        let (hosts, ports) = (self.hosts(), self.ports());
+        if matches!(self.claim, Claim::Port | Claim::PortOnly) {
+            return vec![format!("this server is reached by its port alone ({ports}), for {hosts}")];
+        }
+        let why = format!(
+            "this is the default server of port {ports}; no server there has {hosts}, so it answers \
+             for {} by {}",
+            self.it(),
+            self.reason()
+        );
+        let reject = self.directives.reject_handshake.map(|directive| format!("{directive}; in it, "));
+        let way_out = format!(
+            "if clients do not reach {hosts} here: {}a certificate of other names, or: {}",
+            reject.unwrap_or_default(),
+            self.served_elsewhere()
+        );
+        vec![why, way_out]
     }
 
     /// What to do, in the first line.
@@ -242,7 +351,59 @@ impl Shown {
     }
 }
 
-fn shown_name(host: &str, matching: Matching) -> String {
+/// Whether a name in a certificate is for a host.
+fn is_for(name: &str, host: &HostName) -> bool {
+    match name.strip_prefix("*.") {
+        Some(domain) => {
+            host.parents().next() == Some(domain) || host.as_str() == domain
+        }
+        None => name == host.as_str(),
+    }
+}
+
+pub(super) fn name_and_port(host: &HostName, port: Option<u16>) -> String {
+    port.map_or_else(|| host.to_string(), |port| format!("{host}:{port}"))
+}
+
+/// A list, several to a line.
+fn listed(names: &[String]) -> Vec<String> {
+    names.chunks(NAMED_IDS).take(MAX_DETAILS).map(|some| some.join(", ")).collect()
+}
+
+pub(super) fn served_here(name: &str, directive: &str) -> String {
+    format!(
+        "{directive} says that clients do not reach {name} here, and this server has the name; remove \
+         one of the two"
+    )
+}
+
+pub(super) fn not_served_here(names: &[String], directive: &str) -> Text {
+    let summary = match names {
+        [only] => format!("pins of {only} are not compared here ({directive})"),
+        many => format!("pins of {} hosts are not compared here ({directive})", many.len()),
+    };
+    (summary, if names.len() > 1 { listed(names) } else { Vec::new() })
+}
+
+pub(super) fn unlistened(names: &[String], directive: &str) -> Text {
+    let first = names.iter().take(NAMED_IDS).cloned().collect::<Vec<_>>().join(", ");
+    let more = if names.len() > NAMED_IDS { ", ..." } else { "" };
+    let summary = format!(
+        "clients hold pins for {first}{more}, and no checked server has the host on that port, so \
+         these pins are compared with nothing; if clients reach it through another port here, declare \
+         the public port; if it is served elsewhere, write: {directive} NAME:PORT"
+    );
+    (summary, if names.len() > NAMED_IDS { listed(names) } else { Vec::new() })
+}
+
+pub(super) fn earlier_format() -> String {
+    "the records of the last accepted configuration are of format 1, which names keys and not \
+     certificates: until the next start or reload writes format 2, a certificate chain with the same \
+     keys passes as unchanged even if it leads to another root"
+        .to_owned()
+}
+
+pub(super) fn shown_name(host: &str, matching: Matching) -> String {
     match matching {
         Matching::Exact => host.to_owned(),
         Matching::OneLabel => format!("*.{host}"),

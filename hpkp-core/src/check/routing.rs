@@ -1,7 +1,8 @@
 //! Which server block answers for a name: the server's own choice, followed, since at the time of
 //! the check it has built no tables of its own yet.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::rc::Rc;
 
@@ -51,6 +52,72 @@ pub(super) type Sample = (HostName, Matching);
 /// A label that stands for any that no block names.
 const ANY_LABEL: &str = "hpkp-any-label";
 
+/// Stands for the hosts of a server that is reached by its port alone and whose certificate has no name.
+pub(super) const ANY_HOST: &str = "hpkp-any-host.invalid";
+
+/// Why a block answers for a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Claim {
+    /// It has the name.
+    Name,
+    /// It has a pattern that fits, and a certificate for the name: no client accepts another.
+    Pattern,
+    /// No block there has the name, and the certificate of the default server is for it: by this very
+    /// name, or by a wildcard where the default server has no name of its own.
+    Certificate,
+    /// No block there has the name, and the default server has names of its own; only a wildcard in its
+    /// certificate is for this one. The host may well be served by another machine.
+    Wildcard,
+    /// Clients come by the port alone, and the certificate is for the name.
+    Port,
+    /// Clients come by the port alone and ignore names; the certificate is for another name.
+    PortOnly,
+}
+
+impl Claim {
+    /// Whether the name is one of those that the block serves: its header is sent and recorded.
+    pub(super) fn is_served(self) -> bool {
+        matches!(self, Self::Name | Self::Pattern | Self::Certificate)
+    }
+
+    /// Whether pins that the block does not meet lock out only whom it served before.
+    pub(super) fn is_incidental(self) -> bool {
+        matches!(self, Self::Wildcard | Self::PortOnly)
+    }
+}
+
+/// The names in the certificates of a block.
+#[derive(Default)]
+struct Certified {
+    exact: HashSet<String>,
+    /// The domains of wildcards.
+    domains: HashSet<String>,
+}
+
+impl Certified {
+    fn of(deployment: &Deployment, host: usize) -> Self {
+        let mut certified = Self::default();
+        for (name, matching) in certified_samples(deployment, host) {
+            match matching {
+                Matching::OneLabel => certified.domains.insert(name.as_str().to_owned()),
+                _ => certified.exact.insert(name.as_str().to_owned()),
+            };
+        }
+        certified
+    }
+
+    /// How they are for a sample.
+    fn matching(&self, sample: &Sample) -> Option<Matching> {
+        let name = sample.0.as_str();
+        let has = match sample.1 {
+            Matching::OneLabel => self.domains.contains(name),
+            _ if self.exact.contains(name) => return Some(Matching::Exact),
+            _ => sample.0.parents().next().is_some_and(|domain| self.domains.contains(domain)),
+        };
+        has.then_some(Matching::OneLabel)
+    }
+}
+
 /// The names of one listener.
 struct Table<'a> {
     listener: &'a Listener,
@@ -64,10 +131,9 @@ struct Table<'a> {
     globs: Vec<(usize, String)>,
     /// What the certificates of the default server are for: it answers for every name that no block
     /// has, whether or not it has names of its own.
-    catch_all: BTreeSet<Sample>,
-    /// The wildcards among them of a default server that has names. It is not led to all their hosts,
-    /// which are well served by other machines; to those that this machine has elsewhere, it is.
-    wildcards: BTreeSet<Sample>,
+    certified: Certified,
+    /// Whether the default server has a name of its own.
+    is_named: bool,
 }
 
 /// A block that answers on a listener.
@@ -75,70 +141,98 @@ struct Table<'a> {
 pub(super) struct Target {
     pub(super) host: usize,
     pub(super) port: u16,
+    pub(super) claim: Claim,
+}
+
+/// A name under which clients reach a block.
+#[derive(Clone, Debug)]
+pub(super) struct Reached {
+    pub(super) claim: Claim,
+    pub(super) ports: BTreeSet<u16>,
 }
 
 pub(super) struct Routing<'a> {
+    deployment: &'a Deployment,
     tables: Vec<Table<'a>>,
     /// Tables by the exact names that they have.
     by_name: HashMap<String, Vec<usize>>,
     /// Tables with names that are not exact.
     with_patterns: Vec<usize>,
-    /// Tables by what the certificates of their default servers are for.
-    by_certificate: HashMap<Sample, Vec<usize>>,
-    /// The same for the wildcards of those that have names.
-    by_wildcard: HashMap<Sample, Vec<usize>>,
+    /// Tables by the names in the certificates of their default servers.
+    by_certificate: HashMap<String, Vec<usize>>,
+    /// The same by the domains of wildcards.
+    by_wildcard: HashMap<String, Vec<usize>>,
     /// Blocks with patterns that fit some hosts of a wildcard certificate, by table. Which hosts
     /// these are cannot be told, so the blocks count for all.
     partly: HashMap<Sample, Vec<(usize, usize)>>,
-    /// The names of each host that clients may see, with the ports.
-    names: Vec<BTreeMap<Sample, BTreeSet<u16>>>,
+    /// Names that clients do not reach here, with the ports that are meant; none means all.
+    elsewhere: HashMap<&'a str, Vec<Option<u16>>>,
+    /// The names of each host that clients of this server may see, with the ports: those that it
+    /// serves, and those that other blocks serve and it answers for by a wildcard in its certificate.
+    names: Vec<BTreeMap<Sample, Reached>>,
+    /// The names of each host by which it is reached otherwise.
+    asides: Vec<BTreeMap<Sample, Reached>>,
 }
 
 impl<'a> Routing<'a> {
     pub(super) fn new(deployment: &'a Deployment) -> Self {
         let tables: Vec<Table<'a>> =
             deployment.listeners.iter().map(|listener| Table::new(listener, deployment)).collect();
-        let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
-        let mut by_certificate: HashMap<Sample, Vec<usize>> = HashMap::new();
-        let mut by_wildcard: HashMap<Sample, Vec<usize>> = HashMap::new();
-        for (index, table) in tables.iter().enumerate() {
-            for name in table.exact.keys() {
-                by_name.entry(name.clone()).or_default().push(index);
-            }
-            for sample in &table.catch_all {
-                by_certificate.entry(sample.clone()).or_default().push(index);
-            }
-            for sample in &table.wildcards {
-                by_wildcard.entry(sample.clone()).or_default().push(index);
+        let mut routing = Self {
+            deployment,
+            by_name: HashMap::new(),
+            with_patterns: (0..tables.len()).filter(|at| tables[*at].has_patterns()).collect(),
+            by_certificate: HashMap::new(),
+            by_wildcard: HashMap::new(),
+            partly: HashMap::new(),
+            elsewhere: HashMap::new(),
+            names: vec![BTreeMap::new(); deployment.hosts.len()],
+            asides: vec![BTreeMap::new(); deployment.hosts.len()],
+            tables,
+        };
+        for (index, table) in routing.tables.iter().enumerate() {
+            let sets = [
+                (&mut routing.by_name, &mut table.exact.keys() as &mut dyn Iterator<Item = &String>),
+                (&mut routing.by_certificate, &mut table.certified.exact.iter()),
+                (&mut routing.by_wildcard, &mut table.certified.domains.iter()),
+            ];
+            for (map, names) in sets {
+                for name in names {
+                    match map.get_mut(name) {
+                        Some(tables) => tables.push(index),
+                        None => drop(map.insert(name.clone(), vec![index])),
+                    }
+                }
             }
         }
-        let with_patterns =
-            (0..tables.len()).filter(|index| tables[*index].has_patterns()).collect();
-        let names = vec![BTreeMap::new(); deployment.hosts.len()];
-        let partly = HashMap::new();
-        let mut routing =
-            Self { tables, by_name, with_patterns, by_certificate, by_wildcard, partly, names };
-        routing.find_names(deployment);
+        for one in &deployment.not_served_here {
+            routing.elsewhere.entry(one.host.as_str()).or_default().push(one.port);
+        }
+        routing.find_names();
         routing
     }
 
     /// The names that clients may see: exact ones, and of blocks that answer for others too, those
     /// in their certificates, since a client can note no others.
-    fn find_names(&mut self, deployment: &Deployment) {
-        let mut samples: BTreeSet<Sample> = self
-            .by_name
-            .keys()
-            .filter_map(|name| name.parse().ok())
-            .map(|name| (name, Matching::Exact))
-            .collect();
-        samples.extend(self.by_certificate.keys().cloned());
+    fn find_names(&mut self) {
+        let deployment = self.deployment;
+        let parse = |names: &mut dyn Iterator<Item = &String>, matching| -> Vec<Sample> {
+            names.filter_map(|name| Some((name.parse().ok()?, matching))).collect()
+        };
+        let mut samples: BTreeSet<Sample> = BTreeSet::new();
+        samples.extend(parse(&mut self.by_name.keys(), Matching::Exact));
+        samples.extend(parse(&mut self.by_certificate.keys(), Matching::Exact));
+        samples.extend(parse(&mut self.by_wildcard.keys(), Matching::OneLabel));
         for &index in &self.with_patterns {
             let table = &self.tables[index];
+            let choice = table.listener.choice;
             for (order, &host) in table.listener.hosts.iter().enumerate() {
-                for sample in certified(deployment, host) {
+                let names = &deployment.hosts[host].names;
+                if !names.iter().any(|name| is_pattern(choice, name)) {
+                    continue;
+                }
+                for sample in certified_samples(deployment, host) {
                     if sample.1 == Matching::OneLabel {
-                        let names = &deployment.hosts[host].names;
-                        let choice = table.listener.choice;
                         let fits = names.iter().filter_map(|name| fitting(choice, name, &sample.0));
                         let fits: BTreeSet<Sample> = fits.collect();
                         if fits.contains(&sample) && table.may_lead_to(order, &sample) {
@@ -151,92 +245,221 @@ impl<'a> Routing<'a> {
             }
         }
         for sample in samples {
-            for target in self.named(&sample) {
-                let names = &mut self.names[target.host];
-                let ports = names.entry(sample.clone()).or_default();
-                ports.extend((target.port != 0).then_some(target.port));
+            let answering = self.answering(&sample);
+            let is_ours = is_ours(&answering);
+            for (table, host, claim) in answering {
+                let names = match claim {
+                    Claim::Wildcard if is_ours => &mut self.names[host],
+                    // Its wildcard stands for it.
+                    Claim::Wildcard if sample.1 != Matching::OneLabel => continue,
+                    Claim::Wildcard | Claim::Port | Claim::PortOnly => &mut self.asides[host],
+                    Claim::Name | Claim::Pattern | Claim::Certificate => &mut self.names[host],
+                };
+                reach(names, &sample, claim, self.tables[table].listener.port);
+                // What others have as well counts as what the default server had before, too.
+                if claim == Claim::Wildcard && is_ours && sample.1 == Matching::OneLabel {
+                    let port = self.tables[table].listener.port;
+                    reach(&mut self.asides[host], &sample, claim, port);
+                }
+            }
+        }
+        for table in &self.tables {
+            let host = table.listener.default;
+            if table.listener.by_port_alone
+                && table.certified.exact.is_empty()
+                && table.certified.domains.is_empty()
+                && let Ok(name) = ANY_HOST.parse()
+            {
+                let sample = (name, Matching::Exact);
+                reach(&mut self.asides[host], &sample, Claim::Port, table.listener.port);
             }
         }
     }
 
     /// The names of a host, with its ports.
-    pub(super) fn names(&self, host: usize) -> &BTreeMap<Sample, BTreeSet<u16>> {
+    pub(super) fn names(&self, host: usize) -> &BTreeMap<Sample, Reached> {
         &self.names[host]
     }
 
-    /// The blocks that answer for a name because they have it, or because none has it and the
-    /// default server's certificate is for it.
-    pub(super) fn named(&self, sample: &Sample) -> BTreeSet<Target> {
-        let target = |(table, host): (usize, usize)| {
+    /// The names that a host serves, with its ports.
+    pub(super) fn served(&self, host: usize) -> impl Iterator<Item = (&Sample, &Reached)> {
+        self.names[host].iter().filter(|(_, reached)| reached.claim.is_served())
+    }
+
+    /// The names for which a host answers without a header, with its ports.
+    pub(super) fn asides(&self, host: usize) -> impl Iterator<Item = (&Sample, &Reached)> {
+        self.asides[host].iter()
+    }
+
+    /// Whether the operator says that clients do not reach a name on a port here.
+    pub(super) fn is_elsewhere(&self, name: &str, port: u16) -> bool {
+        let of = self.elsewhere.get(name).into_iter().flatten();
+        of.into_iter().any(|only| only.is_none_or(|only| only == port))
+    }
+
+    /// The names that clients do not reach here.
+    pub(super) fn elsewhere(&self) -> impl Iterator<Item = &'a HostName> {
+        self.deployment.not_served_here.iter().map(|one| &one.host)
+    }
+
+    /// The blocks that have a name themselves, in one of their names, on a port or on any.
+    pub(super) fn having(&self, name: &HostName, port: Option<u16>) -> BTreeSet<usize> {
+        let tables = self.by_name.get(name.as_str()).into_iter().flatten();
+        let tables = tables.map(|index| &self.tables[*index]);
+        tables
+            .filter(|table| port.is_none_or(|port| port == table.listener.port))
+            .filter_map(|table| table.named(name.as_str()).filter(|(_, is_exact)| *is_exact))
+            .map(|(host, _)| host)
+            .collect()
+    }
+
+    /// The blocks that answer for a name, each with the reason.
+    pub(super) fn targets(&self, sample: &Sample) -> Vec<Target> {
+        let target = |(table, host, claim): (usize, usize, Claim)| {
             let port = self.tables[table].listener.port;
-            Target { host, port }
+            Target { host, port, claim }
         };
-        self.answering(sample).map(target).collect()
+        self.answering(sample).into_iter().map(target).collect()
     }
 
     /// The other blocks that clients of `host` meet under the name: where the block itself answers
     /// for some of the hosts of a pattern, its clients are not led to another.
     pub(super) fn beside(&self, host: usize, sample: &Sample) -> BTreeSet<usize> {
-        let all: Vec<(usize, usize)> = self.answering(sample).collect();
+        let all = self.answering(sample);
         let own: BTreeSet<usize> =
-            all.iter().filter(|(_, other)| *other == host).map(|(table, _)| *table).collect();
-        let others = all.into_iter().filter(|(table, _)| !own.contains(table));
-        others.map(|(_, other)| other).collect()
+            all.iter().filter(|(_, other, _)| *other == host).map(|(table, ..)| *table).collect();
+        let is_ours = is_ours(&all);
+        let others = all.into_iter().filter(|(table, _, claim)| {
+            !own.contains(table) && (claim.is_served() || is_ours && *claim == Claim::Wildcard)
+        });
+        others.map(|(_, other, _)| other).collect()
     }
 
     /// The tables in which a name leads to blocks, with these.
-    fn answering(&self, sample: &Sample) -> impl Iterator<Item = (usize, usize)> {
+    fn answering(&self, sample: &Sample) -> Vec<(usize, usize, Claim)> {
         let name = any_of(sample);
-        let exact = self.by_name.get(name.as_str()).into_iter().flatten();
-        let covers = covering(sample);
-        let caught = covers.iter().filter_map(|cover| self.by_certificate.get(cover)).flatten();
-        let mut tables: BTreeSet<usize> =
-            exact.chain(&self.with_patterns).chain(caught).copied().collect();
-        let partly = self.partly.get(sample).into_iter().flatten().copied();
-        let is_ours = tables.iter().any(|index| self.tables[*index].named(name.as_str()).is_some());
-        if is_ours {
-            let wild = covers.iter().filter_map(|cover| self.by_wildcard.get(cover)).flatten();
-            tables.extend(wild);
+        let of = |map: &'_ HashMap<String, Vec<usize>>, name: &str| -> Vec<usize> {
+            map.get(name).cloned().unwrap_or_default()
+        };
+        let mut tables = self.with_patterns.clone();
+        tables.extend(of(&self.by_name, name.as_str()));
+        let domain = match sample.1 {
+            Matching::OneLabel => Some(sample.0.as_str()),
+            _ => {
+                tables.extend(of(&self.by_certificate, name.as_str()));
+                sample.0.parents().next()
+            }
+        };
+        tables.extend(domain.into_iter().flat_map(|domain| of(&self.by_wildcard, domain)));
+        tables.sort_unstable();
+        tables.dedup();
+        let mut answering = Vec::with_capacity(tables.len());
+        for index in tables {
+            let answer = self.tables[index].answer(self.deployment, sample, name.as_str());
+            answering.extend(answer.map(|(host, claim)| (index, host, claim)));
         }
-        let answering = tables.into_iter().filter_map(move |index| {
-            let table = &self.tables[index];
-            let host = table.named(name.as_str()).or_else(|| table.caught(&covers, is_ours))?;
-            Some((index, host))
-        });
-        answering.chain(partly)
+        let partly = self.partly.get(sample).into_iter().flatten();
+        answering.extend(partly.map(|(table, host)| (*table, *host, Claim::Pattern)));
+        if !self.elsewhere.is_empty() && sample.1 == Matching::Exact {
+            answering.retain(|(table, _, claim)| {
+                let port = self.tables[*table].listener.port;
+                *claim == Claim::Name || !self.is_elsewhere(sample.0.as_str(), port)
+            });
+        }
+        answering
     }
 
     /// The blocks that answer where none has the name.
-    pub(super) fn defaults(&self) -> impl Iterator<Item = Target> + '_ {
-        self.tables.iter().map(|table| {
-            let Listener { default, port, .. } = *table.listener;
-            Target { host: default, port }
+    pub(super) fn defaults(&self) -> impl Iterator<Item = (usize, u16)> + '_ {
+        let by_name = self.tables.iter().filter(|table| !table.listener.by_port_alone);
+        by_name.map(|table| (table.listener.default, table.listener.port))
+    }
+
+    /// The blocks that are reached by a port alone, and whether their certificates have any name.
+    pub(super) fn by_port(&self, port: u16) -> impl Iterator<Item = (usize, bool)> + '_ {
+        let there = self.tables.iter().filter(move |table| {
+            table.listener.by_port_alone && (table.listener.port == port || table.listener.port == 0)
+        });
+        there.map(|Table { listener, certified, .. }| {
+            let has_names = !certified.exact.is_empty() || !certified.domains.is_empty();
+            (listener.default, has_names)
         })
     }
+
+    /// The hosts that clients reach by names for which they send no header: default servers with names
+    /// of their own and a wildcard in their certificates, and what answers for a name that is served
+    /// elsewhere.
+    pub(super) fn needing_names(&self) -> BTreeSet<usize> {
+        let mut hosts = BTreeSet::new();
+        for table in self.tables.iter().filter(|table| !table.listener.by_port_alone) {
+            let is_wild = table.is_named && !table.certified.domains.is_empty();
+            if is_wild || !self.elsewhere.is_empty() {
+                hosts.insert(table.listener.default);
+            }
+            if !self.elsewhere.is_empty() && table.has_patterns() {
+                hosts.extend(&table.listener.hosts);
+            }
+        }
+        hosts
+    }
+}
+
+/// Whether one of the blocks that answer for a name has it: then it is one of this server's.
+fn is_ours(answering: &[(usize, usize, Claim)]) -> bool {
+    answering.iter().any(|(.., claim)| matches!(claim, Claim::Name | Claim::Pattern))
+}
+
+fn reach(names: &mut BTreeMap<Sample, Reached>, sample: &Sample, claim: Claim, port: u16) {
+    let new = || Reached { claim, ports: BTreeSet::new() };
+    let reached = names.entry(sample.clone()).or_insert_with(new);
+    reached.ports.extend((port != 0).then_some(port));
 }
 
 impl<'a> Table<'a> {
     fn new(listener: &'a Listener, deployment: &Deployment) -> Self {
+        let names = &deployment.hosts[listener.default].names;
         let mut table = Self {
             listener,
             exact: HashMap::new(),
             wildcard_start: HashMap::new(),
             wildcard_end: HashMap::new(),
             globs: Vec::new(),
-            catch_all: BTreeSet::new(),
-            wildcards: BTreeSet::new(),
+            certified: Certified::of(deployment, listener.default),
+            is_named: names.iter().any(|name| name.parse::<HostName>().is_ok()),
         };
+        if listener.by_port_alone {
+            return table;
+        }
         for (order, host) in listener.hosts.iter().enumerate() {
             for name in &deployment.hosts[*host].names {
                 table.add(order, &name.to_ascii_lowercase());
             }
         }
-        let names = &deployment.hosts[listener.default].names;
-        let is_named = names.iter().any(|name| name.parse::<HostName>().is_ok());
-        let certified = certified(deployment, listener.default);
-        (table.catch_all, table.wildcards) =
-            certified.partition(|(_, matching)| !is_named || *matching == Matching::Exact);
         table
+    }
+
+    /// The block that answers for a sample, of which `name` is a host, and why. None where clients
+    /// refuse the certificate for the name.
+    fn answer(
+        &self,
+        deployment: &Deployment,
+        sample: &Sample,
+        name: &str,
+    ) -> Option<(usize, Claim)> {
+        match self.named(name) {
+            Some((host, true)) => Some((host, Claim::Name)),
+            Some((host, false)) => {
+                is_certificate_for(deployment, host, sample).then_some((host, Claim::Pattern))
+            }
+            None => {
+                let claim = match self.certified.matching(sample)? {
+                    _ if self.listener.by_port_alone => Claim::Port,
+                    Matching::OneLabel if self.is_named => Claim::Wildcard,
+                    _ => Claim::Certificate,
+                };
+                Some((self.listener.default, claim))
+            }
+        }
     }
 
     fn add(&mut self, order: usize, name: &str) {
@@ -267,23 +490,27 @@ impl<'a> Table<'a> {
             && self.listener.patterns.is_empty())
     }
 
-    /// The block that has `name`.
-    fn named(&self, name: &str) -> Option<usize> {
+    /// The block that has `name`, and whether by a name and not by a pattern.
+    fn named(&self, name: &str) -> Option<(usize, bool)> {
         let exact = self.exact.get(name).copied();
         if self.listener.choice == Choice::Httpd {
             let fits = |(_, glob): &&(usize, String)| glob_fits(glob.as_bytes(), name.as_bytes());
             let glob = self.globs.iter().find(fits).map(|(order, _)| *order);
-            let first = exact.into_iter().chain(glob).min();
-            return first.map(|order| self.listener.hosts[order]);
+            let exact = exact.filter(|exact| glob.is_none_or(|glob| *exact <= glob));
+            let order = exact.or(glob);
+            return order.map(|order| (self.listener.hosts[order], exact.is_some()));
+        }
+        if let Some(order) = exact {
+            return Some((self.listener.hosts[order], true));
         }
         let dots = || name.match_indices('.').map(|(dot, _)| dot);
         let start = || self.below_wildcard(name);
         let end = || dots().rev().find_map(|dot| self.wildcard_end.get(&name[..dot]).copied());
-        let order = exact.or_else(start).or_else(end);
-        order.map(|order| self.listener.hosts[order]).or_else(|| {
+        let host = start().or_else(end).map(|order| self.listener.hosts[order]).or_else(|| {
             let patterns = &self.listener.patterns;
             patterns.iter().find(|(_, pattern)| pattern.fits(name)).map(|(host, _)| *host)
-        })
+        });
+        host.map(|host| (host, false))
     }
 
     /// nginx: the block with the longest wildcard at the start that fits.
@@ -297,7 +524,7 @@ impl<'a> Table<'a> {
     fn may_lead_to(&self, order: usize, sample: &Sample) -> bool {
         let name = any_of(sample);
         let name = name.as_str();
-        if self.named(name) == Some(self.listener.hosts[order]) {
+        if self.named(name).is_some_and(|(host, _)| host == self.listener.hosts[order]) {
             return false;
         }
         match self.listener.choice {
@@ -315,13 +542,6 @@ impl<'a> Table<'a> {
             }
         }
     }
-
-    /// The default server, where its certificates are for a name, which stand in one of `covers`.
-    fn caught(&self, covers: &[Sample], is_ours: bool) -> Option<usize> {
-        let has =
-            |cover| self.catch_all.contains(cover) || is_ours && self.wildcards.contains(cover);
-        covers.iter().any(has).then_some(self.listener.default)
-    }
 }
 
 /// A name without its trailing dot, in A-labels where it is a host's.
@@ -330,10 +550,20 @@ fn canonical(name: &str) -> String {
 }
 
 /// A name of a sample.
-fn any_of(sample: &Sample) -> HostName {
+fn any_of(sample: &Sample) -> Cow<'_, HostName> {
     match sample.1 {
-        Matching::OneLabel => sample.0.below(ANY_LABEL),
-        _ => sample.0.clone(),
+        Matching::OneLabel => Cow::Owned(sample.0.below(ANY_LABEL)),
+        _ => Cow::Borrowed(&sample.0),
+    }
+}
+
+/// Whether a name of a block is none of a single host.
+fn is_pattern(choice: Choice, name: &str) -> bool {
+    match choice {
+        Choice::Nginx => {
+            name.starts_with(['~', '.']) || name.starts_with("*.") || name.ends_with(".*")
+        }
+        Choice::Httpd => name.contains(['*', '?']),
     }
 }
 
@@ -362,28 +592,42 @@ fn fitting(choice: Choice, name: &str, domain: &HostName) -> Option<Sample> {
     (tail.ends_with(&domain) || domain.ends_with(tail)).then(some)
 }
 
-/// The names in certificates that are for `sample`: itself, and of an exact one the wildcard.
-fn covering(sample: &Sample) -> Vec<Sample> {
-    let parent = sample.0.parents().next().filter(|_| sample.1 == Matching::Exact);
-    let wildcard = parent.and_then(|parent| Some((parent.parse().ok()?, Matching::OneLabel)));
-    [sample.clone()].into_iter().chain(wildcard).collect()
+/// The leaves that a host presents.
+fn leaves(deployment: &Deployment, host: usize) -> impl Iterator<Item = &Chain> + '_ {
+    let contexts = deployment.hosts[host].contexts.iter();
+    let loaded = contexts.filter_map(|context| match &deployment.contexts[*context].certificates {
+        Certificates::Loaded(chains) => Some(chains),
+        _ => None,
+    });
+    loaded.flatten()
 }
 
 /// The names in the certificates that a host presents.
-fn certified(deployment: &Deployment, host: usize) -> impl Iterator<Item = Sample> + '_ {
-    let contexts = deployment.hosts[host].contexts.iter();
-    contexts
-        .filter_map(|context| match &deployment.contexts[*context].certificates {
-            Certificates::Loaded(chains) => Some(chains),
-            _ => None,
-        })
-        .flatten()
-        .map(Chain::leaf)
-        .flat_map(|leaf| leaf.dns_names())
-        .filter_map(|name| match name.strip_prefix("*.") {
-            Some(domain) => Some((domain.parse().ok()?, Matching::OneLabel)),
-            None => Some((name.parse().ok()?, Matching::Exact)),
-        })
+fn certified_samples(deployment: &Deployment, host: usize) -> impl Iterator<Item = Sample> + '_ {
+    let names = leaves(deployment, host).flat_map(|chain| chain.leaf().dns_names());
+    names.filter_map(|name| match name.strip_prefix("*.") {
+        Some(domain) => Some((domain.parse().ok()?, Matching::OneLabel)),
+        None => Some((name.parse().ok()?, Matching::Exact)),
+    })
+}
+
+/// Whether a certificate that a host presents is for `sample`, so that clients accept it, or may be,
+/// since it is not known.
+fn is_certificate_for(deployment: &Deployment, host: usize, sample: &Sample) -> bool {
+    let is_unknown = |context: &usize| {
+        !matches!(deployment.contexts[*context].certificates, Certificates::Loaded(_))
+    };
+    if deployment.hosts[host].contexts.iter().any(is_unknown) {
+        return true;
+    }
+    let same = |name: &str, other: &str| name.trim_end_matches('.').eq_ignore_ascii_case(other);
+    let mut names = leaves(deployment, host).flat_map(|chain| chain.leaf().dns_names());
+    names.any(|name| match (name.strip_prefix("*."), sample.1) {
+        (Some(domain), Matching::OneLabel) => same(domain, sample.0.as_str()),
+        (Some(domain), _) => sample.0.parents().next().is_some_and(|parent| same(domain, parent)),
+        (None, Matching::OneLabel) => false,
+        (None, _) => same(name, sample.0.as_str()),
+    })
 }
 
 /// Whether a pattern of httpd's fits: `*` is any characters, `?` is one.

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::event::{
-    Body, Ended, Event, EventId, Lifetime, Origin, Presented, Presents, Published, Scope, Why,
+    Body, Ended, Event, EventId, Fingerprint, Lifetime, Origin, Presented, Presents, Published, Scope, Why,
 };
 use super::name::{HostName, WriterName};
 use super::state::State;
-use crate::check::{Deployment, HostVerdict, Verdict, sorted};
+use crate::check::{Deployment, Host, HostVerdict, SeenName, Verdict, sorted};
 use crate::finding::{Code, Finding};
 use crate::policy::Policy;
 
@@ -101,6 +101,44 @@ impl Verdict {
     }
 }
 
+/// What tells a configuration from others: for each host, the names by which it is reached, the
+/// certificates that it presents and the policy that it has. Trust anchors and records are no part of it.
+/// Kept where a configuration takes effect and cannot be recorded ([`crate::check::Records::unrecorded`]).
+#[must_use]
+pub fn digest(deployment: &Deployment, verdict: &Verdict) -> Fingerprint {
+    digest_of(deployment, &verdict.hosts)
+}
+
+pub(crate) fn digest_of(deployment: &Deployment, verdicts: &[HostVerdict]) -> Fingerprint {
+    let policies = by_name(deployment);
+    let of_host = |(host, verdict): (&Host, &HostVerdict)| {
+        let names = verdict.names.iter();
+        let names: Vec<String> = names
+            .map(|SeenName { host, matching, except, ports, aside }| {
+                format!("{host} {matching:?} {except:?} {ports:?} {aside}")
+            })
+            .collect();
+        let presented = verdict.presented.as_deref().unwrap_or_default();
+        let slots: BTreeSet<String> = presented
+            .iter()
+            .map(|one| format!("{:?} {:?}", one.served.first(), one.identity))
+            .collect();
+        let policy = host.enforced.as_ref().and_then(|one| policies.get(one.policy.as_str()));
+        let policy = policy.map(|policy| {
+            let (below, age) = (policy.binds_subdomains(), policy.max_age());
+            format!("{:?} {below} {age:?}", sorted(policy))
+        });
+        let parts = names.iter().chain(&slots).chain(&policy);
+        // How many there are of each keeps them apart.
+        let counts = format!("{} {} {}", names.len(), slots.len(), policy.is_some());
+        Fingerprint::of(std::iter::once(&counts).chain(parts).map(String::as_bytes))
+    };
+    let hosts = deployment.hosts.iter().zip(verdicts).filter(|(_, one)| !one.names.is_empty());
+    let mut all: Vec<String> = hosts.map(|one| of_host(one).to_string()).collect();
+    all.sort_unstable();
+    Fingerprint::of(all.iter().map(String::as_bytes))
+}
+
 fn by_name(deployment: &Deployment) -> HashMap<&str, &Policy> {
     deployment.policies.iter().map(|policy| (policy.name(), policy)).collect()
 }
@@ -121,21 +159,24 @@ fn wanted(deployment: &Deployment, verdict: &Verdict) -> Vec<Body> {
         }
     }
     // One name may have one certificate on several ports.
-    type Shown<'a> = (&'a HostName, super::Matching, &'a [Presented]);
+    type Shown<'a> = (&'a HostName, super::Matching, &'a [Presented], bool);
     let mut ports: BTreeMap<Shown<'_>, BTreeSet<u16>> = BTreeMap::new();
     for verdict in &verdict.hosts {
-        let Some(presented) = &verdict.presented else { continue };
-        for name in &verdict.names {
-            let shown = (&name.host, name.matching, presented.as_slice());
+        // That it presents something that is not known tells the host from one that a pattern has.
+        let presented = verdict.presented.as_deref().unwrap_or_default();
+        let is_told = |name: &&SeenName| !(name.aside && presented.is_empty());
+        for name in verdict.names.iter().filter(is_told) {
+            let shown = (&name.host, name.matching, presented, name.aside);
             ports.entry(shown).or_default().extend(&name.ports);
         }
     }
-    wanted.extend(ports.into_iter().map(|((host, matching, certificates), ports)| {
+    wanted.extend(ports.into_iter().map(|((host, matching, certificates, aside), ports)| {
         Body::Presents(Presents {
             host: host.clone(),
             matching,
             ports: ports.into_iter().collect(),
             certificates: certificates.to_vec(),
+            aside,
         })
     }));
     wanted
@@ -150,7 +191,7 @@ fn published<'a>(
     policy: &'a Policy,
     verdict: &'a HostVerdict,
 ) -> impl Iterator<Item = Published> + 'a {
-    let names = verdict.names.iter().filter(|name| name.has_name);
+    let names = verdict.names.iter().filter(|name| !name.aside);
     names.filter_map(|name| {
         Some(Published {
             host: name.host.clone(),

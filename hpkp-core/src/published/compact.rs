@@ -108,6 +108,7 @@ mod tests {
                 keys: KeyGraph::new(vec![node]).unwrap(),
                 identity: None,
             }],
+            aside: false,
         })
     }
 

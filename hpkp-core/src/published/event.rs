@@ -244,8 +244,13 @@ pub struct Presents {
     pub matching: Matching,
     /// The ports, sorted; none where it is reached on a Unix socket alone.
     pub ports: Vec<u16>,
-    /// One entry for each certificate, sorted.
+    /// One entry for each certificate, sorted. None where they are not known when the configuration is
+    /// read.
     pub certificates: Vec<Presented>,
+    /// Whether clients are not expected to come here for these hosts: a default server answers for
+    /// them only by a wildcard in its certificate, or clients come by the port alone. This counts for
+    /// the next configuration of the same writer, and for nobody else.
+    pub aside: bool,
 }
 
 /// One certificate that a server presents.

@@ -269,6 +269,9 @@ fn write_body(body: &Body, members: &mut Map<String, Value>) {
             put("match", name_of(MATCHINGS, presents.matching).into());
             put("ports", presents.ports.iter().copied().collect());
             put("certificates", presents.certificates.iter().map(certificate).collect());
+            if presents.aside {
+                put("aside", true.into());
+            }
         }
         Body::Ended(ended) => {
             put("event", "ended".into());
@@ -533,6 +536,7 @@ fn read_presents(members: &mut Members) -> Result<Presents, LineError> {
         matching: read_matching(members)?,
         ports: ports.ok_or(LineError::Missing("ports"))?,
         certificates: certificates.ok_or(LineError::Missing("certificates"))?,
+        aside: members.take("aside").is_some_and(|aside| aside.as_bool() == Some(true)),
     })
 }
 

@@ -431,6 +431,7 @@ mod tests {
                 matching: Matching::Exact,
                 ports: vec![443],
                 certificates: vec![],
+                aside: false,
             });
             Event::new(1_000, seq, "web-1".parse().unwrap(), body)
         };

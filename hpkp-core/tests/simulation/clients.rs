@@ -14,11 +14,25 @@ const DAY: i64 = 86_400;
 /// What a server presents for one name: its chains, of which a client gets one.
 pub(crate) type Shown = BTreeSet<Vec<Cert>>;
 
-/// Where a visit may lead: a block or another server.
+/// Why a block answers for a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// It has the name, or a pattern that fits and a certificate for it.
+    Name,
+    /// As the default server, with a certificate for it that names it, or that is for whatever comes.
+    Default,
+    /// As a default server with names of its own, by a wildcard in its certificate.
+    Wildcard,
+}
+
+/// Where a visit may lead: a block or another server. Clients accept the certificate for the name.
 pub(crate) struct Place {
     pub(crate) name: String,
     pub(crate) port: u16,
     pub(crate) shown: Shown,
+    pub(crate) by: By,
+    /// The block.
+    pub(crate) block: usize,
 }
 
 /// The server that is checked, as its operator knows it.
@@ -26,13 +40,12 @@ pub(crate) struct Server<'a> {
     pub(crate) writer: &'a str,
     /// What answers for each name on each port.
     pub(crate) places: Vec<Place>,
-    /// What answers on each port where no block has the name.
-    pub(crate) defaults: Vec<(u16, Shown)>,
     /// The headers that are going out: the block's names and chains, the keys pinned.
     pub(crate) headers: Vec<Header>,
 }
 
 pub(crate) struct Header {
+    pub(crate) block: usize,
     pub(crate) names: Vec<String>,
     pub(crate) shown: Shown,
     pub(crate) keys: BTreeSet<u32>,
@@ -90,7 +103,7 @@ impl View<'_> {
     }
 
     /// What those who noted a header may have seen then: the file is played from its beginning.
-    fn seen_with(&self, header: &Event, host: &str) -> BTreeSet<&Shown> {
+    fn seen_with(&self, header: &Event, said: &Published) -> BTreeSet<&Shown> {
         let mut seen = BTreeSet::new();
         let is_there = |file: &&&[Event]| file.iter().any(|event| event.id() == header.id());
         let file = self.files.iter().find(is_there).unwrap();
@@ -98,7 +111,11 @@ impl View<'_> {
         for event in *file {
             match event.body() {
                 Body::Published(_) if event.id() == header.id() => is_sent = true,
-                Body::Presents(presents) if presents.host.as_str() == host => {
+                Body::Presents(presents)
+                    if presents.host == said.host
+                        && presents.matching == said.matching
+                        && !presents.aside =>
+                {
                     shown.insert(event.id());
                 }
                 Body::Ended(ended) => {
@@ -123,14 +140,21 @@ fn is_below(name: &str, domain: &str) -> bool {
     name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
 }
 
-fn binds(published: &Published, name: &str) -> bool {
+/// Whether a record is about a name itself, not about one above it.
+pub(crate) fn is_meant(published: &Published, name: &str) -> bool {
     let host = published.host.as_str();
     let is_child = is_below(name, host) && !name[..name.len() - host.len() - 1].contains('.');
-    (match published.matching {
+    match published.matching {
         Matching::Exact => name == host,
         Matching::OneLabel => is_child && !published.except.iter().any(|e| e.as_str() == name),
         Matching::AnyDepth => name == host || is_below(name, host),
-    }) || published.include_subdomains && is_below(name, host)
+    }
+}
+
+fn binds(published: &Published, name: &str) -> bool {
+    let mut above = name.match_indices('.').map(|(dot, _)| &name[dot + 1..]);
+    is_meant(published, name)
+        || published.include_subdomains && above.any(|domain| is_meant(published, domain))
 }
 
 /// Whether a client of this scope accepts a path.
@@ -148,19 +172,25 @@ fn paths(scope: Scope, chain: &[Cert]) -> &'static [Vec<pki::Step>] {
     if scope == Scope::SentCa { pki::sent_paths(chain) } else { pki::paths(chain) }
 }
 
+fn slots(shown: &Shown, matters: impl Fn(u32) -> bool) -> BTreeSet<pki::Slot<'_>> {
+    shown.iter().map(|chain| pki::slot(chain, &matters)).collect()
+}
+
+fn is_same(one: &Shown, other: &Shown) -> bool {
+    slots(one, |_| true) == slots(other, |_| true)
+}
+
+/// Whether one of the chains has a path that a client does not accept.
+fn may_miss(scope: Scope, keys: &BTreeSet<u32>, now: &Shown) -> bool {
+    now.iter().flat_map(|chain| paths(scope, chain)).any(|path| !accepts(scope, keys, path))
+}
+
 /// Whether somebody who has noted `keys` where it was shown `then` is refused where `now` is shown.
 /// Who is shown the same comes to the same path; who is shown something else may come to any.
-fn may_refuse(keys: &BTreeSet<u32>, then: Option<&Shown>, now: &Shown) -> bool {
-    let served = |shown: &Shown| -> BTreeSet<Vec<u32>> {
-        shown.iter().map(|chain| pki::served(chain)).collect()
-    };
-    let any_fails = now
-        .iter()
-        .flat_map(|chain| pki::paths(chain))
-        .any(|path| !accepts(Scope::Chain, keys, path));
-    match then {
-        Some(then) if served(then) != served(now) => any_fails,
-        _ => may_never_pass(Scope::Chain, keys, now),
+fn may_refuse(keys: &BTreeSet<u32>, then: &Shown, now: &Shown) -> bool {
+    match is_same(then, now) {
+        false => may_miss(Scope::Chain, keys, now),
+        true => may_never_pass(Scope::Chain, keys, now),
     }
 }
 
@@ -170,9 +200,26 @@ fn may_never_pass(scope: Scope, keys: &BTreeSet<u32>, now: &Shown) -> bool {
     now.iter().any(|chain| !paths(scope, chain).iter().any(|path| accepts(scope, keys, path)))
 }
 
+/// Whether somebody who got in where `before` was shown may come to a path now that it does not accept.
+fn may_lose(scope: Scope, keys: &BTreeSet<u32>, before: &Shown, now: &Shown) -> bool {
+    let of = |shown| slots(shown, |key| keys.contains(&key));
+    !may_never_pass(scope, keys, before) && of(before) != of(now) && may_miss(scope, keys, now)
+}
+
+/// What visitors of a place were shown there by the last configuration, which was `before`. A name that a
+/// block has now and answered for by chance then is a new one.
+fn shown_before<'a>(before: Option<&'a Server<'_>>, place: &Place) -> Option<&'a Shown> {
+    let there = before?.places.iter().find(|b| b.name == place.name && b.port == place.port)?;
+    (there.by != By::Wildcard || place.by == By::Wildcard).then_some(&there.shown)
+}
+
 /// Whether a client that holds published pins would be refused.
-pub(crate) fn holders_are_locked_out(view: &View<'_>, server: &Server<'_>) -> bool {
-    locked_out(view, server, |_| true, true)
+pub(crate) fn holders_are_locked_out(
+    view: &View<'_>,
+    server: &Server<'_>,
+    before: Option<&Server<'_>>,
+) -> bool {
+    locked_out(view, server, before, |_| true)
 }
 
 /// Whether one would be refused where the server's last configuration, which was `before`, presented
@@ -182,102 +229,93 @@ pub(crate) fn holders_are_newly_locked_out(
     server: &Server<'_>,
     before: &Server<'_>,
 ) -> bool {
-    let served = |shown: &Shown| -> BTreeSet<Vec<u32>> {
-        shown.iter().map(|chain| pki::served(chain)).collect()
-    };
     let is_new = |place: &Place| {
-        let of_name = || before.places.iter().filter(|other| other.name == place.name);
-        let is_same = |other: &Place| served(&other.shown) == served(&place.shown);
-        if let Some(other) = of_name().find(|other| other.port == place.port) {
-            return !is_same(other);
-        }
-        // For a name that it had given up, a default server may have presented this.
-        let is_given_up = || !known_ports(view, server.writer, &place.name).is_empty();
-        match of_name().next() {
-            Some(_) => !of_name().any(is_same),
-            None => !is_given_up(),
-        }
+        shown_before(Some(before), place).is_none_or(|then| !is_same(then, &place.shown))
     };
-    locked_out(view, server, is_new, false)
+    locked_out(view, server, Some(before), is_new)
 }
 
 fn locked_out(
     view: &View<'_>,
     server: &Server<'_>,
+    before: Option<&Server<'_>>,
     counts: impl Fn(&Place) -> bool,
-    defaults_count: bool,
 ) -> bool {
     view.events().any(|event| {
         let Body::Published(published) = event.body() else { return false };
-        let host = published.host.as_str();
-        let is_near = server.places.iter().any(|place| binds(published, &place.name));
-        if !(is_near || event.writer().as_str() == server.writer)
-            || !view.is_held(event, published)
-            || view.is_waived(event.id())
-        {
+        if !view.is_held(event, published) || view.is_waived(event.id()) {
             return false;
         }
-        let keys = view.keys(published);
-        let refuses = |now: &Shown| {
-            if published.origin != Origin::Header {
-                return may_never_pass(published.scope, &keys, now);
+        let (keys, scope) = (view.keys(published), published.scope);
+        let refuses = |place: &Place| {
+            let now = &place.shown;
+            let then = shown_before(before, place);
+            // What only a wildcard is for may be another machine's, unless it was served here.
+            let got_in = || then.is_some_and(|then| !may_never_pass(scope, &keys, then));
+            if place.by == By::Wildcard && !got_in() {
+                return false;
             }
-            let seen = view.seen_with(event, published.host.as_str());
-            may_refuse(&keys, None, now)
-                || seen.iter().any(|then| may_refuse(&keys, Some(then), now))
+            let seen = match published.origin {
+                Origin::Header => view.seen_with(event, published),
+                Origin::Other(_) => BTreeSet::new(),
+            };
+            may_never_pass(scope, &keys, now)
+                || seen.iter().any(|then| may_refuse(&keys, then, now))
+                || seen.is_empty() && then.is_some_and(|then| may_lose(scope, &keys, then, now))
         };
-        let is_port = |port: u16| published.port.is_none_or(|only| only == port);
-        let by_name = server.places.iter().any(|place| {
+        server.places.iter().any(|place| {
             binds(published, &place.name)
-                && is_port(place.port)
+                && published.port.is_none_or(|only| only == place.port)
                 && counts(place)
-                && refuses(&place.shown)
-        });
-        let is_orphan = defaults_count
-            && published.origin == Origin::Header
-            && event.writer().as_str() == server.writer
-            && !server.places.iter().any(|place| place.name == host);
-        let by_default = is_orphan && {
-            let ports = known_ports(view, server.writer, host);
-            server.defaults.iter().any(|(port, shown)| {
-                (ports.is_empty() || ports.contains(port)) && is_port(*port) && refuses(shown)
-            })
-        };
-        by_name || by_default
+                && refuses(place)
+        })
     })
-}
-
-/// The ports on which a writer ever had a name.
-fn known_ports(view: &View<'_>, writer: &str, host: &str) -> BTreeSet<u16> {
-    let events = view.events().filter(|event| event.writer().as_str() == writer);
-    let ports = events.filter_map(|event| match event.body() {
-        Body::Presents(presents) if presents.host.as_str() == host => Some(&presents.ports),
-        _ => None,
-    });
-    ports.flatten().copied().collect()
 }
 
 /// Whether a client that notes one of the new headers would be refused by another block of this
 /// configuration, or by another server.
 pub(crate) fn noters_are_locked_out(view: &View<'_>, server: &Server<'_>) -> bool {
+    let is_ours = |name: &str| server.places.iter().any(|p| p.name == name && p.by == By::Name);
+    let here = server.places.iter();
+    let here = here.filter(|place| place.by != By::Wildcard || is_ours(&place.name));
     let elsewhere: Vec<Place> = view
         .events()
         .filter(|event| event.writer().as_str() != server.writer && view.is_to_be_met(event))
         .filter_map(|event| match event.body() {
-            Body::Presents(presents) => Some(Place {
-                name: presents.host.as_str().to_owned(),
-                port: 0,
-                shown: view.presented[&event.id()].clone(),
-            }),
+            Body::Presents(presents) if !presents.aside => Some((event, presents)),
             _ => None,
         })
+        .flat_map(|(event, presents)| {
+            let has_itself = |name: &str| {
+                view.events().any(|other| {
+                    other.writer() == event.writer()
+                        && view.is_to_be_met(other)
+                        && matches!(other.body(), Body::Presents(p) if p.host.as_str() == name
+                            && p.matching == Matching::Exact && !p.aside)
+                })
+            };
+            let place = |name: &&str| Place {
+                name: (*name).to_owned(),
+                port: 0,
+                shown: view.presented[&event.id()].clone(),
+                by: By::Name,
+                block: usize::MAX,
+            };
+            let host = presents.host.as_str();
+            let is_meant = move |name: &&&str| match presents.matching {
+                Matching::Exact => **name == host,
+                _ => name.split_once('.').is_some_and(|(_, d)| d == host) && !has_itself(name),
+            };
+            crate::VISITED.iter().filter(is_meant).map(place).collect::<Vec<_>>()
+        })
         .collect();
+    let all: Vec<&Place> = here.chain(&elsewhere).collect();
     server.headers.iter().any(|header| {
-        server.places.iter().chain(&elsewhere).any(|place| {
+        all.iter().filter(|place| place.block != header.block).any(|place| {
             let is_bound = header.names.iter().any(|name| {
                 place.name == *name || header.include_subdomains && is_below(&place.name, name)
             });
-            is_bound && may_refuse(&header.keys, Some(&header.shown), &place.shown)
+            is_bound && may_refuse(&header.keys, &header.shown, &place.shown)
         })
     })
 }

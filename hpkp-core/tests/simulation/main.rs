@@ -17,7 +17,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use clients::{Header, Place, Server, Shown, View};
+use clients::{By, Header, Place, Server, Shown, View};
 use hpkp_core::certificate::Certificate;
 use hpkp_core::check::{
     Certificates, Choice, Context, Deployment, Host, Listener, PolicyUse, Records, TrustSetting,
@@ -38,7 +38,15 @@ use random::Random;
 const HISTORIES: usize = 10_000;
 const DAY: i64 = 86_400;
 const START: i64 = 1_800_000_000;
+/// The names that blocks have.
 const NAMES: [&str; 4] = ["a.test", "b.a.test", "c.b.a.test", "d.a.test"];
+/// A pattern that some have; nginx and httpd both take it for hosts several labels below, too.
+const PATTERN: &str = "*.a.test";
+/// The names that clients visit: those, one that apps pin, and one below each domain that nobody names.
+pub(crate) const VISITED: [&str; 7] =
+    ["a.test", "b.a.test", "c.b.a.test", "d.a.test", "e.a.test", "z.a.test", "z.b.a.test"];
+/// What stands for the hosts of a pattern that nobody names.
+const UNNAMED: [&str; 2] = ["z.a.test", "z.b.a.test"];
 /// Keys that no chain has: the backups.
 const BACKUPS: [u32; 2] = [190, 191];
 
@@ -162,6 +170,7 @@ impl World {
             writer: Some(writer.parse().unwrap()),
             at: self.at.clone(),
             problems: vec![],
+            unrecorded: None,
         });
         deployment
     }
@@ -169,17 +178,13 @@ impl World {
     /// What the clients' side needs to know of a configuration.
     fn server<'a>(&self, config: &Config, writer: &'a str) -> Server<'a> {
         let mut places: Vec<Place> = Vec::new();
-        let mut defaults: Vec<(u16, Shown)> = Vec::new();
-        for block in config {
-            if !defaults.iter().any(|(port, _)| *port == block.port) {
-                defaults.push((block.port, self.shown(block)));
-            }
-            for name in &block.names {
-                // The first block of a name has it.
-                if !places.iter().any(|place| place.name == *name && place.port == block.port) {
-                    let (name, port) = ((*name).to_owned(), block.port);
-                    places.push(Place { name, port, shown: self.shown(block) });
-                }
+        for port in [443, 8443] {
+            for name in VISITED {
+                let answer = self.answer(config, port, name);
+                places.extend(answer.map(|(block, by)| {
+                    let shown = self.shown(&config[block]);
+                    Place { name: name.to_owned(), port, shown, by, block }
+                }));
             }
         }
         let headers = config.iter().enumerate().filter_map(|(position, block)| {
@@ -190,18 +195,44 @@ impl World {
                     .flatten()
                     .any(|(cert, _)| policy.keys.contains(&cert.key))
             });
-            let is_asked = |name: &&&str| {
-                let earlier = &config[..position];
-                !earlier.iter().any(|b| b.port == block.port && b.names.contains(**name))
-            };
+            let of_block = places.iter().filter(|p| p.block == position && p.by != By::Wildcard);
             is_met.then(|| Header {
-                names: block.names.iter().filter(is_asked).map(|n| (*n).to_owned()).collect(),
+                block: position,
+                names: of_block.map(|place| place.name.clone()).collect(),
                 shown: self.shown(block),
                 keys: policy.keys.clone(),
                 include_subdomains: policy.include_subdomains,
             })
         });
-        Server { writer, headers: headers.collect(), places, defaults }
+        Server { writer, headers: headers.collect(), places }
+    }
+
+    /// The block that answers for a name on a port with a certificate for it, and why.
+    fn answer(&self, config: &Config, port: u16, name: &str) -> Option<(usize, By)> {
+        let there = || config.iter().enumerate().filter(|(_, block)| block.port == port);
+        let fits = name.ends_with(&PATTERN[1..]);
+        let has = |block: &Block| block.names.contains(name);
+        let has_pattern = |block: &Block| fits && block.names.contains(PATTERN);
+        let chosen = match port {
+            // nginx: exact names first.
+            443 => there()
+                .find(|(_, block)| has(block))
+                .or_else(|| there().find(|(_, block)| has_pattern(block))),
+            // httpd: the first block that fits.
+            _ => there().find(|(_, block)| has(block) || has_pattern(block)),
+        };
+        let (position, block) = chosen.or_else(|| there().next())?;
+        let leaves = block.chains.iter().map(|index| self.chains[*index].0[0]);
+        let certified: BTreeSet<Matching> = leaves.filter_map(|leaf| leaf.is_for(name)).collect();
+        let is_named = block.names.iter().any(|name| *name != PATTERN);
+        let by = match () {
+            () if chosen.is_some() && has(block) => By::Name,
+            () if certified.is_empty() => return None,
+            () if chosen.is_some() => By::Name,
+            () if is_named && !certified.contains(&Matching::Exact) => By::Wildcard,
+            () => By::Default,
+        };
+        Some((position, by))
     }
 
     fn random_keys(random: &mut Random, world: &Self, chains: &BTreeSet<usize>) -> BTreeSet<u32> {
@@ -224,7 +255,15 @@ impl World {
         if random.chance(20) {
             chains.insert(random.below(self.chains.len()));
         }
-        let names = (0..1 + random.below(2)).map(|_| *random.one_of(&NAMES)).collect();
+        let mut names: BTreeSet<&str> =
+            (0..1 + random.below(2)).map(|_| *random.one_of(&NAMES)).collect();
+        if random.chance(20) {
+            // A block for other names, or for whatever comes.
+            names.clear();
+        }
+        if random.chance(20) {
+            names.insert(PATTERN);
+        }
         let keys = Self::random_keys(random, self, &chains);
         let policy = random.chance(70).then(|| Policy {
             keys,
@@ -238,7 +277,7 @@ impl World {
     fn mutated(&self, random: &mut Random, config: &Config) -> Config {
         let mut config = config.clone();
         let position = random.below(config.len());
-        match random.below(12) {
+        match random.below(17) {
             0 => config.push(self.random_block(random)),
             1 if config.len() > 1 => drop(config.remove(position)),
             2 => config[position] = self.random_block(random),
@@ -265,6 +304,16 @@ impl World {
             }
             9 => drop(config[position].names.insert(*random.one_of(&NAMES))),
             10 => config[position].chains = random.one_of(&config).chains.clone(),
+            11 => drop(config[position].names.insert(PATTERN)),
+            12 if config[position].names.len() > 1 => drop(config[position].names.pop_first()),
+            // The same key with another certificate above it, or for other hosts.
+            13 | 14 => {
+                let key = |index: usize| self.chains[index].0[0].key;
+                let of = config[position].chains.iter().next().map(|index| key(*index));
+                let same = (0..self.chains.len()).filter(|index| Some(key(*index)) == of);
+                let same: Vec<usize> = same.collect();
+                config[position].chains = BTreeSet::from([*random.one_of(&same)]);
+            }
             _ => {}
         }
         config
@@ -274,7 +323,7 @@ impl World {
     fn random_import(&self, random: &mut Random, now: i64) -> Body {
         let keys = (0..1 + random.below(2)).map(|_| *random.one_of(&pki::KEYS)).collect();
         Body::Published(Published {
-            host: random.one_of(&NAMES).parse().unwrap(),
+            host: random.one_of(&VISITED[..5]).parse().unwrap(),
             matching: *random.one_of(&[Matching::Exact, Matching::OneLabel, Matching::AnyDepth]),
             except: vec![],
             include_subdomains: random.chance(30),
@@ -401,7 +450,8 @@ fn history(world: &World, seed: u64, counts: &mut Counts) {
 
         let view = View { files, presented: &presented, key_of: &world.key_of, now };
         let server = world.server(&config, &machine.writer);
-        let holders = clients::holders_are_locked_out(&view, &server);
+        let before = machine.config.as_ref().map(|before| world.server(before, &machine.writer));
+        let holders = clients::holders_are_locked_out(&view, &server, before.as_ref());
         let noters = clients::noters_are_locked_out(&view, &server);
         let told = || {
             let lines = verdict.findings.iter().flat_map(|finding| finding.lines());
@@ -442,7 +492,6 @@ fn history(world: &World, seed: u64, counts: &mut Counts) {
         if machine.config.is_none() && (holders || noters) || !had && noters && !holders {
             assert!(is_refused, "a lock-out that is new passes: {}", told());
         }
-        let before = machine.config.as_ref().map(|before| world.server(before, &machine.writer));
         let is_new = |before| clients::holders_are_newly_locked_out(&view, &server, before);
         if before.as_ref().is_some_and(is_new) {
             counts.new += 1;
@@ -467,9 +516,13 @@ fn history(world: &World, seed: u64, counts: &mut Counts) {
             if let Body::Presents(presents) = event.body() {
                 let name = presents.host.as_str();
                 let port = presents.ports[0];
-                let place = server.places.iter().find(|p| p.name == name && p.port == port);
-                let default = || &server.defaults.iter().find(|d| d.0 == port).unwrap().1;
-                presented.insert(event.id(), place.map_or_else(default, |p| &p.shown).clone());
+                let below = || UNNAMED.into_iter().find(|z| z.split_once('.').unwrap().1 == name);
+                let visited = match presents.matching {
+                    Matching::OneLabel => below().unwrap(),
+                    _ => name,
+                };
+                let place = server.places.iter().find(|p| p.name == visited && p.port == port);
+                presented.insert(event.id(), place.unwrap().shown.clone());
             }
         }
         let published = published(&server);
@@ -496,19 +549,20 @@ type Publication = (String, BTreeSet<u32>, bool);
 
 /// What a log says that its server publishes, and for how long it matters.
 fn recorded(world: &World, log: &[Event]) -> BTreeSet<Publication> {
-    let mut current: HashMap<EventId, Publication> = HashMap::new();
+    let mut current: HashMap<EventId, Vec<Publication>> = HashMap::new();
     for event in log {
         match event.body() {
             Body::Published(said) if said.lifetime != Lifetime::MaxAge(no_time()) => {
-                let keys = said.pins.iter().map(|pin| world.key_of[pin]).collect();
-                let name = said.host.as_str().to_owned();
-                current.insert(event.id(), (name, keys, said.include_subdomains));
+                let keys: BTreeSet<u32> = said.pins.iter().map(|pin| world.key_of[pin]).collect();
+                let is_meant = |name: &&&str| clients::is_meant(said, name);
+                let of = |name: &&str| ((*name).to_owned(), keys.clone(), said.include_subdomains);
+                current.insert(event.id(), VISITED.iter().filter(is_meant).map(of).collect());
             }
             Body::Ended(ended) => current.retain(|id, _| !ended.ids.contains(id)),
             _ => {}
         }
     }
-    current.into_values().collect()
+    current.into_values().flatten().collect()
 }
 
 fn no_time() -> MaxAge {

@@ -7,34 +7,68 @@ use std::sync::{Arc, LazyLock};
 use hpkp_core::certificate::Certificate;
 use hpkp_core::path::{Anchor, Anchors, Chain, Trust};
 use hpkp_core::pin::Pin;
+use hpkp_core::published::Matching;
 
 use crate::der::Shape;
 
-/// A certificate: its subject, its issuer, its key.
+/// A certificate: its subject, its issuer, its key, and the hosts that it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Cert {
     subject: u32,
     issuer: u32,
     pub(crate) key: u32,
+    /// A position in [`HOSTS`].
+    hosts: usize,
 }
 
-const ROOT_1: Cert = Cert { subject: 1, issuer: 1, key: 101 };
-const ROOT_2: Cert = Cert { subject: 2, issuer: 2, key: 102 };
+/// What leaves may be for.
+pub(crate) const HOSTS: [&[&str]; 5] = [
+    &[],
+    &["*.a.test"],
+    &["a.test", "*.a.test"],
+    &["b.a.test", "d.a.test", "*.b.a.test"],
+    &["a.test", "b.a.test"],
+];
+
+const ROOT_1: Cert = Cert { subject: 1, issuer: 1, key: 101, hosts: 0 };
+const ROOT_2: Cert = Cert { subject: 2, issuer: 2, key: 102, hosts: 0 };
 const ROOTS: [Cert; 2] = [ROOT_1, ROOT_2];
-const INTER_1: Cert = Cert { subject: 3, issuer: 1, key: 103 };
+const INTER_1: Cert = Cert { subject: 3, issuer: 1, key: 103, hosts: 0 };
 /// The first intermediate, certified by the second root as well.
-const INTER_1_CROSS: Cert = Cert { subject: 3, issuer: 2, key: 103 };
-const INTER_2: Cert = Cert { subject: 4, issuer: 2, key: 104 };
+const INTER_1_CROSS: Cert = Cert { subject: 3, issuer: 2, key: 103, hosts: 0 };
+const INTER_2: Cert = Cert { subject: 4, issuer: 2, key: 104, hosts: 0 };
 
 /// The keys that some chain has.
 pub(crate) const KEYS: [u32; 9] = [101, 102, 103, 104, 110, 111, 112, 113, 114];
 
 fn leaf(key: u32, issuer: Cert) -> Cert {
-    Cert { subject: key - 100, issuer: issuer.subject, key }
+    Cert { subject: key - 100, issuer: issuer.subject, key, hosts: 0 }
+}
+
+impl Cert {
+    /// How it is for a host: by this very name, or by a wildcard, which spans one label.
+    pub(crate) fn is_for(&self, host: &str) -> Option<Matching> {
+        let parent = host.split_once('.').map(|(_, parent)| parent);
+        if HOSTS[self.hosts].contains(&host) {
+            return Some(Matching::Exact);
+        }
+        let mut wildcards = HOSTS[self.hosts].iter().filter_map(|name| name.strip_prefix("*."));
+        wildcards.any(|domain| Some(domain) == parent).then_some(Matching::OneLabel)
+    }
 }
 
 /// What servers may send.
 pub(crate) fn chains() -> Vec<Vec<Cert>> {
+    let for_hosts = |hosts| {
+        let mut chains = nameless();
+        chains.iter_mut().for_each(|chain| chain[0].hosts = hosts);
+        chains
+    };
+    (0..HOSTS.len()).flat_map(for_hosts).collect()
+}
+
+/// The same, for no hosts.
+fn nameless() -> Vec<Vec<Cert>> {
     let mut chains = Vec::new();
     for key in 110..114 {
         chains.push(vec![leaf(key, INTER_1), INTER_1]);
@@ -43,7 +77,7 @@ pub(crate) fn chains() -> Vec<Vec<Cert>> {
     }
     // One that is on no path, one that issued itself, one whose issuer is not sent but trusted.
     chains.push(vec![leaf(110, INTER_1), INTER_1, INTER_2]);
-    chains.push(vec![Cert { subject: 14, issuer: 14, key: 114 }]);
+    chains.push(vec![Cert { subject: 14, issuer: 14, key: 114, hosts: 0 }]);
     chains.push(vec![leaf(111, ROOT_1)]);
     // The same keys as others, certified otherwise.
     chains.push(vec![leaf(110, INTER_1), INTER_1_CROSS]);
@@ -51,9 +85,12 @@ pub(crate) fn chains() -> Vec<Vec<Cert>> {
     chains
 }
 
-/// The pins of what is sent.
-pub(crate) fn served(chain: &[Cert]) -> Vec<u32> {
-    chain.iter().map(|cert| cert.key).collect()
+/// What tells a chain from others: the leaf's key, where that matters, its issuer, and the certificates
+/// above it.
+pub(crate) type Slot<'a> = (Option<u32>, u32, &'a [Cert]);
+
+pub(crate) fn slot(chain: &[Cert], matters: impl Fn(u32) -> bool) -> Slot<'_> {
+    (Some(chain[0].key).filter(|key| matters(*key)), chain[0].issuer, &chain[1..])
 }
 
 /// A certificate on a path, and whether it was sent.
@@ -131,7 +168,8 @@ fn certificate(cert: Cert) -> Arc<Certificate> {
         authority_key_id: id(cert.issuer),
         serial: cert.issuer.to_be_bytes()[3],
     };
-    Arc::new(Certificate::from_der(&shape.certificate()).unwrap())
+    let hosts = HOSTS[cert.hosts];
+    Arc::new(Certificate::from_der(&shape.certificate_for(hosts)).unwrap())
 }
 
 pub(crate) fn chain(certs: &[Cert]) -> Chain {

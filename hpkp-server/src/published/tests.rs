@@ -347,6 +347,7 @@ fn what_could_not_be_read_again_is_not_written() {
         matching: Matching::Exact,
         ports: vec![0],
         certificates: vec![],
+        aside: false,
     });
     let unreadable = Event::new(1_800_000_000, 3, "web-1".parse().unwrap(), body);
     let error = append(&fresh.open(), &[event(2), unreadable]).unwrap_err();

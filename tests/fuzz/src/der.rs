@@ -27,6 +27,11 @@ const COMMON_NAME: &[u8] = &[0x06, 0x03, 0x55, 0x04, 0x03];
 impl Shape {
     /// The certificate; its signature is empty, since nobody verifies it.
     pub(crate) fn certificate(&self) -> Vec<u8> {
+        self.certificate_for(&[])
+    }
+
+    /// The same, for these host names.
+    pub(crate) fn certificate_for(&self, hosts: &[&str]) -> Vec<u8> {
         let algorithm = if self.key == UNPINNABLE { EC_INHERITED } else { ED25519 };
         let key = [&[0][..], &self.key.to_be_bytes().repeat(8)].concat();
         let spki = sequence(&[&sequence(&[algorithm]), &value(0x03, &key)]);
@@ -37,6 +42,11 @@ impl Shape {
         }
         if let Some(id) = self.authority_key_id {
             extensions.push(extension(0x23, &sequence(&[&value(0x80, &[id; 4])])));
+        }
+        if !hosts.is_empty() {
+            let names: Vec<Vec<u8>> =
+                hosts.iter().map(|host| value(0x82, host.as_bytes())).collect();
+            extensions.push(extension(0x11, &sequence(&[&names.concat()])));
         }
         let extensions = match extensions.is_empty() {
             true => Vec::new(),

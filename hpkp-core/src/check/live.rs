@@ -1,0 +1,143 @@
+//! One record against the blocks to which its clients are led.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::records::{Published, Records, Relation};
+use super::records_report::shown_name;
+use super::routing::{Claim, Sample, Target};
+use crate::finding::{Class, Code};
+use crate::published::state::Live;
+use crate::published::{Matching, Met, Origin, Scope};
+
+/// The blocks to which clients are led, and why, with the ports.
+type Led = BTreeMap<(usize, Claim), BTreeSet<u16>>;
+
+impl Published<'_> {
+    /// The blocks among `targets` to which those who hold `live` are led when they visit `sample`.
+    pub(super) fn led_to(
+        &self,
+        targets: &[Target],
+        sample: &Sample,
+        live: Live<'_>,
+        relation: Relation,
+    ) -> Led {
+        let said = &live.record.said;
+        let mut led = Led::new();
+        for target in targets {
+            // A socket without a port may be reached at any, through something in front of it.
+            let is_at = said.port.is_none_or(|port| target.port == 0 || target.port == port);
+            // Pins without a port are those of clients that speak HTTP.
+            if is_at && (target.claim != Claim::Port || said.port.is_some()) {
+                led.entry((target.host, target.claim)).or_default().insert(target.port);
+            }
+        }
+        // Clients that compare nothing but the leaf's key ignore names (RFC 7671 section 5.1): where
+        // nobody has the name, the port decides.
+        if let Some(port) = said.port
+            && said.scope == Scope::Leaf
+            && relation == Relation::Own
+            && (&said.host, Matching::Exact) == (&sample.0, sample.1)
+            && !led.keys().any(|(_, claim)| !claim.is_incidental())
+            && !self.routing.is_elsewhere(sample.0.as_str(), port)
+        {
+            for (host, has_names) in self.routing.by_port(port) {
+                let claim = if has_names { Claim::PortOnly } else { Claim::Port };
+                led.entry((host, claim)).or_default().insert(port);
+            }
+        }
+        led
+    }
+
+    /// The name and port of a record whose host is served here and on whose port nothing that has the
+    /// host is looked at.
+    pub(super) fn unlistened(
+        &self,
+        targets: &[Target],
+        sample: &Sample,
+        live: Live<'_>,
+        relation: Relation,
+    ) -> Option<String> {
+        let said = &live.record.said;
+        let port = said.port?;
+        let is_served = targets.iter().any(|target| target.claim.is_served());
+        let is_silent = self.routing.is_elsewhere(sample.0.as_str(), port);
+        let counts = relation == Relation::Own && live.waiver.is_none() && is_served && !is_silent;
+        counts.then(|| format!("{}:{port}", shown_name(said.host.as_str(), said.matching)))
+    }
+
+    /// What is found where those who hold `live` visit `sample` and are led to a host on `ports`.
+    pub(super) fn judge(
+        &self,
+        records: &Records,
+        sample: &Sample,
+        (live, relation): (Live<'_>, Relation),
+        (host, claim): (usize, Claim),
+        ports: &BTreeSet<u16>,
+    ) -> Option<(Code, Class)> {
+        let said = &live.record.said;
+        let code = match (self.shown[host].meet(said.scope, &said.pins), relation) {
+            (Met::Yes, _) => return None,
+            (Met::Partly, _)
+                if self.is_shown_as_then(&records.state, &live, sample, (host, claim), ports)
+                    != Some(false) =>
+            {
+                Code::PublishedPinsPartlyMet
+            }
+            (_, Relation::Own) => Code::PublishedPinsUnmet,
+            (_, Relation::Above) => Code::SuperdomainPinsUnmet,
+        };
+        let code = match live.waiver {
+            Some(_) if code.class() == Class::Lockout => Code::Waived,
+            Some(_) => return None,
+            None => code,
+        };
+        if code.class() != Class::Lockout {
+            return Some((code, code.class()));
+        }
+        // The host may be served by another machine, and nobody who comes here is refused who was not.
+        if claim.is_incidental() && !self.got_in_before(sample, claim, ports, &live) {
+            let code = Code::WildcardHostPinsUnmet;
+            return Some((code, code.class()));
+        }
+        let is_unchanged = self.is_unchanged(sample, (host, claim), ports);
+        Some((code, if is_unchanged { Class::Warning } else { Class::Lockout }))
+    }
+
+    /// The default servers, with their ports, that answer for a name which this server had, with a
+    /// certificate that is not for it: clients are turned away for the name, whatever they hold. Those are
+    /// left out that meet the pins.
+    pub(super) fn removed(
+        &self,
+        records: &Records,
+        targets: &[Target],
+        sample: &Sample,
+        live: Live<'_>,
+    ) -> Vec<(usize, u16)> {
+        let said = &live.record.said;
+        let is_ours = said.origin == Origin::Header
+            && records.writer.as_ref() == Some(&live.record.writer)
+            && said.host == sample.0;
+        if live.waiver.is_some() || !(is_ours || self.had(sample)) {
+            return Vec::new();
+        }
+        let ports = self.known_ports(records.writer.as_ref(), sample);
+        let is_answered = |port: u16| targets.iter().any(|target| target.port == port);
+        let is_here = match ports.is_empty() {
+            true => !targets.is_empty(),
+            false => ports.iter().all(|port| is_answered(*port)),
+        };
+        if is_here {
+            return Vec::new();
+        }
+        let is_concerned = |(host, port): &(usize, u16)| {
+            // What is behind a socket without a port may be reached on any.
+            (ports.is_empty() || *port == 0 || ports.contains(port))
+                && said.port.is_none_or(|only| *port == 0 || *port == only)
+                && !is_answered(*port)
+                && !self.routing.is_elsewhere(sample.0.as_str(), *port)
+                && !(self.shown[*host].is_known
+                    && self.shown[*host].meet(said.scope, &said.pins) == Met::Yes)
+        };
+        self.routing.defaults().filter(is_concerned).collect()
+    }
+}

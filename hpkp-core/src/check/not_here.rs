@@ -1,0 +1,46 @@
+//! Names that the operator says are served elsewhere.
+
+use super::records::Published;
+use super::report::{Found, Scope};
+use super::{Checker, records_report as text};
+use crate::finding::{Check, Code, Location};
+use crate::header::Kind;
+
+impl Checker<'_> {
+    /// A name that a block here has is not served elsewhere; of the others no pins are compared, which
+    /// is said.
+    pub(super) fn check_not_served_here(&mut self, published: &Published<'_>) {
+        let Some(first) = self.deployment.not_served_here.first() else { return };
+        let directive = self.deployment.names.not_served_here;
+        for one in &self.deployment.not_served_here {
+            let name = text::name_and_port(&one.host, one.port);
+            let scope =
+                Scope { policy: &name, kind: Kind::Enforced, at: &one.at, each_place: true };
+            for host in published.routing.having(&one.host, one.port) {
+                let code = Code::NotServedHereConflict;
+                self.find(scope, Kind::Enforced, host, code, || {
+                    (text::served_here(&name, directive), vec![])
+                });
+            }
+        }
+        let all = self.deployment.not_served_here.iter();
+        let names: Vec<String> =
+            all.map(|one| text::name_and_port(&one.host, one.port)).collect();
+        self.find_of_none(&first.at, Code::NotServedHere, || {
+            text::not_served_here(&names, directive)
+        });
+    }
+
+    /// Records a warning that is about no host in particular.
+    pub(super) fn find_of_none(
+        &mut self,
+        at: &Location,
+        code: Code,
+        summary: impl FnOnce() -> (String, Vec<String>),
+    ) {
+        let scope = Scope { policy: "", kind: Kind::Enforced, at, each_place: false };
+        let class = code.class();
+        let found = Found { code, class, check: Check::Refuse, has_header: false };
+        self.findings.add(scope, found, "-", summary);
+    }
+}
