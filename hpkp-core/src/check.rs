@@ -2,14 +2,14 @@
 //!
 //! A pure function of its input, so that the modules and the command give the same answer.
 
+mod live;
+mod name_set;
+mod not_here;
 mod others;
 mod records;
 mod records_report;
 mod report;
 mod roles;
-mod live;
-mod name_set;
-mod not_here;
 mod routing;
 mod unchanged;
 
@@ -28,9 +28,9 @@ use crate::text::Excerpt;
 use records::Published;
 use report::{Findings, Found, Scope};
 
+pub use name_set::NameSet;
 pub use records::Records;
 pub(crate) use records::sorted;
-pub use name_set::NameSet;
 pub use routing::{Choice, Listener, NamePattern};
 
 /// All that a configuration says and has loaded.
@@ -169,10 +169,20 @@ pub struct Host {
     /// What the running configuration goes on with in spite of, for this very host with the same
     /// keys and the same policy: refusing the new one would protect nobody, and would keep the
     /// other hosts from being renewed.
-    pub accepted: Vec<Code>,
+    pub accepted: Vec<Alarm>,
     /// The leaves that the running server presents for it while this configuration is a candidate
     /// to take its place; empty where nothing is serving yet.
     pub serving: Vec<Serving>,
+}
+
+/// A lock-out or an unsure answer that was found for a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alarm {
+    /// What was found.
+    pub code: Code,
+    /// The name for which it was, and the port, where it is about one: the same for another name is
+    /// another matter.
+    pub name: Option<(HostName, Matching, u16)>,
 }
 
 /// A leaf that is being served.
@@ -213,7 +223,7 @@ pub struct HostVerdict {
     pub report_only: Option<Sending>,
     /// The lock-outs and unsure answers found for it, in spite of which the configuration may go
     /// on: what [`Host::accepted`] is for the configuration after it.
-    pub alarms: Vec<Code>,
+    pub alarms: Vec<Alarm>,
     /// The names by which clients reach it.
     pub names: Vec<SeenName>,
     /// What it presents, where all of it is known.
@@ -302,7 +312,7 @@ struct Checker<'a> {
     /// Hosts whose field of a kind is not sent, by position.
     withheld: HashSet<(usize, Kind)>,
     /// For each host, its lock-outs and unsure answers.
-    alarms: Vec<Vec<Code>>,
+    alarms: Vec<Vec<Alarm>>,
 }
 
 /// The hosts (by position) that use one policy for one field.
@@ -402,14 +412,30 @@ impl<'a> Checker<'a> {
         (code, class): (Code, Class),
         summary: impl FnOnce() -> (String, Vec<String>),
     ) {
+        let alarm = Alarm { code, name: None };
+        self.find_for(scope, kind, host, (code, class), vec![alarm], summary);
+    }
+
+    /// The same, for a finding that is about some of the host's names: an alarm for each.
+    fn find_for(
+        &mut self,
+        scope: Scope<'_>,
+        kind: Kind,
+        host: usize,
+        (code, class): (Code, Class),
+        alarms: Vec<Alarm>,
+        summary: impl FnOnce() -> (String, Vec<String>),
+    ) {
+        let accepted = &self.deployment.hosts[host].accepted;
+        let is_accepted = !alarms.is_empty() && alarms.iter().all(|alarm| accepted.contains(alarm));
         if class != Class::Warning {
             self.withheld.insert((host, kind));
         }
         if matches!(class, Class::Lockout | Class::Unsure) {
-            self.alarms[host].push(code);
+            self.alarms[host].extend(alarms);
         }
         let host = &self.deployment.hosts[host];
-        let check = if host.accepted.contains(&code) { Check::Warn } else { host.check };
+        let check = if is_accepted { Check::Warn } else { host.check };
         let has_header = host.enforced.is_some() || host.report_only.is_some();
         self.findings.add(scope, Found { code, class, check, has_header }, &host.label, summary);
     }

@@ -5,11 +5,12 @@ use std::ffi::{c_char, c_void};
 use std::ptr;
 use std::sync::Arc;
 
-use hpkp_core::check::{NameSet, NotServedHere, Serving};
-use hpkp_core::finding::{Check, Code, Location};
+use hpkp_core::check::{Alarm, NameSet, NotServedHere, Serving};
+use hpkp_core::finding::{Check, Location};
 use hpkp_core::header::Kind;
 use hpkp_core::pin::Pin;
 use hpkp_core::policy::PolicySpec;
+use hpkp_core::published::CertificateIdentity;
 use hpkp_server::failure::{LogLine, OnStart};
 use hpkp_server::journal::Journal;
 use hpkp_server::openssl::OpenSsl;
@@ -61,16 +62,16 @@ pub(crate) struct Served {
     /// Whether all that it presents could be read.
     pub(crate) is_known: bool,
     pub(crate) leaves: Vec<Serving>,
-    /// The keys of what it sends, a list for each certificate.
-    pub(crate) chains: Vec<Vec<Option<Pin>>>,
+    /// What tells the certificates that it sends from others: the key of each leaf, and what is above.
+    pub(crate) chains: Vec<(Option<Pin>, CertificateIdentity)>,
     /// The pins of its policies.
     pub(crate) pins: Vec<Pin>,
     /// What the check found and the configuration goes on with.
-    pub(crate) alarms: Vec<Code>,
+    pub(crate) alarms: Vec<Alarm>,
 }
 
 impl Served {
-    /// Whether clients see the same keys and are told the same pins.
+    /// Whether clients see the same certificates and are told the same pins.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         self.is_known && other.is_known && self.chains == other.chains && self.pins == other.pins
     }

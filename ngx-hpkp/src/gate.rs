@@ -243,10 +243,7 @@ fn presented(host: &Host, deployment: &Deployment) -> Served {
     Served {
         is_known: host.contexts.iter().all(is_loaded),
         leaves: chains.iter().filter_map(leaf).collect(),
-        chains: chains
-            .iter()
-            .map(|chain| chain.certificates().iter().map(|c| c.pin()).collect())
-            .collect(),
+        chains: chains.iter().map(|chain| (chain.leaf().pin(), chain.identity())).collect(),
         pins: policies.flat_map(Policy::distinct_pins).collect(),
         alarms: Vec::new(),
     }

@@ -416,8 +416,7 @@ fn a_default_server_with_a_name_answers_where_the_block_does_not_listen() {
 
 #[test]
 fn a_name_given_up_goes_to_the_default_server() {
-    let mut world =
-        World::new(&[("a", "a.example.com,DNS:*.example.com"), ("b", "b.example.com")]);
+    let mut world = World::new(&[("a", "a.example.com,DNS:*.example.com"), ("b", "b.example.com")]);
     let a = || Block { names: &["a.example.com"], certificate: "a", ..BLOCK };
     let b =
         || Block { names: &["b.example.com"], certificate: "b", pins: &["b", "backup"], ..BLOCK };

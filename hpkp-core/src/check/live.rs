@@ -38,7 +38,7 @@ impl Published<'_> {
             && relation == Relation::Own
             && (&said.host, Matching::Exact) == (&sample.0, sample.1)
             && !led.keys().any(|(_, claim)| !claim.is_incidental())
-            && !self.routing.is_elsewhere(sample.0.as_str(), port)
+            && !self.routing.is_elsewhere(sample, port)
         {
             for (host, has_names) in self.routing.by_port(port) {
                 let claim = if has_names { Claim::PortOnly } else { Claim::Port };
@@ -60,7 +60,7 @@ impl Published<'_> {
         let said = &live.record.said;
         let port = said.port?;
         let is_served = targets.iter().any(|target| target.claim.is_served());
-        let is_silent = self.routing.is_elsewhere(sample.0.as_str(), port);
+        let is_silent = self.routing.is_elsewhere(sample, port);
         let counts = relation == Relation::Own && live.waiver.is_none() && is_served && !is_silent;
         counts.then(|| format!("{}:{port}", shown_name(said.host.as_str(), said.matching)))
     }
@@ -134,7 +134,7 @@ impl Published<'_> {
             (ports.is_empty() || *port == 0 || ports.contains(port))
                 && said.port.is_none_or(|only| *port == 0 || *port == only)
                 && !is_answered(*port)
-                && !self.routing.is_elsewhere(sample.0.as_str(), *port)
+                && !self.routing.is_elsewhere(sample, *port)
                 && !(self.shown[*host].is_known
                     && self.shown[*host].meet(said.scope, &said.pins) == Met::Yes)
         };

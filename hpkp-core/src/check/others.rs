@@ -7,7 +7,7 @@ use super::records::{Published, Records, Shown, meet, sorted};
 use super::report::Scope as Place;
 use super::routing::Sample;
 use super::unchanged::same;
-use super::{Checker, Sending, records_report as text};
+use super::{Alarm, Checker, Sending, records_report as text};
 use crate::finding::{Class, Code, Location};
 use crate::header::Kind;
 use crate::pin::Pin;
@@ -136,7 +136,8 @@ impl<'a> Checker<'a> {
         };
         let chains = self.chains(other);
         let label = self.deployment.hosts[other].label.as_str();
-        self.find_as(scope, Kind::Enforced, one.host, (code, class), || {
+        let alarm = Alarm { code, name: Some((visited.0.clone(), visited.1, 0)) };
+        self.find_for(scope, Kind::Enforced, one.host, (code, class), vec![alarm], || {
             text::other_block(one.policy, noted, visited, label, &chains)
         });
     }
@@ -219,7 +220,9 @@ impl<'a> Checker<'a> {
             at: one.at,
             each_place: false,
         };
-        self.find_as(scope, Kind::Enforced, one.host, (Code::ServedElsewhereUnmet, class), || {
+        let code = Code::ServedElsewhereUnmet;
+        let alarm = Alarm { code, name: Some((sample.0.clone(), sample.1, 0)) };
+        self.find_for(scope, Kind::Enforced, one.host, (code, class), vec![alarm], || {
             text::elsewhere(one.policy, records, record)
         });
     }

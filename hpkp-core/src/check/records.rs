@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::report::Scope as Place;
 use super::routing::{Claim, Routing, Sample};
 use super::{
-    Certificates, Checker, Context, Deployment, HostVerdict, NameSet, SeenName, Sending,
+    Alarm, Certificates, Checker, Context, Deployment, HostVerdict, NameSet, SeenName, Sending,
     records_report as text,
 };
 use crate::certificate::Certificate;
@@ -179,9 +179,9 @@ impl<'a> Published<'a> {
         let Some(records) = &deployment.records else { return published };
         if let Some(writer) = &records.writer {
             let LastAccepted { presents, published: all } = records.state.last_accepted(writer);
-            let by_name = presents.into_iter().map(|((host, matching), all)| {
-                ((host.as_str(), matching), all)
-            });
+            let by_name = presents
+                .into_iter()
+                .map(|((host, matching), all)| ((host.as_str(), matching), all));
             published.presented_last = by_name.collect();
             let by_name =
                 all.into_iter().map(|((host, matching), all)| ((host.as_str(), matching), all));
@@ -279,7 +279,8 @@ impl<'a> Published<'a> {
         let hosts = &deployment.hosts;
         let mut verdicts = vec![HostVerdict::default(); hosts.len()];
         let by_domain = by_domain(routing, hosts.len());
-        for (host, verdict) in verdicts.iter_mut().enumerate().filter(|(host, _)| hosts[*host].tls) {
+        for (host, verdict) in verdicts.iter_mut().enumerate().filter(|(host, _)| hosts[*host].tls)
+        {
             let served = routing.served(host).map(|named| (named, false));
             let asides = routing.asides(host).map(|named| (named, true));
             for ((sample, reached), aside) in served.chain(asides) {
@@ -321,11 +322,7 @@ pub(crate) fn sorted(policy: &Policy) -> Vec<Pin> {
 impl<'a> Checker<'a> {
     /// All checks that look beyond one host and its own policy. Headers that a lock-out was found
     /// for are taken out of `sending`.
-    pub(super) fn check_published(
-        &mut self,
-        sending: &mut [Option<Sending>],
-        now: i64,
-    ) {
+    pub(super) fn check_published(&mut self, sending: &mut [Option<Sending>], now: i64) {
         let deployment = self.deployment;
         let Some(published) = self.published else { return };
         self.check_not_served_here(published);
@@ -464,7 +461,8 @@ impl<'a> Checker<'a> {
         for ((host, code, class, claim), unmet) in merged(all) {
             let before = class != code.class();
             let mut group = text::group(&unmet.found);
-            if !matches!(claim, Claim::Name | Claim::Pattern) || code == Code::RemovedHostPinsUnmet {
+            if !matches!(claim, Claim::Name | Claim::Pattern) || code == Code::RemovedHostPinsUnmet
+            {
                 // The text names the hosts, since none of them is in the label.
                 unmet.names.iter().for_each(|(sample, _)| group.push_str(sample.0.as_str()));
             }
@@ -472,7 +470,12 @@ impl<'a> Checker<'a> {
             let scope = Place { policy: &group, kind: Kind::Enforced, at, each_place: false };
             let chains = self.chains(host);
             let deployment = self.deployment;
-            self.find_as(scope, Kind::Enforced, host, (code, class), || {
+            let alarm = |((host, matching), port): &(Sample, u16)| Alarm {
+                code,
+                name: Some((host.clone(), *matching, *port)),
+            };
+            let alarms = unmet.names.iter().map(alarm).collect();
+            self.find_for(scope, Kind::Enforced, host, (code, class), alarms, || {
                 let unmet = text::Unmet {
                     records,
                     found: &unmet.found,
@@ -551,7 +554,8 @@ impl<'a> Checker<'a> {
 /// What a default server does not meet for its own names it has not to be told of those in its
 /// certificate besides.
 fn merged(mut all: AllUnmet<'_>) -> AllUnmet<'_> {
-    let is_by_certificate = |(.., claim): &&(usize, Code, Class, Claim)| *claim == Claim::Certificate;
+    let is_by_certificate =
+        |(.., claim): &&(usize, Code, Class, Claim)| *claim == Claim::Certificate;
     let keys: Vec<_> = all.keys().filter(is_by_certificate).copied().collect();
     for (host, code, class, claim) in keys {
         let own = (host, code, class, Claim::Name);
@@ -559,6 +563,7 @@ fn merged(mut all: AllUnmet<'_>) -> AllUnmet<'_> {
             && let Some(more) = all.remove(&(host, code, class, claim))
             && let Some(unmet) = all.get_mut(&own)
         {
+            unmet.names.extend(more.names);
             for live in more.found {
                 if unmet.known.insert(live.record.id) {
                     unmet.found.push(live);

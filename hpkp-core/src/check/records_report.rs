@@ -74,13 +74,12 @@ impl Unmet<'_> {
             ),
             Code::WildcardHostPinsUnmet => format!(
                 "clients hold pins for {}, and no key in the chain of {whose} is among them; this \
-                 server answers for {} only by {}. If clients reach {} here, they refuse it, {until}; \
-                 add the name to a server_name of a server with a certificate that they accept, and \
-                 the pins are checked; if not, write: {}",
+                 server answers for {} only by {}. If clients come here, they refuse it, {until}: add \
+                 the name to those of a server here, and its pins are checked. If they do not, \
+                 write: {}",
                 self.hosts(),
                 self.it(),
                 self.reason(),
-                self.it(),
                 self.served_elsewhere()
             ),
             Code::RemovedHostPinsUnmet => format!(
@@ -177,19 +176,19 @@ impl Unmet<'_> {
 
     /// The directives that say that the names are served elsewhere.
     fn served_elsewhere(&self) -> String {
-        let exact: BTreeSet<&str> = self
+        let named: BTreeSet<String> = self
             .names
             .iter()
-            .filter(|((_, matching), _)| *matching == Matching::Exact)
-            .map(|((host, _), _)| host.as_str())
+            .filter(|((_, matching), _)| *matching != Matching::AnyDepth)
+            .map(|((host, matching), _)| shown_name(host.as_str(), *matching))
             .collect();
         let directive = self.directives.not_served_here;
         let end = if self.directives.reject_handshake.is_some() { ";" } else { "" };
-        if exact.is_empty() {
+        if named.is_empty() {
             return format!("{directive} NAME{end}");
         }
         let all: Vec<String> =
-            exact.iter().take(NAMED_IDS).map(|name| format!("{directive} {name}{end}")).collect();
+            named.iter().take(NAMED_IDS).map(|name| format!("{directive} {name}{end}")).collect();
         all.join(" ")
     }
 
@@ -197,7 +196,9 @@ impl Unmet<'_> {
     fn why_concerned(&self) -> Vec<String> {
         let (hosts, ports) = (self.hosts(), self.ports());
         if matches!(self.claim, Claim::Port | Claim::PortOnly) {
-            return vec![format!("this server is reached by its port alone ({ports}), for {hosts}")];
+            return vec![format!(
+                "this server is reached by its port alone ({ports}), for {hosts}"
+            )];
         }
         let why = format!(
             "this is the default server of port {ports}; no server there has {hosts}, so it answers \
@@ -205,7 +206,8 @@ impl Unmet<'_> {
             self.it(),
             self.reason()
         );
-        let reject = self.directives.reject_handshake.map(|directive| format!("{directive}; in it, "));
+        let reject =
+            self.directives.reject_handshake.map(|directive| format!("{directive}; in it, "));
         let way_out = format!(
             "if clients do not reach {hosts} here: {}a certificate of other names, or: {}",
             reject.unwrap_or_default(),
@@ -354,15 +356,17 @@ impl Shown {
 /// Whether a name in a certificate is for a host.
 fn is_for(name: &str, host: &HostName) -> bool {
     match name.strip_prefix("*.") {
-        Some(domain) => {
-            host.parents().next() == Some(domain) || host.as_str() == domain
-        }
+        Some(domain) => host.parents().next() == Some(domain) || host.as_str() == domain,
         None => name == host.as_str(),
     }
 }
 
-pub(super) fn name_and_port(host: &HostName, port: Option<u16>) -> String {
-    port.map_or_else(|| host.to_string(), |port| format!("{host}:{port}"))
+pub(super) fn name_and_port(host: &HostName, matching: Matching, port: Option<u16>) -> String {
+    let name = shown_name(host.as_str(), matching);
+    match port {
+        Some(port) => format!("{name}:{port}"),
+        None => name,
+    }
 }
 
 /// A list, several to a line.

@@ -47,6 +47,8 @@ type Key = (Code, Class, Check, Kind, String, Option<Location>);
 pub(super) struct Findings {
     all: Vec<Finding>,
     index: HashMap<Key, usize>,
+    /// The hosts of each, which are named and counted once.
+    hosts: Vec<HashSet<Box<str>>>,
 }
 
 impl Findings {
@@ -60,7 +62,9 @@ impl Findings {
         let place = scope.each_place.then(|| scope.at.clone());
         let key = (code, class, check, scope.kind, scope.policy.to_owned(), place);
         if let Some(&index) = self.index.get(&key) {
-            self.all[index].add_host(host);
+            if self.hosts[index].insert(host.into()) {
+                self.all[index].add_host(host);
+            }
             self.all[index].has_header |= has_header;
             return;
         }
@@ -69,6 +73,7 @@ impl Findings {
             summary.push_str(" (report-only)");
         }
         self.index.insert(key, self.all.len());
+        self.hosts.push(HashSet::from([host.into()]));
         self.all.push(Finding {
             code,
             class,

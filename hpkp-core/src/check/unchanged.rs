@@ -120,12 +120,7 @@ impl<'a> Published<'a> {
         ports.iter().all(|port| self.is_unchanged_on(sample, (host, claim), *port))
     }
 
-    fn is_unchanged_on(
-        &self,
-        sample: &Sample,
-        (host, claim): (usize, Claim),
-        port: u16,
-    ) -> bool {
+    fn is_unchanged_on(&self, sample: &Sample, (host, claim): (usize, Claim), port: u16) -> bool {
         let before = self.presented_before(sample, claim, port);
         let is_same = |record: &&Record<Presents>, host: usize| {
             same(&record.said.certificates, &self.shown[host].certificates)

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::event::{
-    Body, Ended, Event, EventId, Fingerprint, Lifetime, Origin, Presented, Presents, Published, Scope, Why,
+    Body, Ended, Event, EventId, Fingerprint, Lifetime, Origin, Presented, Presents, Published,
+    Scope, Why,
 };
 use super::name::{HostName, WriterName};
 use super::state::State;

@@ -14,6 +14,7 @@ macro_rules! reached {
             pins_of_a_public_port
             parameters_of_a_public_port
             parameters_of_hosts_that_are_not_served_here
+            hosts_that_are_not_served_here
         );
     };
     ($server:ty: $($case:ident)*) => {
@@ -117,4 +118,44 @@ pub fn parameters_of_hosts_that_are_not_served_here<S: Server>() {
         assert_eq!(server.says(&with(port, [not_served_here(words)])).code, Some(0), "{words:?}");
     }
     assert_eq!(server.says(&with(port, [not_served_here(&[])])).code, Some(1));
+}
+
+/// The only server answers for every name in its certificate that nobody has, unless another machine
+/// serves that.
+pub fn hosts_that_are_not_served_here<S: Server>() {
+    let server = S::prepared();
+    let pki = server.pki();
+    let port = free_port();
+    pki.records("records");
+    pki.leaf("api", "api.example.com", "ca");
+    held_on_port(&server.path("records/apps.jsonl"), "api.example.com", port, B);
+    let says = |words: &[&str]| {
+        let named = (!words.is_empty()).then(|| not_served_here(words));
+        let all = [published_pins(&["records"])].into_iter().chain(named).map(Part::All);
+        let parts = all.chain([host("www.example.org", port, &["api"], [])]).collect::<Vec<_>>();
+        let said = server.says(&parts);
+        let codes: Vec<String> = said.codes().iter().map(ToString::to_string).collect();
+        (said.code, codes)
+    };
+    let own = format!("api.example.com:{port}");
+    let below = format!("*.example.com:{port}");
+    for words in [&["api.example.com"][..], &["*.example.com"], &[&own], &[&below]] {
+        assert_eq!(says(words), (Some(0), vec!["not-served-here".to_owned()]), "{words:?}");
+    }
+    for words in [
+        &[][..],
+        &["*.api.example.com"],
+        &["example.com"],
+        &["*.com"],
+        &["*.example.org"],
+        &["api.example.com:1"],
+        &["*.example.com:1"],
+    ] {
+        let (code, codes) = says(words);
+        assert_eq!(code, Some(1), "{words:?}");
+        assert!(codes.iter().any(|code| code == "published-pins-unmet"), "{words:?}: {codes:?}");
+    }
+    let (code, codes) = says(&["www.example.org"]);
+    assert_eq!(code, Some(1));
+    assert!(codes.iter().any(|code| code == "not-served-here-conflict"), "{codes:?}");
 }
