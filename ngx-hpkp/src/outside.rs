@@ -177,7 +177,7 @@ impl Outside {
                     hosts: positions.iter().map(|(_, host)| *host).collect(),
                     default,
                     patterns: patterns.clone(),
-                    by_port_alone: alone,
+                    by_port_alone: true,
                 });
             }
         }

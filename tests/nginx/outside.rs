@@ -440,9 +440,15 @@ fn servers_that_share_an_address_in_stream() {
              ssl_certificate {certificate}.pem; ssl_certificate_key {certificate}.key; return x; }} }}"
         )
     };
+    // The pins of a header are those of clients that speak HTTP.
+    let http = format!(
+        "hpkp_policy site {{ pin {}; pin {B}; max_age 1d; }}\n{}",
+        nginx.pki().pin("live.pem"),
+        tls_server(free_port(), "www.example.com", "live", "hpkp site; return 200 x;")
+    );
     for place in PLACES {
         for default in ["", "default_server"] {
-            configure(&nginx, place, "", &block("dns", default));
+            configure(&nginx, place, &http, &block("dns", default));
             nginx.test().accepted(&[]);
             configure(&nginx, place, "", &block("new", default));
             let said = nginx.test();

@@ -24,8 +24,8 @@ pub struct Listener {
     /// Names that are regular expressions, in the order in which the server tries them, with their
     /// blocks.
     pub patterns: Vec<(usize, Rc<dyn NamePattern>)>,
-    /// Whether clients come here by the port alone, and the block has no names but those in its
-    /// certificates: a TLS server of nginx's `stream` or `mail`.
+    /// Whether clients come here by the port and speak no HTTP: a TLS server of nginx's `stream` or
+    /// `mail`. One that has the address for itself has no names but those in its certificates.
     pub by_port_alone: bool,
 }
 
@@ -377,7 +377,9 @@ impl<'a> Routing<'a> {
             answering.extend(answer.map(|(host, claim)| (index, host, claim)));
         }
         let partly = self.partly.get(sample).into_iter().flatten();
-        answering.extend(partly.map(|(table, host)| (*table, *host, Claim::Pattern)));
+        answering.extend(
+            partly.map(|(table, host)| (*table, *host, self.tables[*table].claim(Claim::Pattern))),
+        );
         if !self.elsewhere.is_empty() {
             answering.retain(|(table, _, claim)| {
                 let port = self.tables[*table].listener.port;
@@ -446,7 +448,7 @@ impl<'a> Table<'a> {
             certified: Certified::of(deployment, listener.default),
             is_named: names.iter().any(|name| name.parse::<HostName>().is_ok()),
         };
-        if listener.by_port_alone {
+        if listener.by_port_alone && listener.hosts.len() == 1 {
             return table;
         }
         for (order, host) in listener.hosts.iter().enumerate() {
@@ -466,10 +468,9 @@ impl<'a> Table<'a> {
         name: &str,
     ) -> Option<(usize, Claim)> {
         match self.named(name) {
-            Some((host, true)) => Some((host, Claim::Name)),
-            Some((host, false)) => {
-                is_certificate_for(deployment, host, sample).then_some((host, Claim::Pattern))
-            }
+            Some((host, true)) => Some((host, self.claim(Claim::Name))),
+            Some((host, false)) => is_certificate_for(deployment, host, sample)
+                .then_some((host, self.claim(Claim::Pattern))),
             None => {
                 let claim = match self.certified.matching(sample)? {
                     _ if self.listener.by_port_alone => Claim::Port,
@@ -479,6 +480,11 @@ impl<'a> Table<'a> {
                 Some((self.listener.default, claim))
             }
         }
+    }
+
+    /// What a block's name amounts to here: clients that speak no HTTP hold no pins of a header.
+    fn claim(&self, claim: Claim) -> Claim {
+        if self.listener.by_port_alone { Claim::Port } else { claim }
     }
 
     fn add(&mut self, order: usize, name: &str) {
