@@ -520,3 +520,21 @@ fn unknown_certificates_are_on_record_as_unknown() {
     let verdict = check(&deployment, world.now, &Never);
     assert_eq!(accepted(&deployment, &verdict, &world.state, &writer, world.now), []);
 }
+
+#[test]
+fn a_finding_counts_a_host_once() {
+    let world = World::new(&[("a", "www.example.com")]);
+    let block = |port| Block { port, pins: &["a", "backup"], ..named(&["www.example.com"], "a") };
+    let mut deployment = world.deployment(&[block(443), block(8443)]);
+    // One block that sees two contexts, and two blocks of one name.
+    deployment.hosts[0].contexts.push(1);
+    deployment.hosts[1].enforced.clone_from(&deployment.hosts[0].enforced);
+    for context in &mut deployment.contexts {
+        context.certificates =
+            Certificates::NotKnown { why: "it has a variable", remedy: "name the file" };
+    }
+    let verdict = check(&deployment, world.now, &Never);
+    let code = Code::CertificateNotKnownAtLoad;
+    let finding = verdict.findings.iter().find(|finding| finding.code == code).expect("a finding");
+    assert_eq!((finding.host_count, &finding.hosts[..]), (1, &["www.example.com".to_owned()][..]));
+}

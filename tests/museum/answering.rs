@@ -2,7 +2,9 @@
 
 use hpkp_tests::client::Curl;
 use hpkp_tests::free_port;
+use hpkp_tests::instance::{Reload, codes};
 use hpkp_tests::layout::{BLOCK, Block, LAYOUT, Layout, POLICY, Policy, Site};
+use hpkp_tests::nginx::Nginx;
 use hpkp_tests::pki::CA_EXTENSIONS;
 use hpkp_tests::said::Kind;
 use hpkp_tests::site::B;
@@ -247,4 +249,26 @@ fn a_port_behind_a_mapping<S: Site>() {
     let said = stage.site.test();
     said.accepted(&["published-pins-port-not-served"]);
     says(&said.text, &["localhost:443"]);
+}
+
+#[test]
+fn what_nginx_goes_on_with_is_the_same_certificates_not_the_same_keys() {
+    let mut stage = Stage::<Nginx>::new();
+    let pki = stage.pki.clone();
+    pki.ca("other");
+    pki.intermediate("between", "ca");
+    pki.sign_as("crossed", "between", "/CN=between", "other", CA_EXTENSIONS);
+    pki.leaf("leaf", "localhost", "between");
+    stage.chain("old", &["leaf", "crossed"]);
+    stage.chain("new", &["leaf", "between"]);
+    // Nothing is written, so the running configuration is all that there is to compare with.
+    stage.published = &["records read_only"];
+    app(&stage, "localhost", B);
+    stage.expect(UNMET);
+    stage.one(&["old"], &[], |layout| stage.site.lay_out(layout));
+    stage.site.up();
+    assert_eq!(stage.site.reload_forced(), Reload::Accepted);
+    stage.one(&["new"], &[], |layout| stage.site.lay_out(layout));
+    let Reload::Refused(said) = stage.site.reload_forced() else { panic!("accepted") };
+    assert_eq!(codes(&said), UNMET, "{said}");
 }
