@@ -24,7 +24,7 @@ use hpkp_core::published::{
 use hpkp_tests::pki::Pki;
 use hpkp_tests::site;
 
-const DAY: i64 = 86_400;
+pub(crate) const DAY: i64 = 86_400;
 
 fn start() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -32,7 +32,7 @@ fn start() -> i64 {
 }
 
 /// Key identifiers decide here; no signature needs to be verified.
-struct Never;
+pub(crate) struct Never;
 
 impl VerifySignature for Never {
     fn is_signed_by(&self, _: &Certificate, _: &Certificate) -> bool {
@@ -40,33 +40,33 @@ impl VerifySignature for Never {
     }
 }
 
-fn at() -> Location {
+pub(crate) fn at() -> Location {
     Location { file: "test.conf".into(), line: 1 }
 }
 
 /// A server and its records.
-struct World {
+pub(crate) struct World {
     _dir: tempfile::TempDir,
-    pki: Pki,
-    state: State,
-    now: i64,
-    writer: Option<&'static str>,
+    pub(crate) pki: Pki,
+    pub(crate) state: State,
+    pub(crate) now: i64,
+    pub(crate) writer: Option<&'static str>,
 }
 
 /// A server block: its names, its port, its certificate, the keys that its policy pins.
-struct Block<'a> {
-    names: &'a [&'a str],
-    port: u16,
-    certificate: &'a str,
-    pins: &'a [&'a str],
-    include_subdomains: bool,
+pub(crate) struct Block<'a> {
+    pub(crate) names: &'a [&'a str],
+    pub(crate) port: u16,
+    pub(crate) certificate: &'a str,
+    pub(crate) pins: &'a [&'a str],
+    pub(crate) include_subdomains: bool,
 }
 
-const BLOCK: Block<'_> =
+pub(crate) const BLOCK: Block<'_> =
     Block { names: &[], port: 443, certificate: "", pins: &[], include_subdomains: false };
 
 impl World {
-    fn new(certificates: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(certificates: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let pki = Pki::new(dir.path());
         pki.ca("ca");
@@ -76,20 +76,20 @@ impl World {
         Self { _dir: dir, pki, state: State::default(), now: start(), writer: Some("web-1") }
     }
 
-    fn certificate(&self, file: &str) -> Arc<Certificate> {
+    pub(crate) fn certificate(&self, file: &str) -> Arc<Certificate> {
         let pem = self.pki.read(&format!("{file}.pem"));
         let block = pem::blocks(&pem).next().expect("a block").expect("a whole one");
         Arc::new(Certificate::from_der(&block.decode().expect("base64")).expect("a certificate"))
     }
 
-    fn pin(&self, name: &str) -> Pin {
+    pub(crate) fn pin(&self, name: &str) -> Pin {
         match name {
             "backup" => site::B.parse().expect("a pin"),
             _ => self.pki.pin(&format!("{name}.pem")).parse().expect("a pin"),
         }
     }
 
-    fn deployment(&self, blocks: &[Block<'_>]) -> Deployment {
+    pub(crate) fn deployment(&self, blocks: &[Block<'_>]) -> Deployment {
         let anchor = Anchor { certificate: self.certificate("ca"), origin: "store".into() };
         let trust = Trust { system: Arc::new(Anchors::new([anchor])), added: None };
         let trust = Arc::new(TrustSetting { trust, problem: None });
@@ -144,21 +144,21 @@ impl World {
         deployment
     }
 
-    fn check(&self, blocks: &[Block<'_>]) -> Verdict {
+    pub(crate) fn check(&self, blocks: &[Block<'_>]) -> Verdict {
         check(&self.deployment(blocks), self.now, &Never)
     }
 
-    fn codes(&self, blocks: &[Block<'_>]) -> Vec<(Code, Class)> {
+    pub(crate) fn codes(&self, blocks: &[Block<'_>]) -> Vec<(Code, Class)> {
         codes(&self.check(blocks))
     }
 
     /// Accepts the blocks and adds what that gives to the records.
-    fn accept(&mut self, blocks: &[Block<'_>]) -> Vec<Event> {
+    pub(crate) fn accept(&mut self, blocks: &[Block<'_>]) -> Vec<Event> {
         let deployment = self.deployment(blocks);
         self.accept_deployment(&deployment)
     }
 
-    fn accept_deployment(&mut self, deployment: &Deployment) -> Vec<Event> {
+    pub(crate) fn accept_deployment(&mut self, deployment: &Deployment) -> Vec<Event> {
         let verdict = check(deployment, self.now, &Never);
         let writer = self.writer.expect("a writer").parse().expect("a name");
         let events = accepted(deployment, &verdict, &self.state, &writer, self.now);
@@ -166,7 +166,13 @@ impl World {
         events
     }
 
-    fn import(&mut self, host: &str, matching: Matching, scope: Scope, key: &str) -> Event {
+    pub(crate) fn import(
+        &mut self,
+        host: &str,
+        matching: Matching,
+        scope: Scope,
+        key: &str,
+    ) -> Event {
         let body = Body::Published(Published {
             host: host.parse().expect("a name"),
             matching,
@@ -183,7 +189,7 @@ impl World {
     }
 
     /// A header of this writer's.
-    fn header(&mut self, host: &str, key: &str, seconds: u64) -> Event {
+    pub(crate) fn header(&mut self, host: &str, key: &str, seconds: u64) -> Event {
         let body = Body::Published(Published {
             host: host.parse().expect("a name"),
             matching: Matching::Exact,
@@ -199,7 +205,7 @@ impl World {
         self.add("web-1", body)
     }
 
-    fn add(&mut self, writer: &str, body: Body) -> Event {
+    pub(crate) fn add(&mut self, writer: &str, body: Body) -> Event {
         let writer = writer.parse().expect("a name");
         let event = Event::new(self.now, 1 + self.state.last_seq(&writer), writer, body);
         self.state.add(&event);
@@ -207,11 +213,11 @@ impl World {
     }
 }
 
-fn codes(verdict: &Verdict) -> Vec<(Code, Class)> {
+pub(crate) fn codes(verdict: &Verdict) -> Vec<(Code, Class)> {
     verdict.findings.iter().map(|finding| (finding.code, finding.class)).collect()
 }
 
-fn published(events: &[Event]) -> Vec<(&str, Matching)> {
+pub(crate) fn published(events: &[Event]) -> Vec<(&str, Matching)> {
     let all = events.iter().filter_map(|event| match event.body() {
         Body::Published(published) => Some((published.host.as_str(), published.matching)),
         _ => None,
@@ -219,7 +225,7 @@ fn published(events: &[Event]) -> Vec<(&str, Matching)> {
     all.collect()
 }
 
-const LOCKOUT: Class = Class::Lockout;
+pub(crate) const LOCKOUT: Class = Class::Lockout;
 
 #[test]
 fn a_key_changes_in_two_steps() {

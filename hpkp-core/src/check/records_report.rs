@@ -107,6 +107,9 @@ impl Unmet<'_> {
                     .to_owned(),
             );
         }
+        if self.claim == Claim::Pattern {
+            details.push(format!("affects {}", self.hosts()));
+        }
         let is_incidental = !matches!(self.claim, Claim::Name | Claim::Pattern);
         if is_incidental && !matches!(code, Code::WildcardHostPinsUnmet | Code::Waived) {
             details.extend(self.why_concerned());
