@@ -317,7 +317,12 @@ fn a_name_that_is_said_to_be_served_elsewhere_is_left_out() {
     let with = |world: &World, block, name: &str, port| {
         let mut deployment = world.deployment(&[block]);
         let host = name.parse().expect("a name");
-        deployment.not_served_here.push(NotServedHere { host, port, at: at() });
+        deployment.not_served_here.push(NotServedHere {
+            host,
+            matching: Matching::Exact,
+            port,
+            at: at(),
+        });
         deployment
     };
     let told = (Code::NotServedHere, WARNING);
@@ -400,7 +405,12 @@ fn pins_for_a_port_on_which_nothing_is_checked_are_said() {
     assert_eq!(world.codes(&[a(), named(&["b.example.com"], "b")]), [told]);
     let mut deployment = world.deployment(&[a()]);
     let host = "a.example.com".parse().expect("a name");
-    deployment.not_served_here.push(NotServedHere { host, port: Some(443), at: at() });
+    deployment.not_served_here.push(NotServedHere {
+        host,
+        matching: Matching::Exact,
+        port: Some(443),
+        at: at(),
+    });
     assert_eq!(codes_of(&world, &deployment), [(Code::NotServedHere, WARNING)]);
     // As seen through a mapping.
     assert_eq!(world.codes(&[named(&["a.example.com"], "a")]), [UNMET]);
@@ -528,7 +538,8 @@ fn a_finding_counts_a_host_once() {
     let mut deployment = world.deployment(&[block(443), block(8443)]);
     // One block that sees two contexts, and two blocks of one name.
     deployment.hosts[0].contexts.push(1);
-    deployment.hosts[1].enforced.clone_from(&deployment.hosts[0].enforced);
+    let enforced = deployment.hosts[0].enforced.clone();
+    deployment.hosts[1].enforced = enforced;
     for context in &mut deployment.contexts {
         context.certificates =
             Certificates::NotKnown { why: "it has a variable", remedy: "name the file" };
