@@ -5,12 +5,13 @@ use std::ffi::{CString, c_void};
 use std::ptr;
 use std::sync::Arc;
 
-use hpkp_core::check::NameSet;
+use hpkp_core::check::{NameSet, NotServedHere};
 use hpkp_core::finding::{Check, Location};
 use hpkp_core::header::Kind;
 use hpkp_core::policy::PolicySpec;
 use hpkp_server::failure::OnStart;
 use hpkp_server::openssl::{OpenSsl, SslCtx};
+use hpkp_server::public_port::PublicPorts;
 use hpkp_server::sending::Field;
 use hpkp_server::setting::{RecordsSetting, UseSetting};
 
@@ -33,6 +34,10 @@ pub(crate) struct ServerConf {
     pub(crate) on_start: Option<OnStart>,
     /// In the main server, the directories with records of published pins.
     pub(crate) published: Vec<RecordsSetting>,
+    /// In the main server, by which ports clients reach it, where these are not its own.
+    pub(crate) public_ports: PublicPorts,
+    /// In the main server, the hosts that clients do not reach here.
+    pub(crate) not_served_here: Vec<NotServedHere>,
     /// The context that mod_ssl made for it, or null.
     pub(crate) context: *mut SslCtx,
     /// mod_ssl's OpenSSL, in every server once a configuration with policies has been accepted.
@@ -52,6 +57,8 @@ impl Default for ServerConf {
             is_in_policy: false,
             on_start: None,
             published: Vec::new(),
+            public_ports: PublicPorts::default(),
+            not_served_here: Vec::new(),
             context: ptr::null_mut(),
             active: None,
             response: None,

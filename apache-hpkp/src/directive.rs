@@ -25,7 +25,7 @@ pub(crate) struct Table<T>(T);
 unsafe impl<T> Sync for Table<T> {}
 
 /// All directives.
-pub(crate) static COMMANDS: Table<[command_rec; 12]> = Table([
+pub(crate) static COMMANDS: Table<[command_rec; 14]> = Table([
     command(c"<HPKPPolicy", cmd_how_RAW_ARGS, policy, c"begins a pinning policy of this name"),
     command(c"HPKPPin", cmd_how_TAKE1, in_policy, c"a pin, or file:PATH to take it from"),
     command(
@@ -51,6 +51,18 @@ pub(crate) static COMMANDS: Table<[command_rec; 12]> = Table([
         cmd_how_RAW_ARGS,
         published_pins,
         c"a directory with records of published pins, and writer=NAME or read_only",
+    ),
+    command(
+        c"HPKPPublicPort",
+        cmd_how_RAW_ARGS,
+        public_port,
+        c"a port of Listen, and the port by which clients reach it",
+    ),
+    command(
+        c"HPKPNotServedHere",
+        cmd_how_RAW_ARGS,
+        not_served_here,
+        c"hosts that clients do not reach here, as NAME or NAME:PORT",
     ),
     command_rec {
         name: ptr::null(),
@@ -248,6 +260,56 @@ unsafe extern "C" fn published_pins(
             let full_path = |path: &str| httpd::full_path((*cmd).pool, path);
             setting::add_records(&mut conf.published, &words, at, full_path)
                 .map_err(|error| phrase(error, name(cmd), text))
+        })
+    }
+}
+
+unsafe extern "C" fn public_port(
+    cmd: *mut cmd_parms,
+    _: *mut c_void,
+    arguments: *const c_char,
+) -> *const c_char {
+    // SAFETY: as for `use_policy`.
+    unsafe {
+        let elsewhere = ap_check_cmd_context(cmd, GLOBAL_ONLY as c_uint);
+        if !elsewhere.is_null() {
+            return elsewhere;
+        }
+        handle(cmd, arguments, |conf, text| {
+            let words = httpd::words((*cmd).temp_pool, arguments);
+            let name = name(cmd);
+            let [listen, public] = words.as_slice() else {
+                return Err(format!("{name} takes two arguments, as in {name} 8443 443"));
+            };
+            conf.public_ports
+                .add(listen, public, httpd::location((*cmd).directive), false)
+                .map_err(|error| phrase(error, name, text))
+        })
+    }
+}
+
+unsafe extern "C" fn not_served_here(
+    cmd: *mut cmd_parms,
+    _: *mut c_void,
+    arguments: *const c_char,
+) -> *const c_char {
+    // SAFETY: as for `use_policy`.
+    unsafe {
+        let elsewhere = ap_check_cmd_context(cmd, GLOBAL_ONLY as c_uint);
+        if !elsewhere.is_null() {
+            return elsewhere;
+        }
+        handle(cmd, arguments, |conf, text| {
+            let words = httpd::words((*cmd).temp_pool, arguments);
+            let name = name(cmd);
+            if words.is_empty() {
+                return Err(format!(
+                    "{name} takes one or more hosts, as in {name} api.example.com"
+                ));
+            }
+            let at = httpd::location((*cmd).directive);
+            setting::add_not_served_here(&mut conf.not_served_here, &words, &at)
+                .map_err(|error| phrase(error, name, text))
         })
     }
 }

@@ -10,7 +10,9 @@ use std::ffi::c_int;
 use std::ptr;
 use std::sync::Arc;
 
-use hpkp_core::check::{Certificates, Context, Deployment, Host, Names, Records, Verdict};
+use hpkp_core::check::{
+    Certificates, Context, Deployment, Host, Listener, Names, Records, Verdict,
+};
 use hpkp_core::finding::{Check, Class, Code};
 use hpkp_server::failure::{self, Phase};
 use hpkp_server::journal::{self, Predecessor};
@@ -288,11 +290,20 @@ fn deployment(
     records: Option<Records>,
 ) -> Deployment {
     let is_tls: Vec<bool> = presented.iter().map(Option::is_some).collect();
+    let listeners = vhost::listeners(servers, &is_tls);
+    let listening: Vec<(u16, String)> =
+        listeners.iter().map(|listener| (listener.port, String::new())).collect();
+    let by_public_port = |listener: Listener| {
+        let ports = conf.public_ports.of(listener.port, "");
+        ports.into_iter().map(move |port| Listener { port, ..listener.clone() })
+    };
     let mut deployment = Deployment {
         policies: loader::resolve(&conf.policies),
         names: NAMES,
-        listeners: vhost::listeners(servers, &is_tls),
+        listeners: listeners.into_iter().flat_map(by_public_port).collect(),
         records,
+        not_served_here: conf.not_served_here.clone(),
+        noticed: conf.public_ports.unused(&listening).collect(),
         ..Deployment::default()
     };
     let has_hosts = servers.len() > 1;

@@ -55,13 +55,30 @@ pub struct Deployment {
     pub records: Option<Records>,
     /// Names that clients do not reach here, as the operator says (`hpkp_not_served_here`).
     pub not_served_here: Vec<NotServedHere>,
+    /// What the server's module has found in the configuration itself.
+    pub noticed: Vec<Noticed>,
+}
+
+/// A finding of the server's module about something that the core does not see.
+#[derive(Clone, Debug)]
+pub struct Noticed {
+    /// The code, which gives the class.
+    pub code: Code,
+    /// What it is about, in place of a host.
+    pub label: String,
+    /// What was found. Findings of one code with the same text become one.
+    pub text: String,
+    /// The directive.
+    pub at: Location,
 }
 
 /// A name that the operator says is served elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotServedHere {
-    /// The host.
+    /// The host, or the domain above the hosts.
     pub host: HostName,
+    /// Which hosts are meant: this one, or those one label below it.
+    pub matching: Matching,
     /// The one port that is meant; all where there is none.
     pub port: Option<u16>,
     /// Where the directive stands.
@@ -298,6 +315,7 @@ pub fn check(deployment: &Deployment, now: i64, verify: &dyn VerifySignature) ->
     checker.check_trusted();
     checker.check_compromised();
     checker.check_published(&mut enforced, now);
+    checker.report_noticed();
     let sending = enforced.into_iter().zip(report_only).zip(checker.alarms);
     for (host, ((enforced, report_only), alarms)) in hosts.iter_mut().zip(sending) {
         (host.enforced, host.report_only, host.alarms) = (enforced, report_only, alarms);
@@ -460,6 +478,16 @@ impl<'a> Checker<'a> {
             policy.is_some_and(|policy| published.is_withheld_as_before(position, policy))
         });
         is_before.collect()
+    }
+
+    /// What the server's module found by itself.
+    fn report_noticed(&mut self) {
+        for Noticed { code, label, text, at } in &self.deployment.noticed {
+            let scope = Scope { policy: text, kind: Kind::Enforced, at, each_place: false };
+            let class = code.class();
+            let found = Found { code: *code, class, check: Check::Refuse, has_header: false };
+            self.findings.add(scope, found, label, || (text.clone(), vec![]));
+        }
     }
 
     fn unknown_policy(&mut self, name: &str, kind: Kind, uses: &Uses<'_>) {

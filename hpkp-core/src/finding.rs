@@ -193,6 +193,10 @@ codes! {
     RecordWithoutEffect = "record-without-effect", Warning;
     /// Other servers have written into this directory, and this one has not yet.
     OtherWriters = "other-writers", Warning;
+    /// A server that speaks TLS, or leads to one, cannot be looked at.
+    TlsServerNotChecked = "tls-server-not-checked", Warning;
+    /// A public port is declared for a port on which nothing here speaks TLS.
+    PublicPortUnused = "public-port-unused", Warning;
 }
 
 impl fmt::Display for Code {

@@ -13,6 +13,7 @@ pub mod journal;
 pub mod library;
 pub mod loader;
 pub mod openssl;
+pub mod public_port;
 pub mod published;
 pub mod sending;
 pub mod setting;

@@ -1,9 +1,9 @@
 //! The values of directives, which the two servers name differently and read alike.
 
-use hpkp_core::check::PolicyUse;
+use hpkp_core::check::{NotServedHere, PolicyUse};
 use hpkp_core::finding::{Check, Code, Location};
 use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
-use hpkp_core::published::WriterName;
+use hpkp_core::published::{Matching, WriterName};
 use hpkp_core::text::Excerpt;
 
 use crate::failure::OnStart;
@@ -186,6 +186,56 @@ pub fn add_records(
     Ok(())
 }
 
+/// A port as it stands in a directive.
+///
+/// # Errors
+/// [`SettingError::Text`] for anything but a number from 1 to 65535.
+pub fn port(text: &str) -> Result<u16, SettingError> {
+    let digits = Some(text).filter(|text| text.bytes().all(|octet| octet.is_ascii_digit()));
+    let port = digits.and_then(|text| text.parse().ok()).filter(|port| *port != 0);
+    port.ok_or_else(|| {
+        let shown = Excerpt::new(text);
+        SettingError::Text(format!("invalid port \"{shown}\", it must be from 1 to 65535"))
+    })
+}
+
+/// Reads the arguments of a directive that names hosts which clients do not reach here: `NAME` or
+/// `NAME:PORT`, where `*.` in front of the name stands for one label.
+///
+/// # Errors
+/// [`SettingError::Text`] for a name or port that is none, and for a host that is named already.
+pub fn add_not_served_here(
+    settings: &mut Vec<NotServedHere>,
+    arguments: &[String],
+    at: &Location,
+) -> Result<(), SettingError> {
+    for argument in arguments {
+        let shown = Excerpt::new(argument);
+        let (name, number) = match argument.rsplit_once(':') {
+            // An IP address of version 6 has no name either way.
+            Some((name, number)) if !name.contains(':') => (name, Some(port(number)?)),
+            _ => (argument.as_str(), None),
+        };
+        let (name, matching) = match name.strip_prefix("*.") {
+            Some(domain) => (domain, Matching::OneLabel),
+            None => (name, Matching::Exact),
+        };
+        let host = name.parse().map_err(|error| {
+            SettingError::Text(format!("invalid host name in \"{shown}\": {error}"))
+        })?;
+        let named = NotServedHere { host, matching, port: number, at: at.clone() };
+        let is_same = |other: &&NotServedHere| {
+            (&other.host, other.matching, other.port) == (&named.host, matching, number)
+        };
+        if let Some(earlier) = settings.iter().find(is_same) {
+            let text = format!("duplicate host \"{shown}\", it is named in {}", earlier.at);
+            return Err(SettingError::Text(text));
+        }
+        settings.push(named);
+    }
+    Ok(())
+}
+
 /// The value of the directive that puts a policy into use, by both servers' names for it.
 #[derive(Clone, Debug, Default)]
 pub enum UseSetting {
@@ -225,5 +275,60 @@ impl UseSetting {
                 policy.own = false;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(arguments: &[&str]) -> Result<Vec<NotServedHere>, SettingError> {
+        let arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
+        let mut settings = Vec::new();
+        let at = Location { file: "nginx.conf".into(), line: 3 };
+        add_not_served_here(&mut settings, &arguments, &at).map(|()| settings)
+    }
+
+    #[test]
+    fn hosts_that_are_served_elsewhere() {
+        let settings =
+            named(&["Api.example.com", "api.example.com:853", "*.example.org", "*.a.test:25"]);
+        let read: Vec<(String, Matching, Option<u16>)> = settings
+            .unwrap()
+            .into_iter()
+            .map(|named| (named.host.to_string(), named.matching, named.port))
+            .collect();
+        let expected = [
+            ("api.example.com", Matching::Exact, None),
+            ("api.example.com", Matching::Exact, Some(853)),
+            ("example.org", Matching::OneLabel, None),
+            ("a.test", Matching::OneLabel, Some(25)),
+        ];
+        let expected = expected.map(|(host, matching, port)| (host.to_owned(), matching, port));
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn what_names_no_host_is_refused() {
+        for argument in [
+            "",
+            ":443",
+            "a.example:",
+            "a.example:0",
+            "a.example:65536",
+            "a.example:x",
+            "*",
+            "*.",
+            "a.*.example",
+            "192.0.2.1",
+            "[2001:db8::1]",
+            "2001:db8::1",
+            "~a",
+            "b\u{fc}cher.example",
+        ] {
+            assert!(named(&[argument]).is_err(), "{argument}");
+        }
+        assert!(named(&["a.example", "A.example."]).is_err(), "twice");
+        assert!(named(&["a.example", "a.example:443"]).is_ok());
     }
 }

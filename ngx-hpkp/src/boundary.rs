@@ -6,7 +6,7 @@ pub(crate) use hpkp_server::boundary::{Aftermath, has_failed, reset};
 use hpkp_server::failure::Phase;
 use nginx_sys::{NGX_LOG_ALERT, NGX_LOG_EMERG, ngx_cycle};
 
-use crate::{log, phase};
+use crate::{late, log, phase};
 
 /// Runs a hook that has to do with reading a configuration; after a panic, logs it and gives what
 /// `after` makes of the circumstances.
@@ -20,13 +20,14 @@ pub(crate) fn configuring<T>(
 }
 
 /// The same for a hook that runs when nginx has begun to rebuild its chain of filters, so that a
-/// refusal would harm the server that goes on: only a test is refused.
+/// refusal would harm the server that goes on: only a test and a rehearsal are refused.
 pub(crate) fn configuring_late<T>(
     name: &str,
     after: impl FnOnce(Aftermath) -> T,
     hook: impl FnOnce() -> T,
 ) -> T {
-    configuring_where(|| phase::current() == Some(Phase::Test), name, after, hook)
+    let can_refuse = || phase::current() == Some(Phase::Test) || late::is_rehearsal();
+    configuring_where(can_refuse, name, after, hook)
 }
 
 fn configuring_where<T>(

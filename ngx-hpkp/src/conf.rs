@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hpkp_core::check::{Alarm, NameSet, Serving};
+use hpkp_core::check::{Alarm, NameSet, NotServedHere, Serving};
 use hpkp_core::finding::{Check, Location};
 use hpkp_core::header::Kind;
 use hpkp_core::pin::Pin;
@@ -17,6 +17,7 @@ use hpkp_core::published::CertificateIdentity;
 use hpkp_server::failure::{LogLine, OnStart};
 use hpkp_server::journal::Journal;
 use hpkp_server::openssl::{CertificateAddress, OpenSsl};
+use hpkp_server::public_port::PublicPorts;
 use hpkp_server::sending::{ContextAddress, Field};
 use hpkp_server::setting::{RecordsSetting, UseSetting};
 use nginx_sys::{ngx_conf_t, ngx_uint_t};
@@ -36,6 +37,14 @@ pub(crate) struct MainConf {
     pub(crate) on_start: Option<OnStart>,
     /// The directories with records of published pins.
     pub(crate) published: Vec<RecordsSetting>,
+    /// By which ports clients reach this server, where these are not its own.
+    pub(crate) public_ports: PublicPorts,
+    /// The hosts that clients do not reach here.
+    pub(crate) not_served_here: Vec<NotServedHere>,
+    /// Whether the check waits until all blocks have been read, see `late`.
+    pub(crate) is_deferred: bool,
+    /// How many of these blocks had not been met when `http` ended.
+    pub(crate) blocks_to_come: usize,
     /// Where this configuration's own records are.
     pub(crate) journal: Option<Journal>,
     /// What is to be done once nothing can refuse the configuration any more.

@@ -6,9 +6,9 @@ use std::ptr;
 use hpkp_core::text::Excerpt;
 use hpkp_server::setting::{self, PolicyDirective, SettingError, UseSetting};
 use nginx_sys::{
-    NGX_CONF_BLOCK, NGX_CONF_TAKE1, NGX_CONF_TAKE2, NGX_CONF_TAKE3, NGX_HTTP_MAIN_CONF,
-    NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF, NGX_HTTP_SRV_CONF_OFFSET, ngx_command_t,
-    ngx_conf_include, ngx_conf_parse, ngx_conf_t, ngx_str_t, ngx_uint_t,
+    NGX_CONF_1MORE, NGX_CONF_BLOCK, NGX_CONF_TAKE1, NGX_CONF_TAKE2, NGX_CONF_TAKE3,
+    NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF, NGX_HTTP_SRV_CONF_OFFSET,
+    ngx_command_t, ngx_conf_include, ngx_conf_parse, ngx_conf_t, ngx_str_t, ngx_uint_t,
 };
 
 use crate::boundary::{self, Aftermath};
@@ -20,7 +20,7 @@ const HTTP: u32 = NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1;
 const HTTP_AND_SERVER: u32 = HTTP | NGX_HTTP_SRV_CONF;
 
 /// The directives outside a policy.
-pub(crate) static mut COMMANDS: [ngx_command_t; 8] = [
+pub(crate) static mut COMMANDS: [ngx_command_t; 10] = [
     ngx_command_t {
         name: c_string(c"hpkp_policy"),
         type_: (HTTP | NGX_CONF_BLOCK) as ngx_uint_t,
@@ -49,6 +49,18 @@ pub(crate) static mut COMMANDS: [ngx_command_t; 8] = [
         HTTP | NGX_CONF_TAKE2 | NGX_CONF_TAKE3,
         NGX_HTTP_MAIN_CONF_OFFSET,
         hpkp_published_pins,
+    ),
+    command(
+        c_string(c"hpkp_public_port"),
+        NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE2,
+        NGX_HTTP_MAIN_CONF_OFFSET,
+        hpkp_public_port,
+    ),
+    command(
+        c_string(c"hpkp_not_served_here"),
+        NGX_HTTP_MAIN_CONF | NGX_CONF_1MORE,
+        NGX_HTTP_MAIN_CONF_OFFSET,
+        hpkp_not_served_here,
     ),
     ngx_command_t::empty(),
 ];
@@ -222,6 +234,37 @@ unsafe extern "C" fn hpkp_published_pins(
             let full_path = |path: &str| ngx::full_path((*cf).cycle, path);
             let at = ngx::location(cf);
             setting::add_records(&mut conf.published, &words[1..], at, full_path)
+                .map_err(|error| phrase(error, words))
+        })
+    }
+}
+
+unsafe extern "C" fn hpkp_public_port(
+    cf: *mut ngx_conf_t,
+    _: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: as for `hpkp`, with the main configuration.
+    unsafe {
+        handle(cf, conf, |conf: &mut MainConf, words| {
+            let [_, listen, public] = words else { return Err(wrong_number(words)) };
+            conf.public_ports
+                .add(listen, public, ngx::location(cf), true)
+                .map_err(|error| phrase(error, words))
+        })
+    }
+}
+
+unsafe extern "C" fn hpkp_not_served_here(
+    cf: *mut ngx_conf_t,
+    _: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: as for `hpkp`, with the main configuration.
+    unsafe {
+        handle(cf, conf, |conf: &mut MainConf, words| {
+            let at = ngx::location(cf);
+            setting::add_not_served_here(&mut conf.not_served_here, &words[1..], &at)
                 .map_err(|error| phrase(error, words))
         })
     }

@@ -26,11 +26,12 @@ use nginx_sys::{NGX_LOG_WARN, ngx_conf_t, ngx_cycle, ngx_cycle_t, ngx_http_ssl_m
 
 use crate::boundary::{self, Aftermath};
 use crate::chosen::Chooser;
-use crate::conf::{MainConf, Replaceable, Served};
+use crate::conf::{MainConf, Replaceable, Served, ServerConf, ServerKey};
 use crate::effect::Pending;
 use crate::ngx::{self, ERROR, OK, own_module};
+use crate::outside::{self, Outside};
 use crate::server::{OwnContext, Server, Servers};
-use crate::{log, phase};
+use crate::{late, log, phase};
 
 /// The variable that lets a test pass where it would be refused: for the test that a service runs
 /// before each start, and for placeholder certificates.
@@ -47,8 +48,12 @@ pub(crate) unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_in
             return OK;
         }
         // SAFETY: nginx calls this with the configuration that it has just read.
-        let accepted = unsafe { pass((*cf).cycle, phase) };
-        if accepted { OK } else { ERROR }
+        unsafe {
+            let cycle = (*cf).cycle;
+            let accepted =
+                if late::is_needed(cf) { late::defer(cycle, phase) } else { pass(cycle, phase) };
+            if accepted { OK } else { ERROR }
+        }
     })
 }
 
@@ -56,44 +61,57 @@ pub(crate) unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_in
 ///
 /// # Safety
 /// `cycle` is the cycle whose configuration has just been read.
-unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
-    // SAFETY: by the caller's promise.
-    let Some(mut servers) = (unsafe { Servers::of(cycle) }) else { return true };
+pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     // SAFETY: by the caller's promise; nothing else changes the configuration now.
-    let main = unsafe { &mut *ngx::http_main_conf::<MainConf>(cycle, own_module()) };
+    let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_mut() };
+    let Some(main) = main else { return true };
+    // SAFETY: by the caller's promise.
+    let Some(mut servers) = (unsafe { Servers::of(cycle, &main.public_ports) }) else {
+        return true;
+    };
     if !servers.any_policy() && main.published.is_empty() {
         return true;
     }
     // SAFETY: the cycle has a log from the beginning.
     let log = unsafe { (*cycle).log };
+    // SAFETY: as above.
+    let around = unsafe { &*ngx::http_conf::<ServerConf>(cycle, own_module()) };
+    let mut check = around.check.unwrap_or_default();
     if phase::is_test() && std::env::var_os(OVERRIDE).is_some_and(|value| value == "warn") {
         for server in &mut servers.all {
             server.check = Check::Warn;
         }
+        check = Check::Warn;
         let text = "hpkp: HPKP_CHECK=warn is set, so this test passes what a reload would refuse";
         // SAFETY: as above.
         unsafe { log::write(log, NGX_LOG_WARN, text, None) };
     }
     let openssl = OpenSsl::used_by((&raw const ngx_http_ssl_module).cast());
     let (records, journal) = journal::read(&main.published);
+    let outside = match main.published.is_empty() {
+        true => Outside::default(),
+        // SAFETY: by the caller's promise.
+        false => unsafe { Outside::of(cycle) },
+    };
+    let settings = outside::Settings { check, conf: around, public_ports: &main.public_ports };
     // SAFETY: as above.
-    let (deployment, addresses, mut verdict) =
-        unsafe { checked(main, records, &servers, openssl.as_ref()) };
+    let Checked { deployment, addresses, keys, mut verdict } =
+        unsafe { checked(main, records, &servers, (&outside, &settings), openssl.as_ref()) };
     verdict.findings.extend(may_be_replaced(main, &servers));
     let judgement = failure::judge(&verdict, phase, main.on_start.unwrap_or_default());
-    for line in &judgement.lines {
+    let is_said = judgement.refused || !late::is_rehearsal();
+    for line in judgement.lines.iter().filter(|_| is_said) {
         // SAFETY: as above.
         unsafe { log::write_line(log, line) };
     }
     if judgement.refused {
         return false;
     }
-    for ((server, host), verdict) in servers.all.iter().zip(&deployment.hosts).zip(&verdict.hosts) {
-        if server.is_checked(main) && host.tls {
-            let served = Served { alarms: verdict.alarms.clone(), ..presented(host, &deployment) };
-            // Of two blocks with the same names and addresses nginx asks the first.
-            main.served.entry(server.key()).or_insert(served);
-        }
+    for ((key, host), verdict) in keys.into_iter().zip(&deployment.hosts).zip(&verdict.hosts) {
+        let Some(key) = key.filter(|_| host.tls) else { continue };
+        let served = Served { alarms: verdict.alarms.clone(), ..presented(host, &deployment) };
+        // Of two blocks with the same names and addresses nginx asks the first.
+        main.served.entry(key).or_insert(served);
     }
     if phase == Phase::Start {
         let is_alarm = |line: &LogLine| line.answer == Answer::Alarm;
@@ -124,6 +142,14 @@ unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     true
 }
 
+/// A server whose `ssl_certificate` has variables.
+pub(crate) const CHOSEN_LATER: Certificates = Certificates::NotKnown {
+    why: Cow::Borrowed(
+        "the certificate is chosen during the handshake (a variable in ssl_certificate)",
+    ),
+    remedy: "name the file",
+};
+
 /// Why the certificates of a server cannot be known when the configuration is read, if that is so.
 fn chosen_later(server: &Server, own: OwnContext) -> Option<Certificates> {
     if let Some(chooser) = &server.conf().chosen_by {
@@ -135,12 +161,7 @@ fn chosen_later(server: &Server, own: OwnContext) -> Option<Certificates> {
             remedy: "serve this host without that directive, with the certificate in ssl_certificate",
         });
     }
-    own.variables.then_some(Certificates::NotKnown {
-        why: Cow::Borrowed(
-            "the certificate is chosen during the handshake (a variable in ssl_certificate)",
-        ),
-        remedy: "name the file",
-    })
+    own.variables.then_some(CHOSEN_LATER)
 }
 
 /// The servers where code of another module can replace the certificate, a finding for each place of
@@ -189,7 +210,17 @@ fn may_be_replaced(main: &MainConf, servers: &Servers) -> Vec<Finding> {
     findings
 }
 
-/// What the configuration says and has loaded, the addresses of its contexts, and the core's answer.
+/// What the configuration says and has loaded, and the core's answer.
+struct Checked {
+    deployment: Deployment,
+    /// Of the contexts of the deployment.
+    addresses: Vec<ContextAddress>,
+    /// For each host, what it is known by, where there is something to compare it with.
+    keys: Vec<Option<ServerKey>>,
+    verdict: Verdict,
+}
+
+/// Checks what the configuration says and has loaded.
 ///
 /// # Safety
 /// `servers` are those of the cycle whose configuration has just been read, and `main` is its own.
@@ -197,11 +228,16 @@ unsafe fn checked(
     main: &MainConf,
     records: Option<Records>,
     servers: &Servers,
+    (outside, settings): (&Outside, &outside::Settings<'_>),
     openssl: Result<&OpenSsl, &OpenSslError>,
-) -> (Deployment, Vec<ContextAddress>, Verdict) {
+) -> Checked {
     let mut loader = Loader::new(openssl);
-    let mut deployment =
-        Deployment { listeners: servers.listeners.clone(), records, ..Deployment::default() };
+    let mut deployment = Deployment {
+        listeners: servers.listeners.clone(),
+        records,
+        not_served_here: main.not_served_here.clone(),
+        ..Deployment::default()
+    };
     let mut addresses = Vec::new();
     let mut context_of = HashMap::new();
     for (position, server) in servers.all.iter().enumerate() {
@@ -238,11 +274,18 @@ unsafe fn checked(
             }
         })
         .collect();
+    let mut keys: Vec<Option<ServerKey>> =
+        servers.all.iter().map(|server| server.is_checked(main).then(|| server.key())).collect();
+    // SAFETY: by the caller's promise.
+    let added = unsafe { outside.add_to(&mut deployment, &mut addresses, &mut loader, settings) };
+    keys.extend(added.into_iter().map(Some));
+    let listening: Vec<(u16, String)> =
+        servers.listening.iter().cloned().chain(outside.listening()).collect();
+    deployment.noticed.extend(main.public_ports.unused(&listening));
     // SAFETY: the reference does not leave this function, in which nginx does nothing.
     let running = unsafe { running() };
-    let checked = servers.all.iter().enumerate().filter(|(_, server)| server.is_checked(main));
-    for (position, server) in checked {
-        let before = running.and_then(|running| running.served.get(&server.key()));
+    for (position, key) in keys.iter().enumerate() {
+        let before = running.zip(key.as_ref()).and_then(|(running, key)| running.served.get(key));
         let Some(before) = before else { continue };
         let now = presented(&deployment.hosts[position], &deployment);
         let host = &mut deployment.hosts[position];
@@ -254,7 +297,7 @@ unsafe fn checked(
         }
     }
     let verdict = loader.check(&mut deployment);
-    (deployment, addresses, verdict)
+    Checked { deployment, addresses, keys, verdict }
 }
 
 /// What `host` presents.

@@ -2,8 +2,8 @@
 //!
 //! The way of the data: `directive` reads the configuration into `conf`, and `chosen` notes what other
 //! modules' directives do to certificates; once all of it has been
-//! read, `gate` hands what `server` finds in nginx's objects to the core's check and refuses or goes
-//! on. `effect` records what is published when the configuration takes effect; `filter` adds the
+//! read, `gate` hands what `server` and `outside` find in nginx's objects to the core's check and
+//! refuses or goes on; `late` is its second place. `effect` records what is published when the configuration takes effect; `filter` adds the
 //! field to responses; `variable` tells the access log.
 //!
 //! Every entry from C goes through `boundary`.
@@ -15,17 +15,21 @@ mod directive;
 mod effect;
 mod filter;
 mod gate;
+mod late;
 mod log;
 mod ngx;
+mod outside;
 mod phase;
+mod rest;
 mod server;
 mod variable;
 
 use std::ffi::c_char;
 use std::ptr;
 
-use nginx_sys::ngx_module_t;
-use nginx_sys::{NGX_HTTP_MODULE, ngx_http_module_t};
+use nginx_sys::{
+    NGX_CORE_MODULE, NGX_HTTP_MODULE, ngx_core_module_t, ngx_http_module_t, ngx_module_t,
+};
 
 /// The HTTP module: directives, filter, variables.
 #[unsafe(no_mangle)]
@@ -47,6 +51,21 @@ pub static mut ngx_http_hpkp_gate_module: ngx_module_t = ngx_module_t {
     exit_master: Some(effect::exit_master),
     ..ngx_module_t::default()
 };
+
+/// And one for the check of what stands behind `http` in the file, see `late`.
+#[unsafe(no_mangle)]
+pub static mut ngx_http_hpkp_late_module: ngx_module_t = ngx_module_t {
+    ctx: (&raw const LATE_CONTEXT).cast_mut().cast(),
+    commands: ptr::null_mut(),
+    type_: NGX_CORE_MODULE as _,
+    ..ngx_module_t::default()
+};
+
+static LATE_CONTEXT: Table<ngx_core_module_t> = Table(ngx_core_module_t {
+    name: ngx::c_string(c"hpkp"),
+    create_conf: None,
+    init_conf: Some(late::init_conf),
+});
 
 static HTTP_CONTEXT: ngx_http_module_t = ngx_http_module_t {
     preconfiguration: Some(variable::add),
@@ -79,13 +98,21 @@ unsafe impl<T> Sync for Table<T> {}
 
 /// The modules in this file.
 #[unsafe(no_mangle)]
-pub static ngx_modules: Table<[*const ngx_module_t; 3]> =
-    Table([&raw const ngx_http_hpkp_gate_module, &raw const ngx_http_hpkp_module, ptr::null()]);
+pub static ngx_modules: Table<[*const ngx_module_t; 4]> = Table([
+    &raw const ngx_http_hpkp_gate_module,
+    &raw const ngx_http_hpkp_module,
+    &raw const ngx_http_hpkp_late_module,
+    ptr::null(),
+]);
 
 /// Their names.
 #[unsafe(no_mangle)]
-pub static ngx_module_names: Table<[*const c_char; 3]> =
-    Table([c"ngx_http_hpkp_gate_module".as_ptr(), c"ngx_http_hpkp_module".as_ptr(), ptr::null()]);
+pub static ngx_module_names: Table<[*const c_char; 4]> = Table([
+    c"ngx_http_hpkp_gate_module".as_ptr(),
+    c"ngx_http_hpkp_module".as_ptr(),
+    c"ngx_http_hpkp_late_module".as_ptr(),
+    ptr::null(),
+]);
 
 /// Their places: each is put before the first that follows it here and is there already. The gate
 /// stands before all filters. The filter stands before `headers` in the list, which is after it on

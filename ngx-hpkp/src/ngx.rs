@@ -134,6 +134,21 @@ pub(crate) unsafe fn is_loaded_in(cycle: *const ngx_cycle_t, module: *const ngx_
     }
 }
 
+/// Whether two cycles have the same modules in the same order.
+///
+/// # Safety
+/// Both are live and have their modules.
+pub(crate) unsafe fn same_modules(one: *const ngx_cycle_t, other: *const ngx_cycle_t) -> bool {
+    // SAFETY: by the caller's promise; each list ends with null.
+    unsafe {
+        let (mut one, mut other) = ((*one).modules, (*other).modules);
+        while !(*one).is_null() && *one == *other {
+            (one, other) = (one.add(1), other.add(1));
+        }
+        *one == *other
+    }
+}
+
 /// This module.
 pub(crate) const fn own_module() -> *const ngx_module_t {
     &raw const crate::ngx_http_hpkp_module
@@ -155,6 +170,25 @@ pub(crate) unsafe fn http_main_conf<T>(
             return ptr::null_mut();
         }
         (*(*context).main_conf.add((*module).ctx_index)).cast()
+    }
+}
+
+/// What `http` itself says for its servers in `module`; null where there is no `http` block.
+///
+/// # Safety
+/// As for [`http_main_conf`].
+pub(crate) unsafe fn http_conf<T>(
+    cycle: *const ngx_cycle_t,
+    module: *const ngx_module_t,
+) -> *mut T {
+    // SAFETY: by the caller's promise; the slot of the http module holds its context or null.
+    unsafe {
+        let context: *mut ngx_http_conf_ctx_t =
+            (*(*cycle).conf_ctx.add(ngx_http_module.index)).cast();
+        if context.is_null() {
+            return ptr::null_mut();
+        }
+        http_server_conf(context, module)
     }
 }
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use hpkp_core::check::{Choice, Listener, NamePattern, PolicyUse};
 use hpkp_core::finding::Check;
 use hpkp_server::openssl::SslCtx;
+use hpkp_server::public_port::PublicPorts;
 use nginx_sys::{
     ngx_cycle_t, ngx_http_conf_addr_t, ngx_http_conf_port_t, ngx_http_core_main_conf_t,
     ngx_http_core_module, ngx_http_core_srv_conf_t, ngx_http_server_name_t, ngx_http_ssl_module,
@@ -18,8 +19,10 @@ use crate::ngx::{self, own_module};
 /// All server blocks and what each address says of them.
 pub(crate) struct Servers {
     pub(crate) all: Vec<Server>,
-    /// The addresses on TLS.
+    /// The addresses on TLS, by the ports by which clients reach them.
     pub(crate) listeners: Vec<Listener>,
+    /// The numbers and texts of these addresses.
+    pub(crate) listening: Vec<(u16, String)>,
 }
 
 pub(crate) struct Server {
@@ -51,7 +54,7 @@ pub(crate) struct OwnContext {
 impl Servers {
     /// # Safety
     /// `cycle` is the cycle whose configuration has just been read.
-    pub(crate) unsafe fn of(cycle: *mut ngx_cycle_t) -> Option<Self> {
+    pub(crate) unsafe fn of(cycle: *mut ngx_cycle_t, public_ports: &PublicPorts) -> Option<Self> {
         // SAFETY: by the caller's promise; an array of servers holds pointers to them.
         unsafe {
             let core = &raw const ngx_http_core_module;
@@ -61,10 +64,10 @@ impl Servers {
             let positions: HashMap<*mut ngx_http_core_srv_conf_t, usize> =
                 blocks.iter().enumerate().map(|(position, block)| (*block, position)).collect();
             let all = blocks.iter().map(|b| Server::of(*b)).collect();
-            let mut servers = Self { all, listeners: Vec::new() };
+            let mut servers = Self { all, listeners: Vec::new(), listening: Vec::new() };
             for port in ngx::elements::<ngx_http_conf_port_t>(http.ports) {
                 for address in ngx::elements(&raw const port.addrs) {
-                    servers.add_address(port.port, address, &positions);
+                    servers.add_address(port.port, address, &positions, public_ports);
                 }
             }
             Some(servers)
@@ -78,6 +81,7 @@ impl Servers {
         port: u16,
         address: &ngx_http_conf_addr_t,
         positions: &HashMap<*mut ngx_http_core_srv_conf_t, usize>,
+        public_ports: &PublicPorts,
     ) {
         let Some(&default) = positions.get(&address.default_server) else { return };
         // SAFETY: by the caller's promise; the array holds pointers to server blocks.
@@ -93,16 +97,18 @@ impl Servers {
                 let own = self.all[*host].patterns.iter();
                 patterns.extend(own.map(|pattern| (*host, pattern.clone())));
             }
-            let choice = Choice::Nginx;
-            let hosts = hosts.clone();
-            self.listeners.push(Listener {
-                port,
-                choice,
-                hosts,
-                default,
-                patterns,
-                by_port_alone: false,
-            });
+            let text = ngx::text(&address.opt.addr_text);
+            for port in public_ports.of(port, &text) {
+                self.listeners.push(Listener {
+                    port,
+                    choice: Choice::Nginx,
+                    hosts: hosts.clone(),
+                    default,
+                    patterns: patterns.clone(),
+                    by_port_alone: false,
+                });
+            }
+            self.listening.push((port, text));
         }
         let mut claimed = HashSet::new();
         for position in hosts {
@@ -204,7 +210,10 @@ impl Server {
     }
 
     pub(crate) fn key(&self) -> ServerKey {
-        ServerKey { names: self.names.clone(), addresses: self.addresses.clone() }
+        // nginx sorts its lists of addresses when it has read `http` to the end.
+        let mut addresses = self.addresses.clone();
+        addresses.sort();
+        ServerKey { names: self.names.clone(), addresses }
     }
 
     pub(crate) fn policies(&self) -> [Option<&PolicyUse>; 2] {
@@ -225,7 +234,7 @@ impl Server {
 /// A name of a server that is a regular expression.
 #[cfg(ngx_pcre)]
 #[derive(Debug)]
-struct Regex(*mut nginx_sys::ngx_regex_t);
+pub(crate) struct Regex(pub(crate) *mut nginx_sys::ngx_regex_t);
 
 #[cfg(ngx_pcre)]
 impl NamePattern for Regex {

@@ -317,7 +317,12 @@ fn a_name_that_is_said_to_be_served_elsewhere_is_left_out() {
     let with = |world: &World, block, name: &str, port| {
         let mut deployment = world.deployment(&[block]);
         let host = name.parse().expect("a name");
-        deployment.not_served_here.push(NotServedHere { host, port, at: at() });
+        deployment.not_served_here.push(NotServedHere {
+            host,
+            matching: Matching::Exact,
+            port,
+            at: at(),
+        });
         deployment
     };
     let told = (Code::NotServedHere, WARNING);
@@ -402,7 +407,12 @@ fn pins_for_a_port_on_which_nothing_is_checked_are_said() {
     assert_eq!(world.codes(&[a(), named(&["b.example.com"], "b")]), [told]);
     let mut deployment = world.deployment(&[a()]);
     let host = "a.example.com".parse().expect("a name");
-    deployment.not_served_here.push(NotServedHere { host, port: Some(443), at: at() });
+    deployment.not_served_here.push(NotServedHere {
+        host,
+        matching: Matching::Exact,
+        port: Some(443),
+        at: at(),
+    });
     assert_eq!(codes_of(&world, &deployment), [(Code::NotServedHere, WARNING)]);
     // As seen through a mapping.
     assert_eq!(world.codes(&[named(&["a.example.com"], "a")]), [UNMET]);
@@ -521,4 +531,23 @@ fn unknown_certificates_are_on_record_as_unknown() {
     let writer = "web-1".parse().expect("a name");
     let verdict = check(&deployment, world.now, &Never);
     assert_eq!(accepted(&deployment, &verdict, &world.state, &writer, world.now), []);
+}
+
+#[test]
+fn a_finding_counts_a_host_once() {
+    let world = World::new(&[("a", "www.example.com")]);
+    let block = |port| Block { port, pins: &["a", "backup"], ..named(&["www.example.com"], "a") };
+    let mut deployment = world.deployment(&[block(443), block(8443)]);
+    // One block that sees two contexts, and two blocks of one name.
+    deployment.hosts[0].contexts.push(1);
+    let enforced = deployment.hosts[0].enforced.clone();
+    deployment.hosts[1].enforced = enforced;
+    for context in &mut deployment.contexts {
+        context.certificates =
+            Certificates::NotKnown { why: "it has a variable", remedy: "name the file" };
+    }
+    let verdict = check(&deployment, world.now, &Never);
+    let code = Code::CertificateNotKnownAtLoad;
+    let finding = verdict.findings.iter().find(|finding| finding.code == code).expect("a finding");
+    assert_eq!((finding.host_count, &finding.hosts[..]), (1, &["www.example.com".to_owned()][..]));
 }

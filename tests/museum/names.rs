@@ -67,6 +67,7 @@ fn a_block_removed_so_that_the_default_answers<S: Site>() {
     let mut stage = Stage::<S>::new();
     let pki = stage.pki.clone();
     pki.leaf("default", "default.example,DNS:localhost", "ca");
+    pki.leaf("plain", "default.example", "ca");
     stage.certify("default-live", "live", "default.example,DNS:localhost", "ca");
     let live = pki.pin("live.pem");
     let port = stage.port;
@@ -89,7 +90,7 @@ fn a_block_removed_so_that_the_default_answers<S: Site>() {
     says(&said, &["hpkp: [published-pins-unmet] default.example:", "visited localhost between"]);
 
     // Where no other server is on the port, nobody answers.
-    let elsewhere = [Block { port: free_port(), ..blocks[0].clone() }];
+    let elsewhere = [Block { port: free_port(), ..default(&["plain"]) }];
     stage.passes_all(&Layout { blocks: &elsewhere, ..layout.clone() }, &[]);
     let blocks = [default(&["default-live"])];
     stage.takes_all(&Layout { blocks: &blocks, ..layout }, &[]);

@@ -6,6 +6,7 @@ mod handshake;
 mod http3;
 mod interim;
 mod libraries;
+mod outside;
 mod panics;
 mod phases;
 mod refusals;

@@ -6,6 +6,7 @@ use hpkp_tests::site::prepared;
 hpkp_tests::refusals!(Nginx);
 hpkp_tests::policies!(Nginx);
 hpkp_tests::published_pins!(Nginx);
+hpkp_tests::reached!(Nginx);
 
 #[test]
 fn nginx_s_own_phrases() {

@@ -47,18 +47,23 @@ impl Nginx {
 
     /// As [`Nginx::configure`], without the module.
     pub fn configure_without_module(&self, http: &str) {
-        self.write_configuration("", "worker_processes 1;", http);
+        self.write_configuration("", "worker_processes 1;", http, "");
     }
 
     /// As [`Nginx::configure`], with `main` in the main block, on one line.
     pub fn configure_with(&self, main: &str, http: &str) {
+        self.configure_around(main, http, "");
+    }
+
+    /// As [`Nginx::configure_with`], with `behind` behind the block `http`.
+    pub fn configure_around(&self, main: &str, http: &str, behind: &str) {
         let module = self.module.file("HPKP_NGINX_MODULES", "ngx_http_hpkp_module.so");
         let load =
             module.map_or_else(String::new, |file| format!("load_module {};", file.display()));
-        self.write_configuration(&load, main, http);
+        self.write_configuration(&load, main, http, behind);
     }
 
-    fn write_configuration(&self, load: &str, main: &str, http: &str) {
+    fn write_configuration(&self, load: &str, main: &str, http: &str, behind: &str) {
         // Workers of a server that root started would otherwise not get at the test's files.
         // SAFETY: takes nothing and cannot fail.
         let user = if unsafe { libc::geteuid() } == 0 { "user root;" } else { "" };
@@ -69,7 +74,7 @@ impl Nginx {
         let text = format!(
             "{load}\n{user} {main}\npid nginx.pid; error_log error.log notice;\n\
              events {{ worker_connections 512; }}\nhttp {{\n{temporary}\naccess_log access.log;\n\
-             {http}\n}}\n"
+             {http}\n}}\n{behind}\n"
         );
         fs::write(self.path("nginx.conf"), text).expect("a configuration");
     }
@@ -228,6 +233,16 @@ impl Drop for Nginx {
 
 fn binary() -> OsString {
     std::env::var_os("HPKP_NGINX").unwrap_or_else(|| "/usr/sbin/nginx".into())
+}
+
+/// Directives that load nginx's own modules of these names, where the nginx under test does not have
+/// them in itself as the one of `ci/nginx-1.28` does.
+pub fn load_modules(names: &[&str]) -> String {
+    if std::env::var_os("HPKP_NGINX").is_some() {
+        return String::new();
+    }
+    let load = |name: &&str| format!("load_module /usr/lib/nginx/modules/ngx_{name}_module.so; ");
+    names.iter().map(load).collect()
 }
 
 /// The version of the nginx under test: major, minor, patch.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use hpkp_core::published::{Body, Event, file};
+use hpkp_core::published::{Body, Event, Lifetime, Matching, Origin, Published, Scope, file};
 
 /// The events of a file; none where there is no file. A last line that was never finished is none.
 #[track_caller]
@@ -13,6 +13,28 @@ pub fn events(file: &Path) -> Vec<Event> {
         Ok(contents) => contents.events,
         Err(error) => panic!("{}: {error}\n{}", file.display(), String::from_utf8_lossy(&octets)),
     }
+}
+
+/// Writes a record of clients that hold a pin of the leaf's key for a port, as those of a TLSA record
+/// 3 1 1 do. The file is that of a writer.
+pub fn held_on_port(file: &Path, host: &str, port: u16, pin: &str) {
+    let writer = file.file_stem().and_then(|stem| stem.to_str()).expect("a writer's file");
+    let body = Body::Published(Published {
+        host: host.parse().expect("a host"),
+        matching: Matching::Exact,
+        except: Vec::new(),
+        include_subdomains: false,
+        scope: Scope::Leaf,
+        port: Some(port),
+        pins: vec![pin.parse().expect("a pin")],
+        lifetime: Lifetime::Open,
+        origin: Origin::Other("TLSA".to_owned()),
+        since: None,
+        configuration: None,
+        exempt: vec![],
+    });
+    let event = Event::new(1_790_000_000, 1, writer.parse().expect("a writer"), body);
+    fs::write(file, format!("{}\n", event.line())).expect("a file");
 }
 
 /// The kinds of the events of a file, as it names them.

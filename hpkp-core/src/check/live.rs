@@ -9,6 +9,9 @@ use crate::finding::{Class, Code};
 use crate::published::state::Live;
 use crate::published::{Matching, Met, Origin, Scope};
 
+/// The port of HTTPS.
+const HTTPS: u16 = 443;
+
 /// The blocks to which clients are led, and why, with the ports.
 type Led = BTreeMap<(usize, Claim), BTreeSet<u16>>;
 
@@ -26,8 +29,10 @@ impl Published<'_> {
         for target in targets {
             // A socket without a port may be reached at any, through something in front of it.
             let is_at = said.port.is_none_or(|port| target.port == 0 || target.port == port);
-            // Pins without a port are those of clients that speak HTTP.
-            if is_at && (target.claim != Claim::Port || said.port.is_some()) {
+            // Pins without a port are those of clients that speak HTTP, and what is passed on at its
+            // port may be HTTP.
+            let is_http = target.claim != Claim::Port || target.port == HTTPS;
+            if is_at && (is_http || said.port.is_some()) {
                 led.entry((target.host, target.claim)).or_default().insert(target.port);
             }
         }
@@ -38,7 +43,7 @@ impl Published<'_> {
             && relation == Relation::Own
             && (&said.host, Matching::Exact) == (&sample.0, sample.1)
             && !led.keys().any(|(_, claim)| !claim.is_incidental())
-            && !self.routing.is_elsewhere(sample.0.as_str(), port)
+            && !self.routing.is_elsewhere(sample, port)
         {
             for (host, has_names) in self.routing.by_port(port) {
                 let claim = if has_names { Claim::PortOnly } else { Claim::Port };
@@ -60,7 +65,7 @@ impl Published<'_> {
         let said = &live.record.said;
         let port = said.port?;
         let is_served = targets.iter().any(|target| target.claim.is_served());
-        let is_silent = self.routing.is_elsewhere(sample.0.as_str(), port);
+        let is_silent = self.routing.is_elsewhere(sample, port);
         let counts = relation == Relation::Own && live.waiver.is_none() && is_served && !is_silent;
         counts.then(|| format!("{}:{port}", shown_name(said.host.as_str(), said.matching)))
     }
@@ -139,7 +144,7 @@ impl Published<'_> {
             (ports.is_empty() || *port == 0 || ports.contains(port))
                 && said.port.is_none_or(|only| *port == 0 || *port == only)
                 && !is_answered(*port)
-                && !self.routing.is_elsewhere(sample.0.as_str(), *port)
+                && !self.routing.is_elsewhere(sample, *port)
                 && !(self.shown[*host].is_known && self.shown[*host].meet(enough) == Met::Yes)
         };
         self.routing.defaults().filter(is_concerned).collect()

@@ -13,10 +13,11 @@ impl Checker<'_> {
         let Some(first) = self.deployment.not_served_here.first() else { return };
         let directive = self.deployment.names.not_served_here;
         for one in &self.deployment.not_served_here {
-            let name = text::name_and_port(&one.host, one.port);
+            let name = text::name_and_port(&one.host, one.matching, one.port);
+            let sample = (one.host.clone(), one.matching);
             let scope =
                 Scope { policy: &name, kind: Kind::Enforced, at: &one.at, each_place: true };
-            for host in published.routing.having(&one.host, one.port) {
+            for host in published.routing.having(&sample, one.port) {
                 let code = Code::NotServedHereConflict;
                 self.find(scope, Kind::Enforced, host, code, || {
                     (text::served_here(&name, directive), vec![])
@@ -24,7 +25,8 @@ impl Checker<'_> {
             }
         }
         let all = self.deployment.not_served_here.iter();
-        let names: Vec<String> = all.map(|one| text::name_and_port(&one.host, one.port)).collect();
+        let names: Vec<String> =
+            all.map(|one| text::name_and_port(&one.host, one.matching, one.port)).collect();
         self.find_of_none(&first.at, Code::NotServedHere, || {
             text::not_served_here(&names, directive)
         });

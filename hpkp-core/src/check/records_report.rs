@@ -112,6 +112,9 @@ impl Unmet<'_> {
                     .to_owned(),
             );
         }
+        if self.claim == Claim::Pattern {
+            details.push(format!("affects {}", self.hosts()));
+        }
         let is_incidental = !matches!(self.claim, Claim::Name | Claim::Pattern);
         if is_incidental && !matches!(code, Code::WildcardHostPinsUnmet | Code::Waived) {
             details.extend(self.why_concerned());
@@ -181,19 +184,19 @@ impl Unmet<'_> {
 
     /// The directives that say that the names are served elsewhere.
     fn served_elsewhere(&self) -> String {
-        let exact: BTreeSet<&str> = self
+        let named: BTreeSet<String> = self
             .names
             .iter()
-            .filter(|((_, matching), _)| *matching == Matching::Exact)
-            .map(|((host, _), _)| host.as_str())
+            .filter(|((_, matching), _)| *matching != Matching::AnyDepth)
+            .map(|((host, matching), _)| shown_name(host.as_str(), *matching))
             .collect();
         let directive = self.directives.not_served_here;
         let end = if self.directives.reject_handshake.is_some() { ";" } else { "" };
-        if exact.is_empty() {
+        if named.is_empty() {
             return format!("{directive} NAME{end}");
         }
         let all: Vec<String> =
-            exact.iter().take(NAMED_IDS).map(|name| format!("{directive} {name}{end}")).collect();
+            named.iter().take(NAMED_IDS).map(|name| format!("{directive} {name}{end}")).collect();
         all.join(" ")
     }
 
@@ -399,8 +402,12 @@ fn is_for(name: &str, host: &HostName) -> bool {
     }
 }
 
-pub(super) fn name_and_port(host: &HostName, port: Option<u16>) -> String {
-    port.map_or_else(|| host.to_string(), |port| format!("{host}:{port}"))
+pub(super) fn name_and_port(host: &HostName, matching: Matching, port: Option<u16>) -> String {
+    let name = shown_name(host.as_str(), matching);
+    match port {
+        Some(port) => format!("{name}:{port}"),
+        None => name,
+    }
 }
 
 /// A list, several to a line.

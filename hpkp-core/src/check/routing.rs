@@ -24,8 +24,8 @@ pub struct Listener {
     /// Names that are regular expressions, in the order in which the server tries them, with their
     /// blocks.
     pub patterns: Vec<(usize, Rc<dyn NamePattern>)>,
-    /// Whether clients come here by the port alone, and the block has no names but those in its
-    /// certificates: a TLS server of nginx's `stream` or `mail`.
+    /// Whether clients come here by the port and speak no HTTP: a TLS server of nginx's `stream` or
+    /// `mail`. One that has the address for itself has no names but those in its certificates.
     pub by_port_alone: bool,
 }
 
@@ -166,7 +166,7 @@ pub(super) struct Routing<'a> {
     /// these are cannot be told, so the blocks count for all.
     partly: HashMap<Sample, Vec<(usize, usize)>>,
     /// Names that clients do not reach here, with the ports that are meant; none means all.
-    elsewhere: HashMap<&'a str, Vec<Option<u16>>>,
+    elsewhere: HashMap<Sample, Vec<Option<u16>>>,
     /// The names of each host that clients of this server may see, with the ports: those that it
     /// serves, and those that other blocks serve and it answers for by a wildcard in its certificate.
     names: Vec<BTreeMap<Sample, Reached>>,
@@ -209,7 +209,8 @@ impl<'a> Routing<'a> {
             }
         }
         for one in &deployment.not_served_here {
-            routing.elsewhere.entry(one.host.as_str()).or_default().push(one.port);
+            let sample = (one.host.clone(), one.matching);
+            routing.elsewhere.entry(sample).or_default().push(one.port);
         }
         routing.find_names();
         routing
@@ -295,18 +296,32 @@ impl<'a> Routing<'a> {
     }
 
     /// Whether the operator says that clients do not reach a name on a port here.
-    pub(super) fn is_elsewhere(&self, name: &str, port: u16) -> bool {
-        let of = self.elsewhere.get(name).into_iter().flatten();
-        of.into_iter().any(|only| only.is_none_or(|only| only == port))
+    pub(super) fn is_elsewhere(&self, sample: &Sample, port: u16) -> bool {
+        if self.elsewhere.is_empty() {
+            return false;
+        }
+        // A name belongs to the domain above it as well.
+        let parent = sample.0.parents().next().filter(|_| sample.1 == Matching::Exact);
+        let parent = parent.and_then(|parent| Some((parent.parse().ok()?, Matching::OneLabel)));
+        let ports = [Some(sample.clone()), parent].into_iter().flatten();
+        let ports = ports.filter_map(|sample| self.elsewhere.get(&sample)).flatten();
+        ports.into_iter().any(|only| only.is_none_or(|only| only == port))
     }
 
-    /// The names that clients do not reach here.
+    /// The single names that clients do not reach here.
     pub(super) fn elsewhere(&self) -> impl Iterator<Item = &'a HostName> {
-        self.deployment.not_served_here.iter().map(|one| &one.host)
+        let exact = self.deployment.not_served_here.iter();
+        exact.filter(|one| one.matching == Matching::Exact).map(|one| &one.host)
     }
 
     /// The blocks that have a name themselves, in one of their names, on a port or on any.
-    pub(super) fn having(&self, name: &HostName, port: Option<u16>) -> BTreeSet<usize> {
+    pub(super) fn having(&self, sample: &Sample, port: Option<u16>) -> BTreeSet<usize> {
+        let (name, matching) = sample;
+        if *matching == Matching::OneLabel {
+            let there = |table: &&Table<'_>| port.is_none_or(|port| port == table.listener.port);
+            let tables = self.tables.iter().filter(there);
+            return tables.filter_map(|table| table.wildcard(name.as_str())).collect();
+        }
         let tables = self.by_name.get(name.as_str()).into_iter().flatten();
         let tables = tables.map(|index| &self.tables[*index]);
         tables
@@ -362,11 +377,13 @@ impl<'a> Routing<'a> {
             answering.extend(answer.map(|(host, claim)| (index, host, claim)));
         }
         let partly = self.partly.get(sample).into_iter().flatten();
-        answering.extend(partly.map(|(table, host)| (*table, *host, Claim::Pattern)));
-        if !self.elsewhere.is_empty() && sample.1 == Matching::Exact {
+        answering.extend(
+            partly.map(|(table, host)| (*table, *host, self.tables[*table].claim(Claim::Pattern))),
+        );
+        if !self.elsewhere.is_empty() {
             answering.retain(|(table, _, claim)| {
                 let port = self.tables[*table].listener.port;
-                *claim == Claim::Name || !self.is_elsewhere(sample.0.as_str(), port)
+                *claim == Claim::Name || !self.is_elsewhere(sample, port)
             });
         }
         answering
@@ -431,7 +448,7 @@ impl<'a> Table<'a> {
             certified: Certified::of(deployment, listener.default),
             is_named: names.iter().any(|name| name.parse::<HostName>().is_ok()),
         };
-        if listener.by_port_alone {
+        if listener.by_port_alone && listener.hosts.len() == 1 {
             return table;
         }
         for (order, host) in listener.hosts.iter().enumerate() {
@@ -451,10 +468,9 @@ impl<'a> Table<'a> {
         name: &str,
     ) -> Option<(usize, Claim)> {
         match self.named(name) {
-            Some((host, true)) => Some((host, Claim::Name)),
-            Some((host, false)) => {
-                is_certificate_for(deployment, host, sample).then_some((host, Claim::Pattern))
-            }
+            Some((host, true)) => Some((host, self.claim(Claim::Name))),
+            Some((host, false)) => is_certificate_for(deployment, host, sample)
+                .then_some((host, self.claim(Claim::Pattern))),
             None => {
                 let claim = match self.certified.matching(sample)? {
                     _ if self.listener.by_port_alone => Claim::Port,
@@ -464,6 +480,11 @@ impl<'a> Table<'a> {
                 Some((self.listener.default, claim))
             }
         }
+    }
+
+    /// What a block's name amounts to here: clients that speak no HTTP hold no pins of a header.
+    fn claim(&self, claim: Claim) -> Claim {
+        if self.listener.by_port_alone { Claim::Port } else { claim }
     }
 
     fn add(&mut self, order: usize, name: &str) {
@@ -515,6 +536,14 @@ impl<'a> Table<'a> {
             patterns.iter().find(|(_, pattern)| pattern.fits(name)).map(|(host, _)| *host)
         });
         host.map(|host| (host, false))
+    }
+
+    /// The block that has the wildcard for all names one label below `domain`.
+    fn wildcard(&self, domain: &str) -> Option<usize> {
+        let is_it = |(_, glob): &&(usize, String)| glob.strip_prefix("*.") == Some(domain);
+        let glob = || self.globs.iter().find(is_it).map(|(order, _)| *order);
+        let order = self.wildcard_start.get(domain).copied().or_else(glob)?;
+        Some(self.listener.hosts[order])
     }
 
     /// nginx: the block with the longest wildcard at the start that fits.

@@ -41,8 +41,22 @@ directives! {
 
 /// `hpkp_published_pins`, `HPKPPublishedPins`, which takes several words.
 pub fn published_pins(words: &[&str]) -> Directive {
+    several(["hpkp_published_pins", "HPKPPublishedPins"], words)
+}
+
+/// `hpkp_public_port`, `HPKPPublicPort`.
+pub fn public_port(words: &[&str]) -> Directive {
+    several(["hpkp_public_port", "HPKPPublicPort"], words)
+}
+
+/// `hpkp_not_served_here`, `HPKPNotServedHere`.
+pub fn not_served_here(words: &[&str]) -> Directive {
+    several(["hpkp_not_served_here", "HPKPNotServedHere"], words)
+}
+
+fn several(names: [&'static str; 2], words: &[&str]) -> Directive {
     let words = words.iter().map(|word| (*word).to_owned()).collect();
-    Directive { names: ["hpkp_published_pins", "HPKPPublishedPins"], words, marked: false }
+    Directive { names, words, marked: false }
 }
 
 impl Directive {

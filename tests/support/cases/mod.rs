@@ -3,6 +3,7 @@
 pub mod configuration;
 pub mod policies;
 pub mod published_pins;
+pub mod reached;
 pub mod refusals;
 pub mod responses;
 

@@ -1,0 +1,378 @@
+//! The TLS servers outside `http`: those of `stream` and `mail`, which the same nginx loads. They
+//! send no header, but clients may hold pins of their keys all the same (TLSA records, apps).
+//!
+//! No symbol of these modules is linked, or the module could not be loaded without them: they are
+//! found by their names among the modules of the cycle. Their structures are those of the headers
+//! that this module is built with, and nginx loads no module that was built for another version.
+
+mod bindings;
+mod mail;
+mod stream;
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::CStr;
+use std::rc::Rc;
+
+use hpkp_core::check::{
+    Certificates, Choice, Context, Deployment, Host, Listener, NamePattern, Noticed,
+};
+use hpkp_core::finding::{Check, Code, Location};
+use hpkp_core::path::Chain;
+use hpkp_server::loader::Loader;
+use hpkp_server::public_port::PublicPorts;
+use hpkp_server::sending::ContextAddress;
+use nginx_sys::{
+    NGX_CONF_MODULE, NGX_CORE_MODULE, NGX_EVENT_MODULE, NGX_HTTP_MODULE, ngx_array_t, ngx_cycle_t,
+    ngx_module_t, u_char,
+};
+
+use crate::conf::{ServerConf, ServerKey};
+use crate::gate::CHOSEN_LATER;
+use crate::ngx;
+use crate::server::OwnContext;
+
+/// All servers outside `http`.
+#[derive(Default)]
+pub(crate) struct Outside {
+    servers: Vec<Server>,
+    addresses: Vec<Address>,
+    /// Modules that may have servers of a kind that is not known here.
+    strangers: Vec<String>,
+}
+
+/// A server.
+struct Server {
+    /// The block around it.
+    kind: &'static str,
+    names: Vec<String>,
+    patterns: Vec<Rc<dyn NamePattern>>,
+    /// Its own context, if it has certificates.
+    own: Option<OwnContext>,
+    /// Whether it hands TLS on unopened.
+    passes_on: bool,
+    at: Location,
+}
+
+/// An address, with the servers (by position) among which nginx chooses there.
+struct Address {
+    text: String,
+    port: u16,
+    tls: bool,
+    servers: Vec<usize>,
+    default: usize,
+}
+
+/// What `http` says for all servers.
+pub(crate) struct Settings<'a> {
+    pub(crate) check: Check,
+    pub(crate) conf: &'a ServerConf,
+    pub(crate) public_ports: &'a PublicPorts,
+}
+
+/// The core modules whose blocks have servers.
+const BLOCKS: [&CStr; 2] = [c"ngx_stream_module", c"ngx_mail_module"];
+
+/// How many blocks with such servers have not been met, and may still follow in the file.
+///
+/// # Safety
+/// `cycle` is the cycle whose configuration is being read.
+pub(crate) unsafe fn blocks_to_come(cycle: *const ngx_cycle_t) -> usize {
+    let is_to_come = |name: &&&CStr| {
+        // SAFETY: by the caller's promise; there is a slot for each module, null until its block
+        // has been met.
+        unsafe {
+            module(cycle, name, NGX_CORE_MODULE as usize)
+                .is_some_and(|module| (*(*cycle).conf_ctx.add(module.index)).is_null())
+        }
+    };
+    BLOCKS.iter().filter(is_to_come).count()
+}
+
+impl Outside {
+    /// # Safety
+    /// The blocks that `cycle` has so far have been read to their ends.
+    pub(crate) unsafe fn of(cycle: *const ngx_cycle_t) -> Self {
+        let mut outside = Self::default();
+        // SAFETY: by the caller's promise.
+        unsafe {
+            stream::read(cycle, &mut outside);
+            mail::read(cycle, &mut outside);
+            outside.strangers = strangers(cycle);
+        }
+        outside
+    }
+
+    /// The numbers and texts of the addresses on TLS.
+    pub(crate) fn listening(&self) -> impl Iterator<Item = (u16, String)> + '_ {
+        let on_tls = self.addresses.iter().filter(|address| address.tls);
+        on_tls.map(|address| (address.port, address.text.clone()))
+    }
+
+    /// Adds the servers behind the hosts of `http`, and what they present. `addresses` are those of
+    /// the deployment's contexts. Gives what each added host is known by.
+    ///
+    /// # Safety
+    /// The contexts belong to the configuration that has just been read, and one thread reads it.
+    pub(crate) unsafe fn add_to(
+        &self,
+        deployment: &mut Deployment,
+        addresses: &mut Vec<ContextAddress>,
+        loader: &mut Loader<'_>,
+        settings: &Settings<'_>,
+    ) -> Vec<ServerKey> {
+        let on_tls = self.addresses.iter().filter(|address| address.tls);
+        let on_tls: HashSet<usize> = on_tls.flat_map(|a| a.servers.iter().copied()).collect();
+        let mut context_of: HashMap<usize, usize> = HashMap::new();
+        for (position, server) in self.servers.iter().enumerate() {
+            let Some(own) = server.own.filter(|own| !own.rejects) else { continue };
+            if !on_tls.contains(&position) {
+                continue;
+            }
+            let certificates = match own.variables {
+                true => CHOSEN_LATER,
+                // SAFETY: by the caller's promise.
+                false => unsafe { loader.loaded(own.context) },
+            };
+            let trust = loader.trust(settings.conf.trusted.as_ref());
+            context_of.insert(position, deployment.contexts.len());
+            addresses.push(ContextAddress::from(own.context.cast_const()));
+            deployment.contexts.push(Context { certificates, trust });
+        }
+        let mut keys = Vec::new();
+        // A server has one host for the addresses that it has alone, and one for those that it
+        // shares: there its names decide.
+        let mut hosts: HashMap<(usize, bool), usize> = HashMap::new();
+        for address in self.addresses.iter().filter(|address| address.tls) {
+            let alone = address.servers.len() == 1;
+            let mut positions = Vec::new();
+            for &server in &address.servers {
+                let presents =
+                    if self.servers[server].own.is_some() { server } else { address.default };
+                let context = context_of.get(&presents).copied();
+                let host = *hosts.entry((server, alone)).or_insert_with(|| {
+                    let Server { kind, names, .. } = &self.servers[server];
+                    let names = [*kind].into_iter().map(str::to_owned).chain(names.clone());
+                    keys.push(ServerKey { names: names.collect(), addresses: Vec::new() });
+                    let host = self.host(server, address, alone, context, deployment, settings);
+                    deployment.hosts.push(host);
+                    deployment.hosts.len() - 1
+                });
+                let first = deployment.hosts.len() - keys.len();
+                keys[host - first].addresses.push(address.text.clone());
+                let contexts = &mut deployment.hosts[host].contexts;
+                contexts.extend(context.filter(|context| !contexts.contains(context)));
+                positions.push((server, host));
+            }
+            let mut patterns = Vec::new();
+            for (server, host) in positions.iter().filter(|_| !alone) {
+                let own = self.servers[*server].patterns.iter();
+                patterns.extend(own.map(|pattern| (*host, pattern.clone())));
+            }
+            let default = positions.iter().find(|(server, _)| *server == address.default);
+            let Some(&(_, default)) = default else { continue };
+            for port in settings.public_ports.of(address.port, &address.text) {
+                deployment.listeners.push(Listener {
+                    port,
+                    choice: Choice::Nginx,
+                    hosts: positions.iter().map(|(_, host)| *host).collect(),
+                    default,
+                    patterns: patterns.clone(),
+                    by_port_alone: true,
+                });
+            }
+        }
+        self.report(deployment, &context_of);
+        keys
+    }
+
+    fn host(
+        &self,
+        server: usize,
+        address: &Address,
+        alone: bool,
+        context: Option<usize>,
+        deployment: &Deployment,
+        settings: &Settings<'_>,
+    ) -> Host {
+        let Server { kind, names, .. } = &self.servers[server];
+        let certificates = context.map(|context| &deployment.contexts[context].certificates);
+        let names = if alone { certified(certificates) } else { names.clone() };
+        let place = format!("{kind} {}", address.text);
+        let label = match names.first() {
+            Some(name) => format!("{name} ({place})"),
+            None => place,
+        };
+        Host {
+            label,
+            names,
+            tls: true,
+            contexts: Vec::new(),
+            check: settings.check,
+            enforced: None,
+            report_only: None,
+            accepted: Vec::new(),
+            serving: Vec::new(),
+        }
+    }
+
+    /// What cannot be looked at.
+    fn report(&self, deployment: &mut Deployment, context_of: &HashMap<usize, usize>) {
+        let code = Code::TlsServerNotChecked;
+        let mut noticed = Vec::new();
+        let mut first: HashMap<usize, &str> = HashMap::new();
+        for address in &self.addresses {
+            for server in &address.servers {
+                first.entry(*server).or_insert(&address.text);
+            }
+        }
+        for (position, server) in self.servers.iter().enumerate() {
+            let certificates = context_of.get(&position).map(|c| &deployment.contexts[*c]);
+            let why = match certificates.map(|context| &context.certificates) {
+                Some(Certificates::NotKnown { why, .. }) => (*why).to_owned(),
+                Some(Certificates::Unusable(_, why)) => why.clone(),
+                _ if server.passes_on => {
+                    "TLS passes through this server unopened (ssl_preread)".to_owned()
+                }
+                _ => continue,
+            };
+            let on = first.get(&position).copied().unwrap_or("-");
+            noticed.push(Noticed {
+                code,
+                label: format!("{} {on}", server.kind),
+                text: format!(
+                    "{why}, so no certificate of it is compared with published pins; if clients \
+                     hold pins for this port, compare each new certificate with: hpkp published why"
+                ),
+                at: server.at.clone(),
+            });
+        }
+        let at = deployment.records.as_ref().map(|records| records.at.clone());
+        for name in self.strangers.iter().filter(|_| at.is_some()) {
+            noticed.push(Noticed {
+                code,
+                label: name.clone(),
+                text: "this module has servers of a kind that is not known here, so if they speak \
+                       TLS, their certificates are not compared with published pins"
+                    .to_owned(),
+                at: at.clone().unwrap_or_else(|| Location { file: "-".into(), line: 0 }),
+            });
+        }
+        deployment.noticed.extend(noticed);
+    }
+}
+
+/// The names in certificates, each once.
+fn certified(certificates: Option<&Certificates>) -> Vec<String> {
+    let Some(Certificates::Loaded(chains)) = certificates else { return Vec::new() };
+    let mut names: Vec<String> = Vec::new();
+    for name in chains.iter().map(Chain::leaf).flat_map(|leaf| leaf.dns_names()) {
+        if !names.contains(name) {
+            names.push(name.to_string());
+        }
+    }
+    names
+}
+
+/// The module of this name and kind.
+///
+/// # Safety
+/// `cycle` is live and has its modules.
+unsafe fn module<'a>(
+    cycle: *const ngx_cycle_t,
+    name: &CStr,
+    kind: usize,
+) -> Option<&'a ngx_module_t> {
+    // SAFETY: by the caller's promise.
+    unsafe { modules(cycle) }.find(|module| {
+        // SAFETY: a module of a cycle has a name, which nginx compares in the same way.
+        module.type_ == kind && unsafe { CStr::from_ptr(module.name) == name }
+    })
+}
+
+/// # Safety
+/// `cycle` is live and has its modules, and they stay loaded while they are looked at.
+unsafe fn modules<'a>(cycle: *const ngx_cycle_t) -> impl Iterator<Item = &'a ngx_module_t> {
+    // SAFETY: by the caller's promise; the list of modules ends with null.
+    let mut next = unsafe { (*cycle).modules };
+    std::iter::from_fn(move || {
+        // SAFETY: as above.
+        unsafe {
+            let module = (*next).as_ref()?;
+            next = next.add(1);
+            Some(module)
+        }
+    })
+}
+
+/// The first module of each kind that is not known here.
+///
+/// # Safety
+/// As for [`modules`].
+unsafe fn strangers(cycle: *const ngx_cycle_t) -> Vec<String> {
+    let known = [
+        NGX_CORE_MODULE as usize,
+        NGX_CONF_MODULE as usize,
+        NGX_EVENT_MODULE as usize,
+        NGX_HTTP_MODULE as usize,
+        bindings::NGX_STREAM_MODULE as usize,
+        bindings::NGX_MAIL_MODULE as usize,
+    ];
+    let mut kinds = Vec::new();
+    let mut names = Vec::new();
+    // SAFETY: by the caller's promise; a module of a cycle has a name.
+    unsafe {
+        for module in modules(cycle).filter(|module| !known.contains(&module.type_)) {
+            if !kinds.contains(&module.type_) {
+                kinds.push(module.type_);
+                names.push(CStr::from_ptr(module.name).to_string_lossy().into_owned());
+            }
+        }
+    }
+    names
+}
+
+/// The configuration of a block of the core module `name`, once it has been met.
+///
+/// # Safety
+/// `cycle` is live, and the configuration of that module is a `C` or null.
+unsafe fn block<'a, C>(cycle: *const ngx_cycle_t, name: &CStr) -> Option<&'a C> {
+    // SAFETY: by the caller's promise; there is a slot for each module.
+    unsafe {
+        let module = module(cycle, name, NGX_CORE_MODULE as usize)?;
+        (*(*cycle).conf_ctx.add(module.index)).cast::<C>().as_ref()
+    }
+}
+
+/// The configuration of a module within the block.
+///
+/// # Safety
+/// `slots` are those of a block of the module's kind, and the configuration is a `C` or null.
+unsafe fn within<'a, C>(
+    slots: *mut *mut std::ffi::c_void,
+    module: Option<&ngx_module_t>,
+) -> Option<&'a C> {
+    // SAFETY: by the caller's promise; there is a slot for each module of the kind.
+    unsafe { (*slots.add(module?.ctx_index)).cast::<C>().as_ref() }
+}
+
+/// Where a server stands.
+///
+/// # Safety
+/// `file` is null or a string of nginx with its terminating null octet.
+unsafe fn location(file: *const u_char, line: usize) -> Location {
+    if file.is_null() {
+        return Location { file: "-".into(), line };
+    }
+    // SAFETY: by the caller's promise.
+    let file = unsafe { CStr::from_ptr(file.cast()) };
+    Location { file: file.to_string_lossy().into(), line }
+}
+
+/// The elements of an array.
+///
+/// # Safety
+/// As for [`ngx::elements`].
+unsafe fn elements<'a, T>(array: *const ngx_array_t) -> &'a [T] {
+    // SAFETY: by the caller's promise.
+    unsafe { ngx::elements(array) }
+}

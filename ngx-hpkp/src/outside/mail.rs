@@ -1,0 +1,63 @@
+//! The servers of `mail`. Each has its addresses alone, and TLS at once or after STARTTLS.
+
+use nginx_sys::{ngx_cycle_t, ngx_inet_get_port};
+
+use super::bindings::{
+    NGX_MAIL_MODULE, NGX_MAIL_STARTTLS_OFF, ngx_mail_conf_ctx_t, ngx_mail_core_main_conf_t,
+    ngx_mail_core_srv_conf_t, ngx_mail_listen_t, ngx_mail_ssl_conf_t,
+};
+use super::{Address, Outside, Server, block, elements, location, module, within};
+use crate::ngx;
+use crate::server::OwnContext;
+
+/// # Safety
+/// `cycle` is live; its block `mail` has been read to its end, if it has been met.
+pub(super) unsafe fn read(cycle: *const ngx_cycle_t, outside: &mut Outside) {
+    // SAFETY: by the caller's promise; the modules of these names have these configurations, in the
+    // headers of the version that nginx loads modules for.
+    unsafe {
+        let Some(mail) = block::<ngx_mail_conf_ctx_t>(cycle, c"ngx_mail_module") else { return };
+        let find = |name| module(cycle, name, NGX_MAIL_MODULE as usize);
+        let core = find(c"ngx_mail_core_module");
+        let ssl = find(c"ngx_mail_ssl_module");
+        let Some(main) = within::<ngx_mail_core_main_conf_t>(mail.main_conf, core) else { return };
+        for listen in elements::<ngx_mail_listen_t>(&raw const main.listen) {
+            let Some(server) = listen.ctx.as_ref() else { continue };
+            let Some(conf) = within::<ngx_mail_core_srv_conf_t>(server.srv_conf, core) else {
+                continue;
+            };
+            let ssl = within::<ngx_mail_ssl_conf_t>(server.srv_conf, ssl);
+            let own = ssl.filter(|ssl| !ssl.ssl.ctx.is_null()).map(|ssl| OwnContext {
+                context: ssl.ssl.ctx.cast(),
+                variables: false,
+                rejects: false,
+            });
+            let tls = listen.ssl() != 0 || ssl.is_some_and(is_on);
+            outside.addresses.push(Address {
+                text: ngx::text(&listen.addr_text),
+                port: ngx_inet_get_port(listen.sockaddr.cast()),
+                tls: tls && own.is_some(),
+                servers: vec![outside.servers.len()],
+                default: outside.servers.len(),
+            });
+            // One for each address: what is alike is recorded once.
+            outside.servers.push(Server {
+                kind: "mail",
+                names: Vec::new(),
+                patterns: Vec::new(),
+                own,
+                passes_on: false,
+                at: location(conf.file_name, conf.line),
+            });
+        }
+    }
+}
+
+/// Whether a server speaks TLS on all its addresses, at once or after STARTTLS.
+fn is_on(ssl: &ngx_mail_ssl_conf_t) -> bool {
+    #[cfg(ngx_mail_ssl_on)]
+    if ssl.enable == 1 {
+        return true;
+    }
+    ssl.starttls != NGX_MAIL_STARTTLS_OFF as usize
+}

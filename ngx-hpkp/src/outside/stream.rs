@@ -1,0 +1,191 @@
+//! The servers of `stream`. Before nginx 1.25.5 each has its addresses alone; from then on several
+//! may share one, and the name that a client sends (SNI) decides.
+
+use std::collections::HashMap;
+
+use nginx_sys::{ngx_cycle_t, ngx_flag_t, ngx_inet_get_port, ngx_module_t};
+
+use super::bindings::{
+    NGX_STREAM_MODULE, hpkp_stream_ssl_conf_t, ngx_stream_conf_ctx_t, ngx_stream_core_main_conf_t,
+    ngx_stream_core_srv_conf_t,
+};
+use super::{Address, Outside, Server, block, elements, location, module, within};
+use crate::ngx;
+use crate::server::OwnContext;
+
+/// Where the modules have their configurations.
+struct Modules<'a> {
+    core: Option<&'a ngx_module_t>,
+    ssl: Option<&'a ngx_module_t>,
+    preread: Option<&'a ngx_module_t>,
+}
+
+/// # Safety
+/// `cycle` is live; its block `stream` has been read to its end, if it has been met.
+pub(super) unsafe fn read(cycle: *const ngx_cycle_t, outside: &mut Outside) {
+    // SAFETY: by the caller's promise; the modules of these names have these configurations, in the
+    // headers of the version that nginx loads modules for.
+    unsafe {
+        let stream = block::<ngx_stream_conf_ctx_t>(cycle, c"ngx_stream_module");
+        let Some(stream) = stream else { return };
+        let find = |name| module(cycle, name, NGX_STREAM_MODULE as usize);
+        let modules = Modules {
+            core: find(c"ngx_stream_core_module"),
+            ssl: find(c"ngx_stream_ssl_module"),
+            preread: find(c"ngx_stream_ssl_preread_module"),
+        };
+        let main = within::<ngx_stream_core_main_conf_t>(stream.main_conf, modules.core);
+        let Some(main) = main else { return };
+        let blocks: &[*mut ngx_stream_core_srv_conf_t] = elements(&raw const main.servers);
+        let mut positions = HashMap::new();
+        for block in blocks {
+            if let Some(server) = server(&**block, &modules) {
+                positions.insert((**block).ctx, outside.servers.len());
+                outside.servers.push(server);
+            }
+        }
+        add_addresses(main, &positions, outside);
+    }
+}
+
+/// # Safety
+/// `block` is a server of a configuration that has been read, and the modules are those of `stream`.
+unsafe fn server(block: &ngx_stream_core_srv_conf_t, modules: &Modules<'_>) -> Option<Server> {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        let context = block.ctx.as_ref()?;
+        let ssl = within::<hpkp_stream_ssl_conf_t>(context.srv_conf, modules.ssl);
+        let own = ssl.filter(|ssl| !ssl.ssl.ctx.is_null()).map(|ssl| OwnContext {
+            context: ssl.ssl.ctx.cast(),
+            variables: !ssl.certificate_values.is_null(),
+            #[cfg(ngx_stream_reject)]
+            rejects: ssl.reject_handshake == 1,
+            #[cfg(not(ngx_stream_reject))]
+            rejects: false,
+        });
+        // nginx keeps this structure to itself; its one field is the flag, in all versions.
+        let preread = within::<ngx_flag_t>(context.srv_conf, modules.preread);
+        Some(Server {
+            kind: "stream",
+            names: names(block),
+            patterns: patterns(block),
+            own,
+            passes_on: preread == Some(&1),
+            at: location(block.file_name, block.line),
+        })
+    }
+}
+
+/// The servers by what `listen` refers to.
+type Positions = HashMap<*mut ngx_stream_conf_ctx_t, usize>;
+
+#[cfg(not(ngx_stream_names))]
+mod layout {
+    use super::super::bindings::ngx_stream_listen_t;
+    use super::*;
+
+    /// # Safety
+    /// `main` is the configuration of `stream`, which has been read.
+    pub(super) unsafe fn add_addresses(
+        main: &ngx_stream_core_main_conf_t,
+        positions: &Positions,
+        outside: &mut Outside,
+    ) {
+        // SAFETY: by the caller's promise.
+        for listen in unsafe { elements::<ngx_stream_listen_t>(&raw const main.listen) } {
+            let Some(&server) = positions.get(&listen.ctx) else { continue };
+            outside.addresses.push(Address {
+                text: ngx::text(&listen.addr_text),
+                // SAFETY: as above; an address has its socket address.
+                port: unsafe { ngx_inet_get_port(listen.sockaddr.cast()) },
+                tls: listen.ssl() != 0,
+                servers: vec![server],
+                default: server,
+            });
+        }
+    }
+
+    pub(super) fn names(_: &ngx_stream_core_srv_conf_t) -> Vec<String> {
+        Vec::new()
+    }
+
+    pub(super) fn patterns(
+        _: &ngx_stream_core_srv_conf_t,
+    ) -> Vec<std::rc::Rc<dyn hpkp_core::check::NamePattern>> {
+        Vec::new()
+    }
+}
+
+#[cfg(ngx_stream_names)]
+mod layout {
+    use std::rc::Rc;
+
+    use hpkp_core::check::NamePattern;
+
+    use super::super::bindings::{
+        ngx_stream_conf_addr_t, ngx_stream_conf_port_t, ngx_stream_server_name_t,
+    };
+    use super::*;
+    #[cfg(ngx_pcre)]
+    use crate::server::Regex;
+
+    /// # Safety
+    /// `main` is the configuration of `stream`, which has been read.
+    pub(super) unsafe fn add_addresses(
+        main: &ngx_stream_core_main_conf_t,
+        positions: &Positions,
+        outside: &mut Outside,
+    ) {
+        // SAFETY: by the caller's promise; nginx keeps the list of ports until all blocks have been
+        // read and initialised. Servers have a context.
+        unsafe {
+            for port in elements::<ngx_stream_conf_port_t>(main.ports) {
+                for address in elements::<ngx_stream_conf_addr_t>(&raw const port.addrs) {
+                    let blocks: &[*mut ngx_stream_core_srv_conf_t] =
+                        elements(&raw const address.servers);
+                    let position = |block: &*mut ngx_stream_core_srv_conf_t| {
+                        positions.get(&(**block).ctx).copied()
+                    };
+                    let Some(default) = position(&address.default_server) else { continue };
+                    outside.addresses.push(Address {
+                        text: ngx::text(&address.opt.addr_text),
+                        port: ngx_inet_get_port(address.opt.sockaddr.cast()),
+                        tls: address.opt.ssl() != 0,
+                        servers: blocks.iter().filter_map(position).collect(),
+                        default,
+                    });
+                }
+            }
+        }
+    }
+
+    fn all(block: &ngx_stream_core_srv_conf_t) -> &[ngx_stream_server_name_t] {
+        // SAFETY: the array of a server's names holds these.
+        unsafe { elements(&raw const block.server_names) }
+    }
+
+    pub(super) fn names(block: &ngx_stream_core_srv_conf_t) -> Vec<String> {
+        let texts = all(block).iter().map(|name| {
+            #[cfg(ngx_pcre)]
+            if !name.regex.is_null() {
+                return format!("~{}", ngx::text(&name.name));
+            }
+            ngx::text(&name.name)
+        });
+        texts.filter(|name| !name.is_empty()).collect()
+    }
+
+    pub(super) fn patterns(block: &ngx_stream_core_srv_conf_t) -> Vec<Rc<dyn NamePattern>> {
+        #[cfg(ngx_pcre)]
+        return all(block)
+            .iter()
+            // SAFETY: a name has no expression or a live one.
+            .filter_map(|name| unsafe { name.regex.as_ref() })
+            .map(|regex| Rc::new(Regex(regex.regex.cast())) as Rc<dyn NamePattern>)
+            .collect();
+        #[cfg(not(ngx_pcre))]
+        Vec::new()
+    }
+}
+
+use layout::{add_addresses, names, patterns};

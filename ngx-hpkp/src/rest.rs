@@ -1,0 +1,62 @@
+//! The rest of the configuration file behind the block `http`: whether other blocks may follow.
+//!
+//! Only words are looked for, so quotes and blocks need not be understood. What looks like a comment
+//! and is none, in a text over several lines, may hide a block; `late` sees then that there is one.
+
+use std::ptr;
+
+use nginx_sys::{ngx_buf_t, ngx_conf_file_t, ngx_conf_t};
+
+/// How much of the file is read; where it goes on for longer, anything may follow.
+const LIMIT: usize = 1 << 18;
+
+/// Directives that make servers outside `http` or may lead to them.
+const WORDS: [&[u8]; 3] = [b"stream", b"mail", b"include"];
+
+/// Whether one of the directives may follow. It may where the words are in the rest of the file, even
+/// in another sense, and where the block does not stand in the main file.
+///
+/// # Safety
+/// `cf` is what nginx hands to the `postconfiguration` of an HTTP module.
+pub(crate) unsafe fn may_have_servers(cf: *const ngx_conf_t) -> bool {
+    // SAFETY: by the caller's promise; the file is null for directives of the command line.
+    let Some(file) = (unsafe { (*cf).conf_file.as_ref() }) else { return true };
+    // SAFETY: by the caller's promise, the cycle is live.
+    let main = unsafe { &(*(*cf).cycle).conf_file };
+    if file.file.name.as_bytes() != main.as_bytes() {
+        return true;
+    }
+    // SAFETY: as above; nginx is reading the file.
+    let Some(rest) = (unsafe { rest(file) }) else { return true };
+    let is_comment = |line: &[u8]| line.trim_ascii_start().starts_with(b"#");
+    let has = |line: &[u8], word: &[u8]| line.windows(word.len()).any(|part| part == word);
+    rest.split(|octet| *octet == b'\n')
+        .filter(|line| !is_comment(line))
+        .any(|line| WORDS.iter().any(|word| has(line, word)))
+}
+
+/// What nginx has not read yet of a file; none where that is too much, or cannot be read.
+///
+/// # Safety
+/// nginx is reading `file`.
+unsafe fn rest(file: &ngx_conf_file_t) -> Option<Vec<u8>> {
+    // SAFETY: by the caller's promise; the buffer holds what has been read of the file and not parsed.
+    let mut rest = unsafe {
+        let buffer: &ngx_buf_t = file.buffer.as_ref()?;
+        let length = buffer.last.offset_from(buffer.pos);
+        let pending = ptr::slice_from_raw_parts(buffer.pos, usize::try_from(length).ok()?);
+        (*pending).to_vec()
+    };
+    let mut at = file.file.offset;
+    let mut part = [0; 1 << 12];
+    while rest.len() < LIMIT {
+        // SAFETY: the descriptor is open, and the part has room for what is asked for.
+        let read = unsafe { libc::pread(file.file.fd, part.as_mut_ptr().cast(), part.len(), at) };
+        if read == 0 {
+            return Some(rest);
+        }
+        rest.extend(part.get(..usize::try_from(read).ok()?)?);
+        at += i64::try_from(read).ok()?;
+    }
+    None
+}

@@ -1,0 +1,464 @@
+//! TLS servers outside `http`: those of `stream` and `mail`.
+
+use std::fs;
+
+use hpkp_tests::client::Curl;
+use hpkp_tests::free_port;
+use hpkp_tests::nginx::{Module, Nginx, Reload, codes, load_modules, tls_server, version, wait};
+use hpkp_tests::recorded::{self, held_on_port};
+use hpkp_tests::site::{B, prepared, prepared_with};
+
+const UNMET: &str = "published-pins-unmet";
+
+/// Where a block stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    BeforeHttp,
+    BehindHttp,
+}
+
+const PLACES: [Place; 2] = [Place::BeforeHttp, Place::BehindHttp];
+
+/// A server with the certificates `dns` and `new` for dns.example.com, and a record of clients that
+/// hold the pin of `dns` for `port`.
+fn with_holders(port: u16) -> Nginx {
+    let nginx = prepared();
+    hold(&nginx, port);
+    nginx
+}
+
+fn hold(nginx: &Nginx, port: u16) {
+    let pki = nginx.pki();
+    pki.leaf("dns", "dns.example.com", "ca");
+    pki.leaf("new", "dns.example.com", "ca");
+    pki.records("records");
+    held_on_port(&nginx.path("records/dns.jsonl"), "dns.example.com", port, &pki.pin("dns.pem"));
+}
+
+/// Writes a configuration with `http`, records, and `block` before or behind them.
+fn configure(nginx: &Nginx, place: Place, http: &str, block: &str) {
+    let modules = load_modules(&["stream", "mail"]);
+    let (before, behind) = match place {
+        Place::BeforeHttp => (block, ""),
+        Place::BehindHttp => ("", block),
+    };
+    let main = format!("{modules}worker_processes 1; {}", before.replace('\n', " "));
+    nginx.configure_around(
+        &main,
+        &format!("hpkp_published_pins records writer=web-1;\n{http}"),
+        behind,
+    );
+}
+
+/// A server in `stream` on an address.
+fn stream(listen: &str, certificate: &str) -> String {
+    format!(
+        "stream {{ server {{ listen {listen} ssl; ssl_certificate {certificate}.pem; \
+         ssl_certificate_key {certificate}.key; return x; }} }}"
+    )
+}
+
+/// A server in `mail` with these directives.
+fn mail(directives: &str, certificate: &str) -> String {
+    format!(
+        "mail {{ auth_http 127.0.0.1:1/; server_name dns.example.com; \
+         ssl_certificate {certificate}.pem; ssl_certificate_key {certificate}.key; \
+         server {{ protocol imap; {directives} }} }}"
+    )
+}
+
+/// A block, by the certificate that its server has.
+type Shape = Box<dyn Fn(&str) -> String>;
+
+#[test]
+fn a_key_that_holders_of_tlsa_records_refuse_is_refused_wherever_its_block_stands() {
+    let port = free_port();
+    let nginx = with_holders(port);
+    let socket = nginx.path("socket").display().to_string();
+    let mut shapes: Vec<(String, Shape)> = Vec::new();
+    for listen in [
+        format!("127.0.0.1:{port}"),
+        format!("[::1]:{port}"),
+        format!("127.0.0.1:{port} so_keepalive=on"),
+    ] {
+        shapes.push((listen.clone(), Box::new(move |name| stream(&listen, name))));
+    }
+    for directives in [
+        format!("listen 127.0.0.1:{port} ssl;"),
+        format!("listen 127.0.0.1:{port}; starttls on;"),
+        format!("listen [::1]:{port}; starttls only;"),
+    ] {
+        shapes.push((directives.clone(), Box::new(move |name| mail(&directives, name))));
+    }
+    if version() < (1, 25, 1) {
+        let directives = format!("listen 127.0.0.1:{port}; ssl on;");
+        shapes.push((directives.clone(), Box::new(move |name| mail(&directives, name))));
+    }
+    // What is behind a socket may be reached on any port.
+    shapes.push((socket.clone(), Box::new(move |name| stream(&format!("unix:{socket}"), name))));
+    for (shape, block) in &shapes {
+        for place in PLACES {
+            configure(&nginx, place, "", &block("dns"));
+            nginx.test().accepted(&[]);
+            configure(&nginx, place, "", &block("new"));
+            let said = nginx.test();
+            assert_eq!((said.code, said.codes()), (Some(1), vec![UNMET]), "{place:?} {shape}");
+            assert!(said.text.contains("dns.example.com ("), "{}", said.text);
+            // A start beside nothing goes on, unless it is told to refuse.
+            configure(&nginx, place, "hpkp_on_start refuse;", &block("new"));
+            let said = nginx.run(&["-g", "daemon off;"]);
+            assert_eq!((said.code, said.codes()), (Some(1), vec![UNMET]), "{place:?} {shape}");
+            configure(&nginx, place, "hpkp_check warn;", &block("new"));
+            nginx.test().accepted(&[UNMET]);
+        }
+    }
+}
+
+#[test]
+fn what_is_not_on_tls_or_not_pinned_is_nobodys_concern() {
+    let (port, other) = (free_port(), free_port());
+    let nginx = with_holders(port);
+    for place in PLACES {
+        for block in [
+            stream(&format!("127.0.0.1:{port}"), "new").replace(" ssl;", ";"),
+            // TLS on one of its addresses, and not on the other.
+            stream(&format!("127.0.0.1:{port}; listen 127.0.0.1:{other}"), "new"),
+            stream(&format!("127.0.0.1:{other}"), "new"),
+            mail(&format!("listen 127.0.0.1:{other} ssl;"), "new"),
+            mail(&format!("listen 127.0.0.1:{port};"), "new"),
+        ] {
+            configure(&nginx, place, "", &block);
+            assert_eq!(nginx.test().code, Some(0), "{block}");
+        }
+    }
+}
+
+/// The pins of a header are those of clients that speak HTTP.
+#[test]
+fn a_header_does_not_bind_the_mail_server_of_the_name() {
+    let (port, web) = (free_port(), free_port());
+    let nginx = with_holders(free_port());
+    let live = nginx.pki().pin("live.pem");
+    let http = format!(
+        "hpkp_policy site {{ pin {live}; pin {B}; max_age 1d; }}\n{}",
+        tls_server(web, "dns.example.com", "live", "hpkp site; return 200 x;")
+    );
+    for place in PLACES {
+        configure(&nginx, place, &http, &mail(&format!("listen 127.0.0.1:{port} ssl;"), "new"));
+        assert_eq!(nginx.test().code, Some(0));
+    }
+}
+
+/// A website with a header, a field of `add_header` and a compressed file, whose workers are killed
+/// and replaced.
+#[track_caller]
+fn replaced_workers_serve(nginx: &Nginx, port: u16) {
+    nginx.replace_workers();
+    let curl = Curl::new(&nginx.path("ca.pem")).with(&["--compressed"]);
+    let response = curl.get(&format!("https://localhost:{port}/file.txt"));
+    assert_eq!((response.status, response.pins().len()), (200, 1));
+    assert_eq!(response.all("x-mine"), ["yes"]);
+    assert_eq!(response.all("content-encoding"), ["gzip"]);
+    let range = Curl::new(&nginx.path("ca.pem")).with(&["-r", "0-9"]);
+    let range = range.get(&format!("https://localhost:{port}/file.txt"));
+    assert_eq!((range.status, range.all("content-length")), (206, vec!["10"]));
+    // nginx's own, and no other child of the master.
+    assert_eq!(nginx.workers().len(), 1);
+}
+
+fn website(nginx: &Nginx, port: u16) -> String {
+    nginx.pki().write("html/file.txt", "x".repeat(3000));
+    let live = nginx.pki().pin("live.pem");
+    let more = "hpkp site; add_header X-Mine yes always; gzip on; gzip_types text/plain; \
+                gzip_min_length 10; default_type text/plain; location /file.txt { root html; }";
+    format!(
+        "hpkp_policy site {{ pin {live}; pin {B}; max_age 1d; }}\n{}",
+        tls_server(port, "localhost", "live", more)
+    )
+}
+
+#[test]
+fn workers_replaced_after_a_refusal_outside_http_serve_as_before() {
+    for place in PLACES {
+        let (port, web) = (free_port(), free_port());
+        let mut nginx = with_holders(port);
+        let http = website(&nginx, web);
+        let listen = format!("127.0.0.1:{port}");
+        configure(&nginx, place, &http, &stream(&listen, "dns"));
+        nginx.start();
+        nginx.expect_in_log(&[&format!("hpkp: [{UNMET}]"), "exited on signal 9"]);
+        configure(&nginx, place, &http, &stream(&listen, "new"));
+        nginx.run(&["-s", "reload"]).refused_signal();
+        let Reload::Refused(log) = nginx.reload() else { panic!("{place:?}: accepted") };
+        assert_eq!(codes(&log), [UNMET]);
+        replaced_workers_serve(&nginx, web);
+        configure(&nginx, place, &http, &stream(&listen, "dns"));
+        let before = nginx.log().len();
+        assert_eq!(nginx.reload(), Reload::Accepted);
+        assert_eq!(codes(&nginx.log()[before..]), [""; 0]);
+        replaced_workers_serve(&nginx, web);
+        // Nothing keeps a server from being stopped.
+        configure(&nginx, place, &http, &stream(&listen, "new"));
+        let said = nginx.run(&["-s", "quit"]);
+        assert_eq!((said.code, said.codes()), (Some(0), vec![]), "{place:?}");
+        assert!(wait(|| !nginx.is_running()));
+        nginx.stopped();
+    }
+}
+
+/// The refused configuration loads a module with filters that the running one does not know, and it
+/// goes away again.
+#[test]
+fn workers_replaced_after_a_refusal_with_new_filters_serve_as_before() {
+    if std::env::var_os("HPKP_NGINX").is_some() {
+        return;
+    }
+    let (port, web) = (free_port(), free_port());
+    let mut nginx = with_holders(port);
+    let http = website(&nginx, web);
+    let listen = format!("127.0.0.1:{port}");
+    configure(&nginx, Place::BehindHttp, &http, &stream(&listen, "dns"));
+    nginx.start();
+    nginx.expect_in_log(&[&format!("hpkp: [{UNMET}]"), "exited on signal 9"]);
+    let lua = "load_module /usr/lib/nginx/modules/ndk_http_module.so; \
+               load_module /usr/lib/nginx/modules/ngx_http_lua_module.so; ";
+    let main = format!("{lua}{}worker_processes 1;", load_modules(&["stream", "mail"]));
+    let filtered = http.replace("hpkp site;", "hpkp site; header_filter_by_lua_block { } ");
+    let records = "hpkp_published_pins records writer=web-1;\n";
+    nginx.configure_around(&main, &format!("{records}{filtered}"), &stream(&listen, "new"));
+    assert!(matches!(nginx.reload(), Reload::Refused(_)));
+    replaced_workers_serve(&nginx, web);
+    nginx.stop();
+}
+
+/// What nginx itself refuses behind `http` is said once, and no second master is left.
+#[test]
+fn an_error_behind_http_is_nginxs_own_affair() {
+    let (port, web) = (free_port(), free_port());
+    let mut nginx = with_holders(port);
+    let http = website(&nginx, web);
+    let block = stream(&format!("127.0.0.1:{port}"), "dns");
+    configure(&nginx, Place::BehindHttp, &http, &block);
+    nginx.start();
+    nginx.expect_in_log(&["unknown directive \"nonsense\"", "exited on signal 9"]);
+    configure(&nginx, Place::BehindHttp, &http, &block.replace("return x;", "nonsense;"));
+    let Reload::Refused(log) = nginx.reload() else { panic!("accepted") };
+    assert_eq!(log.matches("[emerg]").count(), 1, "{log}");
+    replaced_workers_serve(&nginx, web);
+    configure(&nginx, Place::BehindHttp, &http, &block);
+    assert_eq!(nginx.reload(), Reload::Accepted);
+    replaced_workers_serve(&nginx, web);
+    nginx.stop();
+}
+
+/// What stands behind `http` is looked for as words, and a text over several lines can hide it.
+#[test]
+fn a_block_that_hides_behind_http_is_found() {
+    let (port, web) = (free_port(), free_port());
+    let mut nginx = with_holders(port);
+    let http = website(&nginx, web);
+    let hidden = |certificate: &str| {
+        let block = stream(&format!("127.0.0.1:{port}"), certificate);
+        format!("env \"HIDDEN=\n#\"; {block}\n# mail {{ }}")
+    };
+    configure(&nginx, Place::BehindHttp, &http, &hidden("dns"));
+    nginx.test().accepted(&[]);
+    nginx.start();
+    configure(&nginx, Place::BehindHttp, &http, &hidden("new"));
+    let said = nginx.test();
+    assert_eq!((said.code, said.codes()), (Some(1), vec![UNMET]));
+    nginx.expect_in_log(&[&format!("hpkp: [{UNMET}]"), "exited on signal 9"]);
+    assert!(matches!(nginx.reload(), Reload::Refused(_)));
+    replaced_workers_serve(&nginx, web);
+    nginx.stop();
+}
+
+/// Where nothing follows, a refusal comes at the first gate, before nginx has read all.
+#[test]
+fn a_configuration_with_nothing_behind_http_is_checked_at_once() {
+    let nginx = with_holders(free_port());
+    held_on_port(&nginx.path("records/web.jsonl"), "localhost", 443, B);
+    let server = "server { listen 127.0.0.1:443 ssl; server_name localhost; \
+                  ssl_certificate live.pem; ssl_certificate_key live.key; }";
+    for (behind, is_at_once) in
+        [("", true), ("# stream {\n  # mail {", true), ("include none*.conf;", false)]
+    {
+        configure(&nginx, Place::BehindHttp, server, behind);
+        let said = nginx.test();
+        assert_eq!((said.code, said.codes()), (Some(1), vec![UNMET]), "{behind}");
+        assert_eq!(!said.text.contains("syntax is ok"), is_at_once, "{behind}: {}", said.text);
+    }
+}
+
+/// A bug that shows in the rehearsal is refused where nothing has been touched.
+#[test]
+fn a_panic_in_a_rehearsal_refuses_the_reload() {
+    let (port, web) = (free_port(), free_port());
+    let mut nginx = prepared_with(Module::InjectPanic);
+    hold(&nginx, port);
+    nginx.set_environment("HPKP_INJECT_PANIC", "late gate");
+    nginx.pki().write("html/file.txt", "x".repeat(3000));
+    let http = tls_server(web, "localhost", "live", "root html;");
+    let block = stream(&format!("127.0.0.1:{port}"), "dns");
+    configure(&nginx, Place::BehindHttp, &http, &block);
+    nginx.expect_in_log(&["hpkp: a bug in the module (late gate)", "exited on signal 9"]);
+    nginx.start();
+    let Reload::Refused(log) = nginx.reload() else { panic!("accepted") };
+    assert_eq!(log.matches("hpkp: ").count(), 1, "{log}");
+    nginx.replace_workers();
+    let curl = Curl::new(&nginx.path("ca.pem"));
+    assert_eq!(curl.get(&format!("https://localhost:{web}/file.txt")).status, 200);
+    nginx.stop();
+}
+
+/// In one process, what is refused late would harm the requests that follow.
+#[test]
+fn a_server_in_one_process_refuses_and_goes_on() {
+    let (port, web) = (free_port(), free_port());
+    let mut nginx = with_holders(port);
+    let http = website(&nginx, web);
+    let listen = format!("127.0.0.1:{port}");
+    configure(&nginx, Place::BehindHttp, &http, &stream(&listen, "dns"));
+    nginx.up_in_one_process();
+    let url = format!("https://localhost:{web}/file.txt");
+    let curl = Curl::new(&nginx.path("ca.pem")).with(&["--compressed"]);
+    assert!(wait(|| curl.try_get(&url).is_some()));
+    nginx.expect_in_log(&[&format!("hpkp: [{UNMET}]")]);
+    configure(&nginx, Place::BehindHttp, &http, &stream(&listen, "new"));
+    let Reload::Refused(log) = nginx.reload() else { panic!("accepted") };
+    assert_eq!(codes(&log), [UNMET]);
+    let response = curl.get(&url);
+    assert_eq!((response.status, response.pins().len()), (200, 1));
+    assert_eq!(response.all("content-encoding"), ["gzip"]);
+    nginx.stop();
+}
+
+/// Refusing what is served anyway would keep all other hosts from being renewed.
+#[test]
+fn what_a_start_went_on_with_outside_http_does_not_stop_the_next_reload() {
+    // Without records of its own it is the running configuration alone that knows.
+    for (place, own) in PLACES.into_iter().flat_map(|p| [(p, "writer=web-1"), (p, "read_only")]) {
+        let (port, web) = (free_port(), free_port());
+        let mut nginx = with_holders(port);
+        let http = website(&nginx, web);
+        configure(&nginx, place, &http, &stream(&format!("127.0.0.1:{port}"), "new"));
+        let file = nginx.path("nginx.conf");
+        let text = fs::read_to_string(&file).expect("a configuration");
+        fs::write(file, text.replace("writer=web-1", own)).expect("a configuration");
+        nginx.expect_in_log(&[&format!("hpkp: [{UNMET}]"), "hpkp: [published-pins-not-kept]"]);
+        nginx.start();
+        assert_eq!(codes(&nginx.log())[0], UNMET);
+        assert_eq!(nginx.reload(), Reload::Accepted);
+        assert_eq!(nginx.reload(), Reload::Accepted);
+        nginx.stop();
+    }
+}
+
+#[test]
+fn what_is_presented_outside_http_is_on_record() {
+    for place in PLACES {
+        let port = free_port();
+        let mut nginx = with_holders(free_port());
+        configure(&nginx, place, "", &stream(&format!("127.0.0.1:{port}"), "dns"));
+        nginx.start();
+        let own = nginx.path("records/web-1.jsonl");
+        assert!(wait(|| own.exists()));
+        nginx.stop();
+        let text = fs::read_to_string(&own).expect("a file");
+        assert!(recorded::kinds(&own).contains(&"presents"), "{place:?}: {text}");
+        assert!(text.contains("dns.example.com") && text.contains(&port.to_string()), "{text}");
+    }
+}
+
+#[test]
+fn what_cannot_be_looked_at_outside_http_is_named() {
+    const CODE: &str = "tls-server-not-checked";
+    let port = free_port();
+    let nginx = with_holders(free_port());
+    let variable = format!(
+        "stream {{ map $ssl_server_name $file {{ default dns; }}\nserver {{ listen 127.0.0.1:{port} ssl; \
+         ssl_certificate $file.pem; ssl_certificate_key $file.key; return x; }} }}"
+    );
+    let passing = format!(
+        "stream {{ server {{ listen 127.0.0.1:{port}; ssl_preread on; proxy_pass 127.0.0.1:1; }} }}"
+    );
+    for place in PLACES {
+        for block in [&variable, &passing] {
+            configure(&nginx, place, "", block);
+            let said = nginx.test();
+            said.accepted(&[CODE]);
+            let named = format!("hpkp: [{CODE}] stream 127.0.0.1:{port}: ");
+            assert!(said.text.contains(&named), "{}", said.text);
+            let file = nginx.path("nginx.conf").display().to_string();
+            assert!(said.text.contains(&format!(" in {file}:")), "{}", said.text);
+        }
+    }
+}
+
+/// Behind a mapping, holders know another port than the one on which the server listens.
+#[test]
+fn a_public_port_outside_http() {
+    let port = free_port();
+    let nginx = with_holders(853);
+    let socket = format!("unix:{}", nginx.path("socket").display());
+    for place in PLACES {
+        for (listen, declared) in [
+            (format!("127.0.0.1:{port}"), port.to_string()),
+            (format!("[::1]:{port}"), port.to_string()),
+            (socket.clone(), socket.clone()),
+        ] {
+            let public = format!("hpkp_public_port {declared} 853;");
+            configure(&nginx, place, &public, &stream(&listen, "dns"));
+            nginx.test().accepted(&[]);
+            configure(&nginx, place, &public, &stream(&listen, "new"));
+            let said = nginx.test();
+            assert_eq!((said.code, said.codes()), (Some(1), vec![UNMET]), "{place:?} {listen}");
+            // Reached by another port alone.
+            let other = format!("hpkp_public_port {declared} 8853;");
+            configure(&nginx, place, &other, &stream(&listen, "new"));
+            assert_eq!(nginx.test().code, Some(0), "{place:?} {listen}");
+        }
+    }
+    configure(&nginx, Place::BehindHttp, "hpkp_public_port unix:/nowhere 853;", "");
+    nginx.test().accepted(&["public-port-unused"]);
+}
+
+/// From 1.25.5 on, servers of one address are chosen by the name that a client sends.
+#[test]
+fn servers_that_share_an_address_in_stream() {
+    if version() < (1, 25, 5) {
+        return;
+    }
+    let port = free_port();
+    let nginx = with_holders(port);
+    nginx.pki().leaf("web", "www.example.com", "ca");
+    let block = |certificate: &str, default: &str| {
+        format!(
+            "stream {{ server {{ listen 127.0.0.1:{port} ssl {default}; server_name www.example.com; \
+             ssl_certificate web.pem; ssl_certificate_key web.key; return x; }}\n\
+             server {{ listen 127.0.0.1:{port} ssl; server_name dns.example.com; \
+             ssl_certificate {certificate}.pem; ssl_certificate_key {certificate}.key; return x; }} }}"
+        )
+    };
+    // The pins of a header are those of clients that speak HTTP.
+    let http = format!(
+        "hpkp_policy site {{ pin {}; pin {B}; max_age 1d; }}\n{}",
+        nginx.pki().pin("live.pem"),
+        tls_server(free_port(), "www.example.com", "live", "hpkp site; return 200 x;")
+    );
+    for place in PLACES {
+        for default in ["", "default_server"] {
+            configure(&nginx, place, &http, &block("dns", default));
+            nginx.test().accepted(&[]);
+            configure(&nginx, place, "", &block("new", default));
+            let said = nginx.test();
+            assert_eq!((said.code, said.codes()), (Some(1), vec![UNMET]), "{place:?}");
+        }
+        let rejecting = format!(
+            "stream {{ server {{ listen 127.0.0.1:{port} ssl; ssl_certificate new.pem; \
+             ssl_certificate_key new.key; ssl_reject_handshake on; return x; }} }}"
+        );
+        configure(&nginx, place, "", &rejecting);
+        assert_eq!(nginx.test().code, Some(0));
+    }
+}
