@@ -64,9 +64,13 @@ unsafe extern "C" fn pre_handshake(
     boundary::serving("pre_handshake", OK, || {
         // SAFETY: mod_ssl hands over a live connection, whose pool lives as long.
         unsafe {
-            if is_proxy == 0 && (*httpd::server_conf((*connection).base_server)).active.is_some() {
+            let conf = httpd::settled_conf((*connection).base_server);
+            if is_proxy == 0
+                && conf.is_some_and(|conf| conf.active.is_some())
+                && let Some(slot) = httpd::connection_slot(connection)
+            {
                 let kept = Connection { ssl, context: None };
-                *httpd::connection_slot(connection) = httpd::keep((*connection).pool, kept);
+                slot.write(httpd::keep((*connection).pool, kept));
             }
         }
         OK
@@ -78,10 +82,11 @@ unsafe extern "C" fn process_connection(connection: *mut conn_rec) -> c_int {
         // SAFETY: httpd hands over a live connection; the `SSL` lives as long as it does, and
         // nothing else reads or writes the slot now.
         unsafe {
-            let kept: *mut Connection = *httpd::connection_slot(connection);
-            let conf = httpd::server_conf((*connection).base_server);
+            let kept = httpd::connection_slot::<Connection>(connection);
+            let kept = kept.and_then(|slot| slot.read().as_mut());
+            let conf = httpd::settled_conf((*connection).base_server);
             // Plain HTTP on a port for TLS is answered as such: then there is no `SSL` any more.
-            if let (Some(kept), Some(openssl)) = (kept.as_mut(), &(*conf).active)
+            if let (Some(kept), Some(openssl)) = (kept, conf.and_then(|conf| conf.active.as_ref()))
                 && ap_ssl_conn_is_ssl(connection) != 0
             {
                 kept.context = Some(openssl.context_of(kept.ssl).into());
@@ -103,7 +108,6 @@ pub(crate) unsafe fn context(connection: *const conn_rec) -> Option<ContextAddre
     unsafe {
         let master = (*connection).master.cast_const();
         let connection = if master.is_null() { connection } else { master };
-        let kept: *const Connection = *httpd::connection_slot(connection);
-        kept.as_ref()?.context
+        httpd::connection_slot::<Connection>(connection)?.read().as_ref()?.context
     }
 }

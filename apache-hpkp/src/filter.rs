@@ -11,7 +11,7 @@ use crate::bindings::{
     APR_HOOK_REALLY_FIRST, HTTP_MISDIRECTED_REQUEST, PROXYREQ_PROXY, ap_add_output_filter_handle,
     ap_filter_rec_t, ap_filter_t, ap_filter_type_AP_FTYPE_PROTOCOL, ap_hook_create_request,
     ap_hook_log_transaction, ap_pass_brigade, ap_register_output_filter, apr_bucket_brigade,
-    apr_status_t, apr_table_get, apr_table_setn, apr_table_unset, request_rec,
+    apr_status_t, apr_table_get, apr_table_setn, apr_table_unset, request_rec, server_rec,
 };
 use crate::boundary;
 use crate::conf::{Prepared, Response};
@@ -49,7 +49,7 @@ pub(crate) unsafe fn register() {
 unsafe extern "C" fn create_request(r: *mut request_rec) -> c_int {
     // SAFETY: httpd hands over a live request.
     unsafe {
-        if is_first(r) && (*httpd::server_conf((*r).server)).active.is_some() {
+        if is_first(r) && is_active((*r).server) {
             boundary::serving("create_request", (), || {
                 let filter = FILTER.load(Ordering::Relaxed);
                 ap_add_output_filter_handle(filter, ptr::null_mut(), r, (*r).connection);
@@ -57,6 +57,16 @@ unsafe extern "C" fn create_request(r: *mut request_rec) -> c_int {
         }
     }
     OK
+}
+
+/// Whether any server of the configuration has a policy.
+///
+/// # Safety
+/// `server` is live, and its configuration in force.
+#[inline]
+unsafe fn is_active(server: *const server_rec) -> bool {
+    // SAFETY: by the caller's promise.
+    unsafe { httpd::settled_conf(server).is_some_and(|conf| conf.active.is_some()) }
 }
 
 /// Whether a request came from a client, not from another request.
@@ -92,7 +102,7 @@ unsafe fn response<'a>(r: *const request_rec) -> Option<&'a Response> {
         if (*r).proxyreq == PROXYREQ_PROXY {
             return None;
         }
-        (*httpd::server_conf((*r).server)).response.as_ref()
+        httpd::settled_conf((*r).server)?.response.as_ref()
     }
 }
 
@@ -141,7 +151,7 @@ unsafe fn set_field(r: *mut request_rec, prepared: &Prepared, is_sent: bool) {
 unsafe extern "C" fn log_transaction(r: *mut request_rec) -> c_int {
     // SAFETY: httpd hands over a live request, the first of those that took each other's place.
     unsafe {
-        if (*httpd::server_conf((*r).server)).active.is_some() {
+        if is_active((*r).server) {
             boundary::serving("log_transaction", (), || {
                 let mut last = r;
                 while !(*last).next.is_null() {

@@ -137,8 +137,12 @@ unsafe extern "C" fn init_server(
 ) -> c_int {
     boundary::configuring("init_server", after, || {
         if is_proxy == 0 {
-            // SAFETY: mod_ssl hands over a live server; one thread reads the configuration.
-            unsafe { (*httpd::server_conf(server)).context = context };
+            // SAFETY: mod_ssl hands over a live server; one thread reads the configuration, and no
+            // reference to the object is held meanwhile.
+            if let Some(conf) = unsafe { httpd::server_conf(server) } {
+                // SAFETY: as above.
+                unsafe { (*conf.as_ptr()).context = context };
+            }
         }
         OK
     })
@@ -164,8 +168,10 @@ unsafe extern "C" fn post_config(
 /// # Safety
 /// `main` is the main server of the configuration just read, and `pool` is live.
 unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -> bool {
-    // SAFETY: by the caller's promise.
-    let (conf, mut servers) = unsafe { (&*httpd::server_conf(main), Server::all(main)) };
+    // SAFETY: by the caller's promise; nothing changes these settings while they are looked at.
+    let (conf, mut servers) = unsafe { (httpd::settled_conf(main), Server::all(main)) };
+    // Without its slot httpd would not call us.
+    let Some(conf) = conf else { return false };
     if !servers.iter().any(Server::uses_policy) && conf.published.is_empty() {
         return true;
     }
@@ -201,7 +207,9 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
 /// of the configuration.
 unsafe fn serve(pool: *mut apr_pool_t, main: *mut server_rec) -> bool {
     // SAFETY: by the caller's promise; nothing changes these settings any more.
-    let (conf, servers) = unsafe { (&*httpd::server_conf(main), Server::all(main)) };
+    let (conf, servers) = unsafe { (httpd::settled_conf(main), Server::all(main)) };
+    // Without its slot httpd would not call us.
+    let Some(conf) = conf else { return !phase::can_refuse() };
     if !servers.iter().any(Server::uses_policy) && conf.published.is_empty() {
         log::release_terminal();
         return true;
@@ -231,6 +239,7 @@ unsafe fn serve(pool: *mut apr_pool_t, main: *mut server_rec) -> bool {
     let is_first = phase == Phase::Start && phase::is_first_reading();
     if is_first {
         judgement.lines.iter().for_each(log::line_to_terminal);
+        log::release_terminal();
     }
     if !is_first || judgement.refused {
         judgement.lines.iter().for_each(log::line);
@@ -239,7 +248,6 @@ unsafe fn serve(pool: *mut apr_pool_t, main: *mut server_rec) -> bool {
         return false;
     }
     if !is_first {
-        log::release_terminal();
         if let Some(journal) = journal {
             let finding = journal.record(&deployment, &mut verdict, Predecessor::None);
             let lines = finding.iter().flat_map(|finding| failure::lines_after(finding, phase));
@@ -264,9 +272,11 @@ fn activate(
     for (server, fields) in servers.iter().zip(sending::fields(verdict, addresses)) {
         // SAFETY: `Server::of` took it from httpd; the servers are different objects, and one
         // thread reads the configuration.
-        let conf = unsafe { &mut *server.conf };
-        conf.active = Some(openssl.clone());
-        conf.response = Response::new(fields);
+        unsafe {
+            let conf = server.conf.as_ptr();
+            (*conf).active = Some(openssl.clone());
+            (*conf).response = Response::new(fields);
+        }
     }
 }
 

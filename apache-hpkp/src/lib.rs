@@ -16,6 +16,7 @@ mod directive;
 mod ending;
 mod files;
 mod filter;
+mod fork;
 mod gate;
 mod httpd;
 mod log;

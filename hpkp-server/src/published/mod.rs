@@ -18,7 +18,7 @@ use std::path::Path;
 use hpkp_core::published::{State, WriterName, file};
 
 pub use append::append;
-pub use claim::claim;
+pub use claim::{claim, close_claim_in_child};
 pub use compact::{Compacted, compact};
 pub use error::DirectoryError;
 
