@@ -140,7 +140,7 @@ fn phrase(error: SettingError, name: &str, value: &str) -> String {
             format!("{name} must be {choices}, not \"{}\"", Excerpt::new(value))
         }
         SettingError::Finding(code, text) => format!("hpkp: [{code}] -: {text}"),
-        SettingError::Text(text) => format!("{name}: {text}"),
+        SettingError::Text(text) => format!("hpkp: {name}: {text}"),
     }
 }
 

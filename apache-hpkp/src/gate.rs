@@ -255,6 +255,7 @@ unsafe fn serve(pool: *mut apr_pool_t, main: *mut server_rec) -> bool {
             // SAFETY: by the caller's promise.
             unsafe { ending::register(pool, journal) };
         }
+        drop(loader);
         activate(&servers, &verdict, &addresses, openssl);
     }
     true

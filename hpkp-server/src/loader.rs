@@ -10,8 +10,9 @@ use hpkp_core::finding::{Code, Location};
 use hpkp_core::path::{Chain, Trust, VerifySignature};
 use hpkp_core::policy::{Policy, PolicySpec};
 use hpkp_core::spki;
+use hpkp_core::text::Excerpt;
 
-use crate::openssl::{OpenSsl, OpenSslError, SslCtx};
+use crate::openssl::{ChainSource, ChainStore, OpenSsl, OpenSslError, SslCtx};
 use crate::{file, trust};
 
 /// Reads certificates and trust anchors.
@@ -21,13 +22,16 @@ pub struct Loader<'a> {
     certificates: HashMap<Vec<u8>, Result<Arc<Certificate>, CertificateError>>,
     /// By the file that the configuration adds.
     trust: HashMap<Option<String>, Arc<TrustSetting>>,
+    /// By their sources; servers mostly share them.
+    chain_stores: HashMap<Vec<ChainSource>, Result<ChainStore<'a>, ChainSource>>,
 }
 
 impl<'a> Loader<'a> {
     /// `openssl` is the server's own.
     #[must_use]
     pub fn new(openssl: Result<&'a OpenSsl, &'a OpenSslError>) -> Self {
-        Self { openssl, certificates: HashMap::new(), trust: HashMap::new() }
+        let (certificates, trust) = (HashMap::new(), HashMap::new());
+        Self { openssl, certificates, trust, chain_stores: HashMap::new() }
     }
 
     /// The certificates of a context.
@@ -50,6 +54,29 @@ impl<'a> Loader<'a> {
         match chains {
             Ok(chains) => Certificates::Loaded(chains),
             Err((code, text)) => Certificates::Unusable(code, text),
+        }
+    }
+
+    /// What OpenSSL will send of `leaf`, in DER, where nothing else is configured for it and it has
+    /// these sources of certificates.
+    ///
+    /// # Errors
+    /// What cannot be read, or OpenSSL itself.
+    pub fn completed(
+        &mut self,
+        leaf: &[u8],
+        sources: Vec<ChainSource>,
+    ) -> Result<Vec<Vec<u8>>, (Code, String)> {
+        let openssl =
+            self.openssl.map_err(|error| (Code::UnsupportedOpenssl, error.to_string()))?;
+        let read = |sources: &Vec<ChainSource>| openssl.chain_store(sources);
+        match self.chain_stores.entry(sources).or_insert_with_key(read) {
+            Ok(store) => Ok(store.chain_of(leaf)),
+            Err(source) => {
+                let path = Excerpt::new(source.path());
+                let text = format!("OpenSSL cannot read the certificates in \"{path}\"");
+                Err((Code::UnreadableCertificate, text))
+            }
         }
     }
 
