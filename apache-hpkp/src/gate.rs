@@ -19,15 +19,17 @@ use hpkp_server::openssl::{OpenSsl, OpenSslError, SslCtx};
 use hpkp_server::sending::{self, ContextAddress};
 
 use crate::bindings::{
-    APLOG_WARNING, APR_HOOK_MIDDLE, APR_HOOK_REALLY_LAST, HTTP_INTERNAL_SERVER_ERROR,
-    ap_hook_check_config, ap_hook_post_config, ap_hook_pre_config, apr_optional_hook_add,
-    apr_pool_t, server_rec,
+    APLOG_EMERG, APLOG_WARNING, APR_HOOK_MIDDLE, APR_HOOK_REALLY_LAST, HTTP_INTERNAL_SERVER_ERROR,
+    ap_get_server_description, ap_hook_check_config, ap_hook_post_config, ap_hook_pre_config,
+    apr_optional_hook_add, apr_pool_t, server_rec,
 };
 use crate::boundary::{self, Aftermath};
 use crate::conf::{Response, ServerConf};
+use crate::connection;
 use crate::ending;
 use crate::files::{NOT_YET, TlsDirectives};
 use crate::httpd::{self, OK};
+use crate::invoker;
 use crate::log;
 use crate::phase::{self, Purpose};
 use crate::vhost::{self, Server};
@@ -117,6 +119,13 @@ unsafe extern "C" fn check_config(
             if purpose == Purpose::Other {
                 return OK;
             }
+            if !connection::is_supported() {
+                let version = httpd::text(ap_get_server_description());
+                let text =
+                    format!("hpkp: mod_hpkp needs Apache httpd 2.4.47 or later, not {version}");
+                log::write_startup(APLOG_EMERG, &text);
+                return refuse_if_possible();
+            }
             if boundary::has_failed() {
                 return refuse_if_possible();
             }
@@ -163,6 +172,15 @@ unsafe extern "C" fn post_config(
     })
 }
 
+/// Why a test lets pass what a reload would refuse, as a clause, if it does.
+fn why_lenient() -> Option<String> {
+    if env::var_os(OVERRIDE).is_some_and(|value| value == "warn") {
+        return Some("HPKP_CHECK=warn is set".to_owned());
+    }
+    let script = invoker::init_script()?;
+    Some(format!("\"{script}\" ends the server when the test fails"))
+}
+
 /// Checks what a start or a reload would load; whether it is accepted.
 ///
 /// # Safety
@@ -175,12 +193,14 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
     if !servers.iter().any(Server::uses_policy) && conf.published.is_empty() {
         return true;
     }
-    if purpose == Purpose::Test && env::var_os(OVERRIDE).is_some_and(|value| value == "warn") {
+    if purpose == Purpose::Test
+        && let Some(why) = why_lenient()
+    {
         for server in &mut servers {
             server.check = Check::Warn;
         }
-        let text = "hpkp: HPKP_CHECK=warn is set, so this test passes what a reload would refuse";
-        log::write_startup(APLOG_WARNING, text);
+        let text = format!("hpkp: {why}, so this test passes what a reload would refuse");
+        log::write_startup(APLOG_WARNING, &text);
     }
     // SAFETY: mod_ssl's OpenSSL is looked into, whose functions these are.
     let openssl = unsafe { OpenSsl::load(httpd::openssl_symbol) };

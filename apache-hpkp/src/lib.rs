@@ -10,6 +10,7 @@
 
 mod bindings;
 mod boundary;
+mod bucket;
 mod conf;
 mod connection;
 mod directive;
@@ -19,6 +20,7 @@ mod filter;
 mod fork;
 mod gate;
 mod httpd;
+mod invoker;
 mod log;
 mod managed;
 mod phase;
