@@ -10,8 +10,8 @@ use hpkp_server::openssl::Ssl;
 use hpkp_server::sending::ContextAddress;
 
 use crate::bindings::{
-    APR_HOOK_MIDDLE, ap_add_output_filter_handle, ap_filter_rec_t, ap_hook_process_connection,
-    apr_bucket_brigade, apr_optional_hook_add, conn_rec, request_rec,
+    APR_HOOK_MIDDLE, ap_add_output_filter_handle, ap_filter_rec_t, ap_filter_t,
+    ap_hook_process_connection, apr_bucket_brigade, apr_optional_hook_add, conn_rec, request_rec,
 };
 use crate::httpd::{self, DECLINED, OK};
 use crate::{boundary, bucket, filter};
@@ -188,9 +188,35 @@ pub(crate) unsafe fn request_begins(request: *mut request_rec, filter: *mut ap_f
         }
         if !(*kept).has_filter {
             (*kept).has_filter = true;
+            let behind = (*connection).output_filters;
             ap_add_output_filter_handle(filter, ptr::null_mut(), ptr::null_mut(), connection);
+            let new = (*connection).output_filters;
+            // This request's filters lead to those that the connection had.
+            redirect(&raw mut (*request).output_filters, behind, new);
+            redirect(&raw mut (*request).proto_output_filters, behind, new);
         }
         (*kept).interim = Some(Interim { request, headers: InterimHeaders::default() });
+    }
+}
+
+/// Has what leads to `behind` in a list of filters lead to `new`, which itself leads there.
+///
+/// # Safety
+/// `list` is where a live list of filters begins, which only this thread uses.
+unsafe fn redirect(
+    mut list: *mut *mut ap_filter_t,
+    behind: *mut ap_filter_t,
+    new: *mut ap_filter_t,
+) {
+    // SAFETY: by the caller's promise: filters are linked.
+    unsafe {
+        while !(*list).is_null() && *list != new {
+            if *list == behind {
+                *list = new;
+                return;
+            }
+            list = &raw mut (**list).next;
+        }
     }
 }
 
