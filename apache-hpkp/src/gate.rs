@@ -119,14 +119,14 @@ unsafe extern "C" fn check_config(
             if purpose == Purpose::Other {
                 return OK;
             }
+            if boundary::has_failed() {
+                return refuse_if_possible();
+            }
             if !connection::is_supported() {
                 let version = httpd::text(ap_get_server_description());
                 let text =
                     format!("hpkp: mod_hpkp needs Apache httpd 2.4.47 or later, not {version}");
                 log::write_startup(APLOG_EMERG, &text);
-                return refuse_if_possible();
-            }
-            if boundary::has_failed() {
                 return refuse_if_possible();
             }
             match purpose {

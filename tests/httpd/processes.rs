@@ -33,9 +33,10 @@ fn below(process: i32) -> Vec<i32> {
 
 /// Waits until the pid file of a server has another number than `old`; it.
 #[track_caller]
-fn pid(file: &Path, old: Option<i32>) -> i32 {
-    let read = || fs::read_to_string(file).ok()?.trim().parse().ok();
-    assert!(wait(|| read().is_some() && read() != old), "no server has come up");
+fn pid(httpd: &Httpd, old: Option<i32>) -> i32 {
+    let read = || fs::read_to_string(httpd.path("httpd.pid")).ok()?.trim().parse().ok();
+    let came_up = wait(|| read().is_some() && read() != old);
+    assert!(came_up, "no server has come up:\n{}", httpd.log());
     read().expect("a number")
 }
 
@@ -57,18 +58,20 @@ fn captured(mut command: Command) -> Option<Output> {
 /// lives as long.
 #[test]
 fn no_descriptor_of_ours_outlives_the_start_in_any_child() {
-    for logs in ["", "ErrorLog \"|/bin/cat\"\nCustomLog \"|/bin/cat\" common\n"] {
+    for logs in
+        ["", "ErrorLog \"|$exec cat >/dev/null\"\nCustomLog \"|$exec cat >/dev/null\" status\n"]
+    {
         let mut httpd = Httpd::furnished(Module::Shipped, Mpm::Event);
         if let Some((name, value)) = without_leaks() {
             httpd.set_environment(name, &value);
         }
-        httpd.load(&["cgid", "log_config", "dir"]);
+        httpd.load(&["cgid", "dir"]);
         let pki = httpd.pki();
         pki.write("html/index.html", "x");
         let (live, port) = (pki.pin("live.pem"), free_port());
         pki.records("records");
         let configuration = format!(
-            "{}ScriptSock cgid\nLogFormat %s common\n{logs}HPKPPublishedPins records writer=web-1\n{}{}",
+            "{}ScriptSock cgid\nLogFormat %s status\n{logs}HPKPPublishedPins records writer=web-1\n{}{}",
             listen(&[port]),
             policy("site", &[&live, B]),
             tls_vhost(port, "localhost", "live", "HPKPUse site"),
@@ -77,8 +80,7 @@ fn no_descriptor_of_ours_outlives_the_start_in_any_child() {
         let mut command = httpd.command();
         command.args(["-k", "start"]);
         let said = captured(command);
-        let file = httpd.path("httpd.pid");
-        let server = pid(&file, None);
+        let server = pid(&httpd, None);
         let url = format!("https://localhost:{port}/");
         let ca = httpd.path("ca.pem");
         let is_up = || Curl::new(&ca).try_get(&url).is_some_and(|got| got.pins().len() == 1);
@@ -141,7 +143,7 @@ fn a_claim_ends_with_the_server_whoever_outlives_it() {
     httpd.start();
     assert_eq!(httpd.graceful(), hpkp_tests::httpd::Reload::Accepted);
     let left = below(httpd.pid());
-    assert!(left.len() > 1);
+    assert!(!left.is_empty());
     // A claim that a child still had would be that of a server that nobody can stop.
     let records = fs::canonicalize(httpd.path("records")).expect("a directory");
     let has_claim = |process: &i32| descriptors(*process).iter().any(|f| f.starts_with(&records));
@@ -203,7 +205,6 @@ fn debians_init_script_restarts_in_spite_of_a_refusal() {
         control.env("APACHE_CONFDIR", directory).env_remove("HPKP_CHECK").arg(command);
         captured(control).expect("an end")
     };
-    let file = httpd.path("httpd.pid");
     let ca = httpd.path("ca.pem");
     let asked = || {
         let url = format!("https://localhost:{port}/");
@@ -212,7 +213,7 @@ fn debians_init_script_restarts_in_spite_of_a_refusal() {
     configure(&live, "");
     let said = script("start");
     assert!(said.status.success(), "{said:?}");
-    let first = pid(&file, None);
+    let first = pid(&httpd, None);
     assert!(wait(|| asked() == Some((200, 1))), "{:?}", asked());
 
     // Refused: by the operator's test, by a reload of either kind.
@@ -224,7 +225,7 @@ fn debians_init_script_restarts_in_spite_of_a_refusal() {
     // Not by the tests before and behind a stop; the start goes on without the header.
     let said = script("restart");
     assert!(said.status.success(), "{said:?}\n{}", httpd.log());
-    let second = pid(&file, Some(first));
+    let second = pid(&httpd, Some(first));
     assert!(wait(|| asked() == Some((200, 0))), "{:?}\n{}", asked(), httpd.log());
     // Stopped well, not killed for a test that fails.
     let said = script("stop");
@@ -232,7 +233,7 @@ fn debians_init_script_restarts_in_spite_of_a_refusal() {
     assert!(wait(|| !lives(second)));
     let said = script("start");
     assert!(said.status.success(), "{said:?}");
-    let third = pid(&file, Some(second));
+    let third = pid(&httpd, Some(second));
     assert!(wait(|| asked() == Some((200, 0))));
     // What is wrong in the text alone stays wrong.
     configure("nonsense", "");
