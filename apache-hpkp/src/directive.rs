@@ -89,7 +89,7 @@ unsafe fn handle(
     value: *const c_char,
     set: impl FnOnce(&mut ServerConf, &str) -> Result<(), String>,
 ) -> *const c_char {
-    guarded(|| {
+    guarded("directive", || {
         // SAFETY: by the caller's promise; the objects of servers are made before directives are
         // read, and `set` is the only one to have this one until it ends.
         let done = unsafe {
@@ -112,12 +112,12 @@ unsafe fn handle(
 const BUG: &CStr = c"a bug in mod_hpkp, please report it";
 
 /// Runs what reads a directive, where what is read counts.
-fn guarded(read: impl FnOnce() -> *const c_char) -> *const c_char {
+fn guarded(name: &str, read: impl FnOnce() -> *const c_char) -> *const c_char {
     let after = |aftermath| match aftermath {
         Aftermath::Refuse => BUG.as_ptr(),
         Aftermath::GoOn => ptr::null(),
     };
-    boundary::configuring("directive", after, || {
+    boundary::configuring(name, after, || {
         if phase::is_of_no_consequence() { ptr::null() } else { read() }
     })
 }
@@ -267,7 +267,7 @@ unsafe extern "C" fn policy(
     arguments: *const c_char,
 ) -> *const c_char {
     // SAFETY: as for `use_policy`.
-    guarded(|| unsafe { read_policy(cmd, arguments) })
+    guarded("policy", || unsafe { read_policy(cmd, arguments) })
 }
 
 /// # Safety

@@ -14,12 +14,13 @@ use hpkp_tests::site::B;
 use crate::policy;
 
 /// The hooks that run at a test.
-const TESTING: [&str; 6] = [
+const TESTING: [&str; 7] = [
     "register_hooks",
     "create_server_config",
     "merge_server_config",
     "pre_config",
     "directive",
+    "policy",
     "check_config",
 ];
 
@@ -205,7 +206,7 @@ fn no_hook_is_forgotten() {
             continue;
         }
         let source = std::fs::read_to_string(path).expect("a source");
-        for entry in ["configuring(", "serving(", "make("] {
+        for entry in ["configuring(", "serving(", "make(", "guarded("] {
             for (at, _) in source.match_indices(entry) {
                 let rest = source[at + entry.len()..].trim_start();
                 if let Some(name) = rest.strip_prefix('"') {
