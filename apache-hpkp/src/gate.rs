@@ -8,9 +8,11 @@
 use std::env;
 use std::ffi::c_int;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use hpkp_core::check::{Certificates, Context, Deployment, Host, Names, Records, Verdict};
+use hpkp_core::check::{
+    Certificates, Context, Deployment, Host, Names, Records, TrustSetting, Verdict,
+};
 use hpkp_core::finding::{Check, Class, Code};
 use hpkp_server::failure::{self, Phase};
 use hpkp_server::journal::{self, Predecessor};
@@ -220,6 +222,10 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
     !judgement.refused
 }
 
+/// The system's store as the first reading of a start found it. The second comes right behind it, when
+/// whoever started the server may wait for it already.
+static SYSTEM: Mutex<Option<Arc<TrustSetting>>> = Mutex::new(None);
+
 /// Checks what has been loaded and prepares what is sent; whether it is accepted.
 ///
 /// # Safety
@@ -237,6 +243,11 @@ unsafe fn serve(pool: *mut apr_pool_t, main: *mut server_rec) -> bool {
     // SAFETY: mod_ssl's OpenSSL is looked into, whose functions these are.
     let openssl = unsafe { OpenSsl::load(httpd::openssl_symbol) };
     let mut loader = Loader::new(openssl.as_ref());
+    // Taken out: a later restart reads it anew.
+    let system = SYSTEM.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(system) = system {
+        loader.adopt_system(system);
+    }
     let mut addresses = Vec::new();
     let mut presented = Vec::new();
     for server in &servers {
@@ -267,7 +278,9 @@ unsafe fn serve(pool: *mut apr_pool_t, main: *mut server_rec) -> bool {
     if judgement.refused {
         return false;
     }
-    if !is_first {
+    if is_first {
+        *SYSTEM.lock().unwrap_or_else(PoisonError::into_inner) = loader.system();
+    } else {
         if let Some(journal) = journal {
             let finding = journal.record(&deployment, &mut verdict, Predecessor::None);
             let lines = finding.iter().flat_map(|finding| failure::lines_after(finding, phase));

@@ -103,6 +103,17 @@ impl<'a> Loader<'a> {
             .clone()
     }
 
+    /// The system's store, if it has been read.
+    #[must_use]
+    pub fn system(&self) -> Option<Arc<TrustSetting>> {
+        self.trust.get(&None).cloned()
+    }
+
+    /// Takes the system's store as another loader has read it a moment ago.
+    pub fn adopt_system(&mut self, system: Arc<TrustSetting>) {
+        self.trust.insert(None, system);
+    }
+
     /// The anchors of the system's store and those in the file that the configuration adds, with
     /// the place of its directive.
     pub fn trust(&mut self, added: Option<&(String, Location)>) -> Arc<TrustSetting> {
