@@ -1,17 +1,17 @@
 //! Makes the bindings of httpd's headers: those that `apxs`, or the program that `APXS` names,
 //! stands for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, error};
 
 /// What the module calls and looks into.
 const FUNCTIONS: &str = "ap_(state_query|log_error_|check_cmd_context|walk_config|server_root_relative|\
-    getword_conf|get_server_protocol|find_linked_module|read_pid|ssl_conn_is_ssl|add_output_filter_handle|\
-    register_output_filter|pass_brigade|\
+    getword_conf|get_server_protocol|find_linked_module|read_pid|add_output_filter_handle|\
+    register_output_filter|pass_brigade|get_server_description|\
     hook_(pre_config|check_config|post_config|create_request|process_connection|log_transaction))|\
     apr_(pstrmemdup|pool_cleanup_register|pool_cleanup_null|table_(get|setn|unset)|optional_hook_add|\
-    sockaddr_equal|sockaddr_ip_getbuf|dso_sym)";
+    is_empty_table|bucket_heap_create|sockaddr_equal|sockaddr_ip_getbuf|dso_sym)";
 const VARIABLES: &str = "ap_(conftree|listeners|pid_fname|server_conf)|\
     AP_SQ_(MAIN_STATE|RUN_MODE|CONFIG_GEN|MS_CREATE_PRE_CONFIG|MS_EXITING|RM_CONFIG_TEST|RM_CONFIG_DUMP)|\
     AP_MODULE_FLAG_ALWAYS_MERGE|APLOG_(STARTUP|EMERG|ALERT|ERR|WARNING)|\
@@ -19,7 +19,8 @@ const VARIABLES: &str = "ap_(conftree|listeners|pid_fname|server_conf)|\
     RSRC_CONF|GLOBAL_ONLY|NOT_IN_DIR_LOC_FILE|OK|DECLINED|HTTP_MISDIRECTED_REQUEST|\
     HTTP_INTERNAL_SERVER_ERROR|PROXYREQ_PROXY";
 const TYPES: &str = "module|command_rec|cmd_parms|server_rec|server_addr_rec|request_rec|conn_rec|\
-    ap_directive_t|ap_filter_t|ap_listen_rec|apr_dso_handle_t";
+    ap_directive_t|ap_filter_t|ap_listen_rec|apr_dso_handle_t|apr_bucket|apr_bucket_type_t|\
+    apr_read_type_e";
 
 fn main() -> Result<(), Box<dyn error::Error>> {
     println!("cargo::rerun-if-env-changed=APXS");
@@ -33,6 +34,12 @@ fn main() -> Result<(), Box<dyn error::Error>> {
     let apxs = env::var("APXS").unwrap_or_else(|_| "apxs".to_owned());
     let query = |name: &str| run(&apxs, &["-q", name]);
     let headers = query("INCLUDEDIR")?;
+    if !Path::new(&headers).join("http_ssl.h").exists() {
+        return Err(format!(
+            "the headers in {headers} are not of Apache httpd 2.4.47 or later, which the module needs"
+        )
+        .into());
+    }
     let mut arguments = vec![format!("-I{headers}")];
     for config in ["APR_CONFIG", "APU_CONFIG"] {
         // A package without the answer has the programs on the path.

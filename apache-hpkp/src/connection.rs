@@ -1,22 +1,40 @@
-//! Which context a connection uses: it is known once the handshake has named the host.
+//! What is kept of a TLS connection: which context it uses, known once the handshake has named the
+//! host, and whether what is sent on it may be an interim response.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
+use hpkp_server::interim::InterimHeaders;
 use hpkp_server::openssl::Ssl;
 use hpkp_server::sending::ContextAddress;
 
 use crate::bindings::{
-    APR_HOOK_MIDDLE, ap_hook_process_connection, ap_ssl_conn_is_ssl, apr_optional_hook_add,
-    conn_rec,
+    APR_HOOK_MIDDLE, ap_add_output_filter_handle, ap_filter_rec_t, ap_filter_t,
+    ap_hook_process_connection, apr_bucket_brigade, apr_optional_hook_add, conn_rec, request_rec,
 };
-use crate::boundary;
 use crate::httpd::{self, DECLINED, OK};
+use crate::{boundary, bucket, filter};
 
 /// What is kept of a TLS connection.
 struct Connection {
     ssl: *const Ssl,
     context: Option<ContextAddress>,
+    has_filter: bool,
+    /// As long as the final response of a request has not begun.
+    interim: Option<Interim>,
+}
+
+impl Connection {
+    const fn new(ssl: *const Ssl) -> Self {
+        Self { ssl, context: None, has_filter: false, interim: None }
+    }
+}
+
+/// What is sent of a request before its final response.
+struct Interim {
+    request: *const request_rec,
+    headers: InterimHeaders,
 }
 
 /// Names of modules, ended by null, as httpd's hooks take them.
@@ -29,9 +47,35 @@ unsafe impl Sync for Names {}
 /// mod_ssl's signature for `pre_handshake`.
 type PreHandshake = unsafe extern "C" fn(*mut conn_rec, *mut Ssl, c_int) -> c_int;
 
+/// httpd's own answer whether a connection is on TLS, since 2.4.47. It is looked up, so that an older
+/// one can be told why it is not enough.
+static IS_SSL: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+
+/// Whether this httpd has what the module needs.
+pub(crate) fn is_supported() -> bool {
+    !IS_SSL.load(Ordering::Relaxed).is_null()
+}
+
+/// # Safety
+/// `connection` is live.
+unsafe fn is_ssl(connection: *mut conn_rec) -> bool {
+    type IsSsl = unsafe extern "C" fn(*mut conn_rec) -> c_int;
+    let address = IS_SSL.load(Ordering::Relaxed);
+    if address.is_null() {
+        return false;
+    }
+    // SAFETY: httpd has given the function of this name this signature since it has it.
+    let is_ssl = unsafe { std::mem::transmute::<*mut c_void, IsSsl>(address) };
+    // SAFETY: by the caller's promise.
+    unsafe { is_ssl(connection) != 0 }
+}
+
 /// # Safety
 /// httpd is loading the module.
 pub(crate) unsafe fn register() {
+    // SAFETY: the name ends with a null.
+    let is_ssl = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"ap_ssl_conn_is_ssl".as_ptr()) };
+    IS_SSL.store(is_ssl, Ordering::Relaxed);
     static AFTER: Names = Names([c"mod_ssl.c".as_ptr(), ptr::null()]);
     static BEFORE: Names = Names([c"mod_http2.c".as_ptr(), ptr::null()]);
     // SAFETY: by the caller's promise; an optional hook is called with the signature that mod_ssl
@@ -64,9 +108,12 @@ unsafe extern "C" fn pre_handshake(
     boundary::serving("pre_handshake", OK, || {
         // SAFETY: mod_ssl hands over a live connection, whose pool lives as long.
         unsafe {
-            if is_proxy == 0 && (*httpd::server_conf((*connection).base_server)).active.is_some() {
-                let kept = Connection { ssl, context: None };
-                *httpd::connection_slot(connection) = httpd::keep((*connection).pool, kept);
+            let conf = httpd::settled_conf((*connection).base_server);
+            if is_proxy == 0
+                && conf.is_some_and(|conf| conf.active.is_some())
+                && let Some(slot) = httpd::connection_slot(connection)
+            {
+                slot.write(httpd::keep((*connection).pool, Connection::new(ssl)));
             }
         }
         OK
@@ -78,11 +125,12 @@ unsafe extern "C" fn process_connection(connection: *mut conn_rec) -> c_int {
         // SAFETY: httpd hands over a live connection; the `SSL` lives as long as it does, and
         // nothing else reads or writes the slot now.
         unsafe {
-            let kept: *mut Connection = *httpd::connection_slot(connection);
-            let conf = httpd::server_conf((*connection).base_server);
+            let kept = httpd::connection_slot::<Connection>(connection);
+            let kept = kept.and_then(|slot| slot.read().as_mut());
+            let conf = httpd::settled_conf((*connection).base_server);
             // Plain HTTP on a port for TLS is answered as such: then there is no `SSL` any more.
-            if let (Some(kept), Some(openssl)) = (kept.as_mut(), &(*conf).active)
-                && ap_ssl_conn_is_ssl(connection) != 0
+            if let (Some(kept), Some(openssl)) = (kept, conf.and_then(|conf| conf.active.as_ref()))
+                && is_ssl(connection)
             {
                 kept.context = Some(openssl.context_of(kept.ssl).into());
             }
@@ -103,7 +151,141 @@ pub(crate) unsafe fn context(connection: *const conn_rec) -> Option<ContextAddre
     unsafe {
         let master = (*connection).master.cast_const();
         let connection = if master.is_null() { connection } else { master };
-        let kept: *const Connection = *httpd::connection_slot(connection);
-        kept.as_ref()?.context
+        httpd::connection_slot::<Connection>(connection)?.read().as_ref()?.context
+    }
+}
+
+/// What is kept of the connection of a request, not of its master; null where nothing is. A pointer:
+/// the streams of HTTP/2 look at the context of their master meanwhile.
+///
+/// # Safety
+/// `connection` is live.
+#[inline]
+unsafe fn own(connection: *const conn_rec) -> *mut Connection {
+    // SAFETY: by the caller's promise.
+    unsafe { httpd::connection_slot(connection).map_or(ptr::null_mut(), |slot| slot.read()) }
+}
+
+/// A request of a TLS connection begins. Until its final response does, what is sent may be an interim
+/// response, which httpd writes to the connection, past all filters of the request.
+///
+/// # Safety
+/// `request` is a live request that this thread serves, and `filter` one of ours.
+pub(crate) unsafe fn request_begins(request: *mut request_rec, filter: *mut ap_filter_rec_t) {
+    // SAFETY: by the caller's promise; what is kept lives as long as the connection, and this thread
+    // alone looks at what it has of interim responses.
+    unsafe {
+        let connection = (*request).connection;
+        let mut kept = own(connection);
+        if kept.is_null() {
+            // A stream of HTTP/2 has a connection of its own, on which nothing has been kept yet.
+            let Some(slot) = httpd::connection_slot(connection) else { return };
+            if context(connection).is_none() {
+                return;
+            }
+            kept = httpd::keep((*connection).pool, Connection::new(ptr::null()));
+            slot.write(kept);
+        }
+        if !(*kept).has_filter {
+            (*kept).has_filter = true;
+            let behind = (*connection).output_filters;
+            ap_add_output_filter_handle(filter, ptr::null_mut(), ptr::null_mut(), connection);
+            let new = (*connection).output_filters;
+            // This request's filters lead to those that the connection had.
+            redirect(&raw mut (*request).output_filters, behind, new);
+            redirect(&raw mut (*request).proto_output_filters, behind, new);
+        }
+        (*kept).interim = Some(Interim { request, headers: InterimHeaders::default() });
+    }
+}
+
+/// Has what leads to `behind` in a list of filters lead to `new`, which itself leads there.
+///
+/// # Safety
+/// `list` is where a live list of filters begins, which only this thread uses.
+unsafe fn redirect(
+    mut list: *mut *mut ap_filter_t,
+    behind: *mut ap_filter_t,
+    new: *mut ap_filter_t,
+) {
+    // SAFETY: by the caller's promise: filters are linked.
+    unsafe {
+        while !(*list).is_null() && *list != new {
+            if *list == behind {
+                *list = new;
+                return;
+            }
+            list = &raw mut (**list).next;
+        }
+    }
+}
+
+/// The final response of a request begins.
+///
+/// # Safety
+/// `request` is a live request that this thread serves.
+#[inline]
+pub(crate) unsafe fn response_begins(request: *const request_rec) {
+    // SAFETY: as for `request_begins`.
+    unsafe {
+        let kept = own((*request).connection);
+        if !kept.is_null() {
+            (*kept).interim = None;
+        }
+    }
+}
+
+/// A request ends, perhaps while the next one of its connection is served already.
+///
+/// # Safety
+/// As for [`response_begins`].
+pub(crate) unsafe fn request_ends(request: *const request_rec) {
+    // SAFETY: as for `request_begins`.
+    unsafe {
+        let kept = own((*request).connection);
+        let is_its = |interim: &Interim| ptr::eq(interim.request, request);
+        if !kept.is_null() && (*kept).interim.as_ref().is_some_and(is_its) {
+            (*kept).interim = None;
+        }
+    }
+}
+
+/// Whether what is sent on a connection may be an interim response.
+///
+/// # Safety
+/// `connection` is live, and this thread serves it.
+#[inline]
+pub(crate) unsafe fn may_be_interim(connection: *const conn_rec) -> bool {
+    // SAFETY: as for `request_begins`.
+    unsafe {
+        let kept = own(connection);
+        !kept.is_null() && (*kept).interim.is_some()
+    }
+}
+
+/// Takes fields of our names out of what is sent on a connection before a final response.
+///
+/// # Safety
+/// As for [`may_be_interim`], and `brigade` is live.
+pub(crate) unsafe fn clean(connection: *const conn_rec, brigade: *mut apr_bucket_brigade) {
+    // SAFETY: as for `request_begins`. The request is live: one that ends is forgotten by
+    // `request_ends`, and on a connection that ended before its request was read no data are sent.
+    unsafe {
+        let kept = own(connection);
+        if kept.is_null() {
+            return;
+        }
+        let Some(interim) = &mut (*kept).interim else { return };
+        let is_done = bucket::rewrite(brigade, |octets, out| {
+            // Of a server without a policy nothing is changed.
+            if filter::response(interim.request).is_none() {
+                return false;
+            }
+            interim.headers.pass(octets, out);
+            true
+        });
+        if !is_done || interim.headers.is_through() {
+            (*kept).interim = None;
+        }
     }
 }

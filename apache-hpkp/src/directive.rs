@@ -12,6 +12,7 @@ use crate::bindings::{
 };
 use crate::boundary::{self, Aftermath};
 use crate::conf::ServerConf;
+use crate::files::siblings;
 use crate::httpd;
 use crate::phase;
 
@@ -100,29 +101,36 @@ unsafe fn handle(
     value: *const c_char,
     set: impl FnOnce(&mut ServerConf, &str) -> Result<(), String>,
 ) -> *const c_char {
-    // SAFETY: by the caller's promise.
-    let pool = unsafe { (*cmd).pool };
-    let after = |aftermath| match aftermath {
-        Aftermath::Refuse => c"a bug in mod_hpkp, please report it".as_ptr(),
-        Aftermath::GoOn => ptr::null(),
-    };
-    boundary::configuring("directive", after, || {
-        if phase::is_of_no_consequence() {
-            return ptr::null();
-        }
+    guarded("directive", || {
         // SAFETY: by the caller's promise; the objects of servers are made before directives are
-        // read.
-        let (conf, value) =
-            unsafe { (&mut *httpd::server_conf((*cmd).server), CStr::from_ptr(value).to_str()) };
-        let done = match value {
-            Ok(value) => set(conf, value),
-            Err(_) => Err("the directive is not UTF-8".to_owned()),
+        // read, and `set` is the only one to have this one until it ends.
+        let done = unsafe {
+            let conf = httpd::server_conf((*cmd).server);
+            match (conf, CStr::from_ptr(value).to_str()) {
+                (Some(mut conf), Ok(value)) => set(conf.as_mut(), value),
+                (None, _) => return BUG.as_ptr(),
+                (_, Err(_)) => Err("the directive is not UTF-8".to_owned()),
+            }
         };
         match done {
             Ok(()) => ptr::null(),
             // SAFETY: by the caller's promise.
-            Err(error) => unsafe { in_pool(pool, &error) },
+            Err(error) => unsafe { in_pool((*cmd).pool, &error) },
         }
+    })
+}
+
+/// The answer to what cannot be.
+const BUG: &CStr = c"a bug in mod_hpkp, please report it";
+
+/// Runs what reads a directive, where what is read counts.
+fn guarded(name: &str, read: impl FnOnce() -> *const c_char) -> *const c_char {
+    let after = |aftermath| match aftermath {
+        Aftermath::Refuse => BUG.as_ptr(),
+        Aftermath::GoOn => ptr::null(),
+    };
+    boundary::configuring(name, after, || {
+        if phase::is_of_no_consequence() { ptr::null() } else { read() }
     })
 }
 
@@ -144,7 +152,7 @@ fn phrase(error: SettingError, name: &str, value: &str) -> String {
             format!("{name} must be {choices}, not \"{}\"", Excerpt::new(value))
         }
         SettingError::Finding(code, text) => format!("hpkp: [{code}] -: {text}"),
-        SettingError::Text(text) => format!("{name}: {text}"),
+        SettingError::Text(text) => format!("hpkp: {name}: {text}"),
     }
 }
 
@@ -321,6 +329,14 @@ unsafe extern "C" fn policy(
     arguments: *const c_char,
 ) -> *const c_char {
     // SAFETY: as for `use_policy`.
+    guarded("policy", || unsafe { read_policy(cmd, arguments) })
+}
+
+/// # Safety
+/// As for [`handle`].
+unsafe fn read_policy(cmd: *mut cmd_parms, arguments: *const c_char) -> *const c_char {
+    // SAFETY: by the caller's promise. Each handler that is called has the server's object to itself:
+    // here there is no reference to it meanwhile.
     unsafe {
         let elsewhere = ap_check_cmd_context(cmd, (GLOBAL_ONLY | NOT_IN_DIR_LOC_FILE) as c_uint);
         if !elsewhere.is_null() {
@@ -334,25 +350,24 @@ unsafe extern "C" fn policy(
             conf.is_in_policy = true;
             Ok(())
         });
-        if !begun.is_null() || phase::is_of_no_consequence() {
+        if !begun.is_null() {
             return begun;
         }
-        let conf = &mut *httpd::server_conf((*cmd).server);
-        let mut inner = (*(*cmd).directive).first_child;
+        let first = (*(*cmd).directive).first_child;
         // httpd would execute any directive that is allowed in a server.
-        while let Some(directive) = inner.as_ref() {
-            let directive_name = httpd::text(directive.directive);
-            if policy_directive(&directive_name).is_none() {
-                conf.is_in_policy = false;
+        let mut all = siblings(first).map(|one| (one, httpd::text(one.directive)));
+        let error = match all.find(|(_, name)| policy_directive(name).is_none()) {
+            Some((directive, name)) => {
                 (*cmd).err_directive = directive;
-                let shown = Excerpt::new(&directive_name);
-                return in_pool((*cmd).pool, &format!("{shown} is no directive of <HPKPPolicy>"));
+                let shown = Excerpt::new(&name);
+                in_pool((*cmd).pool, &format!("{shown} is no directive of <HPKPPolicy>"))
             }
-            inner = directive.next;
+            None => ap_walk_config(first, cmd, (*cmd).context),
+        };
+        if let Some(conf) = httpd::server_conf((*cmd).server) {
+            (*conf.as_ptr()).is_in_policy = false;
         }
-        let walked = ap_walk_config((*(*cmd).directive).first_child, cmd, (*cmd).context);
-        conf.is_in_policy = false;
-        walked
+        error
     }
 }
 

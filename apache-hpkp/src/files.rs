@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::c_char;
+use std::fs;
 
 use hpkp_core::certificate::Certificate;
 use hpkp_core::check::Certificates;
@@ -13,17 +14,16 @@ use hpkp_core::pem;
 use hpkp_core::text::Excerpt;
 use hpkp_server::file;
 use hpkp_server::loader::Loader;
+use hpkp_server::openssl::ChainSource;
 
 use crate::bindings::{ap_conftree, ap_directive_t, apr_pool_t};
 use crate::httpd;
 use crate::managed::ManagedDomains;
 use crate::vhost::Server;
 
-/// The largest file of certificates, in octets.
-const MAX_FILE: usize = 1 << 20;
-
-/// The most certificates of one file that are looked at: as many as a chain may have, and one more.
-const MAX_CERTIFICATES: usize = hpkp_core::path::Chain::MAX + 1;
+/// The largest file of certificates, in octets. mod_ssl has no such limit; the longest chain that is
+/// accepted takes a hundredth of it.
+const MAX_FILE: usize = 32 << 20;
 
 /// What the directives of mod_ssl say in one place.
 #[derive(Clone, Debug, Default)]
@@ -33,9 +33,20 @@ struct Tls {
     chain: Option<String>,
     /// Trusted for client certificates; OpenSSL takes a missing chain from there too.
     authorities: Option<String>,
-    directory_of_authorities: bool,
-    /// A certificate that is named in OpenSSL's own terms.
-    command: Option<Location>,
+    directory_of_authorities: Option<String>,
+    /// What is said in OpenSSL's own terms, in order.
+    commands: Vec<Command>,
+}
+
+/// An `SSLOpenSSLConfCmd` that changes which certificates are sent.
+#[derive(Clone, Debug)]
+enum Command {
+    /// A file with a leaf and its chain, loaded behind all others.
+    Certificate(String),
+    /// Where a missing chain is taken from, in place of the authorities.
+    Chain(ChainSource),
+    /// The same, from where we cannot look; its name and where it stands.
+    Unseen(String, Location),
 }
 
 /// A virtual host by its directive: the address of the file's name, of which httpd makes one each
@@ -97,10 +108,6 @@ impl TlsDirectives {
         if !is_tls {
             return None;
         }
-        if let Some(at) = &tls.command {
-            let what = format!("\"SSLOpenSSLConfCmd Certificate\" ({at}) is read by mod_ssl alone");
-            return Some(Certificates::Later(what));
-        }
         let mut files = tls.certificates.clone();
         let mut chain = tls.chain.as_deref();
         if let Some(managed) = self.managed.files(server, self.pool) {
@@ -122,78 +129,107 @@ impl TlsDirectives {
             let what = format!("the certificate {} is not in a file", Excerpt::new(token));
             return Some(Certificates::Later(what));
         }
-        Some(match self.chains(&files, chain, &tls) {
+        Some(match chains(&files, chain, &tls, loader) {
             Ok(chains) => loader.chains(chains),
             Err(unusable) => unusable,
         })
     }
+}
 
-    /// The chains of a list of files, as mod_ssl loads them.
-    fn chains(
-        &self,
-        files: &[String],
-        chain_file: Option<&str>,
-        tls: &Tls,
-    ) -> Result<Vec<Vec<Vec<u8>>>, Certificates> {
-        let extra = match chain_file {
-            Some(path) => {
-                let mut extra = certificates_in(path)?;
-                // A chain file that is the certificate's own begins with the leaf.
-                if files.iter().any(|file| file == path) && !extra.is_empty() {
-                    extra.remove(0);
-                }
-                Some(extra)
+/// The chains of a list of files, as mod_ssl loads them.
+fn chains(
+    files: &[String],
+    chain_file: Option<&str>,
+    tls: &Tls,
+    loader: &mut Loader<'_>,
+) -> Result<Vec<Vec<Vec<u8>>>, Certificates> {
+    let extra = match chain_file {
+        Some(path) => {
+            let mut extra = certificates_in(path)?;
+            // A chain file that is the certificate's own begins with the leaf.
+            if files.iter().any(|file| file == path) && !extra.is_empty() {
+                extra.remove(0);
             }
-            None => None,
+            extra
+        }
+        None => Vec::new(),
+    };
+    let by_command = tls.commands.iter().filter_map(|command| match command {
+        Command::Certificate(path) => Some((path, false)),
+        _ => None,
+    });
+    // With a chain file mod_ssl takes the leaf alone from a certificate's own.
+    let all: Vec<(&String, bool)> =
+        files.iter().map(|path| (path, chain_file.is_some())).chain(by_command).collect();
+    // Of several certificates of one type of key, OpenSSL has the last.
+    let mut by_type: Vec<(Vec<u8>, Vec<Vec<u8>>)> = Vec::new();
+    for &(path, leaf_alone) in &all {
+        let mut chain = certificates_in(path)?;
+        if chain.is_empty() {
+            let text = format!("the file \"{}\" holds no certificate", Excerpt::new(path));
+            return Err(Certificates::Unusable(Code::UnreadableCertificate, text));
+        }
+        if leaf_alone {
+            chain.truncate(1);
+        }
+        if chain.len() == 1 {
+            chain.extend(extra.iter().cloned());
+        }
+        if chain.len() == 1 {
+            chain = completed(&chain[0], tls, loader)?;
+        }
+        let key_type = match all.len() {
+            1 => Vec::new(),
+            // What cannot be parsed is said later.
+            _ => Certificate::from_der(&chain[0])
+                .map_or_else(|_| chain[0].clone(), |leaf| leaf.key_algorithm().to_vec()),
         };
-        // Of several certificates of one type of key, OpenSSL has the last.
-        let mut by_type: Vec<(Vec<u8>, Vec<Vec<u8>>)> = Vec::new();
-        for path in files {
-            let mut chain = certificates_in(path)?;
-            if chain.is_empty() {
-                let text = format!("the file \"{}\" holds no certificate", Excerpt::new(path));
-                return Err(Certificates::Unusable(Code::UnreadableCertificate, text));
-            }
-            if let Some(extra) = &extra {
-                chain.truncate(1);
-                chain.extend(extra.iter().cloned());
-            }
-            if chain.len() == 1 {
-                self.complete(&mut chain, tls)?;
-            }
-            let key_type = match files.len() {
-                1 => Vec::new(),
-                // What cannot be parsed is said later.
-                _ => Certificate::from_der(&chain[0])
-                    .map_or_else(|_| chain[0].clone(), |leaf| leaf.key_algorithm().to_vec()),
-            };
-            by_type.retain(|(earlier, _)| *earlier != key_type);
-            by_type.push((key_type, chain));
-        }
-        Ok(by_type.into_iter().map(|(_, chain)| chain).collect())
+        by_type.retain(|(earlier, _)| *earlier != key_type);
+        by_type.push((key_type, chain));
     }
+    Ok(by_type.into_iter().map(|(_, chain)| chain).collect())
+}
 
-    /// Adds the issuers that OpenSSL finds among the authorities for client certificates.
-    fn complete(&self, chain: &mut Vec<Vec<u8>>, tls: &Tls) -> Result<(), Certificates> {
-        if tls.directory_of_authorities {
-            let what = "no chain is configured, and OpenSSL looks for one in SSLCACertificatePath";
-            return Err(Certificates::Later(what.to_owned()));
+/// What OpenSSL will send of a leaf for which no chain is configured: what it finds above it among the
+/// certificates that are there for chains or, without such, among the authorities for client
+/// certificates.
+fn completed(
+    leaf: &[u8],
+    tls: &Tls,
+    loader: &mut Loader<'_>,
+) -> Result<Vec<Vec<u8>>, Certificates> {
+    let mut sources = Vec::new();
+    for command in &tls.commands {
+        match command {
+            Command::Chain(source) => sources.push(source.clone()),
+            Command::Unseen(name, at) => {
+                let what = format!("\"SSLOpenSSLConfCmd {name}\" ({at}) is read by mod_ssl alone");
+                return Err(Certificates::Later(what));
+            }
+            Command::Certificate(_) => {}
         }
-        let Some(path) = &tls.authorities else { return Ok(()) };
-        let parsed = |der: &Vec<u8>| Certificate::from_der(der).ok();
-        let authorities: Vec<Certificate> =
-            certificates_in(path)?.iter().filter_map(parsed).collect();
-        let Some(leaf) = chain.last().and_then(parsed) else { return Ok(()) };
-        let mut last = &leaf;
-        while !last.is_self_issued() && chain.len() < MAX_CERTIFICATES {
-            let Some(issuer) = authorities.iter().find(|ca| last.may_be_issued_by(ca)) else {
-                break;
-            };
-            chain.push(issuer.der().to_vec());
-            last = issuer;
-        }
-        Ok(())
     }
+    if sources.is_empty() {
+        sources.extend(tls.authorities.clone().map(ChainSource::File));
+        sources.extend(tls.directory_of_authorities.clone().map(ChainSource::Directory));
+    }
+    if sources.is_empty() {
+        return Ok(vec![leaf.to_vec()]);
+    }
+    for source in &sources {
+        // A FIFO would make OpenSSL wait.
+        let is_there = fs::metadata(source.path()).is_ok_and(|found| match source {
+            ChainSource::File(_) => found.is_file(),
+            ChainSource::Directory(_) => found.is_dir(),
+        });
+        if !is_there {
+            let path = Excerpt::new(source.path());
+            let text =
+                format!("\"{path}\", from which OpenSSL completes the chain, cannot be read");
+            return Err(Certificates::Unusable(Code::UnreadableCertificate, text));
+        }
+    }
+    loader.completed(leaf, sources).map_err(|(code, text)| Certificates::Unusable(code, text))
 }
 
 /// Said where mod_md has no certificate yet, at a test as at a start.
@@ -238,9 +274,20 @@ impl Tls {
                 "sslcertificatefile" => self.certificates.push(path()),
                 "sslcertificatechainfile" => self.chain = Some(path()),
                 "sslcacertificatefile" => self.authorities = Some(path()),
-                "sslcacertificatepath" => self.directory_of_authorities = true,
-                "sslopensslconfcmd" if first.eq_ignore_ascii_case("Certificate") => {
-                    self.command = Some(httpd::location(directive));
+                "sslcacertificatepath" => self.directory_of_authorities = Some(path()),
+                "sslopensslconfcmd" => {
+                    let Some(value) = words.get(1) else { return };
+                    let path = httpd::full_path(pool, value);
+                    // OpenSSL does not tell upper from lower case here.
+                    self.commands.extend(match first.to_ascii_lowercase().as_str() {
+                        "certificate" => Some(Command::Certificate(path)),
+                        "chaincafile" => Some(Command::Chain(ChainSource::File(path))),
+                        "chaincapath" => Some(Command::Chain(ChainSource::Directory(path))),
+                        other if other.starts_with("chainca") => {
+                            Some(Command::Unseen(first.clone(), httpd::location(directive)))
+                        }
+                        _ => None,
+                    });
                 }
                 _ => {}
             }
@@ -257,9 +304,10 @@ impl Tls {
             certificates: self.certificates.iter().chain(inherited).cloned().collect(),
             chain: self.chain.clone().or_else(|| main.chain.clone()),
             authorities: self.authorities.clone().or_else(|| main.authorities.clone()),
-            directory_of_authorities: self.directory_of_authorities
-                || main.directory_of_authorities,
-            command: self.command.clone().or_else(|| main.command.clone()),
+            directory_of_authorities: (self.directory_of_authorities.clone())
+                .or_else(|| main.directory_of_authorities.clone()),
+            // The main server's come first.
+            commands: main.commands.iter().chain(&self.commands).cloned().collect(),
         }
     }
 }
@@ -283,9 +331,6 @@ fn certificates_in(path: &str) -> Result<Vec<Vec<u8>>, Certificates> {
         if matches!(block.label, b"CERTIFICATE" | b"X509 CERTIFICATE" | b"TRUSTED CERTIFICATE") {
             let der = block.decode().map_err(|_| unreadable("what it holds is no base64"))?;
             certificates.push(der);
-        }
-        if certificates.len() == MAX_CERTIFICATES {
-            break;
         }
     }
     Ok(certificates)

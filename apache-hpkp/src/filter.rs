@@ -1,5 +1,5 @@
-//! The output filter: puts the fields into a response at the last moment, when httpd's own filter
-//! is about to write the header.
+//! The output filters: one puts the fields into a response at the last moment, when httpd's own filter
+//! is about to write the header; the other takes what others put into interim responses out of them.
 
 use std::ffi::{CStr, c_int};
 use std::ptr;
@@ -9,9 +9,10 @@ use hpkp_core::header::Kind;
 
 use crate::bindings::{
     APR_HOOK_REALLY_FIRST, HTTP_MISDIRECTED_REQUEST, PROXYREQ_PROXY, ap_add_output_filter_handle,
-    ap_filter_rec_t, ap_filter_t, ap_filter_type_AP_FTYPE_PROTOCOL, ap_hook_create_request,
-    ap_hook_log_transaction, ap_pass_brigade, ap_register_output_filter, apr_bucket_brigade,
-    apr_status_t, apr_table_get, apr_table_setn, apr_table_unset, request_rec,
+    ap_filter_rec_t, ap_filter_t, ap_filter_type_AP_FTYPE_CONNECTION,
+    ap_filter_type_AP_FTYPE_PROTOCOL, ap_hook_create_request, ap_hook_log_transaction,
+    ap_pass_brigade, ap_register_output_filter, apr_bucket_brigade, apr_is_empty_table,
+    apr_status_t, apr_table_get, apr_table_setn, apr_table_unset, request_rec, server_rec,
 };
 use crate::boundary;
 use crate::conf::{Prepared, Response};
@@ -20,6 +21,13 @@ use crate::httpd::{self, DECLINED, OK};
 
 /// The filter as httpd knows it.
 static FILTER: AtomicPtr<ap_filter_rec_t> = AtomicPtr::new(ptr::null_mut());
+
+/// The filter of connections for interim responses.
+static INTERIM: AtomicPtr<ap_filter_rec_t> = AtomicPtr::new(ptr::null_mut());
+
+/// The names of the fields.
+const NAME: &CStr = c"Public-Key-Pins";
+const NAME_REPORT_ONLY: &CStr = c"Public-Key-Pins-Report-Only";
 
 /// The notes for `LogFormat`.
 const STATUS: &CStr = c"HPKP_STATUS";
@@ -37,6 +45,14 @@ pub(crate) unsafe fn register() {
             ap_filter_type_AP_FTYPE_PROTOCOL,
         );
         FILTER.store(filter, Ordering::Relaxed);
+        // Before TLS, and before mod_http2 makes frames of what it is given.
+        let filter = ap_register_output_filter(
+            c"HPKP_INTERIM".as_ptr(),
+            Some(interim),
+            None,
+            ap_filter_type_AP_FTYPE_CONNECTION,
+        );
+        INTERIM.store(filter, Ordering::Relaxed);
         // The first of the filters of its type sees what all others put there.
         let none = ptr::null();
         ap_hook_create_request(Some(create_request), none, none, APR_HOOK_REALLY_FIRST);
@@ -49,14 +65,25 @@ pub(crate) unsafe fn register() {
 unsafe extern "C" fn create_request(r: *mut request_rec) -> c_int {
     // SAFETY: httpd hands over a live request.
     unsafe {
-        if is_first(r) && (*httpd::server_conf((*r).server)).active.is_some() {
+        if is_first(r) && is_active((*r).server) {
             boundary::serving("create_request", (), || {
                 let filter = FILTER.load(Ordering::Relaxed);
                 ap_add_output_filter_handle(filter, ptr::null_mut(), r, (*r).connection);
+                connection::request_begins(r, INTERIM.load(Ordering::Relaxed));
             });
         }
     }
     OK
+}
+
+/// Whether any server of the configuration has a policy.
+///
+/// # Safety
+/// `server` is live, and its configuration in force.
+#[inline]
+unsafe fn is_active(server: *const server_rec) -> bool {
+    // SAFETY: by the caller's promise.
+    unsafe { httpd::settled_conf(server).is_some_and(|conf| conf.active.is_some()) }
 }
 
 /// Whether a request came from a client, not from another request.
@@ -76,7 +103,24 @@ unsafe extern "C" fn output(
     unsafe {
         // Each time: an error on the way may bring another header, and nothing tells which is the
         // one that is written.
-        boundary::serving("filter", (), || set_fields((*filter).r));
+        boundary::serving("filter", (), || {
+            set_fields((*filter).r);
+            connection::response_begins((*filter).r);
+        });
+        ap_pass_brigade((*filter).next, brigade)
+    }
+}
+
+/// httpd writes interim responses, and what it tunnels, to the connection itself.
+unsafe extern "C" fn interim(
+    filter: *mut ap_filter_t,
+    brigade: *mut apr_bucket_brigade,
+) -> apr_status_t {
+    // SAFETY: httpd hands over a live filter of a live connection, in the thread that serves it.
+    unsafe {
+        if connection::may_be_interim((*filter).c) {
+            boundary::serving("interim", (), || connection::clean((*filter).c, brigade));
+        }
         ap_pass_brigade((*filter).next, brigade)
     }
 }
@@ -85,14 +129,14 @@ unsafe extern "C" fn output(
 ///
 /// # Safety
 /// `r` is live.
-unsafe fn response<'a>(r: *const request_rec) -> Option<&'a Response> {
+pub(crate) unsafe fn response<'a>(r: *const request_rec) -> Option<&'a Response> {
     // SAFETY: by the caller's promise; the configuration outlives its requests. What is sent to
     // another site in a client's name is that site's.
     unsafe {
         if (*r).proxyreq == PROXYREQ_PROXY {
             return None;
         }
-        (*httpd::server_conf((*r).server)).response.as_ref()
+        httpd::settled_conf((*r).server)?.response.as_ref()
     }
 }
 
@@ -102,6 +146,11 @@ unsafe fn set_fields(r: *mut request_rec) {
     // SAFETY: by the caller's promise.
     unsafe {
         let Some(response) = response(r) else { return };
+        if apr_is_empty_table((*r).trailers_out) == 0 {
+            for name in [NAME, NAME_REPORT_ONLY] {
+                apr_table_unset((*r).trailers_out, name.as_ptr());
+            }
+        }
         let context = connection::context((*r).connection);
         // A misdirected request is one for another server: its pins are not for this connection.
         let context = context.filter(|_| (*r).status != HTTP_MISDIRECTED_REQUEST);
@@ -136,8 +185,8 @@ unsafe fn is_asked(r: *const request_rec, response: &Response) -> bool {
 /// As for [`set_fields`].
 unsafe fn set_field(r: *mut request_rec, prepared: &Prepared, is_sent: bool) {
     let name = match prepared.field.kind() {
-        Kind::Enforced => c"Public-Key-Pins",
-        Kind::ReportOnly => c"Public-Key-Pins-Report-Only",
+        Kind::Enforced => NAME,
+        Kind::ReportOnly => NAME_REPORT_ONLY,
     };
     // SAFETY: by the caller's promise; the value lives as long as the configuration.
     unsafe {
@@ -155,8 +204,9 @@ unsafe fn set_field(r: *mut request_rec, prepared: &Prepared, is_sent: bool) {
 unsafe extern "C" fn log_transaction(r: *mut request_rec) -> c_int {
     // SAFETY: httpd hands over a live request, the first of those that took each other's place.
     unsafe {
-        if (*httpd::server_conf((*r).server)).active.is_some() {
+        if is_active((*r).server) {
             boundary::serving("log_transaction", (), || {
+                connection::request_ends(r);
                 let mut last = r;
                 while !(*last).next.is_null() {
                     last = (*last).next;

@@ -8,10 +8,10 @@
 use std::env;
 use std::ffi::c_int;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hpkp_core::check::{
-    Certificates, Context, Deployment, Host, Listener, Names, Records, Verdict,
+    Certificates, Context, Deployment, Host, Listener, Names, Records, TrustSetting, Verdict,
 };
 use hpkp_core::finding::{Check, Class, Code};
 use hpkp_server::failure::{self, Phase};
@@ -21,15 +21,17 @@ use hpkp_server::openssl::{OpenSsl, OpenSslError, SslCtx};
 use hpkp_server::sending::{self, ContextAddress};
 
 use crate::bindings::{
-    APLOG_WARNING, APR_HOOK_MIDDLE, APR_HOOK_REALLY_LAST, HTTP_INTERNAL_SERVER_ERROR,
-    ap_hook_check_config, ap_hook_post_config, ap_hook_pre_config, apr_optional_hook_add,
-    apr_pool_t, server_rec,
+    APLOG_EMERG, APLOG_WARNING, APR_HOOK_MIDDLE, APR_HOOK_REALLY_LAST, HTTP_INTERNAL_SERVER_ERROR,
+    ap_get_server_description, ap_hook_check_config, ap_hook_post_config, ap_hook_pre_config,
+    apr_optional_hook_add, apr_pool_t, server_rec,
 };
 use crate::boundary::{self, Aftermath};
 use crate::conf::{Response, ServerConf};
+use crate::connection;
 use crate::ending;
 use crate::files::{NOT_YET, TlsDirectives};
 use crate::httpd::{self, OK};
+use crate::invoker;
 use crate::log;
 use crate::phase::{self, Purpose};
 use crate::vhost::{self, Server};
@@ -124,6 +126,13 @@ unsafe extern "C" fn check_config(
             if boundary::has_failed() {
                 return refuse_if_possible();
             }
+            if !connection::is_supported() {
+                let version = httpd::text(ap_get_server_description());
+                let text =
+                    format!("hpkp: mod_hpkp needs Apache httpd 2.4.47 or later, not {version}");
+                log::write_startup(APLOG_EMERG, &text);
+                return refuse_if_possible();
+            }
             match purpose {
                 Purpose::Test | Purpose::ReloadSignal if !test(pool, main, purpose) => REFUSED,
                 _ => OK,
@@ -141,8 +150,12 @@ unsafe extern "C" fn init_server(
 ) -> c_int {
     boundary::configuring("init_server", after, || {
         if is_proxy == 0 {
-            // SAFETY: mod_ssl hands over a live server; one thread reads the configuration.
-            unsafe { (*httpd::server_conf(server)).context = context };
+            // SAFETY: mod_ssl hands over a live server; one thread reads the configuration, and no
+            // reference to the object is held meanwhile.
+            if let Some(conf) = unsafe { httpd::server_conf(server) } {
+                // SAFETY: as above.
+                unsafe { (*conf.as_ptr()).context = context };
+            }
         }
         OK
     })
@@ -163,22 +176,35 @@ unsafe extern "C" fn post_config(
     })
 }
 
+/// Why a test lets pass what a reload would refuse, as a clause, if it does.
+fn why_lenient() -> Option<String> {
+    if env::var_os(OVERRIDE).is_some_and(|value| value == "warn") {
+        return Some("HPKP_CHECK=warn is set".to_owned());
+    }
+    let script = invoker::init_script()?;
+    Some(format!("\"{script}\" ends the server when the test fails"))
+}
+
 /// Checks what a start or a reload would load; whether it is accepted.
 ///
 /// # Safety
 /// `main` is the main server of the configuration just read, and `pool` is live.
 unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -> bool {
-    // SAFETY: by the caller's promise.
-    let (conf, mut servers) = unsafe { (&*httpd::server_conf(main), Server::all(main)) };
+    // SAFETY: by the caller's promise; nothing changes these settings while they are looked at.
+    let (conf, mut servers) = unsafe { (httpd::settled_conf(main), Server::all(main)) };
+    // Without its slot httpd would not call us.
+    let Some(conf) = conf else { return false };
     if !servers.iter().any(Server::uses_policy) && conf.published.is_empty() {
         return true;
     }
-    if purpose == Purpose::Test && env::var_os(OVERRIDE).is_some_and(|value| value == "warn") {
+    if purpose == Purpose::Test
+        && let Some(why) = why_lenient()
+    {
         for server in &mut servers {
             server.check = Check::Warn;
         }
-        let text = "hpkp: HPKP_CHECK=warn is set, so this test passes what a reload would refuse";
-        log::write_startup(APLOG_WARNING, text);
+        let text = format!("hpkp: {why}, so this test passes what a reload would refuse");
+        log::write_startup(APLOG_WARNING, &text);
     }
     let openssl = httpd::openssl();
     // SAFETY: by the caller's promise.
@@ -197,6 +223,10 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
     !judgement.refused
 }
 
+/// The system's store as the first reading of a start found it. The second comes right behind it, when
+/// whoever started the server may wait for it already.
+static SYSTEM: Mutex<Option<Arc<TrustSetting>>> = Mutex::new(None);
+
 /// Checks what has been loaded and prepares what is sent; whether it is accepted.
 ///
 /// # Safety
@@ -204,13 +234,20 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
 /// of the configuration.
 unsafe fn serve(pool: *mut apr_pool_t, main: *mut server_rec) -> bool {
     // SAFETY: by the caller's promise; nothing changes these settings any more.
-    let (conf, servers) = unsafe { (&*httpd::server_conf(main), Server::all(main)) };
+    let (conf, servers) = unsafe { (httpd::settled_conf(main), Server::all(main)) };
+    // Without its slot httpd would not call us.
+    let Some(conf) = conf else { return !phase::can_refuse() };
     if !servers.iter().any(Server::uses_policy) && conf.published.is_empty() {
         log::release_terminal();
         return true;
     }
     let openssl = httpd::openssl();
     let mut loader = Loader::new(openssl.as_ref());
+    // Taken out: a later restart reads it anew.
+    let system = SYSTEM.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(system) = system {
+        loader.adopt_system(system);
+    }
     let mut addresses = Vec::new();
     let mut presented = Vec::new();
     for server in &servers {
@@ -233,6 +270,7 @@ unsafe fn serve(pool: *mut apr_pool_t, main: *mut server_rec) -> bool {
     let is_first = phase == Phase::Start && phase::is_first_reading();
     if is_first {
         judgement.lines.iter().for_each(log::line_to_terminal);
+        log::release_terminal();
     }
     if !is_first || judgement.refused {
         judgement.lines.iter().for_each(log::line);
@@ -240,8 +278,9 @@ unsafe fn serve(pool: *mut apr_pool_t, main: *mut server_rec) -> bool {
     if judgement.refused {
         return false;
     }
-    if !is_first {
-        log::release_terminal();
+    if is_first {
+        *SYSTEM.lock().unwrap_or_else(PoisonError::into_inner) = loader.system();
+    } else {
         if let Some(journal) = journal {
             let finding = journal.record(&deployment, &mut verdict, Predecessor::None);
             let lines = finding.iter().flat_map(|finding| failure::lines_after(finding, phase));
@@ -249,6 +288,7 @@ unsafe fn serve(pool: *mut apr_pool_t, main: *mut server_rec) -> bool {
             // SAFETY: by the caller's promise.
             unsafe { ending::register(pool, journal) };
         }
+        drop(loader);
         activate(&servers, &verdict, &addresses, openssl);
     }
     true
@@ -267,9 +307,11 @@ fn activate(
     for (server, (fields, host)) in servers.iter().zip(fields) {
         // SAFETY: `Server::of` took it from httpd; the servers are different objects, and one
         // thread reads the configuration.
-        let conf = unsafe { &mut *server.conf };
-        conf.active = Some(openssl.clone());
-        conf.response = Response::new(fields, host.header_names.clone());
+        unsafe {
+            let conf = server.conf.as_ptr();
+            (*conf).active = Some(openssl.clone());
+            (*conf).response = Response::new(fields, host.header_names.clone());
+        }
     }
 }
 

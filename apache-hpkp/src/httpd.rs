@@ -1,6 +1,7 @@
 //! httpd's containers, strings and configuration slots as Rust sees them.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ptr::NonNull;
 
 use hpkp_core::finding::Location;
 use hpkp_server::openssl::{OpenSsl, OpenSslError};
@@ -78,31 +79,46 @@ pub(crate) unsafe fn keep<T>(pool: *mut apr_pool_t, value: T) -> *mut T {
     kept
 }
 
-/// A slot of httpd's configuration vectors.
+/// Our slot of one of httpd's configuration vectors; none where httpd does not have the module, which
+/// it numbers -1 then.
 ///
 /// # Safety
-/// `vector` is a live vector of a server or a connection, and the module is loaded.
-unsafe fn slot<T>(vector: *mut crate::bindings::ap_conf_vector_t) -> *mut *mut T {
+/// `vector` is a live vector of a server or a connection.
+#[inline]
+unsafe fn slot<T>(vector: *mut crate::bindings::ap_conf_vector_t) -> Option<NonNull<*mut T>> {
+    // SAFETY: httpd writes the number when it loads and unloads the module, and in one thread.
+    let index = usize::try_from(unsafe { hpkp_module.module_index }).ok()?;
     // SAFETY: by the caller's promise; a vector is an array with a slot for each module.
-    unsafe { vector.cast::<*mut T>().add(usize::try_from(hpkp_module.module_index).unwrap_or(0)) }
+    Some(unsafe { NonNull::new_unchecked(vector.cast::<*mut T>().add(index)) })
 }
 
-/// The configuration of a server.
+/// The configuration of a server, none where httpd does not have the module. Nothing holds a
+/// reference to it while httpd may call a directive's handler, which makes one of its own.
 ///
 /// # Safety
 /// `server` is live, and its configuration has been made.
 #[inline]
-pub(crate) unsafe fn server_conf(server: *const server_rec) -> *mut ServerConf {
+pub(crate) unsafe fn server_conf(server: *const server_rec) -> Option<NonNull<ServerConf>> {
     // SAFETY: by the caller's promise; the slot holds what `conf` made.
-    unsafe { *slot((*server).module_config) }
+    unsafe { slot((*server).module_config).map(|slot| NonNull::new_unchecked(slot.read())) }
 }
 
-/// What is kept of a connection; null at first.
+/// The configuration of a server that has been read.
+///
+/// # Safety
+/// As for [`server_conf`]; and nothing changes it as long as the reference is used.
+#[inline]
+pub(crate) unsafe fn settled_conf<'a>(server: *const server_rec) -> Option<&'a ServerConf> {
+    // SAFETY: by the caller's promise.
+    unsafe { server_conf(server).map(|conf| conf.as_ref()) }
+}
+
+/// Where something is kept of a connection, null at first; none where httpd does not have the module.
 ///
 /// # Safety
 /// `connection` is live.
 #[inline]
-pub(crate) unsafe fn connection_slot<T>(connection: *const conn_rec) -> *mut *mut T {
+pub(crate) unsafe fn connection_slot<T>(connection: *const conn_rec) -> Option<NonNull<*mut T>> {
     // SAFETY: by the caller's promise.
     unsafe { slot((*connection).conn_config) }
 }

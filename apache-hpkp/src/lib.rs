@@ -10,14 +10,17 @@
 
 mod bindings;
 mod boundary;
+mod bucket;
 mod conf;
 mod connection;
 mod directive;
 mod ending;
 mod files;
 mod filter;
+mod fork;
 mod gate;
 mod httpd;
+mod invoker;
 mod log;
 mod managed;
 mod phase;

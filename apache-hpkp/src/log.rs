@@ -13,6 +13,7 @@ use crate::bindings::{
     APLOG_ALERT, APLOG_EMERG, APLOG_ERR, APLOG_STARTUP, APLOG_WARNING, ap_log_error_,
     ap_server_conf, server_rec,
 };
+use crate::fork;
 use crate::hpkp_module;
 use crate::httpd::c_string;
 
@@ -74,7 +75,8 @@ pub(crate) fn line(line: &LogLine) {
     unsafe { write(ptr::null(), level(line.answer), &text(line)) };
 }
 
-/// Says what a panic said: in the error log, and while a server starts on the terminal besides.
+/// Says what a panic said: in the error log, and while a server reads its configuration for the first
+/// time on the terminal besides.
 pub(crate) fn panic(level: c_int, text: &str) {
     // SAFETY: null stands for the main server, or for standard error where there is none yet.
     unsafe { write(ptr::null(), level, text) };
@@ -84,11 +86,25 @@ pub(crate) fn panic(level: c_int, text: &str) {
 /// What standard error was before the error log took its place; -1 when it is that still.
 static TERMINAL: AtomicI32 = AtomicI32::new(-1);
 
-/// Keeps standard error as it is now: httpd puts the error log in its place when it opens that.
+/// Keeps standard error as it is now: httpd puts the error log in its place when it opens that. It
+/// is kept for the first reading alone: whoever waits for the end of what the terminal is, a pipe,
+/// waits for every process that has it open.
 pub(crate) fn keep_terminal() {
+    if !fork::close_descriptors_in_children() {
+        return;
+    }
     // SAFETY: takes no pointers; the answer is a new descriptor, or -1.
     let kept = unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_DUPFD_CLOEXEC, 3) };
     replace_terminal(kept);
+}
+
+/// In a process that has just been forked: see [`fork`].
+pub(crate) fn close_terminal_in_child() {
+    let kept = TERMINAL.swap(-1, Ordering::Relaxed);
+    if kept >= 0 {
+        // SAFETY: `keep_terminal` made it, and nothing else closes it in this process.
+        unsafe { libc::close(kept) };
+    }
 }
 
 /// Ends what [`keep_terminal`] began.

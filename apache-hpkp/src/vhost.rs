@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::c_char;
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 use hpkp_core::check::{Choice, Listener, PolicyUse};
 use hpkp_core::finding::Check;
@@ -14,7 +14,7 @@ use crate::httpd;
 /// A server.
 pub(crate) struct Server {
     pub(crate) record: *mut server_rec,
-    pub(crate) conf: *mut ServerConf,
+    pub(crate) conf: NonNull<ServerConf>,
     /// How it is called in messages.
     pub(crate) label: String,
     pub(crate) names: Vec<String>,
@@ -49,7 +49,7 @@ impl Server {
     pub(crate) unsafe fn all(main: *mut server_rec) -> Vec<Self> {
         // SAFETY: by the caller's promise.
         let mut all: Vec<Self> =
-            unsafe { httpd::servers(main).map(|record| Self::of(record)).collect() };
+            unsafe { httpd::servers(main).filter_map(|record| Self::of(record)).collect() };
         // httpd has the virtual hosts in reverse, and asks them in the order of the configuration.
         if let Some(hosts) = all.get_mut(1..) {
             hosts.reverse();
@@ -58,9 +58,11 @@ impl Server {
         all
     }
 
+    /// None where httpd does not have the module.
+    ///
     /// # Safety
-    /// `record` is a live server.
-    unsafe fn of(record: *mut server_rec) -> Self {
+    /// `record` is a live server, whose configuration has been read.
+    unsafe fn of(record: *mut server_rec) -> Option<Self> {
         // SAFETY: by the caller's promise; arrays of names hold strings, addresses are linked.
         unsafe {
             let server = &*record;
@@ -83,15 +85,15 @@ impl Server {
                     |address| format!("{}:{}", address.ip, address.port),
                 )
             });
-            let conf = httpd::server_conf(record);
-            let check = (*conf).check.unwrap_or_default();
-            Self { record, conf, label, names, patterns, addresses, check, is_asked: true }
+            let conf = httpd::server_conf(record)?;
+            let check = conf.as_ref().check.unwrap_or_default();
+            Some(Self { record, conf, label, names, patterns, addresses, check, is_asked: true })
         }
     }
 
     pub(crate) fn conf(&self) -> &ServerConf {
         // SAFETY: `of` took it from httpd, and nothing changes it while servers are looked at.
-        unsafe { &*self.conf }
+        unsafe { self.conf.as_ref() }
     }
 
     /// The policies in use, the enforced one first.

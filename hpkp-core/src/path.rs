@@ -18,8 +18,9 @@ use crate::published::{CertificateIdentity, KeyGraph, KeyNode};
 pub struct Chain(Vec<Arc<Certificate>>);
 
 impl Chain {
-    /// The most certificates that a chain may have.
-    pub const MAX: usize = 64;
+    /// The most certificates that a chain may have: more than OpenSSL's own clients take, whose limit
+    /// is 100 KiB of certificates.
+    pub const MAX: usize = 256;
 
     /// A chain of `certificates`, or `None` where there are none or more than [`Chain::MAX`].
     #[must_use]

@@ -9,6 +9,7 @@
 pub mod boundary;
 pub mod failure;
 pub mod file;
+pub mod interim;
 pub mod journal;
 pub mod library;
 pub mod loader;

@@ -10,8 +10,9 @@ use hpkp_core::finding::{Code, Location};
 use hpkp_core::path::{Chain, Trust, VerifySignature};
 use hpkp_core::policy::{Policy, PolicySpec};
 use hpkp_core::spki;
+use hpkp_core::text::Excerpt;
 
-use crate::openssl::{OpenSsl, OpenSslError, SslCtx};
+use crate::openssl::{ChainSource, ChainStore, OpenSsl, OpenSslError, SslCtx};
 use crate::{file, trust};
 
 /// Reads certificates and trust anchors.
@@ -21,13 +22,16 @@ pub struct Loader<'a> {
     certificates: HashMap<Vec<u8>, Result<Arc<Certificate>, CertificateError>>,
     /// By the file that the configuration adds.
     trust: HashMap<Option<String>, Arc<TrustSetting>>,
+    /// By their sources; servers mostly share them.
+    chain_stores: HashMap<Vec<ChainSource>, Result<ChainStore<'a>, ChainSource>>,
 }
 
 impl<'a> Loader<'a> {
     /// `openssl` is the server's own.
     #[must_use]
     pub fn new(openssl: Result<&'a OpenSsl, &'a OpenSslError>) -> Self {
-        Self { openssl, certificates: HashMap::new(), trust: HashMap::new() }
+        let (certificates, trust) = (HashMap::new(), HashMap::new());
+        Self { openssl, certificates, trust, chain_stores: HashMap::new() }
     }
 
     /// The certificates of a context.
@@ -53,6 +57,29 @@ impl<'a> Loader<'a> {
         }
     }
 
+    /// What OpenSSL will send of `leaf`, in DER, where nothing else is configured for it and it has
+    /// these sources of certificates.
+    ///
+    /// # Errors
+    /// What cannot be read, or OpenSSL itself.
+    pub fn completed(
+        &mut self,
+        leaf: &[u8],
+        sources: Vec<ChainSource>,
+    ) -> Result<Vec<Vec<u8>>, (Code, String)> {
+        let openssl =
+            self.openssl.map_err(|error| (Code::UnsupportedOpenssl, error.to_string()))?;
+        let read = |sources: &Vec<ChainSource>| openssl.chain_store(sources);
+        match self.chain_stores.entry(sources).or_insert_with_key(read) {
+            Ok(store) => Ok(store.chain_of(leaf)),
+            Err(source) => {
+                let path = Excerpt::new(source.path());
+                let text = format!("OpenSSL cannot read the certificates in \"{path}\"");
+                Err((Code::UnreadableCertificate, text))
+            }
+        }
+    }
+
     fn chain(&mut self, chain: Vec<Vec<u8>>) -> Result<Chain, (Code, String)> {
         let certificates: Result<Vec<Arc<Certificate>>, CertificateError> =
             chain.into_iter().map(|der| self.certificate(der)).collect();
@@ -74,6 +101,17 @@ impl<'a> Loader<'a> {
             .entry(der)
             .or_insert_with_key(|der| Certificate::from_der(der).map(Arc::new))
             .clone()
+    }
+
+    /// The system's store, if it has been read.
+    #[must_use]
+    pub fn system(&self) -> Option<Arc<TrustSetting>> {
+        self.trust.get(&None).cloned()
+    }
+
+    /// Takes the system's store as another loader has read it a moment ago.
+    pub fn adopt_system(&mut self, system: Arc<TrustSetting>) {
+        self.trust.insert(None, system);
     }
 
     /// The anchors of the system's store and those in the file that the configuration adds, with

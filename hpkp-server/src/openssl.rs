@@ -99,6 +99,9 @@ functions! {
     SSL_CTX_ctrl: fn(*mut SslCtx, c_int, c_long, *mut c_void) -> c_long;
     SSL_CTX_get0_certificate: fn(*const SslCtx) -> *mut X509;
     SSL_CTX_get_cert_store: fn(*const SslCtx) -> *mut Store;
+    X509_STORE_new: fn() -> *mut Store;
+    X509_STORE_load_locations: fn(*mut Store, *const c_char, *const c_char) -> c_int;
+    X509_STORE_free: fn(*mut Store) -> ();
     X509_STORE_CTX_new: fn() -> *mut StoreCtx;
     X509_STORE_CTX_init: fn(*mut StoreCtx, *mut Store, *mut X509, *mut Stack) -> c_int;
     X509_STORE_CTX_get0_chain: fn(*const StoreCtx) -> *mut Stack;
@@ -172,6 +175,8 @@ mod ctrl {
     pub(super) const GET_CHAIN_CERTS: c_int = 115;
     pub(super) const SELECT_CURRENT_CERT: c_int = 116;
     pub(super) const SET_CURRENT_CERT: c_int = 117;
+    /// From OpenSSL 3.0 on; before, it is answered with 0.
+    pub(super) const GET_CHAIN_CERT_STORE: c_int = 138;
     pub(super) const CERT_SET_FIRST: c_long = 1;
     pub(super) const CERT_SET_NEXT: c_long = 2;
     /// The argument that asks for the extra chain and nothing in its place.
@@ -353,8 +358,9 @@ impl OpenSsl {
     }
 
     /// What OpenSSL sends of a leaf for which nothing else was loaded, the leaf included: what it
-    /// finds above it among the certificates that verify clients, where it is not told to leave them
-    /// alone. nginx tells it so; mod_ssl does not.
+    /// finds above it among the certificates that are there for chains or, without such, among those
+    /// that verify clients, where it is not told to leave them alone. nginx tells it so; mod_ssl does
+    /// not.
     ///
     /// # Safety
     /// As for [`OpenSsl::chains`]; `leaf` is the context's own.
@@ -363,10 +369,27 @@ impl OpenSsl {
         // to the context, and the stack to the verification, which ends after it has been read.
         unsafe {
             let mode = (self.SSL_CTX_ctrl)(context, ctrl::MODE, 0, std::ptr::null_mut());
-            let store = (self.SSL_CTX_get_cert_store)(context);
+            let mut store: *mut Store = std::ptr::null_mut();
+            let out = (&raw mut store).cast();
+            (self.SSL_CTX_ctrl)(context, ctrl::GET_CHAIN_CERT_STORE, 0, out);
+            if store.is_null() {
+                store = (self.SSL_CTX_get_cert_store)(context);
+            }
             if mode & ctrl::NO_AUTO_CHAIN != 0 || store.is_null() {
                 return vec![self.der(leaf)];
             }
+            self.built(store, leaf)
+        }
+    }
+
+    /// The chain that OpenSSL builds of a leaf from a store, the leaf included.
+    ///
+    /// # Safety
+    /// Both are live objects of the library that this was loaded from.
+    unsafe fn built(&self, store: *mut Store, leaf: *mut X509) -> Vec<Vec<u8>> {
+        // SAFETY: by the caller's promise; the stack belongs to the verification, which ends after it
+        // has been read.
+        unsafe {
             let verification = (self.X509_STORE_CTX_new)();
             let mut chain = Vec::new();
             if !verification.is_null()
@@ -413,6 +436,36 @@ impl OpenSsl {
         der
     }
 
+    /// A store with the certificates of `sources`, read as mod_ssl has OpenSSL read them.
+    ///
+    /// # Errors
+    /// The first of them that OpenSSL cannot read.
+    pub fn chain_store<'a>(
+        &'a self,
+        sources: &[ChainSource],
+    ) -> Result<ChainStore<'a>, ChainSource> {
+        let _errors = ErrorMark::set(self);
+        // SAFETY: makes a new object, owned by us, or null.
+        let store = ChainStore { openssl: self, store: unsafe { (self.X509_STORE_new)() } };
+        for source in sources {
+            let none = std::ptr::null();
+            let is_read = std::ffi::CString::new(source.path()).is_ok_and(|path| {
+                let (file, directory) = match source {
+                    ChainSource::File(_) => (path.as_ptr(), none),
+                    ChainSource::Directory(_) => (none, path.as_ptr()),
+                };
+                // SAFETY: the store is live and nobody else has it; the path ends with a null.
+                !store.store.is_null()
+                    && unsafe { (self.X509_STORE_load_locations)(store.store, file, directory) }
+                        == 1
+            });
+            if !is_read {
+                return Err(source.clone());
+            }
+        }
+        Ok(store)
+    }
+
     /// Where this OpenSSL looks for trusted certificates; the environment may say otherwise, as it
     /// may for every program that uses OpenSSL.
     #[must_use]
@@ -439,7 +492,10 @@ impl OpenSsl {
     }
 
     fn parse<'a>(&'a self, certificate: &Certificate) -> Option<OwnedX509<'a>> {
-        let der = certificate.der();
+        self.parse_der(certificate.der())
+    }
+
+    fn parse_der<'a>(&'a self, der: &[u8]) -> Option<OwnedX509<'a>> {
         let mut start = der.as_ptr();
         let length = c_long::try_from(der.len()).ok()?;
         // SAFETY: `start` points to `length` octets; null asks for a new object, owned by us.
@@ -465,6 +521,60 @@ impl VerifySignature for OpenSsl {
         let key = unsafe { (self.X509_get0_pubkey)(issuer.x509) };
         // SAFETY: the certificate is live, and the key is as long as `issuer`.
         !key.is_null() && unsafe { (self.X509_verify)(certificate.x509, key) } == 1
+    }
+}
+
+/// Where OpenSSL takes the certificates from that complete a chain.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ChainSource {
+    /// A file in PEM.
+    File(String),
+    /// A directory whose files have hashes for names.
+    Directory(String),
+}
+
+impl ChainSource {
+    /// The path.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        match self {
+            Self::File(path) | Self::Directory(path) => path,
+        }
+    }
+}
+
+/// An `X509_STORE` that we made.
+pub struct ChainStore<'a> {
+    openssl: &'a OpenSsl,
+    store: *mut Store,
+}
+
+impl ChainStore<'_> {
+    /// The chain that OpenSSL builds of `leaf`, in DER, from this store: what it sends where nothing
+    /// else was loaded for it. The leaf alone where OpenSSL cannot read it.
+    #[must_use]
+    pub fn chain_of(&self, leaf: &[u8]) -> Vec<Vec<u8>> {
+        let _errors = ErrorMark::set(self.openssl);
+        match self.openssl.parse_der(leaf) {
+            // SAFETY: both are live, and of this library.
+            Some(leaf) if !self.store.is_null() => unsafe {
+                self.openssl.built(self.store, leaf.x509)
+            },
+            _ => vec![leaf.to_vec()],
+        }
+    }
+}
+
+impl fmt::Debug for ChainStore<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChainStore").finish_non_exhaustive()
+    }
+}
+
+impl Drop for ChainStore<'_> {
+    fn drop(&mut self) {
+        // SAFETY: `chain_store` made the object and gave us the only reference; null is passed over.
+        unsafe { (self.openssl.X509_STORE_free)(self.store) };
     }
 }
 

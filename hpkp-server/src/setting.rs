@@ -67,8 +67,10 @@ pub fn define(
     at: Location,
 ) -> Result<(), SettingError> {
     let shown = Excerpt::new(name);
-    if name.is_empty() || name == "off" {
-        return Err(SettingError::Text(format!("\"{shown}\" is no name for a policy")));
+    // Where one server tells upper from lower case and the other does not, "Off" would mean a policy
+    // here and none there.
+    if name.is_empty() || name.eq_ignore_ascii_case("off") {
+        return Err(SettingError::Text(format!("invalid policy name \"{shown}\"")));
     }
     if let Some(earlier) = policies.iter().find(|policy| policy.name == name) {
         let text = format!("duplicate policy \"{shown}\", it is defined in {}", earlier.at);

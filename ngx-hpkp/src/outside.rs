@@ -228,7 +228,7 @@ impl Outside {
         for (position, server) in self.servers.iter().enumerate() {
             let certificates = context_of.get(&position).map(|c| &deployment.contexts[*c]);
             let why = match certificates.map(|context| &context.certificates) {
-                Some(Certificates::NotKnown { why, .. }) => (*why).to_owned(),
+                Some(Certificates::NotKnown { why, .. }) => why.clone().into_owned(),
                 Some(Certificates::Unusable(_, why)) => why.clone(),
                 _ if server.passes_on => {
                     "TLS passes through this server unopened (ssl_preread)".to_owned()

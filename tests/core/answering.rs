@@ -544,7 +544,7 @@ fn a_finding_counts_a_host_once() {
     deployment.hosts[1].enforced = enforced;
     for context in &mut deployment.contexts {
         context.certificates =
-            Certificates::NotKnown { why: "it has a variable", remedy: "name the file" };
+            Certificates::NotKnown { why: "it has a variable".into(), remedy: "name the file" };
     }
     let verdict = check(&deployment, world.now, &Never);
     let code = Code::CertificateNotKnownAtLoad;

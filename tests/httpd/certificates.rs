@@ -186,44 +186,159 @@ fn certificates_that_are_no_files() {
     test("large").refused("oversized-input", httpd.line("HPKPUse site"));
 }
 
-/// Commands of OpenSSL are not seen by a test, so what they load is checked at the start.
+/// A certificate that is named in OpenSSL's own terms, in the place of one of the same type of key.
 #[test]
 fn certificates_that_openssl_commands_load() {
     let mut httpd = prepared();
     let (pki, port) = (httpd.pki(), free_port());
     let (live, other) = (pki.pin("live.pem"), pki.pin("other.pem"));
     let file = |name: &str| pki.path(name).display().to_string();
-    let configuration = |pin: &str| {
+    let configuration = |pin: &str, more: &str| {
         format!(
             "{}{}<VirtualHost 127.0.0.1:{port}>\nServerName localhost\nSSLEngine on\n\
              SSLOpenSSLConfCmd Certificate {}\nSSLOpenSSLConfCmd PrivateKey {}\n\
-             HPKPUse site\n</VirtualHost>\n",
+             HPKPUse site\n{more}</VirtualHost>\n",
             listen(&[port]),
             policy("site", &[pin, B]),
             file("other.pem"),
             file("other.key"),
         )
     };
-    httpd.configure(&configuration(&other));
+    for more in ["", &pairs(&["live"])] {
+        httpd.configure(&configuration(&other, more));
+        httpd.test().accepted(&[]);
+        httpd.start();
+        assert_eq!(asked(&httpd, port), (200, 1));
+        httpd.stop();
+        httpd.configure(&configuration(&live, more));
+        httpd.test().refused("no-pin-in-chain", httpd.line("HPKPUse site"));
+    }
+    // Beside one of another type.
+    httpd.configure(&configuration(&other, &pairs(&["rsa"])));
     let said = httpd.test();
-    assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(said.text.contains("start"), "what is checked at the start is not said:\n{said:?}");
-    httpd.start();
-    assert_eq!(asked(&httpd, port), (200, 1));
-    httpd.stop();
-    // A lock-out that no test can see.
-    httpd.configure(&configuration(&live));
-    assert_eq!(httpd.test().code, Some(0));
+    said.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
+    assert!(said.text.contains("1 of its 2 certificates"), "{said:?}");
+    httpd.configure(&configuration(&live, ""));
     httpd.expect_in_log(&["hpkp: [no-pin-in-chain] localhost:"]);
     httpd.start();
     assert_eq!(asked(&httpd, port), (200, 0));
     assert!(codes(&httpd.log()).contains(&"no-pin-in-chain"), "{}", httpd.log());
     httpd.stop();
-    httpd.configure(&format!("HPKPOnStart refuse\n{}", configuration(&live)));
+    httpd.configure(&format!("HPKPOnStart refuse\n{}", configuration(&live, "")));
     let said = httpd.start_refused();
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.codes().contains(&"no-pin-in-chain"), "{said:?}");
     httpd.expect_in_log(&["AH00016: Configuration Failed"]);
+}
+
+/// What OpenSSL sends above a leaf that has no chain of its own, from wherever it has it: a test sees
+/// what the start will.
+#[test]
+fn chains_that_openssl_completes() {
+    let mut httpd = prepared();
+    let (pki, port) = (httpd.pki(), free_port());
+    pki.intermediate("between", "ca");
+    pki.leaf("below", "localhost", "between");
+    pki.intermediate("unrelated", "ca");
+    // More than a chain may have, the issuer last.
+    let unrelated = pki.read("unrelated.pem");
+    pki.write("many.pem", [unrelated.repeat(300), pki.read("between.pem")].concat());
+    fs::create_dir(pki.path("hashed")).expect("a directory");
+    fs::copy(pki.path("between.pem"), pki.path("hashed/between.pem")).expect("a copy");
+    succeed(Command::new("openssl").args(["rehash"]).arg(pki.path("hashed")));
+    let pin = pki.pin("between.pem");
+    let file = |name: &str| pki.path(name).display().to_string();
+    let command = |name: &str, path: &str| format!("SSLOpenSSLConfCmd {name} {}", file(path));
+    let authorities = "SSLCACertificateFile between.pem".to_owned();
+    for (server, vhost, refused) in [
+        ("", authorities.clone(), false),
+        ("", "SSLCACertificateFile many.pem".to_owned(), false),
+        ("", "SSLCACertificatePath hashed".to_owned(), false),
+        ("SSLCACertificatePath hashed", String::new(), false),
+        ("", "SSLCACertificateFile unrelated.pem".to_owned(), true),
+        ("", command("ChainCAFile", "between.pem"), false),
+        ("", command("chaincafile", "many.pem"), false),
+        ("", command("ChainCAPath", "hashed"), false),
+        (&*command("ChainCAFile", "between.pem"), String::new(), false),
+        // These count alone, where there are any.
+        ("", format!("{}\n{authorities}", command("ChainCAFile", "unrelated.pem")), true),
+        // A chain of its own leaves nothing to complete.
+        ("", format!("SSLCertificateChainFile unrelated.pem\n{authorities}"), true),
+    ] {
+        let text = format!(
+            "{}{server}\n{}{}",
+            listen(&[port]),
+            policy("site", &[&pin, B]),
+            tls_vhost(port, "localhost", "below", &format!("HPKPUse site\n{vhost}")),
+        );
+        httpd.configure(&text);
+        let said = httpd.test();
+        if refused {
+            said.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
+            httpd.expect_in_log(&["hpkp: [no-pin-in-chain]"]);
+        } else {
+            said.accepted(&[]);
+        }
+        httpd.start();
+        let sent = usize::from(!refused);
+        // Some of these chains lead nowhere.
+        let response = Curl::new(&httpd.path("ca.pem")).with(&["-k"]);
+        let response = response.get(&format!("https://localhost:{port}/"));
+        assert_eq!(response.pins().len(), sent, "{server} {vhost}:\n{}", httpd.log());
+        httpd.stop();
+    }
+    // Where only OpenSSL can look.
+    httpd.configure(&format!(
+        "{}{}{}",
+        listen(&[port]),
+        policy("site", &[&pin, B]),
+        tls_vhost(
+            port,
+            "localhost",
+            "below",
+            &format!("HPKPUse site\n{}", command("ChainCAStore", "between.pem"))
+        ),
+    ));
+    let said = httpd.test();
+    if !said.text.contains("ChainCAStore': unknown") {
+        said.accepted(&["certificate-checked-at-start"]);
+    }
+}
+
+/// A chain of any length has one verdict, at a test and at a start.
+#[test]
+fn long_chains_have_one_verdict() {
+    let mut httpd = prepared();
+    let (pki, port) = (httpd.pki(), free_port());
+    pki.intermediate("between", "ca");
+    pki.leaf("below", "localhost", "between");
+    let between = pki.pin("between.pem");
+    pki.intermediate("unrelated", "ca");
+    for (unrelated, is_read) in [(70, true), (300, false)] {
+        let unrelated = pki.read("unrelated.pem").repeat(unrelated);
+        pki.write("chain.pem", [unrelated, pki.read("between.pem")].concat());
+        httpd.configure(&format!(
+            "{}{}{}",
+            listen(&[port]),
+            policy("site", &[&between, B]),
+            tls_vhost(
+                port,
+                "localhost",
+                "below",
+                "HPKPUse site\nSSLCertificateChainFile chain.pem"
+            ),
+        ));
+        let said = httpd.test();
+        if is_read {
+            said.accepted(&[]);
+        } else {
+            said.refused("oversized-input", httpd.line("HPKPUse site"));
+            httpd.expect_in_log(&["hpkp: [oversized-input]"]);
+        }
+        httpd.start();
+        assert_eq!(codes(&httpd.log()).is_empty(), is_read, "{}", httpd.log());
+        httpd.stop();
+    }
 }
 
 /// mod_ssl calls for a proxy's context as well, which presents nothing to clients.
@@ -335,7 +450,7 @@ fn without_mod_ssl() {
 }
 
 /// Where no chain is configured, OpenSSL sends what it finds among the authorities for clients'
-/// certificates: in a file of them, which a test can read, or in a directory, which it cannot.
+/// certificates: in a file of them, or in a directory.
 #[test]
 fn a_chain_that_openssl_completes() {
     let mut httpd = prepared();
@@ -353,17 +468,14 @@ fn a_chain_that_openssl_completes() {
     }
     succeed(Command::new("openssl").args(["rehash"]).arg(httpd.path("authorities")));
     let above = pki.pin("above.pem");
-    for (directive, codes) in [
-        ("SSLCACertificateFile authorities.pem", &[][..]),
-        ("SSLCACertificatePath authorities", &["certificate-checked-at-start"]),
-    ] {
+    for directive in ["SSLCACertificateFile authorities.pem", "SSLCACertificatePath authorities"] {
         httpd.configure(&format!(
             "{}{}{}",
             listen(&[port]),
             policy("site", &[&above, B]),
             tls_vhost(port, "localhost", "below", &format!("{directive}\nHPKPUse site")),
         ));
-        httpd.test().accepted(codes);
+        httpd.test().accepted(&[]);
         httpd.start();
         assert_eq!(asked(&httpd, port), (200, 1), "{directive}");
         let address = format!("127.0.0.1:{port}");

@@ -3,12 +3,15 @@
 mod certificates;
 mod contexts;
 mod directives;
+mod interim;
 mod managed;
 mod packaging;
 mod panics;
 mod phases;
+mod processes;
 mod refusals;
 mod responses;
+mod versions;
 
 /// A policy with these pins.
 fn policy(name: &str, pins: &[&str]) -> String {

@@ -2,6 +2,8 @@
 //! this test alone.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use hpkp_tests::client::Curl;
 use hpkp_tests::free_port;
@@ -12,12 +14,13 @@ use hpkp_tests::site::B;
 use crate::policy;
 
 /// The hooks that run at a test.
-const TESTING: [&str; 6] = [
+const TESTING: [&str; 7] = [
     "register_hooks",
     "create_server_config",
     "merge_server_config",
     "pre_config",
     "directive",
+    "policy",
     "check_config",
 ];
 
@@ -33,6 +36,10 @@ const SERVING: [(&str, bool); 5] = [
     ("filter", false),
     ("log_transaction", true),
 ];
+
+/// The hook that runs when something is sent before the final response, or past the filters of the
+/// request.
+const BEFORE: &str = "interim";
 
 /// The hooks that run when a configuration is given back.
 const ENDING: [&str; 2] = ["cleanup", "ending"];
@@ -143,6 +150,29 @@ fn a_request_is_answered() {
     }
 }
 
+/// A program whose name begins so writes its response to the connection itself.
+#[test]
+fn what_is_sent_past_the_filters_is_passed_on() {
+    let (mut httpd, port) = server(BEFORE);
+    httpd.load(&["cgid"]);
+    let pki = httpd.pki();
+    let program = pki.write("nph-x", "#!/bin/sh\nprintf 'HTTP/1.1 200 OK\\r\\n\\r\\nx'\n");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a mode");
+    let alias = format!("ScriptSock cgid\nScriptAlias /nph-x {}\n", program.display());
+    httpd.replace_module(Module::InjectPanic, &format!("Include site.inc\n{alias}"));
+    httpd.start();
+    let workers = httpd.workers();
+    let url = format!("https://localhost:{port}/nph-x");
+    for _ in 0..2 {
+        let curl = Curl::new(&httpd.path("ca.pem")).with(&["--http1.1"]);
+        assert_eq!(curl.get(&url).status, 200);
+    }
+    assert_eq!(asked(&httpd, port, "--http1.1"), (200, 1));
+    assert_eq!(httpd.workers(), workers);
+    says_why(BEFORE, &httpd.log());
+    httpd.stop();
+}
+
 #[test]
 fn a_configuration_that_is_not_given_back_costs_nothing_else() {
     for hook in ENDING {
@@ -176,7 +206,7 @@ fn no_hook_is_forgotten() {
             continue;
         }
         let source = std::fs::read_to_string(path).expect("a source");
-        for entry in ["configuring(", "serving(", "make("] {
+        for entry in ["configuring(", "serving(", "make(", "guarded("] {
             for (at, _) in source.match_indices(entry) {
                 let rest = source[at + entry.len()..].trim_start();
                 if let Some(name) = rest.strip_prefix('"') {
@@ -185,7 +215,7 @@ fn no_hook_is_forgotten() {
             }
         }
     }
-    let serving = SERVING.iter().map(|(hook, _)| hook).chain(&ENDING);
+    let serving = SERVING.iter().map(|(hook, _)| hook).chain(&ENDING).chain([&BEFORE]);
     let listed: BTreeSet<String> =
         TESTING.iter().chain(&STARTING).chain(serving).map(|hook| (*hook).to_owned()).collect();
     assert_eq!(hooks, listed);

@@ -183,7 +183,8 @@ impl Httpd {
         1 + line.unwrap_or_else(|| panic!("no line \"{text}\" in:\n{configuration}"))
     }
 
-    fn command(&self) -> Command {
+    /// The httpd command for this server.
+    pub fn command(&self) -> Command {
         let mut command = Command::new(binary());
         // What the preamble would have to say for every run of the command, also where a test
         // breaks the configuration.

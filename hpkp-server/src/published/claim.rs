@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use hpkp_core::published::WriterName;
@@ -15,6 +16,9 @@ use super::{Directory, DirectoryError, sys};
 /// The file that this process, or the one that it was forked from, has claimed. It stays open as
 /// long as they live, over all reloads.
 static CLAIMED: Mutex<Option<File>> = Mutex::new(None);
+
+/// The descriptor of [`CLAIMED`], or -1: a process that has just been forked must not wait for a lock.
+static DESCRIPTOR: AtomicI32 = AtomicI32::new(-1);
 
 /// Claims the file of `writer` in `directory` for this server, until it ends or claims another one.
 /// The file is made where it is missing.
@@ -42,8 +46,21 @@ pub fn claim(directory: &Directory, writer: &WriterName) -> Result<(), Directory
             _ => Err(DirectoryError::Taken(shown)),
         };
     }
+    DESCRIPTOR.store(file.as_raw_fd(), Ordering::Relaxed);
     *claimed = Some(file);
     Ok(())
+}
+
+/// Closes the claimed file in a process that has just been forked from the one that claimed it, and
+/// that shall not keep the claim when the other ends. It may be called right after the fork: it
+/// neither waits nor allocates. Such a process claims nothing itself.
+pub fn close_claim_in_child() {
+    let descriptor = DESCRIPTOR.swap(-1, Ordering::Relaxed);
+    if descriptor >= 0 {
+        // SAFETY: takes a number. In this process nothing else uses the descriptor: `CLAIMED`, which
+        // has it too, is looked at by who claims alone, and a static is never dropped.
+        unsafe { libc::close(descriptor) };
+    }
 }
 
 /// What tells a file from others.

@@ -23,7 +23,7 @@ use hpkp_core::published::state::Standing;
 use hpkp_core::published::{State, WriterName};
 
 pub use append::{append, can_append};
-pub use claim::claim;
+pub use claim::{claim, close_claim_in_child};
 pub use compact::{Compacted, compact};
 pub use error::DirectoryError;
 pub use reserve::{RESERVE, Reserved};

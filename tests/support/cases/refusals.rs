@@ -220,11 +220,14 @@ pub fn policies_that_are_not_there_or_there_twice<S: Server>() {
     assert!(said.text.contains(&first), "{first}: {}", said.text);
 
     let no_name = match S::KIND {
-        Kind::Nginx => "is no name for a policy",
+        Kind::Nginx => "invalid policy name",
         Kind::Httpd => "takes one name",
     };
     server.refuses_for(&[policy_here("", body())], no_name);
-    server.refuses_for(&[policy_here("off", body())], "is no name for a policy");
+    // Also where the server does not tell upper from lower case where the policy is used.
+    for off in ["off", "Off", "OFF"] {
+        server.refuses_for(&[policy_here(off, body())], &format!("invalid policy name \"{off}\""));
+    }
 }
 
 pub fn a_policy_may_be_used_before_it_is_defined<S: Server>() {

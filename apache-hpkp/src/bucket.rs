@@ -1,0 +1,90 @@
+//! Brigades of buckets: what a filter of httpd gets.
+
+use std::ffi::c_char;
+use std::mem::offset_of;
+use std::ptr;
+
+use crate::bindings::{
+    apr_bucket, apr_bucket_brigade, apr_bucket_heap_create, apr_read_type_e_APR_BLOCK_READ,
+};
+
+/// Puts, in the place of the octets of each bucket with data, what `change` writes; until it gives
+/// false, or one cannot be read. Whether neither was so.
+///
+/// # Safety
+/// `brigade` is a live brigade that only this thread uses.
+pub(crate) unsafe fn rewrite(
+    brigade: *mut apr_bucket_brigade,
+    mut change: impl FnMut(&[u8], &mut Vec<u8>) -> bool,
+) -> bool {
+    let mut out = Vec::new();
+    // SAFETY: by the caller's promise. A brigade is a ring of buckets, which begins and ends with a
+    // sentinel: where a bucket would lie whose link were the brigade's own. What a bucket is read
+    // into lives until the bucket is destroyed.
+    unsafe {
+        let list = &raw mut (*brigade).list;
+        let sentinel = list.cast::<apr_bucket>().wrapping_byte_sub(offset_of!(apr_bucket, link));
+        let mut bucket = (*list).next;
+        while bucket != sentinel {
+            let kind = (*bucket).type_;
+            // APR_BUCKET_METADATA, which has no octets.
+            if (*kind).is_metadata == 1 {
+                bucket = (*bucket).link.next;
+                continue;
+            }
+            let (mut data, mut length): (*const c_char, usize) = (ptr::null(), 0);
+            let Some(read) = (*kind).read else { return false };
+            if read(bucket, &raw mut data, (&raw mut length).cast(), apr_read_type_e_APR_BLOCK_READ)
+                != 0
+            {
+                return false;
+            }
+            // Reading may have put the rest into a bucket behind this one.
+            let next = (*bucket).link.next;
+            if length > 0 {
+                let octets = std::slice::from_raw_parts(data.cast::<u8>(), length);
+                out.clear();
+                if !change(octets, &mut out) {
+                    return false;
+                }
+                if out != octets {
+                    replace(bucket, &out);
+                }
+            }
+            bucket = next;
+        }
+    }
+    true
+}
+
+/// Puts a bucket with a copy of `octets`, if there are any, in the place of `bucket`.
+///
+/// # Safety
+/// `bucket` is in a live brigade that only this thread uses; it is gone afterwards.
+unsafe fn replace(bucket: *mut apr_bucket, octets: &[u8]) {
+    // SAFETY: by the caller's promise; each bucket, and the sentinel, has a neighbour on both sides,
+    // and says by which functions it ends.
+    unsafe {
+        let (before, behind) = ((*bucket).link.prev, (*bucket).link.next);
+        let mut last = before;
+        if !octets.is_empty() {
+            let new = apr_bucket_heap_create(
+                octets.as_ptr().cast(),
+                octets.len() as _,
+                None,
+                (*bucket).list,
+            );
+            (*new).link.prev = before;
+            (*before).link.next = new;
+            last = new;
+        }
+        (*last).link.next = behind;
+        (*behind).link.prev = last;
+        if let Some(destroy) = (*(*bucket).type_).destroy {
+            destroy((*bucket).data);
+        }
+        if let Some(free) = (*bucket).free {
+            free(bucket.cast());
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Processes that httpd forks: none keeps a descriptor of ours.
+//!
+//! What is closed when another program is executed stays open in a process that goes on with this
+//! one: a daemon of mod_cgid, mod_fcgid or mod_wsgi, a child that serves. Such a process would keep a
+//! terminal open for whoever waits for its end, or a writer's file claimed after the server's own end.
+
+use std::sync::OnceLock;
+
+use hpkp_server::published;
+
+use crate::log;
+
+/// Has every process that is forked from now on close what it must not keep. Whether it will: the
+/// system may have no memory for it.
+pub(crate) fn close_descriptors_in_children() -> bool {
+    // The file stays loaded as long as the process lives, see build.rs, and so does the function.
+    static IS_REGISTERED: OnceLock<bool> = OnceLock::new();
+    *IS_REGISTERED.get_or_init(|| {
+        // SAFETY: the C library calls the function after each fork, in the child's one thread.
+        unsafe { libc::pthread_atfork(None, None, Some(in_child)) == 0 }
+    })
+}
+
+/// Nothing here allocates, waits for a lock or can panic: of a parent with several threads, any may
+/// have been interrupted.
+unsafe extern "C" fn in_child() {
+    log::close_terminal_in_child();
+    published::close_claim_in_child();
+}

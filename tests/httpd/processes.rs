@@ -1,0 +1,245 @@
+//! What the module leaves in the processes that httpd makes, and who runs its tests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use hpkp_tests::client::Curl;
+use hpkp_tests::httpd::{Httpd, Module, Mpm, listen, tls_vhost, wait};
+use hpkp_tests::instance::without_leaks;
+use hpkp_tests::site::{A, B};
+use hpkp_tests::{free_port, output};
+
+use crate::policy;
+
+/// The descriptors of a process: what each one leads to.
+fn descriptors(process: i32) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{process}/fd")) else { return Vec::new() };
+    entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).collect()
+}
+
+/// All processes below one.
+fn below(process: i32) -> Vec<i32> {
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
+    let children = children.unwrap_or_default();
+    children
+        .split_ascii_whitespace()
+        .filter_map(|child| child.parse().ok())
+        .flat_map(|child| [vec![child], below(child)].concat())
+        .collect()
+}
+
+/// Waits until the pid file of a server has another number than `old`; it.
+#[track_caller]
+fn pid(httpd: &Httpd, old: Option<i32>) -> i32 {
+    let read = || fs::read_to_string(httpd.path("httpd.pid")).ok()?.trim().parse().ok();
+    let came_up = wait(|| read().is_some() && read() != old);
+    assert!(came_up, "no server has come up:\n{}", httpd.log());
+    read().expect("a number")
+}
+
+/// Whether a process lives.
+fn lives(process: i32) -> bool {
+    fs::read_to_string(format!("/proc/{process}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim().starts_with('Z'))
+}
+
+/// The output of a command, or none where somebody keeps it open for longer than a start takes.
+fn captured(mut command: Command) -> Option<Output> {
+    command.stdin(Stdio::null());
+    let (send, receive) = mpsc::channel();
+    std::thread::spawn(move || send.send(output(&mut command)));
+    receive.recv_timeout(Duration::from_secs(20)).ok()
+}
+
+/// A daemon of mod_cgid goes on with httpd's own descriptors; a program that gets a log does not, but
+/// lives as long.
+#[test]
+fn no_descriptor_of_ours_outlives_the_start_in_any_child() {
+    for logs in
+        ["", "ErrorLog \"|$exec cat >/dev/null\"\nCustomLog \"|$exec cat >/dev/null\" status\n"]
+    {
+        let mut httpd = Httpd::furnished(Module::Shipped, Mpm::Event);
+        if let Some((name, value)) = without_leaks() {
+            httpd.set_environment(name, &value);
+        }
+        httpd.load(&["cgid", "dir"]);
+        let pki = httpd.pki();
+        pki.write("html/index.html", "x");
+        let (live, port) = (pki.pin("live.pem"), free_port());
+        pki.records("records");
+        let configuration = format!(
+            "{}ScriptSock cgid\nLogFormat %s status\n{logs}HPKPPublishedPins records writer=web-1\n{}{}",
+            listen(&[port]),
+            policy("site", &[&live, B]),
+            tls_vhost(port, "localhost", "live", "HPKPUse site"),
+        );
+        httpd.configure(&configuration);
+        let mut command = httpd.command();
+        command.args(["-k", "start"]);
+        let said = captured(command);
+        let server = pid(&httpd, None);
+        let url = format!("https://localhost:{port}/");
+        let ca = httpd.path("ca.pem");
+        let is_up = || Curl::new(&ca).try_get(&url).is_some_and(|got| got.pins().len() == 1);
+        let came_up = wait(is_up);
+        // At the start, and when all children have been made anew while the server has its claim.
+        let records = fs::canonicalize(httpd.path("records")).expect("a directory");
+        let mut kept = Vec::new();
+        for round in 0..2 {
+            if round == 1 {
+                let old = below(server);
+                httpd.run(&["-k", "restart"]);
+                wait(|| {
+                    !below(server).is_empty() && !below(server).iter().any(|p| old.contains(p))
+                });
+                wait(is_up);
+            }
+            let children = below(server);
+            kept.push((round, children.len(), 0, PathBuf::new()));
+            for child in children {
+                let all = descriptors(child).into_iter().filter(|file| file.starts_with(&records));
+                kept.extend(all.map(|file| (round, 0, child, file)));
+            }
+        }
+        let claims = descriptors(server).iter().filter(|file| file.starts_with(&records)).count();
+        // SAFETY: takes numbers alone; the number is that of the server just started.
+        unsafe { libc::kill(server, libc::SIGTERM) };
+        assert!(wait(|| !lives(server)), "the server did not end");
+
+        let said = said.expect("somebody keeps open what the start wrote to");
+        assert!(said.status.success(), "{said:?}");
+        assert!(came_up, "{said:?}");
+        assert!(
+            kept.iter().all(|(_, children, child, _)| *children > 1 || *child != 0),
+            "{kept:?}"
+        );
+        assert!(kept.iter().all(|(_, _, child, _)| *child == 0), "kept in children: {kept:?}");
+        assert_eq!(claims, 1);
+    }
+}
+
+/// The number of the process in charge dies, and what it left goes on: another server may have the
+/// file at once.
+#[test]
+fn a_claim_ends_with_the_server_whoever_outlives_it() {
+    let mut httpd = Httpd::furnished(Module::Shipped, Mpm::Event);
+    httpd.load(&["cgid", "dir"]);
+    let pki = httpd.pki();
+    pki.write("html/index.html", "x");
+    pki.records("records");
+    let (live, ports) = (pki.pin("live.pem"), [free_port(), free_port()]);
+    let configure = |httpd: &Httpd, port: u16| {
+        httpd.configure(&format!(
+            "{}ScriptSock cgid-{port}\nHPKPPublishedPins records writer=web-1\n{}{}",
+            listen(&[port]),
+            policy("site", &[&live, B]),
+            tls_vhost(port, "localhost", "live", "HPKPUse site"),
+        ));
+    };
+    configure(&httpd, ports[0]);
+    httpd.start();
+    assert_eq!(httpd.graceful(), hpkp_tests::httpd::Reload::Accepted);
+    let left = below(httpd.pid());
+    assert!(!left.is_empty());
+    // A claim that a child still had would be that of a server that nobody can stop.
+    let records = fs::canonicalize(httpd.path("records")).expect("a directory");
+    let has_claim = |process: &i32| descriptors(*process).iter().any(|f| f.starts_with(&records));
+    assert!(has_claim(&httpd.pid()));
+    assert!(!left.iter().any(has_claim));
+    httpd.stop();
+}
+
+/// Debian's init script tests before it stops, and kills the server where the test fails, without
+/// starting it again.
+#[test]
+fn debians_init_script_restarts_in_spite_of_a_refusal() {
+    const SCRIPT: &str = "/etc/init.d/apache2";
+    let has_systemd = Path::new("/run/systemd/system").exists();
+    // It ends what `pidof` finds, by the name of the program.
+    if !Path::new(SCRIPT).exists() || has_systemd || std::env::var_os("HPKP_HTTPD").is_some() {
+        return;
+    }
+    let mut httpd = Httpd::furnished(Module::Shipped, Mpm::Event);
+    httpd.load(&["dir"]);
+    let pki = httpd.pki();
+    pki.write("html/index.html", "x");
+    let (live, port) = (pki.pin("live.pem"), free_port());
+    let configure = |pin: &str, more: &str| {
+        httpd.configure(&format!(
+            "{}{}{more}\n{}",
+            listen(&[port]),
+            policy("site", &[pin, B]),
+            tls_vhost(port, "localhost", "live", "HPKPUse site"),
+        ));
+    };
+    // What the package has there, for this directory.
+    let directory = httpd.path("").display().to_string();
+    let directory = directory.trim_end_matches('/');
+    pki.write(
+        "apache2.conf",
+        format!(
+            "ServerRoot {directory}\nDefaultRuntimeDir {directory}/run\n\
+             PidFile {directory}/httpd.pid\nInclude {directory}/{}\n",
+            hpkp_tests::httpd::Kind::Httpd.file()
+        ),
+    );
+    pki.write(
+        "envvars",
+        format!(
+            "export APACHE_RUN_USER=www-data APACHE_RUN_GROUP=www-data\n\
+             export APACHE_PID_FILE={directory}/httpd.pid APACHE_RUN_DIR={directory}/run\n\
+             export APACHE_LOCK_DIR={directory}/run APACHE_LOG_DIR={directory}\n"
+        ),
+    );
+    fs::create_dir(httpd.path("run/socks")).expect("a directory");
+    let script = |command: &str| {
+        let mut script = Command::new(SCRIPT);
+        script.env("APACHE_CONFDIR", directory).env_remove("HPKP_CHECK").arg(command);
+        captured(script).expect("an end")
+    };
+    let control = |command: &str| {
+        let mut control = Command::new("/usr/sbin/apache2ctl");
+        control.env("APACHE_CONFDIR", directory).env_remove("HPKP_CHECK").arg(command);
+        captured(control).expect("an end")
+    };
+    let ca = httpd.path("ca.pem");
+    let asked = || {
+        let url = format!("https://localhost:{port}/");
+        Curl::new(&ca).try_get(&url).map(|got| (got.status, got.pins().len()))
+    };
+    configure(&live, "");
+    let said = script("start");
+    assert!(said.status.success(), "{said:?}");
+    let first = pid(&httpd, None);
+    assert!(wait(|| asked() == Some((200, 1))), "{:?}", asked());
+
+    // Refused: by the operator's test, by a reload of either kind.
+    configure(A, "");
+    for said in [control("configtest"), control("graceful"), script("reload")] {
+        assert!(!said.status.success(), "{said:?}");
+    }
+    assert_eq!(asked(), Some((200, 1)));
+    // Not by the tests before and behind a stop; the start goes on without the header.
+    let said = script("restart");
+    assert!(said.status.success(), "{said:?}\n{}", httpd.log());
+    let second = pid(&httpd, Some(first));
+    assert!(wait(|| asked() == Some((200, 0))), "{:?}\n{}", asked(), httpd.log());
+    // Stopped well, not killed for a test that fails.
+    let said = script("stop");
+    assert!(said.status.success() && !said.stderr.windows(7).any(|w| w == b"kill it"), "{said:?}");
+    assert!(wait(|| !lives(second)));
+    let said = script("start");
+    assert!(said.status.success(), "{said:?}");
+    let third = pid(&httpd, Some(second));
+    assert!(wait(|| asked() == Some((200, 0))));
+    // What is wrong in the text alone stays wrong.
+    configure("nonsense", "");
+    assert!(!script("reload").status.success());
+    configure(&live, "");
+    assert!(script("stop").status.success());
+    assert!(wait(|| !lives(third)));
+    httpd.expect_in_log(&["hpkp: [no-pin-in-chain]"]);
+}

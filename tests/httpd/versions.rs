@@ -1,0 +1,41 @@
+//! Which httpd the module needs.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use hpkp_tests::httpd::{Httpd, Module, Mpm, binary};
+use hpkp_tests::output;
+
+/// The function that httpd has from 2.4.47 on.
+const FUNCTION: &[u8] = b"ap_ssl_conn_is_ssl";
+
+/// A copy of the program in which that function has another name stands for an older one.
+#[test]
+fn an_httpd_before_2_4_47_is_told_what_is_needed() {
+    let mut httpd = Httpd::furnished(Module::Shipped, Mpm::Event);
+    for module in ["ssl", "headers", "http2", "socache_shmcb"] {
+        httpd.unload(module);
+    }
+    httpd.configure("");
+    let mut program = fs::read(binary()).expect("a program");
+    let places: Vec<usize> = (program.windows(FUNCTION.len()).enumerate())
+        .filter(|(_, octets)| *octets == FUNCTION)
+        .map(|(at, _)| at)
+        .collect();
+    assert!(!places.is_empty());
+    for at in places {
+        program[at] = b'X';
+    }
+    let older = httpd.pki().write("older", program);
+    fs::set_permissions(&older, fs::Permissions::from_mode(0o755)).expect("a mode");
+    let mut command = std::process::Command::new(older);
+    command.args(httpd.command().get_args()).arg("-t");
+    let said = output(&mut command);
+    let text = String::from_utf8_lossy(&said.stderr);
+    assert_eq!(said.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("hpkp: mod_hpkp needs Apache httpd 2.4.47 or later, not Apache/2.4"),
+        "{text}"
+    );
+    httpd.test().accepted(&[]);
+}
