@@ -1,12 +1,16 @@
 //! The records that a configuration names: read for the check, and written once it is accepted.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use hpkp_core::check::{Deployment, Records, Verdict};
 use hpkp_core::finding::{Code, Finding};
-use hpkp_core::published::{State, WriterName, accepted};
+use hpkp_core::published::{Event, State, WriterName, accepted};
 use hpkp_core::text::Excerpt;
 
+use crate::living::{self, Pid};
 use crate::loader::now;
-use crate::published::{self, Contents, Directory, DirectoryError};
+use crate::published::{self, Claimant, Contents, Directory, DirectoryError};
 use crate::setting::RecordsSetting;
 
 /// How often records are worked out anew because somebody else has written meanwhile.
@@ -102,8 +106,8 @@ fn default_writer() -> Result<WriterName, String> {
 pub enum Predecessor {
     /// There is none.
     None,
-    /// It still runs.
-    Runs,
+    /// It still runs, as this process.
+    Runs(Pid),
 }
 
 impl Journal {
@@ -116,12 +120,12 @@ impl Journal {
         predecessor: Predecessor,
     ) -> Option<Finding> {
         let state = &deployment.records.as_ref()?.state;
-        let error = self.append(predecessor == Predecessor::None, state, |state| {
-            let mut events = accepted::accepted(deployment, verdict, state, &self.writer, now());
-            if predecessor == Predecessor::Runs {
-                events = accepted::without_ends(events);
+        let error = self.record_events(predecessor, state, |state| {
+            let events = accepted::accepted(deployment, verdict, state, &self.writer, now());
+            match predecessor {
+                Predecessor::None => events,
+                Predecessor::Runs(_) => accepted::without_ends(events),
             }
-            events
         });
         let error = error.err()?;
         // Somebody else's records say nothing of what this server sends, and end without it.
@@ -130,40 +134,82 @@ impl Journal {
         verdict.withhold_unrecorded(deployment, own, &self.writer, &error.to_string())
     }
 
-    /// Writes that the server has stopped for good.
+    /// Who else writes under this name and serves. None where nobody does, and where nobody knows.
+    #[must_use]
+    pub fn claimant(&self) -> Option<Pid> {
+        let directory = Directory::open(&self.path).ok()?;
+        match published::claimant(&directory, &self.writer).ok()?? {
+            Claimant::Process(pid) => Some(pid),
+            Claimant::Unseen => None,
+        }
+    }
+
+    /// Writes that the server has stopped for good, unless a successor already serves: what is
+    /// published is the successor's now.
     ///
     /// # Errors
     /// A line for the log where it could not be written: then what it published counts as published
     /// still.
     pub fn stop(&self) -> Result<(), String> {
-        let read = Directory::open(&self.path).and_then(|directory| directory.read());
-        let stopped = read.and_then(|Contents { state, .. }| {
-            self.append(true, &state, |state| accepted::stopped(state, &self.writer, now()))
+        let stopped = Directory::open(&self.path).and_then(|directory| {
+            published::claim(&directory, &self.writer, None)?;
+            let state = directory.read()?.state;
+            let events = |state: &State| accepted::stopped(state, &self.writer, now());
+            append(&directory, &state, events, published::append_alone)
         });
-        stopped.map_err(|error| {
-            format!(
+        match stopped {
+            Ok(()) | Err(DirectoryError::Taken(..)) => Ok(()),
+            Err(error) => Err(format!(
                 "hpkp: the end of this server cannot be recorded, so what it published counts as \
                  published still: {error}"
-            )
-        })
+            )),
+        }
     }
 
-    fn append(
+    fn record_events(
         &self,
-        claim: bool,
+        predecessor: Predecessor,
         state: &State,
-        events: impl Fn(&State) -> Vec<hpkp_core::published::Event>,
+        events: impl Fn(&State) -> Vec<Event>,
     ) -> Result<(), DirectoryError> {
         let directory = Directory::open(&self.path)?;
-        if claim {
-            published::claim(&directory, &self.writer)?;
-        }
-        let mut appended = published::append(&directory, &events(state));
-        for _ in 1..TRIES {
-            let Err(DirectoryError::Changed(_)) = appended else { break };
-            let state = directory.read()?.state;
-            appended = published::append(&directory, &events(&state));
-        }
-        appended
+        let beside = match predecessor {
+            Predecessor::None => None,
+            Predecessor::Runs(pid) => Some(pid),
+        };
+        let started = Instant::now();
+        let is_new = loop {
+            match published::claim(&directory, &self.writer, beside) {
+                // One that listens where this server does, and was told to end, is about to: two
+                // that go on together would share their clients.
+                Err(DirectoryError::Taken(_, Claimant::Process(pid)))
+                    if started.elapsed() < living::PATIENCE && living::shares_an_address(pid) =>
+                {
+                    thread::sleep(Duration::from_millis(50));
+                }
+                claimed => break claimed?,
+            }
+        };
+        // A predecessor may have recorded its end since the records were read.
+        let changed = is_new
+            && published::last_seq(&directory, &self.writer)? != state.last_seq(&self.writer);
+        let newer = if changed { Some(directory.read()?.state) } else { None };
+        append(&directory, newer.as_ref().unwrap_or(state), events, published::append)
     }
+}
+
+/// Appends what `events` makes of the records, and anew where somebody else has written meanwhile.
+fn append(
+    directory: &Directory,
+    state: &State,
+    events: impl Fn(&State) -> Vec<Event>,
+    append: fn(&Directory, &[Event]) -> Result<(), DirectoryError>,
+) -> Result<(), DirectoryError> {
+    let mut appended = append(directory, &events(state));
+    for _ in 1..TRIES {
+        let Err(DirectoryError::Changed(_)) = appended else { break };
+        let state = directory.read()?.state;
+        appended = append(directory, &events(&state));
+    }
+    appended
 }

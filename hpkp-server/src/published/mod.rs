@@ -17,8 +17,8 @@ use std::path::Path;
 
 use hpkp_core::published::{State, WriterName, file};
 
-pub use append::append;
-pub use claim::claim;
+pub use append::{append, append_alone, last_seq};
+pub use claim::{Claimant, claim, claimant, leave_to_parent};
 pub use compact::{Compacted, compact};
 pub use error::DirectoryError;
 
