@@ -15,7 +15,8 @@ use hpkp_core::finding::Check;
 use hpkp_core::path::Chain;
 use hpkp_core::policy::Policy;
 use hpkp_server::failure::{self, Answer, LogLine, Phase};
-use hpkp_server::journal;
+use hpkp_server::journal::{self, Journal};
+use hpkp_server::living;
 use hpkp_server::loader::{self, Loader};
 use hpkp_server::openssl::{OpenSsl, OpenSslError};
 use hpkp_server::sending::ContextAddress;
@@ -76,7 +77,13 @@ unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     // SAFETY: as above.
     let (deployment, addresses, verdict) =
         unsafe { checked(main, records, &servers, openssl.as_ref()) };
-    let judgement = failure::judge(&verdict, phase, main.on_start.unwrap_or_default());
+    // SAFETY: by the caller's promise.
+    let wanted = unsafe { servers.addresses(cycle) };
+    let judgement =
+        failure::judge_beside(&verdict, phase, main.on_start.unwrap_or_default(), || {
+            let claimant = || journal.as_ref().and_then(Journal::claimant);
+            living::master_at(&wanted).or_else(claimant)
+        });
     for line in &judgement.lines {
         // SAFETY: as above.
         unsafe { log::write_line(log, line) };
