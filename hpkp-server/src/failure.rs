@@ -110,8 +110,9 @@ pub fn judge_beside(
     let beside = if refused.refused { living::stays(find) } else { None };
     let Some(pid) = beside else { return judgement };
     let text = format!(
-        "hpkp: the process {pid} serves already, so this start is judged like a reload and refused; \
-         that server keeps its certificate. Last resort, locks out those clients: stop that process \
+        "hpkp: the process {pid} serves already, at an address of this configuration or under the same \
+         name in the records, so this start is judged like a reload and refused; that server keeps \
+         its certificate. Last resort, locks out those clients: stop that process \
          before this start"
     );
     refused.lines.push(LogLine { answer: Answer::Refuse, text, at: None });

@@ -1,5 +1,6 @@
 //! The records that a configuration names: read for the check, and written once it is accepted.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,10 @@ use crate::setting::RecordsSetting;
 
 /// How often records are worked out anew because somebody else has written meanwhile.
 const TRIES: usize = 5;
+
+/// Whether this server has had its one chance to wait for its predecessor. Later it would wait while
+/// others are served, or, in httpd's restarts, are not.
+static HAS_WAITED: AtomicBool = AtomicBool::new(false);
 
 /// Where a server writes what it publishes and presents.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,12 +139,13 @@ impl Journal {
         verdict.withhold_unrecorded(deployment, own, &self.writer, &error.to_string())
     }
 
-    /// Who else writes under this name and serves. None where nobody does, and where nobody knows.
+    /// Which other server of this kind writes under this name and serves. None where none does, and
+    /// where nobody knows. An nginx and an httpd that share a name are two servers.
     #[must_use]
     pub fn claimant(&self) -> Option<Pid> {
         let directory = Directory::open(&self.path).ok()?;
         match published::claimant(&directory, &self.writer).ok()?? {
-            Claimant::Process(pid) => Some(pid),
+            Claimant::Process(pid) => living::is_of_this_kind(pid).then_some(pid),
             Claimant::Unseen => None,
         }
     }
@@ -177,14 +183,16 @@ impl Journal {
             Predecessor::None => None,
             Predecessor::Runs(pid) => Some(pid),
         };
+        // A start may follow the order to stop so closely that the predecessor has yet to heed it.
+        let patience = if HAS_WAITED.swap(true, Ordering::Relaxed) {
+            Duration::ZERO
+        } else {
+            living::PATIENCE
+        };
         let started = Instant::now();
         let is_new = loop {
             match published::claim(&directory, &self.writer, beside) {
-                // One that listens where this server does, and was told to end, is about to: two
-                // that go on together would share their clients.
-                Err(DirectoryError::Taken(_, Claimant::Process(pid)))
-                    if started.elapsed() < living::PATIENCE && living::shares_an_address(pid) =>
-                {
+                Err(DirectoryError::Taken(..)) if started.elapsed() < patience => {
                     thread::sleep(Duration::from_millis(50));
                 }
                 claimed => break claimed?,

@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 /// A process.
 pub type Pid = libc::pid_t;
 
-/// How long a server that is ending may take. nginx kills a worker that has not ended after about
-/// two seconds, and tries for as long to listen where another process still does.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a server that is ending may take. nginx needs three to four seconds to kill a worker that
+/// does not heed the order to end.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Asks until nobody is found any more, or the patience is at an end; then, who was found last.
 pub fn stays(mut find: impl FnMut() -> Option<Pid>) -> Option<Pid> {
@@ -83,22 +83,18 @@ pub fn listens(pid: Pid) -> Option<bool> {
     Some(!is_httpd && unix_listeners(&pid).iter().any(|inode| inodes.contains(inode)))
 }
 
-/// Whether another process listens where this one does.
+/// Whether another process runs the same program as this one, by its name.
 #[must_use]
-pub fn shares_an_address(pid: Pid) -> bool {
-    let own = addresses_of("self");
-    addresses_of(&pid.to_string()).iter().any(|at| own.contains(at))
+pub fn is_of_this_kind(pid: Pid) -> bool {
+    let own = name("self");
+    own.is_some() && name(&pid.to_string()) == own
 }
 
 /// The addresses at which this process listens.
 #[must_use]
 pub fn own_addresses() -> Vec<SocketAddr> {
-    addresses_of("self")
-}
-
-fn addresses_of(pid: &str) -> Vec<SocketAddr> {
-    let inodes = socket_inodes(pid).unwrap_or_default();
-    let listeners = tcp_listeners(pid).into_iter();
+    let inodes = socket_inodes("self").unwrap_or_default();
+    let listeners = tcp_listeners("self").into_iter();
     listeners.filter(|(inode, _)| inodes.contains(inode)).map(|(_, at)| at).collect()
 }
 
@@ -178,13 +174,12 @@ fn tcp_listeners(pid: &str) -> HashMap<u64, SocketAddr> {
     for file in ["tcp", "tcp6"] {
         each_line(&format!("/proc/{pid}/net/{file}"), |line| {
             let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-            if let (Some(at), Some(&LISTEN), Some(inode)) =
-                (fields.get(1), fields.get(3), fields.get(9))
-            {
-                if let (Some(at), Ok(inode)) = (address(at), inode.parse()) {
-                    found.insert(inode, at);
-                }
+            if fields.get(3) != Some(&LISTEN) {
+                return;
             }
+            let at = fields.get(1).and_then(|at| address(at));
+            let inode = fields.get(9).and_then(|inode| inode.parse().ok());
+            found.extend(inode.zip(at));
         });
     }
     found
@@ -242,7 +237,6 @@ mod tests {
             let address = listener.local_addr().unwrap();
             assert!(own_addresses().contains(&address));
             assert_eq!(listens(own_pid()), Some(true));
-            assert!(shares_an_address(own_pid()));
             // This process is not another one.
             assert_eq!(master_at(&[address]), None);
             drop(listener);

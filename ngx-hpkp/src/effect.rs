@@ -40,11 +40,12 @@ pub(crate) unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_
     })
 }
 
-/// `init_process`: a worker begins. Its master's claim to the records is the master's alone.
+/// `init_process`: a worker begins. Its master's claim to the records is the master's alone. nginx
+/// calls this in the build of the module that the configuration names, in no other.
 pub(crate) unsafe extern "C" fn init_process(_: *mut ngx_cycle_t) -> ngx_int_t {
     boundary::serving("init_process", OK, || {
         if phase::has_master() {
-            published::leave_to_parent();
+            published::leave_to_parent_for_all_builds();
         }
         OK
     })

@@ -143,24 +143,37 @@ fn has_records_open(pid: libc::pid_t, own: &Path) -> bool {
     entries.map(|entry| entry.path()).any(|path| fs::read_link(path).is_ok_and(|to| to == own))
 }
 
-fn claim_of_the_master<S: Site>(workers: fn(&S) -> Vec<libc::pid_t>) {
+/// `replace` puts another build of the module in the place of the one that runs.
+fn claim_of_the_master<S: Site>(
+    workers: fn(&S) -> Vec<libc::pid_t>,
+    replace: fn(&mut S, Module, &str),
+) {
     let mut stand = Stand::<S>::running();
-    for _ in 0..2 {
+    for module in [Module::Shipped, Module::InjectPanic, Module::Shipped] {
         assert!(has_records_open(stand.site.pid(), &stand.own()));
         let workers = workers(&stand.site);
         assert!(!workers.is_empty());
         for worker in workers {
-            assert!(wait(|| !has_records_open(worker, &stand.own())), "{worker}");
+            assert!(wait(|| !has_records_open(worker, &stand.own())), "{worker}, {module:?} next");
         }
+        let policies = [Policy { pins: &[&stand.live, B], ..POLICY }];
+        let blocks = [Block { port: stand.port, ..BLOCK }];
+        let layout = Layout { policies: &policies, blocks: &blocks, ..LAYOUT };
+        replace(&mut stand.site, module, &layout.text(S::KIND));
         assert_eq!(stand.site.reload_tested(), Reload::Accepted);
+        assert_eq!(stand.asked(), SENT);
     }
     stand.site.down();
 }
 
 #[test]
-fn the_claim_is_the_masters_alone() {
-    claim_of_the_master::<Nginx>(|nginx| nginx.workers());
-    claim_of_the_master::<Httpd>(|httpd| httpd.workers());
+fn the_claim_is_that_of_the_master_of_nginx_alone() {
+    claim_of_the_master::<Nginx>(|nginx| nginx.workers(), Nginx::replace_module);
+}
+
+#[test]
+fn the_claim_is_that_of_the_parent_of_httpd_alone() {
+    claim_of_the_master::<Httpd>(|httpd| httpd.workers(), Httpd::replace_module);
 }
 
 /// A configuration with `reuseport`, so that two servers can listen at the same address.
@@ -199,6 +212,32 @@ fn refused(stand: &Stand<Nginx>) {
     assert_eq!(stand.asked(), SENT);
 }
 
+/// Tells the server to stop, which takes it more than a second: a worker does not heed it.
+fn ending(stand: &mut Stand<Nginx>) -> Child {
+    for worker in stand.site.workers() {
+        kill(worker, libc::SIGSTOP);
+    }
+    stand.site.signal(libc::SIGTERM);
+    stand.site.expect_in_log(&["exited on signal 9"]);
+    stand.site.hand_over()
+}
+
+/// It stops and starts at once, and listens elsewhere: nothing makes the start wait but the name.
+#[test]
+fn nginx_beside_one_that_is_ending() {
+    let mut stand = sharing(&["records writer=web-1"]);
+    let old = ending(&mut stand);
+    stand.port = free_port();
+    shared(&stand, "live", stand.port, &["records writer=web-1"]);
+    stand.site.up();
+    ends(old);
+    assert_eq!(stand.asked(), SENT);
+    let mut expected = STOPPED.to_vec();
+    expected.extend(["published", "presents"]);
+    assert_eq!(stand.kinds(), expected);
+    stand.site.down();
+}
+
 fn beside_a_living_one(published: &[&str]) {
     let mut stand = sharing(published);
     let port = stand.port;
@@ -218,8 +257,7 @@ fn beside_a_living_one(published: &[&str]) {
     other.site.down();
 
     // Told to stop, it does not keep the next one from starting, which begins while it ends.
-    stand.site.signal(libc::SIGTERM);
-    let old = stand.site.hand_over();
+    let old = ending(&mut stand);
     stand.site.up();
     ends(old);
     assert_eq!(stand.asked(), WITHHELD);

@@ -104,16 +104,21 @@ pub fn claimant(directory: &Directory, writer: &WriterName) -> io::Result<Option
     claimant_of(&file, &name, None)
 }
 
-/// Gives back, in a child that serves, what it has of its parent's claim.
+/// Gives back, in a child, what it has of its parent's claim.
 pub fn leave_to_parent() {
+    drop(CLAIMED.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
+/// The same where an upgrade of the package may have put another build of the module in the place of
+/// the one that claimed the file. That stays loaded with its descriptor open, and nobody calls it in
+/// the child any more.
+pub fn leave_to_parent_for_all_builds() {
     let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(Claimed { file, name }) = claimed.take() else { return };
     let Ok(wanted) = identity(&file) else { return };
     drop(file);
-    // An upgrade of the package may have put another build of the module in the place of the one
-    // that claimed the file; that stays loaded, and its descriptor open.
     for number in own_descriptors(&name, wanted) {
-        // SAFETY: what owns it never runs again in this process, which serves requests only.
+        // SAFETY: its owner is in a build of the module that never runs in this process again.
         unsafe { libc::close(number) };
     }
 }

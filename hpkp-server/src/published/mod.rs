@@ -18,7 +18,7 @@ use std::path::Path;
 use hpkp_core::published::{State, WriterName, file};
 
 pub use append::{append, append_alone, last_seq};
-pub use claim::{Claimant, claim, claimant, leave_to_parent};
+pub use claim::{Claimant, claim, claimant, leave_to_parent, leave_to_parent_for_all_builds};
 pub use compact::{Compacted, compact};
 pub use error::DirectoryError;
 
