@@ -2,11 +2,9 @@
 //!
 //! What is closed when another program is executed stays open in a process that goes on with this
 //! one: a daemon of mod_cgid, mod_fcgid or mod_wsgi, a child that serves. Such a process would keep a
-//! terminal open for whoever waits for its end, or a writer's file claimed after the server's own end.
+//! terminal open for whoever waits for its end. The claim to the records is given back by `ending`.
 
 use std::sync::OnceLock;
-
-use hpkp_server::published;
 
 use crate::log;
 
@@ -25,5 +23,4 @@ pub(crate) fn close_descriptors_in_children() -> bool {
 /// have been interrupted.
 unsafe extern "C" fn in_child() {
     log::close_terminal_in_child();
-    published::close_claim_in_child();
 }

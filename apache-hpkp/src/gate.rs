@@ -15,7 +15,8 @@ use hpkp_core::check::{
 };
 use hpkp_core::finding::{Check, Class, Code};
 use hpkp_server::failure::{self, Phase};
-use hpkp_server::journal::{self, Predecessor};
+use hpkp_server::journal::{self, Journal, Predecessor};
+use hpkp_server::living::{self, Pid};
 use hpkp_server::loader::{self, Loader};
 use hpkp_server::openssl::{OpenSsl, OpenSslError, SslCtx};
 use hpkp_server::sending::{self, ContextAddress};
@@ -218,7 +219,8 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
         .collect();
     let (records, _) = journal::read(&conf.published);
     let mut deployment = deployment(&servers, presented, &mut loader, conf, records);
-    let judgement = judged(&loader.check(&mut deployment), has_tls, Phase::Test, conf.on_start);
+    let verdict = loader.check(&mut deployment);
+    let judgement = judged(&verdict, has_tls, Phase::Test, conf.on_start, || None);
     judgement.lines.iter().for_each(log::line_of_test);
     !judgement.refused
 }
@@ -264,7 +266,11 @@ unsafe fn serve(pool: *mut apr_pool_t, main: *mut server_rec) -> bool {
     let mut verdict = loader.check(&mut deployment);
     let has_tls = httpd::is_loaded(c"mod_ssl.c");
     let phase = phase::serving();
-    let judgement = judged(&verdict, has_tls, phase, conf.on_start);
+    let judgement = judged(&verdict, has_tls, phase, conf.on_start, || {
+        // This server has begun to listen by now.
+        let claimant = || journal.as_ref().and_then(Journal::claimant);
+        living::master_at(&living::own_addresses()).or_else(claimant)
+    });
 
     // A start reads its configuration twice: before it leaves the terminal, and behind that.
     let is_first = phase == Phase::Start && phase::is_first_reading();
@@ -383,8 +389,10 @@ fn judged(
     has_tls: bool,
     phase: Phase,
     on_start: Option<failure::OnStart>,
+    beside: impl FnMut() -> Option<Pid>,
 ) -> failure::Judgement {
-    let mut judgement = failure::judge(verdict, phase, on_start.unwrap_or_default());
+    let on_start = on_start.unwrap_or_default();
+    let mut judgement = failure::judge_beside(verdict, phase, on_start, beside);
     if !has_tls {
         let text = "mod_ssl is not loaded, so no server is on TLS and no header is sent; load it \
                     (a2enmod ssl)";

@@ -4,6 +4,8 @@
 use hpkp_core::check::Verdict;
 use hpkp_core::finding::{Check, Class, Finding, Location};
 
+use crate::living::{self, Pid};
+
 /// Where a server stands in its life when the check runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -90,6 +92,33 @@ pub fn judge(verdict: &Verdict, phase: Phase, on_start: OnStart) -> Judgement {
     judgement
 }
 
+/// As [`judge`], where another server may be serving what this one is about to: then a start is
+/// judged like a reload, since a refusal leaves the other one serving. `find` gives its process; it
+/// is asked only where that matters, and again while the other one may be ending.
+#[must_use]
+pub fn judge_beside(
+    verdict: &Verdict,
+    phase: Phase,
+    on_start: OnStart,
+    find: impl FnMut() -> Option<Pid>,
+) -> Judgement {
+    let judgement = judge(verdict, phase, on_start);
+    if phase != Phase::Start || judgement.refused {
+        return judgement;
+    }
+    let mut refused = judge(verdict, Phase::Reload, on_start);
+    let beside = if refused.refused { living::stays(find) } else { None };
+    let Some(pid) = beside else { return judgement };
+    let text = format!(
+        "hpkp: the process {pid} serves already, at an address of this configuration or under the same \
+         name in the records, so this start is judged like a reload and refused; that server keeps \
+         its certificate. Last resort, locks out those clients: stop that process \
+         before this start"
+    );
+    refused.lines.push(LogLine { answer: Answer::Refuse, text, at: None });
+    refused
+}
+
 /// The log lines of what was found after the configuration had been accepted.
 pub fn lines_after(finding: &Finding, phase: Phase) -> impl Iterator<Item = LogLine> {
     lines(finding, answer(finding.class, finding.check, phase, OnStart::Warn), phase)
@@ -119,6 +148,8 @@ fn lines(finding: &Finding, answer: Answer, phase: Phase) -> impl Iterator<Item 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hpkp_core::finding::Code;
+
     use Answer::{Alarm, Refuse, Warn};
     const HOLD: Answer = Answer::Withhold;
     use Class::{Invalid, Lockout, Unsure, Warning, Withhold};
@@ -166,5 +197,54 @@ mod tests {
             }
         }
         assert_eq!(rows.len(), 5 * 4, "a row is missing or stands twice");
+    }
+
+    fn verdict(class: Class) -> Verdict {
+        let finding = Finding {
+            code: Code::NoPinInChain,
+            class,
+            check: Check::Refuse,
+            hosts: vec!["a.example".to_owned()],
+            host_count: 1,
+            has_header: true,
+            at: Location { file: "a".into(), line: 1 },
+            summary: "a".to_owned(),
+            details: Vec::new(),
+        };
+        Verdict { findings: vec![finding], hosts: Vec::new() }
+    }
+
+    /// A start is refused where a lock-out would meet a server that goes on, and only there; who
+    /// goes on is looked for only where that matters.
+    #[test]
+    fn a_start_beside_a_server_that_goes_on() {
+        let nobody = || panic!("nobody is looked for");
+        for (class, phase, refused) in [
+            (Warning, Start, false),
+            (Withhold, Start, false),
+            (Invalid, Start, true),
+            (Lockout, Reload, true),
+            (Lockout, Restart, false),
+        ] {
+            let judgement = judge_beside(&verdict(class), phase, OnStart::Warn, nobody);
+            assert_eq!(judgement.refused, refused, "{class:?} {phase:?}");
+        }
+        for class in [Lockout, Unsure] {
+            let judged = |find: &mut dyn FnMut() -> Option<Pid>| {
+                judge_beside(&verdict(class), Start, OnStart::Warn, find)
+            };
+            assert!(!judged(&mut || None).refused);
+            // It ends while the start waits.
+            let mut left = 3;
+            let mut ending = || {
+                left -= 1;
+                (left > 0).then_some(7)
+            };
+            assert!(!judged(&mut ending).refused);
+            let judgement = judged(&mut || Some(7));
+            assert!(judgement.refused);
+            let last = judgement.lines.last().unwrap();
+            assert!(last.text.contains("process 7 serves already"), "{last:?}");
+        }
     }
 }

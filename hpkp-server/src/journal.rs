@@ -2,18 +2,28 @@
 
 use std::collections::HashSet;
 use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use hpkp_core::check::{Deployment, Records, Verdict};
 use hpkp_core::finding::{Code, Finding, Location};
-use hpkp_core::published::{Fingerprint, State, WriterName, accepted};
+use hpkp_core::published::{Event, Fingerprint, State, WriterName, accepted};
 use hpkp_core::text::{Excerpt, ShellWord};
 
+use crate::living::{self, Pid};
 use crate::loader::now;
-use crate::published::{self, Contents, Directory, DirectoryError, RESERVE, Reserved, SUFFIX};
+use crate::published::{
+    self, Claimant, Contents, Directory, DirectoryError, RESERVE, Reserved, SUFFIX,
+};
 use crate::setting::RecordsSetting;
 
 /// How often records are worked out anew because somebody else has written meanwhile.
 const TRIES: usize = 5;
+
+/// Whether this server has had its one chance to wait for its predecessor. Later it would wait while
+/// others are served, or, in httpd's restarts, are not.
+static HAS_WAITED: AtomicBool = AtomicBool::new(false);
 
 /// Where a server writes what it publishes and presents.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -281,8 +291,8 @@ fn default_writer() -> Result<WriterName, String> {
 pub enum Predecessor {
     /// There is none.
     None,
-    /// It still runs.
-    Runs,
+    /// It still runs, as this process.
+    Runs(Pid),
 }
 
 impl Journal {
@@ -297,12 +307,12 @@ impl Journal {
         let records = deployment.records.as_ref()?;
         let state = &records.state;
         let unrecordable = verdict.withhold_unrecordable(deployment);
-        let appended = self.append(predecessor == Predecessor::None, state, |state| {
-            let mut events = accepted::accepted(deployment, verdict, state, &self.writer, now());
-            if predecessor == Predecessor::Runs {
-                events = accepted::without_ends(events);
+        let appended = self.record_events(predecessor, state, |state| {
+            let events = accepted::accepted(deployment, verdict, state, &self.writer, now());
+            match predecessor {
+                Predecessor::None => events,
+                Predecessor::Runs(_) => accepted::without_ends(events),
             }
-            events
         });
         let Err(error) = appended else {
             let reserved = self.reserve(None);
@@ -314,7 +324,7 @@ impl Journal {
         let own = if error.is_of_another_server() { &none } else { state };
         // Another server that runs under this name has the slot too.
         let reserved = match error {
-            DirectoryError::Taken(_) => Ok(()),
+            DirectoryError::Taken(..) => Ok(()),
             _ => self.reserve(Some(accepted::digest(deployment, &verdict.hosts))),
         };
         let why = error.to_string();
@@ -343,21 +353,37 @@ impl Journal {
         directory.reserve(&self.writer, unrecorded).map_err(|error| failed(&error))
     }
 
-    /// Writes that the server has stopped for good.
+    /// Which other server of this kind writes under this name and serves. None where none does, and
+    /// where nobody knows. An nginx and an httpd that share a name are two servers.
+    #[must_use]
+    pub fn claimant(&self) -> Option<Pid> {
+        let directory = Directory::open(&self.path).ok()?;
+        match published::claimant(&directory, &self.writer).ok()?? {
+            Claimant::Process(pid) => living::is_of_this_kind(pid).then_some(pid),
+            Claimant::Unseen => None,
+        }
+    }
+
+    /// Writes that the server has stopped for good, unless a successor already serves: what is
+    /// published is the successor's now.
     ///
     /// # Errors
     /// A line for the log where it could not be written: then what it published counts as published
     /// still.
     pub fn stop(&self) -> Result<(), String> {
-        let stopped = self.read_own().and_then(|state| {
-            self.append(true, &state, |state| accepted::stopped(state, &self.writer, now()))
+        let stopped = Directory::open(&self.path).and_then(|directory| {
+            published::claim(&directory, &self.writer, None)?;
+            let state = self.read_own()?;
+            let events = |state: &State| accepted::stopped(state, &self.writer, now());
+            self.append(&directory, &state, events, published::append_alone)
         });
-        stopped.map_err(|error| {
-            format!(
+        match stopped {
+            Ok(()) | Err(DirectoryError::Taken(..)) => Ok(()),
+            Err(error) => Err(format!(
                 "hpkp: the end of this server cannot be recorded, so what it published counts as \
                  published still: {error}"
-            )
-        })
+            )),
+        }
     }
 
     /// What this machine's files say. Those of others, and copies, may be wrong.
@@ -372,23 +398,59 @@ impl Journal {
         errors.next().map_or(Ok(contents.state), Err)
     }
 
-    fn append(
+    /// All that is on record now; the files of others may be wrong.
+    fn read_anew(&self, directory: &Directory) -> Result<State, DirectoryError> {
+        self.read_own()?;
+        let mut contents = Contents::default();
+        directory.read_each(&mut contents);
+        Ok(contents.state)
+    }
+
+    fn record_events(
         &self,
-        claim: bool,
+        predecessor: Predecessor,
         state: &State,
-        events: impl Fn(&State) -> Vec<hpkp_core::published::Event>,
+        events: impl Fn(&State) -> Vec<Event>,
     ) -> Result<(), DirectoryError> {
         let directory = Directory::open(&self.path)?;
-        if claim {
-            published::claim(&directory, &self.writer)?;
-        }
-        let mut appended = published::append(&directory, &events(state));
+        let beside = match predecessor {
+            Predecessor::None => None,
+            Predecessor::Runs(pid) => Some(pid),
+        };
+        // A start may follow the order to stop so closely that the predecessor has yet to heed it.
+        let patience = if HAS_WAITED.swap(true, Ordering::Relaxed) {
+            Duration::ZERO
+        } else {
+            living::PATIENCE
+        };
+        let started = Instant::now();
+        let is_new = loop {
+            match published::claim(&directory, &self.writer, beside) {
+                Err(DirectoryError::Taken(..)) if started.elapsed() < patience => {
+                    thread::sleep(Duration::from_millis(50));
+                }
+                claimed => break claimed?,
+            }
+        };
+        // A predecessor may have recorded its end since the records were read.
+        let changed = is_new
+            && published::last_seq(&directory, &self.writer)? != state.last_seq(&self.writer);
+        let newer = if changed { Some(self.read_anew(&directory)?) } else { None };
+        self.append(&directory, newer.as_ref().unwrap_or(state), events, published::append)
+    }
+
+    /// Appends what `events` makes of the records, and anew where somebody else has written meanwhile.
+    fn append(
+        &self,
+        directory: &Directory,
+        state: &State,
+        events: impl Fn(&State) -> Vec<Event>,
+        append: fn(&Directory, &[Event]) -> Result<(), DirectoryError>,
+    ) -> Result<(), DirectoryError> {
+        let mut appended = append(directory, &events(state));
         for _ in 1..TRIES {
             let Err(DirectoryError::Changed(_)) = appended else { break };
-            self.read_own()?;
-            let mut contents = Contents::default();
-            directory.read_each(&mut contents);
-            appended = published::append(&directory, &events(&contents.state));
+            appended = append(directory, &events(&self.read_anew(directory)?));
         }
         appended
     }

@@ -4,7 +4,8 @@
 //! an `SSL_CTX`, [`mod@file`] and [`trust`] what the configuration names; [`loader`] joins them for
 //! the core's check. [`failure`] says what is done about the findings, and [`sending`] answers for
 //! each request whether the header goes out. [`published`] keeps the records of what clients were
-//! told, [`journal`] what becomes of them with a configuration. Every entry from C goes through [`boundary`].
+//! told, [`journal`] what becomes of them with a configuration; [`living`] finds other servers that serve
+//! at the same time. Every entry from C goes through [`boundary`].
 
 pub mod boundary;
 pub mod failure;
@@ -12,6 +13,7 @@ pub mod file;
 pub mod interim;
 pub mod journal;
 pub mod library;
+pub mod living;
 pub mod loader;
 pub mod openssl;
 pub mod public_port;

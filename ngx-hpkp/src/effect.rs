@@ -6,6 +6,7 @@ use hpkp_core::check::{Deployment, Verdict};
 use hpkp_server::failure::{self, LogLine, Phase};
 use hpkp_server::journal::{Journal, Predecessor};
 use hpkp_server::openssl::OpenSsl;
+use hpkp_server::published;
 use hpkp_server::sending::{self, ContextAddress};
 use nginx_sys::{NGX_LOG_WARN, ngx_cycle_t, ngx_int_t};
 
@@ -41,13 +42,24 @@ pub(crate) unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_
     })
 }
 
+/// `init_process`: a worker begins. Its master's claim to the records is the master's alone. nginx
+/// calls this in the build of the module that the configuration names, in no other.
+pub(crate) unsafe extern "C" fn init_process(_: *mut ngx_cycle_t) -> ngx_int_t {
+    boundary::serving("init_process", OK, || {
+        if phase::has_master() {
+            published::leave_to_parent_for_all_builds();
+        }
+        OK
+    })
+}
+
 /// A master ends, and with it what its configuration publishes.
 pub(crate) unsafe extern "C" fn exit_master(cycle: *mut ngx_cycle_t) {
     boundary::serving("exit_master", (), || {
         // SAFETY: nginx calls this with the cycle that has been in effect.
         let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_ref() };
         let Some(journal) = main.and_then(|main| main.journal.as_ref()) else { return };
-        if phase::predecessor() == Predecessor::Runs {
+        if phase::predecessor() != Predecessor::None {
             return;
         }
         if let Err(text) = journal.stop() {

@@ -18,7 +18,8 @@ use hpkp_core::path::Chain;
 use hpkp_core::policy::Policy;
 use hpkp_core::text::Excerpt;
 use hpkp_server::failure::{self, Answer, LogLine, Phase};
-use hpkp_server::journal;
+use hpkp_server::journal::{self, Journal};
+use hpkp_server::living;
 use hpkp_server::loader::{self, Loader};
 use hpkp_server::openssl::{OpenSsl, OpenSslError};
 use hpkp_server::sending::ContextAddress;
@@ -98,7 +99,13 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     let Checked { deployment, addresses, keys, mut verdict } =
         unsafe { checked(main, records, &servers, (&outside, &settings), openssl.as_ref()) };
     verdict.findings.extend(may_be_replaced(main, &servers));
-    let judgement = failure::judge(&verdict, phase, main.on_start.unwrap_or_default());
+    // SAFETY: by the caller's promise.
+    let wanted = unsafe { servers.addresses(cycle) };
+    let judgement =
+        failure::judge_beside(&verdict, phase, main.on_start.unwrap_or_default(), || {
+            let claimant = || journal.as_ref().and_then(Journal::claimant);
+            living::master_at(&wanted).or_else(claimant)
+        });
     let is_said = judgement.refused || !late::is_rehearsal();
     for line in judgement.lines.iter().filter(|_| is_said) {
         // SAFETY: as above.

@@ -48,6 +48,7 @@ pub static mut ngx_http_hpkp_gate_module: ngx_module_t = ngx_module_t {
     commands: ptr::null_mut(),
     type_: NGX_HTTP_MODULE as _,
     init_module: Some(effect::init_module),
+    init_process: Some(effect::init_process),
     exit_master: Some(effect::exit_master),
     ..ngx_module_t::default()
 };

@@ -6,8 +6,8 @@ use std::fs;
 use hpkp_server::failure::Phase;
 use hpkp_server::journal::Predecessor;
 use nginx_sys::{
-    NGX_PROCESS_SIGNALLER, ngx_argc, ngx_argv, ngx_cycle, ngx_inherited, ngx_new_binary,
-    ngx_parent, ngx_process, ngx_test_config,
+    NGX_PROCESS_HELPER, NGX_PROCESS_SIGNALLER, NGX_PROCESS_WORKER, ngx_argc, ngx_argv, ngx_cycle,
+    ngx_inherited, ngx_new_binary, ngx_parent, ngx_process, ngx_test_config,
 };
 
 /// The phase in which the configuration is being read, or `None` in a process that only sends a
@@ -32,12 +32,18 @@ pub(crate) fn current() -> Option<Phase> {
 
 /// Whether this master was started by another one, which still runs, to take its place (USR2).
 fn is_successor() -> bool {
+    upgraded_from().is_some()
+}
+
+/// That other master.
+fn upgraded_from() -> Option<libc::pid_t> {
     // SAFETY: nginx sets these when it starts.
     let (inherited, parent) = unsafe { (ngx_inherited, ngx_parent) };
     // Sockets may be handed over by a supervisor as well, and a parent that ends is replaced by
     // another.
     // SAFETY: takes nothing and cannot fail.
-    inherited != 0 && unsafe { libc::getppid() } == parent && is_nginx(parent)
+    let is_its_child = inherited != 0 && unsafe { libc::getppid() } == parent;
+    (is_its_child && is_nginx(parent)).then_some(parent)
 }
 
 /// Whether a process runs what this one runs.
@@ -51,7 +57,15 @@ fn is_nginx(process: libc::pid_t) -> bool {
 pub(crate) fn predecessor() -> Predecessor {
     // SAFETY: nginx changes it in the one thread of its master.
     let new = unsafe { ngx_new_binary };
-    if is_successor() || new != 0 { Predecessor::Runs } else { Predecessor::None }
+    let other = upgraded_from().or((new != 0).then_some(new));
+    other.map_or(Predecessor::None, Predecessor::Runs)
+}
+
+/// Whether this process serves for a master, which goes on.
+pub(crate) fn has_master() -> bool {
+    // SAFETY: nginx sets it before it calls any hook of a process.
+    let process = unsafe { ngx_process };
+    process == NGX_PROCESS_WORKER as usize || process == NGX_PROCESS_HELPER as usize
 }
 
 /// Whether this is `nginx -t`, and not a process that tests before it sends a signal.

@@ -1,6 +1,7 @@
 //! The server blocks, what each address says of them, and which of them clients see.
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use hpkp_core::check::{Choice, Listener, NamePattern, PolicyUse};
@@ -10,7 +11,7 @@ use hpkp_server::public_port::PublicPorts;
 use nginx_sys::{
     ngx_cycle_t, ngx_http_conf_addr_t, ngx_http_conf_port_t, ngx_http_core_main_conf_t,
     ngx_http_core_module, ngx_http_core_srv_conf_t, ngx_http_server_name_t, ngx_http_ssl_module,
-    ngx_http_ssl_srv_conf_t,
+    ngx_http_ssl_srv_conf_t, ngx_listening_t,
 };
 
 use crate::conf::{MainConf, ServerConf, ServerKey};
@@ -134,6 +135,20 @@ impl Servers {
                 server.presents.push(chosen);
             }
         }
+    }
+
+    /// Where `cycle` is going to listen, as far as that has been read. A Unix socket can be listened
+    /// at only once.
+    ///
+    /// # Safety
+    /// `cycle` is the cycle whose configuration has just been read.
+    pub(crate) unsafe fn addresses(&self, cycle: *const ngx_cycle_t) -> Vec<SocketAddr> {
+        let own = self.all.iter().flat_map(|server| &server.addresses).cloned();
+        // What stands before the http block. SAFETY: by the caller's promise.
+        let others: &[ngx_listening_t] = unsafe { ngx::elements(&raw const (*cycle).listening) };
+        own.chain(others.iter().map(|other| ngx::text(&other.addr_text)))
+            .filter_map(|text| text.parse().ok())
+            .collect()
     }
 
     pub(crate) fn any_policy(&self) -> bool {

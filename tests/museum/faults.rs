@@ -352,7 +352,8 @@ fn one_writer<S: Site>(alike: bool) {
     let before = first.snapshot();
     other.site.up();
     assert_eq!((first.asked(), other.asked()), (SENT, WITHHELD));
-    assert!(other.site.log().contains("is the file of another server that runs"));
+    let owner = format!("belongs to another running server, process {};", first.site.pid());
+    assert!(other.site.log().contains(&owner), "{}", other.site.log());
     assert_eq!(first.snapshot(), before);
     assert_eq!(other.site.reload_tested(), Reload::Accepted);
     assert_eq!(other.asked(), WITHHELD);

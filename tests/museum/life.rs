@@ -133,12 +133,12 @@ fn each_way_to_end_httpd_for_good_is_recorded() {
 }
 
 /// A server that is no child of the test, found by its pid file and ended with it.
-struct Daemon<'a> {
-    stand: &'a Stand<Nginx>,
+pub struct Daemon<'a> {
+    pub stand: &'a Stand<Nginx>,
 }
 
 impl Daemon<'_> {
-    fn pid(&self, file: &str) -> libc::pid_t {
+    pub fn pid(&self, file: &str) -> libc::pid_t {
         let mut pid = None;
         let path = self.stand.site.path(file);
         let read = || fs::read_to_string(&path).ok().and_then(|pid| pid.trim().parse().ok());
@@ -153,14 +153,14 @@ impl Daemon<'_> {
         pid.expect("a pid")
     }
 
-    fn signal(&self, pid: libc::pid_t, signal: libc::c_int) {
+    pub fn signal(&self, pid: libc::pid_t, signal: libc::c_int) {
         // SAFETY: the pid is that of a server of this test, which lives.
         assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
     }
 
     /// Ends one of the masters.
     #[track_caller]
-    fn end(&self, pid: libc::pid_t) {
+    pub fn end(&self, pid: libc::pid_t) {
         self.signal(pid, libc::SIGQUIT);
         assert!(wait(|| !is_alive(pid)), "{pid} does not end:\n{}", self.stand.site.log());
     }
@@ -186,7 +186,7 @@ impl Drop for Daemon<'_> {
 }
 
 /// Whether a process runs: one that nobody has waited for does not.
-fn is_alive(pid: libc::pid_t) -> bool {
+pub fn is_alive(pid: libc::pid_t) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }

@@ -19,6 +19,7 @@ mod names;
 mod records;
 mod stage;
 mod stand;
+mod starts;
 mod time;
 
 /// Makes a test of each exhibit for each server.

@@ -213,9 +213,12 @@ impl Httpd {
     /// Starts the server, which must come up.
     #[track_caller]
     pub fn start(&mut self) {
+        // The log may have lines of another start.
+        let before = self.log().len();
         let process = self.spawn(&["-D", "FOREGROUND"]);
         self.came_up(process, |httpd| {
-            httpd.log().contains(RESUMING) && !httpd.workers().is_empty()
+            let log = httpd.log();
+            log.get(before..).unwrap_or(&log).contains(RESUMING) && !httpd.workers().is_empty()
         });
     }
 

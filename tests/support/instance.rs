@@ -170,6 +170,11 @@ impl Instance {
         assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0);
     }
 
+    /// The process, which the caller sees to from now on; another one may be started beside it.
+    pub fn hand_over(&mut self) -> Child {
+        self.process.take().expect("a running server")
+    }
+
     /// The server has been stopped by other means and need not be waited for.
     pub(crate) fn forget(&mut self) {
         self.process = None;

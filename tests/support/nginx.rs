@@ -99,9 +99,13 @@ impl Nginx {
     /// Starts the server, which must come up.
     #[track_caller]
     pub fn start(&mut self) {
+        // The log may have lines of another start.
+        let before = self.log().len();
         let process = self.spawn(&["-g", "daemon off;"]);
         self.came_up(process, |nginx| {
-            nginx.log().contains("start worker process") && !nginx.workers().is_empty()
+            let log = nginx.log();
+            let log = log.get(before..).unwrap_or(&log);
+            log.contains("start worker process") && !nginx.workers().is_empty()
         });
     }
 

@@ -178,7 +178,7 @@ pub(super) fn failure(path: &str, error: &DirectoryError) -> Failure {
         | DirectoryError::File(..)
         | DirectoryError::Changed(_)
         | DirectoryError::Locked(_)
-        | DirectoryError::Taken(_)
+        | DirectoryError::Taken(..)
         | DirectoryError::Write(..) => Failure::undetermined(text),
     }
 }

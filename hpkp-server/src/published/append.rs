@@ -11,7 +11,7 @@ use hpkp_core::published::file::MAX_FILE;
 use hpkp_core::published::line::MAX_LINE;
 use hpkp_core::published::{Body, Event, Identity, WriterName};
 
-use super::{Directory, DirectoryError, MARKER, sys};
+use super::{Directory, DirectoryError, MARKER, claim, sys};
 
 /// How long to wait for the lock of a file. A server must not stand still for it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -26,6 +26,23 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// See [`DirectoryError`]. After [`DirectoryError::Changed`] the directory may be read anew, the
 /// events worked out anew, and appended.
 pub fn append(directory: &Directory, events: &[Event]) -> Result<(), DirectoryError> {
+    append_when(directory, events, |_| Ok(()))
+}
+
+/// As [`append`], where no successor of this server has claimed the file.
+///
+/// # Errors
+/// [`DirectoryError::Taken`] where one has; see [`append`] for the others.
+pub fn append_alone(directory: &Directory, events: &[Event]) -> Result<(), DirectoryError> {
+    append_when(directory, events, claim::has_no_successor)
+}
+
+/// `allowed` is asked under the file's lock.
+fn append_when(
+    directory: &Directory,
+    events: &[Event],
+    allowed: impl FnOnce(&str) -> Result<(), DirectoryError>,
+) -> Result<(), DirectoryError> {
     let Some(first) = events.first() else { return Ok(()) };
     let writer = first.writer();
     let name = Directory::own(writer);
@@ -39,6 +56,7 @@ pub fn append(directory: &Directory, events: &[Event]) -> Result<(), DirectoryEr
         }
     }
     let mut file = locked(&shown, || sys::append_at(&directory.file, &name))?;
+    allowed(&shown)?;
     let machine = machine(directory);
     let end = whole_lines(&mut file).map_err(write)?;
     if file.metadata().map_err(write)?.len() > end {
@@ -105,6 +123,20 @@ fn not_own(metadata: &Metadata) -> Option<&'static str> {
         () if metadata.uid() != sys::effective_user() => Some("it belongs to another user"),
         () => None,
     }
+}
+
+/// The number of the last event in the file of `writer`; 0 where it has none.
+///
+/// # Errors
+/// See [`DirectoryError`].
+pub fn last_seq(directory: &Directory, writer: &WriterName) -> Result<u64, DirectoryError> {
+    let name = Directory::own(writer);
+    let shown = directory.shown(&name);
+    let failed = |error| DirectoryError::File(shown.clone(), error);
+    let mut file: File = sys::open_at(&directory.file, &name).map_err(failed)?.into();
+    let end = whole_lines(&mut file).map_err(failed)?;
+    let last = last_event(&mut file, end).map_err(failed)?;
+    Ok(last.map_or(0, |last| last.seq()))
 }
 
 /// A writer's own file, locked. Whoever has the lock may put another file in its place; then it is

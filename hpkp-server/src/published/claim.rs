@@ -1,66 +1,152 @@
 //! A writer's file belongs to one running server. A second one under the same name would end what
 //! the first has published and still publishes.
+//!
+//! The claim is a lock of the open file, so it outlives the fork that puts a server into the
+//! background, and ends with the process, however that ends. Children that serve give their copy
+//! back: else orphans would keep the claim of a master that was killed.
+//!
+//! A server that has been told to stop and answers its last requests keeps its claim, since nothing
+//! calls a module when nginx begins to stop. It has closed its listening sockets: by that its
+//! successor knows it, and claims the file beside it.
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt as _;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use hpkp_core::published::WriterName;
 
-use super::append::is_own;
+use super::append::{is_own, locked};
 use super::{Directory, DirectoryError, sys};
+use crate::living::{self, Pid};
 
 /// The file that this process, or the one that it was forked from, has claimed. It stays open as
 /// long as they live, over all reloads.
-static CLAIMED: Mutex<Option<File>> = Mutex::new(None);
+static CLAIMED: Mutex<Option<Claimed>> = Mutex::new(None);
 
-/// The descriptor of [`CLAIMED`], or -1: a process that has just been forked must not wait for a lock.
-static DESCRIPTOR: AtomicI32 = AtomicI32::new(-1);
+struct Claimed {
+    file: File,
+    name: String,
+}
+
+/// Who has the claim to a file and serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claimant {
+    /// This process.
+    Process(Pid),
+    /// One that cannot be seen or looked at: in another container, or another user's.
+    Unseen,
+}
 
 /// Claims the file of `writer` in `directory` for this server, until it ends or claims another one.
-/// The file is made where it is missing.
+/// The file is made where it is missing. `beside` is a process that may have it as well: the master
+/// that this one takes over from (or hands over to) in a binary upgrade. Gives whether the file was
+/// not this server's before.
 ///
 /// # Errors
 /// [`DirectoryError::Taken`] where another server has it, [`DirectoryError::Copied`] where it was
 /// made on another machine; see [`DirectoryError`] for the others.
-pub fn claim(directory: &Directory, writer: &WriterName) -> Result<(), DirectoryError> {
+pub fn claim(
+    directory: &Directory,
+    writer: &WriterName,
+    beside: Option<Pid>,
+) -> Result<bool, DirectoryError> {
     let name = Directory::own(writer);
     let shown = directory.shown(&name);
     let failed = |error| DirectoryError::Write(shown.clone(), error);
-    let mut file: File = sys::append_at(&directory.file, &name).map_err(failed)?.into();
+    let open = || sys::append_at(&directory.file, &name);
+    let mut file: File = open().map_err(failed)?.into();
     // Also where nothing is to be appended.
     is_own(directory, &mut file, &shown)?;
     let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
-    let wanted = identity(&file).map_err(failed)?;
-    if claimed.as_ref().is_some_and(|claimed| identity(claimed).is_ok_and(|it| it == wanted)) {
-        return Ok(());
+    let is_claimed = |file: &File| {
+        let wanted = identity(file).map_err(failed)?;
+        let is_it = |it: &Claimed| identity(&it.file).is_ok_and(|it| it == wanted);
+        Ok(claimed.as_ref().is_some_and(is_it))
+    };
+    if is_claimed(&file)? {
+        return Ok(false);
     }
+    // Of two that start at once the second sees the first; and the file cannot be replaced now.
+    let _locked = locked(&shown, open)?;
+    file = open().map_err(failed)?.into();
     if !sys::claim(&file).map_err(failed)? {
-        // An upgrade has put another build of the module in the place of the one that claimed it:
-        // that stays loaded, with a `CLAIMED` of its own, and this server has the file.
-        return match is_open_besides(&file, wanted) {
-            Ok(true) => Ok(()),
-            _ => Err(DirectoryError::Taken(shown)),
-        };
+        return Err(DirectoryError::Taken(shown, Claimant::Unseen));
     }
-    DESCRIPTOR.store(file.as_raw_fd(), Ordering::Relaxed);
-    *claimed = Some(file);
-    Ok(())
+    if let Some(claimant) = claimant_of(&file, &name, beside).map_err(failed)? {
+        return Err(DirectoryError::Taken(shown, claimant));
+    }
+    *claimed = Some(Claimed { file, name });
+    Ok(true)
 }
 
-/// Closes the claimed file in a process that has just been forked from the one that claimed it, and
-/// that shall not keep the claim when the other ends. It may be called right after the fork: it
-/// neither waits nor allocates. Such a process claims nothing itself.
-pub fn close_claim_in_child() {
-    let descriptor = DESCRIPTOR.swap(-1, Ordering::Relaxed);
-    if descriptor >= 0 {
-        // SAFETY: takes a number. In this process nothing else uses the descriptor: `CLAIMED`, which
-        // has it too, is looked at by who claims alone, and a static is never dropped.
-        unsafe { libc::close(descriptor) };
+/// Whether a successor has claimed the file that this server has, and serves: then it is the
+/// successor's to say what has ended.
+///
+/// # Errors
+/// [`DirectoryError::Taken`] where one has.
+pub(super) fn has_no_successor(shown: &str) -> Result<(), DirectoryError> {
+    let claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(claimed) = claimed.as_ref() else { return Ok(()) };
+    let claimant = claimant_of(&claimed.file, &claimed.name, None)
+        .map_err(|error| DirectoryError::Write(shown.to_owned(), error))?;
+    claimant.map_or(Ok(()), |it| Err(DirectoryError::Taken(shown.to_owned(), it)))
+}
+
+/// Who else has the claim to the file of `writer` and serves.
+///
+/// # Errors
+/// The system's, where the file cannot be opened.
+pub fn claimant(directory: &Directory, writer: &WriterName) -> io::Result<Option<Claimant>> {
+    let name = Directory::own(writer);
+    let file: File = sys::open_at(&directory.file, &name)?.into();
+    claimant_of(&file, &name, None)
+}
+
+/// Gives back, in a child, what it has of its parent's claim.
+pub fn leave_to_parent() {
+    drop(CLAIMED.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
+/// The same where an upgrade of the package may have put another build of the module in the place of
+/// the one that claimed the file. That stays loaded with its descriptor open, and nobody calls it in
+/// the child any more.
+pub fn leave_to_parent_for_all_builds() {
+    let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(Claimed { file, name }) = claimed.take() else { return };
+    let Ok(wanted) = identity(&file) else { return };
+    drop(file);
+    for number in own_descriptors(&name, wanted) {
+        // SAFETY: its owner is in a build of the module that never runs in this process again.
+        unsafe { libc::close(number) };
     }
+}
+
+/// Who else has a claim to an open file and serves.
+fn claimant_of(file: &File, name: &str, beside: Option<Pid>) -> io::Result<Option<Claimant>> {
+    let wanted = identity(file)?;
+    let mut from = 0;
+    while let Some(claim) = sys::next_claim(file, from)? {
+        let holders = living::with_file(name, |pid, number, locks| {
+            locks.lines().any(|line| sys::is_claim(line, claim))
+                && fs::metadata(format!("/proc/{pid}/fd/{number}"))
+                    .is_ok_and(|found| (found.dev(), found.ino()) == wanted)
+        });
+        // It may have ended meanwhile.
+        if holders.is_empty() && sys::next_claim(file, claim)? == Some(claim) {
+            return Ok(Some(Claimant::Unseen));
+        }
+        for pid in holders {
+            // Another build of the module in this very process is not another server.
+            let is_rival = pid != living::own_pid() && Some(pid) != beside;
+            if is_rival && living::listens(pid) != Some(false) {
+                return Ok(Some(Claimant::Process(pid)));
+            }
+        }
+        from = claim + 1;
+    }
+    Ok(None)
 }
 
 /// What tells a file from others.
@@ -68,99 +154,181 @@ fn identity(file: &File) -> io::Result<(u64, u64)> {
     file.metadata().map(|found| (found.dev(), found.ino()))
 }
 
-/// Whether this process has the file open by another descriptor as well.
-fn is_open_besides(file: &File, wanted: (u64, u64)) -> io::Result<bool> {
-    for entry in fs::read_dir("/proc/self/fd")? {
-        let entry = entry?;
-        let number = entry.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());
-        // Of a socket or a pipe there is no file to follow to.
-        let found = fs::metadata(entry.path()).map(|found| (found.dev(), found.ino()));
-        if number != Some(file.as_raw_fd()) && found.is_ok_and(|found| found == wanted) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+/// The descriptors of this process for a file.
+fn own_descriptors(name: &str, wanted: (u64, u64)) -> Vec<RawFd> {
+    let entries = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let named = entries.filter(|entry| {
+        fs::read_link(entry.path()).is_ok_and(|path| living::is_named(&path, name))
+    });
+    named
+        .filter(|entry| {
+            fs::metadata(entry.path()).is_ok_and(|found| (found.dev(), found.ino()) == wanted)
+        })
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    use std::io::{BufRead as _, BufReader, Read as _};
-    use std::process::{Child, Command, Stdio};
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::process::{Child, ChildStdout, Command, Stdio};
 
-    use crate::published::init;
+    use crate::published::{append_alone, init};
 
     /// In the environment of a child: the directory in which it claims the file of `web-1`.
     const CHILD: &str = "HPKP_TEST_CLAIM";
 
-    /// What the test below starts this program for. It says whether it has the file, and keeps it
-    /// until its standard input ends.
+    /// What the tests below start this program for. It listens, says whether it has the file, closes
+    /// its listening socket at the first line that it reads, tries to append an event at the second,
+    /// and ends at the end of its input.
     #[test]
-    #[ignore = "the program of another test"]
+    #[ignore = "what other tests start this program for"]
     fn child() {
         let path = std::env::var(CHILD).expect("a test that starts this");
-        let claimed = claim(&Directory::open(&path).unwrap(), &"web-1".parse().unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let claimed = claim(&Directory::open(&path).unwrap(), &"web-1".parse().unwrap(), None);
         match claimed {
-            Ok(()) => println!("\nclaimed"),
-            Err(DirectoryError::Taken(_)) => println!("\ntaken"),
+            Ok(_) => println!("\nclaimed"),
+            Err(DirectoryError::Taken(_, Claimant::Process(pid))) => println!("\ntaken by {pid}"),
             Err(error) => panic!("{error}"),
         }
-        std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+        let mut lines = std::io::stdin().lines();
+        if lines.next().is_some() {
+            drop(listener);
+            println!("\nclosed");
+        }
+        if lines.next().is_some() {
+            let directory = Directory::open(&path).unwrap();
+            match append_alone(&directory, &[crate::published::tests::event(1)]) {
+                Ok(()) => println!("\nappended"),
+                Err(DirectoryError::Taken(..)) => println!("\nleft to the successor"),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        lines.for_each(drop);
     }
 
-    fn start_child(path: &str) -> (Child, String) {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "published::claim::tests::child", "--nocapture", "--ignored"]);
-        command.env(CHILD, path).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let said = lines.find_map(|line| {
-            let line = line.unwrap();
-            ["claimed", "taken"].contains(&line.as_str()).then_some(line)
-        });
-        (child, said.unwrap())
+    struct Server(Child, BufReader<ChildStdout>);
+
+    impl Server {
+        fn start(path: &str) -> (Self, String) {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.args(["--exact", "published::claim::tests::child", "--nocapture", "--ignored"]);
+            command.env(CHILD, path).stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            let out = BufReader::new(child.stdout.take().unwrap());
+            let mut server = Self(child, out);
+            let said = server.said(&["claimed", "taken by"]);
+            (server, said)
+        }
+
+        fn said(&mut self, wanted: &[&str]) -> String {
+            let mut lines = self.1.by_ref().lines().map(Result::unwrap);
+            lines.find(|line| wanted.iter().any(|wanted| line.starts_with(wanted))).unwrap()
+        }
+
+        /// It only answers its last requests from now on.
+        fn close(&mut self) {
+            self.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+            self.said(&["closed"]);
+        }
+
+        /// It records its end.
+        fn append(&mut self) -> String {
+            self.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+            self.said(&["appended", "left"])
+        }
+
+        fn taken(&self) -> String {
+            format!("taken by {}", self.0.id())
+        }
+
+        fn end(mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
     }
 
-    fn end(mut child: Child) {
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-
-    #[test]
-    fn a_file_is_that_of_one_server_as_long_as_it_lives() {
+    fn directory() -> (tempfile::TempDir, String) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("records").to_str().unwrap().to_owned();
         init(&path).unwrap();
+        (dir, path)
+    }
+
+    #[test]
+    fn a_file_is_that_of_one_server_as_long_as_it_serves() {
+        let (_dir, path) = directory();
         let directory = Directory::open(&path).unwrap();
         let (one, two) = ("web-1".parse().unwrap(), "web-2".parse().unwrap());
+        let serving = TcpListener::bind("127.0.0.1:0").unwrap();
 
-        let (first, said) = start_child(&path);
+        let (first, said) = Server::start(&path);
         assert_eq!(said, "claimed");
-        let error = claim(&directory, &one).unwrap_err();
-        assert!(matches!(error, DirectoryError::Taken(_)), "{error}");
-        let (second, said) = start_child(&path);
-        assert_eq!(said, "taken");
-        end(second);
-        end(first);
+        let error = claim(&directory, &one, None).unwrap_err();
+        let pid = Pid::try_from(first.0.id()).unwrap();
+        assert!(
+            matches!(error, DirectoryError::Taken(_, Claimant::Process(by)) if by == pid),
+            "{error}"
+        );
+        assert!(error.to_string().contains(&format!("process {pid};")), "{error}");
+        assert_eq!(claimant(&directory, &one).unwrap(), Some(Claimant::Process(pid)));
+        let (second, said) = Server::start(&path);
+        assert_eq!(said, first.taken());
+        second.end();
+        first.end();
+        assert_eq!(claimant(&directory, &one).unwrap(), None);
 
         // Over reloads, and until another one is claimed.
-        claim(&directory, &one).unwrap();
-        claim(&directory, &one).unwrap();
-        let (third, said) = start_child(&path);
-        assert_eq!(said, "taken");
-        end(third);
-        claim(&directory, &two).unwrap();
-        let (fourth, said) = start_child(&path);
+        assert!(claim(&directory, &one, None).unwrap());
+        assert!(!claim(&directory, &one, None).unwrap());
+        let own = format!("taken by {}", living::own_pid());
+        let (third, said) = Server::start(&path);
+        assert_eq!(said, own);
+        third.end();
+        assert!(claim(&directory, &two, None).unwrap());
+        let (fourth, said) = Server::start(&path);
         assert_eq!(said, "claimed");
-        end(fourth);
+        fourth.end();
 
         // By another build of the module in this process.
         let other: File = sys::append_at(&directory.file, "web-1.jsonl").unwrap().into();
         assert!(sys::claim(&other).unwrap());
-        claim(&directory, &one).unwrap();
-        let (fifth, said) = start_child(&path);
-        assert_eq!(said, "taken");
-        end(fifth);
+        assert!(claim(&directory, &one, None).unwrap());
+        let (fifth, said) = Server::start(&path);
+        assert_eq!(said, own);
+        fifth.end();
+        drop((other, serving));
+    }
+
+    #[test]
+    fn a_server_that_no_longer_listens_makes_room_for_its_successor_alone() {
+        let (_dir, path) = directory();
+        let directory = Directory::open(&path).unwrap();
+        let one = "web-1".parse().unwrap();
+        let claimant = || claimant(&directory, &one).unwrap();
+        let (mut first, said) = Server::start(&path);
+        assert_eq!(said, "claimed");
+        first.close();
+        assert_eq!(claimant(), None);
+        let (mut second, said) = Server::start(&path);
+        assert_eq!(said, "claimed");
+        // Whoever ends first, the third one meets the second.
+        let (third, said) = Server::start(&path);
+        assert_eq!(said, second.taken());
+        third.end();
+        // What is published is the second's now.
+        assert_eq!(first.append(), "left to the successor");
+        first.end();
+        let (fourth, said) = Server::start(&path);
+        assert_eq!(said, second.taken());
+        fourth.end();
+        second.close();
+        assert_eq!(claimant(), None);
+        assert_eq!(second.append(), "appended");
+        second.end();
     }
 }

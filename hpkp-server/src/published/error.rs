@@ -7,6 +7,7 @@ use hpkp_core::published::file::{FileError, MAX_FILE};
 use hpkp_core::published::line::LineError;
 use hpkp_core::text::Excerpt;
 
+use super::claim::Claimant;
 use super::{MARKER, MAX_FILES, MAX_OCTETS};
 
 /// Why a directory with records cannot be used.
@@ -46,8 +47,8 @@ pub enum DirectoryError {
     NoRecord(String, LineError),
     /// The file of the writer would become larger than one that can be read.
     Full(String),
-    /// The file of the writer is that of another server which runs.
-    Taken(String),
+    /// The file of the writer is that of another server which serves: whose.
+    Taken(String, Claimant),
     /// The records could not be written: to which file, and why.
     Write(String, io::Error),
 }
@@ -56,7 +57,7 @@ impl DirectoryError {
     /// Whether the file of the writer has another server's records.
     #[must_use]
     pub fn is_of_another_server(&self) -> bool {
-        matches!(self, Self::Copied(_) | Self::Taken(_))
+        matches!(self, Self::Copied(_) | Self::Taken(..))
     }
 }
 
@@ -145,10 +146,19 @@ impl fmt::Display for DirectoryError {
                  needs any more: hpkp published compact",
                 Excerpt::new(file)
             ),
-            Self::Taken(file) => write!(
+            Self::Taken(file, Claimant::Process(pid)) => write!(
                 f,
-                "\"{}\" is the file of another server that runs; each server needs a name of its \
-                 own (writer=)",
+                "\"{}\" belongs to another running server, process {pid}; if that is an earlier \
+                 instance of this server, stop it and reload this one; if it is another server, \
+                 give one of the two another name (writer=)",
+                Excerpt::new(file)
+            ),
+            Self::Taken(file, Claimant::Unseen) => write!(
+                f,
+                "\"{}\" belongs to another running server, whose process cannot be seen from here \
+                 (in another container, or another user's); if that is an earlier instance of this \
+                 server, stop it and reload this one; if it is another server, give one of the two \
+                 another name (writer=)",
                 Excerpt::new(file)
             ),
             Self::Write(file, error) => {

@@ -88,24 +88,61 @@ pub(super) fn lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Whether the lock that tells a running server's file from others could be had. It is of the open
-/// file, so that processes made by a fork have it too, and beyond the end of what is ever written.
+/// How many servers may have a claim to one file at a time: one that serves, and those before it that
+/// only answer their last requests.
+pub(super) const CLAIMS: libc::off_t = 64;
+
+/// Where the first claim is: beyond the end of what is ever written.
+const FIRST_CLAIM: libc::off_t = libc::off_t::MAX - CLAIMS;
+
+/// Takes the first free claim to a file. It is of the open file, so that processes made by a fork
+/// have it too, until all of them have closed it.
 pub(super) fn claim(file: &File) -> io::Result<bool> {
+    for claim in 0..CLAIMS {
+        let range = claims(claim, 1);
+        // SAFETY: the descriptor is open as long as `file`, and the structure as long as the call.
+        if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const range) } == 0 {
+            return Ok(true);
+        }
+        let error = io::Error::last_os_error();
+        if !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) {
+            return Err(error);
+        }
+    }
+    Ok(false)
+}
+
+/// The first claim from `from` on that is another's: of whoever has not opened the very `file`.
+pub(super) fn next_claim(file: &File, from: libc::off_t) -> io::Result<Option<libc::off_t>> {
+    if from >= CLAIMS {
+        return Ok(None);
+    }
+    let mut range = claims(from, CLAIMS - from);
+    // SAFETY: as above; the call changes the structure.
+    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut range) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let is_free = range.l_type == libc::F_UNLCK as libc::c_short;
+    Ok((!is_free).then(|| (range.l_start - FIRST_CLAIM).clamp(from, CLAIMS - 1)))
+}
+
+/// How `/proc` shows a claim among the locks of a descriptor.
+pub(super) fn is_claim(line: &str, claim: libc::off_t) -> bool {
+    let start = (FIRST_CLAIM + claim).to_string();
+    line.starts_with("lock:")
+        && line.contains(" OFDLCK ")
+        && line.split_ascii_whitespace().rev().nth(1) == Some(start.as_str())
+}
+
+/// Locks of `count` claims.
+fn claims(first: libc::off_t, count: libc::off_t) -> libc::flock {
     // SAFETY: a plain structure, of which all that is not set below is to be null.
     let mut range: libc::flock = unsafe { std::mem::zeroed() };
     range.l_type = libc::F_WRLCK as libc::c_short;
     range.l_whence = libc::SEEK_SET as libc::c_short;
-    range.l_start = libc::off_t::MAX - 1;
-    range.l_len = 1;
-    // SAFETY: the descriptor is open as long as `file`, and the structure as long as the call.
-    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const range) } == 0 {
-        return Ok(true);
-    }
-    let error = io::Error::last_os_error();
-    match error.raw_os_error() {
-        Some(libc::EAGAIN | libc::EACCES) => Ok(false),
-        _ => Err(error),
-    }
+    range.l_start = FIRST_CLAIM + first;
+    range.l_len = count;
+    range
 }
 
 /// The user that this process acts as.

@@ -33,7 +33,7 @@ impl Fresh {
     }
 }
 
-fn event(seq: u64) -> Event {
+pub(super) fn event(seq: u64) -> Event {
     let why = format!("number {seq}");
     let body = Body::Compromised(Compromised { pin: Pin::from_octets([7; 32]), why });
     Event::new(1_800_000_000, seq, "web-1".parse().unwrap(), body)
