@@ -528,7 +528,7 @@ fn a_finding_counts_a_host_once() {
     let mut deployment = world.deployment(&[block(443), block(8443)]);
     // One block that sees two contexts, and two blocks of one name.
     deployment.hosts[0].contexts.push(1);
-    deployment.hosts[1].enforced.clone_from(&deployment.hosts[0].enforced);
+    deployment.hosts[1].enforced = deployment.hosts[0].enforced.clone();
     for context in &mut deployment.contexts {
         context.certificates =
             Certificates::NotKnown { why: "it has a variable", remedy: "name the file" };
