@@ -145,7 +145,8 @@ impl Reading {
         writer: &WriterName,
     ) -> Option<Fingerprint> {
         let at = &setting.at;
-        if let Err(error) = published::can_append(directory, writer) {
+        // One of another machine is told where it matters: when it is to be written.
+        if let Err(error @ DirectoryError::NotOwn(..)) = published::can_append(directory, writer) {
             let text = format!(
                 "{error}; until then nothing is recorded, and a header with pins that are not on \
                  record is not sent"
@@ -161,7 +162,12 @@ impl Reading {
         let mut unrecorded = None;
         match reserved {
             Ok(Reserved::None) => {
-                let others = self.contents.state.other_servers(writer);
+                // Servers that run beside each other have their own names. Those that have stopped may
+                // be one that has got another name since.
+                let is_named = matches!(setting.writer, Some(Some(_)));
+                let state = &self.contents.state;
+                let mut others = state.other_servers(writer);
+                others.retain(|other| !is_named || state.has_stopped(other));
                 if !is_known && !others.is_empty() {
                     let text = other_writers(directory.path(), writer, &others);
                     self.find(Code::OtherWriters, text, at);
@@ -179,14 +185,6 @@ impl Reading {
             Ok(Reserved::Unrecorded(digest)) => unrecorded = Some(digest),
             // It may have been anything.
             Ok(Reserved::Damaged) | Err(_) => unrecorded = Some(Fingerprint::of([])),
-        }
-        if unrecorded.is_some() && is_known {
-            let text = format!(
-                "what the server has served last could not be recorded (\"{reserve}\"), so another \
-                 configuration is not compared with what is on record of it; the next start or \
-                 reload that can write to \"{own}\" ends this"
-            );
-            self.find(Code::ConfigurationNotRecorded, text, at);
         }
         let lost = self.contents.state.lost(writer).into_iter();
         let lost: Vec<WriterName> = lost.map(|sight| sight.writer.clone()).collect();

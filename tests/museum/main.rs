@@ -19,6 +19,7 @@ mod records;
 mod stage;
 mod stand;
 mod time;
+mod trust;
 
 /// Makes a test of each exhibit for each server.
 macro_rules! exhibits {

@@ -29,6 +29,10 @@ fn kind(body: &Body) -> &'static str {
         Body::Ended(_) => "ended",
         Body::Waived(_) => "waived",
         Body::Compromised(_) => "compromised",
+        Body::Withheld(_) => "withheld",
+        Body::Gone(_) => "gone",
+        Body::Again(_) => "again",
+        Body::Seen(_) => "seen",
     }
 }
 

@@ -483,6 +483,13 @@ impl State {
         others
     }
 
+    /// Whether a server has ended all that it presents.
+    #[must_use]
+    pub fn has_stopped(&self, writer: &WriterName) -> bool {
+        let mut presents = self.presents.values().filter(|record| record.writer == *writer);
+        presents.all(|record| self.end(record.id).is_some())
+    }
+
     /// Whose records `writer` has read: what it wrote of that last, where those are still there and
     /// are not said to be gone, and all that are there now.
     #[must_use]

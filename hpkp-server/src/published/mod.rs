@@ -17,8 +17,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use hpkp_core::published::file::{FileError, Lines};
-use hpkp_core::published::line::LineError;
+use hpkp_core::published::file::Lines;
 use hpkp_core::published::state::Standing;
 use hpkp_core::published::{State, WriterName};
 
@@ -357,12 +356,6 @@ impl<'a> Reading<'a> {
                 lines.push(&self.piece[..read], &mut |event| state.take(event, standing));
             match pushed {
                 Ok(()) => {}
-                Err(FileError::Line { line: 1, error: LineError::Writer(writer) })
-                    if self.ours.contains(&writer) =>
-                {
-                    self.contents.in_our_name.push((shown, writer));
-                    return Ok(());
-                }
                 Err(error) => {
                     self.errors.push(DirectoryError::Records(shown, error));
                     return Ok(());
