@@ -10,9 +10,9 @@ use hpkp_core::pin::Pin;
 use hpkp_core::published::file::{self, FileError};
 use hpkp_core::published::line::{LineError, MAX_DEPTH, MAX_ENTRIES, MAX_LINE};
 use hpkp_core::published::{
-    Again, Body, CertificateIdentity, Compromised, Ended, Event, EventId, Fingerprint, Gone, HostName,
-    Identity, KeyGraph, KeyNode, Lifetime, Matching, Origin, Presented, Presents, Published, Scope,
-    Seen, Sight, Waived, Why, Withheld, WriterName,
+    Again, Body, CertificateIdentity, Compromised, Ended, Event, EventId, Fingerprint, Gone,
+    HostName, Identity, KeyGraph, KeyNode, Lifetime, Matching, Origin, Presented, Presents,
+    Published, Scope, Seen, Sight, Waived, Why, Withheld, WriterName,
 };
 use proptest::prelude::*;
 
@@ -197,10 +197,7 @@ fn each_mistake_is_told_apart() {
         (r#"{"v":2,"\u0076":2}"#.into(), LineError::Duplicate),
         (r#"{"v":2,"x":[{"a":1,"a":":"}]}"#.into(), LineError::Duplicate),
         // Events of version 2 in one of version 1.
-        (
-            sealed(&format!(r#"{HEAD},"event":"again","ids":[]"#)),
-            LineError::Event("again".into()),
-        ),
+        (sealed(&format!(r#"{HEAD},"event":"again","ids":[]"#)), LineError::Event("again".into())),
         (sealed(r#""v":1"#), LineError::Missing("at")),
         (sealed(&format!(r#"{HEAD},"event":"moved""#)), LineError::Event("moved".into())),
         (sealed(HEAD), LineError::Missing("event")),
@@ -296,15 +293,19 @@ fn fixtures(folder: &str) -> Vec<PathBuf> {
 /// id that is of it: nothing of it was lost.
 #[test]
 fn every_fixture_is_read() {
-    for (path, version) in
-        fixtures("v1").into_iter().map(|path| (path, 1)).chain(fixtures("v2").into_iter().map(|path| (path, 2)))
+    for (path, version) in fixtures("v1")
+        .into_iter()
+        .map(|path| (path, 1))
+        .chain(fixtures("v2").into_iter().map(|path| (path, 2)))
     {
         let shown = path.display();
         let text = std::fs::read_to_string(&path).unwrap();
         let contents = file::read(text.as_bytes()).unwrap_or_else(|e| panic!("{shown}: {e}"));
         assert_eq!((contents.events.len(), contents.torn), (text.lines().count(), 0), "{shown}");
         for (event, line) in contents.events.iter().zip(text.lines()) {
-            assert!(line.contains(&format!("\"v\":{version}")) || shown.to_string().contains("foreign"));
+            assert!(
+                line.contains(&format!("\"v\":{version}")) || shown.to_string().contains("foreign")
+            );
             let body = event.body().clone();
             let written = Event::new(event.at(), event.seq(), event.writer().clone(), body);
             assert_eq!(event.line(), line);

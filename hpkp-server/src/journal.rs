@@ -9,9 +9,7 @@ use hpkp_core::published::{Fingerprint, State, WriterName, accepted};
 use hpkp_core::text::{Excerpt, ShellWord};
 
 use crate::loader::now;
-use crate::published::{
-    self, Contents, Directory, DirectoryError, RESERVE, Reserved, SUFFIX,
-};
+use crate::published::{self, Contents, Directory, DirectoryError, RESERVE, Reserved, SUFFIX};
 use crate::setting::RecordsSetting;
 
 /// How often records are worked out anew because somebody else has written meanwhile.
@@ -319,11 +317,14 @@ impl Journal {
         };
         let why = error.to_string();
         let withheld = verdict.withhold_unrecorded(deployment, own, &self.writer, &why);
-        let mut finding = withheld.or(unrecordable).unwrap_or_else(|| accepted::not_recorded(records, &why));
+        let mut finding =
+            withheld.or(unrecordable).unwrap_or_else(|| accepted::not_recorded(records, &why));
         finding.details.push(match reserved {
-            Ok(()) => "until a start or a reload can write, a configuration that differs from this one \
+            Ok(()) => {
+                "until a start or a reload can write, a configuration that differs from this one \
                        is checked as if none had been accepted before"
-                .to_owned(),
+                    .to_owned()
+            }
             Err(error) => format!(
                 "what is served cannot be noted for later tests either, which will take the \
                  configuration on record for the last one: {error}"

@@ -75,7 +75,7 @@ fn what_is_over_for_a_year_leaves_and_nothing_else() {
     assert_eq!(records.run(&["compact", "web"]).fine(), "web: 0 of 6 lines taken out\n");
 
     // An old copy that turns up brings nothing back to life.
-    std::fs::write(records.0.path().join("records/peers/web-old.jsonl"), before).expect("a copy");
+    std::fs::write(records.0.path().join("records/peers/web.jsonl"), before).expect("a copy");
     assert_eq!(records.json(&["list"])["published"].as_array().map(Vec::len), Some(3));
 }
 

@@ -114,9 +114,9 @@ fn a_copy_that_has_vanished_or_gone_back<S: Site>() {
     stage.pki.write("records/peers/web-9.jsonl", &whole);
     stage.takes(&["live"], &[&live, B], &[]);
     for earlier in [Some(first.as_str()), None] {
-        match earlier {
-            Some(text) => stage.pki.write("records/peers/web-9.jsonl", text),
-            None => fs::remove_file(stage.site.path("records/peers/web-9.jsonl")).expect("a file"),
+        let path = stage.pki.write("records/peers/web-9.jsonl", earlier.unwrap_or_default());
+        if earlier.is_none() {
+            fs::remove_file(path).expect("a file");
         }
         let lost = &["records-missing"];
         stage.takes(&["live"], &[&live, B], lost);

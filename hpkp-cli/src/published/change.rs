@@ -3,14 +3,14 @@
 use hpkp_core::published::line::MAX_ENTRIES;
 use hpkp_core::published::state::Record;
 use hpkp_core::published::{
-    Body, Compromised, Ended, Event, EventId, Gone, HostName, Lifetime, Matching, Origin, Published,
-    Waived, Why,
+    Body, Compromised, Ended, Event, EventId, Gone, HostName, Lifetime, Matching, Origin,
+    Published, Waived, Why,
 };
 
+use super::add;
 use super::query::{self, unknown};
 use super::store::{Failure, Store};
 use super::view::{self, PresentsView, PublishedView};
-use super::add;
 use crate::arguments::{CompromisedArguments, EndArguments, WaiveArguments};
 use crate::exit::Exit;
 use crate::output::{self, JSON_VERSION};
@@ -36,7 +36,9 @@ pub(super) fn end(
     let writer = match (writer.as_slice(), record_as) {
         (_, Some(name)) | ([name], None) => Some(name),
         ([], None) => None,
-        _ => return Err(Failure::usage("--writer beside ID or --host is who writes, which is one")),
+        _ => {
+            return Err(Failure::usage("--writer beside ID or --host is who writes, which is one"));
+        }
     };
     let named = names(host)?;
     let mut all = Vec::new();
@@ -47,9 +49,9 @@ pub(super) fn end(
             all = chosen(store, ids, &named, |record| {
                 !matches!(record.said.lifetime, Lifetime::MaxAge(_))
             })?;
-            let ended = all.chunks(MAX_ENTRIES).map(|ids| {
-                Body::Ended(Ended { ids: ids.to_vec(), why: why.clone(), when: *at })
-            });
+            let ended = all
+                .chunks(MAX_ENTRIES)
+                .map(|ids| Body::Ended(Ended { ids: ids.to_vec(), why: why.clone(), when: *at }));
             Ok(ended.collect())
         },
         |_| Vec::new(),

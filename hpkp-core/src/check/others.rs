@@ -12,9 +12,7 @@ use crate::header::Kind;
 use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::state::Record;
-use crate::published::{
-    EventId, Lifetime, Matching, Met, Presented, Presents, Scope, WriterName,
-};
+use crate::published::{EventId, Lifetime, Matching, Met, Presented, Presents, Scope, WriterName};
 
 /// A policy whose header is going to be sent.
 pub(super) struct Sent<'a> {

@@ -206,9 +206,7 @@ impl Unmet<'_> {
         };
         let head = format!(
             "held {who}, told by {}; compared: {}; event {}",
-            record.writer,
-            said.scope,
-            record.id
+            record.writer, said.scope, record.id
         );
         let pins = said.pins.iter().take(MAX_DETAILS).map(|pin| {
             let note = self.note(*pin);
@@ -349,7 +347,8 @@ pub(super) fn elsewhere(policy: &Policy, records: &Records, all: &[&Record<Prese
     let mut details = Vec::new();
     for record in all.iter().take(MAX_DETAILS / 2) {
         let said = &record.said;
-        let leaves = said.certificates.iter().filter_map(|one| one.served.first().copied().flatten());
+        let leaves =
+            said.certificates.iter().filter_map(|one| one.served.first().copied().flatten());
         let leaves: Vec<String> = leaves.take(4).map(|pin| format!("sha256/{pin}")).collect();
         let stopped = records.state.end(record.id).map_or_else(String::new, |end| {
             format!(

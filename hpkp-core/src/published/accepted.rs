@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::event::{
-    Again, Body, Ended, Event, EventId, Fingerprint, Lifetime, Origin, Presented, Presents, Published,
-    Scope, Seen, Why, Withheld,
+    Again, Body, Ended, Event, EventId, Fingerprint, Lifetime, Origin, Presented, Presents,
+    Published, Scope, Seen, Why, Withheld,
 };
 use super::line::{MAX_ENTRIES, MAX_EXCEPT, MAX_LINE};
 use super::name::{HostName, WriterName};
@@ -55,7 +55,8 @@ pub fn accepted(
 /// where it is so little that it is written anew.
 fn again<'a>(stopped: &Stopped, wanted: &'a [Body]) -> Option<(Body, Vec<&'a Body>)> {
     let kept: Vec<&Body> = wanted.iter().filter(|body| stopped.of.contains_key(body)).collect();
-    let is_kept: HashSet<EventId> = kept.iter().filter_map(|body| stopped.of.get(body)).copied().collect();
+    let is_kept: HashSet<EventId> =
+        kept.iter().filter_map(|body| stopped.of.get(body)).copied().collect();
     let mut except: Vec<EventId> =
         stopped.of.values().filter(|id| !is_kept.contains(id)).copied().collect();
     except.sort_unstable();

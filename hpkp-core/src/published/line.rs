@@ -611,10 +611,7 @@ fn read_pins(members: &mut Members) -> Result<Vec<Pin>, LineError> {
     Ok(pins)
 }
 
-fn read_ids(
-    members: &mut Members,
-    name: &'static str,
-) -> Result<Option<Vec<EventId>>, LineError> {
+fn read_ids(members: &mut Members, name: &'static str) -> Result<Option<Vec<EventId>>, LineError> {
     members.array(name, |value| {
         let id = value.as_str().and_then(|text| text.parse().ok());
         id.ok_or(LineError::Wrong(name, "an array of ids"))

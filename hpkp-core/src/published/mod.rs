@@ -18,9 +18,9 @@ pub mod name;
 pub mod state;
 
 pub use event::{
-    Again, Body, CertificateIdentity, Compromised, Ended, Event, EventId, Fingerprint, Gone, Identity,
-    Lifetime, Matching, Origin, Presented, Presents, Published, Scope, Seen, Sight, Waived, Why,
-    Withheld,
+    Again, Body, CertificateIdentity, Compromised, Ended, Event, EventId, Fingerprint, Gone,
+    Identity, Lifetime, Matching, Origin, Presented, Presents, Published, Scope, Seen, Sight,
+    Waived, Why, Withheld,
 };
 pub use keys::{KeyGraph, KeyNode, Met};
 pub use name::{HostName, WriterName};

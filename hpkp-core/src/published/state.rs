@@ -255,7 +255,8 @@ impl State {
             Body::Again(again) => {
                 for id in again.ids {
                     let except = again.except.iter().copied();
-                    let of = self.again.entry(id).or_insert_with(|| (writer.clone(), HashSet::new()));
+                    let of =
+                        self.again.entry(id).or_insert_with(|| (writer.clone(), HashSet::new()));
                     of.1.extend(except);
                 }
             }
@@ -423,8 +424,7 @@ impl State {
 
     fn waiver_of(&self, record: &Record<Published>) -> Option<&Waiver> {
         let waived = self.waived.get(&record.id)?.iter();
-        let counts =
-            |one: &&Waived| one.standing == Standing::Own || one.by == record.writer;
+        let counts = |one: &&Waived| one.standing == Standing::Own || one.by == record.writer;
         waived.filter(counts).map(|one| &one.waiver).max()
     }
 
@@ -502,9 +502,8 @@ impl State {
         });
         let mut sights: Vec<Sight> = now.chain(self.lost(writer).into_iter().cloned()).collect();
         // Of one that has gone back to an earlier state what was seen first counts.
-        sights.sort_by(|a, b| {
-            (&a.writer, &a.instance, b.seq).cmp(&(&b.writer, &b.instance, a.seq))
-        });
+        sights
+            .sort_by(|a, b| (&a.writer, &a.instance, b.seq).cmp(&(&b.writer, &b.instance, a.seq)));
         sights.dedup_by(|b, a| (&a.writer, &a.instance) == (&b.writer, &b.instance));
         sights
     }
@@ -546,7 +545,10 @@ impl State {
                 progress.instance == sight.instance && progress.last.0 >= sight.seq
             })
         };
-        self.last_seen(writer).iter().filter(|sight| !is_there(sight) && !self.is_given_up(sight)).collect()
+        self.last_seen(writer)
+            .iter()
+            .filter(|sight| !is_there(sight) && !self.is_given_up(sight))
+            .collect()
     }
 
     /// Whether this machine's operator has said that a writer of whom records are missing is gone.
@@ -564,9 +566,10 @@ impl State {
 
     /// What a writer has said of its configurations, with the ids.
     pub(super) fn configured(&self, writer: &WriterName) -> impl Iterator<Item = (Body, EventId)> {
-        let published = self.published.values().filter(move |record| {
-            record.writer == *writer && record.said.origin == Origin::Header
-        });
+        let published = self
+            .published
+            .values()
+            .filter(move |record| record.writer == *writer && record.said.origin == Origin::Header);
         let presents = self.presents.values().filter(move |record| record.writer == *writer);
         let withheld = self.withheld.values().filter(move |record| record.writer == *writer);
         published

@@ -105,16 +105,12 @@ impl fmt::Display for DirectoryError {
             Self::Records(file, error) => {
                 write!(f, "the records in \"{}\" cannot be used: {error}", Excerpt::new(file))
             }
-            Self::Unnamed(file) => write!(
-                f,
-                "\"{}\" is not called after a writer (WRITER.jsonl)",
-                Excerpt::new(file)
-            ),
-            Self::TooManyFiles(path) => write!(
-                f,
-                "\"{}\" has more than {MAX_FILES} files with records",
-                Excerpt::new(path)
-            ),
+            Self::Unnamed(file) => {
+                write!(f, "\"{}\" is not called after a writer (WRITER.jsonl)", Excerpt::new(file))
+            }
+            Self::TooManyFiles(path) => {
+                write!(f, "\"{}\" has more than {MAX_FILES} files with records", Excerpt::new(path))
+            }
             Self::TooLarge(path) => write!(
                 f,
                 "the records in \"{}\" have more than {MAX_OCTETS} octets",

@@ -281,11 +281,7 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn new(
-        contents: &'a mut Contents,
-        standing: Standing,
-        ours: &'a HashSet<WriterName>,
-    ) -> Self {
+    fn new(contents: &'a mut Contents, standing: Standing, ours: &'a HashSet<WriterName>) -> Self {
         let (files, octets, errors) = (0, 0, Vec::new());
         Self { contents, standing, ours, files, octets, piece: vec![0; PIECE], errors }
     }
@@ -352,8 +348,7 @@ impl<'a> Reading<'a> {
                 return Err(DirectoryError::TooLarge(path.to_owned()));
             }
             let (state, standing) = (&mut self.contents.state, self.standing);
-            let pushed =
-                lines.push(&self.piece[..read], &mut |event| state.take(event, standing));
+            let pushed = lines.push(&self.piece[..read], &mut |event| state.take(event, standing));
             match pushed {
                 Ok(()) => {}
                 Err(error) => {

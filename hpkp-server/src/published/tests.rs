@@ -318,7 +318,8 @@ fn an_init_that_fails_leaves_nothing_behind() {
     // A file that cannot be written to its end.
     symlink("/nowhere", path.join(MARKER)).unwrap();
     assert!(init(path.to_str().unwrap()).is_err());
-    let left: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, [MARKER]);
     assert!(init(dir.path().join("no/where").to_str().unwrap()).is_err());
     assert!(!dir.path().join("no").exists());
