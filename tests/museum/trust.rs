@@ -160,6 +160,7 @@ fn records_that_others_may_write<S: Site>() {
     stage.passes(&["live"], &[&live, B, A], &[]);
     fs::hard_link(stage.site.path(OWN), stage.site.path("backup")).expect("a link");
     stage.passes(&["live"], &[&live, B], &["records-not-writable"]);
+    fs::remove_file(stage.site.path("backup")).expect("a link");
 }
 
 fn a_configuration_that_is_on_no_record<S: Site>() {

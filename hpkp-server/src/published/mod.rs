@@ -308,6 +308,7 @@ impl<'a> Reading<'a> {
                 Ok(file) => file,
                 Err(error) => {
                     self.errors.push(DirectoryError::File(shown, error));
+                    self.contents.state.unread(writer);
                     continue;
                 }
             };
@@ -326,7 +327,7 @@ impl<'a> Reading<'a> {
         writer: WriterName,
         path: &str,
     ) -> Result<(), DirectoryError> {
-        let mut lines = Lines::of(writer);
+        let mut lines = Lines::of(writer.clone());
         let mut is_first = true;
         loop {
             let read = match file.read(&mut self.piece) {
@@ -335,6 +336,7 @@ impl<'a> Reading<'a> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
                     self.errors.push(DirectoryError::File(shown, error));
+                    self.contents.state.unread(writer);
                     return Ok(());
                 }
             };
@@ -353,6 +355,7 @@ impl<'a> Reading<'a> {
                 Ok(()) => {}
                 Err(error) => {
                     self.errors.push(DirectoryError::Records(shown, error));
+                    self.contents.state.unread(writer);
                     return Ok(());
                 }
             }
