@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use hpkp_core::check::{Deployment, Records, Verdict};
 use hpkp_core::finding::{Code, Finding, Location};
-use hpkp_core::published::{Fingerprint, State, WriterName, accepted};
+use hpkp_core::published::{Body, Fingerprint, State, WriterName, accepted};
 use hpkp_core::text::{Excerpt, ShellWord};
 
 use crate::loader::now;
@@ -302,7 +302,13 @@ impl Journal {
             }
             events
         });
-        let Err(error) = appended else {
+        let error = match appended {
+            Err(error) if error.is_of_another_server() => Some(error),
+            // A file that cannot be written does no harm where there is nothing to write.
+            Err(error) => (!self.is_recorded(deployment, verdict, state)).then_some(error),
+            Ok(()) => None,
+        };
+        let Some(error) = error else {
             let reserved = self.reserve(None);
             let stale = reserved.err().filter(|_| records.unrecorded.is_some());
             return unrecordable.or_else(|| stale.map(|why| accepted::not_recorded(records, &why)));
@@ -331,6 +337,12 @@ impl Journal {
             ),
         });
         Some(finding)
+    }
+
+    /// Whether all that a configuration comes to is on record.
+    fn is_recorded(&self, deployment: &Deployment, verdict: &Verdict, state: &State) -> bool {
+        let events = accepted::accepted(deployment, verdict, state, &self.writer, now());
+        events.iter().all(|event| matches!(event.body(), Body::Seen(_)))
     }
 
     fn reserve(&self, unrecorded: Option<Fingerprint>) -> Result<(), String> {
