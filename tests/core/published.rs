@@ -855,3 +855,23 @@ fn what_cannot_be_compared_is_said_where_pins_are_held() {
     world.import("www.example.com", Matching::Exact, Scope::Chain, "a");
     assert_eq!(unknown(&world), [(Code::CertificateNotKnownAtLoad, Class::Withhold)]);
 }
+
+#[test]
+fn one_command_covers_all_hosts_of_a_finding() {
+    let hosts: Vec<String> = (0..9).map(|number| format!("h{number}.example.com")).collect();
+    let mut world = World::new(&[("a", "h0.example.com"), ("b", "h0.example.com")]);
+    for host in &hosts {
+        world.import(host, Matching::Exact, Scope::Chain, "a");
+    }
+    let names: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    let blocks = names.chunks(3).map(|names| Block { names, certificate: "b", ..BLOCK });
+    let verdict = world.check(&blocks.collect::<Vec<_>>());
+    assert_eq!(codes(&verdict), [(Code::PublishedPinsUnmet, LOCKOUT)]);
+    let commands: Vec<String> =
+        verdict.findings[0].lines().filter(|line| line.contains("hpkp published -d")).collect();
+    assert_eq!(commands.len(), 1, "{commands:?}");
+    for host in &hosts {
+        assert!(commands[0].contains(&format!(" --host {host} ")), "{commands:?}");
+    }
+    assert!(commands[0].ends_with(" --why REASON"), "{commands:?}");
+}
