@@ -227,6 +227,16 @@ fn records_that_were_read_and_are_gone_are_missed_until_they_are_given_up() {
     assert_eq!(lost(&state), ["web-2"]);
     say(&mut state, "web-1.command", Standing::Own, THEN, gone("web-2", 2));
     assert!(lost(&state).is_empty());
+    // A file that can be read in part alone is told as such, and what was seen of it stays.
+    let mut state = State::default();
+    say(&mut state, "web-1", Standing::Own, THEN, seen("web-2", 2));
+    say(&mut state, "web-2", Standing::Peer, THEN, presents());
+    say(&mut state, "web-3", Standing::Peer, THEN, presents());
+    state.unread(writer("web-2"));
+    state.unread(writer("web-3"));
+    assert!(lost(&state).is_empty());
+    let sights = state.sights(&server);
+    assert_eq!((sights.len(), sights[0].seq), (1, 2));
     // What a peer has seen is not missed here.
     let mut state = State::default();
     say(&mut state, "web-1", Standing::Peer, THEN, seen("web-2", 2));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use hpkp_core::check::{Deployment, Records, Verdict};
 use hpkp_core::finding::{Code, Finding, Location};
-use hpkp_core::published::{Event, Fingerprint, State, WriterName, accepted};
+use hpkp_core::published::{Body, Event, Fingerprint, State, WriterName, accepted};
 use hpkp_core::text::{Excerpt, ShellWord};
 
 use crate::living::{self, Pid};
@@ -153,7 +153,8 @@ impl Reading {
         writer: &WriterName,
     ) -> Option<Fingerprint> {
         let at = &setting.at;
-        if let Err(error) = published::can_append(directory, writer) {
+        // One of another machine is told where it matters: when it is to be written.
+        if let Err(error @ DirectoryError::NotOwn(..)) = published::can_append(directory, writer) {
             let text = format!(
                 "{error}; until then nothing is recorded, and a header with pins that are not on \
                  record is not sent"
@@ -169,7 +170,12 @@ impl Reading {
         let mut unrecorded = None;
         match reserved {
             Ok(Reserved::None) => {
-                let others = self.contents.state.other_servers(writer);
+                // Servers that run beside each other have their own names. Those that have stopped may
+                // be one that has got another name since.
+                let is_named = matches!(setting.writer, Some(Some(_)));
+                let state = &self.contents.state;
+                let mut others = state.other_servers(writer);
+                others.retain(|other| !is_named || state.has_stopped(other));
                 if !is_known && !others.is_empty() {
                     let text = other_writers(directory.path(), writer, &others);
                     self.find(Code::OtherWriters, text, at);
@@ -187,14 +193,6 @@ impl Reading {
             Ok(Reserved::Unrecorded(digest)) => unrecorded = Some(digest),
             // It may have been anything.
             Ok(Reserved::Damaged) | Err(_) => unrecorded = Some(Fingerprint::of([])),
-        }
-        if unrecorded.is_some() && is_known {
-            let text = format!(
-                "what the server has served last could not be recorded (\"{reserve}\"), so another \
-                 configuration is not compared with what is on record of it; the next start or \
-                 reload that can write to \"{own}\" ends this"
-            );
-            self.find(Code::ConfigurationNotRecorded, text, at);
         }
         let lost = self.contents.state.lost(writer).into_iter();
         let lost: Vec<WriterName> = lost.map(|sight| sight.writer.clone()).collect();
@@ -314,7 +312,13 @@ impl Journal {
                 Predecessor::Runs(_) => accepted::without_ends(events),
             }
         });
-        let Err(error) = appended else {
+        let error = match appended {
+            Err(error) if error.is_of_another_server() => Some(error),
+            // A file that cannot be written does no harm where there is nothing to write.
+            Err(error) => (!self.is_recorded(deployment, verdict, state)).then_some(error),
+            Ok(()) => None,
+        };
+        let Some(error) = error else {
             let reserved = self.reserve(None);
             let stale = reserved.err().filter(|_| records.unrecorded.is_some());
             return unrecordable.or_else(|| stale.map(|why| accepted::not_recorded(records, &why)));
@@ -343,6 +347,12 @@ impl Journal {
             ),
         });
         Some(finding)
+    }
+
+    /// Whether all that a configuration comes to is on record.
+    fn is_recorded(&self, deployment: &Deployment, verdict: &Verdict, state: &State) -> bool {
+        let events = accepted::accepted(deployment, verdict, state, &self.writer, now());
+        events.iter().all(|event| matches!(event.body(), Body::Seen(_)))
     }
 
     fn reserve(&self, unrecorded: Option<Fingerprint>) -> Result<(), String> {

@@ -82,22 +82,23 @@ fn a_file_that_cannot_be_made_smaller_stays() {
     assert_eq!(std::fs::read(path.join("w.jsonl")).expect("records"), before);
     // Nothing is left lying about; after a signal something may, and disturbs nobody.
     let names = || std::fs::read_dir(&path).expect("a directory").count();
-    assert_eq!(names(), 3);
+    assert_eq!(names(), 4);
     assert_eq!(limited(&records, 2, true, &compact).code, None);
     assert_eq!(std::fs::read(path.join("w.jsonl")).expect("records"), before);
-    assert_eq!(names(), 4);
+    assert_eq!(names(), 5);
     assert_eq!(records.run(&["compact"]).fine(), "w: 1 of 11 lines taken out\n");
-    assert_eq!(names(), 3);
+    assert_eq!(names(), 4);
 }
 
 #[test]
-fn a_directory_half_made_is_made_whole() {
+fn a_directory_that_cannot_be_made_leaves_nothing_behind() {
     let records = Records::new();
     let said = limited(&records, 0, false, &["init", "new"]);
     said.failed(3, "new: File too large");
     let list =
         |records: &Records| crate::run(records.0.path(), &["published", "-d", "new", "list"]);
-    assert_eq!(list(&records).code, Some(1));
+    assert_eq!(list(&records).code, Some(3));
+    assert!(!records.0.path().join("new").exists());
     crate::run(records.0.path(), &["published", "init", "new"]).fine();
     assert_eq!(list(&records).code, Some(0));
 }

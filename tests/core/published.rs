@@ -709,8 +709,8 @@ fn a_server_that_stopped_is_one_that_comes_back() {
     assert_eq!(codes(&verdict), [(Code::ServedElsewhereUnmet, LOCKOUT)]);
     let lines: Vec<String> = verdict.findings[0].lines().collect();
     let text = lines.join("\n");
-    for part in ["may be to come back", &format!("hpkp published -d /var/lib/hpkp end {presents}")]
-    {
+    let command = "hpkp published -d /var/lib/hpkp end --writer web-2 --why REASON";
+    for part in ["may be to come back", &presents.to_string(), command] {
         assert!(text.contains(part), "{part}\n{text}");
     }
     // Back with another key, or gone since before its stop.
@@ -806,7 +806,8 @@ fn a_clock_set_back_ends_nothing_early() {
     assert_eq!(world.codes(&[a()]), [(Code::ClockBehindRecords, Class::Warning)]);
     let bare = Block { names, certificate: "a", ..BLOCK };
     let events = world.accept(&[bare]);
-    assert!(events.iter().all(|event| event.at() == right), "as if it had ended ten days ago");
+    // The clock says ten days ago, which nothing can have been: it may have ended just now.
+    assert!(events.iter().all(|event| event.at() == world.now));
     world.now = right + 2 * DAY - 1;
     let b = || Block { names, certificate: "b", ..BLOCK };
     assert_eq!(world.codes(&[b()]), [(Code::PublishedPinsUnmet, LOCKOUT)]);
@@ -867,4 +868,24 @@ fn what_cannot_be_compared_is_said_where_pins_are_held() {
     assert_eq!(unknown(&world), []);
     world.import("www.example.com", Matching::Exact, Scope::Chain, "a");
     assert_eq!(unknown(&world), [(Code::CertificateNotKnownAtLoad, Class::Withhold)]);
+}
+
+#[test]
+fn one_command_covers_all_hosts_of_a_finding() {
+    let hosts: Vec<String> = (0..9).map(|number| format!("h{number}.example.com")).collect();
+    let mut world = World::new(&[("a", "h0.example.com"), ("b", "h0.example.com")]);
+    for host in &hosts {
+        world.import(host, Matching::Exact, Scope::Chain, "a");
+    }
+    let names: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    let blocks = names.chunks(3).map(|names| Block { names, certificate: "b", ..BLOCK });
+    let verdict = world.check(&blocks.collect::<Vec<_>>());
+    assert_eq!(codes(&verdict), [(Code::PublishedPinsUnmet, LOCKOUT)]);
+    let commands: Vec<String> =
+        verdict.findings[0].lines().filter(|line| line.contains("hpkp published -d")).collect();
+    assert_eq!(commands.len(), 1, "{commands:?}");
+    for host in &hosts {
+        assert!(commands[0].contains(&format!(" --host {host} ")), "{commands:?}");
+    }
+    assert!(commands[0].ends_with(" --why REASON"), "{commands:?}");
 }

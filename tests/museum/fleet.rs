@@ -87,7 +87,8 @@ fn one_server_publishes_what_another_does_not_present<S: Site>() {
         &[
             "would refuse the server of web-4, which presents other keys for localhost",
             &format!("presented there: sha256/{a}"),
-            "if that server is gone: hpkp published -d ",
+            "if that server is gone for good: hpkp published -d ",
+            "end --writer web-4 --why REASON",
         ],
     );
 

@@ -81,6 +81,9 @@ fn only_a_parent_of_httpd_writes() {
     quiet::<Httpd>(run, &["-S", "-M"], &["-kgraceful", "-krestart"]);
 }
 
+/// What a server writes from its first start to its end.
+const FIRST: [&str; 3] = ["published", "presents", "ended"];
+
 #[test]
 fn each_way_to_end_nginx_for_good_is_recorded() {
     let mut stand = Stand::<Nginx>::new();
@@ -95,8 +98,8 @@ fn each_way_to_end_nginx_for_good_is_recorded() {
         }
         assert!(wait(|| !stand.site.is_running()), "{end}");
         stand.site.stopped();
-        // Each start of what has not changed is accepted, and writes what the stop had ended.
-        expected.extend(["published", "presents", "ended"]);
+        // Each start of what has not changed is accepted, and takes the stop back in one line.
+        expected.extend(if expected.len() == 1 { &FIRST[..] } else { &["again", "ended"] });
         assert_eq!(stand.kinds(), expected, "{end}");
         stand.site.test().accepted(&[]);
     }
@@ -125,7 +128,7 @@ fn each_way_to_end_httpd_for_good_is_recorded() {
             }
             assert!(wait(|| !stand.site.is_running()), "{mpm:?} {end}");
             stand.site.stopped();
-            expected.extend(["published", "presents", "ended"]);
+            expected.extend(if expected.len() == 1 { &FIRST[..] } else { &["again", "ended"] });
             assert_eq!(stand.kinds(), expected, "{mpm:?} {end}");
             stand.site.test().accepted(&[]);
         }
@@ -268,7 +271,7 @@ fn nginx_in_the_background_and_in_one_process() {
     stand.site.stopped();
     let mut expected = STOPPED.to_vec();
     stand.site.up_in_one_process();
-    expected.extend(["published", "presents"]);
+    expected.push("again");
     assert_eq!((stand.asked(), stand.kinds()), (SENT, expected.clone()));
     // A signal that arrives just before it waits for events is seen at the next one only: at one
     // that means nothing to it. A connection would do as well, and use up those that it may have.

@@ -21,6 +21,7 @@ mod stage;
 mod stand;
 mod starts;
 mod time;
+mod trust;
 
 /// Makes a test of each exhibit for each server.
 macro_rules! exhibits {

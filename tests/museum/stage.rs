@@ -129,6 +129,7 @@ impl<S: Site> Stage<S> {
     pub fn forget(&mut self) {
         self.site.down();
         fs::remove_file(self.site.path(OWN)).expect("records");
+        fs::remove_file(self.site.path("records/hpkp-reserve")).expect("what was written");
     }
 
     /// What a client gets that trusts `ca`.

@@ -93,7 +93,8 @@ impl<S: Site> Stand<S> {
         for directory in ["", "peers"] {
             for entry in fs::read_dir(self.records(directory)).expect("a directory") {
                 let path = entry.expect("an entry").path();
-                if path.is_file() {
+                // What could not be recorded is noted there.
+                if path.is_file() && !path.ends_with("hpkp-reserve") {
                     let octets = fs::read(&path).expect("a file");
                     files.push((path, octets));
                 }

@@ -278,7 +278,7 @@ pub(crate) struct EndArguments {
     #[arg(long, value_name = "NAME")]
     pub(crate) host: Vec<String>,
 
-    /// The server that is gone. With ID or --host: under which name to write.
+    /// The server that is gone; with ID or --host the name to write under.
     #[arg(long, value_name = "NAME")]
     pub(crate) writer: Vec<WriterName>,
 

@@ -526,10 +526,10 @@ pub(super) fn elsewhere(policy: &Policy, records: &Records, all: &[&Record<Prese
             )
         });
         details.push(format!(
-            "presented by {} for {}: {}; recorded {}, event {}{stopped}",
+            "presented there: {}; by {} for {}, recorded {}, event {}{stopped}",
+            leaves.join(", "),
             record.writer,
             shown_name(said.host.as_str(), said.matching),
-            leaves.join(", "),
             date::format(record.at),
             record.id
         ));

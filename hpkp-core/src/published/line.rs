@@ -120,7 +120,7 @@ pub enum LineError {
     Missing(&'static str),
     /// A member is not what is wanted, which is held too.
     Wrong(&'static str, &'static str),
-    /// An array has more than [`MAX_ENTRIES`], or a text more than [`MAX_TEXT`].
+    /// An array has more than [`MAX_ENTRIES`] or [`MAX_EXCEPT`], or a text more than [`MAX_TEXT`].
     TooMuch(&'static str),
 }
 
@@ -155,7 +155,7 @@ impl fmt::Display for LineError {
             Self::Wrong(member, wanted) => write!(f, "its \"{member}\" is not {wanted}"),
             Self::TooMuch(member) => write!(
                 f,
-                "its \"{member}\" has more than {MAX_ENTRIES} entries or {MAX_TEXT} octets of text"
+                "its \"{member}\" has more than a record has room for (docs/records.md, Files)"
             ),
         }
     }

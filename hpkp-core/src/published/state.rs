@@ -173,6 +173,8 @@ pub struct State {
     sights: HashMap<WriterName, BTreeSet<(u64, WriterName, u64, i64)>>,
     compromised: BTreeMap<Pin, String>,
     writers: BTreeMap<WriterName, Progress>,
+    /// Whose files could be read in part alone.
+    unread: BTreeSet<WriterName>,
 }
 
 impl State {
@@ -273,6 +275,12 @@ impl State {
             }
             Body::Seen(_) => {}
         }
+    }
+
+    /// Notes that the file of `writer` could be read in part alone: what there is of it is not what was
+    /// read, and what lacks is no news.
+    pub fn unread(&mut self, writer: WriterName) {
+        self.unread.insert(writer);
     }
 
     /// Whether nothing was ever said.
@@ -489,17 +497,28 @@ impl State {
         others
     }
 
+    /// Whether a server has ended all that it presents.
+    #[must_use]
+    pub fn has_stopped(&self, writer: &WriterName) -> bool {
+        let mut presents = self.presents.values().filter(|record| record.writer == *writer);
+        presents.all(|record| self.end(record.id).is_some())
+    }
+
     /// Whose records `writer` has read: what it wrote of that last, where those are still there and
     /// are not said to be gone, and all that are there now.
     #[must_use]
     pub fn sights(&self, writer: &WriterName) -> Vec<Sight> {
-        let others = self.writers.iter().filter(|(name, _)| *name != writer);
+        let others = self.writers.iter();
+        let others = others.filter(|(name, _)| *name != writer && !self.unread.contains(name));
         let now = others.map(|(name, progress)| Sight {
             writer: name.clone(),
             instance: progress.instance.clone(),
             seq: progress.last.0,
         });
-        let mut sights: Vec<Sight> = now.chain(self.lost(writer).into_iter().cloned()).collect();
+        let before = self.last_seen(writer).iter();
+        let unread = before.filter(|sight| self.unread.contains(&sight.writer));
+        let kept = self.lost(writer).into_iter().chain(unread).cloned();
+        let mut sights: Vec<Sight> = now.chain(kept).collect();
         // Of one that has gone back to an earlier state what was seen first counts.
         sights
             .sort_by(|a, b| (&a.writer, &a.instance, b.seq).cmp(&(&b.writer, &b.instance, a.seq)));
@@ -544,8 +563,8 @@ impl State {
                 progress.instance == sight.instance && progress.last.0 >= sight.seq
             })
         };
-        self.last_seen(writer)
-            .iter()
+        let seen = self.last_seen(writer).iter();
+        seen.filter(|sight| !self.unread.contains(&sight.writer))
             .filter(|sight| !is_there(sight) && !self.is_given_up(sight))
             .collect()
     }

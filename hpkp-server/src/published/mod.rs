@@ -17,8 +17,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use hpkp_core::published::file::{FileError, Lines};
-use hpkp_core::published::line::LineError;
+use hpkp_core::published::file::Lines;
 use hpkp_core::published::state::Standing;
 use hpkp_core::published::{State, WriterName};
 
@@ -309,6 +308,7 @@ impl<'a> Reading<'a> {
                 Ok(file) => file,
                 Err(error) => {
                     self.errors.push(DirectoryError::File(shown, error));
+                    self.contents.state.unread(writer);
                     continue;
                 }
             };
@@ -327,7 +327,7 @@ impl<'a> Reading<'a> {
         writer: WriterName,
         path: &str,
     ) -> Result<(), DirectoryError> {
-        let mut lines = Lines::of(writer);
+        let mut lines = Lines::of(writer.clone());
         let mut is_first = true;
         loop {
             let read = match file.read(&mut self.piece) {
@@ -336,6 +336,7 @@ impl<'a> Reading<'a> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
                     self.errors.push(DirectoryError::File(shown, error));
+                    self.contents.state.unread(writer);
                     return Ok(());
                 }
             };
@@ -352,14 +353,9 @@ impl<'a> Reading<'a> {
             let pushed = lines.push(&self.piece[..read], &mut |event| state.take(event, standing));
             match pushed {
                 Ok(()) => {}
-                Err(FileError::Line { line: 1, error: LineError::Writer(writer) })
-                    if self.ours.contains(&writer) =>
-                {
-                    self.contents.in_our_name.push((shown, writer));
-                    return Ok(());
-                }
                 Err(error) => {
                     self.errors.push(DirectoryError::Records(shown, error));
+                    self.contents.state.unread(writer);
                     return Ok(());
                 }
             }

@@ -155,7 +155,7 @@ pub fn records_that_are_not_whole<S: Server>() {
         }),
     );
     let line = line.line();
-    let newer = line.replace("\"v\":1", "\"v\":2");
+    let newer = line.replace("\"v\":2", "\"v\":3");
     let changed = line.replace("a test", "a jest");
     assert!(newer != line && changed != line);
     for (directory, words) in
