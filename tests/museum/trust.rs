@@ -191,6 +191,8 @@ fn a_configuration_that_is_on_no_record<S: Site>() {
         lifetime: hpkp_core::published::Lifetime::Open,
         origin: hpkp_core::published::Origin::Other("app".into()),
         since: None,
+        configuration: None,
+        exempt: vec![],
     });
     stage.pki.write("records/apps.jsonl", lines("apps", vec![body]));
     stage.refuses(&["live"], &[], UNMET);
