@@ -137,12 +137,12 @@ fn tidy(config: &mut Config) {
     let mut at = 0;
     config.blocks.retain(|block| {
         at += 1;
-        let is_reached = |name: &&str| {
+        let is_reached = |name: &&'static str| {
             let host = name.replace('*', "z");
             let mut there = block.ports.iter().map(|port| nature::route(&whole, &host, *port));
             there.all(|route| route.is_some_and(|(reached, _)| reached == at - 1))
         };
-        kind == Kind::Nginx || block.names.iter().all(|name| is_reached(&name))
+        kind == Kind::Nginx || block.names.iter().all(is_reached)
     });
     config
         .not_served_here

@@ -2,7 +2,10 @@
 //! types of its own decides from first principles what every client would do, and the software's
 //! answer is held against that.
 //!
-//! `HPKP_ORACLE_SEED` sets the first seed and `HPKP_ORACLE_HISTORIES` the number of histories.
+//! `HPKP_ORACLE_SEED` sets the first seed, `HPKP_ORACLE_HISTORIES` the number of histories,
+//! `HPKP_ORACLE_NGINX` and `HPKP_ORACLE_HTTPD` how many configurations real servers test.
+//! `HPKP_ORACLE_WITHOUT=lies,clocks,...` leaves dimensions out, `HPKP_ORACLE_STRICT` asks for more
+//! than the software promises, `HPKP_ORACLE_STORIES` is how many stories are told of each kind.
 
 mod client;
 mod core;
@@ -14,6 +17,7 @@ mod nature;
 mod pki;
 mod random;
 mod servers;
+mod stories;
 mod world;
 
 use std::collections::BTreeMap;

@@ -25,6 +25,9 @@ pub fn minimise(mut steps: Vec<Step>, wrong: Wrong) -> (Vec<Step>, Disagreement)
     }
 }
 
+/// Takes something out of a configuration.
+type Change = Box<dyn Fn(&mut Config)>;
+
 /// All histories that lack one thing.
 fn smaller(steps: &[Step]) -> Vec<Vec<Step>> {
     let mut all = Vec::new();
@@ -37,7 +40,7 @@ fn smaller(steps: &[Step]) -> Vec<Vec<Step>> {
     for at in 0..steps.len() {
         let Some(config) = config_of(&steps[at]) else { continue };
         for block in &config.blocks {
-            let mut changes: Vec<Box<dyn Fn(&mut Config)>> = Vec::new();
+            let mut changes: Vec<Change> = Vec::new();
             let own = block.clone();
             changes.push(Box::new(move |config| config.blocks.retain(|block| *block != own)));
             let own = block.clone();
@@ -83,7 +86,7 @@ fn smaller(steps: &[Step]) -> Vec<Vec<Step>> {
             }));
             for change in changes {
                 let mut fewer = steps.to_vec();
-                fewer.iter_mut().filter_map(config_of_mut).for_each(|config| change(config));
+                fewer.iter_mut().filter_map(config_of_mut).for_each(&change);
                 if fewer.iter().zip(steps).any(|(a, b)| config_of(a) != config_of(b)) {
                     let is_empty = |step| config_of(step).is_some_and(|c| c.blocks.is_empty());
                     if !fewer.iter().any(is_empty) {

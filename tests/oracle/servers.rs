@@ -55,10 +55,16 @@ pub struct Real {
 
 impl Real {
     pub fn new(kind: Kind, ports: &HashMap<u16, u16>) -> Self {
-        let server = match kind {
+        let mut server = match kind {
             Kind::Nginx => Server::Nginx(Nginx::new()),
             Kind::Httpd => Server::Httpd(Httpd::with(Module::Shipped, Mpm::Event)),
         };
+        // What is found there is looked at in the tests, and httpd has its say about names.
+        let expected = ["hpkp: ", ":warn] "];
+        match &mut server {
+            Server::Nginx(nginx) => nginx.expect_in_log(&expected),
+            Server::Httpd(httpd) => httpd.expect_in_log(&expected),
+        }
         let instance = server.instance();
         instance.pki().records("records");
         instance.pki().write("html/index.html", "x");
@@ -319,12 +325,10 @@ impl Site for Real {
             Server::Nginx(nginx) if self.is_running => nginx.reload(),
             Server::Httpd(httpd) if self.is_running => httpd.graceful(),
             Server::Nginx(nginx) => {
-                nginx.expect_in_log(&["hpkp: "]);
                 nginx.start();
                 Reload::Accepted
             }
             Server::Httpd(httpd) => {
-                httpd.expect_in_log(&["hpkp: "]);
                 httpd.start();
                 Reload::Accepted
             }
