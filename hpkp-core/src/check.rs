@@ -458,11 +458,16 @@ impl<'a> Checker<'a> {
         if class != Class::Warning {
             self.withheld.insert((host, kind));
         }
+        // What is found of the policy, that is, and not of pins that clients hold: these tell for each
+        // name and port whether it is as before.
+        let is_of_policy =
+            |alarm: &Alarm| alarm.name.as_ref().is_none_or(|(_, _, port)| *port == 0);
+        let is_withheld = class == Class::Lockout
+            && alarms.iter().all(is_of_policy)
+            && self.withheld_before.get(host).is_some_and(|before| *before);
         if matches!(class, Class::Lockout | Class::Unsure) {
             self.alarms[host].extend(alarms);
         }
-        let is_withheld =
-            class == Class::Lockout && self.withheld_before.get(host).is_some_and(|before| *before);
         let host = &self.deployment.hosts[host];
         let check = if is_accepted || is_withheld { Check::Warn } else { host.check };
         let has_header = host.enforced.is_some() || host.report_only.is_some();

@@ -622,7 +622,9 @@ fn fitting(choice: Choice, name: &str, domain: &HostName) -> Option<Sample> {
         return Some((host.parse().ok().filter(|_| is_fit)?, Matching::Exact));
     }
     let (tail, domain) = (&name[wildcard + 1..], format!(".{domain}"));
-    (tail.ends_with(&domain) || domain.ends_with(tail)).then(some)
+    // A host one label below has no dot before the domain.
+    let is_one_label = tail.strip_suffix(&*domain).is_some_and(|rest| !rest.contains('.'));
+    (is_one_label || domain.ends_with(tail)).then(some)
 }
 
 /// The leaves that a host presents.
@@ -787,6 +789,14 @@ mod tests {
         ] {
             assert_eq!(chosen(&deployment, name), host, "{name}");
         }
+    }
+
+    #[test]
+    fn a_glob_below_a_host_fits_no_host_of_the_wildcard_above() {
+        let domain: HostName = "example.com".parse().unwrap();
+        let fits = |glob| fitting(Choice::Httpd, glob, &domain).is_some();
+        assert!(!fits("*.a.example.com"));
+        assert!(fits("*a.example.com") && fits("*.example.com") && fits("*.com"));
     }
 
     #[test]

@@ -153,8 +153,9 @@ impl<'a> Published<'a> {
             return true;
         }
         let is_met = |record: &Record<Presents>| {
-            let certificates = &record.said.certificates;
-            !certificates.is_empty() && meet_any(certificates, enough) != Met::No
+            // Which of them a client gets is its own choice: one is enough.
+            let mut certificates = record.said.certificates.iter();
+            certificates.any(|one| meet_any(std::slice::from_ref(one), enough) != Met::No)
         };
         ports.iter().any(|port| {
             let mut before = self.presented_before(sample, claim, *port);
@@ -183,8 +184,9 @@ impl<'a> Published<'a> {
     /// Whether the last accepted configuration published this very policy for those who visit `sample`:
     /// by that name, or by the pattern that it fitted.
     pub(super) fn was_published(&self, sample: &Sample, policy: &Policy) -> bool {
-        if let Some(is_same) = self.unrecorded {
-            return is_same;
+        // What is served and not on record publishes nothing that was not on record before.
+        if self.unrecorded == Some(false) {
+            return false;
         }
         let pins = super::sorted(policy);
         let is_it = |record: &&Record<published::Published>| {

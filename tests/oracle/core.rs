@@ -1,0 +1,347 @@
+//! The software under test: a configuration of the world as the core's input, and its answer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hpkp_core::certificate::Certificate;
+use hpkp_core::check::{
+    Certificates, Choice, Context, Deployment, Host, Listener, NotServedHere, PolicyUse, Records,
+    TrustSetting, Verdict, check,
+};
+use hpkp_core::finding::{Check, Class, Location};
+use hpkp_core::max_age::MaxAge;
+use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
+use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
+use hpkp_core::published::accepted::{accepted, digest, stopped};
+use hpkp_core::published::state::Standing;
+use hpkp_core::published::{
+    Body, Event, EventId, Fingerprint, Lifetime, Matching, Origin, Published, Scope, State,
+    WriterName,
+};
+
+use crate::history::{Others, Reply, Site};
+use crate::world::{self, Block, Config, Kind, Outside, PORTS, ROOTS, STREAM, Sent};
+use crate::{nature, pki};
+
+/// Key identifiers decide in this world; no signature needs to be verified.
+struct Never;
+
+impl VerifySignature for Never {
+    fn is_signed_by(&self, _: &Certificate, _: &Certificate) -> bool {
+        false
+    }
+}
+
+fn at() -> Location {
+    Location { file: "oracle.conf".into(), line: 1 }
+}
+
+/// The answer to one configuration.
+#[derive(Debug)]
+pub struct Answer {
+    pub deployment: Deployment,
+    pub verdict: Verdict,
+}
+
+impl Answer {
+    /// Whether a reload would be refused.
+    pub fn is_refused(&self) -> bool {
+        self.verdict.findings.iter().any(|finding| match finding.class {
+            Class::Invalid => true,
+            // What the server goes on with already is let pass.
+            Class::Lockout | Class::Unsure => finding.check == Check::Refuse,
+            Class::Withhold | Class::Warning => false,
+        })
+    }
+
+    /// The findings: their first lines, or all of them with `HPKP_ORACLE_VERBOSE`.
+    pub fn words(&self) -> Vec<String> {
+        let count = if std::env::var_os("HPKP_ORACLE_VERBOSE").is_some() { usize::MAX } else { 1 };
+        self.verdict.findings.iter().flat_map(|finding| finding.lines().take(count)).collect()
+    }
+
+    /// Whether a block sends its header to visitors of `host`, on its own connections.
+    pub fn sends(&self, block: usize, host: &str) -> bool {
+        let Some(verdict) = self.verdict.hosts.get(block) else { return false };
+        let is_sent = verdict
+            .enforced
+            .as_ref()
+            .is_some_and(|sending| sending.header.is_some() && sending.contexts.contains(&block));
+        is_sent && verdict.header_names.as_ref().is_none_or(|names| names.has(host.as_bytes()))
+    }
+}
+
+thread_local! {
+    static TRUST: Arc<TrustSetting> = {
+        let anchor = |root: usize| Anchor {
+            certificate: pki::ca(world::CA_CERTS[root]),
+            origin: "store".into(),
+        };
+        let system = Arc::new(Anchors::new(ROOTS.map(anchor)));
+        Arc::new(TrustSetting { trust: Trust { system, added: None }, problem: None, skipped: vec![] })
+    };
+}
+
+fn chain(sent: &Sent) -> Chain {
+    let cas = sent.cas.iter().map(|ca| pki::ca(*ca));
+    Chain::new(std::iter::once(pki::leaf(&sent.leaf)).chain(cas).collect()).expect("a chain")
+}
+
+/// The names that the server's own configuration has for a block.
+fn names(block: &Block) -> Vec<String> {
+    if !block.ports.contains(&STREAM) {
+        return block.names.iter().map(|name| (*name).to_owned()).collect();
+    }
+    let mut names: Vec<String> =
+        block.slots.iter().flat_map(|sent| &sent.leaf.names).map(|n| (*n).to_owned()).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn listener(config: &Config, port: u16) -> Option<Listener> {
+    let hosts: Vec<usize> = config
+        .blocks
+        .iter()
+        .enumerate()
+        .filter(|(_, block)| block.ports.contains(&port))
+        .map(|(at, _)| at)
+        .collect();
+    let (default, _) = nature::route(config, "nobody.invalid", port)?;
+    let choice = match config.kind {
+        Kind::Nginx => Choice::Nginx,
+        Kind::Httpd => Choice::Httpd,
+    };
+    Some(Listener { port, choice, hosts, default, patterns: vec![], by_port_alone: port == STREAM })
+}
+
+fn deployment(config: &Config) -> Deployment {
+    let mut deployment = Deployment::default();
+    for (position, block) in config.blocks.iter().enumerate() {
+        let chains = block.slots.iter().map(chain).collect();
+        let trust = TRUST.with(Arc::clone);
+        deployment.contexts.push(Context { certificates: Certificates::Loaded(chains), trust });
+        let name = format!("policy-{position}");
+        if let Some(policy) = &block.policy {
+            let mut spec = PolicySpec::new(name.clone(), at());
+            let setting = |key: &world::Key| PinSetting {
+                source: PinSource::Literal(pki::pin(*key)),
+                at: at(),
+            };
+            spec.pins = policy.pins.iter().map(setting).collect();
+            spec.max_age = MaxAge::from_seconds(policy.days as u64 * 86_400);
+            spec.include_subdomains = Some(policy.include_subdomains);
+            deployment.policies.push(spec.resolve(|_| Err(String::new())));
+        }
+        deployment.hosts.push(Host {
+            label: block.names.first().map_or_else(|| format!("#{position}"), |n| (*n).to_owned()),
+            names: names(block),
+            tls: true,
+            contexts: vec![position],
+            check: Check::Refuse,
+            enforced: block.policy.as_ref().map(|_| PolicyUse {
+                policy: name,
+                at: at(),
+                own: true,
+            }),
+            report_only: None,
+            accepted: vec![],
+            serving: vec![],
+        });
+    }
+    deployment.listeners = PORTS.iter().filter_map(|port| listener(config, *port)).collect();
+    let not_served = config.not_served_here.iter().map(|host| NotServedHere {
+        host: host.parse().expect("a host"),
+        matching: Matching::Exact,
+        port: None,
+        at: at(),
+    });
+    deployment.not_served_here = not_served.collect();
+    deployment
+}
+
+/// Checks `config` against `state`.
+pub fn ask(
+    config: &Config,
+    state: &State,
+    unrecorded: Option<Fingerprint>,
+    writer: &WriterName,
+    now: i64,
+) -> Answer {
+    let mut deployment = deployment(config);
+    deployment.records = Some(Records {
+        directory: "/var/lib/hpkp".to_owned(),
+        state: state.clone(),
+        writer: Some(writer.clone()),
+        at: at(),
+        problems: vec![],
+        unrecorded,
+    });
+    let verdict = check(&deployment, now, &Never);
+    Answer { deployment, verdict }
+}
+
+/// What `hpkp published import` records.
+pub fn outside(outside: &Outside, now: i64) -> Published {
+    let mut pins: Vec<_> = outside.pins.iter().map(|key| pki::pin(*key)).collect();
+    pins.sort_unstable();
+    pins.dedup();
+    Published {
+        host: outside.host.parse().expect("a host"),
+        matching: match outside.matching {
+            world::Matching::Exact => Matching::Exact,
+            world::Matching::OneLabel => Matching::OneLabel,
+            world::Matching::AnyDepth => Matching::AnyDepth,
+        },
+        except: vec![],
+        include_subdomains: outside.include_subdomains,
+        scope: match outside.scope {
+            world::Scope::Chain => Scope::Chain,
+            world::Scope::Leaf => Scope::Leaf,
+            world::Scope::PathCa => Scope::PathCa,
+            world::Scope::SentCa => Scope::SentCa,
+        },
+        port: outside.port,
+        pins,
+        lifetime: outside
+            .days
+            .map_or(Lifetime::Open, |days| Lifetime::ExpiresAt(now + days * 86_400)),
+        origin: Origin::Other("an app".to_owned()),
+        since: None,
+        configuration: None,
+        exempt: vec![],
+    }
+}
+
+/// The core alone: its check, and what it would have written.
+#[derive(Debug)]
+pub struct Core {
+    writer: WriterName,
+    others: Others,
+    events: Vec<Event>,
+    /// What the records come to, until something is added.
+    state: Option<State>,
+    /// The last answer, to the configuration that is served next.
+    answer: Option<Answer>,
+    /// The answer to what is served.
+    served: Option<Answer>,
+    /// What is served and is not on record.
+    unrecorded: Option<Fingerprint>,
+}
+
+impl Core {
+    pub fn new() -> Self {
+        Self {
+            writer: "web-1".parse().expect("a name"),
+            others: Others::default(),
+            events: vec![],
+            state: None,
+            answer: None,
+            served: None,
+            unrecorded: None,
+        }
+    }
+
+    fn state(&mut self) -> &State {
+        let Others { operator, copied, lies } = &self.others;
+        let own = self.events.iter().chain(operator);
+        // A file under this server's own name is not read: real servers show that.
+        let lies = lies.iter().filter(|event| *event.writer() != self.writer);
+        self.state.get_or_insert_with(|| {
+            let mut state = State::default();
+            own.for_each(|event| state.add(event));
+            copied.iter().chain(lies).for_each(|event| state.take(event.clone(), Standing::Peer));
+            state
+        })
+    }
+
+    fn write(&mut self, events: Vec<Event>) {
+        self.events.extend(events);
+        self.state = None;
+    }
+}
+
+impl Site for Core {
+    fn now(&self) -> Option<i64> {
+        None
+    }
+
+    fn port(&self, port: u16) -> u16 {
+        port
+    }
+
+    fn learn(&mut self, others: &Others) {
+        let count =
+            |others: &Others| (others.operator.len(), others.copied.len(), others.lies.len());
+        if count(others) != count(&self.others) {
+            self.others = others.clone();
+            self.state = None;
+        }
+    }
+
+    fn ask(&mut self, config: &Config, now: i64) -> Reply {
+        let writer = self.writer.clone();
+        let unrecorded = self.unrecorded;
+        let answer = ask(config, self.state(), unrecorded, &writer, now);
+        let reply = Reply { is_refused: answer.is_refused(), said: answer.words() };
+        self.answer = Some(answer);
+        reply
+    }
+
+    fn serve(&mut self, _: &Config, is_unwritable: bool, now: i64) {
+        let mut answer = self.answer.take().expect("an answer");
+        let _ = answer.verdict.withhold_unrecordable(&answer.deployment);
+        let writer = self.writer.clone();
+        self.unrecorded = is_unwritable.then(|| digest(&answer.deployment, &answer.verdict.hosts));
+        if is_unwritable {
+            let state = self.state();
+            let verdict = &mut answer.verdict;
+            let _ = verdict.withhold_unrecorded(&answer.deployment, state, &writer, "full");
+        } else {
+            let state = self.state();
+            let events = accepted(&answer.deployment, &answer.verdict, state, &writer, now);
+            self.write(events);
+        }
+        self.served = Some(answer);
+    }
+
+    fn forget_certificates(&mut self) {
+        // Events without certificates have other ids, by which later ones name them.
+        let mut ids: HashMap<EventId, EventId> = HashMap::new();
+        for event in &mut self.events {
+            let renamed = |names: &mut Vec<EventId>| {
+                names.iter_mut().for_each(|id| *id = ids.get(id).copied().unwrap_or(*id));
+            };
+            let mut body = event.body().clone();
+            match &mut body {
+                Body::Presents(presents) => {
+                    presents.certificates.iter_mut().for_each(|shown| shown.identity = None);
+                }
+                Body::Ended(ended) => renamed(&mut ended.ids),
+                Body::Again(again) => {
+                    renamed(&mut again.ids);
+                    renamed(&mut again.except);
+                }
+                _ => {}
+            }
+            let new = Event::new(event.at(), event.seq(), event.writer().clone(), body);
+            ids.insert(event.id(), new.id());
+            *event = new;
+        }
+        self.state = None;
+    }
+
+    fn stop(&mut self, now: i64) {
+        let writer = self.writer.clone();
+        let events = stopped(self.state(), &writer, now);
+        self.write(events);
+    }
+
+    fn sends(&self, block: usize, host: &str) -> bool {
+        self.served.as_ref().is_some_and(|answer| answer.sends(block, host))
+    }
+
+    fn written(&self) -> Vec<Event> {
+        self.events.clone()
+    }
+}

@@ -1,0 +1,438 @@
+//! Who is right: what every client would do after a change, and what that says about an answer.
+//!
+//! Three kinds of reasons. A client that gets in today, or that comes for the first time, and could
+//! be refused tomorrow *must* stop the change. A client that could be refused *may* stop it, also
+//! one that was refused before, unless what it is shown stays as it is. And for some that hold
+//! pins for names that nobody says are served here, a word is enough.
+
+use crate::client::{self, Above, Sight};
+use crate::nature::{self, By};
+use crate::world::{Block, Config, HOSTS, Key, Outside, PORTS, Policy, STREAM, Scope, Sent};
+
+/// Pins that clients hold.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    pub from: From,
+    /// Until when somebody certainly holds them.
+    pub must_until: i64,
+    /// Until when somebody may.
+    pub may_until: i64,
+    /// Whether this server's records have them.
+    pub is_known: bool,
+}
+
+/// Where clients have pins from.
+#[derive(Clone, Debug)]
+pub enum From {
+    /// From a header: they visited `host`, saw this and took this path.
+    Header(Header),
+    /// From elsewhere.
+    Outside(Outside),
+}
+
+/// A header that was noted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub host: &'static str,
+    pub policy: Policy,
+    pub taste: usize,
+    pub leaf: Key,
+    pub sight: Sight,
+    pub above: Above,
+    /// Whether it was the peer's.
+    pub peer: bool,
+}
+
+impl Memory {
+    fn binds(&self, host: &str, port: u16) -> bool {
+        match &self.from {
+            From::Header(Header { host: own, policy, .. }) => {
+                host == *own || policy.include_subdomains && client::is_below(host, own)
+            }
+            From::Outside(outside) => {
+                client::binds(outside, host) && outside.port.is_none_or(|only| only == port)
+            }
+        }
+    }
+
+    fn pins(&self) -> &[Key] {
+        match &self.from {
+            From::Header(Header { policy, .. }) => &policy.pins,
+            From::Outside(outside) => &outside.pins,
+        }
+    }
+
+    /// Whether they are pins of a domain above the host.
+    fn is_above(&self, host: &str) -> bool {
+        match &self.from {
+            From::Header(header) => header.host != host,
+            From::Outside(outside) => {
+                outside.include_subdomains && client::is_below(host, outside.host)
+            }
+        }
+    }
+
+    fn port(&self) -> Option<u16> {
+        match &self.from {
+            From::Header(_) => None,
+            From::Outside(outside) => outside.port,
+        }
+    }
+
+    fn scope(&self) -> Scope {
+        match &self.from {
+            From::Header(_) => Scope::Chain,
+            From::Outside(outside) => outside.scope,
+        }
+    }
+
+    /// Holders of TLSA records of usage 3 do not look at names.
+    fn ignores_names(&self) -> bool {
+        matches!(&self.from, From::Outside(o) if o.scope == Scope::Leaf && o.port.is_some())
+    }
+
+    fn is_of(&self, taste: usize) -> bool {
+        !matches!(&self.from, From::Header(header) if header.taste != taste)
+    }
+
+    /// The paths that its holders could take where they see this.
+    fn paths(&self, sight: &Sight) -> Vec<Above> {
+        match &self.from {
+            From::Header(seen) if seen.sight == *sight => vec![seen.above.clone()],
+            _ => sight.paths(),
+        }
+    }
+
+    fn meets(&self, sent: &Sent, above: &Above) -> bool {
+        client::meets(self.pins(), self.scope(), sent.leaf.key, above)
+    }
+
+    /// Whether some holder could be refused. Who has seen another leaf may, for all that can be
+    /// known, take another path.
+    fn may_be_refused(&self, sent: &Sent) -> bool {
+        let sight = Sight::of(sent);
+        let paths = match &self.from {
+            From::Header(seen) if seen.leaf != sent.leaf.key => sight.paths(),
+            _ => self.paths(&sight),
+        };
+        paths.iter().any(|above| !self.meets(sent, above))
+    }
+
+    /// Whether some holder gets in with what was and is refused with what will be.
+    fn loses(&self, old: &Sent, new: &Sent) -> bool {
+        let (was, is) = (Sight::of(old), Sight::of(new));
+        let is_refused = |above: &Above| !self.meets(new, above);
+        self.paths(&was).iter().filter(|above| self.meets(old, above)).any(|above| {
+            if was == is { is_refused(above) } else { self.paths(&is).iter().any(is_refused) }
+        })
+    }
+
+    fn says(&self) -> String {
+        match &self.from {
+            From::Header(Header { host, policy, above, peer, .. }) => {
+                let above: Vec<String> = above.iter().map(|step| step.key.to_string()).collect();
+                let by = if *peer { "the peer" } else { "us" };
+                format!("a visitor of {host} (header of {by}: {policy}; path above: {above:?})")
+            }
+            From::Outside(outside) => format!("a client with {outside}"),
+        }
+    }
+}
+
+/// Reasons, each a sentence.
+#[derive(Debug, Default)]
+pub struct Opinion {
+    pub must: Vec<String>,
+    pub may: Vec<String>,
+    pub say: Vec<String>,
+}
+
+/// What there is to judge a change by.
+pub struct Case<'a> {
+    /// What was served last, and whether a block sent its header to visitors of a host.
+    pub old: Option<&'a Config>,
+    pub sent_before: &'a dyn Fn(usize, &str) -> bool,
+    pub new: &'a Config,
+    /// Whether a block is going to send its header to visitors of a host.
+    pub sends: &'a dyn Fn(usize, &str) -> bool,
+    /// What peers present, as far as it is on record here.
+    pub peers: &'a [Config],
+    pub memories: &'a [Memory],
+    pub now: i64,
+    /// Whether this server knows what it was serving.
+    pub has_predecessor: bool,
+    /// Whether it knows which certificates, or the keys alone.
+    pub knows_certificates: bool,
+    /// Whether to ask for what the software does not promise.
+    pub is_strict: bool,
+}
+
+/// What clients see at a place, and why.
+fn view<'a>(
+    config: &'a Config,
+    host: &str,
+    port: u16,
+    taste: usize,
+) -> Option<(&'a Sent, By, usize)> {
+    let (at, by) = nature::route(config, host, port)?;
+    Some((nature::chosen(&config.blocks[at], taste), by, at))
+}
+
+/// Whether one of the certificates of a block is for `host`.
+fn is_for_any(block: &Block, host: &str) -> bool {
+    block.slots.iter().any(|sent| nature::is_for(sent, host))
+}
+
+/// Whether a default server answers for a host only by a wildcard in its certificate.
+fn is_aside(sent: &Sent, host: &str, by: By) -> bool {
+    by == By::NamedDefault && !sent.leaf.names.contains(&host)
+}
+
+fn is_left_out(config: &Config, host: &str, by: By) -> bool {
+    by != By::Name && config.not_served_here.contains(&host)
+}
+
+fn is_same(old: &Sent, new: &Sent) -> bool {
+    old.leaf.key == new.leaf.key && Sight::of(old) == Sight::of(new)
+}
+
+fn has_same_keys(old: &Sent, new: &Sent) -> bool {
+    let keys = |sent: &Sent| sent.cas.iter().map(|ca| ca.subject).collect::<Vec<_>>();
+    old.leaf.key == new.leaf.key && keys(old) == keys(new)
+}
+
+pub fn judge(case: &Case<'_>) -> Opinion {
+    let mut opinion = Opinion::default();
+    for host in HOSTS {
+        for port in PORTS {
+            for taste in 0..nature::TASTES {
+                held(case, host, port, taste, &mut opinion);
+                published(case, host, port, taste, &mut opinion);
+            }
+        }
+    }
+    ports(case, &mut opinion);
+    for (at, block) in case.new.blocks.iter().enumerate() {
+        let Some(policy) = block.policy.as_ref().filter(|policy| policy.days > 0) else { continue };
+        for sent in &block.slots {
+            let fits =
+                |above: &Above| client::meets(&policy.pins, Scope::Chain, sent.leaf.key, above);
+            if !Sight::of(sent).paths().iter().any(fits) {
+                opinion.may.push(format!("block {at} pins no key of its own"));
+            }
+        }
+    }
+    opinion
+}
+
+/// Pins that clients hold, against what they are going to be shown.
+fn held(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &mut Opinion) {
+    let Some((new, by, at)) = view(case.new, host, port, taste) else { return };
+    if is_left_out(case.new, host, by) {
+        return;
+    }
+    let old = case.old.and_then(|config| view(config, host, port, taste));
+    let is_for_it = nature::is_for(new, host);
+    for memory in case.memories {
+        let is_live = case.now < memory.may_until && memory.is_known;
+        if !is_live || !memory.is_of(taste) || !memory.binds(host, port) {
+            continue;
+        }
+        let ignores = memory.ignores_names();
+        let old_any = old;
+        let had_name = old.is_some_and(|(_, by, _)| by == By::Name);
+        let old = old.filter(|(old, ..)| ignores || nature::is_for(old, host));
+        let is_certain = case.now < memory.must_until;
+        let reason = || {
+            let was = old.map_or("nothing".to_owned(), |(old, ..)| old.to_string());
+            format!("{} at {host}:{port}: was [{was}], is [{new}] ({by:?})", memory.says())
+        };
+        // The certificates of a block are compared together: where one is another, those that are not
+        // may stop it as well.
+        let block = &case.new.blocks[at];
+        let together = block.slots.iter().any(|sent| memory.may_be_refused(sent));
+        let was = case.old.and_then(|old| nature::route(old, host, port).map(|at| (old, at.0)));
+        let all_same = was.is_some_and(|(old, at)| {
+            let is_reached = by == By::Name || is_for_any(&old.blocks[at], host);
+            let old = &old.blocks[at].slots;
+            is_reached
+                && old.len() == block.slots.len()
+                && old.iter().zip(&block.slots).all(|(a, b)| is_same(a, b))
+        });
+        let has_name = matches!(by, By::Name | By::Pattern);
+        let is_reached = has_name || is_for_any(block, host) || ignores;
+        if !case.is_strict && together && is_reached && !(all_same && case.has_predecessor) {
+            opinion.may.push(reason());
+        }
+        if !memory.may_be_refused(new) {
+            continue;
+        }
+        if !is_for_it && !ignores {
+            // Turned away for the name, with or without pins. Whoever has the name in its
+            // configuration may be asked all the same.
+            let got_in = old.is_some_and(|(old, ..)| !memory.may_be_refused(old));
+            let is_own = !memory.is_above(host) && case.has_predecessor;
+            let is_default = matches!(by, By::NamedDefault | By::NamelessDefault);
+            let is_removed = had_name && is_own && is_default || case.is_strict;
+            if got_in && is_removed && is_certain && port != STREAM {
+                opinion.say.push(format!("turned away for the name: {}", reason()));
+            }
+            let is_changed = !old_any.is_some_and(|(old, ..)| is_same(old, new));
+            if is_reached && (is_changed || !case.has_predecessor) {
+                opinion.may.push(reason());
+            }
+            continue;
+        }
+        // Also where the certificate was not for the name so far: nobody got in then.
+        let had_it = |(old, was, _): (&Sent, By, usize)| {
+            was == By::Name && by == By::Name && is_same(old, new)
+        };
+        let is_unchanged =
+            old.is_some_and(|(old, ..)| is_same(old, new)) || old_any.is_some_and(had_it);
+        let seems_unchanged =
+            !case.knows_certificates && old.is_some_and(|(old, ..)| has_same_keys(old, new));
+        // A name that the certificate has now, and not only a wildcard of it, is new there.
+        let is_new =
+            old.is_some_and(|(old, was, _)| is_aside(old, host, was) && !is_aside(new, host, by));
+        if !is_unchanged || is_new || !case.has_predecessor {
+            opinion.may.push(reason());
+        }
+        // What compares pins of the web does not come to another service.
+        let is_foreign = port == STREAM && memory.port().is_none();
+        if is_unchanged || !is_certain || is_foreign {
+            continue;
+        }
+        // Nothing tells which paths clients took that nobody has shown this name so far: another
+        // machine may have been showing them the same.
+        let paths = memory.paths(&Sight::of(new));
+        let is_met = paths.iter().any(|above| memory.meets(new, above));
+        let is_first = is_met && (case.old.is_none() || !case.is_strict);
+        // Whoever got in for no name at all was not served by name.
+        let was_there = |(old, by, _): &(&Sent, By, usize)| {
+            port == STREAM || *by == By::Name || nature::is_for(old, host)
+        };
+        let loses = match old.filter(was_there) {
+            // Nothing is known of the paths that those took who came without being named here.
+            Some((_, By::NamedDefault, _)) if is_met && !case.is_strict => false,
+            Some((old, ..)) => memory.loses(old, new),
+            None if is_first => false,
+            None => matches!(by, By::Name | By::Pattern) || by == By::PortAlone && is_for_it,
+        };
+        if loses && !seems_unchanged && (is_for_it || port == STREAM || by == By::Name) {
+            opinion.must.push(reason());
+        } else if is_for_it || loses && had_name {
+            opinion.say.push(reason());
+        }
+    }
+}
+
+/// Pins for a port of a host that is served here, but not there: another port may lead here.
+fn ports(case: &Case<'_>, opinion: &mut Opinion) {
+    for memory in case.memories {
+        let From::Outside(Outside { port: Some(port), .. }) = &memory.from else { continue };
+        let is_checked = case.new.blocks.iter().any(|block| block.ports.contains(port));
+        if case.now >= memory.must_until || is_checked {
+            continue;
+        }
+        let is_below = |host: &str| match &memory.from {
+            From::Outside(outside) => client::is_below(host, outside.host),
+            From::Header(_) => false,
+        };
+        let bound = HOSTS.into_iter().filter(|host| memory.binds(host, *port));
+        for host in bound.filter(|host| case.is_strict || !is_below(host)) {
+            let is_here = PORTS.into_iter().any(|port| {
+                nature::route(case.new, host, port).is_some_and(|(_, by)| by == By::Name)
+            });
+            if is_here && !case.new.not_served_here.contains(&host) {
+                opinion.say.push(format!("{} at {host}: no server listens there", memory.says()));
+            }
+        }
+    }
+}
+
+/// Pins that visitors of `host` are going to note, against all that they may visit afterwards.
+fn published(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &mut Opinion) {
+    let Some((sent, by, at)) = view(case.new, host, port, taste) else { return };
+    let block = &case.new.blocks[at];
+    let Some(policy) = block.policy.as_ref().filter(|policy| policy.days > 0) else { return };
+    let is_noted_here = nature::is_for(sent, host);
+    if port == STREAM
+        || is_left_out(case.new, host, by)
+        || !is_noted_here && !matches!(by, By::Name | By::Pattern)
+    {
+        return;
+    }
+    let was_noted = case.old.is_some_and(|old| {
+        view(old, host, port, taste).is_some_and(|(was, _, at)| {
+            let same = old.blocks[at].policy.as_ref() == Some(policy) && is_same(was, sent);
+            same && nature::is_for(was, host) && (case.sent_before)(at, host)
+        })
+    });
+    let was_sent = case.old.is_some_and(|old| {
+        let mut ports = PORTS.into_iter().filter_map(|port| view(old, host, port, taste));
+        ports.any(|(was, _, at)| {
+            let same = old.blocks[at].policy.as_ref() == Some(policy);
+            same && nature::is_for(was, host) && (case.sent_before)(at, host)
+        })
+    });
+    let is_sent = (case.sends)(at, host);
+    let sight = Sight::of(sent);
+    for above in sight.paths() {
+        if !client::notes(&policy.pins, sent.leaf.key, &above) {
+            continue;
+        }
+        // Another leaf may, for all that can be known, be another path.
+        let is_refused = |there: &Sent, is_certain: bool| {
+            let other = Sight::of(there);
+            let is_same = other == sight && (is_certain || there.leaf.key == sent.leaf.key);
+            let paths = if is_same { vec![above.clone()] } else { other.paths() };
+            paths
+                .iter()
+                .any(|path| !client::meets(&policy.pins, Scope::Chain, there.leaf.key, path))
+        };
+        for target in HOSTS {
+            let is_bound =
+                target == host || policy.include_subdomains && client::is_below(target, host);
+            for there in PORTS.into_iter().filter(|_| is_bound) {
+                let mut look = |config: &Config, is_peer: bool| {
+                    let Some((shown, by, at)) = view(config, target, there, taste) else { return };
+                    let is_left_out = !is_peer && is_left_out(config, target, by);
+                    let has_name = matches!(by, By::Name | By::Pattern);
+                    let is_reached = has_name || is_for_any(&config.blocks[at], target);
+                    if is_left_out || !is_reached || !is_refused(shown, false) {
+                        return;
+                    }
+                    let whose = if is_peer { "the peer" } else { "us" };
+                    let reason = format!(
+                        "visitors of {host}:{port} note {policy} ([{sent}]) and are refused at \
+                         {target}:{there} of {whose}: [{shown}] ({by:?})"
+                    );
+                    let was_so = was_noted
+                        && (is_peer
+                            || case
+                                .old
+                                .and_then(|old| view(old, target, there, taste))
+                                .is_some_and(|(old, ..)| is_same(old, shown)));
+                    if !was_so || !case.has_predecessor {
+                        opinion.may.push(reason.clone());
+                    }
+                    let is_for_it = is_noted_here && nature::is_for(shown, target);
+                    let is_certain = is_for_it && there != STREAM && is_refused(shown, true);
+                    if was_sent || !is_sent || !is_certain {
+                        // Those who have noted it are held to it above.
+                        return;
+                    }
+                    if by == By::Name || by == By::Pattern && !is_peer {
+                        opinion.must.push(reason);
+                    } else if by != By::NamedDefault || case.is_strict {
+                        opinion.say.push(reason);
+                    }
+                };
+                look(case.new, false);
+                for peer in case.peers {
+                    look(peer, true);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The smallest history that still shows a disagreement, and its story.
+
+use std::fmt::Write as _;
+
+use crate::core::Core;
+use crate::history::{Disagreement, Step, Wrong, run};
+use crate::world::Config;
+
+fn shows(steps: &[Step], wrong: Wrong) -> Option<Disagreement> {
+    run(Core::new(), steps).1.filter(|disagreement| disagreement.wrong == wrong)
+}
+
+/// Takes out whatever can be taken out.
+pub fn minimise(mut steps: Vec<Step>, wrong: Wrong) -> (Vec<Step>, Disagreement) {
+    let mut last = shows(&steps, wrong).expect("what was found is found again");
+    loop {
+        let smaller = smaller(&steps).into_iter().find_map(|fewer| {
+            let disagreement = shows(&fewer, wrong)?;
+            Some((fewer, disagreement))
+        });
+        match smaller {
+            Some((fewer, disagreement)) => (steps, last) = (fewer, disagreement),
+            None => return (steps, last),
+        }
+    }
+}
+
+/// Takes something out of a configuration.
+type Change = Box<dyn Fn(&mut Config)>;
+
+/// All histories that lack one thing.
+fn smaller(steps: &[Step]) -> Vec<Vec<Step>> {
+    let mut all = Vec::new();
+    for at in (0..steps.len()).rev() {
+        let mut fewer = steps.to_vec();
+        fewer.remove(at);
+        all.push(fewer);
+    }
+    // Whatever is changed is changed everywhere, so that what is unchanged stays so.
+    for at in 0..steps.len() {
+        let Some(config) = config_of(&steps[at]) else { continue };
+        for block in &config.blocks {
+            let mut changes: Vec<Change> = Vec::new();
+            let own = block.clone();
+            changes.push(Box::new(move |config| config.blocks.retain(|block| *block != own)));
+            let own = block.clone();
+            changes.push(Box::new(move |config| {
+                for block in config.blocks.iter_mut().filter(|block| **block == own) {
+                    block.policy = None;
+                }
+            }));
+            for pin in 0..own_pins(block) {
+                let own = block.clone();
+                changes.push(Box::new(move |config| {
+                    for block in config.blocks.iter_mut().filter(|block| **block == own) {
+                        let policy = block.policy.as_mut().filter(|policy| policy.pins.len() > 2);
+                        if let Some(policy) = policy {
+                            policy.pins.remove(pin);
+                        }
+                    }
+                }));
+            }
+            let own = block.clone();
+            changes.push(Box::new(move |config| {
+                for block in config.blocks.iter_mut().filter(|block| **block == own) {
+                    block.slots.truncate(1);
+                    block.is_default = false;
+                    if let Some(policy) = &mut block.policy {
+                        policy.include_subdomains = false;
+                    }
+                }
+            }));
+            let own = block.clone();
+            changes.push(Box::new(move |config| {
+                for block in config.blocks.iter_mut().filter(|block| **block == own) {
+                    block.ports.truncate(1);
+                }
+            }));
+            let own = block.clone();
+            changes.push(Box::new(move |config| {
+                for block in config.blocks.iter_mut().filter(|block| **block == own) {
+                    if block.names.len() > 1 {
+                        block.names.pop();
+                    }
+                }
+            }));
+            for change in changes {
+                let mut fewer = steps.to_vec();
+                fewer.iter_mut().filter_map(config_of_mut).for_each(&change);
+                if fewer.iter().zip(steps).any(|(a, b)| config_of(a) != config_of(b)) {
+                    let is_empty = |step| config_of(step).is_some_and(|c| c.blocks.is_empty());
+                    if !fewer.iter().any(is_empty) {
+                        all.push(fewer.clone());
+                    }
+                    // And in this step alone.
+                    let mut here = steps.to_vec();
+                    if let Some(config) = config_of_mut(&mut here[at]) {
+                        change(config);
+                    }
+                    if !here.iter().any(is_empty) {
+                        all.push(here);
+                    }
+                }
+            }
+        }
+        if !config.not_served_here.is_empty() {
+            let mut fewer = steps.to_vec();
+            fewer.iter_mut().filter_map(config_of_mut).for_each(|c| c.not_served_here.clear());
+            all.push(fewer);
+        }
+    }
+    all
+}
+
+fn own_pins(block: &crate::world::Block) -> usize {
+    block.policy.as_ref().map_or(0, |policy| policy.pins.len())
+}
+
+fn config_of(step: &Step) -> Option<&Config> {
+    match step {
+        Step::Deploy { config, .. } | Step::Peer(config) | Step::Force(config) => Some(config),
+        _ => None,
+    }
+}
+
+fn config_of_mut(step: &mut Step) -> Option<&mut Config> {
+    match step {
+        Step::Deploy { config, .. } | Step::Peer(config) | Step::Force(config) => Some(config),
+        _ => None,
+    }
+}
+
+/// A story that can be read.
+pub fn story(seed: u64, steps: &[Step], disagreement: &Disagreement) -> String {
+    let mut story =
+        format!("seed {seed}: {:?} at step {}\n", disagreement.wrong, disagreement.step);
+    for (number, step) in steps.iter().enumerate() {
+        let _ = writeln!(story, "  {number}. {step}");
+    }
+    for reason in disagreement.reasons.iter().take(1) {
+        let _ = writeln!(story, "  the oracle: {reason}");
+    }
+    for said in &disagreement.said {
+        let _ = writeln!(story, "  the check: {}", said.chars().take(200).collect::<String>());
+    }
+    story
+}

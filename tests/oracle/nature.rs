@@ -1,0 +1,89 @@
+//! What servers do, whoever checks them: which block answers, and what a client gets there.
+
+use crate::world::{Block, Config, Kind, STREAM, Sent};
+
+/// Why a block answers for a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum By {
+    /// It has the name.
+    Name,
+    /// It has a pattern that fits.
+    Pattern,
+    /// No block has the name, and this one has one of its own.
+    NamedDefault,
+    /// No block has the name, and this one has none at all.
+    NamelessDefault,
+    /// There are no names at this port: a server that is none of the web.
+    PortAlone,
+}
+
+/// The position of the block that answers clients who ask for `host` at `port`.
+pub fn route(config: &Config, host: &str, port: u16) -> Option<(usize, By)> {
+    let here = || config.blocks.iter().enumerate().filter(|(_, block)| block.ports.contains(&port));
+    let (first, _) = here().next()?;
+    if port == STREAM {
+        return Some((first, By::PortAlone));
+    }
+    let named = match config.kind {
+        Kind::Nginx => nginx(here(), host),
+        Kind::Httpd => httpd(here(), host),
+    };
+    if named.is_some() {
+        return named;
+    }
+    let default = here().find(|(_, block)| block.is_default).map_or(first, |(at, _)| at);
+    let default = if config.kind == Kind::Httpd { first } else { default };
+    let by = match config.blocks[default].names.is_empty() {
+        true => By::NamelessDefault,
+        false => By::NamedDefault,
+    };
+    Some((default, by))
+}
+
+/// The exact name, else the longest wildcard at the start.
+fn nginx<'a>(blocks: impl Iterator<Item = (usize, &'a Block)>, host: &str) -> Option<(usize, By)> {
+    let mut longest: Option<(usize, usize)> = None;
+    for (at, block) in blocks {
+        for name in &block.names {
+            if *name == host {
+                return Some((at, By::Name));
+            }
+            let Some(domain) = name.strip_prefix('*') else { continue };
+            if host.ends_with(domain) && longest.is_none_or(|(_, length)| domain.len() > length) {
+                longest = Some((at, domain.len()));
+            }
+        }
+    }
+    longest.map(|(at, _)| (at, By::Pattern))
+}
+
+/// The first block with a name that fits.
+fn httpd<'a>(blocks: impl Iterator<Item = (usize, &'a Block)>, host: &str) -> Option<(usize, By)> {
+    for (at, block) in blocks {
+        for name in &block.names {
+            if *name == host {
+                return Some((at, By::Name));
+            }
+            if name.strip_prefix('*').is_some_and(|domain| host.ends_with(domain)) {
+                return Some((at, By::Pattern));
+            }
+        }
+    }
+    None
+}
+
+/// Whether clients accept a certificate for `host`: its wildcards span one label.
+pub fn is_for(sent: &Sent, host: &str) -> bool {
+    let above = host.split_once('.').map(|(_, above)| above);
+    sent.leaf.names.iter().any(|name| {
+        *name == host || name.strip_prefix("*.").is_some_and(|domain| above == Some(domain))
+    })
+}
+
+/// Which kind of key a client prefers, where a server has both.
+pub const TASTES: usize = 2;
+
+/// The certificate that a client of this taste gets.
+pub fn chosen(block: &Block, taste: usize) -> &Sent {
+    &block.slots[taste.min(block.slots.len() - 1)]
+}
