@@ -263,7 +263,7 @@ fn a_clock_ahead_is_bounded_by_the_first_write_with_the_right_one() {
 fn a_peer_of_the_future_is_bounded_by_our_first_sight_alone() {
     let ahead = THEN + 15_000 * DAY;
     let mut state = State::default();
-    let id = say(&mut state, "web-2", Standing::Peer, THEN, published(Origin::Header));
+    let id = say(&mut state, "web-2", Standing::Peer, ahead, published(Origin::Header));
     say(&mut state, "web-2", Standing::Peer, ahead, ended(&[id], Why::Replaced));
     let far = Some(Binding::Until(ahead + 2 * DAY));
     say(&mut state, "web-3", Standing::Peer, THEN, seen("web-2", 2));

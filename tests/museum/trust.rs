@@ -42,6 +42,8 @@ fn running<S: Site>() -> (Stage<S>, String, String) {
     stage.pki.leaf("other", "localhost", "ca");
     let (live, other) = (stage.pki.pin("live.pem"), stage.pki.pin("other.pem"));
     stage.up(&["live"], &[&live, B], &[]);
+    // httpd listens before it has written.
+    assert_eq!(stage.get().pins().len(), 1);
     (stage, live, other)
 }
 
