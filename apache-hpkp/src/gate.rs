@@ -118,6 +118,8 @@ unsafe extern "C" fn check_config(
     main: *mut server_rec,
 ) -> c_int {
     boundary::configuring("check_config", after, || {
+        // The server has left the terminal by now; what is forked from here on is something else.
+        log::expect_detaching(false);
         // SAFETY: httpd hands over live pools and the configuration that it has just read.
         unsafe {
             let purpose = phase::purpose(pool);
@@ -276,7 +278,6 @@ unsafe fn serve(pool: *mut apr_pool_t, main: *mut server_rec) -> bool {
     let is_first = phase == Phase::Start && phase::is_first_reading();
     if is_first {
         judgement.lines.iter().for_each(log::line_to_terminal);
-        log::release_terminal();
     }
     if !is_first || judgement.refused {
         judgement.lines.iter().for_each(log::line);
@@ -286,6 +287,7 @@ unsafe fn serve(pool: *mut apr_pool_t, main: *mut server_rec) -> bool {
     }
     if is_first {
         *SYSTEM.lock().unwrap_or_else(PoisonError::into_inner) = loader.system();
+        log::expect_detaching(true);
     } else {
         if let Some(journal) = journal {
             let finding = journal.record(&deployment, &mut verdict, Predecessor::None);
@@ -296,6 +298,9 @@ unsafe fn serve(pool: *mut apr_pool_t, main: *mut server_rec) -> bool {
         }
         drop(loader);
         activate(&servers, &verdict, &addresses, openssl);
+        // Whoever waits for the end of the start's output finds a server that is ready: what the second
+        // reading has to do would else come behind it.
+        log::release_terminal();
     }
     true
 }

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::mem::ManuallyDrop;
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use hpkp_server::failure::{Answer, LogLine};
 
@@ -86,9 +86,13 @@ pub(crate) fn panic(level: c_int, text: &str) {
 /// What standard error was before the error log took its place; -1 when it is that still.
 static TERMINAL: AtomicI32 = AtomicI32::new(-1);
 
-/// Keeps standard error as it is now: httpd puts the error log in its place when it opens that. It
-/// is kept for the first reading alone: whoever waits for the end of what the terminal is, a pipe,
-/// waits for every process that has it open.
+/// Whether a process that is forked now is the server itself, which leaves the terminal behind its first
+/// reading.
+static IS_DETACHING: AtomicBool = AtomicBool::new(false);
+
+/// Keeps standard error as it is now: httpd puts the error log in its place when it opens that. It is
+/// kept until the server is ready: whoever waits for the end of what the terminal is, a pipe, waits for
+/// every process that has it open.
 pub(crate) fn keep_terminal() {
     if !fork::close_descriptors_in_children() {
         return;
@@ -100,11 +104,19 @@ pub(crate) fn keep_terminal() {
 
 /// In a process that has just been forked: see [`fork`].
 pub(crate) fn close_terminal_in_child() {
+    if IS_DETACHING.load(Ordering::Relaxed) {
+        return;
+    }
     let kept = TERMINAL.swap(-1, Ordering::Relaxed);
     if kept >= 0 {
         // SAFETY: `keep_terminal` made it, and nothing else closes it in this process.
         unsafe { libc::close(kept) };
     }
+}
+
+/// Says whether the next process that is forked is the server itself.
+pub(crate) fn expect_detaching(is_next: bool) {
+    IS_DETACHING.store(is_next, Ordering::Relaxed);
 }
 
 /// Ends what [`keep_terminal`] began.

@@ -256,10 +256,18 @@ fn wanted(deployment: &Deployment, verdict: &Verdict) -> Vec<Body> {
 fn presented(hosts: &[HostVerdict]) -> Vec<Body> {
     type Shown<'a> = (&'a HostName, super::Matching, &'a [Presented], bool);
     let mut ports: BTreeMap<Shown<'_>, BTreeSet<u16>> = BTreeMap::new();
+    let patterns = hosts.iter().flat_map(|verdict| &verdict.names);
+    let patterns = patterns.filter(|name| name.matching == super::Matching::OneLabel);
+    let domains: HashSet<&str> = patterns.map(|name| name.host.as_str()).collect();
     for verdict in hosts {
-        // That it presents something that is not known tells the host from one that a pattern has.
         let presented = verdict.presented.as_deref().unwrap_or_default();
-        let is_told = |name: &&SeenName| !(name.aside && presented.is_empty());
+        // That it presents something that is not known tells a host from those that a pattern has; else
+        // there is nothing to say of it.
+        let is_told = |name: &&SeenName| {
+            let is_in_pattern = name.host.parents().next().is_some_and(|it| domains.contains(it));
+            !presented.is_empty()
+                || !name.aside && name.matching == super::Matching::Exact && is_in_pattern
+        };
         for name in verdict.names.iter().filter(is_told) {
             let shown = (&name.host, name.matching, presented, name.aside);
             ports.entry(shown).or_default().extend(&name.ports);
