@@ -200,6 +200,11 @@ fn may_never_pass(scope: Scope, keys: &BTreeSet<u32>, now: &Shown) -> bool {
     now.iter().any(|chain| !paths(scope, chain).iter().any(|path| accepts(scope, keys, path)))
 }
 
+/// Whether one of the chains has a path that a client accepts: which chain it gets is its own choice.
+fn may_pass(scope: Scope, keys: &BTreeSet<u32>, shown: &Shown) -> bool {
+    shown.iter().flat_map(|chain| paths(scope, chain)).any(|path| accepts(scope, keys, path))
+}
+
 /// Whether somebody who got in where `before` was shown may come to a path now that it does not accept.
 fn may_lose(scope: Scope, keys: &BTreeSet<u32>, before: &Shown, now: &Shown) -> bool {
     let of = |shown| slots(shown, |key| keys.contains(&key));
@@ -251,7 +256,7 @@ fn locked_out(
             let now = &place.shown;
             let then = shown_before(before, place);
             // What only a wildcard is for may be another machine's, unless it was served here.
-            let got_in = || then.is_some_and(|then| !may_never_pass(scope, &keys, then));
+            let got_in = || then.is_some_and(|then| may_pass(scope, &keys, then));
             if place.by == By::Wildcard && !got_in() {
                 return false;
             }
