@@ -111,7 +111,7 @@ fn beside_a_draining_one<S: Site>(mut stand: Stand<S>) {
     drop(slow);
     ends(old);
     let mut expected = STOPPED.to_vec();
-    expected.extend(["published", "presents"]);
+    expected.push("again");
     assert_eq!((stand.asked(), stand.kinds()), (SENT, expected.clone()));
     stand.site.down();
     expected.push("ended");
@@ -233,7 +233,7 @@ fn nginx_beside_one_that_is_ending() {
     ends(old);
     assert_eq!(stand.asked(), SENT);
     let mut expected = STOPPED.to_vec();
-    expected.extend(["published", "presents"]);
+    expected.extend(["again", "presents"]);
     assert_eq!(stand.kinds(), expected);
     stand.site.down();
 }
