@@ -33,16 +33,20 @@ pub fn accepted(
 ) -> Vec<Event> {
     let wanted = wanted(deployment, verdict);
     let current = current(state, writer);
-    let back = match current.is_empty() {
-        true => state.stopped(writer).and_then(|stopped| again(&stopped, &wanted)),
-        false => None,
-    };
+    let stopped = state.stopped(writer).filter(|_| current.is_empty());
+    let back = stopped.as_ref().and_then(|stopped| again(stopped, &wanted));
     let kept: HashSet<&Body> = match &back {
         Some((_, back)) => back.iter().copied().collect(),
         None => wanted.iter().filter(|body| current.contains_key(body)).collect(),
     };
     let mut over: Vec<EventId> =
         current.iter().filter(|(body, _)| !kept.contains(*body)).map(|(_, id)| *id).collect();
+    if wanted.is_empty() {
+        // It is back without what it presented when it stopped, and writes nothing that says so.
+        let stopped = stopped.iter().flat_map(|stopped| &stopped.of);
+        let presented = stopped.filter(|(body, _)| matches!(body, Body::Presents(_)));
+        over.extend(presented.map(|(_, id)| *id));
+    }
     over.sort_unstable();
     let new = wanted.iter().filter(|body| !kept.contains(body)).cloned();
     let back = back.map(|(event, _)| event);
