@@ -23,8 +23,15 @@ const CONFIGURING: [&str; 9] = [
 ];
 
 /// The hooks that run at another time.
-const OTHERS: [&str; 6] =
-    ["init_module", "header_filter", "body_filter", "variable", "cleanup", "exit_master"];
+const OTHERS: [&str; 7] = [
+    "init_module",
+    "init_process",
+    "header_filter",
+    "body_filter",
+    "variable",
+    "cleanup",
+    "exit_master",
+];
 
 /// Those that need another module, or a newer nginx.
 const ELSEWHERE: [&str; 2] = ["watched_directive", "early_hints_filter"];

@@ -343,7 +343,7 @@ fn what_cannot_be_read_is_not_what_the_server_goes_on_with() {
     let pki = nginx.pki();
     let (port, live) = (free_port(), pki.pin("live.pem"));
     pki.leaf("renewed", "localhost", "ca");
-    let long = |name: &str| [pki.read(name), pki.read("ca.pem").repeat(66)].concat();
+    let long = |name: &str| [pki.read(name), pki.read("ca.pem").repeat(300)].concat();
     let (first, second) = (long("live.pem"), long("renewed.pem"));
     pki.write("live.pem", first);
     pki.write("renewed.pem", second);
