@@ -19,6 +19,7 @@ mod residue;
 pub mod stubby;
 pub mod tlsa;
 pub mod trustkit;
+mod view;
 mod xml;
 
 use std::borrow::Cow;
@@ -368,7 +369,17 @@ impl Certificates {
 
     /// The pin, unless it is the hash of a whole certificate.
     fn check(&self, pin: Pin, line: usize) -> Result<Pin, ImportError> {
+        self.account(pin, line);
+        self.checked(pin, line)
+    }
+
+    /// Counts a pin as looked at: it is recorded, or the reader names it.
+    fn account(&self, pin: Pin, line: usize) {
         self.read.borrow_mut().push((line, pin));
+    }
+
+    /// The pin, unless it is the hash of a whole certificate.
+    fn checked(&self, pin: Pin, line: usize) -> Result<Pin, ImportError> {
         match self.whole(pin.octets()) {
             Some(subject) => Err(Problem::CertificateHash { subject: subject.to_owned() }.at(line)),
             None => Ok(pin),
@@ -391,12 +402,12 @@ pub fn read_with(
     let taken = certificates.read.take();
     match read {
         Ok(mut imported) => {
-            residue::check(text(octets)?, taken, &mut imported)?;
+            residue::check(text(octets)?, &taken, &mut imported)?;
             Ok(imported)
         }
         // Where nothing is of the format, the first pin says more than that.
         Err(error) if matches!(error.problem, Problem::Nothing { .. }) => {
-            residue::check(text(octets)?, taken, &mut Imported::default())?;
+            residue::check(text(octets)?, &taken, &mut Imported::default())?;
             Err(error)
         }
         Err(error) => Err(error),

@@ -5,6 +5,7 @@
 //! error, since clients may hold a server to it and no key can be held against it; a hash of a whole
 //! certificate most of all.
 
+pub(super) mod spelled;
 mod zone;
 
 use std::collections::{HashMap, HashSet};
@@ -61,6 +62,10 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
     }
     for record in records.iter().filter(is_tlsa) {
         found = true;
+        // Whatever becomes of it, it is recorded or named.
+        if let Ok((_, data)) = record.association() {
+            certificates.account(spelled::stand_in(&data), record.line);
+        }
         let aliases = aliases_of.get(&record.owner.to_ascii_lowercase());
         let aliases = aliases.map_or(&[][..], Vec::as_slice);
         let own = match Owner::parse(record, &record.owner, &mut imported) {
@@ -219,7 +224,7 @@ fn association(record: &Record, certificates: &Certificates) -> Result<(Scope, P
                 let text = "the data of the record".to_owned();
                 return Err(Problem::Pin { text, error: PinError::OfNothing }.at(line));
             }
-            Ok((scope, certificates.check(pin, line)?))
+            Ok((scope, certificates.checked(pin, line)?))
         }
         // The key itself (RFC 6698 section 2.1.3).
         (1, 0) => {
