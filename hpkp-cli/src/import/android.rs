@@ -45,6 +45,7 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
                 }
                 reader.note_overrides(element);
             }
+            "debug-overrides" => reader.debug_overrides(element),
             _ => {}
         }
     }
@@ -151,6 +152,21 @@ impl Reader<'_> {
         }
         self.domains.push(Domain { line, host, include_subdomains, pins: pins.cloned() });
         Ok(())
+    }
+
+    /// Pins that count in apps built for debugging only.
+    fn debug_overrides(&mut self, node: Node<'_, '_>) {
+        for pin in node.descendants().filter(|node| node.has_tag_name("pin")) {
+            let line = xml::line(pin);
+            let text = xml::text(pin).unwrap_or_default();
+            let mut notes = Vec::new();
+            if self.certificates.pin_of(Client::Android, &text, line, &mut notes).is_ok() {
+                self.imported.note(
+                    line,
+                    "a pin of debug-overrides binds apps built for debugging only; it is NOT recorded",
+                );
+            }
+        }
     }
 
     fn note_overrides(&mut self, node: Node<'_, '_>) {

@@ -75,9 +75,11 @@ fn is_host(name: &str) -> bool {
     // and is written in a text, which the caller has seen to.
     name.contains('.')
         && labels.clone().all(|label| !label.is_empty())
-        && labels.next_back().is_some_and(|last| last.len() >= 2)
+        && labels
+            .next_back()
+            .is_some_and(|last| last.len() >= 2 || name.parse::<std::net::IpAddr>().is_ok())
         && !name.contains(['/', ' ', ':', '$'])
-        && matches!(host(name, 1), Ok(Some(_)))
+        && host(name, 1).is_ok()
 }
 
 fn is_list(name: &str) -> bool {
@@ -160,10 +162,6 @@ fn entry(
         (None, Some(domain)) => (domain, Matching::OneLabel),
         (None, None) => (name, Matching::Exact),
     };
-    let Some(host) = host(bare, line)? else {
-        note_address(imported, line, bare);
-        return Ok(());
-    };
     let mut pins = Vec::new();
     let (mut include_subdomains, mut expires_at) = (false, None);
     for node in value.descendants().filter(Node::is_element) {
@@ -200,6 +198,10 @@ fn entry(
     if pins.is_empty() {
         return Ok(());
     }
+    let Some(host) = host(bare, line)? else {
+        note_address(imported, line, bare);
+        return Ok(());
+    };
     if entries.iter().any(|known| known.host == host && known.matching == matching) {
         return Err(Problem::twice(name).at(line));
     }

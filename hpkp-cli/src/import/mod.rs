@@ -106,6 +106,8 @@ pub struct Except {
 pub struct Imported {
     /// The pin sets, in the order of the text. A host that stands in several must meet each.
     pub sets: Vec<PinSet>,
+    /// On which line each of them begins.
+    pub lines: Vec<usize>,
     /// What whoever imports them should know.
     pub notes: Vec<Note>,
 }
@@ -131,6 +133,7 @@ impl Imported {
             return Err(Problem::TooManySets.at(line));
         }
         self.sets.push(set);
+        self.lines.push(line);
         Ok(())
     }
 
@@ -356,7 +359,8 @@ impl Certificates {
                 notes.push(Note { line, text: format!("a pin: {text}") });
                 self.check(pin, line).map(Some)
             }
-            pin_text::Reading::NeverMatches(why) => {
+            pin_text::Reading::NeverMatches(pin, why) => {
+                self.account(pin, line);
                 let text = format!(
                     "a pin that is NOT recorded: {why}; clients that have no other are locked out \
                      already"

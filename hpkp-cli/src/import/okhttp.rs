@@ -16,6 +16,7 @@ mod source;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::Client;
 use hpkp_core::ua::host::HostName;
+use std::collections::HashMap;
 
 use self::lexer::{Kind, Token};
 use self::source::Add;
@@ -82,7 +83,11 @@ impl Pattern {
 
 /// The patterns of one pinner, each once.
 #[derive(Debug, Default)]
-struct Pinner(Vec<Pattern>);
+struct Pinner {
+    patterns: Vec<Pattern>,
+    /// Where each of them is.
+    index: HashMap<(HostName, Matching), usize>,
+}
 
 impl Pinner {
     /// The pinner that calls make.
@@ -121,11 +126,13 @@ impl Pinner {
             return Ok(());
         };
         let new = Pattern { line, host, matching, pins };
-        let full = self.0.len() == MAX_SETS;
-        match self.0.iter_mut().find(|known| known.is_same(&new)) {
-            Some(known) => known.pins.extend(new.pins),
-            None if full => return Err(Problem::TooManySets.at(line)),
-            None => self.0.push(new),
+        match self.index.get(&(new.host.clone(), new.matching)) {
+            Some(known) => self.patterns[*known].pins.extend(new.pins),
+            None if self.patterns.len() == MAX_SETS => return Err(Problem::TooManySets.at(line)),
+            None => {
+                self.index.insert((new.host.clone(), new.matching), self.patterns.len());
+                self.patterns.push(new);
+            }
         }
         Ok(())
     }
@@ -137,8 +144,8 @@ impl Pinner {
         seen: &mut Vec<PinSet>,
         imported: &mut Imported,
     ) -> Result<(), ImportError> {
-        for pattern in &self.0 {
-            let covering = self.0.iter().filter(|other| other.covers(pattern));
+        for pattern in &self.patterns {
+            let covering = self.patterns.iter().filter(|other| other.covers(pattern));
             let pins = distinct(covering.flat_map(|other| other.pins.iter().copied()));
             if pins.is_empty() {
                 continue;
@@ -170,7 +177,7 @@ impl Pinner {
     /// `**.` nothing is: such hosts are held to both.
     fn excepted(&self, pattern: &Pattern) -> Vec<Except> {
         let covered =
-            self.0.iter().filter(|other| pattern.covers(other) && !pattern.is_same(other));
+            self.patterns.iter().filter(|other| pattern.covers(other) && !pattern.is_same(other));
         let except = covered.filter(|other| other.matching != Matching::OneLabel);
         let mut except: Vec<Except> = except
             .map(|other| Except {
@@ -361,6 +368,11 @@ class Api {{
                 vec![vec![a()], vec![b()]],
             ),
             (format!("{make}{}\nif (x) {{ {} }}", add(A), add(B)), vec![vec![a()], vec![a(), b()]]),
+            (format!("{make}if (x) return {}\nreturn {}", add(A), add(B)), vec![vec![a()], vec![b()]]),
+            (
+                format!("{make}if (x) {{ {}\n return b }}\n{}", add(A), add(B)),
+                vec![vec![a()], vec![b()]],
+            ),
             (
                 format!(
                     "{make}val c = CertificatePinner.Builder()\n{}\nc.{}",

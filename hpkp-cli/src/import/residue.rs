@@ -74,8 +74,10 @@ pub(super) fn check(
         } else if marked {
             return Err(Problem::NotRead { column }.at(line));
         } else {
-            imported
-                .note(line, format!("column {column}: this looks like a pin, and it is NOT recorded"));
+            imported.note(
+                line,
+                format!("column {column}: this looks like a pin, and it is NOT recorded"),
+            );
         }
     }
     note_computed(text, &comments, &noted, &computed, imported);
@@ -119,7 +121,8 @@ fn note_unrecorded(read: &[(usize, Pin)], noted: &BTreeSet<usize>, imported: &mu
     for (line, pin) in read {
         let is_near = noted.range(line.saturating_sub(NEAR)..=line + NEAR).next().is_some();
         if !recorded.contains(pin) && !is_near && said.insert(*line) {
-            imported.note(*line, "a pin here binds no host that can be recorded; it is NOT recorded");
+            imported
+                .note(*line, "a pin here binds no host that can be recorded; it is NOT recorded");
         }
     }
 }
@@ -230,7 +233,8 @@ impl Comments {
             while let Some(begin) = text[at..].find(open).map(|begin| at + begin) {
                 // A media type (*/*) and a pattern of files (dir/*) begin none.
                 let before = text[..begin].chars().next_back();
-                if open == "/*" && before.is_some_and(|c| c.is_alphanumeric() || "*./".contains(c)) {
+                if open == "/*" && before.is_some_and(|c| c.is_alphanumeric() || "*./".contains(c))
+                {
                     at = begin + 1;
                     continue;
                 }
@@ -280,7 +284,10 @@ fn of_line(line: &str) -> Option<usize> {
             b'#' => true,
             b'/' => octets.get(at + 1) == Some(&b'/'),
             // That of a zone, where nothing else stands on the line or two of them.
-            b';' => octets.get(at + 1) == Some(&b';') || octets[..at].iter().all(u8::is_ascii_whitespace),
+            b';' => {
+                octets.get(at + 1) == Some(&b';')
+                    || octets[..at].iter().all(u8::is_ascii_whitespace)
+            }
             _ => false,
         };
         // Within quotation marks it is none.
@@ -318,6 +325,10 @@ mod tests {
 
     fn found(text: &str, read: &[(usize, Pin)]) -> (Result<(), ImportError>, Vec<usize>) {
         let mut imported = Imported::default();
+        if !read.is_empty() {
+            let pins: Vec<Pin> = read.iter().map(|(_, pin)| *pin).collect();
+            imported.push(1, crate::import::samples::set("a.example", &pins)).unwrap();
+        }
         let checked = check(text, read, &mut imported);
         (checked, imported.notes.iter().map(|note| note.line).collect())
     }

@@ -108,6 +108,7 @@ fn pins(
     imported: &mut Imported,
 ) -> Result<Option<Pins>, ImportError> {
     if truth(settings, "TSKExcludeSubdomainFromParentPolicy", false)? {
+        pass_over(settings, certificates, imported)?;
         return Ok(None);
     }
     if !truth(settings, "TSKEnforcePinning", true)? {
@@ -115,6 +116,7 @@ fn pins(
             line,
             format!("{name}: TSKEnforcePinning is false, so the app refuses nothing; passed over"),
         );
+        pass_over(settings, certificates, imported)?;
         return Ok(None);
     }
     let hashes = value(settings, "TSKPublicKeyHashes")?
@@ -130,7 +132,11 @@ fn pins(
     let expires_at = match value(settings, "TSKExpirationDate")? {
         None => None,
         Some(node) => {
-            let text = plist::string(node)?;
+            // A property list has a type of its own for it: 2030-01-01T00:00:00Z.
+            let text = match node.tag_name().name() {
+                "date" => xml::text(node)?.get(..10).unwrap_or_default().to_owned(),
+                _ => plist::string(node)?,
+            };
             let day = day(&text);
             Some(day.ok_or_else(|| {
                 Problem::unexpected(&text, "a day (yyyy-MM-dd)").at(xml::line(node))
@@ -138,6 +144,23 @@ fn pins(
         }
     };
     Ok(Some((distinct(pins), expires_at)))
+}
+
+/// Names the pins of an entry by which nothing is refused.
+fn pass_over(
+    settings: &Dictionary<'_, '_>,
+    certificates: &Certificates,
+    imported: &mut Imported,
+) -> Result<(), ImportError> {
+    let Some(hashes) = value(settings, "TSKPublicKeyHashes")? else { return Ok(()) };
+    for hash in hashes.descendants().filter(|node| node.has_tag_name("string")) {
+        let (text, line) = (xml::text(hash)?, xml::line(hash));
+        let mut notes = Vec::new();
+        if certificates.pin_of(Client::TrustKit, &text, line, &mut notes).is_ok() {
+            imported.note(line, "a pin by which nothing is refused; it is NOT recorded");
+        }
+    }
+    Ok(())
 }
 
 /// The value of a key under one of its names: as the documentation has it, and with the `k` of the

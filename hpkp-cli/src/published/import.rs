@@ -58,10 +58,10 @@ pub(super) fn run(
     }
     let mut all: Vec<Published> = Vec::new();
     let mut seen = HashSet::new();
-    for set in imported.sets {
+    for (set, line) in imported.sets.into_iter().zip(imported.lines) {
         if set.expires_at.is_some_and(|time| time <= store.now) {
             output::complain(&format!(
-                "{file}: the pins of {} have expired, so nobody is held to them; passed over",
+                "{file}: line {line}: the pins of {} have expired, so nobody is held to them; passed over",
                 set.host.as_str()
             ));
             continue;

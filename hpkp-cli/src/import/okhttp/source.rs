@@ -1,7 +1,7 @@
 //! Pinners in source text: which `add` belongs to which builder, in which branch, and what the names
 //! of the same file stand for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::lexer::{Kind, Token};
 use super::{ImportError, Problem};
@@ -16,9 +16,28 @@ pub(super) struct Add {
     blocks: Vec<usize>,
     /// How many branches without braces began before it.
     branch: usize,
+    /// Its position among the tokens.
+    at: usize,
+    /// Whether its innermost block is left within it, by `return` or `throw`.
+    leaves: bool,
     /// What it is called with, with the lines of the literals. The first is the pattern.
     pub(super) texts: Vec<(usize, String)>,
 }
+
+/// The most tokens of a call, or of a statement, that are looked at.
+const MAX_CALL: usize = 2_000;
+
+/// How deep blocks may be nested.
+const MAX_BLOCKS: usize = 256;
+
+/// The longest text that names of a source are put together to: a host or a pin is shorter.
+const MAX_LITERAL: usize = 1_024;
+
+/// The most texts of a list that a name stands for.
+const MAX_LIST: usize = 256;
+
+/// The most calls that all ways through a source may look at.
+const MAX_STEPS: usize = 50_000_000;
 
 /// The pinners of a source: for each builder and each way through its branches, the calls that are
 /// made.
@@ -35,17 +54,27 @@ pub(super) fn pinners(tokens: &[Token]) -> Result<Vec<Vec<Add>>, ImportError> {
     };
     let adds = source.adds()?;
     let mut ways: Vec<(Option<usize>, Vec<usize>, usize)> = Vec::new();
+    let mut known = HashSet::new();
     for add in &adds {
         let way = (add.builder, add.blocks.clone(), add.branch);
-        if !ways.contains(&way) && ways.len() < super::MAX_SETS {
+        if known.insert(way.clone()) {
             ways.push(way);
         }
     }
+    // Each way may look at all calls.
+    if ways.len().saturating_mul(adds.len()) > MAX_STEPS {
+        return Err(Problem::TooManySets.at(adds.first().map_or(1, |add| add.line)));
+    }
     let pinners = ways.into_iter().map(|(builder, blocks, branch)| {
+        let is_own = |add: &&Add| add.blocks == blocks && add.branch == branch;
+        let own = adds.iter().filter(|add| add.builder == builder).filter(is_own);
+        // Behind a return nothing more is added.
+        let last = own.filter(|add| add.leaves).map(|add| add.at).max();
         let made = adds.iter().filter(|add| {
             add.builder == builder
                 && blocks.starts_with(&add.blocks)
                 && (add.blocks != blocks || add.branch == branch)
+                && last.is_none_or(|last| add.at <= last)
         });
         made.cloned().collect()
     });
@@ -74,24 +103,81 @@ impl Source<'_> {
     fn adds(&mut self) -> Result<Vec<Add>, ImportError> {
         let names = class_names(self.tokens);
         let mut adds = Vec::new();
+        let leaving = leaving(self.tokens);
+        // Where a statement ends that is a block without braces, behind `if (...)`.
+        let mut statements: Vec<usize> = Vec::new();
         for (at, token) in self.tokens.iter().enumerate() {
+            while statements.last().is_some_and(|end| *end <= at) {
+                statements.pop();
+                self.blocks.pop();
+            }
             match &token.kind {
+                Kind::Word(word) if matches!(word.as_str(), "if" | "for" | "while" | "else") => {
+                    self.branch += usize::from(word == "else");
+                    let begin = match word.as_str() {
+                        "else" => Some(at + 1).filter(|next| self.word(*next) != Some("if")),
+                        _ if self.is(at + 1, '(') => {
+                            closing(self.tokens, at + 1).map(|close| close + 1)
+                        }
+                        _ => None,
+                    };
+                    if self.blocks.len() < MAX_BLOCKS
+                        && let Some(end) = begin.and_then(|begin| self.statement(begin))
+                    {
+                        statements.push(end);
+                        self.blocks.push(at);
+                    }
+                }
+                Kind::Sign('{') if self.blocks.len() == MAX_BLOCKS => {
+                    return Err(Problem::TooDeep.at(token.line));
+                }
                 Kind::Sign('{') => self.blocks.push(at),
                 Kind::Sign('}') => drop(self.blocks.pop()),
                 Kind::Sign('-') if self.is(at + 1, '>') => self.branch += 1,
-                Kind::Word(word) if matches!(word.as_str(), "else" | "case" | "default") => {
+                Kind::Word(word) if matches!(word.as_str(), "case" | "default") => {
                     self.branch += 1;
                 }
                 Kind::Word(word) if names.contains(word) && self.is_builder(at) => {
                     self.builder(at);
                 }
                 Kind::Word(word) if word == "add" && self.is(at + 1, '(') => {
-                    adds.extend(self.add(at)?);
+                    let leaves = self.blocks.last().is_some_and(|block| leaving.contains(block));
+                    adds.extend(self.add(at)?.map(|add| Add { leaves, ..add }));
                 }
                 _ => {}
             }
         }
         Ok(adds)
+    }
+
+    /// Where the statement ends that begins at `begin`, where it has no braces.
+    fn statement(&self, begin: usize) -> Option<usize> {
+        if self.is(begin, '{') {
+            return None;
+        }
+        let mut depth = 0_usize;
+        for (at, token) in self.tokens.iter().enumerate().skip(begin).take(MAX_CALL) {
+            match &token.kind {
+                Kind::Sign('(' | '[' | '{') => depth += 1,
+                Kind::Sign(')' | ']' | '}') if depth == 0 => return Some(at),
+                Kind::Sign(')' | ']' | '}') => depth -= 1,
+                Kind::Sign(';') if depth == 0 => return Some(at),
+                Kind::Word(word) if depth == 0 && word == "else" => return Some(at),
+                // Kotlin: the end of a line, unless the next goes on.
+                _ if depth == 0 && at > begin && token.line > self.tokens[at - 1].line => {
+                    let goes_on = matches!(token.kind, Kind::Sign('.' | '?' | '+'))
+                        || matches!(
+                            self.tokens[at - 1].kind,
+                            Kind::Sign('.' | '+' | '=' | ',' | '(')
+                        );
+                    if !goes_on {
+                        return Some(at);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Some(self.tokens.len().min(begin + MAX_CALL))
     }
 
     fn is(&self, at: usize, sign: char) -> bool {
@@ -189,7 +275,7 @@ impl Source<'_> {
             }
         }
         let (blocks, branch) = (self.blocks.clone(), self.branch);
-        Ok(Some(Add { line, builder, blocks, branch, texts }))
+        Ok(Some(Add { line, builder, blocks, branch, at, leaves: false, texts }))
     }
 
     /// The texts that an argument stands for, with their lines; or what it is, and its line.
@@ -205,6 +291,49 @@ impl Source<'_> {
         };
         texts(tokens, &self.constants)
     }
+}
+
+/// The blocks, by the positions of their braces or of their `if`, that a `return` or `throw` stands in
+/// directly.
+fn leaving(tokens: &[Token]) -> HashSet<usize> {
+    let mut leaving = HashSet::new();
+    let mut blocks = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        match &token.kind {
+            Kind::Sign('{') => blocks.push(at),
+            Kind::Sign('}') => drop(blocks.pop()),
+            Kind::Word(word) if word == "return" || word == "throw" => {
+                leaving.extend(blocks.last().copied());
+                // if (...) return ...
+                if let Some(condition) = before_condition(tokens, at) {
+                    leaving.insert(condition);
+                }
+            }
+            _ => {}
+        }
+    }
+    leaving
+}
+
+/// The position of the `if` whose condition ends in front of `at`.
+fn before_condition(tokens: &[Token], at: usize) -> Option<usize> {
+    /// The longest condition that is looked back for, in tokens.
+    const MAX: usize = 200;
+    let close = at.checked_sub(1)?;
+    let mut depth = 0_usize;
+    for open in (close.saturating_sub(MAX)..=close).rev() {
+        match tokens[open].kind {
+            Kind::Sign(')') => depth += 1,
+            Kind::Sign('(') => depth = depth.checked_sub(1)?,
+            _ => {}
+        }
+        if depth == 0 {
+            let word = open.checked_sub(1)?;
+            let is_if = matches!(&tokens[word].kind, Kind::Word(word) if word == "if");
+            return is_if.then_some(word);
+        }
+    }
+    None
 }
 
 /// What is said of an argument that the text does not give.
@@ -231,8 +360,6 @@ fn class_names(tokens: &[Token]) -> Vec<String> {
 
 /// The position of the parenthesis that closes the one at `open`.
 fn closing(tokens: &[Token], open: usize) -> Option<usize> {
-    /// The most tokens of a call that is looked at.
-    const MAX_CALL: usize = 2_000;
     let mut depth = 0_usize;
     for (at, token) in tokens.iter().enumerate().skip(open).take(MAX_CALL) {
         match token.kind {
@@ -307,7 +434,11 @@ fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>) -> Resolv
         };
         joined = Some(match joined {
             None => found,
-            Some(before) if before.len() == 1 && found.len() == 1 => {
+            Some(before)
+                if before.len() == 1
+                    && found.len() == 1
+                    && before[0].1.len() + found[0].1.len() <= MAX_LITERAL =>
+            {
                 // The pin is at the line of its digits.
                 vec![(found[0].0, format!("{}{}", before[0].1, found[0].1))]
             }
@@ -343,6 +474,9 @@ fn filled(
             [(line, text)] => {
                 of_digits = Some(*line);
                 filled.push_str(text);
+                if filled.len() > MAX_LITERAL {
+                    return None;
+                }
             }
             _ => return None,
         }
@@ -430,7 +564,7 @@ fn value(tokens: &[Token], constants: &HashMap<String, Option<Texts>>) -> Option
         for argument in arguments(tokens.get(lead + 1..close)?) {
             all.extend(texts(argument, constants).ok()?);
         }
-        return Some(all).filter(|all| !all.is_empty());
+        return Some(all).filter(|all| (1..=MAX_LIST).contains(&all.len()));
     }
     // A literal, with what is joined to it.
     let mut end = 1;

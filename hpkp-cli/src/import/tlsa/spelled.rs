@@ -81,12 +81,12 @@ fn is_announced(before: &[u8], lower: &str, at: usize) -> bool {
     let name = &lower.as_bytes()[at.saturating_sub(48)..at];
     let name = String::from_utf8_lossy(name);
     let name = name.rsplit('\n').next().unwrap_or_default();
-    if ["association", "certificate\"", "tlsa"].iter().any(|mark| name.contains(mark)) {
+    let key = name.trim_end_matches(|c: char| !c.is_alphanumeric());
+    if name.contains("association") || key.ends_with("certificate") || key.ends_with("tlsa") {
         return true;
     }
-    let mut numbers = before
-        .rsplit(|octet| !octet.is_ascii_alphanumeric())
-        .filter(|word| !word.is_empty());
+    let mut numbers =
+        before.rsplit(|octet| !octet.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     let mut next = |allowed: &[u8]| {
         numbers.next().is_some_and(|word| word.len() == 1 && allowed.contains(&word[0]))
     };
