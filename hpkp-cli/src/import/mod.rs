@@ -411,8 +411,10 @@ pub fn read_with(
         }
         // Where nothing is of the format, the first pin says more than that.
         Err(error) if matches!(error.problem, Problem::Nothing { .. }) => {
-            residue::check(text(octets)?, &taken, &mut Imported::default())?;
-            Err(error)
+            let mut others = Imported::default();
+            residue::check(text(octets)?, &taken, &mut others)?;
+            let line = others.notes.first().map_or(error.line, |note| note.line);
+            Err(error.problem.at(line))
         }
         Err(error) => Err(error),
     }

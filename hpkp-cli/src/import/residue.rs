@@ -199,8 +199,8 @@ fn of_base64(view: &View, joined_only: bool, found: &mut Vec<Candidate>) {
             let is_escape = before.ends_with(b"n") && start >= 2 && octets[start - 2] == b'\\';
             *last == b'/' || padded && (b"-_".contains(last) || is_escape)
         });
-        let Some(Place { at: source, joined }) = view.place(start, end) else { continue };
-        if !parted || joined_only && !joined {
+        let Some(Place { at: source, joined, apart }) = view.place(start, end) else { continue };
+        if !(parted || apart) || joined_only && !joined {
             continue;
         }
         let candidate = &octets[start..end];

@@ -15,6 +15,8 @@ pub(super) struct Place {
     pub(super) at: usize,
     /// Whether something in it was left out.
     pub(super) joined: bool,
+    /// Whether something was left out right in front of it.
+    pub(super) apart: bool,
 }
 
 impl View {
@@ -66,7 +68,8 @@ impl View {
     pub(super) fn place(&self, start: usize, end: usize) -> Option<Place> {
         let next = self.joints.partition_point(|joint| *joint <= start);
         let joined = self.joints.get(next).is_some_and(|joint| *joint < end);
-        Some(Place { at: *self.from.get(start)?, joined })
+        let apart = next.checked_sub(1).is_some_and(|last| self.joints[last] == start);
+        Some(Place { at: *self.from.get(start)?, joined, apart })
     }
 }
 

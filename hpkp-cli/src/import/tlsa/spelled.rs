@@ -30,9 +30,7 @@ pub(in super::super) fn candidates(text: &str, mut found: impl FnMut(usize, Pin)
             && word.iter().all(u8::is_ascii_hexdigit);
         let apart = octets[end_of_last..begin].iter().any(|c| !b" \t\r\n()".contains(c));
         if !is_hex || apart {
-            if let Some((at, pin)) = data(octets, &lower, &run) {
-                found(at, pin);
-            }
+            data(octets, &lower, &run, &mut found);
             run.clear();
         }
         if word.is_empty() {
@@ -49,48 +47,67 @@ fn is_of_word(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || octet == b'_' || octet == b'-'
 }
 
-/// The data that the words at the end of a run are.
-fn data(octets: &[u8], lower: &str, run: &[(usize, usize)]) -> Option<(usize, Pin)> {
-    /// The longest data and what is in front of it in the form for unknown types.
-    const MAX: usize = 134;
-    let mut digits = Vec::new();
-    for (begin, end) in run.iter().rev() {
-        if digits.len() > MAX || end - begin > MAX {
-            return None;
+/// Finds the data among the words of a run, which may have others in front of it and behind it.
+fn data(octets: &[u8], lower: &str, run: &[(usize, usize)], found: &mut impl FnMut(usize, Pin)) {
+    let mut first = 0;
+    while let Some((begin, _)) = run.get(first).copied() {
+        let announced = announced(&octets[begin.saturating_sub(64)..begin], lower, begin);
+        let mut digits = Vec::new();
+        let mut next = first + 1;
+        for (at, (start, end)) in run.iter().enumerate().skip(first) {
+            digits.extend(&octets[*start..*end]);
+            let data = match (digits.len(), announced) {
+                (64, Some(Matching::Sha256 | Matching::Any))
+                | (128, Some(Matching::Sha512 | Matching::Any)) => Some(&digits[..]),
+                (70 | 134, _) if is_generic(&digits[..6]) => Some(&digits[6..]),
+                (..134, _) => continue,
+                _ => None,
+            };
+            if let Some(data) = data.and_then(decoded) {
+                found(begin, stand_in(&data));
+                next = at + 1;
+            }
+            break;
         }
-        digits.splice(0..0, octets[*begin..*end].iter().copied());
-        let generic = match digits.len() {
-            64 | 128 => false,
-            70 | 134 => true,
-            _ => continue,
-        };
-        let parameters: &[u8] = if generic { &digits[..6] } else { b"" };
-        let named = match generic {
-            true => parameters.chunks(2).all(|one| one[0] == b'0' && matches!(one[1], b'0'..=b'3')),
-            false => is_announced(&octets[begin.saturating_sub(64)..*begin], lower, *begin),
-        };
-        if named {
-            return Some((*begin, stand_in(&decoded(&digits[parameters.len()..])?)));
-        }
+        first = next;
     }
-    None
+}
+
+/// Whether the digits are the three parameters of a record in the form for unknown types.
+fn is_generic(digits: &[u8]) -> bool {
+    digits.chunks(2).all(|one| one[0] == b'0' && matches!(one[1], b'0'..=b'3'))
+}
+
+/// What is hashed to data that is announced, by its matching type.
+#[derive(Clone, Copy)]
+enum Matching {
+    Any,
+    Sha256,
+    Sha512,
 }
 
 /// Whether the three parameters of a record are in front, or the name of its data.
-fn is_announced(before: &[u8], lower: &str, at: usize) -> bool {
+fn announced(before: &[u8], lower: &str, at: usize) -> Option<Matching> {
     let name = &lower.as_bytes()[at.saturating_sub(48)..at];
     let name = String::from_utf8_lossy(name);
     let name = name.rsplit('\n').next().unwrap_or_default();
     let key = name.trim_end_matches(|c: char| !c.is_alphanumeric());
     if name.contains("association") || key.ends_with("certificate") || key.ends_with("tlsa") {
-        return true;
+        return Some(Matching::Any);
     }
     let mut numbers =
         before.rsplit(|octet| !octet.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     let mut next = |allowed: &[u8]| {
-        numbers.next().is_some_and(|word| word.len() == 1 && allowed.contains(&word[0]))
+        let word = numbers.next().filter(|word| word.len() == 1)?;
+        allowed.contains(&word[0]).then_some(word[0])
     };
-    next(b"012") && next(b"01") && next(b"0123")
+    let matching = next(b"012")?;
+    next(b"01").zip(next(b"0123"))?;
+    Some(match matching {
+        b'1' => Matching::Sha256,
+        b'2' => Matching::Sha512,
+        _ => Matching::Any,
+    })
 }
 
 fn decoded(digits: &[u8]) -> Option<Vec<u8>> {
