@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use published::{
-    AddArguments, ChangeArguments, CompactArguments, CompromisedArguments, ImportArguments,
+    AddArguments, ChangeArguments, CompactArguments, CompromisedArguments, ExportArguments, ImportArguments,
     ListArguments, PublishedArguments, PublishedCommand, Scope, ShowArguments, WaiveArguments,
     WhyArguments,
 };

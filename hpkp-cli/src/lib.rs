@@ -9,6 +9,7 @@ mod arguments;
 mod encoded;
 mod exit;
 mod find;
+pub mod export;
 pub mod import;
 mod input;
 mod output;

@@ -11,6 +11,7 @@ pub mod format;
 pub mod header;
 pub mod hosts;
 pub mod ios;
+pub mod json;
 mod literal;
 pub mod okhttp;
 pub mod pin_text;
@@ -487,7 +488,7 @@ fn distinct(pins: impl IntoIterator<Item = Pin>) -> Vec<Pin> {
 
 /// The last moment at which the day `yyyy-MM-dd` begins somewhere on Earth: noon UTC, when it is
 /// midnight twelve hours behind. Apps take the day by the device's own time zone.
-fn day(text: &str) -> Option<i64> {
+pub(crate) fn day(text: &str) -> Option<i64> {
     let plain = text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
     plain.then(|| date::parse(&format!("{text}T12:00:00Z"))).flatten()
 }

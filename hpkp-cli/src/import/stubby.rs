@@ -126,6 +126,8 @@ impl Upstream {
             );
             return Ok(());
         };
+        // Each upstream is a configuration of its own: its pins are for its address alone.
+        let group = imported.sets.len();
         for scope in [Scope::Leaf, Scope::SentCa] {
             let set = PinSet {
                 host: host.clone(),
@@ -138,7 +140,7 @@ impl Upstream {
                 expires_at: None,
                 origin: format!("stubby, line {}", self.line),
                 client: Client::DnsOverTls,
-                group: 0,
+                group,
             };
             imported.push(self.line, set)?;
         }

@@ -119,8 +119,10 @@ fn is_for_tlsa(name: &str) -> bool {
     is_transport(first) || is_transport(second) && (first == "*" || is_port(first))
 }
 
+const TRANSPORTS: [&str; 3] = ["_tcp", "_udp", "_sctp"];
+
 fn is_transport(label: &str) -> bool {
-    ["_tcp", "_udp", "_sctp"].iter().any(|name| label.eq_ignore_ascii_case(name))
+    TRANSPORTS.iter().any(|name| label.eq_ignore_ascii_case(name))
 }
 
 /// The name of TLSA records (RFC 6698 section 3), a port, a transport, a host, or a wildcard; and
@@ -132,6 +134,8 @@ struct Owner {
     host: HostName,
     matching: Matching,
     port: Option<u16>,
+    /// Records of one transport are nothing to clients of another, though the port is the same.
+    transport: usize,
     pins: Vec<(Scope, Pin)>,
 }
 
@@ -160,7 +164,10 @@ impl Owner {
             return Ok(None);
         };
         let name = owner.to_ascii_lowercase();
-        Ok(Some(Self { line, name, host, matching, port, pins: Vec::new() }))
+        let label = rest.split('.').next().unwrap_or_default();
+        let of = |other: &&str| label.eq_ignore_ascii_case(other);
+        let transport = TRANSPORTS.iter().position(|other| of(&other)).unwrap_or_default();
+        Ok(Some(Self { line, name, host, matching, port, transport, pins: Vec::new() }))
     }
 
     fn finish(self, imported: &mut Imported) -> Result<(), ImportError> {
@@ -182,7 +189,7 @@ impl Owner {
                 expires_at: None,
                 origin: format!("TLSA {}", Excerpt::new(&self.name)),
                 client: Client::Dane,
-                group: 0,
+                group: self.transport,
             };
             imported.push(self.line, set)?;
         }
