@@ -206,7 +206,7 @@ fn is_accounted(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: std::env::var("ACC").map_or(4_000, |x| x.parse().unwrap()), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
     #[test]
     fn a_pin_that_is_put_in_is_in_the_answer(
         pieces in prop::collection::vec(select(PIECES), 0..8),

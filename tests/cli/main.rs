@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used)]
 
 mod compact;
+mod export;
 mod faults;
 mod find;
 mod pin;

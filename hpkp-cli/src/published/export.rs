@@ -22,9 +22,10 @@ pub(super) fn run(store: &Store, arguments: &ExportArguments, json: bool) -> Res
     // Numbers in place of ids: what is written is the same wherever it is written.
     let mut configurations: HashMap<Configuration, usize> = HashMap::new();
     let mut next = 0;
-    let mut live: Vec<_> = store.state.live(store.now).map(|live| live.record).collect();
-    live.sort_by_key(|record| (&record.said.host, record.said.matching, record.at, record.id));
-    for record in live {
+    let live = store.state.live(store.now);
+    let mut live: Vec<_> = live.map(|live| (live.record, live.waiver.is_some())).collect();
+    live.sort_by_key(|(record, _)| (&record.said.host, record.said.matching, record.at, record.id));
+    for (record, is_waived) in live {
         let said = &record.said;
         let name = view::name(&said.host, said.matching);
         let mut is_meant = arguments.hosts.is_empty();
@@ -35,6 +36,10 @@ pub(super) fn run(store: &Store, arguments: &ExportArguments, json: bool) -> Res
             }
         }
         if !is_meant {
+            continue;
+        }
+        if is_waived {
+            output::complain(&format!("{}: {name}: waived, so it is left out", record.id));
             continue;
         }
         // What is of no configuration is one of its own.
