@@ -8,8 +8,8 @@
 mod arguments;
 mod encoded;
 mod exit;
-mod find;
 pub mod export;
+mod find;
 pub mod import;
 mod input;
 mod output;

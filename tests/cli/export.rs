@@ -20,10 +20,10 @@ fn one_source_for_all_formats() {
             assert!(said.out.contains(pin), "{format} {said:?}");
         }
         let printed = records.json(&["export", "--format", format, "WWW.example.com."]);
-        assert_eq!((&printed["format"], printed["text"].as_str().map(str::trim_end)), (
-            &json!(format),
-            Some(said.out.trim_end())
-        ));
+        assert_eq!(
+            (&printed["format"], printed["text"].as_str().map(str::trim_end)),
+            (&json!(format), Some(said.out.trim_end()))
+        );
         // What was written is read again.
         let read = match format {
             "nginx" | "httpd" | "haproxy" => {
@@ -36,7 +36,8 @@ fn one_source_for_all_formats() {
             _ => {
                 std::fs::write(records.0.path().join("out"), &said.out).expect("a file");
                 let import = ["import", "--dry-run", "--format", format, "--origin", "x", "out"];
-                let dry = records.json(&import);
+                let said = records.run(&[&["--json"], &import[..]].concat());
+                let dry: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
                 dry["would_record"][0].clone()
             }
         };

@@ -12,7 +12,8 @@ fn of_apps(item: &Item) -> Result<(), Refusal> {
     if item.set.client == Client::Apple && item.covers_all_below() {
         return item.refuse("subdomains that are one label deep");
     }
-    let without = Item { set: crate::import::PinSet { expires_at: None, ..item.set.clone() }, ..*item };
+    let without =
+        Item { set: crate::import::PinSet { expires_at: None, ..item.set.clone() }, ..*item };
     without.plain(Scope::Chain)
 }
 
@@ -66,7 +67,8 @@ pub(super) fn android(items: &[Item]) -> Result<String, Refusal> {
         of_apps(item)?;
         only_subdomains(item)?;
         let expiration = day(item)?;
-        let expiration = expiration.map_or_else(String::new, |day| format!(" expiration=\"{day}\""));
+        let expiration =
+            expiration.map_or_else(String::new, |day| format!(" expiration=\"{day}\""));
         text.push_str("    <domain-config>\n");
         text.push_str(&domain(item.set.host.as_str(), item.covers_all_below()));
         let _ = writeln!(text, "        <pin-set{expiration}>");

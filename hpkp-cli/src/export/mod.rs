@@ -160,14 +160,18 @@ fn apart(format: Format, one: &Item, other: &Item) -> Result<(), Refusal> {
     // Two kinds of TLSA records beside one another are "any of", those of Apple are both needed.
     let fits = match format {
         Format::Json => true,
-        Format::Tlsa => of_one && one.set.client == Client::Dane && one.set.scope != other.set.scope,
+        Format::Tlsa => {
+            of_one && one.set.client == Client::Dane && one.set.scope != other.set.scope
+        }
         Format::Ios => one.set.scope != other.set.scope,
         // Each command is checked by itself.
         Format::Curl => true,
         _ => false,
     };
     match is_same_place && !fits {
-        true => one.refuse("two sets that must both be met; name the record that is meant by its id"),
+        true => {
+            one.refuse("two sets that must both be met; name the record that is meant by its id")
+        }
         false => Ok(()),
     }
 }

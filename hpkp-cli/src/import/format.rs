@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{
-    Certificates, ImportError, Imported, Problem, android, curl, hosts, ios, json, okhttp, read_with,
-    stubby, tlsa, trustkit, utf8,
+    Certificates, ImportError, Imported, Problem, android, curl, hosts, ios, json, okhttp,
+    read_with, stubby, tlsa, trustkit, utf8,
 };
 
 /// A format that is read.
@@ -64,7 +64,7 @@ impl Format {
             () if has("NSPinnedDomains") => Self::Ios,
             () if has("tls_pubkey_pinset") => Self::Stubby,
             () if has("pinnedpubkey") => Self::Curl,
-            () if word("TLSA") || word("TYPE52") => Self::Tlsa,
+            () if word("TLSA") || word("TYPE52") || tlsa::is_elsewhere(&text) => Self::Tlsa,
             () if has("CertificatePinner") => Self::Okhttp,
             () if has("sha256/") && is_lines(&text) => Self::Lines,
             () if has(".add(") && has("sha256/") => Self::Okhttp,

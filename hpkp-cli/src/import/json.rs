@@ -29,6 +29,9 @@ pub struct Line {
     pins: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
+    /// For how long browsers hold what they had with a header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_age: Option<u32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     exempt: Vec<Exempt>,
     /// The kind of client, and which of its configurations the set is of.
@@ -74,7 +77,7 @@ fn named<T: Copy>(
 impl Line {
     /// The line that says what `set` is.
     #[must_use]
-    pub fn new(set: &PinSet) -> Self {
+    pub fn new(set: &PinSet, max_age: Option<u32>) -> Self {
         let exempt = |one: &Except| Exempt {
             host: one.host.as_str().to_owned(),
             include_subdomains: one.with_subdomains,
@@ -88,6 +91,7 @@ impl Line {
             port: set.port,
             pins: set.pins.iter().map(|pin| format!("sha256/{pin}")).collect(),
             expires_at: set.expires_at.map(date::format),
+            max_age,
             exempt: set.except.iter().map(exempt).collect(),
             client: set.client.as_str().to_owned(),
             configuration: set.group,
@@ -113,9 +117,11 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
             .at(line)
         })?;
         if said.hpkp_pins != VERSION {
-            return Err(
-                Problem::unexpected(&said.hpkp_pins.to_string(), "version 1 of these lines").at(line)
-            );
+            return Err(Problem::unexpected(
+                &said.hpkp_pins.to_string(),
+                "version 1 of these lines",
+            )
+            .at(line));
         }
         add(said, line, certificates, &mut imported)?;
     }
@@ -144,6 +150,12 @@ fn add(
         note_address(imported, line, &said.host);
         return Ok(());
     };
+    if said.max_age.is_some() {
+        imported.note(
+            line,
+            "max_age is of a header; the pins are recorded as held until they are ended",
+        );
+    }
     let mut except = Vec::new();
     for one in &said.exempt {
         if let Some(host) = host(&one.host, line)? {

@@ -73,8 +73,9 @@ fn opens(tokens: &[Token<'_>], at: usize) -> bool {
     tokens.get(at).is_some_and(|token| token.is('{') || token.is('['))
 }
 
+/// A token of a source.
 #[derive(Clone, Debug, PartialEq)]
-struct Token<'a> {
+pub(super) struct Token<'a> {
     line: usize,
     kind: Kind<'a>,
 }
@@ -87,7 +88,28 @@ enum Kind<'a> {
 }
 
 impl Token<'_> {
-    fn is(&self, mark: char) -> bool {
+    /// The line on which it stands.
+    pub(super) fn line(&self) -> usize {
+        self.line
+    }
+
+    /// It, if it is a text.
+    pub(super) fn text(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Text(text) => Some(text),
+            Kind::Word(_) | Kind::Mark(_) => None,
+        }
+    }
+
+    /// It, if it is a word.
+    pub(super) fn word(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Word(word) => Some(word),
+            Kind::Text(_) | Kind::Mark(_) => None,
+        }
+    }
+
+    pub(super) fn is(&self, mark: char) -> bool {
         self.kind == Kind::Mark(mark)
     }
 
@@ -102,7 +124,7 @@ impl Token<'_> {
 }
 
 /// The tokens of a source, without its comments.
-fn tokens(source: &str) -> Vec<Token<'_>> {
+pub(super) fn tokens(source: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let mut line = 1;
     let mut rest = source;

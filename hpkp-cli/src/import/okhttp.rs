@@ -11,6 +11,7 @@
 //! of a source make pinners of their own, never one of all their pins.
 
 mod lexer;
+mod loops;
 mod source;
 
 use hpkp_core::pin::Pin;
@@ -354,6 +355,58 @@ class Api {{
     }
 
     #[test]
+    fn loops_over_names_of_the_same_file() {
+        let make = "CertificatePinner.Builder b = new CertificatePinner.Builder();";
+        for text in [
+            format!(
+                "val pins = mapOf(\n\"a.example\" to listOf(\"{A}\", \"{B}\"),\n\
+                 \"b.example\" to listOf(\"{B}\"),)\n\
+                 val p = CertificatePinner.Builder().apply {{ pins.forEach {{ (host, keys) ->\n\
+                 keys.forEach {{ add(host, \"sha256/$it\") }} }} }}.build()"
+            ),
+            format!(
+                "val pins = mapOf(\"a.example\" to arrayOf(\"sha256/{A}\", \"sha256/{B}\"),\n\
+                 \"b.example\" to arrayOf(\"sha256/{B}\"))\nval b = CertificatePinner.Builder()\n\
+                 for ((h, p) in pins) {{ b.add(h, *p) }}"
+            ),
+            format!(
+                "Map<String, String> M = new HashMap<>(); static {{ M.put(\"a.example\", \
+                 \"sha256/{A}\");\nM.put(\"b.example\", \"sha256/{B}\"); }} {make}\n\
+                 for (Map.Entry<String, String> e : M.entrySet()) b.add(e.getKey(), e.getValue());\n\
+                 b.add(\"a.example\", \"sha256/{B}\");"
+            ),
+        ] {
+            let read = checked(&text, &Certificates::default()).unwrap();
+            let last = sets(&read).pop();
+            assert_eq!(sets(&read)[0].host, name("a.example"), "{text}");
+            assert!(read.sets.iter().all(|set| set.pins.contains(&b())), "{text} {read:?}");
+            assert!(last.is_some_and(|set| set.pins.contains(&b())), "{text}");
+        }
+        let list = format!(
+            "val hosts = listOf(\"a.example\", \"b.example\")\nval b = CertificatePinner.Builder()\n\
+             hosts.forEach {{ b.add(it, \"sha256/{A}\", \"sha256/{B}\") }}"
+        );
+        let read = checked(&list, &Certificates::default()).unwrap();
+        let wanted = [set("a.example", &[a(), b()]), set("b.example", &[a(), b()])];
+        assert_eq!(sets(&read), wanted);
+        let put = |pin: &str| format!("m.put(\"a.example\", \"sha256/{pin}\");");
+        let twice = format!(
+            "val m = HashMap()\nif (x) {{ {} }} else {{ {} }}\nval b = CertificatePinner.Builder()\n\
+             m.forEach {{ (h, p) -> b.add(h, p) }}",
+            put(A),
+            put(B)
+        );
+        assert!(checked(&twice, &Certificates::default()).is_err());
+        let sum = list.replace("hosts.forEach {", "for (it in others + hosts) {");
+        assert!(checked(&sum, &Certificates::default()).is_err());
+        // What is filtered, or comes from somewhere else, is not known.
+        for over in ["hosts.filter { x }", "load()"] {
+            let text = list.replace("hosts.forEach", &format!("{over}.forEach"));
+            assert!(checked(&text, &Certificates::default()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn branches_are_never_one() {
         let add = |pin: &str| format!("b.add(\"a.example\", \"sha256/{pin}\")");
         let make = "val b = CertificatePinner.Builder()\n";
@@ -368,7 +421,10 @@ class Api {{
                 vec![vec![a()], vec![b()]],
             ),
             (format!("{make}{}\nif (x) {{ {} }}", add(A), add(B)), vec![vec![a()], vec![a(), b()]]),
-            (format!("{make}if (x) return {}\nreturn {}", add(A), add(B)), vec![vec![a()], vec![b()]]),
+            (
+                format!("{make}if (x) return {}\nreturn {}", add(A), add(B)),
+                vec![vec![a()], vec![b()]],
+            ),
             (
                 format!("{make}if (x) {{ {}\n return b }}\n{}", add(A), add(B)),
                 vec![vec![a()], vec![b()]],

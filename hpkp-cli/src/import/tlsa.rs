@@ -5,6 +5,7 @@
 //! error, since clients may hold a server to it and no key can be held against it; a hash of a whole
 //! certificate most of all.
 
+mod elsewhere;
 pub(super) mod spelled;
 mod zone;
 
@@ -32,7 +33,15 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
     let mut owners: Vec<Owner> = Vec::new();
     let mut passed_over: Option<ImportError> = None;
     let mut found = false;
-    let records = zone::records(text(octets)?)?;
+    let text = text(octets)?;
+    let records = match zone::records(text) {
+        Ok(records) if records.iter().any(|record| record.kind == "TLSA") => records,
+        other if elsewhere::is_elsewhere(text) => match elsewhere::records(text)? {
+            none if none.is_empty() => other?,
+            records => records,
+        },
+        other => other?,
+    };
     let is_tlsa = |record: &&Record| matches!(record.kind.as_str(), "TLSA" | "TYPE52");
     let names: HashSet<String> =
         records.iter().filter(is_tlsa).map(|record| record.owner.to_ascii_lowercase()).collect();
@@ -107,6 +116,11 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
         Some(error) => Err(error),
         None => Ok(imported),
     }
+}
+
+/// Whether a text that is no zone file may have TLSA records.
+pub(super) fn is_elsewhere(text: &str) -> bool {
+    text.contains("TLSA") && elsewhere::is_elsewhere(text)
 }
 
 /// Whether a client may ask for TLSA records at a name: `_443._tcp.HOST`, `*._tcp.HOST`. That of a
@@ -372,6 +386,50 @@ mod tests {
         for text in [format!("3 1 1 {pin}"), format!("3 0 1 {first} {second}")] {
             let error = read(text.as_bytes(), &Certificates::default()).unwrap_err();
             assert!(matches!(error.problem, Problem::Unsupported { .. }), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn outside_zone_files() {
+        let (one, two) = (hex(a()), hex(b()));
+        let of = |port, host, pins: &[Pin]| PinSet {
+            scope: Scope::Leaf,
+            port: Some(port),
+            ..set(host, pins)
+        };
+        let both = [of(443, "www.example.com", &[a()]), of(25, "mail.example.com", &[b()])];
+        for text in [
+            format!(
+                "D(\"example.com\", REG,\n  TLSA(\"_443._tcp.www\", 3, 1, 1, \"{one}\"),\n  \
+                 TLSA('_25._tcp.mail.example.com.', 3, 1, 1, '{two}', TTL(300)),\nEND);"
+            ),
+            format!(
+                "INSERT INTO records VALUES (1,'_443._tcp.www.example.com','TLSA','3 1 1 {one}',300);\n\
+                 INSERT INTO records VALUES (1,'_25._tcp.mail.example.com','TLSA','3 1 1 {two}',300);"
+            ),
+            format!(
+                "{{\"rrsets\":[{{\"name\":\"_443._tcp.www.example.com.\",\"type\":\"TLSA\",\"records\":\
+                 [{{\"content\":\"3 1 1 {one}\"}}]}},{{\"name\":\"_25._tcp.mail.example.com.\",\"type\":\
+                 \"TLSA\",\"records\":[{{\"content\":\"3 1 1 {two}\"}}]}}]}}"
+            ),
+            format!(
+                "local-data: \"_443._tcp.www.example.com. TLSA 3 1 1 {one}\"\n\
+                 local-data: \"_25._tcp.mail.example.com. 300 IN TLSA 3 1 1 {two}\"\n"
+            ),
+        ] {
+            let read =
+                crate::import::read_with(read, text.as_bytes(), &Certificates::default()).unwrap();
+            assert_eq!(sets(&read), both, "{text}");
+        }
+        for text in [
+            format!("TLSA(\"_443._tcp\", 3, 1, 1, \"{one}\")"),
+            format!("D(\"a.example\", TLSA(\"_443._tcp\", 3, 1, 1, HASH), \"{one}\")"),
+            format!(
+                "{{\"content\":\"3 1 1 {one}\",\"name\":\"_443._tcp.a.example\",\"type\":\"TLSA\"}}"
+            ),
+        ] {
+            let read = crate::import::read_with(read, text.as_bytes(), &Certificates::default());
+            assert!(read.is_err(), "{text} {read:?}");
         }
     }
 

@@ -51,7 +51,9 @@ pub(super) fn run(store: &Store, arguments: &ExportArguments, json: bool) -> Res
         let item = item(said, group)?;
         let is_same = |other: &Item| {
             export::comparable(other.set.clone()) == export::comparable(item.set.clone())
-                && (other.max_age.is_none() || item.max_age.is_none() || other.max_age == item.max_age)
+                && (other.max_age.is_none()
+                    || item.max_age.is_none()
+                    || other.max_age == item.max_age)
         };
         match items.iter_mut().find(|other| is_same(other)) {
             Some(known) => known.max_age = known.max_age.or(item.max_age),

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::lexer::{Kind, Token};
+use super::loops::{self, Loop, Map};
 use super::{ImportError, Problem};
 
 /// A call of a builder's `add`.
@@ -25,7 +26,7 @@ pub(super) struct Add {
 }
 
 /// The most tokens of a call, or of a statement, that are looked at.
-const MAX_CALL: usize = 2_000;
+pub(super) const MAX_CALL: usize = 2_000;
 
 /// How deep blocks may be nested.
 const MAX_BLOCKS: usize = 256;
@@ -34,7 +35,7 @@ const MAX_BLOCKS: usize = 256;
 const MAX_LITERAL: usize = 1_024;
 
 /// The most texts of a list that a name stands for.
-const MAX_LIST: usize = 256;
+pub(super) const MAX_LIST: usize = 256;
 
 /// The most calls that all ways through a source may look at.
 const MAX_STEPS: usize = 50_000_000;
@@ -45,9 +46,12 @@ const MAX_STEPS: usize = 50_000_000;
 /// # Errors
 /// For an argument that the text does not say the value of.
 pub(super) fn pinners(tokens: &[Token]) -> Result<Vec<Vec<Add>>, ImportError> {
+    let constants = constants(tokens);
     let mut source = Source {
         tokens,
-        constants: constants(tokens),
+        maps: loops::maps(tokens, &constants),
+        loops: loops::loops(tokens),
+        constants,
         builders: Builders::default(),
         blocks: Vec::new(),
         branch: 0,
@@ -94,6 +98,8 @@ struct Builders {
 struct Source<'a> {
     tokens: &'a [Token],
     constants: HashMap<String, Option<Vec<(usize, String)>>>,
+    maps: HashMap<String, Option<Map>>,
+    loops: Vec<Loop>,
     builders: Builders,
     blocks: Vec<usize>,
     branch: usize,
@@ -142,7 +148,11 @@ impl Source<'_> {
                 }
                 Kind::Word(word) if word == "add" && self.is(at + 1, '(') => {
                     let leaves = self.blocks.last().is_some_and(|block| leaving.contains(block));
-                    adds.extend(self.add(at)?.map(|add| Add { leaves, ..add }));
+                    let made = self.add(at)?.into_iter();
+                    adds.extend(made.map(|add| Add { leaves, ..add }));
+                    if adds.len() > MAX_STEPS / MAX_LIST {
+                        return Err(Problem::TooManySets.at(token.line));
+                    }
                 }
                 _ => {}
             }
@@ -243,11 +253,11 @@ impl Source<'_> {
         }
     }
 
-    fn add(&mut self, at: usize) -> Result<Option<Add>, ImportError> {
+    fn add(&mut self, at: usize) -> Result<Vec<Add>, ImportError> {
         let line = self.tokens[at].line;
         let builder = self.receiver(at);
         let explicit = at > 0 && self.is(at - 1, '.');
-        let Some(close) = closing(self.tokens, at + 1) else { return Ok(None) };
+        let Some(close) = closing(self.tokens, at + 1) else { return Ok(Vec::new()) };
         let inside = self.tokens.get(at + 2..close).unwrap_or_default();
         let arguments: Vec<&[Token]> = arguments(inside);
         let resolved: Vec<Resolved> =
@@ -260,22 +270,86 @@ impl Source<'_> {
         // Other things have an `add` too; one with one argument is no pinner's.
         let is_pinners = of_pins || explicit && builder.is_some() && arguments.len() > 1;
         if !is_pinners {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         if let Some(builder) = builder {
             self.builders.chains.insert(close, builder);
         }
-        let mut texts = Vec::new();
-        for result in resolved {
-            match result {
-                Ok(found) => texts.extend(found),
-                Err((line, shown)) => {
-                    return Err(Problem::unsupported(&shown, NOT_KNOWN).at(line));
+        let (blocks, branch) = (self.blocks.clone(), self.branch);
+        let made =
+            |texts| Add { line, builder, blocks: blocks.clone(), branch, at, leaves: false, texts };
+        let all: Result<Vec<Texts>, _> = resolved.into_iter().collect();
+        match all {
+            Ok(texts) => Ok(vec![made(texts.concat())]),
+            Err((unknown, shown)) => {
+                let around: Vec<Loop> =
+                    self.loops.iter().filter(|one| one.body.contains(&at)).cloned().collect();
+                let mut all = Vec::new();
+                let repeated = !around.is_empty() && self.repeat(&around, &arguments, &mut all);
+                match repeated {
+                    true => Ok(all.into_iter().map(made).collect()),
+                    false => Err(Problem::unsupported(&shown, NOT_KNOWN).at(unknown)),
                 }
             }
         }
-        let (blocks, branch) = (self.blocks.clone(), self.branch);
-        Ok(Some(Add { line, builder, blocks, branch, at, leaves: false, texts }))
+    }
+
+    /// What the arguments are each time around the loops, the outermost first; false where that is not
+    /// known.
+    fn repeat(&mut self, around: &[Loop], arguments: &[&[Token]], all: &mut Vec<Texts>) -> bool {
+        let Some((outer, inner)) = around.split_first() else {
+            let resolved: Result<Vec<Texts>, _> =
+                arguments.iter().map(|argument| self.resolve(argument)).collect();
+            let known = resolved.is_ok();
+            all.extend(resolved.ok().map(|texts| texts.concat()));
+            return known && all.len() <= MAX_LIST * MAX_LIST;
+        };
+        let parts: Vec<Vec<(String, Texts)>> = match (&outer.names[..], self.maps.get(&outer.over))
+        {
+            (names, Some(Some(map))) => {
+                let named = |index: usize, fixed: [&str; 2]| -> Vec<String> {
+                    match names {
+                        [_, _] => vec![names[index].clone()],
+                        _ => fixed.map(str::to_owned).to_vec(),
+                    }
+                };
+                let keys = named(0, ["key", "getKey"]);
+                let values = named(1, ["value", "getValue"]);
+                let entry = |(key, of): &(Texts, Texts)| {
+                    let keys = keys.iter().map(|name| (name.clone(), key.clone()));
+                    let values = values.iter().map(|name| (name.clone(), of.clone()));
+                    keys.chain(values).collect()
+                };
+                map.iter().map(entry).collect()
+            }
+            ([name], _) => match self.constants.get(&outer.over) {
+                Some(Some(list)) => {
+                    list.iter().map(|text| vec![(name.clone(), vec![text.clone()])]).collect()
+                }
+                _ => return false,
+            },
+            _ => return false,
+        };
+        let mut known = true;
+        for part in parts {
+            let names: Vec<String> = part.iter().map(|(name, _)| name.clone()).collect();
+            let before: Vec<_> = names.iter().map(|name| self.constants.remove(name)).collect();
+            for (name, texts) in part {
+                self.constants.insert(name, Some(texts));
+            }
+            let count = all.len();
+            known = self.repeat(inner, arguments, all) && all.len() > count;
+            for (name, before) in names.into_iter().zip(before) {
+                match before {
+                    Some(texts) => self.constants.insert(name, texts),
+                    None => self.constants.remove(&name),
+                };
+            }
+            if !known {
+                break;
+            }
+        }
+        known
     }
 
     /// The texts that an argument stands for, with their lines; or what it is, and its line.
@@ -359,7 +433,7 @@ fn class_names(tokens: &[Token]) -> Vec<String> {
 }
 
 /// The position of the parenthesis that closes the one at `open`.
-fn closing(tokens: &[Token], open: usize) -> Option<usize> {
+pub(super) fn closing(tokens: &[Token], open: usize) -> Option<usize> {
     let mut depth = 0_usize;
     for (at, token) in tokens.iter().enumerate().skip(open).take(MAX_CALL) {
         match token.kind {
@@ -375,7 +449,7 @@ fn closing(tokens: &[Token], open: usize) -> Option<usize> {
 }
 
 /// The arguments between the parentheses of a call; none behind a trailing comma.
-fn arguments(inside: &[Token]) -> Vec<&[Token]> {
+pub(super) fn arguments(inside: &[Token]) -> Vec<&[Token]> {
     let mut depth = 0_usize;
     let parted = inside.split(|token| {
         match token.kind {
@@ -389,14 +463,14 @@ fn arguments(inside: &[Token]) -> Vec<&[Token]> {
 }
 
 /// Literals with their lines.
-type Texts = Vec<(usize, String)>;
+pub(super) type Texts = Vec<(usize, String)>;
 
 /// What an expression stands for; or what it is and its line, where that is not known.
 type Resolved = Result<Texts, (usize, String)>;
 
 /// The texts that an expression stands for: literals, names of the same file, and several of them
 /// joined by `+`; all entries of a list that is spread.
-fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>) -> Resolved {
+pub(super) fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>) -> Resolved {
     let Some(first) = tokens.first() else { return Ok(Vec::new()) };
     let tokens = if first.kind == Kind::Sign('*') { &tokens[1..] } else { tokens };
     let unknown = |token: &Token| (token.line, token.kind.to_string());
@@ -417,15 +491,16 @@ fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>) -> Resolv
                 };
                 for token in rest {
                     match &token.kind {
-                        Kind::Word(word) if word == "toTypedArray" || word == "toArray" => {}
+                        Kind::Word(word) if is_same(word) => {}
                         Kind::Word(word) => name = word,
                         Kind::Sign('.' | '(' | ')') => {}
                         _ => return Err(unknown(token)),
                     }
                 }
+                let is_getter = |word: &str| word == "getKey" || word == "getValue";
                 let called = rest.iter().any(|token| token.kind == Kind::Sign('('))
                     && !rest.iter().any(|token| {
-                        matches!(&token.kind, Kind::Word(w) if w == "toTypedArray" || w == "toArray")
+                        matches!(&token.kind, Kind::Word(word) if is_same(word) || is_getter(word))
                     });
                 let known = constants.get(name).and_then(Option::as_ref).filter(|_| !called);
                 known.cloned().ok_or_else(|| unknown(token))?
@@ -446,6 +521,11 @@ fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>) -> Resolv
         });
     }
     Ok(joined.unwrap_or_default())
+}
+
+/// Whether a call gives the texts that it is called on.
+fn is_same(word: &str) -> bool {
+    matches!(word, "toTypedArray" | "toArray" | "trim" | "toList")
 }
 
 /// A template with the names in it replaced, and the line of the last one.
@@ -510,7 +590,7 @@ fn constants(tokens: &[Token]) -> HashMap<String, Option<Texts>> {
 }
 
 /// The name in front of an equals sign, whose type may stand between.
-fn assigned(tokens: &[Token], equals: usize) -> Option<&str> {
+pub(super) fn assigned(tokens: &[Token], equals: usize) -> Option<&str> {
     let word = |at: usize| match &tokens.get(at)?.kind {
         Kind::Word(word) => Some(word.as_str()),
         _ => None,
@@ -535,7 +615,7 @@ fn assigned(tokens: &[Token], equals: usize) -> Option<&str> {
 }
 
 /// The texts of a literal, or of a list of them.
-fn value(tokens: &[Token], constants: &HashMap<String, Option<Texts>>) -> Option<Texts> {
+pub(super) fn value(tokens: &[Token], constants: &HashMap<String, Option<Texts>>) -> Option<Texts> {
     const LISTS: [&str; 9] = [
         "arrayOf",
         "listOf",
