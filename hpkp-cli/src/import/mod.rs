@@ -6,6 +6,7 @@
 //! [`Note`] says so.
 
 pub mod android;
+mod binary_plist;
 pub mod curl;
 pub mod format;
 pub mod header;
@@ -175,7 +176,7 @@ pub enum Problem {
     Xml(String),
     /// XML that declares entities, which such files never need and bombs are made of.
     Entities,
-    /// A property list in Apple's binary form.
+    /// A property list in Apple's binary form that cannot be read.
     BinaryPlist,
     /// Nothing in the text is of the format.
     Nothing {
@@ -272,7 +273,7 @@ impl fmt::Display for Problem {
             Self::Xml(error) => write!(f, "this is not well-formed XML: {error}"),
             Self::Entities => f.write_str("XML entities are declared, which is not supported"),
             Self::BinaryPlist => f.write_str(
-                "this is a property list in binary form; convert it with \
+                "this property list in binary form cannot be read; convert it with \
                  plutil -convert xml1 -o - FILE, or plistutil -i FILE",
             ),
             Self::Nothing { wanted } => write!(f, "nothing here is {wanted}"),
@@ -417,11 +418,15 @@ pub fn read_with(
             let line = others.notes.first().map_or(error.line, |note| note.line);
             Err(error.problem.at(line))
         }
-        Err(error) => Err(error),
+        // What variables stand for may have more lines than there are.
+        Err(error) => {
+            let lines = 1 + octets.iter().filter(|octet| **octet == b'\n').count();
+            Err(error.problem.at(error.line.min(lines)))
+        }
     }
 }
 
-/// The text in UTF-8, where it says that it is in UTF-16 (by its mark) or in Latin-1 (by its XML
+/// The text in UTF-8, where it is a property list in binary form, or says that it is in UTF-16 (by its mark) or in Latin-1 (by its XML
 /// declaration); else as it is.
 #[must_use]
 pub fn utf8(octets: &[u8]) -> Cow<'_, [u8]> {
@@ -430,6 +435,12 @@ pub fn utf8(octets: &[u8]) -> Cow<'_, [u8]> {
         let text = char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER));
         Cow::Owned(text.collect::<String>().into_bytes())
     };
+    if octets.starts_with(binary_plist::MARK)
+        && octets.len() <= MAX_TEXT
+        && let Some(text) = binary_plist::xml(octets)
+    {
+        return Cow::Owned(text.into_bytes());
+    }
     match octets {
         [0xff, 0xfe, rest @ ..] => return units(rest, u16::from_le_bytes),
         [0xfe, 0xff, rest @ ..] => return units(rest, u16::from_be_bytes),
