@@ -324,6 +324,24 @@ mod tests {
     }
 
     #[test]
+    fn pins_that_bind_nobody_are_named() {
+        let text = format!(
+            "<debug-overrides><domain-config><domain>a.example</domain><pin-set>\n{}\n</pin-set>\
+             </domain-config></debug-overrides>\n\n\n\n\n<domain-config><pin-set>{}</pin-set>\
+             </domain-config><domain-config>\n\n\n\n<domain>b.example</domain>\n<pin-set>{}</pin-set>\
+             </domain-config>",
+            pin(A),
+            pin(A),
+            pin(B)
+        );
+        let text = configuration(&text);
+        let read = crate::import::read_with(super::read, text.as_bytes(), &Certificates::default());
+        let read = read.unwrap();
+        assert_eq!(sets(&read), [set("b.example", &[b()])]);
+        assert_eq!(read.notes.iter().map(|note| note.line).collect::<Vec<_>>(), [4, 10]);
+    }
+
+    #[test]
     fn errors_name_the_line() {
         let (at_hand, hash) = certificate();
         let domain = "<domain>a.example</domain>";

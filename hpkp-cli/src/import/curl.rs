@@ -291,6 +291,11 @@ fn pins(
     }
     // Where no curl takes another, the newer ones take these.
     if pins.is_empty() {
+        if !spoilt.is_empty() {
+            let text = "curl before 8.18 finds no pin here that a key can match (what stands behind one is \
+                        taken for a part of it), and refuses every server; later ones do not";
+            notes.push(Note { line, text: text.to_owned() });
+        }
         pins = spoilt;
     } else if !spoilt.is_empty() {
         let text = "a pin that is NOT recorded: curl before 8.18 takes the \";\" behind it for a part of \

@@ -357,4 +357,22 @@ mod tests {
         let url = format!("curl https://a.example/ --pinnedpubkey sha256//{A}");
         assert!(found(&url, &[]).0.is_err());
     }
+
+    #[test]
+    fn what_was_taken_and_is_in_no_set_is_noted() {
+        let text = format!("\n<pin digest=\"SHA-256\">{A}</pin>\n");
+        let mut imported = Imported::default();
+        let other = crate::import::samples::set("a.example", &[crate::import::samples::b()]);
+        imported.push(1, other).unwrap();
+        check(&text, &[(2, a())], &mut imported).unwrap();
+        assert_eq!(imported.notes.iter().map(|note| note.line).collect::<Vec<_>>(), [2]);
+    }
+
+    #[test]
+    fn a_long_line_takes_no_quadratic_time() {
+        let text = format!("{{\"a\":[{}]}}", format!("\"{A}\",").repeat(80_000));
+        let mut imported = Imported::default();
+        check(&text, &[], &mut imported).unwrap();
+        assert_eq!(imported.notes.len(), 80_000);
+    }
 }

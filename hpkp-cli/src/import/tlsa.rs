@@ -253,7 +253,8 @@ fn association(record: &Record, certificates: &Certificates) -> Result<(Scope, P
             Ok((scope, certificates.check(pin, line)?))
         }
         (1, 2) => unsupported(
-            "it holds a SHA-512, which no pin can be made of; publish the SHA-256 (matching type 1)",
+            "it holds a SHA-512, which no pin can be made of; clients with digest agility (RFC 7671 section \
+             9) look at it alone and at no SHA-256 beside it; publish the SHA-256 (matching type 1)",
         ),
         _ => unsupported("RFC 6698 knows the selectors 0 and 1 and the matching types 0 to 2 only"),
     }

@@ -209,6 +209,20 @@ mod tests {
     const BELOW: &str = "<key>TSKIncludeSubdomains</key><true/>";
 
     #[test]
+    fn pins_by_which_nothing_is_refused_are_named() {
+        let text = format!(
+            "let c = [kTSKPinnedDomains: [\n\"a.example\": [kTSKEnforcePinning: false, \
+             kTSKPublicKeyHashes: [\"{A}\", \"{B}\"]],\n\"b.example\": [kTSKPublicKeyHashes: PINS]]]\n\
+             let PINS = [\"{A}\",\n\"{B}\"]\n"
+        );
+        let read = crate::import::read_with(super::read, text.as_bytes(), &Certificates::default())
+            .unwrap();
+        assert_eq!(sets(&read), [set("b.example", &[a(), b()])]);
+        assert!(read.notes.iter().all(|note| note.line == 2), "{:?}", read.notes);
+        assert_eq!(read.notes.len(), 3);
+    }
+
+    #[test]
     fn the_most_specific_domain_counts() {
         let text = configuration(
             &[

@@ -35,7 +35,7 @@ const AROUND: [(&str, &str); 16] = [
 ///
 /// # Panics
 /// Where the pin is not in the answer.
-pub fn run(format: Format, data: &[u8]) {
+pub(crate) fn run(format: Format, data: &[u8]) {
     let Some(([high, low, around], text)) = data.split_first_chunk() else { return };
     let Ok(text) = std::str::from_utf8(text) else {
         let _ = format.read(text, &Certificates::default());
