@@ -65,9 +65,12 @@ fn script(
 ) -> Result<bool, ImportError> {
     let mut variables = outer.clone();
     shell::assign(&words, &mut variables);
+    let used = shell::used(&words);
     let words = shell::expanded(words, &variables);
     let mut pinned = false;
-    for word in words.iter().filter(|word| !word.operator && depth < MAX_DEPTH) {
+    // A variable that is used is read where it is.
+    let is_used = |word: &Word| shell::assigned(word).is_some_and(|name| used.contains(name));
+    for word in words.iter().filter(|word| !word.operator && depth < MAX_DEPTH && !is_used(word)) {
         if word.text.contains("pinnedpubkey") && word.text.contains(char::is_whitespace) {
             let inner = shell::words(&word.text, word.line)?;
             pinned |= script(inner, &variables, depth + 1, certificates, imported)?;

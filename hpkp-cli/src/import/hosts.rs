@@ -12,7 +12,7 @@ use roxmltree::Node;
 
 use super::{
     Certificates, ImportError, Imported, MAX_SETS, Matching, PinSet, Problem, Scope, day, distinct,
-    excepted, host, literal, note_address, text, xml,
+    excepted, host, literal, note_address, plist, text, xml,
 };
 
 /// Keys whose value is a host.
@@ -162,6 +162,7 @@ fn entry(
         (None, Some(domain)) => (domain, Matching::OneLabel),
         (None, None) => (name, Matching::Exact),
     };
+    plist::has_literal_key(value)?;
     let mut pins = Vec::new();
     let (mut include_subdomains, mut expires_at) = (false, None);
     for node in value.descendants().filter(Node::is_element) {

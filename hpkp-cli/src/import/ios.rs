@@ -49,6 +49,7 @@ fn domain(
     imported: &mut Imported,
 ) -> Result<(), ImportError> {
     let line = xml::line(node);
+    plist::has_literal_key(node)?;
     let settings = Dictionary::new(node)?;
     let include_subdomains = settings.truth("NSIncludesSubdomains", false)?;
     let (mut sets, mut found) = (Vec::new(), false);

@@ -222,11 +222,17 @@ fn constants(tokens: &[Token<'_>]) -> HashMap<String, Vec<Constant>> {
     constants.into_iter().filter_map(|(name, texts)| Some((name, texts?))).collect()
 }
 
+/// Whether something is done with the value in front of it: another is put to it, or a member is called.
+fn goes_on(token: &Token<'_>) -> bool {
+    let called = token.word().is_some_and(|word| word.starts_with('.'));
+    called || token.is('+') || token.is('?') || token.is('@') || token.text().is_some()
+}
+
 /// The text at `at`, or the list of texts; none where there is anything else in it.
 fn constant(tokens: &[Token<'_>], at: usize) -> Option<Vec<Constant>> {
     let token = tokens.get(at)?;
     if let Kind::Text(text) = &token.kind {
-        let more = tokens.get(at + 1).is_some_and(|token| token.is('+') || token.is('?'));
+        let more = tokens.get(at + 1).is_some_and(goes_on);
         let one = Constant { text: text.clone(), line: token.line, list: false };
         return (!more).then(|| vec![one]);
     }
@@ -234,13 +240,16 @@ fn constant(tokens: &[Token<'_>], at: usize) -> Option<Vec<Constant>> {
         return None;
     }
     let mut list = Vec::new();
-    for token in &tokens[at + 1..] {
+    for (inner, token) in tokens[at + 1..].iter().enumerate() {
         match &token.kind {
             Kind::Text(text) if list.len() < MAX_LIST => {
                 list.push(Constant { text: text.clone(), line: token.line, list: true });
             }
             Kind::Mark(',' | '@') => {}
-            Kind::Mark(']' | '}') => return Some(list),
+            Kind::Mark(']' | '}') => {
+                let more = tokens.get(at + 1 + inner + 1).is_some_and(goes_on);
+                return Some(list).filter(|_| !more);
+            }
             _ => return None,
         }
     }
@@ -264,7 +273,8 @@ impl Writer<'_> {
     fn element(&mut self, name: &str, content: &str, line: usize) {
         self.advance_to(line);
         let content = content.replace('&', "&amp;").replace('<', "&lt;").replace(['\n', '\r'], " ");
-        self.text.push_str(&format!("<{name}>{content}</{name}>"));
+        let end = name.split(' ').next().unwrap_or_default();
+        self.text.push_str(&format!("<{name}>{content}</{end}>"));
     }
 
     /// Writes the value at `at`; gives the position behind it.
@@ -287,11 +297,12 @@ impl Writer<'_> {
                 let mut whole = text.clone();
                 let mut next = at + 1;
                 // Texts that are put together: "a" + "b".
-                while tokens.get(next).is_some_and(|token| token.is('+'))
-                    && let Some(Token { kind: Kind::Text(more), .. }) = tokens.get(next + 1)
-                {
+                loop {
+                    let by = tokens.get(next).is_some_and(|token| token.is('+') || token.is('@'));
+                    let at = if by { next + 1 } else { next };
+                    let Some(Token { kind: Kind::Text(more), .. }) = tokens.get(at) else { break };
                     whole.push_str(more);
-                    next += 2;
+                    next = at + 1;
                 }
                 self.element("string", &whole, token.line);
                 next
@@ -370,6 +381,8 @@ impl Writer<'_> {
                     let line = tokens.get(key).map_or(line, |token| token.line);
                     return Err(Problem::unexpected(found, "a key with its value").at(line));
                 };
+                let is_word = matches!(&tokens[key].kind, Kind::Word(word)
+                    if !matches!(self.constants.get(*word).map(Vec::as_slice), Some([_])));
                 let named = match &tokens[key].kind {
                     Kind::Word(word) => match self.constants.get(*word).map(Vec::as_slice) {
                         Some([Constant { text, list: false, .. }]) => text,
@@ -378,7 +391,9 @@ impl Writer<'_> {
                     _ => named,
                 };
                 let named = named.to_owned();
-                self.element("key", &named, tokens[key].line);
+                // A name of the source, not a text in it: what it stands for may be anything.
+                let element = if is_word { "key word=\"1\"" } else { "key" };
+                self.element(element, &named, tokens[key].line);
                 at = self.value(tokens, value, depth + 1)?;
             } else {
                 at = self.value(tokens, at, depth + 1)?;
@@ -410,7 +425,7 @@ mod tests {
     fn one(source: &str) -> String {
         let lists = property_lists(source, &["kPins", "Pins"]).unwrap();
         assert_eq!(lists.len(), 1, "{lists:?}");
-        lists[0].replace('\n', "|")
+        lists[0].replace('\n', "|").replace(" word=\"1\"", "")
     }
 
     #[test]
@@ -439,6 +454,15 @@ mod tests {
         let wanted = "<plist><dict>|<key>Pins</key><dict><key>a.example</key><array>\
              <string>xy</string><unknown>other</unknown></array></dict></dict></plist>";
         assert_eq!(one(source), wanted);
+    }
+
+    #[test]
+    fn what_is_done_with_a_constant_is_not_passed_over() {
+        for value in ["[\"a\"] + more", "[\"a\"].map(f)", "\"a\".lowercased()", "x ? \"a\" : \"b\""]
+        {
+            let source = format!("let v = {value}\nlet c = [Pins: [k: v]]");
+            assert!(one(&source).contains("<unknown>v</unknown>"), "{source} {}", one(&source));
+        }
     }
 
     #[test]

@@ -399,6 +399,13 @@ class Api {{
         assert!(checked(&twice, &Certificates::default()).is_err());
         let sum = list.replace("hosts.forEach {", "for (it in others + hosts) {");
         assert!(checked(&sum, &Certificates::default()).is_err());
+        let more = list.replace("\"b.example\")", "\"b.example\") + others()");
+        assert!(checked(&more, &Certificates::default()).is_err());
+        let called = format!(
+            "val h = \"A.example\".replace(\"A\", \"b\")\n\
+             val b = CertificatePinner.Builder().add(h, \"sha256/{A}\")"
+        );
+        assert!(checked(&called, &Certificates::default()).is_err());
         // What is filtered, or comes from somewhere else, is not known.
         for over in ["hosts.filter { x }", "load()"] {
             let text = list.replace("hosts.forEach", &format!("{over}.forEach"));
@@ -421,6 +428,18 @@ class Api {{
                 vec![vec![a()], vec![b()]],
             ),
             (format!("{make}{}\nif (x) {{ {} }}", add(A), add(B)), vec![vec![a()], vec![a(), b()]]),
+            (
+                format!("{make}when (x) {{ 1 -> {}\nelse -> {{ {} }} }}", add(A), add(B)),
+                vec![vec![a()], vec![b()]],
+            ),
+            (
+                format!(
+                    "{make}switch (x) {{ case 1: {}; break; default: {{ {}; }} }}",
+                    add(A),
+                    add(B)
+                ),
+                vec![vec![a()], vec![b()]],
+            ),
             (
                 format!("{make}if (x) return {}\nreturn {}", add(A), add(B)),
                 vec![vec![a()], vec![b()]],

@@ -21,7 +21,7 @@ const DIGITS: usize = 43;
 const NEAR: usize = 3;
 
 /// What stands in front of pins in the formats that have them, in lower case.
-const MARKS: [&str; 8] = [
+const MARKS: [&str; 7] = [
     "sha256/",
     "sha256-",
     "pin-sha256",
@@ -29,7 +29,6 @@ const MARKS: [&str; 8] = [
     "tskpublickeyhashes",
     "spki-sha256-base64",
     "<pin ",
-    "certificatepinner",
 ];
 
 /// How far in front of a pin such a mark is looked for.
@@ -210,7 +209,7 @@ fn of_base64(view: &View, joined_only: bool, found: &mut Vec<Candidate>) {
         let reach = &octets[start.saturating_sub(REACH)..start];
         let reach = String::from_utf8_lossy(reach).to_ascii_lowercase();
         let this_line = reach.rsplit('\n').next().unwrap_or_default();
-        let marked = MARKS.iter().any(|mark| this_line.contains(mark));
+        let marked = is_marked(this_line);
         let directly = reach.ends_with("sha256/") || reach.ends_with("sha256//");
         if !(directly || digits && upper || padded && upper) {
             continue;
@@ -220,6 +219,20 @@ fn of_base64(view: &View, joined_only: bool, found: &mut Vec<Candidate>) {
             found.push(Candidate { at: source, pin, marked });
         }
     }
+}
+
+/// Whether one of [`MARKS`] is in front, with other pins alone between.
+fn is_marked(before: &str) -> bool {
+    /// What elements and attributes around pins are called.
+    const AROUND: [&str; 9] =
+        ["", "digest", "sha", "256", "key", "string", "array", "dict", "sha256"];
+    let marks = MARKS.iter().filter_map(|mark| Some(before.rfind(mark)? + mark.len()));
+    marks.max().is_some_and(|end| {
+        let mut words = before[end..]
+            .split(|c: char| !c.is_ascii_alphanumeric() && !"+/".contains(c))
+            .filter(|word| !word.is_empty());
+        words.all(|word| word.len() >= DIGITS || AROUND.contains(&word.trim_matches('/')))
+    })
 }
 
 /// The comments of a text, as most formats have them.

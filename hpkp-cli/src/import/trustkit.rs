@@ -57,6 +57,7 @@ fn read_list(
     let mut read = Vec::new();
     for (name, node) in Dictionary::new(domains)?.iter() {
         let line = xml::line(node);
+        plist::has_literal_key(node)?;
         let Some(host) = host(name, line)? else {
             note_address(imported, line, name);
             continue;
@@ -220,6 +221,18 @@ mod tests {
         assert_eq!(sets(&read), [set("b.example", &[a(), b()])]);
         assert!(read.notes.iter().all(|note| note.line == 2), "{:?}", read.notes);
         assert_eq!(read.notes.len(), 3);
+    }
+
+    #[test]
+    fn a_host_that_the_source_names_elsewhere_is_not_guessed() {
+        for key in ["Config.host", "HOST", "host()"] {
+            let text = format!(
+                "let c = [kTSKPinnedDomains: [\n{key}: [kTSKPublicKeyHashes: [\"{A}\", \"{B}\"]]]]"
+            );
+            let read =
+                crate::import::read_with(super::read, text.as_bytes(), &Certificates::default());
+            assert!(read.is_err(), "{key} {read:?}");
+        }
     }
 
     #[test]

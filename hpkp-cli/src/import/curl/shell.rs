@@ -1,6 +1,6 @@
 //! The words of shell commands, and what variables stand for in them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::super::{ImportError, MAX_TEXT, Problem};
 
@@ -111,6 +111,16 @@ pub(super) fn assign(words: &[Word], variables: &mut HashMap<String, Option<Vec<
             *known = None;
         }
     }
+}
+
+/// The name of the variable that a word gives a value.
+pub(super) fn assigned(word: &Word) -> Option<&str> {
+    word.text.split_once('=').map(|(name, _)| name).filter(|name| !word.operator && is_name(name))
+}
+
+/// The variables that stand for whole words: `$X`, `${X}`, `${X[@]}`.
+pub(super) fn used(words: &[Word]) -> HashSet<String> {
+    words.iter().filter_map(|word| whole(&word.text)).map(str::to_owned).collect()
 }
 
 fn is_name(text: &str) -> bool {

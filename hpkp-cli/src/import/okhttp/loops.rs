@@ -5,7 +5,9 @@ use std::collections::{HashMap, HashSet};
 
 use super::super::okhttp::is;
 use super::lexer::{Kind, Token};
-use super::source::{MAX_CALL, MAX_LIST, Texts, arguments, assigned, closing, texts, value};
+use super::source::{
+    MAX_CALL, MAX_LIST, Texts, arguments, assigned, closing, goes_on, texts, value,
+};
 
 /// A loop.
 #[derive(Clone, Debug)]
@@ -188,6 +190,9 @@ fn literal(
     constants: &HashMap<String, Option<Texts>>,
 ) -> Option<Map> {
     let close = closing(tokens, open)?;
+    if goes_on(tokens, close + 1) {
+        return None;
+    }
     let inside = arguments(tokens.get(open + 1..close)?);
     let is_to = |token: &Token| matches!(&token.kind, Kind::Word(word) if word == "to");
     if inside.first().is_some_and(|first| !first.iter().any(is_to)) {

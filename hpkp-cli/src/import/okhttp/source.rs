@@ -13,9 +13,10 @@ pub(super) struct Add {
     pub(super) line: usize,
     /// The builder, by the position of the token that makes it.
     builder: Option<usize>,
-    /// The blocks in which the call stands, by the positions of their braces.
-    blocks: Vec<usize>,
-    /// How many branches without braces began before it.
+    /// The blocks in which the call stands, by the positions of their braces, and how many cases had begun
+    /// when each began.
+    blocks: Vec<(usize, usize)>,
+    /// How many cases of a `switch` began before it.
     branch: usize,
     /// Its position among the tokens.
     at: usize,
@@ -57,7 +58,7 @@ pub(super) fn pinners(tokens: &[Token]) -> Result<Vec<Vec<Add>>, ImportError> {
         branch: 0,
     };
     let adds = source.adds()?;
-    let mut ways: Vec<(Option<usize>, Vec<usize>, usize)> = Vec::new();
+    let mut ways: Vec<(Option<usize>, Vec<(usize, usize)>, usize)> = Vec::new();
     let mut known = HashSet::new();
     for add in &adds {
         let way = (add.builder, add.blocks.clone(), add.branch);
@@ -77,7 +78,8 @@ pub(super) fn pinners(tokens: &[Token]) -> Result<Vec<Vec<Add>>, ImportError> {
         let made = adds.iter().filter(|add| {
             add.builder == builder
                 && blocks.starts_with(&add.blocks)
-                && (add.blocks != blocks || add.branch == branch)
+                // Of what is around the block, the case that the block is in.
+                && add.branch == blocks.get(add.blocks.len()).map_or(branch, |(_, case)| *case)
                 && last.is_none_or(|last| add.at <= last)
         });
         made.cloned().collect()
@@ -101,7 +103,7 @@ struct Source<'a> {
     maps: HashMap<String, Option<Map>>,
     loops: Vec<Loop>,
     builders: Builders,
-    blocks: Vec<usize>,
+    blocks: Vec<(usize, usize)>,
     branch: usize,
 }
 
@@ -112,6 +114,7 @@ impl Source<'_> {
         let leaving = leaving(self.tokens);
         // Where a statement ends that is a block without braces, behind `if (...)`.
         let mut statements: Vec<usize> = Vec::new();
+        let mut whens = HashSet::new();
         for (at, token) in self.tokens.iter().enumerate() {
             while statements.last().is_some_and(|end| *end <= at) {
                 statements.pop();
@@ -119,7 +122,6 @@ impl Source<'_> {
             }
             match &token.kind {
                 Kind::Word(word) if matches!(word.as_str(), "if" | "for" | "while" | "else") => {
-                    self.branch += usize::from(word == "else");
                     let begin = match word.as_str() {
                         "else" => Some(at + 1).filter(|next| self.word(*next) != Some("if")),
                         _ if self.is(at + 1, '(') => {
@@ -131,15 +133,30 @@ impl Source<'_> {
                         && let Some(end) = begin.and_then(|begin| self.statement(begin))
                     {
                         statements.push(end);
-                        self.blocks.push(at);
+                        self.blocks.push((at, self.branch));
                     }
                 }
                 Kind::Sign('{') if self.blocks.len() == MAX_BLOCKS => {
                     return Err(Problem::TooDeep.at(token.line));
                 }
-                Kind::Sign('{') => self.blocks.push(at),
+                Kind::Sign('{') => {
+                    if self.is_when(at) {
+                        whens.insert(at);
+                    }
+                    self.blocks.push((at, self.branch));
+                }
                 Kind::Sign('}') => drop(self.blocks.pop()),
-                Kind::Sign('-') if self.is(at + 1, '>') => self.branch += 1,
+                // A branch of Kotlin's `when`; anywhere else an arrow is a lambda's.
+                Kind::Sign('-')
+                    if self.is(at + 1, '>')
+                        && self.blocks.len() < MAX_BLOCKS
+                        && self.blocks.last().is_some_and(|(block, _)| whens.contains(block)) =>
+                {
+                    if let Some(end) = self.statement(at + 2) {
+                        statements.push(end);
+                        self.blocks.push((at, self.branch));
+                    }
+                }
                 Kind::Word(word) if matches!(word.as_str(), "case" | "default") => {
                     self.branch += 1;
                 }
@@ -147,7 +164,8 @@ impl Source<'_> {
                     self.builder(at);
                 }
                 Kind::Word(word) if word == "add" && self.is(at + 1, '(') => {
-                    let leaves = self.blocks.last().is_some_and(|block| leaving.contains(block));
+                    let leaves =
+                        self.blocks.last().is_some_and(|(block, _)| leaving.contains(block));
                     let made = self.add(at)?.into_iter();
                     adds.extend(made.map(|add| Add { leaves, ..add }));
                     if adds.len() > MAX_STEPS / MAX_LIST {
@@ -158,6 +176,13 @@ impl Source<'_> {
             }
         }
         Ok(adds)
+    }
+
+    /// Whether the brace at `at` opens a `when`.
+    fn is_when(&self, at: usize) -> bool {
+        let Some(before) = at.checked_sub(1) else { return false };
+        self.word(before) == Some("when")
+            || before_condition(self.tokens, at).is_some_and(|word| self.word(word) == Some("when"))
     }
 
     /// Where the statement ends that begins at `begin`, where it has no braces.
@@ -379,9 +404,9 @@ fn leaving(tokens: &[Token]) -> HashSet<usize> {
             Kind::Word(word) if word == "return" || word == "throw" => {
                 leaving.extend(blocks.last().copied());
                 // if (...) return ...
-                if let Some(condition) = before_condition(tokens, at) {
-                    leaving.insert(condition);
-                }
+                let is_if =
+                    |at: &usize| matches!(&tokens[*at].kind, Kind::Word(word) if word == "if");
+                leaving.extend(before_condition(tokens, at).filter(is_if));
             }
             _ => {}
         }
@@ -389,7 +414,7 @@ fn leaving(tokens: &[Token]) -> HashSet<usize> {
     leaving
 }
 
-/// The position of the `if` whose condition ends in front of `at`.
+/// The position of the `if` or the like whose condition ends in front of `at`.
 fn before_condition(tokens: &[Token], at: usize) -> Option<usize> {
     /// The longest condition that is looked back for, in tokens.
     const MAX: usize = 200;
@@ -402,9 +427,7 @@ fn before_condition(tokens: &[Token], at: usize) -> Option<usize> {
             _ => {}
         }
         if depth == 0 {
-            let word = open.checked_sub(1)?;
-            let is_if = matches!(&tokens[word].kind, Kind::Word(word) if word == "if");
-            return is_if.then_some(word);
+            return open.checked_sub(1);
         }
     }
     None
@@ -614,6 +637,25 @@ pub(super) fn assigned(tokens: &[Token], equals: usize) -> Option<&str> {
     word(at)
 }
 
+/// Whether something is done with the value in front of `at`: another is put to it, or a member is called
+/// that gives something else.
+pub(super) fn goes_on(tokens: &[Token], at: usize) -> bool {
+    let Some(next) = tokens.get(at) else { return false };
+    match &next.kind {
+        Kind::Sign('.') => match tokens.get(at + 1).map(|token| &token.kind) {
+            Some(Kind::Word(word)) if is_same(word) => {
+                // Its parentheses, and what is behind them.
+                super::is(tokens.get(at + 2), '(') && goes_on(tokens, at + 4)
+            }
+            _ => true,
+        },
+        Kind::Sign('+' | '?' | '-') => true,
+        // An infix function: "a" to "b".
+        Kind::Word(_) => at.checked_sub(1).is_some_and(|before| tokens[before].line == next.line),
+        _ => false,
+    }
+}
+
 /// The texts of a literal, or of a list of them.
 pub(super) fn value(tokens: &[Token], constants: &HashMap<String, Option<Texts>>) -> Option<Texts> {
     const LISTS: [&str; 9] = [
@@ -640,6 +682,9 @@ pub(super) fn value(tokens: &[Token], constants: &HashMap<String, Option<Texts>>
         && (lead > 0 || super::is(tokens.first(), '{'))
     {
         let close = closing(tokens, lead)?;
+        if goes_on(tokens, close + 1) {
+            return None;
+        }
         let mut all = Vec::new();
         for argument in arguments(tokens.get(lead + 1..close)?) {
             all.extend(texts(argument, constants).ok()?);
@@ -652,5 +697,8 @@ pub(super) fn value(tokens: &[Token], constants: &HashMap<String, Option<Texts>>
         end += 2;
     }
     matches!(tokens.first()?.kind, Kind::Text(_) | Kind::Template(_)).then_some(())?;
+    if goes_on(tokens, end) {
+        return None;
+    }
     texts(tokens.get(..end)?, constants).ok()
 }
