@@ -1,5 +1,7 @@
 //! What is exported is what an import reads; what a format has no place for is refused.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
 use hpkp_cli::export::{self, Format, Item, comparable};
 use hpkp_cli::import::format::Format as Of;
 use hpkp_cli::import::{Certificates, Except, Matching, PinSet, Scope, header};

@@ -180,7 +180,7 @@ impl Owner {
         let name = owner.to_ascii_lowercase();
         let label = rest.split('.').next().unwrap_or_default();
         let of = |other: &&str| label.eq_ignore_ascii_case(other);
-        let transport = TRANSPORTS.iter().position(|other| of(&other)).unwrap_or_default();
+        let transport = TRANSPORTS.iter().position(of).unwrap_or_default();
         Ok(Some(Self { line, name, host, matching, port, transport, pins: Vec::new() }))
     }
 

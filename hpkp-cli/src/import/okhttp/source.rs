@@ -41,6 +41,9 @@ pub(super) const MAX_LIST: usize = 256;
 /// The most calls that all ways through a source may look at.
 const MAX_STEPS: usize = 50_000_000;
 
+/// A builder, blocks within one another, and the case in the innermost.
+type Way = (Option<usize>, Vec<(usize, usize)>, usize);
+
 /// The pinners of a source: for each builder and each way through its branches, the calls that are
 /// made.
 ///
@@ -58,7 +61,7 @@ pub(super) fn pinners(tokens: &[Token]) -> Result<Vec<Vec<Add>>, ImportError> {
         branch: 0,
     };
     let adds = source.adds()?;
-    let mut ways: Vec<(Option<usize>, Vec<(usize, usize)>, usize)> = Vec::new();
+    let mut ways: Vec<Way> = Vec::new();
     let mut known = HashSet::new();
     for add in &adds {
         let way = (add.builder, add.blocks.clone(), add.branch);
