@@ -81,9 +81,10 @@ fn script(
         // As JSON has the words of a command: ["curl", "-f", ...].
         let is_json = command[at].text.ends_with(',');
         let arguments = command[at + 1..].iter().map(|word| match is_json {
-            true => {
-                Word { text: word.text.trim_end_matches([',', ']']).to_owned(), ..word.clone() }
-            }
+            true => Word {
+                text: word.text.trim_end_matches([',', ']', '}']).to_owned(),
+                ..word.clone()
+            },
             false => word.clone(),
         });
         let arguments: Vec<Word> = arguments.collect();

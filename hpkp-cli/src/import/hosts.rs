@@ -25,10 +25,13 @@ const HOST_KEYS: [&str; 5] = ["host", "hostname", "domain", "domainname", "hosts
 pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
     let mut imported = Imported::default();
     let mut entries: Vec<Entry> = Vec::new();
-    for list in literal::property_lists_of(text(octets)?, &|name| is_host(name) || is_list(name))? {
-        let document = xml::document(&list)?;
-        let Some(dictionary) = xml::elements(document.root_element()).next() else { continue };
-        read_dictionary(dictionary, certificates, &mut entries, &mut imported)?;
+    let text = text(octets)?;
+    read_text(text, certificates, &mut entries, &mut imported)?;
+    let whole = text.trim_start();
+    if entries.is_empty() && imported.notes.is_empty() && whole.starts_with(['[', '{']) {
+        // The text itself is the list.
+        let text = format!("\"pins\": {text}");
+        read_text(&text, certificates, &mut entries, &mut imported)?;
     }
     let names: Vec<(HostName, bool)> =
         entries.iter().map(|entry| (entry.host.clone(), entry.include_subdomains)).collect();
@@ -56,6 +59,20 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
         return Err(Problem::Nothing { wanted: "an object with hosts and their pins" }.at(1));
     }
     Ok(imported)
+}
+
+fn read_text(
+    text: &str,
+    certificates: &Certificates,
+    entries: &mut Vec<Entry>,
+    imported: &mut Imported,
+) -> Result<(), ImportError> {
+    for list in literal::property_lists_of(text, &|name| is_host(name) || is_list(name))? {
+        let document = xml::document(&list)?;
+        let Some(dictionary) = xml::elements(document.root_element()).next() else { continue };
+        read_dictionary(dictionary, certificates, entries, imported)?;
+    }
+    Ok(())
 }
 
 struct Entry {
@@ -168,11 +185,10 @@ fn entry(
     for node in value.descendants().filter(Node::is_element) {
         match node.tag_name().name() {
             "key" => {
-                let key = xml::text(node)?.to_ascii_lowercase();
+                let key = xml::text(node)?.to_ascii_lowercase().replace(['_', '-'], "");
                 let next = node.next_sibling_element();
-                if key == "includesubdomains" {
-                    let is_true = |node: Node<'_, '_>| node.tag_name().name() == "true";
-                    include_subdomains |= next.is_some_and(is_true);
+                if let Some(value) = next.filter(|_| key == "includesubdomains") {
+                    include_subdomains |= truth(value)?;
                 }
                 if key.contains("expir")
                     && let Some(text) = next.and_then(|node| node.text())
@@ -197,6 +213,14 @@ fn entry(
         }
     }
     if pins.is_empty() {
+        if value.descendants().any(is_name) {
+            imported.note(
+                line,
+                format!(
+                    "what is pinned for {bare} is not in this text as literals, and it is NOT recorded"
+                ),
+            );
+        }
         return Ok(());
     }
     let Some(host) = host(bare, line)? else {
@@ -212,6 +236,24 @@ fn entry(
     let pins = distinct(pins);
     entries.push(Entry { line, host, matching, include_subdomains, pins, expires_at });
     Ok(())
+}
+
+/// A truth value, perhaps as a text.
+fn truth(node: Node<'_, '_>) -> Result<bool, ImportError> {
+    let text = xml::text(node)?.to_ascii_lowercase();
+    match (node.tag_name().name(), text.as_str()) {
+        ("true", _) | ("string", "true" | "yes" | "1") | ("unknown", "1") => Ok(true),
+        ("false", _) | ("string", "false" | "no" | "0") | ("unknown", "0" | "null") => Ok(false),
+        (_, found) => Err(Problem::unexpected(found, "true or false").at(xml::line(node))),
+    }
+}
+
+/// Whether an element is a name of the source.
+fn is_name(node: Node<'_, '_>) -> bool {
+    let text = node.text().unwrap_or_default();
+    node.has_tag_name("unknown")
+        && text.starts_with(|c: char| c.is_alphabetic() || c == '_')
+        && !["null", "undefined"].contains(&text)
 }
 
 #[cfg(test)]
@@ -271,5 +313,29 @@ mod tests {
             let error = read_with(read, text.as_bytes(), &Certificates::default()).unwrap_err();
             assert!(matches!(error.problem, Problem::NotRead { .. }), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn what_is_written_in_other_ways() {
+        for text in [
+            format!(
+                "[{{\"host\": \"a.example\",\n\"pins\": [\"{A}\"], \"include_subdomains\": \"true\"}}]"
+            ),
+            format!(
+                "{{\"one\": {{\"domain\": \"a.example\", \"key\": \"{A}\", \"includeSubDomains\": 1}}}}"
+            ),
+        ] {
+            let read = read_with(read, text.as_bytes(), &Certificates::default()).unwrap();
+            let wanted = PinSet { include_subdomains: true, ..set("a.example", &[a()]) };
+            assert_eq!(sets(&read), [wanted], "{text}");
+        }
+        let text = format!("{{'a.example': {{ pins: ['{A}'], includeSubdomains: maybe }} }}");
+        assert!(read_with(read, text.as_bytes(), &Certificates::default()).is_err());
+        let text = format!(
+            "const P = ['{A}'];\nconst pins = {{\n'a.example': DEV ? [] : P,\n'b.example': P }};"
+        );
+        let read = read_with(read, text.as_bytes(), &Certificates::default()).unwrap();
+        assert_eq!(sets(&read), [set("b.example", &[a()])]);
+        assert_eq!(read.notes.iter().map(|note| note.line).collect::<Vec<_>>(), [3]);
     }
 }
