@@ -230,6 +230,38 @@ proptest! {
 }
 
 #[test]
+fn sets_that_must_both_be_met_are_not_made_one() {
+    let item = |host: &str, scope, client, group, number: u8| Item {
+        set: PinSet {
+            host: name(host),
+            matching: Matching::Exact,
+            include_subdomains: client == Client::Apple && host == "example.com",
+            except: Vec::new(),
+            scope,
+            port: (client == Client::Dane).then_some(443),
+            pins: vec![Pin::from_octets(openssl::sha::sha256(&[number]))],
+            expires_at: None,
+            origin: String::new(),
+            client,
+            group,
+        },
+        max_age: None,
+    };
+    for (same, fits) in [(0, true), (1, false)] {
+        let dane = [
+            item("example.com", Scope::Leaf, Client::Dane, 0, 1),
+            item("example.com", Scope::SentCa, Client::Dane, same, 2),
+        ];
+        assert_eq!(export::write(Format::Tlsa, &dane).is_ok(), fits);
+        let apple = [
+            item("example.com", Scope::Leaf, Client::Apple, 0, 1),
+            item("a.example.com", Scope::Leaf, Client::Apple, same, 2),
+        ];
+        assert_eq!(export::write(Format::Ios, &apple).is_ok(), fits);
+    }
+}
+
+#[test]
 fn a_configuration_with_exempt_hosts_is_the_same_again() {
     let pins: Vec<Pin> = [1, 2].map(|n| Pin::from_octets(openssl::sha::sha256(&[n]))).into();
     let item = |host: &str, include_subdomains, except: &[(&str, bool)]| Item {

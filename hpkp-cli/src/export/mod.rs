@@ -168,7 +168,15 @@ fn apart(format: Format, one: &Item, other: &Item) -> Result<(), Refusal> {
         Format::Curl => true,
         _ => false,
     };
-    match is_same_place && !fits {
+    // Apple unites what fits a host, so entries of two configurations would weaken one another.
+    let below = |one: &Item, other: &Item| {
+        one.covers_all_below() && other.set.host.is_within(&one.set.host)
+    };
+    let united = format == Format::Ios
+        && !of_one
+        && one.set.scope == other.set.scope
+        && (below(one, other) || below(other, one));
+    match is_same_place && !fits || united {
         true => {
             one.refuse("two sets that must both be met; name the record that is meant by its id")
         }
