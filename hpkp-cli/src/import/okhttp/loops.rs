@@ -12,6 +12,8 @@ use super::source::{
 /// A loop.
 #[derive(Clone, Debug)]
 pub(super) struct Loop {
+    /// The token that says so.
+    pub(super) at: usize,
     /// The tokens that are repeated.
     pub(super) body: std::ops::Range<usize>,
     /// What it goes over, by its name.
@@ -59,7 +61,7 @@ fn for_each(tokens: &[Token], at: usize) -> Option<Loop> {
                 let open = at + 1;
                 let close = closing(tokens, open)?;
                 let names = parameters(tokens.get(open + 1..close)?);
-                return Some(Loop { body: open..close, over, names });
+                return Some(Loop { at, body: open..close, over, names });
             }
         }
     }
@@ -116,7 +118,7 @@ fn for_in(tokens: &[Token], at: usize) -> Option<Loop> {
         // One statement; what is behind it does not use the name.
         false => (close + MAX_CALL / 10).min(tokens.len()),
     };
-    Some(Loop { body: close..end, over, names })
+    Some(Loop { at, body: close..end, over, names })
 }
 
 /// The maps of a source, by their names; none for one that has something in it that is no literal, or that

@@ -310,8 +310,7 @@ impl Source<'_> {
         match all {
             Ok(texts) => Ok(vec![made(texts.concat())]),
             Err((unknown, shown)) => {
-                let around: Vec<Loop> =
-                    self.loops.iter().filter(|one| one.body.contains(&at)).cloned().collect();
+                let around = self.around(at);
                 let mut all = Vec::new();
                 let repeated = !around.is_empty() && self.repeat(&around, &arguments, &mut all);
                 match repeated {
@@ -320,6 +319,14 @@ impl Source<'_> {
                 }
             }
         }
+    }
+
+    /// The loops around a call, the outermost first: of those that began before it, the nearest ones are
+    /// looked at.
+    fn around(&self, at: usize) -> Vec<Loop> {
+        let begun = self.loops.partition_point(|one| one.at < at);
+        let near = self.loops[begun.saturating_sub(MAX_LIST)..begun].iter();
+        near.filter(|one| one.body.contains(&at)).cloned().collect()
     }
 
     /// What the arguments are each time around the loops, the outermost first; false where that is not
