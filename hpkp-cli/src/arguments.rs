@@ -8,9 +8,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use published::{
-    AddArguments, CompactArguments, CompromisedArguments, EndArguments, ImportArguments,
-    ListArguments, PublishedArguments, PublishedCommand, Scope, ShowArguments, WaiveArguments,
-    WhyArguments,
+    AddArguments, CompactArguments, CompromisedArguments, EndArguments, ExportArguments,
+    ImportArguments, ListArguments, PublishedArguments, PublishedCommand, Scope, ShowArguments,
+    WaiveArguments, WhyArguments,
 };
 
 /// Pins of keys (RFC 7469): compute them, find their keys, keep record of them.

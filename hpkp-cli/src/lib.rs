@@ -8,6 +8,7 @@
 mod arguments;
 mod encoded;
 mod exit;
+pub mod export;
 mod find;
 pub mod import;
 mod input;

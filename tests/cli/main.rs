@@ -3,7 +3,9 @@
 // Clippy takes the helpers of a test for something else.
 #![allow(clippy::expect_used)]
 
+mod clients;
 mod compact;
+mod export;
 mod faults;
 mod find;
 mod pin;

@@ -6,6 +6,7 @@ use hpkp_core::pin::Pin;
 use hpkp_core::published::line::MAX_TEXT;
 use hpkp_core::published::{EventId, WriterName};
 
+use crate::export;
 use crate::import;
 use crate::time;
 
@@ -34,6 +35,7 @@ pub(crate) enum PublishedCommand {
     Why(WhyArguments),
     Add(AddArguments),
     Import(ImportArguments),
+    Export(ExportArguments),
     End(EndArguments),
     Waive(WaiveArguments),
     Compromised(CompromisedArguments),
@@ -232,6 +234,8 @@ pub(crate) enum Format {
     Hosts,
     /// iOS: NSPinnedDomains in Info.plist.
     Ios,
+    /// Lines of JSON, as "hpkp published export --format json" writes them.
+    Json,
     /// Lines "HOST sha256/...".
     Lines,
     /// OkHttp: CertificatePinner in Java or Kotlin.
@@ -254,12 +258,70 @@ impl Format {
             Self::Curl => Of::Curl,
             Self::Hosts => Of::Hosts,
             Self::Ios => Of::Ios,
+            Self::Json => Of::Json,
             Self::Lines => Of::Lines,
             Self::Okhttp => Of::Okhttp,
             Self::Stubby => Of::Stubby,
             Self::Tlsa => Of::Tlsa,
             Self::Trustkit => Of::Trustkit,
         })
+    }
+}
+
+/// Print the pins that clients may hold in the format of other software.
+///
+/// What the format cannot express is refused.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArguments {
+    /// The format.
+    #[arg(long, value_enum)]
+    pub(crate) format: ExportFormat,
+
+    /// Hosts, patterns of hosts (*.DOMAIN, **.DOMAIN) or ids of events; all by default.
+    #[arg(value_name = "HOST|ID")]
+    pub(crate) hosts: Vec<String>,
+}
+
+/// The formats that are written.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// OkHttp: CertificatePinner in Kotlin.
+    Okhttp,
+    /// Android: network_security_config.xml.
+    Android,
+    /// TrustKit: TSKConfiguration of an Info.plist.
+    Trustkit,
+    /// iOS: NSPinnedDomains of an Info.plist.
+    Ios,
+    /// Commands with --pinnedpubkey.
+    Curl,
+    /// TLSA records.
+    Tlsa,
+    /// add_header of nginx.
+    Nginx,
+    /// Header of httpd.
+    Httpd,
+    /// http-response set-header of HAProxy.
+    Haproxy,
+    /// Lines of JSON that hold everything.
+    Json,
+}
+
+impl ExportFormat {
+    pub(crate) fn format(self) -> export::Format {
+        use export::Format as Of;
+        match self {
+            Self::Okhttp => Of::Okhttp,
+            Self::Android => Of::Android,
+            Self::Trustkit => Of::Trustkit,
+            Self::Ios => Of::Ios,
+            Self::Curl => Of::Curl,
+            Self::Tlsa => Of::Tlsa,
+            Self::Nginx => Of::Nginx,
+            Self::Httpd => Of::Httpd,
+            Self::Haproxy => Of::Haproxy,
+            Self::Json => Of::Json,
+        }
     }
 }
 

@@ -45,6 +45,7 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
                 }
                 reader.note_overrides(element);
             }
+            "debug-overrides" => reader.debug_overrides(element),
             _ => {}
         }
     }
@@ -151,6 +152,21 @@ impl Reader<'_> {
         }
         self.domains.push(Domain { line, host, include_subdomains, pins: pins.cloned() });
         Ok(())
+    }
+
+    /// Pins that count in apps built for debugging only.
+    fn debug_overrides(&mut self, node: Node<'_, '_>) {
+        for pin in node.descendants().filter(|node| node.has_tag_name("pin")) {
+            let line = xml::line(pin);
+            let text = xml::text(pin).unwrap_or_default();
+            let mut notes = Vec::new();
+            if self.certificates.pin_of(Client::Android, &text, line, &mut notes).is_ok() {
+                self.imported.note(
+                    line,
+                    "a pin of debug-overrides binds apps built for debugging only; it is NOT recorded",
+                );
+            }
+        }
     }
 
     fn note_overrides(&mut self, node: Node<'_, '_>) {
@@ -305,6 +321,24 @@ mod tests {
         let imported = imported(&text);
         assert_eq!(sets(&imported), [set("a.example", &[a()])]);
         assert!(imported.notes[0].to_string().starts_with("line 4: overridePins"));
+    }
+
+    #[test]
+    fn pins_that_bind_nobody_are_named() {
+        let text = format!(
+            "<debug-overrides><domain-config><domain>a.example</domain><pin-set>\n{}\n</pin-set>\
+             </domain-config></debug-overrides>\n\n\n\n\n<domain-config><pin-set>{}</pin-set>\
+             </domain-config><domain-config>\n\n\n\n<domain>b.example</domain>\n<pin-set>{}</pin-set>\
+             </domain-config>",
+            pin(A),
+            pin(A),
+            pin(B)
+        );
+        let text = configuration(&text);
+        let read = crate::import::read_with(super::read, text.as_bytes(), &Certificates::default());
+        let read = read.unwrap();
+        assert_eq!(sets(&read), [set("b.example", &[b()])]);
+        assert_eq!(read.notes.iter().map(|note| note.line).collect::<Vec<_>>(), [4, 10]);
     }
 
     #[test]

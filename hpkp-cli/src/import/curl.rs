@@ -15,7 +15,7 @@ use hpkp_core::text::Excerpt;
 use self::shell::Word;
 
 use super::{
-    Certificates, ImportError, Imported, Matching, PinSet, Problem, Scope, distinct, host,
+    Certificates, ImportError, Imported, Matching, Note, PinSet, Problem, Scope, distinct, host,
     note_address, text,
 };
 
@@ -65,9 +65,12 @@ fn script(
 ) -> Result<bool, ImportError> {
     let mut variables = outer.clone();
     shell::assign(&words, &mut variables);
+    let used = shell::used(&words);
     let words = shell::expanded(words, &variables);
     let mut pinned = false;
-    for word in words.iter().filter(|word| !word.operator && depth < MAX_DEPTH) {
+    // A variable that is used is read where it is.
+    let is_used = |word: &Word| shell::assigned(word).is_some_and(|name| used.contains(name));
+    for word in words.iter().filter(|word| !word.operator && depth < MAX_DEPTH && !is_used(word)) {
         if word.text.contains("pinnedpubkey") && word.text.contains(char::is_whitespace) {
             let inner = shell::words(&word.text, word.line)?;
             pinned |= script(inner, &variables, depth + 1, certificates, imported)?;
@@ -78,9 +81,10 @@ fn script(
         // As JSON has the words of a command: ["curl", "-f", ...].
         let is_json = command[at].text.ends_with(',');
         let arguments = command[at + 1..].iter().map(|word| match is_json {
-            true => {
-                Word { text: word.text.trim_end_matches([',', ']']).to_owned(), ..word.clone() }
-            }
+            true => Word {
+                text: word.text.trim_end_matches([',', ']', '}']).to_owned(),
+                ..word.clone()
+            },
             false => word.clone(),
         });
         let arguments: Vec<Word> = arguments.collect();
@@ -196,12 +200,14 @@ fn options(
                 if transfer.pins.is_some() {
                     return Err(Problem::twice("pinnedpubkey").at(line));
                 }
-                transfer.pins = Some((line, pins(&value(), line, certificates)?));
+                transfer.pins =
+                    Some((line, pins(&value(), line, certificates, &mut imported.notes)?));
             }
             "--proxy-pinnedpubkey" => {
                 let bound = value();
+                let mut notes = Vec::new();
                 for pin in bound.split(';').filter_map(|pin| pin.trim().strip_prefix("sha256//")) {
-                    certificates.pin(pin, line)?;
+                    certificates.pin_of(Client::Curl, pin, line, &mut notes)?;
                 }
                 imported.note(line, "--proxy-pinnedpubkey binds a proxy, no server; passed over");
             }
@@ -243,11 +249,21 @@ fn options(
     Ok(pinned)
 }
 
-/// The pins of a `pinnedpubkey`.
-fn pins(value: &str, line: usize, certificates: &Certificates) -> Result<Vec<Pin>, ImportError> {
+/// The pins of a `pinnedpubkey`, as every curl reads them: up to 8.17 what parts them is `;sha256//` as a
+/// whole, so that anything behind a pin spoils it; from 8.18 on the list ends with what does not begin
+/// with `sha256//`.
+fn pins(
+    value: &str,
+    line: usize,
+    certificates: &Certificates,
+    notes: &mut Vec<Note>,
+) -> Result<Vec<Pin>, ImportError> {
     let mut pins = Vec::new();
-    for pin in value.split(';') {
-        let pin = pin.trim();
+    let mut spoilt = Vec::new();
+    let mut ended = false;
+    let elements: Vec<&str> = value.split(';').collect();
+    for (at, element) in elements.iter().enumerate() {
+        let pin = element.trim();
         if pin.is_empty() {
             continue;
         }
@@ -264,9 +280,42 @@ fn pins(value: &str, line: usize, certificates: &Certificates) -> Result<Vec<Pin
             };
             Problem::unsupported(pin, why).at(line)
         })?;
-        pins.push(certificates.pin(base64, line)?);
+        let Some(pin) = certificates.pin_of(Client::Curl, base64, line, notes)? else { continue };
+        ended |= *element != pin_with_prefix(base64);
+        let is_followed = elements.get(at + 1).is_none_or(|next| next.starts_with("sha256//"));
+        match (ended, is_followed) {
+            (false, true) => pins.push(pin),
+            (false, false) => spoilt.push(pin),
+            (true, _) => {
+                let text = "a pin that is NOT recorded: there is white space in front of it or behind it, \
+                            so curl does not find it";
+                notes.push(Note { line, text: text.to_owned() });
+            }
+        }
+    }
+    // Where no curl takes another, the newer ones take these.
+    if pins.is_empty() {
+        if !spoilt.is_empty() {
+            let text = "curl before 8.18 finds no pin here that a key can match (what stands behind one is \
+                        taken for a part of it), and refuses every server; later ones do not";
+            notes.push(Note { line, text: text.to_owned() });
+        }
+        pins = spoilt;
+    } else if !spoilt.is_empty() {
+        let text = "a pin that is NOT recorded: curl before 8.18 takes the \";\" behind it for a part of \
+                    it, and does not find it";
+        notes.push(Note { line, text: text.to_owned() });
+    }
+    if pins.is_empty() {
+        let why = "curl finds no pin in it that a key can match, so it refuses every server: whoever uses \
+                   this is locked out already";
+        return Err(Problem::unsupported("pinnedpubkey", why).at(line));
     }
     Ok(distinct(pins))
+}
+
+fn pin_with_prefix(base64: &str) -> String {
+    format!("sha256//{base64}")
 }
 
 impl Transfer {

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{
-    Certificates, ImportError, Imported, Problem, android, curl, hosts, ios, okhttp, read_with,
-    stubby, tlsa, trustkit, utf8,
+    Certificates, ImportError, Imported, Problem, android, curl, hosts, ios, json, okhttp,
+    read_with, stubby, tlsa, trustkit, utf8,
 };
 
 /// A format that is read.
@@ -18,6 +18,8 @@ pub enum Format {
     Hosts,
     /// `NSPinnedDomains`.
     Ios,
+    /// Lines of JSON, as the export writes them.
+    Json,
     /// Lines of a host and pins.
     Lines,
     /// OkHttp's `CertificatePinner`.
@@ -37,6 +39,7 @@ impl fmt::Display for Format {
             Self::Curl => "curl",
             Self::Hosts => "hosts",
             Self::Ios => "ios",
+            Self::Json => "json",
             Self::Lines => "lines",
             Self::Okhttp => "okhttp",
             Self::Stubby => "stubby",
@@ -55,12 +58,13 @@ impl Format {
         let has = |mark: &str| text.contains(mark);
         let word = |word: &str| text.split_ascii_whitespace().any(|other| other == word);
         Some(match () {
+            () if has("\"hpkp_pins\"") => Self::Json,
             () if has("<network-security-config") => Self::Android,
             () if has("TSKPinnedDomains") || has("TSKPublicKeyHashes") => Self::Trustkit,
             () if has("NSPinnedDomains") => Self::Ios,
             () if has("tls_pubkey_pinset") => Self::Stubby,
             () if has("pinnedpubkey") => Self::Curl,
-            () if word("TLSA") || word("TYPE52") => Self::Tlsa,
+            () if word("TLSA") || word("TYPE52") || tlsa::is_elsewhere(&text) => Self::Tlsa,
             () if has("CertificatePinner") => Self::Okhttp,
             () if has("sha256/") && is_lines(&text) => Self::Lines,
             () if has(".add(") && has("sha256/") => Self::Okhttp,
@@ -79,6 +83,7 @@ impl Format {
             Self::Curl => curl::read,
             Self::Hosts => hosts::read,
             Self::Ios => ios::read,
+            Self::Json => json::read,
             Self::Lines | Self::Okhttp => okhttp::read,
             Self::Stubby => stubby::read,
             Self::Tlsa => tlsa::read,

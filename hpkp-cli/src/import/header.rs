@@ -78,31 +78,35 @@ impl std::error::Error for HeaderTextError {}
 /// See [`HeaderTextError`].
 pub fn unwrap(text: &str) -> Result<Unwrapped, HeaderTextError> {
     let mut taken_off = Vec::new();
-    let mut value = joined(text);
     let mut note = |wrapping: Wrapping, before: &str, after: &str| {
         if before.trim() != after.trim() {
             taken_off.push(wrapping);
         }
     };
-    note(Wrapping::Lines, text.trim_matches(' '), &value);
-
-    let after_name = match named(&value)? {
+    let one_line = joined(text);
+    note(Wrapping::Lines, text.trim_matches(' '), &one_line);
+    let mut value = match named(&without_comments(text))? {
         Some(rest) => {
-            let rest = rest.to_owned();
-            note(Wrapping::Name, &value, &rest);
-            rest
+            note(Wrapping::Name, text, &rest);
+            joined(&rest)
         }
-        None => value.clone(),
+        None => one_line,
     };
-    value = after_name;
-    let plain = entities(&value);
-    note(Wrapping::Entities, &value, &plain);
-    value = plain;
-    let inner = quoted(&value).to_owned();
-    note(Wrapping::Quotes, &value, &inner);
-    value = inner;
+    // Quotation marks that are themselves escaped are seen once they are not.
+    for _ in 0..2 {
+        let inner = quoted(&value).to_owned();
+        note(Wrapping::Quotes, &value, &inner);
+        value = inner;
+        let plain = entities(&value);
+        note(Wrapping::Entities, &value, &plain);
+        if plain == value {
+            break;
+        }
+        value = plain;
+    }
     let plain = unescaped(&value);
     note(Wrapping::Backslashes, &value, &plain);
+    taken_off.dedup();
     Ok(Unwrapped { value: plain.trim().trim_end_matches(';').trim_end().to_owned(), taken_off })
 }
 
@@ -118,27 +122,48 @@ fn joined(text: &str) -> String {
     lines.join(" ")
 }
 
-/// What stands behind the name of the field, where there is one.
-fn named(text: &str) -> Result<Option<&str>, HeaderTextError> {
+/// A text of several lines without those that are comments.
+fn without_comments(text: &str) -> String {
+    let lines = text.lines();
+    let lines = lines.filter(|line| {
+        !line.trim_start().starts_with(['#']) && !line.trim_start().starts_with("//")
+    });
+    match text.trim().contains('\n') {
+        true => lines.collect::<Vec<_>>().join("\n"),
+        false => text.to_owned(),
+    }
+}
+
+/// The value that stands behind the name of the field, where there is one.
+fn named(text: &str) -> Result<Option<String>, HeaderTextError> {
     let lower = text.to_ascii_lowercase();
-    let mut places = lower.match_indices(FIELD);
-    let Some((start, _)) = places.next() else { return Ok(None) };
-    let rest = &lower[start + FIELD.len()..];
-    if rest.starts_with(REPORT_ONLY) {
-        return Err(HeaderTextError::ReportOnly);
+    let names = lower.match_indices(FIELD).map(|(start, _)| (start, start + FIELD.len()));
+    let (reporting, enforced): (Vec<_>, Vec<_>) =
+        names.partition(|(_, end)| lower[*end..].starts_with(REPORT_ONLY));
+    let mut values: Vec<String> =
+        enforced.into_iter().map(|(start, end)| value_behind(text, start, end)).collect();
+    // The same for two kinds of answers is one.
+    values.dedup();
+    match (values.pop(), values.is_empty()) {
+        (Some(value), true) => Ok(Some(value)),
+        (Some(_), false) => Err(HeaderTextError::SeveralFields),
+        (None, _) if reporting.is_empty() => Ok(None),
+        (None, _) => Err(HeaderTextError::ReportOnly),
     }
-    if places.next().is_some() {
-        return Err(HeaderTextError::SeveralFields);
-    }
-    let rest = &text[start + FIELD.len()..];
+}
+
+/// The value behind the name of the field that is at `start..end`.
+fn value_behind(text: &str, start: usize, end: usize) -> String {
+    let rest = &text[end..];
     // The quotation mark that the name stands in, then what separates name and value: a colon,
     // blanks (HAProxy: a backslash before them), Apple's and PHP's arrows, XML's attribute.
     let before = text[..start].chars().next_back().filter(|c| is_quote(*c));
     let in_quotes = before.and_then(|quote| rest.strip_prefix(quote));
     let mut rest = in_quotes.unwrap_or(rest).trim_start();
     loop {
-        let next = rest.trim_start_matches([':', ',', ' ', '\t', ']', '=']);
+        let next = rest.trim_start_matches([':', ',', ' ', '\t', ']', '=', '\n', '\r']);
         let next = next.strip_prefix("\\ ").unwrap_or(next);
+        let next = next.strip_prefix("\\\n").unwrap_or(next);
         let next = next.strip_prefix('>').filter(|_| rest.starts_with('=')).unwrap_or(next);
         let next = ["value=", "content="].iter().find_map(|a| next.strip_prefix(a)).unwrap_or(next);
         if next.len() == rest.len() {
@@ -151,9 +176,64 @@ fn named(text: &str) -> Result<Option<&str>, HeaderTextError> {
         && let Some(quote) = before
         && let Some(end) = end_of_quoted(rest, quote)
     {
-        return Ok(Some(&rest[..end]));
+        return rest[..end].to_owned();
     }
-    Ok(Some(rest))
+    if let Some(quote) = rest.chars().next().filter(|c| is_quote(*c))
+        && let Some(end) = end_of_quoted(&rest[1..], quote)
+    {
+        return literals(rest, quote, end + 1);
+    }
+    plain(rest)
+}
+
+/// Names of what a value has in it, in lower case.
+const DIRECTIVES: [&str; 4] = ["pin-sha256", "max-age", "includesubdomains", "report-uri"];
+
+/// The literal that ends at `end`, with those that are put behind it: `"..." . "..."`, or another line.
+fn literals(text: &str, quote: char, end: usize) -> String {
+    let mut value = text[..=end].to_owned();
+    let mut rest = &text[end + 1..];
+    loop {
+        let next = rest.trim_start_matches([' ', '\t', '\r', '\n', '+', '.', '\\']);
+        let Some(inner) = next.strip_prefix(quote) else { return value };
+        let Some(end) = end_of_quoted(inner, quote) else { return value };
+        let lower = inner[..end].to_ascii_lowercase();
+        if !DIRECTIVES.iter().any(|directive| lower.contains(directive)) {
+            return value;
+        }
+        value.truncate(value.len() - quote.len_utf8());
+        value.push_str(&inner[..=end]);
+        rest = &inner[end + 1..];
+    }
+}
+
+/// A value without quotation marks: its line, and those that go on with it.
+fn plain(text: &str) -> String {
+    let mut lines = text.split('\n');
+    let mut value = lines.next().unwrap_or_default().trim_end().to_owned();
+    for line in lines {
+        let lower = line.trim_start().to_ascii_lowercase();
+        let is_folded = line.starts_with([' ', '\t'])
+            && DIRECTIVES.iter().any(|directive| lower.starts_with(directive));
+        if !is_folded && !value.ends_with('\\') {
+            break;
+        }
+        value.push('\n');
+        value.push_str(line.trim_end());
+    }
+    // HAProxy: a blank that is not escaped ends it (`if { ssl_fc }` and the like).
+    if value.contains("\\ ") {
+        let mut before = ' ';
+        let end = value.char_indices().find(|(_, c)| {
+            let ends = *c == ' ' && before != '\\';
+            before = *c;
+            ends
+        });
+        if let Some((end, _)) = end {
+            value.truncate(end);
+        }
+    }
+    value
 }
 
 fn is_quote(c: char) -> bool {
@@ -174,8 +254,10 @@ fn end_of_quoted(text: &str, quote: char) -> Option<usize> {
     match &ends[..] {
         [] => None,
         [only] => Some(*only),
-        [first, .., last] => {
+        [first, ..] => {
             let inner = &text[..*first];
+            let line = text.find('\n').unwrap_or(text.len());
+            let last = ends.iter().rev().find(|end| **end < line).unwrap_or(first);
             Some(if inner.trim_end().ends_with('=') { *last } else { *first })
         }
     }
@@ -283,10 +365,45 @@ mod tests {
     }
 
     #[test]
+    fn within_a_small_file() {
+        let escaped = VALUE.replace('"', "\\\"");
+        let blanks = escaped.replace("; ", ";\\ ");
+        let xml = VALUE.replace('"', "&quot;");
+        let (first, second) = VALUE.split_at(VALUE.find(" pin-sha256=\"klO").unwrap() + 1);
+        for text in [
+            format!("server {{\n listen 443;\n add_header Public-Key-Pins '{VALUE}';\n}}\n"),
+            format!(
+                "a=b,443\nadd-response-header=X: y\nadd-response-header=Public-Key-Pins: \
+                {VALUE}\nadd-response-header=Z: z\n"
+            ),
+            format!("HTTP/1.1 200 OK\r\nPublic-Key-Pins: {VALUE}\r\nServer: x\r\n\r\n"),
+            format!(
+                "<a>\n<add name=\"X\" value=\"b\" />\n<add name=\"Public-Key-Pins\" \
+                value=\"{xml}\" />\n<add name=\"Y\" value=\"d\" /></a>"
+            ),
+            format!("rspadd Public-Key-Pins:\\ {blanks} if {{ ssl_fc }}\n"),
+            format!("add_header Public-Key-Pins '{first}'\n  '{second}';\n"),
+            format!("header('Public-Key-Pins: {first}' . '{second}');").replace("' . '", ""),
+            format!(
+                "# add_header Public-Key-Pins 'max-age=1';\nadd_header Public-Key-Pins '{VALUE}';"
+            ),
+            format!(
+                "add_header Public-Key-Pins-Report-Only 'x';\nadd_header Public-Key-Pins '{VALUE}';"
+            ),
+            format!("Public-Key-Pins: {VALUE}\nPublic-Key-Pins: {VALUE}\n"),
+            format!(
+                "<Files x>\nHeader set Public-Key-Pins \"{escaped}\"\nHeader set X \"y\"\n</Files>"
+            ),
+        ] {
+            assert_eq!(value(&text), VALUE, "{text}");
+        }
+    }
+
+    #[test]
     fn what_nobody_enforces_is_named() {
         let text = format!("Public-Key-Pins-Report-Only: {VALUE}");
         assert_eq!(unwrap(&text), Err(HeaderTextError::ReportOnly));
-        let text = format!("Public-Key-Pins: {VALUE}\nPublic-Key-Pins: {VALUE}");
+        let text = format!("Public-Key-Pins: {VALUE}\nPublic-Key-Pins: max-age=1");
         assert_eq!(unwrap(&text), Err(HeaderTextError::SeveralFields));
     }
 }

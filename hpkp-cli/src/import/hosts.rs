@@ -12,7 +12,7 @@ use roxmltree::Node;
 
 use super::{
     Certificates, ImportError, Imported, MAX_SETS, Matching, PinSet, Problem, Scope, day, distinct,
-    excepted, host, literal, note_address, text, xml,
+    excepted, host, literal, note_address, plist, text, xml,
 };
 
 /// Keys whose value is a host.
@@ -25,10 +25,13 @@ const HOST_KEYS: [&str; 5] = ["host", "hostname", "domain", "domainname", "hosts
 pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
     let mut imported = Imported::default();
     let mut entries: Vec<Entry> = Vec::new();
-    for list in literal::property_lists_of(text(octets)?, &|name| is_host(name) || is_list(name))? {
-        let document = xml::document(&list)?;
-        let Some(dictionary) = xml::elements(document.root_element()).next() else { continue };
-        read_dictionary(dictionary, certificates, &mut entries, &mut imported)?;
+    let text = text(octets)?;
+    read_text(text, certificates, &mut entries, &mut imported)?;
+    let whole = text.trim_start();
+    if entries.is_empty() && imported.notes.is_empty() && whole.starts_with(['[', '{']) {
+        // The text itself is the list.
+        let text = format!("\"pins\": {text}");
+        read_text(&text, certificates, &mut entries, &mut imported)?;
     }
     let names: Vec<(HostName, bool)> =
         entries.iter().map(|entry| (entry.host.clone(), entry.include_subdomains)).collect();
@@ -58,6 +61,20 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
     Ok(imported)
 }
 
+fn read_text(
+    text: &str,
+    certificates: &Certificates,
+    entries: &mut Vec<Entry>,
+    imported: &mut Imported,
+) -> Result<(), ImportError> {
+    for list in literal::property_lists_of(text, &|name| is_host(name) || is_list(name))? {
+        let document = xml::document(&list)?;
+        let Some(dictionary) = xml::elements(document.root_element()).next() else { continue };
+        read_dictionary(dictionary, certificates, entries, imported)?;
+    }
+    Ok(())
+}
+
 struct Entry {
     line: usize,
     host: HostName,
@@ -75,9 +92,11 @@ fn is_host(name: &str) -> bool {
     // and is written in a text, which the caller has seen to.
     name.contains('.')
         && labels.clone().all(|label| !label.is_empty())
-        && labels.next_back().is_some_and(|last| last.len() >= 2)
+        && labels
+            .next_back()
+            .is_some_and(|last| last.len() >= 2 || name.parse::<std::net::IpAddr>().is_ok())
         && !name.contains(['/', ' ', ':', '$'])
-        && matches!(host(name, 1), Ok(Some(_)))
+        && host(name, 1).is_ok()
 }
 
 fn is_list(name: &str) -> bool {
@@ -160,20 +179,16 @@ fn entry(
         (None, Some(domain)) => (domain, Matching::OneLabel),
         (None, None) => (name, Matching::Exact),
     };
-    let Some(host) = host(bare, line)? else {
-        note_address(imported, line, bare);
-        return Ok(());
-    };
+    plist::has_literal_key(value)?;
     let mut pins = Vec::new();
     let (mut include_subdomains, mut expires_at) = (false, None);
     for node in value.descendants().filter(Node::is_element) {
         match node.tag_name().name() {
             "key" => {
-                let key = xml::text(node)?.to_ascii_lowercase();
+                let key = xml::text(node)?.to_ascii_lowercase().replace(['_', '-'], "");
                 let next = node.next_sibling_element();
-                if key == "includesubdomains" {
-                    let is_true = |node: Node<'_, '_>| node.tag_name().name() == "true";
-                    include_subdomains |= next.is_some_and(is_true);
+                if let Some(value) = next.filter(|_| key == "includesubdomains") {
+                    include_subdomains |= truth(value)?;
                 }
                 if key.contains("expir")
                     && let Some(text) = next.and_then(|node| node.text())
@@ -198,8 +213,20 @@ fn entry(
         }
     }
     if pins.is_empty() {
+        if value.descendants().any(is_name) {
+            imported.note(
+                line,
+                format!(
+                    "what is pinned for {bare} is not in this text as literals, and it is NOT recorded"
+                ),
+            );
+        }
         return Ok(());
     }
+    let Some(host) = host(bare, line)? else {
+        note_address(imported, line, bare);
+        return Ok(());
+    };
     if entries.iter().any(|known| known.host == host && known.matching == matching) {
         return Err(Problem::twice(name).at(line));
     }
@@ -209,6 +236,24 @@ fn entry(
     let pins = distinct(pins);
     entries.push(Entry { line, host, matching, include_subdomains, pins, expires_at });
     Ok(())
+}
+
+/// A truth value, perhaps as a text.
+fn truth(node: Node<'_, '_>) -> Result<bool, ImportError> {
+    let text = xml::text(node)?.to_ascii_lowercase();
+    match (node.tag_name().name(), text.as_str()) {
+        ("true", _) | ("string", "true" | "yes" | "1") | ("unknown", "1") => Ok(true),
+        ("false", _) | ("string", "false" | "no" | "0") | ("unknown", "0" | "null") => Ok(false),
+        (_, found) => Err(Problem::unexpected(found, "true or false").at(xml::line(node))),
+    }
+}
+
+/// Whether an element is a name of the source.
+fn is_name(node: Node<'_, '_>) -> bool {
+    let text = node.text().unwrap_or_default();
+    node.has_tag_name("unknown")
+        && text.starts_with(|c: char| c.is_alphabetic() || c == '_')
+        && !["null", "undefined"].contains(&text)
 }
 
 #[cfg(test)]
@@ -268,5 +313,29 @@ mod tests {
             let error = read_with(read, text.as_bytes(), &Certificates::default()).unwrap_err();
             assert!(matches!(error.problem, Problem::NotRead { .. }), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn what_is_written_in_other_ways() {
+        for text in [
+            format!(
+                "[{{\"host\": \"a.example\",\n\"pins\": [\"{A}\"], \"include_subdomains\": \"true\"}}]"
+            ),
+            format!(
+                "{{\"one\": {{\"domain\": \"a.example\", \"key\": \"{A}\", \"includeSubDomains\": 1}}}}"
+            ),
+        ] {
+            let read = read_with(read, text.as_bytes(), &Certificates::default()).unwrap();
+            let wanted = PinSet { include_subdomains: true, ..set("a.example", &[a()]) };
+            assert_eq!(sets(&read), [wanted], "{text}");
+        }
+        let text = format!("{{'a.example': {{ pins: ['{A}'], includeSubdomains: maybe }} }}");
+        assert!(read_with(read, text.as_bytes(), &Certificates::default()).is_err());
+        let text = format!(
+            "const P = ['{A}'];\nconst pins = {{\n'a.example': DEV ? [] : P,\n'b.example': P }};"
+        );
+        let read = read_with(read, text.as_bytes(), &Certificates::default()).unwrap();
+        assert_eq!(sets(&read), [set("b.example", &[a()])]);
+        assert_eq!(read.notes.iter().map(|note| note.line).collect::<Vec<_>>(), [3]);
     }
 }

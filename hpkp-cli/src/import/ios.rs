@@ -49,6 +49,7 @@ fn domain(
     imported: &mut Imported,
 ) -> Result<(), ImportError> {
     let line = xml::line(node);
+    plist::has_literal_key(node)?;
     let settings = Dictionary::new(node)?;
     let include_subdomains = settings.truth("NSIncludesSubdomains", false)?;
     let (mut sets, mut found) = (Vec::new(), false);
@@ -117,6 +118,20 @@ fn identities(
 mod tests {
     use super::*;
     use crate::import::samples::{A, B, a, b, certificate, set, sets};
+
+    #[test]
+    fn a_pin_that_never_matches_is_named_beside_one_that_does() {
+        let unpadded = A.trim_end_matches('=');
+        let text = info(&format!(
+            "<key>a.example</key><dict><key>NSPinnedLeafIdentities</key><array>\n<dict>\
+             <key>SPKI-SHA256-BASE64</key><string>{unpadded}</string></dict><dict>\
+             <key>SPKI-SHA256-BASE64</key><string>{B}</string></dict></array></dict>"
+        ));
+        let read =
+            crate::import::read_with(read, text.as_bytes(), &Certificates::default()).unwrap();
+        assert_eq!(sets(&read), [PinSet { scope: Scope::Leaf, ..set("a.example", &[b()]) }]);
+        assert_eq!(read.notes.len(), 1);
+    }
 
     fn info(domains: &str) -> String {
         format!(

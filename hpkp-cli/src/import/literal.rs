@@ -4,10 +4,13 @@
 
 use std::collections::HashMap;
 
-use super::{ImportError, Problem};
+use super::{ImportError, MAX_SETS, MAX_TEXT, Problem};
 
 /// How deep literals may be nested.
 const MAX_DEPTH: usize = 64;
+
+/// The most octets that all lists of a source may take.
+const MAX_OCTETS: usize = 16 * MAX_TEXT;
 
 /// The property lists whose one key is one of `roots`, for each place in `source` at which such a
 /// key has a dictionary.
@@ -29,6 +32,8 @@ pub(super) fn property_lists_of(
     let tokens = tokens(source);
     let constants = constants(&tokens);
     let mut lists = Vec::new();
+    // Each list has the lines in front of it.
+    let mut octets = 0;
     let mut at = 0;
     while at < tokens.len() {
         let key = tokens[at].name().filter(|name| is_root(name));
@@ -42,6 +47,10 @@ pub(super) fn property_lists_of(
         writer.element("key", key, tokens[at].line);
         at = writer.value(&tokens, value, 0)?;
         writer.text.push_str("</dict></plist>");
+        octets += writer.text.len();
+        if lists.len() == MAX_SETS || octets > MAX_OCTETS {
+            return Err(Problem::TooManySets.at(tokens[at.min(tokens.len()) - 1].line));
+        }
         lists.push(writer.text);
     }
     Ok(lists)
@@ -64,8 +73,9 @@ fn opens(tokens: &[Token<'_>], at: usize) -> bool {
     tokens.get(at).is_some_and(|token| token.is('{') || token.is('['))
 }
 
+/// A token of a source.
 #[derive(Clone, Debug, PartialEq)]
-struct Token<'a> {
+pub(super) struct Token<'a> {
     line: usize,
     kind: Kind<'a>,
 }
@@ -78,7 +88,28 @@ enum Kind<'a> {
 }
 
 impl Token<'_> {
-    fn is(&self, mark: char) -> bool {
+    /// The line on which it stands.
+    pub(super) fn line(&self) -> usize {
+        self.line
+    }
+
+    /// It, if it is a text.
+    pub(super) fn text(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Text(text) => Some(text),
+            Kind::Word(_) | Kind::Mark(_) => None,
+        }
+    }
+
+    /// It, if it is a word.
+    pub(super) fn word(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Word(word) => Some(word),
+            Kind::Text(_) | Kind::Mark(_) => None,
+        }
+    }
+
+    pub(super) fn is(&self, mark: char) -> bool {
         self.kind == Kind::Mark(mark)
     }
 
@@ -93,7 +124,7 @@ impl Token<'_> {
 }
 
 /// The tokens of a source, without its comments.
-fn tokens(source: &str) -> Vec<Token<'_>> {
+pub(super) fn tokens(source: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let mut line = 1;
     let mut rest = source;
@@ -146,35 +177,89 @@ fn text(rest: &str, quote: char) -> (String, usize) {
     (text, rest.len())
 }
 
-/// Names that stand for one text in the whole source.
-fn constants(tokens: &[Token<'_>]) -> HashMap<String, String> {
-    let mut constants: HashMap<String, Option<String>> = HashMap::new();
+/// The most texts of a list that a name stands for.
+const MAX_LIST: usize = 64;
+
+/// A text that a name stands for, or one of several.
+#[derive(Clone, Debug, PartialEq)]
+struct Constant {
+    text: String,
+    /// The line on which it stands.
+    line: usize,
+    list: bool,
+}
+
+/// Names that stand for one text, or one list of texts, in the whole source.
+fn constants(tokens: &[Token<'_>]) -> HashMap<String, Vec<Constant>> {
+    let mut constants: HashMap<String, Option<Vec<Constant>>> = HashMap::new();
     for (at, token) in tokens.iter().enumerate() {
         let Kind::Word(name) = token.kind else { continue };
-        // A type may stand between: let host: String = "..."
-        let typed = tokens.get(at + 1).is_some_and(|token| token.is(':'));
-        let equals = if typed { at + 3 } else { at + 1 };
-        if !tokens.get(equals).is_some_and(|token| token.is('=')) {
+        let is = |at: usize, c: char| tokens.get(at).is_some_and(|token| token.is(c));
+        // A type may stand between: let host: String = "...", let pins: [String] = [...]
+        let mut equals = at + 1;
+        if is(equals, ':') {
+            let of_type = |token: &&Token<'_>| match &token.kind {
+                Kind::Word(_) => true,
+                Kind::Mark(mark) => "[]<>?*".contains(*mark),
+                Kind::Text(_) => false,
+            };
+            equals += 1;
+            equals += tokens[equals..].iter().take(8).take_while(of_type).count();
+        }
+        if !is(equals, '=') {
             continue;
         }
-        let value = match tokens.get(equals + 1) {
-            Some(token) if token.is('@') => tokens.get(equals + 2),
-            value => value,
+        let value = if is(equals + 1, '@') { equals + 2 } else { equals + 1 };
+        let Some(value) = constant(tokens, value) else { continue };
+        let texts = |all: &[Constant]| {
+            all.iter().map(|one| (one.text.clone(), one.list)).collect::<Vec<_>>()
         };
-        if let Some(Token { kind: Kind::Text(text), .. }) = value {
-            let known = constants.entry(name.to_owned()).or_insert_with(|| Some(text.clone()));
-            if known.as_ref() != Some(text) {
-                *known = None;
-            }
+        let known = constants.entry(name.to_owned()).or_insert_with(|| Some(value.clone()));
+        if known.as_ref().is_some_and(|known| texts(known) != texts(&value)) {
+            *known = None;
         }
     }
-    constants.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
+    constants.into_iter().filter_map(|(name, texts)| Some((name, texts?))).collect()
+}
+
+/// Whether something is done with the value in front of it: another is put to it, or a member is called.
+fn goes_on(token: &Token<'_>) -> bool {
+    let called = token.word().is_some_and(|word| word.starts_with('.'));
+    called || token.is('+') || token.is('?') || token.is('@') || token.text().is_some()
+}
+
+/// The text at `at`, or the list of texts; none where there is anything else in it.
+fn constant(tokens: &[Token<'_>], at: usize) -> Option<Vec<Constant>> {
+    let token = tokens.get(at)?;
+    if let Kind::Text(text) = &token.kind {
+        let more = tokens.get(at + 1).is_some_and(goes_on);
+        let one = Constant { text: text.clone(), line: token.line, list: false };
+        return (!more).then(|| vec![one]);
+    }
+    if !token.is('[') && !token.is('{') {
+        return None;
+    }
+    let mut list = Vec::new();
+    for (inner, token) in tokens[at + 1..].iter().enumerate() {
+        match &token.kind {
+            Kind::Text(text) if list.len() < MAX_LIST => {
+                list.push(Constant { text: text.clone(), line: token.line, list: true });
+            }
+            Kind::Mark(',' | '@') => {}
+            Kind::Mark(']' | '}') => {
+                let more = tokens.get(at + 1 + inner + 1).is_some_and(goes_on);
+                return Some(list).filter(|_| !more);
+            }
+            _ => return None,
+        }
+    }
+    None
 }
 
 struct Writer<'c> {
     text: String,
     line: usize,
-    constants: &'c HashMap<String, String>,
+    constants: &'c HashMap<String, Vec<Constant>>,
 }
 
 impl Writer<'_> {
@@ -188,7 +273,8 @@ impl Writer<'_> {
     fn element(&mut self, name: &str, content: &str, line: usize) {
         self.advance_to(line);
         let content = content.replace('&', "&amp;").replace('<', "&lt;").replace(['\n', '\r'], " ");
-        self.text.push_str(&format!("<{name}>{content}</{name}>"));
+        let end = name.split(' ').next().unwrap_or_default();
+        self.text.push_str(&format!("<{name}>{content}</{end}>"));
     }
 
     /// Writes the value at `at`; gives the position behind it.
@@ -211,11 +297,12 @@ impl Writer<'_> {
                 let mut whole = text.clone();
                 let mut next = at + 1;
                 // Texts that are put together: "a" + "b".
-                while tokens.get(next).is_some_and(|token| token.is('+'))
-                    && let Some(Token { kind: Kind::Text(more), .. }) = tokens.get(next + 1)
-                {
+                loop {
+                    let by = tokens.get(next).is_some_and(|token| token.is('+') || token.is('@'));
+                    let at = if by { next + 1 } else { next };
+                    let Some(Token { kind: Kind::Text(more), .. }) = tokens.get(at) else { break };
                     whole.push_str(more);
-                    next += 2;
+                    next = at + 1;
                 }
                 self.element("string", &whole, token.line);
                 next
@@ -231,9 +318,20 @@ impl Writer<'_> {
                 at + 1
             }
             Kind::Word(word) => {
-                match self.constants.get(*word) {
-                    Some(text) => self.element("string", text, token.line),
-                    None => self.element("unknown", word, token.line),
+                match self.constants.get(*word).map(Vec::as_slice) {
+                    Some([Constant { text, list: false, .. }]) => {
+                        self.element("string", text, token.line);
+                    }
+                    // A pin is at the line of its digits, as far as the text goes downwards.
+                    Some(list) if list.len() <= MAX_LIST => {
+                        self.advance_to(token.line);
+                        self.text.push_str("<array>");
+                        for Constant { text, .. } in list {
+                            self.element("string", text, token.line);
+                        }
+                        self.text.push_str("</array>");
+                    }
+                    _ => self.element("unknown", word, token.line),
                 }
                 at + 1
             }
@@ -254,11 +352,14 @@ impl Writer<'_> {
         let line = tokens[open].line;
         let is = |at: usize, c: char| tokens.get(at).is_some_and(|token| token.is(c));
         let closes = |at: usize| is(at, '}') || is(at, ']') || is(at, ')');
-        let first = if is(open + 1, '@') || is(open + 1, '[') { open + 2 } else { open + 1 };
+        // A key that is computed: { [KEY]: value }.
+        let is_computed = |at: usize| is(at, '[') && is(at + 2, ']') && is(at + 3, ':');
+        let first = if is(open + 1, '@') || is_computed(open + 1) { open + 2 } else { open + 1 };
         let empty_dictionary = is(open, '{') && closes(open + 1) || is(open + 1, ':');
         let is_dictionary = empty_dictionary
             || !closes(open + 1)
                 && tokens.get(first).is_some_and(|token| token.name().is_some())
+                && (first == open + 2 || !is(first + 1, ']'))
                 && value_of(tokens, first + 1).is_some();
         let name = if is_dictionary { "dict" } else { "array" };
         self.advance_to(line);
@@ -272,7 +373,7 @@ impl Writer<'_> {
                 break;
             }
             if is_dictionary {
-                let key = if is(at, '@') || is(at, '[') { at + 1 } else { at };
+                let key = if is(at, '@') || is_computed(at) { at + 1 } else { at };
                 let named = tokens.get(key).and_then(Token::name);
                 let value = value_of(tokens, key + 1);
                 let Some((named, value)) = named.zip(value) else {
@@ -280,12 +381,19 @@ impl Writer<'_> {
                     let line = tokens.get(key).map_or(line, |token| token.line);
                     return Err(Problem::unexpected(found, "a key with its value").at(line));
                 };
+                let is_word = matches!(&tokens[key].kind, Kind::Word(word)
+                    if !matches!(self.constants.get(*word).map(Vec::as_slice), Some([_])));
                 let named = match &tokens[key].kind {
-                    Kind::Word(word) => self.constants.get(*word).map_or(named, String::as_str),
+                    Kind::Word(word) => match self.constants.get(*word).map(Vec::as_slice) {
+                        Some([Constant { text, list: false, .. }]) => text,
+                        _ => named,
+                    },
                     _ => named,
                 };
                 let named = named.to_owned();
-                self.element("key", &named, tokens[key].line);
+                // A name of the source, not a text in it: what it stands for may be anything.
+                let element = if is_word { "key word=\"1\"" } else { "key" };
+                self.element(element, &named, tokens[key].line);
                 at = self.value(tokens, value, depth + 1)?;
             } else {
                 at = self.value(tokens, at, depth + 1)?;
@@ -317,7 +425,7 @@ mod tests {
     fn one(source: &str) -> String {
         let lists = property_lists(source, &["kPins", "Pins"]).unwrap();
         assert_eq!(lists.len(), 1, "{lists:?}");
-        lists[0].replace('\n', "|")
+        lists[0].replace('\n', "|").replace(" word=\"1\"", "")
     }
 
     #[test]
@@ -346,6 +454,15 @@ mod tests {
         let wanted = "<plist><dict>|<key>Pins</key><dict><key>a.example</key><array>\
              <string>xy</string><unknown>other</unknown></array></dict></dict></plist>";
         assert_eq!(one(source), wanted);
+    }
+
+    #[test]
+    fn what_is_done_with_a_constant_is_not_passed_over() {
+        for value in ["[\"a\"] + more", "[\"a\"].map(f)", "\"a\".lowercased()", "x ? \"a\" : \"b\""]
+        {
+            let source = format!("let v = {value}\nlet c = [Pins: [k: v]]");
+            assert!(one(&source).contains("<unknown>v</unknown>"), "{source} {}", one(&source));
+        }
     }
 
     #[test]

@@ -6,11 +6,13 @@
 //! [`Note`] says so.
 
 pub mod android;
+mod binary_plist;
 pub mod curl;
 pub mod format;
 pub mod header;
 pub mod hosts;
 pub mod ios;
+pub mod json;
 mod literal;
 pub mod okhttp;
 pub mod pin_text;
@@ -19,6 +21,7 @@ mod residue;
 pub mod stubby;
 pub mod tlsa;
 pub mod trustkit;
+mod view;
 mod xml;
 
 use std::borrow::Cow;
@@ -105,6 +108,8 @@ pub struct Except {
 pub struct Imported {
     /// The pin sets, in the order of the text. A host that stands in several must meet each.
     pub sets: Vec<PinSet>,
+    /// On which line each of them begins.
+    pub lines: Vec<usize>,
     /// What whoever imports them should know.
     pub notes: Vec<Note>,
 }
@@ -130,6 +135,7 @@ impl Imported {
             return Err(Problem::TooManySets.at(line));
         }
         self.sets.push(set);
+        self.lines.push(line);
         Ok(())
     }
 
@@ -170,7 +176,7 @@ pub enum Problem {
     Xml(String),
     /// XML that declares entities, which such files never need and bombs are made of.
     Entities,
-    /// A property list in Apple's binary form.
+    /// A property list in Apple's binary form that cannot be read.
     BinaryPlist,
     /// Nothing in the text is of the format.
     Nothing {
@@ -267,7 +273,7 @@ impl fmt::Display for Problem {
             Self::Xml(error) => write!(f, "this is not well-formed XML: {error}"),
             Self::Entities => f.write_str("XML entities are declared, which is not supported"),
             Self::BinaryPlist => f.write_str(
-                "this is a property list in binary form; convert it with \
+                "this property list in binary form cannot be read; convert it with \
                  plutil -convert xml1 -o - FILE, or plistutil -i FILE",
             ),
             Self::Nothing { wanted } => write!(f, "nothing here is {wanted}"),
@@ -355,7 +361,8 @@ impl Certificates {
                 notes.push(Note { line, text: format!("a pin: {text}") });
                 self.check(pin, line).map(Some)
             }
-            pin_text::Reading::NeverMatches(why) => {
+            pin_text::Reading::NeverMatches(pin, why) => {
+                self.account(pin, line);
                 let text = format!(
                     "a pin that is NOT recorded: {why}; clients that have no other are locked out \
                      already"
@@ -368,7 +375,17 @@ impl Certificates {
 
     /// The pin, unless it is the hash of a whole certificate.
     fn check(&self, pin: Pin, line: usize) -> Result<Pin, ImportError> {
+        self.account(pin, line);
+        self.checked(pin, line)
+    }
+
+    /// Counts a pin as looked at: it is recorded, or the reader names it.
+    fn account(&self, pin: Pin, line: usize) {
         self.read.borrow_mut().push((line, pin));
+    }
+
+    /// The pin, unless it is the hash of a whole certificate.
+    fn checked(&self, pin: Pin, line: usize) -> Result<Pin, ImportError> {
         match self.whole(pin.octets()) {
             Some(subject) => Err(Problem::CertificateHash { subject: subject.to_owned() }.at(line)),
             None => Ok(pin),
@@ -391,19 +408,25 @@ pub fn read_with(
     let taken = certificates.read.take();
     match read {
         Ok(mut imported) => {
-            residue::check(text(octets)?, taken, &mut imported)?;
+            residue::check(text(octets)?, &taken, &mut imported)?;
             Ok(imported)
         }
         // Where nothing is of the format, the first pin says more than that.
         Err(error) if matches!(error.problem, Problem::Nothing { .. }) => {
-            residue::check(text(octets)?, taken, &mut Imported::default())?;
-            Err(error)
+            let mut others = Imported::default();
+            residue::check(text(octets)?, &taken, &mut others)?;
+            let line = others.notes.first().map_or(error.line, |note| note.line);
+            Err(error.problem.at(line))
         }
-        Err(error) => Err(error),
+        // What variables stand for may have more lines than there are.
+        Err(error) => {
+            let lines = 1 + octets.iter().filter(|octet| **octet == b'\n').count();
+            Err(error.problem.at(error.line.min(lines)))
+        }
     }
 }
 
-/// The text in UTF-8, where it says that it is in UTF-16 (by its mark) or in Latin-1 (by its XML
+/// The text in UTF-8, where it is a property list in binary form, or says that it is in UTF-16 (by its mark) or in Latin-1 (by its XML
 /// declaration); else as it is.
 #[must_use]
 pub fn utf8(octets: &[u8]) -> Cow<'_, [u8]> {
@@ -412,6 +435,12 @@ pub fn utf8(octets: &[u8]) -> Cow<'_, [u8]> {
         let text = char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER));
         Cow::Owned(text.collect::<String>().into_bytes())
     };
+    if octets.starts_with(binary_plist::MARK)
+        && octets.len() <= MAX_TEXT
+        && let Some(text) = binary_plist::xml(octets)
+    {
+        return Cow::Owned(text.into_bytes());
+    }
     match octets {
         [0xff, 0xfe, rest @ ..] => return units(rest, u16::from_le_bytes),
         [0xfe, 0xff, rest @ ..] => return units(rest, u16::from_be_bytes),
@@ -470,7 +499,7 @@ fn distinct(pins: impl IntoIterator<Item = Pin>) -> Vec<Pin> {
 
 /// The last moment at which the day `yyyy-MM-dd` begins somewhere on Earth: noon UTC, when it is
 /// midnight twelve hours behind. Apps take the day by the device's own time zone.
-fn day(text: &str) -> Option<i64> {
+pub(crate) fn day(text: &str) -> Option<i64> {
     let plain = text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
     plain.then(|| date::parse(&format!("{text}T12:00:00Z"))).flatten()
 }

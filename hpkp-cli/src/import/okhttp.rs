@@ -11,11 +11,13 @@
 //! of a source make pinners of their own, never one of all their pins.
 
 mod lexer;
+mod loops;
 mod source;
 
 use hpkp_core::pin::Pin;
 use hpkp_core::published::Client;
 use hpkp_core::ua::host::HostName;
+use std::collections::HashMap;
 
 use self::lexer::{Kind, Token};
 use self::source::Add;
@@ -82,7 +84,11 @@ impl Pattern {
 
 /// The patterns of one pinner, each once.
 #[derive(Debug, Default)]
-struct Pinner(Vec<Pattern>);
+struct Pinner {
+    patterns: Vec<Pattern>,
+    /// Where each of them is.
+    index: HashMap<(HostName, Matching), usize>,
+}
 
 impl Pinner {
     /// The pinner that calls make.
@@ -121,11 +127,13 @@ impl Pinner {
             return Ok(());
         };
         let new = Pattern { line, host, matching, pins };
-        let full = self.0.len() == MAX_SETS;
-        match self.0.iter_mut().find(|known| known.is_same(&new)) {
-            Some(known) => known.pins.extend(new.pins),
-            None if full => return Err(Problem::TooManySets.at(line)),
-            None => self.0.push(new),
+        match self.index.get(&(new.host.clone(), new.matching)) {
+            Some(known) => self.patterns[*known].pins.extend(new.pins),
+            None if self.patterns.len() == MAX_SETS => return Err(Problem::TooManySets.at(line)),
+            None => {
+                self.index.insert((new.host.clone(), new.matching), self.patterns.len());
+                self.patterns.push(new);
+            }
         }
         Ok(())
     }
@@ -137,8 +145,8 @@ impl Pinner {
         seen: &mut Vec<PinSet>,
         imported: &mut Imported,
     ) -> Result<(), ImportError> {
-        for pattern in &self.0 {
-            let covering = self.0.iter().filter(|other| other.covers(pattern));
+        for pattern in &self.patterns {
+            let covering = self.patterns.iter().filter(|other| other.covers(pattern));
             let pins = distinct(covering.flat_map(|other| other.pins.iter().copied()));
             if pins.is_empty() {
                 continue;
@@ -170,7 +178,7 @@ impl Pinner {
     /// `**.` nothing is: such hosts are held to both.
     fn excepted(&self, pattern: &Pattern) -> Vec<Except> {
         let covered =
-            self.0.iter().filter(|other| pattern.covers(other) && !pattern.is_same(other));
+            self.patterns.iter().filter(|other| pattern.covers(other) && !pattern.is_same(other));
         let except = covered.filter(|other| other.matching != Matching::OneLabel);
         let mut except: Vec<Except> = except
             .map(|other| Except {
@@ -347,6 +355,65 @@ class Api {{
     }
 
     #[test]
+    fn loops_over_names_of_the_same_file() {
+        let make = "CertificatePinner.Builder b = new CertificatePinner.Builder();";
+        for text in [
+            format!(
+                "val pins = mapOf(\n\"a.example\" to listOf(\"{A}\", \"{B}\"),\n\
+                 \"b.example\" to listOf(\"{B}\"),)\n\
+                 val p = CertificatePinner.Builder().apply {{ pins.forEach {{ (host, keys) ->\n\
+                 keys.forEach {{ add(host, \"sha256/$it\") }} }} }}.build()"
+            ),
+            format!(
+                "val pins = mapOf(\"a.example\" to arrayOf(\"sha256/{A}\", \"sha256/{B}\"),\n\
+                 \"b.example\" to arrayOf(\"sha256/{B}\"))\nval b = CertificatePinner.Builder()\n\
+                 for ((h, p) in pins) {{ b.add(h, *p) }}"
+            ),
+            format!(
+                "Map<String, String> M = new HashMap<>(); static {{ M.put(\"a.example\", \
+                 \"sha256/{A}\");\nM.put(\"b.example\", \"sha256/{B}\"); }} {make}\n\
+                 for (Map.Entry<String, String> e : M.entrySet()) b.add(e.getKey(), e.getValue());\n\
+                 b.add(\"a.example\", \"sha256/{B}\");"
+            ),
+        ] {
+            let read = checked(&text, &Certificates::default()).unwrap();
+            let last = sets(&read).pop();
+            assert_eq!(sets(&read)[0].host, name("a.example"), "{text}");
+            assert!(read.sets.iter().all(|set| set.pins.contains(&b())), "{text} {read:?}");
+            assert!(last.is_some_and(|set| set.pins.contains(&b())), "{text}");
+        }
+        let list = format!(
+            "val hosts = listOf(\"a.example\", \"b.example\")\nval b = CertificatePinner.Builder()\n\
+             hosts.forEach {{ b.add(it, \"sha256/{A}\", \"sha256/{B}\") }}"
+        );
+        let read = checked(&list, &Certificates::default()).unwrap();
+        let wanted = [set("a.example", &[a(), b()]), set("b.example", &[a(), b()])];
+        assert_eq!(sets(&read), wanted);
+        let put = |pin: &str| format!("m.put(\"a.example\", \"sha256/{pin}\");");
+        let twice = format!(
+            "val m = HashMap()\nif (x) {{ {} }} else {{ {} }}\nval b = CertificatePinner.Builder()\n\
+             m.forEach {{ (h, p) -> b.add(h, p) }}",
+            put(A),
+            put(B)
+        );
+        assert!(checked(&twice, &Certificates::default()).is_err());
+        let sum = list.replace("hosts.forEach {", "for (it in others + hosts) {");
+        assert!(checked(&sum, &Certificates::default()).is_err());
+        let more = list.replace("\"b.example\")", "\"b.example\") + others()");
+        assert!(checked(&more, &Certificates::default()).is_err());
+        let called = format!(
+            "val h = \"A.example\".replace(\"A\", \"b\")\n\
+             val b = CertificatePinner.Builder().add(h, \"sha256/{A}\")"
+        );
+        assert!(checked(&called, &Certificates::default()).is_err());
+        // What is filtered, or comes from somewhere else, is not known.
+        for over in ["hosts.filter { x }", "load()"] {
+            let text = list.replace("hosts.forEach", &format!("{over}.forEach"));
+            assert!(checked(&text, &Certificates::default()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn branches_are_never_one() {
         let add = |pin: &str| format!("b.add(\"a.example\", \"sha256/{pin}\")");
         let make = "val b = CertificatePinner.Builder()\n";
@@ -361,6 +428,26 @@ class Api {{
                 vec![vec![a()], vec![b()]],
             ),
             (format!("{make}{}\nif (x) {{ {} }}", add(A), add(B)), vec![vec![a()], vec![a(), b()]]),
+            (
+                format!("{make}when (x) {{ 1 -> {}\nelse -> {{ {} }} }}", add(A), add(B)),
+                vec![vec![a()], vec![b()]],
+            ),
+            (
+                format!(
+                    "{make}switch (x) {{ case 1: {}; break; default: {{ {}; }} }}",
+                    add(A),
+                    add(B)
+                ),
+                vec![vec![a()], vec![b()]],
+            ),
+            (
+                format!("{make}if (x) return {}\nreturn {}", add(A), add(B)),
+                vec![vec![a()], vec![b()]],
+            ),
+            (
+                format!("{make}if (x) {{ {}\n return b }}\n{}", add(A), add(B)),
+                vec![vec![a()], vec![b()]],
+            ),
             (
                 format!(
                     "{make}val c = CertificatePinner.Builder()\n{}\nc.{}",

@@ -15,7 +15,7 @@ pub enum Reading {
     /// A pin, and something about its text to be known.
     Noted(Pin, &'static str),
     /// Something that no key matches: who has this pin alone is locked out already.
-    NeverMatches(&'static str),
+    NeverMatches(Pin, &'static str),
 }
 
 /// Reads `text`, which has no prefix, as `client` does.
@@ -34,7 +34,13 @@ pub fn read(client: Client, text: &str) -> Result<Reading, PinError> {
     }
     let blanks = text.contains(char::is_whitespace);
     Ok(match client {
+        Client::Curl => Reading::NeverMatches(
+            pin,
+            "it is not the base64 that curl compares as text (padded, without white space, no bits behind \
+             the 256th), so no key matches it",
+        ),
         Client::Apple if !padded => Reading::NeverMatches(
+            pin,
             "it has no padding, and Apple's decoder drops what is not padded, so no key matches it",
         ),
         Client::TrustKit if !padded || blanks => Reading::Noted(
@@ -103,7 +109,7 @@ mod tests {
                 assert_eq!(read(client, text), Ok(Reading::Pin(a())), "{client:?} {text}");
             }
         }
-        assert!(matches!(read(Client::Apple, unpadded), Ok(Reading::NeverMatches(_))));
+        assert!(matches!(read(Client::Apple, unpadded), Ok(Reading::NeverMatches(..))));
         assert!(matches!(read(Client::TrustKit, unpadded), Ok(Reading::Noted(_, _))));
         let url_safe = A.replace('+', "-").replace('/', "_");
         assert_eq!(read(Client::OkHttp, &url_safe), Ok(Reading::Pin(a())));

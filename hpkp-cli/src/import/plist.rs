@@ -102,6 +102,20 @@ impl<'a, 'input> Dictionary<'a, 'input> {
     }
 }
 
+/// Sees to it that the key of `value` is a text and no name of a source, which may stand for anything.
+pub(super) fn has_literal_key(value: Node<'_, '_>) -> Result<(), ImportError> {
+    let key = value.prev_sibling_element().filter(|key| key.has_attribute("word"));
+    match key {
+        Some(key) => Err(Problem::unsupported(
+            &xml::text(key)?,
+            "what it stands for is not in this text as a literal; write the host in its place, or import \
+             it and its pins as a line \"HOST sha256/...\"",
+        )
+        .at(xml::line(key))),
+        None => Ok(()),
+    }
+}
+
 /// A truth value.
 pub(super) fn truth(node: Node<'_, '_>) -> Result<bool, ImportError> {
     match node.tag_name().name() {

@@ -4,12 +4,13 @@
 //! text is not shown, since it may be a secret. Within the syntax of a pin (`sha256/` in front and the
 //! like) it is an error, unless it stands in a comment; elsewhere it is a note.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Range;
 
 use hpkp_core::pin::Pin;
 use hpkp_core::published::Client;
 
+use super::view::{Place, View};
 use super::{ImportError, Imported, Problem, pin_text};
 
 /// The digits of a pin in base64, without its padding.
@@ -19,116 +20,219 @@ const DIGITS: usize = 43;
 /// the pin stands in.
 const NEAR: usize = 3;
 
-/// What stands in front of pins in the formats that have them.
-const MARKS: [&str; 5] =
-    ["sha256/", "pin-sha256", "pinnedpubkey", "kTSKPublicKeyHashes", "SPKI-SHA256-BASE64"];
+/// What stands in front of pins in the formats that have them, in lower case.
+const MARKS: [&str; 7] = [
+    "sha256/",
+    "sha256-",
+    "pin-sha256",
+    "pinnedpubkey",
+    "tskpublickeyhashes",
+    "spki-sha256-base64",
+    "<pin ",
+];
+
+/// How far in front of a pin such a mark is looked for.
+const REACH: usize = 256;
 
 /// Names what looks like a pin in `text` and is not among `read`, the pins that a reader has taken
-/// from it with their lines.
+/// from it with their lines; and what a reader has taken and not recorded.
 ///
 /// # Errors
 /// [`Problem::NotRead`] for one within the syntax of a pin and outside a comment.
 pub(super) fn check(
     text: &str,
-    read: Vec<(usize, Pin)>,
+    read: &[(usize, Pin)],
     imported: &mut Imported,
 ) -> Result<(), ImportError> {
     let comments = Comments::of(text);
-    let mut taken: HashMap<Pin, Vec<usize>> = HashMap::new();
+    let mut taken: HashMap<Pin, VecDeque<usize>> = HashMap::new();
     let computed: HashSet<usize> = read.iter().map(|(line, _)| *line).collect();
-    for (line, pin) in read {
-        taken.entry(pin).or_default().push(line);
+    let mut in_order = read.to_vec();
+    in_order.sort_unstable();
+    for (line, pin) in in_order {
+        taken.entry(pin).or_default().push_back(line);
     }
-    for lines in taken.values_mut() {
-        lines.sort_unstable();
-    }
-    let noted: HashSet<usize> = imported.notes.iter().map(|note| note.line).collect();
-    for (line, content, start) in lines(text) {
-        for (at, pin) in candidates(content) {
-            // Both go from the top to the bottom, so the first that is near enough is the one.
-            let lines = taken.get_mut(&pin);
-            let near = lines
-                .as_ref()
-                .and_then(|lines| lines.iter().position(|other| other.abs_diff(line) <= NEAR));
-            if let Some((lines, found)) = lines.zip(near) {
-                lines.remove(found);
+    let noted: BTreeSet<usize> = imported.notes.iter().map(|note| note.line).collect();
+    let mut places = Places::of(text);
+    for Candidate { at, pin, marked } in candidates(text) {
+        let (line, column) = places.find(at);
+        // Both go from the top to the bottom, so the first that is near enough is the one.
+        if let Some(lines) = taken.get_mut(&pin) {
+            while lines.front().is_some_and(|taken| taken + NEAR < line) {
+                lines.pop_front();
+            }
+            if lines.front().is_some_and(|taken| taken.abs_diff(line) <= NEAR) {
+                lines.pop_front();
                 continue;
             }
-            let column = 1 + content[..at].chars().count();
-            let marked = MARKS.iter().any(|mark| {
-                let lower = content[..at].to_ascii_lowercase();
-                lower.contains(&mark.to_ascii_lowercase())
-            });
-            if comments.contains(start + at) {
-                let text =
-                    format!("column {column}: a pin in a comment binds nobody; it is not recorded");
-                imported.note(line, text);
-            } else if marked {
-                return Err(Problem::NotRead { column }.at(line));
-            } else {
-                imported.note(
-                    line,
-                    format!("column {column}: this looks like a pin, and it is NOT recorded"),
-                );
-            }
         }
-        // A pin that is computed, or in a form that no client takes.
-        for (at, _) in content.match_indices("sha256/") {
-            let rest = content[at + 7..].trim_start_matches('/');
-            let is_computed =
-                rest.starts_with(['$', '{', '%', '<']) && !comments.contains(start + at);
-            if is_computed && !noted.contains(&line) && !computed.contains(&line) {
-                let column = 1 + content[..at].chars().count();
-                let text = format!(
-                    "column {column}: a pin that is put together here is not recorded unless it is \
-                     listed"
-                );
-                imported.note(line, text);
-            }
+        if comments.contains(at) {
+            let text =
+                format!("column {column}: a pin in a comment binds nobody; it is not recorded");
+            imported.note(line, text);
+        } else if marked {
+            return Err(Problem::NotRead { column }.at(line));
+        } else {
+            imported.note(
+                line,
+                format!("column {column}: this looks like a pin, and it is NOT recorded"),
+            );
         }
     }
+    note_computed(text, &comments, &noted, &computed, imported);
+    note_unrecorded(read, &noted, imported);
     Ok(())
 }
 
-/// The lines of a text, with their numbers and where they begin.
-fn lines(text: &str) -> impl Iterator<Item = (usize, &str, usize)> {
-    let mut start = 0;
-    (1..).zip(text.split('\n')).map(move |(line, content)| {
-        let begins = start;
-        start += content.len() + 1;
-        (line, content, begins)
-    })
+/// Notes pins that are put together, which no literal of the text has.
+fn note_computed(
+    text: &str,
+    comments: &Comments,
+    noted: &BTreeSet<usize>,
+    computed: &HashSet<usize>,
+    imported: &mut Imported,
+) {
+    let mut places = Places::of(text);
+    for (at, _) in text.match_indices("sha256/") {
+        let rest = text[at + 7..].trim_start_matches('/');
+        let is_computed = rest.starts_with(['$', '{', '%', '<', '\\'])
+            || rest
+                .strip_prefix(['"', '\''])
+                .is_some_and(|rest| rest.trim_start().starts_with(['+', '.', '$']));
+        if !is_computed || comments.contains(at) {
+            continue;
+        }
+        let (line, column) = places.find(at);
+        if !noted.contains(&line) && !computed.contains(&line) {
+            let text = format!(
+                "column {column}: a pin that is put together here is not recorded unless it is listed"
+            );
+            imported.note(line, text);
+        }
+    }
 }
 
-/// What looks like a pin in a line: 43 digits of base64 that are not part of more, padded or not.
-fn candidates(content: &str) -> impl Iterator<Item = (usize, Pin)> {
-    let is_digit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | '-' | '_');
-    let mut found = Vec::new();
-    let mut at = 0;
-    while let Some(begin) = content[at..].find(is_digit).map(|begin| at + begin) {
-        let end = content[begin..].find(|c| !is_digit(c)).map_or(content.len(), |end| begin + end);
-        let word = &content[begin..end];
-        // What stands in front of it may be of the same characters: sha256//, pin-sha256=.
-        let padded = word.trim_end_matches('=');
-        let bare = padded.len().checked_sub(DIGITS);
-        for skip in bare.into_iter().filter(|skip| {
-            let before = &padded[..*skip];
-            before.is_empty() || before.ends_with(['/', '='])
-        }) {
-            let candidate = &padded[skip..];
-            // A word of letters alone, or a path, is hardly ever a pin of 32 random octets.
-            let digits = candidate.bytes().any(|octet| octet.is_ascii_digit());
-            let upper = candidate.bytes().any(|octet| octet.is_ascii_uppercase());
-            let marked = padded[..skip].contains("sha256");
-            if (marked || digits && upper)
-                && let Ok(pin_text::Reading::Pin(pin)) = pin_text::read(Client::OkHttp, candidate)
-            {
-                found.push((begin + skip, pin));
+/// Notes pins that a reader has taken and that are in none of its sets, unless it has said so.
+fn note_unrecorded(read: &[(usize, Pin)], noted: &BTreeSet<usize>, imported: &mut Imported) {
+    let recorded: HashSet<Pin> =
+        imported.sets.iter().flat_map(|set| set.pins.iter().copied()).collect();
+    let mut said = HashSet::new();
+    for (line, pin) in read {
+        let is_near = noted.range(line.saturating_sub(NEAR)..=line + NEAR).next().is_some();
+        if !recorded.contains(pin) && !is_near && said.insert(*line) {
+            imported
+                .note(*line, "a pin here binds no host that can be recorded; it is NOT recorded");
+        }
+    }
+}
+
+/// The lines and columns of places in a text, asked for from the top to the bottom.
+struct Places<'a> {
+    text: &'a str,
+    at: usize,
+    line: usize,
+    column: usize,
+}
+
+impl<'a> Places<'a> {
+    fn of(text: &'a str) -> Self {
+        Self { text, at: 0, line: 1, column: 1 }
+    }
+}
+
+impl Places<'_> {
+    /// The line and the column, from 1, of the character at `at`.
+    fn find(&mut self, at: usize) -> (usize, usize) {
+        for c in self.text.get(self.at..at).unwrap_or_default().chars() {
+            if c == '\n' {
+                (self.line, self.column) = (self.line + 1, 1);
+            } else {
+                self.column += 1;
             }
         }
-        at = end;
+        self.at = self.at.max(at);
+        (self.line, self.column)
     }
-    found.into_iter()
+}
+
+/// What looks like a pin.
+struct Candidate {
+    /// Where it begins.
+    at: usize,
+    pin: Pin,
+    /// Whether it stands in the syntax of a pin.
+    marked: bool,
+}
+
+/// What looks like a pin: 43 digits of base64 that are not part of more, padded or not, also where
+/// they are escaped or put together of several literals; and the data of TLSA records.
+fn candidates(text: &str) -> Vec<Candidate> {
+    let mut found = Vec::new();
+    let plain = View::plain(text);
+    of_base64(&plain, false, &mut found);
+    of_base64(&View::joined(text), true, &mut found);
+    super::tlsa::spelled::candidates(text, |at, pin| {
+        found.push(Candidate { at, pin, marked: true });
+    });
+    found.sort_by_key(|candidate| candidate.at);
+    found
+}
+
+fn of_base64(view: &View, joined_only: bool, found: &mut Vec<Candidate>) {
+    let is_digit = |octet: &u8| octet.is_ascii_alphanumeric() || b"+/-_".contains(octet);
+    let octets = view.octets();
+    let mut at = 0;
+    while at < octets.len() {
+        if !is_digit(&octets[at]) {
+            at += 1;
+            continue;
+        }
+        let length = octets[at..].iter().take_while(|octet| is_digit(octet)).count();
+        let (begin, end) = (at, at + length);
+        at = end;
+        // What stands in front of it may be of the same characters: sha256//, sha256-.
+        let Some(start) = end.checked_sub(DIGITS).filter(|start| *start >= begin) else { continue };
+        let before = &octets[begin..start];
+        let padded = octets.get(end) == Some(&b'=');
+        let parted = before.last().is_none_or(|last| {
+            let is_escape = before.ends_with(b"n") && start >= 2 && octets[start - 2] == b'\\';
+            *last == b'/' || padded && (b"-_".contains(last) || is_escape)
+        });
+        let Some(Place { at: source, joined, apart }) = view.place(start, end) else { continue };
+        if !(parted || apart) || joined_only && !joined {
+            continue;
+        }
+        let candidate = &octets[start..end];
+        // A word of letters alone, or a path, is hardly ever a pin of 32 random octets.
+        let digits = candidate.iter().any(u8::is_ascii_digit);
+        let upper = candidate.iter().any(u8::is_ascii_uppercase);
+        let reach = &octets[start.saturating_sub(REACH)..start];
+        let reach = String::from_utf8_lossy(reach).to_ascii_lowercase();
+        let this_line = reach.rsplit('\n').next().unwrap_or_default();
+        let marked = is_marked(this_line);
+        let directly = reach.ends_with("sha256/") || reach.ends_with("sha256//");
+        if !(directly || digits && upper || padded && upper) {
+            continue;
+        }
+        let text = String::from_utf8_lossy(candidate);
+        if let Ok(pin_text::Reading::Pin(pin)) = pin_text::read(Client::OkHttp, &text) {
+            found.push(Candidate { at: source, pin, marked });
+        }
+    }
+}
+
+/// Whether one of [`MARKS`] is in front, with other pins alone between.
+fn is_marked(before: &str) -> bool {
+    /// What elements and attributes around pins are called.
+    const AROUND: [&str; 9] =
+        ["", "digest", "sha", "256", "key", "string", "array", "dict", "sha256"];
+    let marks = MARKS.iter().filter_map(|mark| Some(before.rfind(mark)? + mark.len()));
+    marks.max().is_some_and(|end| {
+        let mut words = before[end..]
+            .split(|c: char| !c.is_ascii_alphanumeric() && !"+/".contains(c))
+            .filter(|word| !word.is_empty());
+        words.all(|word| word.len() >= DIGITS || AROUND.contains(&word.trim_matches('/')))
+    })
 }
 
 /// The comments of a text, as most formats have them.
@@ -140,30 +244,29 @@ impl Comments {
         for (open, close) in [("<!--", "-->"), ("/*", "*/")] {
             let mut at = 0;
             while let Some(begin) = text[at..].find(open).map(|begin| at + begin) {
+                // A media type (*/*) and a pattern of files (dir/*) begin none.
+                let before = text[..begin].chars().next_back();
+                if open == "/*" && before.is_some_and(|c| c.is_alphanumeric() || "*./".contains(c))
+                {
+                    at = begin + 1;
+                    continue;
+                }
                 // As in Kotlin, those of C's kind may be within one another.
                 let end = if open == "/*" {
                     end_of_nested(text, begin)
                 } else {
-                    text[begin..].find(close).map_or(text.len(), |end| begin + end + close.len())
+                    text[begin..].find(close).map(|end| begin + end + close.len())
                 };
+                // One that is never closed is none, nor is there another behind it.
+                let Some(end) = end else { break };
                 ranges.push(begin..end);
                 at = end;
             }
         }
-        for (_, content, start) in lines(text) {
-            let is_start =
-                |at: &usize| *at == 0 || content[..*at].ends_with([' ', '\t', ';', '{', '}', ',']);
-            for mark in ["#", "//", ";;", "; "] {
-                let mut places = content.match_indices(mark).map(|(at, _)| at);
-                // Within quotation marks it is none.
-                let quotes = |at: &usize| content[..*at].matches(['"', '\'']).count() % 2 == 0;
-                if let Some(at) = places.find(|at| is_start(at) && quotes(at)) {
-                    let alone = mark != "; " || content[..at].trim().is_empty();
-                    if alone {
-                        ranges.push(start + at..start + content.len());
-                    }
-                }
-            }
+        let mut start = 0;
+        for line in text.split('\n') {
+            ranges.extend(of_line(line).map(|at| start + at..start + line.len()));
+            start += line.len() + 1;
         }
         ranges.sort_by_key(|range| (range.start, range.end));
         let mut merged: Vec<Range<usize>> = Vec::new();
@@ -182,7 +285,33 @@ impl Comments {
     }
 }
 
-fn end_of_nested(text: &str, begin: usize) -> usize {
+/// Where a comment begins that goes to the end of the line.
+fn of_line(line: &str) -> Option<usize> {
+    let octets = line.as_bytes();
+    let mut quotes = 0_usize;
+    for (at, octet) in octets.iter().enumerate() {
+        quotes += usize::from(matches!(octet, b'"' | b'\''));
+        let is_start =
+            at == 0 || matches!(octets[at - 1], b' ' | b'\t' | b';' | b'{' | b'}' | b',');
+        let begins = match octet {
+            b'#' => true,
+            b'/' => octets.get(at + 1) == Some(&b'/'),
+            // That of a zone, where nothing else stands on the line or two of them.
+            b';' => {
+                octets.get(at + 1) == Some(&b';')
+                    || octets[..at].iter().all(u8::is_ascii_whitespace)
+            }
+            _ => false,
+        };
+        // Within quotation marks it is none.
+        if begins && is_start && quotes.is_multiple_of(2) {
+            return Some(at);
+        }
+    }
+    None
+}
+
+fn end_of_nested(text: &str, begin: usize) -> Option<usize> {
     let octets = text.as_bytes();
     let (mut depth, mut at) = (0_usize, begin);
     while at + 1 < octets.len() {
@@ -196,10 +325,10 @@ fn end_of_nested(text: &str, begin: usize) -> usize {
         }
         at += 2;
         if depth == 0 {
-            return at;
+            return Some(at);
         }
     }
-    text.len()
+    None
 }
 
 #[cfg(test)]
@@ -209,7 +338,11 @@ mod tests {
 
     fn found(text: &str, read: &[(usize, Pin)]) -> (Result<(), ImportError>, Vec<usize>) {
         let mut imported = Imported::default();
-        let checked = check(text, read.to_vec(), &mut imported);
+        if !read.is_empty() {
+            let pins: Vec<Pin> = read.iter().map(|(_, pin)| *pin).collect();
+            imported.push(1, crate::import::samples::set("a.example", &pins)).unwrap();
+        }
+        let checked = check(text, read, &mut imported);
         (checked, imported.notes.iter().map(|note| note.line).collect())
     }
 
@@ -236,5 +369,23 @@ mod tests {
         }
         let url = format!("curl https://a.example/ --pinnedpubkey sha256//{A}");
         assert!(found(&url, &[]).0.is_err());
+    }
+
+    #[test]
+    fn what_was_taken_and_is_in_no_set_is_noted() {
+        let text = format!("\n<pin digest=\"SHA-256\">{A}</pin>\n");
+        let mut imported = Imported::default();
+        let other = crate::import::samples::set("a.example", &[crate::import::samples::b()]);
+        imported.push(1, other).unwrap();
+        check(&text, &[(2, a())], &mut imported).unwrap();
+        assert_eq!(imported.notes.iter().map(|note| note.line).collect::<Vec<_>>(), [2]);
+    }
+
+    #[test]
+    fn a_long_line_takes_no_quadratic_time() {
+        let text = format!("{{\"a\":[{}]}}", format!("\"{A}\",").repeat(80_000));
+        let mut imported = Imported::default();
+        check(&text, &[], &mut imported).unwrap();
+        assert_eq!(imported.notes.len(), 80_000);
     }
 }

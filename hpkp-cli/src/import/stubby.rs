@@ -20,30 +20,33 @@ const PORT: u16 = 853;
 pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
     let mut imported = Imported::default();
     let mut upstream = Upstream::default();
+    // How far the hyphens of upstreams are from the margin, once one has begun.
+    let mut margin = None;
     for (line, content) in (1..).zip(text(octets)?.lines()) {
         let content = without_comment(content);
-        let (begins, rest) = match content.trim_start().strip_prefix("- ") {
-            Some(rest) => (true, rest.trim_start()),
-            None => (false, content.trim_start()),
-        };
-        let Some((key, value)) = rest.split_once(':') else { continue };
-        let value = value.trim().trim_matches(['"', '\'']);
-        match key.trim() {
-            "address_data" if begins => {
+        let mut rest = content.trim_start();
+        let indent = content.len() - rest.len();
+        // What is at the margin or before it is another section.
+        if margin.is_some_and(|margin| indent < margin) && !rest.is_empty() {
+            upstream.finish(&mut imported)?;
+            (upstream, margin) = (Upstream::default(), None);
+        }
+        if rest == "-" || rest.starts_with("- ") {
+            if margin.is_none_or(|margin| indent <= margin) {
                 upstream.finish(&mut imported)?;
                 upstream = Upstream { line, ..Upstream::default() };
+                margin = Some(indent);
             }
-            "tls_auth_name" => value.clone_into(&mut upstream.name),
-            "tls_port" => {
-                let port = value.parse().ok().filter(|port: &u16| *port != 0);
-                upstream.port =
-                    port.ok_or_else(|| Problem::unexpected(value, "a port").at(line))?;
-            }
-            "value" => {
-                upstream.line = if upstream.line == 0 { line } else { upstream.line };
-                upstream.pins.push(certificates.pin(value, line)?);
-            }
-            _ => {}
+            rest = rest[1..].trim_start();
+        }
+        // Of pairs within braces each by itself: [ { digest: "sha256", value: PIN } ].
+        let flow = rest.contains('{');
+        let pairs: Vec<&str> = match flow {
+            true => rest.split(['{', '}', '[', ']', ',']).collect(),
+            false => vec![rest],
+        };
+        for (key, value) in pairs.iter().filter_map(|pair| pair.split_once(':')) {
+            upstream.pair(key.trim(), value, line, certificates)?;
         }
     }
     upstream.finish(&mut imported)?;
@@ -61,20 +64,52 @@ fn without_comment(line: &str) -> &str {
     }
 }
 
+#[derive(Default)]
 struct Upstream {
     line: usize,
+    has_address: bool,
     name: String,
-    port: u16,
+    port: Option<u16>,
     pins: Vec<hpkp_core::pin::Pin>,
 }
 
-impl Default for Upstream {
-    fn default() -> Self {
-        Self { line: 0, name: String::new(), port: PORT, pins: Vec::new() }
-    }
-}
-
 impl Upstream {
+    fn pair(
+        &mut self,
+        key: &str,
+        value: &str,
+        line: usize,
+        certificates: &Certificates,
+    ) -> Result<(), ImportError> {
+        let value = value.trim().trim_matches(['"', '\'']);
+        match key.trim_matches(['"', '\'']) {
+            key @ ("address_data" | "tls_auth_name" | "tls_port") if self.has(key) => {
+                return Err(Problem::twice(key).at(line));
+            }
+            "address_data" => self.has_address = true,
+            "tls_auth_name" => value.clone_into(&mut self.name),
+            "tls_port" => {
+                let port = value.parse().ok().filter(|port: &u16| *port != 0);
+                self.port =
+                    Some(port.ok_or_else(|| Problem::unexpected(value, "a port").at(line))?);
+            }
+            "value" => {
+                self.line = if self.line == 0 { line } else { self.line };
+                self.pins.push(certificates.pin(value, line)?);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn has(&self, key: &str) -> bool {
+        match key {
+            "address_data" => self.has_address,
+            "tls_auth_name" => !self.name.is_empty(),
+            _ => self.port.is_some(),
+        }
+    }
+
     fn finish(&self, imported: &mut Imported) -> Result<(), ImportError> {
         if self.pins.is_empty() {
             return Ok(());
@@ -91,6 +126,8 @@ impl Upstream {
             );
             return Ok(());
         };
+        // Each upstream is a configuration of its own: its pins are for its address alone.
+        let group = imported.sets.len();
         for scope in [Scope::Leaf, Scope::SentCa] {
             let set = PinSet {
                 host: host.clone(),
@@ -98,12 +135,12 @@ impl Upstream {
                 include_subdomains: false,
                 except: Vec::new(),
                 scope,
-                port: Some(self.port),
+                port: Some(self.port.unwrap_or(PORT)),
                 pins: distinct(self.pins.iter().copied()),
                 expires_at: None,
                 origin: format!("stubby, line {}", self.line),
                 client: Client::DnsOverTls,
-                group: 0,
+                group,
             };
             imported.push(self.line, set)?;
         }
@@ -130,5 +167,37 @@ mod tests {
         let of = |scope| PinSet { scope, port: Some(853), ..set("dns.example.net", &[a(), b()]) };
         assert_eq!(sets(&read), [of(Scope::Leaf), of(Scope::SentCa)]);
         assert_eq!(read.notes[0].line, 10);
+    }
+
+    #[test]
+    fn each_upstream_has_its_own_pins_wherever_its_keys_stand() {
+        let item = |head: &str, name: &str, pin: &str| {
+            format!(
+                "{head}tls_auth_name: {name}\n    address_data: 192.0.2.1\n    \
+                tls_pubkey_pinset:\n      - digest: sha256\n        value: {pin}\n"
+            )
+        };
+        let flow = |name: &str, pin: &str| {
+            format!(
+                "  - address_data: 192.0.2.1\n    tls_auth_name: {name}\n    \
+                tls_pubkey_pinset: [ {{ digest: sha256, value: \"{pin}\" }} ]\n"
+            )
+        };
+        for text in [
+            item("  - ", "a.example", A) + &item("  - ", "b.example", B),
+            item("  -\n    ", "a.example", A) + &item("  -\n    ", "b.example", B),
+            flow("a.example", A) + &flow("b.example", B),
+        ] {
+            let text = format!("upstream_recursive_servers:\n{text}");
+            let read = read_with(read, text.as_bytes(), &Certificates::default()).unwrap();
+            let of = |host, pin, scope| PinSet { scope, port: Some(853), ..set(host, &[pin]) };
+            let wanted = [
+                of("a.example", a(), Scope::Leaf),
+                of("a.example", a(), Scope::SentCa),
+                of("b.example", b(), Scope::Leaf),
+                of("b.example", b(), Scope::SentCa),
+            ];
+            assert_eq!(sets(&read), wanted, "{text}");
+        }
     }
 }

@@ -5,6 +5,8 @@
 //! error, since clients may hold a server to it and no key can be held against it; a hash of a whole
 //! certificate most of all.
 
+mod elsewhere;
+pub(super) mod spelled;
 mod zone;
 
 use std::collections::{HashMap, HashSet};
@@ -31,7 +33,15 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
     let mut owners: Vec<Owner> = Vec::new();
     let mut passed_over: Option<ImportError> = None;
     let mut found = false;
-    let records = zone::records(text(octets)?)?;
+    let text = text(octets)?;
+    let records = match zone::records(text) {
+        Ok(records) if records.iter().any(|record| record.kind == "TLSA") => records,
+        other if elsewhere::is_elsewhere(text) => match elsewhere::records(text)? {
+            none if none.is_empty() => other?,
+            records => records,
+        },
+        other => other?,
+    };
     let is_tlsa = |record: &&Record| matches!(record.kind.as_str(), "TLSA" | "TYPE52");
     let names: HashSet<String> =
         records.iter().filter(is_tlsa).map(|record| record.owner.to_ascii_lowercase()).collect();
@@ -61,6 +71,10 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
     }
     for record in records.iter().filter(is_tlsa) {
         found = true;
+        // Whatever becomes of it, it is recorded or named.
+        if let Ok((_, data)) = record.association() {
+            certificates.account(spelled::stand_in(&data), record.line);
+        }
         let aliases = aliases_of.get(&record.owner.to_ascii_lowercase());
         let aliases = aliases.map_or(&[][..], Vec::as_slice);
         let own = match Owner::parse(record, &record.owner, &mut imported) {
@@ -104,6 +118,11 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
     }
 }
 
+/// Whether a text that is no zone file may have TLSA records.
+pub(super) fn is_elsewhere(text: &str) -> bool {
+    text.contains("TLSA") && elsewhere::is_elsewhere(text)
+}
+
 /// Whether a client may ask for TLSA records at a name: `_443._tcp.HOST`, `*._tcp.HOST`. That of a
 /// challenge or of a policy for mail has nothing to do with them.
 fn is_for_tlsa(name: &str) -> bool {
@@ -114,8 +133,10 @@ fn is_for_tlsa(name: &str) -> bool {
     is_transport(first) || is_transport(second) && (first == "*" || is_port(first))
 }
 
+const TRANSPORTS: [&str; 3] = ["_tcp", "_udp", "_sctp"];
+
 fn is_transport(label: &str) -> bool {
-    ["_tcp", "_udp", "_sctp"].iter().any(|name| label.eq_ignore_ascii_case(name))
+    TRANSPORTS.iter().any(|name| label.eq_ignore_ascii_case(name))
 }
 
 /// The name of TLSA records (RFC 6698 section 3), a port, a transport, a host, or a wildcard; and
@@ -127,6 +148,8 @@ struct Owner {
     host: HostName,
     matching: Matching,
     port: Option<u16>,
+    /// Records of one transport are nothing to clients of another, though the port is the same.
+    transport: usize,
     pins: Vec<(Scope, Pin)>,
 }
 
@@ -155,7 +178,10 @@ impl Owner {
             return Ok(None);
         };
         let name = owner.to_ascii_lowercase();
-        Ok(Some(Self { line, name, host, matching, port, pins: Vec::new() }))
+        let label = rest.split('.').next().unwrap_or_default();
+        let of = |other: &&str| label.eq_ignore_ascii_case(other);
+        let transport = TRANSPORTS.iter().position(of).unwrap_or_default();
+        Ok(Some(Self { line, name, host, matching, port, transport, pins: Vec::new() }))
     }
 
     fn finish(self, imported: &mut Imported) -> Result<(), ImportError> {
@@ -177,7 +203,7 @@ impl Owner {
                 expires_at: None,
                 origin: format!("TLSA {}", Excerpt::new(&self.name)),
                 client: Client::Dane,
-                group: 0,
+                group: self.transport,
             };
             imported.push(self.line, set)?;
         }
@@ -219,7 +245,7 @@ fn association(record: &Record, certificates: &Certificates) -> Result<(Scope, P
                 let text = "the data of the record".to_owned();
                 return Err(Problem::Pin { text, error: PinError::OfNothing }.at(line));
             }
-            Ok((scope, certificates.check(pin, line)?))
+            Ok((scope, certificates.checked(pin, line)?))
         }
         // The key itself (RFC 6698 section 2.1.3).
         (1, 0) => {
@@ -227,7 +253,8 @@ fn association(record: &Record, certificates: &Certificates) -> Result<(Scope, P
             Ok((scope, certificates.check(pin, line)?))
         }
         (1, 2) => unsupported(
-            "it holds a SHA-512, which no pin can be made of; publish the SHA-256 (matching type 1)",
+            "it holds a SHA-512, which no pin can be made of; clients with digest agility (RFC 7671 section \
+             9) look at it alone and at no SHA-256 beside it; publish the SHA-256 (matching type 1)",
         ),
         _ => unsupported("RFC 6698 knows the selectors 0 and 1 and the matching types 0 to 2 only"),
     }
@@ -360,6 +387,50 @@ mod tests {
         for text in [format!("3 1 1 {pin}"), format!("3 0 1 {first} {second}")] {
             let error = read(text.as_bytes(), &Certificates::default()).unwrap_err();
             assert!(matches!(error.problem, Problem::Unsupported { .. }), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn outside_zone_files() {
+        let (one, two) = (hex(a()), hex(b()));
+        let of = |port, host, pins: &[Pin]| PinSet {
+            scope: Scope::Leaf,
+            port: Some(port),
+            ..set(host, pins)
+        };
+        let both = [of(443, "www.example.com", &[a()]), of(25, "mail.example.com", &[b()])];
+        for text in [
+            format!(
+                "D(\"example.com\", REG,\n  TLSA(\"_443._tcp.www\", 3, 1, 1, \"{one}\"),\n  \
+                 TLSA('_25._tcp.mail.example.com.', 3, 1, 1, '{two}', TTL(300)),\nEND);"
+            ),
+            format!(
+                "INSERT INTO records VALUES (1,'_443._tcp.www.example.com','TLSA','3 1 1 {one}',300);\n\
+                 INSERT INTO records VALUES (1,'_25._tcp.mail.example.com','TLSA','3 1 1 {two}',300);"
+            ),
+            format!(
+                "{{\"rrsets\":[{{\"name\":\"_443._tcp.www.example.com.\",\"type\":\"TLSA\",\"records\":\
+                 [{{\"content\":\"3 1 1 {one}\"}}]}},{{\"name\":\"_25._tcp.mail.example.com.\",\"type\":\
+                 \"TLSA\",\"records\":[{{\"content\":\"3 1 1 {two}\"}}]}}]}}"
+            ),
+            format!(
+                "local-data: \"_443._tcp.www.example.com. TLSA 3 1 1 {one}\"\n\
+                 local-data: \"_25._tcp.mail.example.com. 300 IN TLSA 3 1 1 {two}\"\n"
+            ),
+        ] {
+            let read =
+                crate::import::read_with(read, text.as_bytes(), &Certificates::default()).unwrap();
+            assert_eq!(sets(&read), both, "{text}");
+        }
+        for text in [
+            format!("TLSA(\"_443._tcp\", 3, 1, 1, \"{one}\")"),
+            format!("D(\"a.example\", TLSA(\"_443._tcp\", 3, 1, 1, HASH), \"{one}\")"),
+            format!(
+                "{{\"content\":\"3 1 1 {one}\",\"name\":\"_443._tcp.a.example\",\"type\":\"TLSA\"}}"
+            ),
+        ] {
+            let read = crate::import::read_with(read, text.as_bytes(), &Certificates::default());
+            assert!(read.is_err(), "{text} {read:?}");
         }
     }
 

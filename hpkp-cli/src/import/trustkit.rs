@@ -57,6 +57,7 @@ fn read_list(
     let mut read = Vec::new();
     for (name, node) in Dictionary::new(domains)?.iter() {
         let line = xml::line(node);
+        plist::has_literal_key(node)?;
         let Some(host) = host(name, line)? else {
             note_address(imported, line, name);
             continue;
@@ -108,6 +109,7 @@ fn pins(
     imported: &mut Imported,
 ) -> Result<Option<Pins>, ImportError> {
     if truth(settings, "TSKExcludeSubdomainFromParentPolicy", false)? {
+        pass_over(settings, certificates, imported)?;
         return Ok(None);
     }
     if !truth(settings, "TSKEnforcePinning", true)? {
@@ -115,6 +117,7 @@ fn pins(
             line,
             format!("{name}: TSKEnforcePinning is false, so the app refuses nothing; passed over"),
         );
+        pass_over(settings, certificates, imported)?;
         return Ok(None);
     }
     let hashes = value(settings, "TSKPublicKeyHashes")?
@@ -130,7 +133,11 @@ fn pins(
     let expires_at = match value(settings, "TSKExpirationDate")? {
         None => None,
         Some(node) => {
-            let text = plist::string(node)?;
+            // A property list has a type of its own for it: 2030-01-01T00:00:00Z.
+            let text = match node.tag_name().name() {
+                "date" => xml::text(node)?.get(..10).unwrap_or_default().to_owned(),
+                _ => plist::string(node)?,
+            };
             let day = day(&text);
             Some(day.ok_or_else(|| {
                 Problem::unexpected(&text, "a day (yyyy-MM-dd)").at(xml::line(node))
@@ -138,6 +145,23 @@ fn pins(
         }
     };
     Ok(Some((distinct(pins), expires_at)))
+}
+
+/// Names the pins of an entry by which nothing is refused.
+fn pass_over(
+    settings: &Dictionary<'_, '_>,
+    certificates: &Certificates,
+    imported: &mut Imported,
+) -> Result<(), ImportError> {
+    let Some(hashes) = value(settings, "TSKPublicKeyHashes")? else { return Ok(()) };
+    for hash in hashes.descendants().filter(|node| node.has_tag_name("string")) {
+        let (text, line) = (xml::text(hash)?, xml::line(hash));
+        let mut notes = Vec::new();
+        if certificates.pin_of(Client::TrustKit, &text, line, &mut notes).is_ok() {
+            imported.note(line, "a pin by which nothing is refused; it is NOT recorded");
+        }
+    }
+    Ok(())
 }
 
 /// The value of a key under one of its names: as the documentation has it, and with the `k` of the
@@ -184,6 +208,32 @@ mod tests {
     }
 
     const BELOW: &str = "<key>TSKIncludeSubdomains</key><true/>";
+
+    #[test]
+    fn pins_by_which_nothing_is_refused_are_named() {
+        let text = format!(
+            "let c = [kTSKPinnedDomains: [\n\"a.example\": [kTSKEnforcePinning: false, \
+             kTSKPublicKeyHashes: [\"{A}\", \"{B}\"]],\n\"b.example\": [kTSKPublicKeyHashes: PINS]]]\n\
+             let PINS = [\"{A}\",\n\"{B}\"]\n"
+        );
+        let read = crate::import::read_with(super::read, text.as_bytes(), &Certificates::default())
+            .unwrap();
+        assert_eq!(sets(&read), [set("b.example", &[a(), b()])]);
+        assert!(read.notes.iter().all(|note| note.line == 2), "{:?}", read.notes);
+        assert_eq!(read.notes.len(), 3);
+    }
+
+    #[test]
+    fn a_host_that_the_source_names_elsewhere_is_not_guessed() {
+        for key in ["Config.host", "HOST", "host()"] {
+            let text = format!(
+                "let c = [kTSKPinnedDomains: [\n{key}: [kTSKPublicKeyHashes: [\"{A}\", \"{B}\"]]]]"
+            );
+            let read =
+                crate::import::read_with(super::read, text.as_bytes(), &Certificates::default());
+            assert!(read.is_err(), "{key} {read:?}");
+        }
+    }
 
     #[test]
     fn the_most_specific_domain_counts() {

@@ -1,5 +1,7 @@
 //! XML with limits: no entities, bounded in size, number of nodes and depth.
 
+use std::cell::RefCell;
+
 use hpkp_core::text::Excerpt;
 use roxmltree::{Document, Node, ParsingOptions};
 
@@ -24,16 +26,43 @@ pub(super) fn document(text: &str) -> Result<Document<'_>, ImportError> {
         Problem::Xml(Excerpt::new(&error.to_string()).to_string()).at(line)
     })?;
     let deep = |node: &Node<'_, '_>| node.ancestors().take(MAX_DEPTH + 2).count() > MAX_DEPTH + 1;
+    LINES.with_borrow_mut(|lines| *lines = Lines::of(text));
     match document.descendants().find(|node| node.is_element() && deep(node)) {
         Some(node) => Err(Problem::TooDeep.at(line(node))),
         None => Ok(document),
     }
 }
 
+thread_local! {
+    /// The lines of the document that was read last. The library counts them from the top for each node
+    /// that is asked about, which takes minutes for a file of the largest size.
+    static LINES: RefCell<Lines> = const { RefCell::new(Lines { text: (0, 0), ends: Vec::new() }) };
+}
+
+struct Lines {
+    /// Which text it is, by its place and length.
+    text: (usize, usize),
+    ends: Vec<usize>,
+}
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        let ends = text.match_indices('\n').map(|(at, _)| at).collect();
+        Self { text: Self::place(text), ends }
+    }
+
+    fn place(text: &str) -> (usize, usize) {
+        (text.as_ptr().addr(), text.len())
+    }
+}
+
 /// The line on which a node begins.
 pub(super) fn line(node: Node<'_, '_>) -> usize {
-    let position = node.document().text_pos_at(node.range().start);
-    usize::try_from(position.row).unwrap_or(1)
+    let start = node.range().start;
+    LINES.with_borrow(|lines| match lines.text == Lines::place(node.document().input_text()) {
+        true => 1 + lines.ends.partition_point(|end| *end < start),
+        false => line_of(node.document().input_text(), start),
+    })
 }
 
 /// The elements in a node.

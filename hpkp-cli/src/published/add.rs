@@ -138,11 +138,19 @@ fn of_header(header: &str, common: Published) -> Result<Published, Failure> {
     for deviation in reading.deviations() {
         output::complain(&format!("the header: {deviation}"));
     }
+    let as_sent = taken_off.is_empty() && !header.contains(['\\', '&', '$', '\n', '<']);
     let field = reading.tolerant().filter(|field| !field.pins.is_empty()).ok_or_else(|| {
-        Failure::no(
-            "no client that follows RFC 7469 has noted this header; where you know of one that has, \
-             record its pins with --pin",
-        )
+        Failure::no(match as_sent {
+            true => {
+                "no client that follows RFC 7469 has noted this header; where you know of one that has, \
+                 record its pins with --pin"
+            }
+            // What is wrong may be the text around the value alone.
+            false => {
+                "what the server sent is not certain from this text; give the value alone, as it is sent \
+                 (curl -sI https://HOST/), or record the pins with --pin"
+            }
+        })
     })?;
     let age = MaxAge::from_seconds(field.max_age.unwrap_or(0)).unwrap_or(MaxAge::MAX);
     if age.seconds() == 0 {

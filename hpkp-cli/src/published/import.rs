@@ -58,10 +58,11 @@ pub(super) fn run(
     }
     let mut all: Vec<Published> = Vec::new();
     let mut seen = HashSet::new();
-    for set in imported.sets {
+    let of_text = openssl::sha::sha256(&text);
+    for (set, line) in imported.sets.into_iter().zip(imported.lines) {
         if set.expires_at.is_some_and(|time| time <= store.now) {
             output::complain(&format!(
-                "{file}: the pins of {} have expired, so nobody is held to them; passed over",
+                "{file}: line {line}: the pins of {} have expired, so nobody is held to them; passed over",
                 set.host.as_str()
             ));
             continue;
@@ -69,7 +70,7 @@ pub(super) fn run(
         let configuration = Configuration {
             client: set.client,
             id: Fingerprint::of([
-                text.as_slice(),
+                &of_text[..],
                 arguments.origin.as_bytes(),
                 &set.group.to_be_bytes(),
             ]),

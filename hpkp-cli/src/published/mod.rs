@@ -4,6 +4,7 @@ mod add;
 mod at_hand;
 mod change;
 mod compact;
+mod export;
 mod import;
 mod query;
 mod replay;
@@ -30,6 +31,7 @@ pub(crate) fn run(arguments: &PublishedArguments) -> Exit {
         Command::Import(import) => {
             open().and_then(|mut store| import::run(&mut store, import, json))
         }
+        Command::Export(export) => open().and_then(|store| export::run(&store, export, json)),
         Command::End(end) => open().and_then(|mut store| change::end(&mut store, end, json)),
         Command::Waive(waive) => {
             open().and_then(|mut store| change::waive(&mut store, waive, json))

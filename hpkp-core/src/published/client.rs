@@ -50,6 +50,12 @@ impl Client {
         CLIENTS.iter().find(|(_, client)| *client == self).map_or("", |(name, _)| name)
     }
 
+    /// The client that has this name in records.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        CLIENTS.iter().find(|(other, _)| *other == name).map(|(_, client)| *client)
+    }
+
     /// Whether of two entries of one configuration that bind a host one is enough, given what each
     /// compares.
     fn unites(self, one: Scope, other: Scope) -> bool {

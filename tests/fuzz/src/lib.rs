@@ -11,6 +11,9 @@
 //! The first directory takes what the fuzzer finds, the second is where it starts. The seeds also
 //! run as a test of the core, without a fuzzer (`hpkp-core/tests/fuzz_seeds.rs`); an input that
 //! once broke something becomes one of them.
+//!
+//! The targets `import_*` and `header_text` are of the command's readers (`imports.rs`); `ci/fuzz-imports`
+//! builds and runs them, also without `cargo-fuzz`.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

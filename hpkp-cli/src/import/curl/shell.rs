@@ -1,8 +1,8 @@
 //! The words of shell commands, and what variables stand for in them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::super::{ImportError, Problem};
+use super::super::{ImportError, MAX_TEXT, Problem};
 
 /// A word of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +113,16 @@ pub(super) fn assign(words: &[Word], variables: &mut HashMap<String, Option<Vec<
     }
 }
 
+/// The name of the variable that a word gives a value.
+pub(super) fn assigned(word: &Word) -> Option<&str> {
+    word.text.split_once('=').map(|(name, _)| name).filter(|name| !word.operator && is_name(name))
+}
+
+/// The variables that stand for whole words: `$X`, `${X}`, `${X[@]}`.
+pub(super) fn used(words: &[Word]) -> HashSet<String> {
+    words.iter().filter_map(|word| whole(&word.text)).map(str::to_owned).collect()
+}
+
 fn is_name(text: &str) -> bool {
     let text = text.strip_suffix('+').unwrap_or(text);
     !text.is_empty()
@@ -123,22 +133,32 @@ fn is_name(text: &str) -> bool {
 /// The most words that a text may have once its variables are replaced.
 const MAX_WORDS: usize = 1_000_000;
 
+/// The most octets that they may have then; what is beyond stays as it is.
+const MAX_OCTETS: usize = 4 * MAX_TEXT;
+
 /// The words with their variables replaced, as far as the text says what they stand for.
 pub(super) fn expanded(
     words: Vec<Word>,
     variables: &HashMap<String, Option<Vec<Word>>>,
 ) -> Vec<Word> {
     let mut all = Vec::with_capacity(words.len());
+    let mut octets = 0;
     for word in words {
         match whole(&word.text).and_then(|name| variables.get(name)?.as_ref()) {
-            Some(values) if !word.operator && all.len() < MAX_WORDS => {
+            Some(values) if !word.operator && all.len() < MAX_WORDS && octets < MAX_OCTETS => {
                 for value in values {
+                    octets += value.text.len();
                     // Without quotation marks its blanks part words; a pin has none.
                     let parts = value.text.split_whitespace();
                     all.extend(parts.map(|part| Word { text: part.to_owned(), ..word.clone() }));
                 }
             }
-            _ => all.push(Word { text: replaced(&word.text, variables), ..word }),
+            _ if octets < MAX_OCTETS => {
+                let text = replaced(&word.text, variables);
+                octets += text.len();
+                all.push(Word { text, ..word });
+            }
+            _ => all.push(word),
         }
     }
     all

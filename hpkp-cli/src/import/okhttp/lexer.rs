@@ -97,21 +97,16 @@ impl<'a> Lexer<'a> {
             if self.rest.starts_with("//") {
                 self.take_through("\n");
             } else if self.rest.starts_with("/*") {
-                self.take(2);
-                let mut depth = 1_usize;
-                while depth > 0 && !self.rest.is_empty() {
-                    let end = self.rest.find("*/").unwrap_or(self.rest.len());
-                    match self.rest[..end].find("/*").filter(|_| self.nests) {
-                        Some(begin) => {
-                            depth += 1;
-                            self.take(begin + 2);
-                        }
-                        None => {
-                            depth -= 1;
-                            self.take_through("*/");
-                        }
+                let octets = self.rest.as_bytes();
+                let (mut depth, mut end) = (1_usize, 2);
+                while depth > 0 && end < octets.len() {
+                    match octets.get(end..end + 2) {
+                        Some(b"*/") => (depth, end) = (depth - 1, end + 2),
+                        Some(b"/*") if self.nests => (depth, end) = (depth + 1, end + 2),
+                        _ => end += 1,
                     }
                 }
+                self.take(end);
             } else {
                 return;
             }

@@ -1,9 +1,10 @@
 //! Pinners in source text: which `add` belongs to which builder, in which branch, and what the names
 //! of the same file stand for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::lexer::{Kind, Token};
+use super::loops::{self, Loop, Map};
 use super::{ImportError, Problem};
 
 /// A call of a builder's `add`.
@@ -12,13 +13,36 @@ pub(super) struct Add {
     pub(super) line: usize,
     /// The builder, by the position of the token that makes it.
     builder: Option<usize>,
-    /// The blocks in which the call stands, by the positions of their braces.
-    blocks: Vec<usize>,
-    /// How many branches without braces began before it.
+    /// The blocks in which the call stands, by the positions of their braces, and how many cases had begun
+    /// when each began.
+    blocks: Vec<(usize, usize)>,
+    /// How many cases of a `switch` began before it.
     branch: usize,
+    /// Its position among the tokens.
+    at: usize,
+    /// Whether its innermost block is left within it, by `return` or `throw`.
+    leaves: bool,
     /// What it is called with, with the lines of the literals. The first is the pattern.
     pub(super) texts: Vec<(usize, String)>,
 }
+
+/// The most tokens of a call, or of a statement, that are looked at.
+pub(super) const MAX_CALL: usize = 2_000;
+
+/// How deep blocks may be nested.
+const MAX_BLOCKS: usize = 256;
+
+/// The longest text that names of a source are put together to: a host or a pin is shorter.
+const MAX_LITERAL: usize = 1_024;
+
+/// The most texts of a list that a name stands for.
+pub(super) const MAX_LIST: usize = 256;
+
+/// The most calls that all ways through a source may look at.
+const MAX_STEPS: usize = 50_000_000;
+
+/// A builder, blocks within one another, and the case in the innermost.
+type Way = (Option<usize>, Vec<(usize, usize)>, usize);
 
 /// The pinners of a source: for each builder and each way through its branches, the calls that are
 /// made.
@@ -26,26 +50,40 @@ pub(super) struct Add {
 /// # Errors
 /// For an argument that the text does not say the value of.
 pub(super) fn pinners(tokens: &[Token]) -> Result<Vec<Vec<Add>>, ImportError> {
+    let constants = constants(tokens);
     let mut source = Source {
         tokens,
-        constants: constants(tokens),
+        maps: loops::maps(tokens, &constants),
+        loops: loops::loops(tokens),
+        constants,
         builders: Builders::default(),
         blocks: Vec::new(),
         branch: 0,
     };
     let adds = source.adds()?;
-    let mut ways: Vec<(Option<usize>, Vec<usize>, usize)> = Vec::new();
+    let mut ways: Vec<Way> = Vec::new();
+    let mut known = HashSet::new();
     for add in &adds {
         let way = (add.builder, add.blocks.clone(), add.branch);
-        if !ways.contains(&way) && ways.len() < super::MAX_SETS {
+        if known.insert(way.clone()) {
             ways.push(way);
         }
     }
+    // Each way may look at all calls.
+    if ways.len().saturating_mul(adds.len()) > MAX_STEPS {
+        return Err(Problem::TooManySets.at(adds.first().map_or(1, |add| add.line)));
+    }
     let pinners = ways.into_iter().map(|(builder, blocks, branch)| {
+        let is_own = |add: &&Add| add.blocks == blocks && add.branch == branch;
+        let own = adds.iter().filter(|add| add.builder == builder).filter(is_own);
+        // Behind a return nothing more is added.
+        let last = own.filter(|add| add.leaves).map(|add| add.at).max();
         let made = adds.iter().filter(|add| {
             add.builder == builder
                 && blocks.starts_with(&add.blocks)
-                && (add.blocks != blocks || add.branch == branch)
+                // Of what is around the block, the case that the block is in.
+                && add.branch == blocks.get(add.blocks.len()).map_or(branch, |(_, case)| *case)
+                && last.is_none_or(|last| add.at <= last)
         });
         made.cloned().collect()
     });
@@ -65,8 +103,10 @@ struct Builders {
 struct Source<'a> {
     tokens: &'a [Token],
     constants: HashMap<String, Option<Vec<(usize, String)>>>,
+    maps: HashMap<String, Option<Map>>,
+    loops: Vec<Loop>,
     builders: Builders,
-    blocks: Vec<usize>,
+    blocks: Vec<(usize, usize)>,
     branch: usize,
 }
 
@@ -74,24 +114,108 @@ impl Source<'_> {
     fn adds(&mut self) -> Result<Vec<Add>, ImportError> {
         let names = class_names(self.tokens);
         let mut adds = Vec::new();
+        let leaving = leaving(self.tokens);
+        // Where a statement ends that is a block without braces, behind `if (...)`.
+        let mut statements: Vec<usize> = Vec::new();
+        let mut whens = HashSet::new();
         for (at, token) in self.tokens.iter().enumerate() {
+            while statements.last().is_some_and(|end| *end <= at) {
+                statements.pop();
+                self.blocks.pop();
+            }
             match &token.kind {
-                Kind::Sign('{') => self.blocks.push(at),
+                Kind::Word(word) if matches!(word.as_str(), "if" | "for" | "while" | "else") => {
+                    let begin = match word.as_str() {
+                        "else" => Some(at + 1).filter(|next| self.word(*next) != Some("if")),
+                        _ if self.is(at + 1, '(') => {
+                            closing(self.tokens, at + 1).map(|close| close + 1)
+                        }
+                        _ => None,
+                    };
+                    if self.blocks.len() < MAX_BLOCKS
+                        && let Some(end) = begin.and_then(|begin| self.statement(begin))
+                    {
+                        statements.push(end);
+                        self.blocks.push((at, self.branch));
+                    }
+                }
+                Kind::Sign('{') if self.blocks.len() == MAX_BLOCKS => {
+                    return Err(Problem::TooDeep.at(token.line));
+                }
+                Kind::Sign('{') => {
+                    if self.is_when(at) {
+                        whens.insert(at);
+                    }
+                    self.blocks.push((at, self.branch));
+                }
                 Kind::Sign('}') => drop(self.blocks.pop()),
-                Kind::Sign('-') if self.is(at + 1, '>') => self.branch += 1,
-                Kind::Word(word) if matches!(word.as_str(), "else" | "case" | "default") => {
+                // A branch of Kotlin's `when`; anywhere else an arrow is a lambda's.
+                Kind::Sign('-')
+                    if self.is(at + 1, '>')
+                        && self.blocks.len() < MAX_BLOCKS
+                        && self.blocks.last().is_some_and(|(block, _)| whens.contains(block)) =>
+                {
+                    if let Some(end) = self.statement(at + 2) {
+                        statements.push(end);
+                        self.blocks.push((at, self.branch));
+                    }
+                }
+                Kind::Word(word) if matches!(word.as_str(), "case" | "default") => {
                     self.branch += 1;
                 }
                 Kind::Word(word) if names.contains(word) && self.is_builder(at) => {
                     self.builder(at);
                 }
                 Kind::Word(word) if word == "add" && self.is(at + 1, '(') => {
-                    adds.extend(self.add(at)?);
+                    let leaves =
+                        self.blocks.last().is_some_and(|(block, _)| leaving.contains(block));
+                    let made = self.add(at)?.into_iter();
+                    adds.extend(made.map(|add| Add { leaves, ..add }));
+                    if adds.len() > MAX_STEPS / MAX_LIST {
+                        return Err(Problem::TooManySets.at(token.line));
+                    }
                 }
                 _ => {}
             }
         }
         Ok(adds)
+    }
+
+    /// Whether the brace at `at` opens a `when`.
+    fn is_when(&self, at: usize) -> bool {
+        let Some(before) = at.checked_sub(1) else { return false };
+        self.word(before) == Some("when")
+            || before_condition(self.tokens, at).is_some_and(|word| self.word(word) == Some("when"))
+    }
+
+    /// Where the statement ends that begins at `begin`, where it has no braces.
+    fn statement(&self, begin: usize) -> Option<usize> {
+        if self.is(begin, '{') {
+            return None;
+        }
+        let mut depth = 0_usize;
+        for (at, token) in self.tokens.iter().enumerate().skip(begin).take(MAX_CALL) {
+            match &token.kind {
+                Kind::Sign('(' | '[' | '{') => depth += 1,
+                Kind::Sign(')' | ']' | '}') if depth == 0 => return Some(at),
+                Kind::Sign(')' | ']' | '}') => depth -= 1,
+                Kind::Sign(';') if depth == 0 => return Some(at),
+                Kind::Word(word) if depth == 0 && word == "else" => return Some(at),
+                // Kotlin: the end of a line, unless the next goes on.
+                _ if depth == 0 && at > begin && token.line > self.tokens[at - 1].line => {
+                    let goes_on = matches!(token.kind, Kind::Sign('.' | '?' | '+'))
+                        || matches!(
+                            self.tokens[at - 1].kind,
+                            Kind::Sign('.' | '+' | '=' | ',' | '(')
+                        );
+                    if !goes_on {
+                        return Some(at);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Some(self.tokens.len().min(begin + MAX_CALL))
     }
 
     fn is(&self, at: usize, sign: char) -> bool {
@@ -157,11 +281,11 @@ impl Source<'_> {
         }
     }
 
-    fn add(&mut self, at: usize) -> Result<Option<Add>, ImportError> {
+    fn add(&mut self, at: usize) -> Result<Vec<Add>, ImportError> {
         let line = self.tokens[at].line;
         let builder = self.receiver(at);
         let explicit = at > 0 && self.is(at - 1, '.');
-        let Some(close) = closing(self.tokens, at + 1) else { return Ok(None) };
+        let Some(close) = closing(self.tokens, at + 1) else { return Ok(Vec::new()) };
         let inside = self.tokens.get(at + 2..close).unwrap_or_default();
         let arguments: Vec<&[Token]> = arguments(inside);
         let resolved: Vec<Resolved> =
@@ -174,22 +298,93 @@ impl Source<'_> {
         // Other things have an `add` too; one with one argument is no pinner's.
         let is_pinners = of_pins || explicit && builder.is_some() && arguments.len() > 1;
         if !is_pinners {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         if let Some(builder) = builder {
             self.builders.chains.insert(close, builder);
         }
-        let mut texts = Vec::new();
-        for result in resolved {
-            match result {
-                Ok(found) => texts.extend(found),
-                Err((line, shown)) => {
-                    return Err(Problem::unsupported(&shown, NOT_KNOWN).at(line));
+        let (blocks, branch) = (self.blocks.clone(), self.branch);
+        let made =
+            |texts| Add { line, builder, blocks: blocks.clone(), branch, at, leaves: false, texts };
+        let all: Result<Vec<Texts>, _> = resolved.into_iter().collect();
+        match all {
+            Ok(texts) => Ok(vec![made(texts.concat())]),
+            Err((unknown, shown)) => {
+                let around = self.around(at);
+                let mut all = Vec::new();
+                let repeated = !around.is_empty() && self.repeat(&around, &arguments, &mut all);
+                match repeated {
+                    true => Ok(all.into_iter().map(made).collect()),
+                    false => Err(Problem::unsupported(&shown, NOT_KNOWN).at(unknown)),
                 }
             }
         }
-        let (blocks, branch) = (self.blocks.clone(), self.branch);
-        Ok(Some(Add { line, builder, blocks, branch, texts }))
+    }
+
+    /// The loops around a call, the outermost first: of those that began before it, the nearest ones are
+    /// looked at.
+    fn around(&self, at: usize) -> Vec<Loop> {
+        let begun = self.loops.partition_point(|one| one.at < at);
+        let near = self.loops[begun.saturating_sub(MAX_LIST)..begun].iter();
+        near.filter(|one| one.body.contains(&at)).cloned().collect()
+    }
+
+    /// What the arguments are each time around the loops, the outermost first; false where that is not
+    /// known.
+    fn repeat(&mut self, around: &[Loop], arguments: &[&[Token]], all: &mut Vec<Texts>) -> bool {
+        let Some((outer, inner)) = around.split_first() else {
+            let resolved: Result<Vec<Texts>, _> =
+                arguments.iter().map(|argument| self.resolve(argument)).collect();
+            let known = resolved.is_ok();
+            all.extend(resolved.ok().map(|texts| texts.concat()));
+            return known && all.len() <= MAX_LIST * MAX_LIST;
+        };
+        let parts: Vec<Vec<(String, Texts)>> = match (&outer.names[..], self.maps.get(&outer.over))
+        {
+            (names, Some(Some(map))) => {
+                let named = |index: usize, fixed: [&str; 2]| -> Vec<String> {
+                    match names {
+                        [_, _] => vec![names[index].clone()],
+                        _ => fixed.map(str::to_owned).to_vec(),
+                    }
+                };
+                let keys = named(0, ["key", "getKey"]);
+                let values = named(1, ["value", "getValue"]);
+                let entry = |(key, of): &(Texts, Texts)| {
+                    let keys = keys.iter().map(|name| (name.clone(), key.clone()));
+                    let values = values.iter().map(|name| (name.clone(), of.clone()));
+                    keys.chain(values).collect()
+                };
+                map.iter().map(entry).collect()
+            }
+            ([name], _) => match self.constants.get(&outer.over) {
+                Some(Some(list)) => {
+                    list.iter().map(|text| vec![(name.clone(), vec![text.clone()])]).collect()
+                }
+                _ => return false,
+            },
+            _ => return false,
+        };
+        let mut known = true;
+        for part in parts {
+            let names: Vec<String> = part.iter().map(|(name, _)| name.clone()).collect();
+            let before: Vec<_> = names.iter().map(|name| self.constants.remove(name)).collect();
+            for (name, texts) in part {
+                self.constants.insert(name, Some(texts));
+            }
+            let count = all.len();
+            known = self.repeat(inner, arguments, all) && all.len() > count;
+            for (name, before) in names.into_iter().zip(before) {
+                match before {
+                    Some(texts) => self.constants.insert(name, texts),
+                    None => self.constants.remove(&name),
+                };
+            }
+            if !known {
+                break;
+            }
+        }
+        known
     }
 
     /// The texts that an argument stands for, with their lines; or what it is, and its line.
@@ -205,6 +400,47 @@ impl Source<'_> {
         };
         texts(tokens, &self.constants)
     }
+}
+
+/// The blocks, by the positions of their braces or of their `if`, that a `return` or `throw` stands in
+/// directly.
+fn leaving(tokens: &[Token]) -> HashSet<usize> {
+    let mut leaving = HashSet::new();
+    let mut blocks = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        match &token.kind {
+            Kind::Sign('{') => blocks.push(at),
+            Kind::Sign('}') => drop(blocks.pop()),
+            Kind::Word(word) if word == "return" || word == "throw" => {
+                leaving.extend(blocks.last().copied());
+                // if (...) return ...
+                let is_if =
+                    |at: &usize| matches!(&tokens[*at].kind, Kind::Word(word) if word == "if");
+                leaving.extend(before_condition(tokens, at).filter(is_if));
+            }
+            _ => {}
+        }
+    }
+    leaving
+}
+
+/// The position of the `if` or the like whose condition ends in front of `at`.
+fn before_condition(tokens: &[Token], at: usize) -> Option<usize> {
+    /// The longest condition that is looked back for, in tokens.
+    const MAX: usize = 200;
+    let close = at.checked_sub(1)?;
+    let mut depth = 0_usize;
+    for open in (close.saturating_sub(MAX)..=close).rev() {
+        match tokens[open].kind {
+            Kind::Sign(')') => depth += 1,
+            Kind::Sign('(') => depth = depth.checked_sub(1)?,
+            _ => {}
+        }
+        if depth == 0 {
+            return open.checked_sub(1);
+        }
+    }
+    None
 }
 
 /// What is said of an argument that the text does not give.
@@ -230,9 +466,7 @@ fn class_names(tokens: &[Token]) -> Vec<String> {
 }
 
 /// The position of the parenthesis that closes the one at `open`.
-fn closing(tokens: &[Token], open: usize) -> Option<usize> {
-    /// The most tokens of a call that is looked at.
-    const MAX_CALL: usize = 2_000;
+pub(super) fn closing(tokens: &[Token], open: usize) -> Option<usize> {
     let mut depth = 0_usize;
     for (at, token) in tokens.iter().enumerate().skip(open).take(MAX_CALL) {
         match token.kind {
@@ -248,7 +482,7 @@ fn closing(tokens: &[Token], open: usize) -> Option<usize> {
 }
 
 /// The arguments between the parentheses of a call; none behind a trailing comma.
-fn arguments(inside: &[Token]) -> Vec<&[Token]> {
+pub(super) fn arguments(inside: &[Token]) -> Vec<&[Token]> {
     let mut depth = 0_usize;
     let parted = inside.split(|token| {
         match token.kind {
@@ -262,14 +496,14 @@ fn arguments(inside: &[Token]) -> Vec<&[Token]> {
 }
 
 /// Literals with their lines.
-type Texts = Vec<(usize, String)>;
+pub(super) type Texts = Vec<(usize, String)>;
 
 /// What an expression stands for; or what it is and its line, where that is not known.
 type Resolved = Result<Texts, (usize, String)>;
 
 /// The texts that an expression stands for: literals, names of the same file, and several of them
 /// joined by `+`; all entries of a list that is spread.
-fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>) -> Resolved {
+pub(super) fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>) -> Resolved {
     let Some(first) = tokens.first() else { return Ok(Vec::new()) };
     let tokens = if first.kind == Kind::Sign('*') { &tokens[1..] } else { tokens };
     let unknown = |token: &Token| (token.line, token.kind.to_string());
@@ -290,15 +524,16 @@ fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>) -> Resolv
                 };
                 for token in rest {
                     match &token.kind {
-                        Kind::Word(word) if word == "toTypedArray" || word == "toArray" => {}
+                        Kind::Word(word) if is_same(word) => {}
                         Kind::Word(word) => name = word,
                         Kind::Sign('.' | '(' | ')') => {}
                         _ => return Err(unknown(token)),
                     }
                 }
+                let is_getter = |word: &str| word == "getKey" || word == "getValue";
                 let called = rest.iter().any(|token| token.kind == Kind::Sign('('))
                     && !rest.iter().any(|token| {
-                        matches!(&token.kind, Kind::Word(w) if w == "toTypedArray" || w == "toArray")
+                        matches!(&token.kind, Kind::Word(word) if is_same(word) || is_getter(word))
                     });
                 let known = constants.get(name).and_then(Option::as_ref).filter(|_| !called);
                 known.cloned().ok_or_else(|| unknown(token))?
@@ -307,7 +542,11 @@ fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>) -> Resolv
         };
         joined = Some(match joined {
             None => found,
-            Some(before) if before.len() == 1 && found.len() == 1 => {
+            Some(before)
+                if before.len() == 1
+                    && found.len() == 1
+                    && before[0].1.len() + found[0].1.len() <= MAX_LITERAL =>
+            {
                 // The pin is at the line of its digits.
                 vec![(found[0].0, format!("{}{}", before[0].1, found[0].1))]
             }
@@ -315,6 +554,11 @@ fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>) -> Resolv
         });
     }
     Ok(joined.unwrap_or_default())
+}
+
+/// Whether a call gives the texts that it is called on.
+fn is_same(word: &str) -> bool {
+    matches!(word, "toTypedArray" | "toArray" | "trim" | "toList")
 }
 
 /// A template with the names in it replaced, and the line of the last one.
@@ -343,6 +587,9 @@ fn filled(
             [(line, text)] => {
                 of_digits = Some(*line);
                 filled.push_str(text);
+                if filled.len() > MAX_LITERAL {
+                    return None;
+                }
             }
             _ => return None,
         }
@@ -376,7 +623,7 @@ fn constants(tokens: &[Token]) -> HashMap<String, Option<Texts>> {
 }
 
 /// The name in front of an equals sign, whose type may stand between.
-fn assigned(tokens: &[Token], equals: usize) -> Option<&str> {
+pub(super) fn assigned(tokens: &[Token], equals: usize) -> Option<&str> {
     let word = |at: usize| match &tokens.get(at)?.kind {
         Kind::Word(word) => Some(word.as_str()),
         _ => None,
@@ -400,8 +647,27 @@ fn assigned(tokens: &[Token], equals: usize) -> Option<&str> {
     word(at)
 }
 
+/// Whether something is done with the value in front of `at`: another is put to it, or a member is called
+/// that gives something else.
+pub(super) fn goes_on(tokens: &[Token], at: usize) -> bool {
+    let Some(next) = tokens.get(at) else { return false };
+    match &next.kind {
+        Kind::Sign('.') => match tokens.get(at + 1).map(|token| &token.kind) {
+            Some(Kind::Word(word)) if is_same(word) => {
+                // Its parentheses, and what is behind them.
+                super::is(tokens.get(at + 2), '(') && goes_on(tokens, at + 4)
+            }
+            _ => true,
+        },
+        Kind::Sign('+' | '?' | '-') => true,
+        // An infix function: "a" to "b".
+        Kind::Word(_) => at.checked_sub(1).is_some_and(|before| tokens[before].line == next.line),
+        _ => false,
+    }
+}
+
 /// The texts of a literal, or of a list of them.
-fn value(tokens: &[Token], constants: &HashMap<String, Option<Texts>>) -> Option<Texts> {
+pub(super) fn value(tokens: &[Token], constants: &HashMap<String, Option<Texts>>) -> Option<Texts> {
     const LISTS: [&str; 9] = [
         "arrayOf",
         "listOf",
@@ -426,11 +692,14 @@ fn value(tokens: &[Token], constants: &HashMap<String, Option<Texts>>) -> Option
         && (lead > 0 || super::is(tokens.first(), '{'))
     {
         let close = closing(tokens, lead)?;
+        if goes_on(tokens, close + 1) {
+            return None;
+        }
         let mut all = Vec::new();
         for argument in arguments(tokens.get(lead + 1..close)?) {
             all.extend(texts(argument, constants).ok()?);
         }
-        return Some(all).filter(|all| !all.is_empty());
+        return Some(all).filter(|all| (1..=MAX_LIST).contains(&all.len()));
     }
     // A literal, with what is joined to it.
     let mut end = 1;
@@ -438,5 +707,8 @@ fn value(tokens: &[Token], constants: &HashMap<String, Option<Texts>>) -> Option
         end += 2;
     }
     matches!(tokens.first()?.kind, Kind::Text(_) | Kind::Template(_)).then_some(())?;
+    if goes_on(tokens, end) {
+        return None;
+    }
     texts(tokens.get(..end)?, constants).ok()
 }

@@ -18,6 +18,11 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// A TLSA record of these words.
+    pub(super) fn tlsa(line: usize, owner: String, data: Vec<String>) -> Self {
+        Self { line, owner, kind: "TLSA".to_owned(), data, origin: None }
+    }
+
     /// Of a CNAME or DNAME, the name that it stands for, without the root dot.
     pub(super) fn target(&self) -> Option<String> {
         absolute(self.data.first()?, self.origin.as_deref(), self.line).ok()

@@ -1,0 +1,16 @@
+//! Lines of JSON, each a set with all there is to say of it.
+
+use super::{Item, Refusal};
+use crate::import::json::Line;
+
+pub(super) fn write(items: &[Item]) -> Result<String, Refusal> {
+    let mut text = String::new();
+    for item in items {
+        match serde_json::to_string(&Line::new(&item.set, item.max_age)) {
+            Ok(line) => text.push_str(&line),
+            Err(_) => return item.refuse("this set"),
+        }
+        text.push('\n');
+    }
+    Ok(text)
+}

@@ -1,0 +1,271 @@
+//! Pins on record in the formats of other software, so that there is one source of them.
+//!
+//! What a format cannot express is refused by its name and never left out. Each text is read back by the
+//! reader of its format, and given out only where that finds the very sets that were asked for.
+
+mod apps;
+mod headers;
+mod json;
+mod tools;
+
+use std::fmt;
+
+use hpkp_core::pin::Pin;
+use hpkp_core::published::Client;
+use hpkp_core::ua::FieldKind;
+use hpkp_core::ua::field::Reading;
+
+use crate::import::{self, Certificates, Matching, PinSet, Scope, header};
+
+/// A format that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Android's Network Security Configuration.
+    Android,
+    /// Commands with `--pinnedpubkey`.
+    Curl,
+    /// A line of HAProxy.
+    Haproxy,
+    /// A directive of httpd.
+    Httpd,
+    /// `NSPinnedDomains`.
+    Ios,
+    /// Lines of JSON that say all there is to say.
+    Json,
+    /// A directive of nginx.
+    Nginx,
+    /// A `CertificatePinner` in Kotlin.
+    Okhttp,
+    /// TLSA records.
+    Tlsa,
+    /// TrustKit's property list.
+    Trustkit,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Android => "android",
+            Self::Curl => "curl",
+            Self::Haproxy => "haproxy",
+            Self::Httpd => "httpd",
+            Self::Ios => "ios",
+            Self::Json => "json",
+            Self::Nginx => "nginx",
+            Self::Okhttp => "okhttp",
+            Self::Tlsa => "tlsa",
+            Self::Trustkit => "trustkit",
+        })
+    }
+}
+
+/// A pin set to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// The set. Its client and group say which entries are of one configuration.
+    pub set: PinSet,
+    /// For how long clients hold pins that they had with a header.
+    pub max_age: Option<u32>,
+}
+
+impl Item {
+    /// The host, or the pattern of hosts.
+    fn name(&self) -> String {
+        let host = self.set.host.as_str();
+        match self.set.matching {
+            Matching::Exact => host.to_owned(),
+            Matching::OneLabel => format!("*.{host}"),
+            Matching::AnyDepth => format!("**.{host}"),
+        }
+    }
+
+    fn refuse<T>(&self, what: &'static str) -> Result<T, Refusal> {
+        Err(Refusal { name: self.name(), what })
+    }
+
+    /// Whether the host itself and all hosts below are meant.
+    fn covers_all_below(&self) -> bool {
+        self.set.include_subdomains || self.set.matching == Matching::AnyDepth
+    }
+
+    /// Refuses what hardly any format has: a port, exempt hosts, an expiry, a scope besides `scope`.
+    fn plain(&self, scope: Scope) -> Result<(), Refusal> {
+        match () {
+            () if self.set.port.is_some() => self.refuse("a port"),
+            () if self.set.expires_at.is_some() => self.refuse("an expiry"),
+            () if self.set.scope != scope => self.refuse(scope_of(self.set.scope)),
+            () => Ok(()),
+        }
+    }
+}
+
+const fn scope_of(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Chain => "the scope \"chain\"",
+        Scope::Leaf => "the scope \"leaf\"",
+        Scope::PathCa => "the scope \"path-ca\"",
+        Scope::SentCa => "the scope \"sent-ca\"",
+    }
+}
+
+/// Something that a format has no place for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The host, or the pattern of hosts.
+    pub name: String,
+    /// What.
+    pub what: &'static str,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: this format cannot express {}", self.name, self.what)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// `items` in `format`.
+///
+/// # Errors
+/// Where the format has no place for something of them.
+pub fn write(format: Format, items: &[Item]) -> Result<String, Refusal> {
+    for (at, item) in items.iter().enumerate() {
+        for other in &items[at + 1..] {
+            apart(format, item, other)?;
+        }
+    }
+    let text = match format {
+        Format::Android => apps::android(items),
+        Format::Curl => tools::curl(items),
+        Format::Haproxy => headers::haproxy(items),
+        Format::Httpd => headers::httpd(items),
+        Format::Ios => apps::ios(items),
+        Format::Json => json::write(items),
+        Format::Nginx => headers::nginx(items),
+        Format::Okhttp => apps::okhttp(items),
+        Format::Tlsa => tools::tlsa(items),
+        Format::Trustkit => apps::trustkit(items),
+    }?;
+    read_back(format, items, &text)?;
+    Ok(text)
+}
+
+/// Refuses two sets that must both be met where the format makes one of them.
+fn apart(format: Format, one: &Item, other: &Item) -> Result<(), Refusal> {
+    let is_same_place = one.set.host == other.set.host
+        && one.set.port == other.set.port
+        && (one.set.matching == other.set.matching || format != Format::Okhttp);
+    let of_one = (one.set.client, one.set.group) == (other.set.client, other.set.group);
+    // Two kinds of TLSA records beside one another are "any of", those of Apple are both needed.
+    let fits = match format {
+        Format::Json => true,
+        Format::Tlsa => {
+            of_one && one.set.client == Client::Dane && one.set.scope != other.set.scope
+        }
+        Format::Ios => one.set.scope != other.set.scope,
+        // Each command is checked by itself.
+        Format::Curl => true,
+        _ => false,
+    };
+    // Apple unites what fits a host, so entries of two configurations would weaken one another.
+    let below = |one: &Item, other: &Item| {
+        one.covers_all_below() && other.set.host.is_within(&one.set.host)
+    };
+    let united = format == Format::Ios
+        && !of_one
+        && one.set.scope == other.set.scope
+        && (below(one, other) || below(other, one));
+    match is_same_place && !fits || united {
+        true => {
+            one.refuse("two sets that must both be met; name the record that is meant by its id")
+        }
+        false => Ok(()),
+    }
+}
+
+/// Sees to it that a reader finds in `text` what was written.
+fn read_back(format: Format, items: &[Item], text: &str) -> Result<(), Refusal> {
+    use crate::import::format::Format as Of;
+    let format = match format {
+        Format::Android => Of::Android,
+        Format::Curl => Of::Curl,
+        Format::Ios => Of::Ios,
+        Format::Json => Of::Json,
+        Format::Okhttp => Of::Okhttp,
+        Format::Tlsa => Of::Tlsa,
+        Format::Trustkit => Of::Trustkit,
+        Format::Haproxy | Format::Httpd | Format::Nginx => return headers_read_back(items, text),
+    };
+    let found = format.read(text.as_bytes(), &Certificates::default());
+    let found = found.map(|imported| imported.sets).unwrap_or_default();
+    let mut found: Vec<PinSet> = found.into_iter().map(comparable).collect();
+    for item in items {
+        let wanted = comparable(item.set.clone());
+        match found.iter().position(|set| *set == wanted) {
+            Some(at) => drop(found.swap_remove(at)),
+            None => return item.refuse("how this entry is combined with the others"),
+        }
+    }
+    match (found.first(), items.first()) {
+        (Some(_), Some(item)) => item.refuse("how the entries are combined"),
+        _ => Ok(()),
+    }
+}
+
+fn headers_read_back(items: &[Item], text: &str) -> Result<(), Refusal> {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    for (at, item) in items.iter().enumerate() {
+        let value = lines.get(at).and_then(|line| header::unwrap(line).ok());
+        let value = value.map(|unwrapped| unwrapped.value).unwrap_or_default();
+        let reading = Reading::of(FieldKind::Enforced, value.as_bytes()).ok();
+        let field = reading.as_ref().and_then(Reading::strict);
+        let is_same = field.is_some_and(|field| {
+            sorted(field.pins.clone()) == sorted(item.set.pins.clone())
+                && field.include_subdomains == item.set.include_subdomains
+                && field.max_age == item.max_age.map(u64::from)
+        });
+        if !is_same {
+            return item.refuse("this set");
+        }
+    }
+    Ok(())
+}
+
+fn sorted(mut pins: Vec<Pin>) -> Vec<Pin> {
+    pins.sort_unstable();
+    pins
+}
+
+/// A set without what does not come from the text itself. A host with all below it is written in two
+/// ways that mean the same.
+#[must_use]
+pub fn comparable(set: PinSet) -> PinSet {
+    let all_below = set.matching == Matching::AnyDepth
+        || set.matching == Matching::Exact && set.include_subdomains;
+    let client = match set.client {
+        Client::Apple => Client::Apple,
+        _ => Client::Curl,
+    };
+    PinSet {
+        matching: if all_below { Matching::AnyDepth } else { set.matching },
+        include_subdomains: set.include_subdomains && set.matching == Matching::OneLabel,
+        pins: sorted(set.pins),
+        origin: String::new(),
+        // Apple alone has subdomains that are one label deep.
+        client: if all_below { client } else { Client::Curl },
+        group: 0,
+        ..set
+    }
+}
+
+/// The day on which pins expire, where the moment is one that a reader makes of a day.
+fn day(item: &Item) -> Result<Option<String>, Refusal> {
+    let Some(time) = item.set.expires_at else { return Ok(None) };
+    let text = hpkp_core::date::format(time);
+    let day = text.get(..10).unwrap_or_default().to_owned();
+    match import::day(&day) == Some(time) {
+        true => Ok(Some(day)),
+        false => item.refuse("an expiry within a day"),
+    }
+}

@@ -1,0 +1,186 @@
+//! The lines of JSON that `hpkp published export --format json` writes.
+
+use hpkp_core::date;
+use hpkp_core::published::Client;
+use hpkp_core::text::Excerpt;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Certificates, Except, ImportError, Imported, Matching, PinSet, Problem, Scope, distinct, host,
+    note_address, text,
+};
+
+/// The version of these lines.
+const VERSION: u32 = 1;
+
+/// A set of pins.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Line {
+    hpkp_pins: u32,
+    host: String,
+    /// `exact`, `one-label` or `any-depth`.
+    #[serde(rename = "match")]
+    matching: String,
+    include_subdomains: bool,
+    scope: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    pins: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+    /// For how long browsers hold what they had with a header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_age: Option<u32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    exempt: Vec<Exempt>,
+    /// The kind of client, and which of its configurations the set is of.
+    client: String,
+    configuration: usize,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Exempt {
+    host: String,
+    include_subdomains: bool,
+}
+
+const MATCHINGS: [(&str, Matching); 3] = [
+    ("exact", Matching::Exact),
+    ("one-label", Matching::OneLabel),
+    ("any-depth", Matching::AnyDepth),
+];
+
+const SCOPES: [(&str, Scope); 4] = [
+    ("chain", Scope::Chain),
+    ("leaf", Scope::Leaf),
+    ("path-ca", Scope::PathCa),
+    ("sent-ca", Scope::SentCa),
+];
+
+fn name_of<T: PartialEq + Copy>(names: &[(&str, T)], value: T) -> String {
+    let found = names.iter().find(|(_, other)| *other == value);
+    found.map_or_else(String::new, |(name, _)| (*name).to_owned())
+}
+
+fn named<T: Copy>(
+    names: &[(&str, T)],
+    text: &str,
+    wanted: &'static str,
+    line: usize,
+) -> Result<T, ImportError> {
+    let found = names.iter().find(|(name, _)| *name == text);
+    found.map(|(_, value)| *value).ok_or_else(|| Problem::unexpected(text, wanted).at(line))
+}
+
+impl Line {
+    /// The line that says what `set` is.
+    #[must_use]
+    pub fn new(set: &PinSet, max_age: Option<u32>) -> Self {
+        let exempt = |one: &Except| Exempt {
+            host: one.host.as_str().to_owned(),
+            include_subdomains: one.with_subdomains,
+        };
+        Self {
+            hpkp_pins: VERSION,
+            host: set.host.as_str().to_owned(),
+            matching: name_of(&MATCHINGS, set.matching),
+            include_subdomains: set.include_subdomains,
+            scope: name_of(&SCOPES, set.scope),
+            port: set.port,
+            pins: set.pins.iter().map(|pin| format!("sha256/{pin}")).collect(),
+            expires_at: set.expires_at.map(date::format),
+            max_age,
+            exempt: set.except.iter().map(exempt).collect(),
+            client: set.client.as_str().to_owned(),
+            configuration: set.group,
+        }
+    }
+}
+
+/// Reads lines of JSON.
+///
+/// # Errors
+/// See [`Problem`].
+pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
+    let mut imported = Imported::default();
+    for (line, content) in (1..).zip(text(octets)?.lines()) {
+        if content.trim().is_empty() {
+            continue;
+        }
+        let said: Line = serde_json::from_str(content).map_err(|error| {
+            Problem::Unexpected {
+                found: Excerpt::new(&error.to_string()).to_string(),
+                wanted: "a line of hpkp published export --format json",
+            }
+            .at(line)
+        })?;
+        if said.hpkp_pins != VERSION {
+            return Err(Problem::unexpected(
+                &said.hpkp_pins.to_string(),
+                "version 1 of these lines",
+            )
+            .at(line));
+        }
+        add(said, line, certificates, &mut imported)?;
+    }
+    if imported.sets.is_empty() && imported.notes.is_empty() {
+        return Err(Problem::Nothing { wanted: "a line with hpkp_pins" }.at(1));
+    }
+    Ok(imported)
+}
+
+fn add(
+    said: Line,
+    line: usize,
+    certificates: &Certificates,
+    imported: &mut Imported,
+) -> Result<(), ImportError> {
+    let wanted_pin = || Problem::unexpected("pins", "at least one pin (sha256/...)").at(line);
+    let mut pins = Vec::new();
+    for pin in &said.pins {
+        let base64 = pin.strip_prefix("sha256/").ok_or_else(wanted_pin)?;
+        pins.push(certificates.pin(base64, line)?);
+    }
+    if pins.is_empty() {
+        return Err(wanted_pin());
+    }
+    let Some(host_name) = host(&said.host, line)? else {
+        note_address(imported, line, &said.host);
+        return Ok(());
+    };
+    if said.max_age.is_some() {
+        imported.note(
+            line,
+            "max_age is of a header; the pins are recorded as held until they are ended",
+        );
+    }
+    let mut except = Vec::new();
+    for one in &said.exempt {
+        if let Some(host) = host(&one.host, line)? {
+            except.push(Except { host, with_subdomains: one.include_subdomains });
+        }
+    }
+    let expires_at = said.expires_at.map(|text| {
+        date::parse(&text).ok_or_else(|| Problem::unexpected(&text, "a time (RFC 3339)").at(line))
+    });
+    if said.port == Some(0) {
+        return Err(Problem::unexpected("0", "a port").at(line));
+    }
+    let set = PinSet {
+        host: host_name,
+        matching: named(&MATCHINGS, &said.matching, "exact, one-label or any-depth", line)?,
+        include_subdomains: said.include_subdomains,
+        except,
+        scope: named(&SCOPES, &said.scope, "chain, leaf, path-ca or sent-ca", line)?,
+        port: said.port,
+        pins: distinct(pins),
+        expires_at: expires_at.transpose()?,
+        origin: format!("JSON, line {line}"),
+        client: Client::named(&said.client)
+            .ok_or_else(|| Problem::unexpected(&said.client, "a kind of client").at(line))?,
+        group: said.configuration,
+    };
+    imported.push(line, set)
+}

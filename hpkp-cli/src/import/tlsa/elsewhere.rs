@@ -1,0 +1,110 @@
+//! TLSA records outside zone files: the calls of dnscontrol (`TLSA("_443._tcp", 3, 1, 1, "...")`), and texts in
+//! which the name of a record stands in front of its data, as the interfaces of name servers, their
+//! databases and unbound's `local-data` have it.
+
+use super::super::literal::{self, Token};
+use super::super::{ImportError, Problem};
+use super::zone::Record;
+
+/// Whether a text is one of these.
+pub(super) fn is_elsewhere(text: &str) -> bool {
+    ["\"TLSA\"", "'TLSA'", "local-data", "TLSA("].iter().any(|mark| text.contains(mark))
+}
+
+/// The records of a text that is no zone file.
+///
+/// # Errors
+/// Where the name of a record is not certain.
+pub(super) fn records(text: &str) -> Result<Vec<Record>, ImportError> {
+    match text.contains("TLSA(") {
+        true => calls(&literal::tokens(text)),
+        false => words(text),
+    }
+}
+
+/// `D("ZONE", ..., TLSA("NAME", USAGE, SELECTOR, MATCHING, "DATA"))`.
+fn calls(tokens: &[Token<'_>]) -> Result<Vec<Record>, ImportError> {
+    let text = |at: usize| tokens.get(at).and_then(Token::text);
+    let is = |at: usize, mark: char| tokens.get(at).is_some_and(|token| token.is(mark));
+    let mut zone = None;
+    let mut records = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        let Some(name) = token.word().filter(|_| is(at + 1, '(')) else { continue };
+        if name == "D" || name == "D_EXTEND" {
+            zone = text(at + 2);
+            continue;
+        }
+        if name != "TLSA" {
+            continue;
+        }
+        let wrong = || {
+            let wanted =
+                "TLSA(\"NAME\", USAGE, SELECTOR, MATCHING, \"DATA\") within D(\"ZONE\", ...)";
+            Problem::unexpected("TLSA", wanted).at(token.line())
+        };
+        let whole = (2..12).step_by(2).all(|part| {
+            is(at + part + 1, if part < 10 { ',' } else { ')' })
+                || part == 10 && is(at + part + 1, ',')
+        });
+        let stated = text(at + 2).filter(|_| whole).ok_or_else(wrong)?;
+        let data = text(at + 10).ok_or_else(wrong)?;
+        let mut words = Vec::new();
+        for part in [4, 6, 8] {
+            words.push(tokens.get(at + part).and_then(Token::word).ok_or_else(wrong)?.to_owned());
+        }
+        words.push(data.to_owned());
+        let owner = match (stated.strip_suffix('.'), zone) {
+            (Some(whole), _) => whole.to_owned(),
+            (None, Some(zone)) if stated == "@" => zone.to_owned(),
+            (None, Some(zone)) => format!("{stated}.{}", zone.trim_end_matches('.')),
+            (None, None) => return Err(wrong()),
+        };
+        records.push(Record::tlsa(token.line(), owner, words));
+    }
+    Ok(records)
+}
+
+/// Records whose names stand in front of their data.
+fn words(text: &str) -> Result<Vec<Record>, ImportError> {
+    let mut records = Vec::new();
+    // The name that was read last, and whether data followed it.
+    let mut owner: Option<(usize, &str, bool)> = None;
+    let mut numbers: Vec<&str> = Vec::new();
+    for (line, content) in (1..).zip(text.lines()) {
+        let parted = |c: char| c.is_whitespace() || "\"'`,:;()[]{}<>=\\".contains(c);
+        for word in content.split(parted).filter(|word| !word.is_empty()) {
+            let is_hex = word.len() >= 64 && word.bytes().all(|octet| octet.is_ascii_hexdigit());
+            if super::is_for_tlsa(word) && word.matches('.').count() > 2 {
+                if let Some((line, _, false)) = owner {
+                    return Err(unclear(line));
+                }
+                owner = Some((line, word, false));
+            } else if is_hex && numbers.len() == 3 {
+                let (_, name, followed) = owner.as_mut().ok_or_else(|| unclear(line))?;
+                *followed = true;
+                let name = name.trim_end_matches('.').to_owned();
+                let mut data: Vec<String> = numbers.iter().map(|one| (*one).to_owned()).collect();
+                data.push(word.to_owned());
+                records.push(Record::tlsa(line, name, data));
+            }
+            match word.len() == 1 && word.bytes().all(|octet| octet.is_ascii_digit()) {
+                true if numbers.len() == 3 => {
+                    numbers.remove(0);
+                    numbers.push(word);
+                }
+                true => numbers.push(word),
+                false => numbers.clear(),
+            }
+        }
+    }
+    match owner {
+        Some((line, _, false)) if !records.is_empty() => Err(unclear(line)),
+        _ => Ok(records),
+    }
+}
+
+fn unclear(line: usize) -> ImportError {
+    let wanted = "the name of each TLSA record in front of its data; import the zone as it is served \
+        (dig AXFR), or the output of dig +noall +answer";
+    Problem::unexpected("TLSA", wanted).at(line)
+}

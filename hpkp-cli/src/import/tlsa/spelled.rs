@@ -1,0 +1,156 @@
+//! The data of TLSA records in whatever text they stand: a zone, the calls of dnscontrol, YAML of
+//! octoDNS, JSON of an interface. For the check of what no reader has accounted for.
+
+use hpkp_core::pin::Pin;
+
+/// Calls `found` with the place of what looks like the data of a TLSA record, and what stands for it: the
+/// 32 octets themselves, or the hash of the 64.
+pub(in super::super) fn candidates(text: &str, mut found: impl FnMut(usize, Pin)) {
+    let lower = text.to_ascii_lowercase();
+    let has = ["tlsa", "type52", "_tcp", "_udp"].iter().any(|mark| lower.contains(mark));
+    if !has {
+        return;
+    }
+    let octets = text.as_bytes();
+    let mut run: Vec<(usize, usize)> = Vec::new();
+    let mut at = 0;
+    let mut end_of_last = 0;
+    loop {
+        // The next word; between the words of a run there are blanks and parentheses alone.
+        while at < octets.len() && !is_of_word(octets[at]) {
+            at += 1;
+        }
+        let begin = at;
+        while at < octets.len() && is_of_word(octets[at]) {
+            at += 1;
+        }
+        let word = &octets[begin..at];
+        let is_hex = !word.is_empty()
+            && word.len().is_multiple_of(2)
+            && word.iter().all(u8::is_ascii_hexdigit);
+        let apart = octets[end_of_last..begin].iter().any(|c| !b" \t\r\n()".contains(c));
+        if !is_hex || apart {
+            data(octets, &lower, &run, &mut found);
+            run.clear();
+        }
+        if word.is_empty() {
+            return;
+        }
+        if is_hex {
+            run.push((begin, at));
+        }
+        end_of_last = at;
+    }
+}
+
+fn is_of_word(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || octet == b'_' || octet == b'-'
+}
+
+/// Finds the data among the words of a run, which may have others in front of it and behind it.
+fn data(octets: &[u8], lower: &str, run: &[(usize, usize)], found: &mut impl FnMut(usize, Pin)) {
+    let mut first = 0;
+    while let Some((begin, _)) = run.get(first).copied() {
+        let announced = announced(&octets[begin.saturating_sub(64)..begin], lower, begin);
+        let mut digits = Vec::new();
+        let mut next = first + 1;
+        for (at, (start, end)) in run.iter().enumerate().skip(first) {
+            digits.extend(&octets[*start..*end]);
+            let data = match (digits.len(), announced) {
+                (64, Some(Matching::Sha256 | Matching::Any))
+                | (128, Some(Matching::Sha512 | Matching::Any)) => Some(&digits[..]),
+                (70 | 134, _) if is_generic(&digits[..6]) => Some(&digits[6..]),
+                (..134, _) => continue,
+                _ => None,
+            };
+            if let Some(data) = data.and_then(decoded) {
+                found(begin, stand_in(&data));
+                next = at + 1;
+            }
+            break;
+        }
+        first = next;
+    }
+}
+
+/// Whether the digits are the three parameters of a record in the form for unknown types.
+fn is_generic(digits: &[u8]) -> bool {
+    digits.chunks(2).all(|one| one[0] == b'0' && matches!(one[1], b'0'..=b'3'))
+}
+
+/// What is hashed to data that is announced, by its matching type.
+#[derive(Clone, Copy)]
+enum Matching {
+    Any,
+    Sha256,
+    Sha512,
+}
+
+/// Whether the three parameters of a record are in front, or the name of its data.
+fn announced(before: &[u8], lower: &str, at: usize) -> Option<Matching> {
+    let name = &lower.as_bytes()[at.saturating_sub(48)..at];
+    let name = String::from_utf8_lossy(name);
+    let name = name.rsplit('\n').next().unwrap_or_default();
+    let key = name.trim_end_matches(|c: char| !c.is_alphanumeric());
+    if name.contains("association") || key.ends_with("certificate") || key.ends_with("tlsa") {
+        return Some(Matching::Any);
+    }
+    let mut numbers =
+        before.rsplit(|octet| !octet.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let mut next = |allowed: &[u8]| {
+        let word = numbers.next().filter(|word| word.len() == 1)?;
+        allowed.contains(&word[0]).then_some(word[0])
+    };
+    let matching = next(b"012")?;
+    next(b"01").zip(next(b"0123"))?;
+    Some(match matching {
+        b'1' => Matching::Sha256,
+        b'2' => Matching::Sha512,
+        _ => Matching::Any,
+    })
+}
+
+fn decoded(digits: &[u8]) -> Option<Vec<u8>> {
+    let value = |digit: u8| char::from(digit).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    digits.chunks_exact(2).map(|pair| Some(value(pair[0])? << 4 | value(pair[1])?)).collect()
+}
+
+/// What stands for data in the account of what was read: it itself, where it has the length of a pin.
+pub(in super::super) fn stand_in(data: &[u8]) -> Pin {
+    let octets = <[u8; Pin::OCTETS]>::try_from(data);
+    Pin::from_octets(octets.unwrap_or_else(|_| openssl::sha::sha256(data)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_texts_have_them() {
+        let hash = "d2abde240d7cd3ee6b4b28c54df034b97983a1d16e8a410e4561cb106618e971";
+        let (first, second) = hash.split_at(56);
+        let count = |text: &str| {
+            let mut count = 0;
+            candidates(text, |_, _| count += 1);
+            count
+        };
+        for text in [
+            format!("_443._tcp.a. IN TLSA 3 1 1 {hash}"),
+            format!("_443._tcp.a. IN TLSA 3 1 1 ( {first}\n  {second} )"),
+            format!("_443._tcp.a. TYPE52 \\# 35 030101{hash}"),
+            format!("TLSA(\"_443._tcp\", 3, 1, 1, \"{hash}\")"),
+            format!("type: TLSA\nvalue:\n  certificate_association_data: {hash}"),
+            format!("{{\"type\":\"TLSA\",\"data\":{{\"certificate\":\"{hash}\"}}}}"),
+            format!("TLSA 3 1 2 {hash}{hash}"),
+        ] {
+            assert_eq!(count(&text), 1, "{text}");
+        }
+        for text in [
+            format!("_443._tcp.a. TLSA 3 1 1 00\na. DS 12345 13 2 {hash}"),
+            format!("_443._tcp.a. TLSA 3 1 1 00\na. SSHFP 4 2 {hash}"),
+            format!("3 1 1 {hash}"),
+        ] {
+            assert_eq!(count(&text), 0, "{text}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! A text as the clients of a format read it, without knowing the format: escapes are resolved that a pin
+//! may be written with, and literals that are put together are one.
+
+/// The octets of a text after a change, and where each of them comes from.
+pub(super) struct View {
+    octets: Vec<u8>,
+    from: Vec<usize>,
+    /// Behind which octets something was left out.
+    joints: Vec<usize>,
+}
+
+/// Where a piece of a view is in the text.
+pub(super) struct Place {
+    /// Where it begins.
+    pub(super) at: usize,
+    /// Whether something in it was left out.
+    pub(super) joined: bool,
+    /// Whether something was left out right in front of it.
+    pub(super) apart: bool,
+}
+
+impl View {
+    /// With the escapes resolved of what base64 has besides letters and digits.
+    pub(super) fn plain(text: &str) -> Self {
+        Self::of(text.as_bytes(), false)
+    }
+
+    /// With literals put together as well: `"a" + "b"`, a line that ends with a backslash, and white
+    /// space within base64.
+    pub(super) fn joined(text: &str) -> Self {
+        Self::of(text.as_bytes(), true)
+    }
+
+    fn of(text: &[u8], joins: bool) -> Self {
+        let mut view = Self {
+            octets: Vec::with_capacity(text.len()),
+            from: Vec::with_capacity(text.len()),
+            joints: Vec::new(),
+        };
+        let mut at = 0;
+        while at < text.len() {
+            if let Some((octet, length)) = escape(&text[at..]) {
+                view.push(octet, at);
+                at += length;
+                continue;
+            }
+            if joins && let Some(length) = joint(text, at) {
+                view.joints.push(view.octets.len());
+                at += length;
+                continue;
+            }
+            view.push(text[at], at);
+            at += 1;
+        }
+        view
+    }
+
+    fn push(&mut self, octet: u8, at: usize) {
+        self.octets.push(octet);
+        self.from.push(at);
+    }
+
+    pub(super) fn octets(&self) -> &[u8] {
+        &self.octets
+    }
+
+    /// Where the octets from `start` to `end` are in the text.
+    pub(super) fn place(&self, start: usize, end: usize) -> Option<Place> {
+        let next = self.joints.partition_point(|joint| *joint <= start);
+        let joined = self.joints.get(next).is_some_and(|joint| *joint < end);
+        let apart = next.checked_sub(1).is_some_and(|last| self.joints[last] == start);
+        Some(Place { at: *self.from.get(start)?, joined, apart })
+    }
+}
+
+/// What an escape stands for, and its length: `%2F`, `\/`, `\u002f`, `\x2f`, `&#47;`, `&#x2f;`.
+fn escape(text: &[u8]) -> Option<(u8, usize)> {
+    let of = |digits: &[u8], radix: u32, length: usize| {
+        let digits = std::str::from_utf8(digits).ok()?;
+        let octet = u8::from_str_radix(digits, radix).ok()?;
+        b"+/=".contains(&octet).then_some((octet, length))
+    };
+    match text {
+        [b'%', a, b, ..] => of(&[*a, *b], 16, 3),
+        [b'\\', b'/', ..] => Some((b'/', 2)),
+        [b'\\', b'u', b'0', b'0', a, b, ..] => of(&[*a, *b], 16, 6),
+        [b'\\', b'x', a, b, ..] => of(&[*a, *b], 16, 4),
+        [b'&', b'#', b'x' | b'X', a, b, b';', ..] => of(&[*a, *b], 16, 6),
+        [b'&', b'#', a, b, b';', ..] => of(&[*a, *b], 10, 5),
+        _ => None,
+    }
+}
+
+/// How much is left out at `at`, where two literals are put together.
+fn joint(text: &[u8], at: usize) -> Option<usize> {
+    /// The longest joint.
+    const MAX: usize = 512;
+    let rest = &text[at..text.len().min(at + MAX)];
+    let is_digit = |octet: u8| octet.is_ascii_alphanumeric() || b"+/=-_".contains(&octet);
+    let blank = |from: usize| {
+        rest.get(from..).unwrap_or_default().iter().take_while(|c| c.is_ascii_whitespace()).count()
+    };
+    let quote = |at: usize| rest.get(at).is_some_and(|c| b"\"'`".contains(c));
+    let before = at.checked_sub(1).and_then(|before| text.get(before)).copied();
+    match *rest.first()? {
+        b'"' | b'\'' | b'`' if before.is_some_and(is_digit) => {
+            let mut end = 1 + blank(1);
+            // Operators of Java, Kotlin, Swift and PHP; none in C, Python and the shell.
+            while rest.get(end).is_some_and(|c| b"+.@\\".contains(c)) {
+                end += 1;
+                end += blank(end);
+            }
+            (quote(end) && rest.get(end + 1).copied().is_some_and(is_digit)).then_some(end + 1)
+        }
+        b'\\' if matches!(rest.get(1), Some(b'\n')) => Some(1 + blank(1)),
+        b'\\' if rest.get(1..3) == Some(b"\r\n") => Some(1 + blank(1)),
+        // White space, as XML has it within an element.
+        b' ' | b'\t' | b'\r' | b'\n' if before.is_some_and(is_digit) => {
+            let end = blank(0);
+            rest.get(end).copied().is_some_and(is_digit).then_some(end)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_and_joints() {
+        for (text, plain, joined) in [
+            ("a%2Fb\\/c\\u003dd", "a/b/c=d", "a/b/c=d"),
+            ("\"a\" +\n  \"b\"", "\"a\" +\n  \"b\"", "\"ab\""),
+            ("x@\"a\" @\"b\"", "x@\"a\" @\"b\"", "x@\"ab\""),
+            ("<a\n b>", "<a\n b>", "<ab>"),
+            ("a\\\n  b", "a\\\n  b", "ab"),
+            ("\"a\", \"b\"", "\"a\", \"b\"", "\"a\", \"b\""),
+        ] {
+            assert_eq!(View::plain(text).octets(), plain.as_bytes(), "{text}");
+            assert_eq!(View::joined(text).octets(), joined.as_bytes(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! `hpkp published export`: the pins on record in the formats of other software.
+
+use std::collections::HashMap;
+
+use hpkp_core::published::{
+    Client, Configuration, EventId, HostName, Lifetime, Matching, Published, Scope,
+};
+use hpkp_core::text::Excerpt;
+use hpkp_core::ua::host::Host;
+
+use super::store::{Failure, Store};
+use super::view;
+use crate::arguments::ExportArguments;
+use crate::exit::Exit;
+use crate::export::{self, Item};
+use crate::import::{self, Except, PinSet};
+use crate::output::{self, JSON_VERSION};
+
+pub(super) fn run(store: &Store, arguments: &ExportArguments, json: bool) -> Result<Exit, Failure> {
+    let mut found = vec![false; arguments.hosts.len()];
+    let mut items: Vec<Item> = Vec::new();
+    // Numbers in place of ids: what is written is the same wherever it is written.
+    let mut configurations: HashMap<Configuration, usize> = HashMap::new();
+    let mut next = 0;
+    let live = store.state.live(store.now);
+    let mut live: Vec<_> = live.map(|live| (live.record, live.waiver.is_some())).collect();
+    live.sort_by_key(|(record, _)| (&record.said.host, record.said.matching, record.at, record.id));
+    for (record, is_waived) in live {
+        let said = &record.said;
+        let name = view::name(&said.host, said.matching);
+        let mut is_meant = arguments.hosts.is_empty();
+        for (argument, found) in arguments.hosts.iter().zip(&mut found) {
+            let is_id = argument.parse::<EventId>().is_ok_and(|id| id == record.id);
+            if is_id || argument.trim_end_matches('.').eq_ignore_ascii_case(&name) {
+                (is_meant, *found) = (true, true);
+            }
+        }
+        if !is_meant {
+            continue;
+        }
+        if is_waived {
+            output::complain(&format!("{}: {name}: waived, so it is left out", record.id));
+            continue;
+        }
+        // What is of no configuration is one of its own.
+        let group = match said.configuration {
+            None => next,
+            Some(configuration) => *configurations.entry(configuration).or_insert(next),
+        };
+        next += 1;
+        let item = item(said, group)?;
+        let is_same = |other: &Item| {
+            export::comparable(other.set.clone()) == export::comparable(item.set.clone())
+                && (other.max_age.is_none()
+                    || item.max_age.is_none()
+                    || other.max_age == item.max_age)
+        };
+        match items.iter_mut().find(|other| is_same(other)) {
+            Some(known) => known.max_age = known.max_age.or(item.max_age),
+            None => items.push(item),
+        }
+    }
+    if let Some((missing, _)) = arguments.hosts.iter().zip(found).find(|(_, found)| !found) {
+        return Err(Failure::no(format!(
+            "{}: no client is known to hold pins for it",
+            Excerpt::new(missing)
+        )));
+    }
+    if items.is_empty() {
+        return Err(Failure::no("no client is known to hold pins"));
+    }
+    let format = arguments.format.format();
+    let text = export::write(format, &items)
+        .map_err(|refusal| Failure::no(format!("{refusal} ({format}); nothing was written")))?;
+    let written = if json {
+        output::json(&serde_json::json!({
+            "v": JSON_VERSION, "format": format.to_string(), "text": text,
+        }))
+    } else {
+        output::line(text.trim_end_matches('\n'))
+    };
+    Ok(output::ended(Exit::Fine, written))
+}
+
+fn item(said: &Published, group: usize) -> Result<Item, Failure> {
+    let name = |name: &HostName| match Host::parse(name.as_str()) {
+        Ok(Host::Name(name)) => Ok(name),
+        _ => Err(Failure::no(format!("{name}: this name cannot be written"))),
+    };
+    let mut except = Vec::new();
+    for host in &said.except {
+        except.push(Except { host: name(host)?, with_subdomains: false });
+    }
+    for exempt in &said.exempt {
+        let with_subdomains = exempt.include_subdomains;
+        except.push(Except { host: name(&exempt.host)?, with_subdomains });
+    }
+    except.sort();
+    let set = PinSet {
+        host: name(&said.host)?,
+        matching: match said.matching {
+            Matching::Exact => import::Matching::Exact,
+            Matching::OneLabel => import::Matching::OneLabel,
+            Matching::AnyDepth => import::Matching::AnyDepth,
+        },
+        include_subdomains: said.include_subdomains,
+        except,
+        scope: match said.scope {
+            Scope::Chain => import::Scope::Chain,
+            Scope::Leaf => import::Scope::Leaf,
+            Scope::PathCa => import::Scope::PathCa,
+            Scope::SentCa => import::Scope::SentCa,
+        },
+        port: said.port,
+        pins: said.pins.clone(),
+        expires_at: match said.lifetime {
+            Lifetime::ExpiresAt(time) => Some(time),
+            Lifetime::MaxAge(_) | Lifetime::Open => None,
+        },
+        origin: String::new(),
+        client: said.configuration.map_or(Client::Android, |configuration| configuration.client),
+        group,
+    };
+    let max_age = match said.lifetime {
+        Lifetime::MaxAge(age) => Some(age.seconds()),
+        Lifetime::ExpiresAt(_) | Lifetime::Open => None,
+    };
+    Ok(Item { set, max_age })
+}

@@ -1,0 +1,251 @@
+//! Whatever surrounds it, a pin that is put into an input is in the answer: recorded, or named by its line
+//! in a note, or the input is refused.
+
+use hpkp_cli::import::format::Format;
+use hpkp_cli::import::{Certificates, ImportError, Imported, Problem};
+use hpkp_core::pin::Pin;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// How many lines a note may be away from the pin: it may name the element that the pin stands in.
+const NEAR: usize = 3;
+
+const FORMATS: [Format; 9] = [
+    Format::Android,
+    Format::Curl,
+    Format::Hosts,
+    Format::Ios,
+    Format::Lines,
+    Format::Okhttp,
+    Format::Stubby,
+    Format::Tlsa,
+    Format::Trustkit,
+];
+
+/// Whole texts of each format, and pieces of them. `PIN` and `HEX` become pins.
+const PIECES: &[&str] = &[
+    "<network-security-config>\n<domain-config>\n<domain includeSubdomains=\"true\">a.example</domain>\n\
+     <pin-set>\n<pin digest=\"SHA-256\">PIN</pin>\n</pin-set>\n</domain-config>\n\
+     <debug-overrides>\n</debug-overrides>\n</network-security-config>\n",
+    "<plist><dict><key>TSKConfiguration</key><dict><key>TSKPinnedDomains</key><dict>\n<key>a.example</key>\
+     <dict>\n<key>TSKPublicKeyHashes</key>\n<array>\n<string>PIN</string>\n<string>PIN</string></array>\n\
+     </dict></dict></dict></dict></plist>\n",
+    "<plist><dict><key>NSAppTransportSecurity</key><dict><key>NSPinnedDomains</key><dict>\n\
+     <key>a.example</key><dict><key>NSPinnedLeafIdentities</key>\n<array><dict>\n\
+     <key>SPKI-SHA256-BASE64</key><string>PIN</string></dict></array></dict></dict></dict></dict></plist>\n",
+    "val H = \"a.example\"\nval p = CertificatePinner.Builder()\n  .add(H, \"sha256/PIN\")\n  \
+     .add(\"*.b.example\", \"sha256/PIN\", \"sha256/PIN\")\n  .build()\n",
+    "CertificatePinner.Builder b = new CertificatePinner.Builder();\nif (x) { b.add(\"a.example\", \
+     \"sha256/PIN\"); } else { return b.add(\"a.example\", \"sha256/PIN\").build(); }\n",
+    "PIN='sha256//PIN'\ncurl -sS --pinnedpubkey \"$PIN\" https://a.example/ | sh\n\
+     x=$(curl --pinnedpubkey 'sha256//PIN;sha256//PIN' https://b.example)\n",
+    "$ORIGIN example.com.\n_443._tcp.www IN TLSA 3 1 1 HEX\n_25._tcp.mail TLSA ( 2 1 1\n HEX )\n\
+     www A 192.0.2.1\n",
+    "upstream_recursive_servers:\n  - address_data: 192.0.2.1\n    tls_auth_name: \"a.example\"\n    \
+     tls_pubkey_pinset:\n      - digest: \"sha256\"\n        value: PIN\n",
+    "a.example sha256/PIN\n*.b.example sha256/PIN sha256/PIN\n",
+    "{\"a.example\": {\"pins\": [\"sha256/PIN\", \"PIN\"], \"includeSubdomains\": true},\n \
+     \"b.example\": [\"PIN\"]}\n",
+    "let c = [kTSKPinnedDomains: [\"a.example\": [kTSKPublicKeyHashes: [\"PIN\", \"PIN\"]]]]\n",
+    "\n",
+    " ",
+    "\"",
+    "'",
+    "\\",
+    "(",
+    ")",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    ";",
+    "+",
+    "=",
+    "|",
+    "$x",
+    "#",
+    "//",
+    "/*",
+    "*/",
+    "*/*",
+    "<!--",
+    "-->",
+    "\"\"\"",
+    "don't",
+    "é",
+    "if (x)",
+    "else",
+    "return",
+    "->",
+    ".add(",
+    "\"a.example\"",
+    "a.example.",
+    "sha256/",
+    "sha256//",
+    "curl",
+    "--pinnedpubkey",
+    "--proxy-pinnedpubkey",
+    "https://a.example",
+    "$ORIGIN",
+    "_443._tcp.",
+    "IN TLSA",
+    "3 1 1",
+    "DS 1 2 3",
+    "<dict>",
+    "</dict>",
+    "<string>",
+    "</string>",
+    "<pin-set>",
+    "</pin-set>",
+    "<base-config>",
+    "</domain-config>",
+    "<domain>10.0.0.1</domain>",
+    "- address_data: 192.0.2.2\n",
+    "value:",
+    "host:",
+];
+
+/// What stands around a pin that is put in.
+const AROUND: &[(&str, &str)] = &[
+    (" ", " "),
+    ("\n", "\n"),
+    ("\"", "\""),
+    ("'", "'"),
+    ("\"sha256/", "\""),
+    (" sha256/", " "),
+    ("'sha256//", "'"),
+    ("%2F%2F", " "),
+    ("pin-sha256=\\\"", "\\\""),
+    ("<pin digest=\"SHA-256\">", "</pin>"),
+    ("<string>", "</string>"),
+    ("<string>\n  ", "\n</string>"),
+    ("// sha256/", "\n"),
+    ("# ", "\n"),
+    ("/* ", " */"),
+    ("<!-- ", " -->"),
+    (".add(\"c.example\", \"sha256/", "\")"),
+    ("\ncurl --pinnedpubkey sha256//", " https://c.example\n"),
+    ("\n  value: ", "\n"),
+    ("[\"", "\"]"),
+    ("@\"", "\","),
+    ("\\\"", "\\\""),
+    ("&quot;", "&quot;"),
+    ("\\n", "\\n"),
+];
+
+/// How the text of a pin may be written.
+#[derive(Clone, Copy, Debug)]
+enum Written {
+    Plain,
+    /// As PHP and others write JSON.
+    Slashes,
+    Percent,
+    /// Two literals with an operator between them.
+    Parted(&'static str),
+    Zone,
+    Generic,
+    Call,
+}
+
+const WRITTEN: &[Written] = &[
+    Written::Plain,
+    Written::Plain,
+    Written::Plain,
+    Written::Slashes,
+    Written::Percent,
+    Written::Parted("\" + \""),
+    Written::Parted("\" +\n   \""),
+    Written::Parted("' . '"),
+    Written::Parted("\\\n  "),
+    Written::Zone,
+    Written::Generic,
+    Written::Call,
+];
+
+fn hex(pin: Pin) -> String {
+    pin.octets().iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+fn written(pin: Pin, how: Written, (before, behind): (&str, &str)) -> String {
+    let text = pin.to_string();
+    let digits = match how {
+        Written::Plain => text,
+        Written::Slashes => text.replace('/', "\\/"),
+        Written::Percent => text.replace('/', "%2F").replace('+', "%2B").replace('=', "%3D"),
+        Written::Parted(by) => format!("{}{by}{}", &text[..20], &text[20..]),
+        Written::Zone => {
+            return format!("\n_443._tcp.c.example. 300 IN TLSA 3 1 1 {}\n", hex(pin));
+        }
+        Written::Generic => {
+            return format!("\n_443._tcp.c.example. IN TYPE52 \\# 35 030101{}\n", hex(pin));
+        }
+        Written::Call => return format!(" TLSA(\"_443._tcp\", 3, 1, 1, \"{}\") ", hex(pin)),
+    };
+    format!("{before}{digits}{behind}")
+}
+
+fn is_accounted(
+    answer: &Result<Imported, ImportError>,
+    pin: Pin,
+    lines: std::ops::RangeInclusive<usize>,
+) -> bool {
+    match answer {
+        Ok(imported) => {
+            let near = lines.start().saturating_sub(NEAR)..=lines.end() + NEAR;
+            imported.sets.iter().any(|set| set.pins.contains(&pin))
+                || imported.notes.iter().any(|note| near.contains(&note.line))
+        }
+        // Refused as a whole; a text of another format names the pin.
+        Err(error) => match error.problem {
+            Problem::Nothing { .. } => error.line <= *lines.end(),
+            _ => true,
+        },
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
+    #[test]
+    fn a_pin_that_is_put_in_is_in_the_answer(
+        pieces in prop::collection::vec(select(PIECES), 0..8),
+        place in any::<prop::sample::Index>(),
+        octets in prop::array::uniform32(any::<u8>()),
+        around in select(AROUND),
+        how in select(WRITTEN),
+        format in select(&FORMATS[..]),
+    ) {
+        let mut number = 0_u8;
+        let mut text = String::new();
+        for piece in pieces {
+            let mut rest = piece;
+            while let Some(at) = rest.find("PIN").into_iter().chain(rest.find("HEX")).min() {
+                number += 1;
+                let pin = Pin::from_octets(openssl::sha::sha256(&[number]));
+                let is_name = rest[at..].starts_with("PIN=") || rest[..at].ends_with('$');
+                text.push_str(&rest[..at]);
+                match &rest[at..at + 3] {
+                    name if is_name => text.push_str(name),
+                    "PIN" => text.push_str(&pin.to_string()),
+                    _ => text.push_str(&hex(pin)),
+                }
+                rest = &rest[at + 3..];
+            }
+            text.push_str(rest);
+        }
+        let pin = Pin::from_octets(openssl::sha::sha256(&octets));
+        let places: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
+        let at = places[place.index(places.len())];
+        let piece = written(pin, how, around);
+        let first = 1 + text[..at].matches('\n').count();
+        text.insert_str(at, &piece);
+        let lines = first..=first + piece.matches('\n').count();
+        let answer = format.read(text.as_bytes(), &Certificates::default());
+        prop_assert!(is_accounted(&answer, pin, lines.clone()), "{format} {lines:?}\n{text}\n{answer:?}");
+        if let Some(format) = Format::of(text.as_bytes()) {
+            let answer = format.read(text.as_bytes(), &Certificates::default());
+            prop_assert!(is_accounted(&answer, pin, lines.clone()), "{format} {lines:?}\n{text}\n{answer:?}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The seeds of the fuzz targets for imports, through the very function that a fuzzer calls.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::path::Path;
+
+use hpkp_cli::import::format::Format;
+
+#[path = "../../tests/fuzz/src/imports.rs"]
+mod imports;
+
+#[test]
+fn imports() {
+    for format in [
+        Format::Android,
+        Format::Curl,
+        Format::Hosts,
+        Format::Ios,
+        Format::Json,
+        Format::Lines,
+        Format::Okhttp,
+        Format::Stubby,
+        Format::Tlsa,
+        Format::Trustkit,
+    ] {
+        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/seeds");
+        let seeds = seeds.join(format!("import_{format}"));
+        let mut found = 0;
+        for seed in std::fs::read_dir(&seeds).unwrap() {
+            let data = std::fs::read(seed.unwrap().path()).unwrap();
+            // Each at several places.
+            for high in 0..4 {
+                for around in 0..16 {
+                    let mut data = data.clone();
+                    (data[0], data[2]) = (high, around);
+                    imports::run(format, &data);
+                }
+            }
+            found += 1;
+        }
+        assert!(found > 0, "{format}");
+    }
+}

@@ -1,0 +1,12 @@
+#![no_main]
+
+use hpkp_cli::import::header;
+
+// Whatever a configuration has around it, what is taken for the value has no line end.
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(unwrapped) = header::unwrap(text)
+    {
+        assert!(!unwrapped.value.contains('\n'), "{unwrapped:?}");
+    }
+});
