@@ -275,7 +275,7 @@ fn a_finding_says_who_what_until_when_and_what_to_do() {
         &format!("held: sha256/{}", world.pin("old")),
         &format!("held: sha256/{}, compromised: do not use it", world.pin("backup")),
         "they would refuse it, for 48 hours after it is no longer sent",
-        "safe from 20",
+        "the certificate may change 2 days after that",
         &format!("hpkp published -d /var/lib/hpkp waive {id} --who NAME --why REASON"),
     ] {
         assert!(text.contains(part), "{part}\n{text}");

@@ -28,7 +28,7 @@ fn pins_and_certificate_replaced_together<S: Site>() {
         &[
             "among the pins that clients hold; they would refuse it, for 48 hours after it is no \
              longer sent. Load a certificate for a key that they hold",
-            "safe from 20",
+            "the certificate may change 2 days after that",
             "held by clients that visited localhost between 20",
             "told by web-1",
             &format!("held: sha256/{live}"),

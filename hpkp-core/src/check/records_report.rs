@@ -265,14 +265,14 @@ impl Unmet<'_> {
 
     /// From when on nobody holds the pins, if the new ones are published at once.
     fn safe_date(&self) -> String {
-        let mut latest = self.now;
+        let (mut latest, mut served) = (self.now, None);
         for live in self.found {
             match live.binding {
                 Binding::Until(time) => latest = latest.max(time),
                 Binding::Served(after)
                     if self.records.writer.as_ref() == Some(&live.record.writer) =>
                 {
-                    latest = latest.max(self.now.saturating_add(after));
+                    served = served.max(Some(after));
                 }
                 Binding::Served(after) => {
                     return format!(
@@ -287,6 +287,18 @@ impl Unmet<'_> {
                         .to_owned();
                 }
             }
+        }
+        // A date would recede for as long as nothing is changed.
+        let outlasts = |after: &i64| self.now.saturating_add(*after) >= latest;
+        if let Some(after) = served.filter(outlasts) {
+            let (count, unit) = match after {
+                days if days % (24 * 3_600) == 0 => (days / (24 * 3_600), "days"),
+                _ => (after / 3_600, "hours"),
+            };
+            return format!(
+                "publish the pin of the new key now, and none that it lacks; the certificate may \
+                 change {count} {unit} after that"
+            );
         }
         format!(
             "safe from {} on, if what is published now has the pin of the new key and none that it \
