@@ -45,39 +45,49 @@ pub(super) fn check(
     imported: &mut Imported,
 ) -> Result<(), ImportError> {
     let comments = Comments::of(text);
-    let mut taken: HashMap<Pin, VecDeque<usize>> = HashMap::new();
+    let mut taken: HashMap<Pin, Taken> = HashMap::new();
     let computed: HashSet<usize> = read.iter().map(|(line, _)| *line).collect();
     let mut in_order = read.to_vec();
     in_order.sort_unstable();
     for (line, pin) in in_order {
-        taken.entry(pin).or_default().push_back(line);
+        let taken = taken.entry(pin).or_default();
+        taken.lines.push_back(line);
+        taken.count += 1;
     }
     let noted: BTreeSet<usize> = imported.notes.iter().map(|note| note.line).collect();
     let mut places = Places::of(text);
-    for Candidate { at, pin, marked } in candidates(text) {
-        let (line, column) = places.find(at);
+    let mut left = Vec::new();
+    for candidate in candidates(text) {
+        let (line, column) = places.find(candidate.at);
         // Both go from the top to the bottom, so the first that is near enough is the one.
-        if let Some(lines) = taken.get_mut(&pin) {
-            while lines.front().is_some_and(|taken| taken + NEAR < line) {
-                lines.pop_front();
+        if let Some(taken) = taken.get_mut(&candidate.pin) {
+            while taken.lines.front().is_some_and(|taken| taken + NEAR < line) {
+                taken.lines.pop_front();
             }
-            if lines.front().is_some_and(|taken| taken.abs_diff(line) <= NEAR) {
-                lines.pop_front();
+            if taken.lines.front().is_some_and(|taken| taken.abs_diff(line) <= NEAR) {
+                taken.lines.pop_front();
+                taken.count -= 1;
                 continue;
             }
         }
+        left.push((line, column, candidate));
+    }
+    for (line, column, Candidate { at, pin, marked }) in left {
         if comments.contains(at) {
             let text =
                 format!("column {column}: a pin in a comment binds nobody; it is not recorded");
             imported.note(line, text);
-        } else if marked {
-            return Err(Problem::NotRead { column }.at(line));
-        } else {
-            imported.note(
-                line,
-                format!("column {column}: this looks like a pin, and it is NOT recorded"),
-            );
+            continue;
         }
+        // A name stands for it: it is read where the name is used. There is one place where it says so.
+        if taken.get_mut(&pin).is_some_and(|taken| std::mem::take(&mut taken.count) > 0) {
+            continue;
+        }
+        if marked {
+            return Err(Problem::NotRead { column }.at(line));
+        }
+        imported
+            .note(line, format!("column {column}: this looks like a pin, and it is NOT recorded"));
     }
     note_computed(text, &comments, &noted, &computed, imported);
     note_unrecorded(read, &noted, imported);
@@ -153,6 +163,14 @@ impl Places<'_> {
         self.at = self.at.max(at);
         (self.line, self.column)
     }
+}
+
+/// Where a reader has taken a pin.
+#[derive(Default)]
+struct Taken {
+    lines: VecDeque<usize>,
+    /// How often, without those that a text near by accounts for.
+    count: usize,
 }
 
 /// What looks like a pin.
@@ -369,6 +387,18 @@ mod tests {
         }
         let url = format!("curl https://a.example/ --pinnedpubkey sha256//{A}");
         assert!(found(&url, &[]).0.is_err());
+    }
+
+    #[test]
+    fn a_name_is_defined_in_one_place() {
+        let far = "\n".repeat(10);
+        let text =
+            format!("PIN=sha256//{A}{far}curl --pinnedpubkey $PIN\ncurl --pinnedpubkey $PIN");
+        let uses = [(11, a()), (12, a())];
+        assert_eq!(found(&text, &uses), (Ok(()), vec![]));
+        // Another that nobody has read is not that of the name.
+        let more = format!("{text}{far}curl --pinnedpubkey sha256//{A}");
+        assert_eq!(found(&more, &uses).0.unwrap_err().line, 22);
     }
 
     #[test]
