@@ -21,7 +21,7 @@ const DIGITS: usize = 43;
 const NEAR: usize = 3;
 
 /// What stands in front of pins in the formats that have them, in lower case.
-const MARKS: [&str; 7] = [
+const MARKS: [&str; 8] = [
     "sha256/",
     "sha256-",
     "pin-sha256",
@@ -29,6 +29,8 @@ const MARKS: [&str; 7] = [
     "tskpublickeyhashes",
     "spki-sha256-base64",
     "<pin ",
+    // Without its white space, where literals are put together.
+    "<pindigest",
 ];
 
 /// How far in front of a pin such a mark is looked for.
@@ -92,6 +94,11 @@ pub(super) fn check(
     note_computed(text, &comments, &noted, &computed, imported);
     note_unrecorded(read, &noted, imported);
     Ok(())
+}
+
+/// The pins that a text seems to have.
+pub(super) fn pins_in(text: &str) -> Vec<Pin> {
+    candidates(text).into_iter().map(|candidate| candidate.pin).collect()
 }
 
 /// Notes pins that are put together, which no literal of the text has.
@@ -218,6 +225,15 @@ fn of_base64(view: &View, joined_only: bool, found: &mut Vec<Candidate>) {
         });
         let Some(Place { at: source, joined, apart }) = view.place(start, end) else { continue };
         if !(parted || apart) || joined_only && !joined {
+            continue;
+        }
+        // Words of a sentence, or names with hyphens, are no pieces of a pin.
+        let is_word = |piece: &[u8]| {
+            let plain = |octet: &u8| octet.is_ascii_lowercase() || b"-_".contains(octet);
+            piece.len() > 2 && piece[1..].iter().all(plain)
+                || piece.iter().any(|o| b"-_".contains(o))
+        };
+        if joined_only && view.pieces(start, end).any(is_word) {
             continue;
         }
         let candidate = &octets[start..end];
@@ -387,6 +403,19 @@ mod tests {
         }
         let url = format!("curl https://a.example/ --pinnedpubkey sha256//{A}");
         assert!(found(&url, &[]).0.is_err());
+    }
+
+    #[test]
+    fn words_are_no_pieces_of_a_pin() {
+        for text in [
+            "http-response add-header Public-Key-Pins pin-sha256=\"x\"",
+            "Please note that 2 of the Keys of this Server are=",
+        ] {
+            assert_eq!(found(text, &[]), (Ok(()), vec![]), "{text}");
+        }
+        let (first, second) = A.split_at(20);
+        let wrapped = format!("<pin digest=\"SHA-256\">{first}\n  {second}</pin>");
+        assert!(found(&wrapped, &[]).0.is_err());
     }
 
     #[test]
