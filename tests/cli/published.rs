@@ -48,6 +48,26 @@ fn a_header_that_was_set_by_hand_is_taken_over() {
 }
 
 #[test]
+fn no_pin_around_a_header_is_passed_over() {
+    let records = Records::new();
+    for text in [
+        format!("'pin-sha256=\"{A}\"; max-age=60' or 'pin-sha256=\"{B}\"; max-age=60'"),
+        format!(
+            "add_header Public-Key-Pins 'pin-sha256=\"{A}\"; max-age=60';\nset $x 'pin-sha256=\"{B}\"';"
+        ),
+    ] {
+        let said = records.run(&["add", "a.example", "--header", &text]);
+        assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{text} {said:?}");
+    }
+    assert_eq!(records.lines().len(), 0);
+    let text = format!(
+        "# add_header Public-Key-Pins 'pin-sha256=\"{B}\"; max-age=60';\nadd_header Public-Key-Pins \
+         'pin-sha256=\"{A}\"; max-age=60';"
+    );
+    records.recorded(&["add", "a.example", "--header", &text]);
+}
+
+#[test]
 fn headers_that_nobody_noted_are_no_records() {
     let records = Records::new();
     let pins = format!("pin-sha256=\"{A}\"; pin-sha256=\"{B}\"");

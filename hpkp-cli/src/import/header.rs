@@ -5,6 +5,10 @@
 
 use std::fmt;
 
+use hpkp_core::pin::Pin;
+
+use super::residue;
+
 /// The field that clients enforce.
 const FIELD: &str = "public-key-pins";
 
@@ -110,6 +114,16 @@ pub fn unwrap(text: &str) -> Result<Unwrapped, HeaderTextError> {
     Ok(Unwrapped { value: plain.trim().trim_end_matches(';').trim_end().to_owned(), taken_off })
 }
 
+/// The pins in a text outside its comments and outside fields by which clients only report.
+#[must_use]
+pub fn pins_in(text: &str) -> Vec<Pin> {
+    let text = without_comments(text);
+    let reports = format!("{FIELD}{REPORT_ONLY}");
+    let lines: Vec<&str> =
+        text.lines().filter(|line| !line.to_ascii_lowercase().contains(&reports)).collect();
+    residue::pins_in(&lines.join("\n"))
+}
+
 /// One line: a line that ends with a backslash goes on, and so does one with another behind it.
 fn joined(text: &str) -> String {
     let lines = text.lines().map(|line| {
@@ -142,6 +156,10 @@ fn named(text: &str) -> Result<Option<String>, HeaderTextError> {
         names.partition(|(_, end)| lower[*end..].starts_with(REPORT_ONLY));
     let mut values: Vec<String> =
         enforced.into_iter().map(|(start, end)| value_behind(text, start, end)).collect();
+    // A directive that takes the field away, or empties it, has no value with pins.
+    if values.iter().any(|value| value.contains("pin-sha256")) {
+        values.retain(|value| value.contains("pin-sha256"));
+    }
     // The same for two kinds of answers is one.
     values.dedup();
     match (values.pop(), values.is_empty()) {
@@ -159,9 +177,12 @@ fn value_behind(text: &str, start: usize, end: usize) -> String {
     // blanks (HAProxy: a backslash before them), Apple's and PHP's arrows, XML's attribute.
     let before = text[..start].chars().next_back().filter(|c| is_quote(*c));
     let in_quotes = before.and_then(|quote| rest.strip_prefix(quote));
-    let mut rest = in_quotes.unwrap_or(rest).trim_start();
+    let mut rest = in_quotes.unwrap_or(rest).trim_start_matches([' ', '\t']);
     loop {
-        let next = rest.trim_start_matches([':', ',', ' ', '\t', ']', '=', '\n', '\r']);
+        let next = rest.trim_start_matches([':', ',', ' ', '\t', ']', '=']);
+        // The value may stand on the next line.
+        let below = next.trim_start();
+        let next = if below.starts_with(is_quote) { below } else { next };
         let next = next.strip_prefix("\\ ").unwrap_or(next);
         let next = next.strip_prefix("\\\n").unwrap_or(next);
         let next = next.strip_prefix('>').filter(|_| rest.starts_with('=')).unwrap_or(next);
@@ -176,7 +197,8 @@ fn value_behind(text: &str, start: usize, end: usize) -> String {
         && let Some(quote) = before
         && let Some(end) = end_of_quoted(rest, quote)
     {
-        return rest[..end].to_owned();
+        let whole = literals(&format!("{quote}{rest}"), quote, end + 1);
+        return whole[1..whole.len() - 1].to_owned();
     }
     if let Some(quote) = rest.chars().next().filter(|c| is_quote(*c))
         && let Some(end) = end_of_quoted(&rest[1..], quote)
@@ -403,7 +425,8 @@ mod tests {
     fn what_nobody_enforces_is_named() {
         let text = format!("Public-Key-Pins-Report-Only: {VALUE}");
         assert_eq!(unwrap(&text), Err(HeaderTextError::ReportOnly));
-        let text = format!("Public-Key-Pins: {VALUE}\nPublic-Key-Pins: max-age=1");
+        let text =
+            format!("Public-Key-Pins: {VALUE}\nPublic-Key-Pins: pin-sha256=\"x\"; max-age=1");
         assert_eq!(unwrap(&text), Err(HeaderTextError::SeveralFields));
     }
 }

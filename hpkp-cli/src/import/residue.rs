@@ -21,7 +21,7 @@ const DIGITS: usize = 43;
 const NEAR: usize = 3;
 
 /// What stands in front of pins in the formats that have them, in lower case.
-const MARKS: [&str; 7] = [
+const MARKS: [&str; 8] = [
     "sha256/",
     "sha256-",
     "pin-sha256",
@@ -29,6 +29,8 @@ const MARKS: [&str; 7] = [
     "tskpublickeyhashes",
     "spki-sha256-base64",
     "<pin ",
+    // Without its white space, where literals are put together.
+    "<pindigest",
 ];
 
 /// How far in front of a pin such a mark is looked for.
@@ -45,43 +47,58 @@ pub(super) fn check(
     imported: &mut Imported,
 ) -> Result<(), ImportError> {
     let comments = Comments::of(text);
-    let mut taken: HashMap<Pin, VecDeque<usize>> = HashMap::new();
+    let mut taken: HashMap<Pin, Taken> = HashMap::new();
     let computed: HashSet<usize> = read.iter().map(|(line, _)| *line).collect();
     let mut in_order = read.to_vec();
     in_order.sort_unstable();
     for (line, pin) in in_order {
-        taken.entry(pin).or_default().push_back(line);
+        let taken = taken.entry(pin).or_default();
+        taken.lines.push_back(line);
+        taken.count += 1;
     }
     let noted: BTreeSet<usize> = imported.notes.iter().map(|note| note.line).collect();
     let mut places = Places::of(text);
-    for Candidate { at, pin, marked } in candidates(text) {
-        let (line, column) = places.find(at);
+    let mut left = Vec::new();
+    for candidate in candidates(text) {
+        let (line, column) = places.find(candidate.at);
         // Both go from the top to the bottom, so the first that is near enough is the one.
-        if let Some(lines) = taken.get_mut(&pin) {
-            while lines.front().is_some_and(|taken| taken + NEAR < line) {
-                lines.pop_front();
+        if let Some(taken) = taken.get_mut(&candidate.pin) {
+            while taken.lines.front().is_some_and(|taken| taken + NEAR < line) {
+                taken.lines.pop_front();
             }
-            if lines.front().is_some_and(|taken| taken.abs_diff(line) <= NEAR) {
-                lines.pop_front();
+            if taken.lines.front().is_some_and(|taken| taken.abs_diff(line) <= NEAR) {
+                taken.lines.pop_front();
+                taken.count -= 1;
                 continue;
             }
         }
+        left.push((line, column, candidate));
+    }
+    for (line, column, Candidate { at, pin, marked }) in left {
         if comments.contains(at) {
             let text =
                 format!("column {column}: a pin in a comment binds nobody; it is not recorded");
             imported.note(line, text);
-        } else if marked {
-            return Err(Problem::NotRead { column }.at(line));
-        } else {
-            imported.note(
-                line,
-                format!("column {column}: this looks like a pin, and it is NOT recorded"),
-            );
+            continue;
         }
+        // A name stands for it: it is read where the name is used. There is one place where it says so.
+        if taken.get_mut(&pin).is_some_and(|taken| std::mem::take(&mut taken.count) > 0) {
+            continue;
+        }
+        if marked {
+            return Err(Problem::NotRead { column }.at(line));
+        }
+        imported
+            .note(line, format!("column {column}: this looks like a pin, and it is NOT recorded"));
     }
     note_computed(text, &comments, &noted, &computed, imported);
     note_unrecorded(read, &noted, imported);
     Ok(())
+}
+
+/// The pins that a text seems to have.
+pub(super) fn pins_in(text: &str) -> Vec<Pin> {
+    candidates(text).into_iter().map(|candidate| candidate.pin).collect()
 }
 
 /// Notes pins that are put together, which no literal of the text has.
@@ -155,6 +172,14 @@ impl Places<'_> {
     }
 }
 
+/// Where a reader has taken a pin.
+#[derive(Default)]
+struct Taken {
+    lines: VecDeque<usize>,
+    /// How often, without those that a text near by accounts for.
+    count: usize,
+}
+
 /// What looks like a pin.
 struct Candidate {
     /// Where it begins.
@@ -200,6 +225,15 @@ fn of_base64(view: &View, joined_only: bool, found: &mut Vec<Candidate>) {
         });
         let Some(Place { at: source, joined, apart }) = view.place(start, end) else { continue };
         if !(parted || apart) || joined_only && !joined {
+            continue;
+        }
+        // Words of a sentence, or names with hyphens, are no pieces of a pin.
+        let is_word = |piece: &[u8]| {
+            let plain = |octet: &u8| octet.is_ascii_lowercase() || b"-_".contains(octet);
+            piece.len() > 2 && piece[1..].iter().all(plain)
+                || piece.iter().any(|o| b"-_".contains(o))
+        };
+        if joined_only && view.pieces(start, end).any(is_word) {
             continue;
         }
         let candidate = &octets[start..end];
@@ -369,6 +403,31 @@ mod tests {
         }
         let url = format!("curl https://a.example/ --pinnedpubkey sha256//{A}");
         assert!(found(&url, &[]).0.is_err());
+    }
+
+    #[test]
+    fn words_are_no_pieces_of_a_pin() {
+        for text in [
+            "http-response add-header Public-Key-Pins pin-sha256=\"x\"",
+            "Please note that 2 of the Keys of this Server are=",
+        ] {
+            assert_eq!(found(text, &[]), (Ok(()), vec![]), "{text}");
+        }
+        let (first, second) = A.split_at(20);
+        let wrapped = format!("<pin digest=\"SHA-256\">{first}\n  {second}</pin>");
+        assert!(found(&wrapped, &[]).0.is_err());
+    }
+
+    #[test]
+    fn a_name_is_defined_in_one_place() {
+        let far = "\n".repeat(10);
+        let text =
+            format!("PIN=sha256//{A}{far}curl --pinnedpubkey $PIN\ncurl --pinnedpubkey $PIN");
+        let uses = [(11, a()), (12, a())];
+        assert_eq!(found(&text, &uses), (Ok(()), vec![]));
+        // Another that nobody has read is not that of the name.
+        let more = format!("{text}{far}curl --pinnedpubkey sha256//{A}");
+        assert_eq!(found(&more, &uses).0.unwrap_err().line, 22);
     }
 
     #[test]

@@ -64,6 +64,18 @@ impl View {
         &self.octets
     }
 
+    /// The pieces of which the octets from `start` to `end` are put together.
+    pub(super) fn pieces(&self, start: usize, end: usize) -> impl Iterator<Item = &[u8]> {
+        let first = self.joints.partition_point(|joint| *joint <= start);
+        let inner = self.joints[first..].iter().copied().take_while(move |joint| *joint < end);
+        let mut begin = start;
+        inner.chain([end]).filter_map(move |joint| {
+            let piece = self.octets.get(begin..joint);
+            begin = joint;
+            piece
+        })
+    }
+
     /// Where the octets from `start` to `end` are in the text.
     pub(super) fn place(&self, start: usize, end: usize) -> Option<Place> {
         let next = self.joints.partition_point(|joint| *joint <= start);

@@ -152,6 +152,13 @@ fn of_header(header: &str, common: Published) -> Result<Published, Failure> {
             }
         })
     })?;
+    // Of a text with something around the value, all pins must be in what was read as the value.
+    if !as_sent && header::pins_in(header).iter().any(|pin| !field.pins.contains(pin)) {
+        return Err(Failure::no(
+            "there are pins in this text that are not in the value which was read; give the value alone, \
+             as it is sent (curl -sI https://HOST/)",
+        ));
+    }
     let age = MaxAge::from_seconds(field.max_age.unwrap_or(0)).unwrap_or(MaxAge::MAX);
     if age.seconds() == 0 {
         return Err(Failure::no(
