@@ -183,7 +183,7 @@ for count in "$hosts" 10000; do
     print_limit_of_ratio 1.10
     more=$(($(memory with) - $(memory without)))
     # The start above has written records.
-    rm -f empty/*.jsonl
+    rm -f empty/*.jsonl empty/hpkp-reserve
     printf '%-42s%10s\n' 'memory of the master, more for each host' \
         "$(awk -v more="$more" -v hosts="$count" 'BEGIN { printf "%.2f kB", more / hosts }')"
 done

@@ -168,11 +168,14 @@ impl Response {
         let own = own.filter(is_fixed);
         let mut response = Self { openssl, enforced: None, report_only: None, names, replaceable };
         for field in fields {
-            let place = match field.kind() {
-                Kind::Enforced => &mut response.enforced,
-                Kind::ReportOnly => &mut response.report_only,
+            let (place, usual) = match field.kind() {
+                // Where others come here too, the context is not all that decides.
+                Kind::Enforced => {
+                    (&mut response.enforced, own.filter(|_| response.names.is_none()))
+                }
+                Kind::ReportOnly => (&mut response.report_only, own),
             };
-            *place = Some(Prepared::new(field, own));
+            *place = Some(Prepared::new(field, usual));
         }
         (response.enforced.is_some() || response.report_only.is_some()).then_some(response)
     }

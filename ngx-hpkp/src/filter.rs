@@ -217,10 +217,7 @@ unsafe fn set_fields(r: *mut ngx_http_request_t, response: &Response) {
     unsafe {
         let context = context(r, response);
         if let Some(prepared) = &response.enforced {
-            let names = response.names.as_deref();
-            // nginx keeps the host in lower case, without its port.
-            let is_asked = names.is_none_or(|names| names.has((*r).headers_in.server.as_bytes()));
-            set_field(r, context.filter(|_| is_asked), prepared, response);
+            set_field(r, context, prepared, response);
         }
         if let Some(prepared) = &response.report_only {
             set_field(r, context, prepared, response);
@@ -304,6 +301,12 @@ unsafe fn is_sent(
     response: &Response,
 ) -> bool {
     if !prepared.field.is_sent_on(context) {
+        return false;
+    }
+    let names = response.names.as_deref().filter(|_| prepared.field.kind() == Kind::Enforced);
+    // SAFETY: by the caller's promise; nginx keeps the host in lower case, without its port.
+    let host = unsafe { (*r).headers_in.server.as_bytes() };
+    if names.is_some_and(|names| !names.has(host)) {
         return false;
     }
     let of = response.replaceable.binary_search_by_key(&context, |of| of.context);
