@@ -27,7 +27,7 @@ pub(crate) fn end(text: &str) -> Result<i64, String> {
 fn time(text: &str, of_day: &str) -> Result<i64, String> {
     let day = format!("{text}T{of_day}Z");
     date::parse(text).or_else(|| date::parse(&day)).ok_or_else(|| {
-        "wanted is a day (2026-11-21) or a time with its zone (2026-11-21T12:00:00Z)".to_owned()
+        "expected a day (2026-11-21) or a time with its zone (2026-11-21T12:00:00Z)".to_owned()
     })
 }
 

@@ -8,9 +8,12 @@ mod compact;
 mod export;
 mod faults;
 mod find;
+mod input;
+mod parse;
 mod pin;
 mod published;
 mod records;
+mod usage;
 mod why;
 
 use std::io::Write as _;
