@@ -94,7 +94,7 @@ pub(crate) fn certificates(file: &[u8]) -> impl Iterator<Item = Result<Certifica
     let ders = der.map(|der| Ok(der.to_vec())).into_iter().chain(blocks);
     ders.map(|der| match der {
         Ok(der) => Certificate::from_der(&der).map_err(|error| error.to_string()),
-        Err(PemError::NoEnd) => Err("the PEM block has no end: truncated file".to_owned()),
+        Err(PemError::NoEnd) => Err("truncated PEM block (no END line)".to_owned()),
         Err(PemError::NotBase64) => Err("invalid base64".to_owned()),
     })
 }

@@ -273,7 +273,7 @@ fn look(path: &Path, octets: &[u8], pin: Pin, found: &mut Vec<Found>, closed: &m
             found.push(Found { path: path.clone(), holds });
         }
     };
-    for told in private_keys(octets) {
+    for told in private_key::in_file(octets) {
         let why = match told {
             Told::Pin(of_key) => {
                 if of_key == pin {
@@ -301,33 +301,6 @@ fn is_whole_certificate(octets: &[u8], hash: Pin) -> bool {
     encoded::certificates(octets).flatten().any(|certificate| encoded::is_whole(&certificate, hash))
 }
 
-fn is_private(label: &[u8]) -> bool {
-    // OpenSSH's own format is none that a TLS server loads.
-    label.ends_with(b"PRIVATE KEY") && label != b"OPENSSH PRIVATE KEY"
-}
-
-/// What each private key in a file tells.
-pub(crate) fn private_keys(octets: &[u8]) -> impl Iterator<Item = Told> {
-    let mut told = Vec::new();
-    if octets.first() == Some(&0x30) {
-        told.extend(private_key::from_der(octets));
-    } else {
-        for block in pem::blocks(octets).flatten().filter(|block| is_private(block.label)) {
-            told.push(match block.decode() {
-                Ok(der) => private_key::from_der(&der).unwrap_or(Told::Unreadable),
-                // The old form of encryption has header lines before the base64.
-                Err(_) if octets.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED) => {
-                    Told::Encrypted
-                }
-                Err(_) => Told::Unreadable,
-            });
-        }
-    }
-    told.into_iter()
-}
-
-const ENCRYPTED: &[u8] = b"Proc-Type: 4,ENCRYPTED";
-
 /// The public keys in a file: each object by itself, so that one that is damaged, or a private key
 /// beside them, hides no other.
 fn public_keys(octets: &[u8]) -> Vec<spki::Key> {
@@ -350,4 +323,24 @@ fn public_keys(octets: &[u8]) -> Vec<spki::Key> {
         })
         .flatten()
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_is_said_once() {
+        let closed = |path: String, why: &str| Closed { path, why: why.to_owned() };
+        let mut all: Vec<Closed> = (0..7).map(|n| closed(format!("/d{n}"), "denied")).collect();
+        all.push(closed("/k".to_owned(), "encrypted"));
+        let lines = summarised(&all);
+        assert_eq!(
+            lines,
+            [
+                "7 places not searched: denied: /d0, /d1, /d2, /d3, /d4 and 2 more (--json lists all)",
+                "/k: encrypted"
+            ]
+        );
+    }
 }

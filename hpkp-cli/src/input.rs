@@ -63,8 +63,13 @@ pub(crate) fn named(path: &Path, limit: usize) -> Result<Vec<u8>, InputError> {
 pub(crate) fn found(path: &Path, limit: usize) -> Result<Vec<u8>, InputError> {
     let file =
         OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
-    if !file.metadata()?.is_file() {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
         return Err(InputError::NotAFile);
+    }
+    // Nothing of a large file is read for nothing.
+    if metadata.len() > limit as u64 {
+        return Err(InputError::TooLarge { limit });
     }
     all(file, limit)
 }

@@ -9,10 +9,9 @@ use hpkp_core::spki::{self, SpkiError};
 use hpkp_core::ua::host::Host;
 
 use crate::exit::Exit;
-use crate::find;
 use crate::input::{self, InputError};
 use crate::output;
-use crate::private_key::Told;
+use crate::private_key::{self, Told};
 
 /// Where a pin comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +64,7 @@ fn first(bytes: &[u8]) -> Result<Pin, String> {
     match spki::read(bytes) {
         Ok(keys) => keys.first().map(|key| key.pin).ok_or_else(|| "contains no key".to_owned()),
         Err(SpkiError::PrivateKey) => {
-            let mut keys = find::private_keys(bytes);
+            let mut keys = private_key::in_file(bytes);
             let pin = keys.find_map(|key| match key {
                 Told::Pin(pin) => Some(pin),
                 _ => None,

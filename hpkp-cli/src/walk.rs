@@ -181,3 +181,29 @@ fn what(entry: &fs::DirEntry) -> io::Result<What> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_of_the_kernel_are_known() {
+        assert!(is_of_kernel(Path::new("/proc")) && is_of_kernel(Path::new("/sys")));
+        assert!(!is_of_kernel(Path::new("/")) && !is_of_kernel(Path::new("/nowhere")));
+    }
+
+    #[test]
+    fn a_walk_can_be_broken_off() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for name in ["a", "b", "c"] {
+            fs::write(directory.path().join(name), name).expect("a file");
+        }
+        let mut seen = 0;
+        files(directory.path(), |_, _| {
+            seen += 1;
+            if seen == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .expect("a walk");
+        assert_eq!(seen, 2);
+    }
+}

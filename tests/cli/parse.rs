@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{Said, run, run_with};
 
-fn text<'a>(value: &'a Value) -> &'a str {
+fn text(value: &Value) -> &str {
     value.as_str().expect("a text")
 }
 
@@ -164,11 +164,11 @@ fn people_see_a_departure_at_its_place() {
         "{said:?}"
     );
     // The mark stands below the text that is wrong.
-    let said = parse(&[&format!("pin-sha256={A}; max-age=1")]).out;
+    let said = parse(&[&format!("{good}; foo=bar")]).out;
     let lines: Vec<&str> = said.lines().collect();
     let mark = lines.iter().position(|line| line.contains("^^^")).expect("a mark");
     let column = lines[mark].find('^').expect("a mark");
-    assert_eq!(lines[mark - 1].get(column..column + A.len()), Some(A), "{said}");
+    assert_eq!(lines[mark - 1].get(column..), Some("foo=bar"), "{said}");
 }
 
 #[test]

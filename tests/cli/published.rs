@@ -313,7 +313,7 @@ fn apps_are_imported() {
     let exempt = lines.iter().find(|line| line["host"] == "a.example").expect("a record");
     assert_eq!(exempt["exempt"], json!([{ "host": "b.a.example", "include_subdomains": false }]));
     assert_eq!(exempt["client"], "android");
-    assert!(said.err.contains("the pins of c.example have expired"));
+    assert!(said.err.contains("not recorded: the pins of c.example have expired"));
     let zone = format!("_443._tcp.d.example. IN TLSA 3 1 1 {}", "ab".repeat(32));
     let said = run_with(zone.as_bytes(), &[&from_input[..], &["tlsa"]].concat());
     assert!(said.fine().contains("d.example, port 443: 1 pin (leaf)"));

@@ -205,7 +205,7 @@ fn files_that_are_no_certificates() {
     for (arguments, code, text) in [
         (&["--cert", "missing"][..], 3, "missing: no such file"),
         (&["--cert", "old.key"], 1, "old.key: contains no certificate"),
-        (&["--cert", "cut"], 1, "cut: certificate 1: truncated file"),
+        (&["--cert", "cut"], 1, "cut: certificate 1: truncated PEM block"),
         (&["--cert", "old.pem", "--chain", "old.csr"], 1, "old.csr: contains no certificate"),
         (&["--chain", "ca.pem"], 2, "--cert"),
     ] {

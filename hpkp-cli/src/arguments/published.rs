@@ -439,10 +439,10 @@ pub(crate) struct EndArguments {
     pub(crate) records: Records,
 }
 
-/// Give up clients: accept certificates that lock out the clients that hold these pins.
+/// Give up clients: servers then accept certificates that lock them out.
 ///
-/// Servers then log a warning instead of refusing the configuration. The clients are locked out all
-/// the same.
+/// Servers log a warning instead of refusing the configuration. The clients are locked out all the
+/// same.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -517,7 +517,7 @@ pub(crate) struct CompactArguments {
     pub(crate) records: Records,
 }
 
-/// Read all records and report damage.
+/// Check all records for damage.
 ///
 /// Nothing is repaired.
 #[derive(Debug, Args)]

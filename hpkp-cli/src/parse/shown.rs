@@ -6,9 +6,9 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use hpkp_core::ua::deviation::{Deviation, Effect};
 
-use super::{Action, Header, Judgement};
+use super::header::{Action, Header, Judgement};
 use crate::output;
-use crate::published::duration;
+use crate::time::duration;
 
 /// The most departures that are shown; a field can have thousands.
 const MAX_SHOWN: usize = 32;

@@ -3,8 +3,11 @@
 use hpkp_core::pin::Pin;
 use hpkp_core::ua::FieldKind;
 
+/// The values of one kind of header, in their order.
+pub(super) type Values = (FieldKind, Vec<Vec<u8>>);
+
 /// The values of both kinds of header in the lines of a response.
-pub(super) fn headers(text: &[u8]) -> Vec<(FieldKind, Vec<Vec<u8>>)> {
+pub(super) fn headers(text: &[u8]) -> Vec<Values> {
     let of_kind = |kind: FieldKind| {
         let lines = text.split(|byte| *byte == b'\n');
         let values = lines.filter_map(|line| value(line, kind.name().as_bytes()));

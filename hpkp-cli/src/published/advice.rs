@@ -12,6 +12,7 @@ use hpkp_core::text::{Excerpt, ShellWord};
 use super::store::Store;
 use super::view;
 use crate::output;
+use crate::time::duration;
 
 /// How many keys the advice names; who has more of them looks at the records.
 const NAMED_KEYS: usize = 4;
@@ -34,14 +35,17 @@ pub(super) fn held(heading: &str, store: &Store, record: &Record<Published>) -> 
     let who = match (&said.origin, said.lifetime) {
         (Origin::Header, _) | (_, Lifetime::MaxAge(_)) => {
             let since = date::format(said.since.unwrap_or(record.at));
-            format!("clients that visited {whom} since {since}")
+            match store.state.end(record.id).map(|end| date::format(end.at)) {
+                Some(end) => format!("clients that visited {whom} between {since} and {end}"),
+                None => format!("clients that visited {whom} since {since}"),
+            }
         }
         (origin, _) => format!("clients of {} for {whom}", Excerpt::new(origin.as_str())),
     };
     let until = match binding {
         Some(Binding::Until(time)) => format!("until {}", date::format(time)),
         Some(Binding::Served(after)) => {
-            format!("until {} after this server stops sending those pins", view::duration(after))
+            format!("until {} after this server stops sending those pins", duration(after))
         }
         Some(Binding::Open) | None => "these pins do not expire".to_owned(),
     };
@@ -119,9 +123,8 @@ fn find_key(
 fn absolute(path: impl AsRef<Path>) -> String {
     let path = path.as_ref();
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let parts = absolute.components();
-    parts.collect::<std::path::PathBuf>().to_string_lossy().into_owned()
+    let found = path.canonicalize().or_else(|_| std::path::absolute(path));
+    found.unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
 }
 
 /// To change the key after the clients have learnt of it.
@@ -153,7 +156,7 @@ fn later(store: &Store, refusing: &[&Record<Published>]) -> Vec<String> {
     match (after.filter(outlasts), until) {
         (Some(after), _) => lines.push(format!(
             "to change the key: publish the new pin now; the certificate may change {} after that",
-            view::duration(after)
+            duration(after)
         )),
         (None, Some(time)) => lines.push(format!(
             "to change the key: publish the new pin now; the certificate may change on {}",

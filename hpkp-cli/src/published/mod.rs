@@ -12,8 +12,6 @@ mod replay;
 mod store;
 mod view;
 
-pub(crate) use view::duration;
-
 use crate::arguments::{PublishedArguments, PublishedCommand as Command, Records};
 use crate::exit::Exit;
 use crate::output;

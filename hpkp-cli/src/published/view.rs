@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::store::Store;
 use crate::output::{self, counted};
+use crate::time::duration;
 
 /// A record of published pins and what has become of it.
 #[derive(Debug, Serialize)]
@@ -83,15 +84,6 @@ pub(super) fn whom(name: &str, include_subdomains: bool, port: Option<u16>) -> S
     let below = if include_subdomains { " and all subdomains" } else { "" };
     let port = port.map_or_else(String::new, |port| format!(", port {port}"));
     format!("{name}{below}{port}")
-}
-
-/// A duration in the largest unit of which it is a whole number.
-pub(crate) fn duration(seconds: i64) -> String {
-    const UNITS: [(i64, &str); 3] = [(86_400, "day"), (3_600, "hour"), (60, "minute")];
-    let whole = UNITS.into_iter().find(|(unit, _)| seconds != 0 && seconds % unit == 0);
-    let (unit, name) = whole.unwrap_or((1, "second"));
-    let plural = if seconds / unit == 1 { "" } else { "s" };
-    format!("{} {name}{plural}", seconds / unit)
 }
 
 /// Which keys clients compare.
