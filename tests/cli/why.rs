@@ -81,6 +81,76 @@ fn a_new_key_locks_out_and_the_old_one_does_not() {
     assert_eq!(why(&records, &["--cert", "new.chain"]).code, Some(0));
 }
 
+/// Runs a command that was printed, somewhere else than where it was printed.
+fn pasted(line: &str) -> Option<i32> {
+    let (_, words) = line.split_once("hpkp ").expect("a command");
+    let mut shell = std::process::Command::new("sh");
+    let script = format!("exec {} {words}", env!("CARGO_BIN_EXE_hpkp"));
+    shell.args(["-c", &script]).current_dir("/");
+    hpkp_tests::output(&mut shell).status.code()
+}
+
+#[test]
+fn the_advice_is_in_order_and_works_wherever_it_is_pasted() {
+    let (records, pki) = site();
+    let old = pki.pin("old.pem");
+    let app_id = id(&app(&records, HOST, &[&pin(&old)], &[])).to_owned();
+    let header =
+        format!("pin-sha256=\"{old}\"; pin-sha256=\"{}\"; max-age=60", hpkp_tests::site::B);
+    records.recorded(&["add", HOST, "--header", &header, "--until", "now"]);
+    let said = why(&records, &["--cert", "new.chain"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert!(lines[0].starts_with("no: this certificate locks out 2 kinds of clients"), "{said:?}");
+    assert!(lines[1].starts_with("certificate: new.chain: CN="), "{said:?}");
+    let place = |text: &str| lines.iter().position(|line| line.contains(text)).expect(text);
+    assert!(lines[place("clients of app 4.2")].ends_with("these pins do not expire"), "{said:?}");
+    assert!(place("locked out:") < place("to fix:"));
+    assert!(place("to fix:") < place("to change the key:"));
+    assert_eq!(place("last resort"), lines.len() - 2);
+    // The key of which both kinds of clients have a pin comes first.
+    let find = place("hpkp find ");
+    assert!(lines[find].contains(&pin(&old)), "{said:?}");
+    assert_eq!(pasted(lines[find]), Some(0), "{said:?}");
+    let end = lines[place(" end ")];
+    assert!(end.contains(&app_id), "{said:?}");
+    assert_eq!(pasted(end), Some(0), "{said:?}");
+    let after = why(&records, &["--cert", "new.chain"]);
+    assert!(after.out.starts_with("no: this certificate locks out 1 kind of clients"), "{after:?}");
+    assert!(after.out.contains("the certificate may change on 20"), "{after:?}");
+    assert_eq!(pasted(after.out.lines().last().expect("a line")), Some(0));
+    assert_eq!(why(&records, &["--cert", "new.chain"]).code, Some(0));
+}
+
+#[test]
+fn entries_of_one_configuration_are_judged_together() {
+    let (records, pki) = site();
+    // OkHttp unites the pins of all patterns that fit: one of them is enough.
+    let text = format!(
+        "{HOST} sha256/{}\n**.example.com sha256/{}\n",
+        pki.pin("new.pem"),
+        pki.pin("old.pem")
+    );
+    std::fs::write(records.0.path().join("pins"), text).expect("a file");
+    records.run(&["import", "--format", "okhttp", "--origin", "app", "pins"]).fine();
+    let said = why(&records, &["--cert", "new.chain", "--json"]);
+    assert_eq!((said.code, &said.json()["locks_out"]), (Some(0), &json!([])), "{said:?}");
+    assert_eq!(said.json()["answer"], "yes");
+}
+
+#[test]
+fn what_clients_refuse_besides_pins_is_a_warning() {
+    let (records, pki) = site();
+    app(&records, "mail.example.com", &[&pin(&pki.pin("old.pem"))], &["--scope", "leaf"]);
+    let why = ["why", "mail.example.com", "--cert", "old.chain"];
+    let said = records.run(&why);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let warning =
+        "warning: the certificate is not for mail.example.com (DNS names: www.example.com)";
+    assert!(said.out.contains(warning), "{said:?}");
+    assert_eq!(records.run(&[&why[..], &["--deny-warnings"]].concat()).code, Some(1));
+}
+
 #[test]
 fn what_is_waived_is_a_warning() {
     let (records, pki) = site();

@@ -98,36 +98,7 @@ impl Replay {
         let certificate_hashes = whole(store, host, own.iter().flatten().chain(&behind));
         let leaves: Vec<Arc<Certificate>> =
             own.iter().filter_map(|chain| chain.first().cloned()).collect();
-        let chains = own.into_iter().zip(&arguments.cert).map(|(own, file)| {
-            let certificates = own.into_iter().chain(behind.iter().cloned());
-            Chain::new(certificates.collect()).ok_or_else(|| {
-                let most = Chain::MAX;
-                Failure::no(format!("{}: more than {most} certificates in the chain", shown(file)))
-            })
-        });
-        let chains = chains.collect::<Result<Vec<_>, _>>()?;
-        let mut deployment = Deployment {
-            contexts: vec![Context {
-                certificates: Certificates::Loaded(chains),
-                trust: Arc::new(trust(arguments.trusted_certificate.as_deref())?),
-            }],
-            // What is asked about is this name, not the others in the certificate: for those there is
-            // a default server that presents nothing.
-            hosts: vec![block(Some(host)), block(None)],
-            listeners: ports(store, host, arguments.port)
-                .into_iter()
-                .map(|port| Listener {
-                    port,
-                    choice: Choice::Nginx,
-                    hosts: vec![0],
-                    default: 1,
-                    patterns: Vec::new(),
-                    by_port_alone: false,
-                })
-                .collect(),
-            records: Some(records(store, store.state.clone())),
-            ..Deployment::default()
-        };
+        let mut deployment = deployment(store, host, own, &behind, arguments)?;
         let found = checked(&deployment, store.now);
         let mut refusing = Vec::new();
         for group in groups(store, host) {
@@ -240,6 +211,46 @@ impl Answer {
             Self::Yes
         }
     }
+}
+
+/// A server that presents the certificates for the host and nothing for others.
+fn deployment(
+    store: &Store,
+    host: &HostName,
+    own: Vec<Vec<Arc<Certificate>>>,
+    behind: &[Arc<Certificate>],
+    arguments: &WhyArguments,
+) -> Result<Deployment, Failure> {
+    let chains = own.into_iter().zip(&arguments.cert).map(|(own, file)| {
+        let certificates = own.into_iter().chain(behind.iter().cloned());
+        Chain::new(certificates.collect()).ok_or_else(|| {
+            let most = Chain::MAX;
+            Failure::no(format!("{}: more than {most} certificates in the chain", shown(file)))
+        })
+    });
+    let chains = chains.collect::<Result<Vec<_>, _>>()?;
+    Ok(Deployment {
+        contexts: vec![Context {
+            certificates: Certificates::Loaded(chains),
+            trust: Arc::new(trust(arguments.trusted_certificate.as_deref())?),
+        }],
+        // What is asked about is this name, not the others in the certificate: for those there is
+        // a default server that presents nothing.
+        hosts: vec![block(Some(host)), block(None)],
+        listeners: ports(store, host, arguments.port)
+            .into_iter()
+            .map(|port| Listener {
+                port,
+                choice: Choice::Nginx,
+                hosts: vec![0],
+                default: 1,
+                patterns: Vec::new(),
+                by_port_alone: false,
+            })
+            .collect(),
+        records: Some(records(store, store.state.clone())),
+        ..Deployment::default()
+    })
 }
 
 /// The findings of a server.
