@@ -128,8 +128,8 @@ fn wrong_usage_has_one_style() {
         assert!(last.ends_with(" --help"), "{said:?}");
     }
     // Control characters of an argument do not reach the terminal.
-    let said = at(&records, &["pin", "--timeout", "\x1b[2J\x07", "x"]);
-    assert!(!said.err.contains(['\x1b', '\x07']), "{said:?}");
+    let said = at(&records, &["pin", "--timeout", "\x1b[2J\x07\rz", "x"]);
+    assert!(!said.err.contains(['\x1b', '\x07', '\r']), "{said:?}");
 }
 
 /// The commands below one, by its help.
