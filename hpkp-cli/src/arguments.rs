@@ -1,23 +1,48 @@
-//! What may stand on the command line. The help texts are made of the comments here.
+//! Command line: one definition, of which help, man pages and completions are made. The help texts
+//! are the comments here.
 
+mod generate;
+mod id;
+mod parse;
 mod published;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::Styles;
+use clap::builder::styling::{AnsiColor, Style};
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use generate::{GenerateArguments, GenerateCommand};
+pub(crate) use id::IdPrefix;
+pub(crate) use parse::ParseArguments;
 pub(crate) use published::{
     AddArguments, CompactArguments, CompromisedArguments, EndArguments, ExportArguments,
-    ImportArguments, ListArguments, PublishedArguments, PublishedCommand, Scope, ShowArguments,
-    WaiveArguments, WhyArguments,
+    ImportArguments, ListArguments, PublishedArguments, PublishedCommand, Records, Scope,
+    ShowArguments, WaiveArguments, WhyArguments,
 };
 
-/// Pins of keys (RFC 7469): compute them, find their keys, keep record of them.
-///
-/// Exit codes: 0 fine, 1 no or invalid, 2 wrong usage, 3 could not be determined.
+/// Headings and names stand out on a terminal.
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default())
+    .placeholder(Style::new());
+
+/// Work with public key pins (RFC 7469): compute pins, find their private keys, record which pins
+/// clients hold.
 #[derive(Debug, Parser)]
-#[command(name = "hpkp", version)]
+#[command(name = "hpkp", version, styles = STYLES, disable_help_subcommand = false)]
+#[command(after_help = "\
+Examples:
+  hpkp pin fullchain.pem                                  print the pins of a certificate chain
+  hpkp pin www.example.com                                print the pins of a server
+  hpkp find sha256/PIN /etc/ssl                           find the private key of a pin
+  hpkp published why www.example.com --cert new.pem       would clients accept this certificate?
+
+Exit codes: 0 success, 1 the answer is no or the input is invalid, 2 wrong usage,
+3 the answer cannot be determined.")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -27,27 +52,36 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     Pin(PinArguments),
     Find(FindArguments),
+    Parse(ParseArguments),
     Published(PublishedArguments),
+    Generate(GenerateArguments),
 }
 
-/// Print the pins of the keys in files and of those that servers present.
+/// Print the pins of keys in files and on servers.
 ///
-/// Each line begins with a pin; what it is the pin of follows. Nothing that a server presents is
-/// verified.
+/// Each line begins with a pin, followed by a description of the key. The certificates of a server
+/// are not verified.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hpkp pin fullchain.pem
+  hpkp pin www.example.com                         port 443
+  hpkp pin https://www.example.com:8443/ '[::1]:443'
+  openssl pkey -in backup.key -pubout | hpkp pin -")]
 pub(crate) struct PinArguments {
-    /// A file, - for standard input, or HOST:PORT for a TLS server.
+    /// File, server or - for standard input.
     ///
-    /// A file holds certificates, certification requests or public keys, PEM or DER. What exists
-    /// as a file is taken for one.
-    #[arg(required = true, value_name = "FILE|-|HOST:PORT")]
-    pub(crate) sources: Vec<String>,
+    /// A file contains certificates, certificate signing requests or public keys in PEM or DER. A
+    /// server is HOST, HOST:PORT or https://HOST; the default port is 443. If a file of that name
+    /// exists, the file is read.
+    #[arg(required = true, value_name = "FILE|HOST[:PORT]|-")]
+    pub(crate) sources: Vec<OsString>,
 
-    /// The name to ask servers for (SNI), where it is not HOST.
+    /// Server name to send (SNI) instead of HOST.
     #[arg(long, value_name = "NAME")]
     pub(crate) servername: Option<String>,
 
-    /// How long a connection to a server may take, in seconds.
+    /// Time limit for each connection, in seconds.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) timeout: Duration,
 
@@ -56,17 +90,21 @@ pub(crate) struct PinArguments {
     pub(crate) json: bool,
 }
 
-/// Find the file with the private key that belongs to a pin or a certificate.
+/// Find the private key that belongs to a pin or a certificate.
 ///
-/// Lists certificates, certification requests and public keys of the same key besides.
+/// Also lists certificates, certificate signing requests and public keys with the same key. /proc,
+/// /sys and other file systems of the kernel are skipped.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hpkp find sha256/ewDX5nnVKY6TyhzhCTZd88IAhEra5U+kor4s1LOxV6I= /etc/ssl
+  hpkp find fullchain.pem /")]
 pub(crate) struct FindArguments {
-    /// A pin (sha256/...), or a file with a certificate, a certification request or a public key,
-    /// whose first key counts.
+    /// Pin (sha256/...), or a file whose first key is searched for.
     #[arg(value_name = "PIN|CERT")]
-    pub(crate) key: String,
+    pub(crate) key: OsString,
 
-    /// Where to look, with all directories below.
+    /// Directory to search, with all its subdirectories, or a file.
     #[arg(value_name = "DIR", default_value = ".")]
     pub(crate) directory: PathBuf,
 
@@ -79,7 +117,7 @@ pub(crate) struct FindArguments {
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds @ 1..=3600) => Ok(Duration::from_secs(seconds)),
-        _ => Err("wanted is a number of seconds from 1 to 3600".to_owned()),
+        _ => Err("expected a number of seconds from 1 to 3600".to_owned()),
     }
 }
 

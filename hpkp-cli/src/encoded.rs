@@ -4,6 +4,7 @@ use hpkp_core::certificate::Certificate;
 use hpkp_core::pem::{self, PemError};
 use hpkp_core::pin::Pin;
 use hpkp_core::spki::{self, Kind, SpkiError};
+use hpkp_core::text::Excerpt;
 use serde::Serialize;
 
 /// A key with what it was found in.
@@ -18,6 +19,9 @@ pub(crate) struct Described {
     pub(crate) subject: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) issuer: Option<String>,
+    /// The DNS names in it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) dns_names: Vec<String>,
     /// When it expires, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) not_after: Option<String>,
@@ -30,6 +34,7 @@ impl Described {
             found_in: key.kind.to_string(),
             subject: certificate.map(|c| c.subject().to_owned()),
             issuer: certificate.map(|c| c.issuer().to_owned()),
+            dns_names: certificate.map(|c| c.dns_names().to_vec()).unwrap_or_default(),
             not_after: certificate.map(|c| hpkp_core::date::format(c.not_after())),
         }
     }
@@ -40,8 +45,7 @@ impl Described {
         if let (Some(subject), Some(issuer), Some(not_after)) =
             (&self.subject, &self.issuer, &self.not_after)
         {
-            let subject = if subject.is_empty() { "(no subject)" } else { subject };
-            line.push_str(&format!(" {subject}, "));
+            line.push_str(&format!(" {}, ", label(subject, &self.dns_names)));
             line.push_str(&if subject == issuer {
                 "self-issued".to_owned()
             } else {
@@ -50,6 +54,15 @@ impl Described {
             line.push_str(&format!(", expires {not_after}"));
         }
         line
+    }
+}
+
+/// What a certificate is called: its subject, or the first of its names where that is empty.
+pub(crate) fn label(subject: &str, dns_names: &[String]) -> String {
+    match (subject, dns_names.first()) {
+        ("", Some(name)) => format!("(no subject) SAN {}", Excerpt::new(name)),
+        ("", None) => "(no subject)".to_owned(),
+        (subject, _) => subject.to_owned(),
     }
 }
 
@@ -81,14 +94,19 @@ pub(crate) fn certificates(file: &[u8]) -> impl Iterator<Item = Result<Certifica
     let ders = der.map(|der| Ok(der.to_vec())).into_iter().chain(blocks);
     ders.map(|der| match der {
         Ok(der) => Certificate::from_der(&der).map_err(|error| error.to_string()),
-        Err(PemError::NoEnd) => Err("the file is cut off".to_owned()),
-        Err(PemError::NotBase64) => Err("what it holds is no base64".to_owned()),
+        Err(PemError::NoEnd) => Err("truncated PEM block (no END line)".to_owned()),
+        Err(PemError::NotBase64) => Err("invalid base64".to_owned()),
     })
 }
 
 /// Whether `hash` is that of a certificate as a whole, which is no pin of its key.
 pub(crate) fn is_whole(certificate: &Certificate, hash: Pin) -> bool {
     openssl::sha::sha256(certificate.der()) == *hash.octets()
+}
+
+/// Whether a PEM block has a private key, which a certificate file was mistaken for.
+pub(crate) fn has_private_key(file: &[u8]) -> bool {
+    pem::blocks(file).flatten().any(|block| block.label.ends_with(b"PRIVATE KEY"))
 }
 
 /// Whether a PEM block of this label has a certificate.

@@ -1,22 +1,25 @@
 //! `hpkp find`: the file with the private key that belongs to a pin or a certificate.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use hpkp_core::certificate::Certificate;
 use hpkp_core::pem;
-use hpkp_core::pin::{Pin, PinError};
-use hpkp_core::spki::{self, Kind, SpkiError};
-use hpkp_core::text::Excerpt;
+use hpkp_core::pin::Pin;
+use hpkp_core::spki::{self, Kind};
 use serde::Serialize;
 
 use crate::arguments::FindArguments;
 use crate::encoded;
 use crate::exit::Exit;
 use crate::input::{self, InputError};
+use crate::key;
 use crate::output::{self, JSON_VERSION};
 use crate::private_key::{self, Told};
-use crate::walk;
+use crate::progress::Progress;
+use crate::usage;
+use crate::walk::{self, Reached};
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -29,6 +32,9 @@ struct Report {
     certificate_hash_of: Vec<String>,
     /// What might hold the key and could not be looked into.
     not_looked_into: Vec<Closed>,
+    /// File systems of the kernel.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    skipped: Vec<String>,
 }
 
 /// A file with the key in it.
@@ -52,7 +58,7 @@ impl Holds {
         match self {
             Self::PrivateKey => "private key",
             Self::Certificate => "certificate",
-            Self::CertificationRequest => "certification request",
+            Self::CertificationRequest => "certificate signing request",
             Self::PublicKey => "public key",
         }
     }
@@ -76,107 +82,186 @@ struct Closed {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &FindArguments) -> Exit {
-    let pin = match wanted(&arguments.key) {
-        Ok(pin) => pin,
+    let FindArguments { key, directory, json } = arguments;
+    // The order that `grep` has is the other one in `find`.
+    if Path::new(key).is_dir() && directory.to_str().is_some_and(|text| text.parse::<Pin>().is_ok())
+    {
+        return usage::wrong("the pin comes before the directory: hpkp find PIN DIR");
+    }
+    let pin = match key::pin(key) {
+        Ok((pin, _)) => pin,
+        Err((Exit::Usage, text)) => return usage::wrong(&text),
         Err((exit, text)) => {
             output::complain(&text);
             return exit;
         }
     };
-    let mut found = Vec::new();
-    let mut closed = Vec::new();
-    let mut whole = Vec::new();
-    let walked = walk::files(&arguments.directory, |path, reached| {
-        let read = match reached {
-            Ok(()) => input::found(path, spki::MAX_FILE).map_err(|error| match error {
-                // No file with a key is that large.
-                InputError::TooLarge { .. } | InputError::NotAFile => None,
-                InputError::Io(error) => Some(error.to_string()),
-            }),
-            Err(trouble) => Err(Some(trouble.to_string())),
-        };
-        match read {
-            Ok(octets) => {
-                look(path, &octets, pin, &mut found, &mut closed);
-                if is_whole_certificate(&octets, pin) {
-                    whole.push(output::path(path));
-                }
-            }
-            Err(Some(why)) => closed.push(Closed { path: output::path(path), why }),
-            Err(None) => {}
+    let mut search = Search::new(pin, *json, directory);
+    let searched = match directory.is_file() {
+        true => {
+            let _ = search.file(directory);
+            Ok(())
         }
-    });
-    if let Err(error) = walked {
-        let directory = arguments.directory.to_string_lossy();
-        output::complain(&format!("{}: {error}", Excerpt::new(directory.as_ref())));
+        false => walk::files(directory, |path, reached| search.reached(path, reached)),
+    };
+    if let Err(error) = searched {
+        output::complain(&format!("{}: {}", output::path(directory), output::os(&error)));
         return Exit::Undetermined;
     }
-    let exit = if found.iter().any(|found| found.holds == Holds::PrivateKey) {
-        Exit::Fine
-    } else if closed.is_empty() || !whole.is_empty() {
-        Exit::No
-    } else {
-        Exit::Undetermined
-    };
-    for Closed { path, why } in &closed {
-        output::complain(&format!("{path}: {why}"));
-    }
-    for path in &whole {
-        output::complain(&format!(
-            "{path}: this is the hash of the whole certificate here, not of a key, and changes with \
-             every renewal; the pin of its key is what hpkp pin prints"
-        ));
-    }
-    let report = Report {
-        v: JSON_VERSION,
-        pin: format!("sha256/{pin}"),
-        found,
-        certificate_hash_of: whole,
-        not_looked_into: closed,
-    };
-    let written = if arguments.json { output::json(&report) } else { print(&report, exit) };
-    output::ended(exit, written)
+    search.end()
 }
 
-fn print(report: &Report, exit: Exit) -> io::Result<()> {
-    for found in &report.found {
-        output::line(&format!("{}: {}", found.holds.as_str(), found.path))?;
-    }
-    if exit != Exit::Fine {
-        output::complain(&format!("no file with the private key of {} was found", report.pin));
-    }
-    Ok(())
+/// A search for a key. What it finds is printed at once.
+struct Search {
+    pin: Pin,
+    json: bool,
+    progress: Progress,
+    files: u64,
+    written: io::Result<()>,
+    found: Vec<Found>,
+    /// Files with a certificate of which the pin is the hash.
+    whole: Vec<String>,
+    not_searched: Vec<Closed>,
+    skipped: Vec<String>,
 }
 
-/// The pin that `text` is, or that of the first key in the file that it names.
-fn wanted(text: &str) -> Result<Pin, (Exit, String)> {
-    let shown = Excerpt::new(text);
-    let not_a_pin = match text.parse() {
-        Ok(pin) => return Ok(pin),
-        Err(PinError::OfNothing) => {
-            return Err((Exit::No, format!("\"{shown}\" is no pin: {}", PinError::OfNothing)));
+impl Search {
+    fn new(pin: Pin, json: bool, directory: &Path) -> Self {
+        Self {
+            pin,
+            json,
+            progress: Progress::start(&format!("searching {}", output::path(directory))),
+            files: 0,
+            written: Ok(()),
+            found: Vec::new(),
+            whole: Vec::new(),
+            not_searched: Vec::new(),
+            skipped: Vec::new(),
         }
-        Err(error) => error,
-    };
-    let octets = match input::named(Path::new(text), spki::MAX_FILE) {
-        Ok(octets) => octets,
-        Err(InputError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
-            let text = format!("\"{shown}\" is no file, and no pin: {not_a_pin}");
-            return Err((Exit::Usage, text));
-        }
-        Err(error) => return Err((Exit::Undetermined, format!("{shown}: {error}"))),
-    };
-    match spki::read(&octets) {
-        Ok(keys) => keys.first().map(|key| key.pin).ok_or((Exit::No, format!("{shown}: no key"))),
-        Err(SpkiError::PrivateKey) => {
-            let pins = private_keys(&octets).find_map(|told| match told {
-                Told::Pin(pin) => Some(pin),
-                _ => None,
-            });
-            pins.ok_or((Exit::No, format!("{shown}: its private key cannot be read")))
-        }
-        Err(error) => Err((Exit::No, format!("{shown}: {error}"))),
     }
+
+    fn reached(&mut self, path: &Path, reached: Reached) -> ControlFlow<()> {
+        match reached {
+            Reached::File => return self.file(path),
+            Reached::OfKernel => self.skipped.push(output::path(path)),
+            Reached::Trouble(trouble) => self.closed(path, trouble.to_string()),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn closed(&mut self, path: &Path, why: String) {
+        self.not_searched.push(Closed { path: output::path(path), why });
+    }
+
+    fn file(&mut self, path: &Path) -> ControlFlow<()> {
+        self.files += 1;
+        let (files, found) = (self.files, self.found.len());
+        self.progress
+            .set(|| format!("{files} files searched, {found} found: {}", output::path(path)));
+        let bytes = match input::found(path, spki::MAX_FILE) {
+            Ok(bytes) => bytes,
+            // No file with a key is that large.
+            Err(InputError::TooLarge { .. } | InputError::NotAFile) => {
+                return ControlFlow::Continue(());
+            }
+            Err(error) => {
+                self.closed(path, error.to_string());
+                return ControlFlow::Continue(());
+            }
+        };
+        let first = self.found.len();
+        look(path, &bytes, self.pin, &mut self.found, &mut self.not_searched);
+        if is_whole_certificate(&bytes, self.pin) {
+            self.whole.push(output::path(path));
+        }
+        if !self.json {
+            let found = &self.found[first..];
+            self.written = self.progress.suspend(|| found.iter().try_for_each(Found::print));
+        }
+        if self.written.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// Says what there is to say at the end.
+    fn end(mut self) -> Exit {
+        self.progress = Progress::default();
+        let exit = if self.found.iter().any(|found| found.holds == Holds::PrivateKey) {
+            Exit::Fine
+        } else if self.not_searched.is_empty() || !self.whole.is_empty() {
+            Exit::No
+        } else {
+            Exit::Undetermined
+        };
+        // A reader that has gone is not interested in what was not found.
+        if self.written.is_err() {
+            return output::ended(exit, self.written);
+        }
+        for line in summarised(&self.not_searched) {
+            output::complain(&line);
+        }
+        if !self.skipped.is_empty() {
+            output::complain(&format!(
+                "skipped (file systems of the kernel): {}",
+                self.skipped.join(", ")
+            ));
+        }
+        for path in &self.whole {
+            output::complain(&format!(
+                "{path}: the hash is that of the whole certificate in this file, not of its key, so no \
+                 client can match it as a pin; for the pin: hpkp pin {path}"
+            ));
+        }
+        if exit != Exit::Fine && !self.json {
+            output::complain(&format!("no private key found for sha256/{}", self.pin));
+        }
+        if !self.json {
+            return exit;
+        }
+        let report = Report {
+            v: JSON_VERSION,
+            pin: format!("sha256/{}", self.pin),
+            found: self.found,
+            certificate_hash_of: self.whole,
+            not_looked_into: self.not_searched,
+            skipped: self.skipped,
+        };
+        output::ended(exit, output::json(&report))
+    }
+}
+
+impl Found {
+    fn print(&self) -> io::Result<()> {
+        let holds = self.holds.as_str();
+        let holds = match self.holds {
+            Holds::PrivateKey => output::accent(output::GOOD, holds),
+            _ => holds.to_owned(),
+        };
+        output::line(&format!("{holds}: {}", self.path))
+    }
+}
+
+/// What could not be searched, each reason once, with the first paths.
+fn summarised(closed: &[Closed]) -> Vec<String> {
+    /// How many paths a line names.
+    const NAMED: usize = 5;
+    let mut by_reason: Vec<(&str, Vec<&str>)> = Vec::new();
+    for Closed { path, why } in closed {
+        match by_reason.iter_mut().find(|(reason, _)| reason == why) {
+            Some((_, paths)) => paths.push(path),
+            None => by_reason.push((why, vec![path])),
+        }
+    }
+    let lines = by_reason.into_iter().map(|(why, paths)| match paths.as_slice() {
+        [path] => format!("{path}: {why}"),
+        paths => {
+            let named = paths.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+            let more = match paths.len().saturating_sub(NAMED) {
+                0 => String::new(),
+                more => format!(" and {more} more (--json lists all)"),
+            };
+            format!("{} places not searched: {why}: {named}{more}", paths.len())
+        }
+    });
+    lines.collect()
 }
 
 /// Looks for the key `pin` in a file.
@@ -188,7 +273,7 @@ fn look(path: &Path, octets: &[u8], pin: Pin, found: &mut Vec<Found>, closed: &m
             found.push(Found { path: path.clone(), holds });
         }
     };
-    for told in private_keys(octets) {
+    for told in private_key::in_file(octets) {
         let why = match told {
             Told::Pin(of_key) => {
                 if of_key == pin {
@@ -196,8 +281,8 @@ fn look(path: &Path, octets: &[u8], pin: Pin, found: &mut Vec<Found>, closed: &m
                 }
                 continue;
             }
-            Told::Encrypted => "its private key is encrypted and cannot be looked into",
-            Told::Unreadable => "its private key cannot be read",
+            Told::Encrypted => "the private key is encrypted",
+            Told::Unreadable => "cannot read the private key",
         };
         let new = Closed { path: path.clone(), why: why.to_owned() };
         if closed.last() != Some(&new) {
@@ -215,33 +300,6 @@ fn look(path: &Path, octets: &[u8], pin: Pin, found: &mut Vec<Found>, closed: &m
 fn is_whole_certificate(octets: &[u8], hash: Pin) -> bool {
     encoded::certificates(octets).flatten().any(|certificate| encoded::is_whole(&certificate, hash))
 }
-
-fn is_private(label: &[u8]) -> bool {
-    // OpenSSH's own format is none that a TLS server loads.
-    label.ends_with(b"PRIVATE KEY") && label != b"OPENSSH PRIVATE KEY"
-}
-
-/// What each private key in a file tells.
-fn private_keys(octets: &[u8]) -> impl Iterator<Item = Told> {
-    let mut told = Vec::new();
-    if octets.first() == Some(&0x30) {
-        told.extend(private_key::from_der(octets));
-    } else {
-        for block in pem::blocks(octets).flatten().filter(|block| is_private(block.label)) {
-            told.push(match block.decode() {
-                Ok(der) => private_key::from_der(&der).unwrap_or(Told::Unreadable),
-                // The old form of encryption has header lines before the base64.
-                Err(_) if octets.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED) => {
-                    Told::Encrypted
-                }
-                Err(_) => Told::Unreadable,
-            });
-        }
-    }
-    told.into_iter()
-}
-
-const ENCRYPTED: &[u8] = b"Proc-Type: 4,ENCRYPTED";
 
 /// The public keys in a file: each object by itself, so that one that is damaged, or a private key
 /// beside them, hides no other.
@@ -265,4 +323,24 @@ fn public_keys(octets: &[u8]) -> Vec<spki::Key> {
         })
         .flatten()
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_is_said_once() {
+        let closed = |path: String, why: &str| Closed { path, why: why.to_owned() };
+        let mut all: Vec<Closed> = (0..7).map(|n| closed(format!("/d{n}"), "denied")).collect();
+        all.push(closed("/k".to_owned(), "encrypted"));
+        let lines = summarised(&all);
+        assert_eq!(
+            lines,
+            [
+                "7 places not searched: denied: /d0, /d1, /d2, /d3, /d4 and 2 more (--json lists all)",
+                "/k: encrypted"
+            ]
+        );
+    }
 }

@@ -6,6 +6,9 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use crate::exit::Exit;
+use crate::output;
+
 /// Why something was not read.
 #[derive(Debug)]
 pub(crate) enum InputError {
@@ -13,7 +16,7 @@ pub(crate) enum InputError {
     Io(io::Error),
     /// Larger than it may be.
     TooLarge {
-        /// The limit, in octets.
+        /// The limit, in bytes.
         limit: usize,
     },
     /// Something in a directory that is no regular file any more.
@@ -23,9 +26,22 @@ pub(crate) enum InputError {
 impl fmt::Display for InputError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(error) => error.fmt(f),
-            Self::TooLarge { limit } => write!(f, "it is larger than {limit} octets"),
-            Self::NotAFile => f.write_str("it is no regular file"),
+            Self::Io(error) => f.write_str(&output::os(error)),
+            Self::TooLarge { limit } => {
+                write!(f, "larger than {} MiB, the limit for this kind of file", limit >> 20)
+            }
+            Self::NotAFile => f.write_str("not a regular file"),
+        }
+    }
+}
+
+impl InputError {
+    /// How a command ends that needs the input: what is too large is no key, what cannot be read may
+    /// be one.
+    pub(crate) const fn exit(&self) -> Exit {
+        match self {
+            Self::TooLarge { .. } => Exit::No,
+            Self::Io(_) | Self::NotAFile => Exit::Undetermined,
         }
     }
 }
@@ -47,8 +63,13 @@ pub(crate) fn named(path: &Path, limit: usize) -> Result<Vec<u8>, InputError> {
 pub(crate) fn found(path: &Path, limit: usize) -> Result<Vec<u8>, InputError> {
     let file =
         OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
-    if !file.metadata()?.is_file() {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
         return Err(InputError::NotAFile);
+    }
+    // Nothing of a large file is read for nothing.
+    if metadata.len() > limit as u64 {
+        return Err(InputError::TooLarge { limit });
     }
     all(file, limit)
 }

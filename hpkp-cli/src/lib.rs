@@ -1,7 +1,8 @@
-//! The `hpkp` command: pins of files and servers, and the formats in which others keep pins.
+//! The `hpkp` command: pins of files and servers, the records of pins that clients hold, and the
+//! formats in which others keep pins.
 //!
-//! The knowledge is the core's; here are the ways in (files, standard input, TLS connections,
-//! private keys) and the ways out (lines for people, JSON for scripts).
+//! The knowledge is in the core. This crate reads input (files, standard input, TLS connections,
+//! private keys) and prints results: lines for people, JSON for scripts.
 
 #![forbid(unsafe_code)]
 
@@ -10,30 +11,33 @@ mod encoded;
 mod exit;
 pub mod export;
 mod find;
+mod generate;
 pub mod import;
 mod input;
+mod key;
 mod output;
+mod parse;
 mod pin;
 mod presented;
 mod private_key;
+mod progress;
 mod published;
 mod time;
+mod usage;
 mod walk;
 
-use clap::Parser as _;
-
-use arguments::{Arguments, Command};
+use arguments::Command;
 pub use exit::Exit;
 
 /// Runs the command with the arguments of the process and says how it ends.
-///
-/// Where the arguments are wrong, or ask for help, it does not return: clap prints what there is
-/// to say and ends the process, with [`Exit::Usage`] or success.
 #[must_use]
 pub fn run() -> Exit {
-    match Arguments::parse().command {
-        Command::Pin(arguments) => pin::run(&arguments),
-        Command::Find(arguments) => find::run(&arguments),
-        Command::Published(arguments) => published::run(&arguments),
+    match usage::arguments().map(|arguments| arguments.command) {
+        Ok(Command::Pin(arguments)) => pin::run(&arguments),
+        Ok(Command::Find(arguments)) => find::run(&arguments),
+        Ok(Command::Parse(arguments)) => parse::run(&arguments),
+        Ok(Command::Published(arguments)) => published::run(&arguments),
+        Ok(Command::Generate(arguments)) => generate::run(&arguments),
+        Err(exit) => exit,
     }
 }

@@ -2,7 +2,10 @@
 
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::sync::OnceLock;
 
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use crate::exit::Exit;
@@ -10,14 +13,43 @@ use crate::exit::Exit;
 /// The version of the JSON, in its member `v`. Members may be added without a new one.
 pub(crate) const JSON_VERSION: u32 = 1;
 
+/// What is good.
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default().bold();
+/// What is wrong.
+pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
+/// What needs attention.
+pub(crate) const NOTE: Style = AnsiColor::Yellow.on_default().bold();
+
 /// Writes a line to standard output.
 pub(crate) fn line(text: &str) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{text}")
 }
 
-/// Writes a message to standard error. Where that is closed there is nobody to tell.
+/// Writes a message to standard error. If that is closed, nobody can be told.
 pub(crate) fn complain(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "hpkp: {text}");
+    static COLOURED: OnceLock<bool> = OnceLock::new();
+    let is_coloured = *COLOURED.get_or_init(|| has_colours(&io::stderr()));
+    let prefix = styled(BAD, "hpkp:", is_coloured);
+    let _ = writeln!(io::stderr().lock(), "{prefix} {text}");
+}
+
+/// A text of standard output, in colour where that is a terminal and nobody objects (`NO_COLOR`).
+pub(crate) fn accent(style: Style, text: &str) -> String {
+    static COLOURED: OnceLock<bool> = OnceLock::new();
+    styled(style, text, *COLOURED.get_or_init(|| has_colours(&io::stdout())))
+}
+
+/// Whether standard output shows colours.
+pub(crate) fn stdout_has_colours() -> bool {
+    has_colours(&io::stdout())
+}
+
+fn has_colours(stream: &impl anstream::stream::RawStream) -> bool {
+    stream.is_terminal() && AutoStream::choice(stream) != ColorChoice::Never
+}
+
+fn styled(style: Style, text: &str, is_coloured: bool) -> String {
+    if is_coloured { format!("{style}{text}{style:#}") } else { text.to_owned() }
 }
 
 /// Writes `value` to standard output as one line of JSON.
@@ -32,21 +64,59 @@ pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
 pub(crate) fn ended(exit: Exit, written: io::Result<()>) -> Exit {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain(&format!("the output cannot be written: {error}"));
+            complain(&format!("cannot write the output: {}", os(&error)));
             exit.and(Exit::Undetermined)
         }
         _ => exit,
     }
 }
 
-/// A path to be shown in full, so that it can be used: nothing in it can upset a terminal or
-/// begin a line. The system bounds its length.
+/// The text of an error of the operating system, without its number.
+pub(crate) fn os(error: &io::Error) -> String {
+    let text = without_number(&error.to_string());
+    let text = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
+    let mut letters = text.chars();
+    match letters.next() {
+        // "No such file", but "TLS ..." stays.
+        Some(first) if letters.as_str().starts_with(|c: char| !c.is_uppercase()) => {
+            first.to_lowercase().chain(letters).collect()
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// A text that contains an error of the operating system, without its number.
+pub(crate) fn without_number(text: &str) -> String {
+    let Some((before, after)) = text.split_once(" (os error ") else {
+        return text.to_owned();
+    };
+    let end = after.find(')').map_or(after.len(), |end| end + 1);
+    format!("{before}{}", &after[end..])
+}
+
+/// A path in full, so that it can be used: nothing in it can upset a terminal or begin a line. The
+/// system limits its length.
 pub(crate) fn path(path: &Path) -> String {
     let mut shown = String::new();
     for c in path.to_string_lossy().chars() {
         if c.is_control() || c == '\\' { shown.extend(c.escape_default()) } else { shown.push(c) }
     }
     shown
+}
+
+/// A line that may quote an argument, without control characters.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown = String::new();
+    for c in text.chars() {
+        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
+}
+
+/// `3 pins`, `1 pin`.
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }
 
 #[cfg(test)]
@@ -56,5 +126,12 @@ mod tests {
     #[test]
     fn a_path_cannot_upset_a_terminal() {
         assert_eq!(path(Path::new("/a b/ü\x1b[2J\n\\x")), "/a b/ü\\u{1b}[2J\\n\\\\x");
+    }
+
+    #[test]
+    fn errors_of_the_system_have_no_number() {
+        assert_eq!(os(&io::Error::from_raw_os_error(2)), "no such file or directory");
+        assert_eq!(without_number("x: No space (os error 28); y"), "x: No space; y");
+        assert_eq!(os(&io::Error::other("TLS failed")), "TLS failed");
     }
 }

@@ -1,19 +1,23 @@
 //! `hpkp pin`: the pins of keys in files and of those that servers present.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
 
+use hpkp_core::pin::Pin;
 use hpkp_core::spki;
-use hpkp_core::text::Excerpt;
 use hpkp_core::ua::host::Host;
 use serde::Serialize;
 
 use crate::arguments::PinArguments;
 use crate::encoded::{self, Described};
 use crate::exit::Exit;
+use crate::input::{self, InputError};
+use crate::key;
 use crate::output::{self, JSON_VERSION};
-use crate::presented::{self, Address};
-use crate::{input, input::InputError};
+use crate::presented::{self, Address, ConnectError};
+use crate::progress::Progress;
+use crate::usage;
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -49,21 +53,22 @@ pub(crate) fn run(arguments: &PinArguments) -> Exit {
     let servername = match arguments.servername.as_deref().map(Host::parse) {
         None => None,
         Some(Ok(name @ Host::Name(_))) => Some(name),
-        Some(_) => {
-            output::complain("--servername wants a host name");
-            return Exit::Usage;
-        }
+        Some(_) => return usage::wrong("--servername: expected a host name"),
     };
     if arguments.sources.iter().filter(|source| *source == "-").count() > 1 {
-        output::complain("standard input can be read once only");
-        return Exit::Usage;
+        return usage::wrong("standard input (-) can be read once only");
     }
-    let sources: Vec<Source> =
-        arguments.sources.iter().map(|text| look(text, servername.as_ref(), arguments)).collect();
+    let progress = Progress::start("reading keys");
+    let look = |source: &OsString| {
+        progress.set(|| format!("asking {}", output::path(Path::new(source))));
+        look(source, servername.as_ref(), arguments)
+    };
+    let sources: Vec<Source> = arguments.sources.iter().map(look).collect();
+    drop(progress);
     let exit = sources.iter().fold(Exit::Fine, |exit, source| exit.and(source.exit));
     for source in &sources {
         for error in &source.errors {
-            output::complain(&format!("{}: {error}", Excerpt::new(&source.source)));
+            output::complain(&format!("{}: {error}", source.source));
         }
     }
     let written = if arguments.json {
@@ -82,9 +87,9 @@ fn print(sources: &[Source]) -> io::Result<()> {
             for key in chain {
                 let mut line = key.line();
                 if several {
-                    line.push_str(&format!(" ({}, chain {number})", Excerpt::new(&source.source)));
+                    line.push_str(&format!(" ({}, chain {number})", source.source));
                 } else if sources.len() > 1 {
-                    line.push_str(&format!(" ({})", Excerpt::new(&source.source)));
+                    line.push_str(&format!(" ({})", source.source));
                 }
                 output::line(&line)?;
             }
@@ -93,24 +98,51 @@ fn print(sources: &[Source]) -> io::Result<()> {
     Ok(())
 }
 
-fn look(text: &str, servername: Option<&Host>, arguments: &PinArguments) -> Source {
-    if text == "-" {
-        return file(text, SourceKind::StandardInput, input::standard(spki::MAX_FILE));
+fn look(argument: &OsStr, servername: Option<&Host>, arguments: &PinArguments) -> Source {
+    let (path, shown) = (Path::new(argument), output::path(Path::new(argument)));
+    if argument == "-" {
+        return file(&shown, SourceKind::StandardInput, input::standard(spki::MAX_FILE));
     }
-    let path = Path::new(text);
+    let text = argument.to_str().unwrap_or_default();
     match Address::parse(text) {
-        // A name with a slash is a path, and so is one that exists.
-        Some(address) if !text.contains('/') && path.symlink_metadata().is_err() => {
-            server(text, &address, servername, arguments)
+        Some(address) if is_server(text, path) => server(&shown, &address, servername, arguments),
+        _ => {
+            let mut source = file(&shown, SourceKind::File, input::named(path, spki::MAX_FILE));
+            if path.symlink_metadata().is_err()
+                && let (Some(hint), Some(error)) = (hint(text), source.errors.first_mut())
+            {
+                error.push_str(&format!("; {hint}"));
+            }
+            source
         }
-        _ => file(text, SourceKind::File, input::named(path, spki::MAX_FILE)),
     }
+}
+
+/// Whether an address is meant, and no file: a name with a slash is a path, and so is one that exists.
+fn is_server(text: &str, path: &Path) -> bool {
+    if Address::after_scheme(text).is_some() {
+        return true;
+    }
+    !text.contains('/')
+        && path.symlink_metadata().is_err()
+        && (text.contains(':') || key::is_host(text))
+}
+
+/// What may be meant by an argument that is no file.
+fn hint(text: &str) -> Option<String> {
+    if text.parse::<Pin>().is_ok() {
+        return Some(format!("this is a pin; to find its private key: hpkp find {text} DIR"));
+    }
+    if text.contains("://") {
+        return Some("of URLs, only https://HOST[:PORT] is supported".to_owned());
+    }
+    let is_name = !text.contains('/') && Address::parse(text).is_some() && !text.contains('.');
+    is_name.then(|| format!("for a server: hpkp pin {text}:443"))
 }
 
 fn file(source: &str, kind: SourceKind, read: Result<Vec<u8>, InputError>) -> Source {
     let (chains, errors, exit) = match read {
-        Err(error @ InputError::TooLarge { .. }) => (vec![], vec![error.to_string()], Exit::No),
-        Err(error) => (vec![], vec![error.to_string()], Exit::Undetermined),
+        Err(error) => (vec![], vec![error.to_string()], error.exit()),
         Ok(octets) => match encoded::describe(&octets) {
             Ok(keys) => (vec![keys], vec![], Exit::Fine),
             Err(error) => (vec![], vec![error.to_string()], Exit::No),
@@ -135,7 +167,9 @@ fn server(
     };
     match presented::ask(address, name, arguments.timeout) {
         Err(error) => {
-            answer.errors.push(error.to_string());
+            let is_no_url = matches!(error, ConnectError::Name(_)) && !source.contains([':', '/']);
+            let no_file = if is_no_url { "no such file, and " } else { "" };
+            answer.errors.push(format!("{no_file}{error}"));
             answer.exit = Exit::Undetermined;
         }
         Ok(presented) => {
@@ -147,7 +181,7 @@ fn server(
                         Err(error) => {
                             answer.exit = answer.exit.and(Exit::No);
                             answer.errors.push(format!(
-                                "no pin can be formed of certificate {place} that it presents: {error}"
+                                "no pin for certificate {place} of the chain: {error}"
                             ));
                         }
                     }
@@ -157,7 +191,7 @@ fn server(
             for (kind, error) in presented.untold {
                 answer.exit = answer.exit.and(Exit::Undetermined);
                 answer.errors.push(format!(
-                    "whether it has a certificate with an {kind} key besides cannot be told: {error}"
+                    "cannot tell whether the server has a certificate with an {kind} key too: {error}"
                 ));
             }
         }

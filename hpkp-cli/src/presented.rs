@@ -11,6 +11,8 @@ use openssl::error::ErrorStack;
 use openssl::pkey::Id;
 use openssl::ssl::{HandshakeError, Ssl, SslContext, SslMethod, SslVerifyMode};
 
+use crate::output;
+
 /// A server's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
@@ -19,8 +21,19 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// Reads `HOST:PORT`; an IPv6 address stands in brackets. `None` for any other text.
+    /// The port of HTTPS.
+    const HTTPS: u16 = 443;
+
+    /// Reads `HOST`, `HOST:PORT` or an `https` URL; an IPv6 address is in brackets if a port follows.
+    /// `None` for any other text.
     pub(crate) fn parse(text: &str) -> Option<Self> {
+        if let Some(rest) = Self::after_scheme(text) {
+            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+            return Self::parse(&rest[..end]).filter(|_| !rest[..end].contains('@'));
+        }
+        if let Some(host) = Self::without_port(text) {
+            return Some(Self { host, port: Self::HTTPS });
+        }
         let (host, port) = text.rsplit_once(':')?;
         if port.is_empty() || !port.bytes().all(|octet| octet.is_ascii_digit()) {
             return None;
@@ -31,6 +44,21 @@ impl Address {
             None => Host::parse(host).ok().filter(|_| !host.contains(':'))?,
         };
         Some(Self { host, port })
+    }
+
+    /// What follows `https://`.
+    pub(crate) fn after_scheme(text: &str) -> Option<&str> {
+        const SCHEME: &str = "https://";
+        let scheme = text.get(..SCHEME.len())?;
+        scheme.eq_ignore_ascii_case(SCHEME).then(|| &text[SCHEME.len()..])
+    }
+
+    fn without_port(text: &str) -> Option<Host> {
+        let inside = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        match inside {
+            Some(inside) => Host::parse(inside).ok().filter(|_| inside.contains(':')),
+            None => Host::parse(text).ok(),
+        }
     }
 }
 
@@ -115,15 +143,15 @@ pub(crate) enum ConnectError {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Name(error) => write!(f, "its name cannot be looked up: {error}"),
-            Self::Connect(error) => write!(f, "there is no connection to it: {error}"),
-            Self::TimedOut => f.write_str("it did not answer in time"),
+            Self::Name(error) => write!(f, "cannot resolve the host name: {}", output::os(error)),
+            Self::Connect(error) => write!(f, "cannot connect: {}", output::os(error)),
+            Self::TimedOut => f.write_str("no answer within the time limit (--timeout)"),
             Self::Refused(why) => {
-                write!(f, "it presented no certificate: {}", Excerpt::new(why))
+                write!(f, "the server sent no certificate: {}", Excerpt::new(why))
             }
-            Self::NoCertificate => f.write_str("it presented no certificate"),
+            Self::NoCertificate => f.write_str("the server sent no certificate"),
             Self::Library(error) => {
-                write!(f, "the TLS library failed: {}", Excerpt::new(&error.to_string()))
+                write!(f, "OpenSSL error: {}", Excerpt::new(&error.to_string()))
             }
         }
     }
@@ -202,13 +230,13 @@ fn presented(ssl: &openssl::ssl::SslRef) -> Option<Presented> {
 fn why(error: &openssl::ssl::Error) -> ConnectError {
     match error.io_error() {
         Some(error) if error.kind() == io::ErrorKind::TimedOut => ConnectError::TimedOut,
-        Some(error) => ConnectError::Refused(error.to_string()),
+        Some(error) => ConnectError::Refused(output::os(error)),
         None => match error.ssl_error() {
             Some(errors) => {
                 let reasons = errors.errors().iter().filter_map(|error| error.reason());
                 ConnectError::Refused(reasons.collect::<Vec<_>>().join("; "))
             }
-            None => ConnectError::Refused("it closed the connection".to_owned()),
+            None => ConnectError::Refused("connection closed".to_owned()),
         },
     }
 }
@@ -286,18 +314,24 @@ mod tests {
             ("127.0.0.1:8443", "127.0.0.1", 8443),
             ("[::1]:443", "::1", 443),
             ("bücher.example:1", "xn--bcher-kva.example", 1),
+            ("www.example.com", "www.example.com", 443),
+            ("https://www.example.com", "www.example.com", 443),
+            ("HTTPS://www.example.com:8443/a?b#c", "www.example.com", 8443),
+            ("::1", "::1", 443),
+            ("https://[::1]/", "::1", 443),
         ] {
             let address = Address::parse(text).expect(text);
             assert_eq!((address.host.as_str(), address.port), (host, port));
         }
         for text in [
             "",
-            "host",
             "host:",
+            "http://host/",
+            "https://",
+            "https://user@host/",
             "host:0",
             "host:65536",
             "host:+1",
-            "::1:443",
             "[host]:443",
             ":443",
         ] {

@@ -1,5 +1,6 @@
 //! Private keys: their pins, and nothing else of them.
 
+use hpkp_core::pem;
 use hpkp_core::pin::Pin;
 use openssl::pkcs12::Pkcs12;
 use openssl::pkey::PKey;
@@ -32,6 +33,33 @@ pub(crate) fn from_der(der: &[u8]) -> Option<Told> {
     }
     Pkcs12::from_der(der).is_ok().then_some(Told::Encrypted)
 }
+
+fn is_private(label: &[u8]) -> bool {
+    // OpenSSH's own format is none that a TLS server loads.
+    label.ends_with(b"PRIVATE KEY") && label != b"OPENSSH PRIVATE KEY"
+}
+
+/// What each private key in a file tells.
+pub(crate) fn in_file(octets: &[u8]) -> impl Iterator<Item = Told> {
+    let mut told = Vec::new();
+    if octets.first() == Some(&0x30) {
+        told.extend(from_der(octets));
+    } else {
+        for block in pem::blocks(octets).flatten().filter(|block| is_private(block.label)) {
+            told.push(match block.decode() {
+                Ok(der) => from_der(&der).unwrap_or(Told::Unreadable),
+                // The old form of encryption has header lines before the base64.
+                Err(_) if octets.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED) => {
+                    Told::Encrypted
+                }
+                Err(_) => Told::Unreadable,
+            });
+        }
+    }
+    told.into_iter()
+}
+
+const ENCRYPTED: &[u8] = b"Proc-Type: 4,ENCRYPTED";
 
 /// `EncryptedPrivateKeyInfo` (RFC 5958 section 3): an algorithm and an octet string. OpenSSL would
 /// ask for a passphrase.

@@ -27,13 +27,38 @@ pub(crate) fn end(text: &str) -> Result<i64, String> {
 fn time(text: &str, of_day: &str) -> Result<i64, String> {
     let day = format!("{text}T{of_day}Z");
     date::parse(text).or_else(|| date::parse(&day)).ok_or_else(|| {
-        "wanted is a day (2026-11-21) or a time with its zone (2026-11-21T12:00:00Z)".to_owned()
+        "expected a day (2026-11-21) or a time with its zone (2026-11-21T12:00:00Z)".to_owned()
     })
+}
+
+/// A duration in the largest unit of which it is a whole number.
+pub(crate) fn duration(seconds: i64) -> String {
+    const UNITS: [(i64, &str); 3] = [(86_400, "day"), (3_600, "hour"), (60, "minute")];
+    let whole = UNITS.into_iter().find(|(unit, _)| seconds != 0 && seconds % unit == 0);
+    let (unit, name) = whole.unwrap_or((1, "second"));
+    let plural = if seconds / unit == 1 { "" } else { "s" };
+    format!("{} {name}{plural}", seconds / unit)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_has_the_largest_whole_unit() {
+        let all = [0, 1, 90, 120, 5_400, 7_200, 86_400, 2_678_400].map(duration);
+        let texts = [
+            "0 seconds",
+            "1 second",
+            "90 seconds",
+            "2 minutes",
+            "90 minutes",
+            "2 hours",
+            "1 day",
+            "31 days",
+        ];
+        assert_eq!(all, texts);
+    }
 
     #[test]
     fn a_day_begins_early_and_ends_late() {

@@ -2,15 +2,30 @@
 
 use std::fs;
 use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::output;
+
 /// The most entries that are looked at.
-pub(crate) const MAX_ENTRIES: usize = 1_000_000;
+pub(crate) const MAX_ENTRIES: usize = 10_000_000;
 
 /// The most directories within one another.
 pub(crate) const MAX_DEPTH: usize = 128;
 
-/// What a walk ran into.
+/// What a walk comes to.
+#[derive(Debug)]
+pub(crate) enum Reached {
+    /// A regular file or a link to one.
+    File,
+    /// A directory in which a file system of the kernel is mounted, which is not entered.
+    OfKernel,
+    /// Something that could not be looked at.
+    Trouble(Trouble),
+}
+
+/// Why something could not be looked at.
 #[derive(Debug)]
 pub(crate) enum Trouble {
     /// The system's error.
@@ -24,61 +39,117 @@ pub(crate) enum Trouble {
 impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Io(error) => error.fmt(f),
-            Self::TooDeep => write!(f, "it is more than {MAX_DEPTH} directories deep"),
-            Self::TooMany => write!(
-                f,
-                "there are more than {MAX_ENTRIES} files and directories; the rest was not looked at"
-            ),
+            Self::Io(error) => f.write_str(&output::os(error)),
+            Self::TooDeep => write!(f, "more than {MAX_DEPTH} nested directories"),
+            Self::TooMany => {
+                write!(
+                    f,
+                    "more than {MAX_ENTRIES} files and directories; the rest was not searched"
+                )
+            }
         }
     }
 }
 
+/// A directory that is still to be read.
+struct Open {
+    path: PathBuf,
+    depth: usize,
+    /// The device of the directory around it.
+    device: Option<u64>,
+}
+
 /// Visits every regular file in `directory` and below, those of a directory in the order of their
-/// names, and what could not be looked at, with the reason. Links to files are followed, since certbot's `live` has nothing else; links to
-/// directories are not, so no walk comes back to where it was or leaves the directory.
+/// names, and what could not be looked at, with the reason, until a visit breaks it off.
+///
+/// Links to files are followed, since certbot's `live` has nothing else; links to directories are
+/// not, so no walk comes back to where it was or leaves the directory. File systems of the kernel
+/// (/proc, /sys) are not entered from another one: they hold no files that anybody keeps, and in
+/// /proc each process shows the whole tree again.
 ///
 /// # Errors
 /// Where `directory` itself cannot be read.
 pub(crate) fn files(
     directory: &Path,
-    mut visit: impl FnMut(&Path, Result<(), Trouble>),
+    mut visit: impl FnMut(&Path, Reached) -> ControlFlow<()>,
 ) -> io::Result<()> {
     let mut left = MAX_ENTRIES;
-    let mut open: Vec<(PathBuf, usize)> = vec![(directory.to_owned(), 0)];
-    while let Some((path, depth)) = open.pop() {
-        // One more than is left tells that there are too many.
-        let listed = fs::read_dir(&path).and_then(|entries| entries.take(left + 1).collect());
-        let mut entries: Vec<fs::DirEntry> = match listed {
-            Ok(entries) => entries,
-            Err(error) if depth == 0 => return Err(error),
-            Err(error) => {
-                visit(&path, Err(Trouble::Io(error)));
-                continue;
+    let mut open = vec![Open { path: directory.to_owned(), depth: 0, device: None }];
+    while let Some(Open { path, depth, device: around }) = open.pop() {
+        let device = fs::symlink_metadata(&path).map(|metadata| metadata.dev()).ok();
+        let is_mount = around.is_some() && device != around;
+        let reached = if is_mount && is_of_kernel(&path) {
+            Some(Reached::OfKernel)
+        } else {
+            match list(&path, left) {
+                Ok(entries) if entries.len() > left => Some(Reached::Trouble(Trouble::TooMany)),
+                Ok(entries) => {
+                    left -= entries.len();
+                    match enter(entries, depth, device, &mut open, &mut visit) {
+                        ControlFlow::Continue(()) => None,
+                        ControlFlow::Break(()) => return Ok(()),
+                    }
+                }
+                Err(error) if depth == 0 => return Err(error),
+                Err(error) => Some(Reached::Trouble(Trouble::Io(error))),
             }
         };
-        if entries.len() > left {
-            visit(&path, Err(Trouble::TooMany));
+        let is_last = matches!(reached, Some(Reached::Trouble(Trouble::TooMany)));
+        let visited = reached.map_or(ControlFlow::Continue(()), |reached| visit(&path, reached));
+        if is_last || visited.is_break() {
             return Ok(());
         }
-        left -= entries.len();
-        entries.sort_by_key(fs::DirEntry::file_name);
-        let mut below = Vec::new();
-        for entry in entries {
-            let path = entry.path();
-            match what(&entry) {
-                Ok(What::File) => visit(&path, Ok(())),
-                Ok(What::Directory) if depth == MAX_DEPTH => {
-                    visit(&path, Err(Trouble::TooDeep));
-                }
-                Ok(What::Directory) => below.push((path, depth + 1)),
-                Ok(What::Other) => {}
-                Err(error) => visit(&path, Err(Trouble::Io(error))),
-            }
-        }
-        open.extend(below.into_iter().rev());
     }
     Ok(())
+}
+
+/// The entries of a directory in the order of their names: one more than is `left` tells that there
+/// are too many.
+fn list(path: &Path, left: usize) -> io::Result<Vec<fs::DirEntry>> {
+    let entries = fs::read_dir(path)?.take(left + 1);
+    let mut entries = entries.collect::<io::Result<Vec<_>>>()?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    Ok(entries)
+}
+
+/// Visits the files of a directory, and puts the directories in it with those that are still open.
+fn enter(
+    entries: Vec<fs::DirEntry>,
+    depth: usize,
+    device: Option<u64>,
+    open: &mut Vec<Open>,
+    visit: &mut impl FnMut(&Path, Reached) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let mut below = Vec::new();
+    for entry in entries {
+        let path = entry.path();
+        match what(&entry) {
+            Ok(What::File) => visit(&path, Reached::File)?,
+            Ok(What::Directory) if depth == MAX_DEPTH => {
+                visit(&path, Reached::Trouble(Trouble::TooDeep))?;
+            }
+            Ok(What::Directory) => below.push(Open { path, depth: depth + 1, device }),
+            Ok(What::Other) => {}
+            Err(error) => visit(&path, Reached::Trouble(Trouble::Io(error)))?,
+        }
+    }
+    open.extend(below.into_iter().rev());
+    ControlFlow::Continue(())
+}
+
+/// Whether a directory shows what the kernel knows, in place of files on a disk.
+fn is_of_kernel(path: &Path) -> bool {
+    /// `SYSFS_MAGIC` of linux/magic.h.
+    const SYSFS: i64 = 0x6265_6572;
+    /// `PROC_SUPER_MAGIC`.
+    const PROC: i64 = 0x9fa0;
+    /// `CGROUP_SUPER_MAGIC`, `CGROUP2_SUPER_MAGIC`.
+    const CGROUP: [i64; 2] = [0x0027_e0eb, 0x6367_7270];
+    rustix::fs::statfs(path).is_ok_and(|about| {
+        #[allow(clippy::useless_conversion)] // It is of another width on other machines.
+        let kind = i64::from(about.f_type);
+        kind == SYSFS || kind == PROC || CGROUP.contains(&kind)
+    })
 }
 
 /// What an entry of a directory is.
@@ -108,5 +179,31 @@ fn what(entry: &fs::DirEntry) -> io::Result<What> {
         }
         Err(error) if error.raw_os_error() == Some(libc::ELOOP) => Ok(What::Other),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_of_the_kernel_are_known() {
+        assert!(is_of_kernel(Path::new("/proc")) && is_of_kernel(Path::new("/sys")));
+        assert!(!is_of_kernel(Path::new("/")) && !is_of_kernel(Path::new("/nowhere")));
+    }
+
+    #[test]
+    fn a_walk_can_be_broken_off() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for name in ["a", "b", "c"] {
+            fs::write(directory.path().join(name), name).expect("a file");
+        }
+        let mut seen = 0;
+        files(directory.path(), |_, _| {
+            seen += 1;
+            if seen == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .expect("a walk");
+        assert_eq!(seen, 2);
     }
 }

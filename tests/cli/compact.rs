@@ -45,7 +45,7 @@ fn what_is_over_for_a_year_leaves_and_nothing_else() {
     assert_eq!(file(&records, "web.jsonl"), before);
 
     let done = records.run(&["compact"]).fine();
-    assert_eq!(done, "web: 1 of 6 lines taken out\n");
+    assert_eq!(done, "web: 1 of 6 lines removed\n");
     let after = file(&records, "web.jsonl");
     let ids = |text: &str| -> Vec<String> {
         let values = text.lines().map(|line| serde_json::from_str(line).expect("JSON"));
@@ -72,7 +72,7 @@ fn what_is_over_for_a_year_leaves_and_nothing_else() {
         "--origin",
         "x",
     ]);
-    assert_eq!(records.run(&["compact", "web"]).fine(), "web: 0 of 6 lines taken out\n");
+    assert_eq!(records.run(&["compact", "web"]).fine(), "web: 0 of 6 lines removed\n");
 
     // An old copy that turns up brings nothing back to life.
     std::fs::write(records.0.path().join("records/peers/web.jsonl"), before).expect("a copy");
@@ -95,8 +95,10 @@ fn files_that_are_not_to_be_made_smaller() {
     let identity = Identity { instance: "0".repeat(32), machine: "0".repeat(32) };
     assert_ne!(machine, Some(identity.machine.as_str()));
     std::fs::write(&copy, line("copy", 0, Body::Writer(identity))).expect("a copy");
-    records.run(&["compact", "copy"]).failed(1, "copy: its file was made on another machine");
-    assert_eq!(records.run(&["compact"]).fine(), "web: 1 of 6 lines taken out\n");
+    records
+        .run(&["compact", "copy"])
+        .failed(1, "copy: not changed: the file was made on another machine");
+    assert_eq!(records.run(&["compact"]).fine(), "web: 1 of 6 lines removed\n");
     std::fs::remove_file(&copy).expect("removed");
 
     // A clock that stands before the records makes nothing old.
@@ -105,9 +107,9 @@ fn files_that_are_not_to_be_made_smaller() {
     let compromised = Compromised { pin: A.parse().expect("a pin"), why: "x".to_owned() };
     let later = line("later", 32_000_000_000, Body::Compromised(compromised));
     std::fs::write(&future, later).expect("a copy");
-    records.run(&["compact", "web"]).failed(3, "nothing is taken out");
+    records.run(&["compact", "web"]).failed(3, "nothing was removed");
     assert_eq!(file(&records, "web.jsonl"), text);
-    records.run(&["verify"]).failed(3, "the newest record is of 29");
+    records.run(&["verify"]).failed(3, "before the newest record (29");
     std::fs::remove_file(&future).expect("removed");
 
     // A broken line is an error with its number, and nothing is written.

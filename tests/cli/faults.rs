@@ -51,7 +51,7 @@ fn a_full_disk_loses_nothing_that_was_acknowledged() {
             assert_eq!(said.code, None, "{said:?}");
             assert!(after.len() > before.len() && after.starts_with(&before));
             let list = records.run(&["list"]);
-            assert!(list.err.contains("was never finished"), "{list:?}");
+            assert!(list.err.contains("incomplete last line"), "{list:?}");
         } else {
             said.failed(3, "records/w.jsonl\" cannot be written: File too large");
             assert_eq!(after, before);
@@ -86,7 +86,7 @@ fn a_file_that_cannot_be_made_smaller_stays() {
     assert_eq!(limited(&records, 2, true, &compact).code, None);
     assert_eq!(std::fs::read(path.join("w.jsonl")).expect("records"), before);
     assert_eq!(names(), 5);
-    assert_eq!(records.run(&["compact"]).fine(), "w: 1 of 11 lines taken out\n");
+    assert_eq!(records.run(&["compact"]).fine(), "w: 1 of 11 lines removed\n");
     assert_eq!(names(), 4);
 }
 
@@ -131,5 +131,5 @@ fn output_that_cannot_be_written_is_no_result() {
     let mut command = crate::hpkp();
     command.current_dir(records.0.path()).args(["published", "-d", "records", "verify"]);
     let ended = said(command.stdout(full).output().expect("the command"));
-    ended.failed(3, "the output cannot be written: No space left");
+    ended.failed(3, "cannot write the output: no space left");
 }

@@ -85,7 +85,7 @@ fn what_belongs_to_a_certificate() {
         "certificate: ./haproxy.pem",
         "certificate: ./leaf.pem",
         "certificate: ./chain.pem",
-        "certification request: ./leaf.csr",
+        "certificate signing request: ./leaf.csr",
         "public key: ./public",
     ];
     let expected: BTreeSet<&str> = all.into_iter().collect();
@@ -106,7 +106,7 @@ fn what_belongs_to_a_certificate() {
     std::fs::remove_file(pki.path("sub/k")).expect("removed");
     std::fs::remove_file(pki.path("haproxy.pem")).expect("removed");
     let said = run(dir.path(), &["find", &pin]);
-    said.failed(1, "no file with the private key of sha256/");
+    said.failed(1, "no private key found for sha256/");
     assert!(said.out.contains("certificate: ./leaf.pem"));
 }
 
@@ -131,10 +131,7 @@ fn an_encrypted_key_leaves_the_answer_open() {
         std::fs::create_dir_all(pki.path("only")).expect("a directory");
         std::fs::rename(pki.path(file), pki.path("only").join(file)).expect("moved");
         let said = run(dir.path(), &["find", &pin, "only"]);
-        said.failed(
-            3,
-            &format!("only/{file}: its private key is encrypted and cannot be looked into"),
-        );
+        said.failed(3, &format!("only/{file}: the private key is encrypted"));
         assert_eq!(said.out, "");
         let json = run(dir.path(), &["find", "--json", &pin, "only"]).json();
         assert_eq!(json["not_looked_into"][0]["path"], format!("only/{file}"));
@@ -175,7 +172,7 @@ fn a_directory_may_hold_anything() {
     let said = run(dir.path(), &["find", &pin]);
     assert_eq!(said.code, Some(0), "{said:?}");
     assert_eq!(said.out, "private key: ./key.key\nprivate key: ./live/privkey.pem\n");
-    assert_eq!(said.err, "hpkp: ./live/damaged: its private key cannot be read\n");
+    assert_eq!(said.err, "hpkp: ./live/damaged: cannot read the private key\n");
     // Whatever was found or not, nothing of a key is printed.
     let key = String::from_utf8(pki.read("key.key")).expect("PEM");
     for line in key.lines().filter(|line| !line.starts_with('-')) {
@@ -196,7 +193,10 @@ fn the_hash_of_a_whole_certificate_is_no_pin() {
     };
     let said = run(dir.path(), &["find", "--json", &hash]);
     for file in ["ca.pem", "ca.der"] {
-        said.failed(1, &format!("./{file}: this is the hash of the whole certificate here"));
+        said.failed(
+            1,
+            &format!("./{file}: the hash is that of the whole certificate in this file"),
+        );
     }
     let json = said.json();
     assert_eq!(json["certificate_hash_of"], serde_json::json!(["./ca.der", "./ca.pem"]));
@@ -208,18 +208,19 @@ fn what_cannot_be_read_leaves_the_answer_open() {
     let (dir, pki) = pki();
     pki.key("key", P256);
     let pin = pin_of(&pki, "key.key");
-    run(dir.path(), &["find", &pin, "missing"]).failed(3, "missing: No such file");
-    run(dir.path(), &["find", &pin, "key.key"]).failed(3, "key.key: Not a directory");
+    run(dir.path(), &["find", &pin, "missing"]).failed(3, "missing: no such file");
+    // A file in place of a directory is searched alone.
+    assert_eq!(run(dir.path(), &["find", &pin, "key.key"]).fine(), "private key: key.key\n");
     let mut deep = pki.path("deep");
     for _ in 0..130 {
         deep.push("d");
     }
     std::fs::create_dir_all(&deep).expect("directories");
-    run(dir.path(), &["find", &pin, "deep"]).failed(3, "it is more than 128 directories deep");
+    run(dir.path(), &["find", &pin, "deep"]).failed(3, "more than 128 nested directories");
     // A link whose target cannot be looked at, though it may be there.
     std::fs::create_dir(pki.path("links")).expect("a directory");
     symlink("x".repeat(300), pki.path("links/k")).expect("a link");
-    run(dir.path(), &["find", &pin, "links"]).failed(3, "links/k: File name too long");
+    run(dir.path(), &["find", &pin, "links"]).failed(3, "links/k: file name too long");
     let nothing = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
     run(dir.path(), &["find", nothing]).failed(1, "the SHA-256 of nothing");
 }

@@ -8,9 +8,12 @@ mod compact;
 mod export;
 mod faults;
 mod find;
+mod input;
+mod parse;
 mod pin;
 mod published;
 mod records;
+mod usage;
 mod why;
 
 use std::io::Write as _;
@@ -121,6 +124,22 @@ fn options(entry: &str) -> impl Iterator<Item = &str> {
     words.filter(|word| word.starts_with("--"))
 }
 
+/// What a command does, as its help begins.
+fn about(help: &str) -> String {
+    let lines = help.lines().take_while(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+/// Whether the first paragraph of an entry begins with what the help says: "Print the pins" there is
+/// "Prints the pins" here.
+fn states(entry: &str, about: &str) -> bool {
+    let paragraph = entry.split("```").nth(2).unwrap_or_default().trim_start();
+    let paragraph = paragraph.replace('`', "");
+    let words: Vec<&str> = paragraph.split_ascii_whitespace().collect();
+    let (verb, rest) = about.split_once(' ').unwrap_or_default();
+    words.join(" ").starts_with(&format!("{verb}s {rest}"))
+}
+
 #[test]
 fn the_reference_has_every_command_and_option() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/command.md");
@@ -140,6 +159,8 @@ fn the_reference_has_every_command_and_option() {
         let heading = format!("\n## hpkp {}\n", command.join(" "));
         let (_, entry) = page.split_once(&heading).unwrap_or_else(|| panic!("no {heading:?}"));
         let entry = entry.split("\n## ").next().unwrap_or_default();
+        let about = about(&help);
+        assert!(states(entry, &about), "{heading:?} does not begin with {about:?}");
         assert!(entry.contains("\nExit codes: "), "{heading:?}");
         assert!(entry.contains("\n```console\n"), "no example in {heading:?}");
         for option in options(entry) {
@@ -155,7 +176,7 @@ fn the_reference_has_every_command_and_option() {
             _ => entry.to_owned(),
         };
         for option in help.split_ascii_whitespace().filter(|word| word.starts_with("--")) {
-            let option = option.trim_end_matches([',', '.']);
+            let option = option.trim_end_matches([',', '.', ']']);
             assert!(option == "--help" || entry.contains(option), "no {option} in {heading:?}");
         }
     }

@@ -107,8 +107,8 @@ fn what_holds_no_pin_is_named_and_hides_no_other() {
     for (file, code, text) in [
         ("ca.key", 1, "private key"),
         ("empty", 1, "empty"),
-        ("large", 1, "larger than 1048576 octets"),
-        ("missing", 3, "No such file"),
+        ("large", 1, "larger than 1 MiB"),
+        ("missing", 3, "no such file"),
         (".", 3, "directory"),
     ] {
         let said = run(dir.path(), &["pin", file, "ca.pem"]);
@@ -249,18 +249,18 @@ fn a_server_that_does_not_answer_is_not_known() {
     let silent = silent.local_addr().expect("an address").to_string();
     let start = Instant::now();
     let said = pin(&["--timeout", "1", &silent]);
-    said.failed(3, &format!("{silent}: it did not answer in time"));
+    said.failed(3, &format!("{silent}: no answer within the time limit"));
     // Without an end it would wait for ever; how busy the machine is does not matter here.
     assert!(start.elapsed() < Duration::from_secs(180));
     assert_eq!(said.out, "");
 
-    pin(&[&format!("127.0.0.1:{}", free_port())]).failed(3, "Connection refused");
+    pin(&[&format!("127.0.0.1:{}", free_port())]).failed(3, "cannot connect: connection refused");
 
     let mut nginx = Nginx::with_module(Module::None);
     let port = free_port();
     nginx.configure(&format!("server {{ listen 127.0.0.1:{port}; }}"));
     nginx.start();
-    pin(&[&format!("127.0.0.1:{port}")]).failed(3, "it presented no certificate");
+    pin(&[&format!("127.0.0.1:{port}")]).failed(3, "the server sent no certificate");
 }
 
 #[test]

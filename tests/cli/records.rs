@@ -11,7 +11,7 @@ impl Records {
     pub(crate) fn new() -> Self {
         let records = Self(tempfile::tempdir().expect("a directory"));
         let said = run(records.0.path(), &["published", "init", "records"]);
-        assert_eq!(said.fine(), "ready for records: records\n");
+        assert_eq!(said.fine(), "directory for records ready: records\n");
         records
     }
 

@@ -2,26 +2,43 @@
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use hpkp_core::max_age::MaxAge;
-use hpkp_core::pin::Pin;
+use hpkp_core::published::WriterName;
 use hpkp_core::published::line::MAX_TEXT;
-use hpkp_core::published::{EventId, WriterName};
 
+use super::IdPrefix;
 use crate::export;
 use crate::import;
 use crate::time;
 
-/// Keep record of the pins that clients may hold, whichever way they got them.
-///
-/// The records are the ones that the server modules check configurations against.
-#[derive(Debug, Args)]
-pub(crate) struct PublishedArguments {
-    /// A directory with records. Of several all are read, and the first is written to.
-    #[arg(long, short, value_name = "DIR", default_value = "/var/lib/hpkp")]
+/// Where records are, unless a directory is named.
+const DEFAULT_DIRECTORY: &str = "/var/lib/hpkp";
+
+/// Where the records are and how the result is printed: valid before and after the command.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Records {
+    /// Directory with records. If given several times, all are read and the first is written to
+    /// [default: /var/lib/hpkp].
+    #[arg(long, short, value_name = "DIR")]
     pub(crate) directory: Vec<String>,
 
     /// Print one line of JSON.
-    #[arg(long, global = true)]
+    #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Record and list the pins that clients hold, from headers, apps, scripts and DNS.
+///
+/// nginx and Apache httpd check their certificates against the same records.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hpkp published list
+  hpkp published why www.example.com --cert fullchain.pem
+  hpkp published import --origin 'app 4.2' Pins.kt
+  hpkp published list -d /srv/pins --json")]
+pub(crate) struct PublishedArguments {
+    #[command(flatten)]
+    pub(crate) records: Records,
 
     #[command(subcommand)]
     pub(crate) command: PublishedCommand,
@@ -40,197 +57,247 @@ pub(crate) enum PublishedCommand {
     Waive(WaiveArguments),
     Compromised(CompromisedArguments),
     Compact(CompactArguments),
-    /// Read all records and say what is wrong with them.
-    Verify,
+    Verify(VerifyArguments),
 }
 
-/// Make a directory for records.
+/// Create a directory for records.
 ///
-/// What exists of it already stays.
+/// Existing records are kept. Run this once, for a new installation: if a directory that had records
+/// is missing, mount or restore it instead.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hpkp published init
+  hpkp published init /srv/pins")]
 pub(crate) struct InitArguments {
-    /// The directory; that of --directory by default.
+    /// Directory to create [default: the directory of --directory].
     #[arg(value_name = "DIR")]
     pub(crate) path: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) records: Records,
 }
 
-/// List the pins that clients may hold.
+/// List pins that clients may still hold, with expiry.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hpkp published list
+  hpkp published list --all -d /srv/pins")]
 pub(crate) struct ListArguments {
-    /// List those as well that nobody holds any more.
+    /// Include expired records.
     #[arg(long)]
     pub(crate) all: bool,
+
+    #[command(flatten)]
+    pub(crate) records: Records,
 }
 
 /// Show records in full.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hpkp published show 05b91aaa6a5aa9021dac4300ba91b3a8
+  hpkp published show 05b9 b67e")]
 pub(crate) struct ShowArguments {
-    /// The ids of the events.
+    /// Ids of records, or their first digits.
     #[arg(required = true, value_name = "ID")]
-    pub(crate) ids: Vec<EventId>,
+    pub(crate) ids: Vec<IdPrefix>,
+
+    #[command(flatten)]
+    pub(crate) records: Records,
 }
 
-/// Say which records bind a host, and whether a certificate would lock their clients out.
+/// Say whether clients would accept a certificate, and which pins apply to a host.
+///
+/// With --cert, the first line of the answer begins with yes, no or unknown.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hpkp published why www.example.com
+  hpkp published why www.example.com --cert fullchain.pem
+  hpkp published why www.example.com --cert rsa.pem --cert ecdsa.pem --chain chain.pem")]
 pub(crate) struct WhyArguments {
-    /// The host.
+    /// Host name.
     #[arg(value_name = "HOST")]
     pub(crate) host: String,
 
-    /// A certificate for the host, with the chain that is served: the check of a server is run on it.
-    ///
-    /// Several are certificates that one server has side by side, such as RSA and ECDSA.
+    /// Certificate for the host, followed by the chain that is sent. Give several for a server with
+    /// several certificates, such as RSA and ECDSA.
     #[arg(long, value_name = "FILE")]
     pub(crate) cert: Vec<String>,
 
-    /// Certificates that are served behind each of them, where its own file lacks them.
+    /// Certificates that are sent after each of them, if they are in another file.
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub(crate) chain: Vec<String>,
 
-    /// Trust anchors besides those of the system.
+    /// Additional trust anchors.
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub(crate) trusted_certificate: Option<String>,
 
-    /// The port; all that records speak of, if none is named.
+    /// Port [default: 443 and every port in the records].
     #[arg(long, value_name = "PORT", requires = "cert", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: Option<u16>,
 
-    /// End with 1 for a warning too.
+    /// Exit with 1 for warnings too.
     #[arg(long, requires = "cert")]
     pub(crate) deny_warnings: bool,
+
+    /// Also print what a server would log.
+    #[arg(long, requires = "cert")]
+    pub(crate) log: bool,
+
+    #[command(flatten)]
+    pub(crate) records: Records,
 }
 
 /// Who writes a record.
 #[derive(Debug, Args)]
 pub(crate) struct Writer {
-    /// Under which name to write: the file is NAME.jsonl. By default the name of this machine and
-    /// ".command".
+    /// Name to write under, in the file NAME.jsonl [default: the host name and ".command"].
     #[arg(long, value_name = "NAME")]
     pub(crate) writer: Option<WriterName>,
 }
 
-/// Record pins that clients hold.
+/// Record pins that clients hold, other than those of an hpkp module.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("what").required(true).args(["pin", "header"]))]
 #[command(group = ArgGroup::new("lifetime").args(["max_age", "expires"]))]
+#[command(after_help = "\
+Examples:
+  hpkp published add www.example.com --until now --header 'pin-sha256=\"...\"; max-age=5184000'
+  hpkp published add '*.example.com' --origin 'app 4.2' --pin sha256/... --pin file:backup.pub")]
 pub(crate) struct AddArguments {
-    /// The host, or *.DOMAIN for the hosts one label below, or **.DOMAIN for the domain and all
-    /// below.
+    /// Host name, *.DOMAIN for hosts one label below, or **.DOMAIN for the domain and all
+    /// subdomains.
     #[arg(value_name = "HOST")]
     pub(crate) host: String,
 
-    /// The value of a Public-Key-Pins header, as an add_header or Header set published it.
+    /// Value of a Public-Key-Pins header that was sent by other means (add_header, Header set).
     #[arg(long, value_name = "VALUE", conflicts_with_all = ["max_age", "expires", "include_subdomains", "scope", "port"])]
     pub(crate) header: Option<String>,
 
-    /// A pin (sha256/...), or file:PATH for that of the first key in a file.
+    /// Pin (sha256/...), or file:PATH for the first key in a file.
     #[arg(long, value_name = "PIN", requires = "origin")]
     pub(crate) pin: Vec<String>,
 
-    /// Where clients have the pins from, such as an app and its release.
+    /// Where clients got the pins, such as an app and its release.
     #[arg(long, value_name = "TEXT", value_parser = free_text)]
     pub(crate) origin: Option<String>,
 
-    /// The pins bind all hosts below as well.
+    /// The pins apply to all subdomains too.
     #[arg(long)]
     pub(crate) include_subdomains: bool,
 
-    /// What clients compare with the pins.
+    /// Which keys clients compare with the pins.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) scope: Scope,
 
-    /// The one port that is meant, where it is one.
+    /// Port, if the pins apply to one port only.
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: Option<u16>,
 
-    /// For how long clients hold the pins after a visit (60d, 12h, seconds).
+    /// How long clients keep the pins after a visit (60d, 12h or seconds).
     #[arg(long, value_name = "TIME")]
     pub(crate) max_age: Option<MaxAge>,
 
-    /// Until when clients hold the pins.
+    /// When the pins expire. Without --max-age and --expires, they do not expire.
     #[arg(long, value_name = "TIME", value_parser = time::end)]
     pub(crate) expires: Option<i64>,
 
-    /// Since when they are published.
+    /// When the pins were first published.
     #[arg(long, value_name = "TIME", value_parser = time::begin)]
     pub(crate) since: Option<i64>,
 
-    /// When that ended, or "now": clients hold the pins from then on for as long as they were told.
+    /// When publication ended, or "now". Clients keep the pins for the max-age after that.
     #[arg(long, value_name = "TIME", value_parser = time::end)]
     pub(crate) until: Option<i64>,
 
-    /// Certificates of the host, by which hashes of whole certificates are told from pins.
+    /// Certificate of the host, to detect the hash of a whole certificate given as a pin.
     #[arg(long, value_name = "FILE")]
     pub(crate) cert: Vec<String>,
 
     #[command(flatten)]
     pub(crate) writer: Writer,
+
+    #[command(flatten)]
+    pub(crate) records: Records,
 }
 
-/// A text of somebody's own that records have room for.
+/// A text of the operator, within the limit of records.
 fn free_text(text: &str) -> Result<String, String> {
     match text.trim() {
-        "" => Err("it is empty".to_owned()),
-        text if text.len() > MAX_TEXT => Err(format!("it is longer than {MAX_TEXT} octets")),
+        "" => Err("empty text".to_owned()),
+        text if text.len() > MAX_TEXT => Err(format!("longer than {MAX_TEXT} bytes")),
         text => Ok(text.to_owned()),
     }
 }
 
-/// What clients compare with pins.
+/// Which keys clients compare with pins.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub(crate) enum Scope {
-    /// Any key on the path that they validated.
+    /// Any key in the validated chain.
     #[default]
     Chain,
-    /// The leaf's key.
+    /// The key of the leaf.
     Leaf,
-    /// A CA's key on the path.
+    /// The key of a CA in the validated chain.
     PathCa,
     /// The key of a CA that the server sent.
     SentCa,
 }
 
-/// Record the pins of an app, a script or a zone.
+/// Record the pins in the source or configuration of an app, a script or a DNS zone.
+///
+/// Every pin in the file is either recorded or reported with its line.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hpkp published import --origin 'app 4.2' Pins.kt
+  hpkp published import --origin 'app 4.2' --format android network_security_config.xml --dry-run
+  dig TLSA _443._tcp.www.example.com | hpkp published import --origin DNS -")]
 pub(crate) struct ImportArguments {
-    /// The format of the file.
+    /// Format of the file.
     #[arg(long, value_enum, default_value_t = Format::Auto)]
     pub(crate) format: Format,
 
-    /// Where clients have the pins from, such as an app and its release.
+    /// Where clients got the pins, such as an app and its release.
     #[arg(long, value_name = "TEXT", value_parser = free_text)]
     pub(crate) origin: String,
 
-    /// Certificates of the hosts, by which hashes of whole certificates are told from pins.
+    /// Certificate of a host, to detect the hash of a whole certificate given as a pin.
     #[arg(long, value_name = "FILE")]
     pub(crate) cert: Vec<String>,
 
-    /// Since when the pins are published.
+    /// When the pins were first published.
     #[arg(long, value_name = "TIME", value_parser = time::begin)]
     pub(crate) since: Option<i64>,
 
-    /// Write nothing.
+    /// Print what would be recorded; write nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// The file, or - for standard input.
+    /// File, or - for standard input.
     #[arg(value_name = "FILE|-")]
     pub(crate) file: String,
 
     #[command(flatten)]
     pub(crate) writer: Writer,
+
+    #[command(flatten)]
+    pub(crate) records: Records,
 }
 
 /// The formats that are read.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Format {
-    /// By what the text has.
+    /// Detect the format.
     Auto,
     /// Android: network_security_config.xml.
     Android,
     /// curl: commands with --pinnedpubkey, or a .curlrc.
     Curl,
-    /// Objects with hosts and their pins: JSON, JavaScript and the like.
+    /// JSON, JavaScript or TypeScript objects with hosts and their pins.
     Hosts,
     /// iOS: NSPinnedDomains in Info.plist.
     Ios,
@@ -268,18 +335,25 @@ impl Format {
     }
 }
 
-/// Print the pins that clients may hold in the format of other software.
+/// Print recorded pins in the format of other software.
 ///
-/// What the format cannot express is refused.
+/// If the format cannot express a record, nothing is printed.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hpkp published export --format okhttp www.example.com
+  hpkp published export --format json > pins.jsonl")]
 pub(crate) struct ExportArguments {
-    /// The format.
+    /// Output format.
     #[arg(long, value_enum)]
     pub(crate) format: ExportFormat,
 
-    /// Hosts, patterns of hosts (*.DOMAIN, **.DOMAIN) or ids of events; all by default.
+    /// Host, pattern (*.DOMAIN, **.DOMAIN) or id [default: all].
     #[arg(value_name = "HOST|ID")]
     pub(crate) hosts: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) records: Records,
 }
 
 /// The formats that are written.
@@ -325,52 +399,65 @@ impl ExportFormat {
     }
 }
 
-/// Say that pins are no longer published, keys no longer presented, or a whole server is gone.
+/// Record that pins are no longer published, or that a server is gone.
 ///
-/// Without ID and --host, --writer names a server that is gone: what it presented and published by its
-/// header ends, until it writes again. Pins that clients have from somewhere else do not end with it.
+/// Clients keep pins with a max-age for that time; other pins end at once. Without ID and --host,
+/// --writer names a server that is gone for good: the pins of its header and the keys that it presented
+/// end, until it writes again. Pins that clients have from elsewhere are not affected.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hpkp published end 05b9 --why 'app 4.2 is no longer in use'
+  hpkp published end --host '*.example.com' --why 'app withdrawn'
+  hpkp published end --writer web-3 --why 'machine decommissioned'")]
 pub(crate) struct EndArguments {
-    /// The ids of the events.
+    /// Ids of records, or their first digits.
     #[arg(value_name = "ID", required_unless_present_any = ["host", "writer"])]
-    pub(crate) ids: Vec<EventId>,
+    pub(crate) ids: Vec<IdPrefix>,
 
-    /// All pins on record for this name that clients do not note at a visit (HOST, *.DOMAIN,
-    /// **.DOMAIN).
+    /// All records for this name without a max-age (HOST, *.DOMAIN, **.DOMAIN).
     #[arg(long, value_name = "NAME")]
     pub(crate) host: Vec<String>,
 
-    /// The server that is gone; with ID or --host the name to write under.
+    /// Server that is gone; with ID or --host, the name to write under.
     #[arg(long, value_name = "NAME")]
     pub(crate) writer: Vec<WriterName>,
 
-    /// Under which name to write: the file is NAME.jsonl. By default the name of this machine and
-    /// ".command".
+    /// Name to write under, in the file NAME.jsonl [default: the host name and ".command"].
     #[arg(long, value_name = "NAME")]
     pub(crate) record_as: Option<WriterName>,
 
-    /// Why.
+    /// Reason.
     #[arg(long, value_name = "TEXT", value_parser = free_text)]
     pub(crate) why: String,
 
-    /// When they ended, if not now.
+    /// When publication ended [default: now].
     #[arg(long, value_name = "TIME", value_parser = time::end)]
     pub(crate) at: Option<i64>,
+
+    #[command(flatten)]
+    pub(crate) records: Records,
 }
 
-/// Give up the clients that hold pins: nothing is refused for their sake any more.
+/// Give up clients: servers then accept certificates that lock them out.
+///
+/// Servers log a warning instead of refusing the configuration. The clients are locked out all the
+/// same.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hpkp published waive b67e --who 'J. Doe' --why 'three old kiosks, all replaced'")]
 pub(crate) struct WaiveArguments {
-    /// The ids of the events.
+    /// Ids of records, or their first digits.
     #[arg(value_name = "ID", required_unless_present = "host")]
-    pub(crate) ids: Vec<EventId>,
+    pub(crate) ids: Vec<IdPrefix>,
 
-    /// All pins on record for this name that clients may hold (HOST, *.DOMAIN, **.DOMAIN). Pins of a
-    /// domain above it are waived under the name of that domain.
+    /// All records for this name (HOST, *.DOMAIN, **.DOMAIN). Pins of a parent domain are recorded
+    /// under the name of that domain.
     #[arg(long, value_name = "NAME")]
     pub(crate) host: Vec<String>,
 
-    /// Why.
+    /// Reason.
     #[arg(long, value_name = "TEXT", value_parser = free_text)]
     pub(crate) why: String,
 
@@ -380,31 +467,91 @@ pub(crate) struct WaiveArguments {
 
     #[command(flatten)]
     pub(crate) writer: Writer,
+
+    #[command(flatten)]
+    pub(crate) records: Records,
 }
 
-/// Say that a key is no longer its owner's alone, so that no advice names it.
+/// Record a key as compromised.
+///
+/// From then on no advice names this key. The records that contain its pin are printed.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hpkp published compromised sha256/wBIW9fQR0nSEYy8OM2sG4Yw8dHwnBBTb4YIlzjlT+EA= --why 'stolen'
+  hpkp published compromised fullchain.pem --why 'key was in a public repository'")]
 pub(crate) struct CompromisedArguments {
-    /// The key's pin.
-    #[arg(value_name = "PIN")]
-    pub(crate) pin: Pin,
+    /// Pin of the key, or a file whose first key it is.
+    #[arg(value_name = "PIN|CERT")]
+    pub(crate) key: String,
 
-    /// Why it is held to be so.
+    /// Reason.
     #[arg(long, value_name = "TEXT", value_parser = free_text)]
     pub(crate) why: String,
 
     #[command(flatten)]
     pub(crate) writer: Writer,
+
+    #[command(flatten)]
+    pub(crate) records: Records,
 }
 
-/// Make files of records smaller: what is over for more than a year leaves them.
+/// Remove records that expired more than a year ago.
+///
+/// Only files written on this machine are changed.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hpkp published compact --dry-run
+  hpkp published compact web-1")]
 pub(crate) struct CompactArguments {
-    /// Whose files; all that were made on this machine by default.
+    /// Writers whose files are compacted [default: all that were made on this machine].
     #[arg(value_name = "WRITER")]
     pub(crate) writers: Vec<WriterName>,
 
-    /// Write nothing.
+    /// Print what would be removed; write nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+
+    #[command(flatten)]
+    pub(crate) records: Records,
+}
+
+/// Check all records for damage.
+///
+/// Nothing is repaired.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hpkp published verify
+  hpkp published verify -d /srv/pins --json")]
+pub(crate) struct VerifyArguments {
+    #[command(flatten)]
+    pub(crate) records: Records,
+}
+
+impl PublishedArguments {
+    /// The directories and the form of the output, given before or after the command.
+    pub(crate) fn records(&self) -> Records {
+        let below = match &self.command {
+            PublishedCommand::Init(one) => &one.records,
+            PublishedCommand::List(one) => &one.records,
+            PublishedCommand::Show(one) => &one.records,
+            PublishedCommand::Why(one) => &one.records,
+            PublishedCommand::Add(one) => &one.records,
+            PublishedCommand::Import(one) => &one.records,
+            PublishedCommand::Export(one) => &one.records,
+            PublishedCommand::End(one) => &one.records,
+            PublishedCommand::Waive(one) => &one.records,
+            PublishedCommand::Compromised(one) => &one.records,
+            PublishedCommand::Compact(one) => &one.records,
+            PublishedCommand::Verify(one) => &one.records,
+        };
+        let mut directory = self.records.directory.clone();
+        directory.extend(below.directory.iter().cloned());
+        if directory.is_empty() {
+            directory.push(DEFAULT_DIRECTORY.to_owned());
+        }
+        Records { directory, json: self.records.json || below.json }
+    }
 }

@@ -1,6 +1,7 @@
 //! `hpkp published add`: pins that clients have from somewhere else.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
@@ -17,13 +18,15 @@ use hpkp_core::ua::host::Host;
 use serde::Serialize;
 
 use super::at_hand;
-use super::store::{Failure, Store};
+use super::store::{Failure, Store, shown};
 use super::view::PublishedView;
 use crate::arguments::AddArguments;
 use crate::exit::Exit;
 use crate::import::{Problem, header};
 use crate::input;
+use crate::key;
 use crate::output::{self, JSON_VERSION};
+use crate::presented::Address;
 
 /// What is printed as JSON.
 #[derive(Debug, Serialize)]
@@ -57,12 +60,29 @@ pub(super) fn run(
 
 /// The canonical name of a host.
 pub(super) fn host(text: &str) -> Result<HostName, Failure> {
-    let wrong = |why: &str| Failure::usage(format!("\"{}\" is no host: {why}", Excerpt::new(text)));
+    let wrong =
+        |why: &str| Failure::usage(format!("invalid host name \"{}\": {why}", Excerpt::new(text)));
+    let text = match Address::after_scheme(text) {
+        Some(rest) => rest.strip_suffix('/').unwrap_or(rest),
+        None => text,
+    };
+    if text.parse::<Pin>().is_ok() {
+        return Err(wrong("this is a pin; give the host"));
+    }
+    // A file may be called like a host; one that is called like no host was meant.
+    if !key::is_host(text) && Path::new(text).is_file() {
+        return Err(wrong("this is a file; give the host, and the file with --cert"));
+    }
+    if let Some((name, port)) = text.split_once(':')
+        && port.parse::<u16>().is_ok()
+    {
+        return Err(wrong(&format!("give the port apart: {name} --port {port}")));
+    }
     match Host::parse(text) {
         Ok(Host::Name(name)) => {
-            name.as_str().parse().map_err(|_| wrong("records have no such name"))
+            name.as_str().parse().map_err(|_| wrong("not a name that records can contain"))
         }
-        Ok(Host::Address(_)) => Err(wrong("records hold names only, no IP addresses")),
+        Ok(Host::Address(_)) => Err(wrong("records contain host names, not IP addresses")),
         Err(error) => Err(wrong(&error.to_string())),
     }
 }
@@ -81,7 +101,9 @@ fn published(arguments: &AddArguments) -> Result<Published, Failure> {
     let (host, matching) = pattern(&arguments.host)?;
     let origin = match arguments.origin.as_deref() {
         Some(Origin::HEADER) => {
-            return Err(Failure::usage("this --origin is what servers call their own header"));
+            return Err(Failure::usage(
+                "this text is reserved for servers; name the origin in other words (--origin)",
+            ));
         }
         Some(text) => text.to_owned(),
         None => "a Public-Key-Pins header set without hpkp".to_owned(),
@@ -115,7 +137,7 @@ fn published(arguments: &AddArguments) -> Result<Published, Failure> {
     };
     if matching != Matching::Exact {
         return Err(Failure::usage(
-            "a header is noted for the host that sent it, not for a pattern",
+            "--header: clients note a header for the host that sent it; give a host name, not a pattern",
         ));
     }
     of_header(header, common)
@@ -128,26 +150,26 @@ fn of_header(header: &str, common: Published) -> Result<Published, Failure> {
     if !taken_off.is_empty() {
         let taken_off: Vec<String> = taken_off.iter().map(ToString::to_string).collect();
         output::complain(&format!(
-            "the header: without {}, it is read as {}",
+            "header: removed {}; read as: {}",
             taken_off.join(", "),
             Excerpt::new(&value)
         ));
     }
     let reading = Reading::of(FieldKind::Enforced, value.as_bytes())
-        .map_err(|error| Failure::no(format!("the header: {error}")))?;
+        .map_err(|error| Failure::no(format!("header: {error}")))?;
     for deviation in reading.deviations() {
-        output::complain(&format!("the header: {deviation}"));
+        output::complain(&format!("header: {deviation}"));
     }
     let as_sent = taken_off.is_empty() && !header.contains(['\\', '&', '$', '\n', '<']);
     let field = reading.tolerant().filter(|field| !field.pins.is_empty()).ok_or_else(|| {
         Failure::no(match as_sent {
             true => {
-                "no client that follows RFC 7469 has noted this header; where you know of one that has, \
+                "no client that follows RFC 7469 notes this header; if you know of a client that does, \
                  record its pins with --pin"
             }
             // What is wrong may be the text around the value alone.
             false => {
-                "what the server sent is not certain from this text; give the value alone, as it is sent \
+                "cannot tell the header value in this text; give the value alone, as it is sent \
                  (curl -sI https://HOST/), or record the pins with --pin"
             }
         })
@@ -155,14 +177,14 @@ fn of_header(header: &str, common: Published) -> Result<Published, Failure> {
     // Of a text with something around the value, all pins must be in what was read as the value.
     if !as_sent && header::pins_in(header).iter().any(|pin| !field.pins.contains(pin)) {
         return Err(Failure::no(
-            "there are pins in this text that are not in the value which was read; give the value alone, \
-             as it is sent (curl -sI https://HOST/)",
+            "the text contains pins outside the header value; give the value alone, as it is sent \
+             (curl -sI https://HOST/)",
         ));
     }
     let age = MaxAge::from_seconds(field.max_age.unwrap_or(0)).unwrap_or(MaxAge::MAX);
     if age.seconds() == 0 {
         return Err(Failure::no(
-            "the header has max-age=0: it tells clients to forget, not to hold",
+            "header: max-age=0 tells clients to forget the pins; there is nothing to record",
         ));
     }
     Ok(Published {
@@ -180,17 +202,24 @@ fn pin(text: &str) -> Result<Pin, Failure> {
         Ok(PinSource::File(path)) => path,
         Ok(PinSource::Role(role)) => {
             let keyword = role.as_str();
-            let text =
-                format!("\"{keyword}\" stands for a key of a server; name the pin or a file");
+            let text = format!(
+                "the keyword \"{keyword}\" is for server configurations; give a pin or file:PATH"
+            );
             return Err(Failure::usage(text));
         }
-        Err((_, why)) => return Err(Failure::usage(why)),
+        Err((_, why)) => {
+            let hint = match Path::new(text).is_file() {
+                true => format!("; for the key in this file: --pin file:{}", shown(text)),
+                false => String::new(),
+            };
+            return Err(Failure::usage(format!("{why}{hint}")));
+        }
     };
     let shown = Excerpt::new(&path);
     let octets = input::named(path.as_ref(), spki::MAX_FILE)
         .map_err(|error| at_hand::unread(&path, &error))?;
     let keys = spki::read(&octets).map_err(|error| Failure::no(format!("{shown}: {error}")))?;
-    keys.first().map(|key| key.pin).ok_or_else(|| Failure::no(format!("{shown}: it holds no key")))
+    keys.first().map(|key| key.pin).ok_or_else(|| Failure::no(format!("{shown}: contains no key")))
 }
 
 /// Pins as records have them.
@@ -213,7 +242,7 @@ impl Recorded {
             output::json(&Report { v: JSON_VERSION, recorded, known })
         } else {
             for view in &known {
-                output::complain(&format!("on record already: {}", view.line()));
+                output::complain(&format!("already recorded: {}", view.line()));
             }
             recorded.iter().try_for_each(|view| output::line(&view.line()))
         };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hpkp_core::certificate::Certificate;
+use hpkp_core::pin::Pin;
 use hpkp_core::spki;
 
 use super::store::{Failure, shown};
@@ -31,16 +32,17 @@ fn of_file(file: &str) -> Result<Vec<Arc<Certificate>>, Failure> {
     });
     let certificates = read.collect::<Result<Vec<_>, _>>()?;
     if certificates.is_empty() {
-        return Err(Failure::no(format!("{}: it holds no certificate", shown(file))));
+        let hint = if encoded::has_private_key(&octets) { ", but a private key" } else { "" };
+        return Err(Failure::no(format!("{}: contains no certificate{hint}", shown(file))));
     }
     Ok(certificates)
 }
 
 /// What is said of a file that was not read.
 pub(super) fn unread(file: &str, error: &InputError) -> Failure {
-    let text = format!("{}: {error}", shown(file));
-    match error {
-        InputError::TooLarge { .. } => Failure::no(text),
-        _ => Failure::undetermined(text),
-    }
+    let hint = match file.parse::<Pin>() {
+        Ok(_) => "; this is a pin, and a file is expected here",
+        Err(_) => "",
+    };
+    Failure { exit: error.exit(), text: format!("{}: {error}{hint}", shown(file)) }
 }

@@ -8,11 +8,11 @@ use hpkp_core::published::{
 };
 
 use super::add;
-use super::query::unknown;
-use super::store::{Failure, Store};
+use super::store::{Failure, Store, shown};
 use super::view::{self, PresentsView, PublishedView};
-use crate::arguments::{CompromisedArguments, EndArguments, WaiveArguments};
+use crate::arguments::{CompromisedArguments, EndArguments, IdPrefix, WaiveArguments};
 use crate::exit::Exit;
+use crate::key;
 use crate::output::{self, JSON_VERSION};
 
 pub(super) fn end(
@@ -20,12 +20,12 @@ pub(super) fn end(
     arguments: &EndArguments,
     json: bool,
 ) -> Result<Exit, Failure> {
-    let EndArguments { ids, host, writer, record_as, why, at } = arguments;
+    let EndArguments { ids, host, writer, record_as, why, at, .. } = arguments;
     // What servers write of themselves must not be told from what somebody says of them.
     let why = match why.as_str() {
         Why::REPLACED | Why::STOPPED => {
             return Err(Failure::usage(
-                "this --why is what servers say of their own configurations; say more",
+                "this text is reserved for servers; give the reason in other words (--why)",
             ));
         }
         other => Why::Other(other.to_owned()),
@@ -37,7 +37,9 @@ pub(super) fn end(
         (_, Some(name)) | ([name], None) => Some(name),
         ([], None) => None,
         _ => {
-            return Err(Failure::usage("--writer beside ID or --host is who writes, which is one"));
+            return Err(Failure::usage(
+                "with ID or --host, --writer is the name to write under and can be given once",
+            ));
         }
     };
     let named = names(host)?;
@@ -45,7 +47,6 @@ pub(super) fn end(
     let events = store.append(
         writer,
         |store| {
-            known(store, ids)?;
             all = chosen(store, ids, &named, |record| {
                 !matches!(record.said.lifetime, Lifetime::MaxAge(_))
             })?;
@@ -72,7 +73,7 @@ fn gone(store: &mut Store, arguments: &EndArguments, json: bool) -> Result<Exit,
             for writer in &writers {
                 let sights = store.state.sights_of(writer);
                 if sights.is_empty() {
-                    return Err(Failure::no(format!("no record is of the writer {writer}")));
+                    return Err(Failure::no(format!("no record was written by {writer}")));
                 }
                 bodies.extend(sights.into_iter().map(|sight| {
                     Body::Gone(Gone {
@@ -106,16 +107,18 @@ pub(super) fn waive(
     arguments: &WaiveArguments,
     json: bool,
 ) -> Result<Exit, Failure> {
-    let WaiveArguments { ids, host, who, why, writer } = arguments;
+    let WaiveArguments { ids, host, who, why, writer, .. } = arguments;
     let named = names(host)?;
     let mut all = Vec::new();
     let events = store.append(
         writer.writer.as_ref(),
         |store| {
-            known(store, ids)?;
             all = chosen(store, ids, &named, |_| true)?;
             if let Some(id) = all.iter().find(|id| store.state.published_by(**id).is_none()) {
-                return Err(Failure::no(format!("{id} is not of published pins; it can be ended")));
+                return Err(Failure::no(format!(
+                    "{id} is a record of presented keys and cannot be waived; to end it: hpkp published \
+                     end {id} --why TEXT"
+                )));
             }
             let waived = all.chunks(MAX_ENTRIES).map(|ids| {
                 Body::Waived(Waived { ids: ids.to_vec(), who: who.clone(), why: why.clone() })
@@ -134,11 +137,11 @@ fn names(hosts: &[String]) -> Result<Vec<(HostName, Matching)>, Failure> {
 /// The events with these ids, and those of pins that clients may hold for these names.
 fn chosen(
     store: &Store,
-    ids: &[EventId],
+    ids: &[IdPrefix],
     names: &[(HostName, Matching)],
     is_meant: impl Fn(&Record<Published>) -> bool,
 ) -> Result<Vec<EventId>, Failure> {
-    let mut all = ids.to_vec();
+    let mut all = store.resolve(ids)?;
     for (host, matching) in names {
         let live = store.state.live(store.now).map(|live| live.record);
         let here = live.filter(|one| one.said.host == *host && one.said.matching == *matching);
@@ -156,9 +159,9 @@ fn chosen(
             others.dedup();
             let hint = match others.as_slice() {
                 [] => String::new(),
-                others => format!("; its clients are held by pins of {}", others.join(", ")),
+                others => format!("; pins of {} apply to it", others.join(", ")),
             };
-            return Err(Failure::no(format!("no such pins are on record for {name}{hint}")));
+            return Err(Failure::no(format!("no such record for {name}{hint}")));
         }
     }
     Ok(distinct(&all))
@@ -169,20 +172,24 @@ pub(super) fn compromised(
     arguments: &CompromisedArguments,
     json: bool,
 ) -> Result<Exit, Failure> {
+    let (pin, origin) =
+        key::pin(arguments.key.as_ref()).map_err(|(exit, text)| Failure { exit, text })?;
+    if origin == key::Origin::File {
+        let file = shown(&arguments.key);
+        output::complain(&format!("{file}: the pin of the first key is sha256/{pin}"));
+    }
     let events = store.append(
         arguments.writer.writer.as_ref(),
         |_| {
-            let compromised = Compromised { pin: arguments.pin, why: arguments.why.clone() };
+            let compromised = Compromised { pin, why: arguments.why.clone() };
             Ok(vec![Body::Compromised(compromised)])
         },
         |_| Vec::new(),
     )?;
     // Those that are held to this key among others.
     let live = store.state.live(store.now).map(|live| live.record);
-    let holding: Vec<EventId> = live
-        .filter(|record| record.said.pins.contains(&arguments.pin))
-        .map(|record| record.id)
-        .collect();
+    let holding: Vec<EventId> =
+        live.filter(|record| record.said.pins.contains(&pin)).map(|record| record.id).collect();
     Ok(print(store, &holding, &events, json))
 }
 
@@ -191,11 +198,6 @@ fn distinct(ids: &[EventId]) -> Vec<EventId> {
     ids.sort_unstable();
     ids.dedup();
     ids
-}
-
-/// Nothing is said of what is not known: an id with a typing error must not pass for done.
-fn known(store: &Store, ids: &[EventId]) -> Result<(), Failure> {
-    ids.iter().find(|id| !store.has(**id)).map_or(Ok(()), |id| Err(unknown(*id)))
 }
 
 /// What has become of the records.

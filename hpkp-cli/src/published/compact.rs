@@ -37,7 +37,9 @@ pub(super) fn run(
             Ok(None) if arguments.writers.is_empty() => {}
             Ok(None) => {
                 exit = exit.and(Exit::No);
-                output::complain(&format!("{writer}: its file was made on another machine"));
+                output::complain(&format!(
+                    "{writer}: not changed: the file was made on another machine"
+                ));
             }
             Err(failure) => {
                 exit = exit.and(failure.exit);
@@ -52,7 +54,7 @@ pub(super) fn run(
         let would = if arguments.dry_run { "would be " } else { "" };
         files.iter().try_for_each(|File { writer, before, after }| {
             let gone = before - after;
-            output::line(&format!("{writer}: {gone} of {before} lines {would}taken out"))
+            output::line(&format!("{writer}: {gone} of {before} lines {would}removed"))
         })
     };
     Ok(output::ended(exit, written))
@@ -61,7 +63,9 @@ pub(super) fn run(
 /// The writers with a file of their own in the directory.
 fn own(store: &Store) -> Result<Vec<WriterName>, Failure> {
     let path = store.first()?.path();
-    let unread = |error| Failure::undetermined(format!("{}: {error}", shown(path)));
+    let unread = |error: std::io::Error| {
+        Failure::undetermined(format!("{}: {}", shown(path), output::os(&error)))
+    };
     let mut writers = Vec::new();
     for entry in std::fs::read_dir(path).map_err(unread)? {
         let name = entry.map_err(unread)?.file_name();
@@ -103,7 +107,7 @@ fn clock(state: State) -> Result<(State, i64), Failure> {
     match state.latest().filter(|latest| *latest > now) {
         None => Ok((state, now)),
         Some(latest) => Err(Failure::undetermined(format!(
-            "the clock says {}, and the newest record is of {}; nothing is taken out",
+            "the clock is at {}, before the newest record ({}); nothing was removed. Set the clock",
             date::format(now),
             date::format(latest)
         ))),

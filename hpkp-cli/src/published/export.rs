@@ -2,15 +2,13 @@
 
 use std::collections::HashMap;
 
-use hpkp_core::published::{
-    Client, Configuration, EventId, HostName, Lifetime, Matching, Published, Scope,
-};
+use hpkp_core::published::{Client, Configuration, HostName, Lifetime, Matching, Published, Scope};
 use hpkp_core::text::Excerpt;
 use hpkp_core::ua::host::Host;
 
 use super::store::{Failure, Store};
 use super::view;
-use crate::arguments::ExportArguments;
+use crate::arguments::{ExportArguments, IdPrefix};
 use crate::exit::Exit;
 use crate::export::{self, Item};
 use crate::import::{self, Except, PinSet};
@@ -30,7 +28,8 @@ pub(super) fn run(store: &Store, arguments: &ExportArguments, json: bool) -> Res
         let name = view::name(&said.host, said.matching);
         let mut is_meant = arguments.hosts.is_empty();
         for (argument, found) in arguments.hosts.iter().zip(&mut found) {
-            let is_id = argument.parse::<EventId>().is_ok_and(|id| id == record.id);
+            let is_id = argument.parse::<IdPrefix>().is_ok()
+                && record.id.to_string().starts_with(&argument.to_ascii_lowercase());
             if is_id || argument.trim_end_matches('.').eq_ignore_ascii_case(&name) {
                 (is_meant, *found) = (true, true);
             }
@@ -39,7 +38,7 @@ pub(super) fn run(store: &Store, arguments: &ExportArguments, json: bool) -> Res
             continue;
         }
         if is_waived {
-            output::complain(&format!("{}: {name}: waived, so it is left out", record.id));
+            output::complain(&format!("{}: {name}: left out: waived", record.id));
             continue;
         }
         // What is of no configuration is one of its own.
@@ -61,13 +60,10 @@ pub(super) fn run(store: &Store, arguments: &ExportArguments, json: bool) -> Res
         }
     }
     if let Some((missing, _)) = arguments.hosts.iter().zip(found).find(|(_, found)| !found) {
-        return Err(Failure::no(format!(
-            "{}: no client is known to hold pins for it",
-            Excerpt::new(missing)
-        )));
+        return Err(Failure::no(format!("{}: no recorded pins", Excerpt::new(missing))));
     }
     if items.is_empty() {
-        return Err(Failure::no("no client is known to hold pins"));
+        return Err(Failure::no("no recorded pins"));
     }
     let format = arguments.format.format();
     let text = export::write(format, &items)
@@ -85,7 +81,7 @@ pub(super) fn run(store: &Store, arguments: &ExportArguments, json: bool) -> Res
 fn item(said: &Published, group: usize) -> Result<Item, Failure> {
     let name = |name: &HostName| match Host::parse(name.as_str()) {
         Ok(Host::Name(name)) => Ok(name),
-        _ => Err(Failure::no(format!("{name}: this name cannot be written"))),
+        _ => Err(Failure::no(format!("{name}: cannot write this name"))),
     };
     let mut except = Vec::new();
     for host in &said.except {

@@ -25,7 +25,9 @@ pub(super) fn run(
     json: bool,
 ) -> Result<Exit, Failure> {
     if arguments.origin == Origin::HEADER {
-        return Err(Failure::usage("this --origin is what servers call their own header"));
+        return Err(Failure::usage(
+            "this text is reserved for servers; name the origin in other words (--origin)",
+        ));
     }
     let text = match arguments.file.as_str() {
         "-" => input::standard(import::MAX_TEXT),
@@ -39,8 +41,8 @@ pub(super) fn run(
         None => {
             let format = Format::of(&text).ok_or_else(|| {
                 Failure::no(format!(
-                    "{file}: no format is known by which to read this; name it with --format, or record \
-                     pins with: hpkp published add HOST --pin PIN"
+                    "{file}: unknown format; set --format, or record the pins with: hpkp published add HOST \
+                     --pin PIN --origin TEXT"
                 ))
             })?;
             output::complain(&format!("{file}: read as {format}"));
@@ -62,7 +64,7 @@ pub(super) fn run(
     for (set, line) in imported.sets.into_iter().zip(imported.lines) {
         if set.expires_at.is_some_and(|time| time <= store.now) {
             output::complain(&format!(
-                "{file}: line {line}: the pins of {} have expired, so nobody is held to them; passed over",
+                "{file}: line {line}: not recorded: the pins of {} have expired",
                 set.host.as_str()
             ));
             continue;
@@ -93,7 +95,7 @@ fn published(
 ) -> Result<Published, Failure> {
     let name = |name: &hpkp_core::ua::host::HostName| -> Result<HostName, Failure> {
         name.as_str().parse().map_err(|error| {
-            Failure::no(format!("\"{}\" cannot stand in a record: {error}", name.as_str()))
+            Failure::no(format!("invalid host name \"{}\": {error}", name.as_str()))
         })
     };
     let host = name(&set.host)?;
@@ -163,7 +165,7 @@ fn print(all: &[Published], json: bool) -> Exit {
             let whom = view::whom(&name, published.include_subdomains, published.port);
             let scope = view::scope(published.scope);
             let until = expires_at(published);
-            let until = until.map_or_else(String::new, |time| format!(", until {time}"));
+            let until = until.map_or_else(String::new, |time| format!(", expires {time}"));
             output::line(&format!("{whom} ({scope}){until}: {}", pins(published).join(" ")))
         })
     };

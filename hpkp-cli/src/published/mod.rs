@@ -1,6 +1,7 @@
 //! `hpkp published`: the records of the pins that clients may hold.
 
 mod add;
+mod advice;
 mod at_hand;
 mod change;
 mod compact;
@@ -11,22 +12,22 @@ mod replay;
 mod store;
 mod view;
 
-use crate::arguments::{PublishedArguments, PublishedCommand as Command};
+use crate::arguments::{PublishedArguments, PublishedCommand as Command, Records};
 use crate::exit::Exit;
 use crate::output;
+use crate::usage;
 use store::{Failure, Store};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &PublishedArguments) -> Exit {
-    let PublishedArguments { directory, json, command } = arguments;
-    let json = *json;
-    let open = || Store::open(directory);
-    let done = match command {
+    let Records { directory, json } = arguments.records();
+    let open = || Store::open(&directory);
+    let done = match &arguments.command {
         Command::Init(init) => self::init(init.path.as_ref().or(directory.first()), json),
         Command::List(list) => open().map(|store| query::list(&store, list, json)),
         Command::Show(show) => open().and_then(|store| query::show(&store, show, json)),
         Command::Why(why) => open().and_then(|store| query::why(&store, why, json)),
-        Command::Verify => open().map(|store| query::verify(&store, json)),
+        Command::Verify(_) => open().map(|store| query::verify(&store, json)),
         Command::Add(add) => open().and_then(|mut store| add::run(&mut store, add, json)),
         Command::Import(import) => {
             open().and_then(|mut store| import::run(&mut store, import, json))
@@ -41,22 +42,27 @@ pub(crate) fn run(arguments: &PublishedArguments) -> Exit {
             open().and_then(|mut store| change::compromised(&mut store, compromised, json))
         }
     };
-    done.unwrap_or_else(|Failure { exit, text }| {
-        output::complain(&text);
-        exit
+    done.unwrap_or_else(|Failure { exit, text }| match exit {
+        Exit::Usage => usage::wrong(&text),
+        exit => {
+            output::complain(&text);
+            exit
+        }
     })
 }
 
 fn init(path: Option<&String>, json: bool) -> Result<Exit, Failure> {
-    let path = path.ok_or_else(|| Failure::usage("no directory is named"))?;
-    hpkp_server::published::init(path)
-        .map_err(|error| Failure::undetermined(format!("{}: {error}", store::shown(path))))?;
+    let path = path.ok_or_else(|| Failure::usage("no directory given"))?;
+    hpkp_server::published::init(path).map_err(|error| {
+        let error = output::without_number(&error.to_string());
+        Failure::undetermined(format!("{}: {error}", store::shown(path)))
+    })?;
     // What stood there before may be something else.
     Store::open(&[path])?;
     let written = if json {
         output::json(&serde_json::json!({ "v": output::JSON_VERSION, "directory": path }))
     } else {
-        output::line(&format!("ready for records: {}", store::shown(path)))
+        output::line(&format!("directory for records ready: {}", store::shown(path)))
     };
     Ok(output::ended(Exit::Fine, written))
 }

@@ -79,11 +79,11 @@ pub(super) fn list(store: &Store, arguments: &ListArguments, json: bool) -> Exit
         output::json(&Listed { v: JSON_VERSION, published, free })
     } else {
         if published.is_empty() {
-            output::complain("no client is known to hold pins");
+            output::complain("no recorded pins that clients may still hold");
         }
         let lines = published.iter().map(PublishedView::line);
         let free = free.iter().map(|Free { host, from }| {
-            format!("{host}: nobody holds pins from {from} on, unless more are published")
+            format!("{host}: all pins expire by {from}, unless more are published")
         });
         lines.chain(free).try_for_each(|line| output::line(&line))
     };
@@ -121,11 +121,12 @@ fn free(store: &Store, records: &[&Record<Published>]) -> Vec<Free> {
 
 pub(super) fn show(store: &Store, arguments: &ShowArguments, json: bool) -> Result<Exit, Failure> {
     let mut all = Shown { v: JSON_VERSION, published: Vec::new(), presents: Vec::new() };
-    for id in &arguments.ids {
-        match (store.state.published_by(*id), store.state.presents_by(*id)) {
+    for id in store.resolve(&arguments.ids)? {
+        match (store.state.published_by(id), store.state.presents_by(id)) {
             (Some(record), _) => all.published.push(PublishedView::new(store, record)),
-            (None, Some(record)) => all.presents.push(PresentsView::new(store, record)),
-            (None, None) => return Err(unknown(*id)),
+            (None, record) => {
+                all.presents.extend(record.map(|record| PresentsView::new(store, record)));
+            }
         }
     }
     let written = if json {
@@ -141,11 +142,6 @@ pub(super) fn show(store: &Store, arguments: &ShowArguments, json: bool) -> Resu
     Ok(output::ended(Exit::Fine, written))
 }
 
-/// What is said of an id that no record has.
-pub(super) fn unknown(id: hpkp_core::published::EventId) -> Failure {
-    Failure::no(format!("no record of published pins or presented keys has the id {id}"))
-}
-
 pub(super) fn why(store: &Store, arguments: &WhyArguments, json: bool) -> Result<Exit, Failure> {
     let host = super::add::host(&arguments.host)?;
     let mut records: Vec<_> = store
@@ -158,7 +154,11 @@ pub(super) fn why(store: &Store, arguments: &WhyArguments, json: bool) -> Result
     let published: Vec<_> =
         records.into_iter().map(|record| PublishedView::new(store, record)).collect();
     if published.is_empty() && !json {
-        output::complain(&format!("no client is known to hold pins for {host}"));
+        output::complain(&format!("no recorded pins apply to {host}"));
+        if let Some(id) = arguments.host.parse().ok().and_then(|id| store.resolve(&[id]).ok()) {
+            let ids = id.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            output::complain(&format!("this is the id of a record: hpkp published show {ids}"));
+        }
     }
     let replay = match &arguments.cert[..] {
         [] => None,
@@ -168,12 +168,11 @@ pub(super) fn why(store: &Store, arguments: &WhyArguments, json: bool) -> Result
     let written = if json {
         output::json(&Bound { v: JSON_VERSION, published, replay })
     } else {
-        let lines = published.iter().flat_map(|view| {
-            let details = view.details().into_iter().map(|detail| format!("    {detail}"));
-            std::iter::once(view.line()).chain(details)
-        });
-        let lines = lines.chain(replay.iter().flat_map(|replay| replay.lines(&host)));
-        lines.into_iter().try_for_each(|line| output::line(&line))
+        let lines = match &replay {
+            Some(replay) => replay.lines(store, arguments),
+            None => published.iter().flat_map(PublishedView::in_full).collect(),
+        };
+        lines.iter().try_for_each(|line| output::line(line))
     };
     Ok(output::ended(exit, written))
 }
@@ -193,8 +192,8 @@ pub(super) fn verify(store: &Store, json: bool) -> Exit {
     for (by, said) in state.overreach(store.now) {
         let of: Vec<String> = said.of.iter().chain(&said.gone).map(ToString::to_string).collect();
         output::complain(&format!(
-            "the copy of {by} speaks of records of {} ({} ended, {} waived, {} writers gone), which has \
-             no effect",
+            "the copy of {by} ends or waives records of {} ({} ended, {} waived, {} writers gone); \
+             ignored: a copy can only end records of its own writer",
             of.join(", "),
             said.ends,
             said.waives,
@@ -203,7 +202,7 @@ pub(super) fn verify(store: &Store, json: bool) -> Exit {
     }
     if let Some(newest) = newest.filter(|_| verified.clock_behind) {
         output::complain(&format!(
-            "the clock says {}, and the newest record is of {}",
+            "the clock is at {}, before the newest record ({}); set the clock",
             date::format(store.now),
             date::format(newest)
         ));
@@ -212,9 +211,9 @@ pub(super) fn verify(store: &Store, json: bool) -> Exit {
         output::json(&verified)
     } else {
         output::line(&format!(
-            "{}: {} records of published pins, {} of them held ({} waived); {} of presented keys",
+            "{}: {} of published pins, {} not expired ({} waived); {} of presented keys",
             store.paths(),
-            verified.published,
+            output::counted(verified.published, "record"),
             verified.held,
             verified.waived,
             verified.presents

@@ -9,31 +9,57 @@ use hpkp_core::check::{
     Certificates, Choice, Context, Deployment, Host, Listener, Records, Skipped, TrustSetting,
     check,
 };
+use hpkp_core::date;
 use hpkp_core::finding::{Check, Class, Code, Finding, Location};
 use hpkp_core::path::{Anchors, Chain, Trust, VerifySignature};
-use hpkp_core::published::HostName;
+use hpkp_core::published::state::Record;
+use hpkp_core::published::{Body, Event, EventId, HostName, Published, State};
+use hpkp_core::text::Excerpt;
 use hpkp_server::trust::{SystemStore, read_added};
 use openssl::x509::X509;
 use serde::Serialize;
 
+use super::advice;
 use super::at_hand;
 use super::store::{Failure, Store, shown};
 use crate::arguments::WhyArguments;
 use crate::encoded;
 use crate::exit::Exit;
+use crate::output;
 
 /// The port of HTTPS, on which a host is looked at in any case.
 const HTTPS: u16 = 443;
 
+/// Whether clients accept the certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Answer {
+    Yes,
+    No,
+    Unknown,
+}
+
 /// What the check found.
 #[derive(Debug, Serialize)]
 pub(super) struct Replay {
+    answer: Answer,
+    /// The ids of the records that the certificates do not satisfy, waived ones too.
+    locks_out: Vec<String>,
     findings: Vec<FindingView>,
     /// Pins on record that are hashes of whole certificates.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     certificate_hashes: Vec<String>,
+    /// What clients may refuse besides pins.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    certificate_warnings: Vec<String>,
     #[serde(skip)]
     found: Vec<Finding>,
+    #[serde(skip)]
+    refusing: Vec<EventId>,
+    #[serde(skip)]
+    leaves: Vec<Arc<Certificate>>,
+    #[serde(skip)]
+    host: HostName,
 }
 
 #[derive(Debug, Serialize)]
@@ -70,75 +96,248 @@ impl Replay {
         let own = at_hand::certificates(&arguments.cert)?;
         let behind = at_hand::certificates(&arguments.chain)?.concat();
         let certificate_hashes = whole(store, host, own.iter().flatten().chain(&behind));
-        let chains = own.into_iter().zip(&arguments.cert).map(|(own, file)| {
-            let certificates = own.into_iter().chain(behind.iter().cloned());
-            Chain::new(certificates.collect()).ok_or_else(|| {
-                let most = Chain::MAX;
-                Failure::no(format!("{}: the chain has more than {most} certificates", shown(file)))
-            })
-        });
-        let chains = chains.collect::<Result<Vec<_>, _>>()?;
-        let deployment = Deployment {
-            contexts: vec![Context {
-                certificates: Certificates::Loaded(chains),
-                trust: Arc::new(trust(arguments.trusted_certificate.as_deref())?),
-            }],
-            // What is asked about is this name, not the others in the certificate: for those there is
-            // a default server that presents nothing.
-            hosts: vec![block(Some(host)), block(None)],
-            listeners: ports(store, host, arguments.port)
-                .into_iter()
-                .map(|port| Listener {
-                    port,
-                    choice: Choice::Nginx,
-                    hosts: vec![0],
-                    default: 1,
-                    patterns: Vec::new(),
-                    by_port_alone: false,
-                })
-                .collect(),
-            records: Some(Records {
-                state: store.state.clone(),
-                writer: None,
-                directory: store.path().to_owned(),
-                at: Location { file: store.paths().into(), line: 0 },
-                problems: Vec::new(),
-                unrecorded: None,
-            }),
-            ..Deployment::default()
-        };
-        let mut found = check(&deployment, store.now, &OpenSsl).findings;
-        // One port was asked about, or all.
-        found.retain(|finding| finding.code != Code::PublishedPinsPortNotServed);
-        Ok(Self { findings: found.iter().map(Into::into).collect(), certificate_hashes, found })
+        let leaves: Vec<Arc<Certificate>> =
+            own.iter().filter_map(|chain| chain.first().cloned()).collect();
+        let mut deployment = deployment(store, host, own, &behind, arguments)?;
+        let found = checked(&deployment, store.now);
+        let mut refusing = Vec::new();
+        for group in groups(store, host) {
+            deployment.records = Some(records(store, alone(store, &group)));
+            let findings = checked(&deployment, store.now);
+            if findings.iter().any(|finding| finding.class == Class::Lockout) {
+                refusing.extend(
+                    group.into_iter().filter(|record| record.said.binds(host)).map(|r| r.id),
+                );
+            }
+        }
+        let warnings = leaves.iter().flat_map(|leaf| warnings(leaf, host, store.now)).collect();
+        Ok(Self {
+            answer: Answer::of(&found),
+            locks_out: refusing.iter().map(ToString::to_string).collect(),
+            findings: found.iter().map(Into::into).collect(),
+            certificate_hashes,
+            certificate_warnings: warnings,
+            found,
+            refusing,
+            leaves,
+            host: host.clone(),
+        })
     }
 
     /// How the command ends.
     pub(super) fn exit(&self, deny_warnings: bool) -> Exit {
-        let exits = self.found.iter().map(|finding| match finding.class {
-            Class::Lockout | Class::Invalid => Exit::No,
-            Class::Unsure => Exit::Undetermined,
-            Class::Withhold | Class::Warning if deny_warnings => Exit::No,
-            Class::Withhold | Class::Warning => Exit::Fine,
-        });
-        exits.fold(Exit::Fine, Exit::and)
+        let has_warnings = !self.found.is_empty() || !self.certificate_warnings.is_empty();
+        match self.answer {
+            Answer::No => Exit::No,
+            Answer::Unknown => Exit::Undetermined,
+            Answer::Yes if deny_warnings && has_warnings => Exit::No,
+            Answer::Yes => Exit::Fine,
+        }
     }
 
-    /// The findings as a server logs them, or that there are none.
-    pub(super) fn lines(&self, host: &HostName) -> Vec<String> {
-        let hashes = self.certificate_hashes.iter().map(|hash| {
-            format!(
-                "{hash} on record is the hash of a whole certificate, not of its key; no certificate \
-                 ever meets it as a pin"
-            )
-        });
-        let mut lines: Vec<String> = self.found.iter().flat_map(Finding::lines).collect();
-        if lines.is_empty() {
-            lines
-                .push(format!("no client that is known to hold pins for {host} would refuse this"));
+    /// The answer: yes or no, then who is locked out, by which pins, until when, and what to do.
+    pub(super) fn lines(&self, store: &Store, arguments: &WhyArguments) -> Vec<String> {
+        let records: Vec<&Record<Published>> =
+            self.refusing.iter().filter_map(|id| store.state.published_by(*id)).collect();
+        let (waived, refusing): (Vec<_>, Vec<_>) =
+            records.into_iter().partition(|record| store.state.waiver(record.id).is_some());
+        let mut lines = vec![self.first_line(&refusing)];
+        let certificates = self.leaves.iter().zip(&arguments.cert);
+        lines.extend(certificates.map(|(leaf, file)| certificate(leaf, file)));
+        let warnings = self.certificate_warnings.iter();
+        lines.extend(
+            warnings.map(|text| format!("{} {text}", output::accent(output::NOTE, "warning:"))),
+        );
+        for record in &refusing {
+            lines.extend(advice::held("locked out", store, record));
         }
-        hashes.chain(lines).collect()
+        for record in &waived {
+            lines.extend(advice::held("locked out, but waived", store, record));
+        }
+        lines.extend(self.certificate_hashes.iter().map(|hash| {
+            format!(
+                "invalid record: {hash} is the hash of a whole certificate, not of its key; no certificate \
+                 can match it"
+            )
+        }));
+        if self.answer == Answer::No {
+            lines.extend(advice::remedies(store, &refusing, &arguments.cert));
+        }
+        // What the answer above does not say.
+        let is_said = |code| match code {
+            Code::PublishedPinsUnmet | Code::SuperdomainPinsUnmet => !refusing.is_empty(),
+            Code::Waived => !waived.is_empty(),
+            _ => false,
+        };
+        let rest = self.found.iter().filter(|finding| arguments.log || !is_said(finding.code));
+        lines.extend(rest.flat_map(Finding::lines));
+        lines
     }
+
+    fn first_line(&self, refusing: &[&Record<Published>]) -> String {
+        let host = &self.host;
+        match self.answer {
+            Answer::Yes if self.found.iter().any(|finding| finding.code == Code::Waived) => {
+                let yes = output::accent(output::NOTE, "yes:");
+                format!(
+                    "{yes} only clients that were given up (waived) refuse this certificate for {host}"
+                )
+            }
+            Answer::Yes => {
+                let yes = output::accent(output::GOOD, "yes:");
+                format!("{yes} clients with recorded pins for {host} accept this certificate")
+            }
+            Answer::No => {
+                let no = output::accent(output::BAD, "no:");
+                let kinds = output::counted(advice::kinds(refusing), "kind");
+                format!("{no} this certificate locks out {kinds} of clients of {host}")
+            }
+            Answer::Unknown => {
+                let unknown = output::accent(output::NOTE, "unknown:");
+                format!("{unknown} cannot tell whether clients of {host} accept this certificate")
+            }
+        }
+    }
+}
+
+impl Answer {
+    fn of(found: &[Finding]) -> Self {
+        let has = |class| found.iter().any(|finding| finding.class == class);
+        if has(Class::Lockout) || has(Class::Invalid) {
+            Self::No
+        } else if has(Class::Unsure) {
+            Self::Unknown
+        } else {
+            Self::Yes
+        }
+    }
+}
+
+/// A server that presents the certificates for the host and nothing for others.
+fn deployment(
+    store: &Store,
+    host: &HostName,
+    own: Vec<Vec<Arc<Certificate>>>,
+    behind: &[Arc<Certificate>],
+    arguments: &WhyArguments,
+) -> Result<Deployment, Failure> {
+    let chains = own.into_iter().zip(&arguments.cert).map(|(own, file)| {
+        let certificates = own.into_iter().chain(behind.iter().cloned());
+        Chain::new(certificates.collect()).ok_or_else(|| {
+            let most = Chain::MAX;
+            Failure::no(format!("{}: more than {most} certificates in the chain", shown(file)))
+        })
+    });
+    let chains = chains.collect::<Result<Vec<_>, _>>()?;
+    Ok(Deployment {
+        contexts: vec![Context {
+            certificates: Certificates::Loaded(chains),
+            trust: Arc::new(trust(arguments.trusted_certificate.as_deref())?),
+        }],
+        // What is asked about is this name, not the others in the certificate: for those there is
+        // a default server that presents nothing.
+        hosts: vec![block(Some(host)), block(None)],
+        listeners: ports(store, host, arguments.port)
+            .into_iter()
+            .map(|port| Listener {
+                port,
+                choice: Choice::Nginx,
+                hosts: vec![0],
+                default: 1,
+                patterns: Vec::new(),
+                by_port_alone: false,
+            })
+            .collect(),
+        records: Some(records(store, store.state.clone())),
+        ..Deployment::default()
+    })
+}
+
+/// The findings of a server.
+fn checked(deployment: &Deployment, now: i64) -> Vec<Finding> {
+    let mut found = check(deployment, now, &OpenSsl).findings;
+    // One port was asked about, or all.
+    found.retain(|finding| finding.code != Code::PublishedPinsPortNotServed);
+    found
+}
+
+fn records(store: &Store, state: State) -> Records {
+    Records {
+        state,
+        writer: None,
+        directory: store.path().to_owned(),
+        at: Location { file: store.paths().into(), line: 0 },
+        problems: Vec::new(),
+        unrecorded: None,
+    }
+}
+
+/// The records that clients may hold and that apply to `host`, those of one configuration together
+/// with all others of it, since one of them may do for another.
+fn groups<'a>(store: &'a Store, host: &HostName) -> Vec<Vec<&'a Record<Published>>> {
+    let live = || store.state.live(store.now).map(|live| live.record);
+    let mut seen = BTreeSet::new();
+    let mut groups = Vec::new();
+    for record in live().filter(|record| record.said.binds(host)) {
+        if seen.contains(&record.id) {
+            continue;
+        }
+        let group: Vec<_> = match record.said.configuration {
+            None => vec![record],
+            configuration => {
+                live().filter(|other| other.said.configuration == configuration).collect()
+            }
+        };
+        seen.extend(group.iter().map(|record| record.id));
+        groups.push(group);
+    }
+    groups
+}
+
+/// Records as if there were no others, and none of them were waived.
+fn alone(store: &Store, group: &[&Record<Published>]) -> State {
+    let mut state = State::default();
+    for (seq, record) in (1..).zip(group) {
+        let body = Body::Published(record.said.clone());
+        state.add(&Event::new(store.now, seq, record.writer.clone(), body));
+    }
+    state
+}
+
+/// What clients refuse besides pins, if they check it: the command says it, and does not count it.
+fn warnings(leaf: &Certificate, host: &HostName, now: i64) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if leaf.not_after() < now {
+        let at = date::format(leaf.not_after());
+        warnings
+            .push(format!("the certificate expired at {at}; clients that check dates refuse it"));
+    }
+    let fits = |name: &String| {
+        let name = name.to_ascii_lowercase();
+        match name.strip_prefix("*.") {
+            Some(domain) => host.parents().next() == Some(domain),
+            None => name == host.as_str(),
+        }
+    };
+    if !leaf.dns_names().iter().any(fits) {
+        let names = leaf.dns_names().iter().take(3).map(|name| Excerpt::new(name).to_string());
+        let names = names.collect::<Vec<_>>().join(", ");
+        warnings.push(format!(
+            "the certificate is not for {host} (DNS names: {}); clients that check names refuse it",
+            if names.is_empty() { "none" } else { &names }
+        ));
+    }
+    warnings
+}
+
+fn certificate(leaf: &Certificate, file: &str) -> String {
+    let pin = leaf.pin().map_or_else(|| "no pin".to_owned(), |pin| format!("key sha256/{pin}"));
+    format!(
+        "certificate: {}: {}, {pin}, expires {}",
+        shown(file),
+        encoded::label(leaf.subject(), leaf.dns_names()),
+        date::format(leaf.not_after())
+    )
 }
 
 /// The pins for `host` that are hashes of whole certificates at hand.

@@ -7,8 +7,10 @@ use hpkp_core::published::{Body, Event, EventId, State, WriterName};
 use hpkp_core::text::Excerpt;
 use hpkp_server::published::{self, Contents, Directory, DirectoryError};
 
+use crate::arguments::IdPrefix;
 use crate::exit::Exit;
 use crate::output;
+use crate::progress::Progress;
 use crate::time;
 
 /// How often records are worked out anew because somebody else has written meanwhile.
@@ -41,7 +43,7 @@ impl Failure {
 pub(super) struct Store {
     directories: Vec<Directory>,
     pub(super) state: State,
-    /// Files whose last line was never finished, and how many octets it has.
+    /// Files whose last line was never finished, and how many bytes it has.
     pub(super) torn: Vec<(String, usize)>,
     pub(super) now: i64,
     /// When what is on record happened.
@@ -55,24 +57,26 @@ impl Store {
             Directory::open(path).map_err(|error| failure(path, &error))
         };
         let directories = paths.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let progress = Progress::start("reading records");
         let contents = read(&directories)?;
+        drop(progress);
         // Afterwards, so that nothing which was read is newer.
         let now = time::now();
         let Contents { state, torn, in_our_name, unsafe_files } = contents;
         for (file, writer) in &in_our_name {
             output::complain(&format!(
-                "{}: it is under the name of {writer}, a writer of this machine, and is passed over",
+                "{}: ignored: the file has the name of {writer}, a writer of this machine",
                 shown(file)
             ));
         }
         for (file, why) in &unsafe_files {
-            output::complain(&format!("{}: {why}", shown(file)));
+            output::complain(&format!("{}: {}", shown(file), output::without_number(why)));
         }
         let clock = state.clock(now);
         let store = Self { directories, state, torn, now, clock };
         for (file, octets) in &store.torn {
             output::complain(&format!(
-                "{}: its last line was never finished ({octets} octets) and is passed over",
+                "{}: ignored the incomplete last line ({octets} bytes)",
                 shown(file)
             ));
         }
@@ -94,9 +98,20 @@ impl Store {
         self.directories.iter().map(|one| shown(one.path())).collect::<Vec<_>>().join(", ")
     }
 
-    /// Whether there is something that can be ended.
-    pub(super) fn has(&self, id: EventId) -> bool {
-        self.state.published_by(id).is_some() || self.state.presents_by(id).is_some()
+    /// The records with these ids, or with these first digits of one.
+    ///
+    /// # Errors
+    /// No record has one of them, or several have: a typing error must not pass for done.
+    pub(super) fn resolve(&self, prefixes: &[IdPrefix]) -> Result<Vec<EventId>, Failure> {
+        if prefixes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let published = self.state.published().map(|record| record.id);
+        let all = published.chain(self.state.presents().map(|record| record.id));
+        let mut all: Vec<(String, EventId)> = all.map(|id| (id.to_string(), id)).collect();
+        all.sort_unstable();
+        all.dedup();
+        prefixes.iter().map(|prefix| resolve_one(&all, prefix.as_str())).collect()
     }
 
     /// Appends what `bodies` gives for the present state, and adds it to the state. The second
@@ -126,14 +141,14 @@ impl Store {
             }
         }
         Err(Failure::undetermined(format!(
-            "{}: somebody else writes under the name {writer} all the time",
+            "{}: another process keeps writing under the name {writer}; try again or set --writer",
             shown(self.first()?.path())
         )))
     }
 
     /// The directory that is written to.
     pub(super) fn first(&self) -> Result<&Directory, Failure> {
-        self.directories.first().ok_or_else(|| Failure::usage("no directory is named"))
+        self.directories.first().ok_or_else(|| Failure::usage("no directory given"))
     }
 
     /// Events of these bodies behind `before` others that are not yet written.
@@ -141,6 +156,25 @@ impl Store {
         let first = self.state.last_seq(writer).saturating_add(1).saturating_add(before as u64);
         let numbered = (first..).zip(bodies);
         numbered.map(|(seq, body)| Event::new(self.now, seq, writer.clone(), body)).collect()
+    }
+}
+
+/// The one of the ids, in their order, that begins with `prefix`.
+fn resolve_one(all: &[(String, EventId)], prefix: &str) -> Result<EventId, Failure> {
+    let first = all.partition_point(|(text, _)| text.as_str() < prefix);
+    let fits = all[first..].iter().take_while(|(text, _)| text.starts_with(prefix));
+    match fits.collect::<Vec<_>>().as_slice() {
+        [] => Err(Failure::no(format!("no record has the id {prefix}"))),
+        [(_, id)] => Ok(*id),
+        many => {
+            let named: Vec<&str> = many.iter().take(5).map(|(text, _)| text.as_str()).collect();
+            let more = if many.len() > named.len() { ", ..." } else { "" };
+            Err(Failure::no(format!(
+                "{} records have ids that begin with {prefix}: {}{more}",
+                many.len(),
+                named.join(", ")
+            )))
+        }
     }
 }
 
@@ -159,7 +193,7 @@ fn read(directories: &[Directory]) -> Result<Contents, Failure> {
 
 /// What cannot be read may be in order; what was read and is wrong is not.
 pub(super) fn failure(path: &str, error: &DirectoryError) -> Failure {
-    let text = format!("{}: {error}", shown(path));
+    let text = format!("{}: {}", shown(path), output::without_number(&error.to_string()));
     match error {
         DirectoryError::Owner(_)
         | DirectoryError::Mode(_)
@@ -192,7 +226,5 @@ pub(super) fn shown(path: &str) -> String {
 fn default_writer() -> Result<WriterName, Failure> {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = format!("{}.command", host.trim());
-    name.parse().map_err(|error| {
-        Failure::usage(format!("{error}; name the writer yourself, with --writer"))
-    })
+    name.parse().map_err(|error| Failure::usage(format!("{error}; set --writer NAME")))
 }

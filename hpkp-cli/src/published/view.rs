@@ -7,6 +7,8 @@ use hpkp_core::text::Excerpt;
 use serde::Serialize;
 
 use super::store::Store;
+use crate::output::{self, counted};
+use crate::time::duration;
 
 /// A record of published pins and what has become of it.
 #[derive(Debug, Serialize)]
@@ -79,14 +81,19 @@ pub(super) fn name(host: &HostName, matching: Matching) -> String {
 
 /// Whom a record binds.
 pub(super) fn whom(name: &str, include_subdomains: bool, port: Option<u16>) -> String {
-    let below = if include_subdomains { " and all below" } else { "" };
+    let below = if include_subdomains { " and all subdomains" } else { "" };
     let port = port.map_or_else(String::new, |port| format!(", port {port}"));
     format!("{name}{below}{port}")
 }
 
-fn counted(count: usize, what: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
+/// Which keys clients compare.
+pub(super) fn compared(scope: &str) -> &'static str {
+    match scope {
+        "leaf" => "the key of the leaf",
+        "path-ca" => "the key of a CA in the validated chain",
+        "sent-ca" => "the key of a CA that the server sends",
+        _ => "any key in the validated chain",
+    }
 }
 
 pub(super) const fn scope(scope: Scope) -> &'static str {
@@ -143,7 +150,7 @@ impl PublishedView {
         let waived = if self.waived.is_some() { ", waived" } else { "" };
         format!(
             "{}  {}: {} ({}), {}{}{waived}; {}, recorded by {}",
-            self.id,
+            output::accent(output::NOTE, &self.id),
             whom(&self.host, self.include_subdomains, self.port),
             counted(self.pins.len(), "pin"),
             self.scope,
@@ -154,6 +161,12 @@ impl PublishedView {
         )
     }
 
+    /// The line and the details below it.
+    pub(super) fn in_full(&self) -> Vec<String> {
+        let details = self.details().into_iter().map(|detail| format!("    {detail}"));
+        std::iter::once(self.line()).chain(details).collect()
+    }
+
     /// Who holds pins that are noted at a visit. Of others the origin says it.
     fn visitors(&self) -> String {
         if self.max_age.is_none() {
@@ -161,20 +174,20 @@ impl PublishedView {
         }
         let since = self.since.as_ref().unwrap_or(&self.at);
         match &self.ended {
-            Some(ended) => format!(", by visitors from {since} to {ended}"),
-            None => format!(", by visitors since {since}"),
+            Some(ended) => format!(", for visits from {since} to {ended}"),
+            None => format!(", for visits since {since}"),
         }
     }
 
     fn how_long(&self) -> String {
         match (&self.until, self.after) {
-            (Some(until), _) if self.held => format!("held until {until}"),
-            (Some(until), _) => format!("held by nobody since {until}"),
+            (Some(until), _) if self.held => format!("expires {until}"),
+            (Some(until), _) => format!("expired {until}"),
             (None, Some(after)) => {
-                format!("still published, then held for {} hours", after.div_euclid(3_600))
+                format!("published now, expires {} after that ends", duration(after))
             }
-            (None, None) if self.held => "held until it is ended".to_owned(),
-            (None, None) => "held by nobody".to_owned(),
+            (None, None) if self.held => "does not expire".to_owned(),
+            (None, None) => "expired".to_owned(),
         }
     }
 
@@ -192,10 +205,10 @@ impl PublishedView {
             Some(since) => format!("published since {since}, recorded {}", self.at),
             None => format!("recorded {}", self.at),
         });
-        lines.extend(self.max_age.map(|age| format!("max-age {age} seconds")));
+        lines.extend(self.max_age.map(|age| format!("max-age {}", duration(age.into()))));
         lines.extend(self.ended.as_ref().map(|ended| format!("ended {ended}")));
         if !self.except.is_empty() {
-            lines.push(format!("except {}", self.except.join(", ")));
+            lines.push(format!("does not apply to {}", self.except.join(", ")));
         }
         lines.extend(self.waived.as_ref().map(|WaiverView { who, why }| {
             format!("waived by {}: {}", Excerpt::new(who), Excerpt::new(why))
@@ -231,7 +244,7 @@ impl PresentsView {
             self.ended.as_ref().map_or_else(String::new, |ended| format!(", ended {ended}"));
         format!(
             "{}  {} on {place}: {}{ended}; presented by {} since {}",
-            self.id,
+            output::accent(output::NOTE, &self.id),
             self.host,
             counted(self.certificates.len(), "certificate"),
             self.writer,

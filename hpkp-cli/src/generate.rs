@@ -1,0 +1,23 @@
+//! `hpkp generate`: shell completions and man pages, from the definition of the command line.
+
+use std::io::{self, Write as _};
+
+use clap::CommandFactory as _;
+
+use crate::arguments::{Arguments, GenerateArguments, GenerateCommand};
+use crate::exit::Exit;
+use crate::output;
+
+/// Runs the command.
+pub(crate) fn run(arguments: &GenerateArguments) -> Exit {
+    let mut command = Arguments::command();
+    let written = match &arguments.command {
+        GenerateCommand::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut command, "hpkp", &mut text);
+            io::stdout().lock().write_all(&text)
+        }
+        GenerateCommand::Man { directory } => clap_mangen::generate_to(command, directory),
+    };
+    output::ended(Exit::Fine, written)
+}

@@ -1,0 +1,104 @@
+//! A key on the command line: a pin, or a file whose first key is meant.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+
+use hpkp_core::pin::{Pin, PinError};
+use hpkp_core::spki::{self, SpkiError};
+use hpkp_core::ua::host::Host;
+
+use crate::exit::Exit;
+use crate::input::{self, InputError};
+use crate::output;
+use crate::private_key::{self, Told};
+
+/// Where a pin comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It was written.
+    Argument,
+    /// It is that of the first key in a file.
+    File,
+}
+
+/// The pin that `text` is, or that of the first key in the file that it names; a private key will do.
+///
+/// # Errors
+/// How to end, and what to say.
+pub(crate) fn pin(text: &OsStr) -> Result<(Pin, Origin), (Exit, String)> {
+    let shown = output::path(Path::new(text));
+    let not_a_pin = match text.to_str().map(str::parse::<Pin>) {
+        Some(Ok(pin)) => return Ok((pin, Origin::Argument)),
+        Some(Err(PinError::OfNothing)) => {
+            return Err((Exit::No, format!("invalid pin \"{shown}\": {}", PinError::OfNothing)));
+        }
+        Some(Err(error)) => error.to_string(),
+        None => "not UTF-8".to_owned(),
+    };
+    let bytes = match input::named(Path::new(text), spki::MAX_FILE) {
+        Ok(bytes) => bytes,
+        Err(InputError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+            let hint = match text.to_str() {
+                Some(text) if is_host(text) => {
+                    format!("to print the pins of a server: hpkp pin {text}")
+                }
+                _ => format!("not a pin either: {not_a_pin}"),
+            };
+            return Err((Exit::Usage, format!("{shown}: no such file; {hint}")));
+        }
+        Err(InputError::Io(error)) if error.kind() == io::ErrorKind::IsADirectory => {
+            let text =
+                format!("{shown} is a directory; a pin or a file with a key is expected here");
+            return Err((Exit::Usage, text));
+        }
+        Err(error) => return Err((error.exit(), format!("{shown}: {error}"))),
+    };
+    first(&bytes)
+        .map_err(|why| (Exit::No, format!("{shown}: {why}")))
+        .map(|pin| (pin, Origin::File))
+}
+
+/// The pin of the first key in a file.
+fn first(bytes: &[u8]) -> Result<Pin, String> {
+    match spki::read(bytes) {
+        Ok(keys) => keys.first().map(|key| key.pin).ok_or_else(|| "contains no key".to_owned()),
+        Err(SpkiError::PrivateKey) => {
+            let mut keys = private_key::in_file(bytes);
+            let pin = keys.find_map(|key| match key {
+                Told::Pin(pin) => Some(pin),
+                _ => None,
+            });
+            pin.ok_or_else(|| "cannot read the private key".to_owned())
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Whether a text looks like a host: a domain name with a dot, or an IP address.
+pub(crate) fn is_host(text: &str) -> bool {
+    const FILES: [&str; 9] =
+        [".pem", ".crt", ".cer", ".der", ".key", ".csr", ".pub", ".p12", ".txt"];
+    let is_file = FILES.iter().any(|end| text.to_ascii_lowercase().ends_with(end));
+    !is_file
+        && match Host::parse(text) {
+            Ok(Host::Name(name)) => name.as_str().contains('.') || text == "localhost",
+            Ok(Host::Address(_)) => true,
+            Err(_) => false,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_has_a_dot_and_a_file_its_ending() {
+        for text in ["www.example.com", "localhost", "192.0.2.1", "::1"] {
+            assert!(is_host(text), "{text}");
+        }
+        for text in ["backup", "cert.pem", "./x", "05b91aaa", "sha256/x", "a b"] {
+            assert!(!is_host(text), "{text}");
+        }
+    }
+}

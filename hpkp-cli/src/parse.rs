@@ -1,0 +1,112 @@
+//! `hpkp parse`: what clients make of a header, and where it departs from RFC 7469.
+
+mod header;
+mod shown;
+mod text;
+
+use hpkp_core::certificate::Certificate;
+use hpkp_core::pin::Pin;
+use hpkp_core::spki;
+use hpkp_core::ua::host::Host;
+use hpkp_core::ua::{FieldKind, MAX_FIELD};
+use serde::Serialize;
+
+use crate::arguments::ParseArguments;
+use crate::encoded;
+use crate::exit::Exit;
+use crate::input;
+use crate::output::{self, JSON_VERSION};
+use crate::usage;
+use header::Header;
+use text::Values;
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Report {
+    v: u32,
+    /// Each kind of header that was found, `Public-Key-Pins` first.
+    headers: Vec<Header>,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &ParseArguments) -> Exit {
+    let host = match Host::parse(&arguments.host) {
+        Ok(host) => host,
+        Err(error) => return usage::wrong(&format!("--host: invalid host name: {error}")),
+    };
+    let headers = fields(arguments).and_then(|found| {
+        let chain = chain(&arguments.chain)?;
+        let kinds = found.into_iter().filter(|(_, values)| !values.is_empty());
+        let headers = kinds.map(|(kind, values)| {
+            let header = Header::new(kind, values, &host, chain.as_deref());
+            header.map_err(|error| (Exit::No, error.to_string()))
+        });
+        headers.collect()
+    });
+    let headers: Vec<Header> = match headers {
+        Ok(headers) => headers,
+        Err((exit, text)) => {
+            output::complain(&text);
+            return exit;
+        }
+    };
+    let is_valid = headers.iter().all(|header| header.rfc7469.valid);
+    let written = if arguments.json {
+        output::json(&Report { v: JSON_VERSION, headers })
+    } else {
+        headers.iter().try_for_each(|header| shown::print(header, arguments.chain.is_empty()))
+    };
+    output::ended(if is_valid { Exit::Fine } else { Exit::No }, written)
+}
+
+type Failed = (Exit, String);
+
+/// The values of both kinds of header in the text that was given.
+fn fields(arguments: &ParseArguments) -> Result<Vec<Values>, Failed> {
+    let kind = if arguments.report_only { FieldKind::ReportOnly } else { FieldKind::Enforced };
+    let (text, is_argument) = match arguments.header.as_str() {
+        "-" => {
+            let read = input::standard(2 * MAX_FIELD);
+            let text = read.map_err(|error| (error.exit(), format!("standard input: {error}")))?;
+            (text, false)
+        }
+        text => (text.as_bytes().to_vec(), true),
+    };
+    let found = text::headers(&text);
+    if found.iter().any(|(_, values)| !values.is_empty()) {
+        return Ok(found);
+    }
+    let value = text::without_line_end(&text);
+    if value.contains(&b'\n') {
+        let text = "no Public-Key-Pins header in these lines".to_owned();
+        return Err((Exit::No, text));
+    }
+    if value.is_empty() && !is_argument {
+        return Err((Exit::No, "standard input is empty".to_owned()));
+    }
+    Ok(vec![(kind, vec![value.to_vec()])])
+}
+
+/// The pins of the chain that clients validated, where it was given.
+fn chain(given: &[String]) -> Result<Option<Vec<Pin>>, Failed> {
+    if given.is_empty() {
+        return Ok(None);
+    }
+    let mut pins = Vec::new();
+    for one in given {
+        if let Ok(pin) = one.parse() {
+            pins.push(pin);
+            continue;
+        }
+        let shown = output::path(one.as_ref());
+        let bytes = input::named(one.as_ref(), spki::MAX_FILE)
+            .map_err(|error| (error.exit(), format!("{shown}: {error}")))?;
+        let certificates = encoded::certificates(&bytes).collect::<Result<Vec<Certificate>, _>>();
+        let certificates = certificates.map_err(|error| (Exit::No, format!("{shown}: {error}")))?;
+        if certificates.is_empty() {
+            return Err((Exit::No, format!("{shown}: contains no certificate")));
+        }
+        pins.extend(certificates.iter().filter_map(Certificate::pin));
+    }
+    Ok(Some(pins))
+}

@@ -1,0 +1,168 @@
+//! Whom a certificate locks out, and what to do: the lines of `hpkp published why --cert`.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use hpkp_core::date;
+use hpkp_core::pin::Pin;
+use hpkp_core::published::state::{Binding, Record};
+use hpkp_core::published::{Lifetime, Origin, Published};
+use hpkp_core::text::{Excerpt, ShellWord};
+
+use super::store::Store;
+use super::view;
+use crate::output;
+use crate::time::duration;
+
+/// How many keys the advice names; who has more of them looks at the records.
+const NAMED_KEYS: usize = 4;
+
+/// How many kinds of clients hold these records: those of one origin are one kind.
+pub(super) fn kinds(records: &[&Record<Published>]) -> usize {
+    let kinds = records.iter().map(|record| {
+        let is_noted = matches!(record.said.lifetime, Lifetime::MaxAge(_));
+        (is_noted, record.said.origin.as_str())
+    });
+    kinds.collect::<BTreeSet<_>>().len()
+}
+
+/// Who holds a record, until when, and its pins.
+pub(super) fn held(heading: &str, store: &Store, record: &Record<Published>) -> Vec<String> {
+    let said = &record.said;
+    let binding = store.state.binding(record, &store.clock);
+    let name = view::name(&said.host, said.matching);
+    let whom = view::whom(&name, said.include_subdomains, said.port);
+    let who = match (&said.origin, said.lifetime) {
+        (Origin::Header, _) | (_, Lifetime::MaxAge(_)) => {
+            let since = date::format(said.since.unwrap_or(record.at));
+            match store.state.end(record.id).map(|end| date::format(end.at)) {
+                Some(end) => format!("clients that visited {whom} between {since} and {end}"),
+                None => format!("clients that visited {whom} since {since}"),
+            }
+        }
+        (origin, _) => format!("clients of {} for {whom}", Excerpt::new(origin.as_str())),
+    };
+    let until = match binding {
+        Some(Binding::Until(time)) => format!("until {}", date::format(time)),
+        Some(Binding::Served(after)) => {
+            format!("until {} after this server stops sending those pins", duration(after))
+        }
+        Some(Binding::Open) | None => "these pins do not expire".to_owned(),
+    };
+    let heading = output::accent(output::BAD, &format!("{heading}:"));
+    let compared = view::compared(view::scope(said.scope));
+    let mut lines = vec![
+        format!("{heading} {who}; {until}"),
+        format!(
+            "    record {}, written by {}; clients compare {compared}",
+            record.id, record.writer
+        ),
+    ];
+    lines.extend(said.pins.iter().map(|pin| match store.state.is_compromised(*pin) {
+        true => format!("    pin sha256/{pin} (compromised)"),
+        false => format!("    pin sha256/{pin}"),
+    }));
+    lines
+}
+
+/// What to do: the safe ways first, the one that locks clients out last.
+pub(super) fn remedies(
+    store: &Store,
+    refusing: &[&Record<Published>],
+    certificates: &[String],
+) -> Vec<String> {
+    if refusing.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = find_key(store, refusing, certificates);
+    lines.extend(later(store, refusing));
+    let ids: BTreeSet<String> = refusing.iter().map(|record| record.id.to_string()).collect();
+    let ids = ids.into_iter().collect::<Vec<_>>().join(" ");
+    lines.push("last resort, locks out those clients:".to_owned());
+    lines.push(format!(
+        "    hpkp published -d {} waive {ids} --who NAME --why REASON",
+        ShellWord::new(&absolute(store.path()))
+    ));
+    lines
+}
+
+/// To go back to a key that clients hold.
+fn find_key(
+    store: &Store,
+    refusing: &[&Record<Published>],
+    certificates: &[String],
+) -> Vec<String> {
+    let all: BTreeSet<Pin> = refusing.iter().flat_map(|one| &one.said.pins).copied().collect();
+    // Best a key that all of them hold.
+    let in_all = |pin: &Pin| refusing.iter().all(|one| one.said.pins.contains(pin));
+    let sound = all.iter().filter(|pin| !store.state.is_compromised(**pin)).copied();
+    let mut sound: Vec<Pin> = sound.collect();
+    sound.sort_by_key(|pin| (!in_all(pin), *pin));
+    if sound.is_empty() {
+        return vec![
+            "to fix: all pinned keys are compromised; there is no key to go back to".to_owned(),
+        ];
+    }
+    let parent = certificates.first().and_then(|file| Path::new(file).parent());
+    let directory = absolute(parent.unwrap_or(Path::new("")));
+    let mut lines =
+        vec!["to fix: load a certificate for a pinned key; find the private key with:".to_owned()];
+    lines.extend(
+        sound
+            .iter()
+            .take(NAMED_KEYS)
+            .map(|pin| format!("    hpkp find sha256/{pin} {}", ShellWord::new(&directory))),
+    );
+    if sound.len() > NAMED_KEYS {
+        lines.push(format!("    and {} more pins, named above", sound.len() - NAMED_KEYS));
+    }
+    lines
+}
+
+/// A directory by a path that works wherever the command is pasted.
+fn absolute(path: impl AsRef<Path>) -> String {
+    let path = path.as_ref();
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let found = path.canonicalize().or_else(|_| std::path::absolute(path));
+    found.unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
+}
+
+/// To change the key after the clients have learnt of it.
+fn later(store: &Store, refusing: &[&Record<Published>]) -> Vec<String> {
+    let (mut until, mut after, mut open) = (None, None, Vec::new());
+    for record in refusing {
+        match store.state.binding(record, &store.clock) {
+            Some(Binding::Until(time)) => until = until.max(Some(time)),
+            Some(Binding::Served(seconds)) => after = after.max(Some(seconds)),
+            Some(Binding::Open) | None => open.push(record.id.to_string()),
+        }
+    }
+    let mut lines = Vec::new();
+    if !open.is_empty() {
+        open.sort();
+        lines.push(
+            "to change the key: the pins of apps do not expire; release an app with the new pin, and \
+             when the old release is gone run:"
+                .to_owned(),
+        );
+        lines.push(format!(
+            "    hpkp published -d {} end {} --why REASON",
+            ShellWord::new(&absolute(store.path())),
+            open.join(" ")
+        ));
+    }
+    // What is still being sent may expire before what was sent until now.
+    let outlasts = |after: &i64| Some(store.now.saturating_add(*after)) >= until;
+    match (after.filter(outlasts), until) {
+        (Some(after), _) => lines.push(format!(
+            "to change the key: publish the new pin now; the certificate may change {} after that",
+            duration(after)
+        )),
+        (None, Some(time)) => lines.push(format!(
+            "to change the key: publish the new pin now; the certificate may change on {}",
+            date::format(time)
+        )),
+        (None, None) => {}
+    }
+    lines
+}

@@ -1,0 +1,54 @@
+//! Wrong usage: one style, whether clap or a command finds it.
+
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::arguments::Arguments;
+use crate::exit::Exit;
+use crate::output;
+
+/// The arguments of the process.
+///
+/// # Errors
+/// How to end, where they are wrong or ask for help: all that there is to say has been printed.
+pub(crate) fn arguments() -> Result<Arguments, Exit> {
+    Arguments::try_parse().map_err(|error| match error.kind() {
+        clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion => {
+            output::ended(Exit::Fine, error.print())
+        }
+        clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            Exit::Usage
+        }
+        _ => wrong(&error.render().to_string()),
+    })
+}
+
+/// Reports wrong usage, and where the right one is described.
+pub(crate) fn wrong(text: &str) -> Exit {
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    for line in lines.filter(|line| !line.starts_with("For more information")) {
+        let line = line.strip_prefix("error: ").unwrap_or(line);
+        let line = match line.strip_prefix("Usage: ") {
+            Some(usage) => format!("usage: {usage}"),
+            None => line.to_owned(),
+        };
+        output::complain(&output::printable(&line));
+    }
+    output::complain(&format!("for help: {} --help", command()));
+    Exit::Usage
+}
+
+/// The command that was called, without its arguments.
+fn command() -> String {
+    let mut command = Arguments::command();
+    let mut path = command.get_name().to_owned();
+    for word in std::env::args_os().skip(1) {
+        let Some(below) = word.to_str().and_then(|word| command.find_subcommand(word)) else {
+            continue;
+        };
+        let below = below.clone();
+        path = format!("{path} {}", below.get_name());
+        command = below;
+    }
+    path
+}

@@ -1,0 +1,192 @@
+//! `hpkp parse`: the corpus of headers through `--json` says what the library says, and people see each
+//! departure at its place.
+
+use hpkp_core::pin::Pin;
+use hpkp_core::ua::field::{Asks, Field, Reading};
+use hpkp_core::ua::host::Host;
+use hpkp_core::ua::{FieldKind, Response, Verdict, chromium, firefox, wget2};
+use hpkp_tests::site::{A, B};
+use serde_json::{Value, json};
+
+use crate::{Said, run, run_with};
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("a text")
+}
+
+/// The values of a case, if lines of a response can hold them.
+fn values(case: &Value) -> Option<Vec<Vec<u8>>> {
+    let values: Vec<&str> = match &case["fields"] {
+        Value::Null => vec![text(&case["header"])],
+        fields => fields.as_array().expect("fields").iter().map(text).collect(),
+    };
+    let values: Option<Vec<Vec<u8>>> = values
+        .into_iter()
+        .map(|value| value.chars().map(|c| u8::try_from(c).ok()).collect())
+        .collect();
+    values.filter(|all| {
+        all.iter().all(|value| !value.contains(&b'\n') && value.trim_ascii() == value.as_slice())
+    })
+}
+
+fn action(verdict: Verdict) -> Value {
+    let mut action = json!({ "verdict": verdict.to_string() });
+    match verdict {
+        Verdict::Note { max_age, include_subdomains }
+        | Verdict::NoteThenRefuse { max_age, include_subdomains } => {
+            action["noted_for"] = json!(max_age);
+            action["noted_with_subdomains"] = json!(include_subdomains);
+        }
+        Verdict::Evaluate { report } => action["report"] = json!(report),
+        _ => {}
+    }
+    action
+}
+
+/// What the library says of a field under RFC 7469, in the members that `--json` has.
+fn judgement(kind: FieldKind, field: Option<&Field>, host: &Host, chain: &[Pin]) -> Value {
+    let Some(field) = field else {
+        return json!({
+            "valid": false, "verdict": "ignore", "pins": [], "include_subdomains": false,
+        });
+    };
+    let verdict = match (host, kind) {
+        (Host::Address(_), _) => Verdict::Ignore,
+        (_, FieldKind::ReportOnly) => Verdict::Evaluate { report: field.report_due(chain) },
+        (_, FieldKind::Enforced) => match field.asks(chain) {
+            Asks::Note => Verdict::Note {
+                max_age: field.max_age.expect("a max-age"),
+                include_subdomains: field.include_subdomains,
+            },
+            Asks::Forget => Verdict::Delete,
+            Asks::NothingNoLivePin | Asks::NothingNoBackupPin => Verdict::Ignore,
+        },
+    };
+    let mut all = action(verdict);
+    all["valid"] = json!(true);
+    all["pins"] = field.pins.iter().map(|pin| format!("sha256/{pin}")).collect();
+    all["include_subdomains"] = json!(field.include_subdomains);
+    if let Some(age) = field.max_age {
+        all["max_age"] = json!(age);
+    }
+    if let Some(uri) = &field.report_uri {
+        all["report_uri"] = json!(uri.as_str());
+    }
+    all
+}
+
+/// Without the explanation, which is prose.
+fn without_reason(value: &Value) -> Value {
+    let mut value = value.clone();
+    value.as_object_mut().expect("an object").remove("because");
+    value
+}
+
+#[test]
+fn the_corpus_of_headers_as_the_library_reads_it() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/conformance/headers.jsonl");
+    let corpus = std::fs::read_to_string(path).expect("the corpus");
+    let mut expressed = 0;
+    for line in corpus.lines() {
+        let case: Value = serde_json::from_str(line).expect("JSON");
+        let chain: Vec<Pin> = case["chain_pins"]
+            .as_array()
+            .expect("pins")
+            .iter()
+            .map(|pin| Pin::from_base64(text(pin)).expect("a pin"))
+            .collect();
+        let (Some(values), Ok(host)) = (values(&case), Host::parse(text(&case["host"]))) else {
+            continue;
+        };
+        // The command reads a header as it came over TLS without errors.
+        if case["over_tls_ok"] != true || chain.is_empty() {
+            continue;
+        }
+        expressed += 1;
+        let kind = match text(&case["kind"]) {
+            "pkp" => FieldKind::Enforced,
+            _ => FieldKind::ReportOnly,
+        };
+        let mut lines = b"HTTP/1.1 200 OK\r\n".to_vec();
+        for value in &values {
+            lines.extend([kind.name().as_bytes(), b": ", value, b"\r\n"].concat());
+        }
+        let mut arguments = vec!["parse", "--json", "--host", text(&case["host"])];
+        let pins: Vec<String> = chain.iter().map(|pin| format!("sha256/{pin}")).collect();
+        pins.iter().for_each(|pin| arguments.extend(["--chain", pin]));
+        let said = run_with(&lines, &arguments);
+        let (id, json) = (&case["id"], said.json());
+        let header = &json["headers"][0];
+        let reading = Reading::of(kind, &values[0]).expect("a reading");
+        let expected = judgement(kind, reading.strict(), &host, &chain);
+        assert_eq!(without_reason(&header["rfc7469"]), expected, "{id}");
+        let expected = judgement(kind, reading.tolerant(), &host, &chain);
+        assert_eq!(without_reason(&header["tolerant"]), expected, "{id}");
+        let slices: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+        let response = Response::new(kind, &slices, &host, true, &chain).expect("a response");
+        let clients = json!({
+            "chromium": action(chromium::verdict(&response)),
+            "firefox": action(firefox::verdict(&response)),
+            "wget2": action(wget2::verdict(&response)),
+        });
+        assert_eq!(header["clients"], clients, "{id}");
+        let places: Vec<(usize, usize)> =
+            reading.deviations().iter().map(|one| (one.at.start, one.at.end)).collect();
+        let found = header["deviations"].as_array().expect("deviations").iter();
+        let found: Vec<(usize, usize)> = found
+            .map(|one| serde_json::from_value(json!([one["start"], one["end"]])).expect("a place"))
+            .collect();
+        assert_eq!(found, places, "{id}");
+        assert_eq!(said.code, Some(i32::from(reading.strict().is_none())), "{id}");
+    }
+    // 271 cases; those that are left are not over TLS, have no chain, or lines cannot hold them.
+    assert!(expressed > 200, "{expressed}");
+}
+
+fn parse(arguments: &[&str]) -> Said {
+    run(std::path::Path::new("/"), &[&["parse"], arguments].concat())
+}
+
+#[test]
+fn people_see_a_departure_at_its_place() {
+    let good = format!("pin-sha256=\"{A}\"; pin-sha256=\"{B}\"; max-age=5184000");
+    let said = parse(&[&good]).fine();
+    assert!(said.starts_with("Public-Key-Pins: valid (RFC 7469)\n"), "{said}");
+    assert!(said.contains("    max-age 60 days\n"), "{said}");
+    assert!(!said.contains("differs"), "{said}");
+    // Known clients take an empty directive; the RFC does not.
+    let said = parse(&[&format!("{good};; includeSubDomains")]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.out.contains("Public-Key-Pins: invalid"), "{said:?}");
+    assert!(said.out.contains("RFC 7469  ignores the header\n"), "{said:?}");
+    assert!(
+        said.out.contains("Chromium  notes the host and its subdomains for 60 days  (differs"),
+        "{said:?}"
+    );
+    // The mark stands below the text that is wrong.
+    let said = parse(&[&format!("{good}; foo=bar")]).out;
+    let lines: Vec<&str> = said.lines().collect();
+    let mark = lines.iter().position(|line| line.contains("^^^")).expect("a mark");
+    let column = lines[mark].find('^').expect("a mark");
+    assert_eq!(lines[mark - 1].get(column..), Some("foo=bar"), "{said}");
+}
+
+#[test]
+fn a_header_in_any_form() {
+    let value = format!("pin-sha256=\"{A}\"; pin-sha256=\"{B}\"; max-age=60");
+    let name = |said: &Said| said.json()["headers"][0]["name"].clone();
+    for given in [value.clone(), format!("public-key-pins: {value}"), format!("{value}\r\n")] {
+        assert_eq!(name(&parse(&["--json", &given])), "Public-Key-Pins", "{given}");
+        let said = run_with(given.as_bytes(), &["parse", "--json"]);
+        assert_eq!((said.code, name(&said)), (Some(0), json!("Public-Key-Pins")), "{given}");
+    }
+    assert_eq!(name(&parse(&["--json", "--report-only", &value])), "Public-Key-Pins-Report-Only");
+    let both = format!("Public-Key-Pins-Report-Only: {value}\nPublic-Key-Pins: {value}\nX: y\n");
+    let json = run_with(both.as_bytes(), &["parse", "--json", "-"]).json();
+    assert_eq!(json["headers"].as_array().map(Vec::len), Some(2));
+    run_with(b"HTTP/1.1 200 OK\r\nServer: x\r\n", &["parse"])
+        .failed(1, "no Public-Key-Pins header");
+    run_with(&vec![b'x'; 300 << 10], &["parse"]).failed(1, "262144");
+    run_with(&vec![b'x'; 2 << 20], &["parse"]).failed(1, "larger than");
+    parse(&["--host", "a b", &value]).failed(2, "invalid host name");
+}
