@@ -536,7 +536,7 @@ impl<'a> Checker<'a> {
     fn keeps_records(&self) -> bool {
         self.deployment.records.as_ref().is_some_and(|records| {
             let is_unreadable =
-                |(code, ..): &(Code, String, Location)| *code == Code::PublishedPinsUnreadable;
+                |(code, ..): &(Code, String, Location)| *code == Code::RecordsUnreadable;
             records.writer.is_some() || records.problems.iter().any(is_unreadable)
         })
     }

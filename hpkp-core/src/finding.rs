@@ -111,11 +111,11 @@ codes! {
     /// A file or a certificate exceeds a limit.
     OversizedInput = "oversized-input", Unsure;
     /// The records of published pins cannot be read.
-    PublishedPinsUnreadable = "published-pins-unreadable", Unsure;
+    RecordsUnreadable = "records-unreadable", Unsure;
     /// Records that were read once are not there any more.
     RecordsMissing = "records-missing", Unsure;
     /// Somebody else may have changed records of this machine.
-    RecordsNotTrusted = "records-not-trusted", Unsure;
+    RecordsUnsafePermissions = "records-unsafe-permissions", Unsure;
     /// The server's OpenSSL lacks a function or is a version that is not supported.
     UnsupportedOpenssl = "unsupported-openssl", Unsure;
     /// A loaded certificate has no path through a pinned key.
@@ -125,13 +125,13 @@ codes! {
     /// The same for pins that were published for a domain above the host.
     SuperdomainPinsUnmet = "superdomain-pins-unmet", Lockout;
     /// Another server block of the name presents no key that the policy pins.
-    SameHostPinsUnmet = "same-host-pins-unmet", Lockout;
+    SameHostPinMismatch = "same-host-pin-mismatch", Lockout;
     /// Another server of the host presents no key that the policy pins.
-    ServedElsewhereUnmet = "served-elsewhere-unmet", Lockout;
+    PeerServerPinMismatch = "peer-server-pin-mismatch", Lockout;
     /// No pin lies outside the loaded chains.
     NoBackupPin = "no-backup-pin", Withhold;
     /// The pins of a header cannot be recorded.
-    PublishedPinsNotRecorded = "published-pins-not-recorded", Withhold;
+    PublishedPinsWriteFailed = "published-pins-write-failed", Withhold;
     /// The certificate is chosen during the handshake.
     CertificateNotKnownAtLoad = "certificate-not-known-at-load", Withhold;
     /// The certificate is known at the start only, not at a test.
@@ -151,7 +151,7 @@ codes! {
     /// A certificate among the trusted ones that is left out, since it cannot be used.
     TrustedCertificateSkipped = "trusted-certificate-skipped", Warning;
     /// A pin is the hash of something that is no key.
-    PinOfNoKey = "pin-of-no-key", Warning;
+    PinNotSpkiHash = "pin-not-spki-hash", Warning;
     /// A key that the server presents is on record as compromised.
     CompromisedKeyLoaded = "compromised-key-loaded", Warning;
     /// A policy pins a key that is on record as compromised and is not loaded.
@@ -176,21 +176,21 @@ codes! {
     NotServedHere = "not-served-here", Warning;
     /// The last accepted configuration was recorded in a format that cannot tell certificates of the same
     /// keys apart.
-    PublishedPinsEarlierFormat = "published-pins-earlier-format", Warning;
+    RecordsEarlierFormat = "records-earlier-format", Warning;
     /// A header is sent and nothing records it.
-    PublishedPinsNotKept = "published-pins-not-kept", Warning;
+    PublishedPinsNoWriter = "published-pins-no-writer", Warning;
     /// The clock stands before the newest record of this server.
     ClockBehindRecords = "clock-behind-records", Warning;
     /// Clients are locked out whom an operator has given up.
     Waived = "waived", Warning;
     /// The last line of a file of records was never finished.
-    TornRecord = "torn-record", Warning;
+    TruncatedRecord = "truncated-record", Warning;
     /// What is served could not be recorded, and no header is lost by it.
     ConfigurationNotRecorded = "configuration-not-recorded", Warning;
     /// This server cannot append to its records.
     RecordsNotWritable = "records-not-writable", Warning;
     /// A copy of another machine's records says what is not its to say.
-    RecordWithoutEffect = "record-without-effect", Warning;
+    PeerRecordIgnored = "peer-record-ignored", Warning;
     /// Other servers have written into this directory, and this one has not yet.
     OtherWriters = "other-writers", Warning;
     /// A server that speaks TLS, or leads to one, cannot be looked at.

@@ -65,7 +65,7 @@ pub fn read(settings: &[RecordsSetting]) -> (Option<Records>, Option<Journal>) {
                 journal = is_read.then_some(Journal { path, writer });
             }
             Some(Err(text)) => {
-                reading.find(Code::PublishedPinsUnreadable, text, &setting.at);
+                reading.find(Code::RecordsUnreadable, text, &setting.at);
             }
             None => {}
         }
@@ -117,14 +117,14 @@ impl Reading {
         };
         if let Some(error) = opened.as_ref().err().or(errors.first()) {
             let text = unusable(&setting.path, error, errors.len());
-            self.find(Code::PublishedPinsUnreadable, text, at);
+            self.find(Code::RecordsUnreadable, text, at);
         }
         for (file, octets) in self.contents.torn.split_off(torn) {
             let file = Excerpt::new(&file);
             let text = format!(
                 "the last line of \"{file}\" was never finished ({octets} octets); it is passed over"
             );
-            self.find(Code::TornRecord, text, at);
+            self.find(Code::TruncatedRecord, text, at);
         }
         for (file, writer) in self.contents.in_our_name.split_off(in_our_name) {
             let file = Excerpt::new(&file);
@@ -133,14 +133,14 @@ impl Reading {
                  machine; the file is not read and has no effect. A copy of this machine's own file \
                  can be removed; another machine needs a name of its own (writer=)"
             );
-            self.find(Code::RecordWithoutEffect, text, at);
+            self.find(Code::PeerRecordIgnored, text, at);
         }
         for (file, why) in self.contents.unsafe_files.split_off(unsafe_files) {
             let text = format!(
                 "\"{}\" may not be what this machine wrote: {why}. Compare it with a backup",
                 Excerpt::new(&file)
             );
-            self.find(Code::RecordsNotTrusted, text, at);
+            self.find(Code::RecordsUnsafePermissions, text, at);
         }
         errors
     }
@@ -233,7 +233,7 @@ impl Reading {
             })
             .collect();
         for text in texts {
-            self.find(Code::RecordWithoutEffect, text, at);
+            self.find(Code::PeerRecordIgnored, text, at);
         }
     }
 }

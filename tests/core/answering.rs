@@ -123,7 +123,7 @@ fn records_of_format_1_are_compared_as_they_can_be_and_written_anew_once() {
     let deployment = sending(&world, &["leaf", "inter"], &[]);
     let events = world.accept_deployment(&deployment);
     world.state = in_format_1(&world, &events);
-    let earlier = (Code::PublishedPinsEarlierFormat, WARNING);
+    let earlier = (Code::RecordsEarlierFormat, WARNING);
     let deployment = sending(&world, &["leaf", "inter"], &[]);
     assert_eq!(codes_of(&world, &deployment), [earlier, UNMET_AS_BEFORE]);
     // Other keys are other keys.
@@ -209,13 +209,13 @@ fn a_header_is_new_to_a_host_that_falls_under_it() {
     let x = || named(&["x.example.com"], "x");
     assert_eq!(world.codes(&[x(), wild()]), []);
     world.accept(&[x(), wild()]);
-    let refused = [(Code::ServedElsewhereUnmet, LOCKOUT)];
+    let refused = [(Code::PeerServerPinMismatch, LOCKOUT)];
     assert_eq!(world.codes(&[wild()]), refused);
     // A host that was under it before goes on.
     world.writer = Some("web-2");
     world.accept(&[named(&["x.example.com"], "y"), named(&["z.example.com"], "y")]);
     world.writer = Some("web-1");
-    assert_eq!(world.codes(&[x(), wild()]), [(Code::ServedElsewhereUnmet, WARNING)]);
+    assert_eq!(world.codes(&[x(), wild()]), [(Code::PeerServerPinMismatch, WARNING)]);
 }
 
 fn sends_for(verdict: &Verdict, host: usize, name: &str) -> bool {

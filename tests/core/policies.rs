@@ -160,7 +160,7 @@ fn a_policy_without_records_is_told_once() {
     site.records = false;
     // For hosts that treat lock-outs differently too.
     let verdict = site.check();
-    assert_eq!(codes(&verdict), [("published-pins-not-kept", Class::Warning)]);
+    assert_eq!(codes(&verdict), [("published-pins-no-writer", Class::Warning)]);
     assert_eq!(verdict.findings[0].host_count, 2);
     assert!(value(&verdict).is_some());
     site.max_age = "0";
@@ -194,7 +194,7 @@ fn the_hash_of_something_else_is_no_backup() {
     for (number, octets) in shapes.iter().enumerate() {
         let wrong = Pin::of_spki(octets);
         let verdict = site.pinned(&[leaf, rsa, wrong]).check();
-        let expected = [("no-backup-pin", Class::Withhold), ("pin-of-no-key", Class::Warning)];
+        let expected = [("no-backup-pin", Class::Withhold), ("pin-not-spki-hash", Class::Warning)];
         assert_eq!(codes(&verdict), expected, "{number}");
         assert_eq!(value(&verdict), None);
         let found = &verdict.findings[1];
@@ -219,7 +219,7 @@ fn the_hash_of_a_pin_s_file_is_no_backup() {
         // Of a request that is not at hand nobody can tell.
         assert_eq!(codes(&site.check()), []);
         site.pins.push(PinSource::File("next.csr".into()));
-        assert_eq!(codes(&site.check()), [("pin-of-no-key", Class::Warning)]);
+        assert_eq!(codes(&site.check()), [("pin-not-spki-hash", Class::Warning)]);
     }
 }
 

@@ -414,7 +414,7 @@ fn a_default_server_with_a_name_answers_where_the_block_does_not_listen() {
         ..BLOCK
     };
     let default = || Block { names: &["example.com"], port: 8443, certificate: "wild", ..BLOCK };
-    assert_eq!(world.codes(&[www(), default()]), [(Code::SameHostPinsUnmet, LOCKOUT)]);
+    assert_eq!(world.codes(&[www(), default()]), [(Code::SameHostPinMismatch, LOCKOUT)]);
     // The certificate of this one is for none of the hosts that hold the pins.
     let other = Block { names: &["example.com"], port: 8443, certificate: "apex", ..BLOCK };
     assert_eq!(world.codes(&[www(), other]), []);
@@ -597,7 +597,7 @@ fn a_regular_expression_for_some_hosts_of_a_certificate_is_on_record() {
     let mut elsewhere = world.deployment(&[first(), api("api", pins), other]);
     elsewhere.listeners[0].patterns.push((1, Rc::new(Starting("api"))));
     let found = self::codes(&check(&elsewhere, world.now, &Never));
-    assert!(found.contains(&(Code::SameHostPinsUnmet, LOCKOUT)), "{found:?}");
+    assert!(found.contains(&(Code::SameHostPinMismatch, LOCKOUT)), "{found:?}");
 }
 
 #[test]
@@ -661,7 +661,7 @@ fn blocks_of_one_name_and_blocks_below_are_held_against_a_policy() {
         ..BLOCK
     };
     let port = Block { names: &["example.com"], port: 8443, certificate: "b", ..BLOCK };
-    assert_eq!(world.codes(&[policy(false), port]), [(Code::SameHostPinsUnmet, LOCKOUT)]);
+    assert_eq!(world.codes(&[policy(false), port]), [(Code::SameHostPinMismatch, LOCKOUT)]);
     let below = || Block { names: &["www.example.com"], certificate: "b", ..BLOCK };
     assert_eq!(world.codes(&[policy(false), below()]), []);
     let refused = [(Code::SuperdomainPinsUnmet, LOCKOUT)];
@@ -686,7 +686,7 @@ fn a_fleet_publishes_first_and_changes_then() {
     world.accept(&[Block { names, certificate: "b", ..BLOCK }]);
     world.writer = Some("web-1");
     let own = Block { names, certificate: "a", pins: &["a", "backup"], ..BLOCK };
-    assert_eq!(world.codes(&[own]), [(Code::ServedElsewhereUnmet, LOCKOUT)]);
+    assert_eq!(world.codes(&[own]), [(Code::PeerServerPinMismatch, LOCKOUT)]);
     let both = Block { names, certificate: "a", pins: &["a", "b", "backup"], ..BLOCK };
     assert_eq!(world.codes(&[both]), []);
 }
@@ -706,7 +706,7 @@ fn a_server_that_stopped_is_one_that_comes_back() {
     world.accept(&[bare("a")]);
     let new = || Block { names, certificate: "a", pins: &["a", "backup"], ..BLOCK };
     let verdict = world.check(&[new()]);
-    assert_eq!(codes(&verdict), [(Code::ServedElsewhereUnmet, LOCKOUT)]);
+    assert_eq!(codes(&verdict), [(Code::PeerServerPinMismatch, LOCKOUT)]);
     let lines: Vec<String> = verdict.findings[0].lines().collect();
     let text = lines.join("\n");
     let command = "hpkp published -d /var/lib/hpkp end --writer web-2 --why REASON";
@@ -819,10 +819,10 @@ fn records_that_cannot_be_read_leave_every_host_unsure() {
     let block =
         || Block { names: &["www.example.com"], certificate: "a", pins: &["a", "backup"], ..BLOCK };
     let mut deployment = world.deployment(&[block(), block()]);
-    let problem = (Code::PublishedPinsUnreadable, "the volume is missing".to_owned(), at());
+    let problem = (Code::RecordsUnreadable, "the volume is missing".to_owned(), at());
     deployment.records.as_mut().unwrap().problems.push(problem);
     let verdict = check(&deployment, world.now, &Never);
-    assert_eq!(codes(&verdict), [(Code::PublishedPinsUnreadable, Class::Unsure)]);
+    assert_eq!(codes(&verdict), [(Code::RecordsUnreadable, Class::Unsure)]);
     assert!(verdict.hosts[0].enforced.as_ref().unwrap().header.is_none());
 }
 
@@ -832,7 +832,7 @@ fn a_header_without_a_writer_is_not_kept() {
     world.writer = None;
     let names: &[&str] = &["www.example.com"];
     let block = Block { names, certificate: "a", pins: &["a", "backup"], ..BLOCK };
-    assert_eq!(world.codes(&[block]), [(Code::PublishedPinsNotKept, Class::Warning)]);
+    assert_eq!(world.codes(&[block]), [(Code::PublishedPinsNoWriter, Class::Warning)]);
     assert_eq!(world.codes(&[Block { names, certificate: "a", ..BLOCK }]), []);
 }
 
@@ -849,7 +849,7 @@ fn no_header_goes_out_without_its_record() {
     let finding = verdict
         .withhold_unrecorded(&deployment, &world.state, &writer, "the disk is full")
         .expect("a finding");
-    assert_eq!((finding.code, finding.class), (Code::PublishedPinsNotRecorded, Class::Withhold));
+    assert_eq!((finding.code, finding.class), (Code::PublishedPinsWriteFailed, Class::Withhold));
     assert_eq!(finding.hosts, ["b.example.com"]);
     let sends = |host: usize| verdict.hosts[host].enforced.as_ref().unwrap().header.is_some();
     assert_eq!((sends(0), sends(1)), (true, false));

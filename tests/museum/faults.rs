@@ -21,8 +21,8 @@ use hpkp_tests::site::{A, B};
 
 use crate::stand::{SENT, Stand, WITHHELD};
 
-const UNREADABLE: &str = "published-pins-unreadable";
-const NOT_RECORDED: &str = "published-pins-not-recorded";
+const UNREADABLE: &str = "records-unreadable";
+const NOT_RECORDED: &str = "published-pins-write-failed";
 
 fn is_root() -> bool {
     // SAFETY: takes nothing and cannot fail.
@@ -134,7 +134,7 @@ fn faults() -> Vec<Fault> {
 
 fn unreadable<S: Site>() {
     let mut stand = Stand::<S>::running();
-    stand.site.expect_in_log(&["hpkp: [published-pins-unreadable]"]);
+    stand.site.expect_in_log(&["hpkp: [records-unreadable]"]);
     let before = stand.snapshot();
     let records = stand.site.path("records");
     for Fault { done, undone, said: text } in faults() {
@@ -197,7 +197,7 @@ fn unrecordable<S: Site>(
     done: impl Fn(&Stand<S>),
     undone: impl Fn(&Stand<S>),
 ) {
-    stand.site.expect_in_log(&["hpkp: [published-pins-not-recorded] localhost:"]);
+    stand.site.expect_in_log(&["hpkp: [published-pins-write-failed] localhost:"]);
     let before = stand.snapshot();
     done(stand);
     stand.publish(&[A]);
@@ -349,7 +349,7 @@ fn one_writer<S: Site>(alike: bool) {
     let layout = Layout { published: &[&directory], ..LAYOUT };
     let pins = [first.live.as_str(), B, A];
     other.lay_out("live", if alike { &pins[..2] } else { &pins }, &layout);
-    other.site.expect_in_log(&["hpkp: [published-pins-not-recorded] localhost:"]);
+    other.site.expect_in_log(&["hpkp: [published-pins-write-failed] localhost:"]);
     let before = first.snapshot();
     other.site.up();
     assert_eq!((first.asked(), other.asked()), (SENT, WITHHELD));
@@ -396,7 +396,7 @@ fn copied<S: Site>() {
     let own = fs::read(stand.own()).expect("a file");
     fs::write(stand.own(), lines.collect::<String>()).expect("a file");
     let copy = stand.snapshot();
-    stand.site.expect_in_log(&["hpkp: [published-pins-not-recorded] localhost:", "AH00098"]);
+    stand.site.expect_in_log(&["hpkp: [published-pins-write-failed] localhost:", "AH00098"]);
     stand.site.expect_in_log(&["hpkp: the end of this server cannot be recorded"]);
     stand.site.up();
     assert_eq!(stand.asked(), WITHHELD);
@@ -470,7 +470,7 @@ const SECONDS: libc::rlim_t = 20;
 fn garbage<S: Site>() {
     let mut stand = Stand::<S>::running();
     let peer = stand.records("peers/web-9.jsonl");
-    stand.site.expect_in_log(&["hpkp: [published-pins-unreadable]"]);
+    stand.site.expect_in_log(&["hpkp: [records-unreadable]"]);
     let event = event(now(), 1, &"x".repeat(1_000));
     let event = Event::new(now(), 1, "web-9".parse().expect("a name"), event.body().clone());
     let line = event.line().to_owned() + "\n";
@@ -517,7 +517,7 @@ fn a_hundred_megabytes_of_garbage() {
 /// Every set of pins that a client was served is on record, whenever the server was killed.
 fn killed<S: Site>() {
     let mut stand = Stand::<S>::new();
-    stand.site.expect_in_log(&["AH00098", "hpkp: [torn-record]"]);
+    stand.site.expect_in_log(&["AH00098", "hpkp: [truncated-record]"]);
     let ca = stand.curl();
     let url = stand.url();
     let mut served: BTreeSet<String> = BTreeSet::new();

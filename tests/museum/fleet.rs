@@ -81,7 +81,7 @@ fn one_server_publishes_what_another_does_not_present<S: Site>() {
     };
     fetch(&other, &stage);
     // The third key is nobody's yet.
-    let said = stage.refuses(&["b"], &[&b, B], &["served-elsewhere-unmet"]);
+    let said = stage.refuses(&["b"], &[&b, B], &["peer-server-pin-mismatch"]);
     says(
         &said,
         &[
@@ -95,7 +95,7 @@ fn one_server_publishes_what_another_does_not_present<S: Site>() {
     // It is the same while the other one reboots.
     other.site.down();
     fetch(&other, &stage);
-    let said = stage.refuses(&["b"], &[&b, B], &["served-elsewhere-unmet"]);
+    let said = stage.refuses(&["b"], &[&b, B], &["peer-server-pin-mismatch"]);
     says(&said, &["which may be to come back"]);
     other.site.up();
     fetch(&other, &stage);

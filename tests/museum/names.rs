@@ -147,7 +147,7 @@ fn an_address_on_which_the_default_answers<S: Site>() {
     let blocks = [www(first), default.clone(), www(second)];
     stage.passes_all(&Layout { blocks: &blocks, ..layout.clone() }, &[]);
     let said =
-        stage.refuses_all(&Layout { blocks: &blocks[..2], ..layout }, &["same-host-pins-unmet"]);
+        stage.refuses_all(&Layout { blocks: &blocks[..2], ..layout }, &["same-host-pin-mismatch"]);
     says(&said, &["would refuse the server \"example.com\""]);
 }
 
@@ -196,7 +196,7 @@ fn two_ports_of_one_name<S: Site>() {
     let pins = [live.as_str(), B];
     let policies = [Policy { pins: &pins, ..POLICY }];
     let layout = Layout { policies: &policies, blocks: &blocks, ..LAYOUT };
-    let said = stage.refuses_all(&layout, &["same-host-pins-unmet"]);
+    let said = stage.refuses_all(&layout, &["same-host-pin-mismatch"]);
     says(&said, &["which presents other keys for localhost; pins hold for all ports"]);
 
     let pins = [live.as_str(), &other, B];
@@ -206,7 +206,7 @@ fn two_ports_of_one_name<S: Site>() {
     // And where clients hold them already, the other port may not come with a key of its own.
     stage.forget();
     stage.up_with(&Layout { blocks: &blocks[..1], ..layout.clone() }, &[]);
-    let codes = ["published-pins-unmet", "same-host-pins-unmet"];
+    let codes = ["published-pins-unmet", "same-host-pin-mismatch"];
     stage.refuses_all(&layout, &codes);
     let same = [blocks[0].clone(), Block { certificates: &["live"], ..blocks[1].clone() }];
     stage.takes_all(&Layout { blocks: &same, ..layout }, &[]);

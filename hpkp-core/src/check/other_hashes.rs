@@ -109,7 +109,7 @@ impl<'a> Checker<'a> {
                     .map(|mistaken| report::pin_of_no_key(policy, resolved.pin, mistaken));
                 let scope =
                     Scope { policy: policy.name(), kind, at: &resolved.at, each_place: true };
-                self.find(scope, kind, *host, Code::PinOfNoKey, || {
+                self.find(scope, kind, *host, Code::PinNotSpkiHash, || {
                     (text.unwrap_or_default(), vec![])
                 });
             }

@@ -393,9 +393,9 @@ impl<'a> Checker<'a> {
             for host in on_tls() {
                 // What is as it was locks nobody out who was not locked out before.
                 let class = match code {
-                    Code::PublishedPinsUnreadable
+                    Code::RecordsUnreadable
                     | Code::RecordsMissing
-                    | Code::RecordsNotTrusted
+                    | Code::RecordsUnsafePermissions
                         if self.is_host_unchanged(published, host) =>
                     {
                         Class::Warning
@@ -418,7 +418,7 @@ impl<'a> Checker<'a> {
             }
         }
         if published.has_keys_alone() {
-            let code = Code::PublishedPinsEarlierFormat;
+            let code = Code::RecordsEarlierFormat;
             self.find_of_none(&records.at, code, || (text::earlier_format(), vec![]));
         }
     }

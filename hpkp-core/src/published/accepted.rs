@@ -172,7 +172,7 @@ impl Verdict {
             let sending = verdict.enforced.as_mut().filter(|sending| sending.header.is_some());
             let Some(sending) = sending.filter(|_| is_lost) else { continue };
             sending.header = None;
-            let code = Code::PublishedPinsNotRecorded;
+            let code = Code::PublishedPinsWriteFailed;
             let finding = finding.get_or_insert_with(|| Finding {
                 code,
                 class: code.class(),

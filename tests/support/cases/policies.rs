@@ -42,7 +42,7 @@ macro_rules! policies {
     };
 }
 
-const PIN_OF_NO_KEY: &str = "pin-of-no-key";
+const PIN_OF_NO_KEY: &str = "pin-not-spki-hash";
 const NO_BACKUP: &str = "no-backup-pin";
 const LOADED: &str = "compromised-key-loaded";
 const SKIPPED: &str = "trusted-certificate-skipped";

@@ -74,7 +74,7 @@ pub fn parameters_of_published_pins<S: Server>() {
     }
     server.accepts(&one(&server, &["records"]), &[]);
     server.accepts(&one(&server, &["records", "writer=Web_1.example"]), &[]);
-    server.accepts(&one(&server, &["records", "read_only"]), &["published-pins-not-kept"]);
+    server.accepts(&one(&server, &["records", "read_only"]), &["published-pins-no-writer"]);
     // A path is the server's own, or begins where its relative ones do.
     let absolute = server.path("records").display().to_string();
     server.accepts(&one(&server, &[&absolute]), &[]);
@@ -102,7 +102,7 @@ pub fn directories_named_twice<S: Server>() {
     server.accepts(&both(&["shared", "read_only"], &["records"]), &[]);
 }
 
-const UNREADABLE: &str = "published-pins-unreadable";
+const UNREADABLE: &str = "records-unreadable";
 
 pub fn directories_that_are_not_there<S: Server>() {
     let server = prepared::<S>();
@@ -181,7 +181,7 @@ pub fn records_that_are_not_whole<S: Server>() {
             assert!(first.contains(text) && !first.contains('\u{1b}'), "{text}: {first}");
         }
         server.pki().write(&file, format!("{line}\n{}", &line[..40]));
-        let said = server.accepts(&directives(), &["torn-record"]);
+        let said = server.accepts(&directives(), &["truncated-record"]);
         let named = format!("the last line of \"{path}\" was never finished (40 octets)");
         assert!(said.text.contains(&named), "{}", said.text);
         server.pki().write(&file, format!("{line}\n"));
