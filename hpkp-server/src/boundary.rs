@@ -38,7 +38,7 @@ pub fn configuring<T>(
         let aftermath = aftermath();
         let consequence = match aftermath {
             Aftermath::Refuse => "the configuration is refused",
-            Aftermath::GoOn => "the server goes on WITHOUT this header",
+            Aftermath::GoOn => "continuing without this header",
         };
         report(aftermath, &text(name, &said, consequence));
         after(aftermath)
@@ -54,7 +54,7 @@ pub fn serving<T>(
     hook: impl FnOnce() -> T,
 ) -> T {
     catch(name, hook).unwrap_or_else(|said| {
-        report(&text(name, &said, "the response goes out WITHOUT this header"));
+        report(&text(name, &said, "the response is sent without this header"));
         fallback
     })
 }
@@ -70,7 +70,7 @@ fn catch<T>(name: &str, hook: impl FnOnce() -> T) -> Result<T, String> {
 
 fn text(name: &str, said: &str, consequence: &str) -> String {
     let said = Excerpt::new(said);
-    format!("hpkp: a bug in the module ({name}), please report it: {said}; {consequence}")
+    format!("hpkp: bug in the module ({name}), please report it: {said}; {consequence}")
 }
 
 /// A configuration is about to be read anew.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::Path;
 
 /// Why a file was not read.
 #[derive(Debug)]
@@ -18,8 +19,8 @@ pub enum FileError {
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(error) => error.fmt(f),
-            Self::NotAFile(what) => write!(f, "it is a {what}, not a file"),
+            Self::Io(error) => f.write_str(&reason(error)),
+            Self::NotAFile(what) => write!(f, "is a {what}, not a file"),
         }
     }
 }
@@ -30,6 +31,34 @@ impl From<io::Error> for FileError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
+}
+
+/// What the operating system says of an error, without its number: "connection refused".
+#[must_use]
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error ").next().unwrap_or_default();
+    let mut letters = text.chars();
+    // Its second letter tells "No such file" from "EOF".
+    match (letters.next(), letters.clone().next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => {
+            first.to_lowercase().chain(letters).collect()
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// A directory that contains the file `key`, and those with the keys before it: where the file is a
+/// symbolic link, as certbot makes them, the directory above both. None where it is not in a file.
+#[must_use]
+pub fn directory_of_keys(key: &str) -> Option<String> {
+    let named = Path::new(key).parent().filter(|parent| parent.is_absolute())?;
+    let real = std::fs::canonicalize(key).ok();
+    let real = real.as_deref().and_then(Path::parent).unwrap_or(named);
+    let above = named.ancestors().find(|above| real.starts_with(above))?;
+    let is_root = above.parent().is_none();
+    let directory = if is_root { real } else { above };
+    directory.to_str().map(str::to_owned)
 }
 
 /// The octets of the regular file at `path`: all of them, or the first `limit + 1` of a larger

@@ -302,7 +302,7 @@ fn a_nameless_server_says_why_it_is_concerned_and_how_to_take_it_out() {
         "the default server of port 443",
         "*.example.com",
         "ssl_reject_handshake on",
-        "a certificate of other names",
+        "a certificate without that name",
         "hpkp_not_served_here api.example.com;",
     ] {
         assert!(text.contains(part), "{part}\n{text}");
@@ -398,7 +398,7 @@ fn pins_for_a_port_on_which_nothing_is_checked_are_said() {
     let a = || Block { port: 8443, ..named(&["a.example.com"], "a") };
     let told = (Code::PublishedPinsPortNotServed, WARNING);
     assert_eq!(world.codes(&[a()]), [told]);
-    let text = world.check(&[a()]).findings[0].summary.clone();
+    let text = world.check(&[a()]).findings[0].text.what.clone();
     assert!(
         text.contains("a.example.com:443") && !text.contains("elsewhere.example.com"),
         "{text}"

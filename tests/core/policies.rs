@@ -8,7 +8,7 @@ use hpkp_core::check::{
     Certificates, Choice, Context, Deployment, Host, Listener, PolicyUse, Records, Skipped,
     TrustSetting, Verdict, check,
 };
-use hpkp_core::finding::{Check, Class, Code, Location};
+use hpkp_core::finding::{Check, Class, Code, Location, Text};
 use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
 use hpkp_core::pem;
 use hpkp_core::pin::Pin;
@@ -198,7 +198,7 @@ fn the_hash_of_something_else_is_no_backup() {
         assert_eq!(codes(&verdict), expected, "{number}");
         assert_eq!(value(&verdict), None);
         let found = &verdict.findings[1];
-        assert!(found.summary.contains(&format!("sha256/{wrong}")), "{}", found.summary);
+        assert!(found.text.what.contains(&format!("sha256/{wrong}")), "{:?}", found.text);
         assert_eq!((found.at.line, found.host_count), (4, 2));
         let verdict = site.pinned(&[leaf, rsa, wrong, backup]).check();
         assert_eq!(codes(&verdict), expected[1..], "{number}");
@@ -297,7 +297,7 @@ fn what_is_left_out_of_a_store_is_told() {
     let mut site = Site::new();
     let live = site.pin("leaf.pem");
     site.pinned(&[live, literals()[0]]);
-    let skipped = |at| Skipped { text: "part".into(), details: vec!["one".into()], at };
+    let skipped = |at| Skipped { text: Text::new("part").details(["one".to_owned()]), at };
     for (place, line) in [(None, 8), (Some(at(7)), 7)] {
         let mut deployment = site.deployment();
         let trust = deployment.contexts[0].trust.trust.clone();
@@ -307,7 +307,7 @@ fn what_is_left_out_of_a_store_is_told() {
         assert_eq!(codes(&verdict), [("trusted-certificate-skipped", Class::Warning)]);
         let found = &verdict.findings[0];
         assert_eq!((found.code, found.at.line), (Code::TrustedCertificateSkipped, line));
-        assert_eq!((found.host_count, &found.details[..]), (2, &["one".to_owned()][..]));
+        assert_eq!((found.host_count, &found.text.details[..]), (2, &["one".to_owned()][..]));
     }
 }
 

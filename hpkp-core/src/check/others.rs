@@ -245,7 +245,7 @@ impl<'a> Checker<'a> {
                 each_place: false,
             };
             self.find(scope, Kind::Enforced, one.host, Code::PublishedPinsNoWriter, || {
-                (text::not_kept(one.policy, directive), vec![])
+                text::no_writer(one.policy, directive)
             });
         }
     }
