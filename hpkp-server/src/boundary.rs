@@ -70,7 +70,7 @@ fn catch<T>(name: &str, hook: impl FnOnce() -> T) -> Result<T, String> {
 
 fn text(name: &str, said: &str, consequence: &str) -> String {
     let said = Excerpt::new(said);
-    format!("hpkp: bug in the module ({name}), please report it: {said}; {consequence}")
+    format!("hpkp: a bug in the module ({name}), please report it: {said}; {consequence}")
 }
 
 /// A configuration is about to be read anew.

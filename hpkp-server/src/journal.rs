@@ -219,15 +219,16 @@ impl Reading {
     /// What copies say that is not theirs to say.
     fn others(&mut self, at: &Location) {
         let overreach = self.contents.state.overreach(now());
+        let records = |count: usize| format!("{count} record{}", if count == 1 { "" } else { "s" });
         let texts: Vec<Text> = overreach
             .into_iter()
             .map(|(by, said)| {
                 let mut what = Vec::new();
                 if said.ends > 0 {
-                    what.push(format!("ends {} records", said.ends));
+                    what.push(format!("ends {}", records(said.ends)));
                 }
                 if said.waives > 0 {
-                    what.push(format!("waives {} records", said.waives));
+                    what.push(format!("waives {}", records(said.waives)));
                 }
                 let gone = said.gone.iter().map(|writer| format!("declares {writer} gone"));
                 what.extend(gone);

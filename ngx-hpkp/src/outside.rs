@@ -249,7 +249,7 @@ impl Outside {
                 code,
                 label: format!("{} {on}", server.kind),
                 text: Text::new(format!(
-                    "{why}, so its certificate cannot be compared with the pins that clients hold"
+                    "{why}, so no certificate of this server is compared with the pins that clients hold"
                 ))
                 .fix(format!(
                     "if clients hold pins for this port, check each new certificate: hpkp published -d \

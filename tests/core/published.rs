@@ -328,7 +328,10 @@ fn no_advice_leads_back_to_a_compromised_key() {
     let codes = [Code::NoPinInChain, Code::PublishedPinsUnmet];
     for code in codes {
         let text = text(&world, code);
-        assert!(text.contains("the previous certificate") && !text.contains("compromised"), "{text}");
+        assert!(
+            text.contains("the previous certificate") && !text.contains("compromised"),
+            "{text}"
+        );
     }
     for (key, advice) in [("old", "not compromised"), ("backup", "no certificate can satisfy")] {
         let pin = world.pin(key);

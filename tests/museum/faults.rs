@@ -78,7 +78,7 @@ fn faults() -> Vec<Fault> {
         Fault {
             done: |records| fs::rename(records, aside(records)).expect("moved"),
             undone: |records| fs::rename(aside(records), records).expect("moved"),
-            said: "it cannot be opened as a directory",
+            said: "does not exist",
         },
         Fault {
             done: |records| {
@@ -89,7 +89,7 @@ fn faults() -> Vec<Fault> {
                 fs::remove_file(records).expect("a link");
                 fs::rename(aside(records), records).expect("moved");
             },
-            said: "it cannot be opened as a directory",
+            said: "cannot open as a directory",
         },
         // As a mount point without its volume.
         Fault {
@@ -106,7 +106,7 @@ fn faults() -> Vec<Fault> {
         Fault {
             done: |records| mode(records, 0o777),
             undone: |records| mode(records, 0o755),
-            said: "others may write to it (mode 777)",
+            said: "other users can write to the directory (mode 777)",
         },
         Fault {
             done: |records| fs::write(records.join("hpkp-records"), "2\n").expect("a file"),
@@ -119,14 +119,14 @@ fn faults() -> Vec<Fault> {
                 fs::write(records.join("peers/web-9.jsonl"), newer + "\n").expect("a file");
             },
             undone: |records| fs::remove_file(records.join("peers/web-9.jsonl")).expect("a file"),
-            said: "records/peers/web-9.jsonl\" cannot be used: line 1 is no record: it is of version 3",
+            said: "records/peers/web-9.jsonl\": line 1 is not a valid record: written in version 3",
         },
     ];
     if is_root() {
         faults.push(Fault {
             done: |records| chown(records, Some(65_534), None).expect("an owner"),
             undone: |records| chown(records, Some(0), None).expect("an owner"),
-            said: "it belongs to the user 65534",
+            said: "the directory belongs to user 65534",
         });
     }
     faults
@@ -288,9 +288,9 @@ fn full_disk<S: Site>() {
     // The end is not on record: what was published counts as published still.
     let before = stand.snapshot();
     done(&stand);
-    stand.site.expect_in_log(&["hpkp: the end of this server cannot be recorded"]);
+    stand.site.expect_in_log(&["hpkp: cannot record that this server has stopped"]);
     stand.site.down();
-    assert!(stand.site.log().contains("the end of this server cannot be recorded"));
+    assert!(stand.site.log().contains("cannot record that this server has stopped"));
     assert_eq!(stand.snapshot(), before);
     stand.site.up();
     assert_eq!(stand.asked(), SENT);
@@ -397,7 +397,7 @@ fn copied<S: Site>() {
     fs::write(stand.own(), lines.collect::<String>()).expect("a file");
     let copy = stand.snapshot();
     stand.site.expect_in_log(&["hpkp: [published-pins-write-failed] localhost:", "AH00098"]);
-    stand.site.expect_in_log(&["hpkp: the end of this server cannot be recorded"]);
+    stand.site.expect_in_log(&["hpkp: cannot record that this server has stopped"]);
     stand.site.up();
     assert_eq!(stand.asked(), WITHHELD);
     assert!(stand.site.log().contains("was made on another machine"));
@@ -493,7 +493,7 @@ fn garbage<S: Site>() {
         let said = stand.site.test();
         stand.site.lift_limits();
         assert_eq!((said.code, said.codes()), (Some(0), vec![UNREADABLE]), "{said:?}");
-        let place = format!("records/peers/web-9.jsonl\" cannot be used: line {at} is no record");
+        let place = format!("records/peers/web-9.jsonl\": line {at} is not a valid record");
         assert!(said.text.contains(&place), "no \"{place}\" in:\n{}", said.text);
     }
     assert_eq!(stand.site.reload_forced(), Reload::Accepted);

@@ -190,7 +190,7 @@ fn sharing(published: &[&str]) -> Stand<Nginx> {
     let mut stand = Stand::<Nginx>::new();
     stand.site.pki().leaf("other", "localhost", "ca");
     stand.site.expect_in_log(&["hpkp: [no-pin-in-chain]", "hpkp: [published-pins-unmet]"]);
-    stand.site.expect_in_log(&["unlink()", "hpkp: the process"]);
+    stand.site.expect_in_log(&["unlink()", "hpkp: process"]);
     shared(&stand, "live", stand.port, published);
     stand.site.up();
     assert_eq!(stand.asked(), SENT);
@@ -345,7 +345,7 @@ fn an_upgraded_nginx_has_its_name_at_once() {
     let said = stand.site.run(&[]);
     assert!(said.code == Some(1), "{said:?}");
     // The old one has only begun to end.
-    let serves = |pid| said.text.contains(&format!("the process {pid} serves already"));
+    let serves = |pid| said.text.contains(&format!("process {pid} already serves"));
     assert!(serves(new) || serves(old), "{said:?}");
     assert_eq!((stand.asked(), stand.kinds()), (SENT, STARTED.to_vec()));
     drop(slow);

@@ -62,7 +62,7 @@ fn a_copy_that_ends_or_waives_what_this_server_publishes<S: Site>() {
         stage.pki.write("records/peers/web-9.jsonl", lines("web-9", vec![body.clone()]));
         let both = [UNMET, &["peer-record-ignored"]].concat();
         let said = stage.refuses(&["other"], &[&other, B], &both);
-        says(&said, &["peers/web-9.jsonl", "has no effect here"]);
+        says(&said, &["peers/web-9.jsonl", "; ignored"]);
         stage.passes(&["live"], &[&live, B], &["peer-record-ignored"]);
         // Here it counts.
         stage.pki.write("records/peers/web-9.jsonl", "");
