@@ -481,4 +481,42 @@ mod tests {
             assert!(text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{text}");
         }
     }
+
+    /// The safe action before the details, and what locks clients out behind all else.
+    #[test]
+    fn the_dangerous_line_is_the_last() {
+        let text = Text::new("wrong")
+            .last_resort("waive")
+            .details(["certificate: a".to_owned()])
+            .fix("restore")
+            .fix("find");
+        let mut finding =
+            Finding::new(Code::NoPinInChain, Location { file: "a".into(), line: 1 }, text);
+        finding.outcome = Some("nothing was changed");
+        for host in ["a", "b", "c", "d"] {
+            finding.add_host(host);
+        }
+        let lines: Vec<String> = finding.lines().collect();
+        let expected = [
+            "wrong",
+            "nothing was changed",
+            "to fix: restore",
+            "to fix: find",
+            "affects 4 hosts: a, b, c, ...",
+            "certificate: a",
+            "last resort, locks out those clients: waive",
+        ];
+        assert_eq!(lines, expected.map(|line| format!("hpkp: [no-pin-in-chain] a: {line}")));
+    }
+
+    #[test]
+    fn a_long_command_is_whole() {
+        let command = format!("hpkp published -d DIR waive {}END", "a".repeat(1_500));
+        let text = Text::new("a".repeat(3_000)).last_resort(&command);
+        let finding =
+            Finding::new(Code::NoPinInChain, Location { file: "a".into(), line: 1 }, text);
+        let lines: Vec<String> = finding.lines().collect();
+        assert!(lines[0].len() < 900 && lines[0].ends_with("..."), "{}", lines[0]);
+        assert!(lines[1].ends_with(&command), "{}", lines[1]);
+    }
 }

@@ -88,3 +88,41 @@ pub fn read(path: &str, limit: usize) -> Result<Vec<u8>, FileError> {
     file.take(limit as u64 + 1).read_to_end(&mut octets)?;
     Ok(octets)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_system_has_no_number() {
+        for (number, text) in [
+            (libc::ENOENT, "no such file or directory"),
+            (libc::ECONNREFUSED, "connection refused"),
+            (libc::EIO, "input/output error"),
+        ] {
+            assert_eq!(reason(&io::Error::from_raw_os_error(number)), text);
+        }
+        assert_eq!(reason(&io::Error::other("DNS failed")), "DNS failed");
+    }
+
+    /// As certbot has them: links in live/NAME to numbered files in archive/NAME.
+    #[test]
+    fn earlier_keys_are_beside_the_file_or_behind_a_link() {
+        let root = std::env::temp_dir().join(format!("hpkp-keys-{}", std::process::id()));
+        let (live, archive) = (root.join("live/a"), root.join("archive/a"));
+        std::fs::create_dir_all(&live).expect("a directory");
+        std::fs::create_dir_all(&archive).expect("a directory");
+        std::fs::write(archive.join("privkey1.pem"), "").expect("a file");
+        let link = live.join("privkey.pem");
+        std::os::unix::fs::symlink("../../archive/a/privkey1.pem", &link).expect("a link");
+        let root_text = root.canonicalize().expect("a path");
+        let of = |path: &Path| directory_of_keys(path.to_str().expect("UTF-8"));
+        let found = of(&root_text.join("live/a/privkey.pem"));
+        assert_eq!(found.as_deref().map(Path::new), Some(root_text.as_path()));
+        let plain = root_text.join("archive/a/privkey1.pem");
+        assert_eq!(of(&plain).as_deref().map(Path::new), plain.parent());
+        assert_eq!(directory_of_keys("engine:pkcs11:key"), None);
+        assert_eq!(directory_of_keys("data:..."), None);
+        std::fs::remove_dir_all(&root).expect("removed");
+    }
+}

@@ -312,6 +312,24 @@ fn what_is_left_out_of_a_store_is_told() {
 }
 
 #[test]
+fn a_certificate_without_a_subject_is_called_by_its_first_name() {
+    let site = Site::new();
+    for (extensions, label) in [
+        (leaf_extensions("www.example.com,DNS:example.com"), "(no subject) SAN www.example.com"),
+        ("subjectAltName=IP:2001:db8::1\n".to_owned(), "(no subject) SAN 2001:db8::1"),
+        ("basicConstraints=CA:FALSE\n".to_owned(), "(no subject)"),
+    ] {
+        site.pki.sign("bare", "/", "ca", &extensions);
+        let path = site.pki.path("bare.pem").to_str().expect("a path").to_owned();
+        let der = openssl(&["x509", "-in", &path, "-outform", "der"]);
+        let certificate = Certificate::from_der(&der).expect("a certificate");
+        assert_eq!(certificate.subject(), label);
+        let until = certificate.not_after_text();
+        assert_eq!(hpkp_core::date::parse(until), Some(certificate.not_after()), "{until}");
+    }
+}
+
+#[test]
 fn the_subject_of_a_certificate_that_cannot_be_parsed() {
     let site = Site::new();
     let path = site.pki.path("ca.pem").to_str().expect("a path").to_owned();

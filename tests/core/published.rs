@@ -270,12 +270,12 @@ fn a_finding_says_who_what_until_when_and_what_to_do() {
     let text = lines.join("\n");
     let id = world.state.published().next().unwrap().id;
     for part in [
-        "clients that visited www.example.com between 20",
+        "clients that visited www.example.com since 20",
         "recorded by web-1",
         &format!("sha256/{}", world.pin("old")),
         &format!("sha256/{} (compromised, do not use it)", world.pin("backup")),
         "would refuse the certificate, until 2 days after this server stops sending these pins",
-        &format!("publish the new pin (sha256/{}) now", world.pin("new")),
+        &format!("publish its pin (sha256/{}) now", world.pin("new")),
         "the certificate may change 2 days after that",
         &format!("hpkp published -d /var/lib/hpkp waive {id} --who NAME --why REASON"),
     ] {
@@ -877,7 +877,8 @@ fn what_cannot_be_compared_is_said_where_pins_are_held() {
 
 #[test]
 fn one_command_covers_all_hosts_of_a_finding() {
-    let hosts: Vec<String> = (0..21).map(|number| format!("h{number}.example.com")).collect();
+    let hosts: Vec<String> =
+        (0..40).map(|number| format!("h{number}.department.example.com")).collect();
     let mut world = World::new(&[("a", "h0.example.com"), ("b", "h0.example.com")]);
     for host in &hosts {
         world.import(host, Matching::Exact, Scope::Chain, "a");

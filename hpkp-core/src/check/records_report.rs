@@ -327,37 +327,40 @@ impl Unmet<'_> {
                 }
                 Binding::Served(after) => {
                     return format!(
-                        "to change the key, first publish the new pin{} on {} too; the certificate may \
-                         change {} later",
+                        "for a new key: publish its pin{} now on {} too; the certificate may change {} \
+                         after that",
                         self.new_pin(),
                         live.record.writer,
                         duration(after)
                     );
                 }
                 Binding::Open => {
-                    return "to change the key, release an app (or a zone, a script) with the new pin; \
-                            when nothing with the old pins is in use any more, record their end (last \
-                            line)"
+                    return "for a new key: release the app (zone, script) with the new pin; when no old \
+                            release is in use any more, record that these pins have ended (last line)"
                         .to_owned();
                 }
             }
         }
+        let publish = format!(
+            "for a new key: publish its pin{} now, beside that of the key in use; the certificate may \
+             change",
+            self.new_pin()
+        );
         // Counted from the change that the operator has yet to make: without it the date would recede.
-        let outlasts = |after: &i64| self.now.saturating_add(*after) >= latest;
-        if let Some(after) = served.filter(outlasts) {
-            return format!(
-                "to change the key, publish the new pin{} now, beside that of the key in use; the \
-                 certificate may change {} after that (on {} if the new pin is sent from now on)",
-                self.new_pin(),
+        let outlasts = |after: i64| self.now.saturating_add(after) >= latest;
+        match served {
+            Some(after) if outlasts(after) => format!(
+                "{publish} {} after that, on {} at the earliest",
                 duration(after),
                 date::format(self.now.saturating_add(after))
-            );
+            ),
+            Some(_) => format!("{publish} on {}", date::format(latest)),
+            None => format!(
+                "for a new key: wait until the last of these pins expires on {}; the certificate may \
+                 change then",
+                date::format(latest)
+            ),
         }
-        format!(
-            "to change the key, wait: the last of these pins expires on {}, and the certificate may \
-             change then",
-            date::format(latest)
-        )
     }
 
     /// The pin of the key that was loaded, where it is one.

@@ -219,3 +219,28 @@ impl fmt::Display for DirectoryError {
 }
 
 impl std::error::Error for DirectoryError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that had records must not begin without them because a volume is missing.
+    #[test]
+    fn a_missing_directory_is_mounted_before_it_is_made() {
+        let missing = || io::Error::from_raw_os_error(libc::ENOENT);
+        for error in [DirectoryError::Open(missing()), DirectoryError::NoMarker] {
+            let text = error.text("/srv/my pins");
+            assert!(text.what.starts_with("\"/srv/my pins\" "), "{text:?}");
+            assert!(text.fix[0].starts_with("mount "), "{text:?}");
+            let last = text.fix.last().expect("a way out");
+            assert_eq!(
+                last, "only for a new installation: hpkp published init '/srv/my pins'",
+                "{text:?}"
+            );
+        }
+        let text = DirectoryError::File("/srv/a".into(), missing()).text("/srv");
+        assert_eq!(text.what, "cannot read \"/srv/a\": no such file or directory");
+        // What only reads repairs nothing.
+        assert_eq!(text.fix[0], "restore the file from a backup");
+    }
+}
