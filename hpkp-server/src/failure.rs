@@ -245,4 +245,26 @@ mod tests {
             assert!(last.text.contains("process 7 already serves"), "{last:?}");
         }
     }
+
+    /// Who is refused a test or a reload reads at once that nothing has happened.
+    #[test]
+    fn what_the_server_does_is_said_second() {
+        for (class, phase, said) in [
+            (Lockout, Test, Some("nothing was changed; the running server keeps its certificate")),
+            (
+                Lockout,
+                Reload,
+                Some("nothing was changed; the running server keeps its certificate"),
+            ),
+            (Lockout, Start, Some("continuing without this header")),
+            (Invalid, Start, Some("the server does not start")),
+            (Withhold, Test, None),
+            (Warning, Reload, None),
+        ] {
+            let judgement = judge(&verdict(class), phase, OnStart::Warn);
+            let second = judgement.lines.get(1).map(|line| line.text.as_str());
+            let expected = said.map(|said| format!("hpkp: [no-pin-in-chain] -: {said}"));
+            assert_eq!(second, expected.as_deref(), "{class:?} {phase:?}");
+        }
+    }
 }
