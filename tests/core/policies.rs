@@ -319,6 +319,7 @@ fn a_certificate_without_a_subject_is_called_by_its_first_name() {
         ("subjectAltName=IP:2001:db8::1\n".to_owned(), "(no subject) SAN 2001:db8::1"),
         ("basicConstraints=CA:FALSE\n".to_owned(), "(no subject)"),
     ] {
+        site.pki.leaf("bare", "localhost", "ca");
         site.pki.sign("bare", "/", "ca", &extensions);
         let path = site.pki.path("bare.pem").to_str().expect("a path").to_owned();
         let der = openssl(&["x509", "-in", &path, "-outform", "der"]);

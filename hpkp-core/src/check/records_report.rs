@@ -389,7 +389,7 @@ impl Unmet<'_> {
         let who = match (&said.origin, said.lifetime, live.binding) {
             (_, Lifetime::MaxAge(age), Binding::Until(time)) => format!(
                 "clients that visited {name} between {since} and {}",
-                date::format(time - i64::from(age.seconds()))
+                date::format(self.now.min(time - i64::from(age.seconds())))
             ),
             (Origin::Header, ..) | (_, Lifetime::MaxAge(_), _) => {
                 format!("clients that visited {name} since {since}")
