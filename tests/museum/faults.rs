@@ -353,7 +353,7 @@ fn one_writer<S: Site>(alike: bool) {
     let before = first.snapshot();
     other.site.up();
     assert_eq!((first.asked(), other.asked()), (SENT, WITHHELD));
-    let owner = format!("belongs to another running server, process {};", first.site.pid());
+    let owner = format!("in use by another running server, process {};", first.site.pid());
     assert!(other.site.log().contains(&owner), "{}", other.site.log());
     assert_eq!(first.snapshot(), before);
     assert_eq!(other.site.reload_tested(), Reload::Accepted);

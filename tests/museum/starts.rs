@@ -204,7 +204,7 @@ fn refused(stand: &Stand<Nginx>) {
     for arguments in [&[][..], &["-g", "daemon off;"]] {
         let said = stand.site.run(arguments);
         assert_eq!(said.code, Some(1), "{said:?}");
-        let process = format!("the process {} serves already", stand.site.pid());
+        let process = format!("process {} already serves", stand.site.pid());
         assert!(said.text.contains(&process), "{said:?}");
     }
     let after = (stand.snapshot(), fs::read(stand.site.path("nginx.pid")).expect("a pid file"));
@@ -296,7 +296,7 @@ fn httpd_beside_one_that_goes_on() {
     let before = stand.snapshot();
     lay_out(&stand, "other", "PidFile second.pid");
     let said = stand.site.start_refused();
-    let process = format!("the process {} serves already", stand.site.pid());
+    let process = format!("process {} already serves", stand.site.pid());
     assert!(said.text.contains(&process), "{said:?}");
     assert_eq!(stand.snapshot(), before);
     assert_eq!(stand.asked(), SENT);
