@@ -27,25 +27,35 @@ unsafe impl<T> Sync for Table<T> {}
 
 /// All directives.
 pub(crate) static COMMANDS: Table<[command_rec; 14]> = Table([
-    command(c"<HPKPPolicy", cmd_how_RAW_ARGS, policy, c"begins a pinning policy of this name"),
+    command(c"<HPKPPolicy", cmd_how_RAW_ARGS, policy, c"a pinning policy of this name"),
     command(c"HPKPPin", cmd_how_TAKE1, in_policy, c"a pin, or file:PATH to take it from"),
     command(
         c"HPKPMaxAge",
         cmd_how_TAKE1,
         in_policy,
-        c"how long clients remember, as in 60d or 12h",
+        c"how long clients remember the policy, as in 60d or 12h",
     ),
     command(c"HPKPIncludeSubDomains", cmd_how_TAKE1, in_policy, c"on or off"),
-    command(c"HPKPReportURI", cmd_how_TAKE1, in_policy, c"where clients report violations to"),
-    command(c"HPKPUse", cmd_how_TAKE1, use_policy, c"the policy that is enforced, or off"),
-    command(c"HPKPUseReportOnly", cmd_how_TAKE1, use_report_only, c"the policy tried, or off"),
+    command(
+        c"HPKPReportURI",
+        cmd_how_TAKE1,
+        in_policy,
+        c"the URI to which clients report violations",
+    ),
+    command(c"HPKPUse", cmd_how_TAKE1, use_policy, c"the policy to enforce, or off"),
+    command(
+        c"HPKPUseReportOnly",
+        cmd_how_TAKE1,
+        use_report_only,
+        c"the policy to try without enforcing it, or off",
+    ),
     command(c"HPKPCheck", cmd_how_TAKE1, check, c"refuse or warn"),
     command(c"HPKPOnStart", cmd_how_TAKE1, on_start, c"warn or refuse"),
     command(
         c"HPKPTrustedCertificate",
         cmd_how_TAKE1,
         trusted_certificate,
-        c"a file of roots that clients trust besides the system's",
+        c"a file with trust anchors in addition to those of the system",
     ),
     command(
         c"HPKPPublishedPins",
@@ -57,7 +67,7 @@ pub(crate) static COMMANDS: Table<[command_rec; 14]> = Table([
         c"HPKPPublicPort",
         cmd_how_RAW_ARGS,
         public_port,
-        c"a port of Listen, and the port by which clients reach it",
+        c"a port of Listen, and the port that clients connect to",
     ),
     command(
         c"HPKPNotServedHere",
@@ -109,7 +119,7 @@ unsafe fn handle(
             match (conf, CStr::from_ptr(value).to_str()) {
                 (Some(mut conf), Ok(value)) => set(conf.as_mut(), value),
                 (None, _) => return BUG.as_ptr(),
-                (_, Err(_)) => Err("the directive is not UTF-8".to_owned()),
+                (_, Err(_)) => Err("invalid UTF-8 in the directive".to_owned()),
             }
         };
         match done {
@@ -121,7 +131,7 @@ unsafe fn handle(
 }
 
 /// The answer to what cannot be.
-const BUG: &CStr = c"a bug in mod_hpkp, please report it";
+const BUG: &CStr = c"bug in mod_hpkp, please report it";
 
 /// Runs what reads a directive, where what is read counts.
 fn guarded(name: &str, read: impl FnOnce() -> *const c_char) -> *const c_char {
@@ -147,7 +157,7 @@ unsafe fn in_pool(pool: *mut apr_pool_t, text: &str) -> *const c_char {
 /// A directive's error in httpd's manner: the directive first.
 fn phrase(error: SettingError, name: &str, value: &str) -> String {
     match error {
-        SettingError::Duplicate => format!("{name} stands in this policy already"),
+        SettingError::Duplicate => format!("duplicate {name}"),
         SettingError::NoChoice(choices) => {
             format!("{name} must be {choices}, not \"{}\"", Excerpt::new(value))
         }
@@ -360,7 +370,7 @@ unsafe fn read_policy(cmd: *mut cmd_parms, arguments: *const c_char) -> *const c
             Some((directive, name)) => {
                 (*cmd).err_directive = directive;
                 let shown = Excerpt::new(&name);
-                in_pool((*cmd).pool, &format!("{shown} is no directive of <HPKPPolicy>"))
+                in_pool((*cmd).pool, &format!("{shown} not allowed in <HPKPPolicy>"))
             }
             None => ap_walk_config(first, cmd, (*cmd).context),
         };
@@ -410,7 +420,7 @@ unsafe extern "C" fn in_policy(
             let directive = policy_directive(name);
             let open = conf.policies.last_mut().filter(|_| conf.is_in_policy);
             let (Some(directive), Some(policy)) = (directive, open) else {
-                return Err(format!("{name} must stand inside <HPKPPolicy>"));
+                return Err(format!("{name} not allowed outside <HPKPPolicy>"));
             };
             let at = httpd::location((*cmd).directive);
             let full_path = |path: &str| httpd::full_path((*cmd).pool, path);

@@ -6,10 +6,12 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::c_char;
 use std::fs;
+use std::sync::Arc;
 
 use hpkp_core::certificate::Certificate;
 use hpkp_core::check::Certificates;
-use hpkp_core::finding::{Code, Location};
+use hpkp_core::finding::{Code, Location, Text};
+use hpkp_core::path::CertificateFile;
 use hpkp_core::pem;
 use hpkp_core::text::Excerpt;
 use hpkp_server::file;
@@ -30,6 +32,8 @@ const MAX_FILE: usize = 32 << 20;
 struct Tls {
     engine: Option<bool>,
     certificates: Vec<String>,
+    /// The files of their keys, in the same order; a certificate without one has the key in its file.
+    keys: Vec<String>,
     chain: Option<String>,
     /// Trusted for client certificates; OpenSSL takes a missing chain from there too.
     authorities: Option<String>,
@@ -121,12 +125,13 @@ impl TlsDirectives {
                     files.extend(managed);
                 }
                 Err(text) => {
+                    let text = Text::new(text);
                     return Some(Certificates::Unusable(Code::UnreadableCertificate, text));
                 }
             }
         }
         if let Some(token) = files.iter().find(|file| file.starts_with("pkcs11:")) {
-            let what = format!("the certificate {} is not in a file", Excerpt::new(token));
+            let what = format!("certificate \"{}\" is not in a file", Excerpt::new(token));
             return Some(Certificates::Later(what));
         }
         Some(match chains(&files, chain, &tls, loader) {
@@ -136,13 +141,16 @@ impl TlsDirectives {
     }
 }
 
+/// A chain in DER, the leaf first, and the file that the leaf is from.
+type NamedChain = (Vec<Vec<u8>>, Option<Arc<CertificateFile>>);
+
 /// The chains of a list of files, as mod_ssl loads them.
 fn chains(
     files: &[String],
     chain_file: Option<&str>,
     tls: &Tls,
     loader: &mut Loader<'_>,
-) -> Result<Vec<Vec<Vec<u8>>>, Certificates> {
+) -> Result<Vec<NamedChain>, Certificates> {
     let extra = match chain_file {
         Some(path) => {
             let mut extra = certificates_in(path)?;
@@ -162,12 +170,12 @@ fn chains(
     let all: Vec<(&String, bool)> =
         files.iter().map(|path| (path, chain_file.is_some())).chain(by_command).collect();
     // Of several certificates of one type of key, OpenSSL has the last.
-    let mut by_type: Vec<(Vec<u8>, Vec<Vec<u8>>)> = Vec::new();
-    for &(path, leaf_alone) in &all {
+    let mut by_type: Vec<(Vec<u8>, NamedChain)> = Vec::new();
+    for (index, &(path, leaf_alone)) in all.iter().enumerate() {
         let mut chain = certificates_in(path)?;
         if chain.is_empty() {
-            let text = format!("the file \"{}\" holds no certificate", Excerpt::new(path));
-            return Err(Certificates::Unusable(Code::UnreadableCertificate, text));
+            let text = format!("the file \"{}\" contains no certificate", Excerpt::new(path));
+            return Err(Certificates::Unusable(Code::UnreadableCertificate, Text::new(text)));
         }
         if leaf_alone {
             chain.truncate(1);
@@ -185,7 +193,10 @@ fn chains(
                 .map_or_else(|_| chain[0].clone(), |leaf| leaf.key_algorithm().to_vec()),
         };
         by_type.retain(|(earlier, _)| *earlier != key_type);
-        by_type.push((key_type, chain));
+        let key = tls.keys.get(index).filter(|_| index < tls.certificates.len());
+        let keys = file::directory_of_keys(key.unwrap_or(path));
+        let file = CertificateFile { path: path.clone(), keys };
+        by_type.push((key_type, (chain, Some(Arc::new(file)))));
     }
     Ok(by_type.into_iter().map(|(_, chain)| chain).collect())
 }
@@ -203,7 +214,9 @@ fn completed(
         match command {
             Command::Chain(source) => sources.push(source.clone()),
             Command::Unseen(name, at) => {
-                let what = format!("\"SSLOpenSSLConfCmd {name}\" ({at}) is read by mod_ssl alone");
+                let what = format!(
+                    "only mod_ssl can read \"SSLOpenSSLConfCmd {name}\" (configured at {at})"
+                );
                 return Err(Certificates::Later(what));
             }
             Command::Certificate(_) => {}
@@ -224,9 +237,8 @@ fn completed(
         });
         if !is_there {
             let path = Excerpt::new(source.path());
-            let text =
-                format!("\"{path}\", from which OpenSSL completes the chain, cannot be read");
-            return Err(Certificates::Unusable(Code::UnreadableCertificate, text));
+            let text = format!("cannot read \"{path}\", from which OpenSSL completes the chain");
+            return Err(Certificates::Unusable(Code::UnreadableCertificate, Text::new(text)));
         }
     }
     loader.completed(leaf, sources).map_err(|(code, text)| Certificates::Unusable(code, text))
@@ -235,7 +247,7 @@ fn completed(
 /// Said where mod_md has no certificate yet, at a test as at a start.
 pub(crate) const NOT_YET: Certificates = Certificates::NotKnown {
     why: Cow::Borrowed("mod_md has no certificate for this host yet"),
-    remedy: "once it has one, the next reload compares it",
+    remedy: "reload once it has one; the certificate is checked then",
 };
 
 /// A directive and those after it in the same block.
@@ -272,6 +284,7 @@ impl Tls {
                     self.certificates.push(first.clone());
                 }
                 "sslcertificatefile" => self.certificates.push(path()),
+                "sslcertificatekeyfile" => self.keys.push(path()),
                 "sslcertificatechainfile" => self.chain = Some(path()),
                 "sslcacertificatefile" => self.authorities = Some(path()),
                 "sslcacertificatepath" => self.directory_of_authorities = Some(path()),
@@ -302,6 +315,7 @@ impl Tls {
         Self {
             engine: self.engine.or(main.engine),
             certificates: self.certificates.iter().chain(inherited).cloned().collect(),
+            keys: self.keys.iter().chain(main.keys.iter().skip(self.keys.len())).cloned().collect(),
             chain: self.chain.clone().or_else(|| main.chain.clone()),
             authorities: self.authorities.clone().or_else(|| main.authorities.clone()),
             directory_of_authorities: (self.directory_of_authorities.clone())
@@ -316,20 +330,20 @@ impl Tls {
 fn certificates_in(path: &str) -> Result<Vec<Vec<u8>>, Certificates> {
     let shown = Excerpt::new(path);
     let unusable = |code, what: &str| {
-        let text = format!("the certificates in \"{shown}\" cannot be compared with pins: {what}");
-        Certificates::Unusable(code, text)
+        let text = format!("cannot use the certificates in \"{shown}\": {what}");
+        Certificates::Unusable(code, Text::new(text))
     };
     let unreadable = |what: &str| unusable(Code::UnreadableCertificate, what);
     let octets = file::read(path, MAX_FILE).map_err(|error| unreadable(&error.to_string()))?;
     if octets.len() > MAX_FILE {
-        let what = format!("the file is larger than {MAX_FILE} octets");
+        let what = format!("larger than {MAX_FILE} bytes");
         return Err(unusable(Code::OversizedInput, &what));
     }
     let mut certificates = Vec::new();
     for block in pem::blocks(&octets) {
-        let block = block.map_err(|_| unreadable("the file is cut off"))?;
+        let block = block.map_err(|_| unreadable("truncated"))?;
         if matches!(block.label, b"CERTIFICATE" | b"X509 CERTIFICATE" | b"TRUSTED CERTIFICATE") {
-            let der = block.decode().map_err(|_| unreadable("what it holds is no base64"))?;
+            let der = block.decode().map_err(|_| unreadable("invalid base64"))?;
             certificates.push(der);
         }
     }

@@ -131,8 +131,9 @@ unsafe extern "C" fn check_config(
             }
             if !connection::is_supported() {
                 let version = httpd::text(ap_get_server_description());
-                let text =
-                    format!("hpkp: mod_hpkp needs Apache httpd 2.4.47 or later, not {version}");
+                let text = format!(
+                    "hpkp: mod_hpkp requires Apache httpd 2.4.47 or later, this is {version}"
+                );
                 log::write_startup(APLOG_EMERG, &text);
                 return refuse_if_possible();
             }
@@ -185,7 +186,7 @@ fn why_lenient() -> Option<String> {
         return Some("HPKP_CHECK=warn is set".to_owned());
     }
     let script = invoker::init_script()?;
-    Some(format!("\"{script}\" ends the server when the test fails"))
+    Some(format!("\"{script}\" stops the server when the test fails"))
 }
 
 /// Checks what a start or a reload would load; whether it is accepted.
@@ -206,7 +207,7 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
         for server in &mut servers {
             server.check = Check::Warn;
         }
-        let text = format!("hpkp: {why}, so this test passes what a reload would refuse");
+        let text = format!("hpkp: {why}, so this test accepts what a reload would refuse");
         log::write_startup(APLOG_WARNING, &text);
     }
     let openssl = httpd::openssl();
@@ -399,8 +400,8 @@ fn judged(
     let on_start = on_start.unwrap_or_default();
     let mut judgement = failure::judge_beside(verdict, phase, on_start, beside);
     if !has_tls {
-        let text = "mod_ssl is not loaded, so no server is on TLS and no header is sent; load it \
-                    (a2enmod ssl)";
+        let text = "mod_ssl is not loaded, so no server uses TLS and no header is sent; to load it: \
+                    a2enmod ssl";
         let answer = failure::answer(Class::Warning, Check::Warn, phase, failure::OnStart::Warn);
         let text = format!("hpkp: [{}] -: {text}", Code::NoTls);
         judgement.lines.push(failure::LogLine { answer, text, at: None });

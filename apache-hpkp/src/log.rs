@@ -27,10 +27,10 @@ fn level(answer: Answer) -> c_int {
     }
 }
 
-/// The text of a line, and behind it where the directive stands.
+/// The text of a line, and behind it in parentheses where the directive stands.
 fn text(line: &LogLine) -> String {
     match &line.at {
-        Some(at) => format!("{} in {at}", line.text),
+        Some(at) => format!("{} (configured at {at})", line.text),
         None => line.text.clone(),
     }
 }

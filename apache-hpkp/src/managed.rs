@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use hpkp_server::file;
+
 use crate::bindings::{ap_directive_t, apr_pool_t};
 use crate::files::siblings;
 use crate::httpd;
@@ -110,7 +112,8 @@ fn certificates_in(directory: &Path) -> Result<Vec<String>, String> {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => {
-            return Err(format!("mod_md's \"{}\" cannot be read: {error}", directory.display()));
+            let why = file::reason(&error);
+            return Err(format!("cannot read \"{}\" of mod_md: {why}", directory.display()));
         }
     };
     let mut files: Vec<String> = entries

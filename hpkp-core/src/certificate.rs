@@ -1,6 +1,7 @@
 //! A certificate that a server loaded or trusts: what building paths needs of it (RFC 5280).
 
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use x509_parser::asn1_rs::{Class, Header, Tag};
 use x509_parser::certificate::X509Certificate;
@@ -8,6 +9,7 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::X509Name;
 
+use crate::date;
 use crate::other_hash::{self, OtherHash};
 use crate::pin::Pin;
 use crate::published::Fingerprint;
@@ -53,9 +55,9 @@ impl fmt::Display for CertificateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLarge => {
-                write!(f, "a certificate is larger than {MAX_CERTIFICATE} octets")
+                write!(f, "a certificate is larger than {MAX_CERTIFICATE} bytes")
             }
-            Self::Malformed => f.write_str("a certificate cannot be parsed"),
+            Self::Malformed => f.write_str("cannot parse a certificate"),
         }
     }
 }
@@ -81,6 +83,7 @@ impl Certificate {
         let mut subject_key_id = None;
         let mut authority_key_id = None;
         let mut dns_names = Vec::new();
+        let mut san = None;
         for extension in tbs.extensions() {
             match extension.parsed_extension() {
                 ParsedExtension::SubjectKeyIdentifier(id) => subject_key_id = Some(id.0.into()),
@@ -88,6 +91,7 @@ impl Certificate {
                     authority_key_id = id.key_identifier.as_ref().map(|id| id.0.into());
                 }
                 ParsedExtension::SubjectAlternativeName(names) => {
+                    san = names.general_names.first().map(san_text);
                     dns_names.extend(names.general_names.iter().filter_map(|name| match name {
                         GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
                         _ => None,
@@ -105,10 +109,10 @@ impl Certificate {
             key_algorithm: tbs.subject_pki.algorithm.algorithm.as_bytes().into(),
             pin: spki::pin_of(&tbs.subject_pki),
             spki: range_in(der, tbs.subject_pki.raw),
-            subject_text: Excerpt::new(&tbs.subject.to_string()).to_string(),
+            subject_text: label(&tbs.subject, san.as_deref()),
             issuer_text: Excerpt::new(&tbs.issuer.to_string()).to_string(),
             not_after: tbs.validity.not_after.timestamp(),
-            not_after_text: tbs.validity.not_after.to_string(),
+            not_after_text: date::format(tbs.validity.not_after.timestamp()),
             dns_names: dns_names.into(),
         })
     }
@@ -145,7 +149,8 @@ impl Certificate {
         self.issued_by(issuer) != Issuance::No
     }
 
-    /// Its subject, bounded and printable.
+    /// Its subject, bounded and printable; its first subjectAltName where the subject is empty, as in
+    /// certificates of new CAs.
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject_text
@@ -163,7 +168,7 @@ impl Certificate {
         self.not_after
     }
 
-    /// When it expires, to be shown.
+    /// When it expires, as RFC 3339 has it.
     #[must_use]
     pub fn not_after_text(&self) -> &str {
         &self.not_after_text
@@ -218,6 +223,34 @@ impl Certificate {
     }
 }
 
+/// How a certificate is called.
+fn label(subject: &X509Name<'_>, san: Option<&str>) -> String {
+    let subject = subject.to_string();
+    match (subject.is_empty(), san) {
+        (false, _) => Excerpt::new(&subject).to_string(),
+        (true, Some(san)) => format!("(no subject) SAN {}", Excerpt::new(san)),
+        (true, None) => "(no subject)".to_owned(),
+    }
+}
+
+/// A name in subjectAltName.
+fn san_text(name: &GeneralName<'_>) -> String {
+    match name {
+        GeneralName::DNSName(text) | GeneralName::RFC822Name(text) | GeneralName::URI(text) => {
+            (*text).to_owned()
+        }
+        GeneralName::IPAddress(bytes) => {
+            match (<[u8; 4]>::try_from(*bytes), <[u8; 16]>::try_from(*bytes)) {
+                (Ok(v4), _) => Ipv4Addr::from(v4).to_string(),
+                (_, Ok(v6)) => Ipv6Addr::from(v6).to_string(),
+                _ => "invalid IP address".to_owned(),
+            }
+        }
+        GeneralName::DirectoryName(name) => name.to_string(),
+        _ => "of another type".to_owned(),
+    }
+}
+
 /// Where `part`, a slice of `whole`, stands in it.
 fn range_in(whole: &[u8], part: &[u8]) -> std::ops::Range<usize> {
     let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
@@ -240,7 +273,7 @@ pub fn subject_of_unreadable(der: &[u8]) -> Option<String> {
         rest = after.get(header.length().definite().ok()?..)?;
     }
     let (_, subject) = X509Name::from_der(rest).ok()?;
-    Some(Excerpt::new(&subject.to_string()).to_string())
+    Some(label(&subject, None))
 }
 
 impl fmt::Debug for Certificate {

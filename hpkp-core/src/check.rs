@@ -20,7 +20,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::finding::{Check, Class, Code, Finding, Location};
+use crate::finding::{Check, Class, Code, Finding, Location, Text};
 use crate::header::{self, Header, Kind};
 use crate::max_age::MaxAge;
 use crate::path::{Chain, Match, Paths, Trust, Verified, VerifySignature};
@@ -67,7 +67,7 @@ pub struct Noticed {
     /// What it is about, in place of a host.
     pub label: String,
     /// What was found. Findings of one code with the same text become one.
-    pub text: String,
+    pub text: Text,
     /// The directive.
     pub at: Location,
 }
@@ -141,7 +141,7 @@ pub enum Certificates {
     /// They are known at the start only, and this is a test; why, as a clause.
     Later(String),
     /// One of them cannot be used; the code and what is wrong.
-    Unusable(Code, String),
+    Unusable(Code, Text),
 }
 
 /// The anchors in force for a server, and what was wrong with reading them.
@@ -150,7 +150,7 @@ pub struct TrustSetting {
     /// The anchors that could be read.
     pub trust: Trust,
     /// The code, what is wrong, and the directive.
-    pub problem: Option<(Code, String, Location)>,
+    pub problem: Option<(Code, Text, Location)>,
     /// What was left out of the anchors; the others are used.
     pub skipped: Vec<Skipped>,
 }
@@ -158,10 +158,8 @@ pub struct TrustSetting {
 /// Trusted certificates that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
-    /// What is left out, and the consequence.
-    pub text: String,
-    /// Each of them with its reason, a line each.
-    pub details: Vec<String>,
+    /// What is left out, the consequence, and each of them with its reason.
+    pub text: Text,
     /// The directive; none where it is the system's store.
     pub at: Option<Location>,
 }
@@ -414,13 +412,13 @@ impl<'a> Checker<'a> {
     }
 
     /// Records a finding of one host, and withholds the host's field where its class says so.
-    fn find(
+    fn find<T: Into<Text>>(
         &mut self,
         scope: Scope<'_>,
         kind: Kind,
         host: usize,
         code: Code,
-        summary: impl FnOnce() -> (String, Vec<String>),
+        summary: impl FnOnce() -> T,
     ) {
         let about_pins = matches!(code.class(), Class::Lockout | Class::Withhold);
         let class = match kind {
@@ -431,27 +429,27 @@ impl<'a> Checker<'a> {
     }
 
     /// The same, for a finding whose class is not that of its code.
-    fn find_as(
+    fn find_as<T: Into<Text>>(
         &mut self,
         scope: Scope<'_>,
         kind: Kind,
         host: usize,
         (code, class): (Code, Class),
-        summary: impl FnOnce() -> (String, Vec<String>),
+        summary: impl FnOnce() -> T,
     ) {
         let alarm = Alarm { code, name: None };
         self.find_for(scope, kind, host, (code, class), vec![alarm], summary);
     }
 
     /// The same, for a finding that is about some of the host's names: an alarm for each.
-    fn find_for(
+    fn find_for<T: Into<Text>>(
         &mut self,
         scope: Scope<'_>,
         kind: Kind,
         host: usize,
         (code, class): (Code, Class),
         alarms: Vec<Alarm>,
-        summary: impl FnOnce() -> (String, Vec<String>),
+        summary: impl FnOnce() -> T,
     ) {
         let accepted = &self.deployment.hosts[host].accepted;
         let is_accepted = !alarms.is_empty() && alarms.iter().all(|alarm| accepted.contains(alarm));
@@ -488,10 +486,10 @@ impl<'a> Checker<'a> {
     /// What the server's module found by itself.
     fn report_noticed(&mut self) {
         for Noticed { code, label, text, at } in &self.deployment.noticed {
-            let scope = Scope { policy: text, kind: Kind::Enforced, at, each_place: false };
+            let scope = Scope { policy: &text.what, kind: Kind::Enforced, at, each_place: false };
             let class = code.class();
             let found = Found { code: *code, class, check: Check::Refuse, has_header: false };
-            self.findings.add(scope, found, label, || (text.clone(), vec![]));
+            self.findings.add(scope, found, label, || text.clone());
         }
     }
 
@@ -499,13 +497,8 @@ impl<'a> Checker<'a> {
         for (host, policy_use) in uses {
             let scope = Scope { policy: name, kind, at: &policy_use.at, each_place: true };
             self.find(scope, kind, *host, Code::UnknownPolicy, || {
-                (
-                    format!(
-                        "the policy \"{}\" is not defined; define it, or correct the name",
-                        Excerpt::new(name)
-                    ),
-                    vec![],
-                )
+                Text::new(format!("policy \"{}\" is not defined", Excerpt::new(name)))
+                    .fix("define it, or correct the name")
             });
         }
     }
@@ -519,14 +512,12 @@ impl<'a> Checker<'a> {
             let scope =
                 Scope { policy: policy.name(), kind, at: &policy_use.at, each_place: false };
             self.find(scope, kind, host, Code::NoTls, || {
-                (
-                    format!(
-                        "the policy \"{}\" is used in a server that does not listen on TLS, so its \
-                         header is never sent there; move the directive to the server that does",
-                        policy.shown()
-                    ),
-                    vec![],
-                )
+                Text::new(format!(
+                    "policy \"{}\" is used in a server that does not listen on TLS, so its header is \
+                     never sent there",
+                    policy.shown()
+                ))
+                .fix("move the directive to the server that listens on TLS")
             });
         }
         tls
@@ -536,7 +527,7 @@ impl<'a> Checker<'a> {
     fn keeps_records(&self) -> bool {
         self.deployment.records.as_ref().is_some_and(|records| {
             let is_unreadable =
-                |(code, ..): &(Code, String, Location)| *code == Code::PublishedPinsUnreadable;
+                |(code, ..): &(Code, Text, Location)| *code == Code::RecordsUnreadable;
             records.writer.is_some() || records.problems.iter().any(is_unreadable)
         })
     }
@@ -553,9 +544,7 @@ impl<'a> Checker<'a> {
             let scope =
                 Scope { policy: policy.name(), kind, at: &policy.spec.at, each_place: false };
             for (host, _) in uses {
-                self.find(scope, kind, *host, code, || {
-                    (report::incomplete(policy, code, &names), vec![])
-                });
+                self.find(scope, kind, *host, code, || report::incomplete(policy, code, &names));
             }
         }
         // Nobody remembers the pins of a header that tells clients to forget.
@@ -564,7 +553,7 @@ impl<'a> Checker<'a> {
                 let scope = Scope { policy: policy.name(), kind, at, each_place: true };
                 for (host, _) in uses {
                     self.find(scope, kind, *host, Code::KeywordPinWithoutPublishedPins, || {
-                        (report::keyword(role, &names), vec![])
+                        report::keyword(role, &names)
                     });
                 }
             }
@@ -572,7 +561,7 @@ impl<'a> Checker<'a> {
         for problem in &policy.problems {
             let scope = Scope { policy: policy.name(), kind, at: &problem.at, each_place: true };
             for (host, _) in uses {
-                self.find(scope, kind, *host, problem.code, || (problem.text.clone(), vec![]));
+                self.find(scope, kind, *host, problem.code, || problem.text.clone());
             }
         }
         let mut first: HashMap<Pin, &Location> = HashMap::new();
@@ -584,15 +573,13 @@ impl<'a> Checker<'a> {
             let scope = Scope { policy: policy.name(), kind, at: &pin.at, each_place: true };
             for (host, _) in uses {
                 self.find(scope, kind, *host, Code::DuplicatePin, || {
-                    (
-                        format!(
-                            "the pin sha256/{} stands in the policy \"{}\" already ({earlier}); it \
-                             is sent once",
-                            pin.pin,
-                            policy.shown()
-                        ),
-                        vec![],
-                    )
+                    Text::new(format!(
+                        "duplicate pin sha256/{} in policy \"{}\", first configured at {earlier}; it is \
+                         sent once",
+                        pin.pin,
+                        policy.shown()
+                    ))
+                    .fix("remove one of the two")
                 });
             }
         }
@@ -603,7 +590,7 @@ impl<'a> Checker<'a> {
                 Scope { policy: policy.name(), kind, at: &policy.spec.at, each_place: false };
             for (host, _) in uses {
                 self.find(scope, kind, *host, Code::MaxAgeTooLong, || {
-                    (report::max_age_too_long(policy, age, &names), vec![])
+                    report::max_age_too_long(policy, age, &names)
                 });
             }
         }
@@ -624,7 +611,7 @@ impl<'a> Checker<'a> {
                 if let Some((code, text, at)) = &trust.problem {
                     is_sure = false;
                     let scope = Scope { at, each_place: true, ..scope };
-                    self.find(scope, kind, *position, *code, || (text.clone(), vec![]));
+                    self.find(scope, kind, *position, *code, || text.clone());
                 }
                 match certificates {
                     Certificates::Loaded(loaded) => {
@@ -632,16 +619,16 @@ impl<'a> Checker<'a> {
                     }
                     Certificates::NotKnown { why, remedy } => {
                         self.find(scope, kind, *position, Code::CertificateNotKnownAtLoad, || {
-                            (report::not_known_at_load(policy, why, remedy), vec![])
+                            report::not_known_at_load(policy, why, remedy)
                         });
                     }
                     Certificates::Later(why) => {
                         self.find(scope, kind, *position, Code::CertificateCheckedAtStart, || {
-                            (report::checked_at_start(policy, why), vec![])
+                            report::checked_at_start(policy, why)
                         });
                     }
                     Certificates::Unusable(code, text) => {
-                        self.find(scope, kind, *position, *code, || (text.clone(), vec![]));
+                        self.find(scope, kind, *position, *code, || text.clone());
                     }
                 }
             }
@@ -719,7 +706,7 @@ impl<'a> Checker<'a> {
         });
         if let Some(certificate) = superfluous {
             self.find(scope, kind, host, Code::SuperfluousCertificateMatch, || {
-                (report::superfluous(policy, certificate), vec![])
+                report::superfluous(policy, certificate)
             });
         }
     }
@@ -750,9 +737,9 @@ impl<'a> Checker<'a> {
         let at = &policy.spec.at;
         let scope = Scope { policy: policy.name(), kind: Kind::Enforced, at, each_place: false };
         let why = |pin: Pin| match () {
-            () if loaded.contains(&pin) => "loaded and pinned",
+            () if loaded.contains(&pin) => report::LOADED,
             () if self.mistaken.contains_key(&pin) => "no key has this pin",
-            () => "compromised and pinned",
+            () => "key is compromised",
         };
         let text = report::no_backup_pin(policy, &why);
         for (host, _) in uses {
@@ -774,13 +761,12 @@ impl<'a> Checker<'a> {
                     continue;
                 }
                 settings.push(Arc::as_ptr(trust));
-                for Skipped { text, details, at } in &trust.skipped {
+                for Skipped { text, at } in &trust.skipped {
                     let at = at.as_ref().unwrap_or(place);
-                    let scope = Scope { policy: text, kind: Kind::Enforced, at, each_place: false };
+                    let scope =
+                        Scope { policy: &text.what, kind: Kind::Enforced, at, each_place: false };
                     let code = Code::TrustedCertificateSkipped;
-                    self.find(scope, Kind::Enforced, position, code, || {
-                        (text.clone(), details.clone())
-                    });
+                    self.find(scope, Kind::Enforced, position, code, || text.clone());
                 }
             }
         }
@@ -802,12 +788,9 @@ impl<'a> Checker<'a> {
                 each_place: false,
             };
             self.find(scope, Kind::Enforced, *position, Code::IpAddressHost, || {
-                (
-                    format!(
-                        "the server has the name {address}, an IP address, which no client pins \
-                         (RFC 7469 section 2.3.3); clients that use it are not protected"
-                    ),
-                    vec![],
+                format!(
+                    "the server name {address} is an IP address; clients ignore pins for addresses (RFC \
+                     7469 section 2.3.3), so pins do not protect them"
                 )
             });
         }
@@ -832,15 +815,13 @@ impl<'a> Checker<'a> {
             let scope =
                 Scope { policy: policy.name(), kind, at: &policy_use.at, each_place: false };
             self.find(scope, kind, *host, Code::ReportUriOnPinnedHost, || {
-                (
-                    format!(
-                        "the reports of the policy \"{}\" go to {}, which is pinned itself, so a \
-                         client that has something to report cannot reach it; use another host",
-                        policy.shown(),
-                        uri.host()
-                    ),
-                    vec![],
-                )
+                Text::new(format!(
+                    "reports for policy \"{}\" go to {}, which has the same pins; a client that refuses \
+                     its certificate cannot send its report there",
+                    policy.shown(),
+                    uri.host()
+                ))
+                .fix("use a host of another name for reports")
             });
         }
     }

@@ -1,7 +1,7 @@
-//! What a check finds: stable codes, each of one class.
+//! Findings: stable codes, each of one class, and the form of their log lines.
 //!
-//! A code is API: scripts match on it, it may be retired but is never renamed. Every code has its
-//! entry in `docs/findings.md`.
+//! A code is API: scripts match on it, it may be retired but is never renamed. The table of codes is the
+//! source of `docs/findings.md`, which a test compares with it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -45,163 +45,318 @@ pub enum Class {
     Warning,
 }
 
+impl Class {
+    /// Its name in the documentation.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::Lockout => "lockout",
+            Self::Unsure => "unsure",
+            Self::Withhold => "withhold",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+/// What is known of a code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Entry {
+    /// The code.
+    pub code: Code,
+    /// Its text, as it stands in log lines.
+    pub text: &'static str,
+    /// Its class in an enforced policy.
+    pub class: Class,
+    /// What it means, in a few words.
+    pub title: &'static str,
+    /// Where the requirement comes from: a section of a standard, or a page of the documentation.
+    pub reference: &'static str,
+}
+
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal, $class:ident;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $class:ident, $title:literal, $reference:literal;)*) => {
         /// The stable code of a finding.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Code {
             $($(#[$doc])* $name,)*
         }
 
-        impl Code {
-            /// All codes, in the order of `docs/findings.md`.
-            pub const ALL: &[Self] = &[$(Self::$name,)*];
-
-            /// The code's text, as it stands in log lines.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $text,)* }
-            }
-
-            /// Its class in an enforced policy. Of what a report-only policy's pins give, all is
-            /// a warning.
-            #[must_use]
-            pub const fn class(self) -> Class {
-                match self { $(Self::$name => Class::$class,)* }
-            }
-        }
+        /// All codes. `docs/findings.md` has them in this order.
+        pub const CODES: &[Entry] = &[$(Entry {
+            code: Code::$name,
+            text: $text,
+            class: Class::$class,
+            title: $title,
+            reference: $reference,
+        },)*];
     };
 }
 
 codes! {
     /// A pin is not the base64 of a SHA-256.
-    MalformedPin = "malformed-pin", Invalid;
+    MalformedPin = "malformed-pin", Invalid,
+        "A pin is not the base64 of a SHA-256 hash", "RFC 7469 2.1.1";
     /// A pin is the SHA-256 of nothing.
-    EmptyInputPin = "empty-input-pin", Invalid;
+    EmptyInputPin = "empty-input-pin", Invalid,
+        "A pin is the SHA-256 hash of empty input", "RFC 7469 2.4";
     /// Fewer pins than the policy needs.
-    TooFewPins = "too-few-pins", Invalid;
+    TooFewPins = "too-few-pins", Invalid,
+        "The policy has fewer pins than clients require", "RFC 7469 2.5";
     /// More pins than every user agent stores.
-    TooManyPins = "too-many-pins", Invalid;
+    TooManyPins = "too-many-pins", Invalid,
+        "The policy has more pins than every client stores", "docs/design.md";
     /// An enforced policy without `max_age`.
-    MissingMaxAge = "missing-max-age", Invalid;
+    MissingMaxAge = "missing-max-age", Invalid,
+        "An enforced policy has no max-age", "RFC 7469 2.1.2";
     /// A `max_age` that is no time.
-    InvalidMaxAge = "invalid-max-age", Invalid;
+    InvalidMaxAge = "invalid-max-age", Invalid,
+        "The value of max-age is invalid", "RFC 7469 2.1.2";
     /// A `report_uri` that some user agent would void the header for.
-    InvalidReportUri = "invalid-report-uri", Invalid;
+    InvalidReportUri = "invalid-report-uri", Invalid,
+        "The report URI is invalid", "RFC 7469 2.1.4";
     /// A report-only policy that cannot report.
-    ReportOnlyWithoutReportUri = "report-only-without-report-uri", Invalid;
+    ReportOnlyWithoutReportUri = "report-only-without-report-uri", Invalid,
+        "A report-only policy has no report URI", "RFC 7469 2.1";
     /// A policy that is used and not defined.
-    UnknownPolicy = "unknown-policy", Invalid;
+    UnknownPolicy = "unknown-policy", Invalid,
+        "A policy is used and not defined", "docs/directives.md";
     /// A name is said to be served elsewhere, and a server block here has it.
-    NotServedHereConflict = "not-served-here-conflict", Invalid;
+    NotServedHereConflict = "not-served-here-conflict", Invalid,
+        "A name is declared as not served here and is served here", "docs/directives.md";
     /// A keyword in place of a pin, where published pins are not recorded.
-    KeywordPinWithoutPublishedPins = "keyword-pin-without-published-pins", Invalid;
+    KeywordPinWithoutPublishedPins = "keyword-pin-without-published-pins", Invalid,
+        "A keyword stands for a pin, and no records are written", "docs/directives.md";
     /// A pin's file holds a private key. What a file holds may change under a running server, so
     /// it must not keep the next start from succeeding, as the text of the configuration may.
-    PrivateKeyAsPinSource = "private-key-as-pin-source", Unsure;
+    PrivateKeyAsPinSource = "private-key-as-pin-source", Unsure,
+        "The file of a pin contains a private key", "docs/directives.md";
     /// A pin's file holds a key with inherited parameters.
-    UnpinnableKey = "unpinnable-key", Unsure;
+    UnpinnableKey = "unpinnable-key", Unsure,
+        "The key has inherited parameters and cannot be pinned", "RFC 7469 2.4";
     /// A pin's file cannot be read, or holds no key that can be parsed; or a keyword stands for no
     /// certificate.
-    UnreadablePinSource = "unreadable-pin-source", Unsure;
+    UnreadablePinSource = "unreadable-pin-source", Unsure,
+        "The file of a pin cannot be used", "docs/directives.md";
     /// A file of trusted certificates cannot be read.
-    UnreadableTrustedCertificate = "unreadable-trusted-certificate", Unsure;
+    UnreadableTrustedCertificate = "unreadable-trusted-certificate", Unsure,
+        "A file of trusted certificates cannot be used", "docs/directives.md";
     /// A certificate that the server loaded cannot be parsed.
-    UnreadableCertificate = "unreadable-certificate", Unsure;
+    UnreadableCertificate = "unreadable-certificate", Unsure,
+        "A certificate of the server cannot be parsed", "RFC 5280 4.1";
     /// A file or a certificate exceeds a limit.
-    OversizedInput = "oversized-input", Unsure;
+    OversizedInput = "oversized-input", Unsure,
+        "A file or a certificate exceeds a size limit", "docs/findings.md";
     /// The records of published pins cannot be read.
-    PublishedPinsUnreadable = "published-pins-unreadable", Unsure;
+    RecordsUnreadable = "records-unreadable", Unsure,
+        "The records of published pins cannot be read", "docs/records.md";
     /// Records that were read once are not there any more.
-    RecordsMissing = "records-missing", Unsure;
+    RecordsMissing = "records-missing", Unsure,
+        "Records that were read before have disappeared", "docs/records.md";
     /// Somebody else may have changed records of this machine.
-    RecordsNotTrusted = "records-not-trusted", Unsure;
+    RecordsUnsafePermissions = "records-unsafe-permissions", Unsure,
+        "Other users can change the records", "docs/records.md";
     /// The server's OpenSSL lacks a function or is a version that is not supported.
-    UnsupportedOpenssl = "unsupported-openssl", Unsure;
+    UnsupportedOpenssl = "unsupported-openssl", Unsure,
+        "The server's TLS library is not supported", "docs/design.md";
     /// A loaded certificate has no path through a pinned key.
-    NoPinInChain = "no-pin-in-chain", Lockout;
+    NoPinInChain = "no-pin-in-chain", Lockout,
+        "No pin of the policy matches a key in the certificate chain", "RFC 7469 2.6";
     /// A certificate has no path through a key that clients may hold a pin of.
-    PublishedPinsUnmet = "published-pins-unmet", Lockout;
+    PublishedPinsUnmet = "published-pins-unmet", Lockout,
+        "The certificate fails the pins that clients hold", "RFC 7469 2.6";
     /// The same for pins that were published for a domain above the host.
-    SuperdomainPinsUnmet = "superdomain-pins-unmet", Lockout;
+    SuperdomainPinsUnmet = "superdomain-pins-unmet", Lockout,
+        "The certificate fails the pins that clients hold for a parent domain", "RFC 7469 2.1.3";
     /// Another server block of the name presents no key that the policy pins.
-    SameHostPinsUnmet = "same-host-pins-unmet", Lockout;
+    SameHostPinMismatch = "same-host-pin-mismatch", Lockout,
+        "Another server block of this name fails the policy", "RFC 7469 2.2.2";
     /// Another server of the host presents no key that the policy pins.
-    ServedElsewhereUnmet = "served-elsewhere-unmet", Lockout;
+    PeerServerPinMismatch = "peer-server-pin-mismatch", Lockout,
+        "Another machine that serves this name fails the policy", "RFC 7469 2.2.2";
     /// No pin lies outside the loaded chains.
-    NoBackupPin = "no-backup-pin", Withhold;
+    NoBackupPin = "no-backup-pin", Withhold,
+        "The policy has no backup pin", "RFC 7469 2.5";
     /// The pins of a header cannot be recorded.
-    PublishedPinsNotRecorded = "published-pins-not-recorded", Withhold;
+    PublishedPinsWriteFailed = "published-pins-write-failed", Withhold,
+        "The pins of a header could not be recorded", "docs/records.md";
     /// The certificate is chosen during the handshake.
-    CertificateNotKnownAtLoad = "certificate-not-known-at-load", Withhold;
+    CertificateNotKnownAtLoad = "certificate-not-known-at-load", Withhold,
+        "The certificate is chosen during the handshake", "docs/design.md";
     /// The certificate is known at the start only, not at a test.
-    CertificateCheckedAtStart = "certificate-checked-at-start", Warning;
+    CertificateCheckedAtStart = "certificate-checked-at-start", Warning,
+        "The certificate is checked at the start, not by the config test", "docs/design.md";
     /// Code of another module in the server can replace the loaded certificate.
-    CertificateMayBeReplaced = "certificate-may-be-replaced", Warning;
+    CertificateMayBeReplaced = "certificate-may-be-replaced", Warning,
+        "Another module can replace the certificate", "docs/design.md";
     /// Some path through the chain avoids every pinned key.
-    PartialPathMatch = "partial-path-match", Warning;
+    PartialPathMatch = "partial-path-match", Warning,
+        "The result of pin validation depends on the path that a client builds", "RFC 7469 2.6";
     /// Only keys that the server does not send are pinned.
-    RootOnlyMatch = "root-only-match", Warning;
+    RootOnlyMatch = "root-only-match", Warning,
+        "The policy pins only keys that the server does not send", "RFC 7469 2.6";
     /// A pin matches a served certificate that lies on no path.
-    SuperfluousCertificateMatch = "superfluous-certificate-match", Warning;
+    SuperfluousCertificateMatch = "superfluous-certificate-match", Warning,
+        "A pin matches only a certificate outside every certificate path", "RFC 7469 2.6";
     /// `max_age` above what user agents remember.
-    MaxAgeTooLong = "max-age-too-long", Warning;
+    MaxAgeTooLong = "max-age-too-long", Warning,
+        "max-age exceeds what browsers remember", "RFC 7469 4.1";
     /// Reports would go to a host that the policy itself pins.
-    ReportUriOnPinnedHost = "report-uri-on-pinned-host", Warning;
+    ReportUriOnPinnedHost = "report-uri-on-pinned-host", Warning,
+        "Reports go to a host that is pinned itself", "RFC 7469 2.1.4";
     /// A certificate among the trusted ones that is left out, since it cannot be used.
-    TrustedCertificateSkipped = "trusted-certificate-skipped", Warning;
+    TrustedCertificateSkipped = "trusted-certificate-skipped", Warning,
+        "A trusted certificate cannot be used and is left out", "docs/design.md";
     /// A pin is the hash of something that is no key.
-    PinOfNoKey = "pin-of-no-key", Warning;
+    PinNotSpkiHash = "pin-not-spki-hash", Warning,
+        "A pin is the hash of something other than a public key", "RFC 7469 2.4";
     /// A key that the server presents is on record as compromised.
-    CompromisedKeyLoaded = "compromised-key-loaded", Warning;
+    CompromisedKeyLoaded = "compromised-key-loaded", Warning,
+        "The server presents a key that is recorded as compromised", "docs/incident.md";
     /// A policy pins a key that is on record as compromised and is not loaded.
-    CompromisedKeyPinned = "compromised-key-pinned", Warning;
+    CompromisedKeyPinned = "compromised-key-pinned", Warning,
+        "The policy pins a key that is recorded as compromised", "docs/incident.md";
     /// User agents note no IP addresses.
-    IpAddressHost = "ip-address-host", Warning;
+    IpAddressHost = "ip-address-host", Warning,
+        "The server name is an IP address", "RFC 7469 2.3.3";
     /// A policy in a server that does not listen on TLS.
-    NoTls = "no-tls", Warning;
+    NoTls = "no-tls", Warning,
+        "A policy is used in a server without TLS", "RFC 7469 2.2.2";
     /// The same pin twice.
-    DuplicatePin = "duplicate-pin", Warning;
+    DuplicatePin = "duplicate-pin", Warning,
+        "The policy has the same pin twice", "docs/directives.md";
     /// Some path avoids every key that clients may hold a pin of, as one did before.
-    PublishedPinsPartlyMet = "published-pins-partly-met", Warning;
+    PublishedPinsPartlyMet = "published-pins-partly-met", Warning,
+        "Some certificate paths fail the pins that clients hold", "RFC 7469 2.6";
     /// Clients hold pins for a host for which a server answers only by a wildcard in its certificate,
     /// and did not meet them before either.
-    WildcardHostPinsUnmet = "wildcard-host-pins-unmet", Warning;
+    WildcardHostPinsUnmet = "wildcard-host-pins-unmet", Warning,
+        "A server that answers for a name only through its certificate or port fails the pins held for it", "docs/design.md";
     /// Clients hold pins for a host that no server block has any more, and the certificate of the one
     /// that answers is not for it.
-    RemovedHostPinsUnmet = "removed-host-pins-unmet", Warning;
+    RemovedHostPinsUnmet = "removed-host-pins-unmet", Warning,
+        "Clients hold pins for a host that was removed", "docs/design.md";
     /// Pins are published for a port of a host on which nothing that has the host is looked at.
-    PublishedPinsPortNotServed = "published-pins-port-not-served", Warning;
+    PublishedPinsPortNotServed = "published-pins-port-not-served", Warning,
+        "Clients hold pins for a port on which no checked server has the host", "docs/directives.md";
     /// Names whose pins are not compared, since they are said to be served elsewhere.
-    NotServedHere = "not-served-here", Warning;
+    NotServedHere = "not-served-here", Warning,
+        "Pins are not compared for names declared as served elsewhere", "docs/directives.md";
     /// The last accepted configuration was recorded in a format that cannot tell certificates of the same
     /// keys apart.
-    PublishedPinsEarlierFormat = "published-pins-earlier-format", Warning;
+    RecordsEarlierFormat = "records-earlier-format", Warning,
+        "The last accepted configuration was recorded in an earlier format", "docs/records.md";
     /// A header is sent and nothing records it.
-    PublishedPinsNotKept = "published-pins-not-kept", Warning;
+    PublishedPinsNoWriter = "published-pins-no-writer", Warning,
+        "A header is sent and no records are written", "docs/directives.md";
     /// The clock stands before the newest record of this server.
-    ClockBehindRecords = "clock-behind-records", Warning;
+    ClockBehindRecords = "clock-behind-records", Warning,
+        "The clock is behind the newest record", "docs/records.md";
     /// Clients are locked out whom an operator has given up.
-    Waived = "waived", Warning;
+    Waived = "waived", Warning,
+        "Clients are locked out under a recorded waiver", "docs/incident.md";
     /// The last line of a file of records was never finished.
-    TornRecord = "torn-record", Warning;
+    TruncatedRecord = "truncated-record", Warning,
+        "The last line of a file of records is incomplete", "docs/records.md";
     /// What is served could not be recorded, and no header is lost by it.
-    ConfigurationNotRecorded = "configuration-not-recorded", Warning;
+    ConfigurationNotRecorded = "configuration-not-recorded", Warning,
+        "The accepted configuration could not be recorded", "docs/records.md";
     /// This server cannot append to its records.
-    RecordsNotWritable = "records-not-writable", Warning;
+    RecordsNotWritable = "records-not-writable", Warning,
+        "This server cannot append to its records", "docs/records.md";
     /// A copy of another machine's records says what is not its to say.
-    RecordWithoutEffect = "record-without-effect", Warning;
+    PeerRecordIgnored = "peer-record-ignored", Warning,
+        "A copied record claims more than its writer may decide", "docs/records.md";
     /// Other servers have written into this directory, and this one has not yet.
-    OtherWriters = "other-writers", Warning;
+    OtherWriters = "other-writers", Warning,
+        "Another writer name was used in this directory before", "docs/records.md";
     /// A server that speaks TLS, or leads to one, cannot be looked at.
-    TlsServerNotChecked = "tls-server-not-checked", Warning;
+    TlsServerNotChecked = "tls-server-not-checked", Warning,
+        "A TLS server cannot be checked", "docs/design.md";
     /// A public port is declared for a port on which nothing here speaks TLS.
-    PublicPortUnused = "public-port-unused", Warning;
+    PublicPortUnused = "public-port-unused", Warning,
+        "A public port is declared for a port without TLS", "docs/directives.md";
+}
+
+impl Code {
+    /// What is known of it.
+    #[must_use]
+    pub const fn entry(self) -> &'static Entry {
+        // The enumeration and the table are made of the same rows.
+        &CODES[self as usize]
+    }
+
+    /// The code's text, as it stands in log lines.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        self.entry().text
+    }
+
+    /// Its class in an enforced policy. In a report-only policy, findings about its pins are warnings.
+    #[must_use]
+    pub const fn class(self) -> Class {
+        self.entry().class
+    }
 }
 
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// What a finding says, in the order of its log lines.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Text {
+    /// What is wrong, and the consequence for clients: one line.
+    pub what: String,
+    /// The safe actions, best first; a command stands at the end of its line.
+    pub fix: Vec<String>,
+    /// What it is about: certificates, and who holds which pins until when.
+    pub details: Vec<String>,
+    /// Commands that lock clients out: what they are for, and the command.
+    pub last_resort: Vec<String>,
+}
+
+impl Text {
+    /// One line.
+    #[must_use]
+    pub fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), ..Self::default() }
+    }
+
+    /// Adds a safe action.
+    #[must_use]
+    pub fn fix(mut self, line: impl Into<String>) -> Self {
+        self.fix.push(line.into());
+        self
+    }
+
+    /// Adds lines about certificates and holders.
+    #[must_use]
+    pub fn details(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+        self.details.extend(lines);
+        self
+    }
+
+    /// Adds a command that locks clients out.
+    #[must_use]
+    pub fn last_resort(mut self, line: impl Into<String>) -> Self {
+        self.last_resort.push(line.into());
+        self
+    }
+}
+
+impl From<String> for Text {
+    fn from(what: String) -> Self {
+        Self::new(what)
+    }
+}
+
+impl From<(String, Vec<String>)> for Text {
+    fn from((what, details): (String, Vec<String>)) -> Self {
+        Self { details, ..Self::new(what) }
     }
 }
 
@@ -212,20 +367,20 @@ pub struct Finding {
     pub code: Code,
     /// Its class here; for report-only policies a warning where an enforced policy has a lock-out.
     pub class: Class,
-    /// Whether the hosts concerned say `hpkp_check warn`.
+    /// Whether the affected hosts have `hpkp_check warn`.
     pub check: Check,
-    /// The hosts concerned: the first three.
+    /// The affected hosts, each once: the first three.
     pub hosts: Vec<String>,
-    /// How many hosts are concerned.
+    /// How many hosts are affected.
     pub host_count: usize,
-    /// Whether one of them has a header, which may be kept back.
+    /// Whether one of them has a header, which may be withheld.
     pub has_header: bool,
     /// The directive that causes it.
     pub at: Location,
-    /// What is wrong and what to do, in one line.
-    pub summary: String,
-    /// More, a line each.
-    pub details: Vec<String>,
+    /// What it says.
+    pub text: Text,
+    /// What the server does now; none where it goes on as if nothing had been found.
+    pub outcome: Option<&'static str>,
 }
 
 /// What is done about a lock-out or an unsure answer (`hpkp_check`, `HPKPCheck`).
@@ -242,7 +397,23 @@ pub enum Check {
 const NAMED_HOSTS: usize = 3;
 
 impl Finding {
-    /// Adds a host that is concerned too; the first three are named.
+    /// A finding of the code's own class that is about no host so far.
+    #[must_use]
+    pub fn new(code: Code, at: Location, text: Text) -> Self {
+        Self {
+            code,
+            class: code.class(),
+            check: Check::Refuse,
+            hosts: Vec::new(),
+            host_count: 0,
+            has_header: false,
+            at,
+            text,
+            outcome: None,
+        }
+    }
+
+    /// Adds an affected host; the first three are named.
     pub fn add_host(&mut self, label: &str) {
         self.host_count += 1;
         if self.hosts.len() < NAMED_HOSTS {
@@ -250,29 +421,47 @@ impl Finding {
         }
     }
 
-    /// The finding as log lines, each of which begins `hpkp: [code] host:` and fits a server's
-    /// line. The first says what is wrong and what to do.
+    /// The finding as log lines, each of which begins `hpkp: [code] host:` and fits a server's line.
+    /// The safe action comes before the details, and what locks clients out comes last.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         let host = self.hosts.first().map_or("-", String::as_str);
         let prefix = format!("hpkp: [{}] {host}:", self.code);
-        let others = (self.host_count > 1).then(|| {
+        let first = bounded(format!("{prefix} {}", self.text.what), MAX_FIRST_LINE);
+        let further = self.further_lines();
+        std::iter::once(first)
+            .chain(further.map(move |line| bounded(format!("{prefix} {line}"), MAX_LINE)))
+    }
+
+    /// The lines after the first one, without the prefix.
+    pub fn further_lines(&self) -> impl Iterator<Item = String> {
+        let affected = (self.host_count > 1).then(|| {
             let more = if self.host_count > self.hosts.len() { ", ..." } else { "" };
-            format!("{} hosts are concerned: {}{more}", self.host_count, self.hosts.join(", "))
+            format!("affects {} hosts: {}{more}", self.host_count, self.hosts.join(", "))
         });
-        std::iter::once(self.summary.clone())
-            .chain(others)
-            .chain(self.details.iter().cloned())
-            .map(move |line| bounded(format!("{prefix} {line}")))
+        let Text { fix, details, last_resort, .. } = &self.text;
+        let outcome = self.outcome.map(str::to_owned).into_iter();
+        outcome
+            .chain(fix.iter().map(|line| format!("to fix: {line}")))
+            .chain(affected)
+            .chain(details.iter().cloned())
+            .chain(
+                last_resort
+                    .iter()
+                    .map(|line| format!("last resort, locks out those clients: {line}")),
+            )
     }
 }
 
-/// nginx cuts a line of its configuration log at 1,024 octets, its own prefix and the position
-/// included.
-const MAX_LINE: usize = 800;
+/// The most bytes of a first line: the server adds the place of the directive.
+const MAX_FIRST_LINE: usize = 800;
 
-fn bounded(mut line: String) -> String {
-    if line.len() > MAX_LINE {
-        let end = (0..=MAX_LINE).rev().find(|i| line.is_char_boundary(*i)).unwrap_or(0);
+/// The most bytes of a line. nginx cuts a line of its error log at 2,048 bytes, time and process
+/// included.
+pub const MAX_LINE: usize = 1_900;
+
+fn bounded(mut line: String, most: usize) -> String {
+    if line.len() > most {
+        let end = (0..=most).rev().find(|i| line.is_char_boundary(*i)).unwrap_or(0);
         line.truncate(end);
         line.push_str("...");
     }
@@ -286,10 +475,48 @@ mod tests {
     #[test]
     fn codes_are_kebab_case_and_unique() {
         let mut seen = std::collections::HashSet::new();
-        for code in Code::ALL {
-            let text = code.as_str();
+        for Entry { code, text, .. } in CODES {
+            assert_eq!(code.as_str(), *text);
             assert!(seen.insert(text), "{text} twice");
             assert!(text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{text}");
         }
+    }
+
+    /// The safe action before the details, and what locks clients out behind all else.
+    #[test]
+    fn the_dangerous_line_is_the_last() {
+        let text = Text::new("wrong")
+            .last_resort("waive")
+            .details(["certificate: a".to_owned()])
+            .fix("restore")
+            .fix("find");
+        let mut finding =
+            Finding::new(Code::NoPinInChain, Location { file: "a".into(), line: 1 }, text);
+        finding.outcome = Some("nothing was changed");
+        for host in ["a", "b", "c", "d"] {
+            finding.add_host(host);
+        }
+        let lines: Vec<String> = finding.lines().collect();
+        let expected = [
+            "wrong",
+            "nothing was changed",
+            "to fix: restore",
+            "to fix: find",
+            "affects 4 hosts: a, b, c, ...",
+            "certificate: a",
+            "last resort, locks out those clients: waive",
+        ];
+        assert_eq!(lines, expected.map(|line| format!("hpkp: [no-pin-in-chain] a: {line}")));
+    }
+
+    #[test]
+    fn a_long_command_is_whole() {
+        let command = format!("hpkp published -d DIR waive {}END", "a".repeat(1_500));
+        let text = Text::new("a".repeat(3_000)).last_resort(&command);
+        let finding =
+            Finding::new(Code::NoPinInChain, Location { file: "a".into(), line: 1 }, text);
+        let lines: Vec<String> = finding.lines().collect();
+        assert!(lines[0].len() < 900 && lines[0].ends_with("..."), "{}", lines[0]);
+        assert!(lines[1].ends_with(&command), "{}", lines[1]);
     }
 }

@@ -67,13 +67,13 @@ pub enum MaxAgeError {
 
 impl fmt::Display for MaxAgeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const WANTED: &str = "wanted is a whole number of seconds, or one with the unit s, m, h, d \
-                              or w, such as 1d";
+        const WANTED: &str = "expected a whole number of seconds, or a number with the unit s, m, \
+                              h, d or w, such as 1d";
         match self {
-            Self::NoNumber => write!(f, "it does not begin with a digit; {WANTED}"),
-            Self::Unit => write!(f, "what follows its digits is no unit known here; {WANTED}"),
+            Self::NoNumber => write!(f, "no digit at the beginning; {WANTED}"),
+            Self::Unit => write!(f, "unknown unit after the digits; {WANTED}"),
             Self::TooLarge => {
-                write!(f, "it is above {} seconds; {WANTED}", MaxAge::MAX.seconds())
+                write!(f, "more than {} seconds; {WANTED}", MaxAge::MAX.seconds())
             }
         }
     }

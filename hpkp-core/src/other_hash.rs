@@ -47,12 +47,12 @@ impl HashOf {
             Self::RequestText => "the PEM text of the certification request",
             Self::PublicKeyText => "the PEM text of the public key (convert it to DER first)",
             Self::BareKey => {
-                "the bare public key without its algorithm (as PKCS #1 and iOS' \
-                 SecKeyCopyExternalRepresentation have it)"
+                "the public key without its algorithm (PKCS #1, or SecKeyCopyExternalRepresentation on \
+                 iOS)"
             }
             Self::BareKeyText => "the PEM text of the public key in PKCS #1 form",
-            Self::Modulus => "the modulus as openssl prints it",
-            Self::File => "the file as it stands",
+            Self::Modulus => "the modulus as printed by openssl",
+            Self::File => "the whole file",
         }
     }
 }

@@ -15,7 +15,20 @@ use crate::published::{CertificateIdentity, KeyGraph, KeyNode};
 
 /// The certificates that a server sends for one of its keys, the leaf first. At least one.
 #[derive(Clone, Debug)]
-pub struct Chain(Vec<Arc<Certificate>>);
+pub struct Chain {
+    certificates: Vec<Arc<Certificate>>,
+    file: Option<Arc<CertificateFile>>,
+}
+
+/// The file of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CertificateFile {
+    /// Its path, as the server loaded it.
+    pub path: String,
+    /// A directory that contains the private key, and most likely the keys before it; none where it is
+    /// not in a file.
+    pub keys: Option<String>,
+}
 
 impl Chain {
     /// The most certificates that a chain may have: more than OpenSSL's own clients take, whose limit
@@ -25,27 +38,40 @@ impl Chain {
     /// A chain of `certificates`, or `None` where there are none or more than [`Chain::MAX`].
     #[must_use]
     pub fn new(certificates: Vec<Arc<Certificate>>) -> Option<Self> {
-        (1..=Self::MAX).contains(&certificates.len()).then_some(Self(certificates))
+        let is_in_range = (1..=Self::MAX).contains(&certificates.len());
+        is_in_range.then_some(Self { certificates, file: None })
+    }
+
+    /// The same chain, loaded from that file.
+    #[must_use]
+    pub fn with_file(self, file: Option<Arc<CertificateFile>>) -> Self {
+        Self { file, ..self }
+    }
+
+    /// The file that the server loaded it from, as far as that is known.
+    #[must_use]
+    pub fn file(&self) -> Option<&Arc<CertificateFile>> {
+        self.file.as_ref()
     }
 
     /// The leaf: the certificate whose key the server holds.
     #[must_use]
     pub fn leaf(&self) -> &Arc<Certificate> {
-        &self.0[0]
+        &self.certificates[0]
     }
 
     /// The certificates, the leaf first.
     #[must_use]
     pub fn certificates(&self) -> &[Arc<Certificate>] {
-        &self.0
+        &self.certificates
     }
 
     /// What tells these certificates from others of the same keys.
     #[must_use]
     pub fn identity(&self) -> CertificateIdentity {
         CertificateIdentity {
-            issuer: self.0[0].issuer_fingerprint(),
-            authorities: self.0[1..].iter().map(|one| one.fingerprint()).collect(),
+            issuer: self.certificates[0].issuer_fingerprint(),
+            authorities: self.certificates[1..].iter().map(|one| one.fingerprint()).collect(),
         }
     }
 }
@@ -240,15 +266,15 @@ impl Paths {
             let pin = node
                 .certificate
                 .pin()
-                .map_or_else(|| "no pin can be formed".to_owned(), |pin| format!("sha256/{pin}"));
+                .map_or_else(|| "key without a pin".to_owned(), |pin| format!("sha256/{pin}"));
             let role = match (&node.anchor, node.served) {
-                (Some(file), true) => format!("served, trusted by {file}"),
-                (Some(file), false) => format!("not served, trusted by {file}"),
-                (None, _) => "served".to_owned(),
+                (Some(file), true) => format!("sent, trusted in {file}"),
+                (Some(file), false) => format!("not sent, trusted in {file}"),
+                (None, _) => "sent".to_owned(),
             };
             let Node { certificate, .. } = node;
             format!(
-                "on the path: {pin} {}, issued by {} ({role})",
+                "on the path: {pin}, {}, issued by {} ({role})",
                 certificate.subject(),
                 certificate.issuer()
             )

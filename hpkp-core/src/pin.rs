@@ -194,53 +194,54 @@ impl PinError {
 
 impl fmt::Display for PinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const WANTED: &str =
-            "wanted is sha256/ and the base64 (44 characters) of the SHA-256 of the SPKI";
+        const EXPECTED: &str =
+            "expected sha256/ and the base64 (44 characters) of the SHA-256 hash of the SPKI";
         match self {
-            Self::Empty => write!(f, "it is empty; {WANTED}"),
-            Self::TooLong { octets } => write!(f, "it is {octets} octets long; {WANTED}"),
+            Self::Empty => write!(f, "empty; {EXPECTED}"),
+            Self::TooLong { octets } => write!(f, "{octets} bytes long; {EXPECTED}"),
             Self::OfNothing => f.write_str(
-                "it is the SHA-256 of nothing: the command that should have printed the key failed; \
-                 make the pin again and look at each step of the pipeline",
+                "this is the SHA-256 hash of empty input: the command that should have printed the key \
+                 failed; make the pin again and check each command of the pipeline",
             ),
             Self::Hex => write!(
                 f,
-                "it looks like a hash in hexadecimal (most often of the whole certificate, which \
-                 is no pin); {WANTED}"
+                "this is a hash in hexadecimal, most often of the whole certificate, which is not a pin; \
+                 {EXPECTED}"
             ),
-            Self::UrlSafe => write!(
-                f,
-                "it looks like URL-safe base64; write + for each - and / for each _; {WANTED}"
-            ),
-            Self::Unpadded => write!(f, "it looks like base64 without its padding; {WANTED}"),
+            Self::UrlSafe => {
+                write!(f, "this is base64 for URLs, replace - by + and _ by /; {EXPECTED}")
+            }
+            Self::Unpadded => write!(f, "base64 without padding; {EXPECTED}"),
             Self::StrayBits => write!(
                 f,
-                "its last character before the padding carries stray bits, so it is no canonical \
-                 base64 (a typing error, most likely); {WANTED}"
+                "the last character before the padding is not canonical base64, most likely a typing \
+                 error; {EXPECTED}"
             ),
             Self::WrongLength { octets } => {
                 let hash = match octets {
-                    20 => " (a SHA-1?)",
-                    28 => " (a SHA-224?)",
-                    48 => " (a SHA-384?)",
-                    64 => " (a SHA-512?)",
+                    20 => " (a SHA-1 hash?)",
+                    28 => " (a SHA-224 hash?)",
+                    48 => " (a SHA-384 hash?)",
+                    64 => " (a SHA-512 hash?)",
                     _ => "",
                 };
-                write!(f, "it is the base64 of {octets} octets{hash}, not of 32; {WANTED}")
+                write!(f, "base64 of {octets} bytes{hash}, not of 32; {EXPECTED}")
             }
             Self::SmartQuote { quote } => write!(
                 f,
-                "it holds the typographic quotation mark {quote:?} (U+{:04X}), which a word \
-                 processor put there; {WANTED}",
+                "contains the typographic quotation mark {quote:?} (U+{:04X}), as word processors write \
+                 it; {EXPECTED}",
                 u32::from(*quote)
             ),
-            Self::Unquoted => write!(f, "pin-sha256= wants its value between \" and \"; {WANTED}"),
+            Self::Unquoted => {
+                write!(f, "the value of pin-sha256= must be in double quotation marks; {EXPECTED}")
+            }
             Self::Algorithm { name } => write!(
                 f,
-                "its algorithm \"{}\" is not sha256, the only one that RFC 7469 defines; {WANTED}",
+                "unsupported algorithm \"{}\", RFC 7469 defines only sha256; {EXPECTED}",
                 Excerpt::new(name)
             ),
-            Self::NotBase64 => write!(f, "it is not base64; {WANTED}"),
+            Self::NotBase64 => write!(f, "invalid base64; {EXPECTED}"),
         }
     }
 }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use crate::certificate::Certificate;
-use crate::finding::{Code, Location};
+use crate::finding::{Code, Location, Text};
 use crate::max_age::MaxAge;
 use crate::other_hash::{self, HashOf, OtherHash};
 use crate::path::Chain;
 use crate::pin::{Pin, PinError};
 use crate::report_uri::ReportUri;
 use crate::spki::{self, SpkiError};
-use crate::text::Excerpt;
+use crate::text::{Excerpt, ShellWord};
 
 /// The most pins that a policy may have: Firefox stores no more (a record of 1,024 octets) and
 /// drops a larger policy as a whole.
@@ -70,7 +70,7 @@ impl PinSource {
     ) -> Result<Self, (Code, String)> {
         if let Some(path) = text.strip_prefix("file:") {
             if path.is_empty() {
-                return Err((Code::MalformedPin, "no path follows \"file:\"".to_owned()));
+                return Err((Code::MalformedPin, "missing path after \"file:\"".to_owned()));
             }
             return Ok(Self::File(full_path(path)));
         }
@@ -82,7 +82,7 @@ impl PinSource {
                 PinError::OfNothing => Code::EmptyInputPin,
                 _ => Code::MalformedPin,
             };
-            (code, format!("\"{}\" is no pin: {error}", Excerpt::new(text)))
+            (code, format!("invalid pin \"{}\": {error}", Excerpt::new(text)))
         })
     }
 }
@@ -209,10 +209,13 @@ fn first_key(
     path: &str,
     read: &mut impl FnMut(&str) -> Result<Vec<u8>, String>,
     other_hashes: &mut Vec<(Pin, HashOf, Arc<str>)>,
-) -> Result<Pin, (Code, String)> {
+) -> Result<Pin, (Code, Text)> {
     let shown = Excerpt::new(path);
     let file = read(path).map_err(|error| {
-        (Code::UnreadablePinSource, format!("the file \"{shown}\" cannot be read: {error}"))
+        (
+            Code::UnreadablePinSource,
+            Text::new(format!("cannot read the pin file \"{shown}\": {error}")),
+        )
     })?;
     let keys = spki::read(&file).map_err(|error| {
         let code = match error {
@@ -221,14 +224,25 @@ fn first_key(
             SpkiError::TooLarge => Code::OversizedInput,
             _ => Code::UnreadablePinSource,
         };
-        (code, format!("no pin can be read from the file \"{shown}\": {error}"))
+        let text = Text::new(format!("cannot use the pin file \"{shown}\": {error}"));
+        let public_key = "give the file of the public key instead: openssl pkey -in";
+        (
+            code,
+            match error {
+                SpkiError::PrivateKey => {
+                    text.fix(format!("{public_key} {} -pubout -out PUBLIC", ShellWord::new(path)))
+                }
+                _ => text,
+            },
+        )
     })?;
     let name: Arc<str> = shown.to_string().into();
     let others = other_hash::of_file(&file).into_iter();
     other_hashes.extend(others.map(|(pin, of): OtherHash| (pin, of, name.clone())));
-    keys.first()
-        .map(|key| key.pin)
-        .ok_or_else(|| (Code::UnreadablePinSource, format!("the file \"{shown}\" holds no key")))
+    keys.first().map(|key| key.pin).ok_or_else(|| {
+        let text = format!("the pin file \"{shown}\" contains no key");
+        (Code::UnreadablePinSource, Text::new(text))
+    })
 }
 
 /// A pin and the directive that it came from.
@@ -246,7 +260,7 @@ pub struct PolicyProblem {
     /// The code of the finding.
     pub code: Code,
     /// What is wrong.
-    pub text: String,
+    pub text: Text,
     /// The directive.
     pub at: Location,
 }
@@ -258,16 +272,16 @@ impl PolicyProblem {
         let keyword = role.as_str();
         let (code, text) = if found {
             let text = format!(
-                "the keyword \"{keyword}\" stands for a key of which no pin can be formed, since its \
-                 parameters are inherited"
+                "pin \"{keyword}\" cannot be formed: the key has inherited parameters (RFC 7469 section \
+                 2.4)"
             );
-            (Code::UnpinnableKey, text)
+            (Code::UnpinnableKey, Text::new(text))
         } else {
             let text = format!(
-                "the keyword \"{keyword}\" stands for the issuer of the leaf, and the server sends \
-                 none; add it to the certificate's file, or name the pin itself"
+                "pin \"{keyword}\" cannot be formed: the server sends no certificate of the leaf's issuer"
             );
-            (Code::UnreadablePinSource, text)
+            let remedy = "add that certificate to the file of the server certificate, or give the pin itself";
+            (Code::UnreadablePinSource, Text::new(text).fix(remedy))
         };
         Self { code, text, at: at.clone() }
     }

@@ -137,26 +137,27 @@ pub enum ReportUriError {
 impl fmt::Display for ReportUriError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const WANTED: &str =
-            "wanted is an absolute URI such as https://reports.example.net/hpkp, on another host";
+            "expected an absolute URI on another host, such as https://reports.example.net/hpkp";
         match self {
             Self::TooLong { octets } => {
-                write!(f, "it has {octets} octets, more than {}; {WANTED}", ReportUri::MAX)
+                write!(f, "{octets} bytes long, more than {}; {WANTED}", ReportUri::MAX)
             }
             Self::Octet { octet } => write!(
                 f,
-                "it holds the octet 0x{octet:02x} ('{}'), which RFC 3986 does not allow there; \
-                 {WANTED}",
+                "contains the byte 0x{octet:02x} ('{}'), which RFC 3986 does not allow there; {WANTED}",
                 octet.escape_ascii()
             ),
-            Self::NotAbsolute => write!(f, "it has no scheme and host; {WANTED}"),
-            Self::Scheme => write!(f, "its scheme is neither https nor http; {WANTED}"),
-            Self::Fragment => write!(f, "it has a fragment (#), which is never sent; {WANTED}"),
-            Self::UserInfo => write!(f, "it has a user name or password; {WANTED}"),
+            Self::NotAbsolute => write!(f, "no scheme and host; {WANTED}"),
+            Self::Scheme => write!(f, "the scheme is neither https nor http; {WANTED}"),
+            Self::Fragment => {
+                write!(f, "contains a fragment (#), which clients never send; {WANTED}")
+            }
+            Self::UserInfo => write!(f, "contains a user name or password; {WANTED}"),
             Self::PercentEncoding => {
-                write!(f, "it has a % without two hexadecimal digits; {WANTED}")
+                write!(f, "contains a % without two hexadecimal digits; {WANTED}")
             }
             Self::Host => {
-                write!(f, "its host or port is not one that every client reads; {WANTED}")
+                write!(f, "not every client can read the host or port; {WANTED}")
             }
         }
     }

@@ -280,33 +280,33 @@ impl From<PemError> for SpkiError {
 
 impl fmt::Display for SpkiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const WANTED: &str = "wanted is a certificate, a certification request or a public key";
+        const WANTED: &str = "expected a certificate, a certification request or a public key";
         match self {
-            Self::TooLarge => write!(f, "it is larger than {MAX_FILE} octets; {WANTED}"),
-            Self::Empty => write!(f, "it is empty; {WANTED}"),
-            Self::NotRecognised => write!(f, "it is neither PEM nor DER; {WANTED}"),
+            Self::TooLarge => write!(f, "larger than {MAX_FILE} bytes; {WANTED}"),
+            Self::Empty => write!(f, "empty; {WANTED}"),
+            Self::NotRecognised => write!(f, "neither PEM nor DER; {WANTED}"),
             Self::PrivateKey => write!(
                 f,
-                "it holds a private key, which belongs offline and not where a server reads it; \
-                 {WANTED} (openssl pkey -in KEY -pubout)"
+                "contains a private key, which does not belong where a server reads its pins; {WANTED} \
+                 (openssl pkey -in KEY -pubout)"
             ),
             Self::Pkcs1PublicKey => write!(
                 f,
-                "it holds an RSA public key in PKCS #1 form, whose hash is no pin; convert it with \
-                 openssl rsa -RSAPublicKey_in -in KEY -pubout"
+                "contains an RSA public key in PKCS #1 form, whose hash is not a pin; convert it: openssl \
+                 rsa -RSAPublicKey_in -in KEY -pubout"
             ),
-            Self::Truncated => f.write_str("it is cut off"),
-            Self::NotBase64 => f.write_str("its PEM block is damaged: what it holds is no base64"),
-            Self::Malformed { kind } => write!(f, "its {kind} cannot be parsed"),
+            Self::Truncated => f.write_str("truncated"),
+            Self::NotBase64 => f.write_str("invalid base64 in a PEM block"),
+            Self::Malformed { kind } => write!(f, "cannot parse the {kind}"),
             Self::TrailingOctets { kind, count } => {
-                write!(f, "{count} octets stand behind its {kind}")
+                write!(f, "{count} bytes follow the {kind}")
             }
             Self::InheritedParameters => f.write_str(
-                "its key has the parameters of its issuer's key, so it cannot be read in isolation \
-                 and no client forms a pin of it (RFC 7469 section 2.4)",
+                "the key has inherited parameters, so clients cannot form a pin of it (RFC 7469 section \
+                 2.4)",
             ),
             Self::NoKey { label } => {
-                write!(f, "it holds \"{label}\" and nothing with a public key; {WANTED}")
+                write!(f, "contains \"{label}\" and no public key; {WANTED}")
             }
         }
     }

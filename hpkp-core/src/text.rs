@@ -30,7 +30,7 @@ impl fmt::Display for Excerpt<'_> {
             let plain = (octet.is_ascii_graphic() || octet == b' ') && octet != b'\\';
             let width = if plain { 1 } else { escaped.len() };
             if shown + width > Self::MAX {
-                return write!(f, "... ({} octets)", self.0.len());
+                return write!(f, "... ({} bytes)", self.0.len());
             }
             if plain {
                 write!(f, "{}", char::from(octet))?;
@@ -106,6 +106,6 @@ mod tests {
     fn long_text_is_cut_and_says_how_long_it_was() {
         let shown = Excerpt::new(&[0_u8; 60_000]).to_string();
         assert!(shown.len() < Excerpt::MAX + 30, "{shown}");
-        assert!(shown.ends_with("... (60000 octets)"));
+        assert!(shown.ends_with("... (60000 bytes)"));
     }
 }

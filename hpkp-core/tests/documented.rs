@@ -1,7 +1,7 @@
 //! `docs/findings.md` has an entry for every code, in their order and with their class, and for
-//! nothing else.
+//! nothing else; and its table of codes is the one in the source.
 
-use hpkp_core::finding::Code;
+use hpkp_core::finding::{CODES, Entry as CodeEntry};
 
 /// What stands in the page under one heading of the third level.
 struct Entry<'a> {
@@ -44,15 +44,48 @@ fn every_code_has_its_entry() {
     let page = std::fs::read_to_string(path).unwrap();
     let entries = entries(&page);
 
-    let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    let codes: Vec<&str> = CODES.iter().map(|one| one.text).collect();
     let headings: Vec<&str> = entries.iter().map(|entry| entry.code).collect();
     assert_eq!(headings, codes, "the headings of docs/findings.md (left) and the codes (right)");
 
-    for (code, entry) in Code::ALL.iter().zip(&entries) {
-        let class = format!("{:?}", code.class()).to_lowercase();
+    for (CodeEntry { text: code, class, .. }, entry) in CODES.iter().zip(&entries) {
         assert_eq!(entry.class, Some(class.as_str()), "the class of {code} in docs/findings.md");
         for example in &entry.examples {
             assert_eq!(*example, entry.code, "an example under {code} in docs/findings.md");
+        }
+    }
+}
+
+#[test]
+fn the_table_of_codes_is_that_of_the_source() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/findings.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let mut table = String::from("| Code | Class | Meaning | Source |\n|---|---|---|---|\n");
+    for CodeEntry { text, class, title, reference, .. } in CODES {
+        let source = match reference.strip_prefix("docs/") {
+            Some("findings.md") => "this page".to_owned(),
+            Some(page) => format!("[{page}]({page})"),
+            None => (*reference).to_owned(),
+        };
+        table.push_str(&format!(
+            "| [{text}](#{text}) | {} | {title} | {source} |\n",
+            class.as_str()
+        ));
+    }
+    assert!(page.contains(&table), "docs/findings.md has to contain this table:\n\n{table}");
+}
+
+/// Titles are phrases, and sources are sections of standards or pages that exist.
+#[test]
+fn titles_and_sources() {
+    for CodeEntry { text, title, reference, .. } in CODES {
+        assert!(!title.is_empty() && !title.ends_with('.'), "{text}");
+        match reference.strip_prefix("docs/") {
+            Some(page) => {
+                let path = format!("{}/../docs/{page}", env!("CARGO_MANIFEST_DIR"));
+                assert!(std::path::Path::new(&path).is_file(), "{text}: {path}");
+            }
+            None => assert!(reference.starts_with("RFC "), "{text}: {reference}"),
         }
     }
 }

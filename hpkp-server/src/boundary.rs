@@ -38,7 +38,7 @@ pub fn configuring<T>(
         let aftermath = aftermath();
         let consequence = match aftermath {
             Aftermath::Refuse => "the configuration is refused",
-            Aftermath::GoOn => "the server goes on WITHOUT this header",
+            Aftermath::GoOn => "continuing without this header",
         };
         report(aftermath, &text(name, &said, consequence));
         after(aftermath)
@@ -54,7 +54,7 @@ pub fn serving<T>(
     hook: impl FnOnce() -> T,
 ) -> T {
     catch(name, hook).unwrap_or_else(|said| {
-        report(&text(name, &said, "the response goes out WITHOUT this header"));
+        report(&text(name, &said, "the response is sent without this header"));
         fallback
     })
 }

@@ -110,10 +110,9 @@ pub fn judge_beside(
     let beside = if refused.refused { living::stays(find) } else { None };
     let Some(pid) = beside else { return judgement };
     let text = format!(
-        "hpkp: the process {pid} serves already, at an address of this configuration or under the same \
-         name in the records, so this start is judged like a reload and refused; that server keeps \
-         its certificate. Last resort, locks out those clients: stop that process \
-         before this start"
+        "hpkp: process {pid} already serves an address of this configuration, or has the same writer \
+         name, so this start is refused like a reload; that server keeps its certificate. Last resort, \
+         locks out those clients: stop that process before this start"
     );
     refused.lines.push(LogLine { answer: Answer::Refuse, text, at: None });
     refused
@@ -127,28 +126,35 @@ pub fn lines_after(finding: &Finding, phase: Phase) -> impl Iterator<Item = LogL
 /// The log lines of one finding.
 fn lines(finding: &Finding, answer: Answer, phase: Phase) -> impl Iterator<Item = LogLine> {
     let mut finding = finding.clone();
-    if answer == Answer::Alarm {
-        // Said first: it is what differs from a refusal.
-        finding.details.insert(
-            0,
-            match (phase, finding.has_header) {
-                (Phase::Test, true) => "the server would go on WITHOUT this header",
-                (_, true) => "the server goes on WITHOUT this header",
-                (Phase::Test, false) => "the server would go on in spite of it",
-                (_, false) => "the server goes on in spite of it",
-            }
-            .to_owned(),
-        );
-    }
+    finding.outcome = outcome(answer, phase, finding.has_header);
     let mut at = Some(finding.at.clone());
     let texts: Vec<String> = finding.lines().collect();
     texts.into_iter().map(move |text| LogLine { answer, text, at: at.take() })
 }
 
+/// What the server does now, where that is not what it would do without the finding.
+const fn outcome(answer: Answer, phase: Phase, has_header: bool) -> Option<&'static str> {
+    match (answer, phase, has_header) {
+        (Answer::Refuse, Phase::Test | Phase::Reload, _) => {
+            Some("nothing was changed; the running server keeps its certificate")
+        }
+        (Answer::Refuse, Phase::Start | Phase::Restart, _) => Some("the server does not start"),
+        (Answer::Alarm, Phase::Test, true) => {
+            Some("the test passes; the server would continue without this header")
+        }
+        (Answer::Alarm, Phase::Test, false) => {
+            Some("the test passes; the server would use this configuration")
+        }
+        (Answer::Alarm, _, true) => Some("continuing without this header"),
+        (Answer::Alarm, _, false) => Some("continuing with this configuration"),
+        (Answer::Withhold | Answer::Warn, ..) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hpkp_core::finding::Code;
+    use hpkp_core::finding::{Code, Text};
 
     use Answer::{Alarm, Refuse, Warn};
     const HOLD: Answer = Answer::Withhold;
@@ -200,17 +206,9 @@ mod tests {
     }
 
     fn verdict(class: Class) -> Verdict {
-        let finding = Finding {
-            code: Code::NoPinInChain,
-            class,
-            check: Check::Refuse,
-            hosts: vec!["a.example".to_owned()],
-            host_count: 1,
-            has_header: true,
-            at: Location { file: "a".into(), line: 1 },
-            summary: "a".to_owned(),
-            details: Vec::new(),
-        };
+        let at = Location { file: "a".into(), line: 1 };
+        let finding = Finding::new(Code::NoPinInChain, at, Text::new("a"));
+        let finding = Finding { class, has_header: true, ..finding };
         Verdict { findings: vec![finding], hosts: Vec::new() }
     }
 
@@ -244,7 +242,29 @@ mod tests {
             let judgement = judged(&mut || Some(7));
             assert!(judgement.refused);
             let last = judgement.lines.last().unwrap();
-            assert!(last.text.contains("process 7 serves already"), "{last:?}");
+            assert!(last.text.contains("process 7 already serves"), "{last:?}");
+        }
+    }
+
+    /// Who is refused a test or a reload reads at once that nothing has happened.
+    #[test]
+    fn what_the_server_does_is_said_second() {
+        for (class, phase, said) in [
+            (Lockout, Test, Some("nothing was changed; the running server keeps its certificate")),
+            (
+                Lockout,
+                Reload,
+                Some("nothing was changed; the running server keeps its certificate"),
+            ),
+            (Lockout, Start, Some("continuing without this header")),
+            (Invalid, Start, Some("the server does not start")),
+            (Withhold, Test, None),
+            (Warning, Reload, None),
+        ] {
+            let judgement = judge(&verdict(class), phase, OnStart::Warn);
+            let second = judgement.lines.get(1).map(|line| line.text.as_str());
+            let expected = said.map(|said| format!("hpkp: [no-pin-in-chain] -: {said}"));
+            assert_eq!(second, expected.as_deref(), "{class:?} {phase:?}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::Path;
 
 /// Why a file was not read.
 #[derive(Debug)]
@@ -18,8 +19,8 @@ pub enum FileError {
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(error) => error.fmt(f),
-            Self::NotAFile(what) => write!(f, "it is a {what}, not a file"),
+            Self::Io(error) => f.write_str(&reason(error)),
+            Self::NotAFile(what) => write!(f, "is a {what}, not a file"),
         }
     }
 }
@@ -30,6 +31,34 @@ impl From<io::Error> for FileError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
+}
+
+/// What the operating system says of an error, without its number: "connection refused".
+#[must_use]
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error ").next().unwrap_or_default();
+    let mut letters = text.chars();
+    // Its second letter tells "No such file" from "EOF".
+    match (letters.next(), letters.clone().next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => {
+            first.to_lowercase().chain(letters).collect()
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// A directory that contains the file `key`, and those with the keys before it: where the file is a
+/// symbolic link, as certbot makes them, the directory above both. None where it is not in a file.
+#[must_use]
+pub fn directory_of_keys(key: &str) -> Option<String> {
+    let named = Path::new(key).parent().filter(|parent| parent.is_absolute())?;
+    let real = std::fs::canonicalize(key).ok();
+    let real = real.as_deref().and_then(Path::parent).unwrap_or(named);
+    let above = named.ancestors().find(|above| real.starts_with(above))?;
+    let is_root = above.parent().is_none();
+    let directory = if is_root { real } else { above };
+    directory.to_str().map(str::to_owned)
 }
 
 /// The octets of the regular file at `path`: all of them, or the first `limit + 1` of a larger
@@ -58,4 +87,42 @@ pub fn read(path: &str, limit: usize) -> Result<Vec<u8>, FileError> {
     let mut octets = Vec::new();
     file.take(limit as u64 + 1).read_to_end(&mut octets)?;
     Ok(octets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_system_has_no_number() {
+        for (number, text) in [
+            (libc::ENOENT, "no such file or directory"),
+            (libc::ECONNREFUSED, "connection refused"),
+            (libc::EIO, "input/output error"),
+        ] {
+            assert_eq!(reason(&io::Error::from_raw_os_error(number)), text);
+        }
+        assert_eq!(reason(&io::Error::other("DNS failed")), "DNS failed");
+    }
+
+    /// As certbot has them: links in live/NAME to numbered files in archive/NAME.
+    #[test]
+    fn earlier_keys_are_beside_the_file_or_behind_a_link() {
+        let root = std::env::temp_dir().join(format!("hpkp-keys-{}", std::process::id()));
+        let (live, archive) = (root.join("live/a"), root.join("archive/a"));
+        std::fs::create_dir_all(&live).expect("a directory");
+        std::fs::create_dir_all(&archive).expect("a directory");
+        std::fs::write(archive.join("privkey1.pem"), "").expect("a file");
+        let link = live.join("privkey.pem");
+        std::os::unix::fs::symlink("../../archive/a/privkey1.pem", &link).expect("a link");
+        let root_text = root.canonicalize().expect("a path");
+        let of = |path: &Path| directory_of_keys(path.to_str().expect("UTF-8"));
+        let found = of(&root_text.join("live/a/privkey.pem"));
+        assert_eq!(found.as_deref().map(Path::new), Some(root_text.as_path()));
+        let plain = root_text.join("archive/a/privkey1.pem");
+        assert_eq!(of(&plain).as_deref().map(Path::new), plain.parent());
+        assert_eq!(directory_of_keys("engine:pkcs11:key"), None);
+        assert_eq!(directory_of_keys("data:..."), None);
+        std::fs::remove_dir_all(&root).expect("removed");
+    }
 }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hpkp_core::check::{Deployment, Records, Verdict};
-use hpkp_core::finding::{Code, Finding, Location};
+use hpkp_core::finding::{Code, Finding, Location, Text};
 use hpkp_core::published::{Body, Event, Fingerprint, State, WriterName, accepted};
 use hpkp_core::text::{Excerpt, ShellWord};
 
@@ -65,7 +65,7 @@ pub fn read(settings: &[RecordsSetting]) -> (Option<Records>, Option<Journal>) {
                 journal = is_read.then_some(Journal { path, writer });
             }
             Some(Err(text)) => {
-                reading.find(Code::PublishedPinsUnreadable, text, &setting.at);
+                reading.find(Code::RecordsUnreadable, Text::new(text), &setting.at);
             }
             None => {}
         }
@@ -92,11 +92,11 @@ pub fn read(settings: &[RecordsSetting]) -> (Option<Records>, Option<Journal>) {
 #[derive(Default)]
 struct Reading {
     contents: Contents,
-    problems: Vec<(Code, String, Location)>,
+    problems: Vec<(Code, Text, Location)>,
 }
 
 impl Reading {
-    fn find(&mut self, code: Code, text: String, at: &Location) {
+    fn find(&mut self, code: Code, text: Text, at: &Location) {
         self.problems.push((code, text, at.clone()));
     }
 
@@ -117,30 +117,33 @@ impl Reading {
         };
         if let Some(error) = opened.as_ref().err().or(errors.first()) {
             let text = unusable(&setting.path, error, errors.len());
-            self.find(Code::PublishedPinsUnreadable, text, at);
+            self.find(Code::RecordsUnreadable, text, at);
         }
         for (file, octets) in self.contents.torn.split_off(torn) {
             let file = Excerpt::new(&file);
             let text = format!(
-                "the last line of \"{file}\" was never finished ({octets} octets); it is passed over"
+                "the last line of \"{file}\" is incomplete ({octets} bytes) and is ignored"
             );
-            self.find(Code::TornRecord, text, at);
+            self.find(Code::TruncatedRecord, Text::new(text), at);
         }
         for (file, writer) in self.contents.in_our_name.split_off(in_our_name) {
             let file = Excerpt::new(&file);
-            let text = format!(
-                "\"{file}\" has records under the name {writer}, which is that of a writer of this \
-                 machine; the file is not read and has no effect. A copy of this machine's own file \
-                 can be removed; another machine needs a name of its own (writer=)"
-            );
-            self.find(Code::RecordWithoutEffect, text, at);
+            let text = Text::new(format!(
+                "\"{file}\" has records of writer {writer}, the name of a writer of this machine; the \
+                 file is ignored"
+            ))
+            .fix("if it is a copy of this machine's own file, remove it")
+            .fix("if it is another machine's, give that machine a writer name of its own (writer=)");
+            self.find(Code::PeerRecordIgnored, text, at);
         }
         for (file, why) in self.contents.unsafe_files.split_off(unsafe_files) {
-            let text = format!(
-                "\"{}\" may not be what this machine wrote: {why}. Compare it with a backup",
+            let text = Text::new(format!(
+                "\"{}\" may have been changed by others, so it is not known which pins clients hold: {why}",
                 Excerpt::new(&file)
-            );
-            self.find(Code::RecordsNotTrusted, text, at);
+            ))
+            .fix("compare the file with a backup")
+            .fix(format!("then: {} {}", why.remedy(), ShellWord::new(&file)));
+            self.find(Code::RecordsUnsafePermissions, text, at);
         }
         errors
     }
@@ -155,17 +158,15 @@ impl Reading {
         let at = &setting.at;
         // One of another machine is told where it matters: when it is to be written.
         if let Err(error @ DirectoryError::NotOwn(..)) = published::can_append(directory, writer) {
-            let text = format!(
-                "{error}; until then nothing is recorded, and a header with pins that are not on \
-                 record is not sent"
-            );
+            let text = Text::new(format!(
+                "{error}; nothing is recorded, and a header with pins that are not on record is not sent"
+            ));
             self.find(Code::RecordsNotWritable, text, at);
         }
         let path = directory.own_path(writer);
         let own = Excerpt::new(&path).to_string();
         let is_known = self.contents.state.knows(writer);
         let reserve = format!("{}/{RESERVE}", directory.path());
-        let reserve = Excerpt::new(&reserve).to_string();
         let reserved = directory.reserved(writer);
         let mut unrecorded = None;
         match reserved {
@@ -182,11 +183,15 @@ impl Reading {
                 }
             }
             Ok(_) if !is_known => {
-                let text = format!(
-                    "\"{own}\" had records and has none any more, so it is not known which pins \
-                     clients hold; restore it from a backup. To begin anew without knowing: remove \
-                     \"{reserve}\""
-                );
+                let text = Text::new(format!(
+                    "\"{own}\" had records and has disappeared, so it is not known which pins clients \
+                     hold"
+                ))
+                .fix(format!("restore it from a backup{}", files_of_commands(directory, writer)))
+                .last_resort(format!(
+                    "to begin without these records: rm {}",
+                    ShellWord::new(&reserve)
+                ));
                 self.find(Code::RecordsMissing, text, at);
             }
             Ok(Reserved::Recorded) => {}
@@ -197,12 +202,15 @@ impl Reading {
         let lost = self.contents.state.lost(writer).into_iter();
         let lost: Vec<WriterName> = lost.map(|sight| sight.writer.clone()).collect();
         for lost in lost {
-            let text = format!(
-                "records of {lost} that were read before are not there any more: its file has \
-                 vanished or has gone back to an earlier state. Copy it again; if {lost} is gone for \
-                 good: hpkp published -d {} end --writer {lost} --why REASON",
+            let text = Text::new(format!(
+                "records of {lost} that were read before are missing: its file has disappeared or is an \
+                 earlier copy, so it is not known which pins clients hold"
+            ))
+            .fix(format!("copy or restore the file {lost}{SUFFIX} again"))
+            .fix(format!(
+                "only if {lost} is gone for good: hpkp published -d {} end --writer {lost} --why REASON",
                 ShellWord::new(directory.path())
-            );
+            ));
             self.find(Code::RecordsMissing, text, at);
         }
         unrecorded
@@ -211,67 +219,83 @@ impl Reading {
     /// What copies say that is not theirs to say.
     fn others(&mut self, at: &Location) {
         let overreach = self.contents.state.overreach(now());
-        let texts: Vec<String> = overreach
+        let records = |count: usize| format!("{count} record{}", if count == 1 { "" } else { "s" });
+        let texts: Vec<Text> = overreach
             .into_iter()
             .map(|(by, said)| {
                 let mut what = Vec::new();
                 if said.ends > 0 {
-                    what.push(format!("the end of {} records", said.ends));
+                    what.push(format!("ends {}", records(said.ends)));
                 }
                 if said.waives > 0 {
-                    what.push(format!("a waiver of {} records", said.waives));
+                    what.push(format!("waives {}", records(said.waives)));
                 }
-                let gone = said.gone.iter().map(|writer| format!("that {writer} is gone"));
+                let gone = said.gone.iter().map(|writer| format!("declares {writer} gone"));
                 what.extend(gone);
                 let of = said.of.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 let of = if of.is_empty() { of } else { format!(" of {of}") };
-                format!(
-                    "the copy peers/{by}{SUFFIX} says {}{of}, which are not its own; that has no \
-                     effect here. If it is meant, say it on this machine (hpkp published end, waive)",
+                Text::new(format!(
+                    "the copy peers/{by}{SUFFIX} {}{of}, which only their writer or this machine may do; \
+                     ignored",
                     what.join(" and ")
-                )
+                ))
+                .fix("if it is intended, record it on this machine (hpkp published end, waive)")
             })
             .collect();
         for text in texts {
-            self.find(Code::RecordWithoutEffect, text, at);
+            self.find(Code::PeerRecordIgnored, text, at);
         }
     }
 }
 
-/// What is said to a server that writes into a directory for the first time, where others have.
-fn other_writers(path: &str, writer: &WriterName, others: &[&WriterName]) -> String {
+/// Who has to restore the file of a writer restores those of the command, too: they have other names.
+fn files_of_commands(directory: &Directory, writer: &WriterName) -> String {
+    let machine = default_writer().ok().filter(|machine| machine != writer);
+    let of = |name: &WriterName| {
+        let file = format!("{}/{name}.command{SUFFIX}", directory.path());
+        Excerpt::new(&file).to_string()
+    };
+    let all: Vec<String> = std::iter::once(writer).chain(machine.as_ref()).map(of).collect();
+    format!(", and with it the records of the hpkp command, if there are any: {}", all.join(" or "))
+}
+
+/// What a server is told that writes into a directory for the first time, where others have.
+fn other_writers(path: &str, writer: &WriterName, others: &[&WriterName]) -> Text {
     let named = others.iter().take(NAMED_WRITERS).map(ToString::to_string).collect::<Vec<_>>();
     let more = match others.len().saturating_sub(NAMED_WRITERS) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
     let gone = named.iter().map(|name| format!(" --writer {name}")).collect::<String>();
-    format!(
-        "this server writes as {writer} for the first time, and {}{more} wrote into \"{}\" before. If \
-         it is the same server with another host name (a container), give it one name (writer=); if \
-         they are gone for good: hpkp published -d {} end{gone} --why REASON",
+    Text::new(format!(
+        "this server writes as {writer} for the first time, and {}{more} wrote into \"{}\" before; the \
+         pins that they published count as held",
         named.join(", "),
-        Excerpt::new(path),
+        Excerpt::new(path)
+    ))
+    .fix("if this is the same server with another host name (a container), set writer=NAME")
+    .fix(format!(
+        "only if they are gone for good: hpkp published -d {} end{gone} --why REASON",
         ShellWord::new(path)
-    )
+    ))
 }
 
 /// How many writers a finding names.
 const NAMED_WRITERS: usize = 6;
 
 /// What is said of a directory of which one file or more cannot be used.
-fn unusable(path: &str, error: &DirectoryError, files: usize) -> String {
-    let path = Excerpt::new(path);
+fn unusable(path: &str, error: &DirectoryError, files: usize) -> Text {
     let more = match files {
         0 | 1 => String::new(),
-        2 => " (and one file more)".to_owned(),
-        files => format!(" (and {} files more)", files - 1),
+        2 => " (and one more file)".to_owned(),
+        files => format!(" (and {} more files)", files - 1),
     };
-    format!(
-        "the published pins in \"{path}\" cannot be used: {error}{more}. What they say may be what \
-         keeps clients from being locked out: repair them (hpkp published verify), or give up what \
-         they say by taking them out"
-    )
+    let text = error.text(path);
+    let what = format!(
+        "cannot read the records of published pins: {}{more}; it is not known which pins clients hold",
+        text.what
+    );
+    Text { what, ..text }
 }
 
 /// The name of this machine.
@@ -279,7 +303,10 @@ fn default_writer() -> Result<WriterName, String> {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = host.trim();
     name.parse().map_err(|error| {
-        format!("the name of this machine names no writer, so say \"writer=\": {error}")
+        format!(
+            "host name \"{}\" is not a valid writer name, set writer=NAME: {error}",
+            Excerpt::new(name)
+        )
     })
 }
 
@@ -335,15 +362,15 @@ impl Journal {
         let withheld = verdict.withhold_unrecorded(deployment, own, &self.writer, &why);
         let mut finding =
             withheld.or(unrecordable).unwrap_or_else(|| accepted::not_recorded(records, &why));
-        finding.details.push(match reserved {
+        finding.text.details.push(match reserved {
             Ok(()) => {
-                "until a start or a reload can write, a configuration that differs from this one \
-                       is checked as if none had been accepted before"
+                "until a start or reload can write, any other configuration is checked as if none had \
+                 been accepted before"
                     .to_owned()
             }
             Err(error) => format!(
-                "what is served cannot be noted for later tests either, which will take the \
-                 configuration on record for the last one: {error}"
+                "{error}; later tests compare with the configuration that was recorded last, not with \
+                 this one"
             ),
         });
         Some(finding)
@@ -357,7 +384,7 @@ impl Journal {
 
     fn reserve(&self, unrecorded: Option<Fingerprint>) -> Result<(), String> {
         let failed = |error: &dyn Display| {
-            format!("\"{}/{RESERVE}\" cannot be written: {error}", Excerpt::new(&self.path))
+            format!("cannot write \"{}/{RESERVE}\": {error}", Excerpt::new(&self.path))
         };
         let directory = Directory::open(&self.path).map_err(|error| failed(&error))?;
         directory.reserve(&self.writer, unrecorded).map_err(|error| failed(&error))
@@ -390,8 +417,8 @@ impl Journal {
         match stopped {
             Ok(()) | Err(DirectoryError::Taken(..)) => Ok(()),
             Err(error) => Err(format!(
-                "hpkp: the end of this server cannot be recorded, so what it published counts as \
-                 published still: {error}"
+                "hpkp: cannot record that this server has stopped, so its pins count as still published: \
+                 {error}"
             )),
         }
     }

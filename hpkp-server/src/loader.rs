@@ -2,17 +2,18 @@
 //! certificate is read once.
 
 use std::collections::HashMap;
+use std::ffi::c_int;
 use std::sync::Arc;
 
 use hpkp_core::certificate::{Certificate, CertificateError};
 use hpkp_core::check::{Certificates, Deployment, TrustSetting, Verdict, check};
-use hpkp_core::finding::{Code, Location};
-use hpkp_core::path::{Chain, Trust, VerifySignature};
+use hpkp_core::finding::{Code, Location, Text};
+use hpkp_core::path::{CertificateFile, Chain, Trust, VerifySignature};
 use hpkp_core::policy::{Policy, PolicySpec};
 use hpkp_core::spki;
 use hpkp_core::text::Excerpt;
 
-use crate::openssl::{ChainSource, ChainStore, OpenSsl, OpenSslError, SslCtx};
+use crate::openssl::{ChainSource, ChainStore, NameAddress, OpenSsl, OpenSslError, SslCtx};
 use crate::{file, trust};
 
 /// Reads certificates and trust anchors.
@@ -24,6 +25,16 @@ pub struct Loader<'a> {
     trust: HashMap<Option<String>, Arc<TrustSetting>>,
     /// By their sources; servers mostly share them.
     chain_stores: HashMap<Vec<ChainSource>, Result<ChainStore<'a>, ChainSource>>,
+    names: Option<Names>,
+}
+
+/// By what a server tells from which file it has loaded a certificate.
+#[derive(Debug)]
+pub struct Names {
+    /// The index of the data that it attaches to certificates.
+    pub index: c_int,
+    /// The files by that data.
+    pub files: HashMap<NameAddress, Arc<CertificateFile>>,
 }
 
 impl<'a> Loader<'a> {
@@ -31,7 +42,13 @@ impl<'a> Loader<'a> {
     #[must_use]
     pub fn new(openssl: Result<&'a OpenSsl, &'a OpenSslError>) -> Self {
         let (certificates, trust) = (HashMap::new(), HashMap::new());
-        Self { openssl, certificates, trust, chain_stores: HashMap::new() }
+        Self { openssl, certificates, trust, chain_stores: HashMap::new(), names: None }
+    }
+
+    /// The same, where the server names the files of its certificates.
+    #[must_use]
+    pub fn with_names(self, names: Names) -> Self {
+        Self { names: Some(names), ..self }
     }
 
     /// The certificates of a context.
@@ -40,17 +57,30 @@ impl<'a> Loader<'a> {
     /// `context` is a live `SSL_CTX` of the OpenSSL that the loader was made with, and no other
     /// thread changes it meanwhile.
     pub unsafe fn loaded(&mut self, context: *mut SslCtx) -> Certificates {
-        match self.openssl {
-            // SAFETY: by the caller's promise.
-            Ok(openssl) => self.chains(unsafe { openssl.chains(context) }),
-            Err(error) => Certificates::Unusable(Code::UnsupportedOpenssl, error.to_string()),
-        }
+        let openssl = match self.openssl {
+            Ok(openssl) => openssl,
+            Err(error) => {
+                let text = Text::new(error.to_string());
+                return Certificates::Unusable(Code::UnsupportedOpenssl, text);
+            }
+        };
+        let index = self.names.as_ref().map(|names| names.index);
+        // SAFETY: by the caller's promise.
+        let chains = unsafe { openssl.chains(context, index) };
+        let file =
+            |name: Option<NameAddress>| Some(self.names.as_ref()?.files.get(&name?)?.clone());
+        let chains = chains.into_iter().map(|chain| (chain.certificates, file(chain.name)));
+        self.chains(chains.collect())
     }
 
-    /// The certificates that these octets are, each chain with its leaf first.
-    pub fn chains(&mut self, chains: Vec<Vec<Vec<u8>>>) -> Certificates {
-        let chains: Result<Vec<Chain>, (Code, String)> =
-            chains.into_iter().map(|chain| self.chain(chain)).collect();
+    /// The certificates that these bytes are, each chain with its leaf first, and the file that the leaf
+    /// is from.
+    pub fn chains(
+        &mut self,
+        chains: Vec<(Vec<Vec<u8>>, Option<Arc<CertificateFile>>)>,
+    ) -> Certificates {
+        let chain = |(chain, file)| Ok(self.chain(chain)?.with_file(file));
+        let chains: Result<Vec<Chain>, (Code, Text)> = chains.into_iter().map(chain).collect();
         match chains {
             Ok(chains) => Certificates::Loaded(chains),
             Err((code, text)) => Certificates::Unusable(code, text),
@@ -66,21 +96,22 @@ impl<'a> Loader<'a> {
         &mut self,
         leaf: &[u8],
         sources: Vec<ChainSource>,
-    ) -> Result<Vec<Vec<u8>>, (Code, String)> {
-        let openssl =
-            self.openssl.map_err(|error| (Code::UnsupportedOpenssl, error.to_string()))?;
+    ) -> Result<Vec<Vec<u8>>, (Code, Text)> {
+        let openssl = self
+            .openssl
+            .map_err(|error| (Code::UnsupportedOpenssl, Text::new(error.to_string())))?;
         let read = |sources: &Vec<ChainSource>| openssl.chain_store(sources);
         match self.chain_stores.entry(sources).or_insert_with_key(read) {
             Ok(store) => Ok(store.chain_of(leaf)),
             Err(source) => {
                 let path = Excerpt::new(source.path());
                 let text = format!("OpenSSL cannot read the certificates in \"{path}\"");
-                Err((Code::UnreadableCertificate, text))
+                Err((Code::UnreadableCertificate, Text::new(text)))
             }
         }
     }
 
-    fn chain(&mut self, chain: Vec<Vec<u8>>) -> Result<Chain, (Code, String)> {
+    fn chain(&mut self, chain: Vec<Vec<u8>>) -> Result<Chain, (Code, Text)> {
         let certificates: Result<Vec<Arc<Certificate>>, CertificateError> =
             chain.into_iter().map(|der| self.certificate(der)).collect();
         let certificates = certificates.map_err(|error| {
@@ -88,11 +119,12 @@ impl<'a> Loader<'a> {
                 CertificateError::TooLarge => Code::OversizedInput,
                 CertificateError::Malformed => Code::UnreadableCertificate,
             };
-            (code, format!("what the server loaded cannot be compared with its pins: {error}"))
+            let text = format!("{error}: what the server loaded cannot be compared with pins");
+            (code, Text::new(text))
         })?;
         Chain::new(certificates).ok_or_else(|| {
-            let text = format!("the chain has more than {} certificates", Chain::MAX);
-            (Code::OversizedInput, text)
+            let text = format!("the certificate chain has more than {} certificates", Chain::MAX);
+            (Code::OversizedInput, Text::new(text))
         })
     }
 

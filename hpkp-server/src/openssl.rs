@@ -31,6 +31,20 @@ pub struct Ssl {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CertificateAddress(usize);
 
+/// The address of what a server has attached to a certificate to name it. It is compared, never
+/// followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NameAddress(pub usize);
+
+/// The certificates that are sent for one key.
+#[derive(Clone, Debug)]
+pub struct LoadedChain {
+    /// In DER, the leaf first.
+    pub certificates: Vec<Vec<u8>>,
+    /// What the server has attached to the leaf.
+    pub name: Option<NameAddress>,
+}
+
 #[repr(C)]
 struct X509 {
     _opaque: [u8; 0],
@@ -110,6 +124,7 @@ functions! {
     OPENSSL_sk_num: fn(*const Stack) -> c_int;
     OPENSSL_sk_value: fn(*const Stack, c_int) -> *mut c_void;
     i2d_X509: fn(*const X509, *mut *mut c_uchar) -> c_int;
+    X509_get_ex_data: fn(*const X509, c_int) -> *mut c_void;
     d2i_X509: fn(*mut *mut X509, *mut *const c_uchar, c_long) -> *mut X509;
     X509_free: fn(*mut X509) -> ();
     X509_get0_pubkey: fn(*const X509) -> *mut PKey;
@@ -138,20 +153,19 @@ pub enum OpenSslError {
 impl fmt::Display for OpenSslError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing(name) => write!(f, "the server's OpenSSL has no function {name}"),
+            Self::Missing(name) => write!(f, "the OpenSSL library of the server has no function {name}"),
             Self::Unsupported(version) => write!(
                 f,
-                "the server's TLS library \"{}\" is not supported, only OpenSSL from 1.1.1 on",
+                "unsupported TLS library \"{}\"; OpenSSL 1.1.1 or later is required",
                 hpkp_core::text::Excerpt::new(version)
             ),
             Self::NotFound => f.write_str(
-                "the process does not show which TLS library the server uses, so its certificates \
-                 cannot be read",
+                "cannot determine which TLS library the server uses, so its certificates cannot be read",
             ),
             Self::NotOfTheServer(name, path) => write!(
                 f,
-                "the TLS library that the server uses ({}) has no function {name}; the module does \
-                 not call the function of another library in its place",
+                "the TLS library of the server ({}) has no function {name}; the module does not use \
+                 that of another library",
                 hpkp_core::text::Excerpt::new(path.as_os_str().as_bytes())
             ),
         }
@@ -280,26 +294,32 @@ impl OpenSsl {
         certificates
     }
 
-    /// The certificates of every key of `context`, each chain with its leaf first, in DER. The
-    /// context is left as it was found.
+    /// The certificates of every key of `context`. The context is left as it was found. `name_index` is
+    /// the index of the data that the server has attached to each leaf to name it, if it does so.
     ///
     /// # Safety
     /// `context` is a live `SSL_CTX` of the library that this was loaded from, and no other thread
     /// changes it meanwhile.
     #[must_use]
-    pub unsafe fn chains(&self, context: *mut SslCtx) -> Vec<Vec<Vec<u8>>> {
+    pub unsafe fn chains(
+        &self,
+        context: *mut SslCtx,
+        name_index: Option<c_int>,
+    ) -> Vec<LoadedChain> {
         let mut chains = Vec::new();
         // SAFETY: by the caller's promise.
         unsafe {
             self.each_key(context, |leaf| {
                 // The leaf and what the stack holds are owned by the context.
-                chains.push(match self.above_the_leaf(context) {
+                let certificates = match self.above_the_leaf(context) {
                     Some(above) => std::iter::once(leaf.cast_const())
                         .chain(above)
                         .map(|certificate| self.der(certificate))
                         .collect(),
                     None => self.completed(context, leaf),
-                });
+                };
+                let name = name_index.map(|index| (self.X509_get_ex_data)(leaf, index).addr());
+                chains.push(LoadedChain { certificates, name: name.map(NameAddress) });
             });
         }
         chains

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use hpkp_core::check::Noticed;
-use hpkp_core::finding::{Code, Location};
+use hpkp_core::finding::{Code, Location, Text};
 use hpkp_core::text::Excerpt;
 
 use crate::setting::{SettingError, port};
@@ -50,7 +50,8 @@ impl PublicPorts {
         let public = port(public)?;
         let is_same = |other: &&PublicPort| other.listen == listen && other.public == public;
         if let Some(earlier) = self.0.iter().find(is_same) {
-            let text = format!("duplicate public port {public}, it is declared in {}", earlier.at);
+            let text =
+                format!("duplicate public port {public}, first configured at {}", earlier.at);
             return Err(SettingError::Text(text));
         }
         self.0.push(PublicPort { listen, public, at });
@@ -91,9 +92,10 @@ impl PublicPorts {
                 Listen::Port(_) => "port",
                 Listen::Socket(_) => "socket",
             };
-            let text = format!(
-                "no server with TLS listens on this {what}, so its public port {public} is not used"
-            );
+            let text = Text::new(format!(
+                "no TLS server listens on this {what}, so its public port {public} has no effect"
+            ))
+            .fix("remove or correct the declaration");
             Noticed { code: Code::PublicPortUnused, label, text, at: at.clone() }
         })
     }

@@ -73,7 +73,7 @@ pub fn define(
         return Err(SettingError::Text(format!("invalid policy name \"{shown}\"")));
     }
     if let Some(earlier) = policies.iter().find(|policy| policy.name == name) {
-        let text = format!("duplicate policy \"{shown}\", it is defined in {}", earlier.at);
+        let text = format!("duplicate policy \"{shown}\", first configured at {}", earlier.at);
         return Err(SettingError::Text(text));
     }
     policies.push(PolicySpec::new(name.to_owned(), at));
@@ -105,7 +105,7 @@ pub fn set(
         PolicyDirective::MaxAge => {
             once(policy.max_age.is_some())?;
             policy.max_age = Some(value.parse().map_err(|error| {
-                let text = format!("\"{shown}\" is no {name}: {error}");
+                let text = format!("invalid {name} \"{shown}\": {error}");
                 SettingError::Finding(Code::InvalidMaxAge, text)
             })?);
         }
@@ -117,7 +117,7 @@ pub fn set(
         PolicyDirective::ReportUri => {
             once(policy.report_uri.is_some())?;
             policy.report_uri = Some(value.parse().map_err(|error| {
-                let text = format!("\"{shown}\" is no {name}: {error}");
+                let text = format!("invalid {name} \"{shown}\": {error}");
                 SettingError::Finding(Code::InvalidReportUri, text)
             })?);
         }
@@ -163,22 +163,22 @@ pub fn add_records(
         }
     }
     if path.is_empty() {
-        return Err(SettingError::Text("no directory is named".to_owned()));
+        return Err(SettingError::Text("missing directory".to_owned()));
     }
     if writer.is_some() && read_only {
-        let text = "\"writer=\" and \"read_only\" exclude each other".to_owned();
+        let text = "\"writer=\" and \"read_only\" cannot be combined".to_owned();
         return Err(SettingError::Text(text));
     }
     let path = full_path(path);
     let shown = Excerpt::new(&path);
     if let Some(earlier) = settings.iter().find(|setting| setting.path == path) {
-        let text = format!("duplicate directory \"{shown}\", it is named in {}", earlier.at);
+        let text = format!("duplicate directory \"{shown}\", first configured at {}", earlier.at);
         return Err(SettingError::Text(text));
     }
     let writable = settings.iter().find(|setting| setting.writer.is_some());
     if let Some(earlier) = writable.filter(|_| !read_only) {
         let text = format!(
-            "records are written to one directory, and that is named in {}; say \"read_only\" of \
+            "only one directory can be written to, and that is configured at {}; add \"read_only\" to \
              the others",
             earlier.at
         );
@@ -197,7 +197,7 @@ pub fn port(text: &str) -> Result<u16, SettingError> {
     let port = digits.and_then(|text| text.parse().ok()).filter(|port| *port != 0);
     port.ok_or_else(|| {
         let shown = Excerpt::new(text);
-        SettingError::Text(format!("invalid port \"{shown}\", it must be from 1 to 65535"))
+        SettingError::Text(format!("invalid port \"{shown}\", expected 1 to 65535"))
     })
 }
 
@@ -230,7 +230,7 @@ pub fn add_not_served_here(
             (&other.host, other.matching, other.port) == (&named.host, matching, number)
         };
         if let Some(earlier) = settings.iter().find(is_same) {
-            let text = format!("duplicate host \"{shown}\", it is named in {}", earlier.at);
+            let text = format!("duplicate host \"{shown}\", first configured at {}", earlier.at);
             return Err(SettingError::Text(text));
         }
         settings.push(named);

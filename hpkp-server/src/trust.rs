@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use hpkp_core::certificate::{Certificate, subject_of_unreadable};
 use hpkp_core::check::Skipped;
-use hpkp_core::finding::{Code, Location};
+use hpkp_core::finding::{Code, Location, Text};
 use hpkp_core::path::{Anchor, Anchors};
 use hpkp_core::pem;
 use hpkp_core::text::Excerpt;
 
-use crate::file;
+use crate::file::{self, reason};
 
 /// The largest file of trusted certificates, in octets. Mozilla's whole store has a quarter of one
 /// mebibyte.
@@ -57,11 +57,11 @@ impl SystemStore {
                 Ok(path) => path,
                 // A link that leads nowhere.
                 Err(error) if is_listed => {
-                    read.skip(named, &error.to_string());
+                    read.skip(named, &reason(&error));
                     continue;
                 }
                 Err(error) if self.is_named => {
-                    read.skip(named, &error.to_string());
+                    read.skip(named, &reason(&error));
                     continue;
                 }
                 Err(error) => {
@@ -77,7 +77,7 @@ impl SystemStore {
                 break;
             }
             let Some(path) = path.to_str() else {
-                read.skip(named, "its path is not UTF-8");
+                read.skip(named, "the path is not UTF-8");
                 continue;
             };
             let (anchors, notes) = (read.anchors.len(), read.notes());
@@ -92,10 +92,8 @@ impl SystemStore {
             let absent = std::mem::take(&mut read.absent);
             absent.iter().for_each(|line| read.note(line.clone()));
         }
-        let skipped = read.skipped(None, || {
-            "part of the system's store of trusted certificates cannot be used and is left out"
-                .into()
-        });
+        let skipped = read
+            .skipped(None, || "part of the system's trusted certificates cannot be used".into());
         (Anchors::new(read.anchors), skipped)
     }
 }
@@ -133,8 +131,9 @@ impl Read {
 
     fn absent(&mut self, path: &Path, error: &std::io::Error, what: &str) {
         let line = format!(
-            "left out: {what} \"{}\": {error}",
-            Excerpt::new(path.as_os_str().as_encoded_bytes())
+            "left out: {what} \"{}\": {}",
+            Excerpt::new(path.as_os_str().as_encoded_bytes()),
+            reason(error)
         );
         match error.kind() {
             std::io::ErrorKind::NotFound => self.absent.push(line),
@@ -156,12 +155,13 @@ impl Read {
         if self.more > 0 {
             details.push(format!("left out: {} more", self.more));
         }
-        let text = format!(
-            "{}; a path that clients build through it is not compared with the pins. Remove it, or \
-             replace it by a sound one",
+        let text = Text::new(format!(
+            "{}; certificate paths that clients build through it are not compared with pins",
             text()
-        );
-        Some(Skipped { text, details, at: at.cloned() })
+        ))
+        .fix("remove it, or replace it by a valid certificate")
+        .details(details);
+        Some(Skipped { text, at: at.cloned() })
     }
 }
 
@@ -184,15 +184,14 @@ fn has_hash_name(path: &Path) -> bool {
 pub fn read_added(
     path: &str,
     at: Option<&Location>,
-) -> Result<(Anchors, Option<Skipped>), (Code, String)> {
+) -> Result<(Anchors, Option<Skipped>), (Code, Text)> {
     let mut read = Read::default();
     let shown = Excerpt::new(path);
     read.file(path).map_err(|(code, text)| {
-        (code, format!("the trusted certificates in \"{shown}\" cannot be used: {text}"))
+        (code, Text::new(format!("cannot use the trusted certificates in \"{shown}\": {text}")))
     })?;
-    let skipped = read.skipped(at, || {
-        format!("part of the trusted certificates in \"{shown}\" cannot be used and is left out")
-    });
+    let skipped = read
+        .skipped(at, || format!("part of the trusted certificates in \"{shown}\" cannot be used"));
     Ok((Anchors::new(read.anchors), skipped))
 }
 
@@ -203,25 +202,25 @@ impl Read {
         let unreadable = |text: &str| (Code::UnreadableTrustedCertificate, text.to_owned());
         let octets = file::read(path, MAX_FILE).map_err(|error| unreadable(&error.to_string()))?;
         if octets.len() > MAX_FILE {
-            return Err((Code::OversizedInput, format!("it is larger than {MAX_FILE} octets")));
+            return Err((Code::OversizedInput, format!("larger than {MAX_FILE} bytes")));
         }
         let origin: Arc<str> = Excerpt::new(path).to_string().into();
         let (mut count, mut used, mut first) = (0, 0, None);
         for block in pem::blocks(&octets) {
-            let block = block.map_err(|_| unreadable("it is cut off"))?;
+            let block = block.map_err(|_| unreadable("truncated"))?;
             if !matches!(block.label, b"CERTIFICATE" | b"X509 CERTIFICATE" | b"TRUSTED CERTIFICATE")
             {
                 continue;
             }
             count += 1;
             if count > MAX_ANCHORS {
-                let text = format!("it holds more than {MAX_ANCHORS} certificates");
+                let text = format!("more than {MAX_ANCHORS} certificates");
                 return Err((Code::OversizedInput, text));
             }
-            let der = block.decode().map_err(|_| "what it holds is no base64".to_owned());
+            let der = block.decode().map_err(|_| "invalid base64".to_owned());
             let parsed = der.and_then(|der| {
                 Certificate::from_der(&der).map_err(|error| match subject_of_unreadable(&der) {
-                    Some(subject) => format!("{error}, with the subject {subject}"),
+                    Some(subject) => format!("{error} with the subject {subject}"),
                     None => error.to_string(),
                 })
             });
@@ -241,7 +240,7 @@ impl Read {
         match first {
             _ if used > 0 => Ok(()),
             Some(why) => Err(unreadable(&why)),
-            None => Err(unreadable("it holds no certificate in PEM")),
+            None => Err(unreadable("contains no certificate in PEM")),
         }
     }
 }
@@ -273,14 +272,14 @@ mod tests {
         fs::write(&path, odd() + ROOT + &odd() + OTHER).unwrap();
         let (anchors, skipped) = read_added(path.to_str().unwrap(), None).unwrap();
         assert_eq!(count(&anchors), 2);
-        let details = skipped.unwrap().details;
+        let details = skipped.unwrap().text.details;
         assert_eq!(details.len(), 2, "{details:?}");
         for (line, number) in details.iter().zip([1, 3]) {
             assert!(line.contains(&format!("certificate {number} in ")), "{line}");
         }
         let store = SystemStore { file: Some(path), ..SystemStore::default() };
         let (anchors, skipped) = store.read();
-        assert_eq!((count(&anchors), skipped.unwrap().details.len()), (2, 2));
+        assert_eq!((count(&anchors), skipped.unwrap().text.details.len()), (2, 2));
     }
 
     #[test]
@@ -304,7 +303,7 @@ mod tests {
             let file = file.map(path);
             let (anchors, skipped) =
                 SystemStore { file, is_named, directories: vec![path(directory)] }.read();
-            (count(&anchors), skipped.map(|skipped| skipped.details).unwrap_or_default())
+            (count(&anchors), skipped.map(|skipped| skipped.text.details).unwrap_or_default())
         };
         // A part that is not there is as usual; one that was asked for by name is not.
         assert_eq!(read(Some("none.pem"), false, "store"), (1, vec![]));

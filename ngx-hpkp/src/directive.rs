@@ -116,7 +116,7 @@ unsafe fn handle<C>(
         let (words, conf) = unsafe { (ngx::words(cf), &mut *conf.cast::<C>()) };
         let done = match words {
             Some(words) => set(conf, &words),
-            None => Err("the directive is not UTF-8".to_owned()),
+            None => Err("invalid UTF-8 in the directive".to_owned()),
         };
         match done {
             Ok(()) => CONF_OK,

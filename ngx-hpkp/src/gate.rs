@@ -9,21 +9,24 @@
 //! that have just been unloaded, where the refused configuration was the first to name them.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt as _;
 
 use hpkp_core::check::{Certificates, Context, Deployment, Host, Records, Serving, Verdict};
-use hpkp_core::finding::{Check, Code, Finding, Location};
+use hpkp_core::finding::{Check, Code, Finding, Location, Text};
 use hpkp_core::path::Chain;
 use hpkp_core::policy::Policy;
 use hpkp_core::text::Excerpt;
 use hpkp_server::failure::{self, Answer, LogLine, Phase};
 use hpkp_server::journal::{self, Journal};
 use hpkp_server::living;
-use hpkp_server::loader::{self, Loader};
+use hpkp_server::loader::{self, Loader, Names};
 use hpkp_server::openssl::{OpenSsl, OpenSslError};
 use hpkp_server::sending::ContextAddress;
-use nginx_sys::{NGX_LOG_WARN, ngx_conf_t, ngx_cycle, ngx_cycle_t, ngx_http_ssl_module, ngx_int_t};
+use nginx_sys::{
+    NGX_LOG_WARN, ngx_conf_t, ngx_cycle, ngx_cycle_t, ngx_http_ssl_module, ngx_int_t,
+    ngx_ssl_certificate_name_index,
+};
 
 use crate::boundary::{self, Aftermath};
 use crate::chosen::Chooser;
@@ -83,7 +86,7 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
             server.check = Check::Warn;
         }
         check = Check::Warn;
-        let text = "hpkp: HPKP_CHECK=warn is set, so this test passes what a reload would refuse";
+        let text = "hpkp: HPKP_CHECK=warn is set, so this test accepts what a reload would refuse";
         // SAFETY: as above.
         unsafe { log::write(log, NGX_LOG_WARN, text, None) };
     }
@@ -154,15 +157,17 @@ pub(crate) const CHOSEN_LATER: Certificates = Certificates::NotKnown {
     why: Cow::Borrowed(
         "the certificate is chosen during the handshake (a variable in ssl_certificate)",
     ),
-    remedy: "name the file",
+    remedy: "give ssl_certificate a file name without variables",
 };
 
 /// Why the certificates of a server cannot be known when the configuration is read, if that is so.
 fn chosen_later(server: &Server, own: OwnContext) -> Option<Certificates> {
     if let Some(chooser) = &server.conf().chosen_by {
         let Chooser { directive, at } = chooser;
-        let why =
-            format!("the certificate is chosen during the handshake ({directive} at {at})").into();
+        let why = format!(
+            "the certificate is chosen during the handshake ({directive}, configured at {at})"
+        )
+        .into();
         return Some(Certificates::NotKnown {
             why,
             remedy: "serve this host without that directive, with the certificate in ssl_certificate",
@@ -174,31 +179,24 @@ fn chosen_later(server: &Server, own: OwnContext) -> Option<Certificates> {
 /// The servers where code of another module can replace the certificate, a finding for each place of
 /// such code. What is loaded is compared nevertheless: that code has other purposes.
 fn may_be_replaced(main: &MainConf, servers: &Servers) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = Vec::new();
+    let mut findings: Vec<(Finding, HashSet<String>)> = Vec::new();
     let mut find = |at: &Location, by: &str, label: &str| {
-        let summary = format!(
-            "{by} can replace the certificate during the handshake, and the check compares the \
-             certificate that ssl_certificate has loaded; no header is sent on a connection that \
-             presents another certificate"
-        );
-        let is_same = |known: &&mut Finding| known.at == *at && known.summary == summary;
-        if let Some(known) = findings.iter_mut().find(is_same) {
-            known.add_host(label);
-            return;
+        let text = Text::new(format!(
+            "{by} can replace the certificate during the handshake; only the certificate of \
+             ssl_certificate is checked, and no header is sent on a connection with another one"
+        ));
+        let is_same =
+            |(known, _): &(Finding, HashSet<String>)| known.at == *at && known.text == text;
+        let index = findings.iter().position(is_same);
+        let index = index.unwrap_or_else(|| {
+            let code = Code::CertificateMayBeReplaced;
+            findings.push((Finding::new(code, at.clone(), text), HashSet::new()));
+            findings.len() - 1
+        });
+        let (finding, labels) = &mut findings[index];
+        if labels.insert(label.to_owned()) {
+            finding.add_host(label);
         }
-        let mut finding = Finding {
-            code: Code::CertificateMayBeReplaced,
-            class: Code::CertificateMayBeReplaced.class(),
-            check: Check::Warn,
-            hosts: Vec::new(),
-            host_count: 0,
-            has_header: false,
-            at: at.clone(),
-            summary,
-            details: Vec::new(),
-        };
-        finding.add_host(label);
-        findings.push(finding);
     };
     for server in servers.all.iter().filter(|server| server.is_checked(main) && server.tls) {
         let own = |position: &usize| Some(&servers.all[*position]).filter(|own| own.is_loaded());
@@ -214,7 +212,7 @@ fn may_be_replaced(main: &MainConf, servers: &Servers) -> Vec<Finding> {
             find(at, &format!("the module in {path}"), &server.label);
         }
     }
-    findings
+    findings.into_iter().map(|(finding, _)| finding).collect()
 }
 
 /// What the configuration says and has loaded, and the core's answer.
@@ -238,7 +236,13 @@ unsafe fn checked(
     (outside, settings): (&Outside, &outside::Settings<'_>),
     openssl: Result<&OpenSsl, &OpenSslError>,
 ) -> Checked {
-    let mut loader = Loader::new(openssl);
+    let contexts = servers.all.iter().filter_map(|server| server.own).chain(outside.contexts());
+    let mut loader = Loader::new(openssl).with_names(Names {
+        // SAFETY: nginx sets it when it starts.
+        index: unsafe { ngx_ssl_certificate_name_index },
+        // SAFETY: by the caller's promise.
+        files: contexts.flat_map(|own| unsafe { own.named_files() }).collect(),
+    });
     let mut deployment = Deployment {
         listeners: servers.listeners.clone(),
         records,

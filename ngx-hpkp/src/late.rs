@@ -163,8 +163,8 @@ unsafe fn rehearse(cycle: *mut ngx_cycle_t) -> Option<c_int> {
         let ended = if child > 0 { wait_for(child) } else { None };
         libc::sigprocmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut());
         if ended.is_none() {
-            let text = "hpkp: [tls-server-not-checked] -: the configuration could not be rehearsed, \
-                        so servers in blocks behind http are checked after nginx has begun to use it";
+            let text = "hpkp: [tls-server-not-checked] -: cannot check the servers in blocks after http \
+                        in advance; they are checked once nginx has begun to use the configuration";
             log::write((*cycle).log, NGX_LOG_WARN, text, None);
         }
         ended

@@ -7,7 +7,7 @@ use nginx_sys::{
     ngx_log_error_core, ngx_log_t, ngx_uint_t,
 };
 
-/// Writes `text`, and behind it where the directive stands, in nginx's own way.
+/// Writes `text`, and behind it in parentheses where the directive stands.
 ///
 /// # Safety
 /// `log` is a live log.
@@ -18,7 +18,7 @@ pub(crate) unsafe fn write(log: *mut ngx_log_t, level: u32, text: &str, at: Opti
         return;
     }
     let line = match at {
-        Some(at) => format!("{text} in {at}"),
+        Some(at) => format!("{text} (configured at {at})"),
         None => text.to_owned(),
     };
     // SAFETY: by the caller's promise; `%*s` takes a length and a pointer to as many octets.

@@ -16,8 +16,9 @@ use std::rc::Rc;
 use hpkp_core::check::{
     Certificates, Choice, Context, Deployment, Host, Listener, NamePattern, Noticed,
 };
-use hpkp_core::finding::{Check, Code, Location};
+use hpkp_core::finding::{Check, Code, Location, Text};
 use hpkp_core::path::Chain;
+use hpkp_core::text::ShellWord;
 use hpkp_server::loader::Loader;
 use hpkp_server::public_port::PublicPorts;
 use hpkp_server::sending::ContextAddress;
@@ -100,6 +101,11 @@ impl Outside {
             outside.strangers = strangers(cycle);
         }
         outside
+    }
+
+    /// What has certificates.
+    pub(crate) fn contexts(&self) -> impl Iterator<Item = OwnContext> + '_ {
+        self.servers.iter().filter_map(|server| server.own)
     }
 
     /// The numbers and texts of the addresses on TLS.
@@ -218,6 +224,9 @@ impl Outside {
     /// What cannot be looked at.
     fn report(&self, deployment: &mut Deployment, context_of: &HashMap<usize, usize>) {
         let code = Code::TlsServerNotChecked;
+        let records = deployment.records.as_ref();
+        let directory = records.map_or("DIR", |records| records.directory.as_str());
+        let directory = ShellWord::new(directory).to_string();
         let mut noticed = Vec::new();
         let mut first: HashMap<usize, &str> = HashMap::new();
         for address in &self.addresses {
@@ -229,9 +238,9 @@ impl Outside {
             let certificates = context_of.get(&position).map(|c| &deployment.contexts[*c]);
             let why = match certificates.map(|context| &context.certificates) {
                 Some(Certificates::NotKnown { why, .. }) => why.clone().into_owned(),
-                Some(Certificates::Unusable(_, why)) => why.clone(),
+                Some(Certificates::Unusable(_, why)) => why.what.clone(),
                 _ if server.passes_on => {
-                    "TLS passes through this server unopened (ssl_preread)".to_owned()
+                    "this server passes TLS on without decrypting it (ssl_preread)".to_owned()
                 }
                 _ => continue,
             };
@@ -239,10 +248,13 @@ impl Outside {
             noticed.push(Noticed {
                 code,
                 label: format!("{} {on}", server.kind),
-                text: format!(
-                    "{why}, so no certificate of it is compared with published pins; if clients \
-                     hold pins for this port, compare each new certificate with: hpkp published why"
-                ),
+                text: Text::new(format!(
+                    "{why}, so no certificate of this server is compared with the pins that clients hold"
+                ))
+                .fix(format!(
+                    "if clients hold pins for this port, check each new certificate: hpkp published -d \
+                     {directory} why HOST --cert FILE"
+                )),
                 at: server.at.clone(),
             });
         }
@@ -251,9 +263,10 @@ impl Outside {
             noticed.push(Noticed {
                 code,
                 label: name.clone(),
-                text: "this module has servers of a kind that is not known here, so if they speak \
-                       TLS, their certificates are not compared with published pins"
-                    .to_owned(),
+                text: Text::new(
+                    "this module may have TLS servers of a kind that hpkp does not know; their \
+                     certificates are not compared with the pins that clients hold",
+                ),
                 at: at.clone().unwrap_or_else(|| Location { file: "-".into(), line: 0 }),
             });
         }

@@ -3,15 +3,19 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use hpkp_core::check::{Choice, Listener, NamePattern, PolicyUse};
 use hpkp_core::finding::Check;
-use hpkp_server::openssl::SslCtx;
+use hpkp_core::path::CertificateFile;
+use hpkp_server::file::directory_of_keys;
+use hpkp_server::openssl::{NameAddress, SslCtx};
 use hpkp_server::public_port::PublicPorts;
 use nginx_sys::{
-    ngx_cycle_t, ngx_http_conf_addr_t, ngx_http_conf_port_t, ngx_http_core_main_conf_t,
-    ngx_http_core_module, ngx_http_core_srv_conf_t, ngx_http_server_name_t, ngx_http_ssl_module,
-    ngx_http_ssl_srv_conf_t, ngx_listening_t,
+    ngx_array_t, ngx_cycle_t, ngx_http_conf_addr_t, ngx_http_conf_port_t,
+    ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_core_srv_conf_t,
+    ngx_http_server_name_t, ngx_http_ssl_module, ngx_http_ssl_srv_conf_t, ngx_listening_t,
+    ngx_str_t,
 };
 
 use crate::conf::{MainConf, ServerConf, ServerKey};
@@ -50,6 +54,32 @@ pub(crate) struct OwnContext {
     pub(crate) variables: bool,
     /// Whether the server refuses all handshakes, so that the certificates are never sent.
     pub(crate) rejects: bool,
+    /// The names of the files with the certificates and with their keys; both may be null.
+    pub(crate) files: [*const ngx_array_t; 2],
+}
+
+impl OwnContext {
+    /// The files of the certificates, each by the address of the name that nginx attaches to the
+    /// certificate.
+    ///
+    /// # Safety
+    /// The context belongs to a configuration that has been read.
+    pub(crate) unsafe fn named_files(&self) -> Vec<(NameAddress, Arc<CertificateFile>)> {
+        if self.variables {
+            return Vec::new();
+        }
+        // SAFETY: by the caller's promise; both are arrays of strings, or null.
+        let [certificates, keys] = self.files.map(|array| unsafe {
+            if array.is_null() { &[] } else { ngx::elements::<ngx_str_t>(array) }
+        });
+        let named = certificates.iter().enumerate().map(|(index, name)| {
+            let path = ngx::text(name);
+            let key = keys.get(index).map_or_else(|| path.clone(), ngx::text);
+            let keys = directory_of_keys(&key).or_else(|| directory_of_keys(&path));
+            (NameAddress(name.data.addr()), Arc::new(CertificateFile { path, keys }))
+        });
+        named.collect()
+    }
 }
 
 impl Servers {
@@ -192,6 +222,7 @@ impl Server {
                 context,
                 variables: !(*ssl).certificate_values.is_null(),
                 rejects: (*ssl).reject_handshake == 1,
+                files: [(*ssl).certificates, (*ssl).certificate_keys],
             });
             let server_names = ngx::elements(&raw const (*block).server_names);
             let claims = names(server_names);

@@ -123,7 +123,7 @@ fn records_of_format_1_are_compared_as_they_can_be_and_written_anew_once() {
     let deployment = sending(&world, &["leaf", "inter"], &[]);
     let events = world.accept_deployment(&deployment);
     world.state = in_format_1(&world, &events);
-    let earlier = (Code::PublishedPinsEarlierFormat, WARNING);
+    let earlier = (Code::RecordsEarlierFormat, WARNING);
     let deployment = sending(&world, &["leaf", "inter"], &[]);
     assert_eq!(codes_of(&world, &deployment), [earlier, UNMET_AS_BEFORE]);
     // Other keys are other keys.
@@ -209,13 +209,13 @@ fn a_header_is_new_to_a_host_that_falls_under_it() {
     let x = || named(&["x.example.com"], "x");
     assert_eq!(world.codes(&[x(), wild()]), []);
     world.accept(&[x(), wild()]);
-    let refused = [(Code::ServedElsewhereUnmet, LOCKOUT)];
+    let refused = [(Code::PeerServerPinMismatch, LOCKOUT)];
     assert_eq!(world.codes(&[wild()]), refused);
     // A host that was under it before goes on.
     world.writer = Some("web-2");
     world.accept(&[named(&["x.example.com"], "y"), named(&["z.example.com"], "y")]);
     world.writer = Some("web-1");
-    assert_eq!(world.codes(&[x(), wild()]), [(Code::ServedElsewhereUnmet, WARNING)]);
+    assert_eq!(world.codes(&[x(), wild()]), [(Code::PeerServerPinMismatch, WARNING)]);
 }
 
 fn sends_for(verdict: &Verdict, host: usize, name: &str) -> bool {
@@ -302,7 +302,7 @@ fn a_nameless_server_says_why_it_is_concerned_and_how_to_take_it_out() {
         "the default server of port 443",
         "*.example.com",
         "ssl_reject_handshake on",
-        "a certificate of other names",
+        "a certificate without that name",
         "hpkp_not_served_here api.example.com;",
     ] {
         assert!(text.contains(part), "{part}\n{text}");
@@ -398,7 +398,7 @@ fn pins_for_a_port_on_which_nothing_is_checked_are_said() {
     let a = || Block { port: 8443, ..named(&["a.example.com"], "a") };
     let told = (Code::PublishedPinsPortNotServed, WARNING);
     assert_eq!(world.codes(&[a()]), [told]);
-    let text = world.check(&[a()]).findings[0].summary.clone();
+    let text = world.check(&[a()]).findings[0].text.what.clone();
     assert!(
         text.contains("a.example.com:443") && !text.contains("elsewhere.example.com"),
         "{text}"

@@ -8,7 +8,7 @@ use hpkp_core::check::{
     Certificates, Choice, Context, Deployment, Host, Listener, PolicyUse, Records, Skipped,
     TrustSetting, Verdict, check,
 };
-use hpkp_core::finding::{Check, Class, Code, Location};
+use hpkp_core::finding::{Check, Class, Code, Location, Text};
 use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
 use hpkp_core::pem;
 use hpkp_core::pin::Pin;
@@ -160,7 +160,7 @@ fn a_policy_without_records_is_told_once() {
     site.records = false;
     // For hosts that treat lock-outs differently too.
     let verdict = site.check();
-    assert_eq!(codes(&verdict), [("published-pins-not-kept", Class::Warning)]);
+    assert_eq!(codes(&verdict), [("published-pins-no-writer", Class::Warning)]);
     assert_eq!(verdict.findings[0].host_count, 2);
     assert!(value(&verdict).is_some());
     site.max_age = "0";
@@ -194,11 +194,11 @@ fn the_hash_of_something_else_is_no_backup() {
     for (number, octets) in shapes.iter().enumerate() {
         let wrong = Pin::of_spki(octets);
         let verdict = site.pinned(&[leaf, rsa, wrong]).check();
-        let expected = [("no-backup-pin", Class::Withhold), ("pin-of-no-key", Class::Warning)];
+        let expected = [("no-backup-pin", Class::Withhold), ("pin-not-spki-hash", Class::Warning)];
         assert_eq!(codes(&verdict), expected, "{number}");
         assert_eq!(value(&verdict), None);
         let found = &verdict.findings[1];
-        assert!(found.summary.contains(&format!("sha256/{wrong}")), "{}", found.summary);
+        assert!(found.text.what.contains(&format!("sha256/{wrong}")), "{:?}", found.text);
         assert_eq!((found.at.line, found.host_count), (4, 2));
         let verdict = site.pinned(&[leaf, rsa, wrong, backup]).check();
         assert_eq!(codes(&verdict), expected[1..], "{number}");
@@ -219,7 +219,7 @@ fn the_hash_of_a_pin_s_file_is_no_backup() {
         // Of a request that is not at hand nobody can tell.
         assert_eq!(codes(&site.check()), []);
         site.pins.push(PinSource::File("next.csr".into()));
-        assert_eq!(codes(&site.check()), [("pin-of-no-key", Class::Warning)]);
+        assert_eq!(codes(&site.check()), [("pin-not-spki-hash", Class::Warning)]);
     }
 }
 
@@ -297,7 +297,7 @@ fn what_is_left_out_of_a_store_is_told() {
     let mut site = Site::new();
     let live = site.pin("leaf.pem");
     site.pinned(&[live, literals()[0]]);
-    let skipped = |at| Skipped { text: "part".into(), details: vec!["one".into()], at };
+    let skipped = |at| Skipped { text: Text::new("part").details(["one".to_owned()]), at };
     for (place, line) in [(None, 8), (Some(at(7)), 7)] {
         let mut deployment = site.deployment();
         let trust = deployment.contexts[0].trust.trust.clone();
@@ -307,7 +307,26 @@ fn what_is_left_out_of_a_store_is_told() {
         assert_eq!(codes(&verdict), [("trusted-certificate-skipped", Class::Warning)]);
         let found = &verdict.findings[0];
         assert_eq!((found.code, found.at.line), (Code::TrustedCertificateSkipped, line));
-        assert_eq!((found.host_count, &found.details[..]), (2, &["one".to_owned()][..]));
+        assert_eq!((found.host_count, &found.text.details[..]), (2, &["one".to_owned()][..]));
+    }
+}
+
+#[test]
+fn a_certificate_without_a_subject_is_called_by_its_first_name() {
+    let site = Site::new();
+    for (extensions, label) in [
+        (leaf_extensions("www.example.com,DNS:example.com"), "(no subject) SAN www.example.com"),
+        ("subjectAltName=IP:2001:db8::1\n".to_owned(), "(no subject) SAN 2001:db8::1"),
+        ("basicConstraints=CA:FALSE\n".to_owned(), "(no subject)"),
+    ] {
+        site.pki.leaf("bare", "localhost", "ca");
+        site.pki.sign("bare", "/", "ca", &extensions);
+        let path = site.pki.path("bare.pem").to_str().expect("a path").to_owned();
+        let der = openssl(&["x509", "-in", &path, "-outform", "der"]);
+        let certificate = Certificate::from_der(&der).expect("a certificate");
+        assert_eq!(certificate.subject(), label);
+        let until = certificate.not_after_text();
+        assert_eq!(hpkp_core::date::parse(until), Some(certificate.not_after()), "{until}");
     }
 }
 

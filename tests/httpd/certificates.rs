@@ -146,7 +146,7 @@ fn a_private_root_needs_a_store() {
         httpd.configure(&configuration(server, vhost));
         let said = httpd.test();
         said.accepted(&["root-only-match"]);
-        assert!(said.text.contains("not served, trusted by"), "{}", said.text);
+        assert!(said.text.contains("not sent, trusted in"), "{}", said.text);
     }
 }
 
@@ -217,7 +217,7 @@ fn certificates_that_openssl_commands_load() {
     httpd.configure(&configuration(&other, &pairs(&["rsa"])));
     let said = httpd.test();
     said.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
-    assert!(said.text.contains("1 of its 2 certificates"), "{said:?}");
+    assert!(said.text.contains("1 of 2 certificates"), "{said:?}");
     httpd.configure(&configuration(&live, ""));
     httpd.expect_in_log(&["hpkp: [no-pin-in-chain] localhost:"]);
     httpd.start();

@@ -146,7 +146,7 @@ fn certificates_and_policy_inherited_from_the_server() {
     httpd.configure(&configuration(A));
     let said = httpd.test();
     said.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
-    assert!(said.text.contains("2 hosts are concerned: a.example, b.example"), "{}", said.text);
+    assert!(said.text.contains("affects 2 hosts: a.example, b.example"), "{}", said.text);
     httpd.configure(&configuration(&pin));
     httpd.test().accepted(&[]);
     httpd.start();

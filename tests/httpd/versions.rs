@@ -34,7 +34,7 @@ fn an_httpd_before_2_4_47_is_told_what_is_needed() {
     let text = String::from_utf8_lossy(&said.stderr);
     assert_eq!(said.status.code(), Some(1), "{text}");
     assert!(
-        text.contains("hpkp: mod_hpkp needs Apache httpd 2.4.47 or later, not Apache/2.4"),
+        text.contains("hpkp: mod_hpkp requires Apache httpd 2.4.47 or later, this is Apache/2.4"),
         "{text}"
     );
     httpd.test().accepted(&[]);

@@ -155,7 +155,7 @@ fn a_catch_all_with_a_wildcard_certificate<S: Site>() {
     if S::KIND == Kind::Nginx {
         let blocks = [block(port, &["_"], &["wild"])];
         let said = stage.refuses_all(&Layout { blocks: &blocks, ..LAYOUT }, UNMET);
-        let why = "no server there has api.example.com, so it answers for it by the name \
+        let why = "no server there has api.example.com, so it answers for it through the name \
                    *.example.com in its certificate";
         let way_out = "hpkp_not_served_here api.example.com;";
         says(&said, &[why, "ssl_reject_handshake on", way_out]);

@@ -39,9 +39,9 @@ fn the_pins_of_an_app_imported_and_the_key_changed<S: Site>() {
     says(
         &said,
         &[
-            "they would refuse it, with no end known",
-            "held by clients of \"app 4.2 (OkHttp CertificatePinner, line 1)\" for localhost",
-            "if nobody uses what holds these pins any more: hpkp published -d ",
+            "would refuse the certificate, and these pins do not expire",
+            "held by: clients of \"app 4.2 (OkHttp CertificatePinner, line 1)\" for localhost",
+            "last resort, locks out those clients: hpkp published -d ",
             &format!(" end {id} --why REASON"),
         ],
     );

@@ -15,7 +15,7 @@ fn the_directory_is_gone<S: Site>() {
     let mut stage = Stage::<S>::new();
     let live = stage.pki.pin("live.pem");
     let pins = [live.as_str(), B];
-    let unreadable = ["published-pins-unreadable"];
+    let unreadable = ["records-unreadable"];
     stage.up(&["live"], &pins, &[]);
     let (there, away) = (stage.site.path("records"), stage.site.path("away"));
     fs::rename(&there, &away).expect("a directory moved");

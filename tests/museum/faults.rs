@@ -21,8 +21,8 @@ use hpkp_tests::site::{A, B};
 
 use crate::stand::{SENT, Stand, WITHHELD};
 
-const UNREADABLE: &str = "published-pins-unreadable";
-const NOT_RECORDED: &str = "published-pins-not-recorded";
+const UNREADABLE: &str = "records-unreadable";
+const NOT_RECORDED: &str = "published-pins-write-failed";
 
 fn is_root() -> bool {
     // SAFETY: takes nothing and cannot fail.
@@ -78,7 +78,7 @@ fn faults() -> Vec<Fault> {
         Fault {
             done: |records| fs::rename(records, aside(records)).expect("moved"),
             undone: |records| fs::rename(aside(records), records).expect("moved"),
-            said: "it cannot be opened as a directory",
+            said: "does not exist",
         },
         Fault {
             done: |records| {
@@ -89,7 +89,7 @@ fn faults() -> Vec<Fault> {
                 fs::remove_file(records).expect("a link");
                 fs::rename(aside(records), records).expect("moved");
             },
-            said: "it cannot be opened as a directory",
+            said: "cannot open as a directory",
         },
         // As a mount point without its volume.
         Fault {
@@ -106,7 +106,7 @@ fn faults() -> Vec<Fault> {
         Fault {
             done: |records| mode(records, 0o777),
             undone: |records| mode(records, 0o755),
-            said: "others may write to it (mode 777)",
+            said: "other users can write to the directory (mode 777)",
         },
         Fault {
             done: |records| fs::write(records.join("hpkp-records"), "2\n").expect("a file"),
@@ -119,14 +119,14 @@ fn faults() -> Vec<Fault> {
                 fs::write(records.join("peers/web-9.jsonl"), newer + "\n").expect("a file");
             },
             undone: |records| fs::remove_file(records.join("peers/web-9.jsonl")).expect("a file"),
-            said: "records/peers/web-9.jsonl\" cannot be used: line 1 is no record: it is of version 3",
+            said: "records/peers/web-9.jsonl\": line 1 is not a valid record: written in version 3",
         },
     ];
     if is_root() {
         faults.push(Fault {
             done: |records| chown(records, Some(65_534), None).expect("an owner"),
             undone: |records| chown(records, Some(0), None).expect("an owner"),
-            said: "it belongs to the user 65534",
+            said: "the directory belongs to user 65534",
         });
     }
     faults
@@ -134,7 +134,7 @@ fn faults() -> Vec<Fault> {
 
 fn unreadable<S: Site>() {
     let mut stand = Stand::<S>::running();
-    stand.site.expect_in_log(&["hpkp: [published-pins-unreadable]"]);
+    stand.site.expect_in_log(&["hpkp: [records-unreadable]"]);
     let before = stand.snapshot();
     let records = stand.site.path("records");
     for Fault { done, undone, said: text } in faults() {
@@ -197,7 +197,7 @@ fn unrecordable<S: Site>(
     done: impl Fn(&Stand<S>),
     undone: impl Fn(&Stand<S>),
 ) {
-    stand.site.expect_in_log(&["hpkp: [published-pins-not-recorded] localhost:"]);
+    stand.site.expect_in_log(&["hpkp: [published-pins-write-failed] localhost:"]);
     let before = stand.snapshot();
     done(stand);
     stand.publish(&[A]);
@@ -288,9 +288,9 @@ fn full_disk<S: Site>() {
     // The end is not on record: what was published counts as published still.
     let before = stand.snapshot();
     done(&stand);
-    stand.site.expect_in_log(&["hpkp: the end of this server cannot be recorded"]);
+    stand.site.expect_in_log(&["hpkp: cannot record that this server has stopped"]);
     stand.site.down();
-    assert!(stand.site.log().contains("the end of this server cannot be recorded"));
+    assert!(stand.site.log().contains("cannot record that this server has stopped"));
     assert_eq!(stand.snapshot(), before);
     stand.site.up();
     assert_eq!(stand.asked(), SENT);
@@ -349,11 +349,11 @@ fn one_writer<S: Site>(alike: bool) {
     let layout = Layout { published: &[&directory], ..LAYOUT };
     let pins = [first.live.as_str(), B, A];
     other.lay_out("live", if alike { &pins[..2] } else { &pins }, &layout);
-    other.site.expect_in_log(&["hpkp: [published-pins-not-recorded] localhost:"]);
+    other.site.expect_in_log(&["hpkp: [published-pins-write-failed] localhost:"]);
     let before = first.snapshot();
     other.site.up();
     assert_eq!((first.asked(), other.asked()), (SENT, WITHHELD));
-    let owner = format!("belongs to another running server, process {};", first.site.pid());
+    let owner = format!("in use by another running server, process {};", first.site.pid());
     assert!(other.site.log().contains(&owner), "{}", other.site.log());
     assert_eq!(first.snapshot(), before);
     assert_eq!(other.site.reload_tested(), Reload::Accepted);
@@ -396,8 +396,8 @@ fn copied<S: Site>() {
     let own = fs::read(stand.own()).expect("a file");
     fs::write(stand.own(), lines.collect::<String>()).expect("a file");
     let copy = stand.snapshot();
-    stand.site.expect_in_log(&["hpkp: [published-pins-not-recorded] localhost:", "AH00098"]);
-    stand.site.expect_in_log(&["hpkp: the end of this server cannot be recorded"]);
+    stand.site.expect_in_log(&["hpkp: [published-pins-write-failed] localhost:", "AH00098"]);
+    stand.site.expect_in_log(&["hpkp: cannot record that this server has stopped"]);
     stand.site.up();
     assert_eq!(stand.asked(), WITHHELD);
     assert!(stand.site.log().contains("was made on another machine"));
@@ -470,7 +470,7 @@ const SECONDS: libc::rlim_t = 20;
 fn garbage<S: Site>() {
     let mut stand = Stand::<S>::running();
     let peer = stand.records("peers/web-9.jsonl");
-    stand.site.expect_in_log(&["hpkp: [published-pins-unreadable]"]);
+    stand.site.expect_in_log(&["hpkp: [records-unreadable]"]);
     let event = event(now(), 1, &"x".repeat(1_000));
     let event = Event::new(now(), 1, "web-9".parse().expect("a name"), event.body().clone());
     let line = event.line().to_owned() + "\n";
@@ -493,7 +493,7 @@ fn garbage<S: Site>() {
         let said = stand.site.test();
         stand.site.lift_limits();
         assert_eq!((said.code, said.codes()), (Some(0), vec![UNREADABLE]), "{said:?}");
-        let place = format!("records/peers/web-9.jsonl\" cannot be used: line {at} is no record");
+        let place = format!("records/peers/web-9.jsonl\": line {at} is not a valid record");
         assert!(said.text.contains(&place), "no \"{place}\" in:\n{}", said.text);
     }
     assert_eq!(stand.site.reload_forced(), Reload::Accepted);
@@ -517,7 +517,7 @@ fn a_hundred_megabytes_of_garbage() {
 /// Every set of pins that a client was served is on record, whenever the server was killed.
 fn killed<S: Site>() {
     let mut stand = Stand::<S>::new();
-    stand.site.expect_in_log(&["AH00098", "hpkp: [torn-record]"]);
+    stand.site.expect_in_log(&["AH00098", "hpkp: [truncated-record]"]);
     let ca = stand.curl();
     let url = stand.url();
     let mut served: BTreeSet<String> = BTreeSet::new();

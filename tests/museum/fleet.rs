@@ -43,7 +43,7 @@ fn a_proxy_with_another_certificate_in_front<S: Site>() {
     proxy.passes_all(&layout(&block), &[]);
     copy(&behind, &proxy, "records/peers/web-1.jsonl");
     let said = proxy.refuses_all(&layout(&block), &["published-pins-unmet"]);
-    says(&said, &["told by web-1", &format!("held: sha256/{live}")]);
+    says(&said, &["recorded by web-1", &format!("sha256/{live}")]);
     let pins = [own.as_str(), B];
     let policies = [Policy { pins: &pins, ..POLICY }];
     let pinned = Block { policy: Some("site"), ..block.clone() };
@@ -81,12 +81,12 @@ fn one_server_publishes_what_another_does_not_present<S: Site>() {
     };
     fetch(&other, &stage);
     // The third key is nobody's yet.
-    let said = stage.refuses(&["b"], &[&b, B], &["served-elsewhere-unmet"]);
+    let said = stage.refuses(&["b"], &[&b, B], &["peer-server-pin-mismatch"]);
     says(
         &said,
         &[
-            "would refuse the server of web-4, which presents other keys for localhost",
-            &format!("presented there: sha256/{a}"),
+            "web-4 presents keys for localhost that policy",
+            &format!("presented by web-4 for localhost: sha256/{a}"),
             "if that server is gone for good: hpkp published -d ",
             "end --writer web-4 --why REASON",
         ],
@@ -95,8 +95,8 @@ fn one_server_publishes_what_another_does_not_present<S: Site>() {
     // It is the same while the other one reboots.
     other.site.down();
     fetch(&other, &stage);
-    let said = stage.refuses(&["b"], &[&b, B], &["served-elsewhere-unmet"]);
-    says(&said, &["which may be to come back"]);
+    let said = stage.refuses(&["b"], &[&b, B], &["peer-server-pin-mismatch"]);
+    says(&said, &["may start again"]);
     other.site.up();
     fetch(&other, &stage);
 
@@ -129,7 +129,7 @@ fn the_record_made_on_one_machine_and_the_refusal_on_another<S: Site>() {
         copy(&first, &second, file);
         // Its own key, which those who know the first have never seen.
         let said = second.refuses(&["live"], &[], &["published-pins-unmet"]);
-        says(&said, &["told by web-1"]);
+        says(&said, &["recorded by web-1"]);
         hand_over(&first, &second, "backup", "held");
         second.up(&["held"], &[], &[]);
         let written = fs::exists(second.site.path("records/web-2.jsonl")).expect("a directory");

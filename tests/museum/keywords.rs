@@ -70,7 +70,7 @@ fn need_records<S: Site>() {
         ("leaf", &[][..], "keyword-pin-without-published-pins"),
         ("leaf", &["records read_only"][..], "keyword-pin-without-published-pins"),
         // Not a fault of the configuration's text.
-        ("leaf", &["missing"][..], "published-pins-unreadable"),
+        ("leaf", &["missing"][..], "records-unreadable"),
         // The leaf alone is sent.
         ("intermediate", &["records"][..], "unreadable-pin-source"),
     ] {

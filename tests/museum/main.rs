@@ -4,6 +4,7 @@
 // Clippy takes the helpers of a test for something else.
 #![allow(clippy::expect_used, clippy::panic, unreachable_pub)]
 
+mod advice;
 mod answering;
 mod apps;
 mod chains;

@@ -43,7 +43,7 @@ fn a_new_subdomain_under_include_subdomains<S: Site>() {
     let unmet = ["superdomain-pins-unmet"];
     let blocks = [apex.clone(), below(&["shop"])];
     let said = stage.refuses_all(&Layout { blocks: &blocks, ..layout.clone() }, &unmet);
-    says(&said, &["hpkp: [superdomain-pins-unmet] shop.example.com: no key in the chain"]);
+    says(&said, &["hpkp: [superdomain-pins-unmet] shop.example.com: no key in the certificate chain"]);
     // Neither does it help to pin the new key now, nor to let the subdomains go.
     let more = [apex_pin.as_str(), &shop_pin, B];
     let both = [Policy { pins: &more, include_subdomains: true, ..POLICY }];
@@ -87,7 +87,7 @@ fn a_block_removed_so_that_the_default_answers<S: Site>() {
 
     let said = stage
         .refuses_all(&Layout { blocks: &blocks[..1], ..layout.clone() }, &["published-pins-unmet"]);
-    says(&said, &["hpkp: [published-pins-unmet] default.example:", "visited localhost between"]);
+    says(&said, &["hpkp: [published-pins-unmet] default.example:", "visited localhost since"]);
 
     // Where no other server is on the port, nobody answers.
     let elsewhere = [Block { port: free_port(), ..default(&["plain"]) }];
@@ -122,7 +122,7 @@ fn a_name_that_the_default_server_had<S: Site>() {
     let blocks = [site.clone(), www(&["new"])];
     let said =
         stage.refuses_all(&Layout { blocks: &blocks, ..layout.clone() }, &["published-pins-unmet"]);
-    says(&said, &["visited www.example.com between"]);
+    says(&said, &["visited www.example.com since"]);
     stage.takes_all(&Layout { blocks: &[site, www(&["new-site"])], ..layout }, &[]);
 }
 
@@ -147,8 +147,8 @@ fn an_address_on_which_the_default_answers<S: Site>() {
     let blocks = [www(first), default.clone(), www(second)];
     stage.passes_all(&Layout { blocks: &blocks, ..layout.clone() }, &[]);
     let said =
-        stage.refuses_all(&Layout { blocks: &blocks[..2], ..layout }, &["same-host-pins-unmet"]);
-    says(&said, &["would refuse the server \"example.com\""]);
+        stage.refuses_all(&Layout { blocks: &blocks[..2], ..layout }, &["same-host-pin-mismatch"]);
+    says(&said, &["server \"example.com\" presents keys for"]);
 }
 
 fn a_pattern_for_some_hosts_of_the_certificate<S: Site>() {
@@ -196,8 +196,8 @@ fn two_ports_of_one_name<S: Site>() {
     let pins = [live.as_str(), B];
     let policies = [Policy { pins: &pins, ..POLICY }];
     let layout = Layout { policies: &policies, blocks: &blocks, ..LAYOUT };
-    let said = stage.refuses_all(&layout, &["same-host-pins-unmet"]);
-    says(&said, &["which presents other keys for localhost; pins hold for all ports"]);
+    let said = stage.refuses_all(&layout, &["same-host-pin-mismatch"]);
+    says(&said, &["presents keys for localhost that policy"]);
 
     let pins = [live.as_str(), &other, B];
     stage.up_with(&Layout { policies: &[Policy { pins: &pins, ..POLICY }], ..layout.clone() }, &[]);
@@ -206,7 +206,7 @@ fn two_ports_of_one_name<S: Site>() {
     // And where clients hold them already, the other port may not come with a key of its own.
     stage.forget();
     stage.up_with(&Layout { blocks: &blocks[..1], ..layout.clone() }, &[]);
-    let codes = ["published-pins-unmet", "same-host-pins-unmet"];
+    let codes = ["published-pins-unmet", "same-host-pin-mismatch"];
     stage.refuses_all(&layout, &codes);
     let same = [blocks[0].clone(), Block { certificates: &["live"], ..blocks[1].clone() }];
     stage.takes_all(&Layout { blocks: &same, ..layout }, &[]);

@@ -190,7 +190,7 @@ fn sharing(published: &[&str]) -> Stand<Nginx> {
     let mut stand = Stand::<Nginx>::new();
     stand.site.pki().leaf("other", "localhost", "ca");
     stand.site.expect_in_log(&["hpkp: [no-pin-in-chain]", "hpkp: [published-pins-unmet]"]);
-    stand.site.expect_in_log(&["unlink()", "hpkp: the process"]);
+    stand.site.expect_in_log(&["unlink()", "hpkp: process"]);
     shared(&stand, "live", stand.port, published);
     stand.site.up();
     assert_eq!(stand.asked(), SENT);
@@ -204,7 +204,7 @@ fn refused(stand: &Stand<Nginx>) {
     for arguments in [&[][..], &["-g", "daemon off;"]] {
         let said = stand.site.run(arguments);
         assert_eq!(said.code, Some(1), "{said:?}");
-        let process = format!("the process {} serves already", stand.site.pid());
+        let process = format!("process {} already serves", stand.site.pid());
         assert!(said.text.contains(&process), "{said:?}");
     }
     let after = (stand.snapshot(), fs::read(stand.site.path("nginx.pid")).expect("a pid file"));
@@ -296,7 +296,7 @@ fn httpd_beside_one_that_goes_on() {
     let before = stand.snapshot();
     lay_out(&stand, "other", "PidFile second.pid");
     let said = stand.site.start_refused();
-    let process = format!("the process {} serves already", stand.site.pid());
+    let process = format!("process {} already serves", stand.site.pid());
     assert!(said.text.contains(&process), "{said:?}");
     assert_eq!(stand.snapshot(), before);
     assert_eq!(stand.asked(), SENT);
@@ -345,7 +345,7 @@ fn an_upgraded_nginx_has_its_name_at_once() {
     let said = stand.site.run(&[]);
     assert!(said.code == Some(1), "{said:?}");
     // The old one has only begun to end.
-    let serves = |pid| said.text.contains(&format!("the process {pid} serves already"));
+    let serves = |pid| said.text.contains(&format!("process {pid} already serves"));
     assert!(serves(new) || serves(old), "{said:?}");
     assert_eq!((stand.asked(), stand.kinds()), (SENT, STARTED.to_vec()));
     drop(slow);

@@ -38,7 +38,7 @@ fn a_policy_switched_off_and_the_certificate_changed<S: Site>() {
     assert_eq!(stage.get().pins().len(), 0);
     let said = stage.refuses(&["renewed"], &[], UNMET);
     let until = date::format(ended(&stage) + 2 * DAY);
-    says(&said, &[&format!("they would refuse it, until {until}."), &format!("safe from {until}")]);
+    says(&said, &[&format!("would refuse the certificate, until {until}"), &until]);
     stage.certify("backup", "backup", "localhost", "ca");
     stage.takes(&["backup"], &[], &[]);
 }
@@ -55,7 +55,7 @@ fn max_age_shortened_while_the_old_one_binds<S: Site>() {
     // The pins are the same, and so are those who hold them for as long as they were first told.
     let said = stage.refuses(&["renewed"], &[&renewed, B], &["published-pins-unmet"]);
     let until = date::format(ended(&stage) + 61 * DAY);
-    says(&said, &[&format!("they would refuse it, until {until}."), &format!("safe from {until}")]);
+    says(&said, &[&format!("would refuse the certificate, until {until}"), &until]);
 
     // The same, long ago: what was published before the age was shortened has run out, or will
     // tomorrow.

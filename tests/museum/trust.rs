@@ -60,10 +60,10 @@ fn a_copy_that_ends_or_waives_what_this_server_publishes<S: Site>() {
     let waived = Waived { ids, who: "x".into(), why: "x".into() };
     for body in [Body::Ended(ended), Body::Waived(waived)] {
         stage.pki.write("records/peers/web-9.jsonl", lines("web-9", vec![body.clone()]));
-        let both = [UNMET, &["record-without-effect"]].concat();
+        let both = [UNMET, &["peer-record-ignored"]].concat();
         let said = stage.refuses(&["other"], &[&other, B], &both);
-        says(&said, &["peers/web-9.jsonl", "has no effect here"]);
-        stage.passes(&["live"], &[&live, B], &["record-without-effect"]);
+        says(&said, &["peers/web-9.jsonl", "; ignored"]);
+        stage.passes(&["live"], &[&live, B], &["peer-record-ignored"]);
         // Here it counts.
         stage.pki.write("records/peers/web-9.jsonl", "");
         stage.pki.write("records/web-9.jsonl", lines("web-9", vec![body]));
@@ -84,10 +84,10 @@ fn a_copy_under_the_name_of_this_server<S: Site>() {
     clone.up(&["other"], &[&other, B], &[]);
     let said = fs::read_to_string(clone.site.path(OWN)).expect("records");
     stage.pki.write("records/peers/web-1.jsonl", &said);
-    let both = [UNMET, &["record-without-effect"]].concat();
+    let both = [UNMET, &["peer-record-ignored"]].concat();
     says(&stage.refuses(&["other"], &[&other, B], &both), &["peers/web-1.jsonl"]);
-    stage.passes(&["live"], &[&live, B], &["record-without-effect"]);
-    stage.passes(&["live"], &[&live, B, A], &["record-without-effect"]);
+    stage.passes(&["live"], &[&live, B], &["peer-record-ignored"]);
+    stage.passes(&["live"], &[&live, B, A], &["peer-record-ignored"]);
 }
 
 fn a_limit_on_copies_refuses_nothing_that_is_unchanged<S: Site>() {
@@ -103,8 +103,8 @@ fn a_limit_on_copies_refuses_nothing_that_is_unchanged<S: Site>() {
         let name = format!("m{number}");
         stage.pki.write(&format!("records/peers/{name}.jsonl"), lines(&name, vec![body]));
     }
-    stage.passes(&["live"], &[&live, B], &["published-pins-unreadable"]);
-    let said = stage.refuses(&["live"], &[&live, B, A], &["published-pins-unreadable"]);
+    stage.passes(&["live"], &[&live, B], &["records-unreadable"]);
+    let said = stage.refuses(&["live"], &[&live, B, A], &["records-unreadable"]);
     says(&said, &["records/peers\" has more than 1000 files"]);
 }
 
@@ -156,8 +156,8 @@ fn records_that_others_may_write<S: Site>() {
         fs::set_permissions(stage.site.path(OWN), mode).expect("a mode");
     };
     mode(0o664);
-    stage.passes(&["live"], &[&live, B], &["records-not-trusted"]);
-    stage.refuses(&["live"], &[&live, B, A], &["records-not-trusted"]);
+    stage.passes(&["live"], &[&live, B], &["records-unsafe-permissions"]);
+    stage.refuses(&["live"], &[&live, B, A], &["records-unsafe-permissions"]);
     mode(0o644);
     stage.passes(&["live"], &[&live, B, A], &[]);
     fs::hard_link(stage.site.path(OWN), stage.site.path("backup")).expect("a link");
@@ -253,7 +253,7 @@ fn containers_that_leave_their_records_behind<S: Site>() {
     stage.passes(&["live"], &[&live, B], &[]);
     stage.site.down();
     stage.published = &["records writer=c3"];
-    let codes = ["published-pins-unmet", "served-elsewhere-unmet", "other-writers"];
+    let codes = ["published-pins-unmet", "peer-server-pin-mismatch", "other-writers"];
     stage.one(&["other"], &[&other, A], |layout| stage.site.lay_out(layout));
     let said = stage.site.test();
     assert_eq!(said.code, Some(1));

@@ -119,7 +119,7 @@ fn a_server_without_a_certificate_presents_that_of_the_default() {
     nginx.configure(&servers("hpkp other;"));
     let said = nginx.test();
     said.refused("no-pin-in-chain", Nginx::FIRST_LINE + 3);
-    assert!(said.text.contains("2 hosts are concerned: b.example, c.example"), "{}", said.text);
+    assert!(said.text.contains("affects 2 hosts: b.example, c.example"), "{}", said.text);
 
     nginx.configure(&servers("hpkp site;"));
     nginx.test().accepted(&[]);

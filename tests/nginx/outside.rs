@@ -345,7 +345,7 @@ fn what_a_start_went_on_with_outside_http_does_not_stop_the_next_reload() {
         let file = nginx.path("nginx.conf");
         let text = fs::read_to_string(&file).expect("a configuration");
         fs::write(file, text.replace("writer=web-1", own)).expect("a configuration");
-        nginx.expect_in_log(&[&format!("hpkp: [{UNMET}]"), "hpkp: [published-pins-not-kept]"]);
+        nginx.expect_in_log(&[&format!("hpkp: [{UNMET}]"), "hpkp: [published-pins-no-writer]"]);
         nginx.start();
         assert_eq!(codes(&nginx.log())[0], UNMET);
         assert_eq!(nginx.reload(), Reload::Accepted);

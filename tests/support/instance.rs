@@ -275,7 +275,7 @@ pub fn without_leaks() -> Option<(&'static str, String)> {
 
 /// The code of a policy without records. Most configurations of tests keep none, so that it is
 /// looked for only where it matters.
-pub const NOT_KEPT: &str = "published-pins-not-kept";
+pub const NOT_KEPT: &str = "published-pins-no-writer";
 
 /// The codes of our findings in a log, in order, each once, but for [`NOT_KEPT`].
 pub fn codes(log: &str) -> Vec<&str> {

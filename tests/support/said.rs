@@ -59,7 +59,8 @@ impl Said {
     /// while it reads has its place before it, mostly in a line of its own.
     fn names(&self, text: &str, file: &str, line: usize) -> bool {
         let ends = |said: &str, place: &str| {
-            let said = said.trim_end();
+            // Of a finding in parentheses, of what a server says itself without.
+            let said = said.trim_end().trim_end_matches(')');
             said.ends_with(&format!("/{place}")) || said.ends_with(&format!(" {place}"))
         };
         let place = format!("{file}:{line}");

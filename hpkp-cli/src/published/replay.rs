@@ -81,8 +81,8 @@ impl From<&Finding> for FindingView {
                 Class::Withhold => "withhold",
                 Class::Warning => "warning",
             },
-            summary: finding.summary.clone(),
-            details: finding.details.clone(),
+            summary: finding.text.what.clone(),
+            details: finding.further_lines().collect(),
         }
     }
 }
@@ -386,8 +386,8 @@ fn ports(store: &Store, host: &HostName, named: Option<u16>) -> BTreeSet<u16> {
 fn trust(added: Option<&str>) -> Result<TrustSetting, Failure> {
     let added = added.map(|path| read_added(path, None));
     let added = added.transpose().map_err(|(code, text)| match code {
-        Code::OversizedInput => Failure::no(text),
-        _ => Failure::undetermined(text),
+        Code::OversizedInput => Failure::no(text.what),
+        _ => Failure::undetermined(text.what),
     })?;
     let (system, skipped) = system();
     let mut skipped: Vec<Skipped> = skipped.into_iter().collect();

@@ -64,7 +64,7 @@ impl<'a> Checker<'a> {
         for context in &self.deployment.hosts[host].contexts {
             for pin in self.paths[*context].iter().flat_map(crate::path::Paths::pins) {
                 let Some(why) = records.state.compromised(pin) else { continue };
-                let subject = "a trusted certificate above it".to_owned();
+                let subject = "a trusted certificate above the sent ones".to_owned();
                 found.entry(pin).or_insert(Compromised { pin, why, is_leaf: false, subject });
             }
         }
@@ -90,7 +90,7 @@ impl<'a> Checker<'a> {
             let scope = Scope { policy: policy.name(), kind: Kind::Enforced, at, each_place: true };
             for (host, _) in uses {
                 self.find(scope, Kind::Enforced, *host, Code::CompromisedKeyPinned, || {
-                    (report::compromised_key_pinned(policy, resolved.pin, why), vec![])
+                    report::compromised_key_pinned(policy, resolved.pin, why)
                 });
             }
         }

@@ -3,7 +3,7 @@
 use super::records::Published;
 use super::report::{Found, Scope};
 use super::{Checker, records_report as text};
-use crate::finding::{Check, Code, Location};
+use crate::finding::{Check, Code, Location, Text};
 use crate::header::Kind;
 
 impl Checker<'_> {
@@ -20,7 +20,7 @@ impl Checker<'_> {
             for host in published.routing.having(&sample, one.port) {
                 let code = Code::NotServedHereConflict;
                 self.find(scope, Kind::Enforced, host, code, || {
-                    (text::served_here(&name, directive), vec![])
+                    text::served_here(&name, directive)
                 });
             }
         }
@@ -33,11 +33,11 @@ impl Checker<'_> {
     }
 
     /// Records a warning that is about no host in particular.
-    pub(super) fn find_of_none(
+    pub(super) fn find_of_none<T: Into<Text>>(
         &mut self,
         at: &Location,
         code: Code,
-        summary: impl FnOnce() -> (String, Vec<String>),
+        summary: impl FnOnce() -> T,
     ) {
         let scope = Scope { policy: "", kind: Kind::Enforced, at, each_place: false };
         let class = code.class();

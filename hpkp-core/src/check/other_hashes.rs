@@ -79,7 +79,7 @@ impl Search {
         for (pin, of) in certificate.other_hashes() {
             self.compare(pin, of, || {
                 let right = match certificate.pin() {
-                    Some(pin) => format!("; the pin of its key is sha256/{pin}"),
+                    Some(pin) => format!("; the pin of that key is sha256/{pin}"),
                     None => String::new(),
                 };
                 format!("{} ({origin}){right}", certificate.subject())
@@ -106,12 +106,10 @@ impl<'a> Checker<'a> {
                 let text = self
                     .mistaken
                     .get(&resolved.pin)
-                    .map(|mistaken| report::pin_of_no_key(policy, resolved.pin, mistaken));
+                    .map(|mistaken| report::pin_not_spki_hash(policy, resolved.pin, mistaken));
                 let scope =
                     Scope { policy: policy.name(), kind, at: &resolved.at, each_place: true };
-                self.find(scope, kind, *host, Code::PinOfNoKey, || {
-                    (text.unwrap_or_default(), vec![])
-                });
+                self.find(scope, kind, *host, Code::PinNotSpkiHash, || text.unwrap_or_default());
             }
         }
     }

@@ -81,7 +81,7 @@ impl<'a> Checker<'a> {
         for (index, one) in sent.iter().enumerate() {
             for (sample, _) in published.routing.served(one.host) {
                 for host in published.routing.beside(one.host, sample) {
-                    self.compare(published, one, sample, sample, host, Code::SameHostPinsUnmet);
+                    self.compare(published, one, sample, sample, host, Code::SameHostPinMismatch);
                 }
                 if one.policy.binds_subdomains() {
                     including.entry(sample.0.as_str()).or_default().push((index, sample));
@@ -219,7 +219,7 @@ impl<'a> Checker<'a> {
                 at: one.at,
                 each_place: false,
             };
-            let code = Code::ServedElsewhereUnmet;
+            let code = Code::PeerServerPinMismatch;
             let alarm =
                 |sample: &Sample| Alarm { code, name: Some((sample.0.clone(), sample.1, 0)) };
             let alarms = noted.iter().map(alarm).collect();
@@ -244,8 +244,8 @@ impl<'a> Checker<'a> {
                 at: one.at,
                 each_place: false,
             };
-            self.find(scope, Kind::Enforced, one.host, Code::PublishedPinsNotKept, || {
-                (text::not_kept(one.policy, directive), vec![])
+            self.find(scope, Kind::Enforced, one.host, Code::PublishedPinsNoWriter, || {
+                text::no_writer(one.policy, directive)
             });
         }
     }

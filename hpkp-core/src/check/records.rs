@@ -11,7 +11,7 @@ use super::{
     records_report as text,
 };
 use crate::certificate::Certificate;
-use crate::finding::{Class, Code, Location};
+use crate::finding::{Class, Code, Location, Text};
 use crate::header::Kind;
 use crate::path::{Chain, Paths};
 use crate::pin::Pin;
@@ -36,7 +36,7 @@ pub struct Records {
     /// The directive that names them, or the place that findings name where there is none.
     pub at: Location,
     /// What is wrong with them: the code, the text, and the directive.
-    pub problems: Vec<(Code, String, Location)>,
+    pub problems: Vec<(Code, Text, Location)>,
     /// What tells the configuration that was accepted last from others
     /// ([`crate::published::accepted::digest`]), where it is served and could not be recorded. The records
     /// are of one before it, so only the very same is unchanged. None where it is on record.
@@ -389,22 +389,20 @@ impl<'a> Checker<'a> {
             || (0..deployment.hosts.len()).filter(|position| deployment.hosts[*position].tls);
         for (code, text, at) in &records.problems {
             // Several of one code are findings of their own.
-            let scope = Place { policy: text, kind: Kind::Enforced, at, each_place: true };
+            let scope = Place { policy: &text.what, kind: Kind::Enforced, at, each_place: true };
             for host in on_tls() {
                 // What is as it was locks nobody out who was not locked out before.
                 let class = match code {
-                    Code::PublishedPinsUnreadable
+                    Code::RecordsUnreadable
                     | Code::RecordsMissing
-                    | Code::RecordsNotTrusted
+                    | Code::RecordsUnsafePermissions
                         if self.is_host_unchanged(published, host) =>
                     {
                         Class::Warning
                     }
                     _ => code.class(),
                 };
-                self.find_as(scope, Kind::Enforced, host, (*code, class), || {
-                    (text.clone(), vec![])
-                });
+                self.find_as(scope, Kind::Enforced, host, (*code, class), || text.clone());
             }
         }
         let newest = records.writer.as_ref().and_then(|writer| records.state.newest(writer));
@@ -413,13 +411,13 @@ impl<'a> Checker<'a> {
             let scope = Place { policy: "", kind: Kind::Enforced, at, each_place: true };
             for host in on_tls() {
                 self.find(scope, Kind::Enforced, host, Code::ClockBehindRecords, || {
-                    (text::clock_behind(now, newest), vec![])
+                    text::clock_behind(now, newest)
                 });
             }
         }
         if published.has_keys_alone() {
-            let code = Code::PublishedPinsEarlierFormat;
-            self.find_of_none(&records.at, code, || (text::earlier_format(), vec![]));
+            let code = Code::RecordsEarlierFormat;
+            self.find_of_none(&records.at, code, || text::earlier_format());
         }
     }
 
@@ -568,24 +566,22 @@ impl<'a> Checker<'a> {
                 let Context { certificates, trust } = &self.deployment.contexts[context];
                 if let Some((code, text, at)) = &trust.problem {
                     let scope = Place { at, ..scope };
-                    self.find(scope, Kind::Enforced, host, *code, || (text.clone(), vec![]));
+                    self.find(scope, Kind::Enforced, host, *code, || text.clone());
                 }
                 match certificates {
                     Certificates::Loaded(_) => {}
                     Certificates::NotKnown { why, remedy } => {
                         let code = Code::CertificateNotKnownAtLoad;
                         self.find(scope, Kind::Enforced, host, code, || {
-                            (text::not_known(why, remedy), vec![])
+                            text::not_known(why, remedy)
                         });
                     }
                     Certificates::Later(why) => {
                         let code = Code::CertificateCheckedAtStart;
-                        self.find(scope, Kind::Enforced, host, code, || {
-                            (text::at_start(why), vec![])
-                        });
+                        self.find(scope, Kind::Enforced, host, code, || text::at_start(why));
                     }
                     Certificates::Unusable(code, text) => {
-                        self.find(scope, Kind::Enforced, host, *code, || (text.clone(), vec![]));
+                        self.find(scope, Kind::Enforced, host, *code, || text.clone());
                     }
                 }
             }

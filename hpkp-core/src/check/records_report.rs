@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::records::{Records, Shown};
-use super::report::{COMPROMISED, MAX_DETAILS, leaf};
+use super::report::{COMPROMISED, MAX_DETAILS, duration, leaf, searches, served_now, shown_leaf};
 use super::routing::{Claim, Sample};
 use super::{Names, Serving};
 use crate::date;
-use crate::finding::Code;
+use crate::finding::{Code, MAX_LINE, Text};
 use crate::path::Chain;
 use crate::pin::Pin;
 use crate::policy::Policy;
@@ -15,20 +15,30 @@ use crate::published::state::{Binding, Live, Record};
 use crate::published::{HostName, Lifetime, Matching, Met, Origin, Presents};
 use crate::text::{Excerpt, ShellWord};
 
-type Text = (String, Vec<String>);
+/// How many names a line has.
+const NAMED: usize = 6;
 
-/// How many ids a command line names; more would not fit a line of the log.
-const NAMED_IDS: usize = 6;
+/// How many ids a command has; where they are more, it has the names.
+const NAMED_IDS: usize = 12;
 
-/// How many bytes of ids or names one command line has; more would not fit a line of the log.
-const MAX_CHOSEN: usize = 500;
+/// How many pins a line has.
+const PINS_OF_A_LINE: usize = 8;
 
-pub(super) fn not_known(why: &str, remedy: &str) -> String {
-    format!("{why}, so it cannot be compared with the published pins; {remedy}")
+/// How many bytes the ids or names in one command have at least room for.
+const MIN_CHOSEN: usize = 300;
+
+/// The most bytes of a line besides the command's directory and what it is about.
+const OTHERS_OF_A_LINE: usize = 400;
+
+pub(super) fn not_known(why: &str, remedy: &str) -> Text {
+    Text::new(format!("{why}, so it cannot be compared with the pins that clients hold"))
+        .fix(remedy)
 }
 
-pub(super) fn at_start(why: &str) -> String {
-    format!("{why}, so this test cannot compare it with the published pins; the start will")
+pub(super) fn at_start(why: &str) -> Text {
+    Text::new(format!(
+        "{why}, so this test cannot compare it with the pins that clients hold; the start does"
+    ))
 }
 
 /// Records that a host does not meet.
@@ -62,93 +72,97 @@ pub(super) fn group(found: &[Live<'_>]) -> String {
 
 impl Unmet<'_> {
     pub(super) fn text(&self, code: Code) -> Text {
-        let whose = match self.chains.len() {
-            1 => "its certificate",
-            _ => "one of its certificates",
-        };
-        let above = match code {
-            Code::SuperdomainPinsUnmet => " of a domain above it, with includeSubDomains,",
-            _ => "",
-        };
-        let until = self.until();
-        let summary = match code {
-            Code::PublishedPinsPartlyMet => format!(
-                "clients that hold published pins{above} may build a path from {whose} that has \
-                 none of these keys, {until}; present a key that is on every path, best that of \
-                 the certificate itself"
-            ),
-            Code::WildcardHostPinsUnmet => format!(
-                "clients hold pins for {}, and no key in the chain of {whose} is among them; this \
-                 server answers for {} only by {}. If clients come here, they refuse it, {until}: add \
-                 the name to those of a server here, and its pins are checked. If they do not, \
-                 write: {}",
-                self.hosts(),
-                self.it(),
-                self.reason(),
-                self.served_elsewhere()
-            ),
-            Code::RemovedHostPinsUnmet => format!(
-                "no server has {} any more, for which clients hold pins, {until}; this default server \
-                 answers instead, and clients refuse its certificate, which is not for {}. If the host \
-                 has moved to another machine, nothing need be done; if not, put its server back",
-                self.hosts(),
-                self.it()
-            ),
-            Code::Waived => format!(
-                "no key in the chain of {whose} is among published pins{above} that were waived; \
-                 clients that hold them refuse it, {until}"
-            ),
-            _ => format!(
-                "no key in the chain of {whose} is among the pins{above} that clients hold; they \
-                 would refuse it, {until}. {}",
-                self.remedy()
-            ),
-        };
-        let mut details = Vec::new();
+        let mut text = Text::new(self.what(code));
+        let is_incidental = !matches!(self.claim, Claim::Name | Claim::Pattern);
+        match code {
+            Code::Waived | Code::RemovedHostPinsUnmet | Code::WildcardHostPinsUnmet => {}
+            _ => text.fix.extend(self.safe_actions(code)),
+        }
+        match code {
+            Code::RemovedHostPinsUnmet => {
+                text = text.fix(format!(
+                    "if {} moved to another machine, no action is needed; otherwise restore its server",
+                    self.hosts()
+                ));
+            }
+            Code::WildcardHostPinsUnmet => text.fix.extend(self.ways_out()),
+            Code::Waived => {}
+            _ if is_incidental => text.fix.extend(self.ways_out()),
+            _ => {}
+        }
+        text.details.extend(self.chains.iter().map(|chain| leaf(chain)));
+        for served in self.serving {
+            text.details.push(served_now(served, self.is_held(served.pin), self.note(served.pin)));
+        }
+        for live in self.found.iter().take(MAX_DETAILS) {
+            text.details.extend(self.held(live));
+        }
         if self.before {
-            details.push(
-                "the configuration accepted before presents the same certificates, so this is no \
-                 reason to refuse the new one"
+            text.details.push(
+                "not refused: the last accepted configuration presents the same certificates"
                     .to_owned(),
             );
         }
         if self.claim == Claim::Pattern {
-            details.push(format!("affects {}", self.hosts()));
-        }
-        let is_incidental = !matches!(self.claim, Claim::Name | Claim::Pattern);
-        if is_incidental && !matches!(code, Code::WildcardHostPinsUnmet | Code::Waived) {
-            details.extend(self.why_concerned());
+            text.details.push(format!("affects {}", self.hosts()));
         }
         if code == Code::RemovedHostPinsUnmet || code == Code::WildcardHostPinsUnmet {
-            details.push(format!("ports: {}", self.ports()));
-        } else {
-            details.push(self.safe_date());
-        }
-        for live in self.found.iter().take(MAX_DETAILS) {
-            details.extend(self.held(live));
-        }
-        details.extend(self.chains.iter().map(|chain| format!("loaded: {}", leaf(chain))));
-        for served in self.serving {
-            details.push(format!(
-                "the certificate on disk is not the one being served: that has the key sha256/{}{}, \
-                 expires {}",
-                served.pin,
-                self.note(served.pin),
-                served.not_after
-            ));
+            text.details.push(format!("on port {}", self.ports()));
+        } else if is_incidental && code != Code::Waived {
+            text.details.push(self.why_answering());
         }
         if code != Code::Waived && code != Code::RemovedHostPinsUnmet {
-            details.extend(self.commands());
+            text.last_resort = self.commands();
         }
-        (summary, details)
+        text
     }
 
-    /// The hosts concerned, the first few.
+    /// What is wrong, and the consequence for clients.
+    fn what(&self, code: Code) -> String {
+        let chain = match self.chains.len() {
+            1 => "the certificate chain",
+            _ => "the chain of one of the certificates",
+        };
+        let above = match code {
+            Code::SuperdomainPinsUnmet => " for a parent domain (includeSubDomains)",
+            _ => "",
+        };
+        let until = self.until();
+        match code {
+            Code::PublishedPinsPartlyMet => format!(
+                "some certificate paths that clients may build contain no key that matches the pins \
+                 they hold{above}; clients on such a path refuse the certificate, {until}"
+            ),
+            Code::WildcardHostPinsUnmet => format!(
+                "clients hold pins for {}, and no key in {chain} matches them; this server answers for \
+                 {} only through {}; clients that connect here refuse the certificate, {until}",
+                self.hosts(),
+                self.it(),
+                self.reason()
+            ),
+            Code::RemovedHostPinsUnmet => format!(
+                "clients hold pins for {}, and no server has {} any more, {until}; the default server \
+                 answers with a certificate for other names, which clients refuse",
+                self.hosts(),
+                self.it()
+            ),
+            Code::Waived => format!(
+                "no key in {chain} matches the waived pins that clients hold{above}; these clients \
+                 refuse the certificate, {until}"
+            ),
+            _ => format!(
+                "no key in {chain} matches the pins that clients hold{above}; these clients would \
+                 refuse the certificate, {until}"
+            ),
+        }
+    }
+
+    /// The affected hosts, the first few.
     fn hosts(&self) -> String {
         let all: BTreeSet<String> =
             self.names.iter().map(|((host, m), _)| shown_name(host.as_str(), *m)).collect();
-        let named: Vec<&str> = all.iter().take(NAMED_IDS).map(String::as_str).collect();
-        let more = if all.len() > NAMED_IDS { ", ..." } else { "" };
+        let named: Vec<&str> = all.iter().take(NAMED).map(String::as_str).collect();
+        let more = if all.len() > NAMED { ", ..." } else { "" };
         format!("{}{more}", named.join(", "))
     }
 
@@ -175,7 +189,7 @@ impl Unmet<'_> {
             .filter(|name| self.names.iter().any(|((host, _), _)| is_for(name, host)))
             .map(String::as_str)
             .collect();
-        let names: Vec<&str> = names.into_iter().take(NAMED_IDS).collect();
+        let names: Vec<&str> = names.into_iter().take(NAMED).collect();
         match self.claim {
             Claim::PortOnly => format!("its port ({})", self.ports()),
             _ => format!("the name {} in its certificate", names.join(", ")),
@@ -196,74 +210,111 @@ impl Unmet<'_> {
             return format!("{directive} NAME{end}");
         }
         let all: Vec<String> =
-            named.iter().take(NAMED_IDS).map(|name| format!("{directive} {name}{end}")).collect();
+            named.iter().take(NAMED).map(|name| format!("{directive} {name}{end}")).collect();
         all.join(" ")
     }
 
-    /// Why a host that does not have the names is concerned, and how it can be taken out of it.
-    fn why_concerned(&self) -> Vec<String> {
+    /// Why a host that does not have the names answers for them.
+    fn why_answering(&self) -> String {
         let (hosts, ports) = (self.hosts(), self.ports());
         if matches!(self.claim, Claim::Port | Claim::PortOnly) {
-            return vec![format!(
-                "this server is reached by its port alone ({ports}), for {hosts}"
-            )];
+            return format!(
+                "clients of {hosts} reach this server through its port alone ({ports})"
+            );
         }
-        let why = format!(
-            "this is the default server of port {ports}; no server there has {hosts}, so it answers \
-             for {} by {}",
+        format!(
+            "this is the default server of port {ports}; no server there has {hosts}, so it answers for \
+             {} through {}",
             self.it(),
             self.reason()
-        );
-        let reject =
-            self.directives.reject_handshake.map(|directive| format!("{directive}; in it, "));
-        let way_out = format!(
-            "if clients do not reach {hosts} here: {}a certificate of other names, or: {}",
-            reject.unwrap_or_default(),
-            self.served_elsewhere()
-        );
-        vec![why, way_out]
+        )
     }
 
-    /// What to do, in the first line.
-    fn remedy(&self) -> &'static str {
-        let pins = || self.found.iter().flat_map(|live| &live.record.said.pins);
+    /// What can be done where a host answers for names that it does not have.
+    fn ways_out(&self) -> Vec<String> {
+        let hosts = self.hosts();
+        let elsewhere = self.served_elsewhere();
+        if self.claim == Claim::Port {
+            return Vec::new();
+        }
+        if self.claim == Claim::PortOnly {
+            return vec![format!("if clients do not reach {hosts} on this port: {elsewhere}")];
+        }
+        let reject = self.directives.reject_handshake.map(|directive| {
+            format!("if clients do not reach {hosts} here, refuse their handshakes in a default server: {directive};")
+        });
+        let other = format!(
+            "if clients do not reach {hosts} here, load a certificate without that name, or: {elsewhere}"
+        );
+        let here = format!(
+            "if clients reach {hosts} here, add the name to a server, and its pins are checked"
+        );
+        [here].into_iter().chain(reject).chain([other]).collect()
+    }
+
+    /// What keeps these clients, best first.
+    fn safe_actions(&self, code: Code) -> Vec<String> {
+        let pins = || self.found.iter().flat_map(|live| live.record.said.pins.iter().copied());
         let is_compromised = |pin: &Pin| self.records.state.is_compromised(*pin);
-        match (pins().any(is_compromised), pins().all(is_compromised)) {
+        let first = match (
+            pins().any(|pin| is_compromised(&pin)),
+            pins().all(|pin| is_compromised(&pin)),
+        ) {
+            _ if code == Code::PublishedPinsPartlyMet => {
+                "load a certificate for a key that these clients hold the pin of, which is on every path"
+            }
             (false, _) => {
-                "Load a certificate for a key that they hold, the old one or a backup (certbot: \
-                 --reuse-key); publish the new key's pin first and change the certificate later"
+                "load a certificate for a key that these clients accept: the previous certificate, or \
+                 one for a backup key (certbot renews with the same key if run with --reuse-key)"
             }
             (true, false) => {
-                "Load a certificate for a key that they hold and that is not compromised; publish \
-                 the new key's pin first and change the certificate later"
+                "load a certificate for a key that these clients accept and that is not compromised"
             }
             (true, true) => {
-                "All keys that they hold are compromised, so there is none to go back to; waiting \
-                 or giving these clients up is what is left"
+                "all keys that these clients accept are compromised, so no certificate can satisfy them \
+                 safely; wait until the pins expire, or lock these clients out (docs/incident.md)"
             }
-        }
+        };
+        let searched: BTreeSet<Pin> = pins().filter(|pin| !is_compromised(pin)).collect();
+        let mut actions = vec![first.to_owned()];
+        actions.extend(searches(searched.into_iter(), self.chains.iter().copied()));
+        actions.push(self.safe_date());
+        actions
     }
 
-    /// Until when the last of these clients would refuse it, were nothing of this sent any more.
+    /// Until when the last of these clients would refuse it, if no server sent these pins any more.
     fn until(&self) -> String {
-        let (mut served, mut until) = (None, None);
+        let mut longest: Option<(i64, String)> = None;
         for live in self.found {
-            match live.binding {
-                Binding::Until(time) => until = until.max(Some(time)),
-                Binding::Served(after) => served = served.max(Some(after)),
-                Binding::Open => return "with no end known".to_owned(),
+            let (end, text) = match live.binding {
+                Binding::Until(time) => (time, format!("until {}", date::format(time))),
+                Binding::Served(after) => (
+                    self.now.saturating_add(after),
+                    format!(
+                        "until {} after {} stops sending these pins",
+                        duration(after),
+                        self.sender(live)
+                    ),
+                ),
+                Binding::Open => return NO_EXPIRY.to_owned(),
+            };
+            if longest.as_ref().is_none_or(|(known, _)| *known <= end) {
+                longest = Some((end, text));
             }
         }
-        // What was published before may have been for longer than what is now.
-        let outlasts = |after: &i64| Some(self.now.saturating_add(*after)) >= until;
-        match (served.filter(outlasts), until) {
-            (Some(after), _) => format!("for {} hours after it is no longer sent", after / 3_600),
-            (None, Some(time)) => format!("until {}", date::format(time)),
-            (None, None) => "with no end known".to_owned(),
+        longest.map_or_else(|| NO_EXPIRY.to_owned(), |(_, text)| text)
+    }
+
+    /// Who sends the pins of a record.
+    fn sender(&self, live: &Live<'_>) -> String {
+        let writer = &live.record.writer;
+        match self.records.writer.as_ref() == Some(writer) {
+            true => "this server".to_owned(),
+            false => writer.to_string(),
         }
     }
 
-    /// From when on nobody holds the pins, if the new ones are published at once.
+    /// How the key can be changed without locking these clients out.
     fn safe_date(&self) -> String {
         let (mut latest, mut served) = (self.now, None);
         for live in self.found {
@@ -276,127 +327,145 @@ impl Unmet<'_> {
                 }
                 Binding::Served(after) => {
                     return format!(
-                        "{} still publishes such pins; this is safe {} hours after it has stopped",
+                        "for a new key: publish its pin{} now on {} too; the certificate may change {} \
+                         after that",
+                        self.new_pin(),
                         live.record.writer,
-                        after / 3_600
+                        duration(after)
                     );
                 }
                 Binding::Open => {
-                    return "these pins have no known end; this is safe once they are said to have \
-                            ended"
+                    return "for a new key: release the app (zone, script) with the new pin; when no old \
+                            release is in use any more, record that these pins have ended (last line)"
                         .to_owned();
                 }
             }
         }
-        // A date would recede for as long as nothing is changed.
-        let outlasts = |after: &i64| self.now.saturating_add(*after) >= latest;
-        if let Some(after) = served.filter(outlasts) {
-            let (count, unit) = match after {
-                days if days % (24 * 3_600) == 0 => (days / (24 * 3_600), "days"),
-                _ => (after / 3_600, "hours"),
-            };
-            return format!(
-                "publish the pin of the new key now, and none that it lacks; the certificate may \
-                 change {count} {unit} after that"
-            );
+        let publish = format!(
+            "for a new key: publish its pin{} now, beside that of the key in use; the certificate may \
+             change",
+            self.new_pin()
+        );
+        // Counted from the change that the operator has yet to make: without it the date would recede.
+        let outlasts = |after: i64| self.now.saturating_add(after) >= latest;
+        match served {
+            Some(after) if outlasts(after) => format!(
+                "{publish} {} after that, on {} at the earliest",
+                duration(after),
+                date::format(self.now.saturating_add(after))
+            ),
+            Some(_) => format!("{publish} on {}", date::format(latest)),
+            None => format!(
+                "for a new key: wait until the last of these pins expires on {}; the certificate may \
+                 change then",
+                date::format(latest)
+            ),
         }
-        format!(
-            "safe from {} on, if what is published now has the pin of the new key and none that it \
-             lacks",
-            date::format(latest)
-        )
     }
 
-    /// Who holds what.
+    /// The pin of the key that was loaded, where it is one.
+    fn new_pin(&self) -> String {
+        match self.chains {
+            [chain] => {
+                chain.leaf().pin().map_or_else(String::new, |pin| format!(" (sha256/{pin})"))
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// Who holds which pins, until when.
     fn held(&self, live: &Live<'_>) -> Vec<String> {
         let record = live.record;
         let said = &record.said;
         let name = shown_name(said.host.as_str(), said.matching);
         let since = date::format(said.since.unwrap_or(record.at));
-        let who = match (&said.origin, said.lifetime) {
-            (Origin::Header, _) | (_, Lifetime::MaxAge(_)) => {
-                let last = match (live.binding, said.lifetime) {
-                    (Binding::Until(time), Lifetime::MaxAge(age)) => {
-                        date::format(time - i64::from(age.seconds()))
-                    }
-                    _ => "now".to_owned(),
-                };
-                format!("by clients that visited {name} between {since} and {last}")
+        let until = match live.binding {
+            Binding::Until(time) => format!("until {}", date::format(time)),
+            Binding::Served(after) => {
+                format!("until {} after {} stops sending them", duration(after), self.sender(live))
             }
-            (origin, _) => {
-                format!(
-                    "by clients of \"{}\" for {name}, since {since}",
-                    Excerpt::new(origin.as_str())
-                )
+            Binding::Open => "without expiry".to_owned(),
+        };
+        let who = match (&said.origin, said.lifetime, live.binding) {
+            (_, Lifetime::MaxAge(age), Binding::Until(time)) => format!(
+                "clients that visited {name} between {since} and {}",
+                date::format(self.now.min(time - i64::from(age.seconds())))
+            ),
+            (Origin::Header, ..) | (_, Lifetime::MaxAge(_), _) => {
+                format!("clients that visited {name} since {since}")
+            }
+            (origin, ..) => {
+                format!("clients of \"{}\" for {name} since {since}", Excerpt::new(origin.as_str()))
             }
         };
-        let head = format!(
-            "held {who}, told by {}; compared: {}; event {}",
-            record.writer, said.scope, record.id
-        );
-        let pins = said.pins.iter().take(MAX_DETAILS).map(|pin| {
-            let note = self.note(*pin);
-            let on_path = self.shown.meet_one(said.scope, *pin) != Met::No;
-            let path = if on_path { ", on some of the paths" } else { "" };
-            format!("held: sha256/{pin}{note}{path}")
-        });
-        std::iter::once(head).chain(pins).collect()
+        let source =
+            format!("(recorded by {}, scope {}, id {})", record.writer, said.scope, record.id);
+        let pins: Vec<String> = said
+            .pins
+            .iter()
+            .take(MAX_DETAILS)
+            .map(|pin| {
+                let on_path = self.shown.meet_one(said.scope, *pin) != Met::No;
+                let path = if on_path { " (on some paths)" } else { "" };
+                format!("sha256/{pin}{}{path}", self.note(*pin))
+            })
+            .collect();
+        let lines = pins.chunks(PINS_OF_A_LINE).map(|pins| pins.join(", "));
+        lines.map(|pins| format!("held by: {who}, {until}: {pins} {source}")).collect()
+    }
+
+    fn is_held(&self, pin: Pin) -> bool {
+        self.found.iter().any(|live| live.record.said.pins.contains(&pin))
     }
 
     fn note(&self, pin: Pin) -> &'static str {
         if self.records.state.is_compromised(pin) { COMPROMISED } else { "" }
     }
 
-    /// The command that gives these clients up, or says that there are none: of all hosts of the finding.
+    /// The command that gives these clients up, or records that there are none: of all hosts of the
+    /// finding.
     fn commands(&self) -> Vec<String> {
         // What was noted at a visit stays noted, whatever ends.
-        let is_noted = |live: &&Live<'_>| matches!(live.record.said.lifetime, Lifetime::MaxAge(_));
-        let (noted, others): (Vec<&Live<'_>>, Vec<&Live<'_>>) = self.all.iter().partition(is_noted);
-        let mut commands = Vec::new();
-        if noted.is_empty() {
-            let meaning = "if nobody uses what holds these pins any more";
-            commands.extend(named(meaning, "end", "--why REASON", self.records, &others));
-        } else {
-            let all: Vec<&Live<'_>> = self.all.iter().collect();
-            let words = "--who NAME --why REASON";
-            commands.extend(named("to give these clients up", "waive", words, self.records, &all));
+        let is_noted = |live: &Live<'_>| matches!(live.record.said.lifetime, Lifetime::MaxAge(_));
+        match self.all.iter().any(is_noted) {
+            false => commands("end", "--why REASON", self.records, self.all),
+            true => commands("waive", "--who NAME --why REASON", self.records, self.all),
         }
-        commands
     }
 }
 
-/// A command for all of `found`: by their ids where these are few, else by their names, and in several
-/// lines where one would be too long for a log.
-fn named(
-    meaning: &str,
-    verb: &str,
-    words: &str,
-    records: &Records,
-    found: &[&Live<'_>],
-) -> Vec<String> {
+/// Where nobody knows an end.
+const NO_EXPIRY: &str = "and these pins do not expire";
+
+/// A command for all of `found`: by their ids where these are few, else by their names; several commands
+/// where one would be too long for a line of the log.
+fn commands(verb: &str, words: &str, records: &Records, found: &[Live<'_>]) -> Vec<String> {
     let mut chosen: Vec<String> = found.iter().map(|live| live.record.id.to_string()).collect();
     if chosen.len() > NAMED_IDS {
-        let name = |live: &&Live<'_>| {
+        let name = |live: &Live<'_>| {
             let said = &live.record.said;
             shown_name(said.host.as_str(), said.matching)
         };
         let names: BTreeSet<String> = found.iter().map(name).collect();
         chosen = names.iter().map(|name| format!("--host {}", ShellWord::new(name))).collect();
     }
-    let mut commands: Vec<String> = Vec::new();
-    let mut line = String::new();
+    let room = MAX_LINE.saturating_sub(OTHERS_OF_A_LINE + records.directory.len()).max(MIN_CHOSEN);
+    let mut all: Vec<String> = Vec::new();
     for one in chosen {
-        if line.len() + one.len() > MAX_CHOSEN && !line.is_empty() {
-            commands.push(std::mem::take(&mut line));
+        match all.last_mut().filter(|line| line.len() + one.len() < room) {
+            Some(line) => {
+                line.push(' ');
+                line.push_str(&one);
+            }
+            None => all.push(one),
         }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(&one);
     }
-    commands.push(line);
-    let commands = commands.into_iter();
-    commands.map(|ids| format!("{meaning}: {} {words}", command(verb, records, &ids))).collect()
+    let count = all.len();
+    let numbered = all.into_iter().enumerate().map(|(index, ids)| {
+        let number = if count > 1 { format!("({} of {count}) ", index + 1) } else { String::new() };
+        format!("{number}{} {words}", command(verb, records, &ids))
+    });
+    numbered.collect()
 }
 
 impl Shown {
@@ -424,40 +493,47 @@ pub(super) fn name_and_port(host: &HostName, matching: Matching, port: Option<u1
 
 /// A list, several to a line.
 fn listed(names: &[String]) -> Vec<String> {
-    names.chunks(NAMED_IDS).take(MAX_DETAILS).map(|some| some.join(", ")).collect()
+    names.chunks(NAMED).take(MAX_DETAILS).map(|some| some.join(", ")).collect()
 }
 
-pub(super) fn served_here(name: &str, directive: &str) -> String {
-    format!(
-        "{directive} says that clients do not reach {name} here, and this server has the name; remove \
-         one of the two"
-    )
+pub(super) fn served_here(name: &str, directive: &str) -> Text {
+    Text::new(format!(
+        "{directive} declares that clients do not reach {name} here, but this server has the name"
+    ))
+    .fix(format!("remove the name from {directive} or from the server"))
 }
 
 pub(super) fn not_served_here(names: &[String], directive: &str) -> Text {
-    let summary = match names {
-        [only] => format!("pins of {only} are not compared here ({directive})"),
-        many => format!("pins of {} hosts are not compared here ({directive})", many.len()),
+    let what = match names {
+        [only] => format!("pins that clients hold for {only} are not compared ({directive})"),
+        many => {
+            format!(
+                "pins that clients hold for {} hosts are not compared ({directive})",
+                many.len()
+            )
+        }
     };
-    (summary, if names.len() > 1 { listed(names) } else { Vec::new() })
+    Text::new(what).details(if names.len() > 1 { listed(names) } else { Vec::new() })
 }
 
 pub(super) fn unlistened(names: &[String], directive: &str) -> Text {
-    let first = names.iter().take(NAMED_IDS).cloned().collect::<Vec<_>>().join(", ");
-    let more = if names.len() > NAMED_IDS { ", ..." } else { "" };
-    let summary = format!(
-        "clients hold pins for {first}{more}, and no checked server has the host on that port, so \
-         these pins are compared with nothing; if clients reach it through another port here, declare \
-         the public port; if it is served elsewhere, write: {directive} NAME:PORT"
-    );
-    (summary, if names.len() > NAMED_IDS { listed(names) } else { Vec::new() })
+    let first = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    let more = if names.len() > NAMED { ", ..." } else { "" };
+    Text::new(format!(
+        "clients hold pins for {first}{more}, and no checked server has the host on that port, so these \
+         pins are not compared with any certificate"
+    ))
+    .fix("if clients reach the host through another port of this server, declare the public port")
+    .fix(format!("if another machine serves it: {directive} NAME:PORT"))
+    .details(if names.len() > NAMED { listed(names) } else { Vec::new() })
 }
 
-pub(super) fn earlier_format() -> String {
-    "the records of the last accepted configuration are of format 1, which names keys and not \
-     certificates: until the next start or reload writes format 2, a certificate chain with the same \
-     keys passes as unchanged even if it leads to another root"
-        .to_owned()
+pub(super) fn earlier_format() -> Text {
+    Text::new(
+        "the last accepted configuration was recorded in format 1, which has keys and not certificates: \
+         until the next start or reload writes format 2, a certificate chain with the same keys counts \
+         as unchanged even if it leads to another root",
+    )
 }
 
 pub(super) fn shown_name(host: &str, matching: Matching) -> String {
@@ -468,13 +544,14 @@ pub(super) fn shown_name(host: &str, matching: Matching) -> String {
     }
 }
 
-pub(super) fn clock_behind(now: i64, newest: i64) -> String {
-    format!(
-        "the clock says {}, and this server's newest record is of {}; set the clock. Until then no \
-         published pin is taken for expired that was not at that time",
+pub(super) fn clock_behind(now: i64, newest: i64) -> Text {
+    Text::new(format!(
+        "the clock of this machine shows {}, before the newest record of this server ({}); until it is \
+         right, pins that had not expired at that time count as not expired",
         date::format(now),
         date::format(newest)
-    )
+    ))
+    .fix("set the clock")
 }
 
 pub(super) fn other_block(
@@ -485,16 +562,18 @@ pub(super) fn other_block(
     chains: &[&Chain],
 ) -> Text {
     let visited_name = shown_name(visited.0.as_str(), visited.1);
-    let summary = format!(
-        "clients that note the policy \"{}\" from here would refuse the server \"{}\", which \
-         presents other keys for {visited_name}; pins hold for all ports. Pin its key as well, or \
-         give both servers one key",
-        policy.shown(),
-        Excerpt::new(label)
-    );
-    let noted = format!("noted for {}", shown_name(noted.0.as_str(), noted.1));
-    let loaded = chains.iter().map(|chain| format!("presented there: {}", leaf(chain)));
-    (summary, std::iter::once(noted).chain(loaded).collect())
+    let label = Excerpt::new(label);
+    Text::new(format!(
+        "server \"{label}\" presents keys for {visited_name} that policy \"{}\" does not pin; clients \
+         that remember the policy would refuse that server, since pins apply to all ports of a host",
+        policy.shown()
+    ))
+    .fix("add the pin of its key to the policy, or use one key for both servers")
+    .details([format!("policy remembered for {}", shown_name(noted.0.as_str(), noted.1))])
+    .details(chains.iter().map(|chain| match chain.file() {
+        Some(_) => format!("presented by \"{label}\", {}", leaf(chain)),
+        None => format!("presented by \"{label}\": {}", shown_leaf(chain)),
+    }))
 }
 
 /// The command that records an operator's decision about events, without its reason.
@@ -502,7 +581,7 @@ fn command(verb: &str, records: &Records, ids: &str) -> String {
     format!("hpkp published -d {} {verb} {ids}", ShellWord::new(&records.directory))
 }
 
-/// What other servers present that new pins do not meet: of all hosts of the policy.
+/// What other machines present that new pins do not match: of all hosts of the policy.
 pub(super) fn elsewhere(policy: &Policy, records: &Records, all: &[&Record<Presents>]) -> Text {
     let writers: BTreeSet<&str> = all.iter().map(|record| record.writer.as_str()).collect();
     let names: BTreeSet<String> = all
@@ -510,59 +589,59 @@ pub(super) fn elsewhere(policy: &Policy, records: &Records, all: &[&Record<Prese
         .map(|record| shown_name(record.said.host.as_str(), record.said.matching))
         .collect();
     let listed = |texts: Vec<&str>| {
-        let named = texts.iter().take(NAMED_IDS).copied().collect::<Vec<_>>().join(", ");
-        match texts.len().saturating_sub(NAMED_IDS) {
+        let named = texts.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+        match texts.len().saturating_sub(NAMED) {
             0 => named,
             more => format!("{named} and {more} more"),
         }
     };
-    let summary = format!(
-        "clients that note the policy \"{}\" from here would refuse the server of {}, which \
-         presents other keys for {}; first publish the pin of its key here and of the new key \
-         there, and change the key afterwards",
-        policy.shown(),
-        listed(writers.iter().copied().collect()),
-        listed(names.iter().map(String::as_str).collect())
-    );
-    let mut details = Vec::new();
-    for record in all.iter().take(MAX_DETAILS / 2) {
-        let said = &record.said;
-        let leaves =
-            said.certificates.iter().filter_map(|one| one.served.first().copied().flatten());
-        let leaves: Vec<String> = leaves.take(4).map(|pin| format!("sha256/{pin}")).collect();
-        let stopped = records.state.end(record.id).map_or_else(String::new, |end| {
-            format!(
-                ", stopped {}, which may be to come back; it counts until it starts with other keys \
-                 or is said to be gone",
-                date::format(end.at)
-            )
-        });
-        details.push(format!(
-            "presented there: {}; by {} for {}, recorded {}, event {}{stopped}",
-            leaves.join(", "),
-            record.writer,
-            shown_name(said.host.as_str(), said.matching),
-            date::format(record.at),
-            record.id
-        ));
-    }
+    let of = listed(writers.iter().copied().collect());
+    let mut text = Text::new(format!(
+        "{of} presents keys for {} that policy \"{}\" does not pin; clients that remember the policy \
+         would refuse that server",
+        listed(names.iter().map(String::as_str).collect()),
+        policy.shown()
+    ))
+    .fix("publish the pin of its key here and the pin of the new key there, and change the key afterwards");
     let mut writers = writers.into_iter().peekable();
     while writers.peek().is_some() {
         // As many as a line of the log has room for.
-        let some = writers.by_ref().take(NAMED_IDS).map(|name| format!("--writer {name}"));
+        let some = writers.by_ref().take(NAMED).map(|name| format!("--writer {name}"));
         let some = some.collect::<Vec<_>>().join(" ");
-        details.push(format!(
-            "if that server is gone for good: {} --why REASON",
+        text = text.fix(format!(
+            "only if that server is gone for good: {} --why REASON",
             command("end", records, &some)
         ));
     }
-    (summary, details)
+    text.details(all.iter().take(MAX_DETAILS / 2).map(|record| presented_there(records, record)))
 }
 
-pub(super) fn not_kept(policy: &Policy, directive: &str) -> String {
+fn presented_there(records: &Records, record: &Record<Presents>) -> String {
+    let said = &record.said;
+    let leaves = said.certificates.iter().filter_map(|one| one.served.first().copied().flatten());
+    let leaves: Vec<String> = leaves.take(4).map(|pin| format!("sha256/{pin}")).collect();
+    let stopped = records.state.end(record.id).map_or_else(String::new, |end| {
+        format!(
+            "; it stopped on {} and may start again, so it counts until it starts with other keys or \
+             its end is recorded",
+            date::format(end.at)
+        )
+    });
     format!(
-        "nothing records that the pins of the policy \"{}\" are published, so a later configuration \
-         that locks their holders out would pass; name a directory for records ({directive})",
-        policy.shown()
+        "presented by {} for {}: {} (recorded {}, id {}){stopped}",
+        record.writer,
+        shown_name(said.host.as_str(), said.matching),
+        leaves.join(", "),
+        date::format(record.at),
+        record.id
     )
+}
+
+pub(super) fn no_writer(policy: &Policy, directive: &str) -> Text {
+    Text::new(format!(
+        "the pins of policy \"{}\" are sent and not recorded, so a later configuration that locks out \
+         clients which remember them would pass",
+        policy.shown()
+    ))
+    .fix(format!("create a directory for records and name it in {directive}: hpkp published init DIR"))
 }

@@ -1,25 +1,28 @@
 //! Findings gathered and worded: one for each code and policy, however many hosts share it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::compromised::Compromised;
 use super::other_hashes::Mistaken;
 use super::{Names, Serving};
 use crate::certificate::Certificate;
-use crate::finding::{Check, Class, Code, Finding, Location};
+use crate::finding::{Check, Class, Code, Finding, Location, Text};
 use crate::header::Kind;
 use crate::max_age::MaxAge;
 use crate::path::{Chain, Paths};
 use crate::pin::Pin;
 use crate::policy::{MAX_PINS, Policy, ResolvedPin, Role};
-use crate::text::Excerpt;
+use crate::text::{Excerpt, ShellWord};
 
 /// How many lines of a kind a finding has at most.
 pub(super) const MAX_DETAILS: usize = 24;
 
 /// What follows a pin that no advice may name.
-pub(super) const COMPROMISED: &str = ", compromised: do not use it";
+pub(super) const COMPROMISED: &str = " (compromised, do not use it)";
+
+/// How many pins a finding gives a command for.
+const MAX_SEARCHED: usize = 4;
 
 /// What a finding is about, besides its code and its host.
 #[derive(Clone, Copy)]
@@ -54,12 +57,12 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    pub(super) fn add(
+    pub(super) fn add<T: Into<Text>>(
         &mut self,
         scope: Scope<'_>,
         Found { code, class, check, has_header }: Found,
         host: &str,
-        text: impl FnOnce() -> (String, Vec<String>),
+        text: impl FnOnce() -> T,
     ) {
         // Where nothing is refused, it does not matter what is done about a refusal.
         let check = match class {
@@ -75,23 +78,15 @@ impl Findings {
             self.all[index].has_header |= has_header;
             return;
         }
-        let (mut summary, details) = text();
+        let mut text = text().into();
         if scope.kind == Kind::ReportOnly {
-            summary.push_str(" (report-only)");
+            text.what.push_str(" (report-only)");
         }
         self.index.insert(key, self.all.len());
         self.hosts.push(HashSet::from([host.into()]));
-        self.all.push(Finding {
-            code,
-            class,
-            check,
-            hosts: vec![Excerpt::new(host).to_string()],
-            host_count: 1,
-            has_header,
-            at: scope.at.clone(),
-            summary,
-            details,
-        });
+        let mut finding = Finding::new(code, scope.at.clone(), text);
+        finding.add_host(host);
+        self.all.push(Finding { class, check, has_header, ..finding });
     }
 
     /// The gravest class first; within one, in the order in which they were found.
@@ -101,70 +96,77 @@ impl Findings {
     }
 }
 
-pub(super) fn incomplete(policy: &Policy, code: Code, names: &Names) -> String {
+/// How a backup pin is made.
+fn with_backup_key(text: Text) -> Text {
+    text.fix(
+        "create a backup key on a machine that is not this server, and keep it offline: openssl genpkey \
+         -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out backup.key",
+    )
+    .fix("add its pin to the policy: openssl pkey -in backup.key -pubout | hpkp pin -")
+}
+
+pub(super) fn incomplete(policy: &Policy, code: Code, names: &Names) -> Text {
     let name = policy.shown();
     let count = policy.spec.distinct_sources();
+    let pins = if count == 1 { "pin" } else { "different pins" };
     match code {
-        Code::TooFewPins => format!(
-            "the policy \"{name}\" has {count} {}; it needs the pin of the key in use and the pin \
-             of a backup key that is not in use (RFC 7469 section 2.5)",
-            if count == 1 { "pin" } else { "different pins" }
-        ),
-        Code::TooManyPins => format!(
-            "the policy \"{name}\" has {count} pins; more than {MAX_PINS} are dropped as a whole by \
-             some clients (Firefox)"
-        ),
-        Code::MissingMaxAge => {
-            format!(
-                "the policy \"{name}\" has no {}, and clients ignore a header without one; start \
-                 with 1d",
-                names.max_age
-            )
-        }
-        _ => format!(
-            "the policy \"{name}\" is used as report-only and has no {}, so nobody would be told of \
-             anything",
+        Code::TooFewPins => with_backup_key(Text::new(format!(
+            "policy \"{name}\" has {count} {pins}; clients ignore a header without the pin of the key \
+             in use and a backup pin (RFC 7469 section 2.5)"
+        ))),
+        Code::TooManyPins => Text::new(format!(
+            "policy \"{name}\" has {count} pins; some clients (Firefox) ignore a header with more than \
+             {MAX_PINS}"
+        ))
+        .fix("remove the pins of keys that are no longer used, or define one policy for each server"),
+        Code::MissingMaxAge => Text::new(format!(
+            "policy \"{name}\" has no {}; clients ignore a header without it",
+            names.max_age
+        ))
+        .fix(format!("add {}, starting with one day (1d)", names.max_age)),
+        _ => Text::new(format!(
+            "policy \"{name}\" is used as report-only and has no {}, so clients report nothing",
             names.report_uri
-        ),
+        ))
+        .fix(format!("add {}", names.report_uri)),
     }
 }
 
-pub(super) fn keyword(role: Role, names: &Names) -> String {
-    format!(
-        "the keyword \"{}\" stands for whatever key is loaded, which is safe only where it is \
-         recorded what clients were told before; write records ({}), or name the pin itself",
-        role.as_str(),
-        names.published_pins
-    )
+pub(super) fn keyword(role: Role, names: &Names) -> Text {
+    Text::new(format!(
+        "the pin \"{}\" follows the loaded certificate; without records of published pins, a new key \
+         would lock out clients that remember the previous one",
+        role.as_str()
+    ))
+    .fix(format!("write records ({}), or give the pin itself (hpkp pin FILE)", names.published_pins))
 }
 
-pub(super) fn max_age_too_long(policy: &Policy, age: MaxAge, names: &Names) -> String {
-    format!(
-        "the {} of the policy \"{}\" is {} seconds; browsers cut it at {} (60 days), other \
-         clients remember a mistake for as long as it says",
+pub(super) fn max_age_too_long(policy: &Policy, age: MaxAge, names: &Names) -> Text {
+    Text::new(format!(
+        "the {} of policy \"{}\" is {}; browsers limit it to 60 days, other clients remember a mistake \
+         for the whole time",
         names.max_age,
         policy.shown(),
-        age.seconds(),
-        MaxAge::USER_AGENTS_CAP.seconds()
-    )
+        duration(i64::from(age.seconds()))
+    ))
+    .fix(format!("set {} to 60d or less", names.max_age))
 }
 
-pub(super) fn not_known_at_load(policy: &Policy, why: &str, remedy: &str) -> String {
-    format!(
-        "{why}, so it cannot be compared with the policy \"{}\" and no header is sent; {remedy}",
+pub(super) fn not_known_at_load(policy: &Policy, why: &str, remedy: &str) -> Text {
+    Text::new(format!(
+        "{why}, so policy \"{}\" cannot be checked and no header is sent",
         policy.shown()
-    )
+    ))
+    .fix(remedy)
 }
 
-pub(super) fn checked_at_start(policy: &Policy, why: &str) -> String {
-    format!(
-        "{why}, so this test cannot compare it with the policy \"{}\"; the start will, and sends \
-         the header only where the two fit",
+pub(super) fn checked_at_start(policy: &Policy, why: &str) -> Text {
+    Text::new(format!(
+        "{why}, so this test cannot check it against policy \"{}\"; the start checks it, and sends the \
+         header only if the certificate satisfies the policy",
         policy.shown()
-    )
+    ))
 }
-
-type Text = (String, Vec<String>);
 
 /// Certificates that do not meet a policy.
 pub(super) struct Unmet<'a> {
@@ -183,87 +185,128 @@ pub(super) fn no_pin_in_chain(
     unmet: &Unmet<'_>,
     is_compromised: &dyn Fn(Pin) -> bool,
 ) -> Text {
-    let Unmet { chains: unmet, of, serving, before, names } = *unmet;
-    let which = if of > 1 {
-        format!("{} of its {of} certificates", unmet.len())
-    } else {
-        "its certificate".to_owned()
-    };
     let pins = distinct(policy);
-    let none = match pins.len() {
-        1 => "the one pin".to_owned(),
-        count => format!("none of the {count} pins"),
-    };
-    let not = if pins.len() == 1 { "not " } else { "" };
-    let consequence = match kind {
-        Kind::ReportOnly => "clients would report it. Correct the pins before they are enforced",
-        Kind::Enforced if policy.spec.is_unpinning() => {
-            "clients forget nothing that such a header says, so it is not sent with this \
-             certificate, and those that hold pins keep them until they expire. Load a certificate \
-             whose key is pinned, or write no pin at all: then the header has that of the key in use"
-        }
-        Kind::Enforced if before => {
-            "the configuration accepted before has the same keys and the same pins, so this is no \
-             reason to refuse the new one, but no header is sent with it. See whether the trusted \
-             roots have changed"
-        }
-        Kind::Enforced if !pins.iter().any(|pin| is_compromised(pin.pin)) => {
-            "clients that remember them would refuse it. Load a certificate whose key is pinned: \
-             the old one, or one for a backup key"
-        }
-        Kind::Enforced if !pins.iter().all(|pin| is_compromised(pin.pin)) => {
-            "clients that remember them would refuse it. Load a certificate whose key is pinned \
-             and not compromised"
-        }
-        Kind::Enforced => {
-            "clients that remember them would refuse it. All pinned keys are compromised, so \
-             there is none to go back to"
-        }
-    };
+    let mut text = failed_policy(policy, kind, unmet, &pins, is_compromised);
+    let Unmet { chains: unmet, serving, names, .. } = *unmet;
     let note = |pin| if is_compromised(pin) { COMPROMISED } else { "" };
-    let summary = format!(
-        "{none} of the policy \"{}\" is {not}of a key in the chain of {which}; {consequence}",
-        policy.shown()
-    );
-    let mut details = Vec::new();
-    for (chain, paths) in unmet {
-        details.push(format!("loaded: {}", leaf(chain)));
-        details.extend(paths.describe().take(MAX_DETAILS));
-        let extra = paths.superfluous().iter().find(|c| c.pin().is_some_and(|p| policy.has(p)));
-        if let Some(certificate) = extra {
-            details.push(superfluous(policy, certificate));
-        }
-    }
-    details.extend(
-        pins.iter()
-            .take(MAX_DETAILS)
-            .map(|pin| format!("pinned: sha256/{} ({}){}", pin.pin, pin.at, note(pin.pin))),
-    );
-    for leaf in serving {
-        let pinned = if policy.has(leaf.pin) { "pinned" } else { "not pinned either" };
-        details.push(format!(
-            "the certificate on disk is not the one being served: that has the key sha256/{} \
-             ({pinned}{}) and expires {}",
-            leaf.pin,
-            note(leaf.pin),
-            leaf.not_after
-        ));
-    }
     if serving.iter().any(|leaf| !is_compromised(leaf.pin)) {
-        details.push(
-            "to put it back, restore its certificate and key files (certbot keeps them under \
-             archive/, numbered) and test again; the running server is not affected"
-                .to_owned(),
+        text = text.fix(
+            "the running server has another certificate; restore its certificate and key files \
+             (certbot keeps earlier ones in archive/) and test again",
         );
     }
+    let usable = pins.iter().map(|one| one.pin).filter(|pin| !is_compromised(*pin));
+    if kind == Kind::Enforced {
+        text.fix.extend(searches(usable, unmet.iter().map(|(chain, _)| *chain)));
+    }
     if unmet.iter().any(|(_, paths)| !paths.reaches_an_anchor()) {
-        details.push(format!(
-            "no trusted root was found above it; where the pin is that of a root that the server \
-             does not send, name its file in {}",
+        text = text.fix(format!(
+            "if the policy pins a root that the server does not send, name its file in {}; no trusted \
+             root was found for this chain",
             names.trusted_certificate
         ));
     }
-    (summary, details)
+    for (chain, paths) in unmet {
+        text.details.push(leaf(chain));
+        text.details.extend(paths.describe().take(MAX_DETAILS));
+        let extra = paths.superfluous().iter().find(|c| c.pin().is_some_and(|p| policy.has(p)));
+        text.details.extend(extra.map(|certificate| superfluous(policy, certificate)));
+    }
+    text.details
+        .extend(serving.iter().map(|leaf| served_now(leaf, policy.has(leaf.pin), note(leaf.pin))));
+    let pinned = pins.iter().take(MAX_DETAILS);
+    text.details.extend(
+        pinned.map(|pin| format!("pinned: sha256/{} ({}){}", pin.pin, pin.at, note(pin.pin))),
+    );
+    text
+}
+
+/// What a certificate outside a policy means for clients, and what is to be done first.
+fn failed_policy(
+    policy: &Policy,
+    kind: Kind,
+    unmet: &Unmet<'_>,
+    pins: &[&ResolvedPin],
+    is_compromised: &dyn Fn(Pin) -> bool,
+) -> Text {
+    let chain = match unmet.of {
+        1 => "the certificate chain".to_owned(),
+        of => format!("the chain of {} of {of} certificates", unmet.chains.len()),
+    };
+    let name = policy.shown();
+    let found = match pins.len() {
+        1 => format!("the only pin in policy \"{name}\" matches no key in {chain}"),
+        _ => format!("no pin in policy \"{name}\" matches a key in {chain}"),
+    };
+    let (consequence, remedy) = match kind {
+        Kind::ReportOnly => {
+            ("clients would report a violation", "correct the pins before the policy is enforced")
+        }
+        Kind::Enforced if policy.spec.is_unpinning() => (
+            "clients ignore a header with max-age=0 without such a pin, so it is not sent and they keep \
+             their pins until these expire",
+            "load a certificate for a pinned key, or remove all pins from the policy: the header then \
+             has the pin of the loaded key",
+        ),
+        Kind::Enforced if unmet.before => (
+            "the last accepted configuration had the same keys and pins, so the new one is not refused, \
+             but no header is sent",
+            "check whether the trusted roots have changed",
+        ),
+        Kind::Enforced if !pins.iter().any(|pin| is_compromised(pin.pin)) => (
+            "clients that remember these pins would refuse the certificate",
+            "load a certificate for a pinned key: the previous certificate, or one for a backup key \
+             (certbot renews with the same key if run with --reuse-key)",
+        ),
+        Kind::Enforced if !pins.iter().all(|pin| is_compromised(pin.pin)) => (
+            "clients that remember these pins would refuse the certificate",
+            "load a certificate for a pinned key that is not compromised",
+        ),
+        Kind::Enforced => (
+            "clients that remember these pins would refuse the certificate",
+            "all pinned keys are compromised, so no certificate can satisfy these clients safely; wait \
+             until the pins expire, or lock these clients out (docs/incident.md)",
+        ),
+    };
+    Text::new(format!("{found}; {consequence}")).fix(remedy)
+}
+
+/// A certificate that the running server has.
+pub(super) fn served_now(leaf: &Serving, is_accepted: bool, note: &str) -> String {
+    let accepted = if is_accepted { "pinned" } else { "not pinned either" };
+    format!(
+        "served now: a certificate with another key, sha256/{} ({accepted}){note}, expires {}",
+        leaf.pin, leaf.not_after
+    )
+}
+
+/// The commands that find the private keys of pins, in the directories of the present keys.
+pub(super) fn searches<'a>(
+    pins: impl Iterator<Item = Pin>,
+    chains: impl Iterator<Item = &'a Chain>,
+) -> Vec<String> {
+    let directories: BTreeSet<&str> =
+        chains.filter_map(|chain| chain.file()?.keys.as_deref()).collect();
+    let pins: Vec<Pin> = pins.take(MAX_SEARCHED).collect();
+    let of = |pin: &Pin| {
+        let pin = *pin;
+        directories.iter().take(MAX_SEARCHED).map(move |directory| {
+            format!(
+                "find the private key of a pin: hpkp find sha256/{pin} {}",
+                ShellWord::new(directory)
+            )
+        })
+    };
+    pins.iter().flat_map(of).collect()
+}
+
+/// A time span in the largest unit of which it is a whole number.
+pub(super) fn duration(seconds: i64) -> String {
+    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
+    let fits = |(unit, _): &&(i64, &str)| seconds != 0 && seconds % unit == 0;
+    let (unit, name) = units.iter().find(fits).copied().unwrap_or((1, "second"));
+    let count = seconds / unit;
+    format!("{count} {name}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The pins of a policy, each once.
@@ -273,27 +316,29 @@ fn distinct(policy: &Policy) -> Vec<&ResolvedPin> {
 }
 
 pub(super) fn partial_path_match(policy: &Policy, chains: &[(&Chain, &Paths)]) -> Text {
-    let summary = format!(
-        "the policy \"{}\" is met on some paths that clients may build and missed on others; pin a \
-         key that is on all of them, best that of the certificate itself",
+    Text::new(format!(
+        "policy \"{}\" matches some certificate paths that clients may build and fails on others, so \
+         some clients would refuse the certificate",
         policy.shown()
-    );
-    (summary, described(chains))
+    ))
+    .fix("pin a key that is on every path, best the certificate's own key")
+    .details(described(chains))
 }
 
 pub(super) fn root_only_match(policy: &Policy, chains: &[(&Chain, &Paths)]) -> Text {
-    let summary = format!(
-        "the policy \"{}\" pins no key of what the server sends, only one above it; clients that \
-         compare what is sent (wget2) would refuse it. Pin the certificate or its issuer as well",
+    Text::new(format!(
+        "policy \"{}\" pins only a key above the certificates that the server sends; clients that \
+         compare the sent certificates alone (wget2) would refuse them",
         policy.shown()
-    );
-    (summary, described(chains))
+    ))
+    .fix("also pin the key of the certificate or of its issuer")
+    .details(described(chains))
 }
 
 pub(super) fn superfluous(policy: &Policy, certificate: &Arc<Certificate>) -> String {
     format!(
-        "the policy \"{}\" pins {} (sha256/{}), which is sent but is on no path to a root; clients \
-         pass over it, so this pin protects nothing",
+        "policy \"{}\" pins {} (sha256/{}), which the server sends but which is on no certificate path; \
+         clients ignore it, so this pin protects nothing",
         policy.shown(),
         certificate.subject(),
         certificate.pin().map_or_else(String::new, |pin| pin.to_string())
@@ -302,35 +347,36 @@ pub(super) fn superfluous(policy: &Policy, certificate: &Arc<Certificate>) -> St
 
 /// `why` says of a pin why it is no backup.
 pub(super) fn no_backup_pin(policy: &Policy, why: &dyn Fn(Pin) -> &'static str) -> Text {
-    let all_loaded = policy.pins.iter().all(|one| why(one.pin) == "loaded and pinned");
-    let what = if all_loaded {
-        "every pin of the policy \"{}\" is of a key that is loaded, so there is none for a backup \
-         and clients ignore the header (RFC 7469 section 2.5)"
+    let all_loaded = policy.pins.iter().all(|one| why(one.pin) == LOADED);
+    let cause = if all_loaded {
+        "every pinned key is loaded"
     } else {
-        "no pin of the policy \"{}\" is that of a backup key: each is of a key that is loaded or \
-         compromised, or of no key at all"
+        "every pin is that of a loaded or compromised key, or of no key at all"
     };
-    let summary = format!(
-        "{}; make a key that stays offline and pin it. No header is sent",
-        what.replacen("{}", &policy.shown().to_string(), 1)
-    );
-    let details = distinct(policy)
-        .iter()
-        .take(MAX_DETAILS)
-        .map(|one| format!("{}: sha256/{} ({})", why(one.pin), one.pin, one.at))
-        .collect();
-    (summary, details)
+    let text = Text::new(format!(
+        "policy \"{}\" has no backup pin, since {cause}; clients ignore such a header (RFC 7469 section \
+         2.5), so it is not sent",
+        policy.shown()
+    ));
+    let pins = distinct(policy);
+    let pins = pins.iter().take(MAX_DETAILS);
+    with_backup_key(text).details(
+        pins.map(|one| format!("pinned: sha256/{} ({}), {}", one.pin, one.at, why(one.pin))),
+    )
 }
 
-pub(super) fn pin_of_no_key(policy: &Policy, pin: Pin, mistaken: &Mistaken) -> String {
-    format!(
-        "the pin sha256/{pin} of the policy \"{}\" is the SHA-256 of {}, {}. No key has this pin, so \
-         no client ever finds it in a chain and it is no backup; a pin is the SHA-256 of the key's \
-         SPKI (hpkp pin FILE)",
+/// Why a pin is no backup: it is in use.
+pub(super) const LOADED: &str = "key is loaded";
+
+pub(super) fn pin_not_spki_hash(policy: &Policy, pin: Pin, mistaken: &Mistaken) -> Text {
+    Text::new(format!(
+        "sha256/{pin} in policy \"{}\" is the SHA-256 hash of {}, {}; no key has this pin, so no client \
+         can match it and it is no backup pin",
         policy.shown(),
         mistaken.of.name(),
         mistaken.object
-    )
+    ))
+    .fix("use the pin of the key, which is the hash of its SPKI: hpkp pin FILE")
 }
 
 pub(super) fn compromised_key_loaded(
@@ -339,65 +385,68 @@ pub(super) fn compromised_key_loaded(
     is_compromised: &dyn Fn(Pin) -> bool,
 ) -> Text {
     let whose = if found.is_leaf {
-        "the key of its certificate".to_owned()
+        "the key of the certificate".to_owned()
     } else {
-        format!("the key of {}, above its certificate,", found.subject)
+        format!("the key of {}, above the certificate,", found.subject)
     };
     let pins = policy.map(distinct).unwrap_or_default();
     let others = || pins.iter().filter(|one| one.pin != found.pin && !is_compromised(one.pin));
     let remedy = match (others().next(), found.is_leaf) {
         (Some(_), _) => {
-            "install a certificate for a backup key that the policy pins, then remove the pin of \
-             this key and revoke the old certificate"
+            "install a certificate for a backup key of the policy, then remove the pin of this key and \
+             revoke the old certificate"
         }
         (None, true) => {
-            "install a certificate for a key that clients accept and that nobody else has, and \
+            "install a certificate for a key that clients accept and that is not compromised, and \
              revoke the old one"
         }
-        (None, false) => "install a certificate that is issued by another key",
+        (None, false) => "install a certificate from another issuer",
     };
-    let summary = format!(
-        "{whose} is on record as compromised (\"{}\"), so somebody else may answer for this host; \
-         {remedy}",
+    let text = Text::new(format!(
+        "{whose} is recorded as compromised (\"{}\"); whoever has it can impersonate this host",
         Excerpt::new(found.why)
-    );
-    let mut details = vec![format!("compromised: sha256/{} {}", found.pin, found.subject)];
-    details.extend(
-        pins.iter()
-            .filter(|one| one.pin == found.pin)
-            .map(|one| format!("pinned: sha256/{} ({}){COMPROMISED}", one.pin, one.at)),
-    );
-    details.extend(
-        others().take(MAX_DETAILS).map(|one| format!("pinned: sha256/{} ({})", one.pin, one.at)),
-    );
-    (summary, details)
+    ))
+    .fix(remedy)
+    .details([format!("compromised: sha256/{} {}", found.pin, found.subject)]);
+    let own = pins.iter().filter(|one| one.pin == found.pin);
+    text.details(own.map(|one| format!("pinned: sha256/{} ({}){COMPROMISED}", one.pin, one.at)))
+        .details(
+            others()
+                .take(MAX_DETAILS)
+                .map(|one| format!("pinned: sha256/{} ({})", one.pin, one.at)),
+        )
 }
 
-pub(super) fn compromised_key_pinned(policy: &Policy, pin: Pin, why: &str) -> String {
-    format!(
-        "the policy \"{}\" pins sha256/{pin}, whose key is on record as compromised (\"{}\"): clients \
-         that note the policy accept whoever has that key, and it is no backup; remove the pin and \
-         pin a new backup key",
+pub(super) fn compromised_key_pinned(policy: &Policy, pin: Pin, why: &str) -> Text {
+    Text::new(format!(
+        "policy \"{}\" pins sha256/{pin}, whose key is recorded as compromised (\"{}\"); clients with \
+         this policy accept whoever has that key, and it is no backup pin",
         policy.shown(),
         Excerpt::new(why)
-    )
+    ))
+    .fix("remove the pin, and pin a new backup key")
 }
 
 fn described(chains: &[(&Chain, &Paths)]) -> Vec<String> {
     chains
         .iter()
         .flat_map(|(chain, paths)| {
-            std::iter::once(format!("loaded: {}", leaf(chain)))
-                .chain(paths.describe().take(MAX_DETAILS))
+            std::iter::once(leaf(chain)).chain(paths.describe().take(MAX_DETAILS))
         })
         .collect()
 }
 
+/// A loaded certificate: its file, subject, pin and expiry.
 pub(super) fn leaf(chain: &Chain) -> String {
+    let file =
+        chain.file().map_or_else(String::new, |file| format!("{}, ", Excerpt::new(&file.path)));
+    format!("certificate: {file}{}", shown_leaf(chain))
+}
+
+/// The same without the file.
+pub(super) fn shown_leaf(chain: &Chain) -> String {
     let leaf = chain.leaf();
-    let pin = leaf.pin().map_or_else(
-        || "a key of which no pin can be formed".to_owned(),
-        |pin| format!("sha256/{pin}"),
-    );
-    format!("{}, key {pin}, expires {}", leaf.subject(), leaf.not_after_text())
+    let pin =
+        leaf.pin().map_or_else(|| "key without a pin".to_owned(), |pin| format!("sha256/{pin}"));
+    format!("{}, {pin}, expires {}", leaf.subject(), leaf.not_after_text())
 }

@@ -10,7 +10,7 @@ use super::line::{MAX_ENTRIES, MAX_EXCEPT, MAX_LINE};
 use super::name::{HostName, WriterName};
 use super::state::{State, Stopped};
 use crate::check::{Deployment, Host, HostVerdict, Records, SeenName, Verdict, sorted};
-use crate::finding::{Check, Class, Code, Finding};
+use crate::finding::{Class, Code, Finding, Text};
 use crate::policy::Policy;
 
 /// How many ids one `ended` event names.
@@ -109,18 +109,11 @@ pub fn stopped(state: &State, writer: &WriterName, now: i64) -> Vec<Event> {
 /// What is found where a configuration could not be recorded, and no header is lost by it.
 #[must_use]
 pub fn not_recorded(records: &Records, why: &str) -> Finding {
-    let code = Code::ConfigurationNotRecorded;
-    Finding {
-        code,
-        class: code.class(),
-        check: Check::Refuse,
-        hosts: Vec::new(),
-        host_count: 0,
-        has_header: false,
-        at: records.at.clone(),
-        summary: format!("what this server presents cannot be recorded: {why}"),
-        details: Vec::new(),
-    }
+    let text = format!(
+        "the configuration that this server uses could not be recorded: {why}; later tests do not know \
+         what it presents"
+    );
+    Finding::new(Code::ConfigurationNotRecorded, records.at.clone(), Text::new(text))
 }
 
 impl Verdict {
@@ -132,8 +125,7 @@ impl Verdict {
             published(policy, verdict).map(Body::Published).all(|body| is_recordable(&body))
         };
         let why = format!(
-            "a record has room for {MAX_EXCEPT} names that a pattern does not mean and for {MAX_LINE} \
-             bytes"
+            "a record can have {MAX_EXCEPT} exceptions from a wildcard and {MAX_LINE} bytes"
         );
         self.withhold_where(deployment, &policies, &why, |policy, verdict| {
             !is_recordable(policy, verdict)
@@ -165,6 +157,7 @@ impl Verdict {
         is_lost: impl Fn(&Policy, &HostVerdict) -> bool,
     ) -> Option<Finding> {
         let mut finding: Option<Finding> = None;
+        let mut labels = HashSet::new();
         for (host, verdict) in deployment.hosts.iter().zip(&mut self.hosts) {
             let Some(policy_use) = &host.enforced else { continue };
             let Some(policy) = policies.get(policy_use.policy.as_str()) else { continue };
@@ -172,22 +165,18 @@ impl Verdict {
             let sending = verdict.enforced.as_mut().filter(|sending| sending.header.is_some());
             let Some(sending) = sending.filter(|_| is_lost) else { continue };
             sending.header = None;
-            let code = Code::PublishedPinsNotRecorded;
-            let finding = finding.get_or_insert_with(|| Finding {
-                code,
-                class: code.class(),
-                check: host.check,
-                hosts: Vec::new(),
-                host_count: 0,
-                has_header: true,
-                at: policy_use.at.clone(),
-                summary: format!(
-                    "its pins cannot be recorded, so they are not published and no header is sent: \
-                     {why}"
-                ),
-                details: Vec::new(),
+            let finding = finding.get_or_insert_with(|| {
+                let text = format!(
+                    "the pins of this server could not be recorded, so they are not published and no \
+                     header is sent: {why}"
+                );
+                let at = policy_use.at.clone();
+                let finding = Finding::new(Code::PublishedPinsWriteFailed, at, Text::new(text));
+                Finding { check: host.check, has_header: true, ..finding }
             });
-            finding.add_host(&host.label);
+            if labels.insert(host.label.as_str()) {
+                finding.add_host(&host.label);
+            }
         }
         finding
     }

@@ -135,9 +135,9 @@ pub enum FileError {
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLarge => write!(f, "it is larger than {MAX_FILE} octets"),
-            Self::TooManyLines => write!(f, "it has more than {MAX_LINES} lines"),
-            Self::Line { line, error } => write!(f, "line {line} is no record: {error}"),
+            Self::TooLarge => write!(f, "larger than {MAX_FILE} bytes"),
+            Self::TooManyLines => write!(f, "more than {MAX_LINES} lines"),
+            Self::Line { line, error } => write!(f, "line {line} is not a valid record: {error}"),
         }
     }
 }

@@ -127,36 +127,35 @@ pub enum LineError {
 impl fmt::Display for LineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLong => write!(f, "it is longer than {MAX_LINE} octets"),
-            Self::TooDeep => write!(f, "it is nested deeper than {MAX_DEPTH} levels"),
-            Self::NotUtf8 => f.write_str("it is not UTF-8"),
-            Self::NotJson => f.write_str("it is not a JSON object"),
-            Self::Duplicate => f.write_str("one of its objects has two members of one name"),
+            Self::TooLong => write!(f, "longer than {MAX_LINE} bytes"),
+            Self::TooDeep => write!(f, "nested deeper than {MAX_DEPTH} levels"),
+            Self::NotUtf8 => f.write_str("not UTF-8"),
+            Self::NotJson => f.write_str("not a JSON object"),
+            Self::Duplicate => f.write_str("an object has two members of one name"),
             Self::Version(version) => write!(
                 f,
-                "it is of version {version} of the schema, this software reads version {VERSION}; \
-                 update it"
+                "written in version {version} of the schema, and this software reads versions up to \
+                 {VERSION}; update this software"
             ),
             Self::Event(name) => write!(
                 f,
-                "its event \"{name}\" is not known to this software (schema version {VERSION}); \
-                 update it"
+                "unknown event \"{name}\" (this software reads schema version {VERSION}); update this \
+                 software"
             ),
             Self::Id(id) => write!(
                 f,
-                "its id is not {id}, that of its content, so it has been edited or damaged"
+                "the id does not match the content ({id}), so the record was edited or damaged"
             ),
             Self::Writer(writer) => write!(
                 f,
-                "it is of the writer {writer}, and a file has the events of the writer that it is \
-                 called after"
+                "recorded by writer {writer}, but a file may have only the records of the writer that \
+                 it is named after"
             ),
-            Self::Missing(member) => write!(f, "it has no \"{member}\""),
-            Self::Wrong(member, wanted) => write!(f, "its \"{member}\" is not {wanted}"),
-            Self::TooMuch(member) => write!(
-                f,
-                "its \"{member}\" has more than a record has room for (docs/records.md, Files)"
-            ),
+            Self::Missing(member) => write!(f, "missing \"{member}\""),
+            Self::Wrong(member, wanted) => write!(f, "\"{member}\" is not {wanted}"),
+            Self::TooMuch(member) => {
+                write!(f, "\"{member}\" is too large for a record (docs/records.md, Files)")
+            }
         }
     }
 }

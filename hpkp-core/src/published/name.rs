@@ -88,11 +88,11 @@ pub enum HostNameError {
 impl fmt::Display for HostNameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty => f.write_str("it is empty"),
-            Self::TooLong => write!(f, "it is longer than {} characters", HostName::MAX),
-            Self::IpAddress => f.write_str("it is an IP address, and these are not pinned"),
-            Self::NotAscii => f.write_str("it is not in A-labels (xn--...)"),
-            Self::Malformed => f.write_str("it is no host name"),
+            Self::Empty => f.write_str("empty"),
+            Self::TooLong => write!(f, "longer than {} characters", HostName::MAX),
+            Self::IpAddress => f.write_str("an IP address, which clients do not pin"),
+            Self::NotAscii => f.write_str("not in A-labels (xn--...)"),
+            Self::Malformed => f.write_str("not a host name"),
         }
     }
 }
@@ -151,8 +151,8 @@ impl fmt::Display for WriterNameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "\"{}\" is no name of a writer; wanted are 1 to {} letters, digits, \".\", \"-\" and \
-             \"_\", a letter or a digit first",
+            "invalid writer name \"{}\"; expected 1 to {} letters, digits, \".\", \"-\" and \"_\", a letter \
+             or a digit first",
             self.0,
             WriterName::MAX
         )

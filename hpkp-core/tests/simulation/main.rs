@@ -375,8 +375,8 @@ fn refused(verdict: &Verdict, codes: &[Code]) -> bool {
 const ALL: [Code; 4] = [
     Code::PublishedPinsUnmet,
     Code::SuperdomainPinsUnmet,
-    Code::SameHostPinsUnmet,
-    Code::ServedElsewhereUnmet,
+    Code::SameHostPinMismatch,
+    Code::PeerServerPinMismatch,
 ];
 
 fn history(world: &World, seed: u64, counts: &mut Counts) {

@@ -118,9 +118,9 @@ pub fn can_append(directory: &Directory, writer: &WriterName) -> Result<(), Dire
 /// Why a file is none to append to.
 fn not_own(metadata: &Metadata) -> Option<&'static str> {
     match () {
-        () if !metadata.is_file() => Some("it is no regular file"),
-        () if metadata.nlink() > 1 => Some("it has other names (hard links)"),
-        () if metadata.uid() != sys::effective_user() => Some("it belongs to another user"),
+        () if !metadata.is_file() => Some("not a regular file"),
+        () if metadata.nlink() > 1 => Some("the file has more than one hard link"),
+        () if metadata.uid() != sys::effective_user() => Some("the file belongs to another user"),
         () => None,
     }
 }
@@ -187,7 +187,7 @@ pub(super) fn is_of_this_machine(
     match first.map(Event::body) {
         Some(Body::Writer(identity)) if identity.machine == machine => Ok(()),
         Some(Body::Writer(_)) => Err(DirectoryError::Copied(shown.to_owned())),
-        _ => Err(DirectoryError::NotOwn(shown.to_owned(), "it does not say whose it is")),
+        _ => Err(DirectoryError::NotOwn(shown.to_owned(), "the file does not name its writer")),
     }
 }
 
@@ -198,7 +198,7 @@ fn whole_lines(file: &mut File) -> io::Result<u64> {
     match tail.iter().rposition(|octet| *octet == b'\n') {
         Some(last) => Ok(len - (tail.len() - last - 1) as u64),
         None if tail.len() as u64 == len => Ok(0),
-        None => Err(damaged("its last line is longer than any record")),
+        None => Err(damaged("the last line is longer than any record")),
     }
 }
 

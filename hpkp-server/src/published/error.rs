@@ -3,12 +3,14 @@
 use std::fmt;
 use std::io;
 
+use hpkp_core::finding::Text;
 use hpkp_core::published::file::{FileError, MAX_FILE};
 use hpkp_core::published::line::LineError;
-use hpkp_core::text::Excerpt;
+use hpkp_core::text::{Excerpt, ShellWord};
 
 use super::claim::Claimant;
 use super::{MARKER, MAX_FILES, MAX_OCTETS};
+use crate::file::reason;
 
 /// Why a directory with records cannot be used.
 #[derive(Debug)]
@@ -76,96 +78,169 @@ impl DirectoryError {
     }
 }
 
+impl DirectoryError {
+    /// What is wrong with the directory at `path`, and how it is put right.
+    #[must_use]
+    pub fn text(&self, path: &str) -> Text {
+        let shown = Excerpt::new(path);
+        let word = ShellWord::new(path);
+        let only_if_new = format!("only for a new installation: hpkp published init {word}");
+        let text = match self {
+            Self::Open(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Text::new(format!("\"{shown}\" does not exist"))
+                    .fix(format!("mount or restore {word}"))
+                    .fix(only_if_new);
+            }
+            Self::NoMarker => {
+                return Text::new(format!(
+                    "\"{shown}\" has no file \"{MARKER}\", so a volume may not be mounted there"
+                ))
+                .fix(format!("mount the volume, or restore {word}"))
+                .fix(only_if_new);
+            }
+            Self::Open(_) | Self::Owner(_) | Self::Mode(_) | Self::Marker(_) | Self::Version(_) => {
+                Text::new(format!("\"{shown}\": {self}"))
+            }
+            _ => Text::new(self.to_string()),
+        };
+        match self {
+            Self::Mode(_) => text.fix(format!("chmod go-w {word}")),
+            Self::Owner(_) => text.fix(format!("chown root {word}")),
+            Self::Version(_) => text.fix("update this software"),
+            Self::File(..) | Self::Records(..) => {
+                text.fix("restore the file from a backup").fix(verify(path))
+            }
+            Self::Unnamed(file) => {
+                text.fix(format!("move the file out of the directory: {}", ShellWord::new(file)))
+            }
+            Self::TooManyFiles(_) | Self::TooLarge(_) => text
+                .fix(format!("remove records that have expired: hpkp published -d {word} compact")),
+            _ => text,
+        }
+    }
+}
+
+/// The command that lists what is wrong with records.
+fn verify(path: &str) -> String {
+    format!("list all problems: hpkp published -d {} verify", ShellWord::new(path))
+}
+
 impl fmt::Display for DirectoryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Open(error) => write!(
-                f,
-                "it cannot be opened as a directory ({error}); make it with: hpkp published init"
+            Self::Open(error) if error.kind() == io::ErrorKind::NotFound => f.write_str(
+                "the directory does not exist: mount or restore it; only for a new installation: hpkp \
+                 published init",
             ),
+            Self::Open(error) => write!(f, "cannot open as a directory: {}", reason(error)),
             Self::Owner(user) => {
-                write!(f, "it belongs to the user {user}, not to root nor to the server's")
+                write!(f, "the directory belongs to user {user}, not to root or the user of the server")
             }
-            Self::Mode(mode) => {
-                write!(f, "others may write to it (mode {mode:o}); take that from them: chmod go-w")
-            }
+            Self::Mode(mode) => write!(f, "other users can write to the directory (mode {mode:o})"),
             Self::NoMarker => write!(
                 f,
-                "it has no file \"{MARKER}\", so it may be the place of a volume that is not \
-                 mounted; if it is new, make it with: hpkp published init"
+                "no file \"{MARKER}\", so a volume may not be mounted there; only for a new \
+                 installation: hpkp published init"
             ),
-            Self::Marker(error) => write!(f, "its file \"{MARKER}\" cannot be read: {error}"),
+            Self::Marker(error) => write!(f, "cannot read the file \"{MARKER}\": {}", reason(error)),
             Self::Version(version) => write!(
                 f,
-                "its format is of version \"{}\", which this software does not know; update it",
+                "unsupported format version \"{}\", update this software",
                 Excerpt::new(version)
             ),
             Self::File(file, error) => {
-                write!(f, "\"{}\" cannot be read: {error}", Excerpt::new(file))
+                write!(f, "cannot read \"{}\": {}", Excerpt::new(file), reason(error))
             }
             Self::Records(file, error) => {
-                write!(f, "the records in \"{}\" cannot be used: {error}", Excerpt::new(file))
+                write!(f, "cannot use the records in \"{}\": {error}", Excerpt::new(file))
             }
-            Self::Unnamed(file) => {
-                write!(f, "\"{}\" is not called after a writer (WRITER.jsonl)", Excerpt::new(file))
-            }
+            Self::Unnamed(file) => write!(
+                f,
+                "\"{}\" does not have the name of a writer (WRITER.jsonl)",
+                Excerpt::new(file)
+            ),
             Self::TooManyFiles(path) => {
                 write!(f, "\"{}\" has more than {MAX_FILES} files with records", Excerpt::new(path))
             }
             Self::TooLarge(path) => write!(
                 f,
-                "the records in \"{}\" have more than {MAX_OCTETS} octets",
+                "the records in \"{}\" have more than {MAX_OCTETS} bytes",
                 Excerpt::new(path)
             ),
             Self::NotOwn(file, what) => {
-                write!(f, "\"{}\" is not appended to: {what}", Excerpt::new(file))
+                write!(f, "cannot append to \"{}\": {what}", Excerpt::new(file))
             }
             Self::Copied(file) => write!(
                 f,
-                "\"{}\" was made on another machine, so it is not appended to; copies belong into \
-                 peers/, or give this server a name of its own (writer=)",
+                "cannot append to \"{}\": the file was made on another machine; move a copy to peers/, \
+                 or set writer= to a name that only this server has",
                 Excerpt::new(file)
             ),
             Self::Changed(file) => write!(
                 f,
-                "\"{}\" has been appended to by somebody else meanwhile; each server needs a name \
-                 of its own (writer=)",
+                "another process has appended to \"{}\"; each server needs a writer name of its own \
+                 (writer=)",
                 Excerpt::new(file)
             ),
             Self::Locked(file) => {
-                write!(f, "\"{}\" is locked by another process", Excerpt::new(file))
+                write!(f, "another process has locked \"{}\"", Excerpt::new(file))
             }
             Self::NoRecord(file, error) => write!(
                 f,
-                "\"{}\" is not appended to: what there is to record could not be read again: {error}",
+                "cannot append to \"{}\": the new record would be unreadable: {error}",
                 Excerpt::new(file)
             ),
             Self::Full(file) => write!(
                 f,
-                "\"{}\" would become larger than {MAX_FILE} octets; take out of it what nobody \
-                 needs any more: hpkp published compact",
+                "cannot append to \"{}\": it would exceed {MAX_FILE} bytes; remove records that have \
+                 expired: hpkp published compact",
                 Excerpt::new(file)
             ),
             Self::Taken(file, Claimant::Process(pid)) => write!(
                 f,
-                "\"{}\" belongs to another running server, process {pid}; if that is an earlier \
-                 instance of this server, stop it and reload this one; if it is another server, \
-                 give one of the two another name (writer=)",
+                "\"{}\" is in use by another running server, process {pid}; if that is an earlier \
+                 instance of this server, stop it and reload this one; if it is another server, give \
+                 one of the two another name (writer=)",
                 Excerpt::new(file)
             ),
             Self::Taken(file, Claimant::Unseen) => write!(
                 f,
-                "\"{}\" belongs to another running server, whose process cannot be seen from here \
-                 (in another container, or another user's); if that is an earlier instance of this \
-                 server, stop it and reload this one; if it is another server, give one of the two \
-                 another name (writer=)",
+                "\"{}\" is in use by another running server, whose process is not visible from here \
+                 (another container or another user's); if that is an earlier instance of this server, \
+                 stop it and reload this one; if it is another server, give one of the two another name \
+                 (writer=)",
                 Excerpt::new(file)
             ),
             Self::Write(file, error) => {
-                write!(f, "\"{}\" cannot be written: {error}", Excerpt::new(file))
+                write!(f, "cannot write \"{}\": {}", Excerpt::new(file), reason(error))
             }
         }
     }
 }
 
 impl std::error::Error for DirectoryError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that had records must not begin without them because a volume is missing.
+    #[test]
+    fn a_missing_directory_is_mounted_before_it_is_made() {
+        let missing = || io::Error::from_raw_os_error(libc::ENOENT);
+        for error in [DirectoryError::Open(missing()), DirectoryError::NoMarker] {
+            let text = error.text("/srv/my pins");
+            assert!(text.what.starts_with("\"/srv/my pins\" "), "{text:?}");
+            assert!(text.fix[0].starts_with("mount "), "{text:?}");
+            let last = text.fix.last().expect("a way out");
+            assert_eq!(
+                last, "only for a new installation: hpkp published init '/srv/my pins'",
+                "{text:?}"
+            );
+        }
+        let text = DirectoryError::File("/srv/a".into(), missing()).text("/srv");
+        assert_eq!(text.what, "cannot read \"/srv/a\": no such file or directory");
+        // What only reads repairs nothing.
+        assert_eq!(text.fix[0], "restore the file from a backup");
+    }
+}

@@ -11,6 +11,7 @@ mod sys;
 mod tests;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -66,7 +67,36 @@ pub struct Contents {
     /// Copies under the name of a writer of this machine. They are not read: they would speak for it.
     pub in_our_name: Vec<(String, WriterName)>,
     /// Files of this machine that somebody else may have changed, and why.
-    pub unsafe_files: Vec<(String, &'static str)>,
+    pub unsafe_files: Vec<(String, Unsafe)>,
+}
+
+/// Why others may have changed a file of this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsafe {
+    /// Its owner is neither root nor the user that runs this.
+    Owner,
+    /// Its mode lets other users write.
+    Mode,
+}
+
+impl Unsafe {
+    /// The command that ends it, without the name of the file.
+    #[must_use]
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::Owner => "chown root",
+            Self::Mode => "chmod go-w",
+        }
+    }
+}
+
+impl fmt::Display for Unsafe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Owner => "the file belongs to a user other than root and that of the server",
+            Self::Mode => "other users can write to the file",
+        })
+    }
 }
 
 /// Makes a directory for records at `path`, with its marker and its `peers`. What exists of it
@@ -372,12 +402,8 @@ impl<'a> Reading<'a> {
         let Ok(metadata) = file.metadata() else { return };
         let user = sys::effective_user();
         let is_unsafe = match () {
-            () if metadata.uid() != 0 && metadata.uid() != user => {
-                Some("it belongs to a user who is neither root nor the server's")
-            }
-            () if metadata.mode() & 0o022 != 0 => {
-                Some("others may write to it; take that from them: chmod go-w")
-            }
+            () if metadata.uid() != 0 && metadata.uid() != user => Some(Unsafe::Owner),
+            () if metadata.mode() & 0o022 != 0 => Some(Unsafe::Mode),
             () => None,
         };
         self.contents.unsafe_files.extend(is_unsafe.map(|why| (shown.to_owned(), why)));
@@ -390,6 +416,6 @@ fn regular(file: OwnedFd) -> io::Result<File> {
     if file.metadata()?.is_file() {
         Ok(file)
     } else {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
     }
 }

@@ -31,6 +31,7 @@ pub(super) unsafe fn read(cycle: *const ngx_cycle_t, outside: &mut Outside) {
                 context: ssl.ssl.ctx.cast(),
                 variables: false,
                 rejects: false,
+                files: [ssl.certificates, ssl.certificate_keys],
             });
             let tls = listen.ssl() != 0 || ssl.is_some_and(is_on);
             outside.addresses.push(Address {

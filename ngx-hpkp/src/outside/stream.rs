@@ -62,6 +62,7 @@ unsafe fn server(block: &ngx_stream_core_srv_conf_t, modules: &Modules<'_>) -> O
             rejects: ssl.reject_handshake == 1,
             #[cfg(not(ngx_stream_reject))]
             rejects: false,
+            files: [ssl.certificates, ssl.certificate_keys],
         });
         // nginx keeps this structure to itself; its one field is the flag, in all versions.
         let preread = within::<ngx_flag_t>(context.srv_conf, modules.preread);

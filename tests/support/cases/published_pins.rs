@@ -63,9 +63,9 @@ pub fn parameters_of_published_pins<S: Server>() {
         (&["records", "writer"], "invalid parameter \"writer\""),
         (&["records", "writer=a", "writer=b"], "invalid parameter \"writer=b\""),
         (&["records", "read_only", "read_only"], "invalid parameter \"read_only\""),
-        (&["records", "writer="], "\"\" is no name of a writer"),
-        (&["records", "writer=../a"], "\"../a\" is no name of a writer"),
-        (&["records", "writer=a b"], "\"a b\" is no name of a writer"),
+        (&["records", "writer="], "invalid writer name \"\""),
+        (&["records", "writer=../a"], "invalid writer name \"../a\""),
+        (&["records", "writer=a b"], "invalid writer name \"a b\""),
         (&["records", "writer=a", "read_only"], "exclude each other"),
         (&["records", "read_only", "writer=a"], "exclude each other"),
         (&[""], "no directory is named"),
@@ -74,7 +74,7 @@ pub fn parameters_of_published_pins<S: Server>() {
     }
     server.accepts(&one(&server, &["records"]), &[]);
     server.accepts(&one(&server, &["records", "writer=Web_1.example"]), &[]);
-    server.accepts(&one(&server, &["records", "read_only"]), &["published-pins-not-kept"]);
+    server.accepts(&one(&server, &["records", "read_only"]), &["published-pins-no-writer"]);
     // A path is the server's own, or begins where its relative ones do.
     let absolute = server.path("records").display().to_string();
     server.accepts(&one(&server, &[&absolute]), &[]);
@@ -102,7 +102,7 @@ pub fn directories_named_twice<S: Server>() {
     server.accepts(&both(&["shared", "read_only"], &["records"]), &[]);
 }
 
-const UNREADABLE: &str = "published-pins-unreadable";
+const UNREADABLE: &str = "records-unreadable";
 
 pub fn directories_that_are_not_there<S: Server>() {
     let server = prepared::<S>();
@@ -113,10 +113,10 @@ pub fn directories_that_are_not_there<S: Server>() {
     pki.records("newer");
     pki.write("newer/hpkp-records", "2\n");
     for (directory, text) in [
-        ("missing", "make it with: hpkp published init"),
-        ("file", "it cannot be opened as a directory"),
-        ("link", "it cannot be opened as a directory"),
-        ("unmarked", "it has no file \"hpkp-records\""),
+        ("missing", "does not exist"),
+        ("file", "cannot open as a directory"),
+        ("link", "cannot open as a directory"),
+        ("unmarked", "has no file \"hpkp-records\""),
         ("newer", "its format is of version \"2\", which this software does not know; update it"),
     ] {
         let said = server.refuses(&one(&server, &[directory]), UNREADABLE);
@@ -169,20 +169,20 @@ pub fn records_that_are_not_whole<S: Server>() {
         let path = server.path(&file).display().to_string();
         for (wrong, text) in [
             (&newer, "version"),
-            (&changed, "it has been edited or damaged"),
+            (&changed, "was edited or damaged"),
             (&"{}".to_owned(), ""),
             (&"\u{1b}[31m".to_owned(), ""),
         ] {
             server.pki().write(&file, format!("{line}\n{wrong}\n{line}\n"));
             let said = server.refuses(&directives(), UNREADABLE);
-            let named = format!("the records in \"{path}\" cannot be used: line 2 ");
+            let named = format!("cannot use the records in \"{path}\": line 2 ");
             let first = said.text.lines().find(|line| line.contains(&named));
             let first = first.unwrap_or_else(|| panic!("no {named:?}: {}", said.text));
             assert!(first.contains(text) && !first.contains('\u{1b}'), "{text}: {first}");
         }
         server.pki().write(&file, format!("{line}\n{}", &line[..40]));
-        let said = server.accepts(&directives(), &["torn-record"]);
-        let named = format!("the last line of \"{path}\" was never finished (40 octets)");
+        let said = server.accepts(&directives(), &["truncated-record"]);
+        let named = format!("the last line of \"{path}\" is incomplete (40 bytes)");
         assert!(said.text.contains(&named), "{}", said.text);
         server.pki().write(&file, format!("{line}\n"));
         server.accepts(&directives(), &[]);

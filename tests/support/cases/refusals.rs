@@ -462,10 +462,8 @@ pub fn names_that_would_forge_a_line<S: Server>() {
     // No value can hold a line feed in httpd's configuration: it ends the line. And what httpd logs
     // has its backslashes doubled.
     let (name, policy, shown, policy_shown) = match S::KIND {
-        Kind::Nginx => ("a\nb\u{1b}", "x\ny", r"a\nb\x1b: the policy ", r#""x\ny" is not defined"#),
-        Kind::Httpd => {
-            ("a\rb\u{1b}", "x\ry", r"a\\rb\\x1b: the policy ", r#""x\\ry" is not defined"#)
-        }
+        Kind::Nginx => ("a\nb\u{1b}", "x\ny", r"a\nb\x1b: policy ", r#""x\ny" is not defined"#),
+        Kind::Httpd => ("a\rb\u{1b}", "x\ry", r"a\\rb\\x1b: policy ", r#""x\\ry" is not defined"#),
     };
     let said = server
         .refuses(&[host(name, free_port(), &["live"], [uses(policy).here()])], "unknown-policy");
@@ -485,7 +483,7 @@ pub fn words_that_are_not_utf_8<S: Server>() {
     let configuration: Vec<u8> =
         configuration.iter().map(|octet| if *octet == b'@' { 0xe9 } else { *octet }).collect();
     fs::write(&file, configuration).expect("a configuration");
-    server.test().refused_for("the directive is not UTF-8", S::KIND.file(), line);
+    server.test().refused_for("invalid UTF-8 in the directive", S::KIND.file(), line);
 }
 
 pub fn policies_may_include_files<S: Server>() {
@@ -522,7 +520,7 @@ pub fn one_finding_for_many_hosts<S: Server>() {
     parts.extend((0..40).map(|n| host(&format!("h{n}.example"), port, &["live"], [])));
     let said = server.refuses(&parts, "no-pin-in-chain");
     assert!(
-        said.text.contains("40 hosts are concerned: h0.example, h1.example, h2.example, ..."),
+        said.text.contains("affects 40 hosts: h0.example, h1.example, h2.example, ..."),
         "{}",
         said.text
     );
@@ -575,7 +573,7 @@ pub fn a_self_signed_leaf_and_a_private_ca_need_no_store<S: Server>() {
     // The root is neither sent nor in the system's store: nobody knows of it until it is named.
     server.refuses(&with("chain", &["ca"], &[]), "no-pin-in-chain");
     let said = server.accepts(&with("chain", &["ca"], &[trusts("ca.pem")]), &["root-only-match"]);
-    assert!(said.text.contains("not served, trusted by"), "{}", said.text);
+    assert!(said.text.contains("not sent, trusted in"), "{}", said.text);
     // Sent, but on no path.
     server.refuses(&with("extra", &["stray"], &[]), "no-pin-in-chain");
     server.accepts(&with("extra", &["below", "stray"], &[]), &["superfluous-certificate-match"]);
