@@ -70,7 +70,7 @@ impl Store {
             ));
         }
         for (file, why) in &unsafe_files {
-            output::complain(&format!("{}: {}", shown(file), output::without_number(why)));
+            output::complain(&format!("{}: {}", shown(file), output::without_number(&why.to_string())));
         }
         let clock = state.clock(now);
         let store = Self { directories, state, torn, now, clock };
