@@ -172,6 +172,9 @@ codes! {
     RemovedHostPinsUnmet = "removed-host-pins-unmet", Warning;
     /// Pins are published for a port of a host on which nothing that has the host is looked at.
     PublishedPinsPortNotServed = "published-pins-port-not-served", Warning;
+    /// The last accepted configuration let holders of pins in on a port, and nothing answers there on TLS
+    /// any more.
+    PinnedPortClosed = "pinned-port-closed", Warning;
     /// Names whose pins are not compared, since they are said to be served elsewhere.
     NotServedHere = "not-served-here", Warning;
     /// The last accepted configuration was recorded in a format that cannot tell certificates of the same

@@ -159,16 +159,24 @@ pub(crate) const CHOSEN_LATER: Certificates = Certificates::NotKnown {
 
 /// Why the certificates of a server cannot be known when the configuration is read, if that is so.
 fn chosen_later(server: &Server, own: OwnContext) -> Option<Certificates> {
-    if let Some(chooser) = &server.conf().chosen_by {
-        let Chooser { directive, at } = chooser;
-        let why =
-            format!("the certificate is chosen during the handshake ({directive} at {at})").into();
-        return Some(Certificates::NotKnown {
-            why,
-            remedy: "serve this host without that directive, with the certificate in ssl_certificate",
-        });
+    server.conf().chosen_by.as_ref().map(chosen_by).or(own.variables.then_some(CHOSEN_LATER))
+}
+
+/// The certificates of a server for which another module chooses them.
+pub(crate) fn chosen_by(chooser: &Chooser) -> Certificates {
+    let Chooser { directive, at } = chooser;
+    Certificates::NotKnown {
+        why: format!("the certificate is chosen during the handshake ({directive} at {at})").into(),
+        remedy: "serve this host without that directive, with the certificate in ssl_certificate",
     }
-    own.variables.then_some(CHOSEN_LATER)
+}
+
+/// What is said of code that can replace a certificate.
+pub(crate) fn can_replace(by: &str) -> String {
+    format!(
+        "{by} can replace the certificate during the handshake, and the check compares the certificate \
+         that ssl_certificate has loaded"
+    )
 }
 
 /// The servers where code of another module can replace the certificate, a finding for each place of
@@ -177,9 +185,8 @@ fn may_be_replaced(main: &MainConf, servers: &Servers) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
     let mut find = |at: &Location, by: &str, label: &str| {
         let summary = format!(
-            "{by} can replace the certificate during the handshake, and the check compares the \
-             certificate that ssl_certificate has loaded; no header is sent on a connection that \
-             presents another certificate"
+            "{}; no header is sent on a connection that presents another certificate",
+            can_replace(by)
         );
         let is_same = |known: &&mut Finding| known.at == *at && known.summary == summary;
         if let Some(known) = findings.iter_mut().find(is_same) {

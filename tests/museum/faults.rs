@@ -270,9 +270,7 @@ fn limit_files<S: Site>(stand: &Stand<S>, octets: libc::rlim_t) {
 }
 
 fn full_disk<S: Site>() {
-    // SAFETY: no handler is set: the signal of such a limit is passed over, here and in what is
-    // started from here, as a disk that is full sends none.
-    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    // The signal of such a limit would end a server.
     let mut stand = Stand::<S>::running();
     // The records become the largest of the server's files, so that the limit is theirs.
     let padding: Vec<Event> =
@@ -398,6 +396,9 @@ fn copied<S: Site>() {
     let copy = stand.snapshot();
     stand.site.expect_in_log(&["hpkp: [published-pins-not-recorded] localhost:", "AH00098"]);
     stand.site.expect_in_log(&["hpkp: the end of this server cannot be recorded"]);
+    stand.site.expect_in_log(&["hpkp: [records-not-writable] localhost:"]);
+    // A test foretells it.
+    stand.site.test().accepted(&["records-not-writable"]);
     stand.site.up();
     assert_eq!(stand.asked(), WITHHELD);
     assert!(stand.site.log().contains("was made on another machine"));

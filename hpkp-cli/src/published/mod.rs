@@ -49,10 +49,7 @@ pub(crate) fn run(arguments: &PublishedArguments) -> Exit {
 
 fn init(path: Option<&String>, json: bool) -> Result<Exit, Failure> {
     let path = path.ok_or_else(|| Failure::usage("no directory is named"))?;
-    hpkp_server::published::init(path)
-        .map_err(|error| Failure::undetermined(format!("{}: {error}", store::shown(path))))?;
-    // What stood there before may be something else.
-    Store::open(&[path])?;
+    hpkp_server::published::init(path).map_err(|error| store::failure(path, &error))?;
     let written = if json {
         output::json(&serde_json::json!({ "v": output::JSON_VERSION, "directory": path }))
     } else {

@@ -162,7 +162,7 @@ pub(super) fn failure(path: &str, error: &DirectoryError) -> Failure {
     let text = format!("{}: {error}", shown(path));
     match error {
         DirectoryError::Owner(_)
-        | DirectoryError::Mode(_)
+        | DirectoryError::Mode(..)
         | DirectoryError::NoMarker
         | DirectoryError::Version(_)
         | DirectoryError::Records(..)
@@ -174,6 +174,7 @@ pub(super) fn failure(path: &str, error: &DirectoryError) -> Failure {
         | DirectoryError::Full(_)
         | DirectoryError::Copied(_) => Failure::no(text),
         DirectoryError::Open(_)
+        | DirectoryError::Init(_)
         | DirectoryError::Marker(_)
         | DirectoryError::File(..)
         | DirectoryError::Changed(_)

@@ -453,6 +453,18 @@ pub(super) fn unlistened(names: &[String], directive: &str) -> Text {
     (summary, if names.len() > NAMED_IDS { listed(names) } else { Vec::new() })
 }
 
+pub(super) fn closed(names: &[String], directive: &str) -> Text {
+    let first = names.iter().take(NAMED_IDS).cloned().collect::<Vec<_>>().join(", ");
+    let more = if names.len() > NAMED_IDS { ", ..." } else { "" };
+    let summary = format!(
+        "the last accepted configuration served {first}{more} on TLS, and this one does not; clients \
+         that hold pins for it cannot connect, or reach something whose certificate is not checked. If \
+         that is a mistake, restore the server block and its listener with TLS; if the service has \
+         moved to another machine, write: {directive} NAME:PORT"
+    );
+    (summary, if names.len() > NAMED_IDS { listed(names) } else { Vec::new() })
+}
+
 pub(super) fn earlier_format() -> String {
     "the records of the last accepted configuration are of format 1, which names keys and not \
      certificates: until the next start or reload writes format 2, a certificate chain with the same \

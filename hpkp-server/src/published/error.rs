@@ -5,7 +5,7 @@ use std::io;
 
 use hpkp_core::published::file::{FileError, MAX_FILE};
 use hpkp_core::published::line::LineError;
-use hpkp_core::text::Excerpt;
+use hpkp_core::text::{Excerpt, ShellWord};
 
 use super::claim::Claimant;
 use super::{MARKER, MAX_FILES, MAX_OCTETS};
@@ -17,8 +17,10 @@ pub enum DirectoryError {
     Open(io::Error),
     /// It belongs to a user, held here, who is neither root nor the one that runs this.
     Owner(u32),
-    /// Others may write to it; its mode.
-    Mode(u32),
+    /// It cannot be made.
+    Init(io::Error),
+    /// Others may write to it: its path and mode.
+    Mode(String, u32),
     /// It has no marker, so it may be the mount point of a volume that is missing.
     NoMarker,
     /// Its marker cannot be read.
@@ -86,9 +88,15 @@ impl fmt::Display for DirectoryError {
             Self::Owner(user) => {
                 write!(f, "it belongs to the user {user}, not to root nor to the server's")
             }
-            Self::Mode(mode) => {
-                write!(f, "others may write to it (mode {mode:o}); take that from them: chmod go-w")
-            }
+            Self::Init(error) => write!(f, "{error}"),
+            Self::Mode(path, mode) => write!(
+                f,
+                "others may write to it (mode {mode:o}); take that from them: chmod go-w {}; if it is \
+                 a volume that is mounted so, make a directory in it, as the server's user, and name \
+                 that: hpkp published init {}",
+                ShellWord::new(path),
+                ShellWord::new(&format!("{}/hpkp", path.trim_end_matches('/')))
+            ),
             Self::NoMarker => write!(
                 f,
                 "it has no file \"{MARKER}\", so it may be the place of a volume that is not \
