@@ -62,15 +62,17 @@ pub(crate) struct Found {
     pub(crate) unseen: Vec<PathBuf>,
 }
 
-/// The file of `module`, where that is one of its own and its code can choose certificates.
+/// The file of `module`, where that is one of its own and its code can choose certificates. `nginx` is the
+/// object of nginx's own modules of this kind: they do so where a name has variables, which is known.
 ///
 /// # Safety
 /// `module` is a module of the configuration that is read.
-unsafe fn unseen_chooser(module: *const ngx_module_t) -> Option<PathBuf> {
+unsafe fn unseen_chooser(
+    module: *const ngx_module_t,
+    nginx: Option<&Object>,
+) -> Option<PathBuf> {
     let object = Object::of(module.cast())?;
-    // nginx itself does so where a name has variables, which is known.
-    let nginx = Object::of((&raw const ngx_http_module).cast())?;
-    let chooses = !object.is(&nginx) && CALLBACKS.iter().any(|callback| object.calls(callback));
+    let chooses = !object.is(nginx?) && CALLBACKS.iter().any(|callback| object.calls(callback));
     chooses.then(|| object.path().to_owned())
 }
 
@@ -83,9 +85,8 @@ pub(crate) unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
     boundary::configuring("watch", after, || {
         // SAFETY: nginx hands over a live `cf`, whose context is that of `http`.
         unsafe {
-            let Ok(found) = watch_all((*cf).cycle, NGX_HTTP_MODULE as ngx_uint_t, directive) else {
-                return ERROR;
-            };
+            let (kind, nginx) = (NGX_HTTP_MODULE as ngx_uint_t, &raw const ngx_http_module);
+            let Ok(found) = watch_all((*cf).cycle, kind, nginx, directive) else { return ERROR };
             let main = main_conf(cf);
             (main.watched, main.unseen_choosers) = (found.watched, found.unseen);
         }
@@ -93,8 +94,8 @@ pub(crate) unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
     })
 }
 
-/// Puts `handler` in the place of those of all directives of concern of the modules of a kind. An error
-/// is want of memory, which nginx has told.
+/// Puts `handler` in the place of those of all directives of concern of the modules of a kind; `block` is
+/// nginx's own module of that block. An error is want of memory, which nginx has told.
 ///
 /// # Safety
 /// `cycle` is the one whose configuration is being read: the list of its modules is its own, ends with
@@ -102,9 +103,11 @@ pub(crate) unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
 pub(crate) unsafe fn watch_all(
     cycle: *mut ngx_cycle_t,
     kind: ngx_uint_t,
+    block: *const ngx_module_t,
     handler: ngx::Handler,
 ) -> Result<Found, ()> {
     let mut found = Found::default();
+    let nginx = Object::of(block.cast());
     // SAFETY: by the caller's promise.
     unsafe {
         let mut slot = (*cycle).modules;
@@ -113,7 +116,7 @@ pub(crate) unsafe fn watch_all(
             if (*module).type_ == kind {
                 match replaced(module, (*cycle).pool, handler)? {
                     None => {
-                        let file = unseen_chooser(module);
+                        let file = unseen_chooser(module, nginx.as_ref());
                         // One file may have several modules.
                         let is_new = |file: &PathBuf| !found.unseen.contains(file);
                         let file = file.filter(is_new);

@@ -448,6 +448,7 @@ fn clock<S: Site>() {
     };
     let lines = [identity, published].map(|event| long_ago(event).line().to_owned() + "\n");
     fs::write(stand.own(), lines.concat()).expect("a file");
+    fs::remove_file(stand.own().with_file_name("hpkp-reserve")).expect("what was written");
     stand.lay_out("other", &[&other, A], &LAYOUT);
     let said = stand.site.test();
     assert_eq!((said.code, said.codes()), (Some(1), vec!["published-pins-unmet"]), "{said:?}");

@@ -5,7 +5,7 @@
 use std::ffi::{c_char, c_void};
 use std::ptr;
 
-use nginx_sys::{ngx_command_t, ngx_conf_t, ngx_int_t, ngx_module_t, ngx_uint_t};
+use nginx_sys::{NGX_CORE_MODULE, ngx_command_t, ngx_conf_t, ngx_int_t, ngx_module_t, ngx_uint_t};
 
 use super::bindings::{NGX_STREAM_MODULE, ngx_stream_conf_ctx_t, ngx_stream_module_t};
 use crate::boundary::{self, Aftermath};
@@ -89,7 +89,12 @@ unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
     boundary::configuring_late("watch_stream", after, || {
         // SAFETY: nginx hands over a live `cf`, whose context is that of `stream`.
         unsafe {
-            let Ok(found) = chosen::watch_all((*cf).cycle, KIND, directive) else { return ERROR };
+            let cycle = (*cf).cycle;
+            // It is there, since it has called this.
+            let block = super::module(cycle, c"ngx_stream_module", NGX_CORE_MODULE as usize);
+            let Some(block) = block else { return OK };
+            let found = chosen::watch_all(cycle, KIND, &raw const *block, directive);
+            let Ok(found) = found else { return ERROR };
             *main_conf(cf) = found;
         }
         OK
