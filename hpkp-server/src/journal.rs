@@ -312,9 +312,11 @@ fn too_large(
 /// What becomes of a configuration that is not on record.
 fn noted(reserved: Result<(), String>) -> String {
     match reserved {
-        Ok(()) => "until a start or a reload can write, a configuration that differs from this one \
+        Ok(()) => {
+            "until a start or a reload can write, a configuration that differs from this one \
                    is checked as if none had been accepted before"
-            .to_owned(),
+                .to_owned()
+        }
         Err(error) => format!(
             "what is served cannot be noted for later tests either, which will take the \
              configuration on record for the last one: {error}"

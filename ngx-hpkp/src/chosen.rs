@@ -67,10 +67,7 @@ pub(crate) struct Found {
 ///
 /// # Safety
 /// `module` is a module of the configuration that is read.
-unsafe fn unseen_chooser(
-    module: *const ngx_module_t,
-    nginx: Option<&Object>,
-) -> Option<PathBuf> {
+unsafe fn unseen_chooser(module: *const ngx_module_t, nginx: Option<&Object>) -> Option<PathBuf> {
     let object = Object::of(module.cast())?;
     let chooses = !object.is(nginx?) && CALLBACKS.iter().any(|callback| object.calls(callback));
     chooses.then(|| object.path().to_owned())

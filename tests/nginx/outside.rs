@@ -454,9 +454,11 @@ fn a_block_that_hides_behind_http_is_found() {
     nginx.test().accepted(&[]);
     nginx.start();
     configure(&nginx, Place::BehindHttp, &http, &hidden("new"));
+    // The first gate does not see the block, so to it the port is closed.
     let said = nginx.test();
-    assert_eq!((said.code, said.codes()), (Some(1), vec![UNMET]));
+    assert_eq!((said.code, said.codes()), (Some(1), vec![CLOSED, UNMET]));
     nginx.expect_in_log(&[&format!("hpkp: [{UNMET}]"), "exited on signal 9"]);
+    nginx.expect_in_log(&[&format!("hpkp: [{CLOSED}]")]);
     assert!(matches!(nginx.reload(), Reload::Refused(_)));
     replaced_workers_serve(&nginx, web);
     nginx.stop();

@@ -27,13 +27,16 @@ impl Published<'_> {
             return BTreeSet::new();
         }
         let parent = sample.0.parents().next().filter(|_| sample.1 == Matching::Exact);
-        let names = [Some((sample.0.as_str(), sample.1)), parent.map(|it| (it, Matching::OneLabel))];
+        let names =
+            [Some((sample.0.as_str(), sample.1)), parent.map(|it| (it, Matching::OneLabel))];
         let by_name = names.iter().flatten().flat_map(|name| self.presented_last.get(name));
         // Clients of one port that compare nothing but the leaf's key ignore names.
         let by_port = said.port.is_some() && said.scope == Scope::Leaf && said.host == sample.0;
         let all = self.presented_last.values().filter(|_| by_port).flatten().copied();
-        let by_port = all.filter(|record| record.said.aside && !record.said.certificates.is_empty());
-        let let_in = by_name.flatten().copied().chain(by_port).filter(|record| is_met(record, enough));
+        let by_port =
+            all.filter(|record| record.said.aside && !record.said.certificates.is_empty());
+        let let_in =
+            by_name.flatten().copied().chain(by_port).filter(|record| is_met(record, enough));
         // Pins without a port are those of clients that speak HTTP.
         let is_meant = |record: &Record<Presents>, port: u16| match said.port {
             Some(only) => port == only,

@@ -157,9 +157,8 @@ impl Verdict {
             })
             .collect();
         let hosts = deployment.hosts.iter().zip(&self.hosts);
-        let has_one = |verdict: &HostVerdict| {
-            verdict.names.iter().any(|name| too_large.contains(&name.host))
-        };
+        let has_one =
+            |verdict: &HostVerdict| verdict.names.iter().any(|name| too_large.contains(&name.host));
         hosts.filter(|(_, verdict)| has_one(verdict)).map(|(host, _)| host.label.as_str()).collect()
     }
 

@@ -366,8 +366,10 @@ fn an_init_that_fails_leaves_nothing_behind() {
     fs::write(odd.join("peers"), "").unwrap();
     assert!(init(odd.to_str().unwrap()).is_err());
     assert_eq!(names(&odd), 1);
-    // A directory in the shared one is of use.
-    init(shared.join("hpkp").to_str().unwrap()).unwrap();
+    // A directory in the shared one is of use, as the message says.
+    let within = shared.join("hpkp").to_str().unwrap().to_owned();
+    assert!(error.to_string().ends_with(&format!(": hpkp published init {within}")), "{error}");
+    init(&within).unwrap();
 }
 
 #[test]

@@ -69,7 +69,8 @@ unsafe extern "C" fn merge_server(
     };
     boundary::configuring_late("merge_stream_conf", after, || {
         // SAFETY: nginx hands over what `create_server` made, two different objects.
-        let (outer, inner) = unsafe { (&*outer.cast::<ChosenBy>(), &mut *inner.cast::<ChosenBy>()) };
+        let (outer, inner) =
+            unsafe { (&*outer.cast::<ChosenBy>(), &mut *inner.cast::<ChosenBy>()) };
         if inner.chosen_by.is_none() {
             inner.chosen_by.clone_from(&outer.chosen_by);
         }

@@ -48,7 +48,7 @@ pub(super) unsafe fn read(cycle: *const ngx_cycle_t, outside: &mut Outside) {
                 patterns: Vec::new(),
                 own,
                 passes_on: false,
-            chosen: ChosenBy::default(),
+                chosen: ChosenBy::default(),
                 at: location(conf.file_name, conf.line),
             });
         }
