@@ -91,7 +91,7 @@ fn a_block_removed_so_that_the_default_answers<S: Site>() {
 
     // Where no other server is on the port, nobody answers.
     let elsewhere = [Block { port: free_port(), ..default(&["plain"]) }];
-    stage.passes_all(&Layout { blocks: &elsewhere, ..layout.clone() }, &[]);
+    stage.passes_all(&Layout { blocks: &elsewhere, ..layout.clone() }, &["pinned-port-closed"]);
     let blocks = [default(&["default-live"])];
     stage.takes_all(&Layout { blocks: &blocks, ..layout }, &[]);
 }

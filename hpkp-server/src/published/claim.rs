@@ -421,6 +421,10 @@ mod tests {
         is_taken();
         replace(&path, "web-1.jsonl");
         is_taken();
+        // The old one keeps a name.
+        fs::rename(format!("{path}/web-1.jsonl"), format!("{path}/old")).unwrap();
+        fs::copy(format!("{path}/old"), format!("{path}/web-1.jsonl")).unwrap();
+        is_taken();
         replace(&path, MARKER);
         is_taken();
         fs::remove_file(format!("{path}/{MARKER}")).unwrap();
