@@ -419,11 +419,11 @@ mod tests {
             assert_eq!(claimant(&directory, &"web-2".parse().unwrap()).unwrap(), None);
         };
         is_taken();
-        replace(&path, "web-1.jsonl");
-        is_taken();
-        // The old one keeps a name.
+        // The old one keeps a name, and then it does not.
         fs::rename(format!("{path}/web-1.jsonl"), format!("{path}/old")).unwrap();
         fs::copy(format!("{path}/old"), format!("{path}/web-1.jsonl")).unwrap();
+        is_taken();
+        replace(&path, "web-1.jsonl");
         is_taken();
         replace(&path, MARKER);
         is_taken();
