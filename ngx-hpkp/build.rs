@@ -53,7 +53,7 @@ fn main() -> Result<(), Box<dyn error::Error>> {
 
 /// What the module looks into.
 const STREAM: &str = "ngx_stream_(conf_ctx|core_main_conf|core_srv_conf|conf_port|conf_addr|listen|\
-    server_name)_t|hpkp_stream_ssl_conf_t";
+    server_name|module)_t|hpkp_stream_ssl_conf_t";
 const MAIL: &str = "ngx_mail_(conf_ctx|core_main_conf|core_srv_conf|listen|ssl_conf)_t";
 /// What stands in there and is never looked into.
 const OPAQUE: &str = "ngx_(log|resolver|shm_zone|hash|hash_wildcard|hash_keys_arrays|ssl_cache|\
@@ -111,9 +111,9 @@ impl Headers {
             .allowlist_type(MAIL)
             .allowlist_type(OPAQUE)
             .allowlist_var("NGX_(STREAM|MAIL)_MODULE|NGX_MAIL_STARTTLS_OFF")
-            .blocklist_type("ngx_(array|str|uint|int|flag)_t|u_char")
+            .blocklist_type("ngx_(array|str|uint|int|flag)_t|ngx_conf_[st]|u_char")
             .opaque_type(OPAQUE)
-            .raw_line("use nginx_sys::{ngx_array_t, ngx_flag_t, ngx_int_t, ngx_str_t, ngx_uint_t, u_char};")
+            .raw_line("use nginx_sys::{ngx_array_t, ngx_conf_t, ngx_flag_t, ngx_int_t, ngx_str_t, ngx_uint_t, u_char};")
             .generate_comments(false)
             .derive_debug(false)
             .derive_copy(false)

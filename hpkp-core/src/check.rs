@@ -2,6 +2,7 @@
 //!
 //! A pure function of its input, so that the modules and the command give the same answer.
 
+mod closed;
 mod compromised;
 mod live;
 mod name_set;

@@ -240,6 +240,10 @@ codes! {
     /// Pins are published for a port of a host on which nothing that has the host is looked at.
     PublishedPinsPortNotServed = "published-pins-port-not-served", Warning,
         "Clients hold pins for a port on which no checked server has the host", "docs/directives.md";
+    /// The last accepted configuration let holders of pins in on a port, and nothing answers there on TLS
+    /// any more.
+    PinnedPortClosed = "pinned-port-closed", Warning,
+        "Clients hold pins for a port that no longer answers with TLS", "docs/design.md";
     /// Names whose pins are not compared, since they are said to be served elsewhere.
     NotServedHere = "not-served-here", Warning,
         "Pins are not compared for names declared as served elsewhere", "docs/directives.md";

@@ -11,6 +11,7 @@ use hpkp_core::finding::{Code, Finding, Location, Text};
 use hpkp_core::published::{Body, Event, Fingerprint, State, WriterName, accepted};
 use hpkp_core::text::{Excerpt, ShellWord};
 
+use crate::file_limit::WithoutSignal;
 use crate::living::{self, Pid};
 use crate::loader::now;
 use crate::published::{
@@ -51,6 +52,10 @@ pub fn read(settings: &[RecordsSetting]) -> (Option<Records>, Option<Journal>) {
         writers.push(writer);
     }
     let mut journal = None;
+    // Before the files: what is written meanwhile is not missing.
+    let noted = settings.iter().zip(&opened).zip(&writers).find_map(|((_, opened), writer)| {
+        Some(opened.as_ref().ok()?.noted(writer.as_ref()?.as_ref().ok()?))
+    });
     for ((setting, opened), writer) in settings.iter().zip(&opened).zip(writers) {
         let errors = reading.directory(setting, opened, &ours);
         match writer {
@@ -73,7 +78,7 @@ pub fn read(settings: &[RecordsSetting]) -> (Option<Records>, Option<Journal>) {
     let setting = settings.iter().zip(&opened).find(|(setting, _)| setting.writer.is_some());
     let mut unrecorded = None;
     if let (Some((setting, Ok(directory))), Some(journal)) = (setting, &journal) {
-        unrecorded = reading.own(setting, directory, &journal.writer);
+        unrecorded = reading.own(setting, directory, &journal.writer, noted.unwrap_or(0));
     }
     reading.others(&first.at);
     let directory = setting.map_or(first, |(setting, _)| setting);
@@ -154,12 +159,14 @@ impl Reading {
         setting: &RecordsSetting,
         directory: &Directory,
         writer: &WriterName,
+        noted: u64,
     ) -> Option<Fingerprint> {
         let at = &setting.at;
-        // One of another machine is told where it matters: when it is to be written.
-        if let Err(error @ DirectoryError::NotOwn(..)) = published::can_append(directory, writer) {
+        let can_append = published::can_append(directory, writer);
+        if let Err(error @ (DirectoryError::NotOwn(..) | DirectoryError::Copied(_))) = can_append {
             let text = Text::new(format!(
-                "{error}; nothing is recorded, and a header with pins that are not on record is not sent"
+                "{error}; until then nothing is recorded, and a header with pins that are not on record \
+                 is not sent"
             ));
             self.find(Code::RecordsNotWritable, text, at);
         }
@@ -182,9 +189,9 @@ impl Reading {
                     self.find(Code::OtherWriters, text, at);
                 }
             }
-            Ok(_) if !is_known => {
+            Ok(Reserved::Recorded | Reserved::Unrecorded(_)) if !is_known => {
                 let text = Text::new(format!(
-                    "\"{own}\" had records and has disappeared, so it is not known which pins clients \
+                    "\"{own}\" had records and has none any more, so it is not known which pins clients \
                      hold"
                 ))
                 .fix(format!("restore it from a backup{}", files_of_commands(directory, writer)))
@@ -196,8 +203,27 @@ impl Reading {
             }
             Ok(Reserved::Recorded) => {}
             Ok(Reserved::Unrecorded(digest)) => unrecorded = Some(digest),
-            // It may have been anything.
-            Ok(Reserved::Damaged) | Err(_) => unrecorded = Some(Fingerprint::of([])),
+            Ok(Reserved::Damaged) => {
+                let why = "its content is damaged";
+                self.find(Code::ConfigurationNotRecorded, unknown_reserve(&reserve, why), at);
+                // It may have been anything.
+                unrecorded = Some(Fingerprint::of([]));
+            }
+            Err(why) => {
+                let text = unknown_reserve(&reserve, &why.to_string());
+                self.find(Code::ConfigurationNotRecorded, text, at);
+                unrecorded = Some(Fingerprint::of([]));
+            }
+        }
+        let last = self.contents.state.last_seq(writer);
+        if is_known && last < noted {
+            let text = Text::new(format!(
+                "\"{own}\" has gone back to an earlier state: it ends with event {last}, and event \
+                 {noted} was written, so it is not known which pins clients hold"
+            ))
+            .fix("restore the file from a newer backup")
+            .last_resort(format!("to go on with this file: rm {}", ShellWord::new(&reserve)));
+            self.find(Code::RecordsMissing, text, at);
         }
         let lost = self.contents.state.lost(writer).into_iter();
         let lost: Vec<WriterName> = lost.map(|sight| sight.writer.clone()).collect();
@@ -259,7 +285,18 @@ fn files_of_commands(directory: &Directory, writer: &WriterName) -> String {
     format!(", and with it the records of the hpkp command, if there are any: {}", all.join(" or "))
 }
 
-/// What a server is told that writes into a directory for the first time, where others have.
+/// What is found where nobody can say whether the last configuration is on record.
+fn unknown_reserve(reserve: &str, why: &str) -> Text {
+    Text::new(format!(
+        "cannot use \"{}\" ({why}), so it is not known whether the last accepted configuration is on \
+         record; until a start or a reload has written the file anew, a configuration is checked as if \
+         none had been accepted before",
+        Excerpt::new(reserve)
+    ))
+    .fix(format!("if this stays so: rm {}", ShellWord::new(reserve)))
+}
+
+/// What is found where a server writes into a directory for the first time, where others have.
 fn other_writers(path: &str, writer: &WriterName, others: &[&WriterName]) -> Text {
     let named = others.iter().take(NAMED_WRITERS).map(ToString::to_string).collect::<Vec<_>>();
     let more = match others.len().saturating_sub(NAMED_WRITERS) {
@@ -280,7 +317,42 @@ fn other_writers(path: &str, writer: &WriterName, others: &[&WriterName]) -> Tex
     ))
 }
 
-/// How many writers a finding names.
+/// What is found where hosts present more than a record has room for; `header` is what was found where
+/// their pins are, too.
+fn too_large(
+    records: &Records,
+    hosts: &[&str],
+    header: Option<Finding>,
+    reserved: Result<(), String>,
+) -> Finding {
+    let named = hosts.iter().take(NAMED_WRITERS).copied().collect::<Vec<_>>().join(", ");
+    let more = if hosts.len() > NAMED_WRITERS { ", ..." } else { "" };
+    let why = format!("{}; too much for it: {named}{more}", accepted::too_large());
+    let mut finding = accepted::not_recorded(records, &why);
+    if let Some(header) = header {
+        let presents = std::mem::replace(&mut finding, header).text.what;
+        finding.text.details.push(presents);
+    }
+    finding.text.details.push(noted(reserved));
+    finding
+}
+
+/// What becomes of a configuration that is not on record.
+fn noted(reserved: Result<(), String>) -> String {
+    match reserved {
+        Ok(()) => {
+            "until a start or reload can write, any other configuration is checked as if none had been \
+             accepted before"
+                .to_owned()
+        }
+        Err(error) => format!(
+            "{error}; later tests compare with the configuration that was recorded last, not with this \
+             one"
+        ),
+    }
+}
+
+/// How many writers or hosts a finding names.
 const NAMED_WRITERS: usize = 6;
 
 /// What is said of a directory of which one file or more cannot be used.
@@ -330,6 +402,7 @@ impl Journal {
         predecessor: Predecessor,
     ) -> Option<Finding> {
         let records = deployment.records.as_ref()?;
+        let _without_signal = WithoutSignal::new();
         let state = &records.state;
         let unrecordable = verdict.withhold_unrecordable(deployment);
         let appended = self.record_events(predecessor, state, |state| {
@@ -345,8 +418,13 @@ impl Journal {
             Err(error) => (!self.is_recorded(deployment, verdict, state)).then_some(error),
             Ok(()) => None,
         };
+        let unrecorded = verdict.unrecordable(deployment);
+        let digest = || accepted::digest(deployment, &verdict.hosts);
         let Some(error) = error else {
-            let reserved = self.reserve(None);
+            let reserved = self.reserve((!unrecorded.is_empty()).then(digest));
+            if !unrecorded.is_empty() {
+                return Some(too_large(records, &unrecorded, unrecordable, reserved));
+            }
             let stale = reserved.err().filter(|_| records.unrecorded.is_some());
             return unrecordable.or_else(|| stale.map(|why| accepted::not_recorded(records, &why)));
         };
@@ -356,23 +434,13 @@ impl Journal {
         // Another server that runs under this name has the slot too.
         let reserved = match error {
             DirectoryError::Taken(..) => Ok(()),
-            _ => self.reserve(Some(accepted::digest(deployment, &verdict.hosts))),
+            _ => self.reserve(Some(digest())),
         };
         let why = error.to_string();
         let withheld = verdict.withhold_unrecorded(deployment, own, &self.writer, &why);
         let mut finding =
             withheld.or(unrecordable).unwrap_or_else(|| accepted::not_recorded(records, &why));
-        finding.text.details.push(match reserved {
-            Ok(()) => {
-                "until a start or reload can write, any other configuration is checked as if none had \
-                 been accepted before"
-                    .to_owned()
-            }
-            Err(error) => format!(
-                "{error}; later tests compare with the configuration that was recorded last, not with \
-                 this one"
-            ),
-        });
+        finding.text.details.push(noted(reserved));
         Some(finding)
     }
 
@@ -387,7 +455,8 @@ impl Journal {
             format!("cannot write \"{}/{RESERVE}\": {error}", Excerpt::new(&self.path))
         };
         let directory = Directory::open(&self.path).map_err(|error| failed(&error))?;
-        directory.reserve(&self.writer, unrecorded).map_err(|error| failed(&error))
+        let last = published::last_seq(&directory, &self.writer).unwrap_or(0);
+        directory.reserve(&self.writer, unrecorded, last).map_err(|error| failed(&error))
     }
 
     /// Which other server of this kind writes under this name and serves. None where none does, and
@@ -408,6 +477,7 @@ impl Journal {
     /// A line for the log where it could not be written: then what it published counts as published
     /// still.
     pub fn stop(&self) -> Result<(), String> {
+        let _without_signal = WithoutSignal::new();
         let stopped = Directory::open(&self.path).and_then(|directory| {
             published::claim(&directory, &self.writer, None)?;
             let state = self.read_own()?;

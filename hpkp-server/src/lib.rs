@@ -10,6 +10,7 @@
 pub mod boundary;
 pub mod failure;
 pub mod file;
+mod file_limit;
 pub mod interim;
 pub mod journal;
 pub mod library;

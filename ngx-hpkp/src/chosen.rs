@@ -15,8 +15,8 @@ use std::path::PathBuf;
 use hpkp_core::finding::Location;
 use hpkp_server::library::Object;
 use nginx_sys::{
-    NGX_HTTP_MODULE, ngx_command_t, ngx_conf_t, ngx_http_conf_ctx_t, ngx_http_module, ngx_int_t,
-    ngx_module_t, ngx_palloc, ngx_pool_t, ngx_uint_t,
+    NGX_HTTP_MODULE, ngx_command_t, ngx_conf_t, ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_module,
+    ngx_int_t, ngx_module_t, ngx_palloc, ngx_pool_t, ngx_uint_t,
 };
 
 use crate::boundary::{self, Aftermath};
@@ -32,7 +32,7 @@ pub(crate) struct Chooser {
 
 /// What a directive of another module does to the certificates of its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Effect {
+pub(crate) enum Effect {
     /// It is there to choose them.
     Chooses,
     /// It is there for something else, but it can replace them.
@@ -54,19 +54,22 @@ pub(crate) struct Watched {
 /// The functions by which a module is asked for the certificate during the handshake.
 const CALLBACKS: [&CStr; 2] = [c"SSL_CTX_set_cert_cb", c"SSL_set_cert_cb"];
 
-/// The file of `module`, where that is one of its own and its code can choose certificates.
+/// What was found among the modules of one kind of block.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) watched: Vec<Watched>,
+    /// The files of modules that can choose certificates in a way that nothing shows.
+    pub(crate) unseen: Vec<PathBuf>,
+}
+
+/// The file of `module`, where that is one of its own and its code can choose certificates. `nginx` is the
+/// object of nginx's own modules of this kind: they do so where a name has variables, which is known.
 ///
 /// # Safety
 /// `module` is a module of the configuration that is read.
-unsafe fn unseen_chooser(module: *const ngx_module_t) -> Option<PathBuf> {
-    // SAFETY: by the caller's promise.
-    if unsafe { (*module).type_ } != NGX_HTTP_MODULE as ngx_uint_t {
-        return None;
-    }
+unsafe fn unseen_chooser(module: *const ngx_module_t, nginx: Option<&Object>) -> Option<PathBuf> {
     let object = Object::of(module.cast())?;
-    // nginx itself does so where a name has variables, which is known.
-    let nginx = Object::of((&raw const ngx_http_module).cast())?;
-    let chooses = !object.is(&nginx) && CALLBACKS.iter().any(|callback| object.calls(callback));
+    let chooses = !object.is(nginx?) && CALLBACKS.iter().any(|callback| object.calls(callback));
     chooses.then(|| object.path().to_owned())
 }
 
@@ -77,32 +80,55 @@ pub(crate) unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
         Aftermath::GoOn => OK,
     };
     boundary::configuring("watch", after, || {
-        // SAFETY: nginx hands over a live `cf`, whose context is that of `http`; the list of modules
-        // is this configuration's own, ends with null, and its pool lives as long.
+        // SAFETY: nginx hands over a live `cf`, whose context is that of `http`.
         unsafe {
+            let (kind, nginx) = (NGX_HTTP_MODULE as ngx_uint_t, &raw const ngx_http_module);
+            let Ok(found) = watch_all((*cf).cycle, kind, nginx, directive) else { return ERROR };
             let main = main_conf(cf);
-            let mut slot = (*(*cf).cycle).modules;
-            while !(*slot).is_null() {
-                match replaced(*slot, (*(*cf).cycle).pool) {
-                    Ok(None) => {
-                        let file = unseen_chooser(*slot);
-                        // One file may have several modules.
-                        let is_new = |file: &PathBuf| !main.unseen_choosers.contains(file);
-                        let file = file.filter(is_new);
-                        main.unseen_choosers.extend(file);
-                    }
-                    Ok(Some((copy, watched))) => {
-                        *slot = copy;
-                        main.watched.extend(watched);
-                    }
-                    // nginx has said that it has no memory.
-                    Err(()) => return ERROR,
-                }
-                slot = slot.add(1);
-            }
+            (main.watched, main.unseen_choosers) = (found.watched, found.unseen);
         }
         OK
     })
+}
+
+/// Puts `handler` in the place of those of all directives of concern of the modules of a kind; `block` is
+/// nginx's own module of that block. An error is want of memory, which nginx has told.
+///
+/// # Safety
+/// `cycle` is the one whose configuration is being read: the list of its modules is its own, ends with
+/// null, and its pool lives as long.
+pub(crate) unsafe fn watch_all(
+    cycle: *mut ngx_cycle_t,
+    kind: ngx_uint_t,
+    block: *const ngx_module_t,
+    handler: ngx::Handler,
+) -> Result<Found, ()> {
+    let mut found = Found::default();
+    let nginx = Object::of(block.cast());
+    // SAFETY: by the caller's promise.
+    unsafe {
+        let mut slot = (*cycle).modules;
+        while !(*slot).is_null() {
+            let module = *slot;
+            if (*module).type_ == kind {
+                match replaced(module, (*cycle).pool, handler)? {
+                    None => {
+                        let file = unseen_chooser(module, nginx.as_ref());
+                        // One file may have several modules.
+                        let is_new = |file: &PathBuf| !found.unseen.contains(file);
+                        let file = file.filter(is_new);
+                        found.unseen.extend(file);
+                    }
+                    Some((copy, watched)) => {
+                        *slot = copy;
+                        found.watched.extend(watched);
+                    }
+                }
+            }
+            slot = slot.add(1);
+        }
+    }
+    Ok(found)
 }
 
 /// A copy of `module` with its directives of concern replaced, if it has any.
@@ -112,12 +138,13 @@ pub(crate) unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
 unsafe fn replaced(
     module: *mut ngx_module_t,
     pool: *mut ngx_pool_t,
+    handler: ngx::Handler,
 ) -> Result<Option<(*mut ngx_module_t, Vec<Watched>)>, ()> {
     // SAFETY: by the caller's promise: a module's directives end with one that has no name, and the
     // copies have room for what is written to them.
     unsafe {
         let first = (*module).commands;
-        if (*module).type_ != NGX_HTTP_MODULE as ngx_uint_t || first.is_null() {
+        if first.is_null() {
             return Ok(None);
         }
         let count = (0..).take_while(|at| (*first.add(*at)).name.len != 0).count();
@@ -136,7 +163,7 @@ unsafe fn replaced(
         module.copy_to_nonoverlapping(copy, 1);
         (*copy).commands = copies;
         let watched = of_concern.into_iter().map(|(at, effect)| {
-            (*copies.add(at)).set = Some(directive);
+            (*copies.add(at)).set = Some(handler);
             Watched { copy: copies.add(at), original: first.add(at), effect }
         });
         Ok(Some((copy, watched.collect())))
@@ -148,8 +175,7 @@ fn effect(directive: &[u8]) -> Option<Effect> {
     known.find(|(start, _)| directive.starts_with(start)).map(|(_, effect)| *effect)
 }
 
-/// In place of another module's handler of its directive: notes that it was there, once that handler
-/// has accepted it.
+/// In place of another module's handler of its directive within `http`.
 unsafe extern "C" fn directive(
     cf: *mut ngx_conf_t,
     command: *mut ngx_command_t,
@@ -159,31 +185,61 @@ unsafe extern "C" fn directive(
         Aftermath::Refuse => Err(()),
         Aftermath::GoOn => Ok(None),
     };
-    // A handler that reads a block moves the place and the words.
     // SAFETY: nginx hands over a live `cf` and the command that `watch` put there.
-    let noted = boundary::configuring("watched_directive", after, || unsafe {
-        let directive = ngx::text(&(*command).name);
-        Ok(Some(Chooser { directive, at: ngx::location(cf) }))
-    });
-    let Ok(noted) = noted else { return CONF_ERROR };
-    // SAFETY: as above; the list does not change while directives are read, and the original handler
-    // gets what nginx would have given it. No reference is held meanwhile: it may read directives.
+    let noted = boundary::configuring("watched_directive", after, || unsafe { note(cf, command) });
+    // SAFETY: as above, and the list does not change while directives are read.
     unsafe {
-        let mut watched = main_conf(cf).watched.iter().filter(|w| w.copy == command.cast_const());
-        let Some((original, effect)) = watched.next().map(|w| (w.original, w.effect)) else {
-            return CONF_ERROR;
-        };
-        let Some(set) = (*original).set else { return CONF_ERROR };
-        let said = set(cf, original, conf);
-        if let Some(noted) = noted.filter(|_| said == CONF_OK) {
-            let server: *mut ServerConf = ngx::http_server_conf((*cf).ctx.cast(), own_module());
-            match effect {
-                Effect::Chooses => (*server).chosen_by = Some(noted),
-                Effect::MayReplace => (*server).replaced_by = Some(noted),
-            }
+        let server: *mut ServerConf = ngx::http_server_conf((*cf).ctx.cast(), own_module());
+        let original = original(&main_conf(cf).watched, command);
+        let Some((said, noted)) = handled(cf, original, conf, noted) else { return CONF_ERROR };
+        match noted {
+            Some((Effect::Chooses, noted)) => (*server).chosen_by = Some(noted),
+            Some((Effect::MayReplace, noted)) => (*server).replaced_by = Some(noted),
+            None => {}
         }
         said
     }
+}
+
+/// What is noted of a directive before it is handled: a handler that reads a block moves the place and
+/// the words. An error refuses the configuration.
+pub(crate) type Noted = Result<Option<Chooser>, ()>;
+
+/// What is to be noted of the directive that is read.
+///
+/// # Safety
+/// `cf` and `command` are what nginx hands to a handler.
+pub(crate) unsafe fn note(cf: *const ngx_conf_t, command: *const ngx_command_t) -> Noted {
+    // SAFETY: by the caller's promise.
+    let (directive, at) = unsafe { (ngx::text(&(*command).name), ngx::location(cf)) };
+    Ok(Some(Chooser { directive, at }))
+}
+
+/// The directive that `command` stands for.
+pub(crate) fn original(
+    watched: &[Watched],
+    command: *const ngx_command_t,
+) -> Option<(*mut ngx_command_t, Effect)> {
+    let watched = watched.iter().find(|watched| watched.copy == command);
+    watched.map(|watched| (watched.original, watched.effect))
+}
+
+/// Has the original handler handle its directive; gives its answer, and what is to be noted where it has
+/// accepted it. `None` refuses the configuration. No reference is held meanwhile: it may read directives.
+///
+/// # Safety
+/// `cf` and `conf` are what nginx hands to a handler, and `original` is a directive of a live module.
+pub(crate) unsafe fn handled(
+    cf: *mut ngx_conf_t,
+    original: Option<(*mut ngx_command_t, Effect)>,
+    conf: *mut c_void,
+    noted: Noted,
+) -> Option<(*mut c_char, Option<(Effect, Chooser)>)> {
+    let noted = noted.ok()?;
+    let (original, effect) = original?;
+    // SAFETY: by the caller's promise; the handler gets what nginx would have given it.
+    let said = unsafe { (*original).set?(cf, original, conf) };
+    Some((said, noted.filter(|_| said == CONF_OK).map(|noted| (effect, noted))))
 }
 
 /// This module's main configuration.

@@ -27,7 +27,7 @@ use crate::chosen::{Chooser, Watched};
 use crate::effect::Pending;
 use crate::filter::{self, Prepared};
 use crate::ngx::{self, CONF_ERROR, CONF_OK};
-use crate::{ngx_http_hpkp_gate_module, ngx_http_hpkp_module};
+use crate::{ngx_http_hpkp_gate_module, ngx_http_hpkp_module, ngx_stream_hpkp_module};
 
 /// What stands in `http`, once.
 #[derive(Default)]
@@ -78,7 +78,11 @@ impl Drop for MainConf {
             // SAFETY: no configuration has the modules, so nothing looks at their numbers; nginx
             // reads and gives up configurations in one thread.
             unsafe {
-                for module in [&raw mut ngx_http_hpkp_module, &raw mut ngx_http_hpkp_gate_module] {
+                for module in [
+                    &raw mut ngx_http_hpkp_module,
+                    &raw mut ngx_http_hpkp_gate_module,
+                    &raw mut ngx_stream_hpkp_module,
+                ] {
                     (*module).index = NO_NUMBER;
                     (*module).ctx_index = NO_NUMBER;
                 }

@@ -162,18 +162,27 @@ pub(crate) const CHOSEN_LATER: Certificates = Certificates::NotKnown {
 
 /// Why the certificates of a server cannot be known when the configuration is read, if that is so.
 fn chosen_later(server: &Server, own: OwnContext) -> Option<Certificates> {
-    if let Some(chooser) = &server.conf().chosen_by {
-        let Chooser { directive, at } = chooser;
-        let why = format!(
+    server.conf().chosen_by.as_ref().map(chosen_by).or(own.variables.then_some(CHOSEN_LATER))
+}
+
+/// The certificates of a server for which another module chooses them.
+pub(crate) fn chosen_by(chooser: &Chooser) -> Certificates {
+    let Chooser { directive, at } = chooser;
+    Certificates::NotKnown {
+        why: format!(
             "the certificate is chosen during the handshake ({directive}, configured at {at})"
         )
-        .into();
-        return Some(Certificates::NotKnown {
-            why,
-            remedy: "serve this host without that directive, with the certificate in ssl_certificate",
-        });
+        .into(),
+        remedy: "serve this host without that directive, with the certificate in ssl_certificate",
     }
-    own.variables.then_some(CHOSEN_LATER)
+}
+
+/// The consequence of code that can replace a certificate.
+pub(crate) fn can_replace(by: &str) -> String {
+    format!(
+        "{by} can replace the certificate during the handshake; only the certificate of ssl_certificate \
+         is checked"
+    )
 }
 
 /// The servers where code of another module can replace the certificate, a finding for each place of
@@ -182,8 +191,8 @@ fn may_be_replaced(main: &MainConf, servers: &Servers) -> Vec<Finding> {
     let mut findings: Vec<(Finding, HashSet<String>)> = Vec::new();
     let mut find = |at: &Location, by: &str, label: &str| {
         let text = Text::new(format!(
-            "{by} can replace the certificate during the handshake; only the certificate of \
-             ssl_certificate is checked, and no header is sent on a connection with another one"
+            "{}, and no header is sent on a connection with another one",
+            can_replace(by)
         ));
         let is_same =
             |(known, _): &(Finding, HashSet<String>)| known.at == *at && known.text == text;

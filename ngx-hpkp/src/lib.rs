@@ -62,6 +62,15 @@ pub static mut ngx_http_hpkp_late_module: ngx_module_t = ngx_module_t {
     ..ngx_module_t::default()
 };
 
+/// And one within `stream`, see `outside`. Where there is no such block, nginx calls nothing of it.
+#[unsafe(no_mangle)]
+pub static mut ngx_stream_hpkp_module: ngx_module_t = ngx_module_t {
+    ctx: (&raw const outside::STREAM_CONTEXT).cast_mut().cast(),
+    commands: ptr::null_mut(),
+    type_: outside::STREAM_KIND,
+    ..ngx_module_t::default()
+};
+
 static LATE_CONTEXT: Table<ngx_core_module_t> = Table(ngx_core_module_t {
     name: ngx::c_string(c"hpkp"),
     create_conf: None,
@@ -99,19 +108,21 @@ unsafe impl<T> Sync for Table<T> {}
 
 /// The modules in this file.
 #[unsafe(no_mangle)]
-pub static ngx_modules: Table<[*const ngx_module_t; 4]> = Table([
+pub static ngx_modules: Table<[*const ngx_module_t; 5]> = Table([
     &raw const ngx_http_hpkp_gate_module,
     &raw const ngx_http_hpkp_module,
     &raw const ngx_http_hpkp_late_module,
+    &raw const ngx_stream_hpkp_module,
     ptr::null(),
 ]);
 
 /// Their names.
 #[unsafe(no_mangle)]
-pub static ngx_module_names: Table<[*const c_char; 4]> = Table([
+pub static ngx_module_names: Table<[*const c_char; 5]> = Table([
     c"ngx_http_hpkp_gate_module".as_ptr(),
     c"ngx_http_hpkp_module".as_ptr(),
     c"ngx_http_hpkp_late_module".as_ptr(),
+    c"ngx_stream_hpkp_module".as_ptr(),
     ptr::null(),
 ]);
 

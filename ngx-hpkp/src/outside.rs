@@ -6,11 +6,14 @@
 //! that this module is built with, and nginx loads no module that was built for another version.
 
 mod bindings;
+mod chosen;
 mod mail;
 mod stream;
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use hpkp_core::check::{
@@ -18,6 +21,7 @@ use hpkp_core::check::{
 };
 use hpkp_core::finding::{Check, Code, Location, Text};
 use hpkp_core::path::Chain;
+use hpkp_core::text::Excerpt;
 use hpkp_core::text::ShellWord;
 use hpkp_server::loader::Loader;
 use hpkp_server::public_port::PublicPorts;
@@ -28,9 +32,11 @@ use nginx_sys::{
 };
 
 use crate::conf::{ServerConf, ServerKey};
-use crate::gate::CHOSEN_LATER;
+use crate::gate::{self, CHOSEN_LATER};
 use crate::ngx;
 use crate::server::OwnContext;
+
+pub(crate) use chosen::{CONTEXT as STREAM_CONTEXT, KIND as STREAM_KIND};
 
 /// All servers outside `http`.
 #[derive(Default)]
@@ -39,6 +45,8 @@ pub(crate) struct Outside {
     addresses: Vec<Address>,
     /// Modules that may have servers of a kind that is not known here.
     strangers: Vec<String>,
+    /// The files of other modules that can choose certificates in `stream` in a way that nothing shows.
+    unseen_choosers: Vec<PathBuf>,
 }
 
 /// A server.
@@ -51,6 +59,8 @@ struct Server {
     own: Option<OwnContext>,
     /// Whether it hands TLS on unopened.
     passes_on: bool,
+    /// Which directives of other modules choose or replace its certificates.
+    chosen: chosen::ChosenBy,
     at: Location,
 }
 
@@ -134,10 +144,11 @@ impl Outside {
             if !on_tls.contains(&position) {
                 continue;
             }
-            let certificates = match own.variables {
-                true => CHOSEN_LATER,
+            let certificates = match &server.chosen.chosen_by {
+                Some(chooser) => gate::chosen_by(chooser),
+                None if own.variables => CHOSEN_LATER,
                 // SAFETY: by the caller's promise.
-                false => unsafe { loader.loaded(own.context) },
+                None => unsafe { loader.loaded(own.context) },
             };
             let trust = loader.trust(settings.conf.trusted.as_ref());
             context_of.insert(position, deployment.contexts.len());
@@ -257,6 +268,31 @@ impl Outside {
                 )),
                 at: server.at.clone(),
             });
+        }
+        let loaded = self.servers.iter().enumerate().filter(|(position, _)| {
+            context_of.get(position).is_some_and(|context| {
+                matches!(deployment.contexts[*context].certificates, Certificates::Loaded(_))
+            })
+        });
+        for (position, server) in loaded {
+            let label = format!("{} {}", server.kind, first.get(&position).copied().unwrap_or("-"));
+            let code = Code::CertificateMayBeReplaced;
+            let mut may_replace = |by: &str, at: &Location| {
+                let text = gate::can_replace(by);
+                noticed.push(Noticed {
+                    code,
+                    label: label.clone(),
+                    text: Text::new(text),
+                    at: at.clone(),
+                });
+            };
+            if let Some(chooser) = &server.chosen.replaced_by {
+                may_replace(&chooser.directive, &chooser.at);
+            }
+            for module in self.unseen_choosers.iter().filter(|_| server.kind == "stream") {
+                let path = Excerpt::new(module.as_os_str().as_bytes());
+                may_replace(&format!("the module in {path}"), &server.at);
+            }
         }
         let at = deployment.records.as_ref().map(|records| records.at.clone());
         for name in self.strangers.iter().filter(|_| at.is_some()) {

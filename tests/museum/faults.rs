@@ -270,9 +270,7 @@ fn limit_files<S: Site>(stand: &Stand<S>, octets: libc::rlim_t) {
 }
 
 fn full_disk<S: Site>() {
-    // SAFETY: no handler is set: the signal of such a limit is passed over, here and in what is
-    // started from here, as a disk that is full sends none.
-    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    // The signal of such a limit would end a server.
     let mut stand = Stand::<S>::running();
     // The records become the largest of the server's files, so that the limit is theirs.
     let padding: Vec<Event> =
@@ -398,6 +396,9 @@ fn copied<S: Site>() {
     let copy = stand.snapshot();
     stand.site.expect_in_log(&["hpkp: [published-pins-write-failed] localhost:", "AH00098"]);
     stand.site.expect_in_log(&["hpkp: cannot record that this server has stopped"]);
+    stand.site.expect_in_log(&["hpkp: [records-not-writable] localhost:"]);
+    // A test foretells it.
+    stand.site.test().accepted(&["records-not-writable"]);
     stand.site.up();
     assert_eq!(stand.asked(), WITHHELD);
     assert!(stand.site.log().contains("was made on another machine"));
@@ -447,6 +448,7 @@ fn clock<S: Site>() {
     };
     let lines = [identity, published].map(|event| long_ago(event).line().to_owned() + "\n");
     fs::write(stand.own(), lines.concat()).expect("a file");
+    fs::remove_file(stand.own().with_file_name("hpkp-reserve")).expect("what was written");
     stand.lay_out("other", &[&other, A], &LAYOUT);
     let said = stand.site.test();
     assert_eq!((said.code, said.codes()), (Some(1), vec!["published-pins-unmet"]), "{said:?}");

@@ -136,11 +136,11 @@ fn httpd_beside_one_that_answers_its_last_requests() {
     beside_a_draining_one(stand);
 }
 
-/// Whether a process has the file with the records open.
-fn has_records_open(pid: libc::pid_t, own: &Path) -> bool {
-    let own = own.canonicalize().expect("a path");
+/// Whether a process has the file open by which records are claimed, the marker beside `own`.
+fn has_claim(pid: libc::pid_t, own: &Path) -> bool {
+    let marker = own.with_file_name("hpkp-records").canonicalize().expect("a path");
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors").flatten();
-    entries.map(|entry| entry.path()).any(|path| fs::read_link(path).is_ok_and(|to| to == own))
+    entries.map(|entry| entry.path()).any(|path| fs::read_link(path).is_ok_and(|to| to == marker))
 }
 
 /// `replace` puts another build of the module in the place of the one that runs.
@@ -150,11 +150,11 @@ fn claim_of_the_master<S: Site>(
 ) {
     let mut stand = Stand::<S>::running();
     for module in [Module::Shipped, Module::InjectPanic, Module::Shipped] {
-        assert!(has_records_open(stand.site.pid(), &stand.own()));
+        assert!(has_claim(stand.site.pid(), &stand.own()));
         let workers = workers(&stand.site);
         assert!(!workers.is_empty());
         for worker in workers {
-            assert!(wait(|| !has_records_open(worker, &stand.own())), "{worker}, {module:?} next");
+            assert!(wait(|| !has_claim(worker, &stand.own())), "{worker}, {module:?} next");
         }
         let policies = [Policy { pins: &[&stand.live, B], ..POLICY }];
         let blocks = [Block { port: stand.port, ..BLOCK }];
@@ -270,12 +270,19 @@ fn nginx_beside_one_that_goes_on() {
     beside_a_living_one(&[]);
 }
 
-/// The writer's name tells that it is the same server.
+/// The writer's name tells that it is the same server, also when its files have been replaced: by
+/// `hpkp published compact`, by a backup.
 #[test]
 fn nginx_beside_one_of_the_same_name_at_another_port() {
     let mut stand = sharing(&["records writer=web-1"]);
     shared(&stand, "other", free_port(), &["records writer=web-1"]);
     refused(&stand);
+    for name in ["web-1.jsonl", "hpkp-records"] {
+        let (file, copy) = (stand.own().with_file_name(name), stand.own().with_file_name(".copy"));
+        fs::copy(&file, &copy).expect("a copy");
+        fs::rename(&copy, &file).expect("in its place");
+        refused(&stand);
+    }
     stand.site.down();
 }
 
@@ -339,7 +346,7 @@ fn an_upgraded_nginx_has_its_name_at_once() {
     daemon.signal(old, libc::SIGUSR2);
     assert_eq!(daemon.pid("nginx.pid.oldbin"), old);
     let new = daemon.pid("nginx.pid");
-    assert!(wait(|| has_records_open(new, &stand.own())));
+    assert!(wait(|| has_claim(new, &stand.own())));
     daemon.signal(old, libc::SIGQUIT);
     shared(&stand, "other", stand.port, &["records writer=web-1"]);
     let said = stand.site.run(&[]);
@@ -351,7 +358,7 @@ fn an_upgraded_nginx_has_its_name_at_once() {
     drop(slow);
     assert!(wait(|| !is_alive(old)));
     assert_eq!((stand.asked(), stand.kinds()), (SENT, STARTED.to_vec()));
-    assert!(has_records_open(new, &stand.own()));
+    assert!(has_claim(new, &stand.own()));
     daemon.end(new);
     assert_eq!(stand.kinds(), STOPPED);
     drop(daemon);

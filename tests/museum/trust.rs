@@ -18,6 +18,9 @@ super::exhibits! {
     a_copy_that_has_vanished_or_gone_back
     a_stop_is_recorded_beside_a_broken_copy
     records_of_this_server_that_have_become_empty
+    records_of_this_server_that_have_gone_back
+    a_reserve_that_is_damaged
+    copies_with_odd_names
     records_that_others_may_write
     a_configuration_that_is_on_no_record
     a_start_in_spite_of_a_lock_out_is_no_new_mistake
@@ -146,6 +149,48 @@ fn records_of_this_server_that_have_become_empty<S: Site>() {
     stage.refuses(&["live"], &[&live, B], &["records-missing"]);
     stage.pki.write(OWN, whole);
     stage.passes(&["live"], &[&live, B], &[]);
+}
+
+/// A backup of yesterday, or a disk that has lost the last lines.
+fn records_of_this_server_that_have_gone_back<S: Site>() {
+    let (mut stage, live, _) = running::<S>();
+    let earlier = fs::read_to_string(stage.site.path(OWN)).expect("records");
+    stage.takes(&["live"], &[&live, B, A], &[]);
+    assert_eq!(stage.get().pins().len(), 1);
+    let whole = fs::read_to_string(stage.site.path(OWN)).expect("records");
+    let first = whole.split_inclusive('\n').next().expect("a line");
+    for less in [earlier.as_str(), first] {
+        stage.pki.write(OWN, less);
+        let said = stage.refuses(&["live"], &[&live, B, A], &["records-missing"]);
+        says(&said, &[OWN, "has gone back to an earlier state"]);
+    }
+    stage.pki.write(OWN, &earlier);
+    stage.passes(&["live"], &[&live, B], &["records-missing"]);
+    stage.pki.write(OWN, whole);
+    stage.passes(&["live"], &[&live, B, A], &[]);
+}
+
+fn a_reserve_that_is_damaged<S: Site>() {
+    let (mut stage, live, _) = running::<S>();
+    for damage in [&[0_u8; 8192][..], &[0xff; 8192], b"", b"web-1 x\n"] {
+        stage.pki.write("records/hpkp-reserve", damage);
+        stage.takes(&["live"], &[&live, B], &["configuration-not-recorded"]);
+        assert_eq!(stage.get().pins().len(), 1);
+        // The reload has written it anew.
+        stage.passes(&["live"], &[&live, B], &[]);
+    }
+}
+
+fn copies_with_odd_names<S: Site>() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let (stage, live, _) = running::<S>();
+    for name in [&b"\xff\xfe.jsonl"[..], b"web 2.jsonl", b"a\nhpkp: [unknown-policy] -: x.jsonl"] {
+        let name = std::ffi::OsString::from_vec(name.to_vec());
+        let file = stage.site.path("records/peers").join(name);
+        fs::write(&file, "x").expect("a file");
+        stage.passes(&["live"], &[&live, B], &["records-unreadable"]);
+        fs::remove_file(file).expect("a file");
+    }
 }
 
 fn records_that_others_may_write<S: Site>() {

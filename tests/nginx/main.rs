@@ -11,3 +11,4 @@ mod panics;
 mod phases;
 mod refusals;
 mod responses;
+mod unrecorded;

@@ -1,12 +1,14 @@
 //! TLS servers outside `http`: those of `stream` and `mail`.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use hpkp_tests::client::Curl;
-use hpkp_tests::free_port;
 use hpkp_tests::nginx::{Module, Nginx, Reload, codes, load_modules, tls_server, version, wait};
 use hpkp_tests::recorded::{self, held_on_port};
 use hpkp_tests::site::{B, prepared, prepared_with};
+use hpkp_tests::{free_port, succeed};
 
 const UNMET: &str = "published-pins-unmet";
 
@@ -130,6 +132,193 @@ fn what_is_not_on_tls_or_not_pinned_is_nobodys_concern() {
             configure(&nginx, place, "", &block);
             assert_eq!(nginx.test().code, Some(0), "{block}");
         }
+    }
+}
+
+const CLOSED: &str = "pinned-port-closed";
+
+/// What has holders of pins and is not on TLS any more.
+#[test]
+fn a_port_with_holders_that_is_closed_is_told() {
+    for place in PLACES {
+        let (port, other) = (free_port(), free_port());
+        let mut nginx = with_holders(port);
+        let listen = format!("127.0.0.1:{port}");
+        configure(&nginx, place, "", &stream(&listen, "dns"));
+        nginx.start();
+        for block in [
+            stream(&listen, "dns").replace(" ssl;", ";"),
+            stream(&format!("127.0.0.1:{other}"), "dns"),
+            mail(&format!("listen {listen};"), "dns"),
+            String::new(),
+        ] {
+            configure(&nginx, place, "", &block);
+            let said = nginx.test();
+            said.accepted(&[CLOSED]);
+            assert!(said.text.contains(&format!("dns.example.com:{port} on TLS")), "{}", said.text);
+        }
+        // It has moved to another machine, or to another block.
+        configure(&nginx, place, &format!("hpkp_not_served_here dns.example.com:{port};"), "");
+        nginx.test().accepted(&["not-served-here"]);
+        configure(&nginx, place, "", &mail(&format!("listen {listen} ssl;"), "dns"));
+        nginx.test().accepted(&[]);
+        // It is told once: then this is the last accepted configuration.
+        nginx.expect_in_log(&[&format!("hpkp: [{CLOSED}]")]);
+        configure(&nginx, place, "", "");
+        assert_eq!(nginx.reload(), Reload::Accepted);
+        nginx.test().accepted(&[]);
+        nginx.stop();
+    }
+}
+
+/// Clients that ignore names, where the certificate has another one.
+#[test]
+fn a_port_whose_certificate_has_another_name_is_closed() {
+    let port = free_port();
+    let mut nginx = prepared();
+    let pki = nginx.pki();
+    pki.leaf("dns", "other.example.com", "ca");
+    pki.leaf("web", "web.example.com", "ca");
+    pki.records("records");
+    held_on_port(&nginx.path("records/dns.jsonl"), "dns.example.com", port, &pki.pin("dns.pem"));
+    let listen = format!("127.0.0.1:{port}");
+    configure(&nginx, Place::BeforeHttp, "", &stream(&listen, "dns"));
+    nginx.start();
+    configure(&nginx, Place::BeforeHttp, "", "");
+    nginx.test().accepted(&[CLOSED]);
+    nginx.stop();
+}
+
+#[test]
+fn a_website_that_loses_its_tls_is_told() {
+    let web = free_port();
+    let mut nginx = prepared();
+    nginx.pki().records("records");
+    let policy = format!(
+        "hpkp_policy site {{ pin {}; pin {B}; max_age 1d; }}\n",
+        nginx.pki().pin("live.pem")
+    );
+    let server = tls_server(web, "localhost", "live", "return 200 x;");
+    let pinned = tls_server(web, "localhost", "live", "hpkp site; return 200 x;");
+    configure(&nginx, Place::BeforeHttp, &format!("{policy}{pinned}"), "");
+    nginx.start();
+    for http in [server.replace(" ssl;", ";"), String::new()] {
+        configure(&nginx, Place::BeforeHttp, &http, "");
+        let said = nginx.test();
+        assert_eq!((said.code, said.codes()), (Some(0), vec![CLOSED]), "{}", said.text);
+        assert!(said.text.contains(&format!("localhost:{web} on TLS")), "{}", said.text);
+    }
+    configure(&nginx, Place::BeforeHttp, &server, "");
+    assert!(!nginx.test().codes().contains(&CLOSED));
+    nginx.stop();
+}
+
+/// A module with a directive for `stream` by which it chooses certificates: Debian has no Lua for it.
+const CHOOSER: &str = r#"
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_stream.h>
+#include <ngx_stream_ssl_module.h>
+static void *create(ngx_conf_t *cf) { return ngx_pcalloc(cf->pool, sizeof(ngx_str_t)); }
+static int choose(ngx_ssl_conn_t *ssl, void *name) {
+    char file[4096];
+    snprintf(file, sizeof(file), "%s.pem", (char *) name);
+    SSL_use_certificate_file(ssl, file, SSL_FILETYPE_PEM);
+    snprintf(file, sizeof(file), "%s.key", (char *) name);
+    return SSL_use_PrivateKey_file(ssl, file, SSL_FILETYPE_PEM);
+}
+static char *merge(ngx_conf_t *cf, void *outer, void *inner) {
+    ngx_str_t *name = inner;
+    ngx_stream_ssl_conf_t *ssl = ngx_stream_conf_get_module_srv_conf(cf, ngx_stream_ssl_module);
+    if (!name->len) { *name = *(ngx_str_t *) outer; }
+    if (name->len && ssl->ssl.ctx) { SSL_CTX_set_cert_cb(ssl->ssl.ctx, choose, name->data); }
+    return NGX_CONF_OK;
+}
+static ngx_command_t commands[] = {
+    { ngx_string("DIRECTIVE"), NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1, ngx_conf_set_str_slot, NGX_STREAM_SRV_CONF_OFFSET, 0, NULL },
+    ngx_null_command
+};
+static ngx_stream_module_t context = { NULL, NULL, NULL, NULL, create, merge };
+ngx_module_t ngx_stream_chooser_module = {
+    NGX_MODULE_V1, &context, commands, NGX_STREAM_MODULE, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NGX_MODULE_V1_PADDING
+};
+ngx_module_t *ngx_modules[] = { &ngx_stream_chooser_module, NULL };
+char *ngx_module_names[] = { "ngx_stream_chooser_module", NULL };
+char *ngx_module_order[] = { NULL };
+"#;
+
+/// The module with this directive, for Debian's nginx.
+fn chooser(nginx: &Nginx, directive: &str) -> String {
+    let source = nginx.pki().write("chooser.c", CHOOSER.replace("DIRECTIVE", directive));
+    let module = nginx.path(&format!("{directive}.so"));
+    let nginx_source = Path::new("/usr/share/nginx/src/src");
+    let mut compiler = Command::new("gcc");
+    compiler.args(["-shared", "-fPIC", "-w", "-O1"]);
+    for folder in ["core", "event", "event/modules", "os/unix", "stream"] {
+        compiler.arg("-I").arg(nginx_source.join(folder));
+    }
+    // Of the source alone: what a build of the module configured.
+    compiler.arg("-I").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/nginx-debian"));
+    succeed(compiler.arg("-o").arg(&module).arg(source));
+    module.display().to_string()
+}
+
+/// As [`configure`], with a module loaded behind or before ours.
+fn configure_with(nginx: &Nginx, place: Place, module: &str, is_first: bool, block: &str) {
+    configure(nginx, place, "", block);
+    let file = nginx.path("nginx.conf");
+    let text = fs::read_to_string(&file).expect("a configuration");
+    let stream = load_modules(&["stream"]);
+    let load = format!("{stream}load_module {module};");
+    let text = match is_first {
+        true => load + "\n" + &text.replacen(&stream, "", 1),
+        false => text.replacen(&stream, &load, 1),
+    };
+    fs::write(file, text).expect("a configuration");
+}
+
+#[test]
+fn what_another_module_chooses_in_stream_is_not_known() {
+    if std::env::var_os("HPKP_NGINX").is_some() {
+        eprintln!("not tested: the module is for Debian's nginx");
+        return;
+    }
+    let port = free_port();
+    let mut nginx = with_holders(port);
+    let chooses = chooser(&nginx, "ssl_certificate_by_test");
+    let listen = format!("127.0.0.1:{port}");
+    let real = nginx.path("dns").display().to_string();
+    let directive = format!("ssl_certificate_by_test {real};");
+    let own = stream(&listen, "new").replace("return x;", &format!("{directive} return x;"));
+    let around = stream(&listen, "new").replace("stream {", &format!("stream {{ {directive}"));
+    nginx.expect_in_log(&["certificate-not-known-at-load", "tls-server-not-checked"]);
+    for place in PLACES {
+        for is_first in [true, false] {
+            for block in [&own, &around] {
+                configure_with(&nginx, place, &chooses, is_first, block);
+                let said = nginx.test();
+                said.accepted(&["certificate-not-known-at-load", "tls-server-not-checked"]);
+                assert!(said.text.contains("(ssl_certificate_by_test at "), "{}", said.text);
+                nginx.start();
+                assert_eq!(nginx.reload(), Reload::Accepted);
+                nginx.stop();
+                let kinds = recorded::kinds(&nginx.path("records/web-1.jsonl"));
+                assert!(!kinds.contains(&"presents"), "{kinds:?}");
+            }
+            // Without the directive what is loaded is compared.
+            configure_with(&nginx, place, &chooses, is_first, &stream(&listen, "new"));
+            let said = nginx.test();
+            assert_eq!(said.code, Some(1), "{}", said.text);
+            assert!(said.codes().contains(&UNMET), "{}", said.text);
+        }
+    }
+    // Code that is there for something else, and code of which nothing tells.
+    for name in ["ssl_client_hello_by_test", "present"] {
+        let module = chooser(&nginx, name);
+        let block = stream(&listen, "dns");
+        let block = block.replace("return x;", &format!("{name} {real}; return x;"));
+        configure_with(&nginx, Place::BeforeHttp, &module, true, &block);
+        nginx.test().accepted(&["certificate-may-be-replaced"]);
     }
 }
 
@@ -265,9 +454,11 @@ fn a_block_that_hides_behind_http_is_found() {
     nginx.test().accepted(&[]);
     nginx.start();
     configure(&nginx, Place::BehindHttp, &http, &hidden("new"));
+    // The first gate does not see the block, so to it the port is closed.
     let said = nginx.test();
-    assert_eq!((said.code, said.codes()), (Some(1), vec![UNMET]));
+    assert_eq!((said.code, said.codes()), (Some(1), vec![CLOSED, UNMET]));
     nginx.expect_in_log(&[&format!("hpkp: [{UNMET}]"), "exited on signal 9"]);
+    nginx.expect_in_log(&[&format!("hpkp: [{CLOSED}]")]);
     assert!(matches!(nginx.reload(), Reload::Refused(_)));
     replaced_workers_serve(&nginx, web);
     nginx.stop();

@@ -53,10 +53,7 @@ pub(crate) fn run(arguments: &PublishedArguments) -> Exit {
 
 fn init(path: Option<&String>, json: bool) -> Result<Exit, Failure> {
     let path = path.ok_or_else(|| Failure::usage("no directory given"))?;
-    hpkp_server::published::init(path).map_err(|error| {
-        let error = output::without_number(&error.to_string());
-        Failure::undetermined(format!("{}: {error}", store::shown(path)))
-    })?;
+    hpkp_server::published::init(path).map_err(|error| store::failure(path, &error))?;
     // What stood there before may be something else.
     Store::open(&[path])?;
     let written = if json {

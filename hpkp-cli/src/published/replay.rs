@@ -257,7 +257,9 @@ fn deployment(
 fn checked(deployment: &Deployment, now: i64) -> Vec<Finding> {
     let mut found = check(deployment, now, &OpenSsl).findings;
     // One port was asked about, or all.
-    found.retain(|finding| finding.code != Code::PublishedPinsPortNotServed);
+    found.retain(|finding| {
+        !matches!(finding.code, Code::PublishedPinsPortNotServed | Code::PinnedPortClosed)
+    });
     found
 }
 

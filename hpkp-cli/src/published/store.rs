@@ -70,7 +70,11 @@ impl Store {
             ));
         }
         for (file, why) in &unsafe_files {
-            output::complain(&format!("{}: {}", shown(file), output::without_number(&why.to_string())));
+            output::complain(&format!(
+                "{}: {}",
+                shown(file),
+                output::without_number(&why.to_string())
+            ));
         }
         let clock = state.clock(now);
         let store = Self { directories, state, torn, now, clock };
@@ -196,7 +200,7 @@ pub(super) fn failure(path: &str, error: &DirectoryError) -> Failure {
     let text = format!("{}: {}", shown(path), output::without_number(&error.to_string()));
     match error {
         DirectoryError::Owner(_)
-        | DirectoryError::Mode(_)
+        | DirectoryError::Mode(..)
         | DirectoryError::NoMarker
         | DirectoryError::Version(_)
         | DirectoryError::Records(..)
@@ -208,6 +212,7 @@ pub(super) fn failure(path: &str, error: &DirectoryError) -> Failure {
         | DirectoryError::Full(_)
         | DirectoryError::Copied(_) => Failure::no(text),
         DirectoryError::Open(_)
+        | DirectoryError::Init(_)
         | DirectoryError::Marker(_)
         | DirectoryError::File(..)
         | DirectoryError::Changed(_)

@@ -436,6 +436,7 @@ impl<'a> Checker<'a> {
         let mut all: AllUnmet<'a> = BTreeMap::new();
         let mut unknown: BTreeSet<usize> = BTreeSet::new();
         let mut unlistened: BTreeSet<String> = BTreeSet::new();
+        let mut closed: BTreeSet<String> = BTreeSet::new();
         for sample in published.samples(self.deployment.hosts.len()) {
             let binding = published.binding(&sample);
             if binding.is_empty() {
@@ -455,8 +456,11 @@ impl<'a> Checker<'a> {
                 let same = said.configuration.and_then(|of| entries.get(&of));
                 let enough = united(said, same.into_iter().flatten().copied());
                 let led = published.led_to(&targets, &sample, live, relation);
+                let mut is_gone = led.is_empty();
                 if led.is_empty() {
-                    unlistened.extend(published.unlistened(&targets, &sample, live, relation));
+                    let names = published.unlistened(&targets, &sample, live, relation);
+                    is_gone = names.is_none();
+                    unlistened.extend(names);
                 }
                 for ((host, claim), ports) in led {
                     if !self.deployment.hosts[host].tls {
@@ -479,8 +483,11 @@ impl<'a> Checker<'a> {
                     }
                 }
                 if relation == Relation::Own {
-                    for (host, port) in published.removed(records, &targets, &sample, live, &enough)
-                    {
+                    let removed = published.removed(records, &targets, &sample, live, &enough);
+                    if is_gone && removed.is_empty() {
+                        closed.extend(published.closed(&sample, live, &enough));
+                    }
+                    for (host, port) in removed {
                         if !published.shown[host].is_known {
                             unknown.insert(host);
                             continue;
@@ -499,6 +506,13 @@ impl<'a> Checker<'a> {
             let directive = self.deployment.names.not_served_here;
             self.find_of_none(&records.at, Code::PublishedPinsPortNotServed, || {
                 text::unlistened(&names, directive)
+            });
+        }
+        if !closed.is_empty() {
+            let names: Vec<String> = closed.into_iter().collect();
+            let directive = self.deployment.names.not_served_here;
+            self.find_of_none(&records.at, Code::PinnedPortClosed, || {
+                text::closed(&names, directive)
             });
         }
     }

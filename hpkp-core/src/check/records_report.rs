@@ -528,6 +528,18 @@ pub(super) fn unlistened(names: &[String], directive: &str) -> Text {
     .details(if names.len() > NAMED { listed(names) } else { Vec::new() })
 }
 
+pub(super) fn closed(names: &[String], directive: &str) -> Text {
+    let first = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    let more = if names.len() > NAMED { ", ..." } else { "" };
+    Text::new(format!(
+        "the last accepted configuration served {first}{more} with TLS and this one does not; clients that \
+         hold pins for it cannot connect, or reach a service whose certificate is not checked"
+    ))
+    .fix("if that is a mistake, restore the server block and its listener with TLS")
+    .fix(format!("if another machine serves it now: {directive} NAME:PORT"))
+    .details(if names.len() > NAMED { listed(names) } else { Vec::new() })
+}
+
 pub(super) fn earlier_format() -> Text {
     Text::new(
         "the last accepted configuration was recorded in format 1, which has keys and not certificates: \

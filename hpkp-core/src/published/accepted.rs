@@ -106,6 +106,15 @@ pub fn stopped(state: &State, writer: &WriterName, now: i64) -> Vec<Event> {
     sealed(ended(&over, &Why::Stopped), state, writer, now)
 }
 
+/// Why something has no place in a record.
+#[must_use]
+pub fn too_large() -> String {
+    format!(
+        "a record has room for {MAX_EXCEPT} names that a pattern does not mean, {MAX_ENTRIES} ports and \
+         {MAX_LINE} bytes"
+    )
+}
+
 /// What is found where a configuration could not be recorded, and no header is lost by it.
 #[must_use]
 pub fn not_recorded(records: &Records, why: &str) -> Finding {
@@ -124,12 +133,26 @@ impl Verdict {
         let is_recordable = |policy: &Policy, verdict: &HostVerdict| {
             published(policy, verdict).map(Body::Published).all(|body| is_recordable(&body))
         };
-        let why = format!(
-            "a record can have {MAX_EXCEPT} exceptions from a wildcard and {MAX_LINE} bytes"
-        );
-        self.withhold_where(deployment, &policies, &why, |policy, verdict| {
+        self.withhold_where(deployment, &policies, &too_large(), |policy, verdict| {
             !is_recordable(policy, verdict)
         })
+    }
+
+    /// The hosts whose certificates no record has room for. What is on record of them is of an earlier
+    /// configuration, so that the whole of this one counts as not recorded.
+    #[must_use]
+    pub fn unrecordable<'a>(&self, deployment: &'a Deployment) -> Vec<&'a str> {
+        let presented = presented(&self.hosts).into_iter();
+        let too_large: HashSet<HostName> = presented
+            .filter_map(|body| match body {
+                Body::Presents(ref it) if !is_recordable(&body) => Some(it.host.clone()),
+                _ => None,
+            })
+            .collect();
+        let hosts = deployment.hosts.iter().zip(&self.hosts);
+        let has_one =
+            |verdict: &HostVerdict| verdict.names.iter().any(|name| too_large.contains(&name.host));
+        hosts.filter(|(_, verdict)| has_one(verdict)).map(|(host, _)| host.label.as_str()).collect()
     }
 
     /// Takes out the headers whose pins are not on record, since `why` has kept [`accepted`]'s

@@ -1,9 +1,12 @@
 //! A writer's file belongs to one running server. A second one under the same name would end what
 //! the first has published and still publishes.
 //!
-//! The claim is a lock of the open file, so it outlives the fork that puts a server into the
+//! The claim is a lock of an open file, so it outlives the fork that puts a server into the
 //! background, and ends with the process, however that ends. Children that serve give their copy
 //! back: else orphans would keep the claim of a master that was killed.
+//!
+//! What is locked is a place in the directory's marker, which each writer has to itself. The writer's
+//! own file would not do: another one takes its place when it is compacted, or restored.
 //!
 //! A server that has been told to stop and answers its last requests keeps its claim, since nothing
 //! calls a module when nginx begins to stop. It has closed its listening sockets: by that its
@@ -11,23 +14,69 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use hpkp_core::published::WriterName;
+use hpkp_core::published::{Fingerprint, WriterName};
 
 use super::append::{is_own, locked};
-use super::{Directory, DirectoryError, sys};
+use super::{Directory, DirectoryError, MARKER, sys};
 use crate::living::{self, Pid};
 
-/// The file that this process, or the one that it was forked from, has claimed. It stays open as
-/// long as they live, over all reloads.
-static CLAIMED: Mutex<Option<Claimed>> = Mutex::new(None);
+/// What this process, or the one that it was forked from, has claimed. The file stays open as long as
+/// they live, over all reloads.
+static CLAIMED: Mutex<Option<Lockable>> = Mutex::new(None);
 
-struct Claimed {
+/// A file that is locked for the claim to a writer's file.
+struct Lockable {
     file: File,
     name: String,
+    /// Where the claims of this writer begin in it.
+    first: libc::off_t,
+    /// How `/proc` shows it when another file has been put in its place.
+    replaced: PathBuf,
+}
+
+/// Where the claims are: beyond the end of whatever is written.
+const CLAIMS: libc::off_t = 1 << 62;
+
+/// How many places for claims there are.
+const PLACES: libc::off_t = 1 << 48;
+
+impl Lockable {
+    /// The marker; where this user may not write to it, the file of `writer` itself.
+    fn open(directory: &Directory, writer: &WriterName) -> io::Result<Self> {
+        match sys::change_at(&directory.file, MARKER) {
+            Ok(file) => Ok(Self::of(directory, writer, MARKER, file)),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let name = Directory::own(writer);
+                let file = sys::append_at(&directory.file, &name)?;
+                Ok(Self::of(directory, writer, &name, file))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn of(directory: &Directory, writer: &WriterName, name: &str, file: OwnedFd) -> Self {
+        let path = fs::read_link(format!("/proc/self/fd/{}", directory.file.as_raw_fd()));
+        let path = path.unwrap_or_else(|_| directory.path().into());
+        let replaced = path.join(format!("{name} (deleted)"));
+        let first = CLAIMS + place(writer) * sys::CLAIMS;
+        Self { file: file.into(), name: name.to_owned(), first, replaced }
+    }
+
+    fn is(&self, other: &Self) -> io::Result<bool> {
+        Ok(self.first == other.first && identity(&self.file)? == identity(&other.file)?)
+    }
+}
+
+/// The place of a writer among all that there may be; that two have one is beyond all odds.
+fn place(writer: &WriterName) -> libc::off_t {
+    let digest = Fingerprint::of([writer.as_str().as_bytes()]).to_string();
+    let digest = digest.get(..12).and_then(|digits| libc::off_t::from_str_radix(digits, 16).ok());
+    digest.unwrap_or_default() % PLACES
 }
 
 /// Who has the claim to a file and serves.
@@ -60,24 +109,22 @@ pub fn claim(
     // Also where nothing is to be appended.
     is_own(directory, &mut file, &shown)?;
     let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
-    let is_claimed = |file: &File| {
-        let wanted = identity(file).map_err(failed)?;
-        let is_it = |it: &Claimed| identity(&it.file).is_ok_and(|it| it == wanted);
-        Ok(claimed.as_ref().is_some_and(is_it))
-    };
-    if is_claimed(&file)? {
+    let mut wanted = Lockable::open(directory, writer).map_err(failed)?;
+    if let Some(claimed) = claimed.as_ref()
+        && claimed.is(&wanted).map_err(failed)?
+    {
         return Ok(false);
     }
     // Of two that start at once the second sees the first; and the file cannot be replaced now.
     let _locked = locked(&shown, open)?;
-    file = open().map_err(failed)?.into();
-    if !sys::claim(&file).map_err(failed)? {
+    wanted = Lockable::open(directory, writer).map_err(failed)?;
+    if !sys::claim(&wanted.file, wanted.first).map_err(failed)? {
         return Err(DirectoryError::Taken(shown, Claimant::Unseen));
     }
-    if let Some(claimant) = claimant_of(&file, &name, beside).map_err(failed)? {
+    if let Some(claimant) = claimant_of(&wanted, beside).map_err(failed)? {
         return Err(DirectoryError::Taken(shown, claimant));
     }
-    *claimed = Some(Claimed { file, name });
+    *claimed = Some(wanted);
     Ok(true)
 }
 
@@ -89,7 +136,7 @@ pub fn claim(
 pub(super) fn has_no_successor(shown: &str) -> Result<(), DirectoryError> {
     let claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(claimed) = claimed.as_ref() else { return Ok(()) };
-    let claimant = claimant_of(&claimed.file, &claimed.name, None)
+    let claimant = claimant_of(claimed, None)
         .map_err(|error| DirectoryError::Write(shown.to_owned(), error))?;
     claimant.map_or(Ok(()), |it| Err(DirectoryError::Taken(shown.to_owned(), it)))
 }
@@ -99,9 +146,14 @@ pub(super) fn has_no_successor(shown: &str) -> Result<(), DirectoryError> {
 /// # Errors
 /// The system's, where the file cannot be opened.
 pub fn claimant(directory: &Directory, writer: &WriterName) -> io::Result<Option<Claimant>> {
-    let name = Directory::own(writer);
-    let file: File = sys::open_at(&directory.file, &name)?.into();
-    claimant_of(&file, &name, None)
+    for name in [MARKER, &Directory::own(writer)] {
+        let file = sys::open_at(&directory.file, name)?;
+        let lockable = Lockable::of(directory, writer, name, file);
+        if let Some(claimant) = claimant_of(&lockable, None)? {
+            return Ok(Some(claimant));
+        }
+    }
+    Ok(None)
 }
 
 /// Gives back, in a child, what it has of its parent's claim.
@@ -114,7 +166,7 @@ pub fn leave_to_parent() {
 /// the child any more.
 pub fn leave_to_parent_for_all_builds() {
     let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(Claimed { file, name }) = claimed.take() else { return };
+    let Some(Lockable { file, name, .. }) = claimed.take() else { return };
     let Ok(wanted) = identity(&file) else { return };
     drop(file);
     for number in own_descriptors(&name, wanted) {
@@ -123,30 +175,39 @@ pub fn leave_to_parent_for_all_builds() {
     }
 }
 
-/// Who else has a claim to an open file and serves.
-fn claimant_of(file: &File, name: &str, beside: Option<Pid>) -> io::Result<Option<Claimant>> {
+/// Who else has a claim by this file, or by one that was in its place before, and serves.
+fn claimant_of(lockable: &Lockable, beside: Option<Pid>) -> io::Result<Option<Claimant>> {
+    let Lockable { file, name, first, replaced } = lockable;
     let wanted = identity(file)?;
+    // Another build of the module in this very process is not another server.
+    let is_rival = |pid: &Pid| {
+        *pid != living::own_pid() && Some(*pid) != beside && living::listens(*pid) != Some(false)
+    };
+    let claims = |locks: &str| -> Vec<libc::off_t> {
+        locks.lines().filter_map(|line| sys::claim_in(line, *first)).collect()
+    };
     let mut from = 0;
-    while let Some(claim) = sys::next_claim(file, from)? {
+    while let Some(claim) = sys::next_claim(file, *first, from)? {
         let holders = living::with_file(name, |pid, number, locks| {
-            locks.lines().any(|line| sys::is_claim(line, claim))
+            claims(locks).contains(&claim)
                 && fs::metadata(format!("/proc/{pid}/fd/{number}"))
                     .is_ok_and(|found| (found.dev(), found.ino()) == wanted)
         });
         // It may have ended meanwhile.
-        if holders.is_empty() && sys::next_claim(file, claim)? == Some(claim) {
+        if holders.is_empty() && sys::next_claim(file, *first, claim)? == Some(claim) {
             return Ok(Some(Claimant::Unseen));
         }
-        for pid in holders {
-            // Another build of the module in this very process is not another server.
-            let is_rival = pid != living::own_pid() && Some(pid) != beside;
-            if is_rival && living::listens(pid) != Some(false) {
-                return Ok(Some(Claimant::Process(pid)));
-            }
+        if let Some(pid) = holders.into_iter().find(is_rival) {
+            return Ok(Some(Claimant::Process(pid)));
         }
         from = claim + 1;
     }
-    Ok(None)
+    // A file that was restored from a backup has no locks, and the one before it still has.
+    let before = living::with_file(name, |pid, number, locks| {
+        !claims(locks).is_empty()
+            && fs::read_link(format!("/proc/{pid}/fd/{number}")).is_ok_and(|it| it == *replaced)
+    });
+    Ok(before.into_iter().find(is_rival).map(Claimant::Process))
 }
 
 /// What tells a file from others.
@@ -295,8 +356,8 @@ mod tests {
         fourth.end();
 
         // By another build of the module in this process.
-        let other: File = sys::append_at(&directory.file, "web-1.jsonl").unwrap().into();
-        assert!(sys::claim(&other).unwrap());
+        let other = Lockable::open(&directory, &one).unwrap();
+        assert!(sys::claim(&other.file, other.first).unwrap());
         assert!(claim(&directory, &one, None).unwrap());
         let (fifth, said) = Server::start(&path);
         assert_eq!(said, own);
@@ -330,5 +391,51 @@ mod tests {
         assert_eq!(claimant(), None);
         assert_eq!(second.append(), "appended");
         second.end();
+    }
+    /// Puts a copy of a file in its place, as `hpkp published compact`, rsync and tar do.
+    fn replace(path: &str, name: &str) {
+        let (file, copy) = (format!("{path}/{name}"), format!("{path}/.copy"));
+        fs::copy(&file, &copy).unwrap();
+        fs::rename(&copy, &file).unwrap();
+    }
+
+    #[test]
+    fn a_claim_outlives_the_files() {
+        let (dir, path) = directory();
+        let one = "web-1".parse().unwrap();
+        let (first, said) = Server::start(&path);
+        assert_eq!(said, "claimed");
+        let pid = Pid::try_from(first.0.id()).unwrap();
+        let is_taken = || {
+            let directory = Directory::open(&path).unwrap();
+            assert_eq!(claimant(&directory, &one).unwrap(), Some(Claimant::Process(pid)));
+            let error = claim(&directory, &one, None).unwrap_err();
+            assert!(
+                matches!(error, DirectoryError::Taken(_, Claimant::Process(by)) if by == pid),
+                "{error}"
+            );
+            // Each writer has a claim of its own.
+            drop(sys::append_at(&directory.file, "web-2.jsonl").unwrap());
+            assert_eq!(claimant(&directory, &"web-2".parse().unwrap()).unwrap(), None);
+        };
+        is_taken();
+        // The old one keeps a name, and then it does not.
+        fs::rename(format!("{path}/web-1.jsonl"), format!("{path}/old")).unwrap();
+        fs::copy(format!("{path}/old"), format!("{path}/web-1.jsonl")).unwrap();
+        is_taken();
+        replace(&path, "web-1.jsonl");
+        is_taken();
+        replace(&path, MARKER);
+        is_taken();
+        fs::remove_file(format!("{path}/{MARKER}")).unwrap();
+        init(&path).unwrap();
+        is_taken();
+        fs::remove_dir_all(&path).unwrap();
+        init(&path).unwrap();
+        drop(sys::append_at(&Directory::open(&path).unwrap().file, "web-1.jsonl").unwrap());
+        is_taken();
+        first.end();
+        assert_eq!(claimant(&Directory::open(&path).unwrap(), &one).unwrap(), None);
+        drop(dir);
     }
 }

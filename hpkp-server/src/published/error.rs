@@ -19,8 +19,10 @@ pub enum DirectoryError {
     Open(io::Error),
     /// It belongs to a user, held here, who is neither root nor the one that runs this.
     Owner(u32),
-    /// Others may write to it; its mode.
-    Mode(u32),
+    /// It cannot be made.
+    Init(io::Error),
+    /// Others may write to it: its path and mode.
+    Mode(String, u32),
     /// It has no marker, so it may be the mount point of a volume that is missing.
     NoMarker,
     /// Its marker cannot be read.
@@ -98,13 +100,23 @@ impl DirectoryError {
                 .fix(format!("mount the volume, or restore {word}"))
                 .fix(only_if_new);
             }
-            Self::Open(_) | Self::Owner(_) | Self::Mode(_) | Self::Marker(_) | Self::Version(_) => {
+            Self::Mode(_, mode) => {
+                return Text::new(format!(
+                    "\"{shown}\": other users can write to the directory (mode {mode:o})"
+                ))
+                .fix(format!("chmod go-w {word}"))
+                .fix(format!(
+                    "on a volume that is mounted so, make a directory in it, as the user of the server, \
+                     and name that one: hpkp published init {}",
+                    ShellWord::new(&inside(path))
+                ));
+            }
+            Self::Open(_) | Self::Owner(_) | Self::Marker(_) | Self::Version(_) => {
                 Text::new(format!("\"{shown}\": {self}"))
             }
             _ => Text::new(self.to_string()),
         };
         match self {
-            Self::Mode(_) => text.fix(format!("chmod go-w {word}")),
             Self::Owner(_) => text.fix(format!("chown root {word}")),
             Self::Version(_) => text.fix("update this software"),
             Self::File(..) | Self::Records(..) => {
@@ -118,6 +130,11 @@ impl DirectoryError {
             _ => text,
         }
     }
+}
+
+/// A directory in the one at `path`.
+fn inside(path: &str) -> String {
+    format!("{}/hpkp", path.trim_end_matches('/'))
 }
 
 /// The command that lists what is wrong with records.
@@ -136,7 +153,15 @@ impl fmt::Display for DirectoryError {
             Self::Owner(user) => {
                 write!(f, "the directory belongs to user {user}, not to root or the user of the server")
             }
-            Self::Mode(mode) => write!(f, "other users can write to the directory (mode {mode:o})"),
+            Self::Init(error) => write!(f, "{}", reason(error)),
+            Self::Mode(path, mode) => write!(
+                f,
+                "other users can write to the directory (mode {mode:o}); to fix: chmod go-w {}; on a volume \
+                 that is mounted so, make a directory in it, as the user of the server: hpkp published \
+                 init {}",
+                ShellWord::new(path),
+                ShellWord::new(&inside(path))
+            ),
             Self::NoMarker => write!(
                 f,
                 "no file \"{MARKER}\", so a volume may not be mounted there; only for a new \

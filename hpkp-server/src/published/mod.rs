@@ -100,13 +100,15 @@ impl fmt::Display for Unsafe {
 }
 
 /// Makes a directory for records at `path`, with its marker and its `peers`. What exists of it
-/// already stays; where it fails, nothing is left of what it has made.
+/// already stays; where it fails, or a server would not use it, nothing is left of what it has made.
 ///
 /// # Errors
-/// The system's.
-pub fn init(path: &str) -> io::Result<()> {
+/// [`DirectoryError::Init`] where it cannot be made; see [`Directory::read`] for the others.
+pub fn init(path: &str) -> Result<(), DirectoryError> {
     let mut made = Made::default();
-    let done = made.init(Path::new(path));
+    let done = made.init(Path::new(path)).map_err(DirectoryError::Init);
+    // What stood there before may be something else.
+    let done = done.and_then(|()| Directory::open(path)?.read().map(drop));
     if done.is_err() {
         made.remove();
     }
@@ -183,7 +185,7 @@ impl Directory {
             return Err(DirectoryError::Owner(metadata.uid()));
         }
         if metadata.mode() & 0o022 != 0 {
-            return Err(DirectoryError::Mode(metadata.mode() & 0o7777));
+            return Err(DirectoryError::Mode(path.to_owned(), metadata.mode() & 0o7777));
         }
         let directory = Self { path: path.to_owned(), file };
         let mut version = String::new();

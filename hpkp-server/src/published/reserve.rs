@@ -20,7 +20,7 @@ pub const RESERVE: &str = "hpkp-reserve";
 /// How many writers it has room for.
 const SLOTS: usize = 64;
 
-/// Octets of a slot: the name, a blank, the digest, blanks, and a line feed.
+/// Octets of a slot: the name, the digest, the number of the last event, blanks, and a line feed.
 const SLOT: usize = 128;
 
 /// What stands in place of a digest where everything is on record.
@@ -64,15 +64,36 @@ impl Directory {
         };
         let slots = slots(&file)?;
         let own = slots.iter().find(|slot| name_of(slot) == Some(writer.as_str()));
-        Ok(own.map_or(Reserved::None, |slot| read(slot)))
+        // One that is damaged may have been this writer's.
+        let is_whole = slots.iter().all(|slot| name_of(slot).is_some() || is_blank(slot));
+        Ok(match own {
+            Some(slot) => read(slot),
+            None if is_whole => Reserved::None,
+            None => Reserved::Damaged,
+        })
+    }
+
+    /// The number of the last event that `writer` is known to have written; 0 where it is not known. A
+    /// file that ends before it has gone back to an earlier state.
+    #[must_use]
+    pub fn noted(&self, writer: &WriterName) -> u64 {
+        let slots = sys::open_at(&self.file, RESERVE).and_then(regular).and_then(|it| slots(&it));
+        let slots = slots.unwrap_or_default();
+        let own = slots.iter().find(|slot| name_of(slot) == Some(writer.as_str()));
+        own.map_or(0, |slot| last_of(slot))
     }
 
     /// Writes into the slot of `writer` what it serves and what is not on record; nothing where all of it
-    /// is. The file is made where it is missing.
+    /// is. `last` is the number of its last event. The file is made where it is missing.
     ///
     /// # Errors
     /// The system's; [`io::ErrorKind::StorageFull`] where all slots are taken.
-    pub fn reserve(&self, writer: &WriterName, unrecorded: Option<Fingerprint>) -> io::Result<()> {
+    pub fn reserve(
+        &self,
+        writer: &WriterName,
+        unrecorded: Option<Fingerprint>,
+        last: u64,
+    ) -> io::Result<()> {
         let file = match sys::change_at(&self.file, RESERVE).and_then(regular) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let file = File::from(sys::new_at(&self.file, RESERVE)?);
@@ -84,10 +105,14 @@ impl Directory {
         lock(&file)?;
         let slots = slots(&file)?;
         let digest = unrecorded.map_or_else(|| RECORDED.to_owned(), |digest| digest.to_string());
-        let new = slot(&format!("{writer} {digest}"));
         let own = slots.iter().position(|slot| name_of(slot) == Some(writer.as_str()));
-        let free = || slots.iter().position(|slot| name_of(slot).is_none());
-        let Some(at) = own.or_else(free) else {
+        // What is lost stays so, whatever is written after it.
+        let last = own.map_or(0, |at| last_of(&slots[at])).max(last);
+        let new = slot(&format!("{writer} {digest} {last}"));
+        // One that is damaged is used last: whoever looks for what it said finds it damaged until then.
+        let blank = || slots.iter().position(|slot| is_blank(slot));
+        let damaged = || slots.iter().position(|slot| name_of(slot).is_none());
+        let Some(at) = own.or_else(blank).or_else(damaged) else {
             return Err(io::Error::new(io::ErrorKind::StorageFull, "all of its slots are taken"));
         };
         if slots[at] != new {
@@ -98,29 +123,45 @@ impl Directory {
     }
 }
 
+/// All slots. Those that a file which was cut off lacks are damaged: of null octets.
 fn slots(file: &File) -> io::Result<Vec<Vec<u8>>> {
     let mut slots = Vec::new();
     for at in 0..SLOTS {
         let mut slot = vec![0; SLOT];
         match file.read_exact_at(&mut slot, (at * SLOT) as u64) {
             Ok(()) => slots.push(slot),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => slots.push(vec![0; SLOT]),
             Err(error) => return Err(error),
         }
     }
     Ok(slots)
 }
 
+fn is_blank(slot: &[u8]) -> bool {
+    slot.iter().all(|octet| matches!(octet, b' ' | b'\n'))
+}
+
+/// The writer whose slot it is; none where it is blank or damaged.
 fn name_of(slot: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(slot).ok()?;
-    text.split(' ').next().filter(|name| !name.trim().is_empty())
+    let (name, more) = text.strip_suffix('\n')?.trim_end_matches(' ').split_once(' ')?;
+    let (digest, last) = more.split_once(' ').unwrap_or((more, "0"));
+    let is_whole = digest == RECORDED || digest.parse::<Fingerprint>().is_ok();
+    let is_whole = is_whole && last.parse::<u64>().is_ok() && name.parse::<WriterName>().is_ok();
+    is_whole.then_some(name)
+}
+
+/// The number of the last event in a slot that is whole.
+fn last_of(slot: &[u8]) -> u64 {
+    let text = std::str::from_utf8(slot).unwrap_or_default();
+    text.split_ascii_whitespace().nth(2).and_then(|last| last.parse().ok()).unwrap_or(0)
 }
 
 fn read(slot: &[u8]) -> Reserved {
     let text = std::str::from_utf8(slot).unwrap_or_default();
     match text.split_ascii_whitespace().collect::<Vec<_>>().as_slice() {
-        [_, RECORDED] => Reserved::Recorded,
-        [_, digest] => digest.parse().map_or(Reserved::Damaged, Reserved::Unrecorded),
+        [_, RECORDED, ..] => Reserved::Recorded,
+        [_, digest, ..] => digest.parse().map_or(Reserved::Damaged, Reserved::Unrecorded),
         _ => Reserved::Damaged,
     }
 }

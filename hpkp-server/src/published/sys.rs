@@ -88,18 +88,15 @@ pub(super) fn lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// How many servers may have a claim to one file at a time: one that serves, and those before it that
+/// How many servers may have a claim to one writer's file at a time: one that serves, and those before it that
 /// only answer their last requests.
 pub(super) const CLAIMS: libc::off_t = 64;
 
-/// Where the first claim is: beyond the end of what is ever written.
-const FIRST_CLAIM: libc::off_t = libc::off_t::MAX - CLAIMS;
-
-/// Takes the first free claim to a file. It is of the open file, so that processes made by a fork
-/// have it too, until all of them have closed it.
-pub(super) fn claim(file: &File) -> io::Result<bool> {
+/// Takes the first free claim from the place `first` of a file on. It is of the open file, so that
+/// processes made by a fork have it too, until all of them have closed it.
+pub(super) fn claim(file: &File, first: libc::off_t) -> io::Result<bool> {
     for claim in 0..CLAIMS {
-        let range = claims(claim, 1);
+        let range = claims(first, claim, 1);
         // SAFETY: the descriptor is open as long as `file`, and the structure as long as the call.
         if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const range) } == 0 {
             return Ok(true);
@@ -113,34 +110,40 @@ pub(super) fn claim(file: &File) -> io::Result<bool> {
 }
 
 /// The first claim from `from` on that is another's: of whoever has not opened the very `file`.
-pub(super) fn next_claim(file: &File, from: libc::off_t) -> io::Result<Option<libc::off_t>> {
+pub(super) fn next_claim(
+    file: &File,
+    first: libc::off_t,
+    from: libc::off_t,
+) -> io::Result<Option<libc::off_t>> {
     if from >= CLAIMS {
         return Ok(None);
     }
-    let mut range = claims(from, CLAIMS - from);
+    let mut range = claims(first, from, CLAIMS - from);
     // SAFETY: as above; the call changes the structure.
     if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut range) } != 0 {
         return Err(io::Error::last_os_error());
     }
     let is_free = range.l_type == libc::F_UNLCK as libc::c_short;
-    Ok((!is_free).then(|| (range.l_start - FIRST_CLAIM).clamp(from, CLAIMS - 1)))
+    Ok((!is_free).then(|| (range.l_start - first).clamp(from, CLAIMS - 1)))
 }
 
-/// How `/proc` shows a claim among the locks of a descriptor.
-pub(super) fn is_claim(line: &str, claim: libc::off_t) -> bool {
-    let start = (FIRST_CLAIM + claim).to_string();
-    line.starts_with("lock:")
-        && line.contains(" OFDLCK ")
-        && line.split_ascii_whitespace().rev().nth(1) == Some(start.as_str())
+/// Which claim `/proc` shows in a line about a descriptor, if that is a lock for one.
+pub(super) fn claim_in(line: &str, first: libc::off_t) -> Option<libc::off_t> {
+    if !line.starts_with("lock:") || !line.contains(" OFDLCK ") {
+        return None;
+    }
+    let start: libc::off_t = line.split_ascii_whitespace().rev().nth(1)?.parse().ok()?;
+    let claim = start.checked_sub(first)?;
+    (0..CLAIMS).contains(&claim).then_some(claim)
 }
 
 /// Locks of `count` claims.
-fn claims(first: libc::off_t, count: libc::off_t) -> libc::flock {
+fn claims(first: libc::off_t, claim: libc::off_t, count: libc::off_t) -> libc::flock {
     // SAFETY: a plain structure, of which all that is not set below is to be null.
     let mut range: libc::flock = unsafe { std::mem::zeroed() };
     range.l_type = libc::F_WRLCK as libc::c_short;
     range.l_whence = libc::SEEK_SET as libc::c_short;
-    range.l_start = FIRST_CLAIM + first;
+    range.l_start = first + claim;
     range.l_len = count;
     range
 }
@@ -151,8 +154,8 @@ pub(super) fn effective_user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// The names in a directory that `is_wanted` says yes to, at most `limit` of them. A name that is not
-/// UTF-8 is none of ours.
+/// The names in a directory that `is_wanted` says yes to, at most `limit` of them. What is not UTF-8 in a
+/// name is replaced, which makes it none of a writer's.
 pub(super) fn names(
     directory: &File,
     limit: usize,
@@ -173,7 +176,8 @@ pub(super) fn names(
         }
         // SAFETY: the entry is valid until the next call, and its name ends with a null.
         let name = unsafe { CStr::from_ptr(ptr::addr_of!((*entry).d_name).cast()) };
-        names.extend(name.to_str().ok().filter(|name| is_wanted(name)).map(str::to_owned));
+        let name = name.to_string_lossy();
+        names.extend(is_wanted(&name).then(|| name.into_owned()));
     }
     Ok(names)
 }

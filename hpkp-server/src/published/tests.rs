@@ -2,6 +2,7 @@ use super::*;
 
 use std::collections::BTreeSet;
 use std::io::BufRead as _;
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -134,7 +135,7 @@ fn what_is_no_directory_for_records_is_refused() {
     let open_to_all = Fresh::new();
     fs::set_permissions(open_to_all.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let error = Directory::open(&open_to_all.path()).unwrap_err();
-    assert!(matches!(error, DirectoryError::Mode(0o777)), "{error}");
+    assert!(matches!(error, DirectoryError::Mode(_, 0o777)), "{error}");
 
     let file = open_to_all.file(MARKER);
     let error = Directory::open(file.to_str().unwrap()).unwrap_err();
@@ -287,27 +288,56 @@ fn what_is_not_on_record_stays_in_its_slot() {
     let length = || fs::metadata(fresh.file(RESERVE)).unwrap().len();
     let before = length();
     assert_eq!(directory.reserved(&one).unwrap(), Reserved::None);
-    directory.reserve(&one, Some(digest)).unwrap();
-    directory.reserve(&two, None).unwrap();
+    directory.reserve(&one, Some(digest), 7).unwrap();
+    directory.reserve(&two, None, 7).unwrap();
     assert_eq!(directory.reserved(&one).unwrap(), Reserved::Unrecorded(digest));
     assert_eq!(directory.reserved(&two).unwrap(), Reserved::Recorded);
-    directory.reserve(&one, None).unwrap();
+    directory.reserve(&one, None, 7).unwrap();
     assert_eq!(directory.reserved(&one).unwrap(), Reserved::Recorded);
     // It was made at its whole length, so a full disk has room for it.
     assert_eq!((before, length()), (8_192, 8_192));
     // One that an older version has not made.
     fs::remove_file(fresh.file(RESERVE)).unwrap();
     assert_eq!(directory.reserved(&one).unwrap(), Reserved::None);
-    directory.reserve(&one, Some(digest)).unwrap();
+    directory.reserve(&one, Some(digest), 7).unwrap();
     assert_eq!(directory.reserved(&one).unwrap(), Reserved::Unrecorded(digest));
     // All slots taken.
     for number in 1..64 {
-        directory.reserve(&format!("w{number}").parse().unwrap(), None).unwrap();
+        directory.reserve(&format!("w{number}").parse().unwrap(), None, 7).unwrap();
     }
-    assert!(directory.reserve(&"one-more".parse().unwrap(), None).is_err());
+    assert!(directory.reserve(&"one-more".parse().unwrap(), None, 7).is_err());
     let text = fs::read_to_string(fresh.file(RESERVE)).unwrap();
     fs::write(fresh.file(RESERVE), text.replacen(&digest.to_string(), "damaged", 1)).unwrap();
     assert_eq!(directory.reserved(&one).unwrap(), Reserved::Damaged);
+}
+
+#[test]
+fn a_reserve_that_is_damaged_is_told_and_mended() {
+    let fresh = Fresh::new();
+    let directory = fresh.open();
+    let one: WriterName = "web-1".parse().unwrap();
+    let reserve = fresh.file(RESERVE);
+    let whole = fs::read(&reserve).unwrap();
+    let damages: [Vec<u8>; 5] =
+        [vec![0; 8192], vec![0xff; 8192], Vec::new(), whole[..100].to_vec(), b"x\n".repeat(4096)];
+    for damage in damages {
+        fs::write(&reserve, &damage).unwrap();
+        assert_eq!(directory.reserved(&one).unwrap(), Reserved::Damaged);
+        directory.reserve(&one, None, 3).unwrap();
+        assert_eq!(directory.reserved(&one).unwrap(), Reserved::Recorded);
+        assert_eq!(directory.noted(&one), 3);
+        // Another one's may have been lost as well.
+        assert_eq!(directory.reserved(&"web-2".parse().unwrap()).unwrap(), Reserved::Damaged);
+    }
+    // A slot as it was written before it had a number.
+    fs::write(&reserve, &whole).unwrap();
+    let old = format!("{:<127}\n", "web-1 recorded");
+    fs::write(&reserve, [old.as_bytes(), &whole[128..]].concat()).unwrap();
+    assert_eq!((directory.reserved(&one).unwrap(), directory.noted(&one)), (Reserved::Recorded, 0));
+    // The number never goes back.
+    directory.reserve(&one, None, 9).unwrap();
+    directory.reserve(&one, None, 4).unwrap();
+    assert_eq!(directory.noted(&one), 9);
 }
 
 #[test]
@@ -323,6 +353,32 @@ fn an_init_that_fails_leaves_nothing_behind() {
     assert_eq!(left, [MARKER]);
     assert!(init(dir.path().join("no/where").to_str().unwrap()).is_err());
     assert!(!dir.path().join("no").exists());
+    // What was there before may be of no use to a server.
+    let names = |path: &Path| fs::read_dir(path).unwrap().count();
+    let shared = dir.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o2775)).unwrap();
+    let error = init(shared.to_str().unwrap()).unwrap_err();
+    assert!(matches!(error, DirectoryError::Mode(_, 0o2775)), "{error}");
+    assert_eq!(names(&shared), 0);
+    let odd = dir.path().join("odd");
+    fs::create_dir(&odd).unwrap();
+    fs::write(odd.join("peers"), "").unwrap();
+    assert!(init(odd.to_str().unwrap()).is_err());
+    assert_eq!(names(&odd), 1);
+    // A directory in the shared one is of use, as the message says.
+    let within = shared.join("hpkp").to_str().unwrap().to_owned();
+    assert!(error.to_string().ends_with(&format!(": hpkp published init {within}")), "{error}");
+    init(&within).unwrap();
+}
+
+#[test]
+fn a_name_that_is_not_utf_8_is_told() {
+    let fresh = Fresh::new();
+    let name = std::ffi::OsString::from_vec(b"\xff\xfe.jsonl".to_vec());
+    fs::write(Path::new(&fresh.file("peers")).join(name), "x").unwrap();
+    let errors = fresh.open().read_each(&mut Contents::default());
+    assert!(matches!(errors[..], [DirectoryError::Unnamed(_)]), "{errors:?}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::bindings::{
     NGX_MAIL_MODULE, NGX_MAIL_STARTTLS_OFF, ngx_mail_conf_ctx_t, ngx_mail_core_main_conf_t,
     ngx_mail_core_srv_conf_t, ngx_mail_listen_t, ngx_mail_ssl_conf_t,
 };
+use super::chosen::ChosenBy;
 use super::{Address, Outside, Server, block, elements, location, module, within};
 use crate::ngx;
 use crate::server::OwnContext;
@@ -48,6 +49,7 @@ pub(super) unsafe fn read(cycle: *const ngx_cycle_t, outside: &mut Outside) {
                 patterns: Vec::new(),
                 own,
                 passes_on: false,
+                chosen: ChosenBy::default(),
                 at: location(conf.file_name, conf.line),
             });
         }

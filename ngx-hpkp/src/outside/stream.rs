@@ -9,7 +9,9 @@ use super::bindings::{
     NGX_STREAM_MODULE, hpkp_stream_ssl_conf_t, ngx_stream_conf_ctx_t, ngx_stream_core_main_conf_t,
     ngx_stream_core_srv_conf_t,
 };
+use super::chosen::ChosenBy;
 use super::{Address, Outside, Server, block, elements, location, module, within};
+use crate::chosen::Found;
 use crate::ngx;
 use crate::server::OwnContext;
 
@@ -18,6 +20,7 @@ struct Modules<'a> {
     core: Option<&'a ngx_module_t>,
     ssl: Option<&'a ngx_module_t>,
     preread: Option<&'a ngx_module_t>,
+    own: Option<&'a ngx_module_t>,
 }
 
 /// # Safety
@@ -33,7 +36,10 @@ pub(super) unsafe fn read(cycle: *const ngx_cycle_t, outside: &mut Outside) {
             core: find(c"ngx_stream_core_module"),
             ssl: find(c"ngx_stream_ssl_module"),
             preread: find(c"ngx_stream_ssl_preread_module"),
+            own: find(c"ngx_stream_hpkp_module"),
         };
+        let found = within::<Found>(stream.main_conf, modules.own);
+        outside.unseen_choosers = found.map(|found| found.unseen.clone()).unwrap_or_default();
         let main = within::<ngx_stream_core_main_conf_t>(stream.main_conf, modules.core);
         let Some(main) = main else { return };
         let blocks: &[*mut ngx_stream_core_srv_conf_t] = elements(&raw const main.servers);
@@ -72,6 +78,7 @@ unsafe fn server(block: &ngx_stream_core_srv_conf_t, modules: &Modules<'_>) -> O
             patterns: patterns(block),
             own,
             passes_on: preread == Some(&1),
+            chosen: within::<ChosenBy>(context.srv_conf, modules.own).cloned().unwrap_or_default(),
             at: location(block.file_name, block.line),
         })
     }

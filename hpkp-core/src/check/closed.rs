@@ -1,0 +1,61 @@
+//! Ports that clients know, and on which nothing answers them on TLS any more: a server that has lost
+//! its `ssl`, its port, or its whole block.
+
+use std::collections::BTreeSet;
+
+use super::records::{Enough, Published, meet_any};
+use super::records_report::shown_name;
+use super::routing::Sample;
+use crate::published::state::{Live, Record};
+use crate::published::{Matching, Met, Presents, Scope};
+
+/// The port of HTTPS.
+const HTTPS: u16 = 443;
+
+impl Published<'_> {
+    /// The names and ports at which the last accepted configuration let in those who hold `live`, where
+    /// nothing leads them to any server of this one.
+    pub(super) fn closed(
+        &self,
+        sample: &Sample,
+        live: Live<'_>,
+        enough: &[Enough],
+    ) -> BTreeSet<String> {
+        let said = &live.record.said;
+        // What equals the configuration that is served and not on record changes nothing.
+        if live.waiver.is_some() || self.unrecorded == Some(true) {
+            return BTreeSet::new();
+        }
+        let parent = sample.0.parents().next().filter(|_| sample.1 == Matching::Exact);
+        let names =
+            [Some((sample.0.as_str(), sample.1)), parent.map(|it| (it, Matching::OneLabel))];
+        let by_name = names.iter().flatten().flat_map(|name| self.presented_last.get(name));
+        // Clients of one port that compare nothing but the leaf's key ignore names.
+        let by_port = said.port.is_some() && said.scope == Scope::Leaf && said.host == sample.0;
+        let all = self.presented_last.values().filter(|_| by_port).flatten().copied();
+        let by_port =
+            all.filter(|record| record.said.aside && !record.said.certificates.is_empty());
+        let let_in =
+            by_name.flatten().copied().chain(by_port).filter(|record| is_met(record, enough));
+        // Pins without a port are those of clients that speak HTTP.
+        let is_meant = |record: &Record<Presents>, port: u16| match said.port {
+            Some(only) => port == only,
+            None => !record.said.aside || port == HTTPS,
+        };
+        let ports = let_in.flat_map(|record| {
+            let ports = record.said.ports.iter().copied();
+            ports.filter(|port| is_meant(record, *port)).collect::<Vec<_>>()
+        });
+        ports
+            .filter(|port| !self.routing.is_elsewhere(sample, *port))
+            .map(|port| format!("{}:{port}", shown_name(sample.0.as_str(), sample.1)))
+            .collect()
+    }
+}
+
+/// Whether clients got in with what was presented; where that is not known, they may have.
+fn is_met(record: &Record<Presents>, enough: &[Enough]) -> bool {
+    let mut certificates = record.said.certificates.iter();
+    record.said.certificates.is_empty()
+        || certificates.any(|one| meet_any(std::slice::from_ref(one), enough) != Met::No)
+}

@@ -1,0 +1,51 @@
+//! A limit for the size of files (`ulimit -f`, systemd's `LimitFSIZE=`): to write beyond it sends a signal
+//! that ends the process, and a server must not end for a record that it cannot write.
+
+use std::mem::MaybeUninit;
+use std::ptr;
+
+/// As long as it lives, a write of this thread beyond the limit is an error and nothing more.
+pub(crate) struct WithoutSignal {
+    /// The signals that were blocked before; none where nothing was changed.
+    before: Option<libc::sigset_t>,
+}
+
+impl WithoutSignal {
+    pub(crate) fn new() -> Self {
+        let mut before = MaybeUninit::uninit();
+        let signal = signal();
+        // SAFETY: the call reads the one set and fills in the other where it succeeds.
+        let done = unsafe {
+            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const signal, before.as_mut_ptr())
+        };
+        // SAFETY: as above.
+        Self { before: (done == 0).then(|| unsafe { before.assume_init() }) }
+    }
+}
+
+impl Drop for WithoutSignal {
+    fn drop(&mut self) {
+        let Some(before) = self.before else { return };
+        let signal = signal();
+        let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the sets and the time are valid for the calls. A signal that came is taken, so that it
+        // does not arrive when it is no longer blocked; one that was blocked before is the server's own.
+        unsafe {
+            if libc::sigismember(&raw const before, libc::SIGXFSZ) == 0 {
+                libc::sigtimedwait(&raw const signal, ptr::null_mut(), &raw const at_once);
+            }
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut());
+        }
+    }
+}
+
+/// The signal alone.
+fn signal() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: the first call fills the set in, the second adds a signal that there is.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGXFSZ);
+        set.assume_init()
+    }
+}

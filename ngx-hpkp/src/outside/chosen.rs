@@ -1,0 +1,147 @@
+//! Certificates that other modules choose during the handshake in `stream`, such as Lua's
+//! `ssl_certificate_by_lua_block`: what [`crate::chosen`] does in `http`. That one cannot do it here: the
+//! block may stand before `http` in the file, so a module of this kind looks at its begin.
+
+use std::ffi::{c_char, c_void};
+use std::ptr;
+
+use nginx_sys::{NGX_CORE_MODULE, ngx_command_t, ngx_conf_t, ngx_int_t, ngx_module_t, ngx_uint_t};
+
+use super::bindings::{NGX_STREAM_MODULE, ngx_stream_conf_ctx_t, ngx_stream_module_t};
+use crate::boundary::{self, Aftermath};
+use crate::chosen::{self, Chooser, Effect, Found};
+use crate::ngx::{self, CONF_ERROR, CONF_OK, ERROR, OK};
+
+/// What nginx calls where there is a block `stream`; nothing else knows the kind of this module.
+pub(crate) static CONTEXT: ngx_stream_module_t = ngx_stream_module_t {
+    preconfiguration: Some(watch),
+    postconfiguration: None,
+    create_main_conf: Some(create_main),
+    init_main_conf: None,
+    create_srv_conf: Some(create_server),
+    merge_srv_conf: Some(merge_server),
+};
+
+/// The number that nginx knows the kind by.
+pub(crate) const KIND: ngx_uint_t = NGX_STREAM_MODULE as ngx_uint_t;
+
+/// What other modules' directives do to the certificates of a server.
+#[derive(Clone, Default)]
+pub(super) struct ChosenBy {
+    pub(super) chosen_by: Option<Chooser>,
+    pub(super) replaced_by: Option<Chooser>,
+}
+
+fn own_module() -> *const ngx_module_t {
+    &raw const crate::ngx_stream_hpkp_module
+}
+
+unsafe extern "C" fn create_main(cf: *mut ngx_conf_t) -> *mut c_void {
+    // SAFETY: nginx hands every hook a live `cf`.
+    unsafe { create::<Found>(cf) }
+}
+
+unsafe extern "C" fn create_server(cf: *mut ngx_conf_t) -> *mut c_void {
+    // SAFETY: nginx hands every hook a live `cf`.
+    unsafe { create::<ChosenBy>(cf) }
+}
+
+/// # Safety
+/// `cf` is live.
+unsafe fn create<T: Default>(cf: *mut ngx_conf_t) -> *mut c_void {
+    // SAFETY: by the caller's promise; the pool lives as long as the configuration.
+    let make = || unsafe { ngx::keep((*cf).pool, T::default()) };
+    let after = |aftermath| match aftermath {
+        Aftermath::Refuse => ptr::null_mut(),
+        Aftermath::GoOn => make(),
+    };
+    boundary::configuring_late("create_stream_conf", after, make).cast()
+}
+
+unsafe extern "C" fn merge_server(
+    _: *mut ngx_conf_t,
+    outer: *mut c_void,
+    inner: *mut c_void,
+) -> *mut c_char {
+    let after = |aftermath| match aftermath {
+        Aftermath::Refuse => CONF_ERROR,
+        Aftermath::GoOn => CONF_OK,
+    };
+    boundary::configuring_late("merge_stream_conf", after, || {
+        // SAFETY: nginx hands over what `create_server` made, two different objects.
+        let (outer, inner) =
+            unsafe { (&*outer.cast::<ChosenBy>(), &mut *inner.cast::<ChosenBy>()) };
+        if inner.chosen_by.is_none() {
+            inner.chosen_by.clone_from(&outer.chosen_by);
+        }
+        if inner.replaced_by.is_none() {
+            inner.replaced_by.clone_from(&outer.replaced_by);
+        }
+        CONF_OK
+    })
+}
+
+/// `preconfiguration`: every module is there, and nothing within `stream` has been read.
+unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
+    let after = |aftermath| match aftermath {
+        Aftermath::Refuse => ERROR,
+        Aftermath::GoOn => OK,
+    };
+    boundary::configuring_late("watch_stream", after, || {
+        // SAFETY: nginx hands over a live `cf`, whose context is that of `stream`.
+        unsafe {
+            let cycle = (*cf).cycle;
+            // It is there, since it has called this.
+            let block = super::module(cycle, c"ngx_stream_module", NGX_CORE_MODULE as usize);
+            let Some(block) = block else { return OK };
+            let found = chosen::watch_all(cycle, KIND, &raw const *block, directive);
+            let Ok(found) = found else { return ERROR };
+            *main_conf(cf) = found;
+        }
+        OK
+    })
+}
+
+/// In place of another module's handler of its directive within `stream`.
+unsafe extern "C" fn directive(
+    cf: *mut ngx_conf_t,
+    command: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    let after = |aftermath| match aftermath {
+        Aftermath::Refuse => Err(()),
+        Aftermath::GoOn => Ok(None),
+    };
+    // SAFETY: nginx hands over a live `cf` and the command that `watch` put there.
+    let note = || unsafe { chosen::note(cf, command) };
+    let noted = boundary::configuring_late("watched_directive", after, note);
+    // SAFETY: as above; the slots hold what `create_main` and `create_server` made, and the list does
+    // not change while directives are read.
+    unsafe {
+        let context: *const ngx_stream_conf_ctx_t = (*cf).ctx.cast();
+        let slot = (*context).srv_conf.add((*own_module()).ctx_index);
+        let server: *mut ChosenBy = (*slot).cast();
+        let original = chosen::original(&(*main_conf(cf)).watched, command);
+        let Some((said, noted)) = chosen::handled(cf, original, conf, noted) else {
+            return CONF_ERROR;
+        };
+        match noted {
+            Some((Effect::Chooses, noted)) => (*server).chosen_by = Some(noted),
+            Some((Effect::MayReplace, noted)) => (*server).replaced_by = Some(noted),
+            None => {}
+        }
+        said
+    }
+}
+
+/// What was found at the begin of the block.
+///
+/// # Safety
+/// `cf` is live, and stands within `stream`.
+unsafe fn main_conf(cf: *const ngx_conf_t) -> *mut Found {
+    // SAFETY: by the caller's promise; the slot holds what `create_main` made.
+    unsafe {
+        let context: *const ngx_stream_conf_ctx_t = (*cf).ctx.cast();
+        (*(*context).main_conf.add((*own_module()).ctx_index)).cast()
+    }
+}
