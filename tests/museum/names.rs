@@ -43,7 +43,10 @@ fn a_new_subdomain_under_include_subdomains<S: Site>() {
     let unmet = ["superdomain-pins-unmet"];
     let blocks = [apex.clone(), below(&["shop"])];
     let said = stage.refuses_all(&Layout { blocks: &blocks, ..layout.clone() }, &unmet);
-    says(&said, &["hpkp: [superdomain-pins-unmet] shop.example.com: no key in the certificate chain"]);
+    says(
+        &said,
+        &["hpkp: [superdomain-pins-unmet] shop.example.com: no key in the certificate chain"],
+    );
     // Neither does it help to pin the new key now, nor to let the subdomains go.
     let more = [apex_pin.as_str(), &shop_pin, B];
     let both = [Policy { pins: &more, include_subdomains: true, ..POLICY }];
