@@ -79,7 +79,7 @@ pub fn parameters_of_a_public_port<S: Server>() {
     server.pki().records("records");
     let port = free_port();
     for (words, text) in [
-        (["0", "443"], "invalid port \"0\", it must be from 1 to 65535"),
+        (["0", "443"], "invalid port \"0\", expected 1 to 65535"),
         (["65536", "443"], "invalid port \"65536\""),
         (["-1", "443"], "invalid port \"-1\""),
         (["8443", "0"], "invalid port \"0\""),
