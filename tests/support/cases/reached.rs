@@ -90,7 +90,7 @@ pub fn parameters_of_a_public_port<S: Server>() {
         server.refuses_for(&with(port, [public_port(&words).here()]), text);
     }
     let twice = [public_port(&["8443", "443"]), public_port(&["8443", "443"]).here()];
-    server.refuses_for(&with(port, twice), "duplicate public port 443, it is declared in ");
+    server.refuses_for(&with(port, twice), "duplicate public port 443, first configured at ");
     for words in [&["8443"][..], &["8443", "443", "443"]] {
         assert_eq!(server.says(&with(port, [public_port(words)])).code, Some(1), "{words:?}");
     }
