@@ -15,7 +15,7 @@ use hpkp_core::path::CertificateFile;
 use hpkp_core::pem;
 use hpkp_core::text::Excerpt;
 use hpkp_server::file;
-use hpkp_server::loader::Loader;
+use hpkp_server::loader::{Loader, NamedChain};
 use hpkp_server::openssl::ChainSource;
 
 use crate::bindings::{ap_conftree, ap_directive_t, apr_pool_t};
@@ -140,9 +140,6 @@ impl TlsDirectives {
         })
     }
 }
-
-/// A chain in DER, the leaf first, and the file that the leaf is from.
-type NamedChain = (Vec<Vec<u8>>, Option<Arc<CertificateFile>>);
 
 /// The chains of a list of files, as mod_ssl loads them.
 fn chains(

@@ -28,6 +28,9 @@ pub struct Loader<'a> {
     names: Option<Names>,
 }
 
+/// A chain in DER, the leaf first, and the file that the leaf is from.
+pub type NamedChain = (Vec<Vec<u8>>, Option<Arc<CertificateFile>>);
+
 /// By what a server tells from which file it has loaded a certificate.
 #[derive(Debug)]
 pub struct Names {
@@ -75,10 +78,7 @@ impl<'a> Loader<'a> {
 
     /// The certificates that these bytes are, each chain with its leaf first, and the file that the leaf
     /// is from.
-    pub fn chains(
-        &mut self,
-        chains: Vec<(Vec<Vec<u8>>, Option<Arc<CertificateFile>>)>,
-    ) -> Certificates {
+    pub fn chains(&mut self, chains: Vec<NamedChain>) -> Certificates {
         let chain = |(chain, file)| Ok(self.chain(chain)?.with_file(file));
         let chains: Result<Vec<Chain>, (Code, Text)> = chains.into_iter().map(chain).collect();
         match chains {

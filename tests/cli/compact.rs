@@ -85,7 +85,7 @@ fn files_that_are_not_to_be_made_smaller() {
     history(&records);
     let path = records.0.path().join("records/web.jsonl");
     let text = file(&records, "web.jsonl");
-    records.run(&["compact", "other"]).failed(3, "other.jsonl\" cannot be written: No such file");
+    records.run(&["compact", "other"]).failed(3, "other.jsonl\": no such file");
 
     // Of another machine: named, it is refused; else, it is left alone.
     let machine = text.split("\"machine\":\"").nth(1).and_then(|rest| rest.get(..32));
@@ -114,7 +114,7 @@ fn files_that_are_not_to_be_made_smaller() {
 
     // A broken line is an error with its number, and nothing is written.
     std::fs::write(&path, text.replace("86400", "86401")).expect("a file");
-    records.run(&["compact"]).failed(1, "web.jsonl\" cannot be used: line 2");
+    records.run(&["compact"]).failed(1, "web.jsonl\": line 2");
 }
 
 #[test]

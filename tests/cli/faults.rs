@@ -53,7 +53,7 @@ fn a_full_disk_loses_nothing_that_was_acknowledged() {
             let list = records.run(&["list"]);
             assert!(list.err.contains("incomplete last line"), "{list:?}");
         } else {
-            said.failed(3, "records/w.jsonl\" cannot be written: File too large");
+            said.failed(3, "records/w.jsonl\": file too large");
             assert_eq!(after, before);
         }
         assert_eq!(said.out, "");
@@ -78,7 +78,7 @@ fn a_file_that_cannot_be_made_smaller_stays() {
     let path = records.0.path().join("records");
     let before = std::fs::read(path.join("w.jsonl")).expect("records");
     let compact = ["compact"];
-    limited(&records, 2, false, &compact).failed(3, "cannot be written: File too large");
+    limited(&records, 2, false, &compact).failed(3, ": file too large");
     assert_eq!(std::fs::read(path.join("w.jsonl")).expect("records"), before);
     // Nothing is left lying about; after a signal something may, and disturbs nobody.
     let names = || std::fs::read_dir(&path).expect("a directory").count();

@@ -386,7 +386,7 @@ fn a_directory_that_is_not_right_is_not_used() {
     assert!(said.err.contains("w.jsonl: ignored the incomplete last line"), "{said:?}");
     assert_eq!(records.json(&["verify"])["torn"], json!(["records/w.jsonl"]));
     std::fs::write(&file, whole.replace("a.example", "b.example")).expect("a file");
-    records.run(&["verify"]).failed(1, "w.jsonl\" cannot be used: line 2");
+    records.run(&["verify"]).failed(1, "w.jsonl\": line 2");
 
     std::fs::remove_file(directory.join("hpkp-records")).expect("removed");
     list(here).failed(1, "not mounted");

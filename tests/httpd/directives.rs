@@ -68,7 +68,7 @@ fn httpd_s_own_phrases() {
             "HPKPTrustedCertificate not allowed",
             1,
         ),
-        ("HPKPPublishedPins".into(), "HPKPPublishedPins: no directory is named", 0),
+        ("HPKPPublishedPins".into(), "HPKPPublishedPins: missing directory", 0),
         (
             "<VirtualHost *:1>\nHPKPPublishedPins a\n</VirtualHost>".into(),
             "HPKPPublishedPins cannot occur within <VirtualHost> section",

@@ -581,7 +581,7 @@ fn what_cannot_be_looked_at_outside_http_is_named() {
             let named = format!("hpkp: [{CODE}] stream 127.0.0.1:{port}: ");
             assert!(said.text.contains(&named), "{}", said.text);
             let file = nginx.path("nginx.conf").display().to_string();
-            assert!(said.text.contains(&format!(" in {file}:")), "{}", said.text);
+            assert!(said.text.contains(&format!("(configured at {file}:")), "{}", said.text);
         }
     }
 }

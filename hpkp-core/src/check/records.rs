@@ -417,7 +417,7 @@ impl<'a> Checker<'a> {
         }
         if published.has_keys_alone() {
             let code = Code::RecordsEarlierFormat;
-            self.find_of_none(&records.at, code, || text::earlier_format());
+            self.find_of_none(&records.at, code, text::earlier_format);
         }
     }
 

@@ -92,7 +92,7 @@ pub fn a_policy_without_records_is_told_at_test_start_and_reload<S: Site>() {
     parts.push(host("c.example.com", port, &["live"], [uses("other")]));
     let said = site.accepts(&parts, &[NOT_KEPT]);
     let named = |text: &str, name: &str| {
-        let first = format!("nothing records that the pins of the policy \"{name}\" are published");
+        let first = format!("the pins of policy \"{name}\" are sent and not recorded");
         text.lines().filter(|line| line.contains(&first)).count()
     };
     assert_eq!((named(&said.text, "site"), named(&said.text, "other")), (1, 1), "{}", said.text);
@@ -158,8 +158,8 @@ pub fn hashes_of_no_key_are_named_and_are_no_backup<S: Server>() {
         ("the whole certificate, CN=root", der("root.pem")),
         ("the PEM text of the certificate", text),
         ("the PEM text of the public key", public),
-        ("the bare public key", bare),
-        ("the bare public key", point[point.len() - 65..].to_vec()),
+        ("the public key without its algorithm", bare),
+        ("the public key without its algorithm", point[point.len() - 65..].to_vec()),
         ("the modulus", modulus),
         ("the whole certification request", request),
         ("the PEM text of the certification request", pki.read("backup.csr")),
@@ -176,7 +176,11 @@ pub fn hashes_of_no_key_are_named_and_are_no_backup<S: Server>() {
             parts
         };
         let said = server.accepts(&with(&[]), &[NO_BACKUP, PIN_OF_NO_KEY]);
-        assert!(said.text.contains(&format!("is the SHA-256 of {name}")), "{name}: {}", said.text);
+        assert!(
+            said.text.contains(&format!("is the SHA-256 hash of {name}")),
+            "{name}: {}",
+            said.text
+        );
         assert!(said.text.contains("no key has this pin"), "{}", said.text);
         server.accepts(&with(&[B]), &[PIN_OF_NO_KEY]);
     }
@@ -209,7 +213,7 @@ pub fn a_compromised_key_that_is_loaded_is_told<S: Site>() {
         let said = site.accepts(&parts, &[LOADED]);
         for text in [
             format!("hpkp: [{LOADED}] {who}: "),
-            "on record as compromised (\"the laptop is gone\")".to_owned(),
+            "recorded as compromised (\"the laptop is gone\")".to_owned(),
             format!("compromised: sha256/{stolen}"),
         ] {
             assert!(said.text.contains(&text), "{text}: {}", said.text);

@@ -66,9 +66,9 @@ pub fn parameters_of_published_pins<S: Server>() {
         (&["records", "writer="], "invalid writer name \"\""),
         (&["records", "writer=../a"], "invalid writer name \"../a\""),
         (&["records", "writer=a b"], "invalid writer name \"a b\""),
-        (&["records", "writer=a", "read_only"], "exclude each other"),
-        (&["records", "read_only", "writer=a"], "exclude each other"),
-        (&[""], "no directory is named"),
+        (&["records", "writer=a", "read_only"], "cannot be combined"),
+        (&["records", "read_only", "writer=a"], "cannot be combined"),
+        (&[""], "missing directory"),
     ] {
         server.refuses_for(&one(&server, words), text);
     }
@@ -94,9 +94,9 @@ pub fn directories_named_twice<S: Server>() {
     for words in [&["shared"][..], &["shared", "writer=a"]] {
         let said = server.refuses_for(
             &both(&["records"], words),
-            "records are written to one directory, and that is named in ",
+            "only one directory can be written to, and that is configured at ",
         );
-        assert!(said.text.contains("say \"read_only\" of the others"), "{}", said.text);
+        assert!(said.text.contains("add \"read_only\" to the others"), "{}", said.text);
     }
     server.accepts(&both(&["records"], &["shared", "read_only"]), &[]);
     server.accepts(&both(&["shared", "read_only"], &["records"]), &[]);
@@ -117,13 +117,17 @@ pub fn directories_that_are_not_there<S: Server>() {
         ("file", "cannot open as a directory"),
         ("link", "cannot open as a directory"),
         ("unmarked", "has no file \"hpkp-records\""),
-        ("newer", "its format is of version \"2\", which this software does not know; update it"),
+        ("newer", "unsupported format version \"2\""),
     ] {
         let said = server.refuses(&one(&server, &[directory]), UNREADABLE);
         assert!(said.text.contains(text), "{directory}: {}", said.text);
         // Under its full path, wherever that began.
         let path = server.path(directory).display().to_string();
-        assert!(said.text.contains(&format!("the published pins in \"{path}\"")), "{}", said.text);
+        assert!(
+            said.text.contains(&format!("the records of published pins: \"{path}\"")),
+            "{}",
+            said.text
+        );
         server.refuses(&one(&server, &[directory, "read_only"]), UNREADABLE);
     }
     // Nobody is unsure of a host that says so.
@@ -137,7 +141,7 @@ pub fn directories_that_others_may_write_to<S: Server>() {
         let mode = fs::Permissions::from_mode(mode);
         fs::set_permissions(server.path("records"), mode).expect("a mode");
         let said = server.refuses(&one(&server, &["records"]), UNREADABLE);
-        assert!(said.text.contains("others may write to it"), "{}", said.text);
+        assert!(said.text.contains("other users can write to the directory"), "{}", said.text);
     }
     fs::set_permissions(server.path("records"), fs::Permissions::from_mode(0o755)).expect("a mode");
     server.accepts(&one(&server, &["records"]), &[]);

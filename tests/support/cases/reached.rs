@@ -79,7 +79,7 @@ pub fn parameters_of_a_public_port<S: Server>() {
     server.pki().records("records");
     let port = free_port();
     for (words, text) in [
-        (["0", "443"], "invalid port \"0\", it must be from 1 to 65535"),
+        (["0", "443"], "invalid port \"0\", expected 1 to 65535"),
         (["65536", "443"], "invalid port \"65536\""),
         (["-1", "443"], "invalid port \"-1\""),
         (["8443", "0"], "invalid port \"0\""),
@@ -90,7 +90,7 @@ pub fn parameters_of_a_public_port<S: Server>() {
         server.refuses_for(&with(port, [public_port(&words).here()]), text);
     }
     let twice = [public_port(&["8443", "443"]), public_port(&["8443", "443"]).here()];
-    server.refuses_for(&with(port, twice), "duplicate public port 443, it is declared in ");
+    server.refuses_for(&with(port, twice), "duplicate public port 443, first configured at ");
     for words in [&["8443"][..], &["8443", "443", "443"]] {
         assert_eq!(server.says(&with(port, [public_port(words)])).code, Some(1), "{words:?}");
     }
