@@ -4,19 +4,20 @@
 //! curl compares the leaf's key alone, for the URLs of the same command. The hosts are those of the
 //! URLs that name their scheme; a name without one is `http`, which has no TLS.
 
+mod glob;
+mod makefile;
 mod shell;
 
 use std::collections::HashMap;
 
 use hpkp_core::pin::Pin;
 use hpkp_core::published::Client;
-use hpkp_core::text::Excerpt;
 
 use self::shell::Word;
 
 use super::{
     Certificates, ImportError, Imported, Matching, Note, PinSet, Problem, Scope, distinct, host,
-    note_address, text,
+    note_address, shown, text,
 };
 
 /// Reads shell commands, or a configuration file where a line of it sets `pinnedpubkey`.
@@ -30,7 +31,7 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
     let pinned = if is_configuration(text) {
         options(&configuration(text), certificates, &mut imported)?
     } else {
-        script(shell::words(text, 1)?, &HashMap::new(), 0, certificates, &mut imported)?
+        script(shell::words(&makefile::expanded(text), 1)?, &HashMap::new(), 0, certificates, &mut imported)?
     };
     if !pinned {
         return Err(Problem::Nothing { wanted: WANTED }.at(1));
@@ -168,6 +169,8 @@ const SHORT_WITH_VALUE: &str = "AbcCdDeEFHKmoPQrtTuUwxXyYz";
 #[derive(Default)]
 struct Transfer {
     pins: Option<(usize, Vec<Pin>)>,
+    /// Whether braces and brackets in a URL stand for themselves.
+    is_literal: bool,
     urls: Vec<(usize, String)>,
     /// Names without a scheme.
     bare: Vec<(usize, String)>,
@@ -218,6 +221,7 @@ fn options(
                 pinned |= done.finish(scheme.as_deref(), imported)?;
             }
             "--location" | "--location-trusted" => follows = Some(line),
+            "--globoff" => transfer.is_literal = true,
             long if long.starts_with("--") => {
                 if WITH_VALUE.contains(&format!(" {} ", &long[2..])) {
                     value();
@@ -231,6 +235,7 @@ fn options(
                 if before.contains('L') {
                     follows = Some(line);
                 }
+                transfer.is_literal |= before.contains('g');
                 if with_value.is_some_and(|at| at + 1 == letters.len()) {
                     value();
                 }
@@ -344,7 +349,7 @@ impl Transfer {
             match scheme {
                 Some(scheme) if is_name => self.urls.push((line, format!("{scheme}://{name}"))),
                 _ if is_name => {
-                    let name = Excerpt::new(&name).to_string();
+                    let name = shown::shown(&name);
                     imported.note(
                         line,
                         format!(
@@ -361,7 +366,13 @@ impl Transfer {
             return Err(problem.at(line));
         }
         for (line, url) in self.urls {
-            self::url(&url, line, &pins, imported)?;
+            let urls = match self.is_literal {
+                true => Some(vec![url]),
+                false => glob::expanded(&url),
+            };
+            for url in urls.ok_or_else(|| Problem::TooManySets.at(line))? {
+                self::url(&url, line, &pins, imported)?;
+            }
         }
         Ok(true)
     }
@@ -374,7 +385,7 @@ fn url(url: &str, line: usize, pins: &[Pin], imported: &mut Imported) -> Result<
         url.split_once("://").ok_or_else(|| Problem::unexpected(url, wanted).at(line))?;
     let scheme = scheme.to_ascii_lowercase();
     let Some(port) = default_port(&scheme) else {
-        imported.note(line, format!("{} has no TLS; passed over", Excerpt::new(url)));
+        imported.note(line, format!("{} has no TLS; passed over", shown::shown(url)));
         return Ok(());
     };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -477,6 +488,67 @@ mod tests {
     }
 
     #[test]
+    fn braces_and_ranges_stand_for_several_hosts() {
+        let curl = |url: &str| format!("curl --pinnedpubkey sha256//{A} '{url}'");
+        for (url, hosts) in [
+            ("https://{a,b}.example/{x,y}", vec!["a.example", "b.example"]),
+            ("https://n[08-10].example/[1-9999]", vec!["n08.example", "n09.example", "n10.example"]),
+            ("https://{a.example/x,b.example/y}", vec!["a.example", "b.example"]),
+            ("https://[a-c].example", vec!["a.example", "b.example", "c.example"]),
+        ] {
+            let mut read: Vec<_> = sets(&imported(&curl(url)));
+            read.dedup();
+            let wanted: Vec<_> = hosts.iter().map(|host| leaf(host, 443, &[a()])).collect();
+            assert_eq!(read, wanted, "{url}");
+        }
+        let many = curl("https://[1-99999].[1-99999].example/");
+        assert!(read(many.as_bytes(), &Certificates::default()).is_err());
+    }
+
+    #[test]
+    fn variables_of_make() {
+        for text in [
+            format!("PIN := sha256//{A}\nall:\n\t@curl --pinnedpubkey $(PIN) https://a.example\n"),
+            format!("P ?= {A}\nall:\n\tcurl --pinnedpubkey 'sha256//${{P}}' https://a.example\n"),
+            format!("C = curl --pinnedpubkey \"sha256//{A}\"\nall:\n\t$(C) https://a.example\n"),
+            format!("K := {A}\nP := sha256//$(K)\nall:\n\tcurl --pinnedpubkey $(P) https://a.example"),
+        ] {
+            let read = crate::import::read_with(read, text.as_bytes(), &Certificates::default());
+            assert_eq!(sets(&read.unwrap()), [leaf("a.example", 443, &[a()])], "{text}");
+        }
+        let two = format!(
+            "ifdef X\nP := sha256//{A}\nelse\nP := sha256//{B}\nendif\nall:\n\t\
+             curl --pinnedpubkey $(P) https://a.example"
+        );
+        assert!(read(two.as_bytes(), &Certificates::default()).is_err());
+    }
+
+    #[test]
+    fn options_that_are_put_to_an_array() {
+        let text = format!(
+            "P=sha256//{A}\nO=(--proto =https)\n[ -n \"$P\" ] && O+=(--pinnedpubkey \"$P\")\n\
+             curl \"${{O[@]}}\" https://a.example"
+        );
+        assert_eq!(sets(&imported(&text)), [leaf("a.example", 443, &[a()])]);
+        let twice = text.replace("curl", &format!("O+=(--pinnedpubkey sha256//{B})\ncurl"));
+        assert!(read(twice.as_bytes(), &Certificates::default()).is_err());
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_not_shown() {
+        for (pin, url) in [
+            ("sha256//c2VjcmV0IHNlY3JldCBzZWNyZXQgMTIz", "https://a.example"),
+            (&format!("sha256//{A}"), "https://ops:c2VjcmV0IHNlY3JldCBzZWNyZXQgMTIz@a.example:x"),
+            ("c2VjcmV0IHNlY3JldCBzZWNyZXQgMTIz", "https://a.example"),
+        ] {
+            let text = format!("curl --pinnedpubkey {pin} {url}");
+            let error = crate::import::read_with(read, text.as_bytes(), &Certificates::default());
+            let shown = error.unwrap_err().to_string();
+            assert!(!shown.contains("c2VjcmV0"), "{shown}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_read_is_an_error() {
         let (at_hand, hash) = certificate();
         let curl = |pin: &str, url: &str| format!("\ncurl --pinnedpubkey {pin} {url}");
@@ -487,7 +559,7 @@ mod tests {
             curl(&format!("sha256//{hash}"), "https://a.example"),
             curl(&format!("sha256//{A}"), "a.example"),
             curl(&format!("sha256//{A}"), "https://$HOST/"),
-            curl(&format!("sha256//{A}"), "https://{a,b}.example/"),
+            curl(&format!("sha256//{A}"), "-g https://{a,b}.example/"),
             curl(&format!("sha256//{A}"), "https://a.example:x/"),
             curl(&format!("sha256//{A} --pinnedpubkey sha256//{B}"), "https://a.example"),
             curl("'sha256//", ""),

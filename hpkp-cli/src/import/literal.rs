@@ -37,7 +37,7 @@ pub(super) fn property_lists_of(
     let mut at = 0;
     while at < tokens.len() {
         let key = tokens[at].name().filter(|name| is_root(name));
-        let opened = key.and_then(|_| value_of(&tokens, at + 1));
+        let opened = key.and_then(|_| typed(&tokens, at + 1).or_else(|| value_of(&tokens, at + 1)));
         let Some((key, value)) = key.zip(opened).filter(|(_, value)| opens(&tokens, *value)) else {
             at += 1;
             continue;
@@ -66,6 +66,23 @@ fn value_of(tokens: &[Token<'_>], at: usize) -> Option<usize> {
         () if is(at, '=') => Some(at + 1),
         () => None,
     }
+}
+
+/// The position of the value behind a name whose end is at `at`, where its type stands between:
+/// `pins: Pin[] = [`, `pins: [String: Any] = [`.
+fn typed(tokens: &[Token<'_>], at: usize) -> Option<usize> {
+    /// The longest type, in tokens.
+    const MAX: usize = 16;
+    let of_type = |token: &&Token<'_>| match token.kind {
+        Kind::Word(_) => true,
+        Kind::Mark(mark) => "[]<>?*:,&|".contains(mark),
+        Kind::Text(_) => false,
+    };
+    tokens.get(at).filter(|token| token.is(':'))?;
+    let length = tokens[at + 1..].iter().take(MAX).take_while(of_type).count();
+    let equals = at + 1 + length;
+    let is_equals = length > 0 && tokens.get(equals).is_some_and(|token| token.is('='));
+    (is_equals && !tokens.get(equals + 1).is_some_and(|token| token.is('='))).then_some(equals + 1)
 }
 
 fn opens(tokens: &[Token<'_>], at: usize) -> bool {
@@ -137,6 +154,10 @@ pub(super) fn tokens(source: &str) -> Vec<Token<'_>> {
             '/' if rest.starts_with("/*") => {
                 take = rest[2..].find("*/").map_or(rest.len(), |end| end + 4);
                 line += rest[..take].matches('\n').count();
+            }
+            // As Python, Ruby and YAML have comments; a preprocessor's line is none.
+            '#' if rest[1..].starts_with([' ', '\t', '#', '!', '\n', '\r']) => {
+                take = rest.find('\n').unwrap_or(rest.len());
             }
             '"' | '\'' | '`' => {
                 let (text, length) = text(rest, c);
@@ -334,6 +355,10 @@ impl Writer<'_> {
                     _ => self.element("unknown", word, token.line),
                 }
                 at + 1
+            }
+            Kind::Mark('#') => {
+                let why = "which of its branches an app has is not in this text; leave the one that is meant";
+                return Err(Problem::unsupported("#", why).at(token.line));
             }
             Kind::Mark(mark) => {
                 self.element("unknown", &mark.to_string(), token.line);

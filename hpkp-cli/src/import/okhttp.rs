@@ -224,11 +224,7 @@ fn pin(
 ) -> Result<Option<Pin>, ImportError> {
     match text.strip_prefix("sha256/") {
         Some(base64) => certificates.pin_of(Client::OkHttp, base64, line, &mut imported.notes),
-        None if text.starts_with("sha1/") => Err(Problem::unsupported(
-            text,
-            "no key can be held against a SHA-1 pin; pin the same key with sha256/",
-        )
-        .at(line)),
+        None if text.starts_with("sha1/") => Err(Problem::Sha1.at(line)),
         None => Err(Problem::unexpected(text, "a pin (sha256/...)").at(line)),
     }
 }
@@ -346,6 +342,19 @@ class Api {{
         for text in [kotlin, java] {
             let read = checked(&text, &Certificates::default()).unwrap();
             assert_eq!(sets(&read), [set("a.example", &[a(), b()])], "{text}");
+        }
+        for (list, of) in [("[0]", "[1]"), (".get(0)", ".get(1)"), (".first()", "[1]")] {
+            let text = format!(
+                "String[] P = {{\n\"sha256/{A}\", \"sha256/{B}\" }};\n\
+                 new CertificatePinner.Builder().add(\"a.example\", P{list}, Pins.P{of});"
+            );
+            let read = checked(&text, &Certificates::default()).unwrap();
+            assert_eq!(sets(&read), [set("a.example", &[a(), b()])], "{text}");
+            // One that is not added is not lost.
+            let one = text.replace(&format!(", Pins.P{of}"), "");
+            assert_eq!(checked(&one, &Certificates::default()).unwrap_err().line, 2);
+            let third = text.replace(of, "[2]");
+            assert!(checked(&third, &Certificates::default()).is_err());
         }
         let two = format!(
             "val H = \"a.example\"\nfun f() {{ val H = \"b.example\" }}\n\

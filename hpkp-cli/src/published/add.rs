@@ -21,7 +21,7 @@ use super::store::{Failure, Store};
 use super::view::PublishedView;
 use crate::arguments::AddArguments;
 use crate::exit::Exit;
-use crate::import::{Problem, header};
+use crate::import::header;
 use crate::input;
 use crate::output::{self, JSON_VERSION};
 
@@ -42,8 +42,7 @@ pub(super) fn run(
     let published = published(arguments)?;
     let certificates = at_hand::hashes(&arguments.cert)?;
     for pin in &published.pins {
-        if let Some(subject) = certificates.whole(pin.octets()) {
-            let problem = Problem::CertificateHash { subject: subject.to_owned() };
+        if let Some(problem) = certificates.other(pin.octets()) {
             return Err(Failure::no(format!("sha256/{pin}: {problem}")));
         }
     }
@@ -125,6 +124,17 @@ fn published(arguments: &AddArguments) -> Result<Published, Failure> {
 fn of_header(header: &str, common: Published) -> Result<Published, Failure> {
     let header::Unwrapped { value, taken_off } =
         header::unwrap(header).map_err(|error| Failure::no(error.to_string()))?;
+    if !header.to_ascii_lowercase().contains("pin-sha256") {
+        return Err(Failure::no(
+            "the header: there is no value of Public-Key-Pins in this text (pin-sha256=\"...\"; max-age=...); give \
+             the value as it is sent (curl -sI https://HOST/), or record the pins with --pin and --max-age",
+        ));
+    }
+    if header.to_ascii_lowercase().contains("public-key-pins-report-only") {
+        output::complain(
+            "the header: Public-Key-Pins-Report-Only is left out: clients report by it and refuse nothing",
+        );
+    }
     if !taken_off.is_empty() {
         let taken_off: Vec<String> = taken_off.iter().map(ToString::to_string).collect();
         output::complain(&format!(

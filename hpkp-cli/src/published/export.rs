@@ -69,7 +69,7 @@ pub(super) fn run(store: &Store, arguments: &ExportArguments, json: bool) -> Res
     if items.is_empty() {
         return Err(Failure::no("no client is known to hold pins"));
     }
-    let format = arguments.format.format();
+    let format = arguments.format;
     let text = export::write(format, &items)
         .map_err(|refusal| Failure::no(format!("{refusal} ({format}); nothing was written")))?;
     let written = if json {

@@ -14,8 +14,8 @@ use super::store::{Failure, Store, shown};
 use super::view;
 use crate::arguments::ImportArguments;
 use crate::exit::Exit;
-use crate::import::format::Format;
-use crate::import::{self, PinSet};
+use crate::import::format::{self, Format};
+use crate::import::{self, PinSet, Problem};
 use crate::input;
 use crate::output::{self, JSON_VERSION};
 
@@ -34,23 +34,26 @@ pub(super) fn run(
     let file = shown(&arguments.file);
     let text = text.map_err(|error| at_hand::unread(&arguments.file, &error))?;
     let certificates = at_hand::hashes(&arguments.cert)?;
-    let format = match arguments.format.named() {
+    let format = match arguments.format.0 {
         Some(format) => format,
         None => {
             let format = Format::of(&text).ok_or_else(|| {
-                Failure::no(format!(
-                    "{file}: no format is known by which to read this; name it with --format, or record \
-                     pins with: hpkp published add HOST --pin PIN"
-                ))
+                let error = import::unread(&text);
+                let advice = match (&error.problem, format::looks_like(&text, &error)) {
+                    (_, Some(looks)) => format!("; {looks}"),
+                    // Without a pin in it, its format would help.
+                    (Problem::Nothing { .. }, _) => "; name the format with --format".to_owned(),
+                    _ => String::new(),
+                };
+                Failure::no(format!("{file}: no known format; {error}{advice}"))
             })?;
             output::complain(&format!("{file}: read as {format}"));
             format
         }
     };
     let imported = format.read(&text, &certificates).map_err(|error| {
-        let instead = format.instead(&text, &error).map_or_else(String::new, |other| {
-            format!("; the text looks like {other}: --format {other}")
-        });
+        let instead = format.instead(&text, &error);
+        let instead = instead.map_or_else(String::new, |instead| format!("; {instead}"));
         Failure::no(format!("{file}: {error}{instead}"))
     })?;
     for note in &imported.notes {

@@ -296,11 +296,12 @@ impl Source<'_> {
             Err((_, shown)) => is_pin(shown),
         });
         // Other things have an `add` too; one with one argument is no pinner's.
-        let is_pinners = of_pins || explicit && builder.is_some() && arguments.len() > 1;
-        if !is_pinners {
+        if !of_pins && (builder.is_none() || arguments.len() < 2) {
             return Ok(Vec::new());
         }
-        if let Some(builder) = builder {
+        // Within a block any other thing may have that method.
+        let is_certain = of_pins || explicit;
+        if let Some(builder) = builder.filter(|_| is_certain) {
             self.builders.chains.insert(close, builder);
         }
         let (blocks, branch) = (self.blocks.clone(), self.branch);
@@ -308,6 +309,7 @@ impl Source<'_> {
             |texts| Add { line, builder, blocks: blocks.clone(), branch, at, leaves: false, texts };
         let all: Result<Vec<Texts>, _> = resolved.into_iter().collect();
         match all {
+            Ok(_) if !is_certain => Ok(Vec::new()),
             Ok(texts) => Ok(vec![made(texts.concat())]),
             Err((unknown, shown)) => {
                 let around = self.around(at);
@@ -315,6 +317,8 @@ impl Source<'_> {
                 let repeated = !around.is_empty() && self.repeat(&around, &arguments, &mut all);
                 match repeated {
                     true => Ok(all.into_iter().map(made).collect()),
+                    // A pin that it adds is not read, and then named.
+                    false if !is_certain => Ok(Vec::new()),
                     false => Err(Problem::unsupported(&shown, NOT_KNOWN).at(unknown)),
                 }
             }
@@ -518,6 +522,7 @@ pub(super) fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>
             }
             // A name, or a member of something: PINS, Config.PINS, PINS.toTypedArray().
             [token, rest @ ..] => {
+                let (rest, index) = indexed(rest);
                 let mut name = match &token.kind {
                     Kind::Word(word) => word.as_str(),
                     _ => return Err(unknown(token)),
@@ -536,7 +541,11 @@ pub(super) fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>
                         matches!(&token.kind, Kind::Word(word) if is_same(word) || is_getter(word))
                     });
                 let known = constants.get(name).and_then(Option::as_ref).filter(|_| !called);
-                known.cloned().ok_or_else(|| unknown(token))?
+                let known = known.ok_or_else(|| unknown(token))?;
+                match index {
+                    None => known.clone(),
+                    Some(index) => vec![known.get(index).cloned().ok_or_else(|| unknown(token))?],
+                }
             }
             [] => return Err((first.line, "+".to_owned())),
         };
@@ -554,6 +563,30 @@ pub(super) fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>
         });
     }
     Ok(joined.unwrap_or_default())
+}
+
+/// What stands in front of a number that names one text of a list (`[0]`, `.get(0)`, `.first()`), and the number.
+fn indexed(rest: &[Token]) -> (&[Token], Option<usize>) {
+    let kinds: Vec<&Kind> = rest.iter().rev().take(5).map(|token| &token.kind).collect();
+    let number = |kind: &Kind| match kind {
+        Kind::Word(word) => word.parse().ok(),
+        _ => None,
+    };
+    let is = |kind: &Kind, name: &str| matches!(kind, Kind::Word(word) if word == name);
+    let (length, index) = match kinds[..] {
+        [Kind::Sign(']'), of, Kind::Sign('['), ..] => (3, number(of)),
+        [Kind::Sign(')'), of, Kind::Sign('('), get, Kind::Sign('.')] if is(get, "get") => {
+            (5, number(of))
+        }
+        [Kind::Sign(')'), Kind::Sign('('), first, Kind::Sign('.'), ..] if is(first, "first") => {
+            (4, Some(0))
+        }
+        _ => (0, None),
+    };
+    match index {
+        None => (rest, None),
+        index => (&rest[..rest.len() - length], index),
+    }
 }
 
 /// Whether a call gives the texts that it is called on.
@@ -622,19 +655,42 @@ fn constants(tokens: &[Token]) -> HashMap<String, Option<Texts>> {
     constants
 }
 
+/// Whether tokens are a type, and not the rest of a list of parameters or another statement.
+fn is_type(tokens: &[Token]) -> bool {
+    let mut depth = 0_usize;
+    let mut after_word = false;
+    tokens.iter().all(|token| {
+        let is_word = matches!(token.kind, Kind::Word(_));
+        let fits = match token.kind {
+            Kind::Word(_) => !after_word,
+            Kind::Sign('<') => {
+                depth += 1;
+                true
+            }
+            Kind::Sign('>') => {
+                depth = depth.saturating_sub(1);
+                true
+            }
+            Kind::Sign(',') => depth > 0,
+            Kind::Sign('.' | '?' | '[' | ']') => true,
+            _ => false,
+        };
+        after_word = is_word;
+        fits
+    })
+}
+
 /// The name in front of an equals sign, whose type may stand between.
 pub(super) fn assigned(tokens: &[Token], equals: usize) -> Option<&str> {
     let word = |at: usize| match &tokens.get(at)?.kind {
         Kind::Word(word) => Some(word.as_str()),
         _ => None,
     };
-    // val NAME: Array<String> = ...
-    let start = equals.saturating_sub(8);
+    // val NAME: Map<String, List<String>> = ...
+    let start = equals.saturating_sub(24);
     let typed = (start..equals).rev().find(|at| super::is(tokens.get(*at), ':'));
     if let Some(colon) = typed
-        && tokens[colon + 1..equals].iter().all(|token| {
-            matches!(&token.kind, Kind::Word(_) | Kind::Sign('<' | '>' | '.' | '?' | '[' | ']'))
-        })
+        && is_type(&tokens[colon + 1..equals])
         && colon > 0
     {
         return word(colon - 1);
