@@ -10,11 +10,12 @@ use proptest::sample::select;
 /// How many lines a note may be away from the pin: it may name the element that the pin stands in.
 const NEAR: usize = 3;
 
-const FORMATS: [Format; 9] = [
+const FORMATS: [Format; 10] = [
     Format::Android,
     Format::Curl,
     Format::Hosts,
     Format::Ios,
+    Format::Json,
     Format::Lines,
     Format::Okhttp,
     Format::Stubby,
@@ -46,6 +47,12 @@ const PIECES: &[&str] = &[
     "a.example sha256/PIN\n*.b.example sha256/PIN sha256/PIN\n",
     "{\"a.example\": {\"pins\": [\"sha256/PIN\", \"PIN\"], \"includeSubdomains\": true},\n \
      \"b.example\": [\"PIN\"]}\n",
+    "{\"hpkp_pins\":1,\"host\":\"a.example\",\"match\":\"exact\",\"include_subdomains\":false,\"scope\":\
+     \"chain\",\"pins\":[\"sha256/PIN\",\"sha256/PIN\"],\"client\":\"okhttp\",\"configuration\":0}\n",
+    "enum class S(val host: String, vararg val pins: String) {\nL(\"a.example\", \"sha256/PIN\"),\n\
+     T(\"b.example\", \"sha256/PIN\", \"sha256/PIN\")\n}\nval p = CertificatePinner.Builder().apply {\n\
+     S.values().forEach { add(it.host, *it.pins) } }.build()\n",
+    "PIN := sha256//PIN\nall:\n\tcurl --pinnedpubkey $(PIN) https://{a,b}.example\n",
     "let c = [kTSKPinnedDomains: [\"a.example\": [kTSKPublicKeyHashes: [\"PIN\", \"PIN\"]]]]\n",
     "\n",
     " ",
@@ -223,7 +230,8 @@ proptest! {
             while let Some(at) = rest.find("PIN").into_iter().chain(rest.find("HEX")).min() {
                 number += 1;
                 let pin = Pin::from_octets(openssl::sha::sha256(&[number]));
-                let is_name = rest[at..].starts_with("PIN=") || rest[..at].ends_with('$');
+                let is_name = ["PIN=", "PIN :", "PIN)"].iter().any(|name| rest[at..].starts_with(name))
+                    || rest[..at].ends_with('$');
                 text.push_str(&rest[..at]);
                 match &rest[at..at + 3] {
                     name if is_name => text.push_str(name),

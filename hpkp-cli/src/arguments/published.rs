@@ -244,6 +244,11 @@ pub(crate) struct ExportArguments {
     #[arg(long, value_enum)]
     pub(crate) format: export::Format,
 
+    /// Leave out for how long browsers hold the pins of a header, for which formats of apps have no
+    /// place.
+    #[arg(long)]
+    pub(crate) without_max_age: bool,
+
     /// Hosts, patterns of hosts (*.DOMAIN, **.DOMAIN) or ids of events; all by default.
     #[arg(value_name = "HOST|ID")]
     pub(crate) hosts: Vec<String>,

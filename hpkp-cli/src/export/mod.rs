@@ -125,6 +125,10 @@ pub fn write(format: Format, items: &[Item]) -> Result<String, Refusal> {
             apart(format, item, other)?;
         }
     }
+    let has_age = matches!(format, Format::Haproxy | Format::Httpd | Format::Json | Format::Nginx);
+    if let Some(item) = items.iter().find(|item| item.max_age.is_some() && !has_age) {
+        return item.refuse("a max-age (--without-max-age leaves it out)");
+    }
     let text = match format {
         Format::Android => apps::android(items),
         Format::Curl => tools::curl(items),

@@ -719,6 +719,40 @@ mod tests {
     }
 
     #[test]
+    fn hashes_of_bare_keys_are_told_by_a_certificate() {
+        use openssl::{asn1::Asn1Time, ec, hash::MessageDigest, nid::Nid, pkey::PKey, rsa::Rsa, x509::X509};
+        let group = ec::EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+        let point = ec::EcKey::generate(&group).unwrap();
+        let mut context = openssl::bn::BigNumContext::new().unwrap();
+        let form = ec::PointConversionForm::UNCOMPRESSED;
+        let bare_point = point.public_key().to_bytes(&group, form, &mut context).unwrap();
+        let rsa = Rsa::generate(2048).unwrap();
+        let bare_rsa = rsa.public_key_to_der_pkcs1().unwrap();
+        for (key, bare) in [
+            (PKey::from_ec_key(point).unwrap(), bare_point),
+            (PKey::from_rsa(rsa).unwrap(), bare_rsa),
+        ] {
+            let mut builder = X509::builder().unwrap();
+            builder.set_pubkey(&key).unwrap();
+            builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+            builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+            builder.sign(&key, MessageDigest::sha256()).unwrap();
+            let der = builder.build().to_der().unwrap();
+            let at_hand = Certificates::new([(&der[..], "CN=x".to_owned())]);
+            let wanted = Problem::BareKeyHash {
+                subject: "CN=x".to_owned(),
+                pin: Pin::of_spki(&key.public_key_to_der().unwrap()),
+            };
+            let hash = Pin::from_octets(openssl::sha::sha256(&bare));
+            let text = format!("a.example sha256/{hash}");
+            let read = format::Format::Lines.read(text.as_bytes(), &at_hand);
+            assert_eq!(read.unwrap_err().problem, wanted);
+            let read = format::Format::Lines.read(text.as_bytes(), &Certificates::default());
+            assert!(read.is_ok());
+        }
+    }
+
+    #[test]
     fn what_is_no_text_is_named_by_its_line() {
         assert_eq!(text(b"\xef\xbb\xbfa"), Ok("a"));
         assert_eq!(text(b"a\nb\xff"), Err(Problem::NotUtf8.at(2)));

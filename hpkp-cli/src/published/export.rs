@@ -48,7 +48,8 @@ pub(super) fn run(store: &Store, arguments: &ExportArguments, json: bool) -> Res
             Some(configuration) => *configurations.entry(configuration).or_insert(next),
         };
         next += 1;
-        let item = item(said, group)?;
+        let mut item = item(said, group)?;
+        item.max_age = item.max_age.filter(|_| !arguments.without_max_age);
         let is_same = |other: &Item| {
             export::comparable(other.set.clone()) == export::comparable(item.set.clone())
                 && (other.max_age.is_none()

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::lexer::{Kind, Token};
 use super::loops::{self, Loop, Map};
+use super::objects::{self, Object};
 use super::{ImportError, Problem};
 
 /// A call of a builder's `add`.
@@ -54,6 +55,7 @@ pub(super) fn pinners(tokens: &[Token]) -> Result<Vec<Vec<Add>>, ImportError> {
     let mut source = Source {
         tokens,
         maps: loops::maps(tokens, &constants),
+        objects: objects::objects(tokens, &constants),
         loops: loops::loops(tokens),
         constants,
         builders: Builders::default(),
@@ -104,6 +106,7 @@ struct Source<'a> {
     tokens: &'a [Token],
     constants: HashMap<String, Option<Vec<(usize, String)>>>,
     maps: HashMap<String, Option<Map>>,
+    objects: HashMap<String, Option<Vec<Object>>>,
     loops: Vec<Loop>,
     builders: Builders,
     blocks: Vec<(usize, usize)>,
@@ -349,7 +352,10 @@ impl Source<'_> {
                 let named = |index: usize, fixed: [&str; 2]| -> Vec<String> {
                     match names {
                         [_, _] => vec![names[index].clone()],
-                        _ => fixed.map(str::to_owned).to_vec(),
+                        _ => {
+                            let name = names.first().map_or("it", String::as_str);
+                            fixed.map(|member| format!("{name}.{member}")).to_vec()
+                        }
                     }
                 };
                 let keys = named(0, ["key", "getKey"]);
@@ -360,6 +366,11 @@ impl Source<'_> {
                     keys.chain(values).collect()
                 };
                 map.iter().map(entry).collect()
+            }
+            ([name], None) if self.objects.contains_key(&outer.over) => {
+                let Some(Some(objects)) = self.objects.get(&outer.over) else { return false };
+                let member = |(of, texts): &(String, Texts)| (format!("{name}.{of}"), texts.clone());
+                objects.iter().map(|object| object.iter().map(member).collect()).collect()
             }
             ([name], _) => match self.constants.get(&outer.over) {
                 Some(Some(list)) => {
@@ -523,25 +534,26 @@ pub(super) fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>
             // A name, or a member of something: PINS, Config.PINS, PINS.toTypedArray().
             [token, rest @ ..] => {
                 let (rest, index) = indexed(rest);
-                let mut name = match &token.kind {
-                    Kind::Word(word) => word.as_str(),
+                let mut path = match &token.kind {
+                    Kind::Word(word) => vec![word.as_str()],
                     _ => return Err(unknown(token)),
                 };
+                let mut is_called = false;
                 for token in rest {
                     match &token.kind {
                         Kind::Word(word) if is_same(word) => {}
-                        Kind::Word(word) => name = word,
-                        Kind::Sign('.' | '(' | ')') => {}
+                        Kind::Word(word) => path.push(word),
+                        Kind::Sign('(') => is_called = true,
+                        Kind::Sign('.' | ')') => {}
                         _ => return Err(unknown(token)),
                     }
                 }
-                let is_getter = |word: &str| word == "getKey" || word == "getValue";
-                let called = rest.iter().any(|token| token.kind == Kind::Sign('('))
-                    && !rest.iter().any(|token| {
-                        matches!(&token.kind, Kind::Word(word) if is_same(word) || is_getter(word))
-                    });
-                let known = constants.get(name).and_then(Option::as_ref).filter(|_| !called);
-                let known = known.ok_or_else(|| unknown(token))?;
+                let has_same = rest.iter().any(|token| matches!(&token.kind, Kind::Word(word) if is_same(word)));
+                // Nothing else than a member of an object has a name of several words.
+                let is_member = constants.contains_key(&path.join("."));
+                let known = known(&path, constants)
+                    .filter(|_| !is_called || has_same || path.len() > 1 && is_member)
+                    .ok_or_else(|| unknown(token))?;
                 match index {
                     None => known.clone(),
                     Some(index) => vec![known.get(index).cloned().ok_or_else(|| unknown(token))?],
@@ -563,6 +575,20 @@ pub(super) fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>
         });
     }
     Ok(joined.unwrap_or_default())
+}
+
+/// What a name stands for. A member of an object is known where a loop gives the object its name; of a class, which
+/// begins with a capital, the last name will do.
+fn known<'c>(
+    path: &[&str],
+    constants: &'c HashMap<String, Option<Texts>>,
+) -> Option<&'c Texts> {
+    let (name, of) = path.split_last()?;
+    if let Some(known) = constants.get(&path.join(".")).filter(|_| !of.is_empty()) {
+        return known.as_ref();
+    }
+    let is_class = |name: &&str| *name == "this" || name.starts_with(char::is_uppercase);
+    constants.get(*name)?.as_ref().filter(|_| of.iter().all(is_class))
 }
 
 /// What stands in front of a number that names one text of a list (`[0]`, `.get(0)`, `.first()`), and the number.
@@ -609,14 +635,15 @@ fn filled(
         let (name, length) = match after.strip_prefix('{') {
             Some(inner) => {
                 let end = inner.find('}')?;
-                (inner[..end].rsplit('.').next()?, end + 2)
+                (&inner[..end], end + 2)
             }
             None => {
                 let end = after.find(|c| !is_of_name(c)).unwrap_or(after.len());
                 (&after[..end], end)
             }
         };
-        match constants.get(name)?.as_deref()? {
+        let path: Vec<&str> = name.split('.').collect();
+        match known(&path, constants)?.as_slice() {
             [(line, text)] => {
                 of_digits = Some(*line);
                 filled.push_str(text);
@@ -652,6 +679,9 @@ fn constants(tokens: &[Token]) -> HashMap<String, Option<Texts>> {
             }
         }
     }
+    for name in bound(tokens) {
+        constants.insert(name.to_owned(), None);
+    }
     constants
 }
 
@@ -680,6 +710,52 @@ fn is_type(tokens: &[Token]) -> bool {
     })
 }
 
+/// The names that a parameter, a lambda or a loop gives to something: what they stand for differs from place to
+/// place.
+fn bound(tokens: &[Token]) -> HashSet<&str> {
+    let word = |at: usize| match &tokens.get(at)?.kind {
+        Kind::Word(word) => Some(word.as_str()),
+        _ => None,
+    };
+    let is = |at: usize, sign: char| super::is(tokens.get(at), sign);
+    let is_arrow = |at: usize| is(at, '-') && is(at + 1, '>');
+    let mut names = HashSet::new();
+    let mut open: Vec<usize> = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        match &token.kind {
+            Kind::Sign('(' | '[' | '{') => open.push(at),
+            Kind::Sign(')' | ']' | '}') => {
+                let begin = open.pop();
+                // (host, pins) -> ...
+                if let Some(begin) = begin.filter(|begin| is(*begin, '(') && is_arrow(at + 1)) {
+                    let inside = tokens.get(begin..at.min(begin + 16)).unwrap_or_default();
+                    names.extend(inside.iter().filter_map(|token| match &token.kind {
+                        Kind::Word(word) => Some(word.as_str()),
+                        _ => None,
+                    }));
+                }
+            }
+            Kind::Word(name) => {
+                let in_parentheses = open.last().is_some_and(|open| is(*open, '('));
+                let before = at.checked_sub(1);
+                let before_is = |sign: char| before.is_some_and(|before| is(before, sign));
+                // String host, List<String> pins; "a" to PIN is none.
+                let is_typed = before_is('>')
+                    || before_is(']')
+                    || before.and_then(word).is_some_and(|word| !matches!(word, "to" | "in" | "is" | "as"));
+                let is_parameter = is(at + 1, ':') || word(at + 1) == Some("in")
+                    || is_typed && (is(at + 1, ',') || is(at + 1, ')'));
+                let is_of_lambda = is_arrow(at + 1) && (before_is('{') || before_is(','));
+                if in_parentheses && is_parameter || is_of_lambda {
+                    names.insert(name.as_str());
+                }
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
 /// The name in front of an equals sign, whose type may stand between.
 pub(super) fn assigned(tokens: &[Token], equals: usize) -> Option<&str> {
     let word = |at: usize| match &tokens.get(at)?.kind {
@@ -693,14 +769,26 @@ pub(super) fn assigned(tokens: &[Token], equals: usize) -> Option<&str> {
         && is_type(&tokens[colon + 1..equals])
         && colon > 0
     {
-        return word(colon - 1);
+        return word(colon - 1).filter(|_| is_declared(tokens, colon - 1));
     }
     // Java: String[] NAME = ..., String NAME[] = ...
     let mut at = equals - 1;
     while at > 0 && (super::is(tokens.get(at), ']') || super::is(tokens.get(at), '[')) {
         at -= 1;
     }
-    word(at)
+    word(at).filter(|_| is_declared(tokens, at))
+}
+
+/// Whether the name at `at` is one of its own: no argument by its name, and no member of something else.
+fn is_declared(tokens: &[Token], at: usize) -> bool {
+    let Some(before) = at.checked_sub(1) else { return true };
+    match &tokens[before].kind {
+        Kind::Sign('(' | ',') => false,
+        Kind::Sign('.') => before.checked_sub(1).is_some_and(|of| {
+            matches!(&tokens[of].kind, Kind::Word(word) if word == "this")
+        }),
+        _ => true,
+    }
 }
 
 /// Whether something is done with the value in front of `at`: another is put to it, or a member is called
