@@ -124,13 +124,15 @@ fn published(arguments: &AddArguments) -> Result<Published, Failure> {
 fn of_header(header: &str, common: Published) -> Result<Published, Failure> {
     let header::Unwrapped { value, taken_off } =
         header::unwrap(header).map_err(|error| Failure::no(error.to_string()))?;
-    if !header.to_ascii_lowercase().contains("pin-sha256") {
+    let lower = header.to_ascii_lowercase();
+    // No header has parentheses and the like outside its pins and URLs.
+    if !lower.contains("pin-sha256") && lower.contains(['(', '{', '[', '<', '\n']) {
         return Err(Failure::no(
             "the header: there is no value of Public-Key-Pins in this text (pin-sha256=\"...\"; max-age=...); give \
              the value as it is sent (curl -sI https://HOST/), or record the pins with --pin and --max-age",
         ));
     }
-    if header.to_ascii_lowercase().contains("public-key-pins-report-only") {
+    if lower.contains("public-key-pins-report-only") && !lower.trim_start().starts_with("pin-sha256") {
         output::complain(
             "the header: Public-Key-Pins-Report-Only is left out: clients report by it and refuse nothing",
         );
