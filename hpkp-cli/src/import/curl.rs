@@ -77,7 +77,7 @@ fn script(
             pinned |= script(inner, &variables, depth + 1, certificates, imported)?;
         }
     }
-    for command in words.split(|word| word.operator) {
+    for command in commands(words) {
         let Some(at) = command.iter().position(is_curl) else { continue };
         // As JSON has the words of a command: ["curl", "-f", ...].
         let is_json = command[at].text.ends_with(',');
@@ -92,6 +92,29 @@ fn script(
         pinned |= options(&arguments, certificates, imported)?;
     }
     Ok(pinned)
+}
+
+/// The commands of a script. A list of several lines is one: `["curl",` and `- curl` go on in the next.
+fn commands(words: Vec<Word>) -> Vec<Vec<Word>> {
+    let mut commands = vec![Vec::new()];
+    let mut words = words.into_iter().peekable();
+    while let Some(word) = words.next() {
+        let Some(command) = commands.last_mut() else { break };
+        if !word.operator {
+            command.push(word);
+            continue;
+        }
+        let list = command.iter().find(|word| is_curl(word)).map(|word| word.text.ends_with(','));
+        let is_closed = command.iter().any(|word| word.text.contains(']'));
+        let is_item = command.first().is_some_and(|word| word.text == "-")
+            && words.peek().is_some_and(|next| next.text == "-" && !next.operator);
+        match list {
+            Some(true) if word.text == "\n" && !is_closed => {}
+            Some(false) if word.text == "\n" && is_item => drop(words.next()),
+            _ => commands.push(Vec::new()),
+        }
+    }
+    commands
 }
 
 /// Whether a word is the command: by its path, behind what a make recipe or a list in JSON has in
@@ -194,17 +217,23 @@ fn options(
             Some((name, value)) if name.starts_with("--") => (name, Some(value)),
             _ => (text.as_str(), None),
         };
+        let has_value = value.is_some() || words.len() > 0;
         let mut value = || {
             let next = || words.next().map(|word| word.text.as_str());
             value.or_else(next).unwrap_or_default().to_owned()
         };
         match name {
             "--pinnedpubkey" => {
+                let bound = value();
+                if bound.is_empty() && !has_value {
+                    let wanted = "an option with its value, on the same line";
+                    return Err(Problem::unexpected("pinnedpubkey", wanted).at(line));
+                }
                 if transfer.pins.is_some() {
                     return Err(Problem::twice("pinnedpubkey").at(line));
                 }
                 transfer.pins =
-                    Some((line, pins(&value(), line, certificates, &mut imported.notes)?));
+                    Some((line, pins(&bound, line, certificates, &mut imported.notes)?));
             }
             "--proxy-pinnedpubkey" => {
                 let bound = value();
@@ -273,11 +302,8 @@ fn pins(
             continue;
         }
         let base64 = pin.strip_prefix("sha256//").ok_or_else(|| {
-            let why = match pin.contains('$') {
-                true => {
-                    "it is a variable whose value is not in this text; write the pin in its place, or \
-                     record it with: hpkp published add HOST --scope leaf --pin PIN"
-                }
+            let why = match is_placeholder(pin) {
+                true => NOT_FOUND,
                 false => {
                     "it is the name of a file; write the pin of the key in it (hpkp pin FILE) as \
                      sha256//..."
@@ -317,6 +343,17 @@ fn pins(
         return Err(Problem::unsupported("pinnedpubkey", why).at(line));
     }
     Ok(distinct(pins))
+}
+
+/// What is said of a variable.
+const NOT_FOUND: &str = "it is a variable, and its value, or the one of several, was not found in this text; write the \
+    pin and the host in their places, or record them with: hpkp published add HOST --scope leaf --port 443 --pin PIN \
+    --origin TEXT";
+
+/// Whether a word stands for another: `$PIN`, `%s`, `{{ pin }}`, `PIN`. A file has a dot or a slash in its name.
+fn is_placeholder(word: &str) -> bool {
+    word.contains(['$', '%', '{', '}'])
+        || word.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'_')
 }
 
 fn pin_with_prefix(base64: &str) -> String {
@@ -397,6 +434,9 @@ fn url(url: &str, line: usize, pins: &[Pin], imported: &mut Imported) -> Result<
         }
         _ => (authority, port),
     };
+    if name.contains(['$', '%', '{', '}']) {
+        return Err(Problem::unsupported(name, NOT_FOUND).at(line));
+    }
     let Some(host) = host(name, line)? else {
         note_address(imported, line, name);
         return Ok(());
@@ -521,6 +561,32 @@ mod tests {
              curl --pinnedpubkey $(P) https://a.example"
         );
         assert!(read(two.as_bytes(), &Certificates::default()).is_err());
+    }
+
+    #[test]
+    fn lists_over_several_lines() {
+        for text in [
+            format!("run([\n \"curl\", \"-f\", \"--pinnedpubkey\", \"sha256//{A}\",\n \"https://a.example\",\n])\nx"),
+            format!("execFile('curl', ['-f', '--pinnedpubkey',\n 'sha256//{A}', 'https://a.example'], f);"),
+            format!("exec.Command(\"curl\", \"--pinnedpubkey\", \"sha256//{A}\",\n\t\"https://a.example\")"),
+            format!(
+                "argv:\n  - curl\n  - -f\n  - --pinnedpubkey\n  - \"sha256//{A}\"\n  - https://a.example\n\
+                 other:\n  - https://b.example\n"
+            ),
+        ] {
+            let read = crate::import::read_with(read, text.as_bytes(), &Certificates::default());
+            assert_eq!(read.as_ref().map(sets), Ok(vec![leaf("a.example", 443, &[a()])]), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_variable_is_no_name_of_a_file() {
+        for pin in ["$PIN", "%s", "PIN", "{{pin}}", "%PIN%"] {
+            let text = format!("curl --pinnedpubkey {pin} https://a.example");
+            let error = read(text.as_bytes(), &Certificates::default()).unwrap_err();
+            let wanted = matches!(error.problem, Problem::Unsupported { why: NOT_FOUND, .. });
+            assert!(wanted, "{error}");
+        }
     }
 
     #[test]
