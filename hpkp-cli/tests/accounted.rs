@@ -293,10 +293,9 @@ fn whole(format: Format, hosts: &[(String, Vec<Pin>)]) -> String {
                 .iter()
                 .map(|pin| format!("_443._tcp.{host}. IN TLSA 3 1 1 {}\n", hex(*pin)))
                 .collect(),
-            Format::Trustkit => format!(
-                "\"{host}\": [kTSKPublicKeyHashes: [{}]],\n",
-                each("\"", "\",\n")
-            ),
+            Format::Trustkit => {
+                format!("\"{host}\": [kTSKPublicKeyHashes: [{}]],\n", each("\"", "\",\n"))
+            }
         }
     };
     let entries: String = hosts.iter().map(|(host, pins)| entry(host, pins)).collect();

@@ -106,8 +106,11 @@ fn rights<'a>(head: impl Iterator<Item = &'a str>) -> (Vec<Right>, Option<Right>
         let (word, rest) = line.trim().split_once(' ').unwrap();
         if let "right:" | "or:" | "import:" = word {
             let header = rest.strip_prefix("header ").map(str::to_owned);
-            let right =
-                Right { recorded: rest == "recorded" || header.is_some(), header, ..Right::default() };
+            let right = Right {
+                recorded: rest == "recorded" || header.is_some(),
+                header,
+                ..Right::default()
+            };
             all.push((word == "import:", right));
             continue;
         }
@@ -130,16 +133,13 @@ fn written(set: &Value) -> String {
         let of = (1..10_u8).find(|number| format!("sha256/{}", pin(*number)) == text);
         of.map_or_else(|| "?".to_owned(), |number| number.to_string())
     };
-    let mut numbers: Vec<String> = set["pins"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|pin| number(pin.as_str().unwrap()))
-        .collect();
+    let mut numbers: Vec<String> =
+        set["pins"].as_array().unwrap().iter().map(|pin| number(pin.as_str().unwrap())).collect();
     numbers.sort();
     let port = set["port"].as_u64().map_or_else(String::new, |port| format!(":{port}"));
     let below = if set["include_subdomains"] == true { " below" } else { "" };
-    let until = set["expires_at"].as_str().map_or_else(String::new, |time| format!(" until={time}"));
+    let until =
+        set["expires_at"].as_str().map_or_else(String::new, |time| format!(" until={time}"));
     format!(
         "{} {}{port}{below}{until} {}",
         set["host"].as_str().unwrap(),
@@ -259,8 +259,13 @@ fn inputs_as_public_code_has_them() {
             (true, _) => 2,
         }] += 1;
         if std::env::var_os("SHAPES").is_some() || !right {
-            println!("{} {kind}: {name}: {}\n  {:?} {}\n  {said}", if right { "ok" } else { "WRONG" },
-                answer.code, answer.sets, answer.out.len());
+            println!(
+                "{} {kind}: {name}: {}\n  {:?} {}\n  {said}",
+                if right { "ok" } else { "WRONG" },
+                answer.code,
+                answer.sets,
+                answer.out.len()
+            );
         }
         if !right {
             wrong.push(format!("{kind}: {name}"));

@@ -31,7 +31,13 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
     let pinned = if is_configuration(text) {
         options(&configuration(text), certificates, &mut imported)?
     } else {
-        script(shell::words(&makefile::expanded(text), 1)?, &HashMap::new(), 0, certificates, &mut imported)?
+        script(
+            shell::words(&makefile::expanded(text), 1)?,
+            &HashMap::new(),
+            0,
+            certificates,
+            &mut imported,
+        )?
     };
     if !pinned {
         return Err(Problem::Nothing { wanted: WANTED }.at(1));
@@ -532,7 +538,10 @@ mod tests {
         let curl = |url: &str| format!("curl --pinnedpubkey sha256//{A} '{url}'");
         for (url, hosts) in [
             ("https://{a,b}.example/{x,y}", vec!["a.example", "b.example"]),
-            ("https://n[08-10].example/[1-9999]", vec!["n08.example", "n09.example", "n10.example"]),
+            (
+                "https://n[08-10].example/[1-9999]",
+                vec!["n08.example", "n09.example", "n10.example"],
+            ),
             ("https://{a.example/x,b.example/y}", vec!["a.example", "b.example"]),
             ("https://[a-c].example", vec!["a.example", "b.example", "c.example"]),
         ] {
@@ -551,7 +560,9 @@ mod tests {
             format!("PIN := sha256//{A}\nall:\n\t@curl --pinnedpubkey $(PIN) https://a.example\n"),
             format!("P ?= {A}\nall:\n\tcurl --pinnedpubkey 'sha256//${{P}}' https://a.example\n"),
             format!("C = curl --pinnedpubkey \"sha256//{A}\"\nall:\n\t$(C) https://a.example\n"),
-            format!("K := {A}\nP := sha256//$(K)\nall:\n\tcurl --pinnedpubkey $(P) https://a.example"),
+            format!(
+                "K := {A}\nP := sha256//$(K)\nall:\n\tcurl --pinnedpubkey $(P) https://a.example"
+            ),
         ] {
             let read = crate::import::read_with(read, text.as_bytes(), &Certificates::default());
             assert_eq!(sets(&read.unwrap()), [leaf("a.example", 443, &[a()])], "{text}");
@@ -566,9 +577,15 @@ mod tests {
     #[test]
     fn lists_over_several_lines() {
         for text in [
-            format!("run([\n \"curl\", \"-f\", \"--pinnedpubkey\", \"sha256//{A}\",\n \"https://a.example\",\n])\nx"),
-            format!("execFile('curl', ['-f', '--pinnedpubkey',\n 'sha256//{A}', 'https://a.example'], f);"),
-            format!("exec.Command(\"curl\", \"--pinnedpubkey\", \"sha256//{A}\",\n\t\"https://a.example\")"),
+            format!(
+                "run([\n \"curl\", \"-f\", \"--pinnedpubkey\", \"sha256//{A}\",\n \"https://a.example\",\n])\nx"
+            ),
+            format!(
+                "execFile('curl', ['-f', '--pinnedpubkey',\n 'sha256//{A}', 'https://a.example'], f);"
+            ),
+            format!(
+                "exec.Command(\"curl\", \"--pinnedpubkey\", \"sha256//{A}\",\n\t\"https://a.example\")"
+            ),
             format!(
                 "argv:\n  - curl\n  - -f\n  - --pinnedpubkey\n  - \"sha256//{A}\"\n  - https://a.example\n\
                  other:\n  - https://b.example\n"

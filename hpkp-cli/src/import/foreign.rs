@@ -162,7 +162,10 @@ mod tests {
     fn certificates_of_apps_are_named() {
         for (text, line) in [
             ("CertificatePinningInterceptor(\n  allowedSHAFingerprints: [A, B])", 2),
-            ("await HttpCertificatePinning.check(serverURL: url,\n allowedSHAFingerprints: list)", 1),
+            (
+                "await HttpCertificatePinning.check(serverURL: url,\n allowedSHAFingerprints: list)",
+                1,
+            ),
             ("x(\n[\"api.example.com\": PinnedCertificatesTrustEvaluator()])", 2),
             ("let p: [String: T] = [\n\"a.example\": .pinCertificates(\ncertificates: all())]", 2),
             ("let m = M(evaluators: [\n\n\"a.example\": PublicKeysTrustEvaluator()])", 3),

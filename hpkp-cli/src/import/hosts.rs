@@ -238,7 +238,8 @@ fn entry(
         if pins.is_empty() {
             return Err(Problem::Sha1.at(line));
         }
-        imported.note(line, format!("a pin of SHA-1 for {bare} is NOT recorded; those of SHA-256 are"));
+        imported
+            .note(line, format!("a pin of SHA-1 for {bare} is NOT recorded; those of SHA-256 are"));
     }
     if pins.is_empty() {
         if value.descendants().any(is_name) {

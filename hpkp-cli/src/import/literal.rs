@@ -268,7 +268,10 @@ fn bound<'a>(tokens: &[Token<'a>]) -> HashSet<&'a str> {
         let Some(close) = close else { continue };
         let is_declared = at.checked_sub(1).and_then(word).is_some_and(|name| {
             ["init", "function"].contains(&name)
-                || at.checked_sub(2).and_then(word).is_some_and(|before| ["func", "function"].contains(&before))
+                || at
+                    .checked_sub(2)
+                    .and_then(word)
+                    .is_some_and(|before| ["func", "function"].contains(&before))
         });
         let is_arrow = is(close + 1, '=') && is(close + 2, '>');
         if is_declared || is_arrow {
@@ -542,14 +545,35 @@ mod tests {
     fn a_name_of_another_place_is_not_that_of_the_source() {
         let list = "let c = [Pins: [host: [\"x\"]]]";
         let other = "let host = \"b.example\"";
-        for before in ["func f(host: String) {", "init(_ host: String) {", "hosts.map { host in", "(host) => {"] {
+        for before in [
+            "func f(host: String) {",
+            "init(_ host: String) {",
+            "hosts.map { host in",
+            "(host) => {",
+        ] {
             let source = format!("{other}\n{before} {list} }}");
             assert!(one(&source).contains("<key>host</key>"), "{source} {}", one(&source));
         }
-        for (key, is_known) in [("host", true), ("Pins.host", true), ("self.host", true), ("config.host", false)] {
+        for (key, is_known) in
+            [("host", true), ("Pins.host", true), ("self.host", true), ("config.host", false)]
+        {
             let source = format!("{other}\n{}", list.replace("host", key));
-            assert_eq!(one(&source).contains("<key>b.example</key>"), is_known, "{source} {}", one(&source));
+            assert_eq!(
+                one(&source).contains("<key>b.example</key>"),
+                is_known,
+                "{source} {}",
+                one(&source)
+            );
         }
+    }
+
+    #[test]
+    fn branches_of_the_preprocessor_are_not_united() {
+        let source = "let c = [kPins: [k: [\n#if X\n\"a\",\n#else\n\"b\",\n#endif\n]]]";
+        assert!(property_lists(source, &["kPins"]).is_err());
+        // A comment of Python is none.
+        let source = "c = {\"kPins\": {\"k\": [\"a\",  # if x\n\"b\"]}}";
+        assert!(one(source).contains("<string>a</string>|<string>b</string>"), "{}", one(source));
     }
 
     #[test]

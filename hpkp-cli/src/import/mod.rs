@@ -396,9 +396,8 @@ impl Certificates {
 
     /// The pin that `base64` is.
     fn pin(&self, base64: &str, line: usize) -> Result<Pin, ImportError> {
-        let pin = Pin::from_base64(base64).map_err(|error| {
-            Problem::Pin { text: base64.to_owned(), error }.at(line)
-        })?;
+        let pin = Pin::from_base64(base64)
+            .map_err(|error| Problem::Pin { text: base64.to_owned(), error }.at(line))?;
         self.check(pin, line)
     }
 
@@ -418,9 +417,8 @@ impl Certificates {
             notes.push(Note { line, text: text.to_owned() });
         }
         let bare = bare.unwrap_or(text);
-        let reading = pin_text::read(client, bare).map_err(|error| {
-            Problem::Pin { text: bare.to_owned(), error }.at(line)
-        })?;
+        let reading = pin_text::read(client, bare)
+            .map_err(|error| Problem::Pin { text: bare.to_owned(), error }.at(line))?;
         match reading {
             pin_text::Reading::Pin(pin) => self.check(pin, line).map(Some),
             pin_text::Reading::Noted(pin, text) => {
@@ -720,7 +718,9 @@ mod tests {
 
     #[test]
     fn hashes_of_bare_keys_are_told_by_a_certificate() {
-        use openssl::{asn1::Asn1Time, ec, hash::MessageDigest, nid::Nid, pkey::PKey, rsa::Rsa, x509::X509};
+        use openssl::{
+            asn1::Asn1Time, ec, hash::MessageDigest, nid::Nid, pkey::PKey, rsa::Rsa, x509::X509,
+        };
         let group = ec::EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
         let point = ec::EcKey::generate(&group).unwrap();
         let mut context = openssl::bn::BigNumContext::new().unwrap();

@@ -371,11 +371,17 @@ class Api {{
         for text in [
             // A parameter, that of a lambda and of a loop, a member of something.
             format!("fun f(host: String) = {}\nfun g() {{ {other} }}", add("host")),
-            format!("class X(val host: String) {{ val p = {} }}\nfun g() {{ {other} }}", add("host")),
+            format!(
+                "class X(val host: String) {{ val p = {} }}\nfun g() {{ {other} }}",
+                add("host")
+            ),
             format!("hosts().forEach {{ host -> {} }}\nfun g() {{ {other} }}", add("host")),
             format!("hosts().forEach {{ (host, x) -> {} }}\nfun g() {{ {other} }}", add("host")),
             format!("for (host in hosts()) {{ {} }}\nfun g() {{ {other} }}", add("host")),
-            format!("X f(String host, int x) {{ return new {}; }} void g() {{ {other} }}", add("host")),
+            format!(
+                "X f(String host, int x) {{ return new {}; }} void g() {{ {other} }}",
+                add("host")
+            ),
             format!("{}\n{other}", add("config.host")),
             format!("{}\ng(host = \"b.example\")", add("host")),
             format!("{}\nother.host = \"b.example\"", add("host")),

@@ -263,7 +263,7 @@ fn of_base64(view: &View, joined_only: bool, found: &mut Vec<Candidate>) {
         let reach = &octets[start.saturating_sub(REACH)..start];
         let reach = String::from_utf8_lossy(reach).to_ascii_lowercase();
         let this_line = reach.rsplit('\n').next().unwrap_or_default();
-        let marked = is_marked(this_line);
+        let marked = is_marked(this_line) || is_in_list(&reach);
         let directly = reach.ends_with("sha256/") || reach.ends_with("sha256//");
         if !(directly || digits && upper || padded && upper) {
             continue;
@@ -286,6 +286,18 @@ fn is_marked(before: &str) -> bool {
             .split(|c: char| !c.is_ascii_alphanumeric() && !"+/".contains(c))
             .filter(|word| !word.is_empty());
         words.all(|word| word.len() >= DIGITS || AROUND.contains(&word.trim_matches('/')))
+    })
+}
+
+/// Whether it stands in a list with other pins alone in front of it, as objects of hosts and pins have them.
+fn is_in_list(before: &str) -> bool {
+    before.rfind(['[', '{']).filter(|at| before[*at..].starts_with('[')).is_some_and(|at| {
+        let inside = &before[at + 1..];
+        let mut words = inside
+            .split(|c: char| !c.is_ascii_alphanumeric() && !"+/".contains(c))
+            .filter(|word| !word.is_empty());
+        inside.contains(['"', '\'', '`'])
+            && words.all(|word| word.len() >= DIGITS || word.starts_with("sha256"))
     })
 }
 
@@ -388,7 +400,7 @@ fn end_of_nested(text: &str, begin: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::import::samples::{A, B, a};
+    use crate::import::samples::{A, B, a, b};
 
     fn found(text: &str, read: &[(usize, Pin)]) -> (Result<(), ImportError>, Vec<usize>) {
         let mut imported = Imported::default();
@@ -404,7 +416,10 @@ mod tests {
     fn what_was_read_is_accounted_for() {
         let text = format!("\n--pinnedpubkey sha256//{A}\n");
         assert_eq!(found(&text, &[(2, a())]), (Ok(()), vec![]));
-        assert_eq!(found(&text, &[]), (Err(ImportError { column: Some(24), ..Problem::NotRead.at(2) }), vec![]));
+        assert_eq!(
+            found(&text, &[]),
+            (Err(ImportError { column: Some(24), ..Problem::NotRead.at(2) }), vec![])
+        );
         // Once read, it is accounted for once.
         let twice = format!("sha256/{A} sha256/{A}");
         assert!(found(&twice, &[(1, a())]).0.is_err());
@@ -422,6 +437,9 @@ mod tests {
         }
         let url = format!("curl https://a.example/ --pinnedpubkey sha256//{A}");
         assert!(found(&url, &[]).0.is_err());
+        // A list of pins is their syntax too, whatever it is called.
+        let list = format!("sha256/{B}\n'b.example': [\n '{A}',\n '{A}',\n]");
+        assert!(found(&list, &[(1, b()), (3, a())]).0.is_err());
         // Outside the syntax of pins it is a note, unless nothing at all was read.
         let token = format!("sha256/{A}\ntoken: {B}");
         assert_eq!(found(&token, &[(1, a())]), (Ok(()), vec![2]));
@@ -473,7 +491,7 @@ mod tests {
 
     #[test]
     fn a_long_line_takes_no_quadratic_time() {
-        let text = format!("{{\"a\":[{}]}}", format!("\"{A}\",").repeat(80_000));
+        let text = format!("{{{}}}", format!("\"a\":\"{A}\",").repeat(80_000));
         let mut imported = Imported::default();
         imported.push(1, crate::import::samples::set("a.example", &[a()])).unwrap();
         check(&text, &[], &mut imported).unwrap();

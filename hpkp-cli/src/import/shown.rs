@@ -29,9 +29,11 @@ pub(super) fn shown(text: &str) -> String {
 /// Whether it has digits, small letters and capitals, or is of hexadecimal digits alone. Names have neither.
 fn is_secret(piece: &str) -> bool {
     let has = |of: fn(&u8) -> bool| piece.as_bytes().iter().any(of);
-    let mixed = has(u8::is_ascii_digit) && has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase);
+    let mixed =
+        has(u8::is_ascii_digit) && has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase);
     let hex = piece.bytes().all(|octet| octet.is_ascii_hexdigit());
-    piece.len() >= SECRET && (mixed || hex || piece.len() >= 2 * SECRET && !piece.contains(['-', '_', '/']))
+    piece.len() >= SECRET
+        && (mixed || hex || piece.len() >= 2 * SECRET && !piece.contains(['-', '_', '/']))
 }
 
 /// A URL without the name and the password in front of its host.
@@ -53,7 +55,10 @@ mod tests {
             ("HOST", "HOST"),
             ("sha256", "sha256"),
             ("api.example.com", "api.example.com"),
-            ("clinica-veterinaria-api-sgvl.onrender.example", "clinica-veterinaria-api-sgvl.onrender.example"),
+            (
+                "clinica-veterinaria-api-sgvl.onrender.example",
+                "clinica-veterinaria-api-sgvl.onrender.example",
+            ),
             ("https://ops:hunter2@a.example:x/v1", "https://a.example:x/v1"),
             ("x Zm9vYmFyYmF6cXV4Zm9v=", "x (not shown)"),
             ("0123456789abcdef0123456789abcdef", "(not shown)"),

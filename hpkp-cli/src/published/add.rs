@@ -132,7 +132,9 @@ fn of_header(header: &str, common: Published) -> Result<Published, Failure> {
              the value as it is sent (curl -sI https://HOST/), or record the pins with --pin and --max-age",
         ));
     }
-    if lower.contains("public-key-pins-report-only") && !lower.trim_start().starts_with("pin-sha256") {
+    if lower.contains("public-key-pins-report-only")
+        && !lower.trim_start().starts_with("pin-sha256")
+    {
         output::complain(
             "the header: Public-Key-Pins-Report-Only is left out: clients report by it and refuse nothing",
         );

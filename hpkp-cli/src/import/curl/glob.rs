@@ -11,7 +11,8 @@ pub(super) fn expanded(url: &str) -> Option<Vec<String>> {
         let (before, from) = rest.split_at(at);
         whole.iter_mut().for_each(|url| url.push_str(before));
         // What stands behind the host of each makes no difference.
-        let is_path = |url: &String| url.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+        let is_path =
+            |url: &String| url.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
         if whole.iter().all(is_path) {
             return Some(whole);
         }
@@ -36,9 +37,7 @@ type Parts = Option<(Vec<String>, usize)>;
 fn set(text: &str) -> Parts {
     // A variable: ${NAME} is none.
     let (inside, _) = text[1..].split_once('}')?;
-    inside.contains(',').then(|| {
-        (inside.split(',').map(str::to_owned).collect(), inside.len() + 2)
-    })
+    inside.contains(',').then(|| (inside.split(',').map(str::to_owned).collect(), inside.len() + 2))
 }
 
 /// A range of numbers or letters; `None` on the outside where it has too many.

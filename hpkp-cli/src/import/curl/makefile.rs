@@ -33,7 +33,9 @@ pub(super) fn expanded(text: &str) -> Cow<'_, str> {
         let name = definition(line).map(|(name, _)| name);
         let is_used = name.is_some_and(|name| {
             values.get(name).is_some_and(Option::is_some)
-                && [format!("$({name})"), format!("${{{name}}}")].iter().any(|use_| text.contains(use_))
+                && [format!("$({name})"), format!("${{{name}}}")]
+                    .iter()
+                    .any(|use_| text.contains(use_))
         });
         if !is_used && whole.len() < 4 * MAX_TEXT {
             whole.push_str(&replaced(line, &values));
@@ -47,12 +49,14 @@ pub(super) fn expanded(text: &str) -> Cow<'_, str> {
 /// The name and the value that a line defines as only make has it: with blanks around the sign, or `:=` and the
 /// like.
 fn definition(line: &str) -> Option<(&str, &str)> {
-    let line = ["export ", "override "].iter().find_map(|word| line.strip_prefix(word)).unwrap_or(line);
+    let line =
+        ["export ", "override "].iter().find_map(|word| line.strip_prefix(word)).unwrap_or(line);
     let end = line.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|end| *end > 0)?;
     let (name, rest) = line.split_at(end);
     let sign = rest.trim_start_matches([' ', '\t']);
     let value = [":=", "::=", "?=", "="].iter().find_map(|by| sign.strip_prefix(by))?;
-    let is_of_make = !sign.starts_with('=') || sign.len() < rest.len() && value.starts_with([' ', '\t']);
+    let is_of_make =
+        !sign.starts_with('=') || sign.len() < rest.len() && value.starts_with([' ', '\t']);
     let value = value.split(" #").next().unwrap_or_default().trim();
     (is_of_make && !value.is_empty()).then_some((name, value))
 }

@@ -78,7 +78,8 @@ fn members(tokens: &[Token], open: usize) -> Option<Members> {
         let colon = parameter.iter().position(|token| token.kind == Kind::Sign(':'));
         // Kotlin: val NAME: String; Java: String NAME, String... NAMES.
         let name = word(parameter, colon.unwrap_or(parameter.len()).checked_sub(1)?)?;
-        is_open = word(parameter, 0) == Some("vararg") || parameter.iter().any(|token| token.kind == Kind::Sign('.'));
+        is_open = word(parameter, 0) == Some("vararg")
+            || parameter.iter().any(|token| token.kind == Kind::Sign('.'));
         names.push(name.to_owned());
     }
     Some(Members { names, is_open })
@@ -154,9 +155,11 @@ fn object(
     let mut object: Object = Vec::new();
     for (place, argument) in arguments(tokens.get(open + 1..close)?).into_iter().enumerate() {
         let (name, argument) = match argument {
-            [Token { kind: Kind::Word(name), .. }, Token { kind: Kind::Sign('='), .. }, of @ ..] => {
-                (name, of)
-            }
+            [
+                Token { kind: Kind::Word(name), .. },
+                Token { kind: Kind::Sign('='), .. },
+                of @ ..,
+            ] => (name, of),
             of => match members.names.get(place) {
                 Some(name) => (name, of),
                 None => (members.names.last().filter(|_| members.is_open)?, of),

@@ -369,7 +369,8 @@ impl Source<'_> {
             }
             ([name], None) if self.objects.contains_key(&outer.over) => {
                 let Some(Some(objects)) = self.objects.get(&outer.over) else { return false };
-                let member = |(of, texts): &(String, Texts)| (format!("{name}.{of}"), texts.clone());
+                let member =
+                    |(of, texts): &(String, Texts)| (format!("{name}.{of}"), texts.clone());
                 objects.iter().map(|object| object.iter().map(member).collect()).collect()
             }
             ([name], _) => match self.constants.get(&outer.over) {
@@ -548,7 +549,9 @@ pub(super) fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>
                         _ => return Err(unknown(token)),
                     }
                 }
-                let has_same = rest.iter().any(|token| matches!(&token.kind, Kind::Word(word) if is_same(word)));
+                let has_same = rest
+                    .iter()
+                    .any(|token| matches!(&token.kind, Kind::Word(word) if is_same(word)));
                 // Nothing else than a member of an object has a name of several words.
                 let is_member = constants.contains_key(&path.join("."));
                 let known = known(&path, constants)
@@ -579,10 +582,7 @@ pub(super) fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>
 
 /// What a name stands for. A member of an object is known where a loop gives the object its name; of a class, which
 /// begins with a capital, the last name will do.
-fn known<'c>(
-    path: &[&str],
-    constants: &'c HashMap<String, Option<Texts>>,
-) -> Option<&'c Texts> {
+fn known<'c>(path: &[&str], constants: &'c HashMap<String, Option<Texts>>) -> Option<&'c Texts> {
     let (name, of) = path.split_last()?;
     if let Some(known) = constants.get(&path.join(".")).filter(|_| !of.is_empty()) {
         return known.as_ref();
@@ -742,8 +742,11 @@ fn bound(tokens: &[Token]) -> HashSet<&str> {
                 // String host, List<String> pins; "a" to PIN is none.
                 let is_typed = before_is('>')
                     || before_is(']')
-                    || before.and_then(word).is_some_and(|word| !matches!(word, "to" | "in" | "is" | "as"));
-                let is_parameter = is(at + 1, ':') || word(at + 1) == Some("in")
+                    || before
+                        .and_then(word)
+                        .is_some_and(|word| !matches!(word, "to" | "in" | "is" | "as"));
+                let is_parameter = is(at + 1, ':')
+                    || word(at + 1) == Some("in")
                     || is_typed && (is(at + 1, ',') || is(at + 1, ')'));
                 let is_of_lambda = is_arrow(at + 1) && (before_is('{') || before_is(','));
                 if in_parentheses && is_parameter || is_of_lambda {
@@ -784,9 +787,9 @@ fn is_declared(tokens: &[Token], at: usize) -> bool {
     let Some(before) = at.checked_sub(1) else { return true };
     match &tokens[before].kind {
         Kind::Sign('(' | ',') => false,
-        Kind::Sign('.') => before.checked_sub(1).is_some_and(|of| {
-            matches!(&tokens[of].kind, Kind::Word(word) if word == "this")
-        }),
+        Kind::Sign('.') => before
+            .checked_sub(1)
+            .is_some_and(|of| matches!(&tokens[of].kind, Kind::Word(word) if word == "this")),
         _ => true,
     }
 }
