@@ -194,6 +194,26 @@ const WITH_VALUE: &str = " abstract-unix-socket alt-svc aws-sigv4 cacert capath 
 /// Short options that take a value.
 const SHORT_WITH_VALUE: &str = "AbcCdDeEFHKmoPQrtTuUwxXyYz";
 
+/// Short options in one word.
+struct Letters {
+    follows: bool,
+    is_literal: bool,
+    wants_value: bool,
+}
+
+impl Letters {
+    /// Those without a value may stand together; what follows one that has is its value.
+    fn of(letters: &str) -> Self {
+        let with_value = letters.find(|letter| SHORT_WITH_VALUE.contains(letter));
+        let before = &letters[..with_value.unwrap_or(letters.len())];
+        Self {
+            follows: before.contains('L'),
+            is_literal: before.contains('g'),
+            wants_value: with_value.is_some_and(|at| at + 1 == letters.len()),
+        }
+    }
+}
+
 /// What stands in one command, between `--next` and `--next`.
 #[derive(Default)]
 struct Transfer {
@@ -263,15 +283,12 @@ fn options(
                 }
             }
             short if short.starts_with('-') && short.len() > 1 => {
-                // Those without a value may stand together; what follows one that has is its value.
-                let letters = &short[1..];
-                let with_value = letters.find(|letter| SHORT_WITH_VALUE.contains(letter));
-                let before = &letters[..with_value.unwrap_or(letters.len())];
-                if before.contains('L') {
+                let letters = Letters::of(&short[1..]);
+                if letters.follows {
                     follows = Some(line);
                 }
-                transfer.is_literal |= before.contains('g');
-                if with_value.is_some_and(|at| at + 1 == letters.len()) {
+                transfer.is_literal |= letters.is_literal;
+                if letters.wants_value {
                     value();
                 }
             }

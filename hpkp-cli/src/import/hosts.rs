@@ -203,19 +203,7 @@ fn entry(
     let (mut include_subdomains, mut expires_at) = (false, None);
     for node in value.descendants().filter(Node::is_element) {
         match node.tag_name().name() {
-            "key" => {
-                let key = xml::text(node)?.to_ascii_lowercase().replace(['_', '-'], "");
-                let next = node.next_sibling_element();
-                if let Some(value) = next.filter(|_| key == "includesubdomains") {
-                    include_subdomains |= truth(value)?;
-                }
-                if key.contains("expir")
-                    && let Some(text) = next.and_then(|node| node.text())
-                {
-                    let text = text.trim().get(..10).unwrap_or_default();
-                    expires_at = day(text).or(expires_at);
-                }
-            }
+            "key" => settings(node, &mut include_subdomains, &mut expires_at)?,
             "string" => {
                 let text = xml::text(node)?;
                 if text.starts_with("sha1/") {
@@ -259,6 +247,26 @@ fn entry(
     }
     let pins = distinct(pins);
     entries.push(Entry { line, host, matching, include_subdomains, pins, expires_at });
+    Ok(())
+}
+
+/// What a key of an entry says besides its pins.
+fn settings(
+    node: Node<'_, '_>,
+    include_subdomains: &mut bool,
+    expires_at: &mut Option<i64>,
+) -> Result<(), ImportError> {
+    let key = xml::text(node)?.to_ascii_lowercase().replace(['_', '-'], "");
+    let next = node.next_sibling_element();
+    if let Some(value) = next.filter(|_| key == "includesubdomains") {
+        *include_subdomains |= truth(value)?;
+    }
+    if key.contains("expir")
+        && let Some(text) = next.and_then(|node| node.text())
+    {
+        let text = text.trim().get(..10).unwrap_or_default();
+        *expires_at = day(text).or(*expires_at);
+    }
     Ok(())
 }
 
@@ -335,7 +343,7 @@ mod tests {
             format!("fetch(url, {{ sslPinning: {{ certs: ['sha256/{A}'] }} }})"),
         ] {
             let error = read_with(read, text.as_bytes(), &Certificates::default()).unwrap_err();
-            assert!(matches!(error.problem, Problem::NotRead { .. }), "{text}: {error}");
+            assert!(matches!(error.problem, Problem::NotRead), "{text}: {error}");
         }
     }
 

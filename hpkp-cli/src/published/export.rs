@@ -50,13 +50,7 @@ pub(super) fn run(store: &Store, arguments: &ExportArguments, json: bool) -> Res
         next += 1;
         let mut item = item(said, group)?;
         item.max_age = item.max_age.filter(|_| !arguments.without_max_age);
-        let is_same = |other: &Item| {
-            export::comparable(other.set.clone()) == export::comparable(item.set.clone())
-                && (other.max_age.is_none()
-                    || item.max_age.is_none()
-                    || other.max_age == item.max_age)
-        };
-        match items.iter_mut().find(|other| is_same(other)) {
+        match items.iter_mut().find(|other| is_same(other, &item)) {
             Some(known) => known.max_age = known.max_age.or(item.max_age),
             None => items.push(item),
         }
@@ -81,6 +75,12 @@ pub(super) fn run(store: &Store, arguments: &ExportArguments, json: bool) -> Res
         output::line(text.trim_end_matches('\n'))
     };
     Ok(output::ended(Exit::Fine, written))
+}
+
+/// Whether two records are written as one.
+fn is_same(one: &Item, other: &Item) -> bool {
+    export::comparable(one.set.clone()) == export::comparable(other.set.clone())
+        && (one.max_age.is_none() || other.max_age.is_none() || one.max_age == other.max_age)
 }
 
 fn item(said: &Published, group: usize) -> Result<Item, Failure> {

@@ -36,20 +36,7 @@ pub(super) fn run(
     let certificates = at_hand::hashes(&arguments.cert)?;
     let format = match arguments.format.0 {
         Some(format) => format,
-        None => {
-            let format = Format::of(&text).ok_or_else(|| {
-                let error = import::unread(&text);
-                let advice = match (&error.problem, format::looks_like(&text, &error)) {
-                    (_, Some(looks)) => format!("; {looks}"),
-                    // Without a pin in it, its format would help.
-                    (Problem::Nothing { .. }, _) => "; name the format with --format".to_owned(),
-                    _ => String::new(),
-                };
-                Failure::no(format!("{file}: no known format; {error}{advice}"))
-            })?;
-            output::complain(&format!("{file}: read as {format}"));
-            format
-        }
+        None => told(&text, &file)?,
     };
     let imported = format.read(&text, &certificates).map_err(|error| {
         let instead = format.instead(&text, &error);
@@ -87,6 +74,22 @@ pub(super) fn run(
         return Ok(print(&all, json));
     }
     Ok(add::record(store, arguments.writer.writer.as_ref(), &all, None)?.print(json))
+}
+
+/// The format that the text itself tells.
+fn told(text: &[u8], file: &dyn std::fmt::Display) -> Result<Format, Failure> {
+    let format = Format::of(text).ok_or_else(|| {
+        let error = import::unread(text);
+        let advice = match (&error.problem, format::looks_like(text, &error)) {
+            (_, Some(looks)) => format!("; {looks}"),
+            // Without a pin in it, its format would help.
+            (Problem::Nothing { .. }, _) => "; name the format with --format".to_owned(),
+            _ => String::new(),
+        };
+        Failure::no(format!("{file}: no known format; {error}{advice}"))
+    })?;
+    output::complain(&format!("{file}: read as {format}"));
+    Ok(format)
 }
 
 fn published(

@@ -348,25 +348,7 @@ impl Source<'_> {
         };
         let parts: Vec<Vec<(String, Texts)>> = match (&outer.names[..], self.maps.get(&outer.over))
         {
-            (names, Some(Some(map))) => {
-                let named = |index: usize, fixed: [&str; 2]| -> Vec<String> {
-                    match names {
-                        [_, _] => vec![names[index].clone()],
-                        _ => {
-                            let name = names.first().map_or("it", String::as_str);
-                            fixed.map(|member| format!("{name}.{member}")).to_vec()
-                        }
-                    }
-                };
-                let keys = named(0, ["key", "getKey"]);
-                let values = named(1, ["value", "getValue"]);
-                let entry = |(key, of): &(Texts, Texts)| {
-                    let keys = keys.iter().map(|name| (name.clone(), key.clone()));
-                    let values = values.iter().map(|name| (name.clone(), of.clone()));
-                    keys.chain(values).collect()
-                };
-                map.iter().map(entry).collect()
-            }
+            (names, Some(Some(map))) => of_map(names, map),
             ([name], None) if self.objects.contains_key(&outer.over) => {
                 let Some(Some(objects)) = self.objects.get(&outer.over) else { return false };
                 let member =
@@ -416,6 +398,27 @@ impl Source<'_> {
         };
         texts(tokens, &self.constants)
     }
+}
+
+/// What each entry of a map gives to the names of a loop, or calls its members.
+fn of_map(names: &[String], map: &Map) -> Vec<Vec<(String, Texts)>> {
+    let named = |index: usize, fixed: [&str; 2]| -> Vec<String> {
+        match names {
+            [_, _] => vec![names[index].clone()],
+            _ => {
+                let name = names.first().map_or("it", String::as_str);
+                fixed.map(|member| format!("{name}.{member}")).to_vec()
+            }
+        }
+    };
+    let keys = named(0, ["key", "getKey"]);
+    let values = named(1, ["value", "getValue"]);
+    let entry = |(key, of): &(Texts, Texts)| {
+        let keys = keys.iter().map(|name| (name.clone(), key.clone()));
+        let values = values.iter().map(|name| (name.clone(), of.clone()));
+        keys.chain(values).collect()
+    };
+    map.iter().map(entry).collect()
 }
 
 /// The blocks, by the positions of their braces or of their `if`, that a `return` or `throw` stands in
