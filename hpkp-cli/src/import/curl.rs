@@ -592,6 +592,15 @@ mod tests {
     }
 
     #[test]
+    fn many_variables_take_no_quadratic_time() {
+        let lines: String = (1..60_000).map(|n| format!("V{n} := x$(V{})\n", n - 1)).collect();
+        let text = format!(
+            "{lines}P := sha256//{A}\nall:\n\tcurl --pinnedpubkey $(P) https://a.example\n"
+        );
+        assert_eq!(sets(&imported(&text)), [leaf("a.example", 443, &[a()])]);
+    }
+
+    #[test]
     fn lists_over_several_lines() {
         for text in [
             format!(

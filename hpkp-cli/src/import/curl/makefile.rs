@@ -1,7 +1,7 @@
 //! Variables of make: `PIN := sha256//...`, then `$(PIN)`. They are replaced as texts, as make does.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::super::MAX_TEXT;
 
@@ -25,6 +25,8 @@ pub(super) fn expanded(text: &str) -> Cow<'_, str> {
             *value = replaced(value, &before);
         }
     }
+    let used: HashSet<&str> =
+        text.match_indices('$').filter_map(|(at, _)| reference(&text[at..])).collect();
     let mut whole = String::with_capacity(text.len());
     for (at, line) in lines.iter().enumerate() {
         if at > 0 {
@@ -32,10 +34,7 @@ pub(super) fn expanded(text: &str) -> Cow<'_, str> {
         }
         let name = definition(line).map(|(name, _)| name);
         let is_used = name.is_some_and(|name| {
-            values.get(name).is_some_and(Option::is_some)
-                && [format!("$({name})"), format!("${{{name}}}")]
-                    .iter()
-                    .any(|use_| text.contains(use_))
+            values.get(name).is_some_and(Option::is_some) && used.contains(name)
         });
         if !is_used && whole.len() < 4 * MAX_TEXT {
             whole.push_str(&replaced(line, &values));
@@ -61,6 +60,18 @@ fn definition(line: &str) -> Option<(&str, &str)> {
     (is_of_make && !value.is_empty()).then_some((name, value))
 }
 
+/// The name of the variable that `text` begins with a reference to: `$(NAME)`, `${NAME}`.
+fn reference(text: &str) -> Option<&str> {
+    let (open, close) = match text.as_bytes().get(1)? {
+        b'(' => ("$(", ')'),
+        b'{' => ("${", '}'),
+        _ => return None,
+    };
+    let inside = text.strip_prefix(open)?;
+    let end = inside.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
+    inside[end..].starts_with(close).then_some(&inside[..end])
+}
+
 /// The longest value that is put in.
 const MAX_VALUE: usize = 4_096;
 
@@ -70,8 +81,7 @@ fn replaced(line: &str, values: &HashMap<&str, Option<String>>) -> String {
     while let Some(at) = rest.find('$') {
         let (before, from) = rest.split_at(at);
         whole.push_str(before);
-        let inside = |open: &str, close: char| from.strip_prefix(open)?.split_once(close);
-        let name = inside("$(", ')').or_else(|| inside("${", '}')).map(|(name, _)| name);
+        let name = reference(from);
         let value = name.and_then(|name| values.get(name)?.as_deref());
         match name.zip(value).filter(|(_, value)| value.len() <= MAX_VALUE) {
             Some((name, value)) => {
