@@ -10,11 +10,12 @@ use proptest::sample::select;
 /// How many lines a note may be away from the pin: it may name the element that the pin stands in.
 const NEAR: usize = 3;
 
-const FORMATS: [Format; 9] = [
+const FORMATS: [Format; 10] = [
     Format::Android,
     Format::Curl,
     Format::Hosts,
     Format::Ios,
+    Format::Json,
     Format::Lines,
     Format::Okhttp,
     Format::Stubby,
@@ -46,6 +47,12 @@ const PIECES: &[&str] = &[
     "a.example sha256/PIN\n*.b.example sha256/PIN sha256/PIN\n",
     "{\"a.example\": {\"pins\": [\"sha256/PIN\", \"PIN\"], \"includeSubdomains\": true},\n \
      \"b.example\": [\"PIN\"]}\n",
+    "{\"hpkp_pins\":1,\"host\":\"a.example\",\"match\":\"exact\",\"include_subdomains\":false,\"scope\":\
+     \"chain\",\"pins\":[\"sha256/PIN\",\"sha256/PIN\"],\"client\":\"okhttp\",\"configuration\":0}\n",
+    "enum class S(val host: String, vararg val pins: String) {\nL(\"a.example\", \"sha256/PIN\"),\n\
+     T(\"b.example\", \"sha256/PIN\", \"sha256/PIN\")\n}\nval p = CertificatePinner.Builder().apply {\n\
+     S.values().forEach { add(it.host, *it.pins) } }.build()\n",
+    "PIN := sha256//PIN\nall:\n\tcurl --pinnedpubkey $(PIN) https://{a,b}.example\n",
     "let c = [kTSKPinnedDomains: [\"a.example\": [kTSKPublicKeyHashes: [\"PIN\", \"PIN\"]]]]\n",
     "\n",
     " ",
@@ -223,7 +230,8 @@ proptest! {
             while let Some(at) = rest.find("PIN").into_iter().chain(rest.find("HEX")).min() {
                 number += 1;
                 let pin = Pin::from_octets(openssl::sha::sha256(&[number]));
-                let is_name = rest[at..].starts_with("PIN=") || rest[..at].ends_with('$');
+                let is_name = ["PIN=", "PIN :", "PIN)"].iter().any(|name| rest[at..].starts_with(name))
+                    || rest[..at].ends_with('$');
                 text.push_str(&rest[..at]);
                 match &rest[at..at + 3] {
                     name if is_name => text.push_str(name),
@@ -246,6 +254,92 @@ proptest! {
         if let Some(format) = Format::of(text.as_bytes()) {
             let answer = format.read(text.as_bytes(), &Certificates::default());
             prop_assert!(is_accounted(&answer, pin, lines.clone()), "{format} {lines:?}\n{text}\n{answer:?}");
+        }
+    }
+}
+
+/// Hosts and their pins as a text of each format has them.
+fn whole(format: Format, hosts: &[(String, Vec<Pin>)]) -> String {
+    let entry = |host: &str, pins: &[Pin]| -> String {
+        let each = |before: &str, behind: &str| -> String {
+            pins.iter().map(|pin| format!("{before}{pin}{behind}")).collect()
+        };
+        match format {
+            Format::Android => format!(
+                "<domain-config><domain>{host}</domain><pin-set>{}</pin-set></domain-config>\n",
+                each("<pin digest=\"SHA-256\">", "</pin>\n")
+            ),
+            Format::Curl => format!(
+                "curl --pinnedpubkey '{}' https://{host}/\n",
+                each("sha256//", ";").trim_end_matches(';')
+            ),
+            Format::Hosts => format!("'{host}': {{ pins: [{}] }},\n", each("'", "', ")),
+            Format::Ios => format!(
+                "\"{host}\": {{\"NSPinnedLeafIdentities\": [{}]}},\n",
+                each("{\"SPKI-SHA256-BASE64\": \"", "\"},\n")
+            ),
+            Format::Json => format!(
+                "{{\"hpkp_pins\":1,\"host\":\"{host}\",\"match\":\"exact\",\"include_subdomains\":false,\
+                 \"scope\":\"chain\",\"pins\":[{}],\"client\":\"curl\",\"configuration\":0}}\n",
+                each("\"sha256/", "\",").trim_end_matches(',')
+            ),
+            Format::Lines => format!("{host}{}\n", each(" sha256/", "")),
+            Format::Okhttp => format!(".add(\"{host}\"{})\n", each(", \"sha256/", "\"")),
+            Format::Stubby => format!(
+                "  - address_data: 192.0.2.1\n    tls_auth_name: {host}\n    tls_pubkey_pinset:\n{}",
+                each("      - digest: sha256\n        value: ", "\n")
+            ),
+            Format::Tlsa => pins
+                .iter()
+                .map(|pin| format!("_443._tcp.{host}. IN TLSA 3 1 1 {}\n", hex(*pin)))
+                .collect(),
+            Format::Trustkit => {
+                format!("\"{host}\": [kTSKPublicKeyHashes: [{}]],\n", each("\"", "\",\n"))
+            }
+        }
+    };
+    let entries: String = hosts.iter().map(|(host, pins)| entry(host, pins)).collect();
+    let (before, behind) = match format {
+        Format::Android => ("<network-security-config>\n", "</network-security-config>\n"),
+        Format::Hosts => ("initializeSslPinning({\n", "});\n"),
+        Format::Ios => ("{\"NSPinnedDomains\": {\n", "}}\n"),
+        Format::Okhttp => ("val p = CertificatePinner.Builder()\n", ".build()\n"),
+        Format::Stubby => ("upstream_recursive_servers:\n", ""),
+        Format::Trustkit => ("let c = [kTSKPinnedDomains: [\n", "]]\n"),
+        Format::Curl | Format::Json | Format::Lines | Format::Tlsa => ("", ""),
+    };
+    format!("{before}{entries}{behind}")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+    #[test]
+    fn each_pin_of_a_whole_text_is_recorded_for_its_host(
+        numbers in prop::collection::vec(prop::collection::btree_set(any::<u8>(), 2..6), 1..5),
+        format in select(&FORMATS[..]),
+    ) {
+        let pin = |number: u8| Pin::from_octets(openssl::sha::sha256(&[number]));
+        let hosts: Vec<(String, Vec<Pin>)> = numbers
+            .into_iter()
+            .enumerate()
+            .map(|(at, pins)| (format!("host{at}.example"), pins.into_iter().map(pin).collect()))
+            .collect();
+        let text = whole(format, &hosts);
+        prop_assert_eq!(Format::of(text.as_bytes()), Some(format), "{}", text);
+        let imported = format.read(text.as_bytes(), &Certificates::default());
+        prop_assert!(imported.is_ok(), "{text}\n{imported:?}");
+        let imported = imported.unwrap_or_default();
+        prop_assert!(imported.notes.is_empty(), "{text}\n{:?}", imported.notes);
+        for (host, pins) in hosts {
+            let mut sets = imported.sets.iter().filter(|set| set.host.as_str() == host).peekable();
+            prop_assert!(sets.peek().is_some(), "{host}\n{text}");
+            for set in sets {
+                let mut found = set.pins.clone();
+                found.sort();
+                let mut wanted = pins.clone();
+                wanted.sort();
+                prop_assert_eq!(&found, &wanted, "{} {}\n{}", format, host, text);
+            }
         }
     }
 }

@@ -115,6 +115,10 @@ fn is_expressible(format: Format, item: &Item) -> bool {
     let bare = set.port.is_none() && set.scope == Scope::Chain;
     let plain = bare && set.expires_at.is_none() && set.except.is_empty();
     let exact = set.matching == Matching::Exact;
+    let has_age = matches!(format, Format::Haproxy | Format::Httpd | Format::Json | Format::Nginx);
+    if max_age.is_some() && !has_age {
+        return false;
+    }
     match format {
         Format::Json => true,
         Format::Okhttp => {

@@ -1,5 +1,6 @@
 //! The arguments of `hpkp published`.
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::published::WriterName;
@@ -258,8 +259,8 @@ Examples:
   dig TLSA _443._tcp.www.example.com | hpkp published import --origin DNS -")]
 pub(crate) struct ImportArguments {
     /// Format of the file.
-    #[arg(long, value_enum, default_value_t = Format::Auto)]
-    pub(crate) format: Format,
+    #[arg(long, value_parser = choice(), default_value = "auto")]
+    pub(crate) format: Choice,
 
     /// Where clients got the pins, such as an app and its release.
     #[arg(long, value_name = "TEXT", value_parser = free_text)]
@@ -288,51 +289,17 @@ pub(crate) struct ImportArguments {
     pub(crate) records: Records,
 }
 
-/// The formats that are read.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Format {
-    /// Detect the format.
-    Auto,
-    /// Android: network_security_config.xml.
-    Android,
-    /// curl: commands with --pinnedpubkey, or a .curlrc.
-    Curl,
-    /// JSON, JavaScript or TypeScript objects with hosts and their pins.
-    Hosts,
-    /// iOS: NSPinnedDomains in Info.plist.
-    Ios,
-    /// Lines of JSON, as "hpkp published export --format json" writes them.
-    Json,
-    /// Lines "HOST sha256/...".
-    Lines,
-    /// OkHttp: CertificatePinner in Java or Kotlin.
-    Okhttp,
-    /// stubby.yml: tls_pubkey_pinset.
-    Stubby,
-    /// TLSA records of a zone file, or as dig and host print them.
-    Tlsa,
-    /// TrustKit: TSKConfiguration in Info.plist, Swift or Objective-C.
-    Trustkit,
-}
+/// The format that is named; none where the text is to tell.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Choice(pub(crate) Option<import::format::Format>);
 
-impl Format {
-    /// The format that is named; none where the text is to tell.
-    pub(crate) fn named(self) -> Option<import::format::Format> {
-        use import::format::Format as Of;
-        Some(match self {
-            Self::Auto => return None,
-            Self::Android => Of::Android,
-            Self::Curl => Of::Curl,
-            Self::Hosts => Of::Hosts,
-            Self::Ios => Of::Ios,
-            Self::Json => Of::Json,
-            Self::Lines => Of::Lines,
-            Self::Okhttp => Of::Okhttp,
-            Self::Stubby => Of::Stubby,
-            Self::Tlsa => Of::Tlsa,
-            Self::Trustkit => Of::Trustkit,
-        })
-    }
+/// Takes the formats that are read, and "auto".
+fn choice() -> impl TypedValueParser<Value = Choice> {
+    let auto = PossibleValue::new("auto").help("By what the text has");
+    let formats = import::format::Format::value_variants().iter();
+    let formats = formats.filter_map(ValueEnum::to_possible_value);
+    PossibleValuesParser::new(std::iter::once(auto).chain(formats))
+        .map(|name| Choice(import::format::Format::from_str(&name, false).ok()))
 }
 
 /// Print recorded pins in the format of other software.
@@ -346,7 +313,12 @@ Examples:
 pub(crate) struct ExportArguments {
     /// Output format.
     #[arg(long, value_enum)]
-    pub(crate) format: ExportFormat,
+    pub(crate) format: export::Format,
+
+    /// Leave out for how long browsers hold the pins of a header, for which formats of apps have no
+    /// place.
+    #[arg(long)]
+    pub(crate) without_max_age: bool,
 
     /// Host, pattern (*.DOMAIN, **.DOMAIN) or id [default: all].
     #[arg(value_name = "HOST|ID")]
@@ -354,49 +326,6 @@ pub(crate) struct ExportArguments {
 
     #[command(flatten)]
     pub(crate) records: Records,
-}
-
-/// The formats that are written.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum ExportFormat {
-    /// OkHttp: CertificatePinner in Kotlin.
-    Okhttp,
-    /// Android: network_security_config.xml.
-    Android,
-    /// TrustKit: TSKConfiguration of an Info.plist.
-    Trustkit,
-    /// iOS: NSPinnedDomains of an Info.plist.
-    Ios,
-    /// Commands with --pinnedpubkey.
-    Curl,
-    /// TLSA records.
-    Tlsa,
-    /// add_header of nginx.
-    Nginx,
-    /// Header of httpd.
-    Httpd,
-    /// http-response set-header of HAProxy.
-    Haproxy,
-    /// Lines of JSON that hold everything.
-    Json,
-}
-
-impl ExportFormat {
-    pub(crate) fn format(self) -> export::Format {
-        use export::Format as Of;
-        match self {
-            Self::Okhttp => Of::Okhttp,
-            Self::Android => Of::Android,
-            Self::Trustkit => Of::Trustkit,
-            Self::Ios => Of::Ios,
-            Self::Curl => Of::Curl,
-            Self::Tlsa => Of::Tlsa,
-            Self::Nginx => Of::Nginx,
-            Self::Httpd => Of::Httpd,
-            Self::Haproxy => Of::Haproxy,
-            Self::Json => Of::Json,
-        }
-    }
 }
 
 /// Record that pins are no longer published, or that a server is gone.

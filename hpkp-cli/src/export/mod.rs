@@ -10,6 +10,7 @@ mod tools;
 
 use std::fmt;
 
+use clap::ValueEnum;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::Client;
 use hpkp_core::ua::FieldKind;
@@ -18,44 +19,33 @@ use hpkp_core::ua::field::Reading;
 use crate::import::{self, Certificates, Matching, PinSet, Scope, header};
 
 /// A format that is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Android's Network Security Configuration.
+    /// Android: network_security_config.xml
     Android,
-    /// Commands with `--pinnedpubkey`.
+    /// Commands with --pinnedpubkey
     Curl,
-    /// A line of HAProxy.
+    /// http-response set-header of HAProxy
     Haproxy,
-    /// A directive of httpd.
+    /// Header of httpd
     Httpd,
-    /// `NSPinnedDomains`.
+    /// iOS: NSPinnedDomains of an Info.plist
     Ios,
-    /// Lines of JSON that say all there is to say.
+    /// Lines of JSON that hold everything
     Json,
-    /// A directive of nginx.
+    /// add_header of nginx
     Nginx,
-    /// A `CertificatePinner` in Kotlin.
+    /// OkHttp: CertificatePinner in Kotlin
     Okhttp,
-    /// TLSA records.
+    /// TLSA records
     Tlsa,
-    /// TrustKit's property list.
+    /// TrustKit: TSKConfiguration of an Info.plist
     Trustkit,
 }
 
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Android => "android",
-            Self::Curl => "curl",
-            Self::Haproxy => "haproxy",
-            Self::Httpd => "httpd",
-            Self::Ios => "ios",
-            Self::Json => "json",
-            Self::Nginx => "nginx",
-            Self::Okhttp => "okhttp",
-            Self::Tlsa => "tlsa",
-            Self::Trustkit => "trustkit",
-        })
+        self.to_possible_value().map_or(Ok(()), |value| f.write_str(value.get_name()))
     }
 }
 
@@ -134,6 +124,10 @@ pub fn write(format: Format, items: &[Item]) -> Result<String, Refusal> {
         for other in &items[at + 1..] {
             apart(format, item, other)?;
         }
+    }
+    let has_age = matches!(format, Format::Haproxy | Format::Httpd | Format::Json | Format::Nginx);
+    if let Some(item) = items.iter().find(|item| item.max_age.is_some() && !has_age) {
+        return item.refuse("a max-age (--without-max-age leaves it out)");
     }
     let text = match format {
         Format::Android => apps::android(items),

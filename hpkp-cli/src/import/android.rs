@@ -12,13 +12,12 @@
 
 use hpkp_core::pin::Pin;
 use hpkp_core::published::Client;
-use hpkp_core::text::Excerpt;
 use hpkp_core::ua::host::HostName;
 use roxmltree::Node;
 
 use super::{
     Certificates, ImportError, Imported, MAX_SETS, Matching, PinSet, Problem, Scope, day, distinct,
-    excepted, host, note_address, text, xml,
+    excepted, host, note_address, shown, text, xml,
 };
 
 /// Reads a Network Security Configuration.
@@ -135,7 +134,7 @@ impl Reader<'_> {
         };
         let name = xml::text(node)?;
         if pins.is_none_or(|pins| pins.pins.is_empty()) && host(&name, line).is_err() {
-            let name = Excerpt::new(&name);
+            let name = shown::shown(&name);
             self.imported
                 .note(line, format!("\"{name}\" is no host, and nothing is pinned for it"));
             return Ok(());

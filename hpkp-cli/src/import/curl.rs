@@ -4,19 +4,20 @@
 //! curl compares the leaf's key alone, for the URLs of the same command. The hosts are those of the
 //! URLs that name their scheme; a name without one is `http`, which has no TLS.
 
+mod glob;
+mod makefile;
 mod shell;
 
 use std::collections::HashMap;
 
 use hpkp_core::pin::Pin;
 use hpkp_core::published::Client;
-use hpkp_core::text::Excerpt;
 
 use self::shell::Word;
 
 use super::{
     Certificates, ImportError, Imported, Matching, Note, PinSet, Problem, Scope, distinct, host,
-    note_address, text,
+    note_address, shown, text,
 };
 
 /// Reads shell commands, or a configuration file where a line of it sets `pinnedpubkey`.
@@ -30,7 +31,13 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
     let pinned = if is_configuration(text) {
         options(&configuration(text), certificates, &mut imported)?
     } else {
-        script(shell::words(text, 1)?, &HashMap::new(), 0, certificates, &mut imported)?
+        script(
+            shell::words(&makefile::expanded(text), 1)?,
+            &HashMap::new(),
+            0,
+            certificates,
+            &mut imported,
+        )?
     };
     if !pinned {
         return Err(Problem::Nothing { wanted: WANTED }.at(1));
@@ -76,7 +83,7 @@ fn script(
             pinned |= script(inner, &variables, depth + 1, certificates, imported)?;
         }
     }
-    for command in words.split(|word| word.operator) {
+    for command in commands(words) {
         let Some(at) = command.iter().position(is_curl) else { continue };
         // As JSON has the words of a command: ["curl", "-f", ...].
         let is_json = command[at].text.ends_with(',');
@@ -91,6 +98,29 @@ fn script(
         pinned |= options(&arguments, certificates, imported)?;
     }
     Ok(pinned)
+}
+
+/// The commands of a script. A list of several lines is one: `["curl",` and `- curl` go on in the next.
+fn commands(words: Vec<Word>) -> Vec<Vec<Word>> {
+    let mut commands = vec![Vec::new()];
+    let mut words = words.into_iter().peekable();
+    while let Some(word) = words.next() {
+        let Some(command) = commands.last_mut() else { break };
+        if !word.operator {
+            command.push(word);
+            continue;
+        }
+        let list = command.iter().find(|word| is_curl(word)).map(|word| word.text.ends_with(','));
+        let is_closed = command.iter().any(|word| word.text.contains(']'));
+        let is_item = command.first().is_some_and(|word| word.text == "-")
+            && words.peek().is_some_and(|next| next.text == "-" && !next.operator);
+        match list {
+            Some(true) if word.text == "\n" && !is_closed => {}
+            Some(false) if word.text == "\n" && is_item => drop(words.next()),
+            _ => commands.push(Vec::new()),
+        }
+    }
+    commands
 }
 
 /// Whether a word is the command: by its path, behind what a make recipe or a list in JSON has in
@@ -164,10 +194,32 @@ const WITH_VALUE: &str = " abstract-unix-socket alt-svc aws-sigv4 cacert capath 
 /// Short options that take a value.
 const SHORT_WITH_VALUE: &str = "AbcCdDeEFHKmoPQrtTuUwxXyYz";
 
+/// Short options in one word.
+struct Letters {
+    follows: bool,
+    is_literal: bool,
+    wants_value: bool,
+}
+
+impl Letters {
+    /// Those without a value may stand together; what follows one that has is its value.
+    fn of(letters: &str) -> Self {
+        let with_value = letters.find(|letter| SHORT_WITH_VALUE.contains(letter));
+        let before = &letters[..with_value.unwrap_or(letters.len())];
+        Self {
+            follows: before.contains('L'),
+            is_literal: before.contains('g'),
+            wants_value: with_value.is_some_and(|at| at + 1 == letters.len()),
+        }
+    }
+}
+
 /// What stands in one command, between `--next` and `--next`.
 #[derive(Default)]
 struct Transfer {
     pins: Option<(usize, Vec<Pin>)>,
+    /// Whether braces and brackets in a URL stand for themselves.
+    is_literal: bool,
     urls: Vec<(usize, String)>,
     /// Names without a scheme.
     bare: Vec<(usize, String)>,
@@ -191,17 +243,23 @@ fn options(
             Some((name, value)) if name.starts_with("--") => (name, Some(value)),
             _ => (text.as_str(), None),
         };
+        let has_value = value.is_some() || words.len() > 0;
         let mut value = || {
             let next = || words.next().map(|word| word.text.as_str());
             value.or_else(next).unwrap_or_default().to_owned()
         };
         match name {
             "--pinnedpubkey" => {
+                let bound = value();
+                if bound.is_empty() && !has_value {
+                    let wanted = "an option with its value, on the same line";
+                    return Err(Problem::unexpected("pinnedpubkey", wanted).at(line));
+                }
                 if transfer.pins.is_some() {
                     return Err(Problem::twice("pinnedpubkey").at(line));
                 }
                 transfer.pins =
-                    Some((line, pins(&value(), line, certificates, &mut imported.notes)?));
+                    Some((line, pins(&bound, line, certificates, &mut imported.notes)?));
             }
             "--proxy-pinnedpubkey" => {
                 let bound = value();
@@ -218,20 +276,19 @@ fn options(
                 pinned |= done.finish(scheme.as_deref(), imported)?;
             }
             "--location" | "--location-trusted" => follows = Some(line),
+            "--globoff" => transfer.is_literal = true,
             long if long.starts_with("--") => {
                 if WITH_VALUE.contains(&format!(" {} ", &long[2..])) {
                     value();
                 }
             }
             short if short.starts_with('-') && short.len() > 1 => {
-                // Those without a value may stand together; what follows one that has is its value.
-                let letters = &short[1..];
-                let with_value = letters.find(|letter| SHORT_WITH_VALUE.contains(letter));
-                let before = &letters[..with_value.unwrap_or(letters.len())];
-                if before.contains('L') {
+                let letters = Letters::of(&short[1..]);
+                if letters.follows {
                     follows = Some(line);
                 }
-                if with_value.is_some_and(|at| at + 1 == letters.len()) {
+                transfer.is_literal |= letters.is_literal;
+                if letters.wants_value {
                     value();
                 }
             }
@@ -268,11 +325,8 @@ fn pins(
             continue;
         }
         let base64 = pin.strip_prefix("sha256//").ok_or_else(|| {
-            let why = match pin.contains('$') {
-                true => {
-                    "it is a variable whose value is not in this text; write the pin in its place, or \
-                     record it with: hpkp published add HOST --scope leaf --pin PIN"
-                }
+            let why = match is_placeholder(pin) {
+                true => NOT_FOUND,
                 false => {
                     "it is the name of a file; write the pin of the key in it (hpkp pin FILE) as \
                      sha256//..."
@@ -314,6 +368,17 @@ fn pins(
     Ok(distinct(pins))
 }
 
+/// What is said of a variable.
+const NOT_FOUND: &str = "it is a variable, and its value, or the one of several, was not found in this text; write the \
+    pin and the host in their places, or record them with: hpkp published add HOST --scope leaf --port 443 --pin PIN \
+    --origin TEXT";
+
+/// Whether a word stands for another: `$PIN`, `%s`, `{{ pin }}`, `PIN`. A file has a dot or a slash in its name.
+fn is_placeholder(word: &str) -> bool {
+    word.contains(['$', '%', '{', '}'])
+        || word.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'_')
+}
+
 fn pin_with_prefix(base64: &str) -> String {
     format!("sha256//{base64}")
 }
@@ -344,7 +409,7 @@ impl Transfer {
             match scheme {
                 Some(scheme) if is_name => self.urls.push((line, format!("{scheme}://{name}"))),
                 _ if is_name => {
-                    let name = Excerpt::new(&name).to_string();
+                    let name = shown::shown(&name);
                     imported.note(
                         line,
                         format!(
@@ -361,7 +426,13 @@ impl Transfer {
             return Err(problem.at(line));
         }
         for (line, url) in self.urls {
-            self::url(&url, line, &pins, imported)?;
+            let urls = match self.is_literal {
+                true => Some(vec![url]),
+                false => glob::expanded(&url),
+            };
+            for url in urls.ok_or_else(|| Problem::TooManySets.at(line))? {
+                self::url(&url, line, &pins, imported)?;
+            }
         }
         Ok(true)
     }
@@ -374,7 +445,7 @@ fn url(url: &str, line: usize, pins: &[Pin], imported: &mut Imported) -> Result<
         url.split_once("://").ok_or_else(|| Problem::unexpected(url, wanted).at(line))?;
     let scheme = scheme.to_ascii_lowercase();
     let Some(port) = default_port(&scheme) else {
-        imported.note(line, format!("{} has no TLS; passed over", Excerpt::new(url)));
+        imported.note(line, format!("{} has no TLS; passed over", shown::shown(url)));
         return Ok(());
     };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -386,6 +457,9 @@ fn url(url: &str, line: usize, pins: &[Pin], imported: &mut Imported) -> Result<
         }
         _ => (authority, port),
     };
+    if name.contains(['$', '%', '{', '}']) {
+        return Err(Problem::unsupported(name, NOT_FOUND).at(line));
+    }
     let Some(host) = host(name, line)? else {
         note_address(imported, line, name);
         return Ok(());
@@ -477,6 +551,113 @@ mod tests {
     }
 
     #[test]
+    fn braces_and_ranges_stand_for_several_hosts() {
+        let curl = |url: &str| format!("curl --pinnedpubkey sha256//{A} '{url}'");
+        for (url, hosts) in [
+            ("https://{a,b}.example/{x,y}", vec!["a.example", "b.example"]),
+            (
+                "https://n[08-10].example/[1-9999]",
+                vec!["n08.example", "n09.example", "n10.example"],
+            ),
+            ("https://{a.example/x,b.example/y}", vec!["a.example", "b.example"]),
+            ("https://[a-c].example", vec!["a.example", "b.example", "c.example"]),
+        ] {
+            let mut read: Vec<_> = sets(&imported(&curl(url)));
+            read.dedup();
+            let wanted: Vec<_> = hosts.iter().map(|host| leaf(host, 443, &[a()])).collect();
+            assert_eq!(read, wanted, "{url}");
+        }
+        let many = curl("https://[1-99999].[1-99999].example/");
+        assert!(read(many.as_bytes(), &Certificates::default()).is_err());
+    }
+
+    #[test]
+    fn variables_of_make() {
+        for text in [
+            format!("PIN := sha256//{A}\nall:\n\t@curl --pinnedpubkey $(PIN) https://a.example\n"),
+            format!("P ?= {A}\nall:\n\tcurl --pinnedpubkey 'sha256//${{P}}' https://a.example\n"),
+            format!("C = curl --pinnedpubkey \"sha256//{A}\"\nall:\n\t$(C) https://a.example\n"),
+            format!(
+                "K := {A}\nP := sha256//$(K)\nall:\n\tcurl --pinnedpubkey $(P) https://a.example"
+            ),
+        ] {
+            let read = crate::import::read_with(read, text.as_bytes(), &Certificates::default());
+            assert_eq!(sets(&read.unwrap()), [leaf("a.example", 443, &[a()])], "{text}");
+        }
+        let two = format!(
+            "ifdef X\nP := sha256//{A}\nelse\nP := sha256//{B}\nendif\nall:\n\t\
+             curl --pinnedpubkey $(P) https://a.example"
+        );
+        assert!(read(two.as_bytes(), &Certificates::default()).is_err());
+    }
+
+    #[test]
+    fn many_variables_take_no_quadratic_time() {
+        let lines: String = (1..60_000).map(|n| format!("V{n} := x$(V{})\n", n - 1)).collect();
+        let text = format!(
+            "{lines}P := sha256//{A}\nall:\n\tcurl --pinnedpubkey $(P) https://a.example\n"
+        );
+        assert_eq!(sets(&imported(&text)), [leaf("a.example", 443, &[a()])]);
+    }
+
+    #[test]
+    fn lists_over_several_lines() {
+        for text in [
+            format!(
+                "run([\n \"curl\", \"-f\", \"--pinnedpubkey\", \"sha256//{A}\",\n \"https://a.example\",\n])\nx"
+            ),
+            format!(
+                "execFile('curl', ['-f', '--pinnedpubkey',\n 'sha256//{A}', 'https://a.example'], f);"
+            ),
+            format!(
+                "exec.Command(\"curl\", \"--pinnedpubkey\", \"sha256//{A}\",\n\t\"https://a.example\")"
+            ),
+            format!(
+                "argv:\n  - curl\n  - -f\n  - --pinnedpubkey\n  - \"sha256//{A}\"\n  - https://a.example\n\
+                 other:\n  - https://b.example\n"
+            ),
+        ] {
+            let read = crate::import::read_with(read, text.as_bytes(), &Certificates::default());
+            assert_eq!(read.as_ref().map(sets), Ok(vec![leaf("a.example", 443, &[a()])]), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_variable_is_no_name_of_a_file() {
+        for pin in ["$PIN", "%s", "PIN", "{{pin}}", "%PIN%"] {
+            let text = format!("curl --pinnedpubkey {pin} https://a.example");
+            let error = read(text.as_bytes(), &Certificates::default()).unwrap_err();
+            let wanted = matches!(error.problem, Problem::Unsupported { why: NOT_FOUND, .. });
+            assert!(wanted, "{error}");
+        }
+    }
+
+    #[test]
+    fn options_that_are_put_to_an_array() {
+        let text = format!(
+            "P=sha256//{A}\nO=(--proto =https)\n[ -n \"$P\" ] && O+=(--pinnedpubkey \"$P\")\n\
+             curl \"${{O[@]}}\" https://a.example"
+        );
+        assert_eq!(sets(&imported(&text)), [leaf("a.example", 443, &[a()])]);
+        let twice = text.replace("curl", &format!("O+=(--pinnedpubkey sha256//{B})\ncurl"));
+        assert!(read(twice.as_bytes(), &Certificates::default()).is_err());
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_not_shown() {
+        for (pin, url) in [
+            ("sha256//c2VjcmV0IHNlY3JldCBzZWNyZXQgMTIz", "https://a.example"),
+            (&format!("sha256//{A}"), "https://ops:c2VjcmV0IHNlY3JldCBzZWNyZXQgMTIz@a.example:x"),
+            ("c2VjcmV0IHNlY3JldCBzZWNyZXQgMTIz", "https://a.example"),
+        ] {
+            let text = format!("curl --pinnedpubkey {pin} {url}");
+            let error = crate::import::read_with(read, text.as_bytes(), &Certificates::default());
+            let shown = error.unwrap_err().to_string();
+            assert!(!shown.contains("c2VjcmV0"), "{shown}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_read_is_an_error() {
         let (at_hand, hash) = certificate();
         let curl = |pin: &str, url: &str| format!("\ncurl --pinnedpubkey {pin} {url}");
@@ -487,7 +668,7 @@ mod tests {
             curl(&format!("sha256//{hash}"), "https://a.example"),
             curl(&format!("sha256//{A}"), "a.example"),
             curl(&format!("sha256//{A}"), "https://$HOST/"),
-            curl(&format!("sha256//{A}"), "https://{a,b}.example/"),
+            curl(&format!("sha256//{A}"), "-g https://{a,b}.example/"),
             curl(&format!("sha256//{A}"), "https://a.example:x/"),
             curl(&format!("sha256//{A} --pinnedpubkey sha256//{B}"), "https://a.example"),
             curl("'sha256//", ""),

@@ -2,50 +2,41 @@
 
 use std::fmt;
 
+use clap::ValueEnum;
+
 use super::{
-    Certificates, ImportError, Imported, Problem, android, curl, hosts, ios, json, okhttp,
+    Certificates, ImportError, Imported, Problem, android, curl, foreign, hosts, ios, json, okhttp,
     read_with, stubby, tlsa, trustkit, utf8,
 };
 
 /// A format that is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Android's Network Security Configuration.
+    /// Android: network_security_config.xml
     Android,
-    /// curl's options.
+    /// curl: commands with --pinnedpubkey, or a .curlrc
     Curl,
-    /// Objects with hosts and their pins: JSON, JavaScript and the like.
+    /// Objects with hosts and their pins: JSON, JavaScript and the like
     Hosts,
-    /// `NSPinnedDomains`.
+    /// iOS: NSPinnedDomains in Info.plist
     Ios,
-    /// Lines of JSON, as the export writes them.
+    /// Lines of JSON, as "hpkp published export --format json" writes them
     Json,
-    /// Lines of a host and pins.
+    /// Lines "HOST sha256/..."
     Lines,
-    /// OkHttp's `CertificatePinner`.
+    /// OkHttp: CertificatePinner in Java or Kotlin
     Okhttp,
-    /// stubby's configuration.
+    /// stubby.yml: tls_pubkey_pinset
     Stubby,
-    /// TLSA records.
+    /// TLSA records of a zone file, or as dig and host print them
     Tlsa,
-    /// TrustKit.
+    /// TrustKit: TSKConfiguration in Info.plist, Swift or Objective-C
     Trustkit,
 }
 
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Android => "android",
-            Self::Curl => "curl",
-            Self::Hosts => "hosts",
-            Self::Ios => "ios",
-            Self::Json => "json",
-            Self::Lines => "lines",
-            Self::Okhttp => "okhttp",
-            Self::Stubby => "stubby",
-            Self::Tlsa => "tlsa",
-            Self::Trustkit => "trustkit",
-        })
+        self.to_possible_value().map_or(Ok(()), |value| f.write_str(value.get_name()))
     }
 }
 
@@ -92,18 +83,38 @@ impl Format {
         read_with(reader, octets, certificates)
     }
 
-    /// Where a text is not of this format, the one that it looks like.
+    /// Where a text is not of this format, what it looks like.
     #[must_use]
-    pub fn instead(self, octets: &[u8], error: &ImportError) -> Option<Self> {
+    pub fn instead(self, octets: &[u8], error: &ImportError) -> Option<String> {
+        if let Some(format) = self.other(octets, error) {
+            return Some(format!("the text looks like {format}: --format {format}"));
+        }
+        looks_like(octets, error)
+    }
+
+    fn other(self, octets: &[u8], error: &ImportError) -> Option<Self> {
         let is_about_format = matches!(
             error.problem,
             Problem::Nothing { .. }
                 | Problem::Xml(_)
-                | Problem::NotRead { .. }
+                | Problem::NotRead
+                | Problem::NoXml
                 | Problem::Unexpected { .. }
         );
         Self::of(octets).filter(|other| is_about_format && *other != self)
     }
+}
+
+/// Which way of pinning a text looks like that is not read, where `error` does not say so.
+#[must_use]
+pub fn looks_like(octets: &[u8], error: &ImportError) -> Option<String> {
+    // What is said of the pin does not say what it is a pin of.
+    if !matches!(error.problem, Problem::NotRead | Problem::Unexpected { .. }) {
+        return None;
+    }
+    let octets = utf8(octets);
+    let found = foreign::of(std::str::from_utf8(&octets).ok()?)?;
+    Some(found.to_string())
 }
 
 fn is_lines(text: &str) -> bool {

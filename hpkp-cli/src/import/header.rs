@@ -186,7 +186,10 @@ fn value_behind(text: &str, start: usize, end: usize) -> String {
         let next = next.strip_prefix("\\ ").unwrap_or(next);
         let next = next.strip_prefix("\\\n").unwrap_or(next);
         let next = next.strip_prefix('>').filter(|_| rest.starts_with('=')).unwrap_or(next);
-        let next = ["value=", "content="].iter().find_map(|a| next.strip_prefix(a)).unwrap_or(next);
+        let next = VALUE.iter().find_map(|a| next.strip_prefix(a)).unwrap_or(next);
+        // A list of one, a text over several lines within parentheses.
+        let opened = next.strip_prefix(['[', '(', '{']).map(str::trim_start);
+        let next = opened.filter(|inner| inner.starts_with(is_quote)).unwrap_or(next);
         if next.len() == rest.len() {
             break;
         }
@@ -207,6 +210,9 @@ fn value_behind(text: &str, start: usize, end: usize) -> String {
     }
     plain(rest)
 }
+
+/// What names the value beside the name of the field.
+const VALUE: [&str; 5] = ["value=", "content=", "\"value\":", "'value':", "value:"];
 
 /// Names of what a value has in it, in lower case.
 const DIRECTIVES: [&str; 4] = ["pin-sha256", "max-age", "includesubdomains", "report-uri"];
@@ -380,6 +386,10 @@ mod tests {
             format!("header('Public-Key-Pins: {VALUE}');"),
             format!("header(\"Public-Key-Pins: {escaped}\");"),
             format!("response.headers['Public-Key-Pins'] = '{VALUE}'"),
+            format!("response.headers['Public-Key-Pins'] = (\n  '{VALUE}'\n)"),
+            format!("{{\"set\": {{\"Public-Key-Pins\": [\"{escaped}\"]}}}}"),
+            format!("set resp.http.Public-Key-Pins = {{\"{VALUE}\"}};"),
+            format!("{{\"key\": \"Public-Key-Pins\",\n \"value\": \"{escaped}\"}}"),
         ] {
             assert_eq!(value(&text), VALUE, "{text}");
             assert!(!unwrap(&text).unwrap().taken_off.is_empty(), "{text}");

@@ -18,6 +18,9 @@ use super::{
 /// Keys whose value is a host.
 const HOST_KEYS: [&str; 5] = ["host", "hostname", "domain", "domainname", "hosts"];
 
+/// What is said of pins that stand in another text.
+const NOT_KNOWN: &str = "is not in this text as literals, and it is NOT recorded";
+
 /// Reads objects with hosts and their pins.
 ///
 /// # Errors
@@ -26,12 +29,21 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
     let mut imported = Imported::default();
     let mut entries: Vec<Entry> = Vec::new();
     let text = text(octets)?;
-    read_text(text, certificates, &mut entries, &mut imported)?;
+    let is_root = |name: &str| is_host(name) || is_list(name);
+    read_text(text, &is_root, certificates, &mut entries, &mut imported)?;
     let whole = text.trim_start();
     if entries.is_empty() && imported.notes.is_empty() && whole.starts_with(['[', '{']) {
         // The text itself is the list.
         let text = format!("\"pins\": {text}");
-        read_text(&text, certificates, &mut entries, &mut imported)?;
+        read_text(&text, &is_root, certificates, &mut entries, &mut imported)?;
+    }
+    if entries.is_empty() && imported.notes.is_empty() {
+        // Whatever the list is called. What is no list of pins may be anything.
+        let (mut found, mut others) = (Vec::new(), Imported::default());
+        let is_read = read_text(text, &|_| true, certificates, &mut found, &mut others).is_ok();
+        if is_read && !found.is_empty() {
+            (entries, imported) = (found, others);
+        }
     }
     let names: Vec<(HostName, bool)> =
         entries.iter().map(|entry| (entry.host.clone(), entry.include_subdomains)).collect();
@@ -55,6 +67,12 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
         };
         imported.push(entry.line, set)?;
     }
+    let unknown = imported.notes.iter().find(|note| note.text.ends_with(NOT_KNOWN));
+    if let Some(note) = unknown.filter(|_| imported.sets.is_empty()) {
+        let why = "no pin in this text is a literal; write the pins in their place, or import the host and its \
+                   pins as a line \"HOST sha256/...\"";
+        return Err(Problem::unsupported("pins", why).at(note.line));
+    }
     if imported.sets.is_empty() && imported.notes.is_empty() {
         return Err(Problem::Nothing { wanted: "an object with hosts and their pins" }.at(1));
     }
@@ -63,11 +81,12 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
 
 fn read_text(
     text: &str,
+    is_root: &dyn Fn(&str) -> bool,
     certificates: &Certificates,
     entries: &mut Vec<Entry>,
     imported: &mut Imported,
 ) -> Result<(), ImportError> {
-    for list in literal::property_lists_of(text, &|name| is_host(name) || is_list(name))? {
+    for list in literal::property_lists_of(text, is_root)? {
         let document = xml::document(&list)?;
         let Some(dictionary) = xml::elements(document.root_element()).next() else { continue };
         read_dictionary(dictionary, certificates, entries, imported)?;
@@ -101,8 +120,7 @@ fn is_host(name: &str) -> bool {
 
 fn is_list(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["pins", "pinneddomains", "domains", "hosts", "sslpinning", "certificates", "pinning"]
-        .contains(&name.as_str())
+    ["pin", "cert", "domains", "hosts"].iter().any(|word| name.contains(word))
 }
 
 /// Reads the entries of a dictionary: those whose key is a host, and objects that name theirs.
@@ -181,24 +199,16 @@ fn entry(
     };
     plist::has_literal_key(value)?;
     let mut pins = Vec::new();
+    let mut of_sha1 = None;
     let (mut include_subdomains, mut expires_at) = (false, None);
     for node in value.descendants().filter(Node::is_element) {
         match node.tag_name().name() {
-            "key" => {
-                let key = xml::text(node)?.to_ascii_lowercase().replace(['_', '-'], "");
-                let next = node.next_sibling_element();
-                if let Some(value) = next.filter(|_| key == "includesubdomains") {
-                    include_subdomains |= truth(value)?;
-                }
-                if key.contains("expir")
-                    && let Some(text) = next.and_then(|node| node.text())
-                {
-                    let text = text.trim().get(..10).unwrap_or_default();
-                    expires_at = day(text).or(expires_at);
-                }
-            }
+            "key" => settings(node, &mut include_subdomains, &mut expires_at)?,
             "string" => {
                 let text = xml::text(node)?;
+                if text.starts_with("sha1/") {
+                    of_sha1 = of_sha1.or(Some(xml::line(node)));
+                }
                 let bare = text.strip_prefix("sha256/").unwrap_or(&text);
                 let digits = bare.trim_end_matches('=');
                 let is_pin =
@@ -212,14 +222,16 @@ fn entry(
             _ => {}
         }
     }
+    if let Some(line) = of_sha1 {
+        if pins.is_empty() {
+            return Err(Problem::Sha1.at(line));
+        }
+        imported
+            .note(line, format!("a pin of SHA-1 for {bare} is NOT recorded; those of SHA-256 are"));
+    }
     if pins.is_empty() {
         if value.descendants().any(is_name) {
-            imported.note(
-                line,
-                format!(
-                    "what is pinned for {bare} is not in this text as literals, and it is NOT recorded"
-                ),
-            );
+            imported.note(line, format!("what is pinned for {bare} {NOT_KNOWN}"));
         }
         return Ok(());
     }
@@ -235,6 +247,26 @@ fn entry(
     }
     let pins = distinct(pins);
     entries.push(Entry { line, host, matching, include_subdomains, pins, expires_at });
+    Ok(())
+}
+
+/// What a key of an entry says besides its pins.
+fn settings(
+    node: Node<'_, '_>,
+    include_subdomains: &mut bool,
+    expires_at: &mut Option<i64>,
+) -> Result<(), ImportError> {
+    let key = xml::text(node)?.to_ascii_lowercase().replace(['_', '-'], "");
+    let next = node.next_sibling_element();
+    if let Some(value) = next.filter(|_| key == "includesubdomains") {
+        *include_subdomains |= truth(value)?;
+    }
+    if key.contains("expir")
+        && let Some(text) = next.and_then(|node| node.text())
+    {
+        let text = text.trim().get(..10).unwrap_or_default();
+        *expires_at = day(text).or(*expires_at);
+    }
     Ok(())
 }
 
@@ -311,13 +343,32 @@ mod tests {
             format!("fetch(url, {{ sslPinning: {{ certs: ['sha256/{A}'] }} }})"),
         ] {
             let error = read_with(read, text.as_bytes(), &Certificates::default()).unwrap_err();
-            assert!(matches!(error.problem, Problem::NotRead { .. }), "{text}: {error}");
+            assert!(matches!(error.problem, Problem::NotRead), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn something_is_said_of_pins_of_sha1() {
+        let old = format!("sha1/{}=", "A".repeat(27));
+        let text = format!("{{\"a.example\": [\n\"{old}\", \"sha256/{A}\"]}}");
+        let read = read_with(super::read, text.as_bytes(), &Certificates::default()).unwrap();
+        assert_eq!(sets(&read), [set("a.example", &[a()])]);
+        assert_eq!(read.notes.iter().map(|note| note.line).collect::<Vec<_>>(), [2]);
+        let alone = format!("{{\"a.example\": [\"sha256/{A}\"],\n\"b.example\": [\"{old}\"]}}");
+        let read = read_with(super::read, alone.as_bytes(), &Certificates::default());
+        assert_eq!(read, Err(Problem::Sha1.at(2)));
     }
 
     #[test]
     fn what_is_written_in_other_ways() {
         for text in [
+            format!(
+                "export const ALL: DomainPin[] = [\n{{ domain: 'a.example', fingerprints: [\n\
+                 {{ algorithm: 'sha256', value: '{A}' }}], includeSubdomains: true }} ];"
+            ),
+            format!(
+                "PINS = {{\n  \"a.example\": {{\"pins\": [\"{A}\"], \"includeSubdomains\": True}},  # a\n}}\n"
+            ),
             format!(
                 "[{{\"host\": \"a.example\",\n\"pins\": [\"{A}\"], \"include_subdomains\": \"true\"}}]"
             ),

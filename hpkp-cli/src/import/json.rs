@@ -2,12 +2,11 @@
 
 use hpkp_core::date;
 use hpkp_core::published::Client;
-use hpkp_core::text::Excerpt;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Certificates, Except, ImportError, Imported, Matching, PinSet, Problem, Scope, distinct, host,
-    note_address, text,
+    note_address, shown, text,
 };
 
 /// The version of these lines.
@@ -111,7 +110,7 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
         }
         let said: Line = serde_json::from_str(content).map_err(|error| {
             Problem::Unexpected {
-                found: Excerpt::new(&error.to_string()).to_string(),
+                found: shown::shown(&error.to_string()),
                 wanted: "a line of hpkp published export --format json",
             }
             .at(line)

@@ -2,7 +2,7 @@
 //! JavaScript's `{ k: v }`. What is found is given as a property list in XML, each value on the line
 //! on which it stands in the source, so that one reader serves for all.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{ImportError, MAX_SETS, MAX_TEXT, Problem};
 
@@ -37,7 +37,7 @@ pub(super) fn property_lists_of(
     let mut at = 0;
     while at < tokens.len() {
         let key = tokens[at].name().filter(|name| is_root(name));
-        let opened = key.and_then(|_| value_of(&tokens, at + 1));
+        let opened = key.and_then(|_| typed(&tokens, at + 1).or_else(|| value_of(&tokens, at + 1)));
         let Some((key, value)) = key.zip(opened).filter(|(_, value)| opens(&tokens, *value)) else {
             at += 1;
             continue;
@@ -66,6 +66,23 @@ fn value_of(tokens: &[Token<'_>], at: usize) -> Option<usize> {
         () if is(at, '=') => Some(at + 1),
         () => None,
     }
+}
+
+/// The position of the value behind a name whose end is at `at`, where its type stands between:
+/// `pins: Pin[] = [`, `pins: [String: Any] = [`.
+fn typed(tokens: &[Token<'_>], at: usize) -> Option<usize> {
+    /// The longest type, in tokens.
+    const MAX: usize = 16;
+    let of_type = |token: &&Token<'_>| match token.kind {
+        Kind::Word(_) => true,
+        Kind::Mark(mark) => "[]<>?*:,&|".contains(mark),
+        Kind::Text(_) => false,
+    };
+    tokens.get(at).filter(|token| token.is(':'))?;
+    let length = tokens[at + 1..].iter().take(MAX).take_while(of_type).count();
+    let equals = at + 1 + length;
+    let is_equals = length > 0 && tokens.get(equals).is_some_and(|token| token.is('='));
+    (is_equals && !tokens.get(equals + 1).is_some_and(|token| token.is('='))).then_some(equals + 1)
 }
 
 fn opens(tokens: &[Token<'_>], at: usize) -> bool {
@@ -137,6 +154,10 @@ pub(super) fn tokens(source: &str) -> Vec<Token<'_>> {
             '/' if rest.starts_with("/*") => {
                 take = rest[2..].find("*/").map_or(rest.len(), |end| end + 4);
                 line += rest[..take].matches('\n').count();
+            }
+            // As Python, Ruby and YAML have comments; a preprocessor's line is none.
+            '#' if rest[1..].starts_with([' ', '\t', '#', '!', '\n', '\r']) => {
+                take = rest.find('\n').unwrap_or(rest.len());
             }
             '"' | '\'' | '`' => {
                 let (text, length) = text(rest, c);
@@ -219,7 +240,45 @@ fn constants(tokens: &[Token<'_>]) -> HashMap<String, Vec<Constant>> {
             *known = None;
         }
     }
+    for name in bound(tokens) {
+        constants.remove(name);
+    }
     constants.into_iter().filter_map(|(name, texts)| Some((name, texts?))).collect()
+}
+
+/// The names of parameters, of functions and of closures: what they stand for differs from call to call.
+fn bound<'a>(tokens: &[Token<'a>]) -> HashSet<&'a str> {
+    let word = |at: usize| match tokens.get(at)?.kind {
+        Kind::Word(word) => Some(word),
+        _ => None,
+    };
+    let is = |at: usize, c: char| tokens.get(at).is_some_and(|token| token.is(c));
+    let mut names = HashSet::new();
+    for at in 0..tokens.len() {
+        // { host in ... }, host => ...
+        if let Some(name) = word(at)
+            && (is(at + 1, '=') && is(at + 2, '>') || word(at + 1) == Some("in"))
+        {
+            names.insert(name);
+        }
+        if !is(at, '(') {
+            continue;
+        }
+        let close = (at..tokens.len().min(at + 64)).find(|end| is(*end, ')'));
+        let Some(close) = close else { continue };
+        let is_declared = at.checked_sub(1).and_then(word).is_some_and(|name| {
+            ["init", "function"].contains(&name)
+                || at
+                    .checked_sub(2)
+                    .and_then(word)
+                    .is_some_and(|before| ["func", "function"].contains(&before))
+        });
+        let is_arrow = is(close + 1, '=') && is(close + 2, '>');
+        if is_declared || is_arrow {
+            names.extend((at..close).filter_map(word));
+        }
+    }
+    names
 }
 
 /// Whether something is done with the value in front of it: another is put to it, or a member is called.
@@ -262,7 +321,20 @@ struct Writer<'c> {
     constants: &'c HashMap<String, Vec<Constant>>,
 }
 
-impl Writer<'_> {
+impl<'c> Writer<'c> {
+    /// What a name stands for; a member of a class, which begins with a capital, has the last name.
+    fn constant(&self, word: &str) -> Option<&'c [Constant]> {
+        let is_class = |name: &str| {
+            ["self", "Self", "this"].contains(&name) || name.starts_with(char::is_uppercase)
+        };
+        let name = match word.rsplit_once('.') {
+            Some((of, name)) if of.split('.').all(is_class) => name,
+            Some(_) => return None,
+            None => word,
+        };
+        self.constants.get(name).map(Vec::as_slice)
+    }
+
     fn advance_to(&mut self, line: usize) {
         while self.line < line {
             self.text.push('\n');
@@ -318,7 +390,7 @@ impl Writer<'_> {
                 at + 1
             }
             Kind::Word(word) => {
-                match self.constants.get(*word).map(Vec::as_slice) {
+                match self.constant(word) {
                     Some([Constant { text, list: false, .. }]) => {
                         self.element("string", text, token.line);
                     }
@@ -334,6 +406,10 @@ impl Writer<'_> {
                     _ => self.element("unknown", word, token.line),
                 }
                 at + 1
+            }
+            Kind::Mark('#') => {
+                let why = "which of its branches an app has is not in this text; leave the one that is meant";
+                return Err(Problem::unsupported("#", why).at(token.line));
             }
             Kind::Mark(mark) => {
                 self.element("unknown", &mark.to_string(), token.line);
@@ -382,9 +458,9 @@ impl Writer<'_> {
                     return Err(Problem::unexpected(found, "a key with its value").at(line));
                 };
                 let is_word = matches!(&tokens[key].kind, Kind::Word(word)
-                    if !matches!(self.constants.get(*word).map(Vec::as_slice), Some([_])));
+                    if !matches!(self.constant(word), Some([_])));
                 let named = match &tokens[key].kind {
-                    Kind::Word(word) => match self.constants.get(*word).map(Vec::as_slice) {
+                    Kind::Word(word) => match self.constant(word) {
                         Some([Constant { text, list: false, .. }]) => text,
                         _ => named,
                     },
@@ -463,6 +539,41 @@ mod tests {
             let source = format!("let v = {value}\nlet c = [Pins: [k: v]]");
             assert!(one(&source).contains("<unknown>v</unknown>"), "{source} {}", one(&source));
         }
+    }
+
+    #[test]
+    fn a_name_of_another_place_is_not_that_of_the_source() {
+        let list = "let c = [Pins: [host: [\"x\"]]]";
+        let other = "let host = \"b.example\"";
+        for before in [
+            "func f(host: String) {",
+            "init(_ host: String) {",
+            "hosts.map { host in",
+            "(host) => {",
+        ] {
+            let source = format!("{other}\n{before} {list} }}");
+            assert!(one(&source).contains("<key>host</key>"), "{source} {}", one(&source));
+        }
+        for (key, is_known) in
+            [("host", true), ("Pins.host", true), ("self.host", true), ("config.host", false)]
+        {
+            let source = format!("{other}\n{}", list.replace("host", key));
+            assert_eq!(
+                one(&source).contains("<key>b.example</key>"),
+                is_known,
+                "{source} {}",
+                one(&source)
+            );
+        }
+    }
+
+    #[test]
+    fn branches_of_the_preprocessor_are_not_united() {
+        let source = "let c = [kPins: [k: [\n#if X\n\"a\",\n#else\n\"b\",\n#endif\n]]]";
+        assert!(property_lists(source, &["kPins"]).is_err());
+        // A comment of Python is none.
+        let source = "c = {\"kPins\": {\"k\": [\"a\",  # if x\n\"b\"]}}";
+        assert!(one(source).contains("<string>a</string>|<string>b</string>"), "{}", one(source));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 pub mod android;
 mod binary_plist;
 pub mod curl;
+mod foreign;
 pub mod format;
 pub mod header;
 pub mod hosts;
@@ -18,6 +19,7 @@ pub mod okhttp;
 pub mod pin_text;
 mod plist;
 mod residue;
+mod shown;
 pub mod stubby;
 pub mod tlsa;
 pub mod trustkit;
@@ -32,7 +34,6 @@ use std::fmt;
 use hpkp_core::date;
 use hpkp_core::pin::{Pin, PinError};
 use hpkp_core::published::Client;
-use hpkp_core::text::Excerpt;
 use hpkp_core::ua::host::{Host, HostError, HostName};
 
 /// The largest text that is read, in octets.
@@ -149,17 +150,37 @@ impl Imported {
 pub struct ImportError {
     /// The line, from 1.
     pub line: usize,
+    /// The column, from 1, where it is known.
+    pub column: Option<usize>,
     /// What is wrong there.
     pub problem: Problem,
 }
 
 impl fmt::Display for ImportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.line, self.problem)
+        write!(f, "line {}: ", self.line)?;
+        if let Some(column) = self.column {
+            write!(f, "column {column}: ")?;
+        }
+        self.problem.fmt(f)
     }
 }
 
 impl std::error::Error for ImportError {}
+
+impl ImportError {
+    /// With the column of a text that is not shown.
+    fn located(self, text: &str) -> Self {
+        let line = text.lines().nth(self.line - 1).unwrap_or_default();
+        let column = match &self.problem {
+            Problem::Pin { text, .. } if !text.is_empty() => {
+                line.find(text.as_str()).map(|at| 1 + line[..at].chars().count())
+            }
+            _ => None,
+        };
+        Self { column: self.column.or(column), ..self }
+    }
+}
 
 /// What is wrong with a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,14 +223,22 @@ pub enum Problem {
         /// Why.
         error: HostError,
     },
-    /// What looks like a pin and was not read, by its column from 1.
-    NotRead {
-        /// The column.
-        column: usize,
+    /// What looks like a pin and was not read.
+    NotRead,
+    /// A pin of SHA-1.
+    Sha1,
+    /// A way of pinning that is not read.
+    Foreign {
+        /// What the text looks like.
+        what: &'static str,
+        /// What to do with it.
+        advice: &'static str,
     },
+    /// Text in front of what is to be XML.
+    NoXml,
     /// A text that is no pin.
     Pin {
-        /// The text, made safe to show.
+        /// The text, which is not shown: it may be a secret.
         text: String,
         /// Why.
         error: PinError,
@@ -218,6 +247,13 @@ pub enum Problem {
     CertificateHash {
         /// The certificate's subject.
         subject: String,
+    },
+    /// What looks like a pin is the hash of a bare key.
+    BareKeyHash {
+        /// The subject of the certificate with that key.
+        subject: String,
+        /// The pin of the key.
+        pin: Pin,
     },
     /// A hash of a whole certificate, by what the record says of itself.
     CertificateAssociation {
@@ -235,7 +271,7 @@ pub enum Problem {
 
 impl Problem {
     fn at(self, line: usize) -> ImportError {
-        ImportError { line, problem: self }
+        ImportError { line, column: None, problem: self }
     }
 
     /// Whether it concerns one record alone: it says what it holds, and no pin can be made of that.
@@ -244,20 +280,21 @@ impl Problem {
             self,
             Self::CertificateAssociation { .. }
                 | Self::CertificateHash { .. }
+                | Self::BareKeyHash { .. }
                 | Self::Unsupported { .. }
         )
     }
 
     fn unexpected(found: &str, wanted: &'static str) -> Self {
-        Self::Unexpected { found: Excerpt::new(found).to_string(), wanted }
+        Self::Unexpected { found: shown::shown(found), wanted }
     }
 
     fn unsupported(what: &str, why: &'static str) -> Self {
-        Self::Unsupported { what: Excerpt::new(what).to_string(), why }
+        Self::Unsupported { what: shown::shown(what), why }
     }
 
     fn twice(what: &str) -> Self {
-        Self::Twice { what: Excerpt::new(what).to_string() }
+        Self::Twice { what: shown::shown(what) }
     }
 }
 
@@ -282,13 +319,24 @@ impl fmt::Display for Problem {
             }
             Self::Twice { what } => write!(f, "\"{what}\" is there twice"),
             Self::Host { name, error } => write!(f, "\"{name}\" is no host: {error}"),
-            Self::NotRead { column } => write!(
-                f,
-                "column {column}: this looks like a pin, and it was not understood whose it is; \
-                 nothing was recorded. Take it out, or record it with: hpkp published add HOST --pin \
-                 PIN"
+            Self::NotRead => f.write_str(
+                "this looks like a pin, and it was not understood whose it is; nothing was recorded. Take it \
+                 out, or record it with: hpkp published add HOST --pin PIN --origin TEXT",
             ),
-            Self::Pin { text, error } => write!(f, "\"{text}\" is no pin: {error}"),
+            Self::Sha1 => f.write_str(
+                "no key can be held against a SHA-1 pin; pin the same key with sha256/",
+            ),
+            Self::Foreign { what, advice } => write!(f, "this looks like {what}: {advice}"),
+            Self::NoXml => f.write_str(
+                "this is no XML, since there is other text in front; give the XML alone",
+            ),
+            Self::Pin { error, .. } => write!(f, "this is no pin: {error}"),
+            Self::BareKeyHash { subject, pin } => write!(
+                f,
+                "this is not the pin of a key but the SHA-256 of the bare public key of {subject}, as \
+                 SecKeyCopyExternalRepresentation gives it; the pin of that key is sha256/{pin}: record that, for \
+                 clients that compare the bare key"
+            ),
             Self::CertificateHash { subject } => write!(
                 f,
                 "this is not the pin of a key but the SHA-256 of the whole certificate of \
@@ -305,10 +353,12 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Certificates at hand, by which hashes of whole certificates are told from pins.
+/// Certificates at hand, by which hashes of whole certificates and of bare keys are told from pins.
 #[derive(Clone, Debug, Default)]
 pub struct Certificates {
     whole: Vec<([u8; 32], String)>,
+    /// Hashes of bare keys, with the subjects and the pins.
+    bare: Vec<([u8; 32], String, Pin)>,
     /// The pins that readers have taken, with their lines.
     read: RefCell<Vec<(usize, Pin)>>,
 }
@@ -317,9 +367,25 @@ impl Certificates {
     /// From pairs of a certificate's DER and its subject, made safe to show.
     #[must_use]
     pub fn new<'a>(certificates: impl IntoIterator<Item = (&'a [u8], String)>) -> Self {
-        let hashed = certificates.into_iter();
-        let whole = hashed.map(|(der, subject)| (openssl::sha::sha256(der), subject)).collect();
-        Self { whole, read: RefCell::default() }
+        let mut all = Self::default();
+        for (der, subject) in certificates {
+            if let Some((bare, spki)) = keys(der) {
+                let bare = openssl::sha::sha256(&bare);
+                all.bare.push((bare, subject.clone(), Pin::of_spki(&spki)));
+            }
+            all.whole.push((openssl::sha::sha256(der), subject));
+        }
+        all
+    }
+
+    /// What the hash is of, where it is no pin.
+    pub(crate) fn other(&self, octets: &[u8]) -> Option<Problem> {
+        let whole = self.whole(octets).map(str::to_owned);
+        let whole = whole.map(|subject| Problem::CertificateHash { subject });
+        whole.or_else(|| {
+            let (_, subject, pin) = self.bare.iter().find(|(hash, ..)| hash == octets)?;
+            Some(Problem::BareKeyHash { subject: subject.clone(), pin: *pin })
+        })
     }
 
     /// The subject of the certificate whose hash is `octets`.
@@ -330,9 +396,8 @@ impl Certificates {
 
     /// The pin that `base64` is.
     fn pin(&self, base64: &str, line: usize) -> Result<Pin, ImportError> {
-        let pin = Pin::from_base64(base64).map_err(|error| {
-            Problem::Pin { text: Excerpt::new(base64).to_string(), error }.at(line)
-        })?;
+        let pin = Pin::from_base64(base64)
+            .map_err(|error| Problem::Pin { text: base64.to_owned(), error }.at(line))?;
         self.check(pin, line)
     }
 
@@ -352,9 +417,8 @@ impl Certificates {
             notes.push(Note { line, text: text.to_owned() });
         }
         let bare = bare.unwrap_or(text);
-        let reading = pin_text::read(client, bare).map_err(|error| {
-            Problem::Pin { text: Excerpt::new(bare).to_string(), error }.at(line)
-        })?;
+        let reading = pin_text::read(client, bare)
+            .map_err(|error| Problem::Pin { text: bare.to_owned(), error }.at(line))?;
         match reading {
             pin_text::Reading::Pin(pin) => self.check(pin, line).map(Some),
             pin_text::Reading::Noted(pin, text) => {
@@ -386,11 +450,23 @@ impl Certificates {
 
     /// The pin, unless it is the hash of a whole certificate.
     fn checked(&self, pin: Pin, line: usize) -> Result<Pin, ImportError> {
-        match self.whole(pin.octets()) {
-            Some(subject) => Err(Problem::CertificateHash { subject: subject.to_owned() }.at(line)),
-            None => Ok(pin),
-        }
+        self.other(pin.octets()).map_or(Ok(pin), |problem| Err(problem.at(line)))
     }
+}
+
+/// The bare key of a certificate, as `SecKeyCopyExternalRepresentation` gives it, and its SPKI.
+fn keys(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let key = openssl::x509::X509::from_der(der).ok()?.public_key().ok()?;
+    let bare = match (key.rsa(), key.ec_key()) {
+        (Ok(rsa), _) => rsa.public_key_to_der_pkcs1().ok()?,
+        (_, Ok(ec)) => {
+            let form = openssl::ec::PointConversionForm::UNCOMPRESSED;
+            let mut context = openssl::bn::BigNumContext::new().ok()?;
+            ec.public_key().to_bytes(ec.group(), form, &mut context).ok()?
+        }
+        _ => return None,
+    };
+    Some((bare, key.public_key_to_der().ok()?))
 }
 
 /// Reads a text by `reader`, and sees to it that every pin in it is accounted for.
@@ -408,22 +484,38 @@ pub fn read_with(
     let taken = certificates.read.take();
     match read {
         Ok(mut imported) => {
-            residue::check(text(octets)?, &taken, &mut imported)?;
+            let text = text(octets)?;
+            residue::check(text, &taken, &mut imported)?;
+            foreign::check(text, &mut imported)?;
             Ok(imported)
         }
         // Where nothing is of the format, the first pin says more than that.
         Err(error) if matches!(error.problem, Problem::Nothing { .. }) => {
+            let text = text(octets)?;
             let mut others = Imported::default();
-            residue::check(text(octets)?, &taken, &mut others)?;
+            residue::check(text, &taken, &mut others)?;
             let line = others.notes.first().map_or(error.line, |note| note.line);
-            Err(error.problem.at(line))
+            Err(foreign::of(text).unwrap_or(ImportError { line, ..error }))
         }
         // What variables stand for may have more lines than there are.
         Err(error) => {
             let lines = 1 + octets.iter().filter(|octet| **octet == b'\n').count();
-            Err(error.problem.at(error.line.min(lines)))
+            let error = ImportError { line: error.line.clamp(1, lines), ..error };
+            Err(text(octets).map_or(error.clone(), |text| error.located(text)))
         }
     }
+}
+
+/// Finds no format in a text.
+fn of_no_format(_: &[u8], _: &Certificates) -> Result<Imported, ImportError> {
+    Err(Problem::Nothing { wanted: "of a format that is known" }.at(1))
+}
+
+/// Why a text in which no format was found cannot be read: the first pin in it, or what it looks like.
+#[must_use]
+pub fn unread(octets: &[u8]) -> ImportError {
+    let read = read_with(of_no_format, octets, &Certificates::default());
+    read.err().unwrap_or_else(|| Problem::Nothing { wanted: "of a format that is known" }.at(1))
 }
 
 /// The text in UTF-8, where it is a property list in binary form, or says that it is in UTF-16 (by its mark) or in Latin-1 (by its XML
@@ -477,7 +569,7 @@ fn host(name: &str, line: usize) -> Result<Option<HostName>, ImportError> {
     match Host::parse(name) {
         Ok(Host::Name(name)) => Ok(Some(name)),
         Ok(Host::Address(_)) => Ok(None),
-        Err(error) => Err(Problem::Host { name: Excerpt::new(name).to_string(), error }.at(line)),
+        Err(error) => Err(Problem::Host { name: shown::shown(name), error }.at(line)),
     }
 }
 
@@ -486,7 +578,7 @@ fn note_address(imported: &mut Imported, line: usize, name: &str) {
         line,
         format!(
             "{} is an IP address; records hold names only, so it was passed over",
-            Excerpt::new(name)
+            shown::shown(name)
         ),
     );
 }
@@ -621,6 +713,42 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn hashes_of_bare_keys_are_told_by_a_certificate() {
+        use openssl::{
+            asn1::Asn1Time, ec, hash::MessageDigest, nid::Nid, pkey::PKey, rsa::Rsa, x509::X509,
+        };
+        let group = ec::EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+        let point = ec::EcKey::generate(&group).unwrap();
+        let mut context = openssl::bn::BigNumContext::new().unwrap();
+        let form = ec::PointConversionForm::UNCOMPRESSED;
+        let bare_point = point.public_key().to_bytes(&group, form, &mut context).unwrap();
+        let rsa = Rsa::generate(2048).unwrap();
+        let bare_rsa = rsa.public_key_to_der_pkcs1().unwrap();
+        for (key, bare) in [
+            (PKey::from_ec_key(point).unwrap(), bare_point),
+            (PKey::from_rsa(rsa).unwrap(), bare_rsa),
+        ] {
+            let mut builder = X509::builder().unwrap();
+            builder.set_pubkey(&key).unwrap();
+            builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+            builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+            builder.sign(&key, MessageDigest::sha256()).unwrap();
+            let der = builder.build().to_der().unwrap();
+            let at_hand = Certificates::new([(&der[..], "CN=x".to_owned())]);
+            let wanted = Problem::BareKeyHash {
+                subject: "CN=x".to_owned(),
+                pin: Pin::of_spki(&key.public_key_to_der().unwrap()),
+            };
+            let hash = Pin::from_octets(openssl::sha::sha256(&bare));
+            let text = format!("a.example sha256/{hash}");
+            let read = format::Format::Lines.read(text.as_bytes(), &at_hand);
+            assert_eq!(read.unwrap_err().problem, wanted);
+            let read = format::Format::Lines.read(text.as_bytes(), &Certificates::default());
+            assert!(read.is_ok());
         }
     }
 

@@ -12,6 +12,7 @@
 
 mod lexer;
 mod loops;
+mod objects;
 mod source;
 
 use hpkp_core::pin::Pin;
@@ -224,11 +225,7 @@ fn pin(
 ) -> Result<Option<Pin>, ImportError> {
     match text.strip_prefix("sha256/") {
         Some(base64) => certificates.pin_of(Client::OkHttp, base64, line, &mut imported.notes),
-        None if text.starts_with("sha1/") => Err(Problem::unsupported(
-            text,
-            "no key can be held against a SHA-1 pin; pin the same key with sha256/",
-        )
-        .at(line)),
+        None if text.starts_with("sha1/") => Err(Problem::Sha1.at(line)),
         None => Err(Problem::unexpected(text, "a pin (sha256/...)").at(line)),
     }
 }
@@ -347,11 +344,59 @@ class Api {{
             let read = checked(&text, &Certificates::default()).unwrap();
             assert_eq!(sets(&read), [set("a.example", &[a(), b()])], "{text}");
         }
+        for (list, of) in [("[0]", "[1]"), (".get(0)", ".get(1)"), (".first()", "[1]")] {
+            let text = format!(
+                "String[] P = {{\n\"sha256/{A}\", \"sha256/{B}\" }};\n\
+                 new CertificatePinner.Builder().add(\"a.example\", P{list}, Pins.P{of});"
+            );
+            let read = checked(&text, &Certificates::default()).unwrap();
+            assert_eq!(sets(&read), [set("a.example", &[a(), b()])], "{text}");
+            // One that is not added is not lost.
+            let one = text.replace(&format!(", Pins.P{of}"), "");
+            assert_eq!(checked(&one, &Certificates::default()).unwrap_err().line, 2);
+            let third = text.replace(of, "[2]");
+            assert!(checked(&third, &Certificates::default()).is_err());
+        }
         let two = format!(
             "val H = \"a.example\"\nfun f() {{ val H = \"b.example\" }}\n\
              val p = CertificatePinner.Builder().add(H, \"sha256/{A}\")"
         );
         assert_eq!(checked(&two, &Certificates::default()).unwrap_err().line, 3);
+    }
+
+    #[test]
+    fn a_name_of_another_place_is_not_that_of_the_file() {
+        let add = |host: &str| format!("CertificatePinner.Builder().add({host}, \"sha256/{A}\")");
+        let other = "val host = \"b.example\"\n";
+        for text in [
+            // A parameter, that of a lambda and of a loop, a member of something.
+            format!("fun f(host: String) = {}\nfun g() {{ {other} }}", add("host")),
+            format!(
+                "class X(val host: String) {{ val p = {} }}\nfun g() {{ {other} }}",
+                add("host")
+            ),
+            format!("hosts().forEach {{ host -> {} }}\nfun g() {{ {other} }}", add("host")),
+            format!("hosts().forEach {{ (host, x) -> {} }}\nfun g() {{ {other} }}", add("host")),
+            format!("for (host in hosts()) {{ {} }}\nfun g() {{ {other} }}", add("host")),
+            format!(
+                "X f(String host, int x) {{ return new {}; }} void g() {{ {other} }}",
+                add("host")
+            ),
+            format!("{}\n{other}", add("config.host")),
+            format!("{}\ng(host = \"b.example\")", add("host")),
+            format!("{}\nother.host = \"b.example\"", add("host")),
+            format!("{}\n{other}", add("\"x\", \"sha256/${config.host}\"")),
+        ] {
+            assert!(checked(&text, &Certificates::default()).is_err(), "{text}");
+        }
+        for text in [
+            format!("object C {{ {other} }}\n{}", add("C.host")),
+            format!("{other}{}", add("this.host")),
+            format!("{other}{}", add("host")),
+        ] {
+            let read = checked(&text, &Certificates::default()).unwrap();
+            assert_eq!(sets(&read), [set("b.example", &[a()])], "{text}");
+        }
     }
 
     #[test]
@@ -389,6 +434,33 @@ class Api {{
         let read = checked(&list, &Certificates::default()).unwrap();
         let wanted = [set("a.example", &[a(), b()]), set("b.example", &[a(), b()])];
         assert_eq!(sets(&read), wanted);
+        let kotlin = "val b = CertificatePinner.Builder()\n";
+        for text in [
+            format!(
+                "enum class S(val host: String, val port: Int, vararg val pins: String) {{\n\
+                 L(\"a.example\", 443, \"sha256/{A}\", \"sha256/{B}\"),\n\
+                 T(\"b.example\", 8443, \"sha256/{A}\", \"sha256/{B}\"); fun x() = 1 }}\n\
+                 {kotlin}S.values().forEach {{ b.add(it.host, *it.pins) }}"
+            ),
+            format!(
+                "data class P(val host: String, val pin: String, val next: String)\n\
+                 val all = listOf(P(\"a.example\", \"{A}\", \"{B}\"),\n\
+                 P(host = \"b.example\", pin = \"{A}\", next = \"{B}\"))\n\
+                 {kotlin}for (p in all) b.add(p.host, \"sha256/${{p.pin}}\", \"sha256/${{p.next}}\")"
+            ),
+            format!(
+                "enum S {{ L(\"a.example\", \"sha256/{A}\", \"sha256/{B}\"),\n\
+                 T(\"b.example\", \"sha256/{A}\", \"sha256/{B}\"); final String host; final String[] pins;\n\
+                 S(String host, String... pins) {{ this.host = host; this.pins = pins; }} }}\n\
+                 {make} for (S s : S.values()) {{ b.add(s.getHost(), s.getPins()); }}"
+            ),
+        ] {
+            let read = checked(&text, &Certificates::default());
+            assert_eq!(read.as_ref().map(sets), Ok(wanted.to_vec()), "{text}");
+            // One entry that is no literal leaves none of them known.
+            let other = text.replace("\"b.example\"", "HOST");
+            assert!(checked(&other, &Certificates::default()).is_err(), "{other}");
+        }
         let put = |pin: &str| format!("m.put(\"a.example\", \"sha256/{pin}\");");
         let twice = format!(
             "val m = HashMap()\nif (x) {{ {} }} else {{ {} }}\nval b = CertificatePinner.Builder()\n\

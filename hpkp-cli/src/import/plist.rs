@@ -142,6 +142,13 @@ pub(super) fn string(node: Node<'_, '_>) -> Result<String, ImportError> {
 fn expect(node: Node<'_, '_>, name: &str, wanted: &'static str) -> Result<(), ImportError> {
     match node.tag_name().name() {
         found if found == name => Ok(()),
+        // A name of a source, or what is put together there.
+        "unknown" => {
+            let why = "what it stands for is not in this text as a literal; write that in its place, or import the \
+                       host and its pins as a line \"HOST sha256/...\"";
+            let found = xml::text(node).unwrap_or_default();
+            Err(Problem::unsupported(&found, why).at(xml::line(node)))
+        }
         found => Err(Problem::unexpected(found, wanted).at(xml::line(node))),
     }
 }

@@ -40,7 +40,8 @@ const REACH: usize = 256;
 /// from it with their lines; and what a reader has taken and not recorded.
 ///
 /// # Errors
-/// [`Problem::NotRead`] for one within the syntax of a pin and outside a comment.
+/// [`Problem::NotRead`] for one outside a comment that is within the syntax of a pin, or where nothing is
+/// recorded; [`Problem::Sha1`] for one of SHA-1 that nothing is said of.
 pub(super) fn check(
     text: &str,
     read: &[(usize, Pin)],
@@ -85,14 +86,33 @@ pub(super) fn check(
         if taken.get_mut(&pin).is_some_and(|taken| std::mem::take(&mut taken.count) > 0) {
             continue;
         }
-        if marked {
-            return Err(Problem::NotRead { column }.at(line));
+        if marked || imported.sets.is_empty() {
+            let error = Problem::NotRead.at(line);
+            return Err(ImportError { column: Some(column), ..error });
         }
         imported
             .note(line, format!("column {column}: this looks like a pin, and it is NOT recorded"));
     }
+    sha1(text, &comments, &noted)?;
     note_computed(text, &comments, &noted, &computed, imported);
     note_unrecorded(read, &noted, imported);
+    Ok(())
+}
+
+/// Sees to it that something is said of each pin of SHA-1.
+fn sha1(text: &str, comments: &Comments, noted: &BTreeSet<usize>) -> Result<(), ImportError> {
+    /// The digits of such a pin in base64, without its padding.
+    const DIGITS: usize = 27;
+    let mut places = Places::of(text);
+    for (at, _) in text.match_indices("sha1/") {
+        let rest = text[at + 5..].trim_start_matches('/');
+        let is_digit = |c: char| c.is_ascii_alphanumeric() || c == '+' || c == '/';
+        let digits = rest.find(|c: char| !is_digit(c)).unwrap_or(rest.len());
+        let (line, column) = places.find(at);
+        if digits == DIGITS && !comments.contains(at) && !noted.contains(&line) {
+            return Err(ImportError { column: Some(column), ..Problem::Sha1.at(line) });
+        }
+    }
     Ok(())
 }
 
@@ -144,7 +164,7 @@ fn note_unrecorded(read: &[(usize, Pin)], noted: &BTreeSet<usize>, imported: &mu
 }
 
 /// The lines and columns of places in a text, asked for from the top to the bottom.
-struct Places<'a> {
+pub(super) struct Places<'a> {
     text: &'a str,
     at: usize,
     line: usize,
@@ -152,14 +172,14 @@ struct Places<'a> {
 }
 
 impl<'a> Places<'a> {
-    fn of(text: &'a str) -> Self {
+    pub(super) fn of(text: &'a str) -> Self {
         Self { text, at: 0, line: 1, column: 1 }
     }
 }
 
 impl Places<'_> {
     /// The line and the column, from 1, of the character at `at`.
-    fn find(&mut self, at: usize) -> (usize, usize) {
+    pub(super) fn find(&mut self, at: usize) -> (usize, usize) {
         for c in self.text.get(self.at..at).unwrap_or_default().chars() {
             if c == '\n' {
                 (self.line, self.column) = (self.line + 1, 1);
@@ -243,7 +263,7 @@ fn of_base64(view: &View, joined_only: bool, found: &mut Vec<Candidate>) {
         let reach = &octets[start.saturating_sub(REACH)..start];
         let reach = String::from_utf8_lossy(reach).to_ascii_lowercase();
         let this_line = reach.rsplit('\n').next().unwrap_or_default();
-        let marked = is_marked(this_line);
+        let marked = is_marked(this_line) || is_in_list(&reach);
         let directly = reach.ends_with("sha256/") || reach.ends_with("sha256//");
         if !(directly || digits && upper || padded && upper) {
             continue;
@@ -269,11 +289,23 @@ fn is_marked(before: &str) -> bool {
     })
 }
 
+/// Whether it stands in a list with other pins alone in front of it, as objects of hosts and pins have them.
+fn is_in_list(before: &str) -> bool {
+    before.rfind(['[', '{']).filter(|at| before[*at..].starts_with('[')).is_some_and(|at| {
+        let inside = &before[at + 1..];
+        let mut words = inside
+            .split(|c: char| !c.is_ascii_alphanumeric() && !"+/".contains(c))
+            .filter(|word| !word.is_empty());
+        inside.contains(['"', '\'', '`'])
+            && words.all(|word| word.len() >= DIGITS || word.starts_with("sha256"))
+    })
+}
+
 /// The comments of a text, as most formats have them.
-struct Comments(Vec<Range<usize>>);
+pub(super) struct Comments(Vec<Range<usize>>);
 
 impl Comments {
-    fn of(text: &str) -> Self {
+    pub(super) fn of(text: &str) -> Self {
         let mut ranges = Vec::new();
         for (open, close) in [("<!--", "-->"), ("/*", "*/")] {
             let mut at = 0;
@@ -313,7 +345,7 @@ impl Comments {
         Self(merged)
     }
 
-    fn contains(&self, at: usize) -> bool {
+    pub(super) fn contains(&self, at: usize) -> bool {
         let next = self.0.partition_point(|range| range.start <= at);
         next.checked_sub(1).is_some_and(|before| self.0[before].contains(&at))
     }
@@ -368,7 +400,7 @@ fn end_of_nested(text: &str, begin: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::import::samples::{A, B, a};
+    use crate::import::samples::{A, B, a, b};
 
     fn found(text: &str, read: &[(usize, Pin)]) -> (Result<(), ImportError>, Vec<usize>) {
         let mut imported = Imported::default();
@@ -384,7 +416,10 @@ mod tests {
     fn what_was_read_is_accounted_for() {
         let text = format!("\n--pinnedpubkey sha256//{A}\n");
         assert_eq!(found(&text, &[(2, a())]), (Ok(()), vec![]));
-        assert_eq!(found(&text, &[]), (Err(Problem::NotRead { column: 24 }.at(2)), vec![]));
+        assert_eq!(
+            found(&text, &[]),
+            (Err(ImportError { column: Some(24), ..Problem::NotRead.at(2) }), vec![])
+        );
         // Once read, it is accounted for once.
         let twice = format!("sha256/{A} sha256/{A}");
         assert!(found(&twice, &[(1, a())]).0.is_err());
@@ -397,12 +432,26 @@ mod tests {
             format!("<!-- <pin>{A}</pin> -->"),
             format!("/* a /* b */ sha256/{A} */"),
             format!("x = 1 # pin-sha256=\"{A}\""),
-            format!("token: {B}"),
         ] {
             assert_eq!(found(&text, &[]), (Ok(()), vec![1]), "{text}");
         }
         let url = format!("curl https://a.example/ --pinnedpubkey sha256//{A}");
         assert!(found(&url, &[]).0.is_err());
+        // A list of pins is their syntax too, whatever it is called.
+        let list = format!("sha256/{B}\n'b.example': [\n '{A}',\n '{A}',\n]");
+        assert!(found(&list, &[(1, b()), (3, a())]).0.is_err());
+        // Outside the syntax of pins it is a note, unless nothing at all was read.
+        let token = format!("sha256/{A}\ntoken: {B}");
+        assert_eq!(found(&token, &[(1, a())]), (Ok(()), vec![2]));
+        assert!(found(&token[token.len() - 44..], &[]).0.is_err());
+    }
+
+    #[test]
+    fn something_is_said_of_pins_of_sha1() {
+        let text = format!("\n\"sha1/{}=\" # sha1/{}=", "A".repeat(27), "B".repeat(27));
+        let error = found(&text, &[]).0.unwrap_err();
+        assert_eq!((error.line, error.column, error.problem), (2, Some(2), Problem::Sha1));
+        assert_eq!(found(&text.replace('"', "# "), &[]), (Ok(()), vec![]));
     }
 
     #[test]
@@ -442,8 +491,9 @@ mod tests {
 
     #[test]
     fn a_long_line_takes_no_quadratic_time() {
-        let text = format!("{{\"a\":[{}]}}", format!("\"{A}\",").repeat(80_000));
+        let text = format!("{{{}}}", format!("\"a\":\"{A}\",").repeat(80_000));
         let mut imported = Imported::default();
+        imported.push(1, crate::import::samples::set("a.example", &[a()])).unwrap();
         check(&text, &[], &mut imported).unwrap();
         assert_eq!(imported.notes.len(), 80_000);
     }

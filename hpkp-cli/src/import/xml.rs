@@ -2,10 +2,9 @@
 
 use std::cell::RefCell;
 
-use hpkp_core::text::Excerpt;
 use roxmltree::{Document, Node, ParsingOptions};
 
-use super::{ImportError, Problem};
+use super::{ImportError, Problem, shown};
 
 /// The most elements within one another.
 pub(super) const MAX_DEPTH: usize = 64;
@@ -19,11 +18,14 @@ pub(super) fn document(text: &str) -> Result<Document<'_>, ImportError> {
     if let Some(at) = text.find("<!ENTITY") {
         return Err(Problem::Entities.at(line_of(text, at)));
     }
+    if !text.trim_start().starts_with('<') && text.contains('<') {
+        return Err(Problem::NoXml.at(1));
+    }
     let options =
         ParsingOptions { allow_dtd: true, nodes_limit: MAX_NODES, ..ParsingOptions::default() };
     let document = Document::parse_with_options(text, options).map_err(|error| {
         let line = usize::try_from(error.pos().row).unwrap_or(1);
-        Problem::Xml(Excerpt::new(&error.to_string()).to_string()).at(line)
+        Problem::Xml(shown::shown(&error.to_string())).at(line)
     })?;
     let deep = |node: &Node<'_, '_>| node.ancestors().take(MAX_DEPTH + 2).count() > MAX_DEPTH + 1;
     LINES.with_borrow_mut(|lines| *lines = Lines::of(text));

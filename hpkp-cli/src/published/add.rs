@@ -22,7 +22,7 @@ use super::store::{Failure, Store, shown};
 use super::view::PublishedView;
 use crate::arguments::AddArguments;
 use crate::exit::Exit;
-use crate::import::{Problem, header};
+use crate::import::header;
 use crate::input;
 use crate::key;
 use crate::output::{self, JSON_VERSION};
@@ -45,8 +45,7 @@ pub(super) fn run(
     let published = published(arguments)?;
     let certificates = at_hand::hashes(&arguments.cert)?;
     for pin in &published.pins {
-        if let Some(subject) = certificates.whole(pin.octets()) {
-            let problem = Problem::CertificateHash { subject: subject.to_owned() };
+        if let Some(problem) = certificates.other(pin.octets()) {
             return Err(Failure::no(format!("sha256/{pin}: {problem}")));
         }
     }
@@ -145,16 +144,7 @@ fn published(arguments: &AddArguments) -> Result<Published, Failure> {
 
 /// What clients noted of a header: as the most tolerant of them read it, so that none is left out.
 fn of_header(header: &str, common: Published) -> Result<Published, Failure> {
-    let header::Unwrapped { value, taken_off } =
-        header::unwrap(header).map_err(|error| Failure::no(error.to_string()))?;
-    if !taken_off.is_empty() {
-        let taken_off: Vec<String> = taken_off.iter().map(ToString::to_string).collect();
-        output::complain(&format!(
-            "header: removed {}; read as: {}",
-            taken_off.join(", "),
-            Excerpt::new(&value)
-        ));
-    }
+    let header::Unwrapped { value, taken_off } = unwrapped(header)?;
     let reading = Reading::of(FieldKind::Enforced, value.as_bytes())
         .map_err(|error| Failure::no(format!("header: {error}")))?;
     for deviation in reading.deviations() {
@@ -193,6 +183,35 @@ fn of_header(header: &str, common: Published) -> Result<Published, Failure> {
         lifetime: Lifetime::MaxAge(age),
         ..common
     })
+}
+
+/// The value in a text in which a configuration has it; what is left out is said.
+fn unwrapped(header: &str) -> Result<header::Unwrapped, Failure> {
+    let found = header::unwrap(header).map_err(|error| Failure::no(error.to_string()))?;
+    let lower = header.to_ascii_lowercase();
+    // No header has parentheses and the like outside its pins and URLs.
+    if !lower.contains("pin-sha256") && lower.contains(['(', '{', '[', '<', '\n']) {
+        return Err(Failure::no(
+            "the header: there is no value of Public-Key-Pins in this text (pin-sha256=\"...\"; max-age=...); give \
+             the value as it is sent (curl -sI https://HOST/), or record the pins with --pin and --max-age",
+        ));
+    }
+    if lower.contains("public-key-pins-report-only")
+        && !lower.trim_start().starts_with("pin-sha256")
+    {
+        output::complain(
+            "the header: Public-Key-Pins-Report-Only is left out: clients report by it and refuse nothing",
+        );
+    }
+    if !found.taken_off.is_empty() {
+        let taken_off: Vec<String> = found.taken_off.iter().map(ToString::to_string).collect();
+        output::complain(&format!(
+            "the header: without {}, it is read as {}",
+            taken_off.join(", "),
+            Excerpt::new(&found.value)
+        ));
+    }
+    Ok(found)
 }
 
 /// The pin that `text` is, or that of the first key in the file that it names.

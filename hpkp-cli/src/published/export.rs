@@ -47,14 +47,9 @@ pub(super) fn run(store: &Store, arguments: &ExportArguments, json: bool) -> Res
             Some(configuration) => *configurations.entry(configuration).or_insert(next),
         };
         next += 1;
-        let item = item(said, group)?;
-        let is_same = |other: &Item| {
-            export::comparable(other.set.clone()) == export::comparable(item.set.clone())
-                && (other.max_age.is_none()
-                    || item.max_age.is_none()
-                    || other.max_age == item.max_age)
-        };
-        match items.iter_mut().find(|other| is_same(other)) {
+        let mut item = item(said, group)?;
+        item.max_age = item.max_age.filter(|_| !arguments.without_max_age);
+        match items.iter_mut().find(|other| is_same(other, &item)) {
             Some(known) => known.max_age = known.max_age.or(item.max_age),
             None => items.push(item),
         }
@@ -65,7 +60,7 @@ pub(super) fn run(store: &Store, arguments: &ExportArguments, json: bool) -> Res
     if items.is_empty() {
         return Err(Failure::no("no recorded pins"));
     }
-    let format = arguments.format.format();
+    let format = arguments.format;
     let text = export::write(format, &items)
         .map_err(|refusal| Failure::no(format!("{refusal} ({format}); nothing was written")))?;
     let written = if json {
@@ -76,6 +71,12 @@ pub(super) fn run(store: &Store, arguments: &ExportArguments, json: bool) -> Res
         output::line(text.trim_end_matches('\n'))
     };
     Ok(output::ended(Exit::Fine, written))
+}
+
+/// Whether two records are written as one.
+fn is_same(one: &Item, other: &Item) -> bool {
+    export::comparable(one.set.clone()) == export::comparable(other.set.clone())
+        && (one.max_age.is_none() || other.max_age.is_none() || one.max_age == other.max_age)
 }
 
 fn item(said: &Published, group: usize) -> Result<Item, Failure> {

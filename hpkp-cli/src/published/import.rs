@@ -14,8 +14,8 @@ use super::store::{Failure, Store, shown};
 use super::view;
 use crate::arguments::ImportArguments;
 use crate::exit::Exit;
-use crate::import::format::Format;
-use crate::import::{self, PinSet};
+use crate::import::format::{self, Format};
+use crate::import::{self, PinSet, Problem};
 use crate::input;
 use crate::output::{self, JSON_VERSION};
 
@@ -36,23 +36,13 @@ pub(super) fn run(
     let file = shown(&arguments.file);
     let text = text.map_err(|error| at_hand::unread(&arguments.file, &error))?;
     let certificates = at_hand::hashes(&arguments.cert)?;
-    let format = match arguments.format.named() {
+    let format = match arguments.format.0 {
         Some(format) => format,
-        None => {
-            let format = Format::of(&text).ok_or_else(|| {
-                Failure::no(format!(
-                    "{file}: unknown format; set --format, or record the pins with: hpkp published add HOST \
-                     --pin PIN --origin TEXT"
-                ))
-            })?;
-            output::complain(&format!("{file}: read as {format}"));
-            format
-        }
+        None => told(&text, &file)?,
     };
     let imported = format.read(&text, &certificates).map_err(|error| {
-        let instead = format.instead(&text, &error).map_or_else(String::new, |other| {
-            format!("; the text looks like {other}: --format {other}")
-        });
+        let instead = format.instead(&text, &error);
+        let instead = instead.map_or_else(String::new, |instead| format!("; {instead}"));
         Failure::no(format!("{file}: {error}{instead}"))
     })?;
     for note in &imported.notes {
@@ -86,6 +76,22 @@ pub(super) fn run(
         return Ok(print(&all, json));
     }
     Ok(add::record(store, arguments.writer.writer.as_ref(), &all, None)?.print(json))
+}
+
+/// The format that the text itself tells.
+fn told(text: &[u8], file: &dyn std::fmt::Display) -> Result<Format, Failure> {
+    let format = Format::of(text).ok_or_else(|| {
+        let error = import::unread(text);
+        let advice = match (&error.problem, format::looks_like(text, &error)) {
+            (_, Some(looks)) => format!("; {looks}"),
+            // Without a pin in it, its format would help.
+            (Problem::Nothing { .. }, _) => "; set --format".to_owned(),
+            _ => String::new(),
+        };
+        Failure::no(format!("{file}: unknown format; {error}{advice}"))
+    })?;
+    output::complain(&format!("{file}: read as {format}"));
+    Ok(format)
 }
 
 fn published(

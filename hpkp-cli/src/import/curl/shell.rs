@@ -97,6 +97,7 @@ pub(super) fn assign(words: &[Word], variables: &mut HashMap<String, Option<Vec<
         else {
             continue;
         };
+        let is_more = name.ends_with('+');
         let name = name.strip_suffix('+').unwrap_or(name);
         let is_array = value.is_empty() && words.get(at + 1).is_some_and(|next| next.text == "(");
         let value: Vec<Word> = if is_array {
@@ -106,6 +107,14 @@ pub(super) fn assign(words: &[Word], variables: &mut HashMap<String, Option<Vec<
             vec![Word { text: value.to_owned(), ..word.clone() }]
         };
         let texts = |words: &[Word]| words.iter().map(|word| word.text.clone()).collect::<Vec<_>>();
+        if is_more && let Some(Some(known)) = variables.get_mut(name) {
+            // Whatever it depends on: the stricter answer is that it is there.
+            match known.last_mut().filter(|_| !is_array) {
+                Some(last) => last.text.push_str(&value[0].text),
+                None => known.extend(value),
+            }
+            continue;
+        }
         let known = variables.entry(name.to_owned()).or_insert_with(|| Some(value.clone()));
         if known.as_ref().is_some_and(|known| texts(known) != texts(&value)) {
             *known = None;
@@ -141,6 +150,15 @@ pub(super) fn expanded(
     words: Vec<Word>,
     variables: &HashMap<String, Option<Vec<Word>>>,
 ) -> Vec<Word> {
+    // What one stands for may have another in it.
+    let again = |words: Vec<Word>| match words.iter().any(|word| whole(&word.text).is_some()) {
+        true => once(words, variables),
+        false => words,
+    };
+    again(again(once(words, variables)))
+}
+
+fn once(words: Vec<Word>, variables: &HashMap<String, Option<Vec<Word>>>) -> Vec<Word> {
     let mut all = Vec::with_capacity(words.len());
     let mut octets = 0;
     for word in words {

@@ -55,7 +55,7 @@ fn for_each(tokens: &[Token], at: usize) -> Option<Loop> {
             end = end.checked_sub(2)?;
         }
         match word(tokens, end)? {
-            "entries" | "entrySet" => before = end.checked_sub(1)?,
+            "entries" | "entrySet" | "values" => before = end.checked_sub(1)?,
             name => {
                 let over = name.to_owned();
                 let open = at + 1;
@@ -111,7 +111,7 @@ fn for_in(tokens: &[Token], at: usize) -> Option<Loop> {
         return None;
     }
     let mut over = words(behind);
-    over.retain(|word| !matches!(word.as_str(), "in" | "entries" | "entrySet" | "this"));
+    over.retain(|word| !matches!(word.as_str(), "in" | "entries" | "entrySet" | "values" | "this"));
     let over = over.pop()?;
     let end = match is(tokens.get(close + 1), '{') {
         true => closing(tokens, close + 1)?,

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::lexer::{Kind, Token};
 use super::loops::{self, Loop, Map};
+use super::objects::{self, Object};
 use super::{ImportError, Problem};
 
 /// A call of a builder's `add`.
@@ -54,6 +55,7 @@ pub(super) fn pinners(tokens: &[Token]) -> Result<Vec<Vec<Add>>, ImportError> {
     let mut source = Source {
         tokens,
         maps: loops::maps(tokens, &constants),
+        objects: objects::objects(tokens, &constants),
         loops: loops::loops(tokens),
         constants,
         builders: Builders::default(),
@@ -104,6 +106,7 @@ struct Source<'a> {
     tokens: &'a [Token],
     constants: HashMap<String, Option<Vec<(usize, String)>>>,
     maps: HashMap<String, Option<Map>>,
+    objects: HashMap<String, Option<Vec<Object>>>,
     loops: Vec<Loop>,
     builders: Builders,
     blocks: Vec<(usize, usize)>,
@@ -296,11 +299,12 @@ impl Source<'_> {
             Err((_, shown)) => is_pin(shown),
         });
         // Other things have an `add` too; one with one argument is no pinner's.
-        let is_pinners = of_pins || explicit && builder.is_some() && arguments.len() > 1;
-        if !is_pinners {
+        if !of_pins && (builder.is_none() || arguments.len() < 2) {
             return Ok(Vec::new());
         }
-        if let Some(builder) = builder {
+        // Within a block any other thing may have that method.
+        let is_certain = of_pins || explicit;
+        if let Some(builder) = builder.filter(|_| is_certain) {
             self.builders.chains.insert(close, builder);
         }
         let (blocks, branch) = (self.blocks.clone(), self.branch);
@@ -308,6 +312,7 @@ impl Source<'_> {
             |texts| Add { line, builder, blocks: blocks.clone(), branch, at, leaves: false, texts };
         let all: Result<Vec<Texts>, _> = resolved.into_iter().collect();
         match all {
+            Ok(_) if !is_certain => Ok(Vec::new()),
             Ok(texts) => Ok(vec![made(texts.concat())]),
             Err((unknown, shown)) => {
                 let around = self.around(at);
@@ -315,6 +320,8 @@ impl Source<'_> {
                 let repeated = !around.is_empty() && self.repeat(&around, &arguments, &mut all);
                 match repeated {
                     true => Ok(all.into_iter().map(made).collect()),
+                    // A pin that it adds is not read, and then named.
+                    false if !is_certain => Ok(Vec::new()),
                     false => Err(Problem::unsupported(&shown, NOT_KNOWN).at(unknown)),
                 }
             }
@@ -341,21 +348,12 @@ impl Source<'_> {
         };
         let parts: Vec<Vec<(String, Texts)>> = match (&outer.names[..], self.maps.get(&outer.over))
         {
-            (names, Some(Some(map))) => {
-                let named = |index: usize, fixed: [&str; 2]| -> Vec<String> {
-                    match names {
-                        [_, _] => vec![names[index].clone()],
-                        _ => fixed.map(str::to_owned).to_vec(),
-                    }
-                };
-                let keys = named(0, ["key", "getKey"]);
-                let values = named(1, ["value", "getValue"]);
-                let entry = |(key, of): &(Texts, Texts)| {
-                    let keys = keys.iter().map(|name| (name.clone(), key.clone()));
-                    let values = values.iter().map(|name| (name.clone(), of.clone()));
-                    keys.chain(values).collect()
-                };
-                map.iter().map(entry).collect()
+            (names, Some(Some(map))) => of_map(names, map),
+            ([name], None) if self.objects.contains_key(&outer.over) => {
+                let Some(Some(objects)) = self.objects.get(&outer.over) else { return false };
+                let member =
+                    |(of, texts): &(String, Texts)| (format!("{name}.{of}"), texts.clone());
+                objects.iter().map(|object| object.iter().map(member).collect()).collect()
             }
             ([name], _) => match self.constants.get(&outer.over) {
                 Some(Some(list)) => {
@@ -400,6 +398,27 @@ impl Source<'_> {
         };
         texts(tokens, &self.constants)
     }
+}
+
+/// What each entry of a map gives to the names of a loop, or calls its members.
+fn of_map(names: &[String], map: &Map) -> Vec<Vec<(String, Texts)>> {
+    let named = |index: usize, fixed: [&str; 2]| -> Vec<String> {
+        match names {
+            [_, _] => vec![names[index].clone()],
+            _ => {
+                let name = names.first().map_or("it", String::as_str);
+                fixed.map(|member| format!("{name}.{member}")).to_vec()
+            }
+        }
+    };
+    let keys = named(0, ["key", "getKey"]);
+    let values = named(1, ["value", "getValue"]);
+    let entry = |(key, of): &(Texts, Texts)| {
+        let keys = keys.iter().map(|name| (name.clone(), key.clone()));
+        let values = values.iter().map(|name| (name.clone(), of.clone()));
+        keys.chain(values).collect()
+    };
+    map.iter().map(entry).collect()
 }
 
 /// The blocks, by the positions of their braces or of their `if`, that a `return` or `throw` stands in
@@ -518,25 +537,33 @@ pub(super) fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>
             }
             // A name, or a member of something: PINS, Config.PINS, PINS.toTypedArray().
             [token, rest @ ..] => {
-                let mut name = match &token.kind {
-                    Kind::Word(word) => word.as_str(),
+                let (rest, index) = indexed(rest);
+                let mut path = match &token.kind {
+                    Kind::Word(word) => vec![word.as_str()],
                     _ => return Err(unknown(token)),
                 };
+                let mut is_called = false;
                 for token in rest {
                     match &token.kind {
                         Kind::Word(word) if is_same(word) => {}
-                        Kind::Word(word) => name = word,
-                        Kind::Sign('.' | '(' | ')') => {}
+                        Kind::Word(word) => path.push(word),
+                        Kind::Sign('(') => is_called = true,
+                        Kind::Sign('.' | ')') => {}
                         _ => return Err(unknown(token)),
                     }
                 }
-                let is_getter = |word: &str| word == "getKey" || word == "getValue";
-                let called = rest.iter().any(|token| token.kind == Kind::Sign('('))
-                    && !rest.iter().any(|token| {
-                        matches!(&token.kind, Kind::Word(word) if is_same(word) || is_getter(word))
-                    });
-                let known = constants.get(name).and_then(Option::as_ref).filter(|_| !called);
-                known.cloned().ok_or_else(|| unknown(token))?
+                let has_same = rest
+                    .iter()
+                    .any(|token| matches!(&token.kind, Kind::Word(word) if is_same(word)));
+                // Nothing else than a member of an object has a name of several words.
+                let is_member = constants.contains_key(&path.join("."));
+                let known = known(&path, constants)
+                    .filter(|_| !is_called || has_same || path.len() > 1 && is_member)
+                    .ok_or_else(|| unknown(token))?;
+                match index {
+                    None => known.clone(),
+                    Some(index) => vec![known.get(index).cloned().ok_or_else(|| unknown(token))?],
+                }
             }
             [] => return Err((first.line, "+".to_owned())),
         };
@@ -554,6 +581,41 @@ pub(super) fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>
         });
     }
     Ok(joined.unwrap_or_default())
+}
+
+/// What a name stands for. A member of an object is known where a loop gives the object its name; of a class, which
+/// begins with a capital, the last name will do.
+fn known<'c>(path: &[&str], constants: &'c HashMap<String, Option<Texts>>) -> Option<&'c Texts> {
+    let (name, of) = path.split_last()?;
+    if let Some(known) = constants.get(&path.join(".")).filter(|_| !of.is_empty()) {
+        return known.as_ref();
+    }
+    let is_class = |name: &&str| *name == "this" || name.starts_with(char::is_uppercase);
+    constants.get(*name)?.as_ref().filter(|_| of.iter().all(is_class))
+}
+
+/// What stands in front of a number that names one text of a list (`[0]`, `.get(0)`, `.first()`), and the number.
+fn indexed(rest: &[Token]) -> (&[Token], Option<usize>) {
+    let kinds: Vec<&Kind> = rest.iter().rev().take(5).map(|token| &token.kind).collect();
+    let number = |kind: &Kind| match kind {
+        Kind::Word(word) => word.parse().ok(),
+        _ => None,
+    };
+    let is = |kind: &Kind, name: &str| matches!(kind, Kind::Word(word) if word == name);
+    let (length, index) = match kinds[..] {
+        [Kind::Sign(']'), of, Kind::Sign('['), ..] => (3, number(of)),
+        [Kind::Sign(')'), of, Kind::Sign('('), get, Kind::Sign('.')] if is(get, "get") => {
+            (5, number(of))
+        }
+        [Kind::Sign(')'), Kind::Sign('('), first, Kind::Sign('.'), ..] if is(first, "first") => {
+            (4, Some(0))
+        }
+        _ => (0, None),
+    };
+    match index {
+        None => (rest, None),
+        index => (&rest[..rest.len() - length], index),
+    }
 }
 
 /// Whether a call gives the texts that it is called on.
@@ -576,14 +638,15 @@ fn filled(
         let (name, length) = match after.strip_prefix('{') {
             Some(inner) => {
                 let end = inner.find('}')?;
-                (inner[..end].rsplit('.').next()?, end + 2)
+                (&inner[..end], end + 2)
             }
             None => {
                 let end = after.find(|c| !is_of_name(c)).unwrap_or(after.len());
                 (&after[..end], end)
             }
         };
-        match constants.get(name)?.as_deref()? {
+        let path: Vec<&str> = name.split('.').collect();
+        match known(&path, constants)?.as_slice() {
             [(line, text)] => {
                 of_digits = Some(*line);
                 filled.push_str(text);
@@ -619,7 +682,84 @@ fn constants(tokens: &[Token]) -> HashMap<String, Option<Texts>> {
             }
         }
     }
+    for name in bound(tokens) {
+        constants.insert(name.to_owned(), None);
+    }
     constants
+}
+
+/// Whether tokens are a type, and not the rest of a list of parameters or another statement.
+fn is_type(tokens: &[Token]) -> bool {
+    let mut depth = 0_usize;
+    let mut after_word = false;
+    tokens.iter().all(|token| {
+        let is_word = matches!(token.kind, Kind::Word(_));
+        let fits = match token.kind {
+            Kind::Word(_) => !after_word,
+            Kind::Sign('<') => {
+                depth += 1;
+                true
+            }
+            Kind::Sign('>') => {
+                depth = depth.saturating_sub(1);
+                true
+            }
+            Kind::Sign(',') => depth > 0,
+            Kind::Sign('.' | '?' | '[' | ']') => true,
+            _ => false,
+        };
+        after_word = is_word;
+        fits
+    })
+}
+
+/// The names that a parameter, a lambda or a loop gives to something: what they stand for differs from place to
+/// place.
+fn bound(tokens: &[Token]) -> HashSet<&str> {
+    let word = |at: usize| match &tokens.get(at)?.kind {
+        Kind::Word(word) => Some(word.as_str()),
+        _ => None,
+    };
+    let is = |at: usize, sign: char| super::is(tokens.get(at), sign);
+    let is_arrow = |at: usize| is(at, '-') && is(at + 1, '>');
+    let mut names = HashSet::new();
+    let mut open: Vec<usize> = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        match &token.kind {
+            Kind::Sign('(' | '[' | '{') => open.push(at),
+            Kind::Sign(')' | ']' | '}') => {
+                let begin = open.pop();
+                // (host, pins) -> ...
+                if let Some(begin) = begin.filter(|begin| is(*begin, '(') && is_arrow(at + 1)) {
+                    let inside = tokens.get(begin..at.min(begin + 16)).unwrap_or_default();
+                    names.extend(inside.iter().filter_map(|token| match &token.kind {
+                        Kind::Word(word) => Some(word.as_str()),
+                        _ => None,
+                    }));
+                }
+            }
+            Kind::Word(name) => {
+                let in_parentheses = open.last().is_some_and(|open| is(*open, '('));
+                let before = at.checked_sub(1);
+                let before_is = |sign: char| before.is_some_and(|before| is(before, sign));
+                // String host, List<String> pins; "a" to PIN is none.
+                let is_typed = before_is('>')
+                    || before_is(']')
+                    || before
+                        .and_then(word)
+                        .is_some_and(|word| !matches!(word, "to" | "in" | "is" | "as"));
+                let is_parameter = is(at + 1, ':')
+                    || word(at + 1) == Some("in")
+                    || is_typed && (is(at + 1, ',') || is(at + 1, ')'));
+                let is_of_lambda = is_arrow(at + 1) && (before_is('{') || before_is(','));
+                if in_parentheses && is_parameter || is_of_lambda {
+                    names.insert(name.as_str());
+                }
+            }
+            _ => {}
+        }
+    }
+    names
 }
 
 /// The name in front of an equals sign, whose type may stand between.
@@ -628,23 +768,33 @@ pub(super) fn assigned(tokens: &[Token], equals: usize) -> Option<&str> {
         Kind::Word(word) => Some(word.as_str()),
         _ => None,
     };
-    // val NAME: Array<String> = ...
-    let start = equals.saturating_sub(8);
+    // val NAME: Map<String, List<String>> = ...
+    let start = equals.saturating_sub(24);
     let typed = (start..equals).rev().find(|at| super::is(tokens.get(*at), ':'));
     if let Some(colon) = typed
-        && tokens[colon + 1..equals].iter().all(|token| {
-            matches!(&token.kind, Kind::Word(_) | Kind::Sign('<' | '>' | '.' | '?' | '[' | ']'))
-        })
+        && is_type(&tokens[colon + 1..equals])
         && colon > 0
     {
-        return word(colon - 1);
+        return word(colon - 1).filter(|_| is_declared(tokens, colon - 1));
     }
     // Java: String[] NAME = ..., String NAME[] = ...
     let mut at = equals - 1;
     while at > 0 && (super::is(tokens.get(at), ']') || super::is(tokens.get(at), '[')) {
         at -= 1;
     }
-    word(at)
+    word(at).filter(|_| is_declared(tokens, at))
+}
+
+/// Whether the name at `at` is one of its own: no argument by its name, and no member of something else.
+fn is_declared(tokens: &[Token], at: usize) -> bool {
+    let Some(before) = at.checked_sub(1) else { return true };
+    match &tokens[before].kind {
+        Kind::Sign('(' | ',') => false,
+        Kind::Sign('.') => before
+            .checked_sub(1)
+            .is_some_and(|of| matches!(&tokens[of].kind, Kind::Word(word) if word == "this")),
+        _ => true,
+    }
 }
 
 /// Whether something is done with the value in front of `at`: another is put to it, or a member is called

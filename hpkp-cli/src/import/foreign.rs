@@ -1,0 +1,185 @@
+//! Ways of pinning that are not read: what a text looks like that has one of them, and what to do with it.
+
+use super::residue::{Comments, Places};
+use super::{ImportError, Imported, Problem};
+
+/// A way of pinning.
+struct Kind {
+    /// What only texts with it have, in lower case.
+    marks: &'static [&'static str],
+    what: &'static str,
+    advice: &'static str,
+    /// Whether its pins need not be in the text.
+    is_hidden: bool,
+}
+
+const OF_CERTIFICATES: &str = "such a hash changes with every renewal even where the key stays, so no key can be held \
+    against it; pin the key in place of the certificate";
+
+const OF_FILES: &str = "the certificates are files of the app; record the pin of each (hpkp pin FILE) with: hpkp \
+    published add HOST --pin PIN --origin TEXT";
+
+const OF_HEADERS: &str = "record it with: hpkp published add HOST --header VALUE, or, where the value is not in the \
+    text as it is sent: hpkp published add HOST --pin PIN --max-age TIME --origin TEXT";
+
+const OF_CODE: &str = "which host the pins are for is not certain from the text; record them with: hpkp published add \
+    HOST --pin PIN --origin TEXT";
+
+const KINDS: [Kind; 10] = [
+    Kind {
+        marks: &["allowedshafingerprints", "httpcertificatepinning"],
+        what: "fingerprints of whole certificates (Flutter's http_certificate_pinning)",
+        advice: OF_CERTIFICATES,
+        is_hidden: true,
+    },
+    Kind {
+        marks: &["pinnedcertificatestrustevaluator", ".pincertificates("],
+        what: "certificates in the bundle of an app (Alamofire)",
+        advice: "clients compare whole certificates, so each renewal locks them out; pin keys instead",
+        is_hidden: true,
+    },
+    Kind {
+        marks: &["publickeystrustevaluator", ".pinpublickeys("],
+        what: "the keys of certificates in the bundle of an app (Alamofire)",
+        advice: OF_FILES,
+        is_hidden: true,
+    },
+    Kind {
+        marks: &["afsslpinningmode"],
+        what: "certificates in the bundle of an app (AFNetworking)",
+        advice: OF_FILES,
+        is_hidden: true,
+    },
+    Kind {
+        marks: &["addpublickeypins("],
+        what: "pins of Cronet",
+        advice: "record them with: hpkp published add HOST --pin PIN --expires TIME --origin TEXT; unless the app \
+            has enablePublicKeyPinningBypassForLocalTrustAnchors(false), Cronet passes over pins where the chain ends \
+            at a private CA",
+        is_hidden: true,
+    },
+    Kind {
+        marks: &["curlopt_pinnedpublickey", "pycurl.pinnedpublickey", "peer_fingerprint"],
+        what: "an option of libcurl (CURLOPT_PINNEDPUBLICKEY)",
+        advice: "record its pins for the host of the URL with: hpkp published add HOST --scope leaf --port 443 --pin \
+            PIN --origin TEXT",
+        is_hidden: false,
+    },
+    Kind {
+        marks: &["http.pinnedpubkey", ".pinnedpubkey", "\tpinnedpubkey", "pinnedpubkey = sha256"],
+        what: "git's http.pinnedPubkey",
+        advice: "record its pins for the host of the remote with: hpkp published add HOST --scope leaf --port 443 \
+            --pin PIN --origin TEXT",
+        is_hidden: false,
+    },
+    Kind {
+        marks: &[
+            "public-key-pins",
+            "httppublickeypinning",
+            "addsha256pins",
+            "sha256pins(",
+            "hpkp(",
+            ".hpkp =",
+            "<hpkp",
+            "hpkp:",
+            "headers.publickey=",
+            "publickey: 'pin-sha256",
+        ],
+        what: "a Public-Key-Pins header",
+        advice: OF_HEADERS,
+        is_hidden: false,
+    },
+    Kind {
+        marks: &["seckeycopyexternalrepresentation"],
+        what: "hashes of bare keys, which are not pins (SecKeyCopyExternalRepresentation)",
+        advice: "with --cert FILE the one of a certificate's key is told; record the pin of that key (hpkp pin FILE)",
+        is_hidden: false,
+    },
+    Kind {
+        marks: &[
+            "checkserveridentity",
+            "verifypeercertificate",
+            "rawsubjectpublickeyinfo",
+            "servercertificatecustomvalidationcallback",
+            "sectrustevaluate",
+            "x509trustmanager",
+            "badcertificatecallback",
+        ],
+        what: "code that compares keys by itself",
+        advice: OF_CODE,
+        is_hidden: false,
+    },
+];
+
+/// The first of these ways that `text` has outside its comments.
+fn find(text: &str, of: impl Fn(&Kind) -> bool) -> Option<ImportError> {
+    let lower = text.to_ascii_lowercase();
+    let comments = Comments::of(text);
+    let found = KINDS.iter().filter(|kind| of(kind)).find_map(|kind| {
+        let marks = kind.marks.iter().flat_map(|mark| lower.match_indices(mark));
+        let first = marks.map(|(at, _)| at).filter(|at| !comments.contains(*at)).min()?;
+        Some((first, kind))
+    });
+    let (at, Kind { what, advice, .. }) = found?;
+    let (line, column) = Places::of(text).find(at);
+    let error = Problem::Foreign { what, advice }.at(line);
+    Some(ImportError { column: Some(column), ..error })
+}
+
+/// What `text` looks like that nothing of a known format is found in.
+pub(super) fn of(text: &str) -> Option<ImportError> {
+    find(text, |_| true)
+}
+
+/// Names a way of pinning whose pins need not be in the text, where others were read beside it.
+///
+/// # Errors
+/// [`Problem::Foreign`] where nothing else was read.
+pub(super) fn check(text: &str, imported: &mut Imported) -> Result<(), ImportError> {
+    match find(text, |kind| kind.is_hidden || imported.sets.is_empty()) {
+        None => Ok(()),
+        Some(error) if imported.sets.is_empty() && imported.notes.is_empty() => Err(error),
+        Some(error) => {
+            let column = error.column.unwrap_or(1);
+            imported.note(error.line, format!("column {column}: {}; NOT recorded", error.problem));
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::import::{Certificates, format::Format};
+
+    /// What an import of `text` says, by the format that is found in it.
+    fn error(text: &str) -> ImportError {
+        let format = Format::of(text.as_bytes()).unwrap_or(Format::Hosts);
+        format.read(text.as_bytes(), &Certificates::default()).unwrap_err()
+    }
+
+    #[test]
+    fn certificates_of_apps_are_named() {
+        for (text, line) in [
+            ("CertificatePinningInterceptor(\n  allowedSHAFingerprints: [A, B])", 2),
+            (
+                "await HttpCertificatePinning.check(serverURL: url,\n allowedSHAFingerprints: list)",
+                1,
+            ),
+            ("x(\n[\"api.example.com\": PinnedCertificatesTrustEvaluator()])", 2),
+            ("let p: [String: T] = [\n\"a.example\": .pinCertificates(\ncertificates: all())]", 2),
+            ("let m = M(evaluators: [\n\n\"a.example\": PublicKeysTrustEvaluator()])", 3),
+            ("p = [AFSecurityPolicy policyWithPinningMode:AFSSLPinningModeCertificate];", 1),
+        ] {
+            let error = error(text);
+            assert!(matches!(error.problem, Problem::Foreign { .. }), "{text}: {error}");
+            assert_eq!(error.line, line, "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_comment_is_no_way_of_pinning() {
+        let error = error("// allowedSHAFingerprints: no\nlet x = [1]");
+        assert!(matches!(error.problem, Problem::Nothing { .. }), "{error}");
+    }
+}
