@@ -16,25 +16,22 @@ use crate::bindings::{
 use crate::httpd::{self, DECLINED, OK};
 use crate::{boundary, bucket, filter};
 
-/// What is kept of a TLS connection.
-struct Connection {
+/// What is kept of a TLS connection, or of a stream of HTTP/2 on one.
+pub(crate) struct Connection {
+    /// Null for a stream.
     ssl: *const Ssl,
     context: Option<ContextAddress>,
     has_filter: bool,
-    /// As long as the final response of a request has not begun.
-    interim: Option<Interim>,
+    /// The request whose final response has not begun; null where there is none.
+    waiting: *const request_rec,
+    /// What has been sent of it. None as long as nothing has: most requests have no interim response.
+    interim: Option<InterimHeaders>,
 }
 
 impl Connection {
-    const fn new(ssl: *const Ssl) -> Self {
-        Self { ssl, context: None, has_filter: false, interim: None }
+    const fn new(ssl: *const Ssl, context: Option<ContextAddress>) -> Self {
+        Self { ssl, context, has_filter: false, waiting: ptr::null(), interim: None }
     }
-}
-
-/// What is sent of a request before its final response.
-struct Interim {
-    request: *const request_rec,
-    headers: InterimHeaders,
 }
 
 /// Names of modules, ended by null, as httpd's hooks take them.
@@ -113,7 +110,7 @@ unsafe extern "C" fn pre_handshake(
                 && conf.is_some_and(|conf| conf.active.is_some())
                 && let Some(slot) = httpd::connection_slot(connection)
             {
-                slot.write(httpd::keep((*connection).pool, Connection::new(ssl)));
+                slot.write(httpd::keep((*connection).pool, Connection::new(ssl, None)));
             }
         }
         OK
@@ -155,6 +152,16 @@ pub(crate) unsafe fn context(connection: *const conn_rec) -> Option<ContextAddre
     }
 }
 
+/// The same of what is kept of a connection, null where nothing is.
+///
+/// # Safety
+/// `kept` is null, or lives.
+#[inline]
+pub(crate) unsafe fn kept_context(kept: *const Connection) -> Option<ContextAddress> {
+    // SAFETY: by the caller's promise, and as above.
+    unsafe { if kept.is_null() { None } else { (*kept).context } }
+}
+
 /// What is kept of the connection of a request, not of its master; null where nothing is. A pointer:
 /// the streams of HTTP/2 look at the context of their master meanwhile.
 ///
@@ -166,36 +173,58 @@ unsafe fn own(connection: *const conn_rec) -> *mut Connection {
     unsafe { httpd::connection_slot(connection).map_or(ptr::null_mut(), |slot| slot.read()) }
 }
 
-/// A request of a TLS connection begins. Until its final response does, what is sent may be an interim
-/// response, which httpd writes to the connection, past all filters of the request.
+/// A request begins; gives what is kept of its connection, null without TLS. Until its final response
+/// begins, what is sent may be an interim response, which httpd writes to the connection, past all
+/// filters of the request.
 ///
 /// # Safety
 /// `request` is a live request that this thread serves, and `filter` one of ours.
-pub(crate) unsafe fn request_begins(request: *mut request_rec, filter: *mut ap_filter_rec_t) {
+#[inline]
+pub(crate) unsafe fn request_begins(
+    request: *mut request_rec,
+    filter: *mut ap_filter_rec_t,
+) -> *mut Connection {
     // SAFETY: by the caller's promise; what is kept lives as long as the connection, and this thread
     // alone looks at what it has of interim responses.
+    unsafe {
+        let mut kept = own((*request).connection);
+        if kept.is_null() || !(*kept).has_filter {
+            kept = first_request_begins(request, filter);
+        }
+        if !kept.is_null() {
+            (*kept).waiting = request;
+            (*kept).interim = None;
+        }
+        kept
+    }
+}
+
+/// # Safety
+/// As for [`request_begins`].
+#[inline(never)]
+unsafe fn first_request_begins(
+    request: *mut request_rec,
+    filter: *mut ap_filter_rec_t,
+) -> *mut Connection {
+    // SAFETY: as for `request_begins`.
     unsafe {
         let connection = (*request).connection;
         let mut kept = own(connection);
         if kept.is_null() {
             // A stream of HTTP/2 has a connection of its own, on which nothing has been kept yet.
-            let Some(slot) = httpd::connection_slot(connection) else { return };
-            if context(connection).is_none() {
-                return;
-            }
-            kept = httpd::keep((*connection).pool, Connection::new(ptr::null()));
+            let Some(slot) = httpd::connection_slot(connection) else { return kept };
+            let Some(context) = context(connection) else { return kept };
+            kept = httpd::keep((*connection).pool, Connection::new(ptr::null(), Some(context)));
             slot.write(kept);
         }
-        if !(*kept).has_filter {
-            (*kept).has_filter = true;
-            let behind = (*connection).output_filters;
-            ap_add_output_filter_handle(filter, ptr::null_mut(), ptr::null_mut(), connection);
-            let new = (*connection).output_filters;
-            // This request's filters lead to those that the connection had.
-            redirect(&raw mut (*request).output_filters, behind, new);
-            redirect(&raw mut (*request).proto_output_filters, behind, new);
-        }
-        (*kept).interim = Some(Interim { request, headers: InterimHeaders::default() });
+        (*kept).has_filter = true;
+        let behind = (*connection).output_filters;
+        ap_add_output_filter_handle(filter, kept.cast(), ptr::null_mut(), connection);
+        let new = (*connection).output_filters;
+        // This request's filters lead to those that the connection had.
+        redirect(&raw mut (*request).output_filters, behind, new);
+        redirect(&raw mut (*request).proto_output_filters, behind, new);
+        kept
     }
 }
 
@@ -223,14 +252,13 @@ unsafe fn redirect(
 /// The final response of a request begins.
 ///
 /// # Safety
-/// `request` is a live request that this thread serves.
+/// `kept` is null, or what is kept of a connection that this thread serves.
 #[inline]
-pub(crate) unsafe fn response_begins(request: *const request_rec) {
-    // SAFETY: as for `request_begins`.
+pub(crate) unsafe fn response_begins(kept: *mut Connection) {
+    // SAFETY: by the caller's promise.
     unsafe {
-        let kept = own((*request).connection);
         if !kept.is_null() {
-            (*kept).interim = None;
+            (*kept).waiting = ptr::null();
         }
     }
 }
@@ -238,14 +266,13 @@ pub(crate) unsafe fn response_begins(request: *const request_rec) {
 /// A request ends, perhaps while the next one of its connection is served already.
 ///
 /// # Safety
-/// As for [`response_begins`].
+/// `request` is a live request that this thread serves.
 pub(crate) unsafe fn request_ends(request: *const request_rec) {
     // SAFETY: as for `request_begins`.
     unsafe {
         let kept = own((*request).connection);
-        let is_its = |interim: &Interim| ptr::eq(interim.request, request);
-        if !kept.is_null() && (*kept).interim.as_ref().is_some_and(is_its) {
-            (*kept).interim = None;
+        if !kept.is_null() && ptr::eq((*kept).waiting, request) {
+            (*kept).waiting = ptr::null();
         }
     }
 }
@@ -253,39 +280,33 @@ pub(crate) unsafe fn request_ends(request: *const request_rec) {
 /// Whether what is sent on a connection may be an interim response.
 ///
 /// # Safety
-/// `connection` is live, and this thread serves it.
+/// `kept` is what is kept of a connection that this thread serves.
 #[inline]
-pub(crate) unsafe fn may_be_interim(connection: *const conn_rec) -> bool {
-    // SAFETY: as for `request_begins`.
-    unsafe {
-        let kept = own(connection);
-        !kept.is_null() && (*kept).interim.is_some()
-    }
+pub(crate) unsafe fn may_be_interim(kept: *const Connection) -> bool {
+    // SAFETY: by the caller's promise.
+    unsafe { !(*kept).waiting.is_null() }
 }
 
 /// Takes fields of our names out of what is sent on a connection before a final response.
 ///
 /// # Safety
 /// As for [`may_be_interim`], and `brigade` is live.
-pub(crate) unsafe fn clean(connection: *const conn_rec, brigade: *mut apr_bucket_brigade) {
+pub(crate) unsafe fn clean(kept: *mut Connection, brigade: *mut apr_bucket_brigade) {
     // SAFETY: as for `request_begins`. The request is live: one that ends is forgotten by
     // `request_ends`, and on a connection that ended before its request was read no data are sent.
     unsafe {
-        let kept = own(connection);
-        if kept.is_null() {
-            return;
-        }
-        let Some(interim) = &mut (*kept).interim else { return };
+        let request = (*kept).waiting;
+        let interim = (*kept).interim.get_or_insert_default();
         let is_done = bucket::rewrite(brigade, |octets, out| {
             // Of a server without a policy nothing is changed.
-            if filter::response(interim.request).is_none() {
+            if filter::response(request).is_none() {
                 return false;
             }
-            interim.headers.pass(octets, out);
+            interim.pass(octets, out);
             true
         });
-        if !is_done || interim.headers.is_through() {
-            (*kept).interim = None;
+        if !is_done || interim.is_through() {
+            (*kept).waiting = ptr::null();
         }
     }
 }

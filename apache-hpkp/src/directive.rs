@@ -13,6 +13,7 @@ use crate::bindings::{
 use crate::boundary::{self, Aftermath};
 use crate::conf::ServerConf;
 use crate::files::siblings;
+use crate::filter;
 use crate::httpd;
 use crate::phase;
 
@@ -140,7 +141,12 @@ fn guarded(name: &str, read: impl FnOnce() -> *const c_char) -> *const c_char {
         Aftermath::GoOn => ptr::null(),
     };
     boundary::configuring(name, after, || {
-        if phase::is_of_no_consequence() { ptr::null() } else { read() }
+        if phase::is_of_no_consequence() {
+            return ptr::null();
+        }
+        // SAFETY: httpd is reading the configuration.
+        unsafe { filter::register() };
+        read()
     })
 }
 

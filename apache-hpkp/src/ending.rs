@@ -3,15 +3,13 @@
 use std::ffi::{c_int, c_void};
 use std::io::Write as _;
 use std::process;
-use std::sync::Once;
 
 use hpkp_server::boundary;
 use hpkp_server::journal::Journal;
-use hpkp_server::published;
 
 use crate::bindings::{apr_pool_cleanup_null, apr_pool_cleanup_register, apr_pool_t};
 use crate::httpd::OK;
-use crate::phase;
+use crate::{fork, phase};
 
 /// What the server publishes, and the process whose end counts: its children have the pool too.
 struct Ending {
@@ -25,27 +23,13 @@ struct Ending {
 /// # Safety
 /// `pool` is the live pool of the configuration.
 pub(crate) unsafe fn register(pool: *mut apr_pool_t, journal: Journal) {
-    keep_from_children();
+    fork::close_descriptors_in_children();
     let ending = Box::into_raw(Box::new(Ending { journal, process: process::id() }));
     // SAFETY: by the caller's promise; before another program is executed nothing need be done.
     unsafe {
         let nothing = Some(apr_pool_cleanup_null as unsafe extern "C" fn(_) -> _);
         apr_pool_cleanup_register(pool, ending.cast(), Some(end), nothing);
     }
-}
-
-/// Has each child give back what it has of the claim to the records. Modules fork servers of their own
-/// (mod_cgid, mod_wsgi), which no hook tells about.
-fn keep_from_children() {
-    static ONCE: Once = Once::new();
-    // SAFETY: the handler stays loaded as long as the process lives, as this file does.
-    ONCE.call_once(|| unsafe {
-        libc::pthread_atfork(None, None, Some(in_child));
-    });
-}
-
-unsafe extern "C" fn in_child() {
-    boundary::serving("in_child", (), say, published::leave_to_parent);
 }
 
 unsafe extern "C" fn end(ending: *mut c_void) -> c_int {

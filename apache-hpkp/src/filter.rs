@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, c_int};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use hpkp_core::header::Kind;
 
@@ -12,11 +12,11 @@ use crate::bindings::{
     ap_filter_rec_t, ap_filter_t, ap_filter_type_AP_FTYPE_CONNECTION,
     ap_filter_type_AP_FTYPE_PROTOCOL, ap_hook_create_request, ap_hook_log_transaction,
     ap_pass_brigade, ap_register_output_filter, apr_bucket_brigade, apr_is_empty_table,
-    apr_status_t, apr_table_get, apr_table_setn, apr_table_unset, request_rec, server_rec,
+    apr_status_t, apr_table_setn, apr_table_unset, request_rec, server_rec,
 };
 use crate::boundary;
 use crate::conf::{Prepared, Response};
-use crate::connection;
+use crate::connection::{self, Connection};
 use crate::httpd::{self, DECLINED, OK};
 
 /// The filter as httpd knows it.
@@ -33,9 +33,23 @@ const NAME_REPORT_ONLY: &CStr = c"Public-Key-Pins-Report-Only";
 const STATUS: &CStr = c"HPKP_STATUS";
 const HEADER: &CStr = c"HPKP_HEADER";
 
+/// Whether httpd calls the module for requests.
+static IS_REGISTERED: AtomicBool = AtomicBool::new(false);
+
+/// The module has been loaded anew: httpd has forgotten what was registered before.
+pub(crate) fn reset() {
+    IS_REGISTERED.store(false, Ordering::Relaxed);
+}
+
+/// Has httpd call the module for requests. The first directive of a configuration does that: where
+/// there is none, requests cost nothing. httpd sorts its hooks once more behind the directives.
+///
 /// # Safety
-/// httpd is loading the module.
+/// httpd is reading the configuration.
 pub(crate) unsafe fn register() {
+    if IS_REGISTERED.swap(true, Ordering::Relaxed) {
+        return;
+    }
     // SAFETY: by the caller's promise; httpd copies the name.
     unsafe {
         let filter = ap_register_output_filter(
@@ -65,15 +79,26 @@ pub(crate) unsafe fn register() {
 unsafe extern "C" fn create_request(r: *mut request_rec) -> c_int {
     // SAFETY: httpd hands over a live request.
     unsafe {
-        if is_first(r) && is_active((*r).server) {
-            boundary::serving("create_request", (), || {
-                let filter = FILTER.load(Ordering::Relaxed);
-                ap_add_output_filter_handle(filter, ptr::null_mut(), r, (*r).connection);
-                connection::request_begins(r, INTERIM.load(Ordering::Relaxed));
-            });
+        if !is_first(r) || !is_active((*r).server) {
+            return OK;
         }
+        begin(r)
     }
-    OK
+}
+
+/// # Safety
+/// `r` is a live request from a client.
+#[inline(never)]
+unsafe fn begin(r: *mut request_rec) -> c_int {
+    boundary::serving("create_request", OK, || {
+        // SAFETY: by the caller's promise; what is kept of a connection outlives its requests.
+        unsafe {
+            let kept = connection::request_begins(r, INTERIM.load(Ordering::Relaxed));
+            let filter = FILTER.load(Ordering::Relaxed);
+            ap_add_output_filter_handle(filter, kept.cast(), r, (*r).connection);
+        }
+        OK
+    })
 }
 
 /// Whether any server of the configuration has a policy.
@@ -99,13 +124,14 @@ unsafe extern "C" fn output(
     filter: *mut ap_filter_t,
     brigade: *mut apr_bucket_brigade,
 ) -> apr_status_t {
-    // SAFETY: httpd hands over a live filter of a live request.
+    // SAFETY: httpd hands over a live filter of a live request, which has what `begin` gave it.
     unsafe {
         // Each time: an error on the way may bring another header, and nothing tells which is the
         // one that is written.
         boundary::serving("filter", (), || {
-            set_fields((*filter).r);
-            connection::response_begins((*filter).r);
+            let kept = (*filter).ctx.cast::<Connection>();
+            set_fields((*filter).r, kept);
+            connection::response_begins(kept);
         });
         ap_pass_brigade((*filter).next, brigade)
     }
@@ -116,11 +142,24 @@ unsafe extern "C" fn interim(
     filter: *mut ap_filter_t,
     brigade: *mut apr_bucket_brigade,
 ) -> apr_status_t {
-    // SAFETY: httpd hands over a live filter of a live connection, in the thread that serves it.
+    // SAFETY: httpd hands over a live filter of a live connection, in the thread that serves it; it
+    // has what `connection` gave it, which lives as long.
     unsafe {
-        if connection::may_be_interim((*filter).c) {
-            boundary::serving("interim", (), || connection::clean((*filter).c, brigade));
+        if connection::may_be_interim((*filter).ctx.cast()) {
+            return clean(filter, brigade);
         }
+        ap_pass_brigade((*filter).next, brigade)
+    }
+}
+
+/// # Safety
+/// As for [`interim`].
+#[cold]
+#[inline(never)]
+unsafe fn clean(filter: *mut ap_filter_t, brigade: *mut apr_bucket_brigade) -> apr_status_t {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        boundary::serving("interim", (), || connection::clean((*filter).ctx.cast(), brigade));
         ap_pass_brigade((*filter).next, brigade)
     }
 }
@@ -141,8 +180,8 @@ pub(crate) unsafe fn response<'a>(r: *const request_rec) -> Option<&'a Response>
 }
 
 /// # Safety
-/// `r` is a live request.
-unsafe fn set_fields(r: *mut request_rec) {
+/// `r` is a live request, and `kept` what is kept of its connection, or null.
+unsafe fn set_fields(r: *mut request_rec, kept: *const Connection) {
     // SAFETY: by the caller's promise.
     unsafe {
         let Some(response) = response(r) else { return };
@@ -151,7 +190,7 @@ unsafe fn set_fields(r: *mut request_rec) {
                 apr_table_unset((*r).trailers_out, name.as_ptr());
             }
         }
-        let context = connection::context((*r).connection);
+        let context = connection::kept_context(kept);
         // A misdirected request is one for another server: its pins are not for this connection.
         let context = context.filter(|_| (*r).status != HTTP_MISDIRECTED_REQUEST);
         let mut first = true;
@@ -159,9 +198,12 @@ unsafe fn set_fields(r: *mut request_rec) {
             let is_sent = context.is_some_and(|context| prepared.field.is_sent_on(context))
                 && (prepared.field.kind() != Kind::Enforced || is_asked(r, response));
             set_field(r, prepared, is_sent);
-            if first && is_sent && (*r).assbackwards == 0 {
-                apr_table_setn((*r).notes, STATUS.as_ptr(), c"sent".as_ptr());
-                apr_table_setn((*r).notes, HEADER.as_ptr(), prepared.value.as_ptr());
+            if first
+                && is_sent
+                && (*r).assbackwards == 0
+                && let Some(slot) = httpd::request_slot(r)
+            {
+                slot.write(ptr::from_ref(prepared).cast_mut());
             }
             first = false;
         }
@@ -200,27 +242,42 @@ unsafe fn set_field(r: *mut request_rec, prepared: &Prepared, is_sent: bool) {
     }
 }
 
-/// Tells `LogFormat` what was not sent.
+/// Tells `LogFormat` what was sent, and what was not.
 unsafe extern "C" fn log_transaction(r: *mut request_rec) -> c_int {
     // SAFETY: httpd hands over a live request, the first of those that took each other's place.
     unsafe {
-        if is_active((*r).server) {
-            boundary::serving("log_transaction", (), || {
-                connection::request_ends(r);
-                let mut last = r;
-                while !(*last).next.is_null() {
-                    last = (*last).next;
-                }
-                if apr_table_get((*last).notes, STATUS.as_ptr()).is_null() {
-                    let is_tls = connection::context((*last).connection).is_some();
-                    let status = match response(last) {
-                        Some(_) if is_tls => c"withheld",
-                        _ => c"off",
-                    };
-                    apr_table_setn((*last).notes, STATUS.as_ptr(), status.as_ptr());
-                }
-            });
+        if !is_active((*r).server) {
+            return DECLINED;
         }
+        end(r)
     }
-    DECLINED
+}
+
+/// # Safety
+/// As for [`log_transaction`].
+#[inline(never)]
+unsafe fn end(r: *mut request_rec) -> c_int {
+    boundary::serving("log_transaction", DECLINED, || {
+        // SAFETY: by the caller's promise; what is in the slot is of the request's configuration.
+        unsafe {
+            connection::request_ends(r);
+            let mut last = r;
+            while !(*last).next.is_null() {
+                last = (*last).next;
+            }
+            let notes = (*last).notes;
+            let sent = httpd::request_slot::<Prepared>(last).and_then(|slot| slot.read().as_ref());
+            let status = match sent {
+                Some(sent) => {
+                    apr_table_setn(notes, HEADER.as_ptr(), sent.value.as_ptr());
+                    c"sent"
+                }
+                None if response(last).is_none() => c"off",
+                None if connection::context((*last).connection).is_none() => c"off",
+                None => c"withheld",
+            };
+            apr_table_setn(notes, STATUS.as_ptr(), status.as_ptr());
+        }
+        DECLINED
+    })
 }

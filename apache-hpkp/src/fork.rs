@@ -1,10 +1,13 @@
 //! Processes that httpd forks: none keeps a descriptor of ours.
 //!
 //! What is closed when another program is executed stays open in a process that goes on with this
-//! one: a daemon of mod_cgid, mod_fcgid or mod_wsgi, a child that serves. Such a process would keep a
-//! terminal open for whoever waits for its end. The claim to the records is given back by `ending`.
+//! one: a daemon of mod_cgid, mod_fcgid or mod_wsgi, a child that serves. No hook tells about the
+//! daemons. Such a process would keep a terminal open for whoever waits for its end, and the claim to
+//! the records, of which the server that has it is the only one to know.
 
 use std::sync::OnceLock;
+
+use hpkp_server::published;
 
 use crate::log;
 
@@ -23,4 +26,7 @@ pub(crate) fn close_descriptors_in_children() -> bool {
 /// have been interrupted.
 unsafe extern "C" fn in_child() {
     log::close_terminal_in_child();
+    // SAFETY: a child of httpd does not check or record anything: that is done in the parent. What
+    // becomes the server itself is forked before anything is claimed.
+    unsafe { published::close_in_child() };
 }

@@ -9,7 +9,7 @@ use hpkp_server::openssl::{OpenSsl, OpenSslError};
 use crate::bindings::{
     ap_directive_t, ap_find_linked_module, ap_getword_conf, ap_server_root_relative,
     apr_array_header_t, apr_pool_cleanup_null, apr_pool_cleanup_register, apr_pool_t, conn_rec,
-    server_rec,
+    request_rec, server_rec,
 };
 use crate::conf::ServerConf;
 use crate::hpkp_module;
@@ -83,7 +83,7 @@ pub(crate) unsafe fn keep<T>(pool: *mut apr_pool_t, value: T) -> *mut T {
 /// it numbers -1 then.
 ///
 /// # Safety
-/// `vector` is a live vector of a server or a connection.
+/// `vector` is a live vector of a server, a connection or a request.
 #[inline]
 unsafe fn slot<T>(vector: *mut crate::bindings::ap_conf_vector_t) -> Option<NonNull<*mut T>> {
     // SAFETY: httpd writes the number when it loads and unloads the module, and in one thread.
@@ -121,6 +121,16 @@ pub(crate) unsafe fn settled_conf<'a>(server: *const server_rec) -> Option<&'a S
 pub(crate) unsafe fn connection_slot<T>(connection: *const conn_rec) -> Option<NonNull<*mut T>> {
     // SAFETY: by the caller's promise.
     unsafe { slot((*connection).conn_config) }
+}
+
+/// Where something is kept of a request, null at first; none where httpd does not have the module.
+///
+/// # Safety
+/// `request` is live.
+#[inline]
+pub(crate) unsafe fn request_slot<T>(request: *const request_rec) -> Option<NonNull<*mut T>> {
+    // SAFETY: by the caller's promise.
+    unsafe { slot((*request).request_config) }
 }
 
 /// Where a directive stands.

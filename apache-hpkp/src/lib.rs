@@ -58,6 +58,7 @@ pub static mut hpkp_module: module = module {
 
 unsafe extern "C" fn register_hooks(_pool: *mut apr_pool_t) {
     boundary::reset();
+    filter::reset();
     // SAFETY: httpd calls this once for each time it loads the module, in one thread.
     unsafe { gate::register_test() };
     // After a failure the test refuses, or a living parent goes on without the module.
@@ -69,7 +70,6 @@ unsafe extern "C" fn register_hooks(_pool: *mut apr_pool_t) {
             unsafe {
                 gate::register();
                 connection::register();
-                filter::register();
             }
         },
     );

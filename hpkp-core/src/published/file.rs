@@ -106,7 +106,8 @@ impl Lines {
     }
 
     fn event(&self, line: &[u8]) -> Result<Event, FileError> {
-        let event = Event::from_line(line).and_then(|event| match &self.writer {
+        let writer = self.writer.as_ref();
+        let event = Event::from_line_of(line, writer).and_then(|event| match writer {
             Some(writer) if event.writer() != writer => {
                 Err(LineError::Writer(event.writer().clone()))
             }

@@ -2,10 +2,10 @@
 //!
 //! The form is the one that ids are hashes of: members sorted by name, no blanks.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use serde_json::{Map, Number, Value};
 use sha2::{Digest as _, Sha256};
 
 use super::client::{CLIENTS, Exempt};
@@ -14,6 +14,7 @@ use super::event::{
     Identity, Lifetime, Matching, Origin, Presented, Presents, Published, Scope, Seen, Sight,
     Waived, Why, Withheld,
 };
+use super::json::{Map, Value, write_object};
 use super::keys::{KeyGraph, KeyNode};
 use super::name::{HostName, WriterName};
 use crate::date;
@@ -44,14 +45,14 @@ impl Event {
     /// An event of this content. Free texts are cut at [`MAX_TEXT`].
     #[must_use]
     pub fn new(at: i64, seq: u64, writer: WriterName, body: Body) -> Self {
-        let mut members = Map::new();
-        members.insert("v".into(), VERSION.into());
-        members.insert("at".into(), date::format(at).into());
-        members.insert("seq".into(), seq.into());
-        members.insert("writer".into(), writer.as_str().into());
+        let mut members = Map::default();
+        members.insert("v", VERSION.into());
+        members.insert("at", date::format(at).into());
+        members.insert("seq", seq.into());
+        members.insert("writer", writer.as_str().into());
         write_body(&body, &mut members);
         let id = id_of(&members);
-        members.insert("id".into(), id.to_string().into());
+        members.insert("id", id.to_string().into());
         let mut line = String::new();
         write_object(&members, &mut line);
         Self { id, at, seq, writer, body, line: line.into() }
@@ -62,19 +63,19 @@ impl Event {
     /// # Errors
     /// See [`LineError`]. What a line may hold besides the members known here is no error.
     pub fn from_line(line: &[u8]) -> Result<Self, LineError> {
+        Self::from_line_of(line, None)
+    }
+
+    /// The same of a file that has the events of `writer`, whose name is shared.
+    pub(super) fn from_line_of(
+        line: &[u8],
+        writer: Option<&WriterName>,
+    ) -> Result<Self, LineError> {
         if line.len() > MAX_LINE {
             return Err(LineError::TooLong);
         }
         let line = std::str::from_utf8(line).map_err(|_| LineError::NotUtf8)?;
-        let outline = outline(line);
-        if outline.depth > MAX_DEPTH {
-            return Err(LineError::TooDeep);
-        }
-        let value = serde_json::from_str(line).map_err(|_| LineError::NotJson)?;
-        // The parser keeps the last of two members of one name, and another reader may keep the first.
-        if count(&value) != outline.members {
-            return Err(LineError::Duplicate);
-        }
+        let value = Value::read(line)?;
         let Value::Object(mut members) = value else { return Err(LineError::NotJson) };
         let version = match members.get("v").and_then(Value::as_u64) {
             Some(version @ 1..=VERSION) => version,
@@ -89,7 +90,11 @@ impl Event {
         let mut members = Members(members);
         let at = members.time("at")?.ok_or(LineError::Missing("at"))?;
         let seq = members.number("seq")?;
-        let writer = members.parsed("writer", "the name of a writer")?;
+        let name = members.string("writer")?.ok_or(LineError::Missing("writer"))?;
+        let writer = match writer.filter(|writer| writer.as_str() == name) {
+            Some(writer) => writer.clone(),
+            None => name.parse().map_err(|_| LineError::Wrong("writer", "the name of a writer"))?,
+        };
         let body = read_body(&mut members, version)?;
         Ok(Self { id, at, seq, writer, body, line: line.into() })
     }
@@ -162,45 +167,7 @@ impl fmt::Display for LineError {
 
 impl std::error::Error for LineError {}
 
-/// What the brackets and colons of a JSON text tell. In what is no JSON it does not matter.
-struct Outline {
-    /// How deep it is nested.
-    depth: usize,
-    /// How many members its objects have.
-    members: usize,
-}
-
-fn outline(text: &str) -> Outline {
-    let mut outline = Outline { depth: 0, members: 0 };
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for octet in text.bytes() {
-        match octet {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            _ if in_string => {}
-            b'[' | b'{' => {
-                depth += 1;
-                outline.depth = outline.depth.max(depth);
-            }
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            b':' => outline.members += 1,
-            _ => {}
-        }
-    }
-    outline
-}
-
-/// How many members the objects of a value have, which is not nested deeper than [`MAX_DEPTH`].
-fn count(value: &Value) -> usize {
-    match value {
-        Value::Array(values) => values.iter().map(count).sum(),
-        Value::Object(members) => members.len() + members.values().map(count).sum::<usize>(),
-        _ => 0,
-    }
-}
-
-fn id_of(members: &Map<String, Value>) -> EventId {
+fn id_of(members: &Map<'_>) -> EventId {
     // Room for most records.
     let mut text = String::with_capacity(1_024);
     write_object(members, &mut text);
@@ -210,65 +177,8 @@ fn id_of(members: &Map<String, Value>) -> EventId {
     EventId::of_hash(id)
 }
 
-fn write_object(members: &Map<String, Value>, text: &mut String) {
-    // serde_json sorts them itself, unless a feature that some other crate wants is on.
-    let mut sorted: Vec<(&String, &Value)> = members.iter().collect();
-    sorted.sort_unstable_by_key(|(name, _)| *name);
-    text.push('{');
-    for (index, (name, value)) in sorted.into_iter().enumerate() {
-        if index > 0 {
-            text.push(',');
-        }
-        write_string(name, text);
-        text.push(':');
-        write_value(value, text);
-    }
-    text.push('}');
-}
-
-fn write_value(value: &Value, text: &mut String) {
-    match value {
-        Value::Null => text.push_str("null"),
-        Value::Bool(true) => text.push_str("true"),
-        Value::Bool(false) => text.push_str("false"),
-        Value::Number(number) => text.push_str(&number.to_string()),
-        Value::String(string) => write_string(string, text),
-        Value::Array(values) => {
-            text.push('[');
-            for (index, value) in values.iter().enumerate() {
-                if index > 0 {
-                    text.push(',');
-                }
-                write_value(value, text);
-            }
-            text.push(']');
-        }
-        Value::Object(members) => write_object(members, text),
-    }
-}
-
-fn write_string(string: &str, text: &mut String) {
-    text.push('"');
-    let is_plain = |octet: u8| octet >= b' ' && octet != b'"' && octet != b'\\';
-    let mut rest = string;
-    while let Some(at) = rest.bytes().position(|octet| !is_plain(octet)) {
-        let (plain, escaped) = rest.split_at(at);
-        text.push_str(plain);
-        match escaped.as_bytes()[0] {
-            b'"' => text.push_str("\\\""),
-            b'\\' => text.push_str("\\\\"),
-            control => text.push_str(&format!("\\u{control:04x}")),
-        }
-        rest = &escaped[1..];
-    }
-    text.push_str(rest);
-    text.push('"');
-}
-
-fn write_body(body: &Body, members: &mut Map<String, Value>) {
-    let mut put = |name: &str, value: Value| {
-        members.insert(name.to_owned(), value);
-    };
+fn write_body<'a>(body: &'a Body, members: &mut Map<'a>) {
+    let mut put = |name: &'static str, value: Value<'a>| members.insert(name, value);
     match body {
         Body::Writer(identity) => {
             put("event", "writer".into());
@@ -367,18 +277,18 @@ fn write_body(body: &Body, members: &mut Map<String, Value>) {
     }
 }
 
-fn sight(sight: &Sight) -> Value {
-    let mut members = Map::new();
-    members.insert("writer".into(), sight.writer.as_str().into());
+fn sight(sight: &Sight) -> Value<'_> {
+    let mut members = Map::default();
+    members.insert("writer", sight.writer.as_str().into());
     if let Some(instance) = &sight.instance {
-        members.insert("instance".into(), cut(instance));
+        members.insert("instance", cut(instance));
     }
-    members.insert("seq".into(), sight.seq.into());
+    members.insert("seq", sight.seq.into());
     Value::Object(members)
 }
 
 /// A free text, of which no more is written than is read.
-fn cut(text: &str) -> Value {
+fn cut(text: &str) -> Value<'_> {
     let end = (0..=text.len().min(MAX_TEXT)).rev().find(|end| text.is_char_boundary(*end));
     text[..end.unwrap_or(0)].into()
 }
@@ -387,31 +297,31 @@ fn pin_text(pin: Pin) -> String {
     format!("sha256/{pin}")
 }
 
-fn certificate(presented: &Presented) -> Value {
+fn certificate(presented: &Presented) -> Value<'_> {
     let pin = |pin: &Option<Pin>| pin.map_or(Value::Null, |pin| pin_text(pin).into());
     let node = |node: &KeyNode| {
-        let mut members = Map::new();
-        members.insert("pin".into(), pin(&node.pin));
-        members.insert("served".into(), node.served.into());
-        members.insert("end".into(), node.end.into());
-        members.insert("issuers".into(), node.issuers.iter().copied().collect());
+        let mut members = Map::default();
+        members.insert("pin", pin(&node.pin));
+        members.insert("served", node.served.into());
+        members.insert("end", node.end.into());
+        members.insert("issuers", node.issuers.iter().copied().collect());
         Value::Object(members)
     };
-    let mut members = Map::new();
-    members.insert("served".into(), presented.served.iter().map(pin).collect());
-    members.insert("keys".into(), presented.keys.nodes().iter().map(node).collect());
+    let mut members = Map::default();
+    members.insert("served", presented.served.iter().map(pin).collect());
+    members.insert("keys", presented.keys.nodes().iter().map(node).collect());
     if let Some(identity) = &presented.identity {
-        members.insert("issuer".into(), identity.issuer.to_string().into());
+        members.insert("issuer", identity.issuer.to_string().into());
         let authorities = identity.authorities.iter().map(ToString::to_string);
-        members.insert("authorities".into(), authorities.collect());
+        members.insert("authorities", authorities.collect());
     }
     Value::Object(members)
 }
 
-fn write_exempt(exempt: &Exempt) -> Value {
-    let mut members = Map::new();
-    members.insert("host".into(), exempt.host.as_str().into());
-    members.insert("include_subdomains".into(), exempt.include_subdomains.into());
+fn write_exempt(exempt: &Exempt) -> Value<'_> {
+    let mut members = Map::default();
+    members.insert("host", exempt.host.as_str().into());
+    members.insert("include_subdomains", exempt.include_subdomains.into());
     Value::Object(members)
 }
 
@@ -433,14 +343,14 @@ fn name_of<T: Copy + PartialEq>(names: &[(&'static str, T)], value: T) -> &'stat
 }
 
 /// The members of a line that have not been read yet.
-struct Members(Map<String, Value>);
+struct Members<'a>(Map<'a>);
 
-impl Members {
-    fn take(&mut self, name: &str) -> Option<Value> {
+impl<'a> Members<'a> {
+    fn take(&mut self, name: &str) -> Option<Value<'a>> {
         self.0.remove(name)
     }
 
-    fn string(&mut self, name: &'static str) -> Result<Option<String>, LineError> {
+    fn string(&mut self, name: &'static str) -> Result<Option<Cow<'a, str>>, LineError> {
         match self.take(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -451,7 +361,7 @@ impl Members {
     /// A free text.
     fn text(&mut self, name: &'static str) -> Result<String, LineError> {
         let text = self.string(name)?.ok_or(LineError::Missing(name))?;
-        if text.len() > MAX_TEXT { Err(LineError::TooMuch(name)) } else { Ok(text) }
+        if text.len() > MAX_TEXT { Err(LineError::TooMuch(name)) } else { Ok(text.into_owned()) }
     }
 
     fn optional_text(&mut self, name: &'static str) -> Result<Option<String>, LineError> {
@@ -459,7 +369,7 @@ impl Members {
         if text.as_ref().is_some_and(|text| text.len() > MAX_TEXT) {
             return Err(LineError::TooMuch(name));
         }
-        Ok(text)
+        Ok(text.map(Cow::into_owned))
     }
 
     fn number(&mut self, name: &'static str) -> Result<u64, LineError> {
@@ -507,7 +417,7 @@ impl Members {
     fn array<T>(
         &mut self,
         name: &'static str,
-        read: impl FnMut(Value) -> Result<T, LineError>,
+        read: impl FnMut(Value<'a>) -> Result<T, LineError>,
     ) -> Result<Option<Vec<T>>, LineError> {
         self.array_of(name, MAX_ENTRIES, read)
     }
@@ -517,17 +427,17 @@ impl Members {
         &mut self,
         name: &'static str,
         most: usize,
-        read: impl FnMut(Value) -> Result<T, LineError>,
+        read: impl FnMut(Value<'a>) -> Result<T, LineError>,
     ) -> Result<Option<Vec<T>>, LineError> {
         self.take(name).map(|value| array(value, name, most, read)).transpose()
     }
 }
 
-fn array<T>(
-    value: Value,
+fn array<'a, T>(
+    value: Value<'a>,
     name: &'static str,
     most: usize,
-    read: impl FnMut(Value) -> Result<T, LineError>,
+    read: impl FnMut(Value<'a>) -> Result<T, LineError>,
 ) -> Result<Vec<T>, LineError> {
     let Value::Array(values) = value else { return Err(LineError::Wrong(name, "an array")) };
     if values.len() > most {
@@ -543,21 +453,21 @@ fn host(text: &str, name: &'static str) -> Result<HostName, LineError> {
         .ok_or(LineError::Wrong(name, "a host name in A-labels and lower case, without a last dot"))
 }
 
-fn pin(value: &Value, name: &'static str) -> Result<Pin, LineError> {
+fn pin(value: &Value<'_>, name: &'static str) -> Result<Pin, LineError> {
     let base64 = value.as_str().and_then(|text| text.strip_prefix("sha256/"));
     base64
         .and_then(|base64| Pin::from_base64(base64).ok())
         .ok_or(LineError::Wrong(name, "sha256/ and the base64 of a SHA-256"))
 }
 
-fn pin_or_null(value: &Value, name: &'static str) -> Result<Option<Pin>, LineError> {
+fn pin_or_null(value: &Value<'_>, name: &'static str) -> Result<Option<Pin>, LineError> {
     if value.is_null() { Ok(None) } else { pin(value, name).map(Some) }
 }
 
 /// Reads what an event of this `version` says.
-fn read_body(members: &mut Members, version: u64) -> Result<Body, LineError> {
+fn read_body(members: &mut Members<'_>, version: u64) -> Result<Body, LineError> {
     let event = members.string("event")?.ok_or(LineError::Missing("event"))?;
-    Ok(match event.as_str() {
+    Ok(match &*event {
         "writer" => Body::Writer(Identity {
             instance: members.text("instance")?,
             machine: members.text("machine")?,
@@ -604,7 +514,7 @@ fn read_body(members: &mut Members, version: u64) -> Result<Body, LineError> {
     })
 }
 
-fn read_sights(members: &mut Members) -> Result<Vec<Sight>, LineError> {
+fn read_sights(members: &mut Members<'_>) -> Result<Vec<Sight>, LineError> {
     const WRONG: LineError = LineError::Wrong("of", "an array of writers and numbers");
     let sights = members.array("of", |value| {
         let Value::Object(members) = value else { return Err(WRONG) };
@@ -619,7 +529,7 @@ fn read_sights(members: &mut Members) -> Result<Vec<Sight>, LineError> {
 }
 
 /// Pins, sorted, each once; at least one.
-fn read_pins(members: &mut Members) -> Result<Vec<Pin>, LineError> {
+fn read_pins(members: &mut Members<'_>) -> Result<Vec<Pin>, LineError> {
     let mut pins = members
         .array("pins", |value| pin(&value, "pins"))?
         .filter(|pins| !pins.is_empty())
@@ -629,14 +539,17 @@ fn read_pins(members: &mut Members) -> Result<Vec<Pin>, LineError> {
     Ok(pins)
 }
 
-fn read_ids(members: &mut Members, name: &'static str) -> Result<Option<Vec<EventId>>, LineError> {
+fn read_ids(
+    members: &mut Members<'_>,
+    name: &'static str,
+) -> Result<Option<Vec<EventId>>, LineError> {
     members.array(name, |value| {
         let id = value.as_str().and_then(|text| text.parse().ok());
         id.ok_or(LineError::Wrong(name, "an array of ids"))
     })
 }
 
-fn read_published(members: &mut Members) -> Result<Published, LineError> {
+fn read_published(members: &mut Members<'_>) -> Result<Published, LineError> {
     let pins = read_pins(members)?;
     let max_age = members
         .take("max_age")
@@ -673,7 +586,7 @@ fn read_published(members: &mut Members) -> Result<Published, LineError> {
     })
 }
 
-fn read_configuration(members: &mut Members) -> Result<Option<Configuration>, LineError> {
+fn read_configuration(members: &mut Members<'_>) -> Result<Option<Configuration>, LineError> {
     let wanted = LineError::Wrong("configuration", "32 hexadecimal digits, beside a \"client\"");
     let id = members.string("configuration")?;
     let id = id.map(|id| id.parse().map_err(|_| wanted.clone())).transpose()?;
@@ -684,7 +597,7 @@ fn read_configuration(members: &mut Members) -> Result<Option<Configuration>, Li
     Ok(Some(Configuration { client, id: id.ok_or(wanted)? }))
 }
 
-fn read_exempt(value: Value) -> Result<Exempt, LineError> {
+fn read_exempt(value: Value<'_>) -> Result<Exempt, LineError> {
     const WRONG: LineError = LineError::Wrong("exempt", "an array of hosts");
     let Value::Object(members) = value else { return Err(WRONG) };
     let mut members = Members(members);
@@ -692,16 +605,16 @@ fn read_exempt(value: Value) -> Result<Exempt, LineError> {
     Ok(Exempt { host: members.host("host")?, include_subdomains: include_subdomains.ok_or(WRONG)? })
 }
 
-fn read_matching(members: &mut Members) -> Result<Matching, LineError> {
+fn read_matching(members: &mut Members<'_>) -> Result<Matching, LineError> {
     members.one_of("match", MATCHINGS, "exact, one-label or any-depth")
 }
 
-fn port(value: &Value, name: &'static str) -> Result<u16, LineError> {
+fn port(value: &Value<'_>, name: &'static str) -> Result<u16, LineError> {
     let port = value.as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
     port.ok_or(LineError::Wrong(name, "a port"))
 }
 
-fn read_presents(members: &mut Members) -> Result<Presents, LineError> {
+fn read_presents(members: &mut Members<'_>) -> Result<Presents, LineError> {
     let ports = members.array("ports", |value| port(&value, "ports"))?;
     let certificates = members.array("certificates", read_certificate)?;
     Ok(Presents {
@@ -713,7 +626,7 @@ fn read_presents(members: &mut Members) -> Result<Presents, LineError> {
     })
 }
 
-fn read_certificate(value: Value) -> Result<Presented, LineError> {
+fn read_certificate(value: Value<'_>) -> Result<Presented, LineError> {
     const WRONG: LineError = LineError::Wrong("certificates", "an array of certificates");
     let Value::Object(members) = value else { return Err(WRONG) };
     let mut members = Members(members);
@@ -721,10 +634,8 @@ fn read_certificate(value: Value) -> Result<Presented, LineError> {
     let nodes = members.array("keys", |value| {
         let Value::Object(members) = value else { return Err(WRONG) };
         let mut members = Members(members);
-        let is = |value: Option<Value>| value.as_ref().and_then(Value::as_bool).ok_or(WRONG);
-        let index = |value: Value| {
-            value.as_number().and_then(Number::as_u64).and_then(|i| i.try_into().ok()).ok_or(WRONG)
-        };
+        let is = |value: Option<Value<'_>>| value.as_ref().and_then(Value::as_bool).ok_or(WRONG);
+        let index = |value: Value<'_>| value.as_u64().and_then(|i| i.try_into().ok()).ok_or(WRONG);
         Ok(KeyNode {
             pin: pin_or_null(&members.take("pin").unwrap_or_default(), "certificates")?,
             served: is(members.take("served"))?,
@@ -733,7 +644,7 @@ fn read_certificate(value: Value) -> Result<Presented, LineError> {
         })
     })?;
     let keys = nodes.and_then(KeyGraph::new).ok_or(WRONG)?;
-    let fingerprint = |value: Value| value.as_str().and_then(|t| t.parse().ok()).ok_or(WRONG);
+    let fingerprint = |value: Value<'_>| value.as_str().and_then(|t| t.parse().ok()).ok_or(WRONG);
     let issuer = members.take("issuer").map(fingerprint).transpose()?;
     let authorities = members.array("authorities", fingerprint)?;
     let identity = match (issuer, authorities) {

@@ -13,6 +13,7 @@ pub mod clock;
 pub mod compact;
 pub mod event;
 pub mod file;
+mod json;
 pub mod keys;
 pub mod line;
 pub mod name;

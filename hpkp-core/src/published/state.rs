@@ -155,12 +155,15 @@ pub struct Overreach {
     pub of: Vec<WriterName>,
 }
 
+/// By their ids. They come in no order, so that what a tree has to move shall be small.
+type Records<T> = BTreeMap<EventId, Box<Record<T>>>;
+
 /// The state that a set of events comes to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    published: BTreeMap<EventId, Record<Published>>,
-    presents: BTreeMap<EventId, Record<Presents>>,
-    withheld: BTreeMap<EventId, Record<Withheld>>,
+    published: Records<Published>,
+    presents: Records<Presents>,
+    withheld: Records<Withheld>,
     /// Of each event, of each that says so the last one of either kind.
     ends: HashMap<EventId, Vec<End>>,
     waived: HashMap<EventId, Vec<Waived>>,
@@ -199,13 +202,19 @@ impl State {
         match body {
             Body::Writer(identity) => progress.instance = Some(identity.instance),
             Body::Published(said) => {
-                self.published.entry(id).or_insert(Record { id, at, seq, writer, said });
+                self.published
+                    .entry(id)
+                    .or_insert_with(|| Box::new(Record { id, at, seq, writer, said }));
             }
             Body::Presents(said) => {
-                self.presents.entry(id).or_insert(Record { id, at, seq, writer, said });
+                self.presents
+                    .entry(id)
+                    .or_insert_with(|| Box::new(Record { id, at, seq, writer, said }));
             }
             Body::Withheld(said) => {
-                self.withheld.entry(id).or_insert(Record { id, at, seq, writer, said });
+                self.withheld
+                    .entry(id)
+                    .or_insert_with(|| Box::new(Record { id, at, seq, writer, said }));
             }
             Body::Ended(ended) => {
                 let end = End {
@@ -218,7 +227,9 @@ impl State {
                     standing,
                 };
                 for id in ended.ids {
-                    add_end(self.ends.entry(id).or_default(), &end);
+                    // Most have one.
+                    let ends = self.ends.entry(id).or_insert_with(|| Vec::with_capacity(1));
+                    add_end(ends, &end);
                 }
             }
             Body::Waived(waived) => {
@@ -321,29 +332,29 @@ impl State {
 
     /// Everything that was ever published, in the order of ids.
     pub fn published(&self) -> impl Iterator<Item = &Record<Published>> {
-        self.published.values()
+        self.published.values().map(Box::as_ref)
     }
 
     /// Everything that was ever presented, in the order of ids.
     pub fn presents(&self) -> impl Iterator<Item = &Record<Presents>> {
-        self.presents.values()
+        self.presents.values().map(Box::as_ref)
     }
 
     /// Every policy whose header was ever withheld, in the order of ids.
     pub fn withheld(&self) -> impl Iterator<Item = &Record<Withheld>> {
-        self.withheld.values()
+        self.withheld.values().map(Box::as_ref)
     }
 
     /// What was published by the event with this id.
     #[must_use]
     pub fn published_by(&self, id: EventId) -> Option<&Record<Published>> {
-        self.published.get(&id)
+        self.published.get(&id).map(Box::as_ref)
     }
 
     /// What was presented by the event with this id.
     #[must_use]
     pub fn presents_by(&self, id: EventId) -> Option<&Record<Presents>> {
-        self.presents.get(&id)
+        self.presents.get(&id).map(Box::as_ref)
     }
 
     /// For how long a record binds, by `clock`; `None` where it never does.

@@ -17,6 +17,7 @@ use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use hpkp_core::published::{Fingerprint, WriterName};
@@ -28,6 +29,10 @@ use crate::living::{self, Pid};
 /// What this process, or the one that it was forked from, has claimed. The file stays open as long as
 /// they live, over all reloads.
 static CLAIMED: Mutex<Option<Lockable>> = Mutex::new(None);
+
+/// The descriptor of that file, for a child that must not wait for the lock: see [`close_in_child`].
+/// -1 where there is none.
+static DESCRIPTOR: AtomicI32 = AtomicI32::new(-1);
 
 /// A file that is locked for the claim to a writer's file.
 struct Lockable {
@@ -124,6 +129,7 @@ pub fn claim(
     if let Some(claimant) = claimant_of(&wanted, beside).map_err(failed)? {
         return Err(DirectoryError::Taken(shown, claimant));
     }
+    DESCRIPTOR.store(wanted.file.as_raw_fd(), Ordering::Relaxed);
     *claimed = Some(wanted);
     Ok(true)
 }
@@ -156,17 +162,27 @@ pub fn claimant(directory: &Directory, writer: &WriterName) -> io::Result<Option
     Ok(None)
 }
 
-/// Gives back, in a child, what it has of its parent's claim.
-pub fn leave_to_parent() {
-    drop(CLAIMED.lock().unwrap_or_else(PoisonError::into_inner).take());
+/// Gives back, in a child that has just been forked, what it has of its parent's claim. It allocates
+/// nothing and waits for no lock: a thread of the parent that is not in the child may have had it.
+///
+/// # Safety
+/// The child claims nothing, records nothing and gives nothing back another time.
+pub unsafe fn close_in_child() {
+    let descriptor = DESCRIPTOR.swap(-1, Ordering::Relaxed);
+    if descriptor >= 0 {
+        // SAFETY: `claim` opened it. Its owner is a static that is never dropped, and by the caller's
+        // promise nobody looks at it any more.
+        unsafe { libc::close(descriptor) };
+    }
 }
 
-/// The same where an upgrade of the package may have put another build of the module in the place of
+/// Gives it back, in a child, where an upgrade of the package may have put another build of the module in the place of
 /// the one that claimed the file. That stays loaded with its descriptor open, and nobody calls it in
 /// the child any more.
 pub fn leave_to_parent_for_all_builds() {
     let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(Lockable { file, name, .. }) = claimed.take() else { return };
+    DESCRIPTOR.store(-1, Ordering::Relaxed);
     let Ok(wanted) = identity(&file) else { return };
     drop(file);
     for number in own_descriptors(&name, wanted) {
