@@ -172,6 +172,10 @@ codes! {
     RemovedHostPinsUnmet = "removed-host-pins-unmet", Warning;
     /// Pins are published for a port of a host on which nothing that has the host is looked at.
     PublishedPinsPortNotServed = "published-pins-port-not-served", Warning;
+    /// Of TLSA records, one kind has no match, though another has: clients support different kinds.
+    TlsaCombinationUnmet = "tlsa-combination-unmet", Warning;
+    /// TLSA records none of which a client can use.
+    TlsaNotUsable = "tlsa-not-usable", Warning;
     /// Names whose pins are not compared, since they are said to be served elsewhere.
     NotServedHere = "not-served-here", Warning;
     /// The last accepted configuration was recorded in a format that cannot tell certificates of the same

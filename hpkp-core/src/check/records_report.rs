@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::records::{Records, Shown};
 use super::report::{COMPROMISED, MAX_DETAILS, leaf};
 use super::routing::{Claim, Sample};
-use super::{Names, Serving};
+use super::{Names, Serving, dane_report};
 use crate::date;
 use crate::finding::Code;
 use crate::path::Chain;
@@ -55,7 +55,7 @@ pub(super) fn group(found: &[Live<'_>]) -> String {
     let mut pins: BTreeSet<String> = BTreeSet::new();
     for live in found {
         let said = &live.record.said;
-        pins.insert(format!("{:?} {:?}", said.scope, said.pins));
+        pins.insert(format!("{:?} {:?} {:?}", said.scope, said.pins, said.tlsa));
     }
     pins.into_iter().collect()
 }
@@ -98,6 +98,9 @@ impl Unmet<'_> {
                 "no key in the chain of {whose} is among published pins{above} that were waived; \
                  clients that hold them refuse it, {until}"
             ),
+            _ if self.found.iter().all(|live| live.record.said.tlsa.is_some()) => {
+                dane_report::unmet(self.found, whose, &until)
+            }
             _ => format!(
                 "no key in the chain of {whose} is among the pins{above} that clients hold; they \
                  would refuse it, {until}. {}",
@@ -122,6 +125,7 @@ impl Unmet<'_> {
         if code == Code::RemovedHostPinsUnmet || code == Code::WildcardHostPinsUnmet {
             details.push(format!("ports: {}", self.ports()));
         } else {
+            details.extend(dane_report::advice(self.records, self.found, self.chains));
             details.push(self.safe_date());
         }
         for live in self.found.iter().take(MAX_DETAILS) {
@@ -332,7 +336,9 @@ impl Unmet<'_> {
         };
         let head = format!(
             "held {who}, told by {}; compared: {}; event {}",
-            record.writer, said.scope, record.id
+            record.writer,
+            said.owner().unwrap_or_else(|| said.scope.to_string()),
+            record.id
         );
         let pins = said.pins.iter().take(MAX_DETAILS).map(|pin| {
             let note = self.note(*pin);
@@ -340,7 +346,10 @@ impl Unmet<'_> {
             let path = if on_path { ", on some of the paths" } else { "" };
             format!("held: sha256/{pin}{note}{path}")
         });
-        std::iter::once(head).chain(pins).collect()
+        match said.tlsa.as_deref() {
+            Some(set) => std::iter::once(head).chain(dane_report::held(set)).collect(),
+            None => std::iter::once(head).chain(pins).collect(),
+        }
     }
 
     fn note(&self, pin: Pin) -> &'static str {
