@@ -26,12 +26,12 @@ mod xml;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use hpkp_core::date;
 use hpkp_core::pin::{Pin, PinError};
-use hpkp_core::published::Client;
+use hpkp_core::published::{Client, Rrset};
 use hpkp_core::text::Excerpt;
 use hpkp_core::ua::host::{Host, HostError, HostName};
 
@@ -112,6 +112,9 @@ pub struct Imported {
     pub lines: Vec<usize>,
     /// What whoever imports them should know.
     pub notes: Vec<Note>,
+    /// By position in `sets`, the TLSA records that a set stands for. Its pins are those of the keys that
+    /// they name, of which there may be none.
+    pub tlsa: BTreeMap<usize, Rrset>,
 }
 
 /// Something about a place in a text that is no error.
@@ -219,11 +222,6 @@ pub enum Problem {
         /// The certificate's subject.
         subject: String,
     },
-    /// A hash of a whole certificate, by what the record says of itself.
-    CertificateAssociation {
-        /// The subject of the certificate, where it is at hand.
-        subject: Option<String>,
-    },
     /// Something that clients may act on and that cannot be held against a server's keys.
     Unsupported {
         /// What, made safe to show.
@@ -236,16 +234,6 @@ pub enum Problem {
 impl Problem {
     fn at(self, line: usize) -> ImportError {
         ImportError { line, problem: self }
-    }
-
-    /// Whether it concerns one record alone: it says what it holds, and no pin can be made of that.
-    fn is_about_one_record(&self) -> bool {
-        matches!(
-            self,
-            Self::CertificateAssociation { .. }
-                | Self::CertificateHash { .. }
-                | Self::Unsupported { .. }
-        )
     }
 
     fn unexpected(found: &str, wanted: &'static str) -> Self {
@@ -294,12 +282,6 @@ impl fmt::Display for Problem {
                 "this is not the pin of a key but the SHA-256 of the whole certificate of \
                  {subject}; {CHANGES}"
             ),
-            Self::CertificateAssociation { subject: Some(subject) } => {
-                write!(f, "this is the hash of the whole certificate of {subject}; {CHANGES}")
-            }
-            Self::CertificateAssociation { subject: None } => {
-                write!(f, "this is of a whole certificate (selector 0); {CHANGES}")
-            }
             Self::Unsupported { what, why } => write!(f, "\"{what}\" cannot be taken over: {why}"),
         }
     }
@@ -311,6 +293,8 @@ pub struct Certificates {
     whole: Vec<([u8; 32], String)>,
     /// The pins that readers have taken, with their lines.
     read: RefCell<Vec<(usize, Pin)>>,
+    /// The name of the file that is read, which says the zone in some formats.
+    file: Option<String>,
 }
 
 impl Certificates {
@@ -319,7 +303,13 @@ impl Certificates {
     pub fn new<'a>(certificates: impl IntoIterator<Item = (&'a [u8], String)>) -> Self {
         let hashed = certificates.into_iter();
         let whole = hashed.map(|(der, subject)| (openssl::sha::sha256(der), subject)).collect();
-        Self { whole, read: RefCell::default() }
+        Self { whole, ..Self::default() }
+    }
+
+    /// The same for a text that is read from this file.
+    #[must_use]
+    pub fn in_file(self, file: &str) -> Self {
+        Self { file: Some(file.to_owned()), ..self }
     }
 
     /// The subject of the certificate whose hash is `octets`.
