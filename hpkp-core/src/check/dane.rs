@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::records::{Enough, Published, Records};
 use super::report::Scope as Place;
-use super::routing::{Claim, Sample};
+use super::routing::{Claim, Sample, any_of};
 use super::{Certificates, Checker, Context, Deployment, Host, dane_report as text};
 use crate::certificate::Certificate;
 use crate::finding::{Class, Code};
@@ -226,7 +226,8 @@ impl Published<'_> {
     }
 
     /// Whether a host presents the very leaves that the last accepted configuration presented, where
-    /// clients compare whole certificates: for them each renewal is a change.
+    /// clients see more of them than the key: they compare whole certificates, or look at the names and
+    /// find another one.
     pub(super) fn is_leaf_unchanged(
         &self,
         said: &crate::published::Published,
@@ -234,7 +235,14 @@ impl Published<'_> {
         (host, claim): (usize, Claim),
         ports: &BTreeSet<u16>,
     ) -> bool {
-        let is_named = said.tlsa.as_ref().is_some_and(|set| set.names_leaf_certificate());
+        let name = any_of(sample);
+        let evidence = &self.shown[host].evidence;
+        let is_for = |one: &Evidence| {
+            one.certificates.first().is_none_or(|leaf| leaf.certificate.is_for(name.as_str()))
+        };
+        let is_named = said.tlsa.as_ref().is_some_and(|set| {
+            set.names_leaf_certificate() || set.looks_at_names() && !evidence.iter().all(is_for)
+        });
         if !is_named || self.unrecorded.is_some() {
             return true;
         }

@@ -294,6 +294,12 @@ impl Rrset {
         self.counted().iter().any(|one| one.usage == usage::DANE_EE)
     }
 
+    /// Whether there are clients that do look at them.
+    #[must_use]
+    pub fn looks_at_names(&self) -> bool {
+        self.counted().iter().any(|one| one.usage != usage::DANE_EE)
+    }
+
     /// How long to wait, in seconds, after a record was added: the time to live twice (RFC 7671 section
     /// 8.1), where it is known.
     #[must_use]
