@@ -154,6 +154,10 @@ enum Written {
     Zone,
     Generic,
     Call,
+    /// As octoDNS has it.
+    Yaml,
+    /// As tinydns has it.
+    Octal,
 }
 
 const WRITTEN: &[Written] = &[
@@ -169,6 +173,8 @@ const WRITTEN: &[Written] = &[
     Written::Zone,
     Written::Generic,
     Written::Call,
+    Written::Yaml,
+    Written::Octal,
 ];
 
 fn hex(pin: Pin) -> String {
@@ -189,6 +195,17 @@ fn written(pin: Pin, how: Written, (before, behind): (&str, &str)) -> String {
             return format!("\n_443._tcp.c.example. IN TYPE52 \\# 35 030101{}\n", hex(pin));
         }
         Written::Call => return format!(" TLSA(\"_443._tcp\", 3, 1, 1, \"{}\") ", hex(pin)),
+        Written::Yaml => {
+            return format!(
+                "\n_443._tcp.c:\n  type: TLSA\n  value:\n    certificate_association_data: {}\n    \
+                 certificate_usage: 3\n    matching_type: 1\n    selector: 1\n",
+                hex(pin)
+            );
+        }
+        Written::Octal => {
+            let data: String = pin.octets().iter().map(|octet| format!("\\{octet:03o}")).collect();
+            return format!("\n:_443._tcp.c.example:52:\\003\\001\\001{data}:300\n");
+        }
     };
     format!("{before}{digits}{behind}")
 }

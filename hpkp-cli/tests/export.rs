@@ -102,13 +102,13 @@ fn items() -> impl Strategy<Value = Item> {
             client,
             group,
         };
-        Item { set, max_age }
+        Item { set, max_age, tlsa: None }
     })
 }
 
 /// Whether a format has a place for all there is to say of one set.
 fn is_expressible(format: Format, item: &Item) -> bool {
-    let Item { set, max_age } = item;
+    let Item { set, max_age, .. } = item;
     let below = set.include_subdomains || set.matching == Matching::AnyDepth;
     let apple_below = set.client == Client::Apple && below;
     let day = set.expires_at.is_none_or(|time| date::format(time).ends_with("T12:00:00Z"));
@@ -165,8 +165,44 @@ fn reader(format: Format) -> Option<Of> {
     })
 }
 
+/// The records of a zone, each with the name at which it is.
+fn records(text: &str) -> Vec<String> {
+    let read = Of::Tlsa.read(text.as_bytes(), &Certificates::default()).unwrap();
+    assert_eq!(read.notes, [], "{text}");
+    let sets = read.sets.iter().enumerate();
+    let of = |(at, set): (usize, &PinSet)| -> Vec<String> {
+        let records = read.tlsa[&at].records().iter();
+        let place = format!("{} {:?} {:?}", set.host.as_str(), set.matching, set.port);
+        records.map(|record| format!("{place} {record}")).collect()
+    };
+    let mut all: Vec<String> = sets.flat_map(of).collect();
+    all.sort();
+    all
+}
+
+/// The records that say what pins do.
+fn as_records(items: &[Item]) -> Vec<String> {
+    let of = |Item { set, .. }: &Item| -> Vec<String> {
+        let usage = match set.scope {
+            Scope::Leaf => 3,
+            Scope::SentCa => 2,
+            _ => 0,
+        };
+        let hex = |pin: &Pin| pin.octets().iter().map(|o| format!("{o:02x}")).collect::<String>();
+        let place = format!("{} {:?} {:?}", set.host.as_str(), set.matching, set.port);
+        set.pins.iter().map(|pin| format!("{place} {usage} 1 1 {}", hex(pin))).collect()
+    };
+    let mut all: Vec<String> = items.iter().flat_map(of).collect();
+    all.sort();
+    all
+}
+
 /// The sets of a text, as they can be compared.
 fn read(format: Format, text: &str) -> Vec<String> {
+    if format == Format::Tlsa {
+        assert_eq!(Of::of(text.as_bytes()), Some(Of::Tlsa), "{text}");
+        return records(text);
+    }
     let mut found: Vec<String> = match reader(format) {
         Some(format) => {
             assert_eq!(Of::of(text.as_bytes()), Some(format), "{text}");
@@ -190,6 +226,9 @@ fn read(format: Format, text: &str) -> Vec<String> {
 }
 
 fn written(format: Format, items: &[Item]) -> Vec<String> {
+    if format == Format::Tlsa {
+        return as_records(items);
+    }
     let of = |item: &Item| match reader(format) {
         Some(_) => format!("{:?}", comparable(item.set.clone())),
         None => {
@@ -233,6 +272,91 @@ proptest! {
     }
 }
 
+/// The names, times to live and records of a zone, whatever a zone may have.
+fn zones() -> impl Strategy<Value = String> {
+    let names = [
+        "_443._tcp.example.com",
+        "_25._tcp.example.com",
+        "_443._udp.example.com",
+        "*._tcp.example.com",
+        "*._udp.a.example.com",
+        "*.example.com",
+        "*.a.example.com",
+        "_25._tcp.mail.example.net",
+        "_853._sctp.mail.example.net",
+    ];
+    let octets = prop_oneof![Just(32_usize), Just(64), Just(32), Just(5)];
+    let data = octets.prop_flat_map(|count| prop::collection::vec(any::<u8>(), count));
+    let record = (0_u8..5, 0_u8..3, 0_u8..4, data).prop_map(|(usage, selector, matching, data)| {
+        let data: String = data.iter().map(|octet| format!("{octet:02x}")).collect();
+        format!("{usage} {selector} {matching} {data}")
+    });
+    let pin = (0_u8..4, prop::collection::vec(any::<u8>(), 32)).prop_map(|(usage, data)| {
+        let data: String = data.iter().map(|octet| format!("{octet:02x}")).collect();
+        format!("{usage} 1 1 {data}")
+    });
+    let records = prop::collection::vec(prop_oneof![record, pin], 1..4);
+    let owner = (select(names.to_vec()), option::of(1_u32..9_999_999), records);
+    prop::collection::vec(owner, 1..6).prop_map(|owners| {
+        // A record without a time to live has that of the one in front of it.
+        let mut lines: Vec<(bool, String)> = Vec::new();
+        for (name, ttl, records) in owners {
+            let stated = ttl.map_or_else(String::new, |ttl| format!("{ttl} "));
+            let records = records.iter();
+            lines.extend(
+                records.map(|one| (ttl.is_some(), format!("{name}. {stated}IN TLSA {one}\n"))),
+            );
+        }
+        lines.sort_by_key(|(is_timed, _)| *is_timed);
+        lines.into_iter().map(|(_, line)| line).collect()
+    })
+}
+
+/// What a text says, without where it says it.
+fn said(format: Of, text: &str) -> Option<Vec<String>> {
+    let read = format.read(text.as_bytes(), &Certificates::default()).ok()?;
+    let set = |(at, set): (usize, &PinSet)| {
+        let mut except = set.except.clone();
+        except.sort();
+        let place = (set.host.as_str(), set.matching, set.port, set.scope, except);
+        format!("{place:?} {:?}", read.tlsa[&at])
+    };
+    let mut all: Vec<String> = read.sets.iter().enumerate().map(set).collect();
+    all.sort();
+    Some(all)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whole_sets_of_records_are_the_same_again(zone in zones()) {
+        let Ok(read) = Of::Tlsa.read(zone.as_bytes(), &Certificates::default()) else {
+            return Ok(());
+        };
+        let sets = read.sets.iter().enumerate();
+        let items: Vec<Item> = sets
+            .map(|(at, set)| Item {
+                set: set.clone(),
+                max_age: None,
+                tlsa: Some(read.tlsa[&at].clone()),
+            })
+            .collect();
+        for (format, of) in [(Format::Tlsa, Of::Tlsa), (Format::Json, Of::Json)] {
+            let text = export::write(format, &items);
+            prop_assert!(text.is_ok(), "{} {:?}\n{}", format, text, zone);
+            prop_assert_eq!(said(of, &text.unwrap()), said(Of::Tlsa, &zone), "{}", zone);
+        }
+        // Formats of pins have those alone that are pins in another form.
+        let is_pins = |item: &Item| item.tlsa.as_ref().is_some_and(|set| set.scope().is_some());
+        if !items.iter().all(is_pins) {
+            for format in FORMATS.into_iter().filter(|one| !matches!(one, Format::Tlsa | Format::Json)) {
+                prop_assert!(export::write(format, &items).is_err(), "{} {}", format, zone);
+            }
+        }
+    }
+}
+
 #[test]
 fn sets_that_must_both_be_met_are_not_made_one() {
     let item = |host: &str, scope, client, group, number: u8| Item {
@@ -250,6 +374,7 @@ fn sets_that_must_both_be_met_are_not_made_one() {
             group,
         },
         max_age: None,
+        tlsa: None,
     };
     for (same, fits) in [(0, true), (1, false)] {
         let dane = [
@@ -289,6 +414,7 @@ fn a_configuration_with_exempt_hosts_is_the_same_again() {
             group: 0,
         },
         max_age: None,
+        tlsa: None,
     };
     let items = [
         item("example.com", true, &[("a.example.com", true), ("free.example.com", false)]),

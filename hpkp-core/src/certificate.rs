@@ -35,6 +35,8 @@ pub struct Certificate {
     not_after: i64,
     not_after_text: String,
     dns_names: Box<[String]>,
+    /// The common names of the subject, in lower case.
+    common_names: Box<[String]>,
 }
 
 /// A distinguished name in a form in which equal names are equal octets: strings in lower case,
@@ -114,6 +116,11 @@ impl Certificate {
             not_after: tbs.validity.not_after.timestamp(),
             not_after_text: date::format(tbs.validity.not_after.timestamp()),
             dns_names: dns_names.into(),
+            common_names: tbs
+                .subject
+                .iter_common_name()
+                .filter_map(|name| name.as_str().ok().map(str::to_ascii_lowercase))
+                .collect(),
         })
     }
 
@@ -181,10 +188,28 @@ impl Certificate {
         &self.dns_names
     }
 
+    /// Whether a client that asks for `host` accepts it: by its names, or where it has none by the common
+    /// name of its subject, as OpenSSL does.
+    pub(crate) fn is_for(&self, host: &str) -> bool {
+        let below = || host.split_once('.').map(|(_, domain)| domain);
+        let is_it = |name: &String| match name.strip_prefix("*.") {
+            Some(domain) => below() == Some(domain.trim_end_matches('.')),
+            None => name.trim_end_matches('.') == host,
+        };
+        match self.dns_names.is_empty() {
+            true => self.common_names.iter().any(is_it),
+            false => self.dns_names.iter().any(is_it),
+        }
+    }
+
+    /// Its `SubjectPublicKeyInfo` in DER.
+    pub(crate) fn spki(&self) -> &[u8] {
+        self.der.get(self.spki.clone()).unwrap_or_default()
+    }
+
     /// The hashes that are taken for its pin and are none.
     pub(crate) fn other_hashes(&self) -> Vec<OtherHash> {
-        let spki = self.der.get(self.spki.clone()).unwrap_or_default();
-        other_hash::of_certificate(&self.der, spki)
+        other_hash::of_certificate(&self.der, self.spki())
     }
 
     /// What it says of who issued it: the issuer's name and its key identifier.

@@ -4,6 +4,8 @@
 
 mod closed;
 mod compromised;
+mod dane;
+mod dane_report;
 mod live;
 mod name_set;
 mod not_here;
@@ -292,7 +294,7 @@ pub fn check(deployment: &Deployment, now: i64, verify: &dyn VerifySignature) ->
         })
         .collect();
     let is_asked = !deployment.listeners.is_empty() || deployment.records.is_some();
-    let mut published = is_asked.then(|| Published::new(deployment, &paths, now));
+    let mut published = is_asked.then(|| Published::new(deployment, &paths, &verified, now));
     let mut hosts = match &mut published {
         Some(published) => published.describe(deployment),
         None => vec![HostVerdict::default(); deployment.hosts.len()],

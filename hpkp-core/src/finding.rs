@@ -244,6 +244,12 @@ codes! {
     /// any more.
     PinnedPortClosed = "pinned-port-closed", Warning,
         "Clients hold pins for a port that no longer answers with TLS", "docs/design.md";
+    /// Of TLSA records, one kind has no match, though another has: clients support different kinds.
+    TlsaCombinationUnmet = "tlsa-combination-unmet", Warning,
+        "One kind of TLSA record matches nothing, though another matches", "RFC 7671 8";
+    /// TLSA records none of which a client can use.
+    TlsaNotUsable = "tlsa-not-usable", Warning,
+        "No client can use the TLSA records of a name", "RFC 6698 4.1";
     /// Names whose pins are not compared, since they are said to be served elsewhere.
     NotServedHere = "not-served-here", Warning,
         "Pins are not compared for names declared as served elsewhere", "docs/directives.md";

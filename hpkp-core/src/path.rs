@@ -72,6 +72,7 @@ impl Chain {
         CertificateIdentity {
             issuer: self.certificates[0].issuer_fingerprint(),
             authorities: self.certificates[1..].iter().map(|one| one.fingerprint()).collect(),
+            leaf: Some(self.certificates[0].fingerprint()),
         }
     }
 }
@@ -128,7 +129,7 @@ pub struct Trust {
 }
 
 impl Trust {
-    fn named<'a>(&'a self, name: &Name) -> impl Iterator<Item = &'a Anchor> {
+    pub(crate) fn named<'a>(&'a self, name: &Name) -> impl Iterator<Item = &'a Anchor> {
         let added = self.added.as_deref().map_or(&[][..], |added| added.named(name));
         self.system.named(name).iter().chain(added)
     }
@@ -153,7 +154,11 @@ impl<'v> Verified<'v> {
         Self { verify, known: RefCell::default() }
     }
 
-    fn is_signed_by(&self, certificate: &Arc<Certificate>, issuer: &Arc<Certificate>) -> bool {
+    pub(crate) fn is_signed_by(
+        &self,
+        certificate: &Arc<Certificate>,
+        issuer: &Arc<Certificate>,
+    ) -> bool {
         let pair = (Arc::as_ptr(certificate), Arc::as_ptr(issuer));
         if let Some(answer) = self.known.borrow().get(&pair) {
             return *answer;
@@ -253,6 +258,13 @@ impl Paths {
             issuers: node.issuers.iter().filter_map(|issuer| positions[*issuer]).collect(),
         });
         KeyGraph::new(nodes.collect())
+    }
+
+    /// The certificates whose keys [`Paths::keys`] gives, in its order, and whether each is of a trust
+    /// anchor.
+    pub(crate) fn usable(&self) -> impl Iterator<Item = (&Arc<Certificate>, bool)> {
+        let usable = self.nodes.iter().filter(|node| node.usable);
+        usable.map(|node| (&node.certificate, node.anchor.is_some()))
     }
 
     /// The certificates that are served and lie on no path.

@@ -56,6 +56,7 @@ fn published(origin: Origin) -> Body {
         since: None,
         configuration: None,
         exempt: vec![],
+        tlsa: None,
     })
 }
 

@@ -9,10 +9,12 @@ use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::file::{self, FileError};
 use hpkp_core::published::line::{LineError, MAX_DEPTH, MAX_ENTRIES, MAX_LINE};
+use hpkp_core::published::tlsa::Protocol;
 use hpkp_core::published::{
     Again, Body, CertificateIdentity, Client, Compromised, Configuration, Ended, Event, EventId,
     Exempt, Fingerprint, Gone, HostName, Identity, KeyGraph, KeyNode, Lifetime, Matching, Origin,
-    Presented, Presents, Published, Scope, Seen, Sight, Waived, Why, Withheld, WriterName,
+    Presented, Presents, Published, Rrset, Scope, Seen, Sight, Tlsa, Waived, Why, Withheld,
+    WriterName,
 };
 use proptest::prelude::*;
 
@@ -84,7 +86,32 @@ fn published() -> impl Strategy<Value = Published> {
             since,
             configuration,
             exempt,
+            tlsa: None,
         }
+    })
+}
+
+/// TLSA records, whatever a zone may have; many of them are pins in another form.
+fn tlsa() -> impl Strategy<Value = Published> {
+    let record = (0_u8..5, 0_u8..3, 0_u8..4, prop::collection::vec(any::<u8>(), 1..70))
+        .prop_map(|(usage, selector, matching, data)| Tlsa { usage, selector, matching, data });
+    let pin = (2_u8..4, any::<[u8; 32]>()).prop_map(|(usage, data)| Tlsa {
+        usage,
+        selector: 1,
+        matching: 1,
+        data: data.to_vec(),
+    });
+    let protocols = vec![None, Some(Protocol::Tcp), Some(Protocol::Udp), Some(Protocol::Sctp)];
+    let records = prop::collection::vec(prop_oneof![record, pin], 1..4);
+    let ports = prop::collection::vec(1_u16.., 0..3);
+    let set = (prop::sample::select(protocols), prop::option::of(any::<u32>()), records, ports)
+        .prop_map(|(protocol, ttl, records, ports)| {
+            Rrset::new(protocol, ttl, records).unwrap().without_ports(ports)
+        });
+    let lifetimes = prop_oneof![times().prop_map(Lifetime::ExpiresAt), Just(Lifetime::Open)];
+    (published(), set, lifetimes).prop_map(|(published, set, lifetime)| {
+        let (except, include_subdomains) = (Vec::new(), false);
+        Published { except, include_subdomains, lifetime, ..published }.with_tlsa(set)
     })
 }
 
@@ -97,8 +124,9 @@ fn presented() -> impl Strategy<Value = Presented> {
     let node = (pin(), any::<bool>(), any::<bool>(), prop::collection::vec(0_usize..3, 0..3));
     let node = node.prop_map(|(pin, served, end, issuers)| KeyNode { pin, served, end, issuers });
     let nodes = prop::collection::vec(node, 3..6);
-    let identity = (fingerprints(), prop::collection::vec(fingerprints(), 0..3))
-        .prop_map(|(issuer, authorities)| CertificateIdentity { issuer, authorities });
+    let authorities = prop::collection::vec(fingerprints(), 0..3);
+    let identity = (fingerprints(), authorities, prop::option::of(fingerprints()))
+        .prop_map(|(issuer, authorities, leaf)| CertificateIdentity { issuer, authorities, leaf });
     (prop::collection::vec(pin(), 0..4), nodes, prop::option::of(identity)).prop_map(
         |(served, nodes, identity)| Presented {
             served,
@@ -127,6 +155,7 @@ fn bodies() -> impl Strategy<Value = Body> {
         (text(), text())
             .prop_map(|(instance, machine)| Body::Writer(Identity { instance, machine })),
         published().prop_map(Body::Published),
+        tlsa().prop_map(Body::Published),
         presents.prop_map(|(host, matching, ports, certificates, aside)| {
             Body::Presents(Presents { host, matching, ports, certificates, aside })
         }),
@@ -220,6 +249,7 @@ fn each_mistake_is_told_apart() {
         (r#"{"v":2,"x":[{"a":1,"a":":"}]}"#.into(), LineError::Duplicate),
         // Events of version 2 in one of version 1.
         (sealed(&format!(r#"{HEAD},"event":"again","ids":[]"#)), LineError::Event("again".into())),
+        (sealed(&format!(r#"{HEAD},"event":"tlsa""#)), LineError::Event("tlsa".into())),
         (sealed(r#""v":1"#), LineError::Missing("at")),
         (sealed(&format!(r#"{HEAD},"event":"moved""#)), LineError::Event("moved".into())),
         (sealed(HEAD), LineError::Missing("event")),
@@ -351,6 +381,7 @@ fn every_event_has_a_fixture() {
         let contents = file::read(&std::fs::read(&path).unwrap()).unwrap();
         kinds.extend(contents.events.iter().map(|event| match event.body() {
             Body::Writer(_) => "writer",
+            Body::Published(said) if said.tlsa.is_some() && said.scope == Scope::Chain => "tlsa",
             Body::Published(_) => "published",
             Body::Presents(_) => "presents",
             Body::Ended(_) => "ended",
@@ -362,7 +393,7 @@ fn every_event_has_a_fixture() {
             Body::Seen(_) => "seen",
         }));
     }
-    assert_eq!(kinds.len(), 10, "{kinds:?}");
+    assert_eq!(kinds.len(), 11, "{kinds:?}");
 }
 
 /// Files that no version may take for records, each with the line at which it fails.

@@ -5,6 +5,7 @@
 
 mod clients;
 mod compact;
+mod dane;
 mod export;
 mod faults;
 mod find;

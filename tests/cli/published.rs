@@ -316,7 +316,7 @@ fn apps_are_imported() {
     assert!(said.err.contains("not recorded: the pins of c.example have expired"));
     let zone = format!("_443._tcp.d.example. IN TLSA 3 1 1 {}", "ab".repeat(32));
     let said = run_with(zone.as_bytes(), &[&from_input[..], &["tlsa"]].concat());
-    assert!(said.fine().contains("d.example, port 443: 1 pin (leaf)"));
+    assert!(said.fine().contains("_443._tcp.d.example: 1 TLSA record (3 1 1)"));
     let curl = format!("curl --pinnedpubkey sha256//{A} https://e.example/");
     assert!(
         run_with(curl.as_bytes(), &[&from_input[..], &["curl"]].concat()).fine().contains("(leaf)")

@@ -42,7 +42,7 @@ fn sending(world: &World, chain: &[&str], pins: &[&str]) -> Deployment {
     deployment
 }
 
-fn codes_of(world: &World, deployment: &Deployment) -> Vec<(Code, Class)> {
+pub(crate) fn codes_of(world: &World, deployment: &Deployment) -> Vec<(Code, Class)> {
     codes(&check(deployment, world.now, &Never))
 }
 
@@ -386,6 +386,7 @@ fn on_port(world: &mut World, host: &str, port: u16, key: &str) {
         since: None,
         configuration: None,
         exempt: vec![],
+        tlsa: None,
     });
     world.add("dns", body);
 }
@@ -419,7 +420,7 @@ fn pins_for_a_port_on_which_nothing_is_checked_are_said() {
 }
 
 /// A block that is reached by its port alone.
-fn by_port(world: &World, blocks: &[Block<'_>], position: usize) -> Deployment {
+pub(crate) fn by_port(world: &World, blocks: &[Block<'_>], position: usize) -> Deployment {
     let mut deployment = world.deployment(blocks);
     let port = blocks[position].port;
     let listener = deployment.listeners.iter_mut().find(|listener| listener.port == port);

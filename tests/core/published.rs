@@ -186,6 +186,7 @@ impl World {
             since: None,
             configuration: None,
             exempt: Vec::new(),
+            tlsa: None,
         });
         self.add("apps", body)
     }
@@ -205,6 +206,7 @@ impl World {
             since: None,
             configuration: None,
             exempt: Vec::new(),
+            tlsa: None,
         });
         self.add("web-1", body)
     }
@@ -497,6 +499,7 @@ fn the_key_of_another_port_is_not_the_key_before() {
         since: None,
         configuration: None,
         exempt: Vec::new(),
+        tlsa: None,
     });
     world.add("apps", body);
     world.accept(&[at(443, "a"), at(8443, "c")]);

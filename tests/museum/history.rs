@@ -47,6 +47,7 @@ impl History {
                 since: None,
                 configuration: None,
                 exempt: Vec::new(),
+                tlsa: None,
             }),
         )
     }

@@ -240,6 +240,7 @@ fn a_configuration_that_is_on_no_record<S: Site>() {
         since: None,
         configuration: None,
         exempt: vec![],
+        tlsa: None,
     });
     stage.pki.write("records/apps.jsonl", lines("apps", vec![body]));
     stage.refuses(&["live"], &[], UNMET);

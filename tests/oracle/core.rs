@@ -210,6 +210,7 @@ pub fn outside(outside: &Outside, now: i64) -> Published {
         since: None,
         configuration: None,
         exempt: vec![],
+        tlsa: None,
     }
 }
 

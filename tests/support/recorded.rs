@@ -32,6 +32,7 @@ pub fn held_on_port(file: &Path, host: &str, port: u16, pin: &str) {
         since: None,
         configuration: None,
         exempt: vec![],
+        tlsa: None,
     });
     let event = Event::new(1_790_000_000, 1, writer.parse().expect("a writer"), body);
     fs::write(file, format!("{}\n", event.line())).expect("a file");

@@ -12,8 +12,10 @@ fn of_apps(item: &Item) -> Result<(), Refusal> {
     if item.set.client == Client::Apple && item.covers_all_below() {
         return item.refuse("subdomains that are one label deep");
     }
-    let without =
-        Item { set: crate::import::PinSet { expires_at: None, ..item.set.clone() }, ..*item };
+    let without = Item {
+        set: crate::import::PinSet { expires_at: None, ..item.set.clone() },
+        ..item.clone()
+    };
     without.plain(Scope::Chain)
 }
 

@@ -6,7 +6,7 @@ use crate::import::json::Line;
 pub(super) fn write(items: &[Item]) -> Result<String, Refusal> {
     let mut text = String::new();
     for item in items {
-        match serde_json::to_string(&Line::new(&item.set, item.max_age)) {
+        match serde_json::to_string(&Line::new(&item.set, item.max_age, item.tlsa.as_ref())) {
             Ok(line) => text.push_str(&line),
             Err(_) => return item.refuse("this set"),
         }

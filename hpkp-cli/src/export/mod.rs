@@ -6,13 +6,14 @@
 mod apps;
 mod headers;
 mod json;
+mod tlsa;
 mod tools;
 
 use std::fmt;
 
 use clap::ValueEnum;
 use hpkp_core::pin::Pin;
-use hpkp_core::published::Client;
+use hpkp_core::published::{Client, Rrset};
 use hpkp_core::ua::FieldKind;
 use hpkp_core::ua::field::Reading;
 
@@ -56,6 +57,8 @@ pub struct Item {
     pub set: PinSet,
     /// For how long clients hold pins that they had with a header.
     pub max_age: Option<u32>,
+    /// The TLSA records that the set stands for, where it does.
+    pub tlsa: Option<Rrset>,
 }
 
 impl Item {
@@ -120,6 +123,17 @@ impl std::error::Error for Refusal {}
 /// # Errors
 /// Where the format has no place for something of them.
 pub fn write(format: Format, items: &[Item]) -> Result<String, Refusal> {
+    if format == Format::Tlsa {
+        return tlsa::write(items);
+    }
+    let is_pins = |set: &Rrset| set.scope().is_some() && set.except_ports.is_empty();
+    let mut others =
+        items.iter().filter(|item| item.tlsa.as_ref().is_some_and(|set| !is_pins(set)));
+    if format != Format::Json
+        && let Some(item) = others.next()
+    {
+        return item.refuse("TLSA records that are not all of one kind, \"3 1 1\" or the like");
+    }
     for (at, item) in items.iter().enumerate() {
         for other in &items[at + 1..] {
             apart(format, item, other)?;
@@ -138,8 +152,8 @@ pub fn write(format: Format, items: &[Item]) -> Result<String, Refusal> {
         Format::Json => json::write(items),
         Format::Nginx => headers::nginx(items),
         Format::Okhttp => apps::okhttp(items),
-        Format::Tlsa => tools::tlsa(items),
         Format::Trustkit => apps::trustkit(items),
+        Format::Tlsa => return tlsa::write(items),
     }?;
     read_back(format, items, &text)?;
     Ok(text)
@@ -151,12 +165,9 @@ fn apart(format: Format, one: &Item, other: &Item) -> Result<(), Refusal> {
         && one.set.port == other.set.port
         && (one.set.matching == other.set.matching || format != Format::Okhttp);
     let of_one = (one.set.client, one.set.group) == (other.set.client, other.set.group);
-    // Two kinds of TLSA records beside one another are "any of", those of Apple are both needed.
+    // Two kinds of Apple's are both needed.
     let fits = match format {
         Format::Json => true,
-        Format::Tlsa => {
-            of_one && one.set.client == Client::Dane && one.set.scope != other.set.scope
-        }
         Format::Ios => one.set.scope != other.set.scope,
         // Each command is checked by itself.
         Format::Curl => true,
@@ -187,15 +198,19 @@ fn read_back(format: Format, items: &[Item], text: &str) -> Result<(), Refusal> 
         Format::Ios => Of::Ios,
         Format::Json => Of::Json,
         Format::Okhttp => Of::Okhttp,
-        Format::Tlsa => Of::Tlsa,
         Format::Trustkit => Of::Trustkit,
         Format::Haproxy | Format::Httpd | Format::Nginx => return headers_read_back(items, text),
+        Format::Tlsa => return Ok(()),
     };
     let found = format.read(text.as_bytes(), &Certificates::default());
-    let found = found.map(|imported| imported.sets).unwrap_or_default();
-    let mut found: Vec<PinSet> = found.into_iter().map(comparable).collect();
+    let import::Imported { sets, mut tlsa, .. } = found.unwrap_or_default();
+    let sets = sets.into_iter().enumerate();
+    // Only lines of JSON say that pins are TLSA records.
+    let is_json = format == Of::Json;
+    let mut found: Vec<(PinSet, Option<Rrset>)> =
+        sets.map(|(at, set)| (comparable(set), tlsa.remove(&at))).collect();
     for item in items {
-        let wanted = comparable(item.set.clone());
+        let wanted = (comparable(item.set.clone()), item.tlsa.clone().filter(|_| is_json));
         match found.iter().position(|set| *set == wanted) {
             Some(at) => drop(found.swap_remove(at)),
             None => return item.refuse("how this entry is combined with the others"),

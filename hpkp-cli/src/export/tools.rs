@@ -1,4 +1,4 @@
-//! curl and TLSA records.
+//! curl.
 
 use std::fmt::Write as _;
 
@@ -40,31 +40,6 @@ pub(super) fn curl(items: &[Item]) -> Result<String, Refusal> {
         };
         let pins: Vec<String> = item.set.pins.iter().map(|pin| format!("sha256//{pin}")).collect();
         let _ = writeln!(text, "curl {option}--pinnedpubkey '{}' {url}", pins.join(";"));
-    }
-    Ok(text)
-}
-
-pub(super) fn tlsa(items: &[Item]) -> Result<String, Refusal> {
-    let mut text = String::new();
-    for item in items {
-        of_one_host(item)?;
-        let host = item.set.host.as_str();
-        let owner = match (item.set.matching, item.set.port) {
-            (Matching::AnyDepth, None) => format!("*.{host}"),
-            (Matching::AnyDepth, Some(_)) => return item.refuse("a port of a pattern of hosts"),
-            (_, Some(port)) => format!("_{port}._tcp.{host}"),
-            (_, None) => format!("*._tcp.{host}"),
-        };
-        let usage = match item.set.scope {
-            Scope::Leaf => 3,
-            Scope::SentCa => 2,
-            Scope::PathCa => 0,
-            Scope::Chain => return item.refuse(super::scope_of(Scope::Chain)),
-        };
-        for pin in &item.set.pins {
-            let data: String = pin.octets().iter().map(|octet| format!("{octet:02x}")).collect();
-            let _ = writeln!(text, "{owner}. IN TLSA {usage} 1 1 {data}");
-        }
     }
     Ok(text)
 }

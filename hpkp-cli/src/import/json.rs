@@ -1,7 +1,8 @@
 //! The lines of JSON that `hpkp published export --format json` writes.
 
 use hpkp_core::date;
-use hpkp_core::published::Client;
+use hpkp_core::published::tlsa::Protocol;
+use hpkp_core::published::{Client, Rrset};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -33,9 +34,52 @@ pub struct Line {
     max_age: Option<u32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     exempt: Vec<Exempt>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tlsa: Option<Records>,
     /// The kind of client, and which of its configurations the set is of.
     client: String,
     configuration: usize,
+}
+
+/// The TLSA records of one name.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Records {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protocol: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl: Option<u32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    except_ports: Vec<u16>,
+    /// As a zone has their data.
+    records: Vec<String>,
+}
+
+impl Records {
+    fn new(set: &Rrset) -> Self {
+        Self {
+            protocol: set.protocol.map(|protocol| protocol.as_str().to_owned()),
+            ttl: set.ttl,
+            except_ports: set.except_ports.clone(),
+            records: set.records().iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn read(self, line: usize, certificates: &Certificates) -> Result<Rrset, ImportError> {
+        let wanted = |found: &str| Problem::unexpected(found, "TLSA records").at(line);
+        let protocol = self
+            .protocol
+            .map(|name| Protocol::of_label(&format!("_{name}")).ok_or_else(|| wanted(&name)));
+        let mut records = Vec::new();
+        for text in &self.records {
+            let record = super::tlsa::record(text).ok_or_else(|| wanted(text))?;
+            certificates.account(super::tlsa::spelled::stand_in(&record.data), line);
+            records.push(record);
+        }
+        let set = Rrset::new(protocol.transpose()?, self.ttl, records);
+        let set = set.ok_or_else(|| wanted("tlsa"))?;
+        Ok(set.without_ports(self.except_ports))
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -76,7 +120,7 @@ fn named<T: Copy>(
 impl Line {
     /// The line that says what `set` is.
     #[must_use]
-    pub fn new(set: &PinSet, max_age: Option<u32>) -> Self {
+    pub fn new(set: &PinSet, max_age: Option<u32>, tlsa: Option<&Rrset>) -> Self {
         let exempt = |one: &Except| Exempt {
             host: one.host.as_str().to_owned(),
             include_subdomains: one.with_subdomains,
@@ -92,6 +136,7 @@ impl Line {
             expires_at: set.expires_at.map(date::format),
             max_age,
             exempt: set.except.iter().map(exempt).collect(),
+            tlsa: tlsa.map(Records::new),
             client: set.client.as_str().to_owned(),
             configuration: set.group,
         }
@@ -142,7 +187,7 @@ fn add(
         let base64 = pin.strip_prefix("sha256/").ok_or_else(wanted_pin)?;
         pins.push(certificates.pin(base64, line)?);
     }
-    if pins.is_empty() {
+    if pins.is_empty() && said.tlsa.is_none() {
         return Err(wanted_pin());
     }
     let Some(host_name) = host(&said.host, line)? else {
@@ -166,6 +211,10 @@ fn add(
     });
     if said.port == Some(0) {
         return Err(Problem::unexpected("0", "a port").at(line));
+    }
+    if let Some(records) = said.tlsa {
+        let set = records.read(line, certificates)?;
+        imported.tlsa.insert(imported.sets.len(), set);
     }
     let set = PinSet {
         host: host_name,

@@ -28,12 +28,12 @@ mod xml;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use hpkp_core::date;
 use hpkp_core::pin::{Pin, PinError};
-use hpkp_core::published::Client;
+use hpkp_core::published::{Client, Rrset};
 use hpkp_core::ua::host::{Host, HostError, HostName};
 
 /// The largest text that is read, in octets.
@@ -113,6 +113,9 @@ pub struct Imported {
     pub lines: Vec<usize>,
     /// What whoever imports them should know.
     pub notes: Vec<Note>,
+    /// By position in `sets`, the TLSA records that a set stands for. Its pins are those of the keys that
+    /// they name, of which there may be none.
+    pub tlsa: BTreeMap<usize, Rrset>,
 }
 
 /// Something about a place in a text that is no error.
@@ -255,11 +258,6 @@ pub enum Problem {
         /// The pin of the key.
         pin: Pin,
     },
-    /// A hash of a whole certificate, by what the record says of itself.
-    CertificateAssociation {
-        /// The subject of the certificate, where it is at hand.
-        subject: Option<String>,
-    },
     /// Something that clients may act on and that cannot be held against a server's keys.
     Unsupported {
         /// What, made safe to show.
@@ -272,17 +270,6 @@ pub enum Problem {
 impl Problem {
     fn at(self, line: usize) -> ImportError {
         ImportError { line, column: None, problem: self }
-    }
-
-    /// Whether it concerns one record alone: it says what it holds, and no pin can be made of that.
-    fn is_about_one_record(&self) -> bool {
-        matches!(
-            self,
-            Self::CertificateAssociation { .. }
-                | Self::CertificateHash { .. }
-                | Self::BareKeyHash { .. }
-                | Self::Unsupported { .. }
-        )
     }
 
     fn unexpected(found: &str, wanted: &'static str) -> Self {
@@ -342,12 +329,6 @@ impl fmt::Display for Problem {
                 "this is not the pin of a key but the SHA-256 of the whole certificate of \
                  {subject}; {CHANGES}"
             ),
-            Self::CertificateAssociation { subject: Some(subject) } => {
-                write!(f, "this is the hash of the whole certificate of {subject}; {CHANGES}")
-            }
-            Self::CertificateAssociation { subject: None } => {
-                write!(f, "this is of a whole certificate (selector 0); {CHANGES}")
-            }
             Self::Unsupported { what, why } => write!(f, "\"{what}\" cannot be taken over: {why}"),
         }
     }
@@ -361,6 +342,8 @@ pub struct Certificates {
     bare: Vec<([u8; 32], String, Pin)>,
     /// The pins that readers have taken, with their lines.
     read: RefCell<Vec<(usize, Pin)>>,
+    /// The name of the file that is read, which says the zone in some formats.
+    file: Option<String>,
 }
 
 impl Certificates {
@@ -376,6 +359,12 @@ impl Certificates {
             all.whole.push((openssl::sha::sha256(der), subject));
         }
         all
+    }
+
+    /// The same for a text that is read from this file.
+    #[must_use]
+    pub fn in_file(self, file: &str) -> Self {
+        Self { file: Some(file.to_owned()), ..self }
     }
 
     /// What the hash is of, where it is no pin.

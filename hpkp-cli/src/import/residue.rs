@@ -151,8 +151,10 @@ fn note_computed(
 
 /// Notes pins that a reader has taken and that are in none of its sets, unless it has said so.
 fn note_unrecorded(read: &[(usize, Pin)], noted: &BTreeSet<usize>, imported: &mut Imported) {
+    let of_records = imported.tlsa.values().flat_map(|set| set.records());
+    let of_records = of_records.map(|record| super::tlsa::spelled::stand_in(&record.data));
     let recorded: HashSet<Pin> =
-        imported.sets.iter().flat_map(|set| set.pins.iter().copied()).collect();
+        imported.sets.iter().flat_map(|set| set.pins.iter().copied()).chain(of_records).collect();
     let mut said = HashSet::new();
     for (line, pin) in read {
         let is_near = noted.range(line.saturating_sub(NEAR)..=line + NEAR).next().is_some();

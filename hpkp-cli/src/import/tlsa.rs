@@ -1,126 +1,249 @@
-//! TLSA records (RFC 6698, RFC 7671) in the form of zone files (RFC 1035 section 5).
+//! TLSA records (RFC 6698, RFC 7671) in the form of zone files (RFC 1035 section 5), as tools print them,
+//! and as the files of dnscontrol, octoDNS and tinydns have them.
 //!
-//! `3 1 1` and `1 1 1` are pins of the leaf's key, `2 1 1` of a CA that the server sends, `0 1 1` of a
-//! CA on the path. Of the records of one name any one is enough. A record with anything else is an
-//! error, since clients may hold a server to it and no key can be held against it; a hash of a whole
-//! certificate most of all.
+//! All records of one name are one set, of which a client takes what it can use: any one that matches is
+//! enough. A record that no client can use is noted and stays in its set; where there are no others, that is
+//! an error.
 
 mod elsewhere;
+mod octodns;
 pub(super) mod spelled;
+mod tinydns;
 mod zone;
 
 use std::collections::{HashMap, HashSet};
 
 use hpkp_core::pin::{Pin, PinError};
-use hpkp_core::published::Client;
+use hpkp_core::published::tlsa::{MAX_DATA, MAX_RECORDS, Protocol, matching, selector, usage};
+use hpkp_core::published::{Client, Rrset, Tlsa};
 use hpkp_core::text::Excerpt;
 use hpkp_core::ua::host::HostName;
 
 use self::zone::Record;
 use super::{
-    Certificates, ImportError, Imported, MAX_SETS, Matching, PinSet, Problem, Scope, distinct,
-    host, note_address, text,
+    Certificates, Except, ImportError, Imported, MAX_SETS, Matching, PinSet, Problem, Scope,
+    distinct, host, note_address, text,
 };
 
-/// Reads records in the form of a zone file, or as `dig` and `host` print them; those of other types
-/// are passed over. A record that no pin can be made of is noted, and those of other names are read
-/// all the same.
+/// Reads records; those of other types are passed over.
 ///
 /// # Errors
-/// See [`Problem`]; also where no record at all can be recorded.
+/// See [`Problem`]; also where no record at all can be used.
 pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
-    let mut imported = Imported::default();
-    let mut owners: Vec<Owner> = Vec::new();
-    let mut passed_over: Option<ImportError> = None;
-    let mut found = false;
-    let text = text(octets)?;
-    let records = match zone::records(text) {
-        Ok(records) if records.iter().any(|record| record.kind == "TLSA") => records,
-        other if elsewhere::is_elsewhere(text) => match elsewhere::records(text)? {
-            none if none.is_empty() => other?,
-            records => records,
-        },
-        other => other?,
-    };
+    let records = records(text(octets)?, certificates)?;
+    let mut reader = Reader::default();
     let is_tlsa = |record: &&Record| matches!(record.kind.as_str(), "TLSA" | "TYPE52");
     let names: HashSet<String> =
         records.iter().filter(is_tlsa).map(|record| record.owner.to_ascii_lowercase()).collect();
-    // A name that stands for another one has that one's records.
-    let mut aliases_of: HashMap<String, Vec<&str>> = HashMap::new();
-    for alias in records.iter().filter(|record| !is_tlsa(record) && is_for_tlsa(&record.owner)) {
-        found = true;
-        let to = alias.target().unwrap_or_default();
-        if alias.kind == "CNAME" && names.contains(&to.to_ascii_lowercase()) {
-            aliases_of.entry(to.to_ascii_lowercase()).or_default().push(&alias.owner);
-            continue;
-        }
-        let problem = Problem::unsupported(
-            &alias.owner,
-            "it stands for another name, and the TLSA records of that are not here",
-        );
-        imported.note(
-            alias.line,
-            format!(
-                "{} stands for {}, whose TLSA records are not here: its pins are NOT recorded; \
-                 import the records of both names together",
-                Excerpt::new(&alias.owner),
-                Excerpt::new(&to)
-            ),
-        );
-        passed_over.get_or_insert(problem.at(alias.line));
+    let aliases = reader.aliases(&records, &names);
+    if aliases.is_none() && names.is_empty() {
+        return Err(Problem::Nothing { wanted: "a TLSA record" }.at(1));
     }
+    let aliases = aliases.unwrap_or_default();
     for record in records.iter().filter(is_tlsa) {
-        found = true;
         // Whatever becomes of it, it is recorded or named.
         if let Ok((_, data)) = record.association() {
             certificates.account(spelled::stand_in(&data), record.line);
         }
-        let aliases = aliases_of.get(&record.owner.to_ascii_lowercase());
-        let aliases = aliases.map_or(&[][..], Vec::as_slice);
-        let own = match Owner::parse(record, &record.owner, &mut imported) {
+        let aliases = aliases.get(&record.owner.to_ascii_lowercase());
+        reader.record(record, aliases.map_or(&[][..], Vec::as_slice), certificates)?;
+    }
+    reader.finish()
+}
+
+/// The records of a text, in whichever form it is.
+fn records(text: &str, certificates: &Certificates) -> Result<Vec<Record>, ImportError> {
+    if tinydns::is_tinydns(text) {
+        return tinydns::records(text);
+    }
+    if octodns::is_octodns(text) {
+        return octodns::records(text, certificates.file.as_deref());
+    }
+    match zone::records(text) {
+        Ok(records) if records.iter().any(|record| record.kind == "TLSA") => Ok(records),
+        other if elsewhere::is_elsewhere(text) => match elsewhere::records(text)? {
+            none if none.is_empty() => other,
+            records => Ok(records),
+        },
+        other => other,
+    }
+}
+
+/// What has been read.
+#[derive(Default)]
+struct Reader {
+    imported: Imported,
+    owners: Vec<Owner>,
+    /// The first record that cannot be taken as it is.
+    passed_over: Option<ImportError>,
+}
+
+impl Reader {
+    /// The names that stand for those of `names`, which have their records. None where no name is one at
+    /// which a client asks for TLSA records.
+    fn aliases<'a>(
+        &mut self,
+        records: &'a [Record],
+        names: &HashSet<String>,
+    ) -> Option<HashMap<String, Vec<&'a Record>>> {
+        let mut aliases: HashMap<String, Vec<&Record>> = HashMap::new();
+        let mut found = false;
+        let is_alias = |record: &&Record| matches!(record.kind.as_str(), "CNAME" | "DNAME");
+        for alias in records.iter().filter(is_alias).filter(|one| is_for_tlsa(&one.owner)) {
+            found = true;
+            let to = alias.target().unwrap_or_default();
+            if alias.kind == "CNAME" && names.contains(&to.to_ascii_lowercase()) {
+                aliases.entry(to.to_ascii_lowercase()).or_default().push(alias);
+                continue;
+            }
+            let problem = Problem::unsupported(
+                &alias.owner,
+                "it stands for another name, and the TLSA records of that are not here",
+            );
+            self.imported.note(
+                alias.line,
+                format!(
+                    "{} stands for {}, whose TLSA records are not here: its pins are NOT recorded; \
+                     import the records of both names together",
+                    Excerpt::new(&alias.owner),
+                    Excerpt::new(&to)
+                ),
+            );
+            self.passed_over.get_or_insert(problem.at(alias.line));
+        }
+        found.then_some(aliases)
+    }
+
+    /// Takes a record, for its own name and those that stand for it.
+    fn record(
+        &mut self,
+        record: &Record,
+        aliases: &[&Record],
+        certificates: &Certificates,
+    ) -> Result<(), ImportError> {
+        let own = match Owner::parse(record, &record.owner, &mut self.imported) {
             // A name of its own kind, which only the aliases lead to.
             Err(_) if !aliases.is_empty() => None,
             own => own?,
         };
         let mut all: Vec<Owner> = own.into_iter().collect();
         for alias in aliases {
-            all.extend(Owner::parse(record, alias, &mut imported)?);
+            let owner = Owner::parse(record, &alias.owner, &mut self.imported)?;
+            all.extend(owner.map(|owner| Owner { ttl: owner.ttl.max(alias.ttl), ..owner }));
         }
         if all.is_empty() {
-            continue;
+            return Ok(());
         }
-        let pin = match association(record, certificates) {
-            Ok(pin) => pin,
-            Err(error) if error.problem.is_about_one_record() => {
-                let name = Excerpt::new(&record.owner);
-                imported.note(record.line, format!("{name}: not recorded: {}", error.problem));
-                passed_over.get_or_insert(error);
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
+        let Some(tlsa) = self.association(record, certificates)? else { return Ok(()) };
         for owner in all {
-            let full = owners.len() == MAX_SETS;
-            match owners.iter_mut().find(|known| known.name == owner.name) {
-                Some(known) => known.pins.push(pin),
+            let full = self.owners.len() == MAX_SETS;
+            match self.owners.iter_mut().find(|known| known.name == owner.name) {
+                Some(known) if known.records.len() == MAX_RECORDS => {
+                    return Err(too_many(&record.owner, record.line));
+                }
+                Some(known) => {
+                    known.ttl = known.ttl.max(owner.ttl);
+                    known.records.push(tlsa.clone());
+                }
                 None if full => return Err(Problem::TooManySets.at(record.line)),
-                None => owners.push(Owner { pins: vec![pin], ..owner }),
+                None => self.owners.push(Owner { records: vec![tlsa.clone()], ..owner }),
             }
         }
+        Ok(())
     }
-    if !found {
-        return Err(Problem::Nothing { wanted: "a TLSA record" }.at(1));
+
+    /// What a record says; none where it is noted alone.
+    fn association(
+        &mut self,
+        record: &Record,
+        certificates: &Certificates,
+    ) -> Result<Option<Tlsa>, ImportError> {
+        let ([usage, selector, matching], data) = record.association()?;
+        let tlsa = Tlsa { usage, selector, matching, data };
+        let name = Excerpt::new(&record.owner).to_string();
+        if tlsa.pin() == Some(Pin::OF_NOTHING) {
+            let text = "the data of the record".to_owned();
+            return Err(Problem::Pin { text, error: PinError::OfNothing }.at(record.line));
+        }
+        if let Some(pin) = tlsa.pin()
+            && let Err(error) = certificates.checked(pin, record.line)
+        {
+            self.imported.note(record.line, format!("{name}: not recorded: {}", error.problem));
+            self.passed_over.get_or_insert(error);
+            return Ok(None);
+        }
+        if let Some(why) = unusable(&tlsa) {
+            let kind = format!("{usage} {selector} {matching}");
+            self.imported.note(
+                record.line,
+                format!("{name}: {kind}: clients cannot use this record: {why}"),
+            );
+            self.passed_over.get_or_insert(Problem::unsupported(&kind, why).at(record.line));
+        } else if tlsa.selector == selector::CERTIFICATE {
+            self.imported.note(record.line, format!("{name}: {}", whole(&tlsa, certificates)));
+        }
+        Ok(Some(tlsa))
     }
-    owners.into_iter().try_for_each(|owner| owner.finish(&mut imported))?;
-    match passed_over.filter(|_| imported.sets.is_empty()) {
-        Some(error) => Err(error),
-        None => Ok(imported),
+
+    fn finish(mut self) -> Result<Imported, ImportError> {
+        let names: Vec<Name> = self.owners.iter().map(|owner| owner.place.clone()).collect();
+        let mut is_any_usable = false;
+        for owner in std::mem::take(&mut self.owners) {
+            is_any_usable |= owner.finish(&names, &mut self.imported)?;
+        }
+        match self.passed_over.filter(|_| !is_any_usable) {
+            Some(error) => Err(error),
+            None => Ok(self.imported),
+        }
     }
+}
+
+/// A record as it stands behind its type.
+pub(super) fn record(text: &str) -> Option<Tlsa> {
+    let words = text.split_ascii_whitespace().map(str::to_owned).collect();
+    let ([usage, selector, matching], data) =
+        Record::tlsa(1, String::new(), None, words).association().ok()?;
+    Some(Tlsa { usage, selector, matching, data })
+}
+
+/// Why no client can use a record.
+fn unusable(tlsa: &Tlsa) -> Option<&'static str> {
+    match (tlsa.is_usable(), tlsa.matching) {
+        (true, _) => None,
+        _ if tlsa.usage > usage::DANE_EE => Some("RFC 6698 knows the usages 0 to 3 only"),
+        _ if tlsa.selector > selector::KEY => Some("RFC 6698 knows the selectors 0 and 1 only"),
+        (_, matching::FULL) => Some("the data are not a certificate or a key in DER"),
+        (_, matching::SHA256) => Some("the data are not 32 bytes, as a SHA-256 has"),
+        (_, matching::SHA512) => Some("the data are not 64 bytes, as a SHA-512 has"),
+        _ => Some("RFC 6698 knows the matching types 0 to 2 only"),
+    }
+}
+
+/// What there is to know of a record of a whole certificate.
+fn whole(tlsa: &Tlsa, certificates: &Certificates) -> String {
+    let hash = match tlsa.matching {
+        matching::FULL => openssl::sha::sha256(&tlsa.data).to_vec(),
+        _ => tlsa.data.clone(),
+    };
+    let subject = certificates.whole(&hash).map_or_else(String::new, |name| format!(" of {name}"));
+    let (usage, kind) = (tlsa.usage, tlsa.matching);
+    format!(
+        "{usage} 0 {kind} names a whole certificate{subject}, which changes with every renewal even where \
+         the key stays: publish the record of the next one before it is used, or name the key ({usage} 1 1)"
+    )
+}
+
+fn too_many(name: &str, line: usize) -> ImportError {
+    const _: () = assert!(MAX_RECORDS == 256 && MAX_DATA == 65_535);
+    Problem::unsupported(name, "one name has at most 256 records with 65,535 bytes of data")
+        .at(line)
 }
 
 /// Whether a text that is no zone file may have TLSA records.
 pub(super) fn is_elsewhere(text: &str) -> bool {
     text.contains("TLSA") && elsewhere::is_elsewhere(text)
+        || octodns::is_octodns(text)
+        || tinydns::is_tinydns(text)
 }
 
 /// Whether a client may ask for TLSA records at a name: `_443._tcp.HOST`, `*._tcp.HOST`. That of a
@@ -133,24 +256,27 @@ fn is_for_tlsa(name: &str) -> bool {
     is_transport(first) || is_transport(second) && (first == "*" || is_port(first))
 }
 
-const TRANSPORTS: [&str; 3] = ["_tcp", "_udp", "_sctp"];
-
 fn is_transport(label: &str) -> bool {
-    TRANSPORTS.iter().any(|name| label.eq_ignore_ascii_case(name))
+    Protocol::of_label(label).is_some()
 }
 
-/// The name of TLSA records (RFC 6698 section 3), a port, a transport, a host, or a wildcard; and
-/// what they say.
+/// The name of TLSA records (RFC 6698 section 3): a port, a transport, a host, or a wildcard.
+#[derive(Clone, Debug)]
+struct Name {
+    host: HostName,
+    matching: Matching,
+    port: Option<u16>,
+    protocol: Option<Protocol>,
+}
+
+/// A name and the records that it has.
 #[derive(Debug)]
 struct Owner {
     line: usize,
     name: String,
-    host: HostName,
-    matching: Matching,
-    port: Option<u16>,
-    /// Records of one transport are nothing to clients of another, though the port is the same.
-    transport: usize,
-    pins: Vec<(Scope, Pin)>,
+    place: Name,
+    ttl: Option<u32>,
+    records: Vec<Tlsa>,
 }
 
 impl Owner {
@@ -177,92 +303,86 @@ impl Owner {
             note_address(imported, line, name);
             return Ok(None);
         };
+        let protocol = Protocol::of_label(rest.split('.').next().unwrap_or_default());
+        let protocol = protocol.filter(|_| matching == Matching::Exact);
+        let place = Name { host, matching, port, protocol };
         let name = owner.to_ascii_lowercase();
-        let label = rest.split('.').next().unwrap_or_default();
-        let of = |other: &&str| label.eq_ignore_ascii_case(other);
-        let transport = TRANSPORTS.iter().position(of).unwrap_or_default();
-        Ok(Some(Self { line, name, host, matching, port, transport, pins: Vec::new() }))
+        Ok(Some(Self { line, name, place, ttl: record.ttl, records: Vec::new() }))
     }
 
-    fn finish(self, imported: &mut Imported) -> Result<(), ImportError> {
-        let scopes = [Scope::Leaf, Scope::SentCa, Scope::PathCa];
-        for scope in scopes {
-            let pins =
-                distinct(self.pins.iter().filter(|(of, _)| *of == scope).map(|(_, pin)| *pin));
-            if pins.is_empty() {
-                continue;
-            }
-            let set = PinSet {
-                host: self.host.clone(),
-                matching: self.matching,
+    /// Adds the set; says whether a client can use one of its records. `names` are those of all sets: DNS
+    /// has a wildcard for names that do not exist alone (RFC 4592).
+    fn finish(self, names: &[Name], imported: &mut Imported) -> Result<bool, ImportError> {
+        let Self { line, name, place, ttl, records } = self;
+        let in_order: Vec<Pin> = distinct(records.iter().filter_map(Tlsa::pin));
+        let set = Rrset::new(place.protocol, ttl, records);
+        let set = set.ok_or_else(|| too_many(&name, line))?;
+        let set = set.without_ports(place.excepted_ports(names));
+        let scope = match set.scope() {
+            Some(hpkp_core::published::Scope::Leaf) => Scope::Leaf,
+            Some(hpkp_core::published::Scope::SentCa) => Scope::SentCa,
+            Some(hpkp_core::published::Scope::PathCa) => Scope::PathCa,
+            _ => Scope::Chain,
+        };
+        let is_usable = !set.counted().is_empty();
+        let group = place.protocol.map_or(0, |protocol| protocol as usize);
+        imported.tlsa.insert(imported.sets.len(), set);
+        imported.push(
+            line,
+            PinSet {
+                except: place.excepted_hosts(names),
+                host: place.host,
+                matching: place.matching,
                 include_subdomains: false,
-                except: Vec::new(),
                 scope,
-                port: self.port,
-                pins,
+                port: place.port,
+                pins: in_order,
                 expires_at: None,
-                origin: format!("TLSA {}", Excerpt::new(&self.name)),
+                origin: format!("TLSA {}", Excerpt::new(&name)),
                 client: Client::Dane,
-                group: self.transport,
-            };
-            imported.push(self.line, set)?;
-        }
-        Ok(())
+                group,
+            },
+        )?;
+        Ok(is_usable)
     }
 }
 
-/// The pin of a record and what clients compare it with (RFC 6698 section 2.1).
-fn association(record: &Record, certificates: &Certificates) -> Result<(Scope, Pin), ImportError> {
-    let line = record.line;
-    let (parameters, data) = record.association()?;
-    let unsupported = |why| {
-        let [usage, selector, matching] = parameters;
-        Err(Problem::unsupported(&format!("{usage} {selector} {matching}"), why).at(line))
-    };
-    let scope = match parameters[0] {
-        0 => Scope::PathCa,
-        1 | 3 => Scope::Leaf,
-        2 => Scope::SentCa,
-        _ => return unsupported("RFC 6698 knows the usages 0 to 3 only"),
-    };
-    match (parameters[1], parameters[2]) {
-        (0, 1) => {
-            let subject = certificates.whole(&data).map(str::to_owned);
-            Err(Problem::CertificateAssociation { subject }.at(line))
+impl Name {
+    /// Of a wildcard for all ports of a host, those that have records of their own.
+    fn excepted_ports(&self, names: &[Self]) -> Vec<u16> {
+        if self.port.is_some() || self.protocol.is_none() {
+            return Vec::new();
         }
-        (0, 0) => {
-            let subject = certificates.whole(&openssl::sha::sha256(&data)).map(str::to_owned);
-            Err(Problem::CertificateAssociation { subject }.at(line))
+        let beside =
+            names.iter().filter(|one| one.host == self.host && one.protocol == self.protocol);
+        let mut ports: Vec<u16> = beside.filter_map(|one| one.port).collect();
+        ports.sort_unstable();
+        ports
+    }
+
+    /// Of a wildcard for all hosts below a domain, those that have records of their own: none of their
+    /// names is the wildcard's any more.
+    fn excepted_hosts(&self, names: &[Self]) -> Vec<Except> {
+        if self.matching != Matching::AnyDepth {
+            return Vec::new();
         }
-        (0, 2) => Err(Problem::CertificateAssociation { subject: None }.at(line)),
-        (1, 1) => {
-            let octets = <[u8; Pin::OCTETS]>::try_from(&data[..]).map_err(|_| {
-                let error = PinError::WrongLength { octets: data.len() };
-                Problem::Pin { text: "the data of the record".to_owned(), error }.at(line)
-            })?;
-            let pin = Pin::from_octets(octets);
-            if pin == Pin::OF_NOTHING {
-                let text = "the data of the record".to_owned();
-                return Err(Problem::Pin { text, error: PinError::OfNothing }.at(line));
-            }
-            Ok((scope, certificates.checked(pin, line)?))
-        }
-        // The key itself (RFC 6698 section 2.1.3).
-        (1, 0) => {
-            let pin = Pin::from_octets(openssl::sha::sha256(&data));
-            Ok((scope, certificates.check(pin, line)?))
-        }
-        (1, 2) => unsupported(
-            "it holds a SHA-512, which no pin can be made of; clients with digest agility (RFC 7671 section \
-             9) look at it alone and at no SHA-256 beside it; publish the SHA-256 (matching type 1)",
-        ),
-        _ => unsupported("RFC 6698 knows the selectors 0 and 1 and the matching types 0 to 2 only"),
+        let inside = names.iter().filter(|one| {
+            one.host.is_within(&self.host)
+                && (one.host != self.host || one.matching == Matching::Exact)
+        });
+        let mut except: Vec<Except> = inside
+            .map(|one| Except { host: one.host.clone(), with_subdomains: one.host != self.host })
+            .collect();
+        except.sort();
+        except.dedup();
+        except
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::import::format::Format;
     use crate::import::samples::{a, b, certificate, set, sets};
 
     fn hex(pin: Pin) -> String {
@@ -305,43 +425,125 @@ mod tests {
         assert_eq!(imported.notes, []);
     }
 
-    #[test]
-    fn kinds_beside_one_another_are_of_one_configuration() {
-        let owner = "_25._tcp.mail.example.com. IN TLSA";
-        let text = format!("{owner} 3 1 1 {}\n{owner} 2 1 1 {}\n", hex(a()), hex(b()));
-        let imported = imported(&text);
-        let scopes: Vec<Scope> = imported.sets.iter().map(|set| set.scope).collect();
-        assert_eq!(scopes, [Scope::Leaf, Scope::SentCa]);
-        assert_eq!(imported.notes, []);
-        assert!(imported.sets.iter().all(|set| (set.client, set.group) == (Client::Dane, 0)));
+    /// The records of the only name of a text, with its time to live.
+    fn only(text: &str) -> (Vec<String>, Option<u32>) {
+        let imported = imported(text);
+        assert_eq!((imported.sets.len(), imported.tlsa.len()), (1, 1), "{text}");
+        let set = &imported.tlsa[&0];
+        (set.records().iter().map(ToString::to_string).collect(), set.ttl)
     }
 
     #[test]
-    fn hashes_of_whole_certificates_are_refused() {
-        let (at_hand, hash) = certificate();
-        let subject = Some("CN=www.example.com".to_owned());
-        let whole: String =
-            b"the octets of a certificate".iter().map(|o| format!("{o:02x}")).collect();
-        for (data, problem) in [
+    fn kinds_beside_one_another_are_one_set() {
+        let owner = "_25._tcp.mail.example.com. 3600 IN TLSA";
+        let (one, two) = (hex(a()), hex(b()));
+        let all = format!("{owner} 3 1 1 {one}\n{owner} 2 1 1 {two}\n{owner} 3 0 2 {one}{two}\n");
+        let records = [format!("2 1 1 {two}"), format!("3 0 2 {one}{two}"), format!("3 1 1 {one}")];
+        assert_eq!(only(&all), (records.to_vec(), Some(3_600)));
+        let imported = imported(&all);
+        assert_eq!((imported.sets[0].scope, imported.sets[0].client), (Scope::Chain, Client::Dane));
+        // The one that names a whole certificate is named.
+        assert_eq!(imported.notes.iter().map(|note| note.line).collect::<Vec<_>>(), [3]);
+    }
+
+    #[test]
+    fn times_to_live() {
+        let record = format!("_443._tcp.www.example.com. IN TLSA 3 1 1 {}", hex(a()));
+        let timed = record.replace(" IN", " 1h30m IN");
+        for (text, ttl) in [
+            (record.clone(), None),
+            (timed.clone(), Some(5_400)),
+            (format!("$TTL 1d\n{record}"), Some(86_400)),
+            (format!("$TTL 1d\n{timed}"), Some(5_400)),
+            (format!("a.example. 600 IN A 192.0.2.1\n{record}"), Some(600)),
+            (record.replace(" IN", " CLASS1 2w"), Some(1_209_600)),
+            (record.replace(" IN", " 1 IN"), Some(1)),
             (
-                format!("3 0 1 {}", hex(hash)),
-                Problem::CertificateAssociation { subject: subject.clone() },
+                format!(
+                    "example.com. 300 IN NS a.ns.cloudflare.com.\n{}",
+                    record.replace(" IN", " 1 IN")
+                ),
+                Some(300),
             ),
-            (format!("2 0 1 {}", hex(a())), Problem::CertificateAssociation { subject: None }),
-            (format!("3 0 0 {whole}"), Problem::CertificateAssociation { subject }),
-            (format!("3 0 2 {whole}"), Problem::CertificateAssociation { subject: None }),
+            // The name that stands for it may be held for longer.
             (
-                format!("3 1 1 {}", hex(hash)),
-                Problem::CertificateHash { subject: "CN=www.example.com".into() },
+                format!(
+                    "$ORIGIN example.com.\n_dane 60 TLSA 3 1 1 {}\n_443._tcp.www 7200 CNAME _dane",
+                    hex(a())
+                ),
+                Some(7_200),
             ),
         ] {
-            let text = format!("\n_443._tcp.a.example. IN TLSA {data}");
-            assert_eq!(read(text.as_bytes(), &at_hand), Err(problem.at(2)), "{data}");
-            // Those of other names are read all the same.
-            let beside = format!("{text}\n_25._tcp.a.example. IN TLSA 3 1 1 {}", hex(b()));
-            let imported = read(beside.as_bytes(), &at_hand).unwrap();
-            assert_eq!((imported.sets.len(), imported.notes[0].line), (1, 2), "{data}");
+            assert_eq!(only(&text).1, ttl, "{text}");
         }
+    }
+
+    #[test]
+    fn a_wildcard_is_not_of_names_that_there_are() {
+        let pin = hex(a());
+        let text = format!(
+            "$ORIGIN example.com.\n*._tcp.mail TLSA 3 1 1 {pin}\n_25._tcp.mail TLSA 3 1 1 {pin}\n\
+             _25._udp.mail TLSA 3 1 1 {pin}\n* TLSA 3 1 1 {pin}\n_443._tcp TLSA 3 1 1 {pin}\n"
+        );
+        let imported = imported(&text);
+        assert_eq!(imported.tlsa[&0].except_ports, [25]);
+        let except = |host: &str, with_subdomains| Except {
+            host: crate::import::samples::name(host),
+            with_subdomains,
+        };
+        let wanted = [except("example.com", false), except("mail.example.com", true)];
+        assert_eq!(imported.sets[3].except, wanted);
+        assert!(imported.sets.iter().take(3).all(|set| set.except.is_empty()));
+    }
+
+    #[test]
+    fn whole_certificates_are_recorded_and_named() {
+        let (at_hand, hash) = certificate();
+        for (data, subject) in [
+            (format!("3 0 1 {}", hex(hash)), "CN=www.example.com"),
+            (format!("2 0 1 {}", hex(a())), "names a whole certificate"),
+            (format!("1 0 2 {}{}", hex(a()), hex(b())), "names a whole certificate"),
+        ] {
+            let text = format!("\n_443._tcp.a.example. IN TLSA {data}");
+            let imported = read(text.as_bytes(), &at_hand).unwrap();
+            assert_eq!(imported.tlsa[&0].records()[0].to_string(), data);
+            assert_eq!((imported.sets[0].pins.len(), imported.notes[0].line), (0, 2), "{data}");
+            assert!(imported.notes[0].text.contains(subject), "{:?}", imported.notes);
+        }
+        // A hash of a certificate in the place of a key's matches nothing.
+        let text = format!("\n_443._tcp.a.example. IN TLSA 3 1 1 {}", hex(hash));
+        let problem = Problem::CertificateHash { subject: "CN=www.example.com".into() };
+        assert_eq!(read(text.as_bytes(), &at_hand), Err(problem.at(2)));
+    }
+
+    #[test]
+    fn records_that_no_client_can_use_are_named() {
+        let pin = hex(a());
+        for data in [
+            format!("3 1 2 {pin}"),
+            format!("4 1 1 {pin}"),
+            format!("3 2 1 {pin}"),
+            format!("3 1 9 {pin}"),
+            format!("3 1 1 {}", &pin[2..]),
+            format!("3 0 0 {pin}"),
+            format!("2 1 0 {pin}"),
+        ] {
+            let text = format!("\n_443._tcp.a.example. IN TLSA {data}");
+            let error = read(text.as_bytes(), &Certificates::default()).unwrap_err();
+            assert_eq!(error.line, 2, "{data}");
+            assert!(matches!(error.problem, Problem::Unsupported { .. }), "{data}: {error}");
+            // Beside others it is recorded as what it is.
+            let beside = format!("{text}\n_443._tcp.a.example. IN TLSA 3 1 1 {}", hex(b()));
+            let imported = read(beside.as_bytes(), &Certificates::default()).unwrap();
+            let set = &imported.tlsa[&0];
+            assert_eq!((set.records().len(), set.counted().len()), (2, 1), "{data}");
+            assert_eq!(imported.notes[0].line, 2, "{data}");
+        }
+        let many: String = (0..=MAX_RECORDS)
+            .map(|number| format!("_443._tcp.a.example. IN TLSA 3 1 9 {number:04x}\n"))
+            .collect();
+        let error = read(many.as_bytes(), &Certificates::default()).unwrap_err();
+        assert_eq!(error.line, MAX_RECORDS + 1);
     }
 
     #[test]
@@ -391,6 +593,94 @@ mod tests {
     }
 
     #[test]
+    fn octodns() {
+        let (one, two) = (hex(a()), hex(b()));
+        let value = |data: &str, indent: &str| {
+            format!(
+                "{indent}certificate_association_data: {data}\n{indent}certificate_usage: 3\n\
+                 {indent}matching_type: 1\n{indent}selector: 1\n"
+            )
+        };
+        let single = value(&one, "    ");
+        let listed = format!(
+            "  - {}  - {}",
+            value(&one, "    ").trim_start(),
+            value(&two, "    ").trim_start()
+        );
+        for (text, pins) in [
+            (
+                format!("---\n_443._tcp.www:\n  ttl: 300\n  type: TLSA\n  value:\n{single}"),
+                vec![a()],
+            ),
+            (
+                format!("'_443._tcp.www':\n  type: TLSA\n  ttl: 300\n  values:\n{listed}"),
+                vec![a(), b()],
+            ),
+            (
+                format!(
+                    "_443._tcp.www:\n- type: A\n  value: 192.0.2.1\n- ttl: 300\n  type: TLSA # in use\n  \
+                     values:\n{listed}www:\n  type: A\n  value: 192.0.2.1\n"
+                ),
+                vec![a(), b()],
+            ),
+            (
+                format!(
+                    "_443._tcp.www: {{type: TLSA, ttl: 300, value: {{certificate_usage: 3, selector: 1, \
+                     matching_type: 1, certificate_association_data: \"{one}\"}}}}\n"
+                ),
+                vec![a()],
+            ),
+        ] {
+            assert_eq!(Format::of(text.as_bytes()), Some(Format::Tlsa), "{text}");
+            let in_file = |file: &str| Certificates::default().in_file(file);
+            let read_as = |file| Format::Tlsa.read(text.as_bytes(), &in_file(file));
+            let wanted =
+                PinSet { scope: Scope::Leaf, port: Some(443), ..set("www.example.com", &pins) };
+            for file in ["zones/example.com.yaml", "example.com.yml", "zones/example.com./www.yaml"]
+            {
+                let imported = read_as(file).unwrap();
+                assert_eq!(sets(&imported), std::slice::from_ref(&wanted), "{text}");
+                assert_eq!((imported.tlsa[&0].ttl, imported.notes.len()), (Some(300), 0), "{text}");
+            }
+            for file in ["-", "zone.yaml"] {
+                let error = read_as(file).unwrap_err();
+                assert!(matches!(error.problem, Problem::Unsupported { .. }), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn tinydns() {
+        let escaped = |octets: &[u8]| -> String {
+            octets.iter().map(|octet| format!("\\{octet:03o}")).collect()
+        };
+        let data = format!("\\003\\001\\001{}", escaped(a().octets()));
+        // Bytes that can be printed stand as they are, but for the colon.
+        let plain = [&[3, 0, 9][..], b"a:b"].concat();
+        let text = format!(
+            "# zone\n+www.example.com:192.0.2.1:300\n:_443._tcp.www.example.com:52:{data}:300\n\
+             :_443._tcp.www.example.com:52:\\003\\000\\011a\\072b:300\n:example.com:99:x:300\n\
+             C_25._tcp.mail.example.com:_443._tcp.www.example.com.:600\n"
+        );
+        assert_eq!(Format::of(text.as_bytes()), Some(Format::Tlsa));
+        let imported = Format::Tlsa.read(text.as_bytes(), &Certificates::default()).unwrap();
+        assert_eq!(imported.sets.len(), 2);
+        let records = imported.tlsa[&0].records();
+        assert_eq!((records.len(), imported.tlsa[&0].ttl), (2, Some(300)));
+        assert_eq!(records[0].data, plain[3..]);
+        assert_eq!((imported.sets[1].port, imported.tlsa[&1].ttl), (Some(25), Some(600)));
+        // What is not whole is named, and nothing is lost.
+        for data in ["\\003\\001", "\\003\\001\\001\\4", "\\003\\001\\001\\999"] {
+            let text = format!(":_443._tcp.www.example.com:52:{data}:300\n");
+            let error = Format::Tlsa.read(text.as_bytes(), &Certificates::default()).unwrap_err();
+            assert_eq!(error.line, 1, "{text}");
+        }
+        let other = format!("a.example sha256/{}\n:_443._tcp.www.example.com:52:{data}:1\n", a());
+        let error = Format::Lines.read(other.as_bytes(), &Certificates::default()).unwrap_err();
+        assert_eq!(error.line, 2, "{error}");
+    }
+
+    #[test]
     fn outside_zone_files() {
         let (one, two) = (hex(a()), hex(b()));
         let of = |port, host, pins: &[Pin]| PinSet {
@@ -403,6 +693,10 @@ mod tests {
             format!(
                 "D(\"example.com\", REG,\n  TLSA(\"_443._tcp.www\", 3, 1, 1, \"{one}\"),\n  \
                  TLSA('_25._tcp.mail.example.com.', 3, 1, 1, '{two}', TTL(300)),\nEND);"
+            ),
+            format!(
+                "D(\"example.com\", REG, DefaultTTL(\"1h\"),\n  TLSA(\"_443._tcp.www\", 3, 1, 1, \"{one}\"),\n  \
+                 TLSA(\"_25._tcp.mail\", 3, 1, 1, \"{two}\", TTL(300)));"
             ),
             format!(
                 "INSERT INTO records VALUES (1,'_443._tcp.www.example.com','TLSA','3 1 1 {one}',300);\n\
@@ -421,6 +715,9 @@ mod tests {
             let read =
                 crate::import::read_with(read, text.as_bytes(), &Certificates::default()).unwrap();
             assert_eq!(sets(&read), both, "{text}");
+            if text.contains("DefaultTTL") {
+                assert_eq!((read.tlsa[&0].ttl, read.tlsa[&1].ttl), (Some(3_600), Some(300)));
+            }
         }
         for text in [
             format!("TLSA(\"_443._tcp\", 3, 1, 1, \"{one}\")"),
@@ -438,14 +735,9 @@ mod tests {
     fn what_cannot_be_read_is_an_error() {
         let pin = hex(a());
         for text in [
-            format!("_443._tcp.a.example. IN TLSA 3 1 2 {pin}"),
-            format!("_443._tcp.a.example. IN TLSA 4 1 1 {pin}"),
-            format!("_443._tcp.a.example. IN TLSA 3 2 1 {pin}"),
-            format!("_443._tcp.a.example. IN TLSA 3 1 1 {}", &pin[2..]),
             format!("_443._tcp.a.example. IN TLSA 3 1 1 {}", &pin[1..]),
             format!("_443._tcp.a.example. IN TLSA 3 1 x {pin}"),
             "_443._tcp.a.example. IN TLSA 3 1".to_owned(),
-            "_443._tcp.a.example. IN TYPE52 \\# 4 03010100".to_owned(),
             "_443._tcp.a.example. IN TYPE52 \\# 5 03010100".to_owned(),
             "_443._tcp.a.example. IN TYPE52 03010100".to_owned(),
             format!("_443._tcp.a.example. IN TLSA 3 1 1 {}", hex(Pin::OF_NOTHING)),

@@ -129,6 +129,7 @@ fn published(arguments: &AddArguments) -> Result<Published, Failure> {
         since: arguments.since,
         configuration: None,
         exempt: Vec::new(),
+        tlsa: None,
     };
     let Some(header) = &arguments.header else {
         let pins = arguments.pin.iter().map(|text| pin(text)).collect::<Result<Vec<_>, _>>()?;

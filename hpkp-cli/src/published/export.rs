@@ -115,12 +115,15 @@ fn item(said: &Published, group: usize) -> Result<Item, Failure> {
             Lifetime::MaxAge(_) | Lifetime::Open => None,
         },
         origin: String::new(),
-        client: said.configuration.map_or(Client::Android, |configuration| configuration.client),
+        client: match said.tlsa {
+            Some(_) => Client::Dane,
+            None => said.configuration.map_or(Client::Android, |one| one.client),
+        },
         group,
     };
     let max_age = match said.lifetime {
         Lifetime::MaxAge(age) => Some(age.seconds()),
         Lifetime::ExpiresAt(_) | Lifetime::Open => None,
     };
-    Ok(Item { set, max_age })
+    Ok(Item { set, max_age, tlsa: said.tlsa.as_deref().cloned() })
 }

@@ -6,7 +6,7 @@ use hpkp_core::date;
 use hpkp_core::published::{
     Configuration, Exempt, Fingerprint, HostName, Lifetime, Matching, Origin, Published, Scope,
 };
-use hpkp_core::text::Excerpt;
+use hpkp_core::text::{Excerpt, ShellWord};
 
 use super::add;
 use super::at_hand;
@@ -35,12 +35,12 @@ pub(super) fn run(
     };
     let file = shown(&arguments.file);
     let text = text.map_err(|error| at_hand::unread(&arguments.file, &error))?;
-    let certificates = at_hand::hashes(&arguments.cert)?;
+    let certificates = at_hand::hashes(&arguments.cert)?.in_file(&arguments.file);
     let format = match arguments.format.0 {
         Some(format) => format,
         None => told(&text, &file)?,
     };
-    let imported = format.read(&text, &certificates).map_err(|error| {
+    let mut imported = format.read(&text, &certificates).map_err(|error| {
         let instead = format.instead(&text, &error);
         let instead = instead.map_or_else(String::new, |instead| format!("; {instead}"));
         Failure::no(format!("{file}: {error}{instead}"))
@@ -51,7 +51,7 @@ pub(super) fn run(
     let mut all: Vec<Published> = Vec::new();
     let mut seen = HashSet::new();
     let of_text = openssl::sha::sha256(&text);
-    for (set, line) in imported.sets.into_iter().zip(imported.lines) {
+    for (index, (set, line)) in imported.sets.into_iter().zip(imported.lines).enumerate() {
         if set.expires_at.is_some_and(|time| time <= store.now) {
             output::complain(&format!(
                 "{file}: line {line}: not recorded: the pins of {} have expired",
@@ -68,6 +68,11 @@ pub(super) fn run(
             ]),
         };
         let published = published(set, configuration, arguments)?;
+        let published = match imported.tlsa.remove(&index) {
+            // All that there is to say of an owner is in the set, whatever else the text has.
+            Some(set) => Published { configuration: None, ..published }.with_tlsa(set),
+            None => published,
+        };
         if seen.insert(published.clone()) {
             all.push(published);
         }
@@ -75,7 +80,9 @@ pub(super) fn run(
     if arguments.dry_run {
         return Ok(print(&all, json));
     }
-    Ok(add::record(store, arguments.writer.writer.as_ref(), &all, None)?.print(json))
+    let exit = add::record(store, arguments.writer.writer.as_ref(), &all, None)?.print(json);
+    all.iter().filter(|one| one.tlsa.is_some()).for_each(|one| note_earlier(store, one));
+    Ok(exit)
 }
 
 /// The format that the text itself tells.
@@ -139,7 +146,25 @@ fn published(
         since: arguments.since,
         configuration: Some(configuration),
         exempt,
+        tlsa: None,
     })
+}
+
+/// Names the records that say something else of the same owner: each must be met until it is ended.
+fn note_earlier(store: &Store, new: &Published) {
+    let owner = new.owner();
+    let live = store.state.live(store.now).map(|live| live.record);
+    let earlier = live.filter(|record| record.said.owner() == owner && record.said != *new);
+    for record in earlier {
+        output::complain(&format!(
+            "{}: other TLSA records of {} are on record; where DNS has them no longer: hpkp published -d {} \
+             end {} --why REASON",
+            record.id,
+            owner.as_deref().unwrap_or_default(),
+            ShellWord::new(store.path()),
+            record.id
+        ));
+    }
 }
 
 /// What would be recorded.
@@ -159,6 +184,7 @@ fn print(all: &[Published], json: bool) -> Exit {
                 "scope": view::scope(published.scope),
                 "port": published.port,
                 "pins": pins(published),
+                "tlsa": view::tlsa(published),
                 "expires_at": expires_at(published),
                 "origin": published.origin.as_str(),
             })
@@ -172,7 +198,15 @@ fn print(all: &[Published], json: bool) -> Exit {
             let scope = view::scope(published.scope);
             let until = expires_at(published);
             let until = until.map_or_else(String::new, |time| format!(", expires {time}"));
-            output::line(&format!("{whom} ({scope}){until}: {}", pins(published).join(" ")))
+            match published.owner() {
+                Some(owner) => {
+                    let records = view::tlsa(published).join(", ");
+                    output::line(&format!("{owner} (TLSA){until}: {records}"))
+                }
+                None => {
+                    output::line(&format!("{whom} ({scope}){until}: {}", pins(published).join(" ")))
+                }
+            }
         })
     };
     output::ended(Exit::Fine, written)

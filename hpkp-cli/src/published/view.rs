@@ -26,6 +26,13 @@ pub(super) struct PublishedView {
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
     pins: Vec<String>,
+    /// The TLSA records in place of pins, and the name at which they are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tlsa: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl: Option<u32>,
     /// Those of the pins that are compromised.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     compromised: Vec<String>,
@@ -96,6 +103,12 @@ pub(super) fn compared(scope: &str) -> &'static str {
     }
 }
 
+/// TLSA records as a zone has their data.
+pub(super) fn tlsa(said: &Published) -> Vec<String> {
+    let records = said.tlsa.iter().flat_map(|set| set.records());
+    records.map(ToString::to_string).collect()
+}
+
 pub(super) const fn scope(scope: Scope) -> &'static str {
     match scope {
         Scope::Chain => "chain",
@@ -121,6 +134,9 @@ impl PublishedView {
             scope: scope(said.scope),
             port: said.port,
             pins: said.pins.iter().map(text).collect(),
+            tlsa: tlsa(said),
+            owner: said.owner(),
+            ttl: said.tlsa.as_ref().and_then(|set| set.ttl),
             compromised: said.pins.iter().filter(is_compromised).map(text).collect(),
             max_age: match said.lifetime {
                 Lifetime::MaxAge(age) => Some(age.seconds()),
@@ -148,12 +164,16 @@ impl PublishedView {
     /// One line that begins with the id.
     pub(super) fn line(&self) -> String {
         let waived = if self.waived.is_some() { ", waived" } else { "" };
+        let (whom, what) = match &self.owner {
+            Some(owner) => (owner.clone(), self.kinds()),
+            None => (
+                whom(&self.host, self.include_subdomains, self.port),
+                format!("{} ({})", counted(self.pins.len(), "pin"), self.scope),
+            ),
+        };
         format!(
-            "{}  {}: {} ({}), {}{}{waived}; {}, recorded by {}",
+            "{}  {whom}: {what}, {}{}{waived}; {}, recorded by {}",
             output::accent(output::NOTE, &self.id),
-            whom(&self.host, self.include_subdomains, self.port),
-            counted(self.pins.len(), "pin"),
-            self.scope,
             self.how_long(),
             self.visitors(),
             Excerpt::new(&self.origin),
@@ -165,6 +185,14 @@ impl PublishedView {
     pub(super) fn in_full(&self) -> Vec<String> {
         let details = self.details().into_iter().map(|detail| format!("    {detail}"));
         std::iter::once(self.line()).chain(details).collect()
+    }
+
+    /// How many TLSA records there are, and of which kinds.
+    fn kinds(&self) -> String {
+        let kind = |record: &String| record.splitn(4, ' ').take(3).collect::<Vec<_>>().join(" ");
+        let mut kinds: Vec<String> = self.tlsa.iter().map(kind).collect();
+        kinds.dedup();
+        format!("{} ({})", counted(self.tlsa.len(), "TLSA record"), kinds.join(", "))
     }
 
     /// Who holds pins that are noted at a visit. Of others the origin says it.
@@ -196,11 +224,14 @@ impl PublishedView {
         let mut lines: Vec<String> = self
             .pins
             .iter()
+            .filter(|_| self.tlsa.is_empty())
             .map(|pin| match self.compromised.contains(pin) {
                 true => format!("{pin} (compromised)"),
                 false => pin.clone(),
             })
             .collect();
+        lines.extend(self.tlsa.iter().map(|record| format!("TLSA {}", Excerpt::new(record))));
+        lines.extend(self.ttl.map(|ttl| format!("time to live {ttl} seconds")));
         lines.push(match &self.since {
             Some(since) => format!("published since {since}, recorded {}", self.at),
             None => format!("recorded {}", self.at),

@@ -7,7 +7,7 @@ use super::records_report::shown_name;
 use super::routing::{Claim, Sample, Target};
 use crate::finding::{Class, Code};
 use crate::published::state::Live;
-use crate::published::{Matching, Met, Origin, Scope};
+use crate::published::{Matching, Met, Origin};
 
 /// The port of HTTPS.
 const HTTPS: u16 = 443;
@@ -28,18 +28,18 @@ impl Published<'_> {
         let mut led = Led::new();
         for target in targets {
             // A socket without a port may be reached at any, through something in front of it.
-            let is_at = said.port.is_none_or(|port| target.port == 0 || target.port == port);
-            // Pins without a port are those of clients that speak HTTP, and what is passed on at its
+            let is_at = said.is_on(target.port);
+            // Pins without a port are those of clients that speak HTTP, unless DNS has them, and what is passed on at its
             // port may be HTTP.
             let is_http = target.claim != Claim::Port || target.port == HTTPS;
-            if is_at && (is_http || said.port.is_some()) {
+            if is_at && (is_http || said.port.is_some() || said.tlsa.is_some()) {
                 led.entry((target.host, target.claim)).or_default().insert(target.port);
             }
         }
         // Clients that compare nothing but the leaf's key ignore names (RFC 7671 section 5.1): where
         // nobody has the name, the port decides.
         if let Some(port) = said.port
-            && said.scope == Scope::Leaf
+            && (said.ignores_names() || self.was_led_by_port(said, sample, port))
             && relation == Relation::Own
             && (&said.host, Matching::Exact) == (&sample.0, sample.1)
             && !led.keys().any(|(_, claim)| !claim.is_incidental())
@@ -108,7 +108,8 @@ impl Published<'_> {
             let code = Code::WildcardHostPinsUnmet;
             return Some((code, code.class()));
         }
-        let is_unchanged = self.is_unchanged(sample, (host, claim), ports);
+        let is_unchanged = self.is_unchanged(sample, (host, claim), ports)
+            && self.is_leaf_unchanged(&live.record.said, sample, (host, claim), ports);
         Some((code, if is_unchanged { Class::Warning } else { Class::Lockout }))
     }
 
@@ -142,7 +143,7 @@ impl Published<'_> {
         let is_concerned = |(host, port): &(usize, u16)| {
             // What is behind a socket without a port may be reached on any.
             (ports.is_empty() || *port == 0 || ports.contains(port))
-                && said.port.is_none_or(|only| *port == 0 || *port == only)
+                && said.is_on(*port)
                 && !is_answered(*port)
                 && !self.routing.is_elsewhere(sample, *port)
                 && !(self.shown[*host].is_known && self.shown[*host].meet(enough) == Met::Yes)

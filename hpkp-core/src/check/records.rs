@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::dane::{self, Evidence};
 use super::report::Scope as Place;
 use super::routing::{Claim, Routing, Sample, any_of};
 use super::{
@@ -13,7 +14,7 @@ use super::{
 use crate::certificate::Certificate;
 use crate::finding::{Class, Code, Location, Text};
 use crate::header::Kind;
-use crate::path::{Chain, Paths};
+use crate::path::{Chain, Paths, Verified};
 use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::accepted::digest;
@@ -21,7 +22,7 @@ use crate::published::client::united;
 use crate::published::state::{Live, Record};
 use crate::published::{
     self, CertificateIdentity, Configuration, EventId, Fingerprint, HostName, Matching, Met,
-    Presented, Presents, Scope, State, Withheld, WriterName,
+    Presented, Presents, Rrset, Scope, State, Withheld, WriterName,
 };
 
 /// What the records say, and what is wrong with them.
@@ -59,6 +60,8 @@ pub(super) struct Shown {
     pub(super) certificates: Vec<Presented>,
     /// Whether that is all.
     pub(super) is_known: bool,
+    /// What TLSA records are compared with, where there are some.
+    pub(super) evidence: Vec<Evidence>,
 }
 
 impl Shown {
@@ -69,7 +72,7 @@ impl Shown {
         contexts: &[usize],
         known: &mut Fingerprints,
     ) -> Self {
-        let mut shown = Self { certificates: Vec::new(), is_known: true };
+        let mut shown = Self { is_known: true, ..Self::default() };
         for &context in contexts {
             let Context { certificates, trust } = &deployment.contexts[context];
             let Certificates::Loaded(chains) = certificates else {
@@ -95,7 +98,10 @@ impl Shown {
 
     /// How a client's pins are met that needs one of several sets alone.
     pub(super) fn meet(&self, enough: &[Enough]) -> Met {
-        meet_any(&self.certificates, enough)
+        match enough {
+            [Enough::Tlsa(set, host)] => dane::meet(set, host, &self.evidence),
+            _ => meet_any(&self.certificates, enough),
+        }
     }
 }
 
@@ -113,16 +119,41 @@ impl Fingerprints {
         CertificateIdentity {
             issuer: chain.leaf().issuer_fingerprint(),
             authorities: chain.certificates()[1..].iter().map(&mut of).collect(),
+            leaf: Some(chain.leaf().fingerprint()),
         }
     }
 }
 
-/// Pins, sorted, and what a client compares with them.
-pub(super) type Enough = (Scope, Vec<Pin>);
+/// What suffices for a client.
+pub(super) enum Enough {
+    /// One of these pins, sorted, of what it compares with them.
+    Pins(Scope, Vec<Pin>),
+    /// What these TLSA records ask for at this host.
+    Tlsa(Arc<Rrset>, HostName),
+}
+
+/// What suffices for the client that holds `said`, of whose configuration these are the entries that bind
+/// `host`.
+fn enough<'a>(
+    said: &published::Published,
+    host: &HostName,
+    entries: impl Iterator<Item = &'a published::Published>,
+) -> Vec<Enough> {
+    match &said.tlsa {
+        Some(set) => vec![Enough::Tlsa(set.clone(), host.clone())],
+        None => {
+            let united = united(said, entries).into_iter();
+            united.map(|(scope, pins)| Enough::Pins(scope, pins)).collect()
+        }
+    }
+}
 
 /// How the certificates meet the one of several sets that they meet best.
 pub(super) fn meet_any(certificates: &[Presented], enough: &[Enough]) -> Met {
-    let met = enough.iter().map(|(scope, pins)| meet(certificates, *scope, pins));
+    let met = enough.iter().map(|one| match one {
+        Enough::Pins(scope, pins) => meet(certificates, *scope, pins),
+        Enough::Tlsa(set, _) => dane::meet_recorded(set, certificates),
+    });
     met.max().unwrap_or(Met::Yes)
 }
 
@@ -172,7 +203,12 @@ pub(super) struct Published<'a> {
 }
 
 impl<'a> Published<'a> {
-    pub(super) fn new(deployment: &'a Deployment, paths: &[Vec<Paths>], now: i64) -> Self {
+    pub(super) fn new(
+        deployment: &'a Deployment,
+        paths: &[Vec<Paths>],
+        verified: &Verified<'_>,
+        now: i64,
+    ) -> Self {
         let routing = Routing::new(deployment);
         let mut known = Fingerprints::default();
         let hosts = deployment.hosts.iter();
@@ -197,6 +233,14 @@ impl<'a> Published<'a> {
             published.withheld_last = by_name(last.withheld);
         }
         published.live = records.state.live(now).collect();
+        let sets = published.live.iter().filter_map(|live| live.record.said.tlsa.as_deref());
+        let sets: Vec<&Rrset> = sets.collect();
+        if !sets.is_empty() {
+            let anchors = dane::anchors(&sets);
+            for (host, shown) in deployment.hosts.iter().zip(&mut published.shown) {
+                shown.evidence = dane::evidence(deployment, paths, host, &anchors, verified);
+            }
+        }
         for (index, live) in published.live.iter().enumerate() {
             published.live_by_host.entry(live.record.said.host.as_str()).or_default().push(index);
         }
@@ -437,6 +481,7 @@ impl<'a> Checker<'a> {
         let mut unknown: BTreeSet<usize> = BTreeSet::new();
         let mut unlistened: BTreeSet<String> = BTreeSet::new();
         let mut closed: BTreeSet<String> = BTreeSet::new();
+        let mut dane = dane::Notes::default();
         for sample in published.samples(self.deployment.hosts.len()) {
             let binding = published.binding(&sample);
             if binding.is_empty() {
@@ -444,17 +489,22 @@ impl<'a> Checker<'a> {
             }
             let targets = published.routing.targets(&sample);
             // Of one configuration a client may need one entry only.
-            let mut entries: HashMap<Configuration, Vec<&crate::published::Published>> =
-                HashMap::new();
+            // What another writer says suffices for the same client counts for nothing.
+            let mut entries: HashMap<
+                (Configuration, &WriterName),
+                Vec<&crate::published::Published>,
+            > = HashMap::new();
             for (live, _) in &binding {
                 if let Some(configuration) = live.record.said.configuration {
-                    entries.entry(configuration).or_default().push(&live.record.said);
+                    let of = (configuration, &live.record.writer);
+                    entries.entry(of).or_default().push(&live.record.said);
                 }
             }
             for (live, relation) in binding {
                 let said = &live.record.said;
-                let same = said.configuration.and_then(|of| entries.get(&of));
-                let enough = united(said, same.into_iter().flatten().copied());
+                let same =
+                    said.configuration.and_then(|of| entries.get(&(of, &live.record.writer)));
+                let enough = enough(said, &any_of(&sample), same.into_iter().flatten().copied());
                 let led = published.led_to(&targets, &sample, live, relation);
                 let mut is_gone = led.is_empty();
                 if led.is_empty() {
@@ -477,6 +527,7 @@ impl<'a> Checker<'a> {
                         (host, claim),
                         &ports,
                     );
+                    dane.note(published, &live, found, (host, &sample), &enough);
                     if let Some((code, class)) = found {
                         let unmet = all.entry((host, code, class, claim)).or_default();
                         unmet.add(live, &sample, &ports);
@@ -500,6 +551,7 @@ impl<'a> Checker<'a> {
             }
         }
         self.report_unknown(records, &unknown);
+        self.report_dane(records, dane);
         self.report_unmet(records, published, all, now);
         if !unlistened.is_empty() {
             let names: Vec<String> = unlistened.into_iter().collect();

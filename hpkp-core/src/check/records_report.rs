@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::records::{Records, Shown};
 use super::report::{COMPROMISED, MAX_DETAILS, duration, leaf, searches, served_now, shown_leaf};
 use super::routing::{Claim, Sample};
-use super::{Names, Serving};
+use super::{Names, Serving, dane_report};
 use crate::date;
 use crate::finding::{Code, MAX_LINE, Text};
 use crate::path::Chain;
@@ -65,7 +65,7 @@ pub(super) fn group(found: &[Live<'_>]) -> String {
     let mut pins: BTreeSet<String> = BTreeSet::new();
     for live in found {
         let said = &live.record.said;
-        pins.insert(format!("{:?} {:?}", said.scope, said.pins));
+        pins.insert(format!("{:?} {:?} {:?}", said.scope, said.pins, said.tlsa));
     }
     pins.into_iter().collect()
 }
@@ -150,6 +150,9 @@ impl Unmet<'_> {
                 "no key in {chain} matches the waived pins that clients hold{above}; these clients \
                  refuse the certificate, {until}"
             ),
+            _ if self.found.iter().all(|live| live.record.said.tlsa.is_some()) => {
+                dane_report::unmet(self.found, chain, &until)
+            }
             _ => format!(
                 "no key in {chain} matches the pins that clients hold{above}; these clients would \
                  refuse the certificate, {until}"
@@ -254,6 +257,9 @@ impl Unmet<'_> {
 
     /// What keeps these clients, best first.
     fn safe_actions(&self, code: Code) -> Vec<String> {
+        if self.found.iter().all(|live| live.record.said.tlsa.is_some()) {
+            return dane_report::advice(self.records, self.found, self.chains);
+        }
         let pins = || self.found.iter().flat_map(|live| live.record.said.pins.iter().copied());
         let is_compromised = |pin: &Pin| self.records.state.is_compromised(*pin);
         let first = match (
@@ -279,6 +285,7 @@ impl Unmet<'_> {
         let mut actions = vec![first.to_owned()];
         actions.extend(searches(searched.into_iter(), self.chains.iter().copied()));
         actions.push(self.safe_date());
+        actions.extend(dane_report::advice(self.records, self.found, self.chains));
         actions
     }
 
@@ -398,20 +405,27 @@ impl Unmet<'_> {
                 format!("clients of \"{}\" for {name} since {since}", Excerpt::new(origin.as_str()))
             }
         };
-        let source =
-            format!("(recorded by {}, scope {}, id {})", record.writer, said.scope, record.id);
-        let pins: Vec<String> = said
-            .pins
-            .iter()
-            .take(MAX_DETAILS)
-            .map(|pin| {
-                let on_path = self.shown.meet_one(said.scope, *pin) != Met::No;
-                let path = if on_path { " (on some paths)" } else { "" };
-                format!("sha256/{pin}{}{path}", self.note(*pin))
-            })
-            .collect();
-        let lines = pins.chunks(PINS_OF_A_LINE).map(|pins| pins.join(", "));
-        lines.map(|pins| format!("held by: {who}, {until}: {pins} {source}")).collect()
+        let what_for = said
+            .owner()
+            .map_or_else(|| format!("scope {}", said.scope), |owner| format!("at {owner}"));
+        let source = format!("(recorded by {}, {what_for}, id {})", record.writer, record.id);
+        let held: Vec<String> = match said.tlsa.as_deref() {
+            Some(set) => dane_report::held(set),
+            None => said
+                .pins
+                .iter()
+                .take(MAX_DETAILS)
+                .map(|pin| self.held_pin(said.scope, *pin))
+                .collect(),
+        };
+        let lines = held.chunks(PINS_OF_A_LINE).map(|some| some.join(", "));
+        lines.map(|some| format!("held by: {who}, {until}: {some} {source}")).collect()
+    }
+
+    fn held_pin(&self, scope: crate::published::Scope, pin: Pin) -> String {
+        let on_path = self.shown.meet_one(scope, pin) != Met::No;
+        let path = if on_path { " (on some paths)" } else { "" };
+        format!("sha256/{pin}{}{path}", self.note(pin))
     }
 
     fn is_held(&self, pin: Pin) -> bool {

@@ -73,7 +73,7 @@ impl<'a> Published<'a> {
     /// name, or by the pattern that it fitted. A port of 0 stands for a socket without one, which is
     /// reached through something in front of it, on whatever port. What it presented aside counts for
     /// `claim`s of that kind alone: a name that a block has got since then is new.
-    fn presented_before(
+    pub(super) fn presented_before(
         &self,
         sample: &Sample,
         claim: Claim,

@@ -211,6 +211,10 @@ impl Verdict {
 #[must_use]
 pub fn digest(deployment: &Deployment, verdicts: &[HostVerdict]) -> Fingerprint {
     let policies = by_name(deployment);
+    // A renewal with the same key is the same configuration, unless somebody compares certificates.
+    let records = deployment.records.iter().flat_map(|records| records.state.published());
+    let mut sets = records.filter_map(|record| record.said.tlsa.as_ref());
+    let is_leaf_named = sets.any(|set| set.names_leaf_certificate());
     let of_host = |(host, verdict): (&Host, &HostVerdict)| {
         let names = verdict.names.iter();
         let names: Vec<String> = names
@@ -221,7 +225,12 @@ pub fn digest(deployment: &Deployment, verdicts: &[HostVerdict]) -> Fingerprint 
         let presented = verdict.presented.as_deref().unwrap_or_default();
         let slots: BTreeSet<String> = presented
             .iter()
-            .map(|one| format!("{:?} {:?}", one.served.first(), one.identity))
+            .map(|one| {
+                let identity = one.identity.as_ref();
+                let issued = identity.map(|one| (&one.issuer, &one.authorities));
+                let leaf = identity.and_then(|one| one.leaf).filter(|_| is_leaf_named);
+                format!("{:?} {issued:?} {leaf:?}", one.served.first())
+            })
             .collect();
         let policy = host.enforced.as_ref().and_then(|one| policies.get(one.policy.as_str()));
         let policy = policy.map(|policy| {
@@ -373,6 +382,7 @@ fn published<'a>(
             since: None,
             configuration: None,
             exempt: Vec::new(),
+            tlsa: None,
         })
     })
 }

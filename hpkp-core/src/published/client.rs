@@ -6,6 +6,7 @@
 
 use super::event::{Published, Scope};
 use super::name::HostName;
+use super::tlsa::{Protocol, Rrset};
 use crate::pin::Pin;
 
 /// A kind of client.
@@ -104,6 +105,37 @@ impl Published {
         }
     }
 
+    /// Whether they are compared on a port; 0 is a socket without one, which may be reached at any.
+    #[must_use]
+    pub fn is_on(&self, port: u16) -> bool {
+        let is_excepted = |set: &Rrset| set.except_ports.contains(&port);
+        port == 0
+            || self.port.is_none_or(|only| only == port)
+                && !self.tlsa.as_deref().is_some_and(is_excepted)
+    }
+
+    /// Of TLSA records, the name at which they are, without the root dot.
+    #[must_use]
+    pub fn owner(&self) -> Option<String> {
+        let set = self.tlsa.as_ref()?;
+        let protocol = set.protocol.map_or("", Protocol::as_str);
+        Some(match (self.port, set.protocol) {
+            (Some(port), _) => format!("_{port}._{protocol}.{}", self.host),
+            (None, Some(_)) => format!("*._{protocol}.{}", self.host),
+            (None, None) => format!("*.{}", self.host),
+        })
+    }
+
+    /// Whether some client that holds it does not look at names (RFC 7671 section 5.1): it compares nothing
+    /// but the leaf.
+    #[must_use]
+    pub fn ignores_names(&self) -> bool {
+        match &self.tlsa {
+            Some(set) => set.ignores_names(),
+            None => self.scope == Scope::Leaf,
+        }
+    }
+
     fn is_of(&self, client: Client) -> bool {
         self.configuration.is_some_and(|configuration| configuration.client == client)
     }
@@ -122,6 +154,8 @@ impl Published {
     #[must_use]
     pub fn unites_with(&self, other: &Self) -> bool {
         match (self.configuration, other.configuration) {
+            // TLSA records are all of an owner's, and need nothing beside them.
+            _ if self.tlsa.is_some() || other.tlsa.is_some() => false,
             (Some(one), Some(two)) => {
                 one == two && self.port == other.port && one.client.unites(self.scope, other.scope)
             }
@@ -171,6 +205,7 @@ mod tests {
             since: None,
             configuration: None,
             exempt: Vec::new(),
+            tlsa: None,
         };
         let hosts = [
             "example.com",

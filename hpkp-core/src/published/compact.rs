@@ -111,6 +111,7 @@ mod tests {
             since: None,
             configuration: None,
             exempt: Vec::new(),
+            tlsa: None,
         })
     }
 

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
 use super::client::{Client, Exempt};
 use super::keys::KeyGraph;
 use super::name::{HostName, WriterName};
+use super::tlsa::Rrset;
 use crate::max_age::MaxAge;
 use crate::pin::Pin;
 
@@ -173,7 +175,8 @@ pub struct Published {
     pub scope: Scope,
     /// The one port for which they do; all where there is none, as in RFC 7469.
     pub port: Option<u16>,
-    /// The pins, sorted, each once; at least one.
+    /// The pins, sorted, each once; at least one. Of TLSA records those of the keys that they name,
+    /// of which there may be none.
     pub pins: Vec<Pin>,
     /// How long they are remembered.
     pub lifetime: Lifetime,
@@ -186,6 +189,17 @@ pub struct Published {
     pub configuration: Option<Configuration>,
     /// Hosts for which the same configuration has something else.
     pub exempt: Vec<Exempt>,
+    /// The TLSA records that clients hold in place of pins: all of one owner.
+    pub tlsa: Option<Arc<Rrset>>,
+}
+
+impl Published {
+    /// The same of TLSA records, in place of its pins.
+    #[must_use]
+    pub fn with_tlsa(self, set: Rrset) -> Self {
+        let scope = set.scope().unwrap_or_default();
+        Self { scope, pins: set.pins(), tlsa: Some(Arc::new(set)), ..self }
+    }
 }
 
 /// One configuration of one client, told by its kind and by a number that its entries share.
@@ -316,6 +330,9 @@ pub struct CertificateIdentity {
     pub issuer: Fingerprint,
     /// The certificates sent after the leaf, in their order: hashes of their DER.
     pub authorities: Vec<Fingerprint>,
+    /// The leaf: a hash of its DER. Clients that compare whole certificates see each renewal. None in
+    /// records that do not say it.
+    pub leaf: Option<Fingerprint>,
 }
 
 /// The first 16 bytes of a SHA-256.

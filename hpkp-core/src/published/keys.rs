@@ -57,14 +57,22 @@ impl KeyGraph {
     /// Whether the pins for which `pinned` says yes are met, for clients that compare `scope`.
     #[must_use]
     pub fn meet(&self, scope: Scope, pinned: impl Fn(Pin) -> bool) -> Met {
-        let has = |node: &KeyNode| node.pin.is_some_and(&pinned);
-        if scope == Scope::Leaf {
-            return if has(&self.0[0]) { Met::Yes } else { Met::No };
+        let has = |at: usize| self.0[at].pin.is_some_and(&pinned);
+        match scope {
+            Scope::Leaf if has(0) => Met::Yes,
+            Scope::Leaf => Met::No,
+            Scope::Chain => self.meet_at(false, has),
+            // A CA is whatever issued something, so the leaf is none.
+            Scope::PathCa | Scope::SentCa => {
+                self.meet_at(scope == Scope::SentCa, |at| at > 0 && has(at))
+            }
         }
-        let served_only = scope == Scope::SentCa;
+    }
+
+    /// Whether paths go through nodes (by position) for which `counts` says yes: paths of what the
+    /// server sends alone, or all.
+    pub(crate) fn meet_at(&self, served_only: bool, counts: impl Fn(usize) -> bool) -> Met {
         let may_pass = |at: usize| !served_only || self.0[at].served;
-        // A CA is whatever issued something, so the leaf is none.
-        let counts = |at: usize| (scope == Scope::Chain || at > 0) && has(&self.0[at]);
         let ends = self.ends(served_only);
         // Every node is looked at twice: reached around the pinned keys, and through one.
         let mut seen = vec![[false; 2]; self.0.len()];

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
@@ -17,6 +18,7 @@ use super::event::{
 use super::json::{Map, Value, write_object};
 use super::keys::{KeyGraph, KeyNode};
 use super::name::{HostName, WriterName};
+use super::tlsa::{self, PROTOCOLS, Protocol, Rrset, Tlsa};
 use crate::date;
 use crate::max_age::MaxAge;
 use crate::pin::Pin;
@@ -186,18 +188,28 @@ fn write_body<'a>(body: &'a Body, members: &mut Map<'a>) {
             put("machine", cut(&identity.machine));
         }
         Body::Published(published) => {
-            put("event", "published".into());
+            // TLSA records that are pins in another form are said as pins, so that a reader need know
+            // no more.
+            let set = published.tlsa.as_deref();
+            let is_pins = set.is_none_or(|set| set.scope().is_some());
+            put("event", if is_pins { "published" } else { "tlsa" }.into());
             put("host", published.host.as_str().into());
             put("match", name_of(MATCHINGS, published.matching).into());
+            if let Some(set) = set {
+                let (name, value) = write_rrset(set, is_pins);
+                put(name, value);
+            }
             if !published.except.is_empty() {
                 put("except", published.except.iter().map(HostName::as_str).collect());
             }
-            put("include_subdomains", published.include_subdomains.into());
-            put("scope", name_of(SCOPES, published.scope).into());
+            if is_pins {
+                put("include_subdomains", published.include_subdomains.into());
+                put("scope", name_of(SCOPES, published.scope).into());
+                put("pins", published.pins.iter().map(|pin| pin_text(*pin)).collect());
+            }
             if let Some(port) = published.port {
                 put("port", port.into());
             }
-            put("pins", published.pins.iter().map(|pin| pin_text(*pin)).collect());
             match published.lifetime {
                 Lifetime::MaxAge(age) => put("max_age", age.seconds().into()),
                 Lifetime::ExpiresAt(time) => put("expires_at", date::format(time).into()),
@@ -293,6 +305,35 @@ fn cut(text: &str) -> Value<'_> {
     text[..end.unwrap_or(0)].into()
 }
 
+/// TLSA records as a member of their event: besides pins, which have the data, or alone.
+fn write_rrset(set: &Rrset, is_pins: bool) -> (&'static str, Value<'_>) {
+    let mut members = Map::default();
+    if let Some(protocol) = set.protocol {
+        members.insert("protocol", protocol.as_str().into());
+    }
+    if let Some(ttl) = set.ttl {
+        members.insert("ttl", ttl.into());
+    }
+    if !set.except_ports.is_empty() {
+        members.insert("except_ports", set.except_ports.iter().copied().collect());
+    }
+    if is_pins {
+        let usage = set.records().first().map_or(0, |record| record.usage);
+        members.insert("usage", u64::from(usage).into());
+    } else {
+        let record = |record: &Tlsa| {
+            let mut members = Map::default();
+            members.insert("usage", u64::from(record.usage).into());
+            members.insert("selector", u64::from(record.selector).into());
+            members.insert("matching", u64::from(record.matching).into());
+            members.insert("data", record.digits().into());
+            Value::Object(members)
+        };
+        members.insert("records", set.records().iter().map(record).collect());
+    }
+    ("tlsa", Value::Object(members))
+}
+
 fn pin_text(pin: Pin) -> String {
     format!("sha256/{pin}")
 }
@@ -314,6 +355,9 @@ fn certificate(presented: &Presented) -> Value<'_> {
         members.insert("issuer", identity.issuer.to_string().into());
         let authorities = identity.authorities.iter().map(ToString::to_string);
         members.insert("authorities", authorities.collect());
+        if let Some(leaf) = &identity.leaf {
+            members.insert("leaf", leaf.to_string().into());
+        }
     }
     Value::Object(members)
 }
@@ -472,7 +516,8 @@ fn read_body(members: &mut Members<'_>, version: u64) -> Result<Body, LineError>
             instance: members.text("instance")?,
             machine: members.text("machine")?,
         }),
-        "published" => Body::Published(read_published(members)?),
+        "published" => Body::Published(read_published(members, version)?),
+        "tlsa" if version >= 2 => Body::Published(read_tlsa(members)?),
         "presents" => Body::Presents(read_presents(members)?),
         "ended" => Body::Ended(Ended {
             ids: read_ids(members, "ids")?.ok_or(LineError::Missing("ids"))?,
@@ -549,33 +594,54 @@ fn read_ids(
     })
 }
 
-fn read_published(members: &mut Members<'_>) -> Result<Published, LineError> {
+fn read_published(members: &mut Members<'_>, version: u64) -> Result<Published, LineError> {
     let pins = read_pins(members)?;
-    let max_age = members
-        .take("max_age")
-        .map(|value| value.as_u64().and_then(MaxAge::from_seconds))
-        .map(|age| age.ok_or(LineError::Wrong("max_age", "a number of seconds below 2^31")))
-        .transpose()?;
-    let lifetime = match (max_age, members.time("expires_at")?) {
-        (Some(age), None) => Lifetime::MaxAge(age),
-        (None, Some(time)) => Lifetime::ExpiresAt(time),
-        (None, None) => Lifetime::Open,
-        (Some(_), Some(_)) => return Err(LineError::Wrong("expires_at", "absent beside max_age")),
-    };
+    let set = members.take("tlsa").filter(|_| version >= 2);
+    let set = set.map(|set| read_rrset(set, Some(&pins))).transpose()?;
+    let scope = members.one_of("scope", SCOPES, "chain, leaf, path-ca or sent-ca")?;
+    if set.as_ref().is_some_and(|set| set.scope() != Some(scope)) {
+        return Err(LineError::Wrong("tlsa", "of the same scope"));
+    }
+    let lifetime = read_lifetime(members)?;
     let except = members.array_of("except", MAX_EXCEPT, |value| {
         value.as_str().map_or(Err(LineError::Wrong("except", "an array of host names")), |text| {
             host(text, "except")
         })
     })?;
     Ok(Published {
-        host: members.host("host")?,
-        matching: read_matching(members)?,
         except: except.unwrap_or_default(),
         include_subdomains: members.flag("include_subdomains")?,
-        scope: members.one_of("scope", SCOPES, "chain, leaf, path-ca or sent-ca")?,
-        port: members.take("port").map(|value| port(&value, "port")).transpose()?,
+        scope,
         pins,
         lifetime,
+        tlsa: set.map(Arc::new),
+        ..read_common(members)?
+    })
+}
+
+/// The TLSA records of an owner.
+fn read_tlsa(members: &mut Members) -> Result<Published, LineError> {
+    let set = members.take("tlsa").ok_or(LineError::Missing("tlsa"))?;
+    let set = read_rrset(set, None)?;
+    let lifetime = read_lifetime(members)?;
+    if matches!(lifetime, Lifetime::MaxAge(_)) {
+        return Err(LineError::Wrong("max_age", "absent: DNS has a time to live"));
+    }
+    let common = read_common(members)?;
+    Ok(Published { lifetime, ..common }.with_tlsa(set))
+}
+
+/// What both have in common; the rest is as of a plain name.
+fn read_common(members: &mut Members) -> Result<Published, LineError> {
+    Ok(Published {
+        host: members.host("host")?,
+        matching: read_matching(members)?,
+        except: Vec::new(),
+        include_subdomains: false,
+        scope: Scope::Chain,
+        port: members.take("port").map(|value| port(&value, "port")).transpose()?,
+        pins: Vec::new(),
+        lifetime: Lifetime::Open,
         origin: match members.text("origin")? {
             origin if origin == Origin::HEADER => Origin::Header,
             origin => Origin::Other(origin),
@@ -583,7 +649,71 @@ fn read_published(members: &mut Members<'_>) -> Result<Published, LineError> {
         since: members.time("since")?,
         configuration: read_configuration(members)?,
         exempt: members.array("exempt", read_exempt)?.unwrap_or_default(),
+        tlsa: None,
     })
+}
+
+/// TLSA records, whose data may be `pins`.
+fn read_rrset(value: Value<'_>, pins: Option<&[Pin]>) -> Result<Rrset, LineError> {
+    const WRONG: LineError = LineError::Wrong("tlsa", "the TLSA records of an owner");
+    let Value::Object(members) = value else { return Err(WRONG) };
+    let mut members = Members(members);
+    let protocol = match members.0.contains_key("protocol") {
+        true => Some(members.one_of::<Protocol>("protocol", PROTOCOLS, "tcp, udp or sctp")?),
+        false => None,
+    };
+    let ttl = members.take("ttl").map(|ttl| small(Some(ttl)).ok_or(WRONG)).transpose()?;
+    let except_ports = members.array("except_ports", |value| port(&value, "except_ports"))?;
+    let records = match pins {
+        Some(pins) => {
+            let usage = small(members.take("usage")).ok_or(WRONG)?;
+            let record =
+                |pin: &Pin| Tlsa { usage, selector: 1, matching: 1, data: pin.octets().to_vec() };
+            pins.iter().map(record).collect()
+        }
+        None => {
+            let most = tlsa::MAX_RECORDS;
+            members.array_of("records", most, read_record)?.ok_or(LineError::Missing("records"))?
+        }
+    };
+    let set = Rrset::new(protocol, ttl, records).ok_or(LineError::TooMuch("tlsa"))?;
+    Ok(set.without_ports(except_ports.unwrap_or_default()))
+}
+
+fn read_record(value: Value<'_>) -> Result<Tlsa, LineError> {
+    const WRONG: LineError = LineError::Wrong("tlsa", "the TLSA records of an owner");
+    let Value::Object(members) = value else { return Err(WRONG) };
+    let mut members = Members(members);
+    let mut number = |name: &str| small(members.take(name)).ok_or(WRONG);
+    let (usage, selector, matching) = (number("usage")?, number("selector")?, number("matching")?);
+    let digits = members.string("data")?.ok_or(WRONG)?;
+    let data = octets(&digits).filter(|data| data.len() <= tlsa::MAX_DATA).ok_or(WRONG)?;
+    Ok(Tlsa { usage, selector, matching, data })
+}
+
+/// A number that fits the type.
+fn small<T: TryFrom<u64>>(value: Option<Value<'_>>) -> Option<T> {
+    value?.as_u64()?.try_into().ok()
+}
+
+fn octets(digits: &str) -> Option<Vec<u8>> {
+    let value = |digit: u8| char::from(digit).to_digit(16).and_then(|one| u8::try_from(one).ok());
+    let pairs = digits.as_bytes().chunks(2);
+    pairs.map(|pair| Some(value(pair[0])? << 4 | value(*pair.get(1)?)?)).collect()
+}
+
+fn read_lifetime(members: &mut Members<'_>) -> Result<Lifetime, LineError> {
+    let max_age = members
+        .take("max_age")
+        .map(|value| value.as_u64().and_then(MaxAge::from_seconds))
+        .map(|age| age.ok_or(LineError::Wrong("max_age", "a number of seconds below 2^31")))
+        .transpose()?;
+    match (max_age, members.time("expires_at")?) {
+        (Some(age), None) => Ok(Lifetime::MaxAge(age)),
+        (None, Some(time)) => Ok(Lifetime::ExpiresAt(time)),
+        (None, None) => Ok(Lifetime::Open),
+        (Some(_), Some(_)) => Err(LineError::Wrong("expires_at", "absent beside max_age")),
+    }
 }
 
 fn read_configuration(members: &mut Members<'_>) -> Result<Option<Configuration>, LineError> {
@@ -647,8 +777,11 @@ fn read_certificate(value: Value<'_>) -> Result<Presented, LineError> {
     let fingerprint = |value: Value<'_>| value.as_str().and_then(|t| t.parse().ok()).ok_or(WRONG);
     let issuer = members.take("issuer").map(fingerprint).transpose()?;
     let authorities = members.array("authorities", fingerprint)?;
+    let leaf = members.take("leaf").map(fingerprint).transpose()?;
     let identity = match (issuer, authorities) {
-        (Some(issuer), Some(authorities)) => Some(CertificateIdentity { issuer, authorities }),
+        (Some(issuer), Some(authorities)) => {
+            Some(CertificateIdentity { issuer, authorities, leaf })
+        }
         (None, None) => None,
         _ => return Err(WRONG),
     };

@@ -4,7 +4,7 @@
 //! Records are events, one a line, in files that are only ever appended to. [`event`] has what
 //! they say, [`line`](mod@line) their form, [`file`](mod@file) whole files, [`state`] what all of
 //! them come to, [`clock`] when they happened, [`accepted`](mod@accepted) what a server adds to them, [`compact`] what may be taken
-//! out. `docs/records.md` describes the format for operators and other programs; what one version
+//! out. [`tlsa`] has the records of DANE. `docs/records.md` describes the format for operators and other programs; what one version
 //! writes all later ones read.
 
 pub mod accepted;
@@ -18,6 +18,7 @@ pub mod keys;
 pub mod line;
 pub mod name;
 pub mod state;
+pub mod tlsa;
 
 pub use client::{Client, Exempt};
 pub use event::{
@@ -28,3 +29,4 @@ pub use event::{
 pub use keys::{KeyGraph, KeyNode, Met};
 pub use name::{HostName, WriterName};
 pub use state::State;
+pub use tlsa::{Rrset, Tlsa};

@@ -360,7 +360,9 @@ impl State {
     /// For how long a record binds, by `clock`; `None` where it never does.
     #[must_use]
     pub fn binding(&self, record: &Record<Published>, clock: &Clock) -> Option<Binding> {
-        let end = || self.ended(record, clock);
+        // Whoever has TLSA records holds them for their time to live.
+        let wait = record.said.tlsa.as_ref().and_then(|set| set.wait()).unwrap_or(0);
+        let end = || self.ended(record, clock).map(|end| end.saturating_add(wait));
         match record.said.lifetime {
             // Who comes back forgets; who stays away holds what was published before.
             Lifetime::MaxAge(age) if age.seconds() == 0 => None,
@@ -834,6 +836,7 @@ mod tests {
             since: None,
             configuration: None,
             exempt: Vec::new(),
+            tlsa: None,
         });
         Event::new(1_000, seq, "web-1".parse().unwrap(), body)
     }

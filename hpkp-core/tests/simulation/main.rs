@@ -339,6 +339,7 @@ impl World {
             since: None,
             configuration: None,
             exempt: Vec::new(),
+            tlsa: None,
         })
     }
 }

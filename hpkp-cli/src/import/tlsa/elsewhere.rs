@@ -27,11 +27,19 @@ fn calls(tokens: &[Token<'_>]) -> Result<Vec<Record>, ImportError> {
     let text = |at: usize| tokens.get(at).and_then(Token::text);
     let is = |at: usize, mark: char| tokens.get(at).is_some_and(|token| token.is(mark));
     let mut zone = None;
+    // DefaultTTL(3600)
+    let mut default = None;
     let mut records = Vec::new();
     for (at, token) in tokens.iter().enumerate() {
         let Some(name) = token.word().filter(|_| is(at + 1, '(')) else { continue };
         if name == "D" || name == "D_EXTEND" {
             zone = text(at + 2);
+            default = None;
+            continue;
+        }
+        if name == "DefaultTTL" {
+            let stated = text(at + 2).or_else(|| tokens.get(at + 2).and_then(Token::word));
+            default = stated.and_then(super::zone::time);
             continue;
         }
         if name != "TLSA" {
@@ -59,7 +67,12 @@ fn calls(tokens: &[Token<'_>]) -> Result<Vec<Record>, ImportError> {
             (None, Some(zone)) => format!("{stated}.{}", zone.trim_end_matches('.')),
             (None, None) => return Err(wrong()),
         };
-        records.push(Record::tlsa(token.line(), owner, words));
+        let of_modifier = |at: usize| text(at).or_else(|| tokens.get(at).and_then(Token::word));
+        let mut modifiers =
+            (at + 11..tokens.len()).take_while(|at| !is(*at, ')') || is(*at - 3, '('));
+        let ttl = modifiers.find(|at| of_modifier(*at) == Some("TTL") && is(*at + 1, '('));
+        let ttl = ttl.and_then(|at| of_modifier(at + 2)).and_then(super::zone::time);
+        records.push(Record::tlsa(token.line(), owner, ttl.or(default), words));
     }
     Ok(records)
 }
@@ -85,7 +98,7 @@ fn words(text: &str) -> Result<Vec<Record>, ImportError> {
                 let name = name.trim_end_matches('.').to_owned();
                 let mut data: Vec<String> = numbers.iter().map(|one| (*one).to_owned()).collect();
                 data.push(word.to_owned());
-                records.push(Record::tlsa(line, name, data));
+                records.push(Record::tlsa(line, name, None, data));
             }
             match word.len() == 1 && word.bytes().all(|octet| octet.is_ascii_digit()) {
                 true if numbers.len() == 3 => {

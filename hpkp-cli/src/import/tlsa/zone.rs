@@ -12,6 +12,8 @@ pub(super) struct Record {
     pub(super) owner: String,
     /// Its type, in capitals.
     pub(super) kind: String,
+    /// Its time to live, in seconds.
+    pub(super) ttl: Option<u32>,
     data: Vec<String>,
     /// What names in its data are relative to.
     origin: Option<String>,
@@ -19,8 +21,13 @@ pub(super) struct Record {
 
 impl Record {
     /// A TLSA record of these words.
-    pub(super) fn tlsa(line: usize, owner: String, data: Vec<String>) -> Self {
-        Self { line, owner, kind: "TLSA".to_owned(), data, origin: None }
+    pub(super) fn tlsa(line: usize, owner: String, ttl: Option<u32>, data: Vec<String>) -> Self {
+        Self { line, owner, kind: "TLSA".to_owned(), ttl, data, origin: None }
+    }
+
+    /// A name that stands for another one, which ends with the root dot.
+    pub(super) fn alias(line: usize, owner: String, ttl: Option<u32>, target: String) -> Self {
+        Self { line, owner, kind: "CNAME".to_owned(), ttl, data: vec![target], origin: None }
     }
 
     /// Of a CNAME or DNAME, the name that it stands for, without the root dot.
@@ -83,6 +90,7 @@ struct Entry {
 pub(super) fn records(text: &str) -> Result<Vec<Record>, ImportError> {
     let mut records = Vec::new();
     let mut origin: Option<String> = None;
+    let mut times = Times::default();
     // As it was stated, and what it is: a later $ORIGIN changes nothing of it (RFC 1035 section 5.1).
     let mut owner: Option<(String, Result<String, ImportError>)> = None;
     for Entry { line, continues, words } in entries(text)? {
@@ -93,7 +101,10 @@ pub(super) fn records(text: &str) -> Result<Vec<Record>, ImportError> {
                 origin = Some(absolute(&name, origin.as_deref(), line)?);
                 continue;
             }
-            Some("$TTL") if !continues => continue,
+            Some("$TTL") if !continues => {
+                times.default = words.nth(1).and_then(|word| time(&word));
+                continue;
+            }
             Some(directive) if !continues && directive.starts_with('$') => {
                 return Err(Problem::unsupported(
                     directive,
@@ -114,7 +125,11 @@ pub(super) fn records(text: &str) -> Result<Vec<Record>, ImportError> {
         let said = rest.first().is_some_and(|word| word == "has")
             && rest.get(2).is_some_and(|word| word == "record");
         let mut words = if said { rest[1..].to_vec() } else { rest }.into_iter();
-        let kind = words.by_ref().find(|word| !is_class_or_time(word));
+        let mut stated_ttl = None;
+        let kind = words.by_ref().find(|word| {
+            stated_ttl = stated_ttl.or_else(|| time(word));
+            !is_class_or_time(word)
+        });
         if let Some((stated, _)) = owner.as_ref().filter(|_| !continues)
             && stated.chars().all(|c| c.is_ascii_digit())
             && kind.as_ref().is_none_or(|word| hex(word).is_some_and(|data| data.len() > 4))
@@ -127,6 +142,7 @@ pub(super) fn records(text: &str) -> Result<Vec<Record>, ImportError> {
             .at(line));
         }
         let Some(kind) = kind else { continue };
+        let ttl = times.of(stated_ttl, text);
         let kind = kind.to_ascii_uppercase();
         // Names of other records are nobody's business here, whatever is wrong with them.
         if !["TLSA", "TYPE52", "CNAME", "DNAME"].contains(&kind.as_str()) {
@@ -142,9 +158,30 @@ pub(super) fn records(text: &str) -> Result<Vec<Record>, ImportError> {
             Err(error) => return Err(error.clone()),
         };
         let words = if said { words.skip(1).collect() } else { words.collect() };
-        records.push(Record { line, owner, kind, data: words, origin: origin.clone() });
+        records.push(Record { line, owner, kind, ttl, data: words, origin: origin.clone() });
     }
     Ok(records)
+}
+
+/// The times to live that records have which state none.
+#[derive(Default)]
+struct Times {
+    /// As $TTL has it (RFC 2308 section 4).
+    default: Option<u32>,
+    /// That of the record before (RFC 1035 section 5.1).
+    last: Option<u32>,
+}
+
+impl Times {
+    /// That of a record of `text` which states this one.
+    fn of(&mut self, stated: Option<u32>, text: &str) -> Option<u32> {
+        self.last = stated.or(self.last);
+        match stated.or(self.default).or(self.last) {
+            // In an export of Cloudflare 1 stands for "automatic", which is five minutes.
+            Some(1) if text.contains(".ns.cloudflare.com") => Some(300),
+            ttl => ttl,
+        }
+    }
 }
 
 /// A name without the root dot: relative ones lie below the origin.
@@ -159,6 +196,28 @@ fn absolute(name: &str, origin: Option<&str>, line: usize) -> Result<String, Imp
             Err(Problem::unexpected(name, wanted).at(line))
         }
     }
+}
+
+/// A time to live in seconds: a number, or numbers with units (BIND's `1h30m`).
+pub(super) fn time(word: &str) -> Option<u32> {
+    let mut rest = word;
+    let mut seconds: u32 = 0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let number: u32 = rest[..digits].parse().ok()?;
+        let unit = rest[digits..].chars().next();
+        let factor = match unit.map(|unit| unit.to_ascii_lowercase()) {
+            None | Some('s') => 1,
+            Some('m') => 60,
+            Some('h') => 3_600,
+            Some('d') => 86_400,
+            Some('w') => 604_800,
+            Some(_) => return None,
+        };
+        seconds = seconds.checked_add(number.checked_mul(factor)?)?;
+        rest = &rest[digits + unit.map_or(0, char::len_utf8)..];
+    }
+    (!word.is_empty()).then_some(seconds)
 }
 
 /// Whether a word is a class or a time to live, which may stand before the type in either order.

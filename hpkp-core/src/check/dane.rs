@@ -1,0 +1,375 @@
+//! TLSA records against what is presented, as OpenSSL takes them (`dane_verify`, `build_chain`).
+//!
+//! A record of the leaf is looked at first, and one of usage 3 needs neither names nor a path. For the
+//! others the names count. A client that has records of usages 0 or 1 looks into its trust store before
+//! it looks at what was sent, and takes no certificate from there for usage 2.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::records::{Enough, Published, Records};
+use super::report::Scope as Place;
+use super::routing::{Claim, Sample, any_of};
+use super::{Certificates, Checker, Context, Deployment, Host, dane_report as text};
+use crate::certificate::Certificate;
+use crate::finding::{Class, Code};
+use crate::header::Kind;
+use crate::path::{Paths, Trust, Verified};
+use crate::published::state::Live;
+use crate::published::tlsa::{Combination, matching, selector, usage};
+use crate::published::{EventId, Fingerprint, HostName, KeyGraph, Met, Presented, Rrset, Tlsa};
+
+/// One chain that a server sends, with all that a client may make of it.
+pub(super) struct Evidence {
+    /// The certificates of the paths, the leaf first.
+    certificates: Vec<Node>,
+    /// Their keys, in the same order, and who issued whom.
+    keys: KeyGraph,
+}
+
+struct Node {
+    certificate: Arc<Certificate>,
+    /// Whether it has the name and key of a trust anchor.
+    is_trusted: bool,
+    /// The trust anchors of records that have signed it, and whether each is in the client's store.
+    signers: Vec<(Arc<Signer>, bool)>,
+}
+
+/// A trust anchor that a record has whole, so that a server need not send it (RFC 7671 section 5.2.2).
+pub(super) struct Signer {
+    data: Vec<u8>,
+    selector: u8,
+    certificate: Arc<Certificate>,
+}
+
+/// The trust anchors that records have whole.
+pub(super) fn anchors(sets: &[&Rrset]) -> Vec<Arc<Signer>> {
+    let records = sets.iter().flat_map(|set| set.counted());
+    let whole = records.filter(|one| (one.usage, one.matching) == (usage::DANE_TA, matching::FULL));
+    let whole: BTreeSet<&Tlsa> = whole.collect();
+    let signer = |record: &Tlsa| {
+        let der = match record.selector {
+            selector::CERTIFICATE => record.data.clone(),
+            _ => carrying(&record.data),
+        };
+        let certificate = Arc::new(Certificate::from_der(&der).ok()?);
+        Some(Arc::new(Signer { data: record.data.clone(), selector: record.selector, certificate }))
+    };
+    whole.into_iter().filter_map(signer).collect()
+}
+
+/// What is presented for a host.
+pub(super) fn evidence(
+    deployment: &Deployment,
+    paths: &[Vec<Paths>],
+    host: &Host,
+    signers: &[Arc<Signer>],
+    verified: &Verified<'_>,
+) -> Vec<Evidence> {
+    let mut all = Vec::new();
+    for &context in &host.contexts {
+        let Context { certificates: Certificates::Loaded(_), trust } =
+            &deployment.contexts[context]
+        else {
+            continue;
+        };
+        let paths = paths[context].iter();
+        all.extend(paths.filter_map(|paths| of_chain(paths, &trust.trust, signers, verified)));
+    }
+    all
+}
+
+fn of_chain(
+    paths: &Paths,
+    trust: &Trust,
+    signers: &[Arc<Signer>],
+    verified: &Verified<'_>,
+) -> Option<Evidence> {
+    let keys = paths.keys()?;
+    let node = |(certificate, is_trusted): (&Arc<Certificate>, bool)| {
+        let signs = |signer: &&Arc<Signer>| {
+            let is_named = signer.selector == selector::KEY
+                || signer.certificate.subject_name() == certificate.issuer_name();
+            is_named && verified.is_signed_by(certificate, &signer.certificate)
+        };
+        let is_stored = |signer: &Signer| {
+            let mut named = trust.named(signer.certificate.subject_name());
+            named.any(|anchor| anchor.certificate.same_subject_and_key(&signer.certificate))
+        };
+        let signers = signers.iter().filter(signs).map(|one| (one.clone(), is_stored(one)));
+        Node { certificate: certificate.clone(), is_trusted, signers: signers.collect() }
+    };
+    Some(Evidence { certificates: paths.usable().map(node).collect(), keys })
+}
+
+/// How a host meets the records by the chain that meets them least: a client chooses which it gets.
+pub(super) fn meet(set: &Rrset, host: &HostName, evidence: &[Evidence]) -> Met {
+    evidence.iter().map(|one| one.meet(set, host)).min().unwrap_or(Met::Yes)
+}
+
+impl Evidence {
+    fn meet(&self, set: &Rrset, host: &HostName) -> Met {
+        let counted = set.counted();
+        // A client that can use none of the records goes on without them.
+        let (Some(leaf), false) = (self.certificates.first(), counted.is_empty()) else {
+            return Met::Yes;
+        };
+        let is_leaf = |usage: u8| {
+            let mut of = counted.iter().filter(|one| one.usage == usage);
+            of.any(|one| one.is_of(&leaf.certificate))
+        };
+        if is_leaf(usage::DANE_EE) {
+            return Met::Yes;
+        }
+        if !leaf.certificate.is_for(host.as_str()) {
+            return Met::No;
+        }
+        if is_leaf(usage::PKIX_EE) {
+            return Met::Yes;
+        }
+        self.meet_sent(&counted).max(self.meet_on_path(&counted))
+    }
+
+    /// By a CA that is sent, or that a record has whole.
+    fn meet_sent(&self, counted: &[&Tlsa]) -> Met {
+        let has_pkix = counted.iter().any(|one| one.usage <= usage::PKIX_EE);
+        let records: Vec<&&Tlsa> =
+            counted.iter().filter(|one| one.usage == usage::DANE_TA).collect();
+        let nodes = self.keys.nodes();
+        let is_last = |at: usize| !nodes[at].issuers.iter().any(|issuer| nodes[*issuer].served);
+        self.keys.meet_at(true, |at| {
+            let node = &self.certificates[at];
+            let is_here = at > 0 && !(has_pkix && node.is_trusted);
+            let is_sent = is_here && records.iter().any(|one| one.is_of(&node.certificate));
+            let is_signed = |(signer, is_stored): &(Arc<Signer>, bool)| {
+                let is_named = records.iter().any(|one| {
+                    (one.matching, one.selector) == (matching::FULL, signer.selector)
+                        && one.data == signer.data
+                });
+                // A client that looks into its trust store takes an anchor from there, not from a record.
+                // A key alone is tried where nothing else continues the path.
+                let continues = match signer.selector {
+                    selector::CERTIFICATE => !(has_pkix && *is_stored),
+                    _ => has_pkix || is_last(at),
+                };
+                is_named && continues
+            };
+            is_sent || node.signers.iter().any(is_signed)
+        })
+    }
+
+    /// By a CA on the path that the client validates.
+    fn meet_on_path(&self, counted: &[&Tlsa]) -> Met {
+        let records: Vec<&&Tlsa> =
+            counted.iter().filter(|one| one.usage == usage::PKIX_TA).collect();
+        self.keys.meet_at(false, |at| {
+            at > 0 && records.iter().any(|one| one.is_of(&self.certificates[at].certificate))
+        })
+    }
+}
+
+/// How the certificates of a record meet TLSA records, as far as it says what they are: it has the keys'
+/// pins, and of the certificates hashes of this software's own. What cannot be told is met in part.
+pub(super) fn meet_recorded(set: &Rrset, certificates: &[Presented]) -> Met {
+    certificates.iter().map(|one| meet_presented(set, one)).min().unwrap_or(Met::Yes)
+}
+
+fn meet_presented(set: &Rrset, one: &Presented) -> Met {
+    let counted = set.counted();
+    if counted.is_empty() {
+        return Met::Yes;
+    }
+    let nodes = one.keys.nodes();
+    let leaf = one.identity.as_ref().and_then(|identity| identity.leaf);
+    // The node may be the one that a record is of; None where that cannot be told.
+    let is_of = |record: &Tlsa, at: usize| match (record.pin(), record.matching) {
+        (Some(pin), _) => Some(nodes[at].pin == Some(pin)),
+        (None, matching::FULL) if at == 0 => {
+            leaf.map(|leaf| leaf == Fingerprint::of([&record.data[..]]))
+        }
+        _ => None,
+    };
+    let mut met = Met::No;
+    for record in counted {
+        let of = match record.usage {
+            usage::PKIX_EE | usage::DANE_EE => match is_of(record, 0) {
+                Some(true) => Met::Yes,
+                Some(false) => Met::No,
+                None => Met::Partly,
+            },
+            // It may be of an anchor that is not sent.
+            usage::DANE_TA if record.matching == matching::FULL => Met::Partly,
+            of => {
+                let served_only = of == usage::DANE_TA;
+                let is_any = |at: usize| is_of(record, at).unwrap_or(true);
+                let sure =
+                    one.keys.meet_at(served_only, |at| at > 0 && is_of(record, at) == Some(true));
+                let perhaps = one.keys.meet_at(served_only, |at| at > 0 && is_any(at));
+                sure.max(perhaps.min(Met::Partly))
+            }
+        };
+        met = met.max(of);
+    }
+    met
+}
+
+impl Published<'_> {
+    /// Whether clients with records for which names count came to a port for `sample` while the last
+    /// accepted configuration was in effect: a certificate for another name would turn them away.
+    pub(super) fn was_led_by_port(
+        &self,
+        said: &crate::published::Published,
+        sample: &Sample,
+        port: u16,
+    ) -> bool {
+        said.tlsa.is_some() && !self.presented_before(sample, Claim::PortOnly, port).is_empty()
+    }
+
+    /// Whether a host presents the very leaves that the last accepted configuration presented, where
+    /// clients see more of them than the key: they compare whole certificates, or look at the names and
+    /// find another one.
+    pub(super) fn is_leaf_unchanged(
+        &self,
+        said: &crate::published::Published,
+        sample: &Sample,
+        (host, claim): (usize, Claim),
+        ports: &BTreeSet<u16>,
+    ) -> bool {
+        let name = any_of(sample);
+        let evidence = &self.shown[host].evidence;
+        let is_for = |one: &Evidence| {
+            one.certificates.first().is_none_or(|leaf| leaf.certificate.is_for(name.as_str()))
+        };
+        let is_named = said.tlsa.as_ref().is_some_and(|set| {
+            set.names_leaf_certificate() || set.looks_at_names() && !evidence.iter().all(is_for)
+        });
+        if !is_named || self.unrecorded.is_some() {
+            return true;
+        }
+        let leaves = |certificates: &[Presented]| -> Option<BTreeSet<Fingerprint>> {
+            certificates.iter().map(|one| one.identity.as_ref()?.leaf).collect()
+        };
+        let shown = leaves(&self.shown[host].certificates);
+        let is_same = |port: &u16| {
+            let mut before = self.presented_before(sample, claim, *port).into_iter();
+            // A record of before leaves were recorded tells no more than the keys.
+            before.any(|record| {
+                leaves(&record.said.certificates).is_none_or(|then| Some(then) == shown)
+            })
+        };
+        let no_port = BTreeSet::from([0]);
+        let ports = if ports.is_empty() { &no_port } else { ports };
+        ports.iter().all(is_same)
+    }
+}
+
+/// What there is to say of TLSA records that lock nobody out.
+#[derive(Default)]
+pub(super) struct Notes<'a> {
+    /// By the host and the record, the kinds without a match.
+    unmet: BTreeMap<(usize, EventId), (Live<'a>, BTreeSet<Combination>)>,
+    unusable: BTreeMap<(usize, EventId), Live<'a>>,
+}
+
+impl<'a> Notes<'a> {
+    /// Notes what a host makes of records, of which `found` says whether they lock somebody out.
+    pub(super) fn note(
+        &mut self,
+        published: &Published<'a>,
+        live: &Live<'a>,
+        found: Option<(Code, Class)>,
+        (host, _): (usize, &Sample),
+        enough: &[Enough],
+    ) {
+        let [Enough::Tlsa(set, name)] = enough else { return };
+        let key = (host, live.record.id);
+        if set.counted().is_empty() {
+            self.unusable.insert(key, *live);
+            return;
+        }
+        if found.is_some() || live.waiver.is_some() {
+            return;
+        }
+        let evidence = &published.shown[host].evidence;
+        let is_unmet = |combination: &Combination| {
+            set.only(*combination).is_some_and(|only| meet(&only, name, evidence) == Met::No)
+        };
+        let unmet: BTreeSet<Combination> =
+            set.combinations().into_iter().filter(is_unmet).collect();
+        if !unmet.is_empty() {
+            self.unmet.entry(key).or_insert_with(|| (*live, BTreeSet::new())).1.extend(unmet);
+        }
+    }
+}
+
+impl<'a> Checker<'a> {
+    /// What [`Notes`] has.
+    pub(super) fn report_dane(&mut self, records: &'a Records, notes: Notes<'a>) {
+        let unmet = notes
+            .unmet
+            .into_iter()
+            .map(|((host, _), (live, unmet))| (host, live, Code::TlsaCombinationUnmet, unmet));
+        let unusable = notes.unusable.into_iter();
+        let unusable =
+            unusable.map(|((host, _), live)| (host, live, Code::TlsaNotUsable, BTreeSet::new()));
+        for (host, live, code, unmet) in unmet.chain(unusable) {
+            let group = format!("{} {unmet:?}", live.record.id);
+            let scope =
+                Place { policy: &group, kind: Kind::Enforced, at: &records.at, each_place: false };
+            let chains = self.chains(host);
+            self.find_for(
+                scope,
+                Kind::Enforced,
+                host,
+                (code, code.class()),
+                vec![],
+                || match code {
+                    Code::TlsaNotUsable => text::not_usable(&live),
+                    _ => text::combination_unmet(&live, &unmet, &chains),
+                },
+            );
+        }
+    }
+}
+
+/// A certificate that carries a key and nothing else, in DER: libraries verify a signature by the key of a
+/// certificate, and a record may have a key alone.
+fn carrying(spki: &[u8]) -> Vec<u8> {
+    // sha256WithRSAEncryption; nobody looks at it.
+    const ALGORITHM: &[u8] = b"\x30\x0b\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b";
+    const TIME: &[u8] = b"\x17\x0d700101000000Z";
+    let validity = sequence(&[TIME, TIME].concat());
+    let body = [b"\x02\x01\x01", ALGORITHM, b"\x30\x00", &validity, b"\x30\x00", spki].concat();
+    sequence(&[&sequence(&body)[..], ALGORITHM, b"\x03\x02\x00\x00"].concat())
+}
+
+fn sequence(content: &[u8]) -> Vec<u8> {
+    let length = content.len();
+    let mut der = match length {
+        0..=0x7f => vec![0x30, length.to_be_bytes()[7]],
+        _ => {
+            let octets = length.to_be_bytes();
+            let first = octets.iter().position(|octet| *octet != 0).unwrap_or(0);
+            let count = (octets.len() - first).to_be_bytes();
+            [&[0x30, 0x80 | count[count.len() - 1]][..], &octets[first..]].concat()
+        }
+    };
+    der.extend(content);
+    der
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_alone_is_carried_by_a_certificate() {
+        // A P-256 key: its header, and a point that nobody checks here.
+        let header =
+            b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\
+            \x03\x01\x07\x03\x42\x00\x04";
+        let spki = [&header[..], &[7; 64]].concat();
+        let certificate = Certificate::from_der(&carrying(&spki)).unwrap();
+        assert_eq!(certificate.spki(), spki);
+    }
+}

@@ -1,0 +1,157 @@
+//! The words for findings about TLSA records.
+
+use std::collections::BTreeSet;
+
+use super::records::Records;
+use super::report::{MAX_DETAILS, duration};
+use crate::finding::Text;
+use crate::path::Chain;
+use crate::published::state::Live;
+use crate::published::tlsa::{Combination, matching, usage};
+use crate::published::{Rrset, Tlsa};
+use crate::text::ShellWord;
+
+/// How many digits of a record's data a line has.
+const MAX_DIGITS: usize = 128;
+
+/// What is wrong where no record matches: of which clients, and for how long.
+pub(super) fn unmet(found: &[Live<'_>], chain: &str, until: &str) -> String {
+    format!(
+        "no TLSA record of {} matches {chain}; DANE clients would refuse the certificate, {until}",
+        owners(found)
+    )
+}
+
+fn owners(found: &[Live<'_>]) -> String {
+    let owners: BTreeSet<String> =
+        found.iter().filter_map(|live| live.record.said.owner()).collect();
+    owners.into_iter().take(MAX_DETAILS).collect::<Vec<_>>().join(", ")
+}
+
+/// What keeps DANE clients, best first; nothing where no TLSA records are among what they hold.
+pub(super) fn advice(records: &Records, found: &[Live<'_>], chains: &[&Chain]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for live in found {
+        let said = &live.record.said;
+        let Some((set, owner)) = said.tlsa.as_deref().zip(said.owner()) else { continue };
+        lines.push(format!("load a certificate that a TLSA record of {owner} matches"));
+        let kinds: BTreeSet<Combination> =
+            set.counted().into_iter().map(Tlsa::combination).collect();
+        let new = new_records(&kinds, chains).into_iter();
+        lines.extend(new.map(|record| {
+            format!(
+                "for a new certificate: publish its record now, beside the others: {owner}. IN TLSA {}",
+                shown(&record)
+            )
+        }));
+        lines.push(format!(
+            "then import the zone: hpkp published -d {} import --format tlsa --origin ORIGIN ZONE, record \
+             that the earlier records have ended (their id is below); the certificate may change {} after \
+             that",
+            ShellWord::new(&records.directory),
+            waiting(set)
+        ));
+        if set.names_leaf_certificate() {
+            lines.push(format!(
+                "records of {owner} that name the whole certificate (selector 0) change with each renewal; \
+                 use \"3 1 1\", which names the key"
+            ));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    lines.retain(|line| seen.insert(line.clone()));
+    lines.truncate(2 * MAX_DETAILS);
+    lines
+}
+
+/// Clients hold records for their time to live, and a server of the zone may have sent them as late as
+/// that after the change (RFC 7671 section 8.1).
+fn waiting(set: &Rrset) -> String {
+    match set.wait() {
+        Some(wait) => format!("{} (twice the TTL)", duration(wait)),
+        None => "twice the TTL".to_owned(),
+    }
+}
+
+/// The records of these kinds for what is going to be presented: clients support different kinds, so each
+/// needs one (RFC 7671 section 8).
+fn new_records(kinds: &BTreeSet<Combination>, chains: &[&Chain]) -> BTreeSet<Tlsa> {
+    let record = |(kind, chain): (&Combination, &&Chain)| {
+        let at = match kind.0 {
+            usage::PKIX_EE | usage::DANE_EE => 0,
+            _ => 1,
+        };
+        Some(Tlsa::of(*kind, chain.certificates().get(at)?))
+    };
+    let pairs = kinds.iter().flat_map(|kind| chains.iter().map(move |chain| (kind, chain)));
+    pairs.filter_map(record).collect()
+}
+
+/// As a zone has it; of a whole certificate or key what it is.
+fn shown(record: &Tlsa) -> String {
+    let Tlsa { usage, selector, matching: kind, .. } = record;
+    match *kind {
+        matching::FULL => {
+            let whole = if *selector == 0 { "certificate" } else { "public key" };
+            format!("{usage} {selector} {kind} and the whole {whole} in DER, in hexadecimal digits")
+        }
+        _ => record.to_string(),
+    }
+}
+
+/// What clients hold, a line each.
+pub(super) fn held(set: &Rrset) -> Vec<String> {
+    let counted = set.counted();
+    let line = |record: &Tlsa| {
+        let mut digits = record.digits();
+        if digits.len() > MAX_DIGITS {
+            digits.truncate(MAX_DIGITS);
+            digits.push_str("...");
+        }
+        let (usage, selector, kind) = record.combination();
+        let note = match counted.contains(&record) {
+            true => "",
+            false if record.is_usable() => " (a stronger digest counts in its place)",
+            false => " (clients cannot use it)",
+        };
+        format!("TLSA {usage} {selector} {kind} {digits}{note}")
+    };
+    set.records().iter().take(MAX_DETAILS).map(line).collect()
+}
+
+/// Of the records of one owner, kinds that nothing matches though another kind has a match.
+pub(super) fn combination_unmet(
+    live: &Live<'_>,
+    unmet: &BTreeSet<Combination>,
+    chains: &[&Chain],
+) -> Text {
+    let owner = live.record.said.owner().unwrap_or_default();
+    let kinds: Vec<String> = unmet.iter().map(|(u, s, m)| format!("{u} {s} {m}")).collect();
+    let new = new_records(unmet, chains).into_iter();
+    let mut text = Text::new(format!(
+        "no TLSA record of {owner} of the kind {} matches what this server presents, though another kind \
+         matches; a client that supports no other kind refuses the certificate (RFC 7671 section 8)",
+        kinds.join(", ")
+    ));
+    for record in new {
+        text = text.fix(format!("publish: {owner}. IN TLSA {}", shown(&record)));
+    }
+    text.fix("or remove all records of that kind").details(held_by(live))
+}
+
+/// Records that no client can use.
+pub(super) fn not_usable(live: &Live<'_>) -> Text {
+    let owner = live.record.said.owner().unwrap_or_default();
+    Text::new(format!(
+        "no client can use a TLSA record of {owner}: the usage, the selector or the matching type is \
+         unknown, or the data has a wrong length; clients connect as if there were none, or not at all"
+    ))
+    .fix("publish records that clients can use, such as \"3 1 1\"")
+    .details(held_by(live))
+}
+
+fn held_by(live: &Live<'_>) -> Vec<String> {
+    let source = format!("(recorded by {}, id {})", live.record.writer, live.record.id);
+    let records = live.record.said.tlsa.as_deref().map(held).unwrap_or_default().into_iter();
+    records.map(|record| format!("held: {record} {source}")).collect()
+}

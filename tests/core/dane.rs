@@ -1,0 +1,192 @@
+//! TLSA records against what servers present: what is unchanged, what is to be done, what is said beside.
+
+use hpkp_core::date;
+use hpkp_core::finding::{Class, Code};
+use hpkp_core::pin::Pin;
+use hpkp_core::published::state::{Binding, Standing};
+use hpkp_core::published::tlsa::Protocol;
+use hpkp_core::published::{
+    Body, Client, Configuration, Ended, Event, Fingerprint, Lifetime, Matching, Origin, Published,
+    Rrset, Scope, Tlsa, Why,
+};
+use hpkp_tests::pki::leaf_extensions;
+
+use crate::answering::{by_port, codes_of};
+use crate::published::{BLOCK, Block, LOCKOUT, World};
+
+const HOST: &str = "a.example.com";
+const WARNING: Class = Class::Warning;
+const UNMET: (Code, Class) = (Code::PublishedPinsUnmet, LOCKOUT);
+const UNMET_AS_BEFORE: (Code, Class) = (Code::PublishedPinsUnmet, WARNING);
+const COMBINATION: (Code, Class) = (Code::TlsaCombinationUnmet, WARNING);
+
+/// A leaf `a`, another certificate `renewed` of its key by the same CA, and a leaf `b` of another key.
+fn world() -> World {
+    let world = World::new(&[("a", HOST), ("b", HOST)]);
+    world.pki.sign_as("renewed", "a", &format!("/CN={HOST}"), "ca", &leaf_extensions(HOST));
+    world
+}
+
+fn block(certificate: &str) -> Block<'_> {
+    Block { names: &[HOST], certificate, ..BLOCK }
+}
+
+fn plain(port: Option<u16>) -> Published {
+    Published {
+        host: HOST.parse().expect("a name"),
+        matching: Matching::Exact,
+        except: vec![],
+        include_subdomains: false,
+        scope: Scope::Leaf,
+        port,
+        pins: vec![Pin::from_octets([1; 32])],
+        lifetime: Lifetime::Open,
+        origin: Origin::Other("zone".into()),
+        since: None,
+        configuration: None,
+        exempt: vec![],
+        tlsa: None,
+    }
+}
+
+fn set(records: Vec<Tlsa>) -> Rrset {
+    Rrset::new(Some(Protocol::Tcp), Some(3_600), records).expect("records")
+}
+
+fn of(world: &World, kind: Kind, certificate: &str) -> Tlsa {
+    Tlsa::of(kind, &world.certificate(certificate))
+}
+
+type Kind = (u8, u8, u8);
+
+/// Publishes records of these kinds for these certificates.
+fn publish(world: &mut World, records: &[(Kind, &str)]) -> Event {
+    let records = records.iter().map(|(kind, name)| of(world, *kind, name));
+    let set = set(records.collect());
+    publish_set(world, set)
+}
+
+fn publish_set(world: &mut World, set: Rrset) -> Event {
+    world.add("dns", Body::Published(plain(Some(443)).with_tlsa(set)))
+}
+
+#[test]
+fn a_renewal_with_the_same_key_locks_out_who_compares_the_certificate() {
+    let mut world = world();
+    world.accept(&[block("a")]);
+    publish(&mut world, &[((3, 0, 1), "a")]);
+    assert_eq!(world.codes(&[block("a")]), []);
+    assert_eq!(world.codes(&[block("renewed")]), [UNMET]);
+    let next = of(&world, (3, 0, 1), "renewed");
+    let text = world.check(&[block("renewed")]).findings[0].lines().collect::<Vec<_>>().join("\n");
+    let line = format!("publish first: _443._tcp.{HOST}. IN TLSA {next}");
+    assert!(text.contains(&line) && text.contains("2 hours (twice their time to live)"), "{text}");
+    // Of the key it is none.
+    let mut other = self::world();
+    other.accept(&[block("a")]);
+    publish(&mut other, &[((3, 1, 1), "a")]);
+    assert_eq!(other.codes(&[block("renewed")]), []);
+}
+
+#[test]
+fn the_next_certificate_is_published_first() {
+    let mut world = world();
+    world.accept(&[block("a")]);
+    let (now, next) = (of(&world, (3, 0, 1), "a"), of(&world, (3, 0, 1), "renewed"));
+    let old = publish_set(&mut world, set(vec![now.clone()]));
+    publish_set(&mut world, set(vec![now, next]));
+    assert_eq!(world.codes(&[block("renewed")]), [UNMET], "the old set may still be held");
+    let ended = Ended { ids: vec![old.id()], why: Why::Other("replaced".into()), when: None };
+    world.add("dns", Body::Ended(ended));
+    let record = world.state.published_by(old.id()).expect("a record");
+    let binding = world.state.binding(record, &world.state.clock(world.now));
+    assert_eq!(binding, Some(Binding::Until(world.now + 7_200)), "{}", date::format(world.now));
+    assert_eq!(world.codes(&[block("renewed")]), [UNMET], "for twice its time to live");
+    world.now += 7_201;
+    assert_eq!(world.codes(&[block("renewed")]), []);
+}
+
+#[test]
+fn what_is_unchanged_is_not_refused() {
+    for kind in [(3, 0, 1), (3, 1, 1), (3, 1, 2), (2, 1, 1)] {
+        let mut world = world();
+        world.accept(&[block("a")]);
+        publish(&mut world, &[(kind, "b")]);
+        assert_eq!(world.codes(&[block("a")]), [UNMET_AS_BEFORE], "{kind:?}");
+        // The key is as before, the certificate is not.
+        let whole = kind.1 == 0;
+        let renewed = if whole { UNMET } else { UNMET_AS_BEFORE };
+        assert_eq!(world.codes(&[block("renewed")]), [renewed], "{kind:?}");
+        world.accept(&[block("renewed")]);
+        assert_eq!(world.codes(&[block("renewed")]), [UNMET_AS_BEFORE], "{kind:?}");
+    }
+}
+
+#[test]
+fn of_each_kind_one_should_match() {
+    let mut world = world();
+    publish(&mut world, &[((3, 1, 1), "a"), ((3, 0, 1), "renewed")]);
+    assert_eq!(world.codes(&[block("a")]), [COMBINATION]);
+    assert_eq!(world.codes(&[block("renewed")]), []);
+    // The strongest digest alone decides, and the others should match all the same.
+    let mut world = self::world();
+    publish(&mut world, &[((3, 1, 1), "a"), ((3, 1, 2), "b")]);
+    assert_eq!(world.codes(&[block("a")]), [UNMET]);
+    assert_eq!(world.codes(&[block("b")]), [COMBINATION]);
+}
+
+#[test]
+fn records_that_nobody_can_use_are_none() {
+    let mut world = world();
+    let short = Tlsa { usage: 3, selector: 1, matching: 2, data: vec![1; 32] };
+    publish_set(&mut world, set(vec![short]));
+    assert_eq!(world.codes(&[block("b")]), [(Code::TlsaNotUsable, WARNING)]);
+}
+
+#[test]
+fn a_wildcard_for_all_ports_leaves_out_those_that_have_records() {
+    let mut world = world();
+    let records = set(vec![of(&world, (3, 1, 1), "a")]).without_ports(vec![8443]);
+    world.add("dns", Body::Published(plain(None).with_tlsa(records)));
+    assert_eq!(world.codes(&[block("b")]), [UNMET]);
+    assert_eq!(world.codes(&[Block { port: 8443, ..block("b") }]), []);
+}
+
+/// In `stream` and `mail` nothing but the certificate has names.
+#[test]
+fn a_certificate_for_another_name_locks_out_who_looks_at_names() {
+    for (usage, found) in [(1, vec![UNMET]), (3, vec![])] {
+        let mut world = world();
+        let other = leaf_extensions("other.example.com");
+        world.pki.sign_as("other", "a", "/CN=other.example.com", "ca", &other);
+        let mail = |certificate| Block { port: 25, names: &[], certificate, ..BLOCK };
+        let with = |world: &World, certificate| by_port(world, &[mail(certificate)], 0);
+        world.accept_deployment(&with(&world, "a"));
+        let records = set(vec![of(&world, (usage, 1, 1), "a")]);
+        world.add("dns", Body::Published(plain(Some(25)).with_tlsa(records)));
+        assert_eq!(codes_of(&world, &with(&world, "a")), [], "{usage}");
+        assert_eq!(codes_of(&world, &with(&world, "other")), found, "{usage}");
+    }
+}
+
+/// One entry of a configuration is enough for a client, and a peer may say what it likes.
+#[test]
+fn what_another_writer_says_suffices_for_nobody() {
+    let mut world = world();
+    let configuration =
+        Some(Configuration { client: Client::Dane, id: Fingerprint::of([&b"zone"[..]]) });
+    let entry = |scope, pin| {
+        let entry = Published { scope, pins: vec![pin], configuration, ..plain(Some(443)) };
+        Body::Published(entry)
+    };
+    let (a, ca) = (world.pin("a"), world.pin("ca"));
+    world.add("dns", entry(Scope::Leaf, a));
+    assert_eq!(world.codes(&[block("b")]), [UNMET]);
+    // The CA's key is on each path of what is sent only where it is sent; the leaf's is.
+    let b = world.pin("b");
+    let event = Event::new(world.now, 1, "peer".parse().expect("a name"), entry(Scope::SentCa, ca));
+    world.state.take(event, Standing::Peer);
+    let event = Event::new(world.now, 2, "peer".parse().expect("a name"), entry(Scope::Leaf, b));
+    world.state.take(event, Standing::Peer);
+    assert!(world.codes(&[block("b")]).contains(&UNMET));
+}
