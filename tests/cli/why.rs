@@ -207,7 +207,9 @@ fn files_that_are_no_certificates() {
         assert!(said.err.contains(text), "{said:?}");
     }
     let trust = ["why", HOST, "--cert", "old.pem", "--trusted-certificate"];
-    records.run(&[&trust[..], &["missing"]].concat()).failed(3, "cannot use the trusted certificates in \"missing\"");
+    records
+        .run(&[&trust[..], &["missing"]].concat())
+        .failed(3, "cannot use the trusted certificates in \"missing\"");
     let many: Vec<&str> = std::iter::repeat_n("ca.pem", 256).collect();
     pki.bundle("long", &many);
     let long = ["why", HOST, "--cert", "old.pem", "--chain", "long"];
