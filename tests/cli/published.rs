@@ -373,7 +373,7 @@ fn a_directory_that_is_not_right_is_not_used() {
     list(&directory).failed(3, "hpkp published init");
 
     std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o777)).expect("a mode");
-    list(here).failed(1, "others may write to it");
+    list(here).failed(1, "other users can write to the directory");
     std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o755)).expect("a mode");
     records.recorded(&["add", "a.example", "--pin", &pin(A), "--origin", "x", "--writer", "w"]);
 
