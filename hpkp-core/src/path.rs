@@ -44,6 +44,7 @@ impl Chain {
     #[must_use]
     pub fn identity(&self) -> CertificateIdentity {
         CertificateIdentity {
+            slot: self.0[0].slot(),
             issuer: self.0[0].issuer_fingerprint(),
             authorities: self.0[1..].iter().map(|one| one.fingerprint()).collect(),
         }

@@ -12,7 +12,7 @@ use hpkp_core::published::line::{LineError, MAX_DEPTH, MAX_ENTRIES, MAX_LINE};
 use hpkp_core::published::{
     Again, Body, CertificateIdentity, Client, Compromised, Configuration, Ended, Event, EventId,
     Exempt, Fingerprint, Gone, HostName, Identity, KeyGraph, KeyNode, Lifetime, Matching, Origin,
-    Presented, Presents, Published, Scope, Seen, Sight, Waived, Why, Withheld, WriterName,
+    Presented, Presents, Published, Scope, Seen, Sight, Slot, Waived, Why, Withheld, WriterName,
 };
 use proptest::prelude::*;
 
@@ -97,8 +97,10 @@ fn presented() -> impl Strategy<Value = Presented> {
     let node = (pin(), any::<bool>(), any::<bool>(), prop::collection::vec(0_usize..3, 0..3));
     let node = node.prop_map(|(pin, served, end, issuers)| KeyNode { pin, served, end, issuers });
     let nodes = prop::collection::vec(node, 3..6);
-    let identity = (fingerprints(), prop::collection::vec(fingerprints(), 0..3))
-        .prop_map(|(issuer, authorities)| CertificateIdentity { issuer, authorities });
+    let slots =
+        prop::sample::select(vec![None, Some(Slot::Rsa), Some(Slot::Ec), Some(Slot::Ed448)]);
+    let identity = (slots, fingerprints(), prop::collection::vec(fingerprints(), 0..3))
+        .prop_map(|(slot, issuer, authorities)| CertificateIdentity { slot, issuer, authorities });
     (prop::collection::vec(pin(), 0..4), nodes, prop::option::of(identity)).prop_map(
         |(served, nodes, identity)| Presented {
             served,

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::client::{CLIENTS, Exempt};
 use super::event::{
     Again, Body, CertificateIdentity, Compromised, Configuration, Ended, Event, EventId, Gone,
-    Identity, Lifetime, Matching, Origin, Presented, Presents, Published, Scope, Seen, Sight,
+    Identity, Lifetime, Matching, Origin, Presented, Presents, Published, Scope, Seen, Sight, Slot,
     Waived, Why, Withheld,
 };
 use super::keys::{KeyGraph, KeyNode};
@@ -403,6 +403,9 @@ fn certificate(presented: &Presented) -> Value {
     members.insert("keys".into(), presented.keys.nodes().iter().map(node).collect());
     if let Some(identity) = &presented.identity {
         members.insert("issuer".into(), identity.issuer.to_string().into());
+        if let Some((name, _)) = SLOTS.iter().find(|(_, slot)| Some(*slot) == identity.slot) {
+            members.insert("slot".into(), (*name).into());
+        }
         let authorities = identity.authorities.iter().map(ToString::to_string);
         members.insert("authorities".into(), authorities.collect());
     }
@@ -415,6 +418,15 @@ fn write_exempt(exempt: &Exempt) -> Value {
     members.insert("include_subdomains".into(), exempt.include_subdomains.into());
     Value::Object(members)
 }
+
+const SLOTS: &[(&str, Slot)] = &[
+    ("rsa", Slot::Rsa),
+    ("rsa-pss", Slot::RsaPss),
+    ("dsa", Slot::Dsa),
+    ("ec", Slot::Ec),
+    ("ed25519", Slot::Ed25519),
+    ("ed448", Slot::Ed448),
+];
 
 const MATCHINGS: &[(&str, Matching)] = &[
     ("exact", Matching::Exact),
@@ -737,8 +749,14 @@ fn read_certificate(value: Value) -> Result<Presented, LineError> {
     let fingerprint = |value: Value| value.as_str().and_then(|t| t.parse().ok()).ok_or(WRONG);
     let issuer = members.take("issuer").map(fingerprint).transpose()?;
     let authorities = members.array("authorities", fingerprint)?;
+    // One that a later version has and this one does not know is as good as none.
+    let slot = members.take("slot");
+    let slot = SLOTS.iter().find(|(name, _)| slot.as_ref().and_then(Value::as_str) == Some(name));
+    let slot = slot.map(|(_, slot)| *slot);
     let identity = match (issuer, authorities) {
-        (Some(issuer), Some(authorities)) => Some(CertificateIdentity { issuer, authorities }),
+        (Some(issuer), Some(authorities)) => {
+            Some(CertificateIdentity { slot, issuer, authorities })
+        }
         (None, None) => None,
         _ => return Err(WRONG),
     };
