@@ -3,7 +3,9 @@
 mod answering;
 mod keys;
 mod layers;
+mod new_names;
 mod paths;
 mod policies;
 mod published;
 mod reference;
+mod slots;

@@ -43,7 +43,7 @@ pub(super) struct Unmet<'a> {
     /// The same of all hosts that share the finding.
     pub(super) all: &'a [Live<'a>],
     pub(super) chains: &'a [&'a Chain],
-    pub(super) shown: &'a Shown,
+    pub(super) shown: &'a Shown<'a>,
     pub(super) serving: &'a [Serving],
     /// Whether the last accepted configuration presented the same.
     pub(super) before: bool,
@@ -98,6 +98,11 @@ impl Unmet<'_> {
                 "no key in the chain of {whose} is among published pins{above} that were waived; \
                  clients that hold them refuse it, {until}"
             ),
+            _ if self.is_partly() => format!(
+                "clients that hold pins{above} may build a path from {whose} that has none of these \
+                 keys and that is not known to be theirs so far; they would refuse it, {until}. {}",
+                self.remedy()
+            ),
             _ => format!(
                 "no key in the chain of {whose} is among the pins{above} that clients hold; they \
                  would refuse it, {until}. {}",
@@ -107,7 +112,7 @@ impl Unmet<'_> {
         let mut details = Vec::new();
         if self.before {
             details.push(
-                "the configuration accepted before presents the same certificates, so this is no \
+                "the configuration accepted before presents the same to these clients, so this is no \
                  reason to refuse the new one"
                     .to_owned(),
             );
@@ -141,6 +146,15 @@ impl Unmet<'_> {
             details.extend(self.commands());
         }
         (summary, details)
+    }
+
+    /// Whether some paths of each certificate meet all of the pins.
+    fn is_partly(&self) -> bool {
+        let meets = |live: &Live<'_>| {
+            let said = &live.record.said;
+            super::records::meet(&self.shown.certificates, said.scope, &said.pins) != Met::No
+        };
+        self.found.iter().all(meets)
     }
 
     /// The hosts concerned, the first few.
@@ -399,7 +413,7 @@ fn named(
     commands.map(|ids| format!("{meaning}: {} {words}", command(verb, records, &ids))).collect()
 }
 
-impl Shown {
+impl Shown<'_> {
     fn meet_one(&self, scope: crate::published::Scope, pin: Pin) -> Met {
         let meets = self.certificates.iter().map(|one| one.keys.meet(scope, |other| other == pin));
         meets.max().unwrap_or(Met::No)
