@@ -235,6 +235,21 @@ fn a_name_of_a_pattern_or_of_the_default_servers_certificate_is_missed() {
 }
 
 #[test]
+fn a_name_that_falls_to_a_pattern_that_is_not_for_it_is_missed() {
+    let mut world = World::new(&[
+        ("first", "first.test"),
+        ("below", "*.a.example.com"),
+        ("wild", "*.example.com"),
+    ]);
+    app(&mut world, "x.a.example.com", &["below"]);
+    let first = || Block { names: &["first.test"], certificate: "first", ..BLOCK };
+    let wild = || Block { names: &["*.example.com"], certificate: "wild", ..BLOCK };
+    let below = Block { names: &["*.a.example.com"], certificate: "below", ..BLOCK };
+    world.accept(&[first(), wild(), below]);
+    assert_eq!(world.codes(&[first(), wild()]), [REMOVED]);
+}
+
+#[test]
 fn a_virtual_host_that_no_name_leads_to_locks_nobody_out() {
     let mut world = World::new(&[("wild", "*.example.com"), ("own", WWW)]);
     let deployment = |world: &World, certificate| {

@@ -148,7 +148,7 @@ impl Published<'_> {
         Some((code, if is_unchanged { Class::Warning } else { Class::Lockout }))
     }
 
-    /// The default servers, with their ports, that answer for a name which this server had, with a
+    /// The servers, with their ports, to which a name leads now which this server had, with a
     /// certificate that is not for it: clients are turned away for the name, whatever they hold. Those are
     /// left out that meet the pins.
     pub(super) fn removed(
@@ -183,6 +183,6 @@ impl Published<'_> {
                 && !self.routing.is_elsewhere(sample, *port)
                 && !(self.shown[*host].is_known && self.shown[*host].meet(enough) == Met::Yes)
         };
-        self.routing.defaults().filter(is_concerned).collect()
+        self.routing.led_to(sample).filter(is_concerned).collect()
     }
 }

@@ -419,10 +419,15 @@ impl<'a> Routing<'a> {
         answering
     }
 
-    /// The blocks that answer where none has the name.
-    pub(super) fn defaults(&self) -> impl Iterator<Item = (usize, u16)> + '_ {
+    /// The blocks to which the server leads clients of a name, whether or not they accept what they get
+    /// there.
+    pub(super) fn led_to(&self, sample: &Sample) -> impl Iterator<Item = (usize, u16)> + '_ {
+        let name = any_of(sample).into_owned();
         let by_name = self.tables.iter().filter(|table| !table.listener.by_port_alone);
-        by_name.map(|table| (table.listener.default, table.listener.port))
+        by_name.map(move |table| {
+            let named = table.named(name.as_str()).map(|(host, _)| host);
+            (named.unwrap_or(table.listener.default), table.listener.port)
+        })
     }
 
     /// The blocks that are reached by a port alone, and whether their certificates have any name.
