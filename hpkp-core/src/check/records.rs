@@ -309,7 +309,8 @@ impl<'a> Published<'a> {
     /// meet it, and did not send its header for a lock-out. A refusal would then protect nobody.
     pub(super) fn is_withheld_as_before(&self, host: usize, policy: &Policy) -> bool {
         if let Some(is_same) = self.unrecorded {
-            return is_same;
+            // What has no names is in no digest.
+            return is_same && self.routing.served(host).next().is_some();
         }
         let pins = sorted(policy);
         let mut served = self.routing.served(host).peekable();
