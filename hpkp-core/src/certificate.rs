@@ -12,7 +12,7 @@ use x509_parser::x509::X509Name;
 use crate::date;
 use crate::other_hash::{self, OtherHash};
 use crate::pin::Pin;
-use crate::published::Fingerprint;
+use crate::published::{Fingerprint, Slot};
 use crate::spki;
 use crate::text::Excerpt;
 
@@ -27,6 +27,7 @@ pub struct Certificate {
     subject_key_id: Option<Box<[u8]>>,
     authority_key_id: Option<Box<[u8]>>,
     key_algorithm: Box<[u8]>,
+    slot: Option<Slot>,
     pin: Option<Pin>,
     /// Where its `SubjectPublicKeyInfo` stands in `der`.
     spki: std::ops::Range<usize>,
@@ -109,6 +110,7 @@ impl Certificate {
             subject_key_id,
             authority_key_id,
             key_algorithm: tbs.subject_pki.algorithm.algorithm.as_bytes().into(),
+            slot: spki::slot_of(&tbs.subject_pki),
             pin: spki::pin_of(&tbs.subject_pki),
             spki: range_in(der, tbs.subject_pki.raw),
             subject_text: label(&tbs.subject, san.as_deref()),
@@ -142,6 +144,11 @@ impl Certificate {
     #[must_use]
     pub fn key_algorithm(&self) -> &[u8] {
         &self.key_algorithm
+    }
+
+    /// Which of a server's certificates it is, where that can be told.
+    pub(crate) fn slot(&self) -> Option<Slot> {
+        self.slot
     }
 
     /// Whether its issuer has its own name, as that of a root has.

@@ -8,6 +8,7 @@ mod dane;
 mod dane_report;
 mod live;
 mod name_set;
+mod new_names;
 mod not_here;
 mod other_hashes;
 mod others;
@@ -198,9 +199,9 @@ pub struct Host {
 pub struct Alarm {
     /// What was found.
     pub code: Code,
-    /// The name for which it was, and the port, where it is about one: the same for another name is
-    /// another matter.
-    pub name: Option<(HostName, Matching, u16)>,
+    /// The name for which it was, where it is about one: the same for another name is another matter.
+    /// The port is none where it is found of a policy, whose pins hold for all.
+    pub name: Option<(HostName, Matching, Option<u16>)>,
 }
 
 /// A leaf that is being served.
@@ -462,10 +463,12 @@ impl<'a> Checker<'a> {
         // What is found of the policy, that is, and not of pins that clients hold: these tell for each
         // name and port whether it is as before.
         let is_of_policy =
-            |alarm: &Alarm| alarm.name.as_ref().is_none_or(|(_, _, port)| *port == 0);
+            |alarm: &Alarm| alarm.name.as_ref().is_none_or(|(_, _, port)| port.is_none());
         let is_withheld = class == Class::Lockout
             && alarms.iter().all(is_of_policy)
-            && self.withheld_before.get(host).is_some_and(|before| *before);
+            && (self.withheld_before.get(host).is_some_and(|before| *before)
+                // Nobody comes there to be refused, and no record can tell whether it is as before.
+                || self.published.is_some_and(|published| published.routing.is_unreached(host)));
         if matches!(class, Class::Lockout | Class::Unsure) {
             self.alarms[host].extend(alarms);
         }
@@ -665,7 +668,7 @@ impl<'a> Checker<'a> {
             let before = kind == Kind::Enforced
                 && self
                     .published
-                    .is_some_and(|published| published.is_host_unchanged(host, Some(policy)));
+                    .is_some_and(|published| published.is_unmet_as_before(host, policy));
             let class = match kind {
                 // Nobody can note pins that last no time at all.
                 Kind::Enforced if policy.spec.is_unpinning() && unmet.len() == chains.len() => {

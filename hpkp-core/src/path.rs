@@ -70,6 +70,7 @@ impl Chain {
     #[must_use]
     pub fn identity(&self) -> CertificateIdentity {
         CertificateIdentity {
+            slot: self.certificates[0].slot(),
             issuer: self.certificates[0].issuer_fingerprint(),
             authorities: self.certificates[1..].iter().map(|one| one.fingerprint()).collect(),
             leaf: Some(self.certificates[0].fingerprint()),

@@ -13,6 +13,7 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 
 use crate::pem::{self, PemError};
 use crate::pin::Pin;
+use crate::published::Slot;
 use crate::text::Excerpt;
 
 /// The largest file that a pin is read from, in octets. A certificate has a few thousand.
@@ -214,6 +215,24 @@ pub(crate) fn pin_of(spki: &SubjectPublicKeyInfo<'_>) -> Option<Pin> {
         return None;
     }
     Some(Pin::of_spki(spki.raw))
+}
+
+/// Which of a server's certificates one with this key is, where that can be told.
+pub(crate) fn slot_of(spki: &SubjectPublicKeyInfo<'_>) -> Option<Slot> {
+    let algorithm = &spki.algorithm;
+    match algorithm.algorithm.to_id_string().as_str() {
+        "1.2.840.113549.1.1.1" => Some(Slot::Rsa),
+        "1.2.840.113549.1.1.10" => Some(Slot::RsaPss),
+        "1.2.840.10040.4.1" => Some(Slot::Dsa),
+        "1.2.840.10045.2.1" => {
+            let curve = algorithm.parameters.as_ref()?.as_oid().ok()?.to_id_string();
+            // P-256 and P-384.
+            matches!(&*curve, "1.2.840.10045.3.1.7" | "1.3.132.0.34").then_some(Slot::Ec)
+        }
+        "1.3.101.112" => Some(Slot::Ed25519),
+        "1.3.101.113" => Some(Slot::Ed448),
+        _ => None,
+    }
 }
 
 /// Whether each object is a `SEQUENCE`. The parser compares the numbers of tags, not their classes,

@@ -13,7 +13,7 @@ use hpkp_core::published::tlsa::Protocol;
 use hpkp_core::published::{
     Again, Body, CertificateIdentity, Client, Compromised, Configuration, Ended, Event, EventId,
     Exempt, Fingerprint, Gone, HostName, Identity, KeyGraph, KeyNode, Lifetime, Matching, Origin,
-    Presented, Presents, Published, Rrset, Scope, Seen, Sight, Tlsa, Waived, Why, Withheld,
+    Presented, Presents, Published, Rrset, Scope, Seen, Sight, Slot, Tlsa, Waived, Why, Withheld,
     WriterName,
 };
 use proptest::prelude::*;
@@ -124,9 +124,16 @@ fn presented() -> impl Strategy<Value = Presented> {
     let node = (pin(), any::<bool>(), any::<bool>(), prop::collection::vec(0_usize..3, 0..3));
     let node = node.prop_map(|(pin, served, end, issuers)| KeyNode { pin, served, end, issuers });
     let nodes = prop::collection::vec(node, 3..6);
+    let slots =
+        prop::sample::select(vec![None, Some(Slot::Rsa), Some(Slot::Ec), Some(Slot::Ed448)]);
     let authorities = prop::collection::vec(fingerprints(), 0..3);
-    let identity = (fingerprints(), authorities, prop::option::of(fingerprints()))
-        .prop_map(|(issuer, authorities, leaf)| CertificateIdentity { issuer, authorities, leaf });
+    let identity = (slots, fingerprints(), authorities, prop::option::of(fingerprints()));
+    let identity = identity.prop_map(|(slot, issuer, authorities, leaf)| CertificateIdentity {
+        slot,
+        issuer,
+        authorities,
+        leaf,
+    });
     (prop::collection::vec(pin(), 0..4), nodes, prop::option::of(identity)).prop_map(
         |(served, nodes, identity)| Presented {
             served,

@@ -19,7 +19,7 @@ const UNMET_AS_BEFORE: (Code, Class) = (Code::PublishedPinsUnmet, WARNING);
 const WILDCARD: (Code, Class) = (Code::WildcardHostPinsUnmet, WARNING);
 
 /// Two roots that are trusted; the key of the intermediate `inter` is certified by both.
-fn crossed() -> World {
+pub(crate) fn crossed() -> World {
     let world = World::new(&[]);
     world.pki.ca("other");
     world.pki.intermediate("inter", "ca");
@@ -29,7 +29,7 @@ fn crossed() -> World {
 }
 
 /// The deployment of one block that sends `chain`, whose policy has `pins`.
-fn sending(world: &World, chain: &[&str], pins: &[&str]) -> Deployment {
+pub(crate) fn sending(world: &World, chain: &[&str], pins: &[&str]) -> Deployment {
     let names: &[&str] = &["www.example.com"];
     let mut deployment = world.deployment(&[Block { names, certificate: chain[0], pins, ..BLOCK }]);
     let chain = chain.iter().map(|file| world.certificate(file)).collect();

@@ -3,7 +3,6 @@
 
 use crate::core::Core;
 use crate::history::{DAY, Disagreement, HOUR, Lie, Run, Site, Step};
-use crate::nature;
 use crate::random::Random;
 use crate::world::{
     Block, CA_CERTS, CaCert, Config, Key, Kind, LEAVES, LeafCert, Matching, NAMED, Outside, Policy,
@@ -132,18 +131,6 @@ fn tidy(config: &mut Config) {
         }
         !block.names.is_empty()
     });
-    // What stands behind a pattern of httpd that has its name too is never reached.
-    let whole = config.clone();
-    let mut at = 0;
-    config.blocks.retain(|block| {
-        at += 1;
-        let is_reached = |name: &&'static str| {
-            let host = name.replace('*', "z");
-            let mut there = block.ports.iter().map(|port| nature::route(&whole, &host, *port));
-            there.all(|route| route.is_some_and(|(reached, _)| reached == at - 1))
-        };
-        kind == Kind::Nginx || block.names.iter().all(is_reached)
-    });
     config
         .not_served_here
         .retain(|host| config.blocks.iter().all(|block| !block.names.contains(host)));
@@ -222,7 +209,7 @@ fn change(random: &mut Random, config: &mut Config) {
         return add_block(random, config);
     }
     let at = random.below(config.blocks.len());
-    let kind = random.below(24);
+    let kind = random.below(26);
     let block = &mut config.blocks[at];
     let slot = random.below(block.slots.len());
     match kind {
@@ -295,6 +282,20 @@ fn change(random: &mut Random, config: &mut Config) {
                 }
             }
         }
+        // A second kind of key, or one of two less.
+        23 | 24 => match block.slots.len() {
+            1 => {
+                let mut other = sent(random, block.slots[0].leaf.names.clone());
+                if matches!(block.slots[0].leaf.key, Key::Rsa(_)) {
+                    other.leaf.key = Key::Leaf(random.below(LEAVES));
+                    block.slots.insert(0, other);
+                } else {
+                    other.leaf.key = Key::Rsa(random.below(RSAS));
+                    block.slots.push(other);
+                }
+            }
+            _ => drop(block.slots.remove(slot)),
+        },
         19 => block.is_default = !block.is_default,
         20 => block.ports = random.one_of(&[vec![443], vec![8443], vec![443, 8443]]).clone(),
         21 => {

@@ -2,7 +2,6 @@
 //! comes of it.
 
 use std::fmt;
-use std::sync::LazyLock;
 
 use hpkp_core::published::accepted::{accepted, stopped};
 use hpkp_core::published::{Body, Ended, Event, EventId, Origin, State, Waived, Why, WriterName};
@@ -164,13 +163,6 @@ impl Peer {
         state.extend(self.events.iter().cloned());
         state
     }
-}
-
-/// Whether `HPKP_ORACLE_STRICT` asks for what the software does not promise.
-fn is_strict() -> bool {
-    static STRICT: LazyLock<bool> =
-        LazyLock::new(|| std::env::var_os("HPKP_ORACLE_STRICT").is_some());
-    *STRICT
 }
 
 /// Which blocks send their header to which hosts.
@@ -385,7 +377,6 @@ impl<S: Site> Run<S> {
             now: self.now,
             has_predecessor: was_recorded,
             knows_certificates: knew_certificates,
-            is_strict: is_strict(),
         };
         let Opinion { must, may, say } = judge(&case);
         let is_silent = said.is_empty();

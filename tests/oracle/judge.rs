@@ -62,16 +62,6 @@ impl Memory {
         }
     }
 
-    /// Whether they are pins of a domain above the host.
-    fn is_above(&self, host: &str) -> bool {
-        match &self.from {
-            From::Header(header) => header.host != host,
-            From::Outside(outside) => {
-                outside.include_subdomains && client::is_below(host, outside.host)
-            }
-        }
-    }
-
     fn port(&self) -> Option<u16> {
         match &self.from {
             From::Header(_) => None,
@@ -163,8 +153,6 @@ pub struct Case<'a> {
     pub has_predecessor: bool,
     /// Whether it knows which certificates, or the keys alone.
     pub knows_certificates: bool,
-    /// Whether to ask for what the software does not promise.
-    pub is_strict: bool,
 }
 
 /// What clients see at a place, and why.
@@ -247,23 +235,9 @@ fn held(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &
             let was = old.map_or("nothing".to_owned(), |(old, ..)| old.to_string());
             format!("{} at {host}:{port}: was [{was}], is [{new}] ({by:?})", memory.says())
         };
-        // The certificates of a block are compared together: where one is another, those that are not
-        // may stop it as well.
         let block = &case.new.blocks[at];
-        let together = block.slots.iter().any(|sent| memory.may_be_refused(sent));
-        let was = case.old.and_then(|old| nature::route(old, host, port).map(|at| (old, at.0)));
-        let all_same = was.is_some_and(|(old, at)| {
-            let is_reached = by == By::Name || is_for_any(&old.blocks[at], host);
-            let old = &old.blocks[at].slots;
-            is_reached
-                && old.len() == block.slots.len()
-                && old.iter().zip(&block.slots).all(|(a, b)| is_same(a, b))
-        });
         let has_name = matches!(by, By::Name | By::Pattern);
         let is_reached = has_name || is_for_any(block, host) || ignores;
-        if !case.is_strict && together && is_reached && !(all_same && case.has_predecessor) {
-            opinion.may.push(reason());
-        }
         if !memory.may_be_refused(new) {
             continue;
         }
@@ -271,10 +245,7 @@ fn held(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &
             // Turned away for the name, with or without pins. Whoever has the name in its
             // configuration may be asked all the same.
             let got_in = old.is_some_and(|(old, ..)| !memory.may_be_refused(old));
-            let is_own = !memory.is_above(host) && case.has_predecessor;
-            let is_default = matches!(by, By::NamedDefault | By::NamelessDefault);
-            let is_removed = had_name && is_own && is_default || case.is_strict;
-            if got_in && is_removed && is_certain && port != STREAM {
+            if got_in && case.has_predecessor && is_certain && port != STREAM {
                 opinion.say.push(format!("turned away for the name: {}", reason()));
             }
             let is_changed = !old_any.is_some_and(|(old, ..)| is_same(old, new));
@@ -302,21 +273,17 @@ fn held(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &
         if is_unchanged || !is_certain || is_foreign {
             continue;
         }
-        // Nothing tells which paths clients took that nobody has shown this name so far: another
-        // machine may have been showing them the same.
-        let paths = memory.paths(&Sight::of(new));
-        let is_met = paths.iter().any(|above| memory.meets(new, above));
-        let is_first = is_met && (case.old.is_none() || !case.is_strict);
         // Whoever got in for no name at all was not served by name.
         let was_there = |(old, by, _): &(&Sent, By, usize)| {
             port == STREAM || *by == By::Name || nature::is_for(old, host)
         };
         let loses = match old.filter(was_there) {
-            // Nothing is known of the paths that those took who came without being named here.
-            Some((_, By::NamedDefault, _)) if is_met && !case.is_strict => false,
             Some((old, ..)) => memory.loses(old, new),
-            None if is_first => false,
-            None => matches!(by, By::Name | By::Pattern) || by == By::PortAlone && is_for_it,
+            None => {
+                let has_name = matches!(by, By::Name | By::Pattern);
+                (has_name || by == By::PortAlone && is_for_it)
+                    && comes_in_vain(case, memory, host, taste, new)
+            }
         };
         if loses && !seems_unchanged && (is_for_it || port == STREAM || by == By::Name) {
             opinion.must.push(reason());
@@ -324,6 +291,41 @@ fn held(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &
             opinion.say.push(reason());
         }
     }
+}
+
+/// Whether some holder is refused who visits a host for the first time here. A path that meets the pins
+/// may be the one that all of them take: who has been shown the same, there or at another of the hosts
+/// that the pins bind, got in. A server without a predecessor may have been showing it all along.
+fn comes_in_vain(
+    case: &Case<'_>,
+    memory: &Memory,
+    host: &'static str,
+    taste: usize,
+    new: &Sent,
+) -> bool {
+    let paths = memory.paths(&Sight::of(new));
+    if !paths.iter().any(|above| memory.meets(new, above)) {
+        return true;
+    }
+    let Some(old) = case.old else { return false };
+    if matches!(memory.from, From::Header(_)) {
+        return memory.may_be_refused(new);
+    }
+    let shown = |config: &'_ Config, host: &str| -> Vec<Sent> {
+        let all = PORTS.into_iter().filter_map(|port| view(config, host, port, taste));
+        let lets_in = |sent: &&Sent| {
+            let paths = Sight::of(sent).paths();
+            nature::is_for(sent, host) && paths.iter().any(|above| memory.meets(sent, above))
+        };
+        all.map(|(sent, ..)| sent).filter(lets_in).cloned().collect()
+    };
+    let places = case.peers.iter().chain([old]);
+    let mut same_host = places.flat_map(|config| shown(config, host)).peekable();
+    if same_host.peek().is_some() {
+        return same_host.any(|was| memory.loses(&was, new));
+    }
+    let bound = HOSTS.into_iter().filter(|host| memory.binds(host, memory.port().unwrap_or(443)));
+    !bound.flat_map(|host| shown(old, host)).any(|was| !memory.loses(&was, new))
 }
 
 /// Pins for a port of a host that is served here, but not there: another port may lead here.
@@ -334,12 +336,8 @@ fn ports(case: &Case<'_>, opinion: &mut Opinion) {
         if case.now >= memory.must_until || is_checked {
             continue;
         }
-        let is_below = |host: &str| match &memory.from {
-            From::Outside(outside) => client::is_below(host, outside.host),
-            From::Header(_) => false,
-        };
         let bound = HOSTS.into_iter().filter(|host| memory.binds(host, *port));
-        for host in bound.filter(|host| case.is_strict || !is_below(host)) {
+        for host in bound {
             let is_here = PORTS.into_iter().any(|port| {
                 nature::route(case.new, host, port).is_some_and(|(_, by)| by == By::Name)
             });
@@ -424,7 +422,8 @@ fn published(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opini
                     }
                     if by == By::Name || by == By::Pattern && !is_peer {
                         opinion.must.push(reason);
-                    } else if by != By::NamedDefault || case.is_strict {
+                    } else if by != By::NamedDefault || !is_peer {
+                        // Of its default server the peer says it itself, once it has read of the pins.
                         opinion.say.push(reason);
                     }
                 };

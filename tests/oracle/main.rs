@@ -4,8 +4,8 @@
 //!
 //! `HPKP_ORACLE_SEED` sets the first seed, `HPKP_ORACLE_HISTORIES` the number of histories,
 //! `HPKP_ORACLE_NGINX` and `HPKP_ORACLE_HTTPD` how many configurations real servers test.
-//! `HPKP_ORACLE_WITHOUT=lies,clocks,...` leaves dimensions out, `HPKP_ORACLE_STRICT` asks for more
-//! than the software promises, `HPKP_ORACLE_STORIES` is how many stories are told of each kind.
+//! `HPKP_ORACLE_WITHOUT=lies,clocks,...` leaves dimensions out, `HPKP_ORACLE_STORIES` is how many stories
+//! are told of each kind.
 
 mod client;
 mod core;

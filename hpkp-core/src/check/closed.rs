@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use super::records::{Enough, Published, meet_any};
+use super::records::{Enough, Published, meet_any, names_of};
 use super::records_report::shown_name;
 use super::routing::Sample;
 use crate::published::state::{Live, Record};
-use crate::published::{Matching, Met, Presents, Scope};
+use crate::published::{Met, Presents};
 
 /// The port of HTTPS.
 const HTTPS: u16 = 443;
@@ -26,12 +26,9 @@ impl Published<'_> {
         if live.waiver.is_some() || self.unrecorded == Some(true) {
             return BTreeSet::new();
         }
-        let parent = sample.0.parents().next().filter(|_| sample.1 == Matching::Exact);
-        let names =
-            [Some((sample.0.as_str(), sample.1)), parent.map(|it| (it, Matching::OneLabel))];
-        let by_name = names.iter().flatten().flat_map(|name| self.presented_last.get(name));
+        let by_name = names_of(sample).filter_map(|name| self.presented_last.get(&name));
         // Clients of one port that compare nothing but the leaf's key ignore names.
-        let by_port = said.port.is_some() && said.scope == Scope::Leaf && said.host == sample.0;
+        let by_port = said.port.is_some() && said.ignores_names() && said.host == sample.0;
         let all = self.presented_last.values().filter(|_| by_port).flatten().copied();
         let by_port =
             all.filter(|record| record.said.aside && !record.said.certificates.is_empty());

@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::records::{Enough, Published, Records};
+use super::records::{Enough, Published, Records, Shown};
 use super::report::Scope as Place;
 use super::routing::{Claim, Sample, any_of};
+use super::unchanged::Got;
 use super::{Certificates, Checker, Context, Deployment, Host, dane_report as text};
 use crate::certificate::Certificate;
 use crate::finding::{Class, Code};
@@ -103,11 +104,23 @@ fn of_chain(
 }
 
 /// How a host meets the records by the chain that meets them least: a client chooses which it gets.
-pub(super) fn meet(set: &Rrset, host: &HostName, evidence: &[Evidence]) -> Met {
-    evidence.iter().map(|one| one.meet(set, host)).min().unwrap_or(Met::Yes)
+pub(super) fn meet<'a>(
+    set: &Rrset,
+    host: &HostName,
+    evidence: impl Iterator<Item = &'a Evidence>,
+) -> Met {
+    evidence.map(|one| one.meet(set, host)).min().unwrap_or(Met::Yes)
 }
 
 impl Evidence {
+    /// Whether it is of what a host presents as `one`: chains of the same leaf and the same keys are judged
+    /// together.
+    pub(super) fn is_of(&self, one: &Presented) -> bool {
+        let leaf = self.certificates.first().map(|leaf| leaf.certificate.fingerprint());
+        let is_leaf = one.identity.as_ref().is_none_or(|identity| identity.leaf == leaf);
+        is_leaf && self.keys == one.keys
+    }
+
     fn meet(&self, set: &Rrset, host: &HostName) -> Met {
         let counted = set.counted();
         // A client that can use none of the records goes on without them.
@@ -225,41 +238,38 @@ impl Published<'_> {
         said.tlsa.is_some() && !self.presented_before(sample, Claim::PortOnly, port).is_empty()
     }
 
-    /// Whether a host presents the very leaves that the last accepted configuration presented, where
-    /// clients see more of them than the key: they compare whole certificates, or look at the names and
-    /// find another one.
+    /// Whether the leaf that clients get is the very one that the last accepted configuration presented,
+    /// where they see more of it than the key: they compare the whole certificate, or look at the names
+    /// and find another one.
     pub(super) fn is_leaf_unchanged(
         &self,
         said: &crate::published::Published,
-        sample: &Sample,
-        (host, claim): (usize, Claim),
+        (sample, claim): (&Sample, Claim),
+        (shown, got): (&Shown<'_>, Got<'_>),
         ports: &BTreeSet<u16>,
     ) -> bool {
         let name = any_of(sample);
-        let evidence = &self.shown[host].evidence;
         let is_for = |one: &Evidence| {
             one.certificates.first().is_none_or(|leaf| leaf.certificate.is_for(name.as_str()))
         };
+        let mut evidence = shown.evidence.iter().filter(|one| one.is_of(got.one));
         let is_named = said.tlsa.as_ref().is_some_and(|set| {
-            set.names_leaf_certificate() || set.looks_at_names() && !evidence.iter().all(is_for)
+            set.names_leaf_certificate() || set.looks_at_names() && !evidence.all(is_for)
         });
         if !is_named || self.unrecorded.is_some() {
             return true;
         }
-        let leaves = |certificates: &[Presented]| -> Option<BTreeSet<Fingerprint>> {
-            certificates.iter().map(|one| one.identity.as_ref()?.leaf).collect()
-        };
-        let shown = leaves(&self.shown[host].certificates);
-        let is_same = |port: &u16| {
-            let mut before = self.presented_before(sample, claim, *port).into_iter();
-            // A record of before leaves were recorded tells no more than the keys.
-            before.any(|record| {
-                leaves(&record.said.certificates).is_none_or(|then| Some(then) == shown)
-            })
+        let leaf = |one: &Presented| one.identity.as_ref().and_then(|identity| identity.leaf);
+        let now = leaf(got.one);
+        // A record of before leaves were recorded tells no more than the keys.
+        let is_it = |was: &Presented| leaf(was).is_none_or(|then| Some(then) == now);
+        let had_it = |port: &u16| {
+            let before = self.presented_before(sample, claim, *port).into_iter();
+            before.flat_map(|record| &record.said.certificates).any(is_it)
         };
         let no_port = BTreeSet::from([0]);
         let ports = if ports.is_empty() { &no_port } else { ports };
-        ports.iter().all(is_same)
+        ports.iter().all(had_it)
     }
 }
 
@@ -292,7 +302,7 @@ impl<'a> Notes<'a> {
         }
         let evidence = &published.shown[host].evidence;
         let is_unmet = |combination: &Combination| {
-            set.only(*combination).is_some_and(|only| meet(&only, name, evidence) == Met::No)
+            set.only(*combination).is_some_and(|only| meet(&only, name, evidence.iter()) == Met::No)
         };
         let unmet: BTreeSet<Combination> =
             set.combinations().into_iter().filter(is_unmet).collect();

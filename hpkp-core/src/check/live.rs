@@ -2,15 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::records::{Enough, Published, Records, Relation};
+use super::records::{Enough, Published, Records, Relation, Shown};
 use super::records_report::shown_name;
 use super::routing::{Claim, Sample, Target};
+use super::unchanged::{Got, lets_in};
 use crate::finding::{Class, Code};
 use crate::published::state::Live;
-use crate::published::{Matching, Met, Origin};
+use crate::published::{self, Matching, Met, Origin};
 
 /// The port of HTTPS.
 const HTTPS: u16 = 443;
+
+/// Whether clients ignore names: those of a port that compare nothing but the leaf (RFC 7671 section 5.1).
+fn ignores_names(said: &published::Published, relation: Relation) -> bool {
+    let is_of_a_port = said.port.is_some() || said.tlsa.is_some();
+    is_of_a_port && said.ignores_names() && relation == Relation::Own
+}
+
+/// Pins that clients hold, how these bind a host, and what is enough for them.
+pub(super) type Held<'b> = (Live<'b>, Relation, &'b [Enough]);
 
 /// The blocks to which clients are led, and why, with the ports.
 type Led = BTreeMap<(usize, Claim), BTreeSet<u16>>;
@@ -36,11 +46,10 @@ impl Published<'_> {
                 led.entry((target.host, target.claim)).or_default().insert(target.port);
             }
         }
-        // Clients that compare nothing but the leaf's key ignore names (RFC 7671 section 5.1): where
-        // nobody has the name, the port decides.
+        // Where nobody has the name, the port decides for those who ignore it.
         if let Some(port) = said.port
-            && (said.ignores_names() || self.was_led_by_port(said, sample, port))
-            && relation == Relation::Own
+            && (ignores_names(said, relation)
+                || relation == Relation::Own && self.was_led_by_port(said, sample, port))
             && (&said.host, Matching::Exact) == (&sample.0, sample.1)
             && !led.keys().any(|(_, claim)| !claim.is_incidental())
             && !self.routing.is_elsewhere(sample, port)
@@ -66,32 +75,61 @@ impl Published<'_> {
         let port = said.port?;
         let is_served = targets.iter().any(|target| target.claim.is_served());
         let is_silent = self.routing.is_elsewhere(sample, port);
-        let counts = relation == Relation::Own && live.waiver.is_none() && is_served && !is_silent;
-        counts.then(|| format!("{}:{port}", shown_name(said.host.as_str(), said.matching)))
+        let counts = live.waiver.is_none() && is_served && !is_silent;
+        let (host, matching) = match relation {
+            Relation::Own => (&said.host, said.matching),
+            Relation::Above => (&sample.0, sample.1),
+        };
+        counts.then(|| format!("{}:{port}", shown_name(host.as_str(), matching)))
     }
 
-    /// What is found where those who hold `live` visit `sample` and are led to a host on `ports`.
+    /// What is found where those who hold `live` visit `sample` and are led to a host on `ports`: the
+    /// gravest of what is found for each of its certificates, since a client chooses which it gets.
     pub(super) fn judge(
         &self,
         records: &Records,
         sample: &Sample,
-        (live, relation, enough): (Live<'_>, Relation, &[Enough]),
+        held: Held<'_>,
         (host, claim): (usize, Claim),
         ports: &BTreeSet<u16>,
     ) -> Option<(Code, Class)> {
-        let code = match (self.shown[host].meet(enough), relation) {
+        let shown = &self.shown[host];
+        let found = Got::each(&shown.certificates)
+            .filter_map(|got| self.judge_one(records, (sample, claim), held, (shown, got), ports));
+        found.min_by_key(|(code, class)| (*class, *code == Code::PublishedPinsPartlyMet))
+    }
+
+    /// The same, where they get one of its certificates.
+    fn judge_one(
+        &self,
+        records: &Records,
+        (sample, claim): (&Sample, Claim),
+        (live, relation, enough): Held<'_>,
+        (shown, got): (&Shown<'_>, Got<'_>),
+        ports: &BTreeSet<u16>,
+    ) -> Option<(Code, Class)> {
+        let said = &live.record.said;
+        let ignores_names = ignores_names(said, relation);
+        let of = match claim {
+            // These clients got whatever was presented on the port.
+            Claim::Port if ignores_names => (sample, Claim::PortOnly),
+            _ => (sample, claim),
+        };
+        let got_in_before = || self.got_in_before(of, ports, got, enough);
+        // Nobody accepts it for the name, whatever it meets.
+        let is_refused = claim != Claim::Name && !ignores_names && !shown.is_for(got, sample);
+        if is_refused && !got_in_before() {
+            return None;
+        }
+        let is_path_as_then = || {
+            let known = self.is_shown_as_then(&records.state, (&live, enough), of, got, ports);
+            known.unwrap_or_else(|| {
+                !self.is_new_path(records, said, of, ports, got, lets_in(enough))
+            })
+        };
+        let code = match (shown.meet_by(got, enough), relation) {
             (Met::Yes, _) => return None,
-            (Met::Partly, _)
-                if self.is_shown_as_then(
-                    &records.state,
-                    (&live, enough),
-                    sample,
-                    (host, claim),
-                    ports,
-                ) != Some(false) =>
-            {
-                Code::PublishedPinsPartlyMet
-            }
+            (Met::Partly, _) if is_path_as_then() => Code::PublishedPinsPartlyMet,
             (_, Relation::Own) => Code::PublishedPinsUnmet,
             (_, Relation::Above) => Code::SuperdomainPinsUnmet,
         };
@@ -104,16 +142,16 @@ impl Published<'_> {
             return Some((code, code.class()));
         }
         // The host may be served by another machine, and nobody who comes here is refused who was not.
-        if claim.is_incidental() && !self.got_in_before(sample, claim, ports, enough) {
+        if claim.is_incidental() && !got_in_before() {
             let code = Code::WildcardHostPinsUnmet;
             return Some((code, code.class()));
         }
-        let is_unchanged = self.is_unchanged(sample, (host, claim), ports)
-            && self.is_leaf_unchanged(&live.record.said, sample, (host, claim), ports);
+        let is_unchanged = self.is_kept(of, ports, got, &lets_in(enough))
+            && self.is_leaf_unchanged(said, of, (shown, got), ports);
         Some((code, if is_unchanged { Class::Warning } else { Class::Lockout }))
     }
 
-    /// The default servers, with their ports, that answer for a name which this server had, with a
+    /// The servers, with their ports, to which a name leads now which this server had, with a
     /// certificate that is not for it: clients are turned away for the name, whatever they hold. Those are
     /// left out that meet the pins.
     pub(super) fn removed(
@@ -127,7 +165,7 @@ impl Published<'_> {
         let said = &live.record.said;
         let is_ours = said.origin == Origin::Header
             && records.writer.as_ref() == Some(&live.record.writer)
-            && said.host == sample.0;
+            && (&said.host, said.matching) == (&sample.0, sample.1);
         if live.waiver.is_some() || !(is_ours || self.had(sample)) {
             return Vec::new();
         }
@@ -148,6 +186,6 @@ impl Published<'_> {
                 && !self.routing.is_elsewhere(sample, *port)
                 && !(self.shown[*host].is_known && self.shown[*host].meet(enough) == Met::Yes)
         };
-        self.routing.defaults().filter(is_concerned).collect()
+        self.routing.led_to(sample).filter(is_concerned).collect()
     }
 }

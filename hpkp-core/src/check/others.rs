@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::records::{Published, Records, Shown, meet, sorted};
+use super::records::{Enough, Published, Records, Shown, meet, sorted};
 use super::report::Scope as Place;
-use super::routing::Sample;
-use super::unchanged::same;
+use super::routing::{Claim, Reached, Sample};
+use super::unchanged::{Got, lets_in};
 use super::{Alarm, Checker, Sending, records_report as text};
 use crate::finding::{Class, Code, Location};
 use crate::header::Kind;
@@ -24,14 +24,20 @@ pub(super) struct Sent<'a> {
     pins: Vec<Pin>,
 }
 
-/// Whether nobody who notes `pins` from a host is refused where `theirs` is presented. Who is shown
-/// the same there builds the path that met them here.
-fn is_safe(ours: &Shown, theirs: &[Presented], pins: &[Pin]) -> bool {
-    match meet(theirs, Scope::Chain, pins) {
-        Met::Yes => true,
-        Met::Partly => same(theirs, &ours.certificates),
-        Met::No => false,
-    }
+/// Those of the certificates in `theirs` by which somebody is refused who notes `pins` from a host. Who is
+/// shown the same there builds the path that met them here.
+fn refusing<'b>(
+    ours: &'b Shown<'_>,
+    theirs: &'b [Presented],
+    pins: &'b [Pin],
+) -> impl Iterator<Item = Got<'b>> {
+    Got::each(theirs).filter(move |got| {
+        match meet(std::slice::from_ref(got.one), Scope::Chain, pins) {
+            Met::Yes => false,
+            Met::Partly => !got.is_as(&ours.certificates, |_| true),
+            Met::No => true,
+        }
+    })
 }
 
 impl Published<'_> {
@@ -80,8 +86,12 @@ impl<'a> Checker<'a> {
         let mut including: HashMap<&str, Vec<(usize, &Sample)>> = HashMap::new();
         for (index, one) in sent.iter().enumerate() {
             for (sample, _) in published.routing.served(one.host) {
+                let code = Code::SameHostPinMismatch;
                 for host in published.routing.beside(one.host, sample) {
-                    self.compare(published, one, sample, sample, host, Code::SameHostPinMismatch);
+                    self.compare(published, one, (sample, sample), (host, false), code);
+                }
+                for host in published.routing.aside(one.host, sample) {
+                    self.compare(published, one, (sample, sample), (host, true), code);
                 }
                 if one.policy.binds_subdomains() {
                     including.entry(sample.0.as_str()).or_default().push((index, sample));
@@ -92,13 +102,17 @@ impl<'a> Checker<'a> {
             return;
         }
         for host in 0..self.deployment.hosts.len() {
-            for below in published.routing.names(host).keys() {
+            let names = published.routing.names(host).keys().map(|below| (below, false));
+            let asides = published.routing.asides(host);
+            let asides = asides.filter(|(_, reached)| reached.claim == Claim::Wildcard);
+            let asides = asides.map(|(below, _)| (below, true));
+            for (below, is_aside) in names.chain(asides) {
                 for (domain, under) in domains_above(below) {
                     for (index, sample) in including.get(domain).into_iter().flatten() {
                         let one = &sent[*index];
                         if published.binds_below(one.host, sample, under, below) {
                             let code = Code::SuperdomainPinsUnmet;
-                            self.compare(published, one, sample, below, host, code);
+                            self.compare(published, one, (sample, below), (host, is_aside), code);
                         }
                     }
                 }
@@ -106,27 +120,37 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// A policy against what another block presents to those who noted it for one name and visit another.
+    /// Where that block is `aside`, so that clients may not come there, it is a word when the policy is
+    /// new: from then on their pins are on record.
     fn compare(
         &mut self,
         published: &Published<'a>,
         one: &Sent<'a>,
-        noted: &Sample,
-        visited: &Sample,
-        other: usize,
+        (noted, visited): (&Sample, &Sample),
+        (other, is_aside): (usize, bool),
         code: Code,
     ) {
         let (ours, theirs) = (&published.shown[one.host], &published.shown[other]);
         if one.host == other || !theirs.is_known || !self.deployment.hosts[other].tls {
             return;
         }
-        if is_safe(ours, &theirs.certificates, &one.pins) {
+        let reached = published.routing.names(other).get(visited);
+        // What is not for a name that the block does not have is refused for that, whatever it meets.
+        let has_name = reached.is_some_and(|reached| reached.claim == Claim::Name);
+        let mut refusing = refusing(ours, &theirs.certificates, &one.pins)
+            .filter(|got| has_name || theirs.is_for(*got, visited))
+            .peekable();
+        let was_published = published.was_published(noted, one.policy);
+        if refusing.peek().is_none() || is_aside && was_published {
             return;
         }
-        let reached = published.routing.names(other).get(visited);
-        let before = published.was_published(noted, one.policy)
-            && reached.is_some_and(|reached| {
-                published.is_unchanged(visited, (other, reached.claim), &reached.ports)
-            });
+        let enough = [Enough::Pins(Scope::Chain, one.pins.clone())];
+        let is_kept = |Reached { claim, ports }: &Reached| {
+            let let_in = lets_in(&enough);
+            refusing.all(|got| published.is_kept((visited, *claim), ports, got, &let_in))
+        };
+        let before = is_aside || was_published && reached.is_some_and(is_kept);
         let class = if before { Class::Warning } else { code.class() };
         let scope = Place {
             policy: one.policy.name(),
@@ -136,7 +160,7 @@ impl<'a> Checker<'a> {
         };
         let chains = self.chains(other);
         let label = self.deployment.hosts[other].label.as_str();
-        let alarm = Alarm { code, name: Some((visited.0.clone(), visited.1, 0)) };
+        let alarm = Alarm { code, name: Some((visited.0.clone(), visited.1, None)) };
         self.find_for(scope, Kind::Enforced, one.host, (code, class), vec![alarm], || {
             text::other_block(one.policy, noted, visited, label, &chains)
         });
@@ -153,6 +177,7 @@ impl<'a> Checker<'a> {
         let is_other = |record: &&Record<Presents>| {
             records.state.is_presented(record)
                 && records.writer.as_ref() != Some(&record.writer)
+                // That server says it itself, once it has read of these pins.
                 && !record.said.aside
         };
         let mut including: HashMap<&str, Vec<(usize, &Sample)>> = HashMap::new();
@@ -221,7 +246,7 @@ impl<'a> Checker<'a> {
             };
             let code = Code::PeerServerPinMismatch;
             let alarm =
-                |sample: &Sample| Alarm { code, name: Some((sample.0.clone(), sample.1, 0)) };
+                |sample: &Sample| Alarm { code, name: Some((sample.0.clone(), sample.1, None)) };
             let alarms = noted.iter().map(alarm).collect();
             self.find_for(scope, Kind::Enforced, one.host, (code, class), alarms, || {
                 let found = all.get(&(one.policy.name(), *before));
@@ -264,7 +289,8 @@ fn compare_elsewhere<'a>(
     record: &'a Record<Presents>,
     unmet: &mut Elsewhere<'a>,
 ) {
-    if !is_safe(&published.shown[one.host], &record.said.certificates, &one.pins) {
+    let ours = &published.shown[one.host];
+    if refusing(ours, &record.said.certificates, &one.pins).next().is_some() {
         let before = published.was_published(sample, one.policy);
         let (found, noted) = unmet.entry((index, before)).or_default();
         found.insert(record.id, record);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::dane::{self, Evidence};
 use super::report::Scope as Place;
-use super::routing::{Claim, Routing, Sample, any_of};
+use super::routing::{Claim, Reached, Routing, Sample, any_of, is_leaf_for};
+use super::unchanged::{Got, lets_in};
 use super::{
     Alarm, Certificates, Checker, Context, Deployment, HostVerdict, NameSet, SeenName, Sending,
     records_report as text,
@@ -55,24 +56,27 @@ pub(super) enum Relation {
 
 /// What a host presents.
 #[derive(Default)]
-pub(super) struct Shown {
+pub(super) struct Shown<'a> {
     /// In a fixed order, each once.
     pub(super) certificates: Vec<Presented>,
+    /// What they were made of, each with its position.
+    chains: Vec<(usize, &'a Chain)>,
     /// Whether that is all.
     pub(super) is_known: bool,
     /// What TLSA records are compared with, where there are some.
     pub(super) evidence: Vec<Evidence>,
 }
 
-impl Shown {
+impl<'a> Shown<'a> {
     /// What the contexts present together.
     fn new(
-        deployment: &Deployment,
+        deployment: &'a Deployment,
         paths: &[Vec<Paths>],
         contexts: &[usize],
         known: &mut Fingerprints,
     ) -> Self {
         let mut shown = Self { is_known: true, ..Self::default() };
+        let mut all: Vec<(Presented, &'a Chain)> = Vec::new();
         for &context in contexts {
             let Context { certificates, trust } = &deployment.contexts[context];
             let Certificates::Loaded(chains) = certificates else {
@@ -85,21 +89,44 @@ impl Shown {
                 match paths.keys() {
                     Some(keys) => {
                         let identity = Some(known.identity(chain));
-                        shown.certificates.push(Presented { served, keys, identity });
+                        all.push((Presented { served, keys, identity }, chain));
                     }
                     None => shown.is_known = false,
                 }
             }
         }
-        shown.certificates.sort();
-        shown.certificates.dedup();
+        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        for (one, chain) in all {
+            if shown.certificates.last() != Some(&one) {
+                shown.certificates.push(one);
+            }
+            shown.chains.push((shown.certificates.len() - 1, chain));
+        }
         shown
+    }
+
+    /// Whether one of its certificates is for the hosts of `sample`, so that clients accept it.
+    pub(super) fn is_for(&self, got: Got<'_>, sample: &Sample) -> bool {
+        let chains = self.chains.iter();
+        let of_it = chains
+            .filter(|(position, _)| std::ptr::eq(&raw const self.certificates[*position], got.one));
+        of_it.into_iter().any(|(_, chain)| is_leaf_for(chain, sample))
+    }
+
+    /// How one of its certificates meets the pins of a client that needs one of several sets alone.
+    pub(super) fn meet_by(&self, got: Got<'_>, enough: &[Enough]) -> Met {
+        match enough {
+            [Enough::Tlsa(set, host)] => {
+                dane::meet(set, host, self.evidence.iter().filter(|one| one.is_of(got.one)))
+            }
+            _ => meet_any(std::slice::from_ref(got.one), enough),
+        }
     }
 
     /// How a client's pins are met that needs one of several sets alone.
     pub(super) fn meet(&self, enough: &[Enough]) -> Met {
         match enough {
-            [Enough::Tlsa(set, host)] => dane::meet(set, host, &self.evidence),
+            [Enough::Tlsa(set, host)] => dane::meet(set, host, self.evidence.iter()),
             _ => meet_any(&self.certificates, enough),
         }
     }
@@ -117,6 +144,7 @@ impl Fingerprints {
             *known.or_insert_with(|| certificate.fingerprint())
         };
         CertificateIdentity {
+            slot: chain.leaf().slot(),
             issuer: chain.leaf().issuer_fingerprint(),
             authorities: chain.certificates()[1..].iter().map(&mut of).collect(),
             leaf: Some(chain.leaf().fingerprint()),
@@ -190,7 +218,7 @@ type ByName<'a, T> = HashMap<(&'a str, Matching), Vec<&'a Record<T>>>;
 /// All that the checks below look at.
 pub(super) struct Published<'a> {
     pub(super) routing: Routing<'a>,
-    pub(super) shown: Vec<Shown>,
+    pub(super) shown: Vec<Shown<'a>>,
     /// What the last accepted configuration presented, published and withheld.
     pub(super) presented_last: ByName<'a, Presents>,
     pub(super) published_last: ByName<'a, published::Published>,
@@ -316,25 +344,27 @@ impl<'a> Published<'a> {
         binding
     }
 
-    /// The ports on which clients of a writer know a name.
+    /// The ports on which clients of a writer know a name, or the pattern that it fits.
     pub(super) fn known_ports(
         &self,
         writer: Option<&WriterName>,
         sample: &Sample,
     ) -> BTreeSet<u16> {
-        let presents = self.presents_by_host.get(sample.0.as_str()).into_iter().flatten();
-        let of_name = presents.filter(|record| {
-            let said = &record.said;
-            Some(&record.writer) == writer && said.matching == sample.1 && !said.aside
+        let of_name = names_of(sample).flat_map(|(host, matching)| {
+            let presents = self.presents_by_host.get(host).into_iter().flatten();
+            presents.filter(move |record| {
+                Some(&record.writer) == writer && record.said.matching == matching
+            })
         });
         of_name.flat_map(|record| &record.said.ports).copied().collect()
     }
 
-    /// Whether the last accepted configuration had this very policy for a host, presented the same to
-    /// it, and did not send its header for a lock-out. A refusal would then protect nobody.
+    /// Whether the last accepted configuration had this very policy for a host, presented what does not
+    /// meet it, and did not send its header for a lock-out. A refusal would then protect nobody.
     pub(super) fn is_withheld_as_before(&self, host: usize, policy: &Policy) -> bool {
         if let Some(is_same) = self.unrecorded {
-            return is_same;
+            // What has no names is in no digest.
+            return is_same && self.routing.served(host).next().is_some();
         }
         let pins = sorted(policy);
         let mut served = self.routing.served(host).peekable();
@@ -344,7 +374,38 @@ impl<'a> Published<'a> {
                 before.into_iter().flatten().any(|record| {
                     record.said.pins == pins
                         && record.said.include_subdomains == policy.binds_subdomains()
-                }) && self.is_unchanged(sample, (host, reached.claim), &reached.ports)
+                }) && self.keeps_refusing(host, &pins, sample, reached)
+            })
+    }
+
+    /// Whether what does not meet the pins of a host's own policy is what the last accepted configuration
+    /// presented for a name.
+    fn keeps_refusing(
+        &self,
+        host: usize,
+        pins: &[Pin],
+        sample: &Sample,
+        Reached { claim, ports }: &Reached,
+    ) -> bool {
+        let Shown { certificates, is_known, .. } = &self.shown[host];
+        if !is_known {
+            return self.is_unchanged(sample, (host, *claim), ports);
+        }
+        let enough = [Enough::Pins(Scope::Chain, pins.to_vec())];
+        let let_in = lets_in(&enough);
+        let mut refusing = Got::each(certificates).filter(|got| !let_in(got.one));
+        refusing.all(|got| self.is_kept((sample, *claim), ports, got, &let_in))
+    }
+
+    /// Whether the last accepted configuration published this very policy for all names of a host, and
+    /// presented what does not meet it.
+    pub(super) fn is_unmet_as_before(&self, host: usize, policy: &Policy) -> bool {
+        let pins = sorted(policy);
+        let mut served = self.routing.served(host).peekable();
+        served.peek().is_some()
+            && served.all(|(sample, reached)| {
+                self.was_published(sample, policy)
+                    && self.keeps_refusing(host, &pins, sample, reached)
             })
     }
 
@@ -533,20 +594,18 @@ impl<'a> Checker<'a> {
                         unmet.add(live, &sample, &ports);
                     }
                 }
-                if relation == Relation::Own {
-                    let removed = published.removed(records, &targets, &sample, live, &enough);
-                    if is_gone && removed.is_empty() {
-                        closed.extend(published.closed(&sample, live, &enough));
+                let removed = published.removed(records, &targets, &sample, live, &enough);
+                if relation == Relation::Own && is_gone && removed.is_empty() {
+                    closed.extend(published.closed(&sample, live, &enough));
+                }
+                for (host, port) in removed {
+                    if !published.shown[host].is_known {
+                        unknown.insert(host);
+                        continue;
                     }
-                    for (host, port) in removed {
-                        if !published.shown[host].is_known {
-                            unknown.insert(host);
-                            continue;
-                        }
-                        let code = Code::RemovedHostPinsUnmet;
-                        let unmet = all.entry((host, code, code.class(), Claim::Name)).or_default();
-                        unmet.add(live, &sample, &BTreeSet::from([port]));
-                    }
+                    let code = Code::RemovedHostPinsUnmet;
+                    let unmet = all.entry((host, code, code.class(), Claim::Name)).or_default();
+                    unmet.add(live, &sample, &BTreeSet::from([port]));
                 }
             }
         }
@@ -597,7 +656,7 @@ impl<'a> Checker<'a> {
             let deployment = self.deployment;
             let alarm = |((host, matching), port): &(Sample, u16)| Alarm {
                 code,
-                name: Some((host.clone(), *matching, *port)),
+                name: Some((host.clone(), *matching, Some(*port))),
             };
             let alarms = unmet.names.iter().map(alarm).collect();
             self.find_for(scope, Kind::Enforced, host, (code, class), alarms, || {
@@ -683,6 +742,13 @@ fn group_of(unmet: &Unmet<'_>, code: Code, claim: Claim) -> String {
         unmet.names.iter().for_each(|(sample, _)| group.push_str(sample.0.as_str()));
     }
     group
+}
+
+/// A name as records have it, and the pattern that it fits.
+pub(super) fn names_of(sample: &Sample) -> impl Iterator<Item = (&str, Matching)> {
+    let parent = sample.0.parents().next().filter(|_| sample.1 == Matching::Exact);
+    let parent = parent.map(|parent| (parent, Matching::OneLabel));
+    std::iter::once((sample.0.as_str(), sample.1)).chain(parent)
 }
 
 /// What a writer's last accepted configuration said, by the name and the matching.

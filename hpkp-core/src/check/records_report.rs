@@ -53,7 +53,7 @@ pub(super) struct Unmet<'a> {
     /// The same of all hosts that share the finding.
     pub(super) all: &'a [Live<'a>],
     pub(super) chains: &'a [&'a Chain],
-    pub(super) shown: &'a Shown,
+    pub(super) shown: &'a Shown<'a>,
     pub(super) serving: &'a [Serving],
     /// Whether the last accepted configuration presented the same.
     pub(super) before: bool,
@@ -99,7 +99,7 @@ impl Unmet<'_> {
         }
         if self.before {
             text.details.push(
-                "not refused: the last accepted configuration presents the same certificates"
+                "not refused: the last accepted configuration presents the same to these clients"
                     .to_owned(),
             );
         }
@@ -153,11 +153,25 @@ impl Unmet<'_> {
             _ if self.found.iter().all(|live| live.record.said.tlsa.is_some()) => {
                 dane_report::unmet(self.found, chain, &until)
             }
+            _ if self.is_partly() => format!(
+                "some certificate paths that clients may build contain no key that matches the pins \
+                 they hold{above}, and nothing shows that their path is another one; clients on such a \
+                 path would refuse the certificate, {until}"
+            ),
             _ => format!(
                 "no key in {chain} matches the pins that clients hold{above}; these clients would \
                  refuse the certificate, {until}"
             ),
         }
+    }
+
+    /// Whether some paths of each certificate meet all of the pins.
+    fn is_partly(&self) -> bool {
+        let meets = |live: &Live<'_>| {
+            let said = &live.record.said;
+            super::records::meet(&self.shown.certificates, said.scope, &said.pins) != Met::No
+        };
+        self.found.iter().all(meets)
     }
 
     /// The affected hosts, the first few.
@@ -482,7 +496,7 @@ fn commands(verb: &str, words: &str, records: &Records, found: &[Live<'_>]) -> V
     numbered.collect()
 }
 
-impl Shown {
+impl Shown<'_> {
     fn meet_one(&self, scope: crate::published::Scope, pin: Pin) -> Met {
         let meets = self.certificates.iter().map(|one| one.keys.meet(scope, |other| other == pin));
         meets.max().unwrap_or(Met::No)

@@ -353,6 +353,36 @@ impl<'a> Routing<'a> {
         others.map(|(_, other, _)| other).collect()
     }
 
+    /// The default servers that clients of `host` meet under the name on other listeners, and to which
+    /// only a wildcard in a certificate leads them: no block has the name.
+    pub(super) fn aside(&self, host: usize, sample: &Sample) -> BTreeSet<usize> {
+        let all = self.answering(sample);
+        if is_ours(&all) {
+            return BTreeSet::new();
+        }
+        let asides =
+            all.into_iter().filter(|(_, other, claim)| *other != host && *claim == Claim::Wildcard);
+        asides.map(|(_, other, _)| other).collect()
+    }
+
+    /// Whether no name leads to a host, on none of its listeners: others have all of its names.
+    pub(super) fn is_unreached(&self, host: usize) -> bool {
+        let names = &self.deployment.hosts[host].names;
+        let mut tables =
+            self.tables.iter().filter(|table| table.listener.hosts.contains(&host)).peekable();
+        let is_led_to = |table: &Table<'_>, name: &String| {
+            let name = name.to_ascii_lowercase().replace('*', ANY_LABEL).replace('?', "x");
+            let name = name.strip_prefix('.').unwrap_or(&name);
+            table.named(&canonical(name)).is_some_and(|(other, _)| other == host)
+        };
+        tables.peek().is_some()
+            && tables.all(|table| {
+                table.listener.default != host
+                    && !table.listener.patterns.iter().any(|(other, _)| *other == host)
+                    && !names.iter().any(|name| is_led_to(table, name))
+            })
+    }
+
     /// The tables in which a name leads to blocks, with these.
     fn answering(&self, sample: &Sample) -> Vec<(usize, usize, Claim)> {
         let name = any_of(sample);
@@ -389,10 +419,15 @@ impl<'a> Routing<'a> {
         answering
     }
 
-    /// The blocks that answer where none has the name.
-    pub(super) fn defaults(&self) -> impl Iterator<Item = (usize, u16)> + '_ {
+    /// The blocks to which the server leads clients of a name, whether or not they accept what they get
+    /// there.
+    pub(super) fn led_to(&self, sample: &Sample) -> impl Iterator<Item = (usize, u16)> + '_ {
+        let name = any_of(sample).into_owned();
         let by_name = self.tables.iter().filter(|table| !table.listener.by_port_alone);
-        by_name.map(|table| (table.listener.default, table.listener.port))
+        by_name.map(move |table| {
+            let named = table.named(name.as_str()).map(|(host, _)| host);
+            (named.unwrap_or(table.listener.default), table.listener.port)
+        })
     }
 
     /// The blocks that are reached by a port alone, and whether their certificates have any name.
@@ -655,9 +690,13 @@ fn is_certificate_for(deployment: &Deployment, host: usize, sample: &Sample) -> 
     if deployment.hosts[host].contexts.iter().any(is_unknown) {
         return true;
     }
+    leaves(deployment, host).any(|chain| is_leaf_for(chain, sample))
+}
+
+/// Whether a certificate is for `sample`.
+pub(super) fn is_leaf_for(chain: &Chain, sample: &Sample) -> bool {
     let same = |name: &str, other: &str| name.trim_end_matches('.').eq_ignore_ascii_case(other);
-    let mut names = leaves(deployment, host).flat_map(|chain| chain.leaf().dns_names());
-    names.any(|name| match (name.strip_prefix("*."), sample.1) {
+    chain.leaf().dns_names().iter().any(|name| match (name.strip_prefix("*."), sample.1) {
         (Some(domain), Matching::OneLabel) => same(domain, sample.0.as_str()),
         (Some(domain), _) => sample.0.parents().next().is_some_and(|parent| same(domain, parent)),
         (None, Matching::OneLabel) => false,

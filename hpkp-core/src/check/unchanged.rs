@@ -2,106 +2,133 @@
 //! the check, and narrow: it compares, for a name on a port, the certificates that clients get, not their
 //! keys alone, since another certificate of the same CA moves the path to another root. Trust anchors are
 //! not compared: what this machine trusts changes nothing for clients.
+//!
+//! A server has a certificate of each kind of key, and a client gets one of them. So each is judged by
+//! itself: one that is as before stays so when another is changed. Only where one is gone do its clients
+//! come to those that are left.
 
 use std::collections::BTreeSet;
 
-use super::records::{Enough, Published, meet_any};
+use super::records::{Enough, Published, meet_any, names_of};
 use super::routing::{ANY_HOST, Claim, Reached, Sample};
 use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::state::{Live, Record};
-use crate::published::{
-    self, Fingerprint, Lifetime, Matching, Met, Origin, Presented, Presents, State,
-};
+use crate::published::{self, Lifetime, Matching, Met, Origin, Presented, Presents, Slot, State};
 
-/// What tells one certificate that a server presents from another: the leaf's key, who issued it, and the
-/// CA certificates that are sent, in order. A renewal with the same key by the same CA changes nothing.
-type Slot<'a> = (Option<Pin>, Fingerprint, &'a [Fingerprint]);
-
-fn slots<'a>(
-    certificates: &'a [Presented],
-    leaf: impl Fn(Pin) -> bool,
-) -> Option<BTreeSet<Slot<'a>>> {
-    let slot = |one: &'a Presented| {
-        let identity = one.identity.as_ref()?;
-        Some((
-            one.served.first().copied().flatten().filter(|pin| leaf(*pin)),
-            identity.issuer,
-            identity.authorities.as_slice(),
-        ))
+/// Whether two certificates are alike to clients that hold pins: the same key of the leaf as far as `leaf`
+/// is about it, the same issuer, and the same CA certificates sent, in order. A renewal with the same key by
+/// the same CA changes nothing.
+pub(super) fn is_one(recorded: &Presented, shown: &Presented, leaf: impl Fn(Pin) -> bool) -> bool {
+    let first = |one: &Presented| one.served.first().copied().flatten().filter(|pin| leaf(*pin));
+    let has_same_authorities = match (&recorded.identity, &shown.identity) {
+        (Some(a), Some(b)) => a.issuer == b.issuer && a.authorities == b.authorities,
+        // The keys that are sent: all that a record of format 1 tells.
+        _ => {
+            let above = |one: &Presented| one.served.get(1..).unwrap_or_default().to_vec();
+            above(recorded) == above(shown)
+        }
     };
-    certificates.iter().map(slot).collect()
+    first(recorded) == first(shown) && has_same_authorities
 }
 
-/// The keys that are sent: all that a record of format 1 tells.
-fn keys(
-    certificates: &[Presented],
-    leaf: impl Fn(Pin) -> bool,
-) -> BTreeSet<(Option<Pin>, &[Option<Pin>])> {
-    let mut all = BTreeSet::new();
-    for one in certificates {
-        let first = one.served.first().copied().flatten().filter(|pin| leaf(*pin));
-        all.insert((first, one.served.get(1..).unwrap_or_default()));
+fn is_same(recorded: &Presented, shown: &Presented) -> bool {
+    is_one(recorded, shown, |_| true)
+}
+
+fn slot(one: &Presented) -> Option<Slot> {
+    one.identity.as_ref()?.slot
+}
+
+/// What a client gets: one of the certificates of a host.
+#[derive(Clone, Copy)]
+pub(super) struct Got<'b> {
+    pub(super) one: &'b Presented,
+    /// All of them, this one too.
+    pub(super) all: &'b [Presented],
+}
+
+impl Got<'_> {
+    /// Each of `all`.
+    pub(super) fn each(all: &[Presented]) -> impl Iterator<Item = Got<'_>> {
+        all.iter().map(move |one| Got { one, all })
     }
-    all
+
+    /// Whether clients of a certificate that is not to be had any more get this one: it is of the same
+    /// slot, or nothing is left of that slot. In doubt they do.
+    pub(super) fn takes_over(&self, gone: &Presented) -> bool {
+        let is_left = |was: Slot| self.all.iter().any(|one| slot(one) == Some(was));
+        match (slot(gone), slot(self.one)) {
+            (Some(was), Some(is)) => was == is || !is_left(was),
+            _ => true,
+        }
+    }
+
+    /// Those of `before` in whose place clients get this one: itself, and what is gone and it takes over.
+    /// Where it is the first of its slot, clients that prefer such a key got any of the others so far.
+    fn predecessors<'b>(&self, before: &'b [Presented]) -> impl Iterator<Item = &'b Presented> {
+        let is_of_slot = |was: &Presented| {
+            is_same(was, self.one) || slot(was).is_some() && slot(was) == slot(self.one)
+        };
+        let is_first = !before.iter().any(is_of_slot);
+        before.iter().filter(move |was| {
+            let is_gone = || !self.all.iter().any(|one| is_same(was, one));
+            is_first || is_same(was, self.one) || is_gone() && self.takes_over(was)
+        })
+    }
+
+    /// Whether all clients that get this one, and that `before` let in, got it then too.
+    pub(super) fn is_as(&self, before: &[Presented], let_in: impl Fn(&Presented) -> bool) -> bool {
+        before.iter().any(|was| is_same(was, self.one))
+            && self.predecessors(before).all(|was| is_same(was, self.one) || !let_in(was))
+    }
 }
 
 /// Whether the same certificates are presented.
-pub(super) fn same(recorded: &[Presented], shown: &[Presented]) -> bool {
-    same_for(recorded, shown, |_| true)
+fn same(recorded: &[Presented], shown: &[Presented]) -> bool {
+    recorded.is_empty() == shown.is_empty()
+        && Got::each(shown).all(|got| got.is_as(recorded, |_| true))
 }
 
-/// Whether clients that hold `pins` build the same path, and find the same of their pins on it: the key of
-/// the leaf matters only where it is one of them.
-fn same_path(recorded: &[Presented], shown: &[Presented], pins: &[Pin]) -> bool {
-    same_for(recorded, shown, |pin| pins.binary_search(&pin).is_ok())
-}
-
-fn same_for(
-    recorded: &[Presented],
-    shown: &[Presented],
-    leaf: impl Fn(Pin) -> bool + Copy,
-) -> bool {
-    match (slots(recorded, leaf), slots(shown, leaf)) {
-        (Some(recorded), Some(shown)) => recorded == shown,
-        _ => keys(recorded, leaf) == keys(shown, leaf),
-    }
+/// Whether a certificate lets in some of those who need one of `enough` alone.
+pub(super) fn lets_in(enough: &[Enough]) -> impl Fn(&Presented) -> bool + Copy {
+    |one| meet_any(std::slice::from_ref(one), enough) != Met::No
 }
 
 impl<'a> Published<'a> {
     /// What the last accepted configuration presented to those who visit `sample` on `port`: by that
     /// name, or by the pattern that it fitted. A port of 0 stands for a socket without one, which is
     /// reached through something in front of it, on whatever port. What it presented aside counts for
-    /// `claim`s of that kind alone: a name that a block has got since then is new.
+    /// `claim`s of that kind alone: a name that a block has got since then is new. Where names are
+    /// ignored, it is whatever was presented on the port.
     pub(super) fn presented_before(
         &self,
         sample: &Sample,
         claim: Claim,
         port: u16,
     ) -> Vec<&'a Record<Presents>> {
-        let parent = sample.0.parents().next().filter(|_| sample.1 == Matching::Exact);
-        let name = (sample.0.as_str(), sample.1);
-        let pattern = parent.map(|parent| (parent, Matching::OneLabel));
+        let is_there = |record: &&Record<Presents>, aside: bool| {
+            record.said.aside == aside && (port == 0 || record.said.ports.contains(&port))
+        };
         let any = (ANY_HOST, Matching::Exact);
         for aside in [false, true].into_iter().filter(|aside| !aside || !claim.is_served()) {
-            for key in std::iter::once(name).chain(pattern).chain(aside.then_some(any)) {
+            for key in names_of(sample).chain(aside.then_some(any)) {
                 let all = self.presented_last.get(&key).into_iter().flatten().copied();
-                let there = all.filter(|record| {
-                    record.said.aside == aside && (port == 0 || record.said.ports.contains(&port))
-                });
-                let there: Vec<_> = there.collect();
+                let there: Vec<_> = all.filter(|record| is_there(record, aside)).collect();
                 if !there.is_empty() {
                     return there;
                 }
             }
         }
-        Vec::new()
+        let asides = self.presented_last.values().flatten().copied();
+        let asides = asides.filter(|record| claim == Claim::PortOnly && is_there(record, true));
+        asides.collect()
     }
 
-    /// Whether the last accepted configuration had a name, with a certificate for it.
+    /// Whether the last accepted configuration had a name, or answered for it by a pattern, with a
+    /// certificate for it.
     pub(super) fn had(&self, sample: &Sample) -> bool {
-        let records = self.presented_last.get(&(sample.0.as_str(), sample.1));
-        records.into_iter().flatten().any(|record| !record.said.aside)
+        names_of(sample).any(|name| self.presented_last.contains_key(&name))
     }
 
     /// Whether a host presents for `sample`, on each of `ports`, the certificates that the last accepted
@@ -115,56 +142,85 @@ impl<'a> Published<'a> {
         if let Some(is_same) = self.unrecorded {
             return is_same;
         }
-        let no_port = BTreeSet::from([0]);
-        let ports = if ports.is_empty() { &no_port } else { ports };
-        ports.iter().all(|port| self.is_unchanged_on(sample, (host, claim), *port))
+        let all = &self.shown[host].certificates;
+        if all.is_empty() {
+            let is_empty = |port| {
+                let mut before = self.presented_before(sample, claim, port).into_iter();
+                before.any(|record| record.said.certificates.is_empty())
+            };
+            return or_none(ports).into_iter().all(is_empty);
+        }
+        Got::each(all).all(|got| self.is_kept((sample, claim), ports, got, &|_: &Presented| true))
     }
 
-    fn is_unchanged_on(&self, sample: &Sample, (host, claim): (usize, Claim), port: u16) -> bool {
+    /// Whether those who get a certificate of a host when they visit `sample` on one of `ports`, and were
+    /// let in by what they got there from the last accepted configuration, got the same then.
+    pub(super) fn is_kept(
+        &self,
+        (sample, claim): (&Sample, Claim),
+        ports: &BTreeSet<u16>,
+        got: Got<'_>,
+        let_in: &dyn Fn(&Presented) -> bool,
+    ) -> bool {
+        if let Some(is_same) = self.unrecorded {
+            return is_same;
+        }
+        let on = |port| self.is_kept_on((sample, claim), port, got, let_in);
+        or_none(ports).into_iter().all(on)
+    }
+
+    fn is_kept_on(
+        &self,
+        (sample, claim): (&Sample, Claim),
+        port: u16,
+        got: Got<'_>,
+        let_in: &dyn Fn(&Presented) -> bool,
+    ) -> bool {
         let before = self.presented_before(sample, claim, port);
-        let is_same = |record: &&Record<Presents>, host: usize| {
-            same(&record.said.certificates, &self.shown[host].certificates)
-        };
-        if !before.iter().any(|record| is_same(record, host)) {
-            return false;
+        let mut same = before.iter().filter(|r| got.is_as(&r.said.certificates, let_in));
+        if before.len() == 1 || port == 0 {
+            return same.next().is_some();
         }
         // Where different certificates were presented for the name, on different addresses or for
         // different hosts of a pattern, nothing tells which of them this block had: it may have taken
         // the place of one that is gone.
-        let is_still_presented = |record: &&Record<Presents>| {
+        let is_still_presented = |record: &Record<Presents>| {
             let level = (record.said.host.clone(), record.said.matching);
             let there = self.routing.targets(&level).into_iter();
-            there.filter(|target| target.port == port).any(|target| is_same(record, target.host))
+            there.filter(|target| target.port == port).any(|target| {
+                self::same(&record.said.certificates, &self.shown[target.host].certificates)
+            })
         };
-        before.len() == 1 || port == 0 || before.iter().all(is_still_presented)
+        let is_harmless = |record: &&Record<Presents>| {
+            is_still_presented(record)
+                || got
+                    .predecessors(&record.said.certificates)
+                    .all(|was| is_same(was, got.one) || !let_in(was))
+        };
+        let had_it = |record: &&Record<Presents>| {
+            record.said.certificates.iter().any(|was| is_same(was, got.one))
+        };
+        before.iter().any(had_it) && before.iter().all(is_harmless)
     }
 
-    /// Whether clients that hold `live` got in when they visited `sample` on one of `ports` while the
-    /// last accepted configuration was in effect.
+    /// Whether clients that need one of `enough` got in when they visited `sample` on one of `ports` while
+    /// the last accepted configuration was in effect, and get this certificate now.
     pub(super) fn got_in_before(
         &self,
-        sample: &Sample,
-        claim: Claim,
+        (sample, claim): (&Sample, Claim),
         ports: &BTreeSet<u16>,
+        got: Got<'_>,
         enough: &[Enough],
     ) -> bool {
         // What nobody has recorded may have let them in.
         if self.unrecorded == Some(false) {
             return true;
         }
-        let is_met = |record: &Record<Presents>| {
-            // Which of them a client gets is its own choice: one is enough.
-            let mut certificates = record.said.certificates.iter();
-            certificates.any(|one| meet_any(std::slice::from_ref(one), enough) != Met::No)
-        };
-        ports.iter().any(|port| {
-            let mut before = self.presented_before(sample, claim, *port);
-            if before.is_empty() && claim == Claim::PortOnly {
-                let aside = self.presented_last.values().flatten().copied();
-                before = aside.filter(|r| r.said.aside && r.said.ports.contains(port)).collect();
-            }
-            before.into_iter().any(is_met)
-        })
+        let let_in = lets_in(enough);
+        let is_met =
+            |record: &Record<Presents>| got.predecessors(&record.said.certificates).any(let_in);
+        let before = |port: &u16| self.presented_before(sample, claim, *port);
+        ports.iter().flat_map(before).any(is_met)
     }
 
     /// Whether a host presents what the last accepted configuration presented and published this
@@ -206,43 +262,47 @@ impl<'a> Published<'a> {
         })
     }
 
-    /// Whether every client that holds the record got it, or got in with it, where it was shown just what
-    /// the host presents now: it builds the path that it built then. `None` where nothing is known of
-    /// what it saw.
+    /// Whether every client that holds the record and gets this certificate got the pins, or got in with
+    /// them, where it was shown just the same: it builds the path that it built then. `None` where nothing
+    /// is known of what it saw.
     pub(super) fn is_shown_as_then(
         &self,
         state: &State,
         (live, enough): (&Live<'_>, &[Enough]),
-        sample: &Sample,
-        (host, claim): (usize, Claim),
+        (sample, claim): (&Sample, Claim),
+        got: Got<'_>,
         ports: &BTreeSet<u16>,
     ) -> Option<bool> {
         if let Some(is_same) = self.unrecorded {
             return Some(is_same);
         }
         let said = &live.record.said;
-        let shown = &self.shown[host].certificates;
+        let let_in = lets_in(enough);
         let presents = self.presents_by_host.get(said.host.as_str());
         if let Some(presents) = presents.filter(|_| said.origin == Origin::Header) {
             let then = state.presented_with(live.record, presents);
             let mut then = then.filter(|record| !record.said.aside).peekable();
             if then.peek().is_some() {
-                return Some(then.all(|record| same(&record.said.certificates, shown)));
+                return Some(then.all(|record| got.is_as(&record.said.certificates, let_in)));
             }
         }
+        let is_pinned = |pin: Pin| said.pins.binary_search(&pin).is_ok();
         let mut is_known = false;
         for port in ports {
             let before = self.presented_before(sample, claim, *port);
-            let is_met = |record: &&Record<Presents>| {
-                let certificates = &record.said.certificates;
-                !certificates.is_empty() && meet_any(certificates, enough) != Met::No
-            };
-            let mut let_in = before.into_iter().filter(is_met).peekable();
+            // Those of each record that let them in, and in whose place they get this one.
+            let let_in = before.into_iter().map(|record| {
+                let all = got.predecessors(&record.said.certificates);
+                all.filter(|was| let_in(was)).collect::<Vec<_>>()
+            });
+            let mut let_in = let_in.filter(|all| !all.is_empty()).peekable();
             if let_in.peek().is_none() {
                 continue;
             }
             is_known = true;
-            if !let_in.any(|record| same_path(&record.said.certificates, shown, &said.pins)) {
+            // They find the same of their pins on the same path: the key of the leaf matters only where
+            // it is one of them.
+            if !let_in.any(|all| all.into_iter().all(|was| is_one(was, got.one, is_pinned))) {
                 return Some(false);
             }
         }
@@ -256,4 +316,9 @@ impl<'a> Published<'a> {
         let mut certificates = certificates.flat_map(|record| &record.said.certificates);
         certificates.any(|one| one.identity.is_none())
     }
+}
+
+/// A port of 0 stands for a socket without one.
+fn or_none(ports: &BTreeSet<u16>) -> Vec<u16> {
+    if ports.is_empty() { vec![0] } else { ports.iter().copied().collect() }
 }

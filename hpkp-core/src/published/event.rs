@@ -326,6 +326,9 @@ pub struct Presented {
 /// the leaf with the same key by the same issuer changes nothing of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CertificateIdentity {
+    /// For which clients it is, besides others of the same server. None where that cannot be told: a
+    /// rare key, or a record that does not say it.
+    pub slot: Option<Slot>,
     /// The leaf's issuer name and authority key identifier.
     pub issuer: Fingerprint,
     /// The certificates sent after the leaf, in their order: hashes of their DER.
@@ -333,6 +336,25 @@ pub struct CertificateIdentity {
     /// The leaf: a hash of its DER. Clients that compare whole certificates see each renewal. None in
     /// records that do not say it.
     pub leaf: Option<Fingerprint>,
+}
+
+/// The kind of a leaf's key. A server has one certificate of each kind, and a client gets that of the
+/// kind that it prefers: OpenSSL's slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Slot {
+    /// RSA.
+    Rsa,
+    /// RSA for signatures of RSASSA-PSS alone.
+    RsaPss,
+    /// DSA.
+    Dsa,
+    /// ECDSA on one of the curves that every client has: P-256 and P-384. A client that lacks the
+    /// curve of another gets the certificate of another slot.
+    Ec,
+    /// Ed25519.
+    Ed25519,
+    /// Ed448.
+    Ed448,
 }
 
 /// The first 16 bytes of a SHA-256.

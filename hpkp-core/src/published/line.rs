@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::client::{CLIENTS, Exempt};
 use super::event::{
     Again, Body, CertificateIdentity, Compromised, Configuration, Ended, Event, EventId, Gone,
-    Identity, Lifetime, Matching, Origin, Presented, Presents, Published, Scope, Seen, Sight,
+    Identity, Lifetime, Matching, Origin, Presented, Presents, Published, Scope, Seen, Sight, Slot,
     Waived, Why, Withheld,
 };
 use super::json::{Map, Value, write_object};
@@ -353,6 +353,9 @@ fn certificate(presented: &Presented) -> Value<'_> {
     members.insert("keys", presented.keys.nodes().iter().map(node).collect());
     if let Some(identity) = &presented.identity {
         members.insert("issuer", identity.issuer.to_string().into());
+        if let Some((name, _)) = SLOTS.iter().find(|(_, slot)| Some(*slot) == identity.slot) {
+            members.insert("slot", (*name).into());
+        }
         let authorities = identity.authorities.iter().map(ToString::to_string);
         members.insert("authorities", authorities.collect());
         if let Some(leaf) = &identity.leaf {
@@ -368,6 +371,15 @@ fn write_exempt(exempt: &Exempt) -> Value<'_> {
     members.insert("include_subdomains", exempt.include_subdomains.into());
     Value::Object(members)
 }
+
+const SLOTS: &[(&str, Slot)] = &[
+    ("rsa", Slot::Rsa),
+    ("rsa-pss", Slot::RsaPss),
+    ("dsa", Slot::Dsa),
+    ("ec", Slot::Ec),
+    ("ed25519", Slot::Ed25519),
+    ("ed448", Slot::Ed448),
+];
 
 const MATCHINGS: &[(&str, Matching)] = &[
     ("exact", Matching::Exact),
@@ -778,9 +790,13 @@ fn read_certificate(value: Value<'_>) -> Result<Presented, LineError> {
     let issuer = members.take("issuer").map(fingerprint).transpose()?;
     let authorities = members.array("authorities", fingerprint)?;
     let leaf = members.take("leaf").map(fingerprint).transpose()?;
+    // One that a later version has and this one does not know is as good as none.
+    let slot = members.take("slot");
+    let slot = slot.as_ref().and_then(Value::as_str);
+    let slot = SLOTS.iter().find(|(name, _)| slot == Some(name)).map(|(_, slot)| *slot);
     let identity = match (issuer, authorities) {
         (Some(issuer), Some(authorities)) => {
-            Some(CertificateIdentity { issuer, authorities, leaf })
+            Some(CertificateIdentity { slot, issuer, authorities, leaf })
         }
         (None, None) => None,
         _ => return Err(WRONG),

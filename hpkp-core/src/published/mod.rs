@@ -24,7 +24,7 @@ pub use client::{Client, Exempt};
 pub use event::{
     Again, Body, CertificateIdentity, Compromised, Configuration, Ended, Event, EventId,
     Fingerprint, Gone, Identity, Lifetime, Matching, Origin, Presented, Presents, Published, Scope,
-    Seen, Sight, Waived, Why, Withheld,
+    Seen, Sight, Slot, Waived, Why, Withheld,
 };
 pub use keys::{KeyGraph, KeyNode, Met};
 pub use name::{HostName, WriterName};

@@ -31,6 +31,8 @@ pub(crate) struct Place {
     pub(crate) port: u16,
     pub(crate) shown: Shown,
     pub(crate) by: By,
+    /// Whether it has the very name.
+    pub(crate) has_name: bool,
     /// The block.
     pub(crate) block: usize,
 }
@@ -172,43 +174,54 @@ fn paths(scope: Scope, chain: &[Cert]) -> &'static [Vec<pki::Step>] {
     if scope == Scope::SentCa { pki::sent_paths(chain) } else { pki::paths(chain) }
 }
 
-fn slots(shown: &Shown, matters: impl Fn(u32) -> bool) -> BTreeSet<pki::Slot<'_>> {
-    shown.iter().map(|chain| pki::slot(chain, &matters)).collect()
+/// The kinds of keys: a client prefers one, and gets another where the server has none of it.
+const KINDS: [bool; 2] = [false, true];
+
+/// What a client that prefers a kind of key may get.
+fn of_kind(shown: &Shown, kind: bool) -> Shown {
+    let is_of = |chain: &&Vec<Cert>| (chain[0].key >= crate::der::OTHER_KIND) == kind;
+    let of_it: Shown = shown.iter().filter(is_of).cloned().collect();
+    if of_it.is_empty() { shown.clone() } else { of_it }
 }
 
-fn is_same(one: &Shown, other: &Shown) -> bool {
-    slots(one, |_| true) == slots(other, |_| true)
+fn is_same(one: &[Cert], other: &[Cert]) -> bool {
+    pki::slot(one, |_| true) == pki::slot(other, |_| true)
 }
 
-/// Whether one of the chains has a path that a client does not accept.
-fn may_miss(scope: Scope, keys: &BTreeSet<u32>, now: &Shown) -> bool {
-    now.iter().flat_map(|chain| paths(scope, chain)).any(|path| !accepts(scope, keys, path))
+fn has(shown: &Shown, chain: &[Cert]) -> bool {
+    shown.iter().any(|one| is_same(one, chain))
 }
 
-/// Whether somebody who has noted `keys` where it was shown `then` is refused where `now` is shown.
-/// Who is shown the same comes to the same path; who is shown something else may come to any.
-fn may_refuse(keys: &BTreeSet<u32>, then: &Shown, now: &Shown) -> bool {
-    match is_same(then, now) {
-        false => may_miss(Scope::Chain, keys, now),
-        true => may_never_pass(Scope::Chain, keys, now),
-    }
+/// Whether a chain has a path that a client does not accept.
+fn may_miss(scope: Scope, keys: &BTreeSet<u32>, chain: &[Cert]) -> bool {
+    paths(scope, chain).iter().any(|path| !accepts(scope, keys, path))
 }
 
-/// Whether one of the chains has no path at all that a client accepts: so much can be said where
-/// nothing is known of the path that it takes.
-fn may_never_pass(scope: Scope, keys: &BTreeSet<u32>, now: &Shown) -> bool {
-    now.iter().any(|chain| !paths(scope, chain).iter().any(|path| accepts(scope, keys, path)))
+/// Whether it has a path that a client accepts.
+fn may_pass(scope: Scope, keys: &BTreeSet<u32>, chain: &[Cert]) -> bool {
+    paths(scope, chain).iter().any(|path| accepts(scope, keys, path))
 }
 
-/// Whether one of the chains has a path that a client accepts: which chain it gets is its own choice.
-fn may_pass(scope: Scope, keys: &BTreeSet<u32>, shown: &Shown) -> bool {
-    shown.iter().flat_map(|chain| paths(scope, chain)).any(|path| accepts(scope, keys, path))
+/// Those of `then` that are had no more, for clients that get one of `now`.
+fn gone<'b>(then: &'b Shown, now: &'b Shown) -> impl Iterator<Item = &'b Vec<Cert>> {
+    then.iter().filter(|chain| !has(now, chain))
 }
 
-/// Whether somebody who got in where `before` was shown may come to a path now that it does not accept.
-fn may_lose(scope: Scope, keys: &BTreeSet<u32>, before: &Shown, now: &Shown) -> bool {
-    let of = |shown| slots(shown, |key| keys.contains(&key));
-    !may_never_pass(scope, keys, before) && of(before) != of(now) && may_miss(scope, keys, now)
+/// Whether somebody who has noted `keys` where it was shown `then` is refused by one of `now`. Who is shown
+/// the same comes to the same path; who is shown something else may come to any.
+fn may_refuse(keys: &BTreeSet<u32>, then: &Shown, now: &Shown, chain: &[Cert]) -> bool {
+    let scope = Scope::Chain;
+    let is_other = || !has(then, chain) || gone(then, now).any(|was| may_pass(scope, keys, was));
+    !may_pass(scope, keys, chain) || may_miss(scope, keys, chain) && is_other()
+}
+
+/// Whether somebody who got in where `then` was shown may come to a path of one of `now` that it does not
+/// accept.
+fn may_lose(scope: Scope, keys: &BTreeSet<u32>, then: &Shown, now: &Shown, chain: &[Cert]) -> bool {
+    let of = |one| pki::slot(one, |key| keys.contains(&key));
+    let mut came = then.iter().filter(|was| is_same(was, chain) || !has(now, was));
+    may_miss(scope, keys, chain)
+        && came.any(|was| may_pass(scope, keys, was) && of(was) != of(chain))
 }
 
 /// What visitors of a place were shown there by the last configuration, which was `before`. A name that a
@@ -218,33 +231,43 @@ fn shown_before<'a>(before: Option<&'a Server<'_>>, place: &Place) -> Option<&'a
     (there.by != By::Wildcard || place.by == By::Wildcard).then_some(&there.shown)
 }
 
-/// Whether a client that holds published pins would be refused.
+/// Whether a client that holds published pins would be refused. With `in_doubt` also where it may be, for
+/// all that is known of its path: the name is new here.
 pub(crate) fn holders_are_locked_out(
     view: &View<'_>,
     server: &Server<'_>,
     before: Option<&Server<'_>>,
+    in_doubt: bool,
 ) -> bool {
-    locked_out(view, server, before, |_| true)
+    locked_out(view, server, before, in_doubt, |_, _, _, _, _| true)
 }
 
-/// Whether one would be refused where the server's last configuration, which was `before`, presented
-/// something else or did not have the name.
+/// Whether one would be refused by what the server's last configuration, which was `before`, did not
+/// present to it.
 pub(crate) fn holders_are_newly_locked_out(
     view: &View<'_>,
     server: &Server<'_>,
     before: &Server<'_>,
 ) -> bool {
-    let is_new = |place: &Place| {
-        shown_before(Some(before), place).is_none_or(|then| !is_same(then, &place.shown))
-    };
-    locked_out(view, server, Some(before), is_new)
+    let is_new =
+        |place: &Place, then: Option<&Shown>, now: &Shown, chain: &[Cert], held: Held<'_>| {
+            let lets_in = |was: &Vec<Cert>| may_pass(held.0, held.1, was);
+            let had = |whole: &Shown| has(whole, chain);
+            !shown_before(Some(before), place).is_some_and(had)
+                || then.is_none_or(|then| gone(then, now).any(lets_in))
+        };
+    locked_out(view, server, Some(before), false, is_new)
 }
+
+/// What a client compares, and with which keys.
+type Held<'b> = (Scope, &'b BTreeSet<u32>);
 
 fn locked_out(
     view: &View<'_>,
     server: &Server<'_>,
     before: Option<&Server<'_>>,
-    counts: impl Fn(&Place) -> bool,
+    in_doubt: bool,
+    counts: impl Fn(&Place, Option<&Shown>, &Shown, &[Cert], Held<'_>) -> bool,
 ) -> bool {
     view.events().any(|event| {
         let Body::Published(published) = event.body() else { return false };
@@ -252,35 +275,53 @@ fn locked_out(
             return false;
         }
         let (keys, scope) = (view.keys(published), published.scope);
-        let refuses = |place: &Place| {
-            let now = &place.shown;
-            let then = shown_before(before, place);
-            // What only a wildcard is for may be another machine's, unless it was served here.
-            let got_in = || then.is_some_and(|then| may_pass(scope, &keys, then));
-            if place.by == By::Wildcard && !got_in() {
-                return false;
-            }
-            let seen = match published.origin {
-                Origin::Header => view.seen_with(event, published),
-                Origin::Other(_) => BTreeSet::new(),
+        let seen = match published.origin {
+            Origin::Header => view.seen_with(event, published),
+            Origin::Other(_) => BTreeSet::new(),
+        };
+        let refuses = |place: &Place, kind: bool| {
+            let now = of_kind(&place.shown, kind);
+            let then = shown_before(before, place).map(|then| of_kind(then, kind));
+            let is_met = |chain: &Vec<Cert>| {
+                let then = then.as_ref();
+                // What only a wildcard is for may be another machine's, and nobody accepts what is not
+                // for a name that the server does not have, unless they got in here.
+                let got_in = || {
+                    let came = |was: &&Vec<Cert>| is_same(was, chain) || !has(&now, was);
+                    let mut came = then.into_iter().flatten().filter(came);
+                    came.any(|was| may_pass(scope, &keys, was))
+                };
+                let ignores_names = published.port.is_some()
+                    && scope == Scope::Leaf
+                    && is_meant(published, &place.name);
+                let is_for_it =
+                    place.has_name || ignores_names || chain[0].is_for(&place.name).is_some();
+                if (place.by == By::Wildcard || !is_for_it) && !got_in() {
+                    return false;
+                }
+                let is_refused = !may_pass(scope, &keys, chain)
+                    || seen.iter().any(|then| may_refuse(&keys, &of_kind(then, kind), &now, chain))
+                    || seen.is_empty()
+                        && then.is_some_and(|then| may_lose(scope, &keys, then, &now, chain))
+                    || in_doubt && then.is_none() && may_miss(scope, &keys, chain);
+                is_refused && counts(place, then, &now, chain, (scope, &keys))
             };
-            may_never_pass(scope, &keys, now)
-                || seen.iter().any(|then| may_refuse(&keys, then, now))
-                || seen.is_empty() && then.is_some_and(|then| may_lose(scope, &keys, then, now))
+            now.iter().any(is_met)
         };
         server.places.iter().any(|place| {
             binds(published, &place.name)
                 && published.port.is_none_or(|only| only == place.port)
-                && counts(place)
-                && refuses(place)
+                && KINDS.into_iter().any(|kind| refuses(place, kind))
         })
     })
 }
 
 /// Whether a client that notes one of the new headers would be refused by another block of this
-/// configuration, or by another server.
-pub(crate) fn noters_are_locked_out(view: &View<'_>, server: &Server<'_>) -> bool {
-    let is_ours = |name: &str| server.places.iter().any(|p| p.name == name && p.by == By::Name);
+/// configuration, or by another server. Those that answer aside count with `asides` alone: clients may not
+/// come there.
+pub(crate) fn noters_are_locked_out(view: &View<'_>, server: &Server<'_>, asides: bool) -> bool {
+    let is_ours =
+        |name: &str| asides || server.places.iter().any(|p| p.name == name && p.by == By::Name);
     let here = server.places.iter();
     let here = here.filter(|place| place.by != By::Wildcard || is_ours(&place.name));
     let elsewhere: Vec<Place> = view
@@ -304,6 +345,7 @@ pub(crate) fn noters_are_locked_out(view: &View<'_>, server: &Server<'_>) -> boo
                 port: 0,
                 shown: view.presented[&event.id()].clone(),
                 by: By::Name,
+                has_name: true,
                 block: usize::MAX,
             };
             let host = presents.host.as_str();
@@ -320,7 +362,19 @@ pub(crate) fn noters_are_locked_out(view: &View<'_>, server: &Server<'_>) -> boo
             let is_bound = header.names.iter().any(|name| {
                 place.name == *name || header.include_subdomains && is_below(&place.name, name)
             });
-            is_bound && may_refuse(&header.keys, &header.shown, &place.shown)
+            let refuses = |kind: bool| {
+                let (then, now) = (of_kind(&header.shown, kind), of_kind(&place.shown, kind));
+                let is_other =
+                    |chain: &[Cert]| !has(&then, chain) || gone(&then, &now).any(|_| true);
+                let is_for_it =
+                    |chain: &[Cert]| place.has_name || chain[0].is_for(&place.name).is_some();
+                now.iter().any(|chain| {
+                    let never = !may_pass(Scope::Chain, &header.keys, chain);
+                    let miss = may_miss(Scope::Chain, &header.keys, chain);
+                    is_for_it(chain) && (never || miss && is_other(chain))
+                })
+            };
+            is_bound && KINDS.into_iter().any(refuses)
         })
     })
 }

@@ -17,8 +17,13 @@ pub(crate) struct Shape {
 /// A key of which no pin can be formed (RFC 7469 section 2.4).
 pub(crate) const UNPINNABLE: u32 = 15;
 
+/// The first key of another kind than those before it.
+pub(crate) const OTHER_KIND: u32 = 112;
+
 /// 1.3.101.112, Ed25519.
 const ED25519: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
+/// 1.3.101.113, Ed448: what keys from [`OTHER_KIND`] on say that they are.
+const ED448: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x71];
 /// 1.2.840.10045.2.1, a key on an elliptic curve, whose parameters are NULL: those of its issuer.
 const EC_INHERITED: &[u8] = &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x05, 0x00];
 /// 2.5.4.3, the common name.
@@ -32,7 +37,11 @@ impl Shape {
 
     /// The same, for these host names.
     pub(crate) fn certificate_for(&self, hosts: &[&str]) -> Vec<u8> {
-        let algorithm = if self.key == UNPINNABLE { EC_INHERITED } else { ED25519 };
+        let algorithm = match self.key {
+            UNPINNABLE => EC_INHERITED,
+            OTHER_KIND.. => ED448,
+            _ => ED25519,
+        };
         let key = [&[0][..], &self.key.to_be_bytes().repeat(8)].concat();
         let spki = sequence(&[&sequence(&[algorithm]), &value(0x03, &key)]);
         let time = value(0x17, b"300101000000Z");

@@ -1,0 +1,78 @@
+//! Names that this server has not had so far. Of pins that are met on some paths only, it matters which path
+//! a client takes: the one that it takes wherever it is shown the same.
+
+use std::collections::BTreeSet;
+
+use super::records::{Published, Records, names_of};
+use super::routing::{Claim, Sample};
+use super::unchanged::{Got, is_one};
+use crate::pin::Pin;
+use crate::published::state::Record;
+use crate::published::{self, Presented, Presents};
+
+impl<'a> Published<'a> {
+    /// Whether clients that hold pins, and get a certificate by which some paths do not meet them, may
+    /// refuse it when they visit `sample`, which the last accepted configuration did not have on
+    /// one of these ports.
+    ///
+    /// It is so where the name is shown otherwise elsewhere, and they get in there. Where nobody is on
+    /// record who shows them the name, they may have been shown this path for another name. A server that
+    /// has no predecessor may have served them all along, and what answers for a name only by its
+    /// certificate may not be where they go.
+    pub(super) fn is_new_path(
+        &self,
+        records: &Records,
+        said: &published::Published,
+        (sample, claim): (&Sample, Claim),
+        ports: &BTreeSet<u16>,
+        got: Got<'_>,
+        let_in: impl Fn(&Presented) -> bool,
+    ) -> bool {
+        let is_new = |port: &u16| self.presented_before(sample, claim, *port).is_empty();
+        if self.presented_last.is_empty() || !ports.iter().any(is_new) {
+            return false;
+        }
+        let is_pinned = |pin: Pin| said.pins.binary_search(&pin).is_ok();
+        let is_path = |was: &Presented| is_one(was, got.one, is_pinned);
+        let mut is_known = false;
+        for record in self.of_name(records, sample) {
+            let all = record.said.certificates.iter();
+            for was in all.filter(|was| got.takes_over(was) && let_in(was)) {
+                if !is_path(was) {
+                    return true;
+                }
+                is_known = true;
+            }
+        }
+        if is_known || claim.is_incidental() || claim == Claim::Certificate {
+            return false;
+        }
+        let other_names = self.presented_last.values().flatten();
+        !other_names
+            .filter(|record| !record.said.aside && said.binds(&record.said.host))
+            .flat_map(|record| &record.said.certificates)
+            .any(|was| is_path(was) && let_in(was))
+    }
+
+    /// What is shown for the name, or the pattern that it fits: by other servers, and by this one on other
+    /// ports.
+    fn of_name(
+        &self,
+        records: &Records,
+        sample: &Sample,
+    ) -> impl Iterator<Item = &'a Record<Presents>> + use<'a> {
+        let mut all: Vec<&'a Record<Presents>> = Vec::new();
+        for (host, matching) in names_of(sample) {
+            let here = self.presented_last.get(&(host, matching)).into_iter().flatten();
+            all.extend(here.copied());
+            let there = self.presents_by_host.get(host).into_iter().flatten().copied();
+            all.extend(there.filter(|record| {
+                record.said.matching == matching
+                    && records.writer.as_ref() != Some(&record.writer)
+                    && !record.said.aside
+                    && records.state.is_presented(record)
+            }));
+        }
+        all.into_iter()
+    }
+}
