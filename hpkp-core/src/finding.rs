@@ -1,7 +1,7 @@
 //! What a check finds: stable codes, each of one class.
 //!
 //! A code is API: scripts match on it, it may be retired but is never renamed. Every code has its
-//! entry in `docs/findings.md`.
+//! entry in `docs/reference/findings.md`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ macro_rules! codes {
         }
 
         impl Code {
-            /// All codes, in the order of `docs/findings.md`.
+            /// All codes, in the order of `docs/reference/findings.md`.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
             /// The code's text, as it stands in log lines.

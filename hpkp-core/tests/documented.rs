@@ -1,4 +1,4 @@
-//! `docs/findings.md` has an entry for every code, in their order and with their class, and for
+//! `docs/reference/findings.md` has an entry for every code, in their order and with their class, and for
 //! nothing else.
 
 use hpkp_core::finding::Code;
@@ -40,19 +40,19 @@ fn entries(page: &str) -> Vec<Entry<'_>> {
 
 #[test]
 fn every_code_has_its_entry() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/findings.md");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/findings.md");
     let page = std::fs::read_to_string(path).unwrap();
     let entries = entries(&page);
 
     let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
     let headings: Vec<&str> = entries.iter().map(|entry| entry.code).collect();
-    assert_eq!(headings, codes, "the headings of docs/findings.md (left) and the codes (right)");
+    assert_eq!(headings, codes, "the headings of docs/reference/findings.md (left) and the codes (right)");
 
     for (code, entry) in Code::ALL.iter().zip(&entries) {
         let class = format!("{:?}", code.class()).to_lowercase();
-        assert_eq!(entry.class, Some(class.as_str()), "the class of {code} in docs/findings.md");
+        assert_eq!(entry.class, Some(class.as_str()), "the class of {code} in docs/reference/findings.md");
         for example in &entry.examples {
-            assert_eq!(*example, entry.code, "an example under {code} in docs/findings.md");
+            assert_eq!(*example, entry.code, "an example under {code} in docs/reference/findings.md");
         }
     }
 }

@@ -155,7 +155,7 @@ impl fmt::Display for LineError {
             Self::Wrong(member, wanted) => write!(f, "its \"{member}\" is not {wanted}"),
             Self::TooMuch(member) => write!(
                 f,
-                "its \"{member}\" has more than a record has room for (docs/records.md, Files)"
+                "its \"{member}\" has more than a record has room for (docs/reference/records.md, Files)"
             ),
         }
     }
