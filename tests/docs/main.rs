@@ -101,6 +101,7 @@ documents! {
     header: "docs/start/header.md"
     rotation: "docs/how-to/rotation.md"
     fleet: "docs/how-to/fleet.md"
+    acme: "docs/how-to/acme.md"
     restore: "docs/how-to/restore.md"
     give_up: "docs/how-to/give-up.md"
     incident: "docs/incident.md"
