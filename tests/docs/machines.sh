@@ -353,3 +353,19 @@ install_backup() {
     policy "$(pin_of backup)" "$(pin_of backup2)"
     sed -i 's#/etc/ssl/example#/etc/letsencrypt/live/www.example.com#' /etc/nginx/conf.d/hpkp.conf
 }
+
+# What the examples of the command's reference find.
+machine_command() {
+    machine_module
+    mkdir /root/work && cd /root/work || return
+    cp /etc/ssl/example/fullchain.pem /root/ca/root.pem .
+    key backup backup.key
+    mkdir -p /etc/ssl/private
+    key current /etc/ssl/private/www.key
+    okhttp | sed 's/api\.example/*.api.example/' >Pins.kt
+}
+records_of_the_reference() {
+    hpkp published add www.example.com --since 2026-06-01 --until now --header \
+        "pin-sha256=\"$(pin_of next | cut -c 8-)\"; pin-sha256=\"$(pin_of backup | cut -c 8-)\"; max-age=5184000" &&
+        hpkp published import --origin 'app 4.2' Pins.kt
+} >/dev/null 2>&1

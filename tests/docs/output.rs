@@ -70,6 +70,10 @@ fn alike(text: &str) -> String {
             out.push_str(time.get(..14).unwrap_or_default());
             out.push_str("00:00Z");
             rest = rest.get(20..).unwrap_or_default();
+        } else if word_begins && let Some(time) = rest.get(..8).filter(|time| fits(time, "00:00:00")) {
+            out.push_str(time.get(..3).unwrap_or_default());
+            out.push_str("00:00");
+            rest = rest.get(8..).unwrap_or_default();
         } else if let Some(time) = rest.get(..19).filter(|time| fits(time, "0000/00/00 00:00:00")) {
             out.push_str(time.get(..14).unwrap_or_default());
             out.push_str("00:00");
@@ -194,10 +198,10 @@ pub fn updated(step: &Step, ran: &Ran, ids: &Ids) -> Vec<String> {
 /// Times at the full hour, so that the next update changes nothing.
 fn tidy(line: &str) -> String {
     let mut out = line.to_owned();
-    for (at, _) in line.match_indices('T') {
-        let Some(start) = at.checked_sub(10) else { continue };
-        if line.get(start..start + 20).is_some_and(|time| fits(time, "0000-00-00T00:00:00Z")) {
-            out.replace_range(at + 4..at + 9, "00:00");
+    for (at, _) in line.match_indices(':') {
+        let Some(start) = at.checked_sub(2) else { continue };
+        if line.get(start..start + 8).is_some_and(|time| fits(time, "00:00:00")) {
+            out.replace_range(start + 3..start + 8, "00:00");
         }
     }
     out
