@@ -65,7 +65,9 @@ fn has_anchor(path: &Path, anchor: &str) -> bool {
     let text = fs::read_to_string(path).unwrap_or_default();
     let mut seen: Vec<String> = Vec::new();
     for (_, line) in prose(&text) {
-        let Some(heading) = line.strip_prefix('#').map(|rest| rest.trim_start_matches('#')) else { continue };
+        let Some(heading) = line.strip_prefix('#').map(|rest| rest.trim_start_matches('#')) else {
+            continue;
+        };
         let Some(heading) = heading.strip_prefix(' ') else { continue };
         let plain: String = heading
             .trim()

@@ -369,3 +369,11 @@ records_of_the_reference() {
         "pin-sha256=\"$(pin_of next | cut -c 8-)\"; pin-sha256=\"$(pin_of backup | cut -c 8-)\"; max-age=5184000" &&
         hpkp published import --origin 'app 4.2' Pins.kt
 } >/dev/null 2>&1
+
+# The configuration that a document has for httpd passes its test, with the module as it is installed.
+httpd_passes() {
+    cd /root/hpkp || return
+    install -m 644 target/release/libmod_hpkp.so /usr/lib/apache2/modules/mod_hpkp.so &&
+        install -m 644 packaging/apache2/hpkp.load packaging/apache2/hpkp.conf /etc/apache2/mods-available/ &&
+        a2enmod -q ssl hpkp && apachectl -t
+}

@@ -110,6 +110,7 @@ documents! {
 
 #[test]
 fn every_link_leads_somewhere() {
-    let faults: Vec<String> = documents().iter().flat_map(|path| links::broken(&root(), path)).collect();
+    let faults: Vec<String> =
+        documents().iter().flat_map(|path| links::broken(&root(), path)).collect();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }

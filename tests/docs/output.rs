@@ -48,7 +48,8 @@ impl Ids {
     fn pair(&mut self, document: &str, run: &str) -> Result<(), String> {
         for (document, run) in ids(document).zip(ids(run)) {
             let there = self.to_run.entry(document.to_owned()).or_insert_with(|| run.to_owned());
-            let back = self.to_document.entry(run.to_owned()).or_insert_with(|| document.to_owned());
+            let back =
+                self.to_document.entry(run.to_owned()).or_insert_with(|| document.to_owned());
             if *there != run || *back != document {
                 return Err(format!("the id {document} is another one here: {run}"));
             }
@@ -66,11 +67,15 @@ fn alike(text: &str) -> String {
         if word_begins && let Some(word) = rest.get(..ID).filter(|word| is_id(word)) {
             out.push_str("<id>");
             rest = rest.get(word.len()..).unwrap_or_default();
-        } else if word_begins && let Some(time) = rest.get(..20).filter(|time| fits(time, "0000-00-00T00:00:00Z")) {
+        } else if word_begins
+            && let Some(time) = rest.get(..20).filter(|time| fits(time, "0000-00-00T00:00:00Z"))
+        {
             out.push_str(time.get(..14).unwrap_or_default());
             out.push_str("00:00Z");
             rest = rest.get(20..).unwrap_or_default();
-        } else if word_begins && let Some(time) = rest.get(..8).filter(|time| fits(time, "00:00:00")) {
+        } else if word_begins
+            && let Some(time) = rest.get(..8).filter(|time| fits(time, "00:00:00"))
+        {
             out.push_str(time.get(..3).unwrap_or_default());
             out.push_str("00:00");
             rest = rest.get(8..).unwrap_or_default();
@@ -89,14 +94,19 @@ fn alike(text: &str) -> String {
 /// Whether `text` has the form of `like`, in which `0` stands for a digit.
 fn fits(text: &str, like: &str) -> bool {
     text.len() == like.len()
-        && text.bytes().zip(like.bytes()).all(|(a, b)| if b == b'0' { a.is_ascii_digit() } else { a == b })
+        && text
+            .bytes()
+            .zip(like.bytes())
+            .all(|(a, b)| if b == b'0' { a.is_ascii_digit() } else { a == b })
 }
 
 /// nginx writes `[emerg] PID#TID: ` before a message.
 fn without_process(line: &str) -> String {
     let Some((before, after)) = line.split_once("] ") else { return line.to_owned() };
     match after.split_once(": ") {
-        Some((numbers, rest)) if numbers.contains('#') && fits_number(numbers) => format!("{before}] 1#1: {rest}"),
+        Some((numbers, rest)) if numbers.contains('#') && fits_number(numbers) => {
+            format!("{before}] 1#1: {rest}")
+        }
         _ => line.to_owned(),
     }
 }
@@ -160,8 +170,9 @@ pub fn compare(step: &Step, ran: &Ran, ids: &mut Ids) -> Result<(), String> {
     if step.output.is_none() {
         return Ok(());
     }
-    let pairs = align(&said, &printed)
-        .ok_or_else(|| format!("the document says:\n{}\nprinted was:\n{}", said.join("\n"), printed.join("\n")))?;
+    let pairs = align(&said, &printed).ok_or_else(|| {
+        format!("the document says:\n{}\nprinted was:\n{}", said.join("\n"), printed.join("\n"))
+    })?;
     pairs.into_iter().try_for_each(|(said, line)| ids.pair(said, line))
 }
 
@@ -173,7 +184,8 @@ pub fn updated(step: &Step, ran: &Ran, ids: &Ids) -> Vec<String> {
     let cut = |said: &str, line: &String| match said.split_once("...") {
         _ if line_fits(&alike(said), &alike(line)) && said.contains("...") => said.to_owned(),
         Some((before, _)) if before.len() < line.len() => {
-            let end = (0..=before.len().min(line.len())).rev().find(|end| line.is_char_boundary(*end));
+            let end =
+                (0..=before.len().min(line.len())).rev().find(|end| line.is_char_boundary(*end));
             format!("{}...", line.get(..end.unwrap_or(0)).unwrap_or_default())
         }
         _ => line.clone(),
@@ -186,10 +198,16 @@ pub fn updated(step: &Step, ran: &Ran, ids: &Ids) -> Vec<String> {
             .collect(),
         Some(before) => {
             let after = said.len() - before - 1;
-            let mut new: Vec<String> =
-                said.iter().zip(&printed).take(before).map(|(said, line)| cut(said, line)).collect();
+            let mut new: Vec<String> = said
+                .iter()
+                .zip(&printed)
+                .take(before)
+                .map(|(said, line)| cut(said, line))
+                .collect();
             new.push("...".to_owned());
-            new.extend(printed.iter().skip(printed.len().saturating_sub(after).max(before)).cloned());
+            new.extend(
+                printed.iter().skip(printed.len().saturating_sub(after).max(before)).cloned(),
+            );
             new
         }
     }

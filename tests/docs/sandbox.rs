@@ -64,7 +64,10 @@ impl Machine {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if bytes.pop() != Some(MARK) {
             // What went wrong is in standard error, which the test shows.
-            panic!("the machine has ended; it needs namespaces, so root or sudo:\n{}", text(&bytes));
+            panic!(
+                "the machine has ended; it needs namespaces, so root or sudo:\n{}",
+                text(&bytes)
+            );
         }
         text(&bytes)
     }
