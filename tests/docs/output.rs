@@ -213,12 +213,15 @@ pub fn updated(step: &Step, ran: &Ran, ids: &Ids) -> Vec<String> {
     }
 }
 
-/// Times at the full hour, so that the next update changes nothing.
+/// Times at the full hour, so that the next update changes nothing; the end of a day stays one.
 fn tidy(line: &str) -> String {
     let mut out = line.to_owned();
     for (at, _) in line.match_indices(':') {
         let Some(start) = at.checked_sub(2) else { continue };
-        if line.get(start..start + 8).is_some_and(|time| fits(time, "00:00:00")) {
+        if line
+            .get(start..start + 8)
+            .is_some_and(|time| fits(time, "00:00:00") && !time.ends_with(":59:59"))
+        {
             out.replace_range(start + 3..start + 8, "00:00");
         }
     }
