@@ -227,3 +227,35 @@ fn tidy(line: &str) -> String {
     }
     out
 }
+
+#[test]
+fn what_fits() {
+    for (said, printed, fits) in [
+        ("a", "a", true),
+        ("a", "b", false),
+        ("a", "a\nb", false),
+        ("a\n...\nd", "a\nb\nc\nd", true),
+        ("a\n...\nd", "a\nb\nc", false),
+        ("one ... three", "one two three", true),
+        ("one ... three", "one two", false),
+        ("until 2027-04-01T10:00:00Z", "until 2027-04-01T10:59:01Z", true),
+        ("until 2027-04-01T10:00:00Z", "until 2027-04-02T10:00:00Z", false),
+        ("2027/03/01 10:00:00 [emerg] 7#7: x", "2027/03/01 10:00:03 [emerg] 12#12: x", true),
+    ] {
+        let output = Some((1, said.lines().map(str::to_owned).collect()));
+        let step = Step { line: 1, command: String::new(), output };
+        let ran = Ran { text: printed.to_owned(), status: 0 };
+        let fault = compare(&step, &ran, &mut Ids::default());
+        assert_eq!(fault.is_ok(), fits, "{said:?} and {printed:?}: {fault:?}");
+    }
+}
+
+#[test]
+fn one_id_stands_for_one_id() {
+    let (a, b) = ("0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210");
+    let mut ids = Ids::default();
+    ids.pair(&format!("{a}  x"), &format!("{b}  x")).unwrap();
+    assert_eq!(ids.in_this_run(&format!("end {a}")), format!("end {b}"));
+    ids.pair(a, a).unwrap_err();
+    ids.pair(b, b).unwrap_err();
+}
