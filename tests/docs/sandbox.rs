@@ -25,7 +25,7 @@ impl Machine {
             Command::new("unshare")
         } else {
             let mut command = Command::new("sudo");
-            command.args(["-n", "unshare"]);
+            command.arg("unshare");
             command
         };
         let mut process = command
