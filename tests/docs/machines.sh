@@ -152,7 +152,7 @@ machine_module() {
     install_command
     install_nginx_module
     # httpd beside it is on a port of its own where a document tries both.
-    echo 'Listen 127.0.0.1:8080' >/etc/apache2/ports.conf
+    printf 'Listen 127.0.0.1:8080\n<IfModule ssl_module>\nListen 443\n</IfModule>\n' >/etc/apache2/ports.conf
 }
 
 # The back end of an app, api.example.com.
@@ -376,4 +376,23 @@ httpd_passes() {
     install -m 644 target/release/libmod_hpkp.so /usr/lib/apache2/modules/mod_hpkp.so &&
         install -m 644 packaging/apache2/hpkp.load packaging/apache2/hpkp.conf /etc/apache2/mods-available/ &&
         a2enmod -q ssl hpkp && apachectl -t
+}
+
+# The same, and the header is sent; nginx makes room for it meanwhile.
+httpd_sends() {
+    httpd_passes && nginx -s stop || return
+    local field pid tries
+    while [ -e /run/nginx.pid ]; do sleep 0.05; done
+    # Debian's script has systemd start the server, unless told that systemd has started the script.
+    APACHE_STARTED_BY_SYSTEMD=yes apachectl start || return
+    for ((tries = 0; tries < 200; tries++)); do
+        curl -so /dev/null https://www.example.com/ && break
+        sleep 0.05
+    done
+    field=$(curl -sI https://www.example.com/ | tr -d '\r' | grep -i '^public-key-pins:')
+    pid=$(cat /run/apache2/apache2.pid)
+    kill -TERM "$pid"
+    while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+    nginx
+    [[ $field == *pin-sha256*max-age=86400* ]]
 }
