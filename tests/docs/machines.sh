@@ -119,19 +119,28 @@ install_nginx_module() {
     ln -sf ../modules-available/60-hpkp.conf /etc/nginx/modules-enabled/60-hpkp.conf
 }
 
-# Reloads are asynchronous: waits until the certificate with this key is served.
+# serves CERTIFICATE [PORT [NAME]]: waits until the certificate with this key is served.
 serves() {
-    local tries
-    for ((tries = 0; tries < 200; tries++)); do
-        openssl s_client -connect "127.0.0.1:${2:-443}" -servername "${3:-www.example.com}" </dev/null 2>/dev/null |
-            openssl x509 -pubkey -noout 2>/dev/null | cmp -s - <(openssl x509 -in "$1" -pubkey -noout) &&
-            return 0
-        sleep 0.05
-    done
-    echo "the certificate of $1 is not served"
-    return 1
+    within_ten_seconds presents "$@" || {
+        echo "the certificate of $1 is not served"
+        return 1
+    }
+}
+presents() {
+    openssl s_client -connect "127.0.0.1:${2:-443}" -servername "${3:-www.example.com}" </dev/null 2>/dev/null |
+        openssl x509 -pubkey -noout 2>/dev/null | cmp -s - <(openssl x509 -in "$1" -pubkey -noout)
 }
 settle() { sleep 0.3; }
+
+# within_ten_seconds COMMAND...: repeats it until it succeeds.
+within_ten_seconds() {
+    local tries
+    for ((tries = 0; tries < 200; tries++)); do
+        "$@" && return 0
+        sleep 0.05
+    done
+    return 1
+}
 
 # The machine of an operator: a clock, a CA, www.example.com with a certificate for the key "current".
 machine_plain() {
@@ -261,7 +270,7 @@ machine_fleet() {
     hpkp published init /web-2/var/lib/hpkp >/dev/null
     web_2_policy "$(pin_of current)" "$(pin_of backup)"
     unshare --net bash -c 'ip link set lo up; nginx -c /web-2/nginx.conf'
-    settle
+    within_ten_seconds grep -q published /web-2/var/lib/hpkp/web-2.jsonl
     date_is 2027-03-01
 }
 web_2_policy() {
@@ -281,9 +290,12 @@ END
         echo '}'
     } >/web-2/nginx.conf
 }
+# Its reload is done when it has recorded what it publishes now.
 web_2_reload() {
+    local records=/web-2/var/lib/hpkp/web-2.jsonl before
+    before=$(cat $records)
     kill -HUP "$(cat /web-2/nginx.pid)"
-    settle
+    within_ten_seconds eval "[ \"\$(cat $records)\" != '$before' ]"
 }
 rsync() {
     local args=() arg
@@ -298,20 +310,24 @@ rsync() {
     cp -p ${args[*]}
 }
 
-# A reload is done when other workers serve; what comes next in a document relies on it.
+# What comes next in a document relies on a reload or a stop being done: other workers serve, or
+# nothing is left of the server.
 nginx() {
-    local pid old tries worker
-    pid=$(cat nginx.pid /run/nginx.pid 2>/dev/null | head -n 1)
+    local pid_file pid old
+    pid_file=/run/nginx.pid
+    [ ! -e nginx.pid ] || pid_file=nginx.pid
+    pid=$(cat "$pid_file" 2>/dev/null)
     old=$(cat "/proc/$pid/task/$pid/children" 2>/dev/null)
     command nginx "$@" || return
-    [[ " $* " == *' -s reload '* ]] || return 0
-    for ((tries = 0; tries < 100; tries++)); do
-        for worker in $old; do
-            [ ! -e "/proc/$worker" ] || break
-            worker=
-        done
-        [ -z "$worker" ] && return 0
-        sleep 0.05
+    case " $* " in
+    *' -s reload '*) within_ten_seconds are_gone $old ;;
+    *' -s stop '*) within_ten_seconds are_gone "$pid" ;;
+    esac
+}
+are_gone() {
+    local process
+    for process; do
+        [ ! -e "/proc/$process" ] || return 1
     done
 }
 
@@ -381,18 +397,14 @@ httpd_passes() {
 # The same, and the header is sent; nginx makes room for it meanwhile.
 httpd_sends() {
     httpd_passes && nginx -s stop || return
-    local field pid tries
-    while [ -e /run/nginx.pid ]; do sleep 0.05; done
+    local field pid
     # Debian's script has systemd start the server, unless told that systemd has started the script.
     APACHE_STARTED_BY_SYSTEMD=yes apachectl start || return
-    for ((tries = 0; tries < 200; tries++)); do
-        curl -so /dev/null https://www.example.com/ && break
-        sleep 0.05
-    done
+    within_ten_seconds curl -so /dev/null https://www.example.com/
     field=$(curl -sI https://www.example.com/ | tr -d '\r' | grep -i '^public-key-pins:')
     pid=$(cat /run/apache2/apache2.pid)
     kill -TERM "$pid"
-    while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+    within_ten_seconds are_gone "$pid"
     nginx
     [[ $field == *pin-sha256*max-age=86400* ]]
 }

@@ -14,7 +14,8 @@ root=$scratch/root
 mount -t overlay -o "lowerdir=/,upperdir=$scratch/upper,workdir=$scratch/work" overlay "$root"
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
-for directory in tmp run; do
+# dev/shm too: faketime names what it keeps there by process numbers, which other machines have as well.
+for directory in tmp run dev/shm; do
     mount -t tmpfs -o mode=1777 none "$root/$directory"
 done
 chmod 755 "$root/run"
