@@ -46,13 +46,13 @@ fn every_code_has_its_entry() {
 
     let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
     let headings: Vec<&str> = entries.iter().map(|entry| entry.code).collect();
-    assert_eq!(headings, codes, "the headings of docs/reference/findings.md (left) and the codes (right)");
+    assert_eq!(headings, codes, "the headings of docs/findings.md (left) and the codes (right)");
 
     for (code, entry) in Code::ALL.iter().zip(&entries) {
         let class = format!("{:?}", code.class()).to_lowercase();
-        assert_eq!(entry.class, Some(class.as_str()), "the class of {code} in docs/reference/findings.md");
+        assert_eq!(entry.class, Some(class.as_str()), "the class of {code} in docs/findings.md");
         for example in &entry.examples {
-            assert_eq!(*example, entry.code, "an example under {code} in docs/reference/findings.md");
+            assert_eq!(*example, entry.code, "an example under {code} in docs/findings.md");
         }
     }
 }
