@@ -1,4 +1,4 @@
-//! The directives (`docs/directives.md`). httpd names an error's file and line.
+//! The directives (`docs/reference/directives.md`). httpd names an error's file and line.
 
 use std::ffi::{CStr, c_char, c_uint, c_void};
 use std::ptr;

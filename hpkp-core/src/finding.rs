@@ -1,7 +1,7 @@
 //! Findings: stable codes, each of one class, and the form of their log lines.
 //!
 //! A code is API: scripts match on it, it may be retired but is never renamed. The table of codes is the
-//! source of `docs/findings.md`, which a test compares with it.
+//! source of `docs/reference/findings.md`, which a test compares with it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ macro_rules! codes {
             $($(#[$doc])* $name,)*
         }
 
-        /// All codes. `docs/findings.md` has them in this order.
+        /// All codes. `docs/reference/findings.md` has them in this order.
         pub const CODES: &[Entry] = &[$(Entry {
             code: Code::$name,
             text: $text,
@@ -106,7 +106,7 @@ codes! {
         "The policy has fewer pins than clients require", "RFC 7469 2.5";
     /// More pins than every user agent stores.
     TooManyPins = "too-many-pins", Invalid,
-        "The policy has more pins than every client stores", "docs/design.md";
+        "The policy has more pins than every client stores", "docs/explanation/design.md";
     /// An enforced policy without `max_age`.
     MissingMaxAge = "missing-max-age", Invalid,
         "An enforced policy has no max-age", "RFC 7469 2.1.2";
@@ -121,45 +121,45 @@ codes! {
         "A report-only policy has no report URI", "RFC 7469 2.1";
     /// A policy that is used and not defined.
     UnknownPolicy = "unknown-policy", Invalid,
-        "A policy is used and not defined", "docs/directives.md";
+        "A policy is used and not defined", "docs/reference/directives.md";
     /// A name is said to be served elsewhere, and a server block here has it.
     NotServedHereConflict = "not-served-here-conflict", Invalid,
-        "A name is declared as not served here and is served here", "docs/directives.md";
+        "A name is declared as not served here and is served here", "docs/reference/directives.md";
     /// A keyword in place of a pin, where published pins are not recorded.
     KeywordPinWithoutPublishedPins = "keyword-pin-without-published-pins", Invalid,
-        "A keyword stands for a pin, and no records are written", "docs/directives.md";
+        "A keyword stands for a pin, and no records are written", "docs/reference/directives.md";
     /// A pin's file holds a private key. What a file holds may change under a running server, so
     /// it must not keep the next start from succeeding, as the text of the configuration may.
     PrivateKeyAsPinSource = "private-key-as-pin-source", Unsure,
-        "The file of a pin contains a private key", "docs/directives.md";
+        "The file of a pin contains a private key", "docs/reference/directives.md";
     /// A pin's file holds a key with inherited parameters.
     UnpinnableKey = "unpinnable-key", Unsure,
         "The key has inherited parameters and cannot be pinned", "RFC 7469 2.4";
     /// A pin's file cannot be read, or holds no key that can be parsed; or a keyword stands for no
     /// certificate.
     UnreadablePinSource = "unreadable-pin-source", Unsure,
-        "The file of a pin cannot be used", "docs/directives.md";
+        "The file of a pin cannot be used", "docs/reference/directives.md";
     /// A file of trusted certificates cannot be read.
     UnreadableTrustedCertificate = "unreadable-trusted-certificate", Unsure,
-        "A file of trusted certificates cannot be used", "docs/directives.md";
+        "A file of trusted certificates cannot be used", "docs/reference/directives.md";
     /// A certificate that the server loaded cannot be parsed.
     UnreadableCertificate = "unreadable-certificate", Unsure,
         "A certificate of the server cannot be parsed", "RFC 5280 4.1";
     /// A file or a certificate exceeds a limit.
     OversizedInput = "oversized-input", Unsure,
-        "A file or a certificate exceeds a size limit", "docs/findings.md";
+        "A file or a certificate exceeds a size limit", "docs/reference/findings.md";
     /// The records of published pins cannot be read.
     RecordsUnreadable = "records-unreadable", Unsure,
-        "The records of published pins cannot be read", "docs/records.md";
+        "The records of published pins cannot be read", "docs/reference/records.md";
     /// Records that were read once are not there any more.
     RecordsMissing = "records-missing", Unsure,
-        "Records that were read before have disappeared", "docs/records.md";
+        "Records that were read before have disappeared", "docs/reference/records.md";
     /// Somebody else may have changed records of this machine.
     RecordsUnsafePermissions = "records-unsafe-permissions", Unsure,
-        "Other users can change the records", "docs/records.md";
+        "Other users can change the records", "docs/reference/records.md";
     /// The server's OpenSSL lacks a function or is a version that is not supported.
     UnsupportedOpenssl = "unsupported-openssl", Unsure,
-        "The server's TLS library is not supported", "docs/design.md";
+        "The server's TLS library is not supported", "docs/explanation/design.md";
     /// A loaded certificate has no path through a pinned key.
     NoPinInChain = "no-pin-in-chain", Lockout,
         "No pin of the policy matches a key in the certificate chain", "RFC 7469 2.6";
@@ -180,16 +180,16 @@ codes! {
         "The policy has no backup pin", "RFC 7469 2.5";
     /// The pins of a header cannot be recorded.
     PublishedPinsWriteFailed = "published-pins-write-failed", Withhold,
-        "The pins of a header could not be recorded", "docs/records.md";
+        "The pins of a header could not be recorded", "docs/reference/records.md";
     /// The certificate is chosen during the handshake.
     CertificateNotKnownAtLoad = "certificate-not-known-at-load", Withhold,
-        "The certificate is chosen during the handshake", "docs/design.md";
+        "The certificate is chosen during the handshake", "docs/explanation/design.md";
     /// The certificate is known at the start only, not at a test.
     CertificateCheckedAtStart = "certificate-checked-at-start", Warning,
-        "The certificate is checked at the start, not by the config test", "docs/design.md";
+        "The certificate is checked at the start, not by the config test", "docs/explanation/design.md";
     /// Code of another module in the server can replace the loaded certificate.
     CertificateMayBeReplaced = "certificate-may-be-replaced", Warning,
-        "Another module can replace the certificate", "docs/design.md";
+        "Another module can replace the certificate", "docs/explanation/design.md";
     /// Some path through the chain avoids every pinned key.
     PartialPathMatch = "partial-path-match", Warning,
         "The result of pin validation depends on the path that a client builds", "RFC 7469 2.6";
@@ -207,7 +207,7 @@ codes! {
         "Reports go to a host that is pinned itself", "RFC 7469 2.1.4";
     /// A certificate among the trusted ones that is left out, since it cannot be used.
     TrustedCertificateSkipped = "trusted-certificate-skipped", Warning,
-        "A trusted certificate cannot be used and is left out", "docs/design.md";
+        "A trusted certificate cannot be used and is left out", "docs/explanation/design.md";
     /// A pin is the hash of something that is no key.
     PinNotSpkiHash = "pin-not-spki-hash", Warning,
         "A pin is the hash of something other than a public key", "RFC 7469 2.4";
@@ -225,25 +225,25 @@ codes! {
         "A policy is used in a server without TLS", "RFC 7469 2.2.2";
     /// The same pin twice.
     DuplicatePin = "duplicate-pin", Warning,
-        "The policy has the same pin twice", "docs/directives.md";
+        "The policy has the same pin twice", "docs/reference/directives.md";
     /// Some path avoids every key that clients may hold a pin of, as one did before.
     PublishedPinsPartlyMet = "published-pins-partly-met", Warning,
         "Some certificate paths fail the pins that clients hold", "RFC 7469 2.6";
     /// Clients hold pins for a host for which a server answers only by a wildcard in its certificate,
     /// and did not meet them before either.
     WildcardHostPinsUnmet = "wildcard-host-pins-unmet", Warning,
-        "A server that answers for a name only through its certificate or port fails the pins held for it", "docs/design.md";
+        "A server that answers for a name only through its certificate or port fails the pins held for it", "docs/explanation/design.md";
     /// Clients hold pins for a host that no server block has any more, and the certificate of the one
     /// that answers is not for it.
     RemovedHostPinsUnmet = "removed-host-pins-unmet", Warning,
-        "Clients hold pins for a host that was removed", "docs/design.md";
+        "Clients hold pins for a host that was removed", "docs/explanation/design.md";
     /// Pins are published for a port of a host on which nothing that has the host is looked at.
     PublishedPinsPortNotServed = "published-pins-port-not-served", Warning,
-        "Clients hold pins for a port on which no checked server has the host", "docs/directives.md";
+        "Clients hold pins for a port on which no checked server has the host", "docs/reference/directives.md";
     /// The last accepted configuration let holders of pins in on a port, and nothing answers there on TLS
     /// any more.
     PinnedPortClosed = "pinned-port-closed", Warning,
-        "Clients hold pins for a port that no longer answers with TLS", "docs/design.md";
+        "Clients hold pins for a port that no longer answers with TLS", "docs/explanation/design.md";
     /// Of TLSA records, one kind has no match, though another has: clients support different kinds.
     TlsaCombinationUnmet = "tlsa-combination-unmet", Warning,
         "One kind of TLSA record matches nothing, though another matches", "RFC 7671 8";
@@ -252,41 +252,41 @@ codes! {
         "No client can use the TLSA records of a name", "RFC 6698 4.1";
     /// Names whose pins are not compared, since they are said to be served elsewhere.
     NotServedHere = "not-served-here", Warning,
-        "Pins are not compared for names declared as served elsewhere", "docs/directives.md";
+        "Pins are not compared for names declared as served elsewhere", "docs/reference/directives.md";
     /// The last accepted configuration was recorded in a format that cannot tell certificates of the same
     /// keys apart.
     RecordsEarlierFormat = "records-earlier-format", Warning,
-        "The last accepted configuration was recorded in an earlier format", "docs/records.md";
+        "The last accepted configuration was recorded in an earlier format", "docs/reference/records.md";
     /// A header is sent and nothing records it.
     PublishedPinsNoWriter = "published-pins-no-writer", Warning,
-        "A header is sent and no records are written", "docs/directives.md";
+        "A header is sent and no records are written", "docs/reference/directives.md";
     /// The clock stands before the newest record of this server.
     ClockBehindRecords = "clock-behind-records", Warning,
-        "The clock is behind the newest record", "docs/records.md";
+        "The clock is behind the newest record", "docs/reference/records.md";
     /// Clients are locked out whom an operator has given up.
     Waived = "waived", Warning,
         "Clients are locked out under a recorded waiver", "docs/incident.md";
     /// The last line of a file of records was never finished.
     TruncatedRecord = "truncated-record", Warning,
-        "The last line of a file of records is incomplete", "docs/records.md";
+        "The last line of a file of records is incomplete", "docs/reference/records.md";
     /// What is served could not be recorded, and no header is lost by it.
     ConfigurationNotRecorded = "configuration-not-recorded", Warning,
-        "The accepted configuration could not be recorded", "docs/records.md";
+        "The accepted configuration could not be recorded", "docs/reference/records.md";
     /// This server cannot append to its records.
     RecordsNotWritable = "records-not-writable", Warning,
-        "This server cannot append to its records", "docs/records.md";
+        "This server cannot append to its records", "docs/reference/records.md";
     /// A copy of another machine's records says what is not its to say.
     PeerRecordIgnored = "peer-record-ignored", Warning,
-        "A copied record claims more than its writer may decide", "docs/records.md";
+        "A copied record claims more than its writer may decide", "docs/reference/records.md";
     /// Other servers have written into this directory, and this one has not yet.
     OtherWriters = "other-writers", Warning,
-        "Another writer name was used in this directory before", "docs/records.md";
+        "Another writer name was used in this directory before", "docs/reference/records.md";
     /// A server that speaks TLS, or leads to one, cannot be looked at.
     TlsServerNotChecked = "tls-server-not-checked", Warning,
-        "A TLS server cannot be checked", "docs/design.md";
+        "A TLS server cannot be checked", "docs/explanation/design.md";
     /// A public port is declared for a port on which nothing here speaks TLS.
     PublicPortUnused = "public-port-unused", Warning,
-        "A public port is declared for a port without TLS", "docs/directives.md";
+        "A public port is declared for a port without TLS", "docs/reference/directives.md";
 }
 
 impl Code {

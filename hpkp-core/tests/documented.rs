@@ -1,4 +1,4 @@
-//! `docs/findings.md` has an entry for every code, in their order and with their class, and for
+//! `docs/reference/findings.md` has an entry for every code, in their order and with their class, and for
 //! nothing else; and its table of codes is the one in the source.
 
 use hpkp_core::finding::{CODES, Entry as CodeEntry};
@@ -40,25 +40,35 @@ fn entries(page: &str) -> Vec<Entry<'_>> {
 
 #[test]
 fn every_code_has_its_entry() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/findings.md");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/findings.md");
     let page = std::fs::read_to_string(path).unwrap();
     let entries = entries(&page);
 
     let codes: Vec<&str> = CODES.iter().map(|one| one.text).collect();
     let headings: Vec<&str> = entries.iter().map(|entry| entry.code).collect();
-    assert_eq!(headings, codes, "the headings of docs/findings.md (left) and the codes (right)");
+    assert_eq!(
+        headings, codes,
+        "the headings of docs/reference/findings.md (left) and the codes (right)"
+    );
 
     for (CodeEntry { text: code, class, .. }, entry) in CODES.iter().zip(&entries) {
-        assert_eq!(entry.class, Some(class.as_str()), "the class of {code} in docs/findings.md");
+        assert_eq!(
+            entry.class,
+            Some(class.as_str()),
+            "the class of {code} in docs/reference/findings.md"
+        );
         for example in &entry.examples {
-            assert_eq!(*example, entry.code, "an example under {code} in docs/findings.md");
+            assert_eq!(
+                *example, entry.code,
+                "an example under {code} in docs/reference/findings.md"
+            );
         }
     }
 }
 
 #[test]
 fn the_table_of_codes_is_that_of_the_source() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/findings.md");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/findings.md");
     let page = std::fs::read_to_string(path).unwrap();
     let mut table = String::from("| Code | Class | Meaning | Source |\n|---|---|---|---|\n");
     for CodeEntry { text, class, title, reference, .. } in CODES {
@@ -72,7 +82,10 @@ fn the_table_of_codes_is_that_of_the_source() {
             class.as_str()
         ));
     }
-    assert!(page.contains(&table), "docs/findings.md has to contain this table:\n\n{table}");
+    assert!(
+        page.contains(&table),
+        "docs/reference/findings.md has to contain this table:\n\n{table}"
+    );
 }
 
 /// Titles are phrases, and sources are sections of standards or pages that exist.

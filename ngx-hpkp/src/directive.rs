@@ -1,4 +1,4 @@
-//! The directives (`docs/directives.md`), with nginx's own phrases for what is wrong with them.
+//! The directives (`docs/reference/directives.md`), with nginx's own phrases for what is wrong with them.
 
 use std::ffi::{c_char, c_void};
 use std::ptr;

@@ -143,7 +143,7 @@ fn states(entry: &str, about: &str) -> bool {
 
 #[test]
 fn the_reference_has_every_command_and_option() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/command.md");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/command.md");
     let page = std::fs::read_to_string(path).expect("the reference");
     let here = Path::new(".");
     let mut open: Vec<Vec<String>> = vec![vec![]];

@@ -16,7 +16,7 @@ fn quoted<'a>(source: &'a str, before: &str) -> BTreeSet<&'a str> {
 
 #[test]
 fn every_directive_and_variable_of_the_nginx_module() {
-    let reference = read("docs/directives.md");
+    let reference = read("docs/reference/directives.md");
     let source = read("ngx-hpkp/src/directive.rs");
     let mut names = quoted(&source, "c_string(c\"");
     assert!(names.contains("hpkp_policy") && names.contains("hpkp_trusted_certificate"));

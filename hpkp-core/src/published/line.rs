@@ -161,7 +161,10 @@ impl fmt::Display for LineError {
             Self::Missing(member) => write!(f, "missing \"{member}\""),
             Self::Wrong(member, wanted) => write!(f, "\"{member}\" is not {wanted}"),
             Self::TooMuch(member) => {
-                write!(f, "\"{member}\" is too large for a record (docs/records.md, Files)")
+                write!(
+                    f,
+                    "\"{member}\" is too large for a record (docs/reference/records.md, Files)"
+                )
             }
         }
     }
