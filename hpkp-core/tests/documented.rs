@@ -73,8 +73,15 @@ fn the_table_of_codes_is_that_of_the_source() {
     let mut table = String::from("| Code | Class | Meaning | Source |\n|---|---|---|---|\n");
     for CodeEntry { text, class, title, reference, .. } in CODES {
         let source = match reference.strip_prefix("docs/") {
-            Some("findings.md") => "this page".to_owned(),
-            Some(page) => format!("[{page}]({page})"),
+            Some("reference/findings.md") => "this page".to_owned(),
+            Some(page) => {
+                let name = page.rsplit('/').next().unwrap_or(page);
+                format!(
+                    "[{name}]({})",
+                    page.strip_prefix("reference/")
+                        .map_or_else(|| format!("../{page}"), str::to_owned)
+                )
+            }
             None => (*reference).to_owned(),
         };
         table.push_str(&format!(

@@ -94,7 +94,7 @@ fn a_file_that_cannot_be_made_smaller_stays() {
 fn a_directory_that_cannot_be_made_leaves_nothing_behind() {
     let records = Records::new();
     let said = limited(&records, 0, false, &["init", "new"]);
-    said.failed(3, "new: File too large");
+    said.failed(3, "new: file too large");
     let list =
         |records: &Records| crate::run(records.0.path(), &["published", "-d", "new", "list"]);
     assert_eq!(list(&records).code, Some(3));

@@ -389,7 +389,7 @@ fn a_directory_that_is_not_right_is_not_used() {
     records.run(&["verify"]).failed(1, "w.jsonl\": line 2");
 
     std::fs::remove_file(directory.join("hpkp-records")).expect("removed");
-    list(here).failed(1, "not mounted");
+    list(here).failed(1, "a volume may not be mounted there");
     // The marker comes back, and what is wrong is seen.
     run(here, &["published", "init", "records"]).failed(1, "line 2");
     std::fs::write(&file, whole).expect("a file");

@@ -79,8 +79,9 @@ fn a_renewal_with_the_same_key_locks_out_who_compares_the_certificate() {
     assert_eq!(world.codes(&[block("renewed")]), [UNMET]);
     let next = of(&world, (3, 0, 1), "renewed");
     let text = world.check(&[block("renewed")]).findings[0].lines().collect::<Vec<_>>().join("\n");
-    let line = format!("publish first: _443._tcp.{HOST}. IN TLSA {next}");
-    assert!(text.contains(&line) && text.contains("2 hours (twice their time to live)"), "{text}");
+    let line =
+        format!("publish its record now, beside the others: _443._tcp.{HOST}. IN TLSA {next}");
+    assert!(text.contains(&line) && text.contains("2 hours (twice the TTL)"), "{text}");
     // Of the key it is none.
     let mut other = self::world();
     other.accept(&[block("a")]);

@@ -42,7 +42,7 @@ const SERVING: [(&str, bool); 5] = [
 const BEFORE: &str = "interim";
 
 /// The hooks that run when a configuration is given back.
-const ENDING: [&str; 3] = ["cleanup", "ending", "in_child"];
+const ENDING: [&str; 2] = ["cleanup", "ending"];
 
 /// A server that loads the shipped module and has in its environment what makes the other one panic.
 fn server(hook: &str) -> (Httpd, u16) {

@@ -123,6 +123,10 @@ impl std::error::Error for Refusal {}
 /// # Errors
 /// Where the format has no place for something of them.
 pub fn write(format: Format, items: &[Item]) -> Result<String, Refusal> {
+    let has_age = matches!(format, Format::Haproxy | Format::Httpd | Format::Json | Format::Nginx);
+    if let Some(item) = items.iter().find(|item| item.max_age.is_some() && !has_age) {
+        return item.refuse("a max-age (--without-max-age leaves it out)");
+    }
     if format == Format::Tlsa {
         return tlsa::write(items);
     }
@@ -138,10 +142,6 @@ pub fn write(format: Format, items: &[Item]) -> Result<String, Refusal> {
         for other in &items[at + 1..] {
             apart(format, item, other)?;
         }
-    }
-    let has_age = matches!(format, Format::Haproxy | Format::Httpd | Format::Json | Format::Nginx);
-    if let Some(item) = items.iter().find(|item| item.max_age.is_some() && !has_age) {
-        return item.refuse("a max-age (--without-max-age leaves it out)");
     }
     let text = match format {
         Format::Android => apps::android(items),
