@@ -155,7 +155,11 @@ fn a_port_with_holders_that_is_closed_is_told() {
             configure(&nginx, place, "", &block);
             let said = nginx.test();
             said.accepted(&[CLOSED]);
-            assert!(said.text.contains(&format!("dns.example.com:{port} on TLS")), "{}", said.text);
+            assert!(
+                said.text.contains(&format!("dns.example.com:{port} with TLS")),
+                "{}",
+                said.text
+            );
         }
         // It has moved to another machine, or to another block.
         configure(&nginx, place, &format!("hpkp_not_served_here dns.example.com:{port};"), "");
@@ -206,7 +210,7 @@ fn a_website_that_loses_its_tls_is_told() {
         configure(&nginx, Place::BeforeHttp, &http, "");
         let said = nginx.test();
         assert_eq!((said.code, said.codes()), (Some(0), vec![CLOSED]), "{}", said.text);
-        assert!(said.text.contains(&format!("localhost:{web} on TLS")), "{}", said.text);
+        assert!(said.text.contains(&format!("localhost:{web} with TLS")), "{}", said.text);
     }
     configure(&nginx, Place::BeforeHttp, &server, "");
     assert!(!nginx.test().codes().contains(&CLOSED));
@@ -298,7 +302,11 @@ fn what_another_module_chooses_in_stream_is_not_known() {
                 configure_with(&nginx, place, &chooses, is_first, block);
                 let said = nginx.test();
                 said.accepted(&["certificate-not-known-at-load", "tls-server-not-checked"]);
-                assert!(said.text.contains("(ssl_certificate_by_test at "), "{}", said.text);
+                assert!(
+                    said.text.contains("(ssl_certificate_by_test, configured at "),
+                    "{}",
+                    said.text
+                );
                 nginx.start();
                 assert_eq!(nginx.reload(), Reload::Accepted);
                 nginx.stop();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use hpkp_tests::client::Curl;
 use hpkp_tests::free_port;
-use hpkp_tests::nginx::{Module, Nginx, Reload, tls_server, without_leaks};
+use hpkp_tests::nginx::{Module, Nginx, Reload, load_modules, tls_server, without_leaks};
 
 use hpkp_tests::site::{B, prepared_with};
 
@@ -35,6 +35,9 @@ const OTHERS: [&str; 7] = [
 
 /// Those that need another module, or a newer nginx.
 const ELSEWHERE: [&str; 2] = ["watched_directive", "early_hints_filter"];
+
+/// Those of our module for `stream`.
+const STREAM: [&str; 3] = ["create_stream_conf", "merge_stream_conf", "watch_stream"];
 
 fn server(hook: &str) -> (Nginx, u16) {
     let mut nginx = prepared_with(Module::InjectPanic);
@@ -107,6 +110,40 @@ fn a_reload_is_refused_and_the_site_goes_on() {
 }
 
 #[test]
+fn a_stream_block_costs_no_site() {
+    for hook in STREAM {
+        let mut nginx = prepared_with(Module::InjectPanic);
+        nginx.set_environment("HPKP_INJECT_PANIC", hook);
+        nginx.expect_in_log(&["hpkp: a bug in the module", "exited on signal 9"]);
+        let (port, other) = (free_port(), free_port());
+        let stream = format!(
+            "{}worker_processes 1; stream {{ server {{ listen 127.0.0.1:{other}; return x; }} }}",
+            load_modules(&["stream"])
+        );
+        nginx.configure_around(
+            &stream,
+            &tls_server(port, "localhost", "live", "return 200 x;"),
+            "",
+        );
+        let said = nginx.test();
+        let bug = format!("a bug in the module ({hook})");
+        assert!(said.code == Some(1) && said.text.contains(&bug), "{hook}: {said:?}");
+        nginx.start();
+        let get = |nginx: &Nginx| {
+            Curl::new(&nginx.path("ca.pem")).get(&format!("https://localhost:{port}/")).status
+        };
+        assert_eq!(get(&nginx), 200, "{hook}");
+        // Where the block stands behind `http`, a refusal would leave the master with half of its filters.
+        assert_eq!(nginx.reload(), Reload::Accepted);
+        assert!(nginx.log().contains(&bug), "{}", nginx.log());
+        nginx.replace_workers();
+        assert_eq!(get(&nginx), 200, "{hook}");
+        assert!(nginx.is_running());
+        nginx.stop();
+    }
+}
+
+#[test]
 fn a_worker_lives_on() {
     for hook in OTHERS {
         let (mut nginx, port) = server(hook);
@@ -159,6 +196,7 @@ fn no_hook_is_forgotten() {
         .iter()
         .chain(&OTHERS)
         .chain(&ELSEWHERE)
+        .chain(&STREAM)
         .map(|hook| (*hook).to_owned())
         .collect();
     assert_eq!(hooks, listed);

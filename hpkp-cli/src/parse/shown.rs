@@ -21,7 +21,8 @@ pub(super) fn print(header: &Header, is_assumed: bool) -> io::Result<()> {
     if !groups.is_empty() {
         let renderer = match output::stdout_has_colours() {
             true => Renderer::styled(),
-            false => Renderer::plain(),
+            // A file has room for the whole line.
+            false => Renderer::plain().term_width(4_096),
         };
         output::line(&renderer.render(&groups))?;
         if header.departures.len() > MAX_SHOWN {
