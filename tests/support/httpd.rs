@@ -220,6 +220,7 @@ impl Httpd {
             let log = httpd.log();
             log.get(before..).unwrap_or(&log).contains(RESUMING) && !httpd.workers().is_empty()
         });
+        self.settle();
     }
 
     /// Starts the server, which must not come up; its exit code, and what it said on the terminal.
@@ -292,7 +293,28 @@ impl Httpd {
         });
         let new = self.log().split_off(before);
         assert!(done, "nothing became of the restart:\n{new}");
+        if running {
+            self.settle();
+        }
         if running { Restart::Served(new) } else { Restart::Ended(new) }
+    }
+
+    /// Waits until the children wait for work. A child that is told to end before then does so inside
+    /// the handler of the signal (`just_die` of the event MPM and its like), amid whatever it was doing:
+    /// in the one that dropped its privileges the allocator found its own lists broken, `free():
+    /// corrupted unsorted chunks`. Nothing of ours is on its stack.
+    fn settle(&self) {
+        let waits = |pid: &libc::pid_t| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            // Behind the name of the program, in parentheses, stands the state.
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'))
+        };
+        wait(|| {
+            self.workers().iter().all(waits) && {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                self.workers().iter().all(waits)
+            }
+        });
     }
 
     /// The server has been stopped by other means: looks through its error log.
