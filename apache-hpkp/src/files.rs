@@ -11,8 +11,9 @@ use std::sync::Arc;
 use hpkp_core::certificate::Certificate;
 use hpkp_core::check::Certificates;
 use hpkp_core::finding::{Code, Location, Text};
-use hpkp_core::path::CertificateFile;
+use hpkp_core::path::{CertificateFile, Chain};
 use hpkp_core::pem;
+use hpkp_core::published::Fingerprint;
 use hpkp_core::text::Excerpt;
 use hpkp_server::file;
 use hpkp_server::loader::{Loader, NamedChain};
@@ -95,18 +96,57 @@ impl TlsDirectives {
         this
     }
 
+    fn of(&self, server: &Server) -> Tls {
+        // SAFETY: the server is one of the configuration just read.
+        let place = unsafe { ((*server.record).defn_name, (*server.record).defn_line_number) };
+        match self.hosts.get(&place) {
+            Some(own) => own.merged(&self.main),
+            None => self.main.clone(),
+        }
+    }
+
+    /// What mod_ssl has loaded for a server, with the files that it is from: those that begin with the
+    /// very leaf. One that has been replaced since then is not named. `leaves` are those read so far.
+    pub(crate) fn named(
+        &self,
+        server: &Server,
+        loaded: Certificates,
+        leaves: &mut HashMap<String, Option<Fingerprint>>,
+    ) -> Certificates {
+        let Certificates::Loaded(chains) = loaded else { return loaded };
+        let tls = self.of(server);
+        let own = tls.certificates.iter().enumerate();
+        let mut files: Vec<(String, String)> = own
+            .map(|(index, path)| (path.clone(), tls.keys.get(index).unwrap_or(path).clone()))
+            .collect();
+        let managed = self.managed.files(server, self.pool).and_then(Result::ok);
+        let commanded = tls.commands.into_iter().filter_map(|command| match command {
+            Command::Certificate(path) => Some(path),
+            _ => None,
+        });
+        let others = managed.into_iter().flatten().chain(commanded);
+        files.extend(others.map(|path| (path.clone(), path)));
+        let chain = |chain: Chain| {
+            let leaf = Some(chain.leaf().fingerprint());
+            let found = files.iter().find(|(path, _)| {
+                *leaves.entry(path.clone()).or_insert_with(|| leaf_in(path)) == leaf
+            });
+            let file = found.map(|(path, key)| {
+                let keys = file::directory_of_keys(key);
+                Arc::new(CertificateFile { path: path.clone(), keys })
+            });
+            chain.with_file(file)
+        };
+        Certificates::Loaded(chains.into_iter().map(chain).collect())
+    }
+
     /// What mod_ssl is going to load for a server; none where it is not on TLS.
     pub(crate) fn certificates(
         &self,
         server: &Server,
         loader: &mut Loader<'_>,
     ) -> Option<Certificates> {
-        // SAFETY: the server is one of the configuration just read.
-        let place = unsafe { ((*server.record).defn_name, (*server.record).defn_line_number) };
-        let tls = match self.hosts.get(&place) {
-            Some(own) => own.merged(&self.main),
-            None => self.main.clone(),
-        };
+        let tls = self.of(server);
         let is_tls =
             tls.engine.unwrap_or_else(|| !tls.certificates.is_empty() && server.listens_on_https());
         if !is_tls {
@@ -321,6 +361,12 @@ impl Tls {
             commands: main.commands.iter().chain(&self.commands).cloned().collect(),
         }
     }
+}
+
+/// The certificate with which a file begins, where it can be read.
+fn leaf_in(path: &str) -> Option<Fingerprint> {
+    let certificates = certificates_in(path).ok()?;
+    Some(Certificate::from_der(certificates.first()?).ok()?.fingerprint())
 }
 
 /// The certificates in a PEM file, in DER. Other objects in it are passed over, as OpenSSL does.

@@ -5,6 +5,7 @@
 //! behind all others in `post_config`, and sees what mod_ssl has loaded. In a living parent an error
 //! there would end the site, so nothing is refused.
 
+use std::collections::HashMap;
 use std::env;
 use std::ffi::c_int;
 use std::ptr;
@@ -168,7 +169,7 @@ unsafe extern "C" fn init_server(
 unsafe extern "C" fn post_config(
     pool: *mut apr_pool_t,
     _: *mut apr_pool_t,
-    _: *mut apr_pool_t,
+    temporary: *mut apr_pool_t,
     main: *mut server_rec,
 ) -> c_int {
     boundary::configuring("post_config", after, || {
@@ -176,7 +177,7 @@ unsafe extern "C" fn post_config(
             return refuse_if_possible();
         }
         // SAFETY: httpd hands over the configuration that is about to take effect.
-        if unsafe { serve(pool, main) } { OK } else { REFUSED }
+        if unsafe { serve(pool, temporary, main) } { OK } else { REFUSED }
     })
 }
 
@@ -236,8 +237,8 @@ static SYSTEM: Mutex<Option<Arc<TrustSetting>>> = Mutex::new(None);
 ///
 /// # Safety
 /// `main` is the main server of the configuration that is about to take effect, and `pool` is that
-/// of the configuration.
-unsafe fn serve(pool: *mut apr_pool_t, main: *mut server_rec) -> bool {
+/// of the configuration; `temporary` is live as long as the call.
+unsafe fn serve(pool: *mut apr_pool_t, temporary: *mut apr_pool_t, main: *mut server_rec) -> bool {
     // SAFETY: by the caller's promise; nothing changes these settings any more.
     let (conf, servers) = unsafe { (httpd::settled_conf(main), Server::all(main)) };
     // Without its slot httpd would not call us.
@@ -253,15 +254,20 @@ unsafe fn serve(pool: *mut apr_pool_t, main: *mut server_rec) -> bool {
     if let Some(system) = system {
         loader.adopt_system(system);
     }
-    let mut addresses = Vec::new();
-    let mut presented = Vec::new();
+    // SAFETY: by the caller's promise.
+    let directives = unsafe { TlsDirectives::read(temporary) };
+    let (mut addresses, mut presented) = (Vec::new(), Vec::new());
+    let mut leaves = HashMap::new();
     for server in &servers {
         let context = server.conf().context;
         presented.push((!context.is_null()).then(|| {
             addresses.push(ContextAddress::from(context.cast_const()));
             // SAFETY: mod_ssl made the context in this reading; nobody changes it any more.
             let certificates = unsafe { loader.loaded(context) };
-            if is_fallback(&certificates) { NOT_YET } else { certificates }
+            match is_fallback(&certificates) {
+                true => NOT_YET,
+                false => directives.named(server, certificates, &mut leaves),
+            }
         }));
     }
     let (records, journal) = journal::read(&conf.published);

@@ -225,7 +225,8 @@ impl Certificate {
     }
 
     /// What tells it from every other certificate.
-    pub(crate) fn fingerprint(&self) -> Fingerprint {
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of([self.der()])
     }
 

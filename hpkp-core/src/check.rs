@@ -492,6 +492,11 @@ impl<'a> Checker<'a> {
     /// What the server's module found by itself.
     fn report_noticed(&mut self) {
         for Noticed { code, label, text, at } in &self.deployment.noticed {
+            // Where pins are held for the server, that has a finding of its own, which is graver.
+            let is_known = |label: &str| self.findings.has(Code::CertificateNotKnownAtLoad, label);
+            if *code == Code::TlsServerNotChecked && is_known(label) {
+                continue;
+            }
             let scope = Scope { policy: &text.what, kind: Kind::Enforced, at, each_place: false };
             let class = code.class();
             let found = Found { code: *code, class, check: Check::Refuse, has_header: false };

@@ -127,7 +127,7 @@ codes! {
         "A name is declared as not served here and is served here", "docs/reference/directives.md";
     /// A keyword in place of a pin, where published pins are not recorded.
     KeywordPinWithoutPublishedPins = "keyword-pin-without-published-pins", Invalid,
-        "A keyword stands for a pin, and no records are written", "docs/reference/directives.md";
+        "A pin follows the loaded certificate, and no records are written", "docs/reference/directives.md";
     /// A pin's file holds a private key. What a file holds may change under a running server, so
     /// it must not keep the next start from succeeding, as the text of the configuration may.
     PrivateKeyAsPinSource = "private-key-as-pin-source", Unsure,

@@ -196,7 +196,7 @@ impl Reading {
                 ))
                 .fix(format!("restore it from a backup{}", files_of_commands(directory, writer)))
                 .last_resort(format!(
-                    "to begin without these records: rm {}",
+                    "begin without these records: rm {}",
                     ShellWord::new(&reserve)
                 ));
                 self.find(Code::RecordsMissing, text, at);
@@ -222,7 +222,7 @@ impl Reading {
                  {noted} was written, so it is not known which pins clients hold"
             ))
             .fix("restore the file from a newer backup")
-            .last_resort(format!("to go on with this file: rm {}", ShellWord::new(&reserve)));
+            .last_resort(format!("continue with this file: rm {}", ShellWord::new(&reserve)));
             self.find(Code::RecordsMissing, text, at);
         }
         let lost = self.contents.state.lost(writer).into_iter();
@@ -261,7 +261,7 @@ impl Reading {
                 let of = said.of.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 let of = if of.is_empty() { of } else { format!(" of {of}") };
                 Text::new(format!(
-                    "the copy peers/{by}{SUFFIX} {}{of}, which only their writer or this machine may do; \
+                    "the copy peers/{by}{SUFFIX} {}{of}, which only that writer or this machine may do; \
                      ignored",
                     what.join(" and ")
                 ))
@@ -293,7 +293,7 @@ fn unknown_reserve(reserve: &str, why: &str) -> Text {
          none had been accepted before",
         Excerpt::new(reserve)
     ))
-    .fix(format!("if this stays so: rm {}", ShellWord::new(reserve)))
+    .fix(format!("if the next reload does not repair it: rm {}", ShellWord::new(reserve)))
 }
 
 /// What is found where a server writes into a directory for the first time, where others have.
@@ -327,7 +327,7 @@ fn too_large(
 ) -> Finding {
     let named = hosts.iter().take(NAMED_WRITERS).copied().collect::<Vec<_>>().join(", ");
     let more = if hosts.len() > NAMED_WRITERS { ", ..." } else { "" };
-    let why = format!("{}; too much for it: {named}{more}", accepted::too_large());
+    let why = format!("{}; {named}{more} has more", accepted::too_large());
     let mut finding = accepted::not_recorded(records, &why);
     if let Some(header) = header {
         let presents = std::mem::replace(&mut finding, header).text.what;

@@ -119,7 +119,7 @@ impl<'a> Loader<'a> {
                 CertificateError::TooLarge => Code::OversizedInput,
                 CertificateError::Malformed => Code::UnreadableCertificate,
             };
-            let text = format!("{error}: what the server loaded cannot be compared with pins");
+            let text = format!("{error}, so the loaded certificates cannot be compared with pins");
             (code, Text::new(text))
         })?;
         Chain::new(certificates).ok_or_else(|| {

@@ -256,9 +256,15 @@ impl Outside {
                 _ => continue,
             };
             let on = first.get(&position).copied().unwrap_or("-");
+            // As its host is called.
+            let is_shared = self.addresses.iter().any(|a| a.text == on && a.servers.len() > 1);
+            let label = match server.names.first().filter(|_| is_shared) {
+                Some(name) => format!("{name} ({} {on})", server.kind),
+                None => format!("{} {on}", server.kind),
+            };
             noticed.push(Noticed {
                 code,
-                label: format!("{} {on}", server.kind),
+                label,
                 text: Text::new(format!(
                     "{why}, so no certificate of this server is compared with the pins that clients hold"
                 ))

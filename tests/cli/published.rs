@@ -297,7 +297,7 @@ fn apps_are_imported() {
     let directory = records_path.to_str().expect("UTF-8");
     let from_input = ["published", "-d", directory, "import", "--origin", "x", "-", "--format"];
     run_with(b"a.example sha256/x", &[&from_input[..], &["okhttp"]].concat())
-        .failed(1, "-: line 1: column 4: this is no pin");
+        .failed(1, "-: line 1: column 4: invalid pin");
     let xml = format!(
         "<network-security-config><domain-config><domain includeSubdomains='true'>a.example</domain>\
          <domain>b.a.example</domain><pin-set expiration='2999-01-01'><pin digest='SHA-256'>{A}</pin>\

@@ -74,7 +74,7 @@ fn publish_set(world: &mut World, set: Rrset) -> Event {
 fn a_renewal_with_the_same_key_locks_out_who_compares_the_certificate() {
     let mut world = world();
     world.accept(&[block("a")]);
-    publish(&mut world, &[((3, 0, 1), "a")]);
+    let held = publish(&mut world, &[((3, 0, 1), "a")]);
     assert_eq!(world.codes(&[block("a")]), []);
     assert_eq!(world.codes(&[block("renewed")]), [UNMET]);
     let next = of(&world, (3, 0, 1), "renewed");
@@ -82,6 +82,9 @@ fn a_renewal_with_the_same_key_locks_out_who_compares_the_certificate() {
     let line =
         format!("publish its record now, beside the others: _443._tcp.{HOST}. IN TLSA {next}");
     assert!(text.contains(&line) && text.contains("2 hours (twice the TTL)"), "{text}");
+    let end = format!(" end {} --why REASON", held.id());
+    assert!(text.lines().any(|line| line.contains("to fix: ") && line.ends_with(&end)), "{text}");
+    assert!(text.contains("these records do not expire") && !text.contains("these pins"), "{text}");
     // Of the key it is none.
     let mut other = self::world();
     other.accept(&[block("a")]);

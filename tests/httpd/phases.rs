@@ -205,6 +205,9 @@ fn a_start_goes_on_without_the_header_unless_told_to_refuse() {
         assert_eq!(asked(&httpd, port), WITHHELD, "{code}");
         assert_eq!(codes(&httpd.log()), [code]);
         assert!(httpd.log().contains("continuing without this header"), "{}", httpd.log());
+        // What was loaded has its file, as at a test.
+        let file = format!("certificate: {}, ", httpd.path("live.pem").display());
+        assert_eq!(httpd.log().contains(&file), code == "no-pin-in-chain", "{}", httpd.log());
         httpd.stop();
 
         httpd.configure(&configuration(&httpd, port, pins, "HPKPOnStart refuse", ""));

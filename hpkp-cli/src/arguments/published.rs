@@ -403,7 +403,7 @@ pub(crate) struct WaiveArguments {
 
 /// Record a key as compromised.
 ///
-/// From then on no advice names this key. The records that contain its pin are printed.
+/// From then on no message recommends this key. The records that contain its pin are printed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

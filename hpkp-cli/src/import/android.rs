@@ -136,7 +136,7 @@ impl Reader<'_> {
         if pins.is_none_or(|pins| pins.pins.is_empty()) && host(&name, line).is_err() {
             let name = shown::shown(&name);
             self.imported
-                .note(line, format!("\"{name}\" is no host, and nothing is pinned for it"));
+                .note(line, format!("invalid host name \"{name}\"; its pins are NOT recorded"));
             return Ok(());
         }
         let Some(host) = host(&name, line)? else {

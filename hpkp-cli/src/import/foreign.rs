@@ -13,8 +13,8 @@ struct Kind {
     is_hidden: bool,
 }
 
-const OF_CERTIFICATES: &str = "such a hash changes with every renewal even where the key stays, so no key can be held \
-    against it; pin the key in place of the certificate";
+const OF_CERTIFICATES: &str = "such a hash changes with every renewal, also with the same key, so it cannot be compared \
+    with a key; pin the key in place of the certificate";
 
 const OF_FILES: &str = "the certificates are files of the app; record the pin of each (hpkp pin FILE) with: hpkp \
     published add HOST --pin PIN --origin TEXT";
@@ -22,7 +22,7 @@ const OF_FILES: &str = "the certificates are files of the app; record the pin of
 const OF_HEADERS: &str = "record it with: hpkp published add HOST --header VALUE, or, where the value is not in the \
     text as it is sent: hpkp published add HOST --pin PIN --max-age TIME --origin TEXT";
 
-const OF_CODE: &str = "which host the pins are for is not certain from the text; record them with: hpkp published add \
+const OF_CODE: &str = "the text does not show for certain which host the pins are for; record them with: hpkp published add \
     HOST --pin PIN --origin TEXT";
 
 const KINDS: [Kind; 10] = [
@@ -92,7 +92,7 @@ const KINDS: [Kind; 10] = [
     Kind {
         marks: &["seckeycopyexternalrepresentation"],
         what: "hashes of bare keys, which are not pins (SecKeyCopyExternalRepresentation)",
-        advice: "with --cert FILE the one of a certificate's key is told; record the pin of that key (hpkp pin FILE)",
+        advice: "--cert FILE recognises the hash of that certificate's key; record the pin of that key (hpkp pin FILE)",
         is_hidden: false,
     },
     Kind {

@@ -287,37 +287,37 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const CHANGES: &str = "it changes with every renewal even where the key stays, and no key \
-            can be held against it; publish the pin of the key instead (hpkp pin)";
+        const CHANGES: &str = "it changes with every renewal, also with the same key, and cannot be \
+            compared with a key; publish the pin of the key instead (hpkp pin)";
         match self {
-            Self::TooLarge => write!(f, "the text is larger than {MAX_TEXT} octets"),
+            Self::TooLarge => write!(f, "the text is larger than {MAX_TEXT} bytes"),
             Self::TooManySets => write!(f, "the text has more than {MAX_SETS} pin sets"),
             Self::TooDeep => write!(f, "elements are more than {} deep", xml::MAX_DEPTH),
             Self::NotUtf8 => f.write_str("the text is not UTF-8"),
-            Self::Xml(error) => write!(f, "this is not well-formed XML: {error}"),
-            Self::Entities => f.write_str("XML entities are declared, which is not supported"),
+            Self::Xml(error) => write!(f, "invalid XML: {error}"),
+            Self::Entities => f.write_str("unsupported XML entity declarations"),
             Self::BinaryPlist => f.write_str(
                 "this property list in binary form cannot be read; convert it with \
                  plutil -convert xml1 -o - FILE, or plistutil -i FILE",
             ),
-            Self::Nothing { wanted } => write!(f, "nothing here is {wanted}"),
+            Self::Nothing { wanted } => write!(f, "the text does not contain {wanted}"),
             Self::Unexpected { found, wanted } => {
-                write!(f, "\"{found}\" stands where {wanted} belongs")
+                write!(f, "unexpected \"{found}\", expected {wanted}")
             }
-            Self::Twice { what } => write!(f, "\"{what}\" is there twice"),
-            Self::Host { name, error } => write!(f, "\"{name}\" is no host: {error}"),
+            Self::Twice { what } => write!(f, "duplicate \"{what}\""),
+            Self::Host { name, error } => write!(f, "invalid host name \"{name}\": {error}"),
             Self::NotRead => f.write_str(
-                "this looks like a pin, and it was not understood whose it is; nothing was recorded. Take it \
-                 out, or record it with: hpkp published add HOST --pin PIN --origin TEXT",
+                "this looks like a pin, but its host is not clear; nothing was recorded. Remove it from the \
+                 text, or record it with: hpkp published add HOST --pin PIN --origin TEXT",
             ),
             Self::Sha1 => f.write_str(
-                "no key can be held against a SHA-1 pin; pin the same key with sha256/",
+                "a SHA-1 pin cannot be compared with a key; pin the same key with sha256/",
             ),
             Self::Foreign { what, advice } => write!(f, "this looks like {what}: {advice}"),
             Self::NoXml => f.write_str(
-                "this is no XML, since there is other text in front; give the XML alone",
+                "not XML, since other text precedes it; give the XML alone",
             ),
-            Self::Pin { error, .. } => write!(f, "this is no pin: {error}"),
+            Self::Pin { error, .. } => write!(f, "invalid pin: {error}"),
             Self::BareKeyHash { subject, pin } => write!(
                 f,
                 "this is not the pin of a key but the SHA-256 of the bare public key of {subject}, as \
@@ -329,7 +329,7 @@ impl fmt::Display for Problem {
                 "this is not the pin of a key but the SHA-256 of the whole certificate of \
                  {subject}; {CHANGES}"
             ),
-            Self::Unsupported { what, why } => write!(f, "\"{what}\" cannot be taken over: {why}"),
+            Self::Unsupported { what, why } => write!(f, "\"{what}\" cannot be imported: {why}"),
         }
     }
 }
@@ -497,14 +497,14 @@ pub fn read_with(
 
 /// Finds no format in a text.
 fn of_no_format(_: &[u8], _: &Certificates) -> Result<Imported, ImportError> {
-    Err(Problem::Nothing { wanted: "of a format that is known" }.at(1))
+    Err(Problem::Nothing { wanted: "pins in a known format" }.at(1))
 }
 
 /// Why a text in which no format was found cannot be read: the first pin in it, or what it looks like.
 #[must_use]
 pub fn unread(octets: &[u8]) -> ImportError {
     let read = read_with(of_no_format, octets, &Certificates::default());
-    read.err().unwrap_or_else(|| Problem::Nothing { wanted: "of a format that is known" }.at(1))
+    read.err().unwrap_or_else(|| Problem::Nothing { wanted: "pins in a known format" }.at(1))
 }
 
 /// The text in UTF-8, where it is a property list in binary form, or says that it is in UTF-16 (by its mark) or in Latin-1 (by its XML

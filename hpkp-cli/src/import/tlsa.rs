@@ -98,7 +98,7 @@ impl Reader {
             }
             let problem = Problem::unsupported(
                 &alias.owner,
-                "it stands for another name, and the TLSA records of that are not here",
+                "this name is an alias, and the text does not contain the TLSA records of its target",
             );
             self.imported.note(
                 alias.line,

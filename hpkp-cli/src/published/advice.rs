@@ -45,12 +45,18 @@ pub(super) fn held(heading: &str, store: &Store, record: &Record<Published>) -> 
     let until = match binding {
         Some(Binding::Until(time)) => format!("until {}", date::format(time)),
         Some(Binding::Served(after)) => {
-            format!("until {} after this server stops sending those pins", duration(after))
+            format!("until {} after {} stops sending these pins", duration(after), record.writer)
+        }
+        Some(Binding::Open) | None if said.tlsa.is_some() => {
+            "these records do not expire".to_owned()
         }
         Some(Binding::Open) | None => "these pins do not expire".to_owned(),
     };
     let heading = output::accent(output::BAD, &format!("{heading}:"));
-    let compared = view::compared(view::scope(said.scope));
+    let compared = match said.owner().filter(|_| said.tlsa.is_some()) {
+        Some(owner) => format!("the TLSA records of {owner}"),
+        None => view::compared(view::scope(said.scope)).to_owned(),
+    };
     let mut lines = vec![
         format!("{heading} {who}; {until}"),
         format!(
@@ -58,6 +64,12 @@ pub(super) fn held(heading: &str, store: &Store, record: &Record<Published>) -> 
             record.id, record.writer
         ),
     ];
+    if let Some(set) = &said.tlsa {
+        lines.extend(
+            set.records().iter().map(|one| format!("    TLSA {}", Excerpt::new(&one.to_string()))),
+        );
+        return lines;
+    }
     lines.extend(said.pins.iter().map(|pin| match store.state.is_compromised(*pin) {
         true => format!("    pin sha256/{pin} (compromised)"),
         false => format!("    pin sha256/{pin}"),
@@ -97,6 +109,9 @@ fn find_key(
     let in_all = |pin: &Pin| refusing.iter().all(|one| one.said.pins.contains(pin));
     let sound = all.iter().filter(|pin| !store.state.is_compromised(**pin)).copied();
     let mut sound: Vec<Pin> = sound.collect();
+    if all.is_empty() {
+        return vec!["to fix: load a certificate that these TLSA records match".to_owned()];
+    }
     sound.sort_by_key(|pin| (!in_all(pin), *pin));
     if sound.is_empty() {
         return vec![
@@ -129,26 +144,30 @@ fn absolute(path: impl AsRef<Path>) -> String {
 
 /// To change the key after the clients have learnt of it.
 fn later(store: &Store, refusing: &[&Record<Published>]) -> Vec<String> {
-    let (mut until, mut after, mut open) = (None, None, Vec::new());
+    let (mut until, mut after, mut open, mut zone) = (None, None, Vec::new(), Vec::new());
     for record in refusing {
         match store.state.binding(record, &store.clock) {
             Some(Binding::Until(time)) => until = until.max(Some(time)),
             Some(Binding::Served(seconds)) => after = after.max(Some(seconds)),
+            Some(Binding::Open) | None if record.said.tlsa.is_some() => {
+                zone.push(record.id.to_string());
+            }
             Some(Binding::Open) | None => open.push(record.id.to_string()),
         }
     }
     let mut lines = Vec::new();
-    if !open.is_empty() {
-        open.sort();
-        lines.push(
-            "to change the key: the pins of apps do not expire; release an app with the new pin, and \
-             when the old release is gone run:"
-                .to_owned(),
-        );
+    let app = "to change the key: the pins of apps do not expire; release an app with the new pin, and when \
+               the old release is gone run:";
+    let dns = "to change the certificate: publish its TLSA records beside these and import the zone; then run \
+               this, and change the certificate twice the TTL later:";
+    for (what, mut ids) in [(app, open), (dns, zone)].into_iter().filter(|(_, ids)| !ids.is_empty())
+    {
+        ids.sort();
+        lines.push(what.to_owned());
         lines.push(format!(
             "    hpkp published -d {} end {} --why REASON",
             ShellWord::new(&absolute(store.path())),
-            open.join(" ")
+            ids.join(" ")
         ));
     }
     // What is still being sent may expire before what was sent until now.

@@ -107,7 +107,7 @@ fn clock(state: State) -> Result<(State, i64), Failure> {
     match state.latest().filter(|latest| *latest > now) {
         None => Ok((state, now)),
         Some(latest) => Err(Failure::undetermined(format!(
-            "the clock is at {}, before the newest record ({}); nothing was removed. Set the clock",
+            "the clock is at {}, before the newest record ({}); nothing was removed; set the clock",
             date::format(now),
             date::format(latest)
         ))),

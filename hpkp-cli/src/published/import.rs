@@ -157,7 +157,7 @@ fn note_earlier(store: &Store, new: &Published) {
     let earlier = live.filter(|record| record.said.owner() == owner && record.said != *new);
     for record in earlier {
         output::complain(&format!(
-            "{}: other TLSA records of {} are on record; where DNS has them no longer: hpkp published -d {} \
+            "{}: other TLSA records of {} are on record; once DNS no longer has them: hpkp published -d {} \
              end {} --why REASON",
             record.id,
             owner.as_deref().unwrap_or_default(),

@@ -192,7 +192,7 @@ pub(super) fn verify(store: &Store, json: bool) -> Exit {
     for (by, said) in state.overreach(store.now) {
         let of: Vec<String> = said.of.iter().chain(&said.gone).map(ToString::to_string).collect();
         output::complain(&format!(
-            "the copy of {by} ends or waives records of {} ({} ended, {} waived, {} writers gone); \
+            "the copy of {by} ends or waives records of {} (ended: {}, waived: {}, writers declared gone: {}); \
              ignored: a copy can only end records of its own writer",
             of.join(", "),
             said.ends,

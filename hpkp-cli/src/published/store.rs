@@ -197,7 +197,14 @@ fn read(directories: &[Directory]) -> Result<Contents, Failure> {
 
 /// What cannot be read may be in order; what was read and is wrong is not.
 pub(super) fn failure(path: &str, error: &DirectoryError) -> Failure {
-    let text = format!("{}: {}", shown(path), output::without_number(&error.to_string()));
+    let text = match error {
+        // With the commands that put it right, complete.
+        DirectoryError::Open(_) | DirectoryError::NoMarker | DirectoryError::Mode(..) => {
+            let text = error.text(path);
+            [text.what].into_iter().chain(text.fix).collect::<Vec<_>>().join("; ")
+        }
+        _ => format!("{}: {}", shown(path), output::without_number(&error.to_string())),
+    };
     match error {
         DirectoryError::Owner(_)
         | DirectoryError::Mode(..)

@@ -231,7 +231,7 @@ impl PublishedView {
             })
             .collect();
         lines.extend(self.tlsa.iter().map(|record| format!("TLSA {}", Excerpt::new(record))));
-        lines.extend(self.ttl.map(|ttl| format!("time to live {ttl} seconds")));
+        lines.extend(self.ttl.map(|ttl| format!("time to live {}", duration(ttl.into()))));
         lines.push(match &self.since {
             Some(since) => format!("published since {since}, recorded {}", self.at),
             None => format!("recorded {}", self.at),

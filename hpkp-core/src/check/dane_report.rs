@@ -45,11 +45,15 @@ pub(super) fn advice(records: &Records, found: &[Live<'_>], chains: &[&Chain]) -
             )
         }));
         lines.push(format!(
-            "then import the zone: hpkp published -d {} import --format tlsa --origin ORIGIN ZONE, record \
-             that the earlier records have ended (their id is below); the certificate may change {} after \
-             that",
+            "then import the zone: hpkp published -d {} import --format tlsa --origin ORIGIN ZONE",
+            ShellWord::new(&records.directory)
+        ));
+        lines.push(format!(
+            "then, and {} before the certificate changes, end the earlier records: hpkp published -d {} end \
+             {} --why REASON",
+            waiting(set),
             ShellWord::new(&records.directory),
-            waiting(set)
+            live.record.id
         ));
         if set.names_leaf_certificate() {
             lines.push(format!(
@@ -93,7 +97,7 @@ fn shown(record: &Tlsa) -> String {
     match *kind {
         matching::FULL => {
             let whole = if *selector == 0 { "certificate" } else { "public key" };
-            format!("{usage} {selector} {kind} and the whole {whole} in DER, in hexadecimal digits")
+            format!("{usage} {selector} {kind} with the whole {whole} (DER, in hexadecimal digits)")
         }
         _ => record.to_string(),
     }
@@ -144,7 +148,7 @@ pub(super) fn not_usable(live: &Live<'_>) -> Text {
     let owner = live.record.said.owner().unwrap_or_default();
     Text::new(format!(
         "no client can use a TLSA record of {owner}: the usage, the selector or the matching type is \
-         unknown, or the data has a wrong length; clients connect as if there were none, or not at all"
+         unknown, or the data is invalid; clients connect as if there were none, or not at all"
     ))
     .fix("publish records that clients can use, such as \"3 1 1\"")
     .details(held_by(live))

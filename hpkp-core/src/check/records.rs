@@ -698,7 +698,7 @@ impl<'a> Checker<'a> {
                     Certificates::NotKnown { why, remedy } => {
                         let code = Code::CertificateNotKnownAtLoad;
                         self.find(scope, Kind::Enforced, host, code, || {
-                            text::not_known(why, remedy)
+                            text::not_known(why, remedy, records)
                         });
                     }
                     Certificates::Later(why) => {

@@ -30,9 +30,13 @@ const MIN_CHOSEN: usize = 300;
 /// The most bytes of a line besides the command's directory and what it is about.
 const OTHERS_OF_A_LINE: usize = 400;
 
-pub(super) fn not_known(why: &str, remedy: &str) -> Text {
+pub(super) fn not_known(why: &str, remedy: &str, records: &Records) -> Text {
     Text::new(format!("{why}, so it cannot be compared with the pins that clients hold"))
         .fix(remedy)
+        .fix(format!(
+            "otherwise check each new certificate: {} --cert FILE",
+            command("why", records, "HOST")
+        ))
 }
 
 pub(super) fn at_start(why: &str) -> Text {
@@ -128,6 +132,8 @@ impl Unmet<'_> {
             _ => "",
         };
         let until = self.until();
+        let is_dane = self.found.iter().all(|live| live.record.said.tlsa.is_some());
+        let until = if is_dane { until.replace("these pins", "these records") } else { until };
         match code {
             Code::PublishedPinsPartlyMet => format!(
                 "some certificate paths that clients may build contain no key that matches the pins \
@@ -141,21 +147,22 @@ impl Unmet<'_> {
                 self.reason()
             ),
             Code::RemovedHostPinsUnmet => format!(
-                "clients hold pins for {}, and no server has {} any more, {until}; the default server \
-                 answers with a certificate for other names, which clients refuse",
+                "clients hold pins for {}, and no server has {} any more, {until}; the server that \
+                 answers instead has a certificate for other names, which clients refuse",
                 self.hosts(),
                 self.it()
             ),
+            Code::Waived if is_dane => {
+                format!("waived: {}", dane_report::unmet(self.found, chain, &until))
+            }
             Code::Waived => format!(
                 "no key in {chain} matches the waived pins that clients hold{above}; these clients \
                  refuse the certificate, {until}"
             ),
-            _ if self.found.iter().all(|live| live.record.said.tlsa.is_some()) => {
-                dane_report::unmet(self.found, chain, &until)
-            }
+            _ if is_dane => dane_report::unmet(self.found, chain, &until),
             _ if self.is_partly() => format!(
                 "some certificate paths that clients may build contain no key that matches the pins \
-                 they hold{above}, and nothing shows that their path is another one; clients on such a \
+                 they hold{above}; it is not known which path these clients build, and those on such a \
                  path would refuse the certificate, {until}"
             ),
             _ => format!(

@@ -89,6 +89,12 @@ impl Findings {
         self.all.push(Finding { class, check, has_header, ..finding });
     }
 
+    /// Whether a host has a finding of this code.
+    pub(super) fn has(&self, code: Code, host: &str) -> bool {
+        let mut hosts = self.all.iter().zip(&self.hosts);
+        hosts.any(|(finding, hosts)| finding.code == code && hosts.contains(host))
+    }
+
     /// The gravest class first; within one, in the order in which they were found.
     pub(super) fn finish(mut self) -> Vec<Finding> {
         self.all.sort_by_key(|finding| finding.class);

@@ -110,8 +110,8 @@ pub fn stopped(state: &State, writer: &WriterName, now: i64) -> Vec<Event> {
 #[must_use]
 pub fn too_large() -> String {
     format!(
-        "a record has room for {MAX_EXCEPT} names that a pattern does not mean, {MAX_ENTRIES} ports and \
-         {MAX_LINE} bytes"
+        "a record can have at most {MAX_EXCEPT} exceptions of a pattern, {MAX_ENTRIES} ports and {MAX_LINE} \
+         bytes"
     )
 }
 

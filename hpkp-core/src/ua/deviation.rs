@@ -18,7 +18,7 @@ pub struct Deviation {
 
 impl fmt::Display for Deviation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "octet {}: {}", self.at.start, self.situation)
+        write!(f, "byte {}: {}", self.at.start, self.situation)
     }
 }
 
@@ -131,18 +131,18 @@ impl fmt::Display for Situation {
                 "a directive is missing here; RFC 7469 has no empty directives, so write a ';' \
                  between directives only"
             }
-            Self::BlankAroundEquals => "no blank may stand next to '='",
+            Self::BlankAroundEquals => "no blank is allowed next to '='",
             Self::MissingName => "the name before '=' is missing",
             Self::MissingValue => "the value after '=' is missing",
             Self::MissingSeparator => "a ';' is missing",
             Self::IllegalOctet { octet } => {
                 let octet = [*octet];
-                return write!(f, "'{}' may not stand outside quotes", Excerpt::new(&octet));
+                return write!(f, "'{}' is not allowed outside quotes", Excerpt::new(&octet));
             }
             Self::UnterminatedQuote => "the closing '\"' is missing",
             Self::ControlInQuotes { octet } => {
                 let octet = [*octet];
-                return write!(f, "the control octet {} is illegal", Excerpt::new(&octet));
+                return write!(f, "the control character {} is not allowed", Excerpt::new(&octet));
             }
             Self::RepeatedDirective => "only pins may be repeated",
             Self::MissingMaxAge => "max-age is missing",
@@ -152,8 +152,8 @@ impl fmt::Display for Situation {
                 "includeSubDomains takes no value; leave it out to leave subdomains out"
             }
             Self::PinWithoutValue => "the pin has no value",
-            Self::PinUnquoted => "the value of a pin stands between double quotes",
-            Self::MalformedPin(error) => return write!(f, "this is no pin: {error}"),
+            Self::PinUnquoted => "the value of a pin must be in double quotes",
+            Self::MalformedPin(error) => return write!(f, "invalid pin: {error}"),
             Self::PinWithStrayBits => {
                 "the base64 is not canonical; Firefox and wget2 do not match such a pin"
             }

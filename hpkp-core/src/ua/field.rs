@@ -163,7 +163,7 @@ impl fmt::Display for TooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the field value is {} octets long; more than {MAX_FIELD} are not read",
+            "the field value is {} bytes long, more than the limit of {MAX_FIELD}",
             self.octets
         )
     }

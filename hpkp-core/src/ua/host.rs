@@ -271,9 +271,9 @@ pub enum HostError {
 impl fmt::Display for HostError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::TooLong => "a host name has at most 253 octets, and 63 in a label",
+            Self::TooLong => "a host name has at most 253 bytes, and 63 in a label",
             Self::EmptyLabel => "a label of the host name is empty",
-            Self::Character => "the host name holds a character that no host name has",
+            Self::Character => "the host name contains an invalid character",
         })
     }
 }

@@ -32,7 +32,7 @@ pub struct TooLarge {
 
 impl fmt::Display for TooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the report is {} octets long; more than {MAX_BODY} are not read", self.octets)
+        write!(f, "the report is {} bytes long, more than the limit of {MAX_BODY}", self.octets)
     }
 }
 

@@ -103,11 +103,13 @@ impl fmt::Display for UriError {
             Self::Empty => f.write_str("it is empty"),
             Self::Relative => f.write_str("it is relative; write https:// and a host before it"),
             Self::IllegalOctet { octet } => {
-                write!(f, "'{}' may not stand there", octet.escape_ascii())
+                write!(f, "'{}' is not allowed there", octet.escape_ascii())
             }
-            Self::PercentEncoding => f.write_str("a '%' wants two hexadecimal digits after it"),
-            Self::Host => f.write_str("it has no host, or none that can be"),
-            Self::Port => f.write_str("its port is not a number up to 65535"),
+            Self::PercentEncoding => {
+                f.write_str("a '%' must be followed by two hexadecimal digits")
+            }
+            Self::Host => f.write_str("missing or invalid host"),
+            Self::Port => f.write_str("the port is not a number up to 65535"),
         }
     }
 }

@@ -218,8 +218,9 @@ impl fmt::Display for DirectoryError {
             Self::Full(file) => write!(
                 f,
                 "cannot append to \"{}\": it would exceed {MAX_FILE} bytes; remove records that have \
-                 expired: hpkp published compact",
-                Excerpt::new(file)
+                 expired: hpkp published -d {} compact",
+                Excerpt::new(file),
+                ShellWord::new(file.rsplit_once('/').map_or(".", |(directory, _)| directory))
             ),
             Self::Taken(file, Claimant::Process(pid)) => write!(
                 f,
