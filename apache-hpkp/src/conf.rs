@@ -16,7 +16,7 @@ use hpkp_server::sending::Field;
 use hpkp_server::setting::{RecordsSetting, UseSetting};
 
 use crate::bindings::{apr_pool_t, server_rec};
-use crate::boundary::{self, Aftermath};
+use crate::boundary::{self, OnPanic};
 use crate::httpd;
 
 /// What stands in a server.
@@ -139,8 +139,8 @@ unsafe fn make(
 ) -> *mut c_void {
     // httpd has no way to refuse here: a failure is remembered, and refused where there is one.
     // SAFETY: by the caller's promise.
-    let empty = |_: Aftermath| unsafe { httpd::keep(pool, ServerConf::default()) };
+    let empty = |_: OnPanic| unsafe { httpd::keep(pool, ServerConf::default()) };
     // SAFETY: by the caller's promise.
     let make = || unsafe { httpd::keep(pool, value()) };
-    boundary::configuring(hook, empty, make).cast()
+    boundary::catch_config_hook(hook, empty, make).cast()
 }

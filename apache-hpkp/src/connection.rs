@@ -102,7 +102,7 @@ unsafe extern "C" fn pre_handshake(
     ssl: *mut Ssl,
     is_proxy: c_int,
 ) -> c_int {
-    boundary::serving("pre_handshake", OK, || {
+    boundary::catch_request_hook("pre_handshake", OK, || {
         // SAFETY: mod_ssl hands over a live connection, whose pool lives as long.
         unsafe {
             let conf = httpd::settled_conf((*connection).base_server);
@@ -118,7 +118,7 @@ unsafe extern "C" fn pre_handshake(
 }
 
 unsafe extern "C" fn process_connection(connection: *mut conn_rec) -> c_int {
-    boundary::serving("process_connection", DECLINED, || {
+    boundary::catch_request_hook("process_connection", DECLINED, || {
         // SAFETY: httpd hands over a live connection; the `SSL` lives as long as it does, and
         // nothing else reads or writes the slot now.
         unsafe {

@@ -10,7 +10,7 @@ use crate::bindings::{
     GLOBAL_ONLY, NOT_IN_DIR_LOC_FILE, RSRC_CONF, ap_check_cmd_context, ap_walk_config, apr_pool_t,
     apr_pstrmemdup, cmd_func, cmd_how, cmd_how_RAW_ARGS, cmd_how_TAKE1, cmd_parms, command_rec,
 };
-use crate::boundary::{self, Aftermath};
+use crate::boundary::{self, OnPanic};
 use crate::conf::ServerConf;
 use crate::files::siblings;
 use crate::filter;
@@ -136,11 +136,11 @@ const BUG: &CStr = c"bug in mod_hpkp, please report it";
 
 /// Runs what reads a directive, where what is read counts.
 fn guarded(name: &str, read: impl FnOnce() -> *const c_char) -> *const c_char {
-    let after = |aftermath| match aftermath {
-        Aftermath::Refuse => BUG.as_ptr(),
-        Aftermath::GoOn => ptr::null(),
+    let after = |on_panic| match on_panic {
+        OnPanic::Reject => BUG.as_ptr(),
+        OnPanic::Continue => ptr::null(),
     };
-    boundary::configuring(name, after, || {
+    boundary::catch_config_hook(name, after, || {
         if phase::is_of_no_consequence() {
             return ptr::null();
         }

@@ -90,7 +90,7 @@ unsafe extern "C" fn create_request(r: *mut request_rec) -> c_int {
 /// `r` is a live request from a client.
 #[inline(never)]
 unsafe fn begin(r: *mut request_rec) -> c_int {
-    boundary::serving("create_request", OK, || {
+    boundary::catch_request_hook("create_request", OK, || {
         // SAFETY: by the caller's promise; what is kept of a connection outlives its requests.
         unsafe {
             let kept = connection::request_begins(r, INTERIM.load(Ordering::Relaxed));
@@ -128,7 +128,7 @@ unsafe extern "C" fn output(
     unsafe {
         // Each time: an error on the way may bring another header, and nothing tells which is the
         // one that is written.
-        boundary::serving("filter", (), || {
+        boundary::catch_request_hook("filter", (), || {
             let kept = (*filter).ctx.cast::<Connection>();
             set_fields((*filter).r, kept);
             connection::response_begins(kept);
@@ -159,7 +159,9 @@ unsafe extern "C" fn interim(
 unsafe fn clean(filter: *mut ap_filter_t, brigade: *mut apr_bucket_brigade) -> apr_status_t {
     // SAFETY: by the caller's promise.
     unsafe {
-        boundary::serving("interim", (), || connection::clean((*filter).ctx.cast(), brigade));
+        boundary::catch_request_hook("interim", (), || {
+            connection::clean((*filter).ctx.cast(), brigade)
+        });
         ap_pass_brigade((*filter).next, brigade)
     }
 }
@@ -257,7 +259,7 @@ unsafe extern "C" fn log_transaction(r: *mut request_rec) -> c_int {
 /// As for [`log_transaction`].
 #[inline(never)]
 unsafe fn end(r: *mut request_rec) -> c_int {
-    boundary::serving("log_transaction", DECLINED, || {
+    boundary::catch_request_hook("log_transaction", DECLINED, || {
         // SAFETY: by the caller's promise; what is in the slot is of the request's configuration.
         unsafe {
             connection::request_ends(r);

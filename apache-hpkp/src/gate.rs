@@ -26,7 +26,7 @@ use crate::bindings::{
     ap_get_server_description, ap_hook_check_config, ap_hook_post_config, ap_hook_pre_config,
     apr_optional_hook_add, apr_pool_t, server_rec,
 };
-use crate::boundary::{self, Aftermath};
+use crate::boundary::{self, OnPanic};
 use crate::conf::{Response, ServerConf};
 use crate::connection;
 use crate::ending;
@@ -86,10 +86,10 @@ pub(crate) unsafe fn register() {
 
 const REFUSED: c_int = HTTP_INTERNAL_SERVER_ERROR;
 
-fn after(aftermath: Aftermath) -> c_int {
-    match aftermath {
-        Aftermath::Refuse => REFUSED,
-        Aftermath::GoOn => OK,
+fn after(on_panic: OnPanic) -> c_int {
+    match on_panic {
+        OnPanic::Reject => REFUSED,
+        OnPanic::Continue => OK,
     }
 }
 
@@ -103,7 +103,7 @@ unsafe extern "C" fn pre_config(
     _: *mut apr_pool_t,
     _: *mut apr_pool_t,
 ) -> c_int {
-    boundary::configuring("pre_config", after, || {
+    boundary::catch_config_hook("pre_config", after, || {
         if phase::is_first_reading() {
             log::keep_terminal();
         }
@@ -117,7 +117,7 @@ unsafe extern "C" fn check_config(
     _: *mut apr_pool_t,
     main: *mut server_rec,
 ) -> c_int {
-    boundary::configuring("check_config", after, || {
+    boundary::catch_config_hook("check_config", after, || {
         // The server has left the terminal by now; what is forked from here on is something else.
         log::expect_detaching(false);
         // SAFETY: httpd hands over live pools and the configuration that it has just read.
@@ -152,7 +152,7 @@ unsafe extern "C" fn init_server(
     is_proxy: c_int,
     context: *mut SslCtx,
 ) -> c_int {
-    boundary::configuring("init_server", after, || {
+    boundary::catch_config_hook("init_server", after, || {
         if is_proxy == 0 {
             // SAFETY: mod_ssl hands over a live server; one thread reads the configuration, and no
             // reference to the object is held meanwhile.
@@ -171,7 +171,7 @@ unsafe extern "C" fn post_config(
     _: *mut apr_pool_t,
     main: *mut server_rec,
 ) -> c_int {
-    boundary::configuring("post_config", after, || {
+    boundary::catch_config_hook("post_config", after, || {
         if boundary::has_failed() {
             return refuse_if_possible();
         }

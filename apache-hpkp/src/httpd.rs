@@ -60,7 +60,7 @@ pub(crate) unsafe fn elements<'a, T>(array: *const apr_array_header_t) -> &'a [T
 /// `pool` is a live pool, which ends before this module is unloaded.
 pub(crate) unsafe fn keep<T>(pool: *mut apr_pool_t, value: T) -> *mut T {
     unsafe extern "C" fn drop_box<T>(data: *mut c_void) -> c_int {
-        crate::boundary::serving("cleanup", OK, || {
+        crate::boundary::catch_request_hook("cleanup", OK, || {
             // SAFETY: `keep` made the pointer from a box, and a pool runs each cleanup once.
             drop(unsafe { Box::from_raw(data.cast::<T>()) });
             OK

@@ -19,7 +19,7 @@ use nginx_sys::{
     ngx_int_t, ngx_module_t, ngx_palloc, ngx_pool_t, ngx_uint_t,
 };
 
-use crate::boundary::{self, Aftermath};
+use crate::boundary::{self, OnPanic};
 use crate::conf::{MainConf, ServerConf};
 use crate::ngx::{self, CONF_ERROR, CONF_OK, ERROR, OK, own_module};
 
@@ -75,11 +75,11 @@ unsafe fn unseen_chooser(module: *const ngx_module_t, nginx: Option<&Object>) ->
 
 /// `preconfiguration`: every module is there, and nothing within `http` has been read.
 pub(crate) unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
-    let after = |aftermath| match aftermath {
-        Aftermath::Refuse => ERROR,
-        Aftermath::GoOn => OK,
+    let after = |on_panic| match on_panic {
+        OnPanic::Reject => ERROR,
+        OnPanic::Continue => OK,
     };
-    boundary::configuring("watch", after, || {
+    boundary::catch_config_hook("watch", after, || {
         // SAFETY: nginx hands over a live `cf`, whose context is that of `http`.
         unsafe {
             let (kind, nginx) = (NGX_HTTP_MODULE as ngx_uint_t, &raw const ngx_http_module);
@@ -181,12 +181,13 @@ unsafe extern "C" fn directive(
     command: *mut ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    let after = |aftermath| match aftermath {
-        Aftermath::Refuse => Err(()),
-        Aftermath::GoOn => Ok(None),
+    let after = |on_panic| match on_panic {
+        OnPanic::Reject => Err(()),
+        OnPanic::Continue => Ok(None),
     };
     // SAFETY: nginx hands over a live `cf` and the command that `watch` put there.
-    let noted = boundary::configuring("watched_directive", after, || unsafe { note(cf, command) });
+    let noted =
+        boundary::catch_config_hook("watched_directive", after, || unsafe { note(cf, command) });
     // SAFETY: as above, and the list does not change while directives are read.
     unsafe {
         let server: *mut ServerConf = ngx::http_server_conf((*cf).ctx.cast(), own_module());

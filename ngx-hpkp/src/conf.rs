@@ -22,7 +22,7 @@ use hpkp_server::sending::{ContextAddress, Field};
 use hpkp_server::setting::{RecordsSetting, UseSetting};
 use nginx_sys::{ngx_conf_t, ngx_uint_t};
 
-use crate::boundary::{self, Aftermath};
+use crate::boundary::{self, OnPanic};
 use crate::chosen::{Chooser, Watched};
 use crate::effect::Pending;
 use crate::filter::{self, Prepared};
@@ -202,11 +202,11 @@ pub(crate) unsafe extern "C" fn create_server(cf: *mut ngx_conf_t) -> *mut c_voi
 unsafe fn create<T>(hook: &str, cf: *mut ngx_conf_t, new: fn() -> T) -> *mut c_void {
     // SAFETY: by the caller's promise; the pool lives as long as the configuration.
     let make = || unsafe { ngx::keep((*cf).pool, new()) };
-    let after = |aftermath| match aftermath {
-        Aftermath::Refuse => ptr::null_mut(),
-        Aftermath::GoOn => make(),
+    let after = |on_panic| match on_panic {
+        OnPanic::Reject => ptr::null_mut(),
+        OnPanic::Continue => make(),
     };
-    boundary::configuring(hook, after, make).cast()
+    boundary::catch_config_hook(hook, after, make).cast()
 }
 
 pub(crate) unsafe extern "C" fn merge_server(
@@ -214,11 +214,11 @@ pub(crate) unsafe extern "C" fn merge_server(
     outer: *mut c_void,
     inner: *mut c_void,
 ) -> *mut c_char {
-    let after = |aftermath| match aftermath {
-        Aftermath::Refuse => CONF_ERROR,
-        Aftermath::GoOn => CONF_OK,
+    let after = |on_panic| match on_panic {
+        OnPanic::Reject => CONF_ERROR,
+        OnPanic::Continue => CONF_OK,
     };
-    boundary::configuring("merge_srv_conf", after, || {
+    boundary::catch_config_hook("merge_srv_conf", after, || {
         // SAFETY: nginx hands over what `create_server` made, two different objects.
         let (outer, inner) =
             unsafe { (&*outer.cast::<ServerConf>(), &mut *inner.cast::<ServerConf>()) };

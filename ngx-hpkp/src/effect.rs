@@ -19,7 +19,7 @@ use crate::{boundary, filter, log, phase};
 pub(crate) unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     filter::activate();
     // An error from here would make the master of a running server exit.
-    boundary::serving("init_module", OK, || {
+    boundary::catch_request_hook("init_module", OK, || {
         // SAFETY: nginx calls this with the cycle that is about to take effect.
         let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_mut() };
         let Some(main) = main else { return OK };
@@ -45,7 +45,7 @@ pub(crate) unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_
 /// `init_process`: a worker begins. Its master's claim to the records is the master's alone. nginx
 /// calls this in the build of the module that the configuration names, in no other.
 pub(crate) unsafe extern "C" fn init_process(_: *mut ngx_cycle_t) -> ngx_int_t {
-    boundary::serving("init_process", OK, || {
+    boundary::catch_request_hook("init_process", OK, || {
         if phase::has_master() {
             published::leave_to_parent_for_all_builds();
         }
@@ -55,7 +55,7 @@ pub(crate) unsafe extern "C" fn init_process(_: *mut ngx_cycle_t) -> ngx_int_t {
 
 /// A master ends, and with it what its configuration publishes.
 pub(crate) unsafe extern "C" fn exit_master(cycle: *mut ngx_cycle_t) {
-    boundary::serving("exit_master", (), || {
+    boundary::catch_request_hook("exit_master", (), || {
         // SAFETY: nginx calls this with the cycle that has been in effect.
         let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_ref() };
         let Some(journal) = main.and_then(|main| main.journal.as_ref()) else { return };

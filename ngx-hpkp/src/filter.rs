@@ -12,7 +12,7 @@ use nginx_sys::{
     ngx_list_push, ngx_list_t, ngx_str_t, ngx_table_elt_t,
 };
 
-use crate::boundary::{self, Aftermath};
+use crate::boundary::{self, OnPanic};
 use crate::conf::{Response, ServerConf};
 use crate::ngx::{self, ERROR, OK, string};
 use crate::ngx_http_hpkp_module;
@@ -81,11 +81,11 @@ impl Prepared {
 
 /// `postconfiguration`: puts the filter in front of those that are there already.
 pub(crate) unsafe extern "C" fn install(_cf: *mut ngx_conf_t) -> ngx_int_t {
-    let after = |aftermath| match aftermath {
-        Aftermath::Refuse => ERROR,
-        Aftermath::GoOn => OK,
+    let after = |on_panic| match on_panic {
+        OnPanic::Reject => ERROR,
+        OnPanic::Continue => OK,
     };
-    boundary::configuring_late("postconfiguration", after, || {
+    boundary::catch_config_hook_late("postconfiguration", after, || {
         // SAFETY: nginx builds the chain of filters in one thread, before it serves anything.
         unsafe {
             *NEXT.0.get() = ngx_http_top_header_filter;
@@ -121,7 +121,7 @@ unsafe extern "C" fn filter(r: *mut ngx_http_request_t) -> ngx_int_t {
 unsafe extern "C" fn filter_with(r: *mut ngx_http_request_t, response: &Response) -> ngx_int_t {
     // SAFETY: by the caller's promise.
     unsafe {
-        boundary::serving("header_filter", (), || set_fields(r, response));
+        boundary::catch_request_hook("header_filter", (), || set_fields(r, response));
         next(r)
     }
 }
@@ -144,7 +144,7 @@ unsafe extern "C" fn early_hints_filter(r: *mut ngx_http_request_t) -> ngx_int_t
     // SAFETY: nginx hands over a live request, whose header list holds the interim response; the next
     // filter was written before anything is served.
     unsafe {
-        boundary::serving("early_hints_filter", (), || {
+        boundary::catch_request_hook("early_hints_filter", (), || {
             if let Some(response) = response(r) {
                 take_out_all(&raw mut (*r).headers_out.headers, response);
             }
@@ -176,7 +176,7 @@ unsafe extern "C" fn body_filter(r: *mut ngx_http_request_t, chain: *mut ngx_cha
 #[inline(never)]
 unsafe extern "C" fn take_out_trailers(r: *mut ngx_http_request_t) {
     // SAFETY: by the caller's promise; the list grows in the request's pool.
-    boundary::serving("body_filter", (), || unsafe {
+    boundary::catch_request_hook("body_filter", (), || unsafe {
         if let Some(response) = response(r) {
             take_out_all(&raw mut (*r).headers_out.trailers, response);
         }

@@ -28,7 +28,7 @@ use nginx_sys::{
     ngx_ssl_certificate_name_index,
 };
 
-use crate::boundary::{self, Aftermath};
+use crate::boundary::{self, OnPanic};
 use crate::chosen::Chooser;
 use crate::conf::{MainConf, Replaceable, Served, ServerConf, ServerKey};
 use crate::effect::Pending;
@@ -42,11 +42,11 @@ use crate::{late, log, phase};
 const OVERRIDE: &str = "HPKP_CHECK";
 
 pub(crate) unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
-    let after = |aftermath| match aftermath {
-        Aftermath::Refuse => ERROR,
-        Aftermath::GoOn => OK,
+    let after = |on_panic| match on_panic {
+        OnPanic::Reject => ERROR,
+        OnPanic::Continue => OK,
     };
-    boundary::configuring("gate", after, || {
+    boundary::catch_config_hook("gate", after, || {
         let Some(phase) = phase::current() else { return OK };
         if boundary::has_failed() {
             return OK;

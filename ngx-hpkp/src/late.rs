@@ -15,7 +15,7 @@ use std::{mem, ptr, thread};
 use hpkp_server::failure::Phase;
 use nginx_sys::{NGX_LOG_WARN, ngx_conf_t, ngx_cycle, ngx_cycle_t, ngx_pool_cleanup_add};
 
-use crate::boundary::{self, Aftermath};
+use crate::boundary::{self, OnPanic};
 use crate::conf::MainConf;
 use crate::gate;
 use crate::ngx::{self, CONF_ERROR, CONF_OK, own_module};
@@ -88,9 +88,9 @@ pub(crate) unsafe extern "C" fn init_conf(cycle: *mut ngx_cycle_t, _: *mut c_voi
         // SAFETY: nginx calls this with the cycle whose configuration it has just read; it has a log.
         unsafe { (*(*cycle).log).log_level = LEVEL.load(Ordering::Relaxed) };
     }
-    let after = |aftermath| match aftermath {
-        Aftermath::Refuse => CONF_ERROR,
-        Aftermath::GoOn => {
+    let after = |on_panic| match on_panic {
+        OnPanic::Reject => CONF_ERROR,
+        OnPanic::Continue => {
             // Nothing is sent on the strength of what the first gate has found.
             // SAFETY: as above.
             let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_mut() };
@@ -101,7 +101,7 @@ pub(crate) unsafe extern "C" fn init_conf(cycle: *mut ngx_cycle_t, _: *mut c_voi
         }
     };
     let mut ending = UNKNOWN;
-    let answer = boundary::configuring_late("late gate", after, || {
+    let answer = boundary::catch_config_hook_late("late gate", after, || {
         // SAFETY: nginx calls this with the cycle whose configuration it has just read.
         unsafe {
             let main = ngx::http_main_conf::<MainConf>(cycle, own_module()).as_ref();
