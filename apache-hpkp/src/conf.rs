@@ -139,8 +139,8 @@ unsafe fn make(
 ) -> *mut c_void {
     // httpd has no way to refuse here: a failure is remembered, and refused where there is one.
     // SAFETY: by the caller's promise.
-    let empty = |_: OnPanic| unsafe { httpd::keep(pool, ServerConf::default()) };
+    let empty = |_: OnPanic| unsafe { httpd::alloc_in_pool(pool, ServerConf::default()) };
     // SAFETY: by the caller's promise.
-    let make = || unsafe { httpd::keep(pool, value()) };
+    let make = || unsafe { httpd::alloc_in_pool(pool, value()) };
     boundary::catch_config_hook(hook, empty, make).cast()
 }

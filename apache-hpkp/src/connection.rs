@@ -110,7 +110,7 @@ unsafe extern "C" fn pre_handshake(
                 && conf.is_some_and(|conf| conf.active.is_some())
                 && let Some(slot) = httpd::connection_slot(connection)
             {
-                slot.write(httpd::keep((*connection).pool, Connection::new(ssl, None)));
+                slot.write(httpd::alloc_in_pool((*connection).pool, Connection::new(ssl, None)));
             }
         }
         OK
@@ -214,7 +214,10 @@ unsafe fn first_request_begins(
             // A stream of HTTP/2 has a connection of its own, on which nothing has been kept yet.
             let Some(slot) = httpd::connection_slot(connection) else { return kept };
             let Some(context) = context(connection) else { return kept };
-            kept = httpd::keep((*connection).pool, Connection::new(ptr::null(), Some(context)));
+            kept = httpd::alloc_in_pool(
+                (*connection).pool,
+                Connection::new(ptr::null(), Some(context)),
+            );
             slot.write(kept);
         }
         (*kept).has_filter = true;

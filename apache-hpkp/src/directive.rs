@@ -141,7 +141,7 @@ fn guarded(name: &str, read: impl FnOnce() -> *const c_char) -> *const c_char {
         OnPanic::Continue => ptr::null(),
     };
     boundary::catch_config_hook(name, after, || {
-        if phase::is_of_no_consequence() {
+        if phase::ignores_configuration() {
             return ptr::null();
         }
         // SAFETY: httpd is reading the configuration.

@@ -58,10 +58,10 @@ pub(crate) unsafe fn elements<'a, T>(array: *const apr_array_header_t) -> &'a [T
 ///
 /// # Safety
 /// `pool` is a live pool, which ends before this module is unloaded.
-pub(crate) unsafe fn keep<T>(pool: *mut apr_pool_t, value: T) -> *mut T {
+pub(crate) unsafe fn alloc_in_pool<T>(pool: *mut apr_pool_t, value: T) -> *mut T {
     unsafe extern "C" fn drop_box<T>(data: *mut c_void) -> c_int {
         crate::boundary::catch_request_hook("cleanup", OK, || {
-            // SAFETY: `keep` made the pointer from a box, and a pool runs each cleanup once.
+            // SAFETY: `alloc_in_pool` made the pointer from a box, and a pool runs each cleanup once.
             drop(unsafe { Box::from_raw(data.cast::<T>()) });
             OK
         })

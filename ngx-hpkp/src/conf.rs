@@ -201,7 +201,7 @@ pub(crate) unsafe extern "C" fn create_server(cf: *mut ngx_conf_t) -> *mut c_voi
 /// `cf` is live.
 unsafe fn create<T>(hook: &str, cf: *mut ngx_conf_t, new: fn() -> T) -> *mut c_void {
     // SAFETY: by the caller's promise; the pool lives as long as the configuration.
-    let make = || unsafe { ngx::keep((*cf).pool, new()) };
+    let make = || unsafe { ngx::alloc_in_pool((*cf).pool, new()) };
     let after = |on_panic| match on_panic {
         OnPanic::Reject => ptr::null_mut(),
         OnPanic::Continue => make(),

@@ -342,7 +342,7 @@ unsafe fn elements(mut part: *mut ngx_list_part_t) -> impl Iterator<Item = *mut 
 }
 
 /// What the access log is told of a request.
-pub(crate) enum Told<'a> {
+pub(crate) enum HeaderStatus<'a> {
     /// No policy, or no TLS.
     Off,
     /// The field is not in the response.
@@ -356,17 +356,17 @@ pub(crate) enum Told<'a> {
 ///
 /// # Safety
 /// `r` is a live request.
-pub(crate) unsafe fn told<'a>(r: *mut ngx_http_request_t) -> Told<'a> {
+pub(crate) unsafe fn header_status<'a>(r: *mut ngx_http_request_t) -> HeaderStatus<'a> {
     // SAFETY: by the caller's promise.
     unsafe {
-        let Some(response) = response::<'a>(r) else { return Told::Off };
+        let Some(response) = response::<'a>(r) else { return HeaderStatus::Off };
         let first = response.enforced.as_ref().or(response.report_only.as_ref());
         let (Some(first), Some(context)) = (first, context(r, response)) else {
-            return Told::Off;
+            return HeaderStatus::Off;
         };
         match first.field.value_on(context).filter(|_| is_in_header(r, &first.element)) {
-            Some(value) => Told::Sent(value),
-            None => Told::Withheld,
+            Some(value) => HeaderStatus::Sent(value),
+            None => HeaderStatus::Withheld,
         }
     }
 }

@@ -55,10 +55,10 @@ pub(crate) unsafe fn elements<'a, T>(array: *const ngx_array_t) -> &'a [T] {
 ///
 /// # Safety
 /// `pool` is a live pool.
-pub(crate) unsafe fn keep<T>(pool: *mut ngx_pool_t, value: T) -> *mut T {
+pub(crate) unsafe fn alloc_in_pool<T>(pool: *mut ngx_pool_t, value: T) -> *mut T {
     extern "C" fn drop_box<T>(data: *mut c_void) {
         crate::boundary::catch_request_hook("cleanup", (), || {
-            // SAFETY: `keep` made the pointer from a box, and a pool runs each cleanup once.
+            // SAFETY: `alloc_in_pool` made the pointer from a box, and a pool runs each cleanup once.
             drop(unsafe { Box::from_raw(data.cast::<T>()) });
         });
     }

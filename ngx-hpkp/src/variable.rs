@@ -6,7 +6,7 @@ use nginx_sys::{
 };
 
 use crate::boundary::{self, OnPanic};
-use crate::filter::{self, Told};
+use crate::filter::{self, HeaderStatus};
 use crate::ngx::{ERROR, OK, c_string};
 
 /// `preconfiguration`: makes the variables known.
@@ -50,9 +50,9 @@ unsafe extern "C" fn hpkp_header(
     boundary::catch_request_hook("variable", ERROR, || {
         // SAFETY: nginx hands over a live request and a value to fill in.
         unsafe {
-            match filter::told(r) {
-                Told::Sent(header) => set(value, header),
-                Told::Off | Told::Withheld => (*value).set_not_found(1),
+            match filter::header_status(r) {
+                HeaderStatus::Sent(header) => set(value, header),
+                HeaderStatus::Off | HeaderStatus::Withheld => (*value).set_not_found(1),
             }
         }
         OK
@@ -67,10 +67,10 @@ unsafe extern "C" fn hpkp_status(
     boundary::catch_request_hook("variable", ERROR, || {
         // SAFETY: nginx hands over a live request and a value to fill in.
         unsafe {
-            let status = match filter::told(r) {
-                Told::Off => "off",
-                Told::Withheld => "withheld",
-                Told::Sent(_) => "sent",
+            let status = match filter::header_status(r) {
+                HeaderStatus::Off => "off",
+                HeaderStatus::Withheld => "withheld",
+                HeaderStatus::Sent(_) => "sent",
             };
             set(value, status);
         }

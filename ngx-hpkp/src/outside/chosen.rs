@@ -50,7 +50,7 @@ unsafe extern "C" fn create_server(cf: *mut ngx_conf_t) -> *mut c_void {
 /// `cf` is live.
 unsafe fn create<T: Default>(cf: *mut ngx_conf_t) -> *mut c_void {
     // SAFETY: by the caller's promise; the pool lives as long as the configuration.
-    let make = || unsafe { ngx::keep((*cf).pool, T::default()) };
+    let make = || unsafe { ngx::alloc_in_pool((*cf).pool, T::default()) };
     let after = |on_panic| match on_panic {
         OnPanic::Reject => ptr::null_mut(),
         OnPanic::Continue => make(),
