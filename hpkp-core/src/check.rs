@@ -5,17 +5,17 @@
 mod closed;
 mod compromised;
 mod dane;
-mod dane_report;
+mod dane_messages;
+mod keywords;
 mod live;
+mod messages;
 mod name_set;
 mod new_names;
+mod new_pins;
 mod not_here;
 mod other_hashes;
-mod others;
+mod record_messages;
 mod records;
-mod records_report;
-mod report;
-mod roles;
 mod routing;
 mod unchanged;
 
@@ -32,9 +32,9 @@ use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::{HostName, Matching, Presented};
 use crate::text::Excerpt;
+use messages::{Findings, Found, Scope};
 use other_hashes::Mistaken;
 use records::Published;
-use report::{Findings, Found, Scope};
 
 pub use name_set::NameSet;
 pub use records::Records;
@@ -550,7 +550,7 @@ impl<'a> Checker<'a> {
             let scope =
                 Scope { policy: policy.name(), kind, at: &policy.spec.at, each_place: false };
             for (host, _) in uses {
-                self.find(scope, kind, *host, code, || report::incomplete(policy, code, &names));
+                self.find(scope, kind, *host, code, || messages::incomplete(policy, code, &names));
             }
         }
         // Nobody remembers the pins of a header that tells clients to forget.
@@ -559,7 +559,7 @@ impl<'a> Checker<'a> {
                 let scope = Scope { policy: policy.name(), kind, at, each_place: true };
                 for (host, _) in uses {
                     self.find(scope, kind, *host, Code::KeywordPinWithoutPublishedPins, || {
-                        report::keyword(role, &names)
+                        messages::keyword(role, &names)
                     });
                 }
             }
@@ -596,7 +596,7 @@ impl<'a> Checker<'a> {
                 Scope { policy: policy.name(), kind, at: &policy.spec.at, each_place: false };
             for (host, _) in uses {
                 self.find(scope, kind, *host, Code::MaxAgeTooLong, || {
-                    report::max_age_too_long(policy, age, &names)
+                    messages::max_age_too_long(policy, age, &names)
                 });
             }
         }
@@ -625,12 +625,12 @@ impl<'a> Checker<'a> {
                     }
                     Certificates::NotKnown { why, remedy } => {
                         self.find(scope, kind, *position, Code::CertificateNotKnownAtLoad, || {
-                            report::not_known_at_load(policy, why, remedy)
+                            messages::not_known_at_load(policy, why, remedy)
                         });
                     }
                     Certificates::Later(why) => {
                         self.find(scope, kind, *position, Code::CertificateCheckedAtStart, || {
-                            report::checked_at_start(policy, why)
+                            messages::checked_at_start(policy, why)
                         });
                     }
                     Certificates::Unusable(code, text) => {
@@ -680,8 +680,8 @@ impl<'a> Checker<'a> {
             };
             self.find_as(scope, kind, host, (Code::NoPinInChain, class), || {
                 let unmet =
-                    report::Unmet { chains: &unmet, of: chains.len(), serving, before, names };
-                report::no_pin_in_chain(policy, kind, &unmet, &is_compromised)
+                    messages::Unmet { chains: &unmet, of: chains.len(), serving, before, names };
+                messages::no_pin_in_chain(policy, kind, &unmet, &is_compromised)
             });
         }
         if kind == Kind::Enforced && policy.spec.is_unpinning() {
@@ -691,7 +691,7 @@ impl<'a> Checker<'a> {
         let partly = those(|meet| matches!(meet, Match::Partly { .. }));
         if !partly.is_empty() {
             self.find(scope, kind, host, Code::PartialPathMatch, || {
-                report::partial_path_match(policy, &partly)
+                messages::partial_path_match(policy, &partly)
             });
         }
         let root_only = those(|meet| {
@@ -699,7 +699,7 @@ impl<'a> Checker<'a> {
         });
         if !root_only.is_empty() {
             self.find(scope, kind, host, Code::RootOnlyMatch, || {
-                report::root_only_match(policy, &root_only)
+                messages::root_only_match(policy, &root_only)
             });
         }
         if !unmet.is_empty() {
@@ -712,7 +712,7 @@ impl<'a> Checker<'a> {
         });
         if let Some(certificate) = superfluous {
             self.find(scope, kind, host, Code::SuperfluousCertificateMatch, || {
-                report::superfluous(policy, certificate)
+                messages::superfluous(policy, certificate)
             });
         }
     }
@@ -743,11 +743,11 @@ impl<'a> Checker<'a> {
         let at = &policy.spec.at;
         let scope = Scope { policy: policy.name(), kind: Kind::Enforced, at, each_place: false };
         let why = |pin: Pin| match () {
-            () if loaded.contains(&pin) => report::LOADED,
+            () if loaded.contains(&pin) => messages::LOADED,
             () if self.mistaken.contains_key(&pin) => "no key has this pin",
             () => "key is compromised",
         };
-        let text = report::no_backup_pin(policy, &why);
+        let text = messages::no_backup_pin(policy, &why);
         for (host, _) in uses {
             self.find(scope, Kind::Enforced, *host, Code::NoBackupPin, || text.clone());
         }

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use super::record_messages::shown_name;
 use super::records::{Enough, Published, meet_any, names_of};
-use super::records_report::shown_name;
 use super::routing::Sample;
 use crate::published::state::{Live, Record};
 use crate::published::{Met, Presents};

@@ -7,11 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::messages::Scope as Place;
 use super::records::{Enough, Published, Records, Shown};
-use super::report::Scope as Place;
 use super::routing::{Claim, Sample, any_of};
 use super::unchanged::Got;
-use super::{Certificates, Checker, Context, Deployment, Host, dane_report as text};
+use super::{Certificates, Checker, Context, Deployment, Host, dane_messages as text};
 use crate::certificate::Certificate;
 use crate::finding::{Class, Code};
 use crate::header::Kind;

@@ -1,8 +1,8 @@
 //! Names that the operator says are served elsewhere.
 
+use super::messages::{Found, Scope};
 use super::records::Published;
-use super::report::{Found, Scope};
-use super::{Checker, records_report as text};
+use super::{Checker, record_messages as text};
 use crate::finding::{Check, Code, Location, Text};
 use crate::header::Kind;
 

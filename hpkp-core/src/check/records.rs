@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::dane::{self, Evidence};
-use super::report::Scope as Place;
+use super::messages::Scope as Place;
 use super::routing::{Claim, Reached, Routing, Sample, any_of, is_leaf_for};
 use super::unchanged::{Got, lets_in};
 use super::{
     Alarm, Certificates, Checker, Context, Deployment, HostVerdict, NameSet, SeenName, Sending,
-    records_report as text,
+    record_messages as text,
 };
 use crate::certificate::Certificate;
 use crate::finding::{Class, Code, Location, Text};

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use super::messages::{COMPROMISED, MAX_DETAILS, duration, leaf, searches, served_now, shown_leaf};
 use super::records::{Records, Shown};
-use super::report::{COMPROMISED, MAX_DETAILS, duration, leaf, searches, served_now, shown_leaf};
 use super::routing::{Claim, Sample};
-use super::{Names, Serving, dane_report};
+use super::{Names, Serving, dane_messages};
 use crate::date;
 use crate::finding::{Code, MAX_LINE, Text};
 use crate::path::Chain;
@@ -151,7 +151,7 @@ impl Unmet<'_> {
                  refuse the certificate, {until}"
             ),
             _ if self.found.iter().all(|live| live.record.said.tlsa.is_some()) => {
-                dane_report::unmet(self.found, chain, &until)
+                dane_messages::unmet(self.found, chain, &until)
             }
             _ if self.is_partly() => format!(
                 "some certificate paths that clients may build contain no key that matches the pins \
@@ -272,7 +272,7 @@ impl Unmet<'_> {
     /// What keeps these clients, best first.
     fn safe_actions(&self, code: Code) -> Vec<String> {
         if self.found.iter().all(|live| live.record.said.tlsa.is_some()) {
-            return dane_report::advice(self.records, self.found, self.chains);
+            return dane_messages::advice(self.records, self.found, self.chains);
         }
         let pins = || self.found.iter().flat_map(|live| live.record.said.pins.iter().copied());
         let is_compromised = |pin: &Pin| self.records.state.is_compromised(*pin);
@@ -299,7 +299,7 @@ impl Unmet<'_> {
         let mut actions = vec![first.to_owned()];
         actions.extend(searches(searched.into_iter(), self.chains.iter().copied()));
         actions.push(self.safe_date());
-        actions.extend(dane_report::advice(self.records, self.found, self.chains));
+        actions.extend(dane_messages::advice(self.records, self.found, self.chains));
         actions
     }
 
@@ -424,7 +424,7 @@ impl Unmet<'_> {
             .map_or_else(|| format!("scope {}", said.scope), |owner| format!("at {owner}"));
         let source = format!("(recorded by {}, {what_for}, id {})", record.writer, record.id);
         let held: Vec<String> = match said.tlsa.as_deref() {
-            Some(set) => dane_report::held(set),
+            Some(set) => dane_messages::held(set),
             None => said
                 .pins
                 .iter()

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::messages::Scope as Place;
 use super::records::{Enough, Published, Records, Shown, meet, sorted};
-use super::report::Scope as Place;
 use super::routing::{Claim, Reached, Sample};
 use super::unchanged::{Got, lets_in};
-use super::{Alarm, Checker, Sending, records_report as text};
+use super::{Alarm, Checker, Sending, record_messages as text};
 use crate::finding::{Class, Code, Location};
 use crate::header::Kind;
 use crate::pin::Pin;
