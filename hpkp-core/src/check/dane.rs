@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::messages::Scope as Place;
-use super::records::{Enough, Published, Records, Shown};
+use super::records::{Enough, Published, Shown};
 use super::routing::{Claim, Sample, any_of};
 use super::unchanged::Got;
-use super::{Certificates, Checker, Context, Deployment, Host, dane_messages as text};
+use super::{Certificates, Checker, Context, Deployment, Host, Records, dane_messages as text};
 use crate::certificate::Certificate;
 use crate::finding::{Class, Code};
 use crate::header::Kind;

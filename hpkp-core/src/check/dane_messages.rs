@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use super::Records;
 use super::messages::{MAX_DETAILS, duration};
-use super::records::Records;
 use crate::finding::Text;
 use crate::path::Chain;
 use crate::published::state::Live;

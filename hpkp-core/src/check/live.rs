@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Records;
 use super::record_messages::shown_name;
-use super::records::{Enough, Published, Records, Relation, Shown};
+use super::records::{Enough, Published, Relation, Shown};
 use super::routing::{Claim, Sample, Target};
 use super::unchanged::{Got, lets_in};
 use crate::finding::{Class, Code};

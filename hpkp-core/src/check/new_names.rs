@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::records::{Published, Records, names_of};
+use super::Records;
+use super::records::{Published, names_of};
 use super::routing::{Claim, Sample};
 use super::unchanged::{Got, is_one};
 use crate::pin::Pin;

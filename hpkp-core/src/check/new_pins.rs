@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::messages::Scope as Place;
-use super::records::{Enough, Published, Records, Shown, meet, sorted};
+use super::records::{Enough, Published, Shown, meet, sorted};
 use super::routing::{Claim, Reached, Sample};
 use super::unchanged::{Got, lets_in};
-use super::{Alarm, Checker, Sending, record_messages as text};
+use super::{Alarm, Checker, Records, Sending, record_messages as text};
 use crate::finding::{Class, Code, Location};
 use crate::header::Kind;
 use crate::pin::Pin;

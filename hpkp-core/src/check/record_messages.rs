@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::messages::{COMPROMISED, MAX_DETAILS, duration, leaf, searches, served_now, shown_leaf};
-use super::records::{Records, Shown};
+use super::records::Shown;
 use super::routing::{Claim, Sample};
-use super::{Names, Serving, dane_messages};
+use super::{Names, Records, Serving, dane_messages};
 use crate::date;
 use crate::finding::{Code, MAX_LINE, Text};
 use crate::path::Chain;

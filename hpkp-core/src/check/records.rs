@@ -9,11 +9,11 @@ use super::messages::Scope as Place;
 use super::routing::{Claim, Reached, Routing, Sample, any_of, is_leaf_for};
 use super::unchanged::{Got, lets_in};
 use super::{
-    Alarm, Certificates, Checker, Context, Deployment, HostVerdict, NameSet, SeenName, Sending,
-    record_messages as text,
+    Alarm, Certificates, Checker, Context, Deployment, HostVerdict, NameSet, Records, SeenName,
+    Sending, record_messages as text,
 };
 use crate::certificate::Certificate;
-use crate::finding::{Class, Code, Location, Text};
+use crate::finding::{Class, Code, Location};
 use crate::header::Kind;
 use crate::path::{Chain, Paths, Verified};
 use crate::pin::Pin;
@@ -23,27 +23,8 @@ use crate::published::client::united;
 use crate::published::state::{Live, Record};
 use crate::published::{
     self, CertificateIdentity, Configuration, EventId, Fingerprint, HostName, Matching, Met,
-    Presented, Presents, Rrset, Scope, State, Withheld, WriterName,
+    Presented, Presents, Rrset, Scope, Withheld, WriterName,
 };
-
-/// What the records say, and what is wrong with them.
-#[derive(Debug)]
-pub struct Records {
-    /// The state that they come to.
-    pub state: State,
-    /// Under which name this server writes its own; none where it writes none.
-    pub writer: Option<WriterName>,
-    /// A directory to which `hpkp published` can add what the operator decides.
-    pub directory: String,
-    /// The directive that names them, or the place that findings name where there is none.
-    pub at: Location,
-    /// What is wrong with them: the code, the text, and the directive.
-    pub problems: Vec<(Code, Text, Location)>,
-    /// What tells the configuration that was accepted last from others
-    /// ([`crate::published::accepted::digest`]), where it is served and could not be recorded. The records
-    /// are of one before it, so only the very same is unchanged. None where it is on record.
-    pub unrecorded: Option<Fingerprint>,
-}
 
 /// How a record binds a host.
 #[derive(Clone, Copy, PartialEq, Eq)]
