@@ -7,6 +7,7 @@ mod closed;
 mod compromised;
 mod dane;
 mod dane_messages;
+mod digest;
 mod input;
 mod keywords;
 mod live;
@@ -34,6 +35,7 @@ use messages::{Findings, Found, Scope};
 use other_hashes::Mistaken;
 use records::Published;
 
+pub use digest::digest;
 pub use input::{
     Alarm, Certificates, Context, Deployment, Host, Names, NotServedHere, Noticed, PolicyUse,
     Records, Serving, Skipped, TrustSetting,

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use hpkp_core::accepted::accepted;
+use hpkp_core::check::digest;
 use hpkp_core::check::{Certificates, Deployment, NotServedHere, TrustSetting, Verdict, check};
 use hpkp_core::finding::{Class, Code};
 use hpkp_core::path::{Anchor, Anchors, Chain, Trust};
-use hpkp_core::published::accepted::{accepted, digest};
 use hpkp_core::published::{
     Body, Event, Lifetime, Matching, Origin, Presents, Published, Scope, State,
 };

@@ -1,9 +1,9 @@
 //! A server has a certificate of each kind of key, and a client gets one of them: each is judged by itself.
 
+use hpkp_core::accepted::accepted;
 use hpkp_core::check::{Certificates, Choice, Deployment, check};
 use hpkp_core::finding::{Check, Class, Code};
 use hpkp_core::path::Chain;
-use hpkp_core::published::accepted::accepted;
 use hpkp_core::published::{Body, Event, Lifetime, Matching, Origin, Published, Scope};
 use hpkp_tests::pki::leaf_extensions;
 

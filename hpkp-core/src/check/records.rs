@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::dane::{self, Evidence};
+use super::digest::digest;
 use super::messages::Scope as Place;
 use super::routing::{Claim, Reached, Routing, Sample, any_of, is_leaf_for};
 use super::unchanged::{Got, lets_in};
@@ -18,7 +19,6 @@ use crate::header::Kind;
 use crate::path::{Chain, Paths, Verified};
 use crate::pin::Pin;
 use crate::policy::Policy;
-use crate::published::accepted::digest;
 use crate::published::client::united;
 use crate::published::state::{Live, Record};
 use crate::published::{

@@ -3,12 +3,11 @@
 //!
 //! Records are events, one a line, in files that are only ever appended to. [`event`] has what
 //! they say, [`line`](mod@line) their form, [`file`](mod@file) whole files, [`state`] what all of
-//! them come to, [`clock`] when they happened, [`accepted`](mod@accepted) what a server adds to them, [`compact`] what may be taken
+//! them come to, [`clock`] when they happened, [`accepted`](crate::accepted) what a server adds to them, [`compact`] what may be taken
 //! out. [`tlsa`] has the records of DANE. `docs/reference/records.md` describes the format for operators
 //! and other programs; what one version
 //! writes all later ones read.
 
-pub mod accepted;
 pub mod client;
 pub mod clock;
 pub mod compact;

@@ -135,11 +135,11 @@ struct Gone {
 
 /// What a server stopped with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Stopped {
+pub(crate) struct Stopped {
     /// The events that say so.
-    pub(super) by: Vec<EventId>,
+    pub(crate) by: Vec<EventId>,
     /// What they end.
-    pub(super) of: HashMap<Body, EventId>,
+    pub(crate) of: HashMap<Body, EventId>,
 }
 
 /// What peers say of others' records, which has no effect.
@@ -596,7 +596,7 @@ impl State {
     }
 
     /// What a writer has said of its configurations, with the ids.
-    pub(super) fn configured(&self, writer: &WriterName) -> impl Iterator<Item = (Body, EventId)> {
+    pub(crate) fn configured(&self, writer: &WriterName) -> impl Iterator<Item = (Body, EventId)> {
         let published = self
             .published
             .values()
@@ -610,7 +610,7 @@ impl State {
     }
 
     /// What a server stopped with, where nothing has come after that and nothing but the stop ended it.
-    pub(super) fn stopped(&self, writer: &WriterName) -> Option<Stopped> {
+    pub(crate) fn stopped(&self, writer: &WriterName) -> Option<Stopped> {
         let configured = self.writers.get(writer)?.configured;
         let mut stopped = Stopped::default();
         let mut by = BTreeSet::new();
