@@ -7,8 +7,9 @@ use crate::finding::{Class, Code, Finding, Text};
 use crate::policy::Policy;
 use crate::published::event::{
     Again, Body, Ended, Event, EventId, Lifetime, Matching, Origin, Presented, Presents, Published,
-    Scope, Seen, Why, Withheld,
+    Seen, Why, Withheld,
 };
+use crate::published::keys::Scope;
 use crate::published::line::{MAX_ENTRIES, MAX_EXCEPT, MAX_LINE};
 use crate::published::name::{HostName, WriterName};
 use crate::published::state::{State, Stopped};

@@ -4,7 +4,8 @@
 //! This is [`crate::path::Paths`] without its certificates: what a record can hold, so that one
 //! machine can answer for what another presents.
 
-use super::event::Scope;
+use std::fmt;
+
 use crate::pin::Pin;
 
 /// The keys of one certificate's candidate paths. The leaf's is the first.
@@ -22,6 +23,39 @@ pub struct KeyNode {
     pub end: bool,
     /// The nodes (by position) that issued it.
     pub issuers: Vec<usize>,
+}
+
+/// What clients compare with the pins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// Any key on the path that they validated: RFC 7469, OkHttp, TrustKit, Android.
+    #[default]
+    Chain,
+    /// The leaf's key alone: curl, TLSA 3 1 1, `NSPinnedLeafIdentities`.
+    Leaf,
+    /// A CA's key on the path: `NSPinnedCAIdentities`.
+    PathCa,
+    /// The key of a CA that the server sent: TLSA 2 1 1.
+    SentCa,
+}
+
+impl Scope {
+    /// How records, the command and findings call it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Chain => "chain",
+            Self::Leaf => "leaf",
+            Self::PathCa => "path-ca",
+            Self::SentCa => "sent-ca",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// How pins meet the paths of a certificate.

@@ -23,10 +23,10 @@ pub mod tlsa;
 pub use client::{Client, Exempt};
 pub use event::{
     Again, Body, CertificateIdentity, Compromised, Configuration, Ended, Event, EventId,
-    Fingerprint, Gone, Identity, Lifetime, Matching, Origin, Presented, Presents, Published, Scope,
-    Seen, Sight, Slot, Waived, Why, Withheld,
+    Fingerprint, Gone, Identity, Lifetime, Matching, Origin, Presented, Presents, Published, Seen,
+    Sight, Slot, Waived, Why, Withheld,
 };
-pub use keys::{KeyGraph, KeyNode, Met};
+pub use keys::{KeyGraph, KeyNode, Met, Scope};
 pub use name::{HostName, WriterName};
 pub use state::State;
 pub use tlsa::{Rrset, Tlsa};
