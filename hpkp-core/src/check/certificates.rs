@@ -7,9 +7,10 @@ use super::messages::{self, Scope};
 use super::{Certificates, Checker, Context, Deployment, Skipped, TrustSetting, Uses};
 use crate::finding::{Class, Code};
 use crate::header::Kind;
-use crate::path::{Chain, Match, Paths};
+use crate::path::{Chain, Paths};
 use crate::pin::Pin;
 use crate::policy::Policy;
+use crate::published::PinValidation;
 
 impl<'a> Checker<'a> {
     /// Every certificate that a host presents against its policy.
@@ -61,13 +62,14 @@ impl<'a> Checker<'a> {
         host: usize,
         chains: &[(&Chain, &Paths)],
     ) {
-        let meets: Vec<Match> =
-            chains.iter().map(|(_, paths)| paths.meet(|pin| policy.has(pin))).collect();
-        let those = |wanted: fn(&Match) -> bool| -> Vec<(&Chain, &Paths)> {
-            let chosen = chains.iter().zip(&meets).filter(|(_, meet)| wanted(meet));
+        let is_pinned = |pin| policy.has(pin);
+        let validations: Vec<PinValidation> =
+            chains.iter().map(|(_, paths)| paths.validate(is_pinned)).collect();
+        let those = |wanted: fn(&PinValidation) -> bool| -> Vec<(&Chain, &Paths)> {
+            let chosen = chains.iter().zip(&validations).filter(|(_, one)| wanted(one));
             chosen.map(|(chain, _)| *chain).collect()
         };
-        let unmet = those(|meet| *meet == Match::Unmet);
+        let unmet = those(|one| *one == PinValidation::Fails);
         if !unmet.is_empty() {
             let Deployment { hosts, names, records, .. } = self.deployment;
             let serving = &hosts[host].serving;
@@ -88,8 +90,13 @@ impl<'a> Checker<'a> {
                 _ => Class::Warning,
             };
             self.find_as(scope, kind, host, (Code::NoPinInChain, class), || {
-                let unmet =
-                    messages::Unmet { chains: &unmet, of: chains.len(), serving, before, names };
+                let unmet = messages::UnmetChains {
+                    chains: &unmet,
+                    of: chains.len(),
+                    serving,
+                    before,
+                    names,
+                };
                 messages::no_pin_in_chain(policy, kind, &unmet, &is_compromised)
             });
         }
@@ -97,15 +104,14 @@ impl<'a> Checker<'a> {
             // Which clients would refuse such pins later is no question.
             return;
         }
-        let partly = those(|meet| matches!(meet, Match::Partly { .. }));
+        let partly = those(|one| *one == PinValidation::DependsOnPath);
         if !partly.is_empty() {
             self.find(scope, kind, host, Code::PartialPathMatch, || {
                 messages::partial_path_match(policy, &partly)
             });
         }
-        let root_only = those(|meet| {
-            matches!(meet, Match::Met { served: false } | Match::Partly { served: false })
-        });
+        let mut root_only = those(|one| *one != PinValidation::Fails);
+        root_only.retain(|(_, paths)| !paths.sends_pinned(is_pinned));
         if !root_only.is_empty() {
             self.find(scope, kind, host, Code::RootOnlyMatch, || {
                 messages::root_only_match(policy, &root_only)
@@ -216,7 +222,9 @@ impl<'a> Checker<'a> {
             .into_iter()
             .filter(|context| {
                 let paths = &self.paths[*context];
-                paths.iter().all(|paths| paths.meet(|pin| policy.has(pin)) != Match::Unmet)
+                paths
+                    .iter()
+                    .all(|paths| paths.validate(|pin| policy.has(pin)) != PinValidation::Fails)
             })
             .collect()
     }

@@ -7,7 +7,7 @@ use super::record_messages::shown_name;
 use super::records::{Enough, Published, meet_any, names_of};
 use super::routing::Sample;
 use crate::published::state::{Live, Record};
-use crate::published::{Met, Presents};
+use crate::published::{PinValidation, Presents};
 
 /// The port of HTTPS.
 const HTTPS: u16 = 443;
@@ -54,5 +54,6 @@ impl Published<'_> {
 fn is_met(record: &Record<Presents>, enough: &[Enough]) -> bool {
     let mut certificates = record.said.certificates.iter();
     record.said.certificates.is_empty()
-        || certificates.any(|one| meet_any(std::slice::from_ref(one), enough) != Met::No)
+        || certificates
+            .any(|one| meet_any(std::slice::from_ref(one), enough) != PinValidation::Fails)
 }

@@ -9,7 +9,7 @@ use super::routing::{Claim, Sample, Target};
 use super::unchanged::{Got, lets_in};
 use crate::finding::{Class, Code};
 use crate::published::state::Live;
-use crate::published::{self, Matching, Met, Origin};
+use crate::published::{self, Matching, Origin, PinValidation};
 
 /// The port of HTTPS.
 const HTTPS: u16 = 443;
@@ -129,8 +129,8 @@ impl Published<'_> {
             })
         };
         let code = match (shown.meet_by(got, enough), relation) {
-            (Met::Yes, _) => return None,
-            (Met::Partly, _) if is_path_as_then() => Code::PublishedPinsPartlyMet,
+            (PinValidation::Succeeds, _) => return None,
+            (PinValidation::DependsOnPath, _) if is_path_as_then() => Code::PublishedPinsPartlyMet,
             (_, Relation::Own) => Code::PublishedPinsUnmet,
             (_, Relation::Above) => Code::SuperdomainPinsUnmet,
         };
@@ -185,7 +185,8 @@ impl Published<'_> {
                 && said.is_on(*port)
                 && !is_answered(*port)
                 && !self.routing.is_elsewhere(sample, *port)
-                && !(self.shown[*host].is_known && self.shown[*host].meet(enough) == Met::Yes)
+                && !(self.shown[*host].is_known
+                    && self.shown[*host].meet(enough) == PinValidation::Succeeds)
         };
         self.routing.led_to(sample).filter(is_concerned).collect()
     }

@@ -13,7 +13,7 @@ use crate::header::Kind;
 use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::state::Record;
-use crate::published::{EventId, Matching, Met, Presented, Presents, Scope, WriterName};
+use crate::published::{EventId, Matching, PinValidation, Presented, Presents, Scope, WriterName};
 
 /// A policy whose header is going to be sent.
 pub(super) struct Sent<'a> {
@@ -33,9 +33,9 @@ fn refusing<'b>(
 ) -> impl Iterator<Item = Got<'b>> {
     Got::each(theirs).filter(move |got| {
         match meet(std::slice::from_ref(got.one), Scope::Chain, pins) {
-            Met::Yes => false,
-            Met::Partly => !got.is_as(&ours.certificates, |_| true),
-            Met::No => true,
+            PinValidation::Succeeds => false,
+            PinValidation::DependsOnPath => !got.is_as(&ours.certificates, |_| true),
+            PinValidation::Fails => true,
         }
     })
 }

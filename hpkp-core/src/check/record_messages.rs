@@ -12,7 +12,7 @@ use crate::path::Chain;
 use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::state::{Binding, Live, Record};
-use crate::published::{HostName, Lifetime, Matching, Met, Origin, Presents};
+use crate::published::{HostName, Lifetime, Matching, Origin, PinValidation, Presents};
 use crate::text::{Excerpt, ShellWord};
 
 /// How many names a line has.
@@ -42,7 +42,7 @@ pub(super) fn at_start(why: &str) -> Text {
 }
 
 /// Records that a host does not meet.
-pub(super) struct Unmet<'a> {
+pub(super) struct UnmetPins<'a> {
     pub(super) records: &'a Records,
     pub(super) found: &'a [Live<'a>],
     /// For whom they are not met, with the ports.
@@ -70,7 +70,7 @@ pub(super) fn group(found: &[Live<'_>]) -> String {
     pins.into_iter().collect()
 }
 
-impl Unmet<'_> {
+impl UnmetPins<'_> {
     pub(super) fn text(&self, code: Code) -> Text {
         let mut text = Text::new(self.what(code));
         let is_incidental = !matches!(self.claim, Claim::Name | Claim::Pattern);
@@ -169,7 +169,8 @@ impl Unmet<'_> {
     fn is_partly(&self) -> bool {
         let meets = |live: &Live<'_>| {
             let said = &live.record.said;
-            super::records::meet(&self.shown.certificates, said.scope, &said.pins) != Met::No
+            super::records::meet(&self.shown.certificates, said.scope, &said.pins)
+                != PinValidation::Fails
         };
         self.found.iter().all(meets)
     }
@@ -437,7 +438,7 @@ impl Unmet<'_> {
     }
 
     fn held_pin(&self, scope: crate::published::Scope, pin: Pin) -> String {
-        let on_path = self.shown.meet_one(scope, pin) != Met::No;
+        let on_path = self.shown.meet_one(scope, pin) != PinValidation::Fails;
         let path = if on_path { " (on some paths)" } else { "" };
         format!("sha256/{pin}{}{path}", self.note(pin))
     }
@@ -497,9 +498,9 @@ fn commands(verb: &str, words: &str, records: &Records, found: &[Live<'_>]) -> V
 }
 
 impl Shown<'_> {
-    fn meet_one(&self, scope: crate::published::Scope, pin: Pin) -> Met {
+    fn meet_one(&self, scope: crate::published::Scope, pin: Pin) -> PinValidation {
         let meets = self.certificates.iter().map(|one| one.keys.meet(scope, |other| other == pin));
-        meets.max().unwrap_or(Met::No)
+        meets.max().unwrap_or(PinValidation::Fails)
     }
 }
 

@@ -22,8 +22,8 @@ use crate::policy::Policy;
 use crate::published::client::united;
 use crate::published::state::{Live, Record};
 use crate::published::{
-    self, CertificateIdentity, Configuration, EventId, Fingerprint, HostName, Matching, Met,
-    Presented, Presents, Rrset, Scope, Withheld, WriterName,
+    self, CertificateIdentity, Configuration, EventId, Fingerprint, HostName, Matching,
+    PinValidation, Presented, Presents, Rrset, Scope, Withheld, WriterName,
 };
 
 /// How a record binds a host.
@@ -95,7 +95,7 @@ impl<'a> Shown<'a> {
     }
 
     /// How one of its certificates meets the pins of a client that needs one of several sets alone.
-    pub(super) fn meet_by(&self, got: Got<'_>, enough: &[Enough]) -> Met {
+    pub(super) fn meet_by(&self, got: Got<'_>, enough: &[Enough]) -> PinValidation {
         match enough {
             [Enough::Tlsa(set, host)] => {
                 dane::meet(set, host, self.evidence.iter().filter(|one| one.is_of(got.one)))
@@ -105,7 +105,7 @@ impl<'a> Shown<'a> {
     }
 
     /// How a client's pins are met that needs one of several sets alone.
-    pub(super) fn meet(&self, enough: &[Enough]) -> Met {
+    pub(super) fn meet(&self, enough: &[Enough]) -> PinValidation {
         match enough {
             [Enough::Tlsa(set, host)] => dane::meet(set, host, self.evidence.iter()),
             _ => meet_any(&self.certificates, enough),
@@ -158,30 +158,30 @@ fn enough<'a>(
 }
 
 /// How the certificates meet the one of several sets that they meet best.
-pub(super) fn meet_any(certificates: &[Presented], enough: &[Enough]) -> Met {
+pub(super) fn meet_any(certificates: &[Presented], enough: &[Enough]) -> PinValidation {
     let met = enough.iter().map(|one| match one {
         Enough::Pins(scope, pins) => meet(certificates, *scope, pins),
         Enough::Tlsa(set, _) => dane::meet_recorded(set, certificates),
     });
-    met.max().unwrap_or(Met::Yes)
+    met.max().unwrap_or(PinValidation::Succeeds)
 }
 
 /// How the pins, which are sorted, are met by the certificate that meets them least: a client chooses which it gets.
-pub(super) fn meet(certificates: &[Presented], scope: Scope, pins: &[Pin]) -> Met {
+pub(super) fn meet(certificates: &[Presented], scope: Scope, pins: &[Pin]) -> PinValidation {
     let meets =
         certificates.iter().map(|one| one.keys.meet(scope, |pin| pins.binary_search(&pin).is_ok()));
-    meets.min().unwrap_or(Met::Yes)
+    meets.min().unwrap_or(PinValidation::Succeeds)
 }
 
 /// Records that a host does not meet, and the names for which it does not.
 #[derive(Default)]
-struct Unmet<'a> {
+struct UnmetRecords<'a> {
     found: Vec<Live<'a>>,
     known: HashSet<EventId>,
     names: BTreeSet<(Sample, u16)>,
 }
 
-impl<'a> Unmet<'a> {
+impl<'a> UnmetRecords<'a> {
     fn add(&mut self, live: Live<'a>, sample: &Sample, ports: &BTreeSet<u16>) {
         if self.known.insert(live.record.id) {
             self.found.push(live);
@@ -191,7 +191,7 @@ impl<'a> Unmet<'a> {
 }
 
 /// By the host, the code, the class, and why the host answers for the names.
-type AllUnmet<'a> = BTreeMap<(usize, Code, Class, Claim), Unmet<'a>>;
+type UnmetByHost<'a> = BTreeMap<(usize, Code, Class, Claim), UnmetRecords<'a>>;
 
 /// By the name and the matching.
 type ByName<'a, T> = HashMap<(&'a str, Matching), Vec<&'a Record<T>>>;
@@ -519,7 +519,7 @@ impl<'a> Checker<'a> {
 
     /// What clients may hold against what is presented.
     fn check_live(&mut self, records: &'a Records, published: &Published<'a>, now: i64) {
-        let mut all: AllUnmet<'a> = BTreeMap::new();
+        let mut all: UnmetByHost<'a> = BTreeMap::new();
         let mut unknown: BTreeSet<usize> = BTreeSet::new();
         let mut unlistened: BTreeSet<String> = BTreeSet::new();
         let mut closed: BTreeSet<String> = BTreeSet::new();
@@ -613,7 +613,7 @@ impl<'a> Checker<'a> {
         &mut self,
         records: &'a Records,
         published: &Published<'a>,
-        all: AllUnmet<'a>,
+        all: UnmetByHost<'a>,
         now: i64,
     ) {
         let all = merged(all);
@@ -641,7 +641,7 @@ impl<'a> Checker<'a> {
             };
             let alarms = unmet.names.iter().map(alarm).collect();
             self.find_for(scope, Kind::Enforced, host, (code, class), alarms, || {
-                let unmet = text::Unmet {
+                let unmet = text::UnmetPins {
                     records,
                     found: &unmet.found,
                     all: together.get(&key).map_or(unmet.found.as_slice(), Vec::as_slice),
@@ -716,7 +716,7 @@ impl<'a> Checker<'a> {
 }
 
 /// What hosts must have in common to share a finding.
-fn group_of(unmet: &Unmet<'_>, code: Code, claim: Claim) -> String {
+fn group_of(unmet: &UnmetRecords<'_>, code: Code, claim: Claim) -> String {
     let mut group = text::group(&unmet.found);
     if !matches!(claim, Claim::Name | Claim::Pattern) || code == Code::RemovedHostPinsUnmet {
         // The text names the hosts, since none of them is in the label.
@@ -739,7 +739,7 @@ fn by_name<'a, T>(all: BTreeMap<published::state::Names<'a>, Vec<&'a Record<T>>>
 
 /// What a default server does not meet for its own names it has not to be told of those in its
 /// certificate besides.
-fn merged(mut all: AllUnmet<'_>) -> AllUnmet<'_> {
+fn merged(mut all: UnmetByHost<'_>) -> UnmetByHost<'_> {
     let is_by_certificate =
         |(.., claim): &&(usize, Code, Class, Claim)| *claim == Claim::Certificate;
     let keys: Vec<_> = all.keys().filter(is_by_certificate).copied().collect();

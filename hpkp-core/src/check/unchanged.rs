@@ -14,7 +14,9 @@ use super::routing::{ANY_HOST, Claim, Reached, Sample};
 use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::state::{Live, Record};
-use crate::published::{self, Lifetime, Matching, Met, Origin, Presented, Presents, Slot, State};
+use crate::published::{
+    self, Lifetime, Matching, Origin, PinValidation, Presented, Presents, Slot, State,
+};
 
 /// Whether two certificates are alike to clients that hold pins: the same key of the leaf as far as `leaf`
 /// is about it, the same issuer, and the same CA certificates sent, in order. A renewal with the same key by
@@ -92,7 +94,7 @@ fn same(recorded: &[Presented], shown: &[Presented]) -> bool {
 
 /// Whether a certificate lets in some of those who need one of `enough` alone.
 pub(super) fn lets_in(enough: &[Enough]) -> impl Fn(&Presented) -> bool + Copy {
-    |one| meet_any(std::slice::from_ref(one), enough) != Met::No
+    |one| meet_any(std::slice::from_ref(one), enough) != PinValidation::Fails
 }
 
 impl<'a> Published<'a> {

@@ -26,7 +26,7 @@ pub use event::{
     Fingerprint, Gone, Identity, Lifetime, Matching, Origin, Presented, Presents, Published, Seen,
     Sight, Slot, Waived, Why, Withheld,
 };
-pub use keys::{KeyGraph, KeyNode, Met, Scope};
+pub use keys::{KeyGraph, KeyNode, PinValidation, Scope};
 pub use name::{HostName, WriterName};
 pub use state::State;
 pub use tlsa::{Rrset, Tlsa};
