@@ -5,7 +5,7 @@ use std::path::Path;
 
 use hpkp_core::date;
 use hpkp_core::pin::Pin;
-use hpkp_core::published::state::{Binding, Record};
+use hpkp_core::published::state::{Record, Retention};
 use hpkp_core::published::{Lifetime, Origin, Published};
 use hpkp_core::text::{Excerpt, ShellWord};
 
@@ -29,7 +29,7 @@ pub(super) fn kinds(records: &[&Record<Published>]) -> usize {
 /// Who holds a record, until when, and its pins.
 pub(super) fn held(heading: &str, store: &Store, record: &Record<Published>) -> Vec<String> {
     let said = &record.said;
-    let binding = store.state.binding(record, &store.clock);
+    let retention = store.state.retention(record, &store.clock);
     let name = view::name(&said.host, said.matching);
     let whom = view::whom(&name, said.include_subdomains, said.port);
     let who = match (&said.origin, said.lifetime) {
@@ -42,12 +42,12 @@ pub(super) fn held(heading: &str, store: &Store, record: &Record<Published>) -> 
         }
         (origin, _) => format!("clients of {} for {whom}", Excerpt::new(origin.as_str())),
     };
-    let until = match binding {
-        Some(Binding::Until(time)) => format!("until {}", date::format(time)),
-        Some(Binding::Served(after)) => {
+    let until = match retention {
+        Some(Retention::Until(time)) => format!("until {}", date::format(time)),
+        Some(Retention::WhilePublished(after)) => {
             format!("until {} after this server stops sending those pins", duration(after))
         }
-        Some(Binding::Open) | None => "these pins do not expire".to_owned(),
+        Some(Retention::Indefinite) | None => "these pins do not expire".to_owned(),
     };
     let heading = output::accent(output::BAD, &format!("{heading}:"));
     let compared = view::compared(view::scope(said.scope));
@@ -131,10 +131,10 @@ fn absolute(path: impl AsRef<Path>) -> String {
 fn later(store: &Store, refusing: &[&Record<Published>]) -> Vec<String> {
     let (mut until, mut after, mut open) = (None, None, Vec::new());
     for record in refusing {
-        match store.state.binding(record, &store.clock) {
-            Some(Binding::Until(time)) => until = until.max(Some(time)),
-            Some(Binding::Served(seconds)) => after = after.max(Some(seconds)),
-            Some(Binding::Open) | None => open.push(record.id.to_string()),
+        match store.state.retention(record, &store.clock) {
+            Some(Retention::Until(time)) => until = until.max(Some(time)),
+            Some(Retention::WhilePublished(seconds)) => after = after.max(Some(seconds)),
+            Some(Retention::Indefinite) | None => open.push(record.id.to_string()),
         }
     }
     let mut lines = Vec::new();

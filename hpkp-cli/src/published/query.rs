@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use hpkp_core::date;
-use hpkp_core::published::state::{Binding, Record};
+use hpkp_core::published::state::{Record, Retention};
 use hpkp_core::published::{Matching, Published};
 use serde::Serialize;
 
@@ -67,8 +67,8 @@ pub(super) fn list(store: &Store, arguments: &ListArguments, json: bool) -> Exit
         .state
         .published()
         .filter(|record| {
-            let binding = store.state.binding(record, &store.clock);
-            arguments.all || binding.is_some_and(|binding| binding.holds(store.now))
+            let retention = store.state.retention(record, &store.clock);
+            arguments.all || retention.is_some_and(|retention| retention.holds(store.now))
         })
         .collect();
     records.sort_by_key(|record| (&record.said.host, record.said.matching, record.at, record.id));
@@ -109,11 +109,11 @@ fn free(store: &Store, records: &[&Record<Published>]) -> Vec<Free> {
         let above = std::iter::once(one.as_str()).chain(one.parents());
         let records = above.filter_map(|name| by_host.get(name)).flatten();
         let binding = records.filter(|record| record.said.binds(&one));
-        match binding.filter_map(|record| store.state.binding(record, &store.clock)).max()? {
-            Binding::Until(time) => {
+        match binding.filter_map(|record| store.state.retention(record, &store.clock)).max()? {
+            Retention::Until(time) => {
                 Some(Free { host: view::name(host, matching), from: date::format(time) })
             }
-            Binding::Served(_) | Binding::Open => None,
+            Retention::WhilePublished(_) | Retention::Indefinite => None,
         }
     });
     free.collect()

@@ -11,7 +11,7 @@ use crate::finding::{Code, MAX_LINE, Text};
 use crate::path::Chain;
 use crate::pin::Pin;
 use crate::policy::Policy;
-use crate::published::state::{Binding, Live, Record};
+use crate::published::state::{Live, Record, Retention};
 use crate::published::{HostName, Lifetime, Matching, Origin, PinValidation, Presents};
 use crate::text::{Excerpt, ShellWord};
 
@@ -308,9 +308,9 @@ impl UnmetPins<'_> {
     fn until(&self) -> String {
         let mut longest: Option<(i64, String)> = None;
         for live in self.found {
-            let (end, text) = match live.binding {
-                Binding::Until(time) => (time, format!("until {}", date::format(time))),
-                Binding::Served(after) => (
+            let (end, text) = match live.retention {
+                Retention::Until(time) => (time, format!("until {}", date::format(time))),
+                Retention::WhilePublished(after) => (
                     self.now.saturating_add(after),
                     format!(
                         "until {} after {} stops sending these pins",
@@ -318,7 +318,7 @@ impl UnmetPins<'_> {
                         self.sender(live)
                     ),
                 ),
-                Binding::Open => return NO_EXPIRY.to_owned(),
+                Retention::Indefinite => return NO_EXPIRY.to_owned(),
             };
             if longest.as_ref().is_none_or(|(known, _)| *known <= end) {
                 longest = Some((end, text));
@@ -340,14 +340,14 @@ impl UnmetPins<'_> {
     fn safe_date(&self) -> String {
         let (mut latest, mut served) = (self.now, None);
         for live in self.found {
-            match live.binding {
-                Binding::Until(time) => latest = latest.max(time),
-                Binding::Served(after)
+            match live.retention {
+                Retention::Until(time) => latest = latest.max(time),
+                Retention::WhilePublished(after)
                     if self.records.writer.as_ref() == Some(&live.record.writer) =>
                 {
                     served = served.max(Some(after));
                 }
-                Binding::Served(after) => {
+                Retention::WhilePublished(after) => {
                     return format!(
                         "for a new key: publish its pin{} now on {} too; the certificate may change {} \
                          after that",
@@ -356,7 +356,7 @@ impl UnmetPins<'_> {
                         duration(after)
                     );
                 }
-                Binding::Open => {
+                Retention::Indefinite => {
                     return "for a new key: release the app (zone, script) with the new pin; when no old \
                             release is in use any more, record that these pins have ended (last line)"
                         .to_owned();
@@ -401,15 +401,15 @@ impl UnmetPins<'_> {
         let said = &record.said;
         let name = shown_name(said.host.as_str(), said.matching);
         let since = date::format(said.since.unwrap_or(record.at));
-        let until = match live.binding {
-            Binding::Until(time) => format!("until {}", date::format(time)),
-            Binding::Served(after) => {
+        let until = match live.retention {
+            Retention::Until(time) => format!("until {}", date::format(time)),
+            Retention::WhilePublished(after) => {
                 format!("until {} after {} stops sending them", duration(after), self.sender(live))
             }
-            Binding::Open => "without expiry".to_owned(),
+            Retention::Indefinite => "without expiry".to_owned(),
         };
-        let who = match (&said.origin, said.lifetime, live.binding) {
-            (_, Lifetime::MaxAge(age), Binding::Until(time)) => format!(
+        let who = match (&said.origin, said.lifetime, live.retention) {
+            (_, Lifetime::MaxAge(age), Retention::Until(time)) => format!(
                 "clients that visited {name} between {since} and {}",
                 date::format(self.now.min(time - i64::from(age.seconds())))
             ),
