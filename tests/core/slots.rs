@@ -142,7 +142,7 @@ fn a_record_that_does_not_tell_kinds_apart_exempts_no_less_than_it_can() {
     let events = world.accept_deployment(&loading(&world, &["rsa-old", "ec-good"], &[]));
     let mut state = hpkp_core::published::State::default();
     let apps = world.state.published().next().expect("the app's");
-    let body = Body::Published(apps.said.clone());
+    let body = Body::Published(apps.body.clone());
     state.add(&Event::new(apps.at, apps.seq, apps.writer.clone(), body));
     for event in &events {
         let mut body = event.body().clone();

@@ -20,15 +20,15 @@ const NAMED_KEYS: usize = 4;
 /// How many kinds of clients hold these records: those of one origin are one kind.
 pub(super) fn kinds(records: &[&Record<Published>]) -> usize {
     let kinds = records.iter().map(|record| {
-        let is_noted = matches!(record.said.lifetime, Lifetime::MaxAge(_));
-        (is_noted, record.said.origin.as_str())
+        let is_noted = matches!(record.body.lifetime, Lifetime::MaxAge(_));
+        (is_noted, record.body.origin.as_str())
     });
     kinds.collect::<BTreeSet<_>>().len()
 }
 
 /// Who holds a record, until when, and its pins.
 pub(super) fn held(heading: &str, store: &Store, record: &Record<Published>) -> Vec<String> {
-    let said = &record.said;
+    let said = &record.body;
     let retention = store.state.retention(record, &store.clock);
     let name = view::name(&said.host, said.matching);
     let whom = view::whom(&name, said.include_subdomains, said.port);
@@ -92,9 +92,9 @@ fn find_key(
     refusing: &[&Record<Published>],
     certificates: &[String],
 ) -> Vec<String> {
-    let all: BTreeSet<Pin> = refusing.iter().flat_map(|one| &one.said.pins).copied().collect();
+    let all: BTreeSet<Pin> = refusing.iter().flat_map(|one| &one.body.pins).copied().collect();
     // Best a key that all of them hold.
-    let in_all = |pin: &Pin| refusing.iter().all(|one| one.said.pins.contains(pin));
+    let in_all = |pin: &Pin| refusing.iter().all(|one| one.body.pins.contains(pin));
     let sound = all.iter().filter(|pin| !store.state.is_compromised(**pin)).copied();
     let mut sound: Vec<Pin> = sound.collect();
     sound.sort_by_key(|pin| (!in_all(pin), *pin));

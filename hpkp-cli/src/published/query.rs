@@ -71,7 +71,7 @@ pub(super) fn list(store: &Store, arguments: &ListArguments, json: bool) -> Exit
             arguments.all || retention.is_some_and(|retention| retention.holds(store.now))
         })
         .collect();
-    records.sort_by_key(|record| (&record.said.host, record.said.matching, record.at, record.id));
+    records.sort_by_key(|record| (&record.body.host, record.body.matching, record.at, record.id));
     let free = free(store, &records);
     let published: Vec<_> =
         records.into_iter().map(|record| PublishedView::new(store, record)).collect();
@@ -95,10 +95,10 @@ pub(super) fn list(store: &Store, arguments: &ListArguments, json: bool) -> Exit
 fn free(store: &Store, records: &[&Record<Published>]) -> Vec<Free> {
     let mut by_host: HashMap<&str, Vec<&Record<Published>>> = HashMap::new();
     for record in store.state.published() {
-        by_host.entry(record.said.host.as_str()).or_default().push(record);
+        by_host.entry(record.body.host.as_str()).or_default().push(record);
     }
     let mut names: Vec<_> =
-        records.iter().map(|record| (&record.said.host, record.said.matching)).collect();
+        records.iter().map(|record| (&record.body.host, record.body.matching)).collect();
     names.dedup();
     let free = names.into_iter().filter_map(|(host, matching)| {
         // Any host that the pattern stands for, and no other record names.
@@ -108,7 +108,7 @@ fn free(store: &Store, records: &[&Record<Published>]) -> Vec<Free> {
         };
         let above = std::iter::once(one.as_str()).chain(one.parents());
         let records = above.filter_map(|name| by_host.get(name)).flatten();
-        let binding = records.filter(|record| record.said.binds(&one));
+        let binding = records.filter(|record| record.body.binds(&one));
         match binding.filter_map(|record| store.state.retention(record, &store.clock)).max()? {
             Retention::Until(time) => {
                 Some(Free { host: view::name(host, matching), from: date::format(time) })
@@ -148,7 +148,7 @@ pub(super) fn why(store: &Store, arguments: &WhyArguments, json: bool) -> Result
         .state
         .live(store.now)
         .map(|live| live.record)
-        .filter(|record| record.said.binds(&host))
+        .filter(|record| record.body.binds(&host))
         .collect();
     records.sort_by_key(|record| (record.at, record.id));
     let published: Vec<_> =

@@ -120,7 +120,7 @@ pub(super) const fn scope(scope: Scope) -> &'static str {
 
 impl PublishedView {
     pub(super) fn new(store: &Store, record: &Record<Published>) -> Self {
-        let said = &record.said;
+        let said = &record.body;
         let retention = store.state.retention(record, &store.clock);
         let is_compromised = |pin: &&hpkp_core::pin::Pin| store.state.is_compromised(**pin);
         let text = |pin: &hpkp_core::pin::Pin| format!("sha256/{pin}");
@@ -250,7 +250,7 @@ impl PublishedView {
 
 impl PresentsView {
     pub(super) fn new(store: &Store, record: &Record<Presents>) -> Self {
-        let said = &record.said;
+        let said = &record.body;
         let pins = |served: &[Option<hpkp_core::pin::Pin>]| {
             served.iter().map(|pin| pin.map(|pin| format!("sha256/{pin}"))).collect()
         };

@@ -21,7 +21,7 @@ impl Published<'_> {
         live: Live<'_>,
         enough: &[Enough],
     ) -> BTreeSet<String> {
-        let said = &live.record.said;
+        let said = &live.record.body;
         // What equals the configuration that is served and not on record changes nothing.
         if live.waiver.is_some() || self.unrecorded == Some(true) {
             return BTreeSet::new();
@@ -31,16 +31,16 @@ impl Published<'_> {
         let by_port = said.port.is_some() && said.ignores_names() && said.host == sample.0;
         let all = self.presented_last.values().filter(|_| by_port).flatten().copied();
         let by_port =
-            all.filter(|record| record.said.aside && !record.said.certificates.is_empty());
+            all.filter(|record| record.body.aside && !record.body.certificates.is_empty());
         let let_in =
             by_name.flatten().copied().chain(by_port).filter(|record| is_met(record, enough));
         // Pins without a port are those of clients that speak HTTP.
         let is_meant = |record: &Record<Presents>, port: u16| match said.port {
             Some(only) => port == only,
-            None => !record.said.aside || port == HTTPS,
+            None => !record.body.aside || port == HTTPS,
         };
         let ports = let_in.flat_map(|record| {
-            let ports = record.said.ports.iter().copied();
+            let ports = record.body.ports.iter().copied();
             ports.filter(|port| is_meant(record, *port)).collect::<Vec<_>>()
         });
         ports
@@ -52,8 +52,8 @@ impl Published<'_> {
 
 /// Whether clients got in with what was presented; where that is not known, they may have.
 fn is_met(record: &Record<Presents>, enough: &[Enough]) -> bool {
-    let mut certificates = record.said.certificates.iter();
-    record.said.certificates.is_empty()
+    let mut certificates = record.body.certificates.iter();
+    record.body.certificates.is_empty()
         || certificates
             .any(|one| meet_any(std::slice::from_ref(one), enough) != PinValidation::Fails)
 }

@@ -267,7 +267,7 @@ impl Published<'_> {
         let is_it = |was: &Presented| leaf(was).is_none_or(|then| Some(then) == now);
         let had_it = |port: &u16| {
             let before = self.presented_before(sample, claim, *port).into_iter();
-            before.flat_map(|record| &record.said.certificates).any(is_it)
+            before.flat_map(|record| &record.body.certificates).any(is_it)
         };
         let no_port = BTreeSet::from([0]);
         let ports = if ports.is_empty() { &no_port } else { ports };

@@ -15,7 +15,7 @@ pub fn digest(deployment: &Deployment, verdicts: &[HostVerdict]) -> Fingerprint 
         deployment.policies.iter().map(|policy| (policy.name(), policy)).collect();
     // A renewal with the same key is the same configuration, unless somebody compares certificates.
     let records = deployment.records.iter().flat_map(|records| records.state.published());
-    let mut sets = records.filter_map(|record| record.said.tlsa.as_ref());
+    let mut sets = records.filter_map(|record| record.body.tlsa.as_ref());
     let is_leaf_named = sets.any(|set| set.names_leaf_certificate());
     let of_host = |(host, verdict): (&Host, &HostVerdict)| {
         let names = verdict.names.iter();

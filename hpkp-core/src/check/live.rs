@@ -35,7 +35,7 @@ impl Published<'_> {
         live: Live<'_>,
         relation: Relation,
     ) -> Led {
-        let said = &live.record.said;
+        let said = &live.record.body;
         let mut led = Led::new();
         for target in targets {
             // A socket without a port may be reached at any, through something in front of it.
@@ -72,7 +72,7 @@ impl Published<'_> {
         live: Live<'_>,
         relation: Relation,
     ) -> Option<String> {
-        let said = &live.record.said;
+        let said = &live.record.body;
         let port = said.port?;
         let is_served = targets.iter().any(|target| target.claim.is_served());
         let is_silent = self.routing.is_elsewhere(sample, port);
@@ -109,7 +109,7 @@ impl Published<'_> {
         (shown, got): (&Shown<'_>, Got<'_>),
         ports: &BTreeSet<u16>,
     ) -> Option<(Code, Class)> {
-        let said = &live.record.said;
+        let said = &live.record.body;
         let ignores_names = ignores_names(said, relation);
         let of = match claim {
             // These clients got whatever was presented on the port.
@@ -163,7 +163,7 @@ impl Published<'_> {
         live: Live<'_>,
         enough: &[Enough],
     ) -> Vec<(usize, u16)> {
-        let said = &live.record.said;
+        let said = &live.record.body;
         let is_ours = said.origin == Origin::Header
             && records.writer.as_ref() == Some(&live.record.writer)
             && (&said.host, said.matching) == (&sample.0, sample.1);

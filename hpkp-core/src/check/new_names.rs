@@ -37,7 +37,7 @@ impl<'a> Published<'a> {
         let is_path = |was: &Presented| is_one(was, got.one, is_pinned);
         let mut is_known = false;
         for record in self.of_name(records, sample) {
-            let all = record.said.certificates.iter();
+            let all = record.body.certificates.iter();
             for was in all.filter(|was| got.takes_over(was) && let_in(was)) {
                 if !is_path(was) {
                     return true;
@@ -50,8 +50,8 @@ impl<'a> Published<'a> {
         }
         let other_names = self.presented_last.values().flatten();
         !other_names
-            .filter(|record| !record.said.aside && said.binds(&record.said.host))
-            .flat_map(|record| &record.said.certificates)
+            .filter(|record| !record.body.aside && said.binds(&record.body.host))
+            .flat_map(|record| &record.body.certificates)
             .any(|was| is_path(was) && let_in(was))
     }
 
@@ -68,9 +68,9 @@ impl<'a> Published<'a> {
             all.extend(here.copied());
             let there = self.presents_by_host.get(host).into_iter().flatten().copied();
             all.extend(there.filter(|record| {
-                record.said.matching == matching
+                record.body.matching == matching
                     && records.writer.as_ref() != Some(&record.writer)
-                    && !record.said.aside
+                    && !record.body.aside
                     && records.state.is_presented(record)
             }));
         }

@@ -178,7 +178,7 @@ impl<'a> Checker<'a> {
             records.state.is_presented(record)
                 && records.writer.as_ref() != Some(&record.writer)
                 // That server says it itself, once it has read of these pins.
-                && !record.said.aside
+                && !record.body.aside
         };
         let mut including: HashMap<&str, Vec<(usize, &Sample)>> = HashMap::new();
         for (index, one) in sent.iter().enumerate() {
@@ -188,13 +188,13 @@ impl<'a> Checker<'a> {
                     all.copied().filter(is_other)
                 };
                 let same: Vec<_> =
-                    of(sample.0.as_str()).filter(|r| r.said.matching == sample.1).collect();
+                    of(sample.0.as_str()).filter(|r| r.body.matching == sample.1).collect();
                 let exact: HashSet<&WriterName> =
                     same.iter().map(|record| &record.writer).collect();
                 // A writer that has the name by a pattern alone.
                 let parent = sample.0.parents().next().filter(|_| sample.1 == Matching::Exact);
                 let by_pattern = parent.into_iter().flat_map(of).filter(|record| {
-                    record.said.matching == Matching::OneLabel && !exact.contains(&record.writer)
+                    record.body.matching == Matching::OneLabel && !exact.contains(&record.writer)
                 });
                 for record in same.iter().copied().chain(by_pattern) {
                     compare_elsewhere(published, index, one, sample, record, &mut unmet);
@@ -205,8 +205,8 @@ impl<'a> Checker<'a> {
             }
         }
         for record in published.presents_by_host.values().flatten().copied().filter(is_other) {
-            let name = &record.said.host;
-            let visited = (name.clone(), record.said.matching);
+            let name = &record.body.host;
+            let visited = (name.clone(), record.body.matching);
             for (domain, under) in domains_above(&visited) {
                 for (index, sample) in including.get(domain).into_iter().flatten() {
                     let one = &sent[*index];
@@ -290,7 +290,7 @@ fn compare_elsewhere<'a>(
     unmet: &mut Elsewhere<'a>,
 ) {
     let ours = &published.shown[one.host];
-    if refusing(ours, &record.said.certificates, &one.pins).next().is_some() {
+    if refusing(ours, &record.body.certificates, &one.pins).next().is_some() {
         let before = published.was_published(sample, one.policy);
         let (found, noted) = unmet.entry((index, before)).or_default();
         found.insert(record.id, record);

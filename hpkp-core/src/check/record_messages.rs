@@ -64,7 +64,7 @@ pub(super) struct UnmetPins<'a> {
 pub(super) fn group(found: &[Live<'_>]) -> String {
     let mut pins: BTreeSet<String> = BTreeSet::new();
     for live in found {
-        let said = &live.record.said;
+        let said = &live.record.body;
         pins.insert(format!("{:?} {:?} {:?}", said.scope, said.pins, said.tlsa));
     }
     pins.into_iter().collect()
@@ -150,7 +150,7 @@ impl UnmetPins<'_> {
                 "no key in {chain} matches the waived pins that clients hold{above}; these clients \
                  refuse the certificate, {until}"
             ),
-            _ if self.found.iter().all(|live| live.record.said.tlsa.is_some()) => {
+            _ if self.found.iter().all(|live| live.record.body.tlsa.is_some()) => {
                 dane_messages::unmet(self.found, chain, &until)
             }
             _ if self.is_partly() => format!(
@@ -168,7 +168,7 @@ impl UnmetPins<'_> {
     /// Whether some paths of each certificate meet all of the pins.
     fn is_partly(&self) -> bool {
         let meets = |live: &Live<'_>| {
-            let said = &live.record.said;
+            let said = &live.record.body;
             super::records::meet(&self.shown.certificates, said.scope, &said.pins)
                 != PinValidation::Fails
         };
@@ -272,10 +272,10 @@ impl UnmetPins<'_> {
 
     /// What keeps these clients, best first.
     fn safe_actions(&self, code: Code) -> Vec<String> {
-        if self.found.iter().all(|live| live.record.said.tlsa.is_some()) {
+        if self.found.iter().all(|live| live.record.body.tlsa.is_some()) {
             return dane_messages::advice(self.records, self.found, self.chains);
         }
-        let pins = || self.found.iter().flat_map(|live| live.record.said.pins.iter().copied());
+        let pins = || self.found.iter().flat_map(|live| live.record.body.pins.iter().copied());
         let is_compromised = |pin: &Pin| self.records.state.is_compromised(*pin);
         let first = match (
             pins().any(|pin| is_compromised(&pin)),
@@ -398,7 +398,7 @@ impl UnmetPins<'_> {
     /// Who holds which pins, until when.
     fn held(&self, live: &Live<'_>) -> Vec<String> {
         let record = live.record;
-        let said = &record.said;
+        let said = &record.body;
         let name = shown_name(said.host.as_str(), said.matching);
         let since = date::format(said.since.unwrap_or(record.at));
         let until = match live.retention {
@@ -444,7 +444,7 @@ impl UnmetPins<'_> {
     }
 
     fn is_held(&self, pin: Pin) -> bool {
-        self.found.iter().any(|live| live.record.said.pins.contains(&pin))
+        self.found.iter().any(|live| live.record.body.pins.contains(&pin))
     }
 
     fn note(&self, pin: Pin) -> &'static str {
@@ -455,7 +455,7 @@ impl UnmetPins<'_> {
     /// finding.
     fn commands(&self) -> Vec<String> {
         // What was noted at a visit stays noted, whatever ends.
-        let is_noted = |live: &Live<'_>| matches!(live.record.said.lifetime, Lifetime::MaxAge(_));
+        let is_noted = |live: &Live<'_>| matches!(live.record.body.lifetime, Lifetime::MaxAge(_));
         match self.all.iter().any(is_noted) {
             false => commands("end", "--why REASON", self.records, self.all),
             true => commands("waive", "--who NAME --why REASON", self.records, self.all),
@@ -472,7 +472,7 @@ fn commands(verb: &str, words: &str, records: &Records, found: &[Live<'_>]) -> V
     let mut chosen: Vec<String> = found.iter().map(|live| live.record.id.to_string()).collect();
     if chosen.len() > NAMED_IDS {
         let name = |live: &Live<'_>| {
-            let said = &live.record.said;
+            let said = &live.record.body;
             shown_name(said.host.as_str(), said.matching)
         };
         let names: BTreeSet<String> = found.iter().map(name).collect();
@@ -627,7 +627,7 @@ pub(super) fn elsewhere(policy: &Policy, records: &Records, all: &[&Record<Prese
     let writers: BTreeSet<&str> = all.iter().map(|record| record.writer.as_str()).collect();
     let names: BTreeSet<String> = all
         .iter()
-        .map(|record| shown_name(record.said.host.as_str(), record.said.matching))
+        .map(|record| shown_name(record.body.host.as_str(), record.body.matching))
         .collect();
     let listed = |texts: Vec<&str>| {
         let named = texts.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
@@ -658,7 +658,7 @@ pub(super) fn elsewhere(policy: &Policy, records: &Records, all: &[&Record<Prese
 }
 
 fn presented_there(records: &Records, record: &Record<Presents>) -> String {
-    let said = &record.said;
+    let said = &record.body;
     let leaves = said.certificates.iter().filter_map(|one| one.served.first().copied().flatten());
     let leaves: Vec<String> = leaves.take(4).map(|pin| format!("sha256/{pin}")).collect();
     let stopped = records.state.end(record.id).map_or_else(String::new, |end| {

@@ -242,7 +242,7 @@ impl<'a> Published<'a> {
             published.withheld_last = by_name(last.withheld);
         }
         published.live = records.state.live(now).collect();
-        let sets = published.live.iter().filter_map(|live| live.record.said.tlsa.as_deref());
+        let sets = published.live.iter().filter_map(|live| live.record.body.tlsa.as_deref());
         let sets: Vec<&Rrset> = sets.collect();
         if !sets.is_empty() {
             let anchors = dane::anchors(&sets);
@@ -251,10 +251,10 @@ impl<'a> Published<'a> {
             }
         }
         for (index, live) in published.live.iter().enumerate() {
-            published.live_by_host.entry(live.record.said.host.as_str()).or_default().push(index);
+            published.live_by_host.entry(live.record.body.host.as_str()).or_default().push(index);
         }
         for record in records.state.presents() {
-            published.presents_by_host.entry(record.said.host.as_str()).or_default().push(record);
+            published.presents_by_host.entry(record.body.host.as_str()).or_default().push(record);
         }
         published
     }
@@ -268,9 +268,9 @@ impl<'a> Published<'a> {
         let mut samples: BTreeSet<Sample> = named.collect();
         // A name whose block is gone may have fallen to another one.
         let before = self.presented_last.values().filter_map(|records| records.first());
-        samples.extend(before.map(|record| (record.said.host.clone(), record.said.matching)));
+        samples.extend(before.map(|record| (record.body.host.clone(), record.body.matching)));
         for indices in self.live_by_host.values() {
-            let all = || indices.iter().map(|index| &self.live[*index].record.said);
+            let all = || indices.iter().map(|index| &self.live[*index].record.body);
             let Some(host) = all().next().map(|said| &said.host) else { continue };
             if all().any(|said| said.matching != Matching::OneLabel) {
                 samples.insert((host.clone(), Matching::Exact));
@@ -289,7 +289,7 @@ impl<'a> Published<'a> {
         let mut binding = Vec::new();
         for index in of(sample.0.as_str()) {
             let live = self.live[*index];
-            let said = &live.record.said;
+            let said = &live.record.body;
             let relation = match (sample.1, said.matching) {
                 (Matching::Exact, Matching::Exact) | (_, Matching::AnyDepth) => Relation::Own,
                 (Matching::Exact, _) => continue,
@@ -306,7 +306,7 @@ impl<'a> Published<'a> {
         for domain in sample.0.parents() {
             for index in of(domain) {
                 let live = self.live[*index];
-                let said = &live.record.said;
+                let said = &live.record.body;
                 let is_child = below == sample.0.as_str() && sample.1 == Matching::Exact;
                 let is_excepted = said.except.iter().any(|name| name.as_str() == below);
                 let relation = match said.matching {
@@ -334,10 +334,10 @@ impl<'a> Published<'a> {
         let of_name = names_of(sample).flat_map(|(host, matching)| {
             let presents = self.presents_by_host.get(host).into_iter().flatten();
             presents.filter(move |record| {
-                Some(&record.writer) == writer && record.said.matching == matching
+                Some(&record.writer) == writer && record.body.matching == matching
             })
         });
-        of_name.flat_map(|record| &record.said.ports).copied().collect()
+        of_name.flat_map(|record| &record.body.ports).copied().collect()
     }
 
     /// Whether the last accepted configuration had this very policy for a host, presented what does not
@@ -353,8 +353,8 @@ impl<'a> Published<'a> {
             && served.all(|(sample, reached)| {
                 let before = self.withheld_last.get(&(sample.0.as_str(), sample.1));
                 before.into_iter().flatten().any(|record| {
-                    record.said.pins == pins
-                        && record.said.include_subdomains == policy.binds_subdomains()
+                    record.body.pins == pins
+                        && record.body.include_subdomains == policy.binds_subdomains()
                 }) && self.keeps_refusing(host, &pins, sample, reached)
             })
     }
@@ -537,13 +537,13 @@ impl<'a> Checker<'a> {
                 Vec<&crate::published::Published>,
             > = HashMap::new();
             for (live, _) in &binding {
-                if let Some(configuration) = live.record.said.configuration {
+                if let Some(configuration) = live.record.body.configuration {
                     let of = (configuration, &live.record.writer);
-                    entries.entry(of).or_default().push(&live.record.said);
+                    entries.entry(of).or_default().push(&live.record.body);
                 }
             }
             for (live, relation) in binding {
-                let said = &live.record.said;
+                let said = &live.record.body;
                 let same =
                     said.configuration.and_then(|of| entries.get(&(of, &live.record.writer)));
                 let enough = enough(said, &any_of(&sample), same.into_iter().flatten().copied());

@@ -110,7 +110,7 @@ impl<'a> Published<'a> {
         port: u16,
     ) -> Vec<&'a Record<Presents>> {
         let is_there = |record: &&Record<Presents>, aside: bool| {
-            record.said.aside == aside && (port == 0 || record.said.ports.contains(&port))
+            record.body.aside == aside && (port == 0 || record.body.ports.contains(&port))
         };
         let any = (ANY_HOST, Matching::Exact);
         for aside in [false, true].into_iter().filter(|aside| !aside || !claim.is_served()) {
@@ -148,7 +148,7 @@ impl<'a> Published<'a> {
         if all.is_empty() {
             let is_empty = |port| {
                 let mut before = self.presented_before(sample, claim, port).into_iter();
-                before.any(|record| record.said.certificates.is_empty())
+                before.any(|record| record.body.certificates.is_empty())
             };
             return or_none(ports).into_iter().all(is_empty);
         }
@@ -179,7 +179,7 @@ impl<'a> Published<'a> {
         let_in: &dyn Fn(&Presented) -> bool,
     ) -> bool {
         let before = self.presented_before(sample, claim, port);
-        let mut same = before.iter().filter(|r| got.is_as(&r.said.certificates, let_in));
+        let mut same = before.iter().filter(|r| got.is_as(&r.body.certificates, let_in));
         if before.len() == 1 || port == 0 {
             return same.next().is_some();
         }
@@ -187,20 +187,20 @@ impl<'a> Published<'a> {
         // different hosts of a pattern, nothing tells which of them this block had: it may have taken
         // the place of one that is gone.
         let is_still_presented = |record: &Record<Presents>| {
-            let level = (record.said.host.clone(), record.said.matching);
+            let level = (record.body.host.clone(), record.body.matching);
             let there = self.routing.targets(&level).into_iter();
             there.filter(|target| target.port == port).any(|target| {
-                self::same(&record.said.certificates, &self.shown[target.host].certificates)
+                self::same(&record.body.certificates, &self.shown[target.host].certificates)
             })
         };
         let is_harmless = |record: &&Record<Presents>| {
             is_still_presented(record)
                 || got
-                    .predecessors(&record.said.certificates)
+                    .predecessors(&record.body.certificates)
                     .all(|was| is_same(was, got.one) || !let_in(was))
         };
         let had_it = |record: &&Record<Presents>| {
-            record.said.certificates.iter().any(|was| is_same(was, got.one))
+            record.body.certificates.iter().any(|was| is_same(was, got.one))
         };
         before.iter().any(had_it) && before.iter().all(is_harmless)
     }
@@ -220,7 +220,7 @@ impl<'a> Published<'a> {
         }
         let let_in = lets_in(enough);
         let is_met =
-            |record: &Record<Presents>| got.predecessors(&record.said.certificates).any(let_in);
+            |record: &Record<Presents>| got.predecessors(&record.body.certificates).any(let_in);
         let before = |port: &u16| self.presented_before(sample, claim, *port);
         ports.iter().flat_map(before).any(is_met)
     }
@@ -248,7 +248,7 @@ impl<'a> Published<'a> {
         }
         let pins = super::sorted(policy);
         let is_it = |record: &&Record<published::Published>| {
-            let said = &record.said;
+            let said = &record.body;
             said.pins == pins
                 && said.include_subdomains == policy.binds_subdomains()
                 && policy.max_age().map(Lifetime::MaxAge) == Some(said.lifetime)
@@ -260,7 +260,7 @@ impl<'a> Published<'a> {
         let parent = sample.0.parents().next().filter(|_| sample.1 == Matching::Exact);
         parent.is_some_and(|parent| {
             let mut by_pattern = of(parent, Matching::OneLabel).copied();
-            by_pattern.any(|record| is_it(&record) && !record.said.except.contains(&sample.0))
+            by_pattern.any(|record| is_it(&record) && !record.body.except.contains(&sample.0))
         })
     }
 
@@ -278,14 +278,14 @@ impl<'a> Published<'a> {
         if let Some(is_same) = self.unrecorded {
             return Some(is_same);
         }
-        let said = &live.record.said;
+        let said = &live.record.body;
         let let_in = lets_in(enough);
         let presents = self.presents_by_host.get(said.host.as_str());
         if let Some(presents) = presents.filter(|_| said.origin == Origin::Header) {
             let then = state.presented_with(live.record, presents);
-            let mut then = then.filter(|record| !record.said.aside).peekable();
+            let mut then = then.filter(|record| !record.body.aside).peekable();
             if then.peek().is_some() {
-                return Some(then.all(|record| got.is_as(&record.said.certificates, let_in)));
+                return Some(then.all(|record| got.is_as(&record.body.certificates, let_in)));
             }
         }
         let is_pinned = |pin: Pin| said.pins.binary_search(&pin).is_ok();
@@ -294,7 +294,7 @@ impl<'a> Published<'a> {
             let before = self.presented_before(sample, claim, *port);
             // Those of each record that let them in, and in whose place they get this one.
             let let_in = before.into_iter().map(|record| {
-                let all = got.predecessors(&record.said.certificates);
+                let all = got.predecessors(&record.body.certificates);
                 all.filter(|was| let_in(was)).collect::<Vec<_>>()
             });
             let mut let_in = let_in.filter(|all| !all.is_empty()).peekable();
@@ -315,7 +315,7 @@ impl<'a> Published<'a> {
     /// certificates of the same keys apart.
     pub(super) fn has_keys_alone(&self) -> bool {
         let certificates = self.presented_last.values().flatten();
-        let mut certificates = certificates.flat_map(|record| &record.said.certificates);
+        let mut certificates = certificates.flat_map(|record| &record.body.certificates);
         certificates.any(|one| one.identity.is_none())
     }
 }

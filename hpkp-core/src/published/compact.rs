@@ -61,13 +61,13 @@ fn kept(state: &State, writer: &WriterName, now: i64) -> HashSet<EventId> {
     };
     let mut presents: HashMap<&HostName, Vec<&Record<Presents>>> = HashMap::new();
     for record in state.presents() {
-        presents.entry(&record.said.host).or_default().push(record);
+        presents.entry(&record.body.host).or_default().push(record);
     }
     let mut kept: HashSet<EventId> =
         state.presents().map(|record| record.id).filter(|id| !ended_long_ago(*id)).collect();
     for record in state.published().filter(is_kept) {
         kept.insert(record.id);
-        if let Some(presents) = presents.get(&record.said.host) {
+        if let Some(presents) = presents.get(&record.body.host) {
             kept.extend(state.presented_with(record, presents).map(|record| record.id));
         }
     }
@@ -186,7 +186,7 @@ mod tests {
         let presents: Vec<_> = state.presents().collect();
         let live = state.live(now).map(|live| {
             let record = live.record;
-            let host = presents.iter().copied().filter(|one| one.said.host == record.said.host);
+            let host = presents.iter().copied().filter(|one| one.body.host == record.body.host);
             let host: Vec<_> = host.collect();
             let then: Vec<EventId> =
                 state.presented_with(record, &host).map(|record| record.id).collect();

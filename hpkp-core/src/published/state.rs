@@ -37,7 +37,7 @@ pub struct Record<T> {
     /// Who wrote it.
     pub writer: WriterName,
     /// What it says.
-    pub said: T,
+    pub body: T,
 }
 
 /// The end of an event.
@@ -204,17 +204,17 @@ impl State {
             Body::Published(said) => {
                 self.published
                     .entry(id)
-                    .or_insert_with(|| Box::new(Record { id, at, seq, writer, said }));
+                    .or_insert_with(|| Box::new(Record { id, at, seq, writer, body: said }));
             }
             Body::Presents(said) => {
                 self.presents
                     .entry(id)
-                    .or_insert_with(|| Box::new(Record { id, at, seq, writer, said }));
+                    .or_insert_with(|| Box::new(Record { id, at, seq, writer, body: said }));
             }
             Body::Withheld(said) => {
                 self.withheld
                     .entry(id)
-                    .or_insert_with(|| Box::new(Record { id, at, seq, writer, said }));
+                    .or_insert_with(|| Box::new(Record { id, at, seq, writer, body: said }));
             }
             Body::Ended(ended) => {
                 let end = End {
@@ -361,9 +361,9 @@ impl State {
     #[must_use]
     pub fn retention(&self, record: &Record<Published>, clock: &Clock) -> Option<Retention> {
         // Whoever has TLSA records holds them for their time to live.
-        let wait = record.said.tlsa.as_ref().and_then(|set| set.wait()).unwrap_or(0);
+        let wait = record.body.tlsa.as_ref().and_then(|set| set.wait()).unwrap_or(0);
         let end = || self.ended(record, clock).map(|end| end.saturating_add(wait));
-        match record.said.lifetime {
+        match record.body.lifetime {
             // Who comes back forgets; who stays away holds what was published before.
             Lifetime::MaxAge(age) if age.seconds() == 0 => None,
             Lifetime::MaxAge(age) => {
@@ -382,7 +382,7 @@ impl State {
     /// When a record ended, by `clock`: of several ends the latest counts, and of those whose time
     /// cannot be told only where there is no other.
     fn ended(&self, record: &Record<Published>, clock: &Clock) -> Option<i64> {
-        let is_of_server = is_of_server(&record.said);
+        let is_of_server = is_of_server(&record.body);
         let ends = self.ends_of(record.id, &record.writer, record.seq, is_of_server);
         let mut ends = ends.peekable();
         ends.peek()?;
@@ -431,7 +431,7 @@ impl State {
 
     fn who(&self, id: EventId) -> Option<(&WriterName, u64, bool)> {
         let published = self.published.get(&id);
-        let published = published.map(|one| (&one.writer, one.seq, is_of_server(&one.said)));
+        let published = published.map(|one| (&one.writer, one.seq, is_of_server(&one.body)));
         let presents = || self.presents.get(&id).map(|one| (&one.writer, one.seq, true));
         let withheld = || self.withheld.get(&id).map(|one| (&one.writer, one.seq, true));
         published.or_else(presents).or_else(withheld)
@@ -600,13 +600,13 @@ impl State {
         let published = self
             .published
             .values()
-            .filter(move |record| record.writer == *writer && record.said.origin == Origin::Header);
+            .filter(move |record| record.writer == *writer && record.body.origin == Origin::Header);
         let presents = self.presents.values().filter(move |record| record.writer == *writer);
         let withheld = self.withheld.values().filter(move |record| record.writer == *writer);
         published
-            .map(|record| (Body::Published(record.said.clone()), record.id))
-            .chain(presents.map(|record| (Body::Presents(record.said.clone()), record.id)))
-            .chain(withheld.map(|record| (Body::Withheld(record.said.clone()), record.id)))
+            .map(|record| (Body::Published(record.body.clone()), record.id))
+            .chain(presents.map(|record| (Body::Presents(record.body.clone()), record.id)))
+            .chain(withheld.map(|record| (Body::Withheld(record.body.clone()), record.id)))
     }
 
     /// What a server stopped with, where nothing has come after that and nothing but the stop ended it.
@@ -682,7 +682,7 @@ impl State {
         let last = self.last_number(published);
         presents.iter().copied().filter(move |record| {
             record.writer == published.writer
-                && record.said.matching == published.said.matching
+                && record.body.matching == published.body.matching
                 && record.seq < last
                 && published.seq < self.last_number(record)
         })
@@ -715,19 +715,19 @@ impl State {
     pub fn last_accepted(&self, writer: &WriterName) -> LastAccepted<'_> {
         let mut last = LastAccepted::default();
         for record in self.published.values() {
-            let said = &record.said;
+            let said = &record.body;
             if record.writer == *writer && said.origin == Origin::Header && !self.is_over(record) {
                 last.published.entry((&said.host, said.matching)).or_default().push(record);
             }
         }
         for record in self.presents.values() {
-            let said = &record.said;
+            let said = &record.body;
             if record.writer == *writer && !self.is_over(record) {
                 last.presents.entry((&said.host, said.matching)).or_default().push(record);
             }
         }
         for record in self.withheld.values() {
-            let said = &record.said;
+            let said = &record.body;
             if record.writer == *writer && !self.is_over(record) {
                 last.withheld.entry((&said.host, said.matching)).or_default().push(record);
             }
