@@ -193,7 +193,7 @@ impl<'a> Checker<'a> {
         let is_before = hosts.map(|(position, host)| {
             let policy = host.enforced.as_ref();
             let policy = policy.and_then(|policy| self.policies.get(policy.policy.as_str()));
-            policy.is_some_and(|policy| published.is_withheld_as_before(position, policy))
+            policy.is_some_and(|policy| published.is_withholding_unchanged(position, policy))
         });
         is_before.collect()
     }

@@ -42,7 +42,7 @@ struct Bound {
 
 /// What `show` prints as JSON.
 #[derive(Debug, Serialize)]
-struct Shown {
+struct ShowOutput {
     v: u32,
     published: Vec<PublishedView>,
     presents: Vec<PresentsView>,
@@ -120,7 +120,7 @@ fn free(store: &Store, records: &[&Record<Published>]) -> Vec<Free> {
 }
 
 pub(super) fn show(store: &Store, arguments: &ShowArguments, json: bool) -> Result<Exit, Failure> {
-    let mut all = Shown { v: JSON_VERSION, published: Vec::new(), presents: Vec::new() };
+    let mut all = ShowOutput { v: JSON_VERSION, published: Vec::new(), presents: Vec::new() };
     for id in store.resolve(&arguments.ids)? {
         match (store.state.published_by(id), store.state.presents_by(id)) {
             (Some(record), _) => all.published.push(PublishedView::new(store, record)),

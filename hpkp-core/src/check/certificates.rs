@@ -79,7 +79,7 @@ impl<'a> Checker<'a> {
             let before = kind == Kind::Enforced
                 && self
                     .published
-                    .is_some_and(|published| published.is_unmet_as_before(host, policy));
+                    .is_some_and(|published| published.is_failure_unchanged(host, policy));
             let class = match kind {
                 // Nobody can note pins that last no time at all.
                 Kind::Enforced if policy.spec.is_unpinning() && unmet.len() == chains.len() => {

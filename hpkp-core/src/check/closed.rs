@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::record_messages::shown_name;
 use super::records::{Enough, Published, meet_any, names_of};
-use super::routing::Sample;
+use super::routing::HostSet;
 use crate::published::state::{Live, Record};
 use crate::published::{PinValidation, Presents};
 
@@ -17,7 +17,7 @@ impl Published<'_> {
     /// nothing leads them to any server of this one.
     pub(super) fn closed(
         &self,
-        sample: &Sample,
+        host_set: &HostSet,
         live: Live<'_>,
         enough: &[Enough],
     ) -> BTreeSet<String> {
@@ -26,9 +26,9 @@ impl Published<'_> {
         if live.waiver.is_some() || self.unrecorded == Some(true) {
             return BTreeSet::new();
         }
-        let by_name = names_of(sample).filter_map(|name| self.presented_last.get(&name));
+        let by_name = names_of(host_set).filter_map(|name| self.presented_last.get(&name));
         // Clients of one port that compare nothing but the leaf's key ignore names.
-        let by_port = said.port.is_some() && said.ignores_names() && said.host == sample.0;
+        let by_port = said.port.is_some() && said.ignores_names() && said.host == host_set.0;
         let all = self.presented_last.values().filter(|_| by_port).flatten().copied();
         let by_port =
             all.filter(|record| record.body.aside && !record.body.certificates.is_empty());
@@ -44,8 +44,8 @@ impl Published<'_> {
             ports.filter(|port| is_meant(record, *port)).collect::<Vec<_>>()
         });
         ports
-            .filter(|port| !self.routing.is_elsewhere(sample, *port))
-            .map(|port| format!("{}:{port}", shown_name(sample.0.as_str(), sample.1)))
+            .filter(|port| !self.routing.is_elsewhere(host_set, *port))
+            .map(|port| format!("{}:{port}", shown_name(host_set.0.as_str(), host_set.1)))
             .collect()
     }
 }

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::messages::Scope as Place;
-use super::records::{Enough, Published, Shown};
-use super::routing::{Claim, Sample, any_of};
+use super::records::{Enough, PresentedKeys, Published};
+use super::routing::{Claim, HostSet, any_of};
 use super::unchanged::Got;
 use super::{Certificates, Checker, Context, Deployment, Host, Records, dane_messages as text};
 use crate::certificate::Certificate;
@@ -229,15 +229,15 @@ fn meet_presented(set: &Rrset, one: &Presented) -> PinValidation {
 }
 
 impl Published<'_> {
-    /// Whether clients with records for which names count came to a port for `sample` while the last
+    /// Whether clients with records for which names count came to a port for `host_set` while the last
     /// accepted configuration was in effect: a certificate for another name would turn them away.
     pub(super) fn was_led_by_port(
         &self,
         said: &crate::published::Published,
-        sample: &Sample,
+        host_set: &HostSet,
         port: u16,
     ) -> bool {
-        said.tlsa.is_some() && !self.presented_before(sample, Claim::PortOnly, port).is_empty()
+        said.tlsa.is_some() && !self.presented_before(host_set, Claim::PortOnly, port).is_empty()
     }
 
     /// Whether the leaf that clients get is the very one that the last accepted configuration presented,
@@ -246,11 +246,11 @@ impl Published<'_> {
     pub(super) fn is_leaf_unchanged(
         &self,
         said: &crate::published::Published,
-        (sample, claim): (&Sample, Claim),
-        (shown, got): (&Shown<'_>, Got<'_>),
+        (host_set, claim): (&HostSet, Claim),
+        (shown, got): (&PresentedKeys<'_>, Got<'_>),
         ports: &BTreeSet<u16>,
     ) -> bool {
-        let name = any_of(sample);
+        let name = any_of(host_set);
         let is_for = |one: &Evidence| {
             one.certificates.first().is_none_or(|leaf| leaf.certificate.is_for(name.as_str()))
         };
@@ -266,7 +266,7 @@ impl Published<'_> {
         // A record of before leaves were recorded tells no more than the keys.
         let is_it = |was: &Presented| leaf(was).is_none_or(|then| Some(then) == now);
         let had_it = |port: &u16| {
-            let before = self.presented_before(sample, claim, *port).into_iter();
+            let before = self.presented_before(host_set, claim, *port).into_iter();
             before.flat_map(|record| &record.body.certificates).any(is_it)
         };
         let no_port = BTreeSet::from([0]);
@@ -290,7 +290,7 @@ impl<'a> Notes<'a> {
         published: &Published<'a>,
         live: &Live<'a>,
         found: Option<(Code, Class)>,
-        (host, _): (usize, &Sample),
+        (host, _): (usize, &HostSet),
         enough: &[Enough],
     ) {
         let [Enough::Tlsa(set, name)] = enough else { return };

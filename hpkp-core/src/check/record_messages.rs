@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::messages::{COMPROMISED, MAX_DETAILS, duration, leaf, searches, served_now, shown_leaf};
-use super::records::Shown;
-use super::routing::{Claim, Sample};
+use super::records::PresentedKeys;
+use super::routing::{Claim, HostSet};
 use super::{Names, Records, Serving, dane_messages};
 use crate::date;
 use crate::finding::{Code, MAX_LINE, Text};
@@ -46,14 +46,14 @@ pub(super) struct UnmetPins<'a> {
     pub(super) records: &'a Records,
     pub(super) found: &'a [Live<'a>],
     /// For whom they are not met, with the ports.
-    pub(super) names: &'a BTreeSet<(Sample, u16)>,
+    pub(super) names: &'a BTreeSet<(HostSet, u16)>,
     /// Why the host answers for these names.
     pub(super) claim: Claim,
     pub(super) directives: &'a Names,
     /// The same of all hosts that share the finding.
     pub(super) all: &'a [Live<'a>],
     pub(super) chains: &'a [&'a Chain],
-    pub(super) shown: &'a Shown<'a>,
+    pub(super) shown: &'a PresentedKeys<'a>,
     pub(super) serving: &'a [Serving],
     /// Whether the last accepted configuration presented the same.
     pub(super) before: bool,
@@ -185,7 +185,7 @@ impl UnmetPins<'_> {
     }
 
     fn it(&self) -> &'static str {
-        let hosts: BTreeSet<&Sample> = self.names.iter().map(|(sample, _)| sample).collect();
+        let hosts: BTreeSet<&HostSet> = self.names.iter().map(|(host_set, _)| host_set).collect();
         if hosts.len() == 1 { "it" } else { "them" }
     }
 
@@ -497,7 +497,7 @@ fn commands(verb: &str, words: &str, records: &Records, found: &[Live<'_>]) -> V
     numbered.collect()
 }
 
-impl Shown<'_> {
+impl PresentedKeys<'_> {
     fn meet_one(&self, scope: crate::published::Scope, pin: Pin) -> PinValidation {
         let meets = self.certificates.iter().map(|one| one.keys.meet(scope, |other| other == pin));
         meets.max().unwrap_or(PinValidation::Fails)
@@ -597,8 +597,8 @@ pub(super) fn clock_behind(now: i64, newest: i64) -> Text {
 
 pub(super) fn other_block(
     policy: &Policy,
-    noted: &Sample,
-    visited: &Sample,
+    noted: &HostSet,
+    visited: &HostSet,
     label: &str,
     chains: &[&Chain],
 ) -> Text {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::dane::{self, Evidence};
 use super::digest::digest;
 use super::messages::Scope as Place;
-use super::routing::{Claim, Reached, Routing, Sample, any_of, is_leaf_for};
+use super::routing::{Claim, HostSet, Reached, Routing, any_of, is_leaf_for};
 use super::unchanged::{Got, lets_in};
 use super::{
     Alarm, Certificates, Checker, Context, Deployment, HostVerdict, NameSet, Records, SeenName,
@@ -37,7 +37,7 @@ pub(super) enum Relation {
 
 /// What a host presents.
 #[derive(Default)]
-pub(super) struct Shown<'a> {
+pub(super) struct PresentedKeys<'a> {
     /// In a fixed order, each once.
     pub(super) certificates: Vec<Presented>,
     /// What they were made of, each with its position.
@@ -48,7 +48,7 @@ pub(super) struct Shown<'a> {
     pub(super) evidence: Vec<Evidence>,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> PresentedKeys<'a> {
     /// What the contexts present together.
     fn new(
         deployment: &'a Deployment,
@@ -86,12 +86,12 @@ impl<'a> Shown<'a> {
         shown
     }
 
-    /// Whether one of its certificates is for the hosts of `sample`, so that clients accept it.
-    pub(super) fn is_for(&self, got: Got<'_>, sample: &Sample) -> bool {
+    /// Whether one of its certificates is for the hosts of `host_set`, so that clients accept it.
+    pub(super) fn is_for(&self, got: Got<'_>, host_set: &HostSet) -> bool {
         let chains = self.chains.iter();
         let of_it = chains
             .filter(|(position, _)| std::ptr::eq(&raw const self.certificates[*position], got.one));
-        of_it.into_iter().any(|(_, chain)| is_leaf_for(chain, sample))
+        of_it.into_iter().any(|(_, chain)| is_leaf_for(chain, host_set))
     }
 
     /// How one of its certificates meets the pins of a client that needs one of several sets alone.
@@ -178,15 +178,15 @@ pub(super) fn meet(certificates: &[Presented], scope: Scope, pins: &[Pin]) -> Pi
 struct UnmetRecords<'a> {
     found: Vec<Live<'a>>,
     known: HashSet<EventId>,
-    names: BTreeSet<(Sample, u16)>,
+    names: BTreeSet<(HostSet, u16)>,
 }
 
 impl<'a> UnmetRecords<'a> {
-    fn add(&mut self, live: Live<'a>, sample: &Sample, ports: &BTreeSet<u16>) {
+    fn add(&mut self, live: Live<'a>, host_set: &HostSet, ports: &BTreeSet<u16>) {
         if self.known.insert(live.record.id) {
             self.found.push(live);
         }
-        self.names.extend(ports.iter().map(|port| (sample.clone(), *port)));
+        self.names.extend(ports.iter().map(|port| (host_set.clone(), *port)));
     }
 }
 
@@ -199,7 +199,7 @@ type ByName<'a, T> = HashMap<(&'a str, Matching), Vec<&'a Record<T>>>;
 /// All that the checks below look at.
 pub(super) struct Published<'a> {
     pub(super) routing: Routing<'a>,
-    pub(super) shown: Vec<Shown<'a>>,
+    pub(super) shown: Vec<PresentedKeys<'a>>,
     /// What the last accepted configuration presented, published and withheld.
     pub(super) presented_last: ByName<'a, Presents>,
     pub(super) published_last: ByName<'a, published::Published>,
@@ -221,8 +221,9 @@ impl<'a> Published<'a> {
         let routing = Routing::new(deployment);
         let mut known = Fingerprints::default();
         let hosts = deployment.hosts.iter();
-        let shown =
-            hosts.map(|host| Shown::new(deployment, paths, &host.contexts, &mut known)).collect();
+        let shown = hosts
+            .map(|host| PresentedKeys::new(deployment, paths, &host.contexts, &mut known))
+            .collect();
         let mut published = Self {
             routing,
             shown,
@@ -260,37 +261,37 @@ impl<'a> Published<'a> {
     }
 
     /// Every name that the configuration or a record has.
-    fn samples(&self, hosts: usize) -> BTreeSet<Sample> {
+    fn host_sets(&self, hosts: usize) -> BTreeSet<HostSet> {
         let named = (0..hosts).flat_map(|host| {
-            let asides = self.routing.asides(host).map(|(sample, _)| sample);
+            let asides = self.routing.asides(host).map(|(host_set, _)| host_set);
             self.routing.names(host).keys().chain(asides).cloned()
         });
-        let mut samples: BTreeSet<Sample> = named.collect();
+        let mut host_sets: BTreeSet<HostSet> = named.collect();
         // A name whose block is gone may have fallen to another one.
         let before = self.presented_last.values().filter_map(|records| records.first());
-        samples.extend(before.map(|record| (record.body.host.clone(), record.body.matching)));
+        host_sets.extend(before.map(|record| (record.body.host.clone(), record.body.matching)));
         for indices in self.live_by_host.values() {
             let all = || indices.iter().map(|index| &self.live[*index].record.body);
             let Some(host) = all().next().map(|said| &said.host) else { continue };
             if all().any(|said| said.matching != Matching::OneLabel) {
-                samples.insert((host.clone(), Matching::Exact));
+                host_sets.insert((host.clone(), Matching::Exact));
             }
             if all().any(|said| said.matching != Matching::Exact || said.include_subdomains) {
-                samples.insert((host.clone(), Matching::OneLabel));
+                host_sets.insert((host.clone(), Matching::OneLabel));
             }
         }
-        samples
+        host_sets
     }
 
-    /// The live records that bind the hosts of `sample`.
-    fn binding(&self, sample: &Sample) -> Vec<(Live<'a>, Relation)> {
+    /// The live records that bind the hosts of `host_set`.
+    fn binding(&self, host_set: &HostSet) -> Vec<(Live<'a>, Relation)> {
         let of = |name: &str| self.live_by_host.get(name).into_iter().flatten();
-        let name = any_of(sample);
+        let name = any_of(host_set);
         let mut binding = Vec::new();
-        for index in of(sample.0.as_str()) {
+        for index in of(host_set.0.as_str()) {
             let live = self.live[*index];
             let said = &live.record.body;
-            let relation = match (sample.1, said.matching) {
+            let relation = match (host_set.1, said.matching) {
                 (Matching::Exact, Matching::Exact) | (_, Matching::AnyDepth) => Relation::Own,
                 (Matching::Exact, _) => continue,
                 (_, Matching::OneLabel) => Relation::Own,
@@ -302,12 +303,12 @@ impl<'a> Published<'a> {
             }
         }
         // The name one label below the domain that is looked at.
-        let mut below = sample.0.as_str();
-        for domain in sample.0.parents() {
+        let mut below = host_set.0.as_str();
+        for domain in host_set.0.parents() {
             for index in of(domain) {
                 let live = self.live[*index];
                 let said = &live.record.body;
-                let is_child = below == sample.0.as_str() && sample.1 == Matching::Exact;
+                let is_child = below == host_set.0.as_str() && host_set.1 == Matching::Exact;
                 let is_excepted = said.except.iter().any(|name| name.as_str() == below);
                 let relation = match said.matching {
                     Matching::AnyDepth => Relation::Own,
@@ -329,9 +330,9 @@ impl<'a> Published<'a> {
     pub(super) fn known_ports(
         &self,
         writer: Option<&WriterName>,
-        sample: &Sample,
+        host_set: &HostSet,
     ) -> BTreeSet<u16> {
-        let of_name = names_of(sample).flat_map(|(host, matching)| {
+        let of_name = names_of(host_set).flat_map(|(host, matching)| {
             let presents = self.presents_by_host.get(host).into_iter().flatten();
             presents.filter(move |record| {
                 Some(&record.writer) == writer && record.body.matching == matching
@@ -342,7 +343,7 @@ impl<'a> Published<'a> {
 
     /// Whether the last accepted configuration had this very policy for a host, presented what does not
     /// meet it, and did not send its header for a lock-out. A refusal would then protect nobody.
-    pub(super) fn is_withheld_as_before(&self, host: usize, policy: &Policy) -> bool {
+    pub(super) fn is_withholding_unchanged(&self, host: usize, policy: &Policy) -> bool {
         if let Some(is_same) = self.unrecorded {
             // What has no names is in no digest.
             return is_same && self.routing.served(host).next().is_some();
@@ -350,12 +351,12 @@ impl<'a> Published<'a> {
         let pins = sorted(policy);
         let mut served = self.routing.served(host).peekable();
         served.peek().is_some()
-            && served.all(|(sample, reached)| {
-                let before = self.withheld_last.get(&(sample.0.as_str(), sample.1));
+            && served.all(|(host_set, reached)| {
+                let before = self.withheld_last.get(&(host_set.0.as_str(), host_set.1));
                 before.into_iter().flatten().any(|record| {
                     record.body.pins == pins
                         && record.body.include_subdomains == policy.binds_subdomains()
-                }) && self.keeps_refusing(host, &pins, sample, reached)
+                }) && self.keeps_refusing(host, &pins, host_set, reached)
             })
     }
 
@@ -365,28 +366,28 @@ impl<'a> Published<'a> {
         &self,
         host: usize,
         pins: &[Pin],
-        sample: &Sample,
+        host_set: &HostSet,
         Reached { claim, ports }: &Reached,
     ) -> bool {
-        let Shown { certificates, is_known, .. } = &self.shown[host];
+        let PresentedKeys { certificates, is_known, .. } = &self.shown[host];
         if !is_known {
-            return self.is_unchanged(sample, (host, *claim), ports);
+            return self.is_unchanged(host_set, (host, *claim), ports);
         }
         let enough = [Enough::Pins(Scope::Chain, pins.to_vec())];
         let let_in = lets_in(&enough);
         let mut refusing = Got::each(certificates).filter(|got| !let_in(got.one));
-        refusing.all(|got| self.is_kept((sample, *claim), ports, got, &let_in))
+        refusing.all(|got| self.is_kept((host_set, *claim), ports, got, &let_in))
     }
 
     /// Whether the last accepted configuration published this very policy for all names of a host, and
     /// presented what does not meet it.
-    pub(super) fn is_unmet_as_before(&self, host: usize, policy: &Policy) -> bool {
+    pub(super) fn is_failure_unchanged(&self, host: usize, policy: &Policy) -> bool {
         let pins = sorted(policy);
         let mut served = self.routing.served(host).peekable();
         served.peek().is_some()
-            && served.all(|(sample, reached)| {
-                self.was_published(sample, policy)
-                    && self.keeps_refusing(host, &pins, sample, reached)
+            && served.all(|(host_set, reached)| {
+                self.was_published(host_set, policy)
+                    && self.keeps_refusing(host, &pins, host_set, reached)
             })
     }
 
@@ -401,14 +402,14 @@ impl<'a> Published<'a> {
         {
             let served = routing.served(host).map(|named| (named, false));
             let asides = routing.asides(host).map(|named| (named, true));
-            for ((sample, reached), aside) in served.chain(asides) {
-                let except = match sample.1 {
-                    Matching::OneLabel if !aside => excepted(routing, &by_domain, sample, host),
+            for ((host_set, reached), aside) in served.chain(asides) {
+                let except = match host_set.1 {
+                    Matching::OneLabel if !aside => excepted(routing, &by_domain, host_set, host),
                     _ => Vec::new(),
                 };
                 verdict.names.push(SeenName {
-                    host: sample.0.clone(),
-                    matching: sample.1,
+                    host: host_set.0.clone(),
+                    matching: host_set.1,
                     except,
                     ports: reached.ports.iter().copied().collect(),
                     aside,
@@ -524,12 +525,12 @@ impl<'a> Checker<'a> {
         let mut unlistened: BTreeSet<String> = BTreeSet::new();
         let mut closed: BTreeSet<String> = BTreeSet::new();
         let mut dane = dane::Notes::default();
-        for sample in published.samples(self.deployment.hosts.len()) {
-            let binding = published.binding(&sample);
+        for host_set in published.host_sets(self.deployment.hosts.len()) {
+            let binding = published.binding(&host_set);
             if binding.is_empty() {
                 continue;
             }
-            let targets = published.routing.targets(&sample);
+            let targets = published.routing.targets(&host_set);
             // Of one configuration a client may need one entry only.
             // What another writer says suffices for the same client counts for nothing.
             let mut entries: HashMap<
@@ -546,11 +547,11 @@ impl<'a> Checker<'a> {
                 let said = &live.record.body;
                 let same =
                     said.configuration.and_then(|of| entries.get(&(of, &live.record.writer)));
-                let enough = enough(said, &any_of(&sample), same.into_iter().flatten().copied());
-                let led = published.led_to(&targets, &sample, live, relation);
+                let enough = enough(said, &any_of(&host_set), same.into_iter().flatten().copied());
+                let led = published.led_to(&targets, &host_set, live, relation);
                 let mut is_gone = led.is_empty();
                 if led.is_empty() {
-                    let names = published.unlistened(&targets, &sample, live, relation);
+                    let names = published.unlistened(&targets, &host_set, live, relation);
                     is_gone = names.is_none();
                     unlistened.extend(names);
                 }
@@ -564,20 +565,20 @@ impl<'a> Checker<'a> {
                     }
                     let found = published.judge(
                         records,
-                        &sample,
+                        &host_set,
                         (live, relation, &enough),
                         (host, claim),
                         &ports,
                     );
-                    dane.note(published, &live, found, (host, &sample), &enough);
+                    dane.note(published, &live, found, (host, &host_set), &enough);
                     if let Some((code, class)) = found {
                         let unmet = all.entry((host, code, class, claim)).or_default();
-                        unmet.add(live, &sample, &ports);
+                        unmet.add(live, &host_set, &ports);
                     }
                 }
-                let removed = published.removed(records, &targets, &sample, live, &enough);
+                let removed = published.removed(records, &targets, &host_set, live, &enough);
                 if relation == Relation::Own && is_gone && removed.is_empty() {
-                    closed.extend(published.closed(&sample, live, &enough));
+                    closed.extend(published.closed(&host_set, live, &enough));
                 }
                 for (host, port) in removed {
                     if !published.shown[host].is_known {
@@ -586,7 +587,7 @@ impl<'a> Checker<'a> {
                     }
                     let code = Code::RemovedHostPinsUnmet;
                     let unmet = all.entry((host, code, code.class(), Claim::Name)).or_default();
-                    unmet.add(live, &sample, &BTreeSet::from([port]));
+                    unmet.add(live, &host_set, &BTreeSet::from([port]));
                 }
             }
         }
@@ -635,7 +636,7 @@ impl<'a> Checker<'a> {
             let scope = Place { policy: &group, kind: Kind::Enforced, at, each_place: false };
             let chains = self.chains(host);
             let deployment = self.deployment;
-            let alarm = |((host, matching), port): &(Sample, u16)| Alarm {
+            let alarm = |((host, matching), port): &(HostSet, u16)| Alarm {
                 code,
                 name: Some((host.clone(), *matching, Some(*port))),
             };
@@ -720,16 +721,16 @@ fn group_of(unmet: &UnmetRecords<'_>, code: Code, claim: Claim) -> String {
     let mut group = text::group(&unmet.found);
     if !matches!(claim, Claim::Name | Claim::Pattern) || code == Code::RemovedHostPinsUnmet {
         // The text names the hosts, since none of them is in the label.
-        unmet.names.iter().for_each(|(sample, _)| group.push_str(sample.0.as_str()));
+        unmet.names.iter().for_each(|(host_set, _)| group.push_str(host_set.0.as_str()));
     }
     group
 }
 
 /// A name as records have it, and the pattern that it fits.
-pub(super) fn names_of(sample: &Sample) -> impl Iterator<Item = (&str, Matching)> {
-    let parent = sample.0.parents().next().filter(|_| sample.1 == Matching::Exact);
+pub(super) fn names_of(host_set: &HostSet) -> impl Iterator<Item = (&str, Matching)> {
+    let parent = host_set.0.parents().next().filter(|_| host_set.1 == Matching::Exact);
     let parent = parent.map(|parent| (parent, Matching::OneLabel));
-    std::iter::once((sample.0.as_str(), sample.1)).chain(parent)
+    std::iter::once((host_set.0.as_str(), host_set.1)).chain(parent)
 }
 
 /// What a writer's last accepted configuration said, by the name and the matching.
@@ -766,7 +767,7 @@ type ByDomain<'a> = HashMap<&'a str, Vec<(&'a HostName, usize)>>;
 fn by_domain<'b>(routing: &'b Routing<'_>, hosts: usize) -> ByDomain<'b> {
     let served = || (0..hosts).flat_map(|host| routing.served(host).map(move |one| (host, one.0)));
     let mut by_domain = HashMap::new();
-    for (_, domain) in served().filter(|(_, sample)| sample.1 == Matching::OneLabel) {
+    for (_, domain) in served().filter(|(_, host_set)| host_set.1 == Matching::OneLabel) {
         by_domain.insert(domain.0.as_str(), Vec::new());
     }
     if by_domain.is_empty() {
@@ -786,13 +787,13 @@ fn by_domain<'b>(routing: &'b Routing<'_>, hosts: usize) -> ByDomain<'b> {
 fn excepted(
     routing: &Routing<'_>,
     by_domain: &ByDomain<'_>,
-    sample: &Sample,
+    host_set: &HostSet,
     host: usize,
 ) -> Vec<HostName> {
-    let below = by_domain.get(sample.0.as_str()).into_iter().flatten();
+    let below = by_domain.get(host_set.0.as_str()).into_iter().flatten();
     let others = below.filter(|(_, other)| *other != host).map(|(name, _)| *name);
     let elsewhere =
-        routing.elsewhere().filter(|name| name.parents().next() == Some(sample.0.as_str()));
+        routing.elsewhere().filter(|name| name.parents().next() == Some(host_set.0.as_str()));
     let names: BTreeSet<&HostName> = others.chain(elsewhere).collect();
     names.into_iter().cloned().collect()
 }
