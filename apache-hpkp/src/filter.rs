@@ -15,6 +15,7 @@ use crate::bindings::{
     apr_status_t, apr_table_setn, apr_table_unset, request_rec, server_rec,
 };
 use crate::boundary;
+use crate::conf;
 use crate::conf::{Prepared, Response};
 use crate::connection::{self, Connection};
 use crate::httpd::{self, DECLINED, OK};
@@ -108,7 +109,7 @@ unsafe fn begin(r: *mut request_rec) -> c_int {
 #[inline]
 unsafe fn is_active(server: *const server_rec) -> bool {
     // SAFETY: by the caller's promise.
-    unsafe { httpd::settled_conf(server).is_some_and(|conf| conf.active.is_some()) }
+    unsafe { conf::settled_conf(server).is_some_and(|conf| conf.active.is_some()) }
 }
 
 /// Whether a request came from a client, not from another request.
@@ -177,7 +178,7 @@ pub(crate) unsafe fn response<'a>(r: *const request_rec) -> Option<&'a Response>
         if (*r).proxyreq == PROXYREQ_PROXY {
             return None;
         }
-        httpd::settled_conf((*r).server)?.response.as_ref()
+        conf::settled_conf((*r).server)?.response.as_ref()
     }
 }
 

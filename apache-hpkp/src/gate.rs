@@ -27,14 +27,16 @@ use crate::bindings::{
     apr_optional_hook_add, apr_pool_t, server_rec,
 };
 use crate::boundary::{self, OnPanic};
+use crate::conf;
 use crate::conf::{Response, ServerConf};
 use crate::connection;
-use crate::ending;
-use crate::files::{NOT_YET, TlsDirectives};
+use crate::cstr;
 use crate::httpd::{self, OK};
 use crate::invoker;
 use crate::log;
+use crate::mod_ssl::{NOT_YET, TlsDirectives};
 use crate::phase::{self, Purpose};
+use crate::shutdown;
 use crate::vhost::{self, Server};
 
 /// The variable that lets a test pass where it would be refused: for placeholder certificates.
@@ -130,7 +132,7 @@ unsafe extern "C" fn check_config(
                 return refuse_if_possible();
             }
             if !connection::is_supported() {
-                let version = httpd::text(ap_get_server_description());
+                let version = cstr::text(ap_get_server_description());
                 let text = format!(
                     "hpkp: mod_hpkp requires Apache httpd 2.4.47 or later, this is {version}"
                 );
@@ -156,7 +158,7 @@ unsafe extern "C" fn init_server(
         if is_proxy == 0 {
             // SAFETY: mod_ssl hands over a live server; one thread reads the configuration, and no
             // reference to the object is held meanwhile.
-            if let Some(conf) = unsafe { httpd::server_conf(server) } {
+            if let Some(conf) = unsafe { conf::server_conf(server) } {
                 // SAFETY: as above.
                 unsafe { (*conf.as_ptr()).context = context };
             }
@@ -195,7 +197,7 @@ fn why_lenient() -> Option<String> {
 /// `main` is the main server of the configuration just read, and `pool` is live.
 unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -> bool {
     // SAFETY: by the caller's promise; nothing changes these settings while they are looked at.
-    let (conf, mut servers) = unsafe { (httpd::settled_conf(main), Server::all(main)) };
+    let (conf, mut servers) = unsafe { (conf::settled_conf(main), Server::all(main)) };
     // Without its slot httpd would not call us.
     let Some(conf) = conf else { return false };
     if !servers.iter().any(Server::uses_policy) && conf.published.is_empty() {
@@ -239,7 +241,7 @@ static SYSTEM: Mutex<Option<Arc<TrustSetting>>> = Mutex::new(None);
 /// of the configuration.
 unsafe fn serve(pool: *mut apr_pool_t, main: *mut server_rec) -> bool {
     // SAFETY: by the caller's promise; nothing changes these settings any more.
-    let (conf, servers) = unsafe { (httpd::settled_conf(main), Server::all(main)) };
+    let (conf, servers) = unsafe { (conf::settled_conf(main), Server::all(main)) };
     // Without its slot httpd would not call us.
     let Some(conf) = conf else { return !phase::can_refuse() };
     if !servers.iter().any(Server::uses_policy) && conf.published.is_empty() {
@@ -295,7 +297,7 @@ unsafe fn serve(pool: *mut apr_pool_t, main: *mut server_rec) -> bool {
             let lines = finding.iter().flat_map(|finding| failure::lines_after(finding, phase));
             lines.for_each(|line| log::line(&line));
             // SAFETY: by the caller's promise.
-            unsafe { ending::register(pool, journal) };
+            unsafe { shutdown::register(pool, journal) };
         }
         drop(loader);
         activate(&servers, &verdict, &addresses, openssl);
