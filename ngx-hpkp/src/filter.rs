@@ -1,21 +1,22 @@
 //! The header filter: exactly one field of each kind, or none.
 
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use hpkp_core::header::Kind;
 use hpkp_server::openssl::Ssl;
-use hpkp_server::sending::{ContextAddress, Field};
+use hpkp_server::sending::ContextAddress;
 use nginx_sys::{
-    NGX_HTTP_VERSION_9, ngx_chain_t, ngx_conf_t, ngx_cycle, ngx_http_request_t,
-    ngx_http_top_body_filter, ngx_http_top_header_filter, ngx_int_t, ngx_list_part_t,
-    ngx_list_push, ngx_list_t, ngx_str_t, ngx_table_elt_t,
+    NGX_HTTP_VERSION_9, ngx_chain_t, ngx_conf_t, ngx_http_request_t, ngx_http_top_body_filter,
+    ngx_http_top_header_filter, ngx_int_t, ngx_list_part_t, ngx_list_push, ngx_list_t, ngx_str_t,
+    ngx_table_elt_t,
 };
 
+use crate::active;
 use crate::boundary::{self, OnPanic};
-use crate::conf::{Response, ServerConf};
-use crate::ngx::{self, ERROR, OK, string};
+use crate::conf::ServerConf;
+use crate::ngx::{ERROR, OK};
 use crate::ngx_http_hpkp_module;
+use crate::response::{Prepared, Response};
 
 /// The next filter on the way of a response.
 struct Next<T>(UnsafeCell<Option<T>>);
@@ -30,54 +31,6 @@ static NEXT: Next<HeaderFilter> = Next(UnsafeCell::new(None));
 static NEXT_BODY: Next<BodyFilter> = Next(UnsafeCell::new(None));
 #[cfg(ngx_early_hints)]
 static NEXT_EARLY_HINTS: Next<HeaderFilter> = Next(UnsafeCell::new(None));
-
-/// Whether the configuration in effect has this module. Where nginx gives a configuration up after
-/// it has rebuilt the chain of filters, the chain stands in the master all the same, and workers that
-/// are replaced come here with requests of a configuration that knows nothing of us.
-static ACTIVE: AtomicBool = AtomicBool::new(false);
-
-/// A configuration is about to be read, perhaps in vain.
-pub(crate) fn prepare() {
-    // SAFETY: nginx's current cycle is live, or null before the first.
-    let active = unsafe { ngx::is_loaded_in(ngx_cycle, &raw const ngx_http_hpkp_module) };
-    ACTIVE.store(active, Ordering::Relaxed);
-}
-
-/// The configuration that was read takes effect.
-pub(crate) fn activate() {
-    ACTIVE.store(true, Ordering::Relaxed);
-}
-
-/// A field and what puts it into a response, made once.
-pub(crate) struct Prepared {
-    field: Field,
-    /// The context on whose connections it is sent most: looked at before the table. None where that
-    /// is not all that decides.
-    usual: Option<ContextAddress>,
-    /// Its strings are static, or in the header that `field` holds.
-    element: ngx_table_elt_t,
-}
-
-impl Prepared {
-    /// `own` is the server's own context, if it has one whose certificates cannot be replaced.
-    pub(crate) fn new(field: Field, own: Option<ContextAddress>) -> Self {
-        let lower_case = match field.kind() {
-            Kind::Enforced => "public-key-pins",
-            Kind::ReportOnly => "public-key-pins-report-only",
-        };
-        let element = ngx_table_elt_t {
-            hash: 1,
-            key: string(field.kind().field_name()),
-            // A field that is withheld is never put in.
-            value: string(field.value().unwrap_or_default()),
-            lowcase_key: lower_case.as_ptr().cast_mut(),
-            #[cfg(ngx_table_elt_next)]
-            next: std::ptr::null_mut(),
-        };
-        let usual = own.filter(|context| field.is_sent_on(*context));
-        Self { field, usual, element }
-    }
-}
 
 /// `postconfiguration`: puts the filter in front of those that are there already.
 pub(crate) unsafe extern "C" fn install(_cf: *mut ngx_conf_t) -> ngx_int_t {
@@ -199,7 +152,7 @@ unsafe fn take_out_all(list: *mut ngx_list_t, response: &Response) {
 /// # Safety
 /// `r` is a live request.
 unsafe fn response<'a>(r: *const ngx_http_request_t) -> Option<&'a Response> {
-    if !ACTIVE.load(Ordering::Relaxed) {
+    if !active::is_active() {
         return None;
     }
     // SAFETY: by the caller's promise; the slot holds what `create_server` made, and it lives as

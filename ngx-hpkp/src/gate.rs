@@ -30,10 +30,10 @@ use nginx_sys::{
 
 use crate::boundary::{self, OnPanic};
 use crate::chosen::Chooser;
-use crate::conf::{MainConf, Replaceable, Served, ServerConf, ServerKey};
-use crate::effect::Pending;
+use crate::conf::{MainConf, Pending, Served, ServerConf, ServerKey};
 use crate::ngx::{self, ERROR, OK, own_module};
 use crate::outside::{self, Outside};
+use crate::response::Replaceable;
 use crate::server::{OwnContext, Server, Servers};
 use crate::{late, log, phase};
 

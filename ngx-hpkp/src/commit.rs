@@ -2,22 +2,21 @@
 
 use std::rc::Rc;
 
-use hpkp_core::check::{Deployment, Verdict};
-use hpkp_server::failure::{self, LogLine, Phase};
+use hpkp_server::failure::{self, LogLine};
 use hpkp_server::journal::{Journal, Predecessor};
-use hpkp_server::openssl::OpenSsl;
 use hpkp_server::published;
-use hpkp_server::sending::{self, ContextAddress};
+use hpkp_server::sending::{self};
 use nginx_sys::{NGX_LOG_WARN, ngx_cycle_t, ngx_int_t};
 
-use crate::conf::{MainConf, Replaceable, Response, ServerConf};
+use crate::conf::{MainConf, Pending};
 use crate::ngx::{self, OK, own_module};
-use crate::{boundary, filter, log, phase};
+use crate::response::{Replaceable, Response};
+use crate::{active, boundary, log, phase};
 
 /// `init_module`, where the error log has been opened: at a start, what was said before went to the
 /// terminal alone.
 pub(crate) unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
-    filter::activate();
+    active::activate();
     // An error from here would make the master of a running server exit.
     boundary::catch_request_hook("init_module", OK, || {
         // SAFETY: nginx calls this with the cycle that is about to take effect.
@@ -67,21 +66,6 @@ pub(crate) unsafe extern "C" fn exit_master(cycle: *mut ngx_cycle_t) {
             unsafe { log::write((*cycle).log, NGX_LOG_WARN, &text, None) };
         }
     });
-}
-
-/// What an accepted configuration does when it takes effect: until then nginx may still give it up.
-pub(crate) struct Pending {
-    pub(crate) phase: Phase,
-    pub(crate) deployment: Deployment,
-    pub(crate) verdict: Verdict,
-    /// Of the contexts of the deployment.
-    pub(crate) addresses: Vec<ContextAddress>,
-    /// For each host, its server and that server's own context.
-    pub(crate) servers: Vec<(*mut ServerConf, Option<ContextAddress>)>,
-    /// The contexts whose certificates other code can replace.
-    pub(crate) replaceable: Vec<Replaceable>,
-    /// None where nobody can say which context a connection uses.
-    pub(crate) openssl: Option<OpenSsl>,
 }
 
 impl Pending {
