@@ -18,6 +18,7 @@ mod new_pins;
 mod not_here;
 mod other_hashes;
 mod policies;
+mod presented;
 mod record_messages;
 mod records;
 mod routing;

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 
+use super::presented::{Enough, meet_any};
 use super::record_messages::shown_name;
-use super::records::{Enough, Published, meet_any, names_of};
+use super::records::{Published, names_of};
 use super::routing::HostSet;
 use crate::published::state::{Live, Record};
 use crate::published::{PinValidation, Presents};

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::messages::Scope as Place;
-use super::records::{Enough, PresentedKeys, Published};
+use super::presented::{Enough, PresentedKeys};
+use super::records::Published;
 use super::routing::{Claim, HostSet, any_of};
 use super::unchanged::Got;
 use super::{Certificates, Checker, Context, Deployment, Host, Records, dane_messages as text};

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Records;
+use super::presented::{Enough, PresentedKeys};
 use super::record_messages::shown_name;
-use super::records::{Enough, PresentedKeys, Published, Relation};
+use super::records::{Published, Relation};
 use super::routing::{Claim, HostSet, Target};
 use super::unchanged::{Got, lets_in};
 use crate::finding::{Class, Code};

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::messages::Scope as Place;
-use super::records::{Enough, PresentedKeys, Published, meet, sorted};
+use super::presented::{Enough, PresentedKeys, meet};
+use super::records::{Published, sorted};
 use super::routing::{Claim, HostSet, Reached};
 use super::unchanged::{Got, lets_in};
 use super::{Alarm, Checker, Records, Sending, record_messages as text};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::messages::{COMPROMISED, MAX_DETAILS, duration, leaf, searches, served_now, shown_leaf};
-use super::records::PresentedKeys;
+use super::presented::PresentedKeys;
 use super::routing::{Claim, HostSet};
 use super::{Names, Records, Serving, dane_messages};
 use crate::date;
@@ -169,7 +169,7 @@ impl UnmetPins<'_> {
     fn is_partly(&self) -> bool {
         let meets = |live: &Live<'_>| {
             let said = &live.record.body;
-            super::records::meet(&self.shown.certificates, said.scope, &said.pins)
+            super::presented::meet(&self.shown.certificates, said.scope, &said.pins)
                 != PinValidation::Fails
         };
         self.found.iter().all(meets)

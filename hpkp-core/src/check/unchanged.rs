@@ -9,7 +9,8 @@
 
 use std::collections::BTreeSet;
 
-use super::records::{Enough, Published, meet_any, names_of};
+use super::presented::{Enough, meet_any};
+use super::records::{Published, names_of};
 use super::routing::{ANY_HOST, Claim, HostSet, Reached};
 use crate::pin::Pin;
 use crate::policy::Policy;
