@@ -6,7 +6,7 @@ pub(crate) use hpkp_server::boundary::{OnPanic, has_failed, reset};
 use hpkp_server::failure::Phase;
 use nginx_sys::{NGX_LOG_ALERT, NGX_LOG_EMERG, ngx_cycle};
 
-use crate::{late, log, phase};
+use crate::{log, phase};
 
 /// Runs a hook that has to do with reading a configuration; after a panic, logs it and gives what
 /// `after` makes of the circumstances.
@@ -26,7 +26,7 @@ pub(crate) fn catch_config_hook_late<T>(
     after: impl FnOnce(OnPanic) -> T,
     hook: impl FnOnce() -> T,
 ) -> T {
-    let can_refuse = || phase::current() == Some(Phase::Test) || late::is_rehearsal();
+    let can_refuse = || phase::current() == Some(Phase::Test) || phase::is_rehearsal();
     catch_config_hook_where(can_refuse, name, after, hook)
 }
 

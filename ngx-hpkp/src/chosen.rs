@@ -12,7 +12,6 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::path::PathBuf;
 
-use hpkp_core::finding::Location;
 use hpkp_server::library::Object;
 use nginx_sys::{
     NGX_HTTP_MODULE, ngx_command_t, ngx_conf_t, ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_module,
@@ -20,36 +19,13 @@ use nginx_sys::{
 };
 
 use crate::boundary::{self, OnPanic};
+use crate::chooser::{Chooser, Effect, Watched};
 use crate::conf::{MainConf, ServerConf};
 use crate::ngx::{self, CONF_ERROR, CONF_OK, ERROR, OK, own_module};
-
-/// A directive by which another module may change what a server presents.
-#[derive(Clone, Debug)]
-pub(crate) struct Chooser {
-    pub(crate) directive: String,
-    pub(crate) at: Location,
-}
-
-/// What a directive of another module does to the certificates of its server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// It is there to choose them.
-    Chooses,
-    /// It is there for something else, but it can replace them.
-    MayReplace,
-}
 
 /// The beginnings of the names of such directives; how they go on says where the code stands.
 const DIRECTIVES: [(&[u8], Effect); 2] =
     [(b"ssl_certificate_by_", Effect::Chooses), (b"ssl_client_hello_by_", Effect::MayReplace)];
-
-/// A directive of another module, and the copy that nginx finds in its place.
-#[derive(Debug)]
-pub(crate) struct Watched {
-    copy: *const ngx_command_t,
-    original: *mut ngx_command_t,
-    effect: Effect,
-}
 
 /// The functions by which a module is asked for the certificate during the handshake.
 const CALLBACKS: [&CStr; 2] = [c"SSL_CTX_set_cert_cb", c"SSL_set_cert_cb"];

@@ -19,11 +19,11 @@ use hpkp_server::sending::ContextAddress;
 use hpkp_server::setting::{RecordsSetting, UseSetting};
 use nginx_sys::{ngx_conf_t, ngx_uint_t};
 
-use crate::active;
 use crate::boundary::{self, OnPanic};
-use crate::chosen::{Chooser, Watched};
-use crate::ngx::{self, CONF_ERROR, CONF_OK};
+use crate::chooser::{Chooser, Watched};
+use crate::ngx::{CONF_ERROR, CONF_OK};
 use crate::response::{Replaceable, Response};
+use crate::{active, pool};
 use crate::{ngx_http_hpkp_gate_module, ngx_http_hpkp_module, ngx_stream_hpkp_module};
 
 /// What stands in `http`, once.
@@ -165,7 +165,7 @@ pub(crate) unsafe extern "C" fn create_server(cf: *mut ngx_conf_t) -> *mut c_voi
 /// `cf` is live.
 unsafe fn create<T>(hook: &str, cf: *mut ngx_conf_t, new: fn() -> T) -> *mut c_void {
     // SAFETY: by the caller's promise; the pool lives as long as the configuration.
-    let make = || unsafe { ngx::alloc_in_pool((*cf).pool, new()) };
+    let make = || unsafe { pool::alloc_in_pool((*cf).pool, new()) };
     let after = |on_panic| match on_panic {
         OnPanic::Reject => ptr::null_mut(),
         OnPanic::Continue => make(),

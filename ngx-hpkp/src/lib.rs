@@ -10,6 +10,7 @@
 
 mod active;
 mod boundary;
+mod chooser;
 mod chosen;
 mod commit;
 mod conf;
@@ -21,6 +22,7 @@ mod log;
 mod ngx;
 mod outside;
 mod phase;
+mod pool;
 mod response;
 mod rest;
 mod server;

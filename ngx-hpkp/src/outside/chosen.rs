@@ -9,8 +9,10 @@ use nginx_sys::{NGX_CORE_MODULE, ngx_command_t, ngx_conf_t, ngx_int_t, ngx_modul
 
 use super::bindings::{NGX_STREAM_MODULE, ngx_stream_conf_ctx_t, ngx_stream_module_t};
 use crate::boundary::{self, OnPanic};
-use crate::chosen::{self, Chooser, Effect, Found};
-use crate::ngx::{self, CONF_ERROR, CONF_OK, ERROR, OK};
+use crate::chooser::{Chooser, Effect};
+use crate::chosen::{self, Found};
+use crate::ngx::{CONF_ERROR, CONF_OK, ERROR, OK};
+use crate::pool;
 
 /// What nginx calls where there is a block `stream`; nothing else knows the kind of this module.
 pub(crate) static CONTEXT: ngx_stream_module_t = ngx_stream_module_t {
@@ -50,7 +52,7 @@ unsafe extern "C" fn create_server(cf: *mut ngx_conf_t) -> *mut c_void {
 /// `cf` is live.
 unsafe fn create<T: Default>(cf: *mut ngx_conf_t) -> *mut c_void {
     // SAFETY: by the caller's promise; the pool lives as long as the configuration.
-    let make = || unsafe { ngx::alloc_in_pool((*cf).pool, T::default()) };
+    let make = || unsafe { pool::alloc_in_pool((*cf).pool, T::default()) };
     let after = |on_panic| match on_panic {
         OnPanic::Reject => ptr::null_mut(),
         OnPanic::Continue => make(),
