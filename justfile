@@ -16,10 +16,10 @@ build:
 test:
     ci/test
 
-# The end-to-end tests of a server (nginx, httpd) or of the scenarios on both (museum).
+# The end-to-end tests of a server (nginx, httpd) or of the scenarios on both (scenarios).
 e2e suite='nginx' *filter:
     ci/modules
-    cargo test --locked --package {{ if suite == 'museum' { 'hpkp-cli' } else { 'hpkp-tests' } }} --test {{ suite }} {{ filter }}
+    cargo test --locked --package {{ if suite == 'scenarios' { 'hpkp-cli' } else { 'hpkp-tests' } }} --test {{ suite }} {{ filter }}
 
 # Runs the commands of the documents.
 docs *filter:

@@ -2,7 +2,7 @@
 //! the main server's.
 
 use std::ffi::{CString, c_void};
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use hpkp_core::check::{NameSet, NotServedHere};
@@ -16,8 +16,10 @@ use hpkp_server::sending::Field;
 use hpkp_server::setting::{RecordsSetting, UseSetting};
 
 use crate::bindings::{apr_pool_t, server_rec};
-use crate::boundary::{self, Aftermath};
+use crate::boundary::{self, OnPanic};
+use crate::cstr;
 use crate::httpd;
+use crate::pool;
 
 /// What stands in a server.
 pub(crate) struct ServerConf {
@@ -92,11 +94,32 @@ impl Response {
                 Kind::Enforced => &mut response.enforced,
                 Kind::ReportOnly => &mut response.report_only,
             };
-            let value = httpd::c_string(field.value().unwrap_or_default());
+            let value = cstr::c_string(field.value().unwrap_or_default());
             *place = Some(Prepared { field, value });
         }
         (response.enforced.is_some() || response.report_only.is_some()).then_some(response)
     }
+}
+
+/// The configuration of a server, none where httpd does not have the module. Nothing holds a
+/// reference to it while httpd may call a directive's handler, which makes one of its own.
+///
+/// # Safety
+/// `server` is live, and its configuration has been made.
+#[inline]
+pub(crate) unsafe fn server_conf(server: *const server_rec) -> Option<NonNull<ServerConf>> {
+    // SAFETY: by the caller's promise; the slot holds what `conf` made.
+    unsafe { httpd::slot((*server).module_config).map(|slot| NonNull::new_unchecked(slot.read())) }
+}
+
+/// The configuration of a server that has been read.
+///
+/// # Safety
+/// As for [`server_conf`]; and nothing changes it as long as the reference is used.
+#[inline]
+pub(crate) unsafe fn settled_conf<'a>(server: *const server_rec) -> Option<&'a ServerConf> {
+    // SAFETY: by the caller's promise.
+    unsafe { server_conf(server).map(|conf| conf.as_ref()) }
 }
 
 pub(crate) unsafe extern "C" fn create(
@@ -139,8 +162,8 @@ unsafe fn make(
 ) -> *mut c_void {
     // httpd has no way to refuse here: a failure is remembered, and refused where there is one.
     // SAFETY: by the caller's promise.
-    let empty = |_: Aftermath| unsafe { httpd::keep(pool, ServerConf::default()) };
+    let empty = |_: OnPanic| unsafe { pool::alloc_in_pool(pool, ServerConf::default()) };
     // SAFETY: by the caller's promise.
-    let make = || unsafe { httpd::keep(pool, value()) };
-    boundary::configuring(hook, empty, make).cast()
+    let make = || unsafe { pool::alloc_in_pool(pool, value()) };
+    boundary::catch_config_hook(hook, empty, make).cast()
 }

@@ -13,7 +13,9 @@ use crate::bindings::{
     APR_HOOK_MIDDLE, ap_add_output_filter_handle, ap_filter_rec_t, ap_filter_t,
     ap_hook_process_connection, apr_bucket_brigade, apr_optional_hook_add, conn_rec, request_rec,
 };
+use crate::conf;
 use crate::httpd::{self, DECLINED, OK};
+use crate::pool;
 use crate::{boundary, bucket, filter};
 
 /// What is kept of a TLS connection, or of a stream of HTTP/2 on one.
@@ -102,15 +104,15 @@ unsafe extern "C" fn pre_handshake(
     ssl: *mut Ssl,
     is_proxy: c_int,
 ) -> c_int {
-    boundary::serving("pre_handshake", OK, || {
+    boundary::catch_request_hook("pre_handshake", OK, || {
         // SAFETY: mod_ssl hands over a live connection, whose pool lives as long.
         unsafe {
-            let conf = httpd::settled_conf((*connection).base_server);
+            let conf = conf::settled_conf((*connection).base_server);
             if is_proxy == 0
                 && conf.is_some_and(|conf| conf.active.is_some())
                 && let Some(slot) = httpd::connection_slot(connection)
             {
-                slot.write(httpd::keep((*connection).pool, Connection::new(ssl, None)));
+                slot.write(pool::alloc_in_pool((*connection).pool, Connection::new(ssl, None)));
             }
         }
         OK
@@ -118,13 +120,13 @@ unsafe extern "C" fn pre_handshake(
 }
 
 unsafe extern "C" fn process_connection(connection: *mut conn_rec) -> c_int {
-    boundary::serving("process_connection", DECLINED, || {
+    boundary::catch_request_hook("process_connection", DECLINED, || {
         // SAFETY: httpd hands over a live connection; the `SSL` lives as long as it does, and
         // nothing else reads or writes the slot now.
         unsafe {
             let kept = httpd::connection_slot::<Connection>(connection);
             let kept = kept.and_then(|slot| slot.read().as_mut());
-            let conf = httpd::settled_conf((*connection).base_server);
+            let conf = conf::settled_conf((*connection).base_server);
             // Plain HTTP on a port for TLS is answered as such: then there is no `SSL` any more.
             if let (Some(kept), Some(openssl)) = (kept, conf.and_then(|conf| conf.active.as_ref()))
                 && is_ssl(connection)
@@ -214,7 +216,10 @@ unsafe fn first_request_begins(
             // A stream of HTTP/2 has a connection of its own, on which nothing has been kept yet.
             let Some(slot) = httpd::connection_slot(connection) else { return kept };
             let Some(context) = context(connection) else { return kept };
-            kept = httpd::keep((*connection).pool, Connection::new(ptr::null(), Some(context)));
+            kept = pool::alloc_in_pool(
+                (*connection).pool,
+                Connection::new(ptr::null(), Some(context)),
+            );
             slot.write(kept);
         }
         (*kept).has_filter = true;

@@ -10,11 +10,13 @@ use crate::bindings::{
     GLOBAL_ONLY, NOT_IN_DIR_LOC_FILE, RSRC_CONF, ap_check_cmd_context, ap_walk_config, apr_pool_t,
     apr_pstrmemdup, cmd_func, cmd_how, cmd_how_RAW_ARGS, cmd_how_TAKE1, cmd_parms, command_rec,
 };
-use crate::boundary::{self, Aftermath};
+use crate::boundary::{self, OnPanic};
+use crate::conf;
 use crate::conf::ServerConf;
-use crate::files::siblings;
+use crate::cstr;
 use crate::filter;
 use crate::httpd;
+use crate::httpd::siblings;
 use crate::phase;
 
 type Take1 = unsafe extern "C" fn(*mut cmd_parms, *mut c_void, *const c_char) -> *const c_char;
@@ -116,7 +118,7 @@ unsafe fn handle(
         // SAFETY: by the caller's promise; the objects of servers are made before directives are
         // read, and `set` is the only one to have this one until it ends.
         let done = unsafe {
-            let conf = httpd::server_conf((*cmd).server);
+            let conf = conf::server_conf((*cmd).server);
             match (conf, CStr::from_ptr(value).to_str()) {
                 (Some(mut conf), Ok(value)) => set(conf.as_mut(), value),
                 (None, _) => return BUG.as_ptr(),
@@ -136,12 +138,12 @@ const BUG: &CStr = c"bug in mod_hpkp, please report it";
 
 /// Runs what reads a directive, where what is read counts.
 fn guarded(name: &str, read: impl FnOnce() -> *const c_char) -> *const c_char {
-    let after = |aftermath| match aftermath {
-        Aftermath::Refuse => BUG.as_ptr(),
-        Aftermath::GoOn => ptr::null(),
+    let after = |on_panic| match on_panic {
+        OnPanic::Reject => BUG.as_ptr(),
+        OnPanic::Continue => ptr::null(),
     };
-    boundary::configuring(name, after, || {
-        if phase::is_of_no_consequence() {
+    boundary::catch_config_hook(name, after, || {
+        if phase::ignores_configuration() {
             return ptr::null();
         }
         // SAFETY: httpd is reading the configuration.
@@ -155,7 +157,7 @@ fn guarded(name: &str, read: impl FnOnce() -> *const c_char) -> *const c_char {
 /// # Safety
 /// `pool` is live.
 unsafe fn in_pool(pool: *mut apr_pool_t, text: &str) -> *const c_char {
-    let text = httpd::c_string(text);
+    let text = cstr::c_string(text);
     // SAFETY: by the caller's promise; the copy gets its null octet.
     unsafe { apr_pstrmemdup(pool, text.as_ptr(), text.count_bytes()) }
 }
@@ -371,7 +373,7 @@ unsafe fn read_policy(cmd: *mut cmd_parms, arguments: *const c_char) -> *const c
         }
         let first = (*(*cmd).directive).first_child;
         // httpd would execute any directive that is allowed in a server.
-        let mut all = siblings(first).map(|one| (one, httpd::text(one.directive)));
+        let mut all = siblings(first).map(|one| (one, cstr::text(one.directive)));
         let error = match all.find(|(_, name)| policy_directive(name).is_none()) {
             Some((directive, name)) => {
                 (*cmd).err_directive = directive;
@@ -380,7 +382,7 @@ unsafe fn read_policy(cmd: *mut cmd_parms, arguments: *const c_char) -> *const c
             }
             None => ap_walk_config(first, cmd, (*cmd).context),
         };
-        if let Some(conf) = httpd::server_conf((*cmd).server) {
+        if let Some(conf) = conf::server_conf((*cmd).server) {
             (*conf.as_ptr()).is_in_policy = false;
         }
         error
@@ -394,7 +396,7 @@ unsafe fn read_policy(cmd: *mut cmd_parms, arguments: *const c_char) -> *const c
 unsafe fn name_of_block(pool: *mut apr_pool_t, arguments: &str) -> Result<String, String> {
     let usage = || "<HPKPPolicy> takes one name, as in <HPKPPolicy site>".to_owned();
     let arguments = arguments.trim_end().strip_suffix('>').ok_or_else(usage)?;
-    let arguments = httpd::c_string(arguments.trim());
+    let arguments = cstr::c_string(arguments.trim());
     // SAFETY: by the caller's promise.
     match <[String; 1]>::try_from(unsafe { httpd::words(pool, arguments.as_ptr()) }) {
         Ok([word]) if !word.is_empty() => Ok(word),

@@ -15,6 +15,7 @@ use crate::bindings::{
     apr_status_t, apr_table_setn, apr_table_unset, request_rec, server_rec,
 };
 use crate::boundary;
+use crate::conf;
 use crate::conf::{Prepared, Response};
 use crate::connection::{self, Connection};
 use crate::httpd::{self, DECLINED, OK};
@@ -90,7 +91,7 @@ unsafe extern "C" fn create_request(r: *mut request_rec) -> c_int {
 /// `r` is a live request from a client.
 #[inline(never)]
 unsafe fn begin(r: *mut request_rec) -> c_int {
-    boundary::serving("create_request", OK, || {
+    boundary::catch_request_hook("create_request", OK, || {
         // SAFETY: by the caller's promise; what is kept of a connection outlives its requests.
         unsafe {
             let kept = connection::request_begins(r, INTERIM.load(Ordering::Relaxed));
@@ -108,7 +109,7 @@ unsafe fn begin(r: *mut request_rec) -> c_int {
 #[inline]
 unsafe fn is_active(server: *const server_rec) -> bool {
     // SAFETY: by the caller's promise.
-    unsafe { httpd::settled_conf(server).is_some_and(|conf| conf.active.is_some()) }
+    unsafe { conf::settled_conf(server).is_some_and(|conf| conf.active.is_some()) }
 }
 
 /// Whether a request came from a client, not from another request.
@@ -128,7 +129,7 @@ unsafe extern "C" fn output(
     unsafe {
         // Each time: an error on the way may bring another header, and nothing tells which is the
         // one that is written.
-        boundary::serving("filter", (), || {
+        boundary::catch_request_hook("filter", (), || {
             let kept = (*filter).ctx.cast::<Connection>();
             set_fields((*filter).r, kept);
             connection::response_begins(kept);
@@ -159,7 +160,9 @@ unsafe extern "C" fn interim(
 unsafe fn clean(filter: *mut ap_filter_t, brigade: *mut apr_bucket_brigade) -> apr_status_t {
     // SAFETY: by the caller's promise.
     unsafe {
-        boundary::serving("interim", (), || connection::clean((*filter).ctx.cast(), brigade));
+        boundary::catch_request_hook("interim", (), || {
+            connection::clean((*filter).ctx.cast(), brigade)
+        });
         ap_pass_brigade((*filter).next, brigade)
     }
 }
@@ -175,7 +178,7 @@ pub(crate) unsafe fn response<'a>(r: *const request_rec) -> Option<&'a Response>
         if (*r).proxyreq == PROXYREQ_PROXY {
             return None;
         }
-        httpd::settled_conf((*r).server)?.response.as_ref()
+        conf::settled_conf((*r).server)?.response.as_ref()
     }
 }
 
@@ -257,7 +260,7 @@ unsafe extern "C" fn log_transaction(r: *mut request_rec) -> c_int {
 /// As for [`log_transaction`].
 #[inline(never)]
 unsafe fn end(r: *mut request_rec) -> c_int {
-    boundary::serving("log_transaction", DECLINED, || {
+    boundary::catch_request_hook("log_transaction", DECLINED, || {
         // SAFETY: by the caller's promise; what is in the slot is of the request's configuration.
         unsafe {
             connection::request_ends(r);

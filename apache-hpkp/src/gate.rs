@@ -27,15 +27,17 @@ use crate::bindings::{
     ap_get_server_description, ap_hook_check_config, ap_hook_post_config, ap_hook_pre_config,
     apr_optional_hook_add, apr_pool_t, server_rec,
 };
-use crate::boundary::{self, Aftermath};
+use crate::boundary::{self, OnPanic};
+use crate::conf;
 use crate::conf::{Response, ServerConf};
 use crate::connection;
-use crate::ending;
-use crate::files::{NOT_YET, TlsDirectives};
+use crate::cstr;
 use crate::httpd::{self, OK};
 use crate::invoker;
 use crate::log;
+use crate::mod_ssl::{NOT_YET, TlsDirectives};
 use crate::phase::{self, Purpose};
+use crate::shutdown;
 use crate::vhost::{self, Server};
 
 /// The variable that lets a test pass where it would be refused: for placeholder certificates.
@@ -87,10 +89,10 @@ pub(crate) unsafe fn register() {
 
 const REFUSED: c_int = HTTP_INTERNAL_SERVER_ERROR;
 
-fn after(aftermath: Aftermath) -> c_int {
-    match aftermath {
-        Aftermath::Refuse => REFUSED,
-        Aftermath::GoOn => OK,
+fn after(on_panic: OnPanic) -> c_int {
+    match on_panic {
+        OnPanic::Reject => REFUSED,
+        OnPanic::Continue => OK,
     }
 }
 
@@ -104,7 +106,7 @@ unsafe extern "C" fn pre_config(
     _: *mut apr_pool_t,
     _: *mut apr_pool_t,
 ) -> c_int {
-    boundary::configuring("pre_config", after, || {
+    boundary::catch_config_hook("pre_config", after, || {
         if phase::is_first_reading() {
             log::keep_terminal();
         }
@@ -118,7 +120,7 @@ unsafe extern "C" fn check_config(
     _: *mut apr_pool_t,
     main: *mut server_rec,
 ) -> c_int {
-    boundary::configuring("check_config", after, || {
+    boundary::catch_config_hook("check_config", after, || {
         // The server has left the terminal by now; what is forked from here on is something else.
         log::expect_detaching(false);
         // SAFETY: httpd hands over live pools and the configuration that it has just read.
@@ -131,7 +133,7 @@ unsafe extern "C" fn check_config(
                 return refuse_if_possible();
             }
             if !connection::is_supported() {
-                let version = httpd::text(ap_get_server_description());
+                let version = cstr::text(ap_get_server_description());
                 let text = format!(
                     "hpkp: mod_hpkp requires Apache httpd 2.4.47 or later, this is {version}"
                 );
@@ -153,11 +155,11 @@ unsafe extern "C" fn init_server(
     is_proxy: c_int,
     context: *mut SslCtx,
 ) -> c_int {
-    boundary::configuring("init_server", after, || {
+    boundary::catch_config_hook("init_server", after, || {
         if is_proxy == 0 {
             // SAFETY: mod_ssl hands over a live server; one thread reads the configuration, and no
             // reference to the object is held meanwhile.
-            if let Some(conf) = unsafe { httpd::server_conf(server) } {
+            if let Some(conf) = unsafe { conf::server_conf(server) } {
                 // SAFETY: as above.
                 unsafe { (*conf.as_ptr()).context = context };
             }
@@ -172,7 +174,7 @@ unsafe extern "C" fn post_config(
     temporary: *mut apr_pool_t,
     main: *mut server_rec,
 ) -> c_int {
-    boundary::configuring("post_config", after, || {
+    boundary::catch_config_hook("post_config", after, || {
         if boundary::has_failed() {
             return refuse_if_possible();
         }
@@ -196,7 +198,7 @@ fn why_lenient() -> Option<String> {
 /// `main` is the main server of the configuration just read, and `pool` is live.
 unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -> bool {
     // SAFETY: by the caller's promise; nothing changes these settings while they are looked at.
-    let (conf, mut servers) = unsafe { (httpd::settled_conf(main), Server::all(main)) };
+    let (conf, mut servers) = unsafe { (conf::settled_conf(main), Server::all(main)) };
     // Without its slot httpd would not call us.
     let Some(conf) = conf else { return false };
     if !servers.iter().any(Server::uses_policy) && conf.published.is_empty() {
@@ -240,7 +242,7 @@ static SYSTEM: Mutex<Option<Arc<TrustSetting>>> = Mutex::new(None);
 /// of the configuration; `temporary` is live as long as the call.
 unsafe fn serve(pool: *mut apr_pool_t, temporary: *mut apr_pool_t, main: *mut server_rec) -> bool {
     // SAFETY: by the caller's promise; nothing changes these settings any more.
-    let (conf, servers) = unsafe { (httpd::settled_conf(main), Server::all(main)) };
+    let (conf, servers) = unsafe { (conf::settled_conf(main), Server::all(main)) };
     // Without its slot httpd would not call us.
     let Some(conf) = conf else { return !phase::can_refuse() };
     if !servers.iter().any(Server::uses_policy) && conf.published.is_empty() {
@@ -301,7 +303,7 @@ unsafe fn serve(pool: *mut apr_pool_t, temporary: *mut apr_pool_t, main: *mut se
             let lines = finding.iter().flat_map(|finding| failure::lines_after(finding, phase));
             lines.for_each(|line| log::line(&line));
             // SAFETY: by the caller's promise.
-            unsafe { ending::register(pool, journal) };
+            unsafe { shutdown::register(pool, journal) };
         }
         drop(loader);
         activate(&servers, &verdict, &addresses, openssl);

@@ -1,6 +1,6 @@
-//! httpd's containers, strings and configuration slots as Rust sees them.
+//! httpd's containers, directives and configuration slots as Rust sees them.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int};
 use std::ptr::NonNull;
 
 use hpkp_core::finding::Location;
@@ -8,10 +8,9 @@ use hpkp_server::openssl::{OpenSsl, OpenSslError};
 
 use crate::bindings::{
     ap_directive_t, ap_find_linked_module, ap_getword_conf, ap_server_root_relative,
-    apr_array_header_t, apr_pool_cleanup_null, apr_pool_cleanup_register, apr_pool_t, conn_rec,
-    request_rec, server_rec,
+    apr_array_header_t, apr_pool_t, conn_rec, request_rec, server_rec,
 };
-use crate::conf::ServerConf;
+use crate::cstr::{c_string, text};
 use crate::hpkp_module;
 
 /// httpd's `OK` in the type in which it is returned.
@@ -19,24 +18,6 @@ pub(crate) const OK: c_int = crate::bindings::OK;
 
 /// httpd's `DECLINED`.
 pub(crate) const DECLINED: c_int = crate::bindings::DECLINED;
-
-/// A string's text; octets that are not UTF-8 are replaced, and null is empty.
-///
-/// # Safety
-/// `string` is null or ends with a null octet.
-pub(crate) unsafe fn text(string: *const c_char) -> String {
-    if string.is_null() {
-        return String::new();
-    }
-    // SAFETY: by the caller's promise.
-    unsafe { CStr::from_ptr(string) }.to_string_lossy().into_owned()
-}
-
-/// `text` for C: what follows a null octet is left out.
-pub(crate) fn c_string(text: &str) -> CString {
-    let end = text.bytes().position(|octet| octet == 0).unwrap_or(text.len());
-    CString::new(&text[..end]).unwrap_or_default()
-}
 
 /// The elements of an array; none where the pointer is null.
 ///
@@ -54,63 +35,19 @@ pub(crate) unsafe fn elements<'a, T>(array: *const apr_array_header_t) -> &'a [T
     }
 }
 
-/// Moves `value` to where it lives as long as `pool`, and is dropped with it.
-///
-/// # Safety
-/// `pool` is a live pool, which ends before this module is unloaded.
-pub(crate) unsafe fn keep<T>(pool: *mut apr_pool_t, value: T) -> *mut T {
-    unsafe extern "C" fn drop_box<T>(data: *mut c_void) -> c_int {
-        crate::boundary::serving("cleanup", OK, || {
-            // SAFETY: `keep` made the pointer from a box, and a pool runs each cleanup once.
-            drop(unsafe { Box::from_raw(data.cast::<T>()) });
-            OK
-        })
-    }
-    let kept = Box::into_raw(Box::new(value));
-    // SAFETY: by the caller's promise; before another program is executed nothing need be done.
-    unsafe {
-        apr_pool_cleanup_register(
-            pool,
-            kept.cast(),
-            Some(drop_box::<T>),
-            Some(apr_pool_cleanup_null),
-        );
-    }
-    kept
-}
-
 /// Our slot of one of httpd's configuration vectors; none where httpd does not have the module, which
 /// it numbers -1 then.
 ///
 /// # Safety
 /// `vector` is a live vector of a server, a connection or a request.
 #[inline]
-unsafe fn slot<T>(vector: *mut crate::bindings::ap_conf_vector_t) -> Option<NonNull<*mut T>> {
+pub(crate) unsafe fn slot<T>(
+    vector: *mut crate::bindings::ap_conf_vector_t,
+) -> Option<NonNull<*mut T>> {
     // SAFETY: httpd writes the number when it loads and unloads the module, and in one thread.
     let index = usize::try_from(unsafe { hpkp_module.module_index }).ok()?;
     // SAFETY: by the caller's promise; a vector is an array with a slot for each module.
     Some(unsafe { NonNull::new_unchecked(vector.cast::<*mut T>().add(index)) })
-}
-
-/// The configuration of a server, none where httpd does not have the module. Nothing holds a
-/// reference to it while httpd may call a directive's handler, which makes one of its own.
-///
-/// # Safety
-/// `server` is live, and its configuration has been made.
-#[inline]
-pub(crate) unsafe fn server_conf(server: *const server_rec) -> Option<NonNull<ServerConf>> {
-    // SAFETY: by the caller's promise; the slot holds what `conf` made.
-    unsafe { slot((*server).module_config).map(|slot| NonNull::new_unchecked(slot.read())) }
-}
-
-/// The configuration of a server that has been read.
-///
-/// # Safety
-/// As for [`server_conf`]; and nothing changes it as long as the reference is used.
-#[inline]
-pub(crate) unsafe fn settled_conf<'a>(server: *const server_rec) -> Option<&'a ServerConf> {
-    // SAFETY: by the caller's promise.
-    unsafe { server_conf(server).map(|conf| conf.as_ref()) }
 }
 
 /// Where something is kept of a connection, null at first; none where httpd does not have the module.
@@ -204,5 +141,20 @@ pub(crate) unsafe fn servers(main: *mut server_rec) -> impl Iterator<Item = *mut
         // SAFETY: by the caller's promise: servers are linked.
         next = unsafe { (*server).next };
         Some(server)
+    })
+}
+
+/// A directive and those after it in the same block.
+///
+/// # Safety
+/// `directive` is null or in the tree of the configuration just read.
+pub(crate) unsafe fn siblings<'a>(
+    directive: *const ap_directive_t,
+) -> impl Iterator<Item = &'a ap_directive_t> {
+    // SAFETY: by the caller's promise: directives are linked.
+    let first = unsafe { directive.as_ref() };
+    std::iter::successors(first, |directive| unsafe {
+        // SAFETY: as above.
+        directive.next.as_ref()
     })
 }

@@ -1,10 +1,11 @@
 //! The Apache httpd module: directives in, output filter out.
 //!
-//! The way of the data: `directive` reads the configuration into `conf`. At a test, `files` reads
-//! the certificates that mod_ssl is going to load; at a start and a reload, `gate` has the contexts
-//! that it did load. `vhost` tells which of them clients see, `gate` hands all of it to the core's
-//! check and refuses or goes on; at last, `ending` records that the server has stopped. `connection` keeps which context a connection uses, and `filter`
-//! adds the field to responses.
+//! Data flow: `directive` reads the configuration into `conf`. At a test, `mod_ssl` reads the
+//! certificates that mod_ssl is going to load, those of mod_md (`mod_md`) included; at a start and a
+//! reload, `gate` has the contexts that it did load. `vhost` tells which of them clients see, `gate`
+//! hands all of it to the core's check and refuses or goes on; at last, `shutdown` records that the
+//! server has stopped. `connection` keeps which context a connection uses, and `filter` adds the field
+//! to responses.
 //!
 //! Every entry from C goes through `boundary`.
 
@@ -13,17 +14,19 @@ mod boundary;
 mod bucket;
 mod conf;
 mod connection;
+mod cstr;
 mod directive;
-mod ending;
-mod files;
 mod filter;
 mod fork;
 mod gate;
 mod httpd;
 mod invoker;
 mod log;
-mod managed;
+mod mod_md;
+mod mod_ssl;
 mod phase;
+mod pool;
+mod shutdown;
 mod vhost;
 
 use std::ptr;
@@ -62,7 +65,7 @@ unsafe extern "C" fn register_hooks(_pool: *mut apr_pool_t) {
     // SAFETY: httpd calls this once for each time it loads the module, in one thread.
     unsafe { gate::register_test() };
     // After a failure the test refuses, or a living parent goes on without the module.
-    boundary::configuring(
+    boundary::catch_config_hook(
         "register_hooks",
         |_| (),
         || {

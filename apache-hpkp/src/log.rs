@@ -13,9 +13,9 @@ use crate::bindings::{
     APLOG_ALERT, APLOG_EMERG, APLOG_ERR, APLOG_STARTUP, APLOG_WARNING, ap_log_error_,
     ap_server_conf, server_rec,
 };
+use crate::cstr::c_string;
 use crate::fork;
 use crate::hpkp_module;
-use crate::httpd::c_string;
 
 /// The level of a line.
 fn level(answer: Answer) -> c_int {

@@ -36,7 +36,7 @@ pub(crate) enum Purpose {
 /// # Safety
 /// `pool` is a live pool.
 pub(crate) unsafe fn purpose(pool: *mut apr_pool_t) -> Purpose {
-    if is_of_no_consequence() {
+    if ignores_configuration() {
         return Purpose::Other;
     }
     if query(AP_SQ_RUN_MODE) == AP_SQ_RM_CONFIG_TEST {
@@ -58,14 +58,14 @@ pub(crate) unsafe fn purpose(pool: *mut apr_pool_t) -> Purpose {
 }
 
 /// Whether what is read is of no consequence, see [`Purpose::Other`].
-pub(crate) fn is_of_no_consequence() -> bool {
+pub(crate) fn ignores_configuration() -> bool {
     query(AP_SQ_RUN_MODE) == AP_SQ_RM_CONFIG_DUMP
         || !is_restart() && matches!(signal(), Some(b"stop" | b"graceful-stop"))
 }
 
 /// Whether an error harms nobody: neither a site that is being served, nor who wants to stop one.
 pub(crate) fn can_refuse() -> bool {
-    !is_restart() && !is_of_no_consequence()
+    !is_restart() && !ignores_configuration()
 }
 
 /// The phase of a server that reads its configuration to serve.

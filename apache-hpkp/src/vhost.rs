@@ -8,7 +8,9 @@ use hpkp_core::check::{Choice, Listener, PolicyUse};
 use hpkp_core::finding::Check;
 
 use crate::bindings::{apr_sockaddr_ip_getbuf, server_addr_rec, server_rec};
+use crate::conf;
 use crate::conf::ServerConf;
+use crate::cstr;
 use crate::httpd;
 
 /// A server.
@@ -66,10 +68,10 @@ impl Server {
         // SAFETY: by the caller's promise; arrays of names hold strings, addresses are linked.
         unsafe {
             let server = &*record;
-            let first = httpd::text(server.server_hostname);
+            let first = cstr::text(server.server_hostname);
             let texts = |array| -> Vec<String> {
                 let names: &[*const c_char] = httpd::elements(array);
-                names.iter().map(|name| httpd::text(*name)).collect()
+                names.iter().map(|name| cstr::text(*name)).collect()
             };
             let patterns = texts(server.wild_names);
             let mut names: Vec<String> = Vec::new();
@@ -85,7 +87,7 @@ impl Server {
                     |address| format!("{}:{}", address.ip, address.port),
                 )
             });
-            let conf = httpd::server_conf(record)?;
+            let conf = conf::server_conf(record)?;
             let check = conf.as_ref().check.unwrap_or_default();
             Some(Self { record, conf, label, names, patterns, addresses, check, is_asked: true })
         }
@@ -124,7 +126,7 @@ unsafe fn addresses(mut address: *const server_addr_rec) -> Vec<Address> {
             let size = buffer.len() as _;
             let done = apr_sockaddr_ip_getbuf(buffer.as_mut_ptr(), size, record.host_addr);
             if done == 0 {
-                all.push(Address { ip: httpd::text(buffer.as_ptr()), port: record.host_port });
+                all.push(Address { ip: cstr::text(buffer.as_ptr()), port: record.host_port });
             }
             address = record.next;
         }
@@ -263,7 +265,7 @@ impl Server {
         // protocol of one is null or a string. Comparing addresses changes nothing.
         unsafe {
             if !(*self.record).protocol().is_null() {
-                return httpd::text((*self.record).protocol()) == "https";
+                return cstr::text((*self.record).protocol()) == "https";
             }
             let mut address = (*self.record).addrs.cast_const();
             while let Some(own) = address.as_ref() {
@@ -273,7 +275,7 @@ impl Server {
                     if (*bound).port == own.host_port
                         && crate::bindings::apr_sockaddr_equal(bound, own.host_addr) != 0
                     {
-                        return httpd::text(listening.protocol) == "https";
+                        return cstr::text(listening.protocol) == "https";
                     }
                     listener = listening.next;
                 }

@@ -10,6 +10,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use hpkp_core::accepted::accepted;
 use hpkp_core::certificate::Certificate;
 use hpkp_core::check::{
     Certificates, Choice, Context, Deployment, Host, Listener, PolicyUse, Records, TrustSetting,
@@ -21,7 +22,6 @@ use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
 use hpkp_core::pem;
 use hpkp_core::pin::Pin;
 use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
-use hpkp_core::published::accepted::accepted;
 use hpkp_core::published::{Body, Compromised, Ended, Event, Identity, State, Why, WriterName};
 
 const DAY: i64 = 86_400;

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod accepted;
 pub mod certificate;
 pub mod check;
 pub mod date;

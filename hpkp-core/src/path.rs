@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::certificate::{Certificate, Issuance, Name};
 use crate::pin::Pin;
-use crate::published::{CertificateIdentity, KeyGraph, KeyNode};
+use crate::published::{CertificateIdentity, KeyGraph, KeyNode, PinValidation};
 
 /// The certificates that a server sends for one of its keys, the leaf first. At least one.
 #[derive(Clone, Debug)]
@@ -194,23 +194,6 @@ pub struct Paths {
     superfluous: Vec<Arc<Certificate>>,
 }
 
-/// How the pins of a policy meet the candidate paths of a chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Match {
-    /// No path goes through a pinned key.
-    Unmet,
-    /// Some path does, some other does not.
-    Partly {
-        /// Whether a pinned key on a path belongs to a certificate that the server sends.
-        served: bool,
-    },
-    /// Every path does.
-    Met {
-        /// As above.
-        served: bool,
-    },
-}
-
 impl Paths {
     pub(crate) fn build(chain: &Chain, trust: &Trust, verified: &Verified<'_>, now: i64) -> Self {
         let mut graph = Graph::new(chain, trust, verified);
@@ -223,19 +206,21 @@ impl Paths {
         graph.finish(chain, now)
     }
 
-    /// Whether the pins for which `pinned` says yes are met.
-    pub(crate) fn meet(&self, pinned: impl Fn(Pin) -> bool) -> Match {
-        let is_pinned = |node: &Node| node.certificate.pin().is_some_and(&pinned);
-        let matching = || self.nodes.iter().filter(|node| node.on_path && is_pinned(node));
-        if matching().next().is_none() {
-            return Match::Unmet;
-        }
-        let served = matching().any(|node| node.served);
-        if self.end_is_reachable(|node| !is_pinned(node)) {
-            Match::Partly { served }
-        } else {
-            Match::Met { served }
-        }
+    /// What the pins for which `is_pinned` says yes come to on these paths.
+    pub(crate) fn validate(&self, is_pinned: impl Fn(Pin) -> bool) -> PinValidation {
+        PinValidation::of_paths(
+            self.nodes.len(),
+            |at| &self.nodes[at].issuers,
+            |at| self.nodes[at].on_path,
+            |at| self.ends[at],
+            |at| self.nodes[at].certificate.pin().is_some_and(&is_pinned),
+        )
+    }
+
+    /// Whether a pinned key on a path belongs to a certificate that the server sends.
+    pub(crate) fn sends_pinned(&self, is_pinned: impl Fn(Pin) -> bool) -> bool {
+        let mut sent = self.nodes.iter().filter(|node| node.on_path && node.served);
+        sent.any(|node| node.certificate.pin().is_some_and(&is_pinned))
     }
 
     /// The keys on candidate paths.
@@ -297,22 +282,6 @@ impl Paths {
     /// Whether a path ends at a certificate that is trusted.
     pub(crate) fn reaches_an_anchor(&self) -> bool {
         self.nodes.iter().any(|node| node.anchor.is_some())
-    }
-
-    fn end_is_reachable(&self, may_pass: impl Fn(&Node) -> bool) -> bool {
-        let mut seen = vec![false; self.nodes.len()];
-        let mut open = vec![0];
-        while let Some(index) = open.pop() {
-            let node = &self.nodes[index];
-            if std::mem::replace(&mut seen[index], true) || !node.on_path || !may_pass(node) {
-                continue;
-            }
-            if self.ends[index] {
-                return true;
-            }
-            open.extend(&self.nodes[index].issuers);
-        }
-        false
     }
 }
 

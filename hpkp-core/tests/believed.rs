@@ -4,7 +4,7 @@
 
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
-use hpkp_core::published::state::{Binding, Standing};
+use hpkp_core::published::state::{Retention, Standing};
 use hpkp_core::published::{
     Again, Body, Ended, Event, EventId, Gone, KeyGraph, KeyNode, Lifetime, Matching, Origin,
     Presented, Presents, Published, Scope, Seen, Sight, State, Waived, Why, WriterName,
@@ -90,11 +90,11 @@ fn seen(name: &str, seq: u64) -> Body {
     Body::Seen(Seen { of: vec![Sight { writer: writer(name), instance: None, seq }] })
 }
 
-fn held(state: &State, id: EventId, now: i64) -> Option<Binding> {
-    state.binding(state.published_by(id).unwrap(), &state.clock(now))
+fn held(state: &State, id: EventId, now: i64) -> Option<Retention> {
+    state.retention(state.published_by(id).unwrap(), &state.clock(now))
 }
 
-const SERVED: Option<Binding> = Some(Binding::Served(2 * DAY));
+const SERVED: Option<Retention> = Some(Retention::WhilePublished(2 * DAY));
 
 #[test]
 fn a_copy_speaks_for_its_own_writer_alone() {
@@ -116,7 +116,7 @@ fn a_copy_speaks_for_its_own_writer_alone() {
         let before = state.clone();
 
         say(&mut state, by, standing, THEN, ended(&[id, shown], other()));
-        let until = Some(Binding::Until(THEN + 2 * DAY));
+        let until = Some(Retention::Until(THEN + 2 * DAY));
         assert_eq!(held(&state, id, THEN), if counts { until } else { SERVED }, "{of} {by}");
         assert_eq!(state.is_presented(state.presents_by(shown).unwrap()), !counts, "{of} {by}");
         assert_eq!(state.end(id).is_some(), counts, "{of} {by}");
@@ -163,8 +163,8 @@ fn a_writer_that_is_gone_ends_with_what_it_says_of_itself_until_it_writes() {
     say(&mut state, "web-1.command", own, THEN + DAY, gone("web-2", 3));
     let is_gone = |state: &State| !state.is_presented(state.presents_by(shown).unwrap());
     assert!(is_gone(&state));
-    assert_eq!(held(&state, header, THEN), Some(Binding::Until(THEN + 3 * DAY)));
-    assert_eq!(held(&state, app, THEN), Some(Binding::Open));
+    assert_eq!(held(&state, header, THEN), Some(Retention::Until(THEN + 3 * DAY)));
+    assert_eq!(held(&state, app, THEN), Some(Retention::Indefinite));
     assert!(state.other_servers(&writer("web-1")).is_empty());
     // Its stop was recorded later.
     let stop = say(&mut state, "web-2", own, THEN, ended(&[header, shown], Why::Stopped));
@@ -183,7 +183,7 @@ fn a_server_that_is_back_with_what_it_had_says_so_in_a_line() {
     let shown = say(&mut state, "web-1", own, THEN, presents());
     let stop = say(&mut state, "web-1", own, THEN, ended(&[header, shown], Why::Stopped));
     let stopped = state.clone();
-    assert_eq!(held(&state, header, THEN), Some(Binding::Until(THEN + 2 * DAY)));
+    assert_eq!(held(&state, header, THEN), Some(Retention::Until(THEN + 2 * DAY)));
     let again = |except| Body::Again(Again { ids: vec![stop], except });
     say(&mut state, "web-1", own, THEN + 9 * DAY, again(vec![]));
     assert_eq!(held(&state, header, THEN + 9 * DAY), SERVED);
@@ -196,12 +196,12 @@ fn a_server_that_is_back_with_what_it_had_says_so_in_a_line() {
     // Nobody else takes a stop back.
     let mut state = stopped.clone();
     say(&mut state, "web-2", Standing::Peer, THEN + 9 * DAY, again(vec![]));
-    assert_eq!(held(&state, header, THEN), Some(Binding::Until(THEN + 2 * DAY)));
+    assert_eq!(held(&state, header, THEN), Some(Retention::Until(THEN + 2 * DAY)));
     // The next stop ends it again.
     let mut state = stopped;
     say(&mut state, "web-1", own, THEN + 9 * DAY, again(vec![]));
     say(&mut state, "web-1", own, THEN + 10 * DAY, ended(&[header, shown], Why::Stopped));
-    assert_eq!(held(&state, header, THEN + 10 * DAY), Some(Binding::Until(THEN + 12 * DAY)));
+    assert_eq!(held(&state, header, THEN + 10 * DAY), Some(Retention::Until(THEN + 12 * DAY)));
 }
 
 #[test]
@@ -250,14 +250,14 @@ fn a_clock_ahead_is_bounded_by_the_first_write_with_the_right_one() {
     let mut state = State::default();
     let id = say(&mut state, "web-1", Standing::Own, THEN, published(Origin::Header));
     say(&mut state, "web-1", Standing::Own, ahead, ended(&[id], Why::Replaced));
-    assert_eq!(held(&state, id, THEN + DAY), Some(Binding::Until(ahead + 2 * DAY)));
+    assert_eq!(held(&state, id, THEN + DAY), Some(Retention::Until(ahead + 2 * DAY)));
     assert_eq!(state.unseen_future(THEN + DAY), [writer("web-1")]);
     say(&mut state, "web-1", Standing::Own, THEN + DAY, Body::Seen(Seen { of: vec![] }));
     assert!(state.unseen_future(THEN + DAY).is_empty());
-    assert_eq!(held(&state, id, THEN + DAY), Some(Binding::Until(THEN + 3 * DAY)));
+    assert_eq!(held(&state, id, THEN + DAY), Some(Retention::Until(THEN + 3 * DAY)));
     assert_eq!(state.newest(&writer("web-1")), Some(THEN + DAY));
     // Once that time has come it counts.
-    assert_eq!(held(&state, id, ahead), Some(Binding::Until(ahead + 2 * DAY)));
+    assert_eq!(held(&state, id, ahead), Some(Retention::Until(ahead + 2 * DAY)));
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn a_peer_of_the_future_is_bounded_by_our_first_sight_alone() {
     let mut state = State::default();
     let id = say(&mut state, "web-2", Standing::Peer, ahead, published(Origin::Header));
     say(&mut state, "web-2", Standing::Peer, ahead, ended(&[id], Why::Replaced));
-    let far = Some(Binding::Until(ahead + 2 * DAY));
+    let far = Some(Retention::Until(ahead + 2 * DAY));
     say(&mut state, "web-3", Standing::Peer, THEN, seen("web-2", 2));
     assert_eq!(held(&state, id, THEN + DAY), far);
     // Started before the clock was set, by a server that had written before.
@@ -274,7 +274,7 @@ fn a_peer_of_the_future_is_bounded_by_our_first_sight_alone() {
     say(&mut state, "web-1", Standing::Own, 60, seen("web-2", 2));
     assert_eq!(held(&state, id, THEN + DAY), far);
     say(&mut state, "web-1", Standing::Own, THEN + DAY, seen("web-2", 2));
-    assert_eq!(held(&state, id, THEN + DAY), Some(Binding::Until(THEN + 3 * DAY)));
+    assert_eq!(held(&state, id, THEN + DAY), Some(Retention::Until(THEN + 3 * DAY)));
 }
 
 #[test]
@@ -283,7 +283,7 @@ fn an_end_written_before_the_clock_was_set_shortens_no_memory() {
     let id = say(&mut state, "web-1", Standing::Own, THEN, published(Origin::Header));
     say(&mut state, "web-1", Standing::Own, 60, ended(&[id], Why::Replaced));
     let now = THEN + 90 * DAY;
-    assert_eq!(held(&state, id, now), Some(Binding::Until(now + 2 * DAY)));
+    assert_eq!(held(&state, id, now), Some(Retention::Until(now + 2 * DAY)));
     say(&mut state, "web-1", Standing::Own, now, Body::Seen(Seen { of: vec![] }));
-    assert_eq!(held(&state, id, now + DAY), Some(Binding::Until(now + 2 * DAY)));
+    assert_eq!(held(&state, id, now + DAY), Some(Retention::Until(now + 2 * DAY)));
 }

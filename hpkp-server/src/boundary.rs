@@ -16,38 +16,38 @@ static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
 
 /// What is done after a panic in a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Aftermath {
+pub enum OnPanic {
     /// Refuse the configuration: the old one goes on, or it was a test.
-    Refuse,
+    Reject,
     /// Go on without the header.
-    GoOn,
+    Continue,
 }
 
 /// Runs a hook that has to do with reading a configuration. After a panic, asks what is to be done,
 /// hands that and what the panic said to `report`, and gives what `after` makes of it.
-pub fn configuring<T>(
+pub fn catch_config_hook<T>(
     name: &str,
-    aftermath: impl FnOnce() -> Aftermath,
-    report: impl FnOnce(Aftermath, &str),
-    after: impl FnOnce(Aftermath) -> T,
+    on_panic: impl FnOnce() -> OnPanic,
+    report: impl FnOnce(OnPanic, &str),
+    after: impl FnOnce(OnPanic) -> T,
     hook: impl FnOnce() -> T,
 ) -> T {
     install_panic_hook();
     catch(name, hook).unwrap_or_else(|said| {
         FAILED.store(true, Ordering::Relaxed);
-        let aftermath = aftermath();
-        let consequence = match aftermath {
-            Aftermath::Refuse => "the configuration is refused",
-            Aftermath::GoOn => "continuing without this header",
+        let on_panic = on_panic();
+        let consequence = match on_panic {
+            OnPanic::Reject => "the configuration is refused",
+            OnPanic::Continue => "continuing without this header",
         };
-        report(aftermath, &text(name, &said, consequence));
-        after(aftermath)
+        report(on_panic, &text(name, &said, consequence));
+        after(on_panic)
     })
 }
 
 /// Runs a hook that serves a request. After a panic, hands what it said to `report` and gives
 /// `fallback`. The panic hook is there: a configuration has been read before.
-pub fn serving<T>(
+pub fn catch_request_hook<T>(
     name: &str,
     fallback: T,
     report: impl FnOnce(&str),

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hpkp_core::check::{Deployment, Records, Verdict};
+use hpkp_core::accepted;
+use hpkp_core::check::{self, Deployment, Records, Verdict};
 use hpkp_core::finding::{Code, Finding, Location, Text};
-use hpkp_core::published::{Body, Event, Fingerprint, State, WriterName, accepted};
+use hpkp_core::published::{Body, Event, Fingerprint, State, WriterName};
 use hpkp_core::text::{Excerpt, ShellWord};
 
 use crate::file_limit::WithoutSignal;
@@ -419,7 +420,7 @@ impl Journal {
             Ok(()) => None,
         };
         let unrecorded = verdict.unrecordable(deployment);
-        let digest = || accepted::digest(deployment, &verdict.hosts);
+        let digest = || check::digest(deployment, &verdict.hosts);
         let Some(error) = error else {
             let reserved = self.reserve((!unrecorded.is_empty()).then(digest));
             if !unrecorded.is_empty() {

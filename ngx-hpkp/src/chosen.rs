@@ -12,44 +12,20 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::path::PathBuf;
 
-use hpkp_core::finding::Location;
 use hpkp_server::library::Object;
 use nginx_sys::{
     NGX_HTTP_MODULE, ngx_command_t, ngx_conf_t, ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_module,
     ngx_int_t, ngx_module_t, ngx_palloc, ngx_pool_t, ngx_uint_t,
 };
 
-use crate::boundary::{self, Aftermath};
+use crate::boundary::{self, OnPanic};
+use crate::chooser::{Chooser, Effect, Watched};
 use crate::conf::{MainConf, ServerConf};
 use crate::ngx::{self, CONF_ERROR, CONF_OK, ERROR, OK, own_module};
-
-/// A directive by which another module may change what a server presents.
-#[derive(Clone, Debug)]
-pub(crate) struct Chooser {
-    pub(crate) directive: String,
-    pub(crate) at: Location,
-}
-
-/// What a directive of another module does to the certificates of its server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// It is there to choose them.
-    Chooses,
-    /// It is there for something else, but it can replace them.
-    MayReplace,
-}
 
 /// The beginnings of the names of such directives; how they go on says where the code stands.
 const DIRECTIVES: [(&[u8], Effect); 2] =
     [(b"ssl_certificate_by_", Effect::Chooses), (b"ssl_client_hello_by_", Effect::MayReplace)];
-
-/// A directive of another module, and the copy that nginx finds in its place.
-#[derive(Debug)]
-pub(crate) struct Watched {
-    copy: *const ngx_command_t,
-    original: *mut ngx_command_t,
-    effect: Effect,
-}
 
 /// The functions by which a module is asked for the certificate during the handshake.
 const CALLBACKS: [&CStr; 2] = [c"SSL_CTX_set_cert_cb", c"SSL_set_cert_cb"];
@@ -75,11 +51,11 @@ unsafe fn unseen_chooser(module: *const ngx_module_t, nginx: Option<&Object>) ->
 
 /// `preconfiguration`: every module is there, and nothing within `http` has been read.
 pub(crate) unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
-    let after = |aftermath| match aftermath {
-        Aftermath::Refuse => ERROR,
-        Aftermath::GoOn => OK,
+    let after = |on_panic| match on_panic {
+        OnPanic::Reject => ERROR,
+        OnPanic::Continue => OK,
     };
-    boundary::configuring("watch", after, || {
+    boundary::catch_config_hook("watch", after, || {
         // SAFETY: nginx hands over a live `cf`, whose context is that of `http`.
         unsafe {
             let (kind, nginx) = (NGX_HTTP_MODULE as ngx_uint_t, &raw const ngx_http_module);
@@ -181,12 +157,13 @@ unsafe extern "C" fn directive(
     command: *mut ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    let after = |aftermath| match aftermath {
-        Aftermath::Refuse => Err(()),
-        Aftermath::GoOn => Ok(None),
+    let after = |on_panic| match on_panic {
+        OnPanic::Reject => Err(()),
+        OnPanic::Continue => Ok(None),
     };
     // SAFETY: nginx hands over a live `cf` and the command that `watch` put there.
-    let noted = boundary::configuring("watched_directive", after, || unsafe { note(cf, command) });
+    let noted =
+        boundary::catch_config_hook("watched_directive", after, || unsafe { note(cf, command) });
     // SAFETY: as above, and the list does not change while directives are read.
     unsafe {
         let server: *mut ServerConf = ngx::http_server_conf((*cf).ctx.cast(), own_module());

@@ -4,29 +4,26 @@ use std::collections::HashMap;
 use std::ffi::{c_char, c_void};
 use std::path::PathBuf;
 use std::ptr;
-use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hpkp_core::check::{Alarm, NameSet, NotServedHere, Serving};
+use hpkp_core::check::{Alarm, Deployment, NotServedHere, Serving, Verdict};
 use hpkp_core::finding::{Check, Location};
-use hpkp_core::header::Kind;
 use hpkp_core::pin::Pin;
 use hpkp_core::policy::PolicySpec;
 use hpkp_core::published::CertificateIdentity;
-use hpkp_server::failure::{LogLine, OnStart};
+use hpkp_server::failure::{LogLine, OnStart, Phase};
 use hpkp_server::journal::Journal;
-use hpkp_server::openssl::{CertificateAddress, OpenSsl};
+use hpkp_server::openssl::OpenSsl;
 use hpkp_server::public_port::PublicPorts;
-use hpkp_server::sending::{ContextAddress, Field};
+use hpkp_server::sending::ContextAddress;
 use hpkp_server::setting::{RecordsSetting, UseSetting};
 use nginx_sys::{ngx_conf_t, ngx_uint_t};
 
-use crate::boundary::{self, Aftermath};
-use crate::chosen::{Chooser, Watched};
-use crate::effect::Pending;
-use crate::filter::{self, Prepared};
-use crate::ngx::{self, CONF_ERROR, CONF_OK};
+use crate::boundary::{self, OnPanic};
+use crate::chooser::{Chooser, Watched};
+use crate::ngx::{CONF_ERROR, CONF_OK};
+use crate::response::{Replaceable, Response};
+use crate::{active, pool};
 use crate::{ngx_http_hpkp_gate_module, ngx_http_hpkp_module, ngx_stream_hpkp_module};
 
 /// What stands in `http`, once.
@@ -57,6 +54,21 @@ pub(crate) struct MainConf {
     pub(crate) unseen_choosers: Vec<PathBuf>,
     /// What this configuration presents, by server, for the reload after it.
     pub(crate) served: HashMap<ServerKey, Served>,
+}
+
+/// What an accepted configuration does when it takes effect: until then nginx may still give it up.
+pub(crate) struct Pending {
+    pub(crate) phase: Phase,
+    pub(crate) deployment: Deployment,
+    pub(crate) verdict: Verdict,
+    /// Of the contexts of the deployment.
+    pub(crate) addresses: Vec<ContextAddress>,
+    /// For each host, its server and that server's own context.
+    pub(crate) servers: Vec<(*mut ServerConf, Option<ContextAddress>)>,
+    /// The contexts whose certificates other code can replace.
+    pub(crate) replaceable: Vec<Replaceable>,
+    /// None where nobody can say which context a connection uses.
+    pub(crate) openssl: Option<OpenSsl>,
 }
 
 /// How many configurations have this module; they are made and dropped in one thread.
@@ -137,57 +149,9 @@ pub(crate) struct ServerConf {
     pub(crate) response: Option<Response>,
 }
 
-/// What a server's responses need.
-pub(crate) struct Response {
-    pub(crate) openssl: OpenSsl,
-    pub(crate) enforced: Option<Prepared>,
-    pub(crate) report_only: Option<Prepared>,
-    /// The hosts for which the enforced policy may be sent, where others come here too.
-    pub(crate) names: Option<Arc<NameSet>>,
-    /// Sorted by their contexts.
-    pub(crate) replaceable: Rc<[Replaceable]>,
-}
-
-/// A context whose certificates other code can replace on a connection, and what was loaded for it.
-pub(crate) struct Replaceable {
-    pub(crate) context: ContextAddress,
-    pub(crate) loaded: Vec<CertificateAddress>,
-    /// Whether that code does not run when a session is resumed, so that the connection says nothing
-    /// of the certificate that its client has seen.
-    pub(crate) unseen: bool,
-}
-
-impl Response {
-    /// None where no field is ever to be sent or withheld. `own` is the server's own context, `names`
-    /// the hosts for which the enforced policy may be sent.
-    pub(crate) fn new(
-        openssl: OpenSsl,
-        fields: Vec<Field>,
-        own: Option<ContextAddress>,
-        names: Option<Arc<NameSet>>,
-        replaceable: Rc<[Replaceable]>,
-    ) -> Option<Self> {
-        let is_fixed =
-            |own: &ContextAddress| replaceable.binary_search_by_key(own, |of| of.context).is_err();
-        let own = own.filter(is_fixed);
-        let mut response = Self { openssl, enforced: None, report_only: None, names, replaceable };
-        for field in fields {
-            let (place, usual) = match field.kind() {
-                // Where others come here too, the context is not all that decides.
-                Kind::Enforced => {
-                    (&mut response.enforced, own.filter(|_| response.names.is_none()))
-                }
-                Kind::ReportOnly => (&mut response.report_only, own),
-            };
-            *place = Some(Prepared::new(field, usual));
-        }
-        (response.enforced.is_some() || response.report_only.is_some()).then_some(response)
-    }
-}
-
 pub(crate) unsafe extern "C" fn create_main(cf: *mut ngx_conf_t) -> *mut c_void {
     boundary::reset();
-    filter::prepare();
+    active::prepare();
     // SAFETY: nginx hands every hook a live `cf`.
     unsafe { create("create_main_conf", cf, MainConf::new) }
 }
@@ -201,12 +165,12 @@ pub(crate) unsafe extern "C" fn create_server(cf: *mut ngx_conf_t) -> *mut c_voi
 /// `cf` is live.
 unsafe fn create<T>(hook: &str, cf: *mut ngx_conf_t, new: fn() -> T) -> *mut c_void {
     // SAFETY: by the caller's promise; the pool lives as long as the configuration.
-    let make = || unsafe { ngx::keep((*cf).pool, new()) };
-    let after = |aftermath| match aftermath {
-        Aftermath::Refuse => ptr::null_mut(),
-        Aftermath::GoOn => make(),
+    let make = || unsafe { pool::alloc_in_pool((*cf).pool, new()) };
+    let after = |on_panic| match on_panic {
+        OnPanic::Reject => ptr::null_mut(),
+        OnPanic::Continue => make(),
     };
-    boundary::configuring(hook, after, make).cast()
+    boundary::catch_config_hook(hook, after, make).cast()
 }
 
 pub(crate) unsafe extern "C" fn merge_server(
@@ -214,11 +178,11 @@ pub(crate) unsafe extern "C" fn merge_server(
     outer: *mut c_void,
     inner: *mut c_void,
 ) -> *mut c_char {
-    let after = |aftermath| match aftermath {
-        Aftermath::Refuse => CONF_ERROR,
-        Aftermath::GoOn => CONF_OK,
+    let after = |on_panic| match on_panic {
+        OnPanic::Reject => CONF_ERROR,
+        OnPanic::Continue => CONF_OK,
     };
-    boundary::configuring("merge_srv_conf", after, || {
+    boundary::catch_config_hook("merge_srv_conf", after, || {
         // SAFETY: nginx hands over what `create_server` made, two different objects.
         let (outer, inner) =
             unsafe { (&*outer.cast::<ServerConf>(), &mut *inner.cast::<ServerConf>()) };

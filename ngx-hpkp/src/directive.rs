@@ -11,7 +11,7 @@ use nginx_sys::{
     ngx_command_t, ngx_conf_include, ngx_conf_parse, ngx_conf_t, ngx_str_t, ngx_uint_t,
 };
 
-use crate::boundary::{self, Aftermath};
+use crate::boundary::{self, OnPanic};
 use crate::conf::{MainConf, ServerConf};
 use crate::ngx::{self, CONF_ERROR, CONF_OK, Handler, c_string};
 use crate::{log, phase};
@@ -104,11 +104,11 @@ unsafe fn handle<C>(
     conf: *mut c_void,
     set: impl FnOnce(&mut C, &[String]) -> Result<(), String>,
 ) -> *mut c_char {
-    let after = |aftermath| match aftermath {
-        Aftermath::Refuse => CONF_ERROR,
-        Aftermath::GoOn => CONF_OK,
+    let after = |on_panic| match on_panic {
+        OnPanic::Reject => CONF_ERROR,
+        OnPanic::Continue => CONF_OK,
     };
-    boundary::configuring("directive", after, || {
+    boundary::catch_config_hook("directive", after, || {
         if phase::current().is_none() {
             return CONF_OK;
         }

@@ -1,21 +1,22 @@
 //! The header filter: exactly one field of each kind, or none.
 
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use hpkp_core::header::Kind;
 use hpkp_server::openssl::Ssl;
-use hpkp_server::sending::{ContextAddress, Field};
+use hpkp_server::sending::ContextAddress;
 use nginx_sys::{
-    NGX_HTTP_VERSION_9, ngx_chain_t, ngx_conf_t, ngx_cycle, ngx_http_request_t,
-    ngx_http_top_body_filter, ngx_http_top_header_filter, ngx_int_t, ngx_list_part_t,
-    ngx_list_push, ngx_list_t, ngx_str_t, ngx_table_elt_t,
+    NGX_HTTP_VERSION_9, ngx_chain_t, ngx_conf_t, ngx_http_request_t, ngx_http_top_body_filter,
+    ngx_http_top_header_filter, ngx_int_t, ngx_list_part_t, ngx_list_push, ngx_list_t, ngx_str_t,
+    ngx_table_elt_t,
 };
 
-use crate::boundary::{self, Aftermath};
-use crate::conf::{Response, ServerConf};
-use crate::ngx::{self, ERROR, OK, string};
+use crate::active;
+use crate::boundary::{self, OnPanic};
+use crate::conf::ServerConf;
+use crate::ngx::{ERROR, OK};
 use crate::ngx_http_hpkp_module;
+use crate::response::{Prepared, Response};
 
 /// The next filter on the way of a response.
 struct Next<T>(UnsafeCell<Option<T>>);
@@ -31,61 +32,13 @@ static NEXT_BODY: Next<BodyFilter> = Next(UnsafeCell::new(None));
 #[cfg(ngx_early_hints)]
 static NEXT_EARLY_HINTS: Next<HeaderFilter> = Next(UnsafeCell::new(None));
 
-/// Whether the configuration in effect has this module. Where nginx gives a configuration up after
-/// it has rebuilt the chain of filters, the chain stands in the master all the same, and workers that
-/// are replaced come here with requests of a configuration that knows nothing of us.
-static ACTIVE: AtomicBool = AtomicBool::new(false);
-
-/// A configuration is about to be read, perhaps in vain.
-pub(crate) fn prepare() {
-    // SAFETY: nginx's current cycle is live, or null before the first.
-    let active = unsafe { ngx::is_loaded_in(ngx_cycle, &raw const ngx_http_hpkp_module) };
-    ACTIVE.store(active, Ordering::Relaxed);
-}
-
-/// The configuration that was read takes effect.
-pub(crate) fn activate() {
-    ACTIVE.store(true, Ordering::Relaxed);
-}
-
-/// A field and what puts it into a response, made once.
-pub(crate) struct Prepared {
-    field: Field,
-    /// The context on whose connections it is sent most: looked at before the table. None where that
-    /// is not all that decides.
-    usual: Option<ContextAddress>,
-    /// Its strings are static, or in the header that `field` holds.
-    element: ngx_table_elt_t,
-}
-
-impl Prepared {
-    /// `own` is the server's own context, if it has one whose certificates cannot be replaced.
-    pub(crate) fn new(field: Field, own: Option<ContextAddress>) -> Self {
-        let lower_case = match field.kind() {
-            Kind::Enforced => "public-key-pins",
-            Kind::ReportOnly => "public-key-pins-report-only",
-        };
-        let element = ngx_table_elt_t {
-            hash: 1,
-            key: string(field.kind().field_name()),
-            // A field that is withheld is never put in.
-            value: string(field.value().unwrap_or_default()),
-            lowcase_key: lower_case.as_ptr().cast_mut(),
-            #[cfg(ngx_table_elt_next)]
-            next: std::ptr::null_mut(),
-        };
-        let usual = own.filter(|context| field.is_sent_on(*context));
-        Self { field, usual, element }
-    }
-}
-
 /// `postconfiguration`: puts the filter in front of those that are there already.
 pub(crate) unsafe extern "C" fn install(_cf: *mut ngx_conf_t) -> ngx_int_t {
-    let after = |aftermath| match aftermath {
-        Aftermath::Refuse => ERROR,
-        Aftermath::GoOn => OK,
+    let after = |on_panic| match on_panic {
+        OnPanic::Reject => ERROR,
+        OnPanic::Continue => OK,
     };
-    boundary::configuring_late("postconfiguration", after, || {
+    boundary::catch_config_hook_late("postconfiguration", after, || {
         // SAFETY: nginx builds the chain of filters in one thread, before it serves anything.
         unsafe {
             *NEXT.0.get() = ngx_http_top_header_filter;
@@ -121,7 +74,7 @@ unsafe extern "C" fn filter(r: *mut ngx_http_request_t) -> ngx_int_t {
 unsafe extern "C" fn filter_with(r: *mut ngx_http_request_t, response: &Response) -> ngx_int_t {
     // SAFETY: by the caller's promise.
     unsafe {
-        boundary::serving("header_filter", (), || set_fields(r, response));
+        boundary::catch_request_hook("header_filter", (), || set_fields(r, response));
         next(r)
     }
 }
@@ -144,7 +97,7 @@ unsafe extern "C" fn early_hints_filter(r: *mut ngx_http_request_t) -> ngx_int_t
     // SAFETY: nginx hands over a live request, whose header list holds the interim response; the next
     // filter was written before anything is served.
     unsafe {
-        boundary::serving("early_hints_filter", (), || {
+        boundary::catch_request_hook("early_hints_filter", (), || {
             if let Some(response) = response(r) {
                 take_out_all(&raw mut (*r).headers_out.headers, response);
             }
@@ -176,7 +129,7 @@ unsafe extern "C" fn body_filter(r: *mut ngx_http_request_t, chain: *mut ngx_cha
 #[inline(never)]
 unsafe extern "C" fn take_out_trailers(r: *mut ngx_http_request_t) {
     // SAFETY: by the caller's promise; the list grows in the request's pool.
-    boundary::serving("body_filter", (), || unsafe {
+    boundary::catch_request_hook("body_filter", (), || unsafe {
         if let Some(response) = response(r) {
             take_out_all(&raw mut (*r).headers_out.trailers, response);
         }
@@ -199,7 +152,7 @@ unsafe fn take_out_all(list: *mut ngx_list_t, response: &Response) {
 /// # Safety
 /// `r` is a live request.
 unsafe fn response<'a>(r: *const ngx_http_request_t) -> Option<&'a Response> {
-    if !ACTIVE.load(Ordering::Relaxed) {
+    if !active::is_active() {
         return None;
     }
     // SAFETY: by the caller's promise; the slot holds what `create_server` made, and it lives as
@@ -342,7 +295,7 @@ unsafe fn elements(mut part: *mut ngx_list_part_t) -> impl Iterator<Item = *mut 
 }
 
 /// What the access log is told of a request.
-pub(crate) enum Told<'a> {
+pub(crate) enum HeaderStatus<'a> {
     /// No policy, or no TLS.
     Off,
     /// The field is not in the response.
@@ -356,17 +309,17 @@ pub(crate) enum Told<'a> {
 ///
 /// # Safety
 /// `r` is a live request.
-pub(crate) unsafe fn told<'a>(r: *mut ngx_http_request_t) -> Told<'a> {
+pub(crate) unsafe fn header_status<'a>(r: *mut ngx_http_request_t) -> HeaderStatus<'a> {
     // SAFETY: by the caller's promise.
     unsafe {
-        let Some(response) = response::<'a>(r) else { return Told::Off };
+        let Some(response) = response::<'a>(r) else { return HeaderStatus::Off };
         let first = response.enforced.as_ref().or(response.report_only.as_ref());
         let (Some(first), Some(context)) = (first, context(r, response)) else {
-            return Told::Off;
+            return HeaderStatus::Off;
         };
         match first.field.value_on(context).filter(|_| is_in_header(r, &first.element)) {
-            Some(value) => Told::Sent(value),
-            None => Told::Withheld,
+            Some(value) => HeaderStatus::Sent(value),
+            None => HeaderStatus::Withheld,
         }
     }
 }

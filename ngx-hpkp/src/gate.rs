@@ -8,7 +8,6 @@
 //! stands there. A refusal half-way leaves half a chain; one at the end leaves a chain with modules
 //! that have just been unloaded, where the refused configuration was the first to name them.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -28,12 +27,12 @@ use nginx_sys::{
     ngx_ssl_certificate_name_index,
 };
 
-use crate::boundary::{self, Aftermath};
-use crate::chosen::Chooser;
-use crate::conf::{MainConf, Replaceable, Served, ServerConf, ServerKey};
-use crate::effect::Pending;
+use crate::boundary::{self, OnPanic};
+use crate::chooser::{CHOSEN_LATER, can_replace, chosen_by};
+use crate::conf::{MainConf, Pending, Served, ServerConf, ServerKey};
 use crate::ngx::{self, ERROR, OK, own_module};
 use crate::outside::{self, Outside};
+use crate::response::Replaceable;
 use crate::server::{OwnContext, Server, Servers};
 use crate::{late, log, phase};
 
@@ -42,11 +41,11 @@ use crate::{late, log, phase};
 const OVERRIDE: &str = "HPKP_CHECK";
 
 pub(crate) unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
-    let after = |aftermath| match aftermath {
-        Aftermath::Refuse => ERROR,
-        Aftermath::GoOn => OK,
+    let after = |on_panic| match on_panic {
+        OnPanic::Reject => ERROR,
+        OnPanic::Continue => OK,
     };
-    boundary::configuring("gate", after, || {
+    boundary::catch_config_hook("gate", after, || {
         let Some(phase) = phase::current() else { return OK };
         if boundary::has_failed() {
             return OK;
@@ -109,7 +108,7 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
             let claimant = || journal.as_ref().and_then(Journal::claimant);
             living::master_at(&wanted).or_else(claimant)
         });
-    let is_said = judgement.refused || !late::is_rehearsal();
+    let is_said = judgement.refused || !phase::is_rehearsal();
     for line in judgement.lines.iter().filter(|_| is_said) {
         // SAFETY: as above.
         unsafe { log::write_line(log, line) };
@@ -152,37 +151,9 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     true
 }
 
-/// A server whose `ssl_certificate` has variables.
-pub(crate) const CHOSEN_LATER: Certificates = Certificates::NotKnown {
-    why: Cow::Borrowed(
-        "the certificate is chosen during the handshake (a variable in ssl_certificate)",
-    ),
-    remedy: "give ssl_certificate a file name without variables",
-};
-
 /// Why the certificates of a server cannot be known when the configuration is read, if that is so.
 fn chosen_later(server: &Server, own: OwnContext) -> Option<Certificates> {
     server.conf().chosen_by.as_ref().map(chosen_by).or(own.variables.then_some(CHOSEN_LATER))
-}
-
-/// The certificates of a server for which another module chooses them.
-pub(crate) fn chosen_by(chooser: &Chooser) -> Certificates {
-    let Chooser { directive, at } = chooser;
-    Certificates::NotKnown {
-        why: format!(
-            "the certificate is chosen during the handshake ({directive}, configured at {at})"
-        )
-        .into(),
-        remedy: "serve this host without that directive, with the certificate in ssl_certificate",
-    }
-}
-
-/// The consequence of code that can replace a certificate.
-pub(crate) fn can_replace(by: &str) -> String {
-    format!(
-        "{by} can replace the certificate during the handshake; only the certificate of ssl_certificate \
-         is checked"
-    )
 }
 
 /// The servers where code of another module can replace the certificate, a finding for each place of

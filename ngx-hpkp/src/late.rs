@@ -8,14 +8,14 @@
 //! gate, where nothing has been touched.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{mem, ptr, thread};
 
 use hpkp_server::failure::Phase;
 use nginx_sys::{NGX_LOG_WARN, ngx_conf_t, ngx_cycle, ngx_cycle_t, ngx_pool_cleanup_add};
 
-use crate::boundary::{self, Aftermath};
+use crate::boundary::{self, OnPanic};
 use crate::conf::MainConf;
 use crate::gate;
 use crate::ngx::{self, CONF_ERROR, CONF_OK, own_module};
@@ -32,16 +32,8 @@ const BROKEN: c_int = 5;
 /// How long a rehearsal may take. Reading tens of thousands of certificates takes seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Whether this process is the child of a rehearsal.
-static REHEARSING: AtomicBool = AtomicBool::new(false);
-
 /// The level of the log before the child was silenced.
 static LEVEL: AtomicUsize = AtomicUsize::new(0);
-
-/// Whether this process is the child of a rehearsal: what is accepted there is logged by the master.
-pub(crate) fn is_rehearsal() -> bool {
-    REHEARSING.load(Ordering::Relaxed)
-}
 
 /// Whether the check has to wait for blocks that have not been read.
 ///
@@ -84,13 +76,13 @@ fn is_serving() -> bool {
 
 /// `init_conf` of a core module: all has been read, and nothing has taken effect.
 pub(crate) unsafe extern "C" fn init_conf(cycle: *mut ngx_cycle_t, _: *mut c_void) -> *mut c_char {
-    if is_rehearsal() {
+    if phase::is_rehearsal() {
         // SAFETY: nginx calls this with the cycle whose configuration it has just read; it has a log.
         unsafe { (*(*cycle).log).log_level = LEVEL.load(Ordering::Relaxed) };
     }
-    let after = |aftermath| match aftermath {
-        Aftermath::Refuse => CONF_ERROR,
-        Aftermath::GoOn => {
+    let after = |on_panic| match on_panic {
+        OnPanic::Reject => CONF_ERROR,
+        OnPanic::Continue => {
             // Nothing is sent on the strength of what the first gate has found.
             // SAFETY: as above.
             let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_mut() };
@@ -101,7 +93,7 @@ pub(crate) unsafe extern "C" fn init_conf(cycle: *mut ngx_cycle_t, _: *mut c_voi
         }
     };
     let mut ending = UNKNOWN;
-    let answer = boundary::configuring_late("late gate", after, || {
+    let answer = boundary::catch_config_hook_late("late gate", after, || {
         // SAFETY: nginx calls this with the cycle whose configuration it has just read.
         unsafe {
             let main = ngx::http_main_conf::<MainConf>(cycle, own_module()).as_ref();
@@ -117,7 +109,7 @@ pub(crate) unsafe extern "C" fn init_conf(cycle: *mut ngx_cycle_t, _: *mut c_voi
             if is_accepted { CONF_OK } else { CONF_ERROR }
         }
     });
-    if is_rehearsal() {
+    if phase::is_rehearsal() {
         end(if boundary::has_failed() { BROKEN } else { ending });
     }
     answer
@@ -133,7 +125,7 @@ unsafe fn bearable(cycle: *const ngx_cycle_t, phase: Phase) -> Phase {
     // SAFETY: by the caller's promise; nginx's own cycle is live.
     let is_alike = || unsafe { ngx::same_modules(ngx_cycle.cast_const(), cycle) };
     match phase {
-        Phase::Reload if is_serving() && !is_rehearsal() && !is_alike() => Phase::Restart,
+        Phase::Reload if is_serving() && !phase::is_rehearsal() && !is_alike() => Phase::Restart,
         phase => phase,
     }
 }
@@ -180,7 +172,7 @@ unsafe fn become_child(cycle: *mut ngx_cycle_t, master: libc::pid_t) {
     unsafe extern "C" fn give_up(_: *mut c_void) {
         end(UNKNOWN);
     }
-    REHEARSING.store(true, Ordering::Relaxed);
+    phase::begin_rehearsal();
     // SAFETY: by the caller's promise. nginx destroys the pool of a configuration that it gives up,
     // which runs the cleanup; one that it does not give up comes to `init_conf`.
     unsafe {

@@ -1,18 +1,20 @@
 //! The nginx module: directives in, header filter out.
 //!
-//! The way of the data: `directive` reads the configuration into `conf`, and `chosen` notes what other
-//! modules' directives do to certificates; once all of it has been
-//! read, `gate` hands what `server` and `outside` find in nginx's objects to the core's check and
-//! refuses or goes on; `late` is its second place. `effect` records what is published when the configuration takes effect; `filter` adds the
-//! field to responses; `variable` tells the access log.
+//! Data flow: `directive` reads the configuration into `conf`, and `chosen` notes what other modules'
+//! directives do to certificates; once all of it has been read, `gate` hands what `server` and `outside`
+//! find in nginx's objects to the core's check and refuses or goes on; `late` is its second place.
+//! `commit` records what is published when the configuration takes effect and makes each server's
+//! `response`; `filter` adds the field to responses; `variable` gives the access log its variables.
 //!
 //! Every entry from C goes through `boundary`.
 
+mod active;
 mod boundary;
+mod chooser;
 mod chosen;
+mod commit;
 mod conf;
 mod directive;
-mod effect;
 mod filter;
 mod gate;
 mod late;
@@ -20,6 +22,8 @@ mod log;
 mod ngx;
 mod outside;
 mod phase;
+mod pool;
+mod response;
 mod rest;
 mod server;
 mod variable;
@@ -47,9 +51,9 @@ pub static mut ngx_http_hpkp_gate_module: ngx_module_t = ngx_module_t {
     ctx: (&raw const GATE_CONTEXT).cast_mut().cast(),
     commands: ptr::null_mut(),
     type_: NGX_HTTP_MODULE as _,
-    init_module: Some(effect::init_module),
-    init_process: Some(effect::init_process),
-    exit_master: Some(effect::exit_master),
+    init_module: Some(commit::init_module),
+    init_process: Some(commit::init_process),
+    exit_master: Some(commit::exit_master),
     ..ngx_module_t::default()
 };
 

@@ -7,8 +7,7 @@ use std::ptr;
 use hpkp_core::finding::Location;
 use nginx_sys::{
     NGX_OK, ngx_array_t, ngx_command_t, ngx_conf_full_name, ngx_conf_t, ngx_cycle_t,
-    ngx_http_conf_ctx_t, ngx_http_module, ngx_int_t, ngx_module_t, ngx_pool_cleanup_add,
-    ngx_pool_t, ngx_str_t,
+    ngx_http_conf_ctx_t, ngx_http_module, ngx_int_t, ngx_module_t, ngx_str_t,
 };
 
 /// nginx's `NGX_CONF_OK`.
@@ -48,32 +47,6 @@ pub(crate) unsafe fn elements<'a, T>(array: *const ngx_array_t) -> &'a [T] {
     }
     // SAFETY: by the caller's promise.
     unsafe { (*array).as_slice() }
-}
-
-/// Moves `value` to where it lives as long as `pool`, and is dropped with it. Null where nginx has
-/// no memory.
-///
-/// # Safety
-/// `pool` is a live pool.
-pub(crate) unsafe fn keep<T>(pool: *mut ngx_pool_t, value: T) -> *mut T {
-    extern "C" fn drop_box<T>(data: *mut c_void) {
-        crate::boundary::serving("cleanup", (), || {
-            // SAFETY: `keep` made the pointer from a box, and a pool runs each cleanup once.
-            drop(unsafe { Box::from_raw(data.cast::<T>()) });
-        });
-    }
-    // SAFETY: by the caller's promise.
-    let cleanup = unsafe { ngx_pool_cleanup_add(pool, 0) };
-    if cleanup.is_null() {
-        return ptr::null_mut();
-    }
-    let kept = Box::into_raw(Box::new(value));
-    // SAFETY: nginx just made this entry for us.
-    unsafe {
-        (*cleanup).handler = Some(drop_box::<T>);
-        (*cleanup).data = kept.cast();
-    }
-    kept
 }
 
 /// Where the directive being read stands.

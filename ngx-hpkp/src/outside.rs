@@ -31,8 +31,8 @@ use nginx_sys::{
     ngx_module_t, u_char,
 };
 
+use crate::chooser::{self, CHOSEN_LATER};
 use crate::conf::{ServerConf, ServerKey};
-use crate::gate::{self, CHOSEN_LATER};
 use crate::ngx;
 use crate::server::OwnContext;
 
@@ -145,7 +145,7 @@ impl Outside {
                 continue;
             }
             let certificates = match &server.chosen.chosen_by {
-                Some(chooser) => gate::chosen_by(chooser),
+                Some(chooser) => chooser::chosen_by(chooser),
                 None if own.variables => CHOSEN_LATER,
                 // SAFETY: by the caller's promise.
                 None => unsafe { loader.loaded(own.context) },
@@ -284,7 +284,7 @@ impl Outside {
             let label = format!("{} {}", server.kind, first.get(&position).copied().unwrap_or("-"));
             let code = Code::CertificateMayBeReplaced;
             let mut may_replace = |by: &str, at: &Location| {
-                let text = gate::can_replace(by);
+                let text = chooser::can_replace(by);
                 noticed.push(Noticed {
                     code,
                     label: label.clone(),

@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hpkp_server::failure::Phase;
 use hpkp_server::journal::Predecessor;
@@ -9,6 +10,9 @@ use nginx_sys::{
     NGX_PROCESS_HELPER, NGX_PROCESS_SIGNALLER, NGX_PROCESS_WORKER, ngx_argc, ngx_argv, ngx_cycle,
     ngx_inherited, ngx_new_binary, ngx_parent, ngx_process, ngx_test_config,
 };
+
+/// Whether this process is the child of a rehearsal.
+static REHEARSING: AtomicBool = AtomicBool::new(false);
 
 /// The phase in which the configuration is being read, or `None` in a process that only sends a
 /// signal which stops or reopens: what it reads is of no consequence, and nothing of ours may keep
@@ -103,4 +107,14 @@ fn arguments() -> impl Iterator<Item = &'static [u8]> {
         // SAFETY: the index is below `argc`, and the strings live as long as the process.
         unsafe { CStr::from_ptr(*arguments.add(index)).to_bytes() }
     })
+}
+
+/// Whether this process is the child of a rehearsal: what is accepted there is logged by the master.
+pub(crate) fn is_rehearsal() -> bool {
+    REHEARSING.load(Ordering::Relaxed)
+}
+
+/// This process is such a child from now on.
+pub(crate) fn begin_rehearsal() {
+    REHEARSING.store(true, Ordering::Relaxed);
 }

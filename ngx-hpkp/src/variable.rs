@@ -5,8 +5,8 @@ use nginx_sys::{
     ngx_http_request_t, ngx_http_variable_value_t, ngx_int_t, ngx_str_t, ngx_uint_t,
 };
 
-use crate::boundary::{self, Aftermath};
-use crate::filter::{self, Told};
+use crate::boundary::{self, OnPanic};
+use crate::filter::{self, HeaderStatus};
 use crate::ngx::{ERROR, OK, c_string};
 
 /// `preconfiguration`: makes the variables known.
@@ -14,11 +14,11 @@ pub(crate) unsafe extern "C" fn add(cf: *mut ngx_conf_t) -> ngx_int_t {
     // SAFETY: nginx hands every hook a live `cf`.
     let make = || unsafe { add_all(cf) };
     // A log format that names the variables would be refused by nginx without them.
-    let after = |aftermath| match aftermath {
-        Aftermath::Refuse => ERROR,
-        Aftermath::GoOn => make(),
+    let after = |on_panic| match on_panic {
+        OnPanic::Reject => ERROR,
+        OnPanic::Continue => make(),
     };
-    boundary::configuring("preconfiguration", after, make)
+    boundary::catch_config_hook("preconfiguration", after, make)
 }
 
 /// # Safety
@@ -47,12 +47,12 @@ unsafe extern "C" fn hpkp_header(
     value: *mut ngx_http_variable_value_t,
     _data: usize,
 ) -> ngx_int_t {
-    boundary::serving("variable", ERROR, || {
+    boundary::catch_request_hook("variable", ERROR, || {
         // SAFETY: nginx hands over a live request and a value to fill in.
         unsafe {
-            match filter::told(r) {
-                Told::Sent(header) => set(value, header),
-                Told::Off | Told::Withheld => (*value).set_not_found(1),
+            match filter::header_status(r) {
+                HeaderStatus::Sent(header) => set(value, header),
+                HeaderStatus::Off | HeaderStatus::Withheld => (*value).set_not_found(1),
             }
         }
         OK
@@ -64,13 +64,13 @@ unsafe extern "C" fn hpkp_status(
     value: *mut ngx_http_variable_value_t,
     _data: usize,
 ) -> ngx_int_t {
-    boundary::serving("variable", ERROR, || {
+    boundary::catch_request_hook("variable", ERROR, || {
         // SAFETY: nginx hands over a live request and a value to fill in.
         unsafe {
-            let status = match filter::told(r) {
-                Told::Off => "off",
-                Told::Withheld => "withheld",
-                Told::Sent(_) => "sent",
+            let status = match filter::header_status(r) {
+                HeaderStatus::Off => "off",
+                HeaderStatus::Withheld => "withheld",
+                HeaderStatus::Sent(_) => "sent",
             };
             set(value, status);
         }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use hpkp_core::accepted::accepted;
+use hpkp_core::check::digest;
 use hpkp_core::check::{Certificates, Deployment, NotServedHere, TrustSetting, Verdict, check};
 use hpkp_core::finding::{Class, Code};
 use hpkp_core::path::{Anchor, Anchors, Chain, Trust};
-use hpkp_core::published::accepted::{accepted, digest};
 use hpkp_core::published::{
     Body, Event, Lifetime, Matching, Origin, Presents, Published, Scope, State,
 };
@@ -108,9 +109,9 @@ fn in_format_1(world: &World, events: &[Event]) -> State {
         }
         state.add(&Event::new(event.at(), event.seq(), event.writer().clone(), body));
     }
-    let imported = world.state.published().filter(|record| record.said.origin != Origin::Header);
+    let imported = world.state.published().filter(|record| record.body.origin != Origin::Header);
     for record in imported {
-        let body = Body::Published(record.said.clone());
+        let body = Body::Published(record.body.clone());
         state.add(&Event::new(record.at, record.seq, record.writer.clone(), body));
     }
     state

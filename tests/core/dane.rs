@@ -3,7 +3,7 @@
 use hpkp_core::date;
 use hpkp_core::finding::{Class, Code};
 use hpkp_core::pin::Pin;
-use hpkp_core::published::state::{Binding, Standing};
+use hpkp_core::published::state::{Retention, Standing};
 use hpkp_core::published::tlsa::Protocol;
 use hpkp_core::published::{
     Body, Client, Configuration, Ended, Event, Fingerprint, Lifetime, Matching, Origin, Published,
@@ -103,8 +103,8 @@ fn the_next_certificate_is_published_first() {
     let ended = Ended { ids: vec![old.id()], why: Why::Other("replaced".into()), when: None };
     world.add("dns", Body::Ended(ended));
     let record = world.state.published_by(old.id()).expect("a record");
-    let binding = world.state.binding(record, &world.state.clock(world.now));
-    assert_eq!(binding, Some(Binding::Until(world.now + 7_200)), "{}", date::format(world.now));
+    let retention = world.state.retention(record, &world.state.clock(world.now));
+    assert_eq!(retention, Some(Retention::Until(world.now + 7_200)), "{}", date::format(world.now));
     assert_eq!(world.codes(&[block("renewed")]), [UNMET], "for twice its time to live");
     world.now += 7_201;
     assert_eq!(world.codes(&[block("renewed")]), []);

@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use hpkp_core::accepted::{accepted, stopped};
 use hpkp_core::certificate::Certificate;
 use hpkp_core::check::{
     Certificates, Choice, Context, Deployment, Host, Listener, NamePattern, PolicyUse, Records,
@@ -16,7 +17,6 @@ use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
 use hpkp_core::pem;
 use hpkp_core::pin::Pin;
 use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
-use hpkp_core::published::accepted::{accepted, stopped};
 use hpkp_core::published::{
     Body, Compromised, Ended, Event, Lifetime, Matching, Origin, Published, Scope, State, Waived,
     Why,

@@ -1,9 +1,9 @@
 //! A server has a certificate of each kind of key, and a client gets one of them: each is judged by itself.
 
+use hpkp_core::accepted::accepted;
 use hpkp_core::check::{Certificates, Choice, Deployment, check};
 use hpkp_core::finding::{Check, Class, Code};
 use hpkp_core::path::Chain;
-use hpkp_core::published::accepted::accepted;
 use hpkp_core::published::{Body, Event, Lifetime, Matching, Origin, Published, Scope};
 use hpkp_tests::pki::leaf_extensions;
 
@@ -142,7 +142,7 @@ fn a_record_that_does_not_tell_kinds_apart_exempts_no_less_than_it_can() {
     let events = world.accept_deployment(&loading(&world, &["rsa-old", "ec-good"], &[]));
     let mut state = hpkp_core::published::State::default();
     let apps = world.state.published().next().expect("the app's");
-    let body = Body::Published(apps.said.clone());
+    let body = Body::Published(apps.body.clone());
     state.add(&Event::new(apps.at, apps.seq, apps.writer.clone(), body));
     for event in &events {
         let mut body = event.body().clone();

@@ -206,7 +206,7 @@ fn no_hook_is_forgotten() {
             continue;
         }
         let source = std::fs::read_to_string(path).expect("a source");
-        for entry in ["configuring(", "serving(", "make(", "guarded("] {
+        for entry in ["catch_config_hook(", "catch_request_hook(", "make(", "guarded("] {
             for (at, _) in source.match_indices(entry) {
                 let rest = source[at + entry.len()..].trim_start();
                 if let Some(name) = rest.strip_prefix('"') {

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use hpkp_core::accepted::{accepted, stopped};
 use hpkp_core::certificate::Certificate;
+use hpkp_core::check::digest;
 use hpkp_core::check::{
     Certificates, Choice, Context, Deployment, Host, Listener, NotServedHere, PolicyUse, Records,
     TrustSetting, Verdict, check,
@@ -12,7 +14,6 @@ use hpkp_core::finding::{Check, Class, Location};
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
 use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
-use hpkp_core::published::accepted::{accepted, digest, stopped};
 use hpkp_core::published::state::Standing;
 use hpkp_core::published::{
     Body, Event, EventId, Fingerprint, Lifetime, Matching, Origin, Published, Scope, State,

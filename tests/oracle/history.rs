@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use hpkp_core::published::accepted::{accepted, stopped};
+use hpkp_core::accepted::{accepted, stopped};
 use hpkp_core::published::{Body, Ended, Event, EventId, Origin, State, Waived, Why, WriterName};
 
 use crate::client::{self, Sight};

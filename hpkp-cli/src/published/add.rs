@@ -310,7 +310,7 @@ pub(super) fn record(
 fn known(store: &Store, all: &[Published], until: Option<i64>) -> Vec<Option<EventId>> {
     let mut same: HashMap<&Published, Vec<EventId>> = HashMap::new();
     for record in store.state.published() {
-        same.entry(&record.said).or_default().push(record.id);
+        same.entry(&record.body).or_default().push(record.id);
     }
     let is_open = |id: &&EventId| store.state.end(**id).is_none();
     let known = all.iter().map(|new| {

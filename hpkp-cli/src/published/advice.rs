@@ -5,7 +5,7 @@ use std::path::Path;
 
 use hpkp_core::date;
 use hpkp_core::pin::Pin;
-use hpkp_core::published::state::{Binding, Record};
+use hpkp_core::published::state::{Record, Retention};
 use hpkp_core::published::{Lifetime, Origin, Published};
 use hpkp_core::text::{Excerpt, ShellWord};
 
@@ -20,16 +20,16 @@ const NAMED_KEYS: usize = 4;
 /// How many kinds of clients hold these records: those of one origin are one kind.
 pub(super) fn kinds(records: &[&Record<Published>]) -> usize {
     let kinds = records.iter().map(|record| {
-        let is_noted = matches!(record.said.lifetime, Lifetime::MaxAge(_));
-        (is_noted, record.said.origin.as_str())
+        let is_noted = matches!(record.body.lifetime, Lifetime::MaxAge(_));
+        (is_noted, record.body.origin.as_str())
     });
     kinds.collect::<BTreeSet<_>>().len()
 }
 
 /// Who holds a record, until when, and its pins.
 pub(super) fn held(heading: &str, store: &Store, record: &Record<Published>) -> Vec<String> {
-    let said = &record.said;
-    let binding = store.state.binding(record, &store.clock);
+    let said = &record.body;
+    let retention = store.state.retention(record, &store.clock);
     let name = view::name(&said.host, said.matching);
     let whom = view::whom(&name, said.include_subdomains, said.port);
     let who = match (&said.origin, said.lifetime) {
@@ -42,15 +42,15 @@ pub(super) fn held(heading: &str, store: &Store, record: &Record<Published>) -> 
         }
         (origin, _) => format!("clients of {} for {whom}", Excerpt::new(origin.as_str())),
     };
-    let until = match binding {
-        Some(Binding::Until(time)) => format!("until {}", date::format(time)),
-        Some(Binding::Served(after)) => {
+    let until = match retention {
+        Some(Retention::Until(time)) => format!("until {}", date::format(time)),
+        Some(Retention::WhilePublished(after)) => {
             format!("until {} after {} stops sending these pins", duration(after), record.writer)
         }
-        Some(Binding::Open) | None if said.tlsa.is_some() => {
+        Some(Retention::Indefinite) | None if said.tlsa.is_some() => {
             "these records do not expire".to_owned()
         }
-        Some(Binding::Open) | None => "these pins do not expire".to_owned(),
+        Some(Retention::Indefinite) | None => "these pins do not expire".to_owned(),
     };
     let heading = output::accent(output::BAD, &format!("{heading}:"));
     let compared = match said.owner().filter(|_| said.tlsa.is_some()) {
@@ -104,9 +104,9 @@ fn find_key(
     refusing: &[&Record<Published>],
     certificates: &[String],
 ) -> Vec<String> {
-    let all: BTreeSet<Pin> = refusing.iter().flat_map(|one| &one.said.pins).copied().collect();
+    let all: BTreeSet<Pin> = refusing.iter().flat_map(|one| &one.body.pins).copied().collect();
     // Best a key that all of them hold.
-    let in_all = |pin: &Pin| refusing.iter().all(|one| one.said.pins.contains(pin));
+    let in_all = |pin: &Pin| refusing.iter().all(|one| one.body.pins.contains(pin));
     let sound = all.iter().filter(|pin| !store.state.is_compromised(**pin)).copied();
     let mut sound: Vec<Pin> = sound.collect();
     if all.is_empty() {
@@ -146,13 +146,13 @@ fn absolute(path: impl AsRef<Path>) -> String {
 fn later(store: &Store, refusing: &[&Record<Published>]) -> Vec<String> {
     let (mut until, mut after, mut open, mut zone) = (None, None, Vec::new(), Vec::new());
     for record in refusing {
-        match store.state.binding(record, &store.clock) {
-            Some(Binding::Until(time)) => until = until.max(Some(time)),
-            Some(Binding::Served(seconds)) => after = after.max(Some(seconds)),
-            Some(Binding::Open) | None if record.said.tlsa.is_some() => {
+        match store.state.retention(record, &store.clock) {
+            Some(Retention::Until(time)) => until = until.max(Some(time)),
+            Some(Retention::WhilePublished(seconds)) => after = after.max(Some(seconds)),
+            Some(Retention::Indefinite) | None if record.body.tlsa.is_some() => {
                 zone.push(record.id.to_string());
             }
-            Some(Binding::Open) | None => open.push(record.id.to_string()),
+            Some(Retention::Indefinite) | None => open.push(record.id.to_string()),
         }
     }
     let mut lines = Vec::new();

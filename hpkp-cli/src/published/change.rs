@@ -48,7 +48,7 @@ pub(super) fn end(
         writer,
         |store| {
             all = chosen(store, ids, &named, |record| {
-                !matches!(record.said.lifetime, Lifetime::MaxAge(_))
+                !matches!(record.body.lifetime, Lifetime::MaxAge(_))
             })?;
             let ended = all
                 .chunks(MAX_ENTRIES)
@@ -87,7 +87,7 @@ fn gone(store: &mut Store, arguments: &EndArguments, json: bool) -> Result<Exit,
             }
             let presents = store.state.presents().filter(|one| store.state.is_presented(one));
             let published = store.state.published().filter(|one| {
-                one.said.origin == Origin::Header && store.state.end(one.id).is_none()
+                one.body.origin == Origin::Header && store.state.end(one.id).is_none()
             });
             ids = presents
                 .map(|one| (&one.writer, one.id))
@@ -144,7 +144,7 @@ fn chosen(
     let mut all = store.resolve(ids)?;
     for (host, matching) in names {
         let live = store.state.live(store.now).map(|live| live.record);
-        let here = live.filter(|one| one.said.host == *host && one.said.matching == *matching);
+        let here = live.filter(|one| one.body.host == *host && one.body.matching == *matching);
         let before = all.len();
         all.extend(here.filter(|one| is_meant(one)).map(|one| one.id));
         if all.len() == before {
@@ -152,8 +152,8 @@ fn chosen(
             let mut others: Vec<String> = store
                 .state
                 .live(store.now)
-                .filter(|live| live.record.said.binds(host))
-                .map(|live| view::name(&live.record.said.host, live.record.said.matching))
+                .filter(|live| live.record.body.binds(host))
+                .map(|live| view::name(&live.record.body.host, live.record.body.matching))
                 .collect();
             others.sort();
             others.dedup();
@@ -189,7 +189,7 @@ pub(super) fn compromised(
     // Those that are held to this key among others.
     let live = store.state.live(store.now).map(|live| live.record);
     let holding: Vec<EventId> =
-        live.filter(|record| record.said.pins.contains(&pin)).map(|record| record.id).collect();
+        live.filter(|record| record.body.pins.contains(&pin)).map(|record| record.id).collect();
     Ok(print(store, &holding, &events, json))
 }
 

@@ -22,9 +22,9 @@ pub(super) fn run(store: &Store, arguments: &ExportArguments, json: bool) -> Res
     let mut next = 0;
     let live = store.state.live(store.now);
     let mut live: Vec<_> = live.map(|live| (live.record, live.waiver.is_some())).collect();
-    live.sort_by_key(|(record, _)| (&record.said.host, record.said.matching, record.at, record.id));
+    live.sort_by_key(|(record, _)| (&record.body.host, record.body.matching, record.at, record.id));
     for (record, is_waived) in live {
-        let said = &record.said;
+        let said = &record.body;
         let name = view::name(&said.host, said.matching);
         let mut is_meant = arguments.hosts.is_empty();
         for (argument, found) in arguments.hosts.iter().zip(&mut found) {

@@ -154,7 +154,7 @@ fn published(
 fn note_earlier(store: &Store, new: &Published) {
     let owner = new.owner();
     let live = store.state.live(store.now).map(|live| live.record);
-    let earlier = live.filter(|record| record.said.owner() == owner && record.said != *new);
+    let earlier = live.filter(|record| record.body.owner() == owner && record.body != *new);
     for record in earlier {
         output::complain(&format!(
             "{}: other TLSA records of {} are on record; once DNS no longer has them: hpkp published -d {} \

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use hpkp_core::date;
-use hpkp_core::published::state::{Binding, Record};
+use hpkp_core::published::state::{Record, Retention};
 use hpkp_core::published::{Matching, Published};
 use serde::Serialize;
 
@@ -42,7 +42,7 @@ struct Bound {
 
 /// What `show` prints as JSON.
 #[derive(Debug, Serialize)]
-struct Shown {
+struct ShowOutput {
     v: u32,
     published: Vec<PublishedView>,
     presents: Vec<PresentsView>,
@@ -67,11 +67,11 @@ pub(super) fn list(store: &Store, arguments: &ListArguments, json: bool) -> Exit
         .state
         .published()
         .filter(|record| {
-            let binding = store.state.binding(record, &store.clock);
-            arguments.all || binding.is_some_and(|binding| binding.holds(store.now))
+            let retention = store.state.retention(record, &store.clock);
+            arguments.all || retention.is_some_and(|retention| retention.holds(store.now))
         })
         .collect();
-    records.sort_by_key(|record| (&record.said.host, record.said.matching, record.at, record.id));
+    records.sort_by_key(|record| (&record.body.host, record.body.matching, record.at, record.id));
     let free = free(store, &records);
     let published: Vec<_> =
         records.into_iter().map(|record| PublishedView::new(store, record)).collect();
@@ -95,10 +95,10 @@ pub(super) fn list(store: &Store, arguments: &ListArguments, json: bool) -> Exit
 fn free(store: &Store, records: &[&Record<Published>]) -> Vec<Free> {
     let mut by_host: HashMap<&str, Vec<&Record<Published>>> = HashMap::new();
     for record in store.state.published() {
-        by_host.entry(record.said.host.as_str()).or_default().push(record);
+        by_host.entry(record.body.host.as_str()).or_default().push(record);
     }
     let mut names: Vec<_> =
-        records.iter().map(|record| (&record.said.host, record.said.matching)).collect();
+        records.iter().map(|record| (&record.body.host, record.body.matching)).collect();
     names.dedup();
     let free = names.into_iter().filter_map(|(host, matching)| {
         // Any host that the pattern stands for, and no other record names.
@@ -108,19 +108,19 @@ fn free(store: &Store, records: &[&Record<Published>]) -> Vec<Free> {
         };
         let above = std::iter::once(one.as_str()).chain(one.parents());
         let records = above.filter_map(|name| by_host.get(name)).flatten();
-        let binding = records.filter(|record| record.said.binds(&one));
-        match binding.filter_map(|record| store.state.binding(record, &store.clock)).max()? {
-            Binding::Until(time) => {
+        let binding = records.filter(|record| record.body.binds(&one));
+        match binding.filter_map(|record| store.state.retention(record, &store.clock)).max()? {
+            Retention::Until(time) => {
                 Some(Free { host: view::name(host, matching), from: date::format(time) })
             }
-            Binding::Served(_) | Binding::Open => None,
+            Retention::WhilePublished(_) | Retention::Indefinite => None,
         }
     });
     free.collect()
 }
 
 pub(super) fn show(store: &Store, arguments: &ShowArguments, json: bool) -> Result<Exit, Failure> {
-    let mut all = Shown { v: JSON_VERSION, published: Vec::new(), presents: Vec::new() };
+    let mut all = ShowOutput { v: JSON_VERSION, published: Vec::new(), presents: Vec::new() };
     for id in store.resolve(&arguments.ids)? {
         match (store.state.published_by(id), store.state.presents_by(id)) {
             (Some(record), _) => all.published.push(PublishedView::new(store, record)),
@@ -148,7 +148,7 @@ pub(super) fn why(store: &Store, arguments: &WhyArguments, json: bool) -> Result
         .state
         .live(store.now)
         .map(|live| live.record)
-        .filter(|record| record.said.binds(&host))
+        .filter(|record| record.body.binds(&host))
         .collect();
     records.sort_by_key(|record| (record.at, record.id));
     let published: Vec<_> =

@@ -106,7 +106,7 @@ impl Replay {
             let findings = checked(&deployment, store.now);
             if findings.iter().any(|finding| finding.class == Class::Lockout) {
                 refusing.extend(
-                    group.into_iter().filter(|record| record.said.binds(host)).map(|r| r.id),
+                    group.into_iter().filter(|record| record.body.binds(host)).map(|r| r.id),
                 );
             }
         }
@@ -280,14 +280,14 @@ fn groups<'a>(store: &'a Store, host: &HostName) -> Vec<Vec<&'a Record<Published
     let live = || store.state.live(store.now).map(|live| live.record);
     let mut seen = BTreeSet::new();
     let mut groups = Vec::new();
-    for record in live().filter(|record| record.said.binds(host)) {
+    for record in live().filter(|record| record.body.binds(host)) {
         if seen.contains(&record.id) {
             continue;
         }
-        let group: Vec<_> = match record.said.configuration {
+        let group: Vec<_> = match record.body.configuration {
             None => vec![record],
             configuration => {
-                live().filter(|other| other.said.configuration == configuration).collect()
+                live().filter(|other| other.body.configuration == configuration).collect()
             }
         };
         seen.extend(group.iter().map(|record| record.id));
@@ -300,7 +300,7 @@ fn groups<'a>(store: &'a Store, host: &HostName) -> Vec<Vec<&'a Record<Published
 fn alone(store: &Store, group: &[&Record<Published>]) -> State {
     let mut state = State::default();
     for (seq, record) in (1..).zip(group) {
-        let body = Body::Published(record.said.clone());
+        let body = Body::Published(record.body.clone());
         state.add(&Event::new(store.now, seq, record.writer.clone(), body));
     }
     state
@@ -348,7 +348,7 @@ fn whole<'a>(
     host: &HostName,
     certificates: impl Iterator<Item = &'a Arc<Certificate>>,
 ) -> Vec<String> {
-    let live = store.state.live(store.now).map(|live| &live.record.said);
+    let live = store.state.live(store.now).map(|live| &live.record.body);
     let pins = live.filter(|said| said.binds(host)).flat_map(|said| &said.pins);
     let pins: BTreeSet<_> = pins.copied().collect();
     let of = |one: &Arc<Certificate>| pins.iter().copied().find(|pin| encoded::is_whole(one, *pin));
@@ -373,7 +373,7 @@ fn block(host: Option<&HostName>) -> Host {
 
 /// The ports to look at: a record may be about one alone.
 fn ports(store: &Store, host: &HostName, named: Option<u16>) -> BTreeSet<u16> {
-    let live = store.state.live(store.now).map(|live| &live.record.said);
+    let live = store.state.live(store.now).map(|live| &live.record.body);
     match named {
         Some(port) => BTreeSet::from([port]),
         None => live

@@ -1,7 +1,7 @@
 //! Records as they are shown, to people and to scripts.
 
 use hpkp_core::date;
-use hpkp_core::published::state::{Binding, Record};
+use hpkp_core::published::state::{Record, Retention};
 use hpkp_core::published::{HostName, Lifetime, Matching, Presents, Published, Scope};
 use hpkp_core::text::Excerpt;
 use serde::Serialize;
@@ -120,8 +120,8 @@ pub(super) const fn scope(scope: Scope) -> &'static str {
 
 impl PublishedView {
     pub(super) fn new(store: &Store, record: &Record<Published>) -> Self {
-        let said = &record.said;
-        let binding = store.state.binding(record, &store.clock);
+        let said = &record.body;
+        let retention = store.state.retention(record, &store.clock);
         let is_compromised = |pin: &&hpkp_core::pin::Pin| store.state.is_compromised(**pin);
         let text = |pin: &hpkp_core::pin::Pin| format!("sha256/{pin}");
         Self {
@@ -145,13 +145,13 @@ impl PublishedView {
             origin: said.origin.as_str().to_owned(),
             since: said.since.map(date::format),
             ended: store.state.end(record.id).map(|end| date::format(end.at)),
-            held: binding.is_some_and(|binding| binding.holds(store.now)),
-            until: match binding {
-                Some(Binding::Until(time)) => Some(date::format(time)),
+            held: retention.is_some_and(|retention| retention.holds(store.now)),
+            until: match retention {
+                Some(Retention::Until(time)) => Some(date::format(time)),
                 _ => None,
             },
-            after: match binding {
-                Some(Binding::Served(after)) => Some(after),
+            after: match retention {
+                Some(Retention::WhilePublished(after)) => Some(after),
                 _ => None,
             },
             waived: store
@@ -250,7 +250,7 @@ impl PublishedView {
 
 impl PresentsView {
     pub(super) fn new(store: &Store, record: &Record<Presents>) -> Self {
-        let said = &record.said;
+        let said = &record.body;
         let pins = |served: &[Option<hpkp_core::pin::Pin>]| {
             served.iter().map(|pin| pin.map(|pin| format!("sha256/{pin}"))).collect()
         };

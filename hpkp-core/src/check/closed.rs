@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use super::records::{Enough, Published, meet_any, names_of};
-use super::records_report::shown_name;
-use super::routing::Sample;
+use super::presented::{Enough, meet_any};
+use super::record_messages::shown_name;
+use super::records::{Published, names_of};
+use super::routing::HostSet;
 use crate::published::state::{Live, Record};
-use crate::published::{Met, Presents};
+use crate::published::{PinValidation, Presents};
 
 /// The port of HTTPS.
 const HTTPS: u16 = 443;
@@ -17,42 +18,43 @@ impl Published<'_> {
     /// nothing leads them to any server of this one.
     pub(super) fn closed(
         &self,
-        sample: &Sample,
+        host_set: &HostSet,
         live: Live<'_>,
         enough: &[Enough],
     ) -> BTreeSet<String> {
-        let said = &live.record.said;
+        let said = &live.record.body;
         // What equals the configuration that is served and not on record changes nothing.
         if live.waiver.is_some() || self.unrecorded == Some(true) {
             return BTreeSet::new();
         }
-        let by_name = names_of(sample).filter_map(|name| self.presented_last.get(&name));
+        let by_name = names_of(host_set).filter_map(|name| self.presented_last.get(&name));
         // Clients of one port that compare nothing but the leaf's key ignore names.
-        let by_port = said.port.is_some() && said.ignores_names() && said.host == sample.0;
+        let by_port = said.port.is_some() && said.ignores_names() && said.host == host_set.0;
         let all = self.presented_last.values().filter(|_| by_port).flatten().copied();
         let by_port =
-            all.filter(|record| record.said.aside && !record.said.certificates.is_empty());
+            all.filter(|record| record.body.aside && !record.body.certificates.is_empty());
         let let_in =
             by_name.flatten().copied().chain(by_port).filter(|record| is_met(record, enough));
         // Pins without a port are those of clients that speak HTTP.
         let is_meant = |record: &Record<Presents>, port: u16| match said.port {
             Some(only) => port == only,
-            None => !record.said.aside || port == HTTPS,
+            None => !record.body.aside || port == HTTPS,
         };
         let ports = let_in.flat_map(|record| {
-            let ports = record.said.ports.iter().copied();
+            let ports = record.body.ports.iter().copied();
             ports.filter(|port| is_meant(record, *port)).collect::<Vec<_>>()
         });
         ports
-            .filter(|port| !self.routing.is_elsewhere(sample, *port))
-            .map(|port| format!("{}:{port}", shown_name(sample.0.as_str(), sample.1)))
+            .filter(|port| !self.routing.is_elsewhere(host_set, *port))
+            .map(|port| format!("{}:{port}", shown_name(host_set.0.as_str(), host_set.1)))
             .collect()
     }
 }
 
 /// Whether clients got in with what was presented; where that is not known, they may have.
 fn is_met(record: &Record<Presents>, enough: &[Enough]) -> bool {
-    let mut certificates = record.said.certificates.iter();
-    record.said.certificates.is_empty()
-        || certificates.any(|one| meet_any(std::slice::from_ref(one), enough) != Met::No)
+    let mut certificates = record.body.certificates.iter();
+    record.body.certificates.is_empty()
+        || certificates
+            .any(|one| meet_any(std::slice::from_ref(one), enough) != PinValidation::Fails)
 }

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::report::{self, Scope};
+use super::messages::{self, Scope};
 use super::{Checker, Records, Uses};
 use crate::finding::Code;
 use crate::header::Kind;
@@ -40,7 +40,7 @@ impl<'a> Checker<'a> {
                 let scope = Scope { policy: &pin, kind: Kind::Enforced, at, each_place: false };
                 let enforced = host.enforced.as_ref();
                 let policy = enforced.and_then(|one| self.policies.get(one.policy.as_str()));
-                let text = report::compromised_key_loaded(one, policy.copied(), &|pin| {
+                let text = messages::compromised_key_loaded(one, policy.copied(), &|pin| {
                     records.state.is_compromised(pin)
                 });
                 self.find(scope, Kind::Enforced, position, Code::CompromisedKeyLoaded, || text);
@@ -90,7 +90,7 @@ impl<'a> Checker<'a> {
             let scope = Scope { policy: policy.name(), kind: Kind::Enforced, at, each_place: true };
             for (host, _) in uses {
                 self.find(scope, Kind::Enforced, *host, Code::CompromisedKeyPinned, || {
-                    report::compromised_key_pinned(policy, resolved.pin, why)
+                    messages::compromised_key_pinned(policy, resolved.pin, why)
                 });
             }
         }

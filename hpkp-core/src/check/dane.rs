@@ -7,18 +7,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::records::{Enough, Published, Records, Shown};
-use super::report::Scope as Place;
-use super::routing::{Claim, Sample, any_of};
+use super::messages::Scope as Place;
+use super::presented::{Enough, PresentedKeys};
+use super::records::Published;
+use super::routing::{Claim, HostSet, any_of};
 use super::unchanged::Got;
-use super::{Certificates, Checker, Context, Deployment, Host, dane_report as text};
+use super::{Certificates, Checker, Context, Deployment, Host, Records, dane_messages as text};
 use crate::certificate::Certificate;
 use crate::finding::{Class, Code};
 use crate::header::Kind;
 use crate::path::{Paths, Trust, Verified};
 use crate::published::state::Live;
 use crate::published::tlsa::{Combination, matching, selector, usage};
-use crate::published::{EventId, Fingerprint, HostName, KeyGraph, Met, Presented, Rrset, Tlsa};
+use crate::published::{
+    EventId, Fingerprint, HostName, KeyGraph, PinValidation, Presented, Rrset, Tlsa,
+};
 
 /// One chain that a server sends, with all that a client may make of it.
 pub(super) struct Evidence {
@@ -108,8 +111,8 @@ pub(super) fn meet<'a>(
     set: &Rrset,
     host: &HostName,
     evidence: impl Iterator<Item = &'a Evidence>,
-) -> Met {
-    evidence.map(|one| one.meet(set, host)).min().unwrap_or(Met::Yes)
+) -> PinValidation {
+    evidence.map(|one| one.meet(set, host)).min().unwrap_or(PinValidation::Succeeds)
 }
 
 impl Evidence {
@@ -121,30 +124,30 @@ impl Evidence {
         is_leaf && self.keys == one.keys
     }
 
-    fn meet(&self, set: &Rrset, host: &HostName) -> Met {
+    fn meet(&self, set: &Rrset, host: &HostName) -> PinValidation {
         let counted = set.counted();
         // A client that can use none of the records goes on without them.
         let (Some(leaf), false) = (self.certificates.first(), counted.is_empty()) else {
-            return Met::Yes;
+            return PinValidation::Succeeds;
         };
         let is_leaf = |usage: u8| {
             let mut of = counted.iter().filter(|one| one.usage == usage);
             of.any(|one| one.is_of(&leaf.certificate))
         };
         if is_leaf(usage::DANE_EE) {
-            return Met::Yes;
+            return PinValidation::Succeeds;
         }
         if !leaf.certificate.is_for(host.as_str()) {
-            return Met::No;
+            return PinValidation::Fails;
         }
         if is_leaf(usage::PKIX_EE) {
-            return Met::Yes;
+            return PinValidation::Succeeds;
         }
         self.meet_sent(&counted).max(self.meet_on_path(&counted))
     }
 
     /// By a CA that is sent, or that a record has whole.
-    fn meet_sent(&self, counted: &[&Tlsa]) -> Met {
+    fn meet_sent(&self, counted: &[&Tlsa]) -> PinValidation {
         let has_pkix = counted.iter().any(|one| one.usage <= usage::PKIX_EE);
         let records: Vec<&&Tlsa> =
             counted.iter().filter(|one| one.usage == usage::DANE_TA).collect();
@@ -172,7 +175,7 @@ impl Evidence {
     }
 
     /// By a CA on the path that the client validates.
-    fn meet_on_path(&self, counted: &[&Tlsa]) -> Met {
+    fn meet_on_path(&self, counted: &[&Tlsa]) -> PinValidation {
         let records: Vec<&&Tlsa> =
             counted.iter().filter(|one| one.usage == usage::PKIX_TA).collect();
         self.keys.meet_at(false, |at| {
@@ -183,14 +186,14 @@ impl Evidence {
 
 /// How the certificates of a record meet TLSA records, as far as it says what they are: it has the keys'
 /// pins, and of the certificates hashes of this software's own. What cannot be told is met in part.
-pub(super) fn meet_recorded(set: &Rrset, certificates: &[Presented]) -> Met {
-    certificates.iter().map(|one| meet_presented(set, one)).min().unwrap_or(Met::Yes)
+pub(super) fn meet_recorded(set: &Rrset, certificates: &[Presented]) -> PinValidation {
+    certificates.iter().map(|one| meet_presented(set, one)).min().unwrap_or(PinValidation::Succeeds)
 }
 
-fn meet_presented(set: &Rrset, one: &Presented) -> Met {
+fn meet_presented(set: &Rrset, one: &Presented) -> PinValidation {
     let counted = set.counted();
     if counted.is_empty() {
-        return Met::Yes;
+        return PinValidation::Succeeds;
     }
     let nodes = one.keys.nodes();
     let leaf = one.identity.as_ref().and_then(|identity| identity.leaf);
@@ -202,23 +205,23 @@ fn meet_presented(set: &Rrset, one: &Presented) -> Met {
         }
         _ => None,
     };
-    let mut met = Met::No;
+    let mut met = PinValidation::Fails;
     for record in counted {
         let of = match record.usage {
             usage::PKIX_EE | usage::DANE_EE => match is_of(record, 0) {
-                Some(true) => Met::Yes,
-                Some(false) => Met::No,
-                None => Met::Partly,
+                Some(true) => PinValidation::Succeeds,
+                Some(false) => PinValidation::Fails,
+                None => PinValidation::DependsOnPath,
             },
             // It may be of an anchor that is not sent.
-            usage::DANE_TA if record.matching == matching::FULL => Met::Partly,
+            usage::DANE_TA if record.matching == matching::FULL => PinValidation::DependsOnPath,
             of => {
                 let served_only = of == usage::DANE_TA;
                 let is_any = |at: usize| is_of(record, at).unwrap_or(true);
                 let sure =
                     one.keys.meet_at(served_only, |at| at > 0 && is_of(record, at) == Some(true));
                 let perhaps = one.keys.meet_at(served_only, |at| at > 0 && is_any(at));
-                sure.max(perhaps.min(Met::Partly))
+                sure.max(perhaps.min(PinValidation::DependsOnPath))
             }
         };
         met = met.max(of);
@@ -227,15 +230,15 @@ fn meet_presented(set: &Rrset, one: &Presented) -> Met {
 }
 
 impl Published<'_> {
-    /// Whether clients with records for which names count came to a port for `sample` while the last
+    /// Whether clients with records for which names count came to a port for `host_set` while the last
     /// accepted configuration was in effect: a certificate for another name would turn them away.
     pub(super) fn was_led_by_port(
         &self,
         said: &crate::published::Published,
-        sample: &Sample,
+        host_set: &HostSet,
         port: u16,
     ) -> bool {
-        said.tlsa.is_some() && !self.presented_before(sample, Claim::PortOnly, port).is_empty()
+        said.tlsa.is_some() && !self.presented_before(host_set, Claim::PortOnly, port).is_empty()
     }
 
     /// Whether the leaf that clients get is the very one that the last accepted configuration presented,
@@ -244,11 +247,11 @@ impl Published<'_> {
     pub(super) fn is_leaf_unchanged(
         &self,
         said: &crate::published::Published,
-        (sample, claim): (&Sample, Claim),
-        (shown, got): (&Shown<'_>, Got<'_>),
+        (host_set, claim): (&HostSet, Claim),
+        (shown, got): (&PresentedKeys<'_>, Got<'_>),
         ports: &BTreeSet<u16>,
     ) -> bool {
-        let name = any_of(sample);
+        let name = any_of(host_set);
         let is_for = |one: &Evidence| {
             one.certificates.first().is_none_or(|leaf| leaf.certificate.is_for(name.as_str()))
         };
@@ -264,8 +267,8 @@ impl Published<'_> {
         // A record of before leaves were recorded tells no more than the keys.
         let is_it = |was: &Presented| leaf(was).is_none_or(|then| Some(then) == now);
         let had_it = |port: &u16| {
-            let before = self.presented_before(sample, claim, *port).into_iter();
-            before.flat_map(|record| &record.said.certificates).any(is_it)
+            let before = self.presented_before(host_set, claim, *port).into_iter();
+            before.flat_map(|record| &record.body.certificates).any(is_it)
         };
         let no_port = BTreeSet::from([0]);
         let ports = if ports.is_empty() { &no_port } else { ports };
@@ -288,7 +291,7 @@ impl<'a> Notes<'a> {
         published: &Published<'a>,
         live: &Live<'a>,
         found: Option<(Code, Class)>,
-        (host, _): (usize, &Sample),
+        (host, _): (usize, &HostSet),
         enough: &[Enough],
     ) {
         let [Enough::Tlsa(set, name)] = enough else { return };
@@ -302,7 +305,8 @@ impl<'a> Notes<'a> {
         }
         let evidence = &published.shown[host].evidence;
         let is_unmet = |combination: &Combination| {
-            set.only(*combination).is_some_and(|only| meet(&only, name, evidence.iter()) == Met::No)
+            set.only(*combination)
+                .is_some_and(|only| meet(&only, name, evidence.iter()) == PinValidation::Fails)
         };
         let unmet: BTreeSet<Combination> =
             set.combinations().into_iter().filter(is_unmet).collect();

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::records::{Enough, Published, Records, Relation, Shown};
-use super::records_report::shown_name;
-use super::routing::{Claim, Sample, Target};
+use super::Records;
+use super::presented::{Enough, PresentedKeys};
+use super::record_messages::shown_name;
+use super::records::{Published, Relation};
+use super::routing::{Claim, HostSet, Target};
 use super::unchanged::{Got, lets_in};
 use crate::finding::{Class, Code};
 use crate::published::state::Live;
-use crate::published::{self, Matching, Met, Origin};
+use crate::published::{self, Matching, Origin, PinValidation};
 
 /// The port of HTTPS.
 const HTTPS: u16 = 443;
@@ -26,15 +28,15 @@ pub(super) type Held<'b> = (Live<'b>, Relation, &'b [Enough]);
 type Led = BTreeMap<(usize, Claim), BTreeSet<u16>>;
 
 impl Published<'_> {
-    /// The blocks among `targets` to which those who hold `live` are led when they visit `sample`.
+    /// The blocks among `targets` to which those who hold `live` are led when they visit `host_set`.
     pub(super) fn led_to(
         &self,
         targets: &[Target],
-        sample: &Sample,
+        host_set: &HostSet,
         live: Live<'_>,
         relation: Relation,
     ) -> Led {
-        let said = &live.record.said;
+        let said = &live.record.body;
         let mut led = Led::new();
         for target in targets {
             // A socket without a port may be reached at any, through something in front of it.
@@ -49,10 +51,10 @@ impl Published<'_> {
         // Where nobody has the name, the port decides for those who ignore it.
         if let Some(port) = said.port
             && (ignores_names(said, relation)
-                || relation == Relation::Own && self.was_led_by_port(said, sample, port))
-            && (&said.host, Matching::Exact) == (&sample.0, sample.1)
+                || relation == Relation::Own && self.was_led_by_port(said, host_set, port))
+            && (&said.host, Matching::Exact) == (&host_set.0, host_set.1)
             && !led.keys().any(|(_, claim)| !claim.is_incidental())
-            && !self.routing.is_elsewhere(sample, port)
+            && !self.routing.is_elsewhere(host_set, port)
         {
             for (host, has_names) in self.routing.by_port(port) {
                 let claim = if has_names { Claim::PortOnly } else { Claim::Port };
@@ -67,35 +69,36 @@ impl Published<'_> {
     pub(super) fn unlistened(
         &self,
         targets: &[Target],
-        sample: &Sample,
+        host_set: &HostSet,
         live: Live<'_>,
         relation: Relation,
     ) -> Option<String> {
-        let said = &live.record.said;
+        let said = &live.record.body;
         let port = said.port?;
         let is_served = targets.iter().any(|target| target.claim.is_served());
-        let is_silent = self.routing.is_elsewhere(sample, port);
+        let is_silent = self.routing.is_elsewhere(host_set, port);
         let counts = live.waiver.is_none() && is_served && !is_silent;
         let (host, matching) = match relation {
             Relation::Own => (&said.host, said.matching),
-            Relation::Above => (&sample.0, sample.1),
+            Relation::Above => (&host_set.0, host_set.1),
         };
         counts.then(|| format!("{}:{port}", shown_name(host.as_str(), matching)))
     }
 
-    /// What is found where those who hold `live` visit `sample` and are led to a host on `ports`: the
+    /// What is found where those who hold `live` visit `host_set` and are led to a host on `ports`: the
     /// gravest of what is found for each of its certificates, since a client chooses which it gets.
     pub(super) fn judge(
         &self,
         records: &Records,
-        sample: &Sample,
+        host_set: &HostSet,
         held: Held<'_>,
         (host, claim): (usize, Claim),
         ports: &BTreeSet<u16>,
     ) -> Option<(Code, Class)> {
         let shown = &self.shown[host];
-        let found = Got::each(&shown.certificates)
-            .filter_map(|got| self.judge_one(records, (sample, claim), held, (shown, got), ports));
+        let found = Got::each(&shown.certificates).filter_map(|got| {
+            self.judge_one(records, (host_set, claim), held, (shown, got), ports)
+        });
         found.min_by_key(|(code, class)| (*class, *code == Code::PublishedPinsPartlyMet))
     }
 
@@ -103,33 +106,36 @@ impl Published<'_> {
     fn judge_one(
         &self,
         records: &Records,
-        (sample, claim): (&Sample, Claim),
+        (host_set, claim): (&HostSet, Claim),
         (live, relation, enough): Held<'_>,
-        (shown, got): (&Shown<'_>, Got<'_>),
+        (shown, got): (&PresentedKeys<'_>, Got<'_>),
         ports: &BTreeSet<u16>,
     ) -> Option<(Code, Class)> {
-        let said = &live.record.said;
+        let said = &live.record.body;
         let ignores_names = ignores_names(said, relation);
         let of = match claim {
             // These clients got whatever was presented on the port.
-            Claim::Port if ignores_names => (sample, Claim::PortOnly),
-            _ => (sample, claim),
+            Claim::Port if ignores_names => (host_set, Claim::PortOnly),
+            _ => (host_set, claim),
         };
         let got_in_before = || self.got_in_before(of, ports, got, enough);
         // Nobody accepts it for the name, whatever it meets.
-        let is_refused = claim != Claim::Name && !ignores_names && !shown.is_for(got, sample);
+        let is_refused = claim != Claim::Name && !ignores_names && !shown.is_for(got, host_set);
         if is_refused && !got_in_before() {
             return None;
         }
-        let is_path_as_then = || {
-            let known = self.is_shown_as_then(&records.state, (&live, enough), of, got, ports);
+        let is_path_unchanged = || {
+            let known =
+                self.is_presentation_unchanged(&records.state, (&live, enough), of, got, ports);
             known.unwrap_or_else(|| {
                 !self.is_new_path(records, said, of, ports, got, lets_in(enough))
             })
         };
         let code = match (shown.meet_by(got, enough), relation) {
-            (Met::Yes, _) => return None,
-            (Met::Partly, _) if is_path_as_then() => Code::PublishedPinsPartlyMet,
+            (PinValidation::Succeeds, _) => return None,
+            (PinValidation::DependsOnPath, _) if is_path_unchanged() => {
+                Code::PublishedPinsPartlyMet
+            }
             (_, Relation::Own) => Code::PublishedPinsUnmet,
             (_, Relation::Above) => Code::SuperdomainPinsUnmet,
         };
@@ -158,18 +164,18 @@ impl Published<'_> {
         &self,
         records: &Records,
         targets: &[Target],
-        sample: &Sample,
+        host_set: &HostSet,
         live: Live<'_>,
         enough: &[Enough],
     ) -> Vec<(usize, u16)> {
-        let said = &live.record.said;
+        let said = &live.record.body;
         let is_ours = said.origin == Origin::Header
             && records.writer.as_ref() == Some(&live.record.writer)
-            && (&said.host, said.matching) == (&sample.0, sample.1);
-        if live.waiver.is_some() || !(is_ours || self.had(sample)) {
+            && (&said.host, said.matching) == (&host_set.0, host_set.1);
+        if live.waiver.is_some() || !(is_ours || self.had(host_set)) {
             return Vec::new();
         }
-        let ports = self.known_ports(records.writer.as_ref(), sample);
+        let ports = self.known_ports(records.writer.as_ref(), host_set);
         let is_answered = |port: u16| targets.iter().any(|target| target.port == port);
         let is_here = match ports.is_empty() {
             true => !targets.is_empty(),
@@ -183,9 +189,10 @@ impl Published<'_> {
             (ports.is_empty() || *port == 0 || ports.contains(port))
                 && said.is_on(*port)
                 && !is_answered(*port)
-                && !self.routing.is_elsewhere(sample, *port)
-                && !(self.shown[*host].is_known && self.shown[*host].meet(enough) == Met::Yes)
+                && !self.routing.is_elsewhere(host_set, *port)
+                && !(self.shown[*host].is_known
+                    && self.shown[*host].meet(enough) == PinValidation::Succeeds)
         };
-        self.routing.led_to(sample).filter(is_concerned).collect()
+        self.routing.led_to(host_set).filter(is_concerned).collect()
     }
 }

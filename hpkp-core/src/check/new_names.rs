@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use super::records::{Published, Records, names_of};
-use super::routing::{Claim, Sample};
+use super::Records;
+use super::records::{Published, names_of};
+use super::routing::{Claim, HostSet};
 use super::unchanged::{Got, is_one};
 use crate::pin::Pin;
 use crate::published::state::Record;
@@ -12,7 +13,7 @@ use crate::published::{self, Presented, Presents};
 
 impl<'a> Published<'a> {
     /// Whether clients that hold pins, and get a certificate by which some paths do not meet them, may
-    /// refuse it when they visit `sample`, which the last accepted configuration did not have on
+    /// refuse it when they visit `host_set`, which the last accepted configuration did not have on
     /// one of these ports.
     ///
     /// It is so where the name is shown otherwise elsewhere, and they get in there. Where nobody is on
@@ -23,20 +24,20 @@ impl<'a> Published<'a> {
         &self,
         records: &Records,
         said: &published::Published,
-        (sample, claim): (&Sample, Claim),
+        (host_set, claim): (&HostSet, Claim),
         ports: &BTreeSet<u16>,
         got: Got<'_>,
         let_in: impl Fn(&Presented) -> bool,
     ) -> bool {
-        let is_new = |port: &u16| self.presented_before(sample, claim, *port).is_empty();
+        let is_new = |port: &u16| self.presented_before(host_set, claim, *port).is_empty();
         if self.presented_last.is_empty() || !ports.iter().any(is_new) {
             return false;
         }
         let is_pinned = |pin: Pin| said.pins.binary_search(&pin).is_ok();
         let is_path = |was: &Presented| is_one(was, got.one, is_pinned);
         let mut is_known = false;
-        for record in self.of_name(records, sample) {
-            let all = record.said.certificates.iter();
+        for record in self.of_name(records, host_set) {
+            let all = record.body.certificates.iter();
             for was in all.filter(|was| got.takes_over(was) && let_in(was)) {
                 if !is_path(was) {
                     return true;
@@ -49,8 +50,8 @@ impl<'a> Published<'a> {
         }
         let other_names = self.presented_last.values().flatten();
         !other_names
-            .filter(|record| !record.said.aside && said.binds(&record.said.host))
-            .flat_map(|record| &record.said.certificates)
+            .filter(|record| !record.body.aside && said.binds(&record.body.host))
+            .flat_map(|record| &record.body.certificates)
             .any(|was| is_path(was) && let_in(was))
     }
 
@@ -59,17 +60,17 @@ impl<'a> Published<'a> {
     fn of_name(
         &self,
         records: &Records,
-        sample: &Sample,
+        host_set: &HostSet,
     ) -> impl Iterator<Item = &'a Record<Presents>> + use<'a> {
         let mut all: Vec<&'a Record<Presents>> = Vec::new();
-        for (host, matching) in names_of(sample) {
+        for (host, matching) in names_of(host_set) {
             let here = self.presented_last.get(&(host, matching)).into_iter().flatten();
             all.extend(here.copied());
             let there = self.presents_by_host.get(host).into_iter().flatten().copied();
             all.extend(there.filter(|record| {
-                record.said.matching == matching
+                record.body.matching == matching
                     && records.writer.as_ref() != Some(&record.writer)
-                    && !record.said.aside
+                    && !record.body.aside
                     && records.state.is_presented(record)
             }));
         }

@@ -1,8 +1,8 @@
 //! Names that the operator says are served elsewhere.
 
+use super::messages::{Found, Scope};
 use super::records::Published;
-use super::report::{Found, Scope};
-use super::{Checker, records_report as text};
+use super::{Checker, record_messages as text};
 use crate::finding::{Check, Code, Location, Text};
 use crate::header::Kind;
 
@@ -14,10 +14,10 @@ impl Checker<'_> {
         let directive = self.deployment.names.not_served_here;
         for one in &self.deployment.not_served_here {
             let name = text::name_and_port(&one.host, one.matching, one.port);
-            let sample = (one.host.clone(), one.matching);
+            let host_set = (one.host.clone(), one.matching);
             let scope =
                 Scope { policy: &name, kind: Kind::Enforced, at: &one.at, each_place: true };
-            for host in published.routing.having(&sample, one.port) {
+            for host in published.routing.having(&host_set, one.port) {
                 let code = Code::NotServedHereConflict;
                 self.find(scope, Kind::Enforced, host, code, || {
                     text::served_here(&name, directive)

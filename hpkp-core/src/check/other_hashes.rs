@@ -13,7 +13,7 @@ use crate::path::Chain;
 use crate::pin::Pin;
 use crate::policy::{PinSource, Policy};
 
-use super::report::{self, Scope};
+use super::messages::{self, Scope};
 
 /// What a pin is the hash of, and of which object.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl<'a> Checker<'a> {
                 let text = self
                     .mistaken
                     .get(&resolved.pin)
-                    .map(|mistaken| report::pin_not_spki_hash(policy, resolved.pin, mistaken));
+                    .map(|mistaken| messages::pin_not_spki_hash(policy, resolved.pin, mistaken));
                 let scope =
                     Scope { policy: policy.name(), kind, at: &resolved.at, each_place: true };
                 self.find(scope, kind, *host, Code::PinNotSpkiHash, || text.unwrap_or_default());

@@ -4,46 +4,25 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::dane::{self, Evidence};
-use super::report::Scope as Place;
-use super::routing::{Claim, Reached, Routing, Sample, any_of, is_leaf_for};
+use super::dane::{self};
+use super::digest::digest;
+use super::messages::Scope as Place;
+use super::presented::{Enough, Fingerprints, PresentedKeys, enough};
+use super::routing::{Claim, HostSet, Reached, Routing, any_of};
 use super::unchanged::{Got, lets_in};
 use super::{
-    Alarm, Certificates, Checker, Context, Deployment, HostVerdict, NameSet, SeenName, Sending,
-    records_report as text,
+    Alarm, Certificates, Checker, Context, Deployment, HostVerdict, NameSet, Records, SeenName,
+    Sending, record_messages as text,
 };
-use crate::certificate::Certificate;
-use crate::finding::{Class, Code, Location, Text};
+use crate::finding::{Class, Code, Location};
 use crate::header::Kind;
-use crate::path::{Chain, Paths, Verified};
+use crate::path::{Paths, Verified};
 use crate::pin::Pin;
 use crate::policy::Policy;
-use crate::published::accepted::digest;
-use crate::published::client::united;
 use crate::published::state::{Live, Record};
 use crate::published::{
-    self, CertificateIdentity, Configuration, EventId, Fingerprint, HostName, Matching, Met,
-    Presented, Presents, Rrset, Scope, State, Withheld, WriterName,
+    self, Configuration, EventId, HostName, Matching, Presents, Rrset, Scope, Withheld, WriterName,
 };
-
-/// What the records say, and what is wrong with them.
-#[derive(Debug)]
-pub struct Records {
-    /// The state that they come to.
-    pub state: State,
-    /// Under which name this server writes its own; none where it writes none.
-    pub writer: Option<WriterName>,
-    /// A directory to which `hpkp published` can add what the operator decides.
-    pub directory: String,
-    /// The directive that names them, or the place that findings name where there is none.
-    pub at: Location,
-    /// What is wrong with them: the code, the text, and the directive.
-    pub problems: Vec<(Code, Text, Location)>,
-    /// What tells the configuration that was accepted last from others
-    /// ([`crate::published::accepted::digest`]), where it is served and could not be recorded. The records
-    /// are of one before it, so only the very same is unchanged. None where it is on record.
-    pub unrecorded: Option<Fingerprint>,
-}
 
 /// How a record binds a host.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,163 +33,25 @@ pub(super) enum Relation {
     Above,
 }
 
-/// What a host presents.
-#[derive(Default)]
-pub(super) struct Shown<'a> {
-    /// In a fixed order, each once.
-    pub(super) certificates: Vec<Presented>,
-    /// What they were made of, each with its position.
-    chains: Vec<(usize, &'a Chain)>,
-    /// Whether that is all.
-    pub(super) is_known: bool,
-    /// What TLSA records are compared with, where there are some.
-    pub(super) evidence: Vec<Evidence>,
-}
-
-impl<'a> Shown<'a> {
-    /// What the contexts present together.
-    fn new(
-        deployment: &'a Deployment,
-        paths: &[Vec<Paths>],
-        contexts: &[usize],
-        known: &mut Fingerprints,
-    ) -> Self {
-        let mut shown = Self { is_known: true, ..Self::default() };
-        let mut all: Vec<(Presented, &'a Chain)> = Vec::new();
-        for &context in contexts {
-            let Context { certificates, trust } = &deployment.contexts[context];
-            let Certificates::Loaded(chains) = certificates else {
-                shown.is_known = false;
-                continue;
-            };
-            shown.is_known &= trust.problem.is_none();
-            for (chain, paths) in chains.iter().zip(&paths[context]) {
-                let served = chain.certificates().iter().map(|one| one.pin()).collect();
-                match paths.keys() {
-                    Some(keys) => {
-                        let identity = Some(known.identity(chain));
-                        all.push((Presented { served, keys, identity }, chain));
-                    }
-                    None => shown.is_known = false,
-                }
-            }
-        }
-        all.sort_by(|(a, _), (b, _)| a.cmp(b));
-        for (one, chain) in all {
-            if shown.certificates.last() != Some(&one) {
-                shown.certificates.push(one);
-            }
-            shown.chains.push((shown.certificates.len() - 1, chain));
-        }
-        shown
-    }
-
-    /// Whether one of its certificates is for the hosts of `sample`, so that clients accept it.
-    pub(super) fn is_for(&self, got: Got<'_>, sample: &Sample) -> bool {
-        let chains = self.chains.iter();
-        let of_it = chains
-            .filter(|(position, _)| std::ptr::eq(&raw const self.certificates[*position], got.one));
-        of_it.into_iter().any(|(_, chain)| is_leaf_for(chain, sample))
-    }
-
-    /// How one of its certificates meets the pins of a client that needs one of several sets alone.
-    pub(super) fn meet_by(&self, got: Got<'_>, enough: &[Enough]) -> Met {
-        match enough {
-            [Enough::Tlsa(set, host)] => {
-                dane::meet(set, host, self.evidence.iter().filter(|one| one.is_of(got.one)))
-            }
-            _ => meet_any(std::slice::from_ref(got.one), enough),
-        }
-    }
-
-    /// How a client's pins are met that needs one of several sets alone.
-    pub(super) fn meet(&self, enough: &[Enough]) -> Met {
-        match enough {
-            [Enough::Tlsa(set, host)] => dane::meet(set, host, self.evidence.iter()),
-            _ => meet_any(&self.certificates, enough),
-        }
-    }
-}
-
-/// Fingerprints of CA certificates, each worked out once: most hosts send the same few.
-#[derive(Default)]
-struct Fingerprints(HashMap<*const Certificate, Fingerprint>);
-
-impl Fingerprints {
-    /// As [`Chain::identity`], of a chain that stays where it is while a check runs.
-    fn identity(&mut self, chain: &Chain) -> CertificateIdentity {
-        let mut of = |certificate: &Arc<Certificate>| {
-            let known = self.0.entry(Arc::as_ptr(certificate));
-            *known.or_insert_with(|| certificate.fingerprint())
-        };
-        CertificateIdentity {
-            slot: chain.leaf().slot(),
-            issuer: chain.leaf().issuer_fingerprint(),
-            authorities: chain.certificates()[1..].iter().map(&mut of).collect(),
-            leaf: Some(chain.leaf().fingerprint()),
-        }
-    }
-}
-
-/// What suffices for a client.
-pub(super) enum Enough {
-    /// One of these pins, sorted, of what it compares with them.
-    Pins(Scope, Vec<Pin>),
-    /// What these TLSA records ask for at this host.
-    Tlsa(Arc<Rrset>, HostName),
-}
-
-/// What suffices for the client that holds `said`, of whose configuration these are the entries that bind
-/// `host`.
-fn enough<'a>(
-    said: &published::Published,
-    host: &HostName,
-    entries: impl Iterator<Item = &'a published::Published>,
-) -> Vec<Enough> {
-    match &said.tlsa {
-        Some(set) => vec![Enough::Tlsa(set.clone(), host.clone())],
-        None => {
-            let united = united(said, entries).into_iter();
-            united.map(|(scope, pins)| Enough::Pins(scope, pins)).collect()
-        }
-    }
-}
-
-/// How the certificates meet the one of several sets that they meet best.
-pub(super) fn meet_any(certificates: &[Presented], enough: &[Enough]) -> Met {
-    let met = enough.iter().map(|one| match one {
-        Enough::Pins(scope, pins) => meet(certificates, *scope, pins),
-        Enough::Tlsa(set, _) => dane::meet_recorded(set, certificates),
-    });
-    met.max().unwrap_or(Met::Yes)
-}
-
-/// How the pins, which are sorted, are met by the certificate that meets them least: a client chooses which it gets.
-pub(super) fn meet(certificates: &[Presented], scope: Scope, pins: &[Pin]) -> Met {
-    let meets =
-        certificates.iter().map(|one| one.keys.meet(scope, |pin| pins.binary_search(&pin).is_ok()));
-    meets.min().unwrap_or(Met::Yes)
-}
-
 /// Records that a host does not meet, and the names for which it does not.
 #[derive(Default)]
-struct Unmet<'a> {
+struct UnmetRecords<'a> {
     found: Vec<Live<'a>>,
     known: HashSet<EventId>,
-    names: BTreeSet<(Sample, u16)>,
+    names: BTreeSet<(HostSet, u16)>,
 }
 
-impl<'a> Unmet<'a> {
-    fn add(&mut self, live: Live<'a>, sample: &Sample, ports: &BTreeSet<u16>) {
+impl<'a> UnmetRecords<'a> {
+    fn add(&mut self, live: Live<'a>, host_set: &HostSet, ports: &BTreeSet<u16>) {
         if self.known.insert(live.record.id) {
             self.found.push(live);
         }
-        self.names.extend(ports.iter().map(|port| (sample.clone(), *port)));
+        self.names.extend(ports.iter().map(|port| (host_set.clone(), *port)));
     }
 }
 
 /// By the host, the code, the class, and why the host answers for the names.
-type AllUnmet<'a> = BTreeMap<(usize, Code, Class, Claim), Unmet<'a>>;
+type UnmetByHost<'a> = BTreeMap<(usize, Code, Class, Claim), UnmetRecords<'a>>;
 
 /// By the name and the matching.
 type ByName<'a, T> = HashMap<(&'a str, Matching), Vec<&'a Record<T>>>;
@@ -218,7 +59,7 @@ type ByName<'a, T> = HashMap<(&'a str, Matching), Vec<&'a Record<T>>>;
 /// All that the checks below look at.
 pub(super) struct Published<'a> {
     pub(super) routing: Routing<'a>,
-    pub(super) shown: Vec<Shown<'a>>,
+    pub(super) shown: Vec<PresentedKeys<'a>>,
     /// What the last accepted configuration presented, published and withheld.
     pub(super) presented_last: ByName<'a, Presents>,
     pub(super) published_last: ByName<'a, published::Published>,
@@ -240,8 +81,9 @@ impl<'a> Published<'a> {
         let routing = Routing::new(deployment);
         let mut known = Fingerprints::default();
         let hosts = deployment.hosts.iter();
-        let shown =
-            hosts.map(|host| Shown::new(deployment, paths, &host.contexts, &mut known)).collect();
+        let shown = hosts
+            .map(|host| PresentedKeys::new(deployment, paths, &host.contexts, &mut known))
+            .collect();
         let mut published = Self {
             routing,
             shown,
@@ -261,7 +103,7 @@ impl<'a> Published<'a> {
             published.withheld_last = by_name(last.withheld);
         }
         published.live = records.state.live(now).collect();
-        let sets = published.live.iter().filter_map(|live| live.record.said.tlsa.as_deref());
+        let sets = published.live.iter().filter_map(|live| live.record.body.tlsa.as_deref());
         let sets: Vec<&Rrset> = sets.collect();
         if !sets.is_empty() {
             let anchors = dane::anchors(&sets);
@@ -270,46 +112,46 @@ impl<'a> Published<'a> {
             }
         }
         for (index, live) in published.live.iter().enumerate() {
-            published.live_by_host.entry(live.record.said.host.as_str()).or_default().push(index);
+            published.live_by_host.entry(live.record.body.host.as_str()).or_default().push(index);
         }
         for record in records.state.presents() {
-            published.presents_by_host.entry(record.said.host.as_str()).or_default().push(record);
+            published.presents_by_host.entry(record.body.host.as_str()).or_default().push(record);
         }
         published
     }
 
     /// Every name that the configuration or a record has.
-    fn samples(&self, hosts: usize) -> BTreeSet<Sample> {
+    fn host_sets(&self, hosts: usize) -> BTreeSet<HostSet> {
         let named = (0..hosts).flat_map(|host| {
-            let asides = self.routing.asides(host).map(|(sample, _)| sample);
+            let asides = self.routing.asides(host).map(|(host_set, _)| host_set);
             self.routing.names(host).keys().chain(asides).cloned()
         });
-        let mut samples: BTreeSet<Sample> = named.collect();
+        let mut host_sets: BTreeSet<HostSet> = named.collect();
         // A name whose block is gone may have fallen to another one.
         let before = self.presented_last.values().filter_map(|records| records.first());
-        samples.extend(before.map(|record| (record.said.host.clone(), record.said.matching)));
+        host_sets.extend(before.map(|record| (record.body.host.clone(), record.body.matching)));
         for indices in self.live_by_host.values() {
-            let all = || indices.iter().map(|index| &self.live[*index].record.said);
+            let all = || indices.iter().map(|index| &self.live[*index].record.body);
             let Some(host) = all().next().map(|said| &said.host) else { continue };
             if all().any(|said| said.matching != Matching::OneLabel) {
-                samples.insert((host.clone(), Matching::Exact));
+                host_sets.insert((host.clone(), Matching::Exact));
             }
             if all().any(|said| said.matching != Matching::Exact || said.include_subdomains) {
-                samples.insert((host.clone(), Matching::OneLabel));
+                host_sets.insert((host.clone(), Matching::OneLabel));
             }
         }
-        samples
+        host_sets
     }
 
-    /// The live records that bind the hosts of `sample`.
-    fn binding(&self, sample: &Sample) -> Vec<(Live<'a>, Relation)> {
+    /// The live records that bind the hosts of `host_set`.
+    fn binding(&self, host_set: &HostSet) -> Vec<(Live<'a>, Relation)> {
         let of = |name: &str| self.live_by_host.get(name).into_iter().flatten();
-        let name = any_of(sample);
+        let name = any_of(host_set);
         let mut binding = Vec::new();
-        for index in of(sample.0.as_str()) {
+        for index in of(host_set.0.as_str()) {
             let live = self.live[*index];
-            let said = &live.record.said;
-            let relation = match (sample.1, said.matching) {
+            let said = &live.record.body;
+            let relation = match (host_set.1, said.matching) {
                 (Matching::Exact, Matching::Exact) | (_, Matching::AnyDepth) => Relation::Own,
                 (Matching::Exact, _) => continue,
                 (_, Matching::OneLabel) => Relation::Own,
@@ -321,12 +163,12 @@ impl<'a> Published<'a> {
             }
         }
         // The name one label below the domain that is looked at.
-        let mut below = sample.0.as_str();
-        for domain in sample.0.parents() {
+        let mut below = host_set.0.as_str();
+        for domain in host_set.0.parents() {
             for index in of(domain) {
                 let live = self.live[*index];
-                let said = &live.record.said;
-                let is_child = below == sample.0.as_str() && sample.1 == Matching::Exact;
+                let said = &live.record.body;
+                let is_child = below == host_set.0.as_str() && host_set.1 == Matching::Exact;
                 let is_excepted = said.except.iter().any(|name| name.as_str() == below);
                 let relation = match said.matching {
                     Matching::AnyDepth => Relation::Own,
@@ -348,20 +190,20 @@ impl<'a> Published<'a> {
     pub(super) fn known_ports(
         &self,
         writer: Option<&WriterName>,
-        sample: &Sample,
+        host_set: &HostSet,
     ) -> BTreeSet<u16> {
-        let of_name = names_of(sample).flat_map(|(host, matching)| {
+        let of_name = names_of(host_set).flat_map(|(host, matching)| {
             let presents = self.presents_by_host.get(host).into_iter().flatten();
             presents.filter(move |record| {
-                Some(&record.writer) == writer && record.said.matching == matching
+                Some(&record.writer) == writer && record.body.matching == matching
             })
         });
-        of_name.flat_map(|record| &record.said.ports).copied().collect()
+        of_name.flat_map(|record| &record.body.ports).copied().collect()
     }
 
     /// Whether the last accepted configuration had this very policy for a host, presented what does not
     /// meet it, and did not send its header for a lock-out. A refusal would then protect nobody.
-    pub(super) fn is_withheld_as_before(&self, host: usize, policy: &Policy) -> bool {
+    pub(super) fn is_withholding_unchanged(&self, host: usize, policy: &Policy) -> bool {
         if let Some(is_same) = self.unrecorded {
             // What has no names is in no digest.
             return is_same && self.routing.served(host).next().is_some();
@@ -369,12 +211,12 @@ impl<'a> Published<'a> {
         let pins = sorted(policy);
         let mut served = self.routing.served(host).peekable();
         served.peek().is_some()
-            && served.all(|(sample, reached)| {
-                let before = self.withheld_last.get(&(sample.0.as_str(), sample.1));
+            && served.all(|(host_set, reached)| {
+                let before = self.withheld_last.get(&(host_set.0.as_str(), host_set.1));
                 before.into_iter().flatten().any(|record| {
-                    record.said.pins == pins
-                        && record.said.include_subdomains == policy.binds_subdomains()
-                }) && self.keeps_refusing(host, &pins, sample, reached)
+                    record.body.pins == pins
+                        && record.body.include_subdomains == policy.binds_subdomains()
+                }) && self.keeps_refusing(host, &pins, host_set, reached)
             })
     }
 
@@ -384,28 +226,28 @@ impl<'a> Published<'a> {
         &self,
         host: usize,
         pins: &[Pin],
-        sample: &Sample,
+        host_set: &HostSet,
         Reached { claim, ports }: &Reached,
     ) -> bool {
-        let Shown { certificates, is_known, .. } = &self.shown[host];
+        let PresentedKeys { certificates, is_known, .. } = &self.shown[host];
         if !is_known {
-            return self.is_unchanged(sample, (host, *claim), ports);
+            return self.is_unchanged(host_set, (host, *claim), ports);
         }
         let enough = [Enough::Pins(Scope::Chain, pins.to_vec())];
         let let_in = lets_in(&enough);
         let mut refusing = Got::each(certificates).filter(|got| !let_in(got.one));
-        refusing.all(|got| self.is_kept((sample, *claim), ports, got, &let_in))
+        refusing.all(|got| self.is_kept((host_set, *claim), ports, got, &let_in))
     }
 
     /// Whether the last accepted configuration published this very policy for all names of a host, and
     /// presented what does not meet it.
-    pub(super) fn is_unmet_as_before(&self, host: usize, policy: &Policy) -> bool {
+    pub(super) fn is_failure_unchanged(&self, host: usize, policy: &Policy) -> bool {
         let pins = sorted(policy);
         let mut served = self.routing.served(host).peekable();
         served.peek().is_some()
-            && served.all(|(sample, reached)| {
-                self.was_published(sample, policy)
-                    && self.keeps_refusing(host, &pins, sample, reached)
+            && served.all(|(host_set, reached)| {
+                self.was_published(host_set, policy)
+                    && self.keeps_refusing(host, &pins, host_set, reached)
             })
     }
 
@@ -420,14 +262,14 @@ impl<'a> Published<'a> {
         {
             let served = routing.served(host).map(|named| (named, false));
             let asides = routing.asides(host).map(|named| (named, true));
-            for ((sample, reached), aside) in served.chain(asides) {
-                let except = match sample.1 {
-                    Matching::OneLabel if !aside => excepted(routing, &by_domain, sample, host),
+            for ((host_set, reached), aside) in served.chain(asides) {
+                let except = match host_set.1 {
+                    Matching::OneLabel if !aside => excepted(routing, &by_domain, host_set, host),
                     _ => Vec::new(),
                 };
                 verdict.names.push(SeenName {
-                    host: sample.0.clone(),
-                    matching: sample.1,
+                    host: host_set.0.clone(),
+                    matching: host_set.1,
                     except,
                     ports: reached.ports.iter().copied().collect(),
                     aside,
@@ -538,17 +380,17 @@ impl<'a> Checker<'a> {
 
     /// What clients may hold against what is presented.
     fn check_live(&mut self, records: &'a Records, published: &Published<'a>, now: i64) {
-        let mut all: AllUnmet<'a> = BTreeMap::new();
+        let mut all: UnmetByHost<'a> = BTreeMap::new();
         let mut unknown: BTreeSet<usize> = BTreeSet::new();
         let mut unlistened: BTreeSet<String> = BTreeSet::new();
         let mut closed: BTreeSet<String> = BTreeSet::new();
         let mut dane = dane::Notes::default();
-        for sample in published.samples(self.deployment.hosts.len()) {
-            let binding = published.binding(&sample);
+        for host_set in published.host_sets(self.deployment.hosts.len()) {
+            let binding = published.binding(&host_set);
             if binding.is_empty() {
                 continue;
             }
-            let targets = published.routing.targets(&sample);
+            let targets = published.routing.targets(&host_set);
             // Of one configuration a client may need one entry only.
             // What another writer says suffices for the same client counts for nothing.
             let mut entries: HashMap<
@@ -556,20 +398,20 @@ impl<'a> Checker<'a> {
                 Vec<&crate::published::Published>,
             > = HashMap::new();
             for (live, _) in &binding {
-                if let Some(configuration) = live.record.said.configuration {
+                if let Some(configuration) = live.record.body.configuration {
                     let of = (configuration, &live.record.writer);
-                    entries.entry(of).or_default().push(&live.record.said);
+                    entries.entry(of).or_default().push(&live.record.body);
                 }
             }
             for (live, relation) in binding {
-                let said = &live.record.said;
+                let said = &live.record.body;
                 let same =
                     said.configuration.and_then(|of| entries.get(&(of, &live.record.writer)));
-                let enough = enough(said, &any_of(&sample), same.into_iter().flatten().copied());
-                let led = published.led_to(&targets, &sample, live, relation);
+                let enough = enough(said, &any_of(&host_set), same.into_iter().flatten().copied());
+                let led = published.led_to(&targets, &host_set, live, relation);
                 let mut is_gone = led.is_empty();
                 if led.is_empty() {
-                    let names = published.unlistened(&targets, &sample, live, relation);
+                    let names = published.unlistened(&targets, &host_set, live, relation);
                     is_gone = names.is_none();
                     unlistened.extend(names);
                 }
@@ -583,20 +425,20 @@ impl<'a> Checker<'a> {
                     }
                     let found = published.judge(
                         records,
-                        &sample,
+                        &host_set,
                         (live, relation, &enough),
                         (host, claim),
                         &ports,
                     );
-                    dane.note(published, &live, found, (host, &sample), &enough);
+                    dane.note(published, &live, found, (host, &host_set), &enough);
                     if let Some((code, class)) = found {
                         let unmet = all.entry((host, code, class, claim)).or_default();
-                        unmet.add(live, &sample, &ports);
+                        unmet.add(live, &host_set, &ports);
                     }
                 }
-                let removed = published.removed(records, &targets, &sample, live, &enough);
+                let removed = published.removed(records, &targets, &host_set, live, &enough);
                 if relation == Relation::Own && is_gone && removed.is_empty() {
-                    closed.extend(published.closed(&sample, live, &enough));
+                    closed.extend(published.closed(&host_set, live, &enough));
                 }
                 for (host, port) in removed {
                     if !published.shown[host].is_known {
@@ -605,7 +447,7 @@ impl<'a> Checker<'a> {
                     }
                     let code = Code::RemovedHostPinsUnmet;
                     let unmet = all.entry((host, code, code.class(), Claim::Name)).or_default();
-                    unmet.add(live, &sample, &BTreeSet::from([port]));
+                    unmet.add(live, &host_set, &BTreeSet::from([port]));
                 }
             }
         }
@@ -632,7 +474,7 @@ impl<'a> Checker<'a> {
         &mut self,
         records: &'a Records,
         published: &Published<'a>,
-        all: AllUnmet<'a>,
+        all: UnmetByHost<'a>,
         now: i64,
     ) {
         let all = merged(all);
@@ -654,13 +496,13 @@ impl<'a> Checker<'a> {
             let scope = Place { policy: &group, kind: Kind::Enforced, at, each_place: false };
             let chains = self.chains(host);
             let deployment = self.deployment;
-            let alarm = |((host, matching), port): &(Sample, u16)| Alarm {
+            let alarm = |((host, matching), port): &(HostSet, u16)| Alarm {
                 code,
                 name: Some((host.clone(), *matching, Some(*port))),
             };
             let alarms = unmet.names.iter().map(alarm).collect();
             self.find_for(scope, Kind::Enforced, host, (code, class), alarms, || {
-                let unmet = text::Unmet {
+                let unmet = text::UnmetPins {
                     records,
                     found: &unmet.found,
                     all: together.get(&key).map_or(unmet.found.as_slice(), Vec::as_slice),
@@ -735,20 +577,20 @@ impl<'a> Checker<'a> {
 }
 
 /// What hosts must have in common to share a finding.
-fn group_of(unmet: &Unmet<'_>, code: Code, claim: Claim) -> String {
+fn group_of(unmet: &UnmetRecords<'_>, code: Code, claim: Claim) -> String {
     let mut group = text::group(&unmet.found);
     if !matches!(claim, Claim::Name | Claim::Pattern) || code == Code::RemovedHostPinsUnmet {
         // The text names the hosts, since none of them is in the label.
-        unmet.names.iter().for_each(|(sample, _)| group.push_str(sample.0.as_str()));
+        unmet.names.iter().for_each(|(host_set, _)| group.push_str(host_set.0.as_str()));
     }
     group
 }
 
 /// A name as records have it, and the pattern that it fits.
-pub(super) fn names_of(sample: &Sample) -> impl Iterator<Item = (&str, Matching)> {
-    let parent = sample.0.parents().next().filter(|_| sample.1 == Matching::Exact);
+pub(super) fn names_of(host_set: &HostSet) -> impl Iterator<Item = (&str, Matching)> {
+    let parent = host_set.0.parents().next().filter(|_| host_set.1 == Matching::Exact);
     let parent = parent.map(|parent| (parent, Matching::OneLabel));
-    std::iter::once((sample.0.as_str(), sample.1)).chain(parent)
+    std::iter::once((host_set.0.as_str(), host_set.1)).chain(parent)
 }
 
 /// What a writer's last accepted configuration said, by the name and the matching.
@@ -758,7 +600,7 @@ fn by_name<'a, T>(all: BTreeMap<published::state::Names<'a>, Vec<&'a Record<T>>>
 
 /// What a default server does not meet for its own names it has not to be told of those in its
 /// certificate besides.
-fn merged(mut all: AllUnmet<'_>) -> AllUnmet<'_> {
+fn merged(mut all: UnmetByHost<'_>) -> UnmetByHost<'_> {
     let is_by_certificate =
         |(.., claim): &&(usize, Code, Class, Claim)| *claim == Claim::Certificate;
     let keys: Vec<_> = all.keys().filter(is_by_certificate).copied().collect();
@@ -785,7 +627,7 @@ type ByDomain<'a> = HashMap<&'a str, Vec<(&'a HostName, usize)>>;
 fn by_domain<'b>(routing: &'b Routing<'_>, hosts: usize) -> ByDomain<'b> {
     let served = || (0..hosts).flat_map(|host| routing.served(host).map(move |one| (host, one.0)));
     let mut by_domain = HashMap::new();
-    for (_, domain) in served().filter(|(_, sample)| sample.1 == Matching::OneLabel) {
+    for (_, domain) in served().filter(|(_, host_set)| host_set.1 == Matching::OneLabel) {
         by_domain.insert(domain.0.as_str(), Vec::new());
     }
     if by_domain.is_empty() {
@@ -805,13 +647,13 @@ fn by_domain<'b>(routing: &'b Routing<'_>, hosts: usize) -> ByDomain<'b> {
 fn excepted(
     routing: &Routing<'_>,
     by_domain: &ByDomain<'_>,
-    sample: &Sample,
+    host_set: &HostSet,
     host: usize,
 ) -> Vec<HostName> {
-    let below = by_domain.get(sample.0.as_str()).into_iter().flatten();
+    let below = by_domain.get(host_set.0.as_str()).into_iter().flatten();
     let others = below.filter(|(_, other)| *other != host).map(|(name, _)| *name);
     let elsewhere =
-        routing.elsewhere().filter(|name| name.parents().next() == Some(sample.0.as_str()));
+        routing.elsewhere().filter(|name| name.parents().next() == Some(host_set.0.as_str()));
     let names: BTreeSet<&HostName> = others.chain(elsewhere).collect();
     names.into_iter().cloned().collect()
 }

@@ -47,7 +47,7 @@ pub trait NamePattern: fmt::Debug {
 }
 
 /// A host, or all hosts of one label below it for which there is no entry of their own.
-pub(super) type Sample = (HostName, Matching);
+pub(super) type HostSet = (HostName, Matching);
 
 /// A label that stands for any that no block names.
 const ANY_LABEL: &str = "hpkp-any-label";
@@ -97,7 +97,7 @@ struct Certified {
 impl Certified {
     fn of(deployment: &Deployment, host: usize) -> Self {
         let mut certified = Self::default();
-        for (name, matching) in certified_samples(deployment, host) {
+        for (name, matching) in certified_host_sets(deployment, host) {
             match matching {
                 Matching::OneLabel => certified.domains.insert(name.as_str().to_owned()),
                 _ => certified.exact.insert(name.as_str().to_owned()),
@@ -106,13 +106,13 @@ impl Certified {
         certified
     }
 
-    /// How they are for a sample.
-    fn matching(&self, sample: &Sample) -> Option<Matching> {
-        let name = sample.0.as_str();
-        let has = match sample.1 {
+    /// How they are for a set of hosts.
+    fn matching(&self, host_set: &HostSet) -> Option<Matching> {
+        let name = host_set.0.as_str();
+        let has = match host_set.1 {
             Matching::OneLabel => self.domains.contains(name),
             _ if self.exact.contains(name) => return Some(Matching::Exact),
-            _ => sample.0.parents().next().is_some_and(|domain| self.domains.contains(domain)),
+            _ => host_set.0.parents().next().is_some_and(|domain| self.domains.contains(domain)),
         };
         has.then_some(Matching::OneLabel)
     }
@@ -164,14 +164,14 @@ pub(super) struct Routing<'a> {
     by_wildcard: HashMap<String, Vec<usize>>,
     /// Blocks with patterns that fit some hosts of a wildcard certificate, by table. Which hosts
     /// these are cannot be told, so the blocks count for all.
-    partly: HashMap<Sample, Vec<(usize, usize)>>,
+    partly: HashMap<HostSet, Vec<(usize, usize)>>,
     /// Names that clients do not reach here, with the ports that are meant; none means all.
-    elsewhere: HashMap<Sample, Vec<Option<u16>>>,
+    elsewhere: HashMap<HostSet, Vec<Option<u16>>>,
     /// The names of each host that clients of this server may see, with the ports: those that it
     /// serves, and those that other blocks serve and it answers for by a wildcard in its certificate.
-    names: Vec<BTreeMap<Sample, Reached>>,
+    names: Vec<BTreeMap<HostSet, Reached>>,
     /// The names of each host by which it is reached otherwise.
-    asides: Vec<BTreeMap<Sample, Reached>>,
+    asides: Vec<BTreeMap<HostSet, Reached>>,
 }
 
 impl<'a> Routing<'a> {
@@ -209,8 +209,8 @@ impl<'a> Routing<'a> {
             }
         }
         for one in &deployment.not_served_here {
-            let sample = (one.host.clone(), one.matching);
-            routing.elsewhere.entry(sample).or_default().push(one.port);
+            let host_set = (one.host.clone(), one.matching);
+            routing.elsewhere.entry(host_set).or_default().push(one.port);
         }
         routing.find_names();
         routing
@@ -220,13 +220,13 @@ impl<'a> Routing<'a> {
     /// in their certificates, since a client can note no others.
     fn find_names(&mut self) {
         let deployment = self.deployment;
-        let parse = |names: &mut dyn Iterator<Item = &String>, matching| -> Vec<Sample> {
+        let parse = |names: &mut dyn Iterator<Item = &String>, matching| -> Vec<HostSet> {
             names.filter_map(|name| Some((name.parse().ok()?, matching))).collect()
         };
-        let mut samples: BTreeSet<Sample> = BTreeSet::new();
-        samples.extend(parse(&mut self.by_name.keys(), Matching::Exact));
-        samples.extend(parse(&mut self.by_certificate.keys(), Matching::Exact));
-        samples.extend(parse(&mut self.by_wildcard.keys(), Matching::OneLabel));
+        let mut host_sets: BTreeSet<HostSet> = BTreeSet::new();
+        host_sets.extend(parse(&mut self.by_name.keys(), Matching::Exact));
+        host_sets.extend(parse(&mut self.by_certificate.keys(), Matching::Exact));
+        host_sets.extend(parse(&mut self.by_wildcard.keys(), Matching::OneLabel));
         for &index in &self.with_patterns {
             let table = &self.tables[index];
             let choice = table.listener.choice;
@@ -235,35 +235,36 @@ impl<'a> Routing<'a> {
                 if !names.iter().any(|name| is_pattern(choice, name)) {
                     continue;
                 }
-                for sample in certified_samples(deployment, host) {
-                    if sample.1 == Matching::OneLabel {
-                        let fits = names.iter().filter_map(|name| fitting(choice, name, &sample.0));
-                        let fits: BTreeSet<Sample> = fits.collect();
-                        if fits.contains(&sample) && table.may_lead_to(order, &sample) {
-                            self.partly.entry(sample.clone()).or_default().push((index, host));
+                for host_set in certified_host_sets(deployment, host) {
+                    if host_set.1 == Matching::OneLabel {
+                        let fits =
+                            names.iter().filter_map(|name| fitting(choice, name, &host_set.0));
+                        let fits: BTreeSet<HostSet> = fits.collect();
+                        if fits.contains(&host_set) && table.may_lead_to(order, &host_set) {
+                            self.partly.entry(host_set.clone()).or_default().push((index, host));
                         }
-                        samples.extend(fits);
+                        host_sets.extend(fits);
                     }
-                    samples.insert(sample);
+                    host_sets.insert(host_set);
                 }
             }
         }
-        for sample in samples {
-            let answering = self.answering(&sample);
+        for host_set in host_sets {
+            let answering = self.answering(&host_set);
             let is_ours = is_ours(&answering);
             for (table, host, claim) in answering {
                 let names = match claim {
                     Claim::Wildcard if is_ours => &mut self.names[host],
                     // Its wildcard stands for it.
-                    Claim::Wildcard if sample.1 != Matching::OneLabel => continue,
+                    Claim::Wildcard if host_set.1 != Matching::OneLabel => continue,
                     Claim::Wildcard | Claim::Port | Claim::PortOnly => &mut self.asides[host],
                     Claim::Name | Claim::Pattern | Claim::Certificate => &mut self.names[host],
                 };
-                reach(names, &sample, claim, self.tables[table].listener.port);
+                reach(names, &host_set, claim, self.tables[table].listener.port);
                 // What others have as well counts as what the default server had before, too.
-                if claim == Claim::Wildcard && is_ours && sample.1 == Matching::OneLabel {
+                if claim == Claim::Wildcard && is_ours && host_set.1 == Matching::OneLabel {
                     let port = self.tables[table].listener.port;
-                    reach(&mut self.asides[host], &sample, claim, port);
+                    reach(&mut self.asides[host], &host_set, claim, port);
                 }
             }
         }
@@ -274,37 +275,37 @@ impl<'a> Routing<'a> {
                 && table.certified.domains.is_empty()
                 && let Ok(name) = ANY_HOST.parse()
             {
-                let sample = (name, Matching::Exact);
-                reach(&mut self.asides[host], &sample, Claim::Port, table.listener.port);
+                let host_set = (name, Matching::Exact);
+                reach(&mut self.asides[host], &host_set, Claim::Port, table.listener.port);
             }
         }
     }
 
     /// The names of a host, with its ports.
-    pub(super) fn names(&self, host: usize) -> &BTreeMap<Sample, Reached> {
+    pub(super) fn names(&self, host: usize) -> &BTreeMap<HostSet, Reached> {
         &self.names[host]
     }
 
     /// The names that a host serves, with its ports.
-    pub(super) fn served(&self, host: usize) -> impl Iterator<Item = (&Sample, &Reached)> {
+    pub(super) fn served(&self, host: usize) -> impl Iterator<Item = (&HostSet, &Reached)> {
         self.names[host].iter().filter(|(_, reached)| reached.claim.is_served())
     }
 
     /// The names for which a host answers without a header, with its ports.
-    pub(super) fn asides(&self, host: usize) -> impl Iterator<Item = (&Sample, &Reached)> {
+    pub(super) fn asides(&self, host: usize) -> impl Iterator<Item = (&HostSet, &Reached)> {
         self.asides[host].iter()
     }
 
     /// Whether the operator says that clients do not reach a name on a port here.
-    pub(super) fn is_elsewhere(&self, sample: &Sample, port: u16) -> bool {
+    pub(super) fn is_elsewhere(&self, host_set: &HostSet, port: u16) -> bool {
         if self.elsewhere.is_empty() {
             return false;
         }
         // A name belongs to the domain above it as well.
-        let parent = sample.0.parents().next().filter(|_| sample.1 == Matching::Exact);
+        let parent = host_set.0.parents().next().filter(|_| host_set.1 == Matching::Exact);
         let parent = parent.and_then(|parent| Some((parent.parse().ok()?, Matching::OneLabel)));
-        let ports = [Some(sample.clone()), parent].into_iter().flatten();
-        let ports = ports.filter_map(|sample| self.elsewhere.get(&sample)).flatten();
+        let ports = [Some(host_set.clone()), parent].into_iter().flatten();
+        let ports = ports.filter_map(|host_set| self.elsewhere.get(&host_set)).flatten();
         ports.into_iter().any(|only| only.is_none_or(|only| only == port))
     }
 
@@ -315,8 +316,8 @@ impl<'a> Routing<'a> {
     }
 
     /// The blocks that have a name themselves, in one of their names, on a port or on any.
-    pub(super) fn having(&self, sample: &Sample, port: Option<u16>) -> BTreeSet<usize> {
-        let (name, matching) = sample;
+    pub(super) fn having(&self, host_set: &HostSet, port: Option<u16>) -> BTreeSet<usize> {
+        let (name, matching) = host_set;
         if *matching == Matching::OneLabel {
             let there = |table: &&Table<'_>| port.is_none_or(|port| port == table.listener.port);
             let tables = self.tables.iter().filter(there);
@@ -332,18 +333,18 @@ impl<'a> Routing<'a> {
     }
 
     /// The blocks that answer for a name, each with the reason.
-    pub(super) fn targets(&self, sample: &Sample) -> Vec<Target> {
+    pub(super) fn targets(&self, host_set: &HostSet) -> Vec<Target> {
         let target = |(table, host, claim): (usize, usize, Claim)| {
             let port = self.tables[table].listener.port;
             Target { host, port, claim }
         };
-        self.answering(sample).into_iter().map(target).collect()
+        self.answering(host_set).into_iter().map(target).collect()
     }
 
     /// The other blocks that clients of `host` meet under the name: where the block itself answers
     /// for some of the hosts of a pattern, its clients are not led to another.
-    pub(super) fn beside(&self, host: usize, sample: &Sample) -> BTreeSet<usize> {
-        let all = self.answering(sample);
+    pub(super) fn beside(&self, host: usize, host_set: &HostSet) -> BTreeSet<usize> {
+        let all = self.answering(host_set);
         let own: BTreeSet<usize> =
             all.iter().filter(|(_, other, _)| *other == host).map(|(table, ..)| *table).collect();
         let is_ours = is_ours(&all);
@@ -355,8 +356,8 @@ impl<'a> Routing<'a> {
 
     /// The default servers that clients of `host` meet under the name on other listeners, and to which
     /// only a wildcard in a certificate leads them: no block has the name.
-    pub(super) fn aside(&self, host: usize, sample: &Sample) -> BTreeSet<usize> {
-        let all = self.answering(sample);
+    pub(super) fn aside(&self, host: usize, host_set: &HostSet) -> BTreeSet<usize> {
+        let all = self.answering(host_set);
         if is_ours(&all) {
             return BTreeSet::new();
         }
@@ -384,18 +385,18 @@ impl<'a> Routing<'a> {
     }
 
     /// The tables in which a name leads to blocks, with these.
-    fn answering(&self, sample: &Sample) -> Vec<(usize, usize, Claim)> {
-        let name = any_of(sample);
+    fn answering(&self, host_set: &HostSet) -> Vec<(usize, usize, Claim)> {
+        let name = any_of(host_set);
         let of = |map: &'_ HashMap<String, Vec<usize>>, name: &str| -> Vec<usize> {
             map.get(name).cloned().unwrap_or_default()
         };
         let mut tables = self.with_patterns.clone();
         tables.extend(of(&self.by_name, name.as_str()));
-        let domain = match sample.1 {
-            Matching::OneLabel => Some(sample.0.as_str()),
+        let domain = match host_set.1 {
+            Matching::OneLabel => Some(host_set.0.as_str()),
             _ => {
                 tables.extend(of(&self.by_certificate, name.as_str()));
-                sample.0.parents().next()
+                host_set.0.parents().next()
             }
         };
         tables.extend(domain.into_iter().flat_map(|domain| of(&self.by_wildcard, domain)));
@@ -403,17 +404,17 @@ impl<'a> Routing<'a> {
         tables.dedup();
         let mut answering = Vec::with_capacity(tables.len());
         for index in tables {
-            let answer = self.tables[index].answer(self.deployment, sample, name.as_str());
+            let answer = self.tables[index].answer(self.deployment, host_set, name.as_str());
             answering.extend(answer.map(|(host, claim)| (index, host, claim)));
         }
-        let partly = self.partly.get(sample).into_iter().flatten();
+        let partly = self.partly.get(host_set).into_iter().flatten();
         answering.extend(
             partly.map(|(table, host)| (*table, *host, self.tables[*table].claim(Claim::Pattern))),
         );
         if !self.elsewhere.is_empty() {
             answering.retain(|(table, _, claim)| {
                 let port = self.tables[*table].listener.port;
-                *claim == Claim::Name || !self.is_elsewhere(sample, port)
+                *claim == Claim::Name || !self.is_elsewhere(host_set, port)
             });
         }
         answering
@@ -421,8 +422,8 @@ impl<'a> Routing<'a> {
 
     /// The blocks to which the server leads clients of a name, whether or not they accept what they get
     /// there.
-    pub(super) fn led_to(&self, sample: &Sample) -> impl Iterator<Item = (usize, u16)> + '_ {
-        let name = any_of(sample).into_owned();
+    pub(super) fn led_to(&self, host_set: &HostSet) -> impl Iterator<Item = (usize, u16)> + '_ {
+        let name = any_of(host_set).into_owned();
         let by_name = self.tables.iter().filter(|table| !table.listener.by_port_alone);
         by_name.map(move |table| {
             let named = table.named(name.as_str()).map(|(host, _)| host);
@@ -465,9 +466,9 @@ fn is_ours(answering: &[(usize, usize, Claim)]) -> bool {
     answering.iter().any(|(.., claim)| matches!(claim, Claim::Name | Claim::Pattern))
 }
 
-fn reach(names: &mut BTreeMap<Sample, Reached>, sample: &Sample, claim: Claim, port: u16) {
+fn reach(names: &mut BTreeMap<HostSet, Reached>, host_set: &HostSet, claim: Claim, port: u16) {
     let new = || Reached { claim, ports: BTreeSet::new() };
-    let reached = names.entry(sample.clone()).or_insert_with(new);
+    let reached = names.entry(host_set.clone()).or_insert_with(new);
     reached.ports.extend((port != 0).then_some(port));
 }
 
@@ -494,20 +495,20 @@ impl<'a> Table<'a> {
         table
     }
 
-    /// The block that answers for a sample, of which `name` is a host, and why. None where clients
+    /// The block that answers for a set of hosts, of which `name` is a host, and why. None where clients
     /// refuse the certificate for the name.
     fn answer(
         &self,
         deployment: &Deployment,
-        sample: &Sample,
+        host_set: &HostSet,
         name: &str,
     ) -> Option<(usize, Claim)> {
         match self.named(name) {
             Some((host, true)) => Some((host, self.claim(Claim::Name))),
-            Some((host, false)) => is_certificate_for(deployment, host, sample)
+            Some((host, false)) => is_certificate_for(deployment, host, host_set)
                 .then_some((host, self.claim(Claim::Pattern))),
             None => {
-                let claim = match self.certified.matching(sample)? {
+                let claim = match self.certified.matching(host_set)? {
                     _ if self.listener.by_port_alone => Claim::Port,
                     Matching::OneLabel if self.is_named => Claim::Wildcard,
                     _ => Claim::Certificate,
@@ -589,8 +590,8 @@ impl<'a> Table<'a> {
 
     /// Whether a pattern that fits some of the hosts may lead to a block that does not have all of
     /// them, since no pattern that is asked before has all.
-    fn may_lead_to(&self, order: usize, sample: &Sample) -> bool {
-        let name = any_of(sample);
+    fn may_lead_to(&self, order: usize, host_set: &HostSet) -> bool {
+        let name = any_of(host_set);
         let name = name.as_str();
         if self.named(name).is_some_and(|(host, _)| host == self.listener.hosts[order]) {
             return false;
@@ -617,11 +618,11 @@ fn canonical(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_owned()
 }
 
-/// A name of a sample.
-pub(super) fn any_of(sample: &Sample) -> Cow<'_, HostName> {
-    match sample.1 {
-        Matching::OneLabel => Cow::Owned(sample.0.below(ANY_LABEL)),
-        _ => Cow::Borrowed(&sample.0),
+/// A name of a set of hosts.
+pub(super) fn any_of(host_set: &HostSet) -> Cow<'_, HostName> {
+    match host_set.1 {
+        Matching::OneLabel => Cow::Owned(host_set.0.below(ANY_LABEL)),
+        _ => Cow::Borrowed(&host_set.0),
     }
 }
 
@@ -637,7 +638,7 @@ fn is_pattern(choice: Choice, name: &str) -> bool {
 
 /// The hosts one label below `domain` that a name with a pattern may fit: one, or some that cannot be
 /// told.
-fn fitting(choice: Choice, name: &str, domain: &HostName) -> Option<Sample> {
+fn fitting(choice: Choice, name: &str, domain: &HostName) -> Option<HostSet> {
     let some = || (domain.clone(), Matching::OneLabel);
     let name = name.to_ascii_lowercase();
     if choice == Choice::Nginx {
@@ -673,7 +674,7 @@ fn leaves(deployment: &Deployment, host: usize) -> impl Iterator<Item = &Chain> 
 }
 
 /// The names in the certificates that a host presents.
-fn certified_samples(deployment: &Deployment, host: usize) -> impl Iterator<Item = Sample> + '_ {
+fn certified_host_sets(deployment: &Deployment, host: usize) -> impl Iterator<Item = HostSet> + '_ {
     let names = leaves(deployment, host).flat_map(|chain| chain.leaf().dns_names());
     names.filter_map(|name| match name.strip_prefix("*.") {
         Some(domain) => Some((domain.parse().ok()?, Matching::OneLabel)),
@@ -681,26 +682,26 @@ fn certified_samples(deployment: &Deployment, host: usize) -> impl Iterator<Item
     })
 }
 
-/// Whether a certificate that a host presents is for `sample`, so that clients accept it, or may be,
+/// Whether a certificate that a host presents is for `host_set`, so that clients accept it, or may be,
 /// since it is not known.
-fn is_certificate_for(deployment: &Deployment, host: usize, sample: &Sample) -> bool {
+fn is_certificate_for(deployment: &Deployment, host: usize, host_set: &HostSet) -> bool {
     let is_unknown = |context: &usize| {
         !matches!(deployment.contexts[*context].certificates, Certificates::Loaded(_))
     };
     if deployment.hosts[host].contexts.iter().any(is_unknown) {
         return true;
     }
-    leaves(deployment, host).any(|chain| is_leaf_for(chain, sample))
+    leaves(deployment, host).any(|chain| is_leaf_for(chain, host_set))
 }
 
-/// Whether a certificate is for `sample`.
-pub(super) fn is_leaf_for(chain: &Chain, sample: &Sample) -> bool {
+/// Whether a certificate is for `host_set`.
+pub(super) fn is_leaf_for(chain: &Chain, host_set: &HostSet) -> bool {
     let same = |name: &str, other: &str| name.trim_end_matches('.').eq_ignore_ascii_case(other);
-    chain.leaf().dns_names().iter().any(|name| match (name.strip_prefix("*."), sample.1) {
-        (Some(domain), Matching::OneLabel) => same(domain, sample.0.as_str()),
-        (Some(domain), _) => sample.0.parents().next().is_some_and(|parent| same(domain, parent)),
+    chain.leaf().dns_names().iter().any(|name| match (name.strip_prefix("*."), host_set.1) {
+        (Some(domain), Matching::OneLabel) => same(domain, host_set.0.as_str()),
+        (Some(domain), _) => host_set.0.parents().next().is_some_and(|parent| same(domain, parent)),
         (None, Matching::OneLabel) => false,
-        (None, _) => same(name, sample.0.as_str()),
+        (None, _) => same(name, host_set.0.as_str()),
     })
 }
 

@@ -9,12 +9,15 @@
 
 use std::collections::BTreeSet;
 
-use super::records::{Enough, Published, meet_any, names_of};
-use super::routing::{ANY_HOST, Claim, Reached, Sample};
+use super::presented::{Enough, meet_any};
+use super::records::{Published, names_of};
+use super::routing::{ANY_HOST, Claim, HostSet, Reached};
 use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::state::{Live, Record};
-use crate::published::{self, Lifetime, Matching, Met, Origin, Presented, Presents, Slot, State};
+use crate::published::{
+    self, Lifetime, Matching, Origin, PinValidation, Presented, Presents, Slot, State,
+};
 
 /// Whether two certificates are alike to clients that hold pins: the same key of the leaf as far as `leaf`
 /// is about it, the same issuer, and the same CA certificates sent, in order. A renewal with the same key by
@@ -78,7 +81,11 @@ impl Got<'_> {
     }
 
     /// Whether all clients that get this one, and that `before` let in, got it then too.
-    pub(super) fn is_as(&self, before: &[Presented], let_in: impl Fn(&Presented) -> bool) -> bool {
+    pub(super) fn is_slot_unchanged(
+        &self,
+        before: &[Presented],
+        let_in: impl Fn(&Presented) -> bool,
+    ) -> bool {
         before.iter().any(|was| is_same(was, self.one))
             && self.predecessors(before).all(|was| is_same(was, self.one) || !let_in(was))
     }
@@ -87,32 +94,32 @@ impl Got<'_> {
 /// Whether the same certificates are presented.
 fn same(recorded: &[Presented], shown: &[Presented]) -> bool {
     recorded.is_empty() == shown.is_empty()
-        && Got::each(shown).all(|got| got.is_as(recorded, |_| true))
+        && Got::each(shown).all(|got| got.is_slot_unchanged(recorded, |_| true))
 }
 
 /// Whether a certificate lets in some of those who need one of `enough` alone.
 pub(super) fn lets_in(enough: &[Enough]) -> impl Fn(&Presented) -> bool + Copy {
-    |one| meet_any(std::slice::from_ref(one), enough) != Met::No
+    |one| meet_any(std::slice::from_ref(one), enough) != PinValidation::Fails
 }
 
 impl<'a> Published<'a> {
-    /// What the last accepted configuration presented to those who visit `sample` on `port`: by that
+    /// What the last accepted configuration presented to those who visit `host_set` on `port`: by that
     /// name, or by the pattern that it fitted. A port of 0 stands for a socket without one, which is
     /// reached through something in front of it, on whatever port. What it presented aside counts for
     /// `claim`s of that kind alone: a name that a block has got since then is new. Where names are
     /// ignored, it is whatever was presented on the port.
     pub(super) fn presented_before(
         &self,
-        sample: &Sample,
+        host_set: &HostSet,
         claim: Claim,
         port: u16,
     ) -> Vec<&'a Record<Presents>> {
         let is_there = |record: &&Record<Presents>, aside: bool| {
-            record.said.aside == aside && (port == 0 || record.said.ports.contains(&port))
+            record.body.aside == aside && (port == 0 || record.body.ports.contains(&port))
         };
         let any = (ANY_HOST, Matching::Exact);
         for aside in [false, true].into_iter().filter(|aside| !aside || !claim.is_served()) {
-            for key in names_of(sample).chain(aside.then_some(any)) {
+            for key in names_of(host_set).chain(aside.then_some(any)) {
                 let all = self.presented_last.get(&key).into_iter().flatten().copied();
                 let there: Vec<_> = all.filter(|record| is_there(record, aside)).collect();
                 if !there.is_empty() {
@@ -127,15 +134,15 @@ impl<'a> Published<'a> {
 
     /// Whether the last accepted configuration had a name, or answered for it by a pattern, with a
     /// certificate for it.
-    pub(super) fn had(&self, sample: &Sample) -> bool {
-        names_of(sample).any(|name| self.presented_last.contains_key(&name))
+    pub(super) fn had(&self, host_set: &HostSet) -> bool {
+        names_of(host_set).any(|name| self.presented_last.contains_key(&name))
     }
 
-    /// Whether a host presents for `sample`, on each of `ports`, the certificates that the last accepted
+    /// Whether a host presents for `host_set`, on each of `ports`, the certificates that the last accepted
     /// configuration presented for it there.
     pub(super) fn is_unchanged(
         &self,
-        sample: &Sample,
+        host_set: &HostSet,
         (host, claim): (usize, Claim),
         ports: &BTreeSet<u16>,
     ) -> bool {
@@ -145,19 +152,19 @@ impl<'a> Published<'a> {
         let all = &self.shown[host].certificates;
         if all.is_empty() {
             let is_empty = |port| {
-                let mut before = self.presented_before(sample, claim, port).into_iter();
-                before.any(|record| record.said.certificates.is_empty())
+                let mut before = self.presented_before(host_set, claim, port).into_iter();
+                before.any(|record| record.body.certificates.is_empty())
             };
             return or_none(ports).into_iter().all(is_empty);
         }
-        Got::each(all).all(|got| self.is_kept((sample, claim), ports, got, &|_: &Presented| true))
+        Got::each(all).all(|got| self.is_kept((host_set, claim), ports, got, &|_: &Presented| true))
     }
 
-    /// Whether those who get a certificate of a host when they visit `sample` on one of `ports`, and were
+    /// Whether those who get a certificate of a host when they visit `host_set` on one of `ports`, and were
     /// let in by what they got there from the last accepted configuration, got the same then.
     pub(super) fn is_kept(
         &self,
-        (sample, claim): (&Sample, Claim),
+        (host_set, claim): (&HostSet, Claim),
         ports: &BTreeSet<u16>,
         got: Got<'_>,
         let_in: &dyn Fn(&Presented) -> bool,
@@ -165,19 +172,20 @@ impl<'a> Published<'a> {
         if let Some(is_same) = self.unrecorded {
             return is_same;
         }
-        let on = |port| self.is_kept_on((sample, claim), port, got, let_in);
+        let on = |port| self.is_kept_on((host_set, claim), port, got, let_in);
         or_none(ports).into_iter().all(on)
     }
 
     fn is_kept_on(
         &self,
-        (sample, claim): (&Sample, Claim),
+        (host_set, claim): (&HostSet, Claim),
         port: u16,
         got: Got<'_>,
         let_in: &dyn Fn(&Presented) -> bool,
     ) -> bool {
-        let before = self.presented_before(sample, claim, port);
-        let mut same = before.iter().filter(|r| got.is_as(&r.said.certificates, let_in));
+        let before = self.presented_before(host_set, claim, port);
+        let mut same =
+            before.iter().filter(|r| got.is_slot_unchanged(&r.body.certificates, let_in));
         if before.len() == 1 || port == 0 {
             return same.next().is_some();
         }
@@ -185,29 +193,29 @@ impl<'a> Published<'a> {
         // different hosts of a pattern, nothing tells which of them this block had: it may have taken
         // the place of one that is gone.
         let is_still_presented = |record: &Record<Presents>| {
-            let level = (record.said.host.clone(), record.said.matching);
+            let level = (record.body.host.clone(), record.body.matching);
             let there = self.routing.targets(&level).into_iter();
             there.filter(|target| target.port == port).any(|target| {
-                self::same(&record.said.certificates, &self.shown[target.host].certificates)
+                self::same(&record.body.certificates, &self.shown[target.host].certificates)
             })
         };
         let is_harmless = |record: &&Record<Presents>| {
             is_still_presented(record)
                 || got
-                    .predecessors(&record.said.certificates)
+                    .predecessors(&record.body.certificates)
                     .all(|was| is_same(was, got.one) || !let_in(was))
         };
         let had_it = |record: &&Record<Presents>| {
-            record.said.certificates.iter().any(|was| is_same(was, got.one))
+            record.body.certificates.iter().any(|was| is_same(was, got.one))
         };
         before.iter().any(had_it) && before.iter().all(is_harmless)
     }
 
-    /// Whether clients that need one of `enough` got in when they visited `sample` on one of `ports` while
+    /// Whether clients that need one of `enough` got in when they visited `host_set` on one of `ports` while
     /// the last accepted configuration was in effect, and get this certificate now.
     pub(super) fn got_in_before(
         &self,
-        (sample, claim): (&Sample, Claim),
+        (host_set, claim): (&HostSet, Claim),
         ports: &BTreeSet<u16>,
         got: Got<'_>,
         enough: &[Enough],
@@ -218,17 +226,17 @@ impl<'a> Published<'a> {
         }
         let let_in = lets_in(enough);
         let is_met =
-            |record: &Record<Presents>| got.predecessors(&record.said.certificates).any(let_in);
-        let before = |port: &u16| self.presented_before(sample, claim, *port);
+            |record: &Record<Presents>| got.predecessors(&record.body.certificates).any(let_in);
+        let before = |port: &u16| self.presented_before(host_set, claim, *port);
         ports.iter().flat_map(before).any(is_met)
     }
 
     /// Whether a host presents what the last accepted configuration presented and published this
     /// very policy, if there is one, for all its names.
     pub(super) fn is_host_unchanged(&self, host: usize, policy: Option<&Policy>) -> bool {
-        let is_same = |(sample, reached): (&Sample, &Reached)| {
-            self.is_unchanged(sample, (host, reached.claim), &reached.ports)
-                && policy.is_none_or(|policy| self.was_published(sample, policy))
+        let is_same = |(host_set, reached): (&HostSet, &Reached)| {
+            self.is_unchanged(host_set, (host, reached.claim), &reached.ports)
+                && policy.is_none_or(|policy| self.was_published(host_set, policy))
         };
         let mut served = self.routing.served(host).peekable();
         match policy {
@@ -237,62 +245,64 @@ impl<'a> Published<'a> {
         }
     }
 
-    /// Whether the last accepted configuration published this very policy for those who visit `sample`:
+    /// Whether the last accepted configuration published this very policy for those who visit `host_set`:
     /// by that name, or by the pattern that it fitted.
-    pub(super) fn was_published(&self, sample: &Sample, policy: &Policy) -> bool {
+    pub(super) fn was_published(&self, host_set: &HostSet, policy: &Policy) -> bool {
         // What is served and not on record publishes nothing that was not on record before.
         if self.unrecorded == Some(false) {
             return false;
         }
         let pins = super::sorted(policy);
         let is_it = |record: &&Record<published::Published>| {
-            let said = &record.said;
+            let said = &record.body;
             said.pins == pins
                 && said.include_subdomains == policy.binds_subdomains()
                 && policy.max_age().map(Lifetime::MaxAge) == Some(said.lifetime)
         };
         let of = |host, matching| self.published_last.get(&(host, matching)).into_iter().flatten();
-        if of(sample.0.as_str(), sample.1).copied().any(|record| is_it(&record)) {
+        if of(host_set.0.as_str(), host_set.1).copied().any(|record| is_it(&record)) {
             return true;
         }
-        let parent = sample.0.parents().next().filter(|_| sample.1 == Matching::Exact);
+        let parent = host_set.0.parents().next().filter(|_| host_set.1 == Matching::Exact);
         parent.is_some_and(|parent| {
             let mut by_pattern = of(parent, Matching::OneLabel).copied();
-            by_pattern.any(|record| is_it(&record) && !record.said.except.contains(&sample.0))
+            by_pattern.any(|record| is_it(&record) && !record.body.except.contains(&host_set.0))
         })
     }
 
     /// Whether every client that holds the record and gets this certificate got the pins, or got in with
     /// them, where it was shown just the same: it builds the path that it built then. `None` where nothing
     /// is known of what it saw.
-    pub(super) fn is_shown_as_then(
+    pub(super) fn is_presentation_unchanged(
         &self,
         state: &State,
         (live, enough): (&Live<'_>, &[Enough]),
-        (sample, claim): (&Sample, Claim),
+        (host_set, claim): (&HostSet, Claim),
         got: Got<'_>,
         ports: &BTreeSet<u16>,
     ) -> Option<bool> {
         if let Some(is_same) = self.unrecorded {
             return Some(is_same);
         }
-        let said = &live.record.said;
+        let said = &live.record.body;
         let let_in = lets_in(enough);
         let presents = self.presents_by_host.get(said.host.as_str());
         if let Some(presents) = presents.filter(|_| said.origin == Origin::Header) {
             let then = state.presented_with(live.record, presents);
-            let mut then = then.filter(|record| !record.said.aside).peekable();
+            let mut then = then.filter(|record| !record.body.aside).peekable();
             if then.peek().is_some() {
-                return Some(then.all(|record| got.is_as(&record.said.certificates, let_in)));
+                return Some(
+                    then.all(|record| got.is_slot_unchanged(&record.body.certificates, let_in)),
+                );
             }
         }
         let is_pinned = |pin: Pin| said.pins.binary_search(&pin).is_ok();
         let mut is_known = false;
         for port in ports {
-            let before = self.presented_before(sample, claim, *port);
+            let before = self.presented_before(host_set, claim, *port);
             // Those of each record that let them in, and in whose place they get this one.
             let let_in = before.into_iter().map(|record| {
-                let all = got.predecessors(&record.said.certificates);
+                let all = got.predecessors(&record.body.certificates);
                 all.filter(|was| let_in(was)).collect::<Vec<_>>()
             });
             let mut let_in = let_in.filter(|all| !all.is_empty()).peekable();
@@ -313,7 +323,7 @@ impl<'a> Published<'a> {
     /// certificates of the same keys apart.
     pub(super) fn has_keys_alone(&self) -> bool {
         let certificates = self.presented_last.values().flatten();
-        let mut certificates = certificates.flat_map(|record| &record.said.certificates);
+        let mut certificates = certificates.flat_map(|record| &record.body.certificates);
         certificates.any(|one| one.identity.is_none())
     }
 }

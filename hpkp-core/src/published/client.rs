@@ -4,7 +4,8 @@
 //! a nearer one replaces name that one in [`Published::exempt`]. What is left for the check is
 //! which entries that bind one host suffice alone.
 
-use super::event::{Published, Scope};
+use super::event::Published;
+use super::keys::Scope;
 use super::name::HostName;
 use super::tlsa::{Protocol, Rrset};
 use crate::pin::Pin;

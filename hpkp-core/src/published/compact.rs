@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::event::{Event, EventId};
 use super::name::{HostName, WriterName};
-use super::state::{Binding, Record, State, is_of_a_configuration};
+use super::state::{Record, Retention, State, is_of_a_configuration};
 use super::{Body, Presents, Published};
 
 /// How long what is over stays on record, in seconds: a year, a leap year included.
@@ -54,20 +54,20 @@ fn kept(state: &State, writer: &WriterName, now: i64) -> HashSet<EventId> {
     let clock = state.clock(now);
     let is_recent = |time: i64| time.saturating_add(KEPT) > now;
     let ended_long_ago = |id| state.end(id).is_some_and(|end| !is_recent(end.at));
-    let is_kept = |record: &&Record<Published>| match state.binding(record, &clock) {
-        Some(Binding::Until(time)) => is_recent(time),
-        Some(Binding::Served(_) | Binding::Open) => true,
+    let is_kept = |record: &&Record<Published>| match state.retention(record, &clock) {
+        Some(Retention::Until(time)) => is_recent(time),
+        Some(Retention::WhilePublished(_) | Retention::Indefinite) => true,
         None => !ended_long_ago(record.id),
     };
     let mut presents: HashMap<&HostName, Vec<&Record<Presents>>> = HashMap::new();
     for record in state.presents() {
-        presents.entry(&record.said.host).or_default().push(record);
+        presents.entry(&record.body.host).or_default().push(record);
     }
     let mut kept: HashSet<EventId> =
         state.presents().map(|record| record.id).filter(|id| !ended_long_ago(*id)).collect();
     for record in state.published().filter(is_kept) {
         kept.insert(record.id);
-        if let Some(presents) = presents.get(&record.said.host) {
+        if let Some(presents) = presents.get(&record.body.host) {
             kept.extend(state.presented_with(record, presents).map(|record| record.id));
         }
     }
@@ -186,11 +186,11 @@ mod tests {
         let presents: Vec<_> = state.presents().collect();
         let live = state.live(now).map(|live| {
             let record = live.record;
-            let host = presents.iter().copied().filter(|one| one.said.host == record.said.host);
+            let host = presents.iter().copied().filter(|one| one.body.host == record.body.host);
             let host: Vec<_> = host.collect();
             let then: Vec<EventId> =
                 state.presented_with(record, &host).map(|record| record.id).collect();
-            format!("{:?} {:?} {then:?}", record.id, live.binding)
+            format!("{:?} {:?} {then:?}", record.id, live.retention)
         });
         let elsewhere = state.presents().filter(|record| state.is_presented(record));
         let elsewhere = elsewhere.map(|record| format!("{:?}", record.id));

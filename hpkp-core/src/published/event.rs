@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::client::{Client, Exempt};
-use super::keys::KeyGraph;
+use super::keys::{KeyGraph, Scope};
 use super::name::{HostName, WriterName};
 use super::tlsa::Rrset;
 use crate::max_age::MaxAge;
@@ -221,39 +221,6 @@ pub enum Matching {
     OneLabel,
     /// The host itself and all below: `**.` in OkHttp.
     AnyDepth,
-}
-
-/// What clients compare with the pins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scope {
-    /// Any key on the path that they validated: RFC 7469, OkHttp, TrustKit, Android.
-    #[default]
-    Chain,
-    /// The leaf's key alone: curl, TLSA 3 1 1, `NSPinnedLeafIdentities`.
-    Leaf,
-    /// A CA's key on the path: `NSPinnedCAIdentities`.
-    PathCa,
-    /// The key of a CA that the server sent: TLSA 2 1 1.
-    SentCa,
-}
-
-impl Scope {
-    /// How records, the command and findings call it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Chain => "chain",
-            Self::Leaf => "leaf",
-            Self::PathCa => "path-ca",
-            Self::SentCa => "sent-ca",
-        }
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 /// How long pins are remembered.

@@ -4,7 +4,8 @@
 //! This is [`crate::path::Paths`] without its certificates: what a record can hold, so that one
 //! machine can answer for what another presents.
 
-use super::event::Scope;
+use std::fmt;
+
 use crate::pin::Pin;
 
 /// The keys of one certificate's candidate paths. The leaf's is the first.
@@ -24,15 +25,82 @@ pub struct KeyNode {
     pub issuers: Vec<usize>,
 }
 
-/// How pins meet the paths of a certificate.
+/// What clients compare with the pins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// Any key on the path that they validated: RFC 7469, OkHttp, TrustKit, Android.
+    #[default]
+    Chain,
+    /// The leaf's key alone: curl, TLSA 3 1 1, `NSPinnedLeafIdentities`.
+    Leaf,
+    /// A CA's key on the path: `NSPinnedCAIdentities`.
+    PathCa,
+    /// The key of a CA that the server sent: TLSA 2 1 1.
+    SentCa,
+}
+
+impl Scope {
+    /// How records, the command and findings call it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Chain => "chain",
+            Self::Leaf => "leaf",
+            Self::PathCa => "path-ca",
+            Self::SentCa => "sent-ca",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What pin validation (RFC 7469 section 2.6) says of the paths of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Met {
-    /// On no path.
-    No,
-    /// On some paths and not on others.
-    Partly,
-    /// On every path.
-    Yes,
+pub enum PinValidation {
+    /// No path goes through a pinned key.
+    Fails,
+    /// Some path does, some other does not: which one a client takes decides.
+    DependsOnPath,
+    /// Every path does.
+    Succeeds,
+}
+
+impl PinValidation {
+    /// How the keys for which `is_pinned` says yes lie on the paths from the first of `count` nodes
+    /// through those issuers that clients `may_pass` to an end.
+    pub(crate) fn of_paths<'n>(
+        count: usize,
+        issuers: impl Fn(usize) -> &'n [usize],
+        may_pass: impl Fn(usize) -> bool,
+        is_end: impl Fn(usize) -> bool,
+        is_pinned: impl Fn(usize) -> bool,
+    ) -> Self {
+        // Every node is looked at twice: reached around the pinned keys, and through one.
+        let mut seen = vec![[false; 2]; count];
+        let mut open = vec![(0, false)];
+        let (mut met, mut missed) = (false, false);
+        while let Some((at, through)) = open.pop() {
+            let through = through || is_pinned(at);
+            if std::mem::replace(&mut seen[at][usize::from(through)], true) {
+                continue;
+            }
+            if is_end(at) {
+                met |= through;
+                missed |= !through;
+            }
+            let above = issuers(at).iter().filter(|issuer| may_pass(**issuer));
+            open.extend(above.map(|issuer| (*issuer, through)));
+        }
+        match (met, missed) {
+            (true, false) => Self::Succeeds,
+            (true, true) => Self::DependsOnPath,
+            (false, _) => Self::Fails,
+        }
+    }
 }
 
 impl KeyGraph {
@@ -56,11 +124,11 @@ impl KeyGraph {
 
     /// Whether the pins for which `pinned` says yes are met, for clients that compare `scope`.
     #[must_use]
-    pub fn meet(&self, scope: Scope, pinned: impl Fn(Pin) -> bool) -> Met {
+    pub fn meet(&self, scope: Scope, pinned: impl Fn(Pin) -> bool) -> PinValidation {
         let has = |at: usize| self.0[at].pin.is_some_and(&pinned);
         match scope {
-            Scope::Leaf if has(0) => Met::Yes,
-            Scope::Leaf => Met::No,
+            Scope::Leaf if has(0) => PinValidation::Succeeds,
+            Scope::Leaf => PinValidation::Fails,
             Scope::Chain => self.meet_at(false, has),
             // A CA is whatever issued something, so the leaf is none.
             Scope::PathCa | Scope::SentCa => {
@@ -71,30 +139,20 @@ impl KeyGraph {
 
     /// Whether paths go through nodes (by position) for which `counts` says yes: paths of what the
     /// server sends alone, or all.
-    pub(crate) fn meet_at(&self, served_only: bool, counts: impl Fn(usize) -> bool) -> Met {
+    pub(crate) fn meet_at(
+        &self,
+        served_only: bool,
+        counts: impl Fn(usize) -> bool,
+    ) -> PinValidation {
         let may_pass = |at: usize| !served_only || self.0[at].served;
         let ends = self.ends(served_only);
-        // Every node is looked at twice: reached around the pinned keys, and through one.
-        let mut seen = vec![[false; 2]; self.0.len()];
-        let mut open = vec![(0, false)];
-        let (mut met, mut missed) = (false, false);
-        while let Some((at, through)) = open.pop() {
-            let through = through || counts(at);
-            if std::mem::replace(&mut seen[at][usize::from(through)], true) {
-                continue;
-            }
-            if ends[at] {
-                met |= through;
-                missed |= !through;
-            }
-            let issuers = self.0[at].issuers.iter().filter(|issuer| may_pass(**issuer));
-            open.extend(issuers.map(|issuer| (*issuer, through)));
-        }
-        match (met, missed) {
-            (true, false) => Met::Yes,
-            (true, true) => Met::Partly,
-            (false, _) => Met::No,
-        }
+        PinValidation::of_paths(
+            self.0.len(),
+            |at| &self.0[at].issuers,
+            may_pass,
+            |at| ends[at],
+            counts,
+        )
     }
 
     /// Where paths end. A client that looks at what was sent alone needs no anchor: its path ends
@@ -135,26 +193,26 @@ mod tests {
 
     #[test]
     fn each_scope_compares_what_its_clients_do() {
-        use Met::{No, Partly, Yes};
+        use PinValidation::{DependsOnPath, Fails, Succeeds};
         use Scope::{Chain, Leaf, PathCa, SentCa};
         for (scope, pins, expected) in [
-            (Chain, &[1][..], Yes),
-            (Chain, &[2], Yes),
-            (Chain, &[3], Partly),
-            (Chain, &[3, 4], Yes),
-            (Chain, &[5], No),
-            (Chain, &[9], No),
-            (Leaf, &[1], Yes),
-            (Leaf, &[2, 3, 4, 5], No),
-            (PathCa, &[1], No),
-            (PathCa, &[2], Yes),
-            (PathCa, &[4], Partly),
-            (PathCa, &[5], No),
-            (SentCa, &[1], No),
-            (SentCa, &[2], Partly),
-            (SentCa, &[5], Partly),
-            (SentCa, &[2, 5], Yes),
-            (SentCa, &[3, 4], No),
+            (Chain, &[1][..], Succeeds),
+            (Chain, &[2], Succeeds),
+            (Chain, &[3], DependsOnPath),
+            (Chain, &[3, 4], Succeeds),
+            (Chain, &[5], Fails),
+            (Chain, &[9], Fails),
+            (Leaf, &[1], Succeeds),
+            (Leaf, &[2, 3, 4, 5], Fails),
+            (PathCa, &[1], Fails),
+            (PathCa, &[2], Succeeds),
+            (PathCa, &[4], DependsOnPath),
+            (PathCa, &[5], Fails),
+            (SentCa, &[1], Fails),
+            (SentCa, &[2], DependsOnPath),
+            (SentCa, &[5], DependsOnPath),
+            (SentCa, &[2, 5], Succeeds),
+            (SentCa, &[3, 4], Fails),
         ] {
             let met = cross_signed().meet(scope, |p| pins.iter().any(|number| p == pin(*number)));
             assert_eq!(met, expected, "{scope:?} {pins:?}");

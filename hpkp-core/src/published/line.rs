@@ -12,11 +12,11 @@ use sha2::{Digest as _, Sha256};
 use super::client::{CLIENTS, Exempt};
 use super::event::{
     Again, Body, CertificateIdentity, Compromised, Configuration, Ended, Event, EventId, Gone,
-    Identity, Lifetime, Matching, Origin, Presented, Presents, Published, Scope, Seen, Sight, Slot,
+    Identity, Lifetime, Matching, Origin, Presented, Presents, Published, Seen, Sight, Slot,
     Waived, Why, Withheld,
 };
 use super::json::{Map, Value, write_object};
-use super::keys::{KeyGraph, KeyNode};
+use super::keys::{KeyGraph, KeyNode, Scope};
 use super::name::{HostName, WriterName};
 use super::tlsa::{self, PROTOCOLS, Protocol, Rrset, Tlsa};
 use crate::date;

@@ -3,12 +3,11 @@
 //!
 //! Records are events, one a line, in files that are only ever appended to. [`event`] has what
 //! they say, [`line`](mod@line) their form, [`file`](mod@file) whole files, [`state`] what all of
-//! them come to, [`clock`] when they happened, [`accepted`](mod@accepted) what a server adds to them, [`compact`] what may be taken
+//! them come to, [`clock`] when they happened, [`accepted`](crate::accepted) what a server adds to them, [`compact`] what may be taken
 //! out. [`tlsa`] has the records of DANE. `docs/reference/records.md` describes the format for operators
 //! and other programs; what one version
 //! writes all later ones read.
 
-pub mod accepted;
 pub mod client;
 pub mod clock;
 pub mod compact;
@@ -24,10 +23,10 @@ pub mod tlsa;
 pub use client::{Client, Exempt};
 pub use event::{
     Again, Body, CertificateIdentity, Compromised, Configuration, Ended, Event, EventId,
-    Fingerprint, Gone, Identity, Lifetime, Matching, Origin, Presented, Presents, Published, Scope,
-    Seen, Sight, Slot, Waived, Why, Withheld,
+    Fingerprint, Gone, Identity, Lifetime, Matching, Origin, Presented, Presents, Published, Seen,
+    Sight, Slot, Waived, Why, Withheld,
 };
-pub use keys::{KeyGraph, KeyNode, Met};
+pub use keys::{KeyGraph, KeyNode, PinValidation, Scope};
 pub use name::{HostName, WriterName};
 pub use state::State;
 pub use tlsa::{Rrset, Tlsa};

@@ -37,7 +37,7 @@ pub struct Record<T> {
     /// Who wrote it.
     pub writer: WriterName,
     /// What it says.
-    pub said: T,
+    pub body: T,
 }
 
 /// The end of an event.
@@ -78,22 +78,22 @@ struct Waived {
 
 /// For how long published pins bind the hosts they stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Binding {
+pub enum Retention {
     /// Up to this time, in seconds since 1970 UTC.
     Until(i64),
     /// They are still being sent; once that ends, for so many seconds.
-    Served(i64),
+    WhilePublished(i64),
     /// Until somebody says that they have ended.
-    Open,
+    Indefinite,
 }
 
-impl Binding {
+impl Retention {
     /// Whether they bind at `now`.
     #[must_use]
     pub fn holds(self, now: i64) -> bool {
         match self {
             Self::Until(time) => time > now,
-            Self::Served(_) | Self::Open => true,
+            Self::WhilePublished(_) | Self::Indefinite => true,
         }
     }
 }
@@ -104,7 +104,7 @@ pub struct Live<'a> {
     /// Where it was said.
     pub record: &'a Record<Published>,
     /// For how long they bind.
-    pub binding: Binding,
+    pub retention: Retention,
     /// Who waived them, where somebody did.
     pub waiver: Option<&'a Waiver>,
 }
@@ -135,11 +135,11 @@ struct Gone {
 
 /// What a server stopped with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Stopped {
+pub(crate) struct Stopped {
     /// The events that say so.
-    pub(super) by: Vec<EventId>,
+    pub(crate) by: Vec<EventId>,
     /// What they end.
-    pub(super) of: HashMap<Body, EventId>,
+    pub(crate) of: HashMap<Body, EventId>,
 }
 
 /// What peers say of others' records, which has no effect.
@@ -204,17 +204,17 @@ impl State {
             Body::Published(said) => {
                 self.published
                     .entry(id)
-                    .or_insert_with(|| Box::new(Record { id, at, seq, writer, said }));
+                    .or_insert_with(|| Box::new(Record { id, at, seq, writer, body: said }));
             }
             Body::Presents(said) => {
                 self.presents
                     .entry(id)
-                    .or_insert_with(|| Box::new(Record { id, at, seq, writer, said }));
+                    .or_insert_with(|| Box::new(Record { id, at, seq, writer, body: said }));
             }
             Body::Withheld(said) => {
                 self.withheld
                     .entry(id)
-                    .or_insert_with(|| Box::new(Record { id, at, seq, writer, said }));
+                    .or_insert_with(|| Box::new(Record { id, at, seq, writer, body: said }));
             }
             Body::Ended(ended) => {
                 let end = End {
@@ -324,9 +324,9 @@ impl State {
     pub fn live(&self, now: i64) -> impl Iterator<Item = Live<'_>> {
         let clock = self.clock(now);
         self.published.values().filter_map(move |record| {
-            let binding = self.binding(record, &clock)?;
+            let retention = self.retention(record, &clock)?;
             let waiver = self.waiver_of(record);
-            binding.holds(now).then_some(Live { record, binding, waiver })
+            retention.holds(now).then_some(Live { record, retention, waiver })
         })
     }
 
@@ -359,30 +359,30 @@ impl State {
 
     /// For how long a record binds, by `clock`; `None` where it never does.
     #[must_use]
-    pub fn binding(&self, record: &Record<Published>, clock: &Clock) -> Option<Binding> {
+    pub fn retention(&self, record: &Record<Published>, clock: &Clock) -> Option<Retention> {
         // Whoever has TLSA records holds them for their time to live.
-        let wait = record.said.tlsa.as_ref().and_then(|set| set.wait()).unwrap_or(0);
+        let wait = record.body.tlsa.as_ref().and_then(|set| set.wait()).unwrap_or(0);
         let end = || self.ended(record, clock).map(|end| end.saturating_add(wait));
-        match record.said.lifetime {
+        match record.body.lifetime {
             // Who comes back forgets; who stays away holds what was published before.
             Lifetime::MaxAge(age) if age.seconds() == 0 => None,
             Lifetime::MaxAge(age) => {
                 let after = i64::from(age.seconds()) + DRAINING;
-                Some(end().map_or(Binding::Served(after), |end| {
-                    Binding::Until(end.saturating_add(after))
+                Some(end().map_or(Retention::WhilePublished(after), |end| {
+                    Retention::Until(end.saturating_add(after))
                 }))
             }
             Lifetime::ExpiresAt(time) => {
-                Some(Binding::Until(end().map_or(time, |end| time.min(end))))
+                Some(Retention::Until(end().map_or(time, |end| time.min(end))))
             }
-            Lifetime::Open => Some(end().map_or(Binding::Open, Binding::Until)),
+            Lifetime::Open => Some(end().map_or(Retention::Indefinite, Retention::Until)),
         }
     }
 
     /// When a record ended, by `clock`: of several ends the latest counts, and of those whose time
     /// cannot be told only where there is no other.
     fn ended(&self, record: &Record<Published>, clock: &Clock) -> Option<i64> {
-        let is_of_server = is_of_server(&record.said);
+        let is_of_server = is_of_server(&record.body);
         let ends = self.ends_of(record.id, &record.writer, record.seq, is_of_server);
         let mut ends = ends.peekable();
         ends.peek()?;
@@ -431,7 +431,7 @@ impl State {
 
     fn who(&self, id: EventId) -> Option<(&WriterName, u64, bool)> {
         let published = self.published.get(&id);
-        let published = published.map(|one| (&one.writer, one.seq, is_of_server(&one.said)));
+        let published = published.map(|one| (&one.writer, one.seq, is_of_server(&one.body)));
         let presents = || self.presents.get(&id).map(|one| (&one.writer, one.seq, true));
         let withheld = || self.withheld.get(&id).map(|one| (&one.writer, one.seq, true));
         published.or_else(presents).or_else(withheld)
@@ -596,21 +596,21 @@ impl State {
     }
 
     /// What a writer has said of its configurations, with the ids.
-    pub(super) fn configured(&self, writer: &WriterName) -> impl Iterator<Item = (Body, EventId)> {
+    pub(crate) fn configured(&self, writer: &WriterName) -> impl Iterator<Item = (Body, EventId)> {
         let published = self
             .published
             .values()
-            .filter(move |record| record.writer == *writer && record.said.origin == Origin::Header);
+            .filter(move |record| record.writer == *writer && record.body.origin == Origin::Header);
         let presents = self.presents.values().filter(move |record| record.writer == *writer);
         let withheld = self.withheld.values().filter(move |record| record.writer == *writer);
         published
-            .map(|record| (Body::Published(record.said.clone()), record.id))
-            .chain(presents.map(|record| (Body::Presents(record.said.clone()), record.id)))
-            .chain(withheld.map(|record| (Body::Withheld(record.said.clone()), record.id)))
+            .map(|record| (Body::Published(record.body.clone()), record.id))
+            .chain(presents.map(|record| (Body::Presents(record.body.clone()), record.id)))
+            .chain(withheld.map(|record| (Body::Withheld(record.body.clone()), record.id)))
     }
 
     /// What a server stopped with, where nothing has come after that and nothing but the stop ended it.
-    pub(super) fn stopped(&self, writer: &WriterName) -> Option<Stopped> {
+    pub(crate) fn stopped(&self, writer: &WriterName) -> Option<Stopped> {
         let configured = self.writers.get(writer)?.configured;
         let mut stopped = Stopped::default();
         let mut by = BTreeSet::new();
@@ -649,7 +649,7 @@ impl State {
         for (id, waived) in &self.waived {
             for one in waived.iter().filter(|one| one.standing == Standing::Peer) {
                 let Some(record) = self.published.get(id) else { continue };
-                let is_held = || self.binding(record, &clock).is_some_and(|b| b.holds(now));
+                let is_held = || self.retention(record, &clock).is_some_and(|b| b.holds(now));
                 if record.writer != one.by && self.waiver_of(record).is_none() && is_held() {
                     all.entry(&one.by).or_default().waives += 1;
                     whose.entry(&one.by).or_default().insert(&record.writer);
@@ -682,7 +682,7 @@ impl State {
         let last = self.last_number(published);
         presents.iter().copied().filter(move |record| {
             record.writer == published.writer
-                && record.said.matching == published.said.matching
+                && record.body.matching == published.body.matching
                 && record.seq < last
                 && published.seq < self.last_number(record)
         })
@@ -715,19 +715,19 @@ impl State {
     pub fn last_accepted(&self, writer: &WriterName) -> LastAccepted<'_> {
         let mut last = LastAccepted::default();
         for record in self.published.values() {
-            let said = &record.said;
+            let said = &record.body;
             if record.writer == *writer && said.origin == Origin::Header && !self.is_over(record) {
                 last.published.entry((&said.host, said.matching)).or_default().push(record);
             }
         }
         for record in self.presents.values() {
-            let said = &record.said;
+            let said = &record.body;
             if record.writer == *writer && !self.is_over(record) {
                 last.presents.entry((&said.host, said.matching)).or_default().push(record);
             }
         }
         for record in self.withheld.values() {
-            let said = &record.said;
+            let said = &record.body;
             if record.writer == *writer && !self.is_over(record) {
                 last.withheld.entry((&said.host, said.matching)).or_default().push(record);
             }
@@ -856,9 +856,9 @@ mod tests {
         state
     }
 
-    fn only_binding(state: &State) -> Option<Binding> {
+    fn only_binding(state: &State) -> Option<Retention> {
         let record = state.published().next().unwrap();
-        state.binding(record, &state.clock(1_000_000))
+        state.retention(record, &state.clock(1_000_000))
     }
 
     #[test]
@@ -866,10 +866,18 @@ mod tests {
         let zero = Lifetime::MaxAge(MaxAge::from_seconds(0).unwrap());
         for (lifetime, served, ended_at_5_000) in [
             (zero, None, None),
-            (day(), Some(Binding::Served(172_800)), Some(Binding::Until(177_800))),
-            (Lifetime::ExpiresAt(9_000), Some(Binding::Until(9_000)), Some(Binding::Until(5_000))),
-            (Lifetime::ExpiresAt(2_000), Some(Binding::Until(2_000)), Some(Binding::Until(2_000))),
-            (Lifetime::Open, Some(Binding::Open), Some(Binding::Until(5_000))),
+            (day(), Some(Retention::WhilePublished(172_800)), Some(Retention::Until(177_800))),
+            (
+                Lifetime::ExpiresAt(9_000),
+                Some(Retention::Until(9_000)),
+                Some(Retention::Until(5_000)),
+            ),
+            (
+                Lifetime::ExpiresAt(2_000),
+                Some(Retention::Until(2_000)),
+                Some(Retention::Until(2_000)),
+            ),
+            (Lifetime::Open, Some(Retention::Indefinite), Some(Retention::Until(5_000))),
         ] {
             let event = published(1, lifetime, Origin::Header);
             assert_eq!(only_binding(&state([&event])), served, "{lifetime:?}");
@@ -884,7 +892,7 @@ mod tests {
         let early = ended(5_000, 2, Why::Replaced, event.id());
         let late = ended(6_000, 3, Why::Stopped, event.id());
         for events in [[&event, &early, &late], [&late, &event, &early]] {
-            assert_eq!(only_binding(&state(events)), Some(Binding::Until(178_800)));
+            assert_eq!(only_binding(&state(events)), Some(Retention::Until(178_800)));
         }
     }
 

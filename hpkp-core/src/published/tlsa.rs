@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256, Sha512};
 use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-use super::event::Scope;
+use super::keys::Scope;
 use crate::certificate::Certificate;
 use crate::pin::Pin;
 

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clients::{By, Header, Place, Server, Shown, View};
+use hpkp_core::accepted::{accepted, stopped};
 use hpkp_core::certificate::Certificate;
 use hpkp_core::check::{
     Certificates, Choice, Context, Deployment, Host, Listener, PolicyUse, Records, TrustSetting,
@@ -28,7 +29,6 @@ use hpkp_core::max_age::MaxAge;
 use hpkp_core::path::{Chain, Trust, VerifySignature};
 use hpkp_core::pin::Pin;
 use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
-use hpkp_core::published::accepted::{accepted, stopped};
 use hpkp_core::published::{
     Body, Ended, Event, EventId, Lifetime, Matching, Origin, Published, Scope, State, Waived, Why,
 };

@@ -8,9 +8,11 @@ use std::ptr;
 use nginx_sys::{NGX_CORE_MODULE, ngx_command_t, ngx_conf_t, ngx_int_t, ngx_module_t, ngx_uint_t};
 
 use super::bindings::{NGX_STREAM_MODULE, ngx_stream_conf_ctx_t, ngx_stream_module_t};
-use crate::boundary::{self, Aftermath};
-use crate::chosen::{self, Chooser, Effect, Found};
-use crate::ngx::{self, CONF_ERROR, CONF_OK, ERROR, OK};
+use crate::boundary::{self, OnPanic};
+use crate::chooser::{Chooser, Effect};
+use crate::chosen::{self, Found};
+use crate::ngx::{CONF_ERROR, CONF_OK, ERROR, OK};
+use crate::pool;
 
 /// What nginx calls where there is a block `stream`; nothing else knows the kind of this module.
 pub(crate) static CONTEXT: ngx_stream_module_t = ngx_stream_module_t {
@@ -50,12 +52,12 @@ unsafe extern "C" fn create_server(cf: *mut ngx_conf_t) -> *mut c_void {
 /// `cf` is live.
 unsafe fn create<T: Default>(cf: *mut ngx_conf_t) -> *mut c_void {
     // SAFETY: by the caller's promise; the pool lives as long as the configuration.
-    let make = || unsafe { ngx::keep((*cf).pool, T::default()) };
-    let after = |aftermath| match aftermath {
-        Aftermath::Refuse => ptr::null_mut(),
-        Aftermath::GoOn => make(),
+    let make = || unsafe { pool::alloc_in_pool((*cf).pool, T::default()) };
+    let after = |on_panic| match on_panic {
+        OnPanic::Reject => ptr::null_mut(),
+        OnPanic::Continue => make(),
     };
-    boundary::configuring_late("create_stream_conf", after, make).cast()
+    boundary::catch_config_hook_late("create_stream_conf", after, make).cast()
 }
 
 unsafe extern "C" fn merge_server(
@@ -63,11 +65,11 @@ unsafe extern "C" fn merge_server(
     outer: *mut c_void,
     inner: *mut c_void,
 ) -> *mut c_char {
-    let after = |aftermath| match aftermath {
-        Aftermath::Refuse => CONF_ERROR,
-        Aftermath::GoOn => CONF_OK,
+    let after = |on_panic| match on_panic {
+        OnPanic::Reject => CONF_ERROR,
+        OnPanic::Continue => CONF_OK,
     };
-    boundary::configuring_late("merge_stream_conf", after, || {
+    boundary::catch_config_hook_late("merge_stream_conf", after, || {
         // SAFETY: nginx hands over what `create_server` made, two different objects.
         let (outer, inner) =
             unsafe { (&*outer.cast::<ChosenBy>(), &mut *inner.cast::<ChosenBy>()) };
@@ -83,11 +85,11 @@ unsafe extern "C" fn merge_server(
 
 /// `preconfiguration`: every module is there, and nothing within `stream` has been read.
 unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
-    let after = |aftermath| match aftermath {
-        Aftermath::Refuse => ERROR,
-        Aftermath::GoOn => OK,
+    let after = |on_panic| match on_panic {
+        OnPanic::Reject => ERROR,
+        OnPanic::Continue => OK,
     };
-    boundary::configuring_late("watch_stream", after, || {
+    boundary::catch_config_hook_late("watch_stream", after, || {
         // SAFETY: nginx hands over a live `cf`, whose context is that of `stream`.
         unsafe {
             let cycle = (*cf).cycle;
@@ -108,13 +110,13 @@ unsafe extern "C" fn directive(
     command: *mut ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    let after = |aftermath| match aftermath {
-        Aftermath::Refuse => Err(()),
-        Aftermath::GoOn => Ok(None),
+    let after = |on_panic| match on_panic {
+        OnPanic::Reject => Err(()),
+        OnPanic::Continue => Ok(None),
     };
     // SAFETY: nginx hands over a live `cf` and the command that `watch` put there.
     let note = || unsafe { chosen::note(cf, command) };
-    let noted = boundary::configuring_late("watched_directive", after, note);
+    let noted = boundary::catch_config_hook_late("watched_directive", after, note);
     // SAFETY: as above; the slots hold what `create_main` and `create_server` made, and the list does
     // not change while directives are read.
     unsafe {

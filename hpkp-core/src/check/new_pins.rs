@@ -3,17 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::records::{Enough, Published, Records, Shown, meet, sorted};
-use super::report::Scope as Place;
-use super::routing::{Claim, Reached, Sample};
+use super::messages::Scope as Place;
+use super::presented::{Enough, PresentedKeys, meet};
+use super::records::{Published, sorted};
+use super::routing::{Claim, HostSet, Reached};
 use super::unchanged::{Got, lets_in};
-use super::{Alarm, Checker, Sending, records_report as text};
+use super::{Alarm, Checker, Records, Sending, record_messages as text};
 use crate::finding::{Class, Code, Location};
 use crate::header::Kind;
 use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::state::Record;
-use crate::published::{EventId, Matching, Met, Presented, Presents, Scope, WriterName};
+use crate::published::{EventId, Matching, PinValidation, Presented, Presents, Scope, WriterName};
 
 /// A policy whose header is going to be sent.
 pub(super) struct Sent<'a> {
@@ -27,15 +28,15 @@ pub(super) struct Sent<'a> {
 /// Those of the certificates in `theirs` by which somebody is refused who notes `pins` from a host. Who is
 /// shown the same there builds the path that met them here.
 fn refusing<'b>(
-    ours: &'b Shown<'_>,
+    ours: &'b PresentedKeys<'_>,
     theirs: &'b [Presented],
     pins: &'b [Pin],
 ) -> impl Iterator<Item = Got<'b>> {
     Got::each(theirs).filter(move |got| {
         match meet(std::slice::from_ref(got.one), Scope::Chain, pins) {
-            Met::Yes => false,
-            Met::Partly => !got.is_as(&ours.certificates, |_| true),
-            Met::No => true,
+            PinValidation::Succeeds => false,
+            PinValidation::DependsOnPath => !got.is_slot_unchanged(&ours.certificates, |_| true),
+            PinValidation::Fails => true,
         }
     })
 }
@@ -49,10 +50,10 @@ impl Published<'_> {
         })
     }
 
-    /// Whether `includeSubDomains` of what a host publishes for `sample` binds `visited`, which is
+    /// Whether `includeSubDomains` of what a host publishes for `host_set` binds `visited`, which is
     /// below its domain; `under` is the name between them that is one label below the domain.
-    fn binds_below(&self, host: usize, sample: &Sample, under: &str, visited: &Sample) -> bool {
-        match sample.1 {
+    fn binds_below(&self, host: usize, host_set: &HostSet, under: &str, visited: &HostSet) -> bool {
+        match host_set.1 {
             // The pattern's own hosts are not above each other, and others' are not the pattern's.
             Matching::OneLabel => {
                 !under.is_empty()
@@ -83,18 +84,18 @@ impl<'a> Checker<'a> {
     /// A client that notes a policy from one server meets the other servers of this configuration
     /// that have the name, on whatever port, and those below it where the policy binds them.
     pub(super) fn check_same_host(&mut self, published: &Published<'a>, sent: &[Sent<'a>]) {
-        let mut including: HashMap<&str, Vec<(usize, &Sample)>> = HashMap::new();
+        let mut including: HashMap<&str, Vec<(usize, &HostSet)>> = HashMap::new();
         for (index, one) in sent.iter().enumerate() {
-            for (sample, _) in published.routing.served(one.host) {
+            for (host_set, _) in published.routing.served(one.host) {
                 let code = Code::SameHostPinMismatch;
-                for host in published.routing.beside(one.host, sample) {
-                    self.compare(published, one, (sample, sample), (host, false), code);
+                for host in published.routing.beside(one.host, host_set) {
+                    self.compare(published, one, (host_set, host_set), (host, false), code);
                 }
-                for host in published.routing.aside(one.host, sample) {
-                    self.compare(published, one, (sample, sample), (host, true), code);
+                for host in published.routing.aside(one.host, host_set) {
+                    self.compare(published, one, (host_set, host_set), (host, true), code);
                 }
                 if one.policy.binds_subdomains() {
-                    including.entry(sample.0.as_str()).or_default().push((index, sample));
+                    including.entry(host_set.0.as_str()).or_default().push((index, host_set));
                 }
             }
         }
@@ -108,11 +109,11 @@ impl<'a> Checker<'a> {
             let asides = asides.map(|(below, _)| (below, true));
             for (below, is_aside) in names.chain(asides) {
                 for (domain, under) in domains_above(below) {
-                    for (index, sample) in including.get(domain).into_iter().flatten() {
+                    for (index, host_set) in including.get(domain).into_iter().flatten() {
                         let one = &sent[*index];
-                        if published.binds_below(one.host, sample, under, below) {
+                        if published.binds_below(one.host, host_set, under, below) {
                             let code = Code::SuperdomainPinsUnmet;
-                            self.compare(published, one, (sample, below), (host, is_aside), code);
+                            self.compare(published, one, (host_set, below), (host, is_aside), code);
                         }
                     }
                 }
@@ -127,7 +128,7 @@ impl<'a> Checker<'a> {
         &mut self,
         published: &Published<'a>,
         one: &Sent<'a>,
-        (noted, visited): (&Sample, &Sample),
+        (noted, visited): (&HostSet, &HostSet),
         (other, is_aside): (usize, bool),
         code: Code,
     ) {
@@ -178,47 +179,47 @@ impl<'a> Checker<'a> {
             records.state.is_presented(record)
                 && records.writer.as_ref() != Some(&record.writer)
                 // That server says it itself, once it has read of these pins.
-                && !record.said.aside
+                && !record.body.aside
         };
-        let mut including: HashMap<&str, Vec<(usize, &Sample)>> = HashMap::new();
+        let mut including: HashMap<&str, Vec<(usize, &HostSet)>> = HashMap::new();
         for (index, one) in sent.iter().enumerate() {
-            for (sample, _) in published.routing.served(one.host) {
+            for (host_set, _) in published.routing.served(one.host) {
                 let of = |name: &str| {
                     let all = published.presents_by_host.get(name).into_iter().flatten();
                     all.copied().filter(is_other)
                 };
                 let same: Vec<_> =
-                    of(sample.0.as_str()).filter(|r| r.said.matching == sample.1).collect();
+                    of(host_set.0.as_str()).filter(|r| r.body.matching == host_set.1).collect();
                 let exact: HashSet<&WriterName> =
                     same.iter().map(|record| &record.writer).collect();
                 // A writer that has the name by a pattern alone.
-                let parent = sample.0.parents().next().filter(|_| sample.1 == Matching::Exact);
+                let parent = host_set.0.parents().next().filter(|_| host_set.1 == Matching::Exact);
                 let by_pattern = parent.into_iter().flat_map(of).filter(|record| {
-                    record.said.matching == Matching::OneLabel && !exact.contains(&record.writer)
+                    record.body.matching == Matching::OneLabel && !exact.contains(&record.writer)
                 });
                 for record in same.iter().copied().chain(by_pattern) {
-                    compare_elsewhere(published, index, one, sample, record, &mut unmet);
+                    compare_elsewhere(published, index, one, host_set, record, &mut unmet);
                 }
-                if sample.1 == Matching::OneLabel || one.policy.binds_subdomains() {
-                    including.entry(sample.0.as_str()).or_default().push((index, sample));
+                if host_set.1 == Matching::OneLabel || one.policy.binds_subdomains() {
+                    including.entry(host_set.0.as_str()).or_default().push((index, host_set));
                 }
             }
         }
         for record in published.presents_by_host.values().flatten().copied().filter(is_other) {
-            let name = &record.said.host;
-            let visited = (name.clone(), record.said.matching);
+            let name = &record.body.host;
+            let visited = (name.clone(), record.body.matching);
             for (domain, under) in domains_above(&visited) {
-                for (index, sample) in including.get(domain).into_iter().flatten() {
+                for (index, host_set) in including.get(domain).into_iter().flatten() {
                     let one = &sent[*index];
                     let is_below = one.policy.binds_subdomains()
-                        && published.binds_below(one.host, sample, under, &visited);
+                        && published.binds_below(one.host, host_set, under, &visited);
                     // A host that we have by a pattern and they by its name.
-                    let is_in_pattern = sample.1 == Matching::OneLabel
+                    let is_in_pattern = host_set.1 == Matching::OneLabel
                         && visited.1 == Matching::Exact
                         && under == name.as_str()
                         && published.has(one.host, under);
                     // Of the pattern, it is this very name that may be new here.
-                    let noted = if is_in_pattern { &visited } else { *sample };
+                    let noted = if is_in_pattern { &visited } else { *host_set };
                     if is_below || is_in_pattern {
                         compare_elsewhere(published, *index, one, noted, record, &mut unmet);
                     }
@@ -245,8 +246,10 @@ impl<'a> Checker<'a> {
                 each_place: false,
             };
             let code = Code::PeerServerPinMismatch;
-            let alarm =
-                |sample: &Sample| Alarm { code, name: Some((sample.0.clone(), sample.1, None)) };
+            let alarm = |host_set: &HostSet| Alarm {
+                code,
+                name: Some((host_set.0.clone(), host_set.1, None)),
+            };
             let alarms = noted.iter().map(alarm).collect();
             self.find_for(scope, Kind::Enforced, one.host, (code, class), alarms, || {
                 let found = all.get(&(one.policy.name(), *before));
@@ -279,30 +282,30 @@ impl<'a> Checker<'a> {
 /// What other servers present that a policy (by position) does not meet, and whether it is as before,
 /// with the names for which clients note it.
 type Elsewhere<'a> =
-    BTreeMap<(usize, bool), (BTreeMap<EventId, &'a Record<Presents>>, BTreeSet<Sample>)>;
+    BTreeMap<(usize, bool), (BTreeMap<EventId, &'a Record<Presents>>, BTreeSet<HostSet>)>;
 
 fn compare_elsewhere<'a>(
     published: &Published<'a>,
     index: usize,
     one: &Sent<'a>,
-    sample: &Sample,
+    host_set: &HostSet,
     record: &'a Record<Presents>,
     unmet: &mut Elsewhere<'a>,
 ) {
     let ours = &published.shown[one.host];
-    if refusing(ours, &record.said.certificates, &one.pins).next().is_some() {
-        let before = published.was_published(sample, one.policy);
+    if refusing(ours, &record.body.certificates, &one.pins).next().is_some() {
+        let before = published.was_published(host_set, one.policy);
         let (found, noted) = unmet.entry((index, before)).or_default();
         found.insert(record.id, record);
-        noted.insert(sample.clone());
+        noted.insert(host_set.clone());
     }
 }
 
-/// The domains above the hosts of `sample`, each with the name one label below it on the way there;
+/// The domains above the hosts of `host_set`, each with the name one label below it on the way there;
 /// that is empty for the hosts of a pattern below its own domain.
-fn domains_above(sample: &Sample) -> impl Iterator<Item = (&str, &str)> {
-    let name = sample.0.as_str();
-    let itself = (sample.1 == Matching::OneLabel).then_some((name, ""));
-    let unders = std::iter::once(name).chain(sample.0.parents());
-    itself.into_iter().chain(sample.0.parents().zip(unders))
+fn domains_above(host_set: &HostSet) -> impl Iterator<Item = (&str, &str)> {
+    let name = host_set.0.as_str();
+    let itself = (host_set.1 == Matching::OneLabel).then_some((name, ""));
+    let unders = std::iter::once(name).chain(host_set.0.parents());
+    itself.into_iter().chain(host_set.0.parents().zip(unders))
 }

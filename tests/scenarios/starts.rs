@@ -14,7 +14,7 @@ use hpkp_tests::said::Kind;
 use hpkp_tests::site::{A, B};
 
 use crate::life::{Daemon, is_alive};
-use crate::stand::{SENT, Stand, WITHHELD};
+use crate::pinned::{PinnedSite, SENT, WITHHELD};
 
 /// What a first start writes.
 const STARTED: [&str; 3] = ["writer", "published", "presents"];
@@ -26,11 +26,11 @@ struct Slow(Child);
 
 impl Slow {
     #[track_caller]
-    fn to<S: Site>(stand: &Stand<S>) -> Self {
+    fn to<S: Site>(pinned: &PinnedSite<S>) -> Self {
         use std::io::{BufRead as _, BufReader, Write as _};
 
         let mut command = Command::new("openssl");
-        command.args(["s_client", "-connect", &format!("127.0.0.1:{}", stand.port)]);
+        command.args(["s_client", "-connect", &format!("127.0.0.1:{}", pinned.port)]);
         command.args(["-servername", "localhost"]).stderr(Stdio::null());
         let mut client =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("s_client");
@@ -73,54 +73,54 @@ fn ends(mut process: Child) {
 }
 
 /// Tells the server to stop gracefully, and waits until it answers only its last requests.
-fn drain<S: Site>(stand: &Stand<S>) {
-    stand.site.signal(match S::KIND {
+fn drain<S: Site>(pinned: &PinnedSite<S>) {
+    pinned.site.signal(match S::KIND {
         Kind::Nginx => libc::SIGQUIT,
         Kind::Httpd => libc::SIGWINCH,
     });
-    assert!(wait(|| !is_open(stand.port)));
+    assert!(wait(|| !is_open(pinned.port)));
 }
 
-fn beside_a_draining_one<S: Site>(mut stand: Stand<S>) {
+fn beside_a_draining_one<S: Site>(mut pinned: PinnedSite<S>) {
     // The old nginx removes the pid file of the new one.
-    stand.site.expect_in_log(&["unlink()", "AH0"]);
-    let slow = Slow::to(&stand);
-    drain(&stand);
-    let mut old = stand.site.hand_over();
-    let log = stand.site.log().len();
-    stand.site.up();
+    pinned.site.expect_in_log(&["unlink()", "AH0"]);
+    let slow = Slow::to(&pinned);
+    drain(&pinned);
+    let mut old = pinned.site.hand_over();
+    let log = pinned.site.log().len();
+    pinned.site.up();
     assert!(old.try_wait().is_ok_and(|status| status.is_none()), "the old one has gone");
-    assert_eq!((stand.asked(), stand.kinds()), (SENT, STARTED.to_vec()));
-    assert!(codes(&stand.site.log()[log..]).is_empty(), "{}", stand.site.log());
+    assert_eq!((pinned.asked(), pinned.kinds()), (SENT, STARTED.to_vec()));
+    assert!(codes(&pinned.site.log()[log..]).is_empty(), "{}", pinned.site.log());
     drop(slow);
     ends(old);
     // What is published is the new one's, so that the old one's end has ended nothing.
-    assert_eq!((stand.asked(), stand.kinds()), (SENT, STARTED.to_vec()));
-    assert_eq!(stand.site.reload_tested(), Reload::Accepted);
-    assert_eq!((stand.asked(), stand.kinds()), (SENT, STARTED.to_vec()));
+    assert_eq!((pinned.asked(), pinned.kinds()), (SENT, STARTED.to_vec()));
+    assert_eq!(pinned.site.reload_tested(), Reload::Accepted);
+    assert_eq!((pinned.asked(), pinned.kinds()), (SENT, STARTED.to_vec()));
 
     // The new one ends before its predecessor.
-    let slow = Slow::to(&stand);
-    drain(&stand);
-    let old = stand.site.hand_over();
-    stand.site.up();
-    stand.site.down();
-    assert_eq!(stand.kinds(), STOPPED);
-    stand.site.up();
-    assert_eq!(stand.asked(), SENT);
+    let slow = Slow::to(&pinned);
+    drain(&pinned);
+    let old = pinned.site.hand_over();
+    pinned.site.up();
+    pinned.site.down();
+    assert_eq!(pinned.kinds(), STOPPED);
+    pinned.site.up();
+    assert_eq!(pinned.asked(), SENT);
     drop(slow);
     ends(old);
     let mut expected = STOPPED.to_vec();
     expected.push("again");
-    assert_eq!((stand.asked(), stand.kinds()), (SENT, expected.clone()));
-    stand.site.down();
+    assert_eq!((pinned.asked(), pinned.kinds()), (SENT, expected.clone()));
+    pinned.site.down();
     expected.push("ended");
-    assert_eq!(stand.kinds(), expected);
+    assert_eq!(pinned.kinds(), expected);
 }
 
 #[test]
 fn nginx_beside_one_that_answers_its_last_requests() {
-    beside_a_draining_one(Stand::<Nginx>::running());
+    beside_a_draining_one(PinnedSite::<Nginx>::running());
 }
 
 /// mod_cgid's daemon is made by a fork, listens at a socket of its own, and lives until the end.
@@ -130,10 +130,10 @@ fn httpd_beside_one_that_answers_its_last_requests() {
     httpd.load(&["dir", "cgid"]);
     httpd.pki().records("records");
     httpd.pki().write("html/index.html", "x");
-    let mut stand = Stand::of(httpd);
-    stand.site.up();
-    assert_eq!(stand.asked(), SENT);
-    beside_a_draining_one(stand);
+    let mut pinned = PinnedSite::of(httpd);
+    pinned.site.up();
+    assert_eq!(pinned.asked(), SENT);
+    beside_a_draining_one(pinned);
 }
 
 /// Whether a process has the file open by which records are claimed, the marker beside `own`.
@@ -148,22 +148,22 @@ fn claim_of_the_master<S: Site>(
     workers: fn(&S) -> Vec<libc::pid_t>,
     replace: fn(&mut S, Module, &str),
 ) {
-    let mut stand = Stand::<S>::running();
+    let mut pinned = PinnedSite::<S>::running();
     for module in [Module::Shipped, Module::InjectPanic, Module::Shipped] {
-        assert!(has_claim(stand.site.pid(), &stand.own()));
-        let workers = workers(&stand.site);
+        assert!(has_claim(pinned.site.pid(), &pinned.own()));
+        let workers = workers(&pinned.site);
         assert!(!workers.is_empty());
         for worker in workers {
-            assert!(wait(|| !has_claim(worker, &stand.own())), "{worker}, {module:?} next");
+            assert!(wait(|| !has_claim(worker, &pinned.own())), "{worker}, {module:?} next");
         }
-        let policies = [Policy { pins: &[&stand.live, B], ..POLICY }];
-        let blocks = [Block { port: stand.port, ..BLOCK }];
+        let policies = [Policy { pins: &[&pinned.live, B], ..POLICY }];
+        let blocks = [Block { port: pinned.port, ..BLOCK }];
         let layout = Layout { policies: &policies, blocks: &blocks, ..LAYOUT };
-        replace(&mut stand.site, module, &layout.text(S::KIND));
-        assert_eq!(stand.site.reload_tested(), Reload::Accepted);
-        assert_eq!(stand.asked(), SENT);
+        replace(&mut pinned.site, module, &layout.text(S::KIND));
+        assert_eq!(pinned.site.reload_tested(), Reload::Accepted);
+        assert_eq!(pinned.asked(), SENT);
     }
-    stand.site.down();
+    pinned.site.down();
 }
 
 #[test]
@@ -177,79 +177,79 @@ fn the_claim_is_that_of_the_parent_of_httpd_alone() {
 }
 
 /// A configuration with `reuseport`, so that two servers can listen at the same address.
-fn shared(stand: &Stand<Nginx>, certificate: &str, port: u16, published: &[&str]) {
-    let policies = [Policy { pins: &[&stand.live, B], ..POLICY }];
+fn shared(pinned: &PinnedSite<Nginx>, certificate: &str, port: u16, published: &[&str]) {
+    let policies = [Policy { pins: &[&pinned.live, B], ..POLICY }];
     let blocks = [Block { port, certificates: &[certificate], ..BLOCK }];
     let layout = Layout { published, policies: &policies, blocks: &blocks, ..LAYOUT };
     let text = layout.text(Kind::Nginx).replace(" ssl;", " ssl reuseport;");
-    stand.site.configure(&text);
+    pinned.site.configure(&text);
 }
 
 /// One that shares its address, with a certificate `other` whose key is not pinned.
-fn sharing(published: &[&str]) -> Stand<Nginx> {
-    let mut stand = Stand::<Nginx>::new();
-    stand.site.pki().leaf("other", "localhost", "ca");
-    stand.site.expect_in_log(&["hpkp: [no-pin-in-chain]", "hpkp: [published-pins-unmet]"]);
-    stand.site.expect_in_log(&["unlink()", "hpkp: process"]);
-    shared(&stand, "live", stand.port, published);
-    stand.site.up();
-    assert_eq!(stand.asked(), SENT);
-    stand
+fn sharing(published: &[&str]) -> PinnedSite<Nginx> {
+    let mut pinned = PinnedSite::<Nginx>::new();
+    pinned.site.pki().leaf("other", "localhost", "ca");
+    pinned.site.expect_in_log(&["hpkp: [no-pin-in-chain]", "hpkp: [published-pins-unmet]"]);
+    pinned.site.expect_in_log(&["unlink()", "hpkp: process"]);
+    shared(&pinned, "live", pinned.port, published);
+    pinned.site.up();
+    assert_eq!(pinned.asked(), SENT);
+    pinned
 }
 
 /// Starts that must be refused, since the server that runs goes on.
 #[track_caller]
-fn refused(stand: &Stand<Nginx>) {
-    let before = (stand.snapshot(), fs::read(stand.site.path("nginx.pid")).expect("a pid file"));
+fn refused(pinned: &PinnedSite<Nginx>) {
+    let before = (pinned.snapshot(), fs::read(pinned.site.path("nginx.pid")).expect("a pid file"));
     for arguments in [&[][..], &["-g", "daemon off;"]] {
-        let said = stand.site.run(arguments);
+        let said = pinned.site.run(arguments);
         assert_eq!(said.code, Some(1), "{said:?}");
-        let process = format!("process {} already serves", stand.site.pid());
+        let process = format!("process {} already serves", pinned.site.pid());
         assert!(said.text.contains(&process), "{said:?}");
     }
-    let after = (stand.snapshot(), fs::read(stand.site.path("nginx.pid")).expect("a pid file"));
+    let after = (pinned.snapshot(), fs::read(pinned.site.path("nginx.pid")).expect("a pid file"));
     assert_eq!(before, after);
-    assert_eq!(stand.asked(), SENT);
+    assert_eq!(pinned.asked(), SENT);
 }
 
 /// Tells the server to stop, which takes it more than a second: a worker does not heed it.
-fn ending(stand: &mut Stand<Nginx>) -> Child {
-    for worker in stand.site.workers() {
+fn ending(pinned: &mut PinnedSite<Nginx>) -> Child {
+    for worker in pinned.site.workers() {
         kill(worker, libc::SIGSTOP);
     }
-    stand.site.signal(libc::SIGTERM);
-    stand.site.expect_in_log(&["exited on signal 9"]);
-    stand.site.hand_over()
+    pinned.site.signal(libc::SIGTERM);
+    pinned.site.expect_in_log(&["exited on signal 9"]);
+    pinned.site.hand_over()
 }
 
 /// It stops and starts at once, and listens elsewhere: nothing makes the start wait but the name.
 #[test]
 fn nginx_beside_one_that_is_ending() {
-    let mut stand = sharing(&["records writer=web-1"]);
-    let old = ending(&mut stand);
-    stand.port = free_port();
-    shared(&stand, "live", stand.port, &["records writer=web-1"]);
-    stand.site.up();
+    let mut pinned = sharing(&["records writer=web-1"]);
+    let old = ending(&mut pinned);
+    pinned.port = free_port();
+    shared(&pinned, "live", pinned.port, &["records writer=web-1"]);
+    pinned.site.up();
     ends(old);
-    assert_eq!(stand.asked(), SENT);
+    assert_eq!(pinned.asked(), SENT);
     let mut expected = STOPPED.to_vec();
     expected.extend(["again", "presents"]);
-    assert_eq!(stand.kinds(), expected);
-    stand.site.down();
+    assert_eq!(pinned.kinds(), expected);
+    pinned.site.down();
 }
 
 fn beside_a_living_one(published: &[&str]) {
-    let mut stand = sharing(published);
-    let port = stand.port;
-    shared(&stand, "other", port, published);
-    refused(&stand);
+    let mut pinned = sharing(published);
+    let port = pinned.port;
+    shared(&pinned, "other", port, published);
+    refused(&pinned);
 
     // Another server, at another address: nobody goes on there in its place.
-    let mut other = Stand::<Nginx>::new();
+    let mut other = PinnedSite::<Nginx>::new();
     for name in ["live.pem", "live.key", "other.pem", "other.key", "ca.pem"] {
-        fs::copy(stand.site.path(name), other.site.path(name)).expect("a copy");
+        fs::copy(pinned.site.path(name), other.site.path(name)).expect("a copy");
     }
-    other.live.clone_from(&stand.live);
+    other.live.clone_from(&pinned.live);
     other.site.expect_in_log(&["hpkp: [no-pin-in-chain]"]);
     shared(&other, "other", other.port, published);
     other.site.up();
@@ -257,11 +257,11 @@ fn beside_a_living_one(published: &[&str]) {
     other.site.down();
 
     // Told to stop, it does not keep the next one from starting, which begins while it ends.
-    let old = ending(&mut stand);
-    stand.site.up();
+    let old = ending(&mut pinned);
+    pinned.site.up();
     ends(old);
-    assert_eq!(stand.asked(), WITHHELD);
-    stand.site.down();
+    assert_eq!(pinned.asked(), WITHHELD);
+    pinned.site.down();
 }
 
 #[test]
@@ -274,111 +274,112 @@ fn nginx_beside_one_that_goes_on() {
 /// `hpkp published compact`, by a backup.
 #[test]
 fn nginx_beside_one_of_the_same_name_at_another_port() {
-    let mut stand = sharing(&["records writer=web-1"]);
-    shared(&stand, "other", free_port(), &["records writer=web-1"]);
-    refused(&stand);
+    let mut pinned = sharing(&["records writer=web-1"]);
+    shared(&pinned, "other", free_port(), &["records writer=web-1"]);
+    refused(&pinned);
     for name in ["web-1.jsonl", "hpkp-records"] {
-        let (file, copy) = (stand.own().with_file_name(name), stand.own().with_file_name(".copy"));
+        let (file, copy) =
+            (pinned.own().with_file_name(name), pinned.own().with_file_name(".copy"));
         fs::copy(&file, &copy).expect("a copy");
         fs::rename(&copy, &file).expect("in its place");
-        refused(&stand);
+        refused(&pinned);
     }
-    stand.site.down();
+    pinned.site.down();
 }
 
 #[test]
 fn httpd_beside_one_that_goes_on() {
-    let mut stand = Stand::<Httpd>::new();
-    stand.site.pki().leaf("other", "localhost", "ca");
-    let lay_out = |stand: &Stand<Httpd>, certificate: &str, pid_file: &str| {
-        let policies = [Policy { pins: &[&stand.live, B], ..POLICY }];
-        let blocks = [Block { port: stand.port, certificates: &[certificate], ..BLOCK }];
+    let mut pinned = PinnedSite::<Httpd>::new();
+    pinned.site.pki().leaf("other", "localhost", "ca");
+    let lay_out = |pinned: &PinnedSite<Httpd>, certificate: &str, pid_file: &str| {
+        let policies = [Policy { pins: &[&pinned.live, B], ..POLICY }];
+        let blocks = [Block { port: pinned.port, certificates: &[certificate], ..BLOCK }];
         let layout = Layout { policies: &policies, blocks: &blocks, ..LAYOUT };
         let text = layout.text(Kind::Httpd);
-        stand.site.configure(&format!("ListenCoresBucketsRatio 1\n{pid_file}\n{text}"));
+        pinned.site.configure(&format!("ListenCoresBucketsRatio 1\n{pid_file}\n{text}"));
     };
-    lay_out(&stand, "live", "");
-    stand.site.up();
-    assert_eq!(stand.asked(), SENT);
-    let before = stand.snapshot();
-    lay_out(&stand, "other", "PidFile second.pid");
-    let said = stand.site.start_refused();
-    let process = format!("process {} already serves", stand.site.pid());
+    lay_out(&pinned, "live", "");
+    pinned.site.up();
+    assert_eq!(pinned.asked(), SENT);
+    let before = pinned.snapshot();
+    lay_out(&pinned, "other", "PidFile second.pid");
+    let said = pinned.site.start_refused();
+    let process = format!("process {} already serves", pinned.site.pid());
     assert!(said.text.contains(&process), "{said:?}");
-    assert_eq!(stand.snapshot(), before);
-    assert_eq!(stand.asked(), SENT);
-    lay_out(&stand, "live", "");
-    stand.site.expect_in_log(&["hpkp: ", "AH00016"]);
-    stand.site.down();
+    assert_eq!(pinned.snapshot(), before);
+    assert_eq!(pinned.asked(), SENT);
+    lay_out(&pinned, "live", "");
+    pinned.site.expect_in_log(&["hpkp: ", "AH00016"]);
+    pinned.site.down();
 }
 
 /// The master was killed; its workers serve on and nobody can reload them.
 #[test]
 fn nginx_beside_orphans() {
     for (certificate, asked) in [("live", SENT), ("other", WITHHELD)] {
-        let mut stand = sharing(&["records writer=web-1"]);
-        let workers = stand.site.workers();
-        let mut old = stand.site.hand_over();
+        let mut pinned = sharing(&["records writer=web-1"]);
+        let workers = pinned.site.workers();
+        let mut old = pinned.site.hand_over();
         kill(pid(&old), libc::SIGKILL);
         old.wait().expect("an end");
-        shared(&stand, certificate, stand.port, &["records writer=web-1"]);
-        stand.site.up();
+        shared(&pinned, certificate, pinned.port, &["records writer=web-1"]);
+        pinned.site.up();
         for worker in workers {
             kill(worker, libc::SIGKILL);
         }
-        assert!(wait(|| stand.curl().try_get(&stand.url()).is_some()));
-        assert_eq!(stand.asked(), asked, "{certificate}");
-        stand.site.down();
+        assert!(wait(|| pinned.curl().try_get(&pinned.url()).is_some()));
+        assert_eq!(pinned.asked(), asked, "{certificate}");
+        pinned.site.down();
     }
 }
 
 /// After a binary upgrade the new master has the claim as well, before the old one has gone.
 #[test]
 fn an_upgraded_nginx_has_its_name_at_once() {
-    let mut stand = Stand::<Nginx>::new();
-    stand.site.pki().leaf("other", "localhost", "ca");
-    shared(&stand, "live", stand.port, &["records writer=web-1"]);
+    let mut pinned = PinnedSite::<Nginx>::new();
+    pinned.site.pki().leaf("other", "localhost", "ca");
+    shared(&pinned, "live", pinned.port, &["records writer=web-1"]);
     // In the foreground nginx does not listen to this signal.
-    assert_eq!(stand.site.run(&[]).code, Some(0));
-    let daemon = Daemon { stand: &stand };
+    assert_eq!(pinned.site.run(&[]).code, Some(0));
+    let daemon = Daemon { pinned: &pinned };
     let old = daemon.pid("nginx.pid");
-    let slow = Slow::to(&stand);
+    let slow = Slow::to(&pinned);
     daemon.signal(old, libc::SIGUSR2);
     assert_eq!(daemon.pid("nginx.pid.oldbin"), old);
     let new = daemon.pid("nginx.pid");
-    assert!(wait(|| has_claim(new, &stand.own())));
+    assert!(wait(|| has_claim(new, &pinned.own())));
     daemon.signal(old, libc::SIGQUIT);
-    shared(&stand, "other", stand.port, &["records writer=web-1"]);
-    let said = stand.site.run(&[]);
+    shared(&pinned, "other", pinned.port, &["records writer=web-1"]);
+    let said = pinned.site.run(&[]);
     assert!(said.code == Some(1), "{said:?}");
     // The old one has only begun to end.
     let serves = |pid| said.text.contains(&format!("process {pid} already serves"));
     assert!(serves(new) || serves(old), "{said:?}");
-    assert_eq!((stand.asked(), stand.kinds()), (SENT, STARTED.to_vec()));
+    assert_eq!((pinned.asked(), pinned.kinds()), (SENT, STARTED.to_vec()));
     drop(slow);
     assert!(wait(|| !is_alive(old)));
-    assert_eq!((stand.asked(), stand.kinds()), (SENT, STARTED.to_vec()));
-    assert!(has_claim(new, &stand.own()));
+    assert_eq!((pinned.asked(), pinned.kinds()), (SENT, STARTED.to_vec()));
+    assert!(has_claim(new, &pinned.own()));
     daemon.end(new);
-    assert_eq!(stand.kinds(), STOPPED);
+    assert_eq!(pinned.kinds(), STOPPED);
     drop(daemon);
-    stand.site.expect_in_log(&["hpkp: "]);
-    stand.site.stopped();
+    pinned.site.expect_in_log(&["hpkp: "]);
+    pinned.site.stopped();
 }
 
 /// Another program has the port: nothing is recorded, and the next start finds nothing in its way.
 #[test]
 fn nginx_where_another_program_listens() {
-    let mut stand = Stand::<Nginx>::new();
-    stand.publish(&[A]);
-    stand.site.expect_in_log(&["bind() to", "still could not bind()"]);
-    let other = std::net::TcpListener::bind(("127.0.0.1", stand.port)).expect("a port");
-    let before = stand.snapshot();
-    let said = stand.site.run(&[]);
+    let mut pinned = PinnedSite::<Nginx>::new();
+    pinned.publish(&[A]);
+    pinned.site.expect_in_log(&["bind() to", "still could not bind()"]);
+    let other = std::net::TcpListener::bind(("127.0.0.1", pinned.port)).expect("a port");
+    let before = pinned.snapshot();
+    let said = pinned.site.run(&[]);
     assert!(said.code == Some(1) && said.codes().is_empty(), "{said:?}");
-    assert_eq!(stand.snapshot(), before);
+    assert_eq!(pinned.snapshot(), before);
     drop(other);
-    stand.site.up();
-    assert_eq!((stand.asked(), stand.kinds()), (SENT, STARTED.to_vec()));
-    stand.site.down();
+    pinned.site.up();
+    assert_eq!((pinned.asked(), pinned.kinds()), (SENT, STARTED.to_vec()));
+    pinned.site.down();
 }

@@ -1,4 +1,4 @@
-//! What most exhibits stand on: one server, with the records that it writes.
+//! What most scenarios need: one server, with the records that it writes.
 
 use std::fs;
 
@@ -8,11 +8,11 @@ use hpkp_tests::instance::Reload;
 use hpkp_tests::layout::{BLOCK, Block, LAYOUT, Layout, POLICY, Policy, Site};
 use hpkp_tests::pki::{Pki, leaf_extensions};
 
-/// The file to which the server of a stage writes.
+/// The file to which the server of a fixture writes.
 pub const OWN: &str = "records/web-1.jsonl";
 
 /// A server, and what all its configurations have in common.
-pub struct Stage<S: Site> {
+pub struct Fixture<S: Site> {
     pub site: S,
     pub pki: Pki,
     pub port: u16,
@@ -21,7 +21,7 @@ pub struct Stage<S: Site> {
     pub max_age: &'static str,
 }
 
-impl<S: Site> Stage<S> {
+impl<S: Site> Fixture<S> {
     pub fn new() -> Self {
         let site = S::with_records();
         let pki = site.pki();
@@ -45,7 +45,7 @@ impl<S: Site> Stage<S> {
         then(&Layout { published, trusted, policies, blocks: &blocks, ..LAYOUT })
     }
 
-    /// Starts the server with a configuration as of [`Stage::one`].
+    /// Starts the server with a configuration as of [`Fixture::one`].
     #[track_caller]
     pub fn up(&mut self, certificates: &[&str], pins: &[&str], warnings: &[&str]) {
         self.one(certificates, pins, |layout| self.site.lay_out(layout));
@@ -73,7 +73,7 @@ impl<S: Site> Stage<S> {
         }
     }
 
-    /// Fails unless a test refuses a configuration as of [`Stage::one`] with these findings and no
+    /// Fails unless a test refuses a configuration as of [`Fixture::one`] with these findings and no
     /// others; what it said.
     #[track_caller]
     pub fn refuses(&self, certificates: &[&str], pins: &[&str], codes: &[&str]) -> String {
@@ -89,7 +89,7 @@ impl<S: Site> Stage<S> {
         said.text
     }
 
-    /// Fails unless a test accepts a configuration as of [`Stage::one`] with these warnings and no
+    /// Fails unless a test accepts a configuration as of [`Fixture::one`] with these warnings and no
     /// others.
     #[track_caller]
     pub fn passes(&self, certificates: &[&str], pins: &[&str], warnings: &[&str]) {
@@ -103,7 +103,7 @@ impl<S: Site> Stage<S> {
         self.site.test().accepted(warnings);
     }
 
-    /// As [`Stage::passes`], and the configuration takes effect.
+    /// As [`Fixture::passes`], and the configuration takes effect.
     #[track_caller]
     pub fn takes(&mut self, certificates: &[&str], pins: &[&str], warnings: &[&str]) {
         self.passes(certificates, pins, warnings);

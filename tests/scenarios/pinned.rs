@@ -10,7 +10,7 @@ use hpkp_tests::recorded;
 use hpkp_tests::site::B;
 
 /// A site for localhost.
-pub struct Stand<S> {
+pub struct PinnedSite<S> {
     pub site: S,
     pub port: u16,
     /// The pin of the certificate `live`.
@@ -21,7 +21,7 @@ pub struct Stand<S> {
 pub const SENT: (u16, usize) = (200, 1);
 pub const WITHHELD: (u16, usize) = (200, 0);
 
-impl<S: Site> Stand<S> {
+impl<S: Site> PinnedSite<S> {
     /// One that does not run yet.
     pub fn new() -> Self {
         Self::of(S::with_records())
@@ -29,17 +29,17 @@ impl<S: Site> Stand<S> {
 
     pub fn of(site: S) -> Self {
         let live = site.pki().pin("live.pem");
-        let stand = Self { site, port: free_port(), live };
-        stand.publish(&[]);
-        stand
+        let pinned = Self { site, port: free_port(), live };
+        pinned.publish(&[]);
+        pinned
     }
 
     /// One that runs and publishes the pin of its certificate and a backup.
     pub fn running() -> Self {
-        let mut stand = Self::new();
-        stand.site.up();
-        assert_eq!(stand.asked(), SENT);
-        stand
+        let mut pinned = Self::new();
+        pinned.site.up();
+        assert_eq!(pinned.asked(), SENT);
+        pinned
     }
 
     /// Lays out the certificate `live` with its pin, a backup, and `more` pins.

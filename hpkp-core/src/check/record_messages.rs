@@ -2,17 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use super::records::{Records, Shown};
-use super::report::{COMPROMISED, MAX_DETAILS, duration, leaf, searches, served_now, shown_leaf};
-use super::routing::{Claim, Sample};
-use super::{Names, Serving, dane_report};
+use super::messages::{COMPROMISED, MAX_DETAILS, duration, leaf, searches, served_now, shown_leaf};
+use super::presented::PresentedKeys;
+use super::routing::{Claim, HostSet};
+use super::{Names, Records, Serving, dane_messages};
 use crate::date;
 use crate::finding::{Code, MAX_LINE, Text};
 use crate::path::Chain;
 use crate::pin::Pin;
 use crate::policy::Policy;
-use crate::published::state::{Binding, Live, Record};
-use crate::published::{HostName, Lifetime, Matching, Met, Origin, Presents};
+use crate::published::state::{Live, Record, Retention};
+use crate::published::{HostName, Lifetime, Matching, Origin, PinValidation, Presents};
 use crate::text::{Excerpt, ShellWord};
 
 /// How many names a line has.
@@ -46,18 +46,18 @@ pub(super) fn at_start(why: &str) -> Text {
 }
 
 /// Records that a host does not meet.
-pub(super) struct Unmet<'a> {
+pub(super) struct UnmetPins<'a> {
     pub(super) records: &'a Records,
     pub(super) found: &'a [Live<'a>],
     /// For whom they are not met, with the ports.
-    pub(super) names: &'a BTreeSet<(Sample, u16)>,
+    pub(super) names: &'a BTreeSet<(HostSet, u16)>,
     /// Why the host answers for these names.
     pub(super) claim: Claim,
     pub(super) directives: &'a Names,
     /// The same of all hosts that share the finding.
     pub(super) all: &'a [Live<'a>],
     pub(super) chains: &'a [&'a Chain],
-    pub(super) shown: &'a Shown<'a>,
+    pub(super) shown: &'a PresentedKeys<'a>,
     pub(super) serving: &'a [Serving],
     /// Whether the last accepted configuration presented the same.
     pub(super) before: bool,
@@ -68,13 +68,13 @@ pub(super) struct Unmet<'a> {
 pub(super) fn group(found: &[Live<'_>]) -> String {
     let mut pins: BTreeSet<String> = BTreeSet::new();
     for live in found {
-        let said = &live.record.said;
+        let said = &live.record.body;
         pins.insert(format!("{:?} {:?} {:?}", said.scope, said.pins, said.tlsa));
     }
     pins.into_iter().collect()
 }
 
-impl Unmet<'_> {
+impl UnmetPins<'_> {
     pub(super) fn text(&self, code: Code) -> Text {
         let mut text = Text::new(self.what(code));
         let is_incidental = !matches!(self.claim, Claim::Name | Claim::Pattern);
@@ -132,7 +132,7 @@ impl Unmet<'_> {
             _ => "",
         };
         let until = self.until();
-        let is_dane = self.found.iter().all(|live| live.record.said.tlsa.is_some());
+        let is_dane = self.found.iter().all(|live| live.record.body.tlsa.is_some());
         let until = if is_dane { until.replace("these pins", "these records") } else { until };
         match code {
             Code::PublishedPinsPartlyMet => format!(
@@ -153,13 +153,13 @@ impl Unmet<'_> {
                 self.it()
             ),
             Code::Waived if is_dane => {
-                format!("waived: {}", dane_report::unmet(self.found, chain, &until))
+                format!("waived: {}", dane_messages::unmet(self.found, chain, &until))
             }
             Code::Waived => format!(
                 "no key in {chain} matches the waived pins that clients hold{above}; these clients \
                  refuse the certificate, {until}"
             ),
-            _ if is_dane => dane_report::unmet(self.found, chain, &until),
+            _ if is_dane => dane_messages::unmet(self.found, chain, &until),
             _ if self.is_partly() => format!(
                 "some certificate paths that clients may build contain no key that matches the pins \
                  they hold{above}; it is not known which path these clients build, and those on such a \
@@ -175,8 +175,9 @@ impl Unmet<'_> {
     /// Whether some paths of each certificate meet all of the pins.
     fn is_partly(&self) -> bool {
         let meets = |live: &Live<'_>| {
-            let said = &live.record.said;
-            super::records::meet(&self.shown.certificates, said.scope, &said.pins) != Met::No
+            let said = &live.record.body;
+            super::presented::meet(&self.shown.certificates, said.scope, &said.pins)
+                != PinValidation::Fails
         };
         self.found.iter().all(meets)
     }
@@ -191,7 +192,7 @@ impl Unmet<'_> {
     }
 
     fn it(&self) -> &'static str {
-        let hosts: BTreeSet<&Sample> = self.names.iter().map(|(sample, _)| sample).collect();
+        let hosts: BTreeSet<&HostSet> = self.names.iter().map(|(host_set, _)| host_set).collect();
         if hosts.len() == 1 { "it" } else { "them" }
     }
 
@@ -278,10 +279,10 @@ impl Unmet<'_> {
 
     /// What keeps these clients, best first.
     fn safe_actions(&self, code: Code) -> Vec<String> {
-        if self.found.iter().all(|live| live.record.said.tlsa.is_some()) {
-            return dane_report::advice(self.records, self.found, self.chains);
+        if self.found.iter().all(|live| live.record.body.tlsa.is_some()) {
+            return dane_messages::advice(self.records, self.found, self.chains);
         }
-        let pins = || self.found.iter().flat_map(|live| live.record.said.pins.iter().copied());
+        let pins = || self.found.iter().flat_map(|live| live.record.body.pins.iter().copied());
         let is_compromised = |pin: &Pin| self.records.state.is_compromised(*pin);
         let first = match (
             pins().any(|pin| is_compromised(&pin)),
@@ -306,7 +307,7 @@ impl Unmet<'_> {
         let mut actions = vec![first.to_owned()];
         actions.extend(searches(searched.into_iter(), self.chains.iter().copied()));
         actions.push(self.safe_date());
-        actions.extend(dane_report::advice(self.records, self.found, self.chains));
+        actions.extend(dane_messages::advice(self.records, self.found, self.chains));
         actions
     }
 
@@ -314,9 +315,9 @@ impl Unmet<'_> {
     fn until(&self) -> String {
         let mut longest: Option<(i64, String)> = None;
         for live in self.found {
-            let (end, text) = match live.binding {
-                Binding::Until(time) => (time, format!("until {}", date::format(time))),
-                Binding::Served(after) => (
+            let (end, text) = match live.retention {
+                Retention::Until(time) => (time, format!("until {}", date::format(time))),
+                Retention::WhilePublished(after) => (
                     self.now.saturating_add(after),
                     format!(
                         "until {} after {} stops sending these pins",
@@ -324,7 +325,7 @@ impl Unmet<'_> {
                         self.sender(live)
                     ),
                 ),
-                Binding::Open => return NO_EXPIRY.to_owned(),
+                Retention::Indefinite => return NO_EXPIRY.to_owned(),
             };
             if longest.as_ref().is_none_or(|(known, _)| *known <= end) {
                 longest = Some((end, text));
@@ -346,14 +347,14 @@ impl Unmet<'_> {
     fn safe_date(&self) -> String {
         let (mut latest, mut served) = (self.now, None);
         for live in self.found {
-            match live.binding {
-                Binding::Until(time) => latest = latest.max(time),
-                Binding::Served(after)
+            match live.retention {
+                Retention::Until(time) => latest = latest.max(time),
+                Retention::WhilePublished(after)
                     if self.records.writer.as_ref() == Some(&live.record.writer) =>
                 {
                     served = served.max(Some(after));
                 }
-                Binding::Served(after) => {
+                Retention::WhilePublished(after) => {
                     return format!(
                         "for a new key: publish its pin{} now on {} too; the certificate may change {} \
                          after that",
@@ -362,7 +363,7 @@ impl Unmet<'_> {
                         duration(after)
                     );
                 }
-                Binding::Open => {
+                Retention::Indefinite => {
                     return "for a new key: release the app (zone, script) with the new pin; when no old \
                             release is in use any more, record that these pins have ended (last line)"
                         .to_owned();
@@ -404,18 +405,18 @@ impl Unmet<'_> {
     /// Who holds which pins, until when.
     fn held(&self, live: &Live<'_>) -> Vec<String> {
         let record = live.record;
-        let said = &record.said;
+        let said = &record.body;
         let name = shown_name(said.host.as_str(), said.matching);
         let since = date::format(said.since.unwrap_or(record.at));
-        let until = match live.binding {
-            Binding::Until(time) => format!("until {}", date::format(time)),
-            Binding::Served(after) => {
+        let until = match live.retention {
+            Retention::Until(time) => format!("until {}", date::format(time)),
+            Retention::WhilePublished(after) => {
                 format!("until {} after {} stops sending them", duration(after), self.sender(live))
             }
-            Binding::Open => "without expiry".to_owned(),
+            Retention::Indefinite => "without expiry".to_owned(),
         };
-        let who = match (&said.origin, said.lifetime, live.binding) {
-            (_, Lifetime::MaxAge(age), Binding::Until(time)) => format!(
+        let who = match (&said.origin, said.lifetime, live.retention) {
+            (_, Lifetime::MaxAge(age), Retention::Until(time)) => format!(
                 "clients that visited {name} between {since} and {}",
                 date::format(self.now.min(time - i64::from(age.seconds())))
             ),
@@ -431,7 +432,7 @@ impl Unmet<'_> {
             .map_or_else(|| format!("scope {}", said.scope), |owner| format!("at {owner}"));
         let source = format!("(recorded by {}, {what_for}, id {})", record.writer, record.id);
         let held: Vec<String> = match said.tlsa.as_deref() {
-            Some(set) => dane_report::held(set),
+            Some(set) => dane_messages::held(set),
             None => said
                 .pins
                 .iter()
@@ -444,13 +445,13 @@ impl Unmet<'_> {
     }
 
     fn held_pin(&self, scope: crate::published::Scope, pin: Pin) -> String {
-        let on_path = self.shown.meet_one(scope, pin) != Met::No;
+        let on_path = self.shown.meet_one(scope, pin) != PinValidation::Fails;
         let path = if on_path { " (on some paths)" } else { "" };
         format!("sha256/{pin}{}{path}", self.note(pin))
     }
 
     fn is_held(&self, pin: Pin) -> bool {
-        self.found.iter().any(|live| live.record.said.pins.contains(&pin))
+        self.found.iter().any(|live| live.record.body.pins.contains(&pin))
     }
 
     fn note(&self, pin: Pin) -> &'static str {
@@ -461,7 +462,7 @@ impl Unmet<'_> {
     /// finding.
     fn commands(&self) -> Vec<String> {
         // What was noted at a visit stays noted, whatever ends.
-        let is_noted = |live: &Live<'_>| matches!(live.record.said.lifetime, Lifetime::MaxAge(_));
+        let is_noted = |live: &Live<'_>| matches!(live.record.body.lifetime, Lifetime::MaxAge(_));
         match self.all.iter().any(is_noted) {
             false => commands("end", "--why REASON", self.records, self.all),
             true => commands("waive", "--who NAME --why REASON", self.records, self.all),
@@ -478,7 +479,7 @@ fn commands(verb: &str, words: &str, records: &Records, found: &[Live<'_>]) -> V
     let mut chosen: Vec<String> = found.iter().map(|live| live.record.id.to_string()).collect();
     if chosen.len() > NAMED_IDS {
         let name = |live: &Live<'_>| {
-            let said = &live.record.said;
+            let said = &live.record.body;
             shown_name(said.host.as_str(), said.matching)
         };
         let names: BTreeSet<String> = found.iter().map(name).collect();
@@ -503,10 +504,10 @@ fn commands(verb: &str, words: &str, records: &Records, found: &[Live<'_>]) -> V
     numbered.collect()
 }
 
-impl Shown<'_> {
-    fn meet_one(&self, scope: crate::published::Scope, pin: Pin) -> Met {
+impl PresentedKeys<'_> {
+    fn meet_one(&self, scope: crate::published::Scope, pin: Pin) -> PinValidation {
         let meets = self.certificates.iter().map(|one| one.keys.meet(scope, |other| other == pin));
-        meets.max().unwrap_or(Met::No)
+        meets.max().unwrap_or(PinValidation::Fails)
     }
 }
 
@@ -603,8 +604,8 @@ pub(super) fn clock_behind(now: i64, newest: i64) -> Text {
 
 pub(super) fn other_block(
     policy: &Policy,
-    noted: &Sample,
-    visited: &Sample,
+    noted: &HostSet,
+    visited: &HostSet,
     label: &str,
     chains: &[&Chain],
 ) -> Text {
@@ -633,7 +634,7 @@ pub(super) fn elsewhere(policy: &Policy, records: &Records, all: &[&Record<Prese
     let writers: BTreeSet<&str> = all.iter().map(|record| record.writer.as_str()).collect();
     let names: BTreeSet<String> = all
         .iter()
-        .map(|record| shown_name(record.said.host.as_str(), record.said.matching))
+        .map(|record| shown_name(record.body.host.as_str(), record.body.matching))
         .collect();
     let listed = |texts: Vec<&str>| {
         let named = texts.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
@@ -664,7 +665,7 @@ pub(super) fn elsewhere(policy: &Policy, records: &Records, all: &[&Record<Prese
 }
 
 fn presented_there(records: &Records, record: &Record<Presents>) -> String {
-    let said = &record.said;
+    let said = &record.body;
     let leaves = said.certificates.iter().filter_map(|one| one.served.first().copied().flatten());
     let leaves: Vec<String> = leaves.take(4).map(|pin| format!("sha256/{pin}")).collect();
     let stopped = records.state.end(record.id).map_or_else(String::new, |end| {

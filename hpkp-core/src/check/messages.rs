@@ -175,7 +175,7 @@ pub(super) fn checked_at_start(policy: &Policy, why: &str) -> Text {
 }
 
 /// Certificates that do not meet a policy.
-pub(super) struct Unmet<'a> {
+pub(super) struct UnmetChains<'a> {
     pub(super) chains: &'a [(&'a Chain, &'a Paths)],
     /// How many certificates the host has.
     pub(super) of: usize,
@@ -188,12 +188,12 @@ pub(super) struct Unmet<'a> {
 pub(super) fn no_pin_in_chain(
     policy: &Policy,
     kind: Kind,
-    unmet: &Unmet<'_>,
+    unmet: &UnmetChains<'_>,
     is_compromised: &dyn Fn(Pin) -> bool,
 ) -> Text {
     let pins = distinct(policy);
     let mut text = failed_policy(policy, kind, unmet, &pins, is_compromised);
-    let Unmet { chains: unmet, serving, names, .. } = *unmet;
+    let UnmetChains { chains: unmet, serving, names, .. } = *unmet;
     let note = |pin| if is_compromised(pin) { COMPROMISED } else { "" };
     if serving.iter().any(|leaf| !is_compromised(leaf.pin)) {
         text = text.fix(
@@ -231,7 +231,7 @@ pub(super) fn no_pin_in_chain(
 fn failed_policy(
     policy: &Policy,
     kind: Kind,
-    unmet: &Unmet<'_>,
+    unmet: &UnmetChains<'_>,
     pins: &[&ResolvedPin],
     is_compromised: &dyn Fn(Pin) -> bool,
 ) -> Text {

@@ -5,9 +5,9 @@ use hpkp_tests::layout::{Layout, Site};
 use hpkp_tests::pki::{RSA, leaf_extensions};
 use hpkp_tests::site::{A, B};
 
-use crate::stage::{OWN, Stage, says};
+use crate::fixture::{Fixture, OWN, says};
 
-super::exhibits! {
+super::scenarios! {
     pins_and_certificate_replaced_together
     renewed_with_a_new_key
     rsa_beside_ecdsa_with_one_of_them_pinned
@@ -15,14 +15,14 @@ super::exhibits! {
 }
 
 fn pins_and_certificate_replaced_together<S: Site>() {
-    let mut stage = Stage::<S>::new();
-    let live = stage.pki.pin("live.pem");
-    stage.pki.leaf("renewed", "localhost", "ca");
-    let renewed = stage.pki.pin("renewed.pem");
-    stage.up(&["live"], &[&live, B], &[]);
+    let mut fixture = Fixture::<S>::new();
+    let live = fixture.pki.pin("live.pem");
+    fixture.pki.leaf("renewed", "localhost", "ca");
+    let renewed = fixture.pki.pin("renewed.pem");
+    fixture.up(&["live"], &[&live, B], &[]);
 
     let unmet = ["published-pins-unmet"];
-    let said = stage.refuses(&["renewed"], &[&renewed, A], &unmet);
+    let said = fixture.refuses(&["renewed"], &[&renewed, A], &unmet);
     says(
         &said,
         &[
@@ -43,73 +43,73 @@ fn pins_and_certificate_replaced_together<S: Site>() {
 
     // The pins alone may be replaced by any that the key in use meets. Whoever has the old ones
     // still holds them to the certificate.
-    stage.takes(&["live"], &[&live, &renewed], &[]);
-    stage.refuses(&["renewed"], &[&renewed, A], &unmet);
+    fixture.takes(&["live"], &[&live, &renewed], &[]);
+    fixture.refuses(&["renewed"], &[&renewed, A], &unmet);
 
     // A reload without a test before it: nginx refuses, httpd cannot, and sends no header.
-    stage.expect(&unmet);
-    let sent = match stage.site.reload_forced() {
+    fixture.expect(&unmet);
+    let sent = match fixture.site.reload_forced() {
         Reload::Refused(_) => 1,
         Reload::Accepted => 0,
     };
-    assert_eq!(stage.get().pins().len(), sent);
+    assert_eq!(fixture.get().pins().len(), sent);
 
     // By an operator's order it passes, and is then no reason to refuse what comes after.
-    stage.one(&["renewed"], &[&renewed, A], |layout| {
-        stage.passes_all(&Layout { check: "warn", ..layout.clone() }, &unmet);
+    fixture.one(&["renewed"], &[&renewed, A], |layout| {
+        fixture.passes_all(&Layout { check: "warn", ..layout.clone() }, &unmet);
     });
-    stage.reload(&unmet);
-    stage.passes(&["renewed"], &[&renewed, A], &unmet);
+    fixture.reload(&unmet);
+    fixture.passes(&["renewed"], &[&renewed, A], &unmet);
 }
 
 fn renewed_with_a_new_key<S: Site>() {
-    let mut stage = Stage::<S>::new();
-    let (live, backup) = (stage.pki.pin("live.pem"), stage.pki.pin("backup.csr"));
+    let mut fixture = Fixture::<S>::new();
+    let (live, backup) = (fixture.pki.pin("live.pem"), fixture.pki.pin("backup.csr"));
     let pins = [live.as_str(), &backup];
-    stage.up(&["live"], &pins, &[]);
+    fixture.up(&["live"], &pins, &[]);
 
-    stage.pki.leaf("renewed", "localhost", "ca");
-    stage.refuses(&["renewed"], &pins, &["no-pin-in-chain", "published-pins-unmet"]);
+    fixture.pki.leaf("renewed", "localhost", "ca");
+    fixture.refuses(&["renewed"], &pins, &["no-pin-in-chain", "published-pins-unmet"]);
 
-    stage.certify("same-key", "live", "localhost", "ca");
-    stage.passes(&["same-key"], &pins, &[]);
-    stage.certify("backup", "backup", "localhost", "ca");
-    stage.takes(&["backup"], &pins, &[]);
-    assert_eq!(stage.get().pins().len(), 1);
+    fixture.certify("same-key", "live", "localhost", "ca");
+    fixture.passes(&["same-key"], &pins, &[]);
+    fixture.certify("backup", "backup", "localhost", "ca");
+    fixture.takes(&["backup"], &pins, &[]);
+    assert_eq!(fixture.get().pins().len(), 1);
 }
 
 fn rsa_beside_ecdsa_with_one_of_them_pinned<S: Site>() {
-    let mut stage = Stage::<S>::new();
-    let live = stage.pki.pin("live.pem");
-    stage.pki.key("rsa", RSA);
-    stage.pki.sign("rsa", "/CN=localhost", "ca", &leaf_extensions("localhost"));
-    let rsa = stage.pki.pin("rsa.pem");
-    stage.up(&["live"], &[&live, B], &[]);
+    let mut fixture = Fixture::<S>::new();
+    let live = fixture.pki.pin("live.pem");
+    fixture.pki.key("rsa", RSA);
+    fixture.pki.sign("rsa", "/CN=localhost", "ca", &leaf_extensions("localhost"));
+    let rsa = fixture.pki.pin("rsa.pem");
+    fixture.up(&["live"], &[&live, B], &[]);
 
     let both = ["live", "rsa"];
-    let said = stage.refuses(&both, &[&live, B], &["no-pin-in-chain", "published-pins-unmet"]);
+    let said = fixture.refuses(&both, &[&live, B], &["no-pin-in-chain", "published-pins-unmet"]);
     says(&said, &["one of the certificates", &format!("sha256/{rsa}, expires")]);
     // To pin it now is too late for those who hold the others.
-    stage.refuses(&both, &[&live, &rsa, B], &["published-pins-unmet"]);
+    fixture.refuses(&both, &[&live, &rsa, B], &["published-pins-unmet"]);
 
-    stage.forget();
-    stage.up(&["live"], &[&live, &rsa, B], &[]);
-    stage.takes(&both, &[&live, &rsa, B], &[]);
-    assert_eq!(stage.get().pins().len(), 1);
+    fixture.forget();
+    fixture.up(&["live"], &[&live, &rsa, B], &[]);
+    fixture.takes(&both, &[&live, &rsa, B], &[]);
+    assert_eq!(fixture.get().pins().len(), 1);
 }
 
 fn the_compromised_key_in_use_and_the_backup_deployed<S: Site>() {
-    let mut stage = Stage::<S>::new();
-    let (live, backup) = (stage.pki.pin("live.pem"), stage.pki.pin("backup.csr"));
-    stage.up(&["live"], &[&live, &backup], &[]);
+    let mut fixture = Fixture::<S>::new();
+    let (live, backup) = (fixture.pki.pin("live.pem"), fixture.pki.pin("backup.csr"));
+    fixture.up(&["live"], &[&live, &backup], &[]);
     crate::apps::published(
-        &stage,
+        &fixture,
         &["compromised", &format!("sha256/{live}"), "--why", "the laptop is gone"],
     );
 
     // A new key in a hurry locks out as it always does, and the way out is the backup alone.
-    stage.pki.leaf("renewed", "localhost", "ca");
-    let renewed = stage.pki.pin("renewed.pem");
+    fixture.pki.leaf("renewed", "localhost", "ca");
+    let renewed = fixture.pki.pin("renewed.pem");
     for (pins, codes) in [
         ([renewed.as_str(), A], &["published-pins-unmet"][..]),
         (
@@ -117,7 +117,7 @@ fn the_compromised_key_in_use_and_the_backup_deployed<S: Site>() {
             &["no-pin-in-chain", "published-pins-unmet", "compromised-key-pinned"],
         ),
     ] {
-        let said = stage.refuses(&["renewed"], &pins, codes);
+        let said = fixture.refuses(&["renewed"], &pins, codes);
         says(
             &said,
             &[
@@ -129,12 +129,12 @@ fn the_compromised_key_in_use_and_the_backup_deployed<S: Site>() {
         assert!(!said.contains("the previous certificate"), "{said}");
     }
 
-    stage.certify("backup", "backup", "localhost", "ca");
-    stage.pki.key("next", hpkp_tests::pki::P256);
-    let next = stage.pki.pin("next.key");
+    fixture.certify("backup", "backup", "localhost", "ca");
+    fixture.pki.key("next", hpkp_tests::pki::P256);
+    let next = fixture.pki.pin("next.key");
     // The stolen key takes the place of no backup.
-    stage.passes(&["backup"], &[&live, &backup], &["no-backup-pin", "compromised-key-pinned"]);
-    stage.takes(&["backup"], &[&backup, &next], &[]);
-    assert_eq!(stage.get().pins().len(), 1);
-    assert!(std::fs::exists(stage.site.path(OWN)).expect("a directory"));
+    fixture.passes(&["backup"], &[&live, &backup], &["no-backup-pin", "compromised-key-pinned"]);
+    fixture.takes(&["backup"], &[&backup, &next], &[]);
+    assert_eq!(fixture.get().pins().len(), 1);
+    assert!(std::fs::exists(fixture.site.path(OWN)).expect("a directory"));
 }

@@ -6,9 +6,9 @@ use hpkp_tests::layout::{BLOCK, Block, LAYOUT, Layout, POLICY, Policy, Site};
 use hpkp_tests::said::Kind;
 use hpkp_tests::site::B;
 
-use crate::stage::{Stage, says};
+use crate::fixture::{Fixture, says};
 
-super::exhibits! {
+super::scenarios! {
     a_new_subdomain_under_include_subdomains
     a_block_removed_so_that_the_default_answers
     a_name_that_the_default_server_had
@@ -18,15 +18,15 @@ super::exhibits! {
 }
 
 fn a_new_subdomain_under_include_subdomains<S: Site>() {
-    let mut stage = Stage::<S>::new();
-    let pki = stage.pki.clone();
+    let mut fixture = Fixture::<S>::new();
+    let pki = fixture.pki.clone();
     pki.leaf("apex", "example.com", "ca");
     pki.leaf("shop", "shop.example.com", "ca");
     pki.leaf("other", "another-example.com", "ca");
-    stage.certify("shop-apex", "apex", "shop.example.com", "ca");
+    fixture.certify("shop-apex", "apex", "shop.example.com", "ca");
     let (apex_pin, shop_pin) = (pki.pin("apex.pem"), pki.pin("shop.pem"));
 
-    let port = stage.port;
+    let port = fixture.port;
     let apex = Block { port, names: &["example.com"], certificates: &["apex"], ..BLOCK };
     let below = |certificate| Block {
         port,
@@ -38,11 +38,11 @@ fn a_new_subdomain_under_include_subdomains<S: Site>() {
     let pins = [apex_pin.as_str(), B];
     let policies = [Policy { pins: &pins, include_subdomains: true, ..POLICY }];
     let layout = Layout { policies: &policies, ..LAYOUT };
-    stage.up_with(&Layout { blocks: std::slice::from_ref(&apex), ..layout.clone() }, &[]);
+    fixture.up_with(&Layout { blocks: std::slice::from_ref(&apex), ..layout.clone() }, &[]);
 
     let unmet = ["superdomain-pins-unmet"];
     let blocks = [apex.clone(), below(&["shop"])];
-    let said = stage.refuses_all(&Layout { blocks: &blocks, ..layout.clone() }, &unmet);
+    let said = fixture.refuses_all(&Layout { blocks: &blocks, ..layout.clone() }, &unmet);
     says(
         &said,
         &["hpkp: [superdomain-pins-unmet] shop.example.com: no key in the certificate chain"],
@@ -50,9 +50,9 @@ fn a_new_subdomain_under_include_subdomains<S: Site>() {
     // Neither does it help to pin the new key now, nor to let the subdomains go.
     let more = [apex_pin.as_str(), &shop_pin, B];
     let both = [Policy { pins: &more, include_subdomains: true, ..POLICY }];
-    stage.refuses_all(&Layout { policies: &both, blocks: &blocks, ..LAYOUT }, &unmet);
+    fixture.refuses_all(&Layout { policies: &both, blocks: &blocks, ..LAYOUT }, &unmet);
     let neither = [Policy { pins: &pins, ..POLICY }];
-    stage.refuses_all(&Layout { policies: &neither, blocks: &blocks, ..LAYOUT }, &unmet);
+    fixture.refuses_all(&Layout { policies: &neither, blocks: &blocks, ..LAYOUT }, &unmet);
 
     // A name that only ends in the same letters is not below it.
     let beside = Block {
@@ -63,17 +63,17 @@ fn a_new_subdomain_under_include_subdomains<S: Site>() {
         ..BLOCK
     };
     let blocks = [apex, below(&["shop-apex"]), beside];
-    stage.takes_all(&Layout { blocks: &blocks, ..layout }, &[]);
+    fixture.takes_all(&Layout { blocks: &blocks, ..layout }, &[]);
 }
 
 fn a_block_removed_so_that_the_default_answers<S: Site>() {
-    let mut stage = Stage::<S>::new();
-    let pki = stage.pki.clone();
+    let mut fixture = Fixture::<S>::new();
+    let pki = fixture.pki.clone();
     pki.leaf("default", "default.example,DNS:localhost", "ca");
     pki.leaf("plain", "default.example", "ca");
-    stage.certify("default-live", "live", "default.example,DNS:localhost", "ca");
+    fixture.certify("default-live", "live", "default.example,DNS:localhost", "ca");
     let live = pki.pin("live.pem");
-    let port = stage.port;
+    let port = fixture.port;
     let default = |certificates| Block {
         port,
         names: &["default.example"],
@@ -86,27 +86,27 @@ fn a_block_removed_so_that_the_default_answers<S: Site>() {
     let layout = Layout { policies: &policies, ..LAYOUT };
     let site = Block { port, ..BLOCK };
     let blocks = [default(&["default"]), site.clone()];
-    stage.up_with(&Layout { blocks: &blocks, ..layout.clone() }, &[]);
+    fixture.up_with(&Layout { blocks: &blocks, ..layout.clone() }, &[]);
 
-    let said = stage
+    let said = fixture
         .refuses_all(&Layout { blocks: &blocks[..1], ..layout.clone() }, &["published-pins-unmet"]);
     says(&said, &["hpkp: [published-pins-unmet] default.example:", "visited localhost since"]);
 
     // Where no other server is on the port, nobody answers.
     let elsewhere = [Block { port: free_port(), ..default(&["plain"]) }];
-    stage.passes_all(&Layout { blocks: &elsewhere, ..layout.clone() }, &["pinned-port-closed"]);
+    fixture.passes_all(&Layout { blocks: &elsewhere, ..layout.clone() }, &["pinned-port-closed"]);
     let blocks = [default(&["default-live"])];
-    stage.takes_all(&Layout { blocks: &blocks, ..layout }, &[]);
+    fixture.takes_all(&Layout { blocks: &blocks, ..layout }, &[]);
 }
 
 fn a_name_that_the_default_server_had<S: Site>() {
-    let mut stage = Stage::<S>::new();
-    let pki = stage.pki.clone();
+    let mut fixture = Fixture::<S>::new();
+    let pki = fixture.pki.clone();
     pki.leaf("site", "example.com,DNS:www.example.com", "ca");
     pki.leaf("new", "www.example.com", "ca");
-    stage.certify("new-site", "site", "www.example.com", "ca");
+    fixture.certify("new-site", "site", "www.example.com", "ca");
     let site_pin = pki.pin("site.pem");
-    let port = stage.port;
+    let port = fixture.port;
     let site = Block { port, names: &["example.com"], certificates: &["site"], ..BLOCK };
     let www = |certificates| Block {
         port,
@@ -118,24 +118,24 @@ fn a_name_that_the_default_server_had<S: Site>() {
     let pins = [site_pin.as_str(), B];
     let policies = [Policy { pins: &pins, ..POLICY }];
     let layout = Layout { policies: &policies, ..LAYOUT };
-    stage.up_with(&Layout { blocks: std::slice::from_ref(&site), ..layout.clone() }, &[]);
-    let curl = Curl::new(&stage.site.path("ca.pem"));
+    fixture.up_with(&Layout { blocks: std::slice::from_ref(&site), ..layout.clone() }, &[]);
+    let curl = Curl::new(&fixture.site.path("ca.pem"));
     assert_eq!(curl.get(&format!("https://www.example.com:{port}/")).pins().len(), 1);
 
     let blocks = [site.clone(), www(&["new"])];
-    let said =
-        stage.refuses_all(&Layout { blocks: &blocks, ..layout.clone() }, &["published-pins-unmet"]);
+    let said = fixture
+        .refuses_all(&Layout { blocks: &blocks, ..layout.clone() }, &["published-pins-unmet"]);
     says(&said, &["visited www.example.com since"]);
-    stage.takes_all(&Layout { blocks: &[site, www(&["new-site"])], ..layout }, &[]);
+    fixture.takes_all(&Layout { blocks: &[site, www(&["new-site"])], ..layout }, &[]);
 }
 
 fn an_address_on_which_the_default_answers<S: Site>() {
-    let stage = Stage::<S>::new();
-    let pki = stage.pki.clone();
+    let fixture = Fixture::<S>::new();
+    let pki = fixture.pki.clone();
     pki.leaf("www", "www.example.com", "ca");
     pki.leaf("wild", "*.example.com", "ca");
     let www_pin = pki.pin("www.pem");
-    let [first, second] = [stage.port, free_port()];
+    let [first, second] = [fixture.port, free_port()];
     let www = |port| Block { port, names: &["www.example.com"], certificates: &["www"], ..BLOCK };
     let default = Block {
         port: second,
@@ -148,20 +148,20 @@ fn an_address_on_which_the_default_answers<S: Site>() {
     let policies = [Policy { pins: &pins, ..POLICY }];
     let layout = Layout { policies: &policies, ..LAYOUT };
     let blocks = [www(first), default.clone(), www(second)];
-    stage.passes_all(&Layout { blocks: &blocks, ..layout.clone() }, &[]);
-    let said =
-        stage.refuses_all(&Layout { blocks: &blocks[..2], ..layout }, &["same-host-pin-mismatch"]);
+    fixture.passes_all(&Layout { blocks: &blocks, ..layout.clone() }, &[]);
+    let said = fixture
+        .refuses_all(&Layout { blocks: &blocks[..2], ..layout }, &["same-host-pin-mismatch"]);
     says(&said, &["server \"example.com\" presents keys for"]);
 }
 
 fn a_pattern_for_some_hosts_of_the_certificate<S: Site>() {
-    let mut stage = Stage::<S>::new();
-    let pki = stage.pki.clone();
+    let mut fixture = Fixture::<S>::new();
+    let pki = fixture.pki.clone();
     pki.leaf("first", "first.example", "ca");
     pki.leaf("old", "*.example.com,DNS:api.example.org", "ca");
     pki.leaf("new", "*.example.com,DNS:api.example.org", "ca");
     let (old, new) = (pki.pin("old.pem"), pki.pin("new.pem"));
-    let port = stage.port;
+    let port = fixture.port;
     let names: &[&str] = match S::KIND {
         Kind::Nginx => &["~^api\\d+\\.example\\.com$"],
         Kind::Httpd => &["api.example.org", "api*.example.com"],
@@ -173,44 +173,45 @@ fn a_pattern_for_some_hosts_of_the_certificate<S: Site>() {
     let policies = [Policy { pins: &pins, ..POLICY }];
     let layout = Layout { policies: &policies, ..LAYOUT };
     let blocks = [first.clone(), api(&["old"])];
-    stage.up_with(&Layout { blocks: &blocks, ..layout.clone() }, &[]);
-    let curl = Curl::new(&stage.site.path("ca.pem"));
+    fixture.up_with(&Layout { blocks: &blocks, ..layout.clone() }, &[]);
+    let curl = Curl::new(&fixture.site.path("ca.pem"));
     assert_eq!(curl.get(&format!("https://api7.example.com:{port}/")).pins().len(), 1);
 
     let pins = [new.as_str(), B];
     let policies = [Policy { pins: &pins, ..POLICY }];
     let swapped = Layout { policies: &policies, blocks: &[first, api(&["new"])], ..LAYOUT };
-    let said = stage.refuses_all(&swapped, &["published-pins-unmet"]);
+    let said = fixture.refuses_all(&swapped, &["published-pins-unmet"]);
     says(&said, &["*.example.com"]);
     let pins = [old.as_str(), &new];
     let policies = [Policy { pins: &pins, ..POLICY }];
-    stage.takes_all(&Layout { policies: &policies, blocks: &blocks, ..LAYOUT }, &[]);
+    fixture.takes_all(&Layout { policies: &policies, blocks: &blocks, ..LAYOUT }, &[]);
 }
 
 fn two_ports_of_one_name<S: Site>() {
-    let mut stage = Stage::<S>::new();
-    let pki = stage.pki.clone();
+    let mut fixture = Fixture::<S>::new();
+    let pki = fixture.pki.clone();
     pki.leaf("other", "localhost", "ca");
     let (live, other) = (pki.pin("live.pem"), pki.pin("other.pem"));
     let blocks = [
-        Block { port: stage.port, ..BLOCK },
+        Block { port: fixture.port, ..BLOCK },
         Block { port: free_port(), certificates: &["other"], policy: None, ..BLOCK },
     ];
     let pins = [live.as_str(), B];
     let policies = [Policy { pins: &pins, ..POLICY }];
     let layout = Layout { policies: &policies, blocks: &blocks, ..LAYOUT };
-    let said = stage.refuses_all(&layout, &["same-host-pin-mismatch"]);
+    let said = fixture.refuses_all(&layout, &["same-host-pin-mismatch"]);
     says(&said, &["presents keys for localhost that policy"]);
 
     let pins = [live.as_str(), &other, B];
-    stage.up_with(&Layout { policies: &[Policy { pins: &pins, ..POLICY }], ..layout.clone() }, &[]);
-    assert_eq!(stage.get().pins().len(), 1);
+    fixture
+        .up_with(&Layout { policies: &[Policy { pins: &pins, ..POLICY }], ..layout.clone() }, &[]);
+    assert_eq!(fixture.get().pins().len(), 1);
 
     // And where clients hold them already, the other port may not come with a key of its own.
-    stage.forget();
-    stage.up_with(&Layout { blocks: &blocks[..1], ..layout.clone() }, &[]);
+    fixture.forget();
+    fixture.up_with(&Layout { blocks: &blocks[..1], ..layout.clone() }, &[]);
     let codes = ["published-pins-unmet", "same-host-pin-mismatch"];
-    stage.refuses_all(&layout, &codes);
+    fixture.refuses_all(&layout, &codes);
     let same = [blocks[0].clone(), Block { certificates: &["live"], ..blocks[1].clone() }];
-    stage.takes_all(&Layout { blocks: &same, ..layout }, &[]);
+    fixture.takes_all(&Layout { blocks: &same, ..layout }, &[]);
 }

@@ -6,36 +6,36 @@ use hpkp_tests::layout::Site;
 use hpkp_tests::site::B;
 use hpkp_tests::succeed;
 
-use crate::stage::{Stage, says};
+use crate::fixture::{Fixture, says};
 
-super::exhibits! {
+super::scenarios! {
     the_pins_of_an_app_imported_and_the_key_changed
 }
 
-/// Runs `hpkp published` on the records of a stage; what it printed.
-pub fn published<S: Site>(stage: &Stage<S>, arguments: &[&str]) -> String {
+/// Runs `hpkp published` on the records of a fixture; what it printed.
+pub fn published<S: Site>(fixture: &Fixture<S>, arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hpkp"));
-    command.arg("published").arg("-d").arg(stage.site.path("records")).args(arguments);
+    command.arg("published").arg("-d").arg(fixture.site.path("records")).args(arguments);
     String::from_utf8(succeed(&mut command)).expect("UTF-8")
 }
 
 fn the_pins_of_an_app_imported_and_the_key_changed<S: Site>() {
-    let mut stage = Stage::<S>::new();
-    let live = stage.pki.pin("live.pem");
+    let mut fixture = Fixture::<S>::new();
+    let live = fixture.pki.pin("live.pem");
     let source = format!(
         "new CertificatePinner.Builder().add(\"localhost\", \"sha256/{live}\", \"sha256/{B}\").build();"
     );
-    let file = stage.pki.write("Pins.java", source);
+    let file = fixture.pki.write("Pins.java", source);
     let file = file.to_str().expect("UTF-8");
     let import = ["import", "--format", "okhttp", "--origin", "app 4.2", file];
-    let recorded = published(&stage, &import);
+    let recorded = published(&fixture, &import);
     let id = recorded.split(' ').next().expect("an id");
 
     // No policy, no header, and the key is held all the same.
-    stage.up(&["live"], &[], &[]);
-    assert_eq!(stage.get().pins().len(), 0);
-    stage.pki.leaf("renewed", "localhost", "ca");
-    let said = stage.refuses(&["renewed"], &[], &["published-pins-unmet"]);
+    fixture.up(&["live"], &[], &[]);
+    assert_eq!(fixture.get().pins().len(), 0);
+    fixture.pki.leaf("renewed", "localhost", "ca");
+    let said = fixture.refuses(&["renewed"], &[], &["published-pins-unmet"]);
     says(
         &said,
         &[
@@ -46,9 +46,9 @@ fn the_pins_of_an_app_imported_and_the_key_changed<S: Site>() {
         ],
     );
 
-    stage.certify("same-key", "live", "localhost", "ca");
-    stage.takes(&["same-key"], &[], &[]);
+    fixture.certify("same-key", "live", "localhost", "ca");
+    fixture.takes(&["same-key"], &[], &[]);
     // And once nobody uses the app any more, the key may change.
-    published(&stage, &["end", id, "--why", "app 4.2 is no longer used"]);
-    stage.takes(&["renewed"], &[], &[]);
+    published(&fixture, &["end", id, "--why", "app 4.2 is no longer used"]);
+    fixture.takes(&["renewed"], &[], &[]);
 }

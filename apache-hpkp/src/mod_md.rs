@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use hpkp_server::file;
 
 use crate::bindings::{ap_directive_t, apr_pool_t};
-use crate::files::siblings;
+use crate::cstr;
 use crate::httpd;
+use crate::httpd::siblings;
 use crate::vhost::Server;
 
 /// All managed domains.
@@ -33,7 +34,7 @@ impl ManagedDomains {
     pub(crate) unsafe fn read(&mut self, directive: &ap_directive_t, pool: *mut apr_pool_t) {
         // SAFETY: by the caller's promise.
         unsafe {
-            let name = httpd::text(directive.directive).to_ascii_lowercase();
+            let name = cstr::text(directive.directive).to_ascii_lowercase();
             match name.as_str() {
                 "mdstoredir" => {
                     self.store = httpd::words(pool, directive.args)
@@ -48,7 +49,7 @@ impl ManagedDomains {
                     }
                     let mut files = Vec::new();
                     for inner in siblings(directive.first_child) {
-                        let name = httpd::text(inner.directive).to_ascii_lowercase();
+                        let name = cstr::text(inner.directive).to_ascii_lowercase();
                         let words = httpd::words(pool, inner.args);
                         match name.as_str() {
                             "mdmember" | "mdmembers" => domains.extend(words),

@@ -2,24 +2,23 @@
 
 use std::rc::Rc;
 
-use hpkp_core::check::{Deployment, Verdict};
-use hpkp_server::failure::{self, LogLine, Phase};
+use hpkp_server::failure::{self, LogLine};
 use hpkp_server::journal::{Journal, Predecessor};
-use hpkp_server::openssl::OpenSsl;
 use hpkp_server::published;
-use hpkp_server::sending::{self, ContextAddress};
+use hpkp_server::sending::{self};
 use nginx_sys::{NGX_LOG_WARN, ngx_cycle_t, ngx_int_t};
 
-use crate::conf::{MainConf, Replaceable, Response, ServerConf};
+use crate::conf::{MainConf, Pending};
 use crate::ngx::{self, OK, own_module};
-use crate::{boundary, filter, log, phase};
+use crate::response::{Replaceable, Response};
+use crate::{active, boundary, log, phase};
 
 /// `init_module`, where the error log has been opened: at a start, what was said before went to the
 /// terminal alone.
 pub(crate) unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
-    filter::activate();
+    active::activate();
     // An error from here would make the master of a running server exit.
-    boundary::serving("init_module", OK, || {
+    boundary::catch_request_hook("init_module", OK, || {
         // SAFETY: nginx calls this with the cycle that is about to take effect.
         let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_mut() };
         let Some(main) = main else { return OK };
@@ -45,7 +44,7 @@ pub(crate) unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_
 /// `init_process`: a worker begins. Its master's claim to the records is the master's alone. nginx
 /// calls this in the build of the module that the configuration names, in no other.
 pub(crate) unsafe extern "C" fn init_process(_: *mut ngx_cycle_t) -> ngx_int_t {
-    boundary::serving("init_process", OK, || {
+    boundary::catch_request_hook("init_process", OK, || {
         if phase::has_master() {
             published::leave_to_parent_for_all_builds();
         }
@@ -55,7 +54,7 @@ pub(crate) unsafe extern "C" fn init_process(_: *mut ngx_cycle_t) -> ngx_int_t {
 
 /// A master ends, and with it what its configuration publishes.
 pub(crate) unsafe extern "C" fn exit_master(cycle: *mut ngx_cycle_t) {
-    boundary::serving("exit_master", (), || {
+    boundary::catch_request_hook("exit_master", (), || {
         // SAFETY: nginx calls this with the cycle that has been in effect.
         let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_ref() };
         let Some(journal) = main.and_then(|main| main.journal.as_ref()) else { return };
@@ -67,21 +66,6 @@ pub(crate) unsafe extern "C" fn exit_master(cycle: *mut ngx_cycle_t) {
             unsafe { log::write((*cycle).log, NGX_LOG_WARN, &text, None) };
         }
     });
-}
-
-/// What an accepted configuration does when it takes effect: until then nginx may still give it up.
-pub(crate) struct Pending {
-    pub(crate) phase: Phase,
-    pub(crate) deployment: Deployment,
-    pub(crate) verdict: Verdict,
-    /// Of the contexts of the deployment.
-    pub(crate) addresses: Vec<ContextAddress>,
-    /// For each host, its server and that server's own context.
-    pub(crate) servers: Vec<(*mut ServerConf, Option<ContextAddress>)>,
-    /// The contexts whose certificates other code can replace.
-    pub(crate) replaceable: Vec<Replaceable>,
-    /// None where nobody can say which context a connection uses.
-    pub(crate) openssl: Option<OpenSsl>,
 }
 
 impl Pending {

@@ -10,9 +10,9 @@ use hpkp_tests::said::Kind;
 use hpkp_tests::site::B;
 
 use crate::apps::published;
-use crate::stage::{Stage, says};
+use crate::fixture::{Fixture, says};
 
-super::exhibits! {
+super::scenarios! {
     a_block_removed_so_that_a_pattern_answers
     a_catch_all_with_a_wildcard_certificate
     a_host_several_labels_below_a_pattern
@@ -26,8 +26,8 @@ super::exhibits! {
 const UNMET: &[&str] = &["published-pins-unmet"];
 
 /// Pins that an app has for a host.
-fn app<S: Site>(stage: &Stage<S>, host: &str, pin: &str) {
-    published(stage, &["add", host, "--pin", pin, "--origin", "app 1", "--writer", "apps"]);
+fn app<S: Site>(fixture: &Fixture<S>, host: &str, pin: &str) {
+    published(fixture, &["add", host, "--pin", pin, "--origin", "app 1", "--writer", "apps"]);
 }
 
 /// The names of a block for all hosts below a domain: httpd takes a pattern as an alias alone.
@@ -43,67 +43,67 @@ fn block<'a>(port: u16, names: &'a [&'a str], certificates: &'a [&'a str]) -> Bl
 }
 
 fn another_certificate_of_the_intermediate<S: Site>() {
-    let mut stage = Stage::<S>::new();
-    let pki = stage.pki.clone();
+    let mut fixture = Fixture::<S>::new();
+    let pki = fixture.pki.clone();
     pki.ca("other");
     pki.intermediate("between", "ca");
     pki.sign_as("crossed", "between", "/CN=between", "other", CA_EXTENSIONS);
     pki.leaf("leaf", "localhost", "between");
-    stage.certify("again", "leaf", "localhost", "between");
-    stage.chain("old", &["leaf", "crossed"]);
-    stage.chain("renewed", &["again", "crossed"]);
-    stage.chain("new", &["leaf", "between"]);
-    stage.chain("both", &["leaf", "crossed", "between"]);
+    fixture.certify("again", "leaf", "localhost", "between");
+    fixture.chain("old", &["leaf", "crossed"]);
+    fixture.chain("renewed", &["again", "crossed"]);
+    fixture.chain("new", &["leaf", "between"]);
+    fixture.chain("both", &["leaf", "crossed", "between"]);
     pki.bundle("roots.pem", &["ca.pem", "other.pem"]);
-    stage.trusted = Some("roots.pem");
+    fixture.trusted = Some("roots.pem");
     let (root, other) = (pki.pin("ca.pem"), pki.pin("other.pem"));
 
     // The same keys, and the path ends at another root.
-    stage.up(&["old"], &[&other, B], &["root-only-match"]);
+    fixture.up(&["old"], &[&other, B], &["root-only-match"]);
     let unmet = ["published-pins-unmet", "root-only-match"];
-    stage.refuses(&["new"], &[&root, B], &unmet);
-    stage.refuses(&["new"], &[], UNMET);
-    stage.takes(&["renewed"], &[&other, B], &["root-only-match"]);
+    fixture.refuses(&["new"], &[&root, B], &unmet);
+    fixture.refuses(&["new"], &[], UNMET);
+    fixture.takes(&["renewed"], &[&other, B], &["root-only-match"]);
 
     // Pins of an app, which nobody has seen being published.
-    stage.forget();
-    app(&stage, "localhost", &other);
-    stage.up(&["old"], &[], &[]);
-    stage.refuses(&["new"], &[], UNMET);
-    stage.refuses(&["both"], &[], UNMET);
-    stage.takes(&["renewed"], &[], &[]);
+    fixture.forget();
+    app(&fixture, "localhost", &other);
+    fixture.up(&["old"], &[], &[]);
+    fixture.refuses(&["new"], &[], UNMET);
+    fixture.refuses(&["both"], &[], UNMET);
+    fixture.takes(&["renewed"], &[], &[]);
 }
 
 fn a_block_removed_so_that_a_pattern_answers<S: Site>() {
-    let mut stage = Stage::<S>::new();
-    let pki = stage.pki.clone();
+    let mut fixture = Fixture::<S>::new();
+    let pki = fixture.pki.clone();
     pki.leaf("first", "first.example", "ca");
     pki.leaf("a", "a.example.com", "ca");
     pki.leaf("wild", "pattern.example,DNS:*.example.com", "ca");
-    stage.certify("wild-a", "a", "pattern.example,DNS:*.example.com", "ca");
-    let port = stage.port;
+    fixture.certify("wild-a", "a", "pattern.example,DNS:*.example.com", "ca");
+    let port = fixture.port;
     let first = block(port, &["first.example"], &["first"]);
     let wild = |certificates| block(port, pattern::<S>(), certificates);
     let a = block(port, &["a.example.com"], &["a"]);
     let blocks = [first.clone(), a, wild(&["wild"])];
     let layout = Layout { blocks: &blocks, ..LAYOUT };
-    stage.up_with(&layout, &[]);
+    fixture.up_with(&layout, &[]);
     // What the app pins, the pattern's own hosts have never met; that is known, and passes.
-    app(&stage, "**.example.com", &pki.pin("a.pem"));
-    stage.passes_all(&layout, UNMET);
+    app(&fixture, "**.example.com", &pki.pin("a.pem"));
+    fixture.passes_all(&layout, UNMET);
     let fallen = [first.clone(), wild(&["wild"])];
-    stage.refuses_all(&Layout { blocks: &fallen, ..LAYOUT }, UNMET);
-    stage.takes_all(&Layout { blocks: &[first, wild(&["wild-a"])], ..LAYOUT }, &[]);
+    fixture.refuses_all(&Layout { blocks: &fallen, ..LAYOUT }, UNMET);
+    fixture.takes_all(&Layout { blocks: &[first, wild(&["wild-a"])], ..LAYOUT }, &[]);
 }
 
 fn a_wildcard_in_the_certificate_of_the_default_server<S: Site>() {
-    let mut stage = Stage::<S>::new();
-    let pki = stage.pki.clone();
+    let mut fixture = Fixture::<S>::new();
+    let pki = fixture.pki.clone();
     pki.leaf("wild", "www.example.com,DNS:*.example.com", "ca");
     pki.leaf("new", "www.example.com,DNS:*.example.com", "ca");
     pki.leaf("d", "d.example.com", "ca");
     let pin = pki.pin("wild.pem");
-    let port = stage.port;
+    let port = fixture.port;
     let www = |certificates| Block {
         port,
         names: &["www.example.com"],
@@ -115,30 +115,30 @@ fn a_wildcard_in_the_certificate_of_the_default_server<S: Site>() {
     let policies = [Policy { pins: &pins, ..POLICY }];
     let layout = Layout { policies: &policies, ..LAYOUT };
     let blocks = [www(&["wild"])];
-    stage.up_with(&Layout { blocks: &blocks, ..layout.clone() }, &[]);
+    fixture.up_with(&Layout { blocks: &blocks, ..layout.clone() }, &[]);
     // A client is told nothing of which there is no record.
-    let curl = Curl::new(&stage.site.path("ca.pem"));
+    let curl = Curl::new(&fixture.site.path("ca.pem"));
     let told = |host: &str| curl.get(&format!("https://{host}:{port}/")).pins().len();
     assert_eq!(
         (told("www.example.com"), told("WWW.example.com"), told("d.example.com")),
         (1, 1, 0)
     );
     let d = block(port, &["d.example.com"], &["d"]);
-    stage.passes_all(&Layout { blocks: &[www(&["wild"]), d.clone()], ..layout.clone() }, &[]);
+    fixture.passes_all(&Layout { blocks: &[www(&["wild"]), d.clone()], ..layout.clone() }, &[]);
 
     // Another machine's host, for which this one would never do.
-    app(&stage, "api.example.com", B);
+    app(&fixture, "api.example.com", B);
     let warned = ["wildcard-host-pins-unmet"];
-    stage.passes_all(&Layout { blocks: &blocks, ..layout.clone() }, &warned);
+    fixture.passes_all(&Layout { blocks: &blocks, ..layout.clone() }, &warned);
     // A host whose clients have been let in here.
-    app(&stage, "e.example.com", &pin);
-    stage.passes_all(&Layout { blocks: &blocks, ..layout.clone() }, &warned);
+    app(&fixture, "e.example.com", &pin);
+    fixture.passes_all(&Layout { blocks: &blocks, ..layout.clone() }, &warned);
     let new = pki.pin("new.pem");
     let pins = [pin.as_str(), &new];
     let policies = [Policy { pins: &pins, ..POLICY }];
     let layout = Layout { policies: &policies, ..LAYOUT };
-    stage.takes_all(&Layout { blocks: &blocks, ..layout.clone() }, &warned);
-    let said = stage.refuses_all(
+    fixture.takes_all(&Layout { blocks: &blocks, ..layout.clone() }, &warned);
+    let said = fixture.refuses_all(
         &Layout { blocks: &[www(&["new"])], ..layout.clone() },
         &[UNMET[0], warned[0]],
     );
@@ -146,15 +146,15 @@ fn a_wildcard_in_the_certificate_of_the_default_server<S: Site>() {
 }
 
 fn a_catch_all_with_a_wildcard_certificate<S: Site>() {
-    let stage = Stage::<S>::new();
-    let pki = stage.pki.clone();
+    let fixture = Fixture::<S>::new();
+    let pki = fixture.pki.clone();
     pki.leaf("wild", "*.example.com", "ca");
     pki.leaf("api", "api.example.com", "ca");
-    app(&stage, "api.example.com", &pki.pin("api.pem"));
-    let port = stage.port;
+    app(&fixture, "api.example.com", &pki.pin("api.pem"));
+    let port = fixture.port;
     if S::KIND == Kind::Nginx {
         let blocks = [block(port, &["_"], &["wild"])];
-        let said = stage.refuses_all(&Layout { blocks: &blocks, ..LAYOUT }, UNMET);
+        let said = fixture.refuses_all(&Layout { blocks: &blocks, ..LAYOUT }, UNMET);
         let why = "no server there has api.example.com, so it answers for it through the name \
                    *.example.com in its certificate";
         let way_out = "hpkp_not_served_here api.example.com;";
@@ -162,17 +162,17 @@ fn a_catch_all_with_a_wildcard_certificate<S: Site>() {
     }
     // With a name of its own it is another matter.
     let blocks = [block(port, &["www.example.com"], &["wild"])];
-    stage.passes_all(&Layout { blocks: &blocks, ..LAYOUT }, &["wildcard-host-pins-unmet"]);
+    fixture.passes_all(&Layout { blocks: &blocks, ..LAYOUT }, &["wildcard-host-pins-unmet"]);
 }
 
 fn a_host_several_labels_below_a_pattern<S: Site>() {
-    let stage = Stage::<S>::new();
-    let pki = stage.pki.clone();
+    let fixture = Fixture::<S>::new();
+    let pki = fixture.pki.clone();
     pki.leaf("first", "first.example", "ca");
     pki.leaf("wild", "pattern.example,DNS:*.example.com", "ca");
     pki.leaf("deep", "z.c.example.com", "ca");
     let pin = pki.pin("wild.pem");
-    let port = stage.port;
+    let port = fixture.port;
     let pins = [pin.as_str(), B];
     let policies = [Policy { pins: &pins, ..POLICY }];
     let first = block(port, &["first.example"], &["first"]);
@@ -181,91 +181,91 @@ fn a_host_several_labels_below_a_pattern<S: Site>() {
     let deep = block(free_port(), &["z.c.example.com"], &["deep"]);
     let blocks = [first, wild, deep];
     let layout = Layout { policies: &policies, blocks: &blocks, ..LAYOUT };
-    stage.passes_all(&layout, &[]);
-    app(&stage, "x.a.example.com", B);
-    stage.passes_all(&layout, &[]);
-    app(&stage, "x.example.com", B);
-    stage.refuses_all(&layout, UNMET);
+    fixture.passes_all(&layout, &[]);
+    app(&fixture, "x.a.example.com", B);
+    fixture.passes_all(&layout, &[]);
+    app(&fixture, "x.example.com", B);
+    fixture.refuses_all(&layout, UNMET);
 }
 
 fn an_unchanged_block_beside_a_new_one<S: Site>() {
-    let mut stage = Stage::<S>::new();
-    let pki = stage.pki.clone();
+    let mut fixture = Fixture::<S>::new();
+    let pki = fixture.pki.clone();
     pki.leaf("wild", "pattern.example,DNS:*.example.com", "ca");
     pki.leaf("b", "b.example.com", "ca");
     pki.leaf("c", "c.example.com", "ca");
-    let (first, second) = (stage.port, free_port());
+    let (first, second) = (fixture.port, free_port());
     let b = block(first, &["b.example.com"], &["b"]);
     let wild = block(second, pattern::<S>(), &["wild"]);
     let blocks = [b.clone(), wild.clone()];
-    stage.up_with(&Layout { blocks: &blocks, ..LAYOUT }, &[]);
-    app(&stage, "x.example.com", B);
-    app(&stage, "x.b.example.com", B);
-    stage.passes_all(&Layout { blocks: &blocks, ..LAYOUT }, UNMET);
+    fixture.up_with(&Layout { blocks: &blocks, ..LAYOUT }, &[]);
+    app(&fixture, "x.example.com", B);
+    app(&fixture, "x.b.example.com", B);
+    fixture.passes_all(&Layout { blocks: &blocks, ..LAYOUT }, UNMET);
     for names in [&["c.example.com"][..], &["y.a.example.com"], &["y.x.example.com"]] {
         let blocks = [b.clone(), wild.clone(), block(first, names, &["c"])];
-        stage.passes_all(&Layout { blocks: &blocks, ..LAYOUT }, UNMET);
+        fixture.passes_all(&Layout { blocks: &blocks, ..LAYOUT }, UNMET);
     }
     // On another port the name is another one.
     let blocks = [b, wild, block(first, &["x.example.com"], &["c"])];
-    stage.refuses_all(&Layout { blocks: &blocks, ..LAYOUT }, UNMET);
+    fixture.refuses_all(&Layout { blocks: &blocks, ..LAYOUT }, UNMET);
 }
 
 fn a_host_that_has_moved_to_another_machine<S: Site>() {
-    let mut stage = Stage::<S>::new();
-    let pki = stage.pki.clone();
+    let mut fixture = Fixture::<S>::new();
+    let pki = fixture.pki.clone();
     pki.leaf("a", "a.example.com", "ca");
     pki.leaf("b", "b.example.com", "ca");
     let pin = pki.pin("b.pem");
-    let port = stage.port;
+    let port = fixture.port;
     let pins = [pin.as_str(), B];
     let policies = [Policy { pins: &pins, ..POLICY }];
     let layout = Layout { policies: &policies, ..LAYOUT };
     let a = block(port, &["a.example.com"], &["a"]);
     let b = Block { policy: Some("site"), ..block(port, &["b.example.com"], &["b"]) };
-    stage.up_with(&Layout { blocks: &[a.clone(), b], ..layout.clone() }, &[]);
+    fixture.up_with(&Layout { blocks: &[a.clone(), b], ..layout.clone() }, &[]);
     // Whoever still comes is turned away for the name.
     let removed = ["removed-host-pins-unmet"];
-    stage.takes_all(&Layout { blocks: std::slice::from_ref(&a), ..layout.clone() }, &removed);
-    stage.passes_all(&Layout { blocks: &[a], ..layout }, &removed);
+    fixture.takes_all(&Layout { blocks: std::slice::from_ref(&a), ..layout.clone() }, &removed);
+    fixture.passes_all(&Layout { blocks: &[a], ..layout }, &removed);
 }
 
 fn a_port_behind_a_mapping<S: Site>() {
-    let stage = Stage::<S>::new();
-    let source = stage
+    let fixture = Fixture::<S>::new();
+    let source = fixture
         .pki
         .write("agent.sh", format!("curl --pinnedpubkey sha256//{B} https://localhost/\n"));
     let file = source.to_str().expect("UTF-8");
     published(
-        &stage,
+        &fixture,
         &["import", "--format", "curl", "--origin", "agent", "--writer", "apps", file],
     );
-    let blocks = [Block { port: stage.port, policy: None, ..BLOCK }];
+    let blocks = [Block { port: fixture.port, policy: None, ..BLOCK }];
     let layout = Layout { blocks: &blocks, ..LAYOUT };
-    stage.site.lay_out(&layout);
-    let said = stage.site.test();
+    fixture.site.lay_out(&layout);
+    let said = fixture.site.test();
     said.accepted(&["published-pins-port-not-served"]);
     says(&said.text, &["localhost:443"]);
 }
 
 #[test]
 fn what_nginx_goes_on_with_is_the_same_certificates_not_the_same_keys() {
-    let mut stage = Stage::<Nginx>::new();
-    let pki = stage.pki.clone();
+    let mut fixture = Fixture::<Nginx>::new();
+    let pki = fixture.pki.clone();
     pki.ca("other");
     pki.intermediate("between", "ca");
     pki.sign_as("crossed", "between", "/CN=between", "other", CA_EXTENSIONS);
     pki.leaf("leaf", "localhost", "between");
-    stage.chain("old", &["leaf", "crossed"]);
-    stage.chain("new", &["leaf", "between"]);
+    fixture.chain("old", &["leaf", "crossed"]);
+    fixture.chain("new", &["leaf", "between"]);
     // Nothing is written, so the running configuration is all that there is to compare with.
-    stage.published = &["records read_only"];
-    app(&stage, "localhost", B);
-    stage.expect(UNMET);
-    stage.one(&["old"], &[], |layout| stage.site.lay_out(layout));
-    stage.site.up();
-    assert_eq!(stage.site.reload_forced(), Reload::Accepted);
-    stage.one(&["new"], &[], |layout| stage.site.lay_out(layout));
-    let Reload::Refused(said) = stage.site.reload_forced() else { panic!("accepted") };
+    fixture.published = &["records read_only"];
+    app(&fixture, "localhost", B);
+    fixture.expect(UNMET);
+    fixture.one(&["old"], &[], |layout| fixture.site.lay_out(layout));
+    fixture.site.up();
+    assert_eq!(fixture.site.reload_forced(), Reload::Accepted);
+    fixture.one(&["new"], &[], |layout| fixture.site.lay_out(layout));
+    let Reload::Refused(said) = fixture.site.reload_forced() else { panic!("accepted") };
     assert_eq!(codes(&said), UNMET, "{said}");
 }

@@ -11,27 +11,27 @@ mod chains;
 mod client;
 mod directory;
 mod faults;
+mod fixture;
 mod fleet;
 mod history;
 mod keys;
 mod keywords;
 mod life;
 mod names;
+mod pinned;
 mod records;
-mod stage;
-mod stand;
 mod starts;
 mod time;
 mod trust;
 
-/// Makes a test of each exhibit for each server.
-macro_rules! exhibits {
-    ($($exhibit:ident)*) => {
+/// Makes a test of each scenario for each server.
+macro_rules! scenarios {
+    ($($scenario:ident)*) => {
         mod nginx {
             $(
                 #[test]
-                fn $exhibit() {
-                    super::$exhibit::<hpkp_tests::nginx::Nginx>();
+                fn $scenario() {
+                    super::$scenario::<hpkp_tests::nginx::Nginx>();
                 }
             )*
         }
@@ -39,12 +39,12 @@ macro_rules! exhibits {
         mod httpd {
             $(
                 #[test]
-                fn $exhibit() {
-                    super::$exhibit::<hpkp_tests::httpd::Httpd>();
+                fn $scenario() {
+                    super::$scenario::<hpkp_tests::httpd::Httpd>();
                 }
             )*
         }
     };
 }
 
-use exhibits;
+use scenarios;

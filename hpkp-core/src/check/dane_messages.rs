@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::records::Records;
-use super::report::{MAX_DETAILS, duration};
+use super::Records;
+use super::messages::{MAX_DETAILS, duration};
 use crate::finding::Text;
 use crate::path::Chain;
 use crate::published::state::Live;
@@ -24,7 +24,7 @@ pub(super) fn unmet(found: &[Live<'_>], chain: &str, until: &str) -> String {
 
 fn owners(found: &[Live<'_>]) -> String {
     let owners: BTreeSet<String> =
-        found.iter().filter_map(|live| live.record.said.owner()).collect();
+        found.iter().filter_map(|live| live.record.body.owner()).collect();
     owners.into_iter().take(MAX_DETAILS).collect::<Vec<_>>().join(", ")
 }
 
@@ -32,7 +32,7 @@ fn owners(found: &[Live<'_>]) -> String {
 pub(super) fn advice(records: &Records, found: &[Live<'_>], chains: &[&Chain]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for live in found {
-        let said = &live.record.said;
+        let said = &live.record.body;
         let Some((set, owner)) = said.tlsa.as_deref().zip(said.owner()) else { continue };
         lines.push(format!("load a certificate that a TLSA record of {owner} matches"));
         let kinds: BTreeSet<Combination> =
@@ -129,7 +129,7 @@ pub(super) fn combination_unmet(
     unmet: &BTreeSet<Combination>,
     chains: &[&Chain],
 ) -> Text {
-    let owner = live.record.said.owner().unwrap_or_default();
+    let owner = live.record.body.owner().unwrap_or_default();
     let kinds: Vec<String> = unmet.iter().map(|(u, s, m)| format!("{u} {s} {m}")).collect();
     let new = new_records(unmet, chains).into_iter();
     let mut text = Text::new(format!(
@@ -145,7 +145,7 @@ pub(super) fn combination_unmet(
 
 /// Records that no client can use.
 pub(super) fn not_usable(live: &Live<'_>) -> Text {
-    let owner = live.record.said.owner().unwrap_or_default();
+    let owner = live.record.body.owner().unwrap_or_default();
     Text::new(format!(
         "no client can use a TLSA record of {owner}: the usage, the selector or the matching type is \
          unknown, or the data is invalid; clients connect as if there were none, or not at all"
@@ -156,6 +156,6 @@ pub(super) fn not_usable(live: &Live<'_>) -> Text {
 
 fn held_by(live: &Live<'_>) -> Vec<String> {
     let source = format!("(recorded by {}, id {})", live.record.writer, live.record.id);
-    let records = live.record.said.tlsa.as_deref().map(held).unwrap_or_default().into_iter();
+    let records = live.record.body.tlsa.as_deref().map(held).unwrap_or_default().into_iter();
     records.map(|record| format!("held: {record} {source}")).collect()
 }

@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::event::{
-    Again, Body, Ended, Event, EventId, Fingerprint, Lifetime, Origin, Presented, Presents,
-    Published, Scope, Seen, Why, Withheld,
-};
-use super::line::{MAX_ENTRIES, MAX_EXCEPT, MAX_LINE};
-use super::name::{HostName, WriterName};
-use super::state::{State, Stopped};
-use crate::check::{Deployment, Host, HostVerdict, Records, SeenName, Verdict, sorted};
+use crate::check::{Deployment, HostVerdict, Records, SeenName, Verdict, sorted};
 use crate::finding::{Class, Code, Finding, Text};
 use crate::policy::Policy;
+use crate::published::event::{
+    Again, Body, Ended, Event, EventId, Lifetime, Matching, Origin, Presented, Presents, Published,
+    Seen, Why, Withheld,
+};
+use crate::published::keys::Scope;
+use crate::published::line::{MAX_ENTRIES, MAX_EXCEPT, MAX_LINE};
+use crate::published::name::{HostName, WriterName};
+use crate::published::state::{State, Stopped};
 
 /// How many ids one `ended` event names.
 const IDS: usize = 1_000;
@@ -205,49 +206,6 @@ impl Verdict {
     }
 }
 
-/// What tells a configuration from others: for each host, the names by which it is reached, the
-/// certificates that it presents and the policy that it has. Trust anchors and records are no part of it.
-/// Kept where a configuration takes effect and cannot be recorded ([`crate::check::Records::unrecorded`]).
-#[must_use]
-pub fn digest(deployment: &Deployment, verdicts: &[HostVerdict]) -> Fingerprint {
-    let policies = by_name(deployment);
-    // A renewal with the same key is the same configuration, unless somebody compares certificates.
-    let records = deployment.records.iter().flat_map(|records| records.state.published());
-    let mut sets = records.filter_map(|record| record.said.tlsa.as_ref());
-    let is_leaf_named = sets.any(|set| set.names_leaf_certificate());
-    let of_host = |(host, verdict): (&Host, &HostVerdict)| {
-        let names = verdict.names.iter();
-        let names: Vec<String> = names
-            .map(|SeenName { host, matching, except, ports, aside }| {
-                format!("{host} {matching:?} {except:?} {ports:?} {aside}")
-            })
-            .collect();
-        let presented = verdict.presented.as_deref().unwrap_or_default();
-        let slots: BTreeSet<String> = presented
-            .iter()
-            .map(|one| {
-                let identity = one.identity.as_ref();
-                let issued = identity.map(|one| (&one.issuer, &one.authorities));
-                let leaf = identity.and_then(|one| one.leaf).filter(|_| is_leaf_named);
-                format!("{:?} {issued:?} {leaf:?}", one.served.first())
-            })
-            .collect();
-        let policy = host.enforced.as_ref().and_then(|one| policies.get(one.policy.as_str()));
-        let policy = policy.map(|policy| {
-            let (below, age) = (policy.binds_subdomains(), policy.max_age());
-            format!("{:?} {below} {age:?}", sorted(policy))
-        });
-        let parts = names.iter().chain(&slots).chain(&policy);
-        // How many there are of each keeps them apart.
-        let counts = format!("{} {} {}", names.len(), slots.len(), policy.is_some());
-        Fingerprint::of(std::iter::once(&counts).chain(parts).map(String::as_bytes))
-    };
-    let hosts = deployment.hosts.iter().zip(verdicts).filter(|(_, one)| !one.names.is_empty());
-    let mut all: Vec<String> = hosts.map(|one| of_host(one).to_string()).collect();
-    all.sort_unstable();
-    Fingerprint::of(all.iter().map(String::as_bytes))
-}
-
 fn by_name(deployment: &Deployment) -> HashMap<&str, &Policy> {
     deployment.policies.iter().map(|policy| (policy.name(), policy)).collect()
 }
@@ -279,10 +237,10 @@ fn wanted(deployment: &Deployment, verdict: &Verdict) -> Vec<Body> {
 
 /// What the hosts present. One name may have one certificate on several ports.
 fn presented(hosts: &[HostVerdict]) -> Vec<Body> {
-    type Shown<'a> = (&'a HostName, super::Matching, &'a [Presented], bool);
-    let mut ports: BTreeMap<Shown<'_>, BTreeSet<u16>> = BTreeMap::new();
+    type PresentedAs<'a> = (&'a HostName, Matching, &'a [Presented], bool);
+    let mut ports: BTreeMap<PresentedAs<'_>, BTreeSet<u16>> = BTreeMap::new();
     let patterns = hosts.iter().flat_map(|verdict| &verdict.names);
-    let patterns = patterns.filter(|name| name.matching == super::Matching::OneLabel);
+    let patterns = patterns.filter(|name| name.matching == Matching::OneLabel);
     let domains: HashSet<&str> = patterns.map(|name| name.host.as_str()).collect();
     for verdict in hosts {
         let presented = verdict.presented.as_deref().unwrap_or_default();
@@ -291,7 +249,7 @@ fn presented(hosts: &[HostVerdict]) -> Vec<Body> {
         let is_told = |name: &&SeenName| {
             let is_in_pattern = name.host.parents().next().is_some_and(|it| domains.contains(it));
             !presented.is_empty()
-                || !name.aside && name.matching == super::Matching::Exact && is_in_pattern
+                || !name.aside && name.matching == Matching::Exact && is_in_pattern
         };
         for name in verdict.names.iter().filter(is_told) {
             let shown = (&name.host, name.matching, presented, name.aside);

@@ -19,7 +19,7 @@ use hpkp_tests::recorded::{events, published};
 use hpkp_tests::said::Kind;
 use hpkp_tests::site::{A, B};
 
-use crate::stand::{SENT, Stand, WITHHELD};
+use crate::pinned::{PinnedSite, SENT, WITHHELD};
 
 const UNREADABLE: &str = "records-unreadable";
 const NOT_RECORDED: &str = "published-pins-write-failed";
@@ -55,9 +55,9 @@ fn append(file: &Path, events: &[Event]) {
 /// A reload, by its signal alone, of what a test refuses: nginx refuses, httpd cannot and goes on
 /// without the header.
 #[track_caller]
-fn reloaded_in_spite<S: Site>(stand: &mut Stand<S>) -> (u16, usize) {
-    match (stand.site.reload_forced(), S::KIND) {
-        (Reload::Refused(_), Kind::Nginx) | (Reload::Accepted, Kind::Httpd) => stand.asked(),
+fn reloaded_in_spite<S: Site>(pinned: &mut PinnedSite<S>) -> (u16, usize) {
+    match (pinned.site.reload_forced(), S::KIND) {
+        (Reload::Refused(_), Kind::Nginx) | (Reload::Accepted, Kind::Httpd) => pinned.asked(),
         (reload, _) => panic!("{reload:?}"),
     }
 }
@@ -133,23 +133,23 @@ fn faults() -> Vec<Fault> {
 }
 
 fn unreadable<S: Site>() {
-    let mut stand = Stand::<S>::running();
-    stand.site.expect_in_log(&["hpkp: [records-unreadable]"]);
-    let before = stand.snapshot();
-    let records = stand.site.path("records");
+    let mut pinned = PinnedSite::<S>::running();
+    pinned.site.expect_in_log(&["hpkp: [records-unreadable]"]);
+    let before = pinned.snapshot();
+    let records = pinned.site.path("records");
     for Fault { done, undone, said: text } in faults() {
         done(&records);
-        let said = stand.site.test();
+        let said = pinned.site.test();
         // What is as it was goes on, where the file is not this server's own.
         let is_peer = text.contains("peers/");
         let code = Some(i32::from(!is_peer));
         assert_eq!((said.code, said.codes()), (code, vec![UNREADABLE]), "{said:?}");
         assert!(said.text.contains(text), "no \"{text}\" in:\n{}", said.text);
         if is_peer {
-            stand.publish(&[A]);
-            let said = stand.site.test();
+            pinned.publish(&[A]);
+            let said = pinned.site.test();
             assert_eq!((said.code, said.codes()), (Some(1), vec![UNREADABLE]), "{said:?}");
-            stand.publish(&[]);
+            pinned.publish(&[]);
         }
         let asked = match S::KIND {
             Kind::Httpd if !is_peer => WITHHELD,
@@ -157,28 +157,28 @@ fn unreadable<S: Site>() {
         };
         let reloaded = match is_peer {
             true => {
-                assert_eq!(stand.site.reload_forced(), Reload::Accepted, "{text}");
-                stand.asked()
+                assert_eq!(pinned.site.reload_forced(), Reload::Accepted, "{text}");
+                pinned.asked()
             }
-            false => reloaded_in_spite(&mut stand),
+            false => reloaded_in_spite(&mut pinned),
         };
         assert_eq!(reloaded, asked, "{text}");
         undone(&records);
-        assert_eq!(stand.site.reload_tested(), Reload::Accepted, "{text}");
-        assert_eq!(stand.asked(), SENT, "{text}");
-        assert_eq!(stand.snapshot(), before, "{text}");
+        assert_eq!(pinned.site.reload_tested(), Reload::Accepted, "{text}");
+        assert_eq!(pinned.asked(), SENT, "{text}");
+        assert_eq!(pinned.snapshot(), before, "{text}");
     }
 
     // A start goes on without the header, and the next reload brings it back.
-    stand.site.down();
+    pinned.site.down();
     fs::rename(&records, aside(&records)).expect("moved");
-    stand.site.up();
-    assert_eq!(stand.asked(), WITHHELD);
+    pinned.site.up();
+    assert_eq!(pinned.asked(), WITHHELD);
     assert!(!records.exists());
     fs::rename(aside(&records), &records).expect("moved");
-    assert_eq!(stand.site.reload_tested(), Reload::Accepted);
-    assert_eq!(stand.asked(), SENT);
-    stand.site.down();
+    assert_eq!(pinned.site.reload_tested(), Reload::Accepted);
+    assert_eq!(pinned.asked(), SENT);
+    pinned.site.down();
 }
 
 #[test]
@@ -193,59 +193,59 @@ fn a_directory_that_cannot_be_used_under_httpd() {
 
 /// New pins are not sent while they cannot be recorded; those on record are.
 fn unrecordable<S: Site>(
-    stand: &mut Stand<S>,
-    done: impl Fn(&Stand<S>),
-    undone: impl Fn(&Stand<S>),
+    pinned: &mut PinnedSite<S>,
+    done: impl Fn(&PinnedSite<S>),
+    undone: impl Fn(&PinnedSite<S>),
 ) {
-    stand.site.expect_in_log(&["hpkp: [published-pins-write-failed] localhost:"]);
-    let before = stand.snapshot();
-    done(stand);
-    stand.publish(&[A]);
-    let log = stand.site.log().len();
-    assert_eq!(stand.site.reload_tested(), Reload::Accepted);
-    let said = stand.site.log().split_off(log);
+    pinned.site.expect_in_log(&["hpkp: [published-pins-write-failed] localhost:"]);
+    let before = pinned.snapshot();
+    done(pinned);
+    pinned.publish(&[A]);
+    let log = pinned.site.log().len();
+    assert_eq!(pinned.site.reload_tested(), Reload::Accepted);
+    let said = pinned.site.log().split_off(log);
     assert_eq!(codes(&said), [NOT_RECORDED], "{said}");
-    assert_eq!(stand.asked(), WITHHELD);
-    assert_eq!(stand.snapshot(), before);
+    assert_eq!(pinned.asked(), WITHHELD);
+    assert_eq!(pinned.snapshot(), before);
 
-    stand.publish(&[]);
-    let log = stand.site.log().len();
-    assert_eq!(stand.site.reload_tested(), Reload::Accepted);
-    assert_eq!(codes(&stand.site.log()[log..]), [""; 0]);
-    assert_eq!(stand.asked(), SENT);
+    pinned.publish(&[]);
+    let log = pinned.site.log().len();
+    assert_eq!(pinned.site.reload_tested(), Reload::Accepted);
+    assert_eq!(codes(&pinned.site.log()[log..]), [""; 0]);
+    assert_eq!(pinned.asked(), SENT);
 
-    undone(stand);
-    stand.publish(&[A]);
-    assert_eq!(stand.site.reload_tested(), Reload::Accepted);
-    assert_eq!(stand.asked(), SENT);
-    assert_eq!(published(&stand.own()).len(), 2);
+    undone(pinned);
+    pinned.publish(&[A]);
+    assert_eq!(pinned.site.reload_tested(), Reload::Accepted);
+    assert_eq!(pinned.asked(), SENT);
+    assert_eq!(published(&pinned.own()).len(), 2);
 }
 
 fn read_only<S: Site>() {
     let mut site = S::with_records();
     site.heed_permissions();
-    let mut stand = Stand::of(site);
-    stand.site.up();
-    let done = |stand: &Stand<S>| {
-        mode(&stand.own(), 0o444);
-        mode(&stand.records(""), 0o555);
+    let mut pinned = PinnedSite::of(site);
+    pinned.site.up();
+    let done = |pinned: &PinnedSite<S>| {
+        mode(&pinned.own(), 0o444);
+        mode(&pinned.records(""), 0o555);
     };
-    let undone = |stand: &Stand<S>| {
-        mode(&stand.own(), 0o644);
-        mode(&stand.records(""), 0o755);
+    let undone = |pinned: &PinnedSite<S>| {
+        mode(&pinned.own(), 0o644);
+        mode(&pinned.records(""), 0o755);
     };
-    unrecordable(&mut stand, done, undone);
+    unrecordable(&mut pinned, done, undone);
     // Nor is it when the server has never written.
-    stand.site.down();
-    fs::remove_file(stand.own()).expect("a file");
-    fs::remove_file(stand.records("hpkp-reserve")).expect("a file");
-    mode(&stand.records(""), 0o555);
-    stand.site.up();
-    assert_eq!(stand.asked(), WITHHELD);
-    mode(&stand.records(""), 0o755);
-    assert_eq!(stand.site.reload_tested(), Reload::Accepted);
-    assert_eq!(stand.asked(), SENT);
-    stand.site.down();
+    pinned.site.down();
+    fs::remove_file(pinned.own()).expect("a file");
+    fs::remove_file(pinned.records("hpkp-reserve")).expect("a file");
+    mode(&pinned.records(""), 0o555);
+    pinned.site.up();
+    assert_eq!(pinned.asked(), WITHHELD);
+    mode(&pinned.records(""), 0o755);
+    assert_eq!(pinned.site.reload_tested(), Reload::Accepted);
+    assert_eq!(pinned.asked(), SENT);
+    pinned.site.down();
 }
 
 #[test]
@@ -255,11 +255,11 @@ fn a_directory_that_cannot_be_written_to() {
 }
 
 /// How large the files of a running server may become.
-fn limit_files<S: Site>(stand: &Stand<S>, octets: libc::rlim_t) {
+fn limit_files<S: Site>(pinned: &PinnedSite<S>, octets: libc::rlim_t) {
     let mut limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: our own child, and limits that are valid for the calls.
     unsafe {
-        let pid = stand.site.pid();
+        let pid = pinned.site.pid();
         assert_eq!(libc::prlimit(pid, libc::RLIMIT_FSIZE, std::ptr::null(), &raw mut limits), 0);
         limits.rlim_cur = octets.min(limits.rlim_max);
         assert_eq!(
@@ -271,28 +271,28 @@ fn limit_files<S: Site>(stand: &Stand<S>, octets: libc::rlim_t) {
 
 fn full_disk<S: Site>() {
     // The signal of such a limit would end a server.
-    let mut stand = Stand::<S>::running();
+    let mut pinned = PinnedSite::<S>::running();
     // The records become the largest of the server's files, so that the limit is theirs.
     let padding: Vec<Event> =
         (10..1_000).map(|seq| event(now(), seq, &"x".repeat(1_000))).collect();
-    append(&stand.own(), &padding);
-    let done = |stand: &Stand<S>| {
-        let size = fs::metadata(stand.own()).expect("a file").len();
+    append(&pinned.own(), &padding);
+    let done = |pinned: &PinnedSite<S>| {
+        let size = fs::metadata(pinned.own()).expect("a file").len();
         assert!(size > 1 << 20);
         // Some of a line can still be written.
-        limit_files(stand, size + 100);
+        limit_files(pinned, size + 100);
     };
-    unrecordable(&mut stand, done, |stand| limit_files(stand, libc::RLIM_INFINITY));
+    unrecordable(&mut pinned, done, |pinned| limit_files(pinned, libc::RLIM_INFINITY));
     // The end is not on record: what was published counts as published still.
-    let before = stand.snapshot();
-    done(&stand);
-    stand.site.expect_in_log(&["hpkp: cannot record that this server has stopped"]);
-    stand.site.down();
-    assert!(stand.site.log().contains("cannot record that this server has stopped"));
-    assert_eq!(stand.snapshot(), before);
-    stand.site.up();
-    assert_eq!(stand.asked(), SENT);
-    stand.site.down();
+    let before = pinned.snapshot();
+    done(&pinned);
+    pinned.site.expect_in_log(&["hpkp: cannot record that this server has stopped"]);
+    pinned.site.down();
+    assert!(pinned.site.log().contains("cannot record that this server has stopped"));
+    assert_eq!(pinned.snapshot(), before);
+    pinned.site.up();
+    assert_eq!(pinned.asked(), SENT);
+    pinned.site.down();
 }
 
 #[test]
@@ -302,14 +302,14 @@ fn a_disk_that_is_full() {
 }
 
 /// A second server that writes to the first one's directory.
-fn second<S: Site>(first: &Stand<S>, writer: &str) -> (Stand<S>, String) {
+fn second<S: Site>(first: &PinnedSite<S>, writer: &str) -> (PinnedSite<S>, String) {
     let site = S::with_records();
     let directory = format!("{} writer={writer}", first.site.path("records").display());
-    (Stand::of(site), directory)
+    (PinnedSite::of(site), directory)
 }
 
 fn two_writers<S: Site>() {
-    let mut first = Stand::<S>::running();
+    let mut first = PinnedSite::<S>::running();
     let (mut other, directory) = second(&first, "web-2");
     for name in ["live.pem", "live.key", "ca.pem"] {
         fs::copy(first.site.path(name), other.site.path(name)).expect("a copy");
@@ -339,7 +339,7 @@ fn two_servers_that_write_under_two_names() {
 /// `alike` says whether the second publishes the same pins for the same host: they are on record,
 /// until the first one says that they have ended.
 fn one_writer<S: Site>(alike: bool) {
-    let mut first = Stand::<S>::running();
+    let mut first = PinnedSite::<S>::running();
     let (mut other, directory) = second(&first, "web-1");
     for name in ["live.pem", "live.key", "ca.pem"] {
         fs::copy(first.site.path(name), other.site.path(name)).expect("a copy");
@@ -381,35 +381,35 @@ fn two_httpd_that_write_under_one_name() {
 }
 
 fn copied<S: Site>() {
-    let mut stand = Stand::<S>::running();
+    let mut pinned = PinnedSite::<S>::running();
     // Killed, so that all that it publishes counts as published still: a machine cloned while it ran.
-    stand.site.kill_all();
-    let found = events(&stand.own());
+    pinned.site.kill_all();
+    let found = events(&pinned.own());
     let Some(Body::Writer(identity)) = found.first().map(Event::body) else { panic!("{found:?}") };
     let machine = Identity::machine_of(b"another machine");
     let identity = Body::Writer(Identity { machine, ..identity.clone() });
     let first = Event::new(found[0].at(), found[0].seq(), found[0].writer().clone(), identity);
     let lines =
         std::iter::once(&first).chain(&found[1..]).map(|event| event.line().to_owned() + "\n");
-    let own = fs::read(stand.own()).expect("a file");
-    fs::write(stand.own(), lines.collect::<String>()).expect("a file");
-    let copy = stand.snapshot();
-    stand.site.expect_in_log(&["hpkp: [published-pins-write-failed] localhost:", "AH00098"]);
-    stand.site.expect_in_log(&["hpkp: cannot record that this server has stopped"]);
-    stand.site.expect_in_log(&["hpkp: [records-not-writable] localhost:"]);
+    let own = fs::read(pinned.own()).expect("a file");
+    fs::write(pinned.own(), lines.collect::<String>()).expect("a file");
+    let copy = pinned.snapshot();
+    pinned.site.expect_in_log(&["hpkp: [published-pins-write-failed] localhost:", "AH00098"]);
+    pinned.site.expect_in_log(&["hpkp: cannot record that this server has stopped"]);
+    pinned.site.expect_in_log(&["hpkp: [records-not-writable] localhost:"]);
     // A test foretells it.
-    stand.site.test().accepted(&["records-not-writable"]);
-    stand.site.up();
-    assert_eq!(stand.asked(), WITHHELD);
-    assert!(stand.site.log().contains("was made on another machine"));
-    stand.publish(&[A]);
-    assert_eq!(stand.site.reload_tested(), Reload::Accepted);
-    assert_eq!(stand.asked(), WITHHELD);
-    assert_eq!(stand.snapshot(), copy);
-    fs::write(stand.own(), own).expect("a file");
-    assert_eq!(stand.site.reload_tested(), Reload::Accepted);
-    assert_eq!(stand.asked(), SENT);
-    stand.site.down();
+    pinned.site.test().accepted(&["records-not-writable"]);
+    pinned.site.up();
+    assert_eq!(pinned.asked(), WITHHELD);
+    assert!(pinned.site.log().contains("was made on another machine"));
+    pinned.publish(&[A]);
+    assert_eq!(pinned.site.reload_tested(), Reload::Accepted);
+    assert_eq!(pinned.asked(), WITHHELD);
+    assert_eq!(pinned.snapshot(), copy);
+    fs::write(pinned.own(), own).expect("a file");
+    assert_eq!(pinned.site.reload_tested(), Reload::Accepted);
+    assert_eq!(pinned.asked(), SENT);
+    pinned.site.down();
 }
 
 #[test]
@@ -419,41 +419,41 @@ fn a_file_copied_from_another_machine() {
 }
 
 fn clock<S: Site>() {
-    let mut stand = Stand::<S>::running();
-    stand.site.pki().leaf("other", "localhost", "ca");
-    let other = stand.site.pki().pin("other.pem");
+    let mut pinned = PinnedSite::<S>::running();
+    pinned.site.pki().leaf("other", "localhost", "ca");
+    let other = pinned.site.pki().pin("other.pem");
     // Set back by a year, seen from what was written before.
     let ahead = now() + 365 * 86_400;
-    append(&stand.own(), &[event(ahead, 10, "written when the clock was ahead")]);
-    stand.site.expect_in_log(&["hpkp: [clock-behind-records]"]);
-    stand.site.test().accepted(&["clock-behind-records"]);
-    stand.publish(&[A]);
-    assert_eq!(stand.site.reload_tested(), Reload::Accepted);
-    assert_eq!(stand.asked(), SENT);
-    let written = events(&stand.own()).split_off(4);
+    append(&pinned.own(), &[event(ahead, 10, "written when the clock was ahead")]);
+    pinned.site.expect_in_log(&["hpkp: [clock-behind-records]"]);
+    pinned.site.test().accepted(&["clock-behind-records"]);
+    pinned.publish(&[A]);
+    assert_eq!(pinned.site.reload_tested(), Reload::Accepted);
+    assert_eq!(pinned.asked(), SENT);
+    let written = events(&pinned.own()).split_off(4);
     assert!(!written.is_empty() && written.iter().all(|event| event.at() < ahead), "{written:?}");
     // What ended then ends for nobody sooner.
-    stand.lay_out("other", &[&other, A], &LAYOUT);
-    stand.site.expect_in_log(&["hpkp: [published-pins-unmet]"]);
-    let Reload::Refused(said) = stand.site.reload_tested() else { panic!("accepted") };
+    pinned.lay_out("other", &[&other, A], &LAYOUT);
+    pinned.site.expect_in_log(&["hpkp: [published-pins-unmet]"]);
+    let Reload::Refused(said) = pinned.site.reload_tested() else { panic!("accepted") };
     assert!(codes(&said).contains(&"published-pins-unmet"), "{said}");
-    stand.publish(&[A]);
-    stand.site.down();
+    pinned.publish(&[A]);
+    pinned.site.down();
 
     // Set forward, seen from what was written before: what has been served ever since holds.
-    let found = events(&stand.own());
+    let found = events(&pinned.own());
     let [ref identity, ref published, ..] = found[..] else { panic!("{found:?}") };
     let long_ago = |event: &Event| {
         Event::new(86_400, event.seq(), event.writer().clone(), event.body().clone())
     };
     let lines = [identity, published].map(|event| long_ago(event).line().to_owned() + "\n");
-    fs::write(stand.own(), lines.concat()).expect("a file");
-    fs::remove_file(stand.own().with_file_name("hpkp-reserve")).expect("what was written");
-    stand.lay_out("other", &[&other, A], &LAYOUT);
-    let said = stand.site.test();
+    fs::write(pinned.own(), lines.concat()).expect("a file");
+    fs::remove_file(pinned.own().with_file_name("hpkp-reserve")).expect("what was written");
+    pinned.lay_out("other", &[&other, A], &LAYOUT);
+    let said = pinned.site.test();
     assert_eq!((said.code, said.codes()), (Some(1), vec!["published-pins-unmet"]), "{said:?}");
-    stand.publish(&[]);
-    stand.site.test().accepted(&[]);
+    pinned.publish(&[]);
+    pinned.site.test().accepted(&[]);
 }
 
 #[test]
@@ -470,9 +470,9 @@ const MEMORY: libc::rlim_t = 400 << 20;
 const SECONDS: libc::rlim_t = 20;
 
 fn garbage<S: Site>() {
-    let mut stand = Stand::<S>::running();
-    let peer = stand.records("peers/web-9.jsonl");
-    stand.site.expect_in_log(&["hpkp: [records-unreadable]"]);
+    let mut pinned = PinnedSite::<S>::running();
+    let peer = pinned.records("peers/web-9.jsonl");
+    pinned.site.expect_in_log(&["hpkp: [records-unreadable]"]);
     let event = event(now(), 1, &"x".repeat(1_000));
     let event = Event::new(now(), 1, "web-9".parse().expect("a name"), event.body().clone());
     let line = event.line().to_owned() + "\n";
@@ -491,23 +491,23 @@ fn garbage<S: Site>() {
             file.write_all(part.as_bytes()).expect("written");
         }
         drop(file);
-        stand.site.limit(MEMORY, SECONDS);
-        let said = stand.site.test();
-        stand.site.lift_limits();
+        pinned.site.limit(MEMORY, SECONDS);
+        let said = pinned.site.test();
+        pinned.site.lift_limits();
         assert_eq!((said.code, said.codes()), (Some(0), vec![UNREADABLE]), "{said:?}");
         let place = format!("records/peers/web-9.jsonl\": line {at} is not a valid record");
         assert!(said.text.contains(&place), "no \"{place}\" in:\n{}", said.text);
     }
-    assert_eq!(stand.site.reload_forced(), Reload::Accepted);
-    assert_eq!(stand.asked(), SENT);
-    stand.publish(&[A]);
-    let said = stand.site.test();
+    assert_eq!(pinned.site.reload_forced(), Reload::Accepted);
+    assert_eq!(pinned.asked(), SENT);
+    pinned.publish(&[A]);
+    let said = pinned.site.test();
     assert_eq!((said.code, said.codes()), (Some(1), vec![UNREADABLE]), "{said:?}");
-    stand.publish(&[]);
+    pinned.publish(&[]);
     fs::remove_file(&peer).expect("a file");
-    assert_eq!(stand.site.reload_tested(), Reload::Accepted);
-    assert_eq!(stand.asked(), SENT);
-    stand.site.down();
+    assert_eq!(pinned.site.reload_tested(), Reload::Accepted);
+    assert_eq!(pinned.asked(), SENT);
+    pinned.site.down();
 }
 
 #[test]
@@ -518,18 +518,18 @@ fn a_hundred_megabytes_of_garbage() {
 
 /// Every set of pins that a client was served is on record, whenever the server was killed.
 fn killed<S: Site>() {
-    let mut stand = Stand::<S>::new();
-    stand.site.expect_in_log(&["AH00098", "hpkp: [truncated-record]"]);
-    let ca = stand.curl();
-    let url = stand.url();
+    let mut pinned = PinnedSite::<S>::new();
+    pinned.site.expect_in_log(&["AH00098", "hpkp: [truncated-record]"]);
+    let ca = pinned.curl();
+    let url = pinned.url();
     let mut served: BTreeSet<String> = BTreeSet::new();
     let mut number = 0_u8;
-    let mut next = |stand: &Stand<S>| {
+    let mut next = |pinned: &PinnedSite<S>| {
         number += 1;
-        stand.publish(&[&Pin::from_octets([number; 32]).to_string()]);
+        pinned.publish(&[&Pin::from_octets([number; 32]).to_string()]);
     };
     for round in 0..4_u64 {
-        stand.site.up();
+        pinned.site.up();
         // However slow the client below is, each round serves something.
         served.extend(ca.get(&url).pins().into_iter().map(str::to_owned));
         let done = AtomicBool::new(false);
@@ -542,20 +542,20 @@ fn killed<S: Site>() {
                 }
                 served
             });
-            next(&stand);
-            assert_eq!(stand.site.reload_tested(), Reload::Accepted);
-            next(&stand);
-            stand.site.signal(match S::KIND {
+            next(&pinned);
+            assert_eq!(pinned.site.reload_tested(), Reload::Accepted);
+            next(&pinned);
+            pinned.site.signal(match S::KIND {
                 Kind::Nginx => libc::SIGHUP,
                 Kind::Httpd => libc::SIGUSR1,
             });
             std::thread::sleep(Duration::from_millis(5 + round * 23));
-            stand.site.kill_all();
+            pinned.site.kill_all();
             done.store(true, Ordering::Relaxed);
             client.join().expect("a client")
         }));
     }
-    let recorded = published(&stand.own());
+    let recorded = published(&pinned.own());
     for header in &served {
         let mut pins: Vec<String> = header
             .split("pin-sha256=\"")
@@ -566,9 +566,9 @@ fn killed<S: Site>() {
         assert!(recorded.contains(&pins), "not on record: {header}");
     }
     assert!(served.len() >= 4, "{served:?}");
-    stand.site.up();
-    assert_eq!(stand.asked(), SENT);
-    stand.site.down();
+    pinned.site.up();
+    assert_eq!(pinned.asked(), SENT);
+    pinned.site.down();
 }
 
 #[test]

@@ -6,32 +6,32 @@ use hpkp_tests::layout::{BLOCK, Block, LAYOUT, Layout, POLICY, Policy, Site};
 use hpkp_tests::pki::P256;
 use hpkp_tests::site::B;
 
-use crate::stage::{OWN, Stage, says};
+use crate::fixture::{Fixture, OWN, says};
 
-super::exhibits! {
+super::scenarios! {
     a_proxy_with_another_certificate_in_front
     one_server_publishes_what_another_does_not_present
     the_record_made_on_one_machine_and_the_refusal_on_another
 }
 
 /// Copies the records of one machine to another.
-fn copy<S: Site>(from: &Stage<S>, to: &Stage<S>, file: &str) {
+fn copy<S: Site>(from: &Fixture<S>, to: &Fixture<S>, file: &str) {
     fs::copy(from.site.path(OWN), to.site.path(file)).expect("a copy");
 }
 
 /// Gives a certificate and its key to another machine.
-fn hand_over<S: Site>(from: &Stage<S>, to: &Stage<S>, name: &str, new_name: &str) {
+fn hand_over<S: Site>(from: &Fixture<S>, to: &Fixture<S>, name: &str, new_name: &str) {
     for kind in ["pem", "key"] {
         to.pki.write(&format!("{new_name}.{kind}"), from.pki.read(&format!("{name}.{kind}")));
     }
 }
 
 fn a_proxy_with_another_certificate_in_front<S: Site>() {
-    let mut behind = Stage::<S>::new();
+    let mut behind = Fixture::<S>::new();
     let (live, backup) = (behind.pki.pin("live.pem"), behind.pki.pin("backup.csr"));
     behind.up(&["live"], &[&live, &backup], &[]);
 
-    let mut proxy = Stage::<S>::new();
+    let mut proxy = Fixture::<S>::new();
     let own = proxy.pki.pin("live.pem");
     let block = Block { port: proxy.port, policy: None, proxied: Some(behind.port), ..BLOCK };
     let layout = |block| Layout {
@@ -65,23 +65,23 @@ fn a_proxy_with_another_certificate_in_front<S: Site>() {
 }
 
 fn one_server_publishes_what_another_does_not_present<S: Site>() {
-    let mut other = Stage::<S>::new();
+    let mut other = Fixture::<S>::new();
     other.published = &["records writer=web-4"];
     other.pki.key("b", P256);
     other.certify("b", "b", "localhost", "ca");
     let (a, b) = (other.pki.pin("live.pem"), other.pki.pin("b.pem"));
     other.up(&["live"], &[&a, &b], &[]);
 
-    let mut stage = Stage::<S>::new();
-    hand_over(&other, &stage, "b", "b");
-    hand_over(&other, &stage, "live", "a");
-    let fetch = |other: &Stage<S>, stage: &Stage<S>| {
+    let mut fixture = Fixture::<S>::new();
+    hand_over(&other, &fixture, "b", "b");
+    hand_over(&other, &fixture, "live", "a");
+    let fetch = |other: &Fixture<S>, fixture: &Fixture<S>| {
         let file = other.site.path("records/web-4.jsonl");
-        fs::copy(file, stage.site.path("records/peers/web-4.jsonl")).expect("a copy");
+        fs::copy(file, fixture.site.path("records/peers/web-4.jsonl")).expect("a copy");
     };
-    fetch(&other, &stage);
+    fetch(&other, &fixture);
     // The third key is nobody's yet.
-    let said = stage.refuses(&["b"], &[&b, B], &["peer-server-pin-mismatch"]);
+    let said = fixture.refuses(&["b"], &[&b, B], &["peer-server-pin-mismatch"]);
     says(
         &said,
         &[
@@ -94,25 +94,25 @@ fn one_server_publishes_what_another_does_not_present<S: Site>() {
 
     // It is the same while the other one reboots.
     other.site.down();
-    fetch(&other, &stage);
-    let said = stage.refuses(&["b"], &[&b, B], &["peer-server-pin-mismatch"]);
+    fetch(&other, &fixture);
+    let said = fixture.refuses(&["b"], &[&b, B], &["peer-server-pin-mismatch"]);
     says(&said, &["may start again"]);
     other.site.up();
-    fetch(&other, &stage);
+    fetch(&other, &fixture);
 
     // Both keys first, whichever of the two is presented.
-    stage.passes(&["a"], &[&a, &b], &[]);
-    stage.up(&["b"], &[&a, &b, B], &[]);
+    fixture.passes(&["a"], &[&a, &b], &[]);
+    fixture.up(&["b"], &[&a, &b, B], &[]);
     // Now the other one may change; then the first key is no longer needed here.
-    let back = stage.site.path(OWN);
+    let back = fixture.site.path(OWN);
     fs::copy(back, other.site.path("records/peers/web-1.jsonl")).expect("a copy");
     other.takes(&["b"], &[&a, &b, B], &[]);
-    fetch(&other, &stage);
-    stage.takes(&["b"], &[&b, B], &[]);
+    fetch(&other, &fixture);
+    fixture.takes(&["b"], &[&b, B], &[]);
 }
 
 fn the_record_made_on_one_machine_and_the_refusal_on_another<S: Site>() {
-    let mut first = Stage::<S>::new();
+    let mut first = Fixture::<S>::new();
     let (live, backup) = (first.pki.pin("live.pem"), first.pki.pin("backup.csr"));
     first.up(&["live"], &[&live, &backup], &[]);
     first.certify("backup", "backup", "localhost", "ca");
@@ -123,7 +123,7 @@ fn the_record_made_on_one_machine_and_the_refusal_on_another<S: Site>() {
         // Nothing is written here.
         (&["shared read_only"], "shared/peers/web-1.jsonl"),
     ] {
-        let mut second = Stage::<S>::new();
+        let mut second = Fixture::<S>::new();
         second.published = published;
         second.pki.records("shared");
         copy(&first, &second, file);

@@ -20,8 +20,9 @@ use hpkp_server::loader::{Loader, NamedChain};
 use hpkp_server::openssl::ChainSource;
 
 use crate::bindings::{ap_conftree, ap_directive_t, apr_pool_t};
+use crate::cstr;
 use crate::httpd;
-use crate::managed::ManagedDomains;
+use crate::mod_md::ManagedDomains;
 use crate::vhost::Server;
 
 /// The largest file of certificates, in octets. mod_ssl has no such limit; the longest chain that is
@@ -78,12 +79,12 @@ impl TlsDirectives {
         };
         // SAFETY: by the caller's promise; the tree lives as long as the configuration.
         unsafe {
-            for directive in siblings(ap_conftree) {
-                let name = httpd::text(directive.directive);
+            for directive in httpd::siblings(ap_conftree) {
+                let name = cstr::text(directive.directive);
                 if name.eq_ignore_ascii_case("<VirtualHost") {
                     let place = (directive.filename, directive.line_num as u32);
                     let tls = this.hosts.entry(place).or_default();
-                    for inner in siblings(directive.first_child) {
+                    for inner in httpd::siblings(directive.first_child) {
                         tls.read(inner, pool);
                         this.managed.read(inner, pool);
                     }
@@ -287,28 +288,13 @@ pub(crate) const NOT_YET: Certificates = Certificates::NotKnown {
     remedy: "reload once it has one; the certificate is checked then",
 };
 
-/// A directive and those after it in the same block.
-///
-/// # Safety
-/// `directive` is null or in the tree of the configuration just read.
-pub(crate) unsafe fn siblings<'a>(
-    directive: *const ap_directive_t,
-) -> impl Iterator<Item = &'a ap_directive_t> {
-    // SAFETY: by the caller's promise: directives are linked.
-    let first = unsafe { directive.as_ref() };
-    std::iter::successors(first, |directive| unsafe {
-        // SAFETY: as above.
-        directive.next.as_ref()
-    })
-}
-
 impl Tls {
     /// # Safety
     /// As for [`words`].
     unsafe fn read(&mut self, directive: &ap_directive_t, pool: *mut apr_pool_t) {
         // SAFETY: by the caller's promise.
         unsafe {
-            let name = httpd::text(directive.directive).to_ascii_lowercase();
+            let name = cstr::text(directive.directive).to_ascii_lowercase();
             if !name.starts_with("ssl") {
                 return;
             }

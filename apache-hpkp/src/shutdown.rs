@@ -33,7 +33,7 @@ pub(crate) unsafe fn register(pool: *mut apr_pool_t, journal: Journal) {
 }
 
 unsafe extern "C" fn end(ending: *mut c_void) -> c_int {
-    boundary::serving("ending", OK, say, || {
+    boundary::catch_request_hook("ending", OK, say, || {
         let ending = ending.cast::<Ending>();
         // SAFETY: `register` made it from a box. A child that ends leaves it alone.
         if unsafe { (*ending).process } != process::id() {

@@ -1,0 +1,32 @@
+//! Values that live as long as one of httpd's pools.
+
+use std::ffi::{c_int, c_void};
+
+use crate::bindings::{apr_pool_cleanup_null, apr_pool_cleanup_register, apr_pool_t};
+use crate::boundary;
+use crate::httpd::OK;
+
+/// Moves `value` to where it lives as long as `pool`, and is dropped with it.
+///
+/// # Safety
+/// `pool` is a live pool, which ends before this module is unloaded.
+pub(crate) unsafe fn alloc_in_pool<T>(pool: *mut apr_pool_t, value: T) -> *mut T {
+    unsafe extern "C" fn drop_box<T>(data: *mut c_void) -> c_int {
+        boundary::catch_request_hook("cleanup", OK, || {
+            // SAFETY: `alloc_in_pool` made the pointer from a box, and a pool runs each cleanup once.
+            drop(unsafe { Box::from_raw(data.cast::<T>()) });
+            OK
+        })
+    }
+    let kept = Box::into_raw(Box::new(value));
+    // SAFETY: by the caller's promise; before another program is executed nothing need be done.
+    unsafe {
+        apr_pool_cleanup_register(
+            pool,
+            kept.cast(),
+            Some(drop_box::<T>),
+            Some(apr_pool_cleanup_null),
+        );
+    }
+    kept
+}

@@ -1,0 +1,231 @@
+//! The pin validation of one policy: the certificates of the hosts that use it against its pins.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::messages::{self, Scope};
+use super::{Certificates, Checker, Context, Deployment, Skipped, TrustSetting, Uses};
+use crate::finding::{Class, Code};
+use crate::header::Kind;
+use crate::path::{Chain, Paths};
+use crate::pin::Pin;
+use crate::policy::Policy;
+use crate::published::PinValidation;
+
+impl<'a> Checker<'a> {
+    /// Every certificate that a host presents against its policy.
+    pub(super) fn check_certificates(&mut self, policy: &'a Policy, kind: Kind, uses: &Uses<'_>) {
+        for (position, policy_use) in uses {
+            let host = &self.deployment.hosts[*position];
+            let scope =
+                Scope { policy: policy.name(), kind, at: &policy_use.at, each_place: false };
+            let mut chains = Vec::new();
+            // What cannot be read may be what the certificates need.
+            let mut is_sure = policy.problems.is_empty();
+            for &context in &host.contexts {
+                let Context { certificates, trust } = &self.deployment.contexts[context];
+                if let Some((code, text, at)) = &trust.problem {
+                    is_sure = false;
+                    let scope = Scope { at, each_place: true, ..scope };
+                    self.find(scope, kind, *position, *code, || text.clone());
+                }
+                match certificates {
+                    Certificates::Loaded(loaded) => {
+                        chains.extend(loaded.iter().zip(&self.paths[context]));
+                    }
+                    Certificates::NotKnown { why, remedy } => {
+                        self.find(scope, kind, *position, Code::CertificateNotKnownAtLoad, || {
+                            messages::not_known_at_load(policy, why, remedy)
+                        });
+                    }
+                    Certificates::Later(why) => {
+                        self.find(scope, kind, *position, Code::CertificateCheckedAtStart, || {
+                            messages::checked_at_start(policy, why)
+                        });
+                    }
+                    Certificates::Unusable(code, text) => {
+                        self.find(scope, kind, *position, *code, || text.clone());
+                    }
+                }
+            }
+            if is_sure {
+                self.check_chains(policy, kind, scope, *position, &chains);
+            }
+        }
+    }
+
+    fn check_chains(
+        &mut self,
+        policy: &'a Policy,
+        kind: Kind,
+        scope: Scope<'_>,
+        host: usize,
+        chains: &[(&Chain, &Paths)],
+    ) {
+        let is_pinned = |pin| policy.has(pin);
+        let validations: Vec<PinValidation> =
+            chains.iter().map(|(_, paths)| paths.validate(is_pinned)).collect();
+        let those = |wanted: fn(&PinValidation) -> bool| -> Vec<(&Chain, &Paths)> {
+            let chosen = chains.iter().zip(&validations).filter(|(_, one)| wanted(one));
+            chosen.map(|(chain, _)| *chain).collect()
+        };
+        let unmet = those(|one| *one == PinValidation::Fails);
+        if !unmet.is_empty() {
+            let Deployment { hosts, names, records, .. } = self.deployment;
+            let serving = &hosts[host].serving;
+            let is_compromised =
+                |pin| records.as_ref().is_some_and(|records| records.state.is_compromised(pin));
+            // Then it is what this machine trusts that has changed, and clients trust what they did.
+            let before = kind == Kind::Enforced
+                && self
+                    .published
+                    .is_some_and(|published| published.is_failure_unchanged(host, policy));
+            let class = match kind {
+                // Nobody can note pins that last no time at all.
+                Kind::Enforced if policy.spec.is_unpinning() && unmet.len() == chains.len() => {
+                    Class::Withhold
+                }
+                Kind::Enforced if policy.spec.is_unpinning() => Class::Warning,
+                Kind::Enforced if !before => Class::Lockout,
+                _ => Class::Warning,
+            };
+            self.find_as(scope, kind, host, (Code::NoPinInChain, class), || {
+                let unmet = messages::UnmetChains {
+                    chains: &unmet,
+                    of: chains.len(),
+                    serving,
+                    before,
+                    names,
+                };
+                messages::no_pin_in_chain(policy, kind, &unmet, &is_compromised)
+            });
+        }
+        if kind == Kind::Enforced && policy.spec.is_unpinning() {
+            // Which clients would refuse such pins later is no question.
+            return;
+        }
+        let partly = those(|one| *one == PinValidation::DependsOnPath);
+        if !partly.is_empty() {
+            self.find(scope, kind, host, Code::PartialPathMatch, || {
+                messages::partial_path_match(policy, &partly)
+            });
+        }
+        let mut root_only = those(|one| *one != PinValidation::Fails);
+        root_only.retain(|(_, paths)| !paths.sends_pinned(is_pinned));
+        if !root_only.is_empty() {
+            self.find(scope, kind, host, Code::RootOnlyMatch, || {
+                messages::root_only_match(policy, &root_only)
+            });
+        }
+        if !unmet.is_empty() {
+            // Its details say which pins are of certificates on no path.
+            return;
+        }
+        let on_a_path: HashSet<Pin> = chains.iter().flat_map(|(_, paths)| paths.pins()).collect();
+        let superfluous = chains.iter().flat_map(|(_, paths)| paths.superfluous()).find(|extra| {
+            extra.pin().is_some_and(|pin| policy.has(pin) && !on_a_path.contains(&pin))
+        });
+        if let Some(certificate) = superfluous {
+            self.find(scope, kind, host, Code::SuperfluousCertificateMatch, || {
+                messages::superfluous(policy, certificate)
+            });
+        }
+    }
+
+    /// A backup pin is a pin of no key in the chains that the hosts of this policy present
+    /// (RFC 7469 section 2.5).
+    pub(super) fn check_backup(&mut self, policy: &'a Policy, uses: &Uses<'_>) {
+        let hosts = &self.deployment.hosts;
+        let contexts: BTreeSet<usize> =
+            uses.iter().flat_map(|(host, _)| &hosts[*host].contexts).copied().collect();
+        let mut loaded: HashSet<Pin> = HashSet::new();
+        for &context in &contexts {
+            loaded.extend(self.paths[context].iter().flat_map(Paths::pins));
+            if let Certificates::Loaded(chains) = &self.deployment.contexts[context].certificates {
+                let served = chains.iter().flat_map(Chain::certificates);
+                loaded.extend(served.filter_map(|certificate| certificate.pin()));
+            }
+        }
+        self.check_compromised_pins(policy, uses, &loaded);
+        // Nobody has the key of a hash that is none of a key, and a thief has that of a stolen one.
+        let has_backup = policy.pins.iter().map(|resolved| resolved.pin).any(|pin| {
+            !loaded.contains(&pin) && !self.mistaken.contains_key(&pin) && !self.is_compromised(pin)
+        });
+        // What cannot be read may be the backup; that is a finding of its own.
+        if has_backup || loaded.is_empty() || !policy.problems.is_empty() {
+            return;
+        }
+        let at = &policy.spec.at;
+        let scope = Scope { policy: policy.name(), kind: Kind::Enforced, at, each_place: false };
+        let why = |pin: Pin| match () {
+            () if loaded.contains(&pin) => messages::LOADED,
+            () if self.mistaken.contains_key(&pin) => "no key has this pin",
+            () => "key is compromised",
+        };
+        let text = messages::no_backup_pin(policy, &why);
+        for (host, _) in uses {
+            self.find(scope, Kind::Enforced, *host, Code::NoBackupPin, || text.clone());
+        }
+    }
+
+    /// Trusted certificates that are left out, where something is compared with paths to them.
+    pub(super) fn check_trusted(&mut self) {
+        for (position, host) in self.deployment.hosts.iter().enumerate() {
+            let uses = [&host.enforced, &host.report_only];
+            let policy_use = uses.into_iter().flatten().next().map(|one| &one.at);
+            let records = self.deployment.records.as_ref().map(|records| &records.at);
+            let Some(place) = policy_use.or(records) else { continue };
+            let mut settings: Vec<*const TrustSetting> = Vec::new();
+            for &context in &host.contexts {
+                let trust = &self.deployment.contexts[context].trust;
+                if settings.contains(&Arc::as_ptr(trust)) {
+                    continue;
+                }
+                settings.push(Arc::as_ptr(trust));
+                for Skipped { text, at } in &trust.skipped {
+                    let at = at.as_ref().unwrap_or(place);
+                    let scope =
+                        Scope { policy: &text.what, kind: Kind::Enforced, at, each_place: false };
+                    let code = Code::TrustedCertificateSkipped;
+                    self.find(scope, Kind::Enforced, position, code, || text.clone());
+                }
+            }
+        }
+    }
+
+    /// Contexts by the pins on the paths of their first chain.
+    pub(super) fn contexts_by_pin(&self) -> HashMap<Pin, Vec<usize>> {
+        let mut contexts: HashMap<Pin, Vec<usize>> = HashMap::new();
+        for (context, paths) in self.paths.iter().enumerate() {
+            let pins: HashSet<Pin> = paths.first().into_iter().flat_map(Paths::pins).collect();
+            for pin in pins {
+                contexts.entry(pin).or_default().push(context);
+            }
+        }
+        contexts
+    }
+
+    /// The contexts all of whose certificates satisfy `policy`.
+    pub(super) fn satisfying(
+        &self,
+        policy: &Policy,
+        by_pin: &HashMap<Pin, Vec<usize>>,
+    ) -> Arc<[usize]> {
+        let candidates: BTreeSet<usize> = policy
+            .pins
+            .iter()
+            .filter_map(|resolved| by_pin.get(&resolved.pin))
+            .flatten()
+            .copied()
+            .collect();
+        candidates
+            .into_iter()
+            .filter(|context| {
+                let paths = &self.paths[*context];
+                paths
+                    .iter()
+                    .all(|paths| paths.validate(|pin| policy.has(pin)) != PinValidation::Fails)
+            })
+            .collect()
+    }
+}

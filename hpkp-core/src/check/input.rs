@@ -1,0 +1,213 @@
+//! What the check compares: all that a configuration says and has loaded, and the records.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::routing::Listener;
+use crate::finding::{Check, Code, Location, Text};
+use crate::path::{Chain, Trust};
+use crate::pin::Pin;
+use crate::policy::Policy;
+use crate::published::{Fingerprint, HostName, Matching, State, WriterName};
+
+/// All that a configuration says and has loaded.
+#[derive(Debug, Default)]
+pub struct Deployment {
+    /// What the server loaded, one entry for each TLS context.
+    pub contexts: Vec<Context>,
+    /// The policies, with different names.
+    pub policies: Vec<Policy>,
+    /// The server blocks.
+    pub hosts: Vec<Host>,
+    /// What messages call the directives.
+    pub names: Names,
+    /// Where they answer on TLS. Without them no name leads to a block, and each block is held
+    /// against its own policy alone.
+    pub listeners: Vec<Listener>,
+    /// What the records of published pins say; none where the caller has nothing to do with them.
+    pub records: Option<Records>,
+    /// Names that clients do not reach here, as the operator says (`hpkp_not_served_here`).
+    pub not_served_here: Vec<NotServedHere>,
+    /// What the server's module has found in the configuration itself.
+    pub noticed: Vec<Noticed>,
+}
+
+/// A finding of the server's module about something that the core does not see.
+#[derive(Clone, Debug)]
+pub struct Noticed {
+    /// The code, which gives the class.
+    pub code: Code,
+    /// What it is about, in place of a host.
+    pub label: String,
+    /// What was found. Findings of one code with the same text become one.
+    pub text: Text,
+    /// The directive.
+    pub at: Location,
+}
+
+/// A name that the operator says is served elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotServedHere {
+    /// The host, or the domain above the hosts.
+    pub host: HostName,
+    /// Which hosts are meant: this one, or those one label below it.
+    pub matching: Matching,
+    /// The one port that is meant; all where there is none.
+    pub port: Option<u16>,
+    /// Where the directive stands.
+    pub at: Location,
+}
+
+/// The names of those directives of a server that findings speak of.
+#[derive(Clone, Copy, Debug)]
+pub struct Names {
+    /// How long clients remember a policy.
+    pub max_age: &'static str,
+    /// Where violation reports go.
+    pub report_uri: &'static str,
+    /// The file of trust anchors.
+    pub trusted_certificate: &'static str,
+    /// The directory with records.
+    pub published_pins: &'static str,
+    /// That a name is served elsewhere.
+    pub not_served_here: &'static str,
+    /// What makes a default server refuse clients of names that no server has, where there is such
+    /// a directive.
+    pub reject_handshake: Option<&'static str>,
+}
+
+impl Default for Names {
+    /// nginx's.
+    fn default() -> Self {
+        Self {
+            max_age: "max_age",
+            report_uri: "report_uri",
+            trusted_certificate: "hpkp_trusted_certificate",
+            published_pins: "hpkp_published_pins",
+            not_served_here: "hpkp_not_served_here",
+            reject_handshake: Some("ssl_reject_handshake on"),
+        }
+    }
+}
+
+/// What one TLS context presents.
+#[derive(Debug)]
+pub struct Context {
+    /// Its certificates.
+    pub certificates: Certificates,
+    /// Whom the clients of the server that owns it trust.
+    pub trust: Arc<TrustSetting>,
+}
+
+/// The certificates of a TLS context.
+#[derive(Debug)]
+pub enum Certificates {
+    /// One chain for each key: a server may have an RSA and an ECDSA certificate side by side.
+    Loaded(Vec<Chain>),
+    /// They are not known when the configuration is read.
+    NotKnown {
+        /// Why, as a clause.
+        why: Cow<'static, str>,
+        /// What can be done, as a clause.
+        remedy: &'static str,
+    },
+    /// They are known at the start only, and this is a test; why, as a clause.
+    Later(String),
+    /// One of them cannot be used; the code and what is wrong.
+    Unusable(Code, Text),
+}
+
+/// The anchors in force for a server, and what was wrong with reading them.
+#[derive(Debug, Default)]
+pub struct TrustSetting {
+    /// The anchors that could be read.
+    pub trust: Trust,
+    /// The code, what is wrong, and the directive.
+    pub problem: Option<(Code, Text, Location)>,
+    /// What was left out of the anchors; the others are used.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Trusted certificates that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// What is left out, the consequence, and each of them with its reason.
+    pub text: Text,
+    /// The directive; none where it is the system's store.
+    pub at: Option<Location>,
+}
+
+/// A server block.
+#[derive(Debug)]
+pub struct Host {
+    /// How it is called in messages: its first name, or where it listens.
+    pub label: String,
+    /// Its names as the server's configuration has them, wildcards included.
+    pub names: Vec<String>,
+    /// Whether it answers on TLS.
+    pub tls: bool,
+    /// The contexts (positions in [`Deployment::contexts`]) whose certificates its clients see.
+    pub contexts: Vec<usize>,
+    /// What is done when the answer is a lock-out or unsure.
+    pub check: Check,
+    /// The policy for `Public-Key-Pins`.
+    pub enforced: Option<PolicyUse>,
+    /// The policy for `Public-Key-Pins-Report-Only`.
+    pub report_only: Option<PolicyUse>,
+    /// What the running configuration goes on with in spite of, for this very host with the same
+    /// keys and the same policy: refusing the new one would protect nobody, and would keep the
+    /// other hosts from being renewed.
+    pub accepted: Vec<Alarm>,
+    /// The leaves that the running server presents for it while this configuration is a candidate
+    /// to take its place; empty where nothing is serving yet.
+    pub serving: Vec<Serving>,
+}
+
+/// A lock-out or an unsure answer that was found for a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alarm {
+    /// What was found.
+    pub code: Code,
+    /// The name for which it was, where it is about one: the same for another name is another matter.
+    /// The port is none where it is found of a policy, whose pins hold for all.
+    pub name: Option<(HostName, Matching, Option<u16>)>,
+}
+
+/// A leaf that is being served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Serving {
+    /// Its pin.
+    pub pin: Pin,
+    /// When it expires, to be shown.
+    pub not_after: String,
+}
+
+/// A directive that puts a policy into use.
+#[derive(Clone, Debug)]
+pub struct PolicyUse {
+    /// The policy's name.
+    pub policy: String,
+    /// Where the directive stands.
+    pub at: Location,
+    /// Whether it stands in this very server block, not in one around it.
+    pub own: bool,
+}
+
+/// What the records say, and what is wrong with them.
+#[derive(Debug)]
+pub struct Records {
+    /// The state that they come to.
+    pub state: State,
+    /// Under which name this server writes its own; none where it writes none.
+    pub writer: Option<WriterName>,
+    /// A directory to which `hpkp published` can add what the operator decides.
+    pub directory: String,
+    /// The directive that names them, or the place that findings name where there is none.
+    pub at: Location,
+    /// What is wrong with them: the code, the text, and the directive.
+    pub problems: Vec<(Code, Text, Location)>,
+    /// What tells the configuration that was accepted last from others
+    /// ([`super::digest()`]), where it is served and could not be recorded. The records
+    /// are of one before it, so only the very same is unchanged. None where it is on record.
+    pub unrecorded: Option<Fingerprint>,
+}

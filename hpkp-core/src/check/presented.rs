@@ -1,0 +1,154 @@
+//! The keys that a host presents, and their validation against the pins that clients hold.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::dane::{self, Evidence};
+use super::routing::{HostSet, is_leaf_for};
+use super::unchanged::Got;
+use super::{Certificates, Context, Deployment};
+use crate::certificate::Certificate;
+use crate::path::{Chain, Paths};
+use crate::pin::Pin;
+use crate::published::client::united;
+use crate::published::{
+    self, CertificateIdentity, Fingerprint, HostName, PinValidation, Presented, Rrset, Scope,
+};
+
+/// What a host presents.
+#[derive(Default)]
+pub(super) struct PresentedKeys<'a> {
+    /// In a fixed order, each once.
+    pub(super) certificates: Vec<Presented>,
+    /// What they were made of, each with its position.
+    pub(super) chains: Vec<(usize, &'a Chain)>,
+    /// Whether that is all.
+    pub(super) is_known: bool,
+    /// What TLSA records are compared with, where there are some.
+    pub(super) evidence: Vec<Evidence>,
+}
+
+impl<'a> PresentedKeys<'a> {
+    /// What the contexts present together.
+    pub(super) fn new(
+        deployment: &'a Deployment,
+        paths: &[Vec<Paths>],
+        contexts: &[usize],
+        known: &mut Fingerprints,
+    ) -> Self {
+        let mut shown = Self { is_known: true, ..Self::default() };
+        let mut all: Vec<(Presented, &'a Chain)> = Vec::new();
+        for &context in contexts {
+            let Context { certificates, trust } = &deployment.contexts[context];
+            let Certificates::Loaded(chains) = certificates else {
+                shown.is_known = false;
+                continue;
+            };
+            shown.is_known &= trust.problem.is_none();
+            for (chain, paths) in chains.iter().zip(&paths[context]) {
+                let served = chain.certificates().iter().map(|one| one.pin()).collect();
+                match paths.keys() {
+                    Some(keys) => {
+                        let identity = Some(known.identity(chain));
+                        all.push((Presented { served, keys, identity }, chain));
+                    }
+                    None => shown.is_known = false,
+                }
+            }
+        }
+        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        for (one, chain) in all {
+            if shown.certificates.last() != Some(&one) {
+                shown.certificates.push(one);
+            }
+            shown.chains.push((shown.certificates.len() - 1, chain));
+        }
+        shown
+    }
+
+    /// Whether one of its certificates is for the hosts of `host_set`, so that clients accept it.
+    pub(super) fn is_for(&self, got: Got<'_>, host_set: &HostSet) -> bool {
+        let chains = self.chains.iter();
+        let of_it = chains
+            .filter(|(position, _)| std::ptr::eq(&raw const self.certificates[*position], got.one));
+        of_it.into_iter().any(|(_, chain)| is_leaf_for(chain, host_set))
+    }
+
+    /// How one of its certificates meets the pins of a client that needs one of several sets alone.
+    pub(super) fn meet_by(&self, got: Got<'_>, enough: &[Enough]) -> PinValidation {
+        match enough {
+            [Enough::Tlsa(set, host)] => {
+                dane::meet(set, host, self.evidence.iter().filter(|one| one.is_of(got.one)))
+            }
+            _ => meet_any(std::slice::from_ref(got.one), enough),
+        }
+    }
+
+    /// How a client's pins are met that needs one of several sets alone.
+    pub(super) fn meet(&self, enough: &[Enough]) -> PinValidation {
+        match enough {
+            [Enough::Tlsa(set, host)] => dane::meet(set, host, self.evidence.iter()),
+            _ => meet_any(&self.certificates, enough),
+        }
+    }
+}
+
+/// Fingerprints of CA certificates, each worked out once: most hosts send the same few.
+#[derive(Default)]
+pub(super) struct Fingerprints(HashMap<*const Certificate, Fingerprint>);
+
+impl Fingerprints {
+    /// As [`Chain::identity`], of a chain that stays where it is while a check runs.
+    fn identity(&mut self, chain: &Chain) -> CertificateIdentity {
+        let mut of = |certificate: &Arc<Certificate>| {
+            let known = self.0.entry(Arc::as_ptr(certificate));
+            *known.or_insert_with(|| certificate.fingerprint())
+        };
+        CertificateIdentity {
+            slot: chain.leaf().slot(),
+            issuer: chain.leaf().issuer_fingerprint(),
+            authorities: chain.certificates()[1..].iter().map(&mut of).collect(),
+            leaf: Some(chain.leaf().fingerprint()),
+        }
+    }
+}
+
+/// What suffices for a client.
+pub(super) enum Enough {
+    /// One of these pins, sorted, of what it compares with them.
+    Pins(Scope, Vec<Pin>),
+    /// What these TLSA records ask for at this host.
+    Tlsa(Arc<Rrset>, HostName),
+}
+
+/// What suffices for the client that holds `said`, of whose configuration these are the entries that bind
+/// `host`.
+pub(super) fn enough<'a>(
+    said: &published::Published,
+    host: &HostName,
+    entries: impl Iterator<Item = &'a published::Published>,
+) -> Vec<Enough> {
+    match &said.tlsa {
+        Some(set) => vec![Enough::Tlsa(set.clone(), host.clone())],
+        None => {
+            let united = united(said, entries).into_iter();
+            united.map(|(scope, pins)| Enough::Pins(scope, pins)).collect()
+        }
+    }
+}
+
+/// How the certificates meet the one of several sets that they meet best.
+pub(super) fn meet_any(certificates: &[Presented], enough: &[Enough]) -> PinValidation {
+    let met = enough.iter().map(|one| match one {
+        Enough::Pins(scope, pins) => meet(certificates, *scope, pins),
+        Enough::Tlsa(set, _) => dane::meet_recorded(set, certificates),
+    });
+    met.max().unwrap_or(PinValidation::Succeeds)
+}
+
+/// How the pins, which are sorted, are met by the certificate that meets them least: a client chooses which it gets.
+pub(super) fn meet(certificates: &[Presented], scope: Scope, pins: &[Pin]) -> PinValidation {
+    let meets =
+        certificates.iter().map(|one| one.keys.meet(scope, |pin| pins.binary_search(&pin).is_ok()));
+    meets.min().unwrap_or(PinValidation::Succeeds)
+}

@@ -1,0 +1,149 @@
+//! What stands above the server's own key changes.
+
+use hpkp_tests::layout::Site;
+use hpkp_tests::pki::CA_EXTENSIONS;
+use hpkp_tests::site::B;
+
+use crate::fixture::Fixture;
+
+super::scenarios! {
+    the_intermediate_replaced_under_its_pin
+    an_extra_intermediate
+    a_path_that_ends_below_the_pinned_root
+    a_root_that_is_no_longer_trusted
+    a_cross_sign_removed
+}
+
+const UNMET: &[&str] = &["no-pin-in-chain", "published-pins-unmet"];
+
+fn the_intermediate_replaced_under_its_pin<S: Site>() {
+    let mut fixture = Fixture::<S>::new();
+    let pki = fixture.pki.clone();
+    pki.intermediate("first", "ca");
+    pki.leaf("leaf", "localhost", "first");
+    fixture.chain("before", &["leaf", "first"]);
+    let first = pki.pin("first.pem");
+    fixture.up(&["before"], &[&first, B], &[]);
+
+    // The CA signs with another key from now on; the server's own is the same.
+    pki.intermediate("second", "ca");
+    fixture.certify("after-leaf", "leaf", "localhost", "second");
+    fixture.chain("after", &["after-leaf", "second"]);
+    let second = pki.pin("second.pem");
+    fixture.refuses(&["after"], &[&first, B], UNMET);
+    fixture.refuses(&["after"], &[&second, B], &["published-pins-unmet"]);
+
+    // Another certificate for the key of the intermediate, and a new key below it.
+    pki.sign_as("first-again", "first", "/CN=first", "ca", CA_EXTENSIONS);
+    pki.leaf("renewed", "localhost", "first");
+    fixture.chain("again", &["renewed", "first-again"]);
+    fixture.takes(&["again"], &[&first, B], &[]);
+
+    // Pinned before it comes.
+    fixture.forget();
+    fixture.up(&["before"], &[&first, &second, B], &[]);
+    fixture.takes(&["after"], &[&first, &second, B], &[]);
+}
+
+fn an_extra_intermediate<S: Site>() {
+    let mut fixture = Fixture::<S>::new();
+    let pki = fixture.pki.clone();
+    pki.intermediate("first", "ca");
+    pki.leaf("leaf", "localhost", "first");
+    fixture.chain("before", &["leaf", "first"]);
+    let first = pki.pin("first.pem");
+    fixture.up(&["before"], &[&first, B], &[]);
+
+    // Beside the pinned one, which is sent on but certifies nothing any more.
+    pki.intermediate("beside", "ca");
+    fixture.certify("beside-leaf", "leaf", "localhost", "beside");
+    fixture.chain("beside-chain", &["beside-leaf", "beside"]);
+    fixture.refuses(&["beside-chain"], &[&first, B], UNMET);
+    fixture.chain("stray", &["beside-leaf", "beside", "first"]);
+    fixture.refuses(&["stray"], &[&first, B], UNMET);
+
+    // Below the pinned one.
+    pki.intermediate("below", "first");
+    fixture.certify("below-leaf", "leaf", "localhost", "below");
+    fixture.chain("below-chain", &["below-leaf", "below", "first"]);
+    fixture.takes(&["below-chain"], &[&first, B], &[]);
+}
+
+fn a_path_that_ends_below_the_pinned_root<S: Site>() {
+    let mut fixture = Fixture::<S>::new();
+    let pki = fixture.pki.clone();
+    pki.intermediate("between", "ca");
+    pki.leaf("leaf", "localhost", "between");
+    fixture.chain("chain", &["leaf", "between"]);
+    pki.bundle("both.pem", &["ca.pem", "between.pem"]);
+    let (root, between) = (pki.pin("ca.pem"), pki.pin("between.pem"));
+
+    // Clients that trust the intermediate itself never come to the root.
+    fixture.trusted = Some("between.pem");
+    fixture.refuses(&["chain"], &[&root, B], &["no-pin-in-chain"]);
+    fixture.passes(&["chain"], &[&root, &between, B], &[]);
+
+    fixture.trusted = Some("ca.pem");
+    fixture.up(&["chain"], &[&root, B], &["root-only-match"]);
+    pki.leaf("renewed", "localhost", "between");
+    fixture.chain("renewed-chain", &["renewed", "between"]);
+    fixture.passes(&["renewed-chain"], &[&root, B], &["root-only-match"]);
+
+    // Some clients have come to trust it. With what they have seen, each takes the path that it
+    // took; of anything else that cannot be said.
+    fixture.trusted = Some("both.pem");
+    let partly = ["partial-path-match", "root-only-match"];
+    let codes = ["published-pins-unmet", partly[0], partly[1]];
+    fixture.refuses(&["renewed-chain"], &[&root, B], &codes);
+    let codes = [partly[0], partly[1], "published-pins-partly-met"];
+    fixture.takes(&["chain"], &[&root, B], &codes);
+}
+
+fn a_root_that_is_no_longer_trusted<S: Site>() {
+    let mut fixture = Fixture::<S>::new();
+    let pki = fixture.pki.clone();
+    pki.ca("other");
+    pki.leaf("leaf", "localhost", "ca");
+    pki.leaf("renewed", "localhost", "ca");
+    let root = pki.pin("ca.pem");
+    fixture.trusted = Some("ca.pem");
+    fixture.up(&["leaf"], &[&root, B], &["root-only-match"]);
+    assert_eq!(fixture.get().pins().len(), 1);
+
+    // Nothing but this machine's own view has changed, so nothing is refused; no header is sent that
+    // it can no longer vouch for.
+    fixture.trusted = Some("other.pem");
+    fixture.takes(&["leaf"], &[&root, B], UNMET);
+    assert_eq!(fixture.get().pins().len(), 0);
+    fixture.passes(&["leaf"], &[&root, B], UNMET);
+    fixture.refuses(&["renewed"], &[&root, B], UNMET);
+
+    fixture.trusted = Some("ca.pem");
+    fixture.takes(&["leaf"], &[&root, B], &["root-only-match"]);
+    assert_eq!(fixture.get().pins().len(), 1);
+}
+
+fn a_cross_sign_removed<S: Site>() {
+    let mut fixture = Fixture::<S>::new();
+    let pki = fixture.pki.clone();
+    // A new root, certified by an old one too.
+    pki.ca("old");
+    pki.ca("new");
+    pki.sign_as("cross", "new", "/CN=new", "old", CA_EXTENSIONS);
+    pki.intermediate("between", "new");
+    pki.leaf("leaf", "localhost", "between");
+    fixture.chain("crossed", &["leaf", "between", "cross"]);
+    fixture.chain("plain", &["leaf", "between"]);
+    pki.bundle("roots.pem", &["old.pem", "new.pem"]);
+    fixture.trusted = Some("roots.pem");
+    let (old, new) = (pki.pin("old.pem"), pki.pin("new.pem"));
+
+    fixture.up(&["crossed"], &[&old, B], &["partial-path-match", "root-only-match"]);
+    fixture.refuses(&["plain"], &[&old, B], UNMET);
+    fixture.refuses(&["plain"], &[&new, B], &["published-pins-unmet", "root-only-match"]);
+
+    // The key of the new root is on both paths.
+    fixture.forget();
+    fixture.up(&["crossed"], &[&old, &new, B], &[]);
+    fixture.takes(&["plain"], &[&old, &new, B], &["root-only-match"]);
+}
