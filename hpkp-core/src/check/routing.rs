@@ -72,6 +72,8 @@ pub(super) enum Claim {
     Port,
     /// Clients come by the port alone and ignore names; the certificate is for another name.
     PortOnly,
+    /// The server leads clients of the name here, who ignore that the certificate is for another one.
+    AnyName,
 }
 
 impl Claim {
@@ -82,7 +84,7 @@ impl Claim {
 
     /// Whether pins that the block does not meet lock out only whom it served before.
     pub(super) fn is_incidental(self) -> bool {
-        matches!(self, Self::Wildcard | Self::PortOnly)
+        matches!(self, Self::Wildcard | Self::PortOnly | Self::AnyName)
     }
 }
 
@@ -256,7 +258,9 @@ impl<'a> Routing<'a> {
                     Claim::Wildcard if is_ours => &mut self.names[host],
                     // Its wildcard stands for it.
                     Claim::Wildcard if sample.1 != Matching::OneLabel => continue,
-                    Claim::Wildcard | Claim::Port | Claim::PortOnly => &mut self.asides[host],
+                    Claim::Wildcard | Claim::Port | Claim::PortOnly | Claim::AnyName => {
+                        &mut self.asides[host]
+                    }
                     Claim::Name | Claim::Pattern | Claim::Certificate => &mut self.names[host],
                 };
                 reach(names, &sample, claim, self.tables[table].listener.port);
@@ -269,7 +273,7 @@ impl<'a> Routing<'a> {
         }
         for table in &self.tables {
             let host = table.listener.default;
-            if table.listener.by_port_alone
+            if (table.listener.by_port_alone || !table.is_named)
                 && table.certified.exact.is_empty()
                 && table.certified.domains.is_empty()
                 && let Ok(name) = ANY_HOST.parse()
@@ -674,7 +678,12 @@ fn leaves(deployment: &Deployment, host: usize) -> impl Iterator<Item = &Chain> 
 
 /// The names in the certificates that a host presents.
 fn certified_samples(deployment: &Deployment, host: usize) -> impl Iterator<Item = Sample> + '_ {
-    let names = leaves(deployment, host).flat_map(|chain| chain.leaf().dns_names());
+    let names = leaves(deployment, host).flat_map(|chain| {
+        let leaf = chain.leaf();
+        // A common name of one word is seldom a host's.
+        let is_meant = |name: &&String| !leaf.dns_names().is_empty() || name.contains('.');
+        leaf.accepted_names().iter().filter(is_meant)
+    });
     names.filter_map(|name| match name.strip_prefix("*.") {
         Some(domain) => Some((domain.parse().ok()?, Matching::OneLabel)),
         None => Some((name.parse().ok()?, Matching::Exact)),
@@ -696,7 +705,7 @@ fn is_certificate_for(deployment: &Deployment, host: usize, sample: &Sample) -> 
 /// Whether a certificate is for `sample`.
 pub(super) fn is_leaf_for(chain: &Chain, sample: &Sample) -> bool {
     let same = |name: &str, other: &str| name.trim_end_matches('.').eq_ignore_ascii_case(other);
-    chain.leaf().dns_names().iter().any(|name| match (name.strip_prefix("*."), sample.1) {
+    chain.leaf().accepted_names().iter().any(|name| match (name.strip_prefix("*."), sample.1) {
         (Some(domain), Matching::OneLabel) => same(domain, sample.0.as_str()),
         (Some(domain), _) => sample.0.parents().next().is_some_and(|parent| same(domain, parent)),
         (None, Matching::OneLabel) => false,
