@@ -195,18 +195,20 @@ impl Certificate {
         &self.dns_names
     }
 
-    /// Whether a client that asks for `host` accepts it: by its names, or where it has none by the common
-    /// name of its subject, as OpenSSL does.
+    /// The names for which some client accepts it: its DNS names, or where it has none the common names
+    /// of its subject, as OpenSSL and GnuTLS do.
+    pub(crate) fn accepted_names(&self) -> &[String] {
+        if self.dns_names.is_empty() { &self.common_names } else { &self.dns_names }
+    }
+
+    /// Whether a client that asks for `host` accepts it.
     pub(crate) fn is_for(&self, host: &str) -> bool {
         let below = || host.split_once('.').map(|(_, domain)| domain);
         let is_it = |name: &String| match name.strip_prefix("*.") {
             Some(domain) => below() == Some(domain.trim_end_matches('.')),
             None => name.trim_end_matches('.') == host,
         };
-        match self.dns_names.is_empty() {
-            true => self.common_names.iter().any(is_it),
-            false => self.dns_names.iter().any(is_it),
-        }
+        self.accepted_names().iter().any(is_it)
     }
 
     /// Its `SubjectPublicKeyInfo` in DER.

@@ -197,6 +197,18 @@ fn a_server_that_is_back_with_what_it_had_says_so_in_a_line() {
     let mut state = stopped.clone();
     say(&mut state, "web-2", Standing::Peer, THEN + 9 * DAY, again(vec![]));
     assert_eq!(held(&state, header, THEN), Some(Retention::Until(THEN + 2 * DAY)));
+    // Nor does what somebody else says stand in the way of who is back, whichever was read first.
+    for order in [["web-1", "web-2"], ["web-2", "web-1"]] {
+        let mut state = stopped.clone();
+        for by in order {
+            let (standing, except) = match by {
+                "web-1" => (own, vec![]),
+                _ => (Standing::Peer, vec![header, shown]),
+            };
+            say(&mut state, by, standing, THEN + 9 * DAY, again(except));
+        }
+        assert_eq!(held(&state, header, THEN + 9 * DAY), SERVED, "{order:?}");
+    }
     // The next stop ends it again.
     let mut state = stopped;
     say(&mut state, "web-1", own, THEN + 9 * DAY, again(vec![]));

@@ -1,6 +1,7 @@
 //! The core on keys and certificates that openssl made, and what the crates depend on.
 
 mod answering;
+mod attacks;
 mod dane;
 mod keys;
 mod layers;

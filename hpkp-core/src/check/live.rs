@@ -61,6 +61,17 @@ impl Published<'_> {
                 led.entry((host, claim)).or_default().insert(port);
             }
         }
+        if led.is_empty()
+            && said.port.is_some()
+            && ignores_names(said, relation)
+            && (&said.host, Matching::Exact) == (&host_set.0, host_set.1)
+        {
+            for (host, port) in self.routing.led_to(host_set) {
+                if said.is_on(port) && !self.routing.is_elsewhere(host_set, port) {
+                    led.entry((host, Claim::AnyName)).or_default().insert(port);
+                }
+            }
+        }
         led
     }
 
@@ -146,6 +157,10 @@ impl Published<'_> {
         };
         if code.class() != Class::Lockout {
             return Some((code, code.class()));
+        }
+        // Nothing says that clients of the name come here at all.
+        if claim == Claim::AnyName && (!got_in_before() || self.was_presented_on(ports, got)) {
+            return None;
         }
         // The host may be served by another machine, and nobody who comes here is refused who was not.
         if claim.is_incidental() && !got_in_before() {

@@ -210,13 +210,13 @@ impl UnmetPins<'_> {
         let names: BTreeSet<&str> = self
             .chains
             .iter()
-            .flat_map(|chain| chain.leaf().dns_names())
+            .flat_map(|chain| chain.leaf().accepted_names())
             .filter(|name| self.names.iter().any(|((host, _), _)| is_for(name, host)))
             .map(String::as_str)
             .collect();
         let names: Vec<&str> = names.into_iter().take(NAMED).collect();
         match self.claim {
-            Claim::PortOnly => format!("its port ({})", self.ports()),
+            Claim::PortOnly | Claim::AnyName => format!("its port ({})", self.ports()),
             _ => format!("the name {} in its certificate", names.join(", ")),
         }
     }
@@ -242,6 +242,13 @@ impl UnmetPins<'_> {
     /// Why a host that does not have the names answers for them.
     fn why_answering(&self) -> String {
         let (hosts, ports) = (self.hosts(), self.ports());
+        if self.claim == Claim::AnyName {
+            return format!(
+                "these clients of {hosts} ignore the names in a certificate, and no server on port {ports} \
+                 has a certificate for {}: they get this one",
+                self.it()
+            );
+        }
         if matches!(self.claim, Claim::Port | Claim::PortOnly) {
             return format!(
                 "clients of {hosts} reach this server through its port alone ({ports})"
@@ -262,7 +269,7 @@ impl UnmetPins<'_> {
         if self.claim == Claim::Port {
             return Vec::new();
         }
-        if self.claim == Claim::PortOnly {
+        if matches!(self.claim, Claim::PortOnly | Claim::AnyName) {
             return vec![format!("if clients do not reach {hosts} on this port: {elsewhere}")];
         }
         let reject = self.directives.reject_handshake.map(|directive| {

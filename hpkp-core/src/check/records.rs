@@ -1,6 +1,7 @@
 //! The check against published pins: what clients may hold, from whomever, against what this
 //! configuration presents, and its new pins against what others present.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -64,6 +65,8 @@ pub(super) struct Published<'a> {
     pub(super) presented_last: ByName<'a, Presents>,
     pub(super) published_last: ByName<'a, published::Published>,
     pub(super) withheld_last: ByName<'a, Withheld>,
+    /// Of what it presented, what counts for clients who ignore names; made when it is needed.
+    pub(super) nameless_last: OnceCell<[Vec<&'a Record<Presents>>; 2]>,
     /// Where that configuration is not on record: whether the one being checked is the very same.
     pub(super) unrecorded: Option<bool>,
     live: Vec<Live<'a>>,
@@ -90,6 +93,7 @@ impl<'a> Published<'a> {
             presented_last: HashMap::new(),
             published_last: HashMap::new(),
             withheld_last: HashMap::new(),
+            nameless_last: OnceCell::new(),
             unrecorded: None,
             live: Vec::new(),
             live_by_host: HashMap::new(),
@@ -410,9 +414,9 @@ impl<'a> Checker<'a> {
                 let enough = enough(said, &any_of(&host_set), same.into_iter().flatten().copied());
                 let led = published.led_to(&targets, &host_set, live, relation);
                 let mut is_gone = led.is_empty();
-                if led.is_empty() {
+                if led.keys().all(|(_, claim)| *claim == Claim::AnyName) {
                     let names = published.unlistened(&targets, &host_set, live, relation);
-                    is_gone = names.is_none();
+                    is_gone &= names.is_none();
                     unlistened.extend(names);
                 }
                 for ((host, claim), ports) in led {

@@ -72,6 +72,8 @@ pub(super) enum Claim {
     Port,
     /// Clients come by the port alone and ignore names; the certificate is for another name.
     PortOnly,
+    /// The server leads clients of the name here, who ignore that the certificate is for another one.
+    AnyName,
 }
 
 impl Claim {
@@ -82,7 +84,7 @@ impl Claim {
 
     /// Whether pins that the block does not meet lock out only whom it served before.
     pub(super) fn is_incidental(self) -> bool {
-        matches!(self, Self::Wildcard | Self::PortOnly)
+        matches!(self, Self::Wildcard | Self::PortOnly | Self::AnyName)
     }
 }
 
@@ -257,7 +259,9 @@ impl<'a> Routing<'a> {
                     Claim::Wildcard if is_ours => &mut self.names[host],
                     // Its wildcard stands for it.
                     Claim::Wildcard if host_set.1 != Matching::OneLabel => continue,
-                    Claim::Wildcard | Claim::Port | Claim::PortOnly => &mut self.asides[host],
+                    Claim::Wildcard | Claim::Port | Claim::PortOnly | Claim::AnyName => {
+                        &mut self.asides[host]
+                    }
                     Claim::Name | Claim::Pattern | Claim::Certificate => &mut self.names[host],
                 };
                 reach(names, &host_set, claim, self.tables[table].listener.port);
@@ -270,7 +274,7 @@ impl<'a> Routing<'a> {
         }
         for table in &self.tables {
             let host = table.listener.default;
-            if table.listener.by_port_alone
+            if (table.listener.by_port_alone || !table.is_named)
                 && table.certified.exact.is_empty()
                 && table.certified.domains.is_empty()
                 && let Ok(name) = ANY_HOST.parse()
@@ -675,7 +679,12 @@ fn leaves(deployment: &Deployment, host: usize) -> impl Iterator<Item = &Chain> 
 
 /// The names in the certificates that a host presents.
 fn certified_host_sets(deployment: &Deployment, host: usize) -> impl Iterator<Item = HostSet> + '_ {
-    let names = leaves(deployment, host).flat_map(|chain| chain.leaf().dns_names());
+    let names = leaves(deployment, host).flat_map(|chain| {
+        let leaf = chain.leaf();
+        // A common name of one word is seldom a host's.
+        let is_meant = |name: &&String| !leaf.dns_names().is_empty() || name.contains('.');
+        leaf.accepted_names().iter().filter(is_meant)
+    });
     names.filter_map(|name| match name.strip_prefix("*.") {
         Some(domain) => Some((domain.parse().ok()?, Matching::OneLabel)),
         None => Some((name.parse().ok()?, Matching::Exact)),
@@ -697,7 +706,7 @@ fn is_certificate_for(deployment: &Deployment, host: usize, host_set: &HostSet) 
 /// Whether a certificate is for `host_set`.
 pub(super) fn is_leaf_for(chain: &Chain, host_set: &HostSet) -> bool {
     let same = |name: &str, other: &str| name.trim_end_matches('.').eq_ignore_ascii_case(other);
-    chain.leaf().dns_names().iter().any(|name| match (name.strip_prefix("*."), host_set.1) {
+    chain.leaf().accepted_names().iter().any(|name| match (name.strip_prefix("*."), host_set.1) {
         (Some(domain), Matching::OneLabel) => same(domain, host_set.0.as_str()),
         (Some(domain), _) => host_set.0.parents().next().is_some_and(|parent| same(domain, parent)),
         (None, Matching::OneLabel) => false,

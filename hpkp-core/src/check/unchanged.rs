@@ -121,15 +121,56 @@ impl<'a> Published<'a> {
         for aside in [false, true].into_iter().filter(|aside| !aside || !claim.is_served()) {
             for key in names_of(host_set).chain(aside.then_some(any)) {
                 let all = self.presented_last.get(&key).into_iter().flatten().copied();
-                let there: Vec<_> = all.filter(|record| is_there(record, aside)).collect();
+                let mut there: Vec<_> = all.filter(|record| is_there(record, aside)).collect();
+                // Who has no port beside others that have some is the socket itself.
+                let is_socket = |record: &&Record<Presents>| record.body.ports.is_empty();
+                if port == 0 && there.iter().any(is_socket) {
+                    there.retain(is_socket);
+                }
                 if !there.is_empty() {
                     return there;
                 }
             }
         }
-        let asides = self.presented_last.values().flatten().copied();
-        let asides = asides.filter(|record| claim == Claim::PortOnly && is_there(record, true));
-        asides.collect()
+        if !matches!(claim, Claim::PortOnly | Claim::AnyName) {
+            return Vec::new();
+        }
+        let [asides, gone] = self.nameless_last.get_or_init(|| self.nameless_last());
+        let asides: Vec<_> =
+            asides.iter().copied().filter(|record| is_there(record, true)).collect();
+        if claim == Claim::PortOnly || !asides.is_empty() {
+            return asides;
+        }
+        gone.iter().copied().filter(|record| is_there(record, false)).collect()
+    }
+
+    /// What the last accepted configuration presented aside, and what of the rest is not presented any
+    /// more: who was led there without a name of that certificate's may have got it.
+    fn nameless_last(&self) -> [Vec<&'a Record<Presents>>; 2] {
+        let all = self.presented_last.values().flatten().copied();
+        let (asides, named): (Vec<_>, Vec<_>) = all.partition(|record| record.body.aside);
+        let is_gone = |record: &&Record<Presents>| {
+            !record.body.ports.iter().all(|port| self.is_still_presented(record, *port))
+        };
+        [asides, named.into_iter().filter(is_gone).collect()]
+    }
+
+    /// Whether the last accepted configuration presented a certificate on one of these ports, for whatever
+    /// name.
+    pub(super) fn was_presented_on(&self, ports: &BTreeSet<u16>, got: Got<'_>) -> bool {
+        let there = self.presented_last.values().flatten();
+        let mut there =
+            there.filter(|record| record.body.ports.iter().any(|port| ports.contains(port)));
+        there.any(|record| record.body.certificates.iter().any(|was| is_same(was, got.one)))
+    }
+
+    /// Whether somebody presents what a record of the last accepted configuration says, on a port.
+    fn is_still_presented(&self, record: &Record<Presents>, port: u16) -> bool {
+        let level = (record.body.host.clone(), record.body.matching);
+        let there = self.routing.targets(&level).into_iter();
+        there.filter(|target| target.port == port).any(|target| {
+            self::same(&record.body.certificates, &self.shown[target.host].certificates)
+        })
     }
 
     /// Whether the last accepted configuration had a name, or answered for it by a pattern, with a
@@ -192,15 +233,9 @@ impl<'a> Published<'a> {
         // Where different certificates were presented for the name, on different addresses or for
         // different hosts of a pattern, nothing tells which of them this block had: it may have taken
         // the place of one that is gone.
-        let is_still_presented = |record: &Record<Presents>| {
-            let level = (record.body.host.clone(), record.body.matching);
-            let there = self.routing.targets(&level).into_iter();
-            there.filter(|target| target.port == port).any(|target| {
-                self::same(&record.body.certificates, &self.shown[target.host].certificates)
-            })
-        };
+
         let is_harmless = |record: &&Record<Presents>| {
-            is_still_presented(record)
+            self.is_still_presented(record, port)
                 || got
                     .predecessors(&record.body.certificates)
                     .all(|was| is_same(was, got.one) || !let_in(was))

@@ -168,8 +168,8 @@ pub struct State {
     ends: HashMap<EventId, Vec<End>>,
     waived: HashMap<EventId, Vec<Waived>>,
     gone: HashMap<WriterName, Vec<Gone>>,
-    /// Stops that a start took back: the events that said so, and what stays ended all the same.
-    again: HashMap<EventId, (WriterName, HashSet<EventId>)>,
+    /// Stops that a start took back, by whoever says so, and what stays ended all the same.
+    again: HashMap<EventId, BTreeMap<WriterName, HashSet<EventId>>>,
     /// What each writer of this machine has seen last of others, with the number of the event.
     seen: HashMap<WriterName, (u64, Vec<Sight>)>,
     /// Who was seen up to which number, by whom, and when: the number and the time of that event.
@@ -267,10 +267,8 @@ impl State {
             }
             Body::Again(again) => {
                 for id in again.ids {
-                    let except = again.except.iter().copied();
-                    let of =
-                        self.again.entry(id).or_insert_with(|| (writer.clone(), HashSet::new()));
-                    of.1.extend(except);
+                    let of = self.again.entry(id).or_default().entry(writer.clone()).or_default();
+                    of.extend(again.except.iter().copied());
                 }
             }
             // What others have seen is theirs to remember.
@@ -407,7 +405,8 @@ impl State {
                 && self
                     .again
                     .get(&end.event)
-                    .is_some_and(|(by, except)| *by == end.by && !except.contains(&id))
+                    .and_then(|all| all.get(&end.by))
+                    .is_some_and(|except| !except.contains(&id))
         };
         let own = self.ends.get(&id).into_iter().flatten().filter(move |end| !is_back(end));
         let progress = self.writers.get(writer);

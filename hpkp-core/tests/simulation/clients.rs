@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use hpkp_core::published::{
-    Body, Event, EventId, Lifetime, Matching, Origin, Published, Scope, Why,
+    Body, Event, EventId, Lifetime, Matching, Origin, Published, Scope, Why, WriterName,
 };
 
 use crate::pki::{self, Cert};
@@ -42,6 +42,8 @@ pub(crate) struct Server<'a> {
     pub(crate) writer: &'a str,
     /// What answers for each name on each port.
     pub(crate) places: Vec<Place>,
+    /// Where clients of a name come with whose certificate only those are content who ignore names.
+    pub(crate) strays: Vec<Place>,
     /// The headers that are going out: the block's names and chains, the keys pinned.
     pub(crate) headers: Vec<Header>,
 }
@@ -60,6 +62,8 @@ pub(crate) struct View<'a> {
     /// What the events of the kind `presents` speak of.
     pub(crate) presented: &'a HashMap<EventId, Shown>,
     pub(crate) key_of: &'a HashMap<hpkp_core::pin::Pin, u32>,
+    /// When events happened, whatever the clock of their writer showed.
+    pub(crate) happened: &'a HashMap<(WriterName, u64), i64>,
     pub(crate) now: i64,
 }
 
@@ -70,7 +74,11 @@ impl View<'_> {
 
     fn end(&self, id: EventId) -> Option<i64> {
         let ends = self.events().filter_map(|event| match event.body() {
-            Body::Ended(ended) if ended.ids.contains(&id) => Some(ended.when.unwrap_or(event.at())),
+            Body::Ended(ended) if ended.ids.contains(&id) => {
+                let key = (event.writer().clone(), event.seq());
+                let happened = || self.happened.get(&key).copied();
+                Some(ended.when.or_else(happened).unwrap_or(event.at()))
+            }
             _ => None,
         });
         ends.max()
@@ -308,6 +316,16 @@ fn locked_out(
             };
             now.iter().any(is_met)
         };
+        let is_stray = |place: &Place| {
+            let is_meant = published.port == Some(place.port) && scope == Scope::Leaf;
+            is_meant
+                && published.host.as_str() == place.name
+                && place.shown.iter().any(|chain| !may_pass(scope, &keys, chain))
+        };
+        // Whether they have come here so far is not on record.
+        if in_doubt && server.strays.iter().any(is_stray) {
+            return true;
+        }
         server.places.iter().any(|place| {
             binds(published, &place.name)
                 && published.port.is_none_or(|only| only == place.port)

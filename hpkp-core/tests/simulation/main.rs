@@ -18,8 +18,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clients::{By, Header, Place, Server, Shown, View};
-use hpkp_core::accepted::{accepted, stopped};
+use hpkp_core::accepted::{accepted, stopped, without_ends};
 use hpkp_core::certificate::Certificate;
+use hpkp_core::check::digest;
 use hpkp_core::check::{
     Certificates, Choice, Context, Deployment, Host, Listener, PolicyUse, Records, TrustSetting,
     Verdict, check,
@@ -29,8 +30,10 @@ use hpkp_core::max_age::MaxAge;
 use hpkp_core::path::{Chain, Trust, VerifySignature};
 use hpkp_core::pin::Pin;
 use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
+use hpkp_core::published::state::Standing;
 use hpkp_core::published::{
-    Body, Ended, Event, EventId, Lifetime, Matching, Origin, Published, Scope, State, Waived, Why,
+    Again, Body, Ended, Event, EventId, Fingerprint, Gone, Lifetime, Matching, Origin, Published,
+    Scope, State, Waived, Why, WriterName,
 };
 use pki::Cert;
 use random::Random;
@@ -47,6 +50,9 @@ pub(crate) const VISITED: [&str; 7] =
     ["a.test", "b.a.test", "c.b.a.test", "d.a.test", "e.a.test", "z.a.test", "z.b.a.test"];
 /// What stands for the hosts of a pattern that nobody names.
 const UNNAMED: [&str; 2] = ["z.a.test", "z.b.a.test"];
+/// What clocks show that are wrong: 1970, and forty years from now.
+const UNSET: i64 = 3_600;
+const AHEAD: i64 = 40 * 365 * DAY;
 /// Keys that no chain has: the backups.
 const BACKUPS: [u32; 2] = [190, 191];
 
@@ -88,6 +94,61 @@ struct Machine {
     forced: bool,
     /// Whether it has said that it stopped; what it starts with it publishes again.
     stopped: bool,
+    /// What is served and could not be recorded.
+    unrecorded: Option<Fingerprint>,
+    clock: Clock,
+    /// Whether what its server presented before is on record still: it drains beside its successor.
+    drains: bool,
+}
+
+/// What a machine's clock shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Clock {
+    Right,
+    Unset,
+    Ahead,
+}
+
+impl Clock {
+    fn at(self, now: i64) -> i64 {
+        match self {
+            Self::Right => now,
+            // It runs all the same.
+            Self::Unset => UNSET + (now - START) / 1_000,
+            Self::Ahead => now + AHEAD,
+        }
+    }
+}
+
+/// What somebody who may write one file of copies says of what is not his.
+fn lie(random: &mut Random, machines: &[Machine], imports: &[Event], at: i64, seq: u64) -> Event {
+    let all: Vec<&Event> = machines.iter().flat_map(|one| &one.log).chain(imports).collect();
+    let ids: Vec<EventId> = all.iter().map(|event| event.id()).collect();
+    let is_stop = |e: &&&Event| matches!(e.body(), Body::Ended(ended) if ended.why == Why::Stopped);
+    let stops: Vec<EventId> = all.iter().filter(is_stop).map(|event| event.id()).collect();
+    let body = match random.below(4) {
+        0 => Body::Ended(Ended {
+            ids,
+            why: random.one_of(&[Why::Replaced, Why::Stopped, Why::Other("so".into())]).clone(),
+            when: random.chance(50).then(|| at - 400 * DAY),
+        }),
+        1 => Body::Waived(Waived { ids, who: "nobody".into(), why: "so".into() }),
+        2 => Body::Again(Again { ids: stops, except: ids }),
+        _ => {
+            let machine = random.one_of(machines);
+            let upto = machine.log.last().map_or(0, Event::seq);
+            let of: WriterName = machine.writer.parse().unwrap();
+            Body::Gone(Gone {
+                of,
+                instance: None,
+                upto,
+                why: "so".into(),
+                when: Some(at - 400 * DAY),
+            })
+        }
+    };
+    let at = if random.chance(30) { at + AHEAD } else { at };
+    Event::new(at, seq, "liar".parse().unwrap(), body)
 }
 
 impl World {
@@ -116,7 +177,13 @@ impl World {
         pins
     }
 
-    fn deployment(&self, config: &Config, writer: &str, state: State) -> Deployment {
+    fn deployment(
+        &self,
+        config: &Config,
+        writer: &str,
+        state: State,
+        unrecorded: Option<Fingerprint>,
+    ) -> Deployment {
         let mut deployment = Deployment::default();
         for (position, block) in config.iter().enumerate() {
             let chains = block.chains.iter().map(|index| self.chains[*index].1.clone()).collect();
@@ -170,7 +237,7 @@ impl World {
             writer: Some(writer.parse().unwrap()),
             at: self.at.clone(),
             problems: vec![],
-            unrecorded: None,
+            unrecorded,
         });
         deployment
     }
@@ -178,6 +245,7 @@ impl World {
     /// What the clients' side needs to know of a configuration.
     fn server<'a>(&self, config: &Config, writer: &'a str) -> Server<'a> {
         let mut places: Vec<Place> = Vec::new();
+        let mut strays: Vec<Place> = Vec::new();
         for port in [443, 8443] {
             for name in VISITED {
                 let answer = self.answer(config, port, name);
@@ -186,6 +254,17 @@ impl World {
                     let has_name = config[block].names.contains(name);
                     Place { name: name.to_owned(), port, shown, by, has_name, block }
                 }));
+                if let (None, Some((block, _))) = (answer, Self::chosen(config, port, name)) {
+                    let (name, shown) = (name.to_owned(), self.shown(&config[block]));
+                    strays.push(Place {
+                        name,
+                        port,
+                        shown,
+                        by: By::Default,
+                        has_name: false,
+                        block,
+                    });
+                }
             }
         }
         let headers = config.iter().enumerate().filter_map(|(position, block)| {
@@ -205,11 +284,11 @@ impl World {
                 include_subdomains: policy.include_subdomains,
             })
         });
-        Server { writer, headers: headers.collect(), places }
+        Server { writer, headers: headers.collect(), places, strays }
     }
 
-    /// The block that answers for a name on a port with a certificate for it, and why.
-    fn answer(&self, config: &Config, port: u16, name: &str) -> Option<(usize, By)> {
+    /// The block that a name leads to on a port, and whether it has the name or a pattern that fits.
+    fn chosen(config: &Config, port: u16, name: &str) -> Option<(usize, bool)> {
         let there = || config.iter().enumerate().filter(|(_, block)| block.port == port);
         let fits = name.ends_with(&PATTERN[1..]);
         let has = |block: &Block| block.names.contains(name);
@@ -222,14 +301,21 @@ impl World {
             // httpd: the first block that fits.
             _ => there().find(|(_, block)| has(block) || has_pattern(block)),
         };
-        let (position, block) = chosen.or_else(|| there().next())?;
+        let (position, _) = chosen.or_else(|| there().next())?;
+        Some((position, chosen.is_some()))
+    }
+
+    /// The block that answers for a name on a port with a certificate for it, and why.
+    fn answer(&self, config: &Config, port: u16, name: &str) -> Option<(usize, By)> {
+        let (position, is_chosen) = Self::chosen(config, port, name)?;
+        let block = &config[position];
         let leaves = block.chains.iter().map(|index| self.chains[*index].0[0]);
         let certified: BTreeSet<Matching> = leaves.filter_map(|leaf| leaf.is_for(name)).collect();
         let is_named = block.names.iter().any(|name| *name != PATTERN);
         let by = match () {
-            () if chosen.is_some() && has(block) => By::Name,
+            () if is_chosen && block.names.contains(name) => By::Name,
             () if certified.is_empty() => return None,
-            () if chosen.is_some() => By::Name,
+            () if is_chosen => By::Name,
             () if is_named && !certified.contains(&Matching::Exact) => By::Wildcard,
             () => By::Default,
         };
@@ -362,6 +448,10 @@ struct Counts {
     unchanged: usize,
     /// Lock-outs where the configuration before presented something else.
     new: usize,
+    /// What was said of others' records, what was served and not recorded, and by whom beside another.
+    lies: usize,
+    unrecorded: usize,
+    drained: usize,
     by_code: HashMap<Code, usize>,
 }
 
@@ -394,9 +484,16 @@ fn history(world: &World, seed: u64, counts: &mut Counts) {
             config: None,
             forced: false,
             stopped: false,
+            unrecorded: None,
+            clock: Clock::Right,
+            drains: false,
         })
         .collect();
     let mut imports: Vec<Event> = Vec::new();
+    let mut lies: Vec<Event> = Vec::new();
+    // From then on nobody can tell exactly until when somebody holds what.
+    let mut was_wrong = false;
+    let mut happened: HashMap<(WriterName, u64), i64> = HashMap::new();
     let mut presented: HashMap<EventId, Shown> = HashMap::new();
     // Most fleets have one configuration.
     let common: Config = (0..1 + random.below(3)).map(|_| world.random_block(random)).collect();
@@ -423,7 +520,18 @@ fn history(world: &World, seed: u64, counts: &mut Counts) {
             };
             imports.push(Event::new(now, seq, "apps".parse().unwrap(), body));
         }
+        if random.chance(15) {
+            let seq = lies.len() as u64 + 1;
+            lies.push(lie(random, &machines, &imports, now, seq));
+            counts.lies += 1;
+        }
         let at = random.below(count);
+        // A clock that has never been right gives nothing to tell by that it is wrong.
+        if random.chance(5) && !machines[at].log.is_empty() {
+            machines[at].clock =
+                *random.one_of(&[Clock::Right, Clock::Right, Clock::Unset, Clock::Ahead]);
+        }
+        was_wrong |= machines[at].clock != Clock::Right;
         // Copies arrive late, in part, or not at all.
         for other in (0..count).filter(|other| *other != at) {
             let whole = machines[other].log.len();
@@ -448,13 +556,37 @@ fn history(world: &World, seed: u64, counts: &mut Counts) {
             }))
             .collect();
         let mut state = State::default();
-        files.iter().flat_map(|file| file.iter()).for_each(|event| state.add(event));
+        // The liar's file may be read first or last.
+        let is_first = random.chance(50);
+        let take_lies =
+            |state: &mut State| lies.iter().for_each(|lie| state.take(lie.clone(), Standing::Peer));
+        if is_first {
+            take_lies(&mut state);
+        }
+        // The imports', then one for each machine.
+        for (file, number) in files.iter().zip(0..) {
+            let standing =
+                if [0, at + 1].contains(&number) { Standing::Own } else { Standing::Peer };
+            file.iter().for_each(|event| state.take(event.clone(), standing));
+        }
+        if !is_first {
+            take_lies(&mut state);
+        }
         let files: Vec<Vec<Event>> = files.into_iter().map(with_stops_taken_back).collect();
         let files: Vec<&[Event]> = files.iter().map(Vec::as_slice).collect();
-        let deployment = world.deployment(&config, &machine.writer, state.clone());
-        let verdict = check(&deployment, now, &Always);
+        let unrecorded = machine.unrecorded;
+        let deployment = world.deployment(&config, &machine.writer, state.clone(), unrecorded);
+        let clock = machine.clock.at(now);
+        let mut verdict = check(&deployment, clock, &Always);
 
-        let view = View { files, presented: &presented, key_of: &world.key_of, now };
+        let happened_then = happened.clone();
+        let view = View {
+            files,
+            presented: &presented,
+            key_of: &world.key_of,
+            happened: &happened_then,
+            now,
+        };
         let server = world.server(&config, &machine.writer);
         let before = machine.config.as_ref().map(|before| world.server(before, &machine.writer));
         let of =
@@ -477,9 +609,16 @@ fn history(world: &World, seed: u64, counts: &mut Counts) {
         for finding in &verdict.findings {
             *counts.by_code.entry(finding.code).or_default() += 1;
         }
+        let is_ahead = machine.clock == Clock::Ahead;
+        // Where nothing but what is told says otherwise, the answer is exact.
+        let is_exact = !was_wrong && unrecorded.is_none() && !machine.drains;
         if holders {
-            assert!(found(&verdict, &ALL[..2]), "a lock-out is not found: {}", told());
-        } else if !may_be {
+            // Of what is served and not on record, which path clients took cannot be told.
+            let is_same = unrecorded == Some(digest(&deployment, &verdict.hosts));
+            let is_partly = is_same && found(&verdict, &[Code::PublishedPinsPartlyMet]);
+            let is_found = is_ahead || is_partly || found(&verdict, &ALL[..2]);
+            assert!(is_found, "a lock-out is not found: {}", told());
+        } else if !may_be && is_exact {
             // What withholds a header also keeps anybody from noting it.
             let is_found = found(&verdict, &ALL);
             assert!(is_found || !noters, "a lock-out is not found: {}", told());
@@ -496,19 +635,21 @@ fn history(world: &World, seed: u64, counts: &mut Counts) {
             counts.unchanged += 1;
             // What was forced was refused before; of what it published nothing is on record.
             let codes = if machine.forced { &ALL[..1] } else { &ALL[..] };
-            assert!(!refused(&verdict, codes), "unchanged and refused: {}", told());
+            // Until the predecessor's end is written, its certificates count as presented too.
+            let is_beside = machine.drains;
+            assert!(is_beside || !refused(&verdict, codes), "unchanged and refused: {}", told());
         }
         let is_refused = refused(&verdict, &ALL);
         // What was never accepted is no reason to let anything pass.
         let had = machine.config.iter().flatten().any(|block| block.policy.is_some());
         if machine.config.is_none() && (holders || noters) || !had && noters && !holders {
-            assert!(is_refused, "a lock-out that is new passes: {}", told());
+            assert!(is_ahead || is_refused, "a lock-out that is new passes: {}", told());
         }
         let is_new = |before| clients::holders_are_newly_locked_out(&view, &server, before);
         if before.as_ref().is_some_and(is_new) {
             counts.new += 1;
             assert!(
-                is_refused,
+                is_ahead || is_refused,
                 "keys that are not as before pass: {}\nbefore: {:#?}",
                 told(),
                 machine.config
@@ -520,10 +661,47 @@ fn history(world: &World, seed: u64, counts: &mut Counts) {
             continue;
         }
         let writer = machine.writer.parse().unwrap();
-        let events = accepted(&deployment, &verdict, &state, &writer, now);
+        // A second server beside a living one, or records that cannot be written: no header goes out
+        // that is not on record.
+        let is_second = machine.config.is_some() && random.chance(5);
+        let is_unwritable = random.chance(7);
+        if is_second || is_unwritable {
+            let digest = digest(&deployment, &verdict.hosts);
+            let on_record = if is_second { State::default() } else { state.clone() };
+            let said = told();
+            let _ = verdict.withhold_unrecorded(&deployment, &on_record, &writer, "full");
+            counts.unrecorded += 1;
+            for (host, block) in verdict.hosts.iter().zip(&config) {
+                let is_named = host.names.iter().any(|name| !name.aside);
+                let sending = host.enforced.as_ref().filter(|_| is_named);
+                let is_sent = sending.is_some_and(|one| one.header.is_some());
+                let is_noted = block.policy.as_ref().is_some_and(|policy| policy.max_age > 0);
+                assert!(!(is_sent && is_noted && is_second), "it is on no record: {said}");
+            }
+            let machine = &mut machines[at];
+            if !is_second {
+                machine.unrecorded = Some(digest);
+                machine.forced = true;
+                machine.config = Some(config);
+            }
+            continue;
+        }
+        let mut events = accepted(&deployment, &verdict, &state, &writer, clock);
+        let drains = machine.config.is_some() && !is_forced && random.chance(7);
+        if drains {
+            events = without_ends(events);
+            counts.drained += 1;
+        }
         events.iter().for_each(|event| state.add(event));
-        let again = accepted(&deployment, &verdict, &state, &writer, now);
-        assert_eq!(again, [], "nothing has changed: {}", told());
+        if !drains {
+            let again = accepted(&deployment, &verdict, &state, &writer, clock);
+            assert!(
+                again.iter().all(|event| matches!(event.body(), Body::Seen(_))),
+                "nothing has changed: {}",
+                told()
+            );
+        }
+        happened.extend(events.iter().map(|event| ((event.writer().clone(), event.seq()), now)));
         for event in &events {
             if let Body::Presents(presents) = event.body() {
                 let name = presents.host.as_str();
@@ -534,24 +712,32 @@ fn history(world: &World, seed: u64, counts: &mut Counts) {
                     _ => name,
                 };
                 let place = server.places.iter().find(|p| p.name == visited && p.port == port);
-                presented.insert(event.id(), place.unwrap().shown.clone());
+                // What has no names is on record for those who ignore them.
+                let shown = place.map(|place| place.shown.clone());
+                assert!(shown.is_some() || presents.aside, "{}", event.line());
+                presented.insert(event.id(), shown.unwrap_or_default());
             }
         }
         let published = published(&server);
         let machine = &mut machines[at];
         machine.log.extend(events.iter().cloned());
-        if !is_refused && !found(&verdict, &ALL) {
+        if !is_refused && !found(&verdict, &ALL) && !drains {
             let recorded = recorded(world, &with_stops_taken_back(&machine.log));
             assert_eq!(recorded, published, "what is on record: seed {seed}");
         }
-        if is_unchanged && !machine.forced && !machine.stopped {
+        if is_unchanged && !machine.forced && !machine.stopped && !machine.drains {
             assert_eq!(events.iter().filter(|e| is_published(e)).count(), 0, "seed {seed}");
         }
         machine.forced = is_forced || is_unchanged && machine.forced;
         machine.config = Some(config);
+        machine.unrecorded = None;
+        machine.drains = drains;
         machine.stopped = random.chance(10);
         if machine.stopped {
-            machine.log.extend(stopped(&state, &writer, now));
+            let events = stopped(&state, &writer, clock);
+            happened
+                .extend(events.iter().map(|event| ((event.writer().clone(), event.seq()), now)));
+            machine.log.extend(events);
         }
     }
 }
@@ -662,6 +848,9 @@ fn the_check_finds_every_lock_out_and_no_other() {
             all.safe += counts.safe;
             all.unchanged += counts.unchanged;
             all.new += counts.new;
+            all.lies += counts.lies;
+            all.unrecorded += counts.unrecorded;
+            all.drained += counts.drained;
             for (code, count) in counts.by_code {
                 *all.by_code.entry(code).or_default() += count;
             }
@@ -676,5 +865,7 @@ fn the_check_finds_every_lock_out_and_no_other() {
         }
         assert!(all.refused > all.checks / 20 && all.safe > all.checks / 20, "{all:?}");
         assert!(all.unchanged > all.checks / 50 && all.new > all.checks / 50, "{all:?}");
+        let least = all.checks / 100;
+        assert!(all.lies > least && all.unrecorded > least && all.drained > least, "{all:?}");
     }
 }
