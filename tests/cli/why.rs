@@ -125,17 +125,18 @@ fn the_advice_is_in_order_and_works_wherever_it_is_pasted() {
 #[test]
 fn entries_of_one_configuration_are_judged_together() {
     let (records, pki) = site();
-    let hex = |file: &str| -> String {
-        let pin = hpkp_core::pin::Pin::from_base64(&pki.pin(file)).expect("a pin");
-        pin.octets().iter().map(|byte| format!("{byte:02x}")).collect()
+    // OkHttp takes the pins of all patterns that match: that of the CA, in place of the old leaf's.
+    let entry = |host: &str, matching: &str, file: &str| {
+        let pins = [pin(&pki.pin(file))];
+        json!({ "hpkp_pins": 1, "host": host, "match": matching, "include_subdomains": false,
+            "scope": "chain", "pins": pins, "client": "okhttp", "configuration": 0 })
     };
-    // Of the TLSA records of an owner, which are one event, one is enough: that of the CA, in place of
-    // the old leaf's.
-    let owner = format!("_443._tcp.{HOST}. IN TLSA");
-    let zone = format!("{owner} 3 1 1 {}\n{owner} 2 1 1 {}\n", hex("old.pem"), hex("ca.pem"));
-    std::fs::write(records.0.path().join("zone"), zone).expect("a file");
-    records.run(&["import", "--format", "tlsa", "--origin", "DNS", "zone"]).fine();
-    assert_eq!(records.lines().len(), 1);
+    let domain = HOST.split_once('.').expect("a domain").1;
+    let lines = [entry(HOST, "exact", "old.pem"), entry(domain, "one-label", "ca.pem")];
+    let lines = lines.map(|line| line.to_string()).join("\n");
+    std::fs::write(records.0.path().join("pins.jsonl"), lines).expect("a file");
+    records.run(&["import", "--format", "json", "--origin", "app", "pins.jsonl"]).fine();
+    assert_eq!(records.lines().len(), 2);
     let said = why(&records, &["--cert", "new.chain", "--json"]);
     assert_eq!((said.code, &said.json()["locks_out"]), (Some(0), &json!([])), "{said:?}");
     assert_eq!(said.json()["answer"], "yes");
