@@ -226,7 +226,8 @@ fn on_a_terminal(records: &Records, arguments: &str, more: &[(&str, &str)]) -> S
     let mut script = Command::new("script");
     let command = format!("{} {arguments}", env!("CARGO_BIN_EXE_hpkp"));
     script.args(["-qec", &command, "/dev/null"]).current_dir(records.0.path());
-    script.env("TERM", "xterm").env_remove("NO_COLOR").envs(more.iter().copied());
+    // With CI set, colours are for its log, whatever the terminal can do.
+    script.env("TERM", "xterm").env_remove("NO_COLOR").env_remove("CI").envs(more.iter().copied());
     let output = output(script.stdin(Stdio::null()));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
