@@ -2,9 +2,10 @@
 //! says there reaches a client.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
+use hpkp_tests::backend;
 use hpkp_tests::client::{Curl, Response};
 use hpkp_tests::free_port;
 use hpkp_tests::httpd::{Httpd, Module, Mpm, listen, tls_vhost};
@@ -15,16 +16,9 @@ use crate::policy;
 const FOREIGN: &str = "Public-Key-Pins: pin-sha256=\"foreign\"; max-age=5\r\n\
                        public-key-pins-report-only: pin-sha256=\"foreign\"\r\n";
 
-/// A back end that says so everywhere. It ends with the process.
+/// A back end that says so everywhere.
 fn backend() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    std::thread::spawn(move || {
-        for connection in listener.incoming().flatten() {
-            std::thread::spawn(move || answer(connection));
-        }
-    });
-    port
+    backend::start_with(answer)
 }
 
 fn answer(mut connection: TcpStream) {

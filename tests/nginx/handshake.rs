@@ -8,10 +8,9 @@ use std::process::{Command, Stdio};
 use hpkp_tests::cases::responses::count;
 use hpkp_tests::client::{Curl, Response};
 use hpkp_tests::free_port;
-use hpkp_tests::nginx::{Module, Nginx, Reload, tls_server};
+use hpkp_tests::nginx::{Module, Nginx, Reload, compile_module, tls_server};
 use hpkp_tests::recorded;
 use hpkp_tests::site::{A, B, prepared_with};
-use hpkp_tests::succeed;
 
 const MODULES: &str = "/usr/lib/nginx/modules";
 /// Older versions of nginx leave TLS 1.3 out.
@@ -402,27 +401,11 @@ char *ngx_module_names[] = { "ngx_http_chooser_module", NULL };
 char *ngx_module_order[] = { NULL };
 "#;
 
-/// Compiles it against the headers of Debian's nginx.
-fn chooser(nginx: &Nginx) -> String {
-    let source = nginx.pki().write("chooser.c", CHOOSER);
-    let module = nginx.path("chooser.so");
-    let nginx_source = Path::new("/usr/share/nginx/src/src");
-    let mut compiler = Command::new("gcc");
-    compiler.args(["-shared", "-fPIC", "-w", "-O1"]);
-    for folder in ["core", "event", "event/modules", "os/unix", "http", "http/modules", "http/v2"] {
-        compiler.arg("-I").arg(nginx_source.join(folder));
-    }
-    // Of the source alone: what a build of the module configured.
-    compiler.arg("-I").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/nginx-debian"));
-    succeed(compiler.arg("-o").arg(&module).arg(source));
-    module.display().to_string()
-}
-
 #[test]
 fn a_module_that_can_choose_certificates_unseen_is_named() {
     let Some(mut nginx) = with_lua() else { return };
     let (pin, port) = (nginx.pki().pin("live.pem"), free_port());
-    let module = chooser(&nginx);
+    let module = compile_module(&nginx, "chooser", CHOOSER, &["http", "http/modules", "http/v2"]);
     let present = format!("present {};", nginx.path("real").display());
     let http = |pin: &str, more: &str| {
         format!(

@@ -1,14 +1,14 @@
 //! TLS servers outside `http`: those of `stream` and `mail`.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
 use hpkp_tests::client::Curl;
-use hpkp_tests::nginx::{Module, Nginx, Reload, codes, load_modules, tls_server, version, wait};
+use hpkp_tests::free_port;
+use hpkp_tests::nginx::{
+    Module, Nginx, Reload, codes, compile_module, load_modules, tls_server, version, wait,
+};
 use hpkp_tests::recorded::{self, held_on_port};
 use hpkp_tests::site::{B, prepared, prepared_with};
-use hpkp_tests::{free_port, succeed};
 
 const UNMET: &str = "published-pins-unmet";
 
@@ -253,18 +253,7 @@ char *ngx_module_order[] = { NULL };
 
 /// The module with this directive, for Debian's nginx.
 fn chooser(nginx: &Nginx, directive: &str) -> String {
-    let source = nginx.pki().write("chooser.c", CHOOSER.replace("DIRECTIVE", directive));
-    let module = nginx.path(&format!("{directive}.so"));
-    let nginx_source = Path::new("/usr/share/nginx/src/src");
-    let mut compiler = Command::new("gcc");
-    compiler.args(["-shared", "-fPIC", "-w", "-O1"]);
-    for folder in ["core", "event", "event/modules", "os/unix", "stream"] {
-        compiler.arg("-I").arg(nginx_source.join(folder));
-    }
-    // Of the source alone: what a build of the module configured.
-    compiler.arg("-I").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/nginx-debian"));
-    succeed(compiler.arg("-o").arg(&module).arg(source));
-    module.display().to_string()
+    compile_module(nginx, directive, &CHOOSER.replace("DIRECTIVE", directive), &["stream"])
 }
 
 /// As [`configure`], with a module loaded behind or before ours.

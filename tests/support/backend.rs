@@ -8,6 +8,11 @@ pub const FOREIGN: &str = "pin-sha256=\"foreign\"; max-age=5";
 
 /// Starts a backend; its port. It ends with the process.
 pub fn start() -> u16 {
+    start_with(answer)
+}
+
+/// Starts a backend that answers each connection so; its port. It ends with the process.
+pub fn start_with(answer: fn(TcpStream)) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let port = listener.local_addr().expect("an address").port();
     std::thread::spawn(move || {

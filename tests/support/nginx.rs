@@ -4,15 +4,16 @@
 use std::ffi::OsString;
 use std::fs;
 use std::ops::{Deref, DerefMut};
+use std::path::Path;
 use std::process::{Child, Command};
 
 use crate::cases::Server;
 use crate::cases::configuration::Written;
 use crate::instance::Instance;
 pub use crate::instance::{Module, Reload, codes, wait, without_leaks};
-use crate::output;
 pub use crate::said::{Kind, Said};
 use crate::site;
+use crate::{output, succeed};
 
 /// One server: its directory, its configuration, and the process while it runs.
 #[derive(Debug)]
@@ -271,4 +272,21 @@ pub fn tls_server(port: u16, name: &str, certificate: &str, more: &str) -> Strin
         "server {{ listen 127.0.0.1:{port} ssl; server_name {name}; \
          ssl_certificate {certificate}.pem; ssl_certificate_key {certificate}.key; {more} }}\n"
     )
+}
+
+/// Compiles the source of a module against the headers of Debian's nginx, with these folders of its
+/// source besides those of all modules; the module's path.
+pub fn compile_module(nginx: &Nginx, name: &str, source: &str, folders: &[&str]) -> String {
+    let source = nginx.pki().write(&format!("{name}.c"), source);
+    let module = nginx.path(&format!("{name}.so"));
+    let nginx_source = Path::new("/usr/share/nginx/src/src");
+    let mut compiler = Command::new("gcc");
+    compiler.args(["-shared", "-fPIC", "-w", "-O1"]);
+    for folder in ["core", "event", "event/modules", "os/unix"].iter().chain(folders) {
+        compiler.arg("-I").arg(nginx_source.join(folder));
+    }
+    // Of the source alone: what a build of the module configured.
+    compiler.arg("-I").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/nginx-debian"));
+    succeed(compiler.arg("-o").arg(&module).arg(source));
+    module.display().to_string()
 }
