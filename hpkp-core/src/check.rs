@@ -13,6 +13,7 @@ mod keywords;
 mod live;
 mod messages;
 mod name_set;
+mod nameless;
 mod new_names;
 mod new_pins;
 mod not_here;

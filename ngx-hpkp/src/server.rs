@@ -132,6 +132,7 @@ impl Servers {
             for port in public_ports.of(port, &text) {
                 self.listeners.push(Listener {
                     port,
+                    address: Some(text.clone()),
                     choice: Choice::Nginx,
                     hosts: hosts.clone(),
                     default,

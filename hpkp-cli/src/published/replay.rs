@@ -240,6 +240,7 @@ fn deployment(
         listeners: ports(store, host, arguments.port)
             .into_iter()
             .map(|port| Listener {
+                address: None,
                 port,
                 choice: Choice::Nginx,
                 hosts: vec![0],

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use super::live::ignores_names;
 use super::presented::{Enough, meet_any};
 use super::record_messages::shown_name;
-use super::records::{Published, names_of};
+use super::records::{Published, Relation, names_of};
 use super::routing::HostSet;
 use crate::published::state::{Live, Record};
 use crate::published::{PinValidation, Presents};
@@ -30,11 +31,18 @@ impl Published<'_> {
         let by_name = names_of(host_set).filter_map(|name| self.presented_last.get(&name));
         // Clients of one port that compare nothing but the leaf's key ignore names.
         let by_port = said.port.is_some() && said.ignores_names() && said.host == host_set.0;
+        let is_meant_by_name = |record: &&Record<Presents>| {
+            !record.body.nameless || ignores_names(said, Relation::Own)
+        };
         let all = self.presented_last.values().filter(|_| by_port).flatten().copied();
         let by_port =
             all.filter(|record| record.body.aside && !record.body.certificates.is_empty());
-        let let_in =
-            by_name.flatten().copied().chain(by_port).filter(|record| is_met(record, enough));
+        let let_in = by_name
+            .flatten()
+            .copied()
+            .filter(is_meant_by_name)
+            .chain(by_port)
+            .filter(|record| is_met(record, enough));
         // Pins without a port are those of clients that speak HTTP.
         let is_meant = |record: &Record<Presents>, port: u16| match said.port {
             Some(only) => port == only,

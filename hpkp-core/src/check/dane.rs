@@ -7,11 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::messages::Scope as Place;
+use super::messages::Scope;
+use super::nameless::Place;
 use super::presented::{Enough, PresentedKeys};
 use super::records::Published;
 use super::routing::{Claim, HostSet, any_of};
-use super::unchanged::Got;
+use super::unchanged::{Got, Visit};
 use super::{Certificates, Checker, Context, Deployment, Host, Records, dane_messages as text};
 use crate::certificate::Certificate;
 use crate::finding::{Class, Code};
@@ -238,7 +239,9 @@ impl Published<'_> {
         host_set: &HostSet,
         port: u16,
     ) -> bool {
-        said.tlsa.is_some() && !self.presented_before(host_set, Claim::PortOnly, port).is_empty()
+        let visit = Visit { host_set, host: usize::MAX, claim: Claim::PortOnly };
+        let place = Place { port, address: None };
+        said.tlsa.is_some() && !self.presented_before(visit, place).is_empty()
     }
 
     /// Whether the leaf that clients get is the very one that the last accepted configuration presented,
@@ -247,11 +250,11 @@ impl Published<'_> {
     pub(super) fn is_leaf_unchanged(
         &self,
         said: &crate::published::Published,
-        (host_set, claim): (&HostSet, Claim),
+        visit: Visit<'_>,
         (shown, got): (&PresentedKeys<'_>, Got<'_>),
         ports: &BTreeSet<u16>,
     ) -> bool {
-        let name = any_of(host_set);
+        let name = any_of(visit.host_set);
         let is_for = |one: &Evidence| {
             one.certificates.first().is_none_or(|leaf| leaf.certificate.is_for(name.as_str()))
         };
@@ -266,13 +269,11 @@ impl Published<'_> {
         let now = leaf(got.one);
         // A record of before leaves were recorded tells no more than the keys.
         let is_it = |was: &Presented| leaf(was).is_none_or(|then| Some(then) == now);
-        let had_it = |port: &u16| {
-            let before = self.presented_before(host_set, claim, *port).into_iter();
+        let had_it = |place| {
+            let before = self.presented_before(visit, place).into_iter();
             before.flat_map(|record| &record.body.certificates).any(is_it)
         };
-        let no_port = BTreeSet::from([0]);
-        let ports = if ports.is_empty() { &no_port } else { ports };
-        ports.iter().all(had_it)
+        self.places(visit, ports).into_iter().all(had_it)
     }
 }
 
@@ -329,7 +330,7 @@ impl<'a> Checker<'a> {
         for (host, live, code, unmet) in unmet.chain(unusable) {
             let group = format!("{} {unmet:?}", live.record.id);
             let scope =
-                Place { policy: &group, kind: Kind::Enforced, at: &records.at, each_place: false };
+                Scope { policy: &group, kind: Kind::Enforced, at: &records.at, each_place: false };
             let chains = self.chains(host);
             self.find_for(
                 scope,

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::routing::ANY_HOST;
 use super::{Deployment, Host, HostVerdict, SeenName, sorted};
 use crate::policy::Policy;
-use crate::published::Fingerprint;
+use crate::published::{Fingerprint, Matching};
 
 /// What tells a configuration from others: for each host, the names by which it is reached, the
 /// certificates that it presents and the policy that it has. Trust anchors and records are no part of it.
@@ -18,10 +19,10 @@ pub fn digest(deployment: &Deployment, verdicts: &[HostVerdict]) -> Fingerprint 
     let mut sets = records.filter_map(|record| record.body.tlsa.as_ref());
     let is_leaf_named = sets.any(|set| set.names_leaf_certificate());
     let of_host = |(host, verdict): (&Host, &HostVerdict)| {
-        let names = verdict.names.iter();
+        let names = verdict.names.iter().filter(|name| is_own(name));
         let names: Vec<String> = names
-            .map(|SeenName { host, matching, except, ports, aside }| {
-                format!("{host} {matching:?} {except:?} {ports:?} {aside}")
+            .map(|SeenName { host, matching, except, ports, aside, nameless, addresses }| {
+                format!("{host} {matching:?} {except:?} {ports:?} {aside} {nameless} {addresses:?}")
             })
             .collect();
         let presented = verdict.presented.as_deref().unwrap_or_default();
@@ -44,8 +45,15 @@ pub fn digest(deployment: &Deployment, verdicts: &[HostVerdict]) -> Fingerprint 
         let counts = format!("{} {} {}", names.len(), slots.len(), policy.is_some());
         Fingerprint::of(std::iter::once(&counts).chain(parts).map(String::as_bytes))
     };
-    let hosts = deployment.hosts.iter().zip(verdicts).filter(|(_, one)| !one.names.is_empty());
+    let hosts =
+        deployment.hosts.iter().zip(verdicts).filter(|(_, one)| one.names.iter().any(is_own));
     let mut all: Vec<String> = hosts.map(|one| of_host(one).to_string()).collect();
     all.sort_unstable();
     Fingerprint::of(all.iter().map(String::as_bytes))
+}
+
+/// Whether it is of the configuration alone. Single names for which only those come in who ignore names come
+/// and go with the pins that somebody holds for them.
+fn is_own(name: &SeenName) -> bool {
+    !name.nameless || name.matching != Matching::Exact || name.host.as_str() == ANY_HOST
 }

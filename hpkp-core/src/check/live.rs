@@ -6,8 +6,8 @@ use super::Records;
 use super::presented::{Enough, PresentedKeys};
 use super::record_messages::shown_name;
 use super::records::{Published, Relation};
-use super::routing::{Claim, HostSet, Target};
-use super::unchanged::{Got, lets_in};
+use super::routing::{Claim, HostSet, Led, Target};
+use super::unchanged::{Got, Visit, lets_in};
 use crate::finding::{Class, Code};
 use crate::published::state::Live;
 use crate::published::{self, Matching, Origin, PinValidation};
@@ -16,7 +16,7 @@ use crate::published::{self, Matching, Origin, PinValidation};
 const HTTPS: u16 = 443;
 
 /// Whether clients ignore names: those of a port that compare nothing but the leaf (RFC 7671 section 5.1).
-fn ignores_names(said: &published::Published, relation: Relation) -> bool {
+pub(super) fn ignores_names(said: &published::Published, relation: Relation) -> bool {
     let is_of_a_port = said.port.is_some() || said.tlsa.is_some();
     is_of_a_port && said.ignores_names() && relation == Relation::Own
 }
@@ -25,9 +25,9 @@ fn ignores_names(said: &published::Published, relation: Relation) -> bool {
 pub(super) type Held<'b> = (Live<'b>, Relation, &'b [Enough]);
 
 /// The blocks to which clients are led, and why, with the ports.
-type Led = BTreeMap<(usize, Claim), BTreeSet<u16>>;
+type LedTo = BTreeMap<(usize, Claim), BTreeSet<u16>>;
 
-impl Published<'_> {
+impl<'a> Published<'a> {
     /// The blocks among `targets` to which those who hold `live` are led when they visit `host_set`.
     pub(super) fn led_to(
         &self,
@@ -35,9 +35,9 @@ impl Published<'_> {
         host_set: &HostSet,
         live: Live<'_>,
         relation: Relation,
-    ) -> Led {
+    ) -> LedTo {
         let said = &live.record.body;
-        let mut led = Led::new();
+        let mut led = LedTo::new();
         for target in targets {
             // A socket without a port may be reached at any, through something in front of it.
             let is_at = said.is_on(target.port);
@@ -61,14 +61,17 @@ impl Published<'_> {
                 led.entry((host, claim)).or_default().insert(port);
             }
         }
-        if led.is_empty()
-            && said.port.is_some()
-            && ignores_names(said, relation)
-            && (&said.host, Matching::Exact) == (&host_set.0, host_set.1)
+        if ignores_names(said, relation) && (&said.host, said.matching) == (&host_set.0, host_set.1)
         {
-            for (host, port) in self.routing.led_to(host_set) {
-                if said.is_on(port) && !self.routing.is_elsewhere(host_set, port) {
-                    led.entry((host, Claim::AnyName)).or_default().insert(port);
+            let is_alone = led.is_empty();
+            for Led { host, port, claim, address } in self.routing.led_to(host_set) {
+                let is_answered = led.keys().any(|(other, _)| *other == host);
+                let comes = || claim == Claim::PatternOnly || self.was_at(host_set, port, address);
+                if (is_alone || !is_answered && comes())
+                    && said.is_on(port)
+                    && !self.routing.is_elsewhere(host_set, port)
+                {
+                    led.entry((host, claim)).or_default().insert(port);
                 }
             }
         }
@@ -100,7 +103,7 @@ impl Published<'_> {
     /// gravest of what is found for each of its certificates, since a client chooses which it gets.
     pub(super) fn judge(
         &self,
-        records: &Records,
+        records: &'a Records,
         host_set: &HostSet,
         held: Held<'_>,
         (host, claim): (usize, Claim),
@@ -108,7 +111,7 @@ impl Published<'_> {
     ) -> Option<(Code, Class)> {
         let shown = &self.shown[host];
         let found = Got::each(&shown.certificates).filter_map(|got| {
-            self.judge_one(records, (host_set, claim), held, (shown, got), ports)
+            self.judge_one(records, Visit { host_set, host, claim }, held, (shown, got), ports)
         });
         found.min_by_key(|(code, class)| (*class, *code == Code::PublishedPinsPartlyMet))
     }
@@ -116,18 +119,20 @@ impl Published<'_> {
     /// The same, where they get one of its certificates.
     fn judge_one(
         &self,
-        records: &Records,
-        (host_set, claim): (&HostSet, Claim),
+        records: &'a Records,
+        Visit { host_set, host, claim }: Visit<'_>,
         (live, relation, enough): Held<'_>,
         (shown, got): (&PresentedKeys<'_>, Got<'_>),
         ports: &BTreeSet<u16>,
     ) -> Option<(Code, Class)> {
         let said = &live.record.body;
         let ignores_names = ignores_names(said, relation);
+        let of = |claim| Visit { host_set, host, claim };
         let of = match claim {
             // These clients got whatever was presented on the port.
-            Claim::Port if ignores_names => (host_set, Claim::PortOnly),
-            _ => (host_set, claim),
+            Claim::Port if ignores_names => of(Claim::PortOnly),
+            Claim::Wildcard if ignores_names => of(Claim::AnyName),
+            _ => of(claim),
         };
         let got_in_before = || self.got_in_before(of, ports, got, enough);
         // Nobody accepts it for the name, whatever it meets.
@@ -159,7 +164,8 @@ impl Published<'_> {
             return Some((code, code.class()));
         }
         // Nothing says that clients of the name come here at all.
-        if claim == Claim::AnyName && (!got_in_before() || self.was_presented_on(ports, got)) {
+        if claim == Claim::AnyName && (!got_in_before() || self.may_have_been_presented(ports, got))
+        {
             return None;
         }
         // The host may be served by another machine, and nobody who comes here is refused who was not.
@@ -177,7 +183,7 @@ impl Published<'_> {
     /// left out that meet the pins.
     pub(super) fn removed(
         &self,
-        records: &Records,
+        records: &'a Records,
         targets: &[Target],
         host_set: &HostSet,
         live: Live<'_>,
@@ -197,7 +203,7 @@ impl Published<'_> {
             false => ports.iter().all(|port| is_answered(*port)),
         };
         if is_here {
-            return Vec::new();
+            return self.removed_at(targets, host_set, said, enough);
         }
         let is_concerned = |(host, port): &(usize, u16)| {
             // What is behind a socket without a port may be reached on any.
@@ -208,6 +214,30 @@ impl Published<'_> {
                 && !(self.shown[*host].is_known
                     && self.shown[*host].meet(enough) == PinValidation::Succeeds)
         };
-        self.routing.led_to(host_set).filter(is_concerned).collect()
+        let led = self.routing.led_to(host_set).map(|led| (led.host, led.port));
+        led.filter(is_concerned).collect()
+    }
+
+    /// The same where the server still has the name on another address of the port.
+    fn removed_at(
+        &self,
+        targets: &[Target],
+        host_set: &HostSet,
+        said: &published::Published,
+        enough: &[Enough],
+    ) -> Vec<(usize, u16)> {
+        let is_shared = |target: &Target| self.shared_ports.contains(&target.port);
+        if !targets.iter().any(is_shared) {
+            return Vec::new();
+        }
+        let unanswered = self.routing.unanswered(host_set).into_iter().filter(|led| {
+            targets.iter().any(|target| target.port == led.port)
+                && said.is_on(led.port)
+                && self.was_at(host_set, led.port, led.address)
+                && !self.routing.is_elsewhere(host_set, led.port)
+                && !(self.shown[led.host].is_known
+                    && self.shown[led.host].meet(enough) == PinValidation::Succeeds)
+        });
+        unanswered.map(|led| (led.host, led.port)).collect()
     }
 }

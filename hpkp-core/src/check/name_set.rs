@@ -57,7 +57,8 @@ mod tests {
 
     fn name(host: &str, matching: Matching, aside: bool) -> SeenName {
         let host = host.parse().unwrap();
-        SeenName { host, matching, except: vec![], ports: vec![443], aside }
+        let (except, addresses) = (vec![], vec![]);
+        SeenName { host, matching, except, ports: vec![443], aside, nameless: false, addresses }
     }
 
     #[test]

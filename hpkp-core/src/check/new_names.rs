@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 
 use super::Records;
+use super::nameless::Place;
 use super::records::{Published, names_of};
 use super::routing::{Claim, HostSet};
-use super::unchanged::{Got, is_one};
+use super::unchanged::{Got, Visit, is_one};
 use crate::pin::Pin;
 use crate::published::state::Record;
 use crate::published::{self, Presented, Presents};
@@ -24,13 +25,14 @@ impl<'a> Published<'a> {
         &self,
         records: &Records,
         said: &published::Published,
-        (host_set, claim): (&HostSet, Claim),
+        visit: Visit<'_>,
         ports: &BTreeSet<u16>,
         got: Got<'_>,
         let_in: impl Fn(&Presented) -> bool,
     ) -> bool {
-        let is_new = |port: &u16| self.presented_before(host_set, claim, *port).is_empty();
-        if self.presented_last.is_empty() || !ports.iter().any(is_new) {
+        let Visit { host_set, claim, .. } = visit;
+        let is_new = |place: &Place<'_>| self.presented_before(visit, *place).is_empty();
+        if self.presented_last.is_empty() || !self.places(visit, ports).iter().any(is_new) {
             return false;
         }
         let is_pinned = |pin: Pin| said.pins.binary_search(&pin).is_ok();

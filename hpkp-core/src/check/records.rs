@@ -8,9 +8,10 @@ use std::sync::Arc;
 use super::dane::{self};
 use super::digest::digest;
 use super::messages::Scope as Place;
+use super::nameless::{Nameless, nameless};
 use super::presented::{Enough, Fingerprints, PresentedKeys, enough};
 use super::routing::{Claim, HostSet, Reached, Routing, any_of};
-use super::unchanged::{Got, lets_in};
+use super::unchanged::{Got, NamelessLast, Visit, lets_in};
 use super::{
     Alarm, Certificates, Checker, Context, Deployment, HostVerdict, NameSet, Records, SeenName,
     Sending, record_messages as text,
@@ -21,8 +22,10 @@ use crate::path::{Paths, Verified};
 use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::state::{Live, Record};
+use crate::published::timeline::Timelines;
 use crate::published::{
-    self, Configuration, EventId, HostName, Matching, Presents, Rrset, Scope, Withheld, WriterName,
+    self, Configuration, EventId, HostName, Matching, Presented, Presents, Rrset, Scope, Withheld,
+    WriterName,
 };
 
 /// How a record binds a host.
@@ -65,8 +68,16 @@ pub(super) struct Published<'a> {
     pub(super) presented_last: ByName<'a, Presents>,
     pub(super) published_last: ByName<'a, published::Published>,
     pub(super) withheld_last: ByName<'a, Withheld>,
-    /// Of what it presented, what counts for clients who ignore names; made when it is needed.
-    pub(super) nameless_last: OnceCell<[Vec<&'a Record<Presents>>; 2]>,
+    /// Of what it presented, what counts for clients who ignore names, by the port; made when it is needed.
+    pub(super) nameless_last: OnceCell<HashMap<u16, NamelessLast<'a>>>,
+    /// The addresses by which its records tell places apart.
+    pub(super) addresses_last: BTreeSet<&'a str>,
+    /// The ports on which this server listens at several addresses.
+    pub(super) shared_ports: BTreeSet<u16>,
+    /// By block, for whom it answers who ignores names.
+    pub(super) nameless: Nameless,
+    /// What was presented while pins were published; made when it is needed.
+    pub(super) timelines: OnceCell<Timelines<'a>>,
     /// Where that configuration is not on record: whether the one being checked is the very same.
     pub(super) unrecorded: Option<bool>,
     live: Vec<Live<'a>>,
@@ -88,12 +99,16 @@ impl<'a> Published<'a> {
             .map(|host| PresentedKeys::new(deployment, paths, &host.contexts, &mut known))
             .collect();
         let mut published = Self {
+            shared_ports: routing.shared_ports(),
             routing,
             shown,
             presented_last: HashMap::new(),
             published_last: HashMap::new(),
             withheld_last: HashMap::new(),
             nameless_last: OnceCell::new(),
+            addresses_last: BTreeSet::new(),
+            nameless: vec![BTreeMap::new(); deployment.hosts.len()],
+            timelines: OnceCell::new(),
             unrecorded: None,
             live: Vec::new(),
             live_by_host: HashMap::new(),
@@ -105,6 +120,9 @@ impl<'a> Published<'a> {
             published.presented_last = by_name(last.presents);
             published.published_last = by_name(last.published);
             published.withheld_last = by_name(last.withheld);
+            let presented = published.presented_last.values().flatten();
+            let addresses = presented.flat_map(|record| &record.body.addresses);
+            published.addresses_last = addresses.map(String::as_str).collect();
         }
         published.live = records.state.live(now).collect();
         let sets = published.live.iter().filter_map(|live| live.record.body.tlsa.as_deref());
@@ -118,6 +136,8 @@ impl<'a> Published<'a> {
         for (index, live) in published.live.iter().enumerate() {
             published.live_by_host.entry(live.record.body.host.as_str()).or_default().push(index);
         }
+        let Self { routing, shown, live, .. } = &published;
+        published.nameless = nameless(deployment, routing, shown, live);
         for record in records.state.presents() {
             published.presents_by_host.entry(record.body.host.as_str()).or_default().push(record);
         }
@@ -127,8 +147,7 @@ impl<'a> Published<'a> {
     /// Every name that the configuration or a record has.
     fn host_sets(&self, hosts: usize) -> BTreeSet<HostSet> {
         let named = (0..hosts).flat_map(|host| {
-            let asides = self.routing.asides(host).map(|(host_set, _)| host_set);
-            self.routing.names(host).keys().chain(asides).cloned()
+            self.routing.names(host).keys().chain(self.routing.asides(host).keys()).cloned()
         });
         let mut host_sets: BTreeSet<HostSet> = named.collect();
         // A name whose block is gone may have fallen to another one.
@@ -199,7 +218,9 @@ impl<'a> Published<'a> {
         let of_name = names_of(host_set).flat_map(|(host, matching)| {
             let presents = self.presents_by_host.get(host).into_iter().flatten();
             presents.filter(move |record| {
-                Some(&record.writer) == writer && record.body.matching == matching
+                Some(&record.writer) == writer
+                    && record.body.matching == matching
+                    && !record.body.nameless
             })
         });
         of_name.flat_map(|record| &record.body.ports).copied().collect()
@@ -233,14 +254,15 @@ impl<'a> Published<'a> {
         host_set: &HostSet,
         Reached { claim, ports }: &Reached,
     ) -> bool {
+        let visit = Visit { host_set, host, claim: *claim };
         let PresentedKeys { certificates, is_known, .. } = &self.shown[host];
         if !is_known {
-            return self.is_unchanged(host_set, (host, *claim), ports);
+            return self.is_unchanged(visit, ports);
         }
         let enough = [Enough::Pins(Scope::Chain, pins.to_vec())];
         let let_in = lets_in(&enough);
         let mut refusing = Got::each(certificates).filter(|got| !let_in(got.one));
-        refusing.all(|got| self.is_kept((host_set, *claim), ports, got, &let_in))
+        refusing.all(|got| self.is_kept(visit, ports, got, &let_in))
     }
 
     /// Whether the last accepted configuration published this very policy for all names of a host, and
@@ -258,15 +280,16 @@ impl<'a> Published<'a> {
     /// What is to be recorded of each host where the configuration is accepted, and for which names it
     /// sends a header.
     pub(super) fn describe(&mut self, deployment: &Deployment) -> Vec<HostVerdict> {
-        let Self { routing, shown, .. } = self;
+        let Self { routing, shown, nameless, shared_ports, .. } = &*self;
         let hosts = &deployment.hosts;
         let mut verdicts = vec![HostVerdict::default(); hosts.len()];
         let by_domain = by_domain(routing, hosts.len());
         for (host, verdict) in verdicts.iter_mut().enumerate().filter(|(host, _)| hosts[*host].tls)
         {
             let served = routing.served(host).map(|named| (named, false));
-            let asides = routing.asides(host).map(|named| (named, true));
-            for ((host_set, reached), aside) in served.chain(asides) {
+            let asides = routing.asides(host).iter().map(|named| (named, true));
+            let nameless = nameless[host].iter().map(|named| (named, true));
+            for ((host_set, reached), aside) in served.chain(asides).chain(nameless) {
                 let except = match host_set.1 {
                     Matching::OneLabel if !aside => excepted(routing, &by_domain, host_set, host),
                     _ => Vec::new(),
@@ -277,6 +300,8 @@ impl<'a> Published<'a> {
                     except,
                     ports: reached.ports.iter().copied().collect(),
                     aside,
+                    nameless: reached.claim.is_nameless(),
+                    addresses: vec![],
                 });
             }
             if shown[host].is_known && !shown[host].certificates.is_empty() {
@@ -289,6 +314,7 @@ impl<'a> Published<'a> {
                 verdicts[host].header_names = Some(Arc::new(set));
             }
         }
+        tell_apart(routing, shared_ports, &mut verdicts);
         let unrecorded = deployment.records.as_ref().and_then(|records| records.unrecorded);
         self.unrecorded = unrecorded.map(|known| known == digest(deployment, &verdicts));
         verdicts
@@ -414,7 +440,8 @@ impl<'a> Checker<'a> {
                 let enough = enough(said, &any_of(&host_set), same.into_iter().flatten().copied());
                 let led = published.led_to(&targets, &host_set, live, relation);
                 let mut is_gone = led.is_empty();
-                if led.keys().all(|(_, claim)| *claim == Claim::AnyName) {
+                if led.keys().all(|(_, claim)| matches!(claim, Claim::AnyName | Claim::PatternOnly))
+                {
                     let names = published.unlistened(&targets, &host_set, live, relation);
                     is_gone &= names.is_none();
                     unlistened.extend(names);
@@ -577,6 +604,46 @@ impl<'a> Checker<'a> {
             })
             .flatten()
             .collect()
+    }
+}
+
+/// Notes the addresses where blocks present different certificates for one name on one port, or a block
+/// has a name on some addresses of a port alone.
+fn tell_apart(routing: &Routing<'_>, shared: &BTreeSet<u16>, verdicts: &mut [HostVerdict]) {
+    let mut seen: HashMap<(&HostName, Matching, bool, u16), &Option<Vec<Presented>>> =
+        HashMap::new();
+    let mut mixed: HashSet<HostSet> = HashSet::new();
+    for (host, verdict) in verdicts.iter().enumerate() {
+        for name in &verdict.names {
+            let host_set = (name.host.clone(), name.matching);
+            let is_partly = |port: &u16| {
+                shared.contains(port) && !routing.is_everywhere(&host_set, host, *port)
+            };
+            if !name.aside && name.ports.iter().any(is_partly) {
+                mixed.insert(host_set);
+            }
+            let ports = if name.ports.is_empty() { &[0][..] } else { &name.ports };
+            for port in ports {
+                let key = (&name.host, name.matching, name.aside, *port);
+                if *seen.entry(key).or_insert(&verdict.presented) != &verdict.presented {
+                    mixed.insert((name.host.clone(), name.matching));
+                }
+            }
+        }
+    }
+    if mixed.is_empty() {
+        return;
+    }
+    for (host, verdict) in verdicts.iter_mut().enumerate() {
+        for name in &mut verdict.names {
+            let host_set = (name.host.clone(), name.matching);
+            if mixed.contains(&host_set) {
+                let ports = if name.ports.is_empty() { &[0][..] } else { &name.ports };
+                let all = ports.iter().flat_map(|port| routing.addresses(&host_set, host, *port));
+                let all: BTreeSet<&str> = all.collect();
+                name.addresses = all.into_iter().map(str::to_owned).collect();
+            }
+        }
     }
 }
 

@@ -50,6 +50,10 @@ pub struct SeenName {
     /// Whether no header is sent for it: the block answers for it only by a wildcard in its
     /// certificate, or by the port alone.
     pub aside: bool,
+    /// Whether only those who ignore names come in.
+    pub nameless: bool,
+    /// The addresses, where another block presents something else for it on the same port.
+    pub addresses: Vec<String>,
 }
 
 /// One field of one host.

@@ -536,6 +536,8 @@ fn what_could_not_be_read_again_is_not_written() {
         ports: vec![0],
         certificates: vec![],
         aside: false,
+        nameless: false,
+        addresses: vec![],
     });
     let unreadable = Event::new(1_800_000_000, 3, "web-1".parse().unwrap(), body);
     let error = append(&fresh.open(), &[event(2), unreadable]).unwrap_err();
