@@ -61,8 +61,7 @@ impl<'a> Published<'a> {
                 led.entry((host, claim)).or_default().insert(port);
             }
         }
-        if ignores_names(said, relation) && (&said.host, said.matching) == (&host_set.0, host_set.1)
-        {
+        if ignores_names(said, relation) {
             let is_alone = led.is_empty();
             for Led { host, port, claim, address } in self.routing.led_to(host_set) {
                 let is_answered = led.keys().any(|(other, _)| *other == host);
@@ -227,7 +226,8 @@ impl<'a> Published<'a> {
         enough: &[Enough],
     ) -> Vec<(usize, u16)> {
         let is_shared = |target: &Target| self.shared_ports.contains(&target.port);
-        if !targets.iter().any(is_shared) {
+        // Who ignores names is not turned away for them.
+        if ignores_names(said, Relation::Own) || !targets.iter().any(is_shared) {
             return Vec::new();
         }
         let unanswered = self.routing.unanswered(host_set).into_iter().filter(|led| {

@@ -143,29 +143,30 @@ impl<'a> Published<'a> {
             let addresses = &record.body.addresses;
             addresses.is_empty() || addresses.iter().any(|one| one == address)
         };
-        let is_there = |record: &&Record<Presents>, aside: bool| {
-            record.body.aside == aside
+        let is_there = |record: &&Record<Presents>, aside: Option<bool>| {
+            aside.is_none_or(|aside| record.body.aside == aside)
                 && (!record.body.nameless || claim.is_nameless())
                 && (port == 0 || record.body.ports.contains(&port))
                 && place.address.is_none_or(|address| is_at(address, record))
         };
-        let any = (ANY_HOST, Matching::Exact);
-        for aside in [false, true].into_iter().filter(|aside| !aside || !claim.is_served()) {
-            // Patterns of servers span several labels.
-            let above = host_set.0.parents().skip(1).filter(|_| aside && claim.is_nameless());
-            let above = above.map(|domain| (domain, Matching::OneLabel));
-            let any = (aside && claim != Claim::Wildcard).then_some(any);
-            for key in names_of(host_set).chain(above).chain(any) {
-                let all = self.presented_last.get(&key).into_iter().flatten().copied();
-                let mut there: Vec<_> = all.filter(|record| is_there(record, aside)).collect();
-                // Who has no port beside others that have some is the socket itself.
-                let is_socket = |record: &&Record<Presents>| record.body.ports.is_empty();
-                if port == 0 && there.iter().any(is_socket) {
-                    there.retain(is_socket);
-                }
-                if !there.is_empty() {
-                    return there;
-                }
+        let named = names_of(host_set).map(|name| (name, Some(false)));
+        let aside = || names_of(host_set).map(|name| (name, Some(true)));
+        let aside = (!claim.is_served()).then(aside).into_iter().flatten();
+        // Patterns of servers span several labels.
+        let above = host_set.0.parents().skip(1).filter(|_| claim.is_nameless());
+        let above = above.map(|domain| ((domain, Matching::OneLabel), None));
+        let any = !claim.is_served() && claim != Claim::Wildcard;
+        let any = any.then_some(((ANY_HOST, Matching::Exact), Some(true)));
+        for (key, aside) in named.chain(aside).chain(above).chain(any) {
+            let all = self.presented_last.get(&key).into_iter().flatten().copied();
+            let mut there: Vec<_> = all.filter(|record| is_there(record, aside)).collect();
+            // Who has no port beside others that have some is the socket itself.
+            let is_socket = |record: &&Record<Presents>| record.body.ports.is_empty();
+            if port == 0 && there.iter().any(is_socket) {
+                there.retain(is_socket);
+            }
+            if !there.is_empty() {
+                return there;
             }
         }
         let Some(last) = self.nameless_last(port).filter(|_| claim.is_nameless()) else {

@@ -46,8 +46,16 @@ const NAMES: [&str; 4] = ["a.test", "b.a.test", "c.b.a.test", "d.a.test"];
 /// A pattern that some have; nginx and httpd both take it for hosts several labels below, too.
 const PATTERN: &str = "*.a.test";
 /// The names that clients visit: those, one that apps pin, and one below each domain that nobody names.
-pub(crate) const VISITED: [&str; 7] =
-    ["a.test", "b.a.test", "c.b.a.test", "d.a.test", "e.a.test", "z.a.test", "z.b.a.test"];
+pub(crate) const VISITED: [&str; 8] = [
+    "a.test",
+    "b.a.test",
+    "c.b.a.test",
+    "d.a.test",
+    "e.a.test",
+    "z.a.test",
+    "z.b.a.test",
+    "z.e.a.test",
+];
 /// What stands for the hosts of a pattern that nobody names.
 const UNNAMED: [&str; 2] = ["z.a.test", "z.b.a.test"];
 /// What clocks show that are wrong: 1970, and forty years from now.
