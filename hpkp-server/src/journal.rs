@@ -526,16 +526,15 @@ impl Journal {
             Predecessor::Runs(pid) => Some(pid),
         };
         // A start may follow the order to stop so closely that the predecessor has yet to heed it.
-        let has_waited = HAS_WAITED.swap(true, Ordering::Relaxed);
-        let patience = |other: &Claimant| match other {
-            _ if has_waited => Duration::ZERO,
-            Claimant::Process(pid) if living::listens_elsewhere(*pid) => living::PATIENCE_ELSEWHERE,
-            _ => living::PATIENCE,
+        let patience = if HAS_WAITED.swap(true, Ordering::Relaxed) {
+            Duration::ZERO
+        } else {
+            living::PATIENCE
         };
         let started = Instant::now();
         let is_new = loop {
             match published::claim(&directory, &self.writer, beside) {
-                Err(DirectoryError::Taken(_, other)) if started.elapsed() < patience(&other) => {
+                Err(DirectoryError::Taken(..)) if started.elapsed() < patience => {
                     thread::sleep(Duration::from_millis(50));
                 }
                 claimed => break claimed?,

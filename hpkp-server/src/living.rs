@@ -19,10 +19,6 @@ pub type Pid = libc::pid_t;
 /// does not heed the order to end.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long one may take that listens at other addresses alone: it is another server that has the same
-/// name by mistake, or one that has just been told to end and whose successor has got other addresses.
-pub const PATIENCE_ELSEWHERE: Duration = Duration::from_secs(1);
-
 /// Asks until nobody is found any more, or the patience is at an end; then, who was found last.
 pub fn stays(mut find: impl FnMut() -> Option<Pid>) -> Option<Pid> {
     let started = Instant::now();
@@ -92,20 +88,6 @@ pub fn listens(pid: Pid) -> Option<bool> {
 pub fn is_of_this_kind(pid: Pid) -> bool {
     let own = name("self");
     own.is_some() && name(&pid.to_string()) == own
-}
-
-/// Whether another process listens, and at no address that takes clients of this one's.
-#[must_use]
-pub fn listens_elsewhere(pid: Pid) -> bool {
-    let pid = pid.to_string();
-    let Ok(inodes) = socket_inodes(&pid) else { return false };
-    let own = own_addresses();
-    let is_shared = |at: SocketAddr| {
-        own.iter().any(|own| takes_clients_of(at, *own) || takes_clients_of(*own, at))
-    };
-    let theirs = tcp_listeners(&pid).into_iter().filter(|(inode, _)| inodes.contains(inode));
-    let mut theirs = theirs.map(|(_, at)| at).peekable();
-    !own.is_empty() && theirs.peek().is_some() && !theirs.any(is_shared)
 }
 
 /// The addresses at which this process listens.
