@@ -132,7 +132,7 @@ impl Servers {
             for port in public_ports.of(port, &text) {
                 self.listeners.push(Listener {
                     port,
-                    address: Some(text.clone()),
+                    address: Some(where_listened(address, &text)),
                     choice: Choice::Nginx,
                     hosts: hosts.clone(),
                     default,
@@ -185,6 +185,16 @@ impl Servers {
     pub(crate) fn any_policy(&self) -> bool {
         self.all.iter().any(Server::uses_policy)
     }
+}
+
+/// An address as records have it. HTTP/3 has the same ones as TCP, and other clients.
+fn where_listened(address: &ngx_http_conf_addr_t, text: &str) -> String {
+    #[cfg(ngx_quic)]
+    if address.opt.quic() != 0 {
+        return format!("{text}/udp");
+    }
+    let _ = address;
+    text.to_owned()
 }
 
 /// # Safety

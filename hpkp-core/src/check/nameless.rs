@@ -121,14 +121,18 @@ impl Published<'_> {
     /// Whether the last accepted configuration presented something for `host_set`, by its name or a
     /// pattern, at an address of a port.
     pub(super) fn was_at(&self, host_set: &HostSet, port: u16, address: Option<&str>) -> bool {
+        let is_it =
+            |one: &str| address.is_none_or(|address| one == address || stands_for(one, address));
+        // Nobody came to an address at which nothing listened.
+        let is_new = || address.is_some() && !self.addresses_last.iter().any(|one| is_it(one));
         let is_there = |record: &&Record<Presents>| {
             let addresses = &record.body.addresses;
-            let is_it = |one: &String| {
-                address.is_none_or(|address| one == address || stands_for(one, address))
-            };
             !record.body.aside
                 && record.body.ports.contains(&port)
-                && (addresses.is_empty() || addresses.iter().any(is_it))
+                && match addresses.is_empty() {
+                    true => !is_new(),
+                    false => addresses.iter().any(|one| is_it(one)),
+                }
         };
         let mut before = names_of(host_set).filter_map(|name| self.presented_last.get(&name));
         before.any(|records| records.iter().any(is_there))

@@ -10,7 +10,7 @@ use super::digest::digest;
 use super::messages::Scope as Place;
 use super::nameless::{Nameless, nameless};
 use super::presented::{Enough, Fingerprints, PresentedKeys, enough};
-use super::routing::{Claim, HostSet, Reached, Routing, any_of};
+use super::routing::{ANY_HOST, Claim, HostSet, Reached, Routing, any_of};
 use super::unchanged::{Got, NamelessLast, Visit, lets_in};
 use super::{
     Alarm, Certificates, Checker, Context, Deployment, HostVerdict, NameSet, Records, SeenName,
@@ -631,13 +631,11 @@ fn tell_apart(routing: &Routing<'_>, shared: &BTreeSet<u16>, verdicts: &mut [Hos
             }
         }
     }
-    if mixed.is_empty() {
-        return;
-    }
     for (host, verdict) in verdicts.iter_mut().enumerate() {
         for name in &mut verdict.names {
             let host_set = (name.host.clone(), name.matching);
-            if mixed.contains(&host_set) {
+            // By what stands for any name it can be told later which addresses there were.
+            if mixed.contains(&host_set) || name.host.as_str() == ANY_HOST {
                 let ports = if name.ports.is_empty() { &[0][..] } else { &name.ports };
                 let all = ports.iter().flat_map(|port| routing.addresses(&host_set, host, *port));
                 let all: BTreeSet<&str> = all.collect();
