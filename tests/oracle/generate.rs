@@ -368,9 +368,10 @@ fn zone(random: &mut Random, config: &Config) -> Dane {
             matching: random.below(3) as u8,
             of: Certified::Key(Key::Spare(0)),
         };
-        let sent = (!config.blocks.is_empty())
-            .then(|| random.one_of(&random.one_of(&config.blocks).slots).clone());
-        match sent.filter(|_| random.chance(90)) {
+        let block = (!config.blocks.is_empty()).then(|| random.one_of(&config.blocks));
+        let sent = block.map(|block| random.one_of(&block.slots).clone());
+        let is_served = random.chance(90);
+        match sent.filter(|_| is_served) {
             Some(sent) if [1, 3].contains(&usage) => record.of = Certified::Leaf(sent.leaf),
             Some(sent) => {
                 let own: Vec<CaCert> = match random.chance(80) && !sent.cas.is_empty() {
