@@ -360,6 +360,13 @@ impl Policy {
         self.pins.iter().map(|resolved| resolved.pin).filter(|pin| seen.insert(*pin)).collect()
     }
 
+    /// The same, sorted, as records have them.
+    pub(crate) fn sorted_pins(&self) -> Vec<Pin> {
+        let mut pins = self.distinct_pins();
+        pins.sort_unstable();
+        pins
+    }
+
     /// Whether `pin` is one of its pins.
     #[must_use]
     pub fn has(&self, pin: Pin) -> bool {

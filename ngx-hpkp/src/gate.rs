@@ -34,7 +34,7 @@ use crate::ngx::{self, ERROR, OK, own_module};
 use crate::outside::{self, Outside};
 use crate::response::Replaceable;
 use crate::server::{OwnContext, Server, Servers};
-use crate::{late, log, phase};
+use crate::{log, phase, rehearsal};
 
 /// The variable that lets a test pass where it would be refused: for the test that a service runs
 /// before each start, and for placeholder certificates.
@@ -53,8 +53,11 @@ pub(crate) unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_in
         // SAFETY: nginx calls this with the configuration that it has just read.
         unsafe {
             let cycle = (*cf).cycle;
-            let accepted =
-                if late::is_needed(cf) { late::defer(cycle, phase) } else { pass(cycle, phase) };
+            let accepted = if rehearsal::is_needed(cf) {
+                rehearsal::defer(cycle, phase)
+            } else {
+                pass(cycle, phase)
+            };
             if accepted { OK } else { ERROR }
         }
     })

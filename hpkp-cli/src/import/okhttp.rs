@@ -14,13 +14,13 @@ mod lexer;
 mod loops;
 mod objects;
 mod source;
+mod values;
 
 use hpkp_core::pin::Pin;
 use hpkp_core::published::Client;
 use hpkp_core::ua::host::HostName;
 use std::collections::HashMap;
 
-use self::lexer::{Kind, Token};
 use self::source::Add;
 use super::{
     Certificates, Except, ImportError, Imported, MAX_SETS, Matching, PinSet, Problem, Scope,
@@ -228,10 +228,6 @@ fn pin(
         None if text.starts_with("sha1/") => Err(Problem::Sha1.at(line)),
         None => Err(Problem::unexpected(text, "a pin (sha256/...)").at(line)),
     }
-}
-
-fn is(token: Option<&Token>, sign: char) -> bool {
-    token.is_some_and(|token| token.kind == Kind::Sign(sign))
 }
 
 #[cfg(test)]
@@ -539,7 +535,7 @@ class Api {{
     fn what_cannot_be_read_is_an_error() {
         let (at_hand, hash) = certificate();
         let builder = |arguments: &str| format!("CertificatePinner.Builder()\n.add({arguments})");
-        let no_literal = source::NOT_KNOWN;
+        let no_literal = values::NOT_KNOWN;
         let cases = [
             (builder("HOST, PIN"), 2, Problem::unsupported("HOST", no_literal)),
             (

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::Records;
 use super::records::{Published, names_of};
 use super::routing::{Claim, HostSet};
-use super::unchanged::{Got, is_one};
+use super::slots::{Got, is_one};
 use crate::pin::Pin;
 use crate::published::state::Record;
 use crate::published::{self, Presented, Presents};

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::messages::Scope as Place;
 use super::presented::{Enough, PresentedKeys, meet};
-use super::records::{Published, sorted};
+use super::records::Published;
 use super::routing::{Claim, HostSet, Reached};
-use super::unchanged::{Got, lets_in};
+use super::slots::Got;
+use super::unchanged::lets_in;
 use super::{Alarm, Checker, Records, Sending, record_messages as text};
 use crate::finding::{Class, Code, Location};
 use crate::header::Kind;
@@ -75,7 +76,7 @@ impl<'a> Checker<'a> {
             let policy = *self.policies.get(policy_use.policy.as_str())?;
             // Clients forget at once what has no age.
             policy.max_age().filter(|age| age.seconds() > 0)?;
-            let pins = sorted(policy);
+            let pins = policy.sorted_pins();
             Some(Sent { host, policy, at: &policy_use.at, pins })
         })
         .collect()

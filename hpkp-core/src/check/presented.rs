@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::dane::{self, Evidence};
 use super::routing::{HostSet, is_leaf_for};
-use super::unchanged::Got;
+use super::slots::Got;
 use super::{Certificates, Context, Deployment};
 use crate::certificate::Certificate;
 use crate::path::{Chain, Paths};
 use crate::pin::Pin;
-use crate::published::client::united;
+use crate::published::binding::united;
 use crate::published::{
     self, CertificateIdentity, Fingerprint, HostName, PinValidation, Presented, Rrset, Scope,
 };

@@ -6,7 +6,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::event::{Event, EventId};
+use super::event::Event;
+use super::id::EventId;
 use super::name::{HostName, WriterName};
 use super::state::{Record, Retention, State, is_of_a_configuration};
 use super::{Body, Presents, Published};

@@ -11,12 +11,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::client::{CLIENTS, Exempt};
 use super::event::{
-    Again, Body, CertificateIdentity, Compromised, Configuration, Ended, Event, EventId, Gone,
-    Identity, Lifetime, Matching, Origin, Presented, Presents, Published, Seen, Sight, Slot,
-    Waived, Why, Withheld,
+    Again, Body, CertificateIdentity, Compromised, Configuration, Ended, Event, Gone, Identity,
+    Lifetime, Matching, Origin, Presented, Presents, Published, Seen, Sight, Waived, Why, Withheld,
 };
-use super::json::{Map, Value, write_object};
-use super::keys::{KeyGraph, KeyNode, Scope};
+use super::id::EventId;
+use super::json::{JsonError, Map, Value, write_object};
+use super::keys::{KeyGraph, KeyNode, Scope, Slot};
 use super::name::{HostName, WriterName};
 use super::tlsa::{self, PROTOCOLS, Protocol, Rrset, Tlsa};
 use crate::date;
@@ -24,14 +24,13 @@ use crate::max_age::MaxAge;
 use crate::pin::Pin;
 use crate::text::Excerpt;
 
+pub use super::json::MAX_DEPTH;
+
 /// The version of the schema that is written, and the newest that is read.
 pub const VERSION: u64 = 2;
 
 /// The longest line, in octets, without its line feed.
 pub const MAX_LINE: usize = 4 << 20;
-
-/// How deep arrays and objects may be nested.
-pub const MAX_DEPTH: usize = 16;
 
 /// The most entries of one array.
 pub const MAX_ENTRIES: usize = 4_096;
@@ -171,6 +170,16 @@ impl fmt::Display for LineError {
 }
 
 impl std::error::Error for LineError {}
+
+impl From<JsonError> for LineError {
+    fn from(error: JsonError) -> Self {
+        match error {
+            JsonError::NotJson => Self::NotJson,
+            JsonError::TooDeep => Self::TooDeep,
+            JsonError::Duplicate => Self::Duplicate,
+        }
+    }
+}
 
 fn id_of(members: &Map<'_>) -> EventId {
     // Room for most records.

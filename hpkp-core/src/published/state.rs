@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::clock::{Clock, Written};
 use super::event::{
-    Body, Event, EventId, Lifetime, Matching, Origin, Presents, Published, Sight, Why, Withheld,
+    Body, Event, Lifetime, Matching, Origin, Presents, Published, Sight, Why, Withheld,
 };
+use super::id::EventId;
 use super::name::{HostName, WriterName};
 use crate::pin::Pin;
 

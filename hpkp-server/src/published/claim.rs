@@ -22,7 +22,7 @@ use std::sync::{Mutex, PoisonError};
 
 use hpkp_core::published::{Fingerprint, WriterName};
 
-use super::append::{is_own, locked};
+use super::own::{is_own, locked};
 use super::{Directory, DirectoryError, MARKER, sys};
 use crate::living::{self, Pid};
 

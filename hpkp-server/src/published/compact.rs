@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 
 use hpkp_core::published::{Event, WriterName, file};
 
-use super::append::{is_of_this_machine, locked, machine};
+use super::own::{is_of_this_machine, locked, machine};
 use super::{Directory, DirectoryError, sys};
 
 /// What became of a file.

@@ -5,6 +5,7 @@ mod append;
 mod claim;
 mod compact;
 mod error;
+mod own;
 mod reserve;
 mod sys;
 #[cfg(test)]

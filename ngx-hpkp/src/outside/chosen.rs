@@ -94,7 +94,8 @@ unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
         unsafe {
             let cycle = (*cf).cycle;
             // It is there, since it has called this.
-            let block = super::module(cycle, c"ngx_stream_module", NGX_CORE_MODULE as usize);
+            let block =
+                super::modules::module(cycle, c"ngx_stream_module", NGX_CORE_MODULE as usize);
             let Some(block) = block else { return OK };
             let found = chosen::watch_all(cycle, KIND, &raw const *block, directive);
             let Ok(found) = found else { return ERROR };

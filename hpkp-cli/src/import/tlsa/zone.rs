@@ -1,7 +1,23 @@
 //! Zone files: names, parentheses, comments and quotation marks (RFC 1035 section 5.1), unknown
 //! types (RFC 3597 section 5).
 
+use hpkp_core::published::tlsa::Protocol;
+
 use super::super::{ImportError, Problem};
+
+/// Whether a client may ask for TLSA records at a name: `_443._tcp.HOST`, `*._tcp.HOST`. That of a
+/// challenge or of a policy for mail has nothing to do with them.
+pub(super) fn is_for_tlsa(name: &str) -> bool {
+    let mut labels = name.split('.');
+    let (first, second) = (labels.next().unwrap_or_default(), labels.next().unwrap_or_default());
+    let is_port =
+        |label: &str| label.strip_prefix('_').is_some_and(|port| port.parse::<u16>().is_ok());
+    is_transport(first) || is_transport(second) && (first == "*" || is_port(first))
+}
+
+pub(super) fn is_transport(label: &str) -> bool {
+    Protocol::of_label(label).is_some()
+}
 
 /// A record.
 #[derive(Clone, Debug, PartialEq, Eq)]
