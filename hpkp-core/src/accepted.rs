@@ -52,9 +52,10 @@ pub fn accepted(
     over.sort_unstable();
     let new = wanted.iter().filter(|body| !kept.contains(body)).cloned();
     let back = back.map(|(event, _)| event);
-    let said: Vec<Body> = back.into_iter().chain(ended(&over, &Why::Replaced)).chain(new).collect();
-    let seen = seen(state, writer, said.is_empty(), now);
-    sealed(said.into_iter().chain(seen), state, writer, now)
+    let written: Vec<Body> =
+        back.into_iter().chain(ended(&over, &Why::Replaced)).chain(new).collect();
+    let seen = seen(state, writer, written.is_empty(), now);
+    sealed(written.into_iter().chain(seen), state, writer, now)
 }
 
 /// What says that a server is back with what it stopped with, and which of `wanted` that is; `None`

@@ -98,25 +98,8 @@ impl Outside {
         loader: &mut Loader<'_>,
         settings: &Settings<'_>,
     ) -> Vec<ServerKey> {
-        let on_tls = self.addresses.iter().filter(|address| address.tls);
-        let on_tls: HashSet<usize> = on_tls.flat_map(|a| a.servers.iter().copied()).collect();
-        let mut context_of: HashMap<usize, usize> = HashMap::new();
-        for (position, server) in self.servers.iter().enumerate() {
-            let Some(own) = server.own.filter(|own| !own.rejects) else { continue };
-            if !on_tls.contains(&position) {
-                continue;
-            }
-            let certificates = match &server.chosen.chosen_by {
-                Some(chooser) => chooser::chosen_by(chooser),
-                None if own.variables => CHOSEN_LATER,
-                // SAFETY: by the caller's promise.
-                None => unsafe { loader.loaded(own.context) },
-            };
-            let trust = loader.trust(settings.conf.trusted.as_ref());
-            context_of.insert(position, deployment.contexts.len());
-            addresses.push(ContextAddress::from(own.context.cast_const()));
-            deployment.contexts.push(Context { certificates, trust });
-        }
+        // SAFETY: by the caller's promise.
+        let context_of = unsafe { self.add_contexts(deployment, addresses, loader, settings) };
         let mut keys = Vec::new();
         // A server has one host for the addresses that it has alone, and one for those that it
         // shares: there its names decide.
@@ -164,6 +147,39 @@ impl Outside {
         keys
     }
 
+    /// Adds the contexts of the servers on TLS; gives their positions by those of the servers.
+    ///
+    /// # Safety
+    /// As for [`Self::add_to`].
+    unsafe fn add_contexts(
+        &self,
+        deployment: &mut Deployment,
+        addresses: &mut Vec<ContextAddress>,
+        loader: &mut Loader<'_>,
+        settings: &Settings<'_>,
+    ) -> HashMap<usize, usize> {
+        let on_tls = self.addresses.iter().filter(|address| address.tls);
+        let on_tls: HashSet<usize> = on_tls.flat_map(|a| a.servers.iter().copied()).collect();
+        let mut context_of: HashMap<usize, usize> = HashMap::new();
+        for (position, server) in self.servers.iter().enumerate() {
+            let Some(own) = server.own.filter(|own| !own.rejects) else { continue };
+            if !on_tls.contains(&position) {
+                continue;
+            }
+            let certificates = match &server.chosen.chosen_by {
+                Some(chooser) => chooser::chosen_by(chooser),
+                None if own.variables => CHOSEN_LATER,
+                // SAFETY: by the caller's promise.
+                None => unsafe { loader.loaded(own.context) },
+            };
+            let trust = loader.trust(settings.conf.trusted.as_ref());
+            context_of.insert(position, deployment.contexts.len());
+            addresses.push(ContextAddress::from(own.context.cast_const()));
+            deployment.contexts.push(Context { certificates, trust });
+        }
+        context_of
+    }
+
     fn host(
         &self,
         server: usize,
@@ -196,17 +212,40 @@ impl Outside {
 
     /// What cannot be looked at.
     fn report(&self, deployment: &mut Deployment, context_of: &HashMap<usize, usize>) {
-        let code = Code::TlsServerNotChecked;
-        let records = deployment.records.as_ref();
-        let directory = records.map_or("DIR", |records| records.directory.as_str());
-        let directory = ShellWord::new(directory).to_string();
-        let mut noticed = Vec::new();
         let mut first: HashMap<usize, &str> = HashMap::new();
         for address in &self.addresses {
             for server in &address.servers {
                 first.entry(*server).or_insert(&address.text);
             }
         }
+        let mut noticed = self.unlooked_at(deployment, context_of, &first);
+        noticed.extend(self.replaced(deployment, context_of, &first));
+        let at = deployment.records.as_ref().map(|records| records.at.clone());
+        for name in self.strangers.iter().filter(|_| at.is_some()) {
+            noticed.push(Noticed {
+                code: Code::TlsServerNotChecked,
+                label: name.clone(),
+                text: Text::new(
+                    "this module may have TLS servers of a kind that hpkp does not know; their \
+                     certificates are not compared with the pins that clients hold",
+                ),
+                at: at.clone().unwrap_or_else(|| Location { file: "-".into(), line: 0 }),
+            });
+        }
+        deployment.noticed.extend(noticed);
+    }
+
+    /// The servers whose certificates are not known.
+    fn unlooked_at(
+        &self,
+        deployment: &Deployment,
+        context_of: &HashMap<usize, usize>,
+        first: &HashMap<usize, &str>,
+    ) -> Vec<Noticed> {
+        let records = deployment.records.as_ref();
+        let directory = records.map_or("DIR", |records| records.directory.as_str());
+        let directory = ShellWord::new(directory).to_string();
+        let mut noticed = Vec::new();
         for (position, server) in self.servers.iter().enumerate() {
             let certificates = context_of.get(&position).map(|c| &deployment.contexts[*c]);
             let why = match certificates.map(|context| &context.certificates) {
@@ -225,7 +264,7 @@ impl Outside {
                 None => format!("{} {on}", server.kind),
             };
             noticed.push(Noticed {
-                code,
+                code: Code::TlsServerNotChecked,
                 label,
                 text: Text::new(format!(
                     "{why}, so no certificate of this server is compared with the pins that clients hold"
@@ -237,6 +276,17 @@ impl Outside {
                 at: server.at.clone(),
             });
         }
+        noticed
+    }
+
+    /// The servers whose certificates other code can replace.
+    fn replaced(
+        &self,
+        deployment: &Deployment,
+        context_of: &HashMap<usize, usize>,
+        first: &HashMap<usize, &str>,
+    ) -> Vec<Noticed> {
+        let mut noticed = Vec::new();
         let loaded = self.servers.iter().enumerate().filter(|(position, _)| {
             context_of.get(position).is_some_and(|context| {
                 matches!(deployment.contexts[*context].certificates, Certificates::Loaded(_))
@@ -262,19 +312,7 @@ impl Outside {
                 may_replace(&format!("the module in {path}"), &server.at);
             }
         }
-        let at = deployment.records.as_ref().map(|records| records.at.clone());
-        for name in self.strangers.iter().filter(|_| at.is_some()) {
-            noticed.push(Noticed {
-                code,
-                label: name.clone(),
-                text: Text::new(
-                    "this module may have TLS servers of a kind that hpkp does not know; their \
-                     certificates are not compared with the pins that clients hold",
-                ),
-                at: at.clone().unwrap_or_else(|| Location { file: "-".into(), line: 0 }),
-            });
-        }
-        deployment.noticed.extend(noticed);
+        noticed
     }
 }
 

@@ -396,6 +396,7 @@ class Api {{
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn loops_over_names_of_the_same_file() {
         let make = "CertificatePinner.Builder b = new CertificatePinner.Builder();";
         for text in [

@@ -21,11 +21,11 @@ impl Published<'_> {
     /// accepted configuration was in effect: a certificate for another name would turn them away.
     pub(super) fn was_led_by_port(
         &self,
-        said: &crate::published::Published,
+        body: &crate::published::Published,
         host_set: &HostSet,
         port: u16,
     ) -> bool {
-        said.tlsa.is_some() && !self.presented_before(host_set, Claim::PortOnly, port).is_empty()
+        body.tlsa.is_some() && !self.presented_before(host_set, Claim::PortOnly, port).is_empty()
     }
 
     /// Whether the leaf that clients get is the very one that the last accepted configuration presented,
@@ -33,14 +33,14 @@ impl Published<'_> {
     /// and find another one.
     pub(super) fn is_leaf_unchanged(
         &self,
-        said: &crate::published::Published,
+        body: &crate::published::Published,
         (host_set, claim): (&HostSet, Claim),
-        (shown, got): (&PresentedKeys<'_>, Got<'_>),
+        (presented, got): (&PresentedKeys<'_>, Got<'_>),
         ports: &BTreeSet<u16>,
     ) -> bool {
         let name = any_of(host_set);
-        let mut evidence = shown.evidence.iter().filter(|one| one.is_of(got.one));
-        let is_named = said.tlsa.as_ref().is_some_and(|set| {
+        let mut evidence = presented.evidence.iter().filter(|one| one.is_of(got.one));
+        let is_named = body.tlsa.as_ref().is_some_and(|set| {
             set.names_leaf_certificate()
                 || set.looks_at_names() && !evidence.all(|one| one.is_for(&name))
         });
@@ -88,7 +88,7 @@ impl<'a> Notes<'a> {
         if found.is_some() || live.waiver.is_some() {
             return;
         }
-        let evidence = &published.shown[host].evidence;
+        let evidence = &published.presented[host].evidence;
         let is_unmet = |combination: &Combination| {
             set.only(*combination)
                 .is_some_and(|only| meet(&only, name, evidence.iter()) == PinValidation::Fails)

@@ -31,6 +31,19 @@ impl<'a> UnmetRecords<'a> {
     }
 }
 
+/// What the comparison of all records with all hosts has found.
+#[derive(Default)]
+struct Comparison<'a> {
+    unmet: UnmetByHost<'a>,
+    /// The hosts whose certificates are not known.
+    unknown: BTreeSet<usize>,
+    /// Names for which nothing listens on a port where clients hold pins.
+    unlistened: BTreeSet<String>,
+    /// Names whose pinned ports are closed.
+    closed: BTreeSet<String>,
+    dane: Notes<'a>,
+}
+
 /// By the host, the code, the class, and why the host answers for the names.
 type UnmetByHost<'a> = BTreeMap<(usize, Code, Class, Claim), UnmetRecords<'a>>;
 
@@ -116,93 +129,82 @@ impl<'a> Checker<'a> {
 
     /// What clients may hold against what is presented.
     fn check_live(&mut self, records: &'a Records, published: &Published<'a>, now: i64) {
-        let mut all: UnmetByHost<'a> = BTreeMap::new();
-        let mut unknown: BTreeSet<usize> = BTreeSet::new();
-        let mut unlistened: BTreeSet<String> = BTreeSet::new();
-        let mut closed: BTreeSet<String> = BTreeSet::new();
-        let mut dane = Notes::default();
+        let mut found = Comparison::default();
         for host_set in published.host_sets(self.deployment.hosts.len()) {
             let binding = published.binding(&host_set);
-            if binding.is_empty() {
-                continue;
-            }
-            let targets = published.routing.targets(&host_set);
-            // Of one configuration a client may need one entry only.
-            // What another writer says suffices for the same client counts for nothing.
-            let mut entries: HashMap<
-                (Configuration, &WriterName),
-                Vec<&crate::published::Published>,
-            > = HashMap::new();
-            for (live, _) in &binding {
-                if let Some(configuration) = live.record.body.configuration {
-                    let of = (configuration, &live.record.writer);
-                    entries.entry(of).or_default().push(&live.record.body);
-                }
-            }
-            for (live, relation) in binding {
-                let said = &live.record.body;
-                let same =
-                    said.configuration.and_then(|of| entries.get(&(of, &live.record.writer)));
-                let enough = enough(said, &any_of(&host_set), same.into_iter().flatten().copied());
-                let led = published.led_to(&targets, &host_set, live, relation);
-                let mut is_gone = led.is_empty();
-                if led.keys().all(|(_, claim)| *claim == Claim::AnyName) {
-                    let names = published.unlistened(&targets, &host_set, live, relation);
-                    is_gone &= names.is_none();
-                    unlistened.extend(names);
-                }
-                for ((host, claim), ports) in led {
-                    if !self.deployment.hosts[host].tls {
-                        continue;
-                    }
-                    if !published.shown[host].is_known {
-                        unknown.insert(host);
-                        continue;
-                    }
-                    let found = published.judge(
-                        records,
-                        &host_set,
-                        (live, relation, &enough),
-                        (host, claim),
-                        &ports,
-                    );
-                    dane.note(published, &live, found, (host, &host_set), &enough);
-                    if let Some((code, class)) = found {
-                        let unmet = all.entry((host, code, class, claim)).or_default();
-                        unmet.add(live, &host_set, &ports);
-                    }
-                }
-                let removed = published.removed(records, &targets, &host_set, live, &enough);
-                if relation == Relation::Own && is_gone && removed.is_empty() {
-                    closed.extend(published.closed(&host_set, live, &enough));
-                }
-                for (host, port) in removed {
-                    if !published.shown[host].is_known {
-                        unknown.insert(host);
-                        continue;
-                    }
-                    let code = Code::RemovedHostPinsUnmet;
-                    let unmet = all.entry((host, code, code.class(), Claim::Name)).or_default();
-                    unmet.add(live, &host_set, &BTreeSet::from([port]));
-                }
+            if !binding.is_empty() {
+                self.compare_name(records, published, &host_set, &binding, &mut found);
             }
         }
-        self.report_unknown(records, &unknown);
-        self.report_dane(records, dane);
-        self.report_unmet(records, published, all, now);
-        if !unlistened.is_empty() {
-            let names: Vec<String> = unlistened.into_iter().collect();
-            let directive = self.deployment.names.not_served_here;
+        self.report_unknown(records, &found.unknown);
+        self.report_dane(records, found.dane);
+        self.report_unmet(records, published, found.unmet, now);
+        let directive = self.deployment.names.not_served_here;
+        if !found.unlistened.is_empty() {
+            let names: Vec<String> = found.unlistened.into_iter().collect();
             self.find_of_none(&records.at, Code::PublishedPinsPortNotServed, || {
                 text::unlistened(&names, directive)
             });
         }
-        if !closed.is_empty() {
-            let names: Vec<String> = closed.into_iter().collect();
-            let directive = self.deployment.names.not_served_here;
+        if !found.closed.is_empty() {
+            let names: Vec<String> = found.closed.into_iter().collect();
             self.find_of_none(&records.at, Code::PinnedPortClosed, || {
                 text::closed(&names, directive)
             });
+        }
+    }
+
+    /// The records that bind `host_set` against the hosts to which they lead clients.
+    fn compare_name(
+        &self,
+        records: &'a Records,
+        published: &Published<'a>,
+        host_set: &HostSet,
+        binding: &[(Live<'a>, Relation)],
+        found: &mut Comparison<'a>,
+    ) {
+        let targets = published.routing.targets(host_set);
+        let entries = entries_of_configurations(binding);
+        for &(live, relation) in binding {
+            let record = &live.record.body;
+            let same = record.configuration.and_then(|of| entries.get(&(of, &live.record.writer)));
+            let enough = enough(record, &any_of(host_set), same.into_iter().flatten().copied());
+            let led = published.led_to(&targets, host_set, live, relation);
+            let mut is_gone = led.is_empty();
+            if led.keys().all(|(_, claim)| *claim == Claim::AnyName) {
+                let names = published.unlistened(&targets, host_set, live, relation);
+                is_gone &= names.is_none();
+                found.unlistened.extend(names);
+            }
+            for ((host, claim), ports) in led {
+                if !self.deployment.hosts[host].tls {
+                    continue;
+                }
+                if !published.presented[host].is_known {
+                    found.unknown.insert(host);
+                    continue;
+                }
+                let held = (live, relation, &enough[..]);
+                let fault = published.judge(records, host_set, held, (host, claim), &ports);
+                found.dane.note(published, &live, fault, (host, host_set), &enough);
+                if let Some((code, class)) = fault {
+                    let unmet = found.unmet.entry((host, code, class, claim)).or_default();
+                    unmet.add(live, host_set, &ports);
+                }
+            }
+            let removed = published.removed(records, &targets, host_set, live, &enough);
+            if relation == Relation::Own && is_gone && removed.is_empty() {
+                found.closed.extend(published.closed(host_set, live, &enough));
+            }
+            for (host, port) in removed {
+                if !published.presented[host].is_known {
+                    found.unknown.insert(host);
+                    continue;
+                }
+                let code = Code::RemovedHostPinsUnmet;
+                let unmet = found.unmet.entry((host, code, code.class(), Claim::Name)).or_default();
+                unmet.add(live, host_set, &BTreeSet::from([port]));
+            }
         }
     }
 
@@ -246,7 +248,7 @@ impl<'a> Checker<'a> {
                     claim,
                     directives: &deployment.names,
                     chains: &chains,
-                    shown: &published.shown[host],
+                    presented: &published.presented[host],
                     serving: &deployment.hosts[host].serving,
                     before,
                     now,
@@ -310,6 +312,21 @@ impl<'a> Checker<'a> {
             .flatten()
             .collect()
     }
+}
+
+/// The entries by the configuration and who recorded it. Of one configuration a client may need one
+/// entry only; what another writer says suffices for the same client counts for nothing.
+fn entries_of_configurations<'b>(
+    binding: &'b [(Live<'_>, Relation)],
+) -> HashMap<(Configuration, &'b WriterName), Vec<&'b crate::published::Published>> {
+    let mut entries: HashMap<_, Vec<_>> = HashMap::new();
+    for (live, _) in binding {
+        if let Some(configuration) = live.record.body.configuration {
+            let of = (configuration, &live.record.writer);
+            entries.entry(of).or_default().push(&live.record.body);
+        }
+    }
+    entries
 }
 
 /// What hosts must have in common to share a finding.

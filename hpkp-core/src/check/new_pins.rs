@@ -133,7 +133,7 @@ impl<'a> Checker<'a> {
         (other, is_aside): (usize, bool),
         code: Code,
     ) {
-        let (ours, theirs) = (&published.shown[one.host], &published.shown[other]);
+        let (ours, theirs) = (&published.presented[one.host], &published.presented[other]);
         if one.host == other || !theirs.is_known || !self.deployment.hosts[other].tls {
             return;
         }
@@ -293,7 +293,7 @@ fn compare_elsewhere<'a>(
     record: &'a Record<Presents>,
     unmet: &mut Elsewhere<'a>,
 ) {
-    let ours = &published.shown[one.host];
+    let ours = &published.presented[one.host];
     if refusing(ours, &record.body.certificates, &one.pins).next().is_some() {
         let before = published.was_published(host_set, one.policy);
         let (found, noted) = unmet.entry((index, before)).or_default();

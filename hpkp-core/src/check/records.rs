@@ -29,7 +29,7 @@ type ByName<'a, T> = HashMap<(&'a str, Matching), Vec<&'a Record<T>>>;
 /// All that the checks below look at.
 pub(super) struct Published<'a> {
     pub(super) routing: Routing<'a>,
-    pub(super) shown: Vec<PresentedKeys<'a>>,
+    pub(super) presented: Vec<PresentedKeys<'a>>,
     /// What the last accepted configuration presented, published and withheld.
     pub(super) presented_last: ByName<'a, Presents>,
     pub(super) published_last: ByName<'a, published::Published>,
@@ -53,12 +53,12 @@ impl<'a> Published<'a> {
         let routing = Routing::new(deployment);
         let mut known = Fingerprints::default();
         let hosts = deployment.hosts.iter();
-        let shown = hosts
+        let presented = hosts
             .map(|host| PresentedKeys::new(deployment, paths, &host.contexts, &mut known))
             .collect();
         let mut published = Self {
             routing,
-            shown,
+            presented,
             presented_last: HashMap::new(),
             published_last: HashMap::new(),
             withheld_last: HashMap::new(),
@@ -80,8 +80,8 @@ impl<'a> Published<'a> {
         let sets: Vec<&Rrset> = sets.collect();
         if !sets.is_empty() {
             let anchors = dane::anchors(&sets);
-            for (host, shown) in deployment.hosts.iter().zip(&mut published.shown) {
-                shown.evidence = dane::evidence(deployment, paths, host, &anchors, verified);
+            for (host, presented) in deployment.hosts.iter().zip(&mut published.presented) {
+                presented.evidence = dane::evidence(deployment, paths, host, &anchors, verified);
             }
         }
         for (index, live) in published.live.iter().enumerate() {
@@ -105,11 +105,11 @@ impl<'a> Published<'a> {
         host_sets.extend(before.map(|record| (record.body.host.clone(), record.body.matching)));
         for indices in self.live_by_host.values() {
             let all = || indices.iter().map(|index| &self.live[*index].record.body);
-            let Some(host) = all().next().map(|said| &said.host) else { continue };
-            if all().any(|said| said.matching != Matching::OneLabel) {
+            let Some(host) = all().next().map(|body| &body.host) else { continue };
+            if all().any(|body| body.matching != Matching::OneLabel) {
                 host_sets.insert((host.clone(), Matching::Exact));
             }
-            if all().any(|said| said.matching != Matching::Exact || said.include_subdomains) {
+            if all().any(|body| body.matching != Matching::Exact || body.include_subdomains) {
                 host_sets.insert((host.clone(), Matching::OneLabel));
             }
         }
@@ -123,15 +123,15 @@ impl<'a> Published<'a> {
         let mut binding = Vec::new();
         for index in of(host_set.0.as_str()) {
             let live = self.live[*index];
-            let said = &live.record.body;
-            let relation = match (host_set.1, said.matching) {
+            let body = &live.record.body;
+            let relation = match (host_set.1, body.matching) {
                 (Matching::Exact, Matching::Exact) | (_, Matching::AnyDepth) => Relation::Own,
                 (Matching::Exact, _) => continue,
                 (_, Matching::OneLabel) => Relation::Own,
-                (_, Matching::Exact) if said.include_subdomains => Relation::Above,
+                (_, Matching::Exact) if body.include_subdomains => Relation::Above,
                 (_, Matching::Exact) => continue,
             };
-            if said.binds(&name) {
+            if body.binds(&name) {
                 binding.push((live, relation));
             }
         }
@@ -140,17 +140,17 @@ impl<'a> Published<'a> {
         for domain in host_set.0.parents() {
             for index in of(domain) {
                 let live = self.live[*index];
-                let said = &live.record.body;
+                let body = &live.record.body;
                 let is_child = below == host_set.0.as_str() && host_set.1 == Matching::Exact;
-                let is_excepted = said.except.iter().any(|name| name.as_str() == below);
-                let relation = match said.matching {
+                let is_excepted = body.except.iter().any(|name| name.as_str() == below);
+                let relation = match body.matching {
                     Matching::AnyDepth => Relation::Own,
                     Matching::OneLabel if is_excepted => continue,
                     Matching::OneLabel if is_child => Relation::Own,
-                    _ if said.include_subdomains => Relation::Above,
+                    _ if body.include_subdomains => Relation::Above,
                     _ => continue,
                 };
-                if said.binds(&name) {
+                if body.binds(&name) {
                     binding.push((live, relation));
                 }
             }
@@ -177,7 +177,7 @@ impl<'a> Published<'a> {
     /// What is to be recorded of each host where the configuration is accepted, and for which names it
     /// sends a header.
     pub(super) fn describe(&mut self, deployment: &Deployment) -> Vec<HostVerdict> {
-        let Self { routing, shown, .. } = self;
+        let Self { routing, presented, .. } = self;
         let hosts = &deployment.hosts;
         let mut verdicts = vec![HostVerdict::default(); hosts.len()];
         let by_domain = by_domain(routing, hosts.len());
@@ -198,8 +198,8 @@ impl<'a> Published<'a> {
                     aside,
                 });
             }
-            if shown[host].is_known && !shown[host].certificates.is_empty() {
-                verdict.presented = Some(shown[host].certificates.clone());
+            if presented[host].is_known && !presented[host].certificates.is_empty() {
+                verdict.presented = Some(presented[host].certificates.clone());
             }
         }
         for host in routing.needing_names() {

@@ -8,21 +8,25 @@ use crate::published::{Presented, Slot};
 /// Whether two certificates are alike to clients that hold pins: the same key of the leaf as far as `leaf`
 /// is about it, the same issuer, and the same CA certificates sent, in order. A renewal with the same key by
 /// the same CA changes nothing.
-pub(super) fn is_one(recorded: &Presented, shown: &Presented, leaf: impl Fn(Pin) -> bool) -> bool {
+pub(super) fn is_one(
+    recorded: &Presented,
+    presented: &Presented,
+    leaf: impl Fn(Pin) -> bool,
+) -> bool {
     let first = |one: &Presented| one.served.first().copied().flatten().filter(|pin| leaf(*pin));
-    let has_same_authorities = match (&recorded.identity, &shown.identity) {
+    let has_same_authorities = match (&recorded.identity, &presented.identity) {
         (Some(a), Some(b)) => a.issuer == b.issuer && a.authorities == b.authorities,
         // The keys that are sent: all that a record of format 1 tells.
         _ => {
             let above = |one: &Presented| one.served.get(1..).unwrap_or_default().to_vec();
-            above(recorded) == above(shown)
+            above(recorded) == above(presented)
         }
     };
-    first(recorded) == first(shown) && has_same_authorities
+    first(recorded) == first(presented) && has_same_authorities
 }
 
-pub(super) fn is_same(recorded: &Presented, shown: &Presented) -> bool {
-    is_one(recorded, shown, |_| true)
+pub(super) fn is_same(recorded: &Presented, presented: &Presented) -> bool {
+    is_one(recorded, presented, |_| true)
 }
 
 fn slot(one: &Presented) -> Option<Slot> {
@@ -81,7 +85,7 @@ impl Got<'_> {
 }
 
 /// Whether the same certificates are presented.
-pub(super) fn same(recorded: &[Presented], shown: &[Presented]) -> bool {
-    recorded.is_empty() == shown.is_empty()
-        && Got::each(shown).all(|got| got.is_slot_unchanged(recorded, |_| true))
+pub(super) fn same(recorded: &[Presented], presented: &[Presented]) -> bool {
+    recorded.is_empty() == presented.is_empty()
+        && Got::each(presented).all(|got| got.is_slot_unchanged(recorded, |_| true))
 }

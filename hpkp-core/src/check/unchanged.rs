@@ -103,9 +103,9 @@ impl<'a> Published<'a> {
     fn is_still_presented(&self, record: &Record<Presents>, port: u16) -> bool {
         let level = (record.body.host.clone(), record.body.matching);
         let there = self.routing.targets(&level).into_iter();
-        there
-            .filter(|target| target.port == port)
-            .any(|target| same(&record.body.certificates, &self.shown[target.host].certificates))
+        there.filter(|target| target.port == port).any(|target| {
+            same(&record.body.certificates, &self.presented[target.host].certificates)
+        })
     }
 
     /// Whether the last accepted configuration had a name, or answered for it by a pattern, with a
@@ -125,7 +125,7 @@ impl<'a> Published<'a> {
         if let Some(is_same) = self.unrecorded {
             return is_same;
         }
-        let all = &self.shown[host].certificates;
+        let all = &self.presented[host].certificates;
         if all.is_empty() {
             let is_empty = |port| {
                 let mut before = self.presented_before(host_set, claim, port).into_iter();
@@ -224,10 +224,10 @@ impl<'a> Published<'a> {
         }
         let pins = policy.sorted_pins();
         let is_it = |record: &&Record<published::Published>| {
-            let said = &record.body;
-            said.pins == pins
-                && said.include_subdomains == policy.binds_subdomains()
-                && policy.max_age().map(Lifetime::MaxAge) == Some(said.lifetime)
+            let body = &record.body;
+            body.pins == pins
+                && body.include_subdomains == policy.binds_subdomains()
+                && policy.max_age().map(Lifetime::MaxAge) == Some(body.lifetime)
         };
         let of = |host, matching| self.published_last.get(&(host, matching)).into_iter().flatten();
         if of(host_set.0.as_str(), host_set.1).copied().any(|record| is_it(&record)) {
@@ -254,10 +254,10 @@ impl<'a> Published<'a> {
         if let Some(is_same) = self.unrecorded {
             return Some(is_same);
         }
-        let said = &live.record.body;
+        let body = &live.record.body;
         let let_in = lets_in(enough);
-        let presents = self.presents_by_host.get(said.host.as_str());
-        if let Some(presents) = presents.filter(|_| said.origin == Origin::Header) {
+        let presents = self.presents_by_host.get(body.host.as_str());
+        if let Some(presents) = presents.filter(|_| body.origin == Origin::Header) {
             let then = state.presented_with(live.record, presents);
             let mut then = then.filter(|record| !record.body.aside).peekable();
             if then.peek().is_some() {
@@ -266,7 +266,7 @@ impl<'a> Published<'a> {
                 );
             }
         }
-        let is_pinned = |pin: Pin| said.pins.binary_search(&pin).is_ok();
+        let is_pinned = |pin: Pin| body.pins.binary_search(&pin).is_ok();
         let mut is_known = false;
         for port in ports {
             let before = self.presented_before(host_set, claim, *port);
@@ -317,7 +317,7 @@ impl<'a> Published<'a> {
         host_set: &HostSet,
         Reached { claim, ports }: &Reached,
     ) -> bool {
-        let PresentedKeys { certificates, is_known, .. } = &self.shown[host];
+        let PresentedKeys { certificates, is_known, .. } = &self.presented[host];
         if !is_known {
             return self.is_unchanged(host_set, (host, *claim), ports);
         }

@@ -95,15 +95,15 @@ impl Published {
     }
 }
 
-/// What suffices for the client that holds `said`, of whose configuration these are the entries that
+/// What suffices for the client that holds `held`, of whose configuration these are the entries that
 /// bind a host: pins, by what the client compares with them. Sorted, as records have them.
 #[must_use]
 pub fn united<'a>(
-    said: &Published,
+    held: &Published,
     entries: impl Iterator<Item = &'a Published>,
 ) -> Vec<(Scope, Vec<Pin>)> {
-    let mut united = vec![(said.scope, said.pins.clone())];
-    for entry in entries.filter(|entry| said.unites_with(entry)) {
+    let mut united = vec![(held.scope, held.pins.clone())];
+    for entry in entries.filter(|entry| held.unites_with(entry)) {
         match united.iter_mut().find(|(scope, _)| *scope == entry.scope) {
             Some((_, pins)) => pins.extend(&entry.pins),
             None => united.push((entry.scope, entry.pins.clone())),
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn who_is_bound() {
-        let said = |matching, include_subdomains| Published {
+        let held = |matching, include_subdomains| Published {
             host: "example.com".parse().unwrap(),
             matching,
             except: vec!["free.example.com".parse().unwrap()],
@@ -153,8 +153,8 @@ mod tests {
             (Matching::OneLabel, true, [false, true, false, true, false, false]),
             (Matching::AnyDepth, false, [true, true, true, true, true, false]),
         ] {
-            let said = said(matching, include_subdomains);
-            let found = hosts.map(|host| said.binds(&host.parse().unwrap()));
+            let held = held(matching, include_subdomains);
+            let found = hosts.map(|host| held.binds(&host.parse().unwrap()));
             assert_eq!(found, bound, "{matching:?} {include_subdomains}");
         }
     }

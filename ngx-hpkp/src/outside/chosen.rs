@@ -125,7 +125,7 @@ unsafe extern "C" fn directive(
         let slot = (*context).srv_conf.add((*own_module()).ctx_index);
         let server: *mut ChosenBy = (*slot).cast();
         let original = chosen::original(&(*main_conf(cf)).watched, command);
-        let Some((said, noted)) = chosen::handled(cf, original, conf, noted) else {
+        let Some((answer, noted)) = chosen::handled(cf, original, conf, noted) else {
             return CONF_ERROR;
         };
         match noted {
@@ -133,7 +133,7 @@ unsafe extern "C" fn directive(
             Some((Effect::MayReplace, noted)) => (*server).replaced_by = Some(noted),
             None => {}
         }
-        said
+        answer
     }
 }
 

@@ -122,13 +122,7 @@ impl Source<'_> {
             }
             match &token.kind {
                 Kind::Word(word) if matches!(word.as_str(), "if" | "for" | "while" | "else") => {
-                    let begin = match word.as_str() {
-                        "else" => Some(at + 1).filter(|next| self.word(*next) != Some("if")),
-                        _ if self.is(at + 1, '(') => {
-                            closing(self.tokens, at + 1).map(|close| close + 1)
-                        }
-                        _ => None,
-                    };
+                    let begin = self.behind_condition(at, word);
                     if self.blocks.len() < MAX_BLOCKS
                         && let Some(end) = begin.and_then(|begin| self.statement(begin))
                     {
@@ -176,6 +170,15 @@ impl Source<'_> {
             }
         }
         Ok(adds)
+    }
+
+    /// Where the statement begins that `if`, `for`, `while` or `else` at `at` is about.
+    fn behind_condition(&self, at: usize, word: &str) -> Option<usize> {
+        match word {
+            "else" => Some(at + 1).filter(|next| self.word(*next) != Some("if")),
+            _ if self.is(at + 1, '(') => closing(self.tokens, at + 1).map(|close| close + 1),
+            _ => None,
+        }
     }
 
     /// Whether the brace at `at` opens a `when`.
