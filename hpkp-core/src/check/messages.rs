@@ -143,7 +143,10 @@ pub(super) fn keyword(role: Role, names: &Names) -> Text {
          would lock out clients that remember the previous one",
         role.as_str()
     ))
-    .fix(format!("write records ({}), or give the pin itself (hpkp pin FILE)", names.published_pins))
+    .fix(format!(
+        "name a directory for records ({}), or give the pin itself (hpkp pin FILE)",
+        names.published_pins
+    ))
 }
 
 pub(super) fn max_age_too_long(policy: &Policy, age: MaxAge, names: &Names) -> Text {
