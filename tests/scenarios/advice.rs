@@ -27,11 +27,13 @@ super::scenarios! {
     the_printed_end_is_of_a_server_whose_records_are_lost
 }
 
-/// The commands in what was said that begin with these words, each once.
+/// The commands in what was said that begin with these words, each once. They stand behind a colon, and
+/// end their lines.
 fn commands(said: &str, words: &str) -> Vec<String> {
+    let begin = format!(": {words}");
     let mut all: Vec<String> = said
         .lines()
-        .filter_map(|line| line.find(words).map(|start| line[start..].to_owned()))
+        .filter_map(|line| line.find(&begin).map(|start| line[start + 2..].to_owned()))
         .collect();
     all.sort();
     all.dedup();

@@ -41,17 +41,17 @@ fn append_when(
     let Some(first) = events.first() else { return Ok(()) };
     let writer = first.writer();
     let name = Directory::own(writer);
-    let shown = directory.shown(&name);
-    let write = |error| DirectoryError::Write(shown.clone(), error);
+    let path = directory.shown(&name);
+    let write = |error| DirectoryError::Write(path.clone(), error);
 
     // What could not be read again would keep every configuration from being accepted.
     for event in events {
         if let Err(error) = Event::from_line(event.line().as_bytes()) {
-            return Err(DirectoryError::NoRecord(shown, error));
+            return Err(DirectoryError::NoRecord(path, error));
         }
     }
-    let mut file = locked(&shown, || sys::append_at(&directory.file, &name))?;
-    allowed(&shown)?;
+    let mut file = locked(&path, || sys::append_at(&directory.file, &name))?;
+    allowed(&path)?;
     let machine = machine(directory);
     let end = whole_lines(&mut file).map_err(write)?;
     if file.metadata().map_err(write)?.len() > end {
@@ -64,10 +64,10 @@ fn append_when(
         lines.push('\n');
     } else {
         let identity = first_event(&mut file).map_err(write)?;
-        is_of_this_machine(&shown, identity.as_ref(), &machine)?;
+        is_of_this_machine(&path, identity.as_ref(), &machine)?;
         let last = last_event(&mut file, end).map_err(write)?;
         if last.is_none_or(|last| last.writer() != writer || last.seq() >= first.seq()) {
-            return Err(DirectoryError::Changed(shown));
+            return Err(DirectoryError::Changed(path));
         }
     }
     for event in events {
@@ -75,7 +75,7 @@ fn append_when(
         lines.push('\n');
     }
     if end.saturating_add(lines.len() as u64) > MAX_FILE as u64 {
-        return Err(DirectoryError::Full(shown));
+        return Err(DirectoryError::Full(path));
     }
     let written = file.write_all(lines.as_bytes()).and_then(|()| file.sync_all());
     if let Err(error) = written {
@@ -97,17 +97,17 @@ fn append_when(
 /// See [`DirectoryError`].
 pub fn can_append(directory: &Directory, writer: &WriterName) -> Result<(), DirectoryError> {
     let name = Directory::own(writer);
-    let shown = directory.shown(&name);
+    let path = directory.shown(&name);
     let mut file: File = match sys::open_at(&directory.file, &name) {
         Ok(file) => file.into(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(DirectoryError::File(shown, error)),
+        Err(error) => return Err(DirectoryError::File(path, error)),
     };
-    let metadata = file.metadata().map_err(|error| DirectoryError::File(shown.clone(), error))?;
+    let metadata = file.metadata().map_err(|error| DirectoryError::File(path.clone(), error))?;
     if let Some(what) = not_own(&metadata) {
-        return Err(DirectoryError::NotOwn(shown, what));
+        return Err(DirectoryError::NotOwn(path, what));
     }
-    is_own(directory, &mut file, &shown)
+    is_own(directory, &mut file, &path)
 }
 
 /// The number of the last event in the file of `writer`; 0 where it has none.
@@ -116,8 +116,8 @@ pub fn can_append(directory: &Directory, writer: &WriterName) -> Result<(), Dire
 /// See [`DirectoryError`].
 pub fn last_seq(directory: &Directory, writer: &WriterName) -> Result<u64, DirectoryError> {
     let name = Directory::own(writer);
-    let shown = directory.shown(&name);
-    let failed = |error| DirectoryError::File(shown.clone(), error);
+    let path = directory.shown(&name);
+    let failed = |error| DirectoryError::File(path.clone(), error);
     let mut file: File = sys::open_at(&directory.file, &name).map_err(failed)?.into();
     let end = whole_lines(&mut file).map_err(failed)?;
     let last = last_event(&mut file, end).map_err(failed)?;

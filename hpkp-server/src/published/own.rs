@@ -28,23 +28,23 @@ pub(super) fn not_own(metadata: &Metadata) -> Option<&'static str> {
 /// A writer's own file, locked. Whoever has the lock may put another file in its place; then it is
 /// opened anew.
 pub(super) fn locked(
-    shown: &str,
+    path: &str,
     open: impl Fn() -> io::Result<OwnedFd>,
 ) -> Result<File, DirectoryError> {
-    let write = |error| DirectoryError::Write(shown.to_owned(), error);
+    let write = |error| DirectoryError::Write(path.to_owned(), error);
     let started = Instant::now();
     loop {
         let file: File = open().map_err(write)?.into();
         let metadata = file.metadata().map_err(write)?;
         if let Some(what) = not_own(&metadata) {
-            return Err(DirectoryError::NotOwn(shown.to_owned(), what));
+            return Err(DirectoryError::NotOwn(path.to_owned(), what));
         }
         let is_locked = sys::lock(&file).map_err(write)?;
         if is_locked && file.metadata().map_err(write)?.nlink() == 1 {
             return Ok(file);
         }
         if started.elapsed() > PATIENCE {
-            return Err(DirectoryError::Locked(shown.to_owned()));
+            return Err(DirectoryError::Locked(path.to_owned()));
         }
         thread::sleep(Duration::from_millis(10));
     }
@@ -54,26 +54,26 @@ pub(super) fn locked(
 pub(super) fn is_own(
     directory: &Directory,
     file: &mut File,
-    shown: &str,
+    path: &str,
 ) -> Result<(), DirectoryError> {
-    let failed = |error| DirectoryError::Write(shown.to_owned(), error);
+    let failed = |error| DirectoryError::Write(path.to_owned(), error);
     if whole_lines(file).map_err(failed)? == 0 {
         return Ok(());
     }
     let first = first_event(file).map_err(failed)?;
-    is_of_this_machine(shown, first.as_ref(), &machine(directory))
+    is_of_this_machine(path, first.as_ref(), &machine(directory))
 }
 
 /// Whether a file with this first line was made on `machine`, as [`machine`] gives it.
 pub(super) fn is_of_this_machine(
-    shown: &str,
+    path: &str,
     first: Option<&Event>,
     machine: &str,
 ) -> Result<(), DirectoryError> {
     match first.map(Event::body) {
         Some(Body::Writer(identity)) if identity.machine == machine => Ok(()),
-        Some(Body::Writer(_)) => Err(DirectoryError::Copied(shown.to_owned())),
-        _ => Err(DirectoryError::NotOwn(shown.to_owned(), "the file does not name its writer")),
+        Some(Body::Writer(_)) => Err(DirectoryError::Copied(path.to_owned())),
+        _ => Err(DirectoryError::NotOwn(path.to_owned(), "the file does not name its writer")),
     }
 }
 
