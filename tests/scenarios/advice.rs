@@ -97,7 +97,7 @@ fn the_printed_waiver_covers_all_hosts<S: Site>() {
     assert!((1..=3).contains(&waivers.len()), "{waivers:?}");
     // The dangerous one is the last, and marked.
     let last = said.lines().rfind(|line| line.contains("hpkp: [published-pins-unmet]"));
-    says(last.expect("a line"), &["last resort, locks out those clients: ", " waive "]);
+    says(last.expect("a line"), &["last resort, locks out those clients", ": hpkp published -d "]);
     for waiver in waivers {
         paste(waiver);
     }
@@ -241,9 +241,10 @@ fn the_printed_openssl_gives_the_public_key<S: Site>() {
             let convert = openssl.arg("rsa").arg("-in").arg(key);
             succeed(convert.args(["-RSAPublicKey_out", "-out"]).arg(public));
         }
-        let said = fixture.refuses(&["live"], &[&live, file], &[code]);
+        let pin = |file: &str| format!("file:{}", directory.join(file).display());
+        let said = fixture.refuses(&["live"], &[&live, &pin(file)], &[code]);
         paste_in(&directory, &the_command(&said, "openssl "));
-        fixture.passes(&["live"], &[&live, "PUBLIC"], &[]);
+        fixture.passes(&["live"], &[&live, &pin("PUBLIC")], &[]);
     }
 }
 
