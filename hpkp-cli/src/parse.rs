@@ -98,13 +98,13 @@ fn chain(given: &[String]) -> Result<Option<Vec<Pin>>, Failed> {
             pins.push(pin);
             continue;
         }
-        let shown = output::path(one.as_ref());
+        let path = output::path(one.as_ref());
         let bytes = input::named(one.as_ref(), spki::MAX_FILE)
-            .map_err(|error| (error.exit(), format!("{shown}: {error}")))?;
+            .map_err(|error| (error.exit(), format!("{path}: {error}")))?;
         let certificates = encoded::certificates(&bytes).collect::<Result<Vec<Certificate>, _>>();
-        let certificates = certificates.map_err(|error| (Exit::No, format!("{shown}: {error}")))?;
+        let certificates = certificates.map_err(|error| (Exit::No, format!("{path}: {error}")))?;
         if certificates.is_empty() {
-            return Err((Exit::No, format!("{shown}: contains no certificate")));
+            return Err((Exit::No, format!("{path}: contains no certificate")));
         }
         pins.extend(certificates.iter().filter_map(Certificate::pin));
     }

@@ -454,11 +454,14 @@ impl Finding {
             .chain(fix.iter().map(|line| format!("to fix: {line}")))
             .chain(affected)
             .chain(details.iter().cloned())
-            .chain(
-                last_resort
-                    .iter()
-                    .map(|line| format!("last resort, locks out those clients: {line}")),
-            )
+            .chain(last_resort.iter().enumerate().map(|(index, line)| {
+                // The command ends the line, so that it can be pasted from there.
+                let number = match last_resort.len() {
+                    1 => String::new(),
+                    all => format!(", command {} of {all}", index + 1),
+                };
+                format!("last resort, locks out those clients{number}: {line}")
+            }))
     }
 }
 
@@ -481,6 +484,19 @@ fn bounded(mut line: String, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_commands_are_numbered_before_them() {
+        let text = Text::new("wrong").last_resort("hpkp one").last_resort("hpkp two");
+        let finding =
+            Finding::new(Code::NoPinInChain, Location { file: "a".into(), line: 1 }, text);
+        let lines: Vec<String> = finding.further_lines().collect();
+        let expected = [
+            "last resort, locks out those clients, command 1 of 2: hpkp one",
+            "last resort, locks out those clients, command 2 of 2: hpkp two",
+        ];
+        assert_eq!(lines, expected);
+    }
 
     #[test]
     fn codes_are_kebab_case_and_unique() {

@@ -349,7 +349,7 @@ fn whole<'a>(
     certificates: impl Iterator<Item = &'a Arc<Certificate>>,
 ) -> Vec<String> {
     let live = store.state.live(store.now).map(|live| &live.record.body);
-    let pins = live.filter(|said| said.binds(host)).flat_map(|said| &said.pins);
+    let pins = live.filter(|body| body.binds(host)).flat_map(|body| &body.pins);
     let pins: BTreeSet<_> = pins.copied().collect();
     let of = |one: &Arc<Certificate>| pins.iter().copied().find(|pin| encoded::is_whole(one, *pin));
     let found: BTreeSet<_> = certificates.filter_map(of).collect();
@@ -377,8 +377,8 @@ fn ports(store: &Store, host: &HostName, named: Option<u16>) -> BTreeSet<u16> {
     match named {
         Some(port) => BTreeSet::from([port]),
         None => live
-            .filter(|said| said.binds(host))
-            .filter_map(|said| said.port)
+            .filter(|body| body.binds(host))
+            .filter_map(|body| body.port)
             .chain([HTTPS])
             .collect(),
     }

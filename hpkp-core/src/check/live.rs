@@ -7,7 +7,8 @@ use super::presented::{Enough, PresentedKeys};
 use super::record_messages::shown_name;
 use super::records::{Published, Relation};
 use super::routing::{Claim, HostSet, Target};
-use super::unchanged::{Got, lets_in};
+use super::slots::Got;
+use super::unchanged::lets_in;
 use crate::finding::{Class, Code};
 use crate::published::state::Live;
 use crate::published::{self, Matching, Origin, PinValidation};
@@ -16,9 +17,9 @@ use crate::published::{self, Matching, Origin, PinValidation};
 const HTTPS: u16 = 443;
 
 /// Whether clients ignore names: those of a port that compare nothing but the leaf (RFC 7671 section 5.1).
-fn ignores_names(said: &published::Published, relation: Relation) -> bool {
-    let is_of_a_port = said.port.is_some() || said.tlsa.is_some();
-    is_of_a_port && said.ignores_names() && relation == Relation::Own
+fn ignores_names(body: &published::Published, relation: Relation) -> bool {
+    let is_of_a_port = body.port.is_some() || body.tlsa.is_some();
+    is_of_a_port && body.ignores_names() && relation == Relation::Own
 }
 
 /// Pins that clients hold, how these bind a host, and what is enough for them.
@@ -36,23 +37,23 @@ impl Published<'_> {
         live: Live<'_>,
         relation: Relation,
     ) -> Led {
-        let said = &live.record.body;
+        let body = &live.record.body;
         let mut led = Led::new();
         for target in targets {
             // A socket without a port may be reached at any, through something in front of it.
-            let is_at = said.is_on(target.port);
+            let is_at = body.is_on(target.port);
             // Pins without a port are those of clients that speak HTTP, unless DNS has them, and what is passed on at its
             // port may be HTTP.
             let is_http = target.claim != Claim::Port || target.port == HTTPS;
-            if is_at && (is_http || said.port.is_some() || said.tlsa.is_some()) {
+            if is_at && (is_http || body.port.is_some() || body.tlsa.is_some()) {
                 led.entry((target.host, target.claim)).or_default().insert(target.port);
             }
         }
         // Where nobody has the name, the port decides for those who ignore it.
-        if let Some(port) = said.port
-            && (ignores_names(said, relation)
-                || relation == Relation::Own && self.was_led_by_port(said, host_set, port))
-            && (&said.host, Matching::Exact) == (&host_set.0, host_set.1)
+        if let Some(port) = body.port
+            && (ignores_names(body, relation)
+                || relation == Relation::Own && self.was_led_by_port(body, host_set, port))
+            && (&body.host, Matching::Exact) == (&host_set.0, host_set.1)
             && !led.keys().any(|(_, claim)| !claim.is_incidental())
             && !self.routing.is_elsewhere(host_set, port)
         {
@@ -62,12 +63,12 @@ impl Published<'_> {
             }
         }
         if led.is_empty()
-            && said.port.is_some()
-            && ignores_names(said, relation)
-            && (&said.host, Matching::Exact) == (&host_set.0, host_set.1)
+            && body.port.is_some()
+            && ignores_names(body, relation)
+            && (&body.host, Matching::Exact) == (&host_set.0, host_set.1)
         {
             for (host, port) in self.routing.led_to(host_set) {
-                if said.is_on(port) && !self.routing.is_elsewhere(host_set, port) {
+                if body.is_on(port) && !self.routing.is_elsewhere(host_set, port) {
                     led.entry((host, Claim::AnyName)).or_default().insert(port);
                 }
             }
@@ -84,13 +85,13 @@ impl Published<'_> {
         live: Live<'_>,
         relation: Relation,
     ) -> Option<String> {
-        let said = &live.record.body;
-        let port = said.port?;
+        let body = &live.record.body;
+        let port = body.port?;
         let is_served = targets.iter().any(|target| target.claim.is_served());
         let is_silent = self.routing.is_elsewhere(host_set, port);
         let counts = live.waiver.is_none() && is_served && !is_silent;
         let (host, matching) = match relation {
-            Relation::Own => (&said.host, said.matching),
+            Relation::Own => (&body.host, body.matching),
             Relation::Above => (&host_set.0, host_set.1),
         };
         counts.then(|| format!("{}:{port}", shown_name(host.as_str(), matching)))
@@ -106,9 +107,9 @@ impl Published<'_> {
         (host, claim): (usize, Claim),
         ports: &BTreeSet<u16>,
     ) -> Option<(Code, Class)> {
-        let shown = &self.shown[host];
-        let found = Got::each(&shown.certificates).filter_map(|got| {
-            self.judge_one(records, (host_set, claim), held, (shown, got), ports)
+        let presented = &self.presented[host];
+        let found = Got::each(&presented.certificates).filter_map(|got| {
+            self.judge_one(records, (host_set, claim), held, (presented, got), ports)
         });
         found.min_by_key(|(code, class)| (*class, *code == Code::PublishedPinsPartlyMet))
     }
@@ -119,11 +120,11 @@ impl Published<'_> {
         records: &Records,
         (host_set, claim): (&HostSet, Claim),
         (live, relation, enough): Held<'_>,
-        (shown, got): (&PresentedKeys<'_>, Got<'_>),
+        (presented, got): (&PresentedKeys<'_>, Got<'_>),
         ports: &BTreeSet<u16>,
     ) -> Option<(Code, Class)> {
-        let said = &live.record.body;
-        let ignores_names = ignores_names(said, relation);
+        let body = &live.record.body;
+        let ignores_names = ignores_names(body, relation);
         let of = match claim {
             // These clients got whatever was presented on the port.
             Claim::Port if ignores_names => (host_set, Claim::PortOnly),
@@ -131,7 +132,7 @@ impl Published<'_> {
         };
         let got_in_before = || self.got_in_before(of, ports, got, enough);
         // Nobody accepts it for the name, whatever it meets.
-        let is_refused = claim != Claim::Name && !ignores_names && !shown.is_for(got, host_set);
+        let is_refused = claim != Claim::Name && !ignores_names && !presented.is_for(got, host_set);
         if is_refused && !got_in_before() {
             return None;
         }
@@ -139,10 +140,10 @@ impl Published<'_> {
             let known =
                 self.is_presentation_unchanged(&records.state, (&live, enough), of, got, ports);
             known.unwrap_or_else(|| {
-                !self.is_new_path(records, said, of, ports, got, lets_in(enough))
+                !self.is_new_path(records, body, of, ports, got, lets_in(enough))
             })
         };
-        let code = match (shown.meet_by(got, enough), relation) {
+        let code = match (presented.meet_by(got, enough), relation) {
             (PinValidation::Succeeds, _) => return None,
             (PinValidation::DependsOnPath, _) if is_path_unchanged() => {
                 Code::PublishedPinsPartlyMet
@@ -168,7 +169,7 @@ impl Published<'_> {
             return Some((code, code.class()));
         }
         let is_unchanged = self.is_kept(of, ports, got, &lets_in(enough))
-            && self.is_leaf_unchanged(said, of, (shown, got), ports);
+            && self.is_leaf_unchanged(body, of, (presented, got), ports);
         Some((code, if is_unchanged { Class::Warning } else { Class::Lockout }))
     }
 
@@ -183,10 +184,10 @@ impl Published<'_> {
         live: Live<'_>,
         enough: &[Enough],
     ) -> Vec<(usize, u16)> {
-        let said = &live.record.body;
-        let is_ours = said.origin == Origin::Header
+        let body = &live.record.body;
+        let is_ours = body.origin == Origin::Header
             && records.writer.as_ref() == Some(&live.record.writer)
-            && (&said.host, said.matching) == (&host_set.0, host_set.1);
+            && (&body.host, body.matching) == (&host_set.0, host_set.1);
         if live.waiver.is_some() || !(is_ours || self.had(host_set)) {
             return Vec::new();
         }
@@ -202,11 +203,11 @@ impl Published<'_> {
         let is_concerned = |(host, port): &(usize, u16)| {
             // What is behind a socket without a port may be reached on any.
             (ports.is_empty() || *port == 0 || ports.contains(port))
-                && said.is_on(*port)
+                && body.is_on(*port)
                 && !is_answered(*port)
                 && !self.routing.is_elsewhere(host_set, *port)
-                && !(self.shown[*host].is_known
-                    && self.shown[*host].meet(enough) == PinValidation::Succeeds)
+                && !(self.presented[*host].is_known
+                    && self.presented[*host].meet(enough) == PinValidation::Succeeds)
         };
         self.routing.led_to(host_set).filter(is_concerned).collect()
     }
