@@ -39,7 +39,7 @@ clean_root() {
     mkdir -p "$roots"
     if [ -z "$(find "$archive" -mtime -7 2>/dev/null)" ]; then
         debian_sources "$release" |
-            mmdebstrap --quiet --variant=minbase ${1:+--include="$*"} "$release" "$roots/new-$$.tar" -
+            mmdebstrap --quiet --variant=minbase --dpkgopt=force-unsafe-io ${1:+--include="$*"} "$release" "$roots/new-$$.tar" -
         mv "$roots/new-$$.tar" "$archive"
     fi
     clean_root=$(mktemp -d "$roots/$release.XXXXXX")
@@ -59,6 +59,7 @@ enter_clean_root() {
         rust=$(rustc --print sysroot)
         mkdir -p "$clean_root/opt/rust" "$clean_root/opt/cargo/registry"
     fi
+    cp --remove-destination /etc/resolv.conf "$clean_root/etc/resolv.conf"
     CLEAN=$clean_root RUST=$rust REGISTRY=$cargo/registry NAMESPACE=$1 COMMAND=$2 \
         unshare --mount --pid --fork --kill-child "$1" -- bash -ec '
         mount --bind "$CLEAN" "$CLEAN"
