@@ -120,7 +120,7 @@ under_requests() {
 
 # --- Packages -------------------------------------------------------------------------------------
 
-apt() { apt-get -y -qq --no-download -o Dpkg::Use-Pty=0 "$@"; }
+apt() { apt-get -y -qq -o Dpkg::Use-Pty=0 "$@"; }
 # rebuilt FROM TO FILE...: the same packages with TO in place of the version FROM; their files are in
 # $rebuilt.
 rebuilt() {
@@ -137,8 +137,10 @@ rebuilt() {
 }
 version_of() { dpkg-query -W -f '${Version}' "$1"; }
 operators_files() {
-    { find /etc/nginx /etc/apache2 /etc/ssl/example -type f -exec sha256sum {} + 2>/dev/null
-      find /etc/nginx /etc/apache2 -type l -printf '%p %l\n' 2>/dev/null; } | sort | sha256sum
+    local directory
+    for directory in /etc/nginx /etc/apache2 /etc/ssl/example /etc/default; do
+        [ ! -d $directory ] || find $directory -type f -exec sha256sum {} + -o -type l -printf '%p %l\n'
+    done | sort | sha256sum
 }
 
 # --- The documents --------------------------------------------------------------------------------
