@@ -295,12 +295,13 @@ succeeds apt install --reinstall --allow-downgrades /packages/hpkp_*.deb /packag
 serves "$backup" && has_header || fail "the server does not go on"
 
 step "upgrade of $server under the running server"
-old=$(version_of $server)
+old=$(version_of $server) started=$(pid)
 rebuilt "$old" "$old.0hpkp1" /packages/server/*.deb
 under_requests apt install /packages/rebuilt/*.deb
 [ "$(version_of $server)" = "$old.0hpkp1" ] || fail "the old version is installed"
 wait_until has_header
 serves "$backup" || fail "another certificate is served"
+[ "$(pid)" != "$started" ] || fail "the old server runs"
 
 step "upgrade of $server while a refused certificate is on the disk: the site stays up"
 put renewal
