@@ -1,6 +1,6 @@
 //! `hpkp parse`: what clients make of a header, and where it departs from RFC 7469.
 
-mod header;
+pub(crate) mod header;
 mod shown;
 mod text;
 
@@ -18,6 +18,7 @@ use crate::input;
 use crate::output::{self, JSON_VERSION};
 use crate::usage;
 use header::Header;
+pub(crate) use shown::action;
 use text::Values;
 
 /// What `--json` prints.
