@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &ParseArguments) -> Exit {
         let chain = chain(&arguments.chain)?;
         let kinds = found.into_iter().filter(|(_, values)| !values.is_empty());
         let headers = kinds.map(|(kind, values)| {
-            let header = Header::new(kind, values, &host, chain.as_deref());
+            let header = Header::new(kind, values, &host, chain.as_deref(), !arguments.no_tls);
             header.map_err(|error| (Exit::No, error.to_string()))
         });
         headers.collect()

@@ -116,12 +116,13 @@ impl Header {
         values: Vec<Vec<u8>>,
         host: &Host,
         chain: Option<&[Pin]>,
+        secure: bool,
     ) -> Result<Self, TooLong> {
         let first = values.first().map(Vec::as_slice).unwrap_or_default();
         // Without a chain: one pinned key in it, and the others outside it.
         let assumed: Vec<Pin> = text::first_pin(first).into_iter().collect();
         let chain = chain.unwrap_or(&assumed);
-        Self::seen(kind, values, host, &Connection { secure: true, validated: chain, sent: chain })
+        Self::seen(kind, values, host, &Connection { secure, validated: chain, sent: chain })
     }
 
     /// The same for a response over a connection that is known.
