@@ -140,6 +140,49 @@ fn what_each_pin_is() {
     assert_eq!(site["renewal"]["outcome"], "safe");
 }
 
+/// A table in which the test's intermediate is one of several.
+#[test]
+fn what_the_next_renewal_does() {
+    let (_dir, pki) = pki();
+    let key = |pin: &str, name: &str, status: &str| {
+        serde_json::json!({
+            "pin": format!("sha256/{pin}"), "name": name, "ca": "Test", "role": "intermediate",
+            "rotation": "test", "status": status, "source": "https://x/",
+        })
+    };
+    let (live, backup) = (pki.pin("live.key"), pki.pin("backup.key"));
+    let (middle, root) = (pki.pin("middle.key"), pki.pin("ca.key"));
+    let table = serde_json::json!({
+        "format": "hpkp-ca-table", "v": 1, "date": "2099-01-01",
+        "rotations": [{
+            "id": "test", "ca": "Test", "text": "by turns", "complete": true, "source": "https://x/",
+        }],
+        "keys": [key(&middle, "One", "active"), key(A, "Two", "standby"), key(B, "Old", "retired")],
+    });
+    let table = pki.write("table.json", table.to_string());
+    let table = table.to_str().expect("UTF-8");
+    let renewal = |keys: &[&str], more: &[&str]| {
+        let port = tls(&pki, "site", pkp(&pins(keys, "max-age=60")));
+        let said = analyze(&pki, port, &[&["--requests", "1"], more].concat());
+        (first_site(&said)["renewal"].clone(), codes(&said))
+    };
+    let known = ["--ca-table", table];
+    let (answer, found) = renewal(&[&middle, &backup], &known);
+    assert_eq!(found, ["intermediate-in-rotation"]);
+    assert_eq!(answer["outcome"], "may-lock-out");
+    assert_eq!(answer["missing"], serde_json::json!([format!("sha256/{A}")]));
+    for (keys, table, outcome) in [
+        (&[&*middle, A, &*backup][..], &known[..], "safe"),
+        (&[&middle, &live, &backup], &known, "same-key"),
+        (&[&live, &backup], &known, "same-key"),
+        (&[&root, &backup], &known, "safe"),
+        (&[&middle, &backup], &[], "depends"),
+        (&[A, B], &[], "may-lock-out"),
+    ] {
+        assert_eq!(renewal(keys, table).0["outcome"], outcome, "{keys:?}");
+    }
+}
+
 #[test]
 fn a_server_with_a_certificate_for_each_kind_of_key_has_both_judged() {
     let (_dir, pki) = pki();
@@ -230,7 +273,7 @@ fn bad_fields() {
         (format!("{both}max-age=60; report-uri=\"ftp://r.example/\""), 1, &["invalid-report-uri"]),
         (both.replace('"', "'") + "max-age=60", 1, &["invalid-header"]),
         (both.replace('"', "") + "max-age=60", 1, &["invalid-header"]),
-        (both.replace("=\"", "=\"sha256/") + "max-age=60", 1, &["malformed-pin"]),
+        (pins(&[&format!("sha256/{live}"), backup], "max-age=60"), 1, &["malformed-pin"]),
         (
             pins(&[live, "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="], "max-age=60"),
             1,
@@ -396,6 +439,73 @@ fn redirects() {
     let hosts: Vec<&str> = sites.iter().filter_map(|site| site["host"].as_str()).collect();
     assert_eq!(hosts, [HOST, HOST, "second.example.com"]);
     assert_eq!(sites[2]["findings"][0]["code"], "no-pin-in-chain");
+}
+
+/// What our modules send is in order for every client, and after a switch to another key that no client
+/// was told of, it is not sent.
+#[test]
+fn both_servers_with_our_modules() {
+    use hpkp_tests::httpd::{self, Httpd};
+    use hpkp_tests::site::{furnish, prepared};
+
+    let look = |pki: &Pki, port: u16| {
+        let ca = pki.path("ca.pem");
+        let ca = ca.to_str().expect("UTF-8");
+        let target = format!("https://localhost:{port}/");
+        let connect = format!("127.0.0.1:{port}");
+        let arguments = ["analyze", "--json", "--connect", &connect, "--ca-file", ca, &target];
+        run(Path::new("/"), &arguments)
+    };
+    let check = |pki: &Pki, port: u16| {
+        let said = look(pki, port);
+        found(&said, 0, &[]);
+        let site = first_site(&said);
+        let headers = site["headers"].as_array().expect("headers");
+        assert_eq!(headers.len(), 2);
+        for client in ["chromium", "firefox", "wget2"] {
+            assert_eq!(headers[0]["clients"][client]["verdict"], "note", "{client}");
+        }
+        assert_eq!(
+            headers[1]["clients"]["chromium"],
+            serde_json::json!({
+                "verdict": "evaluate", "report": false,
+            })
+        );
+        // wget2 itself notes what is said of it.
+        let wget2 = hpkp_tests::client::Wget2::new(&pki.path("ca.pem"), pki.path("known"));
+        assert_eq!(wget2.get(&format!("https://localhost:{port}/")), Some(0));
+        let noted: std::collections::BTreeSet<String> = wget2.pins().into_iter().collect();
+        let said = headers[0]["rfc7469"]["pins"].as_array().expect("pins").iter();
+        let said = said.filter_map(|pin| pin.as_str()?.strip_prefix("sha256/").map(str::to_owned));
+        assert_eq!(noted, said.collect());
+    };
+    let mut nginx = prepared();
+    let pki = nginx.pki();
+    let live = pki.pin("live.pem");
+    let port = free_port();
+    let site = "hpkp site; hpkp_report_only tried; location / { return 200 x; }";
+    nginx.configure(&format!(
+        "hpkp_policy site {{ pin {live}; pin {B}; max_age 1d; }}\n\
+         hpkp_policy tried {{ pin {live}; pin {A}; report_uri https://r.example/; }}\n{}",
+        hpkp_tests::nginx::tls_server(port, "localhost", "live", site)
+    ));
+    nginx.start();
+    check(&pki, port);
+
+    let mut httpd = Httpd::new();
+    let pki = httpd.pki();
+    furnish(&pki);
+    let live = pki.pin("live.pem");
+    let port = free_port();
+    let site = "HPKPUse site\nHPKPUseReportOnly tried\nRedirect 204 /";
+    httpd.configure(&format!(
+        "{}<HPKPPolicy site>\nHPKPPin {live}\nHPKPPin {B}\nHPKPMaxAge 1d\n</HPKPPolicy>\n\
+         <HPKPPolicy tried>\nHPKPPin {live}\nHPKPPin {A}\nHPKPReportURI https://r.example/\n</HPKPPolicy>\n{}",
+        httpd::listen(&[port]),
+        httpd::tls_vhost(port, "localhost", "live", site)
+    ));
+    httpd.start();
+    check(&pki, port);
 }
 
 /// The host in a zone, and options to look at it.

@@ -108,3 +108,31 @@ fn a_file_adds_to_the_table() {
     }
     ca(&["list", "--table", "/nowhere"]).failed(3, "/nowhere");
 }
+
+#[test]
+fn the_table_of_the_reference_is_one() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/ca-table.md");
+    let page = std::fs::read_to_string(path).expect("the page");
+    let example = page.split("```json\n").nth(1).and_then(|rest| rest.split("```").next());
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("table.json");
+    std::fs::write(&path, example.expect("an example")).expect("a file");
+    let path = path.to_str().expect("UTF-8");
+    let keys = ca(&["list", "--json", "--ca", "example", "--table", path]).json()["keys"].clone();
+    assert_eq!(keys[0]["name"], "Example CA 1");
+    let read = |path: &str| -> Value {
+        let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
+        serde_json::from_str(&std::fs::read_to_string(path).expect("a file")).expect("JSON")
+    };
+    let schema = read("../docs/reference/ca-table.schema.json");
+    let row = &schema["properties"]["keys"]["items"];
+    for table in ["data/ca-roots.json", "data/ca-intermediates.json"] {
+        for key in read(table)["keys"].as_array().expect("keys") {
+            let members = key.as_object().expect("a row");
+            assert!(members.keys().all(|name| row["properties"][name].is_object()), "{key}");
+            let required = row["required"].as_array().expect("a list");
+            let is_there = |name: &Value| members.contains_key(name.as_str().expect("a name"));
+            assert!(required.iter().all(is_there), "{key}");
+        }
+    }
+}

@@ -23,7 +23,7 @@ impl Found {
         Self { class: code.class(), code, text, fix: Vec::new(), details: Vec::new() }
     }
 
-    pub(super) fn as_class(self, class: Class) -> Self {
+    pub(super) fn with_class(self, class: Class) -> Self {
         Self { class, ..self }
     }
 
@@ -48,6 +48,10 @@ pub(super) struct Findings {
 impl Findings {
     pub(super) fn add(&mut self, found: Found) {
         self.all.entry(found).or_default();
+    }
+
+    pub(super) fn extend(&mut self, found: impl IntoIterator<Item = Found>) {
+        found.into_iter().for_each(|found| self.add(found));
     }
 
     pub(super) fn add_at(&mut self, address: &str, found: Found) {

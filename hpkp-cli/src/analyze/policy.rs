@@ -6,7 +6,7 @@ use hpkp_core::check::{Certificates, Context, Deployment, Host as Block, PolicyU
 use hpkp_core::finding::{Check, Class, Code, Finding, Location};
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::path::Chain;
-use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
+use hpkp_core::policy::{PinSetting, PinSource, Policy, PolicySpec};
 use hpkp_core::report_uri::ReportUri;
 use hpkp_core::ua::FieldKind;
 use hpkp_core::ua::deviation::{Deviation, Effect, Situation};
@@ -81,6 +81,30 @@ fn meaning(name: &str, deviation: &Deviation) -> String {
     }
 }
 
+/// The policy that a header comes to.
+fn policy_of(kind: FieldKind, field: &Field, at: &Location, found: &mut Vec<Found>) -> Policy {
+    let mut spec = PolicySpec::new(kind.name().to_owned(), at.clone());
+    spec.pins = field
+        .pins
+        .iter()
+        .map(|pin| PinSetting { source: PinSource::Literal(*pin), at: at.clone() })
+        .collect();
+    spec.include_subdomains = Some(field.include_subdomains);
+    // More than the modules would send is too long all the same.
+    let age = |seconds| MaxAge::from_seconds(seconds).unwrap_or(MaxAge::MAX);
+    spec.max_age = field.max_age.map(age);
+    match field.report_uri.as_ref().map(|uri| uri.as_str().parse::<ReportUri>()) {
+        None => {}
+        Some(Ok(uri)) => spec.report_uri = Some(uri),
+        Some(Err(error)) => {
+            let name = kind.name();
+            let text = format!("the report URI of {name} is invalid for some client: {error}");
+            found.push(Found::new(Code::InvalidReportUri, text).with_class(Class::Warning));
+        }
+    }
+    spec.resolve(|_| Err("no files".to_owned()))
+}
+
 /// What the check of the modules finds of a header on these chains of one host.
 pub(super) fn compare(
     kind: FieldKind,
@@ -92,30 +116,7 @@ pub(super) fn compare(
 ) -> Vec<Found> {
     let at = Location { file: kind.name().into(), line: 0 };
     let mut found = Vec::new();
-    let mut spec = PolicySpec::new(kind.name().to_owned(), at.clone());
-    spec.pins = field
-        .pins
-        .iter()
-        .map(|pin| PinSetting { source: PinSource::Literal(*pin), at: at.clone() })
-        .collect();
-    spec.include_subdomains = Some(field.include_subdomains);
-    spec.max_age = field.max_age.map(|seconds| {
-        // More than the modules would send, and too long all the same.
-        MaxAge::from_seconds(seconds).unwrap_or(MaxAge::MAX)
-    });
-    if let Some(uri) = &field.report_uri {
-        match uri.as_str().parse::<ReportUri>() {
-            Ok(uri) => spec.report_uri = Some(uri),
-            Err(error) => {
-                let text = format!(
-                    "the report URI of {} is invalid for some client: {error}",
-                    kind.name()
-                );
-                found.push(Found::new(Code::InvalidReportUri, text).as_class(Class::Warning));
-            }
-        }
-    }
-    let policy = spec.resolve(|_| Err("no files".to_owned()));
+    let policy = policy_of(kind, field, &at, &mut found);
     let policy_use = PolicyUse { policy: kind.name().to_owned(), at, own: true };
     let (enforced, report_only) = match kind {
         FieldKind::Enforced => (Some(policy_use), None),
@@ -206,5 +207,5 @@ fn in_words(finding: &Finding, kind: FieldKind, field: &Field) -> Option<Found> 
     let details = finding.text.details.iter();
     // Where a directive stands in a configuration that does not exist.
     let details = details.map(|line| line.replace(&format!(" ({name}:0)"), ""));
-    Some(Found::new(finding.code, text).as_class(finding.class).details(details))
+    Some(Found::new(finding.code, text).with_class(finding.class).details(details))
 }

@@ -58,6 +58,13 @@ struct Sent<'a> {
     answered: &'a Answered,
 }
 
+impl<'a> Sent<'a> {
+    /// The value that counts.
+    fn value(&self, kind: FieldKind) -> Option<&'a [u8]> {
+        self.answered.response.fields(kind).first().map(Vec::as_slice)
+    }
+}
+
 /// Judges all of it.
 pub(super) fn report(surveyed: &Surveyed, knowledge: &Knowledge<'_>) -> SiteReport {
     let Site { protocol, host, port } = &surveyed.target.site;
@@ -116,14 +123,10 @@ fn reach(surveyed: &Surveyed, findings: &mut Findings) {
     for asked in &surveyed.asked {
         for failure in &asked.failures {
             let mut found = Found::new(failure.code, failure.text.clone());
-            let is_unroutable =
-                ["network is unreachable", "no route to host", "cannot assign requested address"]
-                    .iter()
-                    .any(|text| failure.text.to_lowercase().contains(text));
-            if is_unroutable && is_answering {
+            if failure.is_unroutable && is_answering {
                 // It says something of this machine.
                 found.text.push_str("; this machine cannot reach addresses of this kind");
-                found = found.as_class(Class::Warning);
+                found = found.with_class(Class::Warning);
             }
             findings.add_at(&asked.address.to_string(), found);
         }
@@ -171,7 +174,7 @@ fn faults(surveyed: &Surveyed, chains: &[OfAddress], findings: &mut Findings) {
                 found.text.push_str("; servers that do not verify certificates accept it");
             }
             if dane || is_opportunistic {
-                found = found.as_class(Class::Warning);
+                found = found.with_class(Class::Warning);
             }
             findings.add_at(&one.address, found);
         }
@@ -228,71 +231,59 @@ fn sent(surveyed: &Surveyed) -> Vec<Sent<'_>> {
         .collect()
 }
 
-/// A header that some responses have and others not, or that says something else there.
+/// A header that is sent several times, that some responses have and others not, or that says something
+/// else there.
 fn differences(kind: FieldKind, sent: &[Sent<'_>], findings: &mut Findings) {
-    let name = kind.name();
-    let with = sent.iter().filter(|one| !one.answered.response.fields(kind).is_empty()).count();
-    if with == 0 {
-        return;
-    }
-    let repeated = sent.iter().filter(|one| one.answered.response.fields(kind).len() > 1);
-    for one in repeated {
-        let count = one.answered.response.fields(kind).len();
-        let text =
-            format!("{name} is sent {count} times in one response; clients read the first only");
-        findings.add_at(
-            &one.address,
-            Found::new(Code::RepeatedHeader, text)
-                .fix("remove all but one of the settings that add the header"),
-        );
-    }
-    let mut meanings: Vec<Meaning<'_>> = Vec::new();
     for one in sent {
-        if let Some(value) = one.answered.response.fields(kind).first() {
-            let meaning = Meaning::of(kind, value);
-            if !meanings.contains(&meaning) {
-                meanings.push(meaning);
-            }
+        let count = one.answered.response.fields(kind).len();
+        if count > 1 {
+            let name = kind.name();
+            let text = format!(
+                "{name} is sent {count} times in one response; clients read the first only"
+            );
+            let found = Found::new(Code::RepeatedHeader, text)
+                .fix("remove all but one of the settings that add the header");
+            findings.add_at(&one.address, found);
         }
     }
-    let urls: BTreeSet<&str> = sent.iter().map(|one| one.answered.url.as_str()).collect();
-    // A redirect may come from something else than the page.
-    let lacking: Vec<&Sent<'_>> = urls
-        .iter()
-        .filter(|url| {
-            let mut of_url = sent.iter().filter(|one| one.answered.url == **url);
-            of_url.any(|one| !one.answered.response.fields(kind).is_empty())
-        })
-        .flat_map(|url| sent.iter().filter(move |one| one.answered.url == *url))
-        .filter(|one| one.answered.response.fields(kind).is_empty())
-        .collect();
-    if meanings.len() < 2 && lacking.is_empty() {
-        return;
+    let mut meanings: Vec<Meaning<'_>> = Vec::new();
+    for value in sent.iter().filter_map(|one| one.value(kind)) {
+        let meaning = Meaning::of(kind, value);
+        if !meanings.contains(&meaning) {
+            meanings.push(meaning);
+        }
     }
-    let what = match (meanings.len(), lacking.len()) {
-        (1, _) => format!("{name} is missing in {} of {} responses", lacking.len(), sent.len()),
-        (count, 0) => format!("{name} has {count} different values in {} responses", sent.len()),
-        (count, without) => format!(
-            "{name} has {count} different values in {} responses and is missing in {without}",
-            sent.len()
-        ),
+    // A redirect may come from something else than the page, so only the same URL is compared.
+    let has_it =
+        |url: &str| sent.iter().any(|one| one.answered.url == url && one.value(kind).is_some());
+    let is_lacking = |one: &&Sent<'_>| one.value(kind).is_none() && has_it(&one.answered.url);
+    let without = sent.iter().filter(is_lacking).count();
+    if meanings.len() > 1 || without > 0 {
+        findings.add(difference(kind, sent, meanings.len(), without));
+    }
+}
+
+fn difference(kind: FieldKind, sent: &[Sent<'_>], count: usize, without: usize) -> Found {
+    let (name, all) = (kind.name(), counted(sent.len()));
+    let what = match (count, without) {
+        (1, _) => format!("{name} is missing in {without} of {all}"),
+        (_, 0) => format!("{name} has {count} different values in {all}"),
+        _ => format!("{name} has {count} different values in {all} and is missing in {without}"),
     };
-    let text = format!("{what}; clients remember what they got last");
     let lines: BTreeSet<String> = sent
         .iter()
         .map(|one| {
-            let value = one.answered.response.fields(kind).first();
-            let value = value.map_or_else(
+            let value = one.value(kind).map_or_else(
                 || "no header".to_owned(),
                 |value| hpkp_core::text::Excerpt::new(value).to_string(),
             );
             format!("{} {}: {value}", one.address, one.answered.url)
         })
         .collect();
-    let found = Found::new(Code::HeaderDiffers, text)
+    const SHOWN: usize = 8;
+    Found::new(Code::HeaderDiffers, format!("{what}; clients remember what they got last"))
         .fix("give all servers behind the name the same policy")
-        .details(lines.into_iter().take(8));
-    findings.add(found);
+        .details(lines.into_iter().take(SHOWN))
 }
 
 /// What a value says, whatever its spelling.

@@ -1,6 +1,7 @@
 //! What the addresses of a server present and answer.
 
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
 
@@ -37,11 +38,13 @@ pub(super) struct Way {
 pub(super) struct Failure {
     pub(super) code: Code,
     pub(super) text: String,
+    /// Whether this machine has no way to addresses of this kind, which says nothing of the server.
+    pub(super) is_unroutable: bool,
 }
 
 impl Failure {
     pub(super) fn new(code: Code, text: impl fmt::Display) -> Self {
-        Self { code, text: text.to_string() }
+        Self { code, text: text.to_string(), is_unroutable: false }
     }
 }
 
@@ -52,7 +55,16 @@ impl From<ConnectError> for Failure {
             ConnectError::Connect(_) | ConnectError::TimedOut => Code::ServerNotReached,
             _ => Code::TlsHandshakeFailed,
         };
-        Self::new(code, error)
+        let is_unroutable = match &error {
+            ConnectError::Connect(error) => matches!(
+                error.kind(),
+                io::ErrorKind::NetworkUnreachable
+                    | io::ErrorKind::HostUnreachable
+                    | io::ErrorKind::AddrNotAvailable
+            ),
+            _ => false,
+        };
+        Self { is_unroutable, ..Self::new(code, error) }
     }
 }
 

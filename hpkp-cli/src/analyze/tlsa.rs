@@ -1,7 +1,7 @@
 //! TLSA records against the chains that are presented (RFC 6698, RFC 7671).
 
-use hpkp_core::finding::{Class, Code};
-use hpkp_core::published::tlsa::{Protocol, Rrset, Tlsa, usage};
+use hpkp_core::finding::Code;
+use hpkp_core::published::tlsa::{Combination, Protocol, Rrset, Tlsa, usage};
 
 use super::chain::Judged;
 use super::dns::{Answer, Resolver};
@@ -46,46 +46,49 @@ pub(super) fn judge(asked: &Asked, chains: &[&Judged], findings: &mut Findings) 
             .fix("ask a resolver that validates, over a path that you trust, for example one on this machine"),
         );
     }
-    let counted = set.counted();
-    if counted.is_empty() {
+    if set.counted().is_empty() {
         let text = format!("no client can use any of the TLSA records of {owner}");
         findings.add(Found::new(Code::TlsaNotUsable, text));
         return report;
     }
     for chain in chains {
-        let unmet: Vec<&&Tlsa> = counted.iter().filter(|record| !matches(record, chain)).collect();
-        let lines = || unmet.iter().map(|record| format!("no match: {owner} TLSA {record}"));
-        if unmet.len() == counted.len() {
-            let text = format!(
-                "no TLSA record of {owner} matches the certificate chain; clients that use DANE refuse it"
-            );
-            findings.add(Found::new(Code::PublishedPinsUnmet, text).details(lines()));
-            continue;
-        }
-        // A kind counts as a whole: one record of it for the next key is how a key is changed.
-        let is_unmet = |kind| {
-            let mut of_kind = counted.iter().filter(|record| record.combination() == kind);
-            !of_kind.any(|record| matches(record, chain))
-        };
-        let kinds: Vec<_> = set
-            .combinations()
-            .into_iter()
-            .filter(|kind| {
-                counted.iter().any(|record| record.combination() == *kind) && is_unmet(*kind)
-            })
-            .collect();
-        if !kinds.is_empty() {
-            let kinds: Vec<String> = kinds.iter().map(|(u, s, m)| format!("{u} {s} {m}")).collect();
-            let text = format!(
-                "the TLSA records of {owner} of the kind {} match nothing in the chain, though others do; \
-                 clients that support only these refuse it",
-                kinds.join(" and ")
-            );
-            let found = Found::new(Code::TlsaCombinationUnmet, text).details(lines());
-            findings.add(found.as_class(Class::Warning));
-        }
+        findings.extend(compare(owner, &set, chain));
     }
     report
+}
+
+/// The records that count against one chain.
+fn compare(owner: &str, set: &Rrset, chain: &Judged) -> Option<Found> {
+    let counted = set.counted();
+    let unmet: Vec<&&Tlsa> = counted.iter().filter(|record| !matches(record, chain)).collect();
+    let lines = unmet.iter().map(|record| format!("no match: {owner} TLSA {record}"));
+    if unmet.len() == counted.len() {
+        let text = format!(
+            "no TLSA record of {owner} matches the certificate chain; clients that use DANE refuse it"
+        );
+        return Some(Found::new(Code::PublishedPinsUnmet, text).details(lines));
+    }
+    // A kind counts as a whole: a key is changed by way of a record of the same kind for the next key.
+    let of_kind =
+        |kind: Combination| counted.iter().filter(move |record| record.combination() == kind);
+    let is_unmet = |kind: &Combination| {
+        of_kind(*kind).next().is_some() && !of_kind(*kind).any(|record| matches(record, chain))
+    };
+    let kinds: Vec<String> = set
+        .combinations()
+        .into_iter()
+        .filter(is_unmet)
+        .map(|(usage, selector, matching)| format!("{usage} {selector} {matching}"))
+        .collect();
+    if kinds.is_empty() {
+        return None;
+    }
+    let text = format!(
+        "the TLSA records of {owner} of the kind {} match nothing in the chain, though others do; \
+         clients that support only these refuse it",
+        kinds.join(" and ")
+    );
+    Some(Found::new(Code::TlsaCombinationUnmet, text).details(lines))
 }
 
 /// Whether the chain has what the record names, at the place that its usage names.
