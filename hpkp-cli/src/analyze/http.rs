@@ -158,19 +158,15 @@ fn parse(bytes: &[u8]) -> Result<Response, HttpError> {
         let mut response = httparse::Response::new(&mut fields);
         match config.parse_response(&mut response, bytes) {
             Ok(_) => {
-                let values = |name: &str| -> Vec<Vec<u8>> {
-                    let named = response
-                        .headers
-                        .iter()
-                        .filter(|field| field.name.eq_ignore_ascii_case(name));
-                    named.map(|field| field.value.trim_ascii().to_vec()).collect()
-                };
-                let location = values("Location").into_iter().next();
+                let is_location =
+                    |field: &&httparse::Header<'_>| field.name.eq_ignore_ascii_case("Location");
+                let location = response.headers.iter().find(is_location);
+                let location = location.map(|field| String::from_utf8_lossy(field.value));
                 return Ok(Response {
                     status: response.code.unwrap_or_default(),
-                    location: location.map(|value| String::from_utf8_lossy(&value).into_owned()),
-                    enforced: values(FieldKind::Enforced.name()),
-                    report_only: values(FieldKind::ReportOnly.name()),
+                    location: location.map(|value| value.trim().to_owned()),
+                    enforced: values(bytes, FieldKind::Enforced.name()),
+                    report_only: values(bytes, FieldKind::ReportOnly.name()),
                 });
             }
             Err(httparse::Error::TooManyHeaders) if count < MAX_FIELDS => count *= 4,
@@ -178,6 +174,30 @@ fn parse(bytes: &[u8]) -> Result<Response, HttpError> {
             Err(error) => return Err(HttpError::NotHttp(error)),
         }
     }
+}
+
+/// The values of all fields of this name, whatever is in them: the parser leaves out those with bytes that
+/// no field may have, and browsers do not. A folded line counts as one (RFC 9112 section 5.2).
+fn values(section: &[u8], name: &str) -> Vec<Vec<u8>> {
+    let mut values: Vec<Vec<u8>> = Vec::new();
+    let mut is_ours = false;
+    for line in section.split(|byte| *byte == b'\n').skip(1) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if let [b' ' | b'\t', ..] = line {
+            if let Some(value) = values.last_mut().filter(|_| is_ours) {
+                value.push(b' ');
+                value.extend_from_slice(line.trim_ascii());
+            }
+            continue;
+        }
+        let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
+        let (before, value) = line.split_at(colon);
+        is_ours = before.trim_ascii_end().eq_ignore_ascii_case(name.as_bytes());
+        if is_ours {
+            values.push(value.strip_prefix(b":").unwrap_or(value).trim_ascii().to_vec());
+        }
+    }
+    values
 }
 
 #[cfg(test)]
@@ -223,6 +243,8 @@ mod tests {
             assert_eq!(response.enforced, [b"a", b"b"]);
             assert_eq!(response.report_only, [b"c\xff"]);
         }
+        let odd = b"HTTP/1.1 200 OK\r\nPublic-Key-Pins: a\x01;\r\n  b\r\nX: y\r\n z\r\nPublic-Key-Pins : c\r\n\r\n";
+        assert_eq!(answer(odd, 9).expect("a response").enforced, [&b"a\x01; b"[..], b"c"]);
         assert_eq!(answer(b"HTTP/1.0 204 x\n\n", 1).expect("a response").status, 204);
     }
 

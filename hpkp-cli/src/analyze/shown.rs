@@ -130,7 +130,7 @@ fn header(report: &HeaderReport) -> io::Result<()> {
     };
     let from = match report.from.len() {
         1 => report.from.join(""),
-        count => output::counted(count, "address").replace("addresss", "addresses"),
+        count => format!("{count} addresses"),
     };
     output::line(&format!("  {}: {valid} (RFC 7469), from {from}", header.name))?;
     for value in &header.values {

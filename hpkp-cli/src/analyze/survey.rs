@@ -14,7 +14,6 @@ use super::http::{self, HttpError, Response};
 use super::starttls::{self, StarttlsError};
 use super::target::{Protocol, Site, Target};
 use crate::arguments::Connect;
-use crate::output;
 use crate::presented::{ConnectError, Hello, KeyKind, Presented};
 use crate::timed::Timed;
 
@@ -328,8 +327,8 @@ pub(super) fn limited(mut addresses: Vec<SocketAddr>) -> (Vec<SocketAddr>, Optio
     let more = addresses.len().saturating_sub(MAX_ADDRESSES);
     addresses.truncate(MAX_ADDRESSES);
     let failure = (more > 0).then(|| {
-        let more = output::counted(more, "more address").replace("addresss", "addresses");
-        let text = format!("the host has {more} than the {MAX_ADDRESSES} that are asked");
+        let text =
+            format!("{more} of the host's addresses are not asked; the limit is {MAX_ADDRESSES}");
         Failure::new(Code::OversizedInput, text)
     });
     (addresses, failure)
