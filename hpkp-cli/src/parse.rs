@@ -1,6 +1,6 @@
 //! `hpkp parse`: what clients make of a header, and where it departs from RFC 7469.
 
-mod header;
+pub(crate) mod header;
 mod shown;
 mod text;
 
@@ -18,6 +18,7 @@ use crate::input;
 use crate::output::{self, JSON_VERSION};
 use crate::usage;
 use header::Header;
+pub(crate) use shown::action;
 use text::Values;
 
 /// What `--json` prints.
@@ -38,7 +39,7 @@ pub(crate) fn run(arguments: &ParseArguments) -> Exit {
         let chain = chain(&arguments.chain)?;
         let kinds = found.into_iter().filter(|(_, values)| !values.is_empty());
         let headers = kinds.map(|(kind, values)| {
-            let header = Header::new(kind, values, &host, chain.as_deref());
+            let header = Header::new(kind, values, &host, chain.as_deref(), !arguments.no_tls);
             header.map_err(|error| (Exit::No, error.to_string()))
         });
         headers.collect()

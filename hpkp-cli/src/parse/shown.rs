@@ -117,7 +117,7 @@ fn print_field(field: &Judgement) -> io::Result<()> {
         .try_for_each(|uri| output::line(&format!("    report-uri {}", output::printable(uri))))
 }
 
-fn action(action: &Action) -> String {
+pub(crate) fn action(action: &Action) -> String {
     let subdomains = match action.noted_with_subdomains {
         Some(true) => " and its subdomains",
         _ => "",

@@ -402,7 +402,7 @@ fn trust(added: Option<&str>) -> Result<TrustSetting, Failure> {
 }
 
 /// The store that OpenSSL has for the system, or that its variables name.
-fn system() -> (Anchors, Option<Skipped>) {
+pub(crate) fn system() -> (Anchors, Option<Skipped>) {
     // As in: OPENSSLDIR: "/usr/lib/ssl"
     let built = openssl::version::dir().split('"').nth(1).map(PathBuf::from);
     let of = |variable: &str, name: &str| {
@@ -420,7 +420,7 @@ fn system() -> (Anchors, Option<Skipped>) {
 }
 
 /// The command's own OpenSSL.
-struct OpenSsl;
+pub(crate) struct OpenSsl;
 
 impl VerifySignature for OpenSsl {
     fn is_signed_by(&self, certificate: &Certificate, issuer: &Certificate) -> bool {
