@@ -33,6 +33,11 @@ docs-update:
     -HPKP_DOCS=update cargo test --locked --package hpkp-cli --test docs
     cargo test --locked --package hpkp-cli --test docs
 
+# hpkp analyze against servers that are not ours, compared with testssl.sh and wget2.
+outside:
+    cargo build --locked --release -p hpkp-cli
+    ci/outside
+
 # A lock-out refused, on both servers.
 demo:
     ci/demo

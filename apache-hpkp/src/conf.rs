@@ -15,7 +15,7 @@ use hpkp_server::public_port::PublicPorts;
 use hpkp_server::sending::Field;
 use hpkp_server::setting::{RecordsSetting, UseSetting};
 
-use crate::bindings::{apr_pool_t, server_rec};
+use crate::bindings::{PROXYREQ_PROXY, apr_pool_t, request_rec, server_rec};
 use crate::boundary::{self, OnPanic};
 use crate::cstr;
 use crate::httpd;
@@ -166,4 +166,19 @@ unsafe fn make(
     // SAFETY: by the caller's promise.
     let make = || unsafe { pool::alloc_in_pool(pool, value()) };
     boundary::catch_config_hook(hook, empty, make).cast()
+}
+
+/// What the server of this request sends, if anything.
+///
+/// # Safety
+/// `r` is live.
+pub(crate) unsafe fn response_of<'a>(r: *const request_rec) -> Option<&'a Response> {
+    // SAFETY: by the caller's promise; the configuration outlives its requests. What is sent to
+    // another site in a client's name is that site's.
+    unsafe {
+        if (*r).proxyreq == PROXYREQ_PROXY {
+            return None;
+        }
+        settled_conf((*r).server)?.response.as_ref()
+    }
 }

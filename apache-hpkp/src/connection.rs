@@ -16,7 +16,7 @@ use crate::bindings::{
 use crate::conf;
 use crate::httpd::{self, DECLINED, OK};
 use crate::pool;
-use crate::{boundary, bucket, filter};
+use crate::{boundary, bucket};
 
 /// What is kept of a TLS connection, or of a stream of HTTP/2 on one.
 pub(crate) struct Connection {
@@ -304,7 +304,7 @@ pub(crate) unsafe fn clean(kept: *mut Connection, brigade: *mut apr_bucket_briga
         let interim = (*kept).interim.get_or_insert_default();
         let is_done = bucket::rewrite(brigade, |octets, out| {
             // Of a server without a policy nothing is changed.
-            if filter::response(request).is_none() {
+            if conf::response_of(request).is_none() {
                 return false;
             }
             interim.pass(octets, out);

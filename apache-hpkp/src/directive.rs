@@ -133,6 +133,27 @@ unsafe fn handle(
     })
 }
 
+/// Runs the handler of a directive of the main server that takes words.
+///
+/// # Safety
+/// As for [`handle`].
+unsafe fn handle_words(
+    cmd: *mut cmd_parms,
+    arguments: *const c_char,
+    set: impl FnOnce(&mut ServerConf, &[String], &str) -> Result<(), String>,
+) -> *const c_char {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        let elsewhere = ap_check_cmd_context(cmd, GLOBAL_ONLY as c_uint);
+        if !elsewhere.is_null() {
+            return elsewhere;
+        }
+        handle(cmd, arguments, |conf, text| {
+            set(conf, &httpd::words((*cmd).temp_pool, arguments), text)
+        })
+    }
+}
+
 /// The answer to what cannot be.
 const BUG: &CStr = c"bug in mod_hpkp, please report it";
 
@@ -276,15 +297,10 @@ unsafe extern "C" fn published_pins(
 ) -> *const c_char {
     // SAFETY: as for `use_policy`.
     unsafe {
-        let elsewhere = ap_check_cmd_context(cmd, GLOBAL_ONLY as c_uint);
-        if !elsewhere.is_null() {
-            return elsewhere;
-        }
-        handle(cmd, arguments, |conf, text| {
-            let words = httpd::words((*cmd).temp_pool, arguments);
+        handle_words(cmd, arguments, |conf, words, text| {
             let at = httpd::location((*cmd).directive);
             let full_path = |path: &str| httpd::full_path((*cmd).pool, path);
-            setting::add_records(&mut conf.published, &words, at, full_path)
+            setting::add_records(&mut conf.published, words, at, full_path)
                 .map_err(|error| phrase(error, name(cmd), text))
         })
     }
@@ -297,14 +313,9 @@ unsafe extern "C" fn public_port(
 ) -> *const c_char {
     // SAFETY: as for `use_policy`.
     unsafe {
-        let elsewhere = ap_check_cmd_context(cmd, GLOBAL_ONLY as c_uint);
-        if !elsewhere.is_null() {
-            return elsewhere;
-        }
-        handle(cmd, arguments, |conf, text| {
-            let words = httpd::words((*cmd).temp_pool, arguments);
+        handle_words(cmd, arguments, |conf, words, text| {
             let name = name(cmd);
-            let [listen, public] = words.as_slice() else {
+            let [listen, public] = words else {
                 return Err(format!("{name} takes two arguments, as in {name} 8443 443"));
             };
             conf.public_ports
@@ -321,12 +332,7 @@ unsafe extern "C" fn not_served_here(
 ) -> *const c_char {
     // SAFETY: as for `use_policy`.
     unsafe {
-        let elsewhere = ap_check_cmd_context(cmd, GLOBAL_ONLY as c_uint);
-        if !elsewhere.is_null() {
-            return elsewhere;
-        }
-        handle(cmd, arguments, |conf, text| {
-            let words = httpd::words((*cmd).temp_pool, arguments);
+        handle_words(cmd, arguments, |conf, words, text| {
             let name = name(cmd);
             if words.is_empty() {
                 return Err(format!(
@@ -334,7 +340,7 @@ unsafe extern "C" fn not_served_here(
                 ));
             }
             let at = httpd::location((*cmd).directive);
-            setting::add_not_served_here(&mut conf.not_served_here, &words, &at)
+            setting::add_not_served_here(&mut conf.not_served_here, words, &at)
                 .map_err(|error| phrase(error, name, text))
         })
     }
@@ -377,8 +383,8 @@ unsafe fn read_policy(cmd: *mut cmd_parms, arguments: *const c_char) -> *const c
         let error = match all.find(|(_, name)| policy_directive(name).is_none()) {
             Some((directive, name)) => {
                 (*cmd).err_directive = directive;
-                let shown = Excerpt::new(&name);
-                in_pool((*cmd).pool, &format!("{shown} not allowed in <HPKPPolicy>"))
+                let excerpt = Excerpt::new(&name);
+                in_pool((*cmd).pool, &format!("{excerpt} not allowed in <HPKPPolicy>"))
             }
             None => ap_walk_config(first, cmd, (*cmd).context),
         };

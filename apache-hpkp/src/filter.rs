@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use hpkp_core::header::Kind;
 
 use crate::bindings::{
-    APR_HOOK_REALLY_FIRST, HTTP_MISDIRECTED_REQUEST, PROXYREQ_PROXY, ap_add_output_filter_handle,
-    ap_filter_rec_t, ap_filter_t, ap_filter_type_AP_FTYPE_CONNECTION,
-    ap_filter_type_AP_FTYPE_PROTOCOL, ap_hook_create_request, ap_hook_log_transaction,
-    ap_pass_brigade, ap_register_output_filter, apr_bucket_brigade, apr_is_empty_table,
-    apr_status_t, apr_table_setn, apr_table_unset, request_rec, server_rec,
+    APR_HOOK_REALLY_FIRST, HTTP_MISDIRECTED_REQUEST, ap_add_output_filter_handle, ap_filter_rec_t,
+    ap_filter_t, ap_filter_type_AP_FTYPE_CONNECTION, ap_filter_type_AP_FTYPE_PROTOCOL,
+    ap_hook_create_request, ap_hook_log_transaction, ap_pass_brigade, ap_register_output_filter,
+    apr_bucket_brigade, apr_is_empty_table, apr_status_t, apr_table_setn, apr_table_unset,
+    request_rec, server_rec,
 };
 use crate::boundary;
 use crate::conf;
@@ -167,27 +167,12 @@ unsafe fn clean(filter: *mut ap_filter_t, brigade: *mut apr_bucket_brigade) -> a
     }
 }
 
-/// What the server of this request sends, if anything.
-///
-/// # Safety
-/// `r` is live.
-pub(crate) unsafe fn response<'a>(r: *const request_rec) -> Option<&'a Response> {
-    // SAFETY: by the caller's promise; the configuration outlives its requests. What is sent to
-    // another site in a client's name is that site's.
-    unsafe {
-        if (*r).proxyreq == PROXYREQ_PROXY {
-            return None;
-        }
-        conf::settled_conf((*r).server)?.response.as_ref()
-    }
-}
-
 /// # Safety
 /// `r` is a live request, and `kept` what is kept of its connection, or null.
 unsafe fn set_fields(r: *mut request_rec, kept: *const Connection) {
     // SAFETY: by the caller's promise.
     unsafe {
-        let Some(response) = response(r) else { return };
+        let Some(response) = conf::response_of(r) else { return };
         if apr_is_empty_table((*r).trailers_out) == 0 {
             for name in [NAME, NAME_REPORT_ONLY] {
                 apr_table_unset((*r).trailers_out, name.as_ptr());
@@ -275,7 +260,7 @@ unsafe fn end(r: *mut request_rec) -> c_int {
                     apr_table_setn(notes, HEADER.as_ptr(), sent.value.as_ptr());
                     c"sent"
                 }
-                None if response(last).is_none() => c"off",
+                None if conf::response_of(last).is_none() => c"off",
                 None if connection::context((*last).connection).is_none() => c"off",
                 None => c"withheld",
             };

@@ -32,6 +32,7 @@ use crate::conf;
 use crate::conf::{Response, ServerConf};
 use crate::connection;
 use crate::cstr;
+use crate::fork;
 use crate::httpd::{self, OK};
 use crate::invoker;
 use crate::log;
@@ -107,7 +108,7 @@ unsafe extern "C" fn pre_config(
     _: *mut apr_pool_t,
 ) -> c_int {
     boundary::catch_config_hook("pre_config", after, || {
-        if phase::is_first_reading() {
+        if phase::is_first_reading() && fork::close_descriptors_in_children() {
             log::keep_terminal();
         }
         OK

@@ -14,7 +14,6 @@ use crate::bindings::{
     ap_server_conf, server_rec,
 };
 use crate::cstr::c_string;
-use crate::fork;
 use crate::hpkp_module;
 
 /// The level of a line.
@@ -92,17 +91,14 @@ static IS_DETACHING: AtomicBool = AtomicBool::new(false);
 
 /// Keeps standard error as it is now: httpd puts the error log in its place when it opens that. It is
 /// kept until the server is ready: whoever waits for the end of what the terminal is, a pipe, waits for
-/// every process that has it open.
+/// every process that has it open, so the caller makes sure that children close it.
 pub(crate) fn keep_terminal() {
-    if !fork::close_descriptors_in_children() {
-        return;
-    }
     // SAFETY: takes no pointers; the answer is a new descriptor, or -1.
     let kept = unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_DUPFD_CLOEXEC, 3) };
     replace_terminal(kept);
 }
 
-/// In a process that has just been forked: see [`fork`].
+/// In a process that has just been forked: see `fork`.
 pub(crate) fn close_terminal_in_child() {
     if IS_DETACHING.load(Ordering::Relaxed) {
         return;

@@ -357,9 +357,9 @@ fn leaf_in(path: &str) -> Option<Fingerprint> {
 
 /// The certificates in a PEM file, in DER. Other objects in it are passed over, as OpenSSL does.
 fn certificates_in(path: &str) -> Result<Vec<Vec<u8>>, Certificates> {
-    let shown = Excerpt::new(path);
+    let excerpt = Excerpt::new(path);
     let unusable = |code, what: &str| {
-        let text = format!("cannot use the certificates in \"{shown}\": {what}");
+        let text = format!("cannot use the certificates in \"{excerpt}\": {what}");
         Certificates::Unusable(code, Text::new(text))
     };
     let unreadable = |what: &str| unusable(Code::UnreadableCertificate, what);

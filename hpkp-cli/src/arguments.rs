@@ -1,6 +1,8 @@
 //! Command line: one definition, of which help, man pages and completions are made. The help texts
 //! are the comments here.
 
+mod analyze;
+mod ca;
 mod generate;
 mod id;
 mod parse;
@@ -14,6 +16,8 @@ use clap::builder::Styles;
 use clap::builder::styling::{AnsiColor, Style};
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use analyze::{AnalyzeArguments, Connect, Starttls};
+pub(crate) use ca::{CaArguments, CaCommand, CaListArguments, CaShowArguments, CaUpdatesArguments};
 pub(crate) use generate::{GenerateArguments, GenerateCommand};
 pub(crate) use id::IdPrefix;
 pub(crate) use parse::ParseArguments;
@@ -53,6 +57,8 @@ pub(crate) enum Command {
     Pin(PinArguments),
     Find(FindArguments),
     Parse(ParseArguments),
+    Analyze(AnalyzeArguments),
+    Ca(CaArguments),
     Published(PublishedArguments),
     Generate(GenerateArguments),
 }

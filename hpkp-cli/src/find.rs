@@ -273,8 +273,8 @@ fn look(path: &Path, octets: &[u8], pin: Pin, found: &mut Vec<Found>, closed: &m
             found.push(Found { path: path.clone(), holds });
         }
     };
-    for told in private_key::in_file(octets) {
-        let why = match told {
+    for read in private_key::in_file(octets) {
+        let why = match read {
             Told::Pin(of_key) => {
                 if of_key == pin {
                     add(Holds::PrivateKey);

@@ -6,7 +6,9 @@
 
 #![forbid(unsafe_code)]
 
+mod analyze;
 mod arguments;
+mod ca;
 mod encoded;
 mod exit;
 pub mod export;
@@ -23,6 +25,7 @@ mod private_key;
 mod progress;
 mod published;
 mod time;
+mod timed;
 mod usage;
 mod walk;
 
@@ -36,6 +39,8 @@ pub fn run() -> Exit {
         Ok(Command::Pin(arguments)) => pin::run(&arguments),
         Ok(Command::Find(arguments)) => find::run(&arguments),
         Ok(Command::Parse(arguments)) => parse::run(&arguments),
+        Ok(Command::Analyze(arguments)) => analyze::run(&arguments),
+        Ok(Command::Ca(arguments)) => ca::run(&arguments),
         Ok(Command::Published(arguments)) => published::run(&arguments),
         Ok(Command::Generate(arguments)) => generate::run(&arguments),
         Err(exit) => exit,

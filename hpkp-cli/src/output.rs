@@ -97,20 +97,24 @@ pub(crate) fn without_number(text: &str) -> String {
 /// A path in full, so that it can be used: nothing in it can upset a terminal or begin a line. The
 /// system limits its length.
 pub(crate) fn path(path: &Path) -> String {
-    let mut shown = String::new();
+    let mut printable = String::new();
     for c in path.to_string_lossy().chars() {
-        if c.is_control() || c == '\\' { shown.extend(c.escape_default()) } else { shown.push(c) }
+        if c.is_control() || c == '\\' {
+            printable.extend(c.escape_default())
+        } else {
+            printable.push(c)
+        }
     }
-    shown
+    printable
 }
 
 /// A line that may quote an argument, without control characters.
 pub(crate) fn printable(text: &str) -> String {
-    let mut shown = String::new();
+    let mut printable = String::new();
     for c in text.chars() {
-        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+        if c.is_control() { printable.extend(c.escape_default()) } else { printable.push(c) }
     }
-    shown
+    printable
 }
 
 /// `3 pins`, `1 pin`.

@@ -1,6 +1,6 @@
 //! `hpkp parse`: what clients make of a header, and where it departs from RFC 7469.
 
-mod header;
+pub(crate) mod header;
 mod shown;
 mod text;
 
@@ -18,6 +18,7 @@ use crate::input;
 use crate::output::{self, JSON_VERSION};
 use crate::usage;
 use header::Header;
+pub(crate) use shown::action;
 use text::Values;
 
 /// What `--json` prints.
@@ -38,7 +39,7 @@ pub(crate) fn run(arguments: &ParseArguments) -> Exit {
         let chain = chain(&arguments.chain)?;
         let kinds = found.into_iter().filter(|(_, values)| !values.is_empty());
         let headers = kinds.map(|(kind, values)| {
-            let header = Header::new(kind, values, &host, chain.as_deref());
+            let header = Header::new(kind, values, &host, chain.as_deref(), !arguments.no_tls);
             header.map_err(|error| (Exit::No, error.to_string()))
         });
         headers.collect()
@@ -98,13 +99,13 @@ fn chain(given: &[String]) -> Result<Option<Vec<Pin>>, Failed> {
             pins.push(pin);
             continue;
         }
-        let shown = output::path(one.as_ref());
+        let path = output::path(one.as_ref());
         let bytes = input::named(one.as_ref(), spki::MAX_FILE)
-            .map_err(|error| (error.exit(), format!("{shown}: {error}")))?;
+            .map_err(|error| (error.exit(), format!("{path}: {error}")))?;
         let certificates = encoded::certificates(&bytes).collect::<Result<Vec<Certificate>, _>>();
-        let certificates = certificates.map_err(|error| (Exit::No, format!("{shown}: {error}")))?;
+        let certificates = certificates.map_err(|error| (Exit::No, format!("{path}: {error}")))?;
         if certificates.is_empty() {
-            return Err((Exit::No, format!("{shown}: contains no certificate")));
+            return Err((Exit::No, format!("{path}: contains no certificate")));
         }
         pins.extend(certificates.iter().filter_map(Certificate::pin));
     }

@@ -1,17 +1,20 @@
 //! What a TLS server presents: its chains as they come over the wire, verified by nobody.
 
 use std::fmt;
-use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs as _};
+use std::io;
+use std::net::ToSocketAddrs as _;
 use std::time::{Duration, Instant};
 
 use hpkp_core::text::Excerpt;
 use hpkp_core::ua::host::Host;
 use openssl::error::ErrorStack;
 use openssl::pkey::Id;
-use openssl::ssl::{HandshakeError, Ssl, SslContext, SslMethod, SslVerifyMode};
+use openssl::ssl::{
+    HandshakeError, Ssl, SslContext, SslMethod, SslStream, SslVerifyMode, SslVersion,
+};
 
 use crate::output;
+use crate::timed::Timed;
 
 /// A server's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +34,13 @@ impl Address {
             let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
             return Self::parse(&rest[..end]).filter(|_| !rest[..end].contains('@'));
         }
+        Self::parse_with(text, Self::HTTPS)
+    }
+
+    /// Reads `HOST` or `HOST:PORT`; `port` is that of the first.
+    pub(crate) fn parse_with(text: &str, port: u16) -> Option<Self> {
         if let Some(host) = Self::without_port(text) {
-            return Some(Self { host, port: Self::HTTPS });
+            return Some(Self { host, port });
         }
         let (host, port) = text.rsplit_once(':')?;
         if port.is_empty() || !port.bytes().all(|octet| octet.is_ascii_digit()) {
@@ -86,7 +94,7 @@ pub(crate) enum KeyKind {
 }
 
 impl KeyKind {
-    const ALL: [Self; 3] = [Self::Ecdsa, Self::Rsa, Self::Eddsa];
+    pub(crate) const ALL: [Self; 3] = [Self::Ecdsa, Self::Rsa, Self::Eddsa];
 
     /// The signature algorithms of such keys, in OpenSSL's notation.
     const fn algorithms(self) -> &'static str {
@@ -101,7 +109,8 @@ impl KeyKind {
         }
     }
 
-    fn of(chain: &Presented) -> Option<Self> {
+    /// That of the leaf.
+    pub(crate) fn of(chain: &Presented) -> Option<Self> {
         let leaf = openssl::x509::X509::from_der(chain.certificates.first()?).ok()?;
         match leaf.public_key().ok()?.id() {
             Id::EC => Some(Self::Ecdsa),
@@ -140,12 +149,26 @@ pub(crate) enum ConnectError {
     Library(ErrorStack),
 }
 
+impl ConnectError {
+    /// Why a connection was not made.
+    pub(crate) fn no_connection(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::TimedOut => Self::TimedOut,
+            _ => Self::Connect(error),
+        }
+    }
+}
+
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(error) => write!(f, "cannot resolve the host name: {}", output::os(error)),
             Self::Connect(error) => write!(f, "cannot connect: {}", output::os(error)),
             Self::TimedOut => f.write_str("no answer within the time limit (--timeout)"),
+            // What OpenSSL says of a text.
+            Self::Refused(why) if why.contains("wrong version number") => {
+                f.write_str("the server does not speak TLS on this port (wrong version number)")
+            }
             Self::Refused(why) => {
                 write!(f, "the server sent no certificate: {}", Excerpt::new(why))
             }
@@ -196,28 +219,85 @@ fn shake_hands(
     timeout: Duration,
     kind: Option<KeyKind>,
 ) -> Result<Presented, ConnectError> {
-    let mut context = SslContext::builder(SslMethod::tls_client())?;
-    context.set_verify(SslVerifyMode::NONE);
-    // The weakest server has pins too. Nothing secret goes over this connection.
-    context.set_security_level(0);
-    context.set_min_proto_version(None)?;
-    // Without those in which no certificate is presented.
-    context.set_cipher_list("ALL:!aNULL:!PSK:!SRP:@SECLEVEL=0")?;
-    if let Some(kind) = kind {
-        context.set_sigalgs_list(kind.algorithms())?;
-    }
-    let mut ssl = Ssl::new(&context.build())?;
-    if let Host::Name(name) = servername {
-        ssl.set_hostname(name.as_str())?;
-    }
-    let stream = Timed::connect(address, Instant::now() + timeout)?;
-    match ssl.connect(stream) {
-        Ok(stream) => presented(stream.ssl()).ok_or(ConnectError::NoCertificate),
-        // A server that wants a certificate of ours has shown its own before it refused.
-        Err(HandshakeError::Failure(halted) | HandshakeError::WouldBlock(halted)) => {
-            presented(halted.ssl()).ok_or_else(|| why(halted.error()))
+    let hello = Hello { kind, ..Hello::new(servername) };
+    let stream = connect(address, Instant::now() + timeout)?;
+    hello.greet(stream).map(|(presented, _)| presented)
+}
+
+/// A connection to the first address of a name that answers.
+fn connect(address: &Address, end: Instant) -> Result<Timed, ConnectError> {
+    let addresses =
+        (address.host.as_str(), address.port).to_socket_addrs().map_err(ConnectError::Name)?;
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match Timed::connect(address, end) {
+            Ok(timed) => return Ok(timed),
+            Err(error) => last = error,
         }
-        Err(HandshakeError::SetupFailure(error)) => Err(error.into()),
+    }
+    Err(ConnectError::no_connection(last))
+}
+
+/// What a client says of itself in a handshake.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hello<'a> {
+    pub(crate) servername: &'a Host,
+    /// The kind of key that it can verify alone.
+    pub(crate) kind: Option<KeyKind>,
+    /// The newest version that it speaks; none where it speaks all.
+    pub(crate) newest: Option<SslVersion>,
+    /// Whether it asks for HTTP/1.1, since some servers speak nothing else otherwise.
+    pub(crate) http: bool,
+}
+
+impl<'a> Hello<'a> {
+    /// As most clients say it.
+    pub(crate) fn new(servername: &'a Host) -> Self {
+        Self { servername, kind: None, newest: None, http: false }
+    }
+
+    /// A handshake over `stream`: what was presented, and the connection where it stands.
+    ///
+    /// # Errors
+    /// Why nothing was presented.
+    pub(crate) fn greet(
+        &self,
+        stream: Timed,
+    ) -> Result<(Presented, Option<SslStream<Timed>>), ConnectError> {
+        match self.ssl()?.connect(stream) {
+            Ok(stream) => {
+                let presented = presented(stream.ssl()).ok_or(ConnectError::NoCertificate)?;
+                Ok((presented, Some(stream)))
+            }
+            // A server that wants a certificate of ours has shown its own before it refused.
+            Err(HandshakeError::Failure(halted) | HandshakeError::WouldBlock(halted)) => {
+                let presented = presented(halted.ssl()).ok_or_else(|| why(halted.error()))?;
+                Ok((presented, None))
+            }
+            Err(HandshakeError::SetupFailure(error)) => Err(error.into()),
+        }
+    }
+
+    fn ssl(&self) -> Result<Ssl, ErrorStack> {
+        let mut context = SslContext::builder(SslMethod::tls_client())?;
+        context.set_verify(SslVerifyMode::NONE);
+        // The weakest server has pins too. Nothing secret goes over this connection.
+        context.set_security_level(0);
+        context.set_min_proto_version(None)?;
+        context.set_max_proto_version(self.newest)?;
+        // Without those in which no certificate is presented.
+        context.set_cipher_list("ALL:!aNULL:!PSK:!SRP:@SECLEVEL=0")?;
+        if let Some(kind) = self.kind {
+            context.set_sigalgs_list(kind.algorithms())?;
+        }
+        if self.http {
+            context.set_alpn_protos(b"\x08http/1.1")?;
+        }
+        let mut ssl = Ssl::new(&context.build())?;
+        if let Host::Name(name) = self.servername {
+            ssl.set_hostname(name.as_str())?;
+        }
+        Ok(ssl)
     }
 }
 
@@ -238,68 +318,6 @@ fn why(error: &openssl::ssl::Error) -> ConnectError {
             }
             None => ConnectError::Refused("connection closed".to_owned()),
         },
-    }
-}
-
-/// A connection that as a whole ends at a point in time, however slowly its octets come.
-#[derive(Debug)]
-struct Timed {
-    stream: TcpStream,
-    end: Instant,
-}
-
-impl Timed {
-    fn connect(address: &Address, end: Instant) -> Result<Self, ConnectError> {
-        let addresses =
-            (address.host.as_str(), address.port).to_socket_addrs().map_err(ConnectError::Name)?;
-        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for address in addresses {
-            let Some(left) = left(end) else {
-                return Err(ConnectError::TimedOut);
-            };
-            match TcpStream::connect_timeout(&address, left) {
-                Ok(stream) => return Ok(Self { stream, end }),
-                Err(error) => last = error,
-            }
-        }
-        Err(match last.kind() {
-            io::ErrorKind::TimedOut => ConnectError::TimedOut,
-            _ => ConnectError::Connect(last),
-        })
-    }
-
-    fn left(&self) -> io::Result<Option<Duration>> {
-        left(self.end).map(Some).ok_or_else(|| io::ErrorKind::TimedOut.into())
-    }
-}
-
-fn left(end: Instant) -> Option<Duration> {
-    end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
-}
-
-/// A blocking socket reports the end of its own timeout as if it were not blocking.
-fn timed_out<T>(result: io::Result<T>) -> io::Result<T> {
-    result.map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
-        _ => error,
-    })
-}
-
-impl Read for Timed {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(self.left()?)?;
-        timed_out(self.stream.read(buffer))
-    }
-}
-
-impl Write for Timed {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(self.left()?)?;
-        timed_out(self.stream.write(buffer))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
     }
 }
 

@@ -41,12 +41,12 @@ fn is_private(label: &[u8]) -> bool {
 
 /// What each private key in a file tells.
 pub(crate) fn in_file(octets: &[u8]) -> impl Iterator<Item = Told> {
-    let mut told = Vec::new();
+    let mut read = Vec::new();
     if octets.first() == Some(&0x30) {
-        told.extend(from_der(octets));
+        read.extend(from_der(octets));
     } else {
         for block in pem::blocks(octets).flatten().filter(|block| is_private(block.label)) {
-            told.push(match block.decode() {
+            read.push(match block.decode() {
                 Ok(der) => from_der(&der).unwrap_or(Told::Unreadable),
                 // The old form of encryption has header lines before the base64.
                 Err(_) if octets.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED) => {
@@ -56,7 +56,7 @@ pub(crate) fn in_file(octets: &[u8]) -> impl Iterator<Item = Told> {
             });
         }
     }
-    told.into_iter()
+    read.into_iter()
 }
 
 const ENCRYPTED: &[u8] = b"Proc-Type: 4,ENCRYPTED";

@@ -1,7 +1,8 @@
 //! Writes, for `ci/bench`, the records of a server whose hosts each had a new backup pin every day.
 //!
 //! `history DIRECTORY HOSTS LINES`: the hosts have the certificates `1.pem` and so on in the
-//! directory, of the authority `ca.pem`. What it prints is the file of the writer `web-1`.
+//! directory, of the authority `ca.pem`. What it prints is the file of the writer `web-1` of this
+//! machine, which has a machine-id.
 //!
 //! `history short WRITER LINES`: lines of another writer, as short as an event can be.
 
@@ -50,7 +51,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Each day has a line for each host, and some more.
     let days = i64::try_from(lines / usize::try_from(hosts)?)? + 1;
     let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?;
-    let identity = Identity { instance: "0".to_owned(), machine: Identity::machine_of(b"") };
+    // Else the server would take the file for a copy from another machine.
+    let id = std::fs::read("/etc/machine-id")?;
+    let machine = Identity::machine_of(id.trim_ascii());
+    let identity = Identity { instance: "0".to_owned(), machine };
     let mut events = vec![Event::new(now - days * DAY, 0, writer.clone(), Body::Writer(identity))];
     let mut state = State::default();
     for day in (1..=days).rev() {

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use crate::check::{Deployment, HostVerdict, Records, SeenName, Verdict, sorted};
+use crate::check::{Deployment, HostVerdict, Records, SeenName, Verdict};
 use crate::finding::{Class, Code, Finding, Text};
 use crate::policy::Policy;
 use crate::published::event::{
-    Again, Body, Ended, Event, EventId, Lifetime, Matching, Origin, Presented, Presents, Published,
-    Seen, Why, Withheld,
+    Again, Body, Ended, Event, Lifetime, Matching, Origin, Presented, Presents, Published, Seen,
+    Why, Withheld,
 };
+use crate::published::id::EventId;
 use crate::published::keys::Scope;
 use crate::published::line::{MAX_ENTRIES, MAX_EXCEPT, MAX_LINE};
 use crate::published::name::{HostName, WriterName};
@@ -52,9 +53,10 @@ pub fn accepted(
     over.sort_unstable();
     let new = wanted.iter().filter(|body| !kept.contains(body)).cloned();
     let back = back.map(|(event, _)| event);
-    let said: Vec<Body> = back.into_iter().chain(ended(&over, &Why::Replaced)).chain(new).collect();
-    let seen = seen(state, writer, said.is_empty(), now);
-    sealed(said.into_iter().chain(seen), state, writer, now)
+    let written: Vec<Body> =
+        back.into_iter().chain(ended(&over, &Why::Replaced)).chain(new).collect();
+    let seen = seen(state, writer, written.is_empty(), now);
+    sealed(written.into_iter().chain(seen), state, writer, now)
 }
 
 /// What says that a server is back with what it stopped with, and which of `wanted` that is; `None`
@@ -327,13 +329,13 @@ fn withheld<'a>(
     policy: &'a Policy,
     verdict: &'a HostVerdict,
 ) -> impl Iterator<Item = Withheld> + 'a {
-    let pins = sorted(policy);
+    let pins = policy.sorted_pins();
     let names = verdict.names.iter().filter(move |name| !name.aside && !pins.is_empty());
     names.map(|name| Withheld {
         host: name.host.clone(),
         matching: name.matching,
         include_subdomains: policy.binds_subdomains(),
-        pins: sorted(policy),
+        pins: policy.sorted_pins(),
     })
 }
 
@@ -351,7 +353,7 @@ fn published<'a>(
             include_subdomains: policy.binds_subdomains(),
             scope: Scope::Chain,
             port: None,
-            pins: sorted(policy),
+            pins: policy.sorted_pins(),
             lifetime: Lifetime::MaxAge(policy.max_age()?),
             origin: Origin::Header,
             since: None,

@@ -202,7 +202,8 @@ impl Certificate {
     }
 
     /// Whether a client that asks for `host` accepts it.
-    pub(crate) fn is_for(&self, host: &str) -> bool {
+    #[must_use]
+    pub fn is_for(&self, host: &str) -> bool {
         let below = || host.split_once('.').map(|(_, domain)| domain);
         let is_it = |name: &String| match name.strip_prefix("*.") {
             Some(domain) => below() == Some(domain.trim_end_matches('.')),

@@ -1,4 +1,9 @@
 //! Times as records and violation reports carry them (RFC 3339).
+//!
+//! The calendar is that of the crate `time`. The form is read here: its reader takes a leap second for the
+//! second before it.
+
+use time::{Date, Month, OffsetDateTime};
 
 /// Reads a date-time with its zone (RFC 3339 section 5.6): seconds since 1970, fractions dropped.
 ///
@@ -40,14 +45,11 @@ pub fn parse(text: &str) -> Option<i64> {
         }
         _ => return None,
     };
-    let in_range = (1..=12).contains(&month)
-        && (1..=days_in_month(year, month)).contains(&day)
-        && hour <= 23
-        && minute <= 59
-        && second <= 60;
-    in_range.then(|| {
-        days_since_1970(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset
-    })
+    let month = Month::try_from(u8::try_from(month).ok()?).ok()?;
+    let date = Date::from_calendar_date(i32::try_from(year).ok()?, month, u8::try_from(day).ok()?);
+    let midnight = date.ok()?.midnight().assume_utc().unix_timestamp();
+    let in_range = hour <= 23 && minute <= 59 && second <= 60;
+    in_range.then(|| midnight + hour * 3600 + minute * 60 + second - offset)
 }
 
 /// Writes a time as UTC, `2016-09-06T07:19:05Z`. What lies outside the years 0 to 9999 becomes the
@@ -56,10 +58,11 @@ pub fn parse(text: &str) -> Option<i64> {
 pub fn format(seconds: i64) -> String {
     const FIRST: i64 = -62_167_219_200;
     const LAST: i64 = 253_402_300_799;
-    let seconds = seconds.clamp(FIRST, LAST);
-    let (days, time) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let (year, month, day) = date_of(days);
-    let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
+    let time = OffsetDateTime::from_unix_timestamp(seconds.clamp(FIRST, LAST))
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let (year, month, day) = time.to_calendar_date();
+    let (hour, minute, second) = time.to_hms();
+    let month = u8::from(month);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
@@ -75,43 +78,6 @@ fn separator(rest: &mut &[u8], one_of: &[u8]) -> Option<()> {
     let (first, after) = rest.split_first()?;
     *rest = after;
     one_of.contains(first).then_some(())
-}
-
-fn is_leap(year: i64) -> bool {
-    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
-}
-
-fn days_in_month(year: i64, month: i64) -> i64 {
-    match month {
-        2 if is_leap(year) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-/// Counts in years that begin in March, so that the leap day comes last.
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
-}
-
-fn date_of(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    (year, month, day)
 }
 
 #[cfg(test)]

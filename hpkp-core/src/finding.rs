@@ -128,6 +128,9 @@ codes! {
     /// A keyword in place of a pin, where published pins are not recorded.
     KeywordPinWithoutPublishedPins = "keyword-pin-without-published-pins", Invalid,
         "A pin follows the loaded certificate, and no records are written", "docs/reference/directives.md";
+    /// A received field that RFC 7469 voids.
+    InvalidHeader = "invalid-header", Invalid,
+        "Clients ignore the header that the server sends, because its text is invalid", "RFC 7469 2.1";
     /// A pin's file holds a private key. What a file holds may change under a running server, so
     /// it must not keep the next start from succeeding, as the text of the configuration may.
     PrivateKeyAsPinSource = "private-key-as-pin-source", Unsure,
@@ -160,6 +163,24 @@ codes! {
     /// The server's OpenSSL lacks a function or is a version that is not supported.
     UnsupportedOpenssl = "unsupported-openssl", Unsure,
         "The server's TLS library is not supported", "docs/explanation/design.md";
+    /// The name of a server has no address.
+    NameNotResolved = "name-not-resolved", Unsure,
+        "A host name cannot be resolved", "docs/how-to/outside.md";
+    /// No connection to a server.
+    ServerNotReached = "server-not-reached", Unsure,
+        "A server cannot be reached", "docs/how-to/outside.md";
+    /// A server that speaks no TLS, or ends the handshake.
+    TlsHandshakeFailed = "tls-handshake-failed", Unsure,
+        "A server presents no certificate", "docs/how-to/outside.md";
+    /// A server that speaks TLS and no HTTP.
+    NoHttpResponse = "no-http-response", Unsure,
+        "A server sends no valid HTTP response", "docs/how-to/outside.md";
+    /// Redirects that do not end.
+    TooManyRedirects = "too-many-redirects", Unsure,
+        "Redirects do not end", "docs/how-to/outside.md";
+    /// A DNS resolver without a usable answer.
+    ResolverFailed = "resolver-failed", Unsure,
+        "The DNS resolver gives no usable answer", "docs/how-to/outside.md";
     /// A loaded certificate has no path through a pinned key.
     NoPinInChain = "no-pin-in-chain", Lockout,
         "No pin of the policy matches a key in the certificate chain", "RFC 7469 2.6";
@@ -175,6 +196,18 @@ codes! {
     /// Another server of the host presents no key that the policy pins.
     PeerServerPinMismatch = "peer-server-pin-mismatch", Lockout,
         "Another machine that serves this name fails the policy", "RFC 7469 2.2.2";
+    /// A certificate on the path has expired.
+    CertificateExpired = "certificate-expired", Lockout,
+        "A certificate that the server presents has expired", "RFC 5280 4.1.2.5";
+    /// A certificate on the path is not valid yet.
+    CertificateNotYetValid = "certificate-not-yet-valid", Lockout,
+        "A certificate that the server presents is not valid yet", "RFC 5280 4.1.2.5";
+    /// No path to a trusted root.
+    CertificateUntrusted = "certificate-untrusted", Lockout,
+        "The certificate chain leads to no trusted root", "RFC 5280 6.1";
+    /// The certificate is for other names.
+    CertificateNameMismatch = "certificate-name-mismatch", Lockout,
+        "The certificate is not for this host name", "RFC 6125 6.4";
     /// No pin lies outside the loaded chains.
     NoBackupPin = "no-backup-pin", Withhold,
         "The policy has no backup pin", "RFC 7469 2.5";
@@ -287,6 +320,21 @@ codes! {
     /// A public port is declared for a port on which nothing here speaks TLS.
     PublicPortUnused = "public-port-unused", Warning,
         "A public port is declared for a port without TLS", "docs/reference/directives.md";
+    /// The field in a response without TLS.
+    HeaderOverPlainHttp = "header-over-plain-http", Warning,
+        "The header is sent over plain HTTP", "RFC 7469 2.2.2";
+    /// The field more than once in one response.
+    RepeatedHeader = "repeated-header", Warning,
+        "A response has the header more than once", "RFC 7469 2.2.1";
+    /// Responses with different fields.
+    HeaderDiffers = "header-differs", Warning,
+        "Responses of one host have different headers", "RFC 7469 2.3.1";
+    /// A pinned intermediate that the CA does not always issue from.
+    IntermediateInRotation = "intermediate-in-rotation", Warning,
+        "The CA may issue the next certificate from an intermediate that is not pinned", "docs/reference/ca-table.md";
+    /// TLSA records of which the resolver does not say that they were validated.
+    TlsaNotValidated = "tlsa-not-validated", Warning,
+        "The resolver does not vouch for the TLSA records", "RFC 6698 4.1";
 }
 
 impl Code {
@@ -454,11 +502,14 @@ impl Finding {
             .chain(fix.iter().map(|line| format!("to fix: {line}")))
             .chain(affected)
             .chain(details.iter().cloned())
-            .chain(
-                last_resort
-                    .iter()
-                    .map(|line| format!("last resort, locks out those clients: {line}")),
-            )
+            .chain(last_resort.iter().enumerate().map(|(index, line)| {
+                // The command ends the line, so that it can be pasted from there.
+                let number = match last_resort.len() {
+                    1 => String::new(),
+                    all => format!(", command {} of {all}", index + 1),
+                };
+                format!("last resort, locks out those clients{number}: {line}")
+            }))
     }
 }
 
@@ -481,6 +532,19 @@ fn bounded(mut line: String, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_commands_are_numbered_before_them() {
+        let text = Text::new("wrong").last_resort("hpkp one").last_resort("hpkp two");
+        let finding =
+            Finding::new(Code::NoPinInChain, Location { file: "a".into(), line: 1 }, text);
+        let lines: Vec<String> = finding.further_lines().collect();
+        let expected = [
+            "last resort, locks out those clients, command 1 of 2: hpkp one",
+            "last resort, locks out those clients, command 2 of 2: hpkp two",
+        ];
+        assert_eq!(lines, expected);
+    }
 
     #[test]
     fn codes_are_kebab_case_and_unique() {

@@ -130,6 +130,12 @@ pub struct Trust {
 }
 
 impl Trust {
+    /// All certificates that are trusted.
+    pub fn certificates(&self) -> impl Iterator<Item = &Arc<Certificate>> {
+        let added = self.added.iter().flat_map(|added| added.all());
+        self.system.all().chain(added).map(|anchor| &anchor.certificate)
+    }
+
     pub(crate) fn named<'a>(&'a self, name: &Name) -> impl Iterator<Item = &'a Anchor> {
         let added = self.added.as_deref().map_or(&[][..], |added| added.named(name));
         self.system.named(name).iter().chain(added)
@@ -184,6 +190,21 @@ struct Node {
     usable: bool,
 }
 
+/// A certificate that clients may take on their way from the leaf to an anchor.
+#[derive(Clone, Debug)]
+pub struct PathCertificate {
+    /// The certificate.
+    pub certificate: Arc<Certificate>,
+    /// Whether the server sends it.
+    pub served: bool,
+    /// The file of the trust anchor that it is, or that has its subject and key.
+    pub anchor: Option<Arc<str>>,
+    /// Which of the others may have issued it, by position.
+    pub issuers: Vec<usize>,
+    /// Whether a path from the leaf to an anchor goes through it.
+    pub on_path: bool,
+}
+
 /// All candidate paths of one chain.
 pub struct Paths {
     /// The leaf is the first. Every node can be reached from it.
@@ -195,6 +216,31 @@ pub struct Paths {
 }
 
 impl Paths {
+    /// The candidate paths of one chain at `now`, in seconds since 1970 UTC.
+    #[must_use]
+    pub fn new(chain: &Chain, trust: &Trust, verify: &dyn VerifySignature, now: i64) -> Self {
+        Self::build(chain, trust, &Verified::new(verify), now)
+    }
+
+    /// Everything that can be reached from the leaf, which comes first.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<PathCertificate> {
+        let of = |node: &Node| {
+            // One that is sent and trusted has been found twice.
+            let mut issuers = node.issuers.clone();
+            issuers.sort_unstable();
+            issuers.dedup();
+            PathCertificate {
+                certificate: node.certificate.clone(),
+                served: node.served,
+                anchor: node.anchor.clone(),
+                issuers,
+                on_path: node.on_path,
+            }
+        };
+        self.nodes.iter().map(of).collect()
+    }
+
     pub(crate) fn build(chain: &Chain, trust: &Trust, verified: &Verified<'_>, now: i64) -> Self {
         let mut graph = Graph::new(chain, trust, verified);
         // Breadth first, so that every node is looked at once; `nodes` grows while it is walked.
@@ -254,7 +300,8 @@ impl Paths {
     }
 
     /// The certificates that are served and lie on no path.
-    pub(crate) fn superfluous(&self) -> &[Arc<Certificate>] {
+    #[must_use]
+    pub fn superfluous(&self) -> &[Arc<Certificate>] {
         &self.superfluous
     }
 

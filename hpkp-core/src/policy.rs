@@ -210,11 +210,11 @@ fn first_key(
     read: &mut impl FnMut(&str) -> Result<Vec<u8>, String>,
     other_hashes: &mut Vec<(Pin, HashOf, Arc<str>)>,
 ) -> Result<Pin, (Code, Text)> {
-    let shown = Excerpt::new(path);
+    let excerpt = Excerpt::new(path);
     let file = read(path).map_err(|error| {
         (
             Code::UnreadablePinSource,
-            Text::new(format!("cannot read the pin file \"{shown}\": {error}")),
+            Text::new(format!("cannot read the pin file \"{excerpt}\": {error}")),
         )
     })?;
     let keys = spki::read(&file).map_err(|error| {
@@ -224,23 +224,23 @@ fn first_key(
             SpkiError::TooLarge => Code::OversizedInput,
             _ => Code::UnreadablePinSource,
         };
-        let text = Text::new(format!("cannot use the pin file \"{shown}\": {error}"));
-        let public_key = "give the file of the public key instead: openssl pkey -in";
-        (
-            code,
-            match error {
-                SpkiError::PrivateKey => {
-                    text.fix(format!("{public_key} {} -pubout -out PUBLIC", ShellWord::new(path)))
-                }
-                _ => text,
-            },
-        )
+        let text = Text::new(format!("cannot use the pin file \"{excerpt}\": {error}"));
+        let from = match error {
+            SpkiError::PrivateKey => Some("openssl pkey -in"),
+            SpkiError::Pkcs1PublicKey => Some("openssl rsa -RSAPublicKey_in -in"),
+            _ => None,
+        };
+        let fix = from.map(|from| {
+            let path = ShellWord::new(path);
+            format!("give the file of the public key instead: {from} {path} -pubout -out PUBLIC")
+        });
+        (code, fix.into_iter().fold(text, Text::fix))
     })?;
-    let name: Arc<str> = shown.to_string().into();
+    let name: Arc<str> = excerpt.to_string().into();
     let others = other_hash::of_file(&file).into_iter();
     other_hashes.extend(others.map(|(pin, of): OtherHash| (pin, of, name.clone())));
     keys.first().map(|key| key.pin).ok_or_else(|| {
-        let text = format!("the pin file \"{shown}\" contains no key");
+        let text = format!("the pin file \"{excerpt}\" contains no key");
         (Code::UnreadablePinSource, Text::new(text))
     })
 }
@@ -358,6 +358,13 @@ impl Policy {
     pub fn distinct_pins(&self) -> Vec<Pin> {
         let mut seen = std::collections::HashSet::new();
         self.pins.iter().map(|resolved| resolved.pin).filter(|pin| seen.insert(*pin)).collect()
+    }
+
+    /// The same, sorted, as records have them.
+    pub(crate) fn sorted_pins(&self) -> Vec<Pin> {
+        let mut pins = self.distinct_pins();
+        pins.sort_unstable();
+        pins
     }
 
     /// Whether `pin` is one of its pins.

@@ -245,6 +245,7 @@ fn sealed(members: &str) -> String {
 const HEAD: &str = r#""v":1,"at":"2026-11-21T10:00:00Z","seq":1,"writer":"web-1""#;
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn each_mistake_is_told_apart() {
     let pin = "sha256/d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=";
     let published = |host: &str, rest: &str| {

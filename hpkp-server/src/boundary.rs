@@ -33,14 +33,14 @@ pub fn catch_config_hook<T>(
     hook: impl FnOnce() -> T,
 ) -> T {
     install_panic_hook();
-    catch(name, hook).unwrap_or_else(|said| {
+    catch(name, hook).unwrap_or_else(|message| {
         FAILED.store(true, Ordering::Relaxed);
         let on_panic = on_panic();
         let consequence = match on_panic {
             OnPanic::Reject => "the configuration is refused",
             OnPanic::Continue => "continuing without this header",
         };
-        report(on_panic, &text(name, &said, consequence));
+        report(on_panic, &text(name, &message, consequence));
         after(on_panic)
     })
 }
@@ -53,8 +53,8 @@ pub fn catch_request_hook<T>(
     report: impl FnOnce(&str),
     hook: impl FnOnce() -> T,
 ) -> T {
-    catch(name, hook).unwrap_or_else(|said| {
-        report(&text(name, &said, "the response is sent without this header"));
+    catch(name, hook).unwrap_or_else(|message| {
+        report(&text(name, &message, "the response is sent without this header"));
         fallback
     })
 }
@@ -65,12 +65,14 @@ fn catch<T>(name: &str, hook: impl FnOnce() -> T) -> Result<T, String> {
         inject(name);
         hook()
     }))
-    .map_err(|_| LAST_PANIC.lock().map_or_else(|e| e.into_inner().clone(), |said| said.clone()))
+    .map_err(|_| {
+        LAST_PANIC.lock().map_or_else(|e| e.into_inner().clone(), |message| message.clone())
+    })
 }
 
-fn text(name: &str, said: &str, consequence: &str) -> String {
-    let said = Excerpt::new(said);
-    format!("hpkp: a bug in the module ({name}), please report it: {said}; {consequence}")
+fn text(name: &str, message: &str, consequence: &str) -> String {
+    let message = Excerpt::new(message);
+    format!("hpkp: a bug in the module ({name}), please report it: {message}; {consequence}")
 }
 
 /// A configuration is about to be read anew.
@@ -90,10 +92,10 @@ fn install_panic_hook() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
         std::panic::set_hook(Box::new(|panic| {
-            let said = panic.to_string();
+            let message = panic.to_string();
             match LAST_PANIC.lock() {
-                Ok(mut last) => *last = said,
-                Err(poisoned) => *poisoned.into_inner() = said,
+                Ok(mut last) => *last = message,
+                Err(poisoned) => *poisoned.into_inner() = message,
             }
         }));
     });

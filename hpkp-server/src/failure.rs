@@ -249,7 +249,7 @@ mod tests {
     /// Who is refused a test or a reload reads at once that nothing has happened.
     #[test]
     fn what_the_server_does_is_said_second() {
-        for (class, phase, said) in [
+        for (class, phase, expected) in [
             (Lockout, Test, Some("nothing was changed; the running server keeps its certificate")),
             (
                 Lockout,
@@ -263,7 +263,8 @@ mod tests {
         ] {
             let judgement = judge(&verdict(class), phase, OnStart::Warn);
             let second = judgement.lines.get(1).map(|line| line.text.as_str());
-            let expected = said.map(|said| format!("hpkp: [no-pin-in-chain] -: {said}"));
+            let expected =
+                expected.map(|expected| format!("hpkp: [no-pin-in-chain] -: {expected}"));
             assert_eq!(second, expected.as_deref(), "{class:?} {phase:?}");
         }
     }

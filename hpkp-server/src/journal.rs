@@ -173,11 +173,34 @@ impl Reading {
         }
         let path = directory.own_path(writer);
         let own = Excerpt::new(&path).to_string();
-        let is_known = self.contents.state.knows(writer);
         let reserve = format!("{}/{RESERVE}", directory.path());
-        let reserved = directory.reserved(writer);
-        let mut unrecorded = None;
-        match reserved {
+        let unrecorded = self.reserved(setting, directory, writer, (&own, &reserve));
+        let last = self.contents.state.last_seq(writer);
+        if self.contents.state.knows(writer) && last < noted {
+            let text = Text::new(format!(
+                "\"{own}\" has gone back to an earlier state: it ends with event {last}, and event \
+                 {noted} was written, so it is not known which pins clients hold"
+            ))
+            .fix("restore the file from a newer backup")
+            .last_resort(format!("continue with this file: rm {}", ShellWord::new(&reserve)));
+            self.find(Code::RecordsMissing, text, at);
+        }
+        self.lost(directory, writer, at);
+        unrecorded
+    }
+
+    /// What the reserved file says of the configuration that is served, and whether it fits the server's
+    /// own file.
+    fn reserved(
+        &mut self,
+        setting: &RecordsSetting,
+        directory: &Directory,
+        writer: &WriterName,
+        (own, reserve): (&str, &str),
+    ) -> Option<Fingerprint> {
+        let at = &setting.at;
+        let is_known = self.contents.state.knows(writer);
+        match directory.reserved(writer) {
             Ok(Reserved::None) => {
                 // Servers that run beside each other have their own names. Those that have stopped may
                 // be one that has got another name since.
@@ -198,34 +221,29 @@ impl Reading {
                 .fix(format!("restore it from a backup{}", files_of_commands(directory, writer)))
                 .last_resort(format!(
                     "begin without these records: rm {}",
-                    ShellWord::new(&reserve)
+                    ShellWord::new(reserve)
                 ));
                 self.find(Code::RecordsMissing, text, at);
             }
             Ok(Reserved::Recorded) => {}
-            Ok(Reserved::Unrecorded(digest)) => unrecorded = Some(digest),
+            Ok(Reserved::Unrecorded(digest)) => return Some(digest),
             Ok(Reserved::Damaged) => {
                 let why = "its content is damaged";
-                self.find(Code::ConfigurationNotRecorded, unknown_reserve(&reserve, why), at);
+                self.find(Code::ConfigurationNotRecorded, unknown_reserve(reserve, why), at);
                 // It may have been anything.
-                unrecorded = Some(Fingerprint::of([]));
+                return Some(Fingerprint::of([]));
             }
             Err(why) => {
-                let text = unknown_reserve(&reserve, &why.to_string());
+                let text = unknown_reserve(reserve, &why.to_string());
                 self.find(Code::ConfigurationNotRecorded, text, at);
-                unrecorded = Some(Fingerprint::of([]));
+                return Some(Fingerprint::of([]));
             }
         }
-        let last = self.contents.state.last_seq(writer);
-        if is_known && last < noted {
-            let text = Text::new(format!(
-                "\"{own}\" has gone back to an earlier state: it ends with event {last}, and event \
-                 {noted} was written, so it is not known which pins clients hold"
-            ))
-            .fix("restore the file from a newer backup")
-            .last_resort(format!("continue with this file: rm {}", ShellWord::new(&reserve)));
-            self.find(Code::RecordsMissing, text, at);
-        }
+        None
+    }
+
+    /// Records of other writers that were read before and are missing.
+    fn lost(&mut self, directory: &Directory, writer: &WriterName, at: &Location) {
         let lost = self.contents.state.lost(writer).into_iter();
         let lost: Vec<WriterName> = lost.map(|sight| sight.writer.clone()).collect();
         for lost in lost {
@@ -240,7 +258,6 @@ impl Reading {
             ));
             self.find(Code::RecordsMissing, text, at);
         }
-        unrecorded
     }
 
     /// What copies say that is not theirs to say.
@@ -249,17 +266,17 @@ impl Reading {
         let records = |count: usize| format!("{count} record{}", if count == 1 { "" } else { "s" });
         let texts: Vec<Text> = overreach
             .into_iter()
-            .map(|(by, said)| {
+            .map(|(by, excess)| {
                 let mut what = Vec::new();
-                if said.ends > 0 {
-                    what.push(format!("ends {}", records(said.ends)));
+                if excess.ends > 0 {
+                    what.push(format!("ends {}", records(excess.ends)));
                 }
-                if said.waives > 0 {
-                    what.push(format!("waives {}", records(said.waives)));
+                if excess.waives > 0 {
+                    what.push(format!("waives {}", records(excess.waives)));
                 }
-                let gone = said.gone.iter().map(|writer| format!("declares {writer} gone"));
+                let gone = excess.gone.iter().map(|writer| format!("declares {writer} gone"));
                 what.extend(gone);
-                let of = said.of.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                let of = excess.of.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 let of = if of.is_empty() { of } else { format!(" of {of}") };
                 Text::new(format!(
                     "the copy peers/{by}{SUFFIX} {}{of}, which only that writer or this machine may do; \

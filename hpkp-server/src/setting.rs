@@ -66,14 +66,14 @@ pub fn define(
     name: &str,
     at: Location,
 ) -> Result<(), SettingError> {
-    let shown = Excerpt::new(name);
+    let excerpt = Excerpt::new(name);
     // Where one server tells upper from lower case and the other does not, "Off" would mean a policy
     // here and none there.
     if name.is_empty() || name.eq_ignore_ascii_case("off") {
-        return Err(SettingError::Text(format!("invalid policy name \"{shown}\"")));
+        return Err(SettingError::Text(format!("invalid policy name \"{excerpt}\"")));
     }
     if let Some(earlier) = policies.iter().find(|policy| policy.name == name) {
-        let text = format!("duplicate policy \"{shown}\", first configured at {}", earlier.at);
+        let text = format!("duplicate policy \"{excerpt}\", first configured at {}", earlier.at);
         return Err(SettingError::Text(text));
     }
     policies.push(PolicySpec::new(name.to_owned(), at));
@@ -94,7 +94,7 @@ pub fn set(
     full_path: impl FnOnce(&str) -> String,
     ignore_case: bool,
 ) -> Result<(), SettingError> {
-    let shown = Excerpt::new(value);
+    let excerpt = Excerpt::new(value);
     let once = |is_set: bool| if is_set { Err(SettingError::Duplicate) } else { Ok(()) };
     match directive {
         PolicyDirective::Pin => {
@@ -105,7 +105,7 @@ pub fn set(
         PolicyDirective::MaxAge => {
             once(policy.max_age.is_some())?;
             policy.max_age = Some(value.parse().map_err(|error| {
-                let text = format!("invalid {name} \"{shown}\": {error}");
+                let text = format!("invalid {name} \"{excerpt}\": {error}");
                 SettingError::Finding(Code::InvalidMaxAge, text)
             })?);
         }
@@ -117,7 +117,7 @@ pub fn set(
         PolicyDirective::ReportUri => {
             once(policy.report_uri.is_some())?;
             policy.report_uri = Some(value.parse().map_err(|error| {
-                let text = format!("invalid {name} \"{shown}\": {error}");
+                let text = format!("invalid {name} \"{excerpt}\": {error}");
                 SettingError::Finding(Code::InvalidReportUri, text)
             })?);
         }
@@ -152,14 +152,14 @@ pub fn add_records(
     let (path, options) = arguments.split_first().map_or(("", arguments), |(p, o)| (p.as_str(), o));
     let (mut writer, mut read_only) = (None, false);
     for option in options {
-        let shown = Excerpt::new(option);
+        let excerpt = Excerpt::new(option);
         match option.strip_prefix("writer=") {
             Some(name) if writer.is_none() => {
                 writer =
                     Some(name.parse().map_err(|error| SettingError::Text(format!("{error}")))?);
             }
             None if option == "read_only" && !read_only => read_only = true,
-            _ => return Err(SettingError::Text(format!("invalid parameter \"{shown}\""))),
+            _ => return Err(SettingError::Text(format!("invalid parameter \"{excerpt}\""))),
         }
     }
     if path.is_empty() {
@@ -170,9 +170,9 @@ pub fn add_records(
         return Err(SettingError::Text(text));
     }
     let path = full_path(path);
-    let shown = Excerpt::new(&path);
+    let excerpt = Excerpt::new(&path);
     if let Some(earlier) = settings.iter().find(|setting| setting.path == path) {
-        let text = format!("duplicate directory \"{shown}\", first configured at {}", earlier.at);
+        let text = format!("duplicate directory \"{excerpt}\", first configured at {}", earlier.at);
         return Err(SettingError::Text(text));
     }
     let writable = settings.iter().find(|setting| setting.writer.is_some());
@@ -196,8 +196,8 @@ pub fn port(text: &str) -> Result<u16, SettingError> {
     let digits = Some(text).filter(|text| text.bytes().all(|octet| octet.is_ascii_digit()));
     let port = digits.and_then(|text| text.parse().ok()).filter(|port| *port != 0);
     port.ok_or_else(|| {
-        let shown = Excerpt::new(text);
-        SettingError::Text(format!("invalid port \"{shown}\", expected 1 to 65535"))
+        let excerpt = Excerpt::new(text);
+        SettingError::Text(format!("invalid port \"{excerpt}\", expected 1 to 65535"))
     })
 }
 
@@ -212,7 +212,7 @@ pub fn add_not_served_here(
     at: &Location,
 ) -> Result<(), SettingError> {
     for argument in arguments {
-        let shown = Excerpt::new(argument);
+        let excerpt = Excerpt::new(argument);
         let (name, number) = match argument.rsplit_once(':') {
             // An IP address of version 6 has no name either way.
             Some((name, number)) if !name.contains(':') => (name, Some(port(number)?)),
@@ -223,14 +223,14 @@ pub fn add_not_served_here(
             None => (name, Matching::Exact),
         };
         let host = name.parse().map_err(|error| {
-            SettingError::Text(format!("invalid host name in \"{shown}\": {error}"))
+            SettingError::Text(format!("invalid host name in \"{excerpt}\": {error}"))
         })?;
         let named = NotServedHere { host, matching, port: number, at: at.clone() };
         let is_same = |other: &&NotServedHere| {
             (&other.host, other.matching, other.port) == (&named.host, matching, number)
         };
         if let Some(earlier) = settings.iter().find(is_same) {
-            let text = format!("duplicate host \"{shown}\", first configured at {}", earlier.at);
+            let text = format!("duplicate host \"{excerpt}\", first configured at {}", earlier.at);
             return Err(SettingError::Text(text));
         }
         settings.push(named);

@@ -186,12 +186,13 @@ pub fn read_added(
     at: Option<&Location>,
 ) -> Result<(Anchors, Option<Skipped>), (Code, Text)> {
     let mut read = Read::default();
-    let shown = Excerpt::new(path);
+    let excerpt = Excerpt::new(path);
     read.file(path).map_err(|(code, text)| {
-        (code, Text::new(format!("cannot use the trusted certificates in \"{shown}\": {text}")))
+        (code, Text::new(format!("cannot use the trusted certificates in \"{excerpt}\": {text}")))
     })?;
-    let skipped = read
-        .skipped(at, || format!("part of the trusted certificates in \"{shown}\" cannot be used"));
+    let skipped = read.skipped(at, || {
+        format!("part of the trusted certificates in \"{excerpt}\" cannot be used")
+    });
     Ok((Anchors::new(read.anchors), skipped))
 }
 

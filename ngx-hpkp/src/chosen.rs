@@ -168,13 +168,13 @@ unsafe extern "C" fn directive(
     unsafe {
         let server: *mut ServerConf = ngx::http_server_conf((*cf).ctx.cast(), own_module());
         let original = original(&main_conf(cf).watched, command);
-        let Some((said, noted)) = handled(cf, original, conf, noted) else { return CONF_ERROR };
+        let Some((answer, noted)) = handled(cf, original, conf, noted) else { return CONF_ERROR };
         match noted {
             Some((Effect::Chooses, noted)) => (*server).chosen_by = Some(noted),
             Some((Effect::MayReplace, noted)) => (*server).replaced_by = Some(noted),
             None => {}
         }
-        said
+        answer
     }
 }
 
@@ -215,8 +215,8 @@ pub(crate) unsafe fn handled(
     let noted = noted.ok()?;
     let (original, effect) = original?;
     // SAFETY: by the caller's promise; the handler gets what nginx would have given it.
-    let said = unsafe { (*original).set?(cf, original, conf) };
-    Some((said, noted.filter(|_| said == CONF_OK).map(|noted| (effect, noted))))
+    let answer = unsafe { (*original).set?(cf, original, conf) };
+    Some((answer, noted.filter(|_| answer == CONF_OK).map(|noted| (effect, noted))))
 }
 
 /// This module's main configuration.

@@ -38,7 +38,7 @@ pub(crate) struct MainConf {
     pub(crate) public_ports: PublicPorts,
     /// The hosts that clients do not reach here.
     pub(crate) not_served_here: Vec<NotServedHere>,
-    /// Whether the check waits until all blocks have been read, see `late`.
+    /// Whether the check waits until all blocks have been read, see `rehearsal`.
     pub(crate) is_deferred: bool,
     /// How many of these blocks had not been met when `http` ended.
     pub(crate) blocks_to_come: usize,

@@ -3,6 +3,7 @@
 use std::ffi::{c_char, c_void};
 use std::ptr;
 
+use hpkp_core::finding::Location;
 use hpkp_core::text::Excerpt;
 use hpkp_server::setting::{self, PolicyDirective, SettingError, UseSetting};
 use nginx_sys::{
@@ -95,14 +96,14 @@ fn phrase(error: SettingError, words: &[String]) -> String {
     }
 }
 
-/// Runs the handler of a directive: `set` gets its words, and its errors are logged.
+/// Runs the handler of a directive: `set` gets its words and where it stands, and its errors are logged.
 ///
 /// # Safety
 /// `cf` and `conf` are what nginx hands to a directive's handler, and `conf` is a `C`.
 unsafe fn handle<C>(
     cf: *mut ngx_conf_t,
     conf: *mut c_void,
-    set: impl FnOnce(&mut C, &[String]) -> Result<(), String>,
+    set: impl FnOnce(&mut C, &[String], Location) -> Result<(), SettingError>,
 ) -> *mut c_char {
     let after = |on_panic| match on_panic {
         OnPanic::Reject => CONF_ERROR,
@@ -113,9 +114,10 @@ unsafe fn handle<C>(
             return CONF_OK;
         }
         // SAFETY: by the caller's promise.
-        let (words, conf) = unsafe { (ngx::words(cf), &mut *conf.cast::<C>()) };
+        let (words, conf, at) =
+            unsafe { (ngx::words(cf), &mut *conf.cast::<C>(), ngx::location(cf)) };
         let done = match words {
-            Some(words) => set(conf, &words),
+            Some(words) => set(conf, &words, at).map_err(|error| phrase(error, &words)),
             None => Err("invalid UTF-8 in the directive".to_owned()),
         };
         match done {
@@ -156,12 +158,12 @@ unsafe fn use_policy(
 ) -> *mut c_char {
     // SAFETY: by the caller's promise.
     unsafe {
-        handle(cf, conf, |conf: &mut ServerConf, words| {
+        handle(cf, conf, |conf: &mut ServerConf, words, at| {
             let setting = setting(conf);
             if !matches!(setting, UseSetting::Unset) {
-                return Err(phrase(SettingError::Duplicate, words));
+                return Err(SettingError::Duplicate);
             }
-            *setting = UseSetting::new(&words[1], ngx::location(cf));
+            *setting = UseSetting::new(&words[1], at);
             Ok(())
         })
     }
@@ -174,7 +176,7 @@ unsafe extern "C" fn hpkp_check(
 ) -> *mut c_char {
     // SAFETY: as for `hpkp`.
     unsafe {
-        handle(cf, conf, |conf: &mut ServerConf, words| {
+        handle(cf, conf, |conf: &mut ServerConf, words, _| {
             set_choice(&mut conf.check, words, setting::CHECK)
         })
     }
@@ -187,7 +189,7 @@ unsafe extern "C" fn hpkp_on_start(
 ) -> *mut c_char {
     // SAFETY: as for `hpkp`, with the main configuration.
     unsafe {
-        handle(cf, conf, |conf: &mut MainConf, words| {
+        handle(cf, conf, |conf: &mut MainConf, words, _| {
             set_choice(&mut conf.on_start, words, setting::ON_START)
         })
     }
@@ -197,12 +199,12 @@ fn set_choice<T: Copy>(
     setting: &mut Option<T>,
     words: &[String],
     choices: &[(&str, T)],
-) -> Result<(), String> {
+) -> Result<(), SettingError> {
     if setting.is_some() {
-        return Err(phrase(SettingError::Duplicate, words));
+        return Err(SettingError::Duplicate);
     }
     let chosen = setting::choose(choices, &words[1], false);
-    *setting = Some(chosen.map_err(|error| phrase(error, words))?);
+    *setting = Some(chosen?);
     Ok(())
 }
 
@@ -213,11 +215,11 @@ unsafe extern "C" fn hpkp_trusted_certificate(
 ) -> *mut c_char {
     // SAFETY: as for `hpkp`.
     unsafe {
-        handle(cf, conf, |conf: &mut ServerConf, words| {
+        handle(cf, conf, |conf: &mut ServerConf, words, at| {
             if conf.trusted.is_some() {
-                return Err(phrase(SettingError::Duplicate, words));
+                return Err(SettingError::Duplicate);
             }
-            conf.trusted = Some((ngx::full_path((*cf).cycle, &words[1]), ngx::location(cf)));
+            conf.trusted = Some((ngx::full_path((*cf).cycle, &words[1]), at));
             Ok(())
         })
     }
@@ -230,11 +232,9 @@ unsafe extern "C" fn hpkp_published_pins(
 ) -> *mut c_char {
     // SAFETY: as for `hpkp`, with the main configuration.
     unsafe {
-        handle(cf, conf, |conf: &mut MainConf, words| {
+        handle(cf, conf, |conf: &mut MainConf, words, at| {
             let full_path = |path: &str| ngx::full_path((*cf).cycle, path);
-            let at = ngx::location(cf);
             setting::add_records(&mut conf.published, &words[1..], at, full_path)
-                .map_err(|error| phrase(error, words))
         })
     }
 }
@@ -246,11 +246,9 @@ unsafe extern "C" fn hpkp_public_port(
 ) -> *mut c_char {
     // SAFETY: as for `hpkp`, with the main configuration.
     unsafe {
-        handle(cf, conf, |conf: &mut MainConf, words| {
+        handle(cf, conf, |conf: &mut MainConf, words, at| {
             let [_, listen, public] = words else { return Err(wrong_number(words)) };
-            conf.public_ports
-                .add(listen, public, ngx::location(cf), true)
-                .map_err(|error| phrase(error, words))
+            conf.public_ports.add(listen, public, at, true)
         })
     }
 }
@@ -262,10 +260,8 @@ unsafe extern "C" fn hpkp_not_served_here(
 ) -> *mut c_char {
     // SAFETY: as for `hpkp`, with the main configuration.
     unsafe {
-        handle(cf, conf, |conf: &mut MainConf, words| {
-            let at = ngx::location(cf);
+        handle(cf, conf, |conf: &mut MainConf, words, at| {
             setting::add_not_served_here(&mut conf.not_served_here, &words[1..], &at)
-                .map_err(|error| phrase(error, words))
         })
     }
 }
@@ -277,9 +273,8 @@ unsafe extern "C" fn policy_block(
 ) -> *mut c_char {
     // SAFETY: as for `hpkp`, with the main configuration.
     let defined = unsafe {
-        handle(cf, conf, |conf: &mut MainConf, words| {
-            setting::define(&mut conf.policies, &words[1], ngx::location(cf))
-                .map_err(|error| phrase(error, words))
+        handle(cf, conf, |conf: &mut MainConf, words, at| {
+            setting::define(&mut conf.policies, &words[1], at)
         })
     };
     if defined != CONF_OK {
@@ -308,7 +303,7 @@ unsafe extern "C" fn policy_directive(
         if words.len() == 2 && words[0].as_bytes() == b"include" {
             return ngx_conf_include(cf, command, conf);
         }
-        handle(cf, conf, |conf: &mut MainConf, words| {
+        handle(cf, conf, |conf: &mut MainConf, words, at| {
             // The block being read is that of the policy defined last.
             let Some(policy) = conf.policies.last_mut() else { return Ok(()) };
             let directive = match words[0].as_str() {
@@ -317,17 +312,19 @@ unsafe extern "C" fn policy_directive(
                 "include_subdomains" => PolicyDirective::IncludeSubdomains,
                 "report_uri" => PolicyDirective::ReportUri,
                 "include" => return Err(wrong_number(words)),
-                _ => return Err(format!("unknown directive \"{}\"", Excerpt::new(&words[0]))),
+                _ => {
+                    let name = Excerpt::new(&words[0]);
+                    return Err(SettingError::Text(format!("unknown directive \"{name}\"")));
+                }
             };
             let [name, value] = words else { return Err(wrong_number(words)) };
             let full_path = |path: &str| ngx::full_path((*cf).cycle, path);
-            let at = ngx::location(cf);
             setting::set(policy, (directive, name), value, at, full_path, false)
-                .map_err(|error| phrase(error, words))
         })
     }
 }
 
-fn wrong_number(words: &[String]) -> String {
-    format!("invalid number of arguments in \"{}\" directive", words[0])
+fn wrong_number(words: &[String]) -> SettingError {
+    let text = format!("invalid number of arguments in \"{}\" directive", words[0]);
+    SettingError::Text(text)
 }

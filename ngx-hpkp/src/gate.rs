@@ -34,7 +34,7 @@ use crate::ngx::{self, ERROR, OK, own_module};
 use crate::outside::{self, Outside};
 use crate::response::Replaceable;
 use crate::server::{OwnContext, Server, Servers};
-use crate::{late, log, phase};
+use crate::{log, phase, rehearsal};
 
 /// The variable that lets a test pass where it would be refused: for the test that a service runs
 /// before each start, and for placeholder certificates.
@@ -53,8 +53,11 @@ pub(crate) unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_in
         // SAFETY: nginx calls this with the configuration that it has just read.
         unsafe {
             let cycle = (*cf).cycle;
-            let accepted =
-                if late::is_needed(cf) { late::defer(cycle, phase) } else { pass(cycle, phase) };
+            let accepted = if rehearsal::is_needed(cf) {
+                rehearsal::defer(cycle, phase)
+            } else {
+                pass(cycle, phase)
+            };
             if accepted { OK } else { ERROR }
         }
     })
@@ -81,9 +84,7 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     let around = unsafe { &*ngx::http_conf::<ServerConf>(cycle, own_module()) };
     let mut check = around.check.unwrap_or_default();
     if phase::is_test() && std::env::var_os(OVERRIDE).is_some_and(|value| value == "warn") {
-        for server in &mut servers.all {
-            server.check = Check::Warn;
-        }
+        servers.all.iter_mut().for_each(|server| server.check = Check::Warn);
         check = Check::Warn;
         let text = "hpkp: HPKP_CHECK=warn is set, so this test accepts what a reload would refuse";
         // SAFETY: as above.
@@ -116,12 +117,7 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     if judgement.refused {
         return false;
     }
-    for ((key, host), verdict) in keys.into_iter().zip(&deployment.hosts).zip(&verdict.hosts) {
-        let Some(key) = key.filter(|_| host.tls) else { continue };
-        let served = Served { alarms: verdict.alarms.clone(), ..presented(host, &deployment) };
-        // Of two blocks with the same names and addresses nginx asks the first.
-        main.served.entry(key).or_insert(served);
-    }
+    main.keep_served(keys, &deployment, &verdict);
     if phase == Phase::Start {
         let is_alarm = |line: &LogLine| line.answer == Answer::Alarm;
         main.alarms = judgement.lines.into_iter().filter(is_alarm).collect();
@@ -130,25 +126,48 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
         let own =
             |server: &Server| server.own.map(|own| ContextAddress::from(own.context.cast_const()));
         let openssl = openssl.ok();
-        let replaceable = openssl.iter().flat_map(|openssl| {
-            let is_unseen = !main.unseen_choosers.is_empty();
-            let of = servers.all.iter().filter(move |server| {
-                server.is_loaded() && (is_unseen || server.conf().replaced_by.is_some())
-            });
-            of.filter_map(|server| server.own).map(move |own| Replaceable {
-                context: ContextAddress::from(own.context.cast_const()),
-                // SAFETY: the context belongs to the configuration, and one thread reads it.
-                loaded: unsafe { openssl.certificates_of(own.context) },
-                unseen: is_unseen,
-            })
-        });
-        let replaceable = replaceable.collect();
+        let replaceable = replaceable(main, &servers, openssl.as_ref());
         let servers = servers.all.iter().map(|server| (server.conf, own(server))).collect();
         main.journal = journal;
         main.pending =
             Some(Pending { phase, deployment, verdict, addresses, servers, replaceable, openssl });
     }
     true
+}
+
+impl MainConf {
+    /// Keeps what an accepted configuration presents, for the reload after it.
+    fn keep_served(
+        &mut self,
+        keys: Vec<Option<ServerKey>>,
+        deployment: &Deployment,
+        verdict: &Verdict,
+    ) {
+        for ((key, host), verdict) in keys.into_iter().zip(&deployment.hosts).zip(&verdict.hosts) {
+            let Some(key) = key.filter(|_| host.tls) else { continue };
+            let served = Served { alarms: verdict.alarms.clone(), ..presented(host, deployment) };
+            // Of two blocks with the same names and addresses nginx asks the first.
+            self.served.entry(key).or_insert(served);
+        }
+    }
+}
+
+/// The contexts whose certificates other code can replace, with those that are loaded.
+fn replaceable(main: &MainConf, servers: &Servers, openssl: Option<&OpenSsl>) -> Vec<Replaceable> {
+    let Some(openssl) = openssl else { return Vec::new() };
+    let unseen = !main.unseen_choosers.is_empty();
+    let of = servers
+        .all
+        .iter()
+        .filter(|server| server.is_loaded() && (unseen || server.conf().replaced_by.is_some()));
+    of.filter_map(|server| server.own)
+        .map(|own| Replaceable {
+            context: ContextAddress::from(own.context.cast_const()),
+            // SAFETY: the context belongs to the configuration, and one thread reads it.
+            loaded: unsafe { openssl.certificates_of(own.context) },
+            unseen,
+        })
+        .collect()
 }
 
 /// Why the certificates of a server cannot be known when the configuration is read, if that is so.
@@ -242,29 +261,7 @@ unsafe fn checked(
         deployment.contexts.push(Context { certificates, trust });
     }
     deployment.policies = loader::resolve(&main.policies);
-    deployment.hosts = servers
-        .all
-        .iter()
-        .map(|server| {
-            let [enforced, report_only] = server.policies().map(Option::<&_>::cloned);
-            Host {
-                label: server.label.clone(),
-                names: server.names.clone(),
-                tls: server.tls,
-                contexts: server
-                    .presents
-                    .iter()
-                    .filter_map(|p| context_of.get(p))
-                    .copied()
-                    .collect(),
-                check: server.check,
-                enforced,
-                report_only,
-                accepted: Vec::new(),
-                serving: Vec::new(),
-            }
-        })
-        .collect();
+    deployment.hosts = servers.all.iter().map(|server| host(server, &context_of)).collect();
     let mut keys: Vec<Option<ServerKey>> =
         servers.all.iter().map(|server| server.is_checked(main).then(|| server.key())).collect();
     // SAFETY: by the caller's promise.
@@ -274,11 +271,33 @@ unsafe fn checked(
         servers.listening.iter().cloned().chain(outside.listening()).collect();
     deployment.noticed.extend(main.public_ports.unused(&listening));
     // SAFETY: the reference does not leave this function, in which nginx does nothing.
-    let running = unsafe { running() };
+    compare(unsafe { running() }, &keys, &mut deployment);
+    let verdict = loader.check(&mut deployment);
+    Checked { deployment, addresses, keys, verdict }
+}
+
+/// What the check is told of a server. `context_of` has the positions of its contexts.
+fn host(server: &Server, context_of: &HashMap<usize, usize>) -> Host {
+    let [enforced, report_only] = server.policies().map(Option::<&_>::cloned);
+    Host {
+        label: server.label.clone(),
+        names: server.names.clone(),
+        tls: server.tls,
+        contexts: server.presents.iter().filter_map(|p| context_of.get(p)).copied().collect(),
+        check: server.check,
+        enforced,
+        report_only,
+        accepted: Vec::new(),
+        serving: Vec::new(),
+    }
+}
+
+/// Notes what the running configuration has accepted already, and what it serves instead.
+fn compare(running: Option<&MainConf>, keys: &[Option<ServerKey>], deployment: &mut Deployment) {
     for (position, key) in keys.iter().enumerate() {
         let before = running.zip(key.as_ref()).and_then(|(running, key)| running.served.get(key));
         let Some(before) = before else { continue };
-        let now = presented(&deployment.hosts[position], &deployment);
+        let now = presented(&deployment.hosts[position], deployment);
         let host = &mut deployment.hosts[position];
         if now.is_like(before) {
             host.accepted.clone_from(&before.alarms);
@@ -287,8 +306,6 @@ unsafe fn checked(
             host.serving.clone_from(&before.leaves);
         }
     }
-    let verdict = loader.check(&mut deployment);
-    Checked { deployment, addresses, keys, verdict }
 }
 
 /// What `host` presents.

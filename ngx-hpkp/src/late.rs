@@ -1,84 +1,24 @@
 //! The second gate, for blocks of servers outside `http` that follow it in the file.
 //!
-//! nginx reads its configuration in order. Where `stream` or `mail` comes behind `http`, their
-//! certificates are not there yet when `http` ends, so the whole check waits until all has been
-//! read. By then nginx has rebuilt its chain of filters, and a refusal would leave it in the master
-//! of a running server (see `gate`). So a reload is rehearsed first: at the first gate a child of the
-//! master goes on with reading, checks all, and ends. If it refuses, the master refuses at the first
-//! gate, where nothing has been touched.
+//! nginx reads its configuration in order. Where `stream` or `mail` comes behind `http`, the check waits
+//! until all has been read. A reload has been rehearsed before, see `rehearsal`.
 
-use std::ffi::{c_char, c_int, c_void};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
-use std::{mem, ptr, thread};
+use std::ffi::{c_char, c_void};
 
 use hpkp_server::failure::Phase;
-use nginx_sys::{NGX_LOG_WARN, ngx_conf_t, ngx_cycle, ngx_cycle_t, ngx_pool_cleanup_add};
+use nginx_sys::{ngx_cycle, ngx_cycle_t};
 
 use crate::boundary::{self, OnPanic};
 use crate::conf::MainConf;
-use crate::gate;
 use crate::ngx::{self, CONF_ERROR, CONF_OK, own_module};
-use crate::{log, outside, phase, rest};
-
-/// How the child of a rehearsal ends.
-const ACCEPTED: c_int = 0;
-const REFUSED: c_int = 3;
-/// It did not get as far as the check. The master will see why for itself.
-const UNKNOWN: c_int = 4;
-/// A hook has failed. The child has said so, and the master can still refuse.
-const BROKEN: c_int = 5;
-
-/// How long a rehearsal may take. Reading tens of thousands of certificates takes seconds.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// The level of the log before the child was silenced.
-static LEVEL: AtomicUsize = AtomicUsize::new(0);
-
-/// Whether the check has to wait for blocks that have not been read.
-///
-/// # Safety
-/// `cf` is what nginx hands to the `postconfiguration` of an HTTP module.
-pub(crate) unsafe fn is_needed(cf: *const ngx_conf_t) -> bool {
-    // SAFETY: by the caller's promise.
-    unsafe {
-        let cycle = (*cf).cycle;
-        let main = ngx::http_main_conf::<MainConf>(cycle, own_module()).as_mut();
-        let Some(main) = main.filter(|main| !main.published.is_empty()) else { return false };
-        main.blocks_to_come = outside::blocks_to_come(cycle);
-        main.blocks_to_come > 0 && rest::may_have_servers(cf)
-    }
-}
-
-/// Puts the check off until all has been read; whether nginx may go on reading.
-///
-/// # Safety
-/// `cycle` is the cycle whose block `http` has just been read.
-pub(crate) unsafe fn defer(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
-    // SAFETY: by the caller's promise.
-    unsafe {
-        if let Some(main) = ngx::http_main_conf::<MainConf>(cycle, own_module()).as_mut() {
-            main.is_deferred = true;
-        }
-        // Where this process serves nothing yet, it ends when it is refused.
-        if phase != Phase::Reload || !is_serving() {
-            return true;
-        }
-        !matches!(rehearse(cycle), Some(REFUSED | BROKEN))
-    }
-}
-
-/// Whether a configuration is in effect in this process.
-fn is_serving() -> bool {
-    // SAFETY: `ngx_cycle` is null or points to a live cycle.
-    unsafe { !ngx_cycle.is_null() && !(*ngx_cycle).conf_ctx.is_null() }
-}
+use crate::rehearsal::{self, ACCEPTED, BROKEN, REFUSED, UNKNOWN, is_serving};
+use crate::{gate, outside, phase};
 
 /// `init_conf` of a core module: all has been read, and nothing has taken effect.
 pub(crate) unsafe extern "C" fn init_conf(cycle: *mut ngx_cycle_t, _: *mut c_void) -> *mut c_char {
     if phase::is_rehearsal() {
         // SAFETY: nginx calls this with the cycle whose configuration it has just read; it has a log.
-        unsafe { (*(*cycle).log).log_level = LEVEL.load(Ordering::Relaxed) };
+        unsafe { rehearsal::end_silence(cycle) };
     }
     let after = |on_panic| match on_panic {
         OnPanic::Reject => CONF_ERROR,
@@ -110,7 +50,7 @@ pub(crate) unsafe extern "C" fn init_conf(cycle: *mut ngx_cycle_t, _: *mut c_voi
         }
     });
     if phase::is_rehearsal() {
-        end(if boundary::has_failed() { BROKEN } else { ending });
+        rehearsal::end(if boundary::has_failed() { BROKEN } else { ending });
     }
     answer
 }
@@ -128,98 +68,4 @@ unsafe fn bearable(cycle: *const ngx_cycle_t, phase: Phase) -> Phase {
         Phase::Reload if is_serving() && !phase::is_rehearsal() && !is_alike() => Phase::Restart,
         phase => phase,
     }
-}
-
-/// Has a child go on with reading `cycle`; how it has ended, if it has by itself. The child returns
-/// from here too, with `None`.
-///
-/// # Safety
-/// As for [`is_needed`].
-unsafe fn rehearse(cycle: *mut ngx_cycle_t) -> Option<c_int> {
-    // SAFETY: an empty set of signals is a valid one; the calls fill it in.
-    unsafe {
-        // nginx's own handler would learn how the child has ended, in our place.
-        let mut children: libc::sigset_t = mem::zeroed();
-        let mut before: libc::sigset_t = mem::zeroed();
-        libc::sigemptyset(&raw mut children);
-        libc::sigaddset(&raw mut children, libc::SIGCHLD);
-        libc::sigprocmask(libc::SIG_BLOCK, &raw const children, &raw mut before);
-        let master = libc::getpid();
-        // SAFETY: nginx's master has one thread. Where a module has started another that holds a
-        // lock now, the child may wait for ever, and it is ended after a while.
-        let child = libc::fork();
-        if child == 0 {
-            become_child(cycle, master);
-            return None;
-        }
-        let ended = if child > 0 { wait_for(child) } else { None };
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut());
-        if ended.is_none() {
-            let text = "hpkp: [tls-server-not-checked] -: cannot check the servers in blocks after http \
-                        in advance; they are checked once nginx has begun to use the configuration";
-            log::write((*cycle).log, NGX_LOG_WARN, text, None);
-        }
-        ended
-    }
-}
-
-/// Makes sure that this process ends with the reading of `cycle`, whatever becomes of that: it must
-/// never go on as a second master.
-///
-/// # Safety
-/// `cycle` is being read, in a process that has just been forked from `master`.
-unsafe fn become_child(cycle: *mut ngx_cycle_t, master: libc::pid_t) {
-    unsafe extern "C" fn give_up(_: *mut c_void) {
-        end(UNKNOWN);
-    }
-    phase::begin_rehearsal();
-    // SAFETY: by the caller's promise. nginx destroys the pool of a configuration that it gives up,
-    // which runs the cleanup; one that it does not give up comes to `init_conf`.
-    unsafe {
-        #[cfg(target_os = "linux")]
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        let cleanup = ngx_pool_cleanup_add((*cycle).pool, 0);
-        if cleanup.is_null() || libc::getppid() != master {
-            end(UNKNOWN);
-        }
-        (*cleanup).handler = Some(give_up);
-        // What is wrong with the rest of the file, the master will say itself.
-        let log = (*cycle).log;
-        LEVEL.store((*log).log_level, Ordering::Relaxed);
-        (*log).log_level = 0;
-    }
-}
-
-/// Ends the child, and runs nothing that the master has registered for its own end.
-fn end(status: c_int) -> ! {
-    // SAFETY: ends the process at once; the child has nothing to keep.
-    unsafe { libc::_exit(status) }
-}
-
-/// How a child has ended, if it has by itself and in time.
-fn wait_for(child: libc::pid_t) -> Option<c_int> {
-    let begun = Instant::now();
-    let mut pause = Duration::from_millis(1);
-    let mut status = 0;
-    loop {
-        // SAFETY: our own child, which nobody else waits for while its signal is blocked.
-        let done = unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) };
-        if done == child {
-            break;
-        }
-        if done < 0 {
-            return None;
-        }
-        if begun.elapsed() > PATIENCE {
-            // SAFETY: as above; it has not been waited for, so the number is still its own.
-            unsafe {
-                libc::kill(child, libc::SIGKILL);
-                libc::waitpid(child, &raw mut status, 0);
-            }
-            return None;
-        }
-        thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(20));
-    }
-    libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status))
 }

@@ -2,7 +2,8 @@
 //!
 //! Data flow: `directive` reads the configuration into `conf`, and `chosen` notes what other modules'
 //! directives do to certificates; once all of it has been read, `gate` hands what `server` and `outside`
-//! find in nginx's objects to the core's check and refuses or goes on; `late` is its second place.
+//! find in nginx's objects to the core's check and refuses or goes on; `late` is its second
+//! place, and `rehearsal` goes there ahead of a server that must not be refused so late.
 //! `commit` records what is published when the configuration takes effect and makes each server's
 //! `response`; `filter` adds the field to responses; `variable` gives the access log its variables.
 //!
@@ -23,6 +24,7 @@ mod ngx;
 mod outside;
 mod phase;
 mod pool;
+mod rehearsal;
 mod response;
 mod rest;
 mod server;

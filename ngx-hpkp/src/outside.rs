@@ -8,17 +8,15 @@
 mod bindings;
 mod chosen;
 mod mail;
+mod modules;
+mod servers;
 mod stream;
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
-use std::rc::Rc;
 
-use hpkp_core::check::{
-    Certificates, Choice, Context, Deployment, Host, Listener, NamePattern, Noticed,
-};
+use hpkp_core::check::{Certificates, Choice, Context, Deployment, Host, Listener, Noticed};
 use hpkp_core::finding::{Check, Code, Location, Text};
 use hpkp_core::path::Chain;
 use hpkp_core::text::Excerpt;
@@ -26,52 +24,16 @@ use hpkp_core::text::ShellWord;
 use hpkp_server::loader::Loader;
 use hpkp_server::public_port::PublicPorts;
 use hpkp_server::sending::ContextAddress;
-use nginx_sys::{
-    NGX_CONF_MODULE, NGX_CORE_MODULE, NGX_EVENT_MODULE, NGX_HTTP_MODULE, ngx_array_t, ngx_cycle_t,
-    ngx_module_t, u_char,
-};
+use nginx_sys::{NGX_CONF_MODULE, NGX_CORE_MODULE, NGX_EVENT_MODULE, NGX_HTTP_MODULE, ngx_cycle_t};
 
 use crate::chooser::{self, CHOSEN_LATER};
 use crate::conf::{ServerConf, ServerKey};
-use crate::ngx;
 use crate::server::OwnContext;
+use modules::{module, modules};
+use servers::{Address, Server};
 
 pub(crate) use chosen::{CONTEXT as STREAM_CONTEXT, KIND as STREAM_KIND};
-
-/// All servers outside `http`.
-#[derive(Default)]
-pub(crate) struct Outside {
-    servers: Vec<Server>,
-    addresses: Vec<Address>,
-    /// Modules that may have servers of a kind that is not known here.
-    strangers: Vec<String>,
-    /// The files of other modules that can choose certificates in `stream` in a way that nothing shows.
-    unseen_choosers: Vec<PathBuf>,
-}
-
-/// A server.
-struct Server {
-    /// The block around it.
-    kind: &'static str,
-    names: Vec<String>,
-    patterns: Vec<Rc<dyn NamePattern>>,
-    /// Its own context, if it has certificates.
-    own: Option<OwnContext>,
-    /// Whether it hands TLS on unopened.
-    passes_on: bool,
-    /// Which directives of other modules choose or replace its certificates.
-    chosen: chosen::ChosenBy,
-    at: Location,
-}
-
-/// An address, with the servers (by position) among which nginx chooses there.
-struct Address {
-    text: String,
-    port: u16,
-    tls: bool,
-    servers: Vec<usize>,
-    default: usize,
-}
+pub(crate) use servers::Outside;
 
 /// What `http` says for all servers.
 pub(crate) struct Settings<'a> {
@@ -136,25 +98,8 @@ impl Outside {
         loader: &mut Loader<'_>,
         settings: &Settings<'_>,
     ) -> Vec<ServerKey> {
-        let on_tls = self.addresses.iter().filter(|address| address.tls);
-        let on_tls: HashSet<usize> = on_tls.flat_map(|a| a.servers.iter().copied()).collect();
-        let mut context_of: HashMap<usize, usize> = HashMap::new();
-        for (position, server) in self.servers.iter().enumerate() {
-            let Some(own) = server.own.filter(|own| !own.rejects) else { continue };
-            if !on_tls.contains(&position) {
-                continue;
-            }
-            let certificates = match &server.chosen.chosen_by {
-                Some(chooser) => chooser::chosen_by(chooser),
-                None if own.variables => CHOSEN_LATER,
-                // SAFETY: by the caller's promise.
-                None => unsafe { loader.loaded(own.context) },
-            };
-            let trust = loader.trust(settings.conf.trusted.as_ref());
-            context_of.insert(position, deployment.contexts.len());
-            addresses.push(ContextAddress::from(own.context.cast_const()));
-            deployment.contexts.push(Context { certificates, trust });
-        }
+        // SAFETY: by the caller's promise.
+        let context_of = unsafe { self.add_contexts(deployment, addresses, loader, settings) };
         let mut keys = Vec::new();
         // A server has one host for the addresses that it has alone, and one for those that it
         // shares: there its names decide.
@@ -203,6 +148,39 @@ impl Outside {
         keys
     }
 
+    /// Adds the contexts of the servers on TLS; gives their positions by those of the servers.
+    ///
+    /// # Safety
+    /// As for [`Self::add_to`].
+    unsafe fn add_contexts(
+        &self,
+        deployment: &mut Deployment,
+        addresses: &mut Vec<ContextAddress>,
+        loader: &mut Loader<'_>,
+        settings: &Settings<'_>,
+    ) -> HashMap<usize, usize> {
+        let on_tls = self.addresses.iter().filter(|address| address.tls);
+        let on_tls: HashSet<usize> = on_tls.flat_map(|a| a.servers.iter().copied()).collect();
+        let mut context_of: HashMap<usize, usize> = HashMap::new();
+        for (position, server) in self.servers.iter().enumerate() {
+            let Some(own) = server.own.filter(|own| !own.rejects) else { continue };
+            if !on_tls.contains(&position) {
+                continue;
+            }
+            let certificates = match &server.chosen.chosen_by {
+                Some(chooser) => chooser::chosen_by(chooser),
+                None if own.variables => CHOSEN_LATER,
+                // SAFETY: by the caller's promise.
+                None => unsafe { loader.loaded(own.context) },
+            };
+            let trust = loader.trust(settings.conf.trusted.as_ref());
+            context_of.insert(position, deployment.contexts.len());
+            addresses.push(ContextAddress::from(own.context.cast_const()));
+            deployment.contexts.push(Context { certificates, trust });
+        }
+        context_of
+    }
+
     fn host(
         &self,
         server: usize,
@@ -235,17 +213,40 @@ impl Outside {
 
     /// What cannot be looked at.
     fn report(&self, deployment: &mut Deployment, context_of: &HashMap<usize, usize>) {
-        let code = Code::TlsServerNotChecked;
-        let records = deployment.records.as_ref();
-        let directory = records.map_or("DIR", |records| records.directory.as_str());
-        let directory = ShellWord::new(directory).to_string();
-        let mut noticed = Vec::new();
         let mut first: HashMap<usize, &str> = HashMap::new();
         for address in &self.addresses {
             for server in &address.servers {
                 first.entry(*server).or_insert(&address.text);
             }
         }
+        let mut noticed = self.unlooked_at(deployment, context_of, &first);
+        noticed.extend(self.replaced(deployment, context_of, &first));
+        let at = deployment.records.as_ref().map(|records| records.at.clone());
+        for name in self.strangers.iter().filter(|_| at.is_some()) {
+            noticed.push(Noticed {
+                code: Code::TlsServerNotChecked,
+                label: name.clone(),
+                text: Text::new(
+                    "this module may have TLS servers of a kind that hpkp does not know; their \
+                     certificates are not compared with the pins that clients hold",
+                ),
+                at: at.clone().unwrap_or_else(|| Location { file: "-".into(), line: 0 }),
+            });
+        }
+        deployment.noticed.extend(noticed);
+    }
+
+    /// The servers whose certificates are not known.
+    fn unlooked_at(
+        &self,
+        deployment: &Deployment,
+        context_of: &HashMap<usize, usize>,
+        first: &HashMap<usize, &str>,
+    ) -> Vec<Noticed> {
+        let records = deployment.records.as_ref();
+        let directory = records.map_or("DIR", |records| records.directory.as_str());
+        let directory = ShellWord::new(directory).to_string();
+        let mut noticed = Vec::new();
         for (position, server) in self.servers.iter().enumerate() {
             let certificates = context_of.get(&position).map(|c| &deployment.contexts[*c]);
             let why = match certificates.map(|context| &context.certificates) {
@@ -264,7 +265,7 @@ impl Outside {
                 None => format!("{} {on}", server.kind),
             };
             noticed.push(Noticed {
-                code,
+                code: Code::TlsServerNotChecked,
                 label,
                 text: Text::new(format!(
                     "{why}, so no certificate of this server is compared with the pins that clients hold"
@@ -276,6 +277,17 @@ impl Outside {
                 at: server.at.clone(),
             });
         }
+        noticed
+    }
+
+    /// The servers whose certificates other code can replace.
+    fn replaced(
+        &self,
+        deployment: &Deployment,
+        context_of: &HashMap<usize, usize>,
+        first: &HashMap<usize, &str>,
+    ) -> Vec<Noticed> {
+        let mut noticed = Vec::new();
         let loaded = self.servers.iter().enumerate().filter(|(position, _)| {
             context_of.get(position).is_some_and(|context| {
                 matches!(deployment.contexts[*context].certificates, Certificates::Loaded(_))
@@ -301,19 +313,7 @@ impl Outside {
                 may_replace(&format!("the module in {path}"), &server.at);
             }
         }
-        let at = deployment.records.as_ref().map(|records| records.at.clone());
-        for name in self.strangers.iter().filter(|_| at.is_some()) {
-            noticed.push(Noticed {
-                code,
-                label: name.clone(),
-                text: Text::new(
-                    "this module may have TLS servers of a kind that hpkp does not know; their \
-                     certificates are not compared with the pins that clients hold",
-                ),
-                at: at.clone().unwrap_or_else(|| Location { file: "-".into(), line: 0 }),
-            });
-        }
-        deployment.noticed.extend(noticed);
+        noticed
     }
 }
 
@@ -327,37 +327,6 @@ fn certified(certificates: Option<&Certificates>) -> Vec<String> {
         }
     }
     names
-}
-
-/// The module of this name and kind.
-///
-/// # Safety
-/// `cycle` is live and has its modules.
-unsafe fn module<'a>(
-    cycle: *const ngx_cycle_t,
-    name: &CStr,
-    kind: usize,
-) -> Option<&'a ngx_module_t> {
-    // SAFETY: by the caller's promise.
-    unsafe { modules(cycle) }.find(|module| {
-        // SAFETY: a module of a cycle has a name, which nginx compares in the same way.
-        module.type_ == kind && unsafe { CStr::from_ptr(module.name) == name }
-    })
-}
-
-/// # Safety
-/// `cycle` is live and has its modules, and they stay loaded while they are looked at.
-unsafe fn modules<'a>(cycle: *const ngx_cycle_t) -> impl Iterator<Item = &'a ngx_module_t> {
-    // SAFETY: by the caller's promise; the list of modules ends with null.
-    let mut next = unsafe { (*cycle).modules };
-    std::iter::from_fn(move || {
-        // SAFETY: as above.
-        unsafe {
-            let module = (*next).as_ref()?;
-            next = next.add(1);
-            Some(module)
-        }
-    })
 }
 
 /// The first module of each kind that is not known here.
@@ -385,50 +354,4 @@ unsafe fn strangers(cycle: *const ngx_cycle_t) -> Vec<String> {
         }
     }
     names
-}
-
-/// The configuration of a block of the core module `name`, once it has been met.
-///
-/// # Safety
-/// `cycle` is live, and the configuration of that module is a `C` or null.
-unsafe fn block<'a, C>(cycle: *const ngx_cycle_t, name: &CStr) -> Option<&'a C> {
-    // SAFETY: by the caller's promise; there is a slot for each module.
-    unsafe {
-        let module = module(cycle, name, NGX_CORE_MODULE as usize)?;
-        (*(*cycle).conf_ctx.add(module.index)).cast::<C>().as_ref()
-    }
-}
-
-/// The configuration of a module within the block.
-///
-/// # Safety
-/// `slots` are those of a block of the module's kind, and the configuration is a `C` or null.
-unsafe fn within<'a, C>(
-    slots: *mut *mut std::ffi::c_void,
-    module: Option<&ngx_module_t>,
-) -> Option<&'a C> {
-    // SAFETY: by the caller's promise; there is a slot for each module of the kind.
-    unsafe { (*slots.add(module?.ctx_index)).cast::<C>().as_ref() }
-}
-
-/// Where a server stands.
-///
-/// # Safety
-/// `file` is null or a string of nginx with its terminating null octet.
-unsafe fn location(file: *const u_char, line: usize) -> Location {
-    if file.is_null() {
-        return Location { file: "-".into(), line };
-    }
-    // SAFETY: by the caller's promise.
-    let file = unsafe { CStr::from_ptr(file.cast()) };
-    Location { file: file.to_string_lossy().into(), line }
-}
-
-/// The elements of an array.
-///
-/// # Safety
-/// As for [`ngx::elements`].
-unsafe fn elements<'a, T>(array: *const ngx_array_t) -> &'a [T] {
-    // SAFETY: by the caller's promise.
-    unsafe { ngx::elements(array) }
 }

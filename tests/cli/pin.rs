@@ -260,7 +260,7 @@ fn a_server_that_does_not_answer_is_not_known() {
     let port = free_port();
     nginx.configure(&format!("server {{ listen 127.0.0.1:{port}; }}"));
     nginx.start();
-    pin(&[&format!("127.0.0.1:{port}")]).failed(3, "the server sent no certificate");
+    pin(&[&format!("127.0.0.1:{port}")]).failed(3, "the server does not speak TLS on this port");
 }
 
 #[test]

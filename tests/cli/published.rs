@@ -264,6 +264,7 @@ fn nothing_is_said_of_what_is_not_known() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn apps_are_imported() {
     let records = Records::new();
     let text = format!(

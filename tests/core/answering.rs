@@ -7,10 +7,9 @@ use hpkp_core::check::digest;
 use hpkp_core::check::{Certificates, Deployment, NotServedHere, TrustSetting, Verdict, check};
 use hpkp_core::finding::{Class, Code};
 use hpkp_core::path::{Anchor, Anchors, Chain, Trust};
-use hpkp_core::published::{
-    Body, Event, Lifetime, Matching, Origin, Presents, Published, Scope, State,
-};
+use hpkp_core::published::{Body, Event, Matching, Origin, Presents, Published, Scope, State};
 use hpkp_tests::pki::{CA_EXTENSIONS, leaf_extensions};
+use hpkp_tests::recorded::held;
 
 use crate::published::{BLOCK, Block, DAY, LOCKOUT, Never, World, at, codes, published};
 
@@ -375,19 +374,9 @@ fn a_removed_host_whose_certificate_is_gone_too_is_a_warning() {
 /// Pins of a client that compares the leaf's key on one port, as curl and TLSA 3 1 1 have them.
 pub(crate) fn on_port(world: &mut World, host: &str, port: u16, key: &str) {
     let body = Body::Published(Published {
-        host: host.parse().expect("a name"),
-        matching: Matching::Exact,
-        except: vec![],
-        include_subdomains: false,
         scope: Scope::Leaf,
         port: Some(port),
-        pins: vec![world.pin(key)],
-        lifetime: Lifetime::Open,
-        origin: Origin::Other("zone".into()),
-        since: None,
-        configuration: None,
-        exempt: vec![],
-        tlsa: None,
+        ..held(host, vec![world.pin(key)])
     });
     world.add("dns", body);
 }

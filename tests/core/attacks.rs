@@ -11,6 +11,7 @@ use hpkp_core::published::{
     Scope, Waived,
 };
 use hpkp_tests::pki::leaf_extensions;
+use hpkp_tests::recorded::held;
 
 use crate::answering::{by_port, codes_of, crossed, sending};
 use crate::published::{BLOCK, Block, DAY, LOCKOUT, Never, World, at, codes, published};
@@ -31,23 +32,8 @@ fn a(certificate: &str) -> Block<'_> {
 }
 
 fn entry(world: &World, host: &str, matching: Matching, keys: &[&str]) -> Published {
-    let mut pins: Vec<_> = keys.iter().map(|key| world.pin(key)).collect();
-    pins.sort_unstable();
-    Published {
-        host: host.parse().expect("a name"),
-        matching,
-        except: vec![],
-        include_subdomains: false,
-        scope: Scope::Chain,
-        port: None,
-        pins,
-        lifetime: Lifetime::Open,
-        origin: Origin::Other("release 7".into()),
-        since: None,
-        configuration: None,
-        exempt: vec![],
-        tlsa: None,
-    }
+    let pins = keys.iter().map(|key| world.pin(key)).collect();
+    Published { matching, ..held(host, pins) }
 }
 
 fn of(client: Client) -> Option<Configuration> {

@@ -6,10 +6,10 @@ use hpkp_core::pin::Pin;
 use hpkp_core::published::state::{Retention, Standing};
 use hpkp_core::published::tlsa::Protocol;
 use hpkp_core::published::{
-    Body, Client, Configuration, Ended, Event, Fingerprint, Lifetime, Matching, Origin, Published,
-    Rrset, Scope, Tlsa, Why,
+    Body, Client, Configuration, Ended, Event, Fingerprint, Published, Rrset, Scope, Tlsa, Why,
 };
 use hpkp_tests::pki::leaf_extensions;
+use hpkp_tests::recorded::held;
 
 use crate::answering::{by_port, codes_of};
 use crate::published::{BLOCK, Block, LOCKOUT, World};
@@ -32,21 +32,7 @@ fn block(certificate: &str) -> Block<'_> {
 }
 
 fn plain(port: Option<u16>) -> Published {
-    Published {
-        host: HOST.parse().expect("a name"),
-        matching: Matching::Exact,
-        except: vec![],
-        include_subdomains: false,
-        scope: Scope::Leaf,
-        port,
-        pins: vec![Pin::from_octets([1; 32])],
-        lifetime: Lifetime::Open,
-        origin: Origin::Other("zone".into()),
-        since: None,
-        configuration: None,
-        exempt: vec![],
-        tlsa: None,
-    }
+    Published { scope: Scope::Leaf, port, ..held(HOST, vec![Pin::from_octets([1; 32])]) }
 }
 
 fn set(records: Vec<Tlsa>) -> Rrset {

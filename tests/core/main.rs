@@ -2,6 +2,7 @@
 
 mod answering;
 mod attacks;
+mod circles;
 mod dane;
 mod keys;
 mod layers;

@@ -22,6 +22,7 @@ use hpkp_core::published::{
     Why,
 };
 use hpkp_tests::pki::Pki;
+use hpkp_tests::recorded::held;
 use hpkp_tests::site;
 
 pub(crate) const DAY: i64 = 86_400;
@@ -175,19 +176,10 @@ impl World {
         key: &str,
     ) -> Event {
         let body = Body::Published(Published {
-            host: host.parse().expect("a name"),
             matching,
-            except: vec![],
-            include_subdomains: false,
             scope,
-            port: None,
-            pins: vec![self.pin(key)],
             lifetime: Lifetime::ExpiresAt(self.now + 30 * DAY),
-            origin: Origin::Other("release 7".into()),
-            since: None,
-            configuration: None,
-            exempt: Vec::new(),
-            tlsa: None,
+            ..held(host, vec![self.pin(key)])
         });
         self.add("apps", body)
     }
@@ -195,19 +187,9 @@ impl World {
     /// A header of this writer's.
     pub(crate) fn header(&mut self, host: &str, key: &str, seconds: u64) -> Event {
         let body = Body::Published(Published {
-            host: host.parse().expect("a name"),
-            matching: Matching::Exact,
-            except: vec![],
-            include_subdomains: false,
-            scope: Scope::Chain,
-            port: None,
-            pins: vec![self.pin(key)],
             lifetime: Lifetime::MaxAge(MaxAge::from_seconds(seconds).expect("an age")),
             origin: Origin::Header,
-            since: None,
-            configuration: None,
-            exempt: Vec::new(),
-            tlsa: None,
+            ..held(host, vec![self.pin(key)])
         });
         self.add("web-1", body)
     }
@@ -488,19 +470,9 @@ fn the_key_of_another_port_is_not_the_key_before() {
     let warned = [(Code::PublishedPinsUnmet, Class::Warning)];
     let refused = [(Code::PublishedPinsUnmet, LOCKOUT)];
     let body = Body::Published(Published {
-        host: "www.example.com".parse().expect("a name"),
-        matching: Matching::Exact,
-        except: vec![],
-        include_subdomains: false,
         scope: Scope::Leaf,
         port: Some(443),
-        pins: vec![world.pin("a")],
-        lifetime: Lifetime::Open,
-        origin: Origin::Other("release 7".into()),
-        since: None,
-        configuration: None,
-        exempt: Vec::new(),
-        tlsa: None,
+        ..held("www.example.com", vec![world.pin("a")])
     });
     world.add("apps", body);
     world.accept(&[at(443, "a"), at(8443, "c")]);

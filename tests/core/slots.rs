@@ -4,8 +4,9 @@ use hpkp_core::accepted::accepted;
 use hpkp_core::check::{Certificates, Choice, Deployment, check};
 use hpkp_core::finding::{Check, Class, Code};
 use hpkp_core::path::Chain;
-use hpkp_core::published::{Body, Event, Lifetime, Matching, Origin, Published, Scope};
+use hpkp_core::published::{Body, Event, Lifetime, Matching, Published, Scope};
 use hpkp_tests::pki::leaf_extensions;
+use hpkp_tests::recorded::held;
 
 use crate::answering::{crossed, sending};
 use crate::published::{BLOCK, Block, DAY, LOCKOUT, Never, World, codes};
@@ -49,23 +50,9 @@ fn load(world: &World, deployment: &mut Deployment, context: usize, certificates
 
 /// An app that pins these keys.
 fn app(world: &mut World, host: &str, keys: &[&str]) {
-    let mut pins: Vec<_> = keys.iter().map(|key| world.pin(key)).collect();
-    pins.sort_unstable();
-    let body = Body::Published(Published {
-        tlsa: None,
-        host: host.parse().expect("a name"),
-        matching: Matching::Exact,
-        except: vec![],
-        include_subdomains: false,
-        scope: Scope::Chain,
-        port: None,
-        pins,
-        lifetime: Lifetime::ExpiresAt(world.now + 30 * DAY),
-        origin: Origin::Other("release 7".into()),
-        since: None,
-        configuration: None,
-        exempt: Vec::new(),
-    });
+    let pins = keys.iter().map(|key| world.pin(key)).collect();
+    let lifetime = Lifetime::ExpiresAt(world.now + 30 * DAY);
+    let body = Body::Published(Published { lifetime, ..held(host, pins) });
     world.add("apps", body);
 }
 
@@ -281,19 +268,9 @@ fn a_virtual_host_that_no_name_leads_to_locks_nobody_out() {
 fn pins_for_a_port_of_hosts_below_are_compared_with_nothing() {
     let mut world = World::new(&[("leaf", WWW)]);
     let body = Body::Published(Published {
-        tlsa: None,
-        host: "example.com".parse().expect("a name"),
-        matching: Matching::Exact,
-        except: vec![],
         include_subdomains: true,
-        scope: Scope::Chain,
         port: Some(8443),
-        pins: vec![world.pin("leaf")],
-        lifetime: Lifetime::Open,
-        origin: Origin::Other("release 7".into()),
-        since: None,
-        configuration: None,
-        exempt: Vec::new(),
+        ..held("example.com", vec![world.pin("leaf")])
     });
     world.add("apps", body);
     let verdict = world.check(&[Block { names: &[WWW], certificate: "leaf", ..BLOCK }]);

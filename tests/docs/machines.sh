@@ -380,6 +380,20 @@ machine_command() {
     key current /etc/ssl/private/www.key
     okhttp | sed 's/api\.example/*.api.example/' >Pins.kt
 }
+# A site whose header is made by hand.
+analyzed_site() {
+    cat >/etc/nginx/conf.d/site.conf <<END
+server {
+    listen 443 ssl;
+    server_name www.example.com;
+    ssl_certificate     /etc/ssl/example/fullchain.pem;
+    ssl_certificate_key /etc/ssl/example/privkey.pem;
+    add_header Public-Key-Pins 'pin-sha256="$(pin_of current | cut -c 8-)"; pin-sha256="$(pin_of backup | cut -c 8-)"; max-age=2592000' always;
+    return 200 "hello\\n";
+}
+END
+    nginx && serves /etc/ssl/example/fullchain.pem
+}
 records_of_the_reference() {
     hpkp published add www.example.com --since 2026-06-01 --until now --header \
         "pin-sha256=\"$(pin_of next | cut -c 8-)\"; pin-sha256=\"$(pin_of backup | cut -c 8-)\"; max-age=5184000" &&

@@ -103,6 +103,7 @@ documents! {
     fleet: "docs/how-to/fleet.md"
     acme: "docs/how-to/acme.md"
     restore: "docs/how-to/restore.md"
+    outside: "docs/how-to/outside.md"
     give_up: "docs/how-to/give-up.md"
     incident: "docs/incident.md"
     command: "docs/reference/command.md"

@@ -1,15 +1,16 @@
 //! Commands that findings print, run as they are printed.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use hpkp_tests::layout::{BLOCK, Block, LAYOUT, Layout, POLICY, Policy, Site};
-use hpkp_tests::pki::leaf_extensions;
+use hpkp_tests::pki::{RSA, leaf_extensions};
 use hpkp_tests::site::{A, B};
 use hpkp_tests::succeed;
 
 use crate::apps::published;
-use crate::fixture::{Fixture, says};
+use crate::fixture::{Fixture, OWN, says};
 
 super::scenarios! {
     the_printed_waiver_covers_all_hosts
@@ -18,13 +19,21 @@ super::scenarios! {
     a_missing_directory_is_restored_or_made
     the_file_of_the_command_is_restored_too
     a_certificate_without_a_subject_is_called_by_its_name
+    the_printed_chmod_makes_the_records_trusted
+    the_printed_rm_goes_on_without_the_records
+    the_printed_openssl_makes_a_backup_key
+    the_printed_openssl_gives_the_public_key
+    the_printed_end_is_of_a_server_that_is_gone
+    the_printed_end_is_of_a_server_whose_records_are_lost
 }
 
-/// The commands in what was said that begin with these words, each once.
+/// The commands in what was said that begin with these words, each once. They stand behind a colon, and
+/// end their lines.
 fn commands(said: &str, words: &str) -> Vec<String> {
+    let begin = format!(": {words}");
     let mut all: Vec<String> = said
         .lines()
-        .filter_map(|line| line.find(words).map(|start| line[start..].to_owned()))
+        .filter_map(|line| line.find(&begin).map(|start| line[start + 2..].to_owned()))
         .collect();
     all.sort();
     all.dedup();
@@ -34,9 +43,25 @@ fn commands(said: &str, words: &str) -> Vec<String> {
 /// Runs a command as a shell does into which it was pasted; what it printed.
 #[track_caller]
 fn paste(command: &str) -> String {
-    let hpkp = command.strip_prefix("hpkp ").expect("our command");
-    let line = format!("{} {hpkp}", env!("CARGO_BIN_EXE_hpkp"));
-    String::from_utf8(succeed(Command::new("sh").args(["-c", &line]))).expect("UTF-8")
+    paste_in(Path::new("/"), command)
+}
+
+/// The same, in a directory.
+#[track_caller]
+fn paste_in(directory: &Path, command: &str) -> String {
+    let own = Path::new(env!("CARGO_BIN_EXE_hpkp")).parent().expect("a directory").display();
+    let path = format!("{own}:{}", std::env::var("PATH").expect("a path"));
+    let mut shell = Command::new("sh");
+    let shell = shell.current_dir(directory).env("PATH", path).args(["-c", command]);
+    String::from_utf8(succeed(shell)).expect("UTF-8")
+}
+
+/// The one command in what was said that begins with these words.
+#[track_caller]
+fn the_command(said: &str, words: &str) -> String {
+    let mut all = commands(said, words);
+    assert_eq!(all.len(), 1, "{words}: {all:?} in:\n{said}");
+    all.remove(0)
 }
 
 fn the_printed_waiver_covers_all_hosts<S: Site>() {
@@ -72,7 +97,7 @@ fn the_printed_waiver_covers_all_hosts<S: Site>() {
     assert!((1..=3).contains(&waivers.len()), "{waivers:?}");
     // The dangerous one is the last, and marked.
     let last = said.lines().rfind(|line| line.contains("hpkp: [published-pins-unmet]"));
-    says(last.expect("a line"), &["last resort, locks out those clients: ", " waive "]);
+    says(last.expect("a line"), &["last resort, locks out those clients", ": hpkp published -d "]);
     for waiver in waivers {
         paste(waiver);
     }
@@ -131,7 +156,7 @@ fn the_file_of_the_command_is_restored_too<S: Site>() {
     let live = fixture.pki.pin("live.pem");
     fixture.up(&["live"], &[&live, B], &[]);
     published(&fixture, &["list"]);
-    fs::remove_file(fixture.site.path(crate::fixture::OWN)).expect("records");
+    fs::remove_file(fixture.site.path(OWN)).expect("records");
     let said = fixture.refuses(&["live"], &[A, B], &["no-pin-in-chain", "records-missing"]);
     let machine = fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
     let file = format!("{}.command.jsonl", machine.trim());
@@ -147,4 +172,119 @@ fn a_certificate_without_a_subject_is_called_by_its_name<S: Site>() {
     says(&said, &[&format!("(no subject) SAN localhost, sha256/{pin}, expires 20")]);
     let expiry = said.split(", expires ").nth(1).expect("a time");
     assert_eq!(&expiry[19..20], "Z", "{said}");
+}
+
+fn the_printed_chmod_makes_the_records_trusted<S: Site>() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut fixture = Fixture::<S>::new();
+    let live = fixture.pki.pin("live.pem");
+    fixture.up(&["live"], &[&live, B], &[]);
+    for (open, code) in [(OWN, "records-unsafe-permissions"), ("records", "records-unreadable")] {
+        let path = fixture.site.path(open);
+        let mode = fs::metadata(&path).expect("records").permissions().mode() | 0o022;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
+        let said = fixture.refuses(&["live"], &[&live, B, A], &[code]);
+        paste(&the_command(&said, "chmod "));
+        fixture.passes(&["live"], &[&live, B, A], &[]);
+    }
+}
+
+fn the_printed_rm_goes_on_without_the_records<S: Site>() {
+    let mut fixture = Fixture::<S>::new();
+    let live = fixture.pki.pin("live.pem");
+    fixture.up(&["live"], &[&live, B], &[]);
+    let own = fixture.site.path(OWN);
+    let earlier = fs::read(&own).expect("records");
+    fixture.takes(&["live"], &[&live, B, A], &[]);
+
+    // From a backup that is too old.
+    fs::write(&own, earlier).expect("records");
+    let said = fixture.refuses(&["live"], &[&live, A], &["records-missing"]);
+    says(&said, &["last resort, locks out those clients: continue with this file: rm "]);
+    paste(&the_command(&said, "rm "));
+    fixture.takes(&["live"], &[&live, A], &[]);
+
+    fs::remove_file(&own).expect("records");
+    let said = fixture.refuses(&["live"], &[&live, B], &["records-missing"]);
+    says(&said, &["last resort, locks out those clients: begin without these records: rm "]);
+    paste(&the_command(&said, "rm "));
+    fixture.passes(&["live"], &[&live, B], &[]);
+}
+
+fn the_printed_openssl_makes_a_backup_key<S: Site>() {
+    let fixture = Fixture::<S>::new();
+    let live = fixture.pki.pin("live.pem");
+    let said = fixture.one(&["live"], &[&live], |layout| {
+        fixture.site.lay_out(layout);
+        fixture.site.test()
+    });
+    assert_eq!(said.codes(), ["no-backup-pin"], "{}", said.text);
+    let offline = tempfile::tempdir().expect("a directory");
+    paste_in(offline.path(), &the_command(&said.text, "openssl genpkey "));
+    let printed = paste_in(offline.path(), &the_command(&said.text, "openssl pkey "));
+    let pin = printed.split_whitespace().find_map(|word| word.strip_prefix("sha256/"));
+    let pin = pin.unwrap_or_else(|| panic!("a pin in {printed}"));
+    fixture.passes(&["live"], &[&live, pin], &[]);
+}
+
+fn the_printed_openssl_gives_the_public_key<S: Site>() {
+    let fixture = Fixture::<S>::new();
+    let live = fixture.pki.pin("live.pem");
+    let directory = fixture.site.path("");
+    for (file, code) in
+        [("backup.key", "private-key-as-pin-source"), ("pkcs1.pub", "unreadable-pin-source")]
+    {
+        if file == "pkcs1.pub" {
+            let key = fixture.pki.key("rsa", RSA);
+            let public = fixture.site.path(file);
+            let mut openssl = Command::new("openssl");
+            let convert = openssl.arg("rsa").arg("-in").arg(key);
+            succeed(convert.args(["-RSAPublicKey_out", "-out"]).arg(public));
+        }
+        let pin = |file: &str| format!("file:{}", directory.join(file).display());
+        let said = fixture.refuses(&["live"], &[&live, &pin(file)], &[code]);
+        paste_in(&directory, &the_command(&said, "openssl "));
+        fixture.passes(&["live"], &[&live, &pin("PUBLIC")], &[]);
+    }
+}
+
+fn the_printed_end_is_of_a_server_that_is_gone<S: Site>() {
+    let mut other = Fixture::<S>::new();
+    other.published = &["records writer=web-4"];
+    other.pki.leaf("new", "localhost", "ca");
+    let (old, new) = (other.pki.pin("live.pem"), other.pki.pin("new.pem"));
+    other.up(&["live"], &[&old, &new], &[]);
+
+    // This one has the new key already, and pins the old one no more.
+    let mut fixture = Fixture::<S>::new();
+    for file in ["new.pem", "new.key"] {
+        fixture.pki.write(file, other.pki.read(file));
+    }
+    let copy = fixture.site.path("records/peers/web-4.jsonl");
+    fs::copy(other.site.path("records/web-4.jsonl"), &copy).expect("a copy");
+    fixture.up(&["new"], &[&old, &new], &[]);
+    let said = fixture.refuses(&["new"], &[&new, B], &["peer-server-pin-mismatch"]);
+    says(&said, &["only if that server is gone for good: hpkp published -d "]);
+    paste(&the_command(&said, "hpkp published -d "));
+    fixture.takes(&["new"], &[&new, B], &[]);
+}
+
+fn the_printed_end_is_of_a_server_whose_records_are_lost<S: Site>() {
+    let mut other = Fixture::<S>::new();
+    other.published = &["records writer=web-4"];
+    let theirs = other.pki.pin("live.pem");
+    other.up(&["live"], &[&theirs, B], &[]);
+
+    let mut fixture = Fixture::<S>::new();
+    for file in ["live.pem", "live.key"] {
+        fixture.pki.write(file, other.pki.read(file));
+    }
+    let copy = fixture.site.path("records/peers/web-4.jsonl");
+    fs::copy(other.site.path("records/web-4.jsonl"), &copy).expect("a copy");
+    fixture.up(&["live"], &[&theirs, B], &[]);
+    fs::remove_file(&copy).expect("a copy");
+    let said = fixture.refuses(&["live"], &[&theirs, B, A], &["records-missing"]);
+    says(&said, &["only if web-4 is gone for good: hpkp published -d "]);
+    paste(&the_command(&said, "hpkp published -d "));
+    fixture.takes(&["live"], &[&theirs, B, A], &[]);
 }

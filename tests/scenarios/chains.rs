@@ -1,7 +1,7 @@
 //! What stands above the server's own key changes.
 
 use hpkp_tests::layout::Site;
-use hpkp_tests::pki::CA_EXTENSIONS;
+use hpkp_tests::pki::{CA_EXTENSIONS, Pki};
 use hpkp_tests::site::B;
 
 use crate::fixture::Fixture;
@@ -16,13 +16,19 @@ super::scenarios! {
 
 const UNMET: &[&str] = &["no-pin-in-chain", "published-pins-unmet"];
 
-fn the_intermediate_replaced_under_its_pin<S: Site>() {
-    let mut fixture = Fixture::<S>::new();
+/// A server with the chain `before`: a certificate of the intermediate `first`, whose pin comes with it.
+fn below_an_intermediate<S: Site>() -> (Fixture<S>, Pki, String) {
+    let fixture = Fixture::<S>::new();
     let pki = fixture.pki.clone();
     pki.intermediate("first", "ca");
     pki.leaf("leaf", "localhost", "first");
     fixture.chain("before", &["leaf", "first"]);
-    let first = pki.pin("first.pem");
+    let first = pki.pin("first.pem").to_string();
+    (fixture, pki, first)
+}
+
+fn the_intermediate_replaced_under_its_pin<S: Site>() {
+    let (mut fixture, pki, first) = below_an_intermediate::<S>();
     fixture.up(&["before"], &[&first, B], &[]);
 
     // The CA signs with another key from now on; the server's own is the same.
@@ -46,12 +52,7 @@ fn the_intermediate_replaced_under_its_pin<S: Site>() {
 }
 
 fn an_extra_intermediate<S: Site>() {
-    let mut fixture = Fixture::<S>::new();
-    let pki = fixture.pki.clone();
-    pki.intermediate("first", "ca");
-    pki.leaf("leaf", "localhost", "first");
-    fixture.chain("before", &["leaf", "first"]);
-    let first = pki.pin("first.pem");
+    let (mut fixture, pki, first) = below_an_intermediate::<S>();
     fixture.up(&["before"], &[&first, B], &[]);
 
     // Beside the pinned one, which is sent on but certifies nothing any more.
@@ -70,23 +71,19 @@ fn an_extra_intermediate<S: Site>() {
 }
 
 fn a_path_that_ends_below_the_pinned_root<S: Site>() {
-    let mut fixture = Fixture::<S>::new();
-    let pki = fixture.pki.clone();
-    pki.intermediate("between", "ca");
-    pki.leaf("leaf", "localhost", "between");
-    fixture.chain("chain", &["leaf", "between"]);
-    pki.bundle("both.pem", &["ca.pem", "between.pem"]);
-    let (root, between) = (pki.pin("ca.pem"), pki.pin("between.pem"));
+    let (mut fixture, pki, first) = below_an_intermediate::<S>();
+    pki.bundle("both.pem", &["ca.pem", "first.pem"]);
+    let root = pki.pin("ca.pem");
 
     // Clients that trust the intermediate itself never come to the root.
-    fixture.trusted = Some("between.pem");
-    fixture.refuses(&["chain"], &[&root, B], &["no-pin-in-chain"]);
-    fixture.passes(&["chain"], &[&root, &between, B], &[]);
+    fixture.trusted = Some("first.pem");
+    fixture.refuses(&["before"], &[&root, B], &["no-pin-in-chain"]);
+    fixture.passes(&["before"], &[&root, &first, B], &[]);
 
     fixture.trusted = Some("ca.pem");
-    fixture.up(&["chain"], &[&root, B], &["root-only-match"]);
-    pki.leaf("renewed", "localhost", "between");
-    fixture.chain("renewed-chain", &["renewed", "between"]);
+    fixture.up(&["before"], &[&root, B], &["root-only-match"]);
+    pki.leaf("renewed", "localhost", "first");
+    fixture.chain("renewed-chain", &["renewed", "first"]);
     fixture.passes(&["renewed-chain"], &[&root, B], &["root-only-match"]);
 
     // Some clients have come to trust it. With what they have seen, each takes the path that it
@@ -96,7 +93,7 @@ fn a_path_that_ends_below_the_pinned_root<S: Site>() {
     let codes = ["published-pins-unmet", partly[0], partly[1]];
     fixture.refuses(&["renewed-chain"], &[&root, B], &codes);
     let codes = [partly[0], partly[1], "published-pins-partly-met"];
-    fixture.takes(&["chain"], &[&root, B], &codes);
+    fixture.takes(&["before"], &[&root, B], &codes);
 }
 
 fn a_root_that_is_no_longer_trusted<S: Site>() {

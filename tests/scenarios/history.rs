@@ -6,8 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::published::file;
 use hpkp_core::published::{
-    Body, Ended, Event, EventId, Lifetime, Matching, Origin, Published, Scope, Why, WriterName,
+    Body, Ended, Event, EventId, Lifetime, Origin, Published, Why, WriterName,
 };
+use hpkp_tests::recorded;
 
 pub const DAY: i64 = 86_400;
 
@@ -30,24 +31,13 @@ impl History {
 
     /// A header for localhost with these pins, noted since `at` for `days`.
     pub fn published(&mut self, at: i64, pins: &[&str], days: u64) -> EventId {
-        let mut pins: Vec<_> = pins.iter().map(|pin| pin.parse().expect("a pin")).collect();
-        pins.sort_unstable();
+        let pins = pins.iter().map(|pin| pin.parse().expect("a pin")).collect();
         self.add(
             at,
             Body::Published(Published {
-                host: "localhost".parse().expect("a name"),
-                matching: Matching::Exact,
-                except: Vec::new(),
-                include_subdomains: false,
-                scope: Scope::Chain,
-                port: None,
-                pins,
                 lifetime: Lifetime::MaxAge(MaxAge::from_seconds(days * 86_400).expect("an age")),
                 origin: Origin::Header,
-                since: None,
-                configuration: None,
-                exempt: Vec::new(),
-                tlsa: None,
+                ..recorded::held("localhost", pins)
             }),
         )
     }

@@ -227,21 +227,8 @@ fn a_configuration_that_is_on_no_record<S: Site>() {
     // An app that pins the key which is served: the one before it is no longer "as before".
     let app = format!("localhost sha256/{other}\n");
     fixture.pki.write("app", app);
-    let body = Body::Published(hpkp_core::published::Published {
-        host: "localhost".parse().expect("a name"),
-        matching: hpkp_core::published::Matching::Exact,
-        except: vec![],
-        include_subdomains: false,
-        scope: hpkp_core::published::Scope::Chain,
-        port: None,
-        pins: vec![hpkp_core::pin::Pin::from_base64(&other).expect("a pin")],
-        lifetime: hpkp_core::published::Lifetime::Open,
-        origin: hpkp_core::published::Origin::Other("app".into()),
-        since: None,
-        configuration: None,
-        exempt: vec![],
-        tlsa: None,
-    });
+    let pin = hpkp_core::pin::Pin::from_base64(&other).expect("a pin");
+    let body = Body::Published(recorded::held("localhost", vec![pin]));
     fixture.pki.write("records/apps.jsonl", lines("apps", vec![body]));
     fixture.refuses(&["live"], &[], UNMET);
     // What is served is unchanged, and goes on record with the next reload.

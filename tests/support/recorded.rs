@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use hpkp_core::pin::Pin;
 use hpkp_core::published::{Body, Event, Lifetime, Matching, Origin, Published, Scope, file};
 
 /// The events of a file; none where there is no file. A last line that was never finished is none.
@@ -15,24 +16,36 @@ pub fn events(file: &Path) -> Vec<Event> {
     }
 }
 
-/// Writes a record of clients that hold a pin of the leaf's key for a port, as those of a TLSA record
-/// 3 1 1 do. The file is that of a writer.
-pub fn held_on_port(file: &Path, host: &str, port: u16, pin: &str) {
-    let writer = file.file_stem().and_then(|stem| stem.to_str()).expect("a writer's file");
-    let body = Body::Published(Published {
-        host: host.parse().expect("a host"),
+/// Pins that clients of an app hold for one host, and that do not expire.
+#[must_use]
+pub fn held(host: &str, mut pins: Vec<Pin>) -> Published {
+    pins.sort_unstable();
+    Published {
+        host: host.parse().expect("a name"),
         matching: Matching::Exact,
-        except: Vec::new(),
+        except: vec![],
         include_subdomains: false,
-        scope: Scope::Leaf,
-        port: Some(port),
-        pins: vec![pin.parse().expect("a pin")],
+        scope: Scope::Chain,
+        port: None,
+        pins,
         lifetime: Lifetime::Open,
-        origin: Origin::Other("TLSA".to_owned()),
+        origin: Origin::Other("release 7".into()),
         since: None,
         configuration: None,
         exempt: vec![],
         tlsa: None,
+    }
+}
+
+/// Writes a record of clients that hold a pin of the leaf's key for a port, as those of a TLSA record
+/// 3 1 1 do. The file is that of a writer.
+pub fn held_on_port(file: &Path, host: &str, port: u16, pin: &str) {
+    let writer = file.file_stem().and_then(|stem| stem.to_str()).expect("a writer's file");
+    let pin = pin.parse().expect("a pin");
+    let body = Body::Published(Published {
+        scope: Scope::Leaf,
+        port: Some(port),
+        ..held(host, vec![pin])
     });
     let event = Event::new(1_790_000_000, 1, writer.parse().expect("a writer"), body);
     fs::write(file, format!("{}\n", event.line())).expect("a file");

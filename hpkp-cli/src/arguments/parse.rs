@@ -33,6 +33,10 @@ pub(crate) struct ParseArguments {
     #[arg(long, value_name = "HOST", default_value = "www.example.com")]
     pub(crate) host: String,
 
+    /// The header came over plain HTTP, or over TLS with errors.
+    #[arg(long)]
+    pub(crate) no_tls: bool,
+
     /// Print one line of JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use hpkp_core::published::Client;
 
-use super::{Item, Refusal, day};
+use super::item::{Item, Refusal, day, scope_of};
 use crate::import::{Except, Matching, Scope};
 
 /// Refuses what apps' formats have no place for, but an expiry.
@@ -172,7 +172,7 @@ fn identities(item: &Item) -> Result<String, Refusal> {
     let key = match item.set.scope {
         Scope::Leaf => "NSPinnedLeafIdentities",
         Scope::PathCa => "NSPinnedCAIdentities",
-        other => return item.refuse(super::scope_of(other)),
+        other => return item.refuse(scope_of(other)),
     };
     let mut text = format!("        <key>{key}</key>\n        <array>\n");
     for pin in &item.set.pins {

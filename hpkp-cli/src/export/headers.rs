@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Item, Refusal};
+use super::item::{Item, Refusal};
 use crate::import::{Matching, Scope};
 
 fn value(item: &Item) -> Result<String, Refusal> {

@@ -1,6 +1,6 @@
 //! Lines of JSON, each a set with all there is to say of it.
 
-use super::{Item, Refusal};
+use super::item::{Item, Refusal};
 use crate::import::json::Line;
 
 pub(super) fn write(items: &[Item]) -> Result<String, Refusal> {

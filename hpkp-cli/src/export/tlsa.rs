@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use hpkp_core::published::tlsa::{Protocol, matching, selector, usage_of};
 use hpkp_core::published::{Client, Rrset, Tlsa};
 
-use super::{Item, Refusal};
+use super::item::{Item, Refusal, scope_of};
 use crate::import::format::Format;
 use crate::import::{Certificates, Except, Imported, Matching, Scope};
 
@@ -60,7 +60,7 @@ fn set_of(item: &Item) -> Result<Rrset, Refusal> {
         Scope::PathCa => hpkp_core::published::Scope::PathCa,
         Scope::SentCa => hpkp_core::published::Scope::SentCa,
     };
-    let Some(usage) = usage_of(scope) else { return item.refuse(super::scope_of(set.scope)) };
+    let Some(usage) = usage_of(scope) else { return item.refuse(scope_of(set.scope)) };
     let record = |pin: &hpkp_core::pin::Pin| Tlsa {
         usage,
         selector: selector::KEY,

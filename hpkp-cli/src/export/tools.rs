@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Item, Refusal};
+use super::item::{Item, Refusal, scope_of};
 use crate::import::{Matching, Scope};
 
 /// Refuses what stands for other hosts than the one that is named.
@@ -24,7 +24,7 @@ pub(super) fn curl(items: &[Item]) -> Result<String, Refusal> {
             return item.refuse("a pattern of hosts");
         }
         if item.set.scope != Scope::Leaf {
-            return item.refuse(super::scope_of(item.set.scope));
+            return item.refuse(scope_of(item.set.scope));
         }
         let host = item.set.host.as_str();
         let (option, url) = match item.set.port {

@@ -78,21 +78,8 @@ impl List<'_> {
                 element(&mut self.text, "date", &date_of(seconds)?);
             }
             5 | 6 => {
-                let (count, begin) = self.count(at, low)?;
                 let name = if is_key { "key" } else { "string" };
-                let value = match kind {
-                    5 => {
-                        let octets = self.octets.get(begin..begin.checked_add(count)?)?;
-                        String::from_utf8_lossy(octets).into_owned()
-                    }
-                    _ => {
-                        let end = begin.checked_add(count.checked_mul(2)?)?;
-                        let units = self.octets.get(begin..end)?.chunks_exact(2);
-                        let units = units.map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
-                        let units: Vec<u16> = units.collect();
-                        String::from_utf16_lossy(&units)
-                    }
-                };
+                let value = self.string(at, kind, low)?;
                 element(&mut self.text, name, &value);
             }
             10 | 12 => {
@@ -117,6 +104,19 @@ impl List<'_> {
         }
         self.text.push('\n');
         Some(())
+    }
+
+    /// The text of the object at `at`: in ASCII (5) or in UTF-16 (6).
+    fn string(&self, at: usize, kind: u8, low: usize) -> Option<String> {
+        let (count, begin) = self.count(at, low)?;
+        if kind == 5 {
+            let octets = self.octets.get(begin..begin.checked_add(count)?)?;
+            return Some(String::from_utf8_lossy(octets).into_owned());
+        }
+        let end = begin.checked_add(count.checked_mul(2)?)?;
+        let units = self.octets.get(begin..end)?.chunks_exact(2);
+        let units: Vec<u16> = units.map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
+        Some(String::from_utf16_lossy(&units))
     }
 
     /// How many parts the object at `at` has, and where they begin.

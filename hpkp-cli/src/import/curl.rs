@@ -250,23 +250,11 @@ fn options(
         };
         match name {
             "--pinnedpubkey" => {
-                let bound = value();
-                if bound.is_empty() && !has_value {
-                    let wanted = "an option with its value, on the same line";
-                    return Err(Problem::unexpected("pinnedpubkey", wanted).at(line));
-                }
-                if transfer.pins.is_some() {
-                    return Err(Problem::twice("pinnedpubkey").at(line));
-                }
-                transfer.pins =
-                    Some((line, pins(&bound, line, certificates, &mut imported.notes)?));
+                let bound = Some(value()).filter(|bound| has_value || !bound.is_empty());
+                transfer.bind(line, bound.as_deref(), certificates, &mut imported.notes)?;
             }
             "--proxy-pinnedpubkey" => {
-                let bound = value();
-                let mut notes = Vec::new();
-                for pin in bound.split(';').filter_map(|pin| pin.trim().strip_prefix("sha256//")) {
-                    certificates.pin_of(Client::Curl, pin, line, &mut notes)?;
-                }
+                pass_over_proxy(&value(), line, certificates)?;
                 imported.note(line, "--proxy-pinnedpubkey binds a proxy, no server; passed over");
             }
             "--url" => transfer.add(line, &value()),
@@ -304,6 +292,19 @@ fn options(
         );
     }
     Ok(pinned)
+}
+
+/// Accounts for the pins of a proxy.
+fn pass_over_proxy(
+    value: &str,
+    line: usize,
+    certificates: &Certificates,
+) -> Result<(), ImportError> {
+    let mut notes = Vec::new();
+    for pin in value.split(';').filter_map(|pin| pin.trim().strip_prefix("sha256//")) {
+        certificates.pin_of(Client::Curl, pin, line, &mut notes)?;
+    }
+    Ok(())
 }
 
 /// The pins of a `pinnedpubkey`, as every curl reads them: up to 8.17 what parts them is `;sha256//` as a
@@ -384,6 +385,25 @@ fn pin_with_prefix(base64: &str) -> String {
 }
 
 impl Transfer {
+    /// Takes the value of a `pinnedpubkey`, none where it lacks.
+    fn bind(
+        &mut self,
+        line: usize,
+        value: Option<&str>,
+        certificates: &Certificates,
+        notes: &mut Vec<Note>,
+    ) -> Result<(), ImportError> {
+        let Some(value) = value else {
+            let wanted = "an option with its value, on the same line";
+            return Err(Problem::unexpected("pinnedpubkey", wanted).at(line));
+        };
+        if self.pins.is_some() {
+            return Err(Problem::twice("pinnedpubkey").at(line));
+        }
+        self.pins = Some((line, pins(value, line, certificates, notes)?));
+        Ok(())
+    }
+
     fn add(&mut self, line: usize, text: &str) {
         match text.contains("://") {
             true => self.urls.push((line, text.to_owned())),

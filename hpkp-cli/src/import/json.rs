@@ -153,21 +153,21 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
         if content.trim().is_empty() {
             continue;
         }
-        let said: Line = serde_json::from_str(content).map_err(|error| {
+        let entry: Line = serde_json::from_str(content).map_err(|error| {
             Problem::Unexpected {
                 found: shown::shown(&error.to_string()),
                 wanted: "a line of hpkp published export --format json",
             }
             .at(line)
         })?;
-        if said.hpkp_pins != VERSION {
+        if entry.hpkp_pins != VERSION {
             return Err(Problem::unexpected(
-                &said.hpkp_pins.to_string(),
+                &entry.hpkp_pins.to_string(),
                 "version 1 of these lines",
             )
             .at(line));
         }
-        add(said, line, certificates, &mut imported)?;
+        add(entry, line, certificates, &mut imported)?;
     }
     if imported.sets.is_empty() && imported.notes.is_empty() {
         return Err(Problem::Nothing { wanted: "a line with hpkp_pins" }.at(1));
@@ -176,59 +176,59 @@ pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, Impo
 }
 
 fn add(
-    said: Line,
+    entry: Line,
     line: usize,
     certificates: &Certificates,
     imported: &mut Imported,
 ) -> Result<(), ImportError> {
     let wanted_pin = || Problem::unexpected("pins", "at least one pin (sha256/...)").at(line);
     let mut pins = Vec::new();
-    for pin in &said.pins {
+    for pin in &entry.pins {
         let base64 = pin.strip_prefix("sha256/").ok_or_else(wanted_pin)?;
         pins.push(certificates.pin(base64, line)?);
     }
-    if pins.is_empty() && said.tlsa.is_none() {
+    if pins.is_empty() && entry.tlsa.is_none() {
         return Err(wanted_pin());
     }
-    let Some(host_name) = host(&said.host, line)? else {
-        note_address(imported, line, &said.host);
+    let Some(host_name) = host(&entry.host, line)? else {
+        note_address(imported, line, &entry.host);
         return Ok(());
     };
-    if said.max_age.is_some() {
+    if entry.max_age.is_some() {
         imported.note(
             line,
             "max_age is of a header; the pins are recorded as held until they are ended",
         );
     }
     let mut except = Vec::new();
-    for one in &said.exempt {
+    for one in &entry.exempt {
         if let Some(host) = host(&one.host, line)? {
             except.push(Except { host, with_subdomains: one.include_subdomains });
         }
     }
-    let expires_at = said.expires_at.map(|text| {
+    let expires_at = entry.expires_at.map(|text| {
         date::parse(&text).ok_or_else(|| Problem::unexpected(&text, "a time (RFC 3339)").at(line))
     });
-    if said.port == Some(0) {
+    if entry.port == Some(0) {
         return Err(Problem::unexpected("0", "a port").at(line));
     }
-    if let Some(records) = said.tlsa {
+    if let Some(records) = entry.tlsa {
         let set = records.read(line, certificates)?;
         imported.tlsa.insert(imported.sets.len(), set);
     }
     let set = PinSet {
         host: host_name,
-        matching: named(&MATCHINGS, &said.matching, "exact, one-label or any-depth", line)?,
-        include_subdomains: said.include_subdomains,
+        matching: named(&MATCHINGS, &entry.matching, "exact, one-label or any-depth", line)?,
+        include_subdomains: entry.include_subdomains,
         except,
-        scope: named(&SCOPES, &said.scope, "chain, leaf, path-ca or sent-ca", line)?,
-        port: said.port,
+        scope: named(&SCOPES, &entry.scope, "chain, leaf, path-ca or sent-ca", line)?,
+        port: entry.port,
         pins: distinct(pins),
         expires_at: expires_at.transpose()?,
         origin: format!("JSON, line {line}"),
-        client: Client::named(&said.client)
-            .ok_or_else(|| Problem::unexpected(&said.client, "a kind of client").at(line))?,
-        group: said.configuration,
+        client: Client::named(&entry.client)
+            .ok_or_else(|| Problem::unexpected(&entry.client, "a kind of client").at(line))?,
+        group: entry.configuration,
     };
     imported.push(line, set)
 }

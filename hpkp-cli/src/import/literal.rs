@@ -419,6 +419,31 @@ impl<'c> Writer<'c> {
         Ok(next)
     }
 
+    /// Writes the key at `key`; gives the position of its value. `line` is that of the dictionary.
+    fn key(&mut self, tokens: &[Token<'_>], key: usize, line: usize) -> Result<usize, ImportError> {
+        let named = tokens.get(key).and_then(Token::name);
+        let value = value_of(tokens, key + 1);
+        let Some((named, value)) = named.zip(value) else {
+            let found = tokens.get(key).and_then(Token::name).unwrap_or("?");
+            let line = tokens.get(key).map_or(line, |token| token.line);
+            return Err(Problem::unexpected(found, "a key with its value").at(line));
+        };
+        let is_word = matches!(&tokens[key].kind, Kind::Word(word)
+            if !matches!(self.constant(word), Some([_])));
+        let named = match &tokens[key].kind {
+            Kind::Word(word) => match self.constant(word) {
+                Some([Constant { text, list: false, .. }]) => text,
+                _ => named,
+            },
+            _ => named,
+        };
+        let named = named.to_owned();
+        // A name of the source, not a text in it: what it stands for may be anything.
+        let element = if is_word { "key word=\"1\"" } else { "key" };
+        self.element(element, &named, tokens[key].line);
+        Ok(value)
+    }
+
     fn container(
         &mut self,
         tokens: &[Token<'_>],
@@ -450,26 +475,7 @@ impl<'c> Writer<'c> {
             }
             if is_dictionary {
                 let key = if is(at, '@') || is_computed(at) { at + 1 } else { at };
-                let named = tokens.get(key).and_then(Token::name);
-                let value = value_of(tokens, key + 1);
-                let Some((named, value)) = named.zip(value) else {
-                    let found = tokens.get(key).and_then(Token::name).unwrap_or("?");
-                    let line = tokens.get(key).map_or(line, |token| token.line);
-                    return Err(Problem::unexpected(found, "a key with its value").at(line));
-                };
-                let is_word = matches!(&tokens[key].kind, Kind::Word(word)
-                    if !matches!(self.constant(word), Some([_])));
-                let named = match &tokens[key].kind {
-                    Kind::Word(word) => match self.constant(word) {
-                        Some([Constant { text, list: false, .. }]) => text,
-                        _ => named,
-                    },
-                    _ => named,
-                };
-                let named = named.to_owned();
-                // A name of the source, not a text in it: what it stands for may be anything.
-                let element = if is_word { "key word=\"1\"" } else { "key" };
-                self.element(element, &named, tokens[key].line);
+                let value = self.key(tokens, key, line)?;
                 at = self.value(tokens, value, depth + 1)?;
             } else {
                 at = self.value(tokens, at, depth + 1)?;

@@ -14,13 +14,13 @@ mod lexer;
 mod loops;
 mod objects;
 mod source;
+mod values;
 
 use hpkp_core::pin::Pin;
 use hpkp_core::published::Client;
 use hpkp_core::ua::host::HostName;
 use std::collections::HashMap;
 
-use self::lexer::{Kind, Token};
 use self::source::Add;
 use super::{
     Certificates, Except, ImportError, Imported, MAX_SETS, Matching, PinSet, Problem, Scope,
@@ -230,10 +230,6 @@ fn pin(
     }
 }
 
-fn is(token: Option<&Token>, sign: char) -> bool {
-    token.is_some_and(|token| token.kind == Kind::Sign(sign))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -400,6 +396,7 @@ class Api {{
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn loops_over_names_of_the_same_file() {
         let make = "CertificatePinner.Builder b = new CertificatePinner.Builder();";
         for text in [
@@ -539,7 +536,7 @@ class Api {{
     fn what_cannot_be_read_is_an_error() {
         let (at_hand, hash) = certificate();
         let builder = |arguments: &str| format!("CertificatePinner.Builder()\n.add({arguments})");
-        let no_literal = source::NOT_KNOWN;
+        let no_literal = values::NOT_KNOWN;
         let cases = [
             (builder("HOST, PIN"), 2, Problem::unsupported("HOST", no_literal)),
             (

@@ -155,10 +155,10 @@ fn note_unrecorded(read: &[(usize, Pin)], noted: &BTreeSet<usize>, imported: &mu
     let of_records = of_records.map(|record| super::tlsa::spelled::stand_in(&record.data));
     let recorded: HashSet<Pin> =
         imported.sets.iter().flat_map(|set| set.pins.iter().copied()).chain(of_records).collect();
-    let mut said = HashSet::new();
+    let mut named = HashSet::new();
     for (line, pin) in read {
         let is_near = noted.range(line.saturating_sub(NEAR)..=line + NEAR).next().is_some();
-        if !recorded.contains(pin) && !is_near && said.insert(*line) {
+        if !recorded.contains(pin) && !is_near && named.insert(*line) {
             imported
                 .note(*line, "a pin here binds no host that can be recorded; it is NOT recorded");
         }

@@ -19,7 +19,7 @@ use hpkp_core::published::{Client, Rrset, Tlsa};
 use hpkp_core::text::Excerpt;
 use hpkp_core::ua::host::HostName;
 
-use self::zone::Record;
+use self::zone::{Record, is_for_tlsa, is_transport};
 use super::{
     Certificates, Except, ImportError, Imported, MAX_SETS, Matching, PinSet, Problem, Scope,
     distinct, host, note_address, text,
@@ -244,20 +244,6 @@ pub(super) fn is_elsewhere(text: &str) -> bool {
     text.contains("TLSA") && elsewhere::is_elsewhere(text)
         || octodns::is_octodns(text)
         || tinydns::is_tinydns(text)
-}
-
-/// Whether a client may ask for TLSA records at a name: `_443._tcp.HOST`, `*._tcp.HOST`. That of a
-/// challenge or of a policy for mail has nothing to do with them.
-fn is_for_tlsa(name: &str) -> bool {
-    let mut labels = name.split('.');
-    let (first, second) = (labels.next().unwrap_or_default(), labels.next().unwrap_or_default());
-    let is_port =
-        |label: &str| label.strip_prefix('_').is_some_and(|port| port.parse::<u16>().is_ok());
-    is_transport(first) || is_transport(second) && (first == "*" || is_port(first))
-}
-
-fn is_transport(label: &str) -> bool {
-    Protocol::of_label(label).is_some()
 }
 
 /// The name of TLSA records (RFC 6698 section 3): a port, a transport, a host, or a wildcard.

@@ -4,10 +4,7 @@ use std::cell::RefCell;
 
 use roxmltree::{Document, Node, ParsingOptions};
 
-use super::{ImportError, Problem, shown};
-
-/// The most elements within one another.
-pub(super) const MAX_DEPTH: usize = 64;
+use super::{ImportError, MAX_XML_DEPTH, Problem, shown};
 
 /// The most nodes of a document.
 const MAX_NODES: u32 = 200_000;
@@ -27,7 +24,8 @@ pub(super) fn document(text: &str) -> Result<Document<'_>, ImportError> {
         let line = usize::try_from(error.pos().row).unwrap_or(1);
         Problem::Xml(shown::shown(&error.to_string())).at(line)
     })?;
-    let deep = |node: &Node<'_, '_>| node.ancestors().take(MAX_DEPTH + 2).count() > MAX_DEPTH + 1;
+    let deep =
+        |node: &Node<'_, '_>| node.ancestors().take(MAX_XML_DEPTH + 2).count() > MAX_XML_DEPTH + 1;
     LINES.with_borrow_mut(|lines| *lines = Lines::of(text));
     match document.descendants().find(|node| node.is_element() && deep(node)) {
         Some(node) => Err(Problem::TooDeep.at(line(node))),
@@ -105,8 +103,8 @@ mod tests {
         // None can be referred to that was not declared.
         assert!(matches!(problem("<a>\n&b;</a>"), (2, Problem::Xml(_))));
         let nested = |depth| "<a>".repeat(depth) + &"</a>".repeat(depth);
-        assert!(document(&nested(MAX_DEPTH)).is_ok());
-        assert_eq!(problem(&nested(MAX_DEPTH + 1)), (1, Problem::TooDeep));
+        assert!(document(&nested(MAX_XML_DEPTH)).is_ok());
+        assert_eq!(problem(&nested(MAX_XML_DEPTH + 1)), (1, Problem::TooDeep));
         assert_eq!(problem(&nested(50_000)), (1, Problem::TooDeep));
         let many = format!("<a>{}</a>", "<b/>".repeat(300_000));
         assert!(matches!(problem(&many), (_, Problem::Xml(_))));

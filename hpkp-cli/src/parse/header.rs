@@ -10,70 +10,81 @@ use serde::Serialize;
 
 use super::text;
 
+/// The connection that a response came over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Connection<'a> {
+    /// Whether it was TLS without errors.
+    pub(crate) secure: bool,
+    /// The pins of the chain that the client validated.
+    pub(crate) validated: &'a [Pin],
+    /// The pins of the chain that the server sent.
+    pub(crate) sent: &'a [Pin],
+}
+
 /// All fields of one kind in a response.
 #[derive(Debug, Serialize)]
-pub(super) struct Header {
-    pub(super) name: &'static str,
+pub(crate) struct Header {
+    pub(crate) name: &'static str,
     /// The values, each byte a character.
-    pub(super) values: Vec<String>,
+    pub(crate) values: Vec<String>,
     /// What RFC 7469 says of the first value; the others are to be ignored.
-    pub(super) rfc7469: Judgement,
+    pub(crate) rfc7469: Judgement,
     /// The same for a client that allows empty directives and blanks around `=`.
-    pub(super) tolerant: Judgement,
-    pub(super) deviations: Vec<DeviationView>,
-    pub(super) clients: Clients,
+    pub(crate) tolerant: Judgement,
+    pub(crate) deviations: Vec<DeviationView>,
+    pub(crate) clients: Clients,
     #[serde(skip)]
-    pub(super) bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     #[serde(skip)]
-    pub(super) departures: Vec<Deviation>,
+    pub(crate) departures: Vec<Deviation>,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct DeviationView {
+pub(crate) struct DeviationView {
     /// Bytes of the first value.
-    pub(super) start: usize,
-    pub(super) end: usize,
-    pub(super) effect: &'static str,
-    pub(super) text: String,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+    pub(crate) effect: &'static str,
+    pub(crate) text: String,
 }
 
 /// What a client is to do with a field, and what the field says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Judgement {
-    pub(super) valid: bool,
+pub(crate) struct Judgement {
+    pub(crate) valid: bool,
     #[serde(flatten)]
-    pub(super) action: Action,
+    pub(crate) action: Action,
     /// Why a valid field asks for nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) because: Option<&'static str>,
-    pub(super) pins: Vec<String>,
+    pub(crate) because: Option<&'static str>,
+    pub(crate) pins: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) max_age: Option<u64>,
-    pub(super) include_subdomains: bool,
+    pub(crate) max_age: Option<u64>,
+    pub(crate) include_subdomains: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) report_uri: Option<String>,
+    pub(crate) report_uri: Option<String>,
 }
 
 /// What a client does, in the words of the core's [`Verdict`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Action {
-    pub(super) verdict: String,
+pub(crate) struct Action {
+    pub(crate) verdict: String,
     /// For how many seconds the host is noted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) noted_for: Option<u64>,
+    pub(crate) noted_for: Option<u64>,
     /// Whether with its subdomains.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) noted_with_subdomains: Option<bool>,
+    pub(crate) noted_with_subdomains: Option<bool>,
     /// Whether a report is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) report: Option<bool>,
+    pub(crate) report: Option<bool>,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Clients {
-    pub(super) chromium: Action,
-    pub(super) firefox: Action,
-    pub(super) wget2: Action,
+pub(crate) struct Clients {
+    pub(crate) chromium: Action,
+    pub(crate) firefox: Action,
+    pub(crate) wget2: Action,
 }
 
 impl From<Verdict> for Action {
@@ -100,30 +111,48 @@ impl Header {
     ///
     /// # Errors
     /// They are longer than is read.
-    pub(super) fn new(
+    pub(crate) fn new(
         kind: FieldKind,
         values: Vec<Vec<u8>>,
         host: &Host,
         chain: Option<&[Pin]>,
+        secure: bool,
     ) -> Result<Self, TooLong> {
         let first = values.first().map(Vec::as_slice).unwrap_or_default();
-        let reading = Reading::of(kind, first)?;
         // Without a chain: one pinned key in it, and the others outside it.
         let assumed: Vec<Pin> = text::first_pin(first).into_iter().collect();
         let chain = chain.unwrap_or(&assumed);
+        Self::seen(kind, values, host, &Connection { secure, validated: chain, sent: chain })
+    }
+
+    /// The same for a response over a connection that is known.
+    ///
+    /// # Errors
+    /// The values are longer than is read.
+    pub(crate) fn seen(
+        kind: FieldKind,
+        values: Vec<Vec<u8>>,
+        host: &Host,
+        connection: &Connection<'_>,
+    ) -> Result<Self, TooLong> {
+        let first = values.first().map(Vec::as_slice).unwrap_or_default();
+        let reading = Reading::of(kind, first)?;
+        let Connection { secure, validated, sent } = *connection;
         let slices: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
-        let response = Response::new(kind, &slices, host, true, chain)?;
+        let response = |chain| Response::new(kind, &slices, host, secure, chain);
+        let validating = response(validated)?;
         let deviations = reading.deviations().iter().map(DeviationView::from).collect();
-        let judge = |field| Judgement::of(kind, field, host, chain);
+        let judge = |field| Judgement::of(kind, field, host, connection);
         Ok(Self {
             name: kind.name(),
             rfc7469: judge(reading.strict()),
             tolerant: judge(reading.tolerant()),
             deviations,
             clients: Clients {
-                chromium: chromium::verdict(&response).into(),
-                firefox: firefox::verdict(&response).into(),
-                wget2: wget2::verdict(&response).into(),
+                chromium: chromium::verdict(&validating).into(),
+                firefox: firefox::verdict(&validating).into(),
+                // With GnuTLS, as in Debian, it compares what is sent.
+                wget2: wget2::verdict(&response(sent)?).into(),
             },
             departures: reading.deviations().to_vec(),
             bytes: first.to_vec(),
@@ -148,7 +177,12 @@ impl From<&Deviation> for DeviationView {
 }
 
 impl Judgement {
-    fn of(kind: FieldKind, field: Option<&Field>, host: &Host, chain: &[Pin]) -> Self {
+    fn of(
+        kind: FieldKind,
+        field: Option<&Field>,
+        host: &Host,
+        connection: &Connection<'_>,
+    ) -> Self {
         let Some(field) = field else {
             return Self {
                 valid: false,
@@ -160,7 +194,7 @@ impl Judgement {
                 report_uri: None,
             };
         };
-        let (verdict, because) = judge(kind, field, host, chain);
+        let (verdict, because) = judge(kind, field, host, connection);
         Self {
             valid: true,
             action: verdict.into(),
@@ -178,13 +212,17 @@ fn judge(
     kind: FieldKind,
     field: &Field,
     host: &Host,
-    chain: &[Pin],
+    connection: &Connection<'_>,
 ) -> (Verdict, Option<&'static str>) {
+    let chain = connection.validated;
     if matches!(host, Host::Address(_)) {
         return (
             Verdict::Ignore,
             Some("hosts that are IP addresses are not noted (section 2.3.3)"),
         );
+    }
+    if !connection.secure {
+        return (Verdict::Ignore, Some("the connection is not TLS without errors (section 2.2.2)"));
     }
     if kind == FieldKind::ReportOnly {
         return (Verdict::Evaluate { report: field.report_due(chain) }, None);

@@ -80,7 +80,7 @@ fn verdicts(header: &Header, is_assumed: bool) -> io::Result<()> {
         false => output::accent(output::BAD, "invalid"),
     };
     output::line(&format!("{name}: {valid} (RFC 7469)"))?;
-    said(if header.rfc7469.valid { &header.rfc7469 } else { &header.tolerant })?;
+    print_field(if header.rfc7469.valid { &header.rfc7469 } else { &header.tolerant })?;
     if is_assumed && header.name == hpkp_core::ua::FieldKind::Enforced.name() {
         output::line(
             "assumed: the first pin is in the validated chain, the others are not (--chain)",
@@ -103,7 +103,7 @@ fn verdicts(header: &Header, is_assumed: bool) -> io::Result<()> {
 }
 
 /// What the field says.
-fn said(field: &Judgement) -> io::Result<()> {
+fn print_field(field: &Judgement) -> io::Result<()> {
     field.pins.iter().try_for_each(|pin| output::line(&format!("    pin {pin}")))?;
     if let Some(age) = field.max_age {
         output::line(&format!("    max-age {}", seconds(age)))?;
@@ -117,7 +117,7 @@ fn said(field: &Judgement) -> io::Result<()> {
         .try_for_each(|uri| output::line(&format!("    report-uri {}", output::printable(uri))))
 }
 
-fn action(action: &Action) -> String {
+pub(crate) fn action(action: &Action) -> String {
     let subdomains = match action.noted_with_subdomains {
         Some(true) => " and its subdomains",
         _ => "",

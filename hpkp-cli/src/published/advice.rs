@@ -28,13 +28,13 @@ pub(super) fn kinds(records: &[&Record<Published>]) -> usize {
 
 /// Who holds a record, until when, and its pins.
 pub(super) fn held(heading: &str, store: &Store, record: &Record<Published>) -> Vec<String> {
-    let said = &record.body;
+    let body = &record.body;
     let retention = store.state.retention(record, &store.clock);
-    let name = view::name(&said.host, said.matching);
-    let whom = view::whom(&name, said.include_subdomains, said.port);
-    let who = match (&said.origin, said.lifetime) {
+    let name = view::name(&body.host, body.matching);
+    let whom = view::whom(&name, body.include_subdomains, body.port);
+    let who = match (&body.origin, body.lifetime) {
         (Origin::Header, _) | (_, Lifetime::MaxAge(_)) => {
-            let since = date::format(said.since.unwrap_or(record.at));
+            let since = date::format(body.since.unwrap_or(record.at));
             match store.state.end(record.id).map(|end| date::format(end.at)) {
                 Some(end) => format!("clients that visited {whom} between {since} and {end}"),
                 None => format!("clients that visited {whom} since {since}"),
@@ -47,15 +47,15 @@ pub(super) fn held(heading: &str, store: &Store, record: &Record<Published>) -> 
         Some(Retention::WhilePublished(after)) => {
             format!("until {} after {} stops sending these pins", duration(after), record.writer)
         }
-        Some(Retention::Indefinite) | None if said.tlsa.is_some() => {
+        Some(Retention::Indefinite) | None if body.tlsa.is_some() => {
             "these records do not expire".to_owned()
         }
         Some(Retention::Indefinite) | None => "these pins do not expire".to_owned(),
     };
     let heading = output::accent(output::BAD, &format!("{heading}:"));
-    let compared = match said.owner().filter(|_| said.tlsa.is_some()) {
+    let compared = match body.owner().filter(|_| body.tlsa.is_some()) {
         Some(owner) => format!("the TLSA records of {owner}"),
-        None => view::compared(view::scope(said.scope)).to_owned(),
+        None => view::compared(view::scope(body.scope)).to_owned(),
     };
     let mut lines = vec![
         format!("{heading} {who}; {until}"),
@@ -64,13 +64,13 @@ pub(super) fn held(heading: &str, store: &Store, record: &Record<Published>) -> 
             record.id, record.writer
         ),
     ];
-    if let Some(set) = &said.tlsa {
+    if let Some(set) = &body.tlsa {
         lines.extend(
             set.records().iter().map(|one| format!("    TLSA {}", Excerpt::new(&one.to_string()))),
         );
         return lines;
     }
-    lines.extend(said.pins.iter().map(|pin| match store.state.is_compromised(*pin) {
+    lines.extend(body.pins.iter().map(|pin| match store.state.is_compromised(*pin) {
         true => format!("    pin sha256/{pin} (compromised)"),
         false => format!("    pin sha256/{pin}"),
     }));

@@ -24,8 +24,8 @@ pub(super) fn run(store: &Store, arguments: &ExportArguments, json: bool) -> Res
     let mut live: Vec<_> = live.map(|live| (live.record, live.waiver.is_some())).collect();
     live.sort_by_key(|(record, _)| (&record.body.host, record.body.matching, record.at, record.id));
     for (record, is_waived) in live {
-        let said = &record.body;
-        let name = view::name(&said.host, said.matching);
+        let body = &record.body;
+        let name = view::name(&body.host, body.matching);
         let mut is_meant = arguments.hosts.is_empty();
         for (argument, found) in arguments.hosts.iter().zip(&mut found) {
             let is_id = argument.parse::<IdPrefix>().is_ok()
@@ -42,12 +42,12 @@ pub(super) fn run(store: &Store, arguments: &ExportArguments, json: bool) -> Res
             continue;
         }
         // What is of no configuration is one of its own.
-        let group = match said.configuration {
+        let group = match body.configuration {
             None => next,
             Some(configuration) => *configurations.entry(configuration).or_insert(next),
         };
         next += 1;
-        let mut item = item(said, group)?;
+        let mut item = item(body, group)?;
         item.max_age = item.max_age.filter(|_| !arguments.without_max_age);
         match items.iter_mut().find(|other| is_same(other, &item)) {
             Some(known) => known.max_age = known.max_age.or(item.max_age),
@@ -79,51 +79,51 @@ fn is_same(one: &Item, other: &Item) -> bool {
         && (one.max_age.is_none() || other.max_age.is_none() || one.max_age == other.max_age)
 }
 
-fn item(said: &Published, group: usize) -> Result<Item, Failure> {
+fn item(body: &Published, group: usize) -> Result<Item, Failure> {
     let name = |name: &HostName| match Host::parse(name.as_str()) {
         Ok(Host::Name(name)) => Ok(name),
         _ => Err(Failure::no(format!("{name}: cannot write this name"))),
     };
     let mut except = Vec::new();
-    for host in &said.except {
+    for host in &body.except {
         except.push(Except { host: name(host)?, with_subdomains: false });
     }
-    for exempt in &said.exempt {
+    for exempt in &body.exempt {
         let with_subdomains = exempt.include_subdomains;
         except.push(Except { host: name(&exempt.host)?, with_subdomains });
     }
     except.sort();
     let set = PinSet {
-        host: name(&said.host)?,
-        matching: match said.matching {
+        host: name(&body.host)?,
+        matching: match body.matching {
             Matching::Exact => import::Matching::Exact,
             Matching::OneLabel => import::Matching::OneLabel,
             Matching::AnyDepth => import::Matching::AnyDepth,
         },
-        include_subdomains: said.include_subdomains,
+        include_subdomains: body.include_subdomains,
         except,
-        scope: match said.scope {
+        scope: match body.scope {
             Scope::Chain => import::Scope::Chain,
             Scope::Leaf => import::Scope::Leaf,
             Scope::PathCa => import::Scope::PathCa,
             Scope::SentCa => import::Scope::SentCa,
         },
-        port: said.port,
-        pins: said.pins.clone(),
-        expires_at: match said.lifetime {
+        port: body.port,
+        pins: body.pins.clone(),
+        expires_at: match body.lifetime {
             Lifetime::ExpiresAt(time) => Some(time),
             Lifetime::MaxAge(_) | Lifetime::Open => None,
         },
         origin: String::new(),
-        client: match said.tlsa {
+        client: match body.tlsa {
             Some(_) => Client::Dane,
-            None => said.configuration.map_or(Client::Android, |one| one.client),
+            None => body.configuration.map_or(Client::Android, |one| one.client),
         },
         group,
     };
-    let max_age = match said.lifetime {
+    let max_age = match body.lifetime {
         Lifetime::MaxAge(age) => Some(age.seconds()),
         Lifetime::ExpiresAt(_) | Lifetime::Open => None,
     };
-    Ok(Item { set, max_age, tlsa: said.tlsa.as_deref().cloned() })
+    Ok(Item { set, max_age, tlsa: body.tlsa.as_deref().cloned() })
 }

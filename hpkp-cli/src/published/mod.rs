@@ -16,6 +16,7 @@ use crate::arguments::{PublishedArguments, PublishedCommand as Command, Records}
 use crate::exit::Exit;
 use crate::output;
 use crate::usage;
+pub(crate) use replay::{OpenSsl, system};
 use store::{Failure, Store};
 
 /// Runs the command.

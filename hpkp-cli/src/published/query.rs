@@ -189,15 +189,16 @@ pub(super) fn verify(store: &Store, json: bool) -> Exit {
         torn: store.torn.iter().map(|(file, _)| file.clone()).collect(),
         clock_behind: newest.is_some_and(|newest| newest > store.now),
     };
-    for (by, said) in state.overreach(store.now) {
-        let of: Vec<String> = said.of.iter().chain(&said.gone).map(ToString::to_string).collect();
+    for (by, excess) in state.overreach(store.now) {
+        let of: Vec<String> =
+            excess.of.iter().chain(&excess.gone).map(ToString::to_string).collect();
         output::complain(&format!(
             "the copy of {by} ends or waives records of {} (ended: {}, waived: {}, writers declared gone: {}); \
              ignored: a copy can only end records of its own writer",
             of.join(", "),
-            said.ends,
-            said.waives,
-            said.gone.len()
+            excess.ends,
+            excess.waives,
+            excess.gone.len()
         ));
     }
     if let Some(newest) = newest.filter(|_| verified.clock_behind) {

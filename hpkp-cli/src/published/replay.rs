@@ -350,7 +350,7 @@ fn whole<'a>(
     certificates: impl Iterator<Item = &'a Arc<Certificate>>,
 ) -> Vec<String> {
     let live = store.state.live(store.now).map(|live| &live.record.body);
-    let pins = live.filter(|said| said.binds(host)).flat_map(|said| &said.pins);
+    let pins = live.filter(|body| body.binds(host)).flat_map(|body| &body.pins);
     let pins: BTreeSet<_> = pins.copied().collect();
     let of = |one: &Arc<Certificate>| pins.iter().copied().find(|pin| encoded::is_whole(one, *pin));
     let found: BTreeSet<_> = certificates.filter_map(of).collect();
@@ -378,8 +378,8 @@ fn ports(store: &Store, host: &HostName, named: Option<u16>) -> BTreeSet<u16> {
     match named {
         Some(port) => BTreeSet::from([port]),
         None => live
-            .filter(|said| said.binds(host))
-            .filter_map(|said| said.port)
+            .filter(|body| body.binds(host))
+            .filter_map(|body| body.port)
             .chain([HTTPS])
             .collect(),
     }
@@ -403,7 +403,7 @@ fn trust(added: Option<&str>) -> Result<TrustSetting, Failure> {
 }
 
 /// The store that OpenSSL has for the system, or that its variables name.
-fn system() -> (Anchors, Option<Skipped>) {
+pub(crate) fn system() -> (Anchors, Option<Skipped>) {
     // As in: OPENSSLDIR: "/usr/lib/ssl"
     let built = openssl::version::dir().split('"').nth(1).map(PathBuf::from);
     let of = |variable: &str, name: &str| {
@@ -421,7 +421,7 @@ fn system() -> (Anchors, Option<Skipped>) {
 }
 
 /// The command's own OpenSSL.
-struct OpenSsl;
+pub(crate) struct OpenSsl;
 
 impl VerifySignature for OpenSsl {
     fn is_signed_by(&self, certificate: &Certificate, issuer: &Certificate) -> bool {

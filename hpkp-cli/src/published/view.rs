@@ -104,8 +104,8 @@ pub(super) fn compared(scope: &str) -> &'static str {
 }
 
 /// TLSA records as a zone has their data.
-pub(super) fn tlsa(said: &Published) -> Vec<String> {
-    let records = said.tlsa.iter().flat_map(|set| set.records());
+pub(super) fn tlsa(body: &Published) -> Vec<String> {
+    let records = body.tlsa.iter().flat_map(|set| set.records());
     records.map(ToString::to_string).collect()
 }
 
@@ -120,7 +120,7 @@ pub(super) const fn scope(scope: Scope) -> &'static str {
 
 impl PublishedView {
     pub(super) fn new(store: &Store, record: &Record<Published>) -> Self {
-        let said = &record.body;
+        let body = &record.body;
         let retention = store.state.retention(record, &store.clock);
         let is_compromised = |pin: &&hpkp_core::pin::Pin| store.state.is_compromised(**pin);
         let text = |pin: &hpkp_core::pin::Pin| format!("sha256/{pin}");
@@ -128,22 +128,22 @@ impl PublishedView {
             id: record.id.to_string(),
             at: date::format(record.at),
             writer: record.writer.to_string(),
-            host: name(&said.host, said.matching),
-            include_subdomains: said.include_subdomains,
-            except: said.except.iter().map(ToString::to_string).collect(),
-            scope: scope(said.scope),
-            port: said.port,
-            pins: said.pins.iter().map(text).collect(),
-            tlsa: tlsa(said),
-            owner: said.owner(),
-            ttl: said.tlsa.as_ref().and_then(|set| set.ttl),
-            compromised: said.pins.iter().filter(is_compromised).map(text).collect(),
-            max_age: match said.lifetime {
+            host: name(&body.host, body.matching),
+            include_subdomains: body.include_subdomains,
+            except: body.except.iter().map(ToString::to_string).collect(),
+            scope: scope(body.scope),
+            port: body.port,
+            pins: body.pins.iter().map(text).collect(),
+            tlsa: tlsa(body),
+            owner: body.owner(),
+            ttl: body.tlsa.as_ref().and_then(|set| set.ttl),
+            compromised: body.pins.iter().filter(is_compromised).map(text).collect(),
+            max_age: match body.lifetime {
                 Lifetime::MaxAge(age) => Some(age.seconds()),
                 _ => None,
             },
-            origin: said.origin.as_str().to_owned(),
-            since: said.since.map(date::format),
+            origin: body.origin.as_str().to_owned(),
+            since: body.since.map(date::format),
             ended: store.state.end(record.id).map(|end| date::format(end.at)),
             held: retention.is_some_and(|retention| retention.holds(store.now)),
             until: match retention {
@@ -250,7 +250,7 @@ impl PublishedView {
 
 impl PresentsView {
     pub(super) fn new(store: &Store, record: &Record<Presents>) -> Self {
-        let said = &record.body;
+        let body = &record.body;
         let pins = |served: &[Option<hpkp_core::pin::Pin>]| {
             served.iter().map(|pin| pin.map(|pin| format!("sha256/{pin}"))).collect()
         };
@@ -258,9 +258,9 @@ impl PresentsView {
             id: record.id.to_string(),
             at: date::format(record.at),
             writer: record.writer.to_string(),
-            host: name(&said.host, said.matching),
-            ports: said.ports.clone(),
-            certificates: said.certificates.iter().map(|one| pins(&one.served)).collect(),
+            host: name(&body.host, body.matching),
+            ports: body.ports.clone(),
+            certificates: body.certificates.iter().map(|one| pins(&one.served)).collect(),
             ended: store.state.end(record.id).map(|end| date::format(end.at)),
         }
     }

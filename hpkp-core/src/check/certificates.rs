@@ -71,34 +71,7 @@ impl<'a> Checker<'a> {
         };
         let unmet = those(|one| *one == PinValidation::Fails);
         if !unmet.is_empty() {
-            let Deployment { hosts, names, records, .. } = self.deployment;
-            let serving = &hosts[host].serving;
-            let is_compromised =
-                |pin| records.as_ref().is_some_and(|records| records.state.is_compromised(pin));
-            // Then it is what this machine trusts that has changed, and clients trust what they did.
-            let before = kind == Kind::Enforced
-                && self
-                    .published
-                    .is_some_and(|published| published.is_failure_unchanged(host, policy));
-            let class = match kind {
-                // Nobody can note pins that last no time at all.
-                Kind::Enforced if policy.spec.is_unpinning() && unmet.len() == chains.len() => {
-                    Class::Withhold
-                }
-                Kind::Enforced if policy.spec.is_unpinning() => Class::Warning,
-                Kind::Enforced if !before => Class::Lockout,
-                _ => Class::Warning,
-            };
-            self.find_as(scope, kind, host, (Code::NoPinInChain, class), || {
-                let unmet = messages::UnmetChains {
-                    chains: &unmet,
-                    of: chains.len(),
-                    serving,
-                    before,
-                    names,
-                };
-                messages::no_pin_in_chain(policy, kind, &unmet, &is_compromised)
-            });
+            self.report_unmet_chains(policy, kind, scope, host, (&unmet, chains.len()));
         }
         if kind == Kind::Enforced && policy.spec.is_unpinning() {
             // Which clients would refuse such pins later is no question.
@@ -130,6 +103,35 @@ impl<'a> Checker<'a> {
                 messages::superfluous(policy, certificate)
             });
         }
+    }
+
+    /// The chains of a host, of `all` that it has, in which nothing is pinned.
+    fn report_unmet_chains(
+        &mut self,
+        policy: &'a Policy,
+        kind: Kind,
+        scope: Scope<'_>,
+        host: usize,
+        (unmet, all): (&[(&Chain, &Paths)], usize),
+    ) {
+        let Deployment { hosts, names, records, .. } = self.deployment;
+        let serving = &hosts[host].serving;
+        let is_compromised =
+            |pin| records.as_ref().is_some_and(|records| records.state.is_compromised(pin));
+        // Then it is what this machine trusts that has changed, and clients trust what they did.
+        let before = kind == Kind::Enforced
+            && self.published.is_some_and(|published| published.is_failure_unchanged(host, policy));
+        let class = match kind {
+            // Nobody can note pins that last no time at all.
+            Kind::Enforced if policy.spec.is_unpinning() && unmet.len() == all => Class::Withhold,
+            Kind::Enforced if policy.spec.is_unpinning() => Class::Warning,
+            Kind::Enforced if !before => Class::Lockout,
+            _ => Class::Warning,
+        };
+        self.find_as(scope, kind, host, (Code::NoPinInChain, class), || {
+            let unmet = messages::UnmetChains { chains: unmet, of: all, serving, before, names };
+            messages::no_pin_in_chain(policy, kind, &unmet, &is_compromised)
+        });
     }
 
     /// A backup pin is a pin of no key in the chains that the hosts of this policy present

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use super::live::ignores_names;
+use super::nameless::ignores_names;
 use super::presented::{Enough, meet_any};
 use super::record_messages::shown_name;
-use super::records::{Published, Relation, names_of};
+use super::records::{Published, names_of};
 use super::routing::HostSet;
 use crate::published::state::{Live, Record};
 use crate::published::{PinValidation, Presents};
@@ -23,17 +23,16 @@ impl Published<'_> {
         live: Live<'_>,
         enough: &[Enough],
     ) -> BTreeSet<String> {
-        let said = &live.record.body;
+        let body = &live.record.body;
         // What equals the configuration that is served and not on record changes nothing.
         if live.waiver.is_some() || self.unrecorded == Some(true) {
             return BTreeSet::new();
         }
         let by_name = names_of(host_set).filter_map(|name| self.presented_last.get(&name));
         // Clients of one port that compare nothing but the leaf's key ignore names.
-        let by_port = said.port.is_some() && said.ignores_names() && said.host == host_set.0;
-        let is_meant_by_name = |record: &&Record<Presents>| {
-            !record.body.nameless || ignores_names(said, Relation::Own)
-        };
+        let by_port = body.port.is_some() && body.ignores_names() && body.host == host_set.0;
+        let is_meant_by_name =
+            |record: &&Record<Presents>| !record.body.nameless || ignores_names(body);
         let all = self.presented_last.values().filter(|_| by_port).flatten().copied();
         let by_port =
             all.filter(|record| record.body.aside && !record.body.certificates.is_empty());
@@ -44,7 +43,7 @@ impl Published<'_> {
             .chain(by_port)
             .filter(|record| is_met(record, enough));
         // Pins without a port are those of clients that speak HTTP.
-        let is_meant = |record: &Record<Presents>, port: u16| match said.port {
+        let is_meant = |record: &Record<Presents>, port: u16| match body.port {
             Some(only) => port == only,
             None => !record.body.aside || port == HTTPS,
         };

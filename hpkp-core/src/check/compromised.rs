@@ -4,24 +4,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::messages::{self, Scope};
+use super::messages::{self, Compromised, Scope};
 use super::{Checker, Records, Uses};
 use crate::finding::Code;
 use crate::header::Kind;
 use crate::pin::Pin;
 use crate::policy::Policy;
-
-/// Where in what a host presents a compromised key stands.
-#[derive(Debug)]
-pub(super) struct Compromised<'a> {
-    pub(super) pin: Pin,
-    /// What the record says of it.
-    pub(super) why: &'a str,
-    /// Whether it is the key of a leaf: the host's own.
-    pub(super) is_leaf: bool,
-    /// The subject of a certificate with that key.
-    pub(super) subject: String,
-}
 
 impl<'a> Checker<'a> {
     pub(super) fn is_compromised(&self, pin: Pin) -> bool {

@@ -4,25 +4,14 @@
 //! others the names count. A client that has records of usages 0 or 1 looks into its trust store before
 //! it looks at what was sent, and takes no certificate from there for usage 2.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::messages::Scope;
-use super::nameless::Place;
-use super::presented::{Enough, PresentedKeys};
-use super::records::Published;
-use super::routing::{Claim, HostSet, any_of};
-use super::unchanged::{Got, Visit};
-use super::{Certificates, Checker, Context, Deployment, Host, Records, dane_messages as text};
+use super::{Certificates, Context, Deployment, Host};
 use crate::certificate::Certificate;
-use crate::finding::{Class, Code};
-use crate::header::Kind;
 use crate::path::{Paths, Trust, Verified};
-use crate::published::state::Live;
-use crate::published::tlsa::{Combination, matching, selector, usage};
-use crate::published::{
-    EventId, Fingerprint, HostName, KeyGraph, PinValidation, Presented, Rrset, Tlsa,
-};
+use crate::published::tlsa::{matching, selector, usage};
+use crate::published::{Fingerprint, HostName, KeyGraph, PinValidation, Presented, Rrset, Tlsa};
 
 /// One chain that a server sends, with all that a client may make of it.
 pub(super) struct Evidence {
@@ -123,6 +112,11 @@ impl Evidence {
         let leaf = self.certificates.first().map(|leaf| leaf.certificate.fingerprint());
         let is_leaf = one.identity.as_ref().is_none_or(|identity| identity.leaf == leaf);
         is_leaf && self.keys == one.keys
+    }
+
+    /// Whether its leaf is for a host.
+    pub(super) fn is_for(&self, host: &HostName) -> bool {
+        self.certificates.first().is_none_or(|leaf| leaf.certificate.is_for(host.as_str()))
     }
 
     fn meet(&self, set: &Rrset, host: &HostName) -> PinValidation {
@@ -228,123 +222,6 @@ fn meet_presented(set: &Rrset, one: &Presented) -> PinValidation {
         met = met.max(of);
     }
     met
-}
-
-impl Published<'_> {
-    /// Whether clients with records for which names count came to a port for `host_set` while the last
-    /// accepted configuration was in effect: a certificate for another name would turn them away.
-    pub(super) fn was_led_by_port(
-        &self,
-        said: &crate::published::Published,
-        host_set: &HostSet,
-        port: u16,
-    ) -> bool {
-        let visit = Visit { host_set, host: usize::MAX, claim: Claim::PortOnly };
-        let place = Place { port, address: None };
-        said.tlsa.is_some() && !self.presented_before(visit, place).is_empty()
-    }
-
-    /// Whether the leaf that clients get is the very one that the last accepted configuration presented,
-    /// where they see more of it than the key: they compare the whole certificate, or look at the names
-    /// and find another one.
-    pub(super) fn is_leaf_unchanged(
-        &self,
-        said: &crate::published::Published,
-        visit: Visit<'_>,
-        (shown, got): (&PresentedKeys<'_>, Got<'_>),
-        ports: &BTreeSet<u16>,
-    ) -> bool {
-        let name = any_of(visit.host_set);
-        let is_for = |one: &Evidence| {
-            one.certificates.first().is_none_or(|leaf| leaf.certificate.is_for(name.as_str()))
-        };
-        let mut evidence = shown.evidence.iter().filter(|one| one.is_of(got.one));
-        let is_named = said.tlsa.as_ref().is_some_and(|set| {
-            set.names_leaf_certificate() || set.looks_at_names() && !evidence.all(is_for)
-        });
-        if !is_named || self.unrecorded.is_some() {
-            return true;
-        }
-        let leaf = |one: &Presented| one.identity.as_ref().and_then(|identity| identity.leaf);
-        let now = leaf(got.one);
-        // A record of before leaves were recorded tells no more than the keys.
-        let is_it = |was: &Presented| leaf(was).is_none_or(|then| Some(then) == now);
-        let had_it = |place| {
-            let before = self.presented_before(visit, place).into_iter();
-            before.flat_map(|record| &record.body.certificates).any(is_it)
-        };
-        self.places(visit, ports).into_iter().all(had_it)
-    }
-}
-
-/// What there is to say of TLSA records that lock nobody out.
-#[derive(Default)]
-pub(super) struct Notes<'a> {
-    /// By the host and the record, the kinds without a match.
-    unmet: BTreeMap<(usize, EventId), (Live<'a>, BTreeSet<Combination>)>,
-    unusable: BTreeMap<(usize, EventId), Live<'a>>,
-}
-
-impl<'a> Notes<'a> {
-    /// Notes what a host makes of records, of which `found` says whether they lock somebody out.
-    pub(super) fn note(
-        &mut self,
-        published: &Published<'a>,
-        live: &Live<'a>,
-        found: Option<(Code, Class)>,
-        (host, _): (usize, &HostSet),
-        enough: &[Enough],
-    ) {
-        let [Enough::Tlsa(set, name)] = enough else { return };
-        let key = (host, live.record.id);
-        if set.counted().is_empty() {
-            self.unusable.insert(key, *live);
-            return;
-        }
-        if found.is_some() || live.waiver.is_some() {
-            return;
-        }
-        let evidence = &published.shown[host].evidence;
-        let is_unmet = |combination: &Combination| {
-            set.only(*combination)
-                .is_some_and(|only| meet(&only, name, evidence.iter()) == PinValidation::Fails)
-        };
-        let unmet: BTreeSet<Combination> =
-            set.combinations().into_iter().filter(is_unmet).collect();
-        if !unmet.is_empty() {
-            self.unmet.entry(key).or_insert_with(|| (*live, BTreeSet::new())).1.extend(unmet);
-        }
-    }
-}
-
-impl<'a> Checker<'a> {
-    /// What [`Notes`] has.
-    pub(super) fn report_dane(&mut self, records: &'a Records, notes: Notes<'a>) {
-        let unmet = notes
-            .unmet
-            .into_iter()
-            .map(|((host, _), (live, unmet))| (host, live, Code::TlsaCombinationUnmet, unmet));
-        let unusable = notes.unusable.into_iter();
-        let unusable =
-            unusable.map(|((host, _), live)| (host, live, Code::TlsaNotUsable, BTreeSet::new()));
-        for (host, live, code, unmet) in unmet.chain(unusable) {
-            let group = format!("{} {unmet:?}", live.record.id);
-            let scope =
-                Scope { policy: &group, kind: Kind::Enforced, at: &records.at, each_place: false };
-            let chains = self.chains(host);
-            self.find_for(
-                scope,
-                Kind::Enforced,
-                host,
-                (code, code.class()),
-                vec![],
-                || match code {
-                    Code::TlsaNotUsable => text::not_usable(&live),
-                    _ => text::combination_unmet(&live, &unmet, &chains),
-                },
-            );
-        }
-    }
 }
 
 /// A certificate that carries a key and nothing else, in DER: libraries verify a signature by the key of a

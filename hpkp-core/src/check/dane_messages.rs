@@ -32,8 +32,8 @@ fn owners(found: &[Live<'_>]) -> String {
 pub(super) fn advice(records: &Records, found: &[Live<'_>], chains: &[&Chain]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for live in found {
-        let said = &live.record.body;
-        let Some((set, owner)) = said.tlsa.as_deref().zip(said.owner()) else { continue };
+        let body = &live.record.body;
+        let Some((set, owner)) = body.tlsa.as_deref().zip(body.owner()) else { continue };
         lines.push(format!("load a certificate that a TLSA record of {owner} matches"));
         let kinds: BTreeSet<Combination> =
             set.counted().into_iter().map(Tlsa::combination).collect();

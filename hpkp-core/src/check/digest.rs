@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::routing::ANY_HOST;
-use super::{Deployment, Host, HostVerdict, SeenName, sorted};
+use super::{Deployment, Host, HostVerdict, SeenName};
 use crate::policy::Policy;
 use crate::published::{Fingerprint, Matching};
 
@@ -38,7 +38,7 @@ pub fn digest(deployment: &Deployment, verdicts: &[HostVerdict]) -> Fingerprint 
         let policy = host.enforced.as_ref().and_then(|one| policies.get(one.policy.as_str()));
         let policy = policy.map(|policy| {
             let (below, age) = (policy.binds_subdomains(), policy.max_age());
-            format!("{:?} {below} {age:?}", sorted(policy))
+            format!("{:?} {below} {age:?}", policy.sorted_pins())
         });
         let parts = names.iter().chain(&slots).chain(&policy);
         // How many there are of each keeps them apart.

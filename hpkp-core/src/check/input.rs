@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::routing::Listener;
+use super::listener::Listener;
 use crate::finding::{Check, Code, Location, Text};
 use crate::path::{Chain, Trust};
 use crate::pin::Pin;

@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Records;
+use super::nameless;
 use super::presented::{Enough, PresentedKeys};
 use super::record_messages::shown_name;
 use super::records::{Published, Relation};
 use super::routing::{Claim, HostSet, Led, Target};
-use super::unchanged::{Got, Visit, lets_in};
+use super::slots::Got;
+use super::unchanged::lets_in;
+use super::visit::Visit;
 use crate::finding::{Class, Code};
 use crate::published::state::Live;
 use crate::published::{self, Matching, Origin, PinValidation};
@@ -15,10 +18,9 @@ use crate::published::{self, Matching, Origin, PinValidation};
 /// The port of HTTPS.
 const HTTPS: u16 = 443;
 
-/// Whether clients ignore names: those of a port that compare nothing but the leaf (RFC 7671 section 5.1).
-pub(super) fn ignores_names(said: &published::Published, relation: Relation) -> bool {
-    let is_of_a_port = said.port.is_some() || said.tlsa.is_some();
-    is_of_a_port && said.ignores_names() && relation == Relation::Own
+/// Whether clients ignore the names in a certificate (RFC 7671 section 5.1).
+pub(super) fn ignores_names(body: &published::Published, relation: Relation) -> bool {
+    relation == Relation::Own && nameless::ignores_names(body)
 }
 
 /// Pins that clients hold, how these bind a host, and what is enough for them.
@@ -36,23 +38,23 @@ impl<'a> Published<'a> {
         live: Live<'_>,
         relation: Relation,
     ) -> LedTo {
-        let said = &live.record.body;
+        let body = &live.record.body;
         let mut led = LedTo::new();
         for target in targets {
             // A socket without a port may be reached at any, through something in front of it.
-            let is_at = said.is_on(target.port);
+            let is_at = body.is_on(target.port);
             // Pins without a port are those of clients that speak HTTP, unless DNS has them, and what is passed on at its
             // port may be HTTP.
             let is_http = target.claim != Claim::Port || target.port == HTTPS;
-            if is_at && (is_http || said.port.is_some() || said.tlsa.is_some()) {
+            if is_at && (is_http || body.port.is_some() || body.tlsa.is_some()) {
                 led.entry((target.host, target.claim)).or_default().insert(target.port);
             }
         }
         // Where nobody has the name, the port decides for those who ignore it.
-        if let Some(port) = said.port
-            && (ignores_names(said, relation)
-                || relation == Relation::Own && self.was_led_by_port(said, host_set, port))
-            && (&said.host, Matching::Exact) == (&host_set.0, host_set.1)
+        if let Some(port) = body.port
+            && (ignores_names(body, relation)
+                || relation == Relation::Own && self.was_led_by_port(body, host_set, port))
+            && (&body.host, Matching::Exact) == (&host_set.0, host_set.1)
             && !led.keys().any(|(_, claim)| !claim.is_incidental())
             && !self.routing.is_elsewhere(host_set, port)
         {
@@ -61,13 +63,13 @@ impl<'a> Published<'a> {
                 led.entry((host, claim)).or_default().insert(port);
             }
         }
-        if ignores_names(said, relation) {
+        if ignores_names(body, relation) {
             let is_alone = led.is_empty();
             for Led { host, port, claim, address } in self.routing.led_to(host_set) {
                 let is_answered = led.keys().any(|(other, _)| *other == host);
                 let comes = || claim == Claim::PatternOnly || self.was_at(host_set, port, address);
                 if (is_alone || !is_answered && comes())
-                    && said.is_on(port)
+                    && body.is_on(port)
                     && !self.routing.is_elsewhere(host_set, port)
                 {
                     led.entry((host, claim)).or_default().insert(port);
@@ -86,13 +88,13 @@ impl<'a> Published<'a> {
         live: Live<'_>,
         relation: Relation,
     ) -> Option<String> {
-        let said = &live.record.body;
-        let port = said.port?;
+        let body = &live.record.body;
+        let port = body.port?;
         let is_served = targets.iter().any(|target| target.claim.is_served());
         let is_silent = self.routing.is_elsewhere(host_set, port);
         let counts = live.waiver.is_none() && is_served && !is_silent;
         let (host, matching) = match relation {
-            Relation::Own => (&said.host, said.matching),
+            Relation::Own => (&body.host, body.matching),
             Relation::Above => (&host_set.0, host_set.1),
         };
         counts.then(|| format!("{}:{port}", shown_name(host.as_str(), matching)))
@@ -108,9 +110,9 @@ impl<'a> Published<'a> {
         (host, claim): (usize, Claim),
         ports: &BTreeSet<u16>,
     ) -> Option<(Code, Class)> {
-        let shown = &self.shown[host];
-        let found = Got::each(&shown.certificates).filter_map(|got| {
-            self.judge_one(records, Visit { host_set, host, claim }, held, (shown, got), ports)
+        let presented = &self.presented[host];
+        let found = Got::each(&presented.certificates).filter_map(|got| {
+            self.judge_one(records, Visit { host_set, host, claim }, held, (presented, got), ports)
         });
         found.min_by_key(|(code, class)| (*class, *code == Code::PublishedPinsPartlyMet))
     }
@@ -121,11 +123,11 @@ impl<'a> Published<'a> {
         records: &'a Records,
         Visit { host_set, host, claim }: Visit<'_>,
         (live, relation, enough): Held<'_>,
-        (shown, got): (&PresentedKeys<'_>, Got<'_>),
+        (presented, got): (&PresentedKeys<'_>, Got<'_>),
         ports: &BTreeSet<u16>,
     ) -> Option<(Code, Class)> {
-        let said = &live.record.body;
-        let ignores_names = ignores_names(said, relation);
+        let body = &live.record.body;
+        let ignores_names = ignores_names(body, relation);
         let of = |claim| Visit { host_set, host, claim };
         let of = match claim {
             // These clients got whatever was presented on the port.
@@ -135,7 +137,7 @@ impl<'a> Published<'a> {
         };
         let got_in_before = || self.got_in_before(of, ports, got, enough);
         // Nobody accepts it for the name, whatever it meets.
-        let is_refused = claim != Claim::Name && !ignores_names && !shown.is_for(got, host_set);
+        let is_refused = claim != Claim::Name && !ignores_names && !presented.is_for(got, host_set);
         if is_refused && !got_in_before() {
             return None;
         }
@@ -143,10 +145,10 @@ impl<'a> Published<'a> {
             let known =
                 self.is_presentation_unchanged(&records.state, (&live, enough), of, got, ports);
             known.unwrap_or_else(|| {
-                !self.is_new_path(records, said, of, ports, got, lets_in(enough))
+                !self.is_new_path(records, body, of, ports, got, lets_in(enough))
             })
         };
-        let code = match (shown.meet_by(got, enough), relation) {
+        let code = match (presented.meet_by(got, enough), relation) {
             (PinValidation::Succeeds, _) => return None,
             (PinValidation::DependsOnPath, _) if is_path_unchanged() => {
                 Code::PublishedPinsPartlyMet
@@ -173,7 +175,7 @@ impl<'a> Published<'a> {
             return Some((code, code.class()));
         }
         let is_unchanged = self.is_kept(of, ports, got, &lets_in(enough))
-            && self.is_leaf_unchanged(said, of, (shown, got), ports);
+            && self.is_leaf_unchanged(body, of, (presented, got), ports);
         Some((code, if is_unchanged { Class::Warning } else { Class::Lockout }))
     }
 
@@ -188,10 +190,10 @@ impl<'a> Published<'a> {
         live: Live<'_>,
         enough: &[Enough],
     ) -> Vec<(usize, u16)> {
-        let said = &live.record.body;
-        let is_ours = said.origin == Origin::Header
+        let body = &live.record.body;
+        let is_ours = body.origin == Origin::Header
             && records.writer.as_ref() == Some(&live.record.writer)
-            && (&said.host, said.matching) == (&host_set.0, host_set.1);
+            && (&body.host, body.matching) == (&host_set.0, host_set.1);
         if live.waiver.is_some() || !(is_ours || self.had(host_set)) {
             return Vec::new();
         }
@@ -202,16 +204,16 @@ impl<'a> Published<'a> {
             false => ports.iter().all(|port| is_answered(*port)),
         };
         if is_here {
-            return self.removed_at(targets, host_set, said, enough);
+            return self.removed_at(targets, host_set, body, enough);
         }
         let is_concerned = |(host, port): &(usize, u16)| {
             // What is behind a socket without a port may be reached on any.
             (ports.is_empty() || *port == 0 || ports.contains(port))
-                && said.is_on(*port)
+                && body.is_on(*port)
                 && !is_answered(*port)
                 && !self.routing.is_elsewhere(host_set, *port)
-                && !(self.shown[*host].is_known
-                    && self.shown[*host].meet(enough) == PinValidation::Succeeds)
+                && !(self.presented[*host].is_known
+                    && self.presented[*host].meet(enough) == PinValidation::Succeeds)
         };
         let led = self.routing.led_to(host_set).map(|led| (led.host, led.port));
         led.filter(is_concerned).collect()
@@ -222,21 +224,21 @@ impl<'a> Published<'a> {
         &self,
         targets: &[Target],
         host_set: &HostSet,
-        said: &published::Published,
+        body: &published::Published,
         enough: &[Enough],
     ) -> Vec<(usize, u16)> {
         let is_shared = |target: &Target| self.shared_ports.contains(&target.port);
         // Who ignores names is not turned away for them.
-        if ignores_names(said, Relation::Own) || !targets.iter().any(is_shared) {
+        if ignores_names(body, Relation::Own) || !targets.iter().any(is_shared) {
             return Vec::new();
         }
         let unanswered = self.routing.unanswered(host_set).into_iter().filter(|led| {
             targets.iter().any(|target| target.port == led.port)
-                && said.is_on(led.port)
+                && body.is_on(led.port)
                 && self.was_at(host_set, led.port, led.address)
                 && !self.routing.is_elsewhere(host_set, led.port)
-                && !(self.shown[led.host].is_known
-                    && self.shown[led.host].meet(enough) == PinValidation::Succeeds)
+                && !(self.presented[led.host].is_known
+                    && self.presented[led.host].meet(enough) == PinValidation::Succeeds)
         });
         unanswered.map(|led| (led.host, led.port)).collect()
     }

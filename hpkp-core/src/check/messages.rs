@@ -3,13 +3,12 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::compromised::Compromised;
-use super::other_hashes::Mistaken;
 use super::{Names, Serving};
 use crate::certificate::Certificate;
 use crate::finding::{Check, Class, Code, Finding, Location, Text};
 use crate::header::Kind;
 use crate::max_age::MaxAge;
+use crate::other_hash::HashOf;
 use crate::path::{Chain, Paths};
 use crate::pin::Pin;
 use crate::policy::{MAX_PINS, Policy, ResolvedPin, Role};
@@ -144,7 +143,10 @@ pub(super) fn keyword(role: Role, names: &Names) -> Text {
          would lock out clients that remember the previous one",
         role.as_str()
     ))
-    .fix(format!("write records ({}), or give the pin itself (hpkp pin FILE)", names.published_pins))
+    .fix(format!(
+        "name a directory for records ({}), or give the pin itself (hpkp pin FILE)",
+        names.published_pins
+    ))
 }
 
 pub(super) fn max_age_too_long(policy: &Policy, age: MaxAge, names: &Names) -> Text {
@@ -374,6 +376,14 @@ pub(super) fn no_backup_pin(policy: &Policy, why: &dyn Fn(Pin) -> &'static str) 
 /// Why a pin is no backup: it is in use.
 pub(super) const LOADED: &str = "key is loaded";
 
+/// What a pin is the hash of, and of which object.
+#[derive(Debug)]
+pub(super) struct Mistaken {
+    pub(super) of: HashOf,
+    /// The object, as a clause behind "of".
+    pub(super) object: String,
+}
+
 pub(super) fn pin_not_spki_hash(policy: &Policy, pin: Pin, mistaken: &Mistaken) -> Text {
     Text::new(format!(
         "sha256/{pin} in policy \"{}\" is the SHA-256 hash of {}, {}; no key has this pin, so no client \
@@ -383,6 +393,18 @@ pub(super) fn pin_not_spki_hash(policy: &Policy, pin: Pin, mistaken: &Mistaken) 
         mistaken.object
     ))
     .fix("use the pin of the key, which is the hash of its SPKI: hpkp pin FILE")
+}
+
+/// Where in what a host presents a compromised key stands.
+#[derive(Debug)]
+pub(super) struct Compromised<'a> {
+    pub(super) pin: Pin,
+    /// What the record says of it.
+    pub(super) why: &'a str,
+    /// Whether it is the key of a leaf: the host's own.
+    pub(super) is_leaf: bool,
+    /// The subject of a certificate with that key.
+    pub(super) subject: String,
 }
 
 pub(super) fn compromised_key_loaded(

@@ -1,10 +1,30 @@
-//! The names for which a host sends its header, for requests to look up.
+//! The names by which clients reach a host, and those for which it sends its header, for requests to
+//! look up.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::SeenName;
 use crate::published::{HostName, Matching};
+
+/// A name by which clients reach a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenName {
+    /// The host, or the domain above the hosts.
+    pub host: HostName,
+    /// Which hosts are meant.
+    pub matching: Matching,
+    /// Hosts that a pattern does not mean: other blocks have them.
+    pub except: Vec<HostName>,
+    /// The ports; none where it is reached on a Unix socket alone.
+    pub ports: Vec<u16>,
+    /// Whether no header is sent for it: the block answers for it only by a wildcard in its
+    /// certificate, or by the port alone.
+    pub aside: bool,
+    /// Whether only those who ignore names come in.
+    pub nameless: bool,
+    /// The addresses, where another block presents something else for it on the same port.
+    pub addresses: Vec<String>,
+}
 
 /// A set of host names: single ones, and all that are one label below a domain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 
 use super::Records;
-use super::nameless::Place;
 use super::records::{Published, names_of};
 use super::routing::{Claim, HostSet};
-use super::unchanged::{Got, Visit, is_one};
+use super::slots::{Got, is_one};
+use super::visit::{Place, Visit};
 use crate::pin::Pin;
 use crate::published::state::Record;
 use crate::published::{self, Presented, Presents};
@@ -24,7 +24,7 @@ impl<'a> Published<'a> {
     pub(super) fn is_new_path(
         &self,
         records: &Records,
-        said: &published::Published,
+        body: &published::Published,
         visit: Visit<'_>,
         ports: &BTreeSet<u16>,
         got: Got<'_>,
@@ -35,7 +35,7 @@ impl<'a> Published<'a> {
         if self.presented_last.is_empty() || !self.places(visit, ports).iter().any(is_new) {
             return false;
         }
-        let is_pinned = |pin: Pin| said.pins.binary_search(&pin).is_ok();
+        let is_pinned = |pin: Pin| body.pins.binary_search(&pin).is_ok();
         let is_path = |was: &Presented| is_one(was, got.one, is_pinned);
         let mut is_known = false;
         for record in self.of_name(records, host_set) {
@@ -52,7 +52,7 @@ impl<'a> Published<'a> {
         }
         let other_names = self.presented_last.values().flatten();
         !other_names
-            .filter(|record| !record.body.aside && said.binds(&record.body.host))
+            .filter(|record| !record.body.aside && body.binds(&record.body.host))
             .flat_map(|record| &record.body.certificates)
             .any(|was| is_path(was) && let_in(was))
     }

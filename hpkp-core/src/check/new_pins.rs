@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::messages::Scope as Place;
 use super::presented::{Enough, PresentedKeys, meet};
-use super::records::{Published, sorted};
+use super::records::Published;
 use super::routing::{Claim, HostSet, Reached};
-use super::unchanged::{Got, Visit, lets_in};
+use super::slots::Got;
+use super::unchanged::lets_in;
+use super::visit::Visit;
 use super::{Alarm, Checker, Records, Sending, record_messages as text};
 use crate::finding::{Class, Code, Location};
 use crate::header::Kind;
@@ -75,7 +77,7 @@ impl<'a> Checker<'a> {
             let policy = *self.policies.get(policy_use.policy.as_str())?;
             // Clients forget at once what has no age.
             policy.max_age().filter(|age| age.seconds() > 0)?;
-            let pins = sorted(policy);
+            let pins = policy.sorted_pins();
             Some(Sent { host, policy, at: &policy_use.at, pins })
         })
         .collect()
@@ -132,7 +134,7 @@ impl<'a> Checker<'a> {
         (other, is_aside): (usize, bool),
         code: Code,
     ) {
-        let (ours, theirs) = (&published.shown[one.host], &published.shown[other]);
+        let (ours, theirs) = (&published.presented[one.host], &published.presented[other]);
         if one.host == other || !theirs.is_known || !self.deployment.hosts[other].tls {
             return;
         }
@@ -293,7 +295,7 @@ fn compare_elsewhere<'a>(
     record: &'a Record<Presents>,
     unmet: &mut Elsewhere<'a>,
 ) {
-    let ours = &published.shown[one.host];
+    let ours = &published.presented[one.host];
     if refusing(ours, &record.body.certificates, &one.pins).next().is_some() {
         let before = published.was_published(host_set, one.policy);
         let (found, noted) = unmet.entry((index, before)).or_default();

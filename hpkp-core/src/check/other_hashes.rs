@@ -13,15 +13,7 @@ use crate::path::Chain;
 use crate::pin::Pin;
 use crate::policy::{PinSource, Policy};
 
-use super::messages::{self, Scope};
-
-/// What a pin is the hash of, and of which object.
-#[derive(Debug)]
-pub(super) struct Mistaken {
-    pub(super) of: HashOf,
-    /// The object, as a clause behind "of".
-    pub(super) object: String,
-}
+use super::messages::{self, Mistaken, Scope};
 
 /// The pins of the policies that are the hash of something other than a key.
 pub(super) fn mistaken(deployment: &Deployment) -> HashMap<Pin, Mistaken> {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::dane::{self, Evidence};
 use super::routing::{HostSet, is_leaf_for};
-use super::unchanged::Got;
+use super::slots::Got;
 use super::{Certificates, Context, Deployment};
 use crate::certificate::Certificate;
 use crate::path::{Chain, Paths};
 use crate::pin::Pin;
-use crate::published::client::united;
+use crate::published::binding::united;
 use crate::published::{
     self, CertificateIdentity, Fingerprint, HostName, PinValidation, Presented, Rrset, Scope,
 };
@@ -36,15 +36,15 @@ impl<'a> PresentedKeys<'a> {
         contexts: &[usize],
         known: &mut Fingerprints,
     ) -> Self {
-        let mut shown = Self { is_known: true, ..Self::default() };
+        let mut presented = Self { is_known: true, ..Self::default() };
         let mut all: Vec<(Presented, &'a Chain)> = Vec::new();
         for &context in contexts {
             let Context { certificates, trust } = &deployment.contexts[context];
             let Certificates::Loaded(chains) = certificates else {
-                shown.is_known = false;
+                presented.is_known = false;
                 continue;
             };
-            shown.is_known &= trust.problem.is_none();
+            presented.is_known &= trust.problem.is_none();
             for (chain, paths) in chains.iter().zip(&paths[context]) {
                 let served = chain.certificates().iter().map(|one| one.pin()).collect();
                 match paths.keys() {
@@ -52,18 +52,18 @@ impl<'a> PresentedKeys<'a> {
                         let identity = Some(known.identity(chain));
                         all.push((Presented { served, keys, identity }, chain));
                     }
-                    None => shown.is_known = false,
+                    None => presented.is_known = false,
                 }
             }
         }
         all.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (one, chain) in all {
-            if shown.certificates.last() != Some(&one) {
-                shown.certificates.push(one);
+            if presented.certificates.last() != Some(&one) {
+                presented.certificates.push(one);
             }
-            shown.chains.push((shown.certificates.len() - 1, chain));
+            presented.chains.push((presented.certificates.len() - 1, chain));
         }
-        shown
+        presented
     }
 
     /// Whether one of its certificates is for the hosts of `host_set`, so that clients accept it.
@@ -121,17 +121,17 @@ pub(super) enum Enough {
     Tlsa(Arc<Rrset>, HostName),
 }
 
-/// What suffices for the client that holds `said`, of whose configuration these are the entries that bind
+/// What suffices for the client that holds `held`, of whose configuration these are the entries that bind
 /// `host`.
 pub(super) fn enough<'a>(
-    said: &published::Published,
+    held: &published::Published,
     host: &HostName,
     entries: impl Iterator<Item = &'a published::Published>,
 ) -> Vec<Enough> {
-    match &said.tlsa {
+    match &held.tlsa {
         Some(set) => vec![Enough::Tlsa(set.clone(), host.clone())],
         None => {
-            let united = united(said, entries).into_iter();
+            let united = united(held, entries).into_iter();
             united.map(|(scope, pins)| Enough::Pins(scope, pins)).collect()
         }
     }

@@ -57,7 +57,7 @@ pub(super) struct UnmetPins<'a> {
     /// The same of all hosts that share the finding.
     pub(super) all: &'a [Live<'a>],
     pub(super) chains: &'a [&'a Chain],
-    pub(super) shown: &'a PresentedKeys<'a>,
+    pub(super) presented: &'a PresentedKeys<'a>,
     pub(super) serving: &'a [Serving],
     /// Whether the last accepted configuration presented the same.
     pub(super) before: bool,
@@ -68,8 +68,8 @@ pub(super) struct UnmetPins<'a> {
 pub(super) fn group(found: &[Live<'_>]) -> String {
     let mut pins: BTreeSet<String> = BTreeSet::new();
     for live in found {
-        let said = &live.record.body;
-        pins.insert(format!("{:?} {:?} {:?}", said.scope, said.pins, said.tlsa));
+        let body = &live.record.body;
+        pins.insert(format!("{:?} {:?} {:?}", body.scope, body.pins, body.tlsa));
     }
     pins.into_iter().collect()
 }
@@ -175,8 +175,8 @@ impl UnmetPins<'_> {
     /// Whether some paths of each certificate meet all of the pins.
     fn is_partly(&self) -> bool {
         let meets = |live: &Live<'_>| {
-            let said = &live.record.body;
-            super::presented::meet(&self.shown.certificates, said.scope, &said.pins)
+            let body = &live.record.body;
+            super::presented::meet(&self.presented.certificates, body.scope, &body.pins)
                 != PinValidation::Fails
         };
         self.found.iter().all(meets)
@@ -420,9 +420,9 @@ impl UnmetPins<'_> {
     /// Who holds which pins, until when.
     fn held(&self, live: &Live<'_>) -> Vec<String> {
         let record = live.record;
-        let said = &record.body;
-        let name = shown_name(said.host.as_str(), said.matching);
-        let since = date::format(said.since.unwrap_or(record.at));
+        let body = &record.body;
+        let name = shown_name(body.host.as_str(), body.matching);
+        let since = date::format(body.since.unwrap_or(record.at));
         let until = match live.retention {
             Retention::Until(time) => format!("until {}", date::format(time)),
             Retention::WhilePublished(after) => {
@@ -430,7 +430,7 @@ impl UnmetPins<'_> {
             }
             Retention::Indefinite => "without expiry".to_owned(),
         };
-        let who = match (&said.origin, said.lifetime, live.retention) {
+        let who = match (&body.origin, body.lifetime, live.retention) {
             (_, Lifetime::MaxAge(age), Retention::Until(time)) => format!(
                 "clients that visited {name} between {since} and {}",
                 date::format(self.now.min(time - i64::from(age.seconds())))
@@ -442,17 +442,17 @@ impl UnmetPins<'_> {
                 format!("clients of \"{}\" for {name} since {since}", Excerpt::new(origin.as_str()))
             }
         };
-        let what_for = said
+        let what_for = body
             .owner()
-            .map_or_else(|| format!("scope {}", said.scope), |owner| format!("at {owner}"));
+            .map_or_else(|| format!("scope {}", body.scope), |owner| format!("at {owner}"));
         let source = format!("(recorded by {}, {what_for}, id {})", record.writer, record.id);
-        let held: Vec<String> = match said.tlsa.as_deref() {
+        let held: Vec<String> = match body.tlsa.as_deref() {
             Some(set) => dane_messages::held(set),
-            None => said
+            None => body
                 .pins
                 .iter()
                 .take(MAX_DETAILS)
-                .map(|pin| self.held_pin(said.scope, *pin))
+                .map(|pin| self.held_pin(body.scope, *pin))
                 .collect(),
         };
         let lines = held.chunks(PINS_OF_A_LINE).map(|some| some.join(", "));
@@ -460,7 +460,7 @@ impl UnmetPins<'_> {
     }
 
     fn held_pin(&self, scope: crate::published::Scope, pin: Pin) -> String {
-        let on_path = self.shown.meet_one(scope, pin) != PinValidation::Fails;
+        let on_path = self.presented.meet_one(scope, pin) != PinValidation::Fails;
         let path = if on_path { " (on some paths)" } else { "" };
         format!("sha256/{pin}{}{path}", self.note(pin))
     }
@@ -494,8 +494,8 @@ fn commands(verb: &str, words: &str, records: &Records, found: &[Live<'_>]) -> V
     let mut chosen: Vec<String> = found.iter().map(|live| live.record.id.to_string()).collect();
     if chosen.len() > NAMED_IDS {
         let name = |live: &Live<'_>| {
-            let said = &live.record.body;
-            shown_name(said.host.as_str(), said.matching)
+            let body = &live.record.body;
+            shown_name(body.host.as_str(), body.matching)
         };
         let names: BTreeSet<String> = found.iter().map(name).collect();
         chosen = names.iter().map(|name| format!("--host {}", ShellWord::new(name))).collect();
@@ -511,12 +511,7 @@ fn commands(verb: &str, words: &str, records: &Records, found: &[Live<'_>]) -> V
             None => all.push(one),
         }
     }
-    let count = all.len();
-    let numbered = all.into_iter().enumerate().map(|(index, ids)| {
-        let number = if count > 1 { format!("({} of {count}) ", index + 1) } else { String::new() };
-        format!("{number}{} {words}", command(verb, records, &ids))
-    });
-    numbered.collect()
+    all.into_iter().map(|ids| format!("{} {words}", command(verb, records, &ids))).collect()
 }
 
 impl PresentedKeys<'_> {
@@ -680,8 +675,8 @@ pub(super) fn elsewhere(policy: &Policy, records: &Records, all: &[&Record<Prese
 }
 
 fn presented_there(records: &Records, record: &Record<Presents>) -> String {
-    let said = &record.body;
-    let leaves = said.certificates.iter().filter_map(|one| one.served.first().copied().flatten());
+    let body = &record.body;
+    let leaves = body.certificates.iter().filter_map(|one| one.served.first().copied().flatten());
     let leaves: Vec<String> = leaves.take(4).map(|pin| format!("sha256/{pin}")).collect();
     let stopped = records.state.end(record.id).map_or_else(String::new, |end| {
         format!(
@@ -693,7 +688,7 @@ fn presented_there(records: &Records, record: &Record<Presents>) -> String {
     format!(
         "presented by {} for {}: {} (recorded {}, id {}){stopped}",
         record.writer,
-        shown_name(said.host.as_str(), said.matching),
+        shown_name(body.host.as_str(), body.matching),
         leaves.join(", "),
         date::format(record.at),
         record.id

@@ -1,126 +1,38 @@
 //! What is as the last accepted configuration had it. That refuses nothing, so it is the widest door in
-//! the check, and narrow: it compares, for a name on a port, the certificates that clients get, not their
-//! keys alone, since another certificate of the same CA moves the path to another root. Trust anchors are
-//! not compared: what this machine trusts changes nothing for clients.
+//! the check, and narrow.
 //!
-//! A server has a certificate of each kind of key, and a client gets one of them. So each is judged by
-//! itself: one that is as before stays so when another is changed. Only where one is gone do its clients
-//! come to those that are left.
+//! What each function compares, always for a name on a port:
+//! - `is_slot_unchanged` (in `slots`): of one certificate, the key of its leaf, the leaf's issuer name and
+//!   authority key identifier, and the DER of each CA certificate sent, in order. Never keys alone, since
+//!   another certificate of the same CA moves the path to another root. A record of format 1 has keys alone.
+//! - `is_unchanged`: that, of every certificate of a host; `is_kept`: of one certificate, and against
+//!   those alone that let certain clients in.
+//! - `is_host_unchanged`: `is_unchanged` for every name of a host, and that the same policy was published.
+//! - `is_presentation_unchanged`: against what the clients of one record saw when they got their pins;
+//!   where no record says that, of the leaf's key only whether it is one of their pins.
+//! - `is_withholding_unchanged`, `is_failure_unchanged`: for every name of a host, its policy, withheld or
+//!   published, and `is_kept` of those certificates that do not meet it.
+//! - `is_leaf_unchanged` (in `dane_check`): the DER of the leaf, for clients that compare more of it than
+//!   the key.
+//!
+//! None compares trust anchors: what this machine trusts changes nothing for clients. Where the last
+//! configuration could not be recorded, each answers whether its digest is that of this one, except
+//! `is_leaf_unchanged`, which leaves that to the others.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::nameless::Place;
-use super::presented::{Enough, meet_any};
+use super::nameless::NamelessLast;
+use super::presented::{Enough, PresentedKeys, meet_any};
 use super::records::{Published, names_of};
 use super::routing::{ANY_HOST, Claim, HostSet, Reached};
+use super::slots::{Got, is_one, is_same, same};
+use super::visit::{Place, Visit};
 use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::state::{Live, Record};
 use crate::published::{
-    self, Lifetime, Matching, Origin, PinValidation, Presented, Presents, Slot, State,
+    self, Lifetime, Matching, Origin, PinValidation, Presented, Presents, Scope, State,
 };
-
-/// Whether two certificates are alike to clients that hold pins: the same key of the leaf as far as `leaf`
-/// is about it, the same issuer, and the same CA certificates sent, in order. A renewal with the same key by
-/// the same CA changes nothing.
-pub(super) fn is_one(recorded: &Presented, shown: &Presented, leaf: impl Fn(Pin) -> bool) -> bool {
-    let first = |one: &Presented| one.served.first().copied().flatten().filter(|pin| leaf(*pin));
-    let has_same_authorities = match (&recorded.identity, &shown.identity) {
-        (Some(a), Some(b)) => a.issuer == b.issuer && a.authorities == b.authorities,
-        // The keys that are sent: all that a record of format 1 tells.
-        _ => {
-            let above = |one: &Presented| one.served.get(1..).unwrap_or_default().to_vec();
-            above(recorded) == above(shown)
-        }
-    };
-    first(recorded) == first(shown) && has_same_authorities
-}
-
-fn is_same(recorded: &Presented, shown: &Presented) -> bool {
-    is_one(recorded, shown, |_| true)
-}
-
-fn slot(one: &Presented) -> Option<Slot> {
-    one.identity.as_ref()?.slot
-}
-
-/// The way to a block.
-#[derive(Clone, Copy)]
-pub(super) struct Visit<'b> {
-    /// Whom clients ask for.
-    pub(super) host_set: &'b HostSet,
-    /// The block that answers.
-    pub(super) host: usize,
-    /// Why it does.
-    pub(super) claim: Claim,
-}
-
-/// What the last accepted configuration presented on a port to those who ignore names.
-#[derive(Default)]
-pub(super) struct NamelessLast<'a> {
-    /// What it presented, where that was the same for everybody.
-    only: Option<&'a Record<Presents>>,
-    /// Whether it presented several.
-    is_mixed: bool,
-    /// What it presented aside.
-    asides: Vec<&'a Record<Presents>>,
-    /// What of the rest is not presented any more.
-    gone: Vec<&'a Record<Presents>>,
-}
-
-/// What a client gets: one of the certificates of a host.
-#[derive(Clone, Copy)]
-pub(super) struct Got<'b> {
-    pub(super) one: &'b Presented,
-    /// All of them, this one too.
-    pub(super) all: &'b [Presented],
-}
-
-impl Got<'_> {
-    /// Each of `all`.
-    pub(super) fn each(all: &[Presented]) -> impl Iterator<Item = Got<'_>> {
-        all.iter().map(move |one| Got { one, all })
-    }
-
-    /// Whether clients of a certificate that is not to be had any more get this one: it is of the same
-    /// slot, or nothing is left of that slot. In doubt they do.
-    pub(super) fn takes_over(&self, gone: &Presented) -> bool {
-        let is_left = |was: Slot| self.all.iter().any(|one| slot(one) == Some(was));
-        match (slot(gone), slot(self.one)) {
-            (Some(was), Some(is)) => was == is || !is_left(was),
-            _ => true,
-        }
-    }
-
-    /// Those of `before` in whose place clients get this one: itself, and what is gone and it takes over.
-    /// Where it is the first of its slot, clients that prefer such a key got any of the others so far.
-    fn predecessors<'b>(&self, before: &'b [Presented]) -> impl Iterator<Item = &'b Presented> {
-        let is_of_slot = |was: &Presented| {
-            is_same(was, self.one) || slot(was).is_some() && slot(was) == slot(self.one)
-        };
-        let is_first = !before.iter().any(is_of_slot);
-        before.iter().filter(move |was| {
-            let is_gone = || !self.all.iter().any(|one| is_same(was, one));
-            is_first || is_same(was, self.one) || is_gone() && self.takes_over(was)
-        })
-    }
-
-    /// Whether all clients that get this one, and that `before` let in, got it then too.
-    pub(super) fn is_slot_unchanged(
-        &self,
-        before: &[Presented],
-        let_in: impl Fn(&Presented) -> bool,
-    ) -> bool {
-        before.iter().any(|was| is_same(was, self.one))
-            && self.predecessors(before).all(|was| is_same(was, self.one) || !let_in(was))
-    }
-}
-
-/// Whether the same certificates are presented.
-fn same(recorded: &[Presented], shown: &[Presented]) -> bool {
-    recorded.is_empty() == shown.is_empty()
-        && Got::each(shown).all(|got| got.is_slot_unchanged(recorded, |_| true))
-}
 
 /// Whether a certificate lets in some of those who need one of `enough` alone.
 pub(super) fn lets_in(enough: &[Enough]) -> impl Fn(&Presented) -> bool + Copy {
@@ -225,14 +137,14 @@ impl<'a> Published<'a> {
             let is_there = |named: &BTreeMap<HostSet, Reached>| {
                 named.get(&level).is_some_and(|reached| port == 0 || reached.ports.contains(&port))
             };
-            return self.shown.iter().enumerate().any(|(host, shown)| {
+            return self.presented.iter().enumerate().any(|(host, presented)| {
                 (is_there(&self.nameless[host]) || is_there(self.routing.asides(host)))
-                    && self::same(&record.body.certificates, &shown.certificates)
+                    && same(&record.body.certificates, &presented.certificates)
             });
         }
         let there = self.routing.targets(&level).into_iter();
         there.filter(|target| target.port == port).any(|target| {
-            self::same(&record.body.certificates, &self.shown[target.host].certificates)
+            same(&record.body.certificates, &self.presented[target.host].certificates)
         })
     }
 
@@ -249,7 +161,7 @@ impl<'a> Published<'a> {
         if let Some(is_same) = self.unrecorded {
             return is_same;
         }
-        let all = &self.shown[visit.host].certificates;
+        let all = &self.presented[visit.host].certificates;
         if all.is_empty() {
             let is_empty = |place| {
                 let mut before = self.presented_before(visit, place).into_iter();
@@ -349,12 +261,12 @@ impl<'a> Published<'a> {
         if self.unrecorded == Some(false) {
             return false;
         }
-        let pins = super::sorted(policy);
+        let pins = policy.sorted_pins();
         let is_it = |record: &&Record<published::Published>| {
-            let said = &record.body;
-            said.pins == pins
-                && said.include_subdomains == policy.binds_subdomains()
-                && policy.max_age().map(Lifetime::MaxAge) == Some(said.lifetime)
+            let body = &record.body;
+            body.pins == pins
+                && body.include_subdomains == policy.binds_subdomains()
+                && policy.max_age().map(Lifetime::MaxAge) == Some(body.lifetime)
         };
         let of = |host, matching| self.published_last.get(&(host, matching)).into_iter().flatten();
         if of(host_set.0.as_str(), host_set.1).copied().any(|record| is_it(&record)) {
@@ -381,9 +293,9 @@ impl<'a> Published<'a> {
         if let Some(is_same) = self.unrecorded {
             return Some(is_same);
         }
-        let said = &live.record.body;
+        let body = &live.record.body;
         let let_in = lets_in(enough);
-        if said.origin == Origin::Header {
+        if body.origin == Origin::Header {
             let timelines = self.timelines.get_or_init(|| state.timelines());
             let then = timelines.presented_with(live.record).into_iter();
             let mut then = then.filter(|record| !record.body.aside).peekable();
@@ -393,7 +305,7 @@ impl<'a> Published<'a> {
                 );
             }
         }
-        let is_pinned = |pin: Pin| said.pins.binary_search(&pin).is_ok();
+        let is_pinned = |pin: Pin| body.pins.binary_search(&pin).is_ok();
         let mut is_known = false;
         for place in self.places(visit, ports) {
             let before = self.presented_before(visit, place);
@@ -414,6 +326,57 @@ impl<'a> Published<'a> {
             }
         }
         is_known.then_some(true)
+    }
+
+    /// Whether the last accepted configuration had this very policy for a host, presented what does not
+    /// meet it, and did not send its header for a lock-out. A refusal would then protect nobody.
+    pub(super) fn is_withholding_unchanged(&self, host: usize, policy: &Policy) -> bool {
+        if let Some(is_same) = self.unrecorded {
+            // What has no names is in no digest.
+            return is_same && self.routing.served(host).next().is_some();
+        }
+        let pins = policy.sorted_pins();
+        let mut served = self.routing.served(host).peekable();
+        served.peek().is_some()
+            && served.all(|(host_set, reached)| {
+                let before = self.withheld_last.get(&(host_set.0.as_str(), host_set.1));
+                before.into_iter().flatten().any(|record| {
+                    record.body.pins == pins
+                        && record.body.include_subdomains == policy.binds_subdomains()
+                }) && self.keeps_refusing(host, &pins, host_set, reached)
+            })
+    }
+
+    /// Whether what does not meet the pins of a host's own policy is what the last accepted configuration
+    /// presented for a name.
+    fn keeps_refusing(
+        &self,
+        host: usize,
+        pins: &[Pin],
+        host_set: &HostSet,
+        Reached { claim, ports }: &Reached,
+    ) -> bool {
+        let visit = Visit { host_set, host, claim: *claim };
+        let PresentedKeys { certificates, is_known, .. } = &self.presented[host];
+        if !is_known {
+            return self.is_unchanged(visit, ports);
+        }
+        let enough = [Enough::Pins(Scope::Chain, pins.to_vec())];
+        let let_in = lets_in(&enough);
+        let mut refusing = Got::each(certificates).filter(|got| !let_in(got.one));
+        refusing.all(|got| self.is_kept(visit, ports, got, &let_in))
+    }
+
+    /// Whether the last accepted configuration published this very policy for all names of a host, and
+    /// presented what does not meet it.
+    pub(super) fn is_failure_unchanged(&self, host: usize, policy: &Policy) -> bool {
+        let pins = policy.sorted_pins();
+        let mut served = self.routing.served(host).peekable();
+        served.peek().is_some()
+            && served.all(|(host_set, reached)| {
+                self.was_published(host_set, policy)
+                    && self.keeps_refusing(host, &pins, host_set, reached)
+            })
     }
 
     /// Whether some record of the last accepted configuration is of format 1, which cannot tell

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::input::Alarm;
-use super::name_set::NameSet;
+use super::name_set::{NameSet, SeenName};
 use crate::finding::Finding;
 use crate::header::Header;
-use crate::published::{HostName, Matching, Presented};
+use crate::published::Presented;
 
 /// The answer.
 #[derive(Debug)]
@@ -34,26 +34,6 @@ pub struct HostVerdict {
     /// The names for which the field of the enforced policy may be sent, where the host is reached by
     /// others too. None where it may be sent for every name that leads here.
     pub header_names: Option<Arc<NameSet>>,
-}
-
-/// A name by which clients reach a host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SeenName {
-    /// The host, or the domain above the hosts.
-    pub host: HostName,
-    /// Which hosts are meant.
-    pub matching: Matching,
-    /// Hosts that a pattern does not mean: other blocks have them.
-    pub except: Vec<HostName>,
-    /// The ports; none where it is reached on a Unix socket alone.
-    pub ports: Vec<u16>,
-    /// Whether no header is sent for it: the block answers for it only by a wildcard in its
-    /// certificate, or by the port alone.
-    pub aside: bool,
-    /// Whether only those who ignore names come in.
-    pub nameless: bool,
-    /// The addresses, where another block presents something else for it on the same port.
-    pub addresses: Vec<String>,
 }
 
 /// One field of one host.

@@ -6,7 +6,8 @@
 
 use std::collections::HashSet;
 
-use super::event::{Event, EventId};
+use super::event::Event;
+use super::id::EventId;
 use super::name::WriterName;
 use super::state::{Record, Retention, State, is_of_a_configuration};
 use super::{Body, Published};
@@ -135,7 +136,7 @@ mod tests {
         End { back: usize, why: Why, days_ago: Option<i64> },
     }
 
-    fn said() -> impl Strategy<Value = Said> {
+    fn body() -> impl Strategy<Value = Said> {
         let lifetime = prop::sample::select(vec![
             Lifetime::MaxAge(MaxAge::from_seconds(0).unwrap()),
             Lifetime::MaxAge(MaxAge::from_seconds(86_400).unwrap()),
@@ -157,9 +158,9 @@ mod tests {
 
     fn history(all: Vec<(i64, Said)>) -> (Vec<Event>, i64) {
         let (mut events, mut now): (Vec<Event>, i64) = (Vec::new(), 0);
-        for ((days, said), seq) in all.into_iter().zip(1..) {
+        for ((days, body), seq) in all.into_iter().zip(1..) {
             now += days * DAY;
-            let body = match said {
+            let body = match body {
                 Said::This(body) => body,
                 Said::End { back, why, days_ago } => {
                     let Some(id) = events.iter().rev().nth(back).map(Event::id) else { continue };
@@ -199,9 +200,9 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_that_a_check_needs_is_lost(
-            all in prop::collection::vec((0_i64..300, said()), 0..24),
+            all in prop::collection::vec((0_i64..300, body()), 0..24),
             later in 0_i64..900,
-            more in prop::collection::vec((0_i64..100, said()), 0..6),
+            more in prop::collection::vec((0_i64..100, body()), 0..6),
         ) {
             let (events, end) = history(all.clone());
             let now = end + later * DAY;
@@ -220,8 +221,8 @@ mod tests {
             // What comes afterwards is told from both alike. Ends of what is gone change nothing.
             let mut next = full.last_seq(&writer()) + 1;
             let (mut full, mut compact) = (full, compact);
-            for (_, said) in more {
-                let Said::This(body) = said else { continue };
+            for (_, body) in more {
+                let Said::This(body) = body else { continue };
                 let event = Event::new(now, next, writer(), body);
                 next += 1;
                 full.add(&event);

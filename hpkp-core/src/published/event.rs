@@ -1,13 +1,12 @@
 //! What records say: one event a line, each true for ever.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
 use super::client::{Client, Exempt};
-use super::keys::{KeyGraph, Scope};
+use super::id::{EventId, Fingerprint};
+use super::keys::{KeyGraph, Scope, Slot};
 use super::name::{HostName, WriterName};
 use super::tlsa::Rrset;
 use crate::max_age::MaxAge;
@@ -65,66 +64,6 @@ impl Event {
     }
 }
 
-/// The id of an event: the first 16 octets of the SHA-256 of its content.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EventId(u128);
-
-impl EventId {
-    /// Octets in an id.
-    pub const OCTETS: usize = 16;
-
-    pub(super) fn of_hash(hash: [u8; Self::OCTETS]) -> Self {
-        Self(u128::from_be_bytes(hash))
-    }
-}
-
-impl fmt::Display for EventId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
-
-impl fmt::Debug for EventId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "EventId({self})")
-    }
-}
-
-impl FromStr for EventId {
-    type Err = EventIdError;
-
-    fn from_str(text: &str) -> Result<Self, EventIdError> {
-        // `from_str_radix` takes a sign and capitals as well.
-        let is_digit = |octet: u8| matches!(octet, b'0'..=b'9' | b'a'..=b'f');
-        if text.len() != 2 * Self::OCTETS || !text.bytes().all(is_digit) {
-            return Err(EventIdError);
-        }
-        u128::from_str_radix(text, 16).map(Self).map_err(|_| EventIdError)
-    }
-}
-
-/// A text that is not 32 hexadecimal digits in lower case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EventIdError;
-
-impl fmt::Display for EventIdError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an id has 32 hexadecimal digits, in lower case")
-    }
-}
-
-impl std::error::Error for EventIdError {}
-
-impl Identity {
-    /// What tells a machine from others, out of its id, which is to be kept to the machine
-    /// (machine-id(5)): the first 16 octets of a hash of it, in hexadecimal digits.
-    #[must_use]
-    pub fn machine_of(id: &[u8]) -> String {
-        let hash = Sha256::new().chain_update(b"hpkp published pins\0").chain_update(id).finalize();
-        hash.iter().take(16).map(|octet| format!("{octet:02x}")).collect()
-    }
-}
-
 /// What an event says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Body {
@@ -157,6 +96,16 @@ pub struct Identity {
     pub instance: String,
     /// What tells the machine from others; not its id itself, which is to be kept to the machine.
     pub machine: String,
+}
+
+impl Identity {
+    /// What tells a machine from others, out of its id, which is to be kept to the machine
+    /// (machine-id(5)): the first 16 octets of a hash of it, in hexadecimal digits.
+    #[must_use]
+    pub fn machine_of(id: &[u8]) -> String {
+        let hash = Sha256::new().chain_update(b"hpkp published pins\0").chain_update(id).finalize();
+        hash.iter().take(16).map(|octet| format!("{octet:02x}")).collect()
+    }
 }
 
 /// Pins that clients may remember.
@@ -309,64 +258,6 @@ pub struct CertificateIdentity {
     /// The leaf: a hash of its DER. Clients that compare whole certificates see each renewal. None in
     /// records that do not say it.
     pub leaf: Option<Fingerprint>,
-}
-
-/// The kind of a leaf's key. A server has one certificate of each kind, and a client gets that of the
-/// kind that it prefers: OpenSSL's slots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Slot {
-    /// RSA.
-    Rsa,
-    /// RSA for signatures of RSASSA-PSS alone.
-    RsaPss,
-    /// DSA.
-    Dsa,
-    /// ECDSA on one of the curves that every client has: P-256 and P-384. A client that lacks the
-    /// curve of another gets the certificate of another slot.
-    Ec,
-    /// Ed25519.
-    Ed25519,
-    /// Ed448.
-    Ed448,
-}
-
-/// The first 16 bytes of a SHA-256.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Fingerprint(u128);
-
-impl Fingerprint {
-    /// That of `parts`, one after the other, each with its length in front.
-    #[must_use]
-    pub fn of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let mut hash = Sha256::new();
-        for part in parts {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        let mut octets = [0; 16];
-        octets.copy_from_slice(&hash.finalize()[..16]);
-        Self(u128::from_be_bytes(octets))
-    }
-}
-
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
-
-impl fmt::Debug for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Fingerprint({self})")
-    }
-}
-
-impl FromStr for Fingerprint {
-    type Err = EventIdError;
-
-    fn from_str(text: &str) -> Result<Self, EventIdError> {
-        text.parse::<EventId>().map(|id| Self(id.0))
-    }
 }
 
 /// Events that hold no longer.

@@ -8,7 +8,19 @@ use std::fmt::{self, Write as _};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 
-use super::line::{LineError, MAX_DEPTH};
+/// How deep arrays and objects may be nested.
+pub const MAX_DEPTH: usize = 16;
+
+/// Why a text cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum JsonError {
+    /// Not JSON.
+    NotJson,
+    /// Nested deeper than [`MAX_DEPTH`].
+    TooDeep,
+    /// An object has two members of one name.
+    Duplicate,
+}
 
 /// A value.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -53,18 +65,18 @@ impl<'a> Value<'a> {
     /// Reads a text.
     ///
     /// # Errors
-    /// [`LineError::NotJson`], [`LineError::TooDeep`] and [`LineError::Duplicate`].
-    pub(super) fn read(text: &'a str) -> Result<Self, LineError> {
+    /// [`JsonError::NotJson`], [`JsonError::TooDeep`] and [`JsonError::Duplicate`].
+    pub(super) fn read(text: &'a str) -> Result<Self, JsonError> {
         let faults = Faults::default();
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let seed = Nested { depth: 0, faults: &faults };
         let value = seed.deserialize(&mut deserializer);
         let value = value.and_then(|value| deserializer.end().map(|()| value));
         match value {
-            _ if faults.is_too_deep.get() => Err(LineError::TooDeep),
-            Err(_) => Err(LineError::NotJson),
+            _ if faults.is_too_deep.get() => Err(JsonError::TooDeep),
+            Err(_) => Err(JsonError::NotJson),
             // Which of two members of one name counts depends on the reader.
-            Ok(_) if faults.has_duplicate.get() => Err(LineError::Duplicate),
+            Ok(_) if faults.has_duplicate.get() => Err(JsonError::Duplicate),
             Ok(value) => Ok(value),
         }
     }
@@ -316,9 +328,9 @@ mod tests {
     fn two_members_of_one_name_are_found_however_it_is_written() {
         for text in [r#"{"a":1,"b":2,"a":1}"#, r#"{"a":1,"\u0061":2}"#, r#"[{"x":{"a":1,"a":1}}]"#]
         {
-            assert_eq!(Value::read(text), Err(LineError::Duplicate), "{text}");
+            assert_eq!(Value::read(text), Err(JsonError::Duplicate), "{text}");
         }
         assert!(Value::read(r#"{"a":{"a":1},"b":[{"a":1},{"a":1}]}"#).is_ok());
-        assert_eq!(Value::read(r#"{"a":1,"a":2"#), Err(LineError::NotJson));
+        assert_eq!(Value::read(r#"{"a":1,"a":2"#), Err(JsonError::NotJson));
     }
 }

@@ -25,6 +25,25 @@ pub struct KeyNode {
     pub issuers: Vec<usize>,
 }
 
+/// The kind of a leaf's key. A server has one certificate of each kind, and a client gets that of the
+/// kind that it prefers: OpenSSL's slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Slot {
+    /// RSA.
+    Rsa,
+    /// RSA for signatures of RSASSA-PSS alone.
+    RsaPss,
+    /// DSA.
+    Dsa,
+    /// ECDSA on one of the curves that every client has: P-256 and P-384. A client that lacks the
+    /// curve of another gets the certificate of another slot.
+    Ec,
+    /// Ed25519.
+    Ed25519,
+    /// Ed448.
+    Ed448,
+}
+
 /// What clients compare with the pins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {

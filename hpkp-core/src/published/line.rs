@@ -11,12 +11,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::client::{CLIENTS, Exempt};
 use super::event::{
-    Again, Body, CertificateIdentity, Compromised, Configuration, Ended, Event, EventId, Gone,
-    Identity, Lifetime, Matching, Origin, Presented, Presents, Published, Seen, Sight, Slot,
-    Waived, Why, Withheld,
+    Again, Body, CertificateIdentity, Compromised, Configuration, Ended, Event, Gone, Identity,
+    Lifetime, Matching, Origin, Presented, Presents, Published, Seen, Sight, Waived, Why, Withheld,
 };
-use super::json::{Map, Value, write_object};
-use super::keys::{KeyGraph, KeyNode, Scope};
+use super::id::EventId;
+use super::json::{JsonError, Map, Value, write_object};
+use super::keys::{KeyGraph, KeyNode, Scope, Slot};
 use super::name::{HostName, WriterName};
 use super::tlsa::{self, PROTOCOLS, Protocol, Rrset, Tlsa};
 use crate::date;
@@ -24,14 +24,13 @@ use crate::max_age::MaxAge;
 use crate::pin::Pin;
 use crate::text::Excerpt;
 
+pub use super::json::MAX_DEPTH;
+
 /// The version of the schema that is written, and the newest that is read.
 pub const VERSION: u64 = 2;
 
 /// The longest line, in octets, without its line feed.
 pub const MAX_LINE: usize = 4 << 20;
-
-/// How deep arrays and objects may be nested.
-pub const MAX_DEPTH: usize = 16;
 
 /// The most entries of one array.
 pub const MAX_ENTRIES: usize = 4_096;
@@ -172,6 +171,16 @@ impl fmt::Display for LineError {
 
 impl std::error::Error for LineError {}
 
+impl From<JsonError> for LineError {
+    fn from(error: JsonError) -> Self {
+        match error {
+            JsonError::NotJson => Self::NotJson,
+            JsonError::TooDeep => Self::TooDeep,
+            JsonError::Duplicate => Self::Duplicate,
+        }
+    }
+}
+
 fn id_of(members: &Map<'_>) -> EventId {
     // Room for most records.
     let mut text = String::with_capacity(1_024);
@@ -183,121 +192,130 @@ fn id_of(members: &Map<'_>) -> EventId {
 }
 
 fn write_body<'a>(body: &'a Body, members: &mut Map<'a>) {
-    let mut put = |name: &'static str, value: Value<'a>| members.insert(name, value);
     match body {
         Body::Writer(identity) => {
-            put("event", "writer".into());
-            put("instance", cut(&identity.instance));
-            put("machine", cut(&identity.machine));
+            members.insert("event", "writer".into());
+            members.insert("instance", cut(&identity.instance));
+            members.insert("machine", cut(&identity.machine));
         }
-        Body::Published(published) => {
-            // TLSA records that are pins in another form are said as pins, so that a reader need know
-            // no more.
-            let set = published.tlsa.as_deref();
-            let is_pins = set.is_none_or(|set| set.scope().is_some());
-            put("event", if is_pins { "published" } else { "tlsa" }.into());
-            put("host", published.host.as_str().into());
-            put("match", name_of(MATCHINGS, published.matching).into());
-            if let Some(set) = set {
-                let (name, value) = write_rrset(set, is_pins);
-                put(name, value);
-            }
-            if !published.except.is_empty() {
-                put("except", published.except.iter().map(HostName::as_str).collect());
-            }
-            if is_pins {
-                put("include_subdomains", published.include_subdomains.into());
-                put("scope", name_of(SCOPES, published.scope).into());
-                put("pins", published.pins.iter().map(|pin| pin_text(*pin)).collect());
-            }
-            if let Some(port) = published.port {
-                put("port", port.into());
-            }
-            match published.lifetime {
-                Lifetime::MaxAge(age) => put("max_age", age.seconds().into()),
-                Lifetime::ExpiresAt(time) => put("expires_at", date::format(time).into()),
-                Lifetime::Open => {}
-            }
-            put("origin", cut(published.origin.as_str()));
-            if let Some(since) = published.since {
-                put("since", date::format(since).into());
-            }
-            if let Some(configuration) = published.configuration {
-                put("client", configuration.client.as_str().into());
-                put("configuration", configuration.id.to_string().into());
-            }
-            if !published.exempt.is_empty() {
-                put("exempt", published.exempt.iter().map(write_exempt).collect());
-            }
-        }
-        Body::Presents(presents) => {
-            put("event", "presents".into());
-            put("host", presents.host.as_str().into());
-            put("match", name_of(MATCHINGS, presents.matching).into());
-            put("ports", presents.ports.iter().copied().collect());
-            put("certificates", presents.certificates.iter().map(certificate).collect());
-            if presents.aside {
-                put("aside", true.into());
-            }
-            if presents.nameless {
-                put("nameless", true.into());
-            }
-            if !presents.addresses.is_empty() {
-                put("addresses", presents.addresses.iter().map(String::as_str).collect());
-            }
-        }
+        Body::Published(published) => write_published(published, members),
+        Body::Presents(presents) => write_presents(presents, members),
         Body::Ended(ended) => {
-            put("event", "ended".into());
-            put("ids", ended.ids.iter().map(ToString::to_string).collect());
-            put("why", cut(ended.why.as_str()));
+            members.insert("event", "ended".into());
+            members.insert("ids", ended.ids.iter().map(ToString::to_string).collect());
+            members.insert("why", cut(ended.why.as_str()));
             if let Some(when) = ended.when {
-                put("when", date::format(when).into());
+                members.insert("when", date::format(when).into());
             }
         }
         Body::Waived(waived) => {
-            put("event", "waived".into());
-            put("ids", waived.ids.iter().map(ToString::to_string).collect());
-            put("who", cut(&waived.who));
-            put("why", cut(&waived.why));
+            members.insert("event", "waived".into());
+            members.insert("ids", waived.ids.iter().map(ToString::to_string).collect());
+            members.insert("who", cut(&waived.who));
+            members.insert("why", cut(&waived.why));
         }
         Body::Compromised(compromised) => {
-            put("event", "compromised".into());
-            put("pin", pin_text(compromised.pin).into());
-            put("why", cut(&compromised.why));
+            members.insert("event", "compromised".into());
+            members.insert("pin", pin_text(compromised.pin).into());
+            members.insert("why", cut(&compromised.why));
         }
-        Body::Withheld(withheld) => {
-            put("event", "withheld".into());
-            put("host", withheld.host.as_str().into());
-            put("match", name_of(MATCHINGS, withheld.matching).into());
-            put("include_subdomains", withheld.include_subdomains.into());
-            put("pins", withheld.pins.iter().map(|pin| pin_text(*pin)).collect());
-        }
-        Body::Gone(gone) => {
-            put("event", "gone".into());
-            put("of", gone.of.as_str().into());
-            if let Some(instance) = &gone.instance {
-                put("instance", cut(instance));
-            }
-            put("upto", gone.upto.into());
-            put("why", cut(&gone.why));
-            if let Some(when) = gone.when {
-                put("when", date::format(when).into());
-            }
-        }
+        Body::Withheld(withheld) => write_withheld(withheld, members),
+        Body::Gone(gone) => write_gone(gone, members),
         Body::Again(again) => {
-            put("event", "again".into());
-            put("ids", again.ids.iter().map(ToString::to_string).collect());
+            members.insert("event", "again".into());
+            members.insert("ids", again.ids.iter().map(ToString::to_string).collect());
             if !again.except.is_empty() {
-                put("except", again.except.iter().map(ToString::to_string).collect());
+                members.insert("except", again.except.iter().map(ToString::to_string).collect());
             }
         }
         Body::Seen(seen) => {
-            put("event", "seen".into());
-            put("of", seen.of.iter().map(sight).collect());
+            members.insert("event", "seen".into());
+            members.insert("of", seen.of.iter().map(sight).collect());
             if !seen.succeeded.is_empty() {
-                put("succeeded", seen.succeeded.iter().map(ToString::to_string).collect());
+                let succeeded = seen.succeeded.iter().map(ToString::to_string);
+                members.insert("succeeded", succeeded.collect());
             }
         }
+    }
+}
+
+fn write_presents<'a>(presents: &'a Presents, members: &mut Map<'a>) {
+    members.insert("event", "presents".into());
+    members.insert("host", presents.host.as_str().into());
+    members.insert("match", name_of(MATCHINGS, presents.matching).into());
+    members.insert("ports", presents.ports.iter().copied().collect());
+    members.insert("certificates", presents.certificates.iter().map(certificate).collect());
+    if presents.aside {
+        members.insert("aside", true.into());
+    }
+    if presents.nameless {
+        members.insert("nameless", true.into());
+    }
+    if !presents.addresses.is_empty() {
+        members.insert("addresses", presents.addresses.iter().map(String::as_str).collect());
+    }
+}
+
+fn write_withheld<'a>(withheld: &'a Withheld, members: &mut Map<'a>) {
+    members.insert("event", "withheld".into());
+    members.insert("host", withheld.host.as_str().into());
+    members.insert("match", name_of(MATCHINGS, withheld.matching).into());
+    members.insert("include_subdomains", withheld.include_subdomains.into());
+    members.insert("pins", withheld.pins.iter().map(|pin| pin_text(*pin)).collect());
+}
+
+fn write_gone<'a>(gone: &'a Gone, members: &mut Map<'a>) {
+    members.insert("event", "gone".into());
+    members.insert("of", gone.of.as_str().into());
+    if let Some(instance) = &gone.instance {
+        members.insert("instance", cut(instance));
+    }
+    members.insert("upto", gone.upto.into());
+    members.insert("why", cut(&gone.why));
+    if let Some(when) = gone.when {
+        members.insert("when", date::format(when).into());
+    }
+}
+
+fn write_published<'a>(published: &'a Published, members: &mut Map<'a>) {
+    let mut put = |name: &'static str, value: Value<'a>| members.insert(name, value);
+    // TLSA records that are pins in another form are said as pins, so that a reader need know
+    // no more.
+    let set = published.tlsa.as_deref();
+    let is_pins = set.is_none_or(|set| set.scope().is_some());
+    put("event", if is_pins { "published" } else { "tlsa" }.into());
+    put("host", published.host.as_str().into());
+    put("match", name_of(MATCHINGS, published.matching).into());
+    if let Some(set) = set {
+        let (name, value) = write_rrset(set, is_pins);
+        put(name, value);
+    }
+    if !published.except.is_empty() {
+        put("except", published.except.iter().map(HostName::as_str).collect());
+    }
+    if is_pins {
+        put("include_subdomains", published.include_subdomains.into());
+        put("scope", name_of(SCOPES, published.scope).into());
+        put("pins", published.pins.iter().map(|pin| pin_text(*pin)).collect());
+    }
+    if let Some(port) = published.port {
+        put("port", port.into());
+    }
+    match published.lifetime {
+        Lifetime::MaxAge(age) => put("max_age", age.seconds().into()),
+        Lifetime::ExpiresAt(time) => put("expires_at", date::format(time).into()),
+        Lifetime::Open => {}
+    }
+    put("origin", cut(published.origin.as_str()));
+    if let Some(since) = published.since {
+        put("since", date::format(since).into());
+    }
+    if let Some(configuration) = published.configuration {
+        put("client", configuration.client.as_str().into());
+        put("configuration", configuration.id.to_string().into());
+    }
+    if !published.exempt.is_empty() {
+        put("exempt", published.exempt.iter().map(write_exempt).collect());
     }
 }
 

@@ -8,11 +8,13 @@
 //! and other programs; what one version
 //! writes all later ones read.
 
+pub mod binding;
 pub mod client;
 pub mod clock;
 pub mod compact;
 pub mod event;
 pub mod file;
+pub mod id;
 mod json;
 pub mod keys;
 pub mod line;
@@ -23,11 +25,11 @@ pub mod tlsa;
 
 pub use client::{Client, Exempt};
 pub use event::{
-    Again, Body, CertificateIdentity, Compromised, Configuration, Ended, Event, EventId,
-    Fingerprint, Gone, Identity, Lifetime, Matching, Origin, Presented, Presents, Published, Seen,
-    Sight, Slot, Waived, Why, Withheld,
+    Again, Body, CertificateIdentity, Compromised, Configuration, Ended, Event, Gone, Identity,
+    Lifetime, Matching, Origin, Presented, Presents, Published, Seen, Sight, Waived, Why, Withheld,
 };
-pub use keys::{KeyGraph, KeyNode, PinValidation, Scope};
+pub use id::{EventId, Fingerprint};
+pub use keys::{KeyGraph, KeyNode, PinValidation, Scope, Slot};
 pub use name::{HostName, WriterName};
 pub use state::State;
 pub use tlsa::{Rrset, Tlsa};

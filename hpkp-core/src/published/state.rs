@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::clock::{Clock, Written};
 use super::event::{
-    Body, Event, EventId, Lifetime, Matching, Origin, Presents, Published, Sight, Why, Withheld,
+    self, Body, Event, Lifetime, Matching, Origin, Presents, Published, Sight, Why, Withheld,
 };
+use super::id::EventId;
 use super::name::{HostName, WriterName};
 use super::timeline::Timelines;
 use crate::pin::Pin;
@@ -193,44 +194,35 @@ impl State {
 
     /// Adds an event that was read where `standing` says.
     pub fn take(&mut self, event: Event, standing: Standing) {
-        let progress = self.writers.entry(event.writer().clone()).or_default();
-        if is_of_a_configuration(event.body()) {
-            progress.configured = progress.configured.max(event.seq());
-        }
-        if !matches!(event.body(), Body::Ended(_)) {
-            progress.lives = progress.lives.max(event.seq());
-        }
-        progress.last = progress.last.max((event.seq(), event.at()));
-        progress.is_own |= standing == Standing::Own;
-        progress.written.add(event.seq(), event.at());
+        self.note_progress(&event, standing);
         let Event { id, at, seq, writer, body, .. } = event;
+        let end = |when: Option<i64>, for_good| End {
+            at: when.unwrap_or(at),
+            for_good,
+            seq,
+            by: writer.clone(),
+            event: id,
+            is_dated: when.is_some(),
+            standing,
+        };
         match body {
-            Body::Writer(identity) => progress.instance = Some(identity.instance),
-            Body::Published(said) => {
-                self.published
-                    .entry(id)
-                    .or_insert_with(|| Box::new(Record { id, at, seq, writer, body: said }));
+            Body::Writer(identity) => {
+                self.writers.entry(writer).or_default().instance = Some(identity.instance);
             }
-            Body::Presents(said) => {
-                self.presents
-                    .entry(id)
-                    .or_insert_with(|| Box::new(Record { id, at, seq, writer, body: said }));
+            Body::Published(body) => {
+                let record = || Box::new(Record { id, at, seq, writer, body });
+                self.published.entry(id).or_insert_with(record);
             }
-            Body::Withheld(said) => {
-                self.withheld
-                    .entry(id)
-                    .or_insert_with(|| Box::new(Record { id, at, seq, writer, body: said }));
+            Body::Presents(body) => {
+                let record = || Box::new(Record { id, at, seq, writer, body });
+                self.presents.entry(id).or_insert_with(record);
+            }
+            Body::Withheld(body) => {
+                let record = || Box::new(Record { id, at, seq, writer, body });
+                self.withheld.entry(id).or_insert_with(record);
             }
             Body::Ended(ended) => {
-                let end = End {
-                    at: ended.when.unwrap_or(at),
-                    for_good: ended.why != Why::Stopped,
-                    seq,
-                    by: writer,
-                    event: id,
-                    is_dated: ended.when.is_some(),
-                    standing,
-                };
+                let end = end(ended.when, ended.why != Why::Stopped);
                 for id in ended.ids {
                     // Most have one.
                     let ends = self.ends.entry(id).or_insert_with(|| Vec::with_capacity(1));
@@ -250,25 +242,9 @@ impl State {
                     *why = compromised.why;
                 }
             }
-            Body::Gone(gone) => {
-                let end = End {
-                    at: gone.when.unwrap_or(at),
-                    for_good: true,
-                    seq,
-                    by: writer,
-                    event: id,
-                    is_dated: gone.when.is_some(),
-                    standing,
-                };
-                let all = self.gone.entry(gone.of).or_default();
-                match all.iter_mut().find(|known| known.end.event == id) {
-                    Some(known) if standing == Standing::Own => known.end.standing = standing,
-                    Some(_) => {}
-                    None => {
-                        let at = all.partition_point(|known| known.end.event < id);
-                        all.insert(at, Gone { upto: gone.upto, instance: gone.instance, end });
-                    }
-                }
+            Body::Gone(event::Gone { of, instance, upto, when, .. }) => {
+                let gone = Gone { upto, instance, end: end(when, true) };
+                add_gone(self.gone.entry(of).or_default(), gone);
             }
             Body::Again(again) => {
                 for id in again.ids {
@@ -277,20 +253,36 @@ impl State {
                 }
             }
             // What others have seen is theirs to remember.
-            Body::Seen(seen) if standing == Standing::Own => {
-                for sight in &seen.of {
-                    let all = self.sights.entry(sight.writer.clone()).or_default();
-                    all.insert((sight.seq, writer.clone(), seq, at));
-                }
-                let last = self.seen.entry(writer.clone()).or_default();
-                if last.0 <= seq {
-                    *last = (seq, seen.of);
-                }
-                let succeeded = seen.succeeded.into_iter();
-                self.succeeded.extend(succeeded.map(|id| (id, writer.clone())));
-            }
+            Body::Seen(seen) if standing == Standing::Own => self.see(seen, writer, seq, at),
             Body::Seen(_) => {}
         }
+    }
+
+    /// Notes how far a writer's file has come.
+    fn note_progress(&mut self, event: &Event, standing: Standing) {
+        let progress = self.writers.entry(event.writer().clone()).or_default();
+        if is_of_a_configuration(event.body()) {
+            progress.configured = progress.configured.max(event.seq());
+        }
+        if !matches!(event.body(), Body::Ended(_)) {
+            progress.lives = progress.lives.max(event.seq());
+        }
+        progress.last = progress.last.max((event.seq(), event.at()));
+        progress.is_own |= standing == Standing::Own;
+        progress.written.add(event.seq(), event.at());
+    }
+
+    /// Notes what a writer of this machine has read of others.
+    fn see(&mut self, seen: event::Seen, writer: WriterName, seq: u64, at: i64) {
+        for sight in &seen.of {
+            let all = self.sights.entry(sight.writer.clone()).or_default();
+            all.insert((sight.seq, writer.clone(), seq, at));
+        }
+        let last = self.seen.entry(writer.clone()).or_default();
+        if last.0 <= seq {
+            *last = (seq, seen.of);
+        }
+        self.succeeded.extend(seen.succeeded.into_iter().map(|id| (id, writer.clone())));
     }
 
     /// Notes that the file of `writer` could be read in part alone: what there is of it is not what was
@@ -724,22 +716,22 @@ impl State {
         let is_of_it =
             |id: EventId, by: &WriterName| by == writer && !self.is_succeeded(id, writer);
         for record in self.published.values() {
-            let said = &record.body;
-            let is_sent = said.origin == Origin::Header;
+            let body = &record.body;
+            let is_sent = body.origin == Origin::Header;
             if is_of_it(record.id, &record.writer) && is_sent && !self.is_over(record) {
-                last.published.entry((&said.host, said.matching)).or_default().push(record);
+                last.published.entry((&body.host, body.matching)).or_default().push(record);
             }
         }
         for record in self.presents.values() {
-            let said = &record.body;
+            let body = &record.body;
             if is_of_it(record.id, &record.writer) && !self.is_over(record) {
-                last.presents.entry((&said.host, said.matching)).or_default().push(record);
+                last.presents.entry((&body.host, body.matching)).or_default().push(record);
             }
         }
         for record in self.withheld.values() {
-            let said = &record.body;
+            let body = &record.body;
             if is_of_it(record.id, &record.writer) && !self.is_over(record) {
-                last.withheld.entry((&said.host, said.matching)).or_default().push(record);
+                last.withheld.entry((&body.host, body.matching)).or_default().push(record);
             }
         }
         last
@@ -756,6 +748,18 @@ impl Gone {
 /// somewhere else do not end with the machine that recorded them.
 fn is_of_server(published: &Published) -> bool {
     published.origin == Origin::Header
+}
+
+/// Adds that a writer is gone for good, which may be on record in several copies.
+fn add_gone(all: &mut Vec<Gone>, new: Gone) {
+    match all.iter_mut().find(|known| known.end.event == new.end.event) {
+        Some(known) if new.end.standing == Standing::Own => known.end.standing = Standing::Own,
+        Some(_) => {}
+        None => {
+            let at = all.partition_point(|known| known.end.event < new.end.event);
+            all.insert(at, new);
+        }
+    }
 }
 
 /// Adds an end of an event. Of a stop the last one counts, of other ends the latest.

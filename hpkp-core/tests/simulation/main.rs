@@ -480,6 +480,7 @@ const ALL: [Code; 4] = [
     Code::PeerServerPinMismatch,
 ];
 
+#[expect(clippy::too_many_lines, reason = "one story, from its begin to its end")]
 fn history(world: &World, seed: u64, counts: &mut Counts) {
     // Mixed, since seeds that follow each other must not give similar numbers.
     let random = &mut Random::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));

@@ -1,20 +1,15 @@
 //! Appending to a writer's own file: all or nothing, and on the disk when it has been acknowledged.
 
-use std::fs::{File, Metadata};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt as _;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
 
 use hpkp_core::published::file::MAX_FILE;
-use hpkp_core::published::line::MAX_LINE;
 use hpkp_core::published::{Body, Event, Identity, WriterName};
 
-use super::{Directory, DirectoryError, MARKER, claim, sys};
-
-/// How long to wait for the lock of a file. A server must not stand still for it.
-const PATIENCE: Duration = Duration::from_secs(5);
+use super::own::{
+    first_event, is_of_this_machine, is_own, last_event, locked, machine, not_own, whole_lines,
+};
+use super::{Directory, DirectoryError, claim, sys};
 
 /// Appends the events of one writer to its file in `directory`. They follow each other in number, and
 /// the first follows the last that the file had when it was read. When this returns without an
@@ -46,17 +41,17 @@ fn append_when(
     let Some(first) = events.first() else { return Ok(()) };
     let writer = first.writer();
     let name = Directory::own(writer);
-    let shown = directory.shown(&name);
-    let write = |error| DirectoryError::Write(shown.clone(), error);
+    let path = directory.shown(&name);
+    let write = |error| DirectoryError::Write(path.clone(), error);
 
     // What could not be read again would keep every configuration from being accepted.
     for event in events {
         if let Err(error) = Event::from_line(event.line().as_bytes()) {
-            return Err(DirectoryError::NoRecord(shown, error));
+            return Err(DirectoryError::NoRecord(path, error));
         }
     }
-    let mut file = locked(&shown, || sys::append_at(&directory.file, &name))?;
-    allowed(&shown)?;
+    let mut file = locked(&path, || sys::append_at(&directory.file, &name))?;
+    allowed(&path)?;
     let machine = machine(directory);
     let end = whole_lines(&mut file).map_err(write)?;
     if file.metadata().map_err(write)?.len() > end {
@@ -69,10 +64,10 @@ fn append_when(
         lines.push('\n');
     } else {
         let identity = first_event(&mut file).map_err(write)?;
-        is_of_this_machine(&shown, identity.as_ref(), &machine)?;
+        is_of_this_machine(&path, identity.as_ref(), &machine)?;
         let last = last_event(&mut file, end).map_err(write)?;
         if last.is_none_or(|last| last.writer() != writer || last.seq() >= first.seq()) {
-            return Err(DirectoryError::Changed(shown));
+            return Err(DirectoryError::Changed(path));
         }
     }
     for event in events {
@@ -80,7 +75,7 @@ fn append_when(
         lines.push('\n');
     }
     if end.saturating_add(lines.len() as u64) > MAX_FILE as u64 {
-        return Err(DirectoryError::Full(shown));
+        return Err(DirectoryError::Full(path));
     }
     let written = file.write_all(lines.as_bytes()).and_then(|()| file.sync_all());
     if let Err(error) = written {
@@ -102,27 +97,17 @@ fn append_when(
 /// See [`DirectoryError`].
 pub fn can_append(directory: &Directory, writer: &WriterName) -> Result<(), DirectoryError> {
     let name = Directory::own(writer);
-    let shown = directory.shown(&name);
+    let path = directory.shown(&name);
     let mut file: File = match sys::open_at(&directory.file, &name) {
         Ok(file) => file.into(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(DirectoryError::File(shown, error)),
+        Err(error) => return Err(DirectoryError::File(path, error)),
     };
-    let metadata = file.metadata().map_err(|error| DirectoryError::File(shown.clone(), error))?;
+    let metadata = file.metadata().map_err(|error| DirectoryError::File(path.clone(), error))?;
     if let Some(what) = not_own(&metadata) {
-        return Err(DirectoryError::NotOwn(shown, what));
+        return Err(DirectoryError::NotOwn(path, what));
     }
-    is_own(directory, &mut file, &shown)
-}
-
-/// Why a file is none to append to.
-fn not_own(metadata: &Metadata) -> Option<&'static str> {
-    match () {
-        () if !metadata.is_file() => Some("not a regular file"),
-        () if metadata.nlink() > 1 => Some("the file has more than one hard link"),
-        () if metadata.uid() != sys::effective_user() => Some("the file belongs to another user"),
-        () => None,
-    }
+    is_own(directory, &mut file, &path)
 }
 
 /// The number of the last event in the file of `writer`; 0 where it has none.
@@ -131,102 +116,12 @@ fn not_own(metadata: &Metadata) -> Option<&'static str> {
 /// See [`DirectoryError`].
 pub fn last_seq(directory: &Directory, writer: &WriterName) -> Result<u64, DirectoryError> {
     let name = Directory::own(writer);
-    let shown = directory.shown(&name);
-    let failed = |error| DirectoryError::File(shown.clone(), error);
+    let path = directory.shown(&name);
+    let failed = |error| DirectoryError::File(path.clone(), error);
     let mut file: File = sys::open_at(&directory.file, &name).map_err(failed)?.into();
     let end = whole_lines(&mut file).map_err(failed)?;
     let last = last_event(&mut file, end).map_err(failed)?;
     Ok(last.map_or(0, |last| last.seq()))
-}
-
-/// A writer's own file, locked. Whoever has the lock may put another file in its place; then it is
-/// opened anew.
-pub(super) fn locked(
-    shown: &str,
-    open: impl Fn() -> io::Result<OwnedFd>,
-) -> Result<File, DirectoryError> {
-    let write = |error| DirectoryError::Write(shown.to_owned(), error);
-    let started = Instant::now();
-    loop {
-        let file: File = open().map_err(write)?.into();
-        let metadata = file.metadata().map_err(write)?;
-        if let Some(what) = not_own(&metadata) {
-            return Err(DirectoryError::NotOwn(shown.to_owned(), what));
-        }
-        let is_locked = sys::lock(&file).map_err(write)?;
-        if is_locked && file.metadata().map_err(write)?.nlink() == 1 {
-            return Ok(file);
-        }
-        if started.elapsed() > PATIENCE {
-            return Err(DirectoryError::Locked(shown.to_owned()));
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Fails where a file was made on another machine; an empty one has yet to be.
-pub(super) fn is_own(
-    directory: &Directory,
-    file: &mut File,
-    shown: &str,
-) -> Result<(), DirectoryError> {
-    let failed = |error| DirectoryError::Write(shown.to_owned(), error);
-    if whole_lines(file).map_err(failed)? == 0 {
-        return Ok(());
-    }
-    let first = first_event(file).map_err(failed)?;
-    is_of_this_machine(shown, first.as_ref(), &machine(directory))
-}
-
-/// Whether a file with this first line was made on `machine`, as [`machine`] gives it.
-pub(super) fn is_of_this_machine(
-    shown: &str,
-    first: Option<&Event>,
-    machine: &str,
-) -> Result<(), DirectoryError> {
-    match first.map(Event::body) {
-        Some(Body::Writer(identity)) if identity.machine == machine => Ok(()),
-        Some(Body::Writer(_)) => Err(DirectoryError::Copied(shown.to_owned())),
-        _ => Err(DirectoryError::NotOwn(shown.to_owned(), "the file does not name its writer")),
-    }
-}
-
-/// Where the last whole line ends.
-fn whole_lines(file: &mut File) -> io::Result<u64> {
-    let len = file.metadata()?.len();
-    let tail = tail(file, len)?;
-    match tail.iter().rposition(|octet| *octet == b'\n') {
-        Some(last) => Ok(len - (tail.len() - last - 1) as u64),
-        None if tail.len() as u64 == len => Ok(0),
-        None => Err(damaged("the last line is longer than any record")),
-    }
-}
-
-/// The octets before `end`, as many as one record may have and a line feed on either side.
-fn tail(file: &mut File, end: u64) -> io::Result<Vec<u8>> {
-    let start = end.saturating_sub(MAX_LINE as u64 + 2);
-    file.seek(SeekFrom::Start(start))?;
-    let mut tail = Vec::new();
-    io::Read::by_ref(file).take(end - start).read_to_end(&mut tail)?;
-    Ok(tail)
-}
-
-fn first_event(file: &mut File) -> io::Result<Option<Event>> {
-    file.seek(SeekFrom::Start(0))?;
-    let mut head = Vec::new();
-    io::Read::by_ref(file).take(MAX_LINE as u64 + 1).read_to_end(&mut head)?;
-    let line = head.split(|octet| *octet == b'\n').next();
-    Ok(line.and_then(|line| Event::from_line(line).ok()))
-}
-
-fn last_event(file: &mut File, end: u64) -> io::Result<Option<Event>> {
-    let tail = tail(file, end)?;
-    let line = tail.strip_suffix(b"\n").and_then(|lines| lines.rsplit(|o| *o == b'\n').next());
-    Ok(line.and_then(|line| Event::from_line(line).ok()))
-}
-
-fn damaged(what: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 /// The first line of a new file.
@@ -237,41 +132,4 @@ fn identity(first: &Event, machine: String) -> io::Result<Event> {
     let writer: WriterName = first.writer().clone();
     let number = first.seq().saturating_sub(1);
     Ok(Event::new(first.at(), number, writer, Body::Writer(Identity { instance, machine })))
-}
-
-/// What tells this machine from others. Machines made from one image that have the same id count as
-/// one. Without an id, as in most containers, the place of the directory is what stays when the container
-/// is made anew: its marker has another number where the directory was copied.
-pub(super) fn machine(directory: &Directory) -> String {
-    let ids = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
-    let id = ids.iter().find_map(|path| {
-        let id = std::fs::read(path).ok()?;
-        let id = id.trim_ascii();
-        (!id.is_empty()).then(|| id.to_owned())
-    });
-    Identity::machine_of(&id.unwrap_or_else(|| place(directory)))
-}
-
-/// What tells the directory from its copies.
-fn place(directory: &Directory) -> Vec<u8> {
-    let marker = sys::open_at(&directory.file, MARKER).map(File::from);
-    let metadata = marker.and_then(|marker| marker.metadata());
-    metadata.map_or_else(|_| Vec::new(), |found| format!("place {}", found.ino()).into_bytes())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_directory_is_told_from_its_copies() {
-        let dir = tempfile::tempdir().unwrap();
-        let [one, two] = ["one", "two"].map(|name| {
-            let path = dir.path().join(name).to_str().unwrap().to_owned();
-            crate::published::init(&path).unwrap();
-            Directory::open(&path).unwrap()
-        });
-        assert_eq!(place(&one), place(&Directory::open(one.path()).unwrap()));
-        assert_ne!(place(&one), place(&two));
-    }
 }

@@ -22,7 +22,7 @@ use std::sync::{Mutex, PoisonError};
 
 use hpkp_core::published::{Fingerprint, WriterName};
 
-use super::append::{is_own, locked};
+use super::own::{is_own, locked};
 use super::{Directory, DirectoryError, MARKER, sys};
 use crate::living::{self, Pid};
 
@@ -107,12 +107,12 @@ pub fn claim(
     beside: Option<Pid>,
 ) -> Result<bool, DirectoryError> {
     let name = Directory::own(writer);
-    let shown = directory.shown(&name);
-    let failed = |error| DirectoryError::Write(shown.clone(), error);
+    let path = directory.shown(&name);
+    let failed = |error| DirectoryError::Write(path.clone(), error);
     let open = || sys::append_at(&directory.file, &name);
     let mut file: File = open().map_err(failed)?.into();
     // Also where nothing is to be appended.
-    is_own(directory, &mut file, &shown)?;
+    is_own(directory, &mut file, &path)?;
     let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
     let mut wanted = Lockable::open(directory, writer).map_err(failed)?;
     if let Some(claimed) = claimed.as_ref()
@@ -121,13 +121,13 @@ pub fn claim(
         return Ok(false);
     }
     // Of two that start at once the second sees the first; and the file cannot be replaced now.
-    let _locked = locked(&shown, open)?;
+    let _locked = locked(&path, open)?;
     wanted = Lockable::open(directory, writer).map_err(failed)?;
     if !sys::claim(&wanted.file, wanted.first).map_err(failed)? {
-        return Err(DirectoryError::Taken(shown, Claimant::Unseen));
+        return Err(DirectoryError::Taken(path, Claimant::Unseen));
     }
     if let Some(claimant) = claimant_of(&wanted, beside).map_err(failed)? {
-        return Err(DirectoryError::Taken(shown, claimant));
+        return Err(DirectoryError::Taken(path, claimant));
     }
     DESCRIPTOR.store(wanted.file.as_raw_fd(), Ordering::Relaxed);
     *claimed = Some(wanted);
@@ -139,12 +139,12 @@ pub fn claim(
 ///
 /// # Errors
 /// [`DirectoryError::Taken`] where one has.
-pub(super) fn has_no_successor(shown: &str) -> Result<(), DirectoryError> {
+pub(super) fn has_no_successor(path: &str) -> Result<(), DirectoryError> {
     let claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(claimed) = claimed.as_ref() else { return Ok(()) };
     let claimant = claimant_of(claimed, None)
-        .map_err(|error| DirectoryError::Write(shown.to_owned(), error))?;
-    claimant.map_or(Ok(()), |it| Err(DirectoryError::Taken(shown.to_owned(), it)))
+        .map_err(|error| DirectoryError::Write(path.to_owned(), error))?;
+    claimant.map_or(Ok(()), |it| Err(DirectoryError::Taken(path.to_owned(), it)))
 }
 
 /// Who else has the claim to the file of `writer` and serves.

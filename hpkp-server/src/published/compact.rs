@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 
 use hpkp_core::published::{Event, WriterName, file};
 
-use super::append::{is_of_this_machine, locked, machine};
+use super::own::{is_of_this_machine, locked, machine};
 use super::{Directory, DirectoryError, sys};
 
 /// What became of a file.
@@ -30,20 +30,20 @@ pub fn compact(
     needed: impl FnOnce(&[Event]) -> Vec<bool>,
 ) -> Result<Compacted, DirectoryError> {
     let name = Directory::own(writer);
-    let shown = directory.shown(&name);
-    let write = |error| DirectoryError::Write(shown.clone(), error);
+    let path = directory.shown(&name);
+    let write = |error| DirectoryError::Write(path.clone(), error);
 
     // Read from the locked file itself, not by its name.
-    let mut own = locked(&shown, || sys::open_at(&directory.file, &name))?;
+    let mut own = locked(&path, || sys::open_at(&directory.file, &name))?;
     let mut octets = Vec::new();
     let most = file::MAX_FILE as u64 + 1;
     std::io::Read::by_ref(&mut own)
         .take(most)
         .read_to_end(&mut octets)
-        .map_err(|error| DirectoryError::File(shown.clone(), error))?;
+        .map_err(|error| DirectoryError::File(path.clone(), error))?;
     let events =
-        file::read(&octets).map_err(|error| DirectoryError::Records(shown.clone(), error))?.events;
-    is_of_this_machine(&shown, events.first(), &machine(directory))?;
+        file::read(&octets).map_err(|error| DirectoryError::Records(path.clone(), error))?.events;
+    is_of_this_machine(&path, events.first(), &machine(directory))?;
     let needed = std::iter::once(true).chain(needed(&events).into_iter().skip(1));
     let left = events.iter().zip(needed);
     let left: Vec<&Event> = left.filter_map(|(event, needed)| needed.then_some(event)).collect();

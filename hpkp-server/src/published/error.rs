@@ -84,25 +84,25 @@ impl DirectoryError {
     /// What is wrong with the directory at `path`, and how it is put right.
     #[must_use]
     pub fn text(&self, path: &str) -> Text {
-        let shown = Excerpt::new(path);
+        let excerpt = Excerpt::new(path);
         let word = ShellWord::new(path);
         let only_if_new = format!("only for a new installation: hpkp published init {word}");
         let text = match self {
             Self::Open(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Text::new(format!("\"{shown}\" does not exist"))
+                return Text::new(format!("\"{excerpt}\" does not exist"))
                     .fix(format!("mount or restore {word}"))
                     .fix(only_if_new);
             }
             Self::NoMarker => {
                 return Text::new(format!(
-                    "\"{shown}\" has no file \"{MARKER}\", so a volume may not be mounted there"
+                    "\"{excerpt}\" has no file \"{MARKER}\", so a volume may not be mounted there"
                 ))
                 .fix(format!("mount the volume, or restore {word}"))
                 .fix(only_if_new);
             }
             Self::Mode(_, mode) => {
                 return Text::new(format!(
-                    "\"{shown}\": other users can write to the directory (mode {mode:o})"
+                    "\"{excerpt}\": other users can write to the directory (mode {mode:o})"
                 ))
                 .fix(format!("chmod go-w {word}"))
                 .fix(format!(
@@ -112,7 +112,7 @@ impl DirectoryError {
                 ));
             }
             Self::Open(_) | Self::Owner(_) | Self::Marker(_) | Self::Version(_) => {
-                Text::new(format!("\"{shown}\": {self}"))
+                Text::new(format!("\"{excerpt}\": {self}"))
             }
             _ => Text::new(self.to_string()),
         };
@@ -145,29 +145,23 @@ fn verify(path: &str) -> String {
 impl fmt::Display for DirectoryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Open(error) if error.kind() == io::ErrorKind::NotFound => f.write_str(
-                "the directory does not exist: mount or restore it; only for a new installation: hpkp \
-                 published init",
-            ),
-            Self::Open(error) => write!(f, "cannot open as a directory: {}", reason(error)),
+            Self::Open(error) => cannot_open(f, error),
             Self::Owner(user) => {
-                write!(f, "the directory belongs to user {user}, not to root or the user of the server")
+                write!(
+                    f,
+                    "the directory belongs to user {user}, not to root or the user of the server"
+                )
             }
             Self::Init(error) => write!(f, "{}", reason(error)),
-            Self::Mode(path, mode) => write!(
-                f,
-                "other users can write to the directory (mode {mode:o}); to fix: chmod go-w {}; on a volume \
-                 that is mounted so, make a directory in it, as the user of the server: hpkp published \
-                 init {}",
-                ShellWord::new(path),
-                ShellWord::new(&inside(path))
-            ),
+            Self::Mode(path, mode) => writable_by_others(f, path, *mode),
             Self::NoMarker => write!(
                 f,
                 "no file \"{MARKER}\", so a volume may not be mounted there; only for a new \
                  installation: hpkp published init"
             ),
-            Self::Marker(error) => write!(f, "cannot read the file \"{MARKER}\": {}", reason(error)),
+            Self::Marker(error) => {
+                write!(f, "cannot read the file \"{MARKER}\": {}", reason(error))
+            }
             Self::Version(version) => write!(
                 f,
                 "unsupported format version \"{}\", update this software",
@@ -192,56 +186,81 @@ impl fmt::Display for DirectoryError {
                 "the records in \"{}\" have more than {MAX_OCTETS} bytes",
                 Excerpt::new(path)
             ),
-            Self::NotOwn(file, what) => {
-                write!(f, "cannot append to \"{}\": {what}", Excerpt::new(file))
-            }
-            Self::Copied(file) => write!(
-                f,
-                "cannot append to \"{}\": the file was made on another machine; move a copy to peers/, \
-                 or set writer= to a name that only this server has",
-                Excerpt::new(file)
-            ),
-            Self::Changed(file) => write!(
-                f,
-                "another process has appended to \"{}\"; each server needs a writer name of its own \
-                 (writer=)",
-                Excerpt::new(file)
-            ),
+            Self::NotOwn(file, what) => cannot_append(f, file, what),
+            Self::Copied(file) => cannot_append(f, file, &COPIED),
+            Self::Changed(file) => changed(f, file),
             Self::Locked(file) => {
                 write!(f, "another process has locked \"{}\"", Excerpt::new(file))
             }
-            Self::NoRecord(file, error) => write!(
-                f,
-                "cannot append to \"{}\": the new record would be unreadable: {error}",
-                Excerpt::new(file)
-            ),
-            Self::Full(file) => write!(
-                f,
-                "cannot append to \"{}\": it would exceed {MAX_FILE} bytes; remove records that have \
-                 expired: hpkp published -d {} compact",
-                Excerpt::new(file),
-                ShellWord::new(file.rsplit_once('/').map_or(".", |(directory, _)| directory))
-            ),
-            Self::Taken(file, Claimant::Process(pid)) => write!(
-                f,
-                "\"{}\" is in use by another running server, process {pid}; if that is an earlier \
-                 instance of this server, stop it and reload this one; if it is another server, give \
-                 one of the two another name (writer=)",
-                Excerpt::new(file)
-            ),
-            Self::Taken(file, Claimant::Unseen) => write!(
-                f,
-                "\"{}\" is in use by another running server, whose process is not visible from here \
-                 (another container or another user's); if that is an earlier instance of this server, \
-                 stop it and reload this one; if it is another server, give one of the two another name \
-                 (writer=)",
-                Excerpt::new(file)
-            ),
+            Self::NoRecord(file, error) => {
+                cannot_append(f, file, &format_args!("the new record would be unreadable: {error}"))
+            }
+            Self::Full(file) => full(f, file),
+            Self::Taken(file, claimant) => in_use(f, file, *claimant),
             Self::Write(file, error) => {
                 write!(f, "cannot write \"{}\": {}", Excerpt::new(file), reason(error))
             }
         }
     }
+}
+
+/// Why a copy of another machine's file is not appended to.
+const COPIED: &str = "the file was made on another machine; move a copy to peers/, or set writer= to a name \
+                      that only this server has";
+
+fn cannot_open(f: &mut fmt::Formatter<'_>, error: &io::Error) -> fmt::Result {
+    match error.kind() {
+        io::ErrorKind::NotFound => f.write_str(
+            "the directory does not exist: mount or restore it; only for a new installation: hpkp \
+             published init",
+        ),
+        _ => write!(f, "cannot open as a directory: {}", reason(error)),
+    }
+}
+
+fn writable_by_others(f: &mut fmt::Formatter<'_>, path: &str, mode: u32) -> fmt::Result {
+    write!(
+        f,
+        "other users can write to the directory (mode {mode:o}); to fix: chmod go-w {}; on a volume \
+         that is mounted so, make a directory in it, as the user of the server: hpkp published init {}",
+        ShellWord::new(path),
+        ShellWord::new(&inside(path))
+    )
+}
+
+fn cannot_append(f: &mut fmt::Formatter<'_>, file: &str, why: &dyn fmt::Display) -> fmt::Result {
+    write!(f, "cannot append to \"{}\": {why}", Excerpt::new(file))
+}
+
+fn changed(f: &mut fmt::Formatter<'_>, file: &str) -> fmt::Result {
+    write!(
+        f,
+        "another process has appended to \"{}\"; each server needs a writer name of its own (writer=)",
+        Excerpt::new(file)
+    )
+}
+
+fn full(f: &mut fmt::Formatter<'_>, file: &str) -> fmt::Result {
+    let directory = file.rsplit_once('/').map_or(".", |(directory, _)| directory);
+    let command = format!("hpkp published -d {} compact", ShellWord::new(directory));
+    let why = format_args!(
+        "it would exceed {MAX_FILE} bytes; remove records that have expired: {command}"
+    );
+    cannot_append(f, file, &why)
+}
+
+fn in_use(f: &mut fmt::Formatter<'_>, file: &str, claimant: Claimant) -> fmt::Result {
+    write!(f, "\"{}\" is in use by another running server, ", Excerpt::new(file))?;
+    match claimant {
+        Claimant::Process(pid) => write!(f, "process {pid}")?,
+        Claimant::Unseen => f.write_str(
+            "whose process is not visible from here (another container or another user's)",
+        )?,
+    }
+    f.write_str(
+        "; if that is an earlier instance of this server, stop it and reload this one; if it is another \
+         server, give one of the two another name (writer=)",
+    )
 }
 
 impl std::error::Error for DirectoryError {}

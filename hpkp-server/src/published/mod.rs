@@ -5,6 +5,7 @@ mod append;
 mod claim;
 mod compact;
 mod error;
+mod own;
 mod reserve;
 mod sys;
 #[cfg(test)]
@@ -327,27 +328,27 @@ impl<'a> Reading<'a> {
         }
         names.sort();
         for name in names {
-            let shown = format!("{path}/{name}");
+            let file_path = format!("{path}/{name}");
             let Some(writer) = writer_of(&name) else {
-                self.errors.push(DirectoryError::Unnamed(shown));
+                self.errors.push(DirectoryError::Unnamed(file_path));
                 continue;
             };
             if self.ours.contains(&writer) {
-                self.contents.in_our_name.push((shown, writer));
+                self.contents.in_our_name.push((file_path, writer));
                 continue;
             }
             let file = match sys::open_at(directory, &name).and_then(regular) {
                 Ok(file) => file,
                 Err(error) => {
-                    self.errors.push(DirectoryError::File(shown, error));
+                    self.errors.push(DirectoryError::File(file_path, error));
                     self.contents.state.unread(writer);
                     continue;
                 }
             };
             if self.standing == Standing::Own {
-                self.look_at(&file, &shown);
+                self.look_at(&file, &file_path);
             }
-            self.file(file, shown, writer, path)?;
+            self.file(file, file_path, writer, path)?;
         }
         Ok(())
     }
@@ -355,7 +356,7 @@ impl<'a> Reading<'a> {
     fn file(
         &mut self,
         mut file: File,
-        shown: String,
+        file_path: String,
         writer: WriterName,
         path: &str,
     ) -> Result<(), DirectoryError> {
@@ -367,7 +368,7 @@ impl<'a> Reading<'a> {
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
-                    self.errors.push(DirectoryError::File(shown, error));
+                    self.errors.push(DirectoryError::File(file_path, error));
                     self.contents.state.unread(writer);
                     return Ok(());
                 }
@@ -386,7 +387,7 @@ impl<'a> Reading<'a> {
             match pushed {
                 Ok(()) => {}
                 Err(error) => {
-                    self.errors.push(DirectoryError::Records(shown, error));
+                    self.errors.push(DirectoryError::Records(file_path, error));
                     self.contents.state.unread(writer);
                     return Ok(());
                 }
@@ -394,13 +395,13 @@ impl<'a> Reading<'a> {
         }
         match lines.finish() {
             0 => {}
-            torn => self.contents.torn.push((shown, torn)),
+            torn => self.contents.torn.push((file_path, torn)),
         }
         Ok(())
     }
 
     /// Who else may have written to a file of this machine.
-    fn look_at(&mut self, file: &File, shown: &str) {
+    fn look_at(&mut self, file: &File, file_path: &str) {
         let Ok(metadata) = file.metadata() else { return };
         let user = sys::effective_user();
         let is_unsafe = match () {
@@ -408,7 +409,7 @@ impl<'a> Reading<'a> {
             () if metadata.mode() & 0o022 != 0 => Some(Unsafe::Mode),
             () => None,
         };
-        self.contents.unsafe_files.extend(is_unsafe.map(|why| (shown.to_owned(), why)));
+        self.contents.unsafe_files.extend(is_unsafe.map(|why| (file_path.to_owned(), why)));
     }
 }
 

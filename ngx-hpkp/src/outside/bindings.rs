@@ -1,6 +1,7 @@
 //! The structures of `stream` and `mail`, made by `build.rs` from nginx's headers.
 #![allow(
     clippy::all,
+    clippy::too_many_lines,
     clippy::undocumented_unsafe_blocks,
     dead_code,
     missing_docs,

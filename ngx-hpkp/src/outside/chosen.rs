@@ -94,7 +94,8 @@ unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
         unsafe {
             let cycle = (*cf).cycle;
             // It is there, since it has called this.
-            let block = super::module(cycle, c"ngx_stream_module", NGX_CORE_MODULE as usize);
+            let block =
+                super::modules::module(cycle, c"ngx_stream_module", NGX_CORE_MODULE as usize);
             let Some(block) = block else { return OK };
             let found = chosen::watch_all(cycle, KIND, &raw const *block, directive);
             let Ok(found) = found else { return ERROR };
@@ -124,7 +125,7 @@ unsafe extern "C" fn directive(
         let slot = (*context).srv_conf.add((*own_module()).ctx_index);
         let server: *mut ChosenBy = (*slot).cast();
         let original = chosen::original(&(*main_conf(cf)).watched, command);
-        let Some((said, noted)) = chosen::handled(cf, original, conf, noted) else {
+        let Some((answer, noted)) = chosen::handled(cf, original, conf, noted) else {
             return CONF_ERROR;
         };
         match noted {
@@ -132,7 +133,7 @@ unsafe extern "C" fn directive(
             Some((Effect::MayReplace, noted)) => (*server).replaced_by = Some(noted),
             None => {}
         }
-        said
+        answer
     }
 }
 

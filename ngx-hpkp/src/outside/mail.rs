@@ -7,8 +7,9 @@ use super::bindings::{
     ngx_mail_core_srv_conf_t, ngx_mail_listen_t, ngx_mail_ssl_conf_t,
 };
 use super::chosen::ChosenBy;
-use super::{Address, Outside, Server, block, elements, location, module, within};
-use crate::ngx;
+use super::modules::{block, location, module, within};
+use super::servers::{Address, Outside, Server};
+use crate::ngx::{self, elements};
 use crate::server::OwnContext;
 
 /// # Safety

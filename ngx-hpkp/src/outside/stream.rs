@@ -10,9 +10,10 @@ use super::bindings::{
     ngx_stream_core_srv_conf_t,
 };
 use super::chosen::ChosenBy;
-use super::{Address, Outside, Server, block, elements, location, module, within};
+use super::modules::{block, location, module, within};
+use super::servers::{Address, Outside, Server};
 use crate::chosen::Found;
-use crate::ngx;
+use crate::ngx::{self, elements};
 use crate::server::OwnContext;
 
 /// Where the modules have their configurations.

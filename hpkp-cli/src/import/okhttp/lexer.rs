@@ -161,6 +161,11 @@ impl<'a> Lexer<'a> {
     }
 }
 
+/// Whether a token is this sign.
+pub(super) fn is(token: Option<&Token>, sign: char) -> bool {
+    token.is_some_and(|token| token.kind == Kind::Sign(sign))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

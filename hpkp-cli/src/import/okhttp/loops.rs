@@ -3,9 +3,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::okhttp::is;
-use super::lexer::{Kind, Token};
-use super::source::{
+use super::lexer::{Kind, Token, is};
+use super::values::{
     MAX_CALL, MAX_LIST, Texts, arguments, assigned, closing, goes_on, texts, value,
 };
 

@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::super::okhttp::is;
-use super::lexer::{Kind, Token};
-use super::source::{Texts, arguments, assigned, closing, texts, value};
+use super::lexer::{Kind, Token, is};
+use super::values::{Texts, arguments, assigned, closing, texts, value};
 
 /// What each object calls its values: a member, or the method that gives it, and the texts.
 pub(super) type Object = Vec<(String, Texts)>;

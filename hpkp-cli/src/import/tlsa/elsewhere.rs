@@ -4,7 +4,7 @@
 
 use super::super::literal::{self, Token};
 use super::super::{ImportError, Problem};
-use super::zone::Record;
+use super::zone::{Record, is_for_tlsa};
 
 /// Whether a text is one of these.
 pub(super) fn is_elsewhere(text: &str) -> bool {
@@ -87,7 +87,7 @@ fn words(text: &str) -> Result<Vec<Record>, ImportError> {
         let parted = |c: char| c.is_whitespace() || "\"'`,:;()[]{}<>=\\".contains(c);
         for word in content.split(parted).filter(|word| !word.is_empty()) {
             let is_hex = word.len() >= 64 && word.bytes().all(|octet| octet.is_ascii_hexdigit());
-            if super::is_for_tlsa(word) && word.matches('.').count() > 2 {
+            if is_for_tlsa(word) && word.matches('.').count() > 2 {
                 if let Some((line, _, false)) = owner {
                     return Err(unclear(line));
                 }

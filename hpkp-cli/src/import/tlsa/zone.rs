@@ -1,7 +1,23 @@
 //! Zone files: names, parentheses, comments and quotation marks (RFC 1035 section 5.1), unknown
 //! types (RFC 3597 section 5).
 
+use hpkp_core::published::tlsa::Protocol;
+
 use super::super::{ImportError, Problem};
+
+/// Whether a client may ask for TLSA records at a name: `_443._tcp.HOST`, `*._tcp.HOST`. That of a
+/// challenge or of a policy for mail has nothing to do with them.
+pub(super) fn is_for_tlsa(name: &str) -> bool {
+    let mut labels = name.split('.');
+    let (first, second) = (labels.next().unwrap_or_default(), labels.next().unwrap_or_default());
+    let is_port =
+        |label: &str| label.strip_prefix('_').is_some_and(|port| port.parse::<u16>().is_ok());
+    is_transport(first) || is_transport(second) && (first == "*" || is_port(first))
+}
+
+pub(super) fn is_transport(label: &str) -> bool {
+    Protocol::of_label(label).is_some()
+}
 
 /// A record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +99,45 @@ struct Entry {
     words: Vec<String>,
 }
 
+/// What follows the name in an entry.
+struct Line {
+    kind: Option<String>,
+    stated_ttl: Option<u32>,
+    /// Whether it is a sentence, as `host -t TLSA` prints it: NAME has TLSA record 3 1 1 ...
+    is_sentence: bool,
+    words: Vec<String>,
+}
+
+impl Line {
+    fn of(words: Vec<String>) -> Self {
+        let is_sentence = words.first().is_some_and(|word| word == "has")
+            && words.get(2).is_some_and(|word| word == "record");
+        let mut words = words.into_iter().skip(usize::from(is_sentence));
+        let mut stated_ttl = None;
+        let kind = words.by_ref().find(|word| {
+            stated_ttl = stated_ttl.or_else(|| time(word));
+            !is_class_or_time(word)
+        });
+        let words = words.skip(usize::from(is_sentence)).collect();
+        Self { kind, stated_ttl, is_sentence, words }
+    }
+}
+
+/// Fails where an entry begins with the data of a TLSA record.
+fn has_name(stated: &str, kind: Option<&str>, line: usize) -> Result<(), ImportError> {
+    let is_data = stated.chars().all(|c| c.is_ascii_digit())
+        && kind.is_none_or(|word| hex(word).is_some_and(|data| data.len() > 4));
+    if !is_data {
+        return Ok(());
+    }
+    Err(Problem::unsupported(
+        stated,
+        "this looks like a TLSA record without its name (dig +short); import the output of dig +noall \
+         +answer, which names it",
+    )
+    .at(line))
+}
+
 /// The records of a zone file.
 ///
 /// # Errors
@@ -120,26 +175,9 @@ pub(super) fn records(text: &str) -> Result<Vec<Record>, ImportError> {
             let name = absolute(&stated, origin.as_deref(), line);
             owner = Some((stated, name));
         }
-        // As `host -t TLSA` says it: NAME has TLSA record 3 1 1 ...
-        let rest: Vec<String> = words.collect();
-        let said = rest.first().is_some_and(|word| word == "has")
-            && rest.get(2).is_some_and(|word| word == "record");
-        let mut words = if said { rest[1..].to_vec() } else { rest }.into_iter();
-        let mut stated_ttl = None;
-        let kind = words.by_ref().find(|word| {
-            stated_ttl = stated_ttl.or_else(|| time(word));
-            !is_class_or_time(word)
-        });
-        if let Some((stated, _)) = owner.as_ref().filter(|_| !continues)
-            && stated.chars().all(|c| c.is_ascii_digit())
-            && kind.as_ref().is_none_or(|word| hex(word).is_some_and(|data| data.len() > 4))
-        {
-            return Err(Problem::unsupported(
-                stated,
-                "this looks like a TLSA record without its name (dig +short); import the output \
-                 of dig +noall +answer, which names it",
-            )
-            .at(line));
+        let Line { kind, stated_ttl, is_sentence, words } = Line::of(words.collect());
+        if let Some((stated, _)) = owner.as_ref().filter(|_| !continues) {
+            has_name(stated, kind.as_deref(), line)?;
         }
         let Some(kind) = kind else { continue };
         let ttl = times.of(stated_ttl, text);
@@ -154,10 +192,9 @@ pub(super) fn records(text: &str) -> Result<Vec<Record>, ImportError> {
         let owner = match name {
             Ok(name) => name.clone(),
             // `host` leaves the root dot out.
-            Err(_) if said => stated.clone(),
+            Err(_) if is_sentence => stated.clone(),
             Err(error) => return Err(error.clone()),
         };
-        let words = if said { words.skip(1).collect() } else { words.collect() };
         records.push(Record { line, owner, kind, ttl, data: words, origin: origin.clone() });
     }
     Ok(records)

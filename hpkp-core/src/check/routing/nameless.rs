@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Claim, HostSet, Routing, Table, any_of, is_certificate_for, is_pattern};
-use crate::check::routing::Choice;
+use crate::check::listener::Choice;
 use crate::published::Matching;
 
 impl Routing<'_> {

@@ -1,0 +1,260 @@
+//! A chain as it was presented: whether clients accept it, and the paths that they may take.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hpkp_core::certificate::Certificate;
+use hpkp_core::check::{Skipped, TrustSetting};
+use hpkp_core::finding::Code;
+use hpkp_core::path::{Anchors, Chain, PathCertificate, Paths, Trust};
+use hpkp_core::pin::Pin;
+use hpkp_core::ua::host::Host;
+use hpkp_server::trust::read_added;
+use openssl::asn1::Asn1Time;
+use openssl::error::ErrorStack;
+use openssl::stack::Stack;
+use openssl::x509::store::{X509Store, X509StoreBuilder};
+use openssl::x509::verify::X509VerifyFlags;
+use openssl::x509::{X509, X509StoreContext};
+
+use crate::presented::Presented;
+use crate::published::{OpenSsl, system};
+
+/// Whom clients trust, for the core and for OpenSSL.
+pub(super) struct Anchored {
+    pub(super) setting: Arc<TrustSetting>,
+    store: X509Store,
+    /// The same, blind to dates.
+    timeless: X509Store,
+}
+
+impl Anchored {
+    /// The system's roots and those in a file.
+    ///
+    /// # Errors
+    /// The code and what is wrong with the file.
+    pub(super) fn read(file: Option<&str>) -> Result<Self, (Code, String)> {
+        let added = file.map(|path| read_added(path, None)).transpose();
+        let added = added.map_err(|(code, text)| (code, text.what))?;
+        let (system, skipped) = system();
+        let mut skipped: Vec<Skipped> = skipped.into_iter().collect();
+        let added: Option<Arc<Anchors>> = added.map(|(anchors, more)| {
+            skipped.extend(more);
+            Arc::new(anchors)
+        });
+        let trust = Trust { system: Arc::new(system), added };
+        let stores =
+            || -> Result<_, ErrorStack> { Ok((store(&trust, false)?, store(&trust, true)?)) };
+        let (store, timeless) =
+            stores().map_err(|error| (Code::UnreadableTrustedCertificate, error.to_string()))?;
+        let setting = Arc::new(TrustSetting { trust, problem: None, skipped });
+        Ok(Self { setting, store, timeless })
+    }
+}
+
+/// OpenSSL's store of the same certificates.
+fn store(trust: &Trust, is_timeless: bool) -> Result<X509Store, ErrorStack> {
+    let mut builder = X509StoreBuilder::new()?;
+    for certificate in trust.certificates() {
+        // What OpenSSL cannot parse the core has skipped or passed; it vouches for nobody.
+        if let Ok(certificate) = X509::from_der(certificate.der()) {
+            builder.add_cert(certificate)?;
+        }
+    }
+    // Clients accept an intermediate as an anchor where the operator gave it as one.
+    let mut flags = X509VerifyFlags::PARTIAL_CHAIN;
+    if is_timeless {
+        flags |= X509VerifyFlags::NO_CHECK_TIME;
+    }
+    builder.set_flags(flags)?;
+    Ok(builder.build())
+}
+
+/// What is wrong with a chain, as clients see it who verify it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) code: Code,
+    pub(super) text: String,
+}
+
+/// A chain, judged.
+pub(super) struct Judged {
+    pub(super) chain: Chain,
+    pub(super) faults: Vec<Fault>,
+    /// What can be reached from the leaf.
+    pub(super) path: Vec<PathCertificate>,
+    /// Sent, and on no path.
+    pub(super) superfluous: Vec<Arc<Certificate>>,
+    /// The chain that OpenSSL validates; empty where it does not.
+    pub(super) validated: Vec<Pin>,
+}
+
+impl Judged {
+    /// The pins of what is sent.
+    pub(super) fn sent(&self) -> Vec<Pin> {
+        self.chain.certificates().iter().filter_map(|one| one.pin()).collect()
+    }
+
+    /// What clients compare: the validated chain, or without one what is sent.
+    pub(super) fn compared(&self) -> Vec<Pin> {
+        if self.validated.is_empty() { self.sent() } else { self.validated.clone() }
+    }
+}
+
+/// Judges what was presented for `host`.
+///
+/// # Errors
+/// It cannot be parsed.
+pub(super) fn judge(
+    presented: &Presented,
+    host: &Host,
+    anchored: &Anchored,
+    now: i64,
+) -> Result<Judged, Fault> {
+    let unreadable = |text: String| Fault { code: Code::UnreadableCertificate, text };
+    let parsed: Result<Vec<Arc<Certificate>>, _> =
+        presented.certificates.iter().map(|der| Certificate::from_der(der).map(Arc::new)).collect();
+    let parsed = parsed.map_err(|error| unreadable(error.to_string()))?;
+    let chain = Chain::new(parsed).ok_or_else(|| unreadable("too many certificates".to_owned()))?;
+    let paths = Paths::new(&chain, &anchored.setting.trust, &OpenSsl, now);
+    let mut faults = Vec::new();
+    let validated = validate(presented, anchored, now, &mut faults)
+        .map_err(|error| unreadable(format!("OpenSSL error: {error}")))?;
+    faults.extend(name_fault(&chain, presented, host));
+    Ok(Judged {
+        path: paths.certificates(),
+        superfluous: paths.superfluous().to_vec(),
+        chain,
+        faults,
+        validated,
+    })
+}
+
+/// The pins of the chain that OpenSSL builds, and what is wrong with it.
+fn validate(
+    presented: &Presented,
+    anchored: &Anchored,
+    now: i64,
+    faults: &mut Vec<Fault>,
+) -> Result<Vec<Pin>, ErrorStack> {
+    let certificates: Result<Vec<X509>, _> =
+        presented.certificates.iter().map(|der| X509::from_der(der)).collect();
+    let certificates = certificates?;
+    let Some(leaf) = certificates.first() else {
+        return Ok(Vec::new());
+    };
+    let verified = verify(&anchored.store, leaf, &certificates)?;
+    if let Ok(pins) = verified {
+        return Ok(pins);
+    }
+    match verify(&anchored.timeless, leaf, &certificates)? {
+        Ok(_) => {}
+        Err(why) => faults.push(Fault {
+            code: Code::CertificateUntrusted,
+            text: format!("{why}; clients that verify the chain refuse it"),
+        }),
+    }
+    let now = Asn1Time::from_unix(now)?;
+    for (place, certificate) in (1..).zip(&certificates) {
+        let what = if place == 1 {
+            "the certificate".to_owned()
+        } else {
+            format!("certificate {place} of the chain")
+        };
+        if certificate.not_after() < &*now {
+            let at = certificate.not_after();
+            faults.push(Fault {
+                code: Code::CertificateExpired,
+                text: format!("{what} expired at {}; clients refuse it", time(at)),
+            });
+        } else if certificate.not_before() > &*now {
+            let at = certificate.not_before();
+            faults.push(Fault {
+                code: Code::CertificateNotYetValid,
+                text: format!("{what} is not valid before {}; clients refuse it", time(at)),
+            });
+        }
+    }
+    if faults.is_empty() {
+        // The anchor itself.
+        faults.push(Fault {
+            code: Code::CertificateExpired,
+            text: "a trusted root of the chain is not valid at this time".to_owned(),
+        });
+    }
+    Ok(Vec::new())
+}
+
+fn time(at: &openssl::asn1::Asn1TimeRef) -> String {
+    let epoch = Asn1Time::from_unix(0);
+    let since = epoch.and_then(|epoch| epoch.diff(at));
+    since.map_or_else(
+        |_| at.to_string(),
+        |since| hpkp_core::date::format(i64::from(since.days) * 86_400 + i64::from(since.secs)),
+    )
+}
+
+/// The pins of the chain, or why there is none.
+fn verify(
+    store: &X509Store,
+    leaf: &X509,
+    sent: &[X509],
+) -> Result<Result<Vec<Pin>, String>, ErrorStack> {
+    let mut untrusted = Stack::new()?;
+    for certificate in sent.iter().skip(1) {
+        untrusted.push(certificate.clone())?;
+    }
+    let mut context = X509StoreContext::new()?;
+    context.init(store, leaf, &untrusted, |context| {
+        if !context.verify_cert()? {
+            let depth = context.error_depth();
+            let place = if depth == 0 { String::new() } else { format!(" (at depth {depth})") };
+            return Ok(Err(format!("{}{place}", context.error().error_string())));
+        }
+        let chain = context.chain().into_iter().flatten();
+        let pins = chain.filter_map(|one| {
+            one.to_der().ok().and_then(|der| Certificate::from_der(&der).ok()?.pin())
+        });
+        Ok(Ok(pins.collect()))
+    })
+}
+
+/// Whether the leaf is for the host.
+fn name_fault(chain: &Chain, presented: &Presented, host: &Host) -> Option<Fault> {
+    let leaf = chain.leaf();
+    let is_for = match host {
+        Host::Name(name) => leaf.is_for(name.as_str()),
+        Host::Address(text) => is_for_address(presented, text),
+    };
+    if is_for {
+        return None;
+    }
+    const NAMED: usize = 5;
+    let names = leaf.dns_names().iter().take(NAMED);
+    let mut names: Vec<String> =
+        names.map(|name| hpkp_core::text::Excerpt::new(name).to_string()).collect();
+    if leaf.dns_names().len() > NAMED {
+        names.push(format!("and {} more", leaf.dns_names().len() - NAMED));
+    }
+    let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    Some(Fault {
+        code: Code::CertificateNameMismatch,
+        text: format!(
+            "the certificate is not for {host} (DNS names: {names}); clients that check names refuse it"
+        ),
+    })
+}
+
+fn is_for_address(presented: &Presented, text: &str) -> bool {
+    let bare = text.split('%').next().unwrap_or_default();
+    let Ok(address) = bare.parse::<IpAddr>() else {
+        return false;
+    };
+    let bytes = match address {
+        IpAddr::V4(four) => four.octets().to_vec(),
+        IpAddr::V6(six) => six.octets().to_vec(),
+    };
+    let leaf = presented.certificates.first().and_then(|der| X509::from_der(der).ok());
+    let names = leaf.and_then(|leaf| leaf.subject_alt_names());
+    names.is_some_and(|names| names.iter().any(|name| name.ipaddress() == Some(&bytes[..])))
+}

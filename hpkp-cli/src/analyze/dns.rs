@@ -1,0 +1,280 @@
+//! A stub resolver: addresses and TLSA records from one DNS server, over UDP, then TCP.
+//!
+//! It validates no signatures. What the server says of them (the AD bit, RFC 4035 section 3.2.3) is
+//! passed on as what it is: the word of that server, over a path that nothing protects.
+
+use std::fmt;
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use hickory_proto::op::{Edns, Message, MessageType, Query, ResponseCode};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+use hpkp_core::published::tlsa::{MAX_RECORDS, Tlsa};
+
+use crate::output;
+use crate::timed::{Timed, left, timed_out};
+
+/// How many aliases (CNAME) are followed.
+const MAX_ALIASES: usize = 8;
+
+/// What a datagram may carry; what is larger comes over TCP (RFC 6891, RFC 9715).
+const MAX_DATAGRAM: u16 = 1_232;
+
+/// How often a query is sent over UDP within the time limit.
+const ATTEMPTS: u32 = 3;
+
+/// The most answers to other queries that are passed over.
+const MAX_STRAY: usize = 100;
+
+/// A DNS server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Resolver {
+    pub(super) server: SocketAddr,
+    pub(super) timeout: Duration,
+}
+
+/// What it answers of one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answer<T> {
+    pub(super) records: Vec<T>,
+    /// Whether the server says that it has validated them with DNSSEC.
+    pub(super) authentic: bool,
+    /// The least time to live, in seconds.
+    pub(super) ttl: Option<u32>,
+    /// Whether the name exists.
+    pub(super) exists: bool,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum DnsError {
+    Io(io::Error),
+    /// Nothing came; so many answers to other queries, or none at all, came in its place.
+    Silent {
+        stray: usize,
+    },
+    Malformed,
+    /// The server refuses or fails.
+    Code(ResponseCode),
+    Aliases,
+    Name,
+    TooMany,
+}
+
+impl fmt::Display for DnsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => f.write_str(&output::os(error)),
+            Self::Silent { stray: 0 } => f.write_str("no answer within the time limit (--timeout)"),
+            Self::Silent { stray } => write!(
+                f,
+                "no valid answer within the time limit (--timeout); passed over: {stray} with another id \
+                 or question"
+            ),
+            Self::Malformed => f.write_str("the answer is malformed"),
+            Self::Code(ResponseCode::ServFail) => f.write_str(
+                "SERVFAIL: the resolver cannot answer, or the records fail DNSSEC validation",
+            ),
+            Self::Code(code) => write!(f, "the resolver answers: {code}"),
+            Self::Aliases => {
+                write!(f, "more than {MAX_ALIASES} aliases (CNAME), or a circle of them")
+            }
+            Self::Name => f.write_str("not a name that DNS can have"),
+            Self::TooMany => write!(f, "more than {MAX_RECORDS} records"),
+        }
+    }
+}
+
+impl From<io::Error> for DnsError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl Resolver {
+    /// The addresses of `host`: IPv4, then IPv6.
+    pub(super) fn addresses(&self, host: &str) -> Result<Answer<IpAddr>, DnsError> {
+        let read = |data: &RData| match data {
+            RData::A(address) => Some(IpAddr::V4(address.0)),
+            RData::AAAA(address) => Some(IpAddr::V6(address.0)),
+            _ => None,
+        };
+        let four = self.ask(host, RecordType::A, read)?;
+        let six = self.ask(host, RecordType::AAAA, read)?;
+        Ok(Answer {
+            records: [four.records, six.records].concat(),
+            authentic: four.authentic && six.authentic,
+            ttl: four.ttl.into_iter().chain(six.ttl).min(),
+            exists: four.exists || six.exists,
+        })
+    }
+
+    /// The TLSA records of a host and port (RFC 6698 section 3).
+    pub(super) fn tlsa(&self, host: &str, port: u16) -> Result<Answer<Tlsa>, DnsError> {
+        self.ask(&format!("_{port}._tcp.{host}"), RecordType::TLSA, |data| match data {
+            RData::TLSA(record) => Some(Tlsa {
+                usage: record.cert_usage().into(),
+                selector: record.selector().into(),
+                matching: record.matching().into(),
+                data: record.cert_data().to_vec(),
+            }),
+            _ => None,
+        })
+    }
+
+    /// The records of one kind; where an answer is an alias alone, its target is asked for.
+    fn ask<T: PartialEq>(
+        &self,
+        name: &str,
+        kind: RecordType,
+        read: impl Fn(&RData) -> Option<T>,
+    ) -> Result<Answer<T>, DnsError> {
+        let mut name = Name::from_ascii(name).map_err(|_| DnsError::Name)?;
+        name.set_fqdn(true);
+        let mut authentic = true;
+        for _ in 0..=MAX_ALIASES {
+            let message = self.query(&name, kind)?;
+            authentic &= message.authentic_data();
+            let exists = match message.response_code() {
+                ResponseCode::NoError => true,
+                ResponseCode::NXDomain => false,
+                code => return Err(DnsError::Code(code)),
+            };
+            let (target, records) = belonging(&name, kind, message.answers())?;
+            if records.is_empty() && target != name {
+                name = target;
+                continue;
+            }
+            let ttl = records.iter().map(|record| record.ttl()).min();
+            let mut all = Vec::new();
+            for one in records.iter().filter_map(|record| read(record.data())) {
+                if !all.contains(&one) {
+                    all.push(one);
+                }
+            }
+            if all.len() > MAX_RECORDS {
+                return Err(DnsError::TooMany);
+            }
+            return Ok(Answer { records: all, authentic, ttl, exists });
+        }
+        Err(DnsError::Aliases)
+    }
+
+    fn query(&self, name: &Name, kind: RecordType) -> Result<Message, DnsError> {
+        let mut id = [0; 2];
+        openssl::rand::rand_bytes(&mut id).map_err(io::Error::other)?;
+        let mut question = Query::query(name.clone(), kind);
+        question.set_query_class(hickory_proto::rr::DNSClass::IN);
+        let mut edns = Edns::new();
+        edns.set_max_payload(MAX_DATAGRAM);
+        let mut message = Message::new();
+        message
+            .set_id(u16::from_be_bytes(id))
+            .set_message_type(MessageType::Query)
+            .set_recursion_desired(true)
+            // Asks for what the server knows of signatures (RFC 6840 section 5.7).
+            .set_authentic_data(true)
+            .add_query(question)
+            .set_edns(edns);
+        let bytes = message.to_vec().map_err(|_| DnsError::Name)?;
+        let end = Instant::now() + self.timeout;
+        let answer = self.over_udp(&message, &bytes, end)?;
+        match answer.truncated() {
+            true => self.over_tcp(&message, &bytes, end),
+            false => Ok(answer),
+        }
+    }
+
+    fn over_udp(&self, asked: &Message, bytes: &[u8], end: Instant) -> Result<Message, DnsError> {
+        let any: IpAddr = match self.server {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = UdpSocket::bind((any, 0))?;
+        // What others send is not received then.
+        socket.connect(self.server)?;
+        let mut buffer = [0; u16::MAX as usize];
+        let mut stray = 0;
+        for attempt in 0..ATTEMPTS {
+            socket.send(bytes)?;
+            let until = (Instant::now() + self.timeout / ATTEMPTS).min(end);
+            let until = if attempt + 1 == ATTEMPTS { end } else { until };
+            while let Some(left) = left(until) {
+                socket.set_read_timeout(Some(left))?;
+                let length = match timed_out(socket.recv(&mut buffer)) {
+                    Ok(length) => length,
+                    Err(error) if error.kind() == io::ErrorKind::TimedOut => break,
+                    Err(error) => return Err(error.into()),
+                };
+                match Message::from_vec(&buffer[..length]) {
+                    Ok(answer) if is_answer(asked, &answer) => return Ok(answer),
+                    // Its sender knows the id, so it is the server's own.
+                    Err(_) if buffer[..length].starts_with(&asked.id().to_be_bytes()) => {
+                        return Err(DnsError::Malformed);
+                    }
+                    _ => stray += 1,
+                }
+                if stray > MAX_STRAY {
+                    return Err(DnsError::Silent { stray });
+                }
+            }
+        }
+        Err(DnsError::Silent { stray })
+    }
+
+    fn over_tcp(&self, asked: &Message, bytes: &[u8], end: Instant) -> Result<Message, DnsError> {
+        let mut stream = Timed::connect(self.server, end)?;
+        let length = u16::try_from(bytes.len()).map_err(|_| DnsError::Name)?;
+        stream.write_all(&[&length.to_be_bytes(), bytes].concat())?;
+        let mut length = [0; 2];
+        stream.read_exact(&mut length)?;
+        let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
+        stream.read_exact(&mut answer)?;
+        let answer = Message::from_vec(&answer).map_err(|_| DnsError::Malformed)?;
+        match is_answer(asked, &answer) && !answer.truncated() {
+            true => Ok(answer),
+            false => Err(DnsError::Malformed),
+        }
+    }
+}
+
+/// Whether it is an answer to this very question.
+fn is_answer(asked: &Message, answer: &Message) -> bool {
+    answer.message_type() == MessageType::Response
+        && answer.id() == asked.id()
+        && match (asked.queries(), answer.queries()) {
+            ([asked], [answered]) => {
+                asked.query_type() == answered.query_type()
+                    && asked.query_class() == answered.query_class()
+                    && asked.name().eq_ignore_root(answered.name())
+            }
+            // Some servers leave it out of an error.
+            (_, []) => answer.response_code() != ResponseCode::NoError,
+            _ => false,
+        }
+}
+
+/// The records of `kind` that belong to `name`, or to what it is an alias of; and the last alias. What an
+/// answer has besides was not asked for.
+fn belonging<'a>(
+    name: &Name,
+    kind: RecordType,
+    answers: &'a [Record],
+) -> Result<(Name, Vec<&'a Record>), DnsError> {
+    let mut target = name.clone();
+    for _ in 0..=MAX_ALIASES {
+        let of_target = || answers.iter().filter(|record| record.name().eq_ignore_root(&target));
+        let records: Vec<&Record> =
+            of_target().filter(|record| record.record_type() == kind).collect();
+        let alias = of_target().find_map(|record| match record.data() {
+            RData::CNAME(alias) => Some(alias.0.clone()),
+            _ => None,
+        });
+        match alias {
+            Some(alias) if records.is_empty() => target = alias,
+            _ => return Ok((target, records)),
+        }
+    }
+    Err(DnsError::Aliases)
+}

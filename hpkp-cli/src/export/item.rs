@@ -1,0 +1,86 @@
+//! A pin set to be written, and what a format has no place for.
+
+use std::fmt;
+
+use hpkp_core::published::Rrset;
+
+use crate::import::{self, Matching, PinSet, Scope};
+
+/// A pin set to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// The set. Its client and group say which entries are of one configuration.
+    pub set: PinSet,
+    /// For how long clients hold pins that they had with a header.
+    pub max_age: Option<u32>,
+    /// The TLSA records that the set stands for, where it does.
+    pub tlsa: Option<Rrset>,
+}
+
+impl Item {
+    /// The host, or the pattern of hosts.
+    pub(super) fn name(&self) -> String {
+        let host = self.set.host.as_str();
+        match self.set.matching {
+            Matching::Exact => host.to_owned(),
+            Matching::OneLabel => format!("*.{host}"),
+            Matching::AnyDepth => format!("**.{host}"),
+        }
+    }
+
+    pub(super) fn refuse<T>(&self, what: &'static str) -> Result<T, Refusal> {
+        Err(Refusal { name: self.name(), what })
+    }
+
+    /// Whether the host itself and all hosts below are meant.
+    pub(super) fn covers_all_below(&self) -> bool {
+        self.set.include_subdomains || self.set.matching == Matching::AnyDepth
+    }
+
+    /// Refuses what hardly any format has: a port, exempt hosts, an expiry, a scope besides `scope`.
+    pub(super) fn plain(&self, scope: Scope) -> Result<(), Refusal> {
+        match () {
+            () if self.set.port.is_some() => self.refuse("a port"),
+            () if self.set.expires_at.is_some() => self.refuse("an expiry"),
+            () if self.set.scope != scope => self.refuse(scope_of(self.set.scope)),
+            () => Ok(()),
+        }
+    }
+}
+
+pub(super) const fn scope_of(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Chain => "the scope \"chain\"",
+        Scope::Leaf => "the scope \"leaf\"",
+        Scope::PathCa => "the scope \"path-ca\"",
+        Scope::SentCa => "the scope \"sent-ca\"",
+    }
+}
+
+/// Something that a format has no place for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The host, or the pattern of hosts.
+    pub name: String,
+    /// What.
+    pub what: &'static str,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: this format cannot express {}", self.name, self.what)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// The day on which pins expire, where the moment is one that a reader makes of a day.
+pub(super) fn day(item: &Item) -> Result<Option<String>, Refusal> {
+    let Some(time) = item.set.expires_at else { return Ok(None) };
+    let text = hpkp_core::date::format(time);
+    let day = text.get(..10).unwrap_or_default().to_owned();
+    match import::day(&day) == Some(time) {
+        true => Ok(Some(day)),
+        false => item.refuse("an expiry within a day"),
+    }
+}

@@ -1,0 +1,133 @@
+//! TLSA records against what the last accepted configuration presented, and what there is to say of
+//! records that lock nobody out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::dane::meet;
+use super::messages::Scope;
+use super::presented::{Enough, PresentedKeys};
+use super::records::Published;
+use super::routing::{Claim, HostSet, any_of};
+use super::slots::Got;
+use super::visit::{Place, Visit};
+use super::{Checker, Records, dane_messages as text};
+use crate::finding::{Class, Code};
+use crate::header::Kind;
+use crate::published::state::Live;
+use crate::published::tlsa::Combination;
+use crate::published::{EventId, PinValidation, Presented};
+
+impl Published<'_> {
+    /// Whether clients with records for which names count came to a port for `host_set` while the last
+    /// accepted configuration was in effect: a certificate for another name would turn them away.
+    pub(super) fn was_led_by_port(
+        &self,
+        body: &crate::published::Published,
+        host_set: &HostSet,
+        port: u16,
+    ) -> bool {
+        let visit = Visit { host_set, host: usize::MAX, claim: Claim::PortOnly };
+        let place = Place { port, address: None };
+        body.tlsa.is_some() && !self.presented_before(visit, place).is_empty()
+    }
+
+    /// Whether the leaf that clients get is the very one that the last accepted configuration presented,
+    /// where they see more of it than the key: they compare the whole certificate, or look at the names
+    /// and find another one.
+    pub(super) fn is_leaf_unchanged(
+        &self,
+        body: &crate::published::Published,
+        visit: Visit<'_>,
+        (presented, got): (&PresentedKeys<'_>, Got<'_>),
+        ports: &BTreeSet<u16>,
+    ) -> bool {
+        let name = any_of(visit.host_set);
+        let mut evidence = presented.evidence.iter().filter(|one| one.is_of(got.one));
+        let is_named = body.tlsa.as_ref().is_some_and(|set| {
+            set.names_leaf_certificate()
+                || set.looks_at_names() && !evidence.all(|one| one.is_for(&name))
+        });
+        if !is_named || self.unrecorded.is_some() {
+            return true;
+        }
+        let leaf = |one: &Presented| one.identity.as_ref().and_then(|identity| identity.leaf);
+        let now = leaf(got.one);
+        // A record of before leaves were recorded tells no more than the keys.
+        let is_it = |was: &Presented| leaf(was).is_none_or(|then| Some(then) == now);
+        let had_it = |place| {
+            let before = self.presented_before(visit, place).into_iter();
+            before.flat_map(|record| &record.body.certificates).any(is_it)
+        };
+        self.places(visit, ports).into_iter().all(had_it)
+    }
+}
+
+/// What there is to say of TLSA records that lock nobody out.
+#[derive(Default)]
+pub(super) struct Notes<'a> {
+    /// By the host and the record, the kinds without a match.
+    unmet: BTreeMap<(usize, EventId), (Live<'a>, BTreeSet<Combination>)>,
+    unusable: BTreeMap<(usize, EventId), Live<'a>>,
+}
+
+impl<'a> Notes<'a> {
+    /// Notes what a host makes of records, of which `found` says whether they lock somebody out.
+    pub(super) fn note(
+        &mut self,
+        published: &Published<'a>,
+        live: &Live<'a>,
+        found: Option<(Code, Class)>,
+        (host, _): (usize, &HostSet),
+        enough: &[Enough],
+    ) {
+        let [Enough::Tlsa(set, name)] = enough else { return };
+        let key = (host, live.record.id);
+        if set.counted().is_empty() {
+            self.unusable.insert(key, *live);
+            return;
+        }
+        if found.is_some() || live.waiver.is_some() {
+            return;
+        }
+        let evidence = &published.presented[host].evidence;
+        let is_unmet = |combination: &Combination| {
+            set.only(*combination)
+                .is_some_and(|only| meet(&only, name, evidence.iter()) == PinValidation::Fails)
+        };
+        let unmet: BTreeSet<Combination> =
+            set.combinations().into_iter().filter(is_unmet).collect();
+        if !unmet.is_empty() {
+            self.unmet.entry(key).or_insert_with(|| (*live, BTreeSet::new())).1.extend(unmet);
+        }
+    }
+}
+
+impl<'a> Checker<'a> {
+    /// What [`Notes`] has.
+    pub(super) fn report_dane(&mut self, records: &'a Records, notes: Notes<'a>) {
+        let unmet = notes
+            .unmet
+            .into_iter()
+            .map(|((host, _), (live, unmet))| (host, live, Code::TlsaCombinationUnmet, unmet));
+        let unusable = notes.unusable.into_iter();
+        let unusable =
+            unusable.map(|((host, _), live)| (host, live, Code::TlsaNotUsable, BTreeSet::new()));
+        for (host, live, code, unmet) in unmet.chain(unusable) {
+            let group = format!("{} {unmet:?}", live.record.id);
+            let scope =
+                Scope { policy: &group, kind: Kind::Enforced, at: &records.at, each_place: false };
+            let chains = self.chains(host);
+            self.find_for(
+                scope,
+                Kind::Enforced,
+                host,
+                (code, code.class()),
+                vec![],
+                || match code {
+                    Code::TlsaNotUsable => text::not_usable(&live),
+                    _ => text::combination_unmet(&live, &unmet, &chains),
+                },
+            );
+        }
+    }
+}

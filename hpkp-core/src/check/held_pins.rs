@@ -1,0 +1,363 @@
+//! The checks beyond one host and its own policy: what clients may hold against what this configuration
+//! presents, and the files that say so.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use super::dane_check::Notes;
+use super::messages::Scope as Place;
+use super::presented::enough;
+use super::records::{Published, Relation};
+use super::routing::{Claim, HostSet, any_of};
+use super::{Alarm, Certificates, Checker, Context, Records, Sending, record_messages as text};
+use crate::finding::{Class, Code, Location};
+use crate::header::Kind;
+use crate::published::state::Live;
+use crate::published::{Configuration, EventId, WriterName};
+
+/// Records that a host does not meet, and the names for which it does not.
+#[derive(Default)]
+struct UnmetRecords<'a> {
+    found: Vec<Live<'a>>,
+    known: HashSet<EventId>,
+    names: BTreeSet<(HostSet, u16)>,
+}
+
+impl<'a> UnmetRecords<'a> {
+    fn add(&mut self, live: Live<'a>, host_set: &HostSet, ports: &BTreeSet<u16>) {
+        if self.known.insert(live.record.id) {
+            self.found.push(live);
+        }
+        self.names.extend(ports.iter().map(|port| (host_set.clone(), *port)));
+    }
+}
+
+/// What the comparison of all records with all hosts has found.
+#[derive(Default)]
+struct Comparison<'a> {
+    unmet: UnmetByHost<'a>,
+    /// The hosts whose certificates are not known.
+    unknown: BTreeSet<usize>,
+    /// Names for which nothing listens on a port where clients hold pins.
+    unlistened: BTreeSet<String>,
+    /// Names whose pinned ports are closed.
+    closed: BTreeSet<String>,
+    dane: Notes<'a>,
+}
+
+/// By the host, the code, the class, and why the host answers for the names.
+type UnmetByHost<'a> = BTreeMap<(usize, Code, Class, Claim), UnmetRecords<'a>>;
+
+impl<'a> Checker<'a> {
+    /// All checks that look beyond one host and its own policy. Headers that a lock-out was found
+    /// for are taken out of `sending`.
+    pub(super) fn check_published(&mut self, sending: &mut [Option<Sending>], now: i64) {
+        let deployment = self.deployment;
+        let Some(published) = self.published else { return };
+        self.check_not_served_here(published);
+        if let Some(records) = &deployment.records {
+            self.check_files(records, published, now);
+            self.check_live(records, published, now);
+        }
+        self.withhold(sending);
+        let sent = self.sent(sending);
+        self.check_same_host(published, &sent);
+        if let Some(records) = &deployment.records {
+            self.check_elsewhere(records, published, &sent);
+        }
+        self.withhold(sending);
+        self.check_kept(&self.sent(sending));
+    }
+
+    fn withhold(&self, sending: &mut [Option<Sending>]) {
+        for (host, sending) in sending.iter_mut().enumerate() {
+            if let Some(sending) = sending
+                && self.withheld.contains(&(host, Kind::Enforced))
+            {
+                sending.header = None;
+            }
+        }
+    }
+
+    /// What is wrong with the files themselves.
+    fn check_files(&mut self, records: &'a Records, published: &Published<'a>, now: i64) {
+        let deployment = self.deployment;
+        let on_tls =
+            || (0..deployment.hosts.len()).filter(|position| deployment.hosts[*position].tls);
+        for (code, text, at) in &records.problems {
+            // Several of one code are findings of their own.
+            let scope = Place { policy: &text.what, kind: Kind::Enforced, at, each_place: true };
+            for host in on_tls() {
+                // What is as it was locks nobody out who was not locked out before.
+                let class = match code {
+                    Code::RecordsUnreadable
+                    | Code::RecordsMissing
+                    | Code::RecordsUnsafePermissions
+                        if self.is_host_unchanged(published, host) =>
+                    {
+                        Class::Warning
+                    }
+                    _ => code.class(),
+                };
+                self.find_as(scope, Kind::Enforced, host, (*code, class), || text.clone());
+            }
+        }
+        let newest = records.writer.as_ref().and_then(|writer| records.state.newest(writer));
+        if let Some(newest) = newest.filter(|newest| *newest > now) {
+            let at = &records.at;
+            let scope = Place { policy: "", kind: Kind::Enforced, at, each_place: true };
+            for host in on_tls() {
+                self.find(scope, Kind::Enforced, host, Code::ClockBehindRecords, || {
+                    text::clock_behind(now, newest)
+                });
+            }
+        }
+        if published.has_keys_alone() {
+            let code = Code::RecordsEarlierFormat;
+            self.find_of_none(&records.at, code, text::earlier_format);
+        }
+    }
+
+    /// Whether a host presents what the last accepted configuration did, and publishes no other
+    /// pins.
+    fn is_host_unchanged(&self, published: &Published<'a>, host: usize) -> bool {
+        let Some(policy_use) = &self.deployment.hosts[host].enforced else {
+            return published.is_host_unchanged(host, None);
+        };
+        let policy = self.policies.get(policy_use.policy.as_str());
+        policy.is_some_and(|policy| published.is_host_unchanged(host, Some(policy)))
+    }
+
+    /// What clients may hold against what is presented.
+    fn check_live(&mut self, records: &'a Records, published: &Published<'a>, now: i64) {
+        let mut found = Comparison::default();
+        for host_set in published.host_sets(self.deployment.hosts.len()) {
+            let binding = published.binding(&host_set);
+            if !binding.is_empty() {
+                self.compare_name(records, published, &host_set, &binding, &mut found);
+            }
+        }
+        self.report_unknown(records, &found.unknown);
+        self.report_dane(records, found.dane);
+        self.report_unmet(records, published, found.unmet, now);
+        let directive = self.deployment.names.not_served_here;
+        if !found.unlistened.is_empty() {
+            let names: Vec<String> = found.unlistened.into_iter().collect();
+            self.find_of_none(&records.at, Code::PublishedPinsPortNotServed, || {
+                text::unlistened(&names, directive)
+            });
+        }
+        if !found.closed.is_empty() {
+            let names: Vec<String> = found.closed.into_iter().collect();
+            self.find_of_none(&records.at, Code::PinnedPortClosed, || {
+                text::closed(&names, directive)
+            });
+        }
+    }
+
+    /// The records that bind `host_set` against the hosts to which they lead clients.
+    fn compare_name(
+        &self,
+        records: &'a Records,
+        published: &Published<'a>,
+        host_set: &HostSet,
+        binding: &[(Live<'a>, Relation)],
+        found: &mut Comparison<'a>,
+    ) {
+        let targets = published.routing.targets(host_set);
+        let entries = entries_of_configurations(binding);
+        for &(live, relation) in binding {
+            let record = &live.record.body;
+            let same = record.configuration.and_then(|of| entries.get(&(of, &live.record.writer)));
+            let enough = enough(record, &any_of(host_set), same.into_iter().flatten().copied());
+            let led = published.led_to(&targets, host_set, live, relation);
+            let mut is_gone = led.is_empty();
+            if led.keys().all(|(_, claim)| matches!(claim, Claim::AnyName | Claim::PatternOnly)) {
+                let names = published.unlistened(&targets, host_set, live, relation);
+                is_gone &= names.is_none();
+                found.unlistened.extend(names);
+            }
+            for ((host, claim), ports) in led {
+                if !self.deployment.hosts[host].tls {
+                    continue;
+                }
+                if !published.presented[host].is_known {
+                    found.unknown.insert(host);
+                    continue;
+                }
+                let held = (live, relation, &enough[..]);
+                let fault = published.judge(records, host_set, held, (host, claim), &ports);
+                found.dane.note(published, &live, fault, (host, host_set), &enough);
+                if let Some((code, class)) = fault {
+                    let unmet = found.unmet.entry((host, code, class, claim)).or_default();
+                    unmet.add(live, host_set, &ports);
+                }
+            }
+            let removed = published.removed(records, &targets, host_set, live, &enough);
+            if relation == Relation::Own && is_gone && removed.is_empty() {
+                found.closed.extend(published.closed(host_set, live, &enough));
+            }
+            for (host, port) in removed {
+                if !published.presented[host].is_known {
+                    found.unknown.insert(host);
+                    continue;
+                }
+                let code = Code::RemovedHostPinsUnmet;
+                let unmet = found.unmet.entry((host, code, code.class(), Claim::Name)).or_default();
+                unmet.add(live, host_set, &BTreeSet::from([port]));
+            }
+        }
+    }
+
+    fn report_unmet(
+        &mut self,
+        records: &'a Records,
+        published: &Published<'a>,
+        all: UnmetByHost<'a>,
+        now: i64,
+    ) {
+        let all = merged(all);
+        // What the hosts of one finding hold, for the command that it prints.
+        let mut together: HashMap<(Code, Class, String), Vec<Live<'a>>> = HashMap::new();
+        for ((_, code, class, claim), unmet) in &all {
+            let group = group_of(unmet, *code, *claim);
+            together.entry((*code, *class, group)).or_default().extend(&unmet.found);
+        }
+        for of in together.values_mut() {
+            of.sort_by_key(|live| live.record.id);
+            of.dedup_by_key(|live| live.record.id);
+        }
+        for ((host, code, class, claim), unmet) in all {
+            let before = class != code.class();
+            let group = group_of(&unmet, code, claim);
+            let key = (code, class, group.clone());
+            let at = self.place(host, records);
+            let scope = Place { policy: &group, kind: Kind::Enforced, at, each_place: false };
+            let chains = self.chains(host);
+            let deployment = self.deployment;
+            let alarm = |((host, matching), port): &(HostSet, u16)| Alarm {
+                code,
+                name: Some((host.clone(), *matching, Some(*port))),
+            };
+            let alarms = unmet.names.iter().map(alarm).collect();
+            self.find_for(scope, Kind::Enforced, host, (code, class), alarms, || {
+                let unmet = text::UnmetPins {
+                    records,
+                    found: &unmet.found,
+                    all: together.get(&key).map_or(unmet.found.as_slice(), Vec::as_slice),
+                    names: &unmet.names,
+                    claim,
+                    directives: &deployment.names,
+                    chains: &chains,
+                    presented: &published.presented[host],
+                    serving: &deployment.hosts[host].serving,
+                    before,
+                    now,
+                };
+                unmet.text(code)
+            });
+        }
+    }
+
+    /// A host whose certificates cannot be compared, where there is something to compare them with.
+    /// One with a policy has its finding already.
+    fn report_unknown(&mut self, records: &'a Records, unknown: &BTreeSet<usize>) {
+        for &host in unknown {
+            if self.deployment.hosts[host].enforced.is_some() {
+                continue;
+            }
+            let scope =
+                Place { policy: "", kind: Kind::Enforced, at: &records.at, each_place: true };
+            for &context in &self.deployment.hosts[host].contexts {
+                let Context { certificates, trust } = &self.deployment.contexts[context];
+                if let Some((code, text, at)) = &trust.problem {
+                    let scope = Place { at, ..scope };
+                    self.find(scope, Kind::Enforced, host, *code, || text.clone());
+                }
+                match certificates {
+                    Certificates::Loaded(_) => {}
+                    Certificates::NotKnown { why, remedy } => {
+                        let code = Code::CertificateNotKnownAtLoad;
+                        self.find(scope, Kind::Enforced, host, code, || {
+                            text::not_known(why, remedy, records)
+                        });
+                    }
+                    Certificates::Later(why) => {
+                        let code = Code::CertificateCheckedAtStart;
+                        self.find(scope, Kind::Enforced, host, code, || text::at_start(why));
+                    }
+                    Certificates::Unusable(code, text) => {
+                        self.find(scope, Kind::Enforced, host, *code, || text.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    /// The directive that a finding about a host names.
+    fn place<'b>(&self, host: usize, records: &'b Records) -> &'b Location
+    where
+        'a: 'b,
+    {
+        let host = &self.deployment.hosts[host];
+        host.enforced.as_ref().map_or(&records.at, |policy_use| &policy_use.at)
+    }
+
+    pub(super) fn chains(&self, host: usize) -> Vec<&'a crate::path::Chain> {
+        let contexts = self.deployment.hosts[host].contexts.iter();
+        contexts
+            .filter_map(|context| match &self.deployment.contexts[*context].certificates {
+                Certificates::Loaded(chains) => Some(chains),
+                _ => None,
+            })
+            .flatten()
+            .collect()
+    }
+}
+
+/// The entries by the configuration and who recorded it. Of one configuration a client may need one
+/// entry only; what another writer says suffices for the same client counts for nothing.
+fn entries_of_configurations<'b>(
+    binding: &'b [(Live<'_>, Relation)],
+) -> HashMap<(Configuration, &'b WriterName), Vec<&'b crate::published::Published>> {
+    let mut entries: HashMap<_, Vec<_>> = HashMap::new();
+    for (live, _) in binding {
+        if let Some(configuration) = live.record.body.configuration {
+            let of = (configuration, &live.record.writer);
+            entries.entry(of).or_default().push(&live.record.body);
+        }
+    }
+    entries
+}
+
+/// What hosts must have in common to share a finding.
+fn group_of(unmet: &UnmetRecords<'_>, code: Code, claim: Claim) -> String {
+    let mut group = text::group(&unmet.found);
+    if !matches!(claim, Claim::Name | Claim::Pattern) || code == Code::RemovedHostPinsUnmet {
+        // The text names the hosts, since none of them is in the label.
+        unmet.names.iter().for_each(|(host_set, _)| group.push_str(host_set.0.as_str()));
+    }
+    group
+}
+
+/// What a default server does not meet for its own names it has not to be told of those in its
+/// certificate besides.
+fn merged(mut all: UnmetByHost<'_>) -> UnmetByHost<'_> {
+    let is_by_certificate =
+        |(.., claim): &&(usize, Code, Class, Claim)| *claim == Claim::Certificate;
+    let keys: Vec<_> = all.keys().filter(is_by_certificate).copied().collect();
+    for (host, code, class, claim) in keys {
+        let own = (host, code, class, Claim::Name);
+        if all.contains_key(&own)
+            && let Some(more) = all.remove(&(host, code, class, claim))
+            && let Some(unmet) = all.get_mut(&own)
+        {
+            unmet.names.extend(more.names);
+            for live in more.found {
+                if unmet.known.insert(live.record.id) {
+                    unmet.found.push(live);
+                }
+            }
+        }
+    }
+    all
+}

@@ -1,0 +1,43 @@
+//! Where a server answers on TLS, and how it chooses a block there.
+
+use std::fmt;
+use std::rc::Rc;
+
+/// An address on which a server answers TLS.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Its port, 0 where it has none: a Unix socket.
+    pub port: u16,
+    /// Where it listens, as the server writes it: an address with its port, or a socket. None where
+    /// that is not known.
+    pub address: Option<String>,
+    /// How the server chooses.
+    pub choice: Choice,
+    /// The blocks (positions in [`Deployment::hosts`](super::Deployment::hosts)) among which it chooses, in its own order.
+    pub hosts: Vec<usize>,
+    /// The block that answers where none has the name.
+    pub default: usize,
+    /// Names that are regular expressions, in the order in which the server tries them, with their
+    /// blocks.
+    pub patterns: Vec<(usize, Rc<dyn NamePattern>)>,
+    /// Whether clients come here by the port and speak no HTTP: a TLS server of nginx's `stream` or
+    /// `mail`. One that has the address for itself has no names but those in its certificates.
+    pub by_port_alone: bool,
+}
+
+/// How a server chooses a block by its names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Choice {
+    /// nginx: the exact name, the longest wildcard at the start, the longest at the end, the first
+    /// regular expression. `.example.com` is a name and a wildcard.
+    Nginx,
+    /// Apache httpd: the first block with a name or alias that fits; `*` and `?` stand for any
+    /// characters and for one.
+    Httpd,
+}
+
+/// A name that is a regular expression. The core has no engine of its own; a server lends its.
+pub trait NamePattern: fmt::Debug {
+    /// Whether it fits `name`, which is in lower case.
+    fn fits(&self, name: &str) -> bool;
+}

@@ -1,0 +1,161 @@
+//! Which hosts and ports an entry of a client binds, and which entries of one configuration suffice
+//! together.
+
+use super::client::Client;
+use super::event::Published;
+use super::keys::Scope;
+use super::name::HostName;
+use super::tlsa::{Protocol, Rrset};
+use crate::pin::Pin;
+
+impl Published {
+    /// Whether a client that holds this holds `host` to it.
+    #[must_use]
+    pub fn binds(&self, host: &HostName) -> bool {
+        self.stands_for(host) && !self.exempts(host)
+    }
+
+    fn stands_for(&self, host: &HostName) -> bool {
+        use super::event::Matching::{AnyDepth, Exact, OneLabel};
+        if *host == self.host {
+            return self.matching != OneLabel;
+        }
+        // The name on the way down to the host that is one label below the domain.
+        let names = std::iter::once(host.as_str()).chain(host.parents());
+        let mut names = names.zip(host.parents());
+        let Some((below, _)) = names.find(|(_, domain)| *domain == self.host.as_str()) else {
+            return false;
+        };
+        match self.matching {
+            AnyDepth => true,
+            // Apple's subdomains are one label deep.
+            Exact if self.is_of(Client::Apple) => self.include_subdomains && below == host.as_str(),
+            Exact => self.include_subdomains,
+            OneLabel if self.except.iter().any(|name| name.as_str() == below) => false,
+            OneLabel => below == host.as_str() || self.include_subdomains,
+        }
+    }
+
+    /// Whether they are compared on a port; 0 is a socket without one, which may be reached at any.
+    #[must_use]
+    pub fn is_on(&self, port: u16) -> bool {
+        let is_excepted = |set: &Rrset| set.except_ports.contains(&port);
+        port == 0
+            || self.port.is_none_or(|only| only == port)
+                && !self.tlsa.as_deref().is_some_and(is_excepted)
+    }
+
+    /// Of TLSA records, the name at which they are, without the root dot.
+    #[must_use]
+    pub fn owner(&self) -> Option<String> {
+        let set = self.tlsa.as_ref()?;
+        let protocol = set.protocol.map_or("", Protocol::as_str);
+        Some(match (self.port, set.protocol) {
+            (Some(port), _) => format!("_{port}._{protocol}.{}", self.host),
+            (None, Some(_)) => format!("*._{protocol}.{}", self.host),
+            (None, None) => format!("*.{}", self.host),
+        })
+    }
+
+    /// Whether some client that holds it does not look at names (RFC 7671 section 5.1): it compares nothing
+    /// but the leaf.
+    #[must_use]
+    pub fn ignores_names(&self) -> bool {
+        match &self.tlsa {
+            Some(set) => set.ignores_names(),
+            None => self.scope == Scope::Leaf,
+        }
+    }
+
+    fn is_of(&self, client: Client) -> bool {
+        self.configuration.is_some_and(|configuration| configuration.client == client)
+    }
+
+    /// Whether `host` is among [`Published::exempt`].
+    #[must_use]
+    pub fn exempts(&self, host: &HostName) -> bool {
+        self.exempt.iter().any(|exempt| {
+            exempt.host == *host
+                || exempt.include_subdomains
+                    && host.parents().any(|parent| parent == exempt.host.as_str())
+        })
+    }
+
+    /// Whether a client needs only one of both entries, where both bind a host.
+    #[must_use]
+    pub fn unites_with(&self, other: &Self) -> bool {
+        match (self.configuration, other.configuration) {
+            // TLSA records are all of an owner's, and need nothing beside them.
+            _ if self.tlsa.is_some() || other.tlsa.is_some() => false,
+            (Some(one), Some(two)) => {
+                one == two && self.port == other.port && one.client.unites(self.scope, other.scope)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What suffices for the client that holds `held`, of whose configuration these are the entries that
+/// bind a host: pins, by what the client compares with them. Sorted, as records have them.
+#[must_use]
+pub fn united<'a>(
+    held: &Published,
+    entries: impl Iterator<Item = &'a Published>,
+) -> Vec<(Scope, Vec<Pin>)> {
+    let mut united = vec![(held.scope, held.pins.clone())];
+    for entry in entries.filter(|entry| held.unites_with(entry)) {
+        match united.iter_mut().find(|(scope, _)| *scope == entry.scope) {
+            Some((_, pins)) => pins.extend(&entry.pins),
+            None => united.push((entry.scope, entry.pins.clone())),
+        }
+    }
+    for (_, pins) in &mut united {
+        pins.sort_unstable();
+        pins.dedup();
+    }
+    united
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::published::{Lifetime, Matching, Origin};
+
+    #[test]
+    fn who_is_bound() {
+        let held = |matching, include_subdomains| Published {
+            host: "example.com".parse().unwrap(),
+            matching,
+            except: vec!["free.example.com".parse().unwrap()],
+            include_subdomains,
+            scope: Scope::Chain,
+            port: None,
+            pins: vec![Pin::from_octets([1; 32])],
+            lifetime: Lifetime::Open,
+            origin: Origin::Header,
+            since: None,
+            configuration: None,
+            exempt: Vec::new(),
+            tlsa: None,
+        };
+        let hosts = [
+            "example.com",
+            "a.example.com",
+            "free.example.com",
+            "b.a.example.com",
+            "b.free.example.com",
+            "notexample.com",
+        ];
+        for (matching, include_subdomains, bound) in [
+            (Matching::Exact, false, [true, false, false, false, false, false]),
+            (Matching::Exact, true, [true, true, true, true, true, false]),
+            (Matching::OneLabel, false, [false, true, false, false, false, false]),
+            (Matching::OneLabel, true, [false, true, false, true, false, false]),
+            (Matching::AnyDepth, false, [true, true, true, true, true, false]),
+        ] {
+            let held = held(matching, include_subdomains);
+            let found = hosts.map(|host| held.binds(&host.parse().unwrap()));
+            assert_eq!(found, bound, "{matching:?} {include_subdomains}");
+        }
+    }
+}
