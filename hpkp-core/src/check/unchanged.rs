@@ -30,6 +30,7 @@ use super::visit::{Place, Visit};
 use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::state::{Live, Record};
+use crate::published::timeline::Timelines;
 use crate::published::{
     self, Lifetime, Matching, Origin, PinValidation, Presented, Presents, Scope, State,
 };
@@ -64,8 +65,9 @@ impl<'a> Published<'a> {
         let named = names_of(host_set).map(|name| (name, Some(false)));
         let aside = || names_of(host_set).map(|name| (name, Some(true)));
         let aside = (!claim.is_served()).then(aside).into_iter().flatten();
-        // Patterns of servers span several labels.
-        let above = host_set.0.parents().skip(1).filter(|_| claim.is_nameless());
+        // Patterns of servers span several labels. The nearest one of a single name is among `named`.
+        let nearest = usize::from(host_set.1 == Matching::Exact);
+        let above = host_set.0.parents().skip(nearest).filter(|_| claim.is_nameless());
         let above = above.map(|domain| ((domain, Matching::OneLabel), None));
         let any = !claim.is_served() && claim != Claim::Wildcard;
         let any = any.then_some(((ANY_HOST, Matching::Exact), Some(true)));
@@ -296,7 +298,7 @@ impl<'a> Published<'a> {
         let body = &live.record.body;
         let let_in = lets_in(enough);
         if body.origin == Origin::Header {
-            let timelines = self.timelines.get_or_init(|| state.timelines());
+            let timelines = self.timelines.get_or_init(|| Timelines::new(state));
             let then = timelines.presented_with(live.record).into_iter();
             let mut then = then.filter(|record| !record.body.aside).peekable();
             if then.peek().is_some() {

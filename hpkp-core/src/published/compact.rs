@@ -10,6 +10,7 @@ use super::event::Event;
 use super::id::EventId;
 use super::name::WriterName;
 use super::state::{Record, Retention, State, is_of_a_configuration};
+use super::timeline::Timelines;
 use super::{Body, Published};
 
 /// How long what is over stays on record, in seconds: a year, a leap year included.
@@ -60,7 +61,7 @@ fn kept(state: &State, writer: &WriterName, now: i64) -> HashSet<EventId> {
         Some(Retention::WhilePublished(_) | Retention::Indefinite) => true,
         None => !ended_long_ago(record.id),
     };
-    let timelines = state.timelines();
+    let timelines = Timelines::new(state);
     let mut kept: HashSet<EventId> =
         state.presents().map(|record| record.id).filter(|id| !ended_long_ago(*id)).collect();
     for record in state.published().filter(is_kept) {
@@ -181,7 +182,7 @@ mod tests {
 
     /// All that a check takes from the records.
     fn facts(state: &State, now: i64) -> Vec<String> {
-        let timelines = state.timelines();
+        let timelines = Timelines::new(state);
         let live = state.live(now).map(|live| {
             let then = timelines.presented_with(live.record).into_iter();
             let then: Vec<EventId> = then.map(|record| record.id).collect();

@@ -12,7 +12,6 @@ use super::event::{
 };
 use super::id::EventId;
 use super::name::{HostName, WriterName};
-use super::timeline::Timelines;
 use crate::pin::Pin;
 
 /// How long old worker processes may go on sending what has ended, in seconds.
@@ -678,12 +677,6 @@ impl State {
             overreach.of = of;
         }
         all
-    }
-
-    /// What every writer presented, to be looked up by what it published.
-    #[must_use]
-    pub fn timelines(&self) -> Timelines<'_> {
-        Timelines::new(self)
     }
 
     /// The number of the event by which a writer ended a record, as far as it did.

@@ -36,7 +36,9 @@ struct Span<'a> {
 }
 
 impl<'a> Timelines<'a> {
-    pub(super) fn new(state: &'a State) -> Self {
+    /// What every writer presented, to be looked up by what it published.
+    #[must_use]
+    pub fn new(state: &'a State) -> Self {
         let mut by_host: HashMap<Key<'a>, Timeline<'a>> = HashMap::new();
         for record in state.presents() {
             let key = (&record.body.host, record.body.matching, &record.writer);
@@ -170,7 +172,7 @@ mod tests {
         ) {
             let (state, ends) = history(&steps);
             let end = |id| ends.get(&id).copied().unwrap_or(u64::MAX);
-            let timelines = state.timelines();
+            let timelines = Timelines::new(&state);
             for record in state.published() {
                 let overlaps = |other: &&Record<Presents>| {
                     other.seq < end(record.id) && record.seq < end(other.id)
