@@ -9,7 +9,6 @@
 
 mod client;
 mod core;
-mod dane;
 mod generate;
 mod history;
 mod judge;
@@ -49,7 +48,6 @@ fn flags() -> Without {
         force: has("force"),
         upgrade: has("upgrade"),
         not_served_here: has("not_served_here"),
-        zones: has("zones"),
         waits: has("waits"),
         nginx: false,
     }
