@@ -2,7 +2,8 @@
 
 use hpkp_core::check::{Deployment, Listener};
 use hpkp_core::finding::{Class, Code};
-use hpkp_core::published::{Body, Event, Matching, Scope};
+use hpkp_core::published::{Body, Event, Matching, Published, Scope};
+use hpkp_tests::recorded::held;
 
 use crate::answering::{codes_of, on_port};
 use crate::published::{BLOCK, Block, LOCKOUT, World};
@@ -51,6 +52,22 @@ fn a_pattern_of_a_server_spans_several_labels_for_those_who_ignore_names() {
     on_port(&mut world, "x.y.example.com", 443, "a");
     assert_eq!(world.codes(&pattern(names, "a")), []);
     assert_eq!(world.codes(&pattern(names, "b")), [UNMET]);
+}
+
+#[test]
+fn clients_of_a_pattern_are_led_by_the_pattern_above_it() {
+    let mut world = World::new(&OTHER);
+    let names: &[&str] = &["*.example.com"];
+    world.accept(&pattern(names, "a"));
+    // The default server has their key, and they never came there.
+    let body = Published {
+        matching: Matching::OneLabel,
+        scope: Scope::Leaf,
+        port: Some(443),
+        ..held("y.example.com", vec![world.pin("f")])
+    };
+    world.add("dns", Body::Published(body));
+    assert_eq!(world.codes(&pattern(names, "a")), [NEVER_MET]);
 }
 
 #[test]
