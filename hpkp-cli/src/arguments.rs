@@ -3,6 +3,7 @@
 
 mod generate;
 mod id;
+mod install;
 mod parse;
 mod published;
 
@@ -16,11 +17,12 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use generate::{GenerateArguments, GenerateCommand};
 pub(crate) use id::IdPrefix;
+pub(crate) use install::InstallArguments;
 pub(crate) use parse::ParseArguments;
 pub(crate) use published::{
-    AddArguments, CompactArguments, CompromisedArguments, EndArguments, ExportArguments,
-    ImportArguments, ListArguments, PublishedArguments, PublishedCommand, Records, Scope,
-    ShowArguments, WaiveArguments, WhyArguments,
+    AddArguments, CompactArguments, CompromisedArguments, DEFAULT_DIRECTORY, EndArguments,
+    ExportArguments, ImportArguments, ListArguments, PublishedArguments, PublishedCommand, Records,
+    Scope, ShowArguments, WaiveArguments, WhyArguments,
 };
 
 /// Headings and names stand out on a terminal.
@@ -40,6 +42,7 @@ Examples:
   hpkp pin www.example.com                                print the pins of a server
   hpkp find sha256/PIN /etc/ssl                           find the private key of a pin
   hpkp published why www.example.com --cert new.pem       would clients accept this certificate?
+  hpkp install --from DIR --to DIR --test CMD --reload CMD  install a renewed certificate
 
 Exit codes: 0 success, 1 the answer is no or the input is invalid, 2 wrong usage,
 3 the answer cannot be determined.")]
@@ -52,6 +55,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     Pin(PinArguments),
     Find(FindArguments),
+    Install(InstallArguments),
     Parse(ParseArguments),
     Published(PublishedArguments),
     Generate(GenerateArguments),

@@ -14,6 +14,7 @@ mod find;
 mod generate;
 pub mod import;
 mod input;
+mod install;
 mod key;
 mod output;
 mod parse;
@@ -35,6 +36,7 @@ pub fn run() -> Exit {
     match usage::arguments().map(|arguments| arguments.command) {
         Ok(Command::Pin(arguments)) => pin::run(&arguments),
         Ok(Command::Find(arguments)) => find::run(&arguments),
+        Ok(Command::Install(arguments)) => install::run(&arguments),
         Ok(Command::Parse(arguments)) => parse::run(&arguments),
         Ok(Command::Published(arguments)) => published::run(&arguments),
         Ok(Command::Generate(arguments)) => generate::run(&arguments),
