@@ -6,6 +6,7 @@ mod id;
 mod install;
 mod parse;
 mod published;
+mod renew_check;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub(crate) use published::{
     ExportArguments, ImportArguments, ListArguments, PublishedArguments, PublishedCommand, Records,
     Scope, ShowArguments, WaiveArguments, WhyArguments,
 };
+pub(crate) use renew_check::RenewCheckArguments;
 
 /// Headings and names stand out on a terminal.
 const STYLES: Styles = Styles::styled()
@@ -57,6 +59,7 @@ pub(crate) enum Command {
     Find(FindArguments),
     Install(InstallArguments),
     Parse(ParseArguments),
+    RenewCheck(RenewCheckArguments),
     Published(PublishedArguments),
     Generate(GenerateArguments),
 }

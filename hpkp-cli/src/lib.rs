@@ -23,6 +23,7 @@ mod presented;
 mod private_key;
 mod progress;
 mod published;
+mod renew_check;
 mod time;
 mod usage;
 mod walk;
@@ -38,6 +39,7 @@ pub fn run() -> Exit {
         Ok(Command::Find(arguments)) => find::run(&arguments),
         Ok(Command::Install(arguments)) => install::run(&arguments),
         Ok(Command::Parse(arguments)) => parse::run(&arguments),
+        Ok(Command::RenewCheck(arguments)) => renew_check::run(&arguments),
         Ok(Command::Published(arguments)) => published::run(&arguments),
         Ok(Command::Generate(arguments)) => generate::run(&arguments),
         Err(exit) => exit,

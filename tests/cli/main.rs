@@ -10,6 +10,7 @@ mod export;
 mod faults;
 mod find;
 mod input;
+mod install;
 mod parse;
 mod pin;
 mod published;

@@ -110,13 +110,15 @@ impl<'a> Old<'a> {
         };
         let all: Vec<&PemFile> = with_leaf.iter().map(|(_, file)| *file).collect();
         let ours: Vec<&PemFile> = all.iter().filter(|file| shares(file)).copied().collect();
-        // The certificate of this name and kind; the only one of this name, or the only one at all,
-        // whatever its kind.
-        let is_only = count == 1 && is_one(&ours);
-        let is_alone = count == 1 && is_one(&all);
+        // The certificate of this name and kind. Where there is none: the one in a file of the same
+        // name, the only one of this name, or the only one at all, whatever its kind.
+        let has_kind = ours.iter().any(|file| kind_of_leaf(file) == Some(pair.kind()));
+        let is_single = count == 1 && !has_kind;
+        let is_only = is_single && is_one(&ours);
+        let is_alone = is_single && is_one(&all);
         let leaves = with_leaf.into_iter().filter(|(name, file)| {
             let is_of_kind = kind_of_leaf(file) == Some(pair.kind());
-            pair.names.contains_key(*name) && (is_of_kind || count == 1)
+            pair.names.contains_key(*name) && (is_of_kind || is_single)
                 || shares(file) && (is_of_kind || is_only)
                 || is_alone
         });

@@ -17,7 +17,8 @@ use crate::arguments::{PublishedArguments, PublishedCommand as Command, Records}
 use crate::exit::Exit;
 use crate::output;
 use crate::usage;
-pub(crate) use judge::{Chains, Judge};
+pub(crate) use judge::{Chains, Judge, Judgement};
+pub(crate) use replay::OpenSsl;
 use store::{Failure, Store};
 
 /// Runs the command.

@@ -433,7 +433,8 @@ fn system() -> (Anchors, Option<Skipped>) {
 }
 
 /// The command's own OpenSSL.
-pub(super) struct OpenSsl;
+#[derive(Debug)]
+pub(crate) struct OpenSsl;
 
 impl VerifySignature for OpenSsl {
     fn is_signed_by(&self, certificate: &Certificate, issuer: &Certificate) -> bool {
