@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hpkp_core::certificate::Certificate;
 use hpkp_core::path::VerifySignature;
 use hpkp_core::pin::Pin;
 use hpkp_core::spki;
+use hpkp_core::text::Excerpt;
+use hpkp_core::ua::host::Host;
 use openssl::ec::{EcGroup, EcKey};
 use openssl::error::ErrorStack;
 use openssl::nid::Nid;
@@ -20,6 +23,7 @@ use zeroize::Zeroizing;
 
 use crate::arguments::{DEFAULT_DIRECTORY, RenewCheckArguments};
 use crate::exit::Exit;
+use crate::presented::{self, Address};
 use crate::published::{Chains, Judge, Judgement, OpenSsl};
 use crate::{encoded, input, output, private_key, usage};
 
@@ -46,16 +50,20 @@ pub(crate) fn run(arguments: &RenewCheckArguments) -> Exit {
 }
 
 fn answer(arguments: &RenewCheckArguments) -> Result<Exit, (Exit, String)> {
-    let present = present(&arguments.cert)?;
+    let present = match (&arguments.cert, &arguments.server) {
+        (Some(file), _) => vec![(file.clone(), in_file(file)?)],
+        (None, Some(server)) => presented(server, arguments.hosts.first())?,
+        (None, None) => return Err((Exit::Usage, "give --cert or --server".to_owned())),
+    };
     let key = arguments.key.as_deref().map(public_key).transpose()?;
-    let renewal = Renewal::new(&arguments.cert, &present, key.as_deref())?;
+    let renewal = Renewal::new(&present, key.as_deref())?;
     let directories = match &arguments.records.directory[..] {
         [] => vec![DEFAULT_DIRECTORY.to_owned()],
         named => named.to_vec(),
     };
     let judge = Judge::open(&directories, arguments.trusted_certificate.as_deref(), None)?;
     let names = match &arguments.hosts[..] {
-        [] => present[0].dns_names(),
+        [] => present[0].1[0].dns_names(),
         named => named,
     };
     let hosts = judge.hosts(names.iter());
@@ -64,35 +72,50 @@ fn answer(arguments: &RenewCheckArguments) -> Result<Exit, (Exit, String)> {
     }
     let mut verdict = Verdict::default();
     for host in &hosts {
-        verdict.add(judge.ask(host, &renewal.chains, Some(&renewal.verify))?);
+        verdict.add(judge.ask(host, &renewal.chains, Some(&renewal))?);
     }
     let pin = key.map(|spki| format!("sha256/{}", Pin::of_spki(&spki)));
     let (exit, written) = (verdict.exit, verdict.print(pin, arguments.records.json));
     Ok(output::ended(exit, written))
 }
 
-/// The certificate that a renewal would bring.
+/// The certificates that a renewal would bring. What signed the present ones is taken to sign them.
 struct Renewal {
     chains: Chains,
-    verify: AsBefore,
+    present: Vec<Arc<Certificate>>,
 }
 
 impl Renewal {
-    fn new(
-        file: &str,
-        present: &[Arc<Certificate>],
-        key: Option<&[u8]>,
-    ) -> Result<Self, (Exit, String)> {
-        let cannot = || {
-            let file = output::path(Path::new(file));
-            (Exit::Undetermined, format!("{file}: cannot put another key into the certificate"))
-        };
-        let spki = key.map_or_else(new_key, |key| Ok(key.to_vec())).map_err(|_| cannot())?;
-        let renewed = with_key(present[0].der(), &spki).ok_or_else(cannot)?;
-        let renewed = Arc::new(Certificate::from_der(&renewed).map_err(|_| cannot())?);
-        let verify = AsBefore { renewed: renewed.der().to_vec(), present: Arc::clone(&present[0]) };
-        let chain = std::iter::once(renewed).chain(present[1..].iter().cloned());
-        Ok(Self { chains: vec![(file.to_owned(), chain.collect())], verify })
+    fn new(present: &Chains, key: Option<&[u8]>) -> Result<Self, (Exit, String)> {
+        let mut chains = Vec::new();
+        for (source, chain) in present {
+            let cannot = || {
+                let source = output::path(Path::new(source));
+                (
+                    Exit::Undetermined,
+                    format!("{source}: cannot put another key into the certificate"),
+                )
+            };
+            let spki = key.map_or_else(new_key, |key| Ok(key.to_vec())).map_err(|_| cannot())?;
+            let renewed = with_key(chain[0].der(), &spki).ok_or_else(cannot)?;
+            let renewed = Certificate::from_der(&renewed).map_err(|_| cannot())?;
+            let behind = chain[1..].iter().cloned();
+            let chain = std::iter::once(Arc::new(renewed)).chain(behind);
+            chains.push((source.clone(), chain.collect()));
+        }
+        Ok(Self {
+            chains,
+            present: present.iter().map(|(_, chain)| Arc::clone(&chain[0])).collect(),
+        })
+    }
+}
+
+impl VerifySignature for Renewal {
+    fn is_signed_by(&self, certificate: &Certificate, issuer: &Certificate) -> bool {
+        let renewed = self.chains.iter().zip(&self.present);
+        let mut renewed = renewed.filter(|((_, chain), _)| chain[0].der() == certificate.der());
+        let signed = renewed.next().map_or(certificate, |(_, present)| present);
+        OpenSsl.is_signed_by(signed, issuer)
     }
 }
 
@@ -159,7 +182,7 @@ impl Verdict {
 }
 
 /// The chain in a file.
-fn present(file: &str) -> Result<Vec<Arc<Certificate>>, (Exit, String)> {
+fn in_file(file: &str) -> Result<Vec<Arc<Certificate>>, (Exit, String)> {
     let shown = output::path(Path::new(file));
     let bytes = input::named(file.as_ref(), spki::MAX_FILE)
         .map_err(|error| (error.exit().and(Exit::Undetermined), format!("{shown}: {error}")))?;
@@ -170,6 +193,23 @@ fn present(file: &str) -> Result<Vec<Arc<Certificate>>, (Exit, String)> {
         true => Err((Exit::No, format!("{shown}: contains no certificate"))),
         false => Ok(chain),
     }
+}
+
+/// The chains that a server presents for a host, or for its own name.
+fn presented(server: &str, host: Option<&String>) -> Result<Chains, (Exit, String)> {
+    const TIMEOUT: Duration = Duration::from_secs(10);
+    let address = Address::parse(server)
+        .ok_or_else(|| (Exit::Usage, "--server takes HOST or HOST:PORT".to_owned()))?;
+    let named = host.and_then(|host| Host::parse(host).ok());
+    let answer = presented::ask(&address, &named.unwrap_or(address.host.clone()), TIMEOUT)
+        .map_err(|error| (Exit::Undetermined, format!("{}: {error}", Excerpt::new(server))))?;
+    let chains = answer.chains.into_iter().map(|chain| {
+        let chain = chain.certificates.iter().map(|der| Certificate::from_der(der).map(Arc::new));
+        let chain = chain.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string());
+        chain.map(|chain| (server.to_owned(), chain))
+    });
+    let chains = chains.collect::<Result<Vec<_>, _>>();
+    chains.map_err(|error| (Exit::Undetermined, format!("{}: {error}", Excerpt::new(server))))
 }
 
 /// The `SubjectPublicKeyInfo` of the first key in a file, in DER.
@@ -200,19 +240,6 @@ fn public_key(file: &OsStr) -> Result<Vec<u8>, (Exit, String)> {
 fn new_key() -> Result<Vec<u8>, ErrorStack> {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
     PKey::from_ec_key(EcKey::generate(&group)?)?.public_key_to_der()
-}
-
-/// Takes the signature of the present certificate for that of the renewed one.
-struct AsBefore {
-    renewed: Vec<u8>,
-    present: Arc<Certificate>,
-}
-
-impl VerifySignature for AsBefore {
-    fn is_signed_by(&self, certificate: &Certificate, issuer: &Certificate) -> bool {
-        let is_renewed = certificate.der() == self.renewed;
-        OpenSsl.is_signed_by(if is_renewed { &self.present } else { certificate }, issuer)
-    }
 }
 
 /// The certificate with another key: `SubjectPublicKeyInfo` exchanged in its DER (RFC 5280 section 4.1).

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::Records;
 
@@ -12,11 +12,13 @@ use super::Records;
 /// made yet. The renewed certificate is taken to have another key, and the names, the issuer and the
 /// chain of the present one. The first line of the answer begins with yes, no or unknown.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("present").required(true).args(["cert", "server"]))]
 #[command(after_help = "\
 Examples:
   hpkp renew-check --cert /etc/ssl/example/fullchain.pem              with a new key
   hpkp renew-check --cert fullchain.pem --key privkey.roll.pem        with a key that is there already
-  hpkp renew-check --cert fullchain.pem --key privkey.pem             with the same key")]
+  hpkp renew-check --cert fullchain.pem --key privkey.pem             with the same key
+  hpkp renew-check www.example.com --server localhost                 what this machine presents")]
 pub(crate) struct RenewCheckArguments {
     /// Host name [default: the names in the present certificate].
     #[arg(value_name = "HOST")]
@@ -24,7 +26,11 @@ pub(crate) struct RenewCheckArguments {
 
     /// Present certificate, followed by its chain.
     #[arg(long, value_name = "FILE")]
-    pub(crate) cert: String,
+    pub(crate) cert: Option<String>,
+
+    /// Server that presents it, where the file cannot be read.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) server: Option<String>,
 
     /// Key of the renewed certificate: a private or public key, a certificate signing request or a
     /// certificate [default: a new key].
