@@ -33,6 +33,7 @@ struct Answer {
     v: u32,
     answer: &'static str,
     /// The pin of the renewed certificate; none for a new key.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pin: Option<String>,
     hosts: BTreeMap<String, Box<RawValue>>,
 }

@@ -33,7 +33,7 @@ fn message(httpd: &Httpd) -> String {
 #[test]
 fn mod_md_is_stopped_before_it_makes_a_key() {
     let mut httpd = Httpd::with(Module::Shipped, Mpm::Event);
-    httpd.load(&["md", "watchdog", "dir"]);
+    httpd.load(&["md", "dir"]);
     let pki = httpd.pki();
     let pebble = Pebble::start(&pki);
     pki.write("html/index.html", "x");
@@ -54,9 +54,9 @@ fn mod_md_is_stopped_before_it_makes_a_key() {
         httpd.configure(&format!(
             "{}HPKPPublishedPins records writer=web-1\nHPKPTrustedCertificate root.pem\n\
              MDStoreDir md\nMDCertificateAgreement accepted\nMDContactEmail x@example.com\n\
-             MDCertificateAuthority {}\nMDCACertificateFile pebble-ca.pem\nMDPortMap http:{} https:{port}\n\
+             MDCertificateAuthority {}\nMDCACertificateFile {directory}/pebble-ca.pem\nMDPortMap http:{} https:{port}\n\
              MDCheckInterval 1s\nMDRetryDelay 1s\nMDStapling off\nMDomain {HOST}\n{more}\n\
-             <VirtualHost 127.0.0.1:{port}>\nServerName {HOST}\nSSLEngine on\n</VirtualHost>\n",
+             <VirtualHost 127.0.0.1:{port}>\nServerName {HOST}\nSSLEngine on\nProtocols http/1.1 acme-tls/1\n</VirtualHost>\n",
             listen(&[port]),
             pebble.directory(),
             free_port()

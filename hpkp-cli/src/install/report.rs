@@ -75,6 +75,7 @@ pub(crate) struct Step {
     pub(crate) step: &'static str,
     pub(crate) command: String,
     /// Its exit code; none where a signal or the time limit ended it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) exit: Option<i32>,
     /// The end of what it printed.
     pub(crate) output: String,
@@ -84,6 +85,7 @@ pub(crate) struct Step {
 #[derive(Debug, Serialize)]
 pub(crate) struct PairView {
     pub(crate) certificate: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pin: Option<String>,
     pub(crate) dns_names: Vec<String>,
     pub(crate) not_after: String,
