@@ -636,6 +636,41 @@ fn signal(pid: u32, signal: libc::c_int) {
     assert_eq!(unsafe { libc::kill(libc::pid_t::try_from(pid).expect("a pid"), signal) }, 0);
 }
 
+/// The server read the client's directory until now.
+#[test]
+fn a_link_to_the_client_s_directory_is_led_away_from_it() {
+    let place = Place::new();
+    fs::remove_dir_all(place.path("live")).expect("removed");
+    symlink("new", place.path("live")).expect("a link");
+    let said = place.install(&["--json"]);
+    assert_eq!(
+        (said.code, said.json()["outcome"].as_str()),
+        (Some(0), Some("installed")),
+        "{said:?}"
+    );
+    place.lay("new", "old");
+    assert_eq!(place.live(), "next");
+}
+
+#[test]
+fn damaged_files_of_the_server_are_replaced() {
+    let place = Place::new();
+    for damage in ["certificate", "key", "both"] {
+        fs::remove_dir_all(place.path("live")).expect("removed");
+        fs::create_dir(place.path("live")).expect("a directory");
+        for (file, name, end) in
+            [("old.chain", "site.crt", "key"), ("old.key", "site.key", "certificate")]
+        {
+            let text = String::from_utf8(place.pki.read(file)).expect("PEM");
+            let length = if damage == end { text.len() } else { 100 };
+            place.pki.write(&format!("live/{name}"), &text[..length]);
+        }
+        let said = place.install(&[]);
+        assert_eq!(said.code, Some(0), "{damage}: {said:?}");
+        assert_eq!(place.pair_in("live", ["site.crt", "site.key"]), "next", "{damage}");
+    }
+}
+
 /// Killed in the test and in the reload, at points that the command itself chooses.
 #[test]
 fn what_was_interrupted_is_undone_at_the_next_run_or_at_boot() {

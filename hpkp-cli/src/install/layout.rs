@@ -127,6 +127,10 @@ impl<'a> Old<'a> {
     }
 
     fn is_replaced(&self, name: &str, file: &PemFile) -> bool {
+        let is_damaged = file.damage.is_some() && !file.has_key();
+        if kind_of_leaf(file).is_none() && is_damaged {
+            return self.leaves.is_empty() || self.pair.names.contains_key(name);
+        }
         if kind_of_leaf(file).is_some() {
             return self.leaves.iter().any(|one| std::ptr::eq(*one, file));
         }
@@ -160,8 +164,8 @@ impl<'a> Old<'a> {
     fn role(&self, file: &PemFile) -> Option<Role> {
         let has_chain = || self.files.values().any(|other| is_chain_of(other, file));
         Some(match (file.has_key(), file.certificates.len()) {
-            (false, 0) => return None,
-            (false, _) if kind_of_leaf(file).is_none() => Role::Chain,
+            (false, 0) if file.damage.is_none() => return None,
+            (false, _) if kind_of_leaf(file).is_none() && file.damage.is_none() => Role::Chain,
             (false, 1) if has_chain() => Role::Leaf,
             (false, _) => Role::Full,
             (true, 0) => Role::Key,

@@ -52,31 +52,36 @@ struct Plan {
     written: BTreeMap<String, Written>,
     /// For each pair the chain in its place now.
     old: Vec<Option<Vec<Arc<Certificate>>>>,
+    /// Whether the server reads another directory than the client writes.
+    is_detached: bool,
 }
 
 impl Plan {
     fn new(arguments: &InstallArguments, place: &Place) -> Result<Self, Stop> {
-        for from in &arguments.from {
-            let (from, to) = (from.canonicalize(), place.path().canonicalize());
-            if from.is_ok() && from.ok() == to.ok() {
-                return Err(Stop::usage(
-                    "--from and --to are the same directory; the client must write where the server does not read",
-                ));
-            }
+        let to = place.path().canonicalize().ok();
+        let is_same =
+            to.is_some() && arguments.from.iter().any(|from| from.canonicalize().ok() == to);
+        let is_link = matches!(place.form, journal::Form::Link(_));
+        if is_same && !is_link {
+            return Err(Stop::usage(
+                "--from and --to are the same directory; the client must write where the server does not read",
+            ));
         }
         let pairs = source::pairs(arguments)?;
         let present = place.present()?;
         let written = layout::files(&pairs, &present.entries)?;
         let old = (0..pairs.len()).map(|pair| old_chain(pair, &written, &present)).collect();
-        Ok(Self { pairs, present, written, old })
+        // A link that leads to the client's directory is led to one of the server's own.
+        Ok(Self { pairs, present, written, old, is_detached: !is_same })
     }
 
     /// Whether every file is there already, with the content that it would have.
     fn is_in_place(&self) -> bool {
-        self.written.iter().all(|(name, new)| match self.present.entries.get(name) {
-            Some(Entry::Pem(file)) => file.bytes == new.content,
-            _ => false,
-        })
+        self.is_detached
+            && self.written.iter().all(|(name, new)| match self.present.entries.get(name) {
+                Some(Entry::Pem(file)) => file.bytes == new.content,
+                _ => false,
+            })
     }
 
     /// The leaves in the order of the pairs; an empty one where there is none yet.

@@ -137,10 +137,13 @@ pub(crate) fn text_of<'a>(certificates: impl Iterator<Item = &'a Arc<Certificate
 
 fn key_in(bytes: &[u8]) -> KeyState {
     const ENCRYPTED: &[u8] = b"Proc-Type: 4,ENCRYPTED";
+    const KEY_END: &[u8] = b"PRIVATE KEY-----";
     let blocks = pem::blocks(bytes).flatten();
     let mut keys = blocks.filter(|block| block.label.ends_with(b"PRIVATE KEY"));
     let Some(block) = keys.next() else {
-        return KeyState::None;
+        // One that is cut off.
+        let has_begin = bytes.windows(KEY_END.len()).any(|part| part == KEY_END);
+        return if has_begin { KeyState::Unusable } else { KeyState::None };
     };
     if keys.next().is_some() {
         return KeyState::Unusable;

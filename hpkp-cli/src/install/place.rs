@@ -1,5 +1,5 @@
-//! The server's directory, and how it is exchanged as a whole: beside `DIR` lies `.DIR.hpkp`, of the
-//! owner alone, with a lock, the new files until they are in place, and a journal from before the
+//! The server's directory, and how it is exchanged as a whole: beside `DIR` lies `.DIR.hpkp`, which its
+//! owner alone can change, with a lock, the new files until they are in place, and a journal from before the
 //! exchange until the server serves them. Whoever finds a journal knows that an install was
 //! interrupted.
 
@@ -338,6 +338,15 @@ impl Place {
         self.sync()
     }
 
+    /// Whether there is something to go back to.
+    pub(crate) fn has_old(&self, journal: &Journal) -> bool {
+        match &journal.form {
+            Form::Absent => true,
+            Form::Directory => self.state.join("new").is_dir(),
+            Form::Link(target) => self.parent.join(target).is_dir(),
+        }
+    }
+
     /// Whether the new files of an interrupted install are in place, the old ones are, or neither.
     pub(crate) fn standing(&self, journal: &Journal) -> Result<Standing, Stop> {
         let path = self.path();
@@ -440,7 +449,8 @@ fn form(path: &Path) -> Result<Form, Stop> {
 
 fn make_state(state: &Path) -> Result<(), Stop> {
     let shown = output::path(state);
-    match DirBuilder::new().mode(0o700).create(state) {
+    // Who may read the server's directory must get there by a link.
+    match DirBuilder::new().mode(0o711).create(state) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             return Err(Stop::io(&format!("cannot create {shown}"), &error));
         }
@@ -448,11 +458,11 @@ fn make_state(state: &Path) -> Result<(), Stop> {
     }
     let metadata = fs::symlink_metadata(state).map_err(|error| Stop::io(&shown, &error))?;
     let is_ours = metadata.uid() == rustix::process::geteuid().as_raw();
-    if !metadata.is_dir() || !is_ours || metadata.mode() & 0o077 != 0 {
+    if !metadata.is_dir() || !is_ours || metadata.mode() & 0o022 != 0 {
         return Err(Stop::undetermined(
             "state-unsafe",
             format!(
-                "{shown}: must be a directory of the user that runs this command, with mode 0700; remove it if \
+                "{shown}: must be a directory of the user that runs this command, with mode 0711; remove it if \
                  no install was interrupted"
             ),
         ));

@@ -35,6 +35,12 @@ pub(super) fn run(
     let standing = place.standing(&journal)?;
     let (code, text) = match standing {
         Standing::Old => ("interrupted", "an interrupted install had changed nothing".to_owned()),
+        Standing::New if !place.has_old(&journal) => {
+            journal.reloading = false;
+            let text =
+                "an install was interrupted, and the old files are gone since; the new ones stay";
+            ("interrupted", text.to_owned())
+        }
         Standing::New => match reason_to_keep(&journal) {
             Some(why) => ("interrupted", format!("an interrupted install is complete now: {why}")),
             None => {
