@@ -1,6 +1,7 @@
 //! Command line: one definition, of which help, man pages and completions are made. The help texts
 //! are the comments here.
 
+mod acme;
 mod generate;
 mod id;
 mod install;
@@ -16,6 +17,7 @@ use clap::builder::Styles;
 use clap::builder::styling::{AnsiColor, Style};
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use acme::{AcmeArguments, AcmeCommand, DoctorArguments};
 pub(crate) use generate::{GenerateArguments, GenerateCommand};
 pub(crate) use id::IdPrefix;
 pub(crate) use install::InstallArguments;
@@ -60,6 +62,7 @@ pub(crate) enum Command {
     Install(InstallArguments),
     Parse(ParseArguments),
     RenewCheck(RenewCheckArguments),
+    Acme(AcmeArguments),
     Published(PublishedArguments),
     Generate(GenerateArguments),
 }

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod acme;
 mod arguments;
 mod encoded;
 mod exit;
@@ -35,6 +36,7 @@ pub use exit::Exit;
 #[must_use]
 pub fn run() -> Exit {
     match usage::arguments().map(|arguments| arguments.command) {
+        Ok(Command::Acme(arguments)) => acme::run(&arguments),
         Ok(Command::Pin(arguments)) => pin::run(&arguments),
         Ok(Command::Find(arguments)) => find::run(&arguments),
         Ok(Command::Install(arguments)) => install::run(&arguments),

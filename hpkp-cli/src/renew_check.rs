@@ -81,13 +81,13 @@ fn answer(arguments: &RenewCheckArguments) -> Result<Exit, (Exit, String)> {
 }
 
 /// The certificates that a renewal would bring. What signed the present ones is taken to sign them.
-struct Renewal {
-    chains: Chains,
+pub(crate) struct Renewal {
+    pub(crate) chains: Chains,
     present: Vec<Arc<Certificate>>,
 }
 
 impl Renewal {
-    fn new(present: &Chains, key: Option<&[u8]>) -> Result<Self, (Exit, String)> {
+    pub(crate) fn new(present: &Chains, key: Option<&[u8]>) -> Result<Self, (Exit, String)> {
         let mut chains = Vec::new();
         for (source, chain) in present {
             let cannot = || {
@@ -183,7 +183,7 @@ impl Verdict {
 }
 
 /// The chain in a file.
-fn in_file(file: &str) -> Result<Vec<Arc<Certificate>>, (Exit, String)> {
+pub(crate) fn in_file(file: &str) -> Result<Vec<Arc<Certificate>>, (Exit, String)> {
     let shown = output::path(Path::new(file));
     let bytes = input::named(file.as_ref(), spki::MAX_FILE)
         .map_err(|error| (error.exit().and(Exit::Undetermined), format!("{shown}: {error}")))?;
@@ -214,7 +214,7 @@ fn presented(server: &str, host: Option<&String>) -> Result<Chains, (Exit, Strin
 }
 
 /// The `SubjectPublicKeyInfo` of the first key in a file, in DER.
-fn public_key(file: &OsStr) -> Result<Vec<u8>, (Exit, String)> {
+pub(crate) fn public_key(file: &OsStr) -> Result<Vec<u8>, (Exit, String)> {
     let shown = output::path(Path::new(file));
     let bytes = input::named(file.as_ref(), spki::MAX_FILE)
         .map(Zeroizing::new)

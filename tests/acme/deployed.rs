@@ -153,6 +153,29 @@ impl Deployed {
         assert_eq!(self.nginx.test().code, Some(0));
     }
 
+    /// What the doctor says of the only certificate in a client's directory: its client, its next key, and
+    /// whether clients accept it.
+    #[track_caller]
+    pub fn doctor(&self, directory: &str) -> [String; 3] {
+        let mut doctor = Command::new(env!("CARGO_BIN_EXE_hpkp"));
+        let arguments = [
+            "acme",
+            "doctor",
+            "-d",
+            "records",
+            "--trusted-certificate",
+            "root.pem",
+            "--json",
+            "--acme",
+        ];
+        let said = output(doctor.current_dir(self.path("")).args(arguments).arg(directory));
+        let json: serde_json::Value = serde_json::from_slice(&said.stdout).expect("JSON");
+        let all = json["certificates"].as_array().expect("certificates");
+        assert_eq!(all.len(), 1, "{json}");
+        ["client", "next_key", "answer"]
+            .map(|name| all[0][name].as_str().expect("a text").to_owned())
+    }
+
     /// The certificate in place, as bytes: another after each renewal that was installed.
     pub fn certificate(&self) -> Vec<u8> {
         fs::read(self.path(&format!("tls/{HOST}/site.pem"))).expect("a file")

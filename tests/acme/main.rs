@@ -62,6 +62,8 @@ fn certbot() {
     }
     deployed.pin_what_is_served();
 
+    assert_eq!(deployed.doctor("C"), ["certbot", "new", "no"]);
+
     let renew = ["renew", "--force-renewal", "--no-random-sleep-on-renew"];
     let before = deployed.certificate();
     assert_eq!(code(&deployed, &mut certbot(&[&renew[..], &["--reuse-key"]].concat())), Some(0));
@@ -70,6 +72,7 @@ fn certbot() {
     let settings =
         fs::read_to_string(deployed.path(&format!("C/renewal/{HOST}.conf"))).expect("settings");
     assert!(settings.contains("reuse_key = True"));
+    assert_eq!(deployed.doctor("C"), ["certbot", "kept", "yes"]);
 
     // certbot succeeds, and leads live/ to the new key; the server's files stay.
     let before = deployed.certificate();
@@ -115,6 +118,8 @@ fn lego() {
         deployed.log()
     );
     deployed.pin_what_is_served();
+
+    assert_eq!(deployed.doctor("P"), ["lego", "unknown", "unknown"]);
 
     let renew = ["renew", "--days", "999", "--no-random-sleep", "--renew-hook", &hook];
     let before = deployed.certificate();
@@ -285,6 +290,7 @@ fn uacme() {
     );
     assert_eq!(deploy(), Some(0), "{}", deployed.log());
     deployed.pin_what_is_served();
+    assert_eq!(deployed.doctor("U"), ["uacme", "kept", "yes"]);
     // It names files that it puts aside by the second.
     let renew = || {
         std::thread::sleep(std::time::Duration::from_millis(1100));

@@ -6,6 +6,7 @@
 mod clients;
 mod compact;
 mod dane;
+mod doctor;
 mod export;
 mod faults;
 mod find;
@@ -148,12 +149,13 @@ fn the_reference_has_every_command_and_option() {
     let page = std::fs::read_to_string(path).expect("the reference");
     let here = Path::new(".");
     let mut open: Vec<Vec<String>> = vec![vec![]];
-    let mut seen = 0;
+    let (mut seen, mut groups) = (0, 0);
     while let Some(command) = open.pop() {
         let words: Vec<&str> = command.iter().map(String::as_str).collect();
         let help = run(here, &[&words[..], &["-h"]].concat()).fine();
         let below = listed(&help);
         if !below.is_empty() {
+            groups += usize::from(!command.is_empty());
             open.extend(below.iter().map(|name| [&command[..], &[(*name).to_owned()]].concat()));
             continue;
         }
@@ -183,6 +185,6 @@ fn the_reference_has_every_command_and_option() {
         }
     }
     let headings = page.lines().filter(|line| line.starts_with("## hpkp "));
-    // The entry of `hpkp published` itself besides.
-    assert_eq!(headings.count(), seen + 1);
+    // The entries of `hpkp published` and its like besides.
+    assert_eq!(headings.count(), seen + groups);
 }

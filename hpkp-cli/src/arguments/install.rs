@@ -7,8 +7,7 @@ use clap::Args;
 
 use super::{Records, seconds};
 
-/// Install a certificate and its key if clients accept them, and put the old ones back if anything
-/// fails.
+/// Install a certificate and its key, if clients accept them.
 ///
 /// Meant as the deploy hook of an ACME client: the client writes where the server does not read, and
 /// this command puts the files in the server's place. The certificates are compared with the recorded
