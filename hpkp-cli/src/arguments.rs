@@ -1,12 +1,15 @@
 //! Command line: one definition, of which help, man pages and completions are made. The help texts
 //! are the comments here.
 
+mod acme;
 mod analyze;
 mod ca;
 mod generate;
 mod id;
+mod install;
 mod parse;
 mod published;
+mod renew_check;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -16,16 +19,19 @@ use clap::builder::Styles;
 use clap::builder::styling::{AnsiColor, Style};
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use acme::{AcmeArguments, AcmeCommand, DoctorArguments};
 pub(crate) use analyze::{AnalyzeArguments, Connect, Starttls};
 pub(crate) use ca::{CaArguments, CaCommand, CaListArguments, CaShowArguments, CaUpdatesArguments};
 pub(crate) use generate::{GenerateArguments, GenerateCommand};
 pub(crate) use id::IdPrefix;
+pub(crate) use install::InstallArguments;
 pub(crate) use parse::ParseArguments;
 pub(crate) use published::{
-    AddArguments, CompactArguments, CompromisedArguments, EndArguments, ExportArguments,
-    ImportArguments, ListArguments, PublishedArguments, PublishedCommand, Records, Scope,
-    ShowArguments, WaiveArguments, WhyArguments,
+    AddArguments, CompactArguments, CompromisedArguments, DEFAULT_DIRECTORY, EndArguments,
+    ExportArguments, ImportArguments, ListArguments, PublishedArguments, PublishedCommand, Records,
+    Scope, ShowArguments, WaiveArguments, WhyArguments,
 };
+pub(crate) use renew_check::RenewCheckArguments;
 
 /// Headings and names stand out on a terminal.
 const STYLES: Styles = Styles::styled()
@@ -44,6 +50,7 @@ Examples:
   hpkp pin www.example.com                                print the pins of a server
   hpkp find sha256/PIN /etc/ssl                           find the private key of a pin
   hpkp published why www.example.com --cert new.pem       would clients accept this certificate?
+  hpkp install --from DIR --to DIR --test CMD --reload CMD  install a renewed certificate
 
 Exit codes: 0 success, 1 the answer is no or the input is invalid, 2 wrong usage,
 3 the answer cannot be determined.")]
@@ -56,9 +63,12 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     Pin(PinArguments),
     Find(FindArguments),
+    Install(InstallArguments),
     Parse(ParseArguments),
     Analyze(AnalyzeArguments),
     Ca(CaArguments),
+    RenewCheck(RenewCheckArguments),
+    Acme(AcmeArguments),
     Published(PublishedArguments),
     Generate(GenerateArguments),
 }

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod acme;
 mod analyze;
 mod arguments;
 mod ca;
@@ -16,6 +17,7 @@ mod find;
 mod generate;
 pub mod import;
 mod input;
+mod install;
 mod key;
 mod output;
 mod parse;
@@ -24,6 +26,7 @@ mod presented;
 mod private_key;
 mod progress;
 mod published;
+mod renew_check;
 mod time;
 mod timed;
 mod usage;
@@ -36,11 +39,14 @@ pub use exit::Exit;
 #[must_use]
 pub fn run() -> Exit {
     match usage::arguments().map(|arguments| arguments.command) {
+        Ok(Command::Acme(arguments)) => acme::run(&arguments),
         Ok(Command::Pin(arguments)) => pin::run(&arguments),
         Ok(Command::Find(arguments)) => find::run(&arguments),
+        Ok(Command::Install(arguments)) => install::run(&arguments),
         Ok(Command::Parse(arguments)) => parse::run(&arguments),
         Ok(Command::Analyze(arguments)) => analyze::run(&arguments),
         Ok(Command::Ca(arguments)) => ca::run(&arguments),
+        Ok(Command::RenewCheck(arguments)) => renew_check::run(&arguments),
         Ok(Command::Published(arguments)) => published::run(&arguments),
         Ok(Command::Generate(arguments)) => generate::run(&arguments),
         Err(exit) => exit,

@@ -77,7 +77,7 @@ fn is_encrypted_pkcs8(der: &[u8]) -> bool {
 
 /// The tag, the content and what follows of the DER element that `der` begins with, for tags of one
 /// octet.
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub(crate) fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;
     let (length, rest) = match first {

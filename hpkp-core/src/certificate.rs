@@ -223,7 +223,8 @@ impl Certificate {
     }
 
     /// What it says of who issued it: the issuer's name and its key identifier.
-    pub(crate) fn issuer_fingerprint(&self) -> Fingerprint {
+    #[must_use]
+    pub fn issuer_fingerprint(&self) -> Fingerprint {
         Fingerprint::of([&*self.issuer.0, self.authority_key_id.as_deref().unwrap_or_default()])
     }
 

@@ -213,7 +213,8 @@ impl Reading {
                     self.find(Code::OtherWriters, text, at);
                 }
             }
-            Ok(Reserved::Recorded | Reserved::Unrecorded(_)) if !is_known => {
+            // Where nothing was ever written, since no host presented a certificate, nothing is missing.
+            Ok(Reserved::Recorded | Reserved::Unrecorded(_)) if !is_known && noted > 0 => {
                 let text = Text::new(format!(
                     "\"{own}\" had records and has none any more, so it is not known which pins clients \
                      hold"

@@ -8,11 +8,13 @@ mod ca;
 mod clients;
 mod compact;
 mod dane;
+mod doctor;
 mod export;
 mod faults;
 mod find;
 mod input;
 mod outside;
+mod install;
 mod parse;
 mod pin;
 mod published;
@@ -186,6 +188,6 @@ fn the_reference_has_every_command_and_option() {
         }
     }
     let headings = page.lines().filter(|line| line.starts_with("## hpkp "));
-    // The entries of commands that have commands besides.
+    // The entries of `hpkp published` and its like besides.
     assert_eq!(headings.count(), seen + groups);
 }

@@ -80,7 +80,8 @@ impl Nginx {
         fs::write(self.path("nginx.conf"), text).expect("a configuration");
     }
 
-    fn command(&self) -> Command {
+    /// The nginx command for this server.
+    pub fn command(&self) -> Command {
         let mut command = Command::new(binary());
         command.arg("-p").arg(self.path("")).arg("-c").arg(self.path("nginx.conf"));
         self.in_environment(command)

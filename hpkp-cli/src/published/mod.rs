@@ -7,6 +7,7 @@ mod change;
 mod compact;
 mod export;
 mod import;
+mod judge;
 mod query;
 mod replay;
 mod store;
@@ -16,7 +17,9 @@ use crate::arguments::{PublishedArguments, PublishedCommand as Command, Records}
 use crate::exit::Exit;
 use crate::output;
 use crate::usage;
+pub(crate) use judge::{Chains, Judge, Judgement};
 pub(crate) use replay::{OpenSsl, system};
+
 use store::{Failure, Store};
 
 /// Runs the command.

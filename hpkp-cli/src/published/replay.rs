@@ -95,15 +95,28 @@ impl Replay {
     ) -> Result<Self, Failure> {
         let own = at_hand::certificates(&arguments.cert)?;
         let behind = at_hand::certificates(&arguments.chain)?.concat();
-        let certificate_hashes = whole(store, host, own.iter().flatten().chain(&behind));
+        Self::of(store, host, own, &behind, arguments, &OpenSsl)
+    }
+
+    /// The answer for certificates that have been read: those of each file in `arguments`, and those
+    /// that are sent after each of them.
+    pub(super) fn of(
+        store: &Store,
+        host: &HostName,
+        own: Vec<Vec<Arc<Certificate>>>,
+        behind: &[Arc<Certificate>],
+        arguments: &WhyArguments,
+        verify: &dyn VerifySignature,
+    ) -> Result<Self, Failure> {
+        let certificate_hashes = whole(store, host, own.iter().flatten().chain(behind));
         let leaves: Vec<Arc<Certificate>> =
             own.iter().filter_map(|chain| chain.first().cloned()).collect();
-        let mut deployment = deployment(store, host, own, &behind, arguments)?;
-        let found = checked(&deployment, store.now);
+        let mut deployment = deployment(store, host, own, behind, arguments)?;
+        let found = checked(&deployment, store.now, verify);
         let mut refusing = Vec::new();
         for group in groups(store, host) {
             deployment.records = Some(records(store, alone(store, &group)));
-            let findings = checked(&deployment, store.now);
+            let findings = checked(&deployment, store.now, verify);
             if findings.iter().any(|finding| finding.class == Class::Lockout) {
                 refusing.extend(
                     group.into_iter().filter(|record| record.body.binds(host)).map(|r| r.id),
@@ -254,8 +267,8 @@ fn deployment(
 }
 
 /// The findings of a server.
-fn checked(deployment: &Deployment, now: i64) -> Vec<Finding> {
-    let mut found = check(deployment, now, &OpenSsl).findings;
+fn checked(deployment: &Deployment, now: i64, verify: &dyn VerifySignature) -> Vec<Finding> {
+    let mut found = check(deployment, now, verify).findings;
     // One port was asked about, or all.
     found.retain(|finding| {
         !matches!(finding.code, Code::PublishedPinsPortNotServed | Code::PinnedPortClosed)
@@ -420,6 +433,7 @@ pub(crate) fn system() -> (Anchors, Option<Skipped>) {
 }
 
 /// The command's own OpenSSL.
+#[derive(Debug)]
 pub(crate) struct OpenSsl;
 
 impl VerifySignature for OpenSsl {

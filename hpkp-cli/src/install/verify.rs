@@ -1,0 +1,222 @@
+//! Whether a server may have the new certificates: by themselves, by the names that they must cover,
+//! and by the pins that clients hold.
+
+use std::collections::BTreeSet;
+
+use super::Plan;
+use super::pair::{Pair, covers};
+use super::report::{Report, Stop};
+use super::served::{self, Endpoint};
+use crate::arguments::InstallArguments;
+use crate::exit::Exit;
+use crate::published::{Chains, Judge};
+use crate::{output, time};
+
+/// The servers to look at afterwards: those that the operator named, or those that present an old
+/// certificate now.
+pub(super) fn endpoints(arguments: &InstallArguments, plan: &Plan) -> Result<Vec<Endpoint>, Stop> {
+    let leaves = plan.leaves();
+    let mut endpoints = served::named(&arguments.served, plan.pairs[0].leaf())?;
+    if !endpoints.is_empty() {
+        endpoints.iter_mut().for_each(|endpoint| {
+            endpoint.look_before(&leaves.old);
+        });
+        return Ok(endpoints);
+    }
+    // Of the records nothing but ports is needed here; whether they can be read is told later.
+    let judge = Judge::open(&arguments.directories(), None, None).ok();
+    let ports = |name: &str| {
+        judge.as_ref().map(|judge| judge.ports(name).into_iter().collect()).unwrap_or_default()
+    };
+    for mut endpoint in served::derived(plan.pairs[0].leaf(), ports) {
+        if endpoint.look_before(&leaves.old) {
+            endpoints.push(endpoint);
+        }
+    }
+    Ok(endpoints)
+}
+
+/// Says what is wrong with the new certificates, and how the command ends for it.
+///
+/// # Errors
+/// The records cannot be read.
+pub(super) fn verify(
+    arguments: &InstallArguments,
+    plan: &Plan,
+    endpoints: &mut [Endpoint],
+    report: &mut Report,
+) -> Result<Exit, Stop> {
+    let mut exit = Exit::Fine;
+    let now = time::now();
+    for (place, pair) in plan.pairs.iter().enumerate() {
+        for (code, text) in
+            pair.faults(now).into_iter().chain(uncovered(arguments, plan, place, pair))
+        {
+            report.problem(code, text);
+            exit = Exit::No;
+        }
+        remark(plan, place, pair, report);
+    }
+    match exit {
+        Exit::Fine => pins(arguments, plan, endpoints, report),
+        wrong => Ok(wrong),
+    }
+}
+
+/// The names that a certificate must cover and does not.
+fn uncovered(
+    arguments: &InstallArguments,
+    plan: &Plan,
+    place: usize,
+    pair: &Pair,
+) -> Option<(&'static str, String)> {
+    let present = plan.old[place].iter().filter_map(|chain| chain.first());
+    let present = present.flat_map(|leaf| leaf.dns_names().iter());
+    let needed: BTreeSet<&String> = match &arguments.host[..] {
+        [] => present.collect(),
+        named => named.iter().collect(),
+    };
+    let missing = needed.into_iter().filter(|name| !covers(pair.leaf(), name));
+    let missing: Vec<String> =
+        missing.map(|name| hpkp_core::text::Excerpt::new(name).to_string()).collect();
+    let hint = match &arguments.host[..] {
+        [] => "; if this server does not need them any more, name those that it needs with --host",
+        _ => "",
+    };
+    (!missing.is_empty()).then(|| {
+        let text = format!(
+            "{}: the certificate is not for {}; clients of these names would refuse it{hint}",
+            output::path(&pair.certificate),
+            missing.join(", ")
+        );
+        ("name-not-covered", text)
+    })
+}
+
+/// What an operator may not have meant.
+fn remark(plan: &Plan, place: usize, pair: &Pair, report: &mut Report) {
+    let file = output::path(&pair.certificate);
+    if let Some(old) = &plan.old[place] {
+        if old.first().is_some_and(|leaf| leaf.not_after() > pair.leaf().not_after()) {
+            let text = format!("{file}: the certificate expires before the one in place");
+            report.warn("expires-earlier", text);
+        }
+        if old.len() > 1 && pair.chain.len() == 1 {
+            let text = format!(
+                "{file}: no chain follows the certificate, as one does in the files in place"
+            );
+            report.warn("chain-missing", text);
+        }
+    }
+    let names = plan.names_of(place);
+    let fresh = names.iter().filter(|name| !plan.present.entries.contains_key(*name));
+    let fresh: Vec<String> = fresh.map(|name| output::path(name.as_ref())).collect();
+    if !plan.present.entries.is_empty() && !fresh.is_empty() {
+        let text = format!(
+            "{}: new in this directory: {}; the server's configuration must name them",
+            report.to,
+            fresh.join(", ")
+        );
+        report.warn("new-names", text);
+    }
+}
+
+/// Compares with the pins on record.
+fn pins(
+    arguments: &InstallArguments,
+    plan: &Plan,
+    endpoints: &mut [Endpoint],
+    report: &mut Report,
+) -> Result<Exit, Stop> {
+    let directories = arguments.directories();
+    if directories.is_empty() {
+        let text = "no pins were compared (--no-records)".to_owned();
+        report.warn("records-not-read", text);
+        return Ok(Exit::Fine);
+    }
+    let unreadable = |(_, text)| Stop::undetermined("records-unreadable", text);
+    let judge = Judge::open(&directories, arguments.trusted_certificate.as_deref(), None)
+        .map_err(unreadable)?;
+    let chains = chains(&plan.pairs);
+    let names = plan.pairs.iter().flat_map(|pair| pair.leaf().dns_names()).chain(&arguments.host);
+    let hosts = judge.hosts(names);
+    if hosts.is_empty() {
+        return Err(Stop::usage(
+            "the certificate has no DNS name; give the names of the server with --host",
+        ));
+    }
+    let mut exit = Exit::Fine;
+    let mut refused = Vec::new();
+    // A key that is known as compromised is found whichever host is asked about.
+    for (place, host) in
+        hosts.iter().enumerate().filter(|(place, host)| *place == 0 || judge.binds(host))
+    {
+        let judgement = judge.ask(host, &chains, None).map_err(unreadable)?;
+        if place == 0 && !judge.binds(host) && !judgement.has_findings {
+            continue;
+        }
+        if judgement.exit != Exit::Fine || judgement.has_findings {
+            judgement.lines.iter().for_each(|line| output::complain(line));
+        }
+        exit = exit.and(judgement.exit);
+        if judgement.exit != Exit::Fine {
+            refused.push(judgement.host.clone());
+        }
+        report.hosts.insert(judgement.host.clone(), judgement.json);
+    }
+    Ok(verdict(exit, &refused, plan, endpoints, report))
+}
+
+/// What the answers for all hosts come to.
+fn verdict(
+    exit: Exit,
+    refused: &[String],
+    plan: &Plan,
+    endpoints: &mut [Endpoint],
+    report: &mut Report,
+) -> Exit {
+    let hosts = refused.join(", ");
+    if exit == Exit::Fine {
+        return exit;
+    }
+    // What is served already locks nobody out anew.
+    if is_unchanged(plan) && endpoints.iter_mut().any(|one| one.look_before(&plan.leaves().old)) {
+        let text = format!(
+            "{hosts}: the key and its issuer are those that the server presents already, so the same clients refuse \
+             both certificates"
+        );
+        report.warn("unchanged", text);
+        return Exit::Fine;
+    }
+    match exit {
+        Exit::No => report
+            .problem("lockout", format!("{hosts}: clients that hold pins would be locked out")),
+        _ => report.problem(
+            "undetermined",
+            format!("{hosts}: cannot tell whether clients that hold pins accept the certificate"),
+        ),
+    }
+    exit
+}
+
+/// Whether each pair has the key, the issuer and the chain of the one that it replaces.
+fn is_unchanged(plan: &Plan) -> bool {
+    plan.pairs.iter().zip(&plan.old).all(|(pair, old)| {
+        let Some(old) = old else { return false };
+        let (a, b) = (pair.leaf(), &old[0]);
+        let authorities = |chain: &[std::sync::Arc<hpkp_core::certificate::Certificate>]| {
+            chain[1..].iter().map(|one| one.der().to_vec()).collect::<Vec<_>>()
+        };
+        a.pin().is_some()
+            && a.pin() == b.pin()
+            && a.issuer_fingerprint() == b.issuer_fingerprint()
+            && authorities(&pair.chain) == authorities(old)
+    })
+}
+
+fn chains(pairs: &[Pair]) -> Chains {
+    pairs
+        .iter()
+        .map(|pair| (pair.certificate.to_string_lossy().into_owned(), pair.chain.clone()))
+        .collect()
+}
