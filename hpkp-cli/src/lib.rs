@@ -15,6 +15,7 @@ mod generate;
 pub mod import;
 mod input;
 mod key;
+pub mod keys;
 mod output;
 mod parse;
 mod pin;
@@ -35,6 +36,7 @@ pub fn run() -> Exit {
     match usage::arguments().map(|arguments| arguments.command) {
         Ok(Command::Pin(arguments)) => pin::run(&arguments),
         Ok(Command::Find(arguments)) => find::run(&arguments),
+        Ok(Command::Key(arguments)) => keys::run(&arguments),
         Ok(Command::Parse(arguments)) => parse::run(&arguments),
         Ok(Command::Published(arguments)) => published::run(&arguments),
         Ok(Command::Generate(arguments)) => generate::run(&arguments),
