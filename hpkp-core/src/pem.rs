@@ -89,25 +89,33 @@ pub fn blocks(file: &[u8]) -> impl Iterator<Item = Result<Block<'_>, PemError>> 
 /// The block with which `text` begins, whose `BEGIN` line was just read; `rest` moves behind its `END` line.
 fn read_body<'a>(text: &'a [u8], label: &'a [u8], rest: &mut &'a [u8]) -> Option<Block<'a>> {
     let whole = *rest;
+    let mut from = 0;
     loop {
-        let at = whole.len() - rest.len();
-        let (line, after) = split_line(rest)?;
+        // A line that matters begins with a dash, and base64 has none.
+        let at = from + memchr::memchr(b'-', &whole[from..])?;
+        if at > 0 && !matches!(whole[at - 1], b'\n' | b'\r') {
+            from = at + 1;
+            continue;
+        }
+        let (line, after) = split_line(&whole[at..])?;
         if self::label(line, BEGIN).is_some() {
             return None;
         }
-        *rest = after;
         if self::label(line, END) == Some(label) {
-            return Some(Block {
-                label,
-                body: &whole[..at],
-                text: &text[..text.len() - after.len()],
-            });
+            *rest = after;
+            let text = &text[..text.len() - after.len()];
+            return Some(Block { label, body: &whole[..at], text });
         }
+        from = whole.len() - after.len();
     }
 }
 
 /// The label of a `BEGIN` or `END` line, where `line` is one.
 fn label<'a>(line: &'a [u8], opening: &[u8]) -> Option<&'a [u8]> {
+    // Nearly all lines are base64.
+    if line.first() != Some(&b'-') {
+        return None;
+    }
     line.trim_ascii_end().strip_prefix(opening)?.strip_suffix(DASHES)
 }
 
@@ -138,6 +146,15 @@ mod tests {
             decoded(file),
             [Ok((b"A".to_vec(), vec![1, 2, 3])), Ok((b"B C".to_vec(), vec![4, 5, 6])),]
         );
+    }
+
+    #[test]
+    fn a_block_has_its_own_lines_alone() {
+        let file = b"x\n-----BEGIN A-----\r\nkey-----END A-----\n-\nAQID\n-----END A-----\n-----BEGIN B-----\n-----END B-----";
+        let blocks: Vec<_> = blocks(file).flatten().collect();
+        assert_eq!(blocks[0].body(), b"\nkey-----END A-----\n-\nAQID\n");
+        assert_eq!(blocks[1].text(), b"-----BEGIN B-----\n-----END B-----");
+        assert_eq!(blocks.len(), 2);
     }
 
     #[test]

@@ -59,6 +59,10 @@ pub fn read(file: &[u8]) -> Result<Vec<Key>, SpkiError> {
     if file.len() > MAX_FILE {
         return Err(SpkiError::TooLarge);
     }
+    // A certificate in DER, from end to end.
+    if let Some(located) = spki_walk::locate(file) {
+        return located_key(located).map(|key| vec![key]);
+    }
     if file.trim_ascii().is_empty() {
         return Err(SpkiError::Empty);
     }
@@ -147,15 +151,15 @@ fn read_der(der: &[u8]) -> Result<Key, SpkiError> {
 /// Nearly every certificate has a shape that the walk knows. For all others, and for what is none, the full
 /// parse decides.
 fn certificate(der: &[u8]) -> Result<Key, SpkiError> {
-    match spki_walk::locate(der) {
-        Some(Located { spki, algorithm, parameters }) => {
-            let pin = (!are_inherited(algorithm, parameters.map(u32::from)))
-                .then(|| Pin::of_spki(spki))
-                .ok_or(SpkiError::InheritedParameters)?;
-            Ok(Key { kind: Kind::Certificate, pin })
-        }
-        None => parsed_certificate(der),
+    spki_walk::locate(der).map_or_else(|| parsed_certificate(der), located_key)
+}
+
+fn located_key(located: Located<'_>) -> Result<Key, SpkiError> {
+    let Located { spki, algorithm, parameters } = located;
+    if are_inherited(algorithm, parameters.map(u32::from)) {
+        return Err(SpkiError::InheritedParameters);
     }
+    Ok(Key { kind: Kind::Certificate, pin: Pin::of_spki(spki) })
 }
 
 fn parsed_certificate(der: &[u8]) -> Result<Key, SpkiError> {

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::drills::{self, Drill, Origin};
 use super::files::{self, New};
+use super::image::PictureError;
 use super::pkcs8::KeyFile;
 use super::qr::Parts;
 use super::{Failure, Passphrase, image, kind, lines, page, secret};
@@ -242,7 +243,7 @@ fn material(sources: &[impl AsRef<OsStr>]) -> Result<Material, Failure> {
     for source in sources {
         let source = source.as_ref();
         let shown = name(source);
-        for one in of_source(source, &shown, &mut parts)? {
+        for one in of_source(source, &shown, &mut parts, sources.len() > 1)? {
             if whole.iter().all(|known| known.file != one.file) {
                 whole.push(one);
             }
@@ -250,7 +251,8 @@ fn material(sources: &[impl AsRef<OsStr>]) -> Result<Material, Failure> {
     }
     match (whole.pop(), whole.is_empty(), parts.is_empty()) {
         (Some(one), true, true) => Ok(one),
-        (None, _, _) => {
+        (None, _, true) => Err(Failure::no(PictureError::NoCode.to_string())),
+        (None, _, false) => {
             let file = parts.join().map_err(|error| Failure::no(error.to_string()))?;
             Ok(Material { file, from: Origin::QrCode })
         }
@@ -259,7 +261,12 @@ fn material(sources: &[impl AsRef<OsStr>]) -> Result<Material, Failure> {
 }
 
 /// The keys in a source, and in `parts` what it has of one.
-fn of_source(source: &OsStr, shown: &str, parts: &mut Parts) -> Result<Vec<Material>, Failure> {
+fn of_source(
+    source: &OsStr,
+    shown: &str,
+    parts: &mut Parts,
+    is_one_of_many: bool,
+) -> Result<Vec<Material>, Failure> {
     let no = |text: &dyn std::fmt::Display| Failure::no(format!("{shown}: {text}"));
     if source == "-" && io::stdin().is_terminal() {
         return typed().map(|one| vec![one]);
@@ -272,15 +279,22 @@ fn of_source(source: &OsStr, shown: &str, parts: &mut Parts) -> Result<Vec<Mater
         read.map_err(|error| Failure { exit: error.exit(), text: format!("{shown}: {error}") })?;
     if image::is_picture(&bytes) {
         let progress = Progress::start("reading the QR code");
-        let codes = image::codes(&bytes).map_err(|error| no(&error))?;
+        let codes = match image::codes(&bytes) {
+            Ok(codes) => codes,
+            // A sheet of several may have lines alone.
+            Err(PictureError::NoCode) if is_one_of_many => return Ok(Vec::new()),
+            Err(error) => return Err(no(&error)),
+        };
         drop(progress);
         let mut whole = Vec::new();
         for text in codes {
-            if text.windows(10).any(|part| part == b"-----BEGIN") {
-                whole.push(Material { file: text, from: Origin::QrCode });
-            } else if !parts.push(&text) {
+            if parts.push(&text) {
+                continue;
+            }
+            if !text.starts_with(b"-----BEGIN") {
                 return Err(no(&"the QR code in the picture is none of a key"));
             }
+            whole.push(Material { file: text, from: Origin::QrCode });
         }
         return Ok(whole);
     }

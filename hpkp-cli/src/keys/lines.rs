@@ -44,17 +44,21 @@ pub(super) fn write(der: &[u8]) -> Zeroizing<String> {
     for (number, bytes) in (1_u16..).zip(der.chunks(BYTES)) {
         let mut symbols = Zeroizing::new(String::with_capacity(64));
         base32.encode_append(bytes, &mut symbols);
-        symbols.push_str(&line_sum(&base32, number, bytes));
-        push_line(&mut text, &format!("{number:3}"), &symbols);
+        push_line(
+            &mut text,
+            &format!("{number:3}"),
+            &[&symbols, &line_sum(&base32, number, bytes)],
+        );
     }
-    push_line(&mut text, &format!("end {count}"), &end_sum(&base32, der));
+    push_line(&mut text, &format!("end {count}"), &[&end_sum(&base32, der)]);
     text
 }
 
-fn push_line(text: &mut String, label: &str, symbols: &str) {
+/// Each part begins a group.
+fn push_line(text: &mut String, label: &str, parts: &[&str]) {
     text.push_str(label);
     text.push(':');
-    for (place, symbol) in symbols.chars().enumerate() {
+    for (place, symbol) in parts.iter().flat_map(|part| part.chars().enumerate()) {
         if place % GROUP == 0 {
             text.push(' ');
         }
