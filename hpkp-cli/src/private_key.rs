@@ -36,7 +36,7 @@ pub(crate) fn from_der(der: &[u8], passphrase: Option<&Passphrase>) -> Option<To
         return Some(told(&key));
     }
     let container = Pkcs12::from_der(der).ok()?;
-    let text = passphrase.and_then(|passphrase| str::from_utf8(passphrase.bytes()).ok());
+    let text = passphrase.and_then(|passphrase| std::str::from_utf8(passphrase.bytes()).ok());
     let key = text.and_then(|text| container.parse2(text).ok()).and_then(|parts| parts.pkey);
     Some(key.map_or(Told::Encrypted, |key| told(&key)))
 }

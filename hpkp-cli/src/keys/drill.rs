@@ -307,7 +307,7 @@ fn of_source(
             &"a PDF file is not read; print it and scan the page, or: pdftoppm -r 300 -png FILE scan",
         ));
     }
-    match str::from_utf8(&bytes) {
+    match std::str::from_utf8(&bytes) {
         Ok(text) if text.trim_start().starts_with(page::TITLE) || lines::are_in(text) => {
             let is_page = text.trim_start().starts_with(page::TITLE);
             let der = lines::read(text, is_page).map_err(|errors| {

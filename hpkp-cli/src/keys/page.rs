@@ -226,7 +226,7 @@ mod tests {
                 made: "2026-11-26T05:00:00Z",
             };
             let page = make(&file, &about, Form::Text).unwrap();
-            let text = str::from_utf8(&page).unwrap();
+            let text = std::str::from_utf8(&page).unwrap();
             assert!(text.starts_with(TITLE) && text.contains("Names: www.example.com\n"));
             assert!(text.lines().all(|line| line.chars().count() <= 100));
             assert_eq!(lines::read(text, true).unwrap(), file.der);

@@ -129,7 +129,7 @@ impl Parts {
 fn part(text: &[u8]) -> Option<(usize, usize, String, &[u8])> {
     let rest = text.strip_prefix(HEADER.as_bytes())?;
     let end = rest.iter().take(HEADER_MAX).position(|byte| *byte == b'\n')?;
-    let (header, body) = (str::from_utf8(&rest[..end]).ok()?, &rest[end + 1..]);
+    let (header, body) = (std::str::from_utf8(&rest[..end]).ok()?, &rest[end + 1..]);
     let (place, id) = header.trim_end().split_once(' ')?;
     let (number, count) = place.split_once('/')?;
     let (number, count) = (number.parse().ok()?, count.parse().ok()?);

@@ -132,7 +132,8 @@ fn of_der(der: &[u8], ask: Ask<'_>) -> Result<PKey<Private>, SecretError> {
     }
     if let Ok(container) = Pkcs12::from_der(der) {
         let passphrase = ask().map_err(SecretError::NoPassphrase)?;
-        let text = str::from_utf8(passphrase.bytes()).map_err(|_| SecretError::WrongPassphrase)?;
+        let text =
+            std::str::from_utf8(passphrase.bytes()).map_err(|_| SecretError::WrongPassphrase)?;
         let parts = container.parse2(text).map_err(|_| SecretError::WrongPassphrase)?;
         return parts.pkey.ok_or_else(|| SecretError::NotPrivate("certificates".to_owned()));
     }
