@@ -7,6 +7,7 @@ mod ca;
 mod generate;
 mod id;
 mod install;
+mod key;
 mod parse;
 mod published;
 mod renew_check;
@@ -25,6 +26,7 @@ pub(crate) use ca::{CaArguments, CaCommand, CaListArguments, CaShowArguments, Ca
 pub(crate) use generate::{GenerateArguments, GenerateCommand};
 pub(crate) use id::IdPrefix;
 pub(crate) use install::InstallArguments;
+pub(crate) use key::{DrillArguments, KeyArguments, KeyCommand, NewKeyArguments};
 pub(crate) use parse::ParseArguments;
 pub(crate) use published::{
     AddArguments, CompactArguments, CompromisedArguments, DEFAULT_DIRECTORY, EndArguments,
@@ -64,6 +66,7 @@ pub(crate) enum Command {
     Pin(PinArguments),
     Find(FindArguments),
     Install(InstallArguments),
+    Key(KeyArguments),
     Parse(ParseArguments),
     Analyze(AnalyzeArguments),
     Ca(CaArguments),
@@ -83,6 +86,7 @@ Examples:
   hpkp pin fullchain.pem
   hpkp pin www.example.com                         port 443
   hpkp pin https://www.example.com:8443/ '[::1]:443'
+  hpkp pin --private-key backup.key
   openssl pkey -in backup.key -pubout | hpkp pin -")]
 pub(crate) struct PinArguments {
     /// File, server or - for standard input.
@@ -96,6 +100,15 @@ pub(crate) struct PinArguments {
     /// Server name to send (SNI) instead of HOST.
     #[arg(long, value_name = "NAME")]
     pub(crate) servername: Option<String>,
+
+    /// Also take private keys: print the pins of their public keys.
+    #[arg(long)]
+    pub(crate) private_key: bool,
+
+    /// Passphrase of an encrypted private key, in the first line of a file. Without this option the
+    /// command asks for it.
+    #[arg(long, value_name = "FILE", requires = "private_key")]
+    pub(crate) passphrase_file: Option<PathBuf>,
 
     /// Time limit for each connection, in seconds.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
@@ -123,6 +136,10 @@ pub(crate) struct FindArguments {
     /// Directory to search, with all its subdirectories, or a file.
     #[arg(value_name = "DIR", default_value = ".")]
     pub(crate) directory: PathBuf,
+
+    /// Passphrase of encrypted private keys, in the first line of a file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
 
     /// Print one line of JSON.
     #[arg(long)]

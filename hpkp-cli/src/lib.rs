@@ -19,6 +19,7 @@ pub mod import;
 mod input;
 mod install;
 mod key;
+pub mod keys;
 mod output;
 mod parse;
 mod pin;
@@ -43,6 +44,7 @@ pub fn run() -> Exit {
         Ok(Command::Pin(arguments)) => pin::run(&arguments),
         Ok(Command::Find(arguments)) => find::run(&arguments),
         Ok(Command::Install(arguments)) => install::run(&arguments),
+        Ok(Command::Key(arguments)) => keys::run(&arguments),
         Ok(Command::Parse(arguments)) => parse::run(&arguments),
         Ok(Command::Analyze(arguments)) => analyze::run(&arguments),
         Ok(Command::Ca(arguments)) => ca::run(&arguments),

@@ -15,6 +15,7 @@ mod find;
 mod input;
 mod outside;
 mod install;
+mod keys;
 mod parse;
 mod pin;
 mod published;

@@ -102,6 +102,7 @@ documents! {
     rotation: "docs/how-to/rotation.md"
     fleet: "docs/how-to/fleet.md"
     acme: "docs/how-to/acme.md"
+    backup_key: "docs/how-to/backup-key.md"
     restore: "docs/how-to/restore.md"
     outside: "docs/how-to/outside.md"
     give_up: "docs/how-to/give-up.md"

@@ -6,6 +6,7 @@ mod at_hand;
 mod change;
 mod compact;
 mod export;
+pub(crate) mod holders;
 mod import;
 mod judge;
 mod query;
