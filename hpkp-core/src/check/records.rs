@@ -325,9 +325,8 @@ impl<'a> Checker<'a> {
 
     fn withhold(&self, sending: &mut [Option<Sending>]) {
         for (host, sending) in sending.iter_mut().enumerate() {
-            if let Some(sending) = sending
-                && self.withheld.contains(&(host, Kind::Enforced))
-            {
+            let is_withheld = self.withheld.contains(&(host, Kind::Enforced));
+            if let Some(sending) = sending.as_mut().filter(|_| is_withheld) {
                 sending.header = None;
             }
         }
@@ -610,10 +609,9 @@ fn merged(mut all: UnmetByHost<'_>) -> UnmetByHost<'_> {
     let keys: Vec<_> = all.keys().filter(is_by_certificate).copied().collect();
     for (host, code, class, claim) in keys {
         let own = (host, code, class, Claim::Name);
-        if all.contains_key(&own)
-            && let Some(more) = all.remove(&(host, code, class, claim))
-            && let Some(unmet) = all.get_mut(&own)
-        {
+        let more =
+            all.contains_key(&own).then(|| all.remove(&(host, code, class, claim))).flatten();
+        if let (Some(more), Some(unmet)) = (more, all.get_mut(&own)) {
             unmet.names.extend(more.names);
             for live in more.found {
                 if unmet.known.insert(live.record.id) {
@@ -638,9 +636,8 @@ fn by_domain<'b>(routing: &'b Routing<'_>, hosts: usize) -> ByDomain<'b> {
         return by_domain;
     }
     for (host, (name, matching)) in served() {
-        if *matching == Matching::Exact
-            && let Some(below) = name.parents().next().and_then(|domain| by_domain.get_mut(domain))
-        {
+        let domain = name.parents().next().filter(|_| *matching == Matching::Exact);
+        if let Some(below) = domain.and_then(|domain| by_domain.get_mut(domain)) {
             below.push((name, host));
         }
     }

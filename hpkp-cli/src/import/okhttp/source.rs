@@ -135,9 +135,8 @@ impl Source<'_> {
                         }
                         _ => None,
                     };
-                    if self.blocks.len() < MAX_BLOCKS
-                        && let Some(end) = begin.and_then(|begin| self.statement(begin))
-                    {
+                    let begin = begin.filter(|_| self.blocks.len() < MAX_BLOCKS);
+                    if let Some(end) = begin.and_then(|begin| self.statement(begin)) {
                         statements.push(end);
                         self.blocks.push((at, self.branch));
                     }
@@ -245,16 +244,12 @@ impl Source<'_> {
             }
             // NAME = new X.Builder(), with a type perhaps: NAME: X.Builder = X.Builder().
             let before = if at > 0 && self.word(at - 1) == Some("new") { at - 1 } else { at };
-            if before >= 2
-                && self.is(before - 1, '=')
-                && let Some(name) = self.word(before - 2).filter(|name| *name != "Builder")
-            {
-                self.builders.variables.insert(name.to_owned(), at);
-            } else if before >= 6
-                && self.is(before - 1, '=')
-                && self.is(before - 5, ':')
-                && let Some(name) = self.word(before - 6)
-            {
+            let assigned = |at: usize| before.checked_sub(at).and_then(|at| self.word(at));
+            let is_assigned = before >= 2 && self.is(before - 1, '=');
+            let is_typed = before >= 6 && self.is(before - 5, ':');
+            let name = assigned(2).filter(|name| *name != "Builder");
+            let name = name.or_else(|| assigned(6).filter(|_| is_typed));
+            if let Some(name) = name.filter(|_| is_assigned) {
                 self.builders.variables.insert(name.to_owned(), at);
             }
             return;
@@ -470,15 +465,13 @@ pub(super) const NOT_KNOWN: &str = "what it stands for is not in this text as a 
 fn class_names(tokens: &[Token]) -> Vec<String> {
     let mut names = vec!["CertificatePinner".to_owned()];
     for window in tokens.windows(3) {
-        if let [
-            Token { kind: Kind::Word(class), .. },
-            Token { kind: Kind::Word(by), .. },
-            Token { kind: Kind::Word(alias), .. },
-        ] = window
-            && class == "CertificatePinner"
-            && by == "as"
-        {
-            names.push(alias.clone());
+        match window {
+            [
+                Token { kind: Kind::Word(class), .. },
+                Token { kind: Kind::Word(by), .. },
+                Token { kind: Kind::Word(alias), .. },
+            ] if class == "CertificatePinner" && by == "as" => names.push(alias.clone()),
+            _ => {}
         }
     }
     names
@@ -771,10 +764,8 @@ pub(super) fn assigned(tokens: &[Token], equals: usize) -> Option<&str> {
     // val NAME: Map<String, List<String>> = ...
     let start = equals.saturating_sub(24);
     let typed = (start..equals).rev().find(|at| super::is(tokens.get(*at), ':'));
-    if let Some(colon) = typed
-        && is_type(&tokens[colon + 1..equals])
-        && colon > 0
-    {
+    let is_typed = |colon: &usize| *colon > 0 && is_type(&tokens[colon + 1..equals]);
+    if let Some(colon) = typed.filter(is_typed) {
         return word(colon - 1).filter(|_| is_declared(tokens, colon - 1));
     }
     // Java: String[] NAME = ..., String NAME[] = ...
@@ -838,9 +829,8 @@ pub(super) fn value(tokens: &[Token], constants: &HashMap<String, Option<Texts>>
         _ => false,
     });
     let lead = lead.count();
-    if let Some(Token { kind: Kind::Sign('(' | '{'), .. }) = tokens.get(lead)
-        && (lead > 0 || super::is(tokens.first(), '{'))
-    {
+    let opens = matches!(tokens.get(lead), Some(Token { kind: Kind::Sign('(' | '{'), .. }));
+    if opens && (lead > 0 || super::is(tokens.first(), '{')) {
         let close = closing(tokens, lead)?;
         if goes_on(tokens, close + 1) {
             return None;

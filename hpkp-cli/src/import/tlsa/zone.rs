@@ -66,7 +66,7 @@ impl Record {
 
 fn hex(digits: &str) -> Option<Vec<u8>> {
     let digits = digits.as_bytes();
-    if !digits.len().is_multiple_of(2) {
+    if digits.len() % 2 != 0 {
         return None;
     }
     let value =
@@ -130,10 +130,12 @@ pub(super) fn records(text: &str) -> Result<Vec<Record>, ImportError> {
             stated_ttl = stated_ttl.or_else(|| time(word));
             !is_class_or_time(word)
         });
-        if let Some((stated, _)) = owner.as_ref().filter(|_| !continues)
-            && stated.chars().all(|c| c.is_ascii_digit())
-            && kind.as_ref().is_none_or(|word| hex(word).is_some_and(|data| data.len() > 4))
-        {
+        let is_bare = |stated: &str| {
+            stated.chars().all(|c| c.is_ascii_digit())
+                && kind.as_ref().is_none_or(|word| hex(word).is_some_and(|data| data.len() > 4))
+        };
+        let stated = owner.as_ref().filter(|_| !continues);
+        if let Some((stated, _)) = stated.filter(|(stated, _)| is_bare(stated)) {
             return Err(Problem::unsupported(
                 stated,
                 "this looks like a TLSA record without its name (dig +short); import the output \
