@@ -121,6 +121,9 @@ fn look(argument: &OsStr, servername: Option<&Host>, arguments: &PinArguments) -
             if path.symlink_metadata().is_err()
                 && let (Some(hint), Some(error)) = (hint(text), source.errors.first_mut())
             {
+            let mut source = file(&shown, SourceKind::File, input::named(path, spki::MAX_FILE));
+            let hint = path.symlink_metadata().err().and_then(|_| hint(text));
+            if let (Some(hint), Some(error)) = (hint, source.errors.first_mut()) {
                 error.push_str(&format!("; {hint}"));
             }
             source

@@ -283,7 +283,9 @@ pub fn compile_module(nginx: &Nginx, name: &str, source: &str, folders: &[&str])
     let nginx_source = Path::new("/usr/share/nginx/src/src");
     let mut compiler = Command::new("gcc");
     compiler.args(["-shared", "-fPIC", "-w", "-O1"]);
-    for folder in ["core", "event", "event/modules", "os/unix"].iter().chain(folders) {
+    // HTTP/3 is in Debian's nginx from 1.26 on; where a version has no such folder, gcc passes over it.
+    let usual = ["core", "event", "event/modules", "event/quic", "http/v3", "os/unix"];
+    for folder in usual.iter().chain(folders) {
         compiler.arg("-I").arg(nginx_source.join(folder));
     }
     // Of the source alone: what a build of the module configured.

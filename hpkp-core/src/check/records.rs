@@ -214,6 +214,300 @@ impl<'a> Published<'a> {
     }
 }
 
+/// The pins of a policy as records have them.
+pub(crate) fn sorted(policy: &Policy) -> Vec<Pin> {
+    let mut pins = policy.distinct_pins();
+    pins.sort_unstable();
+    pins
+}
+
+impl<'a> Checker<'a> {
+    /// All checks that look beyond one host and its own policy. Headers that a lock-out was found
+    /// for are taken out of `sending`.
+    pub(super) fn check_published(&mut self, sending: &mut [Option<Sending>], now: i64) {
+        let deployment = self.deployment;
+        let Some(published) = self.published else { return };
+        self.check_not_served_here(published);
+        if let Some(records) = &deployment.records {
+            self.check_files(records, published, now);
+            self.check_live(records, published, now);
+        }
+        self.withhold(sending);
+        let sent = self.sent(sending);
+        self.check_same_host(published, &sent);
+        if let Some(records) = &deployment.records {
+            self.check_elsewhere(records, published, &sent);
+        }
+        self.withhold(sending);
+        self.check_kept(&self.sent(sending));
+    }
+
+    fn withhold(&self, sending: &mut [Option<Sending>]) {
+        for (host, sending) in sending.iter_mut().enumerate() {
+            let is_withheld = self.withheld.contains(&(host, Kind::Enforced));
+            if let Some(sending) = sending.as_mut().filter(|_| is_withheld) {
+                sending.header = None;
+            }
+        }
+    }
+
+    /// What is wrong with the files themselves.
+    fn check_files(&mut self, records: &'a Records, published: &Published<'a>, now: i64) {
+        let deployment = self.deployment;
+        let on_tls =
+            || (0..deployment.hosts.len()).filter(|position| deployment.hosts[*position].tls);
+        for (code, text, at) in &records.problems {
+            // Several of one code are findings of their own.
+            let scope = Place { policy: &text.what, kind: Kind::Enforced, at, each_place: true };
+            for host in on_tls() {
+                // What is as it was locks nobody out who was not locked out before.
+                let class = match code {
+                    Code::RecordsUnreadable
+                    | Code::RecordsMissing
+                    | Code::RecordsUnsafePermissions
+                        if self.is_host_unchanged(published, host) =>
+                    {
+                        Class::Warning
+                    }
+                    _ => code.class(),
+                };
+                self.find_as(scope, Kind::Enforced, host, (*code, class), || text.clone());
+            }
+        }
+        let newest = records.writer.as_ref().and_then(|writer| records.state.newest(writer));
+        if let Some(newest) = newest.filter(|newest| *newest > now) {
+            let at = &records.at;
+            let scope = Place { policy: "", kind: Kind::Enforced, at, each_place: true };
+            for host in on_tls() {
+                self.find(scope, Kind::Enforced, host, Code::ClockBehindRecords, || {
+                    text::clock_behind(now, newest)
+                });
+            }
+        }
+        if published.has_keys_alone() {
+            let code = Code::RecordsEarlierFormat;
+            self.find_of_none(&records.at, code, text::earlier_format);
+        }
+    }
+
+    /// Whether a host presents what the last accepted configuration did, and publishes no other
+    /// pins.
+    fn is_host_unchanged(&self, published: &Published<'a>, host: usize) -> bool {
+        let Some(policy_use) = &self.deployment.hosts[host].enforced else {
+            return published.is_host_unchanged(host, None);
+        };
+        let policy = self.policies.get(policy_use.policy.as_str());
+        policy.is_some_and(|policy| published.is_host_unchanged(host, Some(policy)))
+    }
+
+    /// What clients may hold against what is presented.
+    fn check_live(&mut self, records: &'a Records, published: &Published<'a>, now: i64) {
+        let mut all: UnmetByHost<'a> = BTreeMap::new();
+        let mut unknown: BTreeSet<usize> = BTreeSet::new();
+        let mut unlistened: BTreeSet<String> = BTreeSet::new();
+        let mut closed: BTreeSet<String> = BTreeSet::new();
+        let mut dane = dane::Notes::default();
+        for host_set in published.host_sets(self.deployment.hosts.len()) {
+            let binding = published.binding(&host_set);
+            if binding.is_empty() {
+                continue;
+            }
+            let targets = published.routing.targets(&host_set);
+            // Of one configuration a client may need one entry only.
+            // What another writer says suffices for the same client counts for nothing.
+            let mut entries: HashMap<
+                (Configuration, &WriterName),
+                Vec<&crate::published::Published>,
+            > = HashMap::new();
+            for (live, _) in &binding {
+                if let Some(configuration) = live.record.body.configuration {
+                    let of = (configuration, &live.record.writer);
+                    entries.entry(of).or_default().push(&live.record.body);
+                }
+            }
+            for (live, relation) in binding {
+                let said = &live.record.body;
+                let same =
+                    said.configuration.and_then(|of| entries.get(&(of, &live.record.writer)));
+                let enough = enough(said, &any_of(&host_set), same.into_iter().flatten().copied());
+                let led = published.led_to(&targets, &host_set, live, relation);
+                let mut is_gone = led.is_empty();
+                if led.keys().all(|(_, claim)| *claim == Claim::AnyName) {
+                    let names = published.unlistened(&targets, &host_set, live, relation);
+                    is_gone &= names.is_none();
+                    unlistened.extend(names);
+                }
+                for ((host, claim), ports) in led {
+                    if !self.deployment.hosts[host].tls {
+                        continue;
+                    }
+                    if !published.shown[host].is_known {
+                        unknown.insert(host);
+                        continue;
+                    }
+                    let found = published.judge(
+                        records,
+                        &host_set,
+                        (live, relation, &enough),
+                        (host, claim),
+                        &ports,
+                    );
+                    dane.note(published, &live, found, (host, &host_set), &enough);
+                    if let Some((code, class)) = found {
+                        let unmet = all.entry((host, code, class, claim)).or_default();
+                        unmet.add(live, &host_set, &ports);
+                    }
+                }
+                let removed = published.removed(records, &targets, &host_set, live, &enough);
+                if relation == Relation::Own && is_gone && removed.is_empty() {
+                    closed.extend(published.closed(&host_set, live, &enough));
+                }
+                for (host, port) in removed {
+                    if !published.shown[host].is_known {
+                        unknown.insert(host);
+                        continue;
+                    }
+                    let code = Code::RemovedHostPinsUnmet;
+                    let unmet = all.entry((host, code, code.class(), Claim::Name)).or_default();
+                    unmet.add(live, &host_set, &BTreeSet::from([port]));
+                }
+            }
+        }
+        self.report_unknown(records, &unknown);
+        self.report_dane(records, dane);
+        self.report_unmet(records, published, all, now);
+        if !unlistened.is_empty() {
+            let names: Vec<String> = unlistened.into_iter().collect();
+            let directive = self.deployment.names.not_served_here;
+            self.find_of_none(&records.at, Code::PublishedPinsPortNotServed, || {
+                text::unlistened(&names, directive)
+            });
+        }
+        if !closed.is_empty() {
+            let names: Vec<String> = closed.into_iter().collect();
+            let directive = self.deployment.names.not_served_here;
+            self.find_of_none(&records.at, Code::PinnedPortClosed, || {
+                text::closed(&names, directive)
+            });
+        }
+    }
+
+    fn report_unmet(
+        &mut self,
+        records: &'a Records,
+        published: &Published<'a>,
+        all: UnmetByHost<'a>,
+        now: i64,
+    ) {
+        let all = merged(all);
+        // What the hosts of one finding hold, for the command that it prints.
+        let mut together: HashMap<(Code, Class, String), Vec<Live<'a>>> = HashMap::new();
+        for ((_, code, class, claim), unmet) in &all {
+            let group = group_of(unmet, *code, *claim);
+            together.entry((*code, *class, group)).or_default().extend(&unmet.found);
+        }
+        for of in together.values_mut() {
+            of.sort_by_key(|live| live.record.id);
+            of.dedup_by_key(|live| live.record.id);
+        }
+        for ((host, code, class, claim), unmet) in all {
+            let before = class != code.class();
+            let group = group_of(&unmet, code, claim);
+            let key = (code, class, group.clone());
+            let at = self.place(host, records);
+            let scope = Place { policy: &group, kind: Kind::Enforced, at, each_place: false };
+            let chains = self.chains(host);
+            let deployment = self.deployment;
+            let alarm = |((host, matching), port): &(HostSet, u16)| Alarm {
+                code,
+                name: Some((host.clone(), *matching, Some(*port))),
+            };
+            let alarms = unmet.names.iter().map(alarm).collect();
+            self.find_for(scope, Kind::Enforced, host, (code, class), alarms, || {
+                let unmet = text::UnmetPins {
+                    records,
+                    found: &unmet.found,
+                    all: together.get(&key).map_or(unmet.found.as_slice(), Vec::as_slice),
+                    names: &unmet.names,
+                    claim,
+                    directives: &deployment.names,
+                    chains: &chains,
+                    shown: &published.shown[host],
+                    serving: &deployment.hosts[host].serving,
+                    before,
+                    now,
+                };
+                unmet.text(code)
+            });
+        }
+    }
+
+    /// A host whose certificates cannot be compared, where there is something to compare them with.
+    /// One with a policy has its finding already.
+    fn report_unknown(&mut self, records: &'a Records, unknown: &BTreeSet<usize>) {
+        for &host in unknown {
+            if self.deployment.hosts[host].enforced.is_some() {
+                continue;
+            }
+            let scope =
+                Place { policy: "", kind: Kind::Enforced, at: &records.at, each_place: true };
+            for &context in &self.deployment.hosts[host].contexts {
+                let Context { certificates, trust } = &self.deployment.contexts[context];
+                if let Some((code, text, at)) = &trust.problem {
+                    let scope = Place { at, ..scope };
+                    self.find(scope, Kind::Enforced, host, *code, || text.clone());
+                }
+                match certificates {
+                    Certificates::Loaded(_) => {}
+                    Certificates::NotKnown { why, remedy } => {
+                        let code = Code::CertificateNotKnownAtLoad;
+                        self.find(scope, Kind::Enforced, host, code, || {
+                            text::not_known(why, remedy, records)
+                        });
+                    }
+                    Certificates::Later(why) => {
+                        let code = Code::CertificateCheckedAtStart;
+                        self.find(scope, Kind::Enforced, host, code, || text::at_start(why));
+                    }
+                    Certificates::Unusable(code, text) => {
+                        self.find(scope, Kind::Enforced, host, *code, || text.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    /// The directive that a finding about a host names.
+    fn place<'b>(&self, host: usize, records: &'b Records) -> &'b Location
+    where
+        'a: 'b,
+    {
+        let host = &self.deployment.hosts[host];
+        host.enforced.as_ref().map_or(&records.at, |policy_use| &policy_use.at)
+    }
+
+    pub(super) fn chains(&self, host: usize) -> Vec<&'a crate::path::Chain> {
+        let contexts = self.deployment.hosts[host].contexts.iter();
+        contexts
+            .filter_map(|context| match &self.deployment.contexts[*context].certificates {
+                Certificates::Loaded(chains) => Some(chains),
+                _ => None,
+            })
+            .flatten()
+            .collect()
+    }
+}
+
+/// What hosts must have in common to share a finding.
+fn group_of(unmet: &UnmetRecords<'_>, code: Code, claim: Claim) -> String {
+    let mut group = text::group(&unmet.found);
+    if !matches!(claim, Claim::Name | Claim::Pattern) || code == Code::RemovedHostPinsUnmet {
+        // The text names the hosts, since none of them is in the label.
+        unmet.names.iter().for_each(|(host_set, _)| group.push_str(host_set.0.as_str()));
+    }
+    group
+}
+
 /// A name as records have it, and the pattern that it fits.
 pub(super) fn names_of(host_set: &HostSet) -> impl Iterator<Item = (&str, Matching)> {
     let parent = host_set.0.parents().next().filter(|_| host_set.1 == Matching::Exact);
@@ -224,6 +518,28 @@ pub(super) fn names_of(host_set: &HostSet) -> impl Iterator<Item = (&str, Matchi
 /// What a writer's last accepted configuration said, by the name and the matching.
 fn by_name<'a, T>(all: BTreeMap<published::state::Names<'a>, Vec<&'a Record<T>>>) -> ByName<'a, T> {
     all.into_iter().map(|((host, matching), all)| ((host.as_str(), matching), all)).collect()
+}
+
+/// What a default server does not meet for its own names it has not to be told of those in its
+/// certificate besides.
+fn merged(mut all: UnmetByHost<'_>) -> UnmetByHost<'_> {
+    let is_by_certificate =
+        |(.., claim): &&(usize, Code, Class, Claim)| *claim == Claim::Certificate;
+    let keys: Vec<_> = all.keys().filter(is_by_certificate).copied().collect();
+    for (host, code, class, claim) in keys {
+        let own = (host, code, class, Claim::Name);
+        let more =
+            all.contains_key(&own).then(|| all.remove(&(host, code, class, claim))).flatten();
+        if let (Some(more), Some(unmet)) = (more, all.get_mut(&own)) {
+            unmet.names.extend(more.names);
+            for live in more.found {
+                if unmet.known.insert(live.record.id) {
+                    unmet.found.push(live);
+                }
+            }
+        }
+    }
+    all
 }
 
 /// The names one label below a domain, with the hosts that serve them.
@@ -239,9 +555,8 @@ fn by_domain<'b>(routing: &'b Routing<'_>, hosts: usize) -> ByDomain<'b> {
         return by_domain;
     }
     for (host, (name, matching)) in served() {
-        if *matching == Matching::Exact
-            && let Some(below) = name.parents().next().and_then(|domain| by_domain.get_mut(domain))
-        {
+        let domain = name.parents().next().filter(|_| *matching == Matching::Exact);
+        if let Some(below) = domain.and_then(|domain| by_domain.get_mut(domain)) {
             below.push((name, host));
         }
     }

@@ -609,11 +609,8 @@ impl State {
         for (body, id) in self.configured(writer) {
             let Some((_, seq, is_of_server)) = self.who(id) else { continue };
             let ends: Vec<&End> = self.ends_of(id, writer, seq, is_of_server).collect();
-            if let [end] = ends.as_slice()
-                && !end.for_good
-                && end.by == *writer
-                && end.seq > configured
-            {
+            let [end] = ends.as_slice() else { continue };
+            if !end.for_good && end.by == *writer && end.seq > configured {
                 by.insert((end.seq, end.event));
                 stopped.of.insert(body, id);
             }

@@ -193,7 +193,10 @@ mod layout {
             .map(|regex| Rc::new(Regex(regex.regex.cast())) as Rc<dyn NamePattern>)
             .collect();
         #[cfg(not(ngx_pcre))]
-        Vec::new()
+        {
+            let _ = block;
+            Vec::new()
+        }
     }
 }
 

@@ -126,6 +126,15 @@ impl Source<'_> {
                     if self.blocks.len() < MAX_BLOCKS
                         && let Some(end) = begin.and_then(|begin| self.statement(begin))
                     {
+                    let begin = match word.as_str() {
+                        "else" => Some(at + 1).filter(|next| self.word(*next) != Some("if")),
+                        _ if self.is(at + 1, '(') => {
+                            closing(self.tokens, at + 1).map(|close| close + 1)
+                        }
+                        _ => None,
+                    };
+                    let begin = begin.filter(|_| self.blocks.len() < MAX_BLOCKS);
+                    if let Some(end) = begin.and_then(|begin| self.statement(begin)) {
                         statements.push(end);
                         self.blocks.push((at, self.branch));
                     }
@@ -242,16 +251,12 @@ impl Source<'_> {
             }
             // NAME = new X.Builder(), with a type perhaps: NAME: X.Builder = X.Builder().
             let before = if at > 0 && self.word(at - 1) == Some("new") { at - 1 } else { at };
-            if before >= 2
-                && self.is(before - 1, '=')
-                && let Some(name) = self.word(before - 2).filter(|name| *name != "Builder")
-            {
-                self.builders.variables.insert(name.to_owned(), at);
-            } else if before >= 6
-                && self.is(before - 1, '=')
-                && self.is(before - 5, ':')
-                && let Some(name) = self.word(before - 6)
-            {
+            let assigned = |at: usize| before.checked_sub(at).and_then(|at| self.word(at));
+            let is_assigned = before >= 2 && self.is(before - 1, '=');
+            let is_typed = before >= 6 && self.is(before - 5, ':');
+            let name = assigned(2).filter(|name| *name != "Builder");
+            let name = name.or_else(|| assigned(6).filter(|_| is_typed));
+            if let Some(name) = name.filter(|_| is_assigned) {
                 self.builders.variables.insert(name.to_owned(), at);
             }
             return;
@@ -463,16 +468,390 @@ fn before_condition(tokens: &[Token], at: usize) -> Option<usize> {
 fn class_names(tokens: &[Token]) -> Vec<String> {
     let mut names = vec!["CertificatePinner".to_owned()];
     for window in tokens.windows(3) {
-        if let [
-            Token { kind: Kind::Word(class), .. },
-            Token { kind: Kind::Word(by), .. },
-            Token { kind: Kind::Word(alias), .. },
-        ] = window
-            && class == "CertificatePinner"
-            && by == "as"
-        {
-            names.push(alias.clone());
+        match window {
+            [
+                Token { kind: Kind::Word(class), .. },
+                Token { kind: Kind::Word(by), .. },
+                Token { kind: Kind::Word(alias), .. },
+            ] if class == "CertificatePinner" && by == "as" => names.push(alias.clone()),
+            _ => {}
         }
     }
     names
+}
+
+/// The position of the parenthesis that closes the one at `open`.
+pub(super) fn closing(tokens: &[Token], open: usize) -> Option<usize> {
+    let mut depth = 0_usize;
+    for (at, token) in tokens.iter().enumerate().skip(open).take(MAX_CALL) {
+        match token.kind {
+            Kind::Sign('(' | '[' | '{') => depth += 1,
+            Kind::Sign(')' | ']' | '}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth == 0 {
+            return Some(at);
+        }
+    }
+    None
+}
+
+/// The arguments between the parentheses of a call; none behind a trailing comma.
+pub(super) fn arguments(inside: &[Token]) -> Vec<&[Token]> {
+    let mut depth = 0_usize;
+    let parted = inside.split(|token| {
+        match token.kind {
+            Kind::Sign('(' | '[' | '{') => depth += 1,
+            Kind::Sign(')' | ']' | '}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0 && token.kind == Kind::Sign(',')
+    });
+    parted.filter(|argument| !argument.is_empty()).collect()
+}
+
+/// Literals with their lines.
+pub(super) type Texts = Vec<(usize, String)>;
+
+/// What an expression stands for; or what it is and its line, where that is not known.
+type Resolved = Result<Texts, (usize, String)>;
+
+/// The texts that an expression stands for: literals, names of the same file, and several of them
+/// joined by `+`; all entries of a list that is spread.
+pub(super) fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>) -> Resolved {
+    let Some(first) = tokens.first() else { return Ok(Vec::new()) };
+    let tokens = if first.kind == Kind::Sign('*') { &tokens[1..] } else { tokens };
+    let unknown = |token: &Token| (token.line, token.kind.to_string());
+    let parts: Vec<&[Token]> = tokens.split(|token| token.kind == Kind::Sign('+')).collect();
+    let mut joined: Option<Texts> = None;
+    for part in parts {
+        let found = match part {
+            [Token { line, kind: Kind::Text(text) }] => vec![(*line, text.clone())],
+            [token @ Token { line, kind: Kind::Template(text) }] => {
+                let (of_digits, text) = filled(text, constants).ok_or_else(|| unknown(token))?;
+                vec![(of_digits.unwrap_or(*line), text)]
+            }
+            // A name, or a member of something: PINS, Config.PINS, PINS.toTypedArray().
+            [token, rest @ ..] => {
+                let (rest, index) = indexed(rest);
+                let mut path = match &token.kind {
+                    Kind::Word(word) => vec![word.as_str()],
+                    _ => return Err(unknown(token)),
+                };
+                let mut is_called = false;
+                for token in rest {
+                    match &token.kind {
+                        Kind::Word(word) if is_same(word) => {}
+                        Kind::Word(word) => path.push(word),
+                        Kind::Sign('(') => is_called = true,
+                        Kind::Sign('.' | ')') => {}
+                        _ => return Err(unknown(token)),
+                    }
+                }
+                let has_same = rest
+                    .iter()
+                    .any(|token| matches!(&token.kind, Kind::Word(word) if is_same(word)));
+                // Nothing else than a member of an object has a name of several words.
+                let is_member = constants.contains_key(&path.join("."));
+                let known = known(&path, constants)
+                    .filter(|_| !is_called || has_same || path.len() > 1 && is_member)
+                    .ok_or_else(|| unknown(token))?;
+                match index {
+                    None => known.clone(),
+                    Some(index) => vec![known.get(index).cloned().ok_or_else(|| unknown(token))?],
+                }
+            }
+            [] => return Err((first.line, "+".to_owned())),
+        };
+        joined = Some(match joined {
+            None => found,
+            Some(before)
+                if before.len() == 1
+                    && found.len() == 1
+                    && before[0].1.len() + found[0].1.len() <= MAX_LITERAL =>
+            {
+                // The pin is at the line of its digits.
+                vec![(found[0].0, format!("{}{}", before[0].1, found[0].1))]
+            }
+            Some(_) => return Err(unknown(first)),
+        });
+    }
+    Ok(joined.unwrap_or_default())
+}
+
+/// What a name stands for. A member of an object is known where a loop gives the object its name; of a class, which
+/// begins with a capital, the last name will do.
+fn known<'c>(path: &[&str], constants: &'c HashMap<String, Option<Texts>>) -> Option<&'c Texts> {
+    let (name, of) = path.split_last()?;
+    if let Some(known) = constants.get(&path.join(".")).filter(|_| !of.is_empty()) {
+        return known.as_ref();
+    }
+    let is_class = |name: &&str| *name == "this" || name.starts_with(char::is_uppercase);
+    constants.get(*name)?.as_ref().filter(|_| of.iter().all(is_class))
+}
+
+/// What stands in front of a number that names one text of a list (`[0]`, `.get(0)`, `.first()`), and the number.
+fn indexed(rest: &[Token]) -> (&[Token], Option<usize>) {
+    let kinds: Vec<&Kind> = rest.iter().rev().take(5).map(|token| &token.kind).collect();
+    let number = |kind: &Kind| match kind {
+        Kind::Word(word) => word.parse().ok(),
+        _ => None,
+    };
+    let is = |kind: &Kind, name: &str| matches!(kind, Kind::Word(word) if word == name);
+    let (length, index) = match kinds[..] {
+        [Kind::Sign(']'), of, Kind::Sign('['), ..] => (3, number(of)),
+        [Kind::Sign(')'), of, Kind::Sign('('), get, Kind::Sign('.')] if is(get, "get") => {
+            (5, number(of))
+        }
+        [Kind::Sign(')'), Kind::Sign('('), first, Kind::Sign('.'), ..] if is(first, "first") => {
+            (4, Some(0))
+        }
+        _ => (0, None),
+    };
+    match index {
+        None => (rest, None),
+        index => (&rest[..rest.len() - length], index),
+    }
+}
+
+/// Whether a call gives the texts that it is called on.
+fn is_same(word: &str) -> bool {
+    matches!(word, "toTypedArray" | "toArray" | "trim" | "toList")
+}
+
+/// A template with the names in it replaced, and the line of the last one.
+fn filled(
+    text: &str,
+    constants: &HashMap<String, Option<Texts>>,
+) -> Option<(Option<usize>, String)> {
+    let mut filled = String::new();
+    let mut of_digits = None;
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        filled.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        let is_of_name = |c: char| c.is_alphanumeric() || c == '_';
+        let (name, length) = match after.strip_prefix('{') {
+            Some(inner) => {
+                let end = inner.find('}')?;
+                (&inner[..end], end + 2)
+            }
+            None => {
+                let end = after.find(|c| !is_of_name(c)).unwrap_or(after.len());
+                (&after[..end], end)
+            }
+        };
+        let path: Vec<&str> = name.split('.').collect();
+        match known(&path, constants)?.as_slice() {
+            [(line, text)] => {
+                of_digits = Some(*line);
+                filled.push_str(text);
+                if filled.len() > MAX_LITERAL {
+                    return None;
+                }
+            }
+            _ => return None,
+        }
+        rest = &after[length..];
+    }
+    filled.push_str(rest);
+    Some((of_digits, filled))
+}
+
+/// What names stand for in the whole file: a literal, or a list of them. None for one that stands for
+/// different things.
+fn constants(tokens: &[Token]) -> HashMap<String, Option<Texts>> {
+    let mut constants: HashMap<String, Option<Texts>> = HashMap::new();
+    // A second time for names that are made of others.
+    for _ in 0..2 {
+        let before = constants.clone();
+        for (at, token) in tokens.iter().enumerate() {
+            if token.kind != Kind::Sign('=') || at == 0 {
+                continue;
+            }
+            let Some(name) = assigned(tokens, at) else { continue };
+            let Some(value) = value(&tokens[at + 1..], &before) else { continue };
+            let known = constants.entry(name.to_owned()).or_insert_with(|| Some(value.clone()));
+            let texts = |all: &Texts| all.iter().map(|(_, text)| text.clone()).collect::<Vec<_>>();
+            if known.as_ref().is_some_and(|known| texts(known) != texts(&value)) {
+                *known = None;
+            }
+        }
+    }
+    for name in bound(tokens) {
+        constants.insert(name.to_owned(), None);
+    }
+    constants
+}
+
+/// Whether tokens are a type, and not the rest of a list of parameters or another statement.
+fn is_type(tokens: &[Token]) -> bool {
+    let mut depth = 0_usize;
+    let mut after_word = false;
+    tokens.iter().all(|token| {
+        let is_word = matches!(token.kind, Kind::Word(_));
+        let fits = match token.kind {
+            Kind::Word(_) => !after_word,
+            Kind::Sign('<') => {
+                depth += 1;
+                true
+            }
+            Kind::Sign('>') => {
+                depth = depth.saturating_sub(1);
+                true
+            }
+            Kind::Sign(',') => depth > 0,
+            Kind::Sign('.' | '?' | '[' | ']') => true,
+            _ => false,
+        };
+        after_word = is_word;
+        fits
+    })
+}
+
+/// The names that a parameter, a lambda or a loop gives to something: what they stand for differs from place to
+/// place.
+fn bound(tokens: &[Token]) -> HashSet<&str> {
+    let word = |at: usize| match &tokens.get(at)?.kind {
+        Kind::Word(word) => Some(word.as_str()),
+        _ => None,
+    };
+    let is = |at: usize, sign: char| super::is(tokens.get(at), sign);
+    let is_arrow = |at: usize| is(at, '-') && is(at + 1, '>');
+    let mut names = HashSet::new();
+    let mut open: Vec<usize> = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        match &token.kind {
+            Kind::Sign('(' | '[' | '{') => open.push(at),
+            Kind::Sign(')' | ']' | '}') => {
+                let begin = open.pop();
+                // (host, pins) -> ...
+                if let Some(begin) = begin.filter(|begin| is(*begin, '(') && is_arrow(at + 1)) {
+                    let inside = tokens.get(begin..at.min(begin + 16)).unwrap_or_default();
+                    names.extend(inside.iter().filter_map(|token| match &token.kind {
+                        Kind::Word(word) => Some(word.as_str()),
+                        _ => None,
+                    }));
+                }
+            }
+            Kind::Word(name) => {
+                let in_parentheses = open.last().is_some_and(|open| is(*open, '('));
+                let before = at.checked_sub(1);
+                let before_is = |sign: char| before.is_some_and(|before| is(before, sign));
+                // String host, List<String> pins; "a" to PIN is none.
+                let is_typed = before_is('>')
+                    || before_is(']')
+                    || before
+                        .and_then(word)
+                        .is_some_and(|word| !matches!(word, "to" | "in" | "is" | "as"));
+                let is_parameter = is(at + 1, ':')
+                    || word(at + 1) == Some("in")
+                    || is_typed && (is(at + 1, ',') || is(at + 1, ')'));
+                let is_of_lambda = is_arrow(at + 1) && (before_is('{') || before_is(','));
+                if in_parentheses && is_parameter || is_of_lambda {
+                    names.insert(name.as_str());
+                }
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+/// The name in front of an equals sign, whose type may stand between.
+pub(super) fn assigned(tokens: &[Token], equals: usize) -> Option<&str> {
+    let word = |at: usize| match &tokens.get(at)?.kind {
+        Kind::Word(word) => Some(word.as_str()),
+        _ => None,
+    };
+    // val NAME: Map<String, List<String>> = ...
+    let start = equals.saturating_sub(24);
+    let typed = (start..equals).rev().find(|at| super::is(tokens.get(*at), ':'));
+    let is_typed = |colon: &usize| *colon > 0 && is_type(&tokens[colon + 1..equals]);
+    if let Some(colon) = typed.filter(is_typed) {
+        return word(colon - 1).filter(|_| is_declared(tokens, colon - 1));
+    }
+    // Java: String[] NAME = ..., String NAME[] = ...
+    let mut at = equals - 1;
+    while at > 0 && (super::is(tokens.get(at), ']') || super::is(tokens.get(at), '[')) {
+        at -= 1;
+    }
+    word(at).filter(|_| is_declared(tokens, at))
+}
+
+/// Whether the name at `at` is one of its own: no argument by its name, and no member of something else.
+fn is_declared(tokens: &[Token], at: usize) -> bool {
+    let Some(before) = at.checked_sub(1) else { return true };
+    match &tokens[before].kind {
+        Kind::Sign('(' | ',') => false,
+        Kind::Sign('.') => before
+            .checked_sub(1)
+            .is_some_and(|of| matches!(&tokens[of].kind, Kind::Word(word) if word == "this")),
+        _ => true,
+    }
+}
+
+/// Whether something is done with the value in front of `at`: another is put to it, or a member is called
+/// that gives something else.
+pub(super) fn goes_on(tokens: &[Token], at: usize) -> bool {
+    let Some(next) = tokens.get(at) else { return false };
+    match &next.kind {
+        Kind::Sign('.') => match tokens.get(at + 1).map(|token| &token.kind) {
+            Some(Kind::Word(word)) if is_same(word) => {
+                // Its parentheses, and what is behind them.
+                super::is(tokens.get(at + 2), '(') && goes_on(tokens, at + 4)
+            }
+            _ => true,
+        },
+        Kind::Sign('+' | '?' | '-') => true,
+        // An infix function: "a" to "b".
+        Kind::Word(_) => at.checked_sub(1).is_some_and(|before| tokens[before].line == next.line),
+        _ => false,
+    }
+}
+
+/// The texts of a literal, or of a list of them.
+pub(super) fn value(tokens: &[Token], constants: &HashMap<String, Option<Texts>>) -> Option<Texts> {
+    const LISTS: [&str; 9] = [
+        "arrayOf",
+        "listOf",
+        "setOf",
+        "arrayListOf",
+        "mutableListOf",
+        "asList",
+        "of",
+        "String",
+        "List",
+    ];
+    // As far as the list: new String[] {, Arrays.asList(, listOf(.
+    let lead = tokens.iter().take(12).take_while(|token| match &token.kind {
+        Kind::Word(word) => {
+            LISTS.contains(&word.as_str()) || ["new", "Arrays", "Set"].contains(&word.as_str())
+        }
+        Kind::Sign('.' | '[' | ']' | '<' | '>') => true,
+        _ => false,
+    });
+    let lead = lead.count();
+    let opens = matches!(tokens.get(lead), Some(Token { kind: Kind::Sign('(' | '{'), .. }));
+    if opens && (lead > 0 || super::is(tokens.first(), '{')) {
+        let close = closing(tokens, lead)?;
+        if goes_on(tokens, close + 1) {
+            return None;
+        }
+        let mut all = Vec::new();
+        for argument in arguments(tokens.get(lead + 1..close)?) {
+            all.extend(texts(argument, constants).ok()?);
+        }
+        return Some(all).filter(|all| (1..=MAX_LIST).contains(&all.len()));
+    }
+    // A literal, with what is joined to it.
+    let mut end = 1;
+    while super::is(tokens.get(end), '+') {
+        end += 2;
+    }
+    matches!(tokens.first()?.kind, Kind::Text(_) | Kind::Template(_)).then_some(())?;
+    if goes_on(tokens, end) {
+        return None;
+    }
+    texts(tokens.get(..end)?, constants).ok()
 }
