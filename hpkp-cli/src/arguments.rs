@@ -1,6 +1,7 @@
 //! Command line: one definition, of which help, man pages and completions are made. The help texts
 //! are the comments here.
 
+mod check;
 mod generate;
 mod id;
 mod parse;
@@ -14,6 +15,7 @@ use clap::builder::Styles;
 use clap::builder::styling::{AnsiColor, Style};
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use check::{CheckArguments, ConfigFormat, ReportFormat};
 pub(crate) use generate::{GenerateArguments, GenerateCommand};
 pub(crate) use id::IdPrefix;
 pub(crate) use parse::ParseArguments;
@@ -30,8 +32,8 @@ const STYLES: Styles = Styles::styled()
     .literal(AnsiColor::Cyan.on_default())
     .placeholder(Style::new());
 
-/// Work with public key pins (RFC 7469): compute pins, find their private keys, record which pins
-/// clients hold.
+/// Work with public key pins (RFC 7469): compute pins, find their private keys, check configurations,
+/// record which pins clients hold.
 #[derive(Debug, Parser)]
 #[command(name = "hpkp", version, styles = STYLES, disable_help_subcommand = false)]
 #[command(after_help = "\
@@ -39,6 +41,7 @@ Examples:
   hpkp pin fullchain.pem                                  print the pins of a certificate chain
   hpkp pin www.example.com                                print the pins of a server
   hpkp find sha256/PIN /etc/ssl                           find the private key of a pin
+  hpkp check --config /etc/nginx/nginx.conf               would a reload pass?
   hpkp published why www.example.com --cert new.pem       would clients accept this certificate?
 
 Exit codes: 0 success, 1 the answer is no or the input is invalid, 2 wrong usage,
@@ -52,6 +55,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     Pin(PinArguments),
     Find(FindArguments),
+    Check(CheckArguments),
     Parse(ParseArguments),
     Published(PublishedArguments),
     Generate(GenerateArguments),

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod check;
 mod encoded;
 mod exit;
 pub mod export;
@@ -35,6 +36,7 @@ pub fn run() -> Exit {
     match usage::arguments().map(|arguments| arguments.command) {
         Ok(Command::Pin(arguments)) => pin::run(&arguments),
         Ok(Command::Find(arguments)) => find::run(&arguments),
+        Ok(Command::Check(arguments)) => check::run(&arguments),
         Ok(Command::Parse(arguments)) => parse::run(&arguments),
         Ok(Command::Published(arguments)) => published::run(&arguments),
         Ok(Command::Generate(arguments)) => generate::run(&arguments),

@@ -128,6 +128,10 @@ codes! {
     /// A keyword in place of a pin, where published pins are not recorded.
     KeywordPinWithoutPublishedPins = "keyword-pin-without-published-pins", Invalid,
         "A pin follows the loaded certificate, and no records are written", "docs/reference/directives.md";
+    /// The server itself refuses the text of the configuration, and says so without a code. Found by the
+    /// command alone.
+    InvalidConfiguration = "invalid-configuration", Invalid,
+        "The server would refuse the text of the configuration", "docs/reference/command.md";
     /// A pin's file holds a private key. What a file holds may change under a running server, so
     /// it must not keep the next start from succeeding, as the text of the configuration may.
     PrivateKeyAsPinSource = "private-key-as-pin-source", Unsure,
@@ -160,6 +164,9 @@ codes! {
     /// The server's OpenSSL lacks a function or is a version that is not supported.
     UnsupportedOpenssl = "unsupported-openssl", Unsure,
         "The server's TLS library is not supported", "docs/explanation/design.md";
+    /// The command cannot tell what a part of the configuration means. Found by the command alone.
+    ConfigurationNotUnderstood = "configuration-not-understood", Unsure,
+        "The command cannot tell what the server makes of the configuration", "docs/reference/command.md";
     /// A loaded certificate has no path through a pinned key.
     NoPinInChain = "no-pin-in-chain", Lockout,
         "No pin of the policy matches a key in the certificate chain", "RFC 7469 2.6";
@@ -284,6 +291,9 @@ codes! {
     /// A server that speaks TLS, or leads to one, cannot be looked at.
     TlsServerNotChecked = "tls-server-not-checked", Warning,
         "A TLS server cannot be checked", "docs/explanation/design.md";
+    /// The command does not know a directive or a module. Found by the command alone.
+    UnknownDirective = "unknown-directive", Warning,
+        "The command does not know a directive of the configuration", "docs/reference/command.md";
     /// A public port is declared for a port on which nothing here speaks TLS.
     PublicPortUnused = "public-port-unused", Warning,
         "A public port is declared for a port without TLS", "docs/reference/directives.md";

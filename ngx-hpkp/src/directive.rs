@@ -1,10 +1,10 @@
-//! The directives (`docs/reference/directives.md`), with nginx's own phrases for what is wrong with them.
+//! The directives (`docs/reference/directives.md`): where they may stand. Their values are read by
+//! [`hpkp_server::nginx`].
 
 use std::ffi::{c_char, c_void};
 use std::ptr;
 
-use hpkp_core::text::Excerpt;
-use hpkp_server::setting::{self, PolicyDirective, SettingError, UseSetting};
+use hpkp_server::nginx;
 use nginx_sys::{
     NGX_CONF_1MORE, NGX_CONF_BLOCK, NGX_CONF_TAKE1, NGX_CONF_TAKE2, NGX_CONF_TAKE3,
     NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF, NGX_HTTP_SRV_CONF_OFFSET,
@@ -29,38 +29,33 @@ pub(crate) static mut COMMANDS: [ngx_command_t; 10] = [
         offset: 0,
         post: ptr::null_mut(),
     },
-    command(c_string(c"hpkp"), HTTP_AND_SERVER, NGX_HTTP_SRV_CONF_OFFSET, hpkp),
-    command(
-        c_string(c"hpkp_report_only"),
-        HTTP_AND_SERVER,
-        NGX_HTTP_SRV_CONF_OFFSET,
-        hpkp_report_only,
-    ),
-    command(c_string(c"hpkp_check"), HTTP_AND_SERVER, NGX_HTTP_SRV_CONF_OFFSET, hpkp_check),
-    command(c_string(c"hpkp_on_start"), HTTP, NGX_HTTP_MAIN_CONF_OFFSET, hpkp_on_start),
+    command(c_string(c"hpkp"), HTTP_AND_SERVER, NGX_HTTP_SRV_CONF_OFFSET, in_server),
+    command(c_string(c"hpkp_report_only"), HTTP_AND_SERVER, NGX_HTTP_SRV_CONF_OFFSET, in_server),
+    command(c_string(c"hpkp_check"), HTTP_AND_SERVER, NGX_HTTP_SRV_CONF_OFFSET, in_server),
+    command(c_string(c"hpkp_on_start"), HTTP, NGX_HTTP_MAIN_CONF_OFFSET, in_http),
     command(
         c_string(c"hpkp_trusted_certificate"),
         HTTP_AND_SERVER,
         NGX_HTTP_SRV_CONF_OFFSET,
-        hpkp_trusted_certificate,
+        in_server,
     ),
     command(
         c_string(c"hpkp_published_pins"),
         HTTP | NGX_CONF_TAKE2 | NGX_CONF_TAKE3,
         NGX_HTTP_MAIN_CONF_OFFSET,
-        hpkp_published_pins,
+        in_http,
     ),
     command(
         c_string(c"hpkp_public_port"),
         NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE2,
         NGX_HTTP_MAIN_CONF_OFFSET,
-        hpkp_public_port,
+        in_http,
     ),
     command(
         c_string(c"hpkp_not_served_here"),
         NGX_HTTP_MAIN_CONF | NGX_CONF_1MORE,
         NGX_HTTP_MAIN_CONF_OFFSET,
-        hpkp_not_served_here,
+        in_http,
     ),
     ngx_command_t::empty(),
 ];
@@ -78,20 +73,6 @@ const fn command(
         conf,
         offset: 0,
         post: ptr::null_mut(),
-    }
-}
-
-/// A directive's error in nginx's own phrases, which stand alone as those of its own directives do.
-fn phrase(error: SettingError, words: &[String]) -> String {
-    match error {
-        SettingError::Duplicate => format!("\"{}\" directive is duplicate", words[0]),
-        SettingError::NoChoice(choices) => format!(
-            "invalid value \"{}\" in \"{}\" directive, it must be {choices}",
-            Excerpt::new(&words[1]),
-            words[0],
-        ),
-        SettingError::Finding(code, text) => format!("hpkp: [{code}] -: {text}"),
-        SettingError::Text(text) => text,
     }
 }
 
@@ -129,143 +110,32 @@ unsafe fn handle<C>(
     })
 }
 
-unsafe extern "C" fn hpkp(
+/// A directive of `http` and `server`.
+unsafe extern "C" fn in_server(
     cf: *mut ngx_conf_t,
     _: *mut ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
     // SAFETY: nginx calls this with a live `cf` and, by the table above, a server configuration.
-    unsafe { use_policy(cf, conf, |conf| &mut conf.enforced) }
-}
-
-unsafe extern "C" fn hpkp_report_only(
-    cf: *mut ngx_conf_t,
-    _: *mut ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
-    // SAFETY: as for `hpkp`.
-    unsafe { use_policy(cf, conf, |conf| &mut conf.report_only) }
-}
-
-/// # Safety
-/// As for [`handle`]; `conf` is a [`ServerConf`].
-unsafe fn use_policy(
-    cf: *mut ngx_conf_t,
-    conf: *mut c_void,
-    setting: fn(&mut ServerConf) -> &mut UseSetting,
-) -> *mut c_char {
-    // SAFETY: by the caller's promise.
     unsafe {
         handle(cf, conf, |conf: &mut ServerConf, words| {
-            let setting = setting(conf);
-            if !matches!(setting, UseSetting::Unset) {
-                return Err(phrase(SettingError::Duplicate, words));
-            }
-            *setting = UseSetting::new(&words[1], ngx::location(cf));
-            Ok(())
+            let full_path = |path: &str| ngx::full_path((*cf).cycle, path);
+            nginx::set_in_server(&mut conf.settings, words, ngx::location(cf), full_path)
         })
     }
 }
 
-unsafe extern "C" fn hpkp_check(
+/// A directive of `http` alone.
+unsafe extern "C" fn in_http(
     cf: *mut ngx_conf_t,
     _: *mut ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    // SAFETY: as for `hpkp`.
-    unsafe {
-        handle(cf, conf, |conf: &mut ServerConf, words| {
-            set_choice(&mut conf.check, words, setting::CHECK)
-        })
-    }
-}
-
-unsafe extern "C" fn hpkp_on_start(
-    cf: *mut ngx_conf_t,
-    _: *mut ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
-    // SAFETY: as for `hpkp`, with the main configuration.
-    unsafe {
-        handle(cf, conf, |conf: &mut MainConf, words| {
-            set_choice(&mut conf.on_start, words, setting::ON_START)
-        })
-    }
-}
-
-fn set_choice<T: Copy>(
-    setting: &mut Option<T>,
-    words: &[String],
-    choices: &[(&str, T)],
-) -> Result<(), String> {
-    if setting.is_some() {
-        return Err(phrase(SettingError::Duplicate, words));
-    }
-    let chosen = setting::choose(choices, &words[1], false);
-    *setting = Some(chosen.map_err(|error| phrase(error, words))?);
-    Ok(())
-}
-
-unsafe extern "C" fn hpkp_trusted_certificate(
-    cf: *mut ngx_conf_t,
-    _: *mut ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
-    // SAFETY: as for `hpkp`.
-    unsafe {
-        handle(cf, conf, |conf: &mut ServerConf, words| {
-            if conf.trusted.is_some() {
-                return Err(phrase(SettingError::Duplicate, words));
-            }
-            conf.trusted = Some((ngx::full_path((*cf).cycle, &words[1]), ngx::location(cf)));
-            Ok(())
-        })
-    }
-}
-
-unsafe extern "C" fn hpkp_published_pins(
-    cf: *mut ngx_conf_t,
-    _: *mut ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
-    // SAFETY: as for `hpkp`, with the main configuration.
+    // SAFETY: as for `in_server`, with the main configuration.
     unsafe {
         handle(cf, conf, |conf: &mut MainConf, words| {
             let full_path = |path: &str| ngx::full_path((*cf).cycle, path);
-            let at = ngx::location(cf);
-            setting::add_records(&mut conf.published, &words[1..], at, full_path)
-                .map_err(|error| phrase(error, words))
-        })
-    }
-}
-
-unsafe extern "C" fn hpkp_public_port(
-    cf: *mut ngx_conf_t,
-    _: *mut ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
-    // SAFETY: as for `hpkp`, with the main configuration.
-    unsafe {
-        handle(cf, conf, |conf: &mut MainConf, words| {
-            let [_, listen, public] = words else { return Err(wrong_number(words)) };
-            conf.public_ports
-                .add(listen, public, ngx::location(cf), true)
-                .map_err(|error| phrase(error, words))
-        })
-    }
-}
-
-unsafe extern "C" fn hpkp_not_served_here(
-    cf: *mut ngx_conf_t,
-    _: *mut ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
-    // SAFETY: as for `hpkp`, with the main configuration.
-    unsafe {
-        handle(cf, conf, |conf: &mut MainConf, words| {
-            let at = ngx::location(cf);
-            setting::add_not_served_here(&mut conf.not_served_here, &words[1..], &at)
-                .map_err(|error| phrase(error, words))
+            nginx::set_global(&mut conf.global, words, ngx::location(cf), full_path)
         })
     }
 }
@@ -278,8 +148,7 @@ unsafe extern "C" fn policy_block(
     // SAFETY: as for `hpkp`, with the main configuration.
     let defined = unsafe {
         handle(cf, conf, |conf: &mut MainConf, words| {
-            setting::define(&mut conf.policies, &words[1], ngx::location(cf))
-                .map_err(|error| phrase(error, words))
+            nginx::define(&mut conf.global, words, ngx::location(cf))
         })
     };
     if defined != CONF_OK {
@@ -310,24 +179,9 @@ unsafe extern "C" fn policy_directive(
         }
         handle(cf, conf, |conf: &mut MainConf, words| {
             // The block being read is that of the policy defined last.
-            let Some(policy) = conf.policies.last_mut() else { return Ok(()) };
-            let directive = match words[0].as_str() {
-                "pin" => PolicyDirective::Pin,
-                "max_age" => PolicyDirective::MaxAge,
-                "include_subdomains" => PolicyDirective::IncludeSubdomains,
-                "report_uri" => PolicyDirective::ReportUri,
-                "include" => return Err(wrong_number(words)),
-                _ => return Err(format!("unknown directive \"{}\"", Excerpt::new(&words[0]))),
-            };
-            let [name, value] = words else { return Err(wrong_number(words)) };
+            let Some(policy) = conf.global.policies.last_mut() else { return Ok(()) };
             let full_path = |path: &str| ngx::full_path((*cf).cycle, path);
-            let at = ngx::location(cf);
-            setting::set(policy, (directive, name), value, at, full_path, false)
-                .map_err(|error| phrase(error, words))
+            nginx::set_in_policy(policy, words, ngx::location(cf), full_path)
         })
     }
-}
-
-fn wrong_number(words: &[String]) -> String {
-    format!("invalid number of arguments in \"{}\" directive", words[0])
 }

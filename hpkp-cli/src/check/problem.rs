@@ -1,0 +1,80 @@
+//! What the readers of configurations find: text that the server refuses, and text that only the server
+//! understands. It is never passed over in silence.
+
+use std::collections::BTreeMap;
+
+use hpkp_core::finding::{CODES, Code, Finding, Location, Text};
+use hpkp_core::text::Excerpt;
+
+/// Reading ends here: the server refuses this text, or nobody can read on.
+pub(super) type Read<T> = Result<T, Box<Finding>>;
+
+/// How many different directives are named that the command does not know.
+const MAX_UNKNOWN: usize = 50;
+
+/// What was found while reading went on.
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    found: Vec<Finding>,
+    /// By name: where it stands first, and how often.
+    unknown: BTreeMap<String, (Location, usize)>,
+}
+
+impl Problems {
+    /// The answer needs something that stands here and is not understood.
+    pub(super) fn not_understood(&mut self, at: &Location, text: impl Into<Text>) {
+        let finding = Finding::new(Code::ConfigurationNotUnderstood, at.clone(), text.into());
+        if !self.found.contains(&finding) {
+            self.found.push(finding);
+        }
+    }
+
+    /// A directive or module that may or may not matter.
+    pub(super) fn unknown(&mut self, at: &Location, what: String) {
+        self.unknown.entry(what).or_insert_with(|| (at.clone(), 0)).1 += 1;
+    }
+
+    /// All that was found.
+    pub(super) fn into_findings(self) -> Vec<Finding> {
+        let mut found = self.found;
+        let more = self.unknown.len().saturating_sub(MAX_UNKNOWN);
+        for (index, (what, (at, count))) in self.unknown.into_iter().take(MAX_UNKNOWN).enumerate() {
+            let times = if count > 1 { format!(" ({count} times)") } else { String::new() };
+            let mut text = Text::new(format!(
+                "this command does not know {what}{times}; if it changes names, addresses or \
+                 certificates, the server's own test may have another answer"
+            ));
+            if index + 1 == MAX_UNKNOWN && more > 0 {
+                text = text.details([format!("{more} more are not known")]);
+            }
+            found.push(Finding::new(Code::UnknownDirective, at, text));
+        }
+        found
+    }
+}
+
+/// The server refuses the configuration for this.
+pub(super) fn invalid(at: &Location, text: impl Into<Text>) -> Box<Finding> {
+    Box::new(Finding::new(Code::InvalidConfiguration, at.clone(), text.into()))
+}
+
+/// Nothing can be said of the configuration for this.
+pub(super) fn unreadable(at: &Location, text: impl Into<Text>) -> Box<Finding> {
+    Box::new(Finding::new(Code::ConfigurationNotUnderstood, at.clone(), text.into()))
+}
+
+/// What the reader of a directive says of its value: a finding of its own, or an error in the server's
+/// words.
+pub(super) fn of_directive(at: &Location, error: &str) -> Box<Finding> {
+    let coded = error.strip_prefix("hpkp: [").and_then(|rest| rest.split_once("] -: "));
+    let found = coded.and_then(|(code, text)| {
+        let entry = CODES.iter().find(|entry| entry.text == code)?;
+        Some(Finding::new(entry.code, at.clone(), Text::new(text)))
+    });
+    found.map_or_else(|| invalid(at, error.to_owned()), Box::new)
+}
+
+/// A directive by its name, for messages.
+pub(super) fn directive(name: &str) -> String {
+    format!("the directive \"{}\"", Excerpt::new(name))
+}

@@ -1,0 +1,107 @@
+//! `hpkp check` beside a server's own test of its configuration: both have to give the same answer, with
+//! the same findings, for every configuration that a test writes.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::instance::{Instance, Module};
+use crate::said::{Kind, Said};
+use crate::{output, target_dir};
+
+/// What only the command finds: it reads the text in the place of the server.
+const OF_THE_COMMAND: [&str; 3] =
+    ["invalid-configuration", "configuration-not-understood", "unknown-directive"];
+
+/// Why a server refuses a configuration by itself, where the command passes it: the command reads no
+/// private keys, opens no ports, loads no modules and runs no program.
+const NOT_OF_THE_COMMAND: [&str; 14] = [
+    "key values mismatch",
+    "key-type mismatch",
+    "cannot load certificate key",
+    "SSLCertificateKeyFile: file",
+    "Failed to configure certificate",
+    "PEM_read_bio",
+    "bind() to",
+    "could not bind",
+    "dlopen()",
+    "Cannot load",
+    "requires Apache httpd",
+    "unknown directive",
+    "Invalid command",
+    "Permission denied",
+];
+
+/// The command under test.
+fn command() -> PathBuf {
+    let file = std::env::var_os("HPKP_COMMAND")
+        .map_or_else(|| target_dir().join("debug/hpkp"), PathBuf::from);
+    assert!(file.exists(), "{} is missing: cargo build -p hpkp-cli", file.display());
+    file
+}
+
+/// Fails unless the command says of the configuration what the server's test has said.
+#[track_caller]
+pub(crate) fn assert_agreement(instance: &Instance, said: &Said) {
+    // A module that is not there, or panics on purpose, finds what it finds.
+    if instance.module != Module::Shipped || instance.injects_panics() {
+        return;
+    }
+    let mut command = Command::new(command());
+    command.arg("check").arg("--config").arg(instance.path(said.kind.file()));
+    command.arg("--config-format").arg(match said.kind {
+        Kind::Nginx => "nginx",
+        Kind::Httpd => "httpd",
+    });
+    if said.kind == Kind::Httpd {
+        command.arg("--prefix").arg(instance.path(""));
+    }
+    // The command heeds the variable only where it is told to.
+    if said.text.contains("accepts what a reload would refuse") {
+        command.args(["--check", "warn"]);
+    }
+    let checked = output(&mut instance.in_environment(command));
+    let (text, errors) =
+        (String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
+    let both = || format!("the server:\n{}\nhpkp check:\n{text}{errors}", said.text);
+    let is_refused = match checked.status.code() {
+        Some(0) => false,
+        Some(1 | 3) => true,
+        code => panic!("hpkp check ended with {code:?}\n{}", both()),
+    };
+    let is_own = said.code != Some(0) && refuses_by_itself(said);
+    if is_own && !is_refused {
+        let is_known = NOT_OF_THE_COMMAND.iter().any(|why| said.text.contains(why));
+        assert!(is_known, "the server refuses, and hpkp check does not; {}", both());
+        return;
+    }
+    assert_eq!(is_refused, said.code != Some(0), "different answers; {}", both());
+    // The server has stopped reading where the command may have found more.
+    if is_own {
+        return;
+    }
+    assert_eq!(findings(&text), findings(&said.text), "different findings; {}", both());
+}
+
+/// Whether the server says itself why it refuses.
+fn refuses_by_itself(said: &Said) -> bool {
+    let is_own = |line: &str| match said.kind {
+        Kind::Nginx => line.contains("[emerg]") && !line.contains("hpkp: ["),
+        Kind::Httpd => false,
+    };
+    let has_ours = said.text.lines().any(|line| line.contains("hpkp: ["));
+    said.text.lines().any(is_own) || !has_ours
+}
+
+/// The codes with the hosts that their lines name, and the lines themselves without what the server puts
+/// before and behind.
+fn findings(text: &str) -> BTreeSet<String> {
+    let line = |line: &str| {
+        let found = &line[line.find("hpkp: [")?..];
+        let (code, rest) = found.strip_prefix("hpkp: [")?.split_once("] ")?;
+        let (host, _) = rest.split_once(": ")?;
+        let is_compared = !OF_THE_COMMAND.contains(&code);
+        is_compared.then(|| format!("[{code}] {host}"))
+    };
+    text.lines().filter_map(line).collect()
+}
