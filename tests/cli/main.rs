@@ -3,6 +3,7 @@
 // Clippy takes the helpers of a test for something else.
 #![allow(clippy::expect_used)]
 
+mod check;
 mod clients;
 mod compact;
 mod dane;

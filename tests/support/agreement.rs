@@ -56,6 +56,10 @@ pub(crate) fn assert_agreement(instance: &Instance, said: &Said) {
     if said.kind == Kind::Httpd {
         command.arg("--prefix").arg(instance.path(""));
     }
+    // The command has an OpenSSL of its own.
+    if said.text.contains("hpkp: [unsupported-openssl]") {
+        return;
+    }
     // The command heeds the variable only where it is told to.
     if said.text.contains("accepts what a reload would refuse") {
         command.args(["--check", "warn"]);
@@ -80,7 +84,10 @@ pub(crate) fn assert_agreement(instance: &Instance, said: &Said) {
     if is_own {
         return;
     }
-    assert_eq!(findings(&text), findings(&said.text), "different findings; {}", both());
+    // Of two answers the last one counts: nginx has met servers behind `http` that it did not expect.
+    let last = said.text.rsplit("syntax is ok").find(|part| part.contains("hpkp: ["));
+    let last = last.filter(|_| said.kind == Kind::Nginx).unwrap_or(&said.text);
+    assert_eq!(findings(&text), findings(last), "different findings; {}", both());
 }
 
 /// Whether the server says itself why it refuses.
@@ -93,15 +100,15 @@ fn refuses_by_itself(said: &Said) -> bool {
     said.text.lines().any(is_own) || !has_ours
 }
 
-/// The codes with the hosts that their lines name, and the lines themselves without what the server puts
-/// before and behind.
+/// The codes with the hosts that their lines name.
 fn findings(text: &str) -> BTreeSet<String> {
     let line = |line: &str| {
         let found = &line[line.find("hpkp: [")?..];
         let (code, rest) = found.strip_prefix("hpkp: [")?.split_once("] ")?;
         let (host, _) = rest.split_once(": ")?;
         let is_compared = !OF_THE_COMMAND.contains(&code);
-        is_compared.then(|| format!("[{code}] {host}"))
+        // httpd writes a backslash twice.
+        is_compared.then(|| format!("[{code}] {host}").replace("\\\\", "\\"))
     };
     text.lines().filter_map(line).collect()
 }

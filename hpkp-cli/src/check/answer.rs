@@ -1,10 +1,10 @@
 //! The answer: what a config test of the server does about each finding.
 
-use hpkp_core::check::{Certificates, Context, Verdict};
+use hpkp_core::check::{Certificates, Context};
 use hpkp_core::date;
-use hpkp_core::finding::{Class, Finding};
+use hpkp_core::finding::{Class, Finding, Location};
 use hpkp_core::path::Chain;
-use hpkp_server::failure::{self, LogLine, Phase};
+use hpkp_server::failure::{self, Phase};
 use serde::Serialize;
 
 use super::Checked;
@@ -29,7 +29,8 @@ pub(super) struct Judged {
     /// `refuse`, `alarm`, `withhold` or `warn`.
     pub(super) answer: &'static str,
     pub(super) is_refused: bool,
-    pub(super) lines: Vec<LogLine>,
+    /// As the server logs them, without what becomes of the running server.
+    pub(super) lines: Vec<String>,
 }
 
 /// A server of the configuration.
@@ -79,9 +80,8 @@ impl Answer {
             .into_iter()
             .map(|finding| {
                 let answer = failure::answer(finding.class, finding.check, Phase::Test, on_start);
-                let one = Verdict { findings: vec![finding.clone()], hosts: Vec::new() };
-                let judgement = failure::judge(&one, Phase::Test, on_start);
                 Judged {
+                    lines: lines(&finding),
                     finding,
                     answer: match answer {
                         failure::Answer::Refuse => "refuse",
@@ -89,8 +89,7 @@ impl Answer {
                         failure::Answer::Withhold => "withhold",
                         failure::Answer::Warn => "warn",
                     },
-                    is_refused: judgement.refused,
-                    lines: judgement.lines,
+                    is_refused: answer == failure::Answer::Refuse,
                 }
             })
             .collect();
@@ -157,6 +156,24 @@ impl Answer {
             (policies, true) => format!("{} and published pins", policies_of(policies)),
         };
         format!("compared {servers} with {with}")
+    }
+}
+
+/// The lines of a finding, with the place in the first.
+fn lines(finding: &Finding) -> Vec<String> {
+    let mut lines: Vec<String> = finding.lines().collect();
+    if let (Some(first), Some(place)) = (lines.first_mut(), place(&finding.at)) {
+        first.push_str(&format!(" (configured at {place})"));
+    }
+    lines
+}
+
+/// A place for people: what is in no line of a file is named without one.
+fn place(at: &Location) -> Option<String> {
+    match (&*at.file, at.line) {
+        ("-" | "", _) => None,
+        (file, 0) => Some(file.to_owned()),
+        (file, line) => Some(format!("{file}:{line}")),
     }
 }
 

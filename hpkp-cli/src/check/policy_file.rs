@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use hpkp_core::check;
 use hpkp_core::finding::{Check, Finding, Location};
 use hpkp_core::text::Excerpt;
 use hpkp_server::journal;
@@ -24,6 +25,16 @@ use super::{Checked, Text};
 
 /// The port of a server that names none.
 const HTTPS: u16 = 443;
+
+/// What findings call the keys.
+const NAMES: check::Names = check::Names {
+    max_age: "max_age",
+    report_uri: "report_uri",
+    trusted_certificate: "trusted_certificate (or --roots)",
+    published_pins: "published_pins (or --published)",
+    not_served_here: "not_served_here",
+    reject_handshake: None,
+};
 
 /// What the file says.
 #[derive(Debug, Default)]
@@ -97,6 +108,7 @@ pub(super) fn check(
         Handle::Given(group) => of_group(loader, group),
     };
     let Built { mut deployment, .. } = configuration.build(records, loader, present);
+    deployment.names = NAMES;
     let verdict = configuration.verdict(&mut deployment, loader);
     Ok(Checked::new(deployment, verdict, file.global.on_start, Problems::default()))
 }

@@ -78,3 +78,12 @@ pub(super) fn of_directive(at: &Location, error: &str) -> Box<Finding> {
 pub(super) fn directive(name: &str) -> String {
     format!("the directive \"{}\"", Excerpt::new(name))
 }
+
+/// The module refuses words of its directives that are not UTF-8; readers put a mark in the place of what
+/// is none.
+pub(super) fn is_utf8<'a>(at: &Location, mut words: impl Iterator<Item = &'a String>) -> Read<()> {
+    match words.any(|word| word.contains(char::REPLACEMENT_CHARACTER)) {
+        true => Err(invalid(at, "invalid UTF-8 in the directive".to_owned())),
+        false => Ok(()),
+    }
+}

@@ -1,11 +1,11 @@
 //! JUnit's XML, as CI systems show test results: a case for each server that was compared, and one for each
 //! finding that would keep a reload from passing.
 
+use std::collections::HashSet;
 use std::io::{self, Write as _};
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use super::place;
 use crate::check::answer::{Answer, Judged};
 
 /// The name of the suite and of the report.
@@ -14,20 +14,23 @@ const NAME: &str = "hpkp check";
 pub(super) fn print(answer: &Answer) -> io::Result<()> {
     let mut report = Report::new(NAME);
     let mut suite = TestSuite::new(answer.name.as_str());
+    let mut labels = HashSet::new();
     for server in answer.compared() {
-        let mut case = TestCase::new(server.label.as_str(), TestCaseStatus::success());
-        case.set_classname(NAME);
         let about = |judged: &&Judged| judged.finding.hosts.contains(&server.label);
-        let output: Vec<String> = answer.judged.iter().filter(about).flat_map(lines).collect();
-        if !output.is_empty() {
-            case.set_system_out(output.join("\n"));
-        }
-        suite.add_test_case(case);
+        labels.insert(server.label.as_str());
+        suite.add_test_case(case(&server.label, answer.judged.iter().filter(about).collect()));
     }
     for judged in &answer.judged {
-        suite.add_test_case(of_finding(judged));
+        let finding = &judged.finding;
+        // A finding names the first servers that it is about.
+        let is_said = finding.host_count == finding.hosts.len()
+            && !finding.hosts.is_empty()
+            && finding.hosts.iter().all(|host| labels.contains(host.as_str()));
+        if !is_said {
+            suite.add_test_case(case(finding.code.as_str(), vec![judged]));
+        }
     }
-    if answer.judged.is_empty() {
+    if suite.test_cases.is_empty() {
         let mut case = TestCase::new("configuration", TestCaseStatus::success());
         case.set_classname(NAME).set_system_out(answer.summary());
         suite.add_test_case(case);
@@ -37,33 +40,24 @@ pub(super) fn print(answer: &Answer) -> io::Result<()> {
     io::stdout().lock().write_all(text.as_bytes())
 }
 
-fn of_finding(judged: &Judged) -> TestCase {
-    let finding = &judged.finding;
-    let code = finding.code.as_str();
-    let hosts = finding.hosts.join(", ");
-    let name = if hosts.is_empty() { code.to_owned() } else { format!("{code}: {hosts}") };
-    let text = lines(judged).collect::<Vec<_>>().join("\n");
-    let mut status = match judged.is_refused {
-        true => TestCaseStatus::non_success(NonSuccessKind::Failure),
-        false => TestCaseStatus::success(),
+/// A case that fails where one of the findings would keep a reload from passing.
+fn case(name: &str, found: Vec<&Judged>) -> TestCase {
+    let text = found.iter().flat_map(|judged| judged.lines.clone()).collect::<Vec<_>>().join("\n");
+    let status = match found.iter().find(|judged| judged.is_refused) {
+        None => TestCaseStatus::success(),
+        Some(refused) => {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            let finding = &refused.finding;
+            status.set_type(finding.code.as_str()).set_message(finding.text.what.as_str());
+            status.set_description(text.as_str());
+            status
+        }
     };
-    if judged.is_refused {
-        status
-            .set_type(code)
-            .set_message(finding.text.what.as_str())
-            .set_description(text.as_str());
-    }
+    let is_refused = found.iter().any(|judged| judged.is_refused);
     let mut case = TestCase::new(name, status);
     case.set_classname(NAME);
-    if !judged.is_refused {
+    if !is_refused && !text.is_empty() {
         case.set_system_out(text);
     }
     case
-}
-
-fn lines(judged: &Judged) -> impl Iterator<Item = String> + '_ {
-    judged.lines.iter().map(|line| match line.at.as_ref().and_then(place) {
-        Some(place) => format!("{} (configured at {place})", line.text),
-        None => line.text.clone(),
-    })
 }

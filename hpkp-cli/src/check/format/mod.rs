@@ -7,8 +7,6 @@ mod text;
 
 use std::io;
 
-use hpkp_core::finding::Location;
-
 use super::answer::Answer;
 use crate::arguments::ReportFormat;
 
@@ -19,14 +17,5 @@ pub(super) fn print(answer: &Answer, format: ReportFormat) -> io::Result<()> {
         ReportFormat::Json => json::print(answer),
         ReportFormat::Sarif => sarif::print(answer),
         ReportFormat::Junit => junit::print(answer),
-    }
-}
-
-/// A place for people: what is in no line of a file is named without one.
-fn place(at: &Location) -> Option<String> {
-    match (&*at.file, at.line) {
-        ("-" | "", _) => None,
-        (file, 0) => Some(file.to_owned()),
-        (file, line) => Some(format!("{file}:{line}")),
     }
 }

@@ -2,7 +2,6 @@
 
 use std::io;
 
-use super::place;
 use crate::check::answer::{Answer, Judged, Outcome};
 use crate::output::{self, BAD, GOOD, NOTE};
 
@@ -35,9 +34,7 @@ pub(super) fn print(answer: &Answer) -> io::Result<()> {
 fn lines(judged: &Judged) -> io::Result<()> {
     let style = if judged.is_refused { BAD } else { NOTE };
     for line in &judged.lines {
-        let place = line.at.as_ref().and_then(place);
-        let place = place.map(|place| format!(" (configured at {place})")).unwrap_or_default();
-        let text = output::printable(&format!("{}{place}", line.text));
+        let text = output::printable(line);
         let text = match text.split_once("] ") {
             Some((code, rest)) => format!("{} {rest}", output::accent(style, &format!("{code}]"))),
             None => text,

@@ -12,7 +12,7 @@ use hpkp_server::httpd::{
 use hpkp_server::setting::{GlobalSettings, ServerSettings};
 
 use super::super::files::full_path;
-use super::super::problem::{self, Problems, Read, invalid, of_directive};
+use super::super::problem::{self, Problems, Read, invalid, is_utf8, of_directive};
 use super::tree::{Directive, undefined_variable};
 use super::words::words;
 
@@ -135,6 +135,7 @@ impl Everything {
     }
 
     fn policy(&mut self, directive: &Directive) -> Read<()> {
+        is_utf8(&directive.at, std::iter::once(&directive.arguments))?;
         let found = |at: &Location, error: String| of_directive(at, &error);
         define(&mut self.global, words(&directive.arguments), directive.at.clone())
             .map_err(|error| found(&directive.at, error))?;
@@ -176,6 +177,7 @@ impl Everything {
         }
         if let Some(name) = GLOBAL.iter().find(|name| name.eq_ignore_ascii_case(key)) {
             is_defined(directive, problems);
+            is_utf8(at, std::iter::once(&directive.arguments))?;
             let arguments = (directive.arguments.as_str(), &*directive.words());
             if *name == "HPKPOnStart" {
                 one_argument(directive, name, "warn or refuse")?;
@@ -363,6 +365,7 @@ fn address(word: &str) -> Result<Address, Text> {
 
 /// The one argument of a directive.
 fn one_argument(directive: &Directive, name: &str, takes: &str) -> Read<String> {
+    is_utf8(&directive.at, std::iter::once(&directive.arguments))?;
     match <[String; 1]>::try_from(directive.words()) {
         Ok([word]) if !word.is_empty() => Ok(word),
         _ => Err(invalid(&directive.at, format!("{name} takes one argument, {takes}"))),

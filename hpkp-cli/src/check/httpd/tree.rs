@@ -229,11 +229,19 @@ impl<'a> Reader<'a> {
     ) -> Read<()> {
         // `<IfModule ssl_module>`, and `<RequireAll>` without arguments.
         let (name, rest) = match name.strip_suffix('>').filter(|_| rest.is_empty()) {
-            Some(name) => (name.to_owned(), ""),
+            Some(name) => (name.to_owned(), ">"),
             None => (name, rest),
         };
         let key = name.to_ascii_lowercase();
-        let arguments = rest.trim_end().strip_suffix('>').unwrap_or(rest).trim_end();
+        let arguments = match rest.trim_end().strip_suffix('>') {
+            Some(arguments) => arguments.trim_end(),
+            // Its handler reads no name then.
+            None if key == "<hpkppolicy" => "",
+            None => {
+                let name = Excerpt::new(&name);
+                return Err(invalid(&at, format!("{name}> directive missing closing '>'")));
+            }
+        };
         if key == "<macro" {
             let lines = self.raw(input, &name, &at)?;
             return self.define_macro(arguments, lines, at);

@@ -5,12 +5,12 @@ use std::rc::Rc;
 use hpkp_core::check::NamePattern;
 use hpkp_core::finding::{Location, Text};
 use hpkp_core::text::Excerpt;
-use hpkp_server::nginx::{Address, Chooser, Choosers, Own, Server, Servers, effect};
+use hpkp_server::nginx::{Address, Chooser, Choosers, Effect, Own, Server, Servers, effect};
 use hpkp_server::nginx::{define, set_global, set_in_policy, set_in_server};
 use hpkp_server::setting::{GlobalSettings, ServerSettings};
 
 use super::super::files::full_path;
-use super::super::problem::{Problems, Read, invalid, of_directive};
+use super::super::problem::{Problems, Read, invalid, is_utf8, of_directive};
 use super::known;
 use super::listen::{Listen, ListenError};
 use super::names::Names;
@@ -71,6 +71,7 @@ impl Http {
                 self.policy(directive, directory)?;
             } else if let Some((_, most)) = IN_HTTP.iter().find(|(known, _)| *known == name) {
                 without_block(directive)?;
+                is_utf8(&directive.at, directive.words.iter())?;
                 let count = directive.arguments().len();
                 if count == 0 || count > *most {
                     directive.argument()?;
@@ -83,8 +84,7 @@ impl Http {
                 self.server(directive, block, directory, problems)?;
             } else {
                 let (settings, choosers) = (&mut self.settings, &mut self.choosers);
-                common(directive, directory, settings, choosers, &mut self.ssl)?;
-                known::look(directive, problems)?;
+                common(directive, directory, settings, choosers, &mut self.ssl, problems)?;
             }
         }
         Ok(())
@@ -93,11 +93,13 @@ impl Http {
     fn policy(&mut self, directive: &Directive, directory: &str) -> Read<()> {
         let block = directive.block.as_ref().ok_or_else(|| no_block(directive))?;
         directive.argument()?;
+        is_utf8(&directive.at, directive.words.iter())?;
         define(&mut self.global, &directive.words, directive.at.clone())
             .map_err(|error| of_directive(&directive.at, &error))?;
         let Some(policy) = self.global.policies.last_mut() else { return Ok(()) };
         for inner in block {
             without_block(inner)?;
+            is_utf8(&inner.at, inner.words.iter())?;
             let path = |path: &str| full_path(directory, path);
             set_in_policy(policy, &inner.words, inner.at.clone(), path)
                 .map_err(|error| of_directive(&inner.at, &error))?;
@@ -131,8 +133,7 @@ impl Http {
                 }
                 _ => {
                     let (settings, choosers) = (&mut block.settings, &mut block.choosers);
-                    common(inner, directory, settings, choosers, &mut block.ssl)?;
-                    known::look(inner, problems)?;
+                    common(inner, directory, settings, choosers, &mut block.ssl, problems)?;
                 }
             }
         }
@@ -204,25 +205,36 @@ fn common(
     settings: &mut ServerSettings,
     choosers: &mut Choosers,
     ssl: &mut Ssl,
+    problems: &mut Problems,
 ) -> Read<()> {
     let name = directive.name();
     if IN_SERVER.contains(&name) {
         without_block(directive)?;
         directive.argument()?;
+        is_utf8(&directive.at, directive.words.iter())?;
         let path = |path: &str| full_path(directory, path);
         return set_in_server(settings, &directive.words, directive.at.clone(), path)
             .map_err(|error| of_directive(&directive.at, &error));
     }
-    note_chooser(directive, choosers);
-    ssl.read(directive, directory)
+    note_chooser(directive, choosers)?;
+    ssl.read(directive, directory)?;
+    known::look(directive, problems)
 }
 
-/// Notes what may choose or replace the certificate.
-pub(super) fn note_chooser(directive: &Directive, choosers: &mut Choosers) {
-    if let Some(effect) = effect(directive.name().as_bytes()) {
-        let chooser = Chooser { directive: directive.name().to_owned(), at: directive.at.clone() };
-        choosers.note(effect, chooser);
+/// Notes what may choose or replace the certificate. Each kind stands once in a block.
+pub(super) fn note_chooser(directive: &Directive, choosers: &mut Choosers) -> Read<()> {
+    let Some(effect) = effect(directive.name().as_bytes()) else { return Ok(()) };
+    let noted = match effect {
+        Effect::Chooses => &choosers.chosen_by,
+        Effect::MayReplace => &choosers.replaced_by,
+    };
+    if noted.is_some() {
+        let name = Excerpt::new(directive.name());
+        return Err(invalid(&directive.at, format!("\"{name}\" directive is duplicate")));
     }
+    let chooser = Chooser { directive: directive.name().to_owned(), at: directive.at.clone() };
+    choosers.note(effect, chooser);
+    Ok(())
 }
 
 /// Reads `listen`; none where only the server knows the address.

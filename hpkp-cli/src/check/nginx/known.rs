@@ -43,34 +43,6 @@ const PREFIXES: [&str; 22] = [
 const LISTS: [&str; 8] =
     ["map", "geo", "types", "split_clients", "charset_map", "geoip2", "match", "acme_issuer"];
 
-/// The files of nginx's own modules and of well-known others.
-const MODULES: [&str; 24] = [
-    "hpkp",
-    "auth_pam",
-    "brotli_filter",
-    "brotli_static",
-    "cache_purge",
-    "dav_ext",
-    "echo",
-    "fancyindex",
-    "geoip",
-    "geoip2",
-    "headers_more_filter",
-    "image_filter",
-    "js",
-    "lua",
-    "mail",
-    "ndk",
-    "perl",
-    "stream",
-    "stream_geoip",
-    "stream_geoip2",
-    "subs_filter",
-    "uploadprogress",
-    "upstream_fair",
-    "xslt_filter",
-];
-
 fn is_known(name: &str) -> bool {
     static KNOWN: OnceLock<HashSet<&str>> = OnceLock::new();
     KNOWN.get_or_init(|| NAMES.lines().collect()).contains(name)
@@ -100,18 +72,6 @@ pub(super) fn look(directive: &Directive, problems: &mut Problems) -> Read<()> {
             false => format!("unknown directive \"{shown}\""),
         };
         return Err(invalid(&directive.at, text));
-    }
-    if name == "load_module" {
-        let file = directive.argument()?;
-        let module = file.rsplit('/').next().unwrap_or(file);
-        let module = module.strip_suffix(".so").unwrap_or(module);
-        let module = module.strip_suffix("_module").unwrap_or(module);
-        let module = module.strip_prefix("ngx_").unwrap_or(module);
-        let module = module.strip_prefix("http_").unwrap_or(module);
-        if !MODULES.contains(&module) && !module.starts_with("stream_") {
-            problems.unknown(&directive.at, format!("the module \"{}\"", Excerpt::new(file)));
-        }
-        return Ok(());
     }
     if !is_known(name) {
         problems.unknown(&directive.at, problem::directive(name));

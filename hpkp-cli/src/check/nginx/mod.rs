@@ -4,12 +4,14 @@ mod http;
 mod known;
 mod lexer;
 mod listen;
+mod modules;
 mod names;
 mod outside;
 mod ssl;
 mod tree;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use hpkp_core::finding::{Check, Location};
 use hpkp_core::text::Excerpt;
@@ -23,6 +25,7 @@ use super::presented::of_files;
 use super::problem::{Problems, Read, invalid};
 use super::{Checked, Text};
 use http::{Handle, Http, no_block};
+use modules::Unseen;
 use tree::{Directive, Reader};
 
 /// What begins a file in the output of `nginx -T`.
@@ -60,6 +63,7 @@ pub(super) fn check(text: &Text, options: &Options, loader: &mut Loader<'_>) -> 
     let (directory, directives) = read(text, options)?;
     let mut http: Option<Http> = None;
     let mut outside = Outside::default();
+    let mut unseen = Unseen::default();
     for directive in &directives {
         match directive.name() {
             "http" => {
@@ -75,16 +79,17 @@ pub(super) fn check(text: &Text, options: &Options, loader: &mut Loader<'_>) -> 
                 let kind = if kind == "mail" { "mail" } else { "stream" };
                 outside::read(kind, block, &directory, &mut problems, &mut outside)?;
             }
+            "load_module" => unseen.look(directive, options.prefix.as_deref(), &mut problems)?,
             _ => known::look(directive, &mut problems)?,
         }
     }
-    judge(http.unwrap_or_default(), outside, problems, options, loader)
+    outside.unseen_choosers = unseen.stream;
+    judge(http.unwrap_or_default(), (outside, &unseen.http), problems, options, loader)
 }
 
-/// Nothing is known that an nginx module may do without a directive.
 fn judge(
     mut http: Http,
-    outside: Outside<Handle>,
+    (outside, unseen_choosers): (Outside<Handle>, &[PathBuf]),
     problems: Problems,
     options: &Options,
     loader: &mut Loader<'_>,
@@ -109,7 +114,7 @@ fn judge(
         check,
         servers: &servers,
         outside: &outside,
-        unseen_choosers: &[],
+        unseen_choosers,
     };
     if !configuration.is_checked() {
         return Ok(Checked::nothing(problems));

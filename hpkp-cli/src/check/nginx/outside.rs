@@ -37,7 +37,7 @@ pub(super) fn read(
             let block = directive.block.as_ref().ok_or_else(|| no_block(directive))?;
             blocks.push(server(directive, block, kind, directory, problems)?);
         } else {
-            note_chooser(directive, &mut choosers);
+            note_chooser(directive, &mut choosers)?;
             ssl.read(directive, directory)?;
             known::look(directive, problems)?;
         }
@@ -71,7 +71,7 @@ fn server(
                 block.listens.extend(listen(inner, None, problems)?);
             }
             _ => {
-                note_chooser(inner, &mut block.choosers);
+                note_chooser(inner, &mut block.choosers)?;
                 block.ssl.read(inner, directory)?;
                 known::look(inner, problems)?;
             }
