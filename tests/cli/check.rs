@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use hpkp_tests::pki::Pki;
+use hpkp_tests::pki::{P256, Pki};
 use serde_json::Value;
 
 use crate::{Said, run, run_with};
@@ -19,6 +19,7 @@ fn site() -> (tempfile::TempDir, Pki) {
     pki.ca("ca");
     pki.leaf("live", HOST, "ca");
     pki.leaf("other", HOST, "ca");
+    pki.key("backup", P256);
     pki.request("backup", "/CN=backup");
     (directory, pki)
 }
@@ -39,7 +40,8 @@ fn found(report: &Value) -> BTreeSet<(String, String)> {
 }
 
 fn codes(report: &Value) -> Vec<String> {
-    found(report).into_iter().map(|(code, _)| code).collect()
+    let codes: BTreeSet<String> = found(report).into_iter().map(|(code, _)| code).collect();
+    codes.into_iter().collect()
 }
 
 #[track_caller]
