@@ -27,11 +27,19 @@ pub fn certificates_in(path: &str) -> Result<Vec<Vec<u8>>, Certificates> {
         let what = format!("larger than {MAX_FILE} bytes");
         return Err(unusable(Code::OversizedInput, &what));
     }
+    certificates_of(&octets).map_err(unreadable)
+}
+
+/// The certificates in a text in PEM, in DER. Other objects in it are passed over, as OpenSSL does.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn certificates_of(text: &[u8]) -> Result<Vec<Vec<u8>>, &'static str> {
     let mut certificates = Vec::new();
-    for block in pem::blocks(&octets) {
-        let block = block.map_err(|_| unreadable("truncated"))?;
+    for block in pem::blocks(text) {
+        let block = block.map_err(|_| "truncated")?;
         if matches!(block.label, b"CERTIFICATE" | b"X509 CERTIFICATE" | b"TRUSTED CERTIFICATE") {
-            let der = block.decode().map_err(|_| unreadable("invalid base64"))?;
+            let der = block.decode().map_err(|_| "invalid base64")?;
             certificates.push(der);
         }
     }

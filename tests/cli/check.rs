@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use hpkp_tests::pki::{P256, Pki};
+use hpkp_tests::pki::{P256, Pki, leaf_extensions};
 use serde_json::Value;
 
 use crate::{Said, run, run_with};
@@ -309,13 +309,7 @@ fn what_nginx_t_prints() {
 fn servers_of_stream_and_mail() {
     let (directory, pki) = site();
     let at = directory.path();
-    pki.records("records");
-    let pin = format!("sha256/{}", pki.pin("live.pem"));
-    let add = ["published", "-d", "records", "add", HOST, "--origin", "dns", "--pin", &pin];
-    for port in ["853", "993"] {
-        let said = run(at, &[&add[..], &["--port", port, "--scope", "leaf"]].concat());
-        assert_eq!(said.code, Some(0), "{said:?}");
-    }
+    held(at, &pki, &["853", "993"]);
     let http = "http { hpkp_published_pins records read_only; }\n";
     let pair = |name: &str| format!("ssl_certificate {name}.pem; ssl_certificate_key {name}.key;");
     let stream = |name: &str| {
@@ -439,6 +433,107 @@ fn what_httpd_dumps() {
     assert_eq!((said.code, codes(&report)), (Some(1), vec!["no-pin-in-chain".into()]), "{said:?}");
     let finding = &report["findings"][0];
     assert_eq!((&finding["file"], &finding["line"]), (&"/etc/apache2/b.conf".into(), &6.into()));
+}
+
+/// Pins of `live.pem` on record for [`HOST`] on a port.
+fn held(at: &Path, pki: &Pki, ports: &[&str]) {
+    pki.records("records");
+    let pin = format!("sha256/{}", pki.pin("live.pem"));
+    let add = ["published", "-d", "records", "add", HOST, "--origin", "dns", "--pin", &pin];
+    for port in ports {
+        let said = run(at, &[&add[..], &["--port", port, "--scope", "leaf"]].concat());
+        assert_eq!(said.code, Some(0), "{said:?}");
+    }
+}
+
+#[test]
+fn other_servers_against_published_pins() {
+    let (directory, pki) = site();
+    let at = directory.path();
+    held(at, &pki, &["443", "8443", "993", "25"]);
+    pki.leaf("extra", "extra.example", "ca");
+    fs::create_dir(at.join("certs")).expect("a directory");
+    let haproxy = "global\n  crt-base DIR/certs\nfrontend a\n  bind *:8443 ssl crt DIR/CERT.pem # TLS\n  bind :80\n";
+    let list = "frontend a\n  bind :8443,[::]:8443 ssl crt-list DIR/list strict-sni\n";
+    for (option, text) in [
+        ("--haproxy", haproxy),
+        ("--haproxy", "frontend a\n  bind :8443 ssl crt DIR/certs\n"),
+        ("--haproxy", list),
+        ("--postfix", "smtpd_tls_cert_file =\n  DIR/CERT.pem\nsmtpd_tls_key_file = DIR/live.key\n"),
+        ("--postfix", "smtpd_tls_chain_files = DIR/live.key,\n  DIR/CERT.pem\n"),
+        (
+            "--dovecot",
+            "ssl = yes\nssl_cert = <DIR/extra.pem\nlocal_name a {\n  ssl_cert = <DIR/CERT.pem\n}\n",
+        ),
+        ("--dovecot", "!include_try nothing/*.conf\nssl_server_cert_file = DIR/CERT.pem\n"),
+        ("--caddy", "www.example.com {\n  tls DIR/CERT.pem DIR/live.key\n  respond x\n}\n"),
+        ("--stunnel", "cert = DIR/CERT.pem\n[web]\naccept = 8443\nconnect = 80\n"),
+    ] {
+        for (certificate, exit) in [("live", 0), ("other", 1)] {
+            let place = at.to_str().expect("UTF-8");
+            pki.write("server.conf", text.replace("DIR", place).replace("CERT", certificate));
+            pki.write(
+                "list",
+                format!("# a comment\n{place}/extra.pem\n{place}/{certificate}.pem [alpn h2] *\n"),
+            );
+            fs::copy(at.join(format!("{certificate}.pem")), at.join("certs/a.pem"))
+                .expect("a copy");
+            let with = [option, "server.conf", "--published", "records", "--roots", "ca.pem"];
+            let (code, report) = json(at, &with);
+            assert_eq!(code, Some(exit), "{option} {text} {certificate}: {report:#}");
+            let codes = codes(&report);
+            let has = codes.contains(&"published-pins-unmet".to_owned());
+            assert_eq!(has, exit == 1, "{option} {text} {certificate}: {report:#}");
+        }
+    }
+    for (option, text) in [
+        ("--haproxy", "frontend a\n  bind :8443 ssl\n"),
+        ("--haproxy", "frontend a\n  bind :80\n"),
+        ("--postfix", "smtpd_tls_cert_file = $config_directory/a.pem\n"),
+        ("--dovecot", "ssl_cert = text\n"),
+        ("--caddy", "www.example.com {\n  respond x\n}\n"),
+        ("--stunnel", "[a]\naccept = 1\n"),
+    ] {
+        pki.write("server.conf", text);
+        let (code, report) = json(at, &[option, "server.conf", "--published", "records"]);
+        let has = codes(&report).contains(&"configuration-not-understood".to_owned());
+        assert!(code == Some(3) && has, "{option} {text}: {report:#}");
+    }
+    run(at, &["check", "--haproxy", "server.conf"]).failed(2, "--published");
+}
+
+#[test]
+fn one_of_several_certificates_is_replaced() {
+    let (directory, pki) = site();
+    let at = directory.path();
+    pki.key("rsa", &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]);
+    pki.sign_as("rsa", "rsa", &format!("/CN={HOST}"), "ca", &leaf_extensions(HOST));
+    let rsa = "ssl_certificate rsa.pem; ssl_certificate_key rsa.key; hpkp site;";
+    let policy = "hpkp_policy site { pin file:live.pem; pin file:rsa.pem; pin file:backup.csr; max_age 1d; }";
+    let text = format!("events {{}}\nhttp {{\n{policy}\n{}\n}}\n", block(HOST, "live", rsa));
+    pki.write("nginx.conf", text);
+    is(at, &["--config", "nginx.conf"], 0, &[]);
+    // The one of RSA stays, and is compared.
+    let report =
+        is(at, &["--config", "nginx.conf", "--cert", "other.pem"], 1, &["no-pin-in-chain"]);
+    assert_eq!(report["servers"][0]["certificates"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn a_part_of_a_configuration_is_read_as_one() {
+    let (directory, pki) = site();
+    let at = directory.path();
+    let policy = "hpkp_policy site { pin file:live.pem; pin file:backup.csr; max_age 1d; }\n";
+    pki.write("site", format!("{policy}{}", block(HOST, "other", "hpkp site;")));
+    is(at, &["--config", "site"], 1, &["no-pin-in-chain"]);
+    pki.write("nginx.conf", format!("events {{}}\n{}", block(HOST, "other", "")));
+    is(at, &["--config", "nginx.conf"], 1, &["invalid-configuration"]);
+    // Any other text is no configuration that passes.
+    pki.write("README", "Some words\nand others.\n");
+    let report = json(at, &["--config", "README"]);
+    assert_eq!(report.0, Some(3), "{:#}", report.1);
+    pki.write("README", "some words { and others; }\n");
+    assert_eq!(json(at, &["--config", "README"]).0, Some(3));
 }
 
 #[test]

@@ -2,12 +2,15 @@
 //! the same findings, for every configuration that a test writes.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
+use std::time::SystemTime;
 
 use crate::instance::{Instance, Module};
 use crate::said::{Kind, Said};
-use crate::{output, target_dir};
+use crate::{output, succeed, target_dir};
 
 /// What only the command finds: it reads the text in the place of the server.
 const OF_THE_COMMAND: [&str; 3] =
@@ -32,12 +35,41 @@ const NOT_OF_THE_COMMAND: [&str; 14] = [
     "Permission denied",
 ];
 
-/// The command under test.
-fn command() -> PathBuf {
-    let file = std::env::var_os("HPKP_COMMAND")
-        .map_or_else(|| target_dir().join("debug/hpkp"), PathBuf::from);
-    assert!(file.exists(), "{} is missing: cargo build -p hpkp-cli", file.display());
-    file
+/// The command under test: the one that `HPKP_COMMAND` names, or that of the sources as they are. cargo
+/// builds it for the tests of its own package alone.
+fn command() -> &'static Path {
+    static COMMAND: OnceLock<PathBuf> = OnceLock::new();
+    COMMAND.get_or_init(|| {
+        if let Some(file) = std::env::var_os("HPKP_COMMAND") {
+            return file.into();
+        }
+        let file = target_dir().join("debug/hpkp");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let sources = ["hpkp-cli/src", "hpkp-core/src", "hpkp-server/src"];
+        let newest = sources.iter().filter_map(|source| newest(&root.join(source))).max();
+        if changed(&file) < newest {
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let mut build = Command::new(cargo);
+            build.args(["build", "--quiet", "--locked", "-p", "hpkp-cli"]).current_dir(&root);
+            succeed(&mut build);
+        }
+        file
+    })
+}
+
+/// When a file was changed last.
+fn changed(file: &Path) -> Option<SystemTime> {
+    fs::metadata(file).and_then(|metadata| metadata.modified()).ok()
+}
+
+/// When anything below a directory was changed last.
+fn newest(directory: &Path) -> Option<SystemTime> {
+    let entries = fs::read_dir(directory).expect("the sources").flatten();
+    let times = entries.filter_map(|entry| match entry.path() {
+        path if path.is_dir() => newest(&path),
+        path => changed(&path),
+    });
+    times.max()
 }
 
 /// Fails unless the command says of the configuration what the server's test has said.
@@ -100,15 +132,25 @@ fn refuses_by_itself(said: &Said) -> bool {
     said.text.lines().any(is_own) || !has_ours
 }
 
-/// The codes with the hosts that their lines name.
+/// What becomes of the running server: the command knows of none.
+const OUTCOMES: [&str; 4] = [
+    "nothing was changed; ",
+    "the test passes; ",
+    "continuing without ",
+    "the server does not start",
+];
+
+/// The lines of findings, without what a server puts before them.
 fn findings(text: &str) -> BTreeSet<String> {
     let line = |line: &str| {
         let found = &line[line.find("hpkp: [")?..];
         let (code, rest) = found.strip_prefix("hpkp: [")?.split_once("] ")?;
-        let (host, _) = rest.split_once(": ")?;
-        let is_compared = !OF_THE_COMMAND.contains(&code);
-        // httpd writes a backslash twice.
-        is_compared.then(|| format!("[{code}] {host}").replace("\\\\", "\\"))
+        let (_, said) = rest.split_once(": ")?;
+        let is_compared = !OF_THE_COMMAND.contains(&code)
+            && !OUTCOMES.iter().any(|outcome| said.starts_with(outcome));
+        // httpd writes a backslash twice; what nginx finds in a directive has the place without parentheses.
+        let shown = || found.trim_end().replace("\\\\", "\\").replace(" (configured at ", " in ");
+        is_compared.then(|| shown().trim_end_matches(')').to_owned())
     };
     text.lines().filter_map(line).collect()
 }

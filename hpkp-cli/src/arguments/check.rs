@@ -3,6 +3,8 @@
 use clap::{Args, ValueEnum};
 use hpkp_core::published::WriterName;
 
+use crate::check::Kind;
+
 /// Check certificates against a policy and against published pins, as a server's config test does.
 ///
 /// Reads a policy file (TOML), an nginx configuration or an Apache httpd configuration, with the files
@@ -36,6 +38,26 @@ pub(crate) struct CheckArguments {
     /// Name that httpd is started with (-D), or variable of its environment.
     #[arg(long, short = 'D', value_name = "NAME[=VALUE]", requires = "config")]
     pub(crate) define: Vec<String>,
+
+    /// Configuration of HAProxy. Its certificates are compared with the pins of --published.
+    #[arg(long, value_name = "FILE", conflicts_with = "config", requires = "published")]
+    pub(crate) haproxy: Option<String>,
+
+    /// The same for the main.cf of Postfix.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "haproxy"], requires = "published")]
+    pub(crate) postfix: Option<String>,
+
+    /// The same for Dovecot.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "haproxy", "postfix"], requires = "published")]
+    pub(crate) dovecot: Option<String>,
+
+    /// The same for a Caddyfile.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "haproxy", "postfix", "dovecot"], requires = "published")]
+    pub(crate) caddy: Option<String>,
+
+    /// The same for stunnel.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "haproxy", "postfix", "dovecot", "caddy"], requires = "published")]
+    pub(crate) stunnel: Option<String>,
 
     /// Certificate with its chain. Replaces the configured certificates of each server that has a name
     /// in it; without a configuration, it is checked against the published pins.
@@ -72,6 +94,18 @@ pub(crate) struct CheckArguments {
 }
 
 impl CheckArguments {
+    /// A server of another kind, and the file of its configuration.
+    pub(crate) fn other(&self) -> Option<(Kind, &str)> {
+        let all = [
+            (Kind::Haproxy, &self.haproxy),
+            (Kind::Postfix, &self.postfix),
+            (Kind::Dovecot, &self.dovecot),
+            (Kind::Caddy, &self.caddy),
+            (Kind::Stunnel, &self.stunnel),
+        ];
+        all.into_iter().find_map(|(kind, file)| Some((kind, file.as_deref()?)))
+    }
+
     /// How the result is printed.
     pub(crate) const fn report_format(&self) -> ReportFormat {
         if self.json { ReportFormat::Json } else { self.format }

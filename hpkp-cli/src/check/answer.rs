@@ -155,7 +155,15 @@ impl Answer {
             (policies, false) => policies_of(policies),
             (policies, true) => format!("{} and published pins", policies_of(policies)),
         };
-        format!("compared {servers} with {with}")
+        let alarms = self.judged.iter().filter(|judged| judged.answer == "alarm").count();
+        let alarms = match alarms {
+            0 => String::new(),
+            alarms => {
+                let alarms = crate::output::counted(alarms, "finding");
+                format!("; passes in spite of {alarms} that would be refused without check warn")
+            }
+        };
+        format!("compared {servers} with {with}{alarms}")
     }
 }
 

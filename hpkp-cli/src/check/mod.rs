@@ -10,6 +10,7 @@ mod format;
 mod httpd;
 mod nginx;
 mod options;
+mod other;
 mod policy_file;
 mod presented;
 mod problem;
@@ -27,6 +28,7 @@ use crate::output;
 use crate::usage;
 use answer::Answer;
 use options::Options;
+pub(crate) use other::Kind;
 use problem::{Problems, Read};
 
 /// The text of a configuration.
@@ -75,7 +77,9 @@ impl Checked {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &CheckArguments) -> Exit {
-    if arguments.config.is_none() && (arguments.cert.is_empty() || arguments.published.is_empty()) {
+    let other = arguments.other();
+    let has_pins = !arguments.published.is_empty();
+    if arguments.config.is_none() && (arguments.cert.is_empty() && other.is_none() || !has_pins) {
         return usage::wrong(
             "nothing to compare: give --config FILE, or --cert FILE and --published DIR",
         );
@@ -94,12 +98,20 @@ pub(crate) fn run(arguments: &CheckArguments) -> Exit {
 
 fn answer(arguments: &CheckArguments) -> Result<(Answer, Exit), (Exit, String)> {
     let options = Options::new(arguments)?;
-    let text = arguments.config.as_deref().map(text).transpose()?;
+    let other = arguments.other();
+    let named = other.map(|(_, file)| file).or(arguments.config.as_deref());
+    let text = named.map(text).transpose()?;
     // Of this very program, whose OpenSSL it is.
     let openssl = OpenSsl::used_by((run as fn(&CheckArguments) -> Exit) as *const _);
     let mut loader = Loader::new(openssl.as_ref());
-    let format = text.as_ref().map(|text| arguments.config_format.unwrap_or_else(|| guessed(text)));
-    let read = checked(text.as_ref().zip(format), &options, &mut loader);
+    let read = match (&text, other) {
+        (Some(text), Some((kind, _))) => other::check(kind, text, &options, &mut loader),
+        (Some(text), None) => {
+            let format = arguments.config_format.unwrap_or_else(|| guessed(text));
+            checked(Some((text, format)), &options, &mut loader)
+        }
+        (None, _) => checked(None, &options, &mut loader),
+    };
     let checked = read.unwrap_or_else(|finding| Checked::unread(*finding));
     let mut exit = Exit::Fine;
     for given in options.given.0.iter().filter(|given| !given.is_used()) {
@@ -112,7 +124,7 @@ fn answer(arguments: &CheckArguments) -> Result<(Answer, Exit), (Exit, String)> 
         )));
         exit = Exit::Undetermined;
     }
-    let name = arguments.config.clone().unwrap_or_else(|| arguments.cert.join(" "));
+    let name = named.map_or_else(|| arguments.cert.join(" "), str::to_owned);
     Ok((Answer::new(checked, name), exit))
 }
 

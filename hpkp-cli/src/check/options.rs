@@ -1,6 +1,6 @@
 //! What the command line says besides the configuration.
 
-use hpkp_core::finding::Location;
+use hpkp_core::finding::{Check, Location};
 use hpkp_core::published::WriterName;
 use hpkp_server::setting::{GlobalSettings, RecordsSetting, ServerSettings};
 
@@ -46,6 +46,11 @@ impl Options {
     /// Whether a lock-out passes, as with `HPKP_CHECK=warn`.
     pub(super) const fn is_lenient(&self) -> bool {
         self.is_lenient
+    }
+
+    /// What is done about a lock-out where the configuration says nothing.
+    pub(super) const fn check(&self) -> Check {
+        if self.is_lenient { Check::Warn } else { Check::Refuse }
     }
 
     /// Puts the directories of the command line in the place of the configuration's. Records are compared

@@ -320,9 +320,8 @@ impl<'a> Reader<'a> {
         };
         let is_list = name != "hpkp_on_start";
         for (at, text) in self.texts(key, value, is_list)? {
-            // As it is written in a configuration: "DIR writer=NAME", "8443 443".
-            let words = std::iter::once(name).chain(text.split_whitespace()).map(str::to_owned);
-            let words: Vec<String> = words.collect();
+            let mut words = vec![name.to_owned()];
+            words.extend(arguments(name, &text));
             let path = |path: &str| full_path(&self.directory, path);
             set_global(global, &words, at.clone(), path)
                 .map_err(|error| of_directive(&at, &error))?;
@@ -433,6 +432,25 @@ impl<'a> Reader<'a> {
             }
         }
     }
+}
+
+/// The arguments of a directive, as they are written in a configuration: "8443 443", "DIR writer=NAME". A
+/// directory may have blanks.
+fn arguments(name: &str, text: &str) -> Vec<String> {
+    let mut words: Vec<&str> = text.split_whitespace().collect();
+    if name != "hpkp_published_pins" {
+        return words.into_iter().map(str::to_owned).collect();
+    }
+    let mut options = Vec::new();
+    let mut directory = text.trim();
+    while let Some(word) = words.pop().filter(|_| !words.is_empty()) {
+        if word != "read_only" && !word.starts_with("writer=") {
+            break;
+        }
+        directory = directory.strip_suffix(word).unwrap_or(directory).trim_end();
+        options.insert(0, word.to_owned());
+    }
+    std::iter::once(directory.to_owned()).chain(options).collect()
 }
 
 /// A directive's name with or without the prefix of nginx's.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use hpkp_core::certificate::Certificate;
 use hpkp_core::check::Certificates;
 use hpkp_core::finding::{Code, Text};
-use hpkp_core::path::CertificateFile;
+use hpkp_core::path::{CertificateFile, Chain};
 use hpkp_core::spki;
 use hpkp_core::text::Excerpt;
-use hpkp_server::certificate_file::certificates_in;
+use hpkp_server::certificate_file::{certificates_in, certificates_of};
 use hpkp_server::file::directory_of_keys;
 use hpkp_server::loader::{Loader, NamedChain};
 
@@ -80,29 +80,48 @@ impl Given {
 pub(super) struct AllGiven(pub(super) Vec<Given>);
 
 impl AllGiven {
-    /// What a server with these names presents in place of its own files: none where nothing was given
-    /// for it. `own` gives the names in its own certificate, for a server without a name.
+    /// What a server with these names presents, where `own` is what it is configured with. A certificate
+    /// that was given takes the place of the configured one; where there are several, of the one with a
+    /// key of the same type.
     pub(super) fn in_place_of(
         &self,
         names: &[String],
-        own: impl FnOnce() -> Vec<String>,
-    ) -> Option<Vec<NamedChain>> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let is_host = |name: &&String| name.contains('.') && !name.starts_with('~');
-        let own_names: Vec<String> = match names.iter().any(|name| is_host(&name)) {
-            true => Vec::new(),
-            false => own(),
+        own: Certificates,
+        loader: &mut Loader<'_>,
+    ) -> Certificates {
+        let chains: &[Chain] = match &own {
+            Certificates::Loaded(chains) => chains,
+            _ => &[],
         };
-        let names: Vec<&String> = names.iter().chain(&own_names).collect();
-        let chains: Vec<NamedChain> = self
-            .0
-            .iter()
-            .filter(|given| names.iter().any(|name| given.is_for(name)))
-            .map(Given::named_chain)
-            .collect();
-        (!chains.is_empty()).then_some(chains)
+        let is_host = |name: &&String| name.contains('.') && !name.starts_with('~');
+        // A server without a name is known by those in its certificate.
+        let certified: Vec<String> = match names.iter().any(|name| is_host(&name)) {
+            true => Vec::new(),
+            false => chains.iter().flat_map(|chain| chain.leaf().dns_names().to_vec()).collect(),
+        };
+        let is_meant =
+            |given: &&Given| names.iter().chain(&certified).any(|name| given.is_for(name));
+        let given: Vec<&Given> = self.0.iter().filter(is_meant).collect();
+        if given.is_empty() {
+            return own;
+        }
+        let is_replaced = |chain: &Chain| {
+            let algorithm = chain.leaf().key_algorithm();
+            given.iter().any(|given| given.leaf.key_algorithm() == algorithm)
+        };
+        let stays = |chain: &&Chain| !is_replaced(chain);
+        let mut presented: Vec<(Rank, NamedChain)> = Vec::new();
+        if chains.iter().any(is_replaced) {
+            presented.extend(chains.iter().filter(stays).map(|chain| {
+                let certificates = chain.certificates().iter().map(|one| one.der().to_vec());
+                let named = (certificates.collect(), chain.file().cloned());
+                (Rank::of(chain.leaf().der()), named)
+            }));
+        }
+        let given = given.iter().map(|given| (Rank::of(given.leaf.der()), given.named_chain()));
+        presented.extend(given);
+        presented.sort_by(|(one, _), (other, _)| one.cmp(other));
+        loader.chains(presented.into_iter().map(|(_, chain)| chain).collect())
     }
 
     /// The certificates as groups: those for the same names are one server's.
@@ -133,17 +152,15 @@ pub(super) fn of_files(
     names: &[String],
     given: &AllGiven,
 ) -> Certificates {
-    let own = || {
-        let first = files.first().and_then(|path| certificates_in(path).ok());
-        let leaf = first.and_then(|chain| Certificate::from_der(chain.first()?).ok());
-        leaf.map(|leaf| leaf.dns_names().to_vec()).unwrap_or_default()
-    };
-    if let Some(chains) = given.in_place_of(names, own) {
-        return loader.chains(chains);
-    }
+    let own = loaded(loader, files, keys);
+    given.in_place_of(names, own, loader)
+}
+
+/// The certificates of these files.
+fn loaded(loader: &mut Loader<'_>, files: &[String], keys: &[String]) -> Certificates {
     let mut by_type: Vec<(Rank, NamedChain)> = Vec::new();
     for (index, path) in files.iter().enumerate() {
-        let chain = match certificates_in(path) {
+        let chain = match read(path) {
             Ok(chain) if chain.is_empty() => {
                 let text = format!("the file \"{}\" contains no certificate", Excerpt::new(path));
                 return Certificates::Unusable(Code::UnreadableCertificate, Text::new(text));
@@ -164,6 +181,15 @@ pub(super) fn of_files(
     }
     by_type.sort_by(|(one, _), (other, _)| one.cmp(other));
     loader.chains(by_type.into_iter().map(|(_, chain)| chain).collect())
+}
+
+/// The certificates of a file or, behind `data:`, of a text.
+fn read(path: &str) -> Result<Vec<Vec<u8>>, Certificates> {
+    let Some(text) = path.strip_prefix("data:") else { return certificates_in(path) };
+    certificates_of(text.as_bytes()).map_err(|why| {
+        let text = Text::new(format!("cannot use the certificates behind \"data:\": {why}"));
+        Certificates::Unusable(Code::UnreadableCertificate, text)
+    })
 }
 
 /// The place of a type of key among those that OpenSSL has.

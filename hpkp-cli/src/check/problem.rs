@@ -18,6 +18,8 @@ pub(super) struct Problems {
     found: Vec<Finding>,
     /// By name: where it stands first, and how often.
     unknown: BTreeMap<String, (Location, usize)>,
+    /// Whether any directive is known.
+    is_known: bool,
 }
 
 impl Problems {
@@ -34,8 +36,27 @@ impl Problems {
         self.unknown.entry(what).or_insert_with(|| (at.clone(), 0)).1 += 1;
     }
 
+    /// Whether nothing was found.
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.is_empty() && self.unknown.is_empty()
+    }
+
+    /// A directive is one that the command knows.
+    pub(super) fn known(&mut self) {
+        self.is_known = true;
+    }
+
     /// All that was found.
-    pub(super) fn into_findings(self) -> Vec<Finding> {
+    pub(super) fn into_findings(mut self) -> Vec<Finding> {
+        let first = self.unknown.values().map(|(at, _)| at).min_by_key(|at| at.line).cloned();
+        if let Some(at) = first.filter(|_| !self.is_known) {
+            let text =
+                Text::new("no directive of this configuration is known; it is of another kind");
+            self.not_understood(
+                &at,
+                text.fix("give the main file, or say what it is: --config-format"),
+            );
+        }
         let mut found = self.found;
         let more = self.unknown.len().saturating_sub(MAX_UNKNOWN);
         for (index, (what, (at, count))) in self.unknown.into_iter().take(MAX_UNKNOWN).enumerate() {

@@ -89,16 +89,7 @@ fn present(
     let place = server.handle;
     let https = || all.listens_on_https(place);
     let own = all.tls.certificates(server, &place, https, loader)?;
-    let names = || match &own {
-        Certificates::Loaded(chains) => {
-            chains.iter().flat_map(|chain| chain.leaf().dns_names().to_vec()).collect()
-        }
-        _ => Vec::new(),
-    };
-    match options.given.in_place_of(&server.names, names) {
-        Some(chains) => Some(loader.chains(chains)),
-        None => Some(own),
-    }
+    Some(options.given.in_place_of(&server.names, own, loader))
 }
 
 /// All directives. Where nothing loads a module, the text is a part of a configuration, and the modules

@@ -80,6 +80,9 @@ impl Everything {
         };
         for directive in directives {
             let key = directive.key();
+            if matches!(key.as_str(), "<virtualhost" | "<hpkppolicy" | "listen" | "servername") {
+                problems.known();
+            }
             match key.as_str() {
                 "<virtualhost" => all.host(directive, problems)?,
                 "<hpkppolicy" => all.policy(directive)?,
@@ -389,6 +392,7 @@ fn look(directive: &Directive, problems: &mut Problems) -> Read<()> {
         problems.unknown(&directive.at, problem::directive(&directive.name));
         return Ok(());
     }
+    problems.known();
     for inner in &directive.inner {
         look(inner, problems)?;
     }

@@ -79,6 +79,9 @@ impl Http {
                 let path = |path: &str| full_path(directory, path);
                 set_global(&mut self.global, &directive.words, directive.at.clone(), path)
                     .map_err(|error| of_directive(&directive.at, &error))?;
+            } else if name == "listen" || name == "server_name" {
+                let text = format!("\"{name}\" directive is not allowed here");
+                return Err(invalid(&directive.at, text));
             } else if name == "server" {
                 let block = directive.block.as_ref().ok_or_else(|| no_block(directive))?;
                 self.server(directive, block, directory, problems)?;
@@ -330,7 +333,7 @@ impl Addresses {
                 });
                 continue;
             };
-            if entry.servers.contains(&server) {
+            if entry.servers.last() == Some(&server) {
                 return Err(invalid(at, format!("a duplicate listen {text}")));
             }
             entry.servers.push(server);

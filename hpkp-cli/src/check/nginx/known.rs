@@ -77,6 +77,7 @@ pub(super) fn look(directive: &Directive, problems: &mut Problems) -> Read<()> {
         problems.unknown(&directive.at, problem::directive(name));
         return Ok(());
     }
+    problems.known();
     let is_list = LISTS.contains(&name);
     for inner in directive.block.iter().flatten().filter(|_| !is_list) {
         look(inner, problems)?;

@@ -64,7 +64,12 @@ pub(super) fn check(text: &Text, options: &Options, loader: &mut Loader<'_>) -> 
     let mut http: Option<Http> = None;
     let mut outside = Outside::default();
     let mut unseen = Unseen::default();
-    for directive in &directives {
+    if is_part(&directives) {
+        problems.known();
+        http.insert(Http::default()).read(&directives, &directory, &mut problems)?;
+    }
+    let rest = if http.is_some() { &[][..] } else { &directives };
+    for directive in rest {
         match directive.name() {
             "http" => {
                 let block = directive.block.as_ref().ok_or_else(|| no_block(directive))?;
@@ -72,6 +77,7 @@ pub(super) fn check(text: &Text, options: &Options, loader: &mut Loader<'_>) -> 
                     let text = "\"http\" directive is duplicate".to_owned();
                     return Err(invalid(&directive.at, text));
                 }
+                problems.known();
                 http.insert(Http::default()).read(block, &directory, &mut problems)?;
             }
             kind @ ("stream" | "mail") => {
@@ -80,11 +86,21 @@ pub(super) fn check(text: &Text, options: &Options, loader: &mut Loader<'_>) -> 
                 outside::read(kind, block, &directory, &mut problems, &mut outside)?;
             }
             "load_module" => unseen.look(directive, options.prefix.as_deref(), &mut problems)?,
+            name @ ("server" | "listen" | "server_name" | "ssl_certificate") => {
+                let text = format!("\"{name}\" directive is not allowed here");
+                return Err(invalid(&directive.at, text));
+            }
             _ => known::look(directive, &mut problems)?,
         }
     }
     outside.unseen_choosers = unseen.stream;
     judge(http.unwrap_or_default(), (outside, &unseen.http), problems, options, loader)
+}
+
+/// Whether a text is a part of `http` alone, such as a file of `conf.d` or `sites-available`.
+fn is_part(directives: &[Directive]) -> bool {
+    let has = |names: &[&str]| directives.iter().any(|one| names.contains(&one.name()));
+    !has(&["http", "stream", "mail", "events"]) && (has(&["server"]) || has(&["hpkp_policy"]))
 }
 
 fn judge(
