@@ -113,8 +113,17 @@ fn answer(arguments: &CheckArguments) -> Result<(Answer, Exit), (Exit, String)> 
         (None, _) => checked(None, &options, &mut loader),
     };
     let checked = read.unwrap_or_else(|finding| Checked::unread(*finding));
+    let exit = unused(&options, &checked);
+    let name = named.map_or_else(|| arguments.cert.join(" "), str::to_owned);
+    Ok((Answer::new(checked, name), exit))
+}
+
+/// A certificate that no server has was not checked, which nobody must take for an answer.
+fn unused(options: &Options, checked: &Checked) -> Exit {
+    // Where nothing was compared, that is said.
+    let has_servers = !checked.deployment.hosts.is_empty();
     let mut exit = Exit::Fine;
-    for given in options.given.0.iter().filter(|given| !given.is_used()) {
+    for given in options.given.0.iter().filter(|given| has_servers && !given.is_used()) {
         let names = given.names().iter().take(3).cloned().collect::<Vec<_>>().join(", ");
         let names = if names.is_empty() { "none" } else { &names };
         output::complain(&output::printable(&format!(
@@ -124,8 +133,7 @@ fn answer(arguments: &CheckArguments) -> Result<(Answer, Exit), (Exit, String)> 
         )));
         exit = Exit::Undetermined;
     }
-    let name = named.map_or_else(|| arguments.cert.join(" "), str::to_owned);
-    Ok((Answer::new(checked, name), exit))
+    exit
 }
 
 fn checked(

@@ -192,6 +192,21 @@ impl Everything {
             let name = Excerpt::new(&directive.name);
             return Err(invalid(at, format!("{name} not allowed outside <HPKPPolicy>")));
         }
+        self.of_the_server(directive, key, block, place, problems)
+    }
+
+    /// A directive of httpd's own modules.
+    fn of_the_server(
+        &mut self,
+        directive: &Directive,
+        key: &str,
+        block: &mut Block,
+        place: Place,
+        problems: &mut Problems,
+    ) -> Read<()> {
+        let at = &directive.at;
+        let root = self.root.clone();
+        let path = |path: &str| full_path(&root, path);
         match key {
             "servername" => {
                 is_defined(directive, problems);

@@ -170,34 +170,9 @@ impl<'a> Reader<'a> {
             "include" | "includeoptional" => {
                 self.include(rest, key == "includeoptional", at, undefined.as_deref(), into, depth)
             }
-            "define" => {
-                let words = words(rest);
-                if let Some((name, value)) = words.split_first() {
-                    self.defines.insert(name.clone(), value.first().cloned());
-                }
-                Ok(())
-            }
-            "undefine" => {
-                self.defines.remove(rest);
-                Ok(())
-            }
-            "loadmodule" => {
-                self.load(rest);
-                Ok(())
-            }
-            "serverroot" => {
-                let (root, _) = first_word(rest);
-                if !root.is_empty() {
-                    self.root = root;
-                }
-                Ok(())
-            }
             "error" => Err(invalid(at, rest.to_owned())),
             "use" => self.use_macro(rest, at, into, depth),
-            "undefmacro" => {
-                self.macros.remove(&rest.to_ascii_lowercase());
-                Ok(())
-            }
+            _ if self.is_setting(&key, rest) => Ok(()),
             _ => {
                 let arguments = rest.to_owned();
                 into.push(Directive {
@@ -210,6 +185,33 @@ impl<'a> Reader<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// Whether a directive has its effect while it is read, and has had it.
+    fn is_setting(&mut self, key: &str, rest: &str) -> bool {
+        match key {
+            "define" => {
+                let words = words(rest);
+                if let Some((name, value)) = words.split_first() {
+                    self.defines.insert(name.clone(), value.first().cloned());
+                }
+            }
+            "undefine" => {
+                self.defines.remove(rest);
+            }
+            "loadmodule" => self.load(rest),
+            "serverroot" => {
+                let (root, _) = first_word(rest);
+                if !root.is_empty() {
+                    self.root = root;
+                }
+            }
+            "undefmacro" => {
+                self.macros.remove(&rest.to_ascii_lowercase());
+            }
+            _ => return false,
+        }
+        true
     }
 
     fn value(&self, name: &str) -> Option<String> {
