@@ -5,9 +5,9 @@ use hpkp_core::published::WriterName;
 
 use crate::check::Kind;
 
-/// Check certificates against a policy and against published pins, as a server's config test does.
+/// Check a configuration as the server's config test does.
 ///
-/// Reads a policy file (TOML), an nginx configuration or an Apache httpd configuration, with the files
+/// Certificates are compared with policies and published pins. Reads a policy file (TOML), an nginx configuration or an Apache httpd configuration, with the files
 /// that it includes, and gives the findings and the answer of the server's own test: would a reload pass?
 /// Writes nothing and connects to nothing.
 #[derive(Debug, Args)]
