@@ -22,7 +22,6 @@ mod gate;
 mod httpd;
 mod invoker;
 mod log;
-mod mod_md;
 mod mod_ssl;
 mod phase;
 mod pool;

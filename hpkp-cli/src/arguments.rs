@@ -4,6 +4,7 @@
 mod acme;
 mod analyze;
 mod ca;
+mod check;
 mod generate;
 mod id;
 mod install;
@@ -23,6 +24,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use acme::{AcmeArguments, AcmeCommand, DoctorArguments};
 pub(crate) use analyze::{AnalyzeArguments, Connect, Starttls};
 pub(crate) use ca::{CaArguments, CaCommand, CaListArguments, CaShowArguments, CaUpdatesArguments};
+pub(crate) use check::{CheckArguments, ConfigFormat, ReportFormat};
 pub(crate) use generate::{GenerateArguments, GenerateCommand};
 pub(crate) use id::IdPrefix;
 pub(crate) use install::InstallArguments;
@@ -42,8 +44,8 @@ const STYLES: Styles = Styles::styled()
     .literal(AnsiColor::Cyan.on_default())
     .placeholder(Style::new());
 
-/// Work with public key pins (RFC 7469): compute pins, find their private keys, record which pins
-/// clients hold.
+/// Work with public key pins (RFC 7469): compute pins, find their private keys, check configurations,
+/// record which pins clients hold.
 #[derive(Debug, Parser)]
 #[command(name = "hpkp", version, styles = STYLES, disable_help_subcommand = false)]
 #[command(after_help = "\
@@ -51,6 +53,7 @@ Examples:
   hpkp pin fullchain.pem                                  print the pins of a certificate chain
   hpkp pin www.example.com                                print the pins of a server
   hpkp find sha256/PIN /etc/ssl                           find the private key of a pin
+  hpkp check --config /etc/nginx/nginx.conf               would a reload pass?
   hpkp published why www.example.com --cert new.pem       would clients accept this certificate?
   hpkp install --from DIR --to DIR --test CMD --reload CMD  install a renewed certificate
 
@@ -67,6 +70,7 @@ pub(crate) enum Command {
     Find(FindArguments),
     Install(InstallArguments),
     Key(KeyArguments),
+    Check(CheckArguments),
     Parse(ParseArguments),
     Analyze(AnalyzeArguments),
     Ca(CaArguments),

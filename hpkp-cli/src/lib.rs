@@ -10,6 +10,7 @@ mod acme;
 mod analyze;
 mod arguments;
 mod ca;
+mod check;
 mod encoded;
 mod exit;
 pub mod export;
@@ -45,6 +46,7 @@ pub fn run() -> Exit {
         Ok(Command::Find(arguments)) => find::run(&arguments),
         Ok(Command::Install(arguments)) => install::run(&arguments),
         Ok(Command::Key(arguments)) => keys::run(&arguments),
+        Ok(Command::Check(arguments)) => check::run(&arguments),
         Ok(Command::Parse(arguments)) => parse::run(&arguments),
         Ok(Command::Analyze(arguments)) => analyze::run(&arguments),
         Ok(Command::Ca(arguments)) => ca::run(&arguments),

@@ -118,10 +118,6 @@ fn look(argument: &OsStr, servername: Option<&Host>, arguments: &PinArguments) -
         _ => {
             let read = input::secret(path, spki::MAX_FILE);
             let mut source = file(&shown, SourceKind::File, read, arguments);
-            if path.symlink_metadata().is_err()
-                && let (Some(hint), Some(error)) = (hint(text), source.errors.first_mut())
-            {
-            let mut source = file(&shown, SourceKind::File, input::named(path, spki::MAX_FILE));
             let hint = path.symlink_metadata().err().and_then(|_| hint(text));
             if let (Some(hint), Some(error)) = (hint, source.errors.first_mut()) {
                 error.push_str(&format!("; {hint}"));

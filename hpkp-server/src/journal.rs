@@ -174,7 +174,7 @@ impl Reading {
         let path = directory.own_path(writer);
         let own = Excerpt::new(&path).to_string();
         let reserve = format!("{}/{RESERVE}", directory.path());
-        let unrecorded = self.reserved(setting, directory, writer, (&own, &reserve));
+        let unrecorded = self.reserved(setting, directory, writer, (&own, &reserve), noted);
         let last = self.contents.state.last_seq(writer);
         if self.contents.state.knows(writer) && last < noted {
             let text = Text::new(format!(
@@ -197,6 +197,7 @@ impl Reading {
         directory: &Directory,
         writer: &WriterName,
         (own, reserve): (&str, &str),
+        noted: u64,
     ) -> Option<Fingerprint> {
         let at = &setting.at;
         let is_known = self.contents.state.knows(writer);

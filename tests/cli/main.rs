@@ -5,6 +5,7 @@
 
 mod analyze;
 mod ca;
+mod check;
 mod clients;
 mod compact;
 mod dane;

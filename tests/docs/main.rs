@@ -100,6 +100,7 @@ documents! {
     app_pins: "docs/start/app-pins.md"
     header: "docs/start/header.md"
     rotation: "docs/how-to/rotation.md"
+    ci: "docs/how-to/ci.md"
     fleet: "docs/how-to/fleet.md"
     acme: "docs/how-to/acme.md"
     backup_key: "docs/how-to/backup-key.md"

@@ -7,6 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::process::{Child, Command};
 
+use crate::agreement::assert_agreement;
 use crate::cases::Server;
 use crate::cases::configuration::Written;
 use crate::instance::Instance;
@@ -93,9 +94,12 @@ impl Nginx {
         Said { kind: Kind::Nginx, code, text }
     }
 
-    /// `nginx -t`.
+    /// `nginx -t`; `hpkp check` must say the same.
+    #[track_caller]
     pub fn test(&self) -> Said {
-        self.run(&["-t"])
+        let said = self.run(&["-t"]);
+        assert_agreement(self, &said);
+        said
     }
 
     /// Starts the server, which must come up.

@@ -3,15 +3,15 @@
 
 use std::collections::HashMap;
 
+use hpkp_server::nginx::Choosers;
 use nginx_sys::{ngx_cycle_t, ngx_flag_t, ngx_inet_get_port, ngx_module_t};
 
 use super::bindings::{
     NGX_STREAM_MODULE, hpkp_stream_ssl_conf_t, ngx_stream_conf_ctx_t, ngx_stream_core_main_conf_t,
     ngx_stream_core_srv_conf_t,
 };
-use super::chosen::ChosenBy;
 use super::modules::{block, location, module, within};
-use super::servers::{Address, Outside, Server};
+use super::{Address, Outside, Server, handle};
 use crate::chosen::Found;
 use crate::ngx::{self, elements};
 use crate::server::OwnContext;
@@ -77,9 +77,12 @@ unsafe fn server(block: &ngx_stream_core_srv_conf_t, modules: &Modules<'_>) -> O
             kind: "stream",
             names: names(block),
             patterns: patterns(block),
-            own,
+            handle: handle(own),
+            own: own.map(Into::into),
             passes_on: preread == Some(&1),
-            chosen: within::<ChosenBy>(context.srv_conf, modules.own).cloned().unwrap_or_default(),
+            choosers: within::<Choosers>(context.srv_conf, modules.own)
+                .cloned()
+                .unwrap_or_default(),
             at: location(block.file_name, block.line),
         })
     }

@@ -178,28 +178,6 @@ pub(super) fn records(text: &str) -> Result<Vec<Record>, ImportError> {
         let Line { kind, stated_ttl, is_sentence, words } = Line::of(words.collect());
         if let Some((stated, _)) = owner.as_ref().filter(|_| !continues) {
             has_name(stated, kind.as_deref(), line)?;
-        // As `host -t TLSA` says it: NAME has TLSA record 3 1 1 ...
-        let rest: Vec<String> = words.collect();
-        let said = rest.first().is_some_and(|word| word == "has")
-            && rest.get(2).is_some_and(|word| word == "record");
-        let mut words = if said { rest[1..].to_vec() } else { rest }.into_iter();
-        let mut stated_ttl = None;
-        let kind = words.by_ref().find(|word| {
-            stated_ttl = stated_ttl.or_else(|| time(word));
-            !is_class_or_time(word)
-        });
-        let is_bare = |stated: &str| {
-            stated.chars().all(|c| c.is_ascii_digit())
-                && kind.as_ref().is_none_or(|word| hex(word).is_some_and(|data| data.len() > 4))
-        };
-        let stated = owner.as_ref().filter(|_| !continues);
-        if let Some((stated, _)) = stated.filter(|(stated, _)| is_bare(stated)) {
-            return Err(Problem::unsupported(
-                stated,
-                "this looks like a TLSA record without its name (dig +short); import the output \
-                 of dig +noall +answer, which names it",
-            )
-            .at(line));
         }
         let Some(kind) = kind else { continue };
         let ttl = times.of(stated_ttl, text);
