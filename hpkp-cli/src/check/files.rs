@@ -113,7 +113,7 @@ impl Files {
 
 /// A file of a configuration. Nobody asked for a FIFO there.
 fn named(path: &str) -> Result<Vec<u8>, InputError> {
-    input::found(Path::new(path), MAX_FILE)
+    Ok(input::found(Path::new(path), MAX_FILE)?.to_vec())
 }
 
 /// Whether a path is a mask.

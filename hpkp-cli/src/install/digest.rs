@@ -25,7 +25,6 @@ pub(crate) fn of(directory: &Path) -> io::Result<String> {
         }
         if fs::metadata(&path).is_ok_and(|metadata| metadata.is_file()) {
             let bytes = crate::input::found(&path, MAX_FILE)
-                .map(Bytes::new)
                 .map_err(|error| io::Error::other(error.to_string()))?;
             content(&mut hash, &path, bytes);
         }

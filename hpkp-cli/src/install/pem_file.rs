@@ -44,7 +44,7 @@ impl PemFile {
     /// The file cannot be read.
     pub(crate) fn found(path: &Path) -> Result<Option<Self>, Stop> {
         match input::found(path, spki::MAX_FILE) {
-            Ok(bytes) => Ok(Self::parse(path, Zeroizing::new(bytes))),
+            Ok(bytes) => Ok(Self::parse(path, bytes)),
             Err(InputError::TooLarge { .. } | InputError::NotAFile) => Ok(None),
             Err(error) => Err(Stop::undetermined(
                 "file-unreadable",

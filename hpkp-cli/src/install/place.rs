@@ -169,7 +169,6 @@ impl Place {
         }
         let bytes = crate::input::found(path, MAX_FILE)
             .map_err(|error| Stop::undetermined("file-unreadable", format!("{shown}: {error}")))?;
-        let bytes = Bytes::new(bytes);
         let access = Some(Access::of(&metadata));
         match PemFile::parse(path, bytes.clone()) {
             Some(file) if bytes.len() <= hpkp_core::spki::MAX_FILE => {
