@@ -259,24 +259,8 @@ unsafe fn serve(pool: *mut apr_pool_t, temporary: *mut apr_pool_t, main: *mut se
     }
     // SAFETY: by the caller's promise.
     let directives = unsafe { mod_ssl::read(temporary) };
-    let (mut addresses, mut presented) = (Vec::new(), Vec::new());
-    let mut leaves = HashMap::new();
-    for server in &servers {
-        let context = server.handle.conf().context;
-        presented.push((!context.is_null()).then(|| {
-            addresses.push(ContextAddress::from(context.cast_const()));
-            // SAFETY: mod_ssl made the context in this reading; nobody changes it any more.
-            let certificates = unsafe { loader.loaded(context) };
-            match is_fallback(&certificates) {
-                true => NOT_YET,
-                false => {
-                    // SAFETY: by the caller's promise.
-                    let place = unsafe { mod_ssl::place(server.handle.record) };
-                    directives.named(server, &place, certificates, &mut leaves)
-                }
-            }
-        }));
-    }
+    // SAFETY: by the caller's promise.
+    let (addresses, presented) = unsafe { loaded(&servers, &directives, &mut loader) };
     let (records, journal) = journal::read(&conf.global.published);
     let ports = vhost::listening_ports();
     let mut deployment =
@@ -319,6 +303,34 @@ unsafe fn serve(pool: *mut apr_pool_t, temporary: *mut apr_pool_t, main: *mut se
         log::release_terminal();
     }
     true
+}
+
+/// The contexts of the servers, and what these present, where they have one.
+///
+/// # Safety
+/// The servers are those of the configuration that is about to take effect.
+unsafe fn loaded(
+    servers: &[Server],
+    directives: &mod_ssl::TlsDirectives,
+    loader: &mut Loader<'_>,
+) -> (Vec<ContextAddress>, Vec<Option<Certificates>>) {
+    let (mut addresses, mut presented) = (Vec::new(), Vec::new());
+    let mut leaves = HashMap::new();
+    for server in servers {
+        let context = server.handle.conf().context;
+        presented.push((!context.is_null()).then(|| {
+            addresses.push(ContextAddress::from(context.cast_const()));
+            // SAFETY: mod_ssl made the context in this reading; nobody changes it any more.
+            let certificates = unsafe { loader.loaded(context) };
+            if is_fallback(&certificates) {
+                return NOT_YET;
+            }
+            // SAFETY: by the caller's promise.
+            let place = unsafe { mod_ssl::place(server.handle.record) };
+            directives.named(server, &place, certificates, &mut leaves)
+        }));
+    }
+    (addresses, presented)
 }
 
 fn activate(

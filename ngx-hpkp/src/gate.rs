@@ -12,7 +12,7 @@ use hpkp_core::check::{Certificates, Deployment, Host, Records, Serving, Verdict
 use hpkp_core::finding::Check;
 use hpkp_core::path::Chain;
 use hpkp_core::policy::Policy;
-use hpkp_server::failure::{self, Answer, LogLine, Phase};
+use hpkp_server::failure::{self, Answer, Judgement, LogLine, Phase};
 use hpkp_server::journal::{self, Journal};
 use hpkp_server::living;
 use hpkp_server::loader::{Loader, Names};
@@ -20,7 +20,7 @@ use hpkp_server::nginx::{Built, Configuration, ServerKey};
 use hpkp_server::openssl::{OpenSsl, OpenSslError};
 use hpkp_server::sending::ContextAddress;
 use nginx_sys::{
-    NGX_LOG_WARN, ngx_conf_t, ngx_cycle, ngx_cycle_t, ngx_http_ssl_module, ngx_int_t,
+    NGX_LOG_WARN, ngx_conf_t, ngx_cycle, ngx_cycle_t, ngx_http_ssl_module, ngx_int_t, ngx_log_t,
     ngx_ssl_certificate_name_index,
 };
 
@@ -68,10 +68,8 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_mut() };
     let Some(main) = main else { return true };
     // SAFETY: by the caller's promise.
-    let Some(mut servers) = (unsafe { server::servers_of(cycle, &main.global.public_ports) })
-    else {
-        return true;
-    };
+    let servers = unsafe { server::servers_of(cycle, &main.global.public_ports) };
+    let Some(mut servers) = servers else { return true };
     if !servers.any_policy() && main.global.published.is_empty() {
         return true;
     }
@@ -80,7 +78,7 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     // SAFETY: as above.
     let around = unsafe { &*ngx::http_conf::<ServerConf>(cycle, own_module()) };
     let mut check = around.settings.check.unwrap_or_default();
-    if phase::is_test() && std::env::var_os(OVERRIDE).is_some_and(|value| value == "warn") {
+    if is_overridden() {
         servers.all.iter_mut().for_each(|server| server.check = Check::Warn);
         check = Check::Warn;
         let text = "hpkp: HPKP_CHECK=warn is set, so this test accepts what a reload would refuse";
@@ -89,11 +87,9 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     }
     let openssl = OpenSsl::used_by((&raw const ngx_http_ssl_module).cast());
     let (records, journal) = journal::read(&main.global.published);
-    let outside = match main.global.published.is_empty() {
-        true => Outside::default(),
-        // SAFETY: by the caller's promise.
-        false => unsafe { outside::read(cycle) },
-    };
+    let has_records = !main.global.published.is_empty();
+    // SAFETY: by the caller's promise.
+    let outside = if has_records { unsafe { outside::read(cycle) } } else { Outside::default() };
     let configuration = Configuration {
         global: &main.global,
         around: &around.settings,
@@ -112,11 +108,8 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
             let claimant = || journal.as_ref().and_then(Journal::claimant);
             living::master_at(&wanted).or_else(claimant)
         });
-    let is_said = judgement.refused || !phase::is_rehearsal();
-    for line in judgement.lines.iter().filter(|_| is_said) {
-        // SAFETY: as above.
-        unsafe { log::write_line(log, line) };
-    }
+    // SAFETY: as above.
+    unsafe { write(log, &judgement) };
     if judgement.refused {
         return false;
     }
@@ -138,6 +131,23 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
             Some(Pending { phase, deployment, verdict, addresses, servers, replaceable, openssl });
     }
     true
+}
+
+/// Whether this test is to accept what a reload would refuse.
+fn is_overridden() -> bool {
+    phase::is_test() && std::env::var_os(OVERRIDE).is_some_and(|value| value == "warn")
+}
+
+/// Writes what was found, unless a rehearsal accepts it: the master finds it once more.
+///
+/// # Safety
+/// `log` is live.
+unsafe fn write(log: *mut ngx_log_t, judgement: &Judgement) {
+    let is_written = judgement.refused || !phase::is_rehearsal();
+    for line in judgement.lines.iter().filter(|_| is_written) {
+        // SAFETY: by the caller's promise.
+        unsafe { log::write_line(log, line) };
+    }
 }
 
 impl MainConf {

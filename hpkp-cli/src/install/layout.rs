@@ -152,7 +152,7 @@ impl<'a> Old<'a> {
     /// Whether a key is that of no certificate here, nor beside another key: somebody has replaced
     /// one of two files.
     fn is_orphan(&self, file: &PemFile) -> bool {
-        let fits = |one: &&PemFile| match &file.key {
+        let fits = |one: &PemFile| match &file.key {
             KeyState::One(key) => one.leaf_of(key),
             _ => false,
         };

@@ -187,17 +187,40 @@ impl<H> Outside<H> {
 
     /// What cannot be looked at.
     fn report(&self, deployment: &mut Deployment, context_of: &HashMap<usize, usize>) {
-        let code = Code::TlsServerNotChecked;
-        let records = deployment.records.as_ref();
-        let directory = records.map_or("DIR", |records| records.directory.as_str());
-        let directory = ShellWord::new(directory).to_string();
-        let mut noticed = Vec::new();
         let mut first: HashMap<usize, &str> = HashMap::new();
         for address in &self.addresses {
             for server in &address.servers {
                 first.entry(*server).or_insert(&address.text);
             }
         }
+        let mut noticed = self.unlooked_at(deployment, context_of, &first);
+        noticed.extend(self.replaced(deployment, context_of, &first));
+        let at = deployment.records.as_ref().map(|records| records.at.clone());
+        for name in self.strangers.iter().filter(|_| at.is_some()) {
+            noticed.push(Noticed {
+                code: Code::TlsServerNotChecked,
+                label: name.clone(),
+                text: Text::new(
+                    "this module may have TLS servers of a kind that hpkp does not know; their \
+                     certificates are not compared with the pins that clients hold",
+                ),
+                at: at.clone().unwrap_or_else(|| Location { file: "-".into(), line: 0 }),
+            });
+        }
+        deployment.noticed.extend(noticed);
+    }
+
+    /// The servers whose certificates are not known.
+    fn unlooked_at(
+        &self,
+        deployment: &Deployment,
+        context_of: &HashMap<usize, usize>,
+        first: &HashMap<usize, &str>,
+    ) -> Vec<Noticed> {
+        let records = deployment.records.as_ref();
+        let directory = records.map_or("DIR", |records| records.directory.as_str());
+        let directory = ShellWord::new(directory).to_string();
+        let mut noticed = Vec::new();
         for (position, server) in self.servers.iter().enumerate() {
             let certificates = context_of.get(&position).map(|c| &deployment.contexts[*c]);
             let why = match certificates.map(|context| &context.certificates) {
@@ -216,7 +239,7 @@ impl<H> Outside<H> {
                 None => format!("{} {on}", server.kind),
             };
             noticed.push(Noticed {
-                code,
+                code: Code::TlsServerNotChecked,
                 label,
                 text: Text::new(format!(
                     "{why}, so no certificate of this server is compared with the pins that clients hold"
@@ -228,6 +251,17 @@ impl<H> Outside<H> {
                 at: server.at.clone(),
             });
         }
+        noticed
+    }
+
+    /// The servers whose certificates other code can replace.
+    fn replaced(
+        &self,
+        deployment: &Deployment,
+        context_of: &HashMap<usize, usize>,
+        first: &HashMap<usize, &str>,
+    ) -> Vec<Noticed> {
+        let mut noticed = Vec::new();
         let loaded = self.servers.iter().enumerate().filter(|(position, _)| {
             context_of.get(position).is_some_and(|context| {
                 matches!(deployment.contexts[*context].certificates, Certificates::Loaded(_))
@@ -253,19 +287,7 @@ impl<H> Outside<H> {
                 may_replace(&format!("the module in {path}"), &server.at);
             }
         }
-        let at = deployment.records.as_ref().map(|records| records.at.clone());
-        for name in self.strangers.iter().filter(|_| at.is_some()) {
-            noticed.push(Noticed {
-                code,
-                label: name.clone(),
-                text: Text::new(
-                    "this module may have TLS servers of a kind that hpkp does not know; their \
-                     certificates are not compared with the pins that clients hold",
-                ),
-                at: at.clone().unwrap_or_else(|| Location { file: "-".into(), line: 0 }),
-            });
-        }
-        deployment.noticed.extend(noticed);
+        noticed
     }
 }
 
