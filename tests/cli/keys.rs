@@ -129,7 +129,8 @@ fn a_pair_has_a_key_of_each_kind() {
         let pin = format!("sha256/{}", pki.pin(&format!("b.{kind}.key")));
         assert!(out.contains(&format!("{pin}  private key b.{kind}.key ({name})\n")), "{out}");
         assert!(
-            out.contains(&format!("\npin {pin};\n")) && out.contains(&format!("\nHPKPPin {pin}\n")),
+            out.contains(&format!("\n    pin {pin};\n"))
+                && out.contains(&format!("\n    HPKPPin {pin}\n")),
             "{out}"
         );
         let json = run(dir.path(), &["pin", "--json", &format!("b.{kind}.csr")]).json();

@@ -25,7 +25,7 @@ pub(crate) enum KeyCommand {
     Drill(DrillArguments),
 }
 
-/// Make a backup key, and print its pin.
+/// Make a backup key and its pin.
 ///
 /// Nothing is overwritten, only the owner may read the key, and when the command exits with 0, all
 /// files are on the disk and have been read back.

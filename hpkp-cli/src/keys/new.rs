@@ -250,10 +250,10 @@ fn print(made: Vec<Made>, arguments: &NewKeyArguments) -> Result<Exit, Failure> 
     } else {
         let mut lines: Vec<String> = keys.iter().flat_map(Described::lines).collect();
         if arguments.directives {
-            lines.push("# nginx, in hpkp_policy:".to_owned());
-            lines.extend(keys.iter().map(|key| key.directives.nginx.clone()));
-            lines.push("# Apache httpd, in <HPKPPolicy>:".to_owned());
-            lines.extend(keys.iter().map(|key| key.directives.httpd.clone()));
+            lines.push("nginx, in hpkp_policy:".to_owned());
+            lines.extend(keys.iter().map(|key| format!("    {}", key.directives.nginx)));
+            lines.push("Apache httpd, in <HPKPPolicy>:".to_owned());
+            lines.extend(keys.iter().map(|key| format!("    {}", key.directives.httpd)));
         }
         lines.iter().try_for_each(|line| output::line(line))
     };
