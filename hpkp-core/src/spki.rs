@@ -335,8 +335,8 @@ impl fmt::Display for SpkiError {
             ),
             Self::Pkcs1PublicKey => write!(
                 f,
-                "contains an RSA public key in PKCS #1 form, whose hash is not a pin; convert it: openssl \
-                 rsa -RSAPublicKey_in -in KEY -pubout"
+                "contains an RSA public key in PKCS #1 form, whose hash is not a pin; convert it (openssl \
+                 rsa -RSAPublicKey_in -in KEY -pubout)"
             ),
             Self::Truncated => f.write_str("truncated"),
             Self::NotBase64 => f.write_str("invalid base64 in a PEM block"),
