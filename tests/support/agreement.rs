@@ -109,17 +109,6 @@ pub(crate) fn assert_agreement(instance: &Instance, said: &Said) {
     if is_own && !is_refused {
         let is_known = NOT_OF_THE_COMMAND.iter().any(|why| said.text.contains(why));
         assert!(is_known, "the server refuses, and hpkp check does not; {}", both());
-        {
-            use std::io::Write as _;
-            let mut f = fs::OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open("/tmp/agree-exceptions")
-                .expect("x");
-            for why in NOT_OF_THE_COMMAND.iter().filter(|why| said.text.contains(**why)) {
-                writeln!(f, "{:?} {why}", said.kind).expect("x");
-            }
-        }
         return;
     }
     assert_eq!(is_refused, said.code != Some(0), "different answers; {}", both());
@@ -171,9 +160,19 @@ fn finding(line: &str) -> Option<String> {
     let (_, said) = rest.split_once(": ")?;
     let is_compared = !OF_THE_COMMAND.contains(&code)
         && !OUTCOMES.iter().any(|outcome| said.starts_with(outcome));
-    // httpd writes a backslash twice; what nginx finds in a directive has the place without parentheses.
-    let shown = found.trim_end().replace("\\\\", "\\").replace(" (configured at ", " in ");
+    // httpd writes a backslash twice, and letters outside ASCII by their bytes; what nginx finds in a
+    // directive has the place without parentheses.
+    let shown = escaped(found.trim_end()).replace("\\\\", "\\").replace(" (configured at ", " in ");
     is_compared.then(|| shown.trim_end_matches(')').to_owned())
+}
+
+/// A text with the bytes of letters outside ASCII in their place.
+fn escaped(text: &str) -> String {
+    let byte = |byte: u8| match byte.is_ascii() {
+        true => char::from(byte).to_string(),
+        false => format!("\\x{byte:02x}"),
+    };
+    text.bytes().map(byte).collect()
 }
 
 /// What httpd finds in a directive has its place in the line before.
