@@ -140,17 +140,60 @@ const OUTCOMES: [&str; 4] = [
     "the server does not start",
 ];
 
-/// The lines of findings, without what a server puts before them.
+/// The lines of findings with their places, without what a server puts before them.
 fn findings(text: &str) -> BTreeSet<String> {
-    let line = |line: &str| {
-        let found = &line[line.find("hpkp: [")?..];
-        let (code, rest) = found.strip_prefix("hpkp: [")?.split_once("] ")?;
-        let (_, said) = rest.split_once(": ")?;
-        let is_compared = !OF_THE_COMMAND.contains(&code)
-            && !OUTCOMES.iter().any(|outcome| said.starts_with(outcome));
-        // httpd writes a backslash twice; what nginx finds in a directive has the place without parentheses.
-        let shown = || found.trim_end().replace("\\\\", "\\").replace(" (configured at ", " in ");
-        is_compared.then(|| shown().trim_end_matches(')').to_owned())
+    let mut place = String::new();
+    let mut found = BTreeSet::new();
+    for line in text.lines() {
+        if let Some(line) = finding(line) {
+            found.insert(without_times(&format!("{line}{place}")));
+        }
+        place = place_of_next(line).unwrap_or_default();
+    }
+    found
+}
+
+/// What a line says of a finding.
+fn finding(line: &str) -> Option<String> {
+    let found = &line[line.find("hpkp: [")?..];
+    let (code, rest) = found.strip_prefix("hpkp: [")?.split_once("] ")?;
+    let (_, said) = rest.split_once(": ")?;
+    let is_compared = !OF_THE_COMMAND.contains(&code)
+        && !OUTCOMES.iter().any(|outcome| said.starts_with(outcome));
+    // httpd writes a backslash twice, and letters outside ASCII by their bytes; what nginx finds in a
+    // directive has the place without parentheses.
+    let shown = escaped(found.trim_end()).replace("\\\\", "\\").replace(" (configured at ", " in ");
+    is_compared.then(|| shown.trim_end_matches(')').to_owned())
+}
+
+/// A text with the bytes of letters outside ASCII in their place.
+fn escaped(text: &str) -> String {
+    let byte = |byte: u8| match byte.is_ascii() {
+        true => char::from(byte).to_string(),
+        false => format!("\\x{byte:02x}"),
     };
-    text.lines().filter_map(line).collect()
+    text.bytes().map(byte).collect()
+}
+
+/// What httpd finds in a directive has its place in the line before.
+fn place_of_next(line: &str) -> Option<String> {
+    let (_, place) = line.split_once("Syntax error on line ")?;
+    let (number, file) = place.strip_suffix(':')?.split_once(" of ")?;
+    Some(format!(" in {file}:{number}"))
+}
+
+/// A text without its times: some are so many days from now, and a second may have passed.
+fn without_times(text: &str) -> String {
+    const FORM: &[u8] = b"0000-00-00T00:00:00Z";
+    let is_time = |part: &[u8]| {
+        let mut both = part.iter().zip(FORM);
+        both.all(|(byte, form)| byte == form || *form == b'0' && byte.is_ascii_digit())
+    };
+    let mut bytes = text.as_bytes().to_vec();
+    for at in 0..bytes.len().saturating_sub(FORM.len() - 1) {
+        if is_time(&bytes[at..at + FORM.len()]) {
+            bytes[at..at + FORM.len()].copy_from_slice(FORM);
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -1,10 +1,14 @@
 //! The files of a configuration: on the disk, or in a dump that has them all.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind::NotFound;
 use std::path::Path;
 
 use glob::{MatchOptions, Pattern};
+use hpkp_core::finding::{Finding, Location};
+use hpkp_core::text::Excerpt;
 
+use super::problem::{invalid, unreadable};
 use crate::input::{self, InputError};
 use crate::output;
 
@@ -36,6 +40,22 @@ pub(super) enum Source {
     Dump(BTreeMap<String, Vec<u8>>),
 }
 
+/// Why a file was not read.
+#[derive(Debug)]
+pub(super) struct Unread {
+    /// Whether the server would not take it either: it may read what the command may not.
+    is_wrong: bool,
+    why: String,
+}
+
+impl Unread {
+    /// The finding, where the file is included or named `at`.
+    pub(super) fn finding(&self, path: &str, at: &Location) -> Box<Finding> {
+        let text = format!("cannot include \"{}\": {}", Excerpt::new(path), self.why);
+        if self.is_wrong { invalid(at, text) } else { unreadable(at, text) }
+    }
+}
+
 /// The files, as they are read.
 #[derive(Debug)]
 pub(super) struct Files {
@@ -50,23 +70,32 @@ impl Files {
     }
 
     /// What stands in a file.
-    pub(super) fn read(&mut self, path: &str) -> Result<Vec<u8>, String> {
+    pub(super) fn read(&mut self, path: &str) -> Result<Vec<u8>, Unread> {
+        let wrong = |why: String| Unread { is_wrong: true, why };
+        let unknown = |why: String| Unread { is_wrong: false, why };
         let bytes = match &self.source {
-            Source::Disk => named(path).map_err(|error| error.to_string())?,
+            Source::Disk => named(path).map_err(|error| {
+                let is_wrong = matches!(&error, InputError::Io(error) if error.kind() == NotFound);
+                Unread { is_wrong, why: error.to_string() }
+            })?,
             Source::Dump(files) => {
-                files.get(path).cloned().ok_or("the dump does not contain this file")?
+                let found = files.get(path).cloned();
+                found.ok_or_else(|| wrong("the dump does not contain this file".to_owned()))?
             }
         };
         self.count += 1;
         self.total = self.total.saturating_add(bytes.len());
         if self.count > MAX_FILES {
-            return Err(format!("the configuration includes more than {MAX_FILES} files"));
+            return Err(unknown(format!("the configuration includes more than {MAX_FILES} files")));
         }
         if self.total > MAX_TOTAL {
-            return Err(format!("the configuration is larger than {} MiB", MAX_TOTAL >> 20));
+            return Err(unknown(format!(
+                "the configuration is larger than {} MiB",
+                MAX_TOTAL >> 20
+            )));
         }
         if bytes.contains(&0) {
-            return Err("contains null bytes, so it is not a text".to_owned());
+            return Err(wrong("contains null bytes, so it is not a text".to_owned()));
         }
         Ok(bytes)
     }

@@ -196,7 +196,8 @@ impl<'a> Reader<'a> {
     fn new(text: &'a Text, options: &Options) -> Self {
         let ends = text.bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
         let starts = std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect();
-        Self { file: &text.name, directory: options.directory(&text.name), starts }
+        let file = if text.name == "-" { "standard input" } else { &text.name };
+        Self { file, directory: options.directory(&text.name), starts }
     }
 
     fn at(&self, span: Range<usize>) -> Location {

@@ -404,10 +404,7 @@ impl<'a> Reader<'a> {
             let text = match self.files.read(&path) {
                 Ok(text) => text,
                 Err(_) if is_optional && !self.files.exists(&path) => continue,
-                Err(why) => {
-                    let shown = Excerpt::new(&path);
-                    return Err(invalid(at, format!("cannot include \"{shown}\": {why}")));
-                }
+                Err(unread) => return Err(unread.finding(&path, at)),
             };
             self.open.push(path.clone());
             self.all_of(&lines(&path, &text), into, depth + 1)?;

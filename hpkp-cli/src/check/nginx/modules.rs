@@ -76,7 +76,9 @@ impl Unseen {
         let path = full_path(prefix.unwrap_or(PREFIX), file);
         let Ok(bytes) = input::found(Path::new(&path), MAX_MODULE) else { return Ok(()) };
         let has = |part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
-        if CALLBACKS.iter().any(|callback| has(callback)) {
+        // A module with a directive for it shows where it does so.
+        let has_directive = has(b"ssl_certificate_by_") || has(b"ssl_client_hello_by_");
+        if !has_directive && CALLBACKS.iter().any(|callback| has(callback)) {
             // Which kind of module it is, its file shows only by what it calls.
             let (http, stream) = (has(b"ngx_http_"), has(b"ngx_stream_"));
             if http || !stream {

@@ -140,10 +140,7 @@ impl<'a> Reader<'a> {
                 let text = format!("more than {MAX_DEPTH} files include each other");
                 return Err(unreadable(at, text));
             }
-            let text = self
-                .files
-                .read(&path)
-                .map_err(|why| invalid(at, format!("cannot include \"{shown}\": {why}")))?;
+            let text = self.files.read(&path).map_err(|unread| unread.finding(&path, at))?;
             self.open.push(path.clone());
             self.file(&path, &text, into)?;
             self.open.pop();

@@ -116,11 +116,7 @@ fn certificates(path: &str, at: &Location) -> Read<Vec<String>> {
 
 /// `FILE [OPTIONS] [NAME...]`, a line each.
 fn crt_list(path: &str, base: &str, at: &Location, context: &mut Context<'_>) -> Read<Vec<String>> {
-    let shown = Excerpt::new(path).to_string();
-    let text = context
-        .files
-        .read(path)
-        .map_err(|why| invalid(at, format!("cannot read \"{shown}\": {why}")))?;
+    let text = context.files.read(path).map_err(|unread| unread.finding(path, at))?;
     let mut files = Vec::new();
     for line in lines(path, &text) {
         let words = words(&line.text);

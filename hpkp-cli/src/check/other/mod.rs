@@ -23,7 +23,7 @@ use hpkp_server::setting::{GlobalSettings, ServerSettings};
 use super::files::{Files, MAX_DEPTH, Source, full_path, is_mask};
 use super::options::Options;
 use super::presented::of_files;
-use super::problem::{Problems, Read, invalid, unreadable};
+use super::problem::{Problems, Read, unreadable};
 use super::{Checked, Text};
 
 /// Which server.
@@ -93,10 +93,7 @@ impl Context<'_> {
             match self.files.read(&path) {
                 Ok(text) => all.push(lines(&path, &text)),
                 Err(_) if is_optional => {}
-                Err(why) => {
-                    let shown = Excerpt::new(&path);
-                    return Err(invalid(at, format!("cannot include \"{shown}\": {why}")));
-                }
+                Err(unread) => return Err(unread.finding(&path, at)),
             }
         }
         Ok(all)
