@@ -74,7 +74,8 @@ fn doctor(arguments: &DoctorArguments) -> Result<Exit, (Exit, String)> {
     let mut exit = Exit::Fine;
     for place in &places {
         let Some(found) = clients::in_directory(place) else {
-            report.unknown.push(output::path(place));
+            // A usual directory may be that of a client that was never used.
+            report.unknown.extend(arguments.acme.contains(place).then(|| output::path(place)));
             continue;
         };
         report.unread.extend(found.unread);
