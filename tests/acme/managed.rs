@@ -100,7 +100,7 @@ fn mod_md_is_stopped_before_it_makes_a_key() {
     readable("records/apps.jsonl", 0o644).expect("a mode");
 
     // From now on every check finds the certificate due.
-    configure(&httpd, &format!("MDRenewWindow 100%\nMDMessageCmd {}", message(&httpd)));
+    configure(&httpd, &format!("MDRenewWindow 30d\nMDMessageCmd {}", message(&httpd)));
     assert_eq!(httpd.graceful(), Reload::Accepted);
     let messages =
         |httpd: &Httpd| fs::read_to_string(httpd.path("md/messages")).unwrap_or_default();

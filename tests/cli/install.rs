@@ -103,8 +103,7 @@ impl Place {
                 && key == self.pki.read(&format!("{name}.key"))
         };
         let name = ["old", "next"].into_iter().find(is_it);
-        name.unwrap_or_else(|| panic!("neither the old pair nor the new one in {directory}"))
-            .to_owned()
+        name.expect("the old pair or the new one, whole").to_owned()
     }
 
     #[track_caller]

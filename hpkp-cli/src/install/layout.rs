@@ -158,7 +158,7 @@ impl<'a> Old<'a> {
         };
         let keys =
             self.files.values().filter(|file| file.has_key() && file.certificates.is_empty());
-        keys.count() == 1 || !self.files.values().any(|one| fits(one))
+        keys.count() == 1 || !self.files.values().any(fits)
     }
 
     fn role(&self, file: &PemFile) -> Option<Role> {

@@ -92,6 +92,11 @@ impl Endpoint {
         self.before.iter().any(|leaf| old.contains(leaf))
     }
 
+    /// Whether it presents any of `leaves` now.
+    pub(crate) fn presents_any(&self, leaves: &[Vec<u8>]) -> bool {
+        self.leaves().is_some_and(|presented| presented.iter().any(|one| leaves.contains(one)))
+    }
+
     /// Whether it presented any of `leaves` before anything was changed.
     pub(crate) fn presented_any(&self, leaves: &[Vec<u8>]) -> bool {
         self.before.iter().any(|one| leaves.contains(one))
