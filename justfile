@@ -33,6 +33,10 @@ docs-update:
     -HPKP_DOCS=update cargo test --locked --package hpkp-cli --test docs
     cargo test --locked --package hpkp-cli --test docs
 
+# The hooks of packaging/acme, each with its ACME client and a real ACME server.
+acme *filter:
+    ci/acme {{ filter }}
+
 # A lock-out refused, on both servers.
 demo:
     ci/demo

@@ -73,9 +73,11 @@ fn uncovered(
     pair: &Pair,
 ) -> Option<(&'static str, String)> {
     let present = plan.old[place].iter().filter_map(|chain| chain.first());
-    let present = present.flat_map(|leaf| leaf.dns_names().iter());
+    let present = present.flat_map(|leaf| leaf.accepted_names().iter());
+    // A common name may be that of a person or a company.
+    let is_host = |name: &&String| name.contains('.') || *name == "localhost";
     let needed: BTreeSet<&String> = match &arguments.host[..] {
-        [] => present.collect(),
+        [] => present.filter(is_host).collect(),
         named => named.iter().collect(),
     };
     let missing = needed.into_iter().filter(|name| !covers(pair.leaf(), name));
@@ -140,7 +142,8 @@ fn pins(
     let judge = Judge::open(&directories, arguments.trusted_certificate.as_deref(), None)
         .map_err(unreadable)?;
     let chains = chains(&plan.pairs);
-    let names = plan.pairs.iter().flat_map(|pair| pair.leaf().dns_names()).chain(&arguments.host);
+    let names =
+        plan.pairs.iter().flat_map(|pair| pair.leaf().accepted_names()).chain(&arguments.host);
     let hosts = judge.hosts(names);
     if hosts.is_empty() {
         return Err(Stop::usage(
