@@ -63,7 +63,7 @@ fn mod_md_is_stopped_before_it_makes_a_key() {
         ));
     };
     httpd.expect_in_log(&[
-        "hpkp: ", "AH10085", "AH10056", "AH10059", "AH10236", "AH10105", "AH10074",
+        "hpkp: ", "AH10085", "AH10056", "AH10059", "AH10236", "AH10105", "AH10074", "AH10109",
     ]);
     configure(&httpd, "");
     httpd.start();
