@@ -55,7 +55,6 @@ Examples:
   hpkp find sha256/PIN /etc/ssl                           find the private key of a pin
   hpkp check --config /etc/nginx/nginx.conf               would a reload pass?
   hpkp published why www.example.com --cert new.pem       would clients accept this certificate?
-  hpkp install --from DIR --to DIR --test CMD --reload CMD  install a renewed certificate
 
 Exit codes: 0 success, 1 the answer is no or the input is invalid, 2 wrong usage,
 3 the answer cannot be determined.")]

@@ -64,7 +64,7 @@ fn answer(arguments: &RenewCheckArguments) -> Result<Exit, (Exit, String)> {
     };
     let judge = Judge::open(&directories, arguments.trusted_certificate.as_deref(), None)?;
     let names = match &arguments.hosts[..] {
-        [] => present[0].1[0].dns_names(),
+        [] => present[0].1[0].accepted_names(),
         named => named,
     };
     let hosts = judge.hosts(names.iter());

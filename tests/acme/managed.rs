@@ -63,7 +63,7 @@ fn mod_md_is_stopped_before_it_makes_a_key() {
         ));
     };
     httpd.expect_in_log(&[
-        "hpkp: ", "AH10085", "AH10056", "AH10059", "AH10236", "AH10105", "AH10074",
+        "hpkp: ", "AH10085", "AH10056", "AH10059", "AH10236", "AH10105", "AH10074", "AH10109",
     ]);
     configure(&httpd, "");
     httpd.start();
@@ -100,7 +100,7 @@ fn mod_md_is_stopped_before_it_makes_a_key() {
     readable("records/apps.jsonl", 0o644).expect("a mode");
 
     // From now on every check finds the certificate due.
-    configure(&httpd, &format!("MDRenewWindow 100%\nMDMessageCmd {}", message(&httpd)));
+    configure(&httpd, &format!("MDRenewWindow 30d\nMDMessageCmd {}", message(&httpd)));
     assert_eq!(httpd.graceful(), Reload::Accepted);
     let messages =
         |httpd: &Httpd| fs::read_to_string(httpd.path("md/messages")).unwrap_or_default();

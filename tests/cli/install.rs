@@ -103,8 +103,7 @@ impl Place {
                 && key == self.pki.read(&format!("{name}.key"))
         };
         let name = ["old", "next"].into_iter().find(is_it);
-        name.unwrap_or_else(|| panic!("neither the old pair nor the new one in {directory}"))
-            .to_owned()
+        name.expect("the old pair or the new one, whole").to_owned()
     }
 
     #[track_caller]
@@ -650,6 +649,28 @@ fn a_link_to_the_client_s_directory_is_led_away_from_it() {
     );
     place.lay("new", "old");
     assert_eq!(place.live(), "next");
+}
+
+/// Certificates without alternative names, by the common name of their subject.
+#[test]
+fn a_certificate_with_a_common_name_alone_is_one_too() {
+    let place = Place::new();
+    for name in ["old", "next"] {
+        place.pki.self_signed(name, &format!("/CN={HOST}"), &[]);
+        place.copy(&format!("{name}.pem"), &format!("{name}.chain"));
+    }
+    fs::remove_dir_all(place.path("live")).expect("removed");
+    fs::create_dir(place.path("live")).expect("a directory");
+    place.copy("old.chain", "live/site.crt");
+    place.copy("old.key", "live/site.key");
+    place.lay("new", "next");
+    place.pin_of_old();
+    assert_eq!(place.install(&[]).code, Some(1));
+    let id = place.records.json(&["list"])["published"][0]["id"].clone();
+    place.records.run(&["end", id.as_str().expect("an id"), "--why", "x"]).fine();
+    let said = place.install(&[]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(place.pair_in("live", ["site.crt", "site.key"]), "next");
 }
 
 #[test]

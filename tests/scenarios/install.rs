@@ -9,6 +9,7 @@ use hpkp_tests::instance::wait;
 use hpkp_tests::layout::{LAYOUT, Site};
 use hpkp_tests::nginx::Nginx;
 use hpkp_tests::output;
+use hpkp_tests::pki::{leaf_extensions, openssl};
 use hpkp_tests::site::B;
 use serde_json::Value;
 
@@ -206,6 +207,54 @@ fn a_renewed_pair_is_served_or_the_old_one<S: Shell>() {
 
 super::scenarios! {
     a_renewed_pair_is_served_or_the_old_one
+}
+
+/// A renewal with the same key, where clients refuse the certificate that is served as well; and where
+/// they compare the whole certificate.
+#[test]
+fn what_is_served_already_may_be_renewed() {
+    let deployed = Deployed::<Nginx>::running();
+    let pki = deployed.pinned.site.pki();
+    let (served, stranger) = (deployed.served(), pki.pin("stranger.pem"));
+    let hpkp = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hpkp"));
+        command.current_dir(deployed.pinned.site.path("")).args(["published", "-d", "records"]);
+        let said = output(command.args(arguments).args(["--writer", "apps"]));
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    };
+    hpkp(&["add", "localhost", "--origin", "app 1", "--pin", &format!("sha256/{stranger}")]);
+    pki.sign_as("again", "live", "/CN=localhost", "ca", &leaf_extensions("localhost"));
+    fs::copy(pki.path("live.key"), pki.path("again.key")).expect("a copy");
+    deployed.renewed("again");
+    let (code, json) = deployed.install(&["--served", &served]);
+    assert_eq!((code, &json["outcome"]), (Some(0), &"installed".into()), "{json}");
+    assert!(
+        json["warnings"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|one| one["code"] == "unchanged")),
+        "{json}"
+    );
+    // A new key has no such excuse.
+    deployed.renewed("third");
+    assert_eq!(deployed.install(&["--served", &served]).0, Some(1));
+
+    hpkp(&["end", "--host", "localhost", "--why", "withdrawn"]);
+    let der = openssl(&[
+        "x509",
+        "-in",
+        pki.path("again.pem").to_str().expect("UTF-8"),
+        "-outform",
+        "der",
+    ]);
+    let der = pki.write("again.der", der);
+    let hash = openssl(&["dgst", "-sha256", "-r", der.to_str().expect("UTF-8")]);
+    let hash = String::from_utf8(hash).expect("text")[..64].to_owned();
+    let zone = format!("_{}._tcp.localhost. 300 IN TLSA 3 0 1 {hash}\n", deployed.pinned.port);
+    pki.write("zone", zone);
+    hpkp(&["import", "--origin", "DNS", "zone"]);
+    deployed.renewed("live");
+    let (code, json) = deployed.install(&["--served", &served]);
+    assert_eq!((code, codes(&json)), (Some(1), vec!["lockout"]), "{json}");
 }
 
 /// Killed at any moment in front of nginx, which goes on with one of the two; what is undone is served.

@@ -74,7 +74,8 @@ fn doctor(arguments: &DoctorArguments) -> Result<Exit, (Exit, String)> {
     let mut exit = Exit::Fine;
     for place in &places {
         let Some(found) = clients::in_directory(place) else {
-            report.unknown.push(output::path(place));
+            // A usual directory may be that of a client that was never used.
+            report.unknown.extend(arguments.acme.contains(place).then(|| output::path(place)));
             continue;
         };
         report.unread.extend(found.unread);
@@ -106,7 +107,7 @@ fn view(managed: &Managed, judge: &Judge) -> Result<(View, Exit), (Exit, String)
     let renewal = Renewal::new(&present, key.as_deref())?;
     let mut exit = Exit::Fine;
     let mut hosts = Vec::new();
-    for host in judge.hosts(leaf.dns_names().iter()).iter().filter(|host| judge.binds(host)) {
+    for host in judge.hosts(leaf.accepted_names().iter()).iter().filter(|host| judge.binds(host)) {
         let judgement = judge.ask(host, &renewal.chains, Some(&renewal))?;
         exit = exit.and(judgement.exit);
         if judgement.exit != Exit::Fine {

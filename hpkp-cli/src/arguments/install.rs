@@ -17,11 +17,9 @@ use super::{Records, seconds};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  hpkp install --from /etc/letsencrypt/live/www.example.com --to /etc/ssl/example \\
-      --test 'nginx -t' --reload 'nginx -s reload'
-  hpkp install --from /var/lib/lego/certificates --name www.example.com --to /etc/ssl/example \\
-      --test 'apachectl -t' --reload 'systemctl reload apache2' --served www.example.com:443
-  hpkp install --recover --to /etc/ssl/example            at boot, after an interrupted install")]
+  hpkp install --from /root/new --to /etc/ssl/site --test 'nginx -t' --reload 'nginx -s reload'
+  hpkp install --from /root/new --to /etc/ssl/site --test true --reload true --dry-run
+  hpkp install --recover --to /etc/ssl/site")]
 pub(crate) struct InstallArguments {
     /// Directory with the new certificate and key, as the ACME client writes them. Give several for
     /// several certificates, such as RSA and ECDSA.

@@ -15,10 +15,9 @@ use super::Records;
 #[command(group = ArgGroup::new("present").required(true).args(["cert", "server"]))]
 #[command(after_help = "\
 Examples:
-  hpkp renew-check --cert /etc/ssl/example/fullchain.pem              with a new key
-  hpkp renew-check --cert fullchain.pem --key privkey.roll.pem        with a key that is there already
-  hpkp renew-check --cert fullchain.pem --key privkey.pem             with the same key
-  hpkp renew-check www.example.com --server localhost                 what this machine presents")]
+  hpkp renew-check --cert fullchain.pem                        with a new key
+  hpkp renew-check --cert fullchain.pem --key next.key         with a key that is there already
+  hpkp renew-check www.example.com --server localhost")]
 pub(crate) struct RenewCheckArguments {
     /// Host name [default: the names in the present certificate].
     #[arg(value_name = "HOST")]

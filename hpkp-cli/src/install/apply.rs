@@ -10,7 +10,7 @@ use super::pair::Role;
 use super::place::{Entry, New, Place};
 use super::report::{Outcome, Remark, Report, Stop};
 use super::served::{Endpoint, Leaves};
-use super::{Plan, command, files_text};
+use super::{Plan, command, files_text, served};
 use crate::arguments::InstallArguments;
 use crate::exit::Exit;
 use crate::output;
@@ -47,8 +47,7 @@ pub(super) fn apply(
     let reload = arguments.reload.as_deref().unwrap_or_default();
     let mut journal = Journal::new(reload, expires.map(|leaf| leaf.not_after()).min());
     place.exchange(&staged, &mut journal)?;
-    let served = serve(arguments, place, plan, endpoints, (&mut journal, &interrupted), report);
-    match served {
+    match serve(arguments, place, plan, endpoints, (&mut journal, &interrupted), report) {
         Ok(()) => {
             report.outcome = Outcome::Installed;
             report.lines.insert(0, format!("installed: {}", files_text(plan, report)));
@@ -129,7 +128,7 @@ fn serve(
         return Err(Failure { code: "interrupted", text: "interrupted by a signal".to_owned() });
     }
     if endpoints.is_empty() {
-        say_not_looked(plan, report);
+        look_around(plan, report);
     }
     Ok(())
 }
@@ -161,8 +160,16 @@ fn look(
     Ok(())
 }
 
-/// Says that nobody knows whether the server presents the new certificate.
-fn say_not_looked(plan: &Plan, report: &mut Report) {
+/// Looks at this machine where no server was known before, and says so where none presents the new
+/// certificate.
+fn look_around(plan: &Plan, report: &mut Report) {
+    let new = plan.leaves().new;
+    let mut derived = served::derived(plan.pairs[0].leaf(), |_| Vec::new());
+    if let Some(endpoint) = derived.find(|endpoint| endpoint.presents_any(&new)) {
+        report.lines.push(format!("served: {} presents the new certificate", endpoint.server()));
+        report.served.push(endpoint.view("new"));
+        return;
+    }
     let has_old = plan.old.iter().any(Option::is_some);
     let why = match has_old {
         true => {
@@ -261,10 +268,10 @@ pub(super) fn unchanged(
     let run = |step, command: &Option<String>, report: &mut Report| {
         command::run(report, step, command.as_deref().unwrap_or_default(), arguments.timeout, None)
     };
-    let served = run("test", &arguments.test, report)
+    let done = run("test", &arguments.test, report)
         .and_then(|()| run("reload", &arguments.reload, report))
         .and_then(|()| look(arguments.timeout, &leaves, endpoints, report, || true));
-    match served {
+    match done {
         Ok(()) => {
             report.lines.insert(0, format!("reloaded: {} were in place", files_text(plan, report)));
             Exit::Fine

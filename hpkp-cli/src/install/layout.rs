@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use openssl::pkey::{PKey, Private};
+
 use super::pair::{Pair, Role, covers, kind};
 use super::pem_file::{Bytes, KeyState, PemFile};
 use super::place::Entry;
@@ -92,17 +94,20 @@ fn names_of(
 struct Old<'a> {
     pair: &'a Pair,
     files: BTreeMap<&'a str, &'a PemFile>,
+    keys: Vec<&'a PKey<Private>>,
     /// Those with a certificate that it replaces.
     leaves: Vec<&'a PemFile>,
 }
 
 impl<'a> Old<'a> {
     fn new(pair: &'a Pair, count: usize, files: BTreeMap<&'a str, &'a PemFile>) -> Self {
-        let with_leaf = files.iter().filter(|(_, file)| kind_of_leaf(file).is_some());
+        let keys = keys_of(&files);
+        let with_leaf = files.iter().filter(|(_, file)| kind_of_leaf(file, &keys).is_some());
         let with_leaf: Vec<(&str, &PemFile)> =
             with_leaf.map(|(name, file)| (*name, *file)).collect();
         let shares = |file: &PemFile| {
-            let names = file.certificates.first().map(|leaf| leaf.dns_names()).unwrap_or_default();
+            let names =
+                file.certificates.first().map(|leaf| leaf.accepted_names()).unwrap_or_default();
             names.iter().any(|name| covers(pair.leaf(), name))
         };
         let is_one = |files: &[&PemFile]| {
@@ -112,26 +117,30 @@ impl<'a> Old<'a> {
         let ours: Vec<&PemFile> = all.iter().filter(|file| shares(file)).copied().collect();
         // The certificate of this name and kind. Where there is none: the one in a file of the same
         // name, the only one of this name, or the only one at all, whatever its kind.
-        let has_kind = ours.iter().any(|file| kind_of_leaf(file) == Some(pair.kind()));
+        let has_kind = ours.iter().any(|file| kind_of_leaf(file, &keys) == Some(pair.kind()));
         let is_single = count == 1 && !has_kind;
         let is_only = is_single && is_one(&ours);
         let is_alone = is_single && is_one(&all);
         let leaves = with_leaf.into_iter().filter(|(name, file)| {
-            let is_of_kind = kind_of_leaf(file) == Some(pair.kind());
+            let is_of_kind = kind_of_leaf(file, &keys) == Some(pair.kind());
             pair.names.contains_key(*name) && (is_of_kind || is_single)
                 || shares(file) && (is_of_kind || is_only)
                 || is_alone
         });
         let leaves = leaves.map(|(_, file)| file).collect();
-        Self { pair, files, leaves }
+        Self { pair, files, keys, leaves }
+    }
+
+    fn kind_of_leaf(&self, file: &PemFile) -> Option<&'static str> {
+        kind_of_leaf(file, &self.keys)
     }
 
     fn is_replaced(&self, name: &str, file: &PemFile) -> bool {
         let is_damaged = file.damage.is_some() && !file.has_key();
-        if kind_of_leaf(file).is_none() && is_damaged {
+        if self.kind_of_leaf(file).is_none() && is_damaged {
             return self.leaves.is_empty() || self.pair.names.contains_key(name);
         }
-        if kind_of_leaf(file).is_some() {
+        if self.kind_of_leaf(file).is_some() {
             return self.leaves.iter().any(|one| std::ptr::eq(*one, file));
         }
         let is_named = self.pair.names.contains_key(name);
@@ -158,14 +167,14 @@ impl<'a> Old<'a> {
         };
         let keys =
             self.files.values().filter(|file| file.has_key() && file.certificates.is_empty());
-        keys.count() == 1 || !self.files.values().any(|one| fits(one))
+        keys.count() == 1 || !self.files.values().any(fits)
     }
 
     fn role(&self, file: &PemFile) -> Option<Role> {
         let has_chain = || self.files.values().any(|other| is_chain_of(other, file));
         Some(match (file.has_key(), file.certificates.len()) {
             (false, 0) if file.damage.is_none() => return None,
-            (false, _) if kind_of_leaf(file).is_none() && file.damage.is_none() => Role::Chain,
+            (false, _) if self.kind_of_leaf(file).is_none() && file.damage.is_none() => Role::Chain,
             (false, 1) if has_chain() => Role::Leaf,
             (false, _) => Role::Full,
             (true, 0) => Role::Key,
@@ -193,14 +202,26 @@ fn complete(mut names: BTreeMap<String, Role>, pair: &Pair) -> BTreeMap<String, 
     names
 }
 
-/// The kind of the first certificate in a file where that is for a host; none for a file with CA
-/// certificates or a key alone.
-fn kind_of_leaf(file: &PemFile) -> Option<&'static str> {
+/// The keys that can be read.
+fn keys_of<'a>(files: &BTreeMap<&'a str, &'a PemFile>) -> Vec<&'a PKey<Private>> {
+    let keys = files.values().filter_map(|file| match &file.key {
+        KeyState::One(key) => Some(key),
+        _ => None,
+    });
+    keys.collect()
+}
+
+/// The kind of the first certificate in a file where that is for a host, or one of the keys is its
+/// own; none for a file with CA certificates or a key alone.
+fn kind_of_leaf(file: &PemFile, keys: &[&PKey<Private>]) -> Option<&'static str> {
     let leaf = file.certificates.first()?;
     let certificate = openssl::x509::X509::from_der(leaf.der()).ok()?;
     let has_names = || certificate.subject_alt_names().is_some_and(|names| !names.is_empty());
-    let is_for_hosts = file.has_key() || !leaf.dns_names().is_empty() || has_names();
-    is_for_hosts.then(|| super::pair::kind_of_public(&certificate))
+    let is_leaf = file.has_key()
+        || !leaf.dns_names().is_empty()
+        || has_names()
+        || keys.iter().any(|key| file.leaf_of(key));
+    is_leaf.then(|| super::pair::kind_of_public(&certificate))
 }
 
 /// Whether a file has the chain of the first certificate in another and nothing else: its issuer

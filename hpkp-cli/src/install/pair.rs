@@ -224,7 +224,7 @@ fn kind_of_id(id: Id) -> &'static str {
 /// Whether a certificate covers a host: a name, or `*.DOMAIN`.
 pub(crate) fn covers(certificate: &Certificate, host: &str) -> bool {
     let wildcard = host.split_once('.').map(|(_, domain)| format!("*.{domain}"));
-    certificate.dns_names().iter().any(|name| {
+    certificate.accepted_names().iter().any(|name| {
         name.eq_ignore_ascii_case(host)
             || wildcard.as_ref().is_some_and(|wildcard| name.eq_ignore_ascii_case(wildcard))
     })
@@ -251,8 +251,10 @@ fn usable_key(file: &PemFile) -> Result<PKey<Private>, Stop> {
 /// The chain in a file of its own.
 fn chain_after(leaf: &Certificate, others: &[&PemFile]) -> Vec<Arc<Certificate>> {
     let chains = others.iter().map(|file| &file.certificates);
-    let mut fitting =
-        chains.filter(|chain| chain.first().is_some_and(|first| leaf.may_be_issued_by(first)));
+    // Who signed itself is not its own chain.
+    let mut fitting = chains.filter(|chain| {
+        chain.first().is_some_and(|first| leaf.may_be_issued_by(first) && first.der() != leaf.der())
+    });
     fitting.next().cloned().unwrap_or_default()
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn derived(
     leaf: &Certificate,
     ports: impl Fn(&str) -> Vec<u16>,
 ) -> impl Iterator<Item = Endpoint> {
-    let names = leaf.dns_names().iter().filter(|name| !name.starts_with("*.")).take(MAX_NAMES);
+    let names = leaf.accepted_names().iter().filter(|name| !name.starts_with("*.")).take(MAX_NAMES);
     let mut endpoints = Vec::new();
     for name in names {
         let Ok(servername @ Host::Name(_)) = Host::parse(name) else { continue };
@@ -90,6 +90,11 @@ impl Endpoint {
     pub(crate) fn look_before(&mut self, old: &[Vec<u8>]) -> bool {
         self.before = self.leaves().unwrap_or_default();
         self.before.iter().any(|leaf| old.contains(leaf))
+    }
+
+    /// Whether it presents any of `leaves` now.
+    pub(crate) fn presents_any(&self, leaves: &[Vec<u8>]) -> bool {
+        self.leaves().is_some_and(|presented| presented.iter().any(|one| leaves.contains(one)))
     }
 
     /// Whether it presented any of `leaves` before anything was changed.
@@ -171,8 +176,8 @@ impl Endpoint {
 
 /// A name in the certificate; any label in place of an asterisk.
 fn server_name(leaf: &Certificate) -> Option<Host> {
-    let exact = leaf.dns_names().iter().find(|name| !name.starts_with("*."));
-    let any = || leaf.dns_names().first().map(|name| name.replacen('*', "www", 1));
+    let exact = leaf.accepted_names().iter().find(|name| !name.starts_with("*."));
+    let any = || leaf.accepted_names().first().map(|name| name.replacen('*', "www", 1));
     Host::parse(&exact.cloned().or_else(any)?).ok()
 }
 

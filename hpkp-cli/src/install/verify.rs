@@ -3,13 +3,15 @@
 
 use std::collections::BTreeSet;
 
+use hpkp_core::published::HostName;
+
 use super::Plan;
 use super::pair::{Pair, covers};
 use super::report::{Report, Stop};
 use super::served::{self, Endpoint};
 use crate::arguments::InstallArguments;
 use crate::exit::Exit;
-use crate::published::{Chains, Judge};
+use crate::published::{Chains, Judge, Judgement};
 use crate::{output, time};
 
 /// The servers to look at afterwards: those that the operator named, or those that present an old
@@ -71,9 +73,11 @@ fn uncovered(
     pair: &Pair,
 ) -> Option<(&'static str, String)> {
     let present = plan.old[place].iter().filter_map(|chain| chain.first());
-    let present = present.flat_map(|leaf| leaf.dns_names().iter());
+    let present = present.flat_map(|leaf| leaf.accepted_names().iter());
+    // A common name may be that of a person or a company.
+    let is_host = |name: &&String| name.contains('.') || *name == "localhost";
     let needed: BTreeSet<&String> = match &arguments.host[..] {
-        [] => present.collect(),
+        [] => present.filter(is_host).collect(),
         named => named.iter().collect(),
     };
     let missing = needed.into_iter().filter(|name| !covers(pair.leaf(), name));
@@ -138,52 +142,61 @@ fn pins(
     let judge = Judge::open(&directories, arguments.trusted_certificate.as_deref(), None)
         .map_err(unreadable)?;
     let chains = chains(&plan.pairs);
-    let names = plan.pairs.iter().flat_map(|pair| pair.leaf().dns_names()).chain(&arguments.host);
+    let names =
+        plan.pairs.iter().flat_map(|pair| pair.leaf().accepted_names()).chain(&arguments.host);
     let hosts = judge.hosts(names);
     if hosts.is_empty() {
         return Err(Stop::usage(
             "the certificate has no DNS name; give the names of the server with --host",
         ));
     }
-    let mut exit = Exit::Fine;
-    let mut refused = Vec::new();
+    let mut refusals = Vec::new();
     // A key that is known as compromised is found whichever host is asked about.
-    for (place, host) in
-        hosts.iter().enumerate().filter(|(place, host)| *place == 0 || judge.binds(host))
-    {
+    let asked = hosts.iter().enumerate().filter(|(place, host)| *place == 0 || judge.binds(host));
+    for (_, host) in asked {
         let judgement = judge.ask(host, &chains, None).map_err(unreadable)?;
-        if place == 0 && !judge.binds(host) && !judgement.has_findings {
-            continue;
-        }
         if judgement.exit != Exit::Fine || judgement.has_findings {
             judgement.lines.iter().for_each(|line| output::complain(line));
         }
-        exit = exit.and(judgement.exit);
-        if judgement.exit != Exit::Fine {
-            refused.push(judgement.host.clone());
+        let Judgement { host: label, exit, locks_out, json, .. } = judgement;
+        if exit != Exit::Fine {
+            refusals.push(Refusal { host, label: label.clone(), exit, locks_out });
         }
-        report.hosts.insert(judgement.host.clone(), judgement.json);
+        if judge.binds(host) {
+            report.hosts.insert(label, json);
+        }
     }
-    Ok(verdict(exit, &refused, plan, endpoints, report))
+    Ok(verdict(&judge, &refusals, plan, endpoints, report))
+}
+
+/// A host whose clients do not accept the certificates, or may not.
+struct Refusal<'a> {
+    host: &'a HostName,
+    label: String,
+    exit: Exit,
+    locks_out: Vec<String>,
 }
 
 /// What the answers for all hosts come to.
 fn verdict(
-    exit: Exit,
-    refused: &[String],
+    judge: &Judge,
+    refusals: &[Refusal<'_>],
     plan: &Plan,
     endpoints: &mut [Endpoint],
     report: &mut Report,
 ) -> Exit {
-    let hosts = refused.join(", ");
+    let exit = refusals.iter().fold(Exit::Fine, |exit, refusal| exit.and(refusal.exit));
     if exit == Exit::Fine {
         return exit;
     }
+    let hosts: Vec<&str> = refusals.iter().map(|refusal| refusal.label.as_str()).collect();
+    let hosts = hosts.join(", ");
     // What is served already locks nobody out anew.
-    if is_unchanged(plan) && endpoints.iter_mut().any(|one| one.look_before(&plan.leaves().old)) {
+    if is_as_before(judge, refusals, plan)
+        && endpoints.iter_mut().any(|one| one.look_before(&plan.leaves().old))
+    {
         let text = format!(
-            "{hosts}: the key and its issuer are those that the server presents already, so the same clients refuse \
-             both certificates"
+            "{hosts}: the server presents this key already, and the same clients refuse both certificates"
         );
         report.warn("unchanged", text);
         return Exit::Fine;
@@ -197,6 +210,19 @@ fn verdict(
         ),
     }
     exit
+}
+
+/// Whether the pairs are as those in place, and every client that refuses them refuses those too. A
+/// client that compares whole certificates does not.
+fn is_as_before(judge: &Judge, refusals: &[Refusal<'_>], plan: &Plan) -> bool {
+    let chains = plan.old.iter().flatten().map(|chain| (String::new(), chain.clone())).collect();
+    is_unchanged(plan)
+        && refusals.iter().all(|refusal| {
+            judge.ask(refusal.host, &chains, None).is_ok_and(|old| {
+                old.exit == refusal.exit
+                    && refusal.locks_out.iter().all(|id| old.locks_out.contains(id))
+            })
+        })
 }
 
 /// Whether each pair has the key, the issuer and the chain of the one that it replaces.

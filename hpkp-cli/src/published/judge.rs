@@ -35,6 +35,8 @@ pub(crate) struct Judgement {
     pub(crate) exit: Exit,
     /// Whether there is more to say than yes.
     pub(crate) has_findings: bool,
+    /// The ids of the records whose clients refuse them.
+    pub(crate) locks_out: Vec<String>,
     /// The answer of `hpkp published why`, its lines.
     pub(crate) lines: Vec<String>,
     /// The same as JSON.
@@ -125,6 +127,7 @@ impl Judge {
         Ok(Judgement {
             host: shown(host.as_str()),
             exit: replay.exit(false),
+            locks_out: replay.locks_out.clone(),
             has_findings: replay.exit(true) != Exit::Fine,
             lines: replay.lines(&self.store, &arguments).iter().map(|line| shown(line)).collect(),
             json: json.map_err(|error| (Exit::Undetermined, error.to_string()))?,

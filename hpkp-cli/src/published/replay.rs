@@ -44,7 +44,7 @@ enum Answer {
 pub(super) struct Replay {
     answer: Answer,
     /// The ids of the records that the certificates do not satisfy, waived ones too.
-    locks_out: Vec<String>,
+    pub(super) locks_out: Vec<String>,
     findings: Vec<FindingView>,
     /// Pins on record that are hashes of whole certificates.
     #[serde(skip_serializing_if = "Vec::is_empty")]
