@@ -60,6 +60,7 @@ docs-update:
 outside:
     cargo build --locked --release -p hpkp-cli
     ci/outside
+
 # The hooks of packaging/acme, each with its ACME client and a real ACME server.
 acme *filter:
     ci/acme {{ filter }}
