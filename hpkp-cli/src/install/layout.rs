@@ -167,7 +167,7 @@ impl<'a> Old<'a> {
         };
         let keys =
             self.files.values().filter(|file| file.has_key() && file.certificates.is_empty());
-        keys.count() == 1 || !self.files.values().any(fits)
+        keys.count() == 1 || !self.files.values().copied().any(fits)
     }
 
     fn role(&self, file: &PemFile) -> Option<Role> {
