@@ -440,7 +440,7 @@ fn scans_of_the_page_restore_the_key() {
         "key",
         "new",
         "--type",
-        "rsa-3072",
+        "rsa-2048",
         "--passphrase-file",
         "passphrase",
         "--paper",
@@ -449,7 +449,7 @@ fn scans_of_the_page_restore_the_key() {
     ];
     let out = run(dir.path(), &arguments).fine();
     let pin = first_word(&out);
-    let sheets = scanned(&pki, "b.pdf", "png", "150");
+    let sheets = scanned(&pki, "b.pdf", "png", "100");
     assert!(sheets.len() > 2);
     let drill = |sheets: &[String]| {
         let mut arguments = vec!["key", "drill", "--pin", pin, "--passphrase-file", "passphrase"];

@@ -10,9 +10,9 @@ use super::request::SubjectName;
 use super::{lines, pdf};
 
 /// Bytes in a QR code. One on a page of text has as many modules as fit beside each other; one in PDF has modules
-/// of almost a millimetre.
+/// of more than a millimetre.
 const IN_TEXT: usize = 250;
-const IN_PDF: usize = 560;
+const IN_PDF: usize = 330;
 /// Modules of white round a code (ISO 18004 section 5.3.8).
 pub(super) const QUIET: usize = 4;
 
