@@ -25,4 +25,5 @@ pub mod public_port;
 pub mod published;
 pub mod sending;
 pub mod setting;
+mod setting_error;
 pub mod trust;

@@ -2,6 +2,8 @@
 //! check compares. The module fills these in from what nginx has read, the command from the text; from
 //! here on both take one way, so that they give one answer.
 
+mod address;
+mod built;
 mod chooser;
 mod directives;
 mod http;
@@ -15,63 +17,13 @@ use hpkp_core::finding::Check;
 use crate::loader::{self, Loader};
 use crate::setting::{GlobalSettings, ServerSettings};
 
-pub use chooser::{CHOSEN_LATER, Chooser, Effect, effect};
+pub use address::{Address, Own, ServerKey};
+pub use built::Built;
+pub use chooser::{CHOSEN_LATER, Chooser, Choosers, Effect, effect};
 pub use directives::{define, set_global, set_in_policy, set_in_server};
-pub use http::{Server, ServerKey, Servers};
+pub use http::{Server, Servers};
+use outside::Settings;
 pub use outside::{Outside, OutsideServer};
-
-/// Which directives of other modules choose or replace the certificates of a server.
-#[derive(Clone, Debug, Default)]
-pub struct Choosers {
-    /// The one that chooses the certificate during the handshake.
-    pub chosen_by: Option<Chooser>,
-    /// One that is there for something else and can replace the certificate.
-    pub replaced_by: Option<Chooser>,
-}
-
-impl Choosers {
-    /// Another module's directive in the block around holds for the servers that have none of their own.
-    pub fn inherit(&mut self, outer: &Self) {
-        if self.chosen_by.is_none() {
-            self.chosen_by.clone_from(&outer.chosen_by);
-        }
-        if self.replaced_by.is_none() {
-            self.replaced_by.clone_from(&outer.replaced_by);
-        }
-    }
-
-    /// Notes a directive.
-    pub fn note(&mut self, effect: Effect, chooser: Chooser) {
-        match effect {
-            Effect::Chooses => self.chosen_by = Some(chooser),
-            Effect::MayReplace => self.replaced_by = Some(chooser),
-        }
-    }
-}
-
-/// The certificates of a server, as far as its directives say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Own {
-    /// Whether the certificates have variables in their names.
-    pub variables: bool,
-    /// Whether the server refuses all handshakes, so that the certificates are never sent.
-    pub rejects: bool,
-}
-
-/// An address, with the servers (by position) among which nginx chooses there.
-#[derive(Clone, Debug)]
-pub struct Address {
-    /// As nginx writes it.
-    pub text: String,
-    /// 0 for a Unix socket.
-    pub port: u16,
-    /// Whether it speaks TLS.
-    pub tls: bool,
-    /// The servers, in the order of the configuration.
-    pub servers: Vec<usize>,
-    /// The one that answers where none has the name.
-    pub default: usize,
-}
 
 /// A whole configuration. An `H` is how its reader knows a server.
 #[derive(Debug)]
@@ -88,17 +40,6 @@ pub struct Configuration<'a, H> {
     pub outside: &'a Outside<H>,
     /// The files of other modules that can choose certificates in a way that nothing shows.
     pub unseen_choosers: &'a [PathBuf],
-}
-
-/// What the check compares, and where it comes from.
-#[derive(Debug)]
-pub struct Built<'a, H> {
-    /// What the check compares.
-    pub deployment: Deployment,
-    /// For each of its contexts, how the reader knows the server.
-    pub contexts: Vec<&'a H>,
-    /// For each host, what it is known by, where there is something to compare it with.
-    pub keys: Vec<Option<ServerKey>>,
 }
 
 impl<'a, H> Configuration<'a, H> {
@@ -124,7 +65,12 @@ impl<'a, H> Configuration<'a, H> {
         };
         let mut built = Built { deployment, contexts: Vec::new(), keys: Vec::new() };
         self.servers.add_to(&mut built, self.global, loader, &mut certificates);
-        self.outside.add_to(&mut built, self, loader, &mut certificates);
+        let settings = Settings {
+            check: self.check,
+            around: self.around,
+            public_ports: &self.global.public_ports,
+        };
+        self.outside.add_to(&mut built, &settings, loader, &mut certificates);
         let listening: Vec<(u16, String)> =
             self.servers.listening.iter().cloned().chain(self.outside.listening()).collect();
         built.deployment.noticed.extend(self.global.public_ports.unused(&listening));

@@ -8,6 +8,9 @@ use hpkp_core::text::Excerpt;
 
 use crate::failure::OnStart;
 use crate::public_port::PublicPorts;
+use crate::setting_error::port;
+
+pub use crate::setting_error::SettingError;
 
 /// What a configuration says once for all servers.
 #[derive(Clone, Debug, Default)]
@@ -35,19 +38,6 @@ pub enum PolicyDirective {
     IncludeSubdomains,
     /// `report_uri`, `HPKPReportURI`.
     ReportUri,
-}
-
-/// What is wrong with a directive.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SettingError {
-    /// It stands in the same place already.
-    Duplicate,
-    /// Its value is none of its choices; those in words.
-    NoChoice(String),
-    /// A finding.
-    Finding(Code, String),
-    /// Anything else, in full.
-    Text(String),
 }
 
 /// The choices of `hpkp_check`.
@@ -202,19 +192,6 @@ pub fn add_records(
     }
     settings.push(RecordsSetting { path, writer: (!read_only).then_some(writer), at });
     Ok(())
-}
-
-/// A port as it stands in a directive.
-///
-/// # Errors
-/// [`SettingError::Text`] for anything but a number from 1 to 65535.
-pub fn port(text: &str) -> Result<u16, SettingError> {
-    let digits = Some(text).filter(|text| text.bytes().all(|octet| octet.is_ascii_digit()));
-    let port = digits.and_then(|text| text.parse().ok()).filter(|port| *port != 0);
-    port.ok_or_else(|| {
-        let excerpt = Excerpt::new(text);
-        SettingError::Text(format!("invalid port \"{excerpt}\", expected 1 to 65535"))
-    })
 }
 
 /// Reads the arguments of a directive that names hosts which clients do not reach here: `NAME` or

@@ -9,23 +9,17 @@ mod bindings;
 mod chosen;
 mod mail;
 mod modules;
+mod servers;
 mod stream;
 
 use std::ffi::CStr;
-use std::ptr;
 
-use hpkp_server::nginx::{self, Address};
 use nginx_sys::{NGX_CONF_MODULE, NGX_CORE_MODULE, NGX_EVENT_MODULE, NGX_HTTP_MODULE, ngx_cycle_t};
 
-use crate::server::{Handle, OwnContext};
 use modules::{module, modules};
 
 pub(crate) use chosen::{CONTEXT as STREAM_CONTEXT, KIND as STREAM_KIND};
-
-/// All servers outside `http`.
-pub(crate) type Outside = nginx::Outside<Handle>;
-
-type Server = nginx::OutsideServer<Handle>;
+pub(crate) use servers::Outside;
 
 /// The core modules whose blocks have servers.
 const BLOCKS: [&CStr; 2] = [c"ngx_stream_module", c"ngx_mail_module"];
@@ -84,9 +78,4 @@ unsafe fn strangers(cycle: *const ngx_cycle_t) -> Vec<String> {
         }
     }
     names
-}
-
-/// What nginx has of a server outside `http`.
-fn handle(own: Option<OwnContext>) -> Handle {
-    Handle { conf: ptr::null_mut(), own }
 }

@@ -23,6 +23,35 @@ pub enum Effect {
     MayReplace,
 }
 
+/// Which directives of other modules choose or replace the certificates of a server.
+#[derive(Clone, Debug, Default)]
+pub struct Choosers {
+    /// The one that chooses the certificate during the handshake.
+    pub chosen_by: Option<Chooser>,
+    /// One that is there for something else and can replace the certificate.
+    pub replaced_by: Option<Chooser>,
+}
+
+impl Choosers {
+    /// Another module's directive in the block around holds for the servers that have none of their own.
+    pub fn inherit(&mut self, outer: &Self) {
+        if self.chosen_by.is_none() {
+            self.chosen_by.clone_from(&outer.chosen_by);
+        }
+        if self.replaced_by.is_none() {
+            self.replaced_by.clone_from(&outer.replaced_by);
+        }
+    }
+
+    /// Notes a directive.
+    pub fn note(&mut self, effect: Effect, chooser: Chooser) {
+        match effect {
+            Effect::Chooses => self.chosen_by = Some(chooser),
+            Effect::MayReplace => self.replaced_by = Some(chooser),
+        }
+    }
+}
+
 /// The beginnings of the names of such directives; how they go on says where the code stands.
 const DIRECTIVES: [(&[u8], Effect); 2] =
     [(b"ssl_certificate_by_", Effect::Chooses), (b"ssl_client_hello_by_", Effect::MayReplace)];

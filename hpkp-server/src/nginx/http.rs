@@ -9,8 +9,9 @@ use hpkp_core::check::{Certificates, Choice, Context, Host, Listener, NamePatter
 use hpkp_core::finding::{Check, Code, Finding, Location, Text};
 use hpkp_core::text::Excerpt;
 
-use super::chooser::{CHOSEN_LATER, can_replace, chosen_by};
-use super::{Address, Built, Choosers, Own};
+use super::address::{Address, Own, ServerKey};
+use super::built::Built;
+use super::chooser::{CHOSEN_LATER, Choosers, can_replace, chosen_by};
 use crate::loader::Loader;
 use crate::public_port::PublicPorts;
 use crate::setting::{GlobalSettings, ServerSettings};
@@ -53,15 +54,6 @@ pub struct Server<H> {
     /// The servers (by position) whose certificates its clients may see: itself, or the default
     /// servers of its addresses where it has none.
     pub presents: Vec<usize>,
-}
-
-/// What a server is known by from one configuration to the next: its names and its addresses.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ServerKey {
-    /// Its names.
-    pub names: Vec<String>,
-    /// Where it listens.
-    pub addresses: Vec<String>,
 }
 
 impl<H> Servers<H> {

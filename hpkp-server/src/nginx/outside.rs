@@ -9,13 +9,23 @@ use std::rc::Rc;
 use hpkp_core::check::{
     Certificates, Choice, Context, Deployment, Host, Listener, NamePattern, Noticed,
 };
-use hpkp_core::finding::{Code, Location, Text};
+use hpkp_core::finding::{Check, Code, Location, Text};
 use hpkp_core::path::Chain;
 use hpkp_core::text::{Excerpt, ShellWord};
 
-use super::chooser::{self, CHOSEN_LATER};
-use super::{Address, Built, Choosers, Configuration, Own, ServerKey};
+use super::address::{Address, Own, ServerKey};
+use super::built::Built;
+use super::chooser::{self, CHOSEN_LATER, Choosers};
 use crate::loader::Loader;
+use crate::public_port::PublicPorts;
+use crate::setting::ServerSettings;
+
+/// What `http` says for all servers.
+pub(super) struct Settings<'a> {
+    pub(super) check: Check,
+    pub(super) around: &'a ServerSettings,
+    pub(super) public_ports: &'a PublicPorts,
+}
 
 /// All servers outside `http`.
 #[derive(Debug)]
@@ -73,7 +83,7 @@ impl<H> Outside<H> {
     pub(super) fn add_to<'a, 'l>(
         &'a self,
         built: &mut Built<'a, H>,
-        settings: &Configuration<'_, H>,
+        settings: &Settings<'_>,
         loader: &mut Loader<'l>,
         certificates: &mut impl FnMut(&mut Loader<'l>, &H) -> Certificates,
     ) {
@@ -111,7 +121,7 @@ impl<H> Outside<H> {
             }
             let default = positions.iter().find(|(server, _)| *server == address.default);
             let Some(&(_, default)) = default else { continue };
-            for port in settings.global.public_ports.of(address.port, &address.text) {
+            for port in settings.public_ports.of(address.port, &address.text) {
                 deployment.listeners.push(Listener {
                     port,
                     choice: Choice::Nginx,
@@ -130,7 +140,7 @@ impl<H> Outside<H> {
     fn add_contexts<'a, 'l>(
         &'a self,
         built: &mut Built<'a, H>,
-        settings: &Configuration<'_, H>,
+        settings: &Settings<'_>,
         loader: &mut Loader<'l>,
         certificates: &mut impl FnMut(&mut Loader<'l>, &H) -> Certificates,
     ) -> HashMap<usize, usize> {
@@ -162,7 +172,7 @@ impl<H> Outside<H> {
         alone: bool,
         context: Option<usize>,
         deployment: &Deployment,
-        settings: &Configuration<'_, H>,
+        settings: &Settings<'_>,
     ) -> Host {
         let OutsideServer { kind, names, .. } = &self.servers[server];
         let certificates = context.map(|context| &deployment.contexts[context].certificates);

@@ -1,5 +1,6 @@
 //! The servers of `mail`. Each has its addresses alone, and TLS at once or after STARTTLS.
 
+use hpkp_server::nginx::Address;
 use hpkp_server::nginx::Choosers;
 use nginx_sys::{ngx_cycle_t, ngx_inet_get_port};
 
@@ -8,7 +9,7 @@ use super::bindings::{
     ngx_mail_core_srv_conf_t, ngx_mail_listen_t, ngx_mail_ssl_conf_t,
 };
 use super::modules::{block, location, module, within};
-use super::{Address, Outside, Server, handle};
+use super::servers::{Outside, Server, handle};
 use crate::ngx::{self, elements};
 use crate::server::OwnContext;
 

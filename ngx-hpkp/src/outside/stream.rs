@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use hpkp_server::nginx::Address;
 use hpkp_server::nginx::Choosers;
 use nginx_sys::{ngx_cycle_t, ngx_flag_t, ngx_inet_get_port, ngx_module_t};
 
@@ -11,7 +12,7 @@ use super::bindings::{
     ngx_stream_core_srv_conf_t,
 };
 use super::modules::{block, location, module, within};
-use super::{Address, Outside, Server, handle};
+use super::servers::{Outside, Server, handle};
 use crate::chosen::Found;
 use crate::ngx::{self, elements};
 use crate::server::OwnContext;

@@ -1,0 +1,17 @@
+//! The servers outside `http` as they are read.
+
+use std::ptr;
+
+use hpkp_server::nginx;
+
+use crate::server::{Handle, OwnContext};
+
+/// All servers outside `http`.
+pub(crate) type Outside = nginx::Outside<Handle>;
+
+pub(super) type Server = nginx::OutsideServer<Handle>;
+
+/// What nginx has of a server outside `http`.
+pub(super) fn handle(own: Option<OwnContext>) -> Handle {
+    Handle { conf: ptr::null_mut(), own }
+}
