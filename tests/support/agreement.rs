@@ -17,17 +17,14 @@ const OF_THE_COMMAND: [&str; 3] =
     ["invalid-configuration", "configuration-not-understood", "unknown-directive"];
 
 /// Why a server refuses a configuration by itself, where the command passes it: the command reads no
-/// private keys, opens no ports, loads no modules and runs no program.
-const NOT_OF_THE_COMMAND: [&str; 14] = [
+/// private keys and loads no modules, so that it does not know which directives there are.
+const NOT_OF_THE_COMMAND: [&str; 11] = [
     "key values mismatch",
     "key-type mismatch",
     "cannot load certificate key",
     "SSLCertificateKeyFile: file",
     "Failed to configure certificate",
     "PEM_read_bio",
-    "bind() to",
-    "could not bind",
-    "dlopen()",
     "Cannot load",
     "requires Apache httpd",
     "unknown directive",
