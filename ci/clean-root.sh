@@ -1,0 +1,83 @@
+# Clean roots of Debian for ci/package and ci/package-life, which source this. They need root and
+# mmdebstrap.
+#
+#   clean_root RELEASE [PACKAGE...]   makes a root with these packages; its path is in $clean_root
+#   in_clean_root COMMAND             runs a shell command in it, without a network. Processes and mounts
+#                                     are its own, so whatever it starts ends with it
+#   on_line_in_clean_root COMMAND     the same with the network of this machine: for apt
+#   remove_clean_root
+#
+# DEBIAN_MIRROR names another mirror. HPKP_ROOTS is a directory to keep roots in.
+# shellcheck shell=bash
+
+roots=${HPKP_ROOTS:-$PWD/target/roots}
+clean_root=
+
+needs_root() {
+    [ "$(id -u)" = 0 ] || {
+        echo "$0 needs root: it makes clean roots of Debian" >&2
+        exit 2
+    }
+    command -v mmdebstrap >/dev/null || {
+        echo "mmdebstrap is missing: apt-get install mmdebstrap" >&2
+        exit 2
+    }
+}
+
+# debian_sources RELEASE: what apt of such a root installs from, security updates included.
+debian_sources() {
+    local mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+    echo "deb $mirror $1 main"
+    [ -n "${DEBIAN_MIRROR:-}" ] || echo "deb http://deb.debian.org/debian-security $1-security main"
+}
+
+clean_root() {
+    local release=$1 archive
+    shift
+    # A root is kept for another run, and made again when it is a week old.
+    archive=$roots/$release-$(printf '%s' "$*" | sha256sum | cut -c 1-12).tar
+    mkdir -p "$roots"
+    if [ -z "$(find "$archive" -mtime -7 2>/dev/null)" ]; then
+        debian_sources "$release" |
+            mmdebstrap --quiet --variant=minbase --dpkgopt=force-unsafe-io ${1:+--include="$*"} "$release" "$roots/new-$$.tar" -
+        mv "$roots/new-$$.tar" "$archive"
+    fi
+    clean_root=$(mktemp -d "$roots/$release.XXXXXX")
+    trap remove_clean_root EXIT
+    chmod 755 "$clean_root"
+    tar -x --numeric-owner -C "$clean_root" -f "$archive"
+}
+
+in_clean_root() { enter_clean_root --net "$1"; }
+on_line_in_clean_root() { enter_clean_root --ipc "$1"; }
+
+# enter_clean_root NAMESPACE COMMAND
+# Rust and the sources that cargo has fetched are lent to the root where $lend_rust is set.
+enter_clean_root() {
+    local rust='' cargo=${CARGO_HOME:-$HOME/.cargo}
+    if [ -n "${lend_rust:-}" ]; then
+        rust=$(rustc --print sysroot)
+        mkdir -p "$clean_root/opt/rust" "$clean_root/opt/cargo/registry"
+    fi
+    cp --remove-destination /etc/resolv.conf "$clean_root/etc/resolv.conf"
+    CLEAN=$clean_root RUST=$rust REGISTRY=$cargo/registry NAMESPACE=$1 COMMAND=$2 \
+        unshare --mount --pid --fork --kill-child "$1" -- bash -ec '
+        mount --bind "$CLEAN" "$CLEAN"
+        if [ -n "$RUST" ]; then
+            mount --bind -o ro "$RUST" "$CLEAN/opt/rust"
+            mount --bind "$REGISTRY" "$CLEAN/opt/cargo/registry"
+        fi
+        if [ "$NAMESPACE" = --net ]; then ip link set lo up; fi
+        mount -t proc proc "$CLEAN/proc"
+        mount -t tmpfs -o mode=755 tmpfs "$CLEAN/run"
+        mkdir "$CLEAN/run/lock"
+        mount --rbind /dev "$CLEAN/dev"
+        exec env -i HOME=/root LANG=C.UTF-8 PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+            CARGO_HOME=/opt/cargo CARGO_NET_OFFLINE=true DEBIAN_FRONTEND=noninteractive \
+            chroot "$CLEAN" bash -ec "$COMMAND"' </dev/null
+}
+
+remove_clean_root() {
+    [ -z "$clean_root" ] || rm -rf --one-file-system "$clean_root"
+    clean_root=
+}
