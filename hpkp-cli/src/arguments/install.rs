@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Records, seconds};
+use super::Records;
+use super::seconds::seconds;
 
 /// Install a certificate and its key, if clients accept them.
 ///

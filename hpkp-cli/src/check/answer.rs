@@ -7,7 +7,7 @@ use hpkp_core::path::Chain;
 use hpkp_server::failure::{self, Phase};
 use serde::Serialize;
 
-use super::Checked;
+use super::checked::Checked;
 use crate::exit::Exit;
 
 /// Whether a reload would pass.

@@ -5,6 +5,8 @@
 //! and the failure table says what a config test does about the answer.
 
 mod answer;
+mod checked;
+mod configuration;
 mod files;
 mod format;
 mod httpd;
@@ -15,9 +17,6 @@ mod policy_file;
 mod presented;
 mod problem;
 
-use hpkp_core::check::{Deployment, Verdict};
-use hpkp_core::finding::Finding;
-use hpkp_server::failure::OnStart;
 use hpkp_server::loader::Loader;
 use hpkp_server::openssl::OpenSsl;
 
@@ -27,53 +26,11 @@ use crate::input::{self, InputError};
 use crate::output;
 use crate::usage;
 use answer::Answer;
+use checked::Checked;
+use configuration::Text;
 use options::Options;
 pub(crate) use other::Kind;
-use problem::{Problems, Read};
-
-/// The text of a configuration.
-#[derive(Debug)]
-struct Text {
-    /// The file, or `-`.
-    name: String,
-    bytes: Vec<u8>,
-}
-
-/// What a configuration says, and the core's answer.
-#[derive(Debug)]
-struct Checked {
-    deployment: Deployment,
-    verdict: Verdict,
-    on_start: OnStart,
-}
-
-impl Checked {
-    /// `problems` are those of reading.
-    fn new(
-        deployment: Deployment,
-        mut verdict: Verdict,
-        on_start: Option<OnStart>,
-        problems: Problems,
-    ) -> Self {
-        verdict.findings.extend(problems.into_findings());
-        // As the core has them: the gravest class first.
-        verdict.findings.sort_by_key(|finding| finding.class);
-        Self { deployment, verdict, on_start: on_start.unwrap_or_default() }
-    }
-
-    /// A configuration without a policy and without records.
-    fn nothing(problems: Problems) -> Self {
-        let verdict = Verdict { findings: Vec::new(), hosts: Vec::new() };
-        Self::new(Deployment::default(), verdict, None, problems)
-    }
-
-    /// Reading ended early.
-    fn unread(finding: Finding) -> Self {
-        let verdict = Verdict { findings: vec![finding], hosts: Vec::new() };
-        let deployment = Deployment::default();
-        Self { deployment, verdict, on_start: OnStart::default() }
-    }
-}
+use problem::Read;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &CheckArguments) -> Exit {

@@ -17,11 +17,12 @@ use hpkp_server::setting::{GlobalSettings, ServerSettings, UseSetting};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::checked::Checked;
+use super::configuration::Text;
 use super::files::full_path;
 use super::options::Options;
 use super::presented::{Given, of_files, of_group};
 use super::problem::{Problems, Read, invalid, of_directive};
-use super::{Checked, Text};
 
 /// The port of a server that names none.
 const HTTPS: u16 = 443;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::place::sync;
+use super::durable::sync;
 use super::report::Stop;
 use crate::input::{self, InputError};
 use crate::output;

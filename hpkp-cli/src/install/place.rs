@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 
 use super::digest;
+use super::durable::sync;
 use super::journal::{Form, Journal};
 use super::pem_file::{Bytes, PemFile};
 use super::report::Stop;
@@ -529,10 +530,6 @@ fn own(path: &Path, owner: Option<Access>) -> io::Result<()> {
         return Ok(());
     }
     std::os::unix::fs::chown(path, Some(owner.user), Some(owner.group))
-}
-
-pub(super) fn sync(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 /// Removes a file or a directory with all that is in it; what cannot be removed is found again by

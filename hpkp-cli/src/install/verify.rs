@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use hpkp_core::published::HostName;
 
-use super::Plan;
 use super::pair::{Pair, covers};
+use super::plan::Plan;
 use super::report::{Report, Stop};
 use super::served::{self, Endpoint};
 use crate::arguments::InstallArguments;

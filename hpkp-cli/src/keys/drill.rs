@@ -11,11 +11,12 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::drills::{self, Drill, Origin};
+use super::failure::Failure;
 use super::files::{self, New};
 use super::image::PictureError;
 use super::pkcs8::KeyFile;
 use super::qr::Parts;
-use super::{Failure, Passphrase, image, kind, lines, page, secret};
+use super::{Passphrase, image, kind, lines, page, secret};
 use crate::arguments::{DEFAULT_DIRECTORY, DrillArguments};
 use crate::exit::Exit;
 use crate::input::{self, InputError};

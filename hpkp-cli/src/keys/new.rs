@@ -8,11 +8,12 @@ use openssl::pkey::{PKey, Private};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use super::failure::Failure;
 use super::files::{self, New};
 use super::kind::KeyKind;
 use super::page::{self, About, Form};
 use super::pkcs8::KeyFile;
-use super::{Failure, Passphrase, request, secret};
+use super::{Passphrase, request, secret};
 use crate::arguments::NewKeyArguments;
 use crate::exit::Exit;
 use crate::input;

@@ -3,6 +3,7 @@
 use fast_qr::qr::QRCode;
 use zeroize::Zeroizing;
 
+use super::content::{Page, QUIET, caption};
 use super::image::Picture;
 use super::pkcs8::KeyFile;
 use super::qr::{self, Parts};
@@ -13,8 +14,6 @@ use super::{lines, pdf};
 /// of more than a millimetre.
 const IN_TEXT: usize = 250;
 const IN_PDF: usize = 330;
-/// Modules of white round a code (ISO 18004 section 5.3.8).
-pub(super) const QUIET: usize = 4;
 
 /// How a page begins. By it a text is known as a page.
 pub(super) const TITLE: &str = "Backup key of hpkp";
@@ -34,13 +33,6 @@ pub(super) struct About<'a> {
     pub(super) names: &'a [SubjectName],
     /// RFC 3339.
     pub(super) made: &'a str,
-}
-
-/// What is printed.
-pub(super) struct Page {
-    pub(super) head: Vec<String>,
-    pub(super) codes: Vec<QRCode>,
-    pub(super) typed: Zeroizing<String>,
 }
 
 /// The page for a key. It has been read back.
@@ -110,11 +102,6 @@ fn wrapped(label: &str, names: &[String]) -> Vec<String> {
         }
     }
     lines
-}
-
-/// `QR code 2 of 3`, where there are several.
-pub(super) fn caption(number: usize, count: usize) -> String {
-    if count == 1 { "QR code".to_owned() } else { format!("QR code {number} of {count}") }
 }
 
 impl Page {

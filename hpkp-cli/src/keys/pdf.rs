@@ -4,7 +4,7 @@ use fast_qr::qr::QRCode;
 use pdf_writer::{Content, Name, Pdf, Rect, Ref, Str};
 use zeroize::Zeroizing;
 
-use super::page::{Page, QUIET, caption};
+use super::content::{Page, QUIET, caption};
 
 /// Lengths are in points, 1/72 inch; the origin is below, on the left.
 const WIDTH: f32 = 595.0;

@@ -7,8 +7,9 @@ use openssl::pkcs12::Pkcs12;
 use openssl::pkey::{PKey, PKeyRef, Private, Public};
 use openssl::sign::{Signer, Verifier};
 
+use super::Passphrase;
+use super::failure::Failure;
 use super::request::digest;
-use super::{Failure, Passphrase};
 use crate::private_key;
 
 /// Why no private key was got out of a file. No text of it quotes the file.

@@ -1,12 +1,12 @@
 //! A configuration of Apache httpd: a file with those that it includes, or what
 //! `apachectl -t -D DUMP_CONFIG` prints.
 
+mod known;
 mod servers;
 mod tree;
 mod words;
 
-use std::collections::{HashMap, HashSet};
-use std::sync::OnceLock;
+use std::collections::HashMap;
 
 use hpkp_core::check::{Certificates, Verdict};
 use hpkp_core::finding::Check;
@@ -14,27 +14,13 @@ use hpkp_server::httpd::{Server, deployment, without_tls};
 use hpkp_server::journal;
 use hpkp_server::loader::Loader;
 
+use super::checked::Checked;
+use super::configuration::Text;
 use super::files::{Files, Source};
 use super::options::Options;
 use super::problem::{Problems, Read};
-use super::{Checked, Text};
 use servers::{Everything, Place};
 use tree::{Directive, Reader};
-
-/// The names of the directives of httpd's own modules, in lower case.
-const NAMES: &str = include_str!("directives.txt");
-
-/// The beginnings of the names of well-known modules' directives, which say nothing of certificates.
-const PREFIXES: [&str; 10] =
-    ["auth", "cas", "dav", "modsec", "oidc", "passenger", "php", "qs_", "sec", "wsgi"];
-
-/// Whether a directive or section is one of httpd's own modules, or of well-known others.
-fn is_known(name: &str) -> bool {
-    static KNOWN: OnceLock<HashSet<&str>> = OnceLock::new();
-    let name = name.to_ascii_lowercase();
-    KNOWN.get_or_init(|| NAMES.lines().collect()).contains(name.as_str())
-        || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-}
 
 /// What is read of a configuration.
 struct Parsed {
@@ -133,17 +119,4 @@ fn environment(root: &str) -> HashMap<String, String> {
         (!value.contains(['$', '`'])).then(|| (name.trim().to_owned(), value.to_owned()))
     });
     exports.collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_known_in_any_case() {
-        for name in ["SSLEngine", "sslcertificatefile", "VirtualHost", "RewriteRule", "Directory"] {
-            assert!(is_known(name), "{name}");
-        }
-        assert!(!is_known("SSLEngien"));
-    }
 }

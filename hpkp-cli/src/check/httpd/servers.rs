@@ -13,6 +13,7 @@ use hpkp_server::setting::{GlobalSettings, ServerSettings};
 
 use super::super::files::full_path;
 use super::super::problem::{self, Problems, Read, invalid, is_utf8, of_directive};
+use super::known::is_known;
 use super::tree::{Directive, undefined_variable};
 use super::words::words;
 
@@ -403,7 +404,7 @@ fn look(directive: &Directive, problems: &mut Problems) -> Read<()> {
     if name.to_ascii_lowercase().starts_with("hpkp") {
         return Err(misplaced(directive));
     }
-    if !super::is_known(name) {
+    if !is_known(name) {
         problems.unknown(&directive.at, problem::directive(&directive.name));
         return Ok(());
     }

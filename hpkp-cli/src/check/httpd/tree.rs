@@ -8,6 +8,7 @@ use hpkp_core::text::Excerpt;
 
 use super::super::files::{Files, full_path, is_mask};
 use super::super::problem::{Problems, Read, invalid, unreadable};
+use super::known::is_known;
 use super::words::{Line, first_word, lines, resolved, words};
 
 /// As httpd's own limit.
@@ -319,8 +320,8 @@ impl<'a> Reader<'a> {
             "<ifmodule" => self.has_module(&module(name)),
             "<ifdefine" => self.defines.contains_key(name),
             "<iffile" => self.files.exists(&full_path(&self.root, name)),
-            "<ifdirective" => super::is_known(name),
-            "<ifsection" => super::is_known(name.trim_start_matches('<')),
+            "<ifdirective" => is_known(name),
+            "<ifsection" => is_known(name.trim_start_matches('<')),
             "<ifversion" => self.version(&words, at),
             _ => return None,
         };

@@ -1,16 +1,14 @@
 //! The block `http` and its servers.
 
-use std::rc::Rc;
-
-use hpkp_core::check::NamePattern;
 use hpkp_core::finding::{Location, Text};
 use hpkp_core::text::Excerpt;
-use hpkp_server::nginx::{Address, Chooser, Choosers, Effect, Own, Server, Servers, effect};
+use hpkp_server::nginx::{Address, Chooser, Choosers, Effect, Server, Servers, effect};
 use hpkp_server::nginx::{define, set_global, set_in_policy, set_in_server};
 use hpkp_server::setting::{GlobalSettings, ServerSettings};
 
 use super::super::files::full_path;
 use super::super::problem::{Problems, Read, invalid, is_utf8, of_directive};
+use super::block::{no_block, without_block};
 use super::known;
 use super::listen::{Listen, ListenError};
 use super::names::Names;
@@ -262,23 +260,6 @@ pub(super) fn listen(
     }
 }
 
-/// An error unless a directive ends with a semicolon.
-pub(super) fn without_block(directive: &Directive) -> Read<()> {
-    match directive.block {
-        None => Ok(()),
-        Some(_) => {
-            let name = Excerpt::new(directive.name());
-            Err(invalid(&directive.at, format!("directive \"{name}\" is not terminated by \";\"")))
-        }
-    }
-}
-
-/// The error of a directive that has no block.
-pub(super) fn no_block(directive: &Directive) -> Box<hpkp_core::finding::Finding> {
-    let name = Excerpt::new(directive.name());
-    invalid(&directive.at, format!("directive \"{name}\" has no opening \"{{\""))
-}
-
 /// The addresses of all servers, in nginx's order: by the ports as they come first.
 #[derive(Default)]
 struct Addresses {
@@ -359,14 +340,4 @@ impl Addresses {
             })
         })
     }
-}
-
-/// The patterns of a server.
-pub(super) type Patterns = Vec<Rc<dyn NamePattern>>;
-
-/// What `own` is of certificates and of the refusal of handshakes.
-pub(super) fn own(certificates: Option<&[String]>, keys: &[String], rejects: bool) -> Option<Own> {
-    let has_variables = |names: &[String]| names.iter().any(|name| name.contains('$'));
-    let variables = certificates.is_some_and(has_variables) || has_variables(keys);
-    (certificates.is_some() || rejects).then_some(Own { variables, rejects })
 }

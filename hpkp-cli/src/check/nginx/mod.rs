@@ -1,5 +1,6 @@
 //! An nginx configuration: a file with those that it includes, or what `nginx -T` prints.
 
+mod block;
 mod http;
 mod known;
 mod lexer;
@@ -19,12 +20,14 @@ use hpkp_server::journal;
 use hpkp_server::loader::Loader;
 use hpkp_server::nginx::{Built, Configuration, Outside};
 
+use super::checked::Checked;
+use super::configuration::Text;
 use super::files::{Files, Source};
 use super::options::Options;
 use super::presented::of_files;
 use super::problem::{Problems, Read, invalid};
-use super::{Checked, Text};
-use http::{Handle, Http, no_block};
+use block::no_block;
+use http::{Handle, Http};
 use modules::Unseen;
 use tree::{Directive, Reader};
 

@@ -8,8 +8,10 @@ use hpkp_core::finding::Text;
 use hpkp_core::text::Excerpt;
 
 use super::super::problem::{Problems, Read, invalid};
-use super::http::Patterns;
 use super::tree::Directive;
+
+/// The patterns of a server.
+pub(super) type Patterns = Vec<Rc<dyn NamePattern>>;
 
 /// The names of a server.
 #[derive(Debug, Default)]

@@ -6,7 +6,8 @@ use hpkp_core::finding::Location;
 use hpkp_server::nginx::{Address, Choosers, Outside, OutsideServer};
 
 use super::super::problem::{Problems, Read, invalid};
-use super::http::{Handle, listen, no_block, note_chooser};
+use super::block::no_block;
+use super::http::{Handle, listen, note_chooser};
 use super::known;
 use super::listen::Listen;
 use super::names::Names;

@@ -6,7 +6,7 @@ use hpkp_server::nginx::Own;
 
 use super::super::files::full_path;
 use super::super::problem::{Read, invalid};
-use super::http::{own, without_block};
+use super::block::without_block;
 use super::tree::Directive;
 
 /// What is said in one block.
@@ -93,6 +93,13 @@ impl Ssl {
         }
         Ok(own(certificates, keys, rejects))
     }
+}
+
+/// What `own` is of certificates and of the refusal of handshakes.
+fn own(certificates: Option<&[String]>, keys: &[String], rejects: bool) -> Option<Own> {
+    let has_variables = |names: &[String]| names.iter().any(|name| name.contains('$'));
+    let variables = certificates.is_some_and(has_variables) || has_variables(keys);
+    (certificates.is_some() || rejects).then_some(Own { variables, rejects })
 }
 
 /// The name of a file as nginx takes it: one with a prefix or a variable is no path.

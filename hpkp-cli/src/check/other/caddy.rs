@@ -2,7 +2,9 @@
 //! that the configuration names.
 
 use super::super::problem::Read;
-use super::{Context, Entry, Line, port_of};
+use super::context::Context;
+use super::entry::{Entry, port_of};
+use super::line::Line;
 
 pub(super) fn read(all: &[Line], context: &mut Context<'_>) -> Read<Vec<Entry>> {
     let mut entries = Vec::new();

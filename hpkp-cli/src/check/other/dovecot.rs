@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use hpkp_core::finding::Location;
 
 use super::super::problem::{Read, unreadable};
-use super::{Context, Entry, Line, MAX_INCLUDES};
+use super::context::{Context, MAX_INCLUDES};
+use super::entry::Entry;
+use super::line::Line;
 
 /// IMAP and POP3, with TLS at once and after STARTTLS, and ManageSieve.
 const PORTS: [u16; 5] = [143, 993, 110, 995, 4190];

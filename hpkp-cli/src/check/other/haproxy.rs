@@ -7,7 +7,9 @@ use hpkp_core::text::Excerpt;
 
 use super::super::files::full_path;
 use super::super::problem::{Read, invalid, unreadable};
-use super::{Context, Entry, Line, lines, port_of};
+use super::context::Context;
+use super::entry::{Entry, port_of};
+use super::line::{Line, lines};
 
 /// The most certificates in a directory.
 const MAX_CERTIFICATES: usize = 50_000;

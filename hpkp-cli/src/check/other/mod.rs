@@ -2,16 +2,17 @@
 //! published pins. They send no header of ours, and no module of ours looks at what they load.
 
 mod caddy;
+mod context;
 mod dovecot;
+mod entry;
 mod haproxy;
+mod kind;
+mod line;
 mod postfix;
 mod stunnel;
 
-use std::collections::BTreeMap;
-
 use hpkp_core::certificate::Certificate;
 use hpkp_core::finding::Location;
-use hpkp_core::text::Excerpt;
 use hpkp_server::certificate_file::certificates_in;
 use hpkp_server::journal;
 use hpkp_server::loader::Loader;
@@ -20,93 +21,21 @@ use hpkp_server::nginx::{
 };
 use hpkp_server::setting::{GlobalSettings, ServerSettings};
 
-use super::files::{Files, MAX_DEPTH, Source, full_path, is_mask};
+use super::checked::Checked;
+use super::configuration::Text;
+use super::files::{Files, Source};
 use super::options::Options;
 use super::presented::of_files;
-use super::problem::{Problems, Read, unreadable};
-use super::{Checked, Text};
-
-/// Which server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// HAProxy.
-    Haproxy,
-    /// Postfix, its `main.cf`.
-    Postfix,
-    /// Dovecot.
-    Dovecot,
-    /// Caddy, its `Caddyfile`.
-    Caddy,
-    /// stunnel.
-    Stunnel,
-}
-
-/// A place where a server speaks TLS, and the files of the certificates among which it chooses there.
-#[derive(Debug)]
-struct Entry {
-    at: Location,
-    /// As the configuration writes them, with their ports.
-    addresses: Vec<(String, u16)>,
-    files: Vec<String>,
-}
-
-/// A line, and where it stands.
-#[derive(Clone, Debug)]
-struct Line {
-    text: String,
-    at: Location,
-}
+use super::problem::{Problems, Read};
+use context::Context;
+use entry::Entry;
+pub(crate) use kind::Kind;
+use line::lines;
 
 /// What a server loads.
 struct Handle {
     files: Vec<String>,
     names: Vec<String>,
-}
-
-/// What is read, and what is found meanwhile.
-struct Context<'a> {
-    files: Files,
-    problems: Problems,
-    directory: String,
-    options: &'a Options,
-}
-
-impl Context<'_> {
-    /// A path as the server takes it, in the directory of its configuration.
-    fn path(&self, path: &str) -> String {
-        full_path(&self.directory, path)
-    }
-
-    /// The lines of the files that a mask means, read anew for each.
-    fn included(&mut self, mask: &str, at: &Location, is_optional: bool) -> Read<Vec<Vec<Line>>> {
-        let mask = self.path(mask);
-        let shown = Excerpt::new(&mask).to_string();
-        let paths = match is_mask(&mask) {
-            true => self
-                .files
-                .matching(&mask)
-                .map_err(|why| unreadable(at, format!("cannot include \"{shown}\": {why}")))?,
-            false => vec![mask],
-        };
-        let mut all = Vec::new();
-        for path in paths {
-            match self.files.read(&path) {
-                Ok(text) => all.push(lines(&path, &text)),
-                Err(_) if is_optional => {}
-                Err(unread) => return Err(unread.finding(&path, at)),
-            }
-        }
-        Ok(all)
-    }
-}
-
-fn lines(file: &str, text: &[u8]) -> Vec<Line> {
-    let text = String::from_utf8_lossy(text);
-    let line = |(text, line): (&str, usize)| Line {
-        text: text.trim_end().to_owned(),
-        at: Location { file: file.into(), line },
-    };
-    text.lines().zip(1..).map(line).collect()
 }
 
 /// Reads and checks.
@@ -223,24 +152,3 @@ fn names_in(file: &str) -> Vec<String> {
     names.sort();
     names
 }
-
-/// The port at the end of an address: `:443`, `*:443`, `[::]:443`, `443`.
-fn port_of(address: &str) -> Option<u16> {
-    let port = address.rsplit(':').next().unwrap_or(address);
-    port.parse().ok().filter(|port| *port != 0)
-}
-
-/// Settings of the form `name = value`, the last of each.
-fn assignments(lines: &[Line]) -> BTreeMap<String, (String, Location)> {
-    let mut all = BTreeMap::new();
-    for line in lines {
-        if let Some((name, value)) = line.text.split_once('=') {
-            let value = (value.trim().to_owned(), line.at.clone());
-            all.insert(name.trim().to_ascii_lowercase(), value);
-        }
-    }
-    all
-}
-
-/// How deep files may include each other here.
-const MAX_INCLUDES: usize = MAX_DEPTH;

@@ -1,7 +1,9 @@
 //! Postfix's `main.cf`: the certificates of its SMTP server.
 
 use super::super::problem::Read;
-use super::{Context, Entry, Line, assignments};
+use super::context::Context;
+use super::entry::Entry;
+use super::line::{Line, assignments};
 
 /// SMTP, with TLS at once, and submission. `master.cf` says which of them there are.
 const PORTS: [u16; 3] = [25, 465, 587];

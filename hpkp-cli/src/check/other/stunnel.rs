@@ -3,7 +3,9 @@
 use hpkp_core::finding::Location;
 
 use super::super::problem::Read;
-use super::{Context, Entry, Line, port_of};
+use super::context::Context;
+use super::entry::{Entry, port_of};
+use super::line::Line;
 
 /// What is said in one section; the first one holds for those that say nothing.
 #[derive(Clone, Debug, Default)]
