@@ -22,6 +22,7 @@ mod presented;
 mod private_key;
 mod progress;
 mod published;
+mod status;
 mod time;
 mod usage;
 mod walk;
@@ -37,6 +38,7 @@ pub fn run() -> Exit {
         Ok(Command::Find(arguments)) => find::run(&arguments),
         Ok(Command::Parse(arguments)) => parse::run(&arguments),
         Ok(Command::Published(arguments)) => published::run(&arguments),
+        Ok(Command::Status(arguments)) => status::run(&arguments),
         Ok(Command::Generate(arguments)) => generate::run(&arguments),
         Err(exit) => exit,
     }

@@ -1,6 +1,6 @@
 //! Times on the command line, and the clock.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hpkp_core::date;
 
@@ -8,6 +8,14 @@ use hpkp_core::date;
 pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Reads a time limit: a number of seconds between one second and an hour.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ 1..=3600) => Ok(Duration::from_secs(seconds)),
+        _ => Err("expected a number of seconds from 1 to 3600".to_owned()),
+    }
 }
 
 /// Reads when something begins: a time of RFC 3339, or a day, which begins at midnight UTC.
@@ -58,6 +66,12 @@ mod tests {
             "31 days",
         ];
         assert_eq!(all, texts);
+    }
+
+    #[test]
+    fn a_timeout_is_bounded() {
+        assert_eq!(seconds("1"), Ok(Duration::from_secs(1)));
+        assert!(seconds("0").is_err() && seconds("3601").is_err() && seconds("1s").is_err());
     }
 
     #[test]

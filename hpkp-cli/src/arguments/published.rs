@@ -12,7 +12,7 @@ use crate::import;
 use crate::time;
 
 /// Where records are, unless a directory is named.
-const DEFAULT_DIRECTORY: &str = "/var/lib/hpkp";
+pub(super) const DEFAULT_DIRECTORY: &str = "/var/lib/hpkp";
 
 /// Where the records are and how the result is printed: valid before and after the command.
 #[derive(Clone, Debug, Default, Args)]

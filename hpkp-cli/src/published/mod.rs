@@ -1,16 +1,16 @@
 //! `hpkp published`: the records of the pins that clients may hold.
 
 mod add;
-mod advice;
+pub(crate) mod advice;
 mod at_hand;
 mod change;
 mod compact;
 mod export;
 mod import;
 mod query;
-mod replay;
-mod store;
-mod view;
+pub(crate) mod replay;
+pub(crate) mod store;
+pub(crate) mod view;
 
 use crate::arguments::{PublishedArguments, PublishedCommand as Command, Records};
 use crate::exit::Exit;
