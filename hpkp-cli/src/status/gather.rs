@@ -376,6 +376,9 @@ fn backup_pins(store: &Store, host: &HostReport, records: &[&Record<Published>])
             matches!(scope, Scope::Chain | Scope::Leaf) && pins.binary_search(&pin).is_ok()
         })
     };
+    if presented.is_empty() {
+        return Vec::new();
+    }
     let all: BTreeSet<Pin> = records.iter().flat_map(|record| &record.body.pins).copied().collect();
     all.into_iter()
         .filter(|pin| !store.state.is_compromised(*pin))

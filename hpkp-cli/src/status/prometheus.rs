@@ -6,9 +6,6 @@ use std::fmt::Write as _;
 
 use super::report::{Answer, Recorded, Report};
 
-/// The seconds of a day.
-const DAY: f64 = 86_400.0;
-
 /// The metrics.
 pub(super) fn render(report: &Report) -> String {
     let mut metrics = Metrics::default();
@@ -99,12 +96,12 @@ fn of_hosts(report: &Report, metrics: &mut Metrics) {
         }
     }
     metrics.family(
-        "hpkp_host_earliest_expiry_days",
-        "In how many days the first of the pins expire that clients of a host hold.",
+        "hpkp_host_earliest_expiry_seconds",
+        "In how many seconds the first of the pins expire that clients of a host hold.",
     );
     for host in &report.hosts {
         if let Some(at) = host.earliest_expiry {
-            metrics.sample(&[("host", &host.host)], days(at.0.saturating_sub(report.at.0)));
+            metrics.sample(&[("host", &host.host)], at.0.saturating_sub(report.at.0));
         }
     }
     metrics.family(
@@ -173,15 +170,6 @@ fn of_servers(report: &Report, metrics: &mut Metrics) {
     }
 }
 
-/// Seconds as days, to the hundredth.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "hundredths of days are exact for longer than records live"
-)]
-fn days(seconds: i64) -> String {
-    format!("{:.2}", seconds as f64 / DAY)
-}
-
 /// The text as it grows. A family without samples leaves nothing: a type alone is of no use.
 #[derive(Default)]
 struct Metrics {
@@ -224,11 +212,11 @@ mod tests {
         metrics.family("hpkp_empty", "Nothing.");
         metrics.family("hpkp_one", "One.");
         metrics.sample(&[("directory", "a\"b\\c\nd")], 1);
-        metrics.sample(&[], days(86_400 * 3 / 2));
+        metrics.sample(&[], 2);
         assert_eq!(
             metrics.text,
             "# HELP hpkp_one One.\n# TYPE hpkp_one gauge\nhpkp_one{directory=\"a\\\"b\\\\c\\nd\"} 1\n\
-             hpkp_one 1.50\n"
+             hpkp_one 2\n"
         );
     }
 }

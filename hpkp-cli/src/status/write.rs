@@ -35,6 +35,7 @@ pub(super) fn file(path: &Path, text: &str) -> io::Result<()> {
 
 /// The error of the system: the name of the file that was to be made says nothing.
 fn without_name(error: io::Error) -> io::Error {
-    let kind = error.kind();
-    error.raw_os_error().map_or_else(|| kind.into(), io::Error::from_raw_os_error)
+    let inner = error.get_ref().and_then(std::error::Error::source);
+    let number = inner.and_then(|inner| inner.downcast_ref::<io::Error>()?.raw_os_error());
+    number.or(error.raw_os_error()).map_or(error, io::Error::from_raw_os_error)
 }

@@ -14,7 +14,9 @@ const WIDTH: (usize, usize, usize) = (100, 60, 200);
 pub(super) fn render(drawing: &Drawing, has_colours: bool) -> String {
     let (usual, least, most) = WIDTH;
     let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
-    let axis = columns.unwrap_or(usual).clamp(least, most) - LABEL;
+    // The words behind the bars have room too, if that leaves the axis half of it.
+    let room = columns.unwrap_or(usual).clamp(least, most) - LABEL;
+    let axis = room.saturating_sub(longest_end(drawing) + 1).max(room / 2);
     let accent = |style, text: &str| match has_colours {
         true => output::accent(style, text),
         false => text.to_owned(),
@@ -65,6 +67,15 @@ pub(super) fn render(drawing: &Drawing, has_colours: bool) -> String {
     );
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// How many columns the longest of the words behind the bars have.
+fn longest_end(drawing: &Drawing) -> usize {
+    let ends = drawing.rows.iter().map(|row| match row {
+        Row::Bar(bar) => bar.end.chars().count(),
+        _ => 0,
+    });
+    ends.max().unwrap_or(0)
 }
 
 /// The days at the ends of the axis, and today's where there is room.

@@ -17,7 +17,7 @@ pub(super) enum Place {
 const WIDTH: usize = 1_000;
 const LEFT: usize = 230;
 const AXIS: usize = WIDTH - LEFT - 20;
-const LINE: usize = 20;
+const LINE: usize = 24;
 const TOP: usize = 44;
 
 /// How the parts look; also that of a page around the image.
@@ -118,7 +118,7 @@ fn row(image: &mut String, drawing: &Drawing, row: &Row, y: usize) {
                 let _ = writeln!(
                     image,
                     "<path class=\"step\" d=\"M{x} {} l5 8 l-5 8 l-5 -8 z\"><title>{}</title></path>",
-                    y + 2,
+                    y + 4,
                     escaped(words)
                 );
             }
@@ -141,16 +141,16 @@ fn bar(image: &mut String, drawing: &Drawing, bar: &Bar, y: usize) {
         let width = end - begin;
         let _ = writeln!(
             image,
-            "<rect class=\"{class}\" x=\"{begin}\" y=\"{}\" width=\"{width}\" height=\"12\">\
+            "<rect class=\"{class}\" x=\"{begin}\" y=\"{}\" width=\"{width}\" height=\"6\">\
              <title>{title}</title></rect>",
-            y + 4
+            y + 16
         );
     }
     if bar.until.is_none_or(|until| until > drawing.end) {
-        let (x, y) = (LEFT + AXIS, y + 2);
-        let _ = writeln!(image, "<path class=\"{held}\" d=\"M{x} {y} l10 8 l-10 8 z\"/>");
+        let (x, y) = (LEFT + AXIS, y + 12);
+        let _ = writeln!(image, "<path class=\"{held}\" d=\"M{x} {y} l9 7 l-9 7 z\"/>");
     }
     let label: String = bar.label.chars().take(32).collect();
     text(image, 22, y + 14, "ink", "start", &label);
-    text(image, LEFT + 6, y + 14, "ink", "start", &bar.end);
+    text(image, LEFT + 6, y + 12, "soft", "start", &bar.end);
 }
