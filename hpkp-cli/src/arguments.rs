@@ -13,6 +13,7 @@ mod parse;
 mod published;
 mod renew_check;
 mod seconds;
+mod status;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ pub(crate) use published::{
 };
 pub(crate) use renew_check::RenewCheckArguments;
 use seconds::seconds;
+pub(crate) use status::{StatusArguments, TimelineFormat};
 
 /// Headings and names stand out on a terminal.
 const STYLES: Styles = Styles::styled()
@@ -57,6 +59,7 @@ Examples:
   hpkp find sha256/PIN /etc/ssl                           find the private key of a pin
   hpkp check --config /etc/nginx/nginx.conf               would a reload pass?
   hpkp published why www.example.com --cert new.pem       would clients accept this certificate?
+  hpkp status                                             is all well?
 
 Exit codes: 0 success, 1 the answer is no or the input is invalid, 2 wrong usage,
 3 the answer cannot be determined.")]
@@ -78,6 +81,7 @@ pub(crate) enum Command {
     RenewCheck(RenewCheckArguments),
     Acme(AcmeArguments),
     Published(PublishedArguments),
+    Status(StatusArguments),
     Generate(GenerateArguments),
 }
 

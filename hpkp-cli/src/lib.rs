@@ -29,6 +29,7 @@ mod private_key;
 mod progress;
 mod published;
 mod renew_check;
+mod status;
 mod time;
 mod timed;
 mod usage;
@@ -52,6 +53,7 @@ pub fn run() -> Exit {
         Ok(Command::Ca(arguments)) => ca::run(&arguments),
         Ok(Command::RenewCheck(arguments)) => renew_check::run(&arguments),
         Ok(Command::Published(arguments)) => published::run(&arguments),
+        Ok(Command::Status(arguments)) => status::run(&arguments),
         Ok(Command::Generate(arguments)) => generate::run(&arguments),
         Err(exit) => exit,
     }

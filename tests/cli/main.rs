@@ -23,6 +23,7 @@ mod parse;
 mod pin;
 mod published;
 mod records;
+mod status;
 mod usage;
 mod why;
 

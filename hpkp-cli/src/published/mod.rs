@@ -1,7 +1,7 @@
 //! `hpkp published`: the records of the pins that clients may hold.
 
 mod add;
-mod advice;
+pub(crate) mod advice;
 mod at_hand;
 mod change;
 mod compact;
@@ -10,9 +10,9 @@ pub(crate) mod holders;
 mod import;
 mod judge;
 mod query;
-mod replay;
-mod store;
-mod view;
+pub(crate) mod replay;
+pub(crate) mod store;
+pub(crate) mod view;
 
 use crate::arguments::{PublishedArguments, PublishedCommand as Command, Records};
 use crate::exit::Exit;

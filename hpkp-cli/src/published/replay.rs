@@ -63,10 +63,10 @@ pub(super) struct Replay {
 }
 
 #[derive(Debug, Serialize)]
-struct FindingView {
+pub(crate) struct FindingView {
     code: &'static str,
     class: &'static str,
-    summary: String,
+    pub(crate) summary: String,
     details: Vec<String>,
 }
 
@@ -111,18 +111,9 @@ impl Replay {
         let certificate_hashes = whole(store, host, own.iter().flatten().chain(behind));
         let leaves: Vec<Arc<Certificate>> =
             own.iter().filter_map(|chain| chain.first().cloned()).collect();
-        let mut deployment = deployment(store, host, own, behind, arguments)?;
-        let found = checked(&deployment, store.now, verify);
-        let mut refusing = Vec::new();
-        for group in groups(store, host) {
-            deployment.records = Some(records(store, alone(store, &group)));
-            let findings = checked(&deployment, store.now, verify);
-            if findings.iter().any(|finding| finding.class == Class::Lockout) {
-                refusing.extend(
-                    group.into_iter().filter(|record| record.body.binds(host)).map(|r| r.id),
-                );
-            }
-        }
+        let chains = chains(own, behind, arguments)?;
+        let trust = Arc::new(trust(arguments.trusted_certificate.as_deref())?);
+        let (found, refusing) = judge(store, host, chains, trust, (arguments.port, verify));
         let warnings = leaves.iter().flat_map(|leaf| warnings(leaf, host, store.now)).collect();
         Ok(Self {
             answer: Answer::of(&found),
@@ -226,14 +217,35 @@ impl Answer {
     }
 }
 
-/// A server that presents the certificates for the host and nothing for others.
-fn deployment(
+/// What the check finds where `chains` are presented for a host, and which records refuse them, waived
+/// ones too.
+pub(crate) fn judge(
     store: &Store,
     host: &HostName,
+    chains: Vec<Chain>,
+    trust: Arc<TrustSetting>,
+    (port, verify): (Option<u16>, &dyn VerifySignature),
+) -> (Vec<Finding>, Vec<EventId>) {
+    let mut deployment = deployment(store, host, chains, trust, port);
+    let found = checked(&deployment, store.now, verify);
+    let mut refusing = Vec::new();
+    for group in groups(store, host) {
+        deployment.records = Some(records(store, alone(store, &group)));
+        let findings = checked(&deployment, store.now, verify);
+        if findings.iter().any(|finding| finding.class == Class::Lockout) {
+            let binding = group.into_iter().filter(|record| record.body.binds(host));
+            refusing.extend(binding.map(|record| record.id));
+        }
+    }
+    (found, refusing)
+}
+
+/// The chains in the files that are named.
+fn chains(
     own: Vec<Vec<Arc<Certificate>>>,
     behind: &[Arc<Certificate>],
     arguments: &WhyArguments,
-) -> Result<Deployment, Failure> {
+) -> Result<Vec<Chain>, Failure> {
     let chains = own.into_iter().zip(&arguments.cert).map(|(own, file)| {
         let certificates = own.into_iter().chain(behind.iter().cloned());
         Chain::new(certificates.collect()).ok_or_else(|| {
@@ -241,16 +253,23 @@ fn deployment(
             Failure::no(format!("{}: more than {most} certificates in the chain", shown(file)))
         })
     });
-    let chains = chains.collect::<Result<Vec<_>, _>>()?;
-    Ok(Deployment {
-        contexts: vec![Context {
-            certificates: Certificates::Loaded(chains),
-            trust: Arc::new(trust(arguments.trusted_certificate.as_deref())?),
-        }],
+    chains.collect()
+}
+
+/// A server that presents the certificates for the host and nothing for others.
+fn deployment(
+    store: &Store,
+    host: &HostName,
+    chains: Vec<Chain>,
+    trust: Arc<TrustSetting>,
+    port: Option<u16>,
+) -> Deployment {
+    Deployment {
+        contexts: vec![Context { certificates: Certificates::Loaded(chains), trust }],
         // What is asked about is this name, not the others in the certificate: for those there is
         // a default server that presents nothing.
         hosts: vec![block(Some(host)), block(None)],
-        listeners: ports(store, host, arguments.port)
+        listeners: ports(store, host, port)
             .into_iter()
             .map(|port| Listener {
                 port,
@@ -263,7 +282,7 @@ fn deployment(
             .collect(),
         records: Some(records(store, store.state.clone())),
         ..Deployment::default()
-    })
+    }
 }
 
 /// The findings of a server.
@@ -276,7 +295,7 @@ fn checked(deployment: &Deployment, now: i64, verify: &dyn VerifySignature) -> V
     found
 }
 
-fn records(store: &Store, state: State) -> Records {
+pub(crate) fn records(store: &Store, state: State) -> Records {
     Records {
         state,
         writer: None,
@@ -370,7 +389,7 @@ fn whole<'a>(
 }
 
 /// A block with the certificates, for a host, or one without either.
-fn block(host: Option<&HostName>) -> Host {
+pub(crate) fn block(host: Option<&HostName>) -> Host {
     Host {
         label: host.map_or_else(String::new, ToString::to_string),
         names: host.iter().map(ToString::to_string).collect(),
@@ -398,7 +417,7 @@ fn ports(store: &Store, host: &HostName, named: Option<u16>) -> BTreeSet<u16> {
 }
 
 /// The system's anchors and those in the file that is named.
-fn trust(added: Option<&str>) -> Result<TrustSetting, Failure> {
+pub(crate) fn trust(added: Option<&str>) -> Result<TrustSetting, Failure> {
     let added = added.map(|path| read_added(path, None));
     let added = added.transpose().map_err(|(code, text)| match code {
         Code::OversizedInput => Failure::no(text.what),

@@ -117,6 +117,9 @@ struct Progress {
     last: (u64, i64),
     /// The number of the last event that came from a configuration.
     configured: u64,
+    /// The number and the time of the last event by which a configuration was accepted: one that takes
+    /// something away leaves nothing but an end.
+    accepted: Option<(u64, i64)>,
     /// The number of the last event that is no end: whoever writes one is not gone.
     lives: u64,
     /// Which of its files was read, by its first line.
@@ -258,6 +261,12 @@ impl State {
         let progress = self.writers.entry(event.writer().clone()).or_default();
         if is_of_a_configuration(event.body()) {
             progress.configured = progress.configured.max(event.seq());
+        }
+        let takes_away = |ended: &event::Ended| ended.why == Why::Replaced;
+        if is_of_a_configuration(event.body())
+            || matches!(event.body(), Body::Ended(ended) if takes_away(ended))
+        {
+            progress.accepted = progress.accepted.max(Some((event.seq(), event.at())));
         }
         if !matches!(event.body(), Body::Ended(_)) {
             progress.lives = progress.lives.max(event.seq());
@@ -458,6 +467,18 @@ impl State {
     #[must_use]
     pub fn newest(&self, writer: &WriterName) -> Option<i64> {
         self.writers.get(writer).map(|progress| progress.last.1)
+    }
+
+    /// All writers, in the order of their names, and whether each is one of this machine.
+    pub fn writers(&self) -> impl Iterator<Item = (&WriterName, bool)> {
+        self.writers.iter().map(|(name, progress)| (name, progress.is_own))
+    }
+
+    /// When the last configuration of a writer was recorded that differs from the one before it, in
+    /// seconds since 1970 UTC. None of a writer that is no server.
+    #[must_use]
+    pub fn accepted_at(&self, writer: &WriterName) -> Option<i64> {
+        self.writers.get(writer)?.accepted.map(|(_, at)| at)
     }
 
     /// When the last event of this machine's writers was written, in seconds since 1970 UTC.

@@ -73,6 +73,23 @@ impl Directory {
         })
     }
 
+    /// What the slot of each writer says, and how many slots are damaged.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn all_reserved(&self) -> io::Result<(Vec<(WriterName, Reserved)>, usize)> {
+        let file = match sys::open_at(&self.file, RESERVE).and_then(regular) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
+            Err(error) => return Err(error),
+        };
+        let slots = slots(&file)?;
+        let named =
+            slots.iter().filter_map(|slot| Some((name_of(slot)?.parse().ok()?, read(slot))));
+        let damaged = slots.iter().filter(|slot| name_of(slot).is_none() && !is_blank(slot));
+        Ok((named.collect(), damaged.count()))
+    }
+
     /// The number of the last event that `writer` is known to have written; 0 where it is not known. A
     /// file that ends before it has gone back to an earlier state.
     #[must_use]
