@@ -70,9 +70,8 @@ impl<'a> Checker<'a> {
 
     fn withhold(&self, sending: &mut [Option<Sending>]) {
         for (host, sending) in sending.iter_mut().enumerate() {
-            if let Some(sending) = sending
-                && self.withheld.contains(&(host, Kind::Enforced))
-            {
+            let is_withheld = self.withheld.contains(&(host, Kind::Enforced));
+            if let Some(sending) = sending.as_mut().filter(|_| is_withheld) {
                 sending.header = None;
             }
         }
