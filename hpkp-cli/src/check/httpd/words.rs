@@ -31,9 +31,7 @@ pub(super) fn lines(file: &str, text: &[u8]) -> Vec<Line> {
     let text = String::from_utf8_lossy(text);
     let mut all = text.lines().zip(1..).peekable();
     while let Some((line, number)) = all.next() {
-        if let Some(begin) = line.strip_suffix('\\')
-            && all.peek().is_some()
-        {
+        if let Some(begin) = line.strip_suffix('\\').filter(|_| all.peek().is_some()) {
             open.push_str(begin);
             continue;
         }
