@@ -398,7 +398,7 @@ fn ports(store: &Store, host: &HostName, named: Option<u16>) -> BTreeSet<u16> {
 }
 
 /// The system's anchors and those in the file that is named.
-fn trust(added: Option<&str>) -> Result<TrustSetting, Failure> {
+pub(super) fn trust(added: Option<&str>) -> Result<TrustSetting, Failure> {
     let added = added.map(|path| read_added(path, None));
     let added = added.transpose().map_err(|(code, text)| match code {
         Code::OversizedInput => Failure::no(text.what),
