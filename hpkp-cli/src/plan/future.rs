@@ -27,14 +27,16 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// The key of a leaf. `present` is what is presented today.
-    pub(super) fn leaf(pin: Pin, present: &KeyGraph) -> Option<Self> {
+    /// The key of a leaf. `present` is what is presented today, whose CA may stay the `same`.
+    pub(super) fn leaf(pin: Pin, present: &KeyGraph, same: bool) -> Option<Self> {
         let node =
             |issuers: Vec<usize>, end| KeyNode { pin: Some(pin), served: true, end, issuers };
         let mut nodes = present.nodes().to_vec();
         let first = nodes.first_mut()?;
         *first = node(first.issuers.clone(), first.end);
-        Some(Self { alone: KeyGraph::new(vec![node(vec![], true)])?, whole: KeyGraph::new(nodes)? })
+        let alone = KeyGraph::new(vec![node(vec![], true)])?;
+        let whole = if same { KeyGraph::new(nodes)? } else { alone.clone() };
+        Some(Self { alone, whole })
     }
 
     /// A key of a CA above the leaf of `present`.
@@ -106,6 +108,14 @@ impl Future {
     fn append(&mut self, at: i64, writer: &WriterName, body: Body) {
         let seq = self.state.last_seq(writer).saturating_add(1);
         self.state.take(Event::new(at, seq, writer.clone(), body), Standing::Own);
+    }
+
+    /// Whether some clients compare keys of CAs alone.
+    pub(super) fn compares_ca(&self, at: i64) -> bool {
+        let mut bodies = self.state.live(at).map(|live| &live.record.body);
+        bodies.any(|body| {
+            matches!(body.scope, Scope::PathCa | Scope::SentCa) && body.binds(&self.host)
+        })
     }
 
     /// From when on no client holds pins of the host that are not `met`, if nothing but time passes

@@ -4,7 +4,7 @@ use hpkp_core::date;
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::state::{Record, Retention};
-use hpkp_core::published::{PinValidation, Published, Scope};
+use hpkp_core::published::{KeyGraph, Matching, PinValidation, Published, Scope};
 use hpkp_core::text::{Excerpt, ShellWord};
 
 use super::future::{Future, Target};
@@ -15,13 +15,14 @@ use crate::time::duration;
 
 /// The plan for `goal`.
 pub(super) fn plan(site: &Site, goal: Goal) -> Result<Plan, Failure> {
-    let pins = [site.pin, site.backup].into_iter().flatten();
-    for pin in pins.filter(|pin| site.future.state.is_compromised(*pin)) {
+    let mut pins = [site.pin, site.backup].into_iter().flatten();
+    if let Some(pin) = pins.find(|pin| site.future.state.is_compromised(*pin)) {
         return Err(Failure::not_safe(format!("the key sha256/{pin} is compromised")));
     }
     let mut planner = Planner {
         site,
         future: site.future.clone(),
+        same_ca: goal != Goal::Ca,
         plan: Plan {
             host: site.host.to_string(),
             goal: goal.as_str(),
@@ -31,11 +32,11 @@ pub(super) fn plan(site: &Site, goal: Goal) -> Result<Plan, Failure> {
         },
     };
     match goal {
-        Goal::Backup => planner.to_backup(),
-        Goal::NewKey => planner.to_new_key(),
-        Goal::Ca => planner.to_other_ca(),
-        Goal::Intermediate => planner.to_intermediate(),
-        Goal::Root => planner.to_root(),
+        Goal::Backup => planner.use_backup(),
+        Goal::NewKey => planner.use_new_key(),
+        Goal::Ca => planner.use_other_ca(),
+        Goal::Intermediate => planner.pin_intermediate(),
+        Goal::Root => planner.pin_root(),
         Goal::MaxAge => planner.raise_max_age(),
         Goal::Subdomains => planner.add_subdomains(),
         Goal::GiveUp => planner.give_up(),
@@ -48,16 +49,18 @@ struct Planner<'a> {
     site: &'a Site,
     /// The records after the steps so far.
     future: Future,
+    /// Whether the CA stays, on which clients may rely that compare its keys.
+    same_ca: bool,
     plan: Plan,
 }
 
 impl Planner<'_> {
-    fn to_backup(&mut self) -> Result<(), Failure> {
+    fn use_backup(&mut self) -> Result<(), Failure> {
         let target = match self.site.pin {
             Some(pin) => pin,
             None => self.backup()?,
         };
-        self.to_key(target, "the backup key")
+        self.use_key(target, "the backup key")
     }
 
     /// The backup pin whose key may be used first.
@@ -78,17 +81,17 @@ impl Planner<'_> {
         })
     }
 
-    fn to_new_key(&mut self) -> Result<(), Failure> {
+    fn use_new_key(&mut self) -> Result<(), Failure> {
         let target = self.site.pin.ok_or_else(|| {
             Failure::usage("give the new key with --pin; to make one: hpkp key new")
         })?;
-        self.to_key(target, "the new key")
+        self.use_key(target, "the new key")
     }
 
-    fn to_other_ca(&mut self) -> Result<(), Failure> {
+    fn use_other_ca(&mut self) -> Result<(), Failure> {
         match self.site.pin {
             Some(pin) if pin != self.site.leaf => {
-                self.to_key(pin, "the new key, issued by the other CA")
+                self.use_key(pin, "the new key, issued by the other CA")
             }
             _ => self.same_key_of_other_ca(),
         }
@@ -110,7 +113,7 @@ impl Planner<'_> {
     }
 
     /// To a certificate with another key.
-    fn to_key(&mut self, target: Pin, what: &str) -> Result<(), Failure> {
+    fn use_key(&mut self, target: Pin, what: &str) -> Result<(), Failure> {
         let (site, old) = (self.site, self.site.leaf);
         if target == old {
             return Err(Failure::usage(format!("sha256/{target} is the key in use")));
@@ -126,14 +129,14 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn to_intermediate(&mut self) -> Result<(), Failure> {
+    fn pin_intermediate(&mut self) -> Result<(), Failure> {
         let nodes = self.site.present.nodes();
         let issuers = nodes[0].issuers.iter().filter_map(|at| nodes.get(*at));
         let sent = issuers.filter(|node| node.served).find_map(|node| node.pin);
-        self.to_authority(sent, "the intermediate")
+        self.pin_authority(sent, "the intermediate")
     }
 
-    fn to_root(&mut self) -> Result<(), Failure> {
+    fn pin_root(&mut self) -> Result<(), Failure> {
         let ends = self.site.present.nodes().iter().skip(1).filter(|node| node.end);
         let roots = ends.filter_map(|node| node.pin);
         let root = roots.max_by_key(|pin| self.covers(*pin));
@@ -142,7 +145,7 @@ impl Planner<'_> {
              and wget2 compares only what the server sends"
                 .to_owned(),
         );
-        self.to_authority(root, "the root")
+        self.pin_authority(root, "the root")
     }
 
     fn covers(&self, pin: Pin) -> bool {
@@ -151,7 +154,7 @@ impl Planner<'_> {
     }
 
     /// The pin of a CA's key takes the place of the leaf's.
-    fn to_authority(&mut self, found: Option<Pin>, what: &str) -> Result<(), Failure> {
+    fn pin_authority(&mut self, found: Option<Pin>, what: &str) -> Result<(), Failure> {
         let (site, leaf) = (self.site, self.site.leaf);
         let pin = site.pin.or(found).ok_or_else(|| {
             Failure::not_safe(format!(
@@ -215,20 +218,7 @@ impl Planner<'_> {
     fn add_subdomains(&mut self) -> Result<(), Failure> {
         let policy = self.policy()?;
         let host = self.site.host.as_str();
-        let state = &self.site.future.state;
-        let mut missing: Vec<String> = Vec::new();
-        for record in state.presents().filter(|record| state.is_presented(record)) {
-            let body = &record.body;
-            let is_below = body.host.parents().any(|parent| parent == host);
-            let fails = |keys: &hpkp_core::published::KeyGraph| {
-                keys.meet(Scope::Chain, |pin| policy.pins.contains(&pin)) != PinValidation::Succeeds
-            };
-            if is_below && body.certificates.iter().any(|one| fails(&one.keys)) {
-                missing.push(body.host.to_string());
-            }
-        }
-        missing.sort();
-        missing.dedup();
+        let missing = self.missing_below(&policy);
         if !missing.is_empty() {
             let shown = missing.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
             return Err(Failure::not_safe(format!(
@@ -244,6 +234,48 @@ impl Planner<'_> {
         let policy = Policy { include_subdomains: true, ..policy };
         self.replace(self.site.now, self.site.leaf, Some(policy), "add include_subdomains");
         Ok(())
+    }
+
+    /// The hosts below, as far as they are on record, that present no key of the policy.
+    fn missing_below(&self, policy: &Policy) -> Vec<String> {
+        let state = &self.site.future.state;
+        let fails = |keys: &KeyGraph| {
+            let paths = keys.meet(Scope::Chain, |pin| policy.pins.contains(&pin));
+            paths != PinValidation::Succeeds
+        };
+        let mut missing = Vec::new();
+        for record in state.presents().filter(|record| state.is_presented(record)) {
+            let (body, domain) = (&record.body, &self.site.host);
+            let is_pattern = body.matching != Matching::Exact;
+            let is_below = body.host.parents().any(|parent| parent == domain.as_str())
+                || is_pattern && body.host == *domain;
+            if is_below && body.certificates.iter().any(|one| fails(&one.keys)) {
+                missing.push(format!("{}{}", if is_pattern { "*." } else { "" }, body.host));
+            }
+        }
+        missing.sort();
+        missing.dedup();
+        missing
+    }
+
+    /// Other names whose clients see the change too.
+    fn shared(&mut self) {
+        let (state, site) = (&self.site.future.state, self.site);
+        let has_leaf =
+            |keys: &KeyGraph| keys.nodes().first().and_then(|node| node.pin) == Some(site.leaf);
+        let others =
+            state.presents().filter(|one| state.is_presented(one) && one.body.host != site.host);
+        let others =
+            others.filter(|one| one.body.certificates.iter().any(|one| has_leaf(&one.keys)));
+        let mut names: Vec<String> = others.map(|one| one.body.host.to_string()).collect();
+        names.sort();
+        names.dedup();
+        if !names.is_empty() {
+            self.plan.notes.push(format!(
+                "the same key is presented for other names, which need a plan of their own: {}",
+                names.join(", ")
+            ));
+        }
     }
 
     fn give_up(&mut self) -> Result<(), Failure> {
@@ -274,7 +306,7 @@ impl Planner<'_> {
     }
 
     fn leaf(&self, pin: Pin) -> Result<Target, Failure> {
-        let target = Target::leaf(pin, &self.site.present);
+        let target = Target::leaf(pin, &self.site.present, self.same_ca);
         target.ok_or_else(|| Failure::not_safe("the certificate in use has no key"))
     }
 
@@ -322,12 +354,33 @@ impl Planner<'_> {
     /// A step that changes the policy alone.
     fn replace(&mut self, at: i64, key: Pin, policy: Option<Policy>, what: &str) {
         let Some(policy) = policy else { return };
+        let writers = self.site.writers.iter();
+        let mut current = writers.flat_map(|writer| self.future.current(writer));
+        if current.all(|record| policy.is_of(&record.body)) {
+            return;
+        }
+        let missing =
+            if policy.include_subdomains { self.missing_below(&policy) } else { Vec::new() };
+        if !missing.is_empty() {
+            self.plan.notes.push(format!(
+                "before step {}, these hosts below must present a pinned key: {}",
+                self.plan.steps.len() + 1,
+                missing.join(", ")
+            ));
+        }
         self.future.publish(at, Some(&policy));
         self.step(at, what, Some(key), Some(policy));
     }
 
     /// The step that changes the certificate.
     fn change(&mut self, at: i64, key: Pin, what: &str) {
+        self.shared();
+        if self.same_ca && self.future.compares_ca(at) {
+            self.plan.notes.push(
+                "some clients compare keys of the CA: the new certificate must come from the present one"
+                    .to_owned(),
+            );
+        }
         let policy = self.plan.steps.last().and_then(|step| step.policy.clone());
         let policy = policy.or_else(|| self.site.policy.clone());
         self.step(at, &format!("install the certificate of {what}"), Some(key), policy);

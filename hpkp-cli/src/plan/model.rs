@@ -2,6 +2,7 @@
 
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
+use hpkp_core::published::{Lifetime, Published};
 
 use crate::exit::Exit;
 
@@ -51,6 +52,13 @@ impl Policy {
         all.sort_unstable();
         all.dedup();
         Self { pins: all, ..self.clone() }
+    }
+
+    /// Whether a record has just this.
+    pub(super) fn is_of(&self, body: &Published) -> bool {
+        body.pins == self.pins
+            && body.lifetime == Lifetime::MaxAge(self.max_age)
+            && body.include_subdomains == self.include_subdomains
     }
 
     /// The same without these pins.

@@ -104,6 +104,9 @@ pub(super) fn text(plan: &Plan) -> io::Result<()> {
         let servers = plan.servers.join(", ");
         output::line(&format!("take each step on all servers before the next one: {servers}"))?;
     }
+    if plan.steps.is_empty() {
+        output::line("nothing to do: the servers send this already")?;
+    }
     for (number, step) in (1..).zip(&plan.steps) {
         let from = output::accent(output::GOOD, &date::format(step.from));
         output::line("")?;
@@ -134,6 +137,6 @@ fn configured(policy: Option<&Policy>, before: Option<&Policy>) -> io::Result<()
     if Some(policy) == before {
         return output::line("    the policy of the step before");
     }
-    let lines = configuration::nginx(policy).into_iter().chain(configuration::httpd(policy));
-    lines.map(|line| output::line(&format!("        {line}"))).collect()
+    let mut lines = configuration::nginx(policy).into_iter().chain(configuration::httpd(policy));
+    lines.try_for_each(|line| output::line(&format!("        {line}")))
 }
