@@ -296,6 +296,10 @@ fn a_host_without_records() {
     site.serve(&[]);
     site.plan(&["backup"]).failed(2, "--cert");
     site.plan(&["backup", "--cert", "a.chain"]).failed(1, "no pin on record");
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let server = closed.local_addr().expect("an address").to_string();
+    drop(closed);
+    site.plan(&["backup", "--server", &server]).failed(3, "connection refused");
     let json = site.plan(&["new-key", "--pin", "c.pem", "--cert", "a.chain", "--json"]).json();
     assert_eq!(json["steps"].as_array().map(Vec::len), Some(1), "{json}");
 }

@@ -12,7 +12,8 @@ use super::Records;
 /// The plan starts from the records of published pins: the pins that the servers send for HOST now,
 /// those that clients may still hold, and the certificate that is presented. Each step has its
 /// earliest date, the policy for nginx and httpd, and the commands. If no order of steps is safe,
-/// the command says why. It writes nothing and connects to nothing.
+/// the command says why. It writes nothing, and connects to nothing without
+/// --server.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -35,6 +36,10 @@ pub(crate) struct PlanArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) cert: Option<String>,
 
+    /// Server to ask for the certificate in use.
+    #[arg(long, value_name = "HOST[:PORT]", conflicts_with = "cert")]
+    pub(crate) server: Option<String>,
+
     /// Pin that the plan leads to, or a file with its key: a certificate signing request, a
     /// certificate, a public or private key.
     #[arg(long, value_name = "PIN|FILE")]
@@ -48,8 +53,8 @@ pub(crate) struct PlanArguments {
     #[arg(long, value_name = "TIME", required_if_eq("to", "max-age"), value_parser = max_age)]
     pub(crate) max_age: Option<MaxAge>,
 
-    /// Additional trust anchors, for --cert.
-    #[arg(long, value_name = "FILE", requires = "cert")]
+    /// Additional trust anchors, for --cert and --server.
+    #[arg(long, value_name = "FILE")]
     pub(crate) trusted_certificate: Option<String>,
 
     /// Print the dates as an iCalendar file (RFC 5545).

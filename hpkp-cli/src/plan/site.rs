@@ -50,10 +50,8 @@ impl Site {
         let (state, now) = opened(&directories)?;
         let future = Future { state, host: host.clone() };
         let recorded = presented(&future);
-        let present = match &arguments.cert {
-            Some(file) => in_file(file, arguments.trusted_certificate.as_deref(), now)?,
-            None => the_only(recorded.clone(), &host)?,
-        };
+        let given = given(arguments, now)?;
+        let present = the_only(given.unwrap_or_else(|| recorded.clone()), &host)?;
         let leaf = present.nodes().first().and_then(|node| node.pin);
         let leaf = leaf.ok_or_else(|| Failure {
             exit: Exit::Undetermined,
@@ -120,17 +118,28 @@ fn the_only(keys: Vec<KeyGraph>, host: &HostName) -> Result<KeyGraph, Failure> {
     }
 }
 
-fn in_file(file: &str, trusted: Option<&str>, now: i64) -> Result<KeyGraph, Failure> {
-    let shown = crate::output::path(std::path::Path::new(file));
-    let chain = Chain::new(renew_check::in_file(file)?).ok_or_else(|| {
-        Failure::not_safe(format!("{shown}: more than {} certificates in the chain", Chain::MAX))
-    })?;
-    let trust = trust(trusted)?;
-    let keys = Paths::new(&chain, &trust.trust, &OpenSsl, now).keys();
-    keys.ok_or_else(|| Failure {
-        exit: Exit::Undetermined,
-        text: format!("{shown}: too many keys on the paths of the certificate"),
-    })
+/// The keys of the certificates that are given, or that the named server presents.
+fn given(arguments: &PlanArguments, now: i64) -> Result<Option<Vec<KeyGraph>>, Failure> {
+    let chains = match (&arguments.cert, &arguments.server) {
+        (Some(file), _) => vec![(file.clone(), renew_check::in_file(file)?)],
+        (None, Some(server)) => renew_check::presented(server, Some(&arguments.host))?,
+        (None, None) => return Ok(None),
+    };
+    let trust = trust(arguments.trusted_certificate.as_deref())?;
+    let mut all = Vec::new();
+    for (source, chain) in chains {
+        let shown = crate::output::path(std::path::Path::new(&source));
+        let chain = Chain::new(chain).ok_or_else(|| Failure {
+            exit: Exit::Undetermined,
+            text: format!("{shown}: more than {} certificates in the chain", Chain::MAX),
+        })?;
+        let keys = Paths::new(&chain, &trust.trust, &OpenSsl, now).keys();
+        all.push(keys.ok_or_else(|| Failure {
+            exit: Exit::Undetermined,
+            text: format!("{shown}: too many keys on the paths of the certificate"),
+        })?);
+    }
+    Ok(Some(all))
 }
 
 /// What all servers together publish.
