@@ -302,6 +302,8 @@ fn a_host_without_records() {
     site.plan(&["backup", "--server", &server]).failed(3, "connection refused");
     let json = site.plan(&["new-key", "--pin", "c.pem", "--cert", "a.chain", "--json"]).json();
     assert_eq!(json["steps"].as_array().map(Vec::len), Some(1), "{json}");
+    let note = json["notes"][0].as_str().expect("a note");
+    assert!(note.starts_with("no pins on record bind www.example.com"), "{note}");
 }
 
 #[test]

@@ -110,6 +110,11 @@ impl Future {
         self.state.take(Event::new(at, seq, writer.clone(), body), Standing::Own);
     }
 
+    /// Whether clients hold pins of the host.
+    pub(super) fn is_bound(&self, at: i64) -> bool {
+        self.state.live(at).any(|live| live.record.body.binds(&self.host))
+    }
+
     /// Whether some clients compare keys of CAs alone.
     pub(super) fn compares_ca(&self, at: i64) -> bool {
         let mut bodies = self.state.live(at).map(|live| &live.record.body);

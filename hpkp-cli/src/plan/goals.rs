@@ -375,6 +375,13 @@ impl Planner<'_> {
     /// The step that changes the certificate.
     fn change(&mut self, at: i64, key: Pin, what: &str) {
         self.shared();
+        if !self.site.future.is_bound(self.site.now) {
+            self.plan.notes.push(format!(
+                "no pins on record bind {}: pins that clients have from elsewhere must be recorded first (hpkp \
+                 published import, add)",
+                self.site.host
+            ));
+        }
         if self.same_ca && self.future.compares_ca(at) {
             self.plan.notes.push(
                 "some clients compare keys of the CA: the new certificate must come from the present one"

@@ -69,7 +69,7 @@ impl Site {
             present,
             leaf,
             leaves,
-            directory: directories.into_iter().next().unwrap_or_default(),
+            directory: directories.first().map(|path| absolute(path)).unwrap_or_default(),
             pin: arguments.pin.as_ref().map(pin).transpose()?,
             backup: arguments.backup.as_ref().map(pin).transpose()?,
             max_age: arguments.max_age,
@@ -85,6 +85,12 @@ impl Site {
     pub(super) fn is_in_use(&self, pin: Pin) -> bool {
         self.leaves.contains(&pin) || self.above().any(|above| above == pin)
     }
+}
+
+/// A path that works wherever a command with it is pasted.
+fn absolute(path: &str) -> String {
+    let full = std::path::absolute(path);
+    full.map_or_else(|_| path.to_owned(), |full| full.to_string_lossy().into_owned())
 }
 
 fn pin(text: &OsString) -> Result<Pin, Failure> {
