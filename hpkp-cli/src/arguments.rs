@@ -10,6 +10,7 @@ mod id;
 mod install;
 mod key;
 mod parse;
+mod plan;
 mod published;
 mod renew_check;
 mod seconds;
@@ -32,6 +33,7 @@ pub(crate) use id::IdPrefix;
 pub(crate) use install::InstallArguments;
 pub(crate) use key::{DrillArguments, KeyArguments, KeyCommand, NewKeyArguments};
 pub(crate) use parse::ParseArguments;
+pub(crate) use plan::{Goal, PlanArguments};
 pub(crate) use published::{
     AddArguments, CompactArguments, CompromisedArguments, DEFAULT_DIRECTORY, EndArguments,
     ExportArguments, ImportArguments, ListArguments, PublishedArguments, PublishedCommand, Records,
@@ -75,6 +77,7 @@ pub(crate) enum Command {
     Install(InstallArguments),
     Key(KeyArguments),
     Check(CheckArguments),
+    Plan(PlanArguments),
     Parse(ParseArguments),
     Analyze(AnalyzeArguments),
     Ca(CaArguments),

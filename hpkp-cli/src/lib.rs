@@ -24,6 +24,7 @@ pub mod keys;
 mod output;
 mod parse;
 mod pin;
+mod plan;
 mod presented;
 mod private_key;
 mod progress;
@@ -52,6 +53,7 @@ pub fn run() -> Exit {
         Ok(Command::Analyze(arguments)) => analyze::run(&arguments),
         Ok(Command::Ca(arguments)) => ca::run(&arguments),
         Ok(Command::RenewCheck(arguments)) => renew_check::run(&arguments),
+        Ok(Command::Plan(arguments)) => plan::run(&arguments),
         Ok(Command::Published(arguments)) => published::run(&arguments),
         Ok(Command::Status(arguments)) => status::run(&arguments),
         Ok(Command::Generate(arguments)) => generate::run(&arguments),

@@ -197,7 +197,7 @@ pub(crate) fn in_file(file: &str) -> Result<Vec<Arc<Certificate>>, (Exit, String
 }
 
 /// The chains that a server presents for a host, or for its own name.
-fn presented(server: &str, host: Option<&String>) -> Result<Chains, (Exit, String)> {
+pub(crate) fn presented(server: &str, host: Option<&String>) -> Result<Chains, (Exit, String)> {
     const TIMEOUT: Duration = Duration::from_secs(10);
     let address = Address::parse(server)
         .ok_or_else(|| (Exit::Usage, "--server takes HOST or HOST:PORT".to_owned()))?;

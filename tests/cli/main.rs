@@ -21,6 +21,7 @@ mod keys;
 mod outside;
 mod parse;
 mod pin;
+mod plan;
 mod published;
 mod records;
 mod status;

@@ -211,11 +211,11 @@ mod tests {
         let mut metrics = Metrics::default();
         metrics.family("hpkp_empty", "Nothing.");
         metrics.family("hpkp_one", "One.");
-        metrics.sample(&[("directory", "a\"b\\c\nd")], 1);
+        metrics.sample(&[("directory", "a\"b\\c\nz")], 1);
         metrics.sample(&[], 2);
         assert_eq!(
             metrics.text,
-            "# HELP hpkp_one One.\n# TYPE hpkp_one gauge\nhpkp_one{directory=\"a\\\"b\\\\c\\nd\"} 1\n\
+            "# HELP hpkp_one One.\n# TYPE hpkp_one gauge\nhpkp_one{directory=\"a\\\"b\\\\c\\nz\"} 1\n\
              hpkp_one 2\n"
         );
     }
