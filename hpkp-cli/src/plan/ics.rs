@@ -67,7 +67,7 @@ mod tests {
         let folded = folded(&"ü".repeat(60));
         assert!(folded.split("\r\n").all(|line| line.len() <= MAX_LINE), "{folded:?}");
         assert_eq!(folded.replace("\r\n ", ""), "ü".repeat(60));
-        assert_eq!(escaped("a, b; XX);
+        assert_eq!(escaped("a, b; c\\\nz"), "a\\, b\\; c\\\\\\nz");
         assert_eq!(utc(0), "19700101T000000Z");
     }
 }
