@@ -8,7 +8,7 @@ use clap::{ArgGroup, Args, ValueEnum};
 use super::published::DEFAULT_DIRECTORY;
 use super::seconds::seconds;
 
-/// Say whether all is well: the records, the presented keys, who holds which pins, what expires next.
+/// Say whether all is well: the records, the presented keys, what expires next.
 ///
 /// Reads the directory with records, connects to the hosts on record, and compares the keys that they
 /// present with the pins that clients hold.
