@@ -161,14 +161,14 @@ fn a_renewed_pair_is_served_or_the_old_one<S: Shell>() {
     let (code, json) = deployed.install(&["--served", &served]);
     assert_eq!((code, &json["outcome"]), (Some(0), &"installed".into()), "{json}");
     assert_eq!(json["served"][0]["presents"], "new");
-    assert!(deployed.serves("next") && deployed.in_place() == "next");
+    assert!(wait(|| deployed.serves("next")) && deployed.in_place() == "next");
     assert_eq!(deployed.pinned.asked(), SENT);
 
     // The records know the port.
     deployed.renewed("third");
     let (code, json) = deployed.install(&[]);
     assert_eq!((code, &json["served"][0]["presents"]), (Some(0), &"new".into()), "{json}");
-    assert!(deployed.serves("third"));
+    assert!(wait(|| deployed.serves("third")));
 
     // A key that clients do not know, by the records and by the server's own test.
     deployed.renewed("stranger");
