@@ -570,6 +570,8 @@ fn odd_input_ends_with_an_error() {
     check(&["--config", "missing.conf"]).failed(2, "missing.conf: no such file or directory");
     pki.write("binary.conf", b"http {\0}");
     check(&["--config", "binary.conf"]).failed(1, "null bytes");
+    pki.write("empty.conf", "\n");
+    check(&["--config", "empty.conf"]).failed(3, "nothing was compared");
     pki.write("large.conf", vec![b'#'; (16 << 20) + 1]);
     check(&["--config", "large.conf"]).failed(1, "larger than 16 MiB");
     check(&["--config", "."]).failed(3, "is a directory");

@@ -15,7 +15,7 @@ use crate::check::Kind;
 Examples:
   hpkp check --config /etc/nginx/nginx.conf
   hpkp check --config nginx.conf --cert new.pem --published records/
-  nginx -T | hpkp check --config - --format json
+  hpkp check --config /etc/nginx/nginx.conf --format json
   hpkp check --config /etc/apache2/apache2.conf --define APACHE_RUN_DIR=/run/apache2
   hpkp check --config pins.toml --cert fullchain.pem --format sarif
 

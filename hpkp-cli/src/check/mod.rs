@@ -126,6 +126,10 @@ fn text(name: &str) -> Result<Text, (Exit, String)> {
             format!("{shown}: contains null bytes, so it is not a configuration"),
         ));
     }
+    if bytes.trim_ascii().is_empty() {
+        let why = "empty, so nothing was compared; nginx -T prints nothing if nginx's own test fails";
+        return Err((Exit::Undetermined, format!("{shown}: {why}")));
+    }
     Ok(Text { name: name.to_owned(), bytes })
 }
 
