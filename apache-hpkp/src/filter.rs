@@ -187,7 +187,8 @@ unsafe fn set_fields(r: *mut request_rec, kept: *const Connection) {
                 && (prepared.field.kind() != Kind::Enforced || is_asked(r, response));
             set_field(r, prepared, is_sent);
             let noted = first && is_sent && (*r).assbackwards == 0;
-            if let Some(slot) = httpd::request_slot(r).filter(|_| noted) {
+            let slot = if noted { httpd::request_slot(r) } else { None };
+            if let Some(slot) = slot {
                 slot.write(ptr::from_ref(prepared).cast_mut());
             }
             first = false;

@@ -61,18 +61,20 @@ unsafe fn read_one(
     // SAFETY: by the caller's promise.
     let full_path = |path: &str| unsafe { httpd::full_path(pool, path) };
     // SAFETY: as above.
-    let read = |directive: &ap_directive_t| unsafe {
-        let name = cstr::text(directive.directive).to_ascii_lowercase();
-        (name, httpd::words(pool, directive.args))
+    let name = |directive: &ap_directive_t| unsafe {
+        cstr::text(directive.directive).to_ascii_lowercase()
     };
-    let (name, words) = read(directive);
-    if name.starts_with("ssl") {
+    // SAFETY: as above.
+    let words = |directive: &ap_directive_t| unsafe { httpd::words(pool, directive.args) };
+    let own = name(directive);
+    if own.starts_with("ssl") {
         // SAFETY: as above.
         let at = unsafe { httpd::location(directive) };
-        tls.read(&name, &words, &at, &full_path);
-    } else if name.starts_with("md") || name.starts_with("<md") {
+        tls.read(&own, &words(directive), &at, &full_path);
+    } else if own.starts_with("md") || own.starts_with("<md") {
         // SAFETY: as above.
-        let inner = unsafe { httpd::siblings(directive.first_child) }.map(read);
-        managed.read(&name, words, inner, &full_path);
+        let inner = unsafe { httpd::siblings(directive.first_child) };
+        let inner = inner.map(|inner| (name(inner), words(inner)));
+        managed.read(&own, words(directive), inner, &full_path);
     }
 }

@@ -127,7 +127,8 @@ fn text(name: &str) -> Result<Text, (Exit, String)> {
         ));
     }
     if bytes.trim_ascii().is_empty() {
-        let why = "empty, so nothing was compared; nginx -T prints nothing if nginx's own test fails";
+        let why =
+            "empty, so nothing was compared; nginx -T prints nothing if nginx's own test fails";
         return Err((Exit::Undetermined, format!("{shown}: {why}")));
     }
     Ok(Text { name: name.to_owned(), bytes })
