@@ -344,7 +344,7 @@ fn activate(
     let openssl = Arc::new(openssl);
     let fields = sending::fields(verdict, addresses).into_iter().zip(&verdict.hosts);
     for (server, (fields, host)) in servers.iter().zip(fields) {
-        // SAFETY: `Server::of` took it from httpd; the servers are different objects, and one
+        // SAFETY: `vhost::all` took it from httpd; the servers are different objects, and one
         // thread reads the configuration.
         unsafe {
             let conf = server.handle.conf.as_ptr();

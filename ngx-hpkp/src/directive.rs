@@ -145,7 +145,7 @@ unsafe extern "C" fn policy_block(
     _: *mut ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    // SAFETY: as for `hpkp`, with the main configuration.
+    // SAFETY: as for `in_server`, with the main configuration.
     let defined = unsafe {
         handle(cf, conf, |conf: &mut MainConf, words| {
             nginx::define(&mut conf.global, words, ngx::location(cf))

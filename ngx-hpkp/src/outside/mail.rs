@@ -1,7 +1,6 @@
 //! The servers of `mail`. Each has its addresses alone, and TLS at once or after STARTTLS.
 
-use hpkp_server::nginx::Address;
-use hpkp_server::nginx::Choosers;
+use hpkp_server::nginx::{Address, Choosers};
 use nginx_sys::{ngx_cycle_t, ngx_inet_get_port};
 
 use super::bindings::{

@@ -3,8 +3,7 @@
 
 use std::collections::HashMap;
 
-use hpkp_server::nginx::Address;
-use hpkp_server::nginx::Choosers;
+use hpkp_server::nginx::{Address, Choosers};
 use nginx_sys::{ngx_cycle_t, ngx_flag_t, ngx_inet_get_port, ngx_module_t};
 
 use super::bindings::{
