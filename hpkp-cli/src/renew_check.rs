@@ -19,7 +19,6 @@ use openssl::pkey::PKey;
 use openssl::x509::{X509, X509Req};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use zeroize::Zeroizing;
 
 use crate::arguments::{DEFAULT_DIRECTORY, RenewCheckArguments};
 use crate::exit::Exit;
@@ -216,13 +215,12 @@ pub(crate) fn presented(server: &str, host: Option<&String>) -> Result<Chains, (
 /// The `SubjectPublicKeyInfo` of the first key in a file, in DER.
 pub(crate) fn public_key(file: &OsStr) -> Result<Vec<u8>, (Exit, String)> {
     let shown = output::path(Path::new(file));
-    let bytes = input::named(file.as_ref(), spki::MAX_FILE)
-        .map(Zeroizing::new)
+    let bytes = input::secret(Path::new(file), spki::MAX_FILE)
         .map_err(|error| (Exit::Undetermined, format!("{shown}: {error}")))?;
     let private = || {
         let keys = hpkp_core::pem::blocks(&bytes).flatten();
         let mut keys = keys.filter(|block| block.label.ends_with(b"PRIVATE KEY"));
-        let der = Zeroizing::new(keys.next()?.decode().ok()?);
+        let der = private_key::decode(&keys.next()?)?;
         PKey::private_key_from_der(&der).ok()?.public_key_to_der().ok()
     };
     let public = || PKey::public_key_from_pem(&bytes).ok()?.public_key_to_der().ok();

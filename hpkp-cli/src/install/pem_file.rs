@@ -12,6 +12,7 @@ use super::report::Stop;
 use crate::encoded;
 use crate::input::{self, InputError};
 use crate::output;
+use crate::private_key;
 
 /// What a file holds of private keys.
 #[derive(Debug)]
@@ -136,7 +137,6 @@ pub(crate) fn text_of<'a>(certificates: impl Iterator<Item = &'a Arc<Certificate
 }
 
 fn key_in(bytes: &[u8]) -> KeyState {
-    const ENCRYPTED: &[u8] = b"Proc-Type: 4,ENCRYPTED";
     const KEY_END: &[u8] = b"PRIVATE KEY-----";
     let blocks = pem::blocks(bytes).flatten();
     let mut keys = blocks.filter(|block| block.label.ends_with(b"PRIVATE KEY"));
@@ -148,13 +148,11 @@ fn key_in(bytes: &[u8]) -> KeyState {
     if keys.next().is_some() {
         return KeyState::Unusable;
     }
-    if block.label == b"ENCRYPTED PRIVATE KEY"
-        || bytes.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED)
-    {
+    if block.label == b"ENCRYPTED PRIVATE KEY" || private_key::has_encryption_header(&block) {
         return KeyState::Encrypted;
     }
-    let der = block.decode().map(Zeroizing::new);
-    match der.ok().and_then(|der| PKey::private_key_from_der(&der).ok()) {
+    let der = private_key::decode(&block);
+    match der.and_then(|der| PKey::private_key_from_der(&der).ok()) {
         Some(key) => KeyState::One(key),
         None => KeyState::Unusable,
     }
