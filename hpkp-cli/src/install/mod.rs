@@ -53,8 +53,9 @@ fn install(arguments: &InstallArguments, report: &mut Report) -> Result<Exit, St
     }
     let plan = Plan::new(arguments, &place)?;
     describe(&plan, report);
-    let mut endpoints = verify::endpoints(arguments, &plan)?;
-    let exit = verify::verify(arguments, &plan, &mut endpoints, report)?;
+    let records = verify::records(arguments);
+    let mut endpoints = verify::endpoints(arguments, &plan, records.as_ref())?;
+    let exit = verify::verify(arguments, &plan, records, &mut endpoints, report)?;
     if exit != Exit::Fine {
         report.outcome = Outcome::Refused;
         output::complain(&format!(

@@ -14,9 +14,23 @@ use crate::exit::Exit;
 use crate::published::{Chains, Judge, Judgement};
 use crate::{output, time};
 
+/// The records, or why they cannot be read; `None` where they are not to be.
+pub(super) type Records = Option<Result<Judge, (Exit, String)>>;
+
+/// Opens the records.
+pub(super) fn records(arguments: &InstallArguments) -> Records {
+    let directories = arguments.directories();
+    let trusted = arguments.trusted_certificate.as_deref();
+    (!directories.is_empty()).then(|| Judge::open(&directories, trusted, None))
+}
+
 /// The servers to look at afterwards: those that the operator named, or those that present an old
 /// certificate now.
-pub(super) fn endpoints(arguments: &InstallArguments, plan: &Plan) -> Result<Vec<Endpoint>, Stop> {
+pub(super) fn endpoints(
+    arguments: &InstallArguments,
+    plan: &Plan,
+    records: Option<&Result<Judge, (Exit, String)>>,
+) -> Result<Vec<Endpoint>, Stop> {
     let leaves = plan.leaves();
     let mut endpoints = served::named(&arguments.served, plan.pairs[0].leaf())?;
     if !endpoints.is_empty() {
@@ -26,10 +40,9 @@ pub(super) fn endpoints(arguments: &InstallArguments, plan: &Plan) -> Result<Vec
         return Ok(endpoints);
     }
     // Of the records nothing but ports is needed here; whether they can be read is told later.
-    let judge = Judge::open(&arguments.directories(), None, None).ok();
-    let ports = |name: &str| {
-        judge.as_ref().map(|judge| judge.ports(name).into_iter().collect()).unwrap_or_default()
-    };
+    let judge = records.and_then(|records| records.as_ref().ok());
+    let ports =
+        |name: &str| judge.map(|judge| judge.ports(name).into_iter().collect()).unwrap_or_default();
     for mut endpoint in served::derived(plan.pairs[0].leaf(), ports) {
         if endpoint.look_before(&leaves.old) {
             endpoints.push(endpoint);
@@ -45,6 +58,7 @@ pub(super) fn endpoints(arguments: &InstallArguments, plan: &Plan) -> Result<Vec
 pub(super) fn verify(
     arguments: &InstallArguments,
     plan: &Plan,
+    records: Records,
     endpoints: &mut [Endpoint],
     report: &mut Report,
 ) -> Result<Exit, Stop> {
@@ -60,7 +74,7 @@ pub(super) fn verify(
         remark(plan, place, pair, report);
     }
     match exit {
-        Exit::Fine => pins(arguments, plan, endpoints, report),
+        Exit::Fine => pins(arguments, plan, records, endpoints, report),
         wrong => Ok(wrong),
     }
 }
@@ -129,18 +143,17 @@ fn remark(plan: &Plan, place: usize, pair: &Pair, report: &mut Report) {
 fn pins(
     arguments: &InstallArguments,
     plan: &Plan,
+    records: Records,
     endpoints: &mut [Endpoint],
     report: &mut Report,
 ) -> Result<Exit, Stop> {
-    let directories = arguments.directories();
-    if directories.is_empty() {
+    let Some(records) = records else {
         let text = "no pins were compared (--no-records)".to_owned();
         report.warn("records-not-read", text);
         return Ok(Exit::Fine);
-    }
+    };
     let unreadable = |(_, text)| Stop::undetermined("records-unreadable", text);
-    let judge = Judge::open(&directories, arguments.trusted_certificate.as_deref(), None)
-        .map_err(unreadable)?;
+    let judge = records.map_err(unreadable)?;
     let chains = chains(&plan.pairs);
     let names =
         plan.pairs.iter().flat_map(|pair| pair.leaf().accepted_names()).chain(&arguments.host);

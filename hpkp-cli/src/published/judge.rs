@@ -1,14 +1,16 @@
 //! The check of `hpkp published why HOST --cert`, for the commands that act on its answer.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hpkp_core::certificate::Certificate;
+use hpkp_core::check::TrustSetting;
 use hpkp_core::path::VerifySignature;
 use hpkp_core::published::{HostName, Matching};
 use serde_json::value::RawValue;
 
-use super::replay::{OpenSsl, Replay};
+use super::replay::{OpenSsl, Replay, trust};
 use super::store::{Failure, Store};
 use crate::arguments::WhyArguments;
 use crate::exit::Exit;
@@ -21,6 +23,7 @@ const ANY_LABEL: &str = "hpkp-any-label.";
 pub(crate) struct Judge {
     store: Store,
     arguments: WhyArguments,
+    trust: OnceCell<Arc<TrustSetting>>,
 }
 
 /// Certificate chains with the name of the file that each came from.
@@ -64,7 +67,7 @@ impl Judge {
             log: false,
             records: crate::arguments::Records::default(),
         };
-        Ok(Self { store, arguments })
+        Ok(Self { store, arguments, trust: OnceCell::new() })
     }
 
     /// The hosts to ask about where certificates have these DNS names: for `*.DOMAIN` each host on
@@ -102,6 +105,15 @@ impl Judge {
         ours.flat_map(|one| one.body.ports.iter().copied()).collect()
     }
 
+    /// Whom clients trust. It is read once, when the first question is asked.
+    fn trust(&self) -> Result<Arc<TrustSetting>, Failure> {
+        if let Some(trust) = self.trust.get() {
+            return Ok(Arc::clone(trust));
+        }
+        let read = Arc::new(trust(self.arguments.trusted_certificate.as_deref())?);
+        Ok(Arc::clone(self.trust.get_or_init(|| read)))
+    }
+
     /// Whether clients of `host` accept these certificates, of which `verify` says who signed them.
     ///
     /// # Errors
@@ -119,7 +131,9 @@ impl Judge {
         };
         let own = chains.iter().map(|(_, chain)| chain.clone()).collect();
         let verify = verify.unwrap_or(&OpenSsl);
-        let replay = Replay::of(&self.store, host, own, &[], &arguments, verify)
+        let replay = self
+            .trust()
+            .and_then(|trust| Replay::of(&self.store, host, (own, &[]), &arguments, trust, verify))
             .map_err(|Failure { exit, text }| (exit, text))?;
         let shown = |text: &str| text.replace(ANY_LABEL, "*.");
         let json = serde_json::to_string(&replay).map(|json| shown(&json));

@@ -22,7 +22,7 @@ use crate::exit::Exit;
 use crate::output;
 use crate::usage;
 pub(crate) use judge::{Chains, Judge, Judgement};
-pub(crate) use replay::{OpenSsl, system};
+pub(crate) use replay::OpenSsl;
 
 use store::{Failure, Store};
 

@@ -74,13 +74,7 @@ impl From<&Finding> for FindingView {
     fn from(finding: &Finding) -> Self {
         Self {
             code: finding.code.as_str(),
-            class: match finding.class {
-                Class::Invalid => "invalid",
-                Class::Lockout => "lockout",
-                Class::Unsure => "unsure",
-                Class::Withhold => "withhold",
-                Class::Warning => "warning",
-            },
+            class: finding.class.as_str(),
             summary: finding.text.what.clone(),
             details: finding.further_lines().collect(),
         }
@@ -95,7 +89,8 @@ impl Replay {
     ) -> Result<Self, Failure> {
         let own = at_hand::certificates(&arguments.cert)?;
         let behind = at_hand::certificates(&arguments.chain)?.concat();
-        Self::of(store, host, own, &behind, arguments, &OpenSsl)
+        let trust = Arc::new(trust(arguments.trusted_certificate.as_deref())?);
+        Self::of(store, host, (own, &behind), arguments, trust, &OpenSsl)
     }
 
     /// The answer for certificates that have been read: those of each file in `arguments`, and those
@@ -103,16 +98,15 @@ impl Replay {
     pub(super) fn of(
         store: &Store,
         host: &HostName,
-        own: Vec<Vec<Arc<Certificate>>>,
-        behind: &[Arc<Certificate>],
+        (own, behind): (Vec<Vec<Arc<Certificate>>>, &[Arc<Certificate>]),
         arguments: &WhyArguments,
+        trust: Arc<TrustSetting>,
         verify: &dyn VerifySignature,
     ) -> Result<Self, Failure> {
         let certificate_hashes = whole(store, host, own.iter().flatten().chain(behind));
         let leaves: Vec<Arc<Certificate>> =
             own.iter().filter_map(|chain| chain.first().cloned()).collect();
         let chains = chains(own, behind, arguments)?;
-        let trust = Arc::new(trust(arguments.trusted_certificate.as_deref())?);
         let (found, refusing) = judge(store, host, chains, trust, (arguments.port, verify));
         let warnings = leaves.iter().flat_map(|leaf| warnings(leaf, host, store.now)).collect();
         Ok(Self {
@@ -434,7 +428,7 @@ pub(crate) fn trust(added: Option<&str>) -> Result<TrustSetting, Failure> {
 }
 
 /// The store that OpenSSL has for the system, or that its variables name.
-pub(crate) fn system() -> (Anchors, Option<Skipped>) {
+fn system() -> (Anchors, Option<Skipped>) {
     // As in: OPENSSLDIR: "/usr/lib/ssl"
     let built = openssl::version::dir().split('"').nth(1).map(PathBuf::from);
     let of = |variable: &str, name: &str| {
