@@ -4,13 +4,36 @@
 default:
     @just --list
 
-# Installs what building and testing need (Debian 12, with Rust).
-setup:
-    ci/prerequisites
+# Installs what building and testing need (Debian 12 or 13, with Rust); of one part: nginx, apache or command.
+setup *part:
+    ci/prerequisites {{ part }}
 
-# Both modules and the command, in target/release.
-build:
-    cargo build --release --locked --package ngx-hpkp --package apache-hpkp --package hpkp-cli
+# Both modules and the command, in target/release; each by itself, so that none gets features of another.
+build: build-nginx build-apache build-command
+
+# The module for nginx.
+build-nginx:
+    cargo build --release --locked --package ngx-hpkp
+
+# The module for Apache httpd.
+build-apache:
+    cargo build --release --locked --package apache-hpkp
+
+# The command.
+build-command:
+    cargo build --release --locked --package hpkp-cli
+
+# Puts the module for nginx that was built into place: just install-nginx DESTDIR=/tmp/package NGINX_MODULES=...
+install-nginx *assignment:
+    ci/install nginx {{ assignment }}
+
+# The module for Apache httpd: just install-apache DESTDIR=/tmp/package HTTPD_MODULES=...
+install-apache *assignment:
+    ci/install apache {{ assignment }}
+
+# The command, its man pages and completions: just install-command DESTDIR=/tmp/package PREFIX=/usr
+install-command *assignment:
+    ci/install command {{ assignment }}
 
 # Everything: format, lints, documentation, unit and end-to-end tests.
 test:
@@ -38,6 +61,10 @@ outside:
     cargo build --locked --release -p hpkp-cli
     ci/outside
 
+# The hooks of packaging/acme, each with its ACME client and a real ACME server.
+acme *filter:
+    ci/acme {{ filter }}
+
 # A lock-out refused, on both servers.
 demo:
     ci/demo
@@ -57,3 +84,11 @@ fuzz seconds='60' *target:
 # Brings mended faults back and sees whether a test notices.
 mutations *name:
     ci/mutations {{ name }}
+
+# The image of the Containerfile: built, and run against a lost volume and a wrong certificate.
+image:
+    ci/container-image
+
+# Every server, OpenSSL and Rust of docs/reference/tested.md that can be had here; prints the table.
+matrix *cell:
+    ci/matrix {{ cell }}

@@ -1,5 +1,6 @@
 //! httpd's own types and functions, as bindgen reads them from its headers.
 #![allow(
+    unknown_lints,
     missing_docs,
     unreachable_pub,
     non_camel_case_types,

@@ -5,15 +5,11 @@ use std::ffi::{CString, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use hpkp_core::check::{NameSet, NotServedHere};
-use hpkp_core::finding::{Check, Location};
+use hpkp_core::check::NameSet;
 use hpkp_core::header::Kind;
-use hpkp_core::policy::PolicySpec;
-use hpkp_server::failure::OnStart;
 use hpkp_server::openssl::{OpenSsl, SslCtx};
-use hpkp_server::public_port::PublicPorts;
 use hpkp_server::sending::Field;
-use hpkp_server::setting::{RecordsSetting, UseSetting};
+use hpkp_server::setting::{GlobalSettings, ServerSettings};
 
 use crate::bindings::{PROXYREQ_PROXY, apr_pool_t, request_rec, server_rec};
 use crate::boundary::{self, OnPanic};
@@ -23,23 +19,11 @@ use crate::pool;
 
 /// What stands in a server.
 pub(crate) struct ServerConf {
-    pub(crate) enforced: UseSetting,
-    pub(crate) report_only: UseSetting,
-    pub(crate) check: Option<Check>,
-    /// The file of `HPKPTrustedCertificate` and where the directive stands.
-    pub(crate) trusted: Option<(String, Location)>,
-    /// In the main server, in the order in which they are defined.
-    pub(crate) policies: Vec<PolicySpec>,
+    pub(crate) settings: ServerSettings,
+    /// In the main server.
+    pub(crate) global: GlobalSettings,
     /// Whether a policy is being read, the last one.
     pub(crate) is_in_policy: bool,
-    /// In the main server.
-    pub(crate) on_start: Option<OnStart>,
-    /// In the main server, the directories with records of published pins.
-    pub(crate) published: Vec<RecordsSetting>,
-    /// In the main server, by which ports clients reach it, where these are not its own.
-    pub(crate) public_ports: PublicPorts,
-    /// In the main server, the hosts that clients do not reach here.
-    pub(crate) not_served_here: Vec<NotServedHere>,
     /// The context that mod_ssl made for it, or null.
     pub(crate) context: *mut SslCtx,
     /// mod_ssl's OpenSSL, in every server once a configuration with policies has been accepted.
@@ -51,16 +35,9 @@ pub(crate) struct ServerConf {
 impl Default for ServerConf {
     fn default() -> Self {
         Self {
-            enforced: UseSetting::default(),
-            report_only: UseSetting::default(),
-            check: None,
-            trusted: None,
-            policies: Vec::new(),
+            settings: ServerSettings::default(),
+            global: GlobalSettings::default(),
             is_in_policy: false,
-            on_start: None,
-            published: Vec::new(),
-            public_ports: PublicPorts::default(),
-            not_served_here: Vec::new(),
             context: ptr::null_mut(),
             active: None,
             response: None,
@@ -139,15 +116,9 @@ pub(crate) unsafe extern "C" fn merge(
     unsafe {
         let (outer, inner) = (&*outer.cast::<ServerConf>(), &*inner.cast::<ServerConf>());
         make("merge_server_config", pool, || {
-            let mut merged = ServerConf {
-                enforced: inner.enforced.clone(),
-                report_only: inner.report_only.clone(),
-                check: inner.check.or(outer.check),
-                trusted: inner.trusted.clone().or_else(|| outer.trusted.clone()),
-                ..ServerConf::default()
-            };
-            merged.enforced.inherit(&outer.enforced);
-            merged.report_only.inherit(&outer.report_only);
+            let settings = inner.settings.clone();
+            let mut merged = ServerConf { settings, ..ServerConf::default() };
+            merged.settings.inherit(&outer.settings);
             merged
         })
     }

@@ -108,10 +108,9 @@ unsafe extern "C" fn pre_handshake(
         // SAFETY: mod_ssl hands over a live connection, whose pool lives as long.
         unsafe {
             let conf = conf::settled_conf((*connection).base_server);
-            if is_proxy == 0
-                && conf.is_some_and(|conf| conf.active.is_some())
-                && let Some(slot) = httpd::connection_slot(connection)
-            {
+            let wanted = is_proxy == 0 && conf.is_some_and(|conf| conf.active.is_some());
+            let slot = if wanted { httpd::connection_slot(connection) } else { None };
+            if let Some(slot) = slot {
                 slot.write(pool::alloc_in_pool((*connection).pool, Connection::new(ssl, None)));
             }
         }
@@ -127,10 +126,9 @@ unsafe extern "C" fn process_connection(connection: *mut conn_rec) -> c_int {
             let kept = httpd::connection_slot::<Connection>(connection);
             let kept = kept.and_then(|slot| slot.read().as_mut());
             let conf = conf::settled_conf((*connection).base_server);
+            let active = conf.and_then(|conf| conf.active.as_ref());
             // Plain HTTP on a port for TLS is answered as such: then there is no `SSL` any more.
-            if let (Some(kept), Some(openssl)) = (kept, conf.and_then(|conf| conf.active.as_ref()))
-                && is_ssl(connection)
-            {
+            if let Some((kept, openssl)) = kept.zip(active).filter(|_| is_ssl(connection)) {
                 kept.context = Some(openssl.context_of(kept.ssl).into());
             }
         }

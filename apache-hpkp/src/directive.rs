@@ -1,10 +1,11 @@
-//! The directives (`docs/reference/directives.md`). httpd names an error's file and line.
+//! The directives (`docs/reference/directives.md`): where they may stand. Their values are read by
+//! [`hpkp_server::httpd`]. httpd names an error's file and line.
 
 use std::ffi::{CStr, c_char, c_uint, c_void};
 use std::ptr;
 
 use hpkp_core::text::Excerpt;
-use hpkp_server::setting::{self, PolicyDirective, SettingError, UseSetting};
+use hpkp_server::httpd as model;
 
 use crate::bindings::{
     GLOBAL_ONLY, NOT_IN_DIR_LOC_FILE, RSRC_CONF, ap_check_cmd_context, ap_walk_config, apr_pool_t,
@@ -45,37 +46,37 @@ pub(crate) static COMMANDS: Table<[command_rec; 14]> = Table([
         in_policy,
         c"the URI to which clients report violations",
     ),
-    command(c"HPKPUse", cmd_how_TAKE1, use_policy, c"the policy to enforce, or off"),
+    command(c"HPKPUse", cmd_how_TAKE1, in_server, c"the policy to enforce, or off"),
     command(
         c"HPKPUseReportOnly",
         cmd_how_TAKE1,
-        use_report_only,
+        in_server,
         c"the policy to try without enforcing it, or off",
     ),
-    command(c"HPKPCheck", cmd_how_TAKE1, check, c"refuse or warn"),
-    command(c"HPKPOnStart", cmd_how_TAKE1, on_start, c"warn or refuse"),
+    command(c"HPKPCheck", cmd_how_TAKE1, in_server, c"refuse or warn"),
+    command(c"HPKPOnStart", cmd_how_TAKE1, global, c"warn or refuse"),
     command(
         c"HPKPTrustedCertificate",
         cmd_how_TAKE1,
-        trusted_certificate,
+        in_server,
         c"a file with trust anchors in addition to those of the system",
     ),
     command(
         c"HPKPPublishedPins",
         cmd_how_RAW_ARGS,
-        published_pins,
+        global,
         c"a directory with records of published pins, and writer=NAME or read_only",
     ),
     command(
         c"HPKPPublicPort",
         cmd_how_RAW_ARGS,
-        public_port,
+        global,
         c"a port of Listen, and the port that clients connect to",
     ),
     command(
         c"HPKPNotServedHere",
         cmd_how_RAW_ARGS,
-        not_served_here,
+        global,
         c"hosts that clients do not reach here, as NAME or NAME:PORT",
     ),
     command_rec {
@@ -133,27 +134,6 @@ unsafe fn handle(
     })
 }
 
-/// Runs the handler of a directive of the main server that takes words.
-///
-/// # Safety
-/// As for [`handle`].
-unsafe fn handle_words(
-    cmd: *mut cmd_parms,
-    arguments: *const c_char,
-    set: impl FnOnce(&mut ServerConf, &[String], &str) -> Result<(), String>,
-) -> *const c_char {
-    // SAFETY: by the caller's promise.
-    unsafe {
-        let elsewhere = ap_check_cmd_context(cmd, GLOBAL_ONLY as c_uint);
-        if !elsewhere.is_null() {
-            return elsewhere;
-        }
-        handle(cmd, arguments, |conf, text| {
-            set(conf, &httpd::words((*cmd).temp_pool, arguments), text)
-        })
-    }
-}
-
 /// The answer to what cannot be.
 const BUG: &CStr = c"bug in mod_hpkp, please report it";
 
@@ -183,18 +163,6 @@ unsafe fn in_pool(pool: *mut apr_pool_t, text: &str) -> *const c_char {
     unsafe { apr_pstrmemdup(pool, text.as_ptr(), text.count_bytes()) }
 }
 
-/// A directive's error in httpd's manner: the directive first.
-fn phrase(error: SettingError, name: &str, value: &str) -> String {
-    match error {
-        SettingError::Duplicate => format!("duplicate {name}"),
-        SettingError::NoChoice(choices) => {
-            format!("{name} must be {choices}, not \"{}\"", Excerpt::new(value))
-        }
-        SettingError::Finding(code, text) => format!("hpkp: [{code}] -: {text}"),
-        SettingError::Text(text) => format!("hpkp: {name}: {text}"),
-    }
-}
-
 /// The directive's name as it is known, however it is written.
 ///
 /// # Safety
@@ -204,144 +172,39 @@ unsafe fn name(cmd: *const cmd_parms) -> &'static str {
     unsafe { CStr::from_ptr((*(*cmd).cmd).name).to_str().unwrap_or_default() }
 }
 
-unsafe extern "C" fn use_policy(
+/// A directive of a server or of all servers.
+unsafe extern "C" fn in_server(
     cmd: *mut cmd_parms,
     _: *mut c_void,
     value: *const c_char,
 ) -> *const c_char {
     // SAFETY: httpd calls this with a directive of ours.
-    unsafe { set_use(cmd, value, |conf| &mut conf.enforced) }
-}
-
-unsafe extern "C" fn use_report_only(
-    cmd: *mut cmd_parms,
-    _: *mut c_void,
-    value: *const c_char,
-) -> *const c_char {
-    // SAFETY: as for `use_policy`.
-    unsafe { set_use(cmd, value, |conf| &mut conf.report_only) }
-}
-
-/// Of two in one place the later counts, as it does with most directives of httpd.
-///
-/// # Safety
-/// As for [`handle`].
-unsafe fn set_use(
-    cmd: *mut cmd_parms,
-    value: *const c_char,
-    setting: fn(&mut ServerConf) -> &mut UseSetting,
-) -> *const c_char {
-    // SAFETY: by the caller's promise.
     unsafe {
         handle(cmd, value, |conf, value| {
-            let value = if value.eq_ignore_ascii_case("off") { "off" } else { value };
-            *setting(conf) = UseSetting::new(value, httpd::location((*cmd).directive));
-            Ok(())
+            let full_path = |path: &str| httpd::full_path((*cmd).pool, path);
+            let at = httpd::location((*cmd).directive);
+            model::set_in_server(&mut conf.settings, name(cmd), value, at, full_path)
         })
     }
 }
 
-unsafe extern "C" fn check(
+/// A directive that stands outside all virtual hosts.
+unsafe extern "C" fn global(
     cmd: *mut cmd_parms,
     _: *mut c_void,
-    value: *const c_char,
+    arguments: *const c_char,
 ) -> *const c_char {
-    // SAFETY: as for `use_policy`.
-    unsafe {
-        handle(cmd, value, |conf, value| {
-            let chosen = setting::choose(setting::CHECK, value, true);
-            conf.check = Some(chosen.map_err(|error| phrase(error, name(cmd), value))?);
-            Ok(())
-        })
-    }
-}
-
-unsafe extern "C" fn on_start(
-    cmd: *mut cmd_parms,
-    _: *mut c_void,
-    value: *const c_char,
-) -> *const c_char {
-    // SAFETY: as for `use_policy`.
+    // SAFETY: as for `in_server`.
     unsafe {
         let elsewhere = ap_check_cmd_context(cmd, GLOBAL_ONLY as c_uint);
         if !elsewhere.is_null() {
             return elsewhere;
         }
-        handle(cmd, value, |conf, value| {
-            let chosen = setting::choose(setting::ON_START, value, true);
-            conf.on_start = Some(chosen.map_err(|error| phrase(error, name(cmd), value))?);
-            Ok(())
-        })
-    }
-}
-
-unsafe extern "C" fn trusted_certificate(
-    cmd: *mut cmd_parms,
-    _: *mut c_void,
-    value: *const c_char,
-) -> *const c_char {
-    // SAFETY: as for `use_policy`.
-    unsafe {
-        handle(cmd, value, |conf, value| {
-            let path = httpd::full_path((*cmd).pool, value);
-            conf.trusted = Some((path, httpd::location((*cmd).directive)));
-            Ok(())
-        })
-    }
-}
-
-unsafe extern "C" fn published_pins(
-    cmd: *mut cmd_parms,
-    _: *mut c_void,
-    arguments: *const c_char,
-) -> *const c_char {
-    // SAFETY: as for `use_policy`.
-    unsafe {
-        handle_words(cmd, arguments, |conf, words, text| {
-            let at = httpd::location((*cmd).directive);
+        handle(cmd, arguments, |conf, text| {
+            let words = httpd::words((*cmd).temp_pool, arguments);
             let full_path = |path: &str| httpd::full_path((*cmd).pool, path);
-            setting::add_records(&mut conf.published, words, at, full_path)
-                .map_err(|error| phrase(error, name(cmd), text))
-        })
-    }
-}
-
-unsafe extern "C" fn public_port(
-    cmd: *mut cmd_parms,
-    _: *mut c_void,
-    arguments: *const c_char,
-) -> *const c_char {
-    // SAFETY: as for `use_policy`.
-    unsafe {
-        handle_words(cmd, arguments, |conf, words, text| {
-            let name = name(cmd);
-            let [listen, public] = words else {
-                return Err(format!("{name} takes two arguments, as in {name} 8443 443"));
-            };
-            conf.public_ports
-                .add(listen, public, httpd::location((*cmd).directive), false)
-                .map_err(|error| phrase(error, name, text))
-        })
-    }
-}
-
-unsafe extern "C" fn not_served_here(
-    cmd: *mut cmd_parms,
-    _: *mut c_void,
-    arguments: *const c_char,
-) -> *const c_char {
-    // SAFETY: as for `use_policy`.
-    unsafe {
-        handle_words(cmd, arguments, |conf, words, text| {
-            let name = name(cmd);
-            if words.is_empty() {
-                return Err(format!(
-                    "{name} takes one or more hosts, as in {name} api.example.com"
-                ));
-            }
             let at = httpd::location((*cmd).directive);
-            setting::add_not_served_here(&mut conf.not_served_here, words, &at)
-                .map_err(|error| phrase(error, name, text))
+            model::set_global(&mut conf.global, name(cmd), (text, &words), at, full_path)
         })
     }
 }
@@ -352,7 +215,7 @@ unsafe extern "C" fn policy(
     _: *mut c_void,
     arguments: *const c_char,
 ) -> *const c_char {
-    // SAFETY: as for `use_policy`.
+    // SAFETY: as for `in_server`.
     guarded("policy", || unsafe { read_policy(cmd, arguments) })
 }
 
@@ -367,10 +230,8 @@ unsafe fn read_policy(cmd: *mut cmd_parms, arguments: *const c_char) -> *const c
             return elsewhere;
         }
         let begun = handle(cmd, arguments, |conf, arguments| {
-            let pool = (*cmd).temp_pool;
-            let policy_name = name_of_block(pool, arguments)?;
-            setting::define(&mut conf.policies, &policy_name, httpd::location((*cmd).directive))
-                .map_err(|error| phrase(error, "<HPKPPolicy>", &policy_name))?;
+            let words = words_of_block((*cmd).temp_pool, arguments);
+            model::define(&mut conf.global, words, httpd::location((*cmd).directive))?;
             conf.is_in_policy = true;
             Ok(())
         });
@@ -380,11 +241,11 @@ unsafe fn read_policy(cmd: *mut cmd_parms, arguments: *const c_char) -> *const c
         let first = (*(*cmd).directive).first_child;
         // httpd would execute any directive that is allowed in a server.
         let mut all = siblings(first).map(|one| (one, cstr::text(one.directive)));
-        let error = match all.find(|(_, name)| policy_directive(name).is_none()) {
+        let error = match all.find(|(_, name)| model::policy_directive(name).is_none()) {
             Some((directive, name)) => {
                 (*cmd).err_directive = directive;
-                let excerpt = Excerpt::new(&name);
-                in_pool((*cmd).pool, &format!("{excerpt} not allowed in <HPKPPolicy>"))
+                let shown = Excerpt::new(&name);
+                in_pool((*cmd).pool, &format!("{shown} not allowed in <HPKPPolicy>"))
             }
             None => ap_walk_config(first, cmd, (*cmd).context),
         };
@@ -395,30 +256,15 @@ unsafe fn read_policy(cmd: *mut cmd_parms, arguments: *const c_char) -> *const c
     }
 }
 
-/// The one word between `<HPKPPolicy` and `>`.
+/// The words between `<HPKPPolicy` and `>`, none where that is missing.
 ///
 /// # Safety
 /// `pool` is live.
-unsafe fn name_of_block(pool: *mut apr_pool_t, arguments: &str) -> Result<String, String> {
-    let usage = || "<HPKPPolicy> takes one name, as in <HPKPPolicy site>".to_owned();
-    let arguments = arguments.trim_end().strip_suffix('>').ok_or_else(usage)?;
+unsafe fn words_of_block(pool: *mut apr_pool_t, arguments: &str) -> Vec<String> {
+    let Some(arguments) = arguments.trim_end().strip_suffix('>') else { return Vec::new() };
     let arguments = cstr::c_string(arguments.trim());
     // SAFETY: by the caller's promise.
-    match <[String; 1]>::try_from(unsafe { httpd::words(pool, arguments.as_ptr()) }) {
-        Ok([word]) if !word.is_empty() => Ok(word),
-        _ => Err(usage()),
-    }
-}
-
-fn policy_directive(name: &str) -> Option<PolicyDirective> {
-    [
-        ("HPKPPin", PolicyDirective::Pin),
-        ("HPKPMaxAge", PolicyDirective::MaxAge),
-        ("HPKPIncludeSubDomains", PolicyDirective::IncludeSubdomains),
-        ("HPKPReportURI", PolicyDirective::ReportUri),
-    ]
-    .into_iter()
-    .find_map(|(known, directive)| known.eq_ignore_ascii_case(name).then_some(directive))
+    unsafe { httpd::words(pool, arguments.as_ptr()) }
 }
 
 /// A directive that stands in a policy.
@@ -427,19 +273,13 @@ unsafe extern "C" fn in_policy(
     _: *mut c_void,
     value: *const c_char,
 ) -> *const c_char {
-    // SAFETY: as for `use_policy`.
+    // SAFETY: as for `in_server`.
     unsafe {
         handle(cmd, value, |conf, value| {
-            let name = name(cmd);
-            let directive = policy_directive(name);
-            let open = conf.policies.last_mut().filter(|_| conf.is_in_policy);
-            let (Some(directive), Some(policy)) = (directive, open) else {
-                return Err(format!("{name} not allowed outside <HPKPPolicy>"));
-            };
-            let at = httpd::location((*cmd).directive);
+            let policy = conf.global.policies.last_mut().filter(|_| conf.is_in_policy);
             let full_path = |path: &str| httpd::full_path((*cmd).pool, path);
-            setting::set(policy, (directive, name), value, at, full_path, true)
-                .map_err(|error| phrase(error, name, value))
+            let at = httpd::location((*cmd).directive);
+            model::set_in_policy(policy, name(cmd), value, at, full_path)
         })
     }
 }

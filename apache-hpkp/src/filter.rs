@@ -186,11 +186,9 @@ unsafe fn set_fields(r: *mut request_rec, kept: *const Connection) {
             let is_sent = context.is_some_and(|context| prepared.field.is_sent_on(context))
                 && (prepared.field.kind() != Kind::Enforced || is_asked(r, response));
             set_field(r, prepared, is_sent);
-            if first
-                && is_sent
-                && (*r).assbackwards == 0
-                && let Some(slot) = httpd::request_slot(r)
-            {
+            let noted = first && is_sent && (*r).assbackwards == 0;
+            let slot = if noted { httpd::request_slot(r) } else { None };
+            if let Some(slot) = slot {
                 slot.write(ptr::from_ref(prepared).cast_mut());
             }
             first = false;

@@ -11,14 +11,13 @@ use std::ffi::c_int;
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hpkp_core::check::{
-    Certificates, Context, Deployment, Host, Listener, Names, Records, TrustSetting, Verdict,
-};
-use hpkp_core::finding::{Check, Class, Code};
-use hpkp_server::failure::{self, Phase};
+use hpkp_core::check::{Certificates, TrustSetting, Verdict};
+use hpkp_core::finding::Check;
+use hpkp_server::failure::{self, LogLine, Phase};
+use hpkp_server::httpd::{self as model, NOT_YET};
 use hpkp_server::journal::{self, Journal, Predecessor};
 use hpkp_server::living::{self, Pid};
-use hpkp_server::loader::{self, Loader};
+use hpkp_server::loader::Loader;
 use hpkp_server::openssl::{OpenSsl, OpenSslError, SslCtx};
 use hpkp_server::sending::{self, ContextAddress};
 
@@ -29,30 +28,20 @@ use crate::bindings::{
 };
 use crate::boundary::{self, OnPanic};
 use crate::conf;
-use crate::conf::{Response, ServerConf};
+use crate::conf::Response;
 use crate::connection;
 use crate::cstr;
 use crate::fork;
 use crate::httpd::{self, OK};
 use crate::invoker;
 use crate::log;
-use crate::mod_ssl::{NOT_YET, TlsDirectives};
+use crate::mod_ssl;
 use crate::phase::{self, Purpose};
 use crate::shutdown;
 use crate::vhost::{self, Server};
 
 /// The variable that lets a test pass where it would be refused: for placeholder certificates.
 const OVERRIDE: &str = "HPKP_CHECK";
-
-/// What the directives are called here.
-const NAMES: Names = Names {
-    max_age: "HPKPMaxAge",
-    report_uri: "HPKPReportURI",
-    trusted_certificate: "HPKPTrustedCertificate",
-    published_pins: "HPKPPublishedPins",
-    not_served_here: "HPKPNotServedHere",
-    reject_handshake: None,
-};
 
 /// mod_ssl's signature for `init_server`.
 type InitServer =
@@ -199,15 +188,16 @@ fn why_lenient() -> Option<String> {
 /// `main` is the main server of the configuration just read, and `pool` is live.
 unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -> bool {
     // SAFETY: by the caller's promise; nothing changes these settings while they are looked at.
-    let (conf, mut servers) = unsafe { (conf::settled_conf(main), Server::all(main)) };
+    let (conf, mut servers) = unsafe { (conf::settled_conf(main), vhost::all(main)) };
     // Without its slot httpd would not call us.
     let Some(conf) = conf else { return false };
-    if !servers.iter().any(Server::uses_policy) && conf.published.is_empty() {
+    if !servers.iter().any(|server| server.settings.uses_policy())
+        && conf.global.published.is_empty()
+    {
         return true;
     }
-    if purpose == Purpose::Test
-        && let Some(why) = why_lenient()
-    {
+    let lenient = (purpose == Purpose::Test).then(why_lenient).flatten();
+    if let Some(why) = lenient {
         for server in &mut servers {
             server.check = Check::Warn;
         }
@@ -216,18 +206,26 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
     }
     let openssl = httpd::openssl();
     // SAFETY: by the caller's promise.
-    let directives = unsafe { TlsDirectives::read(pool) };
+    let directives = unsafe { mod_ssl::read(pool) };
     let mut loader = Loader::new(openssl.as_ref());
     // Without mod_ssl its directives mean nothing, wherever they came from.
     let has_tls = httpd::is_loaded(c"mod_ssl.c");
     let presented = servers
         .iter()
-        .map(|server| has_tls.then(|| directives.certificates(server, &mut loader)).flatten())
+        .map(|server| {
+            // SAFETY: by the caller's promise.
+            let place = unsafe { mod_ssl::place(server.handle.record) };
+            let listens_on_https = || server.handle.listens_on_https();
+            let read = || directives.certificates(server, &place, listens_on_https, &mut loader);
+            has_tls.then(read).flatten()
+        })
         .collect();
-    let (records, _) = journal::read(&conf.published);
-    let mut deployment = deployment(&servers, presented, &mut loader, conf, records);
+    let (records, _) = journal::read(&conf.global.published);
+    let ports = vhost::listening_ports();
+    let mut deployment =
+        model::deployment(&servers, presented, &ports, &mut loader, &conf.global, records);
     let verdict = loader.check(&mut deployment);
-    let judgement = judged(&verdict, has_tls, Phase::Test, conf.on_start, || None);
+    let judgement = judged(&verdict, has_tls, Phase::Test, conf.global.on_start, || None);
     judgement.lines.iter().for_each(log::line_of_test);
     !judgement.refused
 }
@@ -243,10 +241,12 @@ static SYSTEM: Mutex<Option<Arc<TrustSetting>>> = Mutex::new(None);
 /// of the configuration; `temporary` is live as long as the call.
 unsafe fn serve(pool: *mut apr_pool_t, temporary: *mut apr_pool_t, main: *mut server_rec) -> bool {
     // SAFETY: by the caller's promise; nothing changes these settings any more.
-    let (conf, servers) = unsafe { (conf::settled_conf(main), Server::all(main)) };
+    let (conf, servers) = unsafe { (conf::settled_conf(main), vhost::all(main)) };
     // Without its slot httpd would not call us.
     let Some(conf) = conf else { return !phase::can_refuse() };
-    if !servers.iter().any(Server::uses_policy) && conf.published.is_empty() {
+    if !servers.iter().any(|server| server.settings.uses_policy())
+        && conf.global.published.is_empty()
+    {
         log::release_terminal();
         return true;
     }
@@ -258,27 +258,17 @@ unsafe fn serve(pool: *mut apr_pool_t, temporary: *mut apr_pool_t, main: *mut se
         loader.adopt_system(system);
     }
     // SAFETY: by the caller's promise.
-    let directives = unsafe { TlsDirectives::read(temporary) };
-    let (mut addresses, mut presented) = (Vec::new(), Vec::new());
-    let mut leaves = HashMap::new();
-    for server in &servers {
-        let context = server.conf().context;
-        presented.push((!context.is_null()).then(|| {
-            addresses.push(ContextAddress::from(context.cast_const()));
-            // SAFETY: mod_ssl made the context in this reading; nobody changes it any more.
-            let certificates = unsafe { loader.loaded(context) };
-            match is_fallback(&certificates) {
-                true => NOT_YET,
-                false => directives.named(server, certificates, &mut leaves),
-            }
-        }));
-    }
-    let (records, journal) = journal::read(&conf.published);
-    let mut deployment = deployment(&servers, presented, &mut loader, conf, records);
+    let directives = unsafe { mod_ssl::read(temporary) };
+    // SAFETY: by the caller's promise.
+    let (addresses, presented) = unsafe { loaded(&servers, &directives, &mut loader) };
+    let (records, journal) = journal::read(&conf.global.published);
+    let ports = vhost::listening_ports();
+    let mut deployment =
+        model::deployment(&servers, presented, &ports, &mut loader, &conf.global, records);
     let mut verdict = loader.check(&mut deployment);
     let has_tls = httpd::is_loaded(c"mod_ssl.c");
     let phase = phase::serving();
-    let judgement = judged(&verdict, has_tls, phase, conf.on_start, || {
+    let judgement = judged(&verdict, has_tls, phase, conf.global.on_start, || {
         // This server has begun to listen by now.
         let claimant = || journal.as_ref().and_then(Journal::claimant);
         living::master_at(&living::own_addresses()).or_else(claimant)
@@ -315,6 +305,34 @@ unsafe fn serve(pool: *mut apr_pool_t, temporary: *mut apr_pool_t, main: *mut se
     true
 }
 
+/// The contexts of the servers, and what these present, where they have one.
+///
+/// # Safety
+/// The servers are those of the configuration that is about to take effect.
+unsafe fn loaded(
+    servers: &[Server],
+    directives: &mod_ssl::TlsDirectives,
+    loader: &mut Loader<'_>,
+) -> (Vec<ContextAddress>, Vec<Option<Certificates>>) {
+    let (mut addresses, mut presented) = (Vec::new(), Vec::new());
+    let mut leaves = HashMap::new();
+    for server in servers {
+        let context = server.handle.conf().context;
+        presented.push((!context.is_null()).then(|| {
+            addresses.push(ContextAddress::from(context.cast_const()));
+            // SAFETY: mod_ssl made the context in this reading; nobody changes it any more.
+            let certificates = unsafe { loader.loaded(context) };
+            if is_fallback(&certificates) {
+                return NOT_YET;
+            }
+            // SAFETY: by the caller's promise.
+            let place = unsafe { mod_ssl::place(server.handle.record) };
+            directives.named(server, &place, certificates, &mut leaves)
+        }));
+    }
+    (addresses, presented)
+}
+
 fn activate(
     servers: &[Server],
     verdict: &Verdict,
@@ -326,10 +344,10 @@ fn activate(
     let openssl = Arc::new(openssl);
     let fields = sending::fields(verdict, addresses).into_iter().zip(&verdict.hosts);
     for (server, (fields, host)) in servers.iter().zip(fields) {
-        // SAFETY: `Server::of` took it from httpd; the servers are different objects, and one
+        // SAFETY: `vhost::all` took it from httpd; the servers are different objects, and one
         // thread reads the configuration.
         unsafe {
-            let conf = server.conf.as_ptr();
+            let conf = server.handle.conf.as_ptr();
             (*conf).active = Some(openssl.clone());
             (*conf).response = Response::new(fields, host.header_names.clone());
         }
@@ -344,60 +362,6 @@ fn is_fallback(certificates: &Certificates) -> bool {
         .any(|chain| chain.leaf().subject().to_string().contains("Apache Managed Domain Fallback"))
 }
 
-/// What the servers present, none for one that is not on TLS, and what their policies say.
-fn deployment(
-    servers: &[Server],
-    presented: Vec<Option<Certificates>>,
-    loader: &mut Loader<'_>,
-    conf: &ServerConf,
-    records: Option<Records>,
-) -> Deployment {
-    let is_tls: Vec<bool> = presented.iter().map(Option::is_some).collect();
-    let listeners = vhost::listeners(servers, &is_tls);
-    let listening: Vec<(u16, String)> =
-        listeners.iter().map(|listener| (listener.port, String::new())).collect();
-    let by_public_port = |listener: Listener| {
-        let ports = conf.public_ports.of(listener.port, "");
-        ports.into_iter().map(move |port| Listener { port, ..listener.clone() })
-    };
-    let mut deployment = Deployment {
-        policies: loader::resolve(&conf.policies),
-        names: NAMES,
-        listeners: listeners.into_iter().flat_map(by_public_port).collect(),
-        records,
-        not_served_here: conf.not_served_here.clone(),
-        noticed: conf.public_ports.unused(&listening).collect(),
-        ..Deployment::default()
-    };
-    let has_hosts = servers.len() > 1;
-    for (server, certificates) in servers.iter().zip(presented) {
-        let tls = certificates.is_some();
-        let own = certificates.map(|certificates| {
-            let trust = loader.trust(server.conf().trusted.as_ref());
-            deployment.contexts.push(Context { certificates, trust });
-            deployment.contexts.len() - 1
-        });
-        let [enforced, report_only] = server.policies().map(|policy_use| {
-            let mut policy_use = policy_use.cloned()?;
-            // What stands outside all virtual hosts is meant for them.
-            policy_use.own &= !(has_hosts && deployment.hosts.is_empty());
-            Some(policy_use)
-        });
-        deployment.hosts.push(Host {
-            label: server.label.clone(),
-            names: server.names.clone(),
-            tls,
-            contexts: own.filter(|_| server.is_asked).into_iter().collect(),
-            check: server.check,
-            enforced,
-            report_only,
-            accepted: Vec::new(),
-            serving: Vec::new(),
-        });
-    }
-    deployment
-}
-
 /// The table's answer, with what only httpd can lack.
 fn judged(
     verdict: &Verdict,
@@ -409,11 +373,10 @@ fn judged(
     let on_start = on_start.unwrap_or_default();
     let mut judgement = failure::judge_beside(verdict, phase, on_start, beside);
     if !has_tls {
-        let text = "mod_ssl is not loaded, so no server uses TLS and no header is sent; to load it: \
-                    a2enmod ssl";
-        let answer = failure::answer(Class::Warning, Check::Warn, phase, failure::OnStart::Warn);
-        let text = format!("hpkp: [{}] -: {text}", Code::NoTls);
-        judgement.lines.push(failure::LogLine { answer, text, at: None });
+        let finding = model::without_tls();
+        let lines = failure::lines_after(&finding, phase);
+        // No directive is the cause.
+        judgement.lines.extend(lines.map(|line| LogLine { at: None, ..line }));
     }
     judgement
 }

@@ -1,8 +1,7 @@
 //! The Apache httpd module: directives in, output filter out.
 //!
-//! Data flow: `directive` reads the configuration into `conf`. At a test, `mod_ssl` reads the
-//! certificates that mod_ssl is going to load, those of mod_md (`mod_md`) included; at a start and a
-//! reload, `gate` has the contexts that it did load. `vhost` tells which of them clients see, `gate`
+//! Data flow: `directive` reads the configuration into `conf`. At a test, `mod_ssl` reads the directives
+//! of mod_ssl and mod_md, and `hpkp_server::httpd` the files that they name; at a start and a reload, `gate` has the contexts that it did load. `vhost` tells which of them clients see, `gate`
 //! hands all of it to the core's check and refuses or goes on; at last, `shutdown` records that the
 //! server has stopped. `connection` keeps which context a connection uses, and `filter` adds the field
 //! to responses.
@@ -22,7 +21,6 @@ mod gate;
 mod httpd;
 mod invoker;
 mod log;
-mod mod_md;
 mod mod_ssl;
 mod phase;
 mod pool;

@@ -81,13 +81,8 @@ fn prepare(arguments: &AnalyzeArguments) -> Result<(Vec<Named>, Anchored, CaTabl
     let targets = targets(arguments)?;
     let table = CaTable::read(arguments.ca_table.as_deref())
         .map_err(|error| Failed::Other(error.exit(), error.to_string()))?;
-    let anchored = Anchored::read(arguments.ca_file.as_deref()).map_err(|(code, text)| {
-        let exit = match code {
-            hpkp_core::finding::Code::OversizedInput => Exit::No,
-            _ => Exit::Undetermined,
-        };
-        Failed::Other(exit, text)
-    })?;
+    let anchored = Anchored::read(arguments.ca_file.as_deref())
+        .map_err(|(exit, text)| Failed::Other(exit, text))?;
     Ok((targets, anchored, table))
 }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 pub(crate) struct Described {
     /// `sha256/` and base64.
     pub(crate) pin: String,
-    /// `certificate`, `certification request` or `public key`.
+    /// `certificate`, `certification request`, `public key` or `private key`.
     pub(crate) found_in: String,
     /// Of a certificate, as are the others.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,6 +36,18 @@ impl Described {
             issuer: certificate.map(|c| c.issuer().to_owned()),
             dns_names: certificate.map(|c| c.dns_names().to_vec()).unwrap_or_default(),
             not_after: certificate.map(|c| hpkp_core::date::format(c.not_after())),
+        }
+    }
+
+    /// A private key: its pin, and nothing else of it.
+    pub(crate) fn of_private_key(pin: Pin) -> Self {
+        Self {
+            pin: format!("sha256/{pin}"),
+            found_in: "private key".to_owned(),
+            subject: None,
+            issuer: None,
+            dns_names: Vec::new(),
+            not_after: None,
         }
     }
 

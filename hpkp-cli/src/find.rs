@@ -15,6 +15,7 @@ use crate::encoded;
 use crate::exit::Exit;
 use crate::input::{self, InputError};
 use crate::key;
+use crate::keys::{Passphrase, keep_out_of_core_dumps};
 use crate::output::{self, JSON_VERSION};
 use crate::private_key::{self, Told};
 use crate::progress::Progress;
@@ -82,13 +83,17 @@ struct Closed {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &FindArguments) -> Exit {
-    let FindArguments { key, directory, json } = arguments;
+    let FindArguments { key, directory, passphrase_file, json } = arguments;
     // The order that `grep` has is the other one in `find`.
     if Path::new(key).is_dir() && directory.to_str().is_some_and(|text| text.parse::<Pin>().is_ok())
     {
         return usage::wrong("the pin comes before the directory: hpkp find PIN DIR");
     }
-    let pin = match key::pin(key) {
+    let passphrase = match passphrase_file.as_deref().map(Passphrase::of_file).transpose() {
+        Ok(passphrase) => passphrase,
+        Err(failure) => return failure.end(),
+    };
+    let pin = match key::pin(key, passphrase.as_ref()) {
         Ok((pin, _)) => pin,
         Err((Exit::Usage, text)) => return usage::wrong(&text),
         Err((exit, text)) => {
@@ -96,7 +101,8 @@ pub(crate) fn run(arguments: &FindArguments) -> Exit {
             return exit;
         }
     };
-    let mut search = Search::new(pin, *json, directory);
+    keep_out_of_core_dumps();
+    let mut search = Search::new(pin, passphrase, *json, directory);
     let searched = match directory.is_file() {
         true => {
             let _ = search.file(directory);
@@ -114,6 +120,7 @@ pub(crate) fn run(arguments: &FindArguments) -> Exit {
 /// A search for a key. What it finds is printed at once.
 struct Search {
     pin: Pin,
+    passphrase: Option<Passphrase>,
     json: bool,
     progress: Progress,
     files: u64,
@@ -126,9 +133,10 @@ struct Search {
 }
 
 impl Search {
-    fn new(pin: Pin, json: bool, directory: &Path) -> Self {
+    fn new(pin: Pin, passphrase: Option<Passphrase>, json: bool, directory: &Path) -> Self {
         Self {
             pin,
+            passphrase,
             json,
             progress: Progress::start(&format!("searching {}", output::path(directory))),
             files: 0,
@@ -170,7 +178,8 @@ impl Search {
             }
         };
         let first = self.found.len();
-        look(path, &bytes, self.pin, &mut self.found, &mut self.not_searched);
+        let told = private_key::in_file(&bytes, self.passphrase.as_ref());
+        look(path, &bytes, told, self.pin, &mut self.found, &mut self.not_searched);
         if is_whole_certificate(&bytes, self.pin) {
             self.whole.push(output::path(path));
         }
@@ -265,7 +274,14 @@ fn summarised(closed: &[Closed]) -> Vec<String> {
 }
 
 /// Looks for the key `pin` in a file.
-fn look(path: &Path, octets: &[u8], pin: Pin, found: &mut Vec<Found>, closed: &mut Vec<Closed>) {
+fn look(
+    path: &Path,
+    octets: &[u8],
+    private: Vec<Told>,
+    pin: Pin,
+    found: &mut Vec<Found>,
+    closed: &mut Vec<Closed>,
+) {
     let path = output::path(path);
     let first = found.len();
     let mut add = |holds| {
@@ -273,7 +289,7 @@ fn look(path: &Path, octets: &[u8], pin: Pin, found: &mut Vec<Found>, closed: &m
             found.push(Found { path: path.clone(), holds });
         }
     };
-    for read in private_key::in_file(octets) {
+    for read in private {
         let why = match read {
             Told::Pin(of_key) => {
                 if of_key == pin {

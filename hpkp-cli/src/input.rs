@@ -6,6 +6,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use zeroize::Zeroizing;
+
 use crate::exit::Exit;
 use crate::output;
 
@@ -59,8 +61,8 @@ pub(crate) fn named(path: &Path, limit: usize) -> Result<Vec<u8>, InputError> {
 }
 
 /// What stands in a file that was found in a directory. Nobody asked for a FIFO there, so the
-/// command does not wait for one.
-pub(crate) fn found(path: &Path, limit: usize) -> Result<Vec<u8>, InputError> {
+/// command does not wait for one. The buffer is wiped: it may be a private key.
+pub(crate) fn found(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, InputError> {
     let file =
         OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     let metadata = file.metadata()?;
@@ -71,12 +73,59 @@ pub(crate) fn found(path: &Path, limit: usize) -> Result<Vec<u8>, InputError> {
     if metadata.len() > limit as u64 {
         return Err(InputError::TooLarge { limit });
     }
-    all(file, limit)
+    wiped(file, usize::try_from(metadata.len()).unwrap_or(limit), limit)
 }
 
 /// What comes on standard input.
 pub(crate) fn standard(limit: usize) -> Result<Vec<u8>, InputError> {
     all(io::stdin().lock(), limit)
+}
+
+/// What stands in a file that may have a private key, in a buffer that is wiped.
+pub(crate) fn secret(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, InputError> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+    if metadata.is_file() && length > limit {
+        return Err(InputError::TooLarge { limit });
+    }
+    wiped(file, length.min(limit), limit)
+}
+
+/// What comes on standard input and may have a private key, in a buffer that is wiped.
+pub(crate) fn secret_standard(limit: usize) -> Result<Zeroizing<Vec<u8>>, InputError> {
+    wiped(io::stdin().lock(), 0, limit)
+}
+
+/// A buffer that grows leaves its old self behind, so this one grows by moving to a new one.
+fn wiped(
+    mut source: impl Read,
+    expected: usize,
+    limit: usize,
+) -> Result<Zeroizing<Vec<u8>>, InputError> {
+    // One byte more than expected: the end is found without a larger buffer.
+    let first = if expected == 0 { 4096 } else { expected + 1 };
+    let mut all = Zeroizing::new(vec![0; first]);
+    let mut end = 0;
+    loop {
+        match source.read(&mut all[end..]) {
+            Ok(0) => {
+                all.truncate(end);
+                return Ok(all);
+            }
+            Ok(read) => end += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+        if end > limit {
+            return Err(InputError::TooLarge { limit });
+        }
+        if end == all.len() {
+            let mut larger = Zeroizing::new(vec![0; 2 * end]);
+            larger[..end].copy_from_slice(&all);
+            all = larger;
+        }
+    }
 }
 
 fn all(source: impl Read, limit: usize) -> Result<Vec<u8>, InputError> {

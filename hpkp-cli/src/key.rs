@@ -10,6 +10,7 @@ use hpkp_core::ua::host::Host;
 
 use crate::exit::Exit;
 use crate::input::{self, InputError};
+use crate::keys::Passphrase;
 use crate::output;
 use crate::private_key::{self, Told};
 
@@ -22,11 +23,15 @@ pub(crate) enum Origin {
     File,
 }
 
-/// The pin that `text` is, or that of the first key in the file that it names; a private key will do.
+/// The pin that `text` is, or that of the first key in the file that it names; a private key will do, if it
+/// is not encrypted or `passphrase` opens it.
 ///
 /// # Errors
 /// How to end, and what to say.
-pub(crate) fn pin(text: &OsStr) -> Result<(Pin, Origin), (Exit, String)> {
+pub(crate) fn pin(
+    text: &OsStr,
+    passphrase: Option<&Passphrase>,
+) -> Result<(Pin, Origin), (Exit, String)> {
     let shown = output::path(Path::new(text));
     let not_a_pin = match text.to_str().map(str::parse::<Pin>) {
         Some(Ok(pin)) => return Ok((pin, Origin::Argument)),
@@ -36,7 +41,7 @@ pub(crate) fn pin(text: &OsStr) -> Result<(Pin, Origin), (Exit, String)> {
         Some(Err(error)) => error.to_string(),
         None => "not UTF-8".to_owned(),
     };
-    let bytes = match input::named(Path::new(text), spki::MAX_FILE) {
+    let bytes = match input::secret(Path::new(text), spki::MAX_FILE) {
         Ok(bytes) => bytes,
         Err(InputError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
             let hint = match text.to_str() {
@@ -54,22 +59,28 @@ pub(crate) fn pin(text: &OsStr) -> Result<(Pin, Origin), (Exit, String)> {
         }
         Err(error) => return Err((error.exit(), format!("{shown}: {error}"))),
     };
-    first(&bytes)
+    first(&bytes, passphrase)
         .map_err(|why| (Exit::No, format!("{shown}: {why}")))
         .map(|pin| (pin, Origin::File))
 }
 
 /// The pin of the first key in a file.
-fn first(bytes: &[u8]) -> Result<Pin, String> {
+fn first(bytes: &[u8], passphrase: Option<&Passphrase>) -> Result<Pin, String> {
     match spki::read(bytes) {
         Ok(keys) => keys.first().map(|key| key.pin).ok_or_else(|| "contains no key".to_owned()),
         Err(SpkiError::PrivateKey) => {
-            let mut keys = private_key::in_file(bytes);
-            let pin = keys.find_map(|key| match key {
-                Told::Pin(pin) => Some(pin),
+            let told = private_key::in_file(bytes, passphrase);
+            let pin = told.iter().find_map(|key| match key {
+                Told::Pin(pin) => Some(*pin),
                 _ => None,
             });
-            pin.ok_or_else(|| "cannot read the private key".to_owned())
+            pin.ok_or_else(|| match (told.contains(&Told::Encrypted), passphrase) {
+                (true, None) => {
+                    "the private key is encrypted; give its public key instead".to_owned()
+                }
+                (true, Some(_)) => "the passphrase does not open the private key".to_owned(),
+                (false, _) => "cannot read the private key".to_owned(),
+            })
         }
         Err(error) => Err(error.to_string()),
     }

@@ -6,9 +6,11 @@
 
 #![forbid(unsafe_code)]
 
+mod acme;
 mod analyze;
 mod arguments;
 mod ca;
+mod check;
 mod encoded;
 mod exit;
 pub mod export;
@@ -16,14 +18,19 @@ mod find;
 mod generate;
 pub mod import;
 mod input;
+mod install;
 mod key;
+pub mod keys;
 mod output;
 mod parse;
 mod pin;
+mod plan;
 mod presented;
 mod private_key;
 mod progress;
 mod published;
+mod renew_check;
+mod status;
 mod time;
 mod timed;
 mod usage;
@@ -36,12 +43,19 @@ pub use exit::Exit;
 #[must_use]
 pub fn run() -> Exit {
     match usage::arguments().map(|arguments| arguments.command) {
+        Ok(Command::Acme(arguments)) => acme::run(&arguments),
         Ok(Command::Pin(arguments)) => pin::run(&arguments),
         Ok(Command::Find(arguments)) => find::run(&arguments),
+        Ok(Command::Install(arguments)) => install::run(&arguments),
+        Ok(Command::Key(arguments)) => keys::run(&arguments),
+        Ok(Command::Check(arguments)) => check::run(&arguments),
         Ok(Command::Parse(arguments)) => parse::run(&arguments),
         Ok(Command::Analyze(arguments)) => analyze::run(&arguments),
         Ok(Command::Ca(arguments)) => ca::run(&arguments),
+        Ok(Command::RenewCheck(arguments)) => renew_check::run(&arguments),
+        Ok(Command::Plan(arguments)) => plan::run(&arguments),
         Ok(Command::Published(arguments)) => published::run(&arguments),
+        Ok(Command::Status(arguments)) => status::run(&arguments),
         Ok(Command::Generate(arguments)) => generate::run(&arguments),
         Err(exit) => exit,
     }

@@ -59,6 +59,20 @@ pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
     io::stdout().lock().write_all(text.as_bytes())
 }
 
+/// Writes to standard output without a buffer, in which a key would stay.
+pub(crate) fn unbuffered(mut bytes: &[u8]) -> io::Result<()> {
+    let stdout = io::stdout().lock();
+    while !bytes.is_empty() {
+        match rustix::io::write(&stdout, bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
 /// How a command ends whose output was `written`: a result that nobody received is none. A reader
 /// that has seen enough, such as `head`, is no failure.
 pub(crate) fn ended(exit: Exit, written: io::Result<()>) -> Exit {

@@ -60,6 +60,9 @@ pub(crate) fn run(arguments: &ParseArguments) -> Exit {
     output::ended(if is_valid { Exit::Fine } else { Exit::No }, written)
 }
 
+/// How the lines of a private key in PEM end.
+const PRIVATE_KEY: &[u8] = b"PRIVATE KEY-----";
+
 type Failed = (Exit, String);
 
 /// The values of both kinds of header in the text that was given.
@@ -73,6 +76,10 @@ fn fields(arguments: &ParseArguments) -> Result<Vec<Values>, Failed> {
         }
         text => (text.as_bytes().to_vec(), true),
     };
+    // What is wrong with a header is shown at its place in the text; nothing of a key is.
+    if text.windows(PRIVATE_KEY.len()).any(|part| part == PRIVATE_KEY) {
+        return Err((Exit::No, "contains a private key; expected a header".to_owned()));
+    }
     let found = text::headers(&text);
     if found.iter().any(|(_, values)| !values.is_empty()) {
         return Ok(found);

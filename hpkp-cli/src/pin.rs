@@ -1,19 +1,22 @@
 //! `hpkp pin`: the pins of keys in files and of those that servers present.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use hpkp_core::pin::Pin;
-use hpkp_core::spki;
+use hpkp_core::spki::{self, SpkiError};
 use hpkp_core::ua::host::Host;
+use openssl::pkey::{PKey, Private};
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use crate::arguments::PinArguments;
 use crate::encoded::{self, Described};
 use crate::exit::Exit;
 use crate::input::{self, InputError};
 use crate::key;
+use crate::keys::{self, Passphrase, SecretError};
 use crate::output::{self, JSON_VERSION};
 use crate::presented::{self, Address, ConnectError};
 use crate::progress::Progress;
@@ -58,6 +61,9 @@ pub(crate) fn run(arguments: &PinArguments) -> Exit {
     if arguments.sources.iter().filter(|source| *source == "-").count() > 1 {
         return usage::wrong("standard input (-) can be read once only");
     }
+    if arguments.private_key {
+        keys::keep_out_of_core_dumps();
+    }
     let progress = Progress::start("reading keys");
     let look = |source: &OsString| {
         progress.set(|| format!("asking {}", output::path(Path::new(source))));
@@ -81,6 +87,8 @@ pub(crate) fn run(arguments: &PinArguments) -> Exit {
 
 /// A source is named where there are several of them or of its chains.
 fn print(sources: &[Source]) -> io::Result<()> {
+    // One call of the system for many lines.
+    let mut out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
     for source in sources {
         let several = source.chains.len() > 1;
         for (number, chain) in (1..).zip(&source.chains) {
@@ -91,26 +99,27 @@ fn print(sources: &[Source]) -> io::Result<()> {
                 } else if sources.len() > 1 {
                     line.push_str(&format!(" ({})", source.source));
                 }
-                output::line(&line)?;
+                writeln!(out, "{line}")?;
             }
         }
     }
-    Ok(())
+    out.flush()
 }
 
 fn look(argument: &OsStr, servername: Option<&Host>, arguments: &PinArguments) -> Source {
     let (path, shown) = (Path::new(argument), output::path(Path::new(argument)));
     if argument == "-" {
-        return file(&shown, SourceKind::StandardInput, input::standard(spki::MAX_FILE));
+        let read = input::secret_standard(spki::MAX_FILE);
+        return file(&shown, SourceKind::StandardInput, read, arguments);
     }
     let text = argument.to_str().unwrap_or_default();
     match Address::parse(text) {
         Some(address) if is_server(text, path) => server(&shown, &address, servername, arguments),
         _ => {
-            let mut source = file(&shown, SourceKind::File, input::named(path, spki::MAX_FILE));
-            if path.symlink_metadata().is_err()
-                && let (Some(hint), Some(error)) = (hint(text), source.errors.first_mut())
-            {
+            let read = input::secret(path, spki::MAX_FILE);
+            let mut source = file(&shown, SourceKind::File, read, arguments);
+            let hint = path.symlink_metadata().err().and_then(|_| hint(text));
+            if let (Some(hint), Some(error)) = (hint, source.errors.first_mut()) {
                 error.push_str(&format!("; {hint}"));
             }
             source
@@ -140,15 +149,51 @@ fn hint(text: &str) -> Option<String> {
     is_name.then(|| format!("for a server: hpkp pin {text}:443"))
 }
 
-fn file(source: &str, kind: SourceKind, read: Result<Vec<u8>, InputError>) -> Source {
+fn file(
+    source: &str,
+    kind: SourceKind,
+    read: Result<Zeroizing<Vec<u8>>, InputError>,
+    arguments: &PinArguments,
+) -> Source {
     let (chains, errors, exit) = match read {
         Err(error) => (vec![], vec![error.to_string()], error.exit()),
         Ok(octets) => match encoded::describe(&octets) {
             Ok(keys) => (vec![keys], vec![], Exit::Fine),
-            Err(error) => (vec![], vec![error.to_string()], Exit::No),
+            Err(SpkiError::PrivateKey) if arguments.private_key => {
+                match with_private_keys(&octets, source, arguments) {
+                    Ok(keys) => (vec![keys], vec![], Exit::Fine),
+                    Err(error) => (vec![], vec![error.to_string()], Exit::No),
+                }
+            }
+            Err(error) => {
+                let is_private = error == SpkiError::PrivateKey;
+                let hint = if is_private { "; to take it all the same: --private-key" } else { "" };
+                (vec![], vec![format!("{error}{hint}")], Exit::No)
+            }
         },
     };
     Source { source: source.to_owned(), kind, chains, errors, exit }
+}
+
+/// The keys of a file with private keys in it, in order.
+fn with_private_keys(
+    file: &[u8],
+    source: &str,
+    arguments: &PinArguments,
+) -> Result<Vec<Described>, SecretError> {
+    let mut ask = || match &arguments.passphrase_file {
+        Some(file) => Passphrase::of_file(file),
+        None => Passphrase::ask(source),
+    };
+    // A damaged private half beside a sound public one would get a pin that nobody can ever use.
+    let private = |key: PKey<Private>| {
+        keys::proven(&key).map(|spki| Described::of_private_key(Pin::of_spki(&spki)))
+    };
+    let public = |der: &[u8]| {
+        encoded::describe(der).unwrap_or_default().into_iter().map(Some).collect::<Vec<_>>()
+    };
+    let keys = keys::each_key(file, &mut ask, private, public)?;
+    keys.into_iter().collect::<Option<Vec<_>>>().ok_or(SecretError::Damaged)
 }
 
 fn server(

@@ -1,16 +1,20 @@
 //! Private keys: their pins, and nothing else of them.
 
-use hpkp_core::pem;
+use data_encoding::BASE64;
+use hpkp_core::pem::{self, Block};
 use hpkp_core::pin::Pin;
 use openssl::pkcs12::Pkcs12;
-use openssl::pkey::PKey;
+use openssl::pkey::{PKey, PKeyRef, Private};
+use zeroize::Zeroizing;
+
+use crate::keys::Passphrase;
 
 /// What a private key in a file tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
     /// Its public key's pin.
     Pin(Pin),
-    /// Nothing: it is encrypted, or in a container that is (PKCS #12).
+    /// Nothing: it is encrypted, or in a container that is (PKCS #12), and no passphrase opens it.
     Encrypted,
     /// Nothing: it cannot be read.
     Unreadable,
@@ -21,49 +25,74 @@ pub(crate) enum Told {
 ///
 /// The public key is encoded as OpenSSL does it in certificates: named curves and uncompressed
 /// points, if the key says nothing else.
-pub(crate) fn from_der(der: &[u8]) -> Option<Told> {
+pub(crate) fn from_der(der: &[u8], passphrase: Option<&Passphrase>) -> Option<Told> {
     if is_encrypted_pkcs8(der) {
-        return Some(Told::Encrypted);
+        let open = |passphrase: &Passphrase| {
+            PKey::private_key_from_pkcs8_passphrase(der, passphrase.bytes()).ok()
+        };
+        return Some(passphrase.and_then(open).map_or(Told::Encrypted, |key| told(&key)));
     }
     if let Ok(key) = PKey::private_key_from_der(der) {
-        return Some(match key.public_key_to_der() {
-            Ok(spki) => Told::Pin(Pin::of_spki(&spki)),
-            Err(_) => Told::Unreadable,
-        });
+        return Some(told(&key));
     }
-    Pkcs12::from_der(der).is_ok().then_some(Told::Encrypted)
+    let container = Pkcs12::from_der(der).ok()?;
+    let text = passphrase.and_then(|passphrase| std::str::from_utf8(passphrase.bytes()).ok());
+    let key = text.and_then(|text| container.parse2(text).ok()).and_then(|parts| parts.pkey);
+    Some(key.map_or(Told::Encrypted, |key| told(&key)))
 }
 
-fn is_private(label: &[u8]) -> bool {
-    // OpenSSH's own format is none that a TLS server loads.
+fn told(key: &PKeyRef<Private>) -> Told {
+    key.public_key_to_der().map_or(Told::Unreadable, |spki| Told::Pin(Pin::of_spki(&spki)))
+}
+
+/// Whether a PEM block with this label has a private key that a TLS server loads.
+pub(crate) fn is_private(label: &[u8]) -> bool {
+    // OpenSSH's own format is none.
     label.ends_with(b"PRIVATE KEY") && label != b"OPENSSH PRIVATE KEY"
 }
 
-/// What each private key in a file tells.
-pub(crate) fn in_file(octets: &[u8]) -> impl Iterator<Item = Told> {
-    let mut read = Vec::new();
-    if octets.first() == Some(&0x30) {
-        read.extend(from_der(octets));
-    } else {
-        for block in pem::blocks(octets).flatten().filter(|block| is_private(block.label)) {
-            read.push(match block.decode() {
-                Ok(der) => from_der(&der).unwrap_or(Told::Unreadable),
-                // The old form of encryption has header lines before the base64.
-                Err(_) if octets.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED) => {
-                    Told::Encrypted
-                }
-                Err(_) => Told::Unreadable,
-            });
-        }
-    }
-    read.into_iter()
+/// Whether a PEM block is encrypted in the old way, with header lines before the base64.
+pub(crate) fn has_encryption_header(block: &Block<'_>) -> bool {
+    block.body().trim_ascii_start().starts_with(b"Proc-Type: 4,ENCRYPTED")
 }
 
-const ENCRYPTED: &[u8] = b"Proc-Type: 4,ENCRYPTED";
+/// What the base64 of a PEM block has, in a buffer that is wiped.
+pub(crate) fn decode(block: &Block<'_>) -> Option<Zeroizing<Vec<u8>>> {
+    let body = block.body();
+    let mut base64 = Zeroizing::new(Vec::with_capacity(body.len()));
+    base64.extend(body.iter().filter(|byte| !byte.is_ascii_whitespace()));
+    let mut der = Zeroizing::new(vec![0; BASE64.decode_len(base64.len()).ok()?]);
+    let length = BASE64.decode_mut(&base64, &mut der).ok()?;
+    der.truncate(length);
+    Some(der)
+}
+
+/// What each private key in a file tells.
+pub(crate) fn in_file(file: &[u8], passphrase: Option<&Passphrase>) -> Vec<Told> {
+    if file.first() == Some(&0x30) {
+        return from_der(file, passphrase).into_iter().collect();
+    }
+    let blocks = pem::blocks(file).flatten().filter(|block| is_private(block.label));
+    let each = blocks.map(|block| {
+        if has_encryption_header(&block) {
+            return old_encryption(&block, passphrase);
+        }
+        decode(&block).and_then(|der| from_der(&der, passphrase)).unwrap_or(Told::Unreadable)
+    });
+    each.collect()
+}
+
+/// OpenSSL reads this form from PEM alone.
+fn old_encryption(block: &Block<'_>, passphrase: Option<&Passphrase>) -> Told {
+    let key = passphrase.and_then(|passphrase| {
+        PKey::private_key_from_pem_passphrase(block.text(), passphrase.bytes()).ok()
+    });
+    key.map_or(Told::Encrypted, |key| told(&key))
+}
 
 /// `EncryptedPrivateKeyInfo` (RFC 5958 section 3): an algorithm and an octet string. OpenSSL would
 /// ask for a passphrase.
-fn is_encrypted_pkcs8(der: &[u8]) -> bool {
+pub(crate) fn is_encrypted_pkcs8(der: &[u8]) -> bool {
     const SEQUENCE: u8 = 0x30;
     const OCTET_STRING: u8 = 0x04;
     let Some((SEQUENCE, content, [])) = element(der) else {
@@ -77,7 +106,7 @@ fn is_encrypted_pkcs8(der: &[u8]) -> bool {
 
 /// The tag, the content and what follows of the DER element that `der` begins with, for tags of one
 /// octet.
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub(crate) fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;
     let (length, rest) = match first {
@@ -107,7 +136,7 @@ mod tests {
 
     #[test]
     fn what_is_no_key_tells_nothing() {
-        assert_eq!(from_der(b""), None);
-        assert_eq!(from_der(b"0\x03\x02\x01\x00"), None);
+        assert_eq!(from_der(b"", None), None);
+        assert_eq!(from_der(b"0\x03\x02\x01\x00", None), None);
     }
 }

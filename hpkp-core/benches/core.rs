@@ -1,4 +1,6 @@
 //! What the core costs: keys out of files, header fields, and the check of many hosts.
+//!
+//! `ci/bench core` divides the rows of a pin by those of what it cannot do without, by their names.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "benches")]
 
@@ -6,6 +8,8 @@ use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hpkp_core::certificate::Certificate;
 use hpkp_core::check::{Certificates, Context, Deployment, Host, PolicyUse, TrustSetting, check};
@@ -18,6 +22,8 @@ use hpkp_core::policy::{PinSetting, PinSource, Policy, PolicySpec};
 use hpkp_core::spki;
 use hpkp_core::ua::FieldKind;
 use hpkp_core::ua::field::Reading;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
 
 #[allow(dead_code, reason = "what the fuzz targets need beyond this")]
 #[path = "../../tests/fuzz/src/der.rs"]
@@ -36,6 +42,36 @@ fn fixture(name: &str) -> Vec<u8> {
 fn bundle(certificate: &[u8]) -> (Vec<u8>, u64) {
     let count = spki::MAX_FILE / certificate.len();
     (certificate.repeat(count), count.try_into().unwrap())
+}
+
+/// A pin from a certificate, beside what every way to it has to do: the hash, and the base64 where there is some.
+fn pins(c: &mut Criterion) {
+    let mut group = c.benchmark_group("a pin");
+    for (name, file) in [("ECDSA", "leaf.pem"), ("RSA", "mitm-leaf.pem")] {
+        let pem = fixture(file);
+        let base64: Vec<u8> = pem
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.starts_with(b"-----"))
+            .flatten()
+            .copied()
+            .collect();
+        let der = STANDARD.decode(&base64).unwrap();
+        let (_, certificate) = X509Certificate::from_der(&der).unwrap();
+        let spki = certificate.tbs_certificate.subject_pki.raw;
+        let hash = || Pin::of_spki(black_box(spki));
+        assert_eq!(spki::read(&pem).unwrap()[0].pin, hash());
+        group.bench_function(format!("{name} hash alone"), |b| b.iter(hash));
+        group.bench_function(format!("{name} from DER"), |b| {
+            b.iter(|| spki::read(black_box(&der)).unwrap());
+        });
+        group.bench_function(format!("{name} base64 and hash alone"), |b| {
+            b.iter(|| (STANDARD.decode(black_box(&base64)).unwrap(), hash()));
+        });
+        group.bench_function(format!("{name} from PEM"), |b| {
+            b.iter(|| spki::read(black_box(&pem)).unwrap());
+        });
+    }
+    group.finish();
 }
 
 fn pins_from_bundles(c: &mut Criterion) {
@@ -147,5 +183,5 @@ fn checks(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, pins_from_bundles, headers, checks);
+criterion_group!(benches, pins, pins_from_bundles, headers, checks);
 criterion_main!(benches);

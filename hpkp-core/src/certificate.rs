@@ -197,7 +197,8 @@ impl Certificate {
 
     /// The names for which some client accepts it: its DNS names, or where it has none the common names
     /// of its subject, as OpenSSL and GnuTLS do.
-    pub(crate) fn accepted_names(&self) -> &[String] {
+    #[must_use]
+    pub fn accepted_names(&self) -> &[String] {
         if self.dns_names.is_empty() { &self.common_names } else { &self.dns_names }
     }
 
@@ -223,7 +224,8 @@ impl Certificate {
     }
 
     /// What it says of who issued it: the issuer's name and its key identifier.
-    pub(crate) fn issuer_fingerprint(&self) -> Fingerprint {
+    #[must_use]
+    pub fn issuer_fingerprint(&self) -> Fingerprint {
         Fingerprint::of([&*self.issuer.0, self.authority_key_id.as_deref().unwrap_or_default()])
     }
 

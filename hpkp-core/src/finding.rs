@@ -131,6 +131,10 @@ codes! {
     /// A received field that RFC 7469 voids.
     InvalidHeader = "invalid-header", Invalid,
         "Clients ignore the header that the server sends, because its text is invalid", "RFC 7469 2.1";
+    /// The server itself refuses the text of the configuration, and says so without a code. Found by the
+    /// command alone.
+    InvalidConfiguration = "invalid-configuration", Invalid,
+        "The server would refuse the text of the configuration", "docs/reference/command.md";
     /// A pin's file holds a private key. What a file holds may change under a running server, so
     /// it must not keep the next start from succeeding, as the text of the configuration may.
     PrivateKeyAsPinSource = "private-key-as-pin-source", Unsure,
@@ -181,6 +185,9 @@ codes! {
     /// A DNS resolver without a usable answer.
     ResolverFailed = "resolver-failed", Unsure,
         "The DNS resolver gives no usable answer", "docs/how-to/outside.md";
+    /// The command cannot tell what a part of the configuration means. Found by the command alone.
+    ConfigurationNotUnderstood = "configuration-not-understood", Unsure,
+        "The command cannot tell what the server makes of the configuration", "docs/reference/command.md";
     /// A loaded certificate has no path through a pinned key.
     NoPinInChain = "no-pin-in-chain", Lockout,
         "No pin of the policy matches a key in the certificate chain", "RFC 7469 2.6";
@@ -317,6 +324,9 @@ codes! {
     /// A server that speaks TLS, or leads to one, cannot be looked at.
     TlsServerNotChecked = "tls-server-not-checked", Warning,
         "A TLS server cannot be checked", "docs/explanation/design.md";
+    /// The command does not know a directive or a module. Found by the command alone.
+    UnknownDirective = "unknown-directive", Warning,
+        "The command does not know a directive of the configuration", "docs/reference/command.md";
     /// A public port is declared for a port on which nothing here speaks TLS.
     PublicPortUnused = "public-port-unused", Warning,
         "A public port is declared for a port without TLS", "docs/reference/directives.md";

@@ -108,9 +108,7 @@ fn value(policy: &Policy, kind: Kind, pins: &[Pin]) -> String {
     for pin in pins {
         push(&mut value, format_args!("pin-sha256=\"{pin}\""));
     }
-    if kind == Kind::Enforced
-        && let Some(max_age) = spec.max_age
-    {
+    if let Some(max_age) = spec.max_age.filter(|_| kind == Kind::Enforced) {
         push(&mut value, format_args!("max-age={}", max_age.seconds()));
     }
     if spec.binds_subdomains() {

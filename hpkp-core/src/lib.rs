@@ -31,6 +31,7 @@ pub mod policy;
 pub mod published;
 pub mod report_uri;
 pub mod spki;
+mod spki_walk;
 pub mod text;
 #[cfg(feature = "ua")]
 pub mod ua;

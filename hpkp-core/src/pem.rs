@@ -13,6 +13,7 @@ pub struct Block<'a> {
     /// What stands between `BEGIN ` and the dashes, such as `CERTIFICATE`.
     pub label: &'a [u8],
     body: &'a [u8],
+    text: &'a [u8],
 }
 
 /// Why a PEM file cannot be read to its end.
@@ -24,15 +25,38 @@ pub enum PemError {
     NotBase64,
 }
 
-impl Block<'_> {
+impl<'a> Block<'a> {
     /// The object's octets.
     ///
     /// # Errors
     /// [`PemError::NotBase64`].
     pub fn decode(&self) -> Result<Vec<u8>, PemError> {
-        let base64: Vec<u8> =
-            self.body.iter().copied().filter(|octet| !octet.is_ascii_whitespace()).collect();
-        STANDARD.decode(base64).map_err(|_| PemError::NotBase64)
+        let mut base64 = Vec::with_capacity(self.body.len());
+        let mut rest = self.body;
+        while let Some((line, after)) = split_line(rest) {
+            base64.extend_from_slice(line.trim_ascii());
+            rest = after;
+        }
+        match STANDARD.decode(&base64) {
+            Ok(der) => Ok(der),
+            // Blanks inside a line are rare enough to look for them only now.
+            Err(_) => {
+                base64.retain(|byte| !byte.is_ascii_whitespace());
+                STANDARD.decode(base64).map_err(|_| PemError::NotBase64)
+            }
+        }
+    }
+
+    /// What stands between the lines: base64 with white space.
+    #[must_use]
+    pub fn body(&self) -> &'a [u8] {
+        self.body
+    }
+
+    /// The block with its lines.
+    #[must_use]
+    pub fn text(&self) -> &'a [u8] {
+        self.text
     }
 }
 
@@ -48,10 +72,11 @@ pub fn blocks(file: &[u8]) -> impl Iterator<Item = Result<Block<'_>, PemError>> 
     let mut rest = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
     std::iter::from_fn(move || {
         loop {
+            let whole = rest;
             let (line, after) = split_line(rest)?;
             rest = after;
             if let Some(label) = label(line, BEGIN) {
-                let block = read_body(label, &mut rest);
+                let block = read_body(whole, label, &mut rest);
                 if block.is_none() {
                     rest = &[];
                 }
@@ -61,24 +86,36 @@ pub fn blocks(file: &[u8]) -> impl Iterator<Item = Result<Block<'_>, PemError>> 
     })
 }
 
-/// The block whose `BEGIN` line was just read; `rest` moves behind its `END` line.
-fn read_body<'a>(label: &'a [u8], rest: &mut &'a [u8]) -> Option<Block<'a>> {
+/// The block with which `text` begins, whose `BEGIN` line was just read; `rest` moves behind its `END` line.
+fn read_body<'a>(text: &'a [u8], label: &'a [u8], rest: &mut &'a [u8]) -> Option<Block<'a>> {
     let whole = *rest;
+    let mut from = 0;
     loop {
-        let at = whole.len() - rest.len();
-        let (line, after) = split_line(rest)?;
+        // A line that matters begins with a dash, and base64 has none.
+        let at = from + memchr::memchr(b'-', &whole[from..])?;
+        if at > 0 && !matches!(whole[at - 1], b'\n' | b'\r') {
+            from = at + 1;
+            continue;
+        }
+        let (line, after) = split_line(&whole[at..])?;
         if self::label(line, BEGIN).is_some() {
             return None;
         }
-        *rest = after;
         if self::label(line, END) == Some(label) {
-            return Some(Block { label, body: &whole[..at] });
+            *rest = after;
+            let text = &text[..text.len() - after.len()];
+            return Some(Block { label, body: &whole[..at], text });
         }
+        from = whole.len() - after.len();
     }
 }
 
 /// The label of a `BEGIN` or `END` line, where `line` is one.
 fn label<'a>(line: &'a [u8], opening: &[u8]) -> Option<&'a [u8]> {
+    // Nearly all lines are base64.
+    if line.first() != Some(&b'-') {
+        return None;
+    }
     line.trim_ascii_end().strip_prefix(opening)?.strip_suffix(DASHES)
 }
 
@@ -87,7 +124,7 @@ fn split_line(text: &[u8]) -> Option<(&[u8], &[u8])> {
     if text.is_empty() {
         return None;
     }
-    let end = text.iter().position(|octet| matches!(octet, b'\n' | b'\r'));
+    let end = memchr::memchr2(b'\n', b'\r', text);
     Some(end.map_or((text, &[][..]), |end| (&text[..end], &text[end + 1..])))
 }
 
@@ -109,6 +146,23 @@ mod tests {
             decoded(file),
             [Ok((b"A".to_vec(), vec![1, 2, 3])), Ok((b"B C".to_vec(), vec![4, 5, 6])),]
         );
+    }
+
+    #[test]
+    fn a_block_has_its_own_lines_alone() {
+        let file = b"x\n-----BEGIN A-----\r\nkey-----END A-----\n-\nAQID\n-----END A-----\n-----BEGIN B-----\n-----END B-----";
+        let blocks: Vec<_> = blocks(file).flatten().collect();
+        assert_eq!(blocks[0].body(), b"\nkey-----END A-----\n-\nAQID\n");
+        assert_eq!(blocks[1].text(), b"-----BEGIN B-----\n-----END B-----");
+        assert_eq!(blocks.len(), 2);
+    }
+
+    #[test]
+    fn blanks_inside_the_base64_are_passed_over() {
+        let file = b"-----BEGIN A-----\n A Q\tI\x0cD\n\n BA==\t\n-----END A-----\n";
+        assert_eq!(decoded(file), [Ok((b"A".to_vec(), vec![1, 2, 3, 4]))]);
+        let file = b"-----BEGIN A-----\nA Q*D\n-----END A-----\n";
+        assert_eq!(decoded(file), [Err(PemError::NotBase64)]);
     }
 
     #[test]

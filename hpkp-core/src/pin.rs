@@ -91,9 +91,8 @@ impl FromStr for Pin {
         if let Some(quote) = text.chars().find(|c| SMART_QUOTES.contains(c)) {
             return Err(PinError::SmartQuote { quote });
         }
-        if let Some((algorithm, _)) = text.split_once('/')
-            && OTHER_ALGORITHMS.iter().any(|a| algorithm.eq_ignore_ascii_case(a))
-        {
+        let is_other = |name: &str| OTHER_ALGORITHMS.iter().any(|a| name.eq_ignore_ascii_case(a));
+        if let Some((algorithm, _)) = text.split_once('/').filter(|(name, _)| is_other(name)) {
             return Err(PinError::Algorithm { name: algorithm.to_owned() });
         }
         if let Some(base64) = text.strip_prefix("sha256/") {

@@ -14,6 +14,7 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 use crate::pem::{self, PemError};
 use crate::pin::Pin;
 use crate::published::Slot;
+use crate::spki_walk::{self, Located};
 use crate::text::Excerpt;
 
 /// The largest file that a pin is read from, in octets. A certificate has a few thousand.
@@ -58,6 +59,10 @@ pub fn read(file: &[u8]) -> Result<Vec<Key>, SpkiError> {
     if file.len() > MAX_FILE {
         return Err(SpkiError::TooLarge);
     }
+    // A certificate in DER, from end to end.
+    if let Some(located) = spki_walk::locate(file) {
+        return located_key(located).map(|key| vec![key]);
+    }
     if file.trim_ascii().is_empty() {
         return Err(SpkiError::Empty);
     }
@@ -78,12 +83,13 @@ fn is_one_object(file: &[u8]) -> bool {
 }
 
 fn read_pem(file: &[u8]) -> Result<Vec<Key>, SpkiError> {
-    if pem::blocks(file).flatten().any(|block| block.label.ends_with(b"PRIVATE KEY")) {
+    let blocks: Vec<_> = pem::blocks(file).collect();
+    if blocks.iter().flatten().any(|block| block.label.ends_with(b"PRIVATE KEY")) {
         return Err(SpkiError::PrivateKey);
     }
     let mut keys = Vec::new();
     let mut passed_over = None;
-    for block in pem::blocks(file) {
+    for block in blocks {
         let block = block?;
         let key = match block.label {
             b"CERTIFICATE" | b"X509 CERTIFICATE" => certificate(&block.decode()?)?,
@@ -129,18 +135,34 @@ fn read_der(der: &[u8]) -> Result<Key, SpkiError> {
         (Tag::Integer, _) | (Tag::Sequence, Some(Tag::OctetString)) => Err(SpkiError::PrivateKey),
         (Tag::Sequence, Some(Tag::BitString)) => public_key(der),
         // A certificate and a request have one shape: what parses is what it is.
-        (Tag::Sequence, Some(Tag::Sequence)) => match (certificate(der), request(der)) {
-            (Err(SpkiError::Malformed { .. }), Err(SpkiError::Malformed { .. })) => {
-                Err(SpkiError::Malformed { kind: Kind::Certificate })
-            }
-            (Err(SpkiError::Malformed { .. }), request) => request,
-            (certificate, _) => certificate,
+        (Tag::Sequence, Some(Tag::Sequence)) => match certificate(der) {
+            Err(SpkiError::Malformed { .. }) => match request(der) {
+                Err(SpkiError::Malformed { .. }) => {
+                    Err(SpkiError::Malformed { kind: Kind::Certificate })
+                }
+                request => request,
+            },
+            certificate => certificate,
         },
         _ => Err(malformed()),
     }
 }
 
+/// Nearly every certificate has a shape that the walk knows. For all others, and for what is none, the full
+/// parse decides.
 fn certificate(der: &[u8]) -> Result<Key, SpkiError> {
+    spki_walk::locate(der).map_or_else(|| parsed_certificate(der), located_key)
+}
+
+fn located_key(located: Located<'_>) -> Result<Key, SpkiError> {
+    let Located { spki, algorithm, parameters } = located;
+    if are_inherited(algorithm, parameters.map(u32::from)) {
+        return Err(SpkiError::InheritedParameters);
+    }
+    Ok(Key { kind: Kind::Certificate, pin: Pin::of_spki(spki) })
+}
+
+fn parsed_certificate(der: &[u8]) -> Result<Key, SpkiError> {
     let (rest, certificate) = parse_certificate(der)?;
     if !rest.is_empty() {
         return Err(SpkiError::TrailingOctets { kind: Kind::Certificate, count: rest.len() });
@@ -199,22 +221,24 @@ fn key(kind: Kind, spki: &SubjectPublicKeyInfo<'_>) -> Result<Key, SpkiError> {
     Ok(Key { kind, pin })
 }
 
-/// The pin of a key, or `None` where the key cannot be read in isolation: its parameters are
-/// those of its issuer's key (RFC 7469 section 2.4; RFC 3279 section 2.3.2 for DSA, `implicitCA`
-/// of section 2.3.5 for EC).
+/// The pin of a key, or `None` where the key cannot be read in isolation ([`are_inherited`]).
 pub(crate) fn pin_of(spki: &SubjectPublicKeyInfo<'_>) -> Option<Pin> {
+    let algorithm = spki.algorithm.algorithm.as_bytes();
+    let parameters = spki.algorithm.parameters.as_ref().map(|parameters| parameters.tag().0);
+    (!are_inherited(algorithm, parameters)).then(|| Pin::of_spki(spki.raw))
+}
+
+/// Whether the parameters of a key are those of its issuer's key (RFC 7469 section 2.4; RFC 3279 section 2.3.2
+/// for DSA, `implicitCA` of section 2.3.5 for EC): the algorithm's object identifier, and the number of its
+/// parameters' tag.
+fn are_inherited(algorithm: &[u8], parameters: Option<u32>) -> bool {
     /// 1.2.840.10040.4.1, `id-dsa`.
     const DSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x38, 0x04, 0x01];
     /// 1.2.840.10045.2.1, `id-ecPublicKey`.
     const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 
-    let algorithm = spki.algorithm.algorithm.as_bytes();
-    let parameters = spki.algorithm.parameters.as_ref();
-    let inherited = parameters.is_none_or(|p| p.tag() == Tag::Null);
-    if (algorithm == DSA || algorithm == EC) && inherited {
-        return None;
-    }
-    Some(Pin::of_spki(spki.raw))
+    let none_of_its_own = parameters.is_none_or(|tag| tag == Tag::Null.0);
+    none_of_its_own && (algorithm == DSA || algorithm == EC)
 }
 
 /// Which of a server's certificates one with this key is, where that can be told.
@@ -311,8 +335,8 @@ impl fmt::Display for SpkiError {
             ),
             Self::Pkcs1PublicKey => write!(
                 f,
-                "contains an RSA public key in PKCS #1 form, whose hash is not a pin; convert it: openssl \
-                 rsa -RSAPublicKey_in -in KEY -pubout"
+                "contains an RSA public key in PKCS #1 form, whose hash is not a pin; convert it (openssl \
+                 rsa -RSAPublicKey_in -in KEY -pubout)"
             ),
             Self::Truncated => f.write_str("truncated"),
             Self::NotBase64 => f.write_str("invalid base64 in a PEM block"),
@@ -335,6 +359,8 @@ impl std::error::Error for SpkiError {}
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const CERTIFICATE: &[u8] =
@@ -379,6 +405,67 @@ mod tests {
                 assert_eq!(read(&pem(label, &damaged)), Err(SpkiError::Malformed { kind }));
                 assert!(read(&damaged).is_err());
             }
+        }
+    }
+
+    /// What is accepted without a full parse, the full parse accepts with the same key.
+    fn agree(der: &[u8]) -> Result<(), TestCaseError> {
+        let located = spki_walk::locate(der).is_some();
+        if located {
+            prop_assert_eq!(certificate(der), parsed_certificate(der));
+        }
+        Ok(())
+    }
+
+    /// Real certificates in DER: each kind of key, roots of Debian, others' own.
+    fn certificates() -> Vec<Vec<u8>> {
+        let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fuzz/seeds/pem_der_to_pin");
+        let mut files: Vec<_> =
+            std::fs::read_dir(seeds).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        let of_file = |path| {
+            let file = std::fs::read(path).unwrap();
+            let blocks: Vec<_> =
+                pem::blocks(&file).flatten().filter_map(|b| b.decode().ok()).collect();
+            blocks.into_iter().chain([file])
+        };
+        files.into_iter().flat_map(of_file).filter(|der| parsed_certificate(der).is_ok()).collect()
+    }
+
+    #[test]
+    fn real_certificates_need_no_full_parse() {
+        let certificates = certificates();
+        assert!(certificates.len() > 20);
+        for der in certificates {
+            assert!(spki_walk::locate(&der).is_some());
+            assert_eq!(certificate(&der), parsed_certificate(&der));
+            for end in 0..der.len() {
+                assert_eq!(spki_walk::locate(&der[..end]), None);
+            }
+            assert_eq!(spki_walk::locate(&[&der[..], &[0]].concat()), None);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        #[test]
+        fn damaged_certificates_have_the_key_of_a_full_parse(
+            which in any::<prop::sample::Index>(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 1..4),
+        ) {
+            static CERTIFICATES: std::sync::LazyLock<Vec<Vec<u8>>> = std::sync::LazyLock::new(certificates);
+            let mut der = CERTIFICATES[which.index(CERTIFICATES.len())].clone();
+            for (at, value, how) in changes {
+                let at = at.index(der.len());
+                match how {
+                    0 => der[at] = value,
+                    1 => der[at] ^= 1 << (value % 8),
+                    2 => der[at] = der[at].wrapping_add(1),
+                    _ => drop(der.remove(at)),
+                }
+            }
+            agree(&der)?;
         }
     }
 }

@@ -29,9 +29,7 @@ fn entries(page: &str) -> Vec<Entry<'_>> {
             in_entry = true;
         } else if line.starts_with("## ") {
             in_entry = false;
-        } else if let Some(class) = line.strip_prefix("Class: ")
-            && let Some(entry) = entries.last_mut()
-        {
+        } else if let Some((class, entry)) = line.strip_prefix("Class: ").zip(entries.last_mut()) {
             assert!(entry.class.replace(class).is_none(), "{} has two classes", entry.code);
         }
     }

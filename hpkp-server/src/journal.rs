@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Display;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -55,7 +56,7 @@ pub fn read(settings: &[RecordsSetting]) -> (Option<Records>, Option<Journal>) {
     let mut journal = None;
     // Before the files: what is written meanwhile is not missing.
     let noted = settings.iter().zip(&opened).zip(&writers).find_map(|((_, opened), writer)| {
-        Some(opened.as_ref().ok()?.noted(writer.as_ref()?.as_ref().ok()?))
+        opened.as_ref().ok()?.noted(writer.as_ref()?.as_ref().ok()?)
     });
     for ((setting, opened), writer) in settings.iter().zip(&opened).zip(writers) {
         let errors = reading.directory(setting, opened, &ours);
@@ -79,7 +80,7 @@ pub fn read(settings: &[RecordsSetting]) -> (Option<Records>, Option<Journal>) {
     let setting = settings.iter().zip(&opened).find(|(setting, _)| setting.writer.is_some());
     let mut unrecorded = None;
     if let (Some((setting, Ok(directory))), Some(journal)) = (setting, &journal) {
-        unrecorded = reading.own(setting, directory, &journal.writer, noted.unwrap_or(0));
+        unrecorded = reading.own(setting, directory, &journal.writer, noted);
     }
     reading.others(&first.at);
     let directory = setting.map_or(first, |(setting, _)| setting);
@@ -160,7 +161,7 @@ impl Reading {
         setting: &RecordsSetting,
         directory: &Directory,
         writer: &WriterName,
-        noted: u64,
+        noted: Option<u64>,
     ) -> Option<Fingerprint> {
         let at = &setting.at;
         let can_append = published::can_append(directory, writer);
@@ -174,9 +175,11 @@ impl Reading {
         let path = directory.own_path(writer);
         let own = Excerpt::new(&path).to_string();
         let reserve = format!("{}/{RESERVE}", directory.path());
-        let unrecorded = self.reserved(setting, directory, writer, (&own, &reserve));
+        let unrecorded = self.reserved(setting, directory, writer, (&own, &reserve), noted);
         let last = self.contents.state.last_seq(writer);
-        if self.contents.state.knows(writer) && last < noted {
+        if let Some(noted) =
+            noted.filter(|noted| self.contents.state.knows(writer) && last < *noted)
+        {
             let text = Text::new(format!(
                 "\"{own}\" has gone back to an earlier state: it ends with event {last}, and event \
                  {noted} was written, so it is not known which pins clients hold"
@@ -197,6 +200,7 @@ impl Reading {
         directory: &Directory,
         writer: &WriterName,
         (own, reserve): (&str, &str),
+        noted: Option<u64>,
     ) -> Option<Fingerprint> {
         let at = &setting.at;
         let is_known = self.contents.state.knows(writer);
@@ -213,7 +217,8 @@ impl Reading {
                     self.find(Code::OtherWriters, text, at);
                 }
             }
-            Ok(Reserved::Recorded | Reserved::Unrecorded(_)) if !is_known => {
+            // Where nothing was ever written, since no host presented a certificate, nothing is missing.
+            Ok(Reserved::Recorded | Reserved::Unrecorded(_)) if !is_known && noted != Some(0) => {
                 let text = Text::new(format!(
                     "\"{own}\" had records and has none any more, so it is not known which pins clients \
                      hold"
@@ -473,7 +478,13 @@ impl Journal {
             format!("cannot write \"{}/{RESERVE}\": {error}", Excerpt::new(&self.path))
         };
         let directory = Directory::open(&self.path).map_err(|error| failed(&error))?;
-        let last = published::last_seq(&directory, &self.writer).unwrap_or(0);
+        let last = match published::last_seq(&directory, &self.writer) {
+            Ok(last) => Some(last),
+            Err(DirectoryError::File(_, error)) if error.kind() == io::ErrorKind::NotFound => {
+                Some(0)
+            }
+            Err(_) => None,
+        };
         directory.reserve(&self.writer, unrecorded, last).map_err(|error| failed(&error))
     }
 

@@ -1,24 +1,29 @@
 //! What both server modules need and neither server owns.
 //!
-//! The way of the data: [`setting`] reads the values of directives, [`openssl`] the certificates of
-//! an `SSL_CTX`, [`mod@file`] and [`trust`] what the configuration names; [`loader`] joins them for
-//! the core's check. [`failure`] says what is done about the findings, and [`sending`] answers for
-//! each request whether the header goes out. [`published`] keeps the records of what clients were
+//! Data flow: [`setting`] reads the values of directives, [`openssl`] the certificates of an `SSL_CTX`,
+//! [`mod@file`] and [`trust`] what the configuration names; [`loader`] joins them for the core's check.
+//! [`nginx`] and [`httpd`] have what one server alone needs and the command needs, too: it asks the same
+//! question of the configuration's text. [`failure`] says what is done about the findings, and
+//! [`sending`] answers for each request whether the header goes out. [`published`] keeps the records of what clients were
 //! told, [`journal`] what becomes of them with a configuration; [`living`] finds other servers that serve
 //! at the same time. Every entry from C goes through [`boundary`].
 
 pub mod boundary;
+pub mod certificate_file;
 pub mod failure;
 pub mod file;
 mod file_limit;
+pub mod httpd;
 pub mod interim;
 pub mod journal;
 pub mod library;
 pub mod living;
 pub mod loader;
+pub mod nginx;
 pub mod openssl;
 pub mod public_port;
 pub mod published;
 pub mod sending;
 pub mod setting;
+mod setting_error;
 pub mod trust;

@@ -7,7 +7,7 @@ use hpkp_core::check::Noticed;
 use hpkp_core::finding::{Code, Location, Text};
 use hpkp_core::text::Excerpt;
 
-use crate::setting::{SettingError, port};
+use crate::setting_error::{SettingError, port};
 
 /// Where the server itself listens.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,6 +7,25 @@ use hpkp_core::published::{Matching, WriterName};
 use hpkp_core::text::Excerpt;
 
 use crate::failure::OnStart;
+use crate::public_port::PublicPorts;
+use crate::setting_error::port;
+
+pub use crate::setting_error::SettingError;
+
+/// What a configuration says once for all servers.
+#[derive(Clone, Debug, Default)]
+pub struct GlobalSettings {
+    /// The policies, in the order in which they are defined.
+    pub policies: Vec<PolicySpec>,
+    /// What a start does.
+    pub on_start: Option<OnStart>,
+    /// The directories with records of published pins.
+    pub published: Vec<RecordsSetting>,
+    /// By which ports clients reach the server, where these are not its own.
+    pub public_ports: PublicPorts,
+    /// The hosts that clients do not reach here.
+    pub not_served_here: Vec<NotServedHere>,
+}
 
 /// A directive inside a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,19 +38,6 @@ pub enum PolicyDirective {
     IncludeSubdomains,
     /// `report_uri`, `HPKPReportURI`.
     ReportUri,
-}
-
-/// What is wrong with a directive.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SettingError {
-    /// It stands in the same place already.
-    Duplicate,
-    /// Its value is none of its choices; those in words.
-    NoChoice(String),
-    /// A finding.
-    Finding(Code, String),
-    /// Anything else, in full.
-    Text(String),
 }
 
 /// The choices of `hpkp_check`.
@@ -188,19 +194,6 @@ pub fn add_records(
     Ok(())
 }
 
-/// A port as it stands in a directive.
-///
-/// # Errors
-/// [`SettingError::Text`] for anything but a number from 1 to 65535.
-pub fn port(text: &str) -> Result<u16, SettingError> {
-    let digits = Some(text).filter(|text| text.bytes().all(|octet| octet.is_ascii_digit()));
-    let port = digits.and_then(|text| text.parse().ok()).filter(|port| *port != 0);
-    port.ok_or_else(|| {
-        let excerpt = Excerpt::new(text);
-        SettingError::Text(format!("invalid port \"{excerpt}\", expected 1 to 65535"))
-    })
-}
-
 /// Reads the arguments of a directive that names hosts which clients do not reach here: `NAME` or
 /// `NAME:PORT`, where `*.` in front of the name stands for one label.
 ///
@@ -277,6 +270,43 @@ impl UseSetting {
                 policy.own = false;
             }
         }
+    }
+}
+
+/// What a configuration says in a server, or around the servers that do not say otherwise.
+#[derive(Clone, Debug, Default)]
+pub struct ServerSettings {
+    /// The policy for `Public-Key-Pins`.
+    pub enforced: UseSetting,
+    /// The policy for `Public-Key-Pins-Report-Only`.
+    pub report_only: UseSetting,
+    /// What is done when the answer is a lock-out or unsure.
+    pub check: Option<Check>,
+    /// The file with trust anchors of its own, and where the directive stands.
+    pub trusted: Option<(String, Location)>,
+}
+
+impl ServerSettings {
+    /// Takes what stands around it where it says nothing.
+    pub fn inherit(&mut self, outer: &Self) {
+        self.enforced.inherit(&outer.enforced);
+        self.report_only.inherit(&outer.report_only);
+        self.check = self.check.or(outer.check);
+        if self.trusted.is_none() {
+            self.trusted.clone_from(&outer.trusted);
+        }
+    }
+
+    /// The policies in use, the enforced one first.
+    #[must_use]
+    pub fn policies(&self) -> [Option<&PolicyUse>; 2] {
+        [self.enforced.policy(), self.report_only.policy()]
+    }
+
+    /// Whether a policy is in use.
+    #[must_use]
+    pub fn uses_policy(&self) -> bool {
+        self.policies().iter().any(Option::is_some)
     }
 }
 

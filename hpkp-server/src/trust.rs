@@ -82,9 +82,8 @@ impl SystemStore {
             };
             let (anchors, notes) = (read.anchors.len(), read.notes());
             // Where none of its certificates can be used, each of them has been named.
-            if let Err((_, text)) = read.file(path)
-                && (read.anchors.len() > anchors || read.notes() == notes)
-            {
+            let Err((_, text)) = read.file(path) else { continue };
+            if read.anchors.len() > anchors || read.notes() == notes {
                 read.skip(named, &text);
             }
         }

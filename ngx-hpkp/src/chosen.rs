@@ -13,19 +13,16 @@ use std::ffi::{CStr, c_char, c_void};
 use std::path::PathBuf;
 
 use hpkp_server::library::Object;
+use hpkp_server::nginx::{Chooser, Effect, effect};
 use nginx_sys::{
     NGX_HTTP_MODULE, ngx_command_t, ngx_conf_t, ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_module,
     ngx_int_t, ngx_module_t, ngx_palloc, ngx_pool_t, ngx_uint_t,
 };
 
 use crate::boundary::{self, OnPanic};
-use crate::chooser::{Chooser, Effect, Watched};
+use crate::chooser::Watched;
 use crate::conf::{MainConf, ServerConf};
 use crate::ngx::{self, CONF_ERROR, CONF_OK, ERROR, OK, own_module};
-
-/// The beginnings of the names of such directives; how they go on says where the code stands.
-const DIRECTIVES: [(&[u8], Effect); 2] =
-    [(b"ssl_certificate_by_", Effect::Chooses), (b"ssl_client_hello_by_", Effect::MayReplace)];
 
 /// The functions by which a module is asked for the certificate during the handshake.
 const CALLBACKS: [&CStr; 2] = [c"SSL_CTX_set_cert_cb", c"SSL_set_cert_cb"];
@@ -146,11 +143,6 @@ unsafe fn replaced(
     }
 }
 
-fn effect(directive: &[u8]) -> Option<Effect> {
-    let mut known = DIRECTIVES.iter();
-    known.find(|(start, _)| directive.starts_with(start)).map(|(_, effect)| *effect)
-}
-
 /// In place of another module's handler of its directive within `http`.
 unsafe extern "C" fn directive(
     cf: *mut ngx_conf_t,
@@ -169,10 +161,8 @@ unsafe extern "C" fn directive(
         let server: *mut ServerConf = ngx::http_server_conf((*cf).ctx.cast(), own_module());
         let original = original(&main_conf(cf).watched, command);
         let Some((answer, noted)) = handled(cf, original, conf, noted) else { return CONF_ERROR };
-        match noted {
-            Some((Effect::Chooses, noted)) => (*server).chosen_by = Some(noted),
-            Some((Effect::MayReplace, noted)) => (*server).replaced_by = Some(noted),
-            None => {}
+        if let Some((effect, noted)) = noted {
+            (*server).choosers.note(effect, noted);
         }
         answer
     }

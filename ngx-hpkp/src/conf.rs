@@ -6,21 +6,19 @@ use std::path::PathBuf;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hpkp_core::check::{Alarm, Deployment, NotServedHere, Serving, Verdict};
-use hpkp_core::finding::{Check, Location};
+use hpkp_core::check::{Alarm, Deployment, Serving, Verdict};
 use hpkp_core::pin::Pin;
-use hpkp_core::policy::PolicySpec;
 use hpkp_core::published::CertificateIdentity;
-use hpkp_server::failure::{LogLine, OnStart, Phase};
+use hpkp_server::failure::{LogLine, Phase};
 use hpkp_server::journal::Journal;
+use hpkp_server::nginx::{Choosers, ServerKey};
 use hpkp_server::openssl::OpenSsl;
-use hpkp_server::public_port::PublicPorts;
 use hpkp_server::sending::ContextAddress;
-use hpkp_server::setting::{RecordsSetting, UseSetting};
+use hpkp_server::setting::{GlobalSettings, ServerSettings};
 use nginx_sys::{ngx_conf_t, ngx_uint_t};
 
 use crate::boundary::{self, OnPanic};
-use crate::chooser::{Chooser, Watched};
+use crate::chooser::Watched;
 use crate::ngx::{CONF_ERROR, CONF_OK};
 use crate::response::{Replaceable, Response};
 use crate::{active, pool};
@@ -29,15 +27,7 @@ use crate::{ngx_http_hpkp_gate_module, ngx_http_hpkp_module, ngx_stream_hpkp_mod
 /// What stands in `http`, once.
 #[derive(Default)]
 pub(crate) struct MainConf {
-    /// In the order in which they are defined.
-    pub(crate) policies: Vec<PolicySpec>,
-    pub(crate) on_start: Option<OnStart>,
-    /// The directories with records of published pins.
-    pub(crate) published: Vec<RecordsSetting>,
-    /// By which ports clients reach this server, where these are not its own.
-    pub(crate) public_ports: PublicPorts,
-    /// The hosts that clients do not reach here.
-    pub(crate) not_served_here: Vec<NotServedHere>,
+    pub(crate) global: GlobalSettings,
     /// Whether the check waits until all blocks have been read, see `rehearsal`.
     pub(crate) is_deferred: bool,
     /// How many of these blocks had not been met when `http` ended.
@@ -106,13 +96,6 @@ impl Drop for MainConf {
 /// nginx's `NGX_MODULE_UNSET_INDEX`, a macro that the bindings lack.
 const NO_NUMBER: ngx_uint_t = ngx_uint_t::MAX;
 
-/// What a server is known by from one configuration to the next: its names and its addresses.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ServerKey {
-    pub(crate) names: Vec<String>,
-    pub(crate) addresses: Vec<String>,
-}
-
 /// What a server presents.
 pub(crate) struct Served {
     /// Whether all that it presents could be read.
@@ -136,15 +119,9 @@ impl Served {
 /// What stands in a server, or in `http` for the servers that do not say otherwise.
 #[derive(Default)]
 pub(crate) struct ServerConf {
-    pub(crate) enforced: UseSetting,
-    pub(crate) report_only: UseSetting,
-    pub(crate) check: Option<Check>,
-    /// The file of `hpkp_trusted_certificate` and where the directive stands.
-    pub(crate) trusted: Option<(String, Location)>,
-    /// The directive of another module that chooses the certificate during the handshake.
-    pub(crate) chosen_by: Option<Chooser>,
-    /// One that is there for something else and can replace the certificate.
-    pub(crate) replaced_by: Option<Chooser>,
+    pub(crate) settings: ServerSettings,
+    /// Directives of other modules that choose or replace the certificate.
+    pub(crate) choosers: Choosers,
     /// What is sent; filled in once the configuration has been accepted.
     pub(crate) response: Option<Response>,
 }
@@ -186,20 +163,8 @@ pub(crate) unsafe extern "C" fn merge_server(
         // SAFETY: nginx hands over what `create_server` made, two different objects.
         let (outer, inner) =
             unsafe { (&*outer.cast::<ServerConf>(), &mut *inner.cast::<ServerConf>()) };
-        inner.enforced.inherit(&outer.enforced);
-        inner.report_only.inherit(&outer.report_only);
-        inner.check = inner.check.or(outer.check);
-        if inner.trusted.is_none() {
-            inner.trusted.clone_from(&outer.trusted);
-        }
-        // Another module's directive in `http` holds for the servers that have none of their own,
-        // and what is inherited is no other than what a server says itself.
-        if inner.chosen_by.is_none() {
-            inner.chosen_by.clone_from(&outer.chosen_by);
-        }
-        if inner.replaced_by.is_none() {
-            inner.replaced_by.clone_from(&outer.replaced_by);
-        }
+        inner.settings.inherit(&outer.settings);
+        inner.choosers.inherit(&outer.choosers);
         CONF_OK
     })
 }

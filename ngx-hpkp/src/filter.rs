@@ -194,9 +194,9 @@ unsafe fn set_field(
         if elements(part).any(|element| (*element).key.len == name.len) {
             take_out(part, name);
         }
-        if let Some(context) = context
-            && (prepared.usual == Some(context) || is_sent(r, context, prepared, response))
-        {
+        if context.is_some_and(|context| {
+            prepared.usual == Some(context) || is_sent(r, context, prepared, response)
+        }) {
             let new: *mut ngx_table_elt_t = ngx_list_push(list).cast();
             // Without memory nginx will notice by itself; nothing was added.
             if !new.is_null() {

@@ -8,32 +8,28 @@
 //! stands there. A refusal half-way leaves half a chain; one at the end leaves a chain with modules
 //! that have just been unloaded, where the refused configuration was the first to name them.
 
-use std::collections::{HashMap, HashSet};
-use std::os::unix::ffi::OsStrExt as _;
-
-use hpkp_core::check::{Certificates, Context, Deployment, Host, Records, Serving, Verdict};
-use hpkp_core::finding::{Check, Code, Finding, Location, Text};
+use hpkp_core::check::{Certificates, Deployment, Host, Records, Serving, Verdict};
+use hpkp_core::finding::Check;
 use hpkp_core::path::Chain;
 use hpkp_core::policy::Policy;
-use hpkp_core::text::Excerpt;
-use hpkp_server::failure::{self, Answer, LogLine, Phase};
+use hpkp_server::failure::{self, Answer, Judgement, LogLine, Phase};
 use hpkp_server::journal::{self, Journal};
 use hpkp_server::living;
-use hpkp_server::loader::{self, Loader, Names};
+use hpkp_server::loader::{Loader, Names};
+use hpkp_server::nginx::{Built, Configuration, ServerKey};
 use hpkp_server::openssl::{OpenSsl, OpenSslError};
 use hpkp_server::sending::ContextAddress;
 use nginx_sys::{
-    NGX_LOG_WARN, ngx_conf_t, ngx_cycle, ngx_cycle_t, ngx_http_ssl_module, ngx_int_t,
+    NGX_LOG_WARN, ngx_conf_t, ngx_cycle, ngx_cycle_t, ngx_http_ssl_module, ngx_int_t, ngx_log_t,
     ngx_ssl_certificate_name_index,
 };
 
 use crate::boundary::{self, OnPanic};
-use crate::chooser::{CHOSEN_LATER, can_replace, chosen_by};
-use crate::conf::{MainConf, Pending, Served, ServerConf, ServerKey};
+use crate::conf::{MainConf, Pending, Served, ServerConf};
 use crate::ngx::{self, ERROR, OK, own_module};
 use crate::outside::{self, Outside};
 use crate::response::Replaceable;
-use crate::server::{OwnContext, Server, Servers};
+use crate::server::{self, Handle, Server};
 use crate::{log, phase, rehearsal};
 
 /// The variable that lets a test pass where it would be refused: for the test that a service runs
@@ -72,18 +68,17 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_mut() };
     let Some(main) = main else { return true };
     // SAFETY: by the caller's promise.
-    let Some(mut servers) = (unsafe { Servers::of(cycle, &main.public_ports) }) else {
-        return true;
-    };
-    if !servers.any_policy() && main.published.is_empty() {
+    let servers = unsafe { server::servers_of(cycle, &main.global.public_ports) };
+    let Some(mut servers) = servers else { return true };
+    if !servers.any_policy() && main.global.published.is_empty() {
         return true;
     }
     // SAFETY: the cycle has a log from the beginning.
     let log = unsafe { (*cycle).log };
     // SAFETY: as above.
     let around = unsafe { &*ngx::http_conf::<ServerConf>(cycle, own_module()) };
-    let mut check = around.check.unwrap_or_default();
-    if phase::is_test() && std::env::var_os(OVERRIDE).is_some_and(|value| value == "warn") {
+    let mut check = around.settings.check.unwrap_or_default();
+    if is_overridden() {
         servers.all.iter_mut().for_each(|server| server.check = Check::Warn);
         check = Check::Warn;
         let text = "hpkp: HPKP_CHECK=warn is set, so this test accepts what a reload would refuse";
@@ -91,29 +86,30 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
         unsafe { log::write(log, NGX_LOG_WARN, text, None) };
     }
     let openssl = OpenSsl::used_by((&raw const ngx_http_ssl_module).cast());
-    let (records, journal) = journal::read(&main.published);
-    let outside = match main.published.is_empty() {
-        true => Outside::default(),
-        // SAFETY: by the caller's promise.
-        false => unsafe { Outside::of(cycle) },
-    };
-    let settings = outside::Settings { check, conf: around, public_ports: &main.public_ports };
-    // SAFETY: as above.
-    let Checked { deployment, addresses, keys, mut verdict } =
-        unsafe { checked(main, records, &servers, (&outside, &settings), openssl.as_ref()) };
-    verdict.findings.extend(may_be_replaced(main, &servers));
+    let (records, journal) = journal::read(&main.global.published);
+    let has_records = !main.global.published.is_empty();
     // SAFETY: by the caller's promise.
-    let wanted = unsafe { servers.addresses(cycle) };
+    let outside = if has_records { unsafe { outside::read(cycle) } } else { Outside::default() };
+    let configuration = Configuration {
+        global: &main.global,
+        around: &around.settings,
+        check,
+        servers: &servers,
+        outside: &outside,
+        unseen_choosers: &main.unseen_choosers,
+    };
+    // SAFETY: as above.
+    let Checked { deployment, addresses, keys, verdict } =
+        unsafe { checked(&configuration, records, openssl.as_ref()) };
+    // SAFETY: by the caller's promise.
+    let wanted = unsafe { server::addresses(&servers, cycle) };
     let judgement =
-        failure::judge_beside(&verdict, phase, main.on_start.unwrap_or_default(), || {
+        failure::judge_beside(&verdict, phase, main.global.on_start.unwrap_or_default(), || {
             let claimant = || journal.as_ref().and_then(Journal::claimant);
             living::master_at(&wanted).or_else(claimant)
         });
-    let is_said = judgement.refused || !phase::is_rehearsal();
-    for line in judgement.lines.iter().filter(|_| is_said) {
-        // SAFETY: as above.
-        unsafe { log::write_line(log, line) };
-    }
+    // SAFETY: as above.
+    unsafe { write(log, &judgement) };
     if judgement.refused {
         return false;
     }
@@ -123,16 +119,35 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
         main.alarms = judgement.lines.into_iter().filter(is_alarm).collect();
     }
     if phase != Phase::Test {
-        let own =
-            |server: &Server| server.own.map(|own| ContextAddress::from(own.context.cast_const()));
         let openssl = openssl.ok();
-        let replaceable = replaceable(main, &servers, openssl.as_ref());
-        let servers = servers.all.iter().map(|server| (server.conf, own(server))).collect();
+        let replaceable = replaceable(main, &servers.all, openssl.as_ref());
+        let servers = servers
+            .all
+            .iter()
+            .map(|server| (server.handle.conf, server.handle.context()))
+            .collect();
         main.journal = journal;
         main.pending =
             Some(Pending { phase, deployment, verdict, addresses, servers, replaceable, openssl });
     }
     true
+}
+
+/// Whether this test is to accept what a reload would refuse.
+fn is_overridden() -> bool {
+    phase::is_test() && std::env::var_os(OVERRIDE).is_some_and(|value| value == "warn")
+}
+
+/// Writes what was found, unless a rehearsal accepts it: the master finds it once more.
+///
+/// # Safety
+/// `log` is live.
+unsafe fn write(log: *mut ngx_log_t, judgement: &Judgement) {
+    let is_written = judgement.refused || !phase::is_rehearsal();
+    for line in judgement.lines.iter().filter(|_| is_written) {
+        // SAFETY: by the caller's promise.
+        unsafe { log::write_line(log, line) };
+    }
 }
 
 impl MainConf {
@@ -153,14 +168,13 @@ impl MainConf {
 }
 
 /// The contexts whose certificates other code can replace, with those that are loaded.
-fn replaceable(main: &MainConf, servers: &Servers, openssl: Option<&OpenSsl>) -> Vec<Replaceable> {
+fn replaceable(main: &MainConf, servers: &[Server], openssl: Option<&OpenSsl>) -> Vec<Replaceable> {
     let Some(openssl) = openssl else { return Vec::new() };
     let unseen = !main.unseen_choosers.is_empty();
     let of = servers
-        .all
         .iter()
-        .filter(|server| server.is_loaded() && (unseen || server.conf().replaced_by.is_some()));
-    of.filter_map(|server| server.own)
+        .filter(|server| server.is_loaded() && (unseen || server.choosers.replaced_by.is_some()));
+    of.filter_map(|server| server.handle.own)
         .map(|own| Replaceable {
             context: ContextAddress::from(own.context.cast_const()),
             // SAFETY: the context belongs to the configuration, and one thread reads it.
@@ -168,50 +182,6 @@ fn replaceable(main: &MainConf, servers: &Servers, openssl: Option<&OpenSsl>) ->
             unseen,
         })
         .collect()
-}
-
-/// Why the certificates of a server cannot be known when the configuration is read, if that is so.
-fn chosen_later(server: &Server, own: OwnContext) -> Option<Certificates> {
-    server.conf().chosen_by.as_ref().map(chosen_by).or(own.variables.then_some(CHOSEN_LATER))
-}
-
-/// The servers where code of another module can replace the certificate, a finding for each place of
-/// such code. What is loaded is compared nevertheless: that code has other purposes.
-fn may_be_replaced(main: &MainConf, servers: &Servers) -> Vec<Finding> {
-    let mut findings: Vec<(Finding, HashSet<String>)> = Vec::new();
-    let mut find = |at: &Location, by: &str, label: &str| {
-        let text = Text::new(format!(
-            "{}, and no header is sent on a connection with another one",
-            can_replace(by)
-        ));
-        let is_same =
-            |(known, _): &(Finding, HashSet<String>)| known.at == *at && known.text == text;
-        let index = findings.iter().position(is_same);
-        let index = index.unwrap_or_else(|| {
-            let code = Code::CertificateMayBeReplaced;
-            findings.push((Finding::new(code, at.clone(), text), HashSet::new()));
-            findings.len() - 1
-        });
-        let (finding, labels) = &mut findings[index];
-        if labels.insert(label.to_owned()) {
-            finding.add_host(label);
-        }
-    };
-    for server in servers.all.iter().filter(|server| server.is_checked(main) && server.tls) {
-        let own = |position: &usize| Some(&servers.all[*position]).filter(|own| own.is_loaded());
-        let presents: Vec<&Server> = server.presents.iter().filter_map(own).collect();
-        for chooser in presents.iter().filter_map(|own| own.conf().replaced_by.as_ref()) {
-            find(&chooser.at, &chooser.directive, &server.label);
-        }
-        let policy = server.policies().into_iter().flatten().next().map(|policy| &policy.at);
-        let at = main.published.first().map(|records| &records.at).or(policy);
-        let Some(at) = at.filter(|_| !presents.is_empty()) else { continue };
-        for module in &main.unseen_choosers {
-            let path = Excerpt::new(module.as_os_str().as_bytes());
-            find(at, &format!("the module in {path}"), &server.label);
-        }
-    }
-    findings.into_iter().map(|(finding, _)| finding).collect()
 }
 
 /// What the configuration says and has loaded, and the core's answer.
@@ -227,69 +197,34 @@ struct Checked {
 /// Checks what the configuration says and has loaded.
 ///
 /// # Safety
-/// `servers` are those of the cycle whose configuration has just been read, and `main` is its own.
+/// The servers are those of the cycle whose configuration has just been read.
 unsafe fn checked(
-    main: &MainConf,
+    configuration: &Configuration<'_, Handle>,
     records: Option<Records>,
-    servers: &Servers,
-    (outside, settings): (&Outside, &outside::Settings<'_>),
     openssl: Result<&OpenSsl, &OpenSslError>,
 ) -> Checked {
-    let contexts = servers.all.iter().filter_map(|server| server.own).chain(outside.contexts());
+    let inside = configuration.servers.all.iter().map(|server| &server.handle);
+    let outside = configuration.outside.servers.iter().map(|server| &server.handle);
+    let contexts = inside.chain(outside).filter_map(|handle| handle.own);
     let mut loader = Loader::new(openssl).with_names(Names {
         // SAFETY: nginx sets it when it starts.
         index: unsafe { ngx_ssl_certificate_name_index },
         // SAFETY: by the caller's promise.
         files: contexts.flat_map(|own| unsafe { own.named_files() }).collect(),
     });
-    let mut deployment = Deployment {
-        listeners: servers.listeners.clone(),
-        records,
-        not_served_here: main.not_served_here.clone(),
-        ..Deployment::default()
+    let loaded = |loader: &mut Loader<'_>, handle: &Handle| match handle.own {
+        // SAFETY: the context belongs to the configuration, and one thread reads it.
+        Some(own) => unsafe { loader.loaded(own.context) },
+        // Nothing is asked of a server without a context.
+        None => Certificates::Loaded(Vec::new()),
     };
-    let mut addresses = Vec::new();
-    let mut context_of = HashMap::new();
-    for (position, server) in servers.all.iter().enumerate() {
-        let Some(own) = server.own.filter(|own| server.tls && !own.rejects) else { continue };
-        context_of.insert(position, deployment.contexts.len());
-        addresses.push(ContextAddress::from(own.context.cast_const()));
-        let certificates = chosen_later(server, own)
-            // SAFETY: the context belongs to the configuration, and one thread reads it.
-            .unwrap_or_else(|| unsafe { loader.loaded(own.context) });
-        let trust = loader.trust(server.conf().trusted.as_ref());
-        deployment.contexts.push(Context { certificates, trust });
-    }
-    deployment.policies = loader::resolve(&main.policies);
-    deployment.hosts = servers.all.iter().map(|server| host(server, &context_of)).collect();
-    let mut keys: Vec<Option<ServerKey>> =
-        servers.all.iter().map(|server| server.is_checked(main).then(|| server.key())).collect();
-    // SAFETY: by the caller's promise.
-    let added = unsafe { outside.add_to(&mut deployment, &mut addresses, &mut loader, settings) };
-    keys.extend(added.into_iter().map(Some));
-    let listening: Vec<(u16, String)> =
-        servers.listening.iter().cloned().chain(outside.listening()).collect();
-    deployment.noticed.extend(main.public_ports.unused(&listening));
+    let Built { mut deployment, contexts, keys } =
+        configuration.build(records, &mut loader, loaded);
+    let addresses = contexts.into_iter().filter_map(Handle::context).collect();
     // SAFETY: the reference does not leave this function, in which nginx does nothing.
     compare(unsafe { running() }, &keys, &mut deployment);
-    let verdict = loader.check(&mut deployment);
+    let verdict = configuration.verdict(&mut deployment, &loader);
     Checked { deployment, addresses, keys, verdict }
-}
-
-/// What the check is told of a server. `context_of` has the positions of its contexts.
-fn host(server: &Server, context_of: &HashMap<usize, usize>) -> Host {
-    let [enforced, report_only] = server.policies().map(Option::<&_>::cloned);
-    Host {
-        label: server.label.clone(),
-        names: server.names.clone(),
-        tls: server.tls,
-        contexts: server.presents.iter().filter_map(|p| context_of.get(p)).copied().collect(),
-        check: server.check,
-        enforced,
-        report_only,
-        accepted: Vec::new(),
-        serving: Vec::new(),
-    }
 }
 
 /// Notes what the running configuration has accepted already, and what it serves instead.

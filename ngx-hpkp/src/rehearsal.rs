@@ -41,7 +41,9 @@ pub(crate) unsafe fn is_needed(cf: *const ngx_conf_t) -> bool {
     unsafe {
         let cycle = (*cf).cycle;
         let main = ngx::http_main_conf::<MainConf>(cycle, own_module()).as_mut();
-        let Some(main) = main.filter(|main| !main.published.is_empty()) else { return false };
+        let Some(main) = main.filter(|main| !main.global.published.is_empty()) else {
+            return false;
+        };
         main.blocks_to_come = outside::blocks_to_come(cycle);
         main.blocks_to_come > 0 && rest::may_have_servers(cf)
     }

@@ -1,16 +1,17 @@
-//! The server blocks, what each address says of them, and which of them clients see.
+//! The server blocks of `http`, as nginx has read them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use hpkp_core::check::{Choice, Listener, NamePattern, PolicyUse};
-use hpkp_core::finding::Check;
+use hpkp_core::check::NamePattern;
 use hpkp_core::path::CertificateFile;
 use hpkp_server::file::directory_of_keys;
+use hpkp_server::nginx::{self, Address, Own};
 use hpkp_server::openssl::{NameAddress, SslCtx};
 use hpkp_server::public_port::PublicPorts;
+use hpkp_server::sending::ContextAddress;
 use nginx_sys::{
     ngx_array_t, ngx_cycle_t, ngx_http_conf_addr_t, ngx_http_conf_port_t,
     ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_core_srv_conf_t,
@@ -18,33 +19,29 @@ use nginx_sys::{
     ngx_str_t,
 };
 
-use crate::conf::{MainConf, ServerConf, ServerKey};
+use crate::conf::ServerConf;
 use crate::ngx::{self, own_module};
 
-/// All server blocks and what each address says of them.
-pub(crate) struct Servers {
-    pub(crate) all: Vec<Server>,
-    /// The addresses on TLS, by the ports by which clients reach them.
-    pub(crate) listeners: Vec<Listener>,
-    /// The numbers and texts of these addresses.
-    pub(crate) listening: Vec<(u16, String)>,
-}
+/// All server blocks.
+pub(crate) type Servers = nginx::Servers<Handle>;
 
-pub(crate) struct Server {
+/// A server block.
+pub(crate) type Server = nginx::Server<Handle>;
+
+/// What nginx has of a server.
+#[derive(Clone, Copy)]
+pub(crate) struct Handle {
+    /// Null outside `http`.
     pub(crate) conf: *mut ServerConf,
-    pub(crate) names: Vec<String>,
-    /// The names by which nginx finds it, that of requests without a host (empty) included.
-    claims: Vec<String>,
-    patterns: Vec<Rc<dyn NamePattern>>,
-    addresses: Vec<String>,
-    pub(crate) label: String,
-    pub(crate) tls: bool,
-    pub(crate) check: Check,
     /// Its own context, if it has certificates.
     pub(crate) own: Option<OwnContext>,
-    /// The servers (by position) whose contexts its clients may see: itself, or the default
-    /// servers of its addresses where it has no certificate.
-    pub(crate) presents: Vec<usize>,
+}
+
+impl Handle {
+    /// The address of its own context.
+    pub(crate) fn context(&self) -> Option<ContextAddress> {
+        self.own.map(|own| ContextAddress::from(own.context.cast_const()))
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -56,6 +53,12 @@ pub(crate) struct OwnContext {
     pub(crate) rejects: bool,
     /// The names of the files with the certificates and with their keys; both may be null.
     pub(crate) files: [*const ngx_array_t; 2],
+}
+
+impl From<OwnContext> for Own {
+    fn from(own: OwnContext) -> Self {
+        Self { variables: own.variables, rejects: own.rejects }
+    }
 }
 
 impl OwnContext {
@@ -82,126 +85,85 @@ impl OwnContext {
     }
 }
 
-impl Servers {
-    /// # Safety
-    /// `cycle` is the cycle whose configuration has just been read.
-    pub(crate) unsafe fn of(cycle: *mut ngx_cycle_t, public_ports: &PublicPorts) -> Option<Self> {
-        // SAFETY: by the caller's promise; an array of servers holds pointers to them.
-        unsafe {
-            let core = &raw const ngx_http_core_module;
-            let http: *mut ngx_http_core_main_conf_t = ngx::http_main_conf(cycle, core);
-            let http = http.as_ref()?;
-            let blocks: &[*mut ngx_http_core_srv_conf_t] = ngx::elements(&raw const http.servers);
-            let positions: HashMap<*mut ngx_http_core_srv_conf_t, usize> =
-                blocks.iter().enumerate().map(|(position, block)| (*block, position)).collect();
-            let all = blocks.iter().map(|b| Server::of(*b)).collect();
-            let mut servers = Self { all, listeners: Vec::new(), listening: Vec::new() };
-            for port in ngx::elements::<ngx_http_conf_port_t>(http.ports) {
-                for address in ngx::elements(&raw const port.addrs) {
-                    servers.add_address(port.port, address, &positions, public_ports);
+/// The server blocks of a configuration; none where it has no `http`.
+///
+/// # Safety
+/// `cycle` is the cycle whose configuration has just been read.
+pub(crate) unsafe fn servers_of(
+    cycle: *mut ngx_cycle_t,
+    public_ports: &PublicPorts,
+) -> Option<Servers> {
+    // SAFETY: by the caller's promise; an array of servers holds pointers to them.
+    unsafe {
+        let core = &raw const ngx_http_core_module;
+        let http: *mut ngx_http_core_main_conf_t = ngx::http_main_conf(cycle, core);
+        let http = http.as_ref()?;
+        let blocks: &[*mut ngx_http_core_srv_conf_t] = ngx::elements(&raw const http.servers);
+        let positions: HashMap<*mut ngx_http_core_srv_conf_t, usize> =
+            blocks.iter().enumerate().map(|(position, block)| (*block, position)).collect();
+        let mut servers = Servers::new(blocks.iter().map(|block| server(*block)).collect());
+        for port in ngx::elements::<ngx_http_conf_port_t>(http.ports) {
+            for address in ngx::elements(&raw const port.addrs) {
+                if let Some(address) = self::address(port.port, address, &positions) {
+                    servers.add_address(&address, public_ports);
                 }
             }
-            Some(servers)
         }
-    }
-
-    /// # Safety
-    /// `address` is one of the configuration just read.
-    unsafe fn add_address(
-        &mut self,
-        port: u16,
-        address: &ngx_http_conf_addr_t,
-        positions: &HashMap<*mut ngx_http_core_srv_conf_t, usize>,
-        public_ports: &PublicPorts,
-    ) {
-        let Some(&default) = positions.get(&address.default_server) else { return };
-        // SAFETY: by the caller's promise; the array holds pointers to server blocks.
-        let blocks: &[*mut ngx_http_core_srv_conf_t] =
-            unsafe { ngx::elements(&raw const address.servers) };
-        // SAFETY: the default server is one of the blocks.
-        let tls = unsafe { is_tls(address) };
-        let hosts: Vec<usize> =
-            blocks.iter().filter_map(|block| positions.get(block)).copied().collect();
-        if tls {
-            let mut patterns = Vec::new();
-            for host in &hosts {
-                let own = self.all[*host].patterns.iter();
-                patterns.extend(own.map(|pattern| (*host, pattern.clone())));
-            }
-            let text = ngx::text(&address.opt.addr_text);
-            for port in public_ports.of(port, &text) {
-                self.listeners.push(Listener {
-                    port,
-                    address: Some(where_listened(address, &text)),
-                    choice: Choice::Nginx,
-                    hosts: hosts.clone(),
-                    default,
-                    patterns: patterns.clone(),
-                    by_port_alone: false,
-                });
-            }
-            self.listening.push((port, text));
-        }
-        let mut claimed = HashSet::new();
-        for position in hosts {
-            // nginx asks the first block of a name; one whose names all have others is never asked,
-            // unless it is the default.
-            let names = &self.all[position].claims;
-            let is_asked = names.iter().filter(|name| claimed.insert((*name).clone())).count() > 0
-                || position == default;
-            let server = &mut self.all[position];
-            server.addresses.push(ngx::text(&address.opt.addr_text));
-            if server.label.is_empty() {
-                server.label.clone_from(&server.addresses[0]);
-            }
-            if !tls {
-                continue;
-            }
-            server.tls = true;
-            if !is_asked {
-                continue;
-            }
-            let chosen = if server.own.is_some() { position } else { default };
-            if !server.presents.contains(&chosen) {
-                server.presents.push(chosen);
-            }
-        }
-    }
-
-    /// Where `cycle` is going to listen, as far as that has been read. A Unix socket can be listened
-    /// at only once.
-    ///
-    /// # Safety
-    /// `cycle` is the cycle whose configuration has just been read.
-    pub(crate) unsafe fn addresses(&self, cycle: *const ngx_cycle_t) -> Vec<SocketAddr> {
-        let own = self.all.iter().flat_map(|server| &server.addresses).cloned();
-        // What stands before the http block. SAFETY: by the caller's promise.
-        let others: &[ngx_listening_t] = unsafe { ngx::elements(&raw const (*cycle).listening) };
-        own.chain(others.iter().map(|other| ngx::text(&other.addr_text)))
-            .filter_map(|text| text.parse().ok())
-            .collect()
-    }
-
-    pub(crate) fn any_policy(&self) -> bool {
-        self.all.iter().any(Server::uses_policy)
+        Some(servers)
     }
 }
 
-/// An address as records have it. HTTP/3 has the same ones as TCP, and other clients.
-fn where_listened(address: &ngx_http_conf_addr_t, text: &str) -> String {
+/// # Safety
+/// `address` is one of the configuration just read.
+unsafe fn address(
+    port: u16,
+    address: &ngx_http_conf_addr_t,
+    positions: &HashMap<*mut ngx_http_core_srv_conf_t, usize>,
+) -> Option<Address> {
+    let default = *positions.get(&address.default_server)?;
+    // SAFETY: by the caller's promise; the array holds pointers to server blocks.
+    let blocks: &[*mut ngx_http_core_srv_conf_t] =
+        unsafe { ngx::elements(&raw const address.servers) };
+    Some(Address {
+        text: ngx::text(&address.opt.addr_text),
+        port,
+        // SAFETY: the default server is one of the blocks.
+        tls: unsafe { is_tls(address) },
+        quic: is_quic(address),
+        servers: blocks.iter().filter_map(|block| positions.get(block)).copied().collect(),
+        default,
+    })
+}
+
+/// Where `cycle` is going to listen, as far as that has been read. A Unix socket can be listened at only
+/// once.
+///
+/// # Safety
+/// `cycle` is the cycle whose configuration has just been read.
+pub(crate) unsafe fn addresses(servers: &Servers, cycle: *const ngx_cycle_t) -> Vec<SocketAddr> {
+    let own = servers.all.iter().flat_map(|server| &server.addresses).cloned();
+    // What stands before the http block. SAFETY: by the caller's promise.
+    let others: &[ngx_listening_t] = unsafe { ngx::elements(&raw const (*cycle).listening) };
+    own.chain(others.iter().map(|other| ngx::text(&other.addr_text)))
+        .filter_map(|text| text.parse().ok())
+        .collect()
+}
+
+/// Whether HTTP/3 is spoken there.
+fn is_quic(address: &ngx_http_conf_addr_t) -> bool {
     #[cfg(ngx_quic)]
-    if address.opt.quic() != 0 {
-        return format!("{text}/udp");
+    return address.opt.quic() != 0;
+    #[cfg(not(ngx_quic))]
+    {
+        let _ = address;
+        false
     }
-    let _ = address;
-    text.to_owned()
 }
 
 /// # Safety
 /// `address` is one of the configuration just read.
 unsafe fn is_tls(address: &ngx_http_conf_addr_t) -> bool {
-    #[cfg(ngx_quic)]
-    if address.opt.quic() != 0 {
+    if is_quic(address) {
         return true;
     }
     #[cfg(ngx_ssl_on)]
@@ -219,72 +181,26 @@ unsafe fn is_tls(address: &ngx_http_conf_addr_t) -> bool {
     address.opt.ssl() != 0
 }
 
-impl Server {
-    /// # Safety
-    /// `block` is a server block of the configuration just read.
-    pub(crate) unsafe fn of(block: *mut ngx_http_core_srv_conf_t) -> Self {
-        // SAFETY: by the caller's promise; a server block has a configuration of every module.
-        unsafe {
-            let conf: *mut ServerConf = ngx::http_server_conf((*block).ctx, own_module());
-            let ssl: *const ngx_http_ssl_srv_conf_t =
-                ngx::http_server_conf((*block).ctx, &raw const ngx_http_ssl_module);
-            let context: *mut SslCtx = (*ssl).ssl.ctx.cast();
-            let own = (!context.is_null()).then(|| OwnContext {
-                context,
-                variables: !(*ssl).certificate_values.is_null(),
-                rejects: (*ssl).reject_handshake == 1,
-                files: [(*ssl).certificates, (*ssl).certificate_keys],
-            });
-            let server_names = ngx::elements(&raw const (*block).server_names);
-            let claims = names(server_names);
-            let names: Vec<String> =
-                claims.iter().filter(|name| !name.is_empty()).cloned().collect();
-            Self {
-                conf,
-                label: names.first().cloned().unwrap_or_default(),
-                names,
-                claims,
-                patterns: patterns(server_names),
-                addresses: Vec::new(),
-                tls: false,
-                check: (*conf).check.unwrap_or_default(),
-                own,
-                presents: Vec::new(),
-            }
-        }
-    }
-
-    pub(crate) fn conf(&self) -> &ServerConf {
-        // SAFETY: `of` took it from nginx, and nothing changes it while servers are looked at.
-        unsafe { &*self.conf }
-    }
-
-    /// Whether it has a context whose certificates are those that have been loaded, as far as its
-    /// directives say.
-    pub(crate) fn is_loaded(&self) -> bool {
-        let own = self.own.filter(|own| !own.variables && !own.rejects);
-        own.is_some() && self.conf().chosen_by.is_none()
-    }
-
-    pub(crate) fn key(&self) -> ServerKey {
-        // nginx sorts its lists of addresses when it has read `http` to the end.
-        let mut addresses = self.addresses.clone();
-        addresses.sort();
-        ServerKey { names: self.names.clone(), addresses }
-    }
-
-    pub(crate) fn policies(&self) -> [Option<&PolicyUse>; 2] {
-        let conf = self.conf();
-        [conf.enforced.policy(), conf.report_only.policy()]
-    }
-
-    pub(crate) fn uses_policy(&self) -> bool {
-        self.policies().iter().any(Option::is_some)
-    }
-
-    /// Whether there is something that its certificates are compared with.
-    pub(crate) fn is_checked(&self, main: &MainConf) -> bool {
-        self.uses_policy() || !main.published.is_empty()
+/// # Safety
+/// `block` is a server block of the configuration just read.
+unsafe fn server(block: *mut ngx_http_core_srv_conf_t) -> Server {
+    // SAFETY: by the caller's promise; a server block has a configuration of every module.
+    unsafe {
+        let conf: *mut ServerConf = ngx::http_server_conf((*block).ctx, own_module());
+        let ssl: *const ngx_http_ssl_srv_conf_t =
+            ngx::http_server_conf((*block).ctx, &raw const ngx_http_ssl_module);
+        let context: *mut SslCtx = (*ssl).ssl.ctx.cast();
+        let own = (!context.is_null()).then(|| OwnContext {
+            context,
+            variables: !(*ssl).certificate_values.is_null(),
+            rejects: (*ssl).reject_handshake == 1,
+            files: [(*ssl).certificates, (*ssl).certificate_keys],
+        });
+        let server_names = ngx::elements(&raw const (*block).server_names);
+        let settings = ((*conf).settings.clone(), (*conf).choosers.clone());
+        let handle = Handle { conf, own };
+        let patterns = patterns(server_names);
+        Server::new(handle, names(server_names), patterns, settings, own.map(Into::into))
     }
 }
 

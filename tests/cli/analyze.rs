@@ -226,14 +226,13 @@ fn what_is_wrong_with_the_headers_of_a_site_in_order() {
     let other = pins(&[&pki.pin("live.key"), B], "max-age=60");
     for second in [pkp(&other), response(&[])] {
         let first = pkp(&good);
-        let respond =
-            move |_: &str, n: usize| if n % 2 == 0 { first.clone() } else { second.clone() };
+        let respond = move |_: &str, n: usize| [&first, &second][n % 2].clone();
         let port = tls_with(&pki, "site", Arc::new(respond));
         found(&analyze(&pki, port, &[]), 0, &["header-differs"]);
     }
     // The same in another order is the same.
     let turned = pins(&[&pki.pin("backup.key"), &pki.pin("live.key")], "max-age=\"86400\"");
-    let respond = move |_: &str, n: usize| pkp(if n % 2 == 0 { &good } else { &turned });
+    let respond = move |_: &str, n: usize| pkp([&good, &turned][n % 2]);
     found(&analyze(&pki, tls_with(&pki, "site", Arc::new(respond)), &[]), 0, &[]);
 }
 

@@ -120,7 +120,9 @@ pub(crate) fn starttls(pki: &Pki, name: &str, lines: &'static [&'static str]) ->
             let mut said = Vec::new();
             let mut byte = [0];
             // XMPP has no lines, but elements.
-            while !said.ends_with(b"\n") && !(said.ends_with(b">") && said.len() > 30) {
+            let is_whole =
+                |said: &[u8]| said.ends_with(b"\n") || (said.ends_with(b">") && said.len() > 30);
+            while !is_whole(&said) {
                 match stream.read(&mut byte) {
                     Ok(1) => said.push(byte[0]),
                     _ => return,

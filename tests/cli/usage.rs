@@ -158,8 +158,9 @@ fn every_help_has_examples_that_the_definition_knows() {
             for option in example.split(' ').filter(|word| word.starts_with("--")) {
                 let page = match command.is_empty() {
                     true => {
-                        let words: Vec<&str> = example.split(' ').collect();
-                        run(std::path::Path::new("."), &[words[0], words[1], "-h"]).out
+                        let words = example.split(' ').take_while(|word| !word.starts_with('-'));
+                        let words: Vec<&str> = words.take(2).chain(["-h"]).collect();
+                        run(std::path::Path::new("."), &words).out
                     }
                     false => help.clone() + &published_help(example),
                 };

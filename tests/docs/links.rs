@@ -51,9 +51,8 @@ fn targets(text: &str) -> Vec<(usize, String)> {
                 found.push((number, target.to_owned()));
             }
         }
-        if line.starts_with('[')
-            && let Some((_, target)) = line.split_once("]: ")
-        {
+        let target = line.split_once("]: ").filter(|_| line.starts_with('['));
+        if let Some((_, target)) = target {
             found.push((number, target.trim().to_owned()));
         }
     }

@@ -64,18 +64,16 @@ fn alike(text: &str) -> String {
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         let word_begins = !out.ends_with(|c: char| c.is_ascii_alphanumeric());
-        if word_begins && let Some(word) = rest.get(..ID).filter(|word| is_id(word)) {
+        let start = Some(rest).filter(|_| word_begins);
+        let leads = |length: usize| start.and_then(|start| start.get(..length));
+        if let Some(word) = leads(ID).filter(|word| is_id(word)) {
             out.push_str("<id>");
             rest = rest.get(word.len()..).unwrap_or_default();
-        } else if word_begins
-            && let Some(time) = rest.get(..20).filter(|time| fits(time, "0000-00-00T00:00:00Z"))
-        {
+        } else if let Some(time) = leads(20).filter(|time| fits(time, "0000-00-00T00:00:00Z")) {
             out.push_str(time.get(..14).unwrap_or_default());
             out.push_str("00:00Z");
             rest = rest.get(20..).unwrap_or_default();
-        } else if word_begins
-            && let Some(time) = rest.get(..8).filter(|time| fits(time, "00:00:00"))
-        {
+        } else if let Some(time) = leads(8).filter(|time| fits(time, "00:00:00")) {
             out.push_str(time.get(..3).unwrap_or_default());
             out.push_str("00:00");
             rest = rest.get(8..).unwrap_or_default();

@@ -111,6 +111,25 @@ fn a_fallback_certificate_is_never_fatal() {
     httpd.stop();
 }
 
+/// A server that has recorded nothing yet, since its only host had no certificate.
+#[test]
+fn the_first_certificate_comes_where_records_are_kept() {
+    let (mut httpd, port) = managed(Module::Shipped);
+    let live = httpd.pki().pin("live.pem");
+    httpd.pki().records("records");
+    httpd.configure(&format!(
+        "HPKPPublishedPins records writer=web-1\n{}",
+        configuration(port, &[&live, B], "HPKPUse site")
+    ));
+    httpd.expect_in_log(&["hpkp: "]);
+    httpd.start();
+    assert_eq!(httpd.graceful(), Reload::Accepted);
+    stage(&httpd, "live");
+    assert_eq!(httpd.graceful(), Reload::Accepted);
+    assert_eq!(presents(&httpd, port, "live"), (true, 1));
+    httpd.stop();
+}
+
 #[test]
 fn a_staged_key_that_would_lock_out_is_refused() {
     let (mut httpd, port) = managed(Module::Shipped);

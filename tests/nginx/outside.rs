@@ -223,6 +223,9 @@ const CHOOSER: &str = r#"
 #include <ngx_core.h>
 #include <ngx_stream.h>
 #include <ngx_stream_ssl_module.h>
+#if nginx_version >= 1025005
+#define ngx_stream_ssl_conf_t ngx_stream_ssl_srv_conf_t
+#endif
 static void *create(ngx_conf_t *cf) { return ngx_pcalloc(cf->pool, sizeof(ngx_str_t)); }
 static int choose(ngx_ssl_conn_t *ssl, void *name) {
     char file[4096];

@@ -218,7 +218,7 @@ fn the_printed_openssl_makes_a_backup_key<S: Site>() {
         fixture.site.lay_out(layout);
         fixture.site.test()
     });
-    assert_eq!(said.codes(), ["no-backup-pin"], "{}", said.text);
+    assert_eq!(said.codes(), ["too-few-pins"], "{}", said.text);
     let offline = tempfile::tempdir().expect("a directory");
     paste_in(offline.path(), &the_command(&said.text, "openssl genpkey "));
     let printed = paste_in(offline.path(), &the_command(&said.text, "openssl pkey "));

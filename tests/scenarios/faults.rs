@@ -6,7 +6,6 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hpkp_core::pin::Pin;
@@ -14,6 +13,7 @@ use hpkp_core::published::{Body, Compromised, Event, Identity};
 use hpkp_tests::httpd::Httpd;
 use hpkp_tests::instance::{Reload, codes};
 use hpkp_tests::layout::{LAYOUT, Layout, Site};
+use hpkp_tests::load::meanwhile;
 use hpkp_tests::nginx::Nginx;
 use hpkp_tests::recorded::{events, published};
 use hpkp_tests::said::Kind;
@@ -532,16 +532,7 @@ fn killed<S: Site>() {
         pinned.site.up();
         // However slow the client below is, each round serves something.
         served.extend(ca.get(&url).pins().into_iter().map(str::to_owned));
-        let done = AtomicBool::new(false);
-        served.extend(std::thread::scope(|scope| {
-            let client = scope.spawn(|| {
-                let mut served = BTreeSet::new();
-                while !done.load(Ordering::Relaxed) {
-                    let response = ca.try_get(&url);
-                    served.extend(response.iter().flat_map(|r| r.pins()).map(str::to_owned));
-                }
-                served
-            });
+        let killed = || {
             next(&pinned);
             assert_eq!(pinned.site.reload_tested(), Reload::Accepted);
             next(&pinned);
@@ -551,9 +542,10 @@ fn killed<S: Site>() {
             });
             std::thread::sleep(Duration::from_millis(5 + round * 23));
             pinned.site.kill_all();
-            done.store(true, Ordering::Relaxed);
-            client.join().expect("a client")
-        }));
+        };
+        let ((), responses) = meanwhile(killed, || ca.try_get(&url));
+        let pins = responses.iter().flatten().flat_map(|response| response.pins());
+        served.extend(pins.map(str::to_owned));
     }
     let recorded = published(&pinned.own());
     for header in &served {

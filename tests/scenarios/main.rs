@@ -14,6 +14,7 @@ mod faults;
 mod fixture;
 mod fleet;
 mod history;
+mod install;
 mod keys;
 mod keywords;
 mod life;

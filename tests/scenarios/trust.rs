@@ -147,6 +147,13 @@ fn records_of_this_server_that_have_become_empty<S: Site>() {
     says(&said, &[OWN]);
     fs::remove_file(fixture.site.path(OWN)).expect("a file");
     fixture.refuses(&["live"], &[&live, B], &["records-missing"]);
+    // A slot of before it had the number of the last event: nothing tells that none was written.
+    let reserve = "records/hpkp-reserve";
+    let slots = fs::read_to_string(fixture.site.path(reserve)).expect("a reserve");
+    let old = format!("{:<127}\n", "web-1 recorded");
+    fixture.pki.write(reserve, format!("{old}{}", &slots[old.len()..]));
+    fixture.refuses(&["live"], &[&live, B], &["records-missing"]);
+    fixture.pki.write(reserve, slots);
     fixture.pki.write(OWN, whole);
     fixture.passes(&["live"], &[&live, B], &[]);
 }

@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 
+use crate::agreement::assert_agreement;
 use crate::cases::Server;
 use crate::cases::configuration::Written;
 use crate::instance::Instance;
@@ -205,9 +206,12 @@ impl Httpd {
         Said { kind: Kind::Httpd, code, text }
     }
 
-    /// `apache2 -t`.
+    /// `apache2 -t`; `hpkp check` must say the same.
+    #[track_caller]
     pub fn test(&self) -> Said {
-        self.run(&["-t"])
+        let said = self.run(&["-t"]);
+        assert_agreement(self, &said);
+        said
     }
 
     /// Starts the server, which must come up.

@@ -83,6 +83,11 @@ impl Instance {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Whether the module panics on purpose.
+    pub(crate) fn injects_panics(&self) -> bool {
+        self.environment.iter().any(|(name, _)| name == "HPKP_INJECT_PANIC")
+    }
+
     /// From now on, what is started heeds the permissions of files where root starts it, too.
     pub fn heed_permissions(&mut self) {
         self.heeds_permissions = true;

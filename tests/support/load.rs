@@ -29,24 +29,45 @@ impl std::ops::AddAssign for Count {
 /// Each request has a connection of its own: one that is kept alive may be closed by any worker
 /// that ends while the client is writing to it, so what is lost there tells nothing of a reload.
 pub fn under_load<T>(port: u16, protocol: &[&str], what: impl FnOnce() -> T) -> (T, Count) {
+    let mut count = round(port, protocol);
+    let (outcome, rounds) = meanwhile(what, || round(port, protocol));
+    rounds.into_iter().for_each(|round| count += round);
+    (outcome, count)
+}
+
+/// Does `what` while another thread does `again` over and over, and once more when it has ended.
+pub fn meanwhile<T, R: Send>(
+    what: impl FnOnce() -> T,
+    mut again: impl FnMut() -> R + Send,
+) -> (T, Vec<R>) {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        let mut count = round(port, protocol);
-        let load = scope.spawn(|| {
-            let mut count = Count::default();
+        let others = scope.spawn(|| {
+            let mut all = Vec::new();
             loop {
                 let last = done.load(Ordering::Relaxed);
-                count += round(port, protocol);
+                all.push(again());
                 if last {
-                    return count;
+                    return all;
                 }
             }
         });
-        let outcome = what();
-        done.store(true, Ordering::Relaxed);
-        count += load.join().expect("the load ends");
-        (outcome, count)
+        let outcome = {
+            let _done = SetAtEnd(&done);
+            what()
+        };
+        (outcome, others.join().expect("the other thread ends"))
     })
+}
+
+/// Sets the flag also where a panic ends it: else the other thread would go on for ever, and the test
+/// would hang in place of failing.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn round(port: u16, protocol: &[&str]) -> Count {

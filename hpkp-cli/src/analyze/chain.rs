@@ -4,12 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hpkp_core::certificate::Certificate;
-use hpkp_core::check::{Skipped, TrustSetting};
+use hpkp_core::check::TrustSetting;
 use hpkp_core::finding::Code;
-use hpkp_core::path::{Anchors, Chain, PathCertificate, Paths, Trust};
+use hpkp_core::path::{Chain, PathCertificate, Paths, Trust};
 use hpkp_core::pin::Pin;
 use hpkp_core::ua::host::Host;
-use hpkp_server::trust::read_added;
 use openssl::asn1::Asn1Time;
 use openssl::error::ErrorStack;
 use openssl::stack::Stack;
@@ -17,8 +16,9 @@ use openssl::x509::store::{X509Store, X509StoreBuilder};
 use openssl::x509::verify::X509VerifyFlags;
 use openssl::x509::{X509, X509StoreContext};
 
+use crate::exit::Exit;
 use crate::presented::Presented;
-use crate::published::{OpenSsl, system};
+use crate::published::{OpenSsl, trust};
 
 /// Whom clients trust, for the core and for OpenSSL.
 pub(super) struct Anchored {
@@ -32,22 +32,14 @@ impl Anchored {
     /// The system's roots and those in a file.
     ///
     /// # Errors
-    /// The code and what is wrong with the file.
-    pub(super) fn read(file: Option<&str>) -> Result<Self, (Code, String)> {
-        let added = file.map(|path| read_added(path, None)).transpose();
-        let added = added.map_err(|(code, text)| (code, text.what))?;
-        let (system, skipped) = system();
-        let mut skipped: Vec<Skipped> = skipped.into_iter().collect();
-        let added: Option<Arc<Anchors>> = added.map(|(anchors, more)| {
-            skipped.extend(more);
-            Arc::new(anchors)
-        });
-        let trust = Trust { system: Arc::new(system), added };
-        let stores =
-            || -> Result<_, ErrorStack> { Ok((store(&trust, false)?, store(&trust, true)?)) };
+    /// The file cannot be read: how to end, and what to say.
+    pub(super) fn read(file: Option<&str>) -> Result<Self, (Exit, String)> {
+        let setting = Arc::new(trust(file)?);
+        let stores = || -> Result<_, ErrorStack> {
+            Ok((store(&setting.trust, false)?, store(&setting.trust, true)?))
+        };
         let (store, timeless) =
-            stores().map_err(|error| (Code::UnreadableTrustedCertificate, error.to_string()))?;
-        let setting = Arc::new(TrustSetting { trust, problem: None, skipped });
+            stores().map_err(|error| (Exit::Undetermined, error.to_string()))?;
         Ok(Self { setting, store, timeless })
     }
 }

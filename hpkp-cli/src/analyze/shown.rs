@@ -134,7 +134,7 @@ fn header(report: &HeaderReport) -> io::Result<()> {
     };
     output::line(&format!("  {}: {valid} (RFC 7469), from {from}", header.name))?;
     for value in &header.values {
-        output::line(&format!("    {}", printable(value)))?;
+        output::line(&format!("    {}", shortened(value)))?;
     }
     report.pin_roles.iter().try_for_each(pin)?;
     let clients = &header.clients;
@@ -149,6 +149,17 @@ fn header(report: &HeaderReport) -> io::Result<()> {
         output::line(&format!("    {name:<9} {}{because}", action(client)))?;
     }
     Ok(())
+}
+
+/// A value in printable ASCII; longer than any that makes sense, it is cut.
+fn shortened(value: &str) -> String {
+    const MAX: usize = 2_000;
+    let more = if value.chars().count() > MAX { "..." } else { "" };
+    let shown = value.chars().take(MAX).flat_map(|c| match c {
+        ' '..='~' => c.to_string().chars().collect::<Vec<_>>(),
+        other => other.escape_default().collect(),
+    });
+    format!("{}{more}", shown.collect::<String>())
 }
 
 fn pin(report: &PinReport) -> io::Result<()> {

@@ -130,9 +130,7 @@ impl Asked {
 impl Way {
     /// The addresses of a site, each once.
     pub(super) fn addresses(&self, site: &Site) -> Result<Vec<SocketAddr>, Failure> {
-        if let Some(connect) = self.connect
-            && site.host == self.instead_of.0
-        {
+        if let Some(connect) = self.connect.filter(|_| site.host == self.instead_of.0) {
             let port = connect.port.filter(|_| site.port == self.instead_of.1);
             return Ok(vec![SocketAddr::new(connect.address, port.unwrap_or(site.port))]);
         }

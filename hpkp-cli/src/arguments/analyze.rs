@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::seconds::seconds;
+
 /// Look at the pins, certificates and headers of a server from outside.
 ///
 /// Asks every address of the host, follows redirects, and shows the certificate chain, what each
@@ -75,7 +77,7 @@ pub(crate) struct AnalyzeArguments {
     pub(crate) parallel: u8,
 
     /// Time limit for each connection and each DNS query, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = super::seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) timeout: Duration,
 
     /// Print one line of JSON.

@@ -12,14 +12,14 @@ use crate::import;
 use crate::time;
 
 /// Where records are, unless a directory is named.
-const DEFAULT_DIRECTORY: &str = "/var/lib/hpkp";
+pub(crate) const DEFAULT_DIRECTORY: &str = "/var/lib/hpkp";
 
 /// Where the records are and how the result is printed: valid before and after the command.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Records {
     /// Directory with records. If given several times, all are read and the first is written to
     /// [default: /var/lib/hpkp].
-    #[arg(long, short, value_name = "DIR")]
+    #[arg(long, short, alias = "published", value_name = "DIR")]
     pub(crate) directory: Vec<String>,
 
     /// Print one line of JSON.
@@ -112,7 +112,7 @@ pub(crate) struct ShowArguments {
 /// Say whether clients would accept a certificate, and which pins apply to a host.
 ///
 /// With --cert, the first line of the answer begins with yes, no or unknown.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   hpkp published why www.example.com

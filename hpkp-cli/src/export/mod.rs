@@ -68,9 +68,7 @@ pub fn write(format: Format, items: &[Item]) -> Result<String, Refusal> {
     let is_pins = |set: &Rrset| set.scope().is_some() && set.except_ports.is_empty();
     let mut others =
         items.iter().filter(|item| item.tlsa.as_ref().is_some_and(|set| !is_pins(set)));
-    if format != Format::Json
-        && let Some(item) = others.next()
-    {
+    if let Some(item) = others.next().filter(|_| format != Format::Json) {
         return item.refuse("TLSA records that are not all of one kind, \"3 1 1\" or the like");
     }
     for (at, item) in items.iter().enumerate() {

@@ -196,16 +196,14 @@ fn value_behind(text: &str, start: usize, end: usize) -> String {
         rest = next;
     }
     // Name and value stand within one pair of quotation marks: header('Public-Key-Pins: ...').
-    if in_quotes.is_none()
-        && let Some(quote) = before
-        && let Some(end) = end_of_quoted(rest, quote)
-    {
+    let quoted = |rest: &str, quote: char| Some((quote, end_of_quoted(rest, quote)?));
+    let around = before.filter(|_| in_quotes.is_none());
+    if let Some((quote, end)) = around.and_then(|quote| quoted(rest, quote)) {
         let whole = literals(&format!("{quote}{rest}"), quote, end + 1);
         return whole[1..whole.len() - 1].to_owned();
     }
-    if let Some(quote) = rest.chars().next().filter(|c| is_quote(*c))
-        && let Some(end) = end_of_quoted(&rest[1..], quote)
-    {
+    let first = rest.chars().next().filter(|c| is_quote(*c));
+    if let Some((quote, end)) = first.and_then(|quote| quoted(&rest[1..], quote)) {
         return literals(rest, quote, end + 1);
     }
     plain(rest)

@@ -261,9 +261,7 @@ fn settings(
     if let Some(value) = next.filter(|_| key == "includesubdomains") {
         *include_subdomains |= truth(value)?;
     }
-    if key.contains("expir")
-        && let Some(text) = next.and_then(|node| node.text())
-    {
+    if let Some(text) = next.and_then(|node| node.text()).filter(|_| key.contains("expir")) {
         let text = text.trim().get(..10).unwrap_or_default();
         *expires_at = day(text).or(*expires_at);
     }

@@ -256,9 +256,8 @@ fn bound<'a>(tokens: &[Token<'a>]) -> HashSet<&'a str> {
     let mut names = HashSet::new();
     for at in 0..tokens.len() {
         // { host in ... }, host => ...
-        if let Some(name) = word(at)
-            && (is(at + 1, '=') && is(at + 2, '>') || word(at + 1) == Some("in"))
-        {
+        let binds = is(at + 1, '=') && is(at + 2, '>') || word(at + 1) == Some("in");
+        if let Some(name) = word(at).filter(|_| binds) {
             names.insert(name);
         }
         if !is(at, '(') {

@@ -64,10 +64,8 @@ pub fn utf8(octets: &[u8]) -> Cow<'_, [u8]> {
         let text = char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER));
         Cow::Owned(text.collect::<String>().into_bytes())
     };
-    if octets.starts_with(binary_plist::MARK)
-        && octets.len() <= MAX_TEXT
-        && let Some(text) = binary_plist::xml(octets)
-    {
+    let is_binary = octets.starts_with(binary_plist::MARK) && octets.len() <= MAX_TEXT;
+    if let Some(text) = is_binary.then(|| binary_plist::xml(octets)).flatten() {
         return Cow::Owned(text.into_bytes());
     }
     match octets {

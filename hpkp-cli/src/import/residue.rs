@@ -372,7 +372,7 @@ fn of_line(line: &str) -> Option<usize> {
             _ => false,
         };
         // Within quotation marks it is none.
-        if begins && is_start && quotes.is_multiple_of(2) {
+        if begins && is_start && quotes % 2 == 0 {
             return Some(at);
         }
     }

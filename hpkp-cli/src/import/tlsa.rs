@@ -165,9 +165,8 @@ impl Reader {
             let text = "the data of the record".to_owned();
             return Err(Problem::Pin { text, error: PinError::OfNothing }.at(record.line));
         }
-        if let Some(pin) = tlsa.pin()
-            && let Err(error) = certificates.checked(pin, record.line)
-        {
+        let checked = tlsa.pin().map(|pin| certificates.checked(pin, record.line));
+        if let Some(Err(error)) = checked {
             self.imported.note(record.line, format!("{name}: not recorded: {}", error.problem));
             self.passed_over.get_or_insert(error);
             return Ok(None);

@@ -44,7 +44,7 @@ impl View {
                 at += length;
                 continue;
             }
-            if joins && let Some(length) = joint(text, at) {
+            if let Some(length) = joins.then(|| joint(text, at)).flatten() {
                 view.joints.push(view.octets.len());
                 at += length;
                 continue;

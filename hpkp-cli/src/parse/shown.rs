@@ -54,7 +54,7 @@ fn group<'a>(name: &'a str, source: &'a str, places: &[usize], deviation: &Devia
         Effect::VoidsStrictly => "RFC 7469 ignores the header; known clients do not",
         Effect::None => "no effect on the rest of the header",
     };
-    let snippet = Snippet::source(source).path(name).line_numbering(false);
+    let snippet = Snippet::source(source).path(name);
     let annotation = AnnotationKind::Primary.span(span).label(label);
     level.primary_title(deviation.situation.to_string()).element(snippet.annotation(annotation))
 }

@@ -72,9 +72,8 @@ pub(super) fn host(text: &str) -> Result<HostName, Failure> {
     if !key::is_host(text) && Path::new(text).is_file() {
         return Err(wrong("this is a file; give the host, and the file with --cert"));
     }
-    if let Some((name, port)) = text.split_once(':')
-        && port.parse::<u16>().is_ok()
-    {
+    let apart = text.split_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
+    if let Some((name, port)) = apart {
         return Err(wrong(&format!("give the port apart: {name} --port {port}")));
     }
     match Host::parse(text) {

@@ -143,7 +143,7 @@ fn absolute(path: impl AsRef<Path>) -> String {
 }
 
 /// To change the key after the clients have learnt of it.
-fn later(store: &Store, refusing: &[&Record<Published>]) -> Vec<String> {
+pub(crate) fn later(store: &Store, refusing: &[&Record<Published>]) -> Vec<String> {
     let (mut until, mut after, mut open, mut zone) = (None, None, Vec::new(), Vec::new());
     for record in refusing {
         match store.state.retention(record, &store.clock) {

@@ -173,7 +173,7 @@ pub(super) fn compromised(
     json: bool,
 ) -> Result<Exit, Failure> {
     let (pin, origin) =
-        key::pin(arguments.key.as_ref()).map_err(|(exit, text)| Failure { exit, text })?;
+        key::pin(arguments.key.as_ref(), None).map_err(|(exit, text)| Failure { exit, text })?;
     if origin == key::Origin::File {
         let file = shown(&arguments.key);
         output::complain(&format!("{file}: the pin of the first key is sha256/{pin}"));

@@ -1,22 +1,29 @@
 //! `hpkp published`: the records of the pins that clients may hold.
 
 mod add;
-mod advice;
+pub(crate) mod advice;
 mod at_hand;
 mod change;
 mod compact;
 mod export;
+pub(crate) mod holders;
 mod import;
+mod judge;
 mod query;
-mod replay;
-mod store;
-mod view;
+pub(crate) mod replay;
+pub(crate) mod store;
+pub(crate) mod view;
+
+use hpkp_core::check::TrustSetting;
+use hpkp_core::published::State;
 
 use crate::arguments::{PublishedArguments, PublishedCommand as Command, Records};
 use crate::exit::Exit;
 use crate::output;
 use crate::usage;
-pub(crate) use replay::{OpenSsl, system};
+pub(crate) use judge::{Chains, Judge, Judgement};
+pub(crate) use replay::OpenSsl;
+
 use store::{Failure, Store};
 
 /// Runs the command.
@@ -50,6 +57,23 @@ pub(crate) fn run(arguments: &PublishedArguments) -> Exit {
             exit
         }
     })
+}
+
+/// What the records in these directories come to, and the time at which they were read.
+///
+/// # Errors
+/// They cannot be read: how to end, and what to say.
+pub(crate) fn opened(directories: &[String]) -> Result<(State, i64), (Exit, String)> {
+    let store = Store::open(directories).map_err(|Failure { exit, text }| (exit, text))?;
+    Ok((store.state, store.now))
+}
+
+/// The system's trust anchors and those in a file.
+///
+/// # Errors
+/// The file cannot be read: how to end, and what to say.
+pub(crate) fn trust(added: Option<&str>) -> Result<TrustSetting, (Exit, String)> {
+    replay::trust(added).map_err(|Failure { exit, text }| (exit, text))
 }
 
 fn init(path: Option<&String>, json: bool) -> Result<Exit, Failure> {

@@ -44,7 +44,7 @@ enum Answer {
 pub(super) struct Replay {
     answer: Answer,
     /// The ids of the records that the certificates do not satisfy, waived ones too.
-    locks_out: Vec<String>,
+    pub(super) locks_out: Vec<String>,
     findings: Vec<FindingView>,
     /// Pins on record that are hashes of whole certificates.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -63,10 +63,10 @@ pub(super) struct Replay {
 }
 
 #[derive(Debug, Serialize)]
-struct FindingView {
+pub(crate) struct FindingView {
     code: &'static str,
     class: &'static str,
-    summary: String,
+    pub(crate) summary: String,
     details: Vec<String>,
 }
 
@@ -74,13 +74,7 @@ impl From<&Finding> for FindingView {
     fn from(finding: &Finding) -> Self {
         Self {
             code: finding.code.as_str(),
-            class: match finding.class {
-                Class::Invalid => "invalid",
-                Class::Lockout => "lockout",
-                Class::Unsure => "unsure",
-                Class::Withhold => "withhold",
-                Class::Warning => "warning",
-            },
+            class: finding.class.as_str(),
             summary: finding.text.what.clone(),
             details: finding.further_lines().collect(),
         }
@@ -95,21 +89,25 @@ impl Replay {
     ) -> Result<Self, Failure> {
         let own = at_hand::certificates(&arguments.cert)?;
         let behind = at_hand::certificates(&arguments.chain)?.concat();
-        let certificate_hashes = whole(store, host, own.iter().flatten().chain(&behind));
+        let trust = Arc::new(trust(arguments.trusted_certificate.as_deref())?);
+        Self::of(store, host, (own, &behind), arguments, trust, &OpenSsl)
+    }
+
+    /// The answer for certificates that have been read: those of each file in `arguments`, and those
+    /// that are sent after each of them.
+    pub(super) fn of(
+        store: &Store,
+        host: &HostName,
+        (own, behind): (Vec<Vec<Arc<Certificate>>>, &[Arc<Certificate>]),
+        arguments: &WhyArguments,
+        trust: Arc<TrustSetting>,
+        verify: &dyn VerifySignature,
+    ) -> Result<Self, Failure> {
+        let certificate_hashes = whole(store, host, own.iter().flatten().chain(behind));
         let leaves: Vec<Arc<Certificate>> =
             own.iter().filter_map(|chain| chain.first().cloned()).collect();
-        let mut deployment = deployment(store, host, own, &behind, arguments)?;
-        let found = checked(&deployment, store.now);
-        let mut refusing = Vec::new();
-        for group in groups(store, host) {
-            deployment.records = Some(records(store, alone(store, &group)));
-            let findings = checked(&deployment, store.now);
-            if findings.iter().any(|finding| finding.class == Class::Lockout) {
-                refusing.extend(
-                    group.into_iter().filter(|record| record.body.binds(host)).map(|r| r.id),
-                );
-            }
-        }
+        let chains = chains(own, behind, arguments)?;
+        let (found, refusing) = judge(store, host, chains, trust, (arguments.port, verify));
         let warnings = leaves.iter().flat_map(|leaf| warnings(leaf, host, store.now)).collect();
         Ok(Self {
             answer: Answer::of(&found),
@@ -213,14 +211,35 @@ impl Answer {
     }
 }
 
-/// A server that presents the certificates for the host and nothing for others.
-fn deployment(
+/// What the check finds where `chains` are presented for a host, and which records refuse them, waived
+/// ones too.
+pub(crate) fn judge(
     store: &Store,
     host: &HostName,
+    chains: Vec<Chain>,
+    trust: Arc<TrustSetting>,
+    (port, verify): (Option<u16>, &dyn VerifySignature),
+) -> (Vec<Finding>, Vec<EventId>) {
+    let mut deployment = deployment(store, host, chains, trust, port);
+    let found = checked(&deployment, store.now, verify);
+    let mut refusing = Vec::new();
+    for group in groups(store, host) {
+        deployment.records = Some(records(store, alone(store, &group)));
+        let findings = checked(&deployment, store.now, verify);
+        if findings.iter().any(|finding| finding.class == Class::Lockout) {
+            let binding = group.into_iter().filter(|record| record.body.binds(host));
+            refusing.extend(binding.map(|record| record.id));
+        }
+    }
+    (found, refusing)
+}
+
+/// The chains in the files that are named.
+fn chains(
     own: Vec<Vec<Arc<Certificate>>>,
     behind: &[Arc<Certificate>],
     arguments: &WhyArguments,
-) -> Result<Deployment, Failure> {
+) -> Result<Vec<Chain>, Failure> {
     let chains = own.into_iter().zip(&arguments.cert).map(|(own, file)| {
         let certificates = own.into_iter().chain(behind.iter().cloned());
         Chain::new(certificates.collect()).ok_or_else(|| {
@@ -228,16 +247,23 @@ fn deployment(
             Failure::no(format!("{}: more than {most} certificates in the chain", shown(file)))
         })
     });
-    let chains = chains.collect::<Result<Vec<_>, _>>()?;
-    Ok(Deployment {
-        contexts: vec![Context {
-            certificates: Certificates::Loaded(chains),
-            trust: Arc::new(trust(arguments.trusted_certificate.as_deref())?),
-        }],
+    chains.collect()
+}
+
+/// A server that presents the certificates for the host and nothing for others.
+fn deployment(
+    store: &Store,
+    host: &HostName,
+    chains: Vec<Chain>,
+    trust: Arc<TrustSetting>,
+    port: Option<u16>,
+) -> Deployment {
+    Deployment {
+        contexts: vec![Context { certificates: Certificates::Loaded(chains), trust }],
         // What is asked about is this name, not the others in the certificate: for those there is
         // a default server that presents nothing.
         hosts: vec![block(Some(host)), block(None)],
-        listeners: ports(store, host, arguments.port)
+        listeners: ports(store, host, port)
             .into_iter()
             .map(|port| Listener {
                 address: None,
@@ -251,12 +277,12 @@ fn deployment(
             .collect(),
         records: Some(records(store, store.state.clone())),
         ..Deployment::default()
-    })
+    }
 }
 
 /// The findings of a server.
-fn checked(deployment: &Deployment, now: i64) -> Vec<Finding> {
-    let mut found = check(deployment, now, &OpenSsl).findings;
+fn checked(deployment: &Deployment, now: i64, verify: &dyn VerifySignature) -> Vec<Finding> {
+    let mut found = check(deployment, now, verify).findings;
     // One port was asked about, or all.
     found.retain(|finding| {
         !matches!(finding.code, Code::PublishedPinsPortNotServed | Code::PinnedPortClosed)
@@ -264,7 +290,7 @@ fn checked(deployment: &Deployment, now: i64) -> Vec<Finding> {
     found
 }
 
-fn records(store: &Store, state: State) -> Records {
+pub(crate) fn records(store: &Store, state: State) -> Records {
     Records {
         state,
         writer: None,
@@ -358,7 +384,7 @@ fn whole<'a>(
 }
 
 /// A block with the certificates, for a host, or one without either.
-fn block(host: Option<&HostName>) -> Host {
+pub(crate) fn block(host: Option<&HostName>) -> Host {
     Host {
         label: host.map_or_else(String::new, ToString::to_string),
         names: host.iter().map(ToString::to_string).collect(),
@@ -386,7 +412,7 @@ fn ports(store: &Store, host: &HostName, named: Option<u16>) -> BTreeSet<u16> {
 }
 
 /// The system's anchors and those in the file that is named.
-fn trust(added: Option<&str>) -> Result<TrustSetting, Failure> {
+pub(crate) fn trust(added: Option<&str>) -> Result<TrustSetting, Failure> {
     let added = added.map(|path| read_added(path, None));
     let added = added.transpose().map_err(|(code, text)| match code {
         Code::OversizedInput => Failure::no(text.what),
@@ -403,7 +429,7 @@ fn trust(added: Option<&str>) -> Result<TrustSetting, Failure> {
 }
 
 /// The store that OpenSSL has for the system, or that its variables name.
-pub(crate) fn system() -> (Anchors, Option<Skipped>) {
+fn system() -> (Anchors, Option<Skipped>) {
     // As in: OPENSSLDIR: "/usr/lib/ssl"
     let built = openssl::version::dir().split('"').nth(1).map(PathBuf::from);
     let of = |variable: &str, name: &str| {
@@ -421,6 +447,7 @@ pub(crate) fn system() -> (Anchors, Option<Skipped>) {
 }
 
 /// The command's own OpenSSL.
+#[derive(Debug)]
 pub(crate) struct OpenSsl;
 
 impl VerifySignature for OpenSsl {

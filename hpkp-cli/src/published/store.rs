@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use hpkp_core::published::clock::Clock;
 use hpkp_core::published::{Body, Event, EventId, State, WriterName};
 use hpkp_core::text::Excerpt;
-use hpkp_server::published::{self, Contents, Directory, DirectoryError};
+use hpkp_server::published::{self, Contents, Directory, DirectoryError, Unsafe};
 
 use crate::arguments::IdPrefix;
 use crate::exit::Exit;
@@ -18,40 +18,50 @@ const TRIES: usize = 50;
 
 /// Why a command ends without an answer.
 #[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) exit: Exit,
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
     /// What to say.
-    pub(super) text: String,
+    pub(crate) text: String,
 }
 
 impl Failure {
-    pub(super) fn no(text: impl Into<String>) -> Self {
+    pub(crate) fn no(text: impl Into<String>) -> Self {
         Self { exit: Exit::No, text: text.into() }
     }
 
-    pub(super) fn usage(text: impl Into<String>) -> Self {
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
         Self { exit: Exit::Usage, text: text.into() }
     }
 
-    pub(super) fn undetermined(text: impl Into<String>) -> Self {
+    pub(crate) fn undetermined(text: impl Into<String>) -> Self {
         Self { exit: Exit::Undetermined, text: text.into() }
     }
 }
 
+/// Records as far as they can be read.
+#[derive(Debug)]
+pub(crate) struct Survey {
+    pub(crate) store: Store,
+    /// Of which directory, and why it or one of its files cannot be used.
+    pub(crate) errors: Vec<(String, DirectoryError)>,
+    /// What is odd with the files.
+    pub(crate) oddities: Vec<String>,
+}
+
 /// Open directories and the state of their records. What is written goes into the first.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(crate) struct Store {
     directories: Vec<Directory>,
-    pub(super) state: State,
+    pub(crate) state: State,
     /// Files whose last line was never finished, and how many bytes it has.
-    pub(super) torn: Vec<(String, usize)>,
-    pub(super) now: i64,
+    pub(crate) torn: Vec<(String, usize)>,
+    pub(crate) now: i64,
     /// When what is on record happened.
-    pub(super) clock: Clock,
+    pub(crate) clock: Clock,
 }
 
 impl Store {
-    pub(super) fn open<T: AsRef<str>>(paths: &[T]) -> Result<Self, Failure> {
+    pub(crate) fn open<T: AsRef<str>>(paths: &[T]) -> Result<Self, Failure> {
         let open = |path: &T| {
             let path = path.as_ref();
             Directory::open(path).map_err(|error| failure(path, &error))
@@ -63,42 +73,77 @@ impl Store {
         // Afterwards, so that nothing which was read is newer.
         let now = time::now();
         let Contents { state, torn, in_our_name, unsafe_files } = contents;
-        for (file, writer) in &in_our_name {
-            output::complain(&format!(
-                "{}: ignored: the file has the name of {writer}, a writer of this machine",
-                shown(file)
-            ));
-        }
-        for (file, why) in &unsafe_files {
-            output::complain(&format!(
-                "{}: {}",
-                shown(file),
-                output::without_number(&why.to_string())
-            ));
-        }
         let clock = state.clock(now);
         let store = Self { directories, state, torn, now, clock };
-        for (file, octets) in &store.torn {
-            output::complain(&format!(
-                "{}: ignored the incomplete last line ({octets} bytes)",
-                shown(file)
-            ));
+        for text in store.oddities(&in_our_name, &unsafe_files) {
+            output::complain(&text);
         }
         Ok(store)
     }
 
+    /// As [`Store::open`], past directories and files that cannot be used.
+    pub(crate) fn open_each<T: AsRef<str>>(paths: &[T]) -> Survey {
+        let (mut directories, mut errors, mut ours) = (Vec::new(), Vec::new(), HashSet::new());
+        for path in paths.iter().map(T::as_ref) {
+            match Directory::open(path) {
+                Ok(directory) => {
+                    ours.extend(directory.writers().unwrap_or_default());
+                    directories.push(directory);
+                }
+                Err(error) => errors.push((path.to_owned(), error)),
+            }
+        }
+        let progress = Progress::start("reading records");
+        let mut contents = Contents::default();
+        for directory in &directories {
+            let found = directory.read_beside(&mut contents, &ours);
+            errors.extend(found.into_iter().map(|error| (directory.path().to_owned(), error)));
+        }
+        drop(progress);
+        let now = time::now();
+        let Contents { state, torn, in_our_name, unsafe_files } = contents;
+        let clock = state.clock(now);
+        let store = Self { directories, state, torn, now, clock };
+        let oddities = store.oddities(&in_our_name, &unsafe_files);
+        Survey { store, errors, oddities }
+    }
+
+    /// What is odd with files that were read, or left out.
+    fn oddities(
+        &self,
+        in_our_name: &[(String, WriterName)],
+        unsafe_files: &[(String, Unsafe)],
+    ) -> Vec<String> {
+        let in_our_name = in_our_name.iter().map(|(file, writer)| {
+            let file = shown(file);
+            format!("{file}: ignored: the file has the name of {writer}, a writer of this machine")
+        });
+        let unsafe_files = unsafe_files.iter().map(|(file, why)| {
+            format!("{}: {}", shown(file), output::without_number(&why.to_string()))
+        });
+        let torn = self.torn.iter().map(|(file, octets)| {
+            format!("{}: ignored the incomplete last line ({octets} bytes)", shown(file))
+        });
+        in_our_name.chain(unsafe_files).chain(torn).collect()
+    }
+
+    /// The directories that could be opened.
+    pub(crate) fn directories(&self) -> &[Directory] {
+        &self.directories
+    }
+
     /// What all files say now.
-    pub(super) fn contents(&self) -> Result<Contents, Failure> {
+    pub(crate) fn contents(&self) -> Result<Contents, Failure> {
         read(&self.directories)
     }
 
     /// The directory that is written to.
-    pub(super) fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.directories.first().map_or("", Directory::path)
     }
 
     /// The directories.
-    pub(super) fn paths(&self) -> String {
+    pub(crate) fn paths(&self) -> String {
         self.directories.iter().map(|one| shown(one.path())).collect::<Vec<_>>().join(", ")
     }
 
@@ -106,7 +151,7 @@ impl Store {
     ///
     /// # Errors
     /// No record has one of them, or several have: a typing error must not pass for done.
-    pub(super) fn resolve(&self, prefixes: &[IdPrefix]) -> Result<Vec<EventId>, Failure> {
+    pub(crate) fn resolve(&self, prefixes: &[IdPrefix]) -> Result<Vec<EventId>, Failure> {
         if prefixes.is_empty() {
             return Ok(Vec::new());
         }
@@ -120,7 +165,7 @@ impl Store {
 
     /// Appends what `bodies` gives for the present state, and adds it to the state. The second
     /// function is given the ids of what was appended and may say more that depends on them.
-    pub(super) fn append(
+    pub(crate) fn append(
         &mut self,
         writer: Option<&WriterName>,
         mut bodies: impl FnMut(&Self) -> Result<Vec<Body>, Failure>,
@@ -151,7 +196,7 @@ impl Store {
     }
 
     /// The directory that is written to.
-    pub(super) fn first(&self) -> Result<&Directory, Failure> {
+    pub(crate) fn first(&self) -> Result<&Directory, Failure> {
         self.directories.first().ok_or_else(|| Failure::usage("no directory given"))
     }
 
@@ -196,7 +241,7 @@ fn read(directories: &[Directory]) -> Result<Contents, Failure> {
 }
 
 /// What cannot be read may be in order; what was read and is wrong is not.
-pub(super) fn failure(path: &str, error: &DirectoryError) -> Failure {
+pub(crate) fn failure(path: &str, error: &DirectoryError) -> Failure {
     let text = match error {
         // With the commands that put it right, complete.
         DirectoryError::Open(_) | DirectoryError::NoMarker | DirectoryError::Mode(..) => {
@@ -229,7 +274,7 @@ pub(super) fn failure(path: &str, error: &DirectoryError) -> Failure {
     }
 }
 
-pub(super) fn shown(path: &str) -> String {
+pub(crate) fn shown(path: &str) -> String {
     Excerpt::new(path).to_string()
 }
 

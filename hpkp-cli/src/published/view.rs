@@ -12,7 +12,7 @@ use crate::time::duration;
 
 /// A record of published pins and what has become of it.
 #[derive(Debug, Serialize)]
-pub(super) struct PublishedView {
+pub(crate) struct PublishedView {
     id: String,
     /// When it was recorded.
     at: String,
@@ -78,7 +78,7 @@ pub(super) struct PresentsView {
 }
 
 /// How a pattern is written.
-pub(super) fn name(host: &HostName, matching: Matching) -> String {
+pub(crate) fn name(host: &HostName, matching: Matching) -> String {
     match matching {
         Matching::Exact => host.to_string(),
         Matching::OneLabel => format!("*.{host}"),
@@ -104,7 +104,7 @@ pub(super) fn compared(scope: &str) -> &'static str {
 }
 
 /// TLSA records as a zone has their data.
-pub(super) fn tlsa(body: &Published) -> Vec<String> {
+pub(crate) fn tlsa(body: &Published) -> Vec<String> {
     let records = body.tlsa.iter().flat_map(|set| set.records());
     records.map(ToString::to_string).collect()
 }
@@ -119,7 +119,7 @@ pub(super) const fn scope(scope: Scope) -> &'static str {
 }
 
 impl PublishedView {
-    pub(super) fn new(store: &Store, record: &Record<Published>) -> Self {
+    pub(crate) fn new(store: &Store, record: &Record<Published>) -> Self {
         let body = &record.body;
         let retention = store.state.retention(record, &store.clock);
         let is_compromised = |pin: &&hpkp_core::pin::Pin| store.state.is_compromised(**pin);
@@ -162,7 +162,7 @@ impl PublishedView {
     }
 
     /// One line that begins with the id.
-    pub(super) fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let waived = if self.waived.is_some() { ", waived" } else { "" };
         let (whom, what) = match &self.owner {
             Some(owner) => (owner.clone(), self.kinds()),

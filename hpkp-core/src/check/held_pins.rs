@@ -70,9 +70,8 @@ impl<'a> Checker<'a> {
 
     fn withhold(&self, sending: &mut [Option<Sending>]) {
         for (host, sending) in sending.iter_mut().enumerate() {
-            if let Some(sending) = sending
-                && self.withheld.contains(&(host, Kind::Enforced))
-            {
+            let is_withheld = self.withheld.contains(&(host, Kind::Enforced));
+            if let Some(sending) = sending.as_mut().filter(|_| is_withheld) {
                 sending.header = None;
             }
         }
@@ -347,10 +346,8 @@ fn merged(mut all: UnmetByHost<'_>) -> UnmetByHost<'_> {
     let keys: Vec<_> = all.keys().filter(is_by_certificate).copied().collect();
     for (host, code, class, claim) in keys {
         let own = (host, code, class, Claim::Name);
-        if all.contains_key(&own)
-            && let Some(more) = all.remove(&(host, code, class, claim))
-            && let Some(unmet) = all.get_mut(&own)
-        {
+        let more = all.contains_key(&own).then(|| all.remove(&(host, code, class, claim)));
+        if let (Some(more), Some(unmet)) = (more.flatten(), all.get_mut(&own)) {
             unmet.names.extend(more.names);
             for live in more.found {
                 if unmet.known.insert(live.record.id) {

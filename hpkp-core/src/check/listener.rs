@@ -13,7 +13,8 @@ pub struct Listener {
     pub address: Option<String>,
     /// How the server chooses.
     pub choice: Choice,
-    /// The blocks (positions in [`Deployment::hosts`](super::Deployment::hosts)) among which it chooses, in its own order.
+    /// The blocks (positions in [`Deployment::hosts`](super::Deployment::hosts)) among which it chooses, in
+    /// its own order.
     pub hosts: Vec<usize>,
     /// The block that answers where none has the name.
     pub default: usize,

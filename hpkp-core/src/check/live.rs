@@ -51,13 +51,14 @@ impl<'a> Published<'a> {
             }
         }
         // Where nobody has the name, the port decides for those who ignore it.
-        if let Some(port) = body.port
-            && (ignores_names(body, relation)
-                || relation == Relation::Own && self.was_led_by_port(body, host_set, port))
-            && (&body.host, Matching::Exact) == (&host_set.0, host_set.1)
-            && !led.keys().any(|(_, claim)| !claim.is_incidental())
-            && !self.routing.is_elsewhere(host_set, port)
-        {
+        let by_port = |port: &u16| {
+            (ignores_names(body, relation)
+                || relation == Relation::Own && self.was_led_by_port(body, host_set, *port))
+                && (&body.host, Matching::Exact) == (&host_set.0, host_set.1)
+                && !led.keys().any(|(_, claim)| !claim.is_incidental())
+                && !self.routing.is_elsewhere(host_set, *port)
+        };
+        if let Some(port) = body.port.filter(by_port) {
             for (host, has_names) in self.routing.by_port(port) {
                 let claim = if has_names { Claim::PortOnly } else { Claim::Port };
                 led.entry((host, claim)).or_default().insert(port);

@@ -162,9 +162,8 @@ impl<'a> Checker<'a> {
                 });
             }
         }
-        if kind == Kind::Enforced
-            && let Some(age) = policy.spec.max_age.filter(|age| *age > MaxAge::USER_AGENTS_CAP)
-        {
+        let enforced = policy.spec.max_age.filter(|_| kind == Kind::Enforced);
+        if let Some(age) = enforced.filter(|age| *age > MaxAge::USER_AGENTS_CAP) {
             let scope =
                 Scope { policy: policy.name(), kind, at: &policy.spec.at, each_place: false };
             for (host, _) in uses {

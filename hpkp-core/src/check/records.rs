@@ -264,9 +264,8 @@ fn by_domain<'b>(routing: &'b Routing<'_>, hosts: usize) -> ByDomain<'b> {
         return by_domain;
     }
     for (host, (name, matching)) in served() {
-        if *matching == Matching::Exact
-            && let Some(below) = name.parents().next().and_then(|domain| by_domain.get_mut(domain))
-        {
+        let domain = name.parents().next().filter(|_| *matching == Matching::Exact);
+        if let Some(below) = domain.and_then(|domain| by_domain.get_mut(domain)) {
             below.push((name, host));
         }
     }

@@ -250,11 +250,10 @@ impl<'a> Routing<'a> {
         }
         for table in &self.tables {
             let host = table.listener.default;
-            if (table.listener.by_port_alone || !table.is_named)
+            let is_any = (table.listener.by_port_alone || !table.is_named)
                 && table.certified.exact.is_empty()
-                && table.certified.domains.is_empty()
-                && let Ok(name) = ANY_HOST.parse()
-            {
+                && table.certified.domains.is_empty();
+            if let Some(Ok(name)) = is_any.then(|| ANY_HOST.parse()) {
                 let host_set = (name, Matching::Exact);
                 reach(&mut self.asides[host], &host_set, Claim::Port, table.listener.port);
             }

@@ -117,6 +117,9 @@ struct Progress {
     last: (u64, i64),
     /// The number of the last event that came from a configuration.
     configured: u64,
+    /// The number and the time of the last event by which a configuration was accepted: one that takes
+    /// something away leaves nothing but an end.
+    accepted: Option<(u64, i64)>,
     /// The number of the last event that is no end: whoever writes one is not gone.
     lives: u64,
     /// Which of its files was read, by its first line.
@@ -262,6 +265,12 @@ impl State {
         let progress = self.writers.entry(event.writer().clone()).or_default();
         if is_of_a_configuration(event.body()) {
             progress.configured = progress.configured.max(event.seq());
+        }
+        let takes_away = |ended: &event::Ended| ended.why == Why::Replaced;
+        if is_of_a_configuration(event.body())
+            || matches!(event.body(), Body::Ended(ended) if takes_away(ended))
+        {
+            progress.accepted = progress.accepted.max(Some((event.seq(), event.at())));
         }
         if !matches!(event.body(), Body::Ended(_)) {
             progress.lives = progress.lives.max(event.seq());
@@ -465,6 +474,18 @@ impl State {
         self.writers.get(writer).map(|progress| progress.last.1)
     }
 
+    /// All writers, in the order of their names, and whether each is one of this machine.
+    pub fn writers(&self) -> impl Iterator<Item = (&WriterName, bool)> {
+        self.writers.iter().map(|(name, progress)| (name, progress.is_own))
+    }
+
+    /// When the last configuration of a writer was recorded that differs from the one before it, in
+    /// seconds since 1970 UTC. None of a writer that is no server.
+    #[must_use]
+    pub fn accepted_at(&self, writer: &WriterName) -> Option<i64> {
+        self.writers.get(writer)?.accepted.map(|(_, at)| at)
+    }
+
     /// When the last event of this machine's writers was written, in seconds since 1970 UTC.
     #[must_use]
     pub fn latest(&self) -> Option<i64> {
@@ -620,11 +641,8 @@ impl State {
         for (body, id) in self.configured(writer) {
             let Some((_, seq, is_of_server)) = self.who(id) else { continue };
             let ends: Vec<&End> = self.ends_of(id, writer, seq, is_of_server).collect();
-            if let [end] = ends.as_slice()
-                && !end.for_good
-                && end.by == *writer
-                && end.seq > configured
-            {
+            let [end] = ends.as_slice() else { continue };
+            if !end.for_good && end.by == *writer && end.seq > configured {
                 by.insert((end.seq, end.event));
                 if self.is_succeeded(id, writer) {
                     stopped.left.push(id);

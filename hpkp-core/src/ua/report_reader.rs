@@ -242,9 +242,8 @@ impl Examined {
                 self.problems.push(Problem::ChainMatchesPins);
             }
         }
-        if let (Some(wanted), Some(noted)) = (&report.hostname, &report.noted_hostname)
-            && wanted != noted
-        {
+        let names = report.hostname.as_ref().zip(report.noted_hostname.as_ref());
+        if let Some((wanted, noted)) = names.filter(|(wanted, noted)| wanted != noted) {
             match (wanted, noted) {
                 (Host::Name(wanted), Host::Name(noted)) if wanted.is_within(noted) => {
                     if report.include_subdomains == Some(false) {

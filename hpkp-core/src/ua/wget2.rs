@@ -37,8 +37,8 @@ pub fn verdict(response: &Response<'_>) -> Verdict {
         };
         if name.eq_ignore_ascii_case(b"max-age") {
             max_age = seconds(value);
-        } else if let Some((pin, algorithm)) = name.split_at_checked(4)
-            && pin.eq_ignore_ascii_case(b"pin-")
+        } else if let Some((_, algorithm)) =
+            name.split_at_checked(4).filter(|(pin, _)| pin.eq_ignore_ascii_case(b"pin-"))
         {
             any_pin = true;
             // The algorithm is compared with case when it comes to validation.

@@ -115,9 +115,7 @@ pub fn claim(
     is_own(directory, &mut file, &path)?;
     let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
     let mut wanted = Lockable::open(directory, writer).map_err(failed)?;
-    if let Some(claimed) = claimed.as_ref()
-        && claimed.is(&wanted).map_err(failed)?
-    {
+    if claimed.as_ref().map_or(Ok(false), |claimed| claimed.is(&wanted)).map_err(failed)? {
         return Ok(false);
     }
     // Of two that start at once the second sees the first; and the file cannot be replaced now.

@@ -243,9 +243,8 @@ fn changed(f: &mut fmt::Formatter<'_>, file: &str) -> fmt::Result {
 fn full(f: &mut fmt::Formatter<'_>, file: &str) -> fmt::Result {
     let directory = file.rsplit_once('/').map_or(".", |(directory, _)| directory);
     let command = format!("hpkp published -d {} compact", ShellWord::new(directory));
-    let why = format_args!(
-        "it would exceed {MAX_FILE} bytes; remove records that have expired: {command}"
-    );
+    let why =
+        format!("it would exceed {MAX_FILE} bytes; remove records that have expired: {command}");
     cannot_append(f, file, &why)
 }
 

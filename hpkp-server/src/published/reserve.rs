@@ -57,12 +57,7 @@ impl Directory {
     /// # Errors
     /// The system's.
     pub fn reserved(&self, writer: &WriterName) -> io::Result<Reserved> {
-        let file = match sys::open_at(&self.file, RESERVE).and_then(regular) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Reserved::None),
-            Err(error) => return Err(error),
-        };
-        let slots = slots(&file)?;
+        let Some(slots) = self.slots()? else { return Ok(Reserved::None) };
         let own = slots.iter().find(|slot| name_of(slot) == Some(writer.as_str()));
         // One that is damaged may have been this writer's.
         let is_whole = slots.iter().all(|slot| name_of(slot).is_some() || is_blank(slot));
@@ -73,18 +68,39 @@ impl Directory {
         })
     }
 
-    /// The number of the last event that `writer` is known to have written; 0 where it is not known. A
-    /// file that ends before it has gone back to an earlier state.
+    /// What the slot of each writer says, and how many slots are damaged.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn all_reserved(&self) -> io::Result<(Vec<(WriterName, Reserved)>, usize)> {
+        let Some(slots) = self.slots()? else { return Ok((Vec::new(), 0)) };
+        let named =
+            slots.iter().filter_map(|slot| Some((name_of(slot)?.parse().ok()?, read(slot))));
+        let damaged = slots.iter().filter(|slot| name_of(slot).is_none() && !is_blank(slot));
+        Ok((named.collect(), damaged.count()))
+    }
+
+    /// The number of the last event that `writer` is known to have written, 0 where it has written none;
+    /// `None` where it is not known. A file that ends before it has gone back to an earlier state.
     #[must_use]
-    pub fn noted(&self, writer: &WriterName) -> u64 {
-        let slots = sys::open_at(&self.file, RESERVE).and_then(regular).and_then(|it| slots(&it));
-        let slots = slots.unwrap_or_default();
+    pub fn noted(&self, writer: &WriterName) -> Option<u64> {
+        let slots = self.slots().ok()??;
         let own = slots.iter().find(|slot| name_of(slot) == Some(writer.as_str()));
-        own.map_or(0, |slot| last_of(slot))
+        own.and_then(|slot| last_of(slot))
+    }
+
+    /// All slots; `None` where there is no such file.
+    fn slots(&self) -> io::Result<Option<Vec<Vec<u8>>>> {
+        match sys::open_at(&self.file, RESERVE).and_then(regular) {
+            Ok(file) => slots(&file).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes into the slot of `writer` what it serves and what is not on record; nothing where all of it
-    /// is. `last` is the number of its last event. The file is made where it is missing.
+    /// is. `last` is the number of its last event, `None` where that is not known. The file is made where
+    /// it is missing.
     ///
     /// # Errors
     /// The system's; [`io::ErrorKind::StorageFull`] where all slots are taken.
@@ -92,7 +108,7 @@ impl Directory {
         &self,
         writer: &WriterName,
         unrecorded: Option<Fingerprint>,
-        last: u64,
+        last: Option<u64>,
     ) -> io::Result<()> {
         let file = match sys::change_at(&self.file, RESERVE).and_then(regular) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -107,8 +123,13 @@ impl Directory {
         let digest = unrecorded.map_or_else(|| RECORDED.to_owned(), |digest| digest.to_string());
         let own = slots.iter().position(|slot| name_of(slot) == Some(writer.as_str()));
         // What is lost stays so, whatever is written after it.
-        let last = own.map_or(0, |at| last_of(&slots[at])).max(last);
-        let new = slot(&format!("{writer} {digest} {last}"));
+        // Of a slot without a number it is not known whether anything was written.
+        let last = match own.map(|at| last_of(&slots[at])) {
+            None => last,
+            Some(known) => known.max(last.filter(|last| *last > 0)),
+        };
+        let last = last.map_or_else(String::new, |last| last.to_string());
+        let new = slot(format!("{writer} {digest} {last}").trim_end());
         // One that is damaged is used last: whoever looks for what it said finds it damaged until then.
         let blank = || slots.iter().position(|slot| is_blank(slot));
         let damaged = || slots.iter().position(|slot| name_of(slot).is_none());
@@ -151,10 +172,9 @@ fn name_of(slot: &[u8]) -> Option<&str> {
     is_whole.then_some(name)
 }
 
-/// The number of the last event in a slot that is whole.
-fn last_of(slot: &[u8]) -> u64 {
-    let text = std::str::from_utf8(slot).unwrap_or_default();
-    text.split_ascii_whitespace().nth(2).and_then(|last| last.parse().ok()).unwrap_or(0)
+/// The number of the last event in a slot that is whole, if it has one.
+fn last_of(slot: &[u8]) -> Option<u64> {
+    std::str::from_utf8(slot).ok()?.split_ascii_whitespace().nth(2)?.parse().ok()
 }
 
 fn read(slot: &[u8]) -> Reserved {

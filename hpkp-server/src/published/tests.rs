@@ -288,24 +288,24 @@ fn what_is_not_on_record_stays_in_its_slot() {
     let length = || fs::metadata(fresh.file(RESERVE)).unwrap().len();
     let before = length();
     assert_eq!(directory.reserved(&one).unwrap(), Reserved::None);
-    directory.reserve(&one, Some(digest), 7).unwrap();
-    directory.reserve(&two, None, 7).unwrap();
+    directory.reserve(&one, Some(digest), Some(7)).unwrap();
+    directory.reserve(&two, None, Some(7)).unwrap();
     assert_eq!(directory.reserved(&one).unwrap(), Reserved::Unrecorded(digest));
     assert_eq!(directory.reserved(&two).unwrap(), Reserved::Recorded);
-    directory.reserve(&one, None, 7).unwrap();
+    directory.reserve(&one, None, Some(7)).unwrap();
     assert_eq!(directory.reserved(&one).unwrap(), Reserved::Recorded);
     // It was made at its whole length, so a full disk has room for it.
     assert_eq!((before, length()), (8_192, 8_192));
     // One that an older version has not made.
     fs::remove_file(fresh.file(RESERVE)).unwrap();
     assert_eq!(directory.reserved(&one).unwrap(), Reserved::None);
-    directory.reserve(&one, Some(digest), 7).unwrap();
+    directory.reserve(&one, Some(digest), Some(7)).unwrap();
     assert_eq!(directory.reserved(&one).unwrap(), Reserved::Unrecorded(digest));
     // All slots taken.
     for number in 1..64 {
-        directory.reserve(&format!("w{number}").parse().unwrap(), None, 7).unwrap();
+        directory.reserve(&format!("w{number}").parse().unwrap(), None, Some(7)).unwrap();
     }
-    assert!(directory.reserve(&"one-more".parse().unwrap(), None, 7).is_err());
+    assert!(directory.reserve(&"one-more".parse().unwrap(), None, Some(7)).is_err());
     let text = fs::read_to_string(fresh.file(RESERVE)).unwrap();
     fs::write(fresh.file(RESERVE), text.replacen(&digest.to_string(), "damaged", 1)).unwrap();
     assert_eq!(directory.reserved(&one).unwrap(), Reserved::Damaged);
@@ -323,9 +323,9 @@ fn a_reserve_that_is_damaged_is_told_and_mended() {
     for damage in damages {
         fs::write(&reserve, &damage).unwrap();
         assert_eq!(directory.reserved(&one).unwrap(), Reserved::Damaged);
-        directory.reserve(&one, None, 3).unwrap();
+        directory.reserve(&one, None, Some(3)).unwrap();
         assert_eq!(directory.reserved(&one).unwrap(), Reserved::Recorded);
-        assert_eq!(directory.noted(&one), 3);
+        assert_eq!(directory.noted(&one), Some(3));
         // Another one's may have been lost as well.
         assert_eq!(directory.reserved(&"web-2".parse().unwrap()).unwrap(), Reserved::Damaged);
     }
@@ -333,11 +333,17 @@ fn a_reserve_that_is_damaged_is_told_and_mended() {
     fs::write(&reserve, &whole).unwrap();
     let old = format!("{:<127}\n", "web-1 recorded");
     fs::write(&reserve, [old.as_bytes(), &whole[128..]].concat()).unwrap();
-    assert_eq!((directory.reserved(&one).unwrap(), directory.noted(&one)), (Reserved::Recorded, 0));
+    assert_eq!(
+        (directory.reserved(&one).unwrap(), directory.noted(&one)),
+        (Reserved::Recorded, None)
+    );
+    // That nothing was written is not known then, whatever is missing now.
+    directory.reserve(&one, None, Some(0)).unwrap();
+    assert_eq!(directory.noted(&one), None);
     // The number never goes back.
-    directory.reserve(&one, None, 9).unwrap();
-    directory.reserve(&one, None, 4).unwrap();
-    assert_eq!(directory.noted(&one), 9);
+    directory.reserve(&one, None, Some(9)).unwrap();
+    directory.reserve(&one, None, Some(4)).unwrap();
+    assert_eq!(directory.noted(&one), Some(9));
 }
 
 #[test]

@@ -5,11 +5,11 @@
 use std::ffi::{c_char, c_void};
 use std::ptr;
 
+use hpkp_server::nginx::Choosers;
 use nginx_sys::{NGX_CORE_MODULE, ngx_command_t, ngx_conf_t, ngx_int_t, ngx_module_t, ngx_uint_t};
 
 use super::bindings::{NGX_STREAM_MODULE, ngx_stream_conf_ctx_t, ngx_stream_module_t};
 use crate::boundary::{self, OnPanic};
-use crate::chooser::{Chooser, Effect};
 use crate::chosen::{self, Found};
 use crate::ngx::{CONF_ERROR, CONF_OK, ERROR, OK};
 use crate::pool;
@@ -27,13 +27,6 @@ pub(crate) static CONTEXT: ngx_stream_module_t = ngx_stream_module_t {
 /// The number that nginx knows the kind by.
 pub(crate) const KIND: ngx_uint_t = NGX_STREAM_MODULE as ngx_uint_t;
 
-/// What other modules' directives do to the certificates of a server.
-#[derive(Clone, Default)]
-pub(super) struct ChosenBy {
-    pub(super) chosen_by: Option<Chooser>,
-    pub(super) replaced_by: Option<Chooser>,
-}
-
 fn own_module() -> *const ngx_module_t {
     &raw const crate::ngx_stream_hpkp_module
 }
@@ -45,7 +38,7 @@ unsafe extern "C" fn create_main(cf: *mut ngx_conf_t) -> *mut c_void {
 
 unsafe extern "C" fn create_server(cf: *mut ngx_conf_t) -> *mut c_void {
     // SAFETY: nginx hands every hook a live `cf`.
-    unsafe { create::<ChosenBy>(cf) }
+    unsafe { create::<Choosers>(cf) }
 }
 
 /// # Safety
@@ -72,13 +65,8 @@ unsafe extern "C" fn merge_server(
     boundary::catch_config_hook_late("merge_stream_conf", after, || {
         // SAFETY: nginx hands over what `create_server` made, two different objects.
         let (outer, inner) =
-            unsafe { (&*outer.cast::<ChosenBy>(), &mut *inner.cast::<ChosenBy>()) };
-        if inner.chosen_by.is_none() {
-            inner.chosen_by.clone_from(&outer.chosen_by);
-        }
-        if inner.replaced_by.is_none() {
-            inner.replaced_by.clone_from(&outer.replaced_by);
-        }
+            unsafe { (&*outer.cast::<Choosers>(), &mut *inner.cast::<Choosers>()) };
+        inner.inherit(outer);
         CONF_OK
     })
 }
@@ -123,15 +111,13 @@ unsafe extern "C" fn directive(
     unsafe {
         let context: *const ngx_stream_conf_ctx_t = (*cf).ctx.cast();
         let slot = (*context).srv_conf.add((*own_module()).ctx_index);
-        let server: *mut ChosenBy = (*slot).cast();
+        let server: *mut Choosers = (*slot).cast();
         let original = chosen::original(&(*main_conf(cf)).watched, command);
         let Some((answer, noted)) = chosen::handled(cf, original, conf, noted) else {
             return CONF_ERROR;
         };
-        match noted {
-            Some((Effect::Chooses, noted)) => (*server).chosen_by = Some(noted),
-            Some((Effect::MayReplace, noted)) => (*server).replaced_by = Some(noted),
-            None => {}
+        if let Some((effect, noted)) = noted {
+            (*server).note(effect, noted);
         }
         answer
     }

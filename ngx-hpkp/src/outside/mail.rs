@@ -1,14 +1,14 @@
 //! The servers of `mail`. Each has its addresses alone, and TLS at once or after STARTTLS.
 
+use hpkp_server::nginx::{Address, Choosers};
 use nginx_sys::{ngx_cycle_t, ngx_inet_get_port};
 
 use super::bindings::{
     NGX_MAIL_MODULE, NGX_MAIL_STARTTLS_OFF, ngx_mail_conf_ctx_t, ngx_mail_core_main_conf_t,
     ngx_mail_core_srv_conf_t, ngx_mail_listen_t, ngx_mail_ssl_conf_t,
 };
-use super::chosen::ChosenBy;
 use super::modules::{block, location, module, within};
-use super::servers::{Address, Outside, Server};
+use super::servers::{Outside, Server, handle};
 use crate::ngx::{self, elements};
 use crate::server::OwnContext;
 
@@ -40,6 +40,7 @@ pub(super) unsafe fn read(cycle: *const ngx_cycle_t, outside: &mut Outside) {
                 text: ngx::text(&listen.addr_text),
                 port: ngx_inet_get_port(listen.sockaddr.cast()),
                 tls: tls && own.is_some(),
+                quic: false,
                 servers: vec![outside.servers.len()],
                 default: outside.servers.len(),
             });
@@ -48,9 +49,10 @@ pub(super) unsafe fn read(cycle: *const ngx_cycle_t, outside: &mut Outside) {
                 kind: "mail",
                 names: Vec::new(),
                 patterns: Vec::new(),
-                own,
+                handle: handle(own),
+                own: own.map(Into::into),
                 passes_on: false,
-                chosen: ChosenBy::default(),
+                choosers: Choosers::default(),
                 at: location(conf.file_name, conf.line),
             });
         }

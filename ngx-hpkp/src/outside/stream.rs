@@ -3,15 +3,15 @@
 
 use std::collections::HashMap;
 
+use hpkp_server::nginx::{Address, Choosers};
 use nginx_sys::{ngx_cycle_t, ngx_flag_t, ngx_inet_get_port, ngx_module_t};
 
 use super::bindings::{
     NGX_STREAM_MODULE, hpkp_stream_ssl_conf_t, ngx_stream_conf_ctx_t, ngx_stream_core_main_conf_t,
     ngx_stream_core_srv_conf_t,
 };
-use super::chosen::ChosenBy;
 use super::modules::{block, location, module, within};
-use super::servers::{Address, Outside, Server};
+use super::servers::{Outside, Server, handle};
 use crate::chosen::Found;
 use crate::ngx::{self, elements};
 use crate::server::OwnContext;
@@ -77,9 +77,12 @@ unsafe fn server(block: &ngx_stream_core_srv_conf_t, modules: &Modules<'_>) -> O
             kind: "stream",
             names: names(block),
             patterns: patterns(block),
-            own,
+            handle: handle(own),
+            own: own.map(Into::into),
             passes_on: preread == Some(&1),
-            chosen: within::<ChosenBy>(context.srv_conf, modules.own).cloned().unwrap_or_default(),
+            choosers: within::<Choosers>(context.srv_conf, modules.own)
+                .cloned()
+                .unwrap_or_default(),
             at: location(block.file_name, block.line),
         })
     }
@@ -108,6 +111,7 @@ mod layout {
                 // SAFETY: as above; an address has its socket address.
                 port: unsafe { ngx_inet_get_port(listen.sockaddr.cast()) },
                 tls: listen.ssl() != 0,
+                quic: false,
                 servers: vec![server],
                 default: server,
             });
@@ -160,6 +164,7 @@ mod layout {
                         text: ngx::text(&address.opt.addr_text),
                         port: ngx_inet_get_port(address.opt.sockaddr.cast()),
                         tls: address.opt.ssl() != 0,
+                        quic: false,
                         servers: blocks.iter().filter_map(position).collect(),
                         default,
                     });
@@ -193,7 +198,10 @@ mod layout {
             .map(|regex| Rc::new(Regex(regex.regex.cast())) as Rc<dyn NamePattern>)
             .collect();
         #[cfg(not(ngx_pcre))]
-        Vec::new()
+        {
+            let _ = block;
+            Vec::new()
+        }
     }
 }
 

@@ -57,7 +57,8 @@ impl Scene {
     }
 
     fn make(&mut self, rest: &[u8]) {
-        for &[names, key, ids, serial] in rest.as_chunks().0.iter().take(MAX_MADE) {
+        for chunk in rest.chunks_exact(4).take(MAX_MADE) {
+            let &[names, key, ids, serial] = chunk else { continue };
             let shape = Shape {
                 subject: (names & 7).into(),
                 issuer: (names >> 4 & 7).into(),
@@ -97,7 +98,7 @@ impl VerifySignature for ByHash {
     fn is_signed_by(&self, certificate: &Certificate, issuer: &Certificate) -> bool {
         let mut hasher = DefaultHasher::new();
         (self.0, certificate.der(), issuer.der()).hash(&mut hasher);
-        !hasher.finish().is_multiple_of(4)
+        hasher.finish() % 4 != 0
     }
 }
 

@@ -52,10 +52,8 @@ fn object(der: &[u8]) {
             assert_eq!(der.len() > MAX_CERTIFICATE, error == CertificateError::TooLarge);
         }
     }
-    if !pem::is_pem(der)
-        && let Ok(keys) = alone
-        && let [key] = keys[..]
-    {
+    let alone = alone.ok().filter(|_| !pem::is_pem(der));
+    if let Some([key]) = alone.as_deref() {
         let label = match key.kind {
             Kind::Certificate => "CERTIFICATE",
             Kind::Request => "CERTIFICATE REQUEST",
@@ -63,7 +61,7 @@ fn object(der: &[u8]) {
         };
         let armoured = armoured(label, der);
         if armoured.len() <= MAX_FILE {
-            assert_eq!(spki::read(&armoured), Ok(keys));
+            assert_eq!(spki::read(&armoured).ok(), alone);
         }
     }
 }

@@ -107,7 +107,8 @@ pub(super) fn assign(words: &[Word], variables: &mut HashMap<String, Option<Vec<
             vec![Word { text: value.to_owned(), ..word.clone() }]
         };
         let texts = |words: &[Word]| words.iter().map(|word| word.text.clone()).collect::<Vec<_>>();
-        if is_more && let Some(Some(known)) = variables.get_mut(name) {
+        let known = variables.get_mut(name).filter(|_| is_more);
+        if let Some(Some(known)) = known {
             // Whatever it depends on: the stricter answer is that it is there.
             match known.last_mut().filter(|_| !is_array) {
                 Some(last) => last.text.push_str(&value[0].text),

@@ -128,21 +128,20 @@ pub(super) fn maps(
 ) -> HashMap<String, Option<Map>> {
     let mut maps: HashMap<String, Option<Map>> = HashMap::new();
     for at in 1..tokens.len() {
-        if is(tokens.get(at), '=')
-            && let Some(name) = assigned(tokens, at)
-            && let Some(open) = opens_map(tokens, at + 1)
-        {
+        if !is(tokens.get(at), '=') {
+            continue;
+        }
+        if let (Some(name), Some(open)) = (assigned(tokens, at), opens_map(tokens, at + 1)) {
             let map = literal(tokens, open, constants);
             let known = maps.contains_key(name);
             maps.insert(name.to_owned(), map.filter(|_| !known));
         }
     }
     for at in 2..tokens.len() {
-        if word(tokens, at) == Some("put")
-            && is(tokens.get(at - 1), '.')
-            && let Some(name) = word(tokens, at - 2)
-            && let Some(close) = closing(tokens, at + 1)
-        {
+        if word(tokens, at) != Some("put") || !is(tokens.get(at - 1), '.') {
+            continue;
+        }
+        if let (Some(name), Some(close)) = (word(tokens, at - 2), closing(tokens, at + 1)) {
             let inside = arguments(tokens.get(at + 2..close).unwrap_or_default());
             let entry = match inside[..] {
                 [key, of] => pair(key, of, constants),

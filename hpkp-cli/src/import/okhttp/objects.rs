@@ -39,10 +39,8 @@ pub(super) fn objects(
         classes.insert(name.to_owned(), members);
     }
     for at in 1..tokens.len() {
-        if is(tokens.get(at), '=')
-            && let Some(name) = assigned(tokens, at)
-            && let Some(list) = list(tokens, at + 1, &classes, constants)
-        {
+        let Some(name) = assigned(tokens, at).filter(|_| is(tokens.get(at), '=')) else { continue };
+        if let Some(list) = list(tokens, at + 1, &classes, constants) {
             put(&mut all, name, Some(list));
         }
     }

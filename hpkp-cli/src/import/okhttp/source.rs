@@ -123,9 +123,8 @@ impl Source<'_> {
             match &token.kind {
                 Kind::Word(word) if matches!(word.as_str(), "if" | "for" | "while" | "else") => {
                     let begin = self.behind_condition(at, word);
-                    if self.blocks.len() < MAX_BLOCKS
-                        && let Some(end) = begin.and_then(|begin| self.statement(begin))
-                    {
+                    let begin = begin.filter(|_| self.blocks.len() < MAX_BLOCKS);
+                    if let Some(end) = begin.and_then(|begin| self.statement(begin)) {
                         statements.push(end);
                         self.blocks.push((at, self.branch));
                     }
@@ -242,16 +241,12 @@ impl Source<'_> {
             }
             // NAME = new X.Builder(), with a type perhaps: NAME: X.Builder = X.Builder().
             let before = if at > 0 && self.word(at - 1) == Some("new") { at - 1 } else { at };
-            if before >= 2
-                && self.is(before - 1, '=')
-                && let Some(name) = self.word(before - 2).filter(|name| *name != "Builder")
-            {
-                self.builders.variables.insert(name.to_owned(), at);
-            } else if before >= 6
-                && self.is(before - 1, '=')
-                && self.is(before - 5, ':')
-                && let Some(name) = self.word(before - 6)
-            {
+            let assigned = |at: usize| before.checked_sub(at).and_then(|at| self.word(at));
+            let is_assigned = before >= 2 && self.is(before - 1, '=');
+            let is_typed = before >= 6 && self.is(before - 5, ':');
+            let name = assigned(2).filter(|name| *name != "Builder");
+            let name = name.or_else(|| assigned(6).filter(|_| is_typed));
+            if let Some(name) = name.filter(|_| is_assigned) {
                 self.builders.variables.insert(name.to_owned(), at);
             }
             return;
@@ -463,15 +458,13 @@ fn before_condition(tokens: &[Token], at: usize) -> Option<usize> {
 fn class_names(tokens: &[Token]) -> Vec<String> {
     let mut names = vec!["CertificatePinner".to_owned()];
     for window in tokens.windows(3) {
-        if let [
-            Token { kind: Kind::Word(class), .. },
-            Token { kind: Kind::Word(by), .. },
-            Token { kind: Kind::Word(alias), .. },
-        ] = window
-            && class == "CertificatePinner"
-            && by == "as"
-        {
-            names.push(alias.clone());
+        match window {
+            [
+                Token { kind: Kind::Word(class), .. },
+                Token { kind: Kind::Word(by), .. },
+                Token { kind: Kind::Word(alias), .. },
+            ] if class == "CertificatePinner" && by == "as" => names.push(alias.clone()),
+            _ => {}
         }
     }
     names

@@ -304,10 +304,8 @@ pub(super) fn assigned(tokens: &[Token], equals: usize) -> Option<&str> {
     // val NAME: Map<String, List<String>> = ...
     let start = equals.saturating_sub(24);
     let typed = (start..equals).rev().find(|at| is(tokens.get(*at), ':'));
-    if let Some(colon) = typed
-        && is_type(&tokens[colon + 1..equals])
-        && colon > 0
-    {
+    let is_typed = |colon: &usize| *colon > 0 && is_type(&tokens[colon + 1..equals]);
+    if let Some(colon) = typed.filter(is_typed) {
         return word(colon - 1).filter(|_| is_declared(tokens, colon - 1));
     }
     // Java: String[] NAME = ..., String NAME[] = ...
@@ -371,9 +369,9 @@ pub(super) fn value(tokens: &[Token], constants: &HashMap<String, Option<Texts>>
         _ => false,
     });
     let lead = lead.count();
-    if let Some(Token { kind: Kind::Sign('(' | '{'), .. }) = tokens.get(lead)
-        && (lead > 0 || is(tokens.first(), '{'))
-    {
+    let has_lead = lead > 0 || is(tokens.first(), '{');
+    let open = tokens.get(lead).filter(|_| has_lead);
+    if let Some(Token { kind: Kind::Sign('(' | '{'), .. }) = open {
         let close = closing(tokens, lead)?;
         if goes_on(tokens, close + 1) {
             return None;

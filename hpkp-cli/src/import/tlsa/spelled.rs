@@ -26,9 +26,8 @@ pub(in super::super) fn candidates(text: &str, mut found: impl FnMut(usize, Pin)
             at += 1;
         }
         let word = &octets[begin..at];
-        let is_hex = !word.is_empty()
-            && word.len().is_multiple_of(2)
-            && word.iter().all(u8::is_ascii_hexdigit);
+        let is_hex =
+            !word.is_empty() && word.len() % 2 == 0 && word.iter().all(u8::is_ascii_hexdigit);
         let apart = octets[end_of_last..begin].iter().any(|c| !b" \t\r\n()".contains(c));
         if !is_hex || apart {
             data(octets, &lower, &run, &mut found);

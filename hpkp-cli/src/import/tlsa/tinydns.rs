@@ -23,9 +23,9 @@ fn generic(line: &str) -> Option<(&str, &str, &str)> {
 pub(super) fn data(text: &str, mut found: impl FnMut(usize, Vec<u8>)) {
     let mut start = 0;
     for line in text.split('\n') {
-        if let Some((name, data, _)) = generic(line)
-            && let Some(octets) = unescaped(data)
-            && let Some((_, rest)) = octets.split_first_chunk::<3>()
+        let read = generic(line).and_then(|(name, data, _)| Some((name, unescaped(data)?)));
+        if let Some((name, [_, _, _, rest @ ..])) =
+            read.as_ref().map(|(name, data)| (name, &data[..]))
         {
             found(start + name.len() + TLSA.len() + 3, rest.to_vec());
         }

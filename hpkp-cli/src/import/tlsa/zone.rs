@@ -82,7 +82,7 @@ impl Record {
 
 fn hex(digits: &str) -> Option<Vec<u8>> {
     let digits = digits.as_bytes();
-    if !digits.len().is_multiple_of(2) {
+    if digits.len() % 2 != 0 {
         return None;
     }
     let value =

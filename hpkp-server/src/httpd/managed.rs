@@ -4,18 +4,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hpkp_server::file;
-
-use crate::bindings::{ap_directive_t, apr_pool_t};
-use crate::cstr;
-use crate::httpd;
-use crate::httpd::siblings;
-use crate::vhost::Server;
+use super::Server;
+use crate::file;
 
 /// All managed domains.
-#[derive(Debug, Default)]
-pub(crate) struct ManagedDomains {
-    store: Option<String>,
+#[derive(Debug)]
+pub struct ManagedDomains {
+    /// Whether mod_md is loaded.
+    is_loaded: bool,
+    store: String,
     all: Vec<ManagedDomain>,
 }
 
@@ -29,40 +26,45 @@ struct ManagedDomain {
 }
 
 impl ManagedDomains {
-    /// # Safety
-    /// The directive is in the tree of the configuration just read, and `pool` is live.
-    pub(crate) unsafe fn read(&mut self, directive: &ap_directive_t, pool: *mut apr_pool_t) {
-        // SAFETY: by the caller's promise.
-        unsafe {
-            let name = cstr::text(directive.directive).to_ascii_lowercase();
-            match name.as_str() {
-                "mdstoredir" => {
-                    self.store = httpd::words(pool, directive.args)
-                        .first()
-                        .map(|path| httpd::full_path(pool, path));
+    /// None so far. Without mod_md its directives mean nothing, wherever they came from.
+    #[must_use]
+    pub fn new(is_loaded: bool, full_path: &dyn Fn(&str) -> String) -> Self {
+        Self { is_loaded, store: full_path("md"), all: Vec::new() }
+    }
+
+    /// Reads a directive, and for a block those within it; all names are in lower case.
+    pub fn read(
+        &mut self,
+        name: &str,
+        words: Vec<String>,
+        inner: impl IntoIterator<Item = (String, Vec<String>)>,
+        full_path: &dyn Fn(&str) -> String,
+    ) {
+        match name {
+            "mdstoredir" => {
+                if let Some(path) = words.first() {
+                    self.store = full_path(path);
                 }
-                "mdomain" => self.add(httpd::words(pool, directive.args), Vec::new()),
-                "<mdomainset" | "<mdomain" => {
-                    let mut domains = httpd::words(pool, directive.args);
-                    if let Some(last) = domains.last_mut() {
-                        *last = last.trim_end_matches('>').to_owned();
-                    }
-                    let mut files = Vec::new();
-                    for inner in siblings(directive.first_child) {
-                        let name = cstr::text(inner.directive).to_ascii_lowercase();
-                        let words = httpd::words(pool, inner.args);
-                        match name.as_str() {
-                            "mdmember" | "mdmembers" => domains.extend(words),
-                            "mdcertificatefile" => {
-                                files.extend(words.first().map(|path| httpd::full_path(pool, path)))
-                            }
-                            _ => {}
-                        }
-                    }
-                    self.add(domains, files);
-                }
-                _ => {}
             }
+            "mdomain" => self.add(words, Vec::new()),
+            "<mdomainset" | "<mdomain" => {
+                let mut domains = words;
+                if let Some(last) = domains.last_mut() {
+                    *last = last.trim_end_matches('>').to_owned();
+                }
+                let mut files = Vec::new();
+                for (name, words) in inner {
+                    match name.as_str() {
+                        "mdmember" | "mdmembers" => domains.extend(words),
+                        "mdcertificatefile" => {
+                            files.extend(words.first().map(|path| full_path(path)));
+                        }
+                        _ => {}
+                    }
+                }
+                self.add(domains, files);
+            }
+            _ => {}
         }
     }
 
@@ -81,12 +83,8 @@ impl ManagedDomains {
 
     /// The files that mod_md is going to add for a server, none where it has no certificate yet;
     /// `None` where the server is not one of its. The error says what could not be read.
-    pub(crate) fn files(
-        &self,
-        server: &Server,
-        pool: *mut apr_pool_t,
-    ) -> Option<Result<Vec<String>, String>> {
-        if !httpd::is_loaded(c"mod_md.c") {
+    pub(super) fn files<H>(&self, server: &Server<H>) -> Option<Result<Vec<String>, String>> {
+        if !self.is_loaded {
             return None;
         }
         let is_its = |domain: &String| server.answers_to(domain);
@@ -94,11 +92,9 @@ impl ManagedDomains {
         if !managed.files.is_empty() {
             return Some(Ok(managed.files.clone()));
         }
-        let store = self.store.clone().unwrap_or_else(|| {
-            // SAFETY: the pool is live.
-            unsafe { httpd::full_path(pool, "md") }
-        });
-        let of = |group: &str| [&store, group, &managed.domains[0]].iter().collect::<PathBuf>();
+        let of = |group: &str| {
+            [self.store.as_str(), group, &managed.domains[0]].iter().collect::<PathBuf>()
+        };
         // What is staged takes the place of what is there at the next start or reload.
         Some(certificates_in(&of("staging")).and_then(|staged| match staged.is_empty() {
             true => certificates_in(&of("domains")),

@@ -1,0 +1,195 @@
+//! `hpkp acme doctor`: which ACME clients will make a new key for which pinned host, and when.
+//!
+//! Data flow: directories of clients -> certificates and the keys that come next -> for each the check
+//! of `hpkp renew-check` -> lines or JSON.
+
+mod clients;
+
+use hpkp_core::certificate::Certificate;
+use hpkp_core::date;
+use openssl::asn1::Asn1Time;
+use openssl::x509::X509;
+use serde::Serialize;
+
+use crate::arguments::{AcmeArguments, AcmeCommand, DEFAULT_DIRECTORY, DoctorArguments};
+use crate::exit::Exit;
+use crate::published::Judge;
+use crate::renew_check::{Renewal, in_file, public_key};
+use crate::{output, usage};
+use clients::{Managed, NextKey};
+
+/// What is printed as JSON.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    v: u32,
+    certificates: Vec<View>,
+    /// What could not be read.
+    unread: Vec<String>,
+    /// Directories of no known client.
+    unknown: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct View {
+    client: &'static str,
+    name: String,
+    certificate: String,
+    /// `kept`, `new` or `unknown`.
+    next_key: &'static str,
+    because: String,
+    /// When the client renews it, about.
+    renews: String,
+    /// Whether clients of the host accept the renewed certificate: `yes`, `no` or `unknown`.
+    answer: &'static str,
+    /// The hosts whose clients may not.
+    hosts: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<String>,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &AcmeArguments) -> Exit {
+    let AcmeCommand::Doctor(arguments) = &arguments.command;
+    match doctor(arguments) {
+        Ok(exit) => exit,
+        Err((Exit::Usage, text)) => usage::wrong(&text),
+        Err((exit, text)) => {
+            output::complain(&text);
+            exit
+        }
+    }
+}
+
+fn doctor(arguments: &DoctorArguments) -> Result<Exit, (Exit, String)> {
+    let directories = match &arguments.records.directory[..] {
+        [] => vec![DEFAULT_DIRECTORY.to_owned()],
+        named => named.to_vec(),
+    };
+    let judge = Judge::open(&directories, arguments.trusted_certificate.as_deref(), None)?;
+    let places = match &arguments.acme[..] {
+        [] => clients::usual(),
+        named => named.to_vec(),
+    };
+    let mut report = Report { v: output::JSON_VERSION, ..Report::default() };
+    let mut exit = Exit::Fine;
+    for place in &places {
+        let Some(found) = clients::in_directory(place) else {
+            // A usual directory may be that of a client that was never used.
+            report.unknown.extend(arguments.acme.contains(place).then(|| output::path(place)));
+            continue;
+        };
+        report.unread.extend(found.unread);
+        for managed in &found.managed {
+            match view(managed, &judge) {
+                Ok((view, answer)) => {
+                    report.certificates.push(view);
+                    exit = exit.and(answer);
+                }
+                Err((_, text)) => report.unread.push(text),
+            }
+        }
+    }
+    if !report.unread.is_empty() || !report.unknown.is_empty() {
+        exit = exit.and(Exit::Undetermined);
+    }
+    Ok(output::ended(exit, print(&report, arguments.records.json)))
+}
+
+/// What becomes of a certificate at its next renewal.
+fn view(managed: &Managed, judge: &Judge) -> Result<(View, Exit), (Exit, String)> {
+    let file = managed.certificate.to_string_lossy().into_owned();
+    let present = vec![(file.clone(), in_file(&file)?)];
+    let leaf = &present[0].1[0];
+    let key = match &managed.next_key {
+        NextKey::Kept(path) => Some(public_key(path.as_os_str())?),
+        NextKey::New | NextKey::Unknown => None,
+    };
+    let renewal = Renewal::new(&present, key.as_deref())?;
+    let mut exit = Exit::Fine;
+    let mut hosts = Vec::new();
+    for host in judge.hosts(leaf.accepted_names().iter()).iter().filter(|host| judge.binds(host)) {
+        let judgement = judge.ask(host, &renewal.chains, Some(&renewal))?;
+        exit = exit.and(judgement.exit);
+        if judgement.exit != Exit::Fine {
+            hosts.push(judgement.host);
+        }
+    }
+    // Whether it makes a new key is not known.
+    if managed.next_key == NextKey::Unknown && exit == Exit::No {
+        exit = Exit::Undetermined;
+    }
+    let view = View {
+        client: managed.client,
+        name: managed.name.clone(),
+        certificate: output::path(&managed.certificate),
+        next_key: match managed.next_key {
+            NextKey::Kept(_) => "kept",
+            NextKey::New => "new",
+            NextKey::Unknown => "unknown",
+        },
+        because: managed.because.clone(),
+        renews: date::format(renews(managed, leaf)),
+        answer: match exit {
+            Exit::Fine => "yes",
+            Exit::No => "no",
+            _ => "unknown",
+        },
+        fix: (exit != Exit::Fine).then(|| managed.fix.clone()),
+        hosts,
+    };
+    Ok((view, exit))
+}
+
+/// About when the client renews, in seconds since 1970 UTC.
+fn renews(managed: &Managed, leaf: &Certificate) -> i64 {
+    const DAY: i64 = 86_400;
+    let begin = X509::from_der(leaf.der()).ok().and_then(|certificate| {
+        let diff = Asn1Time::from_unix(0).ok()?.diff(certificate.not_before()).ok()?;
+        Some(i64::from(diff.days) * DAY + i64::from(diff.secs))
+    });
+    let lifetime = leaf.not_after() - begin.unwrap_or(leaf.not_after());
+    let before = managed.days.map_or(lifetime / 3, |days| days * DAY);
+    managed.at.unwrap_or(leaf.not_after() - before)
+}
+
+fn print(report: &Report, json: bool) -> std::io::Result<()> {
+    for text in &report.unread {
+        output::complain(&format!("not looked at: {text}"));
+    }
+    for directory in &report.unknown {
+        output::complain(&format!("{directory}: not the directory of a known ACME client"));
+    }
+    if json {
+        return output::json(report);
+    }
+    if report.certificates.is_empty() {
+        output::complain("found no certificate of an ACME client; name its directory with --acme");
+    }
+    for view in &report.certificates {
+        line(view)?;
+    }
+    Ok(())
+}
+
+fn line(view: &View) -> std::io::Result<()> {
+    let style = match view.answer {
+        "yes" => output::GOOD,
+        "no" => output::BAD,
+        _ => output::NOTE,
+    };
+    let key = match view.next_key {
+        "kept" => "renews with a key that is there",
+        "new" => "renews with a new key",
+        _ => "may renew with a new key",
+    };
+    let answer = output::accent(style, &format!("{}:", view.answer));
+    let hosts = match view.hosts.is_empty() {
+        true => String::new(),
+        false => format!("; locks out clients of {}", view.hosts.join(", ")),
+    };
+    output::line(&format!(
+        "{answer} {} {}: {key} about {} ({}){hosts}",
+        view.client, view.name, view.renews, view.because
+    ))?;
+    view.fix.iter().try_for_each(|fix| output::line(&format!("    to fix: {fix}")))
+}

@@ -1,0 +1,153 @@
+//! The arguments of `hpkp check`.
+
+use clap::{Args, ValueEnum};
+use hpkp_core::published::WriterName;
+
+use crate::check::Kind;
+
+/// Check a configuration as the server's config test does.
+///
+/// Certificates are compared with policies and published pins. Reads a policy file (TOML), an nginx configuration or an Apache httpd configuration, with the files
+/// that it includes, and gives the findings and the answer of the server's own test: would a reload pass?
+/// Writes nothing and connects to nothing.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hpkp check --config /etc/nginx/nginx.conf
+  hpkp check --config nginx.conf --cert new.pem --published records/
+  hpkp check --config /etc/nginx/nginx.conf --format json
+  hpkp check --config /etc/apache2/apache2.conf --define APACHE_RUN_DIR=/run/apache2
+  hpkp check --config pins.toml --cert fullchain.pem --format sarif
+
+Exit codes: 0 a reload would pass, 1 it would be refused, 2 wrong usage,
+3 the answer cannot be determined.")]
+pub(crate) struct CheckArguments {
+    /// Policy file, configuration of nginx or httpd, output of nginx -T, or - for standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<String>,
+
+    /// Kind of the configuration [default: told by its content].
+    #[arg(long, value_name = "KIND", requires = "config")]
+    pub(crate) config_format: Option<ConfigFormat>,
+
+    /// Directory that relative paths start from: httpd's ServerRoot [default: that of the
+    /// configuration].
+    #[arg(long, value_name = "DIR", requires = "config")]
+    pub(crate) prefix: Option<String>,
+
+    /// Name that httpd is started with (-D), or variable of its environment.
+    #[arg(long, short = 'D', value_name = "NAME[=VALUE]", requires = "config")]
+    pub(crate) define: Vec<String>,
+
+    /// Configuration of HAProxy. Its certificates are compared with the pins of --published.
+    #[arg(long, value_name = "FILE", conflicts_with = "config", requires = "published")]
+    pub(crate) haproxy: Option<String>,
+
+    /// The same for the main.cf of Postfix.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "haproxy"], requires = "published")]
+    pub(crate) postfix: Option<String>,
+
+    /// The same for Dovecot.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "haproxy", "postfix"], requires = "published")]
+    pub(crate) dovecot: Option<String>,
+
+    /// The same for a Caddyfile.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "haproxy", "postfix", "dovecot"], requires = "published")]
+    pub(crate) caddy: Option<String>,
+
+    /// The same for stunnel.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "haproxy", "postfix", "dovecot", "caddy"], requires = "published")]
+    pub(crate) stunnel: Option<String>,
+
+    /// Certificate with its chain. Replaces the configured certificates of each server that has a name
+    /// in it; without a configuration, it is checked against the published pins.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: Vec<String>,
+
+    /// Trust anchors in addition to the system's, instead of those that the configuration names.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) roots: Option<String>,
+
+    /// Directory with records of published pins, instead of those that the configuration names.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) published: Vec<String>,
+
+    /// Name under which the server writes its records [default: as configured].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) writer: Option<WriterName>,
+
+    /// With warn, a lock-out passes, as in a server's test with HPKP_CHECK=warn.
+    #[arg(long, value_name = "ANSWER")]
+    pub(crate) check: Option<CheckAnswer>,
+
+    /// Exit with 1 if there is any finding, warnings included.
+    #[arg(long)]
+    pub(crate) deny_warnings: bool,
+
+    /// Format of the result.
+    #[arg(long, value_name = "FORMAT", default_value = "text", conflicts_with = "json")]
+    pub(crate) format: ReportFormat,
+
+    /// Print one line of JSON, as --format json does.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl CheckArguments {
+    /// A server of another kind, and the file of its configuration.
+    pub(crate) fn other(&self) -> Option<(Kind, &str)> {
+        let all = [
+            (Kind::Haproxy, &self.haproxy),
+            (Kind::Postfix, &self.postfix),
+            (Kind::Dovecot, &self.dovecot),
+            (Kind::Caddy, &self.caddy),
+            (Kind::Stunnel, &self.stunnel),
+        ];
+        all.into_iter().find_map(|(kind, file)| Some((kind, file.as_deref()?)))
+    }
+
+    /// How the result is printed.
+    pub(crate) const fn report_format(&self) -> ReportFormat {
+        if self.json { ReportFormat::Json } else { self.format }
+    }
+}
+
+/// The kinds of configurations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ConfigFormat {
+    /// A policy file.
+    Toml,
+    /// nginx.
+    Nginx,
+    /// Apache httpd.
+    Httpd,
+}
+
+/// What is done about a lock-out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CheckAnswer {
+    /// As configured.
+    Refuse,
+    /// It passes.
+    Warn,
+}
+
+impl CheckAnswer {
+    /// Whether a lock-out passes.
+    pub(crate) const fn is_lenient(self) -> bool {
+        matches!(self, Self::Warn)
+    }
+}
+
+/// The formats of the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// Lines, as servers log them.
+    Text,
+    /// One line of JSON.
+    Json,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
+    /// JUnit, for test reports.
+    Junit,
+}

@@ -1,0 +1,97 @@
+//! The arguments of `hpkp install`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::Records;
+use super::seconds::seconds;
+
+/// Install a certificate and its key, if clients accept them.
+///
+/// Meant as the deploy hook of an ACME client: the client writes where the server does not read, and
+/// this command puts the files in the server's place. The certificates are compared with the recorded
+/// pins, --to is exchanged as a whole, the server's own test and reload run, and the server must
+/// present the new certificate. If one of these fails, the old files are put back and, where the
+/// server may have loaded the new ones, it is reloaded again.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hpkp install --from /root/new --to /etc/ssl/site --test 'nginx -t' --reload 'nginx -s reload'
+  hpkp install --from /root/new --to /etc/ssl/site --test true --reload true --dry-run
+  hpkp install --recover --to /etc/ssl/site")]
+pub(crate) struct InstallArguments {
+    /// Directory with the new certificate and key, as the ACME client writes them. Give several for
+    /// several certificates, such as RSA and ECDSA.
+    #[arg(long, value_name = "DIR", required_unless_present = "recover")]
+    pub(crate) from: Vec<PathBuf>,
+
+    /// Directory from which the server reads, or a symbolic link to it. It is exchanged as a whole.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+
+    /// Command that tests the server's configuration, run by sh -c.
+    #[arg(long, value_name = "CMD", required_unless_present = "recover")]
+    pub(crate) test: Option<String>,
+
+    /// Command that reloads the server, run by sh -c.
+    #[arg(long, value_name = "CMD", required_unless_present = "recover")]
+    pub(crate) reload: Option<String>,
+
+    /// Which certificate, where --from has several: a DNS name in it, or the name of its files.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// Certificate file in --from, and its name in --to if that differs [default: found by itself].
+    #[arg(long, value_name = "FILE[=NAME]")]
+    pub(crate) cert_name: Vec<String>,
+
+    /// Private key file in --from, and its name in --to if that differs [default: found by itself].
+    #[arg(long, value_name = "FILE[=NAME]")]
+    pub(crate) key_name: Vec<String>,
+
+    /// Name that the certificates must cover [default: the names in the present certificates].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Vec<String>,
+
+    /// Server that must present the new certificate [default: the names in the certificate on this
+    /// machine, on port 443 and the ports in the records].
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) served: Vec<String>,
+
+    /// Additional trust anchors.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trusted_certificate: Option<String>,
+
+    /// Do not compare with recorded pins. The server's own test is the only check then.
+    #[arg(long, conflicts_with_all = ["directory", "trusted_certificate"])]
+    pub(crate) no_records: bool,
+
+    /// Time limit for each command, for the server to present the new certificate and for another
+    /// install to end, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+
+    /// Print what would be installed; change nothing and run nothing.
+    #[arg(long, conflicts_with = "recover")]
+    pub(crate) dry_run: bool,
+
+    /// Undo an install that was interrupted, and install nothing.
+    #[arg(long, conflicts_with_all = ["from", "name", "cert_name", "key_name", "host", "served", "no_records"])]
+    pub(crate) recover: bool,
+
+    #[command(flatten)]
+    pub(crate) records: Records,
+}
+
+impl InstallArguments {
+    /// The directories with records; none where they are not to be read.
+    pub(crate) fn directories(&self) -> Vec<String> {
+        match &self.records.directory[..] {
+            _ if self.no_records => Vec::new(),
+            [] => vec![super::DEFAULT_DIRECTORY.to_owned()],
+            named => named.to_vec(),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The arguments of `hpkp plan`.
+
+use std::ffi::OsString;
+
+use clap::{Args, ValueEnum};
+use hpkp_core::max_age::MaxAge;
+
+use super::Records;
+
+/// Plan a change of keys or pins, with the date of each step.
+///
+/// The plan starts from the records of published pins: the pins that the servers send for HOST now,
+/// those that clients may still hold, and the certificate that is presented. Each step has its
+/// earliest date, the policy for nginx and httpd, and the commands. If no order of steps is safe,
+/// the command says why. It writes nothing, and connects to nothing without
+/// --server.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hpkp plan www.example.com --to new-key --pin new.csr
+  hpkp plan www.example.com --to backup --backup next-backup.csr
+  hpkp plan www.example.com --to give-up --json
+  hpkp plan www.example.com --to max-age --max-age 60d -d /var/lib/hpkp
+
+Exit codes: 0 a plan, 1 no plan is safe, 2 wrong usage, 3 the answer cannot be determined.")]
+pub(crate) struct PlanArguments {
+    /// Host name.
+    #[arg(value_name = "HOST")]
+    pub(crate) host: String,
+
+    /// What the plan leads to.
+    #[arg(long, value_name = "GOAL")]
+    pub(crate) to: Goal,
+
+    /// Certificate in use, followed by its chain [default: what the records say is presented].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: Option<String>,
+
+    /// Server to ask for the certificate in use.
+    #[arg(long, value_name = "HOST[:PORT]", conflicts_with = "cert")]
+    pub(crate) server: Option<String>,
+
+    /// Pin that the plan leads to, or a file with its key: a certificate signing request, a
+    /// certificate, a public or private key.
+    #[arg(long, value_name = "PIN|FILE")]
+    pub(crate) pin: Option<OsString>,
+
+    /// Pin of the next backup key, or a file with that key.
+    #[arg(long, value_name = "PIN|FILE")]
+    pub(crate) backup: Option<OsString>,
+
+    /// New max_age, for the goal max-age.
+    #[arg(long, value_name = "TIME", required_if_eq("to", "max-age"), value_parser = max_age)]
+    pub(crate) max_age: Option<MaxAge>,
+
+    /// Additional trust anchors, for --cert and --server.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trusted_certificate: Option<String>,
+
+    /// Print the dates as an iCalendar file (RFC 5545).
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) ics: bool,
+
+    #[command(flatten)]
+    pub(crate) records: Records,
+}
+
+/// What a plan leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Goal {
+    /// The backup key is in use.
+    Backup,
+    /// A key that has not been published yet is in use.
+    NewKey,
+    /// A certificate of another CA is in use.
+    Ca,
+    /// The pin of the intermediate replaces that of the leaf.
+    Intermediate,
+    /// The pin of the root replaces that of the leaf.
+    Root,
+    /// Clients remember the pins for longer.
+    MaxAge,
+    /// The pins bind the hosts below too.
+    Subdomains,
+    /// There are no pins any more.
+    GiveUp,
+}
+
+impl Goal {
+    /// How the command calls it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::NewKey => "new-key",
+            Self::Ca => "ca",
+            Self::Intermediate => "intermediate",
+            Self::Root => "root",
+            Self::MaxAge => "max-age",
+            Self::Subdomains => "subdomains",
+            Self::GiveUp => "give-up",
+        }
+    }
+}
+
+fn max_age(text: &str) -> Result<MaxAge, String> {
+    text.parse().map_err(|_| "expected a time such as 30d, at most 2147483647 seconds".to_owned())
+}

@@ -1,0 +1,43 @@
+//! What comes of every reader.
+
+use hpkp_core::check::{Deployment, Verdict};
+use hpkp_core::finding::Finding;
+use hpkp_server::failure::OnStart;
+
+use super::problem::Problems;
+
+/// What a configuration says, and the core's answer.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) deployment: Deployment,
+    pub(super) verdict: Verdict,
+    pub(super) on_start: OnStart,
+}
+
+impl Checked {
+    /// `problems` are those of reading.
+    pub(super) fn new(
+        deployment: Deployment,
+        mut verdict: Verdict,
+        on_start: Option<OnStart>,
+        problems: Problems,
+    ) -> Self {
+        verdict.findings.extend(problems.into_findings());
+        // As the core has them: the gravest class first.
+        verdict.findings.sort_by_key(|finding| finding.class);
+        Self { deployment, verdict, on_start: on_start.unwrap_or_default() }
+    }
+
+    /// A configuration without a policy and without records.
+    pub(super) fn nothing(problems: Problems) -> Self {
+        let verdict = Verdict { findings: Vec::new(), hosts: Vec::new() };
+        Self::new(Deployment::default(), verdict, None, problems)
+    }
+
+    /// Reading ended early.
+    pub(super) fn unread(finding: Finding) -> Self {
+        let verdict = Verdict { findings: vec![finding], hosts: Vec::new() };
+        let deployment = Deployment::default();
+        Self { deployment, verdict, on_start: OnStart::default() }
+    }
+}

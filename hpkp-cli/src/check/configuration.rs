@@ -1,0 +1,9 @@
+//! A configuration before a reader has it.
+
+/// The text of a configuration.
+#[derive(Debug)]
+pub(super) struct Text {
+    /// The file, or `-`.
+    pub(super) name: String,
+    pub(super) bytes: Vec<u8>,
+}

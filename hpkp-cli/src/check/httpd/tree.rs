@@ -1,0 +1,525 @@
+//! The directives of a configuration in their sections, as httpd has them when it has read all: files,
+//! macros and conditions are gone.
+
+use std::collections::{HashMap, HashSet};
+
+use hpkp_core::finding::{Finding, Location, Text};
+use hpkp_core::text::Excerpt;
+
+use super::super::files::{Files, full_path, is_mask};
+use super::super::problem::{Problems, Read, invalid, unreadable};
+use super::known::is_known;
+use super::words::{Line, first_word, lines, resolved, words};
+
+/// As httpd's own limit.
+const MAX_INCLUDES: usize = 20;
+
+/// The most lines that macros and files may come to.
+const MAX_LINES: usize = 2_000_000;
+
+/// How deep sections and uses of macros stand in each other.
+const MAX_DEPTH: usize = 64;
+
+/// The modules that are part of the program, in Debian and as built by default.
+const BUILT_IN: [&str; 11] = [
+    "core",
+    "so",
+    "watchdog",
+    "http",
+    "log_config",
+    "logio",
+    "version",
+    "unixd",
+    "http_core",
+    "mod_core",
+    "mod_so",
+];
+
+/// A directive or a section.
+#[derive(Debug)]
+pub(super) struct Directive {
+    /// As it is written; that of a section begins with `<`.
+    pub(super) name: String,
+    /// Its arguments; those of a section without the closing bracket.
+    pub(super) arguments: String,
+    pub(super) at: Location,
+    /// What stands in a section.
+    pub(super) inner: Vec<Directive>,
+    /// A variable in it that has no value.
+    pub(super) undefined: Option<String>,
+}
+
+impl Directive {
+    /// In lower case.
+    pub(super) fn key(&self) -> String {
+        self.name.to_ascii_lowercase()
+    }
+
+    pub(super) fn words(&self) -> Vec<String> {
+        words(&self.arguments)
+    }
+}
+
+/// A macro of mod_macro.
+#[derive(Debug)]
+struct Macro {
+    name: String,
+    parameters: Vec<String>,
+    lines: Vec<Line>,
+    at: Location,
+}
+
+/// What is known while the configuration is read.
+pub(super) struct Reader<'a> {
+    files: &'a mut Files,
+    problems: &'a mut Problems,
+    /// `ServerRoot`.
+    pub(super) root: String,
+    /// `Define` and `-D`, with the values of those that have some.
+    defines: HashMap<String, Option<String>>,
+    /// What the environment of httpd has.
+    environment: HashMap<String, String>,
+    /// By the names that `<IfModule>` takes.
+    modules: HashSet<String>,
+    /// Whether any module is loaded: a part of a configuration loads none.
+    pub(super) loads: bool,
+    /// Whether modules count as loaded that nothing loads.
+    assumes_modules: bool,
+    macros: HashMap<String, Macro>,
+    open: Vec<String>,
+    count: usize,
+}
+
+/// The lines of one file or macro, while they are read.
+struct Input<'l> {
+    lines: &'l [Line],
+    next: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(
+        files: &'a mut Files,
+        problems: &'a mut Problems,
+        root: String,
+        defines: &[String],
+        environment: HashMap<String, String>,
+        assumes_modules: bool,
+    ) -> Self {
+        let define = |text: &String| match text.split_once('=') {
+            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+            None => (text.clone(), None),
+        };
+        Self {
+            files,
+            problems,
+            root,
+            defines: defines.iter().map(define).collect(),
+            environment,
+            modules: HashSet::new(),
+            loads: false,
+            assumes_modules,
+            macros: HashMap::new(),
+            open: Vec::new(),
+            count: 0,
+        }
+    }
+
+    /// Whether a module is loaded, by the name of its file without `mod_` and its ending.
+    pub(super) fn has_module(&self, name: &str) -> bool {
+        self.assumes_modules || self.modules.contains(name) || BUILT_IN.contains(&name)
+    }
+
+    /// The directives of the first file.
+    pub(super) fn main(&mut self, name: &str, text: &[u8]) -> Read<Vec<Directive>> {
+        let mut all = Vec::new();
+        self.open.push(name.to_owned());
+        self.all_of(&lines(name, text), &mut all, 0)?;
+        Ok(all)
+    }
+
+    fn all_of(&mut self, lines: &[Line], into: &mut Vec<Directive>, depth: usize) -> Read<()> {
+        let mut input = Input { lines, next: 0 };
+        while input.next < input.lines.len() {
+            self.one(&mut input, into, depth)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what stands next.
+    fn one(&mut self, input: &mut Input<'_>, into: &mut Vec<Directive>, depth: usize) -> Read<()> {
+        let line = &input.lines[input.next];
+        input.next += 1;
+        let at = &line.at;
+        self.count += 1;
+        if self.count > MAX_LINES {
+            return Err(unreadable(at, format!("more than {MAX_LINES} lines")));
+        }
+        if depth > MAX_DEPTH {
+            return Err(unreadable(at, format!("more than {MAX_DEPTH} sections in each other")));
+        }
+        let (text, undefined) = resolved(&line.text, |name| self.value(name));
+        let (name, rest) = first_word(&text);
+        let key = name.to_ascii_lowercase();
+        if let Some(section) = name.strip_prefix("</") {
+            let section = Excerpt::new(section.trim_end_matches('>'));
+            return Err(invalid(at, format!("</{section}> without matching <{section}> section")));
+        }
+        if name.starts_with('<') {
+            return self.section(input, (name, rest, at.clone(), undefined), into, depth);
+        }
+        match key.as_str() {
+            "include" | "includeoptional" => {
+                self.include(rest, key == "includeoptional", at, undefined.as_deref(), into, depth)
+            }
+            "error" => Err(invalid(at, rest.to_owned())),
+            "use" => self.use_macro(rest, at, into, depth),
+            _ if self.is_setting(&key, rest) => Ok(()),
+            _ => {
+                let arguments = rest.to_owned();
+                into.push(Directive {
+                    name,
+                    arguments,
+                    at: at.clone(),
+                    inner: Vec::new(),
+                    undefined,
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether a directive has its effect while it is read, and has had it.
+    fn is_setting(&mut self, key: &str, rest: &str) -> bool {
+        match key {
+            "define" => {
+                let words = words(rest);
+                if let Some((name, value)) = words.split_first() {
+                    self.defines.insert(name.clone(), value.first().cloned());
+                }
+            }
+            "undefine" => {
+                self.defines.remove(rest);
+            }
+            "loadmodule" => self.load(rest),
+            "serverroot" => {
+                let (root, _) = first_word(rest);
+                if !root.is_empty() {
+                    self.root = root;
+                }
+            }
+            "undefmacro" => {
+                self.macros.remove(&rest.to_ascii_lowercase());
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn value(&self, name: &str) -> Option<String> {
+        match self.defines.get(name) {
+            Some(value) => Some(value.clone().unwrap_or_default()),
+            None => self.environment.get(name).cloned().or_else(|| std::env::var(name).ok()),
+        }
+    }
+
+    /// Reads a section: a condition is decided, a macro kept, anything else a directive with others in it.
+    fn section(
+        &mut self,
+        input: &mut Input<'_>,
+        (name, rest, at, undefined): (String, &str, Location, Option<String>),
+        into: &mut Vec<Directive>,
+        depth: usize,
+    ) -> Read<()> {
+        // `<IfModule ssl_module>`, and `<RequireAll>` without arguments.
+        let (name, rest) = match name.strip_suffix('>').filter(|_| rest.is_empty()) {
+            Some(name) => (name.to_owned(), ">"),
+            None => (name, rest),
+        };
+        let key = name.to_ascii_lowercase();
+        let arguments = match rest.trim_end().strip_suffix('>') {
+            Some(arguments) => arguments.trim_end(),
+            // Its handler reads no name then.
+            None if key == "<hpkppolicy" => "",
+            None => {
+                let name = Excerpt::new(&name);
+                return Err(invalid(&at, format!("{name}> directive missing closing '>'")));
+            }
+        };
+        if key == "<macro" {
+            let lines = self.raw(input, &name, &at)?;
+            return self.define_macro(arguments, lines, at);
+        }
+        if let Some(is_met) = self.condition(&key, arguments, &at) {
+            if is_met {
+                return self.until_end(input, &name, &at, into, depth);
+            }
+            self.raw(input, &name, &at)?;
+            return Ok(());
+        }
+        let mut inner = Vec::new();
+        self.until_end(input, &name, &at, &mut inner, depth)?;
+        let arguments = arguments.to_owned();
+        into.push(Directive { name, arguments, at, inner, undefined });
+        Ok(())
+    }
+
+    /// The directives up to the end of a section.
+    fn until_end(
+        &mut self,
+        input: &mut Input<'_>,
+        name: &str,
+        at: &Location,
+        into: &mut Vec<Directive>,
+        depth: usize,
+    ) -> Read<()> {
+        loop {
+            let Some(line) = input.lines.get(input.next) else { return Err(not_closed(name, at)) };
+            if let Some(ended) = end_of(&line.text) {
+                if !ended.eq_ignore_ascii_case(&name[1..]) {
+                    let text =
+                        format!("Expected </{}> but saw </{}>", &name[1..], Excerpt::new(&ended));
+                    return Err(invalid(&line.at, text));
+                }
+                input.next += 1;
+                return Ok(());
+            }
+            self.one(input, into, depth + 1)?;
+        }
+    }
+
+    /// The lines up to the end of a section, as they are written.
+    fn raw(&mut self, input: &mut Input<'_>, name: &str, at: &Location) -> Read<Vec<Line>> {
+        let mut lines = Vec::new();
+        let mut depth = 0_usize;
+        let begin = name.to_ascii_lowercase();
+        while let Some(line) = input.lines.get(input.next) {
+            input.next += 1;
+            let (first, _) = first_word(&line.text);
+            if end_of(&line.text).is_some_and(|ended| ended.eq_ignore_ascii_case(&name[1..])) {
+                if depth == 0 {
+                    return Ok(lines);
+                }
+                depth -= 1;
+            } else if first.to_ascii_lowercase().trim_end_matches('>') == begin {
+                depth += 1;
+            }
+            lines.push(line.clone());
+        }
+        Err(not_closed(name, at))
+    }
+
+    /// Whether a condition is met; none where the section is none.
+    fn condition(&mut self, key: &str, arguments: &str, at: &Location) -> Option<bool> {
+        let words = words(arguments);
+        let first = words.first().map_or("", String::as_str);
+        let (is_negated, name) = match first.strip_prefix('!') {
+            Some(name) => (true, name),
+            None => (false, first),
+        };
+        let is_met = match key {
+            "<ifmodule" => self.has_module(&module(name)),
+            "<ifdefine" => self.defines.contains_key(name),
+            "<iffile" => self.files.exists(&full_path(&self.root, name)),
+            "<ifdirective" => is_known(name),
+            "<ifsection" => is_known(name.trim_start_matches('<')),
+            "<ifversion" => self.version(&words, at),
+            _ => return None,
+        };
+        Some(is_met != is_negated)
+    }
+
+    /// Whether httpd's version is as asked. It is not known, except that it is 2.4.
+    fn version(&mut self, words: &[String], at: &Location) -> bool {
+        let (operator, version) = match words {
+            [version] => ("=", version.as_str()),
+            [operator, version, ..] => (operator.as_str(), version.as_str()),
+            [] => ("=", ""),
+        };
+        let (is_negated, operator) = match operator.strip_prefix('!') {
+            Some(operator) => (true, operator),
+            None => (false, operator),
+        };
+        let parts: Vec<u32> = version.split('.').map_while(|part| part.parse().ok()).collect();
+        // Later than any 2.4 that is asked for, and before 2.5.
+        let ours = [2, 4, 1_000];
+        let order = ours.iter().take(parts.len().max(1)).cmp(parts.iter());
+        let is_met = match operator {
+            "=" | "==" => order.is_eq(),
+            ">" => order.is_gt(),
+            ">=" => order.is_ge(),
+            "<" => order.is_lt(),
+            "<=" => order.is_le(),
+            _ => false,
+        };
+        if parts.len() > 2
+            || parts.is_empty()
+            || !matches!(operator, "=" | "==" | ">" | ">=" | "<" | "<=")
+        {
+            let text = Text::new(
+                "this command does not know the version of httpd, and takes it for a late 2.4 in this \
+                 condition",
+            );
+            self.problems
+                .unknown(at, format!("the version of httpd ({})", Excerpt::new(&text.what)));
+        }
+        is_met != is_negated
+    }
+
+    fn load(&mut self, arguments: &str) {
+        self.loads = true;
+        let words = words(arguments);
+        if let Some(name) = words.first() {
+            self.modules.insert(module(name));
+        }
+        if let Some(file) = words.get(1) {
+            let file = file.rsplit('/').next().unwrap_or(file);
+            self.modules.insert(module(file.strip_suffix(".so").unwrap_or(file)));
+        }
+    }
+
+    fn include(
+        &mut self,
+        arguments: &str,
+        is_optional: bool,
+        at: &Location,
+        undefined: Option<&str>,
+        into: &mut Vec<Directive>,
+        depth: usize,
+    ) -> Read<()> {
+        let (path, _) = first_word(arguments);
+        let mask = full_path(&self.root, &path);
+        let shown = Excerpt::new(&mask).to_string();
+        if let Some(name) = undefined {
+            let text = format!("cannot include \"{shown}\": {}", undefined_variable(name));
+            return Err(unreadable(at, text));
+        }
+        let paths = self.included(&mask, is_optional, at)?;
+        for path in paths {
+            if self.open.len() > MAX_INCLUDES {
+                let text = format!(
+                    "files include each other more than {MAX_INCLUDES} deep, the last of them \"{}\"",
+                    Excerpt::new(&path)
+                );
+                return Err(invalid(at, text));
+            }
+            let text = match self.files.read(&path) {
+                Ok(text) => text,
+                Err(_) if is_optional && !self.files.exists(&path) => continue,
+                Err(unread) => return Err(unread.finding(&path, at)),
+            };
+            self.open.push(path.clone());
+            self.all_of(&lines(&path, &text), into, depth + 1)?;
+            self.open.pop();
+        }
+        Ok(())
+    }
+
+    /// The files that `Include` means: a directory stands for all below it.
+    fn included(&mut self, mask: &str, is_optional: bool, at: &Location) -> Read<Vec<String>> {
+        let shown = Excerpt::new(mask).to_string();
+        let failed = |why: String| invalid(at, format!("cannot include \"{shown}\": {why}"));
+        let mut found = match is_mask(mask) {
+            false => vec![mask.to_owned()],
+            true => {
+                let found = self.files.matching(mask).map_err(&failed)?;
+                if found.is_empty() && !is_optional {
+                    return Err(failed("no file is like this mask".to_owned()));
+                }
+                found
+            }
+        };
+        let mut files = Vec::new();
+        found.reverse();
+        while let Some(path) = found.pop() {
+            if self.files.is_directory(&path) {
+                let mut below = self.files.matching(&format!("{path}/*")).map_err(&failed)?;
+                below.reverse();
+                found.extend(below);
+            } else {
+                files.push(path);
+            }
+            if files.len() + found.len() > super::super::files::MAX_FILES {
+                return Err(failed("too many files".to_owned()));
+            }
+        }
+        Ok(files)
+    }
+
+    fn define_macro(&mut self, arguments: &str, lines: Vec<Line>, at: Location) -> Read<()> {
+        let mut words = words(arguments).into_iter();
+        let Some(name) = words.next() else {
+            return Err(invalid(&at, "<Macro> without a name".to_owned()));
+        };
+        let name = name.to_ascii_lowercase();
+        let parameters = words.collect();
+        self.macros.insert(name.clone(), Macro { name, parameters, lines, at });
+        Ok(())
+    }
+
+    fn use_macro(
+        &mut self,
+        arguments: &str,
+        at: &Location,
+        into: &mut Vec<Directive>,
+        depth: usize,
+    ) -> Read<()> {
+        let mut words = words(arguments).into_iter();
+        let name = words.next().unwrap_or_default().to_ascii_lowercase();
+        let shown = Excerpt::new(&name).to_string();
+        let Some(used) = self.macros.get(&name) else {
+            return Err(invalid(at, format!("macro '{shown}' undefined")));
+        };
+        let values: Vec<String> = words.collect();
+        if values.len() != used.parameters.len() {
+            let text = format!(
+                "macro '{shown}' has {} parameters and is used with {}",
+                used.parameters.len(),
+                values.len()
+            );
+            return Err(invalid(at, text));
+        }
+        // The longest name first: `$ab` is not `$a` and a b.
+        let mut pairs: Vec<(&String, &String)> = used.parameters.iter().zip(&values).collect();
+        pairs.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+        let file: std::sync::Arc<str> = format!(
+            "macro '{}' (defined on line {} of \"{}\") used on line {} of \"{}\"",
+            used.name, used.at.line, used.at.file, at.line, at.file
+        )
+        .into();
+        let substituted = used.lines.iter().zip(1..).map(|(line, number)| {
+            let mut text = line.text.clone();
+            for (name, value) in &pairs {
+                text = text.replace(name.as_str(), value);
+            }
+            Line { text, at: Location { file: file.clone(), line: number } }
+        });
+        let lines: Vec<Line> = substituted.collect();
+        self.all_of(&lines, into, depth + 1)
+    }
+}
+
+/// The name of a section that ends here.
+fn end_of(line: &str) -> Option<String> {
+    let name = line.trim_start().strip_prefix("</")?;
+    Some(name.trim_end().trim_end_matches('>').trim_end().to_owned())
+}
+
+fn not_closed(name: &str, at: &Location) -> Box<Finding> {
+    invalid(at, format!("{}> was not closed.", Excerpt::new(name)))
+}
+
+/// What is said of a variable without a value.
+pub(super) fn undefined_variable(name: &str) -> String {
+    format!(
+        "the variable {} has no value here; give it as httpd has it: --define {}=VALUE",
+        Excerpt::new(&format!("${{{name}}}")),
+        Excerpt::new(name)
+    )
+}
+
+/// A module by the name of its file or its identifier: `mod_ssl.c`, `ssl_module`.
+fn module(name: &str) -> String {
+    let name = name.strip_suffix(".c").unwrap_or(name);
+    let name = name.strip_prefix("mod_").unwrap_or(name);
+    name.strip_suffix("_module").unwrap_or(name).to_owned()
+}

@@ -1,0 +1,170 @@
+//! httpd's lines: continued ones, variables, and words.
+
+use std::sync::Arc;
+
+use hpkp_core::finding::Location;
+
+/// A line with what continues it.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    pub(super) text: String,
+    /// The last of the lines that it stands on.
+    pub(super) at: Location,
+}
+
+/// What `apachectl -t -D DUMP_CONFIG` begins with.
+const DUMP: &str = "# In file: ";
+
+/// Whether a text is what `apachectl -t -D DUMP_CONFIG` prints.
+pub(super) fn is_dump(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text);
+    text.lines().find(|line| !line.trim().is_empty()).is_some_and(|line| line.starts_with(DUMP))
+}
+
+/// The lines of a file that say something.
+pub(super) fn lines(file: &str, text: &[u8]) -> Vec<Line> {
+    let is_dump = is_dump(text);
+    let mut file: Arc<str> = file.into();
+    let mut lines = Vec::new();
+    let mut open = String::new();
+    let mut dumped = None;
+    let text = String::from_utf8_lossy(text);
+    let mut all = text.lines().zip(1..).peekable();
+    while let Some((line, number)) = all.next() {
+        if let Some(begin) = line.strip_suffix('\\').filter(|_| all.peek().is_some()) {
+            open.push_str(begin);
+            continue;
+        }
+        open.push_str(line);
+        let line = std::mem::take(&mut open);
+        let line = line.trim();
+        if is_dump {
+            if let Some(name) = line.strip_prefix(DUMP) {
+                file = name.into();
+                continue;
+            }
+            if let Some(number) = dumped_number(line) {
+                dumped = Some(number);
+                continue;
+            }
+            // What the test says at the end, on standard error.
+            if line == "Syntax OK" || line.starts_with("AH") {
+                continue;
+            }
+        }
+        if !line.is_empty() && !line.starts_with('#') {
+            let line_number = dumped.unwrap_or(number);
+            let at = Location { file: file.clone(), line: line_number };
+            lines.push(Line { text: line.to_owned(), at });
+        }
+    }
+    lines
+}
+
+/// `#  12:`.
+fn dumped_number(line: &str) -> Option<usize> {
+    line.strip_prefix('#')?.strip_suffix(':')?.trim().parse().ok()
+}
+
+/// A text with the values of `${NAME}` in their places, and the first name that has none.
+pub(super) fn resolved(
+    text: &str,
+    value: impl Fn(&str) -> Option<String>,
+) -> (String, Option<String>) {
+    let (mut resolved, mut undefined) = (String::new(), None);
+    let mut rest = text;
+    while let Some(begin) = rest.find("${") {
+        let (before, behind) = rest.split_at(begin);
+        resolved.push_str(before);
+        let Some(end) = behind.find('}') else {
+            rest = behind;
+            break;
+        };
+        let name = &behind[2..end];
+        // With a colon it is a look-up in a map of mod_rewrite.
+        match value(name).filter(|_| !name.contains(':')) {
+            Some(value) => resolved.push_str(&value),
+            None => {
+                if !name.contains(':') {
+                    undefined.get_or_insert_with(|| name.to_owned());
+                }
+                resolved.push_str(&behind[..=end]);
+            }
+        }
+        rest = &behind[end + 1..];
+    }
+    resolved.push_str(rest);
+    (resolved, undefined)
+}
+
+/// The first word and what stands behind it.
+pub(super) fn first_word(text: &str) -> (String, &str) {
+    let text = text.trim_start();
+    let Some(quote) = text.chars().next().filter(|first| matches!(first, '"' | '\'')) else {
+        let end = text.find(|c: char| c.is_ascii_whitespace()).unwrap_or(text.len());
+        return (text[..end].to_owned(), text[end..].trim_start());
+    };
+    let mut word = String::new();
+    let mut letters = text[1..].char_indices().peekable();
+    while let Some((at, letter)) = letters.next() {
+        if letter == quote {
+            return (word, text[1 + at + 1..].trim_start());
+        }
+        let next = letters.peek().map(|(_, next)| *next);
+        match next.filter(|next| letter == '\\' && (*next == '\\' || *next == quote)) {
+            Some(next) => {
+                word.push(next);
+                letters.next();
+            }
+            None => word.push(letter),
+        }
+    }
+    (word, "")
+}
+
+/// All words.
+pub(super) fn words(mut text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    while !text.trim_start().is_empty() {
+        let (word, rest) = first_word(text);
+        words.push(word);
+        text = rest;
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_httpd_s() {
+        assert_eq!(words("a 'b c' \"d\\\"e\\\\\" f\\ g"), ["a", "b c", "d\"e\\", "f\\", "g"]);
+        assert_eq!(words("  "), Vec::<String>::new());
+        assert_eq!(words("\"\" 'open"), ["", "open"]);
+    }
+
+    #[test]
+    fn a_line_is_continued_and_named_by_its_last() {
+        let lines = lines("httpd.conf", b"# a \\\nb\nSSLEngine \\\n  on\n\nListen 1\n");
+        let read: Vec<(&str, usize)> =
+            lines.iter().map(|line| (line.text.as_str(), line.at.line)).collect();
+        assert_eq!(read, [("SSLEngine   on", 4), ("Listen 1", 6)]);
+    }
+
+    #[test]
+    fn a_dump_names_files_and_lines() {
+        let text =
+            b"# In file: /etc/a.conf\n#   8:\nServerName x\n# In file: /b\n#  2:\n  Timeout 3\n";
+        let lines = lines("-", text);
+        let places: Vec<String> = lines.iter().map(|line| line.at.to_string()).collect();
+        assert_eq!(places, ["/etc/a.conf:8", "/b:2"]);
+    }
+
+    #[test]
+    fn variables_have_values_or_stay() {
+        let value = |name: &str| (name == "A").then(|| "1".to_owned());
+        let (text, undefined) = resolved("x${A}y${B}z${m:k}${", value);
+        assert_eq!((text.as_str(), undefined.as_deref()), ("x1y${B}z${m:k}${", Some("B")));
+    }
+}

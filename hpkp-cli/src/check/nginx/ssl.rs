@@ -1,0 +1,126 @@
+//! The directives that say which certificates a server has.
+
+use hpkp_core::finding::Location;
+use hpkp_core::text::Excerpt;
+use hpkp_server::nginx::Own;
+
+use super::super::files::full_path;
+use super::super::problem::{Read, invalid};
+use super::block::without_block;
+use super::tree::Directive;
+
+/// What is said in one block.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ssl {
+    on: Option<bool>,
+    rejects: Option<bool>,
+    /// `starttls` of `mail`.
+    starttls: Option<bool>,
+    /// `ssl_preread` of `stream`.
+    passes_on: Option<bool>,
+    pub(super) certificates: Option<Vec<String>>,
+    pub(super) keys: Option<Vec<String>>,
+}
+
+impl Ssl {
+    /// Reads a directive; others are passed over.
+    pub(super) fn read(&mut self, directive: &Directive, directory: &str) -> Read<()> {
+        let name = directive.name();
+        match name {
+            "ssl_certificate" | "ssl_certificate_key" => {
+                without_block(directive)?;
+                let path = file(directive.argument()?, directory);
+                let list = match name {
+                    "ssl_certificate" => &mut self.certificates,
+                    _ => &mut self.keys,
+                };
+                list.get_or_insert_default().push(path);
+            }
+            "ssl" => set(&mut self.on, directive, &["on"])?,
+            "ssl_reject_handshake" => set(&mut self.rejects, directive, &["on"])?,
+            "ssl_preread" => set(&mut self.passes_on, directive, &["on"])?,
+            "starttls" => set(&mut self.starttls, directive, &["on", "only"])?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The same with what stands around it.
+    pub(super) fn inherited(&self, outer: &Self) -> Self {
+        let or = |own: &Option<Vec<String>>, outer: &Option<Vec<String>>| {
+            own.clone().or_else(|| outer.clone())
+        };
+        Self {
+            on: self.on.or(outer.on),
+            rejects: self.rejects.or(outer.rejects),
+            starttls: self.starttls.or(outer.starttls),
+            passes_on: self.passes_on.or(outer.passes_on),
+            certificates: or(&self.certificates, &outer.certificates),
+            keys: or(&self.keys, &outer.keys),
+        }
+    }
+
+    /// `ssl on`.
+    pub(super) fn is_on(&self) -> bool {
+        self.on == Some(true)
+    }
+
+    /// `ssl on` or `starttls`.
+    pub(super) fn is_on_or_upgrades(&self) -> bool {
+        self.is_on() || self.starttls == Some(true)
+    }
+
+    /// `ssl_preread on`.
+    pub(super) fn passes_on(&self) -> bool {
+        self.passes_on == Some(true)
+    }
+
+    /// The certificates as the check wants them, where the server that begins `at` has some.
+    pub(super) fn own(&self, at: &Location) -> Read<Option<Own>> {
+        let keys = self.keys.as_deref().unwrap_or_default();
+        let certificates = self.certificates.as_deref();
+        if let Some(without) = certificates.unwrap_or_default().get(keys.len()) {
+            let text = format!(
+                "no \"ssl_certificate_key\" is defined for certificate \"{}\"",
+                Excerpt::new(without)
+            );
+            return Err(invalid(at, text));
+        }
+        let rejects = self.rejects == Some(true);
+        if certificates.is_none() && self.is_on() && !rejects {
+            let text = "no \"ssl_certificate\" is defined for the \"ssl\" directive";
+            return Err(invalid(at, text.to_owned()));
+        }
+        Ok(own(certificates, keys, rejects))
+    }
+}
+
+/// What `own` is of certificates and of the refusal of handshakes.
+fn own(certificates: Option<&[String]>, keys: &[String], rejects: bool) -> Option<Own> {
+    let has_variables = |names: &[String]| names.iter().any(|name| name.contains('$'));
+    let variables = certificates.is_some_and(has_variables) || has_variables(keys);
+    (certificates.is_some() || rejects).then_some(Own { variables, rejects })
+}
+
+/// The name of a file as nginx takes it: one with a prefix or a variable is no path.
+fn file(name: &str, directory: &str) -> String {
+    let is_other = ["data:", "engine:", "store:"].iter().any(|prefix| name.starts_with(prefix));
+    if is_other || name.contains('$') { name.to_owned() } else { full_path(directory, name) }
+}
+
+fn set(setting: &mut Option<bool>, directive: &Directive, on: &[&str]) -> Read<()> {
+    without_block(directive)?;
+    let value = directive.argument()?;
+    if setting.is_some() {
+        let name = directive.name();
+        return Err(invalid(&directive.at, format!("\"{name}\" directive is duplicate")));
+    }
+    let is_on = on.iter().any(|word| word.eq_ignore_ascii_case(value));
+    if !is_on && !value.eq_ignore_ascii_case("off") {
+        let (name, value) = (directive.name(), Excerpt::new(value));
+        let text = format!("invalid value \"{value}\" in \"{name}\" directive");
+        return Err(invalid(&directive.at, text));
+    }
+    *setting = Some(is_on);
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! What the command line says besides the configuration.
+
+use hpkp_core::finding::{Check, Location};
+use hpkp_core::published::WriterName;
+use hpkp_server::setting::{GlobalSettings, RecordsSetting, ServerSettings};
+
+use super::files::{directory_of, full_path};
+use super::presented::{AllGiven, Given};
+use crate::arguments::CheckArguments;
+use crate::exit::Exit;
+
+/// What the command line says.
+#[derive(Debug)]
+pub(super) struct Options {
+    /// `--prefix`.
+    pub(super) prefix: Option<String>,
+    /// `--define`.
+    pub(super) defines: Vec<String>,
+    /// `--cert`.
+    pub(super) given: AllGiven,
+    roots: Option<String>,
+    published: Vec<String>,
+    writer: Option<WriterName>,
+    is_lenient: bool,
+}
+
+impl Options {
+    pub(super) fn new(arguments: &CheckArguments) -> Result<Self, (Exit, String)> {
+        let given: Result<Vec<Given>, _> =
+            arguments.cert.iter().map(|file| Given::read(file)).collect();
+        let absolute = |path: &String| {
+            let full = std::path::absolute(path).ok();
+            full.and_then(|full| full.to_str().map(str::to_owned)).unwrap_or_else(|| path.clone())
+        };
+        Ok(Self {
+            prefix: arguments.prefix.as_ref().map(absolute),
+            defines: arguments.define.clone(),
+            given: AllGiven(given?),
+            roots: arguments.roots.as_ref().map(absolute),
+            published: arguments.published.iter().map(absolute).collect(),
+            writer: arguments.writer.clone(),
+            is_lenient: arguments.check.is_some_and(|check| check.is_lenient()),
+        })
+    }
+
+    /// Whether a lock-out passes, as with `HPKP_CHECK=warn`.
+    pub(super) const fn is_lenient(&self) -> bool {
+        self.is_lenient
+    }
+
+    /// What is done about a lock-out where the configuration says nothing.
+    pub(super) const fn check(&self) -> Check {
+        if self.is_lenient { Check::Warn } else { Check::Refuse }
+    }
+
+    /// Puts the directories of the command line in the place of the configuration's. Records are compared
+    /// under the name under which the server writes.
+    pub(super) fn amend(&self, global: &mut GlobalSettings) {
+        if let Some(name) = &self.writer {
+            let own = global.published.iter_mut().find_map(|setting| setting.writer.as_mut());
+            if let Some(writer) = own {
+                *writer = Some(name.clone());
+            }
+        }
+        if self.published.is_empty() {
+            return;
+        }
+        let writer = global.published.iter().find_map(|setting| setting.writer.clone());
+        let mut writer = self.writer.clone().map(Some).or(writer);
+        let setting = |path: &String| RecordsSetting {
+            path: path.clone(),
+            writer: writer.take(),
+            at: Location { file: "--published".into(), line: 0 },
+        };
+        global.published = self.published.iter().map(setting).collect();
+    }
+
+    /// Puts the trust anchors of the command line in the place of the configuration's.
+    pub(super) fn amend_server(&self, settings: &mut ServerSettings) {
+        if let Some(roots) = &self.roots {
+            settings.trusted = Some((roots.clone(), Location { file: "--roots".into(), line: 0 }));
+        }
+    }
+
+    /// The file of the configuration as the server names it.
+    pub(super) fn full_name(&self, name: &str) -> String {
+        match name {
+            "-" => "standard input".to_owned(),
+            _ => full_path(&directory_of(name), name.rsplit('/').next().unwrap_or(name)),
+        }
+    }
+
+    /// The directory that relative paths are meant in, unless the configuration says otherwise.
+    pub(super) fn directory(&self, name: &str) -> String {
+        match (&self.prefix, name) {
+            (Some(prefix), _) => prefix.clone(),
+            (None, "-") => directory_of("./-"),
+            (None, name) => directory_of(name),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The files around a configuration.
+
+use hpkp_core::finding::Location;
+use hpkp_core::text::Excerpt;
+
+use super::super::files::{Files, MAX_DEPTH, full_path, is_mask};
+use super::super::options::Options;
+use super::super::problem::{Problems, Read, unreadable};
+use super::line::{Line, lines};
+
+/// How deep files may include each other here.
+pub(super) const MAX_INCLUDES: usize = MAX_DEPTH;
+
+/// What is read, and what is found meanwhile.
+pub(super) struct Context<'a> {
+    pub(super) files: Files,
+    pub(super) problems: Problems,
+    pub(super) directory: String,
+    pub(super) options: &'a Options,
+}
+
+impl Context<'_> {
+    /// A path as the server takes it, in the directory of its configuration.
+    pub(super) fn path(&self, path: &str) -> String {
+        full_path(&self.directory, path)
+    }
+
+    /// The lines of the files that a mask means, read anew for each.
+    pub(super) fn included(
+        &mut self,
+        mask: &str,
+        at: &Location,
+        is_optional: bool,
+    ) -> Read<Vec<Vec<Line>>> {
+        let mask = self.path(mask);
+        let shown = Excerpt::new(&mask).to_string();
+        let paths = match is_mask(&mask) {
+            true => self
+                .files
+                .matching(&mask)
+                .map_err(|why| unreadable(at, format!("cannot include \"{shown}\": {why}")))?,
+            false => vec![mask],
+        };
+        let mut all = Vec::new();
+        for path in paths {
+            match self.files.read(&path) {
+                Ok(text) => all.push(lines(&path, &text)),
+                Err(_) if is_optional => {}
+                Err(unread) => return Err(unread.finding(&path, at)),
+            }
+        }
+        Ok(all)
+    }
+}

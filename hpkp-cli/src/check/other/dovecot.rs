@@ -1,0 +1,77 @@
+//! Dovecot: `ssl_cert`, and those of `local_name`.
+
+use std::collections::BTreeMap;
+
+use hpkp_core::finding::Location;
+
+use super::super::problem::{Read, unreadable};
+use super::context::{Context, MAX_INCLUDES};
+use super::entry::Entry;
+use super::line::Line;
+
+/// IMAP and POP3, with TLS at once and after STARTTLS, and ManageSieve.
+const PORTS: [u16; 5] = [143, 993, 110, 995, 4190];
+
+/// The settings that name a certificate, of 2.3 and of 2.4.
+const CERTIFICATES: [&str; 4] =
+    ["ssl_cert", "ssl_alt_cert", "ssl_server_cert_file", "ssl_server_alt_cert_file"];
+
+pub(super) fn read(all: Vec<Line>, context: &mut Context<'_>) -> Read<Vec<Entry>> {
+    // By the block around it and the name of the setting: the last one counts.
+    let mut found: BTreeMap<(String, String), (String, Location)> = BTreeMap::new();
+    read_lines(all, context, &mut found, 0)?;
+    let Some((_, (_, at))) = found.iter().next() else { return Ok(Vec::new()) };
+    let at = at.clone();
+    let files = found.values().map(|(path, _)| context.path(path)).collect();
+    let addresses = PORTS.iter().map(|port| (format!("dovecot:{port}"), *port)).collect();
+    Ok(vec![Entry { at, addresses, files }])
+}
+
+fn read_lines(
+    all: Vec<Line>,
+    context: &mut Context<'_>,
+    found: &mut BTreeMap<(String, String), (String, Location)>,
+    depth: usize,
+) -> Read<()> {
+    let mut blocks: Vec<String> = Vec::new();
+    for line in all {
+        if depth > MAX_INCLUDES {
+            let text = format!("files include each other more than {MAX_INCLUDES} deep");
+            return Err(unreadable(&line.at, text));
+        }
+        let text = line.text.trim();
+        if text.is_empty() || text.starts_with('#') {
+            continue;
+        }
+        if let Some(mask) = text.strip_prefix("!include_try ") {
+            for lines in context.included(mask.trim(), &line.at, true)? {
+                read_lines(lines, context, found, depth + 1)?;
+            }
+        } else if let Some(mask) = text.strip_prefix("!include ") {
+            for lines in context.included(mask.trim(), &line.at, false)? {
+                read_lines(lines, context, found, depth + 1)?;
+            }
+        } else if let Some(begin) = text.strip_suffix('{') {
+            blocks.push(begin.trim().to_owned());
+        } else if text == "}" {
+            blocks.pop();
+        } else if let Some((name, value)) = text.split_once('=') {
+            let (name, value) = (name.trim(), value.trim());
+            if !CERTIFICATES.contains(&name) || value.is_empty() {
+                continue;
+            }
+            // The content of a file, or since 2.4 its name.
+            match value.strip_prefix('<').or(name.ends_with("_file").then_some(value)) {
+                Some(path) => {
+                    let key = (blocks.join(" "), name.to_owned());
+                    found.insert(key, (path.trim().to_owned(), line.at.clone()));
+                }
+                None => {
+                    let text = format!("the value of {name} is no file, so it is not looked at");
+                    context.problems.not_understood(&line.at, text);
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,18 @@
+//! Where a server speaks TLS.
+
+use hpkp_core::finding::Location;
+
+/// A place where a server speaks TLS, and the files of the certificates among which it chooses there.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) at: Location,
+    /// As the configuration writes them, with their ports.
+    pub(super) addresses: Vec<(String, u16)>,
+    pub(super) files: Vec<String>,
+}
+
+/// The port at the end of an address: `:443`, `*:443`, `[::]:443`, `443`.
+pub(super) fn port_of(address: &str) -> Option<u16> {
+    let port = address.rsplit(':').next().unwrap_or(address);
+    port.parse().ok().filter(|port| *port != 0)
+}

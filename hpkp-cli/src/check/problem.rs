@@ -1,0 +1,110 @@
+//! What the readers of configurations find: text that the server refuses, and text that only the server
+//! understands. It is never passed over in silence.
+
+use std::collections::BTreeMap;
+
+use hpkp_core::finding::{CODES, Code, Finding, Location, Text};
+use hpkp_core::text::Excerpt;
+
+/// Reading ends here: the server refuses this text, or nobody can read on.
+pub(super) type Read<T> = Result<T, Box<Finding>>;
+
+/// How many different directives are named that the command does not know.
+const MAX_UNKNOWN: usize = 50;
+
+/// What was found while reading went on.
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    found: Vec<Finding>,
+    /// By name: where it stands first, and how often.
+    unknown: BTreeMap<String, (Location, usize)>,
+    /// Whether any directive is known.
+    is_known: bool,
+}
+
+impl Problems {
+    /// The answer needs something that stands here and is not understood.
+    pub(super) fn not_understood(&mut self, at: &Location, text: impl Into<Text>) {
+        let finding = Finding::new(Code::ConfigurationNotUnderstood, at.clone(), text.into());
+        if !self.found.contains(&finding) {
+            self.found.push(finding);
+        }
+    }
+
+    /// A directive or module that may or may not matter.
+    pub(super) fn unknown(&mut self, at: &Location, what: String) {
+        self.unknown.entry(what).or_insert_with(|| (at.clone(), 0)).1 += 1;
+    }
+
+    /// Whether nothing was found.
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.is_empty() && self.unknown.is_empty()
+    }
+
+    /// A directive is one that the command knows.
+    pub(super) fn known(&mut self) {
+        self.is_known = true;
+    }
+
+    /// All that was found.
+    pub(super) fn into_findings(mut self) -> Vec<Finding> {
+        let first = self.unknown.values().map(|(at, _)| at).min_by_key(|at| at.line).cloned();
+        if let Some(at) = first.filter(|_| !self.is_known) {
+            let text =
+                Text::new("no directive of this configuration is known; it is of another kind");
+            self.not_understood(
+                &at,
+                text.fix("give the main file, or say what it is: --config-format"),
+            );
+        }
+        let mut found = self.found;
+        let more = self.unknown.len().saturating_sub(MAX_UNKNOWN);
+        for (index, (what, (at, count))) in self.unknown.into_iter().take(MAX_UNKNOWN).enumerate() {
+            let times = if count > 1 { format!(" ({count} times)") } else { String::new() };
+            let mut text = Text::new(format!(
+                "this command does not know {what}{times}; if it changes names, addresses or \
+                 certificates, the server's own test may have another answer"
+            ));
+            if index + 1 == MAX_UNKNOWN && more > 0 {
+                text = text.details([format!("{more} more are not known")]);
+            }
+            found.push(Finding::new(Code::UnknownDirective, at, text));
+        }
+        found
+    }
+}
+
+/// The server refuses the configuration for this.
+pub(super) fn invalid(at: &Location, text: impl Into<Text>) -> Box<Finding> {
+    Box::new(Finding::new(Code::InvalidConfiguration, at.clone(), text.into()))
+}
+
+/// Nothing can be said of the configuration for this.
+pub(super) fn unreadable(at: &Location, text: impl Into<Text>) -> Box<Finding> {
+    Box::new(Finding::new(Code::ConfigurationNotUnderstood, at.clone(), text.into()))
+}
+
+/// What the reader of a directive says of its value: a finding of its own, or an error in the server's
+/// words.
+pub(super) fn of_directive(at: &Location, error: &str) -> Box<Finding> {
+    let coded = error.strip_prefix("hpkp: [").and_then(|rest| rest.split_once("] -: "));
+    let found = coded.and_then(|(code, text)| {
+        let entry = CODES.iter().find(|entry| entry.text == code)?;
+        Some(Finding::new(entry.code, at.clone(), Text::new(text)))
+    });
+    found.map_or_else(|| invalid(at, error.to_owned()), Box::new)
+}
+
+/// A directive by its name, for messages.
+pub(super) fn directive(name: &str) -> String {
+    format!("the directive \"{}\"", Excerpt::new(name))
+}
+
+/// The module refuses words of its directives that are not UTF-8; readers put a mark in the place of what
+/// is none.
+pub(super) fn is_utf8<'a>(at: &Location, mut words: impl Iterator<Item = &'a String>) -> Read<()> {
+    match words.any(|word| word.contains(char::REPLACEMENT_CHARACTER)) {
+        true => Err(invalid(at, "invalid UTF-8 in the directive".to_owned())),
+        false => Ok(()),
+    }
+}

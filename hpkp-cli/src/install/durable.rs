@@ -1,0 +1,10 @@
+//! What is to be there after a crash.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// Waits until the names in a directory are on disk.
+pub(super) fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}

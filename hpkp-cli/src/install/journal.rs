@@ -1,0 +1,117 @@
+//! What an install is about to do, written before it does it.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::durable::sync;
+use super::report::Stop;
+use crate::input::{self, InputError};
+use crate::output;
+
+/// The version that is written and read.
+const VERSION: u32 = 1;
+/// The largest journal, in bytes.
+const MAX: usize = 1 << 20;
+
+/// What the server's directory was before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Form {
+    /// Not there.
+    #[default]
+    Absent,
+    /// A directory.
+    Directory,
+    /// A symbolic link, and where it led.
+    Link(PathBuf),
+}
+
+/// An install between the first and the last step that change something.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Journal {
+    pub(crate) v: u32,
+    pub(crate) form: Form,
+    /// The digest of the old files; none where there were none.
+    pub(crate) old: Option<String>,
+    /// When the first of the old certificates expires, in seconds since 1970 UTC.
+    pub(crate) old_expires: Option<i64>,
+    /// The digest of the new files.
+    pub(crate) new: String,
+    /// Where the link leads then.
+    pub(crate) new_link: Option<PathBuf>,
+    /// Whether the server's own test has passed, and the server may have loaded the new files.
+    pub(crate) reloading: bool,
+    /// The command that reloads the server.
+    pub(crate) reload: String,
+    /// In which run of the system: after a boot, no server runs with what was loaded before.
+    pub(crate) boot: String,
+}
+
+impl Journal {
+    pub(crate) fn new(reload: &str, old_expires: Option<i64>) -> Self {
+        Self { v: VERSION, reload: reload.to_owned(), boot: boot(), old_expires, ..Self::default() }
+    }
+
+    /// Whether the system has been started anew since.
+    pub(crate) fn is_of_another_boot(&self) -> bool {
+        self.boot.is_empty() || self.boot != boot()
+    }
+
+    pub(super) fn read(state: &Path) -> Result<Option<Self>, Stop> {
+        let path = state.join("journal");
+        let bytes = match input::found(&path, MAX) {
+            Ok(bytes) => bytes,
+            Err(InputError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            Err(error) => return Err(unreadable(&path, &error.to_string())),
+        };
+        match serde_json::from_slice::<Self>(&bytes) {
+            Ok(journal) if journal.v == VERSION => Ok(Some(journal)),
+            Ok(journal) => Err(unreadable(&path, &format!("unknown version {}", journal.v))),
+            Err(error) => Err(unreadable(&path, &error.to_string())),
+        }
+    }
+
+    /// Writes it so that it is there after a crash.
+    pub(super) fn write(&self, state: &Path) -> Result<(), Stop> {
+        let (path, new) = (state.join("journal"), state.join("journal.new"));
+        let write = || {
+            let _ = fs::remove_file(&new);
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+            file.write_all(&serde_json::to_vec(self)?)?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            sync(state)
+        };
+        write().map_err(|error| Stop::io(&format!("cannot write {}", output::path(&path)), &error))
+    }
+
+    pub(super) fn remove(state: &Path) -> io::Result<()> {
+        match fs::remove_file(state.join("journal")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => sync(state),
+        }
+    }
+}
+
+fn unreadable(path: &Path, why: &str) -> Stop {
+    Stop::undetermined(
+        "journal-unreadable",
+        format!(
+            "{}: cannot read the journal of an interrupted install: {why}; look whether the files in place are \
+             right, then remove the journal",
+            output::path(path)
+        ),
+    )
+}
+
+fn boot() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}

@@ -1,0 +1,276 @@
+//! A certificate with its chain and its private key, and whether a server may have them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hpkp_core::certificate::Certificate;
+use hpkp_core::date;
+use hpkp_core::text::Excerpt;
+use openssl::asn1::Asn1Time;
+use openssl::pkey::{Id, PKey, Private};
+use openssl::x509::X509;
+
+use super::pem_file::{Bytes, KeyState, PemFile, fits, text_of};
+use super::report::Stop;
+use crate::output;
+
+/// What a file of a server has of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Role {
+    /// The certificate and the chain that is sent after it.
+    Full,
+    /// The certificate alone.
+    Leaf,
+    /// The chain alone.
+    Chain,
+    /// The private key.
+    Key,
+    /// The certificate, its chain and the key in one file, as HAProxy reads them.
+    Combined,
+}
+
+/// A certificate, the chain that is sent after it, and the key.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    /// Where the certificate was read.
+    pub(crate) certificate: PathBuf,
+    /// Where the key was read.
+    pub(crate) key_file: PathBuf,
+    /// The leaf first; never empty.
+    pub(crate) chain: Vec<Arc<Certificate>>,
+    /// What files of each role have in them.
+    texts: BTreeMap<Role, Bytes>,
+    /// The names under which the client has each role, and those wanted in the server's directory.
+    pub(crate) names: BTreeMap<String, Role>,
+    /// Whether the operator named the files.
+    pub(crate) is_named: bool,
+    key: PKey<Private>,
+}
+
+/// The parts of a pair, as a client has them.
+#[derive(Debug, Default)]
+pub(crate) struct Parts<'a> {
+    pub(crate) certificate: Option<&'a PemFile>,
+    pub(crate) key: Option<&'a PemFile>,
+    /// Where the chain is a file of its own, or the leaf is.
+    pub(crate) others: Vec<&'a PemFile>,
+    pub(crate) names: BTreeMap<String, Role>,
+    pub(crate) is_named: bool,
+}
+
+impl Pair {
+    /// Puts the parts together.
+    ///
+    /// # Errors
+    /// A part is missing, damaged or encrypted.
+    pub(crate) fn new(parts: Parts<'_>) -> Result<Self, Stop> {
+        let (Some(certificate), Some(key_file)) = (parts.certificate, parts.key) else {
+            return Err(Stop::usage("a certificate or its key is missing"));
+        };
+        let shown = output::path(&certificate.path);
+        if let Some(damage) = &certificate.damage {
+            return Err(Stop::refused("certificate-damaged", format!("{shown}: {damage}")));
+        }
+        let key = usable_key(key_file)?;
+        let mut chain = certificate.certificates.clone();
+        let Some(leaf) = chain.first().cloned() else {
+            return Err(Stop::refused("certificate-missing", format!("{shown}: no certificate")));
+        };
+        if chain.len() == 1 {
+            chain.extend(chain_after(&leaf, &parts.others));
+        }
+        let mut pair = Self {
+            certificate: certificate.path.clone(),
+            key_file: key_file.path.clone(),
+            texts: BTreeMap::new(),
+            chain,
+            names: parts.names,
+            is_named: parts.is_named,
+            key,
+        };
+        pair.texts = pair.composed(certificate, key_file, &parts.others);
+        Ok(pair)
+    }
+
+    /// The content of a file of each role: that of the client's own file where there is one.
+    fn composed(
+        &self,
+        certificate: &PemFile,
+        key_file: &PemFile,
+        others: &[&PemFile],
+    ) -> BTreeMap<Role, Bytes> {
+        let plain = |file: &PemFile| !file.has_key() && file.other_text().is_empty();
+        let verbatim = |wanted: &[Arc<Certificate>]| {
+            let all = std::iter::once(certificate).chain(others.iter().copied());
+            let same = |file: &&PemFile| {
+                plain(file)
+                    && file.certificates.len() == wanted.len()
+                    && file.certificates.iter().zip(wanted).all(|(a, b)| a.der() == b.der())
+            };
+            let found = all.filter(|file| file.damage.is_none()).find(same);
+            found.map_or_else(|| text_of(wanted.iter()).into(), |file| file.bytes.clone())
+        };
+        let full: Bytes = verbatim(&self.chain);
+        let key = match key_file.certificates.is_empty() && key_file.other_text().is_empty() {
+            true => key_file.bytes.clone(),
+            false => key_file.key_text(),
+        };
+        let mut combined = with_newline(&full);
+        combined.extend_from_slice(&with_newline(&key));
+        BTreeMap::from([
+            (Role::Full, full),
+            (Role::Leaf, verbatim(&self.chain[..1])),
+            (Role::Chain, verbatim(&self.chain[1..])),
+            (Role::Key, key),
+            (Role::Combined, combined),
+        ])
+    }
+
+    /// The content of a file of this role.
+    pub(crate) fn text(&self, role: Role) -> Bytes {
+        self.texts.get(&role).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn leaf(&self) -> &Arc<Certificate> {
+        &self.chain[0]
+    }
+
+    /// What kind of key it is: a server has one certificate of each.
+    pub(crate) fn kind(&self) -> &'static str {
+        kind(&self.key)
+    }
+
+    /// What makes the pair unfit for any server, whatever is pinned.
+    pub(crate) fn faults(&self, now: i64) -> Vec<(&'static str, String)> {
+        let file = output::path(&self.certificate);
+        let mut faults = Vec::new();
+        if !fits(self.leaf(), &self.key) {
+            faults.push((
+                "key-does-not-fit",
+                format!(
+                    "{file}: the first certificate is not for the key in {}",
+                    output::path(&self.key_file)
+                ),
+            ));
+        }
+        if self.leaf().not_after() <= now {
+            let at = date::format(self.leaf().not_after());
+            faults
+                .push(("certificate-expired", format!("{file}: the certificate expired at {at}")));
+        }
+        if is_future(self.leaf(), now) {
+            faults.push((
+                "certificate-not-yet-valid",
+                format!(
+                    "{file}: the certificate is not valid yet; check the clock of this machine"
+                ),
+            ));
+        }
+        faults.extend(self.order().map(|text| ("chain-order", format!("{file}: {text}"))));
+        faults.extend(self.chain[1..].iter().filter(|one| one.not_after() <= now).map(|one| {
+            let subject = Excerpt::new(one.subject());
+            let at = date::format(one.not_after());
+            ("chain-expired", format!("{file}: the CA certificate {subject} expired at {at}"))
+        }));
+        faults
+    }
+
+    /// The first certificate that has certified none of those before it.
+    fn order(&self) -> Option<String> {
+        let signed = |one: &Certificate, by: &Certificate| {
+            let key = X509::from_der(by.der()).and_then(|by| by.public_key());
+            let one = X509::from_der(one.der());
+            one.and_then(|one| one.verify(&*key?)).unwrap_or(false)
+        };
+        let certifies = |place: usize| {
+            let issuer = &self.chain[place];
+            self.chain[..place]
+                .iter()
+                .any(|one| one.may_be_issued_by(issuer) && signed(one, issuer))
+        };
+        let place = (1..self.chain.len()).find(|place| !certifies(*place))?;
+        Some(format!(
+            "certificate {} of {} ({}) has issued none of those before it; the chain must follow the \
+             certificate in order",
+            place + 1,
+            self.chain.len(),
+            Excerpt::new(self.chain[place].subject())
+        ))
+    }
+}
+
+/// The kind of a key, by the word in a file name.
+pub(crate) fn kind(key: &PKey<Private>) -> &'static str {
+    kind_of_id(key.id())
+}
+
+/// The kind of a certificate's key.
+pub(crate) fn kind_of_public(certificate: &X509) -> &'static str {
+    certificate.public_key().map_or("other", |key| kind_of_id(key.id()))
+}
+
+fn kind_of_id(id: Id) -> &'static str {
+    match id {
+        Id::RSA => "rsa",
+        Id::RSA_PSS => "rsa-pss",
+        Id::EC => "ecdsa",
+        Id::ED25519 => "ed25519",
+        Id::ED448 => "ed448",
+        _ => "other",
+    }
+}
+
+/// Whether a certificate covers a host: a name, or `*.DOMAIN`.
+pub(crate) fn covers(certificate: &Certificate, host: &str) -> bool {
+    let wildcard = host.split_once('.').map(|(_, domain)| format!("*.{domain}"));
+    certificate.accepted_names().iter().any(|name| {
+        name.eq_ignore_ascii_case(host)
+            || wildcard.as_ref().is_some_and(|wildcard| name.eq_ignore_ascii_case(wildcard))
+    })
+}
+
+fn usable_key(file: &PemFile) -> Result<PKey<Private>, Stop> {
+    let shown = output::path(&file.path);
+    match &file.key {
+        KeyState::One(key) => Ok(key.clone()),
+        KeyState::None => {
+            Err(Stop::refused("key-missing", format!("{shown}: contains no private key")))
+        }
+        KeyState::Encrypted => Err(Stop::undetermined(
+            "key-encrypted",
+            format!("{shown}: the private key is encrypted, so nobody can tell whether it fits"),
+        )),
+        KeyState::Unusable => Err(Stop::refused(
+            "key-unusable",
+            format!("{shown}: cannot read the private key, or there are several"),
+        )),
+    }
+}
+
+/// The chain in a file of its own.
+fn chain_after(leaf: &Certificate, others: &[&PemFile]) -> Vec<Arc<Certificate>> {
+    let chains = others.iter().map(|file| &file.certificates);
+    // Who signed itself is not its own chain.
+    let mut fitting = chains.filter(|chain| {
+        chain.first().is_some_and(|first| leaf.may_be_issued_by(first) && first.der() != leaf.der())
+    });
+    fitting.next().cloned().unwrap_or_default()
+}
+
+fn is_future(certificate: &Certificate, now: i64) -> bool {
+    let certificate = X509::from_der(certificate.der());
+    let now = Asn1Time::from_unix(now);
+    match (&certificate, &now) {
+        (Ok(certificate), Ok(now)) => certificate.not_before() > &**now,
+        _ => false,
+    }
+}
+
+fn with_newline(text: &[u8]) -> Bytes {
+    let mut text = Bytes::new(text.to_vec());
+    if text.last().is_some_and(|last| *last != b'\n') {
+        text.push(b'\n');
+    }
+    text
+}

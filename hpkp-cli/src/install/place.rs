@@ -1,0 +1,540 @@
+//! The server's directory, and how it is exchanged as a whole: beside `DIR` lies `.DIR.hpkp`, which its
+//! owner alone can change, with a lock, the new files until they are in place, and a journal from before the
+//! exchange until the server serves them. Whoever finds a journal knows that an install was
+//! interrupted.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+
+use super::digest;
+use super::durable::sync;
+use super::journal::{Form, Journal};
+use super::pem_file::{Bytes, PemFile};
+use super::report::Stop;
+use crate::output;
+
+/// How many entries the server's directory may have: it is one for the files of one site.
+const MAX_ENTRIES: usize = 256;
+/// The largest file that is copied along, in bytes.
+const MAX_FILE: usize = 16 << 20;
+
+/// Something in the server's directory.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    /// A file with certificates or a key.
+    Pem(PemFile),
+    /// Any other file.
+    Other(Bytes),
+    /// A symbolic link to something that is no file with certificates or a key.
+    Link(PathBuf),
+}
+
+/// Who owns a file and who may use it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Access {
+    pub(crate) mode: u32,
+    pub(crate) user: u32,
+    pub(crate) group: u32,
+}
+
+impl Access {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Self { mode: metadata.mode() & 0o7777, user: metadata.uid(), group: metadata.gid() }
+    }
+}
+
+/// What is in the server's directory now.
+#[derive(Debug, Default)]
+pub(crate) struct Present {
+    pub(crate) entries: BTreeMap<String, Entry>,
+    pub(crate) access: BTreeMap<String, Access>,
+    pub(crate) directory: Option<Access>,
+}
+
+/// A file of the new directory.
+#[derive(Debug)]
+pub(crate) enum New {
+    File { content: Bytes, mode: u32, owner: Option<Access> },
+    Link(PathBuf),
+}
+
+/// The server's directory, under a lock.
+#[derive(Debug)]
+pub(crate) struct Place {
+    parent: PathBuf,
+    name: OsString,
+    state: PathBuf,
+    pub(crate) form: Form,
+    /// Held as long as this lives. None where nothing is going to be changed.
+    _lock: Option<File>,
+}
+
+impl Place {
+    /// Finds the directory, and waits for another install there to end.
+    ///
+    /// # Errors
+    /// There cannot be one, or another install does not end.
+    pub(crate) fn open(to: &Path, patience: Option<Duration>) -> Result<Self, Stop> {
+        let (parent, name) = split(to)?;
+        let mut hidden = OsString::from(".");
+        hidden.push(&name);
+        hidden.push(".hpkp");
+        let state = parent.join(hidden);
+        let lock = match patience {
+            Some(patience) => {
+                make_state(&state)?;
+                Some(lock(&state, patience)?)
+            }
+            None => None,
+        };
+        let form = form(&parent.join(&name))?;
+        Ok(Self { parent, name, state, form, _lock: lock })
+    }
+
+    /// Its path.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.parent.join(&self.name)
+    }
+
+    /// Looks again whether it is there.
+    pub(crate) fn refresh(&mut self) -> Result<(), Stop> {
+        self.form = form(&self.path())?;
+        Ok(())
+    }
+
+    /// What was interrupted, if anything was.
+    pub(crate) fn journal(&self) -> Result<Option<Journal>, Stop> {
+        Journal::read(&self.state)
+    }
+
+    /// What is there now.
+    ///
+    /// # Errors
+    /// It cannot be read, or there is something that cannot be exchanged.
+    pub(crate) fn present(&self) -> Result<Present, Stop> {
+        let path = self.path();
+        let metadata = match fs::metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Present::default()),
+            Err(error) => return Err(Stop::io(&output::path(&path), &error)),
+        };
+        let mut present = Present { directory: Some(Access::of(&metadata)), ..Present::default() };
+        let shown = output::path(&path);
+        for entry in fs::read_dir(&path).map_err(|error| Stop::io(&shown, &error))? {
+            let entry = entry.map_err(|error| Stop::io(&shown, &error))?;
+            if present.entries.len() == MAX_ENTRIES {
+                return Err(Stop::usage(format!(
+                    "{shown}: more than {MAX_ENTRIES} entries; --to is exchanged as a whole, so give it a \
+                     directory that has only the files of this site"
+                )));
+            }
+            let name = entry
+                .file_name()
+                .into_string()
+                .map_err(|_| Stop::usage(format!("{shown}: the name of a file is not UTF-8")))?;
+            let (entry, access) = self.entry(&entry.path())?;
+            present.access.extend(access.map(|access| (name.clone(), access)));
+            present.entries.insert(name, entry);
+        }
+        Ok(present)
+    }
+
+    fn entry(&self, path: &Path) -> Result<(Entry, Option<Access>), Stop> {
+        let shown = output::path(path);
+        let error = |error: &io::Error| Stop::io(&shown, error);
+        let own = fs::symlink_metadata(path).map_err(|e| error(&e))?;
+        let metadata = match fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(_) if own.is_symlink() => {
+                return Ok((Entry::Link(self.target_of(path)?), None));
+            }
+            Err(e) => return Err(error(&e)),
+        };
+        if !metadata.is_file() && own.is_symlink() {
+            return Ok((Entry::Link(self.target_of(path)?), None));
+        }
+        if !metadata.is_file() {
+            return Err(Stop::usage(format!(
+                "{shown}: not a file; --to is exchanged as a whole, so give it a directory that has only the \
+                 files of this site"
+            )));
+        }
+        let bytes = crate::input::found(path, MAX_FILE)
+            .map_err(|error| Stop::undetermined("file-unreadable", format!("{shown}: {error}")))?;
+        let access = Some(Access::of(&metadata));
+        match PemFile::parse(path, bytes.clone()) {
+            Some(file) if bytes.len() <= hpkp_core::spki::MAX_FILE => {
+                Ok((Entry::Pem(file), access))
+            }
+            _ if own.is_symlink() => Ok((Entry::Link(self.target_of(path)?), None)),
+            _ => Ok((Entry::Other(bytes), access)),
+        }
+    }
+
+    /// Where a symbolic link leads, in words that are true in the new directory too.
+    fn target_of(&self, path: &Path) -> Result<PathBuf, Stop> {
+        let target = fs::read_link(path).map_err(|e| Stop::io(&output::path(path), &e))?;
+        match &self.form {
+            Form::Link(_) if target.is_relative() => {
+                let directory = fs::canonicalize(self.path());
+                Ok(directory.map_or(target.clone(), |directory| directory.join(&target)))
+            }
+            _ => Ok(target),
+        }
+    }
+
+    /// Writes the new directory beside the present one, so that nothing of it can get lost.
+    ///
+    /// # Errors
+    /// Something cannot be written. What has been is removed.
+    pub(crate) fn stage(
+        &self,
+        files: &BTreeMap<String, New>,
+        directory: Option<Access>,
+    ) -> Result<PathBuf, Stop> {
+        let staged = self.free_name()?;
+        let written = self.write_all(&staged, files, directory);
+        written.inspect_err(|_| remove(&staged)).map(|()| staged)
+    }
+
+    fn write_all(
+        &self,
+        staged: &Path,
+        files: &BTreeMap<String, New>,
+        directory: Option<Access>,
+    ) -> Result<(), Stop> {
+        let error = |path: &Path, error: &io::Error| {
+            Stop::io(&format!("cannot write {}", output::path(path)), error)
+        };
+        DirBuilder::new().mode(0o700).create(staged).map_err(|e| error(staged, &e))?;
+        for (name, new) in files {
+            let path = staged.join(name);
+            let written = match new {
+                New::File { content, mode, owner } => write(&path, content, *mode, *owner),
+                New::Link(target) => std::os::unix::fs::symlink(target, &path),
+            };
+            written.map_err(|e| error(&path, &e))?;
+        }
+        let mode = directory.map_or(0o755, |access| access.mode);
+        let set = || {
+            own(staged, directory)?;
+            fs::set_permissions(staged, Permissions::from_mode(mode))?;
+            sync(staged)?;
+            sync(&self.state)
+        };
+        set().map_err(|e| error(staged, &e))
+    }
+
+    /// A name for a new directory. Links lead to it, so it is another each time.
+    fn free_name(&self) -> Result<PathBuf, Stop> {
+        let Form::Link(_) = self.form else {
+            let staged = self.state.join("new");
+            remove(&staged);
+            return Ok(staged);
+        };
+        let names =
+            fs::read_dir(&self.state).map_err(|e| Stop::io(&output::path(&self.state), &e))?;
+        let numbers = names.flatten().filter_map(|entry| {
+            entry.file_name().to_str()?.strip_prefix("generation-")?.parse::<u64>().ok()
+        });
+        let next = numbers.max().unwrap_or(0).saturating_add(1);
+        Ok(self.state.join(format!("generation-{next}")))
+    }
+
+    /// Notes what is going to be done, durably, then puts the new directory in place.
+    ///
+    /// # Errors
+    /// Nothing has been changed.
+    pub(crate) fn exchange(&self, staged: &Path, journal: &mut Journal) -> Result<(), Stop> {
+        journal.form = self.form.clone();
+        journal.new = digest::of(staged).map_err(|e| Stop::io(&output::path(staged), &e))?;
+        if !matches!(self.form, Form::Absent) {
+            let old = digest::of(&self.path());
+            journal.old = Some(old.map_err(|e| Stop::io(&output::path(&self.path()), &e))?);
+        }
+        if let Form::Link(_) = self.form {
+            journal.new_link = Some(self.relative(staged));
+        }
+        let written = journal.write(&self.state);
+        if let Err(stop) = written.and_then(|()| self.swap(staged, journal)) {
+            // The journal may have been written in part.
+            let _ = Journal::remove(&self.state);
+            remove(staged);
+            return Err(stop);
+        }
+        self.sync().or_else(|stop| {
+            // It may be in place or not after a crash; the journal stays if it cannot be put back.
+            self.put_back(journal)?;
+            self.commit()?;
+            Err(stop)
+        })
+    }
+
+    fn swap(&self, staged: &Path, journal: &Journal) -> Result<(), Stop> {
+        let path = self.path();
+        match &self.form {
+            Form::Directory => exchange(staged, &path)?,
+            Form::Absent => renameat_with(CWD, staged, CWD, &path, RenameFlags::NOREPLACE)
+                .map_err(|error| Stop::io(&output::path(&path), &error.into()))?,
+            Form::Link(_) => {
+                let link = journal.new_link.clone().unwrap_or_default();
+                self.lead_to(&link)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the link lead to another directory, in one step.
+    fn lead_to(&self, target: &Path) -> Result<(), Stop> {
+        let path = self.path();
+        let new = self.state.join("link");
+        let _ = fs::remove_file(&new);
+        std::os::unix::fs::symlink(target, &new)
+            .and_then(|()| fs::rename(&new, &path))
+            .map_err(|error| Stop::io(&output::path(&path), &error))
+    }
+
+    fn relative(&self, staged: &Path) -> PathBuf {
+        staged.strip_prefix(&self.parent).unwrap_or(staged).to_owned()
+    }
+
+    fn sync(&self) -> Result<(), Stop> {
+        let error = |e: io::Error| Stop::io(&output::path(&self.parent), &e);
+        sync(&self.state).and_then(|()| sync(&self.parent)).map_err(error)
+    }
+
+    /// Notes that the server may have loaded the new files from now on.
+    pub(crate) fn reloading(&self, journal: &mut Journal) -> Result<(), Stop> {
+        journal.reloading = true;
+        journal.write(&self.state)
+    }
+
+    /// The install is complete: removes the journal, then the old files.
+    pub(crate) fn commit(&self) -> Result<(), Stop> {
+        Journal::remove(&self.state)
+            .map_err(|error| Stop::io("cannot remove the journal of the install", &error))?;
+        self.clean();
+        Ok(())
+    }
+
+    /// Puts the old files back. The journal stays until the caller commits.
+    pub(crate) fn put_back(&self, journal: &Journal) -> Result<(), Stop> {
+        let path = self.path();
+        match &journal.form {
+            Form::Directory => exchange(&self.state.join("new"), &path)?,
+            Form::Absent => fs::rename(&path, self.state.join("new"))
+                .map_err(|error| Stop::io(&output::path(&path), &error))?,
+            Form::Link(old) => self.lead_to(old)?,
+        }
+        self.sync()
+    }
+
+    /// Whether there is something to go back to.
+    pub(crate) fn has_old(&self, journal: &Journal) -> bool {
+        match &journal.form {
+            Form::Absent => true,
+            Form::Directory => self.state.join("new").is_dir(),
+            Form::Link(target) => self.parent.join(target).is_dir(),
+        }
+    }
+
+    /// Whether the new files of an interrupted install are in place, the old ones are, or neither.
+    pub(crate) fn standing(&self, journal: &Journal) -> Result<Standing, Stop> {
+        let path = self.path();
+        let there = match digest::of(&path) {
+            Ok(there) => Some(there),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Stop::io(&output::path(&path), &error)),
+        };
+        let link = fs::read_link(&path).ok();
+        let is_led = match &journal.form {
+            Form::Link(_) => link == journal.new_link,
+            Form::Directory | Form::Absent => link.is_none(),
+        };
+        Ok(match there {
+            there if there == journal.old && !(is_led && there.as_ref() == Some(&journal.new)) => {
+                Standing::Old
+            }
+            Some(there) if is_led && there == journal.new => Standing::New,
+            _ => Standing::Neither,
+        })
+    }
+
+    /// Removes what no link leads to and no journal needs.
+    pub(crate) fn clean(&self) {
+        let link = fs::read_link(self.path()).ok();
+        let used = link.map(|link| self.parent.join(link));
+        for entry in fs::read_dir(&self.state).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let name = entry.file_name();
+            let is_ours = name == "new"
+                || name == "link"
+                || name == "journal.new"
+                || name.to_str().is_some_and(|name| name.starts_with("generation-"));
+            if is_ours && used.as_ref() != Some(&path) {
+                remove(&path);
+            }
+        }
+    }
+
+    /// Keeps the old files of an install whose place somebody else has changed since.
+    pub(crate) fn set_aside(&self) -> Result<PathBuf, Stop> {
+        let from = self.state.join("new");
+        let number = (1..u32::MAX).find(|n| !self.state.join(format!("left-{n}")).exists());
+        let to = self.state.join(format!("left-{}", number.unwrap_or(u32::MAX)));
+        match fs::rename(&from, &to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Stop::io(&output::path(&from), &error));
+            }
+            _ => {}
+        }
+        Ok(to)
+    }
+}
+
+/// What is in place after an interruption.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Old,
+    New,
+    /// Somebody else has changed it since.
+    Neither,
+}
+
+/// The directory above, by its real path, and the name in it: with or without a slash at the end, the
+/// lock is the same.
+fn split(to: &Path) -> Result<(PathBuf, OsString), Stop> {
+    let shown = output::path(to);
+    let name = to.file_name().ok_or_else(|| {
+        Stop::usage(format!("{shown}: --to must name a directory that can be exchanged"))
+    })?;
+    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    let parent = fs::canonicalize(parent).map_err(|error| {
+        Stop::usage(format!("{}: {}", output::path(parent), output::os(&error)))
+    })?;
+    Ok((parent, name.to_owned()))
+}
+
+fn form(path: &Path) -> Result<Form, Stop> {
+    let shown = output::path(path);
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Form::Absent),
+        Err(error) => return Err(Stop::io(&shown, &error)),
+    };
+    if metadata.is_symlink() {
+        let target = fs::read_link(path).map_err(|error| Stop::io(&shown, &error))?;
+        return match fs::metadata(path) {
+            Ok(metadata) if !metadata.is_dir() => {
+                Err(Stop::usage(format!("{shown}: leads to a file; --to must be a directory")))
+            }
+            _ => Ok(Form::Link(target)),
+        };
+    }
+    if !metadata.is_dir() {
+        return Err(Stop::usage(format!("{shown}: not a directory")));
+    }
+    Ok(Form::Directory)
+}
+
+fn make_state(state: &Path) -> Result<(), Stop> {
+    let shown = output::path(state);
+    // Who may read the server's directory must get there by a link.
+    match DirBuilder::new().mode(0o711).create(state) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(Stop::io(&format!("cannot create {shown}"), &error));
+        }
+        _ => {}
+    }
+    let metadata = fs::symlink_metadata(state).map_err(|error| Stop::io(&shown, &error))?;
+    let is_ours = metadata.uid() == rustix::process::geteuid().as_raw();
+    if !metadata.is_dir() || !is_ours || metadata.mode() & 0o022 != 0 {
+        return Err(Stop::undetermined(
+            "state-unsafe",
+            format!(
+                "{shown}: must be a directory of the user that runs this command, with mode 0711; remove it if \
+                 no install was interrupted"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn lock(state: &Path, patience: Duration) -> Result<File, Stop> {
+    let path = state.join("lock");
+    let shown = output::path(&path);
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+    let file = file.map_err(|error| Stop::io(&shown, &error))?;
+    let end = Instant::now() + patience;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(Stop::io(&shown, &error.into())),
+        }
+        if Instant::now() >= end {
+            return Err(Stop::undetermined(
+                "locked",
+                format!(
+                    "another install of this directory is running ({shown}); try again when it has ended"
+                ),
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Exchanges two directories in one step.
+fn exchange(staged: &Path, path: &Path) -> Result<(), Stop> {
+    use rustix::io::Errno;
+    renameat_with(CWD, staged, CWD, path, RenameFlags::EXCHANGE).map_err(|error| {
+        let shown = output::path(path);
+        let advice = match error {
+            Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP => {
+                "; this file system cannot exchange directories: make --to a symbolic link to a directory"
+            }
+            Errno::BUSY | Errno::XDEV => {
+                "; a mount point cannot be exchanged: name a directory below it, in the server's configuration too"
+            }
+            _ => "",
+        };
+        let text = format!("cannot exchange {shown}: {}{advice}", output::os(&error.into()));
+        Stop::undetermined("exchange-failed", text)
+    })
+}
+
+fn write(path: &Path, content: &[u8], mode: u32, owner: Option<Access>) -> io::Result<()> {
+    // Nobody else reads it before its owner and mode are right.
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    own(path, owner)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.sync_all()
+}
+
+/// Gives a file the owner that another had.
+fn own(path: &Path, owner: Option<Access>) -> io::Result<()> {
+    let Some(owner) = owner else { return Ok(()) };
+    let metadata = fs::metadata(path)?;
+    if (metadata.uid(), metadata.gid()) == (owner.user, owner.group) {
+        return Ok(());
+    }
+    std::os::unix::fs::chown(path, Some(owner.user), Some(owner.group))
+}
+
+/// Removes a file or a directory with all that is in it; what cannot be removed is found again by
+/// the next install.
+fn remove(path: &Path) {
+    let is_directory = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+    let _ = if is_directory { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+}

@@ -1,0 +1,208 @@
+//! What the server presents, before and after: a reload that was asked for is none that was done.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hpkp_core::certificate::Certificate;
+use hpkp_core::ua::host::Host;
+
+use super::pair::covers;
+use super::report::{ServedView, Stop};
+use crate::presented::{self, Address};
+
+/// How long one connection may take.
+const CONNECTION: Duration = Duration::from_secs(3);
+/// How often to look.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How often in a row the server must present the new certificates alone: after a reload, old and new
+/// processes answer for a moment.
+const STEADY: u32 = 2;
+/// At how many names to look.
+const MAX_NAMES: usize = 16;
+
+/// A server to look at.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    address: Address,
+    servername: Host,
+    /// Whether the operator named it.
+    pub(crate) is_named: bool,
+    /// The leaves that it presented before anything was changed, in DER.
+    before: Vec<Vec<u8>>,
+}
+
+/// The old and the new leaves, in DER: one of each where a pair is replaced.
+#[derive(Debug, Default)]
+pub(crate) struct Leaves {
+    pub(crate) old: Vec<Vec<u8>>,
+    pub(crate) new: Vec<Vec<u8>>,
+}
+
+/// The servers that the operator named.
+///
+/// # Errors
+/// One is none.
+pub(crate) fn named(arguments: &[String], leaf: &Certificate) -> Result<Vec<Endpoint>, Stop> {
+    let of = |text: &String| {
+        let address = Address::parse(text).ok_or_else(|| {
+            Stop::usage(format!(
+                "\"{}\" is not a server; --served takes HOST or HOST:PORT",
+                hpkp_core::text::Excerpt::new(text)
+            ))
+        })?;
+        let servername = match &address.host {
+            Host::Name(name) if covers(leaf, name.as_str()) => address.host.clone(),
+            _ => server_name(leaf).unwrap_or_else(|| address.host.clone()),
+        };
+        Ok(Endpoint { address, servername, is_named: true, before: Vec::new() })
+    };
+    arguments.iter().map(of).collect()
+}
+
+/// The names in the certificate on this machine, at the ports that the records know and at that of
+/// HTTPS. Name servers are not asked: what they say may be another machine.
+pub(crate) fn derived(
+    leaf: &Certificate,
+    ports: impl Fn(&str) -> Vec<u16>,
+) -> impl Iterator<Item = Endpoint> {
+    let names = leaf.accepted_names().iter().filter(|name| !name.starts_with("*.")).take(MAX_NAMES);
+    let mut endpoints = Vec::new();
+    for name in names {
+        let Ok(servername @ Host::Name(_)) = Host::parse(name) else { continue };
+        let mut all = ports(name);
+        if !all.contains(&443) {
+            all.push(443);
+        }
+        for port in all {
+            endpoints.extend(local_addresses().into_iter().filter_map(|address| {
+                let address = Address { host: Host::parse(&address.to_string()).ok()?, port };
+                let servername = servername.clone();
+                Some(Endpoint { address, servername, is_named: false, before: Vec::new() })
+            }));
+        }
+    }
+    endpoints.into_iter()
+}
+
+impl Endpoint {
+    /// Whether anything listens there, and whether it presents one of the old certificates.
+    pub(crate) fn look_before(&mut self, old: &[Vec<u8>]) -> bool {
+        self.before = self.leaves().unwrap_or_default();
+        self.before.iter().any(|leaf| old.contains(leaf))
+    }
+
+    /// Whether it presents any of `leaves` now.
+    pub(crate) fn presents_any(&self, leaves: &[Vec<u8>]) -> bool {
+        self.leaves().is_some_and(|presented| presented.iter().any(|one| leaves.contains(one)))
+    }
+
+    /// Whether it presented any of `leaves` before anything was changed.
+    pub(crate) fn presented_any(&self, leaves: &[Vec<u8>]) -> bool {
+        self.before.iter().any(|one| leaves.contains(one))
+    }
+
+    /// Whether it presents what it presented before, at the latest after `patience`.
+    pub(crate) fn wait_back(&self, patience: Duration, back: &Leaves) -> (bool, ServedView) {
+        let forgetful = Self {
+            before: Vec::new(),
+            address: self.address.clone(),
+            servername: self.servername.clone(),
+            is_named: self.is_named,
+        };
+        forgetful.wait(patience, back, || true)
+    }
+
+    /// What it presents, once it presents what it should, or after `patience`.
+    pub(crate) fn wait(
+        &self,
+        patience: Duration,
+        leaves: &Leaves,
+        go_on: impl Fn() -> bool,
+    ) -> (bool, ServedView) {
+        let end = Instant::now() + patience;
+        let mut steady = 0;
+        loop {
+            let presented = self.leaves();
+            let is_new =
+                presented.as_ref().is_some_and(|leaves_now| self.is_new(leaves_now, leaves));
+            steady = if is_new { steady + 1 } else { 0 };
+            if steady == STEADY || Instant::now() >= end || !go_on() {
+                let presents = match &presented {
+                    None => "none",
+                    Some(_) if is_new => "new",
+                    Some(now) if now.iter().any(|leaf| leaves.old.contains(leaf)) => "old",
+                    Some(_) => "other",
+                };
+                return (is_new, self.view(presents));
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Whether these are new certificates and no old one, and each old one that was presented before
+    /// has its successor.
+    fn is_new(&self, presented: &[Vec<u8>], leaves: &Leaves) -> bool {
+        let has = |leaf: &Vec<u8>| presented.contains(leaf);
+        let replaced = leaves.old.iter().zip(&leaves.new);
+        leaves.new.iter().any(has)
+            && !leaves.old.iter().filter(|old| !leaves.new.contains(old)).any(has)
+            && replaced.filter(|(old, _)| self.before.contains(old)).all(|(_, new)| has(new))
+    }
+
+    fn leaves(&self) -> Option<Vec<Vec<u8>>> {
+        let answer = presented::ask(&self.address, &self.servername, CONNECTION).ok()?;
+        let leaves =
+            answer.chains.into_iter().filter_map(|chain| chain.certificates.into_iter().next());
+        Some(leaves.collect())
+    }
+
+    pub(crate) fn view(&self, presents: &'static str) -> ServedView {
+        ServedView {
+            server: self.server(),
+            servername: self.servername.as_str().to_owned(),
+            presents,
+        }
+    }
+
+    /// `HOST:PORT`.
+    pub(crate) fn server(&self) -> String {
+        match self.address.host.as_str() {
+            host if host.contains(':') => format!("[{host}]:{}", self.address.port),
+            host => format!("{host}:{}", self.address.port),
+        }
+    }
+}
+
+/// A name in the certificate; any label in place of an asterisk.
+fn server_name(leaf: &Certificate) -> Option<Host> {
+    let exact = leaf.accepted_names().iter().find(|name| !name.starts_with("*."));
+    let any = || leaf.accepted_names().first().map(|name| name.replacen('*', "www", 1));
+    Host::parse(&exact.cloned().or_else(any)?).ok()
+}
+
+/// This machine: loopback, and the addresses that it uses towards others. Nothing is sent.
+fn local_addresses() -> Vec<IpAddr> {
+    let mut all = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    // Addresses for documents (RFC 5737, RFC 3849).
+    let towards: [(SocketAddr, SocketAddr); 2] = [
+        ((Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv4Addr::new(192, 0, 2, 1), 9).into()),
+        (
+            (Ipv6Addr::UNSPECIFIED, 0).into(),
+            (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9).into(),
+        ),
+    ];
+    for (from, to) in towards {
+        let address = UdpSocket::bind(from).and_then(|socket| {
+            socket.connect(to)?;
+            socket.local_addr()
+        });
+        all.extend(address.ok().map(|address| address.ip()).filter(|ip| !all.contains(ip)).iter());
+    }
+    all
+}
+
+/// The leaf of each pair, in DER.
+pub(crate) fn der(leaf: &Arc<Certificate>) -> Vec<u8> {
+    leaf.der().to_vec()
+}

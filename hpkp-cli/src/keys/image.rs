@@ -1,0 +1,205 @@
+//! QR codes in pictures: scans and photos, PNG or JPEG.
+
+use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
+
+use rqrr::PreparedImage;
+use zeroize::Zeroizing;
+use zune_jpeg::JpegDecoder;
+use zune_jpeg::zune_core::bytestream::ZCursor;
+use zune_jpeg::zune_core::colorspace::ColorSpace;
+use zune_jpeg::zune_core::options::DecoderOptions;
+
+/// The largest picture, in pixels: a page of A4 at 600 dpi has 35 million.
+const MAX_PIXELS: usize = 100_000_000;
+/// The longest side, in pixels.
+const MAX_SIDE: usize = 30_000;
+
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+const JPEG: &[u8] = b"\xff\xd8\xff";
+
+/// Whether a file is a picture that can be read.
+pub(super) fn is_picture(file: &[u8]) -> bool {
+    file.starts_with(PNG) || file.starts_with(JPEG)
+}
+
+/// Why a picture gives no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PictureError {
+    /// More than [`MAX_PIXELS`].
+    TooLarge,
+    /// Not a whole picture.
+    Damaged,
+    /// No QR code is in it.
+    NoCode,
+    /// A QR code is in it, and too much of it is wrong.
+    Unreadable,
+}
+
+impl fmt::Display for PictureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const AGAIN: &str =
+            "scan the page flat, at 300 dpi, in grey, or type its lines: hpkp key drill -";
+        match self {
+            Self::TooLarge => {
+                write!(
+                    f,
+                    "the picture has more than {} million pixels; scan at 300 dpi",
+                    MAX_PIXELS / 1_000_000
+                )
+            }
+            Self::Damaged => f.write_str("the picture is damaged or truncated"),
+            Self::NoCode => write!(f, "no QR code found in the picture; {AGAIN}"),
+            Self::Unreadable => write!(f, "the QR code is damaged or blurred; {AGAIN}"),
+        }
+    }
+}
+
+/// A picture in shades of grey.
+pub(super) struct Picture {
+    width: usize,
+    height: usize,
+    luma: Zeroizing<Vec<u8>>,
+}
+
+impl Picture {
+    pub(super) fn new(width: usize, height: usize, luma: Zeroizing<Vec<u8>>) -> Self {
+        Self { width, height, luma }
+    }
+
+    /// The texts of its QR codes.
+    pub(super) fn codes(&self) -> Result<Vec<Zeroizing<Vec<u8>>>, PictureError> {
+        let mut all: Vec<Zeroizing<Vec<u8>>> = Vec::new();
+        let mut seen = false;
+        // A smaller picture has less noise, and a larger one finer borders: what one size hides, another shows.
+        for (times, of) in [(1, 1), (1, 2), (3, 2), (2, 3), (2, 1), (1, 3), (5, 4)] {
+            if self.luma.len() / (of * of) * times * times > MAX_PIXELS {
+                continue;
+            }
+            let (found, failed) = self.scaled(times, of).codes_as_is();
+            seen |= failed || !found.is_empty();
+            for text in found {
+                if !all.contains(&text) {
+                    all.push(text);
+                }
+            }
+            // A whole key has no other parts that may have been missed.
+            if all.iter().any(|text| text.starts_with(b"-----BEGIN")) {
+                break;
+            }
+        }
+        match (all.is_empty(), seen) {
+            (false, _) => Ok(all),
+            (true, true) => Err(PictureError::Unreadable),
+            (true, false) => Err(PictureError::NoCode),
+        }
+    }
+
+    /// The texts of the codes that can be read, and whether one cannot.
+    fn codes_as_is(&self) -> (Vec<Zeroizing<Vec<u8>>>, bool) {
+        if self.width < 21 || self.height < 21 {
+            return (Vec::new(), false);
+        }
+        let grey = |x, y| self.luma.get(y * self.width + x).copied().unwrap_or(0xff);
+        let mut image = PreparedImage::prepare_from_greyscale(self.width, self.height, grey);
+        let mut failed = false;
+        let mut texts = Vec::new();
+        for grid in image.detect_grids() {
+            let mut text = Zeroizing::new(Vec::with_capacity(4096));
+            match grid.decode_to(&mut *text) {
+                Ok(_) => texts.push(text),
+                Err(_) => failed = true,
+            }
+        }
+        (texts, failed)
+    }
+
+    /// The picture in another size: each pixel is the mean of the four places round its own.
+    fn scaled(&self, times: usize, of: usize) -> Self {
+        let (width, height) = (self.width * times / of, self.height * times / of);
+        let mut luma = Zeroizing::new(Vec::with_capacity(width * height));
+        // A quarter and three quarters of the way through the new pixel.
+        let place = |at: usize, half: usize, limit: usize| {
+            ((4 * at + 1 + 2 * half) * of / (4 * times)).min(limit - 1)
+        };
+        for y in 0..height {
+            for x in 0..width {
+                let at = |row: usize, column: usize| {
+                    let (y, x) = (place(y, row, self.height), place(x, column, self.width));
+                    u16::from(self.luma.get(y * self.width + x).copied().unwrap_or(0xff))
+                };
+                luma.push(((at(0, 0) + at(0, 1) + at(1, 0) + at(1, 1)) / 4) as u8);
+            }
+        }
+        Self::new(width, height, luma)
+    }
+}
+
+/// The texts of the QR codes in a picture.
+pub(super) fn codes(file: &[u8]) -> Result<Vec<Zeroizing<Vec<u8>>>, PictureError> {
+    // The decoders meet whatever a scanner, or an attacker, has made.
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| ()));
+    let codes = panic::catch_unwind(AssertUnwindSafe(|| {
+        let picture = if file.starts_with(PNG) { png(file) } else { jpeg(file) }?;
+        picture.codes()
+    }));
+    panic::set_hook(hook);
+    codes.unwrap_or(Err(PictureError::Damaged))
+}
+
+fn png(file: &[u8]) -> Result<Picture, PictureError> {
+    let damaged = |_| PictureError::Damaged;
+    let limits = png::Limits { bytes: 4 * MAX_PIXELS };
+    let mut decoder = png::Decoder::new_with_limits(std::io::Cursor::new(file), limits);
+    decoder.set_transformations(png::Transformations::normalize_to_color8());
+    let mut reader = decoder.read_info().map_err(damaged)?;
+    let (width, height) = size(reader.info().width as usize, reader.info().height as usize)?;
+    let length = reader.output_buffer_size().ok_or(PictureError::TooLarge)?;
+    let mut pixels = Zeroizing::new(vec![0; length]);
+    let info = reader.next_frame(&mut pixels).map_err(damaged)?;
+    let channels = info.color_type.samples();
+    let mut luma = Zeroizing::new(Vec::with_capacity(width * height));
+    luma.extend(pixels.chunks_exact(channels).take(width * height).map(grey));
+    Ok(Picture::new(width, height, luma))
+}
+
+/// The luminance of a pixel, on white paper where it is transparent.
+fn grey(pixel: &[u8]) -> u8 {
+    let of_rgb =
+        |r: u8, g: u8, b: u8| (299 * u32::from(r) + 587 * u32::from(g) + 114 * u32::from(b)) / 1000;
+    let (grey, alpha) = match *pixel {
+        [grey] => (u32::from(grey), 255),
+        [grey, alpha] => (u32::from(grey), u32::from(alpha)),
+        [r, g, b] => (of_rgb(r, g, b), 255),
+        [r, g, b, alpha] => (of_rgb(r, g, b), u32::from(alpha)),
+        _ => (255, 255),
+    };
+    ((grey * alpha + 255 * (255 - alpha)) / 255) as u8
+}
+
+fn jpeg(file: &[u8]) -> Result<Picture, PictureError> {
+    let options = DecoderOptions::default()
+        .set_max_width(MAX_SIDE)
+        .set_max_height(MAX_SIDE)
+        .jpeg_set_out_colorspace(ColorSpace::Luma);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(file), options);
+    decoder.decode_headers().map_err(|_| PictureError::Damaged)?;
+    let info = decoder.info().ok_or(PictureError::Damaged)?;
+    let (width, height) = size(info.width.into(), info.height.into())?;
+    let length = decoder.output_buffer_size().ok_or(PictureError::TooLarge)?;
+    let mut luma = Zeroizing::new(vec![0; length]);
+    decoder.decode_into(&mut luma).map_err(|_| PictureError::Damaged)?;
+    if luma.len() != width * height {
+        return Err(PictureError::Damaged);
+    }
+    Ok(Picture::new(width, height, luma))
+}
+
+fn size(width: usize, height: usize) -> Result<(usize, usize), PictureError> {
+    let pixels = width.checked_mul(height).ok_or(PictureError::TooLarge)?;
+    if pixels > MAX_PIXELS || width.max(height) > MAX_SIDE {
+        return Err(PictureError::TooLarge);
+    }
+    Ok((width, height))
+}

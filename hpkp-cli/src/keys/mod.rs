@@ -1,0 +1,42 @@
+//! `hpkp key`: backup keys, from their making to the drill that shows that they can be restored.
+//!
+//! What is read of a key or made of it is in buffers that are wiped. Nothing of it is printed, except on the
+//! page that was asked for.
+
+mod content;
+mod drill;
+pub mod drills;
+mod failure;
+mod files;
+mod image;
+mod kind;
+mod lines;
+mod new;
+mod page;
+mod passphrase;
+mod pdf;
+mod pkcs8;
+mod qr;
+mod request;
+mod secrecy;
+mod secret;
+
+pub(crate) use kind::KeyKind;
+pub(crate) use passphrase::Passphrase;
+pub(crate) use request::SubjectName;
+pub(crate) use secrecy::keep_out_of_core_dumps;
+pub(crate) use secret::{SecretError, each as each_key, proven};
+
+use crate::arguments::{KeyArguments, KeyCommand};
+use crate::exit::Exit;
+use failure::Failure;
+
+/// Runs the command.
+pub(crate) fn run(arguments: &KeyArguments) -> Exit {
+    keep_out_of_core_dumps();
+    let done = match &arguments.command {
+        KeyCommand::New(arguments) => new::run(arguments),
+        KeyCommand::Drill(arguments) => drill::run(arguments),
+    };
+    done.unwrap_or_else(Failure::end)
+}

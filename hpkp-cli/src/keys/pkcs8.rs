@@ -1,0 +1,162 @@
+//! Private keys as files have them: PKCS #8 (RFC 5958), plain or encrypted, in PEM.
+
+use data_encoding::BASE64;
+use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
+use openssl::pkcs5::pbkdf2_hmac;
+use openssl::pkey::{PKeyRef, Private};
+use openssl::rand::rand_bytes;
+use openssl::symm::{Cipher, Crypter, Mode};
+use zeroize::Zeroizing;
+
+use super::Passphrase;
+
+/// Of PBKDF2 with HMAC-SHA-256, as OWASP recommends since 2023. OpenSSL's own 2048 can be tried fast. A server
+/// that loads the key needs a fraction of a second for it.
+const ITERATIONS: u32 = 600_000;
+
+/// A private key in DER, as it goes to the disk and onto the page.
+pub(super) struct KeyFile {
+    pub(super) der: Zeroizing<Vec<u8>>,
+    pub(super) is_encrypted: bool,
+}
+
+impl KeyFile {
+    pub(super) fn new(
+        key: &PKeyRef<Private>,
+        passphrase: Option<&Passphrase>,
+    ) -> Result<Self, String> {
+        let failed = |_| "OpenSSL cannot encode the private key".to_owned();
+        let plain = Zeroizing::new(key.private_key_to_pkcs8().map_err(failed)?);
+        let der = match passphrase {
+            None => plain,
+            Some(passphrase) => encrypt(&plain, passphrase)
+                .map(Zeroizing::new)
+                .map_err(|_| "OpenSSL cannot encrypt the private key".to_owned())?,
+        };
+        Ok(Self { der, is_encrypted: passphrase.is_some() })
+    }
+
+    /// The file.
+    pub(super) fn pem(&self) -> Zeroizing<String> {
+        let label = if self.is_encrypted { "ENCRYPTED PRIVATE KEY" } else { "PRIVATE KEY" };
+        // As long as it will be, since a text that grows leaves its old self behind.
+        let lines = self.der.len().div_ceil(BYTES_IN_LINE);
+        let mut pem = Zeroizing::new(String::with_capacity(lines * 65 + 2 * label.len() + 64));
+        pem.push_str("-----BEGIN ");
+        pem.push_str(label);
+        pem.push_str("-----\n");
+        for line in self.der.chunks(BYTES_IN_LINE) {
+            BASE64.encode_append(line, &mut pem);
+            pem.push('\n');
+        }
+        pem.push_str("-----END ");
+        pem.push_str(label);
+        pem.push_str("-----\n");
+        pem
+    }
+}
+
+/// Of base64 with 64 characters (RFC 7468 section 2).
+const BYTES_IN_LINE: usize = 48;
+
+/// `EncryptedPrivateKeyInfo` with PBES2 (RFC 8018 section 6.2): PBKDF2 with HMAC-SHA-256, and AES-256 in CBC mode.
+fn encrypt(plain: &[u8], passphrase: &Passphrase) -> Result<Vec<u8>, ErrorStack> {
+    /// 1.2.840.113549.1.5.13
+    const PBES2: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x05, 0x0d];
+    /// 1.2.840.113549.1.5.12
+    const PBKDF2: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x05, 0x0c];
+    /// 1.2.840.113549.2.9
+    const HMAC_WITH_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x02, 0x09];
+    /// 2.16.840.1.101.3.4.1.42
+    const AES256_CBC: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x01, 0x2a];
+
+    let (mut salt, mut iv) = ([0; 16], [0; 16]);
+    rand_bytes(&mut salt)?;
+    rand_bytes(&mut iv)?;
+    let mut key = Zeroizing::new([0; 32]);
+    pbkdf2_hmac(
+        passphrase.bytes(),
+        &salt,
+        ITERATIONS as usize,
+        MessageDigest::sha256(),
+        &mut *key,
+    )?;
+    let encrypted = aes256_cbc(plain, &*key, &iv)?;
+
+    let iterations = ITERATIONS.to_be_bytes();
+    let hash = sequence(&[element(0x06, HMAC_WITH_SHA256), element(0x05, &[])]);
+    // The first byte of the four is zero: the integer is not negative and has no byte too many.
+    let parameters = sequence(&[element(0x04, &salt), element(0x02, &iterations[1..]), hash]);
+    let derivation = sequence(&[element(0x06, PBKDF2), parameters]);
+    let scheme = sequence(&[element(0x06, AES256_CBC), element(0x04, &iv)]);
+    let algorithm = sequence(&[element(0x06, PBES2), sequence(&[derivation, scheme])]);
+    Ok(sequence(&[algorithm, element(0x04, &encrypted)]))
+}
+
+fn aes256_cbc(plain: &[u8], key: &[u8], iv: &[u8]) -> Result<Vec<u8>, ErrorStack> {
+    let cipher = Cipher::aes_256_cbc();
+    let mut crypter = Crypter::new(cipher, Mode::Encrypt, key, Some(iv))?;
+    let mut encrypted = vec![0; plain.len() + 2 * cipher.block_size()];
+    let mut end = crypter.update(plain, &mut encrypted)?;
+    end += crypter.finalize(&mut encrypted[end..])?;
+    encrypted.truncate(end);
+    Ok(encrypted)
+}
+
+fn sequence(parts: &[Vec<u8>]) -> Vec<u8> {
+    element(0x30, &parts.concat())
+}
+
+fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = content.len().to_be_bytes();
+    let significant = &length[length.iter().take_while(|byte| **byte == 0).count()..];
+    let mut der = vec![tag];
+    match (content.len(), u8::try_from(significant.len())) {
+        (0..=0x7f, _) | (_, Err(_)) => der.push(content.len() as u8),
+        (_, Ok(count)) => {
+            der.push(0x80 | count);
+            der.extend(significant);
+        }
+    }
+    der.extend(content);
+    der
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use openssl::pkey::PKey;
+
+    use super::*;
+    use crate::keys::KeyKind;
+
+    #[test]
+    fn openssl_reads_what_was_made() {
+        for kind in [KeyKind::P256, KeyKind::P384, KeyKind::Rsa(2048), KeyKind::Ed25519] {
+            let key = kind.generate().unwrap();
+            let pem = KeyFile::new(&key, None).unwrap().pem();
+            assert_eq!(pem.as_bytes(), key.private_key_to_pem_pkcs8().unwrap());
+        }
+    }
+
+    #[test]
+    fn lengths_are_der() {
+        assert_eq!(element(4, &[7; 3]), [4, 3, 7, 7, 7]);
+        assert_eq!(element(4, &[7; 0x80])[..3], [4, 0x81, 0x80]);
+        assert_eq!(element(4, &[7; 0x100])[..4], [4, 0x82, 1, 0]);
+    }
+
+    #[test]
+    fn openssl_decrypts_what_was_encrypted() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("passphrase");
+        std::fs::write(&file, "correct horse\r\nsecond line").unwrap();
+        let passphrase = Passphrase::of_file(&file).unwrap();
+        let key = KeyKind::Rsa(2048).generate().unwrap();
+        let pem = KeyFile::new(&key, Some(&passphrase)).unwrap().pem();
+        let read = PKey::private_key_from_pem_passphrase(pem.as_bytes(), b"correct horse").unwrap();
+        assert!(read.public_eq(&key));
+        assert!(PKey::private_key_from_pem_passphrase(pem.as_bytes(), b"battery").is_err());
+    }
+}

@@ -1,0 +1,175 @@
+//! A key as QR codes: its PEM text, in several codes where it is long.
+//!
+//! A single code has the file as it is, so any reader of QR codes gives a file that OpenSSL reads. The codes of a longer
+//! key begin with a line that says which part it is: `hpkp key 2/3 0123abcd`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use fast_qr::qr::{QRBuilder, QRCode};
+use fast_qr::{ECL, Mode};
+use openssl::sha::Sha256;
+use zeroize::Zeroizing;
+
+/// How a part begins.
+const HEADER: &str = "hpkp key ";
+/// Bytes in a header, at most.
+const HEADER_MAX: usize = 32;
+/// The most parts of a key.
+const MAX_PARTS: usize = 99;
+
+/// The texts of the codes for a key file, each of at most `limit` bytes.
+pub(super) fn parts(pem: &str, limit: usize) -> Vec<Zeroizing<String>> {
+    if pem.len() <= limit {
+        return vec![Zeroizing::new(pem.to_owned())];
+    }
+    let id = id(pem.as_bytes());
+    let of_each = limit.saturating_sub(HEADER_MAX).max(1);
+    // The text is ASCII, so it may be cut anywhere.
+    let chunks: Vec<&str> = (0..pem.len())
+        .step_by(of_each)
+        .filter_map(|start| pem.get(start..(start + of_each).min(pem.len())))
+        .collect();
+    let count = chunks.len();
+    let part = |(number, chunk): (usize, &&str)| {
+        let mut part = Zeroizing::new(String::with_capacity(limit + HEADER_MAX));
+        part.push_str(&format!("{HEADER}{number}/{count} {id}\n"));
+        part.push_str(chunk);
+        part
+    };
+    (1..).zip(&chunks).map(part).collect()
+}
+
+/// What tells the parts of one key from those of another.
+fn id(pem: &[u8]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(b"hpkp key parts");
+    hash.update(pem);
+    hash.finish()[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A QR code, which a scan of paper that is a little damaged still gives (error correction level M).
+pub(super) fn code(text: &str) -> Result<QRCode, String> {
+    QRBuilder::new(text.as_bytes())
+        .ecl(ECL::M)
+        .mode(Mode::Byte)
+        .build()
+        .map_err(|_| "the key is too long for a QR code".to_owned())
+}
+
+/// Why parts are no key.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum PartsError {
+    /// Parts of two keys.
+    Mixed,
+    /// Parts that were not read, of so many.
+    Missing(Vec<usize>, usize),
+    /// All parts are there, and they are not what was printed.
+    Damaged,
+}
+
+impl fmt::Display for PartsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mixed => f.write_str("the QR codes are parts of different keys"),
+            Self::Missing(parts, of) => {
+                let numbers: Vec<String> = parts.iter().map(ToString::to_string).collect();
+                let plural = if parts.len() == 1 { "code" } else { "codes" };
+                write!(
+                    f,
+                    "missing: QR {plural} {} of {of}; scan all of them, in one picture or several",
+                    numbers.join(", ")
+                )
+            }
+            Self::Damaged => f.write_str("the parts in the QR codes do not belong together"),
+        }
+    }
+}
+
+/// The parts that were read so far.
+#[derive(Default)]
+pub(super) struct Parts {
+    of_key: Option<(String, usize)>,
+    read: BTreeMap<usize, Zeroizing<Vec<u8>>>,
+    is_mixed: bool,
+}
+
+impl Parts {
+    pub(super) fn is_empty(&self) -> bool {
+        self.read.is_empty()
+    }
+
+    /// Takes the text of a code, unless it is no part.
+    pub(super) fn push(&mut self, text: &[u8]) -> bool {
+        let Some((number, count, id, body)) = part(text) else { return false };
+        let of_key = self.of_key.get_or_insert_with(|| (id.clone(), count));
+        self.is_mixed |= *of_key != (id, count);
+        self.read.insert(number, Zeroizing::new(body.to_vec()));
+        true
+    }
+
+    /// The key file.
+    pub(super) fn join(&self) -> Result<Zeroizing<Vec<u8>>, PartsError> {
+        let Some((of_key, count)) = self.of_key.as_ref().filter(|_| !self.is_mixed) else {
+            return Err(PartsError::Mixed);
+        };
+        let missing: Vec<usize> =
+            (1..=*count).filter(|number| !self.read.contains_key(number)).collect();
+        if !missing.is_empty() {
+            return Err(PartsError::Missing(missing, *count));
+        }
+        let length = self.read.values().map(|part| part.len()).sum();
+        let mut pem = Zeroizing::new(Vec::with_capacity(length));
+        self.read.values().for_each(|part| pem.extend_from_slice(part));
+        if id(&pem) == *of_key { Ok(pem) } else { Err(PartsError::Damaged) }
+    }
+}
+
+/// The number of a part, of how many, of which key, and what it has of it.
+fn part(text: &[u8]) -> Option<(usize, usize, String, &[u8])> {
+    let rest = text.strip_prefix(HEADER.as_bytes())?;
+    let end = rest.iter().take(HEADER_MAX).position(|byte| *byte == b'\n')?;
+    let (header, body) = (std::str::from_utf8(&rest[..end]).ok()?, &rest[end + 1..]);
+    let (place, id) = header.trim_end().split_once(' ')?;
+    let (number, count) = place.split_once('/')?;
+    let (number, count) = (number.parse().ok()?, count.parse().ok()?);
+    let is_sound = (1..=MAX_PARTS).contains(&count) && (1..=count).contains(&number);
+    is_sound.then(|| (number, count, id.to_owned(), body))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_come_in_any_order_and_none_may_be_missing() {
+        let pem = "0123456789\n".repeat(100);
+        let parts = parts(&pem, 200);
+        assert!(parts.len() > 5 && parts.iter().all(|part| part.len() <= 200));
+        let mut read = Parts::default();
+        for part in parts.iter().rev().take(parts.len() - 1) {
+            assert!(read.push(part.as_bytes()));
+        }
+        assert_eq!(read.join(), Err(PartsError::Missing(vec![1], parts.len())));
+        assert!(read.push(parts[0].as_bytes()));
+        assert_eq!(**read.join().as_ref().unwrap(), *pem.as_bytes());
+        let mut damaged = parts[1].as_bytes().to_vec();
+        *damaged.last_mut().unwrap() ^= 1;
+        assert!(read.push(&damaged));
+        assert_eq!(read.join(), Err(PartsError::Damaged));
+        assert!(read.push(b"hpkp key 1/2 00000000\nx"));
+        assert_eq!(read.join(), Err(PartsError::Mixed));
+        for wrong in [
+            "",
+            "hpkp key",
+            "hpkp key 1/2",
+            "hpkp key 0/2 a\n",
+            "hpkp key 3/2 a\n",
+            "hpkp key 1/100 a\n",
+            "-----BEGIN",
+        ] {
+            assert!(!Parts::default().push(wrong.as_bytes()), "{wrong}");
+        }
+    }
+}

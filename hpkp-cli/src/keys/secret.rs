@@ -1,0 +1,163 @@
+//! A private key out of a file's bytes, whatever form it has.
+
+use std::fmt;
+
+use hpkp_core::pem::{self, PemError};
+use openssl::pkcs12::Pkcs12;
+use openssl::pkey::{PKey, PKeyRef, Private, Public};
+use openssl::sign::{Signer, Verifier};
+
+use super::Passphrase;
+use super::failure::Failure;
+use super::request::digest;
+use crate::private_key;
+
+/// Why no private key was got out of a file. No text of it quotes the file.
+#[derive(Debug)]
+pub(crate) enum SecretError {
+    /// Nothing at all.
+    Empty,
+    /// Something else, such as a certificate; what it is.
+    NotPrivate(String),
+    /// Nothing that is known.
+    NotRecognised,
+    /// The PEM block ends too early.
+    Truncated,
+    /// The base64, or what it holds, is damaged.
+    Damaged,
+    /// Of no use to a TLS server, in the format of OpenSSH.
+    OpenSsh,
+    /// The passphrase does not open it.
+    WrongPassphrase,
+    /// The passphrase could not be got.
+    NoPassphrase(Failure),
+}
+
+impl fmt::Display for SecretError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("empty; expected a private key"),
+            Self::NotPrivate(what) => write!(f, "contains {what}, not a private key"),
+            Self::NotRecognised => f.write_str("not a private key (PEM, DER or PKCS #12)"),
+            Self::Truncated => f.write_str("truncated: the PEM block has no END line"),
+            Self::Damaged => f.write_str("the private key is damaged"),
+            Self::OpenSsh => f.write_str(
+                "the private key has the format of OpenSSH, which no TLS server loads; convert a copy of it: ssh-keygen -p -m PKCS8 -f FILE",
+            ),
+            Self::WrongPassphrase => {
+                f.write_str("the passphrase does not open this key, or the key is damaged")
+            }
+            Self::NoPassphrase(Failure { text, .. }) => f.write_str(text),
+        }
+    }
+}
+
+/// How to get the passphrase of an encrypted key.
+type Ask<'a> = &'a mut dyn FnMut() -> Result<Passphrase, Failure>;
+
+/// The first private key in a file. `ask` gives the passphrase, if the key needs one.
+pub(crate) fn open(file: &[u8], ask: Ask<'_>) -> Result<PKey<Private>, SecretError> {
+    if file.trim_ascii().is_empty() {
+        return Err(SecretError::Empty);
+    }
+    if file.first() == Some(&0x30) {
+        return of_der(file, ask);
+    }
+    let mut other = None;
+    for block in pem::blocks(file) {
+        let block = block.map_err(|_: PemError| SecretError::Truncated)?;
+        match block.label {
+            b"OPENSSH PRIVATE KEY" => return Err(SecretError::OpenSsh),
+            label if label.ends_with(b"PRIVATE KEY") => return of_block(&block, ask),
+            label => other = other.or(Some(label)),
+        }
+    }
+    Err(match other {
+        Some(label) => SecretError::NotPrivate(name(label)),
+        None => SecretError::NotRecognised,
+    })
+}
+
+/// Each private key in a file, in order, and in their places what else has a key: `public` is given its DER.
+pub(crate) fn each<T>(
+    file: &[u8],
+    ask: Ask<'_>,
+    mut private: impl FnMut(PKey<Private>) -> T,
+    mut public: impl FnMut(&[u8]) -> Vec<T>,
+) -> Result<Vec<T>, SecretError> {
+    if file.first() == Some(&0x30) {
+        return open(file, ask).map(|key| vec![private(key)]);
+    }
+    let mut all = Vec::new();
+    for block in pem::blocks(file) {
+        let block = block.map_err(|_: PemError| SecretError::Truncated)?;
+        if private_key::is_private(block.label) {
+            all.push(private(of_block(&block, ask)?));
+        } else if block.label == b"OPENSSH PRIVATE KEY" {
+            return Err(SecretError::OpenSsh);
+        } else if let Some(der) = private_key::decode(&block) {
+            all.extend(public(&der));
+        }
+    }
+    Ok(all)
+}
+
+fn name(label: &[u8]) -> String {
+    match label {
+        b"PUBLIC KEY" | b"RSA PUBLIC KEY" => "a public key".to_owned(),
+        b"CERTIFICATE REQUEST" | b"NEW CERTIFICATE REQUEST" => {
+            "a certificate signing request".to_owned()
+        }
+        b"CERTIFICATE" | b"X509 CERTIFICATE" | b"TRUSTED CERTIFICATE" => "a certificate".to_owned(),
+        other => format!("\"{}\"", hpkp_core::text::Excerpt::new(other)),
+    }
+}
+
+fn of_block(block: &pem::Block<'_>, ask: Ask<'_>) -> Result<PKey<Private>, SecretError> {
+    if private_key::has_encryption_header(block) {
+        let passphrase = ask().map_err(SecretError::NoPassphrase)?;
+        return PKey::private_key_from_pem_passphrase(block.text(), passphrase.bytes())
+            .map_err(|_| SecretError::WrongPassphrase);
+    }
+    of_der(&private_key::decode(block).ok_or(SecretError::Damaged)?, ask)
+}
+
+fn of_der(der: &[u8], ask: Ask<'_>) -> Result<PKey<Private>, SecretError> {
+    if private_key::is_encrypted_pkcs8(der) {
+        let passphrase = ask().map_err(SecretError::NoPassphrase)?;
+        return PKey::private_key_from_pkcs8_passphrase(der, passphrase.bytes())
+            .map_err(|_| SecretError::WrongPassphrase);
+    }
+    if let Ok(key) = PKey::private_key_from_der(der) {
+        return Ok(key);
+    }
+    if let Ok(container) = Pkcs12::from_der(der) {
+        let passphrase = ask().map_err(SecretError::NoPassphrase)?;
+        let text =
+            std::str::from_utf8(passphrase.bytes()).map_err(|_| SecretError::WrongPassphrase)?;
+        let parts = container.parse2(text).map_err(|_| SecretError::WrongPassphrase)?;
+        return parts.pkey.ok_or_else(|| SecretError::NotPrivate("certificates".to_owned()));
+    }
+    Err(match hpkp_core::spki::read(der) {
+        Ok(keys) => SecretError::NotPrivate(
+            keys.first().map_or_else(String::new, |key| format!("a {}", key.kind)),
+        ),
+        Err(_) => SecretError::Damaged,
+    })
+}
+
+/// The key's `SubjectPublicKeyInfo`, if the private half belongs to it: a signature by the one is verified with
+/// the other. A file may have both, and a damaged private half beside a sound public one has the right pin.
+pub(crate) fn proven(key: &PKeyRef<Private>) -> Option<Vec<u8>> {
+    let message = b"hpkp key: does the private half belong to the public one?";
+    let spki = key.public_key_to_der().ok()?;
+    let public: PKey<Public> = PKey::public_key_from_der(&spki).ok()?;
+    let (mut signer, mut verifier) = match digest(key) {
+        Some(hash) => (Signer::new(hash, key).ok()?, Verifier::new(hash, &public).ok()?),
+        None => {
+            (Signer::new_without_digest(key).ok()?, Verifier::new_without_digest(&public).ok()?)
+        }
+    };
+    let signature = signer.sign_oneshot_to_vec(message).ok()?;
+    verifier.verify_oneshot(&signature, message).ok()?.then_some(spki)
+}

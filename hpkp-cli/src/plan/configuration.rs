@@ -1,0 +1,40 @@
+//! A policy in the words of the servers.
+
+use super::model::Policy;
+
+/// The name of the policy in the text.
+const NAME: &str = "site";
+
+/// The largest unit that says it in whole numbers.
+fn time(seconds: u32) -> String {
+    match seconds {
+        0 => "0".to_owned(),
+        _ if seconds % 86_400 == 0 => format!("{}d", seconds / 86_400),
+        _ if seconds % 3_600 == 0 => format!("{}h", seconds / 3_600),
+        _ => format!("{seconds}s"),
+    }
+}
+
+/// nginx's.
+pub(super) fn nginx(policy: &Policy) -> Vec<String> {
+    let mut lines = vec![format!("hpkp_policy {NAME} {{")];
+    lines.extend(policy.pins.iter().map(|pin| format!("    pin sha256/{pin};")));
+    lines.push(format!("    max_age {};", time(policy.max_age.seconds())));
+    if policy.include_subdomains {
+        lines.push("    include_subdomains on;".to_owned());
+    }
+    lines.push("}".to_owned());
+    lines
+}
+
+/// httpd's.
+pub(super) fn httpd(policy: &Policy) -> Vec<String> {
+    let mut lines = vec![format!("<HPKPPolicy {NAME}>")];
+    lines.extend(policy.pins.iter().map(|pin| format!("    HPKPPin sha256/{pin}")));
+    lines.push(format!("    HPKPMaxAge {}", time(policy.max_age.seconds())));
+    if policy.include_subdomains {
+        lines.push("    HPKPIncludeSubDomains on".to_owned());
+    }
+    lines.push("</HPKPPolicy>".to_owned());
+    lines
+}

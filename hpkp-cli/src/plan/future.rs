@@ -1,0 +1,150 @@
+//! The records as they will be once the servers have taken a step. All dates come from the core's own
+//! reckoning of them ([`State::retention`]).
+
+use hpkp_core::pin::Pin;
+use hpkp_core::published::state::{Record, Retention, Standing};
+use hpkp_core::published::{
+    Body, Ended, Event, HostName, KeyGraph, KeyNode, Lifetime, Matching, Origin, PinValidation,
+    Published, Scope, State, Why, WriterName,
+};
+
+use super::model::Policy;
+
+/// Records, and how they go on.
+#[derive(Clone, Debug)]
+pub(super) struct Future {
+    pub(super) state: State,
+    pub(super) host: HostName,
+}
+
+/// Keys on which clients are to rely.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    /// Of a leaf: on it alone, whoever issues its certificate.
+    alone: KeyGraph,
+    /// What clients compare that look at CA keys only.
+    whole: KeyGraph,
+}
+
+impl Target {
+    /// The key of a leaf. `present` is what is presented today, whose CA may stay the `same`.
+    pub(super) fn leaf(pin: Pin, present: &KeyGraph, same: bool) -> Option<Self> {
+        let node =
+            |issuers: Vec<usize>, end| KeyNode { pin: Some(pin), served: true, end, issuers };
+        let mut nodes = present.nodes().to_vec();
+        let first = nodes.first_mut()?;
+        *first = node(first.issuers.clone(), first.end);
+        let alone = KeyGraph::new(vec![node(vec![], true)])?;
+        let whole = if same { KeyGraph::new(nodes)? } else { alone.clone() };
+        Some(Self { alone, whole })
+    }
+
+    /// A key of a CA above the leaf of `present`.
+    pub(super) fn above(pin: Pin, present: &KeyGraph) -> Option<Self> {
+        let mut nodes = present.nodes().to_vec();
+        for (at, node) in nodes.iter_mut().enumerate() {
+            node.pin = node.pin.filter(|other| at > 0 && *other == pin);
+        }
+        let graph = KeyGraph::new(nodes)?;
+        Some(Self { alone: graph.clone(), whole: graph })
+    }
+
+    /// Whether clients that compare these pins accept it.
+    pub(super) fn meets(&self, scope: Scope, pins: &[Pin]) -> bool {
+        let graph = match scope {
+            Scope::Chain | Scope::Leaf => &self.alone,
+            Scope::PathCa | Scope::SentCa => &self.whole,
+        };
+        graph.meet(scope, |pin| pins.contains(&pin)) == PinValidation::Succeeds
+    }
+}
+
+impl Future {
+    /// The servers that send pins for the host.
+    pub(super) fn writers(&self) -> Vec<WriterName> {
+        let records = self.state.published().filter(|record| self.is_own(&record.body));
+        let mut writers: Vec<WriterName> = records.map(|record| record.writer.clone()).collect();
+        writers.sort();
+        writers.dedup();
+        writers.retain(|writer| !self.current(writer).is_empty());
+        writers
+    }
+
+    /// What a server publishes for the host.
+    pub(super) fn current(&self, writer: &WriterName) -> Vec<&Record<Published>> {
+        let last = self.state.last_accepted(writer).published;
+        last.into_values().flatten().filter(|record| self.is_own(&record.body)).collect()
+    }
+
+    fn is_own(&self, body: &Published) -> bool {
+        let is_of_host = body.host == self.host || body.matching == Matching::OneLabel;
+        body.origin == Origin::Header && is_of_host && body.binds(&self.host)
+    }
+
+    /// Takes the place of what the servers publish for the host.
+    pub(super) fn publish(&mut self, at: i64, policy: Option<&Policy>) {
+        for writer in self.writers() {
+            let current = self.current(&writer);
+            let Some(template) = current.first().map(|record| record.body.clone()) else {
+                continue;
+            };
+            let mut ids: Vec<_> = current.iter().map(|record| record.id).collect();
+            ids.sort_unstable();
+            let ended = Ended { ids, why: Why::Replaced, when: None };
+            self.append(at, &writer, Body::Ended(ended));
+            if let Some(policy) = policy {
+                let published = Published {
+                    pins: policy.pins.clone(),
+                    lifetime: Lifetime::MaxAge(policy.max_age),
+                    include_subdomains: policy.include_subdomains,
+                    since: None,
+                    ..template
+                };
+                self.append(at, &writer, Body::Published(published));
+            }
+        }
+    }
+
+    fn append(&mut self, at: i64, writer: &WriterName, body: Body) {
+        let seq = self.state.last_seq(writer).saturating_add(1);
+        self.state.take(Event::new(at, seq, writer.clone(), body), Standing::Own);
+    }
+
+    /// Whether clients hold pins of the host.
+    pub(super) fn is_bound(&self, at: i64) -> bool {
+        self.state.live(at).any(|live| live.record.body.binds(&self.host))
+    }
+
+    /// Whether some clients compare keys of CAs alone.
+    pub(super) fn compares_ca(&self, at: i64) -> bool {
+        let mut bodies = self.state.live(at).map(|live| &live.record.body);
+        bodies.any(|body| {
+            matches!(body.scope, Scope::PathCa | Scope::SentCa) && body.binds(&self.host)
+        })
+    }
+
+    /// From when on no client holds pins of the host that are not `met`, if nothing but time passes
+    /// after `at`.
+    ///
+    /// # Errors
+    /// The records for which no such time is known.
+    pub(super) fn free(
+        &self,
+        at: i64,
+        met: impl Fn(&Published) -> bool,
+    ) -> Result<i64, Vec<(&Record<Published>, Retention)>> {
+        let (mut from, mut blocking) = (at, Vec::new());
+        for live in self.state.live(at) {
+            let body = &live.record.body;
+            // Whoever is waived was given up, and the check lets it pass.
+            if live.waiver.is_some() || !body.binds(&self.host) || met(body) {
+                continue;
+            }
+            match live.retention {
+                Retention::Until(time) => from = from.max(time),
+                other => blocking.push((live.record, other)),
+            }
+        }
+        if blocking.is_empty() { Ok(from) } else { Err(blocking) }
+    }
+}

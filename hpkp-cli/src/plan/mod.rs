@@ -1,0 +1,42 @@
+//! `hpkp plan`: the steps from today's pins and certificate to others, with their dates.
+//!
+//! Data flow: `site` reads what holds today; `goals` makes steps of it, and asks `future` for their dates,
+//! which adds to the records what the servers will write and lets the core reckon; `print` and `ics` show them.
+
+mod configuration;
+mod future;
+mod goals;
+mod ics;
+mod model;
+mod print;
+mod site;
+
+use crate::arguments::PlanArguments;
+use crate::exit::Exit;
+use crate::{output, usage};
+
+/// Runs the command.
+pub(crate) fn run(arguments: &PlanArguments) -> Exit {
+    let planned = site::Site::read(arguments).and_then(|site| {
+        let plan = goals::plan(&site, arguments.to)?;
+        Ok((site, plan))
+    });
+    match planned {
+        Ok((site, plan)) => {
+            let written = match (arguments.ics, arguments.records.json) {
+                (true, _) => ics::print(&plan, site.now),
+                (false, true) => print::json(&plan),
+                (false, false) => print::text(&plan),
+            };
+            output::ended(Exit::Fine, written)
+        }
+        Err(failure) => match failure.exit {
+            Exit::Usage => usage::wrong(&failure.text),
+            Exit::No => output::ended(Exit::No, print::unsafe_plan(arguments, &failure.text)),
+            exit => {
+                output::complain(&failure.text);
+                exit
+            }
+        },
+    }
+}

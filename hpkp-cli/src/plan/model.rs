@@ -1,0 +1,94 @@
+//! What a plan is.
+
+use hpkp_core::max_age::MaxAge;
+use hpkp_core::pin::Pin;
+use hpkp_core::published::{Lifetime, Published};
+
+use crate::exit::Exit;
+
+/// The steps to a goal.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    /// The host.
+    pub(super) host: String,
+    /// The goal, as the command calls it.
+    pub(super) goal: &'static str,
+    /// The servers that take part.
+    pub(super) servers: Vec<String>,
+    /// In order. None where the goal is reached already.
+    pub(super) steps: Vec<Step>,
+    /// What is to be known besides, as sentences.
+    pub(super) notes: Vec<String>,
+}
+
+/// One change.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    /// The earliest time, in seconds since 1970 UTC.
+    pub(super) from: i64,
+    /// What is to be done.
+    pub(super) what: String,
+    /// The pin of the certificate's key after this step. None where any key will do.
+    pub(super) key: Option<Pin>,
+    /// The policy after this step. None where the host has none.
+    pub(super) policy: Option<Policy>,
+    /// The commands.
+    pub(super) commands: Vec<String>,
+}
+
+/// What a server sends for the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Policy {
+    /// Sorted, each once.
+    pub(super) pins: Vec<Pin>,
+    pub(super) max_age: MaxAge,
+    pub(super) include_subdomains: bool,
+}
+
+impl Policy {
+    /// The same with these pins as well.
+    pub(super) fn with(&self, pins: impl IntoIterator<Item = Pin>) -> Self {
+        let mut all: Vec<Pin> = self.pins.iter().copied().chain(pins).collect();
+        all.sort_unstable();
+        all.dedup();
+        Self { pins: all, ..self.clone() }
+    }
+
+    /// Whether a record has just this.
+    pub(super) fn is_of(&self, body: &Published) -> bool {
+        body.pins == self.pins
+            && body.lifetime == Lifetime::MaxAge(self.max_age)
+            && body.include_subdomains == self.include_subdomains
+    }
+
+    /// The same without these pins.
+    pub(super) fn without(&self, pins: &[Pin]) -> Self {
+        let kept = self.pins.iter().copied().filter(|pin| !pins.contains(pin)).collect();
+        Self { pins: kept, ..self.clone() }
+    }
+}
+
+/// Why there is no plan.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) exit: Exit,
+    /// What to say.
+    pub(super) text: String,
+}
+
+impl Failure {
+    /// No order of steps is safe.
+    pub(super) fn not_safe(text: impl Into<String>) -> Self {
+        Self { exit: Exit::No, text: text.into() }
+    }
+
+    pub(super) fn usage(text: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, text: text.into() }
+    }
+}
+
+impl From<(Exit, String)> for Failure {
+    fn from((exit, text): (Exit, String)) -> Self {
+        Self { exit, text }
+    }
+}

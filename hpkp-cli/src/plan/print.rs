@@ -1,0 +1,142 @@
+//! A plan as text and as JSON.
+
+use std::io;
+
+use hpkp_core::date;
+use serde::Serialize;
+
+use super::configuration;
+use super::model::{Plan, Policy, Step};
+use crate::arguments::PlanArguments;
+use crate::output::{self, JSON_VERSION};
+
+/// What is printed as JSON.
+#[derive(Debug, Serialize)]
+struct PlanView<'a> {
+    v: u32,
+    host: &'a str,
+    goal: &'static str,
+    safe: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    servers: &'a [String],
+    steps: Vec<StepView<'a>>,
+    notes: &'a [String],
+}
+
+#[derive(Debug, Serialize)]
+struct StepView<'a> {
+    not_before: String,
+    what: &'a str,
+    /// The pin of the certificate's key after the step; null where any key will do.
+    key: Option<String>,
+    policy: Option<PolicyView>,
+    commands: &'a [String],
+}
+
+#[derive(Debug, Serialize)]
+struct PolicyView {
+    pins: Vec<String>,
+    max_age: u32,
+    include_subdomains: bool,
+    nginx: String,
+    httpd: String,
+}
+
+impl From<&Policy> for PolicyView {
+    fn from(policy: &Policy) -> Self {
+        Self {
+            pins: policy.pins.iter().map(|pin| format!("sha256/{pin}")).collect(),
+            max_age: policy.max_age.seconds(),
+            include_subdomains: policy.include_subdomains,
+            nginx: configuration::nginx(policy).join("\n"),
+            httpd: configuration::httpd(policy).join("\n"),
+        }
+    }
+}
+
+impl<'a> From<&'a Step> for StepView<'a> {
+    fn from(step: &'a Step) -> Self {
+        Self {
+            not_before: date::format(step.from),
+            what: &step.what,
+            key: step.key.map(|pin| format!("sha256/{pin}")),
+            policy: step.policy.as_ref().map(Into::into),
+            commands: &step.commands,
+        }
+    }
+}
+
+pub(super) fn json(plan: &Plan) -> io::Result<()> {
+    output::json(&PlanView {
+        v: JSON_VERSION,
+        host: &plan.host,
+        goal: plan.goal,
+        safe: true,
+        reason: None,
+        servers: &plan.servers,
+        steps: plan.steps.iter().map(Into::into).collect(),
+        notes: &plan.notes,
+    })
+}
+
+/// Says why there is no plan.
+pub(super) fn unsafe_plan(arguments: &PlanArguments, reason: &str) -> io::Result<()> {
+    if !arguments.records.json {
+        output::complain(&format!("no safe plan: {reason}"));
+        return Ok(());
+    }
+    output::json(&PlanView {
+        v: JSON_VERSION,
+        host: &arguments.host,
+        goal: arguments.to.as_str(),
+        safe: false,
+        reason: Some(reason),
+        servers: &[],
+        steps: Vec::new(),
+        notes: &[],
+    })
+}
+
+pub(super) fn text(plan: &Plan) -> io::Result<()> {
+    output::line(&format!("plan for {}: {}", plan.host, plan.goal))?;
+    if plan.servers.len() > 1 {
+        let servers = plan.servers.join(", ");
+        output::line(&format!("take each step on all servers before the next one: {servers}"))?;
+    }
+    if plan.steps.is_empty() {
+        output::line("nothing to do: the servers send this already")?;
+    }
+    for (number, step) in (1..).zip(&plan.steps) {
+        let from = output::accent(output::GOOD, &date::format(step.from));
+        output::line("")?;
+        output::line(&format!("step {number}, not before {from}: {}", step.what))?;
+        if let Some(pin) = step.key {
+            output::line(&format!("    key of the certificate: sha256/{pin}"))?;
+        }
+        configured(step.policy.as_ref(), before(plan, number))?;
+        for command in &step.commands {
+            output::line(&format!("    {command}"))?;
+        }
+    }
+    if !plan.notes.is_empty() {
+        output::line("")?;
+    }
+    plan.notes.iter().try_for_each(|note| {
+        output::line(&format!("{} {note}", output::accent(output::NOTE, "note:")))
+    })
+}
+
+/// The policy before a step, by its number.
+fn before(plan: &Plan, number: usize) -> Option<&Policy> {
+    plan.steps.get(number.checked_sub(2)?)?.policy.as_ref()
+}
+
+fn configured(policy: Option<&Policy>, before: Option<&Policy>) -> io::Result<()> {
+    let Some(policy) = policy else { return output::line("    no policy") };
+    if Some(policy) == before {
+        return output::line("    the policy of the step before");
+    }
+    let mut lines = configuration::nginx(policy).into_iter().chain(configuration::httpd(policy));
+    lines.try_for_each(|line| output::line(&format!("        {line}")))
+}

@@ -1,0 +1,72 @@
+//! Who holds a pin of a key: what `hpkp key drill` asks the records.
+
+use hpkp_core::pin::Pin;
+use hpkp_core::published::Published;
+use hpkp_core::published::tlsa::{matching, selector};
+use openssl::sha::sha512;
+use serde_json::Value;
+
+use super::store::{Failure, Store};
+use super::view::PublishedView;
+use crate::exit::Exit;
+
+/// The records with a pin of one key.
+#[derive(Debug, Default)]
+pub(crate) struct Holders {
+    /// Of pins that clients may still hold.
+    pub(crate) held: Vec<Holder>,
+    /// Of pins that have expired.
+    pub(crate) expired: Vec<Holder>,
+    /// How many records there are of pins that clients may still hold.
+    pub(crate) all: usize,
+}
+
+/// A record.
+#[derive(Debug)]
+pub(crate) struct Holder {
+    pub(crate) host: String,
+    /// As `hpkp published list` prints it.
+    pub(crate) line: String,
+    pub(crate) view: Value,
+}
+
+/// Who holds a pin of the key with this `SubjectPublicKeyInfo`.
+///
+/// # Errors
+/// How to end, and what to say.
+pub(crate) fn of_key(directories: &[String], spki: &[u8]) -> Result<Holders, (Exit, String)> {
+    let store = Store::open(directories).map_err(|Failure { exit, text }| (exit, text))?;
+    let pin = Pin::of_spki(spki);
+    let mut holders = Holders::default();
+    let mut records: Vec<_> = store.state.published().collect();
+    records.sort_by_key(|record| (&record.body.host, record.at, record.id));
+    for record in records {
+        let retention = store.state.retention(record, &store.clock);
+        let is_held = retention.is_some_and(|retention| retention.holds(store.now));
+        holders.all += usize::from(is_held);
+        if !has(&record.body, spki, pin) {
+            continue;
+        }
+        let view = PublishedView::new(&store, record);
+        let host = super::view::name(&record.body.host, record.body.matching);
+        let holder = Holder {
+            host,
+            line: view.line(),
+            view: serde_json::to_value(&view).unwrap_or_default(),
+        };
+        if is_held { holders.held.push(holder) } else { holders.expired.push(holder) }
+    }
+    Ok(holders)
+}
+
+/// Whether clients that hold this take the key: by its pin, or by a TLSA record that has the key whole or as SHA-512
+/// (RFC 6698 section 2.1.3). A record with SHA-256 is a pin.
+fn has(said: &Published, spki: &[u8], pin: Pin) -> bool {
+    let mut records = said.tlsa.iter().flat_map(|set| set.records());
+    said.pins.contains(&pin)
+        || records.any(|record| match (record.selector, record.matching) {
+            (selector::KEY, matching::FULL) => record.data == spki,
+            (selector::KEY, matching::SHA512) => record.data == sha512(spki),
+            _ => false,
+        })
+}

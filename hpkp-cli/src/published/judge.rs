@@ -1,0 +1,150 @@
+//! The check of `hpkp published why HOST --cert`, for the commands that act on its answer.
+
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use hpkp_core::certificate::Certificate;
+use hpkp_core::check::TrustSetting;
+use hpkp_core::path::VerifySignature;
+use hpkp_core::published::{HostName, Matching};
+use serde_json::value::RawValue;
+
+use super::replay::{OpenSsl, Replay, trust};
+use super::store::{Failure, Store};
+use crate::arguments::WhyArguments;
+use crate::exit::Exit;
+
+/// Stands for any host one label below a domain, and for none in particular.
+const ANY_LABEL: &str = "hpkp-any-label.";
+
+/// The records, and what is the same for each question to them.
+#[derive(Debug)]
+pub(crate) struct Judge {
+    store: Store,
+    arguments: WhyArguments,
+    trust: OnceCell<Arc<TrustSetting>>,
+}
+
+/// Certificate chains with the name of the file that each came from.
+pub(crate) type Chains = Vec<(String, Vec<Arc<Certificate>>)>;
+
+/// What the check says of the certificates for one host.
+#[derive(Debug)]
+pub(crate) struct Judgement {
+    /// The host, or `*.DOMAIN`.
+    pub(crate) host: String,
+    /// Clients accept the certificates, refuse them, or it cannot be told.
+    pub(crate) exit: Exit,
+    /// Whether there is more to say than yes.
+    pub(crate) has_findings: bool,
+    /// The ids of the records whose clients refuse them.
+    pub(crate) locks_out: Vec<String>,
+    /// The answer of `hpkp published why`, its lines.
+    pub(crate) lines: Vec<String>,
+    /// The same as JSON.
+    pub(crate) json: Box<RawValue>,
+}
+
+impl Judge {
+    /// Opens the records in these directories.
+    ///
+    /// # Errors
+    /// They cannot be read: how to end, and what to say.
+    pub(crate) fn open(
+        directories: &[String],
+        trusted_certificate: Option<&str>,
+        port: Option<u16>,
+    ) -> Result<Self, (Exit, String)> {
+        let store = Store::open(directories).map_err(|Failure { exit, text }| (exit, text))?;
+        let arguments = WhyArguments {
+            host: String::new(),
+            cert: Vec::new(),
+            chain: Vec::new(),
+            trusted_certificate: trusted_certificate.map(str::to_owned),
+            port,
+            deny_warnings: false,
+            log: false,
+            records: crate::arguments::Records::default(),
+        };
+        Ok(Self { store, arguments, trust: OnceCell::new() })
+    }
+
+    /// The hosts to ask about where certificates have these DNS names: for `*.DOMAIN` each host on
+    /// record that it covers, and one that stands for all others.
+    pub(crate) fn hosts<'a>(&self, names: impl Iterator<Item = &'a String>) -> Vec<HostName> {
+        let mut hosts = BTreeSet::new();
+        for name in names {
+            match name.strip_prefix("*.") {
+                None => hosts.extend(name.parse().ok()),
+                Some(domain) => {
+                    hosts.extend(format!("{ANY_LABEL}{domain}").parse().ok());
+                    let live = self.store.state.live(self.store.now).map(|live| &live.record.body);
+                    let exact = live.filter(|body| body.matching != Matching::OneLabel);
+                    let hosts_below = exact.map(|body| &body.host);
+                    hosts.extend(
+                        hosts_below.filter(|host| host.parents().next() == Some(domain)).cloned(),
+                    );
+                }
+            }
+        }
+        hosts.into_iter().collect()
+    }
+
+    /// Whether any record applies to `host`.
+    pub(crate) fn binds(&self, host: &HostName) -> bool {
+        self.store.state.live(self.store.now).any(|live| live.record.body.binds(host))
+    }
+
+    /// The ports on which servers said that they present certificates for `host`.
+    pub(crate) fn ports(&self, host: &str) -> BTreeSet<u16> {
+        let state = &self.store.state;
+        let ours = state
+            .presents()
+            .filter(|one| one.body.host.as_str() == host && state.end(one.id).is_none());
+        ours.flat_map(|one| one.body.ports.iter().copied()).collect()
+    }
+
+    /// Whom clients trust. It is read once, when the first question is asked.
+    fn trust(&self) -> Result<Arc<TrustSetting>, Failure> {
+        if let Some(trust) = self.trust.get() {
+            return Ok(Arc::clone(trust));
+        }
+        let read = Arc::new(trust(self.arguments.trusted_certificate.as_deref())?);
+        Ok(Arc::clone(self.trust.get_or_init(|| read)))
+    }
+
+    /// Whether clients of `host` accept these certificates, of which `verify` says who signed them.
+    ///
+    /// # Errors
+    /// The question cannot be asked: how to end, and what to say.
+    pub(crate) fn ask(
+        &self,
+        host: &HostName,
+        chains: &Chains,
+        verify: Option<&dyn VerifySignature>,
+    ) -> Result<Judgement, (Exit, String)> {
+        let arguments = WhyArguments {
+            host: host.to_string(),
+            cert: chains.iter().map(|(file, _)| file.clone()).collect(),
+            ..self.arguments.clone()
+        };
+        let own = chains.iter().map(|(_, chain)| chain.clone()).collect();
+        let verify = verify.unwrap_or(&OpenSsl);
+        let replay = self
+            .trust()
+            .and_then(|trust| Replay::of(&self.store, host, (own, &[]), &arguments, trust, verify))
+            .map_err(|Failure { exit, text }| (exit, text))?;
+        let shown = |text: &str| text.replace(ANY_LABEL, "*.");
+        let json = serde_json::to_string(&replay).map(|json| shown(&json));
+        let json = json.and_then(RawValue::from_string);
+        Ok(Judgement {
+            host: shown(host.as_str()),
+            exit: replay.exit(false),
+            locks_out: replay.locks_out.clone(),
+            has_findings: replay.exit(true) != Exit::Fine,
+            lines: replay.lines(&self.store, &arguments).iter().map(|line| shown(line)).collect(),
+            json: json.map_err(|error| (Exit::Undetermined, error.to_string()))?,
+        })
+    }
+}

@@ -1,0 +1,277 @@
+//! `hpkp renew-check`: the check of `hpkp published why`, on the certificate that a renewal would bring.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hpkp_core::certificate::Certificate;
+use hpkp_core::path::VerifySignature;
+use hpkp_core::pin::Pin;
+use hpkp_core::spki;
+use hpkp_core::text::Excerpt;
+use hpkp_core::ua::host::Host;
+use openssl::ec::{EcGroup, EcKey};
+use openssl::error::ErrorStack;
+use openssl::nid::Nid;
+use openssl::pkey::PKey;
+use openssl::x509::{X509, X509Req};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::arguments::{DEFAULT_DIRECTORY, RenewCheckArguments};
+use crate::exit::Exit;
+use crate::presented::{self, Address};
+use crate::published::{Chains, Judge, Judgement, OpenSsl};
+use crate::{encoded, input, output, private_key, usage};
+
+/// What is printed as JSON.
+#[derive(Debug, Serialize)]
+struct Answer {
+    v: u32,
+    answer: &'static str,
+    /// The pin of the renewed certificate; none for a new key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pin: Option<String>,
+    hosts: BTreeMap<String, Box<RawValue>>,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &RenewCheckArguments) -> Exit {
+    match answer(arguments) {
+        Ok(exit) => exit,
+        Err((Exit::Usage, text)) => usage::wrong(&text),
+        Err((exit, text)) => {
+            output::complain(&text);
+            exit
+        }
+    }
+}
+
+fn answer(arguments: &RenewCheckArguments) -> Result<Exit, (Exit, String)> {
+    let present = match (&arguments.cert, &arguments.server) {
+        (Some(file), _) => vec![(file.clone(), in_file(file)?)],
+        (None, Some(server)) => presented(server, arguments.hosts.first())?,
+        (None, None) => return Err((Exit::Usage, "give --cert or --server".to_owned())),
+    };
+    let key = arguments.key.as_deref().map(public_key).transpose()?;
+    let renewal = Renewal::new(&present, key.as_deref())?;
+    let directories = match &arguments.records.directory[..] {
+        [] => vec![DEFAULT_DIRECTORY.to_owned()],
+        named => named.to_vec(),
+    };
+    let judge = Judge::open(&directories, arguments.trusted_certificate.as_deref(), None)?;
+    let names = match &arguments.hosts[..] {
+        [] => present[0].1[0].accepted_names(),
+        named => named,
+    };
+    let hosts = judge.hosts(names.iter());
+    if hosts.is_empty() {
+        return Err((Exit::Usage, "no host: give the names of the server as HOST".to_owned()));
+    }
+    let mut verdict = Verdict::default();
+    for host in &hosts {
+        verdict.add(judge.ask(host, &renewal.chains, Some(&renewal))?);
+    }
+    let pin = key.map(|spki| format!("sha256/{}", Pin::of_spki(&spki)));
+    let (exit, written) = (verdict.exit, verdict.print(pin, arguments.records.json));
+    Ok(output::ended(exit, written))
+}
+
+/// The certificates that a renewal would bring. What signed the present ones is taken to sign them.
+pub(crate) struct Renewal {
+    pub(crate) chains: Chains,
+    present: Vec<Arc<Certificate>>,
+}
+
+impl Renewal {
+    pub(crate) fn new(present: &Chains, key: Option<&[u8]>) -> Result<Self, (Exit, String)> {
+        let mut chains = Vec::new();
+        for (source, chain) in present {
+            let cannot = || {
+                let source = output::path(Path::new(source));
+                (
+                    Exit::Undetermined,
+                    format!("{source}: cannot put another key into the certificate"),
+                )
+            };
+            let spki = key.map_or_else(new_key, |key| Ok(key.to_vec())).map_err(|_| cannot())?;
+            let renewed = with_key(chain[0].der(), &spki).ok_or_else(cannot)?;
+            let renewed = Certificate::from_der(&renewed).map_err(|_| cannot())?;
+            let behind = chain[1..].iter().cloned();
+            let chain = std::iter::once(Arc::new(renewed)).chain(behind);
+            chains.push((source.clone(), chain.collect()));
+        }
+        Ok(Self {
+            chains,
+            present: present.iter().map(|(_, chain)| Arc::clone(&chain[0])).collect(),
+        })
+    }
+}
+
+impl VerifySignature for Renewal {
+    fn is_signed_by(&self, certificate: &Certificate, issuer: &Certificate) -> bool {
+        let renewed = self.chains.iter().zip(&self.present);
+        let mut renewed = renewed.filter(|((_, chain), _)| chain[0].der() == certificate.der());
+        let signed = renewed.next().map_or(certificate, |(_, present)| present);
+        OpenSsl.is_signed_by(signed, issuer)
+    }
+}
+
+/// The answers for all hosts.
+#[derive(Default)]
+struct Verdict {
+    exit: Exit,
+    refusing: Vec<String>,
+    lines: Vec<String>,
+    json: BTreeMap<String, Box<RawValue>>,
+}
+
+impl Verdict {
+    fn add(&mut self, judgement: Judgement) {
+        self.exit = self.exit.and(judgement.exit);
+        if judgement.exit != Exit::Fine {
+            self.refusing.push(judgement.host.clone());
+            // The first says yes or no of a certificate that does not exist yet.
+            let lines =
+                judgement.lines.iter().skip(1).filter(|line| !line.starts_with("certificate:"));
+            self.lines.extend(lines.map(|line| format!("    {line}")));
+        }
+        self.json.insert(judgement.host, judgement.json);
+    }
+
+    /// The first line: yes or no, and what to do.
+    fn first(&self, pin: Option<&str>) -> (&'static str, String) {
+        let hosts = self.refusing.join(", ");
+        let key = pin.map_or_else(|| "a new key".to_owned(), |pin| format!("the key {pin}"));
+        match self.exit {
+            Exit::Fine => ("yes", format!("clients accept a renewal with {key}")),
+            Exit::No => {
+                let hint = match pin {
+                    Some(_) => "publish its pin and wait until older pins have expired",
+                    None => "renew with the same key",
+                };
+                ("no", format!("a renewal with {key} locks out clients of {hosts}; {hint}"))
+            }
+            _ => (
+                "unknown",
+                format!("cannot tell whether clients of {hosts} accept a renewal with {key}"),
+            ),
+        }
+    }
+
+    fn print(self, pin: Option<String>, json: bool) -> std::io::Result<()> {
+        let (answer, first) = self.first(pin.as_deref());
+        if json {
+            return output::json(&Answer {
+                v: output::JSON_VERSION,
+                answer,
+                pin,
+                hosts: self.json,
+            });
+        }
+        let style = match self.exit {
+            Exit::Fine => output::GOOD,
+            Exit::No => output::BAD,
+            _ => output::NOTE,
+        };
+        output::line(&format!("{} {first}", output::accent(style, &format!("{answer}:"))))?;
+        self.lines.iter().try_for_each(|line| output::line(line))
+    }
+}
+
+/// The chain in a file.
+pub(crate) fn in_file(file: &str) -> Result<Vec<Arc<Certificate>>, (Exit, String)> {
+    let shown = output::path(Path::new(file));
+    let bytes = input::named(file.as_ref(), spki::MAX_FILE)
+        .map_err(|error| (error.exit().and(Exit::Undetermined), format!("{shown}: {error}")))?;
+    let read = encoded::certificates(&bytes).map(|one| one.map(Arc::new));
+    let chain =
+        read.collect::<Result<Vec<_>, _>>().map_err(|why| (Exit::No, format!("{shown}: {why}")))?;
+    match chain.is_empty() {
+        true => Err((Exit::No, format!("{shown}: contains no certificate"))),
+        false => Ok(chain),
+    }
+}
+
+/// The chains that a server presents for a host, or for its own name.
+pub(crate) fn presented(server: &str, host: Option<&String>) -> Result<Chains, (Exit, String)> {
+    const TIMEOUT: Duration = Duration::from_secs(10);
+    let address = Address::parse(server)
+        .ok_or_else(|| (Exit::Usage, "--server takes HOST or HOST:PORT".to_owned()))?;
+    let named = host.and_then(|host| Host::parse(host).ok());
+    let answer = presented::ask(&address, &named.unwrap_or(address.host.clone()), TIMEOUT)
+        .map_err(|error| (Exit::Undetermined, format!("{}: {error}", Excerpt::new(server))))?;
+    let chains = answer.chains.into_iter().map(|chain| {
+        let chain = chain.certificates.iter().map(|der| Certificate::from_der(der).map(Arc::new));
+        let chain = chain.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string());
+        chain.map(|chain| (server.to_owned(), chain))
+    });
+    let chains = chains.collect::<Result<Vec<_>, _>>();
+    chains.map_err(|error| (Exit::Undetermined, format!("{}: {error}", Excerpt::new(server))))
+}
+
+/// The `SubjectPublicKeyInfo` of the first key in a file, in DER.
+pub(crate) fn public_key(file: &OsStr) -> Result<Vec<u8>, (Exit, String)> {
+    let shown = output::path(Path::new(file));
+    let bytes = input::secret(Path::new(file), spki::MAX_FILE)
+        .map_err(|error| (Exit::Undetermined, format!("{shown}: {error}")))?;
+    let private = || {
+        let keys = hpkp_core::pem::blocks(&bytes).flatten();
+        let mut keys = keys.filter(|block| block.label.ends_with(b"PRIVATE KEY"));
+        let der = private_key::decode(&keys.next()?)?;
+        PKey::private_key_from_der(&der).ok()?.public_key_to_der().ok()
+    };
+    let public = || PKey::public_key_from_pem(&bytes).ok()?.public_key_to_der().ok();
+    let request = || X509Req::from_pem(&bytes).ok()?.public_key().ok()?.public_key_to_der().ok();
+    let certificate = || X509::from_pem(&bytes).ok()?.public_key().ok()?.public_key_to_der().ok();
+    let spki = private().or_else(public).or_else(request).or_else(certificate);
+    spki.ok_or_else(|| {
+        (
+            Exit::Undetermined,
+            format!("{shown}: no key in PEM that can be read; an encrypted key cannot"),
+        )
+    })
+}
+
+/// A key that nobody has.
+fn new_key() -> Result<Vec<u8>, ErrorStack> {
+    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
+    PKey::from_ec_key(EcKey::generate(&group)?)?.public_key_to_der()
+}
+
+/// The certificate with another key: `SubjectPublicKeyInfo` exchanged in its DER (RFC 5280 section 4.1).
+fn with_key(certificate: &[u8], spki: &[u8]) -> Option<Vec<u8>> {
+    const VERSION: u8 = 0xa0;
+    let (_, content, _) = private_key::element(certificate)?;
+    let (_, tbs, rest) = private_key::element(content)?;
+    let mut behind = tbs;
+    // The serial number, the algorithm, the issuer, the validity and the subject; before them the
+    // version, unless it is 1.
+    let count = if tbs.first() == Some(&VERSION) { 6 } else { 5 };
+    for _ in 0..count {
+        behind = private_key::element(behind)?.2;
+    }
+    let before = tbs.len() - behind.len();
+    let after = private_key::element(behind)?.2;
+    let tbs = sequence(&[&tbs[..before], spki, after].concat());
+    Some(sequence(&[&tbs, rest].concat()))
+}
+
+/// A SEQUENCE in DER.
+fn sequence(content: &[u8]) -> Vec<u8> {
+    let length = content.len().to_be_bytes();
+    let significant: Vec<u8> = length.iter().copied().skip_while(|byte| *byte == 0).collect();
+    let mut der = vec![0x30];
+    match significant.as_slice() {
+        [] => der.push(0),
+        [one] if *one < 0x80 => der.push(*one),
+        more => {
+            der.push(0x80 | u8::try_from(more.len()).unwrap_or(4));
+            der.extend_from_slice(more);
+        }
+    }
+    der.extend_from_slice(content);
+    der
+}

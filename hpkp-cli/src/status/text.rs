@@ -1,0 +1,183 @@
+//! The report as lines for people.
+
+use hpkp_core::text::ShellWord;
+
+use super::report::{
+    Answer, DirectoryReport, Expiry, HostReport, Recorded, Report, Served, WriterReport,
+};
+use crate::encoded;
+use crate::output::{self, BAD, GOOD, NOTE, accent, counted};
+use crate::published::store::{self, Store};
+use crate::time::duration;
+
+/// How many of the things that expire are listed.
+const NEXT: usize = 10;
+
+/// The lines.
+pub(super) fn render(report: &Report, store: &Store) -> String {
+    let mut lines = Vec::new();
+    for directory in &report.directories {
+        lines.push(self::directory(directory));
+    }
+    lines.extend(report.writers.iter().map(writer));
+    for host in &report.hosts {
+        lines.extend(self::host(host));
+    }
+    if report.hosts.is_empty() {
+        lines.push("no recorded pins that clients may still hold".to_owned());
+    }
+    lines.extend(next(report));
+    lines.push(conclusion(report, store));
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+fn directory(directory: &DirectoryReport) -> String {
+    let path = store::shown(&directory.path);
+    match (directory.usable, directory.unread.len()) {
+        (false, _) => format!("{path}: {}", accent(BAD, "cannot be used")),
+        (true, 0) => format!("{path}: all records read"),
+        (true, unread) => {
+            format!("{path}: {}", accent(BAD, &format!("{} not read", counted(unread, "file"))))
+        }
+    }
+}
+
+fn writer(writer: &WriterReport) -> String {
+    let copy = if writer.own { "" } else { " (copy)" };
+    let mut parts = Vec::new();
+    match (writer.last_configuration, writer.last_record) {
+        (Some(at), _) => parts.push(format!("last accepted configuration {at}")),
+        (None, Some(at)) => parts.push(format!("last record {at}")),
+        (None, None) => parts.push("has never written".to_owned()),
+    }
+    if writer.stopped == Some(true) {
+        parts.push("stopped".to_owned());
+    }
+    match writer.recorded {
+        Recorded::Yes => parts.push("everything is recorded".to_owned()),
+        Recorded::No => parts.push(accent(BAD, "a write has failed")),
+        Recorded::Unknown => parts.push(accent(BAD, "a write may have failed")),
+        Recorded::NotNoted => {}
+    }
+    if !writer.withheld.is_empty() {
+        let hosts = counted(writer.withheld.len(), "host");
+        parts.push(accent(NOTE, &format!("withholds the header of {hosts}")));
+    }
+    format!("    {}{copy}: {}", writer.writer, parts.join(", "))
+}
+
+fn host(host: &HostReport) -> Vec<String> {
+    let answer = match host.answer {
+        Answer::Yes => format!("{} clients accept the presented keys", accent(GOOD, "yes:")),
+        Answer::No => format!("{} clients are locked out", accent(BAD, "no:")),
+        Answer::Unknown => {
+            format!(
+                "{} cannot tell whether clients accept what is presented",
+                accent(NOTE, "unknown:")
+            )
+        }
+        Answer::NotAsked => match host.not_asked {
+            Some(why) => format!("not asked: {why}"),
+            None => "not asked".to_owned(),
+        },
+    };
+    let mut lines = vec![format!("{}: {answer}", host.host)];
+    for served in &host.served {
+        lines.extend(self::served(served));
+    }
+    if host.served.iter().all(|served| served.chains.is_empty()) {
+        lines.extend(host.on_record.iter().map(|one| {
+            let ports: Vec<String> = one.ports.iter().map(ToString::to_string).collect();
+            format!(
+                "    on record, port {}: {}; presented by {} since {}",
+                ports.join(", "),
+                one.leaves.join(", "),
+                one.writer,
+                one.since
+            )
+        }));
+    }
+    lines.extend(host.published.iter().map(|one| format!("    held: {}", one.line())));
+    lines.extend(host.withheld_by.iter().map(|writer| {
+        format!("    {} {writer} sends no header for this host", accent(NOTE, "withheld:"))
+    }));
+    if !host.backup_pins.is_empty() {
+        lines.push(format!("    backup: {}", host.backup_pins.join(", ")));
+    }
+    lines.extend(host.next_step.advice.iter().map(|line| match line.strip_prefix("    ") {
+        Some(command) => format!("        {command}"),
+        None => format!("    {line}"),
+    }));
+    lines
+}
+
+fn served(served: &Served) -> Vec<String> {
+    let mut lines = Vec::new();
+    for chain in &served.chains {
+        let Some(leaf) = chain.first() else { continue };
+        let subject = leaf.subject.as_deref().unwrap_or_default();
+        let expires = leaf.not_after.as_deref().unwrap_or("never");
+        lines.push(format!(
+            "    presented at {}: {}  {}, expires {expires}",
+            served.address,
+            leaf.pin,
+            encoded::label(subject, &leaf.dns_names)
+        ));
+    }
+    lines.extend(served.findings.iter().map(|finding| format!("        {}", finding.summary)));
+    lines.extend(
+        served.locks_out.iter().map(|id| format!("        locks out clients of record {id}")),
+    );
+    lines.extend(served.errors.iter().map(|error| format!("    {}: {error}", served.address)));
+    lines
+}
+
+fn next(report: &Report) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for next in report.next.iter().take(NEXT) {
+        let what = match next.what {
+            Expiry::Pins => format!("pins of {} expire (record {})", next.host, next.of),
+            Expiry::Certificate => format!("certificate of {} expires ({})", next.host, next.of),
+        };
+        let left = next.at.0.saturating_sub(report.at.0);
+        let left = match left {
+            ..=0 => "expired".to_owned(),
+            // Whole days say enough; what is less than two days away is told in hours.
+            172_800.. => format!("in {}", duration(left / 86_400 * 86_400)),
+            _ => format!("in {}", duration((left / 3_600 * 3_600).max(60))),
+        };
+        lines.push(format!("next: {} ({left}): {what}", next.at));
+    }
+    if report.next.len() > NEXT {
+        lines.push(format!(
+            "and {} more that expire later: --json lists them",
+            report.next.len() - NEXT
+        ));
+    }
+    lines
+}
+
+fn conclusion(report: &Report, store: &Store) -> String {
+    let hosts = |answer| report.hosts.iter().filter(move |host| host.answer == answer);
+    let named = |answer| {
+        let names: Vec<&str> = hosts(answer).take(3).map(|host| host.host.as_str()).collect();
+        let more = hosts(answer).count() - names.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("{}{more}", names.join(", "))
+    };
+    match report.answer {
+        Answer::Yes => accent(GOOD, "yes: clients accept what is presented"),
+        Answer::No => {
+            let text = format!("no: clients are locked out of {}", named(Answer::No));
+            let directory = ShellWord::new(store.path()).to_string();
+            let first = hosts(Answer::No).next().map_or("HOST", |host| host.host.as_str());
+            format!("{}; see: hpkp published -d {directory} why {first}", accent(BAD, &text))
+        }
+        Answer::Unknown => {
+            let names = named(Answer::Unknown);
+            accent(NOTE, &format!("unknown: cannot tell whether clients of {names} are locked out"))
+        }
+        Answer::NotAsked => output::printable("no server was asked"),
+    }
+}

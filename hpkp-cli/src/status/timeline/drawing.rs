@@ -1,0 +1,202 @@
+//! What is drawn, before it is known with what: rows with bars on one axis of time.
+
+use std::collections::BTreeSet;
+
+use hpkp_core::text::Excerpt;
+
+use crate::encoded;
+use crate::status::gather::presented_pins;
+use crate::status::report::{Answer, Held, HostReport, Report, Served, StepKind};
+use crate::time::duration;
+use hpkp_core::date;
+
+/// The seconds of a day.
+const DAY: i64 = 86_400;
+
+/// A picture.
+pub(super) struct Drawing {
+    /// Where the axis begins and ends, in seconds since 1970 UTC.
+    pub(super) start: i64,
+    pub(super) end: i64,
+    pub(super) now: i64,
+    pub(super) rows: Vec<Row>,
+}
+
+/// A line of the picture.
+pub(super) enum Row {
+    Host {
+        name: String,
+        answer: Answer,
+    },
+    Bar(Bar),
+    /// A pin of the bar above.
+    Pin {
+        pin: String,
+        is_presented: bool,
+    },
+    /// From when on something may be done.
+    Step {
+        at: Option<i64>,
+        text: String,
+    },
+}
+
+/// A span of time.
+pub(super) struct Bar {
+    pub(super) kind: BarKind,
+    pub(super) label: String,
+    /// When it ends, in words.
+    pub(super) end: String,
+    pub(super) from: i64,
+    /// Up to when clients get the pins.
+    pub(super) solid_until: i64,
+    /// Up to when they hold them. None where that has no end.
+    pub(super) until: Option<i64>,
+}
+
+/// What a bar is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BarKind {
+    Held,
+    Waived,
+    Presented,
+}
+
+impl Drawing {
+    pub(super) fn new(report: &Report) -> Self {
+        let now = report.at.0;
+        let rows: Vec<Row> = report.hosts.iter().flat_map(|host| rows(host, now)).collect();
+        let bars = || {
+            rows.iter().filter_map(|row| match row {
+                Row::Bar(bar) => Some(bar),
+                _ => None,
+            })
+        };
+        let steps = rows.iter().filter_map(|row| match row {
+            Row::Step { at, .. } => *at,
+            _ => None,
+        });
+        let last = bars().filter_map(|bar| bar.until).chain(steps).max().unwrap_or(now);
+        // A root's certificate, or pins of a far day, must not press all else into one place.
+        let last = last.clamp(now + DAY, now + 3 * 365 * DAY);
+        let first = bars().map(|bar| bar.from).min().unwrap_or(now);
+        let first = first.clamp(now - (last - now), now - DAY);
+        let margin = (last - first) / 20;
+        Self { start: first, end: last + margin, now, rows }
+    }
+
+    /// Where a time lies on an axis of this length.
+    pub(super) fn place(&self, time: i64, length: usize) -> usize {
+        let span = i128::from(self.end - self.start).max(1);
+        let time = i128::from(time.clamp(self.start, self.end) - self.start);
+        usize::try_from(time * length as i128 / span).unwrap_or(0)
+    }
+
+    /// The days that are written at the axis: its begin, now and its end.
+    pub(super) fn day(time: i64) -> String {
+        date::format(time).chars().take(10).collect()
+    }
+}
+
+fn rows(host: &HostReport, now: i64) -> Vec<Row> {
+    let mut rows = vec![Row::Host { name: host.host.clone(), answer: host.answer }];
+    let presented: BTreeSet<&str> = presented_pins(host).collect();
+    for held in &host.held {
+        rows.push(Row::Bar(bar(held, now)));
+        let of_pin = |pin: String| Row::Pin { is_presented: presented.contains(pin.as_str()), pin };
+        match held.tlsa.is_empty() {
+            true => rows.extend(held.pins.iter().map(|pin| of_pin(format!("sha256/{pin}")))),
+            false => {
+                rows.extend(
+                    held.tlsa.iter().map(|one| of_pin(format!("TLSA {}", Excerpt::new(one)))),
+                );
+            }
+        }
+    }
+    for served in &host.served {
+        rows.extend(served_bars(host, served, now));
+    }
+    if host.served.iter().all(|one| one.chains.is_empty()) {
+        for one in &host.on_record {
+            rows.extend(one.leaves.iter().map(|pin| {
+                Row::Bar(Bar {
+                    kind: BarKind::Presented,
+                    label: format!("on record: {}", short(pin)),
+                    end: format!("presented by {} since {}", one.writer, one.since),
+                    from: one.since.0,
+                    solid_until: now,
+                    until: Some(now),
+                })
+            }));
+        }
+    }
+    let step = &host.next_step;
+    let at = step.at.map(|at| at.0);
+    match step.kind {
+        StepKind::Free => {}
+        StepKind::LoadPinnedKey => {
+            let text = "next step: load a certificate for a key of which each client holds a pin";
+            rows.push(Row::Step { at, text: text.to_owned() });
+        }
+        StepKind::ChangeKey => {
+            let day = at.map(date::format).unwrap_or_default();
+            rows.push(Row::Step {
+                at,
+                text: format!(
+                    "next step: publish the new pin now; the certificate may change on {day}"
+                ),
+            });
+        }
+        StepKind::EndRecords => {
+            let text =
+                "next step: pins that do not expire: release the new pin, end the old records";
+            rows.push(Row::Step { at, text: text.to_owned() });
+        }
+    }
+    rows
+}
+
+fn bar(held: &Held, now: i64) -> Bar {
+    let (until, end) = match (held.until, held.after) {
+        (Some(until), _) => (Some(until), format!("until {}", date::format(until))),
+        (None, Some(after)) => (
+            Some(now.saturating_add(after)),
+            format!("sent now; until {} after that ends", duration(after)),
+        ),
+        (None, None) => (None, "does not expire".to_owned()),
+    };
+    let waived = if held.waived { ", waived" } else { "" };
+    Bar {
+        kind: if held.waived { BarKind::Waived } else { BarKind::Held },
+        label: held.what.clone(),
+        end: format!("{end}{waived}"),
+        from: held.from,
+        solid_until: held.published_until.unwrap_or(now),
+        until,
+    }
+}
+
+/// The certificates that are presented, each from its record or from now on.
+fn served_bars(host: &HostReport, served: &Served, now: i64) -> Vec<Row> {
+    let leaves = served.chains.iter().filter_map(|chain| chain.first());
+    let bars = leaves.map(|leaf| {
+        let until = leaf.not_after.as_deref().and_then(date::parse);
+        let recorded = host.on_record.iter().find(|one| one.leaves.contains(&leaf.pin));
+        let subject = leaf.subject.as_deref().unwrap_or_default();
+        let expires = leaf.not_after.as_deref().unwrap_or("never");
+        Row::Bar(Bar {
+            kind: BarKind::Presented,
+            label: format!("port {}: {}", served.port, short(&leaf.pin)),
+            end: format!("{} expires {expires}", encoded::label(subject, &leaf.dns_names)),
+            from: recorded.map_or(now, |one| one.since.0),
+            solid_until: now,
+            until,
+        })
+    });
+    bars.collect()
+}
+
+/// The first letters of a pin, by which it is found among others.
+fn short(pin: &str) -> String {
+    pin.get(..15).map_or_else(|| pin.to_owned(), |first| format!("{first}..."))
+}

@@ -1,0 +1,47 @@
+//! The certificates in a file that a server is going to load.
+
+use hpkp_core::check::Certificates;
+use hpkp_core::finding::{Code, Text};
+use hpkp_core::pem;
+use hpkp_core::text::Excerpt;
+
+use crate::file;
+
+/// The largest file of certificates, in octets. The servers have no such limit; the longest chain that is
+/// accepted takes a hundredth of it.
+const MAX_FILE: usize = 32 << 20;
+
+/// The certificates in a PEM file, in DER. Other objects in it are passed over, as OpenSSL does.
+///
+/// # Errors
+/// What cannot be read or is no PEM, and what is too large.
+pub fn certificates_in(path: &str) -> Result<Vec<Vec<u8>>, Certificates> {
+    let shown = Excerpt::new(path);
+    let unusable = |code, what: &str| {
+        let text = format!("cannot use the certificates in \"{shown}\": {what}");
+        Certificates::Unusable(code, Text::new(text))
+    };
+    let unreadable = |what: &str| unusable(Code::UnreadableCertificate, what);
+    let octets = file::read(path, MAX_FILE).map_err(|error| unreadable(&error.to_string()))?;
+    if octets.len() > MAX_FILE {
+        let what = format!("larger than {MAX_FILE} bytes");
+        return Err(unusable(Code::OversizedInput, &what));
+    }
+    certificates_of(&octets).map_err(unreadable)
+}
+
+/// The certificates in a text in PEM, in DER. Other objects in it are passed over, as OpenSSL does.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn certificates_of(text: &[u8]) -> Result<Vec<Vec<u8>>, &'static str> {
+    let mut certificates = Vec::new();
+    for block in pem::blocks(text) {
+        let block = block.map_err(|_| "truncated")?;
+        if matches!(block.label, b"CERTIFICATE" | b"X509 CERTIFICATE" | b"TRUSTED CERTIFICATE") {
+            let der = block.decode().map_err(|_| "invalid base64")?;
+            certificates.push(der);
+        }
+    }
+    Ok(certificates)
+}

@@ -1,0 +1,98 @@
+//! What a configuration of Apache httpd says, without httpd: its directives, its virtual hosts, the
+//! certificates that mod_ssl and mod_md are going to load, and what the check compares. The module takes
+//! these from what httpd has read, the command from the text; from here on both take one way, so that they
+//! give one answer.
+
+mod directives;
+mod managed;
+mod tls;
+mod vhost;
+
+use std::collections::BTreeSet;
+
+use hpkp_core::check::{
+    Certificates, Context, Deployment, Host, Listener, Names, Noticed, Records,
+};
+use hpkp_core::finding::{Code, Finding, Location, Text};
+
+use crate::loader::{self, Loader};
+use crate::setting::GlobalSettings;
+
+pub use directives::{define, policy_directive, set_global, set_in_policy, set_in_server};
+pub use managed::ManagedDomains;
+pub use tls::{NOT_YET, Tls, TlsDirectives};
+pub use vhost::{Address, Server, listeners, mark_asked};
+
+/// What the directives are called here.
+const NAMES: Names = Names {
+    max_age: "HPKPMaxAge",
+    report_uri: "HPKPReportURI",
+    trusted_certificate: "HPKPTrustedCertificate",
+    published_pins: "HPKPPublishedPins",
+    not_served_here: "HPKPNotServedHere",
+    reject_handshake: None,
+};
+
+/// What the servers present, none for one that is not on TLS, and what their policies say. `ports` are
+/// those of all `Listen` directives.
+#[must_use]
+pub fn deployment<H>(
+    servers: &[Server<H>],
+    presented: Vec<Option<Certificates>>,
+    ports: &BTreeSet<u16>,
+    loader: &mut Loader<'_>,
+    global: &GlobalSettings,
+    records: Option<Records>,
+) -> Deployment {
+    let is_tls: Vec<bool> = presented.iter().map(Option::is_some).collect();
+    let listeners = listeners(servers, &is_tls, ports);
+    let listening: Vec<(u16, String)> =
+        listeners.iter().map(|listener| (listener.port, String::new())).collect();
+    let by_public_port = |listener: Listener| {
+        let ports = global.public_ports.of(listener.port, "");
+        ports.into_iter().map(move |port| Listener { port, ..listener.clone() })
+    };
+    let mut deployment = Deployment {
+        policies: loader::resolve(&global.policies),
+        names: NAMES,
+        listeners: listeners.into_iter().flat_map(by_public_port).collect(),
+        records,
+        not_served_here: global.not_served_here.clone(),
+        noticed: global.public_ports.unused(&listening).collect::<Vec<Noticed>>(),
+        ..Deployment::default()
+    };
+    let has_hosts = servers.len() > 1;
+    for (server, certificates) in servers.iter().zip(presented) {
+        let tls = certificates.is_some();
+        let own = certificates.map(|certificates| {
+            let trust = loader.trust(server.settings.trusted.as_ref());
+            deployment.contexts.push(Context { certificates, trust });
+            deployment.contexts.len() - 1
+        });
+        let [enforced, report_only] = server.settings.policies().map(|policy_use| {
+            let mut policy_use = policy_use.cloned()?;
+            // What stands outside all virtual hosts is meant for them.
+            policy_use.own &= !(has_hosts && deployment.hosts.is_empty());
+            Some(policy_use)
+        });
+        deployment.hosts.push(Host {
+            label: server.label.clone(),
+            names: server.names.clone(),
+            tls,
+            contexts: own.filter(|_| server.is_asked).into_iter().collect(),
+            check: server.check,
+            enforced,
+            report_only,
+            accepted: Vec::new(),
+            serving: Vec::new(),
+        });
+    }
+    deployment
+}
+
+/// What is found where mod_ssl is not loaded. It is about no directive.
+#[must_use]
+pub fn without_tls() -> Finding {
+    let text = "mod_ssl is not loaded, so no server uses TLS and no header is sent; to load it: a2enmod ssl";
+    Finding::new(Code::NoTls, Location { file: "-".into(), line: 0 }, Text::new(text))
+}

@@ -1,0 +1,140 @@
+//! The values of httpd's directives (`docs/reference/directives.md`), with httpd's own phrases for what is
+//! wrong with them. httpd itself counts their arguments and knows where they may stand.
+
+use hpkp_core::finding::Location;
+use hpkp_core::policy::PolicySpec;
+use hpkp_core::text::Excerpt;
+
+use crate::setting::{
+    self, GlobalSettings, PolicyDirective, ServerSettings, SettingError, UseSetting,
+};
+
+/// A directive's error in httpd's manner: the directive first.
+fn phrase(error: SettingError, name: &str, value: &str) -> String {
+    match error {
+        SettingError::Duplicate => format!("duplicate {name}"),
+        SettingError::NoChoice(choices) => {
+            format!("{name} must be {choices}, not \"{}\"", Excerpt::new(value))
+        }
+        SettingError::Finding(code, text) => format!("hpkp: [{code}] -: {text}"),
+        SettingError::Text(text) => format!("hpkp: {name}: {text}"),
+    }
+}
+
+/// Handles a directive of a server; of two in one place the later counts, as it does with most directives
+/// of httpd. `name` is as the table of directives has it; `full_path` makes a path absolute as httpd does.
+///
+/// # Errors
+/// What is wrong, as httpd says it.
+pub fn set_in_server(
+    settings: &mut ServerSettings,
+    name: &str,
+    value: &str,
+    at: Location,
+    full_path: impl FnOnce(&str) -> String,
+) -> Result<(), String> {
+    match name {
+        "HPKPUse" | "HPKPUseReportOnly" => {
+            let setting = match name {
+                "HPKPUse" => &mut settings.enforced,
+                _ => &mut settings.report_only,
+            };
+            let value = if value.eq_ignore_ascii_case("off") { "off" } else { value };
+            *setting = UseSetting::new(value, at);
+        }
+        "HPKPCheck" => {
+            let chosen = setting::choose(setting::CHECK, value, true);
+            settings.check = Some(chosen.map_err(|error| phrase(error, name, value))?);
+        }
+        "HPKPTrustedCertificate" => settings.trusted = Some((full_path(value), at)),
+        _ => return Err(unknown(name)),
+    }
+    Ok(())
+}
+
+/// Handles a directive outside all servers: `text` are its arguments as they are written, `words` the same
+/// without quotation marks.
+///
+/// # Errors
+/// What is wrong, as httpd says it.
+pub fn set_global(
+    settings: &mut GlobalSettings,
+    name: &str,
+    (text, words): (&str, &[String]),
+    at: Location,
+    full_path: impl FnOnce(&str) -> String,
+) -> Result<(), String> {
+    let done = match name {
+        "HPKPOnStart" => setting::choose(setting::ON_START, text, true)
+            .map(|chosen| settings.on_start = Some(chosen)),
+        "HPKPPublishedPins" => setting::add_records(&mut settings.published, words, at, full_path),
+        "HPKPPublicPort" => {
+            let [listen, public] = words else {
+                return Err(format!("{name} takes two arguments, as in {name} 8443 443"));
+            };
+            settings.public_ports.add(listen, public, at, false)
+        }
+        "HPKPNotServedHere" => {
+            if words.is_empty() {
+                let example = format!("{name} api.example.com");
+                return Err(format!("{name} takes one or more hosts, as in {example}"));
+            }
+            setting::add_not_served_here(&mut settings.not_served_here, words, &at)
+        }
+        _ => return Err(unknown(name)),
+    };
+    done.map_err(|error| phrase(error, name, text))
+}
+
+/// Begins a policy's block. `words` are its arguments, the last one with the closing bracket cut off.
+///
+/// # Errors
+/// What is wrong, as httpd says it.
+pub fn define(
+    settings: &mut GlobalSettings,
+    words: Vec<String>,
+    at: Location,
+) -> Result<(), String> {
+    let usage = || "<HPKPPolicy> takes one name, as in <HPKPPolicy site>".to_owned();
+    let [name] = <[String; 1]>::try_from(words).map_err(|_| usage())?;
+    if name.is_empty() {
+        return Err(usage());
+    }
+    setting::define(&mut settings.policies, &name, at)
+        .map_err(|error| phrase(error, "<HPKPPolicy>", &name))
+}
+
+/// The directive of a policy that has this name.
+#[must_use]
+pub fn policy_directive(name: &str) -> Option<PolicyDirective> {
+    [
+        ("HPKPPin", PolicyDirective::Pin),
+        ("HPKPMaxAge", PolicyDirective::MaxAge),
+        ("HPKPIncludeSubDomains", PolicyDirective::IncludeSubdomains),
+        ("HPKPReportURI", PolicyDirective::ReportUri),
+    ]
+    .into_iter()
+    .find_map(|(known, directive)| known.eq_ignore_ascii_case(name).then_some(directive))
+}
+
+/// Handles a directive inside a policy, none where it stands outside.
+///
+/// # Errors
+/// What is wrong, as httpd says it.
+pub fn set_in_policy(
+    policy: Option<&mut PolicySpec>,
+    name: &str,
+    value: &str,
+    at: Location,
+    full_path: impl FnOnce(&str) -> String,
+) -> Result<(), String> {
+    let (Some(directive), Some(policy)) = (policy_directive(name), policy) else {
+        return Err(format!("{name} not allowed outside <HPKPPolicy>"));
+    };
+    setting::set(policy, (directive, name), value, at, full_path, true)
+        .map_err(|error| phrase(error, name, value))
+}
+
+fn unknown(name: &str) -> String {
+    format!("unknown directive \"{}\"", Excerpt::new(name))
+}

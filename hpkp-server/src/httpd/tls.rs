@@ -1,0 +1,322 @@
+//! The files that mod_ssl is going to load, found by its directives.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use hpkp_core::certificate::Certificate;
+use hpkp_core::check::Certificates;
+use hpkp_core::finding::{Code, Location, Text};
+use hpkp_core::path::{CertificateFile, Chain};
+use hpkp_core::published::Fingerprint;
+use hpkp_core::text::Excerpt;
+
+use super::{ManagedDomains, Server};
+use crate::certificate_file::certificates_in;
+use crate::file;
+use crate::loader::{Loader, NamedChain};
+use crate::openssl::ChainSource;
+
+/// What the directives of mod_ssl say in one place.
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    engine: Option<bool>,
+    certificates: Vec<String>,
+    /// The files of their keys, in the same order; a certificate without one has the key in its file.
+    keys: Vec<String>,
+    chain: Option<String>,
+    /// Trusted for client certificates; OpenSSL takes a missing chain from there too.
+    authorities: Option<String>,
+    directory_of_authorities: Option<String>,
+    /// What is said in OpenSSL's own terms, in order.
+    commands: Vec<Command>,
+}
+
+/// An `SSLOpenSSLConfCmd` that changes which certificates are sent.
+#[derive(Clone, Debug)]
+enum Command {
+    /// A file with a leaf and its chain, loaded behind all others.
+    Certificate(String),
+    /// Where a missing chain is taken from, in place of the authorities.
+    Chain(ChainSource),
+    /// The same, from where we cannot look; its name and where it stands.
+    Unseen(String, Location),
+}
+
+/// The directives of mod_ssl and mod_md in the whole configuration. A `P` is the place of a virtual host.
+#[derive(Debug)]
+pub struct TlsDirectives<P> {
+    /// Outside all virtual hosts.
+    pub main: Tls,
+    /// Those of virtual hosts.
+    pub hosts: HashMap<P, Tls>,
+    /// What mod_md is told.
+    pub managed: ManagedDomains,
+}
+
+impl<P: Eq + Hash> TlsDirectives<P> {
+    /// None so far.
+    #[must_use]
+    pub fn new(managed: ManagedDomains) -> Self {
+        Self { main: Tls::default(), hosts: HashMap::new(), managed }
+    }
+
+    fn of(&self, place: &P) -> Tls {
+        match self.hosts.get(place) {
+            Some(own) => own.merged(&self.main),
+            None => self.main.clone(),
+        }
+    }
+
+    /// What mod_ssl has loaded for a server, with the files that it is from: those that begin with the
+    /// very leaf. One that has been replaced since then is not named. `leaves` are those read so far.
+    #[must_use]
+    pub fn named<H>(
+        &self,
+        server: &Server<H>,
+        place: &P,
+        loaded: Certificates,
+        leaves: &mut HashMap<String, Option<Fingerprint>>,
+    ) -> Certificates {
+        let Certificates::Loaded(chains) = loaded else { return loaded };
+        let tls = self.of(place);
+        let own = tls.certificates.iter().enumerate();
+        let mut files: Vec<(String, String)> = own
+            .map(|(index, path)| (path.clone(), tls.keys.get(index).unwrap_or(path).clone()))
+            .collect();
+        let managed = self.managed.files(server).and_then(Result::ok);
+        let commanded = tls.commands.into_iter().filter_map(|command| match command {
+            Command::Certificate(path) => Some(path),
+            _ => None,
+        });
+        let others = managed.into_iter().flatten().chain(commanded);
+        files.extend(others.map(|path| (path.clone(), path)));
+        let chain = |chain: Chain| {
+            let leaf = Some(chain.leaf().fingerprint());
+            let found = files.iter().find(|(path, _)| {
+                *leaves.entry(path.clone()).or_insert_with(|| leaf_in(path)) == leaf
+            });
+            let file = found.map(|(path, key)| {
+                let keys = file::directory_of_keys(key);
+                Arc::new(CertificateFile { path: path.clone(), keys })
+            });
+            chain.with_file(file)
+        };
+        Certificates::Loaded(chains.into_iter().map(chain).collect())
+    }
+
+    /// What mod_ssl is going to load for a server; none where it is not on TLS. `listens_on_https` says
+    /// whether a `Listen` directive makes its protocol `https` where the server says nothing.
+    pub fn certificates<H>(
+        &self,
+        server: &Server<H>,
+        place: &P,
+        listens_on_https: impl FnOnce() -> bool,
+        loader: &mut Loader<'_>,
+    ) -> Option<Certificates> {
+        let tls = self.of(place);
+        let is_tls =
+            tls.engine.unwrap_or_else(|| !tls.certificates.is_empty() && listens_on_https());
+        if !is_tls {
+            return None;
+        }
+        let mut files = tls.certificates.clone();
+        let mut chain = tls.chain.as_deref();
+        if let Some(managed) = self.managed.files(server) {
+            match managed {
+                // A directory of mod_md may have none yet, then it has one of its own for a while.
+                Ok(managed) if managed.is_empty() && files.is_empty() => {
+                    return Some(NOT_YET);
+                }
+                Ok(managed) => {
+                    chain = chain.filter(|_| managed.is_empty());
+                    files.extend(managed);
+                }
+                Err(text) => {
+                    let text = Text::new(text);
+                    return Some(Certificates::Unusable(Code::UnreadableCertificate, text));
+                }
+            }
+        }
+        if let Some(token) = files.iter().find(|file| file.starts_with("pkcs11:")) {
+            let what = format!("certificate \"{}\" is not in a file", Excerpt::new(token));
+            return Some(Certificates::Later(what));
+        }
+        Some(match chains(&files, chain, &tls, loader) {
+            Ok(chains) => loader.chains(chains),
+            Err(unusable) => unusable,
+        })
+    }
+}
+
+/// The chains of a list of files, as mod_ssl loads them.
+fn chains(
+    files: &[String],
+    chain_file: Option<&str>,
+    tls: &Tls,
+    loader: &mut Loader<'_>,
+) -> Result<Vec<NamedChain>, Certificates> {
+    let extra = match chain_file {
+        Some(path) => {
+            let mut extra = certificates_in(path)?;
+            // A chain file that is the certificate's own begins with the leaf.
+            if files.iter().any(|file| file == path) && !extra.is_empty() {
+                extra.remove(0);
+            }
+            extra
+        }
+        None => Vec::new(),
+    };
+    let by_command = tls.commands.iter().filter_map(|command| match command {
+        Command::Certificate(path) => Some((path, false)),
+        _ => None,
+    });
+    // With a chain file mod_ssl takes the leaf alone from a certificate's own.
+    let all: Vec<(&String, bool)> =
+        files.iter().map(|path| (path, chain_file.is_some())).chain(by_command).collect();
+    // Of several certificates of one type of key, OpenSSL has the last.
+    let mut by_type: Vec<(Vec<u8>, NamedChain)> = Vec::new();
+    for (index, &(path, leaf_alone)) in all.iter().enumerate() {
+        let mut chain = certificates_in(path)?;
+        if chain.is_empty() {
+            let text = format!("the file \"{}\" contains no certificate", Excerpt::new(path));
+            return Err(Certificates::Unusable(Code::UnreadableCertificate, Text::new(text)));
+        }
+        if leaf_alone {
+            chain.truncate(1);
+        }
+        if chain.len() == 1 {
+            chain.extend(extra.iter().cloned());
+        }
+        if chain.len() == 1 {
+            chain = completed(&chain[0], tls, loader)?;
+        }
+        let key_type = match all.len() {
+            1 => Vec::new(),
+            // What cannot be parsed is said later.
+            _ => Certificate::from_der(&chain[0])
+                .map_or_else(|_| chain[0].clone(), |leaf| leaf.key_algorithm().to_vec()),
+        };
+        by_type.retain(|(earlier, _)| *earlier != key_type);
+        let key = tls.keys.get(index).filter(|_| index < tls.certificates.len());
+        let keys = file::directory_of_keys(key.unwrap_or(path));
+        let file = CertificateFile { path: path.clone(), keys };
+        by_type.push((key_type, (chain, Some(Arc::new(file)))));
+    }
+    Ok(by_type.into_iter().map(|(_, chain)| chain).collect())
+}
+
+/// What OpenSSL will send of a leaf for which no chain is configured: what it finds above it among the
+/// certificates that are there for chains or, without such, among the authorities for client
+/// certificates.
+fn completed(
+    leaf: &[u8],
+    tls: &Tls,
+    loader: &mut Loader<'_>,
+) -> Result<Vec<Vec<u8>>, Certificates> {
+    let mut sources = Vec::new();
+    for command in &tls.commands {
+        match command {
+            Command::Chain(source) => sources.push(source.clone()),
+            Command::Unseen(name, at) => {
+                let what = format!(
+                    "only mod_ssl can read \"SSLOpenSSLConfCmd {name}\" (configured at {at})"
+                );
+                return Err(Certificates::Later(what));
+            }
+            Command::Certificate(_) => {}
+        }
+    }
+    if sources.is_empty() {
+        sources.extend(tls.authorities.clone().map(ChainSource::File));
+        sources.extend(tls.directory_of_authorities.clone().map(ChainSource::Directory));
+    }
+    if sources.is_empty() {
+        return Ok(vec![leaf.to_vec()]);
+    }
+    for source in &sources {
+        // A FIFO would make OpenSSL wait.
+        let is_there = fs::metadata(source.path()).is_ok_and(|found| match source {
+            ChainSource::File(_) => found.is_file(),
+            ChainSource::Directory(_) => found.is_dir(),
+        });
+        if !is_there {
+            let path = Excerpt::new(source.path());
+            let text = format!("cannot read \"{path}\", from which OpenSSL completes the chain");
+            return Err(Certificates::Unusable(Code::UnreadableCertificate, Text::new(text)));
+        }
+    }
+    loader.completed(leaf, sources).map_err(|(code, text)| Certificates::Unusable(code, text))
+}
+
+/// Said where mod_md has no certificate yet, at a test as at a start.
+pub const NOT_YET: Certificates = Certificates::NotKnown {
+    why: Cow::Borrowed("mod_md has no certificate for this host yet"),
+    remedy: "reload once it has one; the certificate is checked then",
+};
+
+impl Tls {
+    /// Reads a directive, whose name is in lower case. One that is not of mod_ssl is passed over.
+    pub fn read(
+        &mut self,
+        name: &str,
+        words: &[String],
+        at: &Location,
+        full_path: &dyn Fn(&str) -> String,
+    ) {
+        let Some(first) = words.first() else { return };
+        let path = || full_path(first);
+        match name {
+            "sslengine" => self.engine = Some(!first.eq_ignore_ascii_case("off")),
+            "sslcertificatefile" if first.starts_with("pkcs11:") => {
+                self.certificates.push(first.clone());
+            }
+            "sslcertificatefile" => self.certificates.push(path()),
+            "sslcertificatekeyfile" => self.keys.push(path()),
+            "sslcertificatechainfile" => self.chain = Some(path()),
+            "sslcacertificatefile" => self.authorities = Some(path()),
+            "sslcacertificatepath" => self.directory_of_authorities = Some(path()),
+            "sslopensslconfcmd" => {
+                let Some(value) = words.get(1) else { return };
+                let path = full_path(value);
+                // OpenSSL does not tell upper from lower case here.
+                self.commands.extend(match first.to_ascii_lowercase().as_str() {
+                    "certificate" => Some(Command::Certificate(path)),
+                    "chaincafile" => Some(Command::Chain(ChainSource::File(path))),
+                    "chaincapath" => Some(Command::Chain(ChainSource::Directory(path))),
+                    other if other.starts_with("chainca") => {
+                        Some(Command::Unseen(first.clone(), at.clone()))
+                    }
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// A virtual host's directives and, where it says nothing, the main server's. Of certificates,
+    /// each takes the place of the main server's of the same number; mod_ssl knows 256 places.
+    fn merged(&self, main: &Self) -> Self {
+        let own = self.certificates.len();
+        let inherited = main.certificates.iter().skip(own);
+        Self {
+            engine: self.engine.or(main.engine),
+            certificates: self.certificates.iter().chain(inherited).cloned().collect(),
+            keys: self.keys.iter().chain(main.keys.iter().skip(self.keys.len())).cloned().collect(),
+            chain: self.chain.clone().or_else(|| main.chain.clone()),
+            authorities: self.authorities.clone().or_else(|| main.authorities.clone()),
+            directory_of_authorities: (self.directory_of_authorities.clone())
+                .or_else(|| main.directory_of_authorities.clone()),
+            // The main server's come first.
+            commands: main.commands.iter().chain(&self.commands).cloned().collect(),
+        }
+    }
+}
+
+/// The certificate with which a file begins, where it can be read.
+fn leaf_in(path: &str) -> Option<Fingerprint> {
+    let certificates = certificates_in(path).ok()?;
+    Some(Certificate::from_der(certificates.first()?).ok()?.fingerprint())
+}

@@ -1,0 +1,205 @@
+//! The main server and the virtual hosts, and which of them clients get to see.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use hpkp_core::check::{Choice, Listener};
+use hpkp_core::finding::Check;
+
+use crate::setting::ServerSettings;
+
+/// A server.
+#[derive(Debug)]
+pub struct Server<H> {
+    /// How its reader knows it.
+    pub handle: H,
+    /// How it is called in messages.
+    pub label: String,
+    /// Its name and its aliases, each once.
+    pub names: Vec<String>,
+    /// The names behind `ServerAlias` that have wildcards are among `names` too.
+    patterns: Vec<String>,
+    addresses: Vec<Address>,
+    /// What is done when the answer is a lock-out or unsure.
+    pub check: Check,
+    /// What its directives say.
+    pub settings: ServerSettings,
+    /// Whether any client is ever led to it: all its names may be those of servers before it.
+    pub is_asked: bool,
+}
+
+/// An address and port of `<VirtualHost>`; httpd looks among those that have both alike.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address {
+    /// Without brackets.
+    pub ip: String,
+    /// 0 for all ports.
+    pub port: u16,
+}
+
+impl Address {
+    /// Whether it stands for all addresses.
+    fn is_any(&self) -> bool {
+        matches!(self.ip.as_str(), "0.0.0.0" | "::" | "255.255.255.255")
+    }
+
+    /// How it is written with a port.
+    fn on(&self, port: u16) -> String {
+        match self.ip.as_str() {
+            _ if self.is_any() => format!("*:{port}"),
+            ip if ip.contains(':') => format!("[{ip}]:{port}"),
+            ip => format!("{ip}:{port}"),
+        }
+    }
+}
+
+impl<H> Server<H> {
+    /// A server with its name (`ServerName`; empty where it has none), its aliases, and those with
+    /// wildcards.
+    #[must_use]
+    pub fn new(
+        handle: H,
+        name: String,
+        aliases: Vec<String>,
+        patterns: Vec<String>,
+        addresses: Vec<Address>,
+        settings: ServerSettings,
+    ) -> Self {
+        let mut names: Vec<String> = Vec::new();
+        for name in [name].into_iter().chain(aliases).chain(patterns.iter().cloned()) {
+            if !name.is_empty() && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        let label = names.first().cloned().unwrap_or_else(|| {
+            addresses.first().map_or_else(
+                || "main server".to_owned(),
+                |address| format!("{}:{}", address.ip, address.port),
+            )
+        });
+        let check = settings.check.unwrap_or_default();
+        Self { handle, label, names, patterns, addresses, check, settings, is_asked: true }
+    }
+
+    /// Whether `name` leads to this server.
+    #[must_use]
+    pub fn answers_to(&self, name: &str) -> bool {
+        self.names.iter().any(|own| own.eq_ignore_ascii_case(name))
+            || self.patterns.iter().any(|pattern| matches(pattern, name))
+    }
+}
+
+/// On each address httpd asks the first server of a name, and the first of all for any other name.
+/// A server that is neither anywhere is never asked.
+pub fn mark_asked<H>(all: &mut [Server<H>]) {
+    let mut on_address: HashMap<Address, Vec<usize>> = HashMap::new();
+    for (position, server) in all.iter().enumerate() {
+        for address in &server.addresses {
+            on_address.entry(address.clone()).or_default().push(position);
+        }
+    }
+    let mut asked = vec![false; all.len()];
+    for positions in on_address.values() {
+        // By name, the first that has it: a table, or many hosts on one address would take long.
+        let mut taken: HashMap<String, usize> = HashMap::new();
+        let with_patterns: Vec<usize> =
+            positions.iter().copied().filter(|p| !all[*p].patterns.is_empty()).collect();
+        for (order, &position) in positions.iter().enumerate() {
+            let server = &all[position];
+            let is_taken = |name: &String| {
+                taken.contains_key(&name.to_ascii_lowercase())
+                    || with_patterns
+                        .iter()
+                        .take_while(|p| **p != position)
+                        .any(|p| all[*p].answers_to(name))
+            };
+            if order == 0 || !server.names.iter().all(is_taken) {
+                asked[position] = true;
+            }
+            for name in &server.names {
+                taken.entry(name.to_ascii_lowercase()).or_insert(position);
+            }
+        }
+    }
+    for (server, asked) in all.iter_mut().zip(asked) {
+        // The main server has no addresses: it is asked wherever no virtual host is.
+        server.is_asked = asked || server.addresses.is_empty();
+    }
+}
+
+/// The addresses on TLS, each with the servers among which httpd looks there. The first one's
+/// settings decide whether an address is on TLS.
+#[must_use]
+pub fn listeners<H>(
+    servers: &[Server<H>],
+    is_tls: &[bool],
+    ports: &BTreeSet<u16>,
+) -> Vec<Listener> {
+    let mut on_address: BTreeMap<&Address, Vec<usize>> = BTreeMap::new();
+    for (position, server) in servers.iter().enumerate() {
+        for address in &server.addresses {
+            on_address.entry(address).or_default().push(position);
+        }
+    }
+    let mut listeners = Vec::new();
+    let mut add = |address: &Address, port: u16, positions: &[usize]| {
+        let Some(&default) = positions.first().filter(|first| is_tls[**first]) else { return };
+        // A server without TLS presents the certificate of the first one.
+        let hosts = positions.iter().copied().filter(|position| is_tls[*position]).collect();
+        let choice = Choice::Httpd;
+        listeners.push(Listener {
+            port,
+            address: Some(address.on(port)),
+            choice,
+            hosts,
+            default,
+            patterns: Vec::new(),
+            by_port_alone: false,
+        });
+    };
+    for (address, positions) in &on_address {
+        match address.port {
+            // On all ports that have no virtual hosts of their own.
+            0 => ports
+                .iter()
+                .filter(|port| !on_address.keys().any(|other| other.port == **port))
+                .for_each(|port| add(address, *port, positions)),
+            port => add(address, port, positions),
+        }
+    }
+    // The main server answers where no virtual host does.
+    let is_covered = |port: &u16| {
+        let covers =
+            |address: &&Address| address.is_any() && (address.port == 0 || address.port == *port);
+        on_address.keys().any(covers)
+    };
+    let any = Address { ip: "0.0.0.0".to_owned(), port: 0 };
+    ports.iter().filter(|port| !is_covered(port)).for_each(|port| add(&any, *port, &[0]));
+    listeners
+}
+
+/// Whether `name` is like `pattern`, in which `*` stands for any octets and `?` for one.
+fn matches(pattern: &str, name: &str) -> bool {
+    let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
+    let (mut p, mut n) = (0, 0);
+    // Where the last star stands, and how far the name has been given to it.
+    let mut star = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(octet) if *octet == b'?' || octet.eq_ignore_ascii_case(&name[n]) => {
+                p += 1;
+                n += 1;
+            }
+            _ => {
+                let Some((at, given)) = star else { return false };
+                star = Some((at, given + 1));
+                p = at + 1;
+                n = given + 1;
+            }
+        }
+    }
+    pattern[p..].iter().all(|octet| *octet == b'*')
+}

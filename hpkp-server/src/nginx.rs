@@ -1,0 +1,86 @@
+//! What a configuration of nginx says, without nginx: its directives, its server blocks, and what the
+//! check compares. The module fills these in from what nginx has read, the command from the text; from
+//! here on both take one way, so that they give one answer.
+
+mod address;
+mod built;
+mod chooser;
+mod directives;
+mod http;
+mod outside;
+
+use std::path::PathBuf;
+
+use hpkp_core::check::{Certificates, Deployment, Records, Verdict};
+use hpkp_core::finding::Check;
+
+use crate::loader::{self, Loader};
+use crate::setting::{GlobalSettings, ServerSettings};
+
+pub use address::{Address, Own, ServerKey};
+pub use built::Built;
+pub use chooser::{CHOSEN_LATER, Chooser, Choosers, Effect, effect};
+pub use directives::{define, set_global, set_in_policy, set_in_server};
+pub use http::{Server, Servers};
+use outside::Settings;
+pub use outside::{Outside, OutsideServer};
+
+/// A whole configuration. An `H` is how its reader knows a server.
+#[derive(Debug)]
+pub struct Configuration<'a, H> {
+    /// What stands in `http` once.
+    pub global: &'a GlobalSettings,
+    /// What stands in `http` for all servers.
+    pub around: &'a ServerSettings,
+    /// What is done about servers outside `http`.
+    pub check: Check,
+    /// The servers of `http`.
+    pub servers: &'a Servers<H>,
+    /// Those of `stream` and `mail`, where records are compared.
+    pub outside: &'a Outside<H>,
+    /// The files of other modules that can choose certificates in a way that nothing shows.
+    pub unseen_choosers: &'a [PathBuf],
+}
+
+impl<'a, H> Configuration<'a, H> {
+    /// Whether there is anything to check.
+    #[must_use]
+    pub fn is_checked(&self) -> bool {
+        self.servers.any_policy() || !self.global.published.is_empty()
+    }
+
+    /// What the check compares. `certificates` gives what a server presents.
+    pub fn build<'l>(
+        &self,
+        records: Option<Records>,
+        loader: &mut Loader<'l>,
+        mut certificates: impl FnMut(&mut Loader<'l>, &H) -> Certificates,
+    ) -> Built<'a, H> {
+        let deployment = Deployment {
+            listeners: self.servers.listeners.clone(),
+            records,
+            not_served_here: self.global.not_served_here.clone(),
+            policies: loader::resolve(&self.global.policies),
+            ..Deployment::default()
+        };
+        let mut built = Built { deployment, contexts: Vec::new(), keys: Vec::new() };
+        self.servers.add_to(&mut built, self.global, loader, &mut certificates);
+        let settings = Settings {
+            check: self.check,
+            around: self.around,
+            public_ports: &self.global.public_ports,
+        };
+        self.outside.add_to(&mut built, &settings, loader, &mut certificates);
+        let listening: Vec<(u16, String)> =
+            self.servers.listening.iter().cloned().chain(self.outside.listening()).collect();
+        built.deployment.noticed.extend(self.global.public_ports.unused(&listening));
+        built
+    }
+
+    /// The core's answer, with what only nginx can have.
+    pub fn verdict(&self, deployment: &mut Deployment, loader: &Loader<'_>) -> Verdict {
+        let mut verdict = loader.check(deployment);
+        verdict.findings.extend(self.servers.may_be_replaced(self.global, self.unseen_choosers));
+        verdict
+    }
+}

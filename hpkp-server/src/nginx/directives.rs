@@ -1,0 +1,144 @@
+//! The values of nginx's directives (`docs/reference/directives.md`), with nginx's own phrases for what
+//! is wrong with them. nginx itself counts their arguments and knows where they may stand.
+
+use hpkp_core::finding::Location;
+use hpkp_core::policy::PolicySpec;
+use hpkp_core::text::Excerpt;
+
+use crate::setting::{
+    self, GlobalSettings, PolicyDirective, ServerSettings, SettingError, UseSetting,
+};
+
+/// A directive's error in nginx's own phrases, which stand alone as those of its own directives do.
+fn phrase(error: SettingError, words: &[String]) -> String {
+    match error {
+        SettingError::Duplicate => format!("\"{}\" directive is duplicate", words[0]),
+        SettingError::NoChoice(choices) => format!(
+            "invalid value \"{}\" in \"{}\" directive, it must be {choices}",
+            Excerpt::new(words.get(1).map_or("", String::as_str)),
+            words[0],
+        ),
+        SettingError::Finding(code, text) => format!("hpkp: [{code}] -: {text}"),
+        SettingError::Text(text) => text,
+    }
+}
+
+fn set_choice<T: Copy>(
+    setting: &mut Option<T>,
+    words: &[String],
+    choices: &[(&str, T)],
+) -> Result<(), String> {
+    let [_, value] = words else { return Err(wrong_number(words)) };
+    if setting.is_some() {
+        return Err(phrase(SettingError::Duplicate, words));
+    }
+    let chosen = setting::choose(choices, value, false);
+    *setting = Some(chosen.map_err(|error| phrase(error, words))?);
+    Ok(())
+}
+
+/// Handles a directive of `http` and `server`. `words` are its name and its arguments, of which nginx
+/// has seen to it that there is one; `full_path` makes a path absolute as nginx does.
+///
+/// # Errors
+/// What is wrong, as nginx says it.
+pub fn set_in_server(
+    settings: &mut ServerSettings,
+    words: &[String],
+    at: Location,
+    full_path: impl FnOnce(&str) -> String,
+) -> Result<(), String> {
+    let [name, value] = words else { return Err(wrong_number(words)) };
+    match name.as_str() {
+        "hpkp" | "hpkp_report_only" => {
+            let setting = match name.as_str() {
+                "hpkp" => &mut settings.enforced,
+                _ => &mut settings.report_only,
+            };
+            if !matches!(setting, UseSetting::Unset) {
+                return Err(phrase(SettingError::Duplicate, words));
+            }
+            *setting = UseSetting::new(value, at);
+            Ok(())
+        }
+        "hpkp_check" => set_choice(&mut settings.check, words, setting::CHECK),
+        "hpkp_trusted_certificate" => {
+            if settings.trusted.is_some() {
+                return Err(phrase(SettingError::Duplicate, words));
+            }
+            settings.trusted = Some((full_path(value), at));
+            Ok(())
+        }
+        _ => Err(unknown(name)),
+    }
+}
+
+/// Handles a directive of `http` alone, other than a policy's block.
+///
+/// # Errors
+/// What is wrong, as nginx says it.
+pub fn set_global(
+    settings: &mut GlobalSettings,
+    words: &[String],
+    at: Location,
+    full_path: impl FnOnce(&str) -> String,
+) -> Result<(), String> {
+    let [name, arguments @ ..] = words else { return Ok(()) };
+    let done = match name.as_str() {
+        "hpkp_on_start" => return set_choice(&mut settings.on_start, words, setting::ON_START),
+        "hpkp_published_pins" => {
+            setting::add_records(&mut settings.published, arguments, at, full_path)
+        }
+        "hpkp_public_port" => {
+            let [listen, public] = arguments else { return Err(wrong_number(words)) };
+            settings.public_ports.add(listen, public, at, true)
+        }
+        "hpkp_not_served_here" => {
+            setting::add_not_served_here(&mut settings.not_served_here, arguments, &at)
+        }
+        _ => return Err(unknown(name)),
+    };
+    done.map_err(|error| phrase(error, words))
+}
+
+/// Begins the block of a policy.
+///
+/// # Errors
+/// What is wrong, as nginx says it.
+pub fn define(settings: &mut GlobalSettings, words: &[String], at: Location) -> Result<(), String> {
+    let [_, name] = words else { return Err(wrong_number(words)) };
+    setting::define(&mut settings.policies, name, at).map_err(|error| phrase(error, words))
+}
+
+/// Handles a directive inside a policy, other than nginx's own `include`.
+///
+/// # Errors
+/// What is wrong, as nginx says it.
+pub fn set_in_policy(
+    policy: &mut PolicySpec,
+    words: &[String],
+    at: Location,
+    full_path: impl FnOnce(&str) -> String,
+) -> Result<(), String> {
+    let Some(first) = words.first() else { return Ok(()) };
+    let directive = match first.as_str() {
+        "pin" => PolicyDirective::Pin,
+        "max_age" => PolicyDirective::MaxAge,
+        "include_subdomains" => PolicyDirective::IncludeSubdomains,
+        "report_uri" => PolicyDirective::ReportUri,
+        "include" => return Err(wrong_number(words)),
+        _ => return Err(unknown(first)),
+    };
+    let [name, value] = words else { return Err(wrong_number(words)) };
+    setting::set(policy, (directive, name), value, at, full_path, false)
+        .map_err(|error| phrase(error, words))
+}
+
+fn unknown(name: &str) -> String {
+    format!("unknown directive \"{}\"", Excerpt::new(name))
+}
+
+fn wrong_number(words: &[String]) -> String {
+    let name = words.first().map_or("", String::as_str);
+    format!("invalid number of arguments in \"{name}\" directive")
+}

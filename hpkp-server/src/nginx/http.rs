@@ -1,0 +1,257 @@
+//! The server blocks of `http`, what each address says of them, and which of them clients see.
+
+use std::collections::{HashMap, HashSet};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use hpkp_core::check::{Certificates, Choice, Context, Host, Listener, NamePattern};
+use hpkp_core::finding::{Check, Code, Finding, Location, Text};
+use hpkp_core::text::Excerpt;
+
+use super::address::{Address, Own, ServerKey};
+use super::built::Built;
+use super::chooser::{CHOSEN_LATER, Choosers, can_replace, chosen_by};
+use crate::loader::Loader;
+use crate::public_port::PublicPorts;
+use crate::setting::{GlobalSettings, ServerSettings};
+
+/// All server blocks and what each address says of them.
+#[derive(Debug)]
+pub struct Servers<H> {
+    /// In the order of the configuration.
+    pub all: Vec<Server<H>>,
+    /// The addresses on TLS, by the ports by which clients reach them.
+    pub listeners: Vec<Listener>,
+    /// The numbers and texts of these addresses.
+    pub listening: Vec<(u16, String)>,
+}
+
+/// A server block.
+#[derive(Debug)]
+pub struct Server<H> {
+    /// How its reader knows it.
+    pub handle: H,
+    /// Its names.
+    pub names: Vec<String>,
+    /// The names by which nginx finds it, that of requests without a host (empty) included.
+    claims: Vec<String>,
+    patterns: Vec<Rc<dyn NamePattern>>,
+    /// Where it listens.
+    pub addresses: Vec<String>,
+    /// How it is called in messages.
+    pub label: String,
+    /// Whether it is reached on TLS.
+    pub tls: bool,
+    /// What is done when the answer is a lock-out or unsure.
+    pub check: Check,
+    /// What its directives say.
+    pub settings: ServerSettings,
+    /// Directives of other modules that choose or replace the certificate.
+    pub choosers: Choosers,
+    /// Its own certificates, if it has some.
+    pub own: Option<Own>,
+    /// The servers (by position) whose certificates its clients may see: itself, or the default
+    /// servers of its addresses where it has none.
+    pub presents: Vec<usize>,
+}
+
+impl<H> Servers<H> {
+    /// Servers that listen nowhere yet.
+    #[must_use]
+    pub fn new(all: Vec<Server<H>>) -> Self {
+        Self { all, listeners: Vec::new(), listening: Vec::new() }
+    }
+
+    /// Adds an address of the configuration.
+    pub fn add_address(&mut self, address: &Address, public_ports: &PublicPorts) {
+        let Address { text, port, tls, servers: hosts, default, .. } = address;
+        if *tls {
+            let mut patterns = Vec::new();
+            for host in hosts {
+                let own = self.all[*host].patterns.iter();
+                patterns.extend(own.map(|pattern| (*host, pattern.clone())));
+            }
+            for port in public_ports.of(*port, text) {
+                self.listeners.push(Listener {
+                    port,
+                    address: Some(address.on_record()),
+                    choice: Choice::Nginx,
+                    hosts: hosts.clone(),
+                    default: *default,
+                    patterns: patterns.clone(),
+                    by_port_alone: false,
+                });
+            }
+            self.listening.push((*port, text.clone()));
+        }
+        let mut claimed = HashSet::new();
+        for position in hosts.iter().copied() {
+            // nginx asks the first block of a name; one whose names all have others is never asked,
+            // unless it is the default.
+            let names = &self.all[position].claims;
+            let is_asked = names.iter().filter(|name| claimed.insert((*name).clone())).count() > 0
+                || position == *default;
+            let server = &mut self.all[position];
+            server.addresses.push(text.clone());
+            if server.label.is_empty() {
+                server.label.clone_from(&server.addresses[0]);
+            }
+            if !tls {
+                continue;
+            }
+            server.tls = true;
+            if !is_asked {
+                continue;
+            }
+            let chosen = if server.own.is_some() { position } else { *default };
+            if !server.presents.contains(&chosen) {
+                server.presents.push(chosen);
+            }
+        }
+    }
+
+    /// Whether a server uses a policy.
+    #[must_use]
+    pub fn any_policy(&self) -> bool {
+        self.all.iter().any(|server| server.settings.uses_policy())
+    }
+
+    /// Adds the hosts and what they present.
+    pub(super) fn add_to<'a, 'l>(
+        &'a self,
+        built: &mut Built<'a, H>,
+        global: &GlobalSettings,
+        loader: &mut Loader<'l>,
+        certificates: &mut impl FnMut(&mut Loader<'l>, &H) -> Certificates,
+    ) {
+        let mut context_of = HashMap::new();
+        for (position, server) in self.all.iter().enumerate() {
+            let Some(own) = server.own.filter(|own| server.tls && !own.rejects) else { continue };
+            context_of.insert(position, built.deployment.contexts.len());
+            built.contexts.push(&server.handle);
+            let certificates =
+                server.chosen_later(own).unwrap_or_else(|| certificates(loader, &server.handle));
+            let trust = loader.trust(server.settings.trusted.as_ref());
+            built.deployment.contexts.push(Context { certificates, trust });
+        }
+        for server in &self.all {
+            let [enforced, report_only] = server.settings.policies().map(Option::<&_>::cloned);
+            let contexts = server.presents.iter().filter_map(|p| context_of.get(p)).copied();
+            built.deployment.hosts.push(Host {
+                label: server.label.clone(),
+                names: server.names.clone(),
+                tls: server.tls,
+                contexts: contexts.collect(),
+                check: server.check,
+                enforced,
+                report_only,
+                accepted: Vec::new(),
+                serving: Vec::new(),
+            });
+            built.keys.push(server.is_checked(global).then(|| server.key()));
+        }
+    }
+
+    /// The servers where code of another module can replace the certificate, a finding for each place of
+    /// such code. What is loaded is compared nevertheless: that code has other purposes.
+    pub(super) fn may_be_replaced(
+        &self,
+        global: &GlobalSettings,
+        unseen_choosers: &[PathBuf],
+    ) -> Vec<Finding> {
+        let mut findings: Vec<(Finding, HashSet<String>)> = Vec::new();
+        let mut find = |at: &Location, by: &str, label: &str| {
+            let text = Text::new(format!(
+                "{}, and no header is sent on a connection with another one",
+                can_replace(by)
+            ));
+            let is_same =
+                |(known, _): &(Finding, HashSet<String>)| known.at == *at && known.text == text;
+            let index = findings.iter().position(is_same);
+            let index = index.unwrap_or_else(|| {
+                let code = Code::CertificateMayBeReplaced;
+                findings.push((Finding::new(code, at.clone(), text), HashSet::new()));
+                findings.len() - 1
+            });
+            let (finding, labels) = &mut findings[index];
+            if labels.insert(label.to_owned()) {
+                finding.add_host(label);
+            }
+        };
+        for server in self.all.iter().filter(|server| server.is_checked(global) && server.tls) {
+            let own = |position: &usize| Some(&self.all[*position]).filter(|own| own.is_loaded());
+            let presents: Vec<&Server<H>> = server.presents.iter().filter_map(own).collect();
+            let choosers = presents.iter().filter_map(|own| own.choosers.replaced_by.as_ref());
+            for chooser in choosers {
+                find(&chooser.at, &chooser.directive, &server.label);
+            }
+            let policy =
+                server.settings.policies().into_iter().flatten().next().map(|policy| &policy.at);
+            let at = global.published.first().map(|records| &records.at).or(policy);
+            let Some(at) = at.filter(|_| !presents.is_empty()) else { continue };
+            for module in unseen_choosers {
+                let path = Excerpt::new(module.as_os_str().as_bytes());
+                find(at, &format!("the module in {path}"), &server.label);
+            }
+        }
+        findings.into_iter().map(|(finding, _)| finding).collect()
+    }
+}
+
+impl<H> Server<H> {
+    /// A server with these names, as nginx has them: `~` stands before a regular expression, and one of
+    /// requests without a host is empty. It listens nowhere yet.
+    #[must_use]
+    pub fn new(
+        handle: H,
+        claims: Vec<String>,
+        patterns: Vec<Rc<dyn NamePattern>>,
+        (settings, choosers): (ServerSettings, Choosers),
+        own: Option<Own>,
+    ) -> Self {
+        let names: Vec<String> = claims.iter().filter(|name| !name.is_empty()).cloned().collect();
+        Self {
+            handle,
+            label: names.first().cloned().unwrap_or_default(),
+            names,
+            claims,
+            patterns,
+            addresses: Vec::new(),
+            tls: false,
+            check: settings.check.unwrap_or_default(),
+            settings,
+            choosers,
+            own,
+            presents: Vec::new(),
+        }
+    }
+
+    /// Whether it has certificates that are those that have been loaded, as far as its directives say.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        let own = self.own.filter(|own| !own.variables && !own.rejects);
+        own.is_some() && self.choosers.chosen_by.is_none()
+    }
+
+    /// What it is known by.
+    #[must_use]
+    pub fn key(&self) -> ServerKey {
+        // nginx sorts its lists of addresses when it has read `http` to the end.
+        let mut addresses = self.addresses.clone();
+        addresses.sort();
+        ServerKey { names: self.names.clone(), addresses }
+    }
+
+    /// Whether there is something that its certificates are compared with.
+    #[must_use]
+    pub fn is_checked(&self, global: &GlobalSettings) -> bool {
+        self.settings.uses_policy() || !global.published.is_empty()
+    }
+
+    /// Why its certificates cannot be known when the configuration is read, if that is so.
+    fn chosen_later(&self, own: Own) -> Option<Certificates> {
+        let chooser = self.choosers.chosen_by.as_ref();
+        chooser.map(chosen_by).or(own.variables.then_some(CHOSEN_LATER))
+    }
+}

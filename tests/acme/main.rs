@@ -1,0 +1,322 @@
+//! Each ACME client with its hook, against a real ACME server and in front of a real nginx: a renewal
+//! with the same key is served, a renewal with a new key never takes the place of a pinned one.
+//!
+//! `ci/acme` installs what these tests need; nothing is skipped where it is missing.
+
+// Clippy takes the helpers of a test for something else.
+#![allow(clippy::expect_used, clippy::panic, unreachable_pub)]
+
+mod deployed;
+mod managed;
+mod pebble;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use hpkp_tests::free_port;
+
+use deployed::{Deployed, HOST, hook};
+
+/// The exit code of a client's command.
+#[track_caller]
+fn code(deployed: &Deployed, command: &mut Command) -> Option<i32> {
+    deployed.run(command).status.code()
+}
+
+#[test]
+fn certbot() {
+    let deployed = Deployed::running();
+    let certbot = |arguments: &[&str]| {
+        let mut command = deployed.command("certbot");
+        command.env("REQUESTS_CA_BUNDLE", &deployed.pebble.ca).args(arguments);
+        for (option, directory) in [("--config-dir", "C"), ("--work-dir", "K"), ("--logs-dir", "L")]
+        {
+            command.arg(option).arg(deployed.path(directory));
+        }
+        command.args(["-n", "--server", &deployed.pebble.directory()]);
+        command
+    };
+    let hooks = deployed.path("C/renewal-hooks/deploy");
+    fs::create_dir_all(&hooks).expect("a directory");
+    fs::create_dir(deployed.path("webroot")).expect("a directory");
+    symlink(hook("certbot-deploy"), hooks.join("hpkp")).expect("a link");
+    let first = [
+        "certonly",
+        "--webroot",
+        "-w",
+        "webroot",
+        "-d",
+        HOST,
+        "--agree-tos",
+        "--register-unsafely-without-email",
+    ];
+    assert_eq!(code(&deployed, &mut certbot(&first)), Some(0), "{}", deployed.log());
+    // certbot 2 runs hooks of the directory at renewals alone.
+    if !deployed.serves(&format!("C/live/{HOST}/cert.pem")) {
+        let mut first = deployed.command("sh");
+        first
+            .env("RENEWED_LINEAGE", deployed.path("C/live").join(HOST))
+            .args(["-c", &hook("certbot-deploy")]);
+        assert_eq!(code(&deployed, &mut first), Some(0), "{}", deployed.log());
+    }
+    deployed.pin_what_is_served();
+
+    assert_eq!(deployed.doctor("C"), ["certbot", "new", "no"]);
+
+    let renew = ["renew", "--force-renewal", "--no-random-sleep-on-renew"];
+    let before = deployed.certificate();
+    assert_eq!(code(&deployed, &mut certbot(&[&renew[..], &["--reuse-key"]].concat())), Some(0));
+    deployed.clients_go_on();
+    assert_ne!(deployed.certificate(), before, "{}", deployed.log());
+    let settings =
+        fs::read_to_string(deployed.path(&format!("C/renewal/{HOST}.conf"))).expect("settings");
+    assert!(settings.contains("reuse_key = True"));
+    assert_eq!(deployed.doctor("C"), ["certbot", "kept", "yes"]);
+
+    // certbot succeeds, and leads live/ to the new key; the server's files stay.
+    let before = deployed.certificate();
+    assert_eq!(code(&deployed, &mut certbot(&[&renew[..], &["--new-key"]].concat())), Some(0));
+    assert_ne!(deployed.pki().pin(&format!("C/live/{HOST}/cert.pem")), deployed.in_place());
+    assert!(deployed.log().contains("locks out"), "{}", deployed.log());
+    deployed.clients_go_on();
+    assert_eq!(deployed.certificate(), before);
+
+    // The way back: the pinned key as that of the newest version.
+    let newest =
+        fs::canonicalize(deployed.path(&format!("C/live/{HOST}/privkey.pem"))).expect("a key");
+    fs::copy(deployed.path("good.key"), newest).expect("a copy");
+    assert_eq!(code(&deployed, &mut certbot(&renew)), Some(0), "{}", deployed.log());
+    deployed.clients_go_on();
+    assert_ne!(deployed.certificate(), before, "{}", deployed.log());
+}
+
+#[test]
+fn lego() {
+    let deployed = Deployed::running();
+    let lego = |arguments: &[&str]| {
+        let mut command = deployed.command("lego");
+        command.env("LEGO_CA_CERTIFICATES", &deployed.pebble.ca);
+        command.args(["--server", &deployed.pebble.directory(), "--path"]).arg(deployed.path("P"));
+        command.args([
+            "--email",
+            "a@example.com",
+            "--domains",
+            HOST,
+            "--accept-tos",
+            "--http",
+            "--http.port",
+        ]);
+        command.arg(format!("127.0.0.1:{}", free_port())).args(arguments);
+        command
+    };
+    let hook = hook("lego-hook");
+    assert_eq!(
+        code(&deployed, &mut lego(&["run", "--run-hook", &hook])),
+        Some(0),
+        "{}",
+        deployed.log()
+    );
+    deployed.pin_what_is_served();
+
+    assert_eq!(deployed.doctor("P"), ["lego", "unknown", "unknown"]);
+
+    let renew = ["renew", "--days", "999", "--no-random-sleep", "--renew-hook", &hook];
+    let before = deployed.certificate();
+    assert_eq!(
+        code(&deployed, &mut lego(&[&renew[..], &["--reuse-key"]].concat())),
+        Some(0),
+        "{}",
+        deployed.log()
+    );
+    deployed.clients_go_on();
+    assert_ne!(deployed.certificate(), before);
+
+    let before = deployed.certificate();
+    assert_ne!(code(&deployed, &mut lego(&renew)), Some(0));
+    assert!(deployed.log().contains("locks out"), "{}", deployed.log());
+    deployed.clients_go_on();
+    assert_eq!(deployed.certificate(), before);
+
+    // The way back.
+    fs::copy(deployed.path("good.key"), deployed.path(&format!("P/certificates/{HOST}.key")))
+        .expect("a copy");
+    assert_eq!(
+        code(&deployed, &mut lego(&[&renew[..], &["--reuse-key"]].concat())),
+        Some(0),
+        "{}",
+        deployed.log()
+    );
+    deployed.clients_go_on();
+    assert_ne!(deployed.certificate(), before);
+}
+
+/// dehydrated with its settings in `config`.
+struct Dehydrated<'a>(&'a Deployed);
+
+impl Dehydrated<'_> {
+    fn set(&self, more: &str) {
+        let Self(deployed) = self;
+        let directory = deployed.path("");
+        let directory = directory.display();
+        let settings = format!(
+            "CA={}\nBASEDIR={directory}/D\nWELLKNOWN={directory}/webroot\nDOMAINS_TXT={directory}/domains.txt\n\
+             HOOK={}\nCURL_OPTS=\"--cacert {}\"\nKEY_ALGO=prime256v1\n{more}\n",
+            deployed.pebble.directory(),
+            hook("dehydrated-hook"),
+            deployed.pebble.ca.display()
+        );
+        fs::write(deployed.path("config"), settings).expect("a file");
+    }
+
+    fn run(&self, arguments: &[&str]) -> Option<i32> {
+        let mut command = self.0.command("dehydrated");
+        code(self.0, command.arg("-f").arg(self.0.path("config")).args(arguments))
+    }
+
+    /// The pins of the present and of the waiting key.
+    fn keys(&self) -> [Option<String>; 2] {
+        ["privkey.pem", "privkey.roll.pem"].map(|name| {
+            let path = self.0.path(&format!("D/certs/{HOST}/{name}"));
+            path.exists().then(|| {
+                fs::copy(&path, self.0.path("some.key")).expect("a copy");
+                self.0.pki().pin("some.key")
+            })
+        })
+    }
+
+    fn first(&self) {
+        fs::create_dir(self.0.path("webroot")).expect("a directory");
+        fs::create_dir(self.0.path("D")).expect("a directory");
+        fs::write(self.0.path("domains.txt"), format!("{HOST}\n")).expect("a file");
+        assert_eq!(self.run(&["--register", "--accept-terms"]), Some(0), "{}", self.0.log());
+        assert_eq!(self.run(&["-c"]), Some(0), "{}", self.0.log());
+    }
+}
+
+#[test]
+fn dehydrated_is_stopped_before_it_makes_a_key() {
+    let deployed = Deployed::running();
+    let dehydrated = Dehydrated(&deployed);
+    dehydrated.set("PRIVATE_KEY_RENEW=no");
+    deployed.set("dehydrated_keeps_key", "yes");
+    dehydrated.first();
+    deployed.pin_what_is_served();
+    let before = deployed.certificate();
+    assert_eq!(dehydrated.run(&["-c", "-x"]), Some(0), "{}", deployed.log());
+    deployed.clients_go_on();
+    assert_ne!(deployed.certificate(), before);
+
+    // By default it makes a new key: it is told no, and has changed nothing.
+    dehydrated.set("");
+    deployed.set("dehydrated_keeps_key", "no");
+    let (before, keys) = (deployed.certificate(), dehydrated.keys());
+    let files =
+        || fs::read_dir(deployed.path(&format!("D/certs/{HOST}"))).expect("a directory").count();
+    let count = files();
+    assert_eq!(dehydrated.run(&["-c", "-x"]), Some(1));
+    assert!(
+        deployed.log().contains("no: a renewal with a new key locks out"),
+        "{}",
+        deployed.log()
+    );
+    assert_eq!((dehydrated.keys(), files(), deployed.certificate()), (keys, count, before));
+    deployed.clients_go_on();
+    // A certificate that is not due stops nothing.
+    dehydrated.set("RENEW_DAYS=1");
+    deployed.set("dehydrated_renew_days", "1");
+    assert_eq!(dehydrated.run(&["-c"]), Some(0), "{}", deployed.log());
+}
+
+/// A waiting key that is not published yet stays the waiting one when the renewal is stopped, and is
+/// used once clients know it.
+#[test]
+fn dehydrated_keeps_its_waiting_key() {
+    let deployed = Deployed::running();
+    let dehydrated = Dehydrated(&deployed);
+    dehydrated.set("PRIVATE_KEY_ROLLOVER=yes");
+    dehydrated.first();
+    deployed.pin_what_is_served();
+    let keys = dehydrated.keys();
+    let waiting = keys[1].clone().expect("a waiting key");
+    assert_eq!(dehydrated.run(&["-c", "-x"]), Some(1));
+    assert_eq!(dehydrated.keys(), keys, "{}", deployed.log());
+    deployed.clients_go_on();
+
+    // The next release of the app knows both; the one before is withdrawn.
+    let good = deployed.pki().pin("good.pem");
+    let hpkp = |arguments: &[&str]| {
+        let mut command = deployed.command(env!("CARGO_BIN_EXE_hpkp"));
+        command.args(["published", "-d", "records"]).args(arguments).args(["--writer", "apps"]);
+        let output = deployed.run(&mut command);
+        assert!(output.status.success(), "{}", deployed.log());
+    };
+    let [good, next] = [&good, &waiting].map(|pin| format!("sha256/{pin}"));
+    hpkp(&["end", "--host", HOST, "--why", "withdrawn"]);
+    hpkp(&["add", HOST, "--origin", "app 2", "--pin", &good, "--pin", &next]);
+    assert_eq!(dehydrated.run(&["-c", "-x"]), Some(0), "{}", deployed.log());
+    assert_eq!(deployed.in_place(), waiting);
+    assert!(deployed.serves(&format!("tls/{HOST}/site.pem")));
+}
+
+#[test]
+fn uacme() {
+    let deployed = Deployed::running();
+    fs::write(deployed.path("challenge"), "#!/bin/sh\nexit 0\n").expect("a file");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(deployed.path("challenge"), mode).expect("a mode");
+    // It trusts the system's authorities alone: those of a mount namespace.
+    let uacme = |arguments: &str| {
+        let script = format!(
+            "mount --bind '{}' /etc/ssl/certs/ca-certificates.crt && exec uacme -a '{}' -c U -t EC -h ./challenge -y {arguments}",
+            deployed.pebble.ca.display(),
+            deployed.pebble.directory()
+        );
+        let mut command = deployed.command("unshare");
+        command.args(["--mount", "--map-root-user", "sh", "-c", &script]);
+        command
+    };
+    let deploy = || {
+        let mut command = deployed.command(&hook("deploy"));
+        command.arg(deployed.path("U").join(HOST)).arg(HOST);
+        code(&deployed, &mut command)
+    };
+    assert_eq!(code(&deployed, &mut uacme("new")), Some(0), "{}", deployed.log());
+    assert_eq!(
+        code(&deployed, &mut uacme(&format!("issue {HOST}"))),
+        Some(0),
+        "{}",
+        deployed.log()
+    );
+    assert_eq!(deploy(), Some(0), "{}", deployed.log());
+    deployed.pin_what_is_served();
+    assert_eq!(deployed.doctor("U"), ["uacme", "kept", "yes"]);
+    // It names files that it puts aside by the second.
+    let renew = || {
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        assert_eq!(
+            code(&deployed, &mut uacme(&format!("-f issue {HOST}"))),
+            Some(0),
+            "{}",
+            deployed.log()
+        );
+    };
+    let before = deployed.certificate();
+    renew();
+    assert_eq!(deploy(), Some(0), "{}", deployed.log());
+    deployed.clients_go_on();
+    assert_ne!(deployed.certificate(), before);
+
+    let before = deployed.certificate();
+    fs::remove_file(deployed.path(&format!("U/private/{HOST}/key.pem"))).expect("removed");
+    renew();
+    assert_eq!(deploy(), Some(1));
+    deployed.clients_go_on();
+    assert_eq!(deployed.certificate(), before);
+    fs::copy(deployed.path("good.key"), deployed.path(&format!("U/private/{HOST}/key.pem")))
+        .expect("a copy");
+    renew();
+    assert_eq!(deploy(), Some(0), "{}", deployed.log());
+    deployed.clients_go_on();
+    assert_ne!(deployed.certificate(), before);
+}

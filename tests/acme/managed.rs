@@ -1,0 +1,131 @@
+//! mod_md, which gives its own certificates to httpd: the veto before it makes a key.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use hpkp_tests::client::Curl;
+use hpkp_tests::httpd::{Httpd, Module, Mpm, listen};
+use hpkp_tests::instance::{Reload, wait};
+use hpkp_tests::{free_port, succeed};
+
+use crate::deployed::{HOST, hook, hooks};
+use crate::pebble::Pebble;
+
+/// httpd starts programs without its environment: the hook with what it needs.
+fn message(httpd: &Httpd) -> String {
+    let hpkp = std::path::Path::new(env!("CARGO_BIN_EXE_hpkp"));
+    // The children, another user, run it: so everything that it needs is where they can read it.
+    for (from, name) in [(hpkp.to_owned(), "hpkp"), (hooks().join("mod_md-message"), "hook")] {
+        fs::copy(from, httpd.path(name)).expect("a copy");
+    }
+    let script = format!(
+        "#!/bin/sh\nPATH={0}:$PATH HPKP_ACME_CONF={0}/acme.conf\nexport PATH HPKP_ACME_CONF\n\
+         echo \"$1 $2\" >> {0}/md/messages\nexec {0}/hook \"$@\" 2>> {0}/md/errors >> {0}/md/errors\n",
+        httpd.path("").display()
+    );
+    let path = httpd.path("message");
+    fs::write(&path, script).expect("a file");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
+    path.display().to_string()
+}
+
+#[test]
+fn mod_md_is_stopped_before_it_makes_a_key() {
+    let mut httpd = Httpd::with(Module::Shipped, Mpm::Event);
+    httpd.load(&["md", "dir"]);
+    let pki = httpd.pki();
+    let pebble = Pebble::start(&pki);
+    pki.write("html/index.html", "x");
+    pki.records("records");
+    let (port, directory) = (free_port(), httpd.path("").display().to_string());
+    fs::create_dir(httpd.path("md")).expect("a directory");
+    for file in ["messages", "errors"] {
+        pki.write(&format!("md/{file}"), "");
+        fs::set_permissions(httpd.path(&format!("md/{file}")), fs::Permissions::from_mode(0o666))
+            .expect("a mode");
+    }
+    pki.write(
+        "acme.conf",
+        format!("check_options='-d {directory}/records --trusted-certificate {directory}/root.pem'\nmd_server=localhost:{port}\n"),
+    );
+    assert!(hook("mod_md-message").ends_with("/mod_md-message"));
+    let configure = |httpd: &Httpd, more: &str| {
+        httpd.configure(&format!(
+            "{}HPKPPublishedPins records writer=web-1\nHPKPTrustedCertificate root.pem\n\
+             MDStoreDir md\nMDCertificateAgreement accepted\nMDContactEmail x@example.com\n\
+             MDCertificateAuthority {}\nMDCACertificateFile {directory}/pebble-ca.pem\nMDPortMap http:{} https:{port}\n\
+             MDCheckInterval 1s\nMDRetryDelay 1s\nMDStapling off\nMDomain {HOST}\n{more}\n\
+             <VirtualHost 127.0.0.1:{port}>\nServerName {HOST}\nSSLEngine on\nProtocols http/1.1 acme-tls/1\n</VirtualHost>\n",
+            listen(&[port]),
+            pebble.directory(),
+            free_port()
+        ));
+    };
+    httpd.expect_in_log(&[
+        "hpkp: ", "AH10085", "AH10056", "AH10059", "AH10236", "AH10105", "AH10074", "AH10109",
+    ]);
+    configure(&httpd, "");
+    httpd.start();
+    let staged = |httpd: &Httpd| httpd.path(&format!("md/staging/{HOST}/pubcert.pem")).exists();
+    assert!(wait(|| staged(&httpd)), "no certificate came:\n{}", httpd.log());
+    assert!(wait(|| httpd.log().contains("AH10059")), "{}", httpd.log());
+    assert_eq!(httpd.graceful(), Reload::Accepted);
+    let served = |httpd: &Httpd| {
+        let pin = httpd.pki().pin(&format!("md/domains/{HOST}/pubcert.pem"));
+        let curl =
+            Curl::new(&httpd.path("root.pem")).with(&["--pinnedpubkey", &format!("sha256//{pin}")]);
+        (curl.exit_code(&format!("https://{HOST}:{port}/")) == Some(0)).then_some(pin)
+    };
+    let pin = served(&httpd).expect("the certificate of the authority");
+    let mut add = Command::new(env!("CARGO_BIN_EXE_hpkp"));
+    let pinned = format!("sha256/{pin}");
+    add.args([
+        "published",
+        "-d",
+        "records",
+        "add",
+        HOST,
+        "--origin",
+        "app 1",
+        "--pin",
+        &pinned,
+        "--writer",
+        "apps",
+    ]);
+    succeed(add.current_dir(httpd.path("")));
+    // The children may read them.
+    let readable =
+        |path: &str, mode| fs::set_permissions(httpd.path(path), fs::Permissions::from_mode(mode));
+    readable("records/apps.jsonl", 0o644).expect("a mode");
+
+    // From now on every check finds the certificate due.
+    configure(&httpd, &format!("MDRenewWindow 30d\nMDMessageCmd {}", message(&httpd)));
+    assert_eq!(httpd.graceful(), Reload::Accepted);
+    let messages =
+        |httpd: &Httpd| fs::read_to_string(httpd.path("md/messages")).unwrap_or_default();
+    let asked = |httpd: &Httpd| messages(httpd).matches(&format!("renewing {HOST}")).count();
+    assert!(wait(|| asked(&httpd) >= 2), "{}\n{}", messages(&httpd), httpd.log());
+    let errors = fs::read_to_string(httpd.path("md/errors")).expect("errors");
+    assert!(errors.contains("no: a renewal with a new key locks out"), "{errors}");
+    assert!(!staged(&httpd), "{errors}");
+    assert_eq!(served(&httpd), Some(pin));
+
+    // The app is gone, and mod_md goes on by itself.
+    let mut end = Command::new(env!("CARGO_BIN_EXE_hpkp"));
+    end.args([
+        "published",
+        "-d",
+        "records",
+        "end",
+        "--host",
+        HOST,
+        "--why",
+        "withdrawn",
+        "--writer",
+        "apps",
+    ]);
+    succeed(end.current_dir(httpd.path("")));
+    assert!(wait(|| staged(&httpd)), "{}\n{}", messages(&httpd), httpd.log());
+    httpd.stop();
+}

@@ -1,0 +1,647 @@
+//! `hpkp check`: configurations of all kinds, with real certificates. That it agrees with the servers is
+//! tested with them: each configuration that a test of theirs writes goes through both.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use hpkp_tests::pki::{P256, Pki, leaf_extensions};
+use serde_json::Value;
+
+use crate::{Said, run, run_with};
+
+const HOST: &str = "www.example.com";
+
+/// A directory with a CA, a certificate `live` for [`HOST`], another one, and a request `backup`.
+fn site() -> (tempfile::TempDir, Pki) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let pki = Pki::new(directory.path());
+    pki.ca("ca");
+    pki.leaf("live", HOST, "ca");
+    pki.leaf("other", HOST, "ca");
+    pki.key("backup", P256);
+    pki.request("backup", "/CN=backup");
+    (directory, pki)
+}
+
+fn json(directory: &Path, arguments: &[&str]) -> (Option<i32>, Value) {
+    let said = run(directory, &[&["check", "--json"], arguments].concat());
+    (said.code, said.json())
+}
+
+/// The codes, each with the class and the first host.
+fn found(report: &Value) -> BTreeSet<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let findings = report["findings"].as_array().expect("findings").iter();
+    findings
+        .map(|finding| (text(&finding["code"]), text(&finding["hosts"][0])))
+        .filter(|(code, _)| code != "published-pins-no-writer")
+        .collect()
+}
+
+fn codes(report: &Value) -> Vec<String> {
+    let codes: BTreeSet<String> = found(report).into_iter().map(|(code, _)| code).collect();
+    codes.into_iter().collect()
+}
+
+#[track_caller]
+fn is(directory: &Path, arguments: &[&str], exit: i32, expected: &[&str]) -> Value {
+    let (code, report) = json(directory, arguments);
+    assert_eq!(
+        (code, codes(&report)),
+        (Some(exit), expected.iter().map(|c| (*c).into()).collect()),
+        "{report:#}"
+    );
+    report
+}
+
+fn policy_file(pki: &Pki, more: &str) {
+    let policy =
+        "[policy.site]\npin = [\"file:live.pem\", \"file:backup.csr\"]\nmax_age = \"1d\"\n";
+    pki.write("pins.toml", format!("{policy}{more}"));
+}
+
+#[test]
+fn certificates_against_a_policy_file() {
+    let (directory, pki) = site();
+    let at = directory.path();
+    policy_file(&pki, "");
+    let check = |cert: &str| run(at, &["check", "--config", "pins.toml", "--cert", cert]);
+    assert!(check("live.pem").out.ends_with("pass: compared 1 TLS server with 1 policy\n"));
+    let refused = check("other.pem");
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.out.starts_with("hpkp: [no-pin-in-chain] www.example.com: "), "{refused:?}");
+    // It says nothing of a running server, for there is none.
+    assert!(!refused.out.contains("nothing was changed"), "{refused:?}");
+    // A relative path is meant in the directory of the file, wherever the command is called.
+    let (file, cert) = (at.join("pins.toml"), at.join("live.pem"));
+    let arguments = ["check", "--config", file.to_str().expect("UTF-8"), "--cert"];
+    let said = run(Path::new("/"), &[&arguments[..], &[cert.to_str().expect("UTF-8")]].concat());
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let report = is(at, &["--config", "pins.toml", "--cert", "other.pem"], 1, &["no-pin-in-chain"]);
+    assert_eq!(report["answer"], "refused");
+    assert_eq!(report["findings"][0]["answer"], "refuse");
+    // Certificates of one server, such as RSA and ECDSA: each has to satisfy the policy.
+    let both = ["--config", "pins.toml", "--cert", "live.pem", "--cert", "other.pem"];
+    let report = is(at, &both, 1, &["no-pin-in-chain"]);
+    assert_eq!(report["servers"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn servers_of_a_policy_file() {
+    let (directory, pki) = site();
+    let server =
+        "[[server]]\nname = \"www.example.com\"\ncertificate = \"live.pem\"\nhpkp = \"site\"\n";
+    policy_file(&pki, server);
+    let report = is(directory.path(), &["--config", "pins.toml"], 0, &[]);
+    assert_eq!(report["servers"][0]["names"][0], HOST);
+    policy_file(&pki, &server.replace("live", "other"));
+    is(directory.path(), &["--config", "pins.toml"], 1, &["no-pin-in-chain"]);
+    // The new certificate in the place of the configured one.
+    is(directory.path(), &["--config", "pins.toml", "--cert", "live.pem"], 0, &[]);
+    policy_file(&pki, &server.replace("live", "missing"));
+    is(directory.path(), &["--config", "pins.toml"], 3, &["unreadable-certificate"]);
+    policy_file(&pki, &server.replace("\"site\"", "\"sit\""));
+    is(directory.path(), &["--config", "pins.toml"], 1, &["unknown-policy"]);
+    policy_file(&pki, &server.replace("hpkp = ", "report_only = "));
+    is(directory.path(), &["--config", "pins.toml"], 1, &["report-only-without-report-uri"]);
+}
+
+#[test]
+fn what_is_wrong_in_a_policy_file_is_named_with_its_line() {
+    let (directory, pki) = site();
+    for (text, line, says) in [
+        ("[policy.site]\nmax-age = 3\n", 2, "unknown key \"max-age\" in a policy"),
+        ("\nhpkp_polcy = 3\n", 2, "unknown key \"hpkp_polcy\""),
+        ("[[server]]\nname = \"a.example\"\ncert = \"x\"\n", 3, "unknown key \"cert\" in a server"),
+        ("[policy.site]\npin = 3.5\n", 2, "invalid value of \"pin\""),
+        ("[policy.site]\nmax_age = \"1d\n", 2, "invalid TOML"),
+        ("[policy.off]\n", 1, "invalid policy name"),
+        ("[policy.a]\nmax_age = \"1d\"\nmax_age = 3\n", 3, "duplicate"),
+        ("[[server]]\nname = \"a.example\"\n", 1, "no certificate"),
+        ("check = \"maybe\"\n", 1, "\"refuse\" or \"warn\""),
+    ] {
+        pki.write("pins.toml", text);
+        let report = is(
+            directory.path(),
+            &["--config", "pins.toml", "--cert", "live.pem"],
+            1,
+            &["invalid-configuration"],
+        );
+        let finding = &report["findings"][0];
+        let summary = finding["summary"].as_str().unwrap_or_default();
+        assert!(summary.contains(says), "{text}: {finding}");
+        assert_eq!(finding["line"], line, "{text}: {finding}");
+    }
+    pki.write("pins.toml", "[policy.site]\npin = [\"file:live.pem\",\n  \"sha256/AAA=\"]\n");
+    let report = is(
+        directory.path(),
+        &["--config", "pins.toml", "--cert", "live.pem"],
+        1,
+        &["malformed-pin"],
+    );
+    assert_eq!(report["findings"][0]["line"], 3);
+}
+
+#[test]
+fn published_pins_alone() {
+    let (directory, pki) = site();
+    let at = directory.path();
+    pki.records("records");
+    let pin = pki.pin("live.pem");
+    let pin = format!("sha256/{pin}");
+    let add = ["published", "-d", "records", "add", HOST, "--origin", "app 1", "--pin", &pin];
+    assert_eq!(run(at, &add).code, Some(0));
+    let before = listing(&at.join("records"));
+    let with = |cert| ["--published", "records", "--roots", "ca.pem", "--cert", cert];
+    is(at, &with("live.pem"), 0, &[]);
+    let report = is(at, &with("other.pem"), 1, &["published-pins-unmet"]);
+    assert_eq!(report["published"], true);
+    assert_eq!(before, listing(&at.join("records")), "something was written");
+    let nowhere = ["--published", "nowhere", "--cert", "live.pem"];
+    is(at, &nowhere, 3, &["records-unreadable"]);
+}
+
+/// The files of a directory, with their lengths and times.
+fn listing(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).expect("a directory").flatten();
+    let mut all: Vec<String> = entries
+        .map(|entry| {
+            format!(
+                "{:?} {:?}",
+                entry.file_name(),
+                entry.metadata().map(|m| (m.len(), m.modified().ok()))
+            )
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+/// What stands in `http` after a policy for `live.pem`.
+fn nginx(pki: &Pki, http: &str) {
+    let policy = "hpkp_policy site { pin file:live.pem; pin file:backup.csr; max_age 1d; }";
+    pki.write("nginx.conf", format!("events {{}}\nhttp {{\n{policy}\n{http}\n}}\n"));
+}
+
+fn block(names: &str, certificate: &str, more: &str) -> String {
+    format!(
+        "server {{ listen 443 ssl; server_name {names}; ssl_certificate {certificate}.pem; \
+         ssl_certificate_key {certificate}.key; {more} }}\n"
+    )
+}
+
+#[test]
+fn server_blocks_of_nginx() {
+    let (directory, pki) = site();
+    let at = directory.path();
+    let config = ["--config", "nginx.conf"];
+    for (http, exit, codes) in [
+        (block(HOST, "live", "hpkp site;"), 0, &[][..]),
+        (block(HOST, "other", "hpkp site;"), 1, &["no-pin-in-chain"]),
+        (block(HOST, "other", "hpkp site; hpkp_check warn;"), 0, &["no-pin-in-chain"]),
+        (format!("hpkp site;\n{}", block(HOST, "other", "")), 1, &["no-pin-in-chain"]),
+        (format!("hpkp site;\n{}", block(HOST, "other", "hpkp off;")), 0, &[]),
+        (block(HOST, "$ssl_server_name", "hpkp site;"), 0, &["certificate-not-known-at-load"]),
+        (
+            block(
+                HOST,
+                "other",
+                "hpkp site; ssl_certificate_by_lua_block { local s = '}' -- } \n }",
+            ),
+            0,
+            &["certificate-not-known-at-load"],
+        ),
+        // Certificates of the block around; the default server's where there is none.
+        (
+            format!(
+                "ssl_certificate other.pem; ssl_certificate_key other.key; hpkp site;\n\
+                 server {{ listen 443 ssl; server_name {HOST}; }}"
+            ),
+            1,
+            &["no-pin-in-chain"],
+        ),
+        (
+            format!(
+                "{}server {{ listen 443 ssl; server_name a.example; hpkp site; }}",
+                block(HOST, "other", "")
+            ),
+            1,
+            &["no-pin-in-chain"],
+        ),
+        (block(HOST, "missing", "hpkp site;"), 3, &["unreadable-certificate"]),
+        (format!("server {{ listen 80; server_name {HOST}; hpkp site; }}"), 0, &["no-tls"]),
+        (block(HOST, "live", "hpkp site; ssl_certifcate x;"), 0, &["unknown-directive"]),
+        (
+            format!("{}server {{ listen host.example:1 ssl; }}", block(HOST, "live", "hpkp site;")),
+            3,
+            &["configuration-not-understood"],
+        ),
+        (block("~^(?<x", "live", "hpkp site;"), 3, &["configuration-not-understood"]),
+        (block(HOST, "live", "location / { hpkp site; }"), 1, &["invalid-configuration"]),
+        (block(HOST, "live", "hpkp site; hpkp off;"), 1, &["invalid-configuration"]),
+        (block(HOST, "live", "hpkp_on_start warn;"), 1, &["invalid-configuration"]),
+        (block(HOST, "live", "hpkp_chek warn;"), 1, &["invalid-configuration"]),
+        ("include missing.conf;".to_owned(), 1, &["invalid-configuration"]),
+        ("server { listen 443 ssl; }".to_owned(), 1, &["invalid-configuration"]),
+        ("server { listen 443 ssl;".to_owned(), 1, &["invalid-configuration"]),
+    ] {
+        nginx(&pki, &http);
+        is(at, &config, exit, codes);
+    }
+}
+
+#[test]
+fn files_that_nginx_includes() {
+    let (directory, pki) = site();
+    let at = directory.path();
+    fs::create_dir(at.join("sites")).expect("a directory");
+    nginx(&pki, "include sites/*.conf;");
+    pki.write("sites/a.conf", block("a.example", "live", "hpkp site;"));
+    pki.write("sites/b.conf", block(HOST, "other", "\nhpkp\nsite;"));
+    pki.write("sites/.hidden.conf", "this is not read");
+    let report = is(at, &["--config", "nginx.conf"], 1, &["no-pin-in-chain"]);
+    let finding = &report["findings"][0];
+    assert!(
+        finding["file"].as_str().is_some_and(|file| file.ends_with("sites/b.conf")),
+        "{finding}"
+    );
+    assert_eq!(finding["line"], 3, "{finding}");
+    // A loop ends, and names the directive that closes it.
+    pki.write("sites/b.conf", "\ninclude sites/a.conf;");
+    pki.write("sites/a.conf", "include sites/b.conf;");
+    let report = is(at, &["--config", "nginx.conf"], 1, &["invalid-configuration"]);
+    let finding = &report["findings"][0];
+    assert!(
+        finding["summary"].as_str().is_some_and(|text| text.contains("include loop")),
+        "{finding}"
+    );
+    pki.write("sites/a.conf", b"a\0b");
+    is(at, &["--config", "nginx.conf"], 1, &["invalid-configuration"]);
+}
+
+#[test]
+fn what_nginx_t_prints() {
+    let (directory, pki) = site();
+    let at = directory.path().display();
+    let text = |certificate: &str| {
+        format!(
+            "nginx: configuration file {at}/nginx.conf test is successful\n\
+             # configuration file {at}/nginx.conf:\nevents {{}}\nhttp {{ hpkp site;\n\
+             hpkp_policy site {{ pin file:live.pem; pin file:backup.csr; max_age 1d; }}\n\
+             include conf.d/*.conf; }}\n\n# configuration file {at}/conf.d/a.conf:\n{}\n",
+            block(HOST, certificate, "")
+        )
+    };
+    let arguments = ["check", "--config", "-", "--json"];
+    let said = run_with(text("live").as_bytes(), &arguments);
+    assert_eq!((said.code, codes(&said.json())), (Some(0), vec![]), "{said:?}");
+    let said = run_with(text("other").as_bytes(), &arguments);
+    assert_eq!(
+        (said.code, codes(&said.json())),
+        (Some(1), vec!["no-pin-in-chain".into()]),
+        "{said:?}"
+    );
+    let _ = pki;
+}
+
+#[test]
+fn servers_of_stream_and_mail() {
+    let (directory, pki) = site();
+    let at = directory.path();
+    held(at, &pki, &["853", "993"]);
+    let http = "http { hpkp_published_pins records read_only; }\n";
+    let pair = |name: &str| format!("ssl_certificate {name}.pem; ssl_certificate_key {name}.key;");
+    let stream = |name: &str| {
+        format!(
+            "stream {{ {} server {{ listen 853 ssl; proxy_pass 127.0.0.1:53; }} }}\n",
+            pair(name)
+        )
+    };
+    let mail = |name: &str| {
+        format!("mail {{ server {{ listen 993; protocol imap; ssl on; {} }} }}\n", pair(name))
+    };
+    for (stream, mail, exit, hosts) in [
+        (stream("live"), mail("live"), 0, &[][..]),
+        (stream("other"), mail("live"), 1, &["stream 0.0.0.0:853"]),
+        (stream("live"), mail("other"), 1, &["mail 0.0.0.0:993"]),
+    ] {
+        pki.write("nginx.conf", format!("events {{}}\n{stream}{http}{mail}"));
+        let (code, report) = json(at, &["--config", "nginx.conf"]);
+        assert_eq!(code, Some(exit), "{report:#}");
+        for host in hosts {
+            let has = found(&report)
+                .into_iter()
+                .any(|(code, of)| code == "published-pins-unmet" && of.contains(host));
+            assert!(has, "{host}: {report:#}");
+        }
+    }
+    let variable = stream("$ssl_server_name");
+    pki.write("nginx.conf", format!("events {{}}\n{variable}{http}"));
+    let (_, report) = json(at, &["--config", "nginx.conf"]);
+    assert!(codes(&report).contains(&"certificate-not-known-at-load".to_owned()), "{report:#}");
+}
+
+/// A virtual host with a policy for `live.pem`.
+fn httpd(pki: &Pki, certificate: &str, before: &str) {
+    let text = format!(
+        "{before}Listen 443\nServerName server.invalid\n<HPKPPolicy site>\nHPKPPin file:live.pem\n\
+         HPKPPin file:backup.csr\nHPKPMaxAge 1d\n</HPKPPolicy>\n<VirtualHost *:443>\nServerName {HOST}\n\
+         SSLEngine on\nSSLCertificateFile {certificate}\nSSLCertificateKeyFile live.key\nHPKPUse site\n\
+         </VirtualHost>\n"
+    );
+    pki.write("httpd.conf", text);
+}
+
+#[test]
+fn virtual_hosts_of_httpd() {
+    let (directory, pki) = site();
+    let at = directory.path();
+    let config = ["--config", "httpd.conf"];
+    let ssl = "LoadModule ssl_module modules/mod_ssl.so\n";
+    for (certificate, before, exit, codes) in [
+        ("live.pem", "", 0, &[][..]),
+        ("other.pem", "", 1, &["no-pin-in-chain"]),
+        ("other.pem", "HPKPCheck warn\n", 0, &["no-pin-in-chain"]),
+        ("\"${NAME}.pem\"", "Define NAME other\n", 1, &["no-pin-in-chain"]),
+        ("${NAME}.pem", "", 3, &["configuration-not-understood", "unreadable-certificate"]),
+        ("live.pem", "LoadModule mime_module modules/mod_mime.so\n", 0, &["no-tls"]),
+        ("live.pem", &format!("{ssl}<IfModule !ssl_module>\nHPKPNonsense\n</IfModule>\n"), 0, &[]),
+        ("live.pem", &format!("{ssl}<IfDefine A>\nHPKPNonsense\n</IfDefine>\n"), 0, &[]),
+        ("live.pem", "SSLCertificateFil x\n", 0, &["unknown-directive"]),
+        ("live.pem", "HPKPNonsense x\n", 1, &["invalid-configuration"]),
+        ("live.pem", "<Directory />\nHPKPUse site\n</Directory>\n", 1, &["invalid-configuration"]),
+        ("live.pem", "<Directory />\n", 1, &["invalid-configuration"]),
+        ("live.pem", "Include missing.conf\n", 1, &["invalid-configuration"]),
+        ("live.pem", "IncludeOptional missing.conf\n", 0, &[]),
+        ("live.pem", "HPKPOnStart\n", 1, &["invalid-configuration"]),
+        (
+            "live.pem",
+            "<VirtualHost host.example:443>\nServerName b.example\n</VirtualHost>\n",
+            3,
+            &["configuration-not-understood"],
+        ),
+    ] {
+        httpd(&pki, certificate, before);
+        is(at, &config, exit, codes);
+    }
+    httpd(&pki, "${NAME}.pem", "");
+    is(at, &["--config", "httpd.conf", "--define", "NAME=live"], 0, &[]);
+}
+
+#[test]
+fn files_and_macros_of_httpd() {
+    let (directory, pki) = site();
+    let at = directory.path();
+    fs::create_dir(at.join("sites")).expect("a directory");
+    httpd(
+        &pki,
+        "live.pem",
+        "<Macro Site $name $cert>\n<VirtualHost *:443>\nServerName $name\nSSLEngine on\n\
+         SSLCertificateFile $cert\nSSLCertificateKeyFile live.key\nHPKPUse site\n</VirtualHost>\n</Macro>\n\
+         Include sites/\n",
+    );
+    pki.write("sites/a.conf", "Use Site a.example live.pem\n");
+    is(at, &["--config", "httpd.conf"], 0, &[]);
+    pki.write("sites/b.conf", "Use Site b.example \\\n  other.pem\n");
+    let report = is(at, &["--config", "httpd.conf"], 1, &["no-pin-in-chain"]);
+    assert_eq!(report["findings"][0]["hosts"][0], "b.example");
+    pki.write("sites/b.conf", "Include sites/a.conf\n");
+    pki.write("sites/a.conf", "Include sites/b.conf\n");
+    is(at, &["--config", "httpd.conf"], 1, &["invalid-configuration"]);
+}
+
+#[test]
+fn what_httpd_dumps() {
+    let (directory, _) = site();
+    let at = directory.path();
+    let prefix = at.to_str().expect("UTF-8");
+    let text = |certificate: &str| {
+        format!(
+            "# In file: /etc/apache2/a.conf\n#   8:\nListen 443\n#  9:\n<HPKPPolicy site>\n  #  10:\n  HPKPPin \
+             file:live.pem\n  #  11:\n  HPKPPin file:backup.csr\n  #  12:\n  HPKPMaxAge 1d\n</HPKPPolicy>\n\
+             # In file: /etc/apache2/b.conf\n#   2:\n<VirtualHost *:443>\n  #   3:\n  ServerName {HOST}\n  \
+             #   4:\n  SSLEngine on\n  #   5:\n  SSLCertificateFile {certificate}\n  #   6:\n  HPKPUse site\n\
+             </VirtualHost>\nSyntax OK\n"
+        )
+    };
+    let arguments = ["check", "--config", "-", "--prefix", prefix, "--json"];
+    let said = run_with(text("live.pem").as_bytes(), &arguments);
+    assert_eq!((said.code, codes(&said.json())), (Some(0), vec![]), "{said:?}");
+    let said = run_with(text("other.pem").as_bytes(), &arguments);
+    let report = said.json();
+    assert_eq!((said.code, codes(&report)), (Some(1), vec!["no-pin-in-chain".into()]), "{said:?}");
+    let finding = &report["findings"][0];
+    assert_eq!((&finding["file"], &finding["line"]), (&"/etc/apache2/b.conf".into(), &6.into()));
+}
+
+/// Pins of `live.pem` on record for [`HOST`] on a port.
+fn held(at: &Path, pki: &Pki, ports: &[&str]) {
+    pki.records("records");
+    let pin = format!("sha256/{}", pki.pin("live.pem"));
+    let add = ["published", "-d", "records", "add", HOST, "--origin", "dns", "--pin", &pin];
+    for port in ports {
+        let said = run(at, &[&add[..], &["--port", port, "--scope", "leaf"]].concat());
+        assert_eq!(said.code, Some(0), "{said:?}");
+    }
+}
+
+#[test]
+fn other_servers_against_published_pins() {
+    let (directory, pki) = site();
+    let at = directory.path();
+    held(at, &pki, &["443", "8443", "993", "25"]);
+    pki.leaf("extra", "extra.example", "ca");
+    fs::create_dir(at.join("certs")).expect("a directory");
+    let haproxy = "global\n  crt-base DIR/certs\nfrontend a\n  bind *:8443 ssl crt DIR/CERT.pem # TLS\n  bind :80\n";
+    let list = "frontend a\n  bind :8443,[::]:8443 ssl crt-list DIR/list strict-sni\n";
+    for (option, text) in [
+        ("--haproxy", haproxy),
+        ("--haproxy", "frontend a\n  bind :8443 ssl crt DIR/certs\n"),
+        ("--haproxy", list),
+        ("--postfix", "smtpd_tls_cert_file =\n  DIR/CERT.pem\nsmtpd_tls_key_file = DIR/live.key\n"),
+        ("--postfix", "smtpd_tls_chain_files = DIR/live.key,\n  DIR/CERT.pem\n"),
+        (
+            "--dovecot",
+            "ssl = yes\nssl_cert = <DIR/extra.pem\nlocal_name a {\n  ssl_cert = <DIR/CERT.pem\n}\n",
+        ),
+        ("--dovecot", "!include_try nothing/*.conf\nssl_server_cert_file = DIR/CERT.pem\n"),
+        ("--caddy", "www.example.com {\n  tls DIR/CERT.pem DIR/live.key\n  respond x\n}\n"),
+        ("--stunnel", "cert = DIR/CERT.pem\n[web]\naccept = 8443\nconnect = 80\n"),
+    ] {
+        for (certificate, exit) in [("live", 0), ("other", 1)] {
+            let place = at.to_str().expect("UTF-8");
+            pki.write("server.conf", text.replace("DIR", place).replace("CERT", certificate));
+            pki.write(
+                "list",
+                format!("# a comment\n{place}/extra.pem\n{place}/{certificate}.pem [alpn h2] *\n"),
+            );
+            fs::copy(at.join(format!("{certificate}.pem")), at.join("certs/a.pem"))
+                .expect("a copy");
+            let with = [option, "server.conf", "--published", "records", "--roots", "ca.pem"];
+            let (code, report) = json(at, &with);
+            assert_eq!(code, Some(exit), "{option} {text} {certificate}: {report:#}");
+            let codes = codes(&report);
+            let has = codes.contains(&"published-pins-unmet".to_owned());
+            assert_eq!(has, exit == 1, "{option} {text} {certificate}: {report:#}");
+        }
+    }
+    for (option, text) in [
+        ("--haproxy", "frontend a\n  bind :8443 ssl\n"),
+        ("--haproxy", "frontend a\n  bind :80\n"),
+        ("--postfix", "smtpd_tls_cert_file = $config_directory/a.pem\n"),
+        ("--dovecot", "ssl_cert = text\n"),
+        ("--caddy", "www.example.com {\n  respond x\n}\n"),
+        ("--stunnel", "[a]\naccept = 1\n"),
+    ] {
+        pki.write("server.conf", text);
+        let (code, report) = json(at, &[option, "server.conf", "--published", "records"]);
+        let has = codes(&report).contains(&"configuration-not-understood".to_owned());
+        assert!(code == Some(3) && has, "{option} {text}: {report:#}");
+    }
+    run(at, &["check", "--haproxy", "server.conf"]).failed(2, "--published");
+}
+
+#[test]
+fn one_of_several_certificates_is_replaced() {
+    let (directory, pki) = site();
+    let at = directory.path();
+    pki.key("rsa", &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]);
+    pki.sign_as("rsa", "rsa", &format!("/CN={HOST}"), "ca", &leaf_extensions(HOST));
+    let rsa = "ssl_certificate rsa.pem; ssl_certificate_key rsa.key; hpkp site;";
+    let policy = "hpkp_policy site { pin file:live.pem; pin file:rsa.pem; pin file:backup.csr; max_age 1d; }";
+    let text = format!("events {{}}\nhttp {{\n{policy}\n{}\n}}\n", block(HOST, "live", rsa));
+    pki.write("nginx.conf", text);
+    is(at, &["--config", "nginx.conf"], 0, &[]);
+    // The one of RSA stays, and is compared.
+    let report =
+        is(at, &["--config", "nginx.conf", "--cert", "other.pem"], 1, &["no-pin-in-chain"]);
+    assert_eq!(report["servers"][0]["certificates"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn a_part_of_a_configuration_is_read_as_one() {
+    let (directory, pki) = site();
+    let at = directory.path();
+    let policy = "hpkp_policy site { pin file:live.pem; pin file:backup.csr; max_age 1d; }\n";
+    pki.write("site", format!("{policy}{}", block(HOST, "other", "hpkp site;")));
+    is(at, &["--config", "site"], 1, &["no-pin-in-chain"]);
+    pki.write("nginx.conf", format!("events {{}}\n{}", block(HOST, "other", "")));
+    is(at, &["--config", "nginx.conf"], 1, &["invalid-configuration"]);
+    // Any other text is no configuration that passes.
+    pki.write("README", "Some words\nand others.\n");
+    let report = json(at, &["--config", "README"]);
+    assert_eq!(report.0, Some(3), "{:#}", report.1);
+    pki.write("README", "some words { and others; }\n");
+    assert_eq!(json(at, &["--config", "README"]).0, Some(3));
+}
+
+#[test]
+fn a_certificate_that_no_server_has_is_not_passed() {
+    let (directory, pki) = site();
+    nginx(&pki, &block(HOST, "live", "hpkp site;"));
+    pki.leaf("stranger", "stranger.example", "ca");
+    let arguments = ["check", "--config", "nginx.conf", "--cert", "stranger.pem"];
+    run(directory.path(), &arguments).failed(3, "no server of the configuration has a name");
+    let arguments = ["check", "--config", "nginx.conf", "--cert", "other.pem"];
+    assert_eq!(run(directory.path(), &arguments).code, Some(1));
+}
+
+#[test]
+fn the_variable_counts_only_where_it_is_asked_for() {
+    let (directory, pki) = site();
+    nginx(&pki, &block(HOST, "other", "hpkp site;"));
+    let check = |more: &[&str]| {
+        let mut command = crate::hpkp();
+        command.current_dir(directory.path()).env("HPKP_CHECK", "warn");
+        command.args(["check", "--config", "nginx.conf"]).args(more);
+        crate::said(hpkp_tests::output(&mut command)).code
+    };
+    assert_eq!(check(&[]), Some(1));
+    assert_eq!(check(&["--check", "warn"]), Some(0));
+    assert_eq!(check(&["--check", "warn", "--deny-warnings"]), Some(1));
+}
+
+#[test]
+fn odd_input_ends_with_an_error() {
+    let (directory, pki) = site();
+    let at = directory.path();
+    let check = |arguments: &[&str]| run(at, &[&["check"], arguments].concat());
+    check(&["--config", "missing.conf"]).failed(2, "missing.conf: no such file or directory");
+    pki.write("binary.conf", b"http {\0}");
+    check(&["--config", "binary.conf"]).failed(1, "null bytes");
+    pki.write("empty.conf", "\n");
+    check(&["--config", "empty.conf"]).failed(3, "nothing was compared");
+    pki.write("large.conf", vec![b'#'; (16 << 20) + 1]);
+    check(&["--config", "large.conf"]).failed(1, "larger than 16 MiB");
+    check(&["--config", "."]).failed(3, "is a directory");
+    check(&["--cert", "live.pem"]).failed(2, "nothing to compare");
+    check(&[]).failed(2, "nothing to compare");
+    policy_file(&pki, "");
+    check(&["--config", "pins.toml", "--cert", "missing.pem"]).failed(3, "missing.pem");
+    check(&["--config", "pins.toml", "--cert", "live.key"]).failed(1, "private key");
+    let said = check(&["--config", "pins.toml"]);
+    assert_eq!(said.code, Some(3), "{said:?}");
+    // Deep blocks are no stack overflow.
+    nginx(&pki, &"a {".repeat(100_000));
+    is(at, &["--config", "nginx.conf"], 3, &["configuration-not-understood"]);
+    pki.write("httpd.conf", "<Directory />\n".repeat(100_000));
+    is(at, &["--config", "httpd.conf"], 3, &["configuration-not-understood"]);
+    pki.write("httpd.conf", "<Macro a>\nUse a\nUse a\n</Macro>\nUse a\n");
+    is(at, &["--config", "httpd.conf"], 3, &["configuration-not-understood"]);
+}
+
+#[test]
+fn an_empty_configuration_says_that_it_compared_nothing() {
+    let (directory, pki) = site();
+    pki.write("nginx.conf", "events {}\nhttp { server { listen 80; } }\n");
+    let said = run(directory.path(), &["check", "--config", "nginx.conf"]).fine();
+    assert!(said.contains("nothing to check"), "{said}");
+}
+
+#[test]
+fn sarif_has_a_rule_and_a_place_for_each_finding() {
+    let (directory, pki) = site();
+    nginx(&pki, &block(HOST, "other", "\nhpkp site;"));
+    let arguments = ["check", "--config", "nginx.conf", "--format", "sarif"];
+    let said = run(directory.path(), &arguments);
+    assert_eq!(said.code, Some(1));
+    let log: Value = serde_json::from_str(&said.out).expect("JSON");
+    assert_eq!(log["version"], "2.1.0");
+    let run = &log["runs"][0];
+    let results = run["results"].as_array().expect("results");
+    assert!(!results.is_empty());
+    for result in results {
+        let index =
+            usize::try_from(result["ruleIndex"].as_u64().expect("a number")).expect("small");
+        assert_eq!(run["tool"]["driver"]["rules"][index]["id"], result["ruleId"]);
+        assert!(result["message"]["text"].as_str().is_some_and(|text| !text.is_empty()));
+    }
+    let first = &results[0];
+    assert_eq!((&first["ruleId"], &first["level"]), (&"no-pin-in-chain".into(), &"error".into()));
+    let place = &first["locations"][0]["physicalLocation"];
+    // Relative, so that code scanning finds the file of the repository.
+    assert_eq!(place["artifactLocation"]["uri"], "nginx.conf");
+    assert_eq!(place["region"]["startLine"], 5);
+}
+
+#[test]
+fn junit_has_a_case_for_each_server() {
+    let (directory, pki) = site();
+    nginx(
+        &pki,
+        &format!("hpkp site;{}{}", block("a.example", "live", ""), block(HOST, "other", "")),
+    );
+    let arguments = ["check", "--config", "nginx.conf", "--format", "junit"];
+    let Said { code, out, .. } = run(directory.path(), &arguments);
+    assert_eq!(code, Some(1));
+    let document = roxmltree::Document::parse(&out).expect("XML");
+    let cases: Vec<_> =
+        document.descendants().filter(|node| node.has_tag_name("testcase")).collect();
+    let failed = |name: &str| {
+        let case = cases.iter().find(|case| case.attribute("name") == Some(name));
+        case.expect(name).children().any(|node| node.has_tag_name("failure"))
+    };
+    assert!(!failed("a.example"), "{out}");
+    assert!(failed(HOST), "{out}");
+}

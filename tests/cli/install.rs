@@ -1,0 +1,889 @@
+//! `hpkp install`: a pair in its place as a whole, or the old one.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hpkp_tests::output;
+use hpkp_tests::pki::{P256, Pki, RSA, leaf_extensions, openssl};
+use serde_json::Value;
+
+use crate::records::{Records, pin};
+use crate::{Said, hpkp, run, said};
+
+const HOST: &str = "www.example.com";
+
+/// A CA, a server's directory `live` with a pair, a client's directory `new` with another.
+struct Place {
+    records: Records,
+    pki: Pki,
+}
+
+impl Place {
+    fn new() -> Self {
+        let records = Records::new();
+        let pki = Pki::new(records.0.path());
+        pki.ca("root");
+        pki.intermediate("ca", "root");
+        let place = Self { records, pki };
+        place.issue("old", HOST, P256);
+        place.issue("next", HOST, P256);
+        place.lay("live", "old");
+        place.pki.write("live/dh.pem", "other");
+        place.lay("new", "next");
+        place
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.records.0.path().join(file)
+    }
+
+    /// Makes `NAME.chain` and `NAME.key`.
+    fn issue(&self, name: &str, host: &str, kind: &[&str]) {
+        self.pki.key(name, kind);
+        self.pki.sign(name, &format!("/CN={host}"), "ca", &leaf_extensions(host));
+        self.pki.bundle(&format!("{name}.chain"), &[&format!("{name}.pem"), "ca.pem"]);
+    }
+
+    /// Puts a pair into a directory as certbot names its files.
+    fn lay(&self, directory: &str, name: &str) {
+        fs::create_dir_all(self.path(directory)).expect("a directory");
+        self.copy(&format!("{name}.chain"), &format!("{directory}/fullchain.pem"));
+        self.copy(&format!("{name}.key"), &format!("{directory}/privkey.pem"));
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        fs::copy(self.path(from), self.path(to)).expect("a copy");
+    }
+
+    fn arguments<'a>(&self, more: &[&'a str]) -> Vec<&'a str> {
+        let usual =
+            ["install", "--to", "live", "-d", "records", "--trusted-certificate", "root.pem"];
+        [&usual, more].concat()
+    }
+
+    /// Installs `new`; both commands leave a mark, unless they are named.
+    fn install(&self, more: &[&str]) -> Said {
+        let mut all = self.arguments(more);
+        let has = |name| more.iter().any(|one: &&str| one.split('=').next() == Some(name));
+        for (name, arguments) in [
+            ("--from", ["--from", "new"]),
+            ("--test", ["--test", "echo t >> ran"]),
+            ("--reload", ["--reload", "echo r >> ran"]),
+        ] {
+            if !has(name) {
+                all.extend(arguments);
+            }
+        }
+        let said = run(self.records.0.path(), &all);
+        for key in ["old.key", "next.key"] {
+            let key = String::from_utf8(self.pki.read(key)).expect("PEM");
+            let secret = key.lines().nth(1).expect("base64");
+            assert!(!said.out.contains(secret) && !said.err.contains(secret), "{said:?}");
+        }
+        said
+    }
+
+    /// The commands that ran.
+    fn ran(&self) -> String {
+        let ran = fs::read_to_string(self.path("ran")).unwrap_or_default();
+        let _ = fs::remove_file(self.path("ran"));
+        ran.replace('\n', "")
+    }
+
+    /// The name of the pair in a directory; fails where it is a mix.
+    #[track_caller]
+    fn pair_in(&self, directory: &str, names: [&str; 2]) -> String {
+        let read = |file: &str| fs::read(self.path(directory).join(file)).expect(file);
+        let [certificate, key] = names.map(read);
+        let is_it = |name: &&str| {
+            certificate == self.pki.read(&format!("{name}.chain"))
+                && key == self.pki.read(&format!("{name}.key"))
+        };
+        let name = ["old", "next"].into_iter().find(is_it);
+        name.expect("the old pair or the new one, whole").to_owned()
+    }
+
+    #[track_caller]
+    fn live(&self) -> String {
+        self.pair_in("live", ["fullchain.pem", "privkey.pem"])
+    }
+
+    /// What lies beside the server's directory, but for the lock.
+    fn left(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.path(".live.hpkp")).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().into_string().expect("UTF-8"));
+        names.filter(|name| name != "lock").collect()
+    }
+
+    fn pin_of_old(&self) {
+        let old = pin(&self.pki.pin("old.pem"));
+        self.records.recorded(&["add", HOST, "--origin", "app 4.2", "--pin", &old]);
+    }
+}
+
+fn codes<'a>(json: &'a Value, list: &str) -> Vec<&'a str> {
+    let list = json[list].as_array().expect("a list");
+    list.iter().map(|one| one["code"].as_str().expect("a code")).collect()
+}
+
+#[test]
+fn a_pair_is_installed_as_a_whole_and_once() {
+    let place = Place::new();
+    fs::set_permissions(place.path("live/privkey.pem"), fs::Permissions::from_mode(0o640))
+        .expect("a mode");
+    fs::set_permissions(place.path("live"), fs::Permissions::from_mode(0o750)).expect("a mode");
+    let dry = place.install(&["--dry-run", "--json"]);
+    assert_eq!((dry.code, dry.json()["outcome"].as_str()), (Some(0), Some("would-install")));
+    assert_eq!((place.live().as_str(), place.ran().as_str()), ("old", ""));
+    assert!(!place.path(".live.hpkp").exists());
+
+    let said = place.install(&["--json"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let json = said.json();
+    assert_eq!(json["outcome"], "installed");
+    assert_eq!(json["pairs"][0]["files"], serde_json::json!(["fullchain.pem", "privkey.pem"]));
+    // Nobody listens where the certificate says.
+    assert_eq!(codes(&json, "warnings"), ["not-looked"]);
+    assert_eq!((place.live().as_str(), place.ran().as_str()), ("next", "tr"));
+    assert_eq!(fs::read(place.path("live/dh.pem")).expect("kept"), b"other");
+    let mode = |file| fs::metadata(place.path(file)).expect("a file").mode() & 0o777;
+    assert_eq!((mode("live"), mode("live/privkey.pem")), (0o750, 0o640));
+    assert_eq!(place.left(), [""; 0]);
+
+    let again = place.install(&["--json"]);
+    assert_eq!((again.code, again.json()["outcome"].as_str()), (Some(0), Some("unchanged")));
+    assert_eq!(place.ran(), "");
+}
+
+#[test]
+fn what_locks_clients_out_is_refused_before_anything_is_changed() {
+    let place = Place::new();
+    place.pin_of_old();
+    let before = fs::metadata(place.path("live")).expect("a directory").ino();
+    let said = place.install(&["--json"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    let json = said.json();
+    assert_eq!(
+        (json["outcome"].as_str(), codes(&json, "problems")),
+        (Some("refused"), vec!["lockout"])
+    );
+    assert_eq!(json["hosts"][HOST]["answer"], "no");
+    assert_eq!((place.live().as_str(), place.ran().as_str()), ("old", ""));
+    assert_eq!(fs::metadata(place.path("live")).expect("a directory").ino(), before);
+    assert!(
+        said.err.contains("hpkp: no: this certificate locks out 1 kind of clients"),
+        "{said:?}"
+    );
+    // The backup key, of which clients have the pin, passes.
+    place.records.recorded(&["add", HOST, "--header", &header(&place), "--until", "now"]);
+    let ids = place.records.json(&["list"]);
+    let app = ids["published"].as_array().expect("records");
+    let app = app.iter().find(|one| one["origin"] == "app 4.2").expect("the app");
+    place.records.run(&["end", app["id"].as_str().expect("an id"), "--why", "withdrawn"]).fine();
+    let said = place.install(&[]);
+    assert_eq!((said.code, place.live().as_str()), (Some(0), "next"), "{said:?}");
+}
+
+fn header(place: &Place) -> String {
+    let [old, next] = ["old.pem", "next.pem"].map(|file| place.pki.pin(file));
+    format!("pin-sha256=\"{old}\"; pin-sha256=\"{next}\"; max-age=60")
+}
+
+#[test]
+fn pins_below_a_wildcard_are_compared() {
+    let place = Place::new();
+    for name in ["old", "next"] {
+        place.issue(name, "*.example.com", P256);
+    }
+    place.lay("live", "old");
+    place.lay("new", "next");
+    place.pin_of_old();
+    let said = place.install(&["--json"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert_eq!(said.json()["hosts"][HOST]["answer"], "no");
+    // Of any host below the domain, too.
+    let id = place.records.json(&["list"])["published"][0]["id"].clone();
+    place.records.run(&["end", id.as_str().expect("an id"), "--why", "x"]).fine();
+    let old = pin(&place.pki.pin("old.pem"));
+    place.records.recorded(&["add", "*.example.com", "--origin", "app 5", "--pin", &old]);
+    let said = place.install(&["--json"]);
+    assert_eq!((said.code, place.live().as_str()), (Some(1), "old"), "{said:?}");
+    assert_eq!(said.json()["hosts"]["*.example.com"]["answer"], "no");
+}
+
+#[test]
+fn what_no_server_should_have_is_refused() {
+    let place = Place::new();
+    let refused = |code: &str| {
+        let said = place.install(&["--json"]);
+        assert_eq!(said.code, Some(1), "{code}: {said:?}");
+        assert_eq!(codes(&said.json(), "problems")[0], code);
+        assert_eq!((place.live().as_str(), place.ran().as_str()), ("old", ""));
+        place.lay("new", "next");
+    };
+    place.copy("old.key", "new/privkey.pem");
+    refused("key-does-not-fit");
+    place.pki.bundle("new/fullchain.pem", &["ca.pem", "next.pem"]);
+    refused("key-does-not-fit");
+    place.pki.bundle("new/fullchain.pem", &["next.pem", "root.pem", "ca.pem"]);
+    refused("chain-order");
+    place.pki.bundle("new/fullchain.pem", &["next.pem", "old.pem"]);
+    refused("chain-order");
+    place
+        .pki
+        .write("new/privkey.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+    refused("key-unusable");
+    fs::remove_file(place.path("new/privkey.pem")).expect("removed");
+    refused("source-missing");
+    let cut = String::from_utf8(place.pki.read("next.chain")).expect("PEM");
+    place.pki.write("new/fullchain.pem", &cut[..cut.len() / 3]);
+    refused("certificate-damaged");
+    place.issue("other", "mail.example.com", P256);
+    place.lay("new", "other");
+    refused("name-not-covered");
+
+    // A key that needs a passphrase cannot be compared.
+    let encrypted = openssl(&[
+        "pkcs8",
+        "-topk8",
+        "-passout",
+        "pass:secret",
+        "-in",
+        place.path("next.key").to_str().expect("UTF-8"),
+    ]);
+    place.pki.write("new/privkey.pem", encrypted);
+    let said = place.install(&["--json"]);
+    assert_eq!((said.code, codes(&said.json(), "problems")), (Some(3), vec!["key-encrypted"]));
+    assert_eq!(place.live(), "old");
+}
+
+#[test]
+fn an_expired_or_future_certificate_is_refused() {
+    let place = Place::new();
+    for (offset, code) in [("+25d", "certificate-expired"), ("-2d", "certificate-not-yet-valid")] {
+        let mut command = Command::new("faketime");
+        command.args(["-f", offset, env!("CARGO_BIN_EXE_hpkp")]);
+        command.args(
+            place.arguments(&["--from", "new", "--test", "true", "--reload", "true", "--json"]),
+        );
+        let said = said(output(command.current_dir(place.records.0.path())));
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(codes(&said.json(), "problems").contains(&code), "{said:?}");
+        assert_eq!(place.live(), "old");
+    }
+}
+
+#[test]
+fn the_names_of_the_server_must_be_covered() {
+    let place = Place::new();
+    place.issue("other", "mail.example.com", P256);
+    place.lay("new", "other");
+    let said = place.install(&["--host", "mail.example.com"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let said = place.install(&["--host", HOST, "--json"]);
+    assert_eq!((said.code, codes(&said.json(), "problems")), (Some(1), vec!["name-not-covered"]));
+}
+
+#[test]
+fn a_failed_test_or_reload_puts_the_old_pair_back() {
+    let place = Place::new();
+    let said = place.install(&["--test", "echo broken at line 7; exit 9", "--json"]);
+    let json = said.json();
+    assert_eq!((said.code, json["outcome"].as_str()), (Some(3), Some("rolled-back")), "{said:?}");
+    assert_eq!(codes(&json, "problems"), ["test-failed"]);
+    assert_eq!(
+        (&json["steps"][0]["exit"], &json["steps"][0]["output"]),
+        (&9.into(), &"broken at line 7".into())
+    );
+    assert!(said.err.contains("hpkp: test: broken at line 7\n"), "{said:?}");
+    // The server has loaded nothing, so nothing is reloaded.
+    assert_eq!((place.live().as_str(), place.ran().as_str()), ("old", ""));
+
+    // The test sees the new files; after the failed reload the server gets the old ones again.
+    let reload =
+        "cmp -s live/fullchain.pem new/fullchain.pem && { echo n >> ran; exit 1; }; echo o >> ran";
+    let said = place.install(&["--reload", reload, "--json"]);
+    let json = said.json();
+    assert_eq!((said.code, json["outcome"].as_str()), (Some(3), Some("rolled-back")), "{said:?}");
+    assert_eq!((place.live().as_str(), place.ran().as_str()), ("old", "tno"));
+
+    let said = place.install(&["--reload", "false", "--json"]);
+    assert_eq!((said.code, said.json()["outcome"].as_str()), (Some(3), Some("failed")), "{said:?}");
+    assert_eq!((place.live(), place.left()), ("old".to_owned(), vec![]));
+
+    // A command that hangs, and one that prints a key.
+    let begin = Instant::now();
+    let said = place.install(&[
+        "--test",
+        "cat new/privkey.pem live/privkey.pem; sleep 60",
+        "--timeout",
+        "1",
+    ]);
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert!(
+        said.err.contains("not shown") && begin.elapsed() < Duration::from_secs(20),
+        "{said:?}"
+    );
+    assert_eq!(place.live(), "old");
+}
+
+#[test]
+fn records_that_cannot_be_read_stop_it() {
+    let place = Place::new();
+    fs::remove_dir_all(place.path("records")).expect("removed");
+    let said = place.install(&["--json"]);
+    assert_eq!((said.code, codes(&said.json(), "problems")), (Some(3), vec!["records-unreadable"]));
+    assert_eq!(place.live(), "old");
+    let arguments = [
+        "install",
+        "--from",
+        "new",
+        "--to",
+        "live",
+        "--test",
+        "true",
+        "--reload",
+        "true",
+        "--no-records",
+        "--json",
+    ];
+    let said = run(place.records.0.path(), &arguments);
+    assert_eq!((said.code, place.live().as_str()), (Some(0), "next"), "{said:?}");
+    assert!(codes(&said.json(), "warnings").contains(&"records-not-read"));
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    let place = Place::new();
+    fs::create_dir(place.path("live/sub")).expect("a directory");
+    symlink("next.pem", place.path("file")).expect("a link");
+    for to in ["/", "missing/live", "file", "next.pem", "new", "live"] {
+        let all = [
+            "install", "--from", "new", "--test", "true", "--reload", "true", "-d", "records",
+            "--to", to,
+        ];
+        let said = run(place.records.0.path(), &all);
+        assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{to}: {said:?}");
+    }
+    fs::remove_dir(place.path("live/sub")).expect("removed");
+    for arguments in [
+        &["--cert-name", "fullchain.pem"][..],
+        &["--cert-name", "fullchain.pem=../x", "--key-name", "privkey.pem"],
+        &["--served", "host:port:1"],
+    ] {
+        let said = place.install(arguments);
+        assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{arguments:?}: {said:?}");
+    }
+    assert_eq!(run(place.records.0.path(), &["install", "--to", "live"]).code, Some(2));
+}
+
+#[test]
+fn a_link_is_led_to_a_directory_of_its_own() {
+    let place = Place::new();
+    fs::rename(place.path("live"), place.path("first")).expect("renamed");
+    symlink("first", place.path("live")).expect("a link");
+    let said =
+        place.install(&["--test", "test -L live && cmp live/fullchain.pem new/fullchain.pem"]);
+    assert_eq!((said.code, place.live().as_str()), (Some(0), "next"), "{said:?}");
+    // The operator's own directory stays.
+    assert_eq!(place.pair_in("first", ["fullchain.pem", "privkey.pem"]), "old");
+    assert_eq!(place.left(), ["generation-1"]);
+    place.lay("new", "old");
+    assert_eq!(place.install(&["--test", "false"]).code, Some(3));
+    assert_eq!((place.live(), place.left()), ("next".to_owned(), vec!["generation-1".to_owned()]));
+    assert_eq!(place.install(&[]).code, Some(0));
+    assert_eq!((place.live(), place.left().len()), ("old".to_owned(), 1));
+}
+
+#[test]
+fn a_first_install_makes_the_directory() {
+    let place = Place::new();
+    fs::remove_dir_all(place.path("live")).expect("removed");
+    assert_eq!(place.install(&["--test", "false"]).code, Some(3));
+    assert!(!place.path("live").exists());
+    let said = place.install(&[]);
+    assert_eq!((said.code, place.live().as_str()), (Some(0), "next"), "{said:?}");
+    let mode = |file| fs::metadata(place.path(file)).expect("a file").mode() & 0o777;
+    assert_eq!((mode("live/privkey.pem"), mode("live/fullchain.pem")), (0o600, 0o644));
+}
+
+/// The names that ACME clients give their files, onto those of the server.
+#[test]
+fn files_of_each_client_are_found() {
+    let place = Place::new();
+    place.issue("stranger", "mail.example.com", P256);
+    // The server has names of its own.
+    let server = |chain: &str, key: &str| {
+        let _ = fs::remove_dir_all(place.path("live"));
+        fs::create_dir(place.path("live")).expect("a directory");
+        place.copy("old.chain", &format!("live/{chain}"));
+        place.copy("old.key", &format!("live/{key}"));
+    };
+    let client = |files: &[(&str, &str)]| {
+        let _ = fs::remove_dir_all(place.path("client"));
+        for (from, to) in files {
+            let to = place.path("client").join(to);
+            fs::create_dir_all(to.parent().expect("a directory")).expect("a directory");
+            fs::copy(place.path(from), to).expect("a copy");
+        }
+    };
+    let installed = |more: &[&str]| {
+        server("site.crt", "site.key");
+        let said = place.install(more);
+        assert_eq!(said.code, Some(0), "{more:?}: {said:?}");
+        assert_eq!(place.pair_in("live", ["site.crt", "site.key"]), "next", "{more:?}");
+        assert_eq!(fs::read_dir(place.path("live")).expect("a directory").count(), 2, "{more:?}");
+    };
+    // certbot.
+    client(&[
+        ("next.pem", "a/cert1.pem"),
+        ("ca.pem", "a/chain1.pem"),
+        ("next.chain", "a/fullchain1.pem"),
+        ("next.key", "a/privkey1.pem"),
+    ]);
+    fs::create_dir(place.path("client/live")).expect("a directory");
+    for name in ["cert", "chain", "fullchain", "privkey"] {
+        symlink(format!("../a/{name}1.pem"), place.path(&format!("client/live/{name}.pem")))
+            .expect("a link");
+    }
+    place.pki.write("client/live/README", "x");
+    installed(&["--from", "client/live"]);
+    // lego, with other certificates beside it.
+    client(&[
+        ("next.chain", "www.example.com.crt"),
+        ("next.key", "www.example.com.key"),
+        ("ca.pem", "www.example.com.issuer.crt"),
+        ("stranger.chain", "mail.example.com.crt"),
+        ("stranger.key", "mail.example.com.key"),
+        ("ca.pem", "mail.example.com.issuer.crt"),
+    ]);
+    installed(&["--from", "client", "--name", HOST]);
+    assert_eq!(place.install(&["--from", "client"]).code, Some(2));
+    // lego without a bundle.
+    client(&[
+        ("next.pem", "www.example.com.crt"),
+        ("next.key", "www.example.com.key"),
+        ("ca.pem", "www.example.com.issuer.crt"),
+    ]);
+    installed(&["--from", "client"]);
+    // acme.sh, with the key of the next renewal.
+    client(&[
+        ("next.pem", "www.example.com.cer"),
+        ("ca.pem", "ca.cer"),
+        ("next.chain", "fullchain.cer"),
+        ("next.key", "www.example.com.key"),
+        ("old.key", "www.example.com.key.next"),
+    ]);
+    installed(&["--from", "client"]);
+    // dehydrated, among what it had before.
+    client(&[
+        ("old.chain", "fullchain-1.pem"),
+        ("old.key", "privkey-1.pem"),
+        ("next.chain", "fullchain.pem"),
+        ("next.key", "privkey.pem"),
+        ("old.key", "privkey.roll.pem"),
+    ]);
+    installed(&["--from", "client"]);
+    // uacme.
+    client(&[
+        ("next.chain", "www.example.com/cert.pem"),
+        ("next.key", "private/www.example.com/key.pem"),
+    ]);
+    installed(&["--from", "client/www.example.com"]);
+    // By name.
+    client(&[
+        ("next.chain", "x.crt"),
+        ("next.key", "x.key"),
+        ("stranger.chain", "y.crt"),
+        ("stranger.key", "y.key"),
+    ]);
+    installed(&[
+        "--from",
+        "client",
+        "--cert-name",
+        "x.crt=site.crt",
+        "--key-name",
+        "x.key=site.key",
+    ]);
+}
+
+#[test]
+fn an_old_chain_file_and_a_file_with_all_follow() {
+    let place = Place::new();
+    fs::remove_dir_all(place.path("live")).expect("removed");
+    fs::create_dir(place.path("live")).expect("a directory");
+    // A new intermediate.
+    place.pki.intermediate("ca2", "root");
+    place.pki.sign("next", &format!("/CN={HOST}"), "ca2", &leaf_extensions(HOST));
+    place.pki.bundle("new/fullchain.pem", &["next.pem", "ca2.pem"]);
+    for (from, to) in [("old.pem", "cert.crt"), ("ca.pem", "chain.crt"), ("old.key", "the.key")] {
+        place.copy(from, &format!("live/{to}"));
+    }
+    place.pki.bundle("live/all.pem", &["old.chain", "old.key"]);
+    let said = place.install(&[]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let read = |file: &str| String::from_utf8(place.pki.read(file)).expect("PEM");
+    assert_eq!(read("live/cert.crt"), read("next.pem"));
+    assert_eq!(read("live/chain.crt"), read("ca2.pem"));
+    assert_eq!(read("live/the.key"), read("next.key"));
+    assert_eq!(read("live/all.pem"), read("new/fullchain.pem") + &read("next.key"));
+}
+
+#[test]
+fn rsa_and_ecdsa_lie_side_by_side() {
+    let place = Place::new();
+    place.issue("rsa-old", HOST, RSA);
+    place.issue("rsa-next", HOST, RSA);
+    place.copy("rsa-old.chain", "live/rsa.crt");
+    place.copy("rsa-old.key", "live/rsa.key");
+    place.lay("new-rsa", "rsa-next");
+    // One of them alone.
+    let said = place.install(&["--from", "new-rsa"]);
+    assert_eq!((said.code, place.live().as_str()), (Some(0), "old"), "{said:?}");
+    assert_eq!(place.pki.read("live/rsa.key"), place.pki.read("rsa-next.key"));
+    // Both, in the order of nobody.
+    let said = place.install(&["--from", "new-rsa", "--from", "new"]);
+    assert_eq!((said.code, place.live().as_str()), (Some(0), "next"), "{said:?}");
+    assert_eq!(place.pki.read("live/rsa.crt"), place.pki.read("rsa-next.chain"));
+    // Into an empty place, where their names are the same.
+    fs::remove_dir_all(place.path("live")).expect("removed");
+    let said = place.install(&["--from", "new-rsa", "--from", "new", "--json"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let files: Vec<Value> = said.json()["pairs"]
+        .as_array()
+        .expect("pairs")
+        .iter()
+        .map(|p| p["files"].clone())
+        .collect();
+    assert_eq!(
+        files,
+        [
+            serde_json::json!(["fullchain.pem", "privkey.pem"]),
+            serde_json::json!(["fullchain-ecdsa.pem", "privkey-ecdsa.pem"])
+        ]
+    );
+}
+
+#[test]
+fn other_sites_in_the_directory_are_left_alone() {
+    let place = Place::new();
+    place.issue("stranger", "mail.example.com", P256);
+    place.copy("stranger.chain", "live/mail.crt");
+    place.copy("stranger.key", "live/mail.key");
+    let said = place.install(&[]);
+    assert_eq!((said.code, place.live().as_str()), (Some(0), "next"), "{said:?}");
+    assert_eq!(place.pki.read("live/mail.crt"), place.pki.read("stranger.chain"));
+    assert_eq!(place.pki.read("live/mail.key"), place.pki.read("stranger.key"));
+}
+
+#[test]
+fn two_at_once_do_not_meet() {
+    let place = Place::new();
+    let mut first = hpkp();
+    first.args(place.arguments(&[
+        "--from",
+        "new",
+        "--test",
+        "touch begun; sleep 3",
+        "--reload",
+        "true",
+    ]));
+    first.current_dir(place.records.0.path()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut first = first.spawn().expect("the command");
+    while !place.path("begun").exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let said = place.install(&["--timeout", "1", "--json"]);
+    assert_eq!((said.code, codes(&said.json(), "problems")), (Some(3), vec!["locked"]), "{said:?}");
+    // Who waits longer finds it done.
+    let said = place.install(&["--json"]);
+    assert_eq!(
+        (said.code, said.json()["outcome"].as_str()),
+        (Some(0), Some("unchanged")),
+        "{said:?}"
+    );
+    assert!(first.wait().expect("its end").success());
+}
+
+#[test]
+fn a_signal_puts_the_old_pair_back() {
+    let place = Place::new();
+    for (test, reload) in
+        [("touch begun; sleep 30", "true"), ("true", "[ -e begun ] || { touch begun; sleep 30; }")]
+    {
+        let mut command = hpkp();
+        command.args(place.arguments(&["--from", "new", "--test", test, "--reload", reload]));
+        command.current_dir(place.records.0.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().expect("the command");
+        while !place.path("begun").exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(place.live(), "next");
+        signal(child.id(), libc::SIGTERM);
+        let said = said(child.wait_with_output().expect("its end"));
+        said.failed(3, "interrupted");
+        assert_eq!((place.live(), place.left()), ("old".to_owned(), vec![]));
+        fs::remove_file(place.path("begun")).expect("removed");
+    }
+}
+
+fn signal(pid: u32, signal: libc::c_int) {
+    // SAFETY: the pid is that of a child that has not been waited for.
+    assert_eq!(unsafe { libc::kill(libc::pid_t::try_from(pid).expect("a pid"), signal) }, 0);
+}
+
+/// The server read the client's directory until now.
+#[test]
+fn a_link_to_the_client_s_directory_is_led_away_from_it() {
+    let place = Place::new();
+    fs::remove_dir_all(place.path("live")).expect("removed");
+    symlink("new", place.path("live")).expect("a link");
+    let said = place.install(&["--json"]);
+    assert_eq!(
+        (said.code, said.json()["outcome"].as_str()),
+        (Some(0), Some("installed")),
+        "{said:?}"
+    );
+    place.lay("new", "old");
+    assert_eq!(place.live(), "next");
+}
+
+/// Certificates without alternative names, by the common name of their subject.
+#[test]
+fn a_certificate_with_a_common_name_alone_is_one_too() {
+    let place = Place::new();
+    for name in ["old", "next"] {
+        place.pki.self_signed(name, &format!("/CN={HOST}"), &[]);
+        place.copy(&format!("{name}.pem"), &format!("{name}.chain"));
+    }
+    fs::remove_dir_all(place.path("live")).expect("removed");
+    fs::create_dir(place.path("live")).expect("a directory");
+    place.copy("old.chain", "live/site.crt");
+    place.copy("old.key", "live/site.key");
+    place.lay("new", "next");
+    place.pin_of_old();
+    assert_eq!(place.install(&[]).code, Some(1));
+    let id = place.records.json(&["list"])["published"][0]["id"].clone();
+    place.records.run(&["end", id.as_str().expect("an id"), "--why", "x"]).fine();
+    let said = place.install(&[]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(place.pair_in("live", ["site.crt", "site.key"]), "next");
+}
+
+#[test]
+fn damaged_files_of_the_server_are_replaced() {
+    let place = Place::new();
+    for damage in ["certificate", "key", "both"] {
+        fs::remove_dir_all(place.path("live")).expect("removed");
+        fs::create_dir(place.path("live")).expect("a directory");
+        for (file, name, end) in
+            [("old.chain", "site.crt", "key"), ("old.key", "site.key", "certificate")]
+        {
+            let text = String::from_utf8(place.pki.read(file)).expect("PEM");
+            let length = if damage == end { text.len() } else { 100 };
+            place.pki.write(&format!("live/{name}"), &text[..length]);
+        }
+        let said = place.install(&[]);
+        assert_eq!(said.code, Some(0), "{damage}: {said:?}");
+        assert_eq!(place.pair_in("live", ["site.crt", "site.key"]), "next", "{damage}");
+    }
+}
+
+/// Killed in the test and in the reload, at points that the command itself chooses.
+#[test]
+fn what_was_interrupted_is_undone_at_the_next_run_or_at_boot() {
+    let place = Place::new();
+    let kill = "kill -9 $PPID; sleep 1";
+    for (test, reload, is_reloaded) in
+        [(kill, "true", ""), ("true", "echo k >> ran; kill -9 $PPID", "r")]
+    {
+        let all = place.arguments(&["--from", "new", "--test", test, "--reload", reload]);
+        assert_eq!(run(place.records.0.path(), &all).code, None);
+        // The pair is whole.
+        assert_eq!(place.live(), "next");
+        place.ran();
+        let recover =
+            ["install", "--recover", "--to", "live", "--reload", "echo r >> ran", "--json"];
+        let said = run(place.records.0.path(), &recover);
+        assert_eq!(
+            (said.code, said.json()["outcome"].as_str()),
+            (Some(0), Some("recovered")),
+            "{said:?}"
+        );
+        assert_eq!((place.live().as_str(), place.ran().as_str()), ("old", is_reloaded));
+        assert_eq!(place.left(), [""; 0]);
+        let said = run(place.records.0.path(), &recover);
+        assert_eq!(said.json()["outcome"], "nothing-to-recover");
+    }
+    // The next install undoes it and goes on.
+    let all = place.arguments(&["--from", "new", "--test", kill, "--reload", "true"]);
+    assert_eq!(run(place.records.0.path(), &all).code, None);
+    let said = place.install(&["--json"]);
+    assert_eq!(
+        (said.code, said.json()["outcome"].as_str()),
+        (Some(0), Some("installed")),
+        "{said:?}"
+    );
+    assert!(codes(&said.json(), "warnings").contains(&"interrupted"), "{said:?}");
+    assert_eq!((place.live(), place.left()), ("next".to_owned(), vec![]));
+}
+
+/// 200 times, at any moment, in turn with a directory and with a link.
+#[test]
+fn killed_at_any_moment_it_leaves_the_old_pair_or_the_new_one() {
+    let place = Place::new();
+    let mut random = 12_345_u64;
+    let mut seen = [0; 2];
+    let begun = Instant::now();
+    place.install(&[]);
+    let whole = begun.elapsed();
+    for round in 0..200 {
+        if round == 100 {
+            fs::rename(place.path("live"), place.path("first")).expect("renamed");
+            symlink("first", place.path("live")).expect("a link");
+        }
+        let goal = if place.live() == "old" { "next" } else { "old" };
+        place.lay("new", goal);
+        let arguments = [
+            "install",
+            "--from",
+            "new",
+            "--to",
+            "live",
+            "--no-records",
+            "--test",
+            "true",
+            "--reload",
+            "true",
+        ];
+        let before = place.left();
+        let mut command = hpkp();
+        command.args(arguments).current_dir(place.records.0.path());
+        let mut child =
+            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the command");
+        // Most of its time goes by before it changes anything, so every other round begins there.
+        let begun = Instant::now();
+        while round % 4 < 2 && place.left() == before && begun.elapsed() < whole {
+            std::thread::yield_now();
+        }
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        std::thread::sleep(whole.mul_f64((random >> 40) as f64 / f64::from(1 << 24)));
+        let _ = child.kill();
+        let _ = child.wait();
+        seen[usize::from(place.live() == goal)] += 1;
+        check_rest(&place);
+        let said = match round % 2 {
+            0 => run(place.records.0.path(), &["install", "--recover", "--to", "live"]),
+            _ => run(place.records.0.path(), &arguments),
+        };
+        assert_eq!(said.code, Some(0), "round {round}: {said:?}");
+        place.live();
+        check_rest(&place);
+        assert!(
+            place.left().iter().all(|name| name.starts_with("generation-")),
+            "{:?}",
+            place.left()
+        );
+        assert!(place.left().len() <= 1, "{:?}", place.left());
+        if round % 2 == 1 {
+            assert_eq!(place.live(), goal);
+        }
+    }
+    assert!(seen[0] > 20 && seen[1] > 20, "killed too early or too late: {seen:?}");
+}
+
+#[track_caller]
+fn check_rest(place: &Place) {
+    assert_eq!(fs::read(place.path("live/dh.pem")).expect("the other file"), b"other");
+}
+
+#[test]
+fn a_full_disk_changes_nothing() {
+    let place = Place::new();
+    let limited = |bytes: &str| {
+        let mut command = Command::new("sh");
+        let script = format!(
+            "ulimit -f {bytes}; trap '' XFSZ; exec {} install --from new --to live -d records --test true --reload true",
+            env!("CARGO_BIN_EXE_hpkp")
+        );
+        said(output(command.args(["-c", &script]).current_dir(place.records.0.path())))
+    };
+    let said = limited("0");
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert_eq!((place.live(), place.left()), ("old".to_owned(), vec![]));
+}
+
+#[test]
+fn a_directory_of_others_is_not_trusted() {
+    let place = Place::new();
+    fs::create_dir(place.path(".live.hpkp")).expect("a directory");
+    fs::set_permissions(place.path(".live.hpkp"), fs::Permissions::from_mode(0o777))
+        .expect("a mode");
+    let said = place.install(&["--json"]);
+    assert_eq!((said.code, codes(&said.json(), "problems")), (Some(3), vec!["state-unsafe"]));
+}
+
+/// What a renewal would bring, before it is made.
+#[test]
+fn a_renewal_is_foretold() {
+    let place = Place::new();
+    let check = |more: &[&str]| {
+        let all = [
+            "renew-check",
+            "--cert",
+            "old.chain",
+            "-d",
+            "records",
+            "--trusted-certificate",
+            "root.pem",
+        ];
+        run(place.records.0.path(), &[&all, more].concat())
+    };
+    assert_eq!(check(&[]).code, Some(0));
+    place.pin_of_old();
+    let said = check(&[]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(
+        said.out.starts_with("no: a renewal with a new key locks out clients of www.example.com"),
+        "{said:?}"
+    );
+    for file in ["old.key", "old.pem"] {
+        let said = check(&["--key", file]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+    }
+    let said = check(&["--key", "next.key", "--json"]);
+    assert_eq!((said.code, said.json()["answer"].as_str()), (Some(1), Some("no")), "{said:?}");
+    // Other hosts are free; what is no file is told.
+    assert_eq!(check(&["mail.example.com"]).code, Some(0));
+    assert_eq!(check(&["--key", "missing"]).code, Some(3));
+    assert_eq!(run(place.records.0.path(), &["renew-check", "--cert", "missing"]).code, Some(3));
+}
+
+/// Who pins the issuer does not mind a new key.
+#[test]
+fn a_renewal_under_a_pinned_issuer_may_have_a_new_key() {
+    let place = Place::new();
+    let ca = pin(&place.pki.pin("ca.pem"));
+    place.records.recorded(&["add", HOST, "--origin", "app 4.2", "--pin", &ca]);
+    let all = [
+        "renew-check",
+        "--cert",
+        "old.chain",
+        "-d",
+        "records",
+        "--trusted-certificate",
+        "root.pem",
+        "--json",
+    ];
+    let said = run(place.records.0.path(), &all);
+    assert_eq!((said.code, said.json()["answer"].as_str()), (Some(0), Some("yes")), "{said:?}");
+    let said = run(
+        place.records.0.path(),
+        &all.map(|one| if one == "old.chain" { "old.pem" } else { one }),
+    );
+    assert_ne!(said.code, Some(0), "{said:?}");
+}

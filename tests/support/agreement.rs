@@ -1,0 +1,196 @@
+//! `hpkp check` beside a server's own test of its configuration: both have to give the same answer, with
+//! the same findings, for every configuration that a test writes.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
+use crate::instance::{Instance, Module};
+use crate::said::{Kind, Said};
+use crate::{output, succeed, target_dir};
+
+/// What only the command finds: it reads the text in the place of the server.
+const OF_THE_COMMAND: [&str; 3] =
+    ["invalid-configuration", "configuration-not-understood", "unknown-directive"];
+
+/// Why a server refuses a configuration by itself, where the command passes it: the command reads no
+/// private keys and loads no modules, so that it does not know which directives there are.
+const NOT_OF_THE_COMMAND: [&str; 11] = [
+    "key values mismatch",
+    "key-type mismatch",
+    "cannot load certificate key",
+    "SSLCertificateKeyFile: file",
+    "Failed to configure certificate",
+    "PEM_read_bio",
+    "Cannot load",
+    "requires Apache httpd",
+    "unknown directive",
+    "Invalid command",
+    "Permission denied",
+];
+
+/// The command under test: the one that `HPKP_COMMAND` names, or that of the sources as they are. cargo
+/// builds it for the tests of its own package alone.
+fn command() -> &'static Path {
+    static COMMAND: OnceLock<PathBuf> = OnceLock::new();
+    COMMAND.get_or_init(|| {
+        if let Some(file) = std::env::var_os("HPKP_COMMAND") {
+            return file.into();
+        }
+        let file = target_dir().join("debug/hpkp");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let sources = ["hpkp-cli/src", "hpkp-core/src", "hpkp-server/src"];
+        let newest = sources.iter().filter_map(|source| newest(&root.join(source))).max();
+        if changed(&file) < newest {
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let mut build = Command::new(cargo);
+            build.args(["build", "--quiet", "--locked", "-p", "hpkp-cli"]).current_dir(&root);
+            succeed(&mut build);
+        }
+        file
+    })
+}
+
+/// When a file was changed last.
+fn changed(file: &Path) -> Option<SystemTime> {
+    fs::metadata(file).and_then(|metadata| metadata.modified()).ok()
+}
+
+/// When anything below a directory was changed last.
+fn newest(directory: &Path) -> Option<SystemTime> {
+    let entries = fs::read_dir(directory).expect("the sources").flatten();
+    let times = entries.filter_map(|entry| match entry.path() {
+        path if path.is_dir() => newest(&path),
+        path => changed(&path),
+    });
+    times.max()
+}
+
+/// Fails unless the command says of the configuration what the server's test has said.
+#[track_caller]
+pub(crate) fn assert_agreement(instance: &Instance, said: &Said) {
+    // A module that is not there, or panics on purpose, finds what it finds.
+    if instance.module != Module::Shipped || instance.injects_panics() {
+        return;
+    }
+    let mut command = Command::new(command());
+    command.arg("check").arg("--config").arg(instance.path(said.kind.file()));
+    command.arg("--config-format").arg(match said.kind {
+        Kind::Nginx => "nginx",
+        Kind::Httpd => "httpd",
+    });
+    if said.kind == Kind::Httpd {
+        command.arg("--prefix").arg(instance.path(""));
+    }
+    // The command has an OpenSSL of its own.
+    if said.text.contains("hpkp: [unsupported-openssl]") {
+        return;
+    }
+    // The command heeds the variable only where it is told to.
+    if said.text.contains("accepts what a reload would refuse") {
+        command.args(["--check", "warn"]);
+    }
+    let checked = output(&mut instance.in_environment(command));
+    let (text, errors) =
+        (String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
+    let both = || format!("the server:\n{}\nhpkp check:\n{text}{errors}", said.text);
+    let is_refused = match checked.status.code() {
+        Some(0) => false,
+        Some(1 | 3) => true,
+        code => panic!("hpkp check ended with {code:?}\n{}", both()),
+    };
+    let is_own = said.code != Some(0) && refuses_by_itself(said);
+    if is_own && !is_refused {
+        let is_known = NOT_OF_THE_COMMAND.iter().any(|why| said.text.contains(why));
+        assert!(is_known, "the server refuses, and hpkp check does not; {}", both());
+        return;
+    }
+    assert_eq!(is_refused, said.code != Some(0), "different answers; {}", both());
+    // The server has stopped reading where the command may have found more.
+    if is_own {
+        return;
+    }
+    // Of two answers the last one counts: nginx has met servers behind `http` that it did not expect.
+    let last = said.text.rsplit("syntax is ok").find(|part| part.contains("hpkp: ["));
+    let last = last.filter(|_| said.kind == Kind::Nginx).unwrap_or(&said.text);
+    assert_eq!(findings(&text), findings(last), "different findings; {}", both());
+}
+
+/// Whether the server says itself why it refuses.
+fn refuses_by_itself(said: &Said) -> bool {
+    let is_own = |line: &str| match said.kind {
+        Kind::Nginx => line.contains("[emerg]") && !line.contains("hpkp: ["),
+        Kind::Httpd => false,
+    };
+    let has_ours = said.text.lines().any(|line| line.contains("hpkp: ["));
+    said.text.lines().any(is_own) || !has_ours
+}
+
+/// What becomes of the running server: the command knows of none.
+const OUTCOMES: [&str; 4] = [
+    "nothing was changed; ",
+    "the test passes; ",
+    "continuing without ",
+    "the server does not start",
+];
+
+/// The lines of findings with their places, without what a server puts before them.
+fn findings(text: &str) -> BTreeSet<String> {
+    let mut place = String::new();
+    let mut found = BTreeSet::new();
+    for line in text.lines() {
+        if let Some(line) = finding(line) {
+            found.insert(without_times(&format!("{line}{place}")));
+        }
+        place = place_of_next(line).unwrap_or_default();
+    }
+    found
+}
+
+/// What a line says of a finding.
+fn finding(line: &str) -> Option<String> {
+    let found = &line[line.find("hpkp: [")?..];
+    let (code, rest) = found.strip_prefix("hpkp: [")?.split_once("] ")?;
+    let (_, said) = rest.split_once(": ")?;
+    let is_compared = !OF_THE_COMMAND.contains(&code)
+        && !OUTCOMES.iter().any(|outcome| said.starts_with(outcome));
+    // httpd writes a backslash twice, and letters outside ASCII by their bytes; what nginx finds in a
+    // directive has the place without parentheses.
+    let shown = escaped(found.trim_end()).replace("\\\\", "\\").replace(" (configured at ", " in ");
+    is_compared.then(|| shown.trim_end_matches(')').to_owned())
+}
+
+/// A text with the bytes of letters outside ASCII in their place.
+fn escaped(text: &str) -> String {
+    let byte = |byte: u8| match byte.is_ascii() {
+        true => char::from(byte).to_string(),
+        false => format!("\\x{byte:02x}"),
+    };
+    text.bytes().map(byte).collect()
+}
+
+/// What httpd finds in a directive has its place in the line before.
+fn place_of_next(line: &str) -> Option<String> {
+    let (_, place) = line.split_once("Syntax error on line ")?;
+    let (number, file) = place.strip_suffix(':')?.split_once(" of ")?;
+    Some(format!(" in {file}:{number}"))
+}
+
+/// A text without its times: some are so many days from now, and a second may have passed.
+fn without_times(text: &str) -> String {
+    const FORM: &[u8] = b"0000-00-00T00:00:00Z";
+    let is_time = |part: &[u8]| {
+        let mut both = part.iter().zip(FORM);
+        both.all(|(byte, form)| byte == form || *form == b'0' && byte.is_ascii_digit())
+    };
+    let mut bytes = text.as_bytes().to_vec();
+    for at in 0..bytes.len().saturating_sub(FORM.len() - 1) {
+        if is_time(&bytes[at..at + FORM.len()]) {
+            bytes[at..at + FORM.len()].copy_from_slice(FORM);
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
