@@ -15,11 +15,13 @@ use hpkp_core::max_age::MaxAge;
 use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
 use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
 use hpkp_core::published::state::Standing;
+use hpkp_core::published::tlsa::Protocol;
 use hpkp_core::published::{
-    Body, Event, EventId, Fingerprint, Lifetime, Matching, Origin, Published, Scope, State,
-    WriterName,
+    Body, Event, EventId, Fingerprint, Lifetime, Matching, Origin, Published, Rrset, Scope, State,
+    Tlsa, WriterName,
 };
 
+use crate::dane::{Dane, Record};
 use crate::history::{Others, Reply, Site};
 use crate::world::{self, Block, Config, Kind, Outside, PORTS, ROOTS, STREAM, Sent};
 use crate::{nature, pki};
@@ -213,6 +215,33 @@ pub fn outside(outside: &Outside, now: i64) -> Published {
         configuration: None,
         exempt: vec![],
         tlsa: None,
+    }
+}
+
+/// The same of the records of a zone.
+pub fn zone(dane: &Dane, now: i64) -> Published {
+    let record = |record: &Record| Tlsa {
+        usage: record.usage,
+        selector: record.selector,
+        matching: record.matching,
+        data: pki::tlsa_data(record),
+    };
+    let records = dane.records.iter().map(record).collect();
+    let set = Rrset::new(Some(Protocol::Tcp), None, records).expect("some records");
+    Published {
+        host: dane.host.parse().expect("a host"),
+        matching: Matching::Exact,
+        except: vec![],
+        include_subdomains: false,
+        scope: set.scope().unwrap_or(Scope::Chain),
+        port: Some(dane.port),
+        pins: set.pins(),
+        lifetime: dane.days.map_or(Lifetime::Open, |days| Lifetime::ExpiresAt(now + days * 86_400)),
+        origin: Origin::Other("a zone".to_owned()),
+        since: None,
+        configuration: None,
+        exempt: vec![],
+        tlsa: Some(Arc::new(set)),
     }
 }
 

@@ -6,8 +6,11 @@
 //! pins for names that nobody says are served here, a word is enough.
 
 use crate::client::{self, Above, Sight};
+use crate::dane::{Dane, Outcome};
 use crate::nature::{self, By};
-use crate::world::{Block, Config, HOSTS, Key, Outside, PORTS, Policy, STREAM, Scope, Sent};
+use crate::world::{
+    Block, Config, HOSTS, Key, LeafCert, Outside, PORTS, Policy, STREAM, Scope, Sent,
+};
 
 /// Pins that clients hold.
 #[derive(Clone, Debug)]
@@ -28,6 +31,8 @@ pub enum From {
     Header(Header),
     /// From elsewhere.
     Outside(Outside),
+    /// From a zone.
+    Dane(Dane),
 }
 
 /// A header that was noted.
@@ -52,6 +57,7 @@ impl Memory {
             From::Outside(outside) => {
                 client::binds(outside, host) && outside.port.is_none_or(|only| only == port)
             }
+            From::Dane(dane) => (dane.host, dane.port) == (host, port),
         }
     }
 
@@ -59,6 +65,7 @@ impl Memory {
         match &self.from {
             From::Header(Header { policy, .. }) => &policy.pins,
             From::Outside(outside) => &outside.pins,
+            From::Dane(_) => &[],
         }
     }
 
@@ -66,19 +73,24 @@ impl Memory {
         match &self.from {
             From::Header(_) => None,
             From::Outside(outside) => outside.port,
+            From::Dane(dane) => Some(dane.port),
         }
     }
 
     fn scope(&self) -> Scope {
         match &self.from {
-            From::Header(_) => Scope::Chain,
+            From::Header(_) | From::Dane(_) => Scope::Chain,
             From::Outside(outside) => outside.scope,
         }
     }
 
     /// Holders of TLSA records of usage 3 do not look at names.
     fn ignores_names(&self) -> bool {
-        matches!(&self.from, From::Outside(o) if o.scope == Scope::Leaf && o.port.is_some())
+        match &self.from {
+            From::Outside(outside) => outside.scope == Scope::Leaf && outside.port.is_some(),
+            From::Dane(dane) => dane.ignores_names(),
+            From::Header(_) => false,
+        }
     }
 
     fn is_of(&self, taste: usize) -> bool {
@@ -89,12 +101,35 @@ impl Memory {
     fn paths(&self, sight: &Sight) -> Vec<Above> {
         match &self.from {
             From::Header(seen) if seen.sight == *sight => vec![seen.above.clone()],
+            From::Dane(dane) => dane.paths(sight),
             _ => sight.paths(),
         }
     }
 
+    fn outcome(&self, sent: &Sent, above: &Above) -> Outcome {
+        if let From::Dane(dane) = &self.from {
+            return dane.outcome(sent, above);
+        }
+        match client::meets(self.pins(), self.scope(), sent.leaf.key, above) {
+            true => Outcome::Yes,
+            false => Outcome::No,
+        }
+    }
+
+    /// Whether it gets in, as far as that can be told.
     fn meets(&self, sent: &Sent, above: &Above) -> bool {
-        client::meets(self.pins(), self.scope(), sent.leaf.key, above)
+        self.outcome(sent, above) == Outcome::Yes
+    }
+
+    /// Whether what is sent is the same to its holders.
+    fn is_same(&self, old: &Sent, new: &Sent) -> bool {
+        let sees = |leaf: &LeafCert| match &self.from {
+            From::Dane(dane) if dane.sees_renewals() => Some(leaf.clone()),
+            _ => None,
+        };
+        let names =
+            |sent| matches!(&self.from, From::Dane(dane) if nature::is_for(sent, dane.host));
+        is_same(old, new) && sees(&old.leaf) == sees(&new.leaf) && names(old) == names(new)
     }
 
     /// Whether some holder could be refused. Who has seen another leaf may, for all that can be
@@ -111,7 +146,7 @@ impl Memory {
     /// Whether some holder gets in with what was and is refused with what will be.
     fn loses(&self, old: &Sent, new: &Sent) -> bool {
         let (was, is) = (Sight::of(old), Sight::of(new));
-        let is_refused = |above: &Above| !self.meets(new, above);
+        let is_refused = |above: &Above| self.outcome(new, above) == Outcome::No;
         self.paths(&was).iter().filter(|above| self.meets(old, above)).any(|above| {
             if was == is { is_refused(above) } else { self.paths(&is).iter().any(is_refused) }
         })
@@ -125,6 +160,7 @@ impl Memory {
                 format!("a visitor of {host} (header of {by}: {policy}; path above: {above:?})")
             }
             From::Outside(outside) => format!("a client with {outside}"),
+            From::Dane(dane) => format!("a client of {dane}"),
         }
     }
 }
@@ -248,7 +284,7 @@ fn held(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &
             if got_in && case.has_predecessor && is_certain && port != STREAM {
                 opinion.say.push(format!("turned away for the name: {}", reason()));
             }
-            let is_changed = !old_any.is_some_and(|(old, ..)| is_same(old, new));
+            let is_changed = !old_any.is_some_and(|(old, ..)| memory.is_same(old, new));
             if is_reached && (is_changed || !case.has_predecessor) {
                 opinion.may.push(reason());
             }
@@ -256,10 +292,10 @@ fn held(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &
         }
         // Also where the certificate was not for the name so far: nobody got in then.
         let had_it = |(old, was, _): (&Sent, By, usize)| {
-            was == By::Name && by == By::Name && is_same(old, new)
+            was == By::Name && by == By::Name && memory.is_same(old, new)
         };
         let is_unchanged =
-            old.is_some_and(|(old, ..)| is_same(old, new)) || old_any.is_some_and(had_it);
+            old.is_some_and(|(old, ..)| memory.is_same(old, new)) || old_any.is_some_and(had_it);
         let seems_unchanged =
             !case.knows_certificates && old.is_some_and(|(old, ..)| has_same_keys(old, new));
         // A name that the certificate has now, and not only a wildcard of it, is new there.
@@ -275,7 +311,7 @@ fn held(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &
         }
         // Whoever got in for no name at all was not served by name.
         let was_there = |(old, by, _): &(&Sent, By, usize)| {
-            port == STREAM || *by == By::Name || nature::is_for(old, host)
+            ignores || port == STREAM || *by == By::Name || nature::is_for(old, host)
         };
         let loses = match old.filter(was_there) {
             Some((old, ..)) => memory.loses(old, new),
@@ -285,7 +321,7 @@ fn held(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &
                     && comes_in_vain(case, memory, host, taste, new)
             }
         };
-        if loses && !seems_unchanged && (is_for_it || port == STREAM || by == By::Name) {
+        if loses && !seems_unchanged && (is_for_it || ignores || port == STREAM || by == By::Name) {
             opinion.must.push(reason());
         } else if is_for_it || loses && had_name {
             opinion.say.push(reason());
@@ -304,7 +340,7 @@ fn comes_in_vain(
     new: &Sent,
 ) -> bool {
     let paths = memory.paths(&Sight::of(new));
-    if !paths.iter().any(|above| memory.meets(new, above)) {
+    if paths.iter().all(|above| memory.outcome(new, above) == Outcome::No) {
         return true;
     }
     let Some(old) = case.old else { return false };
@@ -331,7 +367,10 @@ fn comes_in_vain(
 /// Pins for a port of a host that is served here, but not there: another port may lead here.
 fn ports(case: &Case<'_>, opinion: &mut Opinion) {
     for memory in case.memories {
-        let From::Outside(Outside { port: Some(port), .. }) = &memory.from else { continue };
+        let port = match &memory.from {
+            From::Outside(Outside { port: Some(port), .. }) | From::Dane(Dane { port, .. }) => port,
+            _ => continue,
+        };
         let is_checked = case.new.blocks.iter().any(|block| block.ports.contains(port));
         if case.now >= memory.must_until || is_checked {
             continue;
