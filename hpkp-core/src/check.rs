@@ -11,6 +11,7 @@ mod dane;
 mod dane_check;
 mod dane_messages;
 mod digest;
+mod digesting;
 mod held_pins;
 mod input;
 mod keywords;
@@ -42,7 +43,8 @@ use checker::{Checker, Uses};
 use messages::Findings;
 use records::Published;
 
-pub use digest::digest;
+pub use digest::{Digest, DigestError};
+pub use digesting::digest;
 pub use input::{
     Alarm, Certificates, Context, Deployment, Host, Names, NotServedHere, Noticed, PolicyUse,
     Records, Serving, Skipped, TrustSetting,

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use hpkp_core::accepted::{accepted, stopped};
 use hpkp_core::certificate::Certificate;
-use hpkp_core::check::digest;
 use hpkp_core::check::{
     Certificates, Choice, Context, Deployment, Host, Listener, NotServedHere, PolicyUse, Records,
     TrustSetting, Verdict, check,
 };
+use hpkp_core::check::{Digest, digest};
 use hpkp_core::finding::{Check, Class, Location};
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
@@ -17,8 +17,8 @@ use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
 use hpkp_core::published::state::Standing;
 use hpkp_core::published::tlsa::Protocol;
 use hpkp_core::published::{
-    Body, Event, EventId, Fingerprint, Lifetime, Matching, Origin, Published, Rrset, Scope, State,
-    Tlsa, WriterName,
+    Body, Event, EventId, Lifetime, Matching, Origin, Published, Rrset, Scope, State, Tlsa,
+    WriterName,
 };
 
 use crate::dane::{Dane, Record};
@@ -168,7 +168,7 @@ fn deployment(config: &Config) -> Deployment {
 pub fn ask(
     config: &Config,
     state: &State,
-    unrecorded: Option<Fingerprint>,
+    unrecorded: Option<Digest>,
     writer: &WriterName,
     now: i64,
 ) -> Answer {
@@ -258,7 +258,7 @@ pub struct Core {
     /// The answer to what is served.
     served: Option<Answer>,
     /// What is served and is not on record.
-    unrecorded: Option<Fingerprint>,
+    unrecorded: Option<Digest>,
 }
 
 impl Core {

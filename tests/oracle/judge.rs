@@ -9,7 +9,7 @@ use crate::client::{self, Above, Sight};
 use crate::dane::{Dane, Outcome};
 use crate::nature::{self, By};
 use crate::world::{
-    Block, Config, HOSTS, Key, LeafCert, Outside, PORTS, Policy, STREAM, Scope, Sent,
+    BELOW, Block, Config, HOSTS, Key, LeafCert, Outside, PORTS, Policy, STREAM, Scope, Sent,
 };
 
 /// Pins that clients hold.
@@ -235,6 +235,13 @@ pub fn judge(case: &Case<'_>) -> Opinion {
             }
         }
     }
+    for host in BELOW {
+        for port in PORTS {
+            for taste in 0..nature::TASTES {
+                held(case, host, port, taste, &mut opinion);
+            }
+        }
+    }
     ports(case, &mut opinion);
     for (at, block) in case.new.blocks.iter().enumerate() {
         let Some(policy) = block.policy.as_ref().filter(|policy| policy.days > 0) else { continue };
@@ -284,7 +291,12 @@ fn held(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &
             if got_in && case.has_predecessor && is_certain && port != STREAM {
                 opinion.say.push(format!("turned away for the name: {}", reason()));
             }
-            let is_changed = !old_any.is_some_and(|(old, ..)| memory.is_same(old, new));
+            // No record tells for which names the certificate of a block with the name was.
+            let is_renewed = |old: &Sent| {
+                by == By::Name && matches!(memory.from, From::Dane(_)) && old.leaf != new.leaf
+            };
+            let is_changed =
+                !old_any.is_some_and(|(old, ..)| memory.is_same(old, new) && !is_renewed(old));
             if is_reached && (is_changed || !case.has_predecessor) {
                 opinion.may.push(reason());
             }
@@ -316,7 +328,8 @@ fn held(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &
         let loses = match old.filter(was_there) {
             Some((old, ..)) => memory.loses(old, new),
             None => {
-                let has_name = matches!(by, By::Name | By::Pattern);
+                // Of a pattern that the certificate does not fit nothing says that somebody comes.
+                let has_name = by == By::Name || by == By::Pattern && is_for_it;
                 (has_name || by == By::PortAlone && is_for_it)
                     && comes_in_vain(case, memory, host, taste, new)
             }
@@ -340,6 +353,9 @@ fn comes_in_vain(
     new: &Sent,
 ) -> bool {
     let paths = memory.paths(&Sight::of(new));
+    if !paths.iter().any(|above| memory.outcome(new, above) == Outcome::No) {
+        return false;
+    }
     if paths.iter().all(|above| memory.outcome(new, above) == Outcome::No) {
         return true;
     }

@@ -134,9 +134,13 @@ impl<'a> Published<'a> {
             // These clients got whatever was presented on the port.
             Claim::Port if ignores_names => of(Claim::PortOnly),
             Claim::Wildcard if ignores_names => of(Claim::AnyName),
+            // Who compares names got in with a certificate for the name alone.
+            Claim::PortOnly if !ignores_names => of(Claim::Wildcard),
             _ => of(claim),
         };
-        let got_in_before = || self.got_in_before(of, ports, got, enough);
+        let without_names = self.enough_without_names(of, ports, enough);
+        let enough_before = without_names.as_ref().map_or(enough, |enough| &enough[..]);
+        let got_in_before = || self.got_in_before(of, ports, got, enough_before);
         // Nobody accepts it for the name, whatever it meets.
         let is_refused = claim != Claim::Name && !ignores_names && !presented.is_for(got, host_set);
         if is_refused && !got_in_before() {
@@ -175,8 +179,8 @@ impl<'a> Published<'a> {
             let code = Code::WildcardHostPinsUnmet;
             return Some((code, code.class()));
         }
-        let is_unchanged = self.is_kept(of, ports, got, &lets_in(enough))
-            && self.is_leaf_unchanged(body, of, (presented, got), ports);
+        let is_unchanged = self.is_kept(of, ports, got, &lets_in(enough_before))
+            && self.is_leaf_unchanged(enough_before, of, (presented, got), ports);
         Some((code, if is_unchanged { Class::Warning } else { Class::Lockout }))
     }
 

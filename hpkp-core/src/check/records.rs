@@ -49,6 +49,8 @@ pub(super) struct Published<'a> {
     pub(super) timelines: OnceCell<Timelines<'a>>,
     /// Where that configuration is not on record: whether the one being checked is the very same.
     pub(super) unrecorded: Option<bool>,
+    /// The same of its leaf certificates.
+    pub(super) unrecorded_leaves: Option<bool>,
     live: Vec<Live<'a>>,
     live_by_host: HashMap<&'a str, Vec<usize>>,
     pub(super) presents_by_host: HashMap<&'a str, Vec<&'a Record<Presents>>>,
@@ -79,6 +81,7 @@ impl<'a> Published<'a> {
             nameless: vec![BTreeMap::new(); deployment.hosts.len()],
             timelines: OnceCell::new(),
             unrecorded: None,
+            unrecorded_leaves: None,
             live: Vec::new(),
             live_by_host: HashMap::new(),
             presents_by_host: HashMap::new(),
@@ -234,7 +237,11 @@ impl<'a> Published<'a> {
         }
         tell_apart(routing, shared_ports, &mut verdicts);
         let unrecorded = deployment.records.as_ref().and_then(|records| records.unrecorded);
-        self.unrecorded = unrecorded.map(|known| known == digest(deployment, &verdicts));
+        if let Some(known) = unrecorded {
+            let now = digest(deployment, &verdicts);
+            self.unrecorded = Some(known.has_same_keys(now));
+            self.unrecorded_leaves = Some(known.has_same_leaves(now));
+        }
         verdicts
     }
 }

@@ -16,8 +16,8 @@
 //!   the key.
 //!
 //! None compares trust anchors: what this machine trusts changes nothing for clients. Where the last
-//! configuration could not be recorded, each answers whether its digest is that of this one, except
-//! `is_leaf_unchanged`, which leaves that to the others.
+//! configuration could not be recorded, each answers whether its digest is that of this one: of the keys,
+//! or, for `is_leaf_unchanged`, of the leaf certificates.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -123,8 +123,11 @@ impl<'a> Published<'a> {
     /// name, where it cannot be told for which.
     pub(super) fn may_have_been_presented(&self, ports: &BTreeSet<u16>, got: Got<'_>) -> bool {
         let any = self.presented_last.get(&(ANY_HOST, Matching::Exact)).into_iter().flatten();
-        let is_on =
-            |record: &&&Record<Presents>| record.body.ports.iter().any(|port| ports.contains(port));
+        // Where everybody got the same, it can be told.
+        let is_mixed = |port: &u16| self.nameless_last(*port).is_some_and(|last| last.is_mixed);
+        let is_on = |record: &&&Record<Presents>| {
+            record.body.ports.iter().any(|port| ports.contains(port) && is_mixed(port))
+        };
         if any.copied().any(|record| is_on(&&record)) {
             return false;
         }

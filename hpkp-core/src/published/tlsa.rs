@@ -234,6 +234,14 @@ impl Rrset {
         Some(only.without_ports(self.except_ports.clone()))
     }
 
+    /// Those of which clients do not look at names.
+    #[must_use]
+    pub fn without_names(&self) -> Option<Self> {
+        let records = self.records.iter().filter(|one| one.usage == usage::DANE_EE);
+        let only = Self::new(self.protocol, self.ttl, records.cloned().collect())?;
+        Some(only.without_ports(self.except_ports.clone()))
+    }
+
     /// The kinds of those that OpenSSL can use.
     #[must_use]
     pub fn combinations(&self) -> BTreeSet<Combination> {

@@ -20,11 +20,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use clients::{By, Header, Place, Server, Shown, View};
 use hpkp_core::accepted::{accepted, stopped, without_ends};
 use hpkp_core::certificate::Certificate;
-use hpkp_core::check::digest;
 use hpkp_core::check::{
     Certificates, Choice, Context, Deployment, Host, Listener, PolicyUse, Records, TrustSetting,
     Verdict, check,
 };
+use hpkp_core::check::{Digest, digest};
 use hpkp_core::finding::{Check, Class, Code, Location};
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::path::{Chain, Trust, VerifySignature};
@@ -32,8 +32,8 @@ use hpkp_core::pin::Pin;
 use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
 use hpkp_core::published::state::Standing;
 use hpkp_core::published::{
-    Again, Body, Ended, Event, EventId, Fingerprint, Gone, Lifetime, Matching, Origin, Published,
-    Scope, State, Waived, Why, WriterName,
+    Again, Body, Ended, Event, EventId, Gone, Lifetime, Matching, Origin, Published, Scope, State,
+    Waived, Why, WriterName,
 };
 use pki::Cert;
 use random::Random;
@@ -103,7 +103,7 @@ struct Machine {
     /// Whether it has said that it stopped; what it starts with it publishes again.
     stopped: bool,
     /// What is served and could not be recorded.
-    unrecorded: Option<Fingerprint>,
+    unrecorded: Option<Digest>,
     clock: Clock,
     /// Whether what its server presented before is on record still: it drains beside its successor.
     drains: bool,
@@ -190,7 +190,7 @@ impl World {
         config: &Config,
         writer: &str,
         state: State,
-        unrecorded: Option<Fingerprint>,
+        unrecorded: Option<Digest>,
     ) -> Deployment {
         let mut deployment = Deployment::default();
         for (position, block) in config.iter().enumerate() {

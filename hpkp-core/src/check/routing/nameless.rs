@@ -116,12 +116,9 @@ impl Routing<'_> {
         let name = any_of(host_set);
         let mut addresses = BTreeSet::new();
         for table in self.tables.iter().filter(|table| table.listener.port == port) {
-            if let Some(address) = &table.listener.address
-                && table.listener.hosts.contains(&host)
-                && table.led(name.as_str()).host == host
-            {
-                addresses.insert(&**address);
-            }
+            let is_led =
+                table.listener.hosts.contains(&host) && table.led(name.as_str()).host == host;
+            addresses.extend(table.listener.address.as_deref().filter(|_| is_led));
         }
         addresses
     }
