@@ -118,6 +118,10 @@ impl<'a> Notes<'a> {
             return;
         }
         let evidence = &published.presented[host].evidence;
+        // Who comes by chance is refused by all of them.
+        if meet(set, name, evidence.iter()) == PinValidation::Fails {
+            return;
+        }
         let is_unmet = |combination: &Combination| {
             set.only(*combination)
                 .is_some_and(|only| meet(&only, name, evidence.iter()) == PinValidation::Fails)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::addresses::tell_apart;
 use super::dane;
-use super::digest::digest;
+use super::digesting::digest;
 use super::nameless::{Nameless, NamelessLast, nameless};
 use super::presented::{Fingerprints, PresentedKeys};
 use super::routing::{HostSet, Routing, any_of};
