@@ -92,17 +92,20 @@ fn seen(state: &State, writer: &WriterName, is_silent: bool, now: i64) -> Option
 /// one publishes goes on, and later configurations are compared with the new server's alone.
 #[must_use]
 pub fn without_ends(events: Vec<Event>, state: &State, writer: &WriterName) -> Vec<Event> {
-    let begun = |event: Event| {
-        let body = match event.body() {
-            Body::Ended(ended) => {
-                let of = state.last_seen(writer).to_vec();
-                Body::Seen(Seen { of, succeeded: ended.ids.clone() })
-            }
-            _ => return event,
-        };
-        Event::new(event.at(), event.seq(), event.writer().clone(), body)
+    let Current { left, .. } = current(state, writer);
+    let first = events.first().map_or(0, Event::seq);
+    let begun = |event: Event| match event.body() {
+        Body::Ended(ended) => {
+            let succeeded = ended.ids.iter().filter(|id| !left.contains(id));
+            let succeeded: Vec<EventId> = succeeded.copied().collect();
+            let of = state.last_seen(writer).to_vec();
+            // What it says already it says once.
+            (!succeeded.is_empty()).then_some((event.at(), Body::Seen(Seen { of, succeeded })))
+        }
+        body => Some((event.at(), body.clone())),
     };
-    events.into_iter().map(begun).collect()
+    let numbered = (first..).zip(events.into_iter().filter_map(begun));
+    numbered.map(|(seq, (at, body))| Event::new(at, seq, writer.clone(), body)).collect()
 }
 
 /// The events that `writer` appends when its server stops for good.

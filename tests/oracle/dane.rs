@@ -103,6 +103,11 @@ impl Dane {
         of_leaf.any(|one| one.selector == 0)
     }
 
+    /// Whether a record of the leaf lets in whoever holds it, for whatever name.
+    pub fn is_met_by_leaf(&self, sent: &Sent) -> bool {
+        self.counted().iter().any(|one| one.usage == 3 && one.is_of_leaf(&sent.leaf))
+    }
+
     /// The paths that its clients may take. Who has none but records of the server's own certificates goes
     /// by what is sent.
     pub fn paths(&self, sight: &Sight) -> Vec<Above> {

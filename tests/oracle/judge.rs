@@ -143,6 +143,20 @@ impl Memory {
         paths.iter().any(|above| !self.meets(sent, above))
     }
 
+    /// Whether some holder is refused for certain.
+    fn is_refused(&self, sent: &Sent) -> bool {
+        let paths = self.paths(&Sight::of(sent));
+        paths.iter().any(|above| self.outcome(sent, above) == Outcome::No)
+    }
+
+    /// Whether names do not count for a holder that got in with this.
+    fn got_in_whatever_the_name(&self, sent: &Sent) -> bool {
+        match &self.from {
+            From::Dane(dane) => dane.is_met_by_leaf(sent),
+            _ => true,
+        }
+    }
+
     /// Whether some holder gets in with what was and is refused with what will be.
     fn loses(&self, old: &Sent, new: &Sent) -> bool {
         let (was, is) = (Sight::of(old), Sight::of(new));
@@ -280,7 +294,9 @@ fn held(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &
         };
         let block = &case.new.blocks[at];
         let has_name = matches!(by, By::Name | By::Pattern);
-        let is_reached = has_name || is_for_any(block, host) || ignores;
+        // What a record has whole may be an anchor that was not sent: no record tells.
+        let is_untold = by == By::PortAlone && old.is_some();
+        let is_reached = has_name || is_for_any(block, host) || ignores || is_untold;
         if !memory.may_be_refused(new) {
             continue;
         }
@@ -304,7 +320,10 @@ fn held(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &
         }
         // Also where the certificate was not for the name so far: nobody got in then.
         let had_it = |(old, was, _): (&Sent, By, usize)| {
-            was == By::Name && by == By::Name && memory.is_same(old, new)
+            let got_in = ignores || nature::is_for(old, host);
+            was == By::Name
+                && by == By::Name
+                && (memory.is_same(old, new) || !got_in && is_same(old, new))
         };
         let is_unchanged =
             old.is_some_and(|(old, ..)| memory.is_same(old, new)) || old_any.is_some_and(had_it);
@@ -334,9 +353,13 @@ fn held(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &
                     && comes_in_vain(case, memory, host, taste, new)
             }
         };
-        if loses && !seems_unchanged && (is_for_it || ignores || port == STREAM || by == By::Name) {
+        // Who got in by the name is turned away for it now.
+        let is_nameless =
+            ignores && old.is_none_or(|(old, ..)| memory.got_in_whatever_the_name(old));
+        let is_led = is_for_it || is_nameless || port == STREAM || by == By::Name;
+        if loses && !seems_unchanged && is_led {
             opinion.must.push(reason());
-        } else if is_for_it || loses && had_name {
+        } else if memory.is_refused(new) && is_for_it || loses && had_name {
             opinion.say.push(reason());
         }
     }
@@ -367,9 +390,12 @@ fn comes_in_vain(
         let all = PORTS.into_iter().filter_map(|port| view(config, host, port, taste));
         let lets_in = |sent: &&Sent| {
             let paths = Sight::of(sent).paths();
-            nature::is_for(sent, host) && paths.iter().any(|above| memory.meets(sent, above))
+            paths.iter().any(|above| memory.meets(sent, above))
         };
-        all.map(|(sent, ..)| sent).filter(lets_in).cloned().collect()
+        // For which names the certificate of a block with the name was, no record tells.
+        let is_for =
+            |(sent, by, _): &(&Sent, By, usize)| *by == By::Name || nature::is_for(sent, host);
+        all.filter(is_for).map(|(sent, ..)| sent).filter(lets_in).cloned().collect()
     };
     let places = case.peers.iter().chain([old]);
     let mut same_host = places.flat_map(|config| shown(config, host)).peekable();

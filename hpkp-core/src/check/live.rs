@@ -13,7 +13,7 @@ use super::unchanged::lets_in;
 use super::visit::Visit;
 use crate::finding::{Class, Code};
 use crate::published::state::Live;
-use crate::published::{self, Matching, Origin, PinValidation};
+use crate::published::{self, Origin, PinValidation};
 
 /// The port of HTTPS.
 const HTTPS: u16 = 443;
@@ -54,7 +54,7 @@ impl<'a> Published<'a> {
         let by_port = |port: &u16| {
             (ignores_names(body, relation)
                 || relation == Relation::Own && self.was_led_by_port(body, host_set, *port))
-                && (&body.host, Matching::Exact) == (&host_set.0, host_set.1)
+                && body.host == host_set.0
                 && !led.keys().any(|(_, claim)| !claim.is_incidental())
                 && !self.routing.is_elsewhere(host_set, *port)
         };

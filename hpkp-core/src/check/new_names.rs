@@ -35,7 +35,7 @@ impl<'a> Published<'a> {
         if self.presented_last.is_empty() || !self.places(visit, ports).iter().any(is_new) {
             return false;
         }
-        let is_pinned = |pin: Pin| body.pins.binary_search(&pin).is_ok();
+        let is_pinned = |pin: Pin| body.may_pin_leaf(pin);
         let is_path = |was: &Presented| is_one(was, got.one, is_pinned);
         let mut is_known = false;
         for record in self.of_name(records, host_set) {
@@ -54,7 +54,7 @@ impl<'a> Published<'a> {
         !other_names
             .filter(|record| !record.body.aside && body.binds(&record.body.host))
             .flat_map(|record| &record.body.certificates)
-            .any(|was| is_path(was) && let_in(was))
+            .any(|was| got.takes_over(was) && is_path(was) && let_in(was))
     }
 
     /// What is shown for the name, or the pattern that it fits: by other servers, and by this one on other

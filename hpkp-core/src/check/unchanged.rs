@@ -310,7 +310,7 @@ impl<'a> Published<'a> {
                 );
             }
         }
-        let is_pinned = |pin: Pin| body.pins.binary_search(&pin).is_ok();
+        let is_pinned = |pin: Pin| body.may_pin_leaf(pin);
         let mut is_known = false;
         for place in self.places(visit, ports) {
             let before = self.presented_before(visit, place);

@@ -302,6 +302,13 @@ impl Rrset {
         self.counted().iter().any(|one| one.usage == usage::DANE_EE)
     }
 
+    /// Whether some that count are of the leaf.
+    #[must_use]
+    pub fn names_leaf(&self) -> bool {
+        let of_leaf = [usage::PKIX_EE, usage::DANE_EE];
+        self.counted().iter().any(|one| of_leaf.contains(&one.usage))
+    }
+
     /// Whether there are clients that do look at them.
     #[must_use]
     pub fn looks_at_names(&self) -> bool {
