@@ -158,6 +158,7 @@ fn deployment(
         });
     }
     deployment.listeners.push(Listener {
+        address: None,
         port: 443,
         choice: Choice::Nginx,
         hosts: (0..deployment.hosts.len()).collect(),

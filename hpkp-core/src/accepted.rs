@@ -34,7 +34,7 @@ pub fn accepted(
     now: i64,
 ) -> Vec<Event> {
     let wanted = wanted(deployment, verdict);
-    let current = current(state, writer);
+    let Current { of: current, left } = current(state, writer);
     let stopped = state.stopped(writer).filter(|_| current.is_empty());
     let back = stopped.as_ref().and_then(|stopped| again(stopped, &wanted));
     let kept: HashSet<&Body> = match &back {
@@ -43,6 +43,7 @@ pub fn accepted(
     };
     let mut over: Vec<EventId> =
         current.iter().filter(|(body, _)| !kept.contains(*body)).map(|(_, id)| *id).collect();
+    over.extend(left);
     if wanted.is_empty() {
         // It is back without what it presented when it stopped, and writes nothing that says so.
         let stopped = stopped.iter().flat_map(|stopped| &stopped.of);
@@ -64,8 +65,8 @@ fn again<'a>(stopped: &Stopped, wanted: &'a [Body]) -> Option<(Body, Vec<&'a Bod
     let kept: Vec<&Body> = wanted.iter().filter(|body| stopped.of.contains_key(body)).collect();
     let is_kept: HashSet<EventId> =
         kept.iter().filter_map(|body| stopped.of.get(body)).copied().collect();
-    let mut except: Vec<EventId> =
-        stopped.of.values().filter(|id| !is_kept.contains(id)).copied().collect();
+    let over = stopped.of.values().filter(|id| !is_kept.contains(id));
+    let mut except: Vec<EventId> = over.chain(&stopped.left).copied().collect();
     except.sort_unstable();
     let fits = except.len() <= MAX_ENTRIES && stopped.by.len() <= MAX_ENTRIES;
     let again = Body::Again(Again { ids: stopped.by.clone(), except });
@@ -84,27 +85,34 @@ fn seen(state: &State, writer: &WriterName, is_silent: bool, now: i64) -> Option
     }
     // What this writer wrote of a time to come is bounded by whatever it writes next.
     of.truncate(MAX_ENTRIES);
-    Some(Body::Seen(Seen { of }))
+    Some(Body::Seen(Seen { of, succeeded: Vec::new() }))
 }
 
 /// [`accepted`]'s events of a server that takes over from another one which still runs: what that
-/// one publishes goes on.
+/// one publishes goes on, and later configurations are compared with the new server's alone.
 #[must_use]
-pub fn without_ends(events: Vec<Event>) -> Vec<Event> {
-    let begun = events.iter().filter(|event| !matches!(event.body(), Body::Ended(_)));
+pub fn without_ends(events: Vec<Event>, state: &State, writer: &WriterName) -> Vec<Event> {
+    let Current { left, .. } = current(state, writer);
     let first = events.first().map_or(0, Event::seq);
-    let numbered = (first..).zip(begun);
-    numbered
-        .map(|(seq, event)| {
-            Event::new(event.at(), seq, event.writer().clone(), event.body().clone())
-        })
-        .collect()
+    let begun = |event: Event| match event.body() {
+        Body::Ended(ended) => {
+            let succeeded = ended.ids.iter().filter(|id| !left.contains(id));
+            let succeeded: Vec<EventId> = succeeded.copied().collect();
+            let of = state.last_seen(writer).to_vec();
+            // What it says already it says once.
+            (!succeeded.is_empty()).then_some((event.at(), Body::Seen(Seen { of, succeeded })))
+        }
+        body => Some((event.at(), body.clone())),
+    };
+    let numbered = (first..).zip(events.into_iter().filter_map(begun));
+    numbered.map(|(seq, (at, body))| Event::new(at, seq, writer.clone(), body)).collect()
 }
 
 /// The events that `writer` appends when its server stops for good.
 #[must_use]
 pub fn stopped(state: &State, writer: &WriterName, now: i64) -> Vec<Event> {
-    let mut over: Vec<EventId> = current(state, writer).into_values().collect();
+    let Current { of, left } = current(state, writer);
+    let mut over: Vec<EventId> = of.into_values().chain(left).collect();
     over.sort_unstable();
     sealed(ended(&over, &Why::Stopped), state, writer, now)
 }
@@ -167,7 +175,7 @@ impl Verdict {
         writer: &WriterName,
         why: &str,
     ) -> Option<Finding> {
-        let current = current(state, writer);
+        let current = current(state, writer).of;
         let policies = by_name(deployment);
         self.withhold_where(deployment, &policies, why, |policy, verdict| {
             let mut published = published(policy, verdict).map(Body::Published);
@@ -239,8 +247,9 @@ fn wanted(deployment: &Deployment, verdict: &Verdict) -> Vec<Body> {
 
 /// What the hosts present. One name may have one certificate on several ports.
 fn presented(hosts: &[HostVerdict]) -> Vec<Body> {
-    type PresentedAs<'a> = (&'a HostName, Matching, &'a [Presented], bool);
-    let mut ports: BTreeMap<PresentedAs<'_>, BTreeSet<u16>> = BTreeMap::new();
+    type PresentedAs<'a> = (&'a HostName, Matching, &'a [Presented], bool, bool);
+    type Places<'a> = (BTreeSet<u16>, BTreeSet<&'a String>);
+    let mut places: BTreeMap<PresentedAs<'_>, Places<'_>> = BTreeMap::new();
     let patterns = hosts.iter().flat_map(|verdict| &verdict.names);
     let patterns = patterns.filter(|name| name.matching == Matching::OneLabel);
     let domains: HashSet<&str> = patterns.map(|name| name.host.as_str()).collect();
@@ -254,20 +263,25 @@ fn presented(hosts: &[HostVerdict]) -> Vec<Body> {
                 || !name.aside && name.matching == Matching::Exact && is_in_pattern
         };
         for name in verdict.names.iter().filter(is_told) {
-            let shown = (&name.host, name.matching, presented, name.aside);
-            ports.entry(shown).or_default().extend(&name.ports);
+            let shown = (&name.host, name.matching, presented, name.aside, name.nameless);
+            let (ports, addresses) = places.entry(shown).or_default();
+            ports.extend(&name.ports);
+            addresses.extend(&name.addresses);
         }
     }
-    let presents = ports.into_iter().map(|((host, matching, certificates, aside), ports)| {
+    let presents = |(shown, (ports, addresses)): (PresentedAs<'_>, Places<'_>)| {
+        let (host, matching, certificates, aside, nameless) = shown;
         Body::Presents(Presents {
             host: host.clone(),
             matching,
             ports: ports.into_iter().collect(),
             certificates: certificates.to_vec(),
             aside,
+            nameless,
+            addresses: addresses.into_iter().cloned().collect(),
         })
-    });
-    presents.collect()
+    };
+    places.into_iter().map(presents).collect()
 }
 
 /// Whether a line has room for it. Few things can be too large, so the others are not written to see.
@@ -284,10 +298,16 @@ fn is_recordable(body: &Body) -> bool {
             let keys = presents.certificates.iter().map(|one| one.keys.nodes().len());
             let issuers = presents.certificates.iter().flat_map(|one| one.keys.nodes());
             let issuers: usize = issuers.map(|node| node.issuers.len()).sum();
-            if presents.certificates.len() > MAX_ENTRIES || presents.ports.len() > MAX_ENTRIES {
+            let addresses = presents.addresses.iter().map(|address| 6 * address.len() + 3);
+            let counts =
+                [&presents.certificates.len(), &presents.ports.len(), &presents.addresses.len()];
+            if counts.into_iter().any(|count| *count > MAX_ENTRIES) {
                 return false;
             }
-            keys.sum::<usize>() * 256 + issuers * 6 + presents.ports.len() * 6
+            keys.sum::<usize>() * 256
+                + issuers * 6
+                + presents.ports.len() * 6
+                + addresses.sum::<usize>()
         }
         _ => 0,
     };
@@ -348,8 +368,24 @@ fn published<'a>(
 }
 
 /// What the writer has said of its configurations and not ended.
-fn current(state: &State, writer: &WriterName) -> HashMap<Body, EventId> {
-    state.configured(writer).filter(|(_, id)| state.end(*id).is_none()).collect()
+#[derive(Default)]
+struct Current {
+    /// Of the last one.
+    of: HashMap<Body, EventId>,
+    /// Of earlier ones, with which another server may still run.
+    left: Vec<EventId>,
+}
+
+fn current(state: &State, writer: &WriterName) -> Current {
+    let mut current = Current::default();
+    for (body, id) in state.configured(writer).filter(|(_, id)| state.end(*id).is_none()) {
+        if state.is_succeeded(id, writer) {
+            current.left.push(id);
+        } else {
+            current.of.insert(body, id);
+        }
+    }
+    current
 }
 
 fn ended(ids: &[EventId], why: &Why) -> impl Iterator<Item = Body> {

@@ -2,6 +2,7 @@
 //!
 //! A pure function of its input, so that the modules and the command give the same answer.
 
+mod addresses;
 mod certificates;
 mod checker;
 mod closed;
@@ -10,6 +11,7 @@ mod dane;
 mod dane_check;
 mod dane_messages;
 mod digest;
+mod digesting;
 mod held_pins;
 mod input;
 mod keywords;
@@ -17,10 +19,12 @@ mod listener;
 mod live;
 mod messages;
 mod name_set;
+mod nameless;
 mod new_names;
 mod new_pins;
 mod not_here;
 mod other_hashes;
+mod places;
 mod policies;
 mod presented;
 mod record_messages;
@@ -29,6 +33,7 @@ mod routing;
 mod slots;
 mod unchanged;
 mod verdict;
+mod visit;
 
 use std::collections::HashSet;
 
@@ -38,7 +43,8 @@ use checker::{Checker, Uses};
 use messages::Findings;
 use records::Published;
 
-pub use digest::digest;
+pub use digest::{Digest, DigestError};
+pub use digesting::digest;
 pub use input::{
     Alarm, Certificates, Context, Deployment, Host, Names, NotServedHere, Noticed, PolicyUse,
     Records, Serving, Skipped, TrustSetting,

@@ -70,6 +70,8 @@ fn presents() -> Body {
         ports: vec![443],
         certificates: vec![presented],
         aside: false,
+        nameless: false,
+        addresses: vec![],
     })
 }
 
@@ -87,7 +89,10 @@ fn gone(name: &str, upto: u64) -> Body {
 }
 
 fn seen(name: &str, seq: u64) -> Body {
-    Body::Seen(Seen { of: vec![Sight { writer: writer(name), instance: None, seq }] })
+    Body::Seen(Seen {
+        of: vec![Sight { writer: writer(name), instance: None, seq }],
+        succeeded: vec![],
+    })
 }
 
 fn held(state: &State, id: EventId, now: i64) -> Option<Retention> {
@@ -264,7 +269,13 @@ fn a_clock_ahead_is_bounded_by_the_first_write_with_the_right_one() {
     say(&mut state, "web-1", Standing::Own, ahead, ended(&[id], Why::Replaced));
     assert_eq!(held(&state, id, THEN + DAY), Some(Retention::Until(ahead + 2 * DAY)));
     assert_eq!(state.unseen_future(THEN + DAY), [writer("web-1")]);
-    say(&mut state, "web-1", Standing::Own, THEN + DAY, Body::Seen(Seen { of: vec![] }));
+    say(
+        &mut state,
+        "web-1",
+        Standing::Own,
+        THEN + DAY,
+        Body::Seen(Seen { of: vec![], succeeded: vec![] }),
+    );
     assert!(state.unseen_future(THEN + DAY).is_empty());
     assert_eq!(held(&state, id, THEN + DAY), Some(Retention::Until(THEN + 3 * DAY)));
     assert_eq!(state.newest(&writer("web-1")), Some(THEN + DAY));
@@ -282,7 +293,13 @@ fn a_peer_of_the_future_is_bounded_by_our_first_sight_alone() {
     say(&mut state, "web-3", Standing::Peer, THEN, seen("web-2", 2));
     assert_eq!(held(&state, id, THEN + DAY), far);
     // Started before the clock was set, by a server that had written before.
-    say(&mut state, "web-1", Standing::Own, THEN, Body::Seen(Seen { of: vec![] }));
+    say(
+        &mut state,
+        "web-1",
+        Standing::Own,
+        THEN,
+        Body::Seen(Seen { of: vec![], succeeded: vec![] }),
+    );
     say(&mut state, "web-1", Standing::Own, 60, seen("web-2", 2));
     assert_eq!(held(&state, id, THEN + DAY), far);
     say(&mut state, "web-1", Standing::Own, THEN + DAY, seen("web-2", 2));
@@ -296,6 +313,12 @@ fn an_end_written_before_the_clock_was_set_shortens_no_memory() {
     say(&mut state, "web-1", Standing::Own, 60, ended(&[id], Why::Replaced));
     let now = THEN + 90 * DAY;
     assert_eq!(held(&state, id, now), Some(Retention::Until(now + 2 * DAY)));
-    say(&mut state, "web-1", Standing::Own, now, Body::Seen(Seen { of: vec![] }));
+    say(
+        &mut state,
+        "web-1",
+        Standing::Own,
+        now,
+        Body::Seen(Seen { of: vec![], succeeded: vec![] }),
+    );
     assert_eq!(held(&state, id, now + DAY), Some(Retention::Until(now + 2 * DAY)));
 }

@@ -157,14 +157,24 @@ fn bodies() -> impl Strategy<Value = Body> {
         prop::collection::vec(1_u16.., 0..3),
         prop::collection::vec(presented(), 0..3),
         any::<bool>(),
+        (any::<bool>(), prop::collection::vec(text(), 0..3)),
     );
     prop_oneof![
         (text(), text())
             .prop_map(|(instance, machine)| Body::Writer(Identity { instance, machine })),
         published().prop_map(Body::Published),
         tlsa().prop_map(Body::Published),
-        presents.prop_map(|(host, matching, ports, certificates, aside)| {
-            Body::Presents(Presents { host, matching, ports, certificates, aside })
+        presents.prop_map(|(host, matching, ports, certificates, aside, more)| {
+            let (nameless, addresses) = more;
+            Body::Presents(Presents {
+                host,
+                matching,
+                ports,
+                certificates,
+                aside,
+                nameless,
+                addresses,
+            })
         }),
         (ids(), whys, prop::option::of(times())).prop_map(|(ids, why, when)| Body::Ended(Ended {
             ids,
@@ -188,7 +198,8 @@ fn bodies() -> impl Strategy<Value = Body> {
             Body::Gone(Gone { of, instance, upto, why, when })
         }),
         (ids(), ids()).prop_map(|(ids, except)| Body::Again(Again { ids, except })),
-        prop::collection::vec(sights(), 0..4).prop_map(|of| Body::Seen(Seen { of })),
+        (prop::collection::vec(sights(), 0..4), ids())
+            .prop_map(|(of, succeeded)| Body::Seen(Seen { of, succeeded })),
     ]
 }
 

@@ -8,9 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hpkp_core::accepted;
-use hpkp_core::check::{self, Deployment, Records, Verdict};
+use hpkp_core::check::{self, Deployment, Digest, Records, Verdict};
 use hpkp_core::finding::{Code, Finding, Location, Text};
-use hpkp_core::published::{Body, Event, Fingerprint, State, WriterName};
+use hpkp_core::published::{Body, Event, State, WriterName};
 use hpkp_core::text::{Excerpt, ShellWord};
 
 use crate::file_limit::WithoutSignal;
@@ -162,7 +162,7 @@ impl Reading {
         directory: &Directory,
         writer: &WriterName,
         noted: Option<u64>,
-    ) -> Option<Fingerprint> {
+    ) -> Option<Digest> {
         let at = &setting.at;
         let can_append = published::can_append(directory, writer);
         if let Err(error @ (DirectoryError::NotOwn(..) | DirectoryError::Copied(_))) = can_append {
@@ -201,7 +201,7 @@ impl Reading {
         writer: &WriterName,
         (own, reserve): (&str, &str),
         noted: Option<u64>,
-    ) -> Option<Fingerprint> {
+    ) -> Option<Digest> {
         let at = &setting.at;
         let is_known = self.contents.state.knows(writer);
         match directory.reserved(writer) {
@@ -236,12 +236,12 @@ impl Reading {
                 let why = "its content is damaged";
                 self.find(Code::ConfigurationNotRecorded, unknown_reserve(reserve, why), at);
                 // It may have been anything.
-                return Some(Fingerprint::of([]));
+                return Some(Digest::NONE);
             }
             Err(why) => {
                 let text = unknown_reserve(reserve, &why.to_string());
                 self.find(Code::ConfigurationNotRecorded, text, at);
-                return Some(Fingerprint::of([]));
+                return Some(Digest::NONE);
             }
         }
         None
@@ -432,7 +432,7 @@ impl Journal {
             let events = accepted::accepted(deployment, verdict, state, &self.writer, now());
             match predecessor {
                 Predecessor::None => events,
-                Predecessor::Runs(_) => accepted::without_ends(events),
+                Predecessor::Runs(_) => accepted::without_ends(events, state, &self.writer),
             }
         });
         let error = match appended {
@@ -473,7 +473,7 @@ impl Journal {
         events.iter().all(|event| matches!(event.body(), Body::Seen(_)))
     }
 
-    fn reserve(&self, unrecorded: Option<Fingerprint>) -> Result<(), String> {
+    fn reserve(&self, unrecorded: Option<Digest>) -> Result<(), String> {
         let failed = |error: &dyn Display| {
             format!("cannot write \"{}/{RESERVE}\": {error}", Excerpt::new(&self.path))
         };

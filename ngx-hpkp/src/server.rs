@@ -129,6 +129,7 @@ unsafe fn address(
         port,
         // SAFETY: the default server is one of the blocks.
         tls: unsafe { is_tls(address) },
+        quic: is_quic(address),
         servers: blocks.iter().filter_map(|block| positions.get(block)).copied().collect(),
         default,
     })
@@ -148,11 +149,21 @@ pub(crate) unsafe fn addresses(servers: &Servers, cycle: *const ngx_cycle_t) -> 
         .collect()
 }
 
+/// Whether HTTP/3 is spoken there.
+fn is_quic(address: &ngx_http_conf_addr_t) -> bool {
+    #[cfg(ngx_quic)]
+    return address.opt.quic() != 0;
+    #[cfg(not(ngx_quic))]
+    {
+        let _ = address;
+        false
+    }
+}
+
 /// # Safety
 /// `address` is one of the configuration just read.
 unsafe fn is_tls(address: &ngx_http_conf_addr_t) -> bool {
-    #[cfg(ngx_quic)]
-    if address.opt.quic() != 0 {
+    if is_quic(address) {
         return true;
     }
     #[cfg(ngx_ssl_on)]

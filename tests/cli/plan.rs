@@ -116,6 +116,7 @@ impl Site {
             serving: Vec::new(),
         });
         deployment.listeners.push(Listener {
+            address: None,
             port: 443,
             choice: Choice::Nginx,
             hosts: vec![0],

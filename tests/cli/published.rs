@@ -461,6 +461,8 @@ fn a_writer_that_is_gone_ends_at_once() {
         matching: hpkp_core::published::Matching::Exact,
         ports: vec![443],
         aside: false,
+        nameless: false,
+        addresses: vec![],
         certificates: vec![],
     };
     let line = |seq| {

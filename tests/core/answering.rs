@@ -372,7 +372,7 @@ fn a_removed_host_whose_certificate_is_gone_too_is_a_warning() {
 }
 
 /// Pins of a client that compares the leaf's key on one port, as curl and TLSA 3 1 1 have them.
-fn on_port(world: &mut World, host: &str, port: u16, key: &str) {
+pub(crate) fn on_port(world: &mut World, host: &str, port: u16, key: &str) {
     let body = Body::Published(Published {
         scope: Scope::Leaf,
         port: Some(port),

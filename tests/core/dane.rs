@@ -1,5 +1,6 @@
 //! TLSA records against what servers present: what is unchanged, what is to be done, what is said beside.
 
+use hpkp_core::check::{check, digest};
 use hpkp_core::date;
 use hpkp_core::finding::{Class, Code};
 use hpkp_core::pin::Pin;
@@ -12,7 +13,7 @@ use hpkp_tests::pki::leaf_extensions;
 use hpkp_tests::recorded::held;
 
 use crate::answering::{by_port, codes_of};
-use crate::published::{BLOCK, Block, LOCKOUT, World};
+use crate::published::{BLOCK, Block, LOCKOUT, Never, World};
 
 const HOST: &str = "a.example.com";
 const WARNING: Class = Class::Warning;
@@ -157,6 +158,53 @@ fn a_certificate_for_another_name_locks_out_who_looks_at_names() {
         assert_eq!(codes_of(&world, &with(&world, "a")), [], "{usage}");
         assert_eq!(codes_of(&world, &with(&world, "other")), found, "{usage}");
     }
+}
+
+fn publish_for(world: &mut World, host: &str, port: u16, records: &[(Kind, &str)]) {
+    let records = records.iter().map(|(kind, name)| of(world, *kind, name)).collect();
+    let of_leaf = vec![Pin::from_octets([1; 32])];
+    let body = Published { scope: Scope::Leaf, port: Some(port), ..held(host, of_leaf) };
+    world.add("dns", Body::Published(body.with_tlsa(set(records))));
+}
+
+/// The default server, whose certificate is for another name, is all that there is on the port.
+#[test]
+fn who_ignores_names_is_locked_out_where_everybody_got_the_same() {
+    let mut world = world();
+    world.accept(&[block("a")]);
+    publish_for(&mut world, "other.test", 443, &[((1, 1, 1), "b"), ((3, 0, 1), "a")]);
+    assert_eq!(world.codes(&[block("a")]), [COMBINATION]);
+    assert_eq!(world.codes(&[block("renewed")]), [UNMET]);
+}
+
+#[test]
+fn a_certificate_for_another_name_let_nobody_in_who_looks_at_names() {
+    let mut world = world();
+    world.accept(&[block("a")]);
+    publish_for(&mut world, "other.test", 443, &[((3, 1, 1), "b"), ((2, 1, 0), "ca")]);
+    assert_eq!(world.codes(&[block("renewed")]), []);
+    // By a port alone too.
+    let mail = |certificate| Block { port: 25, names: &[], certificate, ..BLOCK };
+    let with = |world: &World, certificate| by_port(world, &[mail(certificate)], 0);
+    world.accept_deployment(&with(&world, "a"));
+    publish_for(&mut world, "other.test", 25, &[((2, 1, 0), "b")]);
+    assert_eq!(codes_of(&world, &with(&world, "renewed")), []);
+}
+
+#[test]
+fn records_that_arrive_make_no_other_configuration_of_what_is_not_on_record() {
+    let mut world = world();
+    let served = world.deployment(&[block("a")]);
+    let unrecorded = digest(&served, &check(&served, world.now, &Never).hosts);
+    publish(&mut world, &[((3, 0, 1), "b")]);
+    let with = |world: &World, certificate| {
+        let mut deployment = world.deployment(&[block(certificate)]);
+        deployment.records.as_mut().expect("records").unrecorded = Some(unrecorded);
+        deployment
+    };
+    assert_eq!(codes_of(&world, &with(&world, "a")), [UNMET_AS_BEFORE]);
+    assert_eq!(codes_of(&world, &with(&world, "renewed")), [UNMET], "another certificate");
+    assert_eq!(unrecorded.to_string().parse(), Ok(unrecorded));
 }
 
 /// One entry of a configuration is enough for a client, and a peer may say what it likes.

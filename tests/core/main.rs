@@ -8,6 +8,7 @@ mod keys;
 mod layers;
 mod new_names;
 mod paths;
+mod places;
 mod policies;
 mod published;
 mod reference;

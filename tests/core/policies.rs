@@ -108,6 +108,7 @@ impl Site {
             serving: vec![],
         };
         let listener = Listener {
+            address: None,
             port: 443,
             choice: Choice::Nginx,
             hosts: vec![0, 1],

@@ -8,6 +8,7 @@ use crate::world::{CaCert, Key, Matching, Outside, ROOTS, Scope, Sent};
 pub struct Step {
     pub key: Key,
     pub is_sent: bool,
+    pub certificate: CaCert,
 }
 
 /// What lies above the leaf on one path.
@@ -48,6 +49,32 @@ impl Sight {
         paths
     }
 
+    /// Every path of what is sent alone, as far as it leads.
+    pub fn sent_paths(&self) -> Vec<Above> {
+        let mut all = Vec::new();
+        let mut open: Vec<Above> = vec![vec![]];
+        while let Some(path) = open.pop() {
+            let wanted = match path.last() {
+                None => self.issuer,
+                Some(Step { certificate: CaCert { subject, issuer, .. }, .. }) => {
+                    (subject != issuer).then_some(*issuer)
+                }
+            };
+            let is_new = |ca: &&CaCert| path.iter().all(|step| step.key != Key::Ca(ca.subject));
+            let next: Vec<&CaCert> =
+                self.cas.iter().filter(|ca| Some(ca.subject) == wanted).filter(is_new).collect();
+            for certificate in &next {
+                let key = Key::Ca(certificate.subject);
+                let step = Step { key, is_sent: true, certificate: **certificate };
+                open.push([&path[..], &[step]].concat());
+            }
+            if next.is_empty() {
+                all.push(path);
+            }
+        }
+        all
+    }
+
     fn extend(&self, wanted: usize, path: &mut Above, all: &mut Vec<(Above, bool)>) {
         if path.iter().any(|step| step.key == Key::Ca(wanted)) {
             return;
@@ -56,12 +83,14 @@ impl Sight {
         let sent: Vec<&CaCert> = self.cas.iter().filter(|ca| ca.subject == wanted).collect();
         if is_root {
             // The key counts, whichever of its certificates is sent.
-            path.push(Step { key: Key::Ca(wanted), is_sent: !sent.is_empty() });
+            let certificate = CaCert { subject: wanted, issuer: wanted, edition: 0 };
+            let is_sent = !sent.is_empty();
+            path.push(Step { key: Key::Ca(wanted), is_sent, certificate });
             all.push((path.clone(), true));
             path.pop();
         }
         for ca in &sent {
-            path.push(Step { key: Key::Ca(wanted), is_sent: true });
+            path.push(Step { key: Key::Ca(wanted), is_sent: true, certificate: **ca });
             if ca.issuer != ca.subject {
                 self.extend(ca.issuer, path, all);
             }

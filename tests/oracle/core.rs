@@ -5,21 +5,23 @@ use std::sync::Arc;
 
 use hpkp_core::accepted::{accepted, stopped};
 use hpkp_core::certificate::Certificate;
-use hpkp_core::check::digest;
 use hpkp_core::check::{
     Certificates, Choice, Context, Deployment, Host, Listener, NotServedHere, PolicyUse, Records,
     TrustSetting, Verdict, check,
 };
+use hpkp_core::check::{Digest, digest};
 use hpkp_core::finding::{Check, Class, Location};
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
 use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
 use hpkp_core::published::state::Standing;
+use hpkp_core::published::tlsa::Protocol;
 use hpkp_core::published::{
-    Body, Event, EventId, Fingerprint, Lifetime, Matching, Origin, Published, Scope, State,
+    Body, Event, EventId, Lifetime, Matching, Origin, Published, Rrset, Scope, State, Tlsa,
     WriterName,
 };
 
+use crate::dane::{Dane, Record};
 use crate::history::{Others, Reply, Site};
 use crate::world::{self, Block, Config, Kind, Outside, PORTS, ROOTS, STREAM, Sent};
 use crate::{nature, pki};
@@ -113,7 +115,8 @@ fn listener(config: &Config, port: u16) -> Option<Listener> {
         Kind::Nginx => Choice::Nginx,
         Kind::Httpd => Choice::Httpd,
     };
-    Some(Listener { port, choice, hosts, default, patterns: vec![], by_port_alone: port == STREAM })
+    let (address, patterns, by_port_alone) = (None, vec![], port == STREAM);
+    Some(Listener { port, address, choice, hosts, default, patterns, by_port_alone })
 }
 
 fn deployment(config: &Config) -> Deployment {
@@ -165,7 +168,7 @@ fn deployment(config: &Config) -> Deployment {
 pub fn ask(
     config: &Config,
     state: &State,
-    unrecorded: Option<Fingerprint>,
+    unrecorded: Option<Digest>,
     writer: &WriterName,
     now: i64,
 ) -> Answer {
@@ -215,6 +218,33 @@ pub fn outside(outside: &Outside, now: i64) -> Published {
     }
 }
 
+/// The same of the records of a zone.
+pub fn zone(dane: &Dane, now: i64) -> Published {
+    let record = |record: &Record| Tlsa {
+        usage: record.usage,
+        selector: record.selector,
+        matching: record.matching,
+        data: pki::tlsa_data(record),
+    };
+    let records = dane.records.iter().map(record).collect();
+    let set = Rrset::new(Some(Protocol::Tcp), None, records).expect("some records");
+    Published {
+        host: dane.host.parse().expect("a host"),
+        matching: Matching::Exact,
+        except: vec![],
+        include_subdomains: false,
+        scope: set.scope().unwrap_or(Scope::Chain),
+        port: Some(dane.port),
+        pins: set.pins(),
+        lifetime: dane.days.map_or(Lifetime::Open, |days| Lifetime::ExpiresAt(now + days * 86_400)),
+        origin: Origin::Other("a zone".to_owned()),
+        since: None,
+        configuration: None,
+        exempt: vec![],
+        tlsa: Some(Arc::new(set)),
+    }
+}
+
 /// The core alone: its check, and what it would have written.
 #[derive(Debug)]
 pub struct Core {
@@ -228,7 +258,7 @@ pub struct Core {
     /// The answer to what is served.
     served: Option<Answer>,
     /// What is served and is not on record.
-    unrecorded: Option<Fingerprint>,
+    unrecorded: Option<Digest>,
 }
 
 impl Core {

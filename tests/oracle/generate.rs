@@ -2,6 +2,7 @@
 //! itself, so that a history can be repeated without some of them.
 
 use crate::core::Core;
+use crate::dane::{Certified, Dane, Record};
 use crate::history::{DAY, Disagreement, HOUR, Lie, Run, Site, Step};
 use crate::random::Random;
 use crate::world::{
@@ -353,6 +354,47 @@ fn outside(random: &mut Random, config: &Config) -> Outside {
     Outside { host, matching, include_subdomains, scope, port, pins, days }
 }
 
+/// The TLSA records of a host: mostly of what somebody serves, seldom of what clients cannot use.
+fn zone(random: &mut Random, config: &Config) -> Dane {
+    let host = *random.one_of(&NAMED);
+    let port = *random.one_of(&[443, 443, 8443, STREAM]);
+    let mut records = Vec::new();
+    for _ in 0..=random.below(3) {
+        let usage = *random.one_of(&[0, 1, 2, 2, 3, 3, 3]);
+        let selector = random.below(2) as u8;
+        let mut record = Record {
+            usage,
+            selector,
+            matching: random.below(3) as u8,
+            of: Certified::Key(Key::Spare(0)),
+        };
+        let block = (!config.blocks.is_empty()).then(|| random.one_of(&config.blocks));
+        let sent = block.map(|block| random.one_of(&block.slots).clone());
+        let is_served = random.chance(90);
+        match sent.filter(|_| is_served) {
+            Some(sent) if [1, 3].contains(&usage) => record.of = Certified::Leaf(sent.leaf),
+            Some(sent) => {
+                let own: Vec<CaCert> = match random.chance(80) && !sent.cas.is_empty() {
+                    true => sent.cas,
+                    false => CA_CERTS.to_vec(),
+                };
+                record.of = Certified::Ca(*random.one_of(&own));
+            }
+            None => record.selector = 1,
+        }
+        match random.below(20) {
+            0 => record.usage = 4,
+            1 => record.matching = 3,
+            _ => {}
+        }
+        if !records.contains(&record) {
+            records.push(record);
+        }
+    }
+    let days = random.chance(40).then(|| *random.one_of(&[3, 20, 100]));
+    Dane { host, port, records, days }
+}
+
 /// What is left out of a history, to see what others find.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Without {
@@ -366,6 +408,8 @@ pub struct Without {
     pub force: bool,
     pub upgrade: bool,
     pub not_served_here: bool,
+    /// TLSA records.
+    pub zones: bool,
     /// Time cannot be made to pass.
     pub waits: bool,
     /// Servers of the other kind.
@@ -427,6 +471,7 @@ pub fn step(random: &mut Random, run: &Run<impl Site>, without: Without) -> Step
         Step::Wait(_) if without.waits => step = Step::Copy,
         Step::Force(config) if !without.force => simple(config),
         Step::Force(_) => step = Step::Copy,
+        Step::Zone(_) if without.zones => step = Step::Copy,
         Step::Upgrade if without.upgrade => step = Step::Copy,
         Step::Lie(_) if without.lies => step = Step::Copy,
         Step::Clock(_) if without.clocks => step = Step::Copy,
@@ -454,7 +499,8 @@ fn any_step(random: &mut Random, run: &Run<impl Site>) -> Step {
             Step::Deploy { config, is_unwritable, drains }
         }
         55..67 => Step::Wait(*random.one_of(&[HOUR, 5 * HOUR, DAY, 3 * DAY, 10 * DAY, 33 * DAY])),
-        67..78 => Step::Import(outside(random, current)),
+        67..74 => Step::Import(outside(random, current)),
+        74..78 => Step::Zone(zone(random, current)),
         78..81 => Step::EndImport(random.below(run.imports().max(1))),
         81..87 => {
             let mut config = run.peer_config().map_or_else(|| config(random), Config::clone);

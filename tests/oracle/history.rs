@@ -4,10 +4,13 @@
 use std::fmt;
 
 use hpkp_core::accepted::{accepted, stopped};
-use hpkp_core::published::{Body, Ended, Event, EventId, Origin, State, Waived, Why, WriterName};
+use hpkp_core::published::{
+    Body, Ended, Event, EventId, Origin, Published, State, Waived, Why, WriterName,
+};
 
 use crate::client::{self, Sight};
 use crate::core;
+use crate::dane::Dane;
 use crate::judge::{Case, From, Header, Memory, Opinion, judge};
 use crate::nature::{self, By};
 use crate::world::{Config, HOSTS, Outside, PORTS, STREAM};
@@ -38,6 +41,8 @@ pub enum Step {
     Wait(i64),
     /// Pins held outside of headers are recorded on this machine.
     Import(Outside),
+    /// The TLSA records of a host are recorded on this machine.
+    Zone(Dane),
     /// The import with this number is over, and the operator says so.
     EndImport(usize),
     /// Another machine takes a configuration.
@@ -77,6 +82,7 @@ impl fmt::Display for Step {
             Self::Wait(seconds) if seconds % DAY == 0 => write!(f, "wait {} d", seconds / DAY),
             Self::Wait(seconds) => write!(f, "wait {} h", seconds / HOUR),
             Self::Import(outside) => write!(f, "import {outside}"),
+            Self::Zone(dane) => write!(f, "import {dane}"),
             Self::EndImport(number) => write!(f, "import {number} has ended"),
             Self::Peer(config) => write!(f, "the peer deploys {config}"),
             Self::Copy => f.write_str("the peer's file is copied here"),
@@ -281,19 +287,12 @@ impl<S: Site> Run<S> {
             }
             Step::Wait(seconds) => self.now += seconds,
             Step::Import(outside) => {
-                // The operator's command runs while the clock is what it is.
-                let mut published = core::outside(outside, self.now);
-                published.port = outside.port.map(|port| self.site.port(port));
-                let event = self.event_of_operator(Body::Published(published));
-                self.imports.push(event.id());
-                self.others.operator.push(event);
-                let until = outside.days.map_or(FOREVER, |days| self.now + days * DAY);
-                self.memories.push(Memory {
-                    from: From::Outside(outside.clone()),
-                    must_until: until,
-                    may_until: until.saturating_add(HOUR),
-                    is_known: true,
-                });
+                let published = core::outside(outside, self.now);
+                self.import(From::Outside(outside.clone()), published, outside.days);
+            }
+            Step::Zone(dane) => {
+                let published = core::zone(dane, self.now);
+                self.import(From::Dane(dane.clone()), published, dane.days);
             }
             Step::EndImport(number) => {
                 if let Some(id) = self.imports.get(*number).copied() {
@@ -302,7 +301,7 @@ impl<S: Site> Run<S> {
                     let event = self.event_of_operator(Body::Ended(ended));
                     self.others.operator.push(event);
                     let now = self.now;
-                    let outside = |memory: &&mut Memory| matches!(memory.from, From::Outside(_));
+                    let outside = |memory: &&mut Memory| !matches!(memory.from, From::Header(_));
                     if let Some(memory) = self.memories.iter_mut().filter(outside).nth(*number) {
                         memory.must_until = now;
                         memory.may_until = now;
@@ -338,6 +337,17 @@ impl<S: Site> Run<S> {
         self.site.learn(&self.others);
         self.visit();
         self.unchanged(number)
+    }
+
+    fn import(&mut self, from: From, published: Published, days: Option<i64>) {
+        // The operator's command runs while the clock is what it is.
+        let port = published.port.map(|port| self.site.port(port));
+        let event = self.event_of_operator(Body::Published(Published { port, ..published }));
+        self.imports.push(event.id());
+        self.others.operator.push(event);
+        let until = days.map_or(FOREVER, |days| self.now + days * DAY);
+        let may_until = until.saturating_add(HOUR);
+        self.memories.push(Memory { from, must_until: until, may_until, is_known: true });
     }
 
     fn event_of_operator(&self, body: Body) -> Event {

@@ -6,8 +6,11 @@
 //! pins for names that nobody says are served here, a word is enough.
 
 use crate::client::{self, Above, Sight};
+use crate::dane::{Dane, Outcome};
 use crate::nature::{self, By};
-use crate::world::{Block, Config, HOSTS, Key, Outside, PORTS, Policy, STREAM, Scope, Sent};
+use crate::world::{
+    BELOW, Block, Config, HOSTS, Key, LeafCert, Outside, PORTS, Policy, STREAM, Scope, Sent,
+};
 
 /// Pins that clients hold.
 #[derive(Clone, Debug)]
@@ -28,6 +31,8 @@ pub enum From {
     Header(Header),
     /// From elsewhere.
     Outside(Outside),
+    /// From a zone.
+    Dane(Dane),
 }
 
 /// A header that was noted.
@@ -52,6 +57,7 @@ impl Memory {
             From::Outside(outside) => {
                 client::binds(outside, host) && outside.port.is_none_or(|only| only == port)
             }
+            From::Dane(dane) => (dane.host, dane.port) == (host, port),
         }
     }
 
@@ -59,6 +65,7 @@ impl Memory {
         match &self.from {
             From::Header(Header { policy, .. }) => &policy.pins,
             From::Outside(outside) => &outside.pins,
+            From::Dane(_) => &[],
         }
     }
 
@@ -66,19 +73,24 @@ impl Memory {
         match &self.from {
             From::Header(_) => None,
             From::Outside(outside) => outside.port,
+            From::Dane(dane) => Some(dane.port),
         }
     }
 
     fn scope(&self) -> Scope {
         match &self.from {
-            From::Header(_) => Scope::Chain,
+            From::Header(_) | From::Dane(_) => Scope::Chain,
             From::Outside(outside) => outside.scope,
         }
     }
 
     /// Holders of TLSA records of usage 3 do not look at names.
     fn ignores_names(&self) -> bool {
-        matches!(&self.from, From::Outside(o) if o.scope == Scope::Leaf && o.port.is_some())
+        match &self.from {
+            From::Outside(outside) => outside.scope == Scope::Leaf && outside.port.is_some(),
+            From::Dane(dane) => dane.ignores_names(),
+            From::Header(_) => false,
+        }
     }
 
     fn is_of(&self, taste: usize) -> bool {
@@ -89,12 +101,35 @@ impl Memory {
     fn paths(&self, sight: &Sight) -> Vec<Above> {
         match &self.from {
             From::Header(seen) if seen.sight == *sight => vec![seen.above.clone()],
+            From::Dane(dane) => dane.paths(sight),
             _ => sight.paths(),
         }
     }
 
+    fn outcome(&self, sent: &Sent, above: &Above) -> Outcome {
+        if let From::Dane(dane) = &self.from {
+            return dane.outcome(sent, above);
+        }
+        match client::meets(self.pins(), self.scope(), sent.leaf.key, above) {
+            true => Outcome::Yes,
+            false => Outcome::No,
+        }
+    }
+
+    /// Whether it gets in, as far as that can be told.
     fn meets(&self, sent: &Sent, above: &Above) -> bool {
-        client::meets(self.pins(), self.scope(), sent.leaf.key, above)
+        self.outcome(sent, above) == Outcome::Yes
+    }
+
+    /// Whether what is sent is the same to its holders.
+    fn is_same(&self, old: &Sent, new: &Sent) -> bool {
+        let sees = |leaf: &LeafCert| match &self.from {
+            From::Dane(dane) if dane.sees_renewals() => Some(leaf.clone()),
+            _ => None,
+        };
+        let names =
+            |sent| matches!(&self.from, From::Dane(dane) if nature::is_for(sent, dane.host));
+        is_same(old, new) && sees(&old.leaf) == sees(&new.leaf) && names(old) == names(new)
     }
 
     /// Whether some holder could be refused. Who has seen another leaf may, for all that can be
@@ -108,10 +143,24 @@ impl Memory {
         paths.iter().any(|above| !self.meets(sent, above))
     }
 
+    /// Whether some holder is refused for certain.
+    fn is_refused(&self, sent: &Sent) -> bool {
+        let paths = self.paths(&Sight::of(sent));
+        paths.iter().any(|above| self.outcome(sent, above) == Outcome::No)
+    }
+
+    /// Whether names do not count for a holder that got in with this.
+    fn got_in_whatever_the_name(&self, sent: &Sent) -> bool {
+        match &self.from {
+            From::Dane(dane) => dane.is_met_by_leaf(sent),
+            _ => true,
+        }
+    }
+
     /// Whether some holder gets in with what was and is refused with what will be.
     fn loses(&self, old: &Sent, new: &Sent) -> bool {
         let (was, is) = (Sight::of(old), Sight::of(new));
-        let is_refused = |above: &Above| !self.meets(new, above);
+        let is_refused = |above: &Above| self.outcome(new, above) == Outcome::No;
         self.paths(&was).iter().filter(|above| self.meets(old, above)).any(|above| {
             if was == is { is_refused(above) } else { self.paths(&is).iter().any(is_refused) }
         })
@@ -125,6 +174,7 @@ impl Memory {
                 format!("a visitor of {host} (header of {by}: {policy}; path above: {above:?})")
             }
             From::Outside(outside) => format!("a client with {outside}"),
+            From::Dane(dane) => format!("a client of {dane}"),
         }
     }
 }
@@ -199,6 +249,13 @@ pub fn judge(case: &Case<'_>) -> Opinion {
             }
         }
     }
+    for host in BELOW {
+        for port in PORTS {
+            for taste in 0..nature::TASTES {
+                held(case, host, port, taste, &mut opinion);
+            }
+        }
+    }
     ports(case, &mut opinion);
     for (at, block) in case.new.blocks.iter().enumerate() {
         let Some(policy) = block.policy.as_ref().filter(|policy| policy.days > 0) else { continue };
@@ -237,7 +294,9 @@ fn held(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &
         };
         let block = &case.new.blocks[at];
         let has_name = matches!(by, By::Name | By::Pattern);
-        let is_reached = has_name || is_for_any(block, host) || ignores;
+        // What a record has whole may be an anchor that was not sent: no record tells.
+        let is_untold = by == By::PortAlone && old.is_some();
+        let is_reached = has_name || is_for_any(block, host) || ignores || is_untold;
         if !memory.may_be_refused(new) {
             continue;
         }
@@ -248,7 +307,12 @@ fn held(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &
             if got_in && case.has_predecessor && is_certain && port != STREAM {
                 opinion.say.push(format!("turned away for the name: {}", reason()));
             }
-            let is_changed = !old_any.is_some_and(|(old, ..)| is_same(old, new));
+            // No record tells for which names the certificate of a block with the name was.
+            let is_renewed = |old: &Sent| {
+                by == By::Name && matches!(memory.from, From::Dane(_)) && old.leaf != new.leaf
+            };
+            let is_changed =
+                !old_any.is_some_and(|(old, ..)| memory.is_same(old, new) && !is_renewed(old));
             if is_reached && (is_changed || !case.has_predecessor) {
                 opinion.may.push(reason());
             }
@@ -256,10 +320,13 @@ fn held(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &
         }
         // Also where the certificate was not for the name so far: nobody got in then.
         let had_it = |(old, was, _): (&Sent, By, usize)| {
-            was == By::Name && by == By::Name && is_same(old, new)
+            let got_in = ignores || nature::is_for(old, host);
+            was == By::Name
+                && by == By::Name
+                && (memory.is_same(old, new) || !got_in && is_same(old, new))
         };
         let is_unchanged =
-            old.is_some_and(|(old, ..)| is_same(old, new)) || old_any.is_some_and(had_it);
+            old.is_some_and(|(old, ..)| memory.is_same(old, new)) || old_any.is_some_and(had_it);
         let seems_unchanged =
             !case.knows_certificates && old.is_some_and(|(old, ..)| has_same_keys(old, new));
         // A name that the certificate has now, and not only a wildcard of it, is new there.
@@ -275,19 +342,24 @@ fn held(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &
         }
         // Whoever got in for no name at all was not served by name.
         let was_there = |(old, by, _): &(&Sent, By, usize)| {
-            port == STREAM || *by == By::Name || nature::is_for(old, host)
+            ignores || port == STREAM || *by == By::Name || nature::is_for(old, host)
         };
         let loses = match old.filter(was_there) {
             Some((old, ..)) => memory.loses(old, new),
             None => {
-                let has_name = matches!(by, By::Name | By::Pattern);
+                // Of a pattern that the certificate does not fit nothing says that somebody comes.
+                let has_name = by == By::Name || by == By::Pattern && is_for_it;
                 (has_name || by == By::PortAlone && is_for_it)
                     && comes_in_vain(case, memory, host, taste, new)
             }
         };
-        if loses && !seems_unchanged && (is_for_it || port == STREAM || by == By::Name) {
+        // Who got in by the name is turned away for it now.
+        let is_nameless =
+            ignores && old.is_none_or(|(old, ..)| memory.got_in_whatever_the_name(old));
+        let is_led = is_for_it || is_nameless || port == STREAM || by == By::Name;
+        if loses && !seems_unchanged && is_led {
             opinion.must.push(reason());
-        } else if is_for_it || loses && had_name {
+        } else if memory.is_refused(new) && is_for_it || loses && had_name {
             opinion.say.push(reason());
         }
     }
@@ -304,7 +376,10 @@ fn comes_in_vain(
     new: &Sent,
 ) -> bool {
     let paths = memory.paths(&Sight::of(new));
-    if !paths.iter().any(|above| memory.meets(new, above)) {
+    if !paths.iter().any(|above| memory.outcome(new, above) == Outcome::No) {
+        return false;
+    }
+    if paths.iter().all(|above| memory.outcome(new, above) == Outcome::No) {
         return true;
     }
     let Some(old) = case.old else { return false };
@@ -315,9 +390,12 @@ fn comes_in_vain(
         let all = PORTS.into_iter().filter_map(|port| view(config, host, port, taste));
         let lets_in = |sent: &&Sent| {
             let paths = Sight::of(sent).paths();
-            nature::is_for(sent, host) && paths.iter().any(|above| memory.meets(sent, above))
+            paths.iter().any(|above| memory.meets(sent, above))
         };
-        all.map(|(sent, ..)| sent).filter(lets_in).cloned().collect()
+        // For which names the certificate of a block with the name was, no record tells.
+        let is_for =
+            |(sent, by, _): &(&Sent, By, usize)| *by == By::Name || nature::is_for(sent, host);
+        all.filter(is_for).map(|(sent, ..)| sent).filter(lets_in).cloned().collect()
     };
     let places = case.peers.iter().chain([old]);
     let mut same_host = places.flat_map(|config| shown(config, host)).peekable();
@@ -331,7 +409,10 @@ fn comes_in_vain(
 /// Pins for a port of a host that is served here, but not there: another port may lead here.
 fn ports(case: &Case<'_>, opinion: &mut Opinion) {
     for memory in case.memories {
-        let From::Outside(Outside { port: Some(port), .. }) = &memory.from else { continue };
+        let port = match &memory.from {
+            From::Outside(Outside { port: Some(port), .. }) | From::Dane(Dane { port, .. }) => port,
+            _ => continue,
+        };
         let is_checked = case.new.blocks.iter().any(|block| block.ports.contains(port));
         if case.now >= memory.must_until || is_checked {
             continue;

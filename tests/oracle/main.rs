@@ -9,6 +9,7 @@
 
 mod client;
 mod core;
+mod dane;
 mod generate;
 mod history;
 mod judge;
@@ -48,6 +49,7 @@ fn flags() -> Without {
         force: has("force"),
         upgrade: has("upgrade"),
         not_served_here: has("not_served_here"),
+        zones: has("zones"),
         waits: has("waits"),
         nginx: false,
     }

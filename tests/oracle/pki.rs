@@ -19,6 +19,7 @@ use openssl::x509::extension::{
 };
 use openssl::x509::{X509, X509Name, X509NameBuilder};
 
+use crate::dane::{Certified, Record};
 use crate::world::{AUTHORITIES, CA_CERTS, CaCert, Key, LEAVES, LeafCert, RSAS, SPARES};
 
 /// Every key there is.
@@ -129,6 +130,21 @@ fn leaf_certificate(leaf: &LeafCert) -> X509 {
     let issuer = leaf.issuer.map(|issuer| (AUTHORITIES[issuer], Key::Ca(issuer)));
     let subject = leaf.key.to_string();
     certificate(&subject, leaf.key, issuer, leaf.edition, Some(&leaf.names))
+}
+
+/// The data of a TLSA record.
+pub fn tlsa_data(record: &Record) -> Vec<u8> {
+    let whole = match (record.selector, &record.of) {
+        (0, Certified::Leaf(leaf)) => leaf_x509(leaf).to_der().expect("DER"),
+        (0, Certified::Ca(ca)) => CAS[ca].to_der().expect("DER"),
+        (_, of) => KEYS[&of.key()].public_key_to_der().expect("a key"),
+    };
+    let digest = |of| openssl::hash::hash(of, &whole).expect("a hash").to_vec();
+    match record.matching {
+        0 => whole,
+        2 => digest(MessageDigest::sha512()),
+        _ => digest(MessageDigest::sha256()),
+    }
 }
 
 pub fn ca_pem(ca: CaCert) -> Vec<u8> {

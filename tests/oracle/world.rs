@@ -181,6 +181,18 @@ pub const HOSTS: [&str; 11] = [
     "z.a.example.com",
 ];
 
+/// One below each of those, which nobody has: whom pins of a pattern bind, and who ignores names.
+pub const BELOW: [&str; 8] = [
+    "z.www.example.com",
+    "z.b.example.com",
+    "z.c.example.com",
+    "z.x.a.example.com",
+    "z.y.a.example.com",
+    "z.w.x.a.example.com",
+    "z.other.test",
+    "z.z.example.com",
+];
+
 /// Those that somebody has.
 pub const NAMED: [&str; 9] = {
     let [a, b, c, d, e, f, g, h, i, ..] = HOSTS;

@@ -192,5 +192,16 @@ fn without_times(text: &str) -> String {
             bytes[at..at + FORM.len()].copy_from_slice(FORM);
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    let mut text = String::from_utf8_lossy(&bytes).into_owned();
+    // Pins that are replaced in this very second were the last ones a second ago.
+    for last in
+        [" after this server stops sending these pins", " after this server stops sending them"]
+    {
+        while let Some(end) = text.find(last) {
+            let Some(until) = text[..end].rfind("until ") else { break };
+            let form = std::str::from_utf8(FORM).expect("a text");
+            text.replace_range(until + "until ".len()..end + last.len(), form);
+        }
+    }
+    text
 }

@@ -177,7 +177,7 @@ impl PolicyFile {
 
 fn address(port: u16, servers: Vec<usize>) -> Address {
     let default = servers.first().copied().unwrap_or(0);
-    Address { text: format!("*:{port}"), port, tls: true, servers, default }
+    Address { text: format!("*:{port}"), port, tls: true, quic: false, servers, default }
 }
 
 /// Reads the file.

@@ -266,6 +266,7 @@ fn deployment(
         listeners: ports(store, host, port)
             .into_iter()
             .map(|port| Listener {
+                address: None,
                 port,
                 choice: Choice::Nginx,
                 hosts: vec![0],

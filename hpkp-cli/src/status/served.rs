@@ -207,6 +207,7 @@ impl Asking<'_> {
         deployment.listeners = by_port
             .into_iter()
             .map(|(port, hosts)| Listener {
+                address: None,
                 port,
                 choice: Choice::Nginx,
                 hosts,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use super::nameless::ignores_names;
 use super::presented::{Enough, meet_any};
 use super::record_messages::shown_name;
 use super::records::{Published, names_of};
@@ -30,11 +31,17 @@ impl Published<'_> {
         let by_name = names_of(host_set).filter_map(|name| self.presented_last.get(&name));
         // Clients of one port that compare nothing but the leaf's key ignore names.
         let by_port = body.port.is_some() && body.ignores_names() && body.host == host_set.0;
+        let is_meant_by_name =
+            |record: &&Record<Presents>| !record.body.nameless || ignores_names(body);
         let all = self.presented_last.values().filter(|_| by_port).flatten().copied();
         let by_port =
             all.filter(|record| record.body.aside && !record.body.certificates.is_empty());
-        let let_in =
-            by_name.flatten().copied().chain(by_port).filter(|record| is_met(record, enough));
+        let let_in = by_name
+            .flatten()
+            .copied()
+            .filter(is_meant_by_name)
+            .chain(by_port)
+            .filter(|record| is_met(record, enough));
         // Pins without a port are those of clients that speak HTTP.
         let is_meant = |record: &Record<Presents>, port: u16| match body.port {
             Some(only) => port == only,

@@ -2,19 +2,21 @@
 //! records that lock nobody out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::dane::meet;
-use super::messages::Scope as Place;
+use super::messages::Scope;
 use super::presented::{Enough, PresentedKeys};
-use super::records::Published;
+use super::records::{Published, names_of};
 use super::routing::{Claim, HostSet, any_of};
 use super::slots::Got;
+use super::visit::{Place, Visit};
 use super::{Checker, Records, dane_messages as text};
 use crate::finding::{Class, Code};
 use crate::header::Kind;
-use crate::published::state::Live;
+use crate::published::state::{Live, Record};
 use crate::published::tlsa::Combination;
-use crate::published::{EventId, PinValidation, Presented};
+use crate::published::{EventId, PinValidation, Presented, Presents};
 
 impl Published<'_> {
     /// Whether clients with records for which names count came to a port for `host_set` while the last
@@ -25,7 +27,35 @@ impl Published<'_> {
         host_set: &HostSet,
         port: u16,
     ) -> bool {
-        body.tlsa.is_some() && !self.presented_before(host_set, Claim::PortOnly, port).is_empty()
+        // By its name: who compares names got in with no other certificate.
+        let visit = Visit { host_set, host: usize::MAX, claim: Claim::Wildcard };
+        let place = Place { port, address: None };
+        body.tlsa.is_some() && !self.presented_before(visit, place).is_empty()
+    }
+
+    /// What let clients in who came to a host whatever their name was: the certificate was for another
+    /// one, so of TLSA records those alone for which names do not count. `None` where all count.
+    pub(super) fn enough_without_names(
+        &self,
+        visit: Visit<'_>,
+        ports: &BTreeSet<u16>,
+        enough: &[Enough],
+    ) -> Option<[Enough; 1]> {
+        let [Enough::Tlsa(set, host)] = enough else { return None };
+        if !visit.claim.is_nameless() {
+            return None;
+        }
+        let is_named = |record: &Record<Presents>| {
+            let mut names = names_of(visit.host_set);
+            let of = (record.body.host.as_str(), record.body.matching);
+            !record.body.nameless && names.any(|name| name == of)
+        };
+        let places = self.places(visit, ports).into_iter();
+        let mut before = places.flat_map(|place| self.presented_before(visit, place));
+        match before.any(is_named) {
+            true => None,
+            false => Some([Enough::Tlsa(Arc::new(set.without_names()?), host.clone())]),
+        }
     }
 
     /// Whether the leaf that clients get is the very one that the last accepted configuration presented,
@@ -33,31 +63,30 @@ impl Published<'_> {
     /// and find another one.
     pub(super) fn is_leaf_unchanged(
         &self,
-        body: &crate::published::Published,
-        (host_set, claim): (&HostSet, Claim),
+        enough: &[Enough],
+        visit: Visit<'_>,
         (presented, got): (&PresentedKeys<'_>, Got<'_>),
         ports: &BTreeSet<u16>,
     ) -> bool {
-        let name = any_of(host_set);
-        let mut evidence = presented.evidence.iter().filter(|one| one.is_of(got.one));
-        let is_named = body.tlsa.as_ref().is_some_and(|set| {
-            set.names_leaf_certificate()
-                || set.looks_at_names() && !evidence.all(|one| one.is_for(&name))
-        });
-        if !is_named || self.unrecorded.is_some() {
+        let name = any_of(visit.host_set);
+        let evidence = presented.evidence.iter().filter(|one| one.is_of(got.one));
+        let [Enough::Tlsa(set, _)] = enough else { return true };
+        let is_misnamed = || set.looks_at_names() && !evidence.clone().all(|one| one.is_for(&name));
+        if !set.names_leaf_certificate() && !is_misnamed() {
             return true;
+        }
+        if let Some(is_same) = self.unrecorded_leaves {
+            return is_same;
         }
         let leaf = |one: &Presented| one.identity.as_ref().and_then(|identity| identity.leaf);
         let now = leaf(got.one);
         // A record of before leaves were recorded tells no more than the keys.
         let is_it = |was: &Presented| leaf(was).is_none_or(|then| Some(then) == now);
-        let had_it = |port: &u16| {
-            let before = self.presented_before(host_set, claim, *port).into_iter();
+        let had_it = |place| {
+            let before = self.presented_before(visit, place).into_iter();
             before.flat_map(|record| &record.body.certificates).any(is_it)
         };
-        let no_port = BTreeSet::from([0]);
-        let ports = if ports.is_empty() { &no_port } else { ports };
-        ports.iter().all(had_it)
+        self.places(visit, ports).into_iter().all(had_it)
     }
 }
 
@@ -89,6 +118,10 @@ impl<'a> Notes<'a> {
             return;
         }
         let evidence = &published.presented[host].evidence;
+        // Who comes by chance is refused by all of them.
+        if meet(set, name, evidence.iter()) == PinValidation::Fails {
+            return;
+        }
         let is_unmet = |combination: &Combination| {
             set.only(*combination)
                 .is_some_and(|only| meet(&only, name, evidence.iter()) == PinValidation::Fails)
@@ -114,7 +147,7 @@ impl<'a> Checker<'a> {
         for (host, live, code, unmet) in unmet.chain(unusable) {
             let group = format!("{} {unmet:?}", live.record.id);
             let scope =
-                Place { policy: &group, kind: Kind::Enforced, at: &records.at, each_place: false };
+                Scope { policy: &group, kind: Kind::Enforced, at: &records.at, each_place: false };
             let chains = self.chains(host);
             self.find_for(
                 scope,

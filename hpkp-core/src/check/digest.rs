@@ -1,51 +1,54 @@
 //! What tells one configuration from another where records cannot.
 
-use std::collections::{BTreeSet, HashMap};
-
-use super::{Deployment, Host, HostVerdict, SeenName};
-use crate::policy::Policy;
-use crate::published::Fingerprint;
+use std::fmt;
+use std::str::FromStr;
 
 /// What tells a configuration from others: for each host, the names by which it is reached, the
 /// certificates that it presents and the policy that it has. Trust anchors and records are no part of it.
-/// Kept where a configuration takes effect and cannot be recorded ([`Records::unrecorded`](super::Records::unrecorded)).
-#[must_use]
-pub fn digest(deployment: &Deployment, verdicts: &[HostVerdict]) -> Fingerprint {
-    let policies: HashMap<&str, &Policy> =
-        deployment.policies.iter().map(|policy| (policy.name(), policy)).collect();
-    // A renewal with the same key is the same configuration, unless somebody compares certificates.
-    let records = deployment.records.iter().flat_map(|records| records.state.published());
-    let mut sets = records.filter_map(|record| record.body.tlsa.as_ref());
-    let is_leaf_named = sets.any(|set| set.names_leaf_certificate());
-    let of_host = |(host, verdict): (&Host, &HostVerdict)| {
-        let names = verdict.names.iter();
-        let names: Vec<String> = names
-            .map(|SeenName { host, matching, except, ports, aside }| {
-                format!("{host} {matching:?} {except:?} {ports:?} {aside}")
-            })
-            .collect();
-        let presented = verdict.presented.as_deref().unwrap_or_default();
-        let slots: BTreeSet<String> = presented
-            .iter()
-            .map(|one| {
-                let identity = one.identity.as_ref();
-                let issued = identity.map(|one| (&one.issuer, &one.authorities));
-                let leaf = identity.and_then(|one| one.leaf).filter(|_| is_leaf_named);
-                format!("{:?} {issued:?} {leaf:?}", one.served.first())
-            })
-            .collect();
-        let policy = host.enforced.as_ref().and_then(|one| policies.get(one.policy.as_str()));
-        let policy = policy.map(|policy| {
-            let (below, age) = (policy.binds_subdomains(), policy.max_age());
-            format!("{:?} {below} {age:?}", policy.sorted_pins())
-        });
-        let parts = names.iter().chain(&slots).chain(&policy);
-        // How many there are of each keeps them apart.
-        let counts = format!("{} {} {}", names.len(), slots.len(), policy.is_some());
-        Fingerprint::of(std::iter::once(&counts).chain(parts).map(String::as_bytes))
-    };
-    let hosts = deployment.hosts.iter().zip(verdicts).filter(|(_, one)| !one.names.is_empty());
-    let mut all: Vec<String> = hosts.map(|one| of_host(one).to_string()).collect();
-    all.sort_unstable();
-    Fingerprint::of(all.iter().map(String::as_bytes))
+/// Kept where a configuration takes effect and cannot be recorded
+/// ([`Records::unrecorded`](super::Records::unrecorded)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digest {
+    /// Of all that pins of keys see: a renewal with the same key changes nothing in it.
+    pub(super) keys: u64,
+    /// Of the leaf certificates, which some TLSA records compare.
+    pub(super) leaves: u64,
+}
+
+impl Digest {
+    /// That of no configuration: nothing is known to be as it was.
+    pub const NONE: Self = Self { keys: 0, leaves: 0 };
+
+    pub(super) fn has_same_keys(self, other: Self) -> bool {
+        self.keys == other.keys
+    }
+
+    pub(super) fn has_same_leaves(self, other: Self) -> bool {
+        self.leaves == other.leaves
+    }
+}
+
+/// 32 hexadecimal digits.
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}{:016x}", self.keys, self.leaves)
+    }
+}
+
+/// The text is not 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DigestError;
+
+impl FromStr for Digest {
+    type Err = DigestError;
+
+    fn from_str(text: &str) -> Result<Self, DigestError> {
+        let is_whole = text.len() == 32 && text.bytes().all(|octet| octet.is_ascii_hexdigit());
+        let all = is_whole.then(|| u128::from_str_radix(text, 16).ok()).flatten();
+        let octets = all.ok_or(DigestError)?.to_be_bytes();
+        let half = |at: usize| {
+            octets[at..at + 8].iter().fold(0, |all, octet| all << 8 | u64::from(*octet))
+        };
+        Ok(Self { keys: half(0), leaves: half(8) })
+    }
 }

@@ -170,7 +170,7 @@ impl<'a> Checker<'a> {
             let enough = enough(record, &any_of(host_set), same.into_iter().flatten().copied());
             let led = published.led_to(&targets, host_set, live, relation);
             let mut is_gone = led.is_empty();
-            if led.keys().all(|(_, claim)| *claim == Claim::AnyName) {
+            if led.keys().all(|(_, claim)| matches!(claim, Claim::AnyName | Claim::PatternOnly)) {
                 let names = published.unlistened(&targets, host_set, live, relation);
                 is_gone &= names.is_none();
                 found.unlistened.extend(names);

@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::digest::Digest;
 use super::listener::Listener;
 use crate::finding::{Check, Code, Location, Text};
 use crate::path::{Chain, Trust};
 use crate::pin::Pin;
 use crate::policy::Policy;
-use crate::published::{Fingerprint, HostName, Matching, State, WriterName};
+use crate::published::{HostName, Matching, State, WriterName};
 
 /// All that a configuration says and has loaded.
 #[derive(Debug, Default)]
@@ -209,5 +210,5 @@ pub struct Records {
     /// What tells the configuration that was accepted last from others
     /// ([`super::digest()`]), where it is served and could not be recorded. The records
     /// are of one before it, so only the very same is unchanged. None where it is on record.
-    pub unrecorded: Option<Fingerprint>,
+    pub unrecorded: Option<Digest>,
 }

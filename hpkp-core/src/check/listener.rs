@@ -8,6 +8,9 @@ use std::rc::Rc;
 pub struct Listener {
     /// Its port, 0 where it has none: a Unix socket.
     pub port: u16,
+    /// Where it listens, as the server writes it: an address with its port, or a socket. None where
+    /// that is not known.
+    pub address: Option<String>,
     /// How the server chooses.
     pub choice: Choice,
     /// The blocks (positions in [`Deployment::hosts`](super::Deployment::hosts)) among which it chooses, in

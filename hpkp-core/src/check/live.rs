@@ -3,32 +3,33 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Records;
+use super::nameless;
 use super::presented::{Enough, PresentedKeys};
 use super::record_messages::shown_name;
 use super::records::{Published, Relation};
-use super::routing::{Claim, HostSet, Target};
+use super::routing::{Claim, HostSet, Led, Target};
 use super::slots::Got;
 use super::unchanged::lets_in;
+use super::visit::Visit;
 use crate::finding::{Class, Code};
 use crate::published::state::Live;
-use crate::published::{self, Matching, Origin, PinValidation};
+use crate::published::{self, Origin, PinValidation};
 
 /// The port of HTTPS.
 const HTTPS: u16 = 443;
 
-/// Whether clients ignore names: those of a port that compare nothing but the leaf (RFC 7671 section 5.1).
-fn ignores_names(body: &published::Published, relation: Relation) -> bool {
-    let is_of_a_port = body.port.is_some() || body.tlsa.is_some();
-    is_of_a_port && body.ignores_names() && relation == Relation::Own
+/// Whether clients ignore the names in a certificate (RFC 7671 section 5.1).
+pub(super) fn ignores_names(body: &published::Published, relation: Relation) -> bool {
+    relation == Relation::Own && nameless::ignores_names(body)
 }
 
 /// Pins that clients hold, how these bind a host, and what is enough for them.
 pub(super) type Held<'b> = (Live<'b>, Relation, &'b [Enough]);
 
 /// The blocks to which clients are led, and why, with the ports.
-type Led = BTreeMap<(usize, Claim), BTreeSet<u16>>;
+type LedTo = BTreeMap<(usize, Claim), BTreeSet<u16>>;
 
-impl Published<'_> {
+impl<'a> Published<'a> {
     /// The blocks among `targets` to which those who hold `live` are led when they visit `host_set`.
     pub(super) fn led_to(
         &self,
@@ -36,9 +37,9 @@ impl Published<'_> {
         host_set: &HostSet,
         live: Live<'_>,
         relation: Relation,
-    ) -> Led {
+    ) -> LedTo {
         let body = &live.record.body;
-        let mut led = Led::new();
+        let mut led = LedTo::new();
         for target in targets {
             // A socket without a port may be reached at any, through something in front of it.
             let is_at = body.is_on(target.port);
@@ -53,7 +54,7 @@ impl Published<'_> {
         let by_port = |port: &u16| {
             (ignores_names(body, relation)
                 || relation == Relation::Own && self.was_led_by_port(body, host_set, *port))
-                && (&body.host, Matching::Exact) == (&host_set.0, host_set.1)
+                && body.host == host_set.0
                 && !led.keys().any(|(_, claim)| !claim.is_incidental())
                 && !self.routing.is_elsewhere(host_set, *port)
         };
@@ -63,14 +64,16 @@ impl Published<'_> {
                 led.entry((host, claim)).or_default().insert(port);
             }
         }
-        if led.is_empty()
-            && body.port.is_some()
-            && ignores_names(body, relation)
-            && (&body.host, Matching::Exact) == (&host_set.0, host_set.1)
-        {
-            for (host, port) in self.routing.led_to(host_set) {
-                if body.is_on(port) && !self.routing.is_elsewhere(host_set, port) {
-                    led.entry((host, Claim::AnyName)).or_default().insert(port);
+        if ignores_names(body, relation) {
+            let is_alone = led.is_empty();
+            for Led { host, port, claim, address } in self.routing.led_to(host_set) {
+                let is_answered = led.keys().any(|(other, _)| *other == host);
+                let comes = || claim == Claim::PatternOnly || self.was_at(host_set, port, address);
+                if (is_alone || !is_answered && comes())
+                    && body.is_on(port)
+                    && !self.routing.is_elsewhere(host_set, port)
+                {
+                    led.entry((host, claim)).or_default().insert(port);
                 }
             }
         }
@@ -102,7 +105,7 @@ impl Published<'_> {
     /// gravest of what is found for each of its certificates, since a client chooses which it gets.
     pub(super) fn judge(
         &self,
-        records: &Records,
+        records: &'a Records,
         host_set: &HostSet,
         held: Held<'_>,
         (host, claim): (usize, Claim),
@@ -110,7 +113,7 @@ impl Published<'_> {
     ) -> Option<(Code, Class)> {
         let presented = &self.presented[host];
         let found = Got::each(&presented.certificates).filter_map(|got| {
-            self.judge_one(records, (host_set, claim), held, (presented, got), ports)
+            self.judge_one(records, Visit { host_set, host, claim }, held, (presented, got), ports)
         });
         found.min_by_key(|(code, class)| (*class, *code == Code::PublishedPinsPartlyMet))
     }
@@ -118,20 +121,26 @@ impl Published<'_> {
     /// The same, where they get one of its certificates.
     fn judge_one(
         &self,
-        records: &Records,
-        (host_set, claim): (&HostSet, Claim),
+        records: &'a Records,
+        Visit { host_set, host, claim }: Visit<'_>,
         (live, relation, enough): Held<'_>,
         (presented, got): (&PresentedKeys<'_>, Got<'_>),
         ports: &BTreeSet<u16>,
     ) -> Option<(Code, Class)> {
         let body = &live.record.body;
         let ignores_names = ignores_names(body, relation);
+        let of = |claim| Visit { host_set, host, claim };
         let of = match claim {
             // These clients got whatever was presented on the port.
-            Claim::Port if ignores_names => (host_set, Claim::PortOnly),
-            _ => (host_set, claim),
+            Claim::Port if ignores_names => of(Claim::PortOnly),
+            Claim::Wildcard if ignores_names => of(Claim::AnyName),
+            // Who compares names got in with a certificate for the name alone.
+            Claim::PortOnly if !ignores_names => of(Claim::Wildcard),
+            _ => of(claim),
         };
-        let got_in_before = || self.got_in_before(of, ports, got, enough);
+        let without_names = self.enough_without_names(of, ports, enough);
+        let enough_before = without_names.as_ref().map_or(enough, |enough| &enough[..]);
+        let got_in_before = || self.got_in_before(of, ports, got, enough_before);
         // Nobody accepts it for the name, whatever it meets.
         let is_refused = claim != Claim::Name && !ignores_names && !presented.is_for(got, host_set);
         if is_refused && !got_in_before() {
@@ -161,7 +170,8 @@ impl Published<'_> {
             return Some((code, code.class()));
         }
         // Nothing says that clients of the name come here at all.
-        if claim == Claim::AnyName && (!got_in_before() || self.was_presented_on(ports, got)) {
+        if claim == Claim::AnyName && (!got_in_before() || self.may_have_been_presented(ports, got))
+        {
             return None;
         }
         // The host may be served by another machine, and nobody who comes here is refused who was not.
@@ -169,8 +179,8 @@ impl Published<'_> {
             let code = Code::WildcardHostPinsUnmet;
             return Some((code, code.class()));
         }
-        let is_unchanged = self.is_kept(of, ports, got, &lets_in(enough))
-            && self.is_leaf_unchanged(body, of, (presented, got), ports);
+        let is_unchanged = self.is_kept(of, ports, got, &lets_in(enough_before))
+            && self.is_leaf_unchanged(enough_before, of, (presented, got), ports);
         Some((code, if is_unchanged { Class::Warning } else { Class::Lockout }))
     }
 
@@ -179,7 +189,7 @@ impl Published<'_> {
     /// left out that meet the pins.
     pub(super) fn removed(
         &self,
-        records: &Records,
+        records: &'a Records,
         targets: &[Target],
         host_set: &HostSet,
         live: Live<'_>,
@@ -199,7 +209,7 @@ impl Published<'_> {
             false => ports.iter().all(|port| is_answered(*port)),
         };
         if is_here {
-            return Vec::new();
+            return self.removed_at(targets, host_set, body, enough);
         }
         let is_concerned = |(host, port): &(usize, u16)| {
             // What is behind a socket without a port may be reached on any.
@@ -210,6 +220,31 @@ impl Published<'_> {
                 && !(self.presented[*host].is_known
                     && self.presented[*host].meet(enough) == PinValidation::Succeeds)
         };
-        self.routing.led_to(host_set).filter(is_concerned).collect()
+        let led = self.routing.led_to(host_set).map(|led| (led.host, led.port));
+        led.filter(is_concerned).collect()
+    }
+
+    /// The same where the server still has the name on another address of the port.
+    fn removed_at(
+        &self,
+        targets: &[Target],
+        host_set: &HostSet,
+        body: &published::Published,
+        enough: &[Enough],
+    ) -> Vec<(usize, u16)> {
+        let is_shared = |target: &Target| self.shared_ports.contains(&target.port);
+        // Who ignores names is not turned away for them.
+        if ignores_names(body, Relation::Own) || !targets.iter().any(is_shared) {
+            return Vec::new();
+        }
+        let unanswered = self.routing.unanswered(host_set).into_iter().filter(|led| {
+            targets.iter().any(|target| target.port == led.port)
+                && body.is_on(led.port)
+                && self.was_at(host_set, led.port, led.address)
+                && !self.routing.is_elsewhere(host_set, led.port)
+                && !(self.presented[led.host].is_known
+                    && self.presented[led.host].meet(enough) == PinValidation::Succeeds)
+        });
+        unanswered.map(|led| (led.host, led.port)).collect()
     }
 }

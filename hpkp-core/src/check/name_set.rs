@@ -20,6 +20,10 @@ pub struct SeenName {
     /// Whether no header is sent for it: the block answers for it only by a wildcard in its
     /// certificate, or by the port alone.
     pub aside: bool,
+    /// Whether only those who ignore names come in.
+    pub nameless: bool,
+    /// The addresses, where another block presents something else for it on the same port.
+    pub addresses: Vec<String>,
 }
 
 /// A set of host names: single ones, and all that are one label below a domain.
@@ -73,7 +77,8 @@ mod tests {
 
     fn name(host: &str, matching: Matching, aside: bool) -> SeenName {
         let host = host.parse().unwrap();
-        SeenName { host, matching, except: vec![], ports: vec![443], aside }
+        let (except, addresses) = (vec![], vec![]);
+        SeenName { host, matching, except, ports: vec![443], aside, nameless: false, addresses }
     }
 
     #[test]

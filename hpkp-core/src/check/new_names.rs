@@ -7,6 +7,7 @@ use super::Records;
 use super::records::{Published, names_of};
 use super::routing::{Claim, HostSet};
 use super::slots::{Got, is_one};
+use super::visit::{Place, Visit};
 use crate::pin::Pin;
 use crate::published::state::Record;
 use crate::published::{self, Presented, Presents};
@@ -24,16 +25,17 @@ impl<'a> Published<'a> {
         &self,
         records: &Records,
         body: &published::Published,
-        (host_set, claim): (&HostSet, Claim),
+        visit: Visit<'_>,
         ports: &BTreeSet<u16>,
         got: Got<'_>,
         let_in: impl Fn(&Presented) -> bool,
     ) -> bool {
-        let is_new = |port: &u16| self.presented_before(host_set, claim, *port).is_empty();
-        if self.presented_last.is_empty() || !ports.iter().any(is_new) {
+        let Visit { host_set, claim, .. } = visit;
+        let is_new = |place: &Place<'_>| self.presented_before(visit, *place).is_empty();
+        if self.presented_last.is_empty() || !self.places(visit, ports).iter().any(is_new) {
             return false;
         }
-        let is_pinned = |pin: Pin| body.pins.binary_search(&pin).is_ok();
+        let is_pinned = |pin: Pin| body.may_pin_leaf(pin);
         let is_path = |was: &Presented| is_one(was, got.one, is_pinned);
         let mut is_known = false;
         for record in self.of_name(records, host_set) {
@@ -52,7 +54,7 @@ impl<'a> Published<'a> {
         !other_names
             .filter(|record| !record.body.aside && body.binds(&record.body.host))
             .flat_map(|record| &record.body.certificates)
-            .any(|was| is_path(was) && let_in(was))
+            .any(|was| got.takes_over(was) && is_path(was) && let_in(was))
     }
 
     /// What is shown for the name, or the pattern that it fits: by other servers, and by this one on other

@@ -9,6 +9,7 @@ use super::records::Published;
 use super::routing::{Claim, HostSet, Reached};
 use super::slots::Got;
 use super::unchanged::lets_in;
+use super::visit::Visit;
 use super::{Alarm, Checker, Records, Sending, record_messages as text};
 use crate::finding::{Class, Code, Location};
 use crate::header::Kind;
@@ -105,7 +106,7 @@ impl<'a> Checker<'a> {
         }
         for host in 0..self.deployment.hosts.len() {
             let names = published.routing.names(host).keys().map(|below| (below, false));
-            let asides = published.routing.asides(host);
+            let asides = published.routing.asides(host).iter();
             let asides = asides.filter(|(_, reached)| reached.claim == Claim::Wildcard);
             let asides = asides.map(|(below, _)| (below, true));
             for (below, is_aside) in names.chain(asides) {
@@ -150,7 +151,8 @@ impl<'a> Checker<'a> {
         let enough = [Enough::Pins(Scope::Chain, one.pins.clone())];
         let is_kept = |Reached { claim, ports }: &Reached| {
             let let_in = lets_in(&enough);
-            refusing.all(|got| published.is_kept((visited, *claim), ports, got, &let_in))
+            let visit = Visit { host_set: visited, host: other, claim: *claim };
+            refusing.all(|got| published.is_kept(visit, ports, got, &let_in))
         };
         let before = is_aside || was_published && reached.is_some_and(is_kept);
         let class = if before { Class::Warning } else { code.class() };

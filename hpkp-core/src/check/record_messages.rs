@@ -216,7 +216,9 @@ impl UnmetPins<'_> {
             .collect();
         let names: Vec<&str> = names.into_iter().take(NAMED).collect();
         match self.claim {
-            Claim::PortOnly | Claim::AnyName => format!("its port ({})", self.ports()),
+            Claim::PortOnly | Claim::AnyName | Claim::PatternOnly => {
+                format!("its port ({})", self.ports())
+            }
             _ => format!("the name {} in its certificate", names.join(", ")),
         }
     }
@@ -249,6 +251,12 @@ impl UnmetPins<'_> {
                 self.it()
             );
         }
+        if self.claim == Claim::PatternOnly {
+            return format!(
+                "these clients of {hosts} ignore the names in a certificate; a pattern among the names of \
+                 this server leads them here on port {ports}"
+            );
+        }
         if matches!(self.claim, Claim::Port | Claim::PortOnly) {
             return format!(
                 "clients of {hosts} reach this server through its port alone ({ports})"
@@ -269,7 +277,7 @@ impl UnmetPins<'_> {
         if self.claim == Claim::Port {
             return Vec::new();
         }
-        if matches!(self.claim, Claim::PortOnly | Claim::AnyName) {
+        if self.claim.is_nameless() {
             return vec![format!("if clients do not reach {hosts} on this port: {elsewhere}")];
         }
         let reject = self.directives.reject_handshake.map(|directive| {

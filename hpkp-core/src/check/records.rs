@@ -5,13 +5,16 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::addresses::tell_apart;
 use super::dane;
-use super::digest::digest;
+use super::digesting::digest;
+use super::nameless::{Nameless, NamelessLast, nameless};
 use super::presented::{Fingerprints, PresentedKeys};
 use super::routing::{HostSet, Routing, any_of};
 use super::{Deployment, HostVerdict, NameSet, SeenName};
 use crate::path::{Paths, Verified};
 use crate::published::state::{Live, Record};
+use crate::published::timeline::Timelines;
 use crate::published::{self, HostName, Matching, Presents, Rrset, Withheld, WriterName};
 
 /// How a record binds a host.
@@ -34,10 +37,20 @@ pub(super) struct Published<'a> {
     pub(super) presented_last: ByName<'a, Presents>,
     pub(super) published_last: ByName<'a, published::Published>,
     pub(super) withheld_last: ByName<'a, Withheld>,
-    /// Of what it presented, what counts for clients who ignore names; made when it is needed.
-    pub(super) nameless_last: OnceCell<[Vec<&'a Record<Presents>>; 2]>,
+    /// Of what it presented, what counts for clients who ignore names, by the port; made when it is needed.
+    pub(super) nameless_last: OnceCell<HashMap<u16, NamelessLast<'a>>>,
+    /// The addresses by which its records tell places apart.
+    pub(super) addresses_last: BTreeSet<&'a str>,
+    /// The ports on which this server listens at several addresses.
+    pub(super) shared_ports: BTreeSet<u16>,
+    /// By block, for whom it answers who ignores names.
+    pub(super) nameless: Nameless,
+    /// What was presented while pins were published; made when it is needed.
+    pub(super) timelines: OnceCell<Timelines<'a>>,
     /// Where that configuration is not on record: whether the one being checked is the very same.
     pub(super) unrecorded: Option<bool>,
+    /// The same of its leaf certificates.
+    pub(super) unrecorded_leaves: Option<bool>,
     live: Vec<Live<'a>>,
     live_by_host: HashMap<&'a str, Vec<usize>>,
     pub(super) presents_by_host: HashMap<&'a str, Vec<&'a Record<Presents>>>,
@@ -57,13 +70,18 @@ impl<'a> Published<'a> {
             .map(|host| PresentedKeys::new(deployment, paths, &host.contexts, &mut known))
             .collect();
         let mut published = Self {
+            shared_ports: routing.shared_ports(),
             routing,
             presented,
             presented_last: HashMap::new(),
             published_last: HashMap::new(),
             withheld_last: HashMap::new(),
             nameless_last: OnceCell::new(),
+            addresses_last: BTreeSet::new(),
+            nameless: vec![BTreeMap::new(); deployment.hosts.len()],
+            timelines: OnceCell::new(),
             unrecorded: None,
+            unrecorded_leaves: None,
             live: Vec::new(),
             live_by_host: HashMap::new(),
             presents_by_host: HashMap::new(),
@@ -74,6 +92,9 @@ impl<'a> Published<'a> {
             published.presented_last = by_name(last.presents);
             published.published_last = by_name(last.published);
             published.withheld_last = by_name(last.withheld);
+            let presented = published.presented_last.values().flatten();
+            let addresses = presented.flat_map(|record| &record.body.addresses);
+            published.addresses_last = addresses.map(String::as_str).collect();
         }
         published.live = records.state.live(now).collect();
         let sets = published.live.iter().filter_map(|live| live.record.body.tlsa.as_deref());
@@ -87,6 +108,8 @@ impl<'a> Published<'a> {
         for (index, live) in published.live.iter().enumerate() {
             published.live_by_host.entry(live.record.body.host.as_str()).or_default().push(index);
         }
+        let Self { routing, presented, live, .. } = &published;
+        published.nameless = nameless(deployment, routing, presented, live);
         for record in records.state.presents() {
             published.presents_by_host.entry(record.body.host.as_str()).or_default().push(record);
         }
@@ -96,8 +119,7 @@ impl<'a> Published<'a> {
     /// Every name that the configuration or a record has.
     pub(super) fn host_sets(&self, hosts: usize) -> BTreeSet<HostSet> {
         let named = (0..hosts).flat_map(|host| {
-            let asides = self.routing.asides(host).map(|(host_set, _)| host_set);
-            self.routing.names(host).keys().chain(asides).cloned()
+            self.routing.names(host).keys().chain(self.routing.asides(host).keys()).cloned()
         });
         let mut host_sets: BTreeSet<HostSet> = named.collect();
         // A name whose block is gone may have fallen to another one.
@@ -168,7 +190,9 @@ impl<'a> Published<'a> {
         let of_name = names_of(host_set).flat_map(|(host, matching)| {
             let presents = self.presents_by_host.get(host).into_iter().flatten();
             presents.filter(move |record| {
-                Some(&record.writer) == writer && record.body.matching == matching
+                Some(&record.writer) == writer
+                    && record.body.matching == matching
+                    && !record.body.nameless
             })
         });
         of_name.flat_map(|record| &record.body.ports).copied().collect()
@@ -177,15 +201,16 @@ impl<'a> Published<'a> {
     /// What is to be recorded of each host where the configuration is accepted, and for which names it
     /// sends a header.
     pub(super) fn describe(&mut self, deployment: &Deployment) -> Vec<HostVerdict> {
-        let Self { routing, presented, .. } = self;
+        let Self { routing, presented, nameless, shared_ports, .. } = &*self;
         let hosts = &deployment.hosts;
         let mut verdicts = vec![HostVerdict::default(); hosts.len()];
         let by_domain = by_domain(routing, hosts.len());
         for (host, verdict) in verdicts.iter_mut().enumerate().filter(|(host, _)| hosts[*host].tls)
         {
             let served = routing.served(host).map(|named| (named, false));
-            let asides = routing.asides(host).map(|named| (named, true));
-            for ((host_set, reached), aside) in served.chain(asides) {
+            let asides = routing.asides(host).iter().map(|named| (named, true));
+            let nameless = nameless[host].iter().map(|named| (named, true));
+            for ((host_set, reached), aside) in served.chain(asides).chain(nameless) {
                 let except = match host_set.1 {
                     Matching::OneLabel if !aside => excepted(routing, &by_domain, host_set, host),
                     _ => Vec::new(),
@@ -196,6 +221,8 @@ impl<'a> Published<'a> {
                     except,
                     ports: reached.ports.iter().copied().collect(),
                     aside,
+                    nameless: reached.claim.is_nameless(),
+                    addresses: vec![],
                 });
             }
             if presented[host].is_known && !presented[host].certificates.is_empty() {
@@ -208,8 +235,13 @@ impl<'a> Published<'a> {
                 verdicts[host].header_names = Some(Arc::new(set));
             }
         }
+        tell_apart(routing, shared_ports, &mut verdicts);
         let unrecorded = deployment.records.as_ref().and_then(|records| records.unrecorded);
-        self.unrecorded = unrecorded.map(|known| known == digest(deployment, &verdicts));
+        if let Some(known) = unrecorded {
+            let now = digest(deployment, &verdicts);
+            self.unrecorded = Some(known.has_same_keys(now));
+            self.unrecorded_leaves = Some(known.has_same_leaves(now));
+        }
         verdicts
     }
 }

@@ -1,6 +1,10 @@
 //! Which server block answers for a name: the server's own choice, followed, since at the time of
 //! the check it has built no tables of its own yet.
 
+mod nameless;
+
+pub(super) use nameless::Led;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -35,8 +39,10 @@ pub(super) enum Claim {
     Port,
     /// Clients come by the port alone and ignore names; the certificate is for another name.
     PortOnly,
-    /// The server leads clients of the name here, who ignore that the certificate is for another one.
+    /// No block there has the name, and the certificate is for another one: those who ignore that come in.
     AnyName,
+    /// It has a pattern that fits, and its certificate is for another name: those who ignore that come in.
+    PatternOnly,
 }
 
 impl Claim {
@@ -47,7 +53,12 @@ impl Claim {
 
     /// Whether pins that the block does not meet lock out only whom it served before.
     pub(super) fn is_incidental(self) -> bool {
-        matches!(self, Self::Wildcard | Self::PortOnly | Self::AnyName)
+        matches!(self, Self::Wildcard | Self::PortOnly | Self::AnyName | Self::PatternOnly)
+    }
+
+    /// Whether only those come in who ignore names.
+    pub(super) fn is_nameless(self) -> bool {
+        matches!(self, Self::PortOnly | Self::AnyName | Self::PatternOnly)
     }
 }
 
@@ -222,9 +233,11 @@ impl<'a> Routing<'a> {
                     Claim::Wildcard if is_ours => &mut self.names[host],
                     // Its wildcard stands for it.
                     Claim::Wildcard if host_set.1 != Matching::OneLabel => continue,
-                    Claim::Wildcard | Claim::Port | Claim::PortOnly | Claim::AnyName => {
-                        &mut self.asides[host]
-                    }
+                    Claim::Wildcard
+                    | Claim::Port
+                    | Claim::PortOnly
+                    | Claim::AnyName
+                    | Claim::PatternOnly => &mut self.asides[host],
                     Claim::Name | Claim::Pattern | Claim::Certificate => &mut self.names[host],
                 };
                 reach(names, &host_set, claim, self.tables[table].listener.port);
@@ -258,8 +271,8 @@ impl<'a> Routing<'a> {
     }
 
     /// The names for which a host answers without a header, with its ports.
-    pub(super) fn asides(&self, host: usize) -> impl Iterator<Item = (&HostSet, &Reached)> {
-        self.asides[host].iter()
+    pub(super) fn asides(&self, host: usize) -> &BTreeMap<HostSet, Reached> {
+        &self.asides[host]
     }
 
     /// Whether the operator says that clients do not reach a name on a port here.
@@ -384,17 +397,6 @@ impl<'a> Routing<'a> {
             });
         }
         answering
-    }
-
-    /// The blocks to which the server leads clients of a name, whether or not they accept what they get
-    /// there.
-    pub(super) fn led_to(&self, host_set: &HostSet) -> impl Iterator<Item = (usize, u16)> + '_ {
-        let name = any_of(host_set).into_owned();
-        let by_name = self.tables.iter().filter(|table| !table.listener.by_port_alone);
-        by_name.map(move |table| {
-            let named = table.named(name.as_str()).map(|(host, _)| host);
-            (named.unwrap_or(table.listener.default), table.listener.port)
-        })
     }
 
     /// The blocks that are reached by a port alone, and whether their certificates have any name.
@@ -739,6 +741,7 @@ mod tests {
             hosts: names.iter().map(|names| host(names)).collect(),
             listeners: vec![Listener {
                 port: 443,
+                address: None,
                 choice,
                 hosts: (0..names.len()).collect(),
                 default: 0,

@@ -16,18 +16,21 @@
 //!   the key.
 //!
 //! None compares trust anchors: what this machine trusts changes nothing for clients. Where the last
-//! configuration could not be recorded, each answers whether its digest is that of this one, except
-//! `is_leaf_unchanged`, which leaves that to the others.
+//! configuration could not be recorded, each answers whether its digest is that of this one: of the keys,
+//! or, for `is_leaf_unchanged`, of the leaf certificates.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::nameless::NamelessLast;
 use super::presented::{Enough, PresentedKeys, meet_any};
 use super::records::{Published, names_of};
 use super::routing::{ANY_HOST, Claim, HostSet, Reached};
 use super::slots::{Got, is_one, is_same, same};
+use super::visit::{Place, Visit};
 use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::state::{Live, Record};
+use crate::published::timeline::Timelines;
 use crate::published::{
     self, Lifetime, Matching, Origin, PinValidation, Presented, Presents, Scope, State,
 };
@@ -38,70 +41,112 @@ pub(super) fn lets_in(enough: &[Enough]) -> impl Fn(&Presented) -> bool + Copy {
 }
 
 impl<'a> Published<'a> {
-    /// What the last accepted configuration presented to those who visit `host_set` on `port`: by that
+    /// What the last accepted configuration presented to those who visit a name at a place: by that
     /// name, or by the pattern that it fitted. A port of 0 stands for a socket without one, which is
     /// reached through something in front of it, on whatever port. What it presented aside counts for
-    /// `claim`s of that kind alone: a name that a block has got since then is new. Where names are
-    /// ignored, it is whatever was presented on the port.
+    /// claims of that kind alone: a name that a block has got since then is new. Where names are
+    /// ignored, it is whatever was presented to those whose names no server had.
     pub(super) fn presented_before(
         &self,
-        host_set: &HostSet,
-        claim: Claim,
-        port: u16,
+        Visit { host_set, claim, .. }: Visit<'_>,
+        place: Place<'_>,
     ) -> Vec<&'a Record<Presents>> {
-        let is_there = |record: &&Record<Presents>, aside: bool| {
-            record.body.aside == aside && (port == 0 || record.body.ports.contains(&port))
+        let port = place.port;
+        let is_at = |address: &str, record: &Record<Presents>| {
+            let addresses = &record.body.addresses;
+            addresses.is_empty() || addresses.iter().any(|one| one == address)
         };
-        let any = (ANY_HOST, Matching::Exact);
-        for aside in [false, true].into_iter().filter(|aside| !aside || !claim.is_served()) {
-            for key in names_of(host_set).chain(aside.then_some(any)) {
-                let all = self.presented_last.get(&key).into_iter().flatten().copied();
-                let mut there: Vec<_> = all.filter(|record| is_there(record, aside)).collect();
-                // Who has no port beside others that have some is the socket itself.
-                let is_socket = |record: &&Record<Presents>| record.body.ports.is_empty();
-                if port == 0 && there.iter().any(is_socket) {
-                    there.retain(is_socket);
-                }
-                if !there.is_empty() {
-                    return there;
-                }
+        let is_there = |record: &&Record<Presents>, aside: Option<bool>| {
+            aside.is_none_or(|aside| record.body.aside == aside)
+                && (!record.body.nameless || claim.is_nameless())
+                && (port == 0 || record.body.ports.contains(&port))
+                && place.address.is_none_or(|address| is_at(address, record))
+        };
+        let named = names_of(host_set).map(|name| (name, Some(false)));
+        let aside = || names_of(host_set).map(|name| (name, Some(true)));
+        let aside = (!claim.is_served()).then(aside).into_iter().flatten();
+        // Patterns of servers span several labels. The nearest one of a single name is among `named`.
+        let nearest = usize::from(host_set.1 == Matching::Exact);
+        let above = host_set.0.parents().skip(nearest).filter(|_| claim.is_nameless());
+        let above = above.map(|domain| ((domain, Matching::OneLabel), None));
+        let any = !claim.is_served() && claim != Claim::Wildcard;
+        let any = any.then_some(((ANY_HOST, Matching::Exact), Some(true)));
+        for (key, aside) in named.chain(aside).chain(above).chain(any) {
+            let all = self.presented_last.get(&key).into_iter().flatten().copied();
+            let mut there: Vec<_> = all.filter(|record| is_there(record, aside)).collect();
+            // Who has no port beside others that have some is the socket itself.
+            let is_socket = |record: &&Record<Presents>| record.body.ports.is_empty();
+            if port == 0 && there.iter().any(is_socket) {
+                there.retain(is_socket);
+            }
+            if !there.is_empty() {
+                return there;
             }
         }
-        if !matches!(claim, Claim::PortOnly | Claim::AnyName) {
+        let Some(last) = self.nameless_last(port).filter(|_| claim.is_nameless()) else {
             return Vec::new();
+        };
+        match (claim, last.only) {
+            (Claim::PortOnly, _) => last.asides.clone(),
+            (_, Some(only)) if !last.is_mixed => vec![only],
+            _ if last.asides.is_empty() => last.gone.clone(),
+            _ => last.asides.clone(),
         }
-        let [asides, gone] = self.nameless_last.get_or_init(|| self.nameless_last());
-        let asides: Vec<_> =
-            asides.iter().copied().filter(|record| is_there(record, true)).collect();
-        if claim == Claim::PortOnly || !asides.is_empty() {
-            return asides;
-        }
-        gone.iter().copied().filter(|record| is_there(record, false)).collect()
     }
 
-    /// What the last accepted configuration presented aside, and what of the rest is not presented any
-    /// more: who was led there without a name of that certificate's may have got it.
-    fn nameless_last(&self) -> [Vec<&'a Record<Presents>>; 2] {
-        let all = self.presented_last.values().flatten().copied();
-        let (asides, named): (Vec<_>, Vec<_>) = all.partition(|record| record.body.aside);
-        let is_gone = |record: &&Record<Presents>| {
-            !record.body.ports.iter().all(|port| self.is_still_presented(record, *port))
-        };
-        [asides, named.into_iter().filter(is_gone).collect()]
+    /// What the last accepted configuration presented on a port, for clients who ignore names and of whom
+    /// nothing is on record. Who was led there without a name of a certificate's may have got one that is
+    /// presented aside, or is not presented any more.
+    fn nameless_last(&self, port: u16) -> Option<&NamelessLast<'a>> {
+        let all = self.nameless_last.get_or_init(|| {
+            let mut all: HashMap<u16, NamelessLast<'a>> = HashMap::new();
+            for &record in self.presented_last.values().flatten() {
+                let ports =
+                    if record.body.ports.is_empty() { &[0][..] } else { &record.body.ports };
+                for &port in ports {
+                    let last = all.entry(port).or_default();
+                    let only = *last.only.get_or_insert(record);
+                    last.is_mixed |= only.body.certificates != record.body.certificates;
+                    if record.body.aside {
+                        last.asides.push(record);
+                    } else if !self.is_still_presented(record, port) {
+                        last.gone.push(record);
+                    }
+                }
+            }
+            all
+        });
+        all.get(&port)
     }
 
     /// Whether the last accepted configuration presented a certificate on one of these ports, for whatever
-    /// name.
-    pub(super) fn was_presented_on(&self, ports: &BTreeSet<u16>, got: Got<'_>) -> bool {
-        let there = self.presented_last.values().flatten();
-        let mut there =
-            there.filter(|record| record.body.ports.iter().any(|port| ports.contains(port)));
+    /// name, where it cannot be told for which.
+    pub(super) fn may_have_been_presented(&self, ports: &BTreeSet<u16>, got: Got<'_>) -> bool {
+        let any = self.presented_last.get(&(ANY_HOST, Matching::Exact)).into_iter().flatten();
+        // Where everybody got the same, it can be told.
+        let is_mixed = |port: &u16| self.nameless_last(*port).is_some_and(|last| last.is_mixed);
+        let is_on = |record: &&&Record<Presents>| {
+            record.body.ports.iter().any(|port| ports.contains(port) && is_mixed(port))
+        };
+        if any.copied().any(|record| is_on(&&record)) {
+            return false;
+        }
+        let mut there = self.presented_last.values().flatten().filter(is_on);
         there.any(|record| record.body.certificates.iter().any(|was| is_same(was, got.one)))
     }
 
     /// Whether somebody presents what a record of the last accepted configuration says, on a port.
     fn is_still_presented(&self, record: &Record<Presents>, port: u16) -> bool {
         let level = (record.body.host.clone(), record.body.matching);
+        if record.body.nameless || record.body.host.as_str() == ANY_HOST {
+            let is_there = |named: &BTreeMap<HostSet, Reached>| {
+                named.get(&level).is_some_and(|reached| port == 0 || reached.ports.contains(&port))
+            };
+            return self.presented.iter().enumerate().any(|(host, presented)| {
+                (is_there(&self.nameless[host]) || is_there(self.routing.asides(host)))
+                    && same(&record.body.certificates, &presented.certificates)
+            });
+        }
         let there = self.routing.targets(&level).into_iter();
         there.filter(|target| target.port == port).any(|target| {
             same(&record.body.certificates, &self.presented[target.host].certificates)
@@ -111,36 +156,32 @@ impl<'a> Published<'a> {
     /// Whether the last accepted configuration had a name, or answered for it by a pattern, with a
     /// certificate for it.
     pub(super) fn had(&self, host_set: &HostSet) -> bool {
-        names_of(host_set).any(|name| self.presented_last.contains_key(&name))
+        let mut before = names_of(host_set).filter_map(|name| self.presented_last.get(&name));
+        before.any(|records| records.iter().any(|record| !record.body.nameless))
     }
 
     /// Whether a host presents for `host_set`, on each of `ports`, the certificates that the last accepted
     /// configuration presented for it there.
-    pub(super) fn is_unchanged(
-        &self,
-        host_set: &HostSet,
-        (host, claim): (usize, Claim),
-        ports: &BTreeSet<u16>,
-    ) -> bool {
+    pub(super) fn is_unchanged(&self, visit: Visit<'_>, ports: &BTreeSet<u16>) -> bool {
         if let Some(is_same) = self.unrecorded {
             return is_same;
         }
-        let all = &self.presented[host].certificates;
+        let all = &self.presented[visit.host].certificates;
         if all.is_empty() {
-            let is_empty = |port| {
-                let mut before = self.presented_before(host_set, claim, port).into_iter();
+            let is_empty = |place| {
+                let mut before = self.presented_before(visit, place).into_iter();
                 before.any(|record| record.body.certificates.is_empty())
             };
-            return or_none(ports).into_iter().all(is_empty);
+            return self.places(visit, ports).into_iter().all(is_empty);
         }
-        Got::each(all).all(|got| self.is_kept((host_set, claim), ports, got, &|_: &Presented| true))
+        Got::each(all).all(|got| self.is_kept(visit, ports, got, &|_: &Presented| true))
     }
 
-    /// Whether those who get a certificate of a host when they visit `host_set` on one of `ports`, and were
+    /// Whether those who get a certificate of a host when they visit a name on one of `ports`, and were
     /// let in by what they got there from the last accepted configuration, got the same then.
     pub(super) fn is_kept(
         &self,
-        (host_set, claim): (&HostSet, Claim),
+        visit: Visit<'_>,
         ports: &BTreeSet<u16>,
         got: Got<'_>,
         let_in: &dyn Fn(&Presented) -> bool,
@@ -148,21 +189,21 @@ impl<'a> Published<'a> {
         if let Some(is_same) = self.unrecorded {
             return is_same;
         }
-        let on = |port| self.is_kept_on((host_set, claim), port, got, let_in);
-        or_none(ports).into_iter().all(on)
+        let places = self.places(visit, ports);
+        places.into_iter().all(|place| self.is_kept_at(visit, place, got, let_in))
     }
 
-    fn is_kept_on(
+    fn is_kept_at(
         &self,
-        (host_set, claim): (&HostSet, Claim),
-        port: u16,
+        visit: Visit<'_>,
+        place: Place<'_>,
         got: Got<'_>,
         let_in: &dyn Fn(&Presented) -> bool,
     ) -> bool {
-        let before = self.presented_before(host_set, claim, port);
+        let before = self.presented_before(visit, place);
         let mut same =
             before.iter().filter(|r| got.is_slot_unchanged(&r.body.certificates, let_in));
-        if before.len() == 1 || port == 0 {
+        if before.len() == 1 || place.port == 0 && place.address.is_none() {
             return same.next().is_some();
         }
         // Where different certificates were presented for the name, on different addresses or for
@@ -170,7 +211,7 @@ impl<'a> Published<'a> {
         // the place of one that is gone.
 
         let is_harmless = |record: &&Record<Presents>| {
-            self.is_still_presented(record, port)
+            self.is_still_presented(record, place.port)
                 || got
                     .predecessors(&record.body.certificates)
                     .all(|was| is_same(was, got.one) || !let_in(was))
@@ -181,11 +222,11 @@ impl<'a> Published<'a> {
         before.iter().any(had_it) && before.iter().all(is_harmless)
     }
 
-    /// Whether clients that need one of `enough` got in when they visited `host_set` on one of `ports` while
+    /// Whether clients that need one of `enough` got in when they visited a name on one of `ports` while
     /// the last accepted configuration was in effect, and get this certificate now.
     pub(super) fn got_in_before(
         &self,
-        (host_set, claim): (&HostSet, Claim),
+        visit: Visit<'_>,
         ports: &BTreeSet<u16>,
         got: Got<'_>,
         enough: &[Enough],
@@ -197,21 +238,24 @@ impl<'a> Published<'a> {
         let let_in = lets_in(enough);
         let is_met =
             |record: &Record<Presents>| got.predecessors(&record.body.certificates).any(let_in);
-        let before = |port: &u16| self.presented_before(host_set, claim, *port);
-        ports.iter().flat_map(before).any(is_met)
+        let places = self.places(visit, ports).into_iter();
+        places.flat_map(|place| self.presented_before(visit, place)).any(is_met)
     }
 
     /// Whether a host presents what the last accepted configuration presented and published this
     /// very policy, if there is one, for all its names.
     pub(super) fn is_host_unchanged(&self, host: usize, policy: Option<&Policy>) -> bool {
         let is_same = |(host_set, reached): (&HostSet, &Reached)| {
-            self.is_unchanged(host_set, (host, reached.claim), &reached.ports)
+            let visit = Visit { host_set, host, claim: reached.claim };
+            self.is_unchanged(visit, &reached.ports)
                 && policy.is_none_or(|policy| self.was_published(host_set, policy))
         };
         let mut served = self.routing.served(host).peekable();
         match policy {
             Some(_) => served.peek().is_some() && served.all(is_same),
-            None => served.chain(self.routing.asides(host)).all(is_same),
+            None => {
+                served.chain(self.routing.asides(host)).chain(&self.nameless[host]).all(is_same)
+            }
         }
     }
 
@@ -245,9 +289,9 @@ impl<'a> Published<'a> {
     /// is known of what it saw.
     pub(super) fn is_presentation_unchanged(
         &self,
-        state: &State,
+        state: &'a State,
         (live, enough): (&Live<'_>, &[Enough]),
-        (host_set, claim): (&HostSet, Claim),
+        visit: Visit<'_>,
         got: Got<'_>,
         ports: &BTreeSet<u16>,
     ) -> Option<bool> {
@@ -256,9 +300,9 @@ impl<'a> Published<'a> {
         }
         let body = &live.record.body;
         let let_in = lets_in(enough);
-        let presents = self.presents_by_host.get(body.host.as_str());
-        if let Some(presents) = presents.filter(|_| body.origin == Origin::Header) {
-            let then = state.presented_with(live.record, presents);
+        if body.origin == Origin::Header {
+            let timelines = self.timelines.get_or_init(|| Timelines::new(state));
+            let then = timelines.presented_with(live.record).into_iter();
             let mut then = then.filter(|record| !record.body.aside).peekable();
             if then.peek().is_some() {
                 return Some(
@@ -266,10 +310,10 @@ impl<'a> Published<'a> {
                 );
             }
         }
-        let is_pinned = |pin: Pin| body.pins.binary_search(&pin).is_ok();
+        let is_pinned = |pin: Pin| body.may_pin_leaf(pin);
         let mut is_known = false;
-        for port in ports {
-            let before = self.presented_before(host_set, claim, *port);
+        for place in self.places(visit, ports) {
+            let before = self.presented_before(visit, place);
             // Those of each record that let them in, and in whose place they get this one.
             let let_in = before.into_iter().map(|record| {
                 let all = got.predecessors(&record.body.certificates);
@@ -317,14 +361,15 @@ impl<'a> Published<'a> {
         host_set: &HostSet,
         Reached { claim, ports }: &Reached,
     ) -> bool {
+        let visit = Visit { host_set, host, claim: *claim };
         let PresentedKeys { certificates, is_known, .. } = &self.presented[host];
         if !is_known {
-            return self.is_unchanged(host_set, (host, *claim), ports);
+            return self.is_unchanged(visit, ports);
         }
         let enough = [Enough::Pins(Scope::Chain, pins.to_vec())];
         let let_in = lets_in(&enough);
         let mut refusing = Got::each(certificates).filter(|got| !let_in(got.one));
-        refusing.all(|got| self.is_kept((host_set, *claim), ports, got, &let_in))
+        refusing.all(|got| self.is_kept(visit, ports, got, &let_in))
     }
 
     /// Whether the last accepted configuration published this very policy for all names of a host, and
@@ -346,9 +391,4 @@ impl<'a> Published<'a> {
         let mut certificates = certificates.flat_map(|record| &record.body.certificates);
         certificates.any(|one| one.identity.is_none())
     }
-}
-
-/// A port of 0 stands for a socket without one.
-fn or_none(ports: &BTreeSet<u16>) -> Vec<u16> {
-    if ports.is_empty() { vec![0] } else { ports.iter().copied().collect() }
 }

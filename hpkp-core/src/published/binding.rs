@@ -57,6 +57,16 @@ impl Published {
         })
     }
 
+    /// Whether a client may compare the key of a leaf with what it holds, and find it there. Of TLSA records,
+    /// which may have it in another form, the kind decides.
+    #[must_use]
+    pub fn may_pin_leaf(&self, pin: Pin) -> bool {
+        match &self.tlsa {
+            Some(set) => set.names_leaf(),
+            None => self.pins.binary_search(&pin).is_ok(),
+        }
+    }
+
     /// Whether some client that holds it does not look at names (RFC 7671 section 5.1): it compares nothing
     /// but the leaf.
     #[must_use]

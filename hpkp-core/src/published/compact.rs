@@ -4,13 +4,14 @@
 //! something stays, however old: it is short, and an old copy that turns up later would bring back
 //! to life what nothing ends any more.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::event::Event;
 use super::id::EventId;
-use super::name::{HostName, WriterName};
+use super::name::WriterName;
 use super::state::{Record, Retention, State, is_of_a_configuration};
-use super::{Body, Presents, Published};
+use super::timeline::Timelines;
+use super::{Body, Published};
 
 /// How long what is over stays on record, in seconds: a year, a leap year included.
 pub const KEPT: i64 = 366 * 24 * 3_600;
@@ -60,17 +61,12 @@ fn kept(state: &State, writer: &WriterName, now: i64) -> HashSet<EventId> {
         Some(Retention::WhilePublished(_) | Retention::Indefinite) => true,
         None => !ended_long_ago(record.id),
     };
-    let mut presents: HashMap<&HostName, Vec<&Record<Presents>>> = HashMap::new();
-    for record in state.presents() {
-        presents.entry(&record.body.host).or_default().push(record);
-    }
+    let timelines = Timelines::new(state);
     let mut kept: HashSet<EventId> =
         state.presents().map(|record| record.id).filter(|id| !ended_long_ago(*id)).collect();
     for record in state.published().filter(is_kept) {
         kept.insert(record.id);
-        if let Some(presents) = presents.get(&record.body.host) {
-            kept.extend(state.presented_with(record, presents).map(|record| record.id));
-        }
+        kept.extend(timelines.presented_with(record).into_iter().map(|record| record.id));
     }
     let accepted = state.last_accepted(writer);
     kept.extend(accepted.published.into_values().flatten().map(|record| record.id));
@@ -89,7 +85,7 @@ mod tests {
     use crate::max_age::MaxAge;
     use crate::pin::Pin;
     use crate::published::{
-        Ended, KeyGraph, KeyNode, Lifetime, Matching, Origin, Presented, Scope, Why,
+        Ended, KeyGraph, KeyNode, Lifetime, Matching, Origin, Presented, Presents, Scope, Why,
     };
 
     const DAY: i64 = 86_400;
@@ -129,6 +125,8 @@ mod tests {
                 identity: None,
             }],
             aside: false,
+            nameless: false,
+            addresses: vec![],
         })
     }
 
@@ -184,14 +182,11 @@ mod tests {
 
     /// All that a check takes from the records.
     fn facts(state: &State, now: i64) -> Vec<String> {
-        let presents: Vec<_> = state.presents().collect();
+        let timelines = Timelines::new(state);
         let live = state.live(now).map(|live| {
-            let record = live.record;
-            let host = presents.iter().copied().filter(|one| one.body.host == record.body.host);
-            let host: Vec<_> = host.collect();
-            let then: Vec<EventId> =
-                state.presented_with(record, &host).map(|record| record.id).collect();
-            format!("{:?} {:?} {then:?}", record.id, live.retention)
+            let then = timelines.presented_with(live.record).into_iter();
+            let then: Vec<EventId> = then.map(|record| record.id).collect();
+            format!("{:?} {:?} {then:?}", live.record.id, live.retention)
         });
         let elsewhere = state.presents().filter(|record| state.is_presented(record));
         let elsewhere = elsewhere.map(|record| format!("{:?}", record.id));

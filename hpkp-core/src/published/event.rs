@@ -223,6 +223,12 @@ pub struct Presents {
     /// them only by a wildcard in its certificate, or clients come by the port alone. This counts for
     /// the next configuration of the same writer, and for nobody else.
     pub aside: bool,
+    /// Whether only clients that ignore names get it there, since it is for none of these hosts; it is
+    /// aside then.
+    pub nameless: bool,
+    /// The addresses, sorted, where the server presents something else for these hosts on other addresses
+    /// of the same ports.
+    pub addresses: Vec<String>,
 }
 
 /// One certificate that a server presents.
@@ -357,6 +363,9 @@ pub struct Again {
 pub struct Seen {
     /// Sorted by writer.
     pub of: Vec<Sight>,
+    /// Events of the same writer that are no longer of its last accepted configuration. They have not
+    /// ended: the server that a new one has succeeded still runs with them.
+    pub succeeded: Vec<EventId>,
 }
 
 /// How far the records of a writer have been read.

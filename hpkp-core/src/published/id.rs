@@ -72,6 +72,11 @@ impl Fingerprint {
         octets.copy_from_slice(&hash.finalize()[..16]);
         Self(u128::from_be_bytes(octets))
     }
+
+    /// The first 8 bytes.
+    pub(crate) fn half(self) -> u64 {
+        (self.0 >> 64) as u64
+    }
 }
 
 impl fmt::Display for Fingerprint {

@@ -231,6 +231,10 @@ fn write_body<'a>(body: &'a Body, members: &mut Map<'a>) {
         Body::Seen(seen) => {
             members.insert("event", "seen".into());
             members.insert("of", seen.of.iter().map(sight).collect());
+            if !seen.succeeded.is_empty() {
+                let succeeded = seen.succeeded.iter().map(ToString::to_string);
+                members.insert("succeeded", succeeded.collect());
+            }
         }
     }
 }
@@ -243,6 +247,12 @@ fn write_presents<'a>(presents: &'a Presents, members: &mut Map<'a>) {
     members.insert("certificates", presents.certificates.iter().map(certificate).collect());
     if presents.aside {
         members.insert("aside", true.into());
+    }
+    if presents.nameless {
+        members.insert("nameless", true.into());
+    }
+    if !presents.addresses.is_empty() {
+        members.insert("addresses", presents.addresses.iter().map(String::as_str).collect());
     }
 }
 
@@ -586,7 +596,10 @@ fn read_body(members: &mut Members<'_>, version: u64) -> Result<Body, LineError>
             ids: read_ids(members, "ids")?.ok_or(LineError::Missing("ids"))?,
             except: read_ids(members, "except")?.unwrap_or_default(),
         }),
-        "seen" if version >= 2 => Body::Seen(Seen { of: read_sights(members)? }),
+        "seen" if version >= 2 => Body::Seen(Seen {
+            of: read_sights(members)?,
+            succeeded: read_ids(members, "succeeded")?.unwrap_or_default(),
+        }),
         other => return Err(LineError::Event(Excerpt::new(other).to_string())),
     })
 }
@@ -779,12 +792,19 @@ fn port(value: &Value<'_>, name: &'static str) -> Result<u16, LineError> {
 fn read_presents(members: &mut Members<'_>) -> Result<Presents, LineError> {
     let ports = members.array("ports", |value| port(&value, "ports"))?;
     let certificates = members.array("certificates", read_certificate)?;
+    let addresses = members.array("addresses", |value| {
+        let address = value.as_str().filter(|text| text.len() <= MAX_TEXT);
+        address.map(str::to_owned).ok_or(LineError::Wrong("addresses", "an array of addresses"))
+    })?;
+    let is = |flag: Option<Value<'_>>| flag.is_some_and(|flag| flag.as_bool() == Some(true));
     Ok(Presents {
         host: members.host("host")?,
         matching: read_matching(members)?,
         ports: ports.ok_or(LineError::Missing("ports"))?,
         certificates: certificates.ok_or(LineError::Missing("certificates"))?,
-        aside: members.take("aside").is_some_and(|aside| aside.as_bool() == Some(true)),
+        aside: is(members.take("aside")),
+        nameless: is(members.take("nameless")),
+        addresses: addresses.unwrap_or_default(),
     })
 }
 

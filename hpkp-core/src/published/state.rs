@@ -144,6 +144,8 @@ pub(crate) struct Stopped {
     pub(crate) by: Vec<EventId>,
     /// What they end.
     pub(crate) of: HashMap<Body, EventId>,
+    /// What they end that was of an earlier configuration.
+    pub(crate) left: Vec<EventId>,
 }
 
 /// What peers say of others' records, which has no effect.
@@ -178,6 +180,8 @@ pub struct State {
     seen: HashMap<WriterName, (u64, Vec<Sight>)>,
     /// Who was seen up to which number, by whom, and when: the number and the time of that event.
     sights: HashMap<WriterName, BTreeSet<(u64, WriterName, u64, i64)>>,
+    /// What is no longer of the last accepted configuration of the writer who says so, and has not ended.
+    succeeded: HashMap<EventId, WriterName>,
     compromised: BTreeMap<Pin, String>,
     writers: BTreeMap<WriterName, Progress>,
     /// Whose files could be read in part alone.
@@ -282,10 +286,11 @@ impl State {
             let all = self.sights.entry(sight.writer.clone()).or_default();
             all.insert((sight.seq, writer.clone(), seq, at));
         }
-        let last = self.seen.entry(writer).or_default();
+        let last = self.seen.entry(writer.clone()).or_default();
         if last.0 <= seq {
             *last = (seq, seen.of);
         }
+        self.succeeded.extend(seen.succeeded.into_iter().map(|id| (id, writer.clone())));
     }
 
     /// Notes that the file of `writer` could be read in part alone: what there is of it is not what was
@@ -622,6 +627,12 @@ impl State {
             .chain(withheld.map(|record| (Body::Withheld(record.body.clone()), record.id)))
     }
 
+    /// Whether the last accepted configuration of `writer` no longer has what another server, which that one
+    /// has succeeded, may still run with.
+    pub(crate) fn is_succeeded(&self, id: EventId, writer: &WriterName) -> bool {
+        self.succeeded.get(&id).is_some_and(|by| by == writer)
+    }
+
     /// What a server stopped with, where nothing has come after that and nothing but the stop ended it.
     pub(crate) fn stopped(&self, writer: &WriterName) -> Option<Stopped> {
         let configured = self.writers.get(writer)?.configured;
@@ -633,7 +644,11 @@ impl State {
             let [end] = ends.as_slice() else { continue };
             if !end.for_good && end.by == *writer && end.seq > configured {
                 by.insert((end.seq, end.event));
-                stopped.of.insert(body, id);
+                if self.is_succeeded(id, writer) {
+                    stopped.left.push(id);
+                } else {
+                    stopped.of.insert(body, id);
+                }
             }
         }
         stopped.by = by.into_iter().map(|(_, id)| id).collect();
@@ -682,23 +697,8 @@ impl State {
         all
     }
 
-    /// What the writer of `published` presented for the same hosts while it was published.
-    pub fn presented_with<'a>(
-        &self,
-        published: &'a Record<Published>,
-        presents: &'a [&'a Record<Presents>],
-    ) -> impl Iterator<Item = &'a Record<Presents>> {
-        // Numbers of events, not times: within one second a configuration may take another's place.
-        let last = self.last_number(published);
-        presents.iter().copied().filter(move |record| {
-            record.writer == published.writer
-                && record.body.matching == published.body.matching
-                && record.seq < last
-                && published.seq < self.last_number(record)
-        })
-    }
-
-    fn last_number<T>(&self, record: &Record<T>) -> u64 {
+    /// The number of the event by which a writer ended a record, as far as it did.
+    pub(super) fn last_number<T>(&self, record: &Record<T>) -> u64 {
         let ends = self.ends_of(record.id, &record.writer, record.seq, false);
         let own = ends.filter(|end| end.by == record.writer);
         own.map(|end| end.seq).max().unwrap_or(u64::MAX)
@@ -724,21 +724,24 @@ impl State {
     #[must_use]
     pub fn last_accepted(&self, writer: &WriterName) -> LastAccepted<'_> {
         let mut last = LastAccepted::default();
+        let is_of_it =
+            |id: EventId, by: &WriterName| by == writer && !self.is_succeeded(id, writer);
         for record in self.published.values() {
             let body = &record.body;
-            if record.writer == *writer && body.origin == Origin::Header && !self.is_over(record) {
+            let is_sent = body.origin == Origin::Header;
+            if is_of_it(record.id, &record.writer) && is_sent && !self.is_over(record) {
                 last.published.entry((&body.host, body.matching)).or_default().push(record);
             }
         }
         for record in self.presents.values() {
             let body = &record.body;
-            if record.writer == *writer && !self.is_over(record) {
+            if is_of_it(record.id, &record.writer) && !self.is_over(record) {
                 last.presents.entry((&body.host, body.matching)).or_default().push(record);
             }
         }
         for record in self.withheld.values() {
             let body = &record.body;
-            if record.writer == *writer && !self.is_over(record) {
+            if is_of_it(record.id, &record.writer) && !self.is_over(record) {
                 last.withheld.entry((&body.host, body.matching)).or_default().push(record);
             }
         }
@@ -943,6 +946,8 @@ mod tests {
                 ports: vec![443],
                 certificates: vec![],
                 aside: false,
+                nameless: false,
+                addresses: vec![],
             });
             Event::new(1_000, seq, "web-1".parse().unwrap(), body)
         };

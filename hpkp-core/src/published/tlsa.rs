@@ -234,6 +234,14 @@ impl Rrset {
         Some(only.without_ports(self.except_ports.clone()))
     }
 
+    /// Those of which clients do not look at names.
+    #[must_use]
+    pub fn without_names(&self) -> Option<Self> {
+        let records = self.records.iter().filter(|one| one.usage == usage::DANE_EE);
+        let only = Self::new(self.protocol, self.ttl, records.cloned().collect())?;
+        Some(only.without_ports(self.except_ports.clone()))
+    }
+
     /// The kinds of those that OpenSSL can use.
     #[must_use]
     pub fn combinations(&self) -> BTreeSet<Combination> {
@@ -292,6 +300,13 @@ impl Rrset {
     #[must_use]
     pub fn ignores_names(&self) -> bool {
         self.counted().iter().any(|one| one.usage == usage::DANE_EE)
+    }
+
+    /// Whether some that count are of the leaf.
+    #[must_use]
+    pub fn names_leaf(&self) -> bool {
+        let of_leaf = [usage::PKIX_EE, usage::DANE_EE];
+        self.counted().iter().any(|one| of_leaf.contains(&one.usage))
     }
 
     /// Whether there are clients that do look at them.

@@ -316,14 +316,31 @@ fn locked_out(
             };
             now.iter().any(is_met)
         };
-        let is_stray = |place: &Place| {
-            let is_meant = published.port == Some(place.port) && scope == Scope::Leaf;
-            is_meant
-                && published.host.as_str() == place.name
-                && place.shown.iter().any(|chain| !may_pass(scope, &keys, chain))
+        // Who ignores names comes to whatever the server leads to, and is lost if that has changed.
+        let loses = |place: &Place, kind: bool| {
+            let now = of_kind(&place.shown, kind);
+            let before = before.into_iter().flat_map(|one| one.places.iter().chain(&one.strays));
+            let mut before = before.filter(|b| b.name == place.name && b.port == place.port);
+            let then = before.next().map(|there| of_kind(&there.shown, kind));
+            let lets_in = |was: &Vec<Cert>| may_pass(scope, &keys, was);
+            let came = |chain: &Vec<Cert>| {
+                let mut then = then.iter().flatten();
+                then.any(|was| (is_same(was, chain) || !has(&now, was)) && lets_in(was))
+            };
+            let is_lost = |chain: &Vec<Cert>| {
+                !may_pass(scope, &keys, chain)
+                    && came(chain)
+                    && counts(place, then.as_ref(), &now, chain, (scope, &keys))
+            };
+            now.iter().any(is_lost)
         };
-        // Whether they have come here so far is not on record.
-        if in_doubt && server.strays.iter().any(is_stray) {
+        let is_stray = |place: &Place| {
+            published.port == Some(place.port)
+                && scope == Scope::Leaf
+                && is_meant(published, &place.name)
+                && KINDS.into_iter().any(|kind| loses(place, kind))
+        };
+        if server.strays.iter().any(is_stray) {
             return true;
         }
         server.places.iter().any(|place| {

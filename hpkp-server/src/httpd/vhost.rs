@@ -41,6 +41,15 @@ impl Address {
     fn is_any(&self) -> bool {
         matches!(self.ip.as_str(), "0.0.0.0" | "::" | "255.255.255.255")
     }
+
+    /// How it is written with a port.
+    fn on(&self, port: u16) -> String {
+        match self.ip.as_str() {
+            _ if self.is_any() => format!("*:{port}"),
+            ip if ip.contains(':') => format!("[{ip}]:{port}"),
+            ip => format!("{ip}:{port}"),
+        }
+    }
 }
 
 impl<H> Server<H> {
@@ -132,13 +141,14 @@ pub fn listeners<H>(
         }
     }
     let mut listeners = Vec::new();
-    let mut add = |port: u16, positions: &[usize]| {
+    let mut add = |address: &Address, port: u16, positions: &[usize]| {
         let Some(&default) = positions.first().filter(|first| is_tls[**first]) else { return };
         // A server without TLS presents the certificate of the first one.
         let hosts = positions.iter().copied().filter(|position| is_tls[*position]).collect();
         let choice = Choice::Httpd;
         listeners.push(Listener {
             port,
+            address: Some(address.on(port)),
             choice,
             hosts,
             default,
@@ -152,8 +162,8 @@ pub fn listeners<H>(
             0 => ports
                 .iter()
                 .filter(|port| !on_address.keys().any(|other| other.port == **port))
-                .for_each(|port| add(*port, positions)),
-            port => add(port, positions),
+                .for_each(|port| add(address, *port, positions)),
+            port => add(address, port, positions),
         }
     }
     // The main server answers where no virtual host does.
@@ -162,7 +172,8 @@ pub fn listeners<H>(
             |address: &&Address| address.is_any() && (address.port == 0 || address.port == *port);
         on_address.keys().any(covers)
     };
-    ports.iter().filter(|port| !is_covered(port)).for_each(|port| add(*port, &[0]));
+    let any = Address { ip: "0.0.0.0".to_owned(), port: 0 };
+    ports.iter().filter(|port| !is_covered(port)).for_each(|port| add(&any, *port, &[0]));
     listeners
 }
 

@@ -27,8 +27,17 @@ pub struct Address {
     pub port: u16,
     /// Whether it speaks TLS.
     pub tls: bool,
+    /// Whether it speaks HTTP/3.
+    pub quic: bool,
     /// The servers, in the order of the configuration.
     pub servers: Vec<usize>,
     /// The one that answers where none has the name.
     pub default: usize,
+}
+
+impl Address {
+    /// As records have it: HTTP/3 has the same addresses as TCP, and other clients.
+    pub(super) fn on_record(&self) -> String {
+        if self.quic { format!("{}/udp", self.text) } else { self.text.clone() }
+    }
 }

@@ -65,7 +65,7 @@ impl<H> Servers<H> {
 
     /// Adds an address of the configuration.
     pub fn add_address(&mut self, address: &Address, public_ports: &PublicPorts) {
-        let Address { text, port, tls, servers: hosts, default } = address;
+        let Address { text, port, tls, servers: hosts, default, .. } = address;
         if *tls {
             let mut patterns = Vec::new();
             for host in hosts {
@@ -75,6 +75,7 @@ impl<H> Servers<H> {
             for port in public_ports.of(*port, text) {
                 self.listeners.push(Listener {
                     port,
+                    address: Some(address.on_record()),
                     choice: Choice::Nginx,
                     hosts: hosts.clone(),
                     default: *default,

@@ -124,6 +124,7 @@ impl<H> Outside<H> {
             for port in settings.public_ports.of(address.port, &address.text) {
                 deployment.listeners.push(Listener {
                     port,
+                    address: Some(address.text.clone()),
                     choice: Choice::Nginx,
                     hosts: positions.iter().map(|(_, host)| *host).collect(),
                     default,

@@ -10,7 +10,8 @@ use std::os::unix::fs::FileExt as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hpkp_core::published::{Fingerprint, WriterName};
+use hpkp_core::check::Digest;
+use hpkp_core::published::WriterName;
 
 use super::{Directory, regular, sys};
 
@@ -37,7 +38,7 @@ pub enum Reserved {
     /// What it served last is on record.
     Recorded,
     /// What it serves is not on record; what tells it from others.
-    Unrecorded(Fingerprint),
+    Unrecorded(Digest),
     /// It cannot be read.
     Damaged,
 }
@@ -107,7 +108,7 @@ impl Directory {
     pub fn reserve(
         &self,
         writer: &WriterName,
-        unrecorded: Option<Fingerprint>,
+        unrecorded: Option<Digest>,
         last: Option<u64>,
     ) -> io::Result<()> {
         let file = match sys::change_at(&self.file, RESERVE).and_then(regular) {
@@ -167,7 +168,7 @@ fn name_of(slot: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(slot).ok()?;
     let (name, more) = text.strip_suffix('\n')?.trim_end_matches(' ').split_once(' ')?;
     let (digest, last) = more.split_once(' ').unwrap_or((more, "0"));
-    let is_whole = digest == RECORDED || digest.parse::<Fingerprint>().is_ok();
+    let is_whole = digest == RECORDED || digest.parse::<Digest>().is_ok();
     let is_whole = is_whole && last.parse::<u64>().is_ok() && name.parse::<WriterName>().is_ok();
     is_whole.then_some(name)
 }

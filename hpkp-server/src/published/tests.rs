@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use hpkp_core::check::Digest;
 use hpkp_core::pin::Pin;
-use hpkp_core::published::{Body, Compromised, Event, Fingerprint, Matching, Presents, file};
+use hpkp_core::published::{Body, Compromised, Event, Matching, Presents, file};
 
 /// A directory for records of a test's own.
 struct Fresh(tempfile::TempDir);
@@ -284,7 +285,7 @@ fn what_is_not_on_record_stays_in_its_slot() {
     let fresh = Fresh::new();
     let directory = fresh.open();
     let (one, two): (WriterName, WriterName) = ("web-1".parse().unwrap(), "web".parse().unwrap());
-    let digest = Fingerprint::of([&b"x"[..]]);
+    let digest: Digest = "00112233445566778899aabbccddeeff".parse().unwrap();
     let length = || fs::metadata(fresh.file(RESERVE)).unwrap().len();
     let before = length();
     assert_eq!(directory.reserved(&one).unwrap(), Reserved::None);
@@ -542,6 +543,8 @@ fn what_could_not_be_read_again_is_not_written() {
         ports: vec![0],
         certificates: vec![],
         aside: false,
+        nameless: false,
+        addresses: vec![],
     });
     let unreadable = Event::new(1_800_000_000, 3, "web-1".parse().unwrap(), body);
     let error = append(&fresh.open(), &[event(2), unreadable]).unwrap_err();

@@ -40,6 +40,7 @@ pub(super) unsafe fn read(cycle: *const ngx_cycle_t, outside: &mut Outside) {
                 text: ngx::text(&listen.addr_text),
                 port: ngx_inet_get_port(listen.sockaddr.cast()),
                 tls: tls && own.is_some(),
+                quic: false,
                 servers: vec![outside.servers.len()],
                 default: outside.servers.len(),
             });

@@ -111,6 +111,7 @@ mod layout {
                 // SAFETY: as above; an address has its socket address.
                 port: unsafe { ngx_inet_get_port(listen.sockaddr.cast()) },
                 tls: listen.ssl() != 0,
+                quic: false,
                 servers: vec![server],
                 default: server,
             });
@@ -163,6 +164,7 @@ mod layout {
                         text: ngx::text(&address.opt.addr_text),
                         port: ngx_inet_get_port(address.opt.sockaddr.cast()),
                         tls: address.opt.ssl() != 0,
+                        quic: false,
                         servers: blocks.iter().filter_map(position).collect(),
                         default,
                     });

@@ -330,11 +330,12 @@ impl Addresses {
     }
 
     fn all(&self) -> impl Iterator<Item = Address> + '_ {
-        self.ports.iter().flat_map(|((port, _), entries)| {
+        self.ports.iter().flat_map(|((port, family), entries)| {
             entries.iter().map(|entry| Address {
                 text: entry.text.clone(),
                 port: *port,
                 tls: entry.ssl || entry.default_is_on,
+                quic: matches!(family, Family::Quic),
                 servers: entry.servers.clone(),
                 default: entry.default,
             })

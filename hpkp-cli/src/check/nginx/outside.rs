@@ -115,6 +115,7 @@ fn add_stream(blocks: &[Block], outside: &mut Outside<Handle>) -> Read<()> {
                         text: text.clone(),
                         port: *port,
                         tls: listen.ssl,
+                        quic: false,
                         servers: vec![position],
                         default: position,
                     });
@@ -164,6 +165,7 @@ fn add_mail(blocks: &[Block], outside: &mut Outside<Handle>) -> Read<()> {
                     text: text.clone(),
                     port: *port,
                     tls: (listen.ssl || block.ssl.is_on_or_upgrades()) && own.is_some(),
+                    quic: false,
                     servers: vec![position],
                     default: position,
                 });

@@ -139,7 +139,7 @@ fn add(kind: &'static str, entry: Entry, outside: &mut Outside<Handle>) {
     let Some(default) = servers.first().copied() else { return };
     for (text, port) in entry.addresses {
         let servers = servers.clone();
-        outside.addresses.push(Address { text, port, tls: true, servers, default });
+        outside.addresses.push(Address { text, port, tls: true, quic: false, servers, default });
     }
 }
 

@@ -1,0 +1,77 @@
+//! Where clients come: the addresses of a port, as far as the records tell them apart.
+
+use std::collections::BTreeSet;
+
+use super::records::{Published, names_of};
+use super::routing::HostSet;
+use super::visit::{Place, Visit};
+use crate::published::Presents;
+use crate::published::state::Record;
+
+impl Published<'_> {
+    /// The places of a block's ports, for those who visit `host_set`. One that is on no record is like
+    /// those that it replaces: an address of all interfaces stands for each of them.
+    pub(super) fn places<'b>(&'b self, visit: Visit<'_>, ports: &BTreeSet<u16>) -> Vec<Place<'b>> {
+        let no_port = BTreeSet::from([0]);
+        let ports = if ports.is_empty() { &no_port } else { ports };
+        let mut places = Vec::new();
+        for &port in ports {
+            let before = places.len();
+            if !self.addresses_last.is_empty() {
+                for address in self.routing.addresses(visit.host_set, visit.host, port) {
+                    let known = self.known_addresses(address);
+                    places.extend(known.map(|one| Place { port, address: Some(one) }));
+                }
+            }
+            if places.len() == before {
+                places.push(Place { port, address: None });
+            }
+        }
+        places
+    }
+
+    /// The addresses on record that an address stands for.
+    fn known_addresses<'b>(&'b self, address: &'b str) -> impl Iterator<Item = &'b str> {
+        let is_known = self.addresses_last.contains(address);
+        let all = self.addresses_last.iter().copied();
+        all.filter(move |one| {
+            *one == address
+                || stands_for(address, one) && !self.routing.listens_on(one)
+                || !is_known && stands_for(one, address)
+        })
+    }
+
+    /// Whether the last accepted configuration presented something for `host_set`, by its name or a
+    /// pattern, at an address of a port.
+    pub(super) fn was_at(&self, host_set: &HostSet, port: u16, address: Option<&str>) -> bool {
+        let is_it =
+            |one: &str| address.is_none_or(|address| one == address || stands_for(one, address));
+        // Nobody came to an address at which nothing listened.
+        let is_new = || address.is_some() && !self.addresses_last.iter().any(|one| is_it(one));
+        let is_there = |record: &&Record<Presents>| {
+            let addresses = &record.body.addresses;
+            !record.body.aside
+                && record.body.ports.contains(&port)
+                && match addresses.is_empty() {
+                    true => !is_new(),
+                    false => addresses.iter().any(|one| is_it(one)),
+                }
+        };
+        let mut before = names_of(host_set).filter_map(|name| self.presented_last.get(&name));
+        before.any(|records| records.iter().any(is_there))
+    }
+}
+
+/// Whether an address is that of all interfaces of the kind that another one has, with the same port.
+fn stands_for(all: &str, one: &str) -> bool {
+    let (Some((all, port)), Some((one, other))) = (all.rsplit_once(':'), one.rsplit_once(':'))
+    else {
+        return false;
+    };
+    port == other
+        && match all {
+            "0.0.0.0" => !one.starts_with('['),
+            "[::]" => one.starts_with('['),
+            all => all == "*",
+        }
+}

@@ -1,0 +1,23 @@
+//! How clients come to a block, and where.
+
+use super::routing::{Claim, HostSet};
+
+/// The way to a block.
+#[derive(Clone, Copy)]
+pub(super) struct Visit<'b> {
+    /// Whom clients ask for.
+    pub(super) host_set: &'b HostSet,
+    /// The block that answers.
+    pub(super) host: usize,
+    /// Why it does.
+    pub(super) claim: Claim,
+}
+
+/// A place at which clients come, as far as records tell places apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place<'b> {
+    /// 0 where it is a socket without a port, which is reached through something in front of it.
+    pub(super) port: u16,
+    /// The address, where different certificates were presented on different ones.
+    pub(super) address: Option<&'b str>,
+}
