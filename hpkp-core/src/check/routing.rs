@@ -248,6 +248,11 @@ impl<'a> Routing<'a> {
                 }
             }
         }
+        self.find_any_names();
+    }
+
+    /// Default servers without a name that answer for whatever name is asked for.
+    fn find_any_names(&mut self) {
         for table in &self.tables {
             let host = table.listener.default;
             let is_any = (table.listener.by_port_alone || !table.is_named)

@@ -316,31 +316,7 @@ fn locked_out(
             };
             now.iter().any(is_met)
         };
-        // Who ignores names comes to whatever the server leads to, and is lost if that has changed.
-        let loses = |place: &Place, kind: bool| {
-            let now = of_kind(&place.shown, kind);
-            let before = before.into_iter().flat_map(|one| one.places.iter().chain(&one.strays));
-            let mut before = before.filter(|b| b.name == place.name && b.port == place.port);
-            let then = before.next().map(|there| of_kind(&there.shown, kind));
-            let lets_in = |was: &Vec<Cert>| may_pass(scope, &keys, was);
-            let came = |chain: &Vec<Cert>| {
-                let mut then = then.iter().flatten();
-                then.any(|was| (is_same(was, chain) || !has(&now, was)) && lets_in(was))
-            };
-            let is_lost = |chain: &Vec<Cert>| {
-                !may_pass(scope, &keys, chain)
-                    && came(chain)
-                    && counts(place, then.as_ref(), &now, chain, (scope, &keys))
-            };
-            now.iter().any(is_lost)
-        };
-        let is_stray = |place: &Place| {
-            published.port == Some(place.port)
-                && scope == Scope::Leaf
-                && is_meant(published, &place.name)
-                && KINDS.into_iter().any(|kind| loses(place, kind))
-        };
-        if server.strays.iter().any(is_stray) {
+        if strays_are_lost(server, before, published, (scope, &keys), &counts) {
             return true;
         }
         server.places.iter().any(|place| {
@@ -349,6 +325,40 @@ fn locked_out(
                 && KINDS.into_iter().any(|kind| refuses(place, kind))
         })
     })
+}
+
+/// Whether some are lost who ignore names: they come to whatever the server leads to, and it has changed.
+fn strays_are_lost(
+    server: &Server<'_>,
+    before: Option<&Server<'_>>,
+    published: &Published,
+    (scope, keys): Held<'_>,
+    counts: &impl Fn(&Place, Option<&Shown>, &Shown, &[Cert], Held<'_>) -> bool,
+) -> bool {
+    let loses = |place: &Place, kind: bool| {
+        let now = of_kind(&place.shown, kind);
+        let before = before.into_iter().flat_map(|one| one.places.iter().chain(&one.strays));
+        let mut before = before.filter(|b| b.name == place.name && b.port == place.port);
+        let then = before.next().map(|there| of_kind(&there.shown, kind));
+        let lets_in = |was: &Vec<Cert>| may_pass(scope, keys, was);
+        let came = |chain: &Vec<Cert>| {
+            let mut then = then.iter().flatten();
+            then.any(|was| (is_same(was, chain) || !has(&now, was)) && lets_in(was))
+        };
+        let is_lost = |chain: &Vec<Cert>| {
+            !may_pass(scope, keys, chain)
+                && came(chain)
+                && counts(place, then.as_ref(), &now, chain, (scope, keys))
+        };
+        now.iter().any(is_lost)
+    };
+    let is_stray = |place: &Place| {
+        published.port == Some(place.port)
+            && scope == Scope::Leaf
+            && is_meant(published, &place.name)
+            && KINDS.into_iter().any(|kind| loses(place, kind))
+    };
+    server.strays.iter().any(is_stray)
 }
 
 /// Whether a client that notes one of the new headers would be refused by another block of this
