@@ -81,6 +81,10 @@ sanitize *server:
 fuzz seconds='60' *target:
     ci/fuzz-imports {{ seconds }} {{ target }}
 
+# The servers' own test suites, without the module and with it: just strangers nginx|httpd DIRECTORY
+strangers server directory *test:
+    ci/strangers {{ server }} {{ directory }} {{ test }}
+
 # Brings mended faults back and sees whether a test notices.
 mutations *name:
     ci/mutations {{ name }}

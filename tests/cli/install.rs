@@ -314,19 +314,13 @@ fn a_failed_test_or_reload_puts_the_old_pair_back() {
     assert_eq!((said.code, said.json()["outcome"].as_str()), (Some(3), Some("failed")), "{said:?}");
     assert_eq!((place.live(), place.left()), ("old".to_owned(), vec![]));
 
-    // A command that hangs, and one that prints a key.
+    // A command that prints a key, and one that hangs.
+    let said = place.install(&["--test", "cat new/privkey.pem live/privkey.pem; exit 1"]);
+    assert!(said.code == Some(3) && said.err.contains("not shown"), "{said:?}");
     let begin = Instant::now();
-    let said = place.install(&[
-        "--test",
-        "cat new/privkey.pem live/privkey.pem; sleep 60",
-        "--timeout",
-        "1",
-    ]);
-    assert_eq!(said.code, Some(3), "{said:?}");
-    assert!(
-        said.err.contains("not shown") && begin.elapsed() < Duration::from_secs(20),
-        "{said:?}"
-    );
+    let said = place.install(&["--test", "sleep 600", "--timeout", "1"]);
+    said.failed(3, "did not end within 1 second");
+    assert!(begin.elapsed() < Duration::from_secs(600));
     assert_eq!(place.live(), "old");
 }
 
@@ -582,28 +576,28 @@ fn other_sites_in_the_directory_are_left_alone() {
 #[test]
 fn two_at_once_do_not_meet() {
     let place = Place::new();
-    let mut first = hpkp();
-    first.args(place.arguments(&[
-        "--from",
-        "new",
-        "--test",
-        "touch begun; sleep 3",
-        "--reload",
-        "true",
-    ]));
-    first.current_dir(place.records.0.path()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut first = first.spawn().expect("the command");
+    let start = |arguments: &[&str]| {
+        let mut command = hpkp();
+        command.args(place.arguments(&[&["--from", "new"], arguments].concat()));
+        command.current_dir(place.records.0.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("the command")
+    };
+    // Goes on until it is told to end, or the directory is gone.
+    let test = "touch begun; while [ -e begun ] && [ ! -e go ]; do sleep 0.01; done";
+    let mut first = start(&["--test", test, "--reload", "true", "--timeout", "600"]);
     while !place.path("begun").exists() {
         std::thread::sleep(Duration::from_millis(5));
     }
-    let said = place.install(&["--timeout", "1", "--json"]);
-    assert_eq!((said.code, codes(&said.json(), "problems")), (Some(3), vec!["locked"]), "{said:?}");
+    let met = place.install(&["--timeout", "1", "--json"]);
+    assert_eq!((met.code, codes(&met.json(), "problems")), (Some(3), vec!["locked"]), "{met:?}");
     // Who waits longer finds it done.
-    let said = place.install(&["--json"]);
+    let second = start(&["--test", "true", "--reload", "true", "--timeout", "600", "--json"]);
+    fs::write(place.path("go"), "").expect("a file");
+    let second = said(second.wait_with_output().expect("its end"));
     assert_eq!(
-        (said.code, said.json()["outcome"].as_str()),
+        (second.code, second.json()["outcome"].as_str()),
         (Some(0), Some("unchanged")),
-        "{said:?}"
+        "{second:?}"
     );
     assert!(first.wait().expect("its end").success());
 }

@@ -70,7 +70,7 @@ pub(crate) fn serve(pki: &Pki, name: &str, listener: TcpListener, respond: Respo
     };
     std::thread::spawn(move || {
         for connection in listener.incoming().flatten() {
-            let _ = connection.set_read_timeout(Some(Duration::from_secs(10)));
+            let _ = connection.set_read_timeout(Some(Duration::from_secs(180)));
             let answer = answer.clone();
             std::thread::spawn(move || answer(connection));
         }
@@ -103,7 +103,7 @@ pub(crate) fn script(talk: impl Fn(TcpStream) + Send + 'static) -> u16 {
     let listener = listen([127, 0, 0, 1].into(), port);
     std::thread::spawn(move || {
         for connection in listener.incoming().flatten() {
-            let _ = connection.set_read_timeout(Some(Duration::from_secs(10)));
+            let _ = connection.set_read_timeout(Some(Duration::from_secs(180)));
             talk(connection);
         }
     });

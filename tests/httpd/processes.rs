@@ -46,12 +46,13 @@ fn lives(process: i32) -> bool {
         .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim().starts_with('Z'))
 }
 
-/// The output of a command, or none where somebody keeps it open for longer than a start takes.
+/// The output of a command, or none where somebody keeps it open: no start takes as long, on a machine
+/// that does much besides.
 fn captured(mut command: Command) -> Option<Output> {
     command.stdin(Stdio::null());
     let (send, receive) = mpsc::channel();
     std::thread::spawn(move || send.send(output(&mut command)));
-    receive.recv_timeout(Duration::from_secs(20)).ok()
+    receive.recv_timeout(Duration::from_secs(180)).ok()
 }
 
 /// A daemon of mod_cgid goes on with httpd's own descriptors; a program that gets a log does not, but

@@ -245,7 +245,7 @@ fn pins(keys: &[Key], before: &str, after: &str) -> String {
 fn answer(port: u16, host: &str) -> Result<(X509, bool), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let stream = TcpStream::connect(("127.0.0.1", port)).map_err(|e| text(&e))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(|e| text(&e))?;
+    stream.set_read_timeout(Some(Duration::from_secs(180))).map_err(|e| text(&e))?;
     let mut connector = SslConnector::builder(SslMethod::tls()).map_err(|e| text(&e))?;
     connector.set_verify(SslVerifyMode::NONE);
     // The list of ciphers decides which certificate a server with two of them shows.

@@ -1,9 +1,10 @@
 //! Starts while another server runs: one that is ending, one that goes on, what is left of one.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 
 use hpkp_tests::free_port;
 use hpkp_tests::httpd::{Httpd, Mpm};
@@ -12,6 +13,7 @@ use hpkp_tests::layout::{BLOCK, Block, LAYOUT, Layout, POLICY, Policy, Site};
 use hpkp_tests::nginx::Nginx;
 use hpkp_tests::said::Kind;
 use hpkp_tests::site::{A, B};
+use openssl::ssl::{SslConnector, SslMethod, SslStream, SslVerifyMode};
 
 use crate::life::{Daemon, is_alive};
 use crate::pinned::{PinnedSite, SENT, WITHHELD};
@@ -22,36 +24,36 @@ const STARTED: [&str; 3] = ["writer", "published", "presents"];
 const STOPPED: [&str; 4] = ["writer", "published", "presents", "ended"];
 
 /// A client that has begun a request and does not end it: a server that stops gracefully waits.
-struct Slow(Child);
+struct Slow {
+    _connection: SslStream<TcpStream>,
+}
 
 impl Slow {
     #[track_caller]
     fn to<S: Site>(pinned: &PinnedSite<S>) -> Self {
-        use std::io::{BufRead as _, BufReader, Write as _};
-
-        let mut command = Command::new("openssl");
-        command.args(["s_client", "-connect", &format!("127.0.0.1:{}", pinned.port)]);
-        command.args(["-servername", "localhost"]).stderr(Stdio::null());
-        let mut client =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("s_client");
-        let mut lines = BufReader::new(client.stdout.take().expect("a pipe")).lines();
-        assert!(lines.any(|line| line.is_ok_and(|line| line.contains("Verify return code"))));
-        let input = client.stdin.as_mut().expect("a pipe");
-        input.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n").expect("half a request");
-        input.flush().expect("half a request");
-        // What it goes on to say is read, lest it end.
-        std::thread::spawn(move || lines.for_each(drop));
-        // The server has nothing to say of what it has read by now.
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        Self(client)
+        let mut connector = SslConnector::builder(SslMethod::tls()).expect("OpenSSL");
+        connector.set_verify(SslVerifyMode::NONE);
+        let stream = TcpStream::connect(("127.0.0.1", pinned.port)).expect("a connection");
+        let own = stream.local_addr().expect("an address").port();
+        let mut connection =
+            connector.build().connect("localhost", stream).expect("a TLS connection");
+        connection.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n").expect("half a request");
+        // Until then the server may take the connection for one that nobody uses.
+        assert!(wait(|| has_read(pinned.port, own)), "the server reads nothing");
+        Self { _connection: connection }
     }
 }
 
-impl Drop for Slow {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Whether the process that has the connection from the one port to the other has read all that came.
+fn has_read(from: u16, to: u16) -> bool {
+    let sockets = fs::read_to_string("/proc/net/tcp").expect("the sockets");
+    let (from, to) = (format!(":{from:04X}"), format!(":{to:04X}"));
+    sockets.lines().any(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        words.next().is_some_and(|local| local.ends_with(&from))
+            && words.next().is_some_and(|remote| remote.ends_with(&to))
+            && words.nth(1).is_some_and(|queues| queues.ends_with(":00000000"))
+    })
 }
 
 fn kill(pid: libc::pid_t, signal: libc::c_int) {
