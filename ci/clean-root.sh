@@ -28,7 +28,9 @@ needs_root() {
 debian_sources() {
     local mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
     echo "deb $mirror $1 main"
-    [ -n "${DEBIAN_MIRROR:-}" ] || echo "deb http://deb.debian.org/debian-security $1-security main"
+    # Debian unstable has no security updates of its own.
+    [ -n "${DEBIAN_MIRROR:-}" ] || [ "$1" = sid ] ||
+        echo "deb http://deb.debian.org/debian-security $1-security main"
 }
 
 clean_root() {
