@@ -1,7 +1,8 @@
-# Clean roots of Debian for ci/package and ci/package-life, which source this. They need root and
-# mmdebstrap.
+# Clean roots of Debian, for the scripts here that source this (ci/package, ci/matrix and others). They need
+# root and mmdebstrap.
 #
 #   clean_root RELEASE [PACKAGE...]   makes a root with these packages; its path is in $clean_root
+#   root_archive RELEASE [PACKAGE...] the root as a tar file; its path is in $root_archive
 #   in_clean_root COMMAND             runs a shell command in it, without a network. Processes and mounts
 #                                     are its own, so whatever it starts ends with it
 #   on_line_in_clean_root COMMAND     the same with the network of this machine: for apt
@@ -33,21 +34,26 @@ debian_sources() {
         echo "deb http://deb.debian.org/debian-security $1-security main"
 }
 
-clean_root() {
-    local release=$1 archive
+# root_archive RELEASE [PACKAGE...]: the root as a tar file, in $root_archive.
+root_archive() {
+    local release=$1
     shift
     # A root is kept for another run, and made again when it is a week old.
-    archive=$roots/$release-$(printf '%s' "$*" | sha256sum | cut -c 1-12).tar
+    root_archive=$roots/$release-$(printf '%s' "$*" | sha256sum | cut -c 1-12).tar
     mkdir -p "$roots"
-    if [ -z "$(find "$archive" -mtime -7 2>/dev/null)" ]; then
+    if [ -z "$(find "$root_archive" -mtime -7 2>/dev/null)" ]; then
         debian_sources "$release" |
             mmdebstrap --quiet --variant=minbase --dpkgopt=force-unsafe-io ${1:+--include="$*"} "$release" "$roots/new-$$.tar" -
-        mv "$roots/new-$$.tar" "$archive"
+        mv "$roots/new-$$.tar" "$root_archive"
     fi
-    clean_root=$(mktemp -d "$roots/$release.XXXXXX")
+}
+
+clean_root() {
+    root_archive "$@"
+    clean_root=$(mktemp -d "$roots/$1.XXXXXX")
     trap remove_clean_root EXIT
     chmod 755 "$clean_root"
-    tar -x --numeric-owner -C "$clean_root" -f "$archive"
+    tar -x --numeric-owner -C "$clean_root" -f "$root_archive"
 }
 
 in_clean_root() { enter_clean_root --net "$1"; }
