@@ -36,14 +36,16 @@ debian_sources() {
 
 # root_archive RELEASE [PACKAGE...]: the root as a tar file, in $root_archive.
 root_archive() {
-    local release=$1
+    local release=$1 options=()
     shift
+    # A mirror of Debian unstable that lags behind is good enough for tests.
+    [ "$release" != sid ] || options+=('--aptopt=Acquire::Check-Valid-Until "false"')
     # A root is kept for another run, and made again when it is a week old.
     root_archive=$roots/$release-$(printf '%s' "$*" | sha256sum | cut -c 1-12).tar
     mkdir -p "$roots"
     if [ -z "$(find "$root_archive" -mtime -7 2>/dev/null)" ]; then
         debian_sources "$release" |
-            mmdebstrap --quiet --variant=minbase --dpkgopt=force-unsafe-io ${1:+--include="$*"} "$release" "$roots/new-$$.tar" -
+            mmdebstrap --quiet --variant=minbase --dpkgopt=force-unsafe-io "${options[@]}" ${1:+--include="$*"} "$release" "$roots/new-$$.tar" -
         mv "$roots/new-$$.tar" "$root_archive"
     fi
 }

@@ -274,7 +274,7 @@ sed -i "s|^to=.*|to=/etc/ssl|; s|^test=.*|test='${test[*]}'|; s|^reload=.*|reloa
 mkdir -p /root/live
 cp /root/renewal.pem /root/live/fullchain.pem
 cp /root/renewal.key /root/live/privkey.pem
-refused published-pins-unmet /usr/share/hpkp/acme/deploy /root/live example
+refused '"lockout"' /usr/share/hpkp/acme/deploy /root/live example --json
 serves "$backup" || fail "another certificate is served"
 cmp -s /root/backup.pem /etc/ssl/example/fullchain.pem || fail "a refused certificate is on the disk"
 openssl req -x509 -key /root/backup.key -days 40 -subj /CN=$host -addext subjectAltName=DNS:$host \
