@@ -214,6 +214,12 @@ if [ $server = nginx ]; then
     rm /etc/apt/sources.list.d/other.list
 fi
 
+if [ $server = nginx ] && openssl list -public-key-algorithms | grep -q ML-DSA-65; then
+    step "a certificate of ML-DSA beside one of ECDSA, with this release's OpenSSL"
+    succeeds /packages/ci/try-ml-dsa /usr/sbin/nginx $file
+    echo "   $output"
+fi
+
 step "the first policy, as the page First header has it"
 mkdir -p /etc/ssl/example
 for name in first backup renewal; do new_certificate $name; done
