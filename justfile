@@ -35,6 +35,10 @@ install-apache *assignment:
 install-command *assignment:
     ci/install command {{ assignment }}
 
+# The hooks for ACME clients and the units: just install-hooks DESTDIR=/tmp/package UNITS=/usr/lib/systemd/system
+install-hooks *assignment:
+    ci/install hooks {{ assignment }}
+
 # Everything: format, lints, documentation, unit and end-to-end tests.
 test:
     ci/test

@@ -1,7 +1,8 @@
-# Clean roots of Debian for ci/package and ci/package-life, which source this. They need root and
-# mmdebstrap.
+# Clean roots of Debian, for the scripts here that source this (ci/package, ci/matrix and others). They need
+# root and mmdebstrap.
 #
 #   clean_root RELEASE [PACKAGE...]   makes a root with these packages; its path is in $clean_root
+#   root_archive RELEASE [PACKAGE...] the root as a tar file; its path is in $root_archive
 #   in_clean_root COMMAND             runs a shell command in it, without a network. Processes and mounts
 #                                     are its own, so whatever it starts ends with it
 #   on_line_in_clean_root COMMAND     the same with the network of this machine: for apt
@@ -28,24 +29,33 @@ needs_root() {
 debian_sources() {
     local mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
     echo "deb $mirror $1 main"
-    [ -n "${DEBIAN_MIRROR:-}" ] || echo "deb http://deb.debian.org/debian-security $1-security main"
+    # Debian unstable has no security updates of its own.
+    [ -n "${DEBIAN_MIRROR:-}" ] || [ "$1" = sid ] ||
+        echo "deb http://deb.debian.org/debian-security $1-security main"
+}
+
+# root_archive RELEASE [PACKAGE...]: the root as a tar file, in $root_archive.
+root_archive() {
+    local release=$1 options=()
+    shift
+    # A mirror of Debian unstable that lags behind is good enough for tests.
+    [ "$release" != sid ] || options+=('--aptopt=Acquire::Check-Valid-Until "false"')
+    # A root is kept for another run, and made again when it is a week old.
+    root_archive=$roots/$release-$(printf '%s' "$*" | sha256sum | cut -c 1-12).tar
+    mkdir -p "$roots"
+    if [ -z "$(find "$root_archive" -mtime -7 2>/dev/null)" ]; then
+        debian_sources "$release" |
+            mmdebstrap --quiet --variant=minbase --dpkgopt=force-unsafe-io "${options[@]}" ${1:+--include="$*"} "$release" "$roots/new-$$.tar" -
+        mv "$roots/new-$$.tar" "$root_archive"
+    fi
 }
 
 clean_root() {
-    local release=$1 archive
-    shift
-    # A root is kept for another run, and made again when it is a week old.
-    archive=$roots/$release-$(printf '%s' "$*" | sha256sum | cut -c 1-12).tar
-    mkdir -p "$roots"
-    if [ -z "$(find "$archive" -mtime -7 2>/dev/null)" ]; then
-        debian_sources "$release" |
-            mmdebstrap --quiet --variant=minbase --dpkgopt=force-unsafe-io ${1:+--include="$*"} "$release" "$roots/new-$$.tar" -
-        mv "$roots/new-$$.tar" "$archive"
-    fi
-    clean_root=$(mktemp -d "$roots/$release.XXXXXX")
+    root_archive "$@"
+    clean_root=$(mktemp -d "$roots/$1.XXXXXX")
     trap remove_clean_root EXIT
     chmod 755 "$clean_root"
-    tar -x --numeric-owner -C "$clean_root" -f "$archive"
+    tar -x --numeric-owner -C "$clean_root" -f "$root_archive"
 }
 
 in_clean_root() { enter_clean_root --net "$1"; }

@@ -138,7 +138,7 @@ rebuilt() {
 version_of() { dpkg-query -W -f '${Version}' "$1"; }
 operators_files() {
     local directory
-    for directory in /etc/nginx /etc/apache2 /etc/ssl/example /etc/default; do
+    for directory in /etc/nginx /etc/apache2 /etc/ssl/example /etc/default /etc/hpkp; do
         [ ! -d $directory ] || find $directory -type f -exec sha256sum {} + -o -type l -printf '%p %l\n'
     done | sort | sha256sum
 }
@@ -175,6 +175,14 @@ for page in /usr/share/man/man1/hpkp.1.gz /usr/share/bash-completion/completions
     /usr/share/zsh/vendor-completions/_hpkp $documents/start/header.md /usr/share/doc/$module/examples/hpkp.conf; do
     [ -s "$page" ] || fail "$page is missing"
 done
+for hook in certbot-deploy dehydrated-hook deploy lego-hook mod_md-message; do
+    [ -x /usr/share/hpkp/acme/$hook ] || fail "the hook $hook is missing"
+done
+for unit in hpkp-recover@.service hpkp-metrics.service hpkp-metrics.timer; do
+    [ -e /lib/systemd/system/$unit ] || fail "the unit $unit is missing"
+    [ -z "$(find /etc/systemd -name "${unit%.*}*")" ] || fail "the unit $unit is enabled"
+done
+dpkg-query -W -f '${Conffiles}' hpkp | grep -q '^ /etc/hpkp/acme.conf ' || fail "/etc/hpkp/acme.conf is no conffile"
 [ "$(stat -c '%U %a' /var/lib/hpkp)" = 'root 755' ] || fail "/var/lib/hpkp: $(stat -c '%U %a' /var/lib/hpkp)"
 [ -e /var/lib/hpkp/hpkp-records ] || fail "no marker"
 succeeds hpkp published list
@@ -204,6 +212,12 @@ if [ $server = nginx ]; then
     says 'kept back'
     [[ $output != *'Inst nginx '* ]] || fail "nginx would be upgraded"
     rm /etc/apt/sources.list.d/other.list
+fi
+
+if [ $server = nginx ] && openssl list -public-key-algorithms | grep -q ML-DSA-65; then
+    step "a certificate of ML-DSA beside one of ECDSA, with this release's OpenSSL"
+    succeeds /packages/ci/try-ml-dsa /usr/sbin/nginx $file
+    echo "   $output"
 fi
 
 step "the first policy, as the page First header has it"
@@ -260,6 +274,23 @@ put backup
 succeeds "${reload[@]}"
 wait_until serves "$backup"
 wait_until has_header
+
+step "the hook of an ACME client: refuses the renewal, installs the certificate of the backup key"
+sed -i "s|^to=.*|to=/etc/ssl|; s|^test=.*|test='${test[*]}'|; s|^reload=.*|reload='${reload[*]}'|" /etc/hpkp/acme.conf
+mkdir -p /root/live
+cp /root/renewal.pem /root/live/fullchain.pem
+cp /root/renewal.key /root/live/privkey.pem
+refused '"lockout"' /usr/share/hpkp/acme/deploy /root/live example --json
+serves "$backup" || fail "another certificate is served"
+cmp -s /root/backup.pem /etc/ssl/example/fullchain.pem || fail "a refused certificate is on the disk"
+openssl req -x509 -key /root/backup.key -days 40 -subj /CN=$host -addext subjectAltName=DNS:$host \
+    -out /root/live/fullchain.pem 2>/dev/null
+cp /root/backup.key /root/live/privkey.pem
+succeeds /usr/share/hpkp/acme/deploy /root/live example
+cmp -s /root/live/fullchain.pem /etc/ssl/example/fullchain.pem || fail "the new certificate is not installed"
+serves "$backup" && has_header || fail "the server does not go on"
+# What the unit for the boot runs, where nothing was interrupted.
+succeeds hpkp install --recover --to /etc/ssl/example
 
 step "upgrade of the module and the command under the running server"
 before=$(operators_files)
