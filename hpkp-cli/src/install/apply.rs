@@ -129,7 +129,7 @@ fn serve(
         return Err(Failure { code: "interrupted", text: "interrupted by a signal".to_owned() });
     }
     if endpoints.is_empty() {
-        look_around(plan, report);
+        look_around(arguments, plan, report);
     }
     Ok(())
 }
@@ -146,6 +146,9 @@ fn look(
         let (is_new, view) = endpoint.wait(limit, leaves, go_on);
         let server = endpoint.server();
         let presents = view.presents;
+        for text in &view.unknown {
+            report.warn("not-told", format!("{server}: {text}"));
+        }
         report.served.push(view);
         if !is_new {
             let what = match presents {
@@ -163,9 +166,9 @@ fn look(
 
 /// Looks at this machine where no server was known before, and says so where none presents the new
 /// certificate.
-fn look_around(plan: &Plan, report: &mut Report) {
+fn look_around(arguments: &InstallArguments, plan: &Plan, report: &mut Report) {
     let new = plan.leaves().new;
-    let mut derived = served::derived(plan.pairs[0].leaf(), |_| Vec::new());
+    let mut derived = served::derived(plan.pairs[0].leaf(), &arguments.starttls, |_| Vec::new());
     if let Some(endpoint) = derived.find(|endpoint| endpoint.presents_any(&new)) {
         report.lines.push(format!("served: {} presents the new certificate", endpoint.server()));
         report.served.push(endpoint.view("new"));

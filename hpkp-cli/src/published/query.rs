@@ -8,10 +8,11 @@ use hpkp_core::published::{Matching, Published};
 use serde::Serialize;
 
 use super::replay::Replay;
-use super::store::{Failure, Store};
+use super::store::Store;
 use super::view::{self, PresentsView, PublishedView};
 use crate::arguments::{ListArguments, ShowArguments, WhyArguments};
 use crate::exit::Exit;
+use crate::failure::Failure;
 use crate::output::{self, JSON_VERSION};
 
 /// What `list` prints as JSON.

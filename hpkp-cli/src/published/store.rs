@@ -8,35 +8,13 @@ use hpkp_core::text::Excerpt;
 use hpkp_server::published::{self, Contents, Directory, DirectoryError, Unsafe};
 
 use crate::arguments::IdPrefix;
-use crate::exit::Exit;
+use crate::failure::Failure;
 use crate::output;
 use crate::progress::Progress;
 use crate::time;
 
 /// How often records are worked out anew because somebody else has written meanwhile.
 const TRIES: usize = 50;
-
-/// Why a command ends without an answer.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) exit: Exit,
-    /// What to say.
-    pub(crate) text: String,
-}
-
-impl Failure {
-    pub(crate) fn no(text: impl Into<String>) -> Self {
-        Self { exit: Exit::No, text: text.into() }
-    }
-
-    pub(crate) fn usage(text: impl Into<String>) -> Self {
-        Self { exit: Exit::Usage, text: text.into() }
-    }
-
-    pub(crate) fn undetermined(text: impl Into<String>) -> Self {
-        Self { exit: Exit::Undetermined, text: text.into() }
-    }
-}
 
 /// Records as far as they can be read.
 #[derive(Debug)]
@@ -121,8 +99,8 @@ impl Store {
         let unsafe_files = unsafe_files.iter().map(|(file, why)| {
             format!("{}: {}", shown(file), output::without_number(&why.to_string()))
         });
-        let torn = self.torn.iter().map(|(file, octets)| {
-            format!("{}: ignored the incomplete last line ({octets} bytes)", shown(file))
+        let torn = self.torn.iter().map(|(file, bytes)| {
+            format!("{}: ignored the incomplete last line ({bytes} bytes)", shown(file))
         });
         in_our_name.chain(unsafe_files).chain(torn).collect()
     }
