@@ -341,14 +341,7 @@ fn warnings(leaf: &Certificate, host: &HostName, now: i64) -> Vec<String> {
         warnings
             .push(format!("the certificate expired at {at}; clients that check dates refuse it"));
     }
-    let fits = |name: &String| {
-        let name = name.to_ascii_lowercase();
-        match name.strip_prefix("*.") {
-            Some(domain) => host.parents().next() == Some(domain),
-            None => name == host.as_str(),
-        }
-    };
-    if !leaf.dns_names().iter().any(fits) {
+    if !leaf.is_for(host.as_str()) {
         let names = leaf.dns_names().iter().take(3).map(|name| Excerpt::new(name).to_string());
         let names = names.collect::<Vec<_>>().join(", ");
         warnings.push(format!(
