@@ -349,4 +349,29 @@ mod tests {
         assert_eq!(details.len(), MAX_NAMED + 1);
         assert!(details.last().unwrap().ends_with("80 more"), "{details:?}");
     }
+
+    #[test]
+    fn a_system_without_trusted_certificates_is_to_install_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::create_dir(path("store")).unwrap();
+        let fixes = |file: &str, is_named, directory: &str| {
+            let store = SystemStore {
+                file: Some(path(file)),
+                is_named,
+                directories: vec![path(directory)],
+            };
+            let text = store.read().1.unwrap().text;
+            assert!(text.what.contains("no trusted certificates"), "{text:?}");
+            assert!(!text.details.is_empty());
+            text.fix.len()
+        };
+        // As Debian is without the package ca-certificates: the directory is empty.
+        assert_eq!(fixes("none.pem", false, "store"), 1);
+        assert_eq!(fixes("none.pem", false, "nowhere"), 1);
+        // The variable is wrong, or its file is.
+        assert_eq!(fixes("none.pem", true, "store"), 2);
+        fs::write(path("odd.pem"), odd()).unwrap();
+        assert_eq!(fixes("odd.pem", true, "store"), 2);
+    }
 }

@@ -176,7 +176,7 @@ fn an_install_says_what_the_server_does_not_tell() {
     ];
     let said = run(records.0.path(), &arguments);
     assert_eq!((said.code, &said.json()["outcome"]), (Some(0), &json!("installed")), "{said:?}");
-    assert_eq!(said.json()["warnings"][0]["code"], "not-told", "{said:?}");
+    assert_eq!(said.json()["warnings"][0]["code"], "other-certificates-unknown", "{said:?}");
     let unknown = &said.json()["served"][0]["unknown"];
     assert!(unknown[0].as_str().is_some_and(|text| text.contains("RSA")), "{said:?}");
 }

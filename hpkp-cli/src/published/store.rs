@@ -39,23 +39,16 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    /// Opens directories and reads all their records.
+    ///
+    /// # Errors
+    /// One of them, or one of their files, cannot be used.
     pub(crate) fn open<T: AsRef<str>>(paths: &[T]) -> Result<Self, Failure> {
-        let open = |path: &T| {
-            let path = path.as_ref();
-            Directory::open(path).map_err(|error| failure(path, &error))
-        };
-        let directories = paths.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        let progress = Progress::start("reading records");
-        let contents = read(&directories)?;
-        drop(progress);
-        // Afterwards, so that nothing which was read is newer.
-        let now = time::now();
-        let Contents { state, torn, in_our_name, unsafe_files } = contents;
-        let clock = state.clock(now);
-        let store = Self { directories, state, torn, now, clock };
-        for text in store.oddities(&in_our_name, &unsafe_files) {
-            output::complain(&text);
+        let Survey { store, errors, oddities } = Self::open_each(paths);
+        if let Some((path, error)) = errors.first() {
+            return Err(failure(path, error));
         }
+        oddities.iter().for_each(|text| output::complain(text));
         Ok(store)
     }
 
@@ -78,6 +71,7 @@ impl Store {
             errors.extend(found.into_iter().map(|error| (directory.path().to_owned(), error)));
         }
         drop(progress);
+        // Afterwards, so that nothing which was read is newer.
         let now = time::now();
         let Contents { state, torn, in_our_name, unsafe_files } = contents;
         let clock = state.clock(now);
