@@ -214,8 +214,10 @@ impl Planner<'_> {
         if leaves.len() < 2 {
             return Err(Failure::no(format!(
                 "the records of {} show no rotation yet; change the key once while max_age is short: hpkp plan \
-                 {} --to backup",
-                self.site.host, self.site.host
+                 {} --to backup -d {}",
+                self.site.host,
+                self.site.host,
+                ShellWord::new(&self.site.directory)
             )));
         }
         if max_age > MaxAge::USER_AGENTS_CAP {

@@ -158,7 +158,8 @@ pub(super) fn why(store: &Store, arguments: &WhyArguments, json: bool) -> Result
         output::complain(&format!("no recorded pins apply to {host}"));
         if let Some(id) = arguments.host.parse().ok().and_then(|id| store.resolve(&[id]).ok()) {
             let ids = id.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-            output::complain(&format!("this is the id of a record: hpkp published show {ids}"));
+            let command = store.command(&format!("show {ids}"));
+            output::complain(&format!("this is the id of a record: {command}"));
         }
     }
     let replay = match &arguments.cert[..] {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use hpkp_core::published::clock::Clock;
 use hpkp_core::published::{Body, Event, EventId, State, WriterName};
-use hpkp_core::text::Excerpt;
+use hpkp_core::text::{Excerpt, ShellWord};
 use hpkp_server::published::{self, Contents, Directory, DirectoryError, Unsafe};
 
 use crate::arguments::IdPrefix;
@@ -114,6 +114,13 @@ impl Store {
         self.directories.first().map_or("", Directory::path)
     }
 
+    /// A command of `hpkp published` on these directories, to be pasted.
+    pub(crate) fn command(&self, rest: &str) -> String {
+        let directories = self.directories.iter().map(|one| ShellWord::new(one.path()));
+        let options: String = directories.map(|word| format!(" -d {word}")).collect();
+        format!("hpkp published{options} {rest}")
+    }
+
     /// The directories.
     pub(crate) fn paths(&self) -> String {
         self.directories.iter().map(|one| shown(one.path())).collect::<Vec<_>>().join(", ")
@@ -216,7 +223,11 @@ fn read(directories: &[Directory]) -> Result<Contents, Failure> {
 pub(crate) fn failure(path: &str, error: &DirectoryError) -> Failure {
     let text = match error {
         // With the commands that put it right, complete.
-        DirectoryError::Open(_) | DirectoryError::NoMarker | DirectoryError::Mode(..) => {
+        DirectoryError::Open(_)
+        | DirectoryError::NoMarker
+        | DirectoryError::Owner(_)
+        | DirectoryError::Mode(..)
+        | DirectoryError::Version(_) => {
             let text = error.text(path);
             [text.what].into_iter().chain(text.fix).collect::<Vec<_>>().join("; ")
         }

@@ -165,7 +165,8 @@ fn writers(
             let names = missing.iter().cloned().collect::<Vec<_>>().join(", ");
             let what = format!(
                 "records of {names} that {writer} has read are missing: copy their files to peers/ again; if a \
-                 server is gone for good: hpkp published end --writer NAME --why REASON"
+                 server is gone for good: {}",
+                store.command("end --writer NAME --why REASON")
             );
             problems.push(Problem { level: Level::Unknown, what });
         }
@@ -430,7 +431,8 @@ fn next_step(store: &Store, host: &HostReport, records: &[&Record<Published>]) -
     if host.answer == Answer::No {
         let mut advice =
             vec!["load a certificate for a key of which each client holds a pin".to_owned()];
-        advice.extend(locks_out.into_iter().map(|id| format!("why: hpkp published show {id}")));
+        let show = |id| format!("why: {}", store.command(&format!("show {id}")));
+        advice.extend(locks_out.into_iter().map(show));
         return NextStep { kind: StepKind::LoadPinnedKey, at: Some(Time(store.now)), advice };
     }
     if records.is_empty() {

@@ -1,7 +1,5 @@
 //! The report as lines for people.
 
-use hpkp_core::text::ShellWord;
-
 use super::report::{
     Answer, DirectoryReport, Expiry, HostReport, Recorded, Report, Served, WriterReport,
 };
@@ -177,9 +175,8 @@ fn conclusion(report: &Report, store: &Store) -> String {
         Answer::Yes => accent(GOOD, "yes: clients accept what is presented"),
         Answer::No => {
             let text = format!("no: clients are locked out of {}", named(Answer::No));
-            let directory = ShellWord::new(store.path()).to_string();
             let first = hosts(Answer::No).next().map_or("HOST", |host| host.host.as_str());
-            format!("{}; see: hpkp published -d {directory} why {first}", accent(BAD, &text))
+            format!("{}; see: {}", accent(BAD, &text), store.command(&format!("why {first}")))
         }
         Answer::Unknown => {
             let names = named(Answer::Unknown);
