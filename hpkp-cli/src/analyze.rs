@@ -9,22 +9,20 @@ mod renewal;
 mod report;
 mod shown;
 mod site;
-mod starttls;
 mod survey;
 mod target;
 mod tlsa;
 mod walk;
-
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hpkp_core::ua::host::Host;
 
 use crate::arguments::AnalyzeArguments;
 use crate::ca::CaTable;
 use crate::exit::Exit;
+use crate::failure::Failure;
 use crate::input;
 use crate::output::{self, JSON_VERSION};
+use crate::parallel;
 use crate::progress::Progress;
 use crate::time;
 use crate::usage;
@@ -42,11 +40,7 @@ const MAX_TARGETS: usize = 100_000;
 /// Runs the command.
 pub(crate) fn run(arguments: &AnalyzeArguments) -> Exit {
     match prepare(arguments) {
-        Err(Failed::Usage(text)) => usage::wrong(&text),
-        Err(Failed::Other(exit, text)) => {
-            output::complain(&text);
-            exit
-        }
+        Err(failure) => usage::end(failure),
         Ok((targets, anchored, table)) => {
             let knowledge = Knowledge { anchored: &anchored, table: &table, now: time::now() };
             let reports = analyze(&targets, arguments, &knowledge);
@@ -62,46 +56,39 @@ pub(crate) fn run(arguments: &AnalyzeArguments) -> Exit {
     }
 }
 
-enum Failed {
-    Usage(String),
-    Other(Exit, String),
-}
-
 /// A target as it was given; none where it is no target.
 type Named = (String, Option<Target>);
 
-fn prepare(arguments: &AnalyzeArguments) -> Result<(Vec<Named>, Anchored, CaTable), Failed> {
+fn prepare(arguments: &AnalyzeArguments) -> Result<(Vec<Named>, Anchored, CaTable), Failure> {
     if arguments
         .servername
         .as_deref()
         .is_some_and(|name| !matches!(Host::parse(name), Ok(Host::Name(_))))
     {
-        return Err(Failed::Usage("--servername: expected a host name".to_owned()));
+        return Err(Failure::usage("--servername: expected a host name"));
     }
     let targets = targets(arguments)?;
     let table = CaTable::read(arguments.ca_table.as_deref())
-        .map_err(|error| Failed::Other(error.exit(), error.to_string()))?;
-    let anchored = Anchored::read(arguments.ca_file.as_deref())
-        .map_err(|(exit, text)| Failed::Other(exit, text))?;
+        .map_err(|error| Failure { exit: error.exit(), text: error.to_string() })?;
+    let anchored = Anchored::read(arguments.ca_file.as_deref())?;
     Ok((targets, anchored, table))
 }
 
 /// The targets of the command line, and those on standard input.
-fn targets(arguments: &AnalyzeArguments) -> Result<Vec<Named>, Failed> {
+fn targets(arguments: &AnalyzeArguments) -> Result<Vec<Named>, Failure> {
     let protocol = match arguments.starttls {
-        Some(starttls) => starttls.into(),
+        Some(starttls) => Protocol::Starttls(starttls),
         None if arguments.no_http => Protocol::Tls,
         None => Protocol::Https,
     };
     if arguments.targets.iter().filter(|target| *target == "-").count() > 1 {
-        return Err(Failed::Usage("standard input (-) can be read once only".to_owned()));
+        return Err(Failure::usage("standard input (-) can be read once only"));
     }
     let mut targets: Vec<Named> = Vec::new();
     for text in &arguments.targets {
         if text == "-" {
-            let bytes = input::standard(MAX_LIST);
-            let bytes = bytes
-                .map_err(|error| Failed::Other(error.exit(), format!("standard input: {error}")))?;
+            let bytes = input::standard(MAX_LIST)
+                .map_err(|error| Failure::unread("standard input", &error))?;
             let list = String::from_utf8_lossy(&bytes);
             let lines = list.lines().map(str::trim);
             let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -110,18 +97,17 @@ fn targets(arguments: &AnalyzeArguments) -> Result<Vec<Named>, Failed> {
             continue;
         }
         let Some(target) = target(text, protocol) else {
-            return Err(Failed::Usage(format!(
+            return Err(Failure::usage(format!(
                 "\"{text}\": expected HOST, HOST:PORT or a URL with http or https"
             )));
         };
         targets.push((text.clone(), Some(target)));
     }
     if targets.len() > MAX_TARGETS {
-        let text = format!("more than {MAX_TARGETS} targets");
-        return Err(Failed::Other(Exit::No, text));
+        return Err(Failure::no(format!("more than {MAX_TARGETS} targets")));
     }
     if targets.is_empty() {
-        return Err(Failed::Other(Exit::No, "the list has no targets".to_owned()));
+        return Err(Failure::no("the list has no targets"));
     }
     Ok(targets)
 }
@@ -142,30 +128,11 @@ fn analyze(
     knowledge: &Knowledge<'_>,
 ) -> Vec<TargetReport> {
     let progress = Progress::start("asking servers");
-    let next = AtomicUsize::new(0);
-    let done = AtomicUsize::new(0);
-    let reports: Mutex<Vec<(usize, TargetReport)>> = Mutex::new(Vec::new());
-    let work = || {
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some((text, target)) = targets.get(at) else { return };
-            let report = walk::report(text, target.as_ref(), arguments, knowledge);
-            let count = done.fetch_add(1, Ordering::Relaxed) + 1;
-            progress
-                .set(|| format!("asked {count} of {}", output::counted(targets.len(), "target")));
-            if let Ok(mut reports) = reports.lock() {
-                reports.push((at, report));
-            }
-        }
-    };
-    let workers = usize::from(arguments.parallel).min(targets.len());
-    std::thread::scope(|scope| {
-        let others: Vec<_> =
-            (1..workers).map(|_| std::thread::Builder::new().spawn_scoped(scope, work)).collect();
-        work();
-        drop(others);
-    });
-    let mut reports = reports.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    reports.sort_by_key(|(at, _)| *at);
-    reports.into_iter().map(|(_, report)| report).collect()
+    let all = output::counted(targets.len(), "target");
+    parallel::map(
+        targets,
+        usize::from(arguments.parallel),
+        |(text, target)| walk::report(text, target.as_ref(), arguments, knowledge),
+        |done| progress.set(|| format!("asked {done} of {all}")),
+    )
 }

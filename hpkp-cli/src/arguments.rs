@@ -14,6 +14,7 @@ mod plan;
 mod published;
 mod renew_check;
 mod seconds;
+mod starttls;
 mod status;
 
 use std::ffi::OsString;
@@ -25,7 +26,7 @@ use clap::builder::styling::{AnsiColor, Style};
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use acme::{AcmeArguments, AcmeCommand, DoctorArguments};
-pub(crate) use analyze::{AnalyzeArguments, Connect, Starttls};
+pub(crate) use analyze::{AnalyzeArguments, Connect};
 pub(crate) use ca::{CaArguments, CaCommand, CaListArguments, CaShowArguments, CaUpdatesArguments};
 pub(crate) use check::{CheckArguments, ConfigFormat, ReportFormat};
 pub(crate) use generate::{GenerateArguments, GenerateCommand};
@@ -35,12 +36,13 @@ pub(crate) use key::{DrillArguments, KeyArguments, KeyCommand, NewKeyArguments};
 pub(crate) use parse::ParseArguments;
 pub(crate) use plan::{Goal, PlanArguments};
 pub(crate) use published::{
-    AddArguments, CompactArguments, CompromisedArguments, DEFAULT_DIRECTORY, EndArguments,
-    ExportArguments, ImportArguments, ListArguments, PublishedArguments, PublishedCommand, Records,
-    Scope, ShowArguments, WaiveArguments, WhyArguments,
+    AddArguments, CompactArguments, CompromisedArguments, EndArguments, ExportArguments,
+    ImportArguments, ListArguments, PublishedArguments, PublishedCommand, Records, Scope,
+    ShowArguments, WaiveArguments, WhyArguments, or_default,
 };
 pub(crate) use renew_check::RenewCheckArguments;
 use seconds::seconds;
+pub(crate) use starttls::{PortProtocol, Starttls};
 pub(crate) use status::{StatusArguments, TimelineFormat};
 
 /// Headings and names stand out on a terminal.

@@ -4,7 +4,6 @@ use hpkp_core::certificate::Certificate;
 use hpkp_core::pem::{self, PemError};
 use hpkp_core::pin::Pin;
 use hpkp_core::spki::{self, Kind, SpkiError};
-use hpkp_core::text::Excerpt;
 use serde::Serialize;
 
 /// A key with what it was found in.
@@ -12,7 +11,7 @@ use serde::Serialize;
 pub(crate) struct Described {
     /// `sha256/` and base64.
     pub(crate) pin: String,
-    /// `certificate`, `certification request`, `public key` or `private key`.
+    /// `certificate`, `certificate signing request`, `public key` or `private key`.
     pub(crate) found_in: String,
     /// Of a certificate, as are the others.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,7 +56,7 @@ impl Described {
         if let (Some(subject), Some(issuer), Some(not_after)) =
             (&self.subject, &self.issuer, &self.not_after)
         {
-            line.push_str(&format!(" {}, ", label(subject, &self.dns_names)));
+            line.push_str(&format!(" {subject}, "));
             line.push_str(&if subject == issuer {
                 "self-issued".to_owned()
             } else {
@@ -66,15 +65,6 @@ impl Described {
             line.push_str(&format!(", expires {not_after}"));
         }
         line
-    }
-}
-
-/// What a certificate is called: its subject, or the first of its names where that is empty.
-pub(crate) fn label(subject: &str, dns_names: &[String]) -> String {
-    match (subject, dns_names.first()) {
-        ("", Some(name)) => format!("(no subject) SAN {}", Excerpt::new(name)),
-        ("", None) => "(no subject)".to_owned(),
-        (subject, _) => subject.to_owned(),
     }
 }
 
@@ -99,7 +89,7 @@ pub(crate) fn describe(file: &[u8]) -> Result<Vec<Described>, SpkiError> {
 pub(crate) fn certificates(file: &[u8]) -> impl Iterator<Item = Result<Certificate, String>> {
     let (der, pem) = if file.first() == Some(&0x30) { (Some(file), &[][..]) } else { (None, file) };
     let blocks = pem::blocks(pem).filter_map(|block| match block {
-        Ok(block) if !is_certificate(block.label) => None,
+        Ok(block) if !block.is_certificate() => None,
         Ok(block) => Some(block.decode()),
         Err(error) => Some(Err(error)),
     });
@@ -118,10 +108,5 @@ pub(crate) fn is_whole(certificate: &Certificate, hash: Pin) -> bool {
 
 /// Whether a PEM block has a private key, which a certificate file was mistaken for.
 pub(crate) fn has_private_key(file: &[u8]) -> bool {
-    pem::blocks(file).flatten().any(|block| block.label.ends_with(b"PRIVATE KEY"))
-}
-
-/// Whether a PEM block of this label has a certificate.
-fn is_certificate(label: &[u8]) -> bool {
-    matches!(label, b"CERTIFICATE" | b"X509 CERTIFICATE" | b"TRUSTED CERTIFICATE")
+    pem::blocks(file).flatten().any(|block| block.is_private_key())
 }

@@ -17,7 +17,7 @@ use crate::input::{self, InputError};
 use crate::key;
 use crate::keys::{Passphrase, keep_out_of_core_dumps};
 use crate::output::{self, JSON_VERSION};
-use crate::private_key::{self, Told};
+use crate::private_key::{self, KeyPin};
 use crate::progress::Progress;
 use crate::usage;
 use crate::walk::{self, Reached};
@@ -91,15 +91,11 @@ pub(crate) fn run(arguments: &FindArguments) -> Exit {
     }
     let passphrase = match passphrase_file.as_deref().map(Passphrase::of_file).transpose() {
         Ok(passphrase) => passphrase,
-        Err(failure) => return failure.end(),
+        Err(failure) => return usage::end(failure),
     };
     let pin = match key::pin(key, passphrase.as_ref()) {
         Ok((pin, _)) => pin,
-        Err((Exit::Usage, text)) => return usage::wrong(&text),
-        Err((exit, text)) => {
-            output::complain(&text);
-            return exit;
-        }
+        Err(failure) => return usage::end(failure),
     };
     keep_out_of_core_dumps();
     let mut search = Search::new(pin, passphrase, *json, directory);
@@ -178,8 +174,8 @@ impl Search {
             }
         };
         let first = self.found.len();
-        let told = private_key::in_file(&bytes, self.passphrase.as_ref());
-        look(path, &bytes, told, self.pin, &mut self.found, &mut self.not_searched);
+        let keys = private_key::in_file(&bytes, self.passphrase.as_ref());
+        look(path, &bytes, keys, self.pin, &mut self.found, &mut self.not_searched);
         if is_whole_certificate(&bytes, self.pin) {
             self.whole.push(output::path(path));
         }
@@ -276,8 +272,8 @@ fn summarised(closed: &[Closed]) -> Vec<String> {
 /// Looks for the key `pin` in a file.
 fn look(
     path: &Path,
-    octets: &[u8],
-    private: Vec<Told>,
+    bytes: &[u8],
+    private: Vec<KeyPin>,
     pin: Pin,
     found: &mut Vec<Found>,
     closed: &mut Vec<Closed>,
@@ -291,40 +287,40 @@ fn look(
     };
     for read in private {
         let why = match read {
-            Told::Pin(of_key) => {
+            KeyPin::Pin(of_key) => {
                 if of_key == pin {
                     add(Holds::PrivateKey);
                 }
                 continue;
             }
-            Told::Encrypted => "the private key is encrypted",
-            Told::Unreadable => "cannot read the private key",
+            KeyPin::Encrypted => "the private key is encrypted",
+            KeyPin::Unreadable => "cannot read the private key",
         };
         let new = Closed { path: path.clone(), why: why.to_owned() };
         if closed.last() != Some(&new) {
             closed.push(new);
         }
     }
-    for key in public_keys(octets) {
+    for key in public_keys(bytes) {
         if key.pin == pin {
             add(key.kind.into());
         }
     }
 }
 
-/// Whether `hash` is that of a certificate in a file, of all its octets.
-fn is_whole_certificate(octets: &[u8], hash: Pin) -> bool {
-    encoded::certificates(octets).flatten().any(|certificate| encoded::is_whole(&certificate, hash))
+/// Whether `hash` is that of a certificate in a file, of all its bytes.
+fn is_whole_certificate(bytes: &[u8], hash: Pin) -> bool {
+    encoded::certificates(bytes).flatten().any(|certificate| encoded::is_whole(&certificate, hash))
 }
 
 /// The public keys in a file: each object by itself, so that one that is damaged, or a private key
 /// beside them, hides no other.
-fn public_keys(octets: &[u8]) -> Vec<spki::Key> {
-    if octets.first() == Some(&0x30) {
-        return spki::read(octets).unwrap_or_default();
+fn public_keys(bytes: &[u8]) -> Vec<spki::Key> {
+    if bytes.first() == Some(&0x30) {
+        return spki::read(bytes).unwrap_or_default();
     }
-    let blocks = pem::blocks(octets).flatten();
-    let public = blocks.filter(|block| !block.label.ends_with(b"PRIVATE KEY"));
+    let blocks = pem::blocks(bytes).flatten();
+    let public = blocks.filter(|block| !block.is_private_key());
     public
         .filter_map(|block| {
             let der = block.decode().ok()?;

@@ -129,12 +129,12 @@ fn wiped(
 }
 
 fn all(source: impl Read, limit: usize) -> Result<Vec<u8>, InputError> {
-    let mut octets = Vec::new();
-    source.take(limit as u64 + 1).read_to_end(&mut octets)?;
-    if octets.len() > limit {
+    let mut bytes = Vec::new();
+    source.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > limit {
         return Err(InputError::TooLarge { limit });
     }
-    Ok(octets)
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -142,8 +142,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_octet_too_many_is_too_many() {
-        assert_eq!(all(&[0; 8][..], 8).ok().map(|octets| octets.len()), Some(8));
+    fn one_byte_too_many_is_too_many() {
+        assert_eq!(all(&[0; 8][..], 8).ok().map(|bytes| bytes.len()), Some(8));
         assert!(matches!(all(&[0; 9][..], 8), Err(InputError::TooLarge { limit: 8 })));
     }
 }

@@ -8,11 +8,11 @@ use hpkp_core::pin::{Pin, PinError};
 use hpkp_core::spki::{self, SpkiError};
 use hpkp_core::ua::host::Host;
 
-use crate::exit::Exit;
+use crate::failure::Failure;
 use crate::input::{self, InputError};
 use crate::keys::Passphrase;
 use crate::output;
-use crate::private_key::{self, Told};
+use crate::private_key::{self, KeyPin};
 
 /// Where a pin comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,16 +27,13 @@ pub(crate) enum Origin {
 /// is not encrypted or `passphrase` opens it.
 ///
 /// # Errors
-/// How to end, and what to say.
-pub(crate) fn pin(
-    text: &OsStr,
-    passphrase: Option<&Passphrase>,
-) -> Result<(Pin, Origin), (Exit, String)> {
+/// It is neither, or the file cannot be read.
+pub(crate) fn pin(text: &OsStr, passphrase: Option<&Passphrase>) -> Result<(Pin, Origin), Failure> {
     let shown = output::path(Path::new(text));
     let not_a_pin = match text.to_str().map(str::parse::<Pin>) {
         Some(Ok(pin)) => return Ok((pin, Origin::Argument)),
         Some(Err(PinError::OfNothing)) => {
-            return Err((Exit::No, format!("invalid pin \"{shown}\": {}", PinError::OfNothing)));
+            return Err(Failure::no(format!("invalid pin \"{shown}\": {}", PinError::OfNothing)));
         }
         Some(Err(error)) => error.to_string(),
         None => "not UTF-8".to_owned(),
@@ -50,17 +47,17 @@ pub(crate) fn pin(
                 }
                 _ => format!("not a pin either: {not_a_pin}"),
             };
-            return Err((Exit::Usage, format!("{shown}: no such file; {hint}")));
+            return Err(Failure::usage(format!("{shown}: no such file; {hint}")));
         }
         Err(InputError::Io(error)) if error.kind() == io::ErrorKind::IsADirectory => {
             let text =
                 format!("{shown} is a directory; a pin or a file with a key is expected here");
-            return Err((Exit::Usage, text));
+            return Err(Failure::usage(text));
         }
-        Err(error) => return Err((error.exit(), format!("{shown}: {error}"))),
+        Err(error) => return Err(Failure::unread(&shown, &error)),
     };
     first(&bytes, passphrase)
-        .map_err(|why| (Exit::No, format!("{shown}: {why}")))
+        .map_err(|why| Failure::no(format!("{shown}: {why}")))
         .map(|pin| (pin, Origin::File))
 }
 
@@ -69,12 +66,12 @@ fn first(bytes: &[u8], passphrase: Option<&Passphrase>) -> Result<Pin, String> {
     match spki::read(bytes) {
         Ok(keys) => keys.first().map(|key| key.pin).ok_or_else(|| "contains no key".to_owned()),
         Err(SpkiError::PrivateKey) => {
-            let told = private_key::in_file(bytes, passphrase);
-            let pin = told.iter().find_map(|key| match key {
-                Told::Pin(pin) => Some(*pin),
+            let keys = private_key::in_file(bytes, passphrase);
+            let pin = keys.iter().find_map(|key| match key {
+                KeyPin::Pin(pin) => Some(*pin),
                 _ => None,
             });
-            pin.ok_or_else(|| match (told.contains(&Told::Encrypted), passphrase) {
+            pin.ok_or_else(|| match (keys.contains(&KeyPin::Encrypted), passphrase) {
                 (true, None) => {
                     "the private key is encrypted; give its public key instead".to_owned()
                 }

@@ -4,16 +4,15 @@ pub(crate) mod header;
 mod shown;
 mod text;
 
-use hpkp_core::certificate::Certificate;
 use hpkp_core::pin::Pin;
-use hpkp_core::spki;
 use hpkp_core::ua::host::Host;
 use hpkp_core::ua::{FieldKind, MAX_FIELD};
 use serde::Serialize;
 
 use crate::arguments::ParseArguments;
-use crate::encoded;
+use crate::chains;
 use crate::exit::Exit;
+use crate::failure::Failure;
 use crate::input;
 use crate::output::{self, JSON_VERSION};
 use crate::usage;
@@ -40,16 +39,13 @@ pub(crate) fn run(arguments: &ParseArguments) -> Exit {
         let kinds = found.into_iter().filter(|(_, values)| !values.is_empty());
         let headers = kinds.map(|(kind, values)| {
             let header = Header::new(kind, values, &host, chain.as_deref(), !arguments.no_tls);
-            header.map_err(|error| (Exit::No, error.to_string()))
+            header.map_err(|error| Failure::no(error.to_string()))
         });
         headers.collect()
     });
     let headers: Vec<Header> = match headers {
         Ok(headers) => headers,
-        Err((exit, text)) => {
-            output::complain(&text);
-            return exit;
-        }
+        Err(failure) => return usage::end(failure),
     };
     let is_valid = headers.iter().all(|header| header.rfc7469.valid);
     let written = if arguments.json {
@@ -63,22 +59,20 @@ pub(crate) fn run(arguments: &ParseArguments) -> Exit {
 /// How the lines of a private key in PEM end.
 const PRIVATE_KEY: &[u8] = b"PRIVATE KEY-----";
 
-type Failed = (Exit, String);
-
 /// The values of both kinds of header in the text that was given.
-fn fields(arguments: &ParseArguments) -> Result<Vec<Values>, Failed> {
+fn fields(arguments: &ParseArguments) -> Result<Vec<Values>, Failure> {
     let kind = if arguments.report_only { FieldKind::ReportOnly } else { FieldKind::Enforced };
     let (text, is_argument) = match arguments.header.as_str() {
         "-" => {
             let read = input::standard(2 * MAX_FIELD);
-            let text = read.map_err(|error| (error.exit(), format!("standard input: {error}")))?;
+            let text = read.map_err(|error| Failure::unread("standard input", &error))?;
             (text, false)
         }
         text => (text.as_bytes().to_vec(), true),
     };
     // What is wrong with a header is shown at its place in the text; nothing of a key is.
     if text.windows(PRIVATE_KEY.len()).any(|part| part == PRIVATE_KEY) {
-        return Err((Exit::No, "contains a private key; expected a header".to_owned()));
+        return Err(Failure::no("contains a private key; expected a header"));
     }
     let found = text::headers(&text);
     if found.iter().any(|(_, values)| !values.is_empty()) {
@@ -86,17 +80,16 @@ fn fields(arguments: &ParseArguments) -> Result<Vec<Values>, Failed> {
     }
     let value = text::without_line_end(&text);
     if value.contains(&b'\n') {
-        let text = "no Public-Key-Pins header in these lines".to_owned();
-        return Err((Exit::No, text));
+        return Err(Failure::no("no Public-Key-Pins header in these lines"));
     }
     if value.is_empty() && !is_argument {
-        return Err((Exit::No, "standard input is empty".to_owned()));
+        return Err(Failure::no("standard input is empty"));
     }
     Ok(vec![(kind, vec![value.to_vec()])])
 }
 
 /// The pins of the chain that clients validated, where it was given.
-fn chain(given: &[String]) -> Result<Option<Vec<Pin>>, Failed> {
+fn chain(given: &[String]) -> Result<Option<Vec<Pin>>, Failure> {
     if given.is_empty() {
         return Ok(None);
     }
@@ -106,15 +99,7 @@ fn chain(given: &[String]) -> Result<Option<Vec<Pin>>, Failed> {
             pins.push(pin);
             continue;
         }
-        let path = output::path(one.as_ref());
-        let bytes = input::named(one.as_ref(), spki::MAX_FILE)
-            .map_err(|error| (error.exit(), format!("{path}: {error}")))?;
-        let certificates = encoded::certificates(&bytes).collect::<Result<Vec<Certificate>, _>>();
-        let certificates = certificates.map_err(|error| (Exit::No, format!("{path}: {error}")))?;
-        if certificates.is_empty() {
-            return Err((Exit::No, format!("{path}: contains no certificate")));
-        }
-        pins.extend(certificates.iter().filter_map(Certificate::pin));
+        pins.extend(chains::of_file(one)?.iter().filter_map(|certificate| certificate.pin()));
     }
     Ok(Some(pins))
 }

@@ -11,7 +11,7 @@ use openssl::pkey::{PKey, Private};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::arguments::PinArguments;
+use crate::arguments::{PinArguments, Starttls};
 use crate::encoded::{self, Described};
 use crate::exit::Exit;
 use crate::input::{self, InputError};
@@ -157,10 +157,10 @@ fn file(
 ) -> Source {
     let (chains, errors, exit) = match read {
         Err(error) => (vec![], vec![error.to_string()], error.exit()),
-        Ok(octets) => match encoded::describe(&octets) {
+        Ok(bytes) => match encoded::describe(&bytes) {
             Ok(keys) => (vec![keys], vec![], Exit::Fine),
             Err(SpkiError::PrivateKey) if arguments.private_key => {
-                match with_private_keys(&octets, source, arguments) {
+                match with_private_keys(&bytes, source, arguments) {
                     Ok(keys) => (vec![keys], vec![], Exit::Fine),
                     Err(error) => (vec![], vec![error.to_string()], Exit::No),
                 }
@@ -210,7 +210,7 @@ fn server(
         errors: Vec::new(),
         exit: Exit::Fine,
     };
-    match presented::ask(address, name, arguments.timeout) {
+    match presented::ask(address, name, arguments.timeout, Starttls::of_port(address.port)) {
         Err(error) => {
             let is_no_url = matches!(error, ConnectError::Name(_)) && !source.contains([':', '/']);
             let no_file = if is_no_url { "no such file, and " } else { "" };
@@ -233,11 +233,9 @@ fn server(
                 }
                 answer.chains.push(keys);
             }
-            for (kind, error) in presented.untold {
+            if !presented.unknown.is_empty() {
                 answer.exit = answer.exit.and(Exit::Undetermined);
-                answer.errors.push(format!(
-                    "cannot tell whether the server has a certificate with an {kind} key too: {error}"
-                ));
+                answer.errors.extend(presented.unknown);
             }
         }
     }

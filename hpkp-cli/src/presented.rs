@@ -13,7 +13,9 @@ use openssl::ssl::{
     HandshakeError, Ssl, SslContext, SslMethod, SslStream, SslVerifyMode, SslVersion,
 };
 
+use crate::arguments::Starttls;
 use crate::output;
+use crate::starttls::{self, StarttlsError};
 use crate::timed::Timed;
 
 /// A server's address.
@@ -43,7 +45,7 @@ impl Address {
             return Some(Self { host, port });
         }
         let (host, port) = text.rsplit_once(':')?;
-        if port.is_empty() || !port.bytes().all(|octet| octet.is_ascii_digit()) {
+        if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;
         }
         let port = port.parse().ok().filter(|port| *port != 0)?;
@@ -71,7 +73,7 @@ impl Address {
 }
 
 /// The certificates of one handshake in DER, the leaf first.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Presented {
     pub(crate) certificates: Vec<Vec<u8>>,
 }
@@ -81,8 +83,8 @@ pub(crate) struct Presented {
 pub(crate) struct Answer {
     /// At least one; each chain once.
     pub(crate) chains: Vec<Presented>,
-    /// Kinds of keys for which it could not be told whether the server has another certificate.
-    pub(crate) untold: Vec<(KeyKind, ConnectError)>,
+    /// For which kinds of keys it is not known whether the server has another certificate, in sentences.
+    pub(crate) unknown: Vec<String>,
 }
 
 /// A kind of key that a server may have a certificate of its own for.
@@ -143,6 +145,8 @@ pub(crate) enum ConnectError {
     /// The server ended the handshake before it presented a certificate: with an alert, or by
     /// closing the connection.
     Refused(String),
+    /// The server does not switch to TLS.
+    Starttls(StarttlsError),
     /// A handshake in which no certificate was presented.
     NoCertificate,
     /// The TLS library could not begin.
@@ -172,6 +176,7 @@ impl fmt::Display for ConnectError {
             Self::Refused(why) => {
                 write!(f, "the server sent no certificate: {}", Excerpt::new(why))
             }
+            Self::Starttls(error) => error.fmt(f),
             Self::NoCertificate => f.write_str("the server sent no certificate"),
             Self::Library(error) => {
                 write!(f, "OpenSSL error: {}", Excerpt::new(&error.to_string()))
@@ -187,7 +192,7 @@ impl From<ErrorStack> for ConnectError {
 }
 
 /// Asks the server at `address` for its certificates, in the name of `servername` where that is a
-/// name. Each connection may take `timeout`.
+/// name. Each connection may take `timeout`, and begins in the plain text of `starttls`, if there is any.
 ///
 /// A server may have a certificate for each kind of key and chooses by what the client can verify.
 /// So it is asked first as most clients ask, then for each other kind of key alone.
@@ -198,30 +203,31 @@ pub(crate) fn ask(
     address: &Address,
     servername: &Host,
     timeout: Duration,
+    starttls: Option<Starttls>,
 ) -> Result<Answer, ConnectError> {
-    let first = shake_hands(address, servername, timeout, None)?;
+    let shake_hands = |kind| {
+        let hello = Hello { kind, ..Hello::new(servername) };
+        let mut stream = connect(address, Instant::now() + timeout)?;
+        if let Some(starttls) = starttls {
+            starttls::begin(&mut stream, starttls, servername.as_str())
+                .map_err(ConnectError::Starttls)?;
+        }
+        hello.greet(stream).map(|(presented, _)| presented)
+    };
+    let first = shake_hands(None)?;
     let known = KeyKind::of(&first);
-    let mut answer = Answer { chains: vec![first], untold: Vec::new() };
+    let mut answer = Answer { chains: vec![first], unknown: Vec::new() };
     for kind in KeyKind::ALL.into_iter().filter(|kind| Some(*kind) != known) {
-        match shake_hands(address, servername, timeout, Some(kind)) {
+        match shake_hands(Some(kind)) {
             Ok(chain) if !answer.chains.contains(&chain) => answer.chains.push(chain),
             // A server that has none of this kind ends the handshake.
             Ok(_) | Err(ConnectError::Refused(_)) => {}
-            Err(error) => answer.untold.push((kind, error)),
+            Err(error) => answer.unknown.push(format!(
+                "cannot tell whether the server has a certificate with an {kind} key too: {error}"
+            )),
         }
     }
     Ok(answer)
-}
-
-fn shake_hands(
-    address: &Address,
-    servername: &Host,
-    timeout: Duration,
-    kind: Option<KeyKind>,
-) -> Result<Presented, ConnectError> {
-    let hello = Hello { kind, ..Hello::new(servername) };
-    let stream = connect(address, Instant::now() + timeout)?;
-    hello.greet(stream).map(|(presented, _)| presented)
 }
 
 /// A connection to the first address of a name that answers.

@@ -7,11 +7,12 @@ use openssl::pkcs12::Pkcs12;
 use openssl::pkey::{PKey, PKeyRef, Private};
 use zeroize::Zeroizing;
 
+use crate::der::{SEQUENCE, element};
 use crate::keys::Passphrase;
 
 /// What a private key in a file tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum KeyPin {
     /// Its public key's pin.
     Pin(Pin),
     /// Nothing: it is encrypted, or in a container that is (PKCS #12), and no passphrase opens it.
@@ -25,24 +26,24 @@ pub(crate) enum Told {
 ///
 /// The public key is encoded as OpenSSL does it in certificates: named curves and uncompressed
 /// points, if the key says nothing else.
-pub(crate) fn from_der(der: &[u8], passphrase: Option<&Passphrase>) -> Option<Told> {
+pub(crate) fn from_der(der: &[u8], passphrase: Option<&Passphrase>) -> Option<KeyPin> {
     if is_encrypted_pkcs8(der) {
         let open = |passphrase: &Passphrase| {
             PKey::private_key_from_pkcs8_passphrase(der, passphrase.bytes()).ok()
         };
-        return Some(passphrase.and_then(open).map_or(Told::Encrypted, |key| told(&key)));
+        return Some(passphrase.and_then(open).map_or(KeyPin::Encrypted, |key| pin_of(&key)));
     }
     if let Ok(key) = PKey::private_key_from_der(der) {
-        return Some(told(&key));
+        return Some(pin_of(&key));
     }
     let container = Pkcs12::from_der(der).ok()?;
     let text = passphrase.and_then(|passphrase| std::str::from_utf8(passphrase.bytes()).ok());
     let key = text.and_then(|text| container.parse2(text).ok()).and_then(|parts| parts.pkey);
-    Some(key.map_or(Told::Encrypted, |key| told(&key)))
+    Some(key.map_or(KeyPin::Encrypted, |key| pin_of(&key)))
 }
 
-fn told(key: &PKeyRef<Private>) -> Told {
-    key.public_key_to_der().map_or(Told::Unreadable, |spki| Told::Pin(Pin::of_spki(&spki)))
+fn pin_of(key: &PKeyRef<Private>) -> KeyPin {
+    key.public_key_to_der().map_or(KeyPin::Unreadable, |spki| KeyPin::Pin(Pin::of_spki(&spki)))
 }
 
 /// Whether a PEM block with this label has a private key that a TLS server loads.
@@ -68,7 +69,7 @@ pub(crate) fn decode(block: &Block<'_>) -> Option<Zeroizing<Vec<u8>>> {
 }
 
 /// What each private key in a file tells.
-pub(crate) fn in_file(file: &[u8], passphrase: Option<&Passphrase>) -> Vec<Told> {
+pub(crate) fn in_file(file: &[u8], passphrase: Option<&Passphrase>) -> Vec<KeyPin> {
     if file.first() == Some(&0x30) {
         return from_der(file, passphrase).into_iter().collect();
     }
@@ -77,23 +78,22 @@ pub(crate) fn in_file(file: &[u8], passphrase: Option<&Passphrase>) -> Vec<Told>
         if has_encryption_header(&block) {
             return old_encryption(&block, passphrase);
         }
-        decode(&block).and_then(|der| from_der(&der, passphrase)).unwrap_or(Told::Unreadable)
+        decode(&block).and_then(|der| from_der(&der, passphrase)).unwrap_or(KeyPin::Unreadable)
     });
     each.collect()
 }
 
 /// OpenSSL reads this form from PEM alone.
-fn old_encryption(block: &Block<'_>, passphrase: Option<&Passphrase>) -> Told {
+fn old_encryption(block: &Block<'_>, passphrase: Option<&Passphrase>) -> KeyPin {
     let key = passphrase.and_then(|passphrase| {
         PKey::private_key_from_pem_passphrase(block.text(), passphrase.bytes()).ok()
     });
-    key.map_or(Told::Encrypted, |key| told(&key))
+    key.map_or(KeyPin::Encrypted, |key| pin_of(&key))
 }
 
 /// `EncryptedPrivateKeyInfo` (RFC 5958 section 3): an algorithm and an octet string. OpenSSL would
 /// ask for a passphrase.
 pub(crate) fn is_encrypted_pkcs8(der: &[u8]) -> bool {
-    const SEQUENCE: u8 = 0x30;
     const OCTET_STRING: u8 = 0x04;
     let Some((SEQUENCE, content, [])) = element(der) else {
         return false;
@@ -104,35 +104,9 @@ pub(crate) fn is_encrypted_pkcs8(der: &[u8]) -> bool {
     matches!(element(rest), Some((OCTET_STRING, _, [])))
 }
 
-/// The tag, the content and what follows of the DER element that `der` begins with, for tags of one
-/// octet.
-pub(crate) fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, rest) = der.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    let (length, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81..=0x84 => {
-            let (length, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-            (length.iter().fold(0, |sum, octet| sum << 8 | usize::from(*octet)), rest)
-        }
-        _ => return None,
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((tag, content, rest))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn elements_end_where_they_say() {
-        assert_eq!(element(&[4, 1, 7, 9]), Some((4, &[7][..], &[9][..])));
-        assert_eq!(element(&[4, 0x81, 1, 7]), Some((4, &[7][..], &[][..])));
-        for cut in [&[][..], &[4], &[4, 2, 7], &[4, 0x80, 7], &[4, 0x85, 0, 0, 0, 0, 1, 7]] {
-            assert_eq!(element(cut), None);
-        }
-    }
 
     #[test]
     fn what_is_no_key_tells_nothing() {

@@ -4,14 +4,11 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hpkp_core::certificate::Certificate;
 use hpkp_core::path::VerifySignature;
 use hpkp_core::pin::Pin;
 use hpkp_core::spki;
-use hpkp_core::text::Excerpt;
-use hpkp_core::ua::host::Host;
 use openssl::ec::{EcGroup, EcKey};
 use openssl::error::ErrorStack;
 use openssl::nid::Nid;
@@ -20,11 +17,13 @@ use openssl::x509::{X509, X509Req};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::arguments::{DEFAULT_DIRECTORY, RenewCheckArguments};
+use crate::arguments::RenewCheckArguments;
+use crate::chains::{self, Chains, OfServer};
+use crate::der;
 use crate::exit::Exit;
-use crate::presented::{self, Address};
-use crate::published::{Chains, Judge, Judgement, OpenSsl};
-use crate::{encoded, input, output, private_key, usage};
+use crate::failure::Failure;
+use crate::published::{Judge, Judgement, OpenSsl};
+use crate::{input, output, private_key, usage};
 
 /// What is printed as JSON.
 #[derive(Debug, Serialize)]
@@ -35,42 +34,41 @@ struct Answer {
     #[serde(skip_serializing_if = "Option::is_none")]
     pin: Option<String>,
     hosts: BTreeMap<String, Box<RawValue>>,
+    /// What the server did not tell.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unknown: Vec<String>,
 }
 
 /// Runs the command.
 pub(crate) fn run(arguments: &RenewCheckArguments) -> Exit {
-    match answer(arguments) {
-        Ok(exit) => exit,
-        Err((Exit::Usage, text)) => usage::wrong(&text),
-        Err((exit, text)) => {
-            output::complain(&text);
-            exit
-        }
-    }
+    answer(arguments).unwrap_or_else(usage::end)
 }
 
-fn answer(arguments: &RenewCheckArguments) -> Result<Exit, (Exit, String)> {
-    let present = match (&arguments.cert, &arguments.server) {
-        (Some(file), _) => vec![(file.clone(), in_file(file)?)],
-        (None, Some(server)) => presented(server, arguments.hosts.first())?,
-        (None, None) => return Err((Exit::Usage, "give --cert or --server".to_owned())),
+fn answer(arguments: &RenewCheckArguments) -> Result<Exit, Failure> {
+    let (present, unknown) = match (&arguments.cert, &arguments.server) {
+        (Some(file), _) => (vec![(file.clone(), chains::of_file(file)?)], Vec::new()),
+        (None, Some(server)) => {
+            let OfServer { chains, unknown } = chains::of_server(server, arguments.hosts.first())?;
+            (chains, unknown)
+        }
+        (None, None) => return Err(Failure::usage("give --cert or --server")),
     };
     let key = arguments.key.as_deref().map(public_key).transpose()?;
     let renewal = Renewal::new(&present, key.as_deref())?;
-    let directories = match &arguments.records.directory[..] {
-        [] => vec![DEFAULT_DIRECTORY.to_owned()],
-        named => named.to_vec(),
-    };
-    let judge = Judge::open(&directories, arguments.trusted_certificate.as_deref(), None)?;
+    let judge = Judge::open(
+        &arguments.records.directories(),
+        arguments.trusted_certificate.as_deref(),
+        None,
+    )?;
     let names = match &arguments.hosts[..] {
         [] => present[0].1[0].accepted_names(),
         named => named,
     };
     let hosts = judge.hosts(names.iter());
     if hosts.is_empty() {
-        return Err((Exit::Usage, "no host: give the names of the server as HOST".to_owned()));
+        return Err(Failure::usage("no host: give the names of the server as HOST"));
     }
-    let mut verdict = Verdict::default();
+    let mut verdict = Verdict::new(unknown);
     for host in &hosts {
         verdict.add(judge.ask(host, &renewal.chains, Some(&renewal))?);
     }
@@ -86,15 +84,14 @@ pub(crate) struct Renewal {
 }
 
 impl Renewal {
-    pub(crate) fn new(present: &Chains, key: Option<&[u8]>) -> Result<Self, (Exit, String)> {
+    pub(crate) fn new(present: &Chains, key: Option<&[u8]>) -> Result<Self, Failure> {
         let mut chains = Vec::new();
         for (source, chain) in present {
             let cannot = || {
                 let source = output::path(Path::new(source));
-                (
-                    Exit::Undetermined,
-                    format!("{source}: cannot put another key into the certificate"),
-                )
+                Failure::undetermined(format!(
+                    "{source}: cannot put another key into the certificate"
+                ))
             };
             let spki = key.map_or_else(new_key, |key| Ok(key.to_vec())).map_err(|_| cannot())?;
             let renewed = with_key(chain[0].der(), &spki).ok_or_else(cannot)?;
@@ -123,12 +120,20 @@ impl VerifySignature for Renewal {
 #[derive(Default)]
 struct Verdict {
     exit: Exit,
+    /// What the server did not tell.
+    unknown: Vec<String>,
     refusing: Vec<String>,
     lines: Vec<String>,
     json: BTreeMap<String, Box<RawValue>>,
 }
 
 impl Verdict {
+    /// The answer if nothing refuses, where some of what is presented is not known.
+    fn new(unknown: Vec<String>) -> Self {
+        let exit = if unknown.is_empty() { Exit::Fine } else { Exit::Undetermined };
+        Self { exit, unknown, ..Self::default() }
+    }
+
     fn add(&mut self, judgement: Judgement) {
         self.exit = self.exit.and(judgement.exit);
         if judgement.exit != Exit::Fine {
@@ -154,10 +159,10 @@ impl Verdict {
                 };
                 ("no", format!("a renewal with {key} locks out clients of {hosts}; {hint}"))
             }
-            _ => (
-                "unknown",
-                format!("cannot tell whether clients of {hosts} accept a renewal with {key}"),
-            ),
+            _ => {
+                let of = if hosts.is_empty() { String::new() } else { format!(" of {hosts}") };
+                ("unknown", format!("cannot tell whether clients{of} accept a renewal with {key}"))
+            }
         }
     }
 
@@ -169,6 +174,7 @@ impl Verdict {
                 answer,
                 pin,
                 hosts: self.json,
+                unknown: self.unknown,
             });
         }
         let style = match self.exit {
@@ -176,50 +182,20 @@ impl Verdict {
             Exit::No => output::BAD,
             _ => output::NOTE,
         };
+        self.unknown.iter().for_each(|text| output::complain(text));
         output::line(&format!("{} {first}", output::accent(style, &format!("{answer}:"))))?;
         self.lines.iter().try_for_each(|line| output::line(line))
     }
 }
 
-/// The chain in a file.
-pub(crate) fn in_file(file: &str) -> Result<Vec<Arc<Certificate>>, (Exit, String)> {
-    let shown = output::path(Path::new(file));
-    let bytes = input::named(file.as_ref(), spki::MAX_FILE)
-        .map_err(|error| (error.exit().and(Exit::Undetermined), format!("{shown}: {error}")))?;
-    let read = encoded::certificates(&bytes).map(|one| one.map(Arc::new));
-    let chain =
-        read.collect::<Result<Vec<_>, _>>().map_err(|why| (Exit::No, format!("{shown}: {why}")))?;
-    match chain.is_empty() {
-        true => Err((Exit::No, format!("{shown}: contains no certificate"))),
-        false => Ok(chain),
-    }
-}
-
-/// The chains that a server presents for a host, or for its own name.
-pub(crate) fn presented(server: &str, host: Option<&String>) -> Result<Chains, (Exit, String)> {
-    const TIMEOUT: Duration = Duration::from_secs(10);
-    let address = Address::parse(server)
-        .ok_or_else(|| (Exit::Usage, "--server takes HOST or HOST:PORT".to_owned()))?;
-    let named = host.and_then(|host| Host::parse(host).ok());
-    let answer = presented::ask(&address, &named.unwrap_or(address.host.clone()), TIMEOUT)
-        .map_err(|error| (Exit::Undetermined, format!("{}: {error}", Excerpt::new(server))))?;
-    let chains = answer.chains.into_iter().map(|chain| {
-        let chain = chain.certificates.iter().map(|der| Certificate::from_der(der).map(Arc::new));
-        let chain = chain.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string());
-        chain.map(|chain| (server.to_owned(), chain))
-    });
-    let chains = chains.collect::<Result<Vec<_>, _>>();
-    chains.map_err(|error| (Exit::Undetermined, format!("{}: {error}", Excerpt::new(server))))
-}
-
 /// The `SubjectPublicKeyInfo` of the first key in a file, in DER.
-pub(crate) fn public_key(file: &OsStr) -> Result<Vec<u8>, (Exit, String)> {
+pub(crate) fn public_key(file: &OsStr) -> Result<Vec<u8>, Failure> {
     let shown = output::path(Path::new(file));
     let bytes = input::secret(Path::new(file), spki::MAX_FILE)
-        .map_err(|error| (Exit::Undetermined, format!("{shown}: {error}")))?;
+        .map_err(|error| Failure::undetermined(format!("{shown}: {error}")))?;
     let private = || {
         let keys = hpkp_core::pem::blocks(&bytes).flatten();
-        let mut keys = keys.filter(|block| block.label.ends_with(b"PRIVATE KEY"));
+        let mut keys = keys.filter(|block| block.is_private_key());
         let der = private_key::decode(&keys.next()?)?;
         PKey::private_key_from_der(&der).ok()?.public_key_to_der().ok()
     };
@@ -228,10 +204,9 @@ pub(crate) fn public_key(file: &OsStr) -> Result<Vec<u8>, (Exit, String)> {
     let certificate = || X509::from_pem(&bytes).ok()?.public_key().ok()?.public_key_to_der().ok();
     let spki = private().or_else(public).or_else(request).or_else(certificate);
     spki.ok_or_else(|| {
-        (
-            Exit::Undetermined,
-            format!("{shown}: no key in PEM that can be read; an encrypted key cannot"),
-        )
+        Failure::undetermined(format!(
+            "{shown}: no key in PEM that can be read; an encrypted key cannot"
+        ))
     })
 }
 
@@ -244,34 +219,17 @@ fn new_key() -> Result<Vec<u8>, ErrorStack> {
 /// The certificate with another key: `SubjectPublicKeyInfo` exchanged in its DER (RFC 5280 section 4.1).
 fn with_key(certificate: &[u8], spki: &[u8]) -> Option<Vec<u8>> {
     const VERSION: u8 = 0xa0;
-    let (_, content, _) = private_key::element(certificate)?;
-    let (_, tbs, rest) = private_key::element(content)?;
+    let (_, content, _) = der::element(certificate)?;
+    let (_, tbs, rest) = der::element(content)?;
     let mut behind = tbs;
     // The serial number, the algorithm, the issuer, the validity and the subject; before them the
     // version, unless it is 1.
     let count = if tbs.first() == Some(&VERSION) { 6 } else { 5 };
     for _ in 0..count {
-        behind = private_key::element(behind)?.2;
+        behind = der::element(behind)?.2;
     }
     let before = tbs.len() - behind.len();
-    let after = private_key::element(behind)?.2;
-    let tbs = sequence(&[&tbs[..before], spki, after].concat());
-    Some(sequence(&[&tbs, rest].concat()))
-}
-
-/// A SEQUENCE in DER.
-fn sequence(content: &[u8]) -> Vec<u8> {
-    let length = content.len().to_be_bytes();
-    let significant: Vec<u8> = length.iter().copied().skip_while(|byte| *byte == 0).collect();
-    let mut der = vec![0x30];
-    match significant.as_slice() {
-        [] => der.push(0),
-        [one] if *one < 0x80 => der.push(*one),
-        more => {
-            der.push(0x80 | u8::try_from(more.len()).unwrap_or(4));
-            der.extend_from_slice(more);
-        }
-    }
-    der.extend_from_slice(content);
-    der
+    let after = der::element(behind)?.2;
+    let tbs = der::sequence(&[&tbs[..before], spki, after]);
+    Some(der::sequence(&[&tbs, rest]))
 }

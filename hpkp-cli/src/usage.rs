@@ -4,6 +4,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 use crate::arguments::Arguments;
 use crate::exit::Exit;
+use crate::failure::Failure;
 use crate::output;
 
 /// The arguments of the process.
@@ -36,6 +37,17 @@ pub(crate) fn wrong(text: &str) -> Exit {
     }
     output::complain(&format!("for help: {} --help", command()));
     Exit::Usage
+}
+
+/// Says why there is no answer.
+pub(crate) fn end(Failure { exit, text }: Failure) -> Exit {
+    match exit {
+        Exit::Usage => wrong(&text),
+        exit => {
+            text.lines().for_each(output::complain);
+            exit
+        }
+    }
 }
 
 /// The command that was called, without its arguments.

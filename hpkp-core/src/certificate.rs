@@ -33,6 +33,7 @@ pub struct Certificate {
     spki: std::ops::Range<usize>,
     subject_text: String,
     issuer_text: String,
+    not_before: i64,
     not_after: i64,
     not_after_text: String,
     dns_names: Box<[String]>,
@@ -115,6 +116,7 @@ impl Certificate {
             spki: range_in(der, tbs.subject_pki.raw),
             subject_text: label(&tbs.subject, san.as_deref()),
             issuer_text: Excerpt::new(&tbs.issuer.to_string()).to_string(),
+            not_before: tbs.validity.not_before.timestamp(),
             not_after: tbs.validity.not_after.timestamp(),
             not_after_text: date::format(tbs.validity.not_after.timestamp()),
             dns_names: dns_names.into(),
@@ -174,6 +176,12 @@ impl Certificate {
     #[must_use]
     pub fn issuer(&self) -> &str {
         &self.issuer_text
+    }
+
+    /// Since when it is valid, in seconds since 1970 UTC.
+    #[must_use]
+    pub fn not_before(&self) -> i64 {
+        self.not_before
     }
 
     /// When it expires, in seconds since 1970 UTC.

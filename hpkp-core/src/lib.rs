@@ -1,6 +1,6 @@
 //! What public key pinning (RFC 7469) is, without any server.
 //!
-//! The way of the data:
+//! Data flow:
 //!
 //! 1. texts become [`pin::Pin`]s, [`max_age::MaxAge`]s, [`report_uri::ReportUri`]s, and these a
 //!    [`policy::PolicySpec`], which becomes a [`policy::Policy`] once its files have been read;

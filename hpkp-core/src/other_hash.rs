@@ -21,9 +21,9 @@ pub(crate) enum HashOf {
     Certificate,
     /// The PEM text of a certificate.
     CertificateText,
-    /// A certification request.
+    /// A certificate signing request.
     Request,
-    /// The PEM text of a certification request.
+    /// The PEM text of a certificate signing request.
     RequestText,
     /// The PEM text of a public key: the step that makes DER of it was left out.
     PublicKeyText,
@@ -43,8 +43,8 @@ impl HashOf {
         match self {
             Self::Certificate => "the whole certificate",
             Self::CertificateText => "the PEM text of the certificate",
-            Self::Request => "the whole certification request",
-            Self::RequestText => "the PEM text of the certification request",
+            Self::Request => "the whole certificate signing request",
+            Self::RequestText => "the PEM text of the certificate signing request",
             Self::PublicKeyText => "the PEM text of the public key (convert it to DER first)",
             Self::BareKey => {
                 "the public key without its algorithm (PKCS #1, or SecKeyCopyExternalRepresentation on \

@@ -53,6 +53,18 @@ impl<'a> Block<'a> {
         self.body
     }
 
+    /// Whether it is a certificate, in OpenSSL's own form too.
+    #[must_use]
+    pub fn is_certificate(&self) -> bool {
+        matches!(self.label, b"CERTIFICATE" | b"X509 CERTIFICATE" | b"TRUSTED CERTIFICATE")
+    }
+
+    /// Whether it is a private key, of whatever form.
+    #[must_use]
+    pub fn is_private_key(&self) -> bool {
+        self.label.ends_with(b"PRIVATE KEY")
+    }
+
     /// The block with its lines.
     #[must_use]
     pub fn text(&self) -> &'a [u8] {

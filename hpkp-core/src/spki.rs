@@ -1,4 +1,4 @@
-//! `SubjectPublicKeyInfo`s from files: certificates, certification requests (PKCS #10) and public
+//! `SubjectPublicKeyInfo`s from files: certificates, certificate signing requests (PKCS #10) and public
 //! keys, PEM or DER.
 //!
 //! A pin is the hash of the octets as they stand in the file; nothing is encoded anew
@@ -25,7 +25,7 @@ pub const MAX_FILE: usize = 1 << 20;
 pub enum Kind {
     /// An X.509 certificate.
     Certificate,
-    /// A certification request (PKCS #10, RFC 2986).
+    /// A certificate signing request (PKCS #10, RFC 2986).
     Request,
     /// A bare `SubjectPublicKeyInfo`.
     PublicKey,
@@ -35,7 +35,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Certificate => "certificate",
-            Self::Request => "certification request",
+            Self::Request => "certificate signing request",
             Self::PublicKey => "public key",
         })
     }
@@ -84,7 +84,7 @@ fn is_one_object(file: &[u8]) -> bool {
 
 fn read_pem(file: &[u8]) -> Result<Vec<Key>, SpkiError> {
     let blocks: Vec<_> = pem::blocks(file).collect();
-    if blocks.iter().flatten().any(|block| block.label.ends_with(b"PRIVATE KEY")) {
+    if blocks.iter().flatten().any(pem::Block::is_private_key) {
         return Err(SpkiError::PrivateKey);
     }
     let mut keys = Vec::new();
@@ -323,7 +323,8 @@ impl From<PemError> for SpkiError {
 
 impl fmt::Display for SpkiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const WANTED: &str = "expected a certificate, a certification request or a public key";
+        const WANTED: &str =
+            "expected a certificate, a certificate signing request or a public key";
         match self {
             Self::TooLarge => write!(f, "larger than {MAX_FILE} bytes; {WANTED}"),
             Self::Empty => write!(f, "empty; {WANTED}"),

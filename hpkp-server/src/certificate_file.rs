@@ -38,7 +38,7 @@ pub fn certificates_of(text: &[u8]) -> Result<Vec<Vec<u8>>, &'static str> {
     let mut certificates = Vec::new();
     for block in pem::blocks(text) {
         let block = block.map_err(|_| "truncated")?;
-        if matches!(block.label, b"CERTIFICATE" | b"X509 CERTIFICATE" | b"TRUSTED CERTIFICATE") {
+        if block.is_certificate() {
             let der = block.decode().map_err(|_| "invalid base64")?;
             certificates.push(der);
         }

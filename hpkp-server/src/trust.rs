@@ -87,9 +87,8 @@ impl SystemStore {
                 read.skip(named, &text);
             }
         }
-        if read.anchors.is_empty() && read.skipped.is_empty() {
-            let absent = std::mem::take(&mut read.absent);
-            absent.iter().for_each(|line| read.note(line.clone()));
+        if read.anchors.is_empty() {
+            return (Anchors::default(), read.nothing(self.is_named));
         }
         let skipped = read
             .skipped(None, || "part of the system's trusted certificates cannot be used".into());
@@ -140,6 +139,35 @@ impl Read {
         }
     }
 
+    /// The finding where the system has no trusted certificates: clients have theirs all the same.
+    fn nothing(mut self, is_named: bool) -> Option<Skipped> {
+        std::mem::take(&mut self.absent).into_iter().for_each(|line| self.note(line));
+        if self.skipped.is_empty() {
+            return None;
+        }
+        let text = Text::new(
+            "the system has no trusted certificates that can be used; certificate paths above the chain that the \
+             server sends are not compared with pins",
+        );
+        let text = match is_named {
+            true => text.fix("correct the path in SSL_CERT_FILE, or unset the variable"),
+            false => text,
+        };
+        let text = text
+            .fix("install the trusted certificates of the system; on Debian: apt install ca-certificates")
+            .details(self.details());
+        Some(Skipped { text, at: None })
+    }
+
+    /// What is left out, a line each.
+    fn details(&self) -> Vec<String> {
+        let mut details = self.skipped.clone();
+        if self.more > 0 {
+            details.push(format!("left out: {} more", self.more));
+        }
+        details
+    }
+
     /// How much has been noted.
     fn notes(&self) -> usize {
         self.skipped.len() + self.more
@@ -150,16 +178,12 @@ impl Read {
         if self.skipped.is_empty() {
             return None;
         }
-        let mut details = self.skipped.clone();
-        if self.more > 0 {
-            details.push(format!("left out: {} more", self.more));
-        }
         let text = Text::new(format!(
             "{}; certificate paths that clients build through it are not compared with pins",
             text()
         ))
-        .fix("remove it, or replace it by a valid certificate")
-        .details(details);
+        .fix("replace what is left out by valid certificates, or remove it")
+        .details(self.details());
         Some(Skipped { text, at: at.cloned() })
     }
 }
@@ -208,8 +232,7 @@ impl Read {
         let (mut count, mut used, mut first) = (0, 0, None);
         for block in pem::blocks(&octets) {
             let block = block.map_err(|_| unreadable("truncated"))?;
-            if !matches!(block.label, b"CERTIFICATE" | b"X509 CERTIFICATE" | b"TRUSTED CERTIFICATE")
-            {
+            if !block.is_certificate() {
                 continue;
             }
             count += 1;
@@ -325,5 +348,30 @@ mod tests {
         let details = read(None, false, "store").1;
         assert_eq!(details.len(), MAX_NAMED + 1);
         assert!(details.last().unwrap().ends_with("80 more"), "{details:?}");
+    }
+
+    #[test]
+    fn a_system_without_trusted_certificates_is_to_install_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::create_dir(path("store")).unwrap();
+        let fixes = |file: &str, is_named, directory: &str| {
+            let store = SystemStore {
+                file: Some(path(file)),
+                is_named,
+                directories: vec![path(directory)],
+            };
+            let text = store.read().1.unwrap().text;
+            assert!(text.what.contains("no trusted certificates"), "{text:?}");
+            assert!(!text.details.is_empty());
+            text.fix.len()
+        };
+        // As Debian is without the package ca-certificates: the directory is empty.
+        assert_eq!(fixes("none.pem", false, "store"), 1);
+        assert_eq!(fixes("none.pem", false, "nowhere"), 1);
+        // The variable is wrong, or its file is.
+        assert_eq!(fixes("none.pem", true, "store"), 2);
+        fs::write(path("odd.pem"), odd()).unwrap();
+        assert_eq!(fixes("odd.pem", true, "store"), 2);
     }
 }

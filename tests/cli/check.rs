@@ -608,6 +608,15 @@ fn sarif_has_a_rule_and_a_place_for_each_finding() {
     assert_eq!(said.code, Some(1));
     let log: Value = serde_json::from_str(&said.out).expect("JSON");
     assert_eq!(log["version"], "2.1.0");
+    crate::sarif::is_a_log(&log);
+    // Where nothing was found, and where the answer is not known.
+    for (text, code) in [("events {}\nhttp { }\n", 0), ("nonsense", 3)] {
+        pki.write("other.conf", text);
+        let arguments = ["check", "--config", "other.conf", "--format", "sarif"];
+        let said = run(directory.path(), &arguments);
+        assert_eq!(said.code, Some(code), "{said:?}");
+        crate::sarif::is_a_log(&serde_json::from_str(&said.out).expect("JSON"));
+    }
     let run = &log["runs"][0];
     let results = run["results"].as_array().expect("results");
     assert!(!results.is_empty());

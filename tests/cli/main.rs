@@ -24,6 +24,8 @@ mod pin;
 mod plan;
 mod published;
 mod records;
+mod sarif;
+mod starttls;
 mod status;
 mod usage;
 mod why;

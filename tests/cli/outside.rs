@@ -37,7 +37,7 @@ pub(crate) fn listen(address: IpAddr, port: u16) -> TcpListener {
 }
 
 /// The acceptor for a certificate with its chain.
-fn acceptor(pki: &Pki, name: &str) -> SslAcceptor {
+pub(crate) fn acceptor(pki: &Pki, name: &str) -> SslAcceptor {
     let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls()).expect("OpenSSL");
     acceptor.set_certificate_chain_file(pki.path(&format!("{name}.pem"))).expect("a chain");
     let key = pki.path(&format!("{name}.key"));

@@ -72,7 +72,7 @@ fn a_bundle_is_shown_key_by_key() {
     assert_eq!(pins(&out), pinned(&pki, &files));
     let lines: Vec<&str> = out.lines().collect();
     assert!(lines[0].contains("  certificate CN=www.example.com, issued by CN=middle, expires 2"));
-    assert!(lines[1].ends_with("  certification request"));
+    assert!(lines[1].ends_with("  certificate signing request"));
     assert!(lines[2].contains("CN=middle, issued by CN=ca"));
     assert!(lines[3].contains("CN=ca, self-issued"));
 
@@ -86,7 +86,7 @@ fn a_bundle_is_shown_key_by_key() {
     assert_eq!(keys[0]["found_in"], "certificate");
     assert_eq!(keys[0]["subject"], "CN=www.example.com");
     assert_eq!(keys[0]["issuer"], "CN=middle");
-    assert_eq!(keys[1]["found_in"], "certification request");
+    assert_eq!(keys[1]["found_in"], "certificate signing request");
     assert_eq!(keys[1]["subject"], Value::Null);
     // The date as openssl says it.
     let certificate = pki.path("leaf.pem");

@@ -308,6 +308,22 @@ fn a_host_without_records() {
 }
 
 #[test]
+fn clients_that_were_given_up_are_named() {
+    let site = Site::new();
+    site.serve(&[(("a", Some((site.pins(&["a", "b"]), 86_400, false))), 2 * DAY)]);
+    let published = ["published", "-d", "records"];
+    let add = ["add", HOST, "--origin", "app 4.2", "--writer", "apps", "--pin", &site.pins["a"]];
+    run(site.directory.path(), &[&published[..], &add].concat()).fine();
+    site.plan(&["backup", "--backup", "d.pem"]).failed(1, "do not expire");
+    let waive = ["waive", "--host", HOST, "--who", "me", "--why", "old kiosks", "--writer", "apps"];
+    run(site.directory.path(), &[&published[..], &waive].concat()).fine();
+    let json = site.plan(&["backup", "--backup", "d.pem", "--json"]).json();
+    let notes = json["notes"].as_array().expect("notes");
+    let is_named = |note: &Value| note.as_str().is_some_and(|note| note.contains(", waived)"));
+    assert!(notes.iter().any(is_named), "{json}");
+}
+
+#[test]
 fn max_age_is_raised_after_a_rotation() {
     let site = Site::new();
     let pins = site.pins(&["a", "b", "c"]);

@@ -395,3 +395,38 @@ fn wrong_usage_is_found_before_anything_is_read() {
     assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
     assert!(said.out.contains("no recorded pins that clients may still hold"), "{said:?}");
 }
+
+/// Whether the backup key can be restored is known by its last drill alone.
+#[test]
+fn the_last_drill_is_shown() {
+    let site = Site::new(&[(HOST, "leaf")]);
+    let at = site.records.0.path();
+    run(at, &["key", "new", "backup.key"]).fine();
+    let backup = run(at, &["pin", "--private-key", "backup.key"]).fine()[..51].to_owned();
+    site.app(HOST, &[&site.pin("leaf"), &backup]);
+    let text = site.status(&[]).fine();
+    assert!(text.contains(&format!("    backup: {backup} (no drill on record)\n")), "{text}");
+    assert!(site.json(&[]).get("last_drill").is_none());
+
+    run(at, &["key", "drill", "-d", "records", "backup.key"]).fine();
+    let report = site.json(&[]);
+    let drill = &report["last_drill"];
+    assert_eq!((&drill["pin"], &drill["from"]), (&json!(backup), &json!("file")), "{report}");
+    assert_eq!(drill["hosts"], json!([HOST]));
+    assert_eq!(host(&report, HOST)["backup_drills"][&backup], drill["at"]);
+    let text = site.status(&[]).fine();
+    let when = drill["at"].as_str().expect("a time");
+    for part in [
+        format!("last drill with a backup key: {when}, {backup}\n"),
+        format!("(last drill {when})\n"),
+    ] {
+        assert!(text.contains(&part), "{part}: {text}");
+    }
+    let metrics = site.status(&["--prometheus"]).fine();
+    assert!(metrics.contains("\nhpkp_last_drill_timestamp_seconds "), "{metrics}");
+
+    // A record of drills that cannot be read is no record without drills.
+    std::fs::write(at.join("records/hpkp-drills"), "nonsense\n").expect("a file");
+    let said = site.status(&[]);
+    said.failed(3, "cannot read the record of drills: records/hpkp-drills:1: ");
+}

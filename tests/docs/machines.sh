@@ -78,7 +78,7 @@ certify() {
         cat - /root/ca/intermediate.pem >"$3"
 }
 
-# certify_request CSR HOST FILE: the same for a certification request, as a CA does it.
+# certify_request CSR HOST FILE: the same for a certificate signing request, as a CA does it.
 certify_request() {
     serial=$((serial + 1))
     export NAMES=DNS:$2

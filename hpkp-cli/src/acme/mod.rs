@@ -7,14 +7,14 @@ mod clients;
 
 use hpkp_core::certificate::Certificate;
 use hpkp_core::date;
-use openssl::asn1::Asn1Time;
-use openssl::x509::X509;
 use serde::Serialize;
 
-use crate::arguments::{AcmeArguments, AcmeCommand, DEFAULT_DIRECTORY, DoctorArguments};
+use crate::arguments::{AcmeArguments, AcmeCommand, DoctorArguments};
+use crate::chains;
 use crate::exit::Exit;
+use crate::failure::Failure;
 use crate::published::Judge;
-use crate::renew_check::{Renewal, in_file, public_key};
+use crate::renew_check::{Renewal, public_key};
 use crate::{output, usage};
 use clients::{Managed, NextKey};
 
@@ -50,22 +50,15 @@ struct View {
 /// Runs the command.
 pub(crate) fn run(arguments: &AcmeArguments) -> Exit {
     let AcmeCommand::Doctor(arguments) = &arguments.command;
-    match doctor(arguments) {
-        Ok(exit) => exit,
-        Err((Exit::Usage, text)) => usage::wrong(&text),
-        Err((exit, text)) => {
-            output::complain(&text);
-            exit
-        }
-    }
+    doctor(arguments).unwrap_or_else(usage::end)
 }
 
-fn doctor(arguments: &DoctorArguments) -> Result<Exit, (Exit, String)> {
-    let directories = match &arguments.records.directory[..] {
-        [] => vec![DEFAULT_DIRECTORY.to_owned()],
-        named => named.to_vec(),
-    };
-    let judge = Judge::open(&directories, arguments.trusted_certificate.as_deref(), None)?;
+fn doctor(arguments: &DoctorArguments) -> Result<Exit, Failure> {
+    let judge = Judge::open(
+        &arguments.records.directories(),
+        arguments.trusted_certificate.as_deref(),
+        None,
+    )?;
     let places = match &arguments.acme[..] {
         [] => clients::usual(),
         named => named.to_vec(),
@@ -85,7 +78,7 @@ fn doctor(arguments: &DoctorArguments) -> Result<Exit, (Exit, String)> {
                     report.certificates.push(view);
                     exit = exit.and(answer);
                 }
-                Err((_, text)) => report.unread.push(text),
+                Err(failure) => report.unread.push(failure.text),
             }
         }
     }
@@ -96,9 +89,9 @@ fn doctor(arguments: &DoctorArguments) -> Result<Exit, (Exit, String)> {
 }
 
 /// What becomes of a certificate at its next renewal.
-fn view(managed: &Managed, judge: &Judge) -> Result<(View, Exit), (Exit, String)> {
+fn view(managed: &Managed, judge: &Judge) -> Result<(View, Exit), Failure> {
     let file = managed.certificate.to_string_lossy().into_owned();
-    let present = vec![(file.clone(), in_file(&file)?)];
+    let present = vec![(file.clone(), chains::of_file(&file)?)];
     let leaf = &present[0].1[0];
     let key = match &managed.next_key {
         NextKey::Kept(path) => Some(public_key(path.as_os_str())?),
@@ -143,11 +136,7 @@ fn view(managed: &Managed, judge: &Judge) -> Result<(View, Exit), (Exit, String)
 /// About when the client renews, in seconds since 1970 UTC.
 fn renews(managed: &Managed, leaf: &Certificate) -> i64 {
     const DAY: i64 = 86_400;
-    let begin = X509::from_der(leaf.der()).ok().and_then(|certificate| {
-        let diff = Asn1Time::from_unix(0).ok()?.diff(certificate.not_before()).ok()?;
-        Some(i64::from(diff.days) * DAY + i64::from(diff.secs))
-    });
-    let lifetime = leaf.not_after() - begin.unwrap_or(leaf.not_after());
+    let lifetime = leaf.not_after() - leaf.not_before();
     let before = managed.days.map_or(lifetime / 3, |days| days * DAY);
     managed.at.unwrap_or(leaf.not_after() - before)
 }

@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use hpkp_core::certificate::Certificate;
 use hpkp_core::check::TrustSetting;
+use hpkp_core::date;
 use hpkp_core::finding::Code;
 use hpkp_core::path::{Chain, PathCertificate, Paths, Trust};
 use hpkp_core::pin::Pin;
 use hpkp_core::ua::host::Host;
-use openssl::asn1::Asn1Time;
 use openssl::error::ErrorStack;
 use openssl::stack::Stack;
 use openssl::x509::store::{X509Store, X509StoreBuilder};
 use openssl::x509::verify::X509VerifyFlags;
 use openssl::x509::{X509, X509StoreContext};
 
-use crate::exit::Exit;
+use crate::failure::Failure;
 use crate::presented::Presented;
 use crate::published::{OpenSsl, trust};
 
@@ -32,14 +32,14 @@ impl Anchored {
     /// The system's roots and those in a file.
     ///
     /// # Errors
-    /// The file cannot be read: how to end, and what to say.
-    pub(super) fn read(file: Option<&str>) -> Result<Self, (Exit, String)> {
+    /// The file cannot be read.
+    pub(super) fn read(file: Option<&str>) -> Result<Self, Failure> {
         let setting = Arc::new(trust(file)?);
         let stores = || -> Result<_, ErrorStack> {
             Ok((store(&setting.trust, false)?, store(&setting.trust, true)?))
         };
         let (store, timeless) =
-            stores().map_err(|error| (Exit::Undetermined, error.to_string()))?;
+            stores().map_err(|error| Failure::undetermined(error.to_string()))?;
         Ok(Self { setting, store, timeless })
     }
 }
@@ -110,7 +110,7 @@ pub(super) fn judge(
     let chain = Chain::new(parsed).ok_or_else(|| unreadable("too many certificates".to_owned()))?;
     let paths = Paths::new(&chain, &anchored.setting.trust, &OpenSsl, now);
     let mut faults = Vec::new();
-    let validated = validate(presented, anchored, now, &mut faults)
+    let validated = validate(&chain, anchored, now, &mut faults)
         .map_err(|error| unreadable(format!("OpenSSL error: {error}")))?;
     faults.extend(name_fault(&chain, presented, host));
     Ok(Judged {
@@ -124,14 +124,13 @@ pub(super) fn judge(
 
 /// The pins of the chain that OpenSSL builds, and what is wrong with it.
 fn validate(
-    presented: &Presented,
+    chain: &Chain,
     anchored: &Anchored,
     now: i64,
     faults: &mut Vec<Fault>,
 ) -> Result<Vec<Pin>, ErrorStack> {
-    let certificates: Result<Vec<X509>, _> =
-        presented.certificates.iter().map(|der| X509::from_der(der)).collect();
-    let certificates = certificates?;
+    let certificates = chain.certificates().iter().map(|one| X509::from_der(one.der()));
+    let certificates = certificates.collect::<Result<Vec<X509>, _>>()?;
     let Some(leaf) = certificates.first() else {
         return Ok(Vec::new());
     };
@@ -146,27 +145,7 @@ fn validate(
             text: format!("{why}; clients that verify the chain refuse it"),
         }),
     }
-    let now = Asn1Time::from_unix(now)?;
-    for (place, certificate) in (1..).zip(&certificates) {
-        let what = if place == 1 {
-            "the certificate".to_owned()
-        } else {
-            format!("certificate {place} of the chain")
-        };
-        if certificate.not_after() < &*now {
-            let at = certificate.not_after();
-            faults.push(Fault {
-                code: Code::CertificateExpired,
-                text: format!("{what} expired at {}; clients refuse it", time(at)),
-            });
-        } else if certificate.not_before() > &*now {
-            let at = certificate.not_before();
-            faults.push(Fault {
-                code: Code::CertificateNotYetValid,
-                text: format!("{what} is not valid before {}; clients refuse it", time(at)),
-            });
-        }
-    }
+    faults.extend(time_faults(chain, now));
     if faults.is_empty() {
         // The anchor itself.
         faults.push(Fault {
@@ -177,13 +156,24 @@ fn validate(
     Ok(Vec::new())
 }
 
-fn time(at: &openssl::asn1::Asn1TimeRef) -> String {
-    let epoch = Asn1Time::from_unix(0);
-    let since = epoch.and_then(|epoch| epoch.diff(at));
-    since.map_or_else(
-        |_| at.to_string(),
-        |since| hpkp_core::date::format(i64::from(since.days) * 86_400 + i64::from(since.secs)),
-    )
+/// What is wrong with the dates of what is sent.
+fn time_faults(chain: &Chain, now: i64) -> impl Iterator<Item = Fault> {
+    (1..).zip(chain.certificates()).filter_map(move |(place, certificate)| {
+        let (code, what) = if certificate.not_after() < now {
+            let at = certificate.not_after_text();
+            (Code::CertificateExpired, format!("expired at {at}"))
+        } else if certificate.not_before() > now {
+            let at = date::format(certificate.not_before());
+            (Code::CertificateNotYetValid, format!("is not valid before {at}"))
+        } else {
+            return None;
+        };
+        let which = match place {
+            1 => "the certificate".to_owned(),
+            place => format!("certificate {place} of the chain"),
+        };
+        Some(Fault { code, text: format!("{which} {what}; clients refuse it") })
+    })
 }
 
 /// The pins of the chain, or why there is none.

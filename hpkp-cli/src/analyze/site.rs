@@ -1,6 +1,7 @@
 //! One server: what its addresses present and answer, judged.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
 
 use hpkp_core::certificate::Certificate;
 use hpkp_core::finding::{Class, Code};
@@ -20,9 +21,11 @@ use super::report::{
 use super::survey::{Answered, Asked, Failure};
 use super::target::{Protocol, Site, Target};
 use super::{policy, renewal, tlsa as dane};
+use crate::arguments::Starttls;
 use crate::ca::CaTable;
 use crate::output;
 use crate::parse::header::{Connection, Header};
+use crate::presented::Presented;
 
 /// What is used to judge.
 pub(super) struct Knowledge<'a> {
@@ -46,7 +49,7 @@ pub(super) struct Surveyed {
 /// A chain of one address.
 struct OfAddress {
     address: String,
-    judged: Judged,
+    judged: Rc<Judged>,
     /// By position in what was asked.
     place: usize,
     seen_with: Vec<String>,
@@ -74,7 +77,7 @@ pub(super) fn report(surveyed: &Surveyed, knowledge: &Knowledge<'_>) -> SiteRepo
     }
     reach(surveyed, &mut findings);
     let chains = chains(surveyed, knowledge, &mut findings);
-    let all: Vec<&Judged> = chains.iter().map(|one| &one.judged).collect();
+    let all: Vec<&Judged> = chains.iter().map(|one| &*one.judged).collect();
     let tlsa = match &surveyed.tlsa {
         None => None,
         Some(Err(failure)) => {
@@ -139,11 +142,15 @@ fn chains(
     findings: &mut Findings,
 ) -> Vec<OfAddress> {
     let mut all = Vec::new();
+    // Most addresses of a host present the same chain.
+    let mut known: HashMap<&Presented, Result<Rc<Judged>, Fault>> = HashMap::new();
     for (place, asked) in surveyed.asked.iter().enumerate() {
         for seen in &asked.chains {
-            let judged =
-                judge(&seen.presented, &surveyed.servername, knowledge.anchored, knowledge.now);
-            match judged {
+            let judged = known.entry(&seen.presented).or_insert_with(|| {
+                let Knowledge { anchored, now, .. } = *knowledge;
+                judge(&seen.presented, &surveyed.servername, anchored, now).map(Rc::new)
+            });
+            match judged.clone() {
                 Ok(judged) => all.push(OfAddress {
                     address: asked.address.to_string(),
                     judged,
@@ -163,7 +170,8 @@ fn chains(
 fn faults(surveyed: &Surveyed, chains: &[OfAddress], findings: &mut Findings) {
     // Mail servers encrypt without asking who it is, unless DANE or MTA-STS says otherwise.
     let protocol = surveyed.target.site.protocol;
-    let is_opportunistic = matches!(protocol, Protocol::Smtp | Protocol::XmppServer);
+    let is_opportunistic =
+        matches!(protocol, Protocol::Starttls(Starttls::Smtp | Starttls::XmppServer));
     for one in chains {
         let dane = surveyed.tlsa.iter().flatten().any(|asked| dane::vouches(asked, &one.judged));
         for Fault { code, text } in &one.judged.faults {
@@ -356,19 +364,20 @@ fn compared(
 ) {
     let Knowledge { anchored, now, .. } = *knowledge;
     let host = &surveyed.servername;
-    let of = |asked: &Asked| -> Vec<Chain> {
-        let address = asked.address.to_string();
-        let own = chains.iter().filter(|one| one.address == address);
-        own.map(|one| one.judged.chain.clone()).collect()
-    };
+    // The same chains, compared once; each is judged once, so the place of the judgement tells it.
+    let mut known: HashMap<Vec<*const Judged>, Vec<Found>> = HashMap::new();
     for asked in &surveyed.asked {
         let address = asked.address.to_string();
-        let chains = of(asked);
-        if chains.is_empty() {
+        let own: Vec<&OfAddress> = chains.iter().filter(|one| one.address == address).collect();
+        if own.is_empty() {
             continue;
         }
-        let found = policy::compare(kind, field, host, &chains, anchored, now);
-        for found in found {
+        let found = known.entry(own.iter().map(|one| Rc::as_ptr(&one.judged)).collect());
+        let found = found.or_insert_with(|| {
+            let chains: Vec<Chain> = own.iter().map(|one| one.judged.chain.clone()).collect();
+            policy::compare(kind, field, host, &chains, anchored, now)
+        });
+        for found in found.iter().cloned() {
             match (from.contains(&address), found.code) {
                 (true, _) => findings.add_at(&address, found),
                 (false, Code::NoPinInChain) => findings.add_at(
@@ -436,22 +445,22 @@ fn role(pin: Pin, chains: &[OfAddress], table: &CaTable) -> PinReport {
         if let Some((at, node)) =
             one.judged.path.iter().enumerate().find(|(_, node)| is_it(&node.certificate))
         {
-            let name = known.unwrap_or_else(|| label(&node.certificate));
+            let name = known.unwrap_or_else(|| node.certificate.subject().to_owned());
             return named(role_of(at, node), false, Some(name));
         }
     }
     let extra = chains.iter().flat_map(|one| &one.judged.superfluous).find(|one| is_it(one));
     if let Some(certificate) = extra {
-        return named("superfluous", false, Some(known.unwrap_or_else(|| label(certificate))));
+        return named(
+            "superfluous",
+            false,
+            Some(known.unwrap_or_else(|| certificate.subject().to_owned())),
+        );
     }
     match known {
         Some(name) => named("known-ca", true, Some(name)),
         None => named("backup", true, None),
     }
-}
-
-fn label(certificate: &Certificate) -> String {
-    crate::encoded::label(certificate.subject(), certificate.dns_names())
 }
 
 fn role_of(at: usize, node: &PathCertificate) -> &'static str {
@@ -466,7 +475,7 @@ fn chain(one: &OfAddress, pinned: &BTreeSet<Pin>, table: &CaTable) -> ChainRepor
     let report = |certificate: &Certificate| CertificateReport {
         pin: certificate.pin().map(|pin| format!("sha256/{pin}")),
         role: "superfluous",
-        subject: label(certificate),
+        subject: certificate.subject().to_owned(),
         issuer: certificate.issuer().to_owned(),
         dns_names: certificate.dns_names().to_vec(),
         not_after: certificate.not_after_text().to_owned(),

@@ -11,10 +11,10 @@ use openssl::ssl::{SslStream, SslVersion};
 
 use super::dns::Resolver;
 use super::http::{self, HttpError, Response};
-use super::starttls::{self, StarttlsError};
 use super::target::{Protocol, Site, Target};
 use crate::arguments::Connect;
 use crate::presented::{ConnectError, Hello, KeyKind, Presented};
+use crate::starttls::{self, StarttlsError};
 use crate::timed::Timed;
 
 /// The most addresses of one host that are asked.
@@ -215,7 +215,9 @@ impl Way {
         hello: Hello<'_>,
     ) -> Result<(Presented, Option<SslStream<Timed>>), Failure> {
         let mut stream = self.connect(address)?;
-        starttls::begin(&mut stream, site.protocol, site.host.as_str())?;
+        if let Protocol::Starttls(starttls) = site.protocol {
+            starttls::begin(&mut stream, starttls, site.host.as_str())?;
+        }
         Ok(hello.greet(stream)?)
     }
 

@@ -17,11 +17,7 @@ pub(super) enum Protocol {
     /// TLS, and nothing is said over it.
     Tls,
     /// TLS after the plain beginning of another protocol.
-    Smtp,
-    Imap,
-    Pop3,
-    Xmpp,
-    XmppServer,
+    Starttls(Starttls),
 }
 
 /// Ports on which TLS begins at once and something else than HTTP is spoken.
@@ -33,11 +29,7 @@ impl Protocol {
             Self::Http => "http",
             Self::Https => "https",
             Self::Tls => "tls",
-            Self::Smtp => "smtp",
-            Self::Imap => "imap",
-            Self::Pop3 => "pop3",
-            Self::Xmpp => "xmpp",
-            Self::XmppServer => "xmpp-server",
+            Self::Starttls(starttls) => starttls.name(),
         }
     }
 
@@ -45,23 +37,7 @@ impl Protocol {
         match self {
             Self::Http => 80,
             Self::Https | Self::Tls => 443,
-            Self::Smtp => 25,
-            Self::Imap => 143,
-            Self::Pop3 => 110,
-            Self::Xmpp => 5222,
-            Self::XmppServer => 5269,
-        }
-    }
-}
-
-impl From<Starttls> for Protocol {
-    fn from(starttls: Starttls) -> Self {
-        match starttls {
-            Starttls::Smtp => Self::Smtp,
-            Starttls::Imap => Self::Imap,
-            Starttls::Pop3 => Self::Pop3,
-            Starttls::Xmpp => Self::Xmpp,
-            Starttls::XmppServer => Self::XmppServer,
+            Self::Starttls(starttls) => starttls.port(),
         }
     }
 }
@@ -227,7 +203,8 @@ mod tests {
         {
             assert_eq!(shown(text), None, "{text}");
         }
-        let smtp = Target::parse("mx.example.com", Protocol::Smtp).map(|target| target.to_string());
+        let smtp = Target::parse("mx.example.com", Protocol::Starttls(Starttls::Smtp));
+        let smtp = smtp.map(|target| target.to_string());
         assert_eq!(smtp.as_deref(), Some("smtp://mx.example.com:25"));
     }
 

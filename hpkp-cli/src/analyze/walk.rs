@@ -9,11 +9,12 @@ use super::dns::Resolver;
 use super::findings::{Findings, Found};
 use super::report::{Hop, TargetReport};
 use super::site::{self, Knowledge, Surveyed};
-use super::survey::{Answered, Asked, Failure, Way, limited};
+use super::survey::{Answered, Failure, Way, limited};
 use super::target::{Protocol, Site, Target};
 use super::tlsa;
 use crate::arguments::AnalyzeArguments;
 use crate::exit::Exit;
+use crate::parallel;
 use crate::parse::header::Header;
 
 /// A response on the way.
@@ -163,37 +164,13 @@ fn survey(target: &Target, way: &Way, steps: &[Step], arguments: &AnalyzeArgumen
         return plain_site(surveyed, way, &addresses, on_the_way);
     }
     surveyed.tlsa = ask_tlsa(&target.site, way);
-    surveyed.asked = ask_all(target, way, &addresses);
+    surveyed.asked =
+        parallel::map(&addresses, addresses.len(), |address| way.ask(target, *address), |_| {});
     if let Some(first) = surveyed.asked.iter_mut().find(|asked| !asked.responses.is_empty()) {
         first.responses.splice(0..0, on_the_way);
     }
     surveyed.plain = plain_port(target, way, &addresses, arguments);
     surveyed
-}
-
-/// Each address at the same time: one that hangs does not keep the others.
-fn ask_all(target: &Target, way: &Way, addresses: &[SocketAddr]) -> Vec<Asked> {
-    if let [address] = addresses {
-        return vec![way.ask(target, *address)];
-    }
-    std::thread::scope(|scope| {
-        let asking: Vec<_> = addresses
-            .iter()
-            .map(|address| {
-                let spawned =
-                    std::thread::Builder::new().spawn_scoped(scope, || way.ask(target, *address));
-                (*address, spawned)
-            })
-            .collect();
-        asking
-            .into_iter()
-            .map(|(address, spawned)| match spawned.map(std::thread::ScopedJoinHandle::join) {
-                Ok(Ok(asked)) => asked,
-                // No thread, or one that ended before it had an answer.
-                _ => way.ask(target, address),
-            })
-            .collect()
-    })
 }
 
 fn ask_tlsa(site: &Site, way: &Way) -> Option<Result<tlsa::Asked, Failure>> {

@@ -35,7 +35,7 @@ pub(crate) struct DoctorArguments {
     #[arg(long = "acme", value_name = "DIR")]
     pub(crate) acme: Vec<PathBuf>,
 
-    /// Additional trust anchors.
+    /// File of trust anchors (PEM), in addition to those of the system.
     #[arg(long, value_name = "FILE")]
     pub(crate) trusted_certificate: Option<String>,
 

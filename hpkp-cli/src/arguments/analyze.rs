@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::seconds::seconds;
+use super::starttls::Starttls;
 
 /// Look at the pins, certificates and headers of a server from outside.
 ///
@@ -46,8 +47,8 @@ pub(crate) struct AnalyzeArguments {
     #[arg(long, conflicts_with = "starttls")]
     pub(crate) no_http: bool,
 
-    /// File of trusted root certificates, in addition to those of the system.
-    #[arg(long, value_name = "FILE")]
+    /// File of trust anchors (PEM), in addition to those of the system.
+    #[arg(long, value_name = "FILE", visible_alias = "trusted-certificate")]
     pub(crate) ca_file: Option<String>,
 
     /// DNS resolver to ask for addresses and TLSA records; the default port is 53.
@@ -83,21 +84,6 @@ pub(crate) struct AnalyzeArguments {
     /// Print one line of JSON.
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// A protocol that switches to TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Starttls {
-    /// Mail transfer and submission (RFC 3207).
-    Smtp,
-    /// Mailboxes (RFC 2595).
-    Imap,
-    /// Mailboxes (RFC 2595).
-    Pop3,
-    /// Chat clients (RFC 6120).
-    Xmpp,
-    /// Chat servers (RFC 6120).
-    XmppServer,
 }
 
 /// Where to connect to.

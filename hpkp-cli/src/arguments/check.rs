@@ -26,7 +26,7 @@ pub(crate) struct CheckArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<String>,
 
-    /// Kind of the configuration [default: told by its content].
+    /// Kind of the configuration [default: recognised by its content].
     #[arg(long, value_name = "KIND", requires = "config")]
     pub(crate) config_format: Option<ConfigFormat>,
 
@@ -43,29 +43,30 @@ pub(crate) struct CheckArguments {
     #[arg(long, value_name = "FILE", conflicts_with = "config", requires = "published")]
     pub(crate) haproxy: Option<String>,
 
-    /// The same for the main.cf of Postfix.
+    /// main.cf of Postfix, checked in the same way.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "haproxy"], requires = "published")]
     pub(crate) postfix: Option<String>,
 
-    /// The same for Dovecot.
+    /// Configuration of Dovecot, checked in the same way.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "haproxy", "postfix"], requires = "published")]
     pub(crate) dovecot: Option<String>,
 
-    /// The same for a Caddyfile.
+    /// Caddyfile, checked in the same way.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "haproxy", "postfix", "dovecot"], requires = "published")]
     pub(crate) caddy: Option<String>,
 
-    /// The same for stunnel.
+    /// Configuration of stunnel, checked in the same way.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "haproxy", "postfix", "dovecot", "caddy"], requires = "published")]
     pub(crate) stunnel: Option<String>,
 
-    /// Certificate with its chain. Replaces the configured certificates of each server that has a name
-    /// in it; without a configuration, it is checked against the published pins.
+    /// Certificate with its chain. It takes the place of the configured certificates of each server whose
+    /// name is in it. Without a configuration, it is compared with the published pins.
     #[arg(long, value_name = "FILE")]
     pub(crate) cert: Vec<String>,
 
-    /// Trust anchors in addition to the system's, instead of those that the configuration names.
-    #[arg(long, value_name = "FILE")]
+    /// File of trust anchors (PEM), in addition to those of the system, instead of the file that the
+    /// configuration names.
+    #[arg(long, value_name = "FILE", visible_alias = "trusted-certificate")]
     pub(crate) roots: Option<String>,
 
     /// Directory with records of published pins, instead of those that the configuration names.
@@ -76,7 +77,7 @@ pub(crate) struct CheckArguments {
     #[arg(long, value_name = "NAME")]
     pub(crate) writer: Option<WriterName>,
 
-    /// With warn, a lock-out passes, as in a server's test with HPKP_CHECK=warn.
+    /// What to do about a lock-out. With warn it passes, as in a server's test with HPKP_CHECK=warn.
     #[arg(long, value_name = "ANSWER")]
     pub(crate) check: Option<CheckAnswer>,
 

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::Records;
 use super::seconds::seconds;
+use super::starttls::{PortProtocol, port_protocol};
 
 /// Install a certificate and its key, if clients accept them.
 ///
@@ -60,7 +61,12 @@ pub(crate) struct InstallArguments {
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) served: Vec<String>,
 
-    /// Additional trust anchors.
+    /// Begin with the plain text of this protocol on this port, and switch to TLS. PROTOCOL is smtp, imap,
+    /// pop3, xmpp or xmpp-server; none for TLS at once [default: the protocols on their usual ports].
+    #[arg(long, value_name = "PORT=PROTOCOL", value_parser = port_protocol)]
+    pub(crate) starttls: Vec<PortProtocol>,
+
+    /// File of trust anchors (PEM), in addition to those of the system.
     #[arg(long, value_name = "FILE")]
     pub(crate) trusted_certificate: Option<String>,
 
@@ -88,10 +94,6 @@ pub(crate) struct InstallArguments {
 impl InstallArguments {
     /// The directories with records; none where they are not to be read.
     pub(crate) fn directories(&self) -> Vec<String> {
-        match &self.records.directory[..] {
-            _ if self.no_records => Vec::new(),
-            [] => vec![super::DEFAULT_DIRECTORY.to_owned()],
-            named => named.to_vec(),
-        }
+        if self.no_records { Vec::new() } else { self.records.directories() }
     }
 }

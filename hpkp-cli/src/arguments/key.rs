@@ -95,7 +95,7 @@ Examples:
   hpkp key drill --pin sha256/PIN backup.key         on a machine without records")]
 pub(crate) struct DrillArguments {
     /// Private key (PEM, DER or PKCS #12), scan of the QR code (PNG or JPEG), text with the lines of
-    /// the page, or - for standard input. Several for the parts of a key.
+    /// the page, or - for standard input. If a key is in several parts, give all of them.
     #[arg(required = true, value_name = "FILE|-")]
     pub(crate) sources: Vec<OsString>,
 

@@ -53,7 +53,7 @@ pub(crate) struct PlanArguments {
     #[arg(long, value_name = "TIME", required_if_eq("to", "max-age"), value_parser = max_age)]
     pub(crate) max_age: Option<MaxAge>,
 
-    /// Additional trust anchors, for --cert and --server.
+    /// File of trust anchors (PEM), in addition to those of the system, for --cert and --server.
     #[arg(long, value_name = "FILE")]
     pub(crate) trusted_certificate: Option<String>,
 

@@ -12,12 +12,12 @@ use crate::import;
 use crate::time;
 
 /// Where records are, unless a directory is named.
-pub(crate) const DEFAULT_DIRECTORY: &str = "/var/lib/hpkp";
+const DEFAULT_DIRECTORY: &str = "/var/lib/hpkp";
 
 /// Where the records are and how the result is printed: valid before and after the command.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Records {
-    /// Directory with records. If given several times, all are read and the first is written to
+    /// Directory with records. May be given several times: all are read, and new records go to the first
     /// [default: /var/lib/hpkp].
     #[arg(long, short, alias = "published", value_name = "DIR")]
     pub(crate) directory: Vec<String>,
@@ -25,6 +25,21 @@ pub(crate) struct Records {
     /// Print one line of JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl Records {
+    /// The directories that were named, or the usual one.
+    pub(crate) fn directories(&self) -> Vec<String> {
+        or_default(&self.directory)
+    }
+}
+
+/// The directories that were named, or the usual one.
+pub(crate) fn or_default(named: &[String]) -> Vec<String> {
+    match named {
+        [] => vec![DEFAULT_DIRECTORY.to_owned()],
+        named => named.to_vec(),
+    }
 }
 
 /// Record and list the pins that clients hold, from headers, apps, scripts and DNS.
@@ -132,7 +147,7 @@ pub(crate) struct WhyArguments {
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub(crate) chain: Vec<String>,
 
-    /// Additional trust anchors.
+    /// File of trust anchors (PEM), in addition to those of the system.
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub(crate) trusted_certificate: Option<String>,
 
@@ -240,7 +255,7 @@ pub(crate) enum Scope {
     /// Any key in the validated chain.
     #[default]
     Chain,
-    /// The key of the leaf.
+    /// The key of the certificate itself (the leaf).
     Leaf,
     /// The key of a CA in the validated chain.
     PathCa,
@@ -295,7 +310,7 @@ pub(crate) struct Choice(pub(crate) Option<import::format::Format>);
 
 /// Takes the formats that are read, and "auto".
 fn choice() -> impl TypedValueParser<Value = Choice> {
-    let auto = PossibleValue::new("auto").help("By what the text has");
+    let auto = PossibleValue::new("auto").help("Recognised by the content");
     let formats = import::format::Format::value_variants().iter();
     let formats = formats.filter_map(ValueEnum::to_possible_value);
     PossibleValuesParser::new(std::iter::once(auto).chain(formats))
@@ -315,8 +330,7 @@ pub(crate) struct ExportArguments {
     #[arg(long, value_enum)]
     pub(crate) format: export::Format,
 
-    /// Leave out for how long browsers hold the pins of a header, for which formats of apps have no
-    /// place.
+    /// Print pins of a header without their max-age, in a format that cannot express it.
     #[arg(long)]
     pub(crate) without_max_age: bool,
 
@@ -344,7 +358,7 @@ pub(crate) struct EndArguments {
     #[arg(value_name = "ID", required_unless_present_any = ["host", "writer"])]
     pub(crate) ids: Vec<IdPrefix>,
 
-    /// All records for this name without a max-age (HOST, *.DOMAIN, **.DOMAIN).
+    /// All records without a max-age for this name (HOST, *.DOMAIN, **.DOMAIN).
     #[arg(long, value_name = "NAME")]
     pub(crate) host: Vec<String>,
 
@@ -478,9 +492,6 @@ impl PublishedArguments {
         };
         let mut directory = self.records.directory.clone();
         directory.extend(below.directory.iter().cloned());
-        if directory.is_empty() {
-            directory.push(DEFAULT_DIRECTORY.to_owned());
-        }
-        Records { directory, json: self.records.json || below.json }
+        Records { directory: or_default(&directory), json: self.records.json || below.json }
     }
 }

@@ -9,8 +9,8 @@ use super::Records;
 /// Say whether clients would accept a renewed certificate, before the renewal.
 ///
 /// Meant as a hook that an ACME client runs before it makes a key: if the command fails, nothing has been
-/// made yet. The renewed certificate is taken to have another key, and the names, the issuer and the
-/// chain of the present one. The first line of the answer begins with yes, no or unknown.
+/// made yet. The command assumes that the renewed certificate has another key, and the names, the issuer
+/// and the chain of the present one. The first line of the answer begins with yes, no or unknown.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("present").required(true).args(["cert", "server"]))]
 #[command(after_help = "\
@@ -27,7 +27,7 @@ pub(crate) struct RenewCheckArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) cert: Option<String>,
 
-    /// Server that presents it, where the file cannot be read.
+    /// Server that presents it, for when the file cannot be read.
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) server: Option<String>,
 
@@ -36,7 +36,7 @@ pub(crate) struct RenewCheckArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<OsString>,
 
-    /// Additional trust anchors.
+    /// File of trust anchors (PEM), in addition to those of the system.
     #[arg(long, value_name = "FILE")]
     pub(crate) trusted_certificate: Option<String>,
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, ValueEnum};
 
-use super::published::DEFAULT_DIRECTORY;
+use super::published::or_default;
 use super::seconds::seconds;
+use super::starttls::{PortProtocol, port_protocol};
 
 /// Say whether all is well: the records, the presented keys, what expires next.
 ///
@@ -30,9 +31,14 @@ pub(crate) struct StatusArguments {
     #[arg(long, short, value_name = "DIR")]
     pub(crate) directory: Vec<String>,
 
-    /// Connect to this address instead of that of each host; if given several times, to each.
-    #[arg(long, value_name = "ADDRESS[:PORT]", conflicts_with = "offline")]
+    /// Connect to this address instead of those of the hosts. If given several times, to each of them.
+    #[arg(long, value_name = "ADDR[:PORT]", conflicts_with = "offline")]
     pub(crate) connect: Vec<String>,
+
+    /// Begin with the plain text of this protocol on this port, and switch to TLS. PROTOCOL is smtp, imap,
+    /// pop3, xmpp or xmpp-server; none for TLS at once [default: the protocols on their usual ports].
+    #[arg(long, value_name = "PORT=PROTOCOL", value_parser = port_protocol)]
+    pub(crate) starttls: Vec<PortProtocol>,
 
     /// Connect to nothing.
     #[arg(long)]
@@ -42,7 +48,7 @@ pub(crate) struct StatusArguments {
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) timeout: Duration,
 
-    /// Additional trust anchors.
+    /// File of trust anchors (PEM), in addition to those of the system.
     #[arg(long, value_name = "FILE")]
     pub(crate) trusted_certificate: Option<String>,
 
@@ -77,9 +83,6 @@ pub(crate) enum TimelineFormat {
 impl StatusArguments {
     /// The directories to read.
     pub(crate) fn directories(&self) -> Vec<String> {
-        match self.directory.is_empty() {
-            true => vec![DEFAULT_DIRECTORY.to_owned()],
-            false => self.directory.clone(),
-        }
+        or_default(&self.directory)
     }
 }

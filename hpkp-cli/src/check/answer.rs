@@ -195,7 +195,7 @@ fn leaves(context: &Context) -> Vec<CertificateView> {
         let leaf = chain.leaf();
         CertificateView {
             file: chain.file().map(|file| file.path.clone()),
-            subject: crate::encoded::label(leaf.subject(), leaf.dns_names()),
+            subject: leaf.subject().to_owned(),
             pin: leaf.pin().map(|pin| format!("sha256/{pin}")),
             not_after: date::format(leaf.not_after()),
         }

@@ -8,7 +8,7 @@ use glob::{MatchOptions, Pattern};
 use hpkp_core::finding::{Finding, Location};
 use hpkp_core::text::Excerpt;
 
-use super::problem::{invalid, unreadable};
+use super::problem::{Read, invalid, unreadable};
 use crate::input::{self, InputError};
 use crate::output;
 
@@ -98,6 +98,16 @@ impl Files {
             return Err(wrong("contains null bytes, so it is not a text".to_owned()));
         }
         Ok(bytes)
+    }
+
+    /// The files that an argument of `include` means: one, or those that a mask means.
+    pub(super) fn included(&self, path: String, at: &Location) -> Read<Vec<String>> {
+        if !is_mask(&path) {
+            return Ok(vec![path]);
+        }
+        let shown = Excerpt::new(&path);
+        self.matching(&path)
+            .map_err(|why| unreadable(at, format!("cannot include \"{shown}\": {why}")))
     }
 
     /// The files that a mask means, sorted; none where nothing is like it.

@@ -22,6 +22,7 @@ use hpkp_server::openssl::OpenSsl;
 
 use crate::arguments::{CheckArguments, ConfigFormat};
 use crate::exit::Exit;
+use crate::failure::Failure;
 use crate::input::{self, InputError};
 use crate::output;
 use crate::usage;
@@ -46,14 +47,11 @@ pub(crate) fn run(arguments: &CheckArguments) -> Exit {
             let written = format::print(&answer, arguments.report_format());
             output::ended(answer.exit(arguments.deny_warnings).and(exit), written)
         }
-        Err((exit, text)) => {
-            output::complain(&text);
-            exit
-        }
+        Err(failure) => usage::end(failure),
     }
 }
 
-fn answer(arguments: &CheckArguments) -> Result<(Answer, Exit), (Exit, String)> {
+fn answer(arguments: &CheckArguments) -> Result<(Answer, Exit), Failure> {
     let options = Options::new(arguments)?;
     let other = arguments.other();
     let named = other.map(|(_, file)| file).or(arguments.config.as_deref());
@@ -107,7 +105,7 @@ fn checked(
 }
 
 /// Reads a configuration.
-fn text(name: &str) -> Result<Text, (Exit, String)> {
+fn text(name: &str) -> Result<Text, Failure> {
     let read = match name {
         "-" => input::standard(files::MAX_FILE),
         _ => input::named(name.as_ref(), files::MAX_FILE),
@@ -118,18 +116,17 @@ fn text(name: &str) -> Result<Text, (Exit, String)> {
             InputError::Io(error) if error.kind() == std::io::ErrorKind::NotFound => Exit::Usage,
             error => error.exit(),
         };
-        (exit, format!("{shown}: {error}"))
+        Failure { exit, text: format!("{shown}: {error}") }
     })?;
     if bytes.contains(&0) {
-        return Err((
-            Exit::No,
-            format!("{shown}: contains null bytes, so it is not a configuration"),
-        ));
+        return Err(Failure::no(format!(
+            "{shown}: contains null bytes, so it is not a configuration"
+        )));
     }
     if bytes.trim_ascii().is_empty() {
         let why =
             "empty, so nothing was compared; nginx -T prints nothing if nginx's own test fails";
-        return Err((Exit::Undetermined, format!("{shown}: {why}")));
+        return Err(Failure::undetermined(format!("{shown}: {why}")));
     }
     Ok(Text { name: name.to_owned(), bytes })
 }

@@ -7,7 +7,7 @@ use hpkp_server::setting::{GlobalSettings, RecordsSetting, ServerSettings};
 use super::files::{directory_of, full_path};
 use super::presented::{AllGiven, Given};
 use crate::arguments::CheckArguments;
-use crate::exit::Exit;
+use crate::failure::Failure;
 
 /// What the command line says.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) struct Options {
 }
 
 impl Options {
-    pub(super) fn new(arguments: &CheckArguments) -> Result<Self, (Exit, String)> {
+    pub(super) fn new(arguments: &CheckArguments) -> Result<Self, Failure> {
         let given: Result<Vec<Given>, _> =
             arguments.cert.iter().map(|file| Given::read(file)).collect();
         let absolute = |path: &String| {

@@ -7,16 +7,13 @@ use hpkp_core::certificate::Certificate;
 use hpkp_core::check::Certificates;
 use hpkp_core::finding::{Code, Text};
 use hpkp_core::path::{CertificateFile, Chain};
-use hpkp_core::spki;
 use hpkp_core::text::Excerpt;
 use hpkp_server::certificate_file::{certificates_in, certificates_of};
 use hpkp_server::file::directory_of_keys;
 use hpkp_server::loader::{Loader, NamedChain};
 
-use crate::encoded;
-use crate::exit::Exit;
-use crate::input;
-use crate::output;
+use crate::chains;
+use crate::failure::Failure;
 
 /// A certificate with its chain, from `--cert`.
 #[derive(Debug)]
@@ -24,25 +21,16 @@ pub(super) struct Given {
     pub(super) file: String,
     /// In DER, the leaf first.
     chain: Vec<Vec<u8>>,
-    leaf: Certificate,
+    leaf: Arc<Certificate>,
     is_used: Cell<bool>,
 }
 
 impl Given {
     /// Reads a file.
-    pub(super) fn read(file: &str) -> Result<Self, (Exit, String)> {
-        let shown = output::printable(file);
-        let octets = input::named(file.as_ref(), spki::MAX_FILE)
-            .map_err(|error| (error.exit(), format!("{shown}: {error}")))?;
-        let read = encoded::certificates(&octets).zip(1..).map(|(one, place)| {
-            one.map_err(|error| (Exit::No, format!("{shown}: certificate {place}: {error}")))
-        });
-        let certificates = read.collect::<Result<Vec<Certificate>, _>>()?;
+    pub(super) fn read(file: &str) -> Result<Self, Failure> {
+        let certificates = chains::of_file(file)?;
         let chain = certificates.iter().map(|one| one.der().to_vec()).collect();
-        let Some(leaf) = certificates.into_iter().next() else {
-            let hint = if encoded::has_private_key(&octets) { ", but a private key" } else { "" };
-            return Err((Exit::No, format!("{shown}: contains no certificate{hint}")));
-        };
+        let leaf = Arc::clone(&certificates[0]);
         Ok(Self { file: file.to_owned(), chain, leaf, is_used: Cell::new(false) })
     }
 

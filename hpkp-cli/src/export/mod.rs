@@ -35,7 +35,7 @@ pub enum Format {
     Httpd,
     /// iOS: NSPinnedDomains of an Info.plist
     Ios,
-    /// Lines of JSON that hold everything
+    /// Lines of JSON, complete: "hpkp published import" reads them
     Json,
     /// add_header of nginx
     Nginx,

@@ -16,16 +16,16 @@ use hpkp_core::ua::host::HostName;
 use roxmltree::Node;
 
 use super::{
-    Certificates, ImportError, Imported, MAX_SETS, Matching, PinSet, Problem, Scope, day, distinct,
-    excepted, host, note_address, shown, text, xml,
+    Certificates, ImportError, Imported, MAX_SETS, PinSet, Problem, day, distinct, host,
+    note_address, shown, text, xml,
 };
 
 /// Reads a Network Security Configuration.
 ///
 /// # Errors
 /// See [`Problem`].
-pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
-    let document = xml::document(text(octets)?)?;
+pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
+    let document = xml::document(text(bytes)?)?;
     let root = document.root_element();
     if root.tag_name().name() != "network-security-config" {
         let found = root.tag_name().name();
@@ -189,20 +189,13 @@ impl Reader<'_> {
             let Some(Pins { pins, expires_at }) = pins.filter(|pins| !pins.pins.is_empty()) else {
                 continue;
             };
-            let except = if include_subdomains { excepted(&host, &names) } else { Vec::new() };
-            let set = PinSet {
-                host,
-                matching: Matching::Exact,
-                include_subdomains,
-                except,
-                scope: Scope::Chain,
-                port: None,
-                pins,
-                expires_at,
-                origin: format!("Android Network Security Configuration, line {line}"),
-                client: Client::Android,
-                group: 0,
-            };
+            let set = PinSet::of_host(
+                (host, include_subdomains),
+                &names,
+                (pins, expires_at),
+                format!("Android Network Security Configuration, line {line}"),
+                (Client::Android, 0),
+            );
             self.imported.push(line, set)?;
         }
         if self.imported.sets.is_empty() {

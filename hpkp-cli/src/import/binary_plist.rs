@@ -15,35 +15,35 @@ const MAX_OBJECTS: usize = 200_000;
 const MAX_DEPTH: usize = 64;
 
 /// The list in XML; none where it cannot be read, or is larger than a text may be.
-pub(super) fn xml(octets: &[u8]) -> Option<String> {
+pub(super) fn xml(bytes: &[u8]) -> Option<String> {
     /// What stands at the end: sizes, the number of objects, the first of them, and where the table is.
     const TRAILER: usize = 32;
-    let trailer = octets.get(octets.len().checked_sub(TRAILER)?..)?;
+    let trailer = bytes.get(bytes.len().checked_sub(TRAILER)?..)?;
     let (offset_size, reference_size) = (usize::from(trailer[6]), usize::from(trailer[7]));
     let count = number(&trailer[8..16])?;
-    let table = octets.get(number(&trailer[24..32])?..)?;
+    let table = bytes.get(number(&trailer[24..32])?..)?;
     if !(1..=8).contains(&offset_size) || !(1..=8).contains(&reference_size) {
         return None;
     }
     let table = table.get(..count.checked_mul(offset_size)?)?;
     let head = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<plist version=\"1.0\">\n";
     let mut list =
-        List { octets, table, offset_size, reference_size, text: head.to_owned(), objects: 0 };
+        List { bytes, table, offset_size, reference_size, text: head.to_owned(), objects: 0 };
     list.object(number(&trailer[16..24])?, 0, false)?;
     list.text.push_str("</plist>\n");
     Some(list.text)
 }
 
-/// A number, its most significant octet first.
-fn number(octets: &[u8]) -> Option<usize> {
-    let number = octets
+/// A number, its most significant byte first.
+fn number(bytes: &[u8]) -> Option<usize> {
+    let number = bytes
         .iter()
-        .try_fold(0_u64, |number, octet| number.checked_mul(256)?.checked_add(u64::from(*octet)));
+        .try_fold(0_u64, |number, byte| number.checked_mul(256)?.checked_add(u64::from(*byte)));
     number.and_then(|number| usize::try_from(number).ok())
 }
 
 struct List<'a> {
-    octets: &'a [u8],
+    bytes: &'a [u8],
     table: &'a [u8],
     offset_size: usize,
     reference_size: usize,
@@ -60,7 +60,7 @@ impl List<'_> {
         }
         let entry = self.table.chunks_exact(self.offset_size).nth(index)?;
         let at = number(entry)?;
-        let mark = *self.octets.get(at)?;
+        let mark = *self.bytes.get(at)?;
         let (kind, low) = (mark >> 4, usize::from(mark & 15));
         if is_key && !matches!(kind, 5 | 6) {
             return None;
@@ -69,12 +69,12 @@ impl List<'_> {
             0 if mark == 8 => self.text.push_str("<false/>"),
             0 if mark == 9 => self.text.push_str("<true/>"),
             1 => {
-                let value = number(self.octets.get(at + 1..at + 1 + (1 << low.min(3)))?)?;
+                let value = number(self.bytes.get(at + 1..at + 1 + (1 << low.min(3)))?)?;
                 element(&mut self.text, "integer", &value.to_string());
             }
             3 => {
-                let octets = self.octets.get(at + 1..at + 9)?;
-                let seconds = f64::from_be_bytes(octets.try_into().ok()?);
+                let bytes = self.bytes.get(at + 1..at + 9)?;
+                let seconds = f64::from_be_bytes(bytes.try_into().ok()?);
                 element(&mut self.text, "date", &date_of(seconds)?);
             }
             5 | 6 => {
@@ -110,11 +110,11 @@ impl List<'_> {
     fn string(&self, at: usize, kind: u8, low: usize) -> Option<String> {
         let (count, begin) = self.count(at, low)?;
         if kind == 5 {
-            let octets = self.octets.get(begin..begin.checked_add(count)?)?;
-            return Some(String::from_utf8_lossy(octets).into_owned());
+            let bytes = self.bytes.get(begin..begin.checked_add(count)?)?;
+            return Some(String::from_utf8_lossy(bytes).into_owned());
         }
         let end = begin.checked_add(count.checked_mul(2)?)?;
-        let units = self.octets.get(begin..end)?.chunks_exact(2);
+        let units = self.bytes.get(begin..end)?.chunks_exact(2);
         let units: Vec<u16> = units.map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
         Some(String::from_utf16_lossy(&units))
     }
@@ -124,15 +124,15 @@ impl List<'_> {
         if low < 15 {
             return Some((low, at + 1));
         }
-        let mark = *self.octets.get(at + 1)?;
+        let mark = *self.bytes.get(at + 1)?;
         let length = 1 << usize::from(mark & 3);
         (mark >> 4 == 1).then_some(())?;
-        Some((number(self.octets.get(at + 2..at + 2 + length)?)?, at + 2 + length))
+        Some((number(self.bytes.get(at + 2..at + 2 + length)?)?, at + 2 + length))
     }
 
     fn references(&self, begin: usize, count: usize) -> Option<Vec<usize>> {
         let end = begin.checked_add(count.checked_mul(self.reference_size)?)?;
-        self.octets.get(begin..end)?.chunks_exact(self.reference_size).map(number).collect()
+        self.bytes.get(begin..end)?.chunks_exact(self.reference_size).map(number).collect()
     }
 }
 
@@ -169,23 +169,23 @@ mod tests {
         0008000d001c002f003100360049004e0051005b00620076008d00a200ad00ae00b100e0010f0000\
         000000000201000000000000001300000000000000000000000000000118";
 
-    fn octets(hex: &str) -> Vec<u8> {
+    fn from_hex(hex: &str) -> Vec<u8> {
         let digit = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
         (0..hex.len()).step_by(2).map(digit).collect()
     }
 
     #[test]
     fn a_list_in_binary_form_is_one_in_xml() {
-        let octets = octets(LIST);
-        let read = read_with(trustkit::read, &octets, &Certificates::default()).unwrap();
+        let bytes = from_hex(LIST);
+        let read = read_with(trustkit::read, &bytes, &Certificates::default()).unwrap();
         let wanted = PinSet {
             include_subdomains: true,
             expires_at: day("2030-01-01"),
             ..set("a.example", &[a(), b()])
         };
         assert_eq!(sets(&read), [wanted]);
-        for length in 0..octets.len() {
-            let _ = xml(&octets[..length]);
+        for length in 0..bytes.len() {
+            let _ = xml(&bytes[..length]);
         }
         assert_eq!(date_of(0.0).as_deref(), Some("2001-01-01T00:00:00Z"));
     }
@@ -193,23 +193,23 @@ mod tests {
     #[test]
     fn a_small_file_is_no_large_list() {
         // Each array has the next one sixteen times.
-        let mut octets = b"bplist00".to_vec();
+        let mut bytes = b"bplist00".to_vec();
         let mut offsets = Vec::new();
         for level in 0..16_u8 {
-            offsets.push(octets.len());
-            octets.extend([0xaf, 0x10, 16]);
-            octets.extend([level + 1; 16]);
+            offsets.push(bytes.len());
+            bytes.extend([0xaf, 0x10, 16]);
+            bytes.extend([level + 1; 16]);
         }
-        offsets.push(octets.len());
-        octets.extend([0x51, b'x']);
-        let table = octets.len();
+        offsets.push(bytes.len());
+        bytes.extend([0x51, b'x']);
+        let table = bytes.len();
         for offset in &offsets {
-            octets.extend(u16::try_from(*offset).unwrap().to_be_bytes());
+            bytes.extend(u16::try_from(*offset).unwrap().to_be_bytes());
         }
-        octets.extend([0, 0, 0, 0, 0, 0, 2, 1]);
-        octets.extend(17_u64.to_be_bytes());
-        octets.extend(0_u64.to_be_bytes());
-        octets.extend(u64::try_from(table).unwrap().to_be_bytes());
-        assert_eq!(xml(&octets), None);
+        bytes.extend([0, 0, 0, 0, 0, 0, 2, 1]);
+        bytes.extend(17_u64.to_be_bytes());
+        bytes.extend(0_u64.to_be_bytes());
+        bytes.extend(u64::try_from(table).unwrap().to_be_bytes());
+        assert_eq!(xml(&bytes), None);
     }
 }

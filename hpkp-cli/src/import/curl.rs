@@ -24,9 +24,9 @@ use super::{
 ///
 /// # Errors
 /// See [`Problem`].
-pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
+pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
     const WANTED: &str = "a curl command or configuration with pinnedpubkey";
-    let text = text(octets)?;
+    let text = text(bytes)?;
     let mut imported = Imported::default();
     let pinned = if is_configuration(text) {
         options(&configuration(text), certificates, &mut imported)?
@@ -377,7 +377,7 @@ const NOT_FOUND: &str = "it is a variable, and its value, or the one of several,
 /// Whether a word stands for another: `$PIN`, `%s`, `{{ pin }}`, `PIN`. A file has a dot or a slash in its name.
 fn is_placeholder(word: &str) -> bool {
     word.contains(['$', '%', '{', '}'])
-        || word.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'_')
+        || word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 fn pin_with_prefix(base64: &str) -> String {

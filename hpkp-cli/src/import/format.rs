@@ -43,9 +43,9 @@ impl fmt::Display for Format {
 impl Format {
     /// The format of a text, by what only texts of that format have; none where nothing tells.
     #[must_use]
-    pub fn of(octets: &[u8]) -> Option<Self> {
-        let octets = utf8(octets);
-        let text = String::from_utf8_lossy(&octets);
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        let bytes = utf8(bytes);
+        let text = String::from_utf8_lossy(&bytes);
         let has = |mark: &str| text.contains(mark);
         let word = |word: &str| text.split_ascii_whitespace().any(|other| other == word);
         Some(match () {
@@ -68,7 +68,7 @@ impl Format {
     ///
     /// # Errors
     /// See [`Problem`].
-    pub fn read(self, octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
+    pub fn read(self, bytes: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
         let reader = match self {
             Self::Android => android::read,
             Self::Curl => curl::read,
@@ -80,19 +80,19 @@ impl Format {
             Self::Tlsa => tlsa::read,
             Self::Trustkit => trustkit::read,
         };
-        read_with(reader, octets, certificates)
+        read_with(reader, bytes, certificates)
     }
 
     /// Where a text is not of this format, what it looks like.
     #[must_use]
-    pub fn instead(self, octets: &[u8], error: &ImportError) -> Option<String> {
-        if let Some(format) = self.other(octets, error) {
+    pub fn instead(self, bytes: &[u8], error: &ImportError) -> Option<String> {
+        if let Some(format) = self.other(bytes, error) {
             return Some(format!("the text looks like {format}: --format {format}"));
         }
-        looks_like(octets, error)
+        looks_like(bytes, error)
     }
 
-    fn other(self, octets: &[u8], error: &ImportError) -> Option<Self> {
+    fn other(self, bytes: &[u8], error: &ImportError) -> Option<Self> {
         let is_about_format = matches!(
             error.problem,
             Problem::Nothing { .. }
@@ -101,19 +101,19 @@ impl Format {
                 | Problem::NoXml
                 | Problem::Unexpected { .. }
         );
-        Self::of(octets).filter(|other| is_about_format && *other != self)
+        Self::of(bytes).filter(|other| is_about_format && *other != self)
     }
 }
 
 /// Which way of pinning a text looks like that is not read, where `error` does not say so.
 #[must_use]
-pub fn looks_like(octets: &[u8], error: &ImportError) -> Option<String> {
+pub fn looks_like(bytes: &[u8], error: &ImportError) -> Option<String> {
     // What is said of the pin does not say what it is a pin of.
     if !matches!(error.problem, Problem::NotRead | Problem::Unexpected { .. }) {
         return None;
     }
-    let octets = utf8(octets);
-    let found = foreign::of(std::str::from_utf8(&octets).ok()?)?;
+    let bytes = utf8(bytes);
+    let found = foreign::of(std::str::from_utf8(&bytes).ok()?)?;
     Some(found.to_string())
 }
 

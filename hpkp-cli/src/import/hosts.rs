@@ -25,10 +25,10 @@ const NOT_KNOWN: &str = "is not in this text as literals, and it is NOT recorded
 ///
 /// # Errors
 /// See [`Problem`].
-pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
+pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
     let mut imported = Imported::default();
     let mut entries: Vec<Entry> = Vec::new();
-    let text = text(octets)?;
+    let text = text(bytes)?;
     let is_root = |name: &str| is_host(name) || is_list(name);
     read_text(text, &is_root, certificates, &mut entries, &mut imported)?;
     let whole = text.trim_start();

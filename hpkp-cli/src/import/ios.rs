@@ -20,9 +20,9 @@ use super::{
 ///
 /// # Errors
 /// See [`Problem`].
-pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
+pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
     const WANTED: &str = "an Info.plist with NSAppTransportSecurity and NSPinnedDomains in it";
-    let lists = plist::lists(octets, &["NSPinnedDomains"])?;
+    let lists = plist::lists(bytes, &["NSPinnedDomains"])?;
     let mut imported = Imported::default();
     for (group, list) in lists.iter().enumerate() {
         let document = xml::document(list)?;

@@ -147,9 +147,9 @@ impl Line {
 ///
 /// # Errors
 /// See [`Problem`].
-pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
+pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
     let mut imported = Imported::default();
-    for (line, content) in (1..).zip(text(octets)?.lines()) {
+    for (line, content) in (1..).zip(text(bytes)?.lines()) {
         if content.trim().is_empty() {
             continue;
         }

@@ -9,8 +9,8 @@ use super::{ImportError, MAX_SETS, MAX_TEXT, Problem};
 /// How deep literals may be nested.
 const MAX_DEPTH: usize = 64;
 
-/// The most octets that all lists of a source may take.
-const MAX_OCTETS: usize = 16 * MAX_TEXT;
+/// The most bytes that all lists of a source may take.
+const MAX_BYTES: usize = 16 * MAX_TEXT;
 
 /// The property lists whose one key is one of `roots`, for each place in `source` at which such a
 /// key has a dictionary.
@@ -33,7 +33,7 @@ pub(super) fn property_lists_of(
     let constants = constants(&tokens);
     let mut lists = Vec::new();
     // Each list has the lines in front of it.
-    let mut octets = 0;
+    let mut bytes = 0;
     let mut at = 0;
     while at < tokens.len() {
         let key = tokens[at].name().filter(|name| is_root(name));
@@ -47,8 +47,8 @@ pub(super) fn property_lists_of(
         writer.element("key", key, tokens[at].line);
         at = writer.value(&tokens, value, 0)?;
         writer.text.push_str("</dict></plist>");
-        octets += writer.text.len();
-        if lists.len() == MAX_SETS || octets > MAX_OCTETS {
+        bytes += writer.text.len();
+        if lists.len() == MAX_SETS || bytes > MAX_BYTES {
             return Err(Problem::TooManySets.at(tokens[at.min(tokens.len()) - 1].line));
         }
         lists.push(writer.text);

@@ -34,11 +34,12 @@ use std::fmt;
 use hpkp_core::date;
 use hpkp_core::pin::{Pin, PinError};
 use hpkp_core::published::{Client, Rrset};
+pub use hpkp_core::published::{Matching, Scope};
 use hpkp_core::ua::host::{Host, HostError, HostName};
 
 pub use read::{read_with, unread, utf8};
 
-/// The largest text that is read, in octets.
+/// The largest text that is read, in bytes.
 pub const MAX_TEXT: usize = 4 << 20;
 
 /// How deep the elements of an XML text may be nested.
@@ -76,28 +77,30 @@ pub struct PinSet {
     pub group: usize,
 }
 
-/// Which hosts a name stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Matching {
-    /// The host itself.
-    Exact,
-    /// The hosts one label below, and not the host itself.
-    OneLabel,
-    /// The host itself and all below.
-    AnyDepth,
-}
-
-/// What clients compare with the pins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Scope {
-    /// Any key on the path that they validated.
-    Chain,
-    /// The leaf's key alone.
-    Leaf,
-    /// A CA's key on the path.
-    PathCa,
-    /// The key of a CA that the server sent.
-    SentCa,
+impl PinSet {
+    /// Pins that a client holds for a host, or for it and all below, and compares with any key of the chain that it
+    /// validated. `all` are the hosts of the same configuration, each of which has its own pins.
+    fn of_host(
+        (host, include_subdomains): (HostName, bool),
+        all: &[(HostName, bool)],
+        (pins, expires_at): (Vec<Pin>, Option<i64>),
+        origin: String,
+        (client, group): (Client, usize),
+    ) -> Self {
+        Self {
+            except: if include_subdomains { excepted(&host, all) } else { Vec::new() },
+            host,
+            matching: Matching::Exact,
+            include_subdomains,
+            scope: Scope::Chain,
+            port: None,
+            pins,
+            expires_at,
+            origin,
+            client,
+            group,
+        }
+    }
 }
 
 /// A host to which a set does not apply though it lies below.
@@ -373,18 +376,18 @@ impl Certificates {
     }
 
     /// What the hash is of, where it is no pin.
-    pub(crate) fn other(&self, octets: &[u8]) -> Option<Problem> {
-        let whole = self.whole(octets).map(str::to_owned);
+    pub(crate) fn other(&self, bytes: &[u8]) -> Option<Problem> {
+        let whole = self.whole(bytes).map(str::to_owned);
         let whole = whole.map(|subject| Problem::CertificateHash { subject });
         whole.or_else(|| {
-            let (_, subject, pin) = self.bare.iter().find(|(hash, ..)| hash == octets)?;
+            let (_, subject, pin) = self.bare.iter().find(|(hash, ..)| hash == bytes)?;
             Some(Problem::BareKeyHash { subject: subject.clone(), pin: *pin })
         })
     }
 
-    /// The subject of the certificate whose hash is `octets`.
-    pub(crate) fn whole(&self, octets: &[u8]) -> Option<&str> {
-        let (_, subject) = self.whole.iter().find(|(hash, _)| hash == octets)?;
+    /// The subject of the certificate whose hash is `bytes`.
+    pub(crate) fn whole(&self, bytes: &[u8]) -> Option<&str> {
+        let (_, subject) = self.whole.iter().find(|(hash, _)| hash == bytes)?;
         Some(subject)
     }
 
@@ -464,14 +467,14 @@ fn keys(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
 }
 
 /// The text, if it is one and not too large.
-fn text(octets: &[u8]) -> Result<&str, ImportError> {
-    if octets.len() > MAX_TEXT {
+fn text(bytes: &[u8]) -> Result<&str, ImportError> {
+    if bytes.len() > MAX_TEXT {
         return Err(Problem::TooLarge.at(1));
     }
-    let octets = octets.strip_prefix(b"\xef\xbb\xbf").unwrap_or(octets);
-    std::str::from_utf8(octets).map_err(|error| {
-        let before = octets.get(..error.valid_up_to()).unwrap_or_default();
-        Problem::NotUtf8.at(1 + before.iter().filter(|octet| **octet == b'\n').count())
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    std::str::from_utf8(bytes).map_err(|error| {
+        let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
+        Problem::NotUtf8.at(1 + before.iter().filter(|byte| **byte == b'\n').count())
     })
 }
 
@@ -611,11 +614,11 @@ mod tests {
         #[test]
         fn whatever_the_text_is_the_answer_names_a_line_of_it(
             pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..60),
-            octets in proptest::collection::vec(proptest::num::u8::ANY, 0..40),
+            bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..40),
         ) {
-            let text = [pieces.concat().as_bytes(), &octets].concat();
+            let text = [pieces.concat().as_bytes(), &bytes].concat();
             for text in [&text[..], pieces.concat().as_bytes()] {
-                let lines = 1 + text.iter().filter(|octet| **octet == b'\n').count();
+                let lines = 1 + text.iter().filter(|byte| **byte == b'\n').count();
                 for read in [
                     android::read, curl::read, ios::read, okhttp::read, tlsa::read, trustkit::read,
                 ] {
@@ -693,7 +696,7 @@ mod samples {
 
     /// A certificate at hand whose whole hash is the pin that comes with it.
     pub(super) fn certificate() -> (Certificates, Pin) {
-        let der = b"the octets of a certificate";
+        let der = b"the bytes of a certificate";
         let at_hand = Certificates::new([(&der[..], "CN=www.example.com".to_owned())]);
         (at_hand, Pin::from_octets(openssl::sha::sha256(der)))
     }

@@ -31,10 +31,10 @@ use super::{
 ///
 /// # Errors
 /// See [`Problem`].
-pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
+pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
     const WANTED: &str =
         "a CertificatePinner with literal hosts and pins, or a line \"HOST sha256/...\"";
-    let text = text(octets)?;
+    let text = text(bytes)?;
     let mut imported = Imported::default();
     let is_source = ["CertificatePinner", ".add(", "\"sha256/", "\"sha1/"]
         .iter()

@@ -9,16 +9,13 @@ use roxmltree::{Document, Node};
 
 use super::{ImportError, Problem, literal, text, xml};
 
-/// The property lists in `octets`, in XML: the text itself, a fragment of one within what is missing
+/// The property lists in `bytes`, in XML: the text itself, a fragment of one within what is missing
 /// around it, or those that stand in a source under one of the keys `roots`.
-pub(super) fn lists<'a>(
-    octets: &'a [u8],
-    roots: &[&str],
-) -> Result<Vec<Cow<'a, str>>, ImportError> {
-    if octets.starts_with(b"bplist") {
+pub(super) fn lists<'a>(bytes: &'a [u8], roots: &[&str]) -> Result<Vec<Cow<'a, str>>, ImportError> {
+    if bytes.starts_with(b"bplist") {
         return Err(Problem::BinaryPlist.at(1));
     }
-    let text = text(octets)?;
+    let text = text(bytes)?;
     let start = text.trim_start();
     if !start.starts_with('<') {
         let lists = literal::property_lists(text, roots)?;

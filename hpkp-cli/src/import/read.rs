@@ -12,23 +12,23 @@ use super::{
 /// See [`Problem`].
 pub fn read_with(
     reader: fn(&[u8], &Certificates) -> Result<Imported, ImportError>,
-    octets: &[u8],
+    bytes: &[u8],
     certificates: &Certificates,
 ) -> Result<Imported, ImportError> {
-    let octets = &*utf8(octets);
+    let bytes = &*utf8(bytes);
     certificates.read.borrow_mut().clear();
-    let read = reader(octets, certificates);
+    let read = reader(bytes, certificates);
     let taken = certificates.read.take();
     match read {
         Ok(mut imported) => {
-            let text = text(octets)?;
+            let text = text(bytes)?;
             residue::check(text, &taken, &mut imported)?;
             foreign::check(text, &mut imported)?;
             Ok(imported)
         }
         // Where nothing is of the format, the first pin says more than that.
         Err(error) if matches!(error.problem, Problem::Nothing { .. }) => {
-            let text = text(octets)?;
+            let text = text(bytes)?;
             let mut others = Imported::default();
             residue::check(text, &taken, &mut others)?;
             let line = others.notes.first().map_or(error.line, |note| note.line);
@@ -36,9 +36,9 @@ pub fn read_with(
         }
         // What variables stand for may have more lines than there are.
         Err(error) => {
-            let lines = 1 + octets.iter().filter(|octet| **octet == b'\n').count();
+            let lines = 1 + bytes.iter().filter(|byte| **byte == b'\n').count();
             let error = ImportError { line: error.line.clamp(1, lines), ..error };
-            Err(text(octets).map_or(error.clone(), |text| error.located(text)))
+            Err(text(bytes).map_or(error.clone(), |text| error.located(text)))
         }
     }
 }
@@ -50,39 +50,39 @@ fn of_no_format(_: &[u8], _: &Certificates) -> Result<Imported, ImportError> {
 
 /// Why a text in which no format was found cannot be read: the first pin in it, or what it looks like.
 #[must_use]
-pub fn unread(octets: &[u8]) -> ImportError {
-    let read = read_with(of_no_format, octets, &Certificates::default());
+pub fn unread(bytes: &[u8]) -> ImportError {
+    let read = read_with(of_no_format, bytes, &Certificates::default());
     read.err().unwrap_or_else(|| Problem::Nothing { wanted: "pins in a known format" }.at(1))
 }
 
 /// The text in UTF-8, where it is a property list in binary form, or says that it is in UTF-16 (by its mark) or in Latin-1 (by its XML
 /// declaration); else as it is.
 #[must_use]
-pub fn utf8(octets: &[u8]) -> Cow<'_, [u8]> {
+pub fn utf8(bytes: &[u8]) -> Cow<'_, [u8]> {
     let units = |rest: &[u8], order: fn([u8; 2]) -> u16| {
         let units = rest.chunks(2).map(|pair| order([pair[0], *pair.get(1).unwrap_or(&0)]));
         let text = char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER));
         Cow::Owned(text.collect::<String>().into_bytes())
     };
-    let is_binary = octets.starts_with(binary_plist::MARK) && octets.len() <= MAX_TEXT;
-    if let Some(text) = is_binary.then(|| binary_plist::xml(octets)).flatten() {
+    let is_binary = bytes.starts_with(binary_plist::MARK) && bytes.len() <= MAX_TEXT;
+    if let Some(text) = is_binary.then(|| binary_plist::xml(bytes)).flatten() {
         return Cow::Owned(text.into_bytes());
     }
-    match octets {
+    match bytes {
         [0xff, 0xfe, rest @ ..] => return units(rest, u16::from_le_bytes),
         [0xfe, 0xff, rest @ ..] => return units(rest, u16::from_be_bytes),
-        [b'<', 0, ..] => return units(octets, u16::from_le_bytes),
-        [0, b'<', ..] => return units(octets, u16::from_be_bytes),
+        [b'<', 0, ..] => return units(bytes, u16::from_le_bytes),
+        [0, b'<', ..] => return units(bytes, u16::from_be_bytes),
         _ => {}
     }
-    let head = &octets[..octets.len().min(200)];
+    let head = &bytes[..bytes.len().min(200)];
     let declaration = String::from_utf8_lossy(head).to_ascii_lowercase();
     let end = declaration.find("?>").unwrap_or(0);
     let is_latin = declaration.starts_with("<?xml")
         && ["iso-8859-1", "latin1", "windows-1252"].iter().any(|e| declaration[..end].contains(e));
-    if is_latin && std::str::from_utf8(octets).is_err() {
-        let text: String = octets.iter().copied().map(char::from).collect();
+    if is_latin && std::str::from_utf8(bytes).is_err() {
+        let text: String = bytes.iter().copied().map(char::from).collect();
         return Cow::Owned(text.into_bytes());
     }
-    Cow::Borrowed(octets)
+    Cow::Borrowed(bytes)
 }

@@ -226,23 +226,23 @@ fn candidates(text: &str) -> Vec<Candidate> {
 }
 
 fn of_base64(view: &View, joined_only: bool, found: &mut Vec<Candidate>) {
-    let is_digit = |octet: &u8| octet.is_ascii_alphanumeric() || b"+/-_".contains(octet);
-    let octets = view.octets();
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte);
+    let bytes = view.bytes();
     let mut at = 0;
-    while at < octets.len() {
-        if !is_digit(&octets[at]) {
+    while at < bytes.len() {
+        if !is_digit(&bytes[at]) {
             at += 1;
             continue;
         }
-        let length = octets[at..].iter().take_while(|octet| is_digit(octet)).count();
+        let length = bytes[at..].iter().take_while(|byte| is_digit(byte)).count();
         let (begin, end) = (at, at + length);
         at = end;
         // What stands in front of it may be of the same characters: sha256//, sha256-.
         let Some(start) = end.checked_sub(DIGITS).filter(|start| *start >= begin) else { continue };
-        let before = &octets[begin..start];
-        let padded = octets.get(end) == Some(&b'=');
+        let before = &bytes[begin..start];
+        let padded = bytes.get(end) == Some(&b'=');
         let parted = before.last().is_none_or(|last| {
-            let is_escape = before.ends_with(b"n") && start >= 2 && octets[start - 2] == b'\\';
+            let is_escape = before.ends_with(b"n") && start >= 2 && bytes[start - 2] == b'\\';
             *last == b'/' || padded && (b"-_".contains(last) || is_escape)
         });
         let Some(Place { at: source, joined, apart }) = view.place(start, end) else { continue };
@@ -251,18 +251,18 @@ fn of_base64(view: &View, joined_only: bool, found: &mut Vec<Candidate>) {
         }
         // Words of a sentence, or names with hyphens, are no pieces of a pin.
         let is_word = |piece: &[u8]| {
-            let plain = |octet: &u8| octet.is_ascii_lowercase() || b"-_".contains(octet);
+            let plain = |byte: &u8| byte.is_ascii_lowercase() || b"-_".contains(byte);
             piece.len() > 2 && piece[1..].iter().all(plain)
                 || piece.iter().any(|o| b"-_".contains(o))
         };
         if joined_only && view.pieces(start, end).any(is_word) {
             continue;
         }
-        let candidate = &octets[start..end];
-        // A word of letters alone, or a path, is hardly ever a pin of 32 random octets.
+        let candidate = &bytes[start..end];
+        // A word of letters alone, or a path, is hardly ever a pin of 32 random bytes.
         let digits = candidate.iter().any(u8::is_ascii_digit);
         let upper = candidate.iter().any(u8::is_ascii_uppercase);
-        let reach = &octets[start.saturating_sub(REACH)..start];
+        let reach = &bytes[start.saturating_sub(REACH)..start];
         let reach = String::from_utf8_lossy(reach).to_ascii_lowercase();
         let this_line = reach.rsplit('\n').next().unwrap_or_default();
         let marked = is_marked(this_line) || is_in_list(&reach);
@@ -355,19 +355,17 @@ impl Comments {
 
 /// Where a comment begins that goes to the end of the line.
 fn of_line(line: &str) -> Option<usize> {
-    let octets = line.as_bytes();
+    let bytes = line.as_bytes();
     let mut quotes = 0_usize;
-    for (at, octet) in octets.iter().enumerate() {
-        quotes += usize::from(matches!(octet, b'"' | b'\''));
-        let is_start =
-            at == 0 || matches!(octets[at - 1], b' ' | b'\t' | b';' | b'{' | b'}' | b',');
-        let begins = match octet {
+    for (at, byte) in bytes.iter().enumerate() {
+        quotes += usize::from(matches!(byte, b'"' | b'\''));
+        let is_start = at == 0 || matches!(bytes[at - 1], b' ' | b'\t' | b';' | b'{' | b'}' | b',');
+        let begins = match byte {
             b'#' => true,
-            b'/' => octets.get(at + 1) == Some(&b'/'),
+            b'/' => bytes.get(at + 1) == Some(&b'/'),
             // That of a zone, where nothing else stands on the line or two of them.
             b';' => {
-                octets.get(at + 1) == Some(&b';')
-                    || octets[..at].iter().all(u8::is_ascii_whitespace)
+                bytes.get(at + 1) == Some(&b';') || bytes[..at].iter().all(u8::is_ascii_whitespace)
             }
             _ => false,
         };
@@ -380,10 +378,10 @@ fn of_line(line: &str) -> Option<usize> {
 }
 
 fn end_of_nested(text: &str, begin: usize) -> Option<usize> {
-    let octets = text.as_bytes();
+    let bytes = text.as_bytes();
     let (mut depth, mut at) = (0_usize, begin);
-    while at + 1 < octets.len() {
-        match &octets[at..at + 2] {
+    while at + 1 < bytes.len() {
+        match &bytes[at..at + 2] {
             b"/*" => depth += 1,
             b"*/" => depth = depth.saturating_sub(1),
             _ => {

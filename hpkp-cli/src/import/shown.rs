@@ -31,7 +31,7 @@ fn is_secret(piece: &str) -> bool {
     let has = |of: fn(&u8) -> bool| piece.as_bytes().iter().any(of);
     let mixed =
         has(u8::is_ascii_digit) && has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase);
-    let hex = piece.bytes().all(|octet| octet.is_ascii_hexdigit());
+    let hex = piece.bytes().all(|byte| byte.is_ascii_hexdigit());
     piece.len() >= SECRET
         && (mixed || hex || piece.len() >= 2 * SECRET && !piece.contains(['-', '_', '/']))
 }

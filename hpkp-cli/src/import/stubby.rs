@@ -17,12 +17,12 @@ const PORT: u16 = 853;
 ///
 /// # Errors
 /// See [`Problem`].
-pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
+pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
     let mut imported = Imported::default();
     let mut upstream = Upstream::default();
     // How far the hyphens of upstreams are from the margin, once one has begun.
     let mut margin = None;
-    for (line, content) in (1..).zip(text(octets)?.lines()) {
+    for (line, content) in (1..).zip(text(bytes)?.lines()) {
         let content = without_comment(content);
         let mut rest = content.trim_start();
         let indent = content.len() - rest.len();

@@ -15,8 +15,8 @@ use roxmltree::Node;
 
 use super::plist::{self, Dictionary};
 use super::{
-    Certificates, ImportError, Imported, MAX_SETS, Matching, PinSet, Problem, Scope, day, distinct,
-    excepted, host, note_address, xml,
+    Certificates, ImportError, Imported, MAX_SETS, PinSet, Problem, day, distinct, host,
+    note_address, xml,
 };
 
 /// Reads an `Info.plist` with a `TSKConfiguration`, a property list that is one, or a source in Swift
@@ -24,8 +24,8 @@ use super::{
 ///
 /// # Errors
 /// See [`Problem`].
-pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
-    let lists = plist::lists(octets, &["TSKPinnedDomains", "kTSKPinnedDomains"])?;
+pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
+    let lists = plist::lists(bytes, &["TSKPinnedDomains", "kTSKPinnedDomains"])?;
     if lists.is_empty() {
         return Err(Problem::Nothing { wanted: WANTED }.at(1));
     }
@@ -79,20 +79,13 @@ fn read_list(
         else {
             continue;
         };
-        let except = if include_subdomains { excepted(&host, &names) } else { Vec::new() };
-        let set = PinSet {
-            host,
-            matching: Matching::Exact,
-            include_subdomains,
-            except,
-            scope: Scope::Chain,
-            port: None,
-            pins,
-            expires_at,
-            origin: format!("TrustKit, line {line}"),
-            client: Client::TrustKit,
-            group,
-        };
+        let set = PinSet::of_host(
+            (host, include_subdomains),
+            &names,
+            (pins, expires_at),
+            format!("TrustKit, line {line}"),
+            (Client::TrustKit, group),
+        );
         imported.push(line, set)?;
     }
     Ok(())

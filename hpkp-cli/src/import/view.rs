@@ -1,11 +1,11 @@
 //! A text as the clients of a format read it, without knowing the format: escapes are resolved that a pin
 //! may be written with, and literals that are put together are one.
 
-/// The octets of a text after a change, and where each of them comes from.
+/// The bytes of a text after a change, and where each of them comes from.
 pub(super) struct View {
-    octets: Vec<u8>,
+    bytes: Vec<u8>,
     from: Vec<usize>,
-    /// Behind which octets something was left out.
+    /// Behind which bytes something was left out.
     joints: Vec<usize>,
 }
 
@@ -33,19 +33,19 @@ impl View {
 
     fn of(text: &[u8], joins: bool) -> Self {
         let mut view = Self {
-            octets: Vec::with_capacity(text.len()),
+            bytes: Vec::with_capacity(text.len()),
             from: Vec::with_capacity(text.len()),
             joints: Vec::new(),
         };
         let mut at = 0;
         while at < text.len() {
-            if let Some((octet, length)) = escape(&text[at..]) {
-                view.push(octet, at);
+            if let Some((byte, length)) = escape(&text[at..]) {
+                view.push(byte, at);
                 at += length;
                 continue;
             }
             if let Some(length) = joins.then(|| joint(text, at)).flatten() {
-                view.joints.push(view.octets.len());
+                view.joints.push(view.bytes.len());
                 at += length;
                 continue;
             }
@@ -55,28 +55,28 @@ impl View {
         view
     }
 
-    fn push(&mut self, octet: u8, at: usize) {
-        self.octets.push(octet);
+    fn push(&mut self, byte: u8, at: usize) {
+        self.bytes.push(byte);
         self.from.push(at);
     }
 
-    pub(super) fn octets(&self) -> &[u8] {
-        &self.octets
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
-    /// The pieces of which the octets from `start` to `end` are put together.
+    /// The pieces of which the bytes from `start` to `end` are put together.
     pub(super) fn pieces(&self, start: usize, end: usize) -> impl Iterator<Item = &[u8]> {
         let first = self.joints.partition_point(|joint| *joint <= start);
         let inner = self.joints[first..].iter().copied().take_while(move |joint| *joint < end);
         let mut begin = start;
         inner.chain([end]).filter_map(move |joint| {
-            let piece = self.octets.get(begin..joint);
+            let piece = self.bytes.get(begin..joint);
             begin = joint;
             piece
         })
     }
 
-    /// Where the octets from `start` to `end` are in the text.
+    /// Where the bytes from `start` to `end` are in the text.
     pub(super) fn place(&self, start: usize, end: usize) -> Option<Place> {
         let next = self.joints.partition_point(|joint| *joint <= start);
         let joined = self.joints.get(next).is_some_and(|joint| *joint < end);
@@ -89,8 +89,8 @@ impl View {
 fn escape(text: &[u8]) -> Option<(u8, usize)> {
     let of = |digits: &[u8], radix: u32, length: usize| {
         let digits = std::str::from_utf8(digits).ok()?;
-        let octet = u8::from_str_radix(digits, radix).ok()?;
-        b"+/=".contains(&octet).then_some((octet, length))
+        let byte = u8::from_str_radix(digits, radix).ok()?;
+        b"+/=".contains(&byte).then_some((byte, length))
     };
     match text {
         [b'%', a, b, ..] => of(&[*a, *b], 16, 3),
@@ -108,7 +108,7 @@ fn joint(text: &[u8], at: usize) -> Option<usize> {
     /// The longest joint.
     const MAX: usize = 512;
     let rest = &text[at..text.len().min(at + MAX)];
-    let is_digit = |octet: u8| octet.is_ascii_alphanumeric() || b"+/=-_".contains(&octet);
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=-_".contains(&byte);
     let blank = |from: usize| {
         rest.get(from..).unwrap_or_default().iter().take_while(|c| c.is_ascii_whitespace()).count()
     };
@@ -149,8 +149,8 @@ mod tests {
             ("a\\\n  b", "a\\\n  b", "ab"),
             ("\"a\", \"b\"", "\"a\", \"b\"", "\"a\", \"b\""),
         ] {
-            assert_eq!(View::plain(text).octets(), plain.as_bytes(), "{text}");
-            assert_eq!(View::joined(text).octets(), joined.as_bytes(), "{text}");
+            assert_eq!(View::plain(text).bytes(), plain.as_bytes(), "{text}");
+            assert_eq!(View::joined(text).bytes(), joined.as_bytes(), "{text}");
         }
     }
 }

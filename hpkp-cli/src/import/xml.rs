@@ -84,7 +84,7 @@ pub(super) fn text(node: Node<'_, '_>) -> Result<String, ImportError> {
 }
 
 fn line_of(text: &str, at: usize) -> usize {
-    1 + text.bytes().take(at).filter(|octet| *octet == b'\n').count()
+    1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
 }
 
 #[cfg(test)]

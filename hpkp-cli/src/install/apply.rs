@@ -19,18 +19,6 @@ use crate::output;
 /// How long the server may take to present the old certificate again, at most.
 const WAY_BACK: Duration = Duration::from_secs(10);
 
-/// Why the old files are to be put back.
-struct Failure {
-    code: &'static str,
-    text: String,
-}
-
-impl Failure {
-    fn new(code: &'static str) -> impl Fn(String) -> Self {
-        move |text| Self { code, text }
-    }
-}
-
 /// Puts the new files in place and lets the server serve them; the old ones again where that fails.
 ///
 /// # Errors
@@ -54,7 +42,8 @@ pub(super) fn apply(
             report.lines.insert(0, format!("installed: {}", files_text(plan, report)));
             place.commit().map(|()| Exit::Fine)
         }
-        Err(Failure { code, text }) => {
+        // The old files are put back.
+        Err(Stop { code, text, .. }) => {
             report.problem(code, text);
             roll_back(arguments, place, plan, endpoints, &journal, report);
             Ok(Exit::Undetermined)
@@ -114,22 +103,23 @@ fn serve(
     endpoints: &[Endpoint],
     (journal, interrupted): (&mut Journal, &Arc<AtomicBool>),
     report: &mut Report,
-) -> Result<(), Failure> {
+) -> Result<(), Stop> {
     let go_on = || !interrupted.load(Ordering::Relaxed);
     let limit = arguments.timeout;
     let run = |step, command: &Option<String>, report: &mut Report| {
         let command = command.as_deref().unwrap_or_default();
         command::run(report, step, command, limit, Some(interrupted))
     };
-    run("test", &arguments.test, report).map_err(Failure::new("test-failed"))?;
-    place.reloading(journal).map_err(|stop| Failure { code: stop.code, text: stop.text })?;
-    run("reload", &arguments.reload, report).map_err(Failure::new("reload-failed"))?;
-    look(limit, &plan.leaves(), endpoints, report, go_on).map_err(Failure::new("not-served"))?;
+    let failed = |code| move |text: String| Stop::undetermined(code, text);
+    run("test", &arguments.test, report).map_err(failed("test-failed"))?;
+    place.reloading(journal)?;
+    run("reload", &arguments.reload, report).map_err(failed("reload-failed"))?;
+    look(limit, &plan.leaves(), endpoints, report, go_on).map_err(failed("not-served"))?;
     if !go_on() {
-        return Err(Failure { code: "interrupted", text: "interrupted by a signal".to_owned() });
+        return Err(Stop::undetermined("interrupted", "interrupted by a signal"));
     }
     if endpoints.is_empty() {
-        look_around(plan, report);
+        look_around(arguments, plan, report);
     }
     Ok(())
 }
@@ -146,6 +136,9 @@ fn look(
         let (is_new, view) = endpoint.wait(limit, leaves, go_on);
         let server = endpoint.server();
         let presents = view.presents;
+        for text in &view.unknown {
+            report.warn("other-certificates-unknown", format!("{server}: {text}"));
+        }
         report.served.push(view);
         if !is_new {
             let what = match presents {
@@ -163,9 +156,9 @@ fn look(
 
 /// Looks at this machine where no server was known before, and says so where none presents the new
 /// certificate.
-fn look_around(plan: &Plan, report: &mut Report) {
+fn look_around(arguments: &InstallArguments, plan: &Plan, report: &mut Report) {
     let new = plan.leaves().new;
-    let mut derived = served::derived(plan.pairs[0].leaf(), |_| Vec::new());
+    let mut derived = served::derived(plan.pairs[0].leaf(), &arguments.starttls, |_| Vec::new());
     if let Some(endpoint) = derived.find(|endpoint| endpoint.presents_any(&new)) {
         report.lines.push(format!("served: {} presents the new certificate", endpoint.server()));
         report.served.push(endpoint.view("new"));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use openssl::pkey::{PKey, Private};
 
-use super::pair::{Pair, Role, covers, kind};
+use super::pair::{Pair, Role, kind};
 use super::pem_file::{Bytes, KeyState, PemFile};
 use super::place::Entry;
 use super::report::Stop;
@@ -108,7 +108,7 @@ impl<'a> Old<'a> {
         let shares = |file: &PemFile| {
             let names =
                 file.certificates.first().map(|leaf| leaf.accepted_names()).unwrap_or_default();
-            names.iter().any(|name| covers(pair.leaf(), name))
+            names.iter().any(|name| pair.leaf().is_for(name))
         };
         let is_one = |files: &[&PemFile]| {
             files.windows(2).all(|two| two[0].certificates[0].pin() == two[1].certificates[0].pin())

@@ -90,7 +90,7 @@ fn describe(plan: &Plan, report: &mut Report) {
         report.lines.push(format!(
             "certificate: {}: {}, key {}, expires {}",
             view.certificate,
-            crate::encoded::label(leaf.subject(), leaf.dns_names()),
+            leaf.subject(),
             view.pin.as_deref().unwrap_or("without a pin"),
             view.not_after
         ));

@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use hpkp_core::certificate::Certificate;
 use hpkp_core::date;
+use hpkp_core::path::VerifySignature as _;
 use hpkp_core::text::Excerpt;
-use openssl::asn1::Asn1Time;
 use openssl::pkey::{Id, PKey, Private};
 use openssl::x509::X509;
 
-use super::pem_file::{Bytes, KeyState, PemFile, fits, text_of};
+use super::pem_file::{Bytes, KeyState, PemFile, fits};
 use super::report::Stop;
+use crate::der;
 use crate::output;
+use crate::published::OpenSsl;
 
 /// What a file of a server has of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,7 +111,7 @@ impl Pair {
                     && file.certificates.iter().zip(wanted).all(|(a, b)| a.der() == b.der())
             };
             let found = all.filter(|file| file.damage.is_none()).find(same);
-            found.map_or_else(|| text_of(wanted.iter()).into(), |file| file.bytes.clone())
+            found.map_or_else(|| text_of(wanted), |file| file.bytes.clone())
         };
         let full: Bytes = verbatim(&self.chain);
         let key = match key_file.certificates.is_empty() && key_file.other_text().is_empty() {
@@ -159,7 +161,7 @@ impl Pair {
             faults
                 .push(("certificate-expired", format!("{file}: the certificate expired at {at}")));
         }
-        if is_future(self.leaf(), now) {
+        if self.leaf().not_before() > now {
             faults.push((
                 "certificate-not-yet-valid",
                 format!(
@@ -178,16 +180,11 @@ impl Pair {
 
     /// The first certificate that has certified none of those before it.
     fn order(&self) -> Option<String> {
-        let signed = |one: &Certificate, by: &Certificate| {
-            let key = X509::from_der(by.der()).and_then(|by| by.public_key());
-            let one = X509::from_der(one.der());
-            one.and_then(|one| one.verify(&*key?)).unwrap_or(false)
-        };
         let certifies = |place: usize| {
             let issuer = &self.chain[place];
             self.chain[..place]
                 .iter()
-                .any(|one| one.may_be_issued_by(issuer) && signed(one, issuer))
+                .any(|one| one.may_be_issued_by(issuer) && OpenSsl.is_signed_by(one, issuer))
         };
         let place = (1..self.chain.len()).find(|place| !certifies(*place))?;
         Some(format!(
@@ -221,15 +218,6 @@ fn kind_of_id(id: Id) -> &'static str {
     }
 }
 
-/// Whether a certificate covers a host: a name, or `*.DOMAIN`.
-pub(crate) fn covers(certificate: &Certificate, host: &str) -> bool {
-    let wildcard = host.split_once('.').map(|(_, domain)| format!("*.{domain}"));
-    certificate.accepted_names().iter().any(|name| {
-        name.eq_ignore_ascii_case(host)
-            || wildcard.as_ref().is_some_and(|wildcard| name.eq_ignore_ascii_case(wildcard))
-    })
-}
-
 fn usable_key(file: &PemFile) -> Result<PKey<Private>, Stop> {
     let shown = output::path(&file.path);
     match &file.key {
@@ -258,13 +246,10 @@ fn chain_after(leaf: &Certificate, others: &[&PemFile]) -> Vec<Arc<Certificate>>
     fitting.next().cloned().unwrap_or_default()
 }
 
-fn is_future(certificate: &Certificate, now: i64) -> bool {
-    let certificate = X509::from_der(certificate.der());
-    let now = Asn1Time::from_unix(now);
-    match (&certificate, &now) {
-        (Ok(certificate), Ok(now)) => certificate.not_before() > &**now,
-        _ => false,
-    }
+/// Certificates in PEM, one after the other.
+fn text_of(certificates: &[Arc<Certificate>]) -> Bytes {
+    let texts = certificates.iter().map(|one| der::pem("CERTIFICATE", one.der()));
+    Bytes::new(texts.flat_map(|text| text.as_bytes().to_vec()).collect())
 }
 
 fn with_newline(text: &[u8]) -> Bytes {

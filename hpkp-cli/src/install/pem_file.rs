@@ -91,7 +91,7 @@ impl PemFile {
     pub(crate) fn key_text(&self) -> Bytes {
         let mut text = Zeroizing::new(Vec::new());
         for block in pem::blocks(&self.bytes).flatten() {
-            if block.label.ends_with(b"PRIVATE KEY") || block.label == b"EC PARAMETERS" {
+            if block.is_private_key() || block.label == b"EC PARAMETERS" {
                 text.extend_from_slice(section(&self.bytes, block.label));
                 text.push(b'\n');
             }
@@ -103,7 +103,7 @@ impl PemFile {
     pub(crate) fn other_text(&self) -> Vec<u8> {
         let mut text = Vec::new();
         for block in pem::blocks(&self.bytes).flatten() {
-            let is_known = block.label.ends_with(b"PRIVATE KEY")
+            let is_known = block.is_private_key()
                 || block.label.ends_with(b"CERTIFICATE")
                 || block.label == b"EC PARAMETERS";
             if !is_known {
@@ -121,25 +121,10 @@ pub(crate) fn fits(certificate: &Certificate, key: &PKey<Private>) -> bool {
     public.and_then(|one| one.public_key()).is_ok_and(|public| key.public_eq(&public))
 }
 
-/// Certificates in PEM, one after the other.
-pub(crate) fn text_of<'a>(certificates: impl Iterator<Item = &'a Arc<Certificate>>) -> Vec<u8> {
-    let mut text = Vec::new();
-    for certificate in certificates {
-        let base64 = openssl::base64::encode_block(certificate.der());
-        text.extend_from_slice(b"-----BEGIN CERTIFICATE-----\n");
-        for line in base64.as_bytes().chunks(64) {
-            text.extend_from_slice(line);
-            text.push(b'\n');
-        }
-        text.extend_from_slice(b"-----END CERTIFICATE-----\n");
-    }
-    text
-}
-
 fn key_in(bytes: &[u8]) -> KeyState {
     const KEY_END: &[u8] = b"PRIVATE KEY-----";
     let blocks = pem::blocks(bytes).flatten();
-    let mut keys = blocks.filter(|block| block.label.ends_with(b"PRIVATE KEY"));
+    let mut keys = blocks.filter(pem::Block::is_private_key);
     let Some(block) = keys.next() else {
         // One that is cut off.
         let has_begin = bytes.windows(KEY_END.len()).any(|part| part == KEY_END);

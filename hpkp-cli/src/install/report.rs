@@ -100,6 +100,9 @@ pub(crate) struct ServedView {
     pub(crate) servername: String,
     /// `new`, `old`, `other`, or `none` where nothing was presented.
     pub(crate) presents: &'static str,
+    /// What could not be asked, in sentences.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unknown: Vec<String>,
 }
 
 /// Everything.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use hpkp_core::certificate::Certificate;
 use hpkp_core::ua::host::Host;
 
-use super::pair::covers;
 use super::report::{ServedView, Stop};
+use crate::arguments::{InstallArguments, PortProtocol, Starttls};
 use crate::presented::{self, Address};
 
 /// How long one connection may take.
@@ -26,6 +26,8 @@ const MAX_NAMES: usize = 16;
 pub(crate) struct Endpoint {
     address: Address,
     servername: Host,
+    /// What is spoken before TLS.
+    starttls: Option<Starttls>,
     /// Whether the operator named it.
     pub(crate) is_named: bool,
     /// The leaves that it presented before anything was changed, in DER.
@@ -43,7 +45,10 @@ pub(crate) struct Leaves {
 ///
 /// # Errors
 /// One is none.
-pub(crate) fn named(arguments: &[String], leaf: &Certificate) -> Result<Vec<Endpoint>, Stop> {
+pub(crate) fn named(
+    arguments: &InstallArguments,
+    leaf: &Certificate,
+) -> Result<Vec<Endpoint>, Stop> {
     let of = |text: &String| {
         let address = Address::parse(text).ok_or_else(|| {
             Stop::usage(format!(
@@ -52,18 +57,20 @@ pub(crate) fn named(arguments: &[String], leaf: &Certificate) -> Result<Vec<Endp
             ))
         })?;
         let servername = match &address.host {
-            Host::Name(name) if covers(leaf, name.as_str()) => address.host.clone(),
+            Host::Name(name) if leaf.is_for(name.as_str()) => address.host.clone(),
             _ => server_name(leaf).unwrap_or_else(|| address.host.clone()),
         };
-        Ok(Endpoint { address, servername, is_named: true, before: Vec::new() })
+        let starttls = PortProtocol::of(&arguments.starttls, address.port);
+        Ok(Endpoint { address, servername, starttls, is_named: true, before: Vec::new() })
     };
-    arguments.iter().map(of).collect()
+    arguments.served.iter().map(of).collect()
 }
 
 /// The names in the certificate on this machine, at the ports that the records know and at that of
 /// HTTPS. Name servers are not asked: what they say may be another machine.
 pub(crate) fn derived(
     leaf: &Certificate,
+    named: &[PortProtocol],
     ports: impl Fn(&str) -> Vec<u16>,
 ) -> impl Iterator<Item = Endpoint> {
     let names = leaf.accepted_names().iter().filter(|name| !name.starts_with("*.")).take(MAX_NAMES);
@@ -77,8 +84,14 @@ pub(crate) fn derived(
         for port in all {
             endpoints.extend(local_addresses().into_iter().filter_map(|address| {
                 let address = Address { host: Host::parse(&address.to_string()).ok()?, port };
-                let servername = servername.clone();
-                Some(Endpoint { address, servername, is_named: false, before: Vec::new() })
+                let (servername, starttls) = (servername.clone(), PortProtocol::of(named, port));
+                Some(Endpoint {
+                    address,
+                    servername,
+                    starttls,
+                    is_named: false,
+                    before: Vec::new(),
+                })
             }));
         }
     }
@@ -88,13 +101,13 @@ pub(crate) fn derived(
 impl Endpoint {
     /// Whether anything listens there, and whether it presents one of the old certificates.
     pub(crate) fn look_before(&mut self, old: &[Vec<u8>]) -> bool {
-        self.before = self.leaves().unwrap_or_default();
+        self.before = self.leaves().unwrap_or_default().0;
         self.before.iter().any(|leaf| old.contains(leaf))
     }
 
     /// Whether it presents any of `leaves` now.
     pub(crate) fn presents_any(&self, leaves: &[Vec<u8>]) -> bool {
-        self.leaves().is_some_and(|presented| presented.iter().any(|one| leaves.contains(one)))
+        self.leaves().is_some_and(|(presented, _)| presented.iter().any(|one| leaves.contains(one)))
     }
 
     /// Whether it presented any of `leaves` before anything was changed.
@@ -108,6 +121,7 @@ impl Endpoint {
             before: Vec::new(),
             address: self.address.clone(),
             servername: self.servername.clone(),
+            starttls: self.starttls,
             is_named: self.is_named,
         };
         forgetful.wait(patience, back, || true)
@@ -125,16 +139,19 @@ impl Endpoint {
         loop {
             let presented = self.leaves();
             let is_new =
-                presented.as_ref().is_some_and(|leaves_now| self.is_new(leaves_now, leaves));
-            steady = if is_new { steady + 1 } else { 0 };
+                presented.as_ref().is_some_and(|(leaves_now, _)| self.is_new(leaves_now, leaves));
+            // What could not be asked now may be told in a moment.
+            let is_whole = presented.as_ref().is_some_and(|(_, unknown)| unknown.is_empty());
+            steady = if is_new && is_whole { steady + 1 } else { 0 };
             if steady == STEADY || Instant::now() >= end || !go_on() {
                 let presents = match &presented {
                     None => "none",
                     Some(_) if is_new => "new",
-                    Some(now) if now.iter().any(|leaf| leaves.old.contains(leaf)) => "old",
+                    Some((now, _)) if now.iter().any(|leaf| leaves.old.contains(leaf)) => "old",
                     Some(_) => "other",
                 };
-                return (is_new, self.view(presents));
+                let unknown = presented.map(|(_, unknown)| unknown).unwrap_or_default();
+                return (is_new, ServedView { unknown, ..self.view(presents) });
             }
             std::thread::sleep(PAUSE);
         }
@@ -150,11 +167,13 @@ impl Endpoint {
             && replaced.filter(|(old, _)| self.before.contains(old)).all(|(_, new)| has(new))
     }
 
-    fn leaves(&self) -> Option<Vec<Vec<u8>>> {
-        let answer = presented::ask(&self.address, &self.servername, CONNECTION).ok()?;
+    /// The leaves that it presents, and what could not be asked.
+    fn leaves(&self) -> Option<(Vec<Vec<u8>>, Vec<String>)> {
+        let answer =
+            presented::ask(&self.address, &self.servername, CONNECTION, self.starttls).ok()?;
         let leaves =
             answer.chains.into_iter().filter_map(|chain| chain.certificates.into_iter().next());
-        Some(leaves.collect())
+        Some((leaves.collect(), answer.unknown))
     }
 
     pub(crate) fn view(&self, presents: &'static str) -> ServedView {
@@ -162,6 +181,7 @@ impl Endpoint {
             server: self.server(),
             servername: self.servername.as_str().to_owned(),
             presents,
+            unknown: Vec::new(),
         }
     }
 

@@ -5,17 +5,19 @@ use std::collections::BTreeSet;
 
 use hpkp_core::published::HostName;
 
-use super::pair::{Pair, covers};
+use super::pair::Pair;
 use super::plan::Plan;
 use super::report::{Report, Stop};
 use super::served::{self, Endpoint};
 use crate::arguments::InstallArguments;
+use crate::chains::Chains;
 use crate::exit::Exit;
-use crate::published::{Chains, Judge, Judgement};
+use crate::failure::Failure;
+use crate::published::{Judge, Judgement};
 use crate::{output, time};
 
 /// The records, or why they cannot be read; `None` where they are not to be.
-pub(super) type Records = Option<Result<Judge, (Exit, String)>>;
+pub(super) type Records = Option<Result<Judge, Failure>>;
 
 /// Opens the records.
 pub(super) fn records(arguments: &InstallArguments) -> Records {
@@ -29,10 +31,10 @@ pub(super) fn records(arguments: &InstallArguments) -> Records {
 pub(super) fn endpoints(
     arguments: &InstallArguments,
     plan: &Plan,
-    records: Option<&Result<Judge, (Exit, String)>>,
+    records: Option<&Result<Judge, Failure>>,
 ) -> Result<Vec<Endpoint>, Stop> {
     let leaves = plan.leaves();
-    let mut endpoints = served::named(&arguments.served, plan.pairs[0].leaf())?;
+    let mut endpoints = served::named(arguments, plan.pairs[0].leaf())?;
     if !endpoints.is_empty() {
         endpoints.iter_mut().for_each(|endpoint| {
             endpoint.look_before(&leaves.old);
@@ -43,7 +45,7 @@ pub(super) fn endpoints(
     let judge = records.and_then(|records| records.as_ref().ok());
     let ports =
         |name: &str| judge.map(|judge| judge.ports(name).into_iter().collect()).unwrap_or_default();
-    for mut endpoint in served::derived(plan.pairs[0].leaf(), ports) {
+    for mut endpoint in served::derived(plan.pairs[0].leaf(), &arguments.starttls, ports) {
         if endpoint.look_before(&leaves.old) {
             endpoints.push(endpoint);
         }
@@ -94,7 +96,7 @@ fn uncovered(
         [] => present.filter(is_host).collect(),
         named => named.iter().collect(),
     };
-    let missing = needed.into_iter().filter(|name| !covers(pair.leaf(), name));
+    let missing = needed.into_iter().filter(|name| !pair.leaf().is_for(&name.to_ascii_lowercase()));
     let missing: Vec<String> =
         missing.map(|name| hpkp_core::text::Excerpt::new(name).to_string()).collect();
     let hint = match &arguments.host[..] {
@@ -152,7 +154,7 @@ fn pins(
         report.warn("records-not-read", text);
         return Ok(Exit::Fine);
     };
-    let unreadable = |(_, text)| Stop::undetermined("records-unreadable", text);
+    let unreadable = |Failure { text, .. }| Stop::undetermined("records-unreadable", text);
     let judge = records.map_err(unreadable)?;
     let chains = chains(&plan.pairs);
     let names =

@@ -11,14 +11,14 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::drills::{self, Drill, Origin};
-use super::failure::Failure;
 use super::files::{self, New};
 use super::image::PictureError;
 use super::pkcs8::KeyFile;
 use super::qr::Parts;
 use super::{Passphrase, image, kind, lines, page, secret};
-use crate::arguments::{DEFAULT_DIRECTORY, DrillArguments};
+use crate::arguments::{DrillArguments, or_default};
 use crate::exit::Exit;
+use crate::failure::Failure;
 use crate::input::{self, InputError};
 use crate::output::{self, JSON_VERSION};
 use crate::private_key;
@@ -61,9 +61,9 @@ pub(super) fn run(arguments: &DrillArguments) -> Result<Exit, Failure> {
     if let Some(path) = &arguments.restore {
         files::must_be_new(path)?;
     }
-    let directories = match (&arguments.directory[..], &arguments.pins[..]) {
-        ([], []) => vec![DEFAULT_DIRECTORY.to_owned()],
-        (directories, _) => directories.to_vec(),
+    let directories = match &arguments.pins[..] {
+        [] => or_default(&arguments.directory),
+        _ => arguments.directory.clone(),
     };
     let material = material(&arguments.sources)?;
     let key = open(&material, arguments)?;
@@ -76,9 +76,7 @@ pub(super) fn run(arguments: &DrillArguments) -> Result<Exit, Failure> {
     }
     let holders = match &directories[..] {
         [] => None,
-        _ => Some(
-            holders::of_key(&directories, &spki).map_err(|(exit, text)| unread(exit, text, pin))?,
-        ),
+        _ => Some(holders::of_key(&directories, &spki).map_err(|failure| unread(failure, pin))?),
     };
     let verdict = Verdict {
         pin,
@@ -96,7 +94,7 @@ pub(super) fn run(arguments: &DrillArguments) -> Result<Exit, Failure> {
 }
 
 /// The key is sound; whether clients hold its pin is not known.
-fn unread(exit: Exit, text: String, pin: Pin) -> Failure {
+fn unread(Failure { exit, text }: Failure, pin: Pin) -> Failure {
     let text = format!(
         "{text}\nthe key can be read, and its pin is sha256/{pin}; to compare it with a pin that you know: --pin PIN"
     );
@@ -276,8 +274,7 @@ fn of_source(
         true => input::secret_standard(MAX_PICTURE),
         false => input::secret(Path::new(source), MAX_PICTURE),
     };
-    let bytes =
-        read.map_err(|error| Failure { exit: error.exit(), text: format!("{shown}: {error}") })?;
+    let bytes = read.map_err(|error| Failure::unread(shown, &error))?;
     if image::is_picture(&bytes) {
         let progress = Progress::start("reading the QR code");
         let codes = match image::codes(&bytes) {
@@ -301,7 +298,7 @@ fn of_source(
     }
     if bytes.len() > MAX_KEY_FILE {
         let error = InputError::TooLarge { limit: MAX_KEY_FILE };
-        return Err(Failure { exit: error.exit(), text: format!("{shown}: {error}") });
+        return Err(Failure::unread(shown, &error));
     }
     if bytes.starts_with(b"%PDF-") {
         return Err(no(

@@ -133,14 +133,12 @@ pub fn read(directory: &Path) -> Result<Vec<Drill>, DrillsError> {
         .collect()
 }
 
-/// The last drill on record in a directory in which the key matched, of the key with this pin or of any.
-///
-/// # Errors
-/// See [`DrillsError`].
-pub fn last(directory: &Path, pin: Option<Pin>) -> Result<Option<Drill>, DrillsError> {
-    let drills = read(directory)?.into_iter();
-    let wanted = drills.filter(|drill| drill.matches && pin.is_none_or(|pin| pin == drill.pin));
-    Ok(wanted.max_by_key(|drill| drill.at))
+/// The last of these drills in which the key matched, of the key with this pin or of any.
+#[must_use]
+pub fn last(drills: &[Drill], pin: Option<Pin>) -> Option<&Drill> {
+    let wanted =
+        drills.iter().filter(|drill| drill.matches && pin.is_none_or(|pin| pin == drill.pin));
+    wanted.max_by_key(|drill| drill.at)
 }
 
 /// Appends a drill. When it returns, the drill is on the disk.
@@ -238,15 +236,15 @@ mod tests {
     #[test]
     fn the_last_drill_is_the_last_that_matched() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(last(dir.path(), None).unwrap(), None);
+        assert_eq!(last(&read(dir.path()).unwrap(), None), None);
         let drills = [drill(100, 1, true), drill(200, 2, true), drill(300, 1, false)];
         for one in &drills {
             record(dir.path(), one).unwrap();
         }
         assert_eq!(read(dir.path()).unwrap(), drills);
-        assert_eq!(last(dir.path(), None).unwrap(), Some(drills[1].clone()));
-        assert_eq!(last(dir.path(), Some(drills[0].pin)).unwrap(), Some(drills[0].clone()));
-        assert_eq!(last(dir.path(), Some(Pin::from_octets([9; Pin::OCTETS]))).unwrap(), None);
+        assert_eq!(last(&drills, None), Some(&drills[1]));
+        assert_eq!(last(&drills, Some(drills[0].pin)), Some(&drills[0]));
+        assert_eq!(last(&drills, Some(Pin::from_octets([9; Pin::OCTETS]))), None);
     }
 
     #[test]

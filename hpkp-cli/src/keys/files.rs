@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::failure::Failure;
+use crate::failure::Failure;
 use crate::output;
 
 /// A file to be made.

@@ -6,7 +6,6 @@
 mod content;
 mod drill;
 pub mod drills;
-mod failure;
 mod files;
 mod image;
 mod kind;
@@ -29,7 +28,7 @@ pub(crate) use secret::{SecretError, each as each_key, proven};
 
 use crate::arguments::{KeyArguments, KeyCommand};
 use crate::exit::Exit;
-use failure::Failure;
+use crate::usage;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &KeyArguments) -> Exit {
@@ -38,5 +37,5 @@ pub(crate) fn run(arguments: &KeyArguments) -> Exit {
         KeyCommand::New(arguments) => new::run(arguments),
         KeyCommand::Drill(arguments) => drill::run(arguments),
     };
-    done.unwrap_or_else(Failure::end)
+    done.unwrap_or_else(usage::end)
 }

@@ -8,7 +8,6 @@ use openssl::pkey::{PKey, Private};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::failure::Failure;
 use super::files::{self, New};
 use super::kind::KeyKind;
 use super::page::{self, About, Form};
@@ -16,6 +15,7 @@ use super::pkcs8::KeyFile;
 use super::{Passphrase, request, secret};
 use crate::arguments::NewKeyArguments;
 use crate::exit::Exit;
+use crate::failure::Failure;
 use crate::input;
 use crate::output::{self, JSON_VERSION};
 use crate::progress::Progress;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::failure::Failure;
+use crate::failure::Failure;
 use crate::input::{self, InputError};
 use crate::output;
 

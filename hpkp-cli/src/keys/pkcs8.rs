@@ -1,6 +1,5 @@
 //! Private keys as files have them: PKCS #8 (RFC 5958), plain or encrypted, in PEM.
 
-use data_encoding::BASE64;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::pkcs5::pbkdf2_hmac;
@@ -10,6 +9,7 @@ use openssl::symm::{Cipher, Crypter, Mode};
 use zeroize::Zeroizing;
 
 use super::Passphrase;
+use crate::der::{self, sequence, written};
 
 /// Of PBKDF2 with HMAC-SHA-256, as OWASP recommends since 2023. OpenSSL's own 2048 can be tried fast. A server
 /// that loads the key needs a fraction of a second for it.
@@ -40,25 +40,9 @@ impl KeyFile {
     /// The file.
     pub(super) fn pem(&self) -> Zeroizing<String> {
         let label = if self.is_encrypted { "ENCRYPTED PRIVATE KEY" } else { "PRIVATE KEY" };
-        // As long as it will be, since a text that grows leaves its old self behind.
-        let lines = self.der.len().div_ceil(BYTES_IN_LINE);
-        let mut pem = Zeroizing::new(String::with_capacity(lines * 65 + 2 * label.len() + 64));
-        pem.push_str("-----BEGIN ");
-        pem.push_str(label);
-        pem.push_str("-----\n");
-        for line in self.der.chunks(BYTES_IN_LINE) {
-            BASE64.encode_append(line, &mut pem);
-            pem.push('\n');
-        }
-        pem.push_str("-----END ");
-        pem.push_str(label);
-        pem.push_str("-----\n");
-        pem
+        der::pem(label, &self.der)
     }
 }
-
-/// Of base64 with 64 characters (RFC 7468 section 2).
-const BYTES_IN_LINE: usize = 48;
 
 /// `EncryptedPrivateKeyInfo` with PBES2 (RFC 8018 section 6.2): PBKDF2 with HMAC-SHA-256, and AES-256 in CBC mode.
 fn encrypt(plain: &[u8], passphrase: &Passphrase) -> Result<Vec<u8>, ErrorStack> {
@@ -85,13 +69,13 @@ fn encrypt(plain: &[u8], passphrase: &Passphrase) -> Result<Vec<u8>, ErrorStack>
     let encrypted = aes256_cbc(plain, &*key, &iv)?;
 
     let iterations = ITERATIONS.to_be_bytes();
-    let hash = sequence(&[element(0x06, HMAC_WITH_SHA256), element(0x05, &[])]);
+    let hash = sequence(&[written(0x06, HMAC_WITH_SHA256), written(0x05, &[])]);
     // The first byte of the four is zero: the integer is not negative and has no byte too many.
-    let parameters = sequence(&[element(0x04, &salt), element(0x02, &iterations[1..]), hash]);
-    let derivation = sequence(&[element(0x06, PBKDF2), parameters]);
-    let scheme = sequence(&[element(0x06, AES256_CBC), element(0x04, &iv)]);
-    let algorithm = sequence(&[element(0x06, PBES2), sequence(&[derivation, scheme])]);
-    Ok(sequence(&[algorithm, element(0x04, &encrypted)]))
+    let parameters = sequence(&[written(0x04, &salt), written(0x02, &iterations[1..]), hash]);
+    let derivation = sequence(&[written(0x06, PBKDF2), parameters]);
+    let scheme = sequence(&[written(0x06, AES256_CBC), written(0x04, &iv)]);
+    let algorithm = sequence(&[written(0x06, PBES2), sequence(&[derivation, scheme])]);
+    Ok(sequence(&[algorithm, written(0x04, &encrypted)]))
 }
 
 fn aes256_cbc(plain: &[u8], key: &[u8], iv: &[u8]) -> Result<Vec<u8>, ErrorStack> {
@@ -102,25 +86,6 @@ fn aes256_cbc(plain: &[u8], key: &[u8], iv: &[u8]) -> Result<Vec<u8>, ErrorStack
     end += crypter.finalize(&mut encrypted[end..])?;
     encrypted.truncate(end);
     Ok(encrypted)
-}
-
-fn sequence(parts: &[Vec<u8>]) -> Vec<u8> {
-    element(0x30, &parts.concat())
-}
-
-fn element(tag: u8, content: &[u8]) -> Vec<u8> {
-    let length = content.len().to_be_bytes();
-    let significant = &length[length.iter().take_while(|byte| **byte == 0).count()..];
-    let mut der = vec![tag];
-    match (content.len(), u8::try_from(significant.len())) {
-        (0..=0x7f, _) | (_, Err(_)) => der.push(content.len() as u8),
-        (_, Ok(count)) => {
-            der.push(0x80 | count);
-            der.extend(significant);
-        }
-    }
-    der.extend(content);
-    der
 }
 
 #[cfg(test)]
@@ -138,13 +103,6 @@ mod tests {
             let pem = KeyFile::new(&key, None).unwrap().pem();
             assert_eq!(pem.as_bytes(), key.private_key_to_pem_pkcs8().unwrap());
         }
-    }
-
-    #[test]
-    fn lengths_are_der() {
-        assert_eq!(element(4, &[7; 3]), [4, 3, 7, 7, 7]);
-        assert_eq!(element(4, &[7; 0x80])[..3], [4, 0x81, 0x80]);
-        assert_eq!(element(4, &[7; 0x100])[..4], [4, 0x82, 1, 0]);
     }
 
     #[test]

@@ -8,8 +8,8 @@ use openssl::pkey::{PKey, PKeyRef, Private, Public};
 use openssl::sign::{Signer, Verifier};
 
 use super::Passphrase;
-use super::failure::Failure;
 use super::request::digest;
+use crate::failure::Failure;
 use crate::private_key;
 
 /// Why no private key was got out of a file. No text of it quotes the file.
@@ -68,12 +68,12 @@ pub(crate) fn open(file: &[u8], ask: Ask<'_>) -> Result<PKey<Private>, SecretErr
         let block = block.map_err(|_: PemError| SecretError::Truncated)?;
         match block.label {
             b"OPENSSH PRIVATE KEY" => return Err(SecretError::OpenSsh),
-            label if label.ends_with(b"PRIVATE KEY") => return of_block(&block, ask),
-            label => other = other.or(Some(label)),
+            _ if block.is_private_key() => return of_block(&block, ask),
+            _ => other = other.or(Some(block)),
         }
     }
     Err(match other {
-        Some(label) => SecretError::NotPrivate(name(label)),
+        Some(block) => SecretError::NotPrivate(name(&block)),
         None => SecretError::NotRecognised,
     })
 }
@@ -102,13 +102,13 @@ pub(crate) fn each<T>(
     Ok(all)
 }
 
-fn name(label: &[u8]) -> String {
-    match label {
+fn name(block: &pem::Block<'_>) -> String {
+    match block.label {
         b"PUBLIC KEY" | b"RSA PUBLIC KEY" => "a public key".to_owned(),
         b"CERTIFICATE REQUEST" | b"NEW CERTIFICATE REQUEST" => {
             "a certificate signing request".to_owned()
         }
-        b"CERTIFICATE" | b"X509 CERTIFICATE" | b"TRUSTED CERTIFICATE" => "a certificate".to_owned(),
+        _ if block.is_certificate() => "a certificate".to_owned(),
         other => format!("\"{}\"", hpkp_core::text::Excerpt::new(other)),
     }
 }

@@ -123,6 +123,14 @@ impl Future {
         })
     }
 
+    /// Records of pins of the host whose clients were given up.
+    pub(super) fn waived(&self, at: i64) -> Vec<(&Record<Published>, Retention)> {
+        let live = self.state.live(at);
+        let waived =
+            live.filter(|live| live.waiver.is_some() && live.record.body.binds(&self.host));
+        waived.map(|live| (live.record, live.retention)).collect()
+    }
+
     /// From when on no client holds pins of the host that are not `met`, if nothing but time passes
     /// after `at`.
     ///

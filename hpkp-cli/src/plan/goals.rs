@@ -8,16 +8,17 @@ use hpkp_core::published::{KeyGraph, Matching, PinValidation, Published, Scope};
 use hpkp_core::text::{Excerpt, ShellWord};
 
 use super::future::{Future, Target};
-use super::model::{Failure, Plan, Policy, Step};
+use super::model::{Plan, Policy, Step};
 use super::site::Site;
 use crate::arguments::Goal;
+use crate::failure::Failure;
 use crate::time::duration;
 
 /// The plan for `goal`.
 pub(super) fn plan(site: &Site, goal: Goal) -> Result<Plan, Failure> {
     let mut pins = [site.pin, site.backup].into_iter().flatten();
     if let Some(pin) = pins.find(|pin| site.future.state.is_compromised(*pin)) {
-        return Err(Failure::not_safe(format!("the key sha256/{pin} is compromised")));
+        return Err(Failure::no(format!("the key sha256/{pin} is compromised")));
     }
     let mut planner = Planner {
         site,
@@ -31,6 +32,7 @@ pub(super) fn plan(site: &Site, goal: Goal) -> Result<Plan, Failure> {
             notes: Vec::new(),
         },
     };
+    planner.name_waived();
     match goal {
         Goal::Backup => planner.use_backup(),
         Goal::NewKey => planner.use_new_key(),
@@ -55,6 +57,24 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
+    /// The clients for which the plan does nothing.
+    fn name_waived(&mut self) {
+        for (record, retention) in self.site.future.waived(self.site.now) {
+            let until = match retention {
+                Retention::Until(time) => format!("until {}", date::format(time)),
+                Retention::WhilePublished(seconds) => {
+                    format!("until {} after their publication ends", duration(seconds))
+                }
+                Retention::Indefinite => "for good: these pins do not expire".to_owned(),
+            };
+            self.plan.notes.push(format!(
+                "the plan leaves out clients that were given up (record {}, waived): they refuse a certificate that \
+                 does not match their pins, {until}",
+                record.id
+            ));
+        }
+    }
+
     fn use_backup(&mut self) -> Result<(), Failure> {
         let target = match self.site.pin {
             Some(pin) => pin,
@@ -74,7 +94,7 @@ impl Planner<'_> {
             (date.unwrap_or(i64::MAX), *pin)
         });
         dated.min().map(|(_, pin)| pin).ok_or_else(|| {
-            Failure::not_safe(format!(
+            Failure::no(format!(
                 "no pin on record for {} is of a backup key; make a key (hpkp key new) and plan --to new-key",
                 self.site.host
             ))
@@ -157,13 +177,13 @@ impl Planner<'_> {
     fn pin_authority(&mut self, found: Option<Pin>, what: &str) -> Result<(), Failure> {
         let (site, leaf) = (self.site, self.site.leaf);
         let pin = site.pin.or(found).ok_or_else(|| {
-            Failure::not_safe(format!(
+            Failure::no(format!(
                 "{what} of the certificate is not known; give the chain with --cert"
             ))
         })?;
         let above = Target::above(pin, &site.present).filter(|_| pin != leaf && self.covers(pin));
         let target = above.ok_or_else(|| {
-            Failure::not_safe(format!(
+            Failure::no(format!(
                 "not every path of the certificate goes through the key sha256/{pin}"
             ))
         })?;
@@ -192,10 +212,12 @@ impl Planner<'_> {
         leaves.sort_unstable();
         leaves.dedup();
         if leaves.len() < 2 {
-            return Err(Failure::not_safe(format!(
+            return Err(Failure::no(format!(
                 "the records of {} show no rotation yet; change the key once while max_age is short: hpkp plan \
-                 {} --to backup",
-                self.site.host, self.site.host
+                 {} --to backup -d {}",
+                self.site.host,
+                self.site.host,
+                ShellWord::new(&self.site.directory)
             )));
         }
         if max_age > MaxAge::USER_AGENTS_CAP {
@@ -221,7 +243,7 @@ impl Planner<'_> {
         let missing = self.missing_below(&policy);
         if !missing.is_empty() {
             let shown = missing.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
-            return Err(Failure::not_safe(format!(
+            return Err(Failure::no(format!(
                 "{} of the hosts below {host} presents a key that is not pinned: {shown}; first add a pin of \
                  each of their keys to the policy",
                 missing.len()
@@ -299,7 +321,7 @@ impl Planner<'_> {
     fn policy(&self) -> Result<Policy, Failure> {
         self.site.policy.clone().ok_or_else(|| {
             let host = &self.site.host;
-            Failure::not_safe(format!(
+            Failure::no(format!(
                 "no server on record sends pins for {host}, so there is no policy to change"
             ))
         })
@@ -307,7 +329,7 @@ impl Planner<'_> {
 
     fn leaf(&self, pin: Pin) -> Result<Target, Failure> {
         let target = Target::leaf(pin, &self.site.present, self.same_ca);
-        target.ok_or_else(|| Failure::not_safe("the certificate in use has no key"))
+        target.ok_or_else(|| Failure::no("the certificate in use has no key"))
     }
 
     /// From when on clients accept these keys.
@@ -442,6 +464,6 @@ impl Planner<'_> {
         if blocking.len() > texts.len() {
             texts.push(format!("and {} more records", blocking.len() - texts.len()));
         }
-        Failure::not_safe(texts.join("; "))
+        Failure::no(texts.join("; "))
     }
 }

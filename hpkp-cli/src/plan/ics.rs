@@ -7,7 +7,7 @@ use hpkp_core::date;
 use super::model::Plan;
 use crate::output;
 
-/// A line has at most 75 octets; what is longer goes on in the next, behind a space (RFC 5545 section 3.1).
+/// A line has at most 75 bytes; what is longer goes on in the next, behind a space (RFC 5545 section 3.1).
 const MAX_LINE: usize = 75;
 
 /// Prints the file. `now` is when it is made.

@@ -31,12 +31,8 @@ pub(crate) fn run(arguments: &PlanArguments) -> Exit {
             output::ended(Exit::Fine, written)
         }
         Err(failure) => match failure.exit {
-            Exit::Usage => usage::wrong(&failure.text),
             Exit::No => output::ended(Exit::No, print::unsafe_plan(arguments, &failure.text)),
-            exit => {
-                output::complain(&failure.text);
-                exit
-            }
+            _ => usage::end(failure),
         },
     }
 }

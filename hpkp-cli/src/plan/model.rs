@@ -4,8 +4,6 @@ use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::{Lifetime, Published};
 
-use crate::exit::Exit;
-
 /// The steps to a goal.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
@@ -65,30 +63,5 @@ impl Policy {
     pub(super) fn without(&self, pins: &[Pin]) -> Self {
         let kept = self.pins.iter().copied().filter(|pin| !pins.contains(pin)).collect();
         Self { pins: kept, ..self.clone() }
-    }
-}
-
-/// Why there is no plan.
-#[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) exit: Exit,
-    /// What to say.
-    pub(super) text: String,
-}
-
-impl Failure {
-    /// No order of steps is safe.
-    pub(super) fn not_safe(text: impl Into<String>) -> Self {
-        Self { exit: Exit::No, text: text.into() }
-    }
-
-    pub(super) fn usage(text: impl Into<String>) -> Self {
-        Self { exit: Exit::Usage, text: text.into() }
-    }
-}
-
-impl From<(Exit, String)> for Failure {
-    fn from((exit, text): (Exit, String)) -> Self {
-        Self { exit, text }
     }
 }

@@ -9,11 +9,12 @@ use hpkp_core::published::{HostName, KeyGraph, Lifetime, Matching, Presents, Wri
 use hpkp_core::text::Excerpt;
 
 use super::future::Future;
-use super::model::{Failure, Policy};
-use crate::arguments::{DEFAULT_DIRECTORY, PlanArguments};
-use crate::exit::Exit;
+use super::model::Policy;
+use crate::arguments::PlanArguments;
+use crate::chains::{self, OfServer};
+use crate::failure::Failure;
+use crate::key;
 use crate::published::{OpenSsl, opened, trust};
-use crate::{key, renew_check};
 
 /// What holds today.
 #[derive(Debug)]
@@ -43,20 +44,15 @@ impl Site {
         let host: HostName = arguments.host.parse().map_err(|error| {
             Failure::usage(format!("{}: {error}", Excerpt::new(&arguments.host)))
         })?;
-        let directories = match &arguments.records.directory[..] {
-            [] => vec![DEFAULT_DIRECTORY.to_owned()],
-            named => named.to_vec(),
-        };
+        let directories = arguments.records.directories();
         let (state, now) = opened(&directories)?;
         let future = Future { state, host: host.clone() };
         let recorded = presented(&future);
         let given = given(arguments, now)?;
         let present = the_only(given.unwrap_or_else(|| recorded.clone()), &host)?;
         let leaf = present.nodes().first().and_then(|node| node.pin);
-        let leaf = leaf.ok_or_else(|| Failure {
-            exit: Exit::Undetermined,
-            text: "no pin can be formed of the key in use".to_owned(),
-        })?;
+        let leaf =
+            leaf.ok_or_else(|| Failure::undetermined("no pin can be formed of the key in use"))?;
         let mut leaves: Vec<Pin> = recorded.iter().filter_map(|keys| keys.nodes()[0].pin).collect();
         leaves.push(leaf);
         let writers = future.writers();
@@ -94,7 +90,7 @@ fn absolute(path: &str) -> String {
 }
 
 fn pin(text: &OsString) -> Result<Pin, Failure> {
-    key::pin(text, None).map(|(pin, _)| pin).map_err(Failure::from)
+    key::pin(text, None).map(|(pin, _)| pin)
 }
 
 /// The keys of what the records say is presented for the host.
@@ -127,22 +123,28 @@ fn the_only(keys: Vec<KeyGraph>, host: &HostName) -> Result<KeyGraph, Failure> {
 /// The keys of the certificates that are given, or that the named server presents.
 fn given(arguments: &PlanArguments, now: i64) -> Result<Option<Vec<KeyGraph>>, Failure> {
     let chains = match (&arguments.cert, &arguments.server) {
-        (Some(file), _) => vec![(file.clone(), renew_check::in_file(file)?)],
-        (None, Some(server)) => renew_check::presented(server, Some(&arguments.host))?,
+        (Some(file), _) => vec![(file.clone(), chains::of_file(file)?)],
+        (None, Some(server)) => {
+            let OfServer { chains, unknown } = chains::of_server(server, Some(&arguments.host))?;
+            // A plan for one certificate says nothing of another that the server may have.
+            if let [first, ..] = &unknown[..] {
+                return Err(Failure::undetermined(first));
+            }
+            chains
+        }
         (None, None) => return Ok(None),
     };
     let trust = trust(arguments.trusted_certificate.as_deref())?;
     let mut all = Vec::new();
     for (source, chain) in chains {
         let shown = crate::output::path(std::path::Path::new(&source));
-        let chain = Chain::new(chain).ok_or_else(|| Failure {
-            exit: Exit::Undetermined,
-            text: format!("{shown}: more than {} certificates in the chain", Chain::MAX),
+        let chain = Chain::new(chain).ok_or_else(|| {
+            let most = Chain::MAX;
+            Failure::undetermined(format!("{shown}: more than {most} certificates in the chain"))
         })?;
         let keys = Paths::new(&chain, &trust.trust, &OpenSsl, now).keys();
-        all.push(keys.ok_or_else(|| Failure {
-            exit: Exit::Undetermined,
-            text: format!("{shown}: too many keys on the paths of the certificate"),
+        all.push(keys.ok_or_else(|| {
+            Failure::undetermined(format!("{shown}: too many keys on the paths of the certificate"))
         })?);
     }
     Ok(Some(all))

@@ -17,11 +17,13 @@ use hpkp_core::ua::field::Reading;
 use hpkp_core::ua::host::Host;
 use serde::Serialize;
 
-use super::at_hand;
-use super::store::{Failure, Store, shown};
+use super::store::{Store, shown};
 use super::view::PublishedView;
 use crate::arguments::AddArguments;
+use crate::chains;
 use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::import::Certificates;
 use crate::import::header;
 use crate::input;
 use crate::key;
@@ -43,7 +45,7 @@ pub(super) fn run(
     json: bool,
 ) -> Result<Exit, Failure> {
     let published = published(arguments)?;
-    let certificates = at_hand::hashes(&arguments.cert)?;
+    let certificates = hashes(&arguments.cert)?;
     for pin in &published.pins {
         if let Some(problem) = certificates.other(pin.octets()) {
             return Err(Failure::no(format!("sha256/{pin}: {problem}")));
@@ -214,6 +216,12 @@ fn unwrapped(header: &str) -> Result<header::Unwrapped, Failure> {
     Ok(found)
 }
 
+/// By which hashes of whole certificates are told from pins.
+pub(super) fn hashes(files: &[String]) -> Result<Certificates, Failure> {
+    let read = chains::of_files(files)?;
+    Ok(Certificates::new(read.iter().flatten().map(|one| (one.der(), one.subject().to_owned()))))
+}
+
 /// The pin that `text` is, or that of the first key in the file that it names.
 fn pin(text: &str) -> Result<Pin, Failure> {
     let path = match PinSource::parse(text, str::to_owned) {
@@ -235,9 +243,9 @@ fn pin(text: &str) -> Result<Pin, Failure> {
         }
     };
     let shown = Excerpt::new(&path);
-    let octets = input::named(path.as_ref(), spki::MAX_FILE)
-        .map_err(|error| at_hand::unread(&path, &error))?;
-    let keys = spki::read(&octets).map_err(|error| Failure::no(format!("{shown}: {error}")))?;
+    let bytes = input::named(path.as_ref(), spki::MAX_FILE)
+        .map_err(|error| chains::unread(&path, &error))?;
+    let keys = spki::read(&bytes).map_err(|error| Failure::no(format!("{shown}: {error}")))?;
     keys.first().map(|key| key.pin).ok_or_else(|| Failure::no(format!("{shown}: contains no key")))
 }
 

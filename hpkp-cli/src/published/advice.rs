@@ -17,15 +17,6 @@ use crate::time::duration;
 /// How many keys the advice names; who has more of them looks at the records.
 const NAMED_KEYS: usize = 4;
 
-/// How many kinds of clients hold these records: those of one origin are one kind.
-pub(super) fn kinds(records: &[&Record<Published>]) -> usize {
-    let kinds = records.iter().map(|record| {
-        let is_noted = matches!(record.body.lifetime, Lifetime::MaxAge(_));
-        (is_noted, record.body.origin.as_str())
-    });
-    kinds.collect::<BTreeSet<_>>().len()
-}
-
 /// Who holds a record, until when, and its pins.
 pub(super) fn held(heading: &str, store: &Store, record: &Record<Published>) -> Vec<String> {
     let body = &record.body;

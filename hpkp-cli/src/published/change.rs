@@ -8,10 +8,11 @@ use hpkp_core::published::{
 };
 
 use super::add;
-use super::store::{Failure, Store, shown};
+use super::store::{Store, shown};
 use super::view::{self, PresentsView, PublishedView};
 use crate::arguments::{CompromisedArguments, EndArguments, IdPrefix, WaiveArguments};
 use crate::exit::Exit;
+use crate::failure::Failure;
 use crate::key;
 use crate::output::{self, JSON_VERSION};
 
@@ -172,8 +173,7 @@ pub(super) fn compromised(
     arguments: &CompromisedArguments,
     json: bool,
 ) -> Result<Exit, Failure> {
-    let (pin, origin) =
-        key::pin(arguments.key.as_ref(), None).map_err(|(exit, text)| Failure { exit, text })?;
+    let (pin, origin) = key::pin(arguments.key.as_ref(), None)?;
     if origin == key::Origin::File {
         let file = shown(&arguments.key);
         output::complain(&format!("{file}: the pin of the first key is sha256/{pin}"));

@@ -5,9 +5,10 @@ use hpkp_core::published::{State, WriterName, compact};
 use hpkp_server::published::{self, Compacted, DirectoryError, SUFFIX};
 use serde::Serialize;
 
-use super::store::{Failure, Store, failure, shown};
+use super::store::{Store, failure, shown};
 use crate::arguments::CompactArguments;
 use crate::exit::Exit;
+use crate::failure::Failure;
 use crate::output::{self, JSON_VERSION};
 use crate::time;
 

@@ -2,16 +2,17 @@
 
 use std::collections::HashMap;
 
-use hpkp_core::published::{Client, Configuration, HostName, Lifetime, Matching, Published, Scope};
+use hpkp_core::published::{Client, Configuration, HostName, Lifetime, Published};
 use hpkp_core::text::Excerpt;
 use hpkp_core::ua::host::Host;
 
-use super::store::{Failure, Store};
+use super::store::Store;
 use super::view;
 use crate::arguments::{ExportArguments, IdPrefix};
 use crate::exit::Exit;
 use crate::export::{self, Item};
-use crate::import::{self, Except, PinSet};
+use crate::failure::Failure;
+use crate::import::{Except, PinSet};
 use crate::output::{self, JSON_VERSION};
 
 pub(super) fn run(store: &Store, arguments: &ExportArguments, json: bool) -> Result<Exit, Failure> {
@@ -95,19 +96,10 @@ fn item(body: &Published, group: usize) -> Result<Item, Failure> {
     except.sort();
     let set = PinSet {
         host: name(&body.host)?,
-        matching: match body.matching {
-            Matching::Exact => import::Matching::Exact,
-            Matching::OneLabel => import::Matching::OneLabel,
-            Matching::AnyDepth => import::Matching::AnyDepth,
-        },
+        matching: body.matching,
         include_subdomains: body.include_subdomains,
         except,
-        scope: match body.scope {
-            Scope::Chain => import::Scope::Chain,
-            Scope::Leaf => import::Scope::Leaf,
-            Scope::PathCa => import::Scope::PathCa,
-            Scope::SentCa => import::Scope::SentCa,
-        },
+        scope: body.scope,
         port: body.port,
         pins: body.pins.clone(),
         expires_at: match body.lifetime {

@@ -6,9 +6,9 @@ use hpkp_core::published::tlsa::{matching, selector};
 use openssl::sha::sha512;
 use serde_json::Value;
 
-use super::store::{Failure, Store};
+use super::store::Store;
 use super::view::PublishedView;
-use crate::exit::Exit;
+use crate::failure::Failure;
 
 /// The records with a pin of one key.
 #[derive(Debug, Default)]
@@ -33,9 +33,9 @@ pub(crate) struct Holder {
 /// Who holds a pin of the key with this `SubjectPublicKeyInfo`.
 ///
 /// # Errors
-/// How to end, and what to say.
-pub(crate) fn of_key(directories: &[String], spki: &[u8]) -> Result<Holders, (Exit, String)> {
-    let store = Store::open(directories).map_err(|Failure { exit, text }| (exit, text))?;
+/// The records cannot be read.
+pub(crate) fn of_key(directories: &[String], spki: &[u8]) -> Result<Holders, Failure> {
+    let store = Store::open(directories)?;
     let pin = Pin::of_spki(spki);
     let mut holders = Holders::default();
     let mut records: Vec<_> = store.state.published().collect();

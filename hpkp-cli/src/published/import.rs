@@ -4,16 +4,17 @@ use std::collections::HashSet;
 
 use hpkp_core::date;
 use hpkp_core::published::{
-    Configuration, Exempt, Fingerprint, HostName, Lifetime, Matching, Origin, Published, Scope,
+    Configuration, Exempt, Fingerprint, HostName, Lifetime, Matching, Origin, Published,
 };
 use hpkp_core::text::{Excerpt, ShellWord};
 
 use super::add;
-use super::at_hand;
-use super::store::{Failure, Store, shown};
+use super::store::{Store, shown};
 use super::view;
 use crate::arguments::ImportArguments;
+use crate::chains;
 use crate::exit::Exit;
+use crate::failure::Failure;
 use crate::import::format::{self, Format};
 use crate::import::{self, PinSet, Problem};
 use crate::input;
@@ -34,11 +35,11 @@ pub(super) fn run(
         path => input::named(path.as_ref(), import::MAX_TEXT),
     };
     let file = shown(&arguments.file);
-    let text = text.map_err(|error| at_hand::unread(&arguments.file, &error))?;
-    let certificates = at_hand::hashes(&arguments.cert)?.in_file(&arguments.file);
+    let text = text.map_err(|error| chains::unread(&arguments.file, &error))?;
+    let certificates = add::hashes(&arguments.cert)?.in_file(&arguments.file);
     let format = match arguments.format.0 {
         Some(format) => format,
-        None => told(&text, &file)?,
+        None => recognised(&text, &file)?,
     };
     let mut imported = format.read(&text, &certificates).map_err(|error| {
         let instead = format.instead(&text, &error);
@@ -86,7 +87,7 @@ pub(super) fn run(
 }
 
 /// The format that the text itself tells.
-fn told(text: &[u8], file: &dyn std::fmt::Display) -> Result<Format, Failure> {
+fn recognised(text: &[u8], file: &dyn std::fmt::Display) -> Result<Format, Failure> {
     let format = Format::of(text).ok_or_else(|| {
         let error = import::unread(text);
         let advice = match (&error.problem, format::looks_like(text, &error)) {
@@ -112,17 +113,12 @@ fn published(
         })
     };
     let host = name(&set.host)?;
-    let matching = match set.matching {
-        import::Matching::Exact => Matching::Exact,
-        import::Matching::OneLabel => Matching::OneLabel,
-        import::Matching::AnyDepth => Matching::AnyDepth,
-    };
     // A pattern of one label does not stand for the hosts that it excepts; of any other entry the
     // client has something else for them.
     let (mut except, mut exempt) = (Vec::new(), Vec::new());
     for one in &set.except {
         let (host, include_subdomains) = (name(&one.host)?, one.with_subdomains);
-        match matching {
+        match set.matching {
             Matching::OneLabel => except.push(host),
             _ => exempt.push(Exempt { host, include_subdomains }),
         }
@@ -130,15 +126,10 @@ fn published(
     except.sort();
     Ok(Published {
         host,
-        matching,
+        matching: set.matching,
         except,
         include_subdomains: set.include_subdomains,
-        scope: match set.scope {
-            import::Scope::Chain => Scope::Chain,
-            import::Scope::Leaf => Scope::Leaf,
-            import::Scope::PathCa => Scope::PathCa,
-            import::Scope::SentCa => Scope::SentCa,
-        },
+        scope: set.scope,
         port: set.port,
         pins: add::sorted(set.pins),
         lifetime: set.expires_at.map_or(Lifetime::Open, Lifetime::ExpiresAt),

@@ -4,16 +4,17 @@ use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use hpkp_core::certificate::Certificate;
 use hpkp_core::check::TrustSetting;
 use hpkp_core::path::VerifySignature;
 use hpkp_core::published::{HostName, Matching};
 use serde_json::value::RawValue;
 
 use super::replay::{OpenSsl, Replay, trust};
-use super::store::{Failure, Store};
+use super::store::Store;
 use crate::arguments::WhyArguments;
+use crate::chains::Chains;
 use crate::exit::Exit;
+use crate::failure::Failure;
 
 /// Stands for any host one label below a domain, and for none in particular.
 const ANY_LABEL: &str = "hpkp-any-label.";
@@ -25,9 +26,6 @@ pub(crate) struct Judge {
     arguments: WhyArguments,
     trust: OnceCell<Arc<TrustSetting>>,
 }
-
-/// Certificate chains with the name of the file that each came from.
-pub(crate) type Chains = Vec<(String, Vec<Arc<Certificate>>)>;
 
 /// What the check says of the certificates for one host.
 #[derive(Debug)]
@@ -50,13 +48,13 @@ impl Judge {
     /// Opens the records in these directories.
     ///
     /// # Errors
-    /// They cannot be read: how to end, and what to say.
+    /// They cannot be read.
     pub(crate) fn open(
         directories: &[String],
         trusted_certificate: Option<&str>,
         port: Option<u16>,
-    ) -> Result<Self, (Exit, String)> {
-        let store = Store::open(directories).map_err(|Failure { exit, text }| (exit, text))?;
+    ) -> Result<Self, Failure> {
+        let store = Store::open(directories)?;
         let arguments = WhyArguments {
             host: String::new(),
             cert: Vec::new(),
@@ -117,13 +115,13 @@ impl Judge {
     /// Whether clients of `host` accept these certificates, of which `verify` says who signed them.
     ///
     /// # Errors
-    /// The question cannot be asked: how to end, and what to say.
+    /// The question cannot be asked.
     pub(crate) fn ask(
         &self,
         host: &HostName,
         chains: &Chains,
         verify: Option<&dyn VerifySignature>,
-    ) -> Result<Judgement, (Exit, String)> {
+    ) -> Result<Judgement, Failure> {
         let arguments = WhyArguments {
             host: host.to_string(),
             cert: chains.iter().map(|(file, _)| file.clone()).collect(),
@@ -131,10 +129,7 @@ impl Judge {
         };
         let own = chains.iter().map(|(_, chain)| chain.clone()).collect();
         let verify = verify.unwrap_or(&OpenSsl);
-        let replay = self
-            .trust()
-            .and_then(|trust| Replay::of(&self.store, host, (own, &[]), &arguments, trust, verify))
-            .map_err(|Failure { exit, text }| (exit, text))?;
+        let replay = Replay::of(&self.store, host, (own, &[]), &arguments, self.trust()?, verify)?;
         let shown = |text: &str| text.replace(ANY_LABEL, "*.");
         let json = serde_json::to_string(&replay).map(|json| shown(&json));
         let json = json.and_then(RawValue::from_string);
@@ -144,7 +139,7 @@ impl Judge {
             locks_out: replay.locks_out.clone(),
             has_findings: replay.exit(true) != Exit::Fine,
             lines: replay.lines(&self.store, &arguments).iter().map(|line| shown(line)).collect(),
-            json: json.map_err(|error| (Exit::Undetermined, error.to_string()))?,
+            json: json.map_err(|error| Failure::undetermined(error.to_string()))?,
         })
     }
 }

@@ -2,7 +2,6 @@
 
 mod add;
 pub(crate) mod advice;
-mod at_hand;
 mod change;
 mod compact;
 mod export;
@@ -14,17 +13,17 @@ pub(crate) mod replay;
 pub(crate) mod store;
 pub(crate) mod view;
 
-use hpkp_core::check::TrustSetting;
 use hpkp_core::published::State;
 
 use crate::arguments::{PublishedArguments, PublishedCommand as Command, Records};
 use crate::exit::Exit;
+use crate::failure::Failure;
 use crate::output;
 use crate::usage;
-pub(crate) use judge::{Chains, Judge, Judgement};
-pub(crate) use replay::OpenSsl;
+pub(crate) use judge::{Judge, Judgement};
+pub(crate) use replay::{OpenSsl, trust};
 
-use store::{Failure, Store};
+use store::Store;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &PublishedArguments) -> Exit {
@@ -50,30 +49,15 @@ pub(crate) fn run(arguments: &PublishedArguments) -> Exit {
             open().and_then(|mut store| change::compromised(&mut store, compromised, json))
         }
     };
-    done.unwrap_or_else(|Failure { exit, text }| match exit {
-        Exit::Usage => usage::wrong(&text),
-        exit => {
-            output::complain(&text);
-            exit
-        }
-    })
+    done.unwrap_or_else(usage::end)
 }
 
 /// What the records in these directories come to, and the time at which they were read.
 ///
 /// # Errors
-/// They cannot be read: how to end, and what to say.
-pub(crate) fn opened(directories: &[String]) -> Result<(State, i64), (Exit, String)> {
-    let store = Store::open(directories).map_err(|Failure { exit, text }| (exit, text))?;
-    Ok((store.state, store.now))
-}
-
-/// The system's trust anchors and those in a file.
-///
-/// # Errors
-/// The file cannot be read: how to end, and what to say.
-pub(crate) fn trust(added: Option<&str>) -> Result<TrustSetting, (Exit, String)> {
-    replay::trust(added).map_err(|Failure { exit, text }| (exit, text))
+/// They cannot be read.
+pub(crate) fn opened(directories: &[String]) -> Result<(State, i64), Failure> {
+    Store::open(directories).map(|store| (store.state, store.now))
 }
 
 fn init(path: Option<&String>, json: bool) -> Result<Exit, Failure> {

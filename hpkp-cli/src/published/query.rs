@@ -8,10 +8,11 @@ use hpkp_core::published::{Matching, Published};
 use serde::Serialize;
 
 use super::replay::Replay;
-use super::store::{Failure, Store};
+use super::store::Store;
 use super::view::{self, PresentsView, PublishedView};
 use crate::arguments::{ListArguments, ShowArguments, WhyArguments};
 use crate::exit::Exit;
+use crate::failure::Failure;
 use crate::output::{self, JSON_VERSION};
 
 /// What `list` prints as JSON.
@@ -157,7 +158,8 @@ pub(super) fn why(store: &Store, arguments: &WhyArguments, json: bool) -> Result
         output::complain(&format!("no recorded pins apply to {host}"));
         if let Some(id) = arguments.host.parse().ok().and_then(|id| store.resolve(&[id]).ok()) {
             let ids = id.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-            output::complain(&format!("this is the id of a record: hpkp published show {ids}"));
+            let command = store.command(&format!("show {ids}"));
+            output::complain(&format!("this is the id of a record: {command}"));
         }
     }
     let replay = match &arguments.cert[..] {

@@ -20,11 +20,12 @@ use openssl::x509::X509;
 use serde::Serialize;
 
 use super::advice;
-use super::at_hand;
-use super::store::{Failure, Store, shown};
+use super::store::{Store, shown};
 use crate::arguments::WhyArguments;
+use crate::chains;
 use crate::encoded;
 use crate::exit::Exit;
+use crate::failure::Failure;
 use crate::output;
 
 /// The port of HTTPS, on which a host is looked at in any case.
@@ -87,8 +88,8 @@ impl Replay {
         host: &HostName,
         arguments: &WhyArguments,
     ) -> Result<Self, Failure> {
-        let own = at_hand::certificates(&arguments.cert)?;
-        let behind = at_hand::certificates(&arguments.chain)?.concat();
+        let own = chains::of_files(&arguments.cert)?;
+        let behind = chains::of_files(&arguments.chain)?.concat();
         let trust = Arc::new(trust(arguments.trusted_certificate.as_deref())?);
         Self::of(store, host, (own, &behind), arguments, trust, &OpenSsl)
     }
@@ -187,8 +188,8 @@ impl Replay {
             }
             Answer::No => {
                 let no = output::accent(output::BAD, "no:");
-                let kinds = output::counted(advice::kinds(refusing), "kind");
-                format!("{no} this certificate locks out {kinds} of clients of {host}")
+                let records = output::counted(refusing.len(), "record");
+                format!("{no} this certificate locks out clients of {host} ({records})")
             }
             Answer::Unknown => {
                 let unknown = output::accent(output::NOTE, "unknown:");
@@ -341,14 +342,7 @@ fn warnings(leaf: &Certificate, host: &HostName, now: i64) -> Vec<String> {
         warnings
             .push(format!("the certificate expired at {at}; clients that check dates refuse it"));
     }
-    let fits = |name: &String| {
-        let name = name.to_ascii_lowercase();
-        match name.strip_prefix("*.") {
-            Some(domain) => host.parents().next() == Some(domain),
-            None => name == host.as_str(),
-        }
-    };
-    if !leaf.dns_names().iter().any(fits) {
+    if !leaf.is_for(host.as_str()) {
         let names = leaf.dns_names().iter().take(3).map(|name| Excerpt::new(name).to_string());
         let names = names.collect::<Vec<_>>().join(", ");
         warnings.push(format!(
@@ -364,7 +358,7 @@ fn certificate(leaf: &Certificate, file: &str) -> String {
     format!(
         "certificate: {}: {}, {pin}, expires {}",
         shown(file),
-        encoded::label(leaf.subject(), leaf.dns_names()),
+        leaf.subject(),
         date::format(leaf.not_after())
     )
 }

@@ -4,39 +4,17 @@ use std::collections::HashSet;
 
 use hpkp_core::published::clock::Clock;
 use hpkp_core::published::{Body, Event, EventId, State, WriterName};
-use hpkp_core::text::Excerpt;
+use hpkp_core::text::{Excerpt, ShellWord};
 use hpkp_server::published::{self, Contents, Directory, DirectoryError, Unsafe};
 
 use crate::arguments::IdPrefix;
-use crate::exit::Exit;
+use crate::failure::Failure;
 use crate::output;
 use crate::progress::Progress;
 use crate::time;
 
 /// How often records are worked out anew because somebody else has written meanwhile.
 const TRIES: usize = 50;
-
-/// Why a command ends without an answer.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) exit: Exit,
-    /// What to say.
-    pub(crate) text: String,
-}
-
-impl Failure {
-    pub(crate) fn no(text: impl Into<String>) -> Self {
-        Self { exit: Exit::No, text: text.into() }
-    }
-
-    pub(crate) fn usage(text: impl Into<String>) -> Self {
-        Self { exit: Exit::Usage, text: text.into() }
-    }
-
-    pub(crate) fn undetermined(text: impl Into<String>) -> Self {
-        Self { exit: Exit::Undetermined, text: text.into() }
-    }
-}
 
 /// Records as far as they can be read.
 #[derive(Debug)]
@@ -61,23 +39,16 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    /// Opens directories and reads all their records.
+    ///
+    /// # Errors
+    /// One of them, or one of their files, cannot be used.
     pub(crate) fn open<T: AsRef<str>>(paths: &[T]) -> Result<Self, Failure> {
-        let open = |path: &T| {
-            let path = path.as_ref();
-            Directory::open(path).map_err(|error| failure(path, &error))
-        };
-        let directories = paths.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        let progress = Progress::start("reading records");
-        let contents = read(&directories)?;
-        drop(progress);
-        // Afterwards, so that nothing which was read is newer.
-        let now = time::now();
-        let Contents { state, torn, in_our_name, unsafe_files } = contents;
-        let clock = state.clock(now);
-        let store = Self { directories, state, torn, now, clock };
-        for text in store.oddities(&in_our_name, &unsafe_files) {
-            output::complain(&text);
+        let Survey { store, errors, oddities } = Self::open_each(paths);
+        if let Some((path, error)) = errors.first() {
+            return Err(failure(path, error));
         }
+        oddities.iter().for_each(|text| output::complain(text));
         Ok(store)
     }
 
@@ -100,6 +71,7 @@ impl Store {
             errors.extend(found.into_iter().map(|error| (directory.path().to_owned(), error)));
         }
         drop(progress);
+        // Afterwards, so that nothing which was read is newer.
         let now = time::now();
         let Contents { state, torn, in_our_name, unsafe_files } = contents;
         let clock = state.clock(now);
@@ -121,8 +93,8 @@ impl Store {
         let unsafe_files = unsafe_files.iter().map(|(file, why)| {
             format!("{}: {}", shown(file), output::without_number(&why.to_string()))
         });
-        let torn = self.torn.iter().map(|(file, octets)| {
-            format!("{}: ignored the incomplete last line ({octets} bytes)", shown(file))
+        let torn = self.torn.iter().map(|(file, bytes)| {
+            format!("{}: ignored the incomplete last line ({bytes} bytes)", shown(file))
         });
         in_our_name.chain(unsafe_files).chain(torn).collect()
     }
@@ -140,6 +112,13 @@ impl Store {
     /// The directory that is written to.
     pub(crate) fn path(&self) -> &str {
         self.directories.first().map_or("", Directory::path)
+    }
+
+    /// A command of `hpkp published` on these directories, to be pasted.
+    pub(crate) fn command(&self, rest: &str) -> String {
+        let directories = self.directories.iter().map(|one| ShellWord::new(one.path()));
+        let options: String = directories.map(|word| format!(" -d {word}")).collect();
+        format!("hpkp published{options} {rest}")
     }
 
     /// The directories.
@@ -244,7 +223,11 @@ fn read(directories: &[Directory]) -> Result<Contents, Failure> {
 pub(crate) fn failure(path: &str, error: &DirectoryError) -> Failure {
     let text = match error {
         // With the commands that put it right, complete.
-        DirectoryError::Open(_) | DirectoryError::NoMarker | DirectoryError::Mode(..) => {
+        DirectoryError::Open(_)
+        | DirectoryError::NoMarker
+        | DirectoryError::Owner(_)
+        | DirectoryError::Mode(..)
+        | DirectoryError::Version(_) => {
             let text = error.text(path);
             [text.what].into_iter().chain(text.fix).collect::<Vec<_>>().join("; ")
         }

@@ -18,6 +18,7 @@ use super::report::{
 };
 use super::target::Target;
 use crate::exit::Exit;
+use crate::keys::drills::{self, Drill};
 use crate::output::{self, JSON_VERSION, counted};
 use crate::published::advice;
 use crate::published::store::{self, Store, Survey};
@@ -37,6 +38,7 @@ pub(super) fn report(survey: &Survey, paths: &[String], targets: &[Target]) -> R
     problems.extend(clock(store));
     let (directories, reserved) = directories(survey, paths, &mut problems);
     let writers = writers(store, &reserved, &mut problems);
+    let drills = all_drills(paths, &mut problems);
     Report {
         v: JSON_VERSION,
         at: Time(store.now),
@@ -44,10 +46,27 @@ pub(super) fn report(survey: &Survey, paths: &[String], targets: &[Target]) -> R
         offline: false,
         directories,
         writers,
+        last_drill: drills::last(&drills, None).map(Into::into),
+        drills,
         hosts: hosts(store, targets),
         next: Vec::new(),
         problems,
     }
+}
+
+/// The drills on record in all directories.
+fn all_drills(paths: &[String], problems: &mut Vec<Problem>) -> Vec<Drill> {
+    let mut all = Vec::new();
+    for path in paths {
+        match drills::read(path.as_ref()) {
+            Ok(drills) => all.extend(drills),
+            Err(error) => problems.push(Problem {
+                level: Level::Unknown,
+                what: format!("cannot read the record of drills: {error}"),
+            }),
+        }
+    }
+    all
 }
 
 /// A clock that stands before what has been written lets pins seem to be held for longer or shorter.
@@ -146,7 +165,8 @@ fn writers(
             let names = missing.iter().cloned().collect::<Vec<_>>().join(", ");
             let what = format!(
                 "records of {names} that {writer} has read are missing: copy their files to peers/ again; if a \
-                 server is gone for good: hpkp published end --writer NAME --why REASON"
+                 server is gone for good: {}",
+                store.command("end --writer NAME --why REASON")
             );
             problems.push(Problem { level: Level::Unknown, what });
         }
@@ -272,6 +292,7 @@ fn host(
         on_record,
         served: Vec::new(),
         backup_pins: Vec::new(),
+        backup_drills: BTreeMap::new(),
         next_step: NextStep { kind: StepKind::Free, at: None, advice: Vec::new() },
         name,
     }
@@ -345,6 +366,11 @@ pub(super) fn conclude(store: &Store, report: &mut Report) {
         let records: Vec<&Record<Published>> =
             host.held.iter().filter_map(|held| store.state.published_by(held.id)).collect();
         host.backup_pins = backup_pins(store, host, &records);
+        let drilled = |pin: &String| {
+            let drill = drills::last(&report.drills, pin.parse().ok())?;
+            Some((pin.clone(), Time(drill.at)))
+        };
+        host.backup_drills = host.backup_pins.iter().filter_map(drilled).collect();
         host.next_step = next_step(store, host, &records);
         for held in &host.held {
             if let Some(at) = held.until {
@@ -405,7 +431,8 @@ fn next_step(store: &Store, host: &HostReport, records: &[&Record<Published>]) -
     if host.answer == Answer::No {
         let mut advice =
             vec!["load a certificate for a key of which each client holds a pin".to_owned()];
-        advice.extend(locks_out.into_iter().map(|id| format!("why: hpkp published show {id}")));
+        let show = |id| format!("why: {}", store.command(&format!("show {id}")));
+        advice.extend(locks_out.into_iter().map(show));
         return NextStep { kind: StepKind::LoadPinnedKey, at: Some(Time(store.now)), advice };
     }
     if records.is_empty() {

@@ -38,7 +38,12 @@ pub(crate) fn run(arguments: &StatusArguments) -> Exit {
     let mut report = gather::report(&survey, &arguments.directories(), &targets);
     report.offline = arguments.offline;
     if !arguments.offline {
-        let asking = served::Asking { store: &survey.store, connect, timeout: arguments.timeout };
+        let asking = served::Asking {
+            store: &survey.store,
+            connect,
+            timeout: arguments.timeout,
+            starttls: arguments.starttls.clone(),
+        };
         asking.ask(&mut report, &targets, trust);
     }
     gather::conclude(&survey.store, &mut report);

@@ -22,6 +22,13 @@ fn of_run(report: &Report, metrics: &mut Metrics) {
     metrics.sample(&[], report.at.0);
     metrics.family("hpkp_status_problems", "What hpkp status found wrong, odd or unknown.");
     metrics.sample(&[], report.problems.len());
+    metrics.family(
+        "hpkp_last_drill_timestamp_seconds",
+        "When a backup key was last restored in a drill and clients held its pin; absent if never.",
+    );
+    if let Some(drill) = &report.last_drill {
+        metrics.sample(&[], drill.at.0);
+    }
 }
 
 fn of_directories(report: &Report, metrics: &mut Metrics) {

@@ -1,11 +1,14 @@
 //! What `hpkp status` finds: the form of its JSON, from which the other forms are made.
 
+use std::collections::BTreeMap;
+
 use hpkp_core::date;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::{EventId, HostName, Matching};
 use serde::{Serialize, Serializer};
 
 use crate::encoded::Described;
+use crate::keys::drills::{Drill, Origin};
 use crate::published::replay::FindingView;
 use crate::published::view::PublishedView;
 
@@ -20,6 +23,12 @@ pub(super) struct Report {
     pub(super) offline: bool,
     pub(super) directories: Vec<DirectoryReport>,
     pub(super) writers: Vec<WriterReport>,
+    /// The last drill on record in which a key was restored that clients held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) last_drill: Option<LastDrill>,
+    /// All drills on record.
+    #[serde(skip)]
+    pub(super) drills: Vec<Drill>,
     pub(super) hosts: Vec<HostReport>,
     /// What expires, the next first.
     pub(super) next: Vec<Next>,
@@ -76,6 +85,28 @@ pub(super) struct DirectoryReport {
     pub(super) unread: Vec<String>,
     /// Slots of `hpkp-reserve` that are damaged.
     pub(super) damaged_slots: usize,
+}
+
+/// A drill with a backup key.
+#[derive(Debug, Serialize)]
+pub(super) struct LastDrill {
+    pub(super) at: Time,
+    pub(super) pin: String,
+    /// The hosts whose clients held it.
+    pub(super) hosts: Vec<String>,
+    /// `file`, `qr-code` or `lines`.
+    pub(super) from: Origin,
+}
+
+impl From<&Drill> for LastDrill {
+    fn from(drill: &Drill) -> Self {
+        Self {
+            at: Time(drill.at),
+            pin: format!("sha256/{}", drill.pin),
+            hosts: drill.hosts.clone(),
+            from: drill.from,
+        }
+    }
 }
 
 /// Who writes records.
@@ -146,6 +177,9 @@ pub(super) struct HostReport {
     pub(super) served: Vec<Served>,
     /// Pins of keys that are not presented, each of which satisfies all these clients.
     pub(super) backup_pins: Vec<String>,
+    /// When each of them was last restored in a drill; those that never were are missing.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) backup_drills: BTreeMap<String, Time>,
     pub(super) next_step: NextStep,
 }
 

@@ -1,8 +1,7 @@
 //! What servers present, and whether clients accept it: the check of a server, on what was seen.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hpkp_core::certificate::Certificate;
@@ -14,8 +13,10 @@ use hpkp_core::ua::host::Host;
 
 use super::report::{Answer, HostReport, Level, Problem, Report, Served, Time};
 use super::target::{Connect, Target};
+use crate::arguments::PortProtocol;
 use crate::encoded;
-use crate::presented::{self, Address, ConnectError};
+use crate::parallel;
+use crate::presented::{self, Address};
 use crate::progress::Progress;
 use crate::published::replay::{self, FindingView, OpenSsl};
 use crate::published::store::Store;
@@ -33,6 +34,8 @@ pub(super) struct Asking<'a> {
     pub(super) connect: Vec<Connect>,
     /// For each connection.
     pub(super) timeout: Duration,
+    /// What is spoken before TLS, by the ports that clients use.
+    pub(super) starttls: Vec<PortProtocol>,
 }
 
 /// A connection to make.
@@ -119,30 +122,20 @@ impl Asking<'_> {
         if ports.is_empty() { BTreeSet::from([HTTPS]) } else { ports }
     }
 
-    /// Asks several at once: one that hangs does not keep the others waiting.
     fn answers(&self, endpoints: Vec<Endpoint>) -> Vec<Answered> {
         let progress = Progress::start("asking servers");
         let count = endpoints.len();
-        let waiting = Mutex::new(endpoints.into_iter().enumerate());
-        let (done, answers) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
-        std::thread::scope(|scope| {
-            for _ in 0..count.min(AT_ONCE) {
-                scope.spawn(|| {
-                    loop {
-                        let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
-                        let Some((at, endpoint)) = next else { break };
-                        let answered = self.answer(endpoint);
-                        answers.lock().unwrap_or_else(PoisonError::into_inner).insert(at, answered);
-                        let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-                        progress.set(|| format!("asking servers: {done} of {count}"));
-                    }
-                });
-            }
-        });
-        answers.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
+        let answers = parallel::map(
+            &endpoints,
+            AT_ONCE,
+            |endpoint| self.answer(endpoint),
+            |done| progress.set(|| format!("asked {done} of {count} servers")),
+        );
+        let all = endpoints.into_iter().zip(answers);
+        all.map(|(endpoint, (served, chains))| Answered { endpoint, served, chains }).collect()
     }
 
-    fn answer(&self, endpoint: Endpoint) -> Answered {
+    fn answer(&self, endpoint: &Endpoint) -> (Served, Vec<Chain>) {
         let mut served = Served {
             address: shown(&endpoint.address),
             port: endpoint.port,
@@ -156,7 +149,8 @@ impl Asking<'_> {
         };
         let mut chains = Vec::new();
         let name = Host::parse(endpoint.host.as_str()).unwrap_or(endpoint.address.host.clone());
-        match presented::ask(&endpoint.address, &name, self.timeout) {
+        let starttls = PortProtocol::of(&self.starttls, endpoint.port);
+        match presented::ask(&endpoint.address, &name, self.timeout, starttls) {
             Err(error) => {
                 served.answer = Answer::Unknown;
                 served.errors.push(error.to_string());
@@ -171,13 +165,13 @@ impl Asking<'_> {
                         }
                     }
                 }
-                for (kind, error) in answer.untold {
+                if !answer.unknown.is_empty() {
                     served.answer = Answer::Unknown;
-                    served.errors.push(untold(kind, &error));
+                    served.errors.extend(answer.unknown);
                 }
             }
         }
-        Answered { endpoint, served, chains }
+        (served, chains)
     }
 
     /// Those of the endpoints for whose host the check finds nothing that locks out: one check for all,
@@ -258,10 +252,6 @@ fn chain(certificates: &[Vec<u8>], served: &mut Served) -> Result<Chain, String>
     served.not_after = [served.not_after, not_after].into_iter().flatten().min();
     served.chains.push(keys);
     Chain::new(parsed).ok_or_else(|| format!("more than {} certificates in the chain", Chain::MAX))
-}
-
-fn untold(kind: presented::KeyKind, error: &ConnectError) -> String {
-    format!("cannot tell whether the server has a certificate with an {kind} key too: {error}")
 }
 
 /// Whether the leaves that were seen are those that a record names for the port; none where no record

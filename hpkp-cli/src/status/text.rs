@@ -1,11 +1,8 @@
 //! The report as lines for people.
 
-use hpkp_core::text::ShellWord;
-
 use super::report::{
     Answer, DirectoryReport, Expiry, HostReport, Recorded, Report, Served, WriterReport,
 };
-use crate::encoded;
 use crate::output::{self, BAD, GOOD, NOTE, accent, counted};
 use crate::published::store::{self, Store};
 use crate::time::duration;
@@ -20,6 +17,12 @@ pub(super) fn render(report: &Report, store: &Store) -> String {
         lines.push(self::directory(directory));
     }
     lines.extend(report.writers.iter().map(writer));
+    lines.extend(
+        report
+            .last_drill
+            .iter()
+            .map(|drill| format!("    last drill with a backup key: {}, {}", drill.at, drill.pin)),
+    );
     for host in &report.hosts {
         lines.extend(self::host(host));
     }
@@ -103,7 +106,11 @@ fn host(host: &HostReport) -> Vec<String> {
         format!("    {} {writer} sends no header for this host", accent(NOTE, "withheld:"))
     }));
     if !host.backup_pins.is_empty() {
-        lines.push(format!("    backup: {}", host.backup_pins.join(", ")));
+        let backups = host.backup_pins.iter().map(|pin| match host.backup_drills.get(pin) {
+            Some(at) => format!("{pin} (last drill {at})"),
+            None => format!("{pin} (no drill on record)"),
+        });
+        lines.push(format!("    backup: {}", backups.collect::<Vec<_>>().join(", ")));
     }
     lines.extend(host.next_step.advice.iter().map(|line| match line.strip_prefix("    ") {
         Some(command) => format!("        {command}"),
@@ -120,9 +127,7 @@ fn served(served: &Served) -> Vec<String> {
         let expires = leaf.not_after.as_deref().unwrap_or("never");
         lines.push(format!(
             "    presented at {}: {}  {}, expires {expires}",
-            served.address,
-            leaf.pin,
-            encoded::label(subject, &leaf.dns_names)
+            served.address, leaf.pin, subject
         ));
     }
     lines.extend(served.findings.iter().map(|finding| format!("        {}", finding.summary)));
@@ -170,9 +175,8 @@ fn conclusion(report: &Report, store: &Store) -> String {
         Answer::Yes => accent(GOOD, "yes: clients accept what is presented"),
         Answer::No => {
             let text = format!("no: clients are locked out of {}", named(Answer::No));
-            let directory = ShellWord::new(store.path()).to_string();
             let first = hosts(Answer::No).next().map_or("HOST", |host| host.host.as_str());
-            format!("{}; see: hpkp published -d {directory} why {first}", accent(BAD, &text))
+            format!("{}; see: {}", accent(BAD, &text), store.command(&format!("why {first}")))
         }
         Answer::Unknown => {
             let names = named(Answer::Unknown);

@@ -86,9 +86,6 @@ pub struct Report {
 }
 
 impl Report {
-    /// The media type. The RFC names none; this is what UAs send.
-    pub const MEDIA_TYPE: &str = "application/json";
-
     /// A report of the violation `due` on a connection to `hostname` and `port` at `now`.
     ///
     /// A report-only policy has no expiry, while the report must; like Chromium's, it then says

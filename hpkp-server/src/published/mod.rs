@@ -215,20 +215,11 @@ impl Directory {
     /// it lacks may be what locks somebody out.
     pub fn read(&self) -> Result<Contents, DirectoryError> {
         let mut contents = Contents::default();
-        self.read_into(&mut contents)?;
-        Ok(contents)
+        self.read_each(&mut contents).into_iter().next().map_or(Ok(contents), Err)
     }
 
-    /// As [`Directory::read`], with what other directories say. After an error, `contents` has
-    /// some of what this one says.
-    ///
-    /// # Errors
-    /// See [`Directory::read`].
-    pub fn read_into(&self, contents: &mut Contents) -> Result<(), DirectoryError> {
-        self.read_each(contents).into_iter().next().map_or(Ok(()), Err)
-    }
-
-    /// As [`Directory::read_into`], past files that cannot be used; gives what is wrong with those.
+    /// Adds what its files say to what other directories say, past files that cannot be used; gives what is
+    /// wrong with those.
     pub fn read_each(&self, contents: &mut Contents) -> Vec<DirectoryError> {
         let ours = self.writers().unwrap_or_default();
         self.read_beside(contents, &ours)

@@ -3,7 +3,7 @@
 use hpkp_core::finding::Location;
 use hpkp_core::text::Excerpt;
 
-use super::super::files::{Files, MAX_DEPTH, full_path, is_mask};
+use super::super::files::{Files, MAX_DEPTH, full_path};
 use super::super::problem::{Read, invalid, unreadable};
 use super::lexer::{Lexer, Token};
 
@@ -121,16 +121,8 @@ impl<'a> Reader<'a> {
         into: &mut Vec<Directive>,
     ) -> Read<()> {
         let directive = Directive { words, at: at.clone(), block: None };
-        let mask = full_path(self.directory, directive.argument()?);
-        let shown = Excerpt::new(&mask).to_string();
-        let paths = match is_mask(&mask) {
-            true => self
-                .files
-                .matching(&mask)
-                .map_err(|why| unreadable(at, format!("cannot include \"{shown}\": {why}")))?,
-            false => vec![mask],
-        };
-        for path in paths {
+        let path = full_path(self.directory, directive.argument()?);
+        for path in self.files.included(path, at)? {
             let shown = Excerpt::new(&path).to_string();
             if self.open.contains(&path) {
                 let text = format!("include loop: \"{shown}\" includes itself");

@@ -1,11 +1,10 @@
 //! The files around a configuration.
 
 use hpkp_core::finding::Location;
-use hpkp_core::text::Excerpt;
 
-use super::super::files::{Files, MAX_DEPTH, full_path, is_mask};
+use super::super::files::{Files, MAX_DEPTH, full_path};
 use super::super::options::Options;
-use super::super::problem::{Problems, Read, unreadable};
+use super::super::problem::{Problems, Read};
 use super::line::{Line, lines};
 
 /// How deep files may include each other here.
@@ -32,17 +31,8 @@ impl Context<'_> {
         at: &Location,
         is_optional: bool,
     ) -> Read<Vec<Vec<Line>>> {
-        let mask = self.path(mask);
-        let shown = Excerpt::new(&mask).to_string();
-        let paths = match is_mask(&mask) {
-            true => self
-                .files
-                .matching(&mask)
-                .map_err(|why| unreadable(at, format!("cannot include \"{shown}\": {why}")))?,
-            false => vec![mask],
-        };
         let mut all = Vec::new();
-        for path in paths {
+        for path in self.files.included(self.path(mask), at)? {
             match self.files.read(&path) {
                 Ok(text) => all.push(lines(&path, &text)),
                 Err(_) if is_optional => {}

@@ -137,14 +137,14 @@ fn is_name(text: &str) -> bool {
     let text = text.strip_suffix('+').unwrap_or(text);
     !text.is_empty()
         && !text.starts_with(|c: char| c.is_ascii_digit())
-        && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'_')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// The most words that a text may have once its variables are replaced.
 const MAX_WORDS: usize = 1_000_000;
 
-/// The most octets that they may have then; what is beyond stays as it is.
-const MAX_OCTETS: usize = 4 * MAX_TEXT;
+/// The most bytes that they may have then; what is beyond stays as it is.
+const MAX_BYTES: usize = 4 * MAX_TEXT;
 
 /// The words with their variables replaced, as far as the text says what they stand for.
 pub(super) fn expanded(
@@ -161,20 +161,20 @@ pub(super) fn expanded(
 
 fn once(words: Vec<Word>, variables: &HashMap<String, Option<Vec<Word>>>) -> Vec<Word> {
     let mut all = Vec::with_capacity(words.len());
-    let mut octets = 0;
+    let mut bytes = 0;
     for word in words {
         match whole(&word.text).and_then(|name| variables.get(name)?.as_ref()) {
-            Some(values) if !word.operator && all.len() < MAX_WORDS && octets < MAX_OCTETS => {
+            Some(values) if !word.operator && all.len() < MAX_WORDS && bytes < MAX_BYTES => {
                 for value in values {
-                    octets += value.text.len();
+                    bytes += value.text.len();
                     // Without quotation marks its blanks part words; a pin has none.
                     let parts = value.text.split_whitespace();
                     all.extend(parts.map(|part| Word { text: part.to_owned(), ..word.clone() }));
                 }
             }
-            _ if octets < MAX_OCTETS => {
+            _ if bytes < MAX_BYTES => {
                 let text = replaced(&word.text, variables);
-                octets += text.len();
+                bytes += text.len();
                 all.push(Word { text, ..word });
             }
             _ => all.push(word),

@@ -77,10 +77,10 @@ struct Lexer<'a> {
 }
 
 impl<'a> Lexer<'a> {
-    /// Takes `octets` octets, which end at a character's end.
-    fn take(&mut self, octets: usize) -> &'a str {
-        let (taken, rest) = self.rest.split_at_checked(octets).unwrap_or((self.rest, ""));
-        self.line += taken.bytes().filter(|octet| *octet == b'\n').count();
+    /// Takes `bytes` bytes, which end at a character's end.
+    fn take(&mut self, bytes: usize) -> &'a str {
+        let (taken, rest) = self.rest.split_at_checked(bytes).unwrap_or((self.rest, ""));
+        self.line += taken.bytes().filter(|byte| *byte == b'\n').count();
         self.rest = rest;
         taken
     }
@@ -97,10 +97,10 @@ impl<'a> Lexer<'a> {
             if self.rest.starts_with("//") {
                 self.take_through("\n");
             } else if self.rest.starts_with("/*") {
-                let octets = self.rest.as_bytes();
+                let bytes = self.rest.as_bytes();
                 let (mut depth, mut end) = (1_usize, 2);
-                while depth > 0 && end < octets.len() {
-                    match octets.get(end..end + 2) {
+                while depth > 0 && end < bytes.len() {
+                    match bytes.get(end..end + 2) {
                         Some(b"*/") => (depth, end) = (depth - 1, end + 2),
                         Some(b"/*") if self.nests => (depth, end) = (depth + 1, end + 2),
                         _ => end += 1,

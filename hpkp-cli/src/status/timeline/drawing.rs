@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use hpkp_core::text::Excerpt;
 
-use crate::encoded;
 use crate::status::gather::presented_pins;
 use crate::status::report::{Answer, Held, HostReport, Report, Served, StepKind};
 use crate::time::duration;
@@ -187,7 +186,7 @@ fn served_bars(host: &HostReport, served: &Served, now: i64) -> Vec<Row> {
         Row::Bar(Bar {
             kind: BarKind::Presented,
             label: format!("port {}: {}", served.port, short(&leaf.pin)),
-            end: format!("{} expires {expires}", encoded::label(subject, &leaf.dns_names)),
+            end: format!("{} expires {expires}", subject),
             from: recorded.map_or(now, |one| one.since.0),
             solid_until: now,
             until,

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 
 use hpkp_core::text::Excerpt;
 
-use super::target::Protocol;
+use crate::arguments::Starttls;
 use crate::output;
 
 /// The longest line, or piece of XML, that is read.
@@ -16,7 +16,7 @@ const MAX_LINES: usize = 256;
 
 /// Why a server does not switch to TLS.
 #[derive(Debug)]
-pub(super) enum StarttlsError {
+pub(crate) enum StarttlsError {
     Io(io::Error),
     Ended,
     TooLong,
@@ -47,20 +47,22 @@ impl From<io::Error> for StarttlsError {
     }
 }
 
-/// Speaks `protocol` up to the point at which TLS begins.
-pub(super) fn begin(
+/// Speaks `protocol` with a server for `host` up to the point at which TLS begins.
+///
+/// # Errors
+/// See [`StarttlsError`].
+pub(crate) fn begin(
     stream: &mut (impl Read + Write),
-    protocol: Protocol,
+    protocol: Starttls,
     host: &str,
 ) -> Result<(), StarttlsError> {
     let mut talk = Talk { stream };
     match protocol {
-        Protocol::Http | Protocol::Https | Protocol::Tls => Ok(()),
-        Protocol::Smtp => talk.smtp(),
-        Protocol::Imap => talk.imap(),
-        Protocol::Pop3 => talk.pop3(),
-        Protocol::Xmpp => talk.xmpp("jabber:client", host),
-        Protocol::XmppServer => talk.xmpp("jabber:server", host),
+        Starttls::Smtp => talk.smtp(),
+        Starttls::Imap => talk.imap(),
+        Starttls::Pop3 => talk.pop3(),
+        Starttls::Xmpp => talk.xmpp("jabber:client", host),
+        Starttls::XmppServer => talk.xmpp("jabber:server", host),
     }
 }
 

@@ -1,0 +1,86 @@
+//! Elements in DER (X.690), read and written: as much as keys and certificates need.
+
+use data_encoding::BASE64;
+use zeroize::Zeroizing;
+
+/// The tag of a SEQUENCE.
+pub(crate) const SEQUENCE: u8 = 0x30;
+
+/// The tag, the content and what follows of the element that `der` begins with, for tags of one byte.
+pub(crate) fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&tag, rest) = der.split_first()?;
+    let (&first, rest) = rest.split_first()?;
+    let (length, rest) = match first {
+        0..=0x7f => (usize::from(first), rest),
+        0x81..=0x84 => {
+            let (length, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+            (length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), rest)
+        }
+        _ => return None,
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((tag, content, rest))
+}
+
+/// An element with this content.
+pub(crate) fn written(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = content.len().to_be_bytes();
+    let significant = &length[length.iter().take_while(|byte| **byte == 0).count()..];
+    let mut der = vec![tag];
+    match (content.len(), u8::try_from(significant.len())) {
+        (0..=0x7f, _) | (_, Err(_)) => der.push(content.len() as u8),
+        (_, Ok(count)) => {
+            der.push(0x80 | count);
+            der.extend(significant);
+        }
+    }
+    der.extend(content);
+    der
+}
+
+/// A SEQUENCE of these elements.
+pub(crate) fn sequence(parts: &[impl AsRef<[u8]>]) -> Vec<u8> {
+    let content: Vec<u8> = parts.iter().flat_map(|part| part.as_ref()).copied().collect();
+    written(SEQUENCE, &content)
+}
+
+/// A block in PEM (RFC 7468), in a buffer that is wiped.
+pub(crate) fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
+    // Of base64 with 64 characters.
+    const BYTES_IN_LINE: usize = 48;
+    // As long as it will be, since a text that grows leaves its old self behind.
+    let lines = der.len().div_ceil(BYTES_IN_LINE);
+    let mut pem = Zeroizing::new(String::with_capacity(lines * 65 + 2 * label.len() + 64));
+    pem.push_str("-----BEGIN ");
+    pem.push_str(label);
+    pem.push_str("-----\n");
+    for line in der.chunks(BYTES_IN_LINE) {
+        BASE64.encode_append(line, &mut pem);
+        pem.push('\n');
+    }
+    pem.push_str("-----END ");
+    pem.push_str(label);
+    pem.push_str("-----\n");
+    pem
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_end_where_they_say() {
+        assert_eq!(element(&[4, 1, 7, 9]), Some((4, &[7][..], &[9][..])));
+        assert_eq!(element(&[4, 0x81, 1, 7]), Some((4, &[7][..], &[][..])));
+        for cut in [&[][..], &[4], &[4, 2, 7], &[4, 0x80, 7], &[4, 0x85, 0, 0, 0, 0, 1, 7]] {
+            assert_eq!(element(cut), None);
+        }
+    }
+
+    #[test]
+    fn lengths_are_der() {
+        assert_eq!(written(4, &[7; 3]), [4, 3, 7, 7, 7]);
+        assert_eq!(written(4, &[7; 0x80])[..3], [4, 0x81, 0x80]);
+        assert_eq!(written(4, &[7; 0x100])[..4], [4, 0x82, 1, 0]);
+    }
+}

@@ -1,0 +1,182 @@
+//! Servers that begin in plain text, and servers that do not tell all that they present.
+
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hpkp_tests::pki::{P256, Pki, leaf_extensions};
+use serde_json::json;
+
+use crate::outside::{acceptor, script, starttls};
+use crate::records::{Records, pin};
+use crate::run;
+
+const HOST: &str = "mx.example.com";
+const SMTP: &[&str] = &["220 ready\r\n", "250-mx\r\n250-SIZE 1\r\n250 STARTTLS\r\n", "220 go\r\n"];
+
+/// Records, and a CA with certificates `old` and `next` for the host.
+fn site() -> (Records, Pki) {
+    let records = Records::new();
+    let pki = Pki::new(records.0.path());
+    pki.ca("ca");
+    for name in ["old", "next"] {
+        pki.key(name, P256);
+        pki.sign(name, &format!("/CN={HOST}"), "ca", &leaf_extensions(HOST));
+    }
+    (records, pki)
+}
+
+/// A server with TLS at once that answers the first of three connections alone: what most clients get can be
+/// told, and what others get cannot.
+fn reticent(pki: &Pki, name: &str) -> u16 {
+    let (acceptor, count) = (acceptor(pki, name), AtomicUsize::new(0));
+    script(move |stream: TcpStream| {
+        if count.fetch_add(1, Ordering::Relaxed) % 3 == 0 {
+            let _ = acceptor.accept(stream);
+        } else {
+            hold(stream);
+        }
+    })
+}
+
+/// Keeps a connection open and says nothing.
+fn hold(stream: TcpStream) {
+    std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_secs(30));
+        drop(stream);
+    });
+}
+
+#[test]
+fn a_mail_server_is_asked_for_its_certificate() {
+    let (records, pki) = site();
+    let port = starttls(&pki, "old", SMTP).to_string();
+    let old = pin(&pki.pin("old.pem"));
+    records.recorded(&["add", HOST, "--origin", "app", "--port", &port, "--pin", &old]);
+    let status = |more: &[&str]| {
+        let usual = ["status", "-d", "records", "--connect", "127.0.0.1", "--timeout", "2"];
+        run(records.0.path(), &[&usual, more, &["--json"]].concat())
+    };
+    let said = status(&["--starttls", &format!("{port}=smtp")]);
+    assert_eq!((said.code, said.json()["answer"].as_str()), (Some(0), Some("yes")), "{said:?}");
+    let served = &said.json()["hosts"][0]["served"][0];
+    assert_eq!(served["chains"][0][0]["pin"], old.as_str());
+    // It is no server that speaks TLS at once, nor one of another protocol.
+    for more in [&[][..], &["--starttls", &format!("{port}=imap")]] {
+        let said = status(more);
+        assert_eq!(
+            (said.code, said.json()["answer"].as_str()),
+            (Some(3), Some("unknown")),
+            "{said:?}"
+        );
+    }
+    for wrong in ["smtp", "25", "25=ftp", "0=smtp"] {
+        assert_eq!(status(&["--starttls", wrong]).code, Some(2), "{wrong}");
+    }
+}
+
+#[test]
+fn an_install_looks_at_a_mail_server() {
+    let (records, pki) = site();
+    std::fs::create_dir(pki.path("new")).expect("a directory");
+    for (from, to) in [("next.pem", "new/fullchain.pem"), ("next.key", "new/privkey.pem")] {
+        std::fs::copy(pki.path(from), pki.path(to)).expect("a copy");
+    }
+    let port = starttls(&pki, "next", SMTP);
+    let install = |starttls: &str| {
+        let server = format!("127.0.0.1:{port}");
+        let arguments = [
+            "install",
+            "--from",
+            "new",
+            "--to",
+            "live",
+            "--test",
+            "true",
+            "--reload",
+            "true",
+            "-d",
+            "records",
+            "--trusted-certificate",
+            "ca.pem",
+            "--timeout",
+            "1",
+            "--served",
+            &server,
+            "--starttls",
+            starttls,
+            "--json",
+        ];
+        run(records.0.path(), &arguments)
+    };
+    let said = install(&format!("{port}=none"));
+    assert_eq!(said.json()["outcome"], "rolled-back", "{said:?}");
+    let said = install(&format!("{port}=smtp"));
+    assert_eq!((said.code, &said.json()["outcome"]), (Some(0), &json!("installed")), "{said:?}");
+    assert_eq!(said.json()["served"][0]["presents"], "new");
+}
+
+/// A server may have a certificate for each kind of key. If that cannot be told, nothing is silent about it.
+#[test]
+fn what_a_server_does_not_tell_is_said() {
+    let (records, pki) = site();
+    let untold = "cannot tell whether the server has a certificate with an RSA key too";
+    // The first connection is answered; then nobody listens any more.
+    let closing = |pki: &Pki| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+        let address = listener.local_addr().expect("an address").to_string();
+        let acceptor = acceptor(pki, "old");
+        std::thread::spawn(move || {
+            let (stream, _) = listener.accept().expect("a connection");
+            drop(listener);
+            let _ = acceptor.accept(stream);
+        });
+        address
+    };
+    let check =
+        ["renew-check", "-d", "records", "--trusted-certificate", "ca.pem", HOST, "--server"];
+    let said = run(records.0.path(), &[&check[..], &[&closing(&pki)]].concat());
+    said.failed(3, untold);
+    assert!(said.out.starts_with("unknown: "), "{said:?}");
+    let said = run(records.0.path(), &[&check[..], &[&closing(&pki), "--json"]].concat());
+    assert!(
+        said.json()["unknown"][0].as_str().is_some_and(|text| text.contains(untold)),
+        "{said:?}"
+    );
+    let plan = ["plan", HOST, "-d", "records", "--to", "new-key", "--pin", "next.pem", "--server"];
+    run(records.0.path(), &[&plan[..], &[&closing(&pki)]].concat()).failed(3, untold);
+}
+
+#[test]
+fn an_install_says_what_the_server_does_not_tell() {
+    let (records, pki) = site();
+    std::fs::create_dir(pki.path("new")).expect("a directory");
+    for (from, to) in [("next.pem", "new/fullchain.pem"), ("next.key", "new/privkey.pem")] {
+        std::fs::copy(pki.path(from), pki.path(to)).expect("a copy");
+    }
+    let server = format!("127.0.0.1:{}", reticent(&pki, "next"));
+    let arguments = [
+        "install",
+        "--from",
+        "new",
+        "--to",
+        "live",
+        "--test",
+        "true",
+        "--reload",
+        "true",
+        "-d",
+        "records",
+        "--trusted-certificate",
+        "ca.pem",
+        "--timeout",
+        "1",
+        "--served",
+        &server,
+        "--json",
+    ];
+    let said = run(records.0.path(), &arguments);
+    assert_eq!((said.code, &said.json()["outcome"]), (Some(0), &json!("installed")), "{said:?}");
+    assert_eq!(said.json()["warnings"][0]["code"], "other-certificates-unknown", "{said:?}");
+    let unknown = &said.json()["served"][0]["unknown"];
+    assert!(unknown[0].as_str().is_some_and(|text| text.contains("RSA")), "{said:?}");
+}
