@@ -153,9 +153,13 @@ impl<'a> Published<'a> {
                 !self.is_new_path(records, body, of, ports, got, lets_in(enough))
             })
         };
+        let is_leaf_unchanged =
+            || self.is_leaf_unchanged(enough_before, of, (presented, got), ports);
+        // Whoever got in by the certificate of the leaf got in on every path.
+        let is_leaf_kept = || !got_in_before() || is_leaf_unchanged();
         let code = match (presented.meet_by(got, enough), relation) {
             (PinValidation::Succeeds, _) => return None,
-            (PinValidation::DependsOnPath, _) if is_path_unchanged() => {
+            (PinValidation::DependsOnPath, _) if is_path_unchanged() && is_leaf_kept() => {
                 Code::PublishedPinsPartlyMet
             }
             (_, Relation::Own) => Code::PublishedPinsUnmet,
@@ -179,8 +183,8 @@ impl<'a> Published<'a> {
             let code = Code::WildcardHostPinsUnmet;
             return Some((code, code.class()));
         }
-        let is_unchanged = self.is_kept(of, ports, got, &lets_in(enough_before))
-            && self.is_leaf_unchanged(enough_before, of, (presented, got), ports);
+        let is_unchanged =
+            self.is_kept(of, ports, got, &lets_in(enough_before)) && is_leaf_unchanged();
         Some((code, if is_unchanged { Class::Warning } else { Class::Lockout }))
     }
 
