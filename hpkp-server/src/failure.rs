@@ -86,8 +86,10 @@ pub fn judge(verdict: &Verdict, phase: Phase, on_start: OnStart) -> Judgement {
     let mut judgement = Judgement { refused: false, lines: Vec::new() };
     for finding in &verdict.findings {
         let answer = match finding.code {
-            // Somebody has to mend this before that certificate expires.
-            Code::KeptCertificateServed if phase != Phase::Test => Answer::Alarm,
+            // Somebody has to mend this, before that certificate expires or at once.
+            Code::KeptCertificateServed | Code::KeptCertificateNotUsed if phase != Phase::Test => {
+                Answer::Alarm
+            }
             _ => answer(finding.class, finding.check, phase, on_start),
         };
         judgement.refused |= answer == Answer::Refuse;
@@ -131,7 +133,7 @@ pub fn lines_after(finding: &Finding, phase: Phase) -> impl Iterator<Item = LogL
 fn lines(finding: &Finding, answer: Answer, phase: Phase) -> impl Iterator<Item = LogLine> {
     let mut finding = finding.clone();
     finding.outcome = match finding.code {
-        Code::KeptCertificateServed => None,
+        Code::KeptCertificateServed | Code::KeptCertificateNotUsed => None,
         _ => outcome(answer, phase, finding.has_header),
     };
     let mut at = Some(finding.at.clone());

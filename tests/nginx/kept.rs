@@ -118,7 +118,7 @@ fn a_start_presents_the_last_good_certificate() {
         assert_eq!(mode & 0o7777, 0o600, "{}", file.display());
     }
     site.install("other", "other");
-    site.nginx.test().refused("no-pin-in-chain", Nginx::FIRST_LINE + 4);
+    site.nginx.test().refused("no-pin-in-chain", Nginx::FIRST_LINE + 3);
     site.nginx.expect_in_log(&[SERVED, "hpkp: [no-pin-in-chain]", "hpkp: [published-pins-unmet]"]);
     let log = site.started();
     assert_eq!(codes(&log), [SERVED]);
