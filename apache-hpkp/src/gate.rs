@@ -212,7 +212,7 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
     let mut loader = Loader::new(openssl.as_ref());
     let has_tls = httpd::is_loaded(c"mod_ssl.c");
     // SAFETY: by the caller's promise.
-    let presented = unsafe { named(&servers, &directives, &mut loader) };
+    let presented = unsafe { kept::named(&servers, &directives, &mut loader) };
     let kept = kept::contexts(&servers, &presented, &directives);
     let (records, _) = journal::read(&conf.global.published);
     let ports = vhost::listening_ports();
@@ -227,28 +227,6 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
     let judgement = judged(&verdict, has_tls, Phase::Test, conf.global.on_start, || None);
     judgement.lines.iter().for_each(log::line_of_test);
     !judgement.refused
-}
-
-/// What mod_ssl is going to load for each server, by its directives; none for one that is not on TLS.
-///
-/// # Safety
-/// The servers are those of the configuration that has just been read.
-pub(crate) unsafe fn named(
-    servers: &[Server],
-    directives: &mod_ssl::TlsDirectives,
-    loader: &mut Loader<'_>,
-) -> Vec<Option<Certificates>> {
-    // Without mod_ssl its directives mean nothing, wherever they came from.
-    if !httpd::is_loaded(c"mod_ssl.c") {
-        return servers.iter().map(|_| None).collect();
-    }
-    let of = |server: &Server| {
-        // SAFETY: by the caller's promise.
-        let place = unsafe { mod_ssl::place(server.handle.record) };
-        let listens_on_https = || server.handle.listens_on_https();
-        directives.certificates(server, &place, listens_on_https, loader)
-    };
-    servers.iter().map(of).collect()
 }
 
 /// The system's store as the first reading of a start found it. The second comes right behind it, when

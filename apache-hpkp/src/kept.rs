@@ -25,7 +25,6 @@ use crate::bindings::{
 use crate::boundary;
 use crate::conf;
 use crate::cstr;
-use crate::gate;
 use crate::httpd::{self, OK};
 use crate::mod_ssl;
 use crate::vhost::{self, Server};
@@ -89,6 +88,28 @@ pub(crate) fn contexts(
         .collect()
 }
 
+/// What mod_ssl is going to load for each server, by its directives; none for one that is not on TLS.
+///
+/// # Safety
+/// The servers are those of the configuration that has just been read.
+pub(crate) unsafe fn named(
+    servers: &[Server],
+    directives: &mod_ssl::TlsDirectives,
+    loader: &mut Loader<'_>,
+) -> Vec<Option<Certificates>> {
+    // Without mod_ssl its directives mean nothing, wherever they came from.
+    if !httpd::is_loaded(c"mod_ssl.c") {
+        return servers.iter().map(|_| None).collect();
+    }
+    let of = |server: &Server| {
+        // SAFETY: by the caller's promise.
+        let place = unsafe { mod_ssl::place(server.handle.record) };
+        let listens_on_https = || server.handle.listens_on_https();
+        directives.certificates(server, &place, listens_on_https, loader)
+    };
+    servers.iter().map(of).collect()
+}
+
 /// `post_config`, before that of any other module.
 unsafe extern "C" fn decide(
     _: *mut apr_pool_t,
@@ -122,7 +143,7 @@ unsafe fn decided(temporary: *mut apr_pool_t, main: *mut server_rec) -> Option<D
     // SAFETY: by the caller's promise.
     let directives = unsafe { mod_ssl::read(temporary) };
     // SAFETY: by the caller's promise.
-    let mut presented = unsafe { gate::named(&servers, &directives, &mut loader) };
+    let mut presented = unsafe { named(&servers, &directives, &mut loader) };
     let kept = contexts(&servers, &presented, &directives);
     replace_broken(&servers, &directives, &mut presented, &openssl);
     let with_tls: Vec<&Server> = servers

@@ -4,8 +4,10 @@
 //! Data flow: when a configuration has been accepted and recorded, `keeping` has the pairs of its contexts
 //! written into a `directory`, whose list is an `index`. Where the check of a later configuration finds a
 //! lock-out, `replacing` tries what is kept in the place of what is loaded, by the same check, and the
-//! module puts what passes into the server. `pair` is the form of a file.
+//! module puts what passes into the server; `broken` finds what is kept for a server whose certificate cannot
+//! be loaded. `pair` is the form of a file.
 
+mod broken;
 mod directory;
 pub mod index;
 mod keeping;
@@ -19,14 +21,14 @@ use std::path::PathBuf;
 
 use hpkp_core::check::{Deployment, Host, HostVerdict};
 use hpkp_core::finding::{Check, Code, Finding, Location, Text};
-use hpkp_core::published::{Published, State, WriterName};
+use hpkp_core::published::{Published, WriterName};
 use hpkp_core::text::Excerpt;
 use zeroize::Zeroizing;
 
 use crate::loader::now;
-use crate::openssl::OpenSsl;
 use index::HostPort;
 
+pub use broken::{broken_finding, in_place_of_broken};
 pub use directory::{Directory, Unusable};
 pub use replacing::Replacement;
 
@@ -182,57 +184,6 @@ fn is_pinned(host: &Host, verdict: &HostVerdict, held: &[&Published]) -> bool {
                 is_on && (held.ignores_names() || is_it())
             })
         })
-}
-
-/// For a server that cannot load what its directives name: what was kept for one of its names, and can be
-/// presented at this time. A port tells nothing yet.
-///
-/// # Errors
-/// Why nothing is presented.
-pub fn in_place_of_broken(
-    (setting, writer): (&KeepSetting, &WriterName),
-    names: &[String],
-    state: Option<&State>,
-    openssl: &OpenSsl,
-) -> Result<Replacement, Vec<String>> {
-    let wrong = |error: Unusable| vec![error.text().what];
-    let directory = Directory::open(&setting.path, writer).map_err(wrong)?;
-    let index = directory.index().map_err(wrong)?;
-    let hosts = names.iter().map(|name| HostPort { name: name.to_ascii_lowercase(), port: 0 });
-    let hosts: BTreeSet<HostPort> = hosts.collect();
-    let mut reasons = Vec::new();
-    for entry in index.candidates(&hosts) {
-        let found = Replacement::read(&directory, entry, state, now())
-            .and_then(|found| found.try_files(openssl).map(|()| found));
-        match found {
-            Ok(found) => return Ok(found),
-            Err(why) => reasons.push(why),
-        }
-    }
-    Err(reasons)
-}
-
-/// What is said of a server that presents its last good certificate, since it cannot load what its
-/// directives name.
-#[must_use]
-pub fn broken_finding(
-    setting: &KeepSetting,
-    records: &str,
-    label: &str,
-    (file, why): (&str, &str),
-    replacement: &Replacement,
-) -> Finding {
-    let text = Text::new(format!(
-        "the certificate that is configured cannot be loaded ({why}), so the last good certificate is \
-         presented in its place until it expires at {}",
-        replacement.expires()
-    ))
-    .fix("install a certificate and the key that fits it, then reload")
-    .details([format!("configured: \"{}\"", Excerpt::new(file))]);
-    let text = replacement.described(text, records);
-    let mut finding = Finding::new(Code::KeptCertificateServed, setting.at.clone(), text);
-    finding.add_host(label);
-    finding
 }
 
 /// The paths of files, as OpenSSL and the servers take them.
