@@ -335,12 +335,12 @@ impl Tls {
                 // OpenSSL does not tell upper from lower case here.
                 self.commands.extend(match first.to_ascii_lowercase().as_str() {
                     "certificate" => Some(Command::Certificate(path)),
-                    "privatekey" => Some(Command::Key),
                     "chaincafile" => Some(Command::Chain(ChainSource::File(path))),
                     "chaincapath" => Some(Command::Chain(ChainSource::Directory(path))),
                     other if other.starts_with("chainca") => {
                         Some(Command::Unseen(first.clone(), at.clone()))
                     }
+                    "privatekey" => Some(Command::Key),
                     _ => None,
                 });
             }
