@@ -16,6 +16,7 @@ use hpkp_core::finding::{Check, Finding};
 use hpkp_server::failure::{self, LogLine, Phase};
 use hpkp_server::httpd::{self as model, NOT_YET};
 use hpkp_server::journal::{self, Journal, Predecessor};
+use hpkp_server::kept::Keeping;
 use hpkp_server::living::{self, Pid};
 use hpkp_server::loader::Loader;
 use hpkp_server::openssl::{OpenSsl, OpenSslError, SslCtx};
@@ -296,10 +297,7 @@ unsafe fn serve(pool: *mut apr_pool_t, temporary: *mut apr_pool_t, main: *mut se
             let mut findings: Vec<Finding> = finding.into_iter().collect();
             let keeping = model::keeping(&servers, kept, &conf.global, true);
             if let (Some(keeping), Ok(openssl), true) = (keeping, &openssl, findings.is_empty()) {
-                let contexts = contexts_of(&servers);
-                // SAFETY: mod_ssl made the contexts in this reading; nobody changes them any more.
-                let pairs = |context: usize| unsafe { openssl.pairs(contexts[context]) };
-                findings.extend(keeping.keep(&deployment, &verdict, pairs));
+                findings = keep(&keeping, &servers, (&deployment, &verdict), openssl);
             }
             let lines = findings.iter().flat_map(|finding| failure::lines_after(finding, phase));
             lines.for_each(|line| log::line(&line));
@@ -315,10 +313,18 @@ unsafe fn serve(pool: *mut apr_pool_t, temporary: *mut apr_pool_t, main: *mut se
     true
 }
 
-/// The contexts of the servers that have one, in their order.
-fn contexts_of(servers: &[Server]) -> Vec<*mut SslCtx> {
-    let all = servers.iter().map(|server| server.handle.conf().context);
-    all.filter(|context| !context.is_null()).collect()
+/// Keeps what the servers present for which nothing was found; gives what there is to say.
+fn keep(
+    keeping: &Keeping,
+    servers: &[Server],
+    (deployment, verdict): (&Deployment, &Verdict),
+    openssl: &OpenSsl,
+) -> Vec<Finding> {
+    let contexts = servers.iter().map(|server| server.handle.conf().context);
+    let contexts: Vec<*mut SslCtx> = contexts.filter(|context| !context.is_null()).collect();
+    // SAFETY: mod_ssl made the contexts in this reading; nobody changes them any more.
+    let pairs = |context: usize| unsafe { openssl.pairs(contexts[context]) };
+    keeping.keep(deployment, verdict, pairs)
 }
 
 /// The contexts of the servers, and what these present, where they have one.

@@ -216,7 +216,7 @@ unsafe extern "C" fn add_files(
                     let count = (*certificates).nelts.max(files.len() as c_int) as usize + 1;
                     let names: Vec<*const c_char> = files
                         .iter()
-                        .map(|path| cstr::c_string(&*path.to_string_lossy()))
+                        .map(|path| cstr::c_string(&path.to_string_lossy()))
                         .map(|path| {
                             apr_pstrmemdup(pool, path.as_ptr(), path.count_bytes()).cast_const()
                         })
@@ -237,7 +237,7 @@ unsafe extern "C" fn add_files(
 unsafe fn fill(array: *mut apr_array_header_t, names: &[*const c_char], count: usize) {
     // SAFETY: by the caller's promise; what is pushed is written below.
     unsafe {
-        while ((*array).nelts as usize) < count {
+        for _ in (*array).nelts as usize..count {
             apr_array_push(array);
         }
         (*array).nelts = count as c_int;

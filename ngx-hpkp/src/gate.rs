@@ -37,6 +37,10 @@ use crate::{log, phase, rehearsal};
 /// before each start, and for placeholder certificates.
 const OVERRIDE: &str = "HPKP_CHECK";
 
+/// Said of such a test.
+const OVERRIDDEN: &str =
+    "hpkp: HPKP_CHECK=warn is set, so this test accepts what a reload would refuse";
+
 pub(crate) unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     let after = |on_panic| match on_panic {
         OnPanic::Reject => ERROR,
@@ -84,9 +88,8 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     if is_overridden() {
         servers.all.iter_mut().for_each(|server| server.check = Check::Warn);
         check = Check::Warn;
-        let text = "hpkp: HPKP_CHECK=warn is set, so this test accepts what a reload would refuse";
         // SAFETY: as above.
-        unsafe { log::write(log, NGX_LOG_WARN, text, None) };
+        unsafe { log::write(log, NGX_LOG_WARN, OVERRIDDEN, None) };
     }
     let openssl = OpenSsl::used_by((&raw const ngx_http_ssl_module).cast());
     let (records, journal) = journal::read(&main.global.published);
@@ -118,32 +121,30 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
         return false;
     }
     main.keep_served(keys, &deployment, &verdict);
-    if phase == Phase::Start {
-        let is_alarm = |line: &LogLine| line.answer == Answer::Alarm;
-        main.alarms = judgement.lines.into_iter().filter(is_alarm).collect();
-    }
+    main.alarms = alarms(judgement, phase);
     if phase != Phase::Test {
         let openssl = openssl.ok();
         let replaceable = replaceable(main, &servers.all, openssl.as_ref());
-        let servers = servers
-            .all
-            .iter()
-            .map(|server| (server.handle.conf, server.handle.context()))
-            .collect();
+        let servers = servers.all.iter();
         main.journal = journal;
-        let keeping = keeping.map(|keeping| Keep { keeping, contexts });
         main.pending = Some(Pending {
             phase,
             deployment,
             verdict,
             addresses,
-            servers,
+            servers: servers.map(|one| (one.handle.conf, one.handle.context())).collect(),
             replaceable,
             openssl,
-            keeping,
+            keeping: keeping.map(|keeping| Keep { keeping, contexts }),
         });
     }
     true
+}
+
+/// What a start says again once its error log is open.
+fn alarms(judgement: Judgement, phase: Phase) -> Vec<LogLine> {
+    let is_alarm = |line: &LogLine| phase == Phase::Start && line.answer == Answer::Alarm;
+    judgement.lines.into_iter().filter(is_alarm).collect()
 }
 
 /// Whether this test is to accept what a reload would refuse.

@@ -90,6 +90,9 @@ impl Unusable {
     }
 }
 
+/// The name of a file to be written, and its text.
+pub(super) type NewFile = (String, Zeroizing<Vec<u8>>);
+
 /// The part of a directory that is one server's.
 #[derive(Debug)]
 pub struct Directory {
@@ -190,7 +193,7 @@ impl Directory {
     /// The system's; then the list is the one before, and the files that it names are there.
     pub fn write(
         &mut self,
-        files: &[(String, Zeroizing<Vec<u8>>)],
+        files: &[NewFile],
         change: impl FnOnce(&Index) -> Index,
     ) -> Result<(), String> {
         let _without_signal = WithoutSignal::new();
@@ -214,12 +217,7 @@ impl Directory {
         tidied.map_err(|error| reason(&error))
     }
 
-    fn write_all(
-        &self,
-        files: &[(String, Zeroizing<Vec<u8>>)],
-        before: &Index,
-        index: &Index,
-    ) -> io::Result<()> {
+    fn write_all(&self, files: &[NewFile], before: &Index, index: &Index) -> io::Result<()> {
         let Some(own) = &self.own else { return Ok(()) };
         let mut is_changed = false;
         for (name, text) in files {
@@ -363,7 +361,7 @@ mod tests {
     }
 
     /// A list with one host and a file with this content.
-    fn listed(content: u8) -> (Vec<(String, Zeroizing<Vec<u8>>)>, Index) {
+    fn listed(content: u8) -> (Vec<NewFile>, Index) {
         let chain = [vec![content]];
         let name = file_of(&chain);
         let text = super::super::pair::text(&chain, &[content; 4]);

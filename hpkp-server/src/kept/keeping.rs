@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use hpkp_core::check::{Certificates, Deployment, Verdict};
 use hpkp_core::finding::{Class, Code, Finding, Text};
-use zeroize::Zeroizing;
 
+use super::directory::NewFile;
 use super::index::{Entry, HostPort, file_of};
 use super::{Directory, Keeping, held, hosts_of, is_pinned, pair, users};
 use crate::openssl::LoadedPair;
@@ -13,7 +13,7 @@ use crate::openssl::LoadedPair;
 /// What is to be written.
 #[derive(Default)]
 struct Wanted {
-    files: Vec<(String, Zeroizing<Vec<u8>>)>,
+    files: Vec<NewFile>,
     entries: Vec<Entry>,
     /// Hosts for which a lock-out was found, or something that cannot be known: what was kept for them
     /// stays.
@@ -129,7 +129,7 @@ impl Keeping {
 }
 
 /// The files of what a context presents: their names and texts.
-fn files(pairs: Vec<LoadedPair>) -> Result<Vec<(String, Zeroizing<Vec<u8>>)>, String> {
+fn files(pairs: Vec<LoadedPair>) -> Result<Vec<NewFile>, String> {
     let file = |loaded: LoadedPair| {
         let key = loaded.key.ok_or("OpenSSL does not give its private key away")?;
         if loaded.chain.first().is_some_and(|leaf| pair::demands_staple(leaf)) {
