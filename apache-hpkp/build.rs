@@ -10,7 +10,7 @@ const FUNCTIONS: &str = "ap_(state_query|log_error_|check_cmd_context|walk_confi
     getword_conf|get_server_protocol|find_linked_module|read_pid|add_output_filter_handle|\
     register_output_filter|pass_brigade|get_server_description|\
     hook_(pre_config|check_config|post_config|create_request|process_connection|log_transaction))|\
-    apr_(pstrmemdup|pool_cleanup_register|pool_cleanup_null|table_(get|setn|unset)|optional_hook_add|\
+    apr_(pstrmemdup|array_push|pool_cleanup_register|pool_cleanup_null|table_(get|setn|unset)|optional_hook_add|\
     is_empty_table|bucket_heap_create|sockaddr_equal|sockaddr_ip_getbuf|dso_sym)";
 const VARIABLES: &str = "ap_(conftree|listeners|pid_fname|server_conf)|\
     AP_SQ_(MAIN_STATE|RUN_MODE|CONFIG_GEN|MS_CREATE_PRE_CONFIG|MS_EXITING|RM_CONFIG_TEST|RM_CONFIG_DUMP)|\

@@ -30,7 +30,7 @@ pub(crate) struct Table<T>(T);
 unsafe impl<T> Sync for Table<T> {}
 
 /// All directives.
-pub(crate) static COMMANDS: Table<[command_rec; 14]> = Table([
+pub(crate) static COMMANDS: Table<[command_rec; 15]> = Table([
     command(c"<HPKPPolicy", cmd_how_RAW_ARGS, policy, c"a pinning policy of this name"),
     command(c"HPKPPin", cmd_how_TAKE1, in_policy, c"a pin, or file:PATH to take it from"),
     command(
@@ -53,7 +53,7 @@ pub(crate) static COMMANDS: Table<[command_rec; 14]> = Table([
         in_server,
         c"the policy to try without enforcing it, or off",
     ),
-    command(c"HPKPCheck", cmd_how_TAKE1, in_server, c"refuse or warn"),
+    command(c"HPKPCheck", cmd_how_TAKE1, in_server, c"refuse, warn or keep"),
     command(c"HPKPOnStart", cmd_how_TAKE1, global, c"warn or refuse"),
     command(
         c"HPKPTrustedCertificate",
@@ -78,6 +78,12 @@ pub(crate) static COMMANDS: Table<[command_rec; 14]> = Table([
         cmd_how_RAW_ARGS,
         global,
         c"hosts that clients do not reach here, as NAME or NAME:PORT",
+    ),
+    command(
+        c"HPKPKeepCertificates",
+        cmd_how_TAKE1,
+        keep_certificates,
+        c"a directory of root alone for last good certificates; off within a virtual host",
     ),
     command_rec {
         name: ptr::null(),
@@ -184,6 +190,25 @@ unsafe extern "C" fn in_server(
             let full_path = |path: &str| httpd::full_path((*cmd).pool, path);
             let at = httpd::location((*cmd).directive);
             model::set_in_server(&mut conf.settings, name(cmd), value, at, full_path)
+        })
+    }
+}
+
+/// The directory for last good certificates, outside all virtual hosts; within one it can be turned off.
+unsafe extern "C" fn keep_certificates(
+    cmd: *mut cmd_parms,
+    _: *mut c_void,
+    value: *const c_char,
+) -> *const c_char {
+    // SAFETY: as for `in_server`.
+    unsafe {
+        let is_global = ap_check_cmd_context(cmd, GLOBAL_ONLY as c_uint).is_null();
+        handle(cmd, value, |conf, value| {
+            let full_path = |path: &str| httpd::full_path((*cmd).pool, path);
+            let at = httpd::location((*cmd).directive);
+            let ServerConf { global, settings, .. } = conf;
+            let global = Some(global).filter(|_| is_global);
+            model::set_keep(global, settings, name(cmd), value, at, full_path)
         })
     }
 }

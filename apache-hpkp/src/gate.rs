@@ -11,11 +11,12 @@ use std::ffi::c_int;
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hpkp_core::check::{Certificates, TrustSetting, Verdict};
-use hpkp_core::finding::Check;
+use hpkp_core::check::{Certificates, Deployment, TrustSetting, Verdict};
+use hpkp_core::finding::{Check, Finding};
 use hpkp_server::failure::{self, LogLine, Phase};
 use hpkp_server::httpd::{self as model, NOT_YET};
 use hpkp_server::journal::{self, Journal, Predecessor};
+use hpkp_server::kept::Keeping;
 use hpkp_server::living::{self, Pid};
 use hpkp_server::loader::Loader;
 use hpkp_server::openssl::{OpenSsl, OpenSslError, SslCtx};
@@ -34,6 +35,7 @@ use crate::cstr;
 use crate::fork;
 use crate::httpd::{self, OK};
 use crate::invoker;
+use crate::kept;
 use crate::log;
 use crate::mod_ssl;
 use crate::phase::{self, Purpose};
@@ -197,6 +199,7 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
         return true;
     }
     let lenient = (purpose == Purpose::Test).then(why_lenient).flatten();
+    let is_lenient = lenient.is_some();
     if let Some(why) = lenient {
         for server in &mut servers {
             server.check = Check::Warn;
@@ -208,23 +211,20 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
     // SAFETY: by the caller's promise.
     let directives = unsafe { mod_ssl::read(pool) };
     let mut loader = Loader::new(openssl.as_ref());
-    // Without mod_ssl its directives mean nothing, wherever they came from.
     let has_tls = httpd::is_loaded(c"mod_ssl.c");
-    let presented = servers
-        .iter()
-        .map(|server| {
-            // SAFETY: by the caller's promise.
-            let place = unsafe { mod_ssl::place(server.handle.record) };
-            let listens_on_https = || server.handle.listens_on_https();
-            let read = || directives.certificates(server, &place, listens_on_https, &mut loader);
-            has_tls.then(read).flatten()
-        })
-        .collect();
+    // SAFETY: by the caller's promise.
+    let presented = unsafe { kept::named(&servers, &directives, &mut loader) };
+    let kept = kept::contexts(&servers, &presented, &directives);
     let (records, _) = journal::read(&conf.global.published);
     let ports = vhost::listening_ports();
     let mut deployment =
         model::deployment(&servers, presented, &ports, &mut loader, &conf.global, records);
-    let verdict = loader.check(&mut deployment);
+    let mut verdict = loader.check(&mut deployment);
+    // What a start would present, a test that is one before it is to see.
+    if let Some(keeping) = model::keeping(&servers, kept, &conf.global, is_lenient) {
+        let check = |deployment: &mut Deployment, loader: &Loader<'_>| loader.check(deployment);
+        verdict = keeping.replace(&mut deployment, verdict, &mut loader, check, |_, _| Ok(()));
+    }
     let judgement = judged(&verdict, has_tls, Phase::Test, conf.global.on_start, || None);
     judgement.lines.iter().for_each(log::line_of_test);
     !judgement.refused
@@ -261,11 +261,14 @@ unsafe fn serve(pool: *mut apr_pool_t, temporary: *mut apr_pool_t, main: *mut se
     let directives = unsafe { mod_ssl::read(temporary) };
     // SAFETY: by the caller's promise.
     let (addresses, presented) = unsafe { loaded(&servers, &directives, &mut loader) };
+    let kept = kept::contexts(&servers, &presented, &directives);
     let (records, journal) = journal::read(&conf.global.published);
     let ports = vhost::listening_ports();
     let mut deployment =
         model::deployment(&servers, presented, &ports, &mut loader, &conf.global, records);
     let mut verdict = loader.check(&mut deployment);
+    verdict.findings.extend(kept::found());
+    verdict.findings.sort_by_key(|finding| finding.class);
     let has_tls = httpd::is_loaded(c"mod_ssl.c");
     let phase = phase::serving();
     let judgement = judged(&verdict, has_tls, phase, conf.global.on_start, || {
@@ -291,7 +294,12 @@ unsafe fn serve(pool: *mut apr_pool_t, temporary: *mut apr_pool_t, main: *mut se
     } else {
         if let Some(journal) = journal {
             let finding = journal.record(&deployment, &mut verdict, Predecessor::None);
-            let lines = finding.iter().flat_map(|finding| failure::lines_after(finding, phase));
+            let mut findings: Vec<Finding> = finding.into_iter().collect();
+            let keeping = model::keeping(&servers, kept, &conf.global, true);
+            if let (Some(keeping), Ok(openssl), true) = (keeping, &openssl, findings.is_empty()) {
+                findings = keep(&keeping, &servers, (&deployment, &verdict), openssl);
+            }
+            let lines = findings.iter().flat_map(|finding| failure::lines_after(finding, phase));
             lines.for_each(|line| log::line(&line));
             // SAFETY: by the caller's promise.
             unsafe { shutdown::register(pool, journal) };
@@ -303,6 +311,20 @@ unsafe fn serve(pool: *mut apr_pool_t, temporary: *mut apr_pool_t, main: *mut se
         log::release_terminal();
     }
     true
+}
+
+/// Keeps what the servers present for which nothing was found; gives what there is to say.
+fn keep(
+    keeping: &Keeping,
+    servers: &[Server],
+    (deployment, verdict): (&Deployment, &Verdict),
+    openssl: &OpenSsl,
+) -> Vec<Finding> {
+    let contexts = servers.iter().map(|server| server.handle.conf().context);
+    let contexts: Vec<*mut SslCtx> = contexts.filter(|context| !context.is_null()).collect();
+    // SAFETY: mod_ssl made the contexts in this reading; nobody changes them any more.
+    let pairs = |context: usize| unsafe { openssl.pairs(contexts[context]) };
+    keeping.keep(deployment, verdict, pairs)
 }
 
 /// The contexts of the servers, and what these present, where they have one.

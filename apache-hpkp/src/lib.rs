@@ -2,7 +2,8 @@
 //!
 //! Data flow: `directive` reads the configuration into `conf`. At a test, `mod_ssl` reads the directives
 //! of mod_ssl and mod_md, and `hpkp_server::httpd` the files that they name; at a start and a reload, `gate` has the contexts that it did load. `vhost` tells which of them clients see, `gate`
-//! hands all of it to the core's check and refuses or goes on; at last, `shutdown` records that the
+//! hands all of it to the core's check and refuses or goes on; before mod_ssl loads certificates, `kept` has
+//! it load last good ones in the place of those that would lock clients out; at last, `shutdown` records that the
 //! server has stopped. `connection` keeps which context a connection uses, and `filter` adds the field
 //! to responses.
 //!
@@ -20,6 +21,7 @@ mod fork;
 mod gate;
 mod httpd;
 mod invoker;
+mod kept;
 mod log;
 mod mod_ssl;
 mod phase;
@@ -70,6 +72,7 @@ unsafe extern "C" fn register_hooks(_pool: *mut apr_pool_t) {
             // SAFETY: as above.
             unsafe {
                 gate::register();
+                kept::register();
                 connection::register();
             }
         },

@@ -164,6 +164,12 @@ codes! {
     /// Somebody else may have changed records of this machine.
     RecordsUnsafePermissions = "records-unsafe-permissions", Unsure,
         "Other users can change the records", "docs/reference/records.md";
+    /// The directory for last good certificates cannot be used, or others may look into it.
+    KeptCertificatesUnusable = "kept-certificates-unusable", Unsure,
+        "The directory for last good certificates cannot be used", "docs/reference/directives.md";
+    /// The key of a host cannot be copied, so its last good certificate cannot be kept.
+    CertificateCannotBeKept = "certificate-cannot-be-kept", Unsure,
+        "The last good certificate of a host cannot be kept", "docs/reference/directives.md";
     /// The server's OpenSSL lacks a function or is a version that is not supported.
     UnsupportedOpenssl = "unsupported-openssl", Unsure,
         "The server's TLS library is not supported", "docs/explanation/design.md";
@@ -227,6 +233,15 @@ codes! {
     /// The certificate is known at the start only, not at a test.
     CertificateCheckedAtStart = "certificate-checked-at-start", Warning,
         "The certificate is checked at the start, not by the config test", "docs/explanation/design.md";
+    /// The last good certificate is presented in the place of one that would lock clients out.
+    KeptCertificateServed = "kept-certificate-served", Warning,
+        "The last good certificate is presented in place of the configured one", "docs/reference/directives.md";
+    /// A certificate locks clients out, and no last good certificate can take its place.
+    KeptCertificateNotUsed = "kept-certificate-not-used", Warning,
+        "No last good certificate can take the place of the configured one", "docs/reference/directives.md";
+    /// What is presented now could not be kept.
+    CertificateNotKept = "certificate-not-kept", Warning,
+        "The certificate of the accepted configuration could not be kept", "docs/reference/directives.md";
     /// Code of another module in the server can replace the loaded certificate.
     CertificateMayBeReplaced = "certificate-may-be-replaced", Warning,
         "Another module can replace the certificate", "docs/explanation/design.md";
@@ -459,6 +474,9 @@ pub enum Check {
     Refuse,
     /// The configuration passes; the log says what is wrong.
     Warn,
+    /// As [`Check::Refuse`], unless the last good certificate can be presented in place of the one
+    /// that would lock clients out.
+    Keep,
 }
 
 /// How many hosts a finding names.

@@ -2,7 +2,7 @@
 //! life. This is the one place where it is decided.
 
 use hpkp_core::check::Verdict;
-use hpkp_core::finding::{Check, Class, Finding, Location};
+use hpkp_core::finding::{Check, Class, Code, Finding, Location};
 
 use crate::living::{self, Pid};
 
@@ -54,8 +54,8 @@ pub const fn answer(class: Class, check: Check, phase: Phase, on_start: OnStart)
         (Class::Invalid, _) => Answer::Refuse,
         (Class::Lockout | Class::Unsure, phase) => match (check, phase, on_start) {
             (Check::Warn, ..) => Answer::Alarm,
-            (Check::Refuse, Phase::Start, OnStart::Warn) => Answer::Alarm,
-            (Check::Refuse, ..) => Answer::Refuse,
+            (Check::Refuse | Check::Keep, Phase::Start, OnStart::Warn) => Answer::Alarm,
+            (Check::Refuse | Check::Keep, ..) => Answer::Refuse,
         },
     }
 }
@@ -85,7 +85,13 @@ pub struct Judgement {
 pub fn judge(verdict: &Verdict, phase: Phase, on_start: OnStart) -> Judgement {
     let mut judgement = Judgement { refused: false, lines: Vec::new() };
     for finding in &verdict.findings {
-        let answer = answer(finding.class, finding.check, phase, on_start);
+        let answer = match finding.code {
+            // Somebody has to mend this, before that certificate expires or at once.
+            Code::KeptCertificateServed | Code::KeptCertificateNotUsed if phase != Phase::Test => {
+                Answer::Alarm
+            }
+            _ => answer(finding.class, finding.check, phase, on_start),
+        };
         judgement.refused |= answer == Answer::Refuse;
         judgement.lines.extend(lines(finding, answer, phase));
     }
@@ -126,7 +132,10 @@ pub fn lines_after(finding: &Finding, phase: Phase) -> impl Iterator<Item = LogL
 /// The log lines of one finding.
 fn lines(finding: &Finding, answer: Answer, phase: Phase) -> impl Iterator<Item = LogLine> {
     let mut finding = finding.clone();
-    finding.outcome = outcome(answer, phase, finding.has_header);
+    finding.outcome = match finding.code {
+        Code::KeptCertificateServed | Code::KeptCertificateNotUsed => None,
+        _ => outcome(answer, phase, finding.has_header),
+    };
     let mut at = Some(finding.at.clone());
     let texts: Vec<String> = finding.lines().collect();
     texts.into_iter().map(move |text| LogLine { answer, text, at: at.take() })
@@ -200,6 +209,10 @@ mod tests {
             for ((check, on_start), expected) in settings.into_iter().zip(answers) {
                 let got = answer(class, check, phase, on_start);
                 assert_eq!(got, expected, "{class:?} {phase:?} {check:?} {on_start:?}");
+                // Where nothing has taken its place, a lock-out is one.
+                if check == Check::Refuse {
+                    assert_eq!(super::answer(class, Check::Keep, phase, on_start), expected);
+                }
             }
         }
         assert_eq!(rows.len(), 5 * 4, "a row is missing or stands twice");

@@ -15,10 +15,14 @@ use hpkp_core::check::{
 };
 use hpkp_core::finding::{Code, Finding, Location, Text};
 
+use crate::journal;
+use crate::kept::{Keeping, KeptContext};
 use crate::loader::{self, Loader};
 use crate::setting::GlobalSettings;
 
-pub use directives::{define, policy_directive, set_global, set_in_policy, set_in_server};
+pub use directives::{
+    define, policy_directive, set_global, set_in_policy, set_in_server, set_keep,
+};
 pub use managed::ManagedDomains;
 pub use tls::{NOT_YET, Tls, TlsDirectives};
 pub use vhost::{Address, Server, listeners, mark_asked};
@@ -88,6 +92,28 @@ pub fn deployment<H>(
         });
     }
     deployment
+}
+
+/// What is done about last good certificates, if the configuration wants some. `kept` is for each of the
+/// deployment's contexts; the first server is the main one, whose directives count for what is no
+/// server's. For `is_start` see [`Keeping`].
+#[must_use]
+pub fn keeping<H>(
+    servers: &[Server<H>],
+    kept: Vec<KeptContext>,
+    global: &GlobalSettings,
+    is_start: bool,
+) -> Option<Keeping> {
+    let setting = global.keep.clone()?;
+    Some(Keeping {
+        setting,
+        directive: "HPKPKeepCertificates",
+        writer: journal::writer_of(&global.published),
+        contexts: kept,
+        checks: servers.iter().map(|server| server.settings.check.unwrap_or_default()).collect(),
+        check: servers.first().map(|main| main.check).unwrap_or_default(),
+        is_start,
+    })
 }
 
 /// What is found where mod_ssl is not loaded. It is about no directive.

@@ -393,6 +393,13 @@ fn unusable(path: &str, error: &DirectoryError, files: usize) -> Text {
     Text { what, ..text }
 }
 
+/// Under which name a server with these settings writes its records; none where it writes none.
+#[must_use]
+pub fn writer_of(settings: &[RecordsSetting]) -> Option<WriterName> {
+    let writer = settings.iter().find_map(|setting| setting.writer.clone())?;
+    writer.or_else(|| default_writer().ok())
+}
+
 /// The name of this machine.
 fn default_writer() -> Result<WriterName, String> {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

@@ -5,7 +5,7 @@
 //! [`nginx`] and [`httpd`] have what one server alone needs and the command needs, too: it asks the same
 //! question of the configuration's text. [`failure`] says what is done about the findings, and
 //! [`sending`] answers for each request whether the header goes out. [`published`] keeps the records of what clients were
-//! told, [`journal`] what becomes of them with a configuration; [`living`] finds other servers that serve
+//! told, [`journal`] what becomes of them with a configuration; [`kept`] has the last good certificates; [`living`] finds other servers that serve
 //! at the same time. Every entry from C goes through [`boundary`].
 
 pub mod boundary;
@@ -16,6 +16,7 @@ mod file_limit;
 pub mod httpd;
 pub mod interim;
 pub mod journal;
+pub mod kept;
 pub mod library;
 pub mod living;
 pub mod loader;

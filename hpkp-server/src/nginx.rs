@@ -14,13 +14,15 @@ use std::path::PathBuf;
 use hpkp_core::check::{Certificates, Deployment, Records, Verdict};
 use hpkp_core::finding::Check;
 
+use crate::journal;
+use crate::kept::{Keeping, KeptContext, Replacement};
 use crate::loader::{self, Loader};
 use crate::setting::{GlobalSettings, ServerSettings};
 
 pub use address::{Address, Own, ServerKey};
 pub use built::Built;
 pub use chooser::{CHOSEN_LATER, Chooser, Choosers, Effect, effect};
-pub use directives::{define, set_global, set_in_policy, set_in_server};
+pub use directives::{define, set_global, set_in_policy, set_in_server, set_keep};
 pub use http::{Server, Servers};
 use outside::Settings;
 pub use outside::{Outside, OutsideServer};
@@ -63,7 +65,13 @@ impl<'a, H> Configuration<'a, H> {
             policies: loader::resolve(&self.global.policies),
             ..Deployment::default()
         };
-        let mut built = Built { deployment, contexts: Vec::new(), keys: Vec::new() };
+        let mut built = Built {
+            deployment,
+            contexts: Vec::new(),
+            kept: Vec::new(),
+            checks: Vec::new(),
+            keys: Vec::new(),
+        };
         self.servers.add_to(&mut built, self.global, loader, &mut certificates);
         let settings = Settings {
             check: self.check,
@@ -71,10 +79,37 @@ impl<'a, H> Configuration<'a, H> {
             public_ports: &self.global.public_ports,
         };
         self.outside.add_to(&mut built, &settings, loader, &mut certificates);
+        built.checks.resize(built.deployment.hosts.len(), self.around.check.unwrap_or_default());
         let listening: Vec<(u16, String)> =
             self.servers.listening.iter().cloned().chain(self.outside.listening()).collect();
         built.deployment.noticed.extend(self.global.public_ports.unused(&listening));
         built
+    }
+
+    /// What is done about last good certificates, if the configuration wants some. `keys` gives what a
+    /// server names as its keys; for `is_start` see [`Keeping`].
+    #[must_use]
+    pub fn keeping(
+        &self,
+        built: &Built<'_, H>,
+        is_start: bool,
+        keys: impl Fn(&H) -> Vec<String>,
+    ) -> Option<Keeping> {
+        let setting = self.global.keep.clone()?;
+        let context = |(handle, is_kept): (&&H, &bool)| KeptContext {
+            is_kept: *is_kept,
+            keys: if *is_kept { keys(handle) } else { Vec::new() },
+            obstacle: None,
+        };
+        Some(Keeping {
+            setting,
+            directive: "hpkp_keep_certificates",
+            writer: journal::writer_of(&self.global.published),
+            contexts: built.contexts.iter().zip(&built.kept).map(context).collect(),
+            checks: built.checks.clone(),
+            check: self.check,
+            is_start,
+        })
     }
 
     /// The core's answer, with what only nginx can have.
@@ -82,5 +117,20 @@ impl<'a, H> Configuration<'a, H> {
         let mut verdict = loader.check(deployment);
         verdict.findings.extend(self.servers.may_be_replaced(self.global, self.unseen_choosers));
         verdict
+    }
+    /// The same, with last good certificates in the place of what would lock clients out. `put` has a
+    /// context present some.
+    pub fn verdict_keeping(
+        &self,
+        deployment: &mut Deployment,
+        loader: &mut Loader<'_>,
+        keeping: Option<&Keeping>,
+        put: impl FnMut(usize, &Replacement) -> Result<(), String>,
+    ) -> Verdict {
+        let verdict = self.verdict(deployment, loader);
+        let Some(keeping) = keeping else { return verdict };
+        let check =
+            |deployment: &mut Deployment, loader: &Loader<'_>| self.verdict(deployment, loader);
+        keeping.replace(deployment, verdict, loader, check, put)
     }
 }

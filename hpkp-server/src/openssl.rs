@@ -4,6 +4,8 @@
 //! All functions are looked up at once, and one that is missing is named.
 #![allow(non_snake_case, reason = "OpenSSL's functions keep their names")]
 
+mod keys;
+
 use std::ffi::{CStr, c_char, c_int, c_long, c_uchar, c_ulong, c_void};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
@@ -14,6 +16,8 @@ use hpkp_core::path::VerifySignature;
 
 use crate::library::Object;
 use crate::trust::SystemStore;
+
+pub use keys::{LoadedPair, PairError};
 
 /// An `SSL_CTX` of the server.
 #[repr(C)]
@@ -54,6 +58,19 @@ struct X509 {
 struct PKey {
     _opaque: [u8; 0],
 }
+
+#[repr(C)]
+struct Pkcs8 {
+    _opaque: [u8; 0],
+}
+
+#[repr(C)]
+struct Method {
+    _opaque: [u8; 0],
+}
+
+/// OpenSSL's `pem_password_cb`.
+type PassPhrase = unsafe extern "C" fn(*mut c_char, c_int, c_int, *mut c_void) -> c_int;
 
 #[repr(C)]
 struct Stack {
@@ -112,6 +129,16 @@ functions! {
     SSL_session_reused: fn(*const Ssl) -> c_int;
     SSL_CTX_ctrl: fn(*mut SslCtx, c_int, c_long, *mut c_void) -> c_long;
     SSL_CTX_get0_certificate: fn(*const SslCtx) -> *mut X509;
+    SSL_CTX_get0_privatekey: fn(*const SslCtx) -> *mut PKey;
+    SSL_CTX_new: fn(*const Method) -> *mut SslCtx;
+    SSL_CTX_free: fn(*mut SslCtx) -> ();
+    TLS_server_method: fn() -> *const Method;
+    SSL_CTX_set_security_level: fn(*mut SslCtx, c_int) -> ();
+    SSL_CTX_set_default_passwd_cb: fn(*mut SslCtx, PassPhrase) -> ();
+    SSL_CTX_use_certificate: fn(*mut SslCtx, *mut X509) -> c_int;
+    SSL_CTX_use_certificate_chain_file: fn(*mut SslCtx, *const c_char) -> c_int;
+    SSL_CTX_use_PrivateKey_file: fn(*mut SslCtx, *const c_char, c_int) -> c_int;
+    SSL_CTX_check_private_key: fn(*const SslCtx) -> c_int;
     SSL_CTX_get_cert_store: fn(*const SslCtx) -> *mut Store;
     X509_STORE_new: fn() -> *mut Store;
     X509_STORE_load_locations: fn(*mut Store, *const c_char, *const c_char) -> c_int;
@@ -125,6 +152,9 @@ functions! {
     OPENSSL_sk_value: fn(*const Stack, c_int) -> *mut c_void;
     i2d_X509: fn(*const X509, *mut *mut c_uchar) -> c_int;
     X509_get_ex_data: fn(*const X509, c_int) -> *mut c_void;
+    EVP_PKEY2PKCS8: fn(*const PKey) -> *mut Pkcs8;
+    i2d_PKCS8_PRIV_KEY_INFO: fn(*const Pkcs8, *mut *mut c_uchar) -> c_int;
+    PKCS8_PRIV_KEY_INFO_free: fn(*mut Pkcs8) -> ();
     d2i_X509: fn(*mut *mut X509, *mut *const c_uchar, c_long) -> *mut X509;
     X509_free: fn(*mut X509) -> ();
     X509_get0_pubkey: fn(*const X509) -> *mut PKey;
@@ -212,14 +242,15 @@ impl OpenSsl {
         // those that write keys down for analysis, is no matter.
         let ssl = user.provider(c"SSL_CTX_use_certificate").ok_or(OpenSslError::NotFound)?;
         let crypto = ssl.provider(c"X509_free").ok_or(OpenSslError::NotFound)?;
-        let holder =
-            |name: &CStr| if name.to_bytes().starts_with(b"SSL_") { &ssl } else { &crypto };
-        // SAFETY: the two objects are one OpenSSL, for the one calls the other; and it is that of
-        // the server, which calls the first.
-        unsafe { Self::load(|name| holder(name).function(name)) }.map_err(|error| match error {
+        let is_of_ssl = |name: &str| name.starts_with("SSL_") || name.starts_with("TLS_");
+        let holder = |name: &str| if is_of_ssl(name) { &ssl } else { &crypto };
+        // The two objects are one OpenSSL, for the one calls the other; and it is that of the server,
+        // which calls the first.
+        let found = |name: &CStr| holder(name.to_str().unwrap_or_default()).function(name);
+        // SAFETY: as above.
+        unsafe { Self::load(found) }.map_err(|error| match error {
             OpenSslError::Missing(name) => {
-                let holder = if name.starts_with("SSL_") { &ssl } else { &crypto };
-                OpenSslError::NotOfTheServer(name, holder.path().to_owned())
+                OpenSslError::NotOfTheServer(name, holder(name).path().to_owned())
             }
             error => error,
         })
@@ -310,14 +341,7 @@ impl OpenSsl {
         // SAFETY: by the caller's promise.
         unsafe {
             self.each_key(context, |leaf| {
-                // The leaf and what the stack holds are owned by the context.
-                let certificates = match self.above_the_leaf(context) {
-                    Some(above) => std::iter::once(leaf.cast_const())
-                        .chain(above)
-                        .map(|certificate| self.der(certificate))
-                        .collect(),
-                    None => self.completed(context, leaf),
-                };
+                let certificates = self.sent_with(context, leaf);
                 let name = name_index.map(|index| (self.X509_get_ex_data)(leaf, index).addr());
                 chains.push(LoadedChain { certificates, name: name.map(NameAddress) });
             });
@@ -353,6 +377,23 @@ impl OpenSsl {
             // SAFETY: the certificate is one of the context's own, found above.
             unsafe {
                 (self.SSL_CTX_ctrl)(context, ctrl::SELECT_CURRENT_CERT, 0, current.cast());
+            }
+        }
+    }
+
+    /// What is sent with the current leaf, which comes first.
+    ///
+    /// # Safety
+    /// As for [`OpenSsl::chains`]; `leaf` is the context's current one.
+    unsafe fn sent_with(&self, context: *mut SslCtx, leaf: *mut X509) -> Vec<Vec<u8>> {
+        // SAFETY: by the caller's promise; the leaf and what the stack holds are owned by the context.
+        unsafe {
+            match self.above_the_leaf(context) {
+                Some(above) => std::iter::once(leaf.cast_const())
+                    .chain(above)
+                    .map(|certificate| self.der(certificate))
+                    .collect(),
+                None => self.completed(context, leaf),
             }
         }
     }

@@ -7,6 +7,7 @@ use hpkp_core::published::{Matching, WriterName};
 use hpkp_core::text::Excerpt;
 
 use crate::failure::OnStart;
+use crate::kept::KeepSetting;
 use crate::public_port::PublicPorts;
 use crate::setting_error::port;
 
@@ -25,6 +26,8 @@ pub struct GlobalSettings {
     pub public_ports: PublicPorts,
     /// The hosts that clients do not reach here.
     pub not_served_here: Vec<NotServedHere>,
+    /// The directory for last good certificates.
+    pub keep: Option<KeepSetting>,
 }
 
 /// A directive inside a policy.
@@ -41,7 +44,8 @@ pub enum PolicyDirective {
 }
 
 /// The choices of `hpkp_check`.
-pub const CHECK: &[(&str, Check)] = &[("refuse", Check::Refuse), ("warn", Check::Warn)];
+pub const CHECK: &[(&str, Check)] =
+    &[("refuse", Check::Refuse), ("warn", Check::Warn), ("keep", Check::Keep)];
 
 /// The choices of `hpkp_on_start`.
 pub const ON_START: &[(&str, OnStart)] = &[("warn", OnStart::Warn), ("refuse", OnStart::Refuse)];
@@ -194,6 +198,31 @@ pub fn add_records(
     Ok(())
 }
 
+/// Reads the value of the directive for last good certificates: a directory, where it stands for all
+/// servers (`global`), or `off`. `full_path` makes a path absolute as the server does.
+///
+/// # Errors
+/// [`SettingError::Text`] for a directory within a server.
+pub fn set_keep(
+    global: Option<&mut GlobalSettings>,
+    server: &mut ServerSettings,
+    value: &str,
+    at: Location,
+    full_path: impl FnOnce(&str) -> String,
+) -> Result<(), SettingError> {
+    match (value, global) {
+        ("off", _) => server.keep = Some(false),
+        ("", _) => return Err(SettingError::Text("missing directory".to_owned())),
+        (path, Some(global)) => global.keep = Some(KeepSetting { path: full_path(path), at }),
+        (_, None) => {
+            let text =
+                "within a server it can only be \"off\"; the directory is one for all servers";
+            return Err(SettingError::Text(text.to_owned()));
+        }
+    }
+    Ok(())
+}
+
 /// Reads the arguments of a directive that names hosts which clients do not reach here: `NAME` or
 /// `NAME:PORT`, where `*.` in front of the name stands for one label.
 ///
@@ -284,6 +313,9 @@ pub struct ServerSettings {
     pub check: Option<Check>,
     /// The file with trust anchors of its own, and where the directive stands.
     pub trusted: Option<(String, Location)>,
+    /// Whether its last good certificate is kept, where a directory for it is named; it is, where
+    /// nothing is said.
+    pub keep: Option<bool>,
 }
 
 impl ServerSettings {
@@ -292,6 +324,7 @@ impl ServerSettings {
         self.enforced.inherit(&outer.enforced);
         self.report_only.inherit(&outer.report_only);
         self.check = self.check.or(outer.check);
+        self.keep = self.keep.or(outer.keep);
         if self.trusted.is_none() {
             self.trusted.clone_from(&outer.trusted);
         }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use hpkp_core::finding::Finding;
 use hpkp_server::failure::{self, LogLine};
 use hpkp_server::journal::{Journal, Predecessor};
 use hpkp_server::published;
@@ -74,6 +75,12 @@ impl Pending {
         let finding = journal.and_then(|journal| {
             journal.record(&self.deployment, &mut self.verdict, phase::predecessor())
         });
+        let mut findings: Vec<Finding> = finding.into_iter().collect();
+        if let (Some(keep), Some(openssl), true) =
+            (self.keeping.take(), &self.openssl, journal.is_some() && findings.is_empty())
+        {
+            findings.extend(keep.keep(&self.deployment, &self.verdict, openssl));
+        }
         if let Some(openssl) = self.openssl {
             self.replaceable.sort_unstable_by_key(|of| of.context);
             let replaceable: Rc<[Replaceable]> = self.replaceable.into();
@@ -89,6 +96,6 @@ impl Pending {
                 }
             }
         }
-        finding.iter().flat_map(|finding| failure::lines_after(finding, self.phase)).collect()
+        findings.iter().flat_map(|finding| failure::lines_after(finding, self.phase)).collect()
     }
 }

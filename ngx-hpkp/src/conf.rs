@@ -7,12 +7,14 @@ use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hpkp_core::check::{Alarm, Deployment, Serving, Verdict};
+use hpkp_core::finding::Finding;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::CertificateIdentity;
 use hpkp_server::failure::{LogLine, Phase};
 use hpkp_server::journal::Journal;
+use hpkp_server::kept::Keeping;
 use hpkp_server::nginx::{Choosers, ServerKey};
-use hpkp_server::openssl::OpenSsl;
+use hpkp_server::openssl::{OpenSsl, SslCtx};
 use hpkp_server::sending::ContextAddress;
 use hpkp_server::setting::{GlobalSettings, ServerSettings};
 use nginx_sys::{ngx_conf_t, ngx_uint_t};
@@ -22,7 +24,10 @@ use crate::chooser::Watched;
 use crate::ngx::{CONF_ERROR, CONF_OK};
 use crate::response::{Replaceable, Response};
 use crate::{active, pool};
-use crate::{ngx_http_hpkp_gate_module, ngx_http_hpkp_module, ngx_stream_hpkp_module};
+use crate::{
+    ngx_http_hpkp_early_module, ngx_http_hpkp_gate_module, ngx_http_hpkp_module,
+    ngx_stream_hpkp_module,
+};
 
 /// What stands in `http`, once.
 #[derive(Default)]
@@ -44,6 +49,8 @@ pub(crate) struct MainConf {
     pub(crate) unseen_choosers: Vec<PathBuf>,
     /// What this configuration presents, by server, for the reload after it.
     pub(crate) served: HashMap<ServerKey, Served>,
+    /// What there is to say of certificates that nginx could not load, where others stand in for them.
+    pub(crate) broken: Vec<Finding>,
 }
 
 /// What an accepted configuration does when it takes effect: until then nginx may still give it up.
@@ -59,6 +66,30 @@ pub(crate) struct Pending {
     pub(crate) replaceable: Vec<Replaceable>,
     /// None where nobody can say which context a connection uses.
     pub(crate) openssl: Option<OpenSsl>,
+    /// What is done about last good certificates.
+    pub(crate) keeping: Option<Keep>,
+}
+
+/// What is kept once the configuration is on record.
+pub(crate) struct Keep {
+    pub(crate) keeping: Keeping,
+    /// Those of the deployment.
+    pub(crate) contexts: Vec<*mut SslCtx>,
+}
+
+impl Keep {
+    /// Keeps what the hosts present for which nothing was found; gives what there is to say.
+    pub(crate) fn keep(
+        &self,
+        deployment: &Deployment,
+        verdict: &Verdict,
+        openssl: &OpenSsl,
+    ) -> Vec<Finding> {
+        // SAFETY: the contexts belong to the configuration that is about to take effect, and one thread
+        // has it.
+        let pairs = |context: usize| unsafe { openssl.pairs(self.contexts[context]) };
+        self.keeping.keep(deployment, verdict, pairs)
+    }
 }
 
 /// How many configurations have this module; they are made and dropped in one thread.
@@ -82,6 +113,7 @@ impl Drop for MainConf {
             unsafe {
                 for module in [
                     &raw mut ngx_http_hpkp_module,
+                    &raw mut ngx_http_hpkp_early_module,
                     &raw mut ngx_http_hpkp_gate_module,
                     &raw mut ngx_stream_hpkp_module,
                 ] {

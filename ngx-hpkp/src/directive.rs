@@ -20,7 +20,7 @@ const HTTP: u32 = NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1;
 const HTTP_AND_SERVER: u32 = HTTP | NGX_HTTP_SRV_CONF;
 
 /// The directives outside a policy.
-pub(crate) static mut COMMANDS: [ngx_command_t; 10] = [
+pub(crate) static mut COMMANDS: [ngx_command_t; 11] = [
     ngx_command_t {
         name: c_string(c"hpkp_policy"),
         type_: (HTTP | NGX_CONF_BLOCK) as ngx_uint_t,
@@ -56,6 +56,12 @@ pub(crate) static mut COMMANDS: [ngx_command_t; 10] = [
         NGX_HTTP_MAIN_CONF | NGX_CONF_1MORE,
         NGX_HTTP_MAIN_CONF_OFFSET,
         in_http,
+    ),
+    command(
+        c_string(c"hpkp_keep_certificates"),
+        HTTP_AND_SERVER,
+        NGX_HTTP_SRV_CONF_OFFSET,
+        keep_certificates,
     ),
     ngx_command_t::empty(),
 ];
@@ -136,6 +142,25 @@ unsafe extern "C" fn in_http(
         handle(cf, conf, |conf: &mut MainConf, words| {
             let full_path = |path: &str| ngx::full_path((*cf).cycle, path);
             nginx::set_global(&mut conf.global, words, ngx::location(cf), full_path)
+        })
+    }
+}
+
+/// The directory for last good certificates, in `http` itself; in a server it can be turned off.
+unsafe extern "C" fn keep_certificates(
+    cf: *mut ngx_conf_t,
+    _: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: as for `in_server`; the main configuration is another object.
+    unsafe {
+        handle(cf, conf, |conf: &mut ServerConf, words| {
+            let full_path = |path: &str| ngx::full_path((*cf).cycle, path);
+            let is_global = (*cf).cmd_type == NGX_HTTP_MAIN_CONF as ngx_uint_t;
+            let main = ngx::http_main_conf::<MainConf>((*cf).cycle, ngx::own_module());
+            let global = main.as_mut().filter(|_| is_global).map(|main| &mut main.global);
+            let at = ngx::location(cf);
+            nginx::set_keep(global, &mut conf.settings, words, at, full_path)
         })
     }
 }

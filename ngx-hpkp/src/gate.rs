@@ -14,10 +14,11 @@ use hpkp_core::path::Chain;
 use hpkp_core::policy::Policy;
 use hpkp_server::failure::{self, Answer, Judgement, LogLine, Phase};
 use hpkp_server::journal::{self, Journal};
+use hpkp_server::kept::{Keeping, Replacement};
 use hpkp_server::living;
 use hpkp_server::loader::{Loader, Names};
 use hpkp_server::nginx::{Built, Configuration, ServerKey};
-use hpkp_server::openssl::{OpenSsl, OpenSslError};
+use hpkp_server::openssl::{OpenSsl, OpenSslError, SslCtx};
 use hpkp_server::sending::ContextAddress;
 use nginx_sys::{
     NGX_LOG_WARN, ngx_conf_t, ngx_cycle, ngx_cycle_t, ngx_http_ssl_module, ngx_int_t, ngx_log_t,
@@ -25,7 +26,7 @@ use nginx_sys::{
 };
 
 use crate::boundary::{self, OnPanic};
-use crate::conf::{MainConf, Pending, Served, ServerConf};
+use crate::conf::{Keep, MainConf, Pending, Served, ServerConf};
 use crate::ngx::{self, ERROR, OK, own_module};
 use crate::outside::{self, Outside};
 use crate::response::Replaceable;
@@ -35,6 +36,10 @@ use crate::{log, phase, rehearsal};
 /// The variable that lets a test pass where it would be refused: for the test that a service runs
 /// before each start, and for placeholder certificates.
 const OVERRIDE: &str = "HPKP_CHECK";
+
+/// Said of such a test.
+const OVERRIDDEN: &str =
+    "hpkp: HPKP_CHECK=warn is set, so this test accepts what a reload would refuse";
 
 pub(crate) unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     let after = |on_panic| match on_panic {
@@ -78,12 +83,13 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     // SAFETY: as above.
     let around = unsafe { &*ngx::http_conf::<ServerConf>(cycle, own_module()) };
     let mut check = around.settings.check.unwrap_or_default();
+    // What a start would present, the test before it is to see.
+    let is_start = phase == Phase::Start || is_overridden();
     if is_overridden() {
         servers.all.iter_mut().for_each(|server| server.check = Check::Warn);
         check = Check::Warn;
-        let text = "hpkp: HPKP_CHECK=warn is set, so this test accepts what a reload would refuse";
         // SAFETY: as above.
-        unsafe { log::write(log, NGX_LOG_WARN, text, None) };
+        unsafe { log::write(log, NGX_LOG_WARN, OVERRIDDEN, None) };
     }
     let openssl = OpenSsl::used_by((&raw const ngx_http_ssl_module).cast());
     let (records, journal) = journal::read(&main.global.published);
@@ -99,8 +105,9 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
         unseen_choosers: &main.unseen_choosers,
     };
     // SAFETY: as above.
-    let Checked { deployment, addresses, keys, verdict } =
-        unsafe { checked(&configuration, records, openssl.as_ref()) };
+    let Checked { deployment, addresses, contexts, keys, mut verdict, keeping } =
+        unsafe { checked(&configuration, records, openssl.as_ref(), is_start) };
+    verdict.findings.append(&mut main.broken);
     // SAFETY: by the caller's promise.
     let wanted = unsafe { server::addresses(&servers, cycle) };
     let judgement =
@@ -114,27 +121,34 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
         return false;
     }
     main.keep_served(keys, &deployment, &verdict);
-    if phase == Phase::Start {
-        let is_alarm = |line: &LogLine| line.answer == Answer::Alarm;
-        main.alarms = judgement.lines.into_iter().filter(is_alarm).collect();
-    }
+    main.alarms = alarms(judgement, phase);
     if phase != Phase::Test {
         let openssl = openssl.ok();
         let replaceable = replaceable(main, &servers.all, openssl.as_ref());
-        let servers = servers
-            .all
-            .iter()
-            .map(|server| (server.handle.conf, server.handle.context()))
-            .collect();
+        let servers = servers.all.iter();
         main.journal = journal;
-        main.pending =
-            Some(Pending { phase, deployment, verdict, addresses, servers, replaceable, openssl });
+        main.pending = Some(Pending {
+            phase,
+            deployment,
+            verdict,
+            addresses,
+            servers: servers.map(|one| (one.handle.conf, one.handle.context())).collect(),
+            replaceable,
+            openssl,
+            keeping: keeping.map(|keeping| Keep { keeping, contexts }),
+        });
     }
     true
 }
 
+/// What a start says again once its error log is open.
+fn alarms(judgement: Judgement, phase: Phase) -> Vec<LogLine> {
+    let is_alarm = |line: &LogLine| phase == Phase::Start && line.answer == Answer::Alarm;
+    judgement.lines.into_iter().filter(is_alarm).collect()
+}
+
 /// Whether this test is to accept what a reload would refuse.
-fn is_overridden() -> bool {
+pub(crate) fn is_overridden() -> bool {
     phase::is_test() && std::env::var_os(OVERRIDE).is_some_and(|value| value == "warn")
 }
 
@@ -189,12 +203,15 @@ struct Checked {
     deployment: Deployment,
     /// Of the contexts of the deployment.
     addresses: Vec<ContextAddress>,
+    contexts: Vec<*mut SslCtx>,
     /// For each host, what it is known by, where there is something to compare it with.
     keys: Vec<Option<ServerKey>>,
     verdict: Verdict,
+    /// What is done about last good certificates.
+    keeping: Option<Keeping>,
 }
 
-/// Checks what the configuration says and has loaded.
+/// Checks what the configuration says and has loaded. For `is_start` see [`Keeping`].
 ///
 /// # Safety
 /// The servers are those of the cycle whose configuration has just been read.
@@ -202,6 +219,7 @@ unsafe fn checked(
     configuration: &Configuration<'_, Handle>,
     records: Option<Records>,
     openssl: Result<&OpenSsl, &OpenSslError>,
+    is_start: bool,
 ) -> Checked {
     let inside = configuration.servers.all.iter().map(|server| &server.handle);
     let outside = configuration.outside.servers.iter().map(|server| &server.handle);
@@ -218,13 +236,37 @@ unsafe fn checked(
         // Nothing is asked of a server without a context.
         None => Certificates::Loaded(Vec::new()),
     };
-    let Built { mut deployment, contexts, keys } =
-        configuration.build(records, &mut loader, loaded);
-    let addresses = contexts.into_iter().filter_map(Handle::context).collect();
+    let built = configuration.build(records, &mut loader, loaded);
+    let keeping = configuration.keeping(&built, is_start, |handle: &Handle| {
+        // SAFETY: by the caller's promise.
+        handle.own.map_or_else(Vec::new, |own| unsafe { own.keys() })
+    });
+    let Built { mut deployment, contexts, keys, .. } = built;
+    let addresses = contexts.iter().filter_map(|handle| handle.context()).collect();
+    let contexts: Vec<*mut SslCtx> =
+        contexts.iter().filter_map(|handle| Some(handle.own?.context)).collect();
     // SAFETY: the reference does not leave this function, in which nginx does nothing.
     compare(unsafe { running() }, &keys, &mut deployment);
-    let verdict = configuration.verdict(&mut deployment, &loader);
-    Checked { deployment, addresses, keys, verdict }
+    // SAFETY: by the caller's promise.
+    let put = |context: usize, found: &Replacement| unsafe {
+        put(openssl.map_err(ToString::to_string)?, contexts[context], found)
+    };
+    let verdict =
+        configuration.verdict_keeping(&mut deployment, &mut loader, keeping.as_ref(), put);
+    Checked { deployment, addresses, contexts, keys, verdict, keeping }
+}
+
+/// Has a context present what was kept.
+///
+/// # Safety
+/// The context belongs to the configuration that has just been read, and one thread reads it.
+unsafe fn put(openssl: &OpenSsl, context: *mut SslCtx, found: &Replacement) -> Result<(), String> {
+    found.try_files(openssl)?;
+    // SAFETY: by the caller's promise.
+    match unsafe { openssl.present_alone(context, found.files(), &found.leaves()) } {
+        true => Ok(()),
+        false => Err("OpenSSL does not present the last good certificate".to_owned()),
+    }
 }
 
 /// Notes what the running configuration has accepted already, and what it serves instead.

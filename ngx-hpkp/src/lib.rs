@@ -1,7 +1,7 @@
 //! The nginx module: directives in, header filter out.
 //!
 //! Data flow: `directive` reads the configuration into `conf`, and `chosen` notes what other modules'
-//! directives do to certificates; once all of it has been read, `gate` hands what `server` and `outside`
+//! directives do to certificates; `early` looks whether nginx can load these; once all of it has been read, `gate` hands what `server` and `outside`
 //! find in nginx's objects to the core's check and refuses or goes on; `late` is its second
 //! place, and `rehearsal` goes there ahead of a server that must not be refused so late.
 //! `commit` records what is published when the configuration takes effect and makes each server's
@@ -16,6 +16,7 @@ mod chosen;
 mod commit;
 mod conf;
 mod directive;
+mod early;
 mod filter;
 mod gate;
 mod late;
@@ -56,6 +57,15 @@ pub static mut ngx_http_hpkp_gate_module: ngx_module_t = ngx_module_t {
     init_module: Some(commit::init_module),
     init_process: Some(commit::init_process),
     exit_master: Some(commit::exit_master),
+    ..ngx_module_t::default()
+};
+
+/// And one before nginx's own for TLS, see `early`.
+#[unsafe(no_mangle)]
+pub static mut ngx_http_hpkp_early_module: ngx_module_t = ngx_module_t {
+    ctx: (&raw const EARLY_CONTEXT).cast_mut().cast(),
+    commands: ptr::null_mut(),
+    type_: NGX_HTTP_MODULE as _,
     ..ngx_module_t::default()
 };
 
@@ -105,6 +115,17 @@ static GATE_CONTEXT: ngx_http_module_t = ngx_http_module_t {
     merge_loc_conf: None,
 };
 
+static EARLY_CONTEXT: ngx_http_module_t = ngx_http_module_t {
+    preconfiguration: None,
+    postconfiguration: None,
+    create_main_conf: None,
+    init_main_conf: Some(early::init_main),
+    create_srv_conf: None,
+    merge_srv_conf: None,
+    create_loc_conf: None,
+    merge_loc_conf: None,
+};
+
 /// A table that nginx looks up by name when it loads the module.
 #[repr(transparent)]
 pub struct Table<T>(T);
@@ -114,7 +135,8 @@ unsafe impl<T> Sync for Table<T> {}
 
 /// The modules in this file.
 #[unsafe(no_mangle)]
-pub static ngx_modules: Table<[*const ngx_module_t; 5]> = Table([
+pub static ngx_modules: Table<[*const ngx_module_t; 6]> = Table([
+    &raw const ngx_http_hpkp_early_module,
     &raw const ngx_http_hpkp_gate_module,
     &raw const ngx_http_hpkp_module,
     &raw const ngx_http_hpkp_late_module,
@@ -124,7 +146,8 @@ pub static ngx_modules: Table<[*const ngx_module_t; 5]> = Table([
 
 /// Their names.
 #[unsafe(no_mangle)]
-pub static ngx_module_names: Table<[*const c_char; 5]> = Table([
+pub static ngx_module_names: Table<[*const c_char; 6]> = Table([
+    c"ngx_http_hpkp_early_module".as_ptr(),
     c"ngx_http_hpkp_gate_module".as_ptr(),
     c"ngx_http_hpkp_module".as_ptr(),
     c"ngx_http_hpkp_late_module".as_ptr(),
@@ -136,7 +159,9 @@ pub static ngx_module_names: Table<[*const c_char; 5]> = Table([
 /// stands before all filters. The filter stands before `headers` in the list, which is after it on
 /// the way of a response: it sees what `add_header` and an upstream put there.
 #[unsafe(no_mangle)]
-pub static ngx_module_order: Table<[*const c_char; 5]> = Table([
+pub static ngx_module_order: Table<[*const c_char; 7]> = Table([
+    c"ngx_http_hpkp_early_module".as_ptr(),
+    c"ngx_http_ssl_module".as_ptr(),
     c"ngx_http_hpkp_gate_module".as_ptr(),
     c"ngx_http_write_filter_module".as_ptr(),
     c"ngx_http_hpkp_module".as_ptr(),

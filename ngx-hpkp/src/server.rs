@@ -85,6 +85,22 @@ impl OwnContext {
     }
 }
 
+impl OwnContext {
+    /// What the directives name as keys. A certificate without one has it in its own file, which nginx
+    /// demands to be named.
+    ///
+    /// # Safety
+    /// The context belongs to a configuration that has been read.
+    pub(crate) unsafe fn keys(&self) -> Vec<String> {
+        let [_, keys] = self.files;
+        if keys.is_null() {
+            return Vec::new();
+        }
+        // SAFETY: by the caller's promise; an array of strings.
+        unsafe { ngx::elements::<ngx_str_t>(keys) }.iter().map(ngx::text).collect()
+    }
+}
+
 /// The server blocks of a configuration; none where it has no `http`.
 ///
 /// # Safety
@@ -237,7 +253,8 @@ fn patterns(_: &[ngx_http_server_name_t]) -> Vec<Rc<dyn NamePattern>> {
     Vec::new()
 }
 
-fn names(names: &[ngx_http_server_name_t]) -> Vec<String> {
+/// A server's names; `~` stands before a regular expression.
+pub(crate) fn names(names: &[ngx_http_server_name_t]) -> Vec<String> {
     names
         .iter()
         .map(|name| {

@@ -4,6 +4,7 @@ mod certificates;
 mod contexts;
 mod directives;
 mod interim;
+mod kept;
 mod managed;
 mod packaging;
 mod panics;

@@ -5,6 +5,7 @@ mod handshake;
 #[cfg(feature = "http3")]
 mod http3;
 mod interim;
+mod kept;
 mod libraries;
 mod outside;
 mod panics;

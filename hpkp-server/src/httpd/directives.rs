@@ -86,6 +86,24 @@ pub fn set_global(
     done.map_err(|error| phrase(error, name, text))
 }
 
+/// Handles the directive for last good certificates. `global` is there where it stands outside all virtual
+/// hosts.
+///
+/// # Errors
+/// What is wrong, as httpd says it.
+pub fn set_keep(
+    global: Option<&mut GlobalSettings>,
+    server: &mut ServerSettings,
+    name: &str,
+    value: &str,
+    at: Location,
+    full_path: impl FnOnce(&str) -> String,
+) -> Result<(), String> {
+    let off = value.eq_ignore_ascii_case("off");
+    setting::set_keep(global, server, if off { "off" } else { value }, at, full_path)
+        .map_err(|error| phrase(error, name, value))
+}
+
 /// Begins a policy's block. `words` are its arguments, the last one with the closing bracket cut off.
 ///
 /// # Errors

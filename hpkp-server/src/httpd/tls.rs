@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
 use std::hash::Hash;
+use std::path::Path;
 use std::sync::Arc;
 
 use hpkp_core::certificate::Certificate;
@@ -16,8 +17,9 @@ use hpkp_core::text::Excerpt;
 use super::{ManagedDomains, Server};
 use crate::certificate_file::certificates_in;
 use crate::file;
+use crate::kept::KeptContext;
 use crate::loader::{Loader, NamedChain};
-use crate::openssl::ChainSource;
+use crate::openssl::{ChainSource, OpenSsl, PairError};
 
 /// What the directives of mod_ssl say in one place.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +45,8 @@ enum Command {
     Chain(ChainSource),
     /// The same, from where we cannot look; its name and where it stands.
     Unseen(String, Location),
+    /// A file with a key, loaded behind all others.
+    Key,
 }
 
 /// The directives of mod_ssl and mod_md in the whole configuration. A `P` is the place of a virtual host.
@@ -105,6 +109,44 @@ impl<P: Eq + Hash> TlsDirectives<P> {
             chain.with_file(file)
         };
         Certificates::Loaded(chains.into_iter().map(chain).collect())
+    }
+
+    /// What keeping the certificates of a server takes.
+    #[must_use]
+    pub fn kept<H>(&self, server: &Server<H>, place: &P) -> KeptContext {
+        let tls = self.of(place);
+        let is_commanded =
+            |command: &Command| matches!(command, Command::Certificate(_) | Command::Key);
+        let is_commanded = tls.commands.iter().any(is_commanded);
+        let obstacle = is_commanded.then(|| {
+            "SSLOpenSSLConfCmd Certificate and PrivateKey are loaded behind all others, so that nothing \
+             can take their place; use SSLCertificateFile and SSLCertificateKeyFile"
+                .to_owned()
+        });
+        let keys = tls.pairs().map(|(_, key)| key.clone()).collect();
+        KeptContext { is_kept: server.settings.keep.unwrap_or(true), keys, obstacle }
+    }
+
+    /// Why mod_ssl will not be able to load a certificate and its key that its directives name for a
+    /// server.
+    #[must_use]
+    pub fn broken(&self, place: &P, openssl: &OpenSsl) -> Option<Certificates> {
+        let tls = self.of(place);
+        tls.pairs().find_map(|(certificate, key)| {
+            // Nobody waits for a FIFO, and nobody looks into a token.
+            let is_file = |path: &String| fs::metadata(path).is_ok_and(|found| found.is_file());
+            if !is_file(certificate) || !is_file(key) {
+                return None;
+            }
+            let why = openssl.try_pair(Path::new(certificate), Path::new(key)).err();
+            let why = why.filter(|why| *why != PairError::PassPhrase)?;
+            let text = format!(
+                "cannot use the certificate in \"{}\" with the key in \"{}\": {why}",
+                Excerpt::new(certificate),
+                Excerpt::new(key)
+            );
+            Some(Certificates::Unusable(Code::UnreadableCertificate, Text::new(text)))
+        })
     }
 
     /// What mod_ssl is going to load for a server; none where it is not on TLS. `listens_on_https` says
@@ -226,7 +268,7 @@ fn completed(
                 );
                 return Err(Certificates::Later(what));
             }
-            Command::Certificate(_) => {}
+            Command::Certificate(_) | Command::Key => {}
         }
     }
     if sources.is_empty() {
@@ -258,6 +300,12 @@ pub const NOT_YET: Certificates = Certificates::NotKnown {
 };
 
 impl Tls {
+    /// The files of certificates and of their keys.
+    fn pairs(&self) -> impl Iterator<Item = (&String, &String)> {
+        let all = self.certificates.iter().enumerate();
+        all.map(|(index, certificate)| (certificate, self.keys.get(index).unwrap_or(certificate)))
+    }
+
     /// Reads a directive, whose name is in lower case. One that is not of mod_ssl is passed over.
     pub fn read(
         &mut self,
@@ -274,6 +322,9 @@ impl Tls {
                 self.certificates.push(first.clone());
             }
             "sslcertificatefile" => self.certificates.push(path()),
+            "sslcertificatekeyfile" if first.starts_with("pkcs11:") => {
+                self.keys.push(first.clone())
+            }
             "sslcertificatekeyfile" => self.keys.push(path()),
             "sslcertificatechainfile" => self.chain = Some(path()),
             "sslcacertificatefile" => self.authorities = Some(path()),
@@ -289,6 +340,7 @@ impl Tls {
                     other if other.starts_with("chainca") => {
                         Some(Command::Unseen(first.clone(), at.clone()))
                     }
+                    "privatekey" => Some(Command::Key),
                     _ => None,
                 });
             }

@@ -1,6 +1,7 @@
 //! What becomes of a configuration: the input of the check.
 
 use hpkp_core::check::Deployment;
+use hpkp_core::finding::Check;
 
 use super::address::ServerKey;
 
@@ -11,6 +12,11 @@ pub struct Built<'a, H> {
     pub deployment: Deployment,
     /// For each of its contexts, how the reader knows the server.
     pub contexts: Vec<&'a H>,
+    /// For each of its contexts, whether its last good certificate is kept where a directory for it is
+    /// named.
+    pub kept: Vec<bool>,
+    /// For each host, what its directives say is done about a lock-out.
+    pub checks: Vec<Check>,
     /// For each host, what it is known by, where there is something to compare it with.
     pub keys: Vec<Option<ServerKey>>,
 }

@@ -101,6 +101,24 @@ pub fn set_global(
     done.map_err(|error| phrase(error, words))
 }
 
+/// Handles the directive for last good certificates. `global` is there where it stands in `http` itself.
+///
+/// # Errors
+/// What is wrong, as nginx says it.
+pub fn set_keep(
+    global: Option<&mut GlobalSettings>,
+    server: &mut ServerSettings,
+    words: &[String],
+    at: Location,
+    full_path: impl FnOnce(&str) -> String,
+) -> Result<(), String> {
+    let [_, value] = words else { return Err(wrong_number(words)) };
+    if server.keep.is_some() || global.as_ref().is_some_and(|global| global.keep.is_some()) {
+        return Err(phrase(SettingError::Duplicate, words));
+    }
+    setting::set_keep(global, server, value, at, full_path).map_err(|error| phrase(error, words))
+}
+
 /// Begins the block of a policy.
 ///
 /// # Errors

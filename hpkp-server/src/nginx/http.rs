@@ -130,6 +130,7 @@ impl<H> Servers<H> {
             let Some(own) = server.own.filter(|own| server.tls && !own.rejects) else { continue };
             context_of.insert(position, built.deployment.contexts.len());
             built.contexts.push(&server.handle);
+            built.kept.push(server.settings.keep.unwrap_or(true));
             let certificates =
                 server.chosen_later(own).unwrap_or_else(|| certificates(loader, &server.handle));
             let trust = loader.trust(server.settings.trusted.as_ref());
@@ -149,6 +150,7 @@ impl<H> Servers<H> {
                 accepted: Vec::new(),
                 serving: Vec::new(),
             });
+            built.checks.push(server.settings.check.unwrap_or_default());
             built.keys.push(server.is_checked(global).then(|| server.key()));
         }
     }

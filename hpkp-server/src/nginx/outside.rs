@@ -161,6 +161,7 @@ impl<H> Outside<H> {
             let trust = loader.trust(settings.around.trusted.as_ref());
             context_of.insert(position, built.deployment.contexts.len());
             built.contexts.push(&server.handle);
+            built.kept.push(settings.around.keep.unwrap_or(true));
             built.deployment.contexts.push(Context { certificates, trust });
         }
         context_of

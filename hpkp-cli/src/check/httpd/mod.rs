@@ -8,9 +8,9 @@ mod words;
 
 use std::collections::HashMap;
 
-use hpkp_core::check::{Certificates, Verdict};
+use hpkp_core::check::{Certificates, Deployment, Verdict};
 use hpkp_core::finding::Check;
-use hpkp_server::httpd::{Server, deployment, without_tls};
+use hpkp_server::httpd::{Server, deployment, keeping, without_tls};
 use hpkp_server::journal;
 use hpkp_server::loader::Loader;
 
@@ -54,11 +54,17 @@ pub(super) fn check(text: &Text, options: &Options, loader: &mut Loader<'_>) -> 
             let present = || present(&all, server, options, loader);
             has_mod_ssl.then(present).flatten()
         })
-        .collect();
+        .collect::<Vec<Option<Certificates>>>();
+    let with_tls = servers.iter().zip(&presented).filter(|(_, presented)| presented.is_some());
+    let kept = with_tls.map(|(server, _)| all.tls.kept(server, &server.handle)).collect();
     let (records, _) = journal::read(&all.global.published);
     let mut deployment =
         deployment(&servers, presented, &all.ports(), loader, &all.global, records);
     let mut verdict: Verdict = loader.check(&mut deployment);
+    if let Some(keeping) = keeping(&servers, kept, &all.global, options.is_lenient()) {
+        let check = |deployment: &mut Deployment, loader: &Loader<'_>| loader.check(deployment);
+        verdict = keeping.replace(&mut deployment, verdict, loader, check, |_, _| Ok(()));
+    }
     if !has_mod_ssl {
         verdict.findings.push(without_tls());
     }

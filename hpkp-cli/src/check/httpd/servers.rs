@@ -7,7 +7,7 @@ use hpkp_core::finding::{Finding, Location, Text};
 use hpkp_core::text::Excerpt;
 use hpkp_server::httpd::{
     Address, ManagedDomains, Server, TlsDirectives, define, mark_asked, policy_directive,
-    set_global, set_in_policy, set_in_server,
+    set_global, set_in_policy, set_in_server, set_keep,
 };
 use hpkp_server::setting::{GlobalSettings, ServerSettings};
 
@@ -54,9 +54,15 @@ struct Listen {
 const IN_SERVER: [(&str, &str); 4] = [
     ("HPKPUse", "the policy to enforce, or off"),
     ("HPKPUseReportOnly", "the policy to try without enforcing it, or off"),
-    ("HPKPCheck", "refuse or warn"),
+    ("HPKPCheck", "refuse, warn or keep"),
     ("HPKPTrustedCertificate", "a file with trust anchors in addition to those of the system"),
 ];
+
+/// The directory for last good certificates.
+const KEEP: (&str, &str) = (
+    "HPKPKeepCertificates",
+    "a directory of root alone for last good certificates; off within a virtual host",
+);
 
 /// Those that stand outside all virtual hosts.
 const GLOBAL: [&str; 4] =
@@ -177,6 +183,13 @@ impl Everything {
             is_defined(directive, problems);
             let value = one_argument(directive, name, takes)?;
             return set_in_server(&mut block.settings, name, &value, at.clone(), path)
+                .map_err(|error| of_directive(at, &error));
+        }
+        if KEEP.0.eq_ignore_ascii_case(key) {
+            is_defined(directive, problems);
+            let value = one_argument(directive, KEEP.0, KEEP.1)?;
+            let global = Some(&mut self.global).filter(|_| place == 0);
+            return set_keep(global, &mut block.settings, KEEP.0, &value, at.clone(), path)
                 .map_err(|error| of_directive(at, &error));
         }
         if let Some(name) = GLOBAL.iter().find(|name| name.eq_ignore_ascii_case(key)) {
@@ -418,7 +431,7 @@ fn look(directive: &Directive, problems: &mut Problems) -> Read<()> {
 fn misplaced(directive: &Directive) -> Box<Finding> {
     let name = directive.name.as_str();
     let all = IN_SERVER.iter().map(|(name, _)| *name).chain(GLOBAL);
-    let is_ours = all.chain(["<HPKPPolicy"]).any(|known| known.eq_ignore_ascii_case(name))
+    let is_ours = all.chain(["<HPKPPolicy", KEEP.0]).any(|known| known.eq_ignore_ascii_case(name))
         || policy_directive(name).is_some();
     let shown = Excerpt::new(name);
     let text = match is_ours {

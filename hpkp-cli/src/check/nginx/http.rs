@@ -3,7 +3,7 @@
 use hpkp_core::finding::{Location, Text};
 use hpkp_core::text::Excerpt;
 use hpkp_server::nginx::{Address, Chooser, Choosers, Effect, Server, Servers, effect};
-use hpkp_server::nginx::{define, set_global, set_in_policy, set_in_server};
+use hpkp_server::nginx::{define, set_global, set_in_policy, set_in_server, set_keep};
 use hpkp_server::setting::{GlobalSettings, ServerSettings};
 
 use super::super::files::full_path;
@@ -55,6 +55,23 @@ const IN_HTTP: [(&str, usize); 4] = [
     ("hpkp_not_served_here", usize::MAX),
 ];
 
+/// The directory for last good certificates.
+const KEEP: &str = "hpkp_keep_certificates";
+
+fn keep(
+    global: Option<&mut GlobalSettings>,
+    settings: &mut ServerSettings,
+    directive: &Directive,
+    directory: &str,
+) -> Read<()> {
+    without_block(directive)?;
+    directive.argument()?;
+    is_utf8(&directive.at, directive.words.iter())?;
+    let path = |path: &str| full_path(directory, path);
+    set_keep(global, settings, &directive.words, directive.at.clone(), path)
+        .map_err(|error| of_directive(&directive.at, &error))
+}
+
 impl Http {
     /// Reads the block.
     pub(super) fn read(
@@ -77,6 +94,8 @@ impl Http {
                 let path = |path: &str| full_path(directory, path);
                 set_global(&mut self.global, &directive.words, directive.at.clone(), path)
                     .map_err(|error| of_directive(&directive.at, &error))?;
+            } else if name == KEEP {
+                keep(Some(&mut self.global), &mut self.settings, directive, directory)?;
             } else if name == "listen" || name == "server_name" {
                 let text = format!("\"{name}\" directive is not allowed here");
                 return Err(invalid(&directive.at, text));
@@ -132,6 +151,7 @@ impl Http {
                 "listen" => {
                     block.listens.extend(listen(inner, Some(80), problems)?);
                 }
+                KEEP => keep(None, &mut block.settings, inner, directory)?,
                 _ => {
                     let (settings, choosers) = (&mut block.settings, &mut block.choosers);
                     common(inner, directory, settings, choosers, &mut block.ssl, problems)?;

@@ -65,6 +65,7 @@ pub(super) fn look(directive: &Directive, problems: &mut Problems) -> Read<()> {
                 | "hpkp_published_pins"
                 | "hpkp_public_port"
                 | "hpkp_not_served_here"
+                | "hpkp_keep_certificates"
         );
         let shown = Excerpt::new(name);
         let text = match is_ours {

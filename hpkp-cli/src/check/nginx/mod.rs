@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use hpkp_core::finding::{Check, Location};
 use hpkp_core::text::Excerpt;
 use hpkp_server::journal;
+use hpkp_server::kept::Replacement;
 use hpkp_server::loader::Loader;
 use hpkp_server::nginx::{Built, Configuration, Outside};
 
@@ -143,8 +144,12 @@ fn judge(
         let Handle { certificates, keys, names } = handle;
         of_files(loader, certificates, keys, names, &options.given)
     };
-    let Built { mut deployment, .. } = configuration.build(records, loader, present);
-    let verdict = configuration.verdict(&mut deployment, loader);
+    let built = configuration.build(records, loader, present);
+    let keys = |handle: &Handle| handle.keys.clone();
+    let keeping = configuration.keeping(&built, options.is_lenient(), keys);
+    let Built { mut deployment, .. } = built;
+    let put = |_: usize, _: &Replacement| Ok(());
+    let verdict = configuration.verdict_keeping(&mut deployment, loader, keeping.as_ref(), put);
     Ok(Checked::new(deployment, verdict, http.global.on_start, problems))
 }
 

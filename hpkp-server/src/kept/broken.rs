@@ -1,0 +1,65 @@
+//! What is kept for a server that cannot load what its directives name.
+
+use std::collections::BTreeSet;
+
+use hpkp_core::finding::{Code, Finding, Text};
+use hpkp_core::published::{State, WriterName};
+use hpkp_core::text::Excerpt;
+
+use super::KeepSetting;
+use super::directory::{Directory, Unusable};
+use super::index::HostPort;
+use super::replacing::Replacement;
+use crate::loader::now;
+use crate::openssl::OpenSsl;
+
+/// For a server that cannot load what its directives name: what was kept for one of its names, and can be
+/// presented at this time. A port tells nothing yet.
+///
+/// # Errors
+/// Why nothing is presented.
+pub fn in_place_of_broken(
+    (setting, writer): (&KeepSetting, &WriterName),
+    names: &[String],
+    state: Option<&State>,
+    openssl: &OpenSsl,
+) -> Result<Replacement, Vec<String>> {
+    let wrong = |error: Unusable| vec![error.text().what];
+    let directory = Directory::open(&setting.path, writer).map_err(wrong)?;
+    let index = directory.index().map_err(wrong)?;
+    let hosts = names.iter().map(|name| HostPort { name: name.to_ascii_lowercase(), port: 0 });
+    let hosts: BTreeSet<HostPort> = hosts.collect();
+    let mut reasons = Vec::new();
+    for entry in index.candidates(&hosts) {
+        let found = Replacement::read(&directory, entry, state, now())
+            .and_then(|found| found.try_files(openssl).map(|()| found));
+        match found {
+            Ok(found) => return Ok(found),
+            Err(why) => reasons.push(why),
+        }
+    }
+    Err(reasons)
+}
+
+/// What is said of a server that presents its last good certificate, since it cannot load what its
+/// directives name.
+#[must_use]
+pub fn broken_finding(
+    setting: &KeepSetting,
+    records: &str,
+    label: &str,
+    (file, why): (&str, &str),
+    replacement: &Replacement,
+) -> Finding {
+    let text = Text::new(format!(
+        "the certificate that is configured cannot be loaded ({why}), so the last good certificate is \
+         presented in its place until it expires at {}",
+        replacement.expires()
+    ))
+    .fix("install a certificate and the key that fits it, then reload")
+    .details([format!("configured: \"{}\"", Excerpt::new(file))]);
+    let text = replacement.described(text, records);
+    let mut finding = Finding::new(Code::KeptCertificateServed, setting.at.clone(), text);
+    finding.add_host(label);
+    finding
+}

@@ -1,0 +1,455 @@
+//! The directory of last good certificates: of root alone, and what it lists is on the disk.
+//!
+//! Each server has a directory of its own in it, by the name under which it writes its records. Files of
+//! certificates are named by their content and written before the list that names them; the list takes the
+//! place of the one before it at once. So whenever the machine stops, a list names whole files.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hpkp_core::finding::Text;
+use hpkp_core::pem;
+use hpkp_core::published::WriterName;
+use hpkp_core::text::{Excerpt, ShellWord};
+use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use zeroize::Zeroizing;
+
+use super::index::{Index, is_file};
+use crate::file::reason;
+use crate::file_limit::WithoutSignal;
+
+/// The name of the list.
+const INDEX: &str = "index";
+
+/// What files are called while they are written.
+const NEW: &str = ".new";
+
+/// The largest list, in bytes.
+const MAX_INDEX: usize = 16 << 20;
+
+/// The largest file of a certificate and its key, in bytes.
+const MAX_FILE: usize = 1 << 20;
+
+/// How long another process may write.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a directory is not used.
+#[derive(Debug)]
+pub enum Unusable {
+    /// It is not there.
+    Missing(String),
+    /// It cannot be opened, or is none.
+    Open(String, io::Error),
+    /// It belongs to somebody else.
+    Owner(String, u32),
+    /// Others may look into it; its mode.
+    Mode(String, u32),
+    /// What it lists is damaged: the file, and the line.
+    Damaged(String, usize),
+}
+
+impl Unusable {
+    /// What is wrong, and what to do.
+    #[must_use]
+    pub fn text(&self) -> Text {
+        let shown = |path: &str| Excerpt::new(path).to_string();
+        let so = "so no last good certificate is kept or used";
+        match self {
+            Self::Missing(path) => {
+                Text::new(format!("\"{}\" does not exist, {so}", shown(path)))
+                    .fix(format!("make it: install -d -m 0700 {}", ShellWord::new(path)))
+            }
+            Self::Open(path, error) => {
+                Text::new(format!("cannot use \"{}\" ({}), {so}", shown(path), reason(error)))
+                    .fix("name a directory that is no symbolic link and belongs to root")
+            }
+            Self::Owner(path, owner) => Text::new(format!(
+                "\"{}\" belongs to user {owner}, who could read private keys in it, {so}",
+                shown(path)
+            ))
+            .fix(format!("chown root {}", ShellWord::new(path))),
+            Self::Mode(path, mode) => Text::new(format!(
+                "others than its owner may use \"{}\" (mode {mode:04o}), and private keys would be in \
+                 it, {so}",
+                shown(path)
+            ))
+            .fix(format!("chmod 0700 {}", ShellWord::new(path))),
+            Self::Damaged(path, line) => {
+                Text::new(format!("line {line} of \"{}\" is damaged, {so}", shown(path))).fix(format!(
+                    "have it written anew by the next reload: rm {}",
+                    ShellWord::new(path)
+                ))
+            }
+        }
+    }
+}
+
+/// The name of a file to be written, and its text.
+pub(super) type NewFile = (String, Zeroizing<Vec<u8>>);
+
+/// The part of a directory that is one server's.
+#[derive(Debug)]
+pub struct Directory {
+    /// Its path.
+    path: PathBuf,
+    /// None where nothing has been kept yet.
+    own: Option<File>,
+    /// The one that the configuration names.
+    above: File,
+}
+
+impl Directory {
+    /// Opens the directory that the configuration names, and what `writer` has in it.
+    ///
+    /// # Errors
+    /// See [`Unusable`].
+    pub fn open(path: &str, writer: &WriterName) -> Result<Self, Unusable> {
+        let above = private(path, open_directory(CWD, path))?;
+        let own_path = Path::new(path).join(writer.to_string());
+        let shown = own_path.to_string_lossy();
+        let own = match open_directory(&above, &writer.to_string()) {
+            Err(Errno::NOENT) => None,
+            opened => Some(private(&shown, opened)?),
+        };
+        Ok(Self { path: own_path, own, above })
+    }
+
+    /// Whether a directory can be used, where nobody writes in it yet.
+    ///
+    /// # Errors
+    /// See [`Unusable`].
+    pub fn look(path: &str) -> Result<(), Unusable> {
+        private(path, open_directory(CWD, path)).map(drop)
+    }
+
+    /// The path of a file of it.
+    #[must_use]
+    pub fn path_of(&self, file: &str) -> PathBuf {
+        self.path.join(file)
+    }
+
+    /// The list; an empty one where nothing was kept.
+    ///
+    /// # Errors
+    /// See [`Unusable`].
+    pub fn index(&self) -> Result<Index, Unusable> {
+        let path = || self.path_of(INDEX).to_string_lossy().into_owned();
+        match self.read(INDEX, MAX_INDEX) {
+            Ok(text) => Index::parse(&text).map_err(|line| Unusable::Damaged(path(), line)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Index::default()),
+            Err(error) => Err(Unusable::Open(path(), error)),
+        }
+    }
+
+    /// The certificates of a file, in DER, the leaf first.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn chain(&self, file: &str) -> Result<Vec<Vec<u8>>, String> {
+        let shown = self.path_of(file);
+        let wrong = |why: &str| {
+            format!("cannot use \"{}\": {why}", Excerpt::new(&*shown.to_string_lossy()))
+        };
+        // The key stands there too.
+        let text = self.read(file, MAX_FILE).map_err(|error| wrong(&reason(&error)))?;
+        let mut chain = Vec::new();
+        for block in pem::blocks(&text) {
+            let block = block.map_err(|_| wrong("truncated"))?;
+            if block.label == b"CERTIFICATE" {
+                chain.push(block.decode().map_err(|_| wrong("invalid base64"))?);
+            }
+        }
+        if chain.is_empty() { Err(wrong("it has no certificate")) } else { Ok(chain) }
+    }
+
+    /// A file, unless somebody else may have read or written it.
+    fn read(&self, name: &str, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+        let own = self.own.as_ref().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = File::from(rustix::fs::openat(own, name, flags, Mode::empty())?);
+        let metadata = file.metadata()?;
+        if !metadata.is_file() || !is_own(metadata.uid()) || metadata.mode() & 0o077 != 0 {
+            return Err(io::Error::other("others than root may use the file"));
+        }
+        if metadata.len() > limit as u64 {
+            return Err(io::Error::other(format!("larger than {limit} bytes")));
+        }
+        // With room for all: a buffer that grows leaves a copy of itself behind.
+        let mut text = Zeroizing::new(Vec::with_capacity(metadata.len() as usize + 1));
+        file.take(metadata.len()).read_to_end(&mut text)?;
+        Ok(text)
+    }
+
+    /// Writes the files that are not there yet, then the list, and removes the files that no list names.
+    /// `files` are names and texts.
+    ///
+    /// # Errors
+    /// The system's; then the list is the one before, and the files that it names are there.
+    pub fn write(
+        &mut self,
+        files: &[NewFile],
+        change: impl FnOnce(&Index) -> Index,
+    ) -> Result<(), String> {
+        let _without_signal = WithoutSignal::new();
+        let wrong = |error: &dyn std::fmt::Display| error.to_string();
+        self.make().map_err(|error| reason(&error))?;
+        let Some(own) = &self.own else { return Ok(()) };
+        lock(own).map_err(|error| reason(&error))?;
+        let before = match self.index() {
+            Ok(index) => index,
+            // What cannot be read is written anew.
+            Err(Unusable::Damaged(..)) => Index::default(),
+            Err(error) => return Err(wrong(&error.text().what)),
+        };
+        let index = change(&before);
+        let written = self.write_all(files, &before, &index).map_err(|error| reason(&error));
+        // Where the disk is full, this makes room.
+        let keep = if written.is_ok() { &index } else { &before };
+        let tidied = self.remove_others(&keep.files());
+        let _ = rustix::fs::flock(own, FlockOperation::Unlock);
+        written?;
+        tidied.map_err(|error| reason(&error))
+    }
+
+    fn write_all(&self, files: &[NewFile], before: &Index, index: &Index) -> io::Result<()> {
+        let Some(own) = &self.own else { return Ok(()) };
+        let mut is_changed = false;
+        for (name, text) in files {
+            if self.read(name, MAX_FILE).is_ok_and(|there| *there == **text) {
+                continue;
+            }
+            if text.len() > MAX_FILE {
+                return Err(io::Error::other(format!(
+                    "a certificate chain larger than {MAX_FILE} bytes"
+                )));
+            }
+            put(own, name, text)?;
+            is_changed = true;
+        }
+        // Before the list that names them.
+        if is_changed {
+            own.sync_all()?;
+        }
+        if index != before || self.read(INDEX, MAX_INDEX).is_err() {
+            put(own, INDEX, index.text().as_bytes())?;
+            own.sync_all()?;
+        }
+        Ok(())
+    }
+
+    /// Makes this server's part.
+    fn make(&mut self) -> io::Result<()> {
+        if self.own.is_some() {
+            return Ok(());
+        }
+        let name = self.path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = name.unwrap_or_default();
+        match rustix::fs::mkdirat(&self.above, &*name, Mode::from_raw_mode(0o700)) {
+            Err(error) if error != Errno::EXIST => return Err(error.into()),
+            _ => {}
+        }
+        let shown = self.path.to_string_lossy().into_owned();
+        let own = private(&shown, open_directory(&self.above, &name))
+            .map_err(|error| io::Error::other(error.text().what))?;
+        self.above.sync_all()?;
+        self.own = Some(own);
+        Ok(())
+    }
+
+    /// Removes what is not listed, and what was never finished.
+    fn remove_others(&self, listed: &BTreeSet<&str>) -> io::Result<()> {
+        let Some(own) = &self.own else { return Ok(()) };
+        let mut others = Vec::new();
+        for entry in Dir::read_from(own)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            let is_other = name == NEW || is_file(&name) && !listed.contains(name.as_str());
+            others.extend(is_other.then_some(name));
+        }
+        for name in &others {
+            rustix::fs::unlinkat(own, &**name, AtFlags::empty())?;
+        }
+        if !others.is_empty() {
+            own.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+fn open_directory(at: impl std::os::fd::AsFd, path: &str) -> Result<File, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(at, path, flags, Mode::empty()).map(File::from)
+}
+
+fn is_own(owner: u32) -> bool {
+    owner == 0 || owner == rustix::process::geteuid().as_raw()
+}
+
+/// A directory into which nobody but its owner looks, and that is root or this user.
+fn private(path: &str, opened: Result<File, Errno>) -> Result<File, Unusable> {
+    let path = path.to_owned();
+    let directory = match opened {
+        Ok(directory) => directory,
+        Err(Errno::NOENT) => return Err(Unusable::Missing(path)),
+        Err(error) => return Err(Unusable::Open(path, error.into())),
+    };
+    let metadata = match directory.metadata() {
+        Ok(metadata) => metadata,
+        Err(error) => return Err(Unusable::Open(path, error)),
+    };
+    if !is_own(metadata.uid()) {
+        return Err(Unusable::Owner(path, metadata.uid()));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        return Err(Unusable::Mode(path, metadata.mode() & 0o7777));
+    }
+    Ok(directory)
+}
+
+/// Waits for another process that writes.
+fn lock(directory: &File) -> io::Result<()> {
+    let started = Instant::now();
+    loop {
+        match rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK | Errno::INTR) if started.elapsed() < PATIENCE => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            Err(Errno::WOULDBLOCK | Errno::INTR) => {
+                return Err(io::Error::other("another process writes there"));
+            }
+            locked => return Ok(locked?),
+        }
+    }
+}
+
+/// Writes a file in the place of the one that has its name, with nobody's rights but the owner's,
+/// whatever the umask is.
+fn put(directory: &File, name: &str, text: &[u8]) -> io::Result<()> {
+    match rustix::fs::unlinkat(directory, NEW, AtFlags::empty()) {
+        Err(error) if error != Errno::NOENT => return Err(error.into()),
+        _ => {}
+    }
+    let mode = Mode::from_raw_mode(0o600);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::openat(directory, NEW, flags, mode)?);
+    rustix::fs::fchmod(&file, mode)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    Ok(rustix::fs::renameat(directory, NEW, directory, name)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::super::index::{Entry, HostPort, file_of};
+    use super::*;
+
+    fn made(mode: u32) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        directory
+    }
+
+    fn open(directory: &tempfile::TempDir) -> Result<Directory, Unusable> {
+        Directory::open(directory.path().to_str().unwrap(), &"web-1".parse().unwrap())
+    }
+
+    /// A list with one host and a file with this content.
+    fn listed(content: u8) -> (Vec<NewFile>, Index) {
+        let chain = [vec![content]];
+        let name = file_of(&chain);
+        let text = super::super::pair::text(&chain, &[content; 4]);
+        let host = HostPort { name: "a.example".to_owned(), port: 443 };
+        let entry = Entry { files: vec![name.clone()], hosts: BTreeSet::from([host]) };
+        (vec![(name, text)], Index { entries: vec![entry] })
+    }
+
+    fn names(directory: &tempfile::TempDir) -> Vec<String> {
+        let entries = std::fs::read_dir(directory.path().join("web-1")).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_directory_that_others_may_use_is_none() {
+        for mode in [0o755, 0o750, 0o710, 0o704, 0o702, 0o701] {
+            assert!(matches!(open(&made(mode)), Err(Unusable::Mode(..))), "{mode:o}");
+        }
+        let directory = made(0o700);
+        assert!(open(&directory).is_ok());
+        let own = directory.path().join("web-1");
+        std::fs::create_dir(&own).unwrap();
+        std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(matches!(open(&directory), Err(Unusable::Mode(..))));
+        let link = made(0o700);
+        let link = link.path().join("link");
+        symlink(directory.path(), &link).unwrap();
+        let opened = Directory::open(link.to_str().unwrap(), &"web-1".parse().unwrap());
+        assert!(matches!(opened, Err(Unusable::Open(..))));
+        let opened = Directory::open("/nowhere/kept", &"web-1".parse().unwrap());
+        assert!(matches!(opened, Err(Unusable::Missing(_))));
+    }
+
+    #[test]
+    fn what_is_written_is_its_owners_alone_and_replaces_what_was_there() {
+        let directory = made(0o700);
+        let (files, index) = listed(1);
+        open(&directory).unwrap().write(&files, |_| index.clone()).unwrap();
+        let opened = open(&directory).unwrap();
+        assert_eq!(opened.index().unwrap(), index);
+        assert_eq!(opened.chain(&files[0].0), Ok(vec![vec![1]]));
+        assert_eq!(names(&directory), [files[0].0.as_str(), "index"]);
+        for name in names(&directory) {
+            let mode = std::fs::metadata(opened.path_of(&name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o600, "{name}");
+        }
+        let (files, index) = listed(2);
+        open(&directory).unwrap().write(&files, |_| index.clone()).unwrap();
+        assert_eq!(names(&directory), [files[0].0.as_str(), "index"], "the key before is gone");
+    }
+
+    #[test]
+    fn what_cannot_be_written_changes_nothing() {
+        let directory = made(0o700);
+        let (files, index) = listed(1);
+        open(&directory).unwrap().write(&files, |_| index.clone()).unwrap();
+        let before = names(&directory);
+        let (mut larger, other) = listed(2);
+        larger.push((file_of(&[vec![3]]), Zeroizing::new(vec![0; MAX_FILE + 1])));
+        open(&directory).unwrap().write(&larger, |_| other).unwrap_err();
+        assert_eq!(names(&directory), before);
+        assert_eq!(open(&directory).unwrap().index().unwrap(), index);
+        // What was begun and what nobody lists is removed; other files are left alone.
+        let own = directory.path().join("web-1");
+        for name in [NEW, &larger[0].0, "notes"] {
+            std::fs::write(own.join(name), "x").unwrap();
+        }
+        open(&directory).unwrap().write(&files, |_| index.clone()).unwrap();
+        assert_eq!(names(&directory), [files[0].0.as_str(), "index", "notes"]);
+    }
+
+    #[test]
+    fn a_file_that_others_may_use_is_not_read_and_is_written_anew() {
+        let directory = made(0o700);
+        let (files, index) = listed(1);
+        open(&directory).unwrap().write(&files, |_| index.clone()).unwrap();
+        let opened = open(&directory).unwrap();
+        let path = opened.path_of(&files[0].0);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(opened.chain(&files[0].0).is_err());
+        open(&directory).unwrap().write(&files, |_| index.clone()).unwrap();
+        assert!(opened.chain(&files[0].0).is_ok());
+        std::fs::write(directory.path().join("web-1/index"), "hpkp-kept 1\nx\n").unwrap();
+        assert!(matches!(open(&directory).unwrap().index(), Err(Unusable::Damaged(_, 2))));
+        open(&directory).unwrap().write(&files, |_| index.clone()).unwrap();
+        assert_eq!(open(&directory).unwrap().index().unwrap(), index);
+    }
+}

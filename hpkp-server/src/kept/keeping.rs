@@ -1,0 +1,141 @@
+//! What is kept when a configuration has been accepted and recorded.
+
+use std::collections::BTreeSet;
+
+use hpkp_core::check::{Certificates, Deployment, Verdict};
+use hpkp_core::finding::{Class, Code, Finding, Text};
+
+use super::directory::NewFile;
+use super::index::{Entry, HostPort, file_of};
+use super::{Directory, Keeping, held, hosts_of, is_pinned, pair, users};
+use crate::openssl::LoadedPair;
+
+/// What is to be written.
+#[derive(Default)]
+struct Wanted {
+    files: Vec<NewFile>,
+    entries: Vec<Entry>,
+    /// Hosts for which a lock-out was found, or something that cannot be known: what was kept for them
+    /// stays.
+    withheld: BTreeSet<HostPort>,
+    /// What cannot be kept: the host and why.
+    not_kept: Vec<(String, String)>,
+}
+
+impl Keeping {
+    /// Keeps what the hosts present for which nothing was found, and forgets what was kept before;
+    /// `pairs` gives what a context has loaded. Gives what there is to say.
+    #[must_use]
+    pub fn keep(
+        &self,
+        deployment: &Deployment,
+        verdict: &Verdict,
+        pairs: impl FnMut(usize) -> Vec<LoadedPair>,
+    ) -> Vec<Finding> {
+        let Some(writer) = &self.writer else { return Vec::new() };
+        let wanted = self.accepted(deployment, verdict, pairs);
+        let mut findings: Vec<Finding> = Vec::new();
+        for (host, why) in &wanted.not_kept {
+            let text = Text::new(format!("the last good certificate is not kept: {why}"));
+            let mut finding = self.finding(Code::CertificateNotKept, text);
+            finding.add_host(host);
+            findings.push(finding);
+        }
+        // A directory that cannot be used was found before.
+        let Ok(mut directory) = Directory::open(&self.setting.path, writer) else {
+            return findings;
+        };
+        let written = directory
+            .write(&wanted.files, |before| before.followed_by(wanted.entries, &wanted.withheld));
+        if let Err(error) = written {
+            let text = Text::new(format!(
+                "the last good certificates could not be kept: {error}; those that were kept before are \
+                 still there"
+            ))
+            .fix("make room or mend the file system, then reload");
+            findings.push(self.finding(Code::CertificateNotKept, text));
+        }
+        findings
+    }
+
+    fn accepted(
+        &self,
+        deployment: &Deployment,
+        verdict: &Verdict,
+        mut pairs: impl FnMut(usize) -> Vec<LoadedPair>,
+    ) -> Wanted {
+        let mut wanted = Wanted::default();
+        let (users, held) = (users(deployment), held(deployment));
+        for (context, loaded) in deployment.contexts.iter().enumerate() {
+            if !self.is_kept(context) {
+                continue;
+            }
+            let (mut good, mut label) = (BTreeSet::new(), None);
+            for &position in &users[context] {
+                let verdict = &verdict.hosts[position];
+                if !is_pinned(&deployment.hosts[position], verdict, &held) {
+                    continue;
+                }
+                let hosts = hosts_of(deployment, position);
+                if verdict.alarms.is_empty() {
+                    label.get_or_insert(&deployment.hosts[position].label);
+                    good.extend(hosts);
+                } else {
+                    wanted.withheld.extend(hosts);
+                }
+            }
+            let is_loaded = matches!(loaded.certificates, Certificates::Loaded(_));
+            // Why it cannot be kept was found before.
+            if good.is_empty() || !is_loaded || self.obstacle(context).is_some() {
+                continue;
+            }
+            match files(pairs(context)) {
+                Ok(files) => {
+                    let names = files.iter().map(|(name, _)| name.clone()).collect();
+                    wanted.entries.push(Entry { files: names, hosts: good });
+                    wanted.files.extend(files);
+                }
+                Err(why) => {
+                    let label = label.cloned().unwrap_or_default();
+                    wanted.not_kept.push((label, why));
+                }
+            }
+        }
+        wanted.files.sort_by(|(one, _), (other, _)| one.cmp(other));
+        wanted.files.dedup_by(|(one, _), (other, _)| one == other);
+        wanted
+    }
+
+    /// What keeps the certificates of pinned hosts from being kept, as their directives say.
+    pub(super) fn obstacles(&self, deployment: &Deployment, verdict: &Verdict) -> Vec<Finding> {
+        let mut findings: Vec<Finding> = Vec::new();
+        let held = held(deployment);
+        for (context, users) in users(deployment).into_iter().enumerate() {
+            let is_pinned = |position: &usize| {
+                is_pinned(&deployment.hosts[*position], &verdict.hosts[*position], &held)
+            };
+            let Some(position) = users.into_iter().find(is_pinned) else { continue };
+            let Some(why) = self.obstacle(context) else { continue };
+            let text = Text::new(format!("the last good certificate cannot be kept: {why}"))
+                .fix(format!("do without for this server, in it: {} off", self.directive));
+            let mut finding = self.finding(Code::CertificateCannotBeKept, text);
+            finding.check = deployment.hosts[position].check;
+            debug_assert_eq!(finding.class, Class::Unsure);
+            finding.add_host(&deployment.hosts[position].label);
+            findings.push(finding);
+        }
+        findings
+    }
+}
+
+/// The files of what a context presents: their names and texts.
+fn files(pairs: Vec<LoadedPair>) -> Result<Vec<NewFile>, String> {
+    let file = |loaded: LoadedPair| {
+        let key = loaded.key.ok_or("OpenSSL does not give its private key away")?;
+        if loaded.chain.first().is_some_and(|leaf| pair::demands_staple(leaf)) {
+            return Err("it demands a stapled OCSP response, which cannot be kept");
+        }
+        Ok((file_of(&loaded.chain), pair::text(&loaded.chain, &key)))
+    };
+    pairs.into_iter().map(|pair| file(pair).map_err(str::to_owned)).collect()
+}

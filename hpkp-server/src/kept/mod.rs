@@ -1,0 +1,201 @@
+//! The last good certificates: what each pinned host presented in the configuration that was accepted last,
+//! with its key, to be presented again where the certificate on disk would lock clients out.
+//!
+//! Data flow: when a configuration has been accepted and recorded, `keeping` has the pairs of its contexts
+//! written into a `directory`, whose list is an `index`. Where the check of a later configuration finds a
+//! lock-out, `replacing` tries what is kept in the place of what is loaded, by the same check, and the
+//! module puts what passes into the server; `broken` finds what is kept for a server whose certificate cannot
+//! be loaded. `pair` is the form of a file.
+
+mod broken;
+mod directory;
+pub mod index;
+mod keeping;
+pub mod pair;
+mod replacing;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use hpkp_core::check::{Deployment, Host, HostVerdict};
+use hpkp_core::finding::{Check, Code, Finding, Location, Text};
+use hpkp_core::published::{Published, WriterName};
+use hpkp_core::text::Excerpt;
+use zeroize::Zeroizing;
+
+use crate::loader::now;
+use index::HostPort;
+
+pub use broken::{broken_finding, in_place_of_broken};
+pub use directory::{Directory, Unusable};
+pub use replacing::Replacement;
+
+/// A directory for last good certificates, as a directive names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeepSetting {
+    /// Its path.
+    pub path: String,
+    /// Where the directive stands.
+    pub at: Location,
+}
+
+/// A context, as far as keeping its certificates is concerned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeptContext {
+    /// Whether its server wants them kept.
+    pub is_kept: bool,
+    /// What its directives name as keys.
+    pub keys: Vec<String>,
+    /// Why they cannot be kept, as its directives say.
+    pub obstacle: Option<String>,
+}
+
+/// What is done about last good certificates in a configuration.
+#[derive(Debug)]
+pub struct Keeping {
+    /// The directory.
+    pub setting: KeepSetting,
+    /// What the directive is called.
+    pub directive: &'static str,
+    /// Under which name this server writes its records; none where it writes none.
+    pub writer: Option<WriterName>,
+    /// For each context of the deployment.
+    pub contexts: Vec<KeptContext>,
+    /// For each host, what its configuration says is done about a lock-out.
+    pub checks: Vec<Check>,
+    /// What is done about a directory that cannot be used.
+    pub check: Check,
+    /// Whether nobody can refuse any more, or the test is one before a start: then what would lock
+    /// clients out is replaced. Else that is the operator's choice ([`Check::Keep`]).
+    pub is_start: bool,
+}
+
+impl Keeping {
+    fn finding(&self, code: Code, text: Text) -> Finding {
+        Finding::new(code, self.setting.at.clone(), text)
+    }
+
+    /// Opens the directory.
+    fn open(&self) -> Result<Directory, Box<Finding>> {
+        let unusable = |text: Text| {
+            let finding = self.finding(Code::KeptCertificatesUnusable, text);
+            Box::new(Finding { check: self.check, ..finding })
+        };
+        let Some(writer) = &self.writer else {
+            return Err(unusable(
+                Text::new(format!(
+                    "{} needs records that this server writes, and there are none, so no last good \
+                 certificate is kept or used",
+                    self.directive
+                ))
+                .fix("name a directory for records without read_only"),
+            ));
+        };
+        Directory::open(&self.setting.path, writer).map_err(|error| unusable(error.text()))
+    }
+
+    /// Why the certificates of a context cannot be kept. Nothing is asked of one whose server does not
+    /// want it.
+    fn obstacle(&self, context: usize) -> Option<String> {
+        let context = self.contexts.get(context).filter(|context| context.is_kept)?;
+        context.obstacle.clone().or_else(|| context.keys.iter().find_map(|key| obstacle_of(key)))
+    }
+
+    fn is_kept(&self, context: usize) -> bool {
+        self.contexts.get(context).is_some_and(|context| context.is_kept)
+    }
+}
+
+/// What the directive names as a key and cannot be kept.
+fn obstacle_of(key: &str) -> Option<String> {
+    let in_token = ["engine:", "store:", "pkcs11:"].iter().find(|scheme| key.starts_with(**scheme));
+    if let Some(scheme) = in_token {
+        return Some(format!(
+            "its private key is not in a file ({scheme}...), and it cannot be copied from there"
+        ));
+    }
+    is_encrypted(key).unwrap_or(false).then(|| {
+        format!(
+            "its private key in \"{}\" has a pass phrase, and a copy would have none",
+            Excerpt::new(key)
+        )
+    })
+}
+
+/// The largest file that is looked at for a pass phrase.
+const MAX_KEY: u64 = 1 << 20;
+
+fn is_encrypted(path: &str) -> Option<bool> {
+    if !path.starts_with('/') || !std::fs::metadata(path).ok()?.is_file() {
+        return None;
+    }
+    let file = File::open(path).ok()?;
+    let length = file.metadata().ok()?.len().min(MAX_KEY);
+    // With room for all: a buffer that grows leaves a copy of itself behind.
+    let mut text = Zeroizing::new(Vec::with_capacity(usize::try_from(length).ok()? + 1));
+    file.take(length).read_to_end(&mut text).ok()?;
+    let has = |mark: &[u8]| text.windows(mark.len()).any(|bytes| bytes == mark);
+    Some(has(b"BEGIN ENCRYPTED PRIVATE KEY") || has(b"Proc-Type: 4,ENCRYPTED"))
+}
+
+/// The names of a host and the ports on which it answers.
+fn hosts_of(deployment: &Deployment, position: usize) -> BTreeSet<HostPort> {
+    let host = &deployment.hosts[position];
+    let mut ports: BTreeSet<u16> = deployment
+        .listeners
+        .iter()
+        .filter(|listener| listener.hosts.contains(&position))
+        .map(|listener| listener.port)
+        .collect();
+    if ports.is_empty() {
+        ports.insert(0);
+    }
+    let own = (!host.names.is_empty()).then_some(&host.names);
+    let label = [host.label.clone()];
+    let names = own.map_or(&label[..], Vec::as_slice);
+    let each = |name: &String| {
+        let name = name.to_ascii_lowercase();
+        ports
+            .iter()
+            .map(move |port| HostPort { name: name.clone(), port: *port })
+            .collect::<Vec<_>>()
+    };
+    names.iter().flat_map(each).collect()
+}
+
+/// The pins that clients may hold, as the records have them.
+fn held(deployment: &Deployment) -> Vec<&Published> {
+    let records = deployment.records.iter();
+    records.flat_map(|records| records.state.live(now())).map(|live| &live.record.body).collect()
+}
+
+/// Whether clients may hold pins for a host: those of its policies, or those that are on record.
+fn is_pinned(host: &Host, verdict: &HostVerdict, held: &[&Published]) -> bool {
+    host.enforced.is_some()
+        || host.report_only.is_some()
+        || held.iter().any(|held| {
+            verdict.names.iter().any(|seen| {
+                let is_on =
+                    seen.ports.is_empty() || seen.ports.iter().any(|port| held.is_on(*port));
+                let is_below = || held.host.parents().any(|parent| parent == seen.host.as_str());
+                let is_it = || held.binds(&seen.host) || held.host == seen.host || is_below();
+                is_on && (held.ignores_names() || is_it())
+            })
+        })
+}
+
+/// The paths of files, as OpenSSL and the servers take them.
+pub type Paths = Vec<PathBuf>;
+
+/// For each context, the hosts (by position) that present it.
+fn users(deployment: &Deployment) -> Vec<Vec<usize>> {
+    let mut users = vec![Vec::new(); deployment.contexts.len()];
+    for (position, host) in deployment.hosts.iter().enumerate().filter(|(_, host)| host.tls) {
+        for context in &host.contexts {
+            users[*context].push(position);
+        }
+    }
+    users
+}

@@ -1,0 +1,123 @@
+//! The file of a certificate with what is sent above it and its key, as both servers load it.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hpkp_core::certificate::Certificate;
+use hpkp_core::published::State;
+use hpkp_core::text::Excerpt;
+use zeroize::Zeroizing;
+
+/// The object identifier of the extension that demands a stapled OCSP response (RFC 7633), in DER.
+const TLS_FEATURE: &[u8] = &[0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x18];
+
+/// How many bytes of base64 stand in a line.
+const LINE: usize = 64;
+
+/// The text of the file: the certificates in DER, the leaf first, and the key as PKCS #8 has it.
+#[must_use]
+pub fn text(chain: &[Vec<u8>], key: &[u8]) -> Zeroizing<Vec<u8>> {
+    let lengths = chain.iter().map(|der| der.len()).chain([key.len()]);
+    // With room for all: a buffer that grows leaves a copy of itself behind.
+    let room = lengths.map(|length| length.div_ceil(3) * 4 * 66 / 64 + 128).sum();
+    let mut text = Zeroizing::new(Vec::with_capacity(room));
+    for der in chain {
+        add(&mut text, "CERTIFICATE", der);
+    }
+    add(&mut text, "PRIVATE KEY", key);
+    text
+}
+
+fn add(text: &mut Vec<u8>, label: &str, der: &[u8]) {
+    text.extend_from_slice(format!("-----BEGIN {label}-----\n").as_bytes());
+    let mut line = Zeroizing::new([0; LINE]);
+    for piece in der.chunks(LINE / 4 * 3) {
+        // A line has room for as much.
+        let length = STANDARD.encode_slice(piece, line.as_mut_slice()).unwrap_or(0);
+        text.extend_from_slice(&line[..length]);
+        text.push(b'\n');
+    }
+    text.extend_from_slice(format!("-----END {label}-----\n").as_bytes());
+}
+
+/// Whether a certificate demands a stapled OCSP response.
+#[must_use]
+pub fn demands_staple(leaf: &[u8]) -> bool {
+    leaf.windows(TLS_FEATURE.len()).any(|bytes| bytes == TLS_FEATURE)
+}
+
+/// Why a kept chain is not to be presented, at `now` in seconds since 1970 UTC.
+#[must_use]
+pub fn why_not(chain: &[Certificate], state: Option<&State>, now: i64) -> Option<String> {
+    let leaf = chain.first()?;
+    if demands_staple(leaf.der()) {
+        return Some(
+            "the certificate demands a stapled OCSP response, and none is kept".to_owned(),
+        );
+    }
+    if let Some(expired) = chain.iter().find(|one| one.not_after() < now) {
+        let which = if std::ptr::eq(expired, leaf) { "it" } else { "a certificate above it" };
+        return Some(format!("{which} has expired ({})", expired.not_after_text()));
+    }
+    let compromised = |one: &Certificate| {
+        let pin = one.pin()?;
+        Some((pin, state?.compromised(pin)?.to_owned()))
+    };
+    chain.iter().find_map(compromised).map(|(pin, why)| {
+        format!("the key {pin} is recorded as compromised ({})", Excerpt::new(&why))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hpkp_core::pem;
+    use hpkp_core::published::{Body, Compromised, Event};
+
+    #[test]
+    fn a_file_has_the_chain_and_the_key_and_never_grows() {
+        for length in [1, 47, 48, 49, 4_000] {
+            let (leaf, above, key) = (vec![1; length], vec![2; 48], vec![3; length]);
+            let text = text(&[leaf.clone(), above.clone()], &key);
+            let blocks: Vec<(Vec<u8>, Vec<u8>)> = pem::blocks(&text)
+                .map(|block| block.expect("a block"))
+                .map(|block| (block.label.to_vec(), block.decode().expect("base64")))
+                .collect();
+            let expected = [
+                (b"CERTIFICATE".to_vec(), leaf),
+                (b"CERTIFICATE".to_vec(), above),
+                (b"PRIVATE KEY".to_vec(), key),
+            ];
+            assert_eq!(blocks, expected);
+            assert!(text.lines_fit());
+            let room = 2 * (length.div_ceil(3) * 4 * 66 / 64 + 128) + 64 * 66 / 64 + 128;
+            assert!(text.capacity() <= room + 64, "{length}");
+        }
+    }
+
+    #[test]
+    fn what_has_expired_or_is_compromised_is_not_presented() {
+        let leaf = || Certificate::from_der(include_bytes!("silent/ec.der")).unwrap();
+        let until = leaf().not_after();
+        let chain = [leaf()];
+        assert_eq!(why_not(&chain, None, until), None);
+        let why = why_not(&chain, None, until + 1).unwrap();
+        assert!(why.starts_with("it has expired"), "{why}");
+        let body =
+            Body::Compromised(Compromised { pin: leaf().pin().unwrap(), why: "stolen".into() });
+        let mut state = State::default();
+        state.add(&Event::new(1_790_000_000, 1, "w".parse().unwrap(), body));
+        let why = why_not(&chain, Some(&state), until).unwrap();
+        assert!(why.contains("is recorded as compromised (stolen)"), "{why}");
+        assert!(!demands_staple(leaf().der()));
+    }
+
+    trait Lines {
+        fn lines_fit(&self) -> bool;
+    }
+
+    impl Lines for Vec<u8> {
+        fn lines_fit(&self) -> bool {
+            self.split(|byte| *byte == b'\n').all(|line| line.len() <= LINE)
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! What is presented in the place of a certificate that would lock clients out.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use hpkp_core::certificate::Certificate;
+use hpkp_core::check::{Alarm, Certificates, Deployment, Verdict};
+use hpkp_core::finding::{Check, Class, Code, Finding, Text};
+use hpkp_core::path::Chain;
+use hpkp_core::published::State;
+use hpkp_core::text::{Excerpt, ShellWord};
+
+use super::index::{Entry, HostPort, Index};
+use super::{Directory, Keeping, hosts_of, pair, users};
+use crate::loader::{Loader, now};
+use crate::openssl::OpenSsl;
+
+/// The most sets of kept certificates that are tried for one server.
+const MAX_CANDIDATES: usize = 8;
+
+/// How many lines of a kind a finding has at most.
+const MAX_DETAILS: usize = 8;
+
+/// Kept certificates of one server, one for each kind of key.
+#[derive(Debug)]
+pub struct Replacement {
+    /// The files.
+    pub paths: Vec<PathBuf>,
+    /// In DER, each with the leaf first.
+    pub chains: Vec<Vec<Vec<u8>>>,
+    leaves: Vec<Certificate>,
+}
+
+impl Replacement {
+    /// Reads what is kept.
+    ///
+    /// # Errors
+    /// Why it is not to be presented.
+    pub(super) fn read(
+        directory: &Directory,
+        entry: &Entry,
+        state: Option<&State>,
+        now: i64,
+    ) -> Result<Self, String> {
+        let mut found = Self { paths: Vec::new(), chains: Vec::new(), leaves: Vec::new() };
+        for file in &entry.files {
+            let chain = directory.chain(file)?;
+            let path = directory.path_of(file);
+            let shown = path.to_string_lossy().into_owned();
+            let parsed: Result<Vec<Certificate>, _> =
+                chain.iter().map(|der| Certificate::from_der(der)).collect();
+            let parsed = parsed
+                .map_err(|error| format!("cannot use \"{}\": {error}", Excerpt::new(&shown)))?;
+            if let Some(why) = pair::why_not(&parsed, state, now) {
+                return Err(why);
+            }
+            found.leaves.extend(parsed.into_iter().next());
+            found.paths.push(path);
+            found.chains.push(chain);
+        }
+        Ok(found)
+    }
+
+    /// The leaves, in DER.
+    #[must_use]
+    pub fn leaves(&self) -> Vec<&[u8]> {
+        self.leaves.iter().map(Certificate::der).collect()
+    }
+
+    /// The files, as OpenSSL takes them.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.paths.iter().map(PathBuf::as_path)
+    }
+
+    /// Whether OpenSSL can load the files, tried where nothing can be lost by it.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn try_files(&self, openssl: &OpenSsl) -> Result<(), String> {
+        self.paths.iter().try_for_each(|path| {
+            openssl.try_pair(path, path).map_err(|error| {
+                format!("cannot use \"{}\": {error}", Excerpt::new(&*path.to_string_lossy()))
+            })
+        })
+    }
+
+    /// When the first of them expires.
+    #[must_use]
+    pub(super) fn expires(&self) -> &str {
+        let first = self.leaves.iter().min_by_key(|leaf| leaf.not_after());
+        first.map_or("", Certificate::not_after_text)
+    }
+
+    /// What is said of it: the certificates, and what to do where a key is in other hands. A key that was
+    /// replaced for that reason comes back otherwise.
+    pub(super) fn described(&self, text: Text, records: &str) -> Text {
+        let pins = self.leaves.iter().filter_map(Certificate::pin);
+        let pins: Vec<String> = pins.map(|pin| format!("sha256/{pin}")).collect();
+        let text = pins.iter().fold(text, |text, pin| {
+            text.fix(format!(
+                "if the key {pin} was replaced because others may have it, record that, then restart: \
+                 hpkp published -d {} compromised {pin} --why REASON",
+                ShellWord::new(records)
+            ))
+        });
+        let served = self.leaves.iter().zip(&self.paths).map(|(leaf, path)| {
+            let pin = leaf.pin().map(|pin| format!(", key sha256/{pin}")).unwrap_or_default();
+            format!(
+                "presented: {}{pin}, expires {}, kept in \"{}\"",
+                leaf.subject(),
+                leaf.not_after_text(),
+                Excerpt::new(&*path.to_string_lossy())
+            )
+        });
+        text.details(served)
+    }
+
+    fn certificates(&self, loader: &mut Loader<'_>) -> Certificates {
+        loader.chains(self.chains.iter().map(|chain| (chain.clone(), None)).collect())
+    }
+
+    /// Whether it is what is loaded already.
+    fn is_loaded(&self, loaded: &Certificates) -> bool {
+        let Certificates::Loaded(chains) = loaded else { return false };
+        let own: BTreeSet<&[u8]> = self.leaves().into_iter().collect();
+        chains.iter().map(|chain| chain.leaf().der()).collect::<BTreeSet<&[u8]>>() == own
+    }
+}
+
+/// A context whose certificates would lock clients out.
+struct Wanted {
+    context: usize,
+    /// The hosts that present it.
+    users: Vec<usize>,
+    /// What would be presented, while something else is tried or presented.
+    loaded: Option<Certificates>,
+    candidates: Vec<Replacement>,
+    /// Which of them is tried; none of them where the number is that of all.
+    tried: usize,
+    /// Why others were not.
+    reasons: Vec<String>,
+}
+
+impl Keeping {
+    /// Checks `deployment` again with what is kept in the place of what would lock clients out, and adds
+    /// to the verdict what there is to say. `put` has a context present a replacement.
+    #[must_use]
+    pub fn replace(
+        &self,
+        deployment: &mut Deployment,
+        verdict: Verdict,
+        loader: &mut Loader<'_>,
+        check: impl Fn(&mut Deployment, &Loader<'_>) -> Verdict,
+        mut put: impl FnMut(usize, &Replacement) -> Result<(), String>,
+    ) -> Verdict {
+        let mut findings = self.obstacles(deployment, &verdict);
+        let opened = self.open().and_then(|directory| {
+            let index = directory.index().map_err(|error| {
+                let finding = self.finding(Code::KeptCertificatesUnusable, error.text());
+                Box::new(Finding { check: self.check, ..finding })
+            })?;
+            Ok((directory, index))
+        });
+        let before = verdict;
+        let mut verdict = match opened {
+            Err(finding) => {
+                findings.push(*finding);
+                None
+            }
+            Ok((directory, index)) => {
+                let mut wanted = self.wanted(deployment, &before, (&directory, &index));
+                let verdict = (!wanted.is_empty())
+                    .then(|| try_all(deployment, &before, loader, &check, &mut wanted));
+                let verdict = verdict.map(|verdict| {
+                    let failed = self.put_all(deployment, &mut wanted, &mut put);
+                    if failed { check(deployment, loader) } else { verdict }
+                });
+                findings.extend(self.told(deployment, &before, &wanted));
+                verdict
+            }
+        }
+        .unwrap_or(before);
+        verdict.findings.extend(findings);
+        verdict.findings.sort_by_key(|finding| finding.class);
+        verdict
+    }
+
+    /// Whether what a host presents may be replaced.
+    fn may_replace(&self, host: usize) -> bool {
+        match self.checks.get(host).copied().unwrap_or_default() {
+            Check::Warn => false,
+            Check::Keep => true,
+            Check::Refuse => self.is_start,
+        }
+    }
+
+    /// Those of these hosts for which something was found that may be replaced.
+    fn alarmed(&self, verdict: &Verdict, users: &[usize]) -> Vec<usize> {
+        let is_alarmed = |position: &usize| {
+            !verdict.hosts[*position].alarms.is_empty() && self.may_replace(*position)
+        };
+        users.iter().copied().filter(is_alarmed).collect()
+    }
+
+    fn wanted(
+        &self,
+        deployment: &Deployment,
+        verdict: &Verdict,
+        (directory, index): (&Directory, &Index),
+    ) -> Vec<Wanted> {
+        let mut all = Vec::new();
+        for (context, users) in users(deployment).into_iter().enumerate() {
+            let alarmed = self.alarmed(verdict, &users);
+            let is_known = match deployment.contexts[context].certificates {
+                Certificates::Loaded(_) | Certificates::Unusable(..) => true,
+                Certificates::NotKnown { .. } | Certificates::Later(_) => false,
+            };
+            if alarmed.is_empty() || !is_known || !self.is_kept(context) {
+                continue;
+            }
+            let hosts: BTreeSet<HostPort> =
+                alarmed.iter().flat_map(|position| hosts_of(deployment, *position)).collect();
+            let state = deployment.records.as_ref().map(|records| &records.state);
+            let (mut candidates, mut reasons) = (Vec::new(), Vec::new());
+            let mut is_same = false;
+            for entry in index.candidates(&hosts).into_iter().take(MAX_CANDIDATES) {
+                match Replacement::read(directory, entry, state, now()) {
+                    Ok(found) if found.is_loaded(&deployment.contexts[context].certificates) => {
+                        is_same = true;
+                    }
+                    Ok(found) => candidates.push(found),
+                    Err(why) => reasons.push(why),
+                }
+            }
+            if is_same && candidates.is_empty() && reasons.is_empty() {
+                // What is configured is what was kept.
+                continue;
+            }
+            all.push(Wanted { context, users, loaded: None, candidates, tried: 0, reasons });
+        }
+        all
+    }
+
+    /// Has the server present what has passed; whether something could not be done.
+    fn put_all(
+        &self,
+        deployment: &mut Deployment,
+        wanted: &mut [Wanted],
+        put: &mut impl FnMut(usize, &Replacement) -> Result<(), String>,
+    ) -> bool {
+        let mut failed = false;
+        for one in wanted {
+            let Some(found) = one.candidates.get(one.tried) else { continue };
+            if let Err(why) = put(one.context, found) {
+                one.reasons.push(why);
+                one.tried = one.candidates.len();
+                restore(deployment, one);
+                failed = true;
+            }
+        }
+        failed
+    }
+
+    /// What there is to say, for each context.
+    fn told(&self, deployment: &Deployment, before: &Verdict, wanted: &[Wanted]) -> Vec<Finding> {
+        let records = deployment.records.as_ref().map_or("", |records| records.directory.as_str());
+        let one = |one: &Wanted| {
+            let alarmed = self.alarmed(before, &one.users);
+            let labels: BTreeSet<&str> =
+                alarmed.iter().map(|position| deployment.hosts[*position].label.as_str()).collect();
+            let (code, text) = match one.candidates.get(one.tried) {
+                Some(found) => {
+                    let text = served(one, found, &reasons(before, &labels));
+                    (Code::KeptCertificateServed, found.described(text, records))
+                }
+                None => (Code::KeptCertificateNotUsed, not_used(one)),
+            };
+            let mut finding = self.finding(code, text);
+            labels.iter().for_each(|label| finding.add_host(label));
+            finding
+        };
+        wanted.iter().map(one).collect()
+    }
+}
+
+/// Tries what is kept, for all contexts at once, until what remains helps somebody and harms nobody.
+fn try_all(
+    deployment: &mut Deployment,
+    before: &Verdict,
+    loader: &mut Loader<'_>,
+    check: &impl Fn(&mut Deployment, &Loader<'_>) -> Verdict,
+    wanted: &mut [Wanted],
+) -> Verdict {
+    for one in wanted.iter_mut() {
+        let place = &mut deployment.contexts[one.context].certificates;
+        one.loaded = Some(std::mem::replace(place, Certificates::Loaded(Vec::new())));
+    }
+    loop {
+        for one in wanted.iter_mut() {
+            match one.candidates.get(one.tried) {
+                Some(found) => {
+                    deployment.contexts[one.context].certificates = found.certificates(loader);
+                }
+                None => restore(deployment, one),
+            }
+        }
+        let verdict = check(deployment, loader);
+        let mut all_fit = true;
+        for one in wanted.iter_mut() {
+            if one.tried >= one.candidates.len() || helps((before, &verdict), &one.users) {
+                continue;
+            }
+            one.reasons
+                .push("clients would be locked out by the last good certificate, too".to_owned());
+            one.tried += 1;
+            all_fit = false;
+        }
+        if all_fit {
+            return verdict;
+        }
+    }
+}
+
+/// Puts back what a context would present by itself.
+fn restore(deployment: &mut Deployment, one: &mut Wanted) {
+    if let Some(loaded) = one.loaded.take() {
+        deployment.contexts[one.context].certificates = loaded;
+    }
+}
+
+/// Whether a lock-out is gone for one of the hosts that present a context, and none is new.
+fn helps((before, after): (&Verdict, &Verdict), users: &[usize]) -> bool {
+    let mut helps = false;
+    for position in users {
+        let before: &[Alarm] = &before.hosts[*position].alarms;
+        let after = &after.hosts[*position];
+        if after.alarms.iter().any(|alarm| !before.contains(alarm)) {
+            return false;
+        }
+        helps |= !before.is_empty() && after.alarms.is_empty();
+    }
+    helps
+}
+
+/// Why the configured certificate is not presented, one line for each finding about these hosts.
+fn reasons(before: &Verdict, labels: &BTreeSet<&str>) -> Vec<String> {
+    let grave = before.findings.iter().filter(|finding| {
+        matches!(finding.class, Class::Lockout | Class::Unsure)
+            && (finding.host_count > finding.hosts.len()
+                || finding.hosts.iter().any(|host| labels.contains(host.as_str())))
+    });
+    grave
+        .take(MAX_DETAILS)
+        .map(|finding| format!("not presented: [{}] {}", finding.code, finding.text.what))
+        .collect()
+}
+
+fn served(one: &Wanted, found: &Replacement, reasons: &[String]) -> Text {
+    let problem = match &one.loaded {
+        Some(Certificates::Unusable(..)) => "cannot be used",
+        _ => "would lock clients out",
+    };
+    let text = Text::new(format!(
+        "the certificate that is configured {problem}, so the last good certificate is presented in its \
+         place until it expires at {}",
+        found.expires()
+    ))
+    .fix("install a certificate for a key whose pin clients hold, then reload")
+    .details(reasons.iter().cloned());
+    match &one.loaded {
+        Some(Certificates::Loaded(chains)) => {
+            text.details(chains.iter().take(MAX_DETAILS).map(configured))
+        }
+        _ => text,
+    }
+}
+
+fn configured(chain: &Chain) -> String {
+    let leaf = chain.leaf();
+    let file = chain.file().map(|file| format!(" in \"{}\"", Excerpt::new(&file.path)));
+    let pin = leaf.pin().map(|pin| format!(", key sha256/{pin}")).unwrap_or_default();
+    format!(
+        "configured: {}{pin}, expires {}{}",
+        leaf.subject(),
+        leaf.not_after_text(),
+        file.unwrap_or_default()
+    )
+}
+
+fn not_used(one: &Wanted) -> Text {
+    let why = match one.reasons.first() {
+        Some(why) => why.as_str(),
+        None => "none was kept for this host",
+    };
+    let text = Text::new(format!(
+        "clients would refuse the certificate that is configured, and no last good certificate is presented \
+         in its place: {why}"
+    ));
+    text.details(one.reasons.iter().skip(1).take(MAX_DETAILS).cloned())
+}

@@ -1,0 +1,238 @@
+//! Private keys: read out of a context to be kept, and the files of a pair put into one.
+//!
+//! A key leaves OpenSSL's memory in one place, [`OpenSsl::pairs`], in a buffer that is overwritten when it
+//! is given up. What is put into a context is a file, which OpenSSL reads by itself.
+
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hpkp_core::certificate::Certificate;
+use zeroize::Zeroizing;
+
+use super::{ErrorMark, OpenSsl, SslCtx};
+
+/// A certificate with what is sent above it, and its key.
+pub struct LoadedPair {
+    /// In DER, the leaf first.
+    pub chain: Vec<Vec<u8>>,
+    /// In DER, as PKCS #8 has it. None where the key does not leave its token.
+    pub key: Option<Zeroizing<Vec<u8>>>,
+}
+
+impl fmt::Debug for LoadedPair {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadedPair").finish_non_exhaustive()
+    }
+}
+
+/// Why OpenSSL does not load a certificate and its key from their files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PairError {
+    /// It cannot read the certificate.
+    Certificate,
+    /// It cannot read the key.
+    Key,
+    /// The key needs a pass phrase.
+    PassPhrase,
+    /// The key is not that of the certificate.
+    Mismatch,
+}
+
+impl fmt::Display for PairError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Certificate => "OpenSSL cannot read the certificate",
+            Self::Key => "OpenSSL cannot read the private key",
+            Self::PassPhrase => "the private key needs a pass phrase",
+            Self::Mismatch => "the private key does not fit the certificate",
+        })
+    }
+}
+
+impl std::error::Error for PairError {}
+
+/// OpenSSL's number for PEM.
+const PEM: c_int = 1;
+
+/// Certificates of keys that were thrown away, one for each kind of key that a server is given.
+const SILENT: [&[u8]; 5] = [
+    include_bytes!("../kept/silent/rsa.der"),
+    include_bytes!("../kept/silent/rsa-pss.der"),
+    include_bytes!("../kept/silent/ec.der"),
+    include_bytes!("../kept/silent/ed25519.der"),
+    include_bytes!("../kept/silent/ed448.der"),
+];
+
+/// Whether OpenSSL has asked for a pass phrase. One thread reads configurations.
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+/// OpenSSL would ask at the terminal.
+unsafe extern "C" fn no_pass_phrase(_: *mut c_char, _: c_int, _: c_int, _: *mut c_void) -> c_int {
+    ASKED.store(true, Ordering::Relaxed);
+    -1
+}
+
+fn c_path(path: &Path) -> Option<CString> {
+    CString::new(path.as_os_str().as_bytes()).ok()
+}
+
+impl OpenSsl {
+    /// The certificates of every key of `context` with their keys. The context is left as it was found.
+    ///
+    /// # Safety
+    /// As for [`OpenSsl::chains`].
+    #[must_use]
+    pub unsafe fn pairs(&self, context: *mut SslCtx) -> Vec<LoadedPair> {
+        let mut pairs = Vec::new();
+        // SAFETY: by the caller's promise; the leaf's key is the current one of the context.
+        unsafe {
+            self.each_key(context, |leaf| {
+                let chain = self.sent_with(context, leaf);
+                pairs.push(LoadedPair { chain, key: self.current_key(context) });
+            });
+        }
+        pairs
+    }
+
+    /// # Safety
+    /// As for [`OpenSsl::chains`].
+    unsafe fn current_key(&self, context: *mut SslCtx) -> Option<Zeroizing<Vec<u8>>> {
+        // SAFETY: by the caller's promise; the key belongs to the context. The object that is made of it
+        // is ours until it is given up below, where OpenSSL overwrites the key in it.
+        unsafe {
+            let key = (self.SSL_CTX_get0_privatekey)(context);
+            if key.is_null() {
+                return None;
+            }
+            let pkcs8 = (self.EVP_PKEY2PKCS8)(key);
+            if pkcs8.is_null() {
+                return None;
+            }
+            let length = (self.i2d_PKCS8_PRIV_KEY_INFO)(pkcs8, std::ptr::null_mut());
+            let mut der = Zeroizing::new(vec![0; usize::try_from(length).unwrap_or(0)]);
+            if !der.is_empty() {
+                let mut end = der.as_mut_ptr();
+                (self.i2d_PKCS8_PRIV_KEY_INFO)(pkcs8, &raw mut end);
+            }
+            (self.PKCS8_PRIV_KEY_INFO_free)(pkcs8);
+            (!der.is_empty()).then_some(der)
+        }
+    }
+
+    /// Whether OpenSSL can load a certificate and its key from these files, as a server would.
+    ///
+    /// # Errors
+    /// See [`PairError`]. With a pass phrase, nobody knows what is in the file.
+    pub fn try_pair(&self, certificate: &Path, key: &Path) -> Result<(), PairError> {
+        let _errors = ErrorMark::set(self);
+        let (Some(certificate), Some(key)) = (c_path(certificate), c_path(key)) else {
+            return Err(PairError::Certificate);
+        };
+        // SAFETY: the context is ours until it is given up below; the strings are terminated. The
+        // callback has the signature that OpenSSL documents.
+        unsafe {
+            let context = (self.SSL_CTX_new)((self.TLS_server_method)());
+            if context.is_null() {
+                return Err(PairError::Certificate);
+            }
+            // What a server takes depends on its own level.
+            (self.SSL_CTX_set_security_level)(context, 0);
+            (self.SSL_CTX_set_default_passwd_cb)(context, no_pass_phrase);
+            ASKED.store(false, Ordering::Relaxed);
+            let tried =
+                if (self.SSL_CTX_use_certificate_chain_file)(context, certificate.as_ptr()) != 1 {
+                    Err(PairError::Certificate)
+                } else if (self.SSL_CTX_use_PrivateKey_file)(context, key.as_ptr(), PEM) == 1 {
+                    // A key of another kind has taken a place of its own.
+                    match (self.SSL_CTX_check_private_key)(context) {
+                        1 => Ok(()),
+                        _ => Err(PairError::Mismatch),
+                    }
+                } else if ASKED.load(Ordering::Relaxed) {
+                    Err(PairError::PassPhrase)
+                } else if self.has_key(&key) {
+                    Err(PairError::Mismatch)
+                } else {
+                    Err(PairError::Key)
+                };
+            (self.SSL_CTX_free)(context);
+            tried
+        }
+    }
+
+    /// Whether OpenSSL can read the key in a file, whatever it belongs to.
+    fn has_key(&self, key: &CString) -> bool {
+        // SAFETY: as for `try_pair`; without a certificate every key fits.
+        unsafe {
+            let context = (self.SSL_CTX_new)((self.TLS_server_method)());
+            if context.is_null() {
+                return false;
+            }
+            (self.SSL_CTX_set_default_passwd_cb)(context, no_pass_phrase);
+            let has = (self.SSL_CTX_use_PrivateKey_file)(context, key.as_ptr(), PEM) == 1;
+            (self.SSL_CTX_free)(context);
+            has
+        }
+    }
+
+    /// Has `context` present what is in these files, each with a certificate, what is sent above it,
+    /// and its key, and nothing else. Whether it does so now.
+    ///
+    /// # Safety
+    /// As for [`OpenSsl::chains`].
+    pub unsafe fn present_alone<'a>(
+        &self,
+        context: *mut SslCtx,
+        files: impl IntoIterator<Item = &'a Path>,
+        leaves: &[&[u8]],
+    ) -> bool {
+        let _errors = ErrorMark::set(self);
+        for file in files {
+            let Some(file) = c_path(file) else { return false };
+            // The certificate first: with it OpenSSL gives up a key that does not fit it.
+            // SAFETY: by the caller's promise; the string is terminated.
+            let is_loaded = unsafe {
+                (self.SSL_CTX_use_certificate_chain_file)(context, file.as_ptr()) == 1
+                    && (self.SSL_CTX_use_PrivateKey_file)(context, file.as_ptr(), PEM) == 1
+            };
+            if !is_loaded {
+                return false;
+            }
+        }
+        // SAFETY: by the caller's promise.
+        unsafe { self.silence_others(context, leaves) }
+    }
+
+    /// Takes out of `context` what it presents besides `leaves`: OpenSSL has no function for it, but
+    /// gives up a key when a certificate of its kind that does not fit it takes the place of its own, and
+    /// never presents a certificate without a key.
+    ///
+    /// # Safety
+    /// As for [`OpenSsl::chains`].
+    unsafe fn silence_others(&self, context: *mut SslCtx, leaves: &[&[u8]]) -> bool {
+        // SAFETY: by the caller's promise.
+        let presented = || unsafe {
+            let mut presented = Vec::new();
+            self.each_key(context, |leaf| presented.push(self.der(leaf)));
+            presented
+        };
+        for other in presented().iter().filter(|leaf| !leaves.contains(&leaf.as_slice())) {
+            let Ok(other) = Certificate::from_der(other) else { return false };
+            let kind = |der: &&&[u8]| {
+                Certificate::from_der(der)
+                    .is_ok_and(|silent| silent.key_algorithm() == other.key_algorithm())
+            };
+            let Some(silent) = SILENT.iter().find(kind).and_then(|der| self.parse_der(der)) else {
+                return false;
+            };
+            // SAFETY: by the caller's promise; the context takes a reference of its own.
+            unsafe { (self.SSL_CTX_use_certificate)(context, silent.x509) };
+        }
+        let now = presented();
+        now.len() == leaves.len() && now.iter().all(|leaf| leaves.contains(&leaf.as_slice()))
+    }
+}

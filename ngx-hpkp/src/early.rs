@@ -1,0 +1,261 @@
+//! Certificates that nginx cannot load, replaced by the last good ones before it tries.
+//!
+//! nginx loads certificates while it merges the servers of its module for TLS, and gives the configuration
+//! up where it cannot. So this stands before that module in the list, where all directives have been read
+//! and nothing has been merged. What is put there is the name of a kept file: nginx reads it as it reads
+//! any other, and no key passes through here.
+
+use std::collections::HashMap;
+use std::ffi::{c_char, c_void};
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::ptr;
+
+use hpkp_core::finding::{Check, Code, Finding, Text};
+use hpkp_core::published::State;
+use hpkp_core::text::Excerpt;
+use hpkp_server::failure::{self, Phase};
+use hpkp_server::journal;
+use hpkp_server::kept::{self, KeepSetting, Replacement};
+use hpkp_server::openssl::{OpenSsl, PairError};
+use nginx_sys::{
+    ngx_array_create, ngx_array_push, ngx_array_t, ngx_conf_t, ngx_cycle_t,
+    ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_core_srv_conf_t, ngx_http_ssl_module,
+    ngx_http_ssl_srv_conf_t, ngx_palloc, ngx_pool_t, ngx_str_t,
+};
+
+use crate::boundary::{self, OnPanic};
+use crate::conf::{MainConf, ServerConf};
+use crate::ngx::{self, CONF_ERROR, CONF_OK, own_module};
+use crate::{gate, log, phase, server};
+
+/// `init_main_conf` of a module that stands before that of TLS.
+pub(crate) unsafe extern "C" fn init_main(cf: *mut ngx_conf_t, _: *mut c_void) -> *mut c_char {
+    let after = |on_panic| match on_panic {
+        OnPanic::Reject => CONF_ERROR,
+        OnPanic::Continue => CONF_OK,
+    };
+    boundary::catch_config_hook("early", after, || {
+        if let Some(phase) = phase::current().filter(|_| !boundary::has_failed()) {
+            // SAFETY: nginx calls this with the configuration whose block `http` it has just read.
+            unsafe { replace_broken((*cf).cycle, phase) };
+        }
+        CONF_OK
+    })
+}
+
+/// `NGX_CONF_UNSET_PTR`, a macro that the bindings lack.
+const UNSET: *mut ngx_array_t = ptr::without_provenance_mut(usize::MAX);
+
+/// A certificate's file and that of its key.
+type Files = (PathBuf, PathBuf);
+
+/// What has been tried.
+struct Trial {
+    openssl: OpenSsl,
+    results: HashMap<Files, Option<PairError>>,
+}
+
+/// # Safety
+/// `cycle` is the cycle whose block `http` has been read and not merged.
+unsafe fn replace_broken(cycle: *mut ngx_cycle_t, phase: Phase) {
+    // SAFETY: by the caller's promise; nothing else changes the configuration now.
+    let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_mut() };
+    let Some(main) = main else { return };
+    let Some(setting) = main.global.keep.clone() else { return };
+    let Some(writer) = journal::writer_of(&main.global.published) else { return };
+    let Ok(openssl) = OpenSsl::used_by((&raw const ngx_http_ssl_module).cast()) else { return };
+    let mut trial = Trial { openssl, results: HashMap::new() };
+    let is_start = phase == Phase::Start || gate::is_overridden();
+    // Read once, where a certificate cannot be loaded.
+    let mut state: Option<Option<State>> = None;
+    let mut broken = Vec::new();
+    // SAFETY: as above; a server block has a configuration of every module, and so has `http`.
+    unsafe {
+        let around = &*ngx::http_conf::<ServerConf>(cycle, own_module());
+        let around_ssl: *const ngx_http_ssl_srv_conf_t =
+            ngx::http_conf(cycle, &raw const ngx_http_ssl_module);
+        let core: *const ngx_http_core_main_conf_t =
+            ngx::http_main_conf(cycle, &raw const ngx_http_core_module);
+        let blocks: &[*mut ngx_http_core_srv_conf_t] = ngx::elements(&raw const (*core).servers);
+        for block in blocks {
+            let conf = &*ngx::http_server_conf::<ServerConf>((**block).ctx, own_module());
+            let settings = (&conf.settings, &around.settings);
+            if !is_wanted(settings.0.check.or(settings.1.check), is_start)
+                || settings.0.keep.or(settings.1.keep) == Some(false)
+            {
+                continue;
+            }
+            let ssl: *mut ngx_http_ssl_srv_conf_t =
+                ngx::http_server_conf((**block).ctx, &raw const ngx_http_ssl_module);
+            let Some((files, why)) = broken_of(cycle, &*ssl, &*around_ssl, &mut trial) else {
+                continue;
+            };
+            let names = server::names(ngx::elements(&raw const (**block).server_names));
+            let state = state.get_or_insert_with(|| {
+                journal::read(&main.global.published).0.map(|records| records.state)
+            });
+            let found = kept::in_place_of_broken(
+                (&setting, &writer),
+                &names,
+                state.as_ref(),
+                &trial.openssl,
+            );
+            let records = main.global.published.first().map_or("", |setting| setting.path.as_str());
+            match found {
+                Ok(found) if put((*cycle).pool, &mut *ssl, &found) => {
+                    broken.push(finding(&setting, records, &names, (&files, why), &found));
+                }
+                Ok(_) => {}
+                Err(reasons) => not_used(cycle, &setting, &names, why, &reasons),
+            }
+        }
+    }
+    main.broken = broken;
+}
+
+/// Whether what a server cannot load is replaced.
+fn is_wanted(check: Option<Check>, is_start: bool) -> bool {
+    match check.unwrap_or_default() {
+        Check::Warn => false,
+        Check::Keep => true,
+        Check::Refuse => is_start,
+    }
+}
+
+fn finding(
+    setting: &KeepSetting,
+    records: &str,
+    names: &[String],
+    (files, why): (&Files, PairError),
+    found: &Replacement,
+) -> Finding {
+    let file = if why == PairError::Certificate { &files.0 } else { &files.1 };
+    let said = (&*file.to_string_lossy(), &*why.to_string());
+    let label = names.first().map_or("-", String::as_str);
+    kept::broken_finding(setting, records, label, said, found)
+}
+
+/// # Safety
+/// `cycle` has a log.
+unsafe fn not_used(
+    cycle: *mut ngx_cycle_t,
+    setting: &KeepSetting,
+    names: &[String],
+    why: PairError,
+    reasons: &[String],
+) {
+    let none = "none was kept for this host";
+    let reason = reasons.first().map_or(none, String::as_str);
+    let text = Text::new(format!(
+        "the certificate that is configured cannot be loaded ({why}), and no last good certificate is \
+         presented in its place: {}",
+        Excerpt::new(reason)
+    ));
+    let mut finding = Finding::new(Code::KeptCertificateNotUsed, setting.at.clone(), text);
+    finding.add_host(names.first().map_or("-", String::as_str));
+    for line in failure::lines_after(&finding, Phase::Start) {
+        // SAFETY: by the caller's promise.
+        unsafe { log::write_line((*cycle).log, &line) };
+    }
+}
+
+/// The first certificate of a server that nginx will not be able to load, and why.
+///
+/// # Safety
+/// `cycle` is the cycle being configured, and the two are what a server and `http` say in it.
+unsafe fn broken_of(
+    cycle: *mut ngx_cycle_t,
+    own: &ngx_http_ssl_srv_conf_t,
+    around: &ngx_http_ssl_srv_conf_t,
+    trial: &mut Trial,
+) -> Option<(Files, PairError)> {
+    let merged = |own: *mut ngx_array_t, around: *mut ngx_array_t| {
+        let array = if own == UNSET { around } else { own };
+        // SAFETY: by the caller's promise; an array of strings.
+        unsafe { if array == UNSET { &[][..] } else { ngx::elements::<ngx_str_t>(array) } }
+    };
+    let certificates = merged(own.certificates, around.certificates);
+    let keys = merged(own.certificate_keys, around.certificate_keys);
+    let is_file = |name: &ngx_str_t| {
+        let name = name.as_bytes();
+        !name.contains(&b'$')
+            && !["data:", "engine:", "store:"].iter().any(|s| name.starts_with(s.as_bytes()))
+    };
+    // What is chosen at the handshake is not loaded, and a certificate without a key is nginx's to refuse.
+    if keys.len() < certificates.len() || !certificates.iter().chain(keys).all(is_file) {
+        return None;
+    }
+    // SAFETY: by the caller's promise.
+    let path = |name: &ngx_str_t| unsafe { PathBuf::from(ngx::full_path(cycle, &ngx::text(name))) };
+    certificates.iter().zip(keys).find_map(|(certificate, key)| {
+        let files = (path(certificate), path(key));
+        let why = trial.run(&files)?;
+        Some((files, why))
+    })
+}
+
+impl Trial {
+    /// Why nginx will not load these files; none where nobody knows whether it will.
+    fn run(&mut self, files: &Files) -> Option<PairError> {
+        if let Some(known) = self.results.get(files) {
+            return *known;
+        }
+        // OpenSSL would wait for a FIFO.
+        let waits = |path: &Path| fs::metadata(path).is_ok_and(|found| !found.is_file());
+        let tried = match waits(&files.0) || waits(&files.1) {
+            true => None,
+            false => self.openssl.try_pair(&files.0, &files.1).err(),
+        };
+        let why = tried.filter(|why| *why != PairError::PassPhrase);
+        self.results.insert(files.clone(), why);
+        why
+    }
+}
+
+/// Has nginx load what was kept; whether it has the memory.
+///
+/// # Safety
+/// `pool` lives as long as the configuration of the server.
+unsafe fn put(
+    pool: *mut ngx_pool_t,
+    ssl: &mut ngx_http_ssl_srv_conf_t,
+    found: &Replacement,
+) -> bool {
+    // SAFETY: by the caller's promise; each element that is pushed is written.
+    let array = || unsafe {
+        let array = ngx_array_create(pool, found.paths.len(), size_of::<ngx_str_t>());
+        for path in found.files() {
+            let place: *mut ngx_str_t =
+                if array.is_null() { ptr::null_mut() } else { ngx_array_push(array).cast() };
+            let name = terminated(pool, path);
+            if place.is_null() || name.data.is_null() {
+                return None;
+            }
+            place.write(name);
+        }
+        (!array.is_null()).then_some(array)
+    };
+    // Two, for nginx changes the strings.
+    let (Some(certificates), Some(keys)) = (array(), array()) else { return false };
+    (ssl.certificates, ssl.certificate_keys) = (certificates, keys);
+    true
+}
+
+/// A path as nginx has it, with a null octet behind it; without data where there is no memory.
+///
+/// # Safety
+/// `pool` is live.
+unsafe fn terminated(pool: *mut ngx_pool_t, path: &Path) -> ngx_str_t {
+    let octets = path.as_os_str().as_bytes();
+    // SAFETY: by the caller's promise; the copy has room for the octets and the null octet.
+    unsafe {
+        let data: *mut u8 = ngx_palloc(pool, octets.len() + 1).cast();
+        if !data.is_null() {
+            data.copy_from_nonoverlapping(octets.as_ptr(), octets.len());
+            data.add(octets.len()).write(0);
+        }
+        ngx_str_t { len: octets.len(), data }
+    }
+}

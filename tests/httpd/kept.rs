@@ -1,0 +1,230 @@
+//! The last good certificates: what is presented in the place of what is configured at a start, at a bare
+//! signal, and at a reload where that is wanted.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use hpkp_tests::client::Curl;
+use hpkp_tests::free_port;
+use hpkp_tests::httpd::{Httpd, Module, Mpm, Reload, Restart, codes, listen, tls_vhost};
+use hpkp_tests::pki::{leaf_extensions, openssl};
+use hpkp_tests::site::B;
+
+use crate::policy;
+
+const SERVED: &str = "kept-certificate-served";
+
+struct Site {
+    httpd: Httpd,
+    port: u16,
+    pin: String,
+}
+
+impl Site {
+    fn new() -> Self {
+        let mut httpd = Httpd::furnished(Module::Shipped, Mpm::Event);
+        httpd.load(&["dir"]);
+        let pki = httpd.pki();
+        pki.write("html/index.html", "x");
+        pki.records("records");
+        pki.leaf("other", "localhost", "ca");
+        pki.sign("backup", "/CN=localhost", "ca", &leaf_extensions("localhost"));
+        let kept = httpd.path("kept");
+        fs::create_dir(&kept).expect("a directory");
+        fs::set_permissions(&kept, fs::Permissions::from_mode(0o700)).expect("a mode");
+        let pin = pki.pin("live.pem");
+        let site = Self { httpd, port: free_port(), pin };
+        site.configure("", "");
+        site
+    }
+
+    fn configure(&self, server: &str, vhost: &str) {
+        self.httpd.configure(&format!(
+            "{}HPKPPublishedPins records writer=web-1\nHPKPKeepCertificates kept\n{}{server}\n{}",
+            listen(&[self.port]),
+            policy("site", &[&self.pin, "file:backup.csr", B]),
+            tls_vhost(self.port, "localhost", "live", &format!("HPKPUse site\n{vhost}")),
+        ));
+    }
+
+    /// A server that runs and has kept its certificate.
+    fn running() -> Self {
+        let mut site = Self::new();
+        site.httpd.start();
+        site.httpd.expect_in_log(&[SERVED]);
+        site
+    }
+
+    fn install(&self, certificate: &str, key: &str) {
+        for (from, to) in
+            [(format!("{certificate}.pem"), "live.pem"), (format!("{key}.key"), "live.key")]
+        {
+            let new = self.httpd.path("new");
+            fs::copy(self.httpd.path(&from), &new).expect("a copy");
+            fs::rename(new, self.httpd.path(to)).expect("a file put in place");
+        }
+    }
+
+    fn presents(&self, pin: &str) -> bool {
+        let curl = Curl::new(&self.httpd.path("ca.pem"));
+        let pinned = curl.with(&["--pinnedpubkey", &format!("sha256//{pin}")]);
+        pinned.exit_code(&format!("https://localhost:{}/", self.port)) == Some(0)
+    }
+
+    fn headers(&self) -> usize {
+        let curl = Curl::new(&self.httpd.path("ca.pem"));
+        curl.get(&format!("https://localhost:{}/", self.port)).pins().len()
+    }
+
+    /// Sends a bare signal; what the log says of it.
+    #[track_caller]
+    fn signalled(&mut self, signal: libc::c_int) -> String {
+        match self.httpd.restart(signal) {
+            Restart::Served(log) => log,
+            Restart::Ended(log) => panic!("the site has ended:\n{log}"),
+        }
+    }
+}
+
+#[test]
+fn a_bare_signal_presents_the_last_good_certificate() {
+    let mut site = Site::running();
+    fs::write(site.httpd.path("broken.pem"), "no certificate").expect("a file");
+    fs::write(site.httpd.path("broken.key"), "no key").expect("a file");
+    fs::copy(site.httpd.path("live.pem"), site.httpd.path("old.pem")).expect("a copy");
+    fs::copy(site.httpd.path("live.key"), site.httpd.path("old.key")).expect("a copy");
+    for (certificate, key) in
+        [("other", "other"), ("broken", "old"), ("other", "broken"), ("other", "old")]
+    {
+        site.install(certificate, key);
+        for signal in [libc::SIGUSR1, libc::SIGHUP] {
+            let log = site.signalled(signal);
+            assert_eq!(codes(&log), [SERVED], "{certificate} {key}");
+            assert!(log.contains("hpkp:alert"), "{log}");
+            assert!(site.presents(&site.pin), "{certificate} {key}");
+            assert_eq!(site.headers(), 1);
+        }
+    }
+    // A test refuses what it can see, as before.
+    site.install("other", "other");
+    site.httpd.test().refused("no-pin-in-chain", site.httpd.line("HPKPUse site"));
+    assert!(matches!(site.httpd.graceful(), Reload::Refused(_)));
+    // A start.
+    site.httpd.stop();
+    let before = site.httpd.log().len();
+    site.httpd.start();
+    assert_eq!(codes(&site.httpd.log()[before..]), [SERVED]);
+    assert!(site.presents(&site.pin));
+    // What clients accept takes its place.
+    site.install("backup", "backup");
+    assert_eq!(codes(&site.signalled(libc::SIGUSR1)), [""; 0]);
+    assert!(site.presents(&site.httpd.pki().pin("backup.csr")));
+    site.install("other", "other");
+    assert_eq!(codes(&site.signalled(libc::SIGUSR1)), [SERVED]);
+    assert!(site.presents(&site.httpd.pki().pin("backup.csr")));
+    let said = site.httpd.log() + &site.httpd.said_to_terminal();
+    assert!(!said.contains("PRIVATE KEY"));
+    for name in ["old.key", "backup.key", "other.key"] {
+        let key = fs::read_to_string(site.httpd.path(name)).expect("a key");
+        let mut lines = key.lines().filter(|line| line.len() > 16 && !line.starts_with('-'));
+        assert!(!lines.any(|line| said.contains(line)), "{name}");
+    }
+    site.httpd.stop();
+}
+
+#[test]
+fn a_reload_goes_on_with_it_where_told_to_and_never_where_told_to_warn() {
+    let mut site = Site::running();
+    site.httpd.expect_in_log(&["hpkp: [no-pin-in-chain]", "hpkp: [published-pins-unmet]"]);
+    site.install("other", "other");
+    site.configure("HPKPCheck keep", "");
+    site.httpd.test().accepted(&[SERVED]);
+    assert_eq!(site.httpd.graceful(), Reload::Accepted);
+    assert!(site.presents(&site.pin));
+    assert_eq!(site.headers(), 1);
+    site.configure("HPKPCheck warn", "");
+    assert!(!codes(&site.signalled(libc::SIGUSR1)).contains(&SERVED));
+    assert!(site.presents(&site.httpd.pki().pin("other.pem")));
+    site.configure("", "HPKPKeepCertificates off");
+    assert!(!codes(&site.signalled(libc::SIGUSR1)).contains(&SERVED));
+    assert!(site.presents(&site.httpd.pki().pin("other.pem")));
+    site.httpd.stop();
+}
+
+/// The chain of the new certificate must not go with the kept one, and the key may be in its file.
+#[test]
+fn chains_and_keys_in_other_files() {
+    let mut site = Site::new();
+    let pki = site.httpd.pki();
+    pki.intermediate("above", "ca");
+    pki.leaf("chained", "localhost", "above");
+    site.pin = pki.pin("chained.pem");
+    pki.bundle("both.pem", &["chained.pem", "chained.key"]);
+    let configure = |site: &Site| {
+        site.httpd.configure(&format!(
+            "{}HPKPPublishedPins records writer=web-1\nHPKPKeepCertificates kept\n{}\
+             <VirtualHost 127.0.0.1:{}>\nServerName localhost\nSSLEngine on\n\
+             SSLCertificateFile both.pem\nSSLCertificateChainFile chain.pem\nHPKPUse site\n</VirtualHost>\n",
+            listen(&[site.port]),
+            policy("site", &[&site.pin, B]),
+            site.port,
+        ));
+    };
+    pki.bundle("chain.pem", &["above.pem"]);
+    configure(&site);
+    site.httpd.start();
+    site.httpd.expect_in_log(&[SERVED]);
+    assert!(site.presents(&site.pin));
+    pki.bundle("both.pem", &["other.pem", "other.key"]);
+    pki.bundle("chain.pem", &["ca.pem"]);
+    assert_eq!(codes(&site.signalled(libc::SIGUSR1)), [SERVED]);
+    // The client has the root alone.
+    assert!(site.presents(&site.pin));
+    site.httpd.stop();
+}
+
+#[test]
+fn what_cannot_be_kept_is_refused_with_its_reason() {
+    let site = Site::new();
+    let refused = |code: &str, reason: &str| {
+        let said = site.httpd.test();
+        assert_eq!((said.code, said.codes()), (Some(1), vec![code]), "{}", said.text);
+        assert!(said.text.contains(reason), "{}", said.text);
+    };
+    const CANNOT: &str = "certificate-cannot-be-kept";
+    site.configure(
+        "",
+        "SSLOpenSSLConfCmd Certificate backup.pem\nSSLOpenSSLConfCmd PrivateKey backup.key",
+    );
+    refused(CANNOT, "loaded behind all others");
+    let (plain, key) = (site.httpd.path("plain.key"), site.httpd.path("live.key"));
+    fs::copy(&key, &plain).expect("a copy");
+    let (plain, key) = (plain.to_str().expect("a path"), key.to_str().expect("a path"));
+    openssl(&["ec", "-aes128", "-in", plain, "-out", key, "-passout", "pass:secret"]);
+    site.configure("", "");
+    refused(CANNOT, "has a pass phrase");
+    site.configure("", "HPKPKeepCertificates off");
+    site.httpd.test().accepted(&[]);
+    fs::copy(plain, key).expect("a copy");
+    site.configure("", "HPKPKeepCertificates kept");
+    let said = site.httpd.test();
+    assert!(said.text.contains("within a server it can only be \"off\""), "{}", said.text);
+    site.configure("", "");
+    fs::set_permissions(site.httpd.path("kept"), fs::Permissions::from_mode(0o750))
+        .expect("a mode");
+    refused("kept-certificates-unusable", "chmod 0700");
+    // A token: its key stays there.
+    fs::set_permissions(site.httpd.path("kept"), fs::Permissions::from_mode(0o700))
+        .expect("a mode");
+    site.httpd.configure(&format!(
+        "{}HPKPPublishedPins records writer=web-1\nHPKPKeepCertificates kept\n{}\
+         <VirtualHost 127.0.0.1:{}>\nServerName localhost\nSSLEngine on\n\
+         SSLCertificateFile live.pem\nSSLCertificateKeyFile pkcs11:token=x\nHPKPUse site\n</VirtualHost>\n",
+        listen(&[site.port]),
+        policy("site", &[&site.pin, B]),
+        site.port,
+    ));
+    let said = site.httpd.test();
+    assert_eq!(said.code, Some(1), "{}", said.text);
+    assert!(said.codes().contains(&CANNOT) && said.text.contains("pkcs11:..."), "{}", said.text);
+}

@@ -1,0 +1,490 @@
+//! The last good certificates: what is kept, when it is presented in the place of what is configured, and
+//! when not.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use hpkp_core::published::{Body, Compromised, Event};
+use hpkp_tests::client::Curl;
+use hpkp_tests::free_port;
+use hpkp_tests::nginx::{Nginx, Reload, codes, tls_server};
+use hpkp_tests::pki::{P256, RSA, leaf_extensions, openssl};
+use hpkp_tests::recorded::held_on_port;
+use hpkp_tests::site::{B, prepared};
+
+const SERVED: &str = "kept-certificate-served";
+const NOT_USED: &str = "kept-certificate-not-used";
+
+/// A server that keeps, with what `http` and the server say besides.
+struct Site {
+    nginx: Nginx,
+    port: u16,
+    pin: String,
+}
+
+impl Site {
+    fn new() -> Self {
+        let nginx = prepared();
+        let pki = nginx.pki();
+        pki.records("records");
+        make_directory(&nginx, 0o700);
+        pki.leaf("other", "localhost", "ca");
+        pki.sign("backup", "/CN=localhost", "ca", &leaf_extensions("localhost"));
+        let pin = pki.pin("live.pem");
+        let site = Self { nginx, port: free_port(), pin };
+        site.configure("", "");
+        site
+    }
+
+    fn configure(&self, http: &str, server: &str) {
+        let Self { port, pin, .. } = self;
+        self.nginx.configure(&format!(
+            "hpkp_published_pins records writer=web-1; hpkp_keep_certificates kept;\n\
+             hpkp_policy site {{ pin {pin}; pin file:backup.csr; pin {B}; max_age 1d; }}\n{http}\n{}",
+            tls_server(*port, "localhost", "live", &format!("hpkp site; {server} return 200 x;"))
+        ));
+    }
+
+    /// A server that has kept its certificate and is stopped.
+    fn kept() -> Self {
+        let mut site = Self::new();
+        site.nginx.start();
+        site.nginx.stop();
+        assert_eq!(site.files().len(), 1, "one certificate is kept");
+        site
+    }
+
+    /// Puts the certificate and the key of these names in the place of those of `live`.
+    fn install(&self, certificate: &str, key: &str) {
+        for (from, to) in
+            [(format!("{certificate}.pem"), "live.pem"), (format!("{key}.key"), "live.key")]
+        {
+            let new = self.nginx.path("new");
+            fs::copy(self.nginx.path(&from), &new).expect("a copy");
+            fs::rename(new, self.nginx.path(to)).expect("a file put in place");
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("https://localhost:{}/", self.port)
+    }
+
+    fn presents(&self, pin: &str) -> bool {
+        let curl = Curl::new(&self.nginx.path("ca.pem"));
+        curl.with(&["--pinnedpubkey", &format!("sha256//{pin}")]).exit_code(&self.url()) == Some(0)
+    }
+
+    fn headers(&self) -> usize {
+        Curl::new(&self.nginx.path("ca.pem")).get(&self.url()).pins().len()
+    }
+
+    /// The files of certificates that are kept.
+    fn files(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.nginx.path("kept/web-1")).expect("a directory");
+        let mut files: Vec<PathBuf> =
+            entries.map(|entry| entry.expect("an entry").path()).collect();
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "pem"));
+        files
+    }
+
+    /// What the log says from here on.
+    fn started(&mut self) -> String {
+        let before = self.nginx.log().len();
+        self.nginx.start();
+        self.nginx.log().split_off(before)
+    }
+}
+
+fn make_directory(nginx: &Nginx, mode: u32) {
+    let kept = nginx.path("kept");
+    fs::create_dir_all(&kept).expect("a directory");
+    fs::set_permissions(&kept, fs::Permissions::from_mode(mode)).expect("a mode");
+}
+
+/// The base64 of a private key in a PEM file.
+fn key_lines(text: &str) -> Vec<&str> {
+    let inside = text.split("PRIVATE KEY-----").nth(1).expect("a key");
+    inside.lines().filter(|line| line.len() > 16 && !line.starts_with('-')).collect()
+}
+
+#[test]
+fn a_start_presents_the_last_good_certificate() {
+    let mut site = Site::kept();
+    for file in site.files() {
+        let mode = fs::metadata(&file).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600, "{}", file.display());
+    }
+    site.install("other", "other");
+    site.nginx.test().refused("no-pin-in-chain", Nginx::FIRST_LINE + 3);
+    site.nginx.expect_in_log(&[SERVED, "hpkp: [no-pin-in-chain]", "hpkp: [published-pins-unmet]"]);
+    let log = site.started();
+    assert_eq!(codes(&log), [SERVED]);
+    assert!(log.contains("[alert] "), "{log}");
+    assert!(log.contains("until it expires at 2"), "{log}");
+    assert!(
+        log.contains(&format!(
+            "hpkp published -d {} compromised sha256/{} --why REASON",
+            site.nginx.path("records").display(),
+            site.pin
+        )),
+        "{log}"
+    );
+    assert!(
+        log.contains(&format!(
+            "configured: CN=localhost, key sha256/{}",
+            site.nginx.pki().pin("other.pem")
+        )),
+        "{log}"
+    );
+    assert!(site.presents(&site.pin));
+    assert_eq!(site.headers(), 1);
+
+    // Whoever is there to see it is refused, as before.
+    assert!(matches!(site.nginx.reload(), Reload::Refused(_)));
+    assert!(site.presents(&site.pin));
+    // The backup key is what clients accept: it is presented, and kept in the place of the other.
+    site.install("backup", "backup");
+    assert_eq!(site.nginx.reload(), Reload::Accepted);
+    assert!(site.presents(&site.nginx.pki().pin("backup.csr")));
+    let files = site.files();
+    let text = fs::read_to_string(&files[0]).expect("a file");
+    let key = fs::read_to_string(site.nginx.path("backup.key")).expect("a key");
+    assert_eq!(files.len(), 1);
+    assert!(key_lines(&key).iter().all(|line| text.contains(line)), "another key is kept");
+    // No part of a key is in what the server says.
+    let said = site.nginx.log() + &site.nginx.said_to_terminal();
+    for name in ["live.key", "backup.key", "other.key"] {
+        let key = fs::read_to_string(site.nginx.path(name)).expect("a key");
+        assert!(!key_lines(&key).iter().any(|line| said.contains(line)), "{name}");
+    }
+    assert!(!said.contains("PRIVATE KEY"));
+    site.nginx.stop();
+}
+
+/// What a unit's test before the start says, and what nginx itself would not start over.
+#[test]
+fn a_certificate_that_nginx_cannot_load() {
+    let mut site = Site::kept();
+    site.nginx.expect_in_log(&[SERVED]);
+    fs::write(site.nginx.path("broken.pem"), "no certificate").expect("a file");
+    fs::write(site.nginx.path("broken.key"), "no key").expect("a file");
+    fs::copy(site.nginx.path("live.key"), site.nginx.path("old.key")).expect("a copy");
+    for (certificate, key) in [("broken", "old"), ("other", "broken"), ("other", "old")] {
+        site.install(certificate, key);
+        assert_ne!(site.nginx.run(&["-t"]).code, Some(0), "{certificate} {key}");
+        let mut lenient = site.nginx.command();
+        let said = lenient.arg("-t").env("HPKP_CHECK", "warn").output().expect("nginx");
+        let text = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert_eq!((said.status.code(), codes(&text)), (Some(0), vec![SERVED]), "{text}");
+        let log = site.started();
+        assert_eq!(codes(&log), [SERVED]);
+        assert!(log.contains("cannot be loaded"), "{log}");
+        assert!(site.presents(&site.pin));
+        assert_eq!(site.headers(), 1);
+        site.nginx.stop();
+    }
+    fs::remove_file(site.nginx.path("live.pem")).expect("removed");
+    assert_eq!(codes(&site.started()), [SERVED]);
+    site.nginx.stop();
+    // Where it is to serve what is configured, it does, or does not start.
+    site.configure("hpkp_check warn;", "");
+    assert_ne!(site.nginx.run(&["-g", "daemon off;"]).code, Some(0));
+}
+
+#[test]
+fn a_reload_goes_on_with_it_where_told_to_and_never_where_told_to_warn() {
+    let mut site = Site::kept();
+    let other = site.nginx.pki().pin("other.pem");
+    site.nginx.start();
+    site.install("other", "other");
+    site.configure("hpkp_check keep;", "");
+    site.nginx.expect_in_log(&[SERVED, "hpkp: [no-pin-in-chain]", "hpkp: [published-pins-unmet]"]);
+    site.nginx.test().accepted(&[SERVED]);
+    assert_eq!(site.nginx.reload(), Reload::Accepted);
+    assert!(site.presents(&site.pin));
+    assert_eq!(site.headers(), 1);
+    site.configure("hpkp_check warn;", "");
+    assert_eq!(site.nginx.reload(), Reload::Accepted);
+    assert!(site.presents(&other));
+    site.nginx.stop();
+    // What was let through in spite of a lock-out was not kept.
+    site.configure("", "");
+    site.install("live", "live");
+    assert_eq!(site.files().len(), 1);
+    assert_eq!(codes(&site.started()), [SERVED]);
+    assert!(site.presents(&site.pin));
+    site.nginx.stop();
+}
+
+/// A certificate of another kind of key beside the kept one would lock out who prefers it.
+#[test]
+fn other_kinds_of_keys_are_not_presented_beside_it() {
+    let mut site = Site::new();
+    let pki = site.nginx.pki();
+    pki.key("rsa", RSA);
+    pki.sign("rsa", "/CN=localhost", "ca", &leaf_extensions("localhost"));
+    let rsa = pki.pin("rsa.pem");
+    let both = "ssl_certificate rsa.pem; ssl_certificate_key rsa.key;";
+    let pins = format!("hpkp_policy both {{ pin {}; pin {rsa}; pin {B}; max_age 1d; }}", site.pin);
+    let configure = |site: &Site, server: &str| {
+        let server = tls_server(
+            site.port,
+            "localhost",
+            "live",
+            &format!("hpkp both; {server} return 200 x;"),
+        );
+        site.nginx.configure(&format!(
+            "hpkp_published_pins records writer=web-1; hpkp_keep_certificates kept;\n{pins}\n{server}"
+        ));
+    };
+    configure(&site, both);
+    site.nginx.start();
+    site.nginx.stop();
+    assert_eq!(site.files().len(), 2);
+    site.nginx.expect_in_log(&[SERVED]);
+    let curl = |site: &Site, kind: &str| {
+        Curl::new(&site.nginx.path("ca.pem"))
+            .with(&["--tls-max", "1.2", "--ciphers", &format!("ECDHE-{kind}-AES128-GCM-SHA256")])
+            .exit_code(&site.url())
+    };
+    // Both were good, one is another now.
+    site.install("other", "other");
+    assert_eq!(codes(&site.started()), [SERVED]);
+    assert_eq!((curl(&site, "RSA"), curl(&site, "ECDSA")), (Some(0), Some(0)));
+    assert!(site.presents(&site.pin) || site.presents(&rsa));
+    site.nginx.stop();
+    // RSA alone was good, ECDSA is new.
+    fs::copy(site.nginx.path("rsa.pem"), site.nginx.path("live.pem")).expect("a copy");
+    fs::copy(site.nginx.path("rsa.key"), site.nginx.path("live.key")).expect("a copy");
+    configure(&site, "");
+    site.nginx.start();
+    site.nginx.stop();
+    assert_eq!(site.files().len(), 1);
+    site.install("other", "other");
+    assert_eq!(codes(&site.started()), [SERVED]);
+    assert_eq!(curl(&site, "RSA"), Some(0));
+    assert_ne!(curl(&site, "ECDSA"), Some(0));
+    assert!(site.presents(&rsa));
+    site.nginx.stop();
+}
+
+#[test]
+fn what_is_not_presented() {
+    let mut site = Site::kept();
+    site.nginx.expect_in_log(&["hpkp: ["]);
+    let other = site.nginx.pki().pin("other.pem");
+    site.install("other", "other");
+    // A key that is recorded as compromised.
+    let records = site.nginx.path("records");
+    let pin = site.pin.parse().expect("a pin");
+    let body = Body::Compromised(Compromised { pin, why: "stolen".into() });
+    let event = Event::new(1_790_000_000, 1, "w".parse().expect("a name"), body);
+    fs::write(records.join("w.jsonl"), format!("{}\n", event.line())).expect("a file");
+    let log = site.started();
+    assert!(codes(&log).contains(&NOT_USED), "{log}");
+    assert!(log.contains("is recorded as compromised (stolen)"), "{log}");
+    assert!(site.presents(&other));
+    site.nginx.stop();
+    fs::remove_file(records.join("w.jsonl")).expect("removed");
+
+    // One that has expired.
+    let mut site = Site::kept();
+    site.nginx.expect_in_log(&["hpkp: ["]);
+    site.install("other", "other");
+    site.nginx.set_environment("LD_PRELOAD", "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1");
+    site.nginx.set_environment("FAKETIME", "+25d");
+    if fs::exists("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1").is_ok_and(|is| is) {
+        let said = site.nginx.run(&["-t"]);
+        assert!(said.code.is_some(), "{said:?}");
+        let mut command = site.nginx.command();
+        command.arg("-t").env("HPKP_CHECK", "warn");
+        let said = command.output().expect("nginx");
+        let text = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert!(text.contains("has expired") && text.contains(NOT_USED), "{text}");
+    }
+}
+
+#[test]
+fn a_directory_that_others_may_use_is_refused() {
+    let mut site = Site::kept();
+    for mode in [0o755, 0o710, 0o701, 0o777, 0o740] {
+        make_directory(&site.nginx, mode);
+        let said = site.nginx.test();
+        assert_eq!(
+            (said.code, said.codes()),
+            (Some(1), vec!["kept-certificates-unusable"]),
+            "{mode:o}"
+        );
+        assert!(said.text.contains("to fix: chmod 0700 "), "{}", said.text);
+    }
+    make_directory(&site.nginx, 0o700);
+    site.nginx.test().accepted(&[]);
+    // The files, too.
+    let file = site.files().remove(0);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("a mode");
+    site.install("other", "other");
+    site.nginx.expect_in_log(&["hpkp: ["]);
+    let log = site.started();
+    assert!(log.contains("others than root may use the file"), "{log}");
+    assert!(codes(&log).contains(&NOT_USED), "{log}");
+    site.nginx.stop();
+    fs::rename(site.nginx.path("kept"), site.nginx.path("elsewhere")).expect("renamed");
+    let said = site.nginx.test();
+    assert!(said.codes().contains(&"kept-certificates-unusable"), "{}", said.text);
+    assert!(said.text.contains("make it: install -d -m 0700 "), "{}", said.text);
+}
+
+#[test]
+fn what_cannot_be_kept_is_refused_and_can_be_left_out() {
+    let site = Site::new();
+    let key = site.nginx.path("live.key");
+    let plain = site.nginx.path("plain.key");
+    fs::copy(&key, &plain).expect("a copy");
+    let (from, to) = (plain.to_str().expect("a path"), key.to_str().expect("a path"));
+    fs::write(site.nginx.path("pass"), "secret").expect("a file");
+    for form in [&["pkcs8", "-topk8", "-v2", "aes-256-cbc"][..], &["ec", "-aes128"][..]] {
+        openssl(&[form, &["-in", from, "-out", to, "-passout", "pass:secret"]].concat());
+        site.configure("", "ssl_password_file pass;");
+        let said = site.nginx.test();
+        assert_eq!(
+            (said.code, said.codes()),
+            (Some(1), vec!["certificate-cannot-be-kept"]),
+            "{}",
+            said.text
+        );
+        site.configure("", "ssl_password_file pass; hpkp_keep_certificates off;");
+        site.nginx.test().accepted(&[]);
+    }
+    site.configure("", "hpkp_keep_certificates elsewhere;");
+    let said = site.nginx.test();
+    assert!(said.text.contains("within a server it can only be \"off\""), "{}", said.text);
+    // Without records nothing is kept.
+    site.nginx.configure(&format!(
+        "hpkp_keep_certificates kept;\nhpkp_policy site {{ pin {}; pin {B}; max_age 1d; }}\n{}",
+        site.pin,
+        tls_server(site.port, "localhost", "plain", "hpkp site; return 200 x;"),
+    ));
+    fs::copy(site.nginx.path("live.pem"), site.nginx.path("plain.pem")).expect("a copy");
+    let said = site.nginx.test();
+    assert_eq!(
+        (said.code, said.codes()),
+        (Some(1), vec!["kept-certificates-unusable"]),
+        "{}",
+        said.text
+    );
+}
+
+/// Whenever the machine stops, what is kept can be presented.
+#[test]
+fn killed_while_it_keeps() {
+    let mut site = Site::kept();
+    for name in ["live", "backup"] {
+        for kind in ["pem", "key"] {
+            let copy = site.nginx.path(&format!("first-{name}.{kind}"));
+            fs::copy(site.nginx.path(&format!("{name}.{kind}")), copy).expect("a copy");
+        }
+    }
+    site.nginx.expect_in_log(&["hpkp: ["]);
+    let good = [site.pin.clone(), site.nginx.pki().pin("backup.csr")];
+    for round in 0..20_u64 {
+        let name = if round % 2 == 0 { "first-backup" } else { "first-live" };
+        site.nginx.start();
+        site.install(name, name);
+        site.nginx.signal(libc::SIGHUP);
+        thread::sleep(Duration::from_millis(round * 4));
+        site.nginx.kill_all();
+        let _ = fs::remove_file(site.nginx.path("nginx.pid"));
+        site.install("other", "other");
+        let log = site.started();
+        assert_eq!(codes(&log), [SERVED], "{log}");
+        assert!(good.iter().any(|pin| site.presents(pin)), "round {round}");
+        site.nginx.stop();
+        // Nothing is left of what was begun.
+        assert_eq!(site.files().len(), 1, "round {round}");
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_while_it_keeps() {
+    let mut site = Site::kept();
+    site.nginx.expect_in_log(&["hpkp: ["]);
+    // A chain that makes its file the largest of all.
+    let pki = site.nginx.pki();
+    fs::copy(site.nginx.path("live.pem"), site.nginx.path("old.pem")).expect("a copy");
+    fs::copy(site.nginx.path("live.key"), site.nginx.path("old.key")).expect("a copy");
+    let mut parts = vec!["backup.pem".to_owned()];
+    for number in 0..24 {
+        let name = format!("above-{number}");
+        pki.key(&name, P256);
+        pki.self_signed(
+            &name,
+            &format!("/CN={}", "x".repeat(60)),
+            &[&format!("nsComment={}", "y".repeat(900))],
+        );
+        parts.push(format!("{name}.pem"));
+    }
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    pki.bundle("large.pem", &parts);
+    fs::copy(site.nginx.path("backup.key"), site.nginx.path("large.key")).expect("a copy");
+    site.nginx.start();
+    let before = site.files();
+    let largest = fs::metadata(site.nginx.path("records/web-1.jsonl")).expect("a file").len();
+    let limit = largest.max(site.nginx.log().len() as u64) + 24_000;
+    assert!(fs::metadata(site.nginx.path("large.pem")).expect("a file").len() > limit);
+    let limits = libc::rlimit { rlim_cur: limit, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: our own child, and limits that are valid for the call.
+    let done = unsafe {
+        libc::prlimit(site.nginx.pid(), libc::RLIMIT_FSIZE, &raw const limits, std::ptr::null_mut())
+    };
+    assert_eq!(done, 0);
+    site.install("large", "large");
+    assert_eq!(site.nginx.reload(), Reload::Accepted);
+    assert!(site.presents(&pki.pin("backup.csr")), "the server goes on");
+    assert!(codes(&site.nginx.log()).contains(&"certificate-not-kept"), "{}", site.nginx.log());
+    assert_eq!(site.files(), before, "what was kept is there, and nothing else");
+    site.nginx.stop();
+    site.install("other", "other");
+    assert_eq!(codes(&site.started()), [SERVED]);
+    assert!(site.presents(&site.pin));
+    site.nginx.stop();
+}
+
+/// Pins that clients hold without any header, of a server that a block behind `http` has.
+#[test]
+fn a_server_outside_http() {
+    let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
+    if !fs::exists(module).is_ok_and(|is| is) {
+        return;
+    }
+    let mut site = Site::new();
+    let port = free_port();
+    held_on_port(&site.nginx.path("records/apps.jsonl"), "localhost", port, &site.pin);
+    site.nginx.configure_around(
+        &format!("load_module {module}; worker_processes 1;"),
+        "hpkp_published_pins records writer=web-1; hpkp_keep_certificates kept;",
+        &format!(
+            "stream {{ server {{ listen 127.0.0.1:{port} ssl; ssl_certificate live.pem; \
+             ssl_certificate_key live.key; return x; }} }}"
+        ),
+    );
+    site.port = port;
+    site.nginx.start();
+    site.nginx.stop();
+    assert_eq!(site.files().len(), 1);
+    site.install("other", "other");
+    site.nginx.expect_in_log(&[SERVED]);
+    assert_eq!(codes(&site.started()), [SERVED]);
+    let port = port.to_string();
+    let presented = std::process::Command::new("openssl")
+        .args(["s_client", "-connect", &format!("127.0.0.1:{port}")])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("openssl");
+    let certificate = String::from_utf8_lossy(&presented.stdout).into_owned();
+    site.nginx.pki().write("presented.pem", certificate);
+    assert_eq!(site.nginx.pki().pin("presented.pem"), site.pin);
+    site.nginx.stop();
+}
