@@ -27,6 +27,19 @@ pub struct Ssl {
     _opaque: [u8; 0],
 }
 
+/// An `SSL_SESSION` of the server.
+#[repr(C)]
+pub(crate) struct SslSession {
+    _opaque: [u8; 0],
+}
+
+/// What OpenSSL calls as a handshake goes on.
+pub(crate) type InfoCallback = unsafe extern "C" fn(*const Ssl, c_int, c_int);
+
+/// What OpenSSL calls when it frees an object to which data have been attached.
+pub(crate) type FreeData =
+    unsafe extern "C" fn(*mut c_void, *mut c_void, *mut c_void, c_int, c_long, *mut c_void);
+
 /// A certificate's address. It is compared, never followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CertificateAddress(usize);
@@ -46,27 +59,27 @@ pub struct LoadedChain {
 }
 
 #[repr(C)]
-struct X509 {
+pub(crate) struct X509 {
     _opaque: [u8; 0],
 }
 
 #[repr(C)]
-struct PKey {
+pub(crate) struct PKey {
     _opaque: [u8; 0],
 }
 
 #[repr(C)]
-struct Stack {
+pub(crate) struct Stack {
     _opaque: [u8; 0],
 }
 
 #[repr(C)]
-struct Store {
+pub(crate) struct Store {
     _opaque: [u8; 0],
 }
 
 #[repr(C)]
-struct StoreCtx {
+pub(crate) struct StoreCtx {
     _opaque: [u8; 0],
 }
 
@@ -75,7 +88,7 @@ macro_rules! functions {
         /// OpenSSL's functions.
         #[derive(Clone, Copy)]
         pub struct OpenSsl {
-            $($name: unsafe extern "C" fn($($argument),*) -> $result,)*
+            $(pub(crate) $name: unsafe extern "C" fn($($argument),*) -> $result,)*
         }
 
         impl OpenSsl {
@@ -110,6 +123,15 @@ functions! {
     SSL_get_SSL_CTX: fn(*const Ssl) -> *mut SslCtx;
     SSL_get_certificate: fn(*const Ssl) -> *mut X509;
     SSL_session_reused: fn(*const Ssl) -> c_int;
+    SSL_get_session: fn(*const Ssl) -> *mut SslSession;
+    SSL_get_state: fn(*const Ssl) -> c_int;
+    SSL_SESSION_get0_ticket_appdata: fn(*mut SslSession, *mut *mut c_void, *mut usize) -> c_int;
+    SSL_SESSION_set1_ticket_appdata: fn(*mut SslSession, *const c_void, usize) -> c_int;
+    SSL_CTX_get_info_callback: fn(*mut SslCtx) -> Option<InfoCallback>;
+    SSL_CTX_set_info_callback: fn(*mut SslCtx, Option<InfoCallback>) -> ();
+    SSL_CTX_get_ex_data: fn(*const SslCtx, c_int) -> *mut c_void;
+    SSL_CTX_set_ex_data: fn(*mut SslCtx, c_int, *mut c_void) -> c_int;
+    CRYPTO_get_ex_new_index: fn(c_int, c_long, *mut c_void, *mut c_void, *mut c_void, Option<FreeData>) -> c_int;
     SSL_CTX_ctrl: fn(*mut SslCtx, c_int, c_long, *mut c_void) -> c_long;
     SSL_CTX_get0_certificate: fn(*const SslCtx) -> *mut X509;
     SSL_CTX_get_cert_store: fn(*const SslCtx) -> *mut Store;
@@ -243,6 +265,12 @@ impl OpenSsl {
         let supported =
             number >= 0x1010_1000 && text.starts_with("OpenSSL ") && !text.contains("compatible");
         if supported { Ok(this) } else { Err(OpenSslError::Unsupported(text.into_owned())) }
+    }
+
+    /// Its version, as OpenSSL encodes it.
+    pub(crate) fn version(&self) -> c_ulong {
+        // SAFETY: takes no arguments and reads a constant.
+        unsafe { (self.OpenSSL_version_num)() }
     }
 
     /// The context that a connection uses. It is the default server's until the client has named

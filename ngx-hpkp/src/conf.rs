@@ -12,7 +12,7 @@ use hpkp_core::published::CertificateIdentity;
 use hpkp_server::failure::{LogLine, Phase};
 use hpkp_server::journal::Journal;
 use hpkp_server::nginx::{Choosers, ServerKey};
-use hpkp_server::openssl::OpenSsl;
+use hpkp_server::openssl::{OpenSsl, SslCtx};
 use hpkp_server::sending::ContextAddress;
 use hpkp_server::setting::{GlobalSettings, ServerSettings};
 use nginx_sys::{ngx_conf_t, ngx_uint_t};
@@ -54,7 +54,7 @@ pub(crate) struct Pending {
     /// Of the contexts of the deployment.
     pub(crate) addresses: Vec<ContextAddress>,
     /// For each host, its server and that server's own context.
-    pub(crate) servers: Vec<(*mut ServerConf, Option<ContextAddress>)>,
+    pub(crate) servers: Vec<(*mut ServerConf, Option<*mut SslCtx>)>,
     /// The contexts whose certificates other code can replace.
     pub(crate) replaceable: Vec<Replaceable>,
     /// None where nobody can say which context a connection uses.

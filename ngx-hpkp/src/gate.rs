@@ -124,7 +124,7 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
         let servers = servers
             .all
             .iter()
-            .map(|server| (server.handle.conf, server.handle.context()))
+            .map(|server| (server.handle.conf, server.handle.own.map(|own| own.context)))
             .collect();
         main.journal = journal;
         main.pending =

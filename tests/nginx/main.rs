@@ -9,6 +9,7 @@ mod libraries;
 mod outside;
 mod panics;
 mod phases;
+mod presented;
 mod refusals;
 mod responses;
 mod unrecorded;

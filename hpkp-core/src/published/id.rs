@@ -72,6 +72,12 @@ impl Fingerprint {
         octets.copy_from_slice(&hash.finalize()[..16]);
         Self(u128::from_be_bytes(octets))
     }
+
+    /// Its octets.
+    #[must_use]
+    pub const fn octets(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
 }
 
 impl fmt::Display for Fingerprint {
