@@ -227,6 +227,10 @@ codes! {
     /// The certificate is known at the start only, not at a test.
     CertificateCheckedAtStart = "certificate-checked-at-start", Warning,
         "The certificate is checked at the start, not by the config test", "docs/explanation/design.md";
+    /// The certificate is chosen during the handshake, and the header is sent where it satisfies the
+    /// policy.
+    CertificateNotGuarded = "certificate-not-guarded", Warning,
+        "The header is sent for certificates that are chosen during the handshake", "docs/reference/directives.md";
     /// Code of another module in the server can replace the loaded certificate.
     CertificateMayBeReplaced = "certificate-may-be-replaced", Warning,
         "Another module can replace the certificate", "docs/explanation/design.md";

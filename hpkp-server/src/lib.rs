@@ -4,13 +4,14 @@
 //! [`mod@file`] and [`trust`] what the configuration names; [`loader`] joins them for the core's check.
 //! [`nginx`] and [`httpd`] have what one server alone needs and the command needs, too: it asks the same
 //! question of the configuration's text. [`failure`] says what is done about the findings, and
-//! [`session`] writes what a connection has [`presented`] into its TLS session, and
+//! [`session`] writes what a connection has [`presented`] into its TLS session ([`chosen`] during the handshake or loaded), and
 //! [`sending`] answers for each request whether the header goes out. [`published`] keeps the records of what clients were
 //! told, [`journal`] what becomes of them with a configuration; [`living`] finds other servers that serve
 //! at the same time. Every entry from C goes through [`boundary`].
 
 pub mod boundary;
 pub mod certificate_file;
+pub mod chosen;
 pub mod failure;
 pub mod file;
 mod file_limit;

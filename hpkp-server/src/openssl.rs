@@ -123,6 +123,7 @@ functions! {
     SSL_get_SSL_CTX: fn(*const Ssl) -> *mut SslCtx;
     SSL_get_certificate: fn(*const Ssl) -> *mut X509;
     SSL_session_reused: fn(*const Ssl) -> c_int;
+    SSL_ctrl: fn(*mut Ssl, c_int, c_long, *mut c_void) -> c_long;
     SSL_get_session: fn(*const Ssl) -> *mut SslSession;
     SSL_get_state: fn(*const Ssl) -> c_int;
     SSL_SESSION_get0_ticket_appdata: fn(*mut SslSession, *mut *mut c_void, *mut usize) -> c_int;
@@ -403,6 +404,34 @@ impl OpenSsl {
         }
         // SAFETY: the stack belongs to the context.
         (!stack.is_null()).then(|| unsafe { self.certificates(stack) })
+    }
+
+    /// The certificates that a connection has just sent, in DER, the leaf first; none where it has sent
+    /// none.
+    ///
+    /// # Safety
+    /// `ssl` is a live `SSL` of the library that this was loaded from, in its handshake.
+    pub(crate) unsafe fn sent_chain(&self, ssl: *const Ssl) -> Vec<Vec<u8>> {
+        // SAFETY: by the caller's promise; the leaf and what the stacks hold belong to the connection or
+        // its context, and the control writes a pointer to `out`, which has room.
+        unsafe {
+            let leaf = (self.SSL_get_certificate)(ssl);
+            if leaf.is_null() {
+                return Vec::new();
+            }
+            let mut stack: *mut Stack = std::ptr::null_mut();
+            let out: *mut c_void = (&raw mut stack).cast();
+            (self.SSL_ctrl)(ssl.cast_mut(), ctrl::GET_CHAIN_CERTS, 0, out);
+            if stack.is_null() {
+                let context = (self.SSL_get_SSL_CTX)(ssl);
+                (self.SSL_CTX_ctrl)(context, ctrl::GET_EXTRA_CHAIN_CERTS, ctrl::EXTRA_ONLY, out);
+            }
+            let above = if stack.is_null() { Vec::new() } else { self.certificates(stack) };
+            std::iter::once(leaf.cast_const())
+                .chain(above)
+                .map(|certificate| self.der(certificate))
+                .collect()
+        }
     }
 
     /// What OpenSSL sends of a leaf for which nothing else was loaded, the leaf included: what it

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hpkp_core::check::{Deployment, Sending, Verdict};
+use hpkp_core::check::{Deployment, Host, HostVerdict, Sending, Verdict};
 use hpkp_core::header::{Header, Kind};
 use hpkp_core::policy::Policy;
 
@@ -31,6 +31,8 @@ pub struct Field {
     /// Where a session does not say what was presented: on whose connections it is sent all the same.
     /// Sorted, and empty where there is no header.
     contexts: Arc<[ContextAddress]>,
+    /// Whether it is sent for certificates that are chosen during the handshake, too.
+    unguarded: bool,
 }
 
 impl Field {
@@ -47,13 +49,24 @@ impl Field {
         self.header.as_deref().map(Header::value)
     }
 
+    /// Whether it is sent for certificates that are chosen during the handshake, too.
+    #[must_use]
+    pub fn is_unguarded(&self) -> bool {
+        self.unguarded
+    }
+
     /// Whether the field is sent on a connection that has presented this. A certificate that was not
-    /// loaded is none that has been checked: its successor may lock out whoever notes the field.
+    /// loaded is none that has been checked: its successor may lock out whoever notes the field. Nor has
+    /// anybody checked that one of the pins is a backup, without which clients ignore the field.
     #[must_use]
     pub fn is_sent_with(&self, seen: Seen<'_>) -> bool {
-        self.header.is_some()
-            && seen.origin() == Some(Origin::Loaded)
-            && seen.pins().any(|pin| self.pins.contains(pin))
+        let is_backup = |pin: &ShortPin| seen.pins().all(|presented| presented != pin);
+        let may_send = match seen.origin() {
+            Some(Origin::Loaded) => true,
+            Some(Origin::Chosen) => self.unguarded && self.pins.iter().any(is_backup),
+            None => false,
+        };
+        self.header.is_some() && may_send && seen.pins().any(|pin| self.pins.contains(pin))
     }
 
     /// Whether the field is sent on a connection that uses `context`, where nothing says what was
@@ -101,7 +114,7 @@ pub fn fields(
         let of = || policy.distinct_pins().into_iter().map(short).collect();
         short_pins.entry(name).or_insert_with(of).clone()
     };
-    let mut field = |kind, policy: Option<&str>, sending: &Option<Sending>| {
+    let mut field = |kind, policy: Option<&str>, sending: &Option<Sending>, unguarded: bool| {
         let (policy, sending) = (policy?, sending.as_ref()?);
         Some(Field {
             kind,
@@ -111,14 +124,16 @@ pub fn fields(
                 Some(_) => contexts(&sending.contexts),
                 None => Arc::default(),
             },
+            unguarded,
         })
     };
-    let of = |(host, verdict): (&hpkp_core::check::Host, &hpkp_core::check::HostVerdict)| {
+    let of = |(position, (host, verdict)): (usize, (&Host, &HostVerdict))| {
         let [enforced, report_only] = [&host.enforced, &host.report_only]
             .map(|policy_use| policy_use.as_ref().map(|policy_use| policy_use.policy.as_str()));
-        let enforced = field(Kind::Enforced, enforced, &verdict.enforced);
-        let report_only = field(Kind::ReportOnly, report_only, &verdict.report_only);
+        let unguarded = deployment.unguarded.contains(&position);
+        let enforced = field(Kind::Enforced, enforced, &verdict.enforced, unguarded);
+        let report_only = field(Kind::ReportOnly, report_only, &verdict.report_only, false);
         enforced.into_iter().chain(report_only).collect()
     };
-    deployment.hosts.iter().zip(&verdict.hosts).map(of).collect()
+    deployment.hosts.iter().zip(&verdict.hosts).enumerate().map(of).collect()
 }

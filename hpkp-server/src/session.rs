@@ -11,6 +11,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::boundary;
+use crate::chosen::ChosenCertificates;
+use crate::loader;
 use crate::openssl::{CertificateAddress, InfoCallback, OpenSsl, Ssl, SslCtx};
 use crate::presented::{Origin, Presented, Seen};
 
@@ -42,16 +44,23 @@ static HAS_OTHERS: AtomicBool = AtomicBool::new(false);
 pub struct Watch {
     previous: Option<InfoCallback>,
     loaded: Vec<(CertificateAddress, Presented)>,
-    /// What is written of every other certificate.
+    /// What is written of every other certificate, where nobody asks for its keys.
     other: Presented,
+    /// Finds these out, where somebody does.
+    chosen: Option<ChosenCertificates>,
     report: fn(&str),
 }
 
 impl Watch {
-    /// Of a context with these certificates; `report` logs a panic.
+    /// Of a context with these certificates. `chosen` says what is written of others; `report` logs a
+    /// panic.
     #[must_use]
-    pub fn new(loaded: Vec<(CertificateAddress, Presented)>, report: fn(&str)) -> Self {
-        Self { previous: None, loaded, other: Presented::new(Origin::Chosen, &[]), report }
+    pub fn new(
+        loaded: Vec<(CertificateAddress, Presented)>,
+        chosen: Option<ChosenCertificates>,
+        report: fn(&str),
+    ) -> Self {
+        Self { previous: None, loaded, other: Presented::new(Origin::Chosen, &[]), chosen, report }
     }
 }
 
@@ -191,11 +200,27 @@ unsafe fn previous(used: &Used, ssl: *const Ssl) -> Option<InfoCallback> {
 /// # Safety
 /// `ssl` is live, in its handshake.
 unsafe fn write(used: &Used, watch: &Watch, ssl: *const Ssl) {
-    // SAFETY: by the caller's promise; OpenSSL copies the octets.
+    // SAFETY: by the caller's promise.
     unsafe {
         let leaf = used.openssl.certificate_of(ssl);
         let loaded = watch.loaded.iter().find(|(address, _)| *address == leaf);
-        let octets = loaded.map_or(&watch.other, |(_, presented)| presented).octets();
+        match (loaded, &watch.chosen) {
+            (Some((_, presented)), _) => keep(used, ssl, presented),
+            (None, Some(chosen)) => {
+                let chain = used.openssl.sent_chain(ssl);
+                keep(used, ssl, &chosen.presented(&chain, &used.openssl, loader::now()));
+            }
+            (None, None) => keep(used, ssl, &watch.other),
+        }
+    }
+}
+
+/// # Safety
+/// As for [`write`].
+unsafe fn keep(used: &Used, ssl: *const Ssl, presented: &Presented) {
+    let octets = presented.octets();
+    // SAFETY: by the caller's promise; OpenSSL copies the octets.
+    unsafe {
         let session = (used.openssl.SSL_get_session)(ssl);
         if !session.is_null() {
             let data = octets.as_ptr().cast();

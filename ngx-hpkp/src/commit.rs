@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use hpkp_core::pin::Pin;
+use hpkp_server::chosen::ChosenCertificates;
 use hpkp_server::failure::{self, LogLine};
 use hpkp_server::journal::{Journal, Predecessor};
 use hpkp_server::openssl::OpenSsl;
@@ -16,6 +17,7 @@ use nginx_sys::{NGX_LOG_WARN, ngx_cycle_t, ngx_int_t};
 use crate::conf::{MainConf, Pending};
 use crate::ngx::{self, OK, own_module};
 use crate::response::{Replaceable, Response};
+use crate::withheld::Withheld;
 use crate::{active, boundary, log, phase};
 
 /// `init_module`, where the error log has been opened: at a start, what was said before went to the
@@ -93,14 +95,16 @@ impl Pending {
         let fields = sending::fields(&self.deployment, &self.verdict, &self.addresses);
         let hosts = fields.into_iter().zip(&self.verdict.hosts);
         let mut sends = false;
-        for ((conf, own), (fields, host)) in self.servers.iter().zip(hosts) {
+        for (position, ((conf, own), (fields, host))) in self.servers.iter().zip(hosts).enumerate()
+        {
             let own = own.map(|own| ContextAddress::from(own.cast_const()));
             let presents = own
                 .and_then(|own| loaded.get(&own))
                 .map_or(&[][..], |presents| presents.as_slice());
             let names = host.header_names.clone();
-            let response =
-                Response::new(openssl, fields, (own, presents), names, replaceable.clone());
+            let own = (own, presents);
+            let (replaceable, withheld) = (replaceable.clone(), self.withheld(position));
+            let response = Response::new(openssl, fields, own, names, replaceable, withheld);
             sends |= response.is_some();
             // SAFETY: the servers of the configuration that is about to take effect: different
             // objects, and one thread has them.
@@ -109,6 +113,13 @@ impl Pending {
         if sends {
             self.watch(&openssl, &loaded);
         }
+    }
+
+    /// What counts the headers that a host withholds, where it is unguarded.
+    fn withheld(&self, host: usize) -> Option<Withheld> {
+        let is_unguarded = self.deployment.unguarded.contains(&host);
+        let host = self.deployment.hosts.get(host).filter(|_| is_unguarded)?;
+        Some(Withheld::new(&host.label, &host.enforced.as_ref()?.policy))
     }
 
     /// What each context presents, as sessions say it. Empty where it is not known.
@@ -120,10 +131,17 @@ impl Pending {
 
     /// Has what connections present written into their sessions.
     fn watch(&self, openssl: &OpenSsl, loaded: &HashMap<ContextAddress, Vec<Presented>>) {
+        let positions: HashMap<ContextAddress, usize> =
+            self.addresses.iter().enumerate().map(|(position, own)| (*own, position)).collect();
         for own in self.servers.iter().filter_map(|(_, own)| *own) {
-            let Some(presents) = loaded.get(&ContextAddress::from(own.cast_const())) else {
+            let address = ContextAddress::from(own.cast_const());
+            let Some((presents, position)) = loaded.get(&address).zip(positions.get(&address))
+            else {
                 continue;
             };
+            let trust = &self.deployment.contexts[*position].trust;
+            let is_asked = !self.deployment.unguarded.is_empty();
+            let chosen = is_asked.then(|| ChosenCertificates::new(trust.clone()));
             // SAFETY: the context is of the configuration that is about to take effect, and one thread
             // has it; the file of this module is linked to stay in memory.
             unsafe {
@@ -131,7 +149,7 @@ impl Pending {
                 let is_whole = certificates.len() == presents.len();
                 let loaded = certificates.into_iter().zip(presents.iter().cloned());
                 let loaded = loaded.filter(|_| is_whole).collect();
-                openssl.watch(own, Watch::new(loaded, boundary::report_alert));
+                openssl.watch(own, Watch::new(loaded, chosen, boundary::report_alert));
             }
         }
     }

@@ -276,11 +276,17 @@ unsafe fn is_sent(
     }
     // SAFETY: by the caller's promise.
     unsafe {
-        match response.openssl.presented(ssl) {
+        let seen = response.openssl.presented(ssl);
+        let is_sent = match seen {
             Some(seen) if prepared.field.is_sent_with(seen) => true,
             Some(_) if is_enforced => false,
             _ => is_sent_on_context(ssl, prepared, response),
+        };
+        let is_told = !is_sent && is_enforced && prepared.field.value().is_some();
+        if let Some(withheld) = response.withheld.as_ref().filter(|_| is_told) {
+            withheld.note(r, seen);
         }
+        is_sent
     }
 }
 
@@ -334,6 +340,16 @@ pub(crate) enum HeaderStatus<'a> {
     Withheld,
     /// The field is in the response, with this value.
     Sent(&'a str),
+}
+
+/// How many responses of the server of a request have gone out without the header, because the
+/// connection presented a certificate that fails the policy. None where that is not counted.
+///
+/// # Safety
+/// `r` is a live request.
+pub(crate) unsafe fn withheld(r: *const ngx_http_request_t) -> Option<u64> {
+    // SAFETY: by the caller's promise.
+    unsafe { response(r) }?.withheld.as_ref()?.count()
 }
 
 /// Whether the field of the enforced policy, or of the report-only one where there is no other, is

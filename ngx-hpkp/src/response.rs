@@ -11,6 +11,7 @@ use hpkp_server::sending::{ContextAddress, Field};
 use nginx_sys::ngx_table_elt_t;
 
 use crate::ngx::string;
+use crate::withheld::Withheld;
 
 /// What a server's responses need.
 pub(crate) struct Response {
@@ -21,6 +22,8 @@ pub(crate) struct Response {
     pub(crate) names: Option<Arc<NameSet>>,
     /// Sorted by their contexts.
     pub(crate) replaceable: Rc<[Replaceable]>,
+    /// Counts where the enforced policy is withheld from connections, where that is told.
+    pub(crate) withheld: Option<Withheld>,
 }
 
 impl Response {
@@ -32,8 +35,10 @@ impl Response {
         (own, presents): (Option<ContextAddress>, &[Presented]),
         names: Option<Arc<NameSet>>,
         replaceable: Rc<[Replaceable]>,
+        withheld: Option<Withheld>,
     ) -> Option<Self> {
-        let mut response = Self { openssl, enforced: None, report_only: None, names, replaceable };
+        let (enforced, report_only) = (None, None);
+        let mut response = Self { openssl, enforced, report_only, names, replaceable, withheld };
         for field in fields {
             match field.kind() {
                 Kind::Enforced => {

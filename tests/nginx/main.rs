@@ -12,4 +12,5 @@ mod phases;
 mod presented;
 mod refusals;
 mod responses;
+mod unguarded;
 mod unrecorded;
