@@ -305,7 +305,7 @@ unsafe fn serve(pool: *mut apr_pool_t, temporary: *mut apr_pool_t, main: *mut se
             unsafe { shutdown::register(pool, journal) };
         }
         drop(loader);
-        activate(&servers, &verdict, &addresses, openssl);
+        activate(&servers, &deployment, &verdict, &addresses, openssl);
         // Whoever waits for the end of the start's output finds a server that is ready: what the second
         // reading has to do would else come behind it.
         log::release_terminal();
@@ -357,6 +357,7 @@ unsafe fn loaded(
 
 fn activate(
     servers: &[Server],
+    deployment: &Deployment,
     verdict: &Verdict,
     addresses: &[ContextAddress],
     openssl: Result<OpenSsl, OpenSslError>,
@@ -364,7 +365,7 @@ fn activate(
     // Without it nobody can say which context a connection uses.
     let Ok(openssl) = openssl else { return };
     let openssl = Arc::new(openssl);
-    let fields = sending::fields(verdict, addresses).into_iter().zip(&verdict.hosts);
+    let fields = sending::fields(deployment, verdict, addresses).into_iter().zip(&verdict.hosts);
     for (server, (fields, host)) in servers.iter().zip(fields) {
         // SAFETY: `vhost::all` took it from httpd; the servers are different objects, and one
         // thread reads the configuration.

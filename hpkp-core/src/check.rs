@@ -97,5 +97,6 @@ pub fn check(deployment: &Deployment, now: i64, verify: &dyn VerifySignature) ->
     for (host, ((enforced, report_only), alarms)) in hosts.iter_mut().zip(sending) {
         (host.enforced, host.report_only, host.alarms) = (enforced, report_only, alarms);
     }
-    Verdict { findings: checker.findings.finish(), hosts }
+    let paths = paths.iter().map(|of| of.iter().map(|paths| paths.pins().collect()).collect());
+    Verdict { findings: checker.findings.finish(), hosts, paths: paths.collect() }
 }

@@ -242,6 +242,10 @@ codes! {
     /// What is presented now could not be kept.
     CertificateNotKept = "certificate-not-kept", Warning,
         "The certificate of the accepted configuration could not be kept", "docs/reference/directives.md";
+    /// The certificate is chosen during the handshake, and the header is sent where it satisfies the
+    /// policy.
+    CertificateNotGuarded = "certificate-not-guarded", Warning,
+        "The header is sent for certificates that are chosen during the handshake", "docs/reference/directives.md";
     /// Code of another module in the server can replace the loaded certificate.
     CertificateMayBeReplaced = "certificate-may-be-replaced", Warning,
         "Another module can replace the certificate", "docs/explanation/design.md";

@@ -222,7 +222,7 @@ mod tests {
         let at = Location { file: "a".into(), line: 1 };
         let finding = Finding::new(Code::NoPinInChain, at, Text::new("a"));
         let finding = Finding { class, has_header: true, ..finding };
-        Verdict { findings: vec![finding], hosts: Vec::new() }
+        Verdict { findings: vec![finding], hosts: Vec::new(), paths: Vec::new() }
     }
 
     /// A start is refused where a lock-out would meet a server that goes on, and only there; who

@@ -4,12 +4,14 @@
 //! [`mod@file`] and [`trust`] what the configuration names; [`loader`] joins them for the core's check.
 //! [`nginx`] and [`httpd`] have what one server alone needs and the command needs, too: it asks the same
 //! question of the configuration's text. [`failure`] says what is done about the findings, and
+//! [`session`] writes what a connection has [`presented`] into its TLS session ([`chosen`] during the handshake or loaded), and
 //! [`sending`] answers for each request whether the header goes out. [`published`] keeps the records of what clients were
 //! told, [`journal`] what becomes of them with a configuration; [`kept`] has the last good certificates; [`living`] finds other servers that serve
 //! at the same time. Every entry from C goes through [`boundary`].
 
 pub mod boundary;
 pub mod certificate_file;
+pub mod chosen;
 pub mod failure;
 pub mod file;
 mod file_limit;
@@ -22,9 +24,11 @@ pub mod living;
 pub mod loader;
 pub mod nginx;
 pub mod openssl;
+pub mod presented;
 pub mod public_port;
 pub mod published;
 pub mod sending;
+pub mod session;
 pub mod setting;
 mod setting_error;
 pub mod trust;

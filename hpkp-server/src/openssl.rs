@@ -31,6 +31,19 @@ pub struct Ssl {
     _opaque: [u8; 0],
 }
 
+/// An `SSL_SESSION` of the server.
+#[repr(C)]
+pub(crate) struct SslSession {
+    _opaque: [u8; 0],
+}
+
+/// What OpenSSL calls as a handshake goes on.
+pub(crate) type InfoCallback = unsafe extern "C" fn(*const Ssl, c_int, c_int);
+
+/// What OpenSSL calls when it frees an object to which data have been attached.
+pub(crate) type FreeData =
+    unsafe extern "C" fn(*mut c_void, *mut c_void, *mut c_void, c_int, c_long, *mut c_void);
+
 /// A certificate's address. It is compared, never followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CertificateAddress(usize);
@@ -50,12 +63,12 @@ pub struct LoadedChain {
 }
 
 #[repr(C)]
-struct X509 {
+pub(crate) struct X509 {
     _opaque: [u8; 0],
 }
 
 #[repr(C)]
-struct PKey {
+pub(crate) struct PKey {
     _opaque: [u8; 0],
 }
 
@@ -73,17 +86,17 @@ struct Method {
 type PassPhrase = unsafe extern "C" fn(*mut c_char, c_int, c_int, *mut c_void) -> c_int;
 
 #[repr(C)]
-struct Stack {
+pub(crate) struct Stack {
     _opaque: [u8; 0],
 }
 
 #[repr(C)]
-struct Store {
+pub(crate) struct Store {
     _opaque: [u8; 0],
 }
 
 #[repr(C)]
-struct StoreCtx {
+pub(crate) struct StoreCtx {
     _opaque: [u8; 0],
 }
 
@@ -92,7 +105,7 @@ macro_rules! functions {
         /// OpenSSL's functions.
         #[derive(Clone, Copy)]
         pub struct OpenSsl {
-            $($name: unsafe extern "C" fn($($argument),*) -> $result,)*
+            $(pub(crate) $name: unsafe extern "C" fn($($argument),*) -> $result,)*
         }
 
         impl OpenSsl {
@@ -127,6 +140,16 @@ functions! {
     SSL_get_SSL_CTX: fn(*const Ssl) -> *mut SslCtx;
     SSL_get_certificate: fn(*const Ssl) -> *mut X509;
     SSL_session_reused: fn(*const Ssl) -> c_int;
+    SSL_ctrl: fn(*mut Ssl, c_int, c_long, *mut c_void) -> c_long;
+    SSL_get_session: fn(*const Ssl) -> *mut SslSession;
+    SSL_get_state: fn(*const Ssl) -> c_int;
+    SSL_SESSION_get0_ticket_appdata: fn(*mut SslSession, *mut *mut c_void, *mut usize) -> c_int;
+    SSL_SESSION_set1_ticket_appdata: fn(*mut SslSession, *const c_void, usize) -> c_int;
+    SSL_CTX_get_info_callback: fn(*mut SslCtx) -> Option<InfoCallback>;
+    SSL_CTX_set_info_callback: fn(*mut SslCtx, Option<InfoCallback>) -> ();
+    SSL_CTX_get_ex_data: fn(*const SslCtx, c_int) -> *mut c_void;
+    SSL_CTX_set_ex_data: fn(*mut SslCtx, c_int, *mut c_void) -> c_int;
+    CRYPTO_get_ex_new_index: fn(c_int, c_long, *mut c_void, *mut c_void, *mut c_void, Option<FreeData>) -> c_int;
     SSL_CTX_ctrl: fn(*mut SslCtx, c_int, c_long, *mut c_void) -> c_long;
     SSL_CTX_get0_certificate: fn(*const SslCtx) -> *mut X509;
     SSL_CTX_get0_privatekey: fn(*const SslCtx) -> *mut PKey;
@@ -276,6 +299,12 @@ impl OpenSsl {
         if supported { Ok(this) } else { Err(OpenSslError::Unsupported(text.into_owned())) }
     }
 
+    /// Its version, as OpenSSL encodes it.
+    pub(crate) fn version(&self) -> c_ulong {
+        // SAFETY: takes no arguments and reads a constant.
+        unsafe { (self.OpenSSL_version_num)() }
+    }
+
     /// The context that a connection uses. It is the default server's until the client has named
     /// a host, then the named server's, if that one has certificates.
     ///
@@ -416,6 +445,34 @@ impl OpenSsl {
         }
         // SAFETY: the stack belongs to the context.
         (!stack.is_null()).then(|| unsafe { self.certificates(stack) })
+    }
+
+    /// The certificates that a connection has just sent, in DER, the leaf first; none where it has sent
+    /// none.
+    ///
+    /// # Safety
+    /// `ssl` is a live `SSL` of the library that this was loaded from, in its handshake.
+    pub(crate) unsafe fn sent_chain(&self, ssl: *const Ssl) -> Vec<Vec<u8>> {
+        // SAFETY: by the caller's promise; the leaf and what the stacks hold belong to the connection or
+        // its context, and the control writes a pointer to `out`, which has room.
+        unsafe {
+            let leaf = (self.SSL_get_certificate)(ssl);
+            if leaf.is_null() {
+                return Vec::new();
+            }
+            let mut stack: *mut Stack = std::ptr::null_mut();
+            let out: *mut c_void = (&raw mut stack).cast();
+            (self.SSL_ctrl)(ssl.cast_mut(), ctrl::GET_CHAIN_CERTS, 0, out);
+            if stack.is_null() {
+                let context = (self.SSL_get_SSL_CTX)(ssl);
+                (self.SSL_CTX_ctrl)(context, ctrl::GET_EXTRA_CHAIN_CERTS, ctrl::EXTRA_ONLY, out);
+            }
+            let above = if stack.is_null() { Vec::new() } else { self.certificates(stack) };
+            std::iter::once(leaf.cast_const())
+                .chain(above)
+                .map(|certificate| self.der(certificate))
+                .collect()
+        }
     }
 
     /// What OpenSSL sends of a leaf for which nothing else was loaded, the leaf included: what it

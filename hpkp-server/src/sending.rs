@@ -1,16 +1,18 @@
-//! What each host sends, precomputed: a request asks one question, whether the context of its
-//! connection satisfies the host's policy, and gets shared octets.
+//! What each host sends, precomputed: a request asks one question, whether the certificate that its
+//! connection has presented satisfies the host's policy, and gets shared octets.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hpkp_core::check::{Sending, Verdict};
+use hpkp_core::check::{Deployment, Host, HostVerdict, Sending, Verdict};
 use hpkp_core::header::{Header, Kind};
+use hpkp_core::policy::Policy;
 
 use crate::openssl::SslCtx;
+use crate::presented::{Origin, Seen, ShortPin, short};
 
 /// A context's address. It is compared, never followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContextAddress(usize);
 
 impl From<*const SslCtx> for ContextAddress {
@@ -24,8 +26,13 @@ impl From<*const SslCtx> for ContextAddress {
 pub struct Field {
     kind: Kind,
     header: Option<Arc<Header>>,
-    /// On whose connections it is sent: sorted, and empty where there is no header.
+    /// The pins of the policy: one of them must be of a key on the paths of what was presented.
+    pins: Arc<[ShortPin]>,
+    /// Where a session does not say what was presented: on whose connections it is sent all the same.
+    /// Sorted, and empty where there is no header.
     contexts: Arc<[ContextAddress]>,
+    /// Whether it is sent for certificates that are chosen during the handshake, too.
+    unguarded: bool,
 }
 
 impl Field {
@@ -42,7 +49,28 @@ impl Field {
         self.header.as_deref().map(Header::value)
     }
 
-    /// Whether the field is sent on a connection that uses `context`.
+    /// Whether it is sent for certificates that are chosen during the handshake, too.
+    #[must_use]
+    pub fn is_unguarded(&self) -> bool {
+        self.unguarded
+    }
+
+    /// Whether the field is sent on a connection that has presented this. A certificate that was not
+    /// loaded is none that has been checked: its successor may lock out whoever notes the field. Nor has
+    /// anybody checked that one of the pins is a backup, without which clients ignore the field.
+    #[must_use]
+    pub fn is_sent_with(&self, seen: Seen<'_>) -> bool {
+        let is_backup = |pin: &ShortPin| seen.pins().all(|presented| presented != pin);
+        let may_send = match seen.origin() {
+            Some(Origin::Loaded) => true,
+            Some(Origin::Chosen) => self.unguarded && self.pins.iter().any(is_backup),
+            None => false,
+        };
+        self.header.is_some() && may_send && seen.pins().any(|pin| self.pins.contains(pin))
+    }
+
+    /// Whether the field is sent on a connection that uses `context`, where nothing says what was
+    /// presented: where all certificates of the context satisfy the policy.
     #[inline]
     #[must_use]
     pub fn is_sent_on(&self, context: ContextAddress) -> bool {
@@ -50,13 +78,6 @@ impl Field {
             [only] => *only == context,
             many => is_one_of(context, many),
         }
-    }
-
-    /// The field's value on a connection that uses `context`, or `None` where it is withheld.
-    #[inline]
-    #[must_use]
-    pub fn value_on(&self, context: ContextAddress) -> Option<&str> {
-        self.value().filter(|_| self.is_sent_on(context))
     }
 }
 
@@ -68,7 +89,11 @@ fn is_one_of(context: ContextAddress, sorted: &[ContextAddress]) -> bool {
 
 /// The fields of every host of a verdict. `addresses` are those of the deployment's contexts.
 #[must_use]
-pub fn fields(verdict: &Verdict, addresses: &[ContextAddress]) -> Vec<Vec<Field>> {
+pub fn fields(
+    deployment: &Deployment,
+    verdict: &Verdict,
+    addresses: &[ContextAddress],
+) -> Vec<Vec<Field>> {
     // Hosts with one policy share one list of positions; they shall share the addresses too.
     let mut known: HashMap<*const [usize], Arc<[ContextAddress]>> = HashMap::new();
     let mut contexts = |positions: &Arc<[usize]>| {
@@ -81,24 +106,34 @@ pub fn fields(verdict: &Verdict, addresses: &[ContextAddress]) -> Vec<Vec<Field>
         });
         contexts.clone()
     };
-    let mut field = |kind, sending: &Option<Sending>| {
-        sending.as_ref().map(|sending| Field {
+    let policies: HashMap<&str, &Policy> =
+        deployment.policies.iter().map(|policy| (policy.name(), policy)).collect();
+    let mut short_pins: HashMap<&str, Arc<[ShortPin]>> = HashMap::new();
+    let mut pins = |name: &str| {
+        let Some((&name, policy)) = policies.get_key_value(name) else { return Arc::default() };
+        let of = || policy.distinct_pins().into_iter().map(short).collect();
+        short_pins.entry(name).or_insert_with(of).clone()
+    };
+    let mut field = |kind, policy: Option<&str>, sending: &Option<Sending>, unguarded: bool| {
+        let (policy, sending) = (policy?, sending.as_ref()?);
+        Some(Field {
             kind,
             header: sending.header.clone(),
+            pins: pins(policy),
             contexts: match sending.header {
                 Some(_) => contexts(&sending.contexts),
                 None => Arc::default(),
             },
+            unguarded,
         })
     };
-    verdict
-        .hosts
-        .iter()
-        .map(|host| {
-            field(Kind::Enforced, &host.enforced)
-                .into_iter()
-                .chain(field(Kind::ReportOnly, &host.report_only))
-                .collect()
-        })
-        .collect()
+    let of = |(position, (host, verdict)): (usize, (&Host, &HostVerdict))| {
+        let [enforced, report_only] = [&host.enforced, &host.report_only]
+            .map(|policy_use| policy_use.as_ref().map(|policy_use| policy_use.policy.as_str()));
+        let unguarded = deployment.unguarded.contains(&position);
+        let enforced = field(Kind::Enforced, enforced, &verdict.enforced, unguarded);
+        let report_only = field(Kind::ReportOnly, report_only, &verdict.report_only, false);
+        enforced.into_iter().chain(report_only).collect()
+    };
+    deployment.hosts.iter().zip(&verdict.hosts).enumerate().map(of).collect()
 }

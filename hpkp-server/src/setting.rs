@@ -316,11 +316,17 @@ pub struct ServerSettings {
     /// Whether its last good certificate is kept, where a directory for it is named; it is, where
     /// nothing is said.
     pub keep: Option<bool>,
+    /// Whether the enforced policy is sent for certificates that are chosen during the handshake, where
+    /// they satisfy it.
+    pub unguarded: bool,
 }
 
 impl ServerSettings {
     /// Takes what stands around it where it says nothing.
     pub fn inherit(&mut self, outer: &Self) {
+        if matches!(self.enforced, UseSetting::Unset) {
+            self.unguarded = outer.unguarded;
+        }
         self.enforced.inherit(&outer.enforced);
         self.report_only.inherit(&outer.report_only);
         self.check = self.check.or(outer.check);

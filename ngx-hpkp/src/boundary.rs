@@ -49,6 +49,11 @@ pub(crate) fn catch_request_hook<T>(name: &str, fallback: T, hook: impl FnOnce()
     boundary::catch_request_hook(name, fallback, |text| report(NGX_LOG_ALERT, text), hook)
 }
 
+/// Logs what a bug says while a connection is served.
+pub(crate) fn report_alert(text: &str) {
+    report(NGX_LOG_ALERT, text);
+}
+
 fn report(level: u32, text: &str) {
     // SAFETY: nginx sets `ngx_cycle` before it loads a module, and every cycle has a log.
     unsafe { log::write((*ngx_cycle).log, level, text, None) };

@@ -1,17 +1,24 @@
 //! What a configuration does when it takes effect, and when the server ends.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use hpkp_core::finding::Finding;
+use hpkp_core::pin::Pin;
+use hpkp_server::chosen::ChosenCertificates;
 use hpkp_server::failure::{self, LogLine};
 use hpkp_server::journal::{Journal, Predecessor};
+use hpkp_server::openssl::OpenSsl;
+use hpkp_server::presented::{Origin, Presented};
 use hpkp_server::published;
-use hpkp_server::sending::{self};
+use hpkp_server::sending::{self, ContextAddress};
+use hpkp_server::session::Watch;
 use nginx_sys::{NGX_LOG_WARN, ngx_cycle_t, ngx_int_t};
 
 use crate::conf::{MainConf, Pending};
 use crate::ngx::{self, OK, own_module};
 use crate::response::{Replaceable, Response};
+use crate::withheld::Withheld;
 use crate::{active, boundary, log, phase};
 
 /// `init_module`, where the error log has been opened: at a start, what was said before went to the
@@ -82,20 +89,75 @@ impl Pending {
             findings.extend(keep.keep(&self.deployment, &self.verdict, openssl));
         }
         if let Some(openssl) = self.openssl {
-            self.replaceable.sort_unstable_by_key(|of| of.context);
-            let replaceable: Rc<[Replaceable]> = self.replaceable.into();
-            let fields = sending::fields(&self.verdict, &self.addresses);
-            let hosts = fields.into_iter().zip(&self.verdict.hosts);
-            for ((conf, own), (fields, host)) in self.servers.iter().zip(hosts) {
-                let names = host.header_names.clone();
-                // SAFETY: the servers of the configuration that is about to take effect: different
-                // objects, and one thread has them.
-                unsafe {
-                    (**conf).response =
-                        Response::new(openssl, fields, *own, names, replaceable.clone());
-                }
-            }
+            self.send(openssl);
         }
         findings.iter().flat_map(|finding| failure::lines_after(finding, self.phase)).collect()
+    }
+
+    /// Has each server send its fields.
+    fn send(&mut self, openssl: OpenSsl) {
+        self.replaceable.sort_unstable_by_key(|of| of.context);
+        let replaceable: Rc<[Replaceable]> = std::mem::take(&mut self.replaceable).into();
+        let loaded = self.loaded();
+        let fields = sending::fields(&self.deployment, &self.verdict, &self.addresses);
+        let hosts = fields.into_iter().zip(&self.verdict.hosts);
+        let mut sends = false;
+        for (position, ((conf, own), (fields, host))) in self.servers.iter().zip(hosts).enumerate()
+        {
+            let own = own.map(|own| ContextAddress::from(own.cast_const()));
+            let presents = own
+                .and_then(|own| loaded.get(&own))
+                .map_or(&[][..], |presents| presents.as_slice());
+            let names = host.header_names.clone();
+            let own = (own, presents);
+            let (replaceable, withheld) = (replaceable.clone(), self.withheld(position));
+            let response = Response::new(openssl, fields, own, names, replaceable, withheld);
+            sends |= response.is_some();
+            // SAFETY: the servers of the configuration that is about to take effect: different
+            // objects, and one thread has them.
+            unsafe { (**conf).response = response };
+        }
+        if sends {
+            self.watch(&openssl, &loaded);
+        }
+    }
+
+    /// What counts the headers that a host withholds, where it is unguarded.
+    fn withheld(&self, host: usize) -> Option<Withheld> {
+        let is_unguarded = self.deployment.unguarded.contains(&host);
+        let host = self.deployment.hosts.get(host).filter(|_| is_unguarded)?;
+        Some(Withheld::new(&host.label, &host.enforced.as_ref()?.policy))
+    }
+
+    /// What each context presents, as sessions say it. Empty where it is not known.
+    fn loaded(&self) -> HashMap<ContextAddress, Vec<Presented>> {
+        let of = |pins: &Vec<Pin>| Presented::new(Origin::Loaded, pins);
+        let paths = self.verdict.paths.iter().map(|paths| paths.iter().map(of).collect());
+        self.addresses.iter().copied().zip(paths).collect()
+    }
+
+    /// Has what connections present written into their sessions.
+    fn watch(&self, openssl: &OpenSsl, loaded: &HashMap<ContextAddress, Vec<Presented>>) {
+        let positions: HashMap<ContextAddress, usize> =
+            self.addresses.iter().enumerate().map(|(position, own)| (*own, position)).collect();
+        for own in self.servers.iter().filter_map(|(_, own)| *own) {
+            let address = ContextAddress::from(own.cast_const());
+            let Some((presents, position)) = loaded.get(&address).zip(positions.get(&address))
+            else {
+                continue;
+            };
+            let trust = &self.deployment.contexts[*position].trust;
+            let is_asked = !self.deployment.unguarded.is_empty();
+            let chosen = is_asked.then(|| ChosenCertificates::new(trust.clone()));
+            // SAFETY: the context is of the configuration that is about to take effect, and one thread
+            // has it; the file of this module is linked to stay in memory.
+            unsafe {
+                let certificates = openssl.certificates_of(own);
+                let is_whole = certificates.len() == presents.len();
+                let loaded = certificates.into_iter().zip(presents.iter().cloned());
+                let loaded = loaded.filter(|_| is_whole).collect();
+                openssl.watch(own, Watch::new(loaded, chosen, boundary::report_alert));
+            }
+        }
     }
 }

@@ -61,7 +61,7 @@ pub(crate) struct Pending {
     /// Of the contexts of the deployment.
     pub(crate) addresses: Vec<ContextAddress>,
     /// For each host, its server and that server's own context.
-    pub(crate) servers: Vec<(*mut ServerConf, Option<ContextAddress>)>,
+    pub(crate) servers: Vec<(*mut ServerConf, Option<*mut SslCtx>)>,
     /// The contexts whose certificates other code can replace.
     pub(crate) replaceable: Vec<Replaceable>,
     /// None where nobody can say which context a connection uses.

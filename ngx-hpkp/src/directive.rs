@@ -29,7 +29,12 @@ pub(crate) static mut COMMANDS: [ngx_command_t; 11] = [
         offset: 0,
         post: ptr::null_mut(),
     },
-    command(c_string(c"hpkp"), HTTP_AND_SERVER, NGX_HTTP_SRV_CONF_OFFSET, in_server),
+    command(
+        c_string(c"hpkp"),
+        HTTP_AND_SERVER | NGX_CONF_TAKE2,
+        NGX_HTTP_SRV_CONF_OFFSET,
+        in_server,
+    ),
     command(c_string(c"hpkp_report_only"), HTTP_AND_SERVER, NGX_HTTP_SRV_CONF_OFFSET, in_server),
     command(c_string(c"hpkp_check"), HTTP_AND_SERVER, NGX_HTTP_SRV_CONF_OFFSET, in_server),
     command(c_string(c"hpkp_on_start"), HTTP, NGX_HTTP_MAIN_CONF_OFFSET, in_http),

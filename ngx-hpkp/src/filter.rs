@@ -16,7 +16,7 @@ use crate::boundary::{self, OnPanic};
 use crate::conf::ServerConf;
 use crate::ngx::{ERROR, OK};
 use crate::ngx_http_hpkp_module;
-use crate::response::{Prepared, Response};
+use crate::response::{Prepared, Response, Usual};
 
 /// The next filter on the way of a response.
 struct Next<T>(UnsafeCell<Option<T>>);
@@ -168,22 +168,22 @@ unsafe fn response<'a>(r: *const ngx_http_request_t) -> Option<&'a Response> {
 unsafe fn set_fields(r: *mut ngx_http_request_t, response: &Response) {
     // SAFETY: by the caller's promise.
     unsafe {
-        let context = context(r, response);
+        let ssl = ssl(r);
         if let Some(prepared) = &response.enforced {
-            set_field(r, context, prepared, response);
+            set_field(r, ssl, prepared, response);
         }
         if let Some(prepared) = &response.report_only {
-            set_field(r, context, prepared, response);
+            set_field(r, ssl, prepared, response);
         }
     }
 }
 
 /// # Safety
-/// As for [`set_fields`].
+/// As for [`set_fields`]; `ssl` is that of the request's connection.
 #[inline(always)]
 unsafe fn set_field(
     r: *mut ngx_http_request_t,
-    context: Option<ContextAddress>,
+    ssl: *const Ssl,
     prepared: &Prepared,
     response: &Response,
 ) {
@@ -194,14 +194,32 @@ unsafe fn set_field(
         if elements(part).any(|element| (*element).key.len == name.len) {
             take_out(part, name);
         }
-        if context.is_some_and(|context| {
-            prepared.usual == Some(context) || is_sent(r, context, prepared, response)
-        }) {
+        if !ssl.is_null()
+            && (is_usual(ssl, prepared, response) || is_sent(r, ssl, prepared, response))
+        {
             let new: *mut ngx_table_elt_t = ngx_list_push(list).cast();
             // Without memory nginx will notice by itself; nothing was added.
             if !new.is_null() {
                 new.write(prepared.element);
             }
+        }
+    }
+}
+
+/// Whether a connection is of those on which the field is sent most.
+///
+/// # Safety
+/// `ssl` is live.
+#[inline(always)]
+unsafe fn is_usual(ssl: *const Ssl, prepared: &Prepared, response: &Response) -> bool {
+    // SAFETY: by the caller's promise; the session does not change while a request is served.
+    unsafe {
+        match prepared.usual {
+            Usual::None => false,
+            Usual::Presented(id) => {
+                response.openssl.presented(ssl).is_some_and(|seen| seen.id() == Some(id))
+            }
+            Usual::Context(own) => ContextAddress::from(response.openssl.context_of(ssl)) == own,
         }
     }
 }
@@ -225,48 +243,68 @@ unsafe fn take_out(part: *mut ngx_list_part_t, name: &ngx_str_t) {
     }
 }
 
-/// The context of the request's connection; none without TLS.
+/// The `SSL` of the request's connection; null without TLS.
 ///
 /// # Safety
 /// `r` is a live request.
-unsafe fn context(r: *const ngx_http_request_t, response: &Response) -> Option<ContextAddress> {
+unsafe fn ssl(r: *const ngx_http_request_t) -> *const Ssl {
     // SAFETY: by the caller's promise; a connection with `ssl` has an `SSL` until it is closed.
     unsafe {
         let tls = (*(*r).connection).ssl;
-        if tls.is_null() {
-            return None;
-        }
-        let ssl: *const Ssl = (*tls).connection.cast();
-        Some(response.openssl.context_of(ssl).into())
+        if tls.is_null() { std::ptr::null() } else { (*tls).connection.cast() }
     }
 }
 
-/// Whether the field is sent on a connection that uses `context`, where that is not the usual one. Out
-/// of line, because most connections have that.
+/// Whether the field is sent on a connection that is not of the usual ones. Out of line, because most
+/// connections are.
 ///
 /// # Safety
-/// `r` is a live request, on a connection with TLS.
+/// `r` is a live request, and `ssl` that of its connection.
 #[inline(never)]
 unsafe fn is_sent(
     r: *const ngx_http_request_t,
-    context: ContextAddress,
+    ssl: *const Ssl,
     prepared: &Prepared,
     response: &Response,
 ) -> bool {
-    if !prepared.field.is_sent_on(context) {
-        return false;
-    }
-    let names = response.names.as_deref().filter(|_| prepared.field.kind() == Kind::Enforced);
+    let is_enforced = prepared.field.kind() == Kind::Enforced;
+    let names = response.names.as_deref().filter(|_| is_enforced);
     // SAFETY: by the caller's promise; nginx keeps the host in lower case, without its port.
     let host = unsafe { (*r).headers_in.server.as_bytes() };
     if names.is_some_and(|names| !names.has(host)) {
         return false;
     }
+    // SAFETY: by the caller's promise.
+    unsafe {
+        let seen = response.openssl.presented(ssl);
+        let is_sent = match seen {
+            Some(seen) if prepared.field.is_sent_with(seen) => true,
+            Some(_) if is_enforced => false,
+            _ => is_sent_on_context(ssl, prepared, response),
+        };
+        let is_told = !is_sent && is_enforced && prepared.field.value().is_some();
+        if let Some(withheld) = response.withheld.as_ref().filter(|_| is_told) {
+            withheld.note(r, seen);
+        }
+        is_sent
+    }
+}
+
+/// Whether the field is sent on a connection that uses this context, where its session does not say what
+/// was presented: it was begun before this module was there.
+///
+/// # Safety
+/// `ssl` is live.
+unsafe fn is_sent_on_context(ssl: *const Ssl, prepared: &Prepared, response: &Response) -> bool {
+    // SAFETY: by the caller's promise.
+    let context = ContextAddress::from(unsafe { response.openssl.context_of(ssl) });
+    if !prepared.field.is_sent_on(context) {
+        return false;
+    }
     let of = response.replaceable.binary_search_by_key(&context, |of| of.context);
     let Ok(of) = of.map(|position| &response.replaceable[position]) else { return true };
-    // SAFETY: by the caller's promise; a connection with `ssl` has an `SSL` until it is closed.
+    // SAFETY: by the caller's promise.
     unsafe {
-        let ssl: *const Ssl = (*(*(*r).connection).ssl).connection.cast();
         !(of.unseen && response.openssl.is_resumed(ssl))
             && of.loaded.contains(&response.openssl.certificate_of(ssl))
     }
@@ -304,6 +342,16 @@ pub(crate) enum HeaderStatus<'a> {
     Sent(&'a str),
 }
 
+/// How many responses of the server of a request have gone out without the header, because the
+/// connection presented a certificate that fails the policy. None where that is not counted.
+///
+/// # Safety
+/// `r` is a live request.
+pub(crate) unsafe fn withheld(r: *const ngx_http_request_t) -> Option<u64> {
+    // SAFETY: by the caller's promise.
+    unsafe { response(r) }?.withheld.as_ref()?.count()
+}
+
 /// Whether the field of the enforced policy, or of the report-only one where there is no other, is
 /// in the response.
 ///
@@ -314,10 +362,10 @@ pub(crate) unsafe fn header_status<'a>(r: *mut ngx_http_request_t) -> HeaderStat
     unsafe {
         let Some(response) = response::<'a>(r) else { return HeaderStatus::Off };
         let first = response.enforced.as_ref().or(response.report_only.as_ref());
-        let (Some(first), Some(context)) = (first, context(r, response)) else {
+        let Some(first) = first.filter(|_| !ssl(r).is_null()) else {
             return HeaderStatus::Off;
         };
-        match first.field.value_on(context).filter(|_| is_in_header(r, &first.element)) {
+        match first.field.value().filter(|_| is_in_header(r, &first.element)) {
             Some(value) => HeaderStatus::Sent(value),
             None => HeaderStatus::Withheld,
         }

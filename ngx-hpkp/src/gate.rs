@@ -132,7 +132,9 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
             deployment,
             verdict,
             addresses,
-            servers: servers.map(|one| (one.handle.conf, one.handle.context())).collect(),
+            servers: servers
+                .map(|one| (one.handle.conf, one.handle.own.map(|own| own.context)))
+                .collect(),
             replaceable,
             openssl,
             keeping: keeping.map(|keeping| Keep { keeping, contexts }),

@@ -30,6 +30,7 @@ mod response;
 mod rest;
 mod server;
 mod variable;
+mod withheld;
 
 use std::ffi::c_char;
 use std::ptr;

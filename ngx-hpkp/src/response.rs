@@ -6,10 +6,12 @@ use std::sync::Arc;
 use hpkp_core::check::NameSet;
 use hpkp_core::header::Kind;
 use hpkp_server::openssl::{CertificateAddress, OpenSsl};
+use hpkp_server::presented::{Presented, PresentedId, Seen};
 use hpkp_server::sending::{ContextAddress, Field};
 use nginx_sys::ngx_table_elt_t;
 
 use crate::ngx::string;
+use crate::withheld::Withheld;
 
 /// What a server's responses need.
 pub(crate) struct Response {
@@ -20,49 +22,65 @@ pub(crate) struct Response {
     pub(crate) names: Option<Arc<NameSet>>,
     /// Sorted by their contexts.
     pub(crate) replaceable: Rc<[Replaceable]>,
+    /// Counts where the enforced policy is withheld from connections, where that is told.
+    pub(crate) withheld: Option<Withheld>,
 }
 
 impl Response {
-    /// None where no field is ever to be sent or withheld. `own` is the server's own context, `names`
-    /// the hosts for which the enforced policy may be sent.
+    /// None where no field is ever to be sent or withheld. `own` is the server's own context and what it
+    /// presents, `names` the hosts for which the enforced policy may be sent.
     pub(crate) fn new(
         openssl: OpenSsl,
         fields: Vec<Field>,
-        own: Option<ContextAddress>,
+        (own, presents): (Option<ContextAddress>, &[Presented]),
         names: Option<Arc<NameSet>>,
         replaceable: Rc<[Replaceable]>,
+        withheld: Option<Withheld>,
     ) -> Option<Self> {
-        let is_fixed =
-            |own: &ContextAddress| replaceable.binary_search_by_key(own, |of| of.context).is_err();
-        let own = own.filter(is_fixed);
-        let mut response = Self { openssl, enforced: None, report_only: None, names, replaceable };
+        let (enforced, report_only) = (None, None);
+        let mut response = Self { openssl, enforced, report_only, names, replaceable, withheld };
         for field in fields {
-            let (place, usual) = match field.kind() {
-                // Where others come here too, the context is not all that decides.
+            match field.kind() {
                 Kind::Enforced => {
-                    (&mut response.enforced, own.filter(|_| response.names.is_none()))
+                    let mut satisfying = presents.iter().map(Presented::seen);
+                    let usual = satisfying.find(|seen| field.is_sent_with(*seen));
+                    // Where others come here too, what was presented is not all that decides.
+                    let usual = usual.filter(|_| response.names.is_none());
+                    let usual = usual.and_then(Seen::id).map_or(Usual::None, Usual::Presented);
+                    response.enforced = Some(Prepared::new(field, usual));
                 }
-                Kind::ReportOnly => (&mut response.report_only, own),
-            };
-            *place = Some(Prepared::new(field, usual));
+                Kind::ReportOnly => {
+                    let own = own.filter(|own| field.is_sent_on(*own));
+                    let usual = own.map_or(Usual::None, Usual::Context);
+                    response.report_only = Some(Prepared::new(field, usual));
+                }
+            }
         }
         (response.enforced.is_some() || response.report_only.is_some()).then_some(response)
     }
 }
 
+/// On what connections a field is sent most: looked at before the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Usual {
+    /// Nothing is looked at first.
+    None,
+    /// On those that have presented this.
+    Presented(PresentedId),
+    /// On those that use this context.
+    Context(ContextAddress),
+}
+
 /// A field and what puts it into a response, made once.
 pub(crate) struct Prepared {
     pub(crate) field: Field,
-    /// The context on whose connections it is sent most: looked at before the table. None where that
-    /// is not all that decides.
-    pub(crate) usual: Option<ContextAddress>,
+    pub(crate) usual: Usual,
     /// Its strings are static, or in the header that `field` holds.
     pub(crate) element: ngx_table_elt_t,
 }
 
 impl Prepared {
-    /// `own` is the server's own context, if it has one whose certificates cannot be replaced.
-    pub(crate) fn new(field: Field, own: Option<ContextAddress>) -> Self {
+    fn new(field: Field, usual: Usual) -> Self {
         let lower_case = match field.kind() {
             Kind::Enforced => "public-key-pins",
             Kind::ReportOnly => "public-key-pins-report-only",
@@ -76,7 +94,6 @@ impl Prepared {
             #[cfg(ngx_table_elt_next)]
             next: std::ptr::null_mut(),
         };
-        let usual = own.filter(|context| field.is_sent_on(*context));
         Self { field, usual, element }
     }
 }

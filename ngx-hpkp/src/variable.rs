@@ -1,8 +1,8 @@
-//! `$hpkp_header` and `$hpkp_status`, for access logs.
+//! `$hpkp_header`, `$hpkp_status` and `$hpkp_withheld`, for logs and for monitoring.
 
 use nginx_sys::{
     NGX_HTTP_VAR_NOCACHEABLE, ngx_conf_t, ngx_http_add_variable, ngx_http_get_variable_pt,
-    ngx_http_request_t, ngx_http_variable_value_t, ngx_int_t, ngx_str_t, ngx_uint_t,
+    ngx_http_request_t, ngx_http_variable_value_t, ngx_int_t, ngx_pnalloc, ngx_str_t, ngx_uint_t,
 };
 
 use crate::boundary::{self, OnPanic};
@@ -24,9 +24,10 @@ pub(crate) unsafe extern "C" fn add(cf: *mut ngx_conf_t) -> ngx_int_t {
 /// # Safety
 /// `cf` is live.
 unsafe fn add_all(cf: *mut ngx_conf_t) -> ngx_int_t {
-    let variables: [(ngx_str_t, ngx_http_get_variable_pt); 2] = [
+    let variables: [(ngx_str_t, ngx_http_get_variable_pt); 3] = [
         (c_string(c"hpkp_header"), Some(hpkp_header)),
         (c_string(c"hpkp_status"), Some(hpkp_status)),
+        (c_string(c"hpkp_withheld"), Some(hpkp_withheld)),
     ];
     for (mut name, handler) in variables {
         // What is sent is known only once the header filter has run, so nothing may be kept.
@@ -73,6 +74,32 @@ unsafe extern "C" fn hpkp_status(
                 HeaderStatus::Sent(_) => "sent",
             };
             set(value, status);
+        }
+        OK
+    })
+}
+
+unsafe extern "C" fn hpkp_withheld(
+    r: *mut ngx_http_request_t,
+    value: *mut ngx_http_variable_value_t,
+    _data: usize,
+) -> ngx_int_t {
+    boundary::catch_request_hook("variable", ERROR, || {
+        // SAFETY: nginx hands over a live request, whose pool lives as long as the text is used, and a
+        // value to fill in.
+        unsafe {
+            let Some(count) = filter::withheld(r) else {
+                (*value).set_not_found(1);
+                return OK;
+            };
+            let text = count.to_string();
+            let copy: *mut u8 = ngx_pnalloc((*r).pool, text.len()).cast();
+            if copy.is_null() {
+                return ERROR;
+            }
+            copy.copy_from_nonoverlapping(text.as_ptr(), text.len());
+            set(value, &text);
+            (*value).data = copy;
         }
         OK
     })

@@ -78,7 +78,7 @@ fn hosts_that_share_a_certificate() {
 }
 
 #[test]
-fn one_of_two_certificates_of_the_connection_is_not_pinned() {
+fn one_of_two_certificates_of_the_connection_is_pinned() {
     let mut nginx = two_hosts();
     let pki = nginx.pki();
     pki.key("rsa", hpkp_tests::pki::RSA);
@@ -98,8 +98,14 @@ fn one_of_two_certificates_of_the_connection_is_not_pinned() {
     ));
     nginx.start();
     assert_eq!(ask(&nginx, port, "b.example", "b.example", "--http1.1").pins().len(), 1);
-    // Whichever of the two this connection happened to use.
-    assert_eq!(ask(&nginx, port, "a.example", "b.example", "--http1.1").pins().len(), 0);
+    for (cipher, expected) in
+        [("ECDHE-ECDSA-AES128-GCM-SHA256", 1), ("ECDHE-RSA-AES128-GCM-SHA256", 0)]
+    {
+        let curl = Curl::new(&nginx.path("ca.pem")).with(&["-k", "--tls-max", "1.2"]);
+        let curl = curl.with(&["--ciphers", cipher, "-H", "Host: b.example"]);
+        let response = curl.get(&format!("https://a.example:{port}/"));
+        assert_eq!(response.pins().len(), expected, "{cipher}");
+    }
     nginx.stop();
 }
 

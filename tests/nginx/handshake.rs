@@ -157,6 +157,28 @@ fn what_lua_chooses_is_not_known() {
     }
 }
 
+/// Where the operator says so, the header goes out if what Lua presents satisfies the policy.
+#[test]
+fn what_lua_chooses_for_an_unguarded_host() {
+    let Some(mut nginx) = with_lua() else { return };
+    let port = free_port();
+    let code = format!("ssl_certificate_by_lua_block {{ {} }}", present(&nginx, "real"));
+    nginx.expect_in_log(&["hpkp: [certificate-not-guarded] localhost:"]);
+    for (pinned, expected) in [("real.pem", 1), ("placeholder.pem", 0)] {
+        let pin = nginx.pki().pin(pinned);
+        let more = format!("{BOTH} hpkp site unguarded; {code} return 200 x;");
+        let server = tls_server(port, "localhost", "placeholder", &more);
+        configure(&nginx, &format!("{}{server}", policy(&pin)));
+        nginx.test().accepted(&["certificate-not-guarded"]);
+        nginx.start();
+        for version in ["-tls1_2", "-tls1_3"] {
+            let sent = sent_and_when_resumed(&nginx, port, version);
+            assert_eq!(sent, [expected, expected], "{version} {pinned}");
+        }
+        nginx.stop();
+    }
+}
+
 #[test]
 fn pins_that_clients_hold_are_not_compared_with_a_placeholder() {
     let Some(mut nginx) = with_lua() else { return };
@@ -429,9 +451,10 @@ fn a_module_that_can_choose_certificates_unseen_is_named() {
         said.accepted(&["certificate-may-be-replaced"]);
         assert!(said.text.contains(&module), "{}", said.text);
         nginx.start();
-        // The callback does not run for a resumed session, so there nothing shows the certificate.
+        // The callback does not run for a resumed session, which says itself what was presented.
         for version in ["-tls1_2", "-tls1_3"] {
-            assert_eq!(sent_and_when_resumed(&nginx, port, version), [expected, 0], "{version}");
+            let sent = sent_and_when_resumed(&nginx, port, version);
+            assert_eq!(sent, [expected, expected], "{version}");
         }
         nginx.stop();
     }

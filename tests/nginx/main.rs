@@ -10,6 +10,8 @@ mod libraries;
 mod outside;
 mod panics;
 mod phases;
+mod presented;
 mod refusals;
 mod responses;
+mod unguarded;
 mod unrecorded;

@@ -13,6 +13,7 @@ pub mod nginx;
 pub mod pki;
 pub mod recorded;
 pub mod said;
+pub mod session;
 pub mod site;
 
 use std::path::PathBuf;

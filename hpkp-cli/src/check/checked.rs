@@ -30,13 +30,13 @@ impl Checked {
 
     /// A configuration without a policy and without records.
     pub(super) fn nothing(problems: Problems) -> Self {
-        let verdict = Verdict { findings: Vec::new(), hosts: Vec::new() };
+        let verdict = Verdict { findings: Vec::new(), hosts: Vec::new(), paths: Vec::new() };
         Self::new(Deployment::default(), verdict, None, problems)
     }
 
     /// Reading ended early.
     pub(super) fn unread(finding: Finding) -> Self {
-        let verdict = Verdict { findings: vec![finding], hosts: Vec::new() };
+        let verdict = Verdict { findings: vec![finding], hosts: Vec::new(), paths: Vec::new() };
         let deployment = Deployment::default();
         Self { deployment, verdict, on_start: OnStart::default() }
     }

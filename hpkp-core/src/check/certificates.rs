@@ -33,6 +33,13 @@ impl<'a> Checker<'a> {
                     Certificates::Loaded(loaded) => {
                         chains.extend(loaded.iter().zip(&self.paths[context]));
                     }
+                    Certificates::NotKnown { why, .. }
+                        if kind == Kind::Enforced && self.is_unguarded(*position, policy) =>
+                    {
+                        self.find(scope, kind, *position, Code::CertificateNotGuarded, || {
+                            messages::not_guarded(policy, why)
+                        });
+                    }
                     Certificates::NotKnown { why, remedy } => {
                         self.find(scope, kind, *position, Code::CertificateNotKnownAtLoad, || {
                             messages::not_known_at_load(policy, why, remedy)
@@ -52,6 +59,12 @@ impl<'a> Checker<'a> {
                 self.check_chains(policy, kind, scope, *position, &chains);
             }
         }
+    }
+
+    /// Whether the header of a host is sent though its certificates are not known. Pins that follow the
+    /// loaded certificate have nothing to follow.
+    fn is_unguarded(&self, host: usize, policy: &Policy) -> bool {
+        self.deployment.unguarded.contains(&host) && policy.spec.roles().next().is_none()
     }
 
     fn check_chains(

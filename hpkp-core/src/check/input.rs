@@ -1,6 +1,7 @@
 //! What the check compares: all that a configuration says and has loaded, and the records.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::digest::Digest;
@@ -31,6 +32,10 @@ pub struct Deployment {
     pub not_served_here: Vec<NotServedHere>,
     /// What the server's module has found in the configuration itself.
     pub noticed: Vec<Noticed>,
+    /// The hosts (by position) whose certificates are chosen during the handshake and whose header the
+    /// operator has sent all the same, where the certificate presented satisfies the policy
+    /// (`hpkp NAME unguarded`).
+    pub unguarded: BTreeSet<usize>,
 }
 
 /// A finding of the server's module about something that the core does not see.

@@ -168,6 +168,18 @@ pub(super) fn not_known_at_load(policy: &Policy, why: &str, remedy: &str) -> Tex
     .fix(remedy)
 }
 
+pub(super) fn not_guarded(policy: &Policy, why: &str) -> Text {
+    Text::new(format!(
+        "{why}, and policy \"{}\" is used unguarded: the header is sent on each connection whose certificate \
+         satisfies the policy; nothing refuses a new key, which locks out the clients that noted the pins",
+        policy.shown()
+    ))
+    .fix(
+        "keep the key at each renewal, or publish the pin of the next key for as long as max_age before \
+         that key is used",
+    )
+}
+
 pub(super) fn checked_at_start(policy: &Policy, why: &str) -> Text {
     Text::new(format!(
         "{why}, so this test cannot check it against policy \"{}\"; the start checks it, and sends the \

@@ -6,6 +6,7 @@ use super::input::Alarm;
 use super::name_set::{NameSet, SeenName};
 use crate::finding::Finding;
 use crate::header::Header;
+use crate::pin::Pin;
 use crate::published::Presented;
 
 /// The answer.
@@ -15,6 +16,9 @@ pub struct Verdict {
     pub findings: Vec<Finding>,
     /// What to send, an entry for each of [`Deployment::hosts`](super::Deployment::hosts).
     pub hosts: Vec<HostVerdict>,
+    /// For each of [`Deployment::contexts`](super::Deployment::contexts), for each of its certificates,
+    /// the pins of the keys on its candidate paths, the leaf's first. Empty where they are not known.
+    pub paths: Vec<Vec<Vec<Pin>>>,
 }
 
 /// What a host sends; `None` where it has no such policy.

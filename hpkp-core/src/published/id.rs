@@ -77,6 +77,12 @@ impl Fingerprint {
     pub(crate) fn half(self) -> u64 {
         (self.0 >> 64) as u64
     }
+
+    /// Its octets.
+    #[must_use]
+    pub const fn octets(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
 }
 
 impl fmt::Display for Fingerprint {

@@ -48,7 +48,14 @@ pub fn set_in_server(
     at: Location,
     full_path: impl FnOnce(&str) -> String,
 ) -> Result<(), String> {
-    let [name, value] = words else { return Err(wrong_number(words)) };
+    let (name, value, option) = match words {
+        [name, value] => (name, value, None),
+        [name, value, option] if name == "hpkp" => (name, value, Some(option)),
+        _ => return Err(wrong_number(words)),
+    };
+    if let Some(option) = option.filter(|option| *option != "unguarded" || value == "off") {
+        return Err(format!("invalid parameter \"{}\"", Excerpt::new(option)));
+    }
     match name.as_str() {
         "hpkp" | "hpkp_report_only" => {
             let setting = match name.as_str() {
@@ -59,6 +66,7 @@ pub fn set_in_server(
                 return Err(phrase(SettingError::Duplicate, words));
             }
             *setting = UseSetting::new(value, at);
+            settings.unguarded |= option.is_some();
             Ok(())
         }
         "hpkp_check" => set_choice(&mut settings.check, words, setting::CHECK),

@@ -137,6 +137,9 @@ impl<H> Servers<H> {
             built.deployment.contexts.push(Context { certificates, trust });
         }
         for server in &self.all {
+            if server.settings.unguarded {
+                built.deployment.unguarded.insert(built.deployment.hosts.len());
+            }
             let [enforced, report_only] = server.settings.policies().map(Option::<&_>::cloned);
             let contexts = server.presents.iter().filter_map(|p| context_of.get(p)).copied();
             built.deployment.hosts.push(Host {

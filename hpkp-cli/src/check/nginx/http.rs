@@ -231,7 +231,10 @@ fn common(
     let name = directive.name();
     if IN_SERVER.contains(&name) {
         without_block(directive)?;
-        directive.argument()?;
+        // `hpkp NAME unguarded`.
+        if name != "hpkp" || directive.arguments().len() != 2 {
+            directive.argument()?;
+        }
         is_utf8(&directive.at, directive.words.iter())?;
         let path = |path: &str| full_path(directory, path);
         return set_in_server(settings, &directive.words, directive.at.clone(), path)

@@ -1,0 +1,230 @@
+//! What a connection has presented, written into its TLS session at the full handshake and read on each
+//! request. OpenSSL carries an application's data with a session wherever it goes: in tickets, in caches
+//! that processes share, and into the tickets of a resumed session. So a resumed connection says what its
+//! client has seen, in whichever worker and under whichever configuration.
+//!
+//! OpenSSL itself does not tell: on a resumed session it names the context's current certificate.
+
+use std::ffi::{c_int, c_long, c_void};
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::boundary;
+use crate::chosen::ChosenCertificates;
+use crate::loader;
+use crate::openssl::{CertificateAddress, InfoCallback, OpenSsl, Ssl, SslCtx};
+use crate::presented::{Origin, Presented, Seen};
+
+/// From `openssl/ssl.h`: the server's side of a handshake has gone one step further.
+const ACCEPT_LOOP: c_int = 0x2001;
+
+/// From `openssl/crypto.h`: data that are attached to an `SSL_CTX`.
+const CLASS_SSL_CTX: c_int = 1;
+
+/// What the callbacks of all contexts use.
+struct Used {
+    openssl: OpenSsl,
+    /// Under which number our data are attached to contexts.
+    index: c_int,
+    /// The states in which a server has just written its certificate, as it is and compressed.
+    written: [c_int; 2],
+}
+
+static USED: OnceLock<Option<Used>> = OnceLock::new();
+
+/// The callback that contexts had before ours; servers give all of theirs the same.
+static PREVIOUS: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether some context had another one.
+static HAS_OTHERS: AtomicBool = AtomicBool::new(false);
+
+/// What is attached to a context.
+#[derive(Debug)]
+pub struct Watch {
+    previous: Option<InfoCallback>,
+    loaded: Vec<(CertificateAddress, Presented)>,
+    /// What is written of every other certificate, where nobody asks for its keys.
+    other: Presented,
+    /// Finds these out, where somebody does.
+    chosen: Option<ChosenCertificates>,
+    report: fn(&str),
+}
+
+impl Watch {
+    /// Of a context with these certificates. `chosen` says what is written of others; `report` logs a
+    /// panic.
+    #[must_use]
+    pub fn new(
+        loaded: Vec<(CertificateAddress, Presented)>,
+        chosen: Option<ChosenCertificates>,
+        report: fn(&str),
+    ) -> Self {
+        Self { previous: None, loaded, other: Presented::new(Origin::Chosen, &[]), chosen, report }
+    }
+}
+
+impl Used {
+    fn new(openssl: &OpenSsl) -> Option<Self> {
+        // The numbers of states are those of a version; what will follow is not known.
+        let written = match openssl.version() >> 20 {
+            0x101..0x302 => [23, 23],
+            0x302..0x500 => [25, 26],
+            _ => return None,
+        };
+        let none = ptr::null_mut();
+        // SAFETY: registers a number; the function is ours, and this file stays in memory.
+        let index = unsafe {
+            (openssl.CRYPTO_get_ex_new_index)(CLASS_SSL_CTX, 0, none, none, none, Some(free))
+        };
+        (index >= 0).then_some(Self { openssl: *openssl, index, written })
+    }
+
+    /// What is attached to the context that a connection uses.
+    ///
+    /// # Safety
+    /// `ssl` is live.
+    unsafe fn watch<'a>(&self, ssl: *const Ssl) -> Option<&'a Watch> {
+        // SAFETY: by the caller's promise; what is attached under our number is a `Watch` that lives
+        // as long as the context, and a connection holds its context.
+        unsafe {
+            let context = (self.openssl.SSL_get_SSL_CTX)(ssl).cast_const();
+            (self.openssl.SSL_CTX_get_ex_data)(context, self.index).cast::<Watch>().as_ref()
+        }
+    }
+}
+
+impl OpenSsl {
+    /// From now on writes what connections of `context` present into their sessions. Whether that is
+    /// possible with this OpenSSL.
+    ///
+    /// # Safety
+    /// `context` is a live `SSL_CTX` of this OpenSSL, no connection uses it yet, and the file of this
+    /// code stays in memory as long as the process.
+    pub unsafe fn watch(&self, context: *mut SslCtx, mut watch: Watch) -> bool {
+        let Some(used) = USED.get_or_init(|| Used::new(self)) else { return false };
+        // SAFETY: by the caller's promise; the context takes over what is attached to it.
+        unsafe {
+            if !(self.SSL_CTX_get_ex_data)(context, used.index).is_null() {
+                return true;
+            }
+            watch.previous = (self.SSL_CTX_get_info_callback)(context);
+            let address = watch.previous.map_or(0, |previous| previous as usize);
+            let first = PREVIOUS.compare_exchange(0, address, Ordering::Relaxed, Ordering::Relaxed);
+            if first.is_err_and(|first| first != address) {
+                HAS_OTHERS.store(true, Ordering::Relaxed);
+            }
+            let attached = Box::into_raw(Box::new(watch));
+            if (self.SSL_CTX_set_ex_data)(context, used.index, attached.cast()) == 0 {
+                drop(Box::from_raw(attached));
+                return false;
+            }
+            (self.SSL_CTX_set_info_callback)(context, Some(step));
+        }
+        true
+    }
+
+    /// What the session of a connection says; none where it was begun without us.
+    ///
+    /// # Safety
+    /// `ssl` is a live `SSL` of this OpenSSL, and its session does not change while the answer is used.
+    #[inline]
+    #[must_use]
+    pub unsafe fn presented<'a>(&self, ssl: *const Ssl) -> Option<Seen<'a>> {
+        let (mut data, mut length) = (ptr::null_mut(), 0);
+        // SAFETY: by the caller's promise; the function gives a pointer into the session.
+        unsafe {
+            let session = (self.SSL_get_session)(ssl);
+            if session.is_null() {
+                return None;
+            }
+            (self.SSL_SESSION_get0_ticket_appdata)(session, &raw mut data, &raw mut length);
+            if data.is_null() {
+                return None;
+            }
+            Seen::new(std::slice::from_raw_parts(data.cast_const().cast(), length))
+        }
+    }
+}
+
+/// A context is freed.
+unsafe extern "C" fn free(
+    _: *mut c_void,
+    attached: *mut c_void,
+    _: *mut c_void,
+    _: c_int,
+    _: c_long,
+    _: *mut c_void,
+) {
+    if !attached.is_null() {
+        // SAFETY: `watch` attached a box; OpenSSL calls this once, when nothing uses the context.
+        drop(unsafe { Box::from_raw(attached.cast::<Watch>()) });
+    }
+}
+
+/// A handshake goes on.
+unsafe extern "C" fn step(ssl: *const Ssl, event: c_int, value: c_int) {
+    let Some(Some(used)) = USED.get() else { return };
+    // SAFETY: OpenSSL hands over a live connection; the callback before ours gets what it would have
+    // got.
+    unsafe {
+        if let Some(previous) = previous(used, ssl) {
+            previous(ssl, event, value);
+        }
+        if event == ACCEPT_LOOP && used.written.contains(&(used.openssl.SSL_get_state)(ssl)) {
+            if let Some(watch) = used.watch(ssl) {
+                boundary::catch_request_hook("handshake", (), watch.report, || {
+                    write(used, watch, ssl);
+                });
+            }
+        }
+    }
+}
+
+/// The callback that the context of a connection had before ours.
+///
+/// # Safety
+/// `ssl` is live.
+unsafe fn previous(used: &Used, ssl: *const Ssl) -> Option<InfoCallback> {
+    if HAS_OTHERS.load(Ordering::Relaxed) {
+        // SAFETY: by the caller's promise.
+        return unsafe { used.watch(ssl) }.and_then(|watch| watch.previous);
+    }
+    let address = PREVIOUS.load(Ordering::Relaxed);
+    // SAFETY: `watch` stored the address of such a function, or none.
+    unsafe { std::mem::transmute::<usize, Option<InfoCallback>>(address) }
+}
+
+/// The certificate has just been written: a session that is stored or put into a ticket is so later.
+///
+/// # Safety
+/// `ssl` is live, in its handshake.
+unsafe fn write(used: &Used, watch: &Watch, ssl: *const Ssl) {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        let leaf = used.openssl.certificate_of(ssl);
+        let loaded = watch.loaded.iter().find(|(address, _)| *address == leaf);
+        match (loaded, &watch.chosen) {
+            (Some((_, presented)), _) => keep(used, ssl, presented),
+            (None, Some(chosen)) => {
+                let chain = used.openssl.sent_chain(ssl);
+                keep(used, ssl, &chosen.presented(&chain, &used.openssl, loader::now()));
+            }
+            (None, None) => keep(used, ssl, &watch.other),
+        }
+    }
+}
+
+/// # Safety
+/// As for [`write`].
+unsafe fn keep(used: &Used, ssl: *const Ssl, presented: &Presented) {
+    let octets = presented.octets();
+    // SAFETY: by the caller's promise; OpenSSL copies the octets.
+    unsafe {
+        let session = (used.openssl.SSL_get_session)(ssl);
+        if !session.is_null() {
+            let data = octets.as_ptr().cast();
+            (used.openssl.SSL_SESSION_set1_ticket_appdata)(session, data, octets.len());
+        }
+    }
+}
