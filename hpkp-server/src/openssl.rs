@@ -73,12 +73,12 @@ pub(crate) struct PKey {
 }
 
 #[repr(C)]
-struct Pkcs8 {
+pub(crate) struct Pkcs8 {
     _opaque: [u8; 0],
 }
 
 #[repr(C)]
-struct Method {
+pub(crate) struct Method {
     _opaque: [u8; 0],
 }
 

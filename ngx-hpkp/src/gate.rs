@@ -125,16 +125,13 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     if phase != Phase::Test {
         let openssl = openssl.ok();
         let replaceable = replaceable(main, &servers.all, openssl.as_ref());
-        let servers = servers.all.iter();
         main.journal = journal;
         main.pending = Some(Pending {
             phase,
             deployment,
             verdict,
             addresses,
-            servers: servers
-                .map(|one| (one.handle.conf, one.handle.own.map(|own| own.context)))
-                .collect(),
+            servers: servers.all.iter().map(|one| one.handle.sending()).collect(),
             replaceable,
             openssl,
             keeping: keeping.map(|keeping| Keep { keeping, contexts }),

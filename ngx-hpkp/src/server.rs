@@ -38,6 +38,11 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
+    /// Where its fields are to be written, and its own context.
+    pub(crate) fn sending(&self) -> (*mut ServerConf, Option<*mut SslCtx>) {
+        (self.conf, self.own.map(|own| own.context))
+    }
+
     /// The address of its own context.
     pub(crate) fn context(&self) -> Option<ContextAddress> {
         self.own.map(|own| ContextAddress::from(own.context.cast_const()))
