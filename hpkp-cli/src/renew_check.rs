@@ -231,5 +231,5 @@ fn with_key(certificate: &[u8], spki: &[u8]) -> Option<Vec<u8>> {
     let before = tbs.len() - behind.len();
     let after = der::element(behind)?.2;
     let tbs = der::sequence(&[&tbs[..before], spki, after]);
-    Some(der::sequence(&[&tbs, rest]))
+    Some(der::sequence(&[&tbs[..], rest]))
 }

@@ -25,7 +25,7 @@ const TESTING: [&str; 7] = [
 ];
 
 /// The hooks that run besides when a configuration is put into force.
-const STARTING: [&str; 2] = ["init_server", "post_config"];
+const STARTING: [&str; 4] = ["decide", "add_cert_files", "init_server", "post_config"];
 
 /// The hooks that run for a connection or a request, and whether the header is sent in spite of a
 /// panic in them.

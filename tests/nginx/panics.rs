@@ -10,13 +10,14 @@ use hpkp_tests::nginx::{Module, Nginx, Reload, load_modules, tls_server, without
 use hpkp_tests::site::{B, prepared_with};
 
 /// The hooks that run while a configuration is read.
-const CONFIGURING: [&str; 9] = [
+const CONFIGURING: [&str; 10] = [
     "preconfiguration",
     "create_main_conf",
     "create_srv_conf",
     "merge_srv_conf",
     "watch",
     "directive",
+    "early",
     "gate",
     "postconfiguration",
     "late gate",

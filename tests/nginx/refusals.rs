@@ -36,7 +36,7 @@ fn nginx_s_own_phrases() {
         ("hpkp_policy x;".into(), "directive \"hpkp_policy\" has no opening \"{\" in "),
         ("hpkp a; hpkp b;".into(), "\"hpkp\" directive is duplicate in "),
         ("hpkp off; hpkp off;".into(), "\"hpkp\" directive is duplicate in "),
-        ("hpkp a b;".into(), "invalid number of arguments in \"hpkp\" directive in "),
+        ("hpkp a b;".into(), "invalid parameter \"b\" in "),
         (
             "hpkp_report_only a; hpkp_report_only a;".into(),
             "\"hpkp_report_only\" directive is duplicate in ",

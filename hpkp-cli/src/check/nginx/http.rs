@@ -354,7 +354,7 @@ impl Addresses {
 
     fn all(&self) -> impl Iterator<Item = Address> + '_ {
         self.ports.iter().flat_map(|((port, family), entries)| {
-            entries.iter().map(|entry| Address {
+            entries.iter().map(move |entry| Address {
                 text: entry.text.clone(),
                 port: *port,
                 tls: entry.ssl || entry.default_is_on,
