@@ -104,7 +104,8 @@ limit() {
     printf '%-42s%10s%10s\n' "$1" "${row[@]}"
 }
 echo
-limit 'limit: on, at most add_header' on add_header 0
+# What the connection presented is read out of its session: 40 instructions at most.
+limit 'limit: on, at most 40 above add_header' on add_header 40
 limit 'limit: off, at most 40 above without' off none 40
 
 # --- The test of a configuration -----------------------------------------------------------------

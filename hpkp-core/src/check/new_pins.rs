@@ -89,7 +89,8 @@ impl<'a> Checker<'a> {
         let mut including: HashMap<&str, Vec<(usize, &HostSet)>> = HashMap::new();
         for (index, one) in sent.iter().enumerate() {
             for (host_set, _) in published.routing.served(one.host) {
-                let code = Code::SameHostPinMismatch;
+                let was_published = published.was_published(host_set, one.policy);
+                let code = (Code::SameHostPinMismatch, was_published);
                 for host in published.routing.beside(one.host, host_set) {
                     self.compare(published, one, (host_set, host_set), (host, false), code);
                 }
@@ -114,7 +115,12 @@ impl<'a> Checker<'a> {
                     for (index, host_set) in including.get(domain).into_iter().flatten() {
                         let one = &sent[*index];
                         if published.binds_below(one.host, host_set, under, below) {
-                            let code = Code::SuperdomainPinsUnmet;
+                            // Of a pattern, the name that is above this one may be new in it.
+                            let noted = under.parse().ok().map(|name| (name, Matching::Exact));
+                            let noted = noted.filter(|_| host_set.1 == Matching::OneLabel);
+                            let noted = noted.as_ref().unwrap_or(host_set);
+                            let was_published = published.was_published(noted, one.policy);
+                            let code = (Code::SuperdomainPinsUnmet, was_published);
                             self.compare(published, one, (host_set, below), (host, is_aside), code);
                         }
                     }
@@ -123,7 +129,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// A policy against what another block presents to those who noted it for one name and visit another.
+    /// A policy against what another block presents to those who noted it for one name and visit another;
+    /// with the code, whether the last accepted configuration published it for them.
     /// Where that block is `aside`, so that clients may not come there, it is a word when the policy is
     /// new: from then on their pins are on record.
     fn compare(
@@ -132,7 +139,7 @@ impl<'a> Checker<'a> {
         one: &Sent<'a>,
         (noted, visited): (&HostSet, &HostSet),
         (other, is_aside): (usize, bool),
-        code: Code,
+        (code, was_published): (Code, bool),
     ) {
         let (ours, theirs) = (&published.presented[one.host], &published.presented[other]);
         if one.host == other || !theirs.is_known || !self.deployment.hosts[other].tls {
@@ -144,7 +151,6 @@ impl<'a> Checker<'a> {
         let mut refusing = refusing(ours, &theirs.certificates, &one.pins)
             .filter(|got| has_name || theirs.is_for(*got, visited))
             .peekable();
-        let was_published = published.was_published(noted, one.policy);
         if refusing.peek().is_none() || is_aside && was_published {
             return;
         }
