@@ -93,9 +93,15 @@ fn a_bare_signal_presents_the_last_good_certificate() {
     fs::write(site.httpd.path("broken.key"), "no key").expect("a file");
     fs::copy(site.httpd.path("live.pem"), site.httpd.path("old.pem")).expect("a copy");
     fs::copy(site.httpd.path("live.key"), site.httpd.path("old.key")).expect("a copy");
-    for (certificate, key) in
-        [("other", "other"), ("broken", "old"), ("other", "broken"), ("other", "old")]
-    {
+    // The last two name a certificate that clients accept, and a key that is none or another one.
+    for (certificate, key) in [
+        ("other", "other"),
+        ("broken", "old"),
+        ("other", "broken"),
+        ("other", "old"),
+        ("old", "broken"),
+        ("old", "other"),
+    ] {
         site.install(certificate, key);
         for signal in [libc::SIGUSR1, libc::SIGHUP] {
             let log = site.signalled(signal);
