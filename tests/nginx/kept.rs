@@ -10,7 +10,7 @@ use std::time::Duration;
 use hpkp_core::published::{Body, Compromised, Event};
 use hpkp_tests::client::Curl;
 use hpkp_tests::free_port;
-use hpkp_tests::nginx::{Nginx, Reload, codes, tls_server};
+use hpkp_tests::nginx::{Nginx, Reload, codes, load_modules, tls_server};
 use hpkp_tests::pki::{P256, RSA, leaf_extensions, openssl};
 use hpkp_tests::recorded::held_on_port;
 use hpkp_tests::site::{B, prepared};
@@ -455,15 +455,12 @@ fn a_disk_that_is_full_while_it_keeps() {
 /// Pins that clients hold without any header, of a server that a block behind `http` has.
 #[test]
 fn a_server_outside_http() {
-    let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
-    if !fs::exists(module).is_ok_and(|is| is) {
-        return;
-    }
+    let stream = load_modules(&["stream"]);
     let mut site = Site::new();
     let port = free_port();
     held_on_port(&site.nginx.path("records/apps.jsonl"), "localhost", port, &site.pin);
     site.nginx.configure_around(
-        &format!("load_module {module}; worker_processes 1;"),
+        &format!("{stream} worker_processes 1;"),
         "hpkp_published_pins records writer=web-1; hpkp_keep_certificates kept;",
         &format!(
             "stream {{ server {{ listen 127.0.0.1:{port} ssl; ssl_certificate live.pem; \

@@ -64,8 +64,13 @@ fn worker(answer: &Answer) -> String {
 /// Makes `own` for a.example with the key of `NAME`.
 fn own(nginx: &Nginx, name: &str) {
     let pki = nginx.pki();
-    std::fs::copy(pki.path(&format!("{name}.key")), pki.path("own.key")).expect("a key");
-    pki.sign("own", "/CN=a.example", "ca", &leaf_extensions("a.example"));
+    std::fs::copy(pki.path(&format!("{name}.key")), pki.path("next.key")).expect("a key");
+    pki.sign("next", "/CN=a.example", "ca", &leaf_extensions("a.example"));
+    // New files: nginx from 1.27.4 on goes on with what it has loaded of one that looks the same.
+    for kind in ["key", "pem"] {
+        let (new, old) = (pki.path(&format!("next.{kind}")), pki.path(&format!("own.{kind}")));
+        std::fs::rename(new, old).expect("a new file");
+    }
 }
 
 #[test]
