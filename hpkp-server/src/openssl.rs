@@ -418,10 +418,7 @@ impl OpenSsl {
         // SAFETY: by the caller's promise; the leaf and what the stack holds are owned by the context.
         unsafe {
             match self.above_the_leaf(context) {
-                Some(above) => std::iter::once(leaf.cast_const())
-                    .chain(above)
-                    .map(|certificate| self.der(certificate))
-                    .collect(),
+                Some(above) => self.below(leaf, above),
                 None => self.completed(context, leaf),
             }
         }
@@ -468,11 +465,18 @@ impl OpenSsl {
                 (self.SSL_CTX_ctrl)(context, ctrl::GET_EXTRA_CHAIN_CERTS, ctrl::EXTRA_ONLY, out);
             }
             let above = if stack.is_null() { Vec::new() } else { self.certificates(stack) };
-            std::iter::once(leaf.cast_const())
-                .chain(above)
-                .map(|certificate| self.der(certificate))
-                .collect()
+            self.below(leaf, above)
         }
+    }
+
+    /// A leaf and what is above it, in DER.
+    ///
+    /// # Safety
+    /// The certificates are live.
+    unsafe fn below(&self, leaf: *const X509, above: Vec<*const X509>) -> Vec<Vec<u8>> {
+        let all = std::iter::once(leaf).chain(above);
+        // SAFETY: by the caller's promise.
+        all.map(|certificate| unsafe { self.der(certificate) }).collect()
     }
 
     /// What OpenSSL sends of a leaf for which nothing else was loaded, the leaf included: what it

@@ -76,6 +76,9 @@ pub(crate) unsafe extern "C" fn exit_master(cycle: *mut ngx_cycle_t) {
     });
 }
 
+/// The position of each context, and what it presents.
+type Loaded = HashMap<ContextAddress, (usize, Vec<Presented>)>;
+
 impl Pending {
     /// Records what is published, and then has it sent; gives what there is to say about it.
     fn take_effect(mut self, journal: Option<&Journal>) -> Vec<LogLine> {
@@ -105,9 +108,8 @@ impl Pending {
         for (position, ((conf, own), (fields, host))) in self.servers.iter().zip(hosts).enumerate()
         {
             let own = own.map(|own| ContextAddress::from(own.cast_const()));
-            let presents = own
-                .and_then(|own| loaded.get(&own))
-                .map_or(&[][..], |presents| presents.as_slice());
+            let presents = own.and_then(|own| loaded.get(&own));
+            let presents = presents.map_or(&[][..], |(_, presents)| presents.as_slice());
             let names = host.header_names.clone();
             let own = (own, presents);
             let (replaceable, withheld) = (replaceable.clone(), self.withheld(position));
@@ -129,23 +131,18 @@ impl Pending {
         Some(Withheld::new(&host.label, &host.enforced.as_ref()?.policy))
     }
 
-    /// What each context presents, as sessions say it. Empty where it is not known.
-    fn loaded(&self) -> HashMap<ContextAddress, Vec<Presented>> {
+    /// The position of each context, and what it presents, as sessions say it. Empty where it is not known.
+    fn loaded(&self) -> Loaded {
         let of = |pins: &Vec<Pin>| Presented::new(Origin::Loaded, pins);
         let paths = self.verdict.paths.iter().map(|paths| paths.iter().map(of).collect());
-        self.addresses.iter().copied().zip(paths).collect()
+        self.addresses.iter().copied().zip(paths.enumerate()).collect()
     }
 
     /// Has what connections present written into their sessions.
-    fn watch(&self, openssl: &OpenSsl, loaded: &HashMap<ContextAddress, Vec<Presented>>) {
-        let positions: HashMap<ContextAddress, usize> =
-            self.addresses.iter().enumerate().map(|(position, own)| (*own, position)).collect();
+    fn watch(&self, openssl: &OpenSsl, loaded: &Loaded) {
         for own in self.servers.iter().filter_map(|(_, own)| *own) {
             let address = ContextAddress::from(own.cast_const());
-            let Some((presents, position)) = loaded.get(&address).zip(positions.get(&address))
-            else {
-                continue;
-            };
+            let Some((position, presents)) = loaded.get(&address) else { continue };
             let trust = &self.deployment.contexts[*position].trust;
             let is_asked = !self.deployment.unguarded.is_empty();
             let chosen = is_asked.then(|| ChosenCertificates::new(trust.clone()));

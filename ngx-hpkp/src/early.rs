@@ -12,9 +12,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::ptr;
 
-use hpkp_core::finding::{Check, Code, Finding, Text};
+use hpkp_core::finding::{Check, Finding};
 use hpkp_core::published::State;
-use hpkp_core::text::Excerpt;
 use hpkp_server::failure::{self, Phase};
 use hpkp_server::journal;
 use hpkp_server::kept::{self, KeepSetting, Replacement};
@@ -108,7 +107,10 @@ unsafe fn replace_broken(cycle: *mut ngx_cycle_t, phase: Phase) {
                     broken.push(finding(&setting, records, &names, (&files, why), &found));
                 }
                 Ok(_) => {}
-                Err(reasons) => not_used(cycle, &setting, &names, why, &reasons),
+                Err(reasons) => {
+                    let (label, why) = (label_of(&names), why.to_string());
+                    not_used(cycle, &kept::not_replaced_finding(&setting, label, &why, &reasons));
+                }
             }
         }
     }
@@ -133,29 +135,19 @@ fn finding(
 ) -> Finding {
     let file = if why == PairError::Certificate { &files.0 } else { &files.1 };
     let said = (&*file.to_string_lossy(), &*why.to_string());
-    let label = names.first().map_or("-", String::as_str);
-    kept::broken_finding(setting, records, label, said, found)
+    kept::broken_finding(setting, records, label_of(names), said, found)
 }
 
+fn label_of(names: &[String]) -> &str {
+    names.first().map_or("-", String::as_str)
+}
+
+/// Says at once that nothing is presented in the place of what nginx will refuse to load.
+///
 /// # Safety
 /// `cycle` has a log.
-unsafe fn not_used(
-    cycle: *mut ngx_cycle_t,
-    setting: &KeepSetting,
-    names: &[String],
-    why: PairError,
-    reasons: &[String],
-) {
-    let none = "none was kept for this host";
-    let reason = reasons.first().map_or(none, String::as_str);
-    let text = Text::new(format!(
-        "the certificate that is configured cannot be loaded ({why}), and no last good certificate is \
-         presented in its place: {}",
-        Excerpt::new(reason)
-    ));
-    let mut finding = Finding::new(Code::KeptCertificateNotUsed, setting.at.clone(), text);
-    finding.add_host(names.first().map_or("-", String::as_str));
-    for line in failure::lines_after(&finding, Phase::Start) {
+unsafe fn not_used(cycle: *mut ngx_cycle_t, finding: &Finding) {
+    for line in failure::lines_after(finding, Phase::Start) {
         // SAFETY: by the caller's promise.
         unsafe { log::write_line((*cycle).log, &line) };
     }
@@ -226,7 +218,7 @@ unsafe fn put(
     // SAFETY: by the caller's promise; each element that is pushed is written.
     let array = || unsafe {
         let array = ngx_array_create(pool, found.paths.len(), size_of::<ngx_str_t>());
-        for path in found.files() {
+        for path in &found.paths {
             let place: *mut ngx_str_t =
                 if array.is_null() { ptr::null_mut() } else { ngx_array_push(array).cast() };
             let name = terminated(pool, path);

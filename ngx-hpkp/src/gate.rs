@@ -262,7 +262,7 @@ unsafe fn checked(
 unsafe fn put(openssl: &OpenSsl, context: *mut SslCtx, found: &Replacement) -> Result<(), String> {
     found.try_files(openssl)?;
     // SAFETY: by the caller's promise.
-    match unsafe { openssl.present_alone(context, found.files(), &found.leaves()) } {
+    match unsafe { openssl.present_alone(context, &found.paths, &found.leaves()) } {
         true => Ok(()),
         false => Err("OpenSSL does not present the last good certificate".to_owned()),
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::HostVerdict;
 use super::routing::{ANY_HOST, HostSet, Routing};
+use super::visit::ports_or_socket;
 use crate::published::{HostName, Matching, Presented};
 
 /// Notes the addresses where blocks present different certificates for one name on one port, or a block
@@ -25,8 +26,7 @@ pub(super) fn tell_apart(
             if !name.aside && name.ports.iter().any(is_partly) {
                 mixed.insert(host_set);
             }
-            let ports = if name.ports.is_empty() { &[0][..] } else { &name.ports };
-            for port in ports {
+            for port in ports_or_socket(&name.ports) {
                 let key = (&name.host, name.matching, name.aside, *port);
                 if *seen.entry(key).or_insert(&verdict.presented) != &verdict.presented {
                     mixed.insert((name.host.clone(), name.matching));
@@ -39,8 +39,8 @@ pub(super) fn tell_apart(
             let host_set = (name.host.clone(), name.matching);
             // By what stands for any name it can be told later which addresses there were.
             if mixed.contains(&host_set) || name.host.as_str() == ANY_HOST {
-                let ports = if name.ports.is_empty() { &[0][..] } else { &name.ports };
-                let all = ports.iter().flat_map(|port| routing.addresses(&host_set, host, *port));
+                let ports = ports_or_socket(&name.ports).iter();
+                let all = ports.flat_map(|port| routing.addresses(&host_set, host, *port));
                 let all: BTreeSet<&str> = all.collect();
                 name.addresses = all.into_iter().map(str::to_owned).collect();
             }

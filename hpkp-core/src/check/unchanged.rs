@@ -26,7 +26,7 @@ use super::presented::{Enough, PresentedKeys, meet_any};
 use super::records::{Published, names_of};
 use super::routing::{ANY_HOST, Claim, HostSet, Reached};
 use super::slots::{Got, is_one, is_same, same};
-use super::visit::{Place, Visit};
+use super::visit::{Place, Visit, ports_or_socket};
 use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::state::{Live, Record};
@@ -101,9 +101,7 @@ impl<'a> Published<'a> {
         let all = self.nameless_last.get_or_init(|| {
             let mut all: HashMap<u16, NamelessLast<'a>> = HashMap::new();
             for &record in self.presented_last.values().flatten() {
-                let ports =
-                    if record.body.ports.is_empty() { &[0][..] } else { &record.body.ports };
-                for &port in ports {
+                for &port in ports_or_socket(&record.body.ports) {
                     let last = all.entry(port).or_default();
                     let only = *last.only.get_or_insert(record);
                     last.is_mixed |= only.body.certificates != record.body.certificates;

@@ -13,6 +13,11 @@ pub(super) struct Visit<'b> {
     pub(super) claim: Claim,
 }
 
+/// The ports where something is reached: 0 for a socket without one.
+pub(super) fn ports_or_socket(ports: &[u16]) -> &[u16] {
+    if ports.is_empty() { &[0] } else { ports }
+}
+
 /// A place at which clients come, as far as records tell places apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place<'b> {

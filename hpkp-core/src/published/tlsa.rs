@@ -229,15 +229,18 @@ impl Rrset {
     /// Those of one kind alone.
     #[must_use]
     pub fn only(&self, combination: Combination) -> Option<Self> {
-        let records = self.records.iter().filter(|one| one.combination() == combination);
-        let only = Self::new(self.protocol, self.ttl, records.cloned().collect())?;
-        Some(only.without_ports(self.except_ports.clone()))
+        self.those(|one| one.combination() == combination)
     }
 
     /// Those of which clients do not look at names.
     #[must_use]
     pub fn without_names(&self) -> Option<Self> {
-        let records = self.records.iter().filter(|one| one.usage == usage::DANE_EE);
+        self.those(|one| one.usage == usage::DANE_EE)
+    }
+
+    /// Those of which that is true; none where there are none.
+    fn those(&self, is_one: impl Fn(&Tlsa) -> bool) -> Option<Self> {
+        let records = self.records.iter().filter(|one| is_one(one));
         let only = Self::new(self.protocol, self.ttl, records.cloned().collect())?;
         Some(only.without_ports(self.except_ports.clone()))
     }

@@ -9,7 +9,7 @@ use hpkp_core::text::Excerpt;
 use super::KeepSetting;
 use super::directory::{Directory, Unusable};
 use super::index::HostPort;
-use super::replacing::Replacement;
+use super::replacing::{NONE_KEPT, Replacement};
 use crate::loader::now;
 use crate::openssl::OpenSsl;
 
@@ -39,6 +39,25 @@ pub fn in_place_of_broken(
         }
     }
     Err(reasons)
+}
+
+/// What is said of a server that cannot load what its directives name, where nothing is presented in its
+/// place; `reasons` are those of [`in_place_of_broken`].
+#[must_use]
+pub fn not_replaced_finding(
+    setting: &KeepSetting,
+    label: &str,
+    why: &str,
+    reasons: &[String],
+) -> Finding {
+    let text = Text::new(format!(
+        "the certificate that is configured cannot be loaded ({why}), and no last good certificate is \
+         presented in its place: {}",
+        Excerpt::new(reasons.first().map_or(NONE_KEPT, String::as_str))
+    ));
+    let mut finding = Finding::new(Code::KeptCertificateNotUsed, setting.at.clone(), text);
+    finding.add_host(label);
+    finding
 }
 
 /// What is said of a server that presents its last good certificate, since it cannot load what its

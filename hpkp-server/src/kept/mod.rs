@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
 use crate::loader::now;
 use index::HostPort;
 
-pub use broken::{broken_finding, in_place_of_broken};
+pub use broken::{broken_finding, in_place_of_broken, not_replaced_finding};
 pub use directory::{Directory, Unusable};
 pub use replacing::Replacement;
 

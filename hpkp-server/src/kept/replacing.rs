@@ -1,7 +1,7 @@
 //! What is presented in the place of a certificate that would lock clients out.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use hpkp_core::certificate::Certificate;
 use hpkp_core::check::{Alarm, Certificates, Deployment, Verdict};
@@ -20,6 +20,9 @@ const MAX_CANDIDATES: usize = 8;
 
 /// How many lines of a kind a finding has at most.
 const MAX_DETAILS: usize = 8;
+
+/// Why nothing is presented, where that is all.
+pub(super) const NONE_KEPT: &str = "none was kept for this host";
 
 /// Kept certificates of one server, one for each kind of key.
 #[derive(Debug)]
@@ -65,11 +68,6 @@ impl Replacement {
     #[must_use]
     pub fn leaves(&self) -> Vec<&[u8]> {
         self.leaves.iter().map(Certificate::der).collect()
-    }
-
-    /// The files, as OpenSSL takes them.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.paths.iter().map(PathBuf::as_path)
     }
 
     /// Whether OpenSSL can load the files, tried where nothing can be lost by it.
@@ -390,7 +388,7 @@ fn configured(chain: &Chain) -> String {
 fn not_used(one: &Wanted) -> Text {
     let why = match one.reasons.first() {
         Some(why) => why.as_str(),
-        None => "none was kept for this host",
+        None => NONE_KEPT,
     };
     let text = Text::new(format!(
         "clients would refuse the certificate that is configured, and no last good certificate is presented \

@@ -6,7 +6,7 @@
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hpkp_core::certificate::Certificate;
@@ -184,10 +184,10 @@ impl OpenSsl {
     ///
     /// # Safety
     /// As for [`OpenSsl::chains`].
-    pub unsafe fn present_alone<'a>(
+    pub unsafe fn present_alone(
         &self,
         context: *mut SslCtx,
-        files: impl IntoIterator<Item = &'a Path>,
+        files: &[PathBuf],
         leaves: &[&[u8]],
     ) -> bool {
         let _errors = ErrorMark::set(self);
