@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::outside::{acceptor, script, starttls};
 use crate::records::{Records, pin};
-use crate::run;
+use crate::{Said, run};
 
 const HOST: &str = "mx.example.com";
 const SMTP: &[&str] = &["220 ready\r\n", "250-mx\r\n250-SIZE 1\r\n250 STARTTLS\r\n", "220 go\r\n"];
@@ -46,6 +46,23 @@ fn hold(stream: TcpStream) {
     });
 }
 
+/// What an ACME client has written: the certificate `next` and its key.
+fn renewed(pki: &Pki) {
+    std::fs::create_dir(pki.path("new")).expect("a directory");
+    for (from, to) in [("next.pem", "new/fullchain.pem"), ("next.key", "new/privkey.pem")] {
+        std::fs::copy(pki.path(from), pki.path(to)).expect("a copy");
+    }
+}
+
+/// Installs it, and looks at what a port of this machine serves then.
+fn install_from(records: &Records, port: u16, more: &[&str]) -> Said {
+    let server = format!("127.0.0.1:{port}");
+    let words = "install --from new --to live --test true --reload true -d records --trusted-certificate ca.pem \
+                 --timeout 1 --json --served";
+    let arguments: Vec<&str> = words.split_ascii_whitespace().chain([&*server]).collect();
+    run(records.0.path(), &[&arguments[..], more].concat())
+}
+
 #[test]
 fn a_mail_server_is_asked_for_its_certificate() {
     let (records, pki) = site();
@@ -77,37 +94,9 @@ fn a_mail_server_is_asked_for_its_certificate() {
 #[test]
 fn an_install_looks_at_a_mail_server() {
     let (records, pki) = site();
-    std::fs::create_dir(pki.path("new")).expect("a directory");
-    for (from, to) in [("next.pem", "new/fullchain.pem"), ("next.key", "new/privkey.pem")] {
-        std::fs::copy(pki.path(from), pki.path(to)).expect("a copy");
-    }
+    renewed(&pki);
     let port = starttls(&pki, "next", SMTP);
-    let install = |starttls: &str| {
-        let server = format!("127.0.0.1:{port}");
-        let arguments = [
-            "install",
-            "--from",
-            "new",
-            "--to",
-            "live",
-            "--test",
-            "true",
-            "--reload",
-            "true",
-            "-d",
-            "records",
-            "--trusted-certificate",
-            "ca.pem",
-            "--timeout",
-            "1",
-            "--served",
-            &server,
-            "--starttls",
-            starttls,
-            "--json",
-        ];
-        run(records.0.path(), &arguments)
-    };
+    let install = |starttls: &str| install_from(&records, port, &["--starttls", starttls]);
     let said = install(&format!("{port}=none"));
     assert_eq!(said.json()["outcome"], "rolled-back", "{said:?}");
     let said = install(&format!("{port}=smtp"));
@@ -149,32 +138,8 @@ fn what_a_server_does_not_tell_is_said() {
 #[test]
 fn an_install_says_what_the_server_does_not_tell() {
     let (records, pki) = site();
-    std::fs::create_dir(pki.path("new")).expect("a directory");
-    for (from, to) in [("next.pem", "new/fullchain.pem"), ("next.key", "new/privkey.pem")] {
-        std::fs::copy(pki.path(from), pki.path(to)).expect("a copy");
-    }
-    let server = format!("127.0.0.1:{}", reticent(&pki, "next"));
-    let arguments = [
-        "install",
-        "--from",
-        "new",
-        "--to",
-        "live",
-        "--test",
-        "true",
-        "--reload",
-        "true",
-        "-d",
-        "records",
-        "--trusted-certificate",
-        "ca.pem",
-        "--timeout",
-        "1",
-        "--served",
-        &server,
-        "--json",
-    ];
-    let said = run(records.0.path(), &arguments);
+    renewed(&pki);
+    let said = install_from(&records, reticent(&pki, "next"), &[]);
     assert_eq!((said.code, &said.json()["outcome"]), (Some(0), &json!("installed")), "{said:?}");
     assert_eq!(said.json()["warnings"][0]["code"], "other-certificates-unknown", "{said:?}");
     let unknown = &said.json()["served"][0]["unknown"];
