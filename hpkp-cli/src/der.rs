@@ -1,6 +1,6 @@
 //! Elements in DER (X.690), read and written: as much as keys and certificates need.
 
-use data_encoding::BASE64;
+use hpkp_core::pem;
 use zeroize::Zeroizing;
 
 /// The tag of a SEQUENCE.
@@ -46,22 +46,10 @@ pub(crate) fn sequence(parts: &[impl AsRef<[u8]>]) -> Vec<u8> {
 
 /// A block in PEM (RFC 7468), in a buffer that is wiped.
 pub(crate) fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
-    // Of base64 with 64 characters.
-    const BYTES_IN_LINE: usize = 48;
-    // As long as it will be, since a text that grows leaves its old self behind.
-    let lines = der.len().div_ceil(BYTES_IN_LINE);
-    let mut pem = Zeroizing::new(String::with_capacity(lines * 65 + 2 * label.len() + 64));
-    pem.push_str("-----BEGIN ");
-    pem.push_str(label);
-    pem.push_str("-----\n");
-    for line in der.chunks(BYTES_IN_LINE) {
-        BASE64.encode_append(line, &mut pem);
-        pem.push('\n');
-    }
-    pem.push_str("-----END ");
-    pem.push_str(label);
-    pem.push_str("-----\n");
-    pem
+    let mut text = Zeroizing::new(Vec::with_capacity(pem::length(label, der.len())));
+    pem::append(&mut text, label, der);
+    // It is ASCII; the buffer changes hands and is not copied.
+    Zeroizing::new(String::from_utf8(std::mem::take(&mut *text)).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -72,6 +72,37 @@ impl<'a> Block<'a> {
     }
 }
 
+/// How many characters stand in a line that is written (RFC 7468 section 2).
+const LINE: usize = 64;
+
+/// How many bytes [`append`] adds for so many of DER.
+#[must_use]
+pub fn length(label: &str, der: usize) -> usize {
+    let base64 = der.div_ceil(3) * 4;
+    let lines = BEGIN.len() + END.len() + 2 * (label.len() + DASHES.len() + 1);
+    lines + base64 + base64.div_ceil(LINE)
+}
+
+/// Appends a block. Nothing of it is left elsewhere in memory if `text` has room for [`length`]: the DER may
+/// be a private key.
+pub fn append(text: &mut Vec<u8>, label: &str, der: &[u8]) {
+    append_line(text, BEGIN, label);
+    for piece in der.chunks(LINE / 4 * 3) {
+        let at = text.len();
+        text.resize(at + piece.len().div_ceil(3) * 4, b'=');
+        // It has just that length.
+        let _ = STANDARD.encode_slice(piece, &mut text[at..]);
+        text.push(b'\n');
+    }
+    append_line(text, END, label);
+}
+
+fn append_line(text: &mut Vec<u8>, opening: &[u8], label: &str) {
+    for part in [opening, label.as_bytes(), DASHES, b"\n"] {
+        text.extend_from_slice(part);
+    }
+}
+
 /// Whether `file` has a `BEGIN` line.
 #[must_use]
 pub fn is_pem(file: &[u8]) -> bool {
@@ -143,6 +174,19 @@ fn split_line(text: &[u8]) -> Option<(&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_has_its_length_and_is_read_again() {
+        for size in [0, 1, 2, 3, 47, 48, 49, 96, 1_000] {
+            let der: Vec<u8> = (0..size).map(|at| at as u8).collect();
+            let mut text = Vec::new();
+            append(&mut text, "PRIVATE KEY", &der);
+            assert_eq!(text.len(), length("PRIVATE KEY", der.len()), "{size}");
+            assert!(text.split(|byte| *byte == b'\n').all(|line| line.len() <= LINE), "{size}");
+            let block = blocks(&text).next().unwrap().unwrap();
+            assert_eq!((block.label, block.decode()), (&b"PRIVATE KEY"[..], Ok(der)), "{size}");
+        }
+    }
 
     type Object = (Vec<u8>, Vec<u8>);
 

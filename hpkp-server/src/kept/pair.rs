@@ -1,8 +1,7 @@
 //! The file of a certificate with what is sent above it and its key, as both servers load it.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use hpkp_core::certificate::Certificate;
+use hpkp_core::pem;
 use hpkp_core::published::State;
 use hpkp_core::text::Excerpt;
 use zeroize::Zeroizing;
@@ -10,33 +9,15 @@ use zeroize::Zeroizing;
 /// The object identifier of the extension that demands a stapled OCSP response (RFC 7633), in DER.
 const TLS_FEATURE: &[u8] = &[0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x18];
 
-/// How many bytes of base64 stand in a line.
-const LINE: usize = 64;
-
 /// The text of the file: the certificates in DER, the leaf first, and the key as PKCS #8 has it.
 #[must_use]
 pub fn text(chain: &[Vec<u8>], key: &[u8]) -> Zeroizing<Vec<u8>> {
-    let lengths = chain.iter().map(|der| der.len()).chain([key.len()]);
     // With room for all: a buffer that grows leaves a copy of itself behind.
-    let room = lengths.map(|length| length.div_ceil(3) * 4 * 66 / 64 + 128).sum();
+    let blocks = chain.iter().map(|der| ("CERTIFICATE", &der[..])).chain([("PRIVATE KEY", key)]);
+    let room = blocks.clone().map(|(label, der)| pem::length(label, der.len())).sum();
     let mut text = Zeroizing::new(Vec::with_capacity(room));
-    for der in chain {
-        add(&mut text, "CERTIFICATE", der);
-    }
-    add(&mut text, "PRIVATE KEY", key);
+    blocks.for_each(|(label, der)| pem::append(&mut text, label, der));
     text
-}
-
-fn add(text: &mut Vec<u8>, label: &str, der: &[u8]) {
-    text.extend_from_slice(format!("-----BEGIN {label}-----\n").as_bytes());
-    let mut line = Zeroizing::new([0; LINE]);
-    for piece in der.chunks(LINE / 4 * 3) {
-        // A line has room for as much.
-        let length = STANDARD.encode_slice(piece, line.as_mut_slice()).unwrap_or(0);
-        text.extend_from_slice(&line[..length]);
-        text.push(b'\n');
-    }
-    text.extend_from_slice(format!("-----END {label}-----\n").as_bytes());
 }
 
 /// Whether a certificate demands a stapled OCSP response.
@@ -70,7 +51,6 @@ pub fn why_not(chain: &[Certificate], state: Option<&State>, now: i64) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hpkp_core::pem;
     use hpkp_core::published::{Body, Compromised, Event};
 
     #[test]
@@ -89,8 +69,7 @@ mod tests {
             ];
             assert_eq!(blocks, expected);
             assert!(text.lines_fit());
-            let room = 2 * (length.div_ceil(3) * 4 * 66 / 64 + 128) + 64 * 66 / 64 + 128;
-            assert!(text.capacity() <= room + 64, "{length}");
+            assert_eq!(text.capacity(), text.len(), "{length}");
         }
     }
 
@@ -117,7 +96,7 @@ mod tests {
 
     impl Lines for Vec<u8> {
         fn lines_fit(&self) -> bool {
-            self.split(|byte| *byte == b'\n').all(|line| line.len() <= LINE)
+            self.split(|byte| *byte == b'\n').all(|line| line.len() <= 64)
         }
     }
 }
