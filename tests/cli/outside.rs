@@ -31,17 +31,9 @@ pub(crate) fn redirect(to: &str) -> String {
     format!("HTTP/1.1 301 Moved\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n")
 }
 
-/// A listener on a free port of this address. A process that another test has just forked may still have
-/// the socket by which the port was found free.
+/// A listener on a free port of this address.
 pub(crate) fn listen(address: IpAddr, port: u16) -> TcpListener {
-    let mut listener = TcpListener::bind((address, port));
-    let in_use = |error: &std::io::Error| error.kind() == std::io::ErrorKind::AddrInUse;
-    let begun = std::time::Instant::now();
-    while listener.as_ref().is_err_and(in_use) && begun.elapsed() < Duration::from_secs(60) {
-        std::thread::sleep(Duration::from_millis(10));
-        listener = TcpListener::bind((address, port));
-    }
-    listener.expect("a socket")
+    TcpListener::bind((address, port)).expect("a socket")
 }
 
 /// The acceptor for a certificate with its chain.

@@ -10,6 +10,7 @@ mod new_names;
 mod paths;
 mod places;
 mod policies;
+mod ports;
 mod published;
 mod reference;
 mod slots;

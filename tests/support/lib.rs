@@ -58,12 +58,41 @@ pub fn free_port() -> u16 {
     for _ in 0..COUNT {
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
         let port = FIRST + start.wrapping_mul(97).wrapping_add(next) % COUNT;
-        let is_free = || std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if reserve(port) && is_free() {
+        if reserve(port) && bound(port).is_some() {
             return port;
         }
     }
     panic!("no port is free")
+}
+
+/// A socket that is bound to a port on loopback, if nobody listens there. It does not listen itself: a process
+/// that another test forks at this moment has it too until it runs its program, and nobody else could
+/// listen there meanwhile.
+pub fn bound(port: u16) -> Option<std::os::fd::OwnedFd> {
+    use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+    let address = libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from(std::net::Ipv4Addr::LOCALHOST).to_be() },
+        sin_zero: [0; 8],
+    };
+    let reuse: libc::c_int = 1;
+    // SAFETY: asks for a new descriptor, which is nobody else's; the option and the address are as long as
+    // the calls are told.
+    unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        if socket < 0 {
+            return None;
+        }
+        let socket = OwnedFd::from_raw_fd(socket);
+        // As servers do: else connections that have just ended would hold the port.
+        let length = size_of_val(&reuse) as libc::socklen_t;
+        let (level, option) = (libc::SOL_SOCKET, libc::SO_REUSEADDR);
+        libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const reuse).cast(), length);
+        let length = size_of_val(&address) as libc::socklen_t;
+        let done = libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length);
+        (done == 0).then_some(socket)
+    }
 }
 
 /// Keeps a port for this process as long as it lives.

@@ -1,0 +1,17 @@
+//! The ports that tests are given: tests run side by side, and start programs all the time.
+
+use std::net::TcpListener;
+
+use hpkp_tests::{bound, free_port};
+
+#[test]
+fn a_port_that_was_tried_can_be_listened_at_and_one_in_use_is_not_free() {
+    let port = free_port();
+    // What a process still has that was forked meanwhile.
+    let held = bound(port).expect("nobody listens");
+    let listener = TcpListener::bind(("127.0.0.1", port)).expect("a listener");
+    drop(held);
+    assert!(bound(port).is_none());
+    drop(listener);
+    assert!(bound(port).is_some());
+}
