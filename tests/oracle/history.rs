@@ -388,7 +388,12 @@ impl<S: Site> Run<S> {
             has_predecessor: was_recorded,
             knows_certificates: knew_certificates,
         };
-        let Opinion { must, may, say } = judge(&case);
+        let Opinion { mut must, may, mut say } = judge(&case);
+        if is_unchanged {
+            // Its header may have waited for a disk with room: the same configuration is never
+            // refused, also when it sends it now. A word is due.
+            say.append(&mut must);
+        }
         let is_silent = said.is_empty();
         let wrong = |wrong, reasons| Err(Disagreement { wrong, step: number, reasons, said });
         if is_refused {

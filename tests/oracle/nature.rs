@@ -57,16 +57,15 @@ fn nginx<'a>(blocks: impl Iterator<Item = (usize, &'a Block)>, host: &str) -> Op
     longest.map(|(at, _)| (at, By::Pattern))
 }
 
-/// The first block with a name that fits.
+/// The first block with a name that fits. Whether it has that very name does not hang on their order.
 fn httpd<'a>(blocks: impl Iterator<Item = (usize, &'a Block)>, host: &str) -> Option<(usize, By)> {
+    let fits = |name: &&str| name.strip_prefix('*').is_some_and(|domain| host.ends_with(domain));
     for (at, block) in blocks {
-        for name in &block.names {
-            if *name == host {
-                return Some((at, By::Name));
-            }
-            if name.strip_prefix('*').is_some_and(|domain| host.ends_with(domain)) {
-                return Some((at, By::Pattern));
-            }
+        if block.names.contains(&host) {
+            return Some((at, By::Name));
+        }
+        if block.names.iter().any(|name| fits(name)) {
+            return Some((at, By::Pattern));
         }
     }
     None
