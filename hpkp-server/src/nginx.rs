@@ -98,6 +98,7 @@ impl<'a, H> Configuration<'a, H> {
         let setting = self.global.keep.clone()?;
         let context = |(handle, is_kept): (&&H, &bool)| KeptContext {
             is_kept: *is_kept,
+            is_awaited: false,
             keys: if *is_kept { keys(handle) } else { Vec::new() },
             obstacle: None,
         };

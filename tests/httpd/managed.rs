@@ -2,6 +2,7 @@
 //! laid into mod_md's store by hand.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use hpkp_tests::client::Curl;
 use hpkp_tests::free_port;
@@ -253,5 +254,44 @@ fn with_files_of_its_own(block: &str) {
     httpd.configure(&with(&httpd.pki().pin("other.pem")));
     httpd.start();
     assert_eq!(presents(&httpd, port, "live"), (true, 0));
+    httpd.stop();
+}
+
+/// A bare signal activates what is staged, and a start presents mod_md's own certificate where it has none.
+#[test]
+fn the_last_good_certificate_in_the_place_of_what_is_activated() {
+    const SERVED: &str = "kept-certificate-served";
+    let (mut httpd, port) = managed(Module::Shipped);
+    let live = httpd.pki().pin("live.pem");
+    httpd.pki().records("records");
+    let kept = httpd.path("kept");
+    fs::create_dir(&kept).expect("a directory");
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o700)).expect("a mode");
+    httpd.configure(&format!(
+        "HPKPPublishedPins records writer=web-1\nHPKPKeepCertificates kept\n{}",
+        configuration(port, &[&live, B], "HPKPUse site")
+    ));
+    httpd.expect_in_log(&["hpkp: "]);
+    httpd.start();
+    // Before the first certificate nothing is kept, and nothing is presented in its place.
+    assert!(!httpd.log().contains(SERVED));
+    stage(&httpd, "live");
+    assert_eq!(httpd.graceful(), Reload::Accepted);
+    assert_eq!(presents(&httpd, port, "live"), (true, 1));
+    for signal in [libc::SIGUSR1, libc::SIGHUP] {
+        stage(&httpd, "other");
+        let Restart::Served(log) = httpd.restart(signal) else { panic!("ended") };
+        assert!(codes(&log).contains(&SERVED), "{log}");
+        assert_eq!(presents(&httpd, port, "live"), (true, 1));
+        assert!(!httpd.path("md/staging/localhost/pubcert.pem").exists(), "it was activated");
+    }
+    // What mod_md has is gone: it answers with a certificate of its own until it has another one.
+    httpd.stop();
+    fs::remove_dir_all(httpd.path("md/domains/localhost")).expect("a directory");
+    let before = httpd.log().len();
+    httpd.start();
+    let log = httpd.log().split_off(before);
+    assert!(codes(&log).contains(&SERVED), "{log}");
+    assert_eq!(presents(&httpd, port, "live"), (true, 1));
     httpd.stop();
 }

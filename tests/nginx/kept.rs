@@ -307,6 +307,25 @@ fn what_is_not_presented() {
     }
 }
 
+/// Clients of such a certificate wait for a staple (RFC 7633), and none is kept.
+#[test]
+fn a_certificate_that_demands_a_staple() {
+    let mut site = Site::new();
+    let extensions = format!("{}tlsfeature=status_request\n", leaf_extensions("localhost"));
+    site.nginx.pki().sign("live", "/CN=localhost", "ca", &extensions);
+    site.nginx.expect_in_log(&["hpkp: ["]);
+    let log = site.started();
+    assert_eq!(codes(&log), ["certificate-not-kept"], "{log}");
+    assert!(log.contains("demands a stapled OCSP response"), "{log}");
+    site.nginx.stop();
+    site.install("other", "other");
+    let log = site.started();
+    assert!(codes(&log).contains(&NOT_USED), "{log}");
+    assert!(site.presents(&site.nginx.pki().pin("other.pem")));
+    assert_eq!(site.headers(), 0);
+    site.nginx.stop();
+}
+
 #[test]
 fn a_directory_that_others_may_use_is_refused() {
     let mut site = Site::kept();
@@ -455,17 +474,27 @@ fn a_disk_that_is_full_while_it_keeps() {
 /// Pins that clients hold without any header, of a server that a block behind `http` has.
 #[test]
 fn a_server_outside_http() {
-    let stream = load_modules(&["stream"]);
-    let mut site = Site::new();
     let port = free_port();
+    let tls = "ssl_certificate live.pem; ssl_certificate_key live.key;";
+    for block in [
+        format!("stream {{ server {{ listen 127.0.0.1:{port} ssl; {tls} return x; }} }}"),
+        format!(
+            "mail {{ auth_http 127.0.0.1:1/; server_name localhost; \
+             server {{ listen 127.0.0.1:{port} ssl; protocol imap; {tls} }} }}"
+        ),
+    ] {
+        outside_http(port, &block);
+    }
+}
+
+fn outside_http(port: u16, block: &str) {
+    let modules = load_modules(&["stream", "mail"]);
+    let mut site = Site::new();
     held_on_port(&site.nginx.path("records/apps.jsonl"), "localhost", port, &site.pin);
     site.nginx.configure_around(
-        &format!("{stream} worker_processes 1;"),
+        &format!("{modules} worker_processes 1;"),
         "hpkp_published_pins records writer=web-1; hpkp_keep_certificates kept;",
-        &format!(
-            "stream {{ server {{ listen 127.0.0.1:{port} ssl; ssl_certificate live.pem; \
-             ssl_certificate_key live.key; return x; }} }}"
-        ),
+        block,
     );
     site.port = port;
     site.nginx.start();

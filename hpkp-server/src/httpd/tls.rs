@@ -124,7 +124,10 @@ impl<P: Eq + Hash> TlsDirectives<P> {
                 .to_owned()
         });
         let keys = tls.pairs().map(|(_, key)| key.clone()).collect();
-        KeptContext { is_kept: server.settings.keep.unwrap_or(true), keys, obstacle }
+        let managed = self.managed.files(server);
+        let is_awaited =
+            tls.certificates.is_empty() && matches!(managed, Some(Ok(files)) if files.is_empty());
+        KeptContext { is_kept: server.settings.keep.unwrap_or(true), is_awaited, keys, obstacle }
     }
 
     /// Why mod_ssl will not be able to load a certificate and its key that its directives name for a

@@ -46,6 +46,9 @@ pub struct KeepSetting {
 pub struct KeptContext {
     /// Whether its server wants them kept.
     pub is_kept: bool,
+    /// Whether it has no certificate yet, and its server would present one that it has made up: mod_md
+    /// does, of a domain that is not in its store.
+    pub is_awaited: bool,
     /// What its directives name as keys.
     pub keys: Vec<String>,
     /// Why they cannot be kept, as its directives say.
@@ -105,6 +108,10 @@ impl Keeping {
 
     fn is_kept(&self, context: usize) -> bool {
         self.contexts.get(context).is_some_and(|context| context.is_kept)
+    }
+
+    fn is_awaited(&self, context: usize) -> bool {
+        self.contexts.get(context).is_some_and(|context| context.is_awaited)
     }
 }
 

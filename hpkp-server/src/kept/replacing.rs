@@ -130,6 +130,8 @@ struct Wanted {
     context: usize,
     /// The hosts that present it.
     users: Vec<usize>,
+    /// Whether it has no certificate yet.
+    is_awaited: bool,
     /// What would be presented, while something else is tried or presented.
     loaded: Option<Certificates>,
     candidates: Vec<Replacement>,
@@ -192,10 +194,13 @@ impl Keeping {
         }
     }
 
-    /// Those of these hosts for which something was found that may be replaced.
-    fn alarmed(&self, verdict: &Verdict, users: &[usize]) -> Vec<usize> {
+    /// Those of the hosts that present a context for which something was found that may be replaced.
+    /// What the server makes up where it has no certificate lets nobody in.
+    fn alarmed(&self, verdict: &Verdict, context: usize, users: &[usize]) -> Vec<usize> {
+        let is_awaited = self.is_awaited(context);
         let is_alarmed = |position: &usize| {
-            !verdict.hosts[*position].alarms.is_empty() && self.may_replace(*position)
+            (is_awaited || !verdict.hosts[*position].alarms.is_empty())
+                && self.may_replace(*position)
         };
         users.iter().copied().filter(is_alarmed).collect()
     }
@@ -208,10 +213,11 @@ impl Keeping {
     ) -> Vec<Wanted> {
         let mut all = Vec::new();
         for (context, users) in users(deployment).into_iter().enumerate() {
-            let alarmed = self.alarmed(verdict, &users);
+            let alarmed = self.alarmed(verdict, context, &users);
+            let is_awaited = self.is_awaited(context);
             let is_known = match deployment.contexts[context].certificates {
                 Certificates::Loaded(_) | Certificates::Unusable(..) => true,
-                Certificates::NotKnown { .. } | Certificates::Later(_) => false,
+                Certificates::NotKnown { .. } | Certificates::Later(_) => is_awaited,
             };
             if alarmed.is_empty() || !is_known || !self.is_kept(context) {
                 continue;
@@ -230,11 +236,20 @@ impl Keeping {
                     Err(why) => reasons.push(why),
                 }
             }
-            if is_same && candidates.is_empty() && reasons.is_empty() {
-                // What is configured is what was kept.
+            // What is configured is what was kept, or nothing was there so far.
+            let is_settled = is_same || is_awaited;
+            if is_settled && candidates.is_empty() && reasons.is_empty() {
                 continue;
             }
-            all.push(Wanted { context, users, loaded: None, candidates, tried: 0, reasons });
+            all.push(Wanted {
+                context,
+                users,
+                is_awaited,
+                loaded: None,
+                candidates,
+                tried: 0,
+                reasons,
+            });
         }
         all
     }
@@ -263,7 +278,7 @@ impl Keeping {
     fn told(&self, deployment: &Deployment, before: &Verdict, wanted: &[Wanted]) -> Vec<Finding> {
         let records = deployment.records.as_ref().map_or("", |records| records.directory.as_str());
         let one = |one: &Wanted| {
-            let alarmed = self.alarmed(before, &one.users);
+            let alarmed = self.alarmed(before, one.context, &one.users);
             let labels: BTreeSet<&str> =
                 alarmed.iter().map(|position| deployment.hosts[*position].label.as_str()).collect();
             let (code, text) = match one.candidates.get(one.tried) {
@@ -305,7 +320,7 @@ fn try_all(
         let verdict = check(deployment, loader);
         let mut all_fit = true;
         for one in wanted.iter_mut() {
-            if one.tried >= one.candidates.len() || helps((before, &verdict), &one.users) {
+            if one.tried >= one.candidates.len() || helps((before, &verdict), one) {
                 continue;
             }
             one.reasons
@@ -326,10 +341,11 @@ fn restore(deployment: &mut Deployment, one: &mut Wanted) {
     }
 }
 
-/// Whether a lock-out is gone for one of the hosts that present a context, and none is new.
-fn helps((before, after): (&Verdict, &Verdict), users: &[usize]) -> bool {
-    let mut helps = false;
-    for position in users {
+/// Whether a lock-out is gone for one of the hosts that present a context, or a certificate is there, and no
+/// lock-out is new.
+fn helps((before, after): (&Verdict, &Verdict), one: &Wanted) -> bool {
+    let mut helps = one.is_awaited;
+    for position in &one.users {
         let before: &[Alarm] = &before.hosts[*position].alarms;
         let after = &after.hosts[*position];
         if after.alarms.iter().any(|alarm| !before.contains(alarm)) {
@@ -355,12 +371,12 @@ fn reasons(before: &Verdict, labels: &BTreeSet<&str>) -> Vec<String> {
 
 fn served(one: &Wanted, found: &Replacement, reasons: &[String]) -> Text {
     let problem = match &one.loaded {
-        Some(Certificates::Unusable(..)) => "cannot be used",
-        _ => "would lock clients out",
+        _ if one.is_awaited => "there is no certificate for this host yet",
+        Some(Certificates::Unusable(..)) => "the certificate that is configured cannot be used",
+        _ => "the certificate that is configured would lock clients out",
     };
     let text = Text::new(format!(
-        "the certificate that is configured {problem}, so the last good certificate is presented in its \
-         place until it expires at {}",
+        "{problem}, so the last good certificate is presented in its place until it expires at {}",
         found.expires()
     ))
     .fix("install a certificate for a key whose pin clients hold, then reload")
@@ -390,9 +406,12 @@ fn not_used(one: &Wanted) -> Text {
         Some(why) => why.as_str(),
         None => NONE_KEPT,
     };
+    let problem = match one.is_awaited {
+        true => "there is no certificate for this host yet",
+        false => "clients would refuse the certificate that is configured",
+    };
     let text = Text::new(format!(
-        "clients would refuse the certificate that is configured, and no last good certificate is presented \
-         in its place: {why}"
+        "{problem}, and no last good certificate is presented in its place: {why}"
     ));
     text.details(one.reasons.iter().skip(1).take(MAX_DETAILS).cloned())
 }
