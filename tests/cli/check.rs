@@ -502,6 +502,59 @@ fn other_servers_against_published_pins() {
     run(at, &["check", "--haproxy", "server.conf"]).failed(2, "--published");
 }
 
+/// What a server without a module presents is on record for its next check, as a module's is: what stays as
+/// it is passes, and a server that is started in spite of a lock-out can be reloaded.
+#[test]
+fn other_servers_are_recorded() {
+    let (directory, pki) = site();
+    let at = directory.path();
+    held(at, &pki, &["8443"]);
+    let configure = |certificate: &str| {
+        let path = at.join(format!("{certificate}.pem"));
+        let path = path.to_str().expect("UTF-8");
+        pki.write("server.conf", format!("frontend a\n  bind :8443 ssl crt {path}\n"));
+    };
+    let server = ["--haproxy", "server.conf", "--published", "records", "--roots", "ca.pem"];
+    let check = |more: &[&str]| {
+        let (code, report) =
+            json(at, &[&server[..], &["--writer", "web-1.haproxy"], more].concat());
+        (code, codes(&report))
+    };
+    let file = at.join("records/web-1.haproxy.jsonl");
+    let lines = || fs::read_to_string(&file).map_or(0, |text| text.lines().count());
+    configure("other");
+    assert_eq!(check(&["--record"]), (Some(1), vec!["published-pins-unmet".to_owned()]));
+    assert!(!file.exists(), "what is refused is not recorded");
+    configure("live");
+    assert_eq!(check(&[]), (Some(0), vec![]));
+    assert!(!file.exists(), "a check writes nothing");
+    assert_eq!(check(&["--record"]), (Some(0), vec![]));
+    let recorded = lines();
+    assert!(recorded >= 2, "{recorded}");
+    // The same again adds nothing.
+    assert_eq!(check(&["--record"]), (Some(0), vec![]));
+    assert_eq!(lines(), recorded);
+    // A start goes on in spite of a lock-out, and a later reload of the same passes.
+    configure("other");
+    assert_eq!(check(&["--record"]).0, Some(1));
+    let warn = ["--record", "--check", "warn"];
+    assert_eq!(check(&warn), (Some(0), vec!["published-pins-unmet".to_owned()]));
+    assert_eq!(check(&["--record"]).0, Some(0));
+    // Without a name it is that of the machine and of the server.
+    configure("live");
+    assert_eq!(json(at, &[&server[..], &["--record"]].concat()).0, Some(0));
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
+    assert!(at.join(format!("records/{}.haproxy.jsonl", host.trim())).exists());
+    // What has a module records itself.
+    run(at, &["check", "--cert", "live.pem", "--published", "records", "--record"])
+        .failed(2, "--haproxy");
+    run(
+        at,
+        &["check", "--haproxy", "server.conf", "--caddy", "server.conf", "--published", "records"],
+    )
+    .failed(2, "cannot be used with");
+}
+
 #[test]
 fn one_of_several_certificates_is_replaced() {
     let (directory, pki) = site();

@@ -1,6 +1,6 @@
 //! The arguments of `hpkp check`.
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use hpkp_core::published::WriterName;
 
 use crate::check::Kind;
@@ -9,8 +9,10 @@ use crate::check::Kind;
 ///
 /// Certificates are compared with policies and published pins. Reads a policy file (TOML), an nginx configuration or an Apache httpd configuration, with the files
 /// that it includes, and gives the findings and the answer of the server's own test: would a reload pass?
-/// Writes nothing and connects to nothing.
+/// Connects to nothing, and writes nothing without --record.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("other").args(["haproxy", "postfix", "dovecot", "caddy", "stunnel"])
+    .conflicts_with("config").requires("published"))]
 #[command(after_help = "\
 Examples:
   hpkp check --config /etc/nginx/nginx.conf
@@ -18,6 +20,7 @@ Examples:
   hpkp check --config /etc/nginx/nginx.conf --format json
   hpkp check --config /etc/apache2/apache2.conf --define APACHE_RUN_DIR=/run/apache2
   hpkp check --config pins.toml --cert fullchain.pem --format sarif
+  hpkp check --haproxy /etc/haproxy/haproxy.cfg --published /var/lib/hpkp
 
 Exit codes: 0 a reload would pass, 1 it would be refused, 2 wrong usage,
 3 the answer cannot be determined.")]
@@ -40,23 +43,23 @@ pub(crate) struct CheckArguments {
     pub(crate) define: Vec<String>,
 
     /// Configuration of HAProxy. Its certificates are compared with the pins of --published.
-    #[arg(long, value_name = "FILE", conflicts_with = "config", requires = "published")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) haproxy: Option<String>,
 
     /// main.cf of Postfix, checked in the same way.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "haproxy"], requires = "published")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) postfix: Option<String>,
 
     /// Configuration of Dovecot, checked in the same way.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "haproxy", "postfix"], requires = "published")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) dovecot: Option<String>,
 
     /// Caddyfile, checked in the same way.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "haproxy", "postfix", "dovecot"], requires = "published")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) caddy: Option<String>,
 
     /// Configuration of stunnel, checked in the same way.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "haproxy", "postfix", "dovecot", "caddy"], requires = "published")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) stunnel: Option<String>,
 
     /// Certificate with its chain. It takes the place of the configured certificates of each server whose
@@ -73,7 +76,13 @@ pub(crate) struct CheckArguments {
     #[arg(long, value_name = "DIR")]
     pub(crate) published: Vec<String>,
 
-    /// Name under which the server writes its records [default: as configured].
+    /// If the check passes, record what the server presents from now on. For the unit that starts and
+    /// reloads a server without a module of hpkp.
+    #[arg(long, requires = "other")]
+    pub(crate) record: bool,
+
+    /// Name under which the server writes its records [default: as configured; with --record the host
+    /// name and the kind of the server, such as web-1.haproxy].
     #[arg(long, value_name = "NAME")]
     pub(crate) writer: Option<WriterName>,
 

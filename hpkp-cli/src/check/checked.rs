@@ -2,7 +2,8 @@
 
 use hpkp_core::check::{Deployment, Verdict};
 use hpkp_core::finding::Finding;
-use hpkp_server::failure::OnStart;
+use hpkp_server::failure::{self, OnStart, Phase};
+use hpkp_server::journal::{Journal, Predecessor};
 
 use super::problem::Problems;
 
@@ -26,6 +27,19 @@ impl Checked {
         // As the core has them: the gravest class first.
         verdict.findings.sort_by_key(|finding| finding.class);
         Self { deployment, verdict, on_start: on_start.unwrap_or_default() }
+    }
+
+    /// Records what the server presents from now on, unless a test refuses the configuration. What could
+    /// not be recorded is a finding.
+    pub(super) fn record(&mut self, journal: &Journal) {
+        let is_refused = |finding: &Finding| {
+            let answer = failure::answer(finding.class, finding.check, Phase::Test, self.on_start);
+            answer == failure::Answer::Refuse
+        };
+        if !self.verdict.findings.iter().any(is_refused) {
+            let finding = journal.record(&self.deployment, &mut self.verdict, Predecessor::None);
+            self.verdict.findings.extend(finding);
+        }
     }
 
     /// A configuration without a policy and without records.

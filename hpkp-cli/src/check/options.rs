@@ -8,6 +8,7 @@ use super::files::{directory_of, full_path};
 use super::presented::{AllGiven, Given};
 use crate::arguments::CheckArguments;
 use crate::failure::Failure;
+use crate::published::store;
 
 /// What the command line says.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ pub(super) struct Options {
     published: Vec<String>,
     writer: Option<WriterName>,
     is_lenient: bool,
+    is_recorded: bool,
 }
 
 impl Options {
@@ -38,7 +40,13 @@ impl Options {
             given: AllGiven(given?),
             roots: arguments.roots.as_ref().map(absolute),
             published: arguments.published.iter().map(absolute).collect(),
-            writer: arguments.writer.clone(),
+            writer: match (&arguments.writer, arguments.other()) {
+                (None, Some((kind, _))) if arguments.record => {
+                    Some(store::writer_of_machine(kind.name())?)
+                }
+                (writer, _) => writer.clone(),
+            },
+            is_recorded: arguments.record,
             is_lenient: arguments.check.is_some_and(|check| check.is_lenient()),
         })
     }
@@ -46,6 +54,11 @@ impl Options {
     /// Whether a lock-out passes, as with `HPKP_CHECK=warn`.
     pub(super) const fn is_lenient(&self) -> bool {
         self.is_lenient
+    }
+
+    /// Whether what passes is recorded.
+    pub(super) const fn is_recorded(&self) -> bool {
+        self.is_recorded
     }
 
     /// What is done about a lock-out where the configuration says nothing.

@@ -152,7 +152,7 @@ impl Store {
     ) -> Result<Vec<Event>, Failure> {
         let writer = match writer {
             Some(name) => name.clone(),
-            None => default_writer()?,
+            None => writer_of_machine("command")?,
         };
         for _ in 0..TRIES {
             let mut events = self.sealed(&writer, 0, bodies(self)?);
@@ -261,10 +261,10 @@ pub(crate) fn shown(path: &str) -> String {
     Excerpt::new(path).to_string()
 }
 
-/// The name of this machine, told from that of a server on it. Servers are named after the machine
-/// too, and each writer needs a file of its own.
-fn default_writer() -> Result<WriterName, Failure> {
+/// The name of this machine and of a `program` on it. A server with a module is named after the machine
+/// alone, and each writer needs a file of its own.
+pub(crate) fn writer_of_machine(program: &str) -> Result<WriterName, Failure> {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = format!("{}.command", host.trim());
+    let name = format!("{}.{program}", host.trim());
     name.parse().map_err(|error| Failure::usage(format!("{error}; set --writer NAME")))
 }

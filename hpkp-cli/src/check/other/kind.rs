@@ -14,3 +14,16 @@ pub(crate) enum Kind {
     /// stunnel.
     Stunnel,
 }
+
+impl Kind {
+    /// Its name, in lower case.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Haproxy => "haproxy",
+            Self::Postfix => "postfix",
+            Self::Dovecot => "dovecot",
+            Self::Caddy => "caddy",
+            Self::Stunnel => "stunnel",
+        }
+    }
+}

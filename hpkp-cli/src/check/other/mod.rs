@@ -65,14 +65,7 @@ pub(super) fn check(
         let text = "no TLS server with a certificate is in this configuration";
         context.problems.not_understood(&at, text.to_owned());
     }
-    let kind = match kind {
-        Kind::Haproxy => "haproxy",
-        Kind::Postfix => "postfix",
-        Kind::Dovecot => "dovecot",
-        Kind::Caddy => "caddy",
-        Kind::Stunnel => "stunnel",
-    };
-    judge(kind, entries, context, loader)
+    judge(kind.name(), entries, context, loader)
 }
 
 fn judge(
@@ -102,13 +95,17 @@ fn judge(
     if !configuration.is_checked() {
         return Ok(Checked::nothing(problems));
     }
-    let (records, _) = journal::read(&global.published);
+    let (records, journal) = journal::read(&global.published);
     let present = |loader: &mut Loader<'_>, handle: &Handle| {
         of_files(loader, &handle.files, &[], &handle.names, &options.given)
     };
     let Built { mut deployment, .. } = configuration.build(records, loader, present);
     let verdict = configuration.verdict(&mut deployment, loader);
-    Ok(Checked::new(deployment, verdict, None, problems))
+    let mut checked = Checked::new(deployment, verdict, None, problems);
+    if let Some(journal) = journal.filter(|_| options.is_recorded()) {
+        checked.record(&journal);
+    }
+    Ok(checked)
 }
 
 /// Adds a server for each set of names: the server chooses among the certificates by the name that a
