@@ -502,6 +502,35 @@ fn other_servers_against_published_pins() {
     run(at, &["check", "--haproxy", "server.conf"]).failed(2, "--published");
 }
 
+/// Pins without a port are those of clients that speak HTTP, on whatever port.
+#[test]
+fn pins_without_a_port_and_other_servers() {
+    let (directory, pki) = site();
+    let at = directory.path();
+    pki.records("records");
+    let pin = format!("sha256/{}", pki.pin("live.pem"));
+    let add = ["published", "-d", "records", "add", HOST, "--origin", "app", "--pin", &pin];
+    assert_eq!(run(at, &add).code, Some(0));
+    let path = at.join("other.pem");
+    let bind = format!("  bind :8443 ssl crt {}\n", path.to_str().expect("UTF-8"));
+    let site = format!("{HOST}:8443 {{\n  tls {} x.key\n}}\n", path.to_str().expect("UTF-8"));
+    for (option, text, exit) in [
+        ("--haproxy", format!("defaults\n  mode http\nfrontend a\n{bind}"), 1),
+        ("--haproxy", format!("frontend a\n{bind}  mode http\n"), 1),
+        ("--haproxy", format!("defaults d\n  mode http\ndefaults e\nlisten a from d\n{bind}"), 1),
+        ("--haproxy", format!("defaults\n  mode http\nfrontend a\n{bind}  mode tcp\n"), 0),
+        ("--haproxy", format!("defaults\n  mode http\ndefaults\nfrontend a\n{bind}"), 0),
+        ("--haproxy", format!("frontend a\n{bind}backend b\n  mode http\n"), 0),
+        ("--caddy", site, 1),
+    ] {
+        pki.write("server.conf", &text);
+        let (code, report) = json(at, &[option, "server.conf", "--published", "records"]);
+        assert_eq!(code, Some(exit), "{text}: {report:#}");
+        let unmet = codes(&report).contains(&"published-pins-unmet".to_owned());
+        assert_eq!(unmet, exit == 1, "{text}: {report:#}");
+    }
+}
+
 /// What a server without a module presents is on record for its next check, as a module's is: what stays as
 /// it is passes, and a server that is started in spite of a lock-out can be reloaded.
 #[test]

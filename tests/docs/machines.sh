@@ -164,6 +164,25 @@ machine_module() {
     printf 'Listen 127.0.0.1:8080\n<IfModule ssl_module>\nListen 443\n</IfModule>\n' >/etc/apache2/ports.conf
 }
 
+# A machine with HAProxy's configuration, in front of clients that pin the key.
+machine_other_servers() {
+    machine_plain
+    install_command
+    mkdir -p /etc/haproxy
+    cat /etc/ssl/example/fullchain.pem /etc/ssl/example/privkey.pem >/etc/haproxy/site.pem
+    cat >/etc/haproxy/haproxy.cfg <<'END'
+defaults
+    mode http
+frontend site
+    bind :443 ssl crt /etc/haproxy/site.pem
+END
+    key backup /root/backup.key
+    openssl pkey -in /root/backup.key -pubout -out /root/backup.pub
+    hpkp published init >/dev/null
+    hpkp published add www.example.com --origin "app 4.2" --pin file:/etc/ssl/example/fullchain.pem \
+        --pin file:/root/backup.pub >/dev/null
+}
+
 # The back end of an app, api.example.com.
 machine_app() {
     machine_module

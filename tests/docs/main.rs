@@ -102,6 +102,7 @@ documents! {
     rotation: "docs/how-to/rotation.md"
     ci: "docs/how-to/ci.md"
     fleet: "docs/how-to/fleet.md"
+    other_servers: "docs/how-to/other-servers.md"
     outside: "docs/how-to/outside.md"
     acme: "docs/how-to/acme.md"
     backup_key: "docs/how-to/backup-key.md"

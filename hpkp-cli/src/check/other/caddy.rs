@@ -40,7 +40,7 @@ pub(super) fn read(all: &[Line], context: &mut Context<'_>) -> Read<Vec<Entry>> 
                 };
                 let addresses = addresses.iter().map(address).collect();
                 let files = vec![context.path(certificate)];
-                entries.push(Entry { at: line.at.clone(), addresses, files });
+                entries.push(Entry { at: line.at.clone(), addresses, files, is_http: true });
             }
             _ => {}
         }

@@ -24,7 +24,7 @@ pub(super) fn read(all: Vec<Line>, context: &mut Context<'_>) -> Read<Vec<Entry>
     let at = at.clone();
     let files = found.values().map(|(path, _)| context.path(path)).collect();
     let addresses = PORTS.iter().map(|port| (format!("dovecot:{port}"), *port)).collect();
-    Ok(vec![Entry { at, addresses, files }])
+    Ok(vec![Entry { at, addresses, files, is_http: false }])
 }
 
 fn read_lines(

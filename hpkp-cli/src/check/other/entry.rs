@@ -9,6 +9,8 @@ pub(super) struct Entry {
     /// As the configuration writes them, with their ports.
     pub(super) addresses: Vec<(String, u16)>,
     pub(super) files: Vec<String>,
+    /// Whether clients come here by the name in a URL: to them pins apply on every port.
+    pub(super) is_http: bool,
 }
 
 /// The port at the end of an address: `:443`, `*:443`, `[::]:443`, `443`.

@@ -1,5 +1,6 @@
 //! HAProxy: the `bind` lines with `ssl`.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use hpkp_core::finding::Location;
@@ -20,10 +21,15 @@ const BESIDE: [&str; 4] = [".issuer", ".ocsp", ".sctl", ".key"];
 pub(super) fn read(all: &[Line], context: &mut Context<'_>) -> Read<Vec<Entry>> {
     let mut entries = Vec::new();
     let mut base = String::new();
+    let mut sections = Sections::default();
     for line in all {
         let words = words(&line.text);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match words.as_slice() {
+            [keyword, rest @ ..] if SECTIONS.contains(keyword) => {
+                sections.begin(keyword, rest, &mut entries);
+            }
+            ["mode", mode, ..] => sections.is_http = *mode == "http",
             ["crt-base", path, ..] => base = context.path(path),
             ["bind", addresses, parameters @ ..] if parameters.contains(&"ssl") => {
                 if let Some(entry) = bind(addresses, parameters, &base, &line.at, context)? {
@@ -38,7 +44,65 @@ pub(super) fn read(all: &[Line], context: &mut Context<'_>) -> Read<Vec<Entry>> 
             _ => {}
         }
     }
+    sections.end(&mut entries);
     Ok(entries)
+}
+
+/// The keywords that begin a section.
+const SECTIONS: [&str; 14] = [
+    "global",
+    "defaults",
+    "frontend",
+    "listen",
+    "backend",
+    "peers",
+    "resolvers",
+    "mailers",
+    "userlist",
+    "cache",
+    "program",
+    "ring",
+    "http-errors",
+    "fcgi-app",
+];
+
+/// What the sections read so far say of the mode, which may stand behind the addresses.
+#[derive(Default)]
+struct Sections {
+    /// Whether the section that is being read is one of HTTP. HAProxy's default is TCP.
+    is_http: bool,
+    /// The name of the section, where it is one of defaults.
+    defaults: Option<String>,
+    /// Whether the last section of defaults was one of HTTP.
+    last: bool,
+    /// The same for each, by its name.
+    named: HashMap<String, bool>,
+    /// How many addresses there were before the section.
+    before: usize,
+}
+
+impl Sections {
+    /// `frontend NAME`, `defaults`, `frontend NAME from DEFAULTS`.
+    fn begin(&mut self, keyword: &str, words: &[&str], entries: &mut [Entry]) {
+        self.end(entries);
+        let from = words.iter().position(|word| *word == "from");
+        let from = from.and_then(|at| words.get(at + 1)).and_then(|name| self.named.get(*name));
+        let is_defaults = keyword == "defaults";
+        let inherited = if is_defaults { false } else { self.last };
+        self.is_http = from.copied().unwrap_or(inherited);
+        self.defaults = is_defaults.then(|| (*words.first().unwrap_or(&"")).to_owned());
+    }
+
+    fn end(&mut self, entries: &mut [Entry]) {
+        for entry in &mut entries[self.before..] {
+            entry.is_http = self.is_http;
+        }
+        self.before = entries.len();
+        if let Some(name) = self.defaults.take() {
+            self.last = self.is_http;
+            self.named.insert(name, self.is_http);
+        }
+    }
 }
 
 fn bind(
@@ -85,7 +149,7 @@ fn bind(
             }
         }
     }
-    Ok(Some(Entry { at: at.clone(), addresses: found, files }))
+    Ok(Some(Entry { at: at.clone(), addresses: found, files, is_http: false }))
 }
 
 fn located(path: &str, base: &str, context: &Context<'_>) -> String {

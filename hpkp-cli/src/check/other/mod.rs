@@ -12,12 +12,12 @@ mod postfix;
 mod stunnel;
 
 use hpkp_core::certificate::Certificate;
-use hpkp_core::finding::Location;
+use hpkp_core::finding::{Check, Location};
 use hpkp_server::certificate_file::certificates_in;
 use hpkp_server::journal;
 use hpkp_server::loader::Loader;
 use hpkp_server::nginx::{
-    Address, Built, Choosers, Configuration, Outside, OutsideServer, Own, Servers,
+    Address, Built, Choosers, Configuration, Outside, OutsideServer, Own, Server, Servers,
 };
 use hpkp_server::setting::{GlobalSettings, ServerSettings};
 
@@ -78,12 +78,19 @@ fn judge(
     let (mut global, mut settings) = (GlobalSettings::default(), ServerSettings::default());
     options.amend(&mut global);
     options.amend_server(&mut settings);
-    let mut outside = Outside::default();
-    for entry in entries {
-        add(kind, entry, &mut outside);
-    }
-    let servers = Servers::new(Vec::new());
     let check = options.check();
+    let mut outside = Outside::default();
+    let (mut blocks, mut addresses) = (Vec::new(), Vec::new());
+    for entry in entries {
+        match entry.is_http {
+            true => add_http((&settings, check), entry, &mut blocks, &mut addresses),
+            false => add(kind, entry, &mut outside),
+        }
+    }
+    let mut servers = Servers::new(blocks);
+    for address in &addresses {
+        servers.add_address(address, &global.public_ports);
+    }
     let configuration = Configuration {
         global: &global,
         around: &settings,
@@ -108,23 +115,47 @@ fn judge(
     Ok(checked)
 }
 
-/// Adds a server for each set of names: the server chooses among the certificates by the name that a
-/// client sends, and takes the first where none fits.
-fn add(kind: &'static str, entry: Entry, outside: &mut Outside<Handle>) {
-    let mut groups: Vec<(Vec<String>, Vec<String>)> = Vec::new();
-    for file in entry.files {
+/// The certificates of an address by their names: the server chooses by the name that a client sends, and
+/// takes the first where none fits.
+fn by_names(files: Vec<String>) -> Vec<Handle> {
+    let mut all: Vec<Handle> = Vec::new();
+    for file in files {
         let names = names_in(&file);
-        match groups.iter_mut().find(|(known, _)| *known == names && !names.is_empty()) {
-            Some((_, files)) => files.push(file),
-            None => groups.push((names, vec![file])),
+        match all.iter_mut().find(|known| known.names == names && !names.is_empty()) {
+            Some(known) => known.files.push(file),
+            None => all.push(Handle { files: vec![file], names }),
         }
     }
+    all
+}
+
+/// Adds a server block for each set of names.
+fn add_http(
+    (settings, check): (&ServerSettings, Check),
+    entry: Entry,
+    blocks: &mut Vec<Server<Handle>>,
+    addresses: &mut Vec<Address>,
+) {
+    let first = blocks.len();
+    for handle in by_names(entry.files) {
+        let names = handle.names.clone();
+        let claims = if names.is_empty() { vec![String::new()] } else { names };
+        let settings = (settings.clone(), Choosers::default());
+        let mut block = Server::new(handle, claims, Vec::new(), settings, Some(Own::default()));
+        block.check = check;
+        blocks.push(block);
+    }
+    addresses.extend(addresses_of(entry.addresses, (first..blocks.len()).collect()));
+}
+
+/// Adds a server that clients reach by its port for each set of names.
+fn add(kind: &'static str, entry: Entry, outside: &mut Outside<Handle>) {
     let first = outside.servers.len();
-    for (names, files) in groups {
+    for handle in by_names(entry.files) {
         outside.servers.push(OutsideServer {
-            handle: Handle { files, names: names.clone() },
+            names: handle.names.clone(),
+            handle,
             kind,
-            names,
             patterns: Vec::new(),
             own: Some(Own::default()),
             passes_on: false,
@@ -132,12 +163,17 @@ fn add(kind: &'static str, entry: Entry, outside: &mut Outside<Handle>) {
             at: entry.at.clone(),
         });
     }
-    let servers: Vec<usize> = (first..outside.servers.len()).collect();
-    let Some(default) = servers.first().copied() else { return };
-    for (text, port) in entry.addresses {
+    let servers = (first..outside.servers.len()).collect();
+    outside.addresses.extend(addresses_of(entry.addresses, servers));
+}
+
+fn addresses_of(named: Vec<(String, u16)>, servers: Vec<usize>) -> Vec<Address> {
+    let Some(default) = servers.first().copied() else { return Vec::new() };
+    let address = |(text, port)| {
         let servers = servers.clone();
-        outside.addresses.push(Address { text, port, tls: true, quic: false, servers, default });
-    }
+        Address { text, port, tls: true, quic: false, servers, default }
+    };
+    named.into_iter().map(address).collect()
 }
 
 /// The names in the first certificate of a file, in a fixed order.

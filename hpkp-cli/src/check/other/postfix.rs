@@ -47,7 +47,7 @@ pub(super) fn read(all: &[Line], context: &mut Context<'_>) -> Read<Vec<Entry>> 
     let files: Vec<String> =
         files.iter().map(|(file, _)| context.path(file)).filter(|file| is_file(file)).collect();
     let addresses = PORTS.iter().map(|port| (format!("smtpd:{port}"), *port)).collect();
-    Ok(vec![Entry { at, addresses, files }])
+    Ok(vec![Entry { at, addresses, files, is_http: false }])
 }
 
 /// Whether a file has a key and no certificate.

@@ -59,7 +59,7 @@ pub(super) fn read(all: &[Line], context: &mut Context<'_>) -> Read<Vec<Entry>> 
             continue;
         };
         let files = vec![context.path(&certificate)];
-        entries.push(Entry { at, addresses: vec![(address, port)], files });
+        entries.push(Entry { at, addresses: vec![(address, port)], files, is_http: false });
     }
     Ok(entries)
 }
