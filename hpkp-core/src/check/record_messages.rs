@@ -319,9 +319,14 @@ impl UnmetPins<'_> {
             }
         };
         let searched: BTreeSet<Pin> = pins().filter(|pin| !is_compromised(pin)).collect();
+        // The key in use first: it is on this machine, a backup key most likely is not.
+        let hosts = self.found.iter().map(|live| &live.record.body.host).collect();
+        let in_use = self.records.state.presented_keys(&hosts);
+        let mut searched: Vec<Pin> = searched.into_iter().collect();
+        searched.sort_by_key(|pin| !in_use.contains(pin));
         let mut actions = vec![first.to_owned()];
         actions.extend(searches(searched.into_iter(), self.chains.iter().copied()));
-        actions.push(self.safe_date());
+        actions.extend(self.safe_date());
         actions.extend(dane_messages::advice(self.records, self.found, self.chains));
         actions
     }
@@ -359,7 +364,7 @@ impl UnmetPins<'_> {
     }
 
     /// How the key can be changed without locking these clients out.
-    fn safe_date(&self) -> String {
+    fn safe_date(&self) -> Vec<String> {
         let (mut latest, mut served) = (self.now, None);
         for live in self.found {
             match live.retention {
@@ -370,19 +375,17 @@ impl UnmetPins<'_> {
                     served = served.max(Some(after));
                 }
                 Retention::WhilePublished(after) => {
-                    return format!(
+                    return vec![format!(
                         "for a new key: publish its pin{} now on {} too; the certificate may change {} \
                          after that",
                         self.new_pin(),
                         live.record.writer,
                         duration(after)
-                    );
+                    )];
                 }
-                Retention::Indefinite => {
-                    return "for a new key: release the app (zone, script) with the new pin; when no old \
-                            release is in use any more, record that these pins have ended (last line)"
-                        .to_owned();
-                }
+                // What to do with those is said by themselves.
+                Retention::Indefinite if live.record.body.tlsa.is_some() => {}
+                Retention::Indefinite => return self.after_a_release(),
             }
         }
         let publish = format!(
@@ -392,7 +395,7 @@ impl UnmetPins<'_> {
         );
         // Counted from the change that the operator has yet to make: without it the date would recede.
         let outlasts = |after: i64| self.now.saturating_add(after) >= latest;
-        match served {
+        let date = match served {
             Some(after) if outlasts(after) => format!(
                 "{publish} {} after that, on {} at the earliest",
                 duration(after),
@@ -404,7 +407,26 @@ impl UnmetPins<'_> {
                  change then",
                 date::format(latest)
             ),
+        };
+        vec![date]
+    }
+
+    /// The commands that end the pins of released apps, of all hosts of the finding.
+    fn after_a_release(&self) -> Vec<String> {
+        let of_an_app = |live: &&Live<'_>| {
+            live.retention == Retention::Indefinite && live.record.body.tlsa.is_none()
+        };
+        let open: Vec<Live<'_>> = self.all.iter().filter(of_an_app).copied().collect();
+        let release = "for a new key: release the app (zone, script) with the new pin; when no old release is \
+                       in use any more, run";
+        let mut lines = commands("end", "--why REASON", self.records, &open);
+        for (place, line) in lines.iter_mut().enumerate() {
+            *line = match place {
+                0 => format!("{release}: {line}"),
+                _ => format!("then: {line}"),
+            };
         }
+        lines
     }
 
     /// The pin of the key that was loaded, where it is one.
@@ -473,15 +495,9 @@ impl UnmetPins<'_> {
         if self.records.state.is_compromised(pin) { COMPROMISED } else { "" }
     }
 
-    /// The command that gives these clients up, or records that there are none: of all hosts of the
-    /// finding.
+    /// The command that gives these clients up, of all hosts of the finding.
     fn commands(&self) -> Vec<String> {
-        // What was noted at a visit stays noted, whatever ends.
-        let is_noted = |live: &Live<'_>| matches!(live.record.body.lifetime, Lifetime::MaxAge(_));
-        match self.all.iter().any(is_noted) {
-            false => commands("end", "--why REASON", self.records, self.all),
-            true => commands("waive", "--who NAME --why REASON", self.records, self.all),
-        }
+        commands("waive", "--who NAME --why REASON", self.records, self.all)
     }
 }
 

@@ -406,7 +406,8 @@ impl State {
             true => Some(end.at),
             false => clock.time(&end.by, end.seq, end.at),
         };
-        let is_replaced = ends().any(|end| end.is_replacement(&record.writer) && time(end).is_some());
+        let is_replaced =
+            ends().any(|end| end.is_replacement(&record.writer) && time(end).is_some());
         let known = ends().filter(|end| !(is_replaced && end.is_of_writer)).filter_map(time);
         Some(known.max().unwrap_or(clock.now()))
     }
@@ -725,6 +726,18 @@ impl State {
     #[must_use]
     pub fn is_presented(&self, record: &Record<Presents>) -> bool {
         !self.is_over(record)
+    }
+
+    /// The keys that servers of this machine present for one of `hosts`, as far as their last accepted
+    /// configurations say.
+    #[must_use]
+    pub fn presented_keys(&self, hosts: &BTreeSet<&HostName>) -> BTreeSet<Pin> {
+        let is_own = |name: &WriterName| self.writers.get(name).is_some_and(|one| one.is_own);
+        let here = self.presents.values().filter(|record| {
+            hosts.contains(&record.body.host) && is_own(&record.writer) && self.is_presented(record)
+        });
+        let certificates = here.flat_map(|record| &record.body.certificates);
+        certificates.filter_map(|one| one.served.first().copied().flatten()).collect()
     }
 
     /// Whether an event is no longer of its writer's last accepted configuration.
