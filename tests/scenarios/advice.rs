@@ -111,15 +111,17 @@ fn the_printed_waiver_covers_all_hosts<S: Site>() {
 fn the_printed_command_finds_the_key<S: Site>() {
     let mut fixture = Fixture::<S>::new();
     let live = fixture.pki.pin("live.pem");
-    fixture.up(&["live"], &[&live, B], &[]);
+    fixture.up(&["live"], &[A, B, &live], &[]);
     fixture.pki.leaf("renewed", "localhost", "ca");
     let said = fixture.refuses(&["renewed"], &[], &["published-pins-unmet"]);
     let file = fixture.site.path("renewed.pem");
     says(&said, &[&format!("certificate: {}, ", file.display())]);
     let all = commands(&said, "hpkp find ");
-    // Of two pins, that of the key in use first: a backup key is not on this machine.
-    assert!(all[0].contains(&live), "{all:?}");
-    let found = paste(&all[0]);
+    // That of the key in use is the first in the log: a backup key is not on this machine.
+    let first = said.split("hpkp find sha256/").nth(1).expect("a command");
+    assert!(first.starts_with(&live), "{said}");
+    let command = all.iter().find(|command| command.contains(&live));
+    let found = paste(command.expect("a command for the key in use"));
     says(&found, &["private key: ", "live.key"]);
 }
 
@@ -202,10 +204,13 @@ fn the_printed_chown_makes_the_records_trusted<S: Site>() {
     let mut fixture = Fixture::<S>::new();
     let live = fixture.pki.pin("live.pem");
     fixture.up(&["live"], &[&live, B], &[]);
-    for (theirs, code) in [(OWN, "records-unsafe-permissions"), ("records", "records-unreadable")] {
+    for (theirs, codes) in [
+        (OWN, &["records-unsafe-permissions", "records-not-writable"][..]),
+        ("records", &["records-unreadable"]),
+    ] {
         let path = fixture.site.path(theirs);
         std::os::unix::fs::chown(path, Some(65_534), None).expect("another owner");
-        let said = fixture.refuses(&["live"], &[&live, B, A], &[code]);
+        let said = fixture.refuses(&["live"], &[&live, B, A], codes);
         paste(&the_command(&said, "chown root "));
         fixture.passes(&["live"], &[&live, B, A], &[]);
     }

@@ -25,7 +25,7 @@ pub(super) fn records(arguments: &InstallArguments) -> Records {
     let trusted = arguments.trusted_certificate.as_deref();
     let present = arguments.to.to_string_lossy().into_owned();
     (!directories.is_empty())
-        .then(|| Judge::open(&directories, trusted, None).map(|judge| judge.with_keys_in(present)))
+        .then(|| Judge::open(&directories, trusted).map(|judge| judge.with_keys_in(present)))
 }
 
 /// The servers to look at afterwards: those that the operator named, or those that present an old

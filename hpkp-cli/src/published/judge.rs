@@ -54,7 +54,6 @@ impl Judge {
     pub(crate) fn open(
         directories: &[String],
         trusted_certificate: Option<&str>,
-        port: Option<u16>,
     ) -> Result<Self, Failure> {
         let store = Store::open(directories)?;
         let arguments = WhyArguments {
@@ -62,7 +61,7 @@ impl Judge {
             cert: Vec::new(),
             chain: Vec::new(),
             trusted_certificate: trusted_certificate.map(str::to_owned),
-            port,
+            port: None,
             deny_warnings: false,
             log: false,
             records: crate::arguments::Records::default(),
