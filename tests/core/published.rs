@@ -865,9 +865,11 @@ fn one_command_covers_all_hosts_of_a_finding() {
     assert_eq!(codes(&verdict), [(Code::PublishedPinsUnmet, LOCKOUT)]);
     let commands: Vec<String> =
         verdict.findings[0].lines().filter(|line| line.contains("hpkp published -d")).collect();
-    assert_eq!(commands.len(), 1, "{commands:?}");
+    let [list, waive] = &commands[..] else { panic!("{commands:?}") };
+    // A host may have pins of releases that go on: these do not end with the others.
+    assert!(list.ends_with(" list"), "{list}");
     for host in &hosts {
-        assert!(commands[0].contains(&format!(" --host {host} ")), "{commands:?}");
+        assert!(waive.contains(&format!(" --host {host} ")), "{waive}");
     }
-    assert!(commands[0].ends_with(" --why REASON"), "{commands:?}");
+    assert!(waive.ends_with(" --who NAME --why REASON"), "{waive}");
 }

@@ -326,7 +326,7 @@ impl UnmetPins<'_> {
         searched.sort_by_key(|pin| !in_use.contains(pin));
         let mut actions = vec![first.to_owned()];
         actions.extend(searches(searched.into_iter(), self.chains.iter().copied()));
-        actions.extend(self.safe_date());
+        actions.push(self.safe_date());
         actions.extend(dane_messages::advice(self.records, self.found, self.chains));
         actions
     }
@@ -364,7 +364,7 @@ impl UnmetPins<'_> {
     }
 
     /// How the key can be changed without locking these clients out.
-    fn safe_date(&self) -> Vec<String> {
+    fn safe_date(&self) -> String {
         let (mut latest, mut served) = (self.now, None);
         for live in self.found {
             match live.retention {
@@ -375,13 +375,13 @@ impl UnmetPins<'_> {
                     served = served.max(Some(after));
                 }
                 Retention::WhilePublished(after) => {
-                    return vec![format!(
+                    return format!(
                         "for a new key: publish its pin{} now on {} too; the certificate may change {} \
                          after that",
                         self.new_pin(),
                         live.record.writer,
                         duration(after)
-                    )];
+                    );
                 }
                 // What to do with those is said by themselves.
                 Retention::Indefinite if live.record.body.tlsa.is_some() => {}
@@ -395,7 +395,7 @@ impl UnmetPins<'_> {
         );
         // Counted from the change that the operator has yet to make: without it the date would recede.
         let outlasts = |after: i64| self.now.saturating_add(after) >= latest;
-        let date = match served {
+        match served {
             Some(after) if outlasts(after) => format!(
                 "{publish} {} after that, on {} at the earliest",
                 duration(after),
@@ -407,26 +407,25 @@ impl UnmetPins<'_> {
                  change then",
                 date::format(latest)
             ),
-        };
-        vec![date]
+        }
     }
 
-    /// The commands that end the pins of released apps, of all hosts of the finding.
-    fn after_a_release(&self) -> Vec<String> {
+    /// The command that ends the pins of released apps, of all hosts of the finding. Many are not ended by
+    /// the names of their hosts: these may have pins of releases that go on.
+    fn after_a_release(&self) -> String {
         let of_an_app = |live: &&Live<'_>| {
             live.retention == Retention::Indefinite && live.record.body.tlsa.is_none()
         };
         let open: Vec<Live<'_>> = self.all.iter().filter(of_an_app).copied().collect();
         let release = "for a new key: release the app (zone, script) with the new pin; when no old release is \
-                       in use any more, run";
-        let mut lines = commands("end", "--why REASON", self.records, &open);
-        for (place, line) in lines.iter_mut().enumerate() {
-            *line = match place {
-                0 => format!("{release}: {line}"),
-                _ => format!("then: {line}"),
-            };
+                       in use any more";
+        match &commands("end", "--why REASON", self.records, &open)[..] {
+            [end] if open.len() <= NAMED_IDS => format!("{release}, run: {end}"),
+            _ => format!(
+                "{release}, end its records by their ids, which this prints: hpkp published -d {} list",
+                ShellWord::new(&self.records.directory)
+            ),
         }
-        lines
     }
 
     /// The pin of the key that was loaded, where it is one.
