@@ -25,6 +25,7 @@ super::scenarios! {
     the_printed_verify_names_the_damage
     the_printed_commands_for_tlsa_records
     the_printed_rm_goes_on_without_the_records
+    the_printed_rm_of_a_damaged_reserve_is_safe
     the_printed_openssl_makes_a_backup_key
     the_printed_openssl_gives_the_public_key
     the_printed_end_is_of_a_server_that_is_gone
@@ -284,6 +285,31 @@ fn the_printed_rm_goes_on_without_the_records<S: Site>() {
     let said = fixture.refuses(&["live"], &[&live, B], &["records-missing"]);
     says(&said, &["last resort, locks out those clients: begin without these records: rm "]);
     paste(&the_command(&said, "rm "));
+    fixture.passes(&["live"], &[&live, B], &[]);
+}
+
+fn the_printed_rm_of_a_damaged_reserve_is_safe<S: Site>() {
+    let mut fixture = Fixture::<S>::new();
+    let live = fixture.pki.pin("live.pem");
+    fixture.up(&["live"], &[&live, B], &[]);
+    fixture.pki.write("records/hpkp-reserve", "x");
+    let said = fixture.site.test();
+    assert_eq!(said.codes(), ["configuration-not-recorded"], "{}", said.text);
+    paste(&the_command(&said.text, "rm "));
+    // What is on record still counts: only that nothing is missing there is not known before the reload.
+    fixture.pki.leaf("renewed", "localhost", "ca");
+    let said = fixture.one(&["renewed"], &[], |layout| {
+        fixture.site.lay_out(layout);
+        fixture.site.test()
+    });
+    assert!(
+        said.code == Some(1) && said.codes().contains(&"published-pins-unmet"),
+        "{}",
+        said.text
+    );
+    fixture.one(&["live"], &[&live, B], |layout| fixture.site.lay_out(layout));
+    assert_eq!(fixture.site.test().code, Some(0));
+    fixture.reload(&["configuration-not-recorded"]);
     fixture.passes(&["live"], &[&live, B], &[]);
 }
 
