@@ -23,7 +23,8 @@ pub(super) type Records = Option<Result<Judge, Failure>>;
 pub(super) fn records(arguments: &InstallArguments) -> Records {
     let directories = arguments.directories();
     let trusted = arguments.trusted_certificate.as_deref();
-    let present = arguments.to.to_string_lossy().into_owned();
+    // The first install has no keys before it.
+    let present = arguments.to.is_dir().then(|| arguments.to.to_string_lossy().into_owned());
     (!directories.is_empty())
         .then(|| Judge::open(&directories, trusted).map(|judge| judge.with_keys_in(present)))
 }

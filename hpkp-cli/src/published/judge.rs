@@ -70,8 +70,8 @@ impl Judge {
     }
 
     /// The same, where the keys in use are in another directory than the certificates that are asked about.
-    pub(crate) fn with_keys_in(self, directory: String) -> Self {
-        Self { keys: Some(directory), ..self }
+    pub(crate) fn with_keys_in(self, directory: Option<String>) -> Self {
+        Self { keys: directory, ..self }
     }
 
     /// The hosts to ask about where certificates have these DNS names: for `*.DOMAIN` each host on
