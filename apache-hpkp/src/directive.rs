@@ -4,6 +4,7 @@
 use std::ffi::{CStr, c_char, c_uint, c_void};
 use std::ptr;
 
+use hpkp_core::finding::Location;
 use hpkp_core::text::Excerpt;
 use hpkp_server::httpd as model;
 
@@ -112,22 +113,25 @@ const fn command(
     }
 }
 
-/// Runs the handler of a directive: `set` gets its server's object and its value.
+/// Runs the handler of a directive: `set` gets its server's object, its value, its place, and what makes a
+/// path in it whole.
 ///
 /// # Safety
 /// `cmd` and `value` are what httpd hands to a directive's handler.
 unsafe fn handle(
     cmd: *mut cmd_parms,
     value: *const c_char,
-    set: impl FnOnce(&mut ServerConf, &str) -> Result<(), String>,
+    set: impl FnOnce(&mut ServerConf, &str, Location, &dyn Fn(&str) -> String) -> Result<(), String>,
 ) -> *const c_char {
     guarded("directive", || {
         // SAFETY: by the caller's promise; the objects of servers are made before directives are
         // read, and `set` is the only one to have this one until it ends.
         let done = unsafe {
             let conf = conf::server_conf((*cmd).server);
+            let full_path = |path: &str| httpd::full_path((*cmd).pool, path);
+            let at = httpd::location((*cmd).directive);
             match (conf, CStr::from_ptr(value).to_str()) {
-                (Some(mut conf), Ok(value)) => set(conf.as_mut(), value),
+                (Some(mut conf), Ok(value)) => set(conf.as_mut(), value, at, &full_path),
                 (None, _) => return BUG.as_ptr(),
                 (_, Err(_)) => Err("invalid UTF-8 in the directive".to_owned()),
             }
@@ -186,9 +190,7 @@ unsafe extern "C" fn in_server(
 ) -> *const c_char {
     // SAFETY: httpd calls this with a directive of ours.
     unsafe {
-        handle(cmd, value, |conf, value| {
-            let full_path = |path: &str| httpd::full_path((*cmd).pool, path);
-            let at = httpd::location((*cmd).directive);
+        handle(cmd, value, |conf, value, at, full_path| {
             model::set_in_server(&mut conf.settings, name(cmd), value, at, full_path)
         })
     }
@@ -203,9 +205,7 @@ unsafe extern "C" fn keep_certificates(
     // SAFETY: as for `in_server`.
     unsafe {
         let is_global = ap_check_cmd_context(cmd, GLOBAL_ONLY as c_uint).is_null();
-        handle(cmd, value, |conf, value| {
-            let full_path = |path: &str| httpd::full_path((*cmd).pool, path);
-            let at = httpd::location((*cmd).directive);
+        handle(cmd, value, |conf, value, at, full_path| {
             let ServerConf { global, settings, .. } = conf;
             let global = Some(global).filter(|_| is_global);
             model::set_keep(global, settings, name(cmd), value, at, full_path)
@@ -225,10 +225,8 @@ unsafe extern "C" fn global(
         if !elsewhere.is_null() {
             return elsewhere;
         }
-        handle(cmd, arguments, |conf, text| {
+        handle(cmd, arguments, |conf, text, at, full_path| {
             let words = httpd::words((*cmd).temp_pool, arguments);
-            let full_path = |path: &str| httpd::full_path((*cmd).pool, path);
-            let at = httpd::location((*cmd).directive);
             model::set_global(&mut conf.global, name(cmd), (text, &words), at, full_path)
         })
     }
@@ -254,9 +252,9 @@ unsafe fn read_policy(cmd: *mut cmd_parms, arguments: *const c_char) -> *const c
         if !elsewhere.is_null() {
             return elsewhere;
         }
-        let begun = handle(cmd, arguments, |conf, arguments| {
+        let begun = handle(cmd, arguments, |conf, arguments, at, _| {
             let words = words_of_block((*cmd).temp_pool, arguments);
-            model::define(&mut conf.global, words, httpd::location((*cmd).directive))?;
+            model::define(&mut conf.global, words, at)?;
             conf.is_in_policy = true;
             Ok(())
         });
@@ -300,10 +298,8 @@ unsafe extern "C" fn in_policy(
 ) -> *const c_char {
     // SAFETY: as for `in_server`.
     unsafe {
-        handle(cmd, value, |conf, value| {
+        handle(cmd, value, |conf, value, at, full_path| {
             let policy = conf.global.policies.last_mut().filter(|_| conf.is_in_policy);
-            let full_path = |path: &str| httpd::full_path((*cmd).pool, path);
-            let at = httpd::location((*cmd).directive);
             model::set_in_policy(policy, name(cmd), value, at, full_path)
         })
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hpkp_core::certificate::Certificate;
 use hpkp_core::pem;
@@ -118,6 +118,7 @@ struct Search {
     pin: Pin,
     passphrase: Option<Passphrase>,
     json: bool,
+    directory: PathBuf,
     progress: Progress,
     files: u64,
     written: io::Result<()>,
@@ -134,6 +135,7 @@ impl Search {
             pin,
             passphrase,
             json,
+            directory: directory.to_owned(),
             progress: Progress::start(&format!("searching {}", output::path(directory))),
             files: 0,
             written: Ok(()),
@@ -216,7 +218,7 @@ impl Search {
             ));
         }
         if exit != Exit::Fine && !self.json {
-            output::complain(&format!("no private key found for sha256/{}", self.pin));
+            output::complain(&self.nothing_found());
         }
         if !self.json {
             return exit;
@@ -230,6 +232,18 @@ impl Search {
             skipped: self.skipped,
         };
         output::ended(exit, output::json(&report))
+    }
+
+    /// Where to look next.
+    fn nothing_found(&self) -> String {
+        let Self { pin, files, .. } = self;
+        let files = output::counted(usize::try_from(*files).unwrap_or(usize::MAX), "file");
+        let directory = output::path(&self.directory);
+        let next = match self.directory.parent() {
+            None => "look in your backups, and where the backup key is kept".to_owned(),
+            Some(_) => format!("to search the whole machine: hpkp find sha256/{pin} /"),
+        };
+        format!("no private key found for sha256/{pin} in {directory} ({files}); {next}")
     }
 }
 

@@ -8,7 +8,7 @@ use openssl::pkey::{PKey, PKeyRef, Private};
 use zeroize::Zeroizing;
 
 use crate::der::{SEQUENCE, element};
-use crate::keys::Passphrase;
+use crate::keys::passphrase::Passphrase;
 
 /// What a private key in a file tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

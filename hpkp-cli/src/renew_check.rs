@@ -55,11 +55,8 @@ fn answer(arguments: &RenewCheckArguments) -> Result<Exit, Failure> {
     };
     let key = arguments.key.as_deref().map(public_key).transpose()?;
     let renewal = Renewal::new(&present, key.as_deref())?;
-    let judge = Judge::open(
-        &arguments.records.directories(),
-        arguments.trusted_certificate.as_deref(),
-        None,
-    )?;
+    let trusted = arguments.trusted_certificate.as_deref();
+    let judge = Judge::open(&arguments.records.directories(), trusted)?;
     let names = match &arguments.hosts[..] {
         [] => present[0].1[0].accepted_names(),
         named => named,

@@ -1,6 +1,11 @@
 //! Wrong usage: one style, whether clap or a command finds it.
 
+use std::path::Path;
+
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, Parser as _};
+use hpkp_core::published::HostName;
+use hpkp_core::text::ShellWord;
 
 use crate::arguments::Arguments;
 use crate::exit::Exit;
@@ -20,8 +25,29 @@ pub(crate) fn arguments() -> Result<Arguments, Exit> {
             let _ = error.print();
             Exit::Usage
         }
-        _ => wrong(&error.render().to_string()),
+        _ => match meant(&error) {
+            Some(tip) => wrong(&format!("{}\n  tip: {tip}", error.render())),
+            None => wrong(&error.render().to_string()),
+        },
     })
+}
+
+/// What was meant by an argument that the command does not take.
+fn meant(error: &clap::Error) -> Option<String> {
+    let ContextValue::String(argument) = error.get(ContextKind::InvalidArg)? else { return None };
+    let (command, word) = (command(), ShellWord::new(argument));
+    let first = std::env::args_os().nth(1);
+    let is_before_command = first.is_some_and(|first| first == argument.as_str());
+    let is_of_records = command.starts_with("hpkp published ");
+    if is_before_command && argument.starts_with('-') && command != "hpkp" {
+        Some(format!("options come after the command: {command} {word}"))
+    } else if is_of_records && Path::new(argument).is_dir() {
+        Some(format!("for the records in that directory: {command} -d {word}"))
+    } else if command == "hpkp published list" && argument.parse::<HostName>().is_ok() {
+        Some(format!("for one host: hpkp published why {word}"))
+    } else {
+        None
+    }
 }
 
 /// Reports wrong usage, and where the right one is described.

@@ -115,7 +115,7 @@ impl Certificate {
             pin: spki::pin_of(&tbs.subject_pki),
             spki: range_in(der, tbs.subject_pki.raw),
             subject_text: label(&tbs.subject, san.as_deref()),
-            issuer_text: Excerpt::new(&tbs.issuer.to_string()).to_string(),
+            issuer_text: issuer_label(&tbs.issuer),
             not_before: tbs.validity.not_before.timestamp(),
             not_after: tbs.validity.not_after.timestamp(),
             not_after_text: date::format(tbs.validity.not_after.timestamp()),
@@ -276,6 +276,14 @@ fn label(subject: &X509Name<'_>, san: Option<&str>) -> String {
         (false, _) => Excerpt::new(&subject).to_string(),
         (true, Some(san)) => format!("(no subject) SAN {}", Excerpt::new(san)),
         (true, None) => "(no subject)".to_owned(),
+    }
+}
+
+/// How the issuer of a certificate is called.
+fn issuer_label(issuer: &X509Name<'_>) -> String {
+    match issuer.to_string() {
+        empty if empty.is_empty() => "(no name)".to_owned(),
+        name => Excerpt::new(&name).to_string(),
     }
 }
 

@@ -181,6 +181,27 @@ fn a_writer_that_is_gone_ends_with_what_it_says_of_itself_until_it_writes() {
 }
 
 #[test]
+fn what_a_writer_replaced_does_not_end_again_when_the_writer_is_gone() {
+    let (own, peer) = (Standing::Own, Standing::Peer);
+    let mut state = State::default();
+    let old = say(&mut state, "web-2", peer, THEN, published(Origin::Header));
+    let shown = say(&mut state, "web-2", peer, THEN, presents());
+    say(&mut state, "web-2", peer, THEN + DAY, ended(&[old, shown], Why::Replaced));
+    let new = say(&mut state, "web-2", peer, THEN + DAY, published(Origin::Header));
+    let upto = state.last_seq(&writer("web-2"));
+    say(&mut state, "web-1.command", own, THEN + 9 * DAY, gone("web-2", upto));
+    assert_eq!(held(&state, old, THEN + 9 * DAY), Some(Retention::Until(THEN + 3 * DAY)));
+    assert_eq!(state.end(old).map(|end| end.at), Some(THEN + DAY));
+    assert_eq!(state.end(shown).map(|end| end.at), Some(THEN + DAY));
+    assert_eq!(held(&state, new, THEN + 9 * DAY), Some(Retention::Until(THEN + 11 * DAY)));
+    // A server that only stopped may have served later than it could record.
+    let stop = say(&mut state, "web-3", peer, THEN, published(Origin::Header));
+    say(&mut state, "web-3", peer, THEN + DAY, ended(&[stop], Why::Stopped));
+    say(&mut state, "web-1.command", own, THEN + 9 * DAY, gone("web-3", 2));
+    assert_eq!(held(&state, stop, THEN + 9 * DAY), Some(Retention::Until(THEN + 11 * DAY)));
+}
+
+#[test]
 fn a_server_that_is_back_with_what_it_had_says_so_in_a_line() {
     let own = Standing::Own;
     let mut state = State::default();

@@ -106,7 +106,9 @@ fn what_belongs_to_a_certificate() {
     std::fs::remove_file(pki.path("sub/k")).expect("removed");
     std::fs::remove_file(pki.path("haproxy.pem")).expect("removed");
     let said = run(dir.path(), &["find", &pin]);
-    said.failed(1, "no private key found for sha256/");
+    let next = format!("to search the whole machine: hpkp find {pin} /");
+    said.failed(1, &next);
+    assert!(said.err.contains(&format!("no private key found for {pin} in . (")), "{said:?}");
     assert!(said.out.contains("certificate: ./leaf.pem"));
 }
 

@@ -174,6 +174,10 @@ fn what_locks_clients_out_is_refused_before_anything_is_changed() {
     assert_eq!((place.live().as_str(), place.ran().as_str()), ("old", ""));
     assert_eq!(fs::metadata(place.path("live")).expect("a directory").ino(), before);
     assert!(said.err.contains("hpkp: no: this certificate locks out clients of "), "{said:?}");
+    // The pinned key is where the server has it, not where the new one is.
+    let live = place.path("live").canonicalize().expect("a directory");
+    let find = format!("hpkp find {} {}\n", pin(&place.pki.pin("old.pem")), live.display());
+    assert!(said.err.contains(&find), "{said:?}");
     // The backup key, of which clients have the pin, passes.
     place.records.recorded(&["add", HOST, "--header", &header(&place), "--until", "now"]);
     let ids = place.records.json(&["list"]);

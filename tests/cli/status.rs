@@ -100,6 +100,8 @@ fn presented_keys_are_held_against_the_pins_of_clients() {
     assert_eq!(next, ["pins", "certificate"]);
     let text = site.status(&[]).fine();
     assert!(text.ends_with("yes: clients accept what is presented\n"), "{text}");
+    // It has no directive of hpkp, or not in a file that it reads.
+    assert!(text.contains("no server of this machine uses these records"), "{text}");
 
     // One record that the key does not satisfy.
     let record = site.app(HOST, &[&pin(B)]);

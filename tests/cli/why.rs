@@ -127,6 +127,30 @@ fn the_advice_is_in_order_and_works_wherever_it_is_pasted() {
     assert_eq!(why(&records, &["--cert", "new.chain"]).code, Some(0));
 }
 
+/// As certbot has them: links in live/NAME to numbered files in archive/NAME.
+#[test]
+fn the_key_before_the_renewal_is_found_beside_the_links() {
+    let (records, pki) = site();
+    let old = pki.pin("old.pem");
+    app(&records, HOST, &[&pin(hpkp_tests::site::B), &pin(&old)], &[]);
+    for directory in ["live/a", "archive/a"] {
+        std::fs::create_dir_all(records.0.path().join(directory)).expect("a directory");
+    }
+    for (number, name) in [(1, "old"), (2, "new")] {
+        for (from, to) in [("chain", "fullchain"), ("key", "privkey")] {
+            let to = format!("archive/a/{to}{number}.pem");
+            std::fs::copy(pki.path(&format!("{name}.{from}")), pki.path(&to)).expect("a copy");
+        }
+    }
+    let link = pki.path("live/a/fullchain.pem");
+    std::os::unix::fs::symlink("../../archive/a/fullchain2.pem", link).expect("a link");
+    std::fs::remove_file(pki.path("old.key")).expect("a key");
+    let said = why(&records, &["--cert", "live/a/fullchain.pem"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    let find = said.out.lines().find(|line| line.contains("hpkp find ") && line.contains(&old));
+    assert_eq!(pasted(find.expect("a command")), Some(0), "{said:?}");
+}
+
 #[test]
 fn entries_of_one_configuration_are_judged_together() {
     let (records, pki) = site();

@@ -329,6 +329,11 @@ fn a_certificate_without_a_subject_is_called_by_its_first_name() {
         let until = certificate.not_after_text();
         assert_eq!(hpkp_core::date::parse(until), Some(certificate.not_after()), "{until}");
     }
+    // Nor does an issuer without a name leave a gap.
+    let path = site.pki.self_signed("bare", "/", &[]);
+    let path = path.to_str().expect("a path");
+    let der = openssl(&["x509", "-in", path, "-outform", "der"]);
+    assert_eq!(Certificate::from_der(&der).expect("a certificate").issuer(), "(no name)");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -338,6 +339,8 @@ fn a_directory_that_others_may_use_is_refused() {
             "{mode:o}"
         );
         assert!(said.text.contains("to fix: chmod 0700 "), "{}", said.text);
+        paste(&said.text, "chmod 0700 ");
+        site.nginx.test().accepted(&[]);
     }
     make_directory(&site.nginx, 0o700);
     site.nginx.test().accepted(&[]);
@@ -354,6 +357,16 @@ fn a_directory_that_others_may_use_is_refused() {
     let said = site.nginx.test();
     assert!(said.codes().contains(&"kept-certificates-unusable"), "{}", said.text);
     assert!(said.text.contains("make it: install -d -m 0700 "), "{}", said.text);
+    paste(&said.text, "install -d -m 0700 ");
+    let said = site.nginx.test();
+    assert!(!said.codes().contains(&"kept-certificates-unusable"), "{}", said.text);
+}
+
+/// Runs the command in what was said that begins with these words, as it is printed.
+fn paste(said: &str, words: &str) {
+    let line = said.lines().find(|line| line.contains(words)).expect("a command");
+    let command = &line[line.find(words).expect("a command")..];
+    hpkp_tests::succeed(Command::new("sh").args(["-c", command]));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use hpkp_tests::site::{A, B};
 use hpkp_tests::succeed;
 
 use crate::apps::published;
+use crate::faults::is_root;
 use crate::fixture::{Fixture, OWN, says};
 
 super::scenarios! {
@@ -20,7 +21,11 @@ super::scenarios! {
     the_file_of_the_command_is_restored_too
     a_certificate_without_a_subject_is_called_by_its_name
     the_printed_chmod_makes_the_records_trusted
+    the_printed_chown_makes_the_records_trusted
+    the_printed_verify_names_the_damage
+    the_printed_commands_for_tlsa_records
     the_printed_rm_goes_on_without_the_records
+    the_printed_rm_of_a_damaged_reserve_is_safe
     the_printed_openssl_makes_a_backup_key
     the_printed_openssl_gives_the_public_key
     the_printed_end_is_of_a_server_that_is_gone
@@ -107,12 +112,15 @@ fn the_printed_waiver_covers_all_hosts<S: Site>() {
 fn the_printed_command_finds_the_key<S: Site>() {
     let mut fixture = Fixture::<S>::new();
     let live = fixture.pki.pin("live.pem");
-    fixture.up(&["live"], &[&live, B], &[]);
+    fixture.up(&["live"], &[A, B, &live], &[]);
     fixture.pki.leaf("renewed", "localhost", "ca");
     let said = fixture.refuses(&["renewed"], &[], &["published-pins-unmet"]);
     let file = fixture.site.path("renewed.pem");
     says(&said, &[&format!("certificate: {}, ", file.display())]);
     let all = commands(&said, "hpkp find ");
+    // That of the key in use is the first in the log: a backup key is not on this machine.
+    let first = said.split("hpkp find sha256/").nth(1).expect("a command");
+    assert!(first.starts_with(&live), "{said}");
     let command = all.iter().find(|command| command.contains(&live));
     let found = paste(command.expect("a command for the key in use"));
     says(&found, &["private key: ", "live.key"]);
@@ -133,7 +141,8 @@ fn the_printed_end_is_of_the_app<S: Site>() {
     fixture.published = quoted;
     let said = fixture.refuses(&["live"], &[], &["published-pins-unmet"]);
     let all = commands(&said, "hpkp published -d ");
-    assert_eq!(all.len(), 1, "{all:?}");
+    assert_eq!(all.len(), 2, "{all:?}");
+    assert!(all[0].contains(" end ") && all[1].contains(" waive "), "{all:?}");
     paste(&all[0]);
     fixture.passes(&["live"], &[], &[]);
 }
@@ -189,6 +198,74 @@ fn the_printed_chmod_makes_the_records_trusted<S: Site>() {
     }
 }
 
+fn the_printed_chown_makes_the_records_trusted<S: Site>() {
+    if !is_root() {
+        return;
+    }
+    let mut fixture = Fixture::<S>::new();
+    let live = fixture.pki.pin("live.pem");
+    fixture.up(&["live"], &[&live, B], &[]);
+    for (theirs, codes) in [
+        (OWN, &["records-unsafe-permissions", "records-not-writable"][..]),
+        ("records", &["records-unreadable"]),
+    ] {
+        let path = fixture.site.path(theirs);
+        std::os::unix::fs::chown(path, Some(65_534), None).expect("another owner");
+        let said = fixture.refuses(&["live"], &[&live, B, A], codes);
+        paste(&the_command(&said, "chown root "));
+        fixture.passes(&["live"], &[&live, B, A], &[]);
+    }
+}
+
+fn the_printed_verify_names_the_damage<S: Site>() {
+    let mut fixture = Fixture::<S>::new();
+    let live = fixture.pki.pin("live.pem");
+    fixture.up(&["live"], &[&live, B], &[]);
+    let own = fixture.site.path(OWN);
+    let records = fs::read_to_string(&own).expect("records");
+    fs::write(&own, format!("{records}broken\n")).expect("records");
+    let said = fixture.refuses(&["live"], &[&live, B], &["records-unreadable"]);
+    // It ends with 1, since there is damage.
+    let found = paste(&format!("{} 2>&1 || test $? = 1", the_command(&said, "hpkp published -d ")));
+    says(&found, &[OWN, "is not a valid record"]);
+    fs::write(&own, records).expect("records");
+    fixture.passes(&["live"], &[&live, B], &[]);
+}
+
+fn the_printed_commands_for_tlsa_records<S: Site>() {
+    let mut fixture = Fixture::<S>::new();
+    let live = fixture.site.path("live.pem");
+    let hash = paste(&format!(
+        "openssl x509 -in {} -pubkey -noout | openssl pkey -pubin -outform der | sha256sum | cut -c 1-64",
+        live.display()
+    ));
+    let record = format!("_{}._tcp.localhost. 300 IN TLSA 3 1 1 {hash}", fixture.port);
+    let zone = fixture.pki.write("zone", record);
+    let zone = zone.to_str().expect("UTF-8");
+    published(&fixture, &["import", "--format", "tlsa", "--origin", "zone", zone]);
+    fixture.up(&["live"], &[], &[]);
+    fixture.pki.leaf("renewed", "localhost", "ca");
+    let said = fixture.refuses(&["renewed"], &[], &["published-pins-unmet"]);
+    says(&said, &["for a new certificate: publish its record now, beside the others: "]);
+    let all = commands(&said, "hpkp published -d ");
+    let of = |verb: &str| all.iter().filter(|line| line.contains(verb)).collect::<Vec<_>>();
+    let ([import], [end], [waive]) = (&of(" import ")[..], &of(" end ")[..], &of(" waive ")[..])
+    else {
+        panic!("{all:?}");
+    };
+    // The new record beside the old one; the command has a place for the name of the zone's file.
+    let new = said.lines().find_map(|line| line.split_once("beside the others: "));
+    let both =
+        format!("{}\n{}\n", fs::read_to_string(zone).expect("a zone"), new.expect("a record").1);
+    fs::write(zone, both).expect("a zone");
+    paste(&import.replace("ORIGIN", "zone").replace("ZONE", zone));
+    paste(end);
+    // Clients may have the earlier set for twice its time to live.
+    fixture.refuses(&["renewed"], &[], &["published-pins-unmet"]);
+    paste(waive);
+    fixture.passes(&["renewed"], &[], &["waived"]);
+}
+
 fn the_printed_rm_goes_on_without_the_records<S: Site>() {
     let mut fixture = Fixture::<S>::new();
     let live = fixture.pki.pin("live.pem");
@@ -208,6 +285,31 @@ fn the_printed_rm_goes_on_without_the_records<S: Site>() {
     let said = fixture.refuses(&["live"], &[&live, B], &["records-missing"]);
     says(&said, &["last resort, locks out those clients: begin without these records: rm "]);
     paste(&the_command(&said, "rm "));
+    fixture.passes(&["live"], &[&live, B], &[]);
+}
+
+fn the_printed_rm_of_a_damaged_reserve_is_safe<S: Site>() {
+    let mut fixture = Fixture::<S>::new();
+    let live = fixture.pki.pin("live.pem");
+    fixture.up(&["live"], &[&live, B], &[]);
+    fixture.pki.write("records/hpkp-reserve", "x");
+    let said = fixture.site.test();
+    assert_eq!(said.codes(), ["configuration-not-recorded"], "{}", said.text);
+    paste(&the_command(&said.text, "rm "));
+    // What is on record still counts: only that nothing is missing there is not known before the reload.
+    fixture.pki.leaf("renewed", "localhost", "ca");
+    let said = fixture.one(&["renewed"], &[], |layout| {
+        fixture.site.lay_out(layout);
+        fixture.site.test()
+    });
+    assert!(
+        said.code == Some(1) && said.codes().contains(&"published-pins-unmet"),
+        "{}",
+        said.text
+    );
+    fixture.one(&["live"], &[&live, B], |layout| fixture.site.lay_out(layout));
+    assert_eq!(fixture.site.test().code, Some(0));
+    fixture.reload(&["configuration-not-recorded"]);
     fixture.passes(&["live"], &[&live, B], &[]);
 }
 

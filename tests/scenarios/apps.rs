@@ -41,8 +41,10 @@ fn the_pins_of_an_app_imported_and_the_key_changed<S: Site>() {
         &[
             "would refuse the certificate, and these pins do not expire",
             "held by: clients of \"app 4.2 (OkHttp CertificatePinner, line 1)\" for localhost",
-            "last resort, locks out those clients: hpkp published -d ",
+            "when no old release is in use any more, run: hpkp published -d ",
             &format!(" end {id} --why REASON"),
+            "last resort, locks out those clients: hpkp published -d ",
+            &format!(" waive {id} --who NAME --why REASON"),
         ],
     );
 

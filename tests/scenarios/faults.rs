@@ -24,7 +24,7 @@ use crate::pinned::{PinnedSite, SENT, WITHHELD};
 const UNREADABLE: &str = "records-unreadable";
 const NOT_RECORDED: &str = "published-pins-write-failed";
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     // SAFETY: takes nothing and cannot fail.
     unsafe { libc::geteuid() == 0 }
 }

@@ -54,11 +54,8 @@ pub(crate) fn run(arguments: &AcmeArguments) -> Exit {
 }
 
 fn doctor(arguments: &DoctorArguments) -> Result<Exit, Failure> {
-    let judge = Judge::open(
-        &arguments.records.directories(),
-        arguments.trusted_certificate.as_deref(),
-        None,
-    )?;
+    let trusted = arguments.trusted_certificate.as_deref();
+    let judge = Judge::open(&arguments.records.directories(), trusted)?;
     let places = match &arguments.acme[..] {
         [] => clients::usual(),
         named => named.to_vec(),

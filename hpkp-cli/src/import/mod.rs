@@ -28,7 +28,7 @@ mod view;
 mod xml;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 
 use hpkp_core::date;
@@ -515,15 +515,13 @@ pub(crate) fn day(text: &str) -> Option<i64> {
 /// the text configures, and whether they bind their subdomains.
 fn excepted(domain: &HostName, others: &[(HostName, bool)]) -> Vec<Except> {
     let below = others.iter().filter(|(host, _)| host != domain && host.is_within(domain));
-    let mut except: Vec<Except> = below
+    let except: BTreeSet<Except> = below
         .map(|(host, with_subdomains)| Except {
             host: host.clone(),
             with_subdomains: *with_subdomains,
         })
         .collect();
-    except.sort();
-    except.dedup();
-    except
+    except.into_iter().collect()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ pub(super) mod spelled;
 mod tinydns;
 mod zone;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use hpkp_core::pin::{Pin, PinError};
 use hpkp_core::published::tlsa::{MAX_DATA, MAX_RECORDS, Protocol, matching, selector, usage};
@@ -355,12 +355,10 @@ impl Name {
             one.host.is_within(&self.host)
                 && (one.host != self.host || one.matching == Matching::Exact)
         });
-        let mut except: Vec<Except> = inside
+        let except: BTreeSet<Except> = inside
             .map(|one| Except { host: one.host.clone(), with_subdomains: one.host != self.host })
             .collect();
-        except.sort();
-        except.dedup();
-        except
+        except.into_iter().collect()
     }
 }
 

@@ -23,7 +23,10 @@ pub(super) type Records = Option<Result<Judge, Failure>>;
 pub(super) fn records(arguments: &InstallArguments) -> Records {
     let directories = arguments.directories();
     let trusted = arguments.trusted_certificate.as_deref();
-    (!directories.is_empty()).then(|| Judge::open(&directories, trusted, None))
+    // The first install has no keys before it.
+    let present = arguments.to.is_dir().then(|| arguments.to.to_string_lossy().into_owned());
+    (!directories.is_empty())
+        .then(|| Judge::open(&directories, trusted).map(|judge| judge.with_keys_in(present)))
 }
 
 /// The servers to look at afterwards: those that the operator named, or those that present an old

@@ -12,7 +12,7 @@ mod kind;
 mod lines;
 mod new;
 mod page;
-mod passphrase;
+pub(crate) mod passphrase;
 mod pdf;
 mod pkcs8;
 mod qr;

@@ -8,6 +8,7 @@ use hpkp_core::pin::Pin;
 use hpkp_core::published::state::{Record, Retention};
 use hpkp_core::published::{Lifetime, Origin, Published};
 use hpkp_core::text::{Excerpt, ShellWord};
+use hpkp_server::file;
 
 use super::store::Store;
 use super::view;
@@ -72,12 +73,12 @@ pub(super) fn held(heading: &str, store: &Store, record: &Record<Published>) -> 
 pub(super) fn remedies(
     store: &Store,
     refusing: &[&Record<Published>],
-    certificates: &[String],
+    directory: &str,
 ) -> Vec<String> {
     if refusing.is_empty() {
         return Vec::new();
     }
-    let mut lines = find_key(store, refusing, certificates);
+    let mut lines = find_key(store, refusing, directory);
     lines.extend(later(store, refusing));
     let ids: BTreeSet<String> = refusing.iter().map(|record| record.id.to_string()).collect();
     let ids = ids.into_iter().collect::<Vec<_>>().join(" ");
@@ -89,12 +90,16 @@ pub(super) fn remedies(
     lines
 }
 
+/// The directory in which the keys before that of a certificate most likely are, where its file says so.
+pub(super) fn directory_of_keys(certificate: Option<&String>) -> String {
+    let file = certificate.map_or(Path::new(""), Path::new);
+    let named = std::path::absolute(file).ok();
+    let found = named.as_deref().and_then(Path::to_str).and_then(file::directory_of_keys);
+    found.unwrap_or_else(|| absolute(file.parent().unwrap_or(file)))
+}
+
 /// To go back to a key that clients hold.
-fn find_key(
-    store: &Store,
-    refusing: &[&Record<Published>],
-    certificates: &[String],
-) -> Vec<String> {
+fn find_key(store: &Store, refusing: &[&Record<Published>], directory: &str) -> Vec<String> {
     let all: BTreeSet<Pin> = refusing.iter().flat_map(|one| &one.body.pins).copied().collect();
     // Best a key that all of them hold.
     let in_all = |pin: &Pin| refusing.iter().all(|one| one.body.pins.contains(pin));
@@ -103,21 +108,22 @@ fn find_key(
     if all.is_empty() {
         return vec!["to fix: load a certificate that these TLSA records match".to_owned()];
     }
-    sound.sort_by_key(|pin| (!in_all(pin), *pin));
+    // Of these the one in use: a backup key most likely is elsewhere.
+    let hosts = refusing.iter().map(|record| &record.body.host).collect();
+    let in_use = store.state.presented_keys(&hosts);
+    sound.sort_by_key(|pin| (!in_all(pin), !in_use.contains(pin), *pin));
     if sound.is_empty() {
         return vec![
             "to fix: all pinned keys are compromised; there is no key to go back to".to_owned(),
         ];
     }
-    let parent = certificates.first().and_then(|file| Path::new(file).parent());
-    let directory = absolute(parent.unwrap_or(Path::new("")));
     let mut lines =
         vec!["to fix: load a certificate for a pinned key; find the private key with:".to_owned()];
     lines.extend(
         sound
             .iter()
             .take(NAMED_KEYS)
-            .map(|pin| format!("    hpkp find sha256/{pin} {}", ShellWord::new(&directory))),
+            .map(|pin| format!("    hpkp find sha256/{pin} {}", ShellWord::new(directory))),
     );
     if sound.len() > NAMED_KEYS {
         lines.push(format!("    and {} more pins, named above", sound.len() - NAMED_KEYS));
@@ -126,7 +132,7 @@ fn find_key(
 }
 
 /// A directory by a path that works wherever the command is pasted.
-fn absolute(path: impl AsRef<Path>) -> String {
+pub(super) fn absolute(path: impl AsRef<Path>) -> String {
     let path = path.as_ref();
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let found = path.canonicalize().or_else(|_| std::path::absolute(path));

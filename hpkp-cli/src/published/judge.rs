@@ -25,6 +25,8 @@ pub(crate) struct Judge {
     store: Store,
     arguments: WhyArguments,
     trust: OnceCell<Arc<TrustSetting>>,
+    /// The directory of the keys in use, where that of the certificates is another.
+    keys: Option<String>,
 }
 
 /// What the check says of the certificates for one host.
@@ -52,7 +54,6 @@ impl Judge {
     pub(crate) fn open(
         directories: &[String],
         trusted_certificate: Option<&str>,
-        port: Option<u16>,
     ) -> Result<Self, Failure> {
         let store = Store::open(directories)?;
         let arguments = WhyArguments {
@@ -60,12 +61,17 @@ impl Judge {
             cert: Vec::new(),
             chain: Vec::new(),
             trusted_certificate: trusted_certificate.map(str::to_owned),
-            port,
+            port: None,
             deny_warnings: false,
             log: false,
             records: crate::arguments::Records::default(),
         };
-        Ok(Self { store, arguments, trust: OnceCell::new() })
+        Ok(Self { store, arguments, trust: OnceCell::new(), keys: None })
+    }
+
+    /// The same, where the keys in use are in another directory than the certificates that are asked about.
+    pub(crate) fn with_keys_in(self, directory: Option<String>) -> Self {
+        Self { keys: directory, ..self }
     }
 
     /// The hosts to ask about where certificates have these DNS names: for `*.DOMAIN` each host on
@@ -138,7 +144,11 @@ impl Judge {
             exit: replay.exit(false),
             locks_out: replay.locks_out.clone(),
             has_findings: replay.exit(true) != Exit::Fine,
-            lines: replay.lines(&self.store, &arguments).iter().map(|line| shown(line)).collect(),
+            lines: replay
+                .lines(&self.store, &arguments, self.keys.as_deref())
+                .iter()
+                .map(|line| shown(line))
+                .collect(),
             json: json.map_err(|error| Failure::undetermined(error.to_string()))?,
         })
     }

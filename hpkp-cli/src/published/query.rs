@@ -171,7 +171,7 @@ pub(super) fn why(store: &Store, arguments: &WhyArguments, json: bool) -> Result
         output::json(&Bound { v: JSON_VERSION, published, replay })
     } else {
         let lines = match &replay {
-            Some(replay) => replay.lines(store, arguments),
+            Some(replay) => replay.lines(store, arguments, None),
             None => published.iter().flat_map(PublishedView::in_full).collect(),
         };
         lines.iter().try_for_each(|line| output::line(line))

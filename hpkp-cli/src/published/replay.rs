@@ -135,7 +135,13 @@ impl Replay {
     }
 
     /// The answer: yes or no, then who is locked out, by which pins, until when, and what to do.
-    pub(super) fn lines(&self, store: &Store, arguments: &WhyArguments) -> Vec<String> {
+    /// `keys` is the directory of the present keys; that of the certificates where it is not known.
+    pub(super) fn lines(
+        &self,
+        store: &Store,
+        arguments: &WhyArguments,
+        keys: Option<&str>,
+    ) -> Vec<String> {
         let records: Vec<&Record<Published>> =
             self.refusing.iter().filter_map(|id| store.state.published_by(*id)).collect();
         let (waived, refusing): (Vec<_>, Vec<_>) =
@@ -160,7 +166,9 @@ impl Replay {
             )
         }));
         if self.answer == Answer::No {
-            lines.extend(advice::remedies(store, &refusing, &arguments.cert));
+            let beside = || advice::directory_of_keys(arguments.cert.first());
+            let keys = keys.map_or_else(beside, advice::absolute);
+            lines.extend(advice::remedies(store, &refusing, &keys));
         }
         // What the answer above does not say.
         let is_said = |code| match code {

@@ -17,6 +17,7 @@ pub(super) fn render(report: &Report, store: &Store) -> String {
         lines.push(self::directory(directory));
     }
     lines.extend(report.writers.iter().map(writer));
+    lines.extend(unguarded(report));
     lines.extend(
         report
             .last_drill
@@ -68,6 +69,19 @@ fn writer(writer: &WriterReport) -> String {
         parts.push(accent(NOTE, &format!("withholds the header of {hosts}")));
     }
     format!("    {}{copy}: {}", writer.writer, parts.join(", "))
+}
+
+/// That no server compares its certificates with these records: its configuration may lack the directory, or
+/// the file with that directive is not included.
+fn unguarded(report: &Report) -> Option<String> {
+    let is_server = |one: &WriterReport| one.own && one.last_configuration.is_some();
+    let is_guarded = report.hosts.is_empty() || report.writers.iter().any(is_server);
+    (!is_guarded).then(|| {
+        let note = accent(NOTE, "no server of this machine uses these records:");
+        format!(
+            "    {note} none has started or reloaded with hpkp_published_pins (HPKPPublishedPins)"
+        )
+    })
 }
 
 fn host(host: &HostReport) -> Vec<String> {

@@ -319,6 +319,11 @@ impl UnmetPins<'_> {
             }
         };
         let searched: BTreeSet<Pin> = pins().filter(|pin| !is_compromised(pin)).collect();
+        // The key in use first: it is on this machine, a backup key most likely is not.
+        let hosts = self.found.iter().map(|live| &live.record.body.host).collect();
+        let in_use = self.records.state.presented_keys(&hosts);
+        let mut searched: Vec<Pin> = searched.into_iter().collect();
+        searched.sort_by_key(|pin| !in_use.contains(pin));
         let mut actions = vec![first.to_owned()];
         actions.extend(searches(searched.into_iter(), self.chains.iter().copied()));
         actions.push(self.safe_date());
@@ -378,11 +383,9 @@ impl UnmetPins<'_> {
                         duration(after)
                     );
                 }
-                Retention::Indefinite => {
-                    return "for a new key: release the app (zone, script) with the new pin; when no old \
-                            release is in use any more, record that these pins have ended (last line)"
-                        .to_owned();
-                }
+                // What to do with those is said by themselves.
+                Retention::Indefinite if live.record.body.tlsa.is_some() => {}
+                Retention::Indefinite => return self.after_a_release(),
             }
         }
         let publish = format!(
@@ -403,6 +406,24 @@ impl UnmetPins<'_> {
                 "for a new key: wait until the last of these pins expires on {}; the certificate may \
                  change then",
                 date::format(latest)
+            ),
+        }
+    }
+
+    /// The command that ends the pins of released apps, of all hosts of the finding. Many are not ended by
+    /// the names of their hosts: these may have pins of releases that go on.
+    fn after_a_release(&self) -> String {
+        let of_an_app = |live: &&Live<'_>| {
+            live.retention == Retention::Indefinite && live.record.body.tlsa.is_none()
+        };
+        let open: Vec<Live<'_>> = self.all.iter().filter(of_an_app).copied().collect();
+        let release = "for a new key: release the app (zone, script) with the new pin; when no old release is \
+                       in use any more";
+        match &commands("end", "--why REASON", self.records, &open)[..] {
+            [end] if open.len() <= NAMED_IDS => format!("{release}, run: {end}"),
+            _ => format!(
+                "{release}, end its records by their ids, which this prints: hpkp published -d {} list",
+                ShellWord::new(&self.records.directory)
             ),
         }
     }
@@ -473,15 +494,9 @@ impl UnmetPins<'_> {
         if self.records.state.is_compromised(pin) { COMPROMISED } else { "" }
     }
 
-    /// The command that gives these clients up, or records that there are none: of all hosts of the
-    /// finding.
+    /// The command that gives these clients up, of all hosts of the finding.
     fn commands(&self) -> Vec<String> {
-        // What was noted at a visit stays noted, whatever ends.
-        let is_noted = |live: &Live<'_>| matches!(live.record.body.lifetime, Lifetime::MaxAge(_));
-        match self.all.iter().any(is_noted) {
-            false => commands("end", "--why REASON", self.records, self.all),
-            true => commands("waive", "--who NAME --why REASON", self.records, self.all),
-        }
+        commands("waive", "--who NAME --why REASON", self.records, self.all)
     }
 }
 

@@ -57,7 +57,17 @@ pub struct End {
     event: EventId,
     /// Whether the event names another time than its own.
     is_dated: bool,
+    /// Whether it is the end of all that its writer had not ended itself.
+    is_of_writer: bool,
     standing: Standing,
+}
+
+impl End {
+    /// Whether `writer` itself has put something else in the place of what it ends. That the writer is gone
+    /// since then ends nothing again: clients would seem to hold what they forgot long ago.
+    fn is_replacement(&self, writer: &WriterName) -> bool {
+        self.for_good && self.by == *writer && !self.is_of_writer
+    }
 }
 
 /// Who waived an event, and why.
@@ -205,6 +215,7 @@ impl State {
             by: writer.clone(),
             event: id,
             is_dated: when.is_some(),
+            is_of_writer: false,
             standing,
         };
         match body {
@@ -245,7 +256,8 @@ impl State {
                 }
             }
             Body::Gone(event::Gone { of, instance, upto, when, .. }) => {
-                let gone = Gone { upto, instance, end: end(when, true) };
+                let end = End { is_of_writer: true, ..end(when, true) };
+                let gone = Gone { upto, instance, end };
                 add_gone(self.gone.entry(of).or_default(), gone);
             }
             Body::Again(again) => {
@@ -388,13 +400,15 @@ impl State {
     /// cannot be told only where there is no other.
     fn ended(&self, record: &Record<Published>, clock: &Clock) -> Option<i64> {
         let is_of_server = is_of_server(&record.body);
-        let ends = self.ends_of(record.id, &record.writer, record.seq, is_of_server);
-        let mut ends = ends.peekable();
-        ends.peek()?;
-        let known = ends.filter_map(|end| match end.is_dated {
+        let ends = || self.ends_of(record.id, &record.writer, record.seq, is_of_server);
+        ends().next()?;
+        let time = |end: &End| match end.is_dated {
             true => Some(end.at),
             false => clock.time(&end.by, end.seq, end.at),
-        });
+        };
+        let is_replaced =
+            ends().any(|end| end.is_replacement(&record.writer) && time(end).is_some());
+        let known = ends().filter(|end| !(is_replaced && end.is_of_writer)).filter_map(time);
         Some(known.max().unwrap_or(clock.now()))
     }
 
@@ -431,8 +445,11 @@ impl State {
     #[must_use]
     pub fn end(&self, id: EventId) -> Option<&End> {
         let (writer, seq, is_of_server) = self.who(id)?;
-        let ends = self.ends_of(id, writer, seq, is_of_server);
-        ends.max_by(|a, b| (a.at, a.seq, &a.by).cmp(&(b.at, b.seq, &b.by)))
+        let ends = || self.ends_of(id, writer, seq, is_of_server);
+        let is_replaced = ends().any(|end| end.is_replacement(writer));
+        ends()
+            .filter(|end| !(is_replaced && end.is_of_writer))
+            .max_by(|a, b| (a.at, a.seq, &a.by).cmp(&(b.at, b.seq, &b.by)))
     }
 
     fn who(&self, id: EventId) -> Option<(&WriterName, u64, bool)> {
@@ -709,6 +726,18 @@ impl State {
     #[must_use]
     pub fn is_presented(&self, record: &Record<Presents>) -> bool {
         !self.is_over(record)
+    }
+
+    /// The keys that servers of this machine present for one of `hosts`, as far as their last accepted
+    /// configurations say.
+    #[must_use]
+    pub fn presented_keys(&self, hosts: &BTreeSet<&HostName>) -> BTreeSet<Pin> {
+        let is_own = |name: &WriterName| self.writers.get(name).is_some_and(|one| one.is_own);
+        let here = self.presents.values().filter(|record| {
+            hosts.contains(&record.body.host) && is_own(&record.writer) && self.is_presented(record)
+        });
+        let certificates = here.flat_map(|record| &record.body.certificates);
+        certificates.filter_map(|one| one.served.first().copied().flatten()).collect()
     }
 
     /// Whether an event is no longer of its writer's last accepted configuration.

@@ -158,11 +158,11 @@ impl fmt::Display for Situation {
                 "the base64 is not canonical; Firefox and wget2 do not match such a pin"
             }
             Self::PinOfNothing => "this is the SHA-256 of nothing, which no key has",
-            Self::RepeatedPin => "this pin stands twice and counts once",
+            Self::RepeatedPin => "duplicate pin; it counts once",
             Self::UnknownAlgorithm => "pins of this algorithm are ignored",
             Self::UnknownDirective => "this directive is unknown and ignored",
-            Self::ReportUriUnquoted => "the value of report-uri stands between double quotes",
-            Self::ReportUriMalformed(error) => return write!(f, "this is no URI: {error}"),
+            Self::ReportUriUnquoted => "the value of report-uri must be in double quotes",
+            Self::ReportUriMalformed(error) => return write!(f, "invalid URI: {error}"),
             Self::ReportUriUnusable => "reports are sent over http and https only",
         })
     }

@@ -125,8 +125,12 @@ impl DirectoryError {
             Self::Unnamed(file) => {
                 text.fix(format!("move the file out of the directory: {}", ShellWord::new(file)))
             }
-            Self::TooManyFiles(_) | Self::TooLarge(_) => text
-                .fix(format!("remove records that have expired: hpkp published -d {word} compact")),
+            // What cannot be read cannot be compacted either.
+            Self::TooManyFiles(directory) | Self::TooLarge(directory) => text.fix(format!(
+                "move the files of servers that are gone, and whose pins have expired, to another directory; \
+                 the oldest first: ls -tr {}",
+                ShellWord::new(directory)
+            )),
             _ => text,
         }
     }

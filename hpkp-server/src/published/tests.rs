@@ -213,6 +213,8 @@ fn copies_of_others_are_read_and_garbage_among_them_is_named() {
     let error = here.open().read().unwrap_err();
     let DirectoryError::TooManyFiles(path) = &error else { panic!("{error}") };
     assert!(path.ends_with("/peers"), "{path}");
+    let [fix] = &error.text(&here.path()).fix[..] else { panic!("{error}") };
+    assert!(fix.ends_with(&format!(": ls -tr {path}")), "{fix}");
 }
 
 /// The lines of a file of `writer` with these events.

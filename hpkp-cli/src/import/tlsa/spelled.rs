@@ -57,8 +57,8 @@ fn data(octets: &[u8], lower: &str, run: &[(usize, usize)], found: &mut impl FnM
         for (at, (start, end)) in run.iter().enumerate().skip(first) {
             digits.extend(&octets[*start..*end]);
             let data = match (digits.len(), announced) {
-                (64, Some(Matching::Sha256 | Matching::Any))
-                | (128, Some(Matching::Sha512 | Matching::Any)) => Some(&digits[..]),
+                (64, Some(MatchingType::Sha256 | MatchingType::Any))
+                | (128, Some(MatchingType::Sha512 | MatchingType::Any)) => Some(&digits[..]),
                 (70 | 134, _) if is_generic(&digits[..6]) => Some(&digits[6..]),
                 (..134, _) => continue,
                 _ => None,
@@ -80,20 +80,20 @@ fn is_generic(digits: &[u8]) -> bool {
 
 /// What is hashed to data that is announced, by its matching type.
 #[derive(Clone, Copy)]
-enum Matching {
+enum MatchingType {
     Any,
     Sha256,
     Sha512,
 }
 
 /// Whether the three parameters of a record are in front, or the name of its data.
-fn announced(before: &[u8], lower: &str, at: usize) -> Option<Matching> {
+fn announced(before: &[u8], lower: &str, at: usize) -> Option<MatchingType> {
     let name = &lower.as_bytes()[at.saturating_sub(48)..at];
     let name = String::from_utf8_lossy(name);
     let name = name.rsplit('\n').next().unwrap_or_default();
     let key = name.trim_end_matches(|c: char| !c.is_alphanumeric());
     if name.contains("association") || key.ends_with("certificate") || key.ends_with("tlsa") {
-        return Some(Matching::Any);
+        return Some(MatchingType::Any);
     }
     let mut numbers =
         before.rsplit(|octet| !octet.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
@@ -104,9 +104,9 @@ fn announced(before: &[u8], lower: &str, at: usize) -> Option<Matching> {
     let matching = next(b"012")?;
     next(b"01").zip(next(b"0123"))?;
     Some(match matching {
-        b'1' => Matching::Sha256,
-        b'2' => Matching::Sha512,
-        _ => Matching::Any,
+        b'1' => MatchingType::Sha256,
+        b'2' => MatchingType::Sha512,
+        _ => MatchingType::Any,
     })
 }
 
