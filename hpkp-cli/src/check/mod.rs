@@ -7,6 +7,7 @@
 mod answer;
 mod checked;
 mod configuration;
+mod deployed;
 mod files;
 mod format;
 mod httpd;
@@ -29,6 +30,8 @@ use crate::usage;
 use answer::Answer;
 use checked::Checked;
 use configuration::Text;
+pub(crate) use deployed::{Deployed, deployed};
+pub(crate) use options::InPlace;
 use options::Options;
 pub(crate) use other::Kind;
 use problem::Read;
@@ -37,7 +40,9 @@ use problem::Read;
 pub(crate) fn run(arguments: &CheckArguments) -> Exit {
     let other = arguments.other();
     let has_pins = !arguments.published.is_empty();
-    if arguments.config.is_none() && (arguments.cert.is_empty() && other.is_none() || !has_pins) {
+    if arguments.configuration.config.is_none()
+        && (arguments.cert.is_empty() && other.is_none() || !has_pins)
+    {
         return usage::wrong(
             "nothing to compare: give --config FILE, or --cert FILE and --published DIR",
         );
@@ -54,7 +59,8 @@ pub(crate) fn run(arguments: &CheckArguments) -> Exit {
 fn answer(arguments: &CheckArguments) -> Result<(Answer, Exit), Failure> {
     let options = Options::new(arguments)?;
     let other = arguments.other();
-    let named = other.map(|(_, file)| file).or(arguments.config.as_deref());
+    let configuration = &arguments.configuration;
+    let named = other.map(|(_, file)| file).or(configuration.config.as_deref());
     let text = named.map(text).transpose()?;
     // Of this very program, whose OpenSSL it is.
     let openssl = OpenSsl::used_by((run as fn(&CheckArguments) -> Exit) as *const _);
@@ -62,7 +68,7 @@ fn answer(arguments: &CheckArguments) -> Result<(Answer, Exit), Failure> {
     let read = match (&text, other) {
         (Some(text), Some((kind, _))) => other::check(kind, text, &options, &mut loader),
         (Some(text), None) => {
-            let format = arguments.config_format.unwrap_or_else(|| guessed(text));
+            let format = configuration.config_format.unwrap_or_else(|| guessed(text));
             checked(Some((text, format)), &options, &mut loader)
         }
         (None, _) => checked(None, &options, &mut loader),

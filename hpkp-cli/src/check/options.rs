@@ -6,7 +6,7 @@ use hpkp_server::setting::{GlobalSettings, RecordsSetting, ServerSettings};
 
 use super::files::{directory_of, full_path};
 use super::presented::{AllGiven, Given};
-use crate::arguments::CheckArguments;
+use crate::arguments::{CheckArguments, ConfigurationArguments};
 use crate::failure::Failure;
 
 /// What the command line says.
@@ -24,22 +24,49 @@ pub(super) struct Options {
     is_lenient: bool,
 }
 
+/// What stands in the place of what a configuration says.
+#[derive(Clone, Debug)]
+pub(crate) struct InPlace<'a> {
+    /// Certificates, each with its chain.
+    pub(crate) cert: &'a [String],
+    /// A file of trust anchors.
+    pub(crate) roots: Option<&'a String>,
+    /// Directories with records.
+    pub(crate) published: &'a [String],
+    /// The name under which the server writes its records.
+    pub(crate) writer: Option<WriterName>,
+}
+
 impl Options {
     pub(super) fn new(arguments: &CheckArguments) -> Result<Self, Failure> {
+        let in_place = InPlace {
+            cert: &arguments.cert,
+            roots: arguments.roots.as_ref(),
+            published: &arguments.published,
+            writer: arguments.writer.clone(),
+        };
+        let is_lenient = arguments.check.is_some_and(|check| check.is_lenient());
+        Ok(Self { is_lenient, ..Self::of(&arguments.configuration, &in_place)? })
+    }
+
+    pub(super) fn of(
+        configuration: &ConfigurationArguments,
+        in_place: &InPlace<'_>,
+    ) -> Result<Self, Failure> {
         let given: Result<Vec<Given>, _> =
-            arguments.cert.iter().map(|file| Given::read(file)).collect();
+            in_place.cert.iter().map(|file| Given::read(file)).collect();
         let absolute = |path: &String| {
             let full = std::path::absolute(path).ok();
             full.and_then(|full| full.to_str().map(str::to_owned)).unwrap_or_else(|| path.clone())
         };
         Ok(Self {
-            prefix: arguments.prefix.as_ref().map(absolute),
-            defines: arguments.define.clone(),
+            prefix: configuration.prefix.as_ref().map(absolute),
+            defines: configuration.define.clone(),
             given: AllGiven(given?),
-            roots: arguments.roots.as_ref().map(absolute),
-            published: arguments.published.iter().map(absolute).collect(),
-            writer: arguments.writer.clone(),
-            is_lenient: arguments.check.is_some_and(|check| check.is_lenient()),
+            roots: in_place.roots.map(absolute),
+            published: in_place.published.iter().map(absolute).collect(),
+            writer: in_place.writer.clone(),
+            is_lenient: false,
         })
     }
 

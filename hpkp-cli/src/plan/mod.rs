@@ -1,9 +1,11 @@
 //! `hpkp plan`: the steps from today's pins and certificate to others, with their dates.
 //!
-//! Data flow: `site` reads what holds today; `goals` makes steps of it, and asks `future` for their dates,
+//! Data flow: `site` reads what holds today (`configured`: the configuration, `certificates`); `goals` makes steps of it, and asks `future` for their dates,
 //! which adds to the records what the servers will write and lets the core reckon; `print` and `ics` show them.
 
+mod certificates;
 mod configuration;
+mod configured;
 mod future;
 mod goals;
 mod ics;
