@@ -32,7 +32,7 @@ pub(crate) use check::{CheckArguments, ConfigFormat, ConfigurationArguments, Rep
 pub(crate) use generate::{GenerateArguments, GenerateCommand};
 pub(crate) use id::IdPrefix;
 pub(crate) use install::InstallArguments;
-pub(crate) use key::{DrillArguments, KeyArguments, KeyCommand, NewKeyArguments};
+pub(crate) use key::{DrillArguments, KeyArguments, KeyCommand, NewKeyArguments, NextKeyArguments};
 pub(crate) use parse::ParseArguments;
 pub(crate) use plan::{Goal, PlanArguments};
 pub(crate) use published::{

@@ -19,6 +19,9 @@ pub(super) struct Future {
     pub(super) of_writer: Option<WriterName>,
 }
 
+/// Records whose clients time alone does not free.
+pub(super) type Blocking<'a> = Vec<(&'a Record<Published>, Retention)>;
+
 /// Keys on which clients are to rely: those of one certificate, or of several, of which a client may get
 /// any.
 #[derive(Clone, Debug, Default)]
@@ -167,6 +170,17 @@ impl Future {
         waived.map(|live| (live.record, live.retention)).collect()
     }
 
+    /// From when on all clients of the host accept these keys, if nothing but time passes after `at`.
+    ///
+    /// # Errors
+    /// As [`Future::free`].
+    pub(super) fn date(&self, relied: &Relied, at: i64) -> Result<i64, Blocking<'_>> {
+        self.free(at, |body| {
+            body.tlsa.as_ref().is_none_or(|set| !set.names_leaf_certificate())
+                && relied.meets(body.scope, &body.pins)
+        })
+    }
+
     /// From when on no client holds pins of the host that are not `met`, if nothing but time passes
     /// after `at`.
     ///
@@ -176,7 +190,7 @@ impl Future {
         &self,
         at: i64,
         met: impl Fn(&Published) -> bool,
-    ) -> Result<i64, Vec<(&Record<Published>, Retention)>> {
+    ) -> Result<i64, Blocking<'_>> {
         let (mut from, mut blocking) = (at, Vec::new());
         for live in self.state.live(at) {
             let body = &live.record.body;

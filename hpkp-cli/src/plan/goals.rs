@@ -5,8 +5,9 @@ use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::state::{Record, Retention};
 use hpkp_core::published::{KeyGraph, Matching, PinValidation, Published, Scope};
-use hpkp_core::text::{Excerpt, ShellWord};
+use hpkp_core::text::ShellWord;
 
+use super::blocked::why_blocked;
 use super::future::{Future, Relied};
 use super::model::{InUse, Key, Plan, Policy, Step, kind_name};
 use super::site::Site;
@@ -153,8 +154,10 @@ impl Planner<'_> {
 
     fn use_new_key(&mut self) -> Result<(), Failure> {
         if self.site.pins.is_empty() {
-            let text = "give the new key with --pin; to make one: hpkp key new";
-            return Err(Failure::usage(text));
+            let host = &self.site.host;
+            return Err(Failure::usage(format!(
+                "give the new key with --pin, or make the next key of {host} first: hpkp key next {host}"
+            )));
         }
         self.use_keys(&self.targets()?, "the new key")
     }
@@ -504,11 +507,7 @@ impl Planner<'_> {
 
     /// From when on clients accept these keys.
     fn date(&self, target: &Relied, at: i64) -> Result<i64, Failure> {
-        let met = |body: &Published| {
-            body.tlsa.as_ref().is_none_or(|set| !set.names_leaf_certificate())
-                && target.meets(body.scope, &body.pins)
-        };
-        self.future.free(at, met).map_err(|blocking| self.blocked(&blocking))
+        self.future.date(target, at).map_err(|blocking| self.blocked(&blocking))
     }
 
     /// A policy with a pin besides `targets` whose key is not in use (RFC 7469 section 4.3).
@@ -583,14 +582,19 @@ impl Planner<'_> {
         }
         let policy = self.plan.steps.last().and_then(|step| step.policy.clone());
         let policy = policy.or_else(|| self.site.policy.clone());
-        self.step(at, what, keys, policy);
+        self.step(at, what, keys.clone(), policy);
         let command = format!(
             "hpkp published -d {} why {} --cert fullchain.pem",
             ShellWord::new(&self.site.directory),
             self.site.host
         );
+        let is_next = |key: &&Key| self.site.next_keys.iter().any(|next| next.pin == key.pin);
+        let next = keys.iter().find(is_next).map(|_| {
+            let directory = ShellWord::new(&self.site.directory);
+            format!("hpkp key next {} --csr next.csr -d {directory}", self.site.host)
+        });
         if let Some(step) = self.plan.steps.last_mut() {
-            step.commands.insert(0, command);
+            step.commands.splice(0..0, next.into_iter().chain([command]));
         }
     }
 
@@ -617,26 +621,6 @@ impl Planner<'_> {
 
     /// Why time alone does not free the host.
     fn blocked(&self, blocking: &[(&Record<Published>, Retention)]) -> Failure {
-        let texts = blocking.iter().take(3).map(|(record, retention)| {
-            let (id, host) = (record.id, &record.body.host);
-            let origin = Excerpt::new(record.body.origin.as_str()).to_string();
-            match retention {
-                Retention::WhilePublished(_) => format!(
-                    "{} still sends pins of {host} that this key does not match (record {id}, {origin}); first \
-                     change the policy there",
-                    record.writer
-                ),
-                _ => format!(
-                    "pins of {host} do not expire (record {id}, {origin}); release the new pin, and when the \
-                     old release is gone run: hpkp published -d {} end {id} --why REASON",
-                    ShellWord::new(&self.site.directory)
-                ),
-            }
-        });
-        let mut texts: Vec<String> = texts.collect();
-        if blocking.len() > texts.len() {
-            texts.push(format!("and {} more records", blocking.len() - texts.len()));
-        }
-        Failure::no(texts.join("; "))
+        Failure::no(why_blocked(blocking, &self.site.directory))
     }
 }

@@ -3,6 +3,7 @@
 //! Data flow: `site` reads what holds today (`configured`: the configuration, `certificates`); `goals` makes steps of it, and asks `future` for their dates,
 //! which adds to the records what the servers will write and lets the core reckon; `print` and `ics` show them.
 
+mod blocked;
 mod certificates;
 mod configuration;
 mod configured;
@@ -12,10 +13,13 @@ mod ics;
 mod model;
 mod print;
 mod site;
+mod usable;
 
 use crate::arguments::PlanArguments;
 use crate::exit::Exit;
 use crate::{output, usage};
+
+pub(crate) use usable::{Usable, When, in_use, leaves_in_use, publication, usable};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &PlanArguments) -> Exit {

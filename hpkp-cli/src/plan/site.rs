@@ -13,9 +13,10 @@ use super::configuration;
 use super::configured::{self, Configured};
 use super::future::Future;
 use super::model::{InUse, Key, Policy};
-use crate::arguments::PlanArguments;
+use crate::arguments::{Goal, PlanArguments};
 use crate::failure::Failure;
 use crate::key;
+use crate::keys::next_keys::{self, NextKey, kind_of};
 use crate::published::opened;
 use crate::renew_check::public_key;
 
@@ -47,6 +48,8 @@ pub(super) struct Site {
     /// To which keys the plan leads.
     pub(super) pins: Vec<Key>,
     pub(super) backups: Vec<Pin>,
+    /// Those that wait until clients know them (`hpkp key next`).
+    pub(super) next_keys: Vec<NextKey>,
     pub(super) max_age: Option<MaxAge>,
 }
 
@@ -55,7 +58,8 @@ impl Site {
         let host: HostName = arguments.host.parse().map_err(|error| {
             Failure::usage(format!("{}: {error}", Excerpt::new(&arguments.host)))
         })?;
-        let pins = arguments.pins.iter().map(|text| wanted(text)).collect::<Result<Vec<_>, _>>()?;
+        let mut pins =
+            arguments.pins.iter().map(|text| wanted(text)).collect::<Result<Vec<_>, _>>()?;
         let backups = arguments.backups.iter().map(|text| key::pin(text, None).map(|(pin, _)| pin));
         let backups = backups.collect::<Result<Vec<_>, _>>()?;
         let today = match &arguments.configuration.config {
@@ -66,7 +70,15 @@ impl Site {
             certificates::in_use(arguments, &today, &host)?;
         let Configured { future, now, directory, .. } = today;
         let writers = future.writers();
+        let next_keys = next_keys(&directory, &host, &leaves)?;
+        if pins.is_empty() && arguments.to == Goal::NewKey {
+            pins = next_keys
+                .iter()
+                .map(|key| Key { pin: key.pin, kind: kind_of(&key.kind) })
+                .collect();
+        }
         Ok(Self {
+            next_keys,
             policy: future.policy(&writers),
             policy_name: today.policy_name.unwrap_or_else(|| configuration::NAME.to_owned()),
             host,
@@ -100,6 +112,17 @@ impl Site {
     pub(super) fn is_in_use(&self, pin: Pin) -> bool {
         self.leaves.contains(&pin) || self.above().any(|above| above == pin)
     }
+}
+
+/// The keys of the host that wait.
+fn next_keys(directory: &str, host: &HostName, leaves: &[Pin]) -> Result<Vec<NextKey>, Failure> {
+    if directory.is_empty() {
+        return Ok(Vec::new());
+    }
+    let all = next_keys::read(directory.as_ref())
+        .map_err(|error| Failure::undetermined(error.to_string()))?;
+    let waits = |key: &NextKey| key.host == *host && !leaves.contains(&key.pin);
+    Ok(all.into_iter().filter(waits).collect())
 }
 
 /// What the records alone say.
