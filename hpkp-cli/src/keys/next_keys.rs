@@ -80,9 +80,10 @@ pub(crate) fn read(directory: &Path) -> Result<Vec<NextKey>, LedgerError> {
     for Entry { at, host, pin, what, kind, file } in entries {
         let place = keys.iter().position(|key| key.host == host && key.pin == pin);
         match (what, place) {
-            (Happened::Made, place) => {
-                place.map(|place| keys.remove(place));
+            (Happened::Made, _) => {
                 let (kind, file) = (kind.unwrap_or_default(), file.unwrap_or_default());
+                // No file is overwritten, so an earlier key of the same file was never written.
+                keys.retain(|key| key.file != file && (key.host != host || key.pin != pin));
                 keys.push(NextKey { host, pin, kind, file, made: at, handed_over: None });
             }
             (Happened::HandedOver, Some(place)) => keys[place].handed_over = Some(at),

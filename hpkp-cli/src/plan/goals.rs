@@ -135,8 +135,12 @@ impl Planner<'_> {
 
     /// The backup pin whose key may be used first.
     fn backup(&self, place: usize) -> Result<Pin, Failure> {
+        // A next key lies on the server, and is no backup.
+        let is_next = |pin: Pin| self.site.next_keys.iter().any(|key| key.pin == pin);
         let is_sound = |pin: &&Pin| {
-            !self.site.is_in_use(**pin) && !self.site.future.state.is_compromised(**pin)
+            !self.site.is_in_use(**pin)
+                && !self.site.future.state.is_compromised(**pin)
+                && !is_next(**pin)
         };
         let backups = self.site.policy.iter().flat_map(|policy| &policy.pins).filter(is_sound);
         let dated = backups.map(|pin| {

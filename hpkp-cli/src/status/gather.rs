@@ -370,6 +370,8 @@ pub(super) fn conclude(store: &Store, report: &mut Report) {
         let records: Vec<&Record<Published>> =
             host.held.iter().filter_map(|held| store.state.published_by(held.id)).collect();
         host.backup_pins = backup_pins(store, host, &records);
+        // A key that lies on the server is no backup.
+        host.backup_pins.retain(|pin| host.next_keys.iter().all(|key| key.pin != *pin));
         let drilled = |pin: &String| {
             let drill = drills::last(&report.drills, pin.parse().ok())?;
             Some((pin.clone(), Time(drill.at)))
