@@ -335,19 +335,14 @@ fn a_kill_at_any_moment_leaves_one_key_or_none_and_loses_none() {
         assert_eq!(keys[0]["pin"], pin(&pki.pin(&file)).as_str(), "round {round}");
         next(&records, &["--forget"]).fine();
     }
+}
 
-    // The same at the hand-over: the old key or the new one, and the old one is never lost.
+#[test]
+fn a_kill_at_the_hand_over_leaves_the_old_key_or_the_new_one_and_loses_none() {
+    let (records, pki) = pinned();
+    let directory = records.0.path();
     pki.key("planned", P256);
-    let planned = pki.pin("planned.key");
-    publish(&records, &[&pki.pin("live.key"), &planned]);
-    let ids: Vec<String> = records.json(&["list"])["records"]
-        .as_array()
-        .expect("records")
-        .iter()
-        .filter(|one| one["pins"].as_array().is_some_and(|pins| pins.len() == 1))
-        .map(|one| one["id"].as_str().expect("an id").to_owned())
-        .collect();
-    records.run(&["end", &ids[0], "--why", "test"]).fine();
+    publish(&records, &[&pki.pin("live.key"), &pki.pin("planned.key")]);
     next(&records, &["--take", "planned.key"]).fine();
     for round in 0..40_u64 {
         let old = pki.read("live.key");

@@ -98,8 +98,8 @@ pub(crate) struct NewKeyArguments {
 #[command(after_help = "\
 Examples:
   hpkp key next www.example.com                                make it, or say when it may be used
-  hpkp key next www.example.com --csr next.csr                 its CSR, once it may be used
-  hpkp key next www.example.com --client                       to certbot, acme.sh, lego, dehydrated, uacme
+  hpkp key next www.example.com --csr next.csr                 its request, once it may be used
+  hpkp key next www.example.com --client                       to the ACME client, then
   hpkp key next www.example.com --export okhttp                for the next release of the app
 
 Exit codes: 0 success, 1 the key may not be used yet, 2 wrong usage, 3 the answer cannot be determined.")]
