@@ -6,6 +6,7 @@ use hpkp_server::failure::{self, Phase};
 use hpkp_server::loader::Loader;
 use hpkp_server::openssl::OpenSsl;
 
+use super::answer::place;
 use super::checked::Checked;
 use super::options::{InPlace, Options};
 use super::{checked, guessed, text, unused};
@@ -66,5 +67,6 @@ fn used() {}
 /// A finding in one line.
 fn line(finding: &Finding) -> String {
     let host = finding.hosts.first().map_or("-", String::as_str);
-    format!("[{}] {host}: {}", finding.code, finding.text.what)
+    let place = place(&finding.at).map(|place| format!(" (configured at {place})"));
+    format!("[{}] {host}: {}{}", finding.code, finding.text.what, place.unwrap_or_default())
 }

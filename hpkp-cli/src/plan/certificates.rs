@@ -45,9 +45,9 @@ pub(super) fn in_use(
     };
     let certificates = match (&arguments.server, &files[..]) {
         // They have taken the places of the configured ones already.
-        _ if is_configured => the_only(servers, host)?,
+        _ if is_configured => the_only(servers, host, "the configuration does")?,
         (Some(server), _) => of_server(arguments, server, today.now)?,
-        (None, []) => the_only(servers, host)?,
+        (None, []) => the_only(servers, host, "the records do")?,
         (None, _) => beside(servers, files),
     };
     leaves.extend(certificates.iter().map(|one| one.leaf.pin));
@@ -97,12 +97,11 @@ fn of_presented(presented: &Presented) -> Option<InUse> {
     Some(InUse { leaf: Key { pin, kind }, keys: presented.keys.clone() })
 }
 
-fn the_only(servers: Vec<Server>, host: &HostName) -> Result<Server, Failure> {
+fn the_only(servers: Vec<Server>, host: &HostName, source: &str) -> Result<Server, Failure> {
     match <[Server; 1]>::try_from(servers) {
         Ok([one]) => Ok(one),
         Err(none) if none.is_empty() => Err(Failure::usage(format!(
-            "neither the configuration nor the records say which certificate is presented for {host}; give it \
-             with --cert FILE"
+            "{source} not say which certificate is presented for {host}; give it with --cert FILE"
         ))),
         Err(_) => Err(Failure::usage(format!(
             "several servers present different certificates for {host}; give those of the server that is to \

@@ -1,6 +1,7 @@
 //! Today's configuration: what it will put on record once it is loaded counts as if it were.
 
 use hpkp_core::accepted::accepted;
+use hpkp_core::check::SeenName;
 use hpkp_core::finding::Class;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::{HostName, Matching, State, WriterName};
@@ -12,7 +13,6 @@ use super::model::Policy;
 use super::site::absolute;
 use crate::arguments::{PlanArguments, or_default};
 use crate::check::{Deployed, InPlace, deployed};
-use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::time;
 
@@ -58,72 +58,61 @@ pub(super) fn read(
     host: &HostName,
 ) -> Result<Configured, Failure> {
     let mut notes = Vec::new();
-    let (deployed, writer) = compared(arguments, file, &mut notes)?;
-    let Deployed { deployment, verdict, refused } = deployed;
-    if let Some(Failure { exit, text }) = refused {
-        let text = format!("a reload with {} would be refused: {text}", Excerpt::new(file));
+    let (mut deployed, writer) = compared(arguments, file, &mut notes)?;
+    let shown = Excerpt::new(file).to_string();
+    if let Some(Failure { exit, text }) = deployed.refused.take() {
+        let text = format!("a reload with {shown} would be refused: {text}");
         return Err(Failure { exit, text });
     }
-    let of_host = |position: &usize| {
-        verdict.hosts[*position].names.iter().any(|name| {
-            !name.aside
-                && match name.matching {
-                    Matching::Exact => name.host == *host,
-                    _ => {
-                        host.parents().next() == Some(name.host.as_str())
-                            && !name.except.contains(host)
-                    }
-                }
-        })
-    };
-    let blocks: Vec<usize> = (0..deployment.hosts.len()).filter(of_host).collect();
+    let blocks = blocks(&deployed, host);
     if blocks.is_empty() {
-        let file = Excerpt::new(file);
-        return Err(Failure::usage(format!("{file}: no TLS server answers for {host}")));
+        return Err(Failure::usage(format!("{shown}: no TLS server answers for {host}")));
     }
+    let Deployed { deployment, verdict, .. } = &deployed;
     let alarms = blocks.iter().flat_map(|block| &verdict.hosts[*block].alarms);
     if let Some(alarm) = alarms.into_iter().find(|alarm| alarm.code.class() == Class::Lockout) {
-        return Err(Failure {
-            exit: Exit::No,
-            text: format!(
-                "{} locks clients of {host} out already: {}",
-                Excerpt::new(file),
-                alarm.code
-            ),
-        });
+        return Err(Failure::no(format!(
+            "{shown} locks clients of {host} out already: {}",
+            alarm.code
+        )));
     }
-    let policy_name = blocks.iter().find_map(|block| {
-        deployment.hosts[*block].enforced.as_ref().map(|policy| policy.policy.clone())
-    });
-    let is_withheld = |block: &&usize| {
-        let enforced = verdict.hosts[**block].enforced.as_ref();
+    let is_withheld = |block: &usize| {
+        let enforced = verdict.hosts[*block].enforced.as_ref();
         enforced.is_some_and(|sending| sending.header.is_none())
     };
-    if blocks.iter().any(|block| is_withheld(&block)) {
+    if blocks.iter().any(is_withheld) {
         notes.push(format!(
-            "{} sends no header for {host} as it is; hpkp check --config says why",
-            Excerpt::new(file)
+            "{shown} sends no header for {host} as it is; hpkp check --config says why"
         ));
     }
+    let policies = blocks.iter().filter_map(|block| deployment.hosts[*block].enforced.as_ref());
+    let policy_name = policies.map(|policy| policy.policy.clone()).next();
     let presented = blocks.iter().filter_map(|block| verdict.hosts[*block].presented.as_deref());
-    let presented = distinct(presented);
+    let presented = Some(distinct(presented));
+    let now = time::now();
     let records = deployment.records.as_ref();
     let state = records.map(|records| records.state.clone()).unwrap_or_default();
-    let now = time::now();
     let mut future = Future::new(state, host.clone());
     let before = OnRecord::new(&future, &writer);
-    let events = accepted(&deployment, &verdict, &future.state, &writer, now);
+    let events = accepted(deployment, verdict, &future.state, &writer, now);
     future.state.extend(events);
     let is_loaded = OnRecord::new(&future, &writer) == before;
-    Ok(Configured {
-        future,
-        now,
-        directory: records.map(|records| absolute(&records.directory)).unwrap_or_default(),
-        presented: Some(presented),
-        policy_name,
-        not_loaded: (!is_loaded).then(|| Excerpt::new(file).to_string()),
-        notes,
-    })
+    let not_loaded = (!is_loaded).then_some(shown);
+    let directory = records.map(|records| absolute(&records.directory)).unwrap_or_default();
+    Ok(Configured { future, now, directory, presented, policy_name, not_loaded, notes })
+}
+
+/// The server blocks that answer for a host, by their places.
+fn blocks(deployed: &Deployed, host: &HostName) -> Vec<usize> {
+    let is_of_host = |name: &SeenName| {
+        let is_named = match name.matching {
+            Matching::Exact => name.host == *host,
+            _ => host.parents().next() == Some(name.host.as_str()) && !name.except.contains(host),
+        };
+        is_named && !name.aside
+    };
+    let all = deployed.verdict.hosts.iter().enumerate();
+    all.filter(|(_, verdict)| verdict.names.iter().any(is_of_host)).map(|(at, _)| at).collect()
 }
 
 /// The configuration held against the records, and the name under which its server writes them.

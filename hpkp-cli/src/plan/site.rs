@@ -58,8 +58,7 @@ impl Site {
         let host: HostName = arguments.host.parse().map_err(|error| {
             Failure::usage(format!("{}: {error}", Excerpt::new(&arguments.host)))
         })?;
-        let mut pins =
-            arguments.pins.iter().map(|text| wanted(text)).collect::<Result<Vec<_>, _>>()?;
+        let mut pins = arguments.pins.iter().map(wanted).collect::<Result<Vec<_>, _>>()?;
         let backups = arguments.backups.iter().map(|text| key::pin(text, None).map(|(pin, _)| pin));
         let backups = backups.collect::<Result<Vec<_>, _>>()?;
         let today = match &arguments.configuration.config {

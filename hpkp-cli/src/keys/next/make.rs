@@ -128,7 +128,8 @@ fn new(today: &Today, kind: KeyKind, file: Option<&Path>) -> Result<(NextKey, Un
 fn directory() -> Result<PathBuf, Failure> {
     let path = Path::new(DIRECTORY);
     if !path.is_dir() {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        let parent = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        let made = parent.and_then(|()| DirBuilder::new().mode(0o700).create(path));
         made.map_err(|error| {
             let why = output::os(&error);
             Failure::undetermined(format!(

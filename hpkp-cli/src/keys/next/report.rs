@@ -123,8 +123,8 @@ fn lines(today: &Today, key: &NextKey) -> Vec<String> {
                 "to hand it over: hpkp key next {host} -d {directory} --client, --to FILE or --csr FILE"
             ));
         }
-        "not-published" | "unknown" | "blocked" => lines.extend(to_publish(&view)),
-        _ => {}
+        "waiting" if view.published_since.is_some() => {}
+        _ => lines.extend(to_publish(&view)),
     }
     lines
 }
