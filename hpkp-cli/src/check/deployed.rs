@@ -9,7 +9,7 @@ use hpkp_server::openssl::OpenSsl;
 use super::answer::place;
 use super::checked::Checked;
 use super::options::{InPlace, Options};
-use super::{checked, guessed, text, unused};
+use super::reading::{checked, guessed, text, unused};
 use crate::arguments::ConfigurationArguments;
 use crate::exit::Exit;
 use crate::failure::Failure;

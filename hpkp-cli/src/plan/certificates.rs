@@ -6,17 +6,14 @@ use hpkp_core::path::{Chain, Paths};
 use hpkp_core::pin::Pin;
 use hpkp_core::published::{HostName, Matching, Presented, Presents};
 
-use super::configured::Configured;
 use super::future::Future;
 use super::model::{InUse, Key};
+use super::today::{Server, Today};
 use crate::arguments::PlanArguments;
 use crate::chains::{self, Chains, OfServer};
 use crate::failure::Failure;
 use crate::output;
 use crate::published::{OpenSsl, trust};
-
-/// The certificates of one server: one for each kind of key.
-pub(super) type Server = Vec<InUse>;
 
 /// What is in use.
 #[derive(Debug)]
@@ -31,7 +28,7 @@ pub(super) struct InUseToday {
 
 pub(super) fn in_use(
     arguments: &PlanArguments,
-    today: &Configured,
+    today: &Today,
     host: &HostName,
 ) -> Result<InUseToday, Failure> {
     let configured = today.presented.clone();

@@ -7,30 +7,14 @@ use hpkp_core::pin::Pin;
 use hpkp_core::published::{HostName, Matching, State, WriterName};
 use hpkp_core::text::Excerpt;
 
-use super::certificates::{Server, distinct, on_record};
+use super::certificates::{distinct, on_record};
 use super::future::Future;
 use super::model::Policy;
-use super::site::absolute;
+use super::today::{Today, absolute};
 use crate::arguments::{PlanArguments, or_default};
 use crate::check::{Deployed, InPlace, deployed};
 use crate::failure::Failure;
 use crate::time;
-
-/// What holds today.
-#[derive(Debug)]
-pub(super) struct Configured {
-    pub(super) future: Future,
-    /// In seconds since 1970 UTC.
-    pub(super) now: i64,
-    /// The directory with records, for commands.
-    pub(super) directory: String,
-    /// The certificates that the configuration has for the host; none without a configuration.
-    pub(super) presented: Option<Vec<Server>>,
-    pub(super) policy_name: Option<String>,
-    /// The configuration, where it has what is not on record.
-    pub(super) not_loaded: Option<String>,
-    pub(super) notes: Vec<String>,
-}
 
 /// What is on record of a host under the name of one writer, as far as a plan depends on it.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,7 +40,7 @@ pub(super) fn read(
     arguments: &PlanArguments,
     file: &str,
     host: &HostName,
-) -> Result<Configured, Failure> {
+) -> Result<Today, Failure> {
     let mut notes = Vec::new();
     let (mut deployed, writer) = compared(arguments, file, &mut notes)?;
     let shown = Excerpt::new(file).to_string();
@@ -99,7 +83,7 @@ pub(super) fn read(
     let is_loaded = OnRecord::new(&future, &writer) == before;
     let not_loaded = (!is_loaded).then_some(shown);
     let directory = records.map(|records| absolute(&records.directory)).unwrap_or_default();
-    Ok(Configured { future, now, directory, presented, policy_name, not_loaded, notes })
+    Ok(Today { future, now, directory, presented, policy_name, not_loaded, notes })
 }
 
 /// The server blocks that answer for a host, by their places.

@@ -13,6 +13,7 @@ mod ics;
 mod model;
 mod print;
 mod site;
+mod today;
 mod usable;
 
 use crate::arguments::PlanArguments;

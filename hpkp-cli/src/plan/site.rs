@@ -10,9 +10,10 @@ use hpkp_core::text::Excerpt;
 
 use super::certificates::{self, InUseToday};
 use super::configuration;
-use super::configured::{self, Configured};
+use super::configured;
 use super::future::Future;
 use super::model::{InUse, Key, Policy};
+use super::today::{Today, absolute};
 use crate::arguments::{Goal, PlanArguments};
 use crate::failure::Failure;
 use crate::key;
@@ -67,7 +68,7 @@ impl Site {
         };
         let InUseToday { certificates, named, leaves } =
             certificates::in_use(arguments, &today, &host)?;
-        let Configured { future, now, directory, .. } = today;
+        let Today { future, now, directory, .. } = today;
         let writers = future.writers();
         let next_keys = next_keys(&directory, &host, &leaves)?;
         if pins.is_empty() && arguments.to == Goal::NewKey {
@@ -125,10 +126,10 @@ fn next_keys(directory: &str, host: &HostName, leaves: &[Pin]) -> Result<Vec<Nex
 }
 
 /// What the records alone say.
-fn recorded(arguments: &PlanArguments, host: &HostName) -> Result<Configured, Failure> {
+fn recorded(arguments: &PlanArguments, host: &HostName) -> Result<Today, Failure> {
     let directories = arguments.records.directories();
     let (state, now) = opened(&directories)?;
-    Ok(Configured {
+    Ok(Today {
         future: Future::new(state, host.clone()),
         now,
         directory: directories.first().map(|path| absolute(path)).unwrap_or_default(),
@@ -137,12 +138,6 @@ fn recorded(arguments: &PlanArguments, host: &HostName) -> Result<Configured, Fa
         not_loaded: None,
         notes: Vec::new(),
     })
-}
-
-/// A path that works wherever a command with it is pasted.
-pub(super) fn absolute(path: &str) -> String {
-    let full = std::path::absolute(path);
-    full.map_or_else(|_| path.to_owned(), |full| full.to_string_lossy().into_owned())
 }
 
 /// A key to which the plan leads. Of a pin alone nobody can tell the kind.
