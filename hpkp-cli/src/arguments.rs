@@ -28,11 +28,11 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use acme::{AcmeArguments, AcmeCommand, DoctorArguments};
 pub(crate) use analyze::{AnalyzeArguments, Connect};
 pub(crate) use ca::{CaArguments, CaCommand, CaListArguments, CaShowArguments, CaUpdatesArguments};
-pub(crate) use check::{CheckArguments, ConfigFormat, ReportFormat};
+pub(crate) use check::{CheckArguments, ConfigFormat, ConfigurationArguments, ReportFormat};
 pub(crate) use generate::{GenerateArguments, GenerateCommand};
 pub(crate) use id::IdPrefix;
 pub(crate) use install::InstallArguments;
-pub(crate) use key::{DrillArguments, KeyArguments, KeyCommand, NewKeyArguments};
+pub(crate) use key::{DrillArguments, KeyArguments, KeyCommand, NewKeyArguments, NextKeyArguments};
 pub(crate) use parse::ParseArguments;
 pub(crate) use plan::{Goal, PlanArguments};
 pub(crate) use published::{

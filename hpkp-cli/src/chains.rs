@@ -79,7 +79,7 @@ pub(crate) fn of_server(server: &str, host: Option<&String>) -> Result<OfServer,
     let chains = answer.chains.iter().map(|chain| {
         let chain = chain.certificates.iter().map(|der| Certificate::from_der(der).map(Arc::new));
         let chain = chain.collect::<Result<_, _>>().map_err(|error| failed(&error));
-        Ok((server.to_owned(), chain?))
+        Ok::<_, Failure>((server.to_owned(), chain?))
     });
     Ok(OfServer {
         chains: chains.collect::<Result<_, _>>()?,

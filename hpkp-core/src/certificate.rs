@@ -149,7 +149,8 @@ impl Certificate {
     }
 
     /// Which of a server's certificates it is, where that can be told.
-    pub(crate) fn slot(&self) -> Option<Slot> {
+    #[must_use]
+    pub fn slot(&self) -> Option<Slot> {
         self.slot
     }
 

@@ -241,7 +241,13 @@ fn are_inherited(algorithm: &[u8], parameters: Option<u32>) -> bool {
     none_of_its_own && (algorithm == DSA || algorithm == EC)
 }
 
-/// Which of a server's certificates one with this key is, where that can be told.
+/// Which of a server's certificates one with this key is, where that can be told. `spki` is a
+/// `SubjectPublicKeyInfo` in DER.
+#[must_use]
+pub fn slot(spki: &[u8]) -> Option<Slot> {
+    SubjectPublicKeyInfo::from_der(spki).ok().and_then(|(_, spki)| slot_of(&spki))
+}
+
 pub(crate) fn slot_of(spki: &SubjectPublicKeyInfo<'_>) -> Option<Slot> {
     let algorithm = &spki.algorithm;
     match algorithm.algorithm.to_id_string().as_str() {

@@ -18,6 +18,7 @@ mod find;
 mod input;
 mod install;
 mod keys;
+mod next_key;
 mod outside;
 mod parse;
 mod pin;

@@ -1,7 +1,7 @@
 //! `hpkp plan`: each step passes the core's check on its date, and none that could lock a client out does
 //! before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use hpkp_core::accepted::accepted;
@@ -17,7 +17,7 @@ use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
 use hpkp_core::pem;
 use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
 use hpkp_core::published::{Body, Event, Identity, State, WriterName};
-use hpkp_tests::pki::Pki;
+use hpkp_tests::pki::{Pki, leaf_extensions};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -35,7 +35,8 @@ impl VerifySignature for Signed {
     }
 }
 
-/// Certificates, of which `a` is in use, and `o` is of another CA.
+/// Certificates, of which `a` is in use, and `o` is of another CA; those whose names begin with `r` are of
+/// RSA keys and come from an intermediate of their own.
 struct Site {
     directory: tempfile::TempDir,
     chains: HashMap<&'static str, Chain>,
@@ -43,7 +44,7 @@ struct Site {
     trust: Arc<TrustSetting>,
 }
 
-/// What a server has: the certificate, and the pins, `max_age` in seconds and whether for the hosts below.
+/// What a server has: the certificates, joined by a plus sign, and the pins, `max_age` in seconds and whether for the hosts below.
 type Configured<'a> = (&'a str, Option<(Vec<String>, u64, bool)>);
 
 /// A goal, and the names of the key and of the pins at its end.
@@ -57,20 +58,35 @@ impl Site {
             pki.ca(root);
             pki.intermediate(ca, root);
         }
+        pki.intermediate("ca3", "root");
+        pki.bundle("roots.pem", &["root.pem", "root2.pem"]);
         let read = |name: &str| {
             let file = pki.read(&format!("{name}.pem"));
             let block = pem::blocks(&file).next().expect("PEM").expect("a block");
             Arc::new(Certificate::from_der(&block.decode().expect("DER")).expect("a certificate"))
         };
         let (mut chains, mut pins) = (HashMap::new(), HashMap::new());
+        let mut certificates = Vec::new();
         for (name, ca) in
             [("a", "ca"), ("b", "ca"), ("c", "ca"), ("d", "ca"), ("e", "ca"), ("o", "ca2")]
         {
             pki.leaf(name, HOST, ca);
+            certificates.push((name, ca));
+        }
+        for (name, ca) in
+            [("ra", "ca3"), ("rb", "ca3"), ("rc", "ca3"), ("re", "ca3"), ("ro", "ca2")]
+        {
+            pki.key(name, &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]);
+            pki.sign(name, &format!("/CN={HOST}"), ca, &leaf_extensions(HOST));
+            certificates.push((name, ca));
+        }
+        for (name, ca) in certificates {
             chains.insert(name, Chain::new(vec![read(name), read(ca)]).expect("a chain"));
             pki.bundle(&format!("{name}.chain"), &[&format!("{name}.pem"), &format!("{ca}.pem")]);
         }
-        for name in ["a", "b", "c", "d", "e", "o", "ca", "root", "ca2"] {
+        let others = ["ca", "root", "ca2", "ca3"];
+        let names: Vec<&'static str> = chains.keys().copied().chain(others).collect();
+        for name in names {
             pins.insert(name, format!("sha256/{}", pki.pin(&format!("{name}.pem"))));
         }
         let anchors =
@@ -98,7 +114,8 @@ impl Site {
             spec.include_subdomains = Some(*below);
             deployment.policies.push(spec.resolve(|_| Err(String::new())));
         }
-        let certificates = Certificates::Loaded(vec![self.chains[key].clone()]);
+        let loaded = key.split('+').map(|name| self.chains[name].clone()).collect();
+        let certificates = Certificates::Loaded(loaded);
         deployment.contexts.push(Context { certificates, trust: self.trust.clone() });
         deployment.hosts.push(Host {
             label: HOST.to_owned(),
@@ -188,10 +205,18 @@ impl Site {
         let mut last = None;
         for step in plan["steps"].as_array().expect("steps") {
             let at = date::parse(step["not_before"].as_str().expect("a time")).expect("a time");
-            // Where any key will do, one that nobody has heard of.
-            let next = step["key"].as_str().map_or("e", |pin| self.named(pin));
+            let keys = step["certificates"].as_array().expect("certificates").iter();
+            let mut keys: Vec<&str> =
+                keys.map(|one| self.named(one["key"].as_str().expect("a pin"))).collect();
+            keys.sort_unstable();
+            // Where any keys will do, some that nobody has heard of.
+            let next = match (keys.is_empty(), first.contains('+')) {
+                (true, true) => "e+re".to_owned(),
+                (true, false) => "e".to_owned(),
+                (false, _) => keys.join("+"),
+            };
             let policy = policy(step);
-            let configured = (next, policy.clone());
+            let configured = (next.as_str(), policy.clone());
             if next != key && at > now() + 60 {
                 let (early, _) = self.test(&configured, &state, at - 1);
                 let is_refused =
@@ -201,7 +226,7 @@ impl Site {
             let (findings, written) = self.test(&configured, &state, at);
             assert!(findings.is_empty(), "{step}: {findings:?}");
             state.extend(written);
-            key = next.to_owned();
+            key = next;
             last = policy.map(|(pins, ..)| {
                 let mut names: Vec<_> = pins.iter().map(|pin| self.named(pin)).collect();
                 names.sort_unstable();
@@ -336,9 +361,52 @@ fn max_age_is_raised_after_a_rotation() {
     assert_eq!(json["steps"][0]["policy"]["max_age"], 60 * 86_400);
 }
 
+/// Plans that start from these certificates and pins, behind any history. `past` names the keys whose pins
+/// may have been published before.
+fn every_plan(
+    site: &Site,
+    first: &str,
+    fixed: [&'static str; 2],
+    past: [&'static str; 3],
+    goals: &[Expected],
+) {
+    // What was published before: whether it has the backup pin and those of `past`, for how many days, and
+    // how long before the next it was.
+    let before = (any::<bool>(), any::<[bool; 3]>(), 1_u64..90, 0_i64..40);
+    let before = prop::collection::vec(before, 0..4);
+    let strategy = (before, 1_u64..90, 0_i64..40, prop::sample::select(goals.to_vec()));
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        cases: 24,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
+    let result = runner.run(&strategy, |(before, days, ago, (goal, key, pins))| {
+        let last = [&fixed[..], &["b"]].concat();
+        let mut history =
+            vec![((first, Some((site.pins(&last), days * 86_400, false))), ago * DAY + 60)];
+        for (has_backup, has, days, before) in before {
+            let mut names = fixed.to_vec();
+            names.push(if has_backup { "b" } else { "d" });
+            names.extend(past.iter().zip(has).filter_map(|(name, has)| has.then_some(*name)));
+            names.sort_unstable();
+            names.dedup();
+            let ago = history.last().map_or(0, |(_, ago)| *ago) + before * DAY + 60;
+            history.push(((first, Some((site.pins(&names), days * 86_400, false))), ago));
+        }
+        history.reverse();
+        let state = site.serve(&history);
+        let plan = site.plan(&[goal, &["--json"]].concat());
+        prop_assert_eq!(plan.code, Some(0), "{:?}", plan);
+        let (last_key, last_pins) = site.follow(&plan.json(), state, first);
+        prop_assert_eq!(last_key.as_str(), key);
+        prop_assert_eq!(last_pins.as_deref(), pins);
+        Ok(())
+    });
+    assert!(result.is_ok(), "{result:?}");
+}
+
 #[test]
 fn every_plan_passes_the_check_step_by_step() {
-    let site = Site::new();
     let goals: [Expected; 7] = [
         (&["backup", "--backup", "d.pem"], "b", Some(&["b", "d"])),
         (&["new-key", "--pin", "c.pem"], "c", Some(&["b", "c"])),
@@ -352,33 +420,122 @@ fn every_plan_passes_the_check_step_by_step() {
         (&["subdomains"], "a", Some(&["a", "b"])),
         (&["give-up"], "e", None),
     ];
-    // What was published before: whether it has the backup pin and that of `c`, for how many days, and
-    // how long before the next it was.
-    let past = (any::<bool>(), any::<bool>(), 1_u64..90, 0_i64..40);
-    let past = prop::collection::vec(past, 0..4);
-    let strategy = (past, 1_u64..90, 0_i64..40, prop::sample::select(goals.to_vec()));
+    every_plan(&Site::new(), "a", ["a", "a"], ["c", "c", "c"], &goals);
+}
+
+#[test]
+fn every_plan_for_two_kinds_of_keys_lets_both_kinds_of_clients_in() {
+    let goals: [Expected; 9] = [
+        (&["new-key", "--pin", "c.pem"], "c+ra", Some(&["b", "c", "ra"])),
+        (&["new-key", "--pin", "rc.key"], "a+rc", Some(&["a", "b", "rc"])),
+        (&["new-key", "--pin", "rc.csr", "--pin", "c.pem"], "c+rc", Some(&["b", "c", "rc"])),
+        (&["backup", "--pin", "rb.pem"], "a+rb", Some(&["a", "b", "rb"])),
+        (
+            &["backup", "--pin", "b.pem", "--pin", "rb.pem", "--backup", "d.pem"],
+            "b+rb",
+            Some(&["b", "d", "rb"]),
+        ),
+        (&["ca", "--pin", "o.pem", "--pin", "ro.pem"], "o+ro", Some(&["b", "o", "ro"])),
+        (&["intermediate"], "a+ra", Some(&["b", "ca", "ca3"])),
+        (&["subdomains"], "a+ra", Some(&["a", "b", "ra"])),
+        (&["give-up"], "e+re", None),
+    ];
+    every_plan(&Site::new(), "a+ra", ["a", "ra"], ["c", "rb", "rc"], &goals);
+}
+
+#[test]
+fn a_key_whose_kind_is_not_known_replaces_no_certificate_by_guess() {
+    let site = Site::new();
+    let pins = site.pins(&["a", "b", "ra"]);
+    site.serve(&[(("a+ra", Some((pins, 86_400, false))), 2 * DAY)]);
+    let pin = site.pins["c"].clone();
+    site.plan(&["new-key", "--pin", &pin]).failed(2, "does not tell which");
+    site.plan(&["backup"]).failed(2, "--pin FILE");
+    let named = site.plan(&["new-key", "--pin", &pin, "--cert", "a.chain", "--json"]).json();
+    let last = named["steps"].as_array().and_then(|steps| steps.last()).expect("a step");
+    let kinds: Vec<&Value> =
+        last["certificates"].as_array().expect("all").iter().map(|one| &one["kind"]).collect();
+    assert_eq!(kinds, ["ECDSA", "RSA"], "{named}");
+    assert_eq!(last["certificates"][0]["key"], pin.as_str());
+    site.plan(&["new-key", "--pin", "c.pem", "--pin", "d.pem"]).failed(2, "one certificate");
+    site.plan(&["new-key", "--pin", "ra.pem"]).failed(2, "is a key in use");
+    let text = site.plan(&["new-key", "--pin", "rc.pem"]).fine();
+    assert!(text.contains("install the RSA certificate of the new key"), "{text}");
+    assert!(text.contains("key of the ECDSA certificate: sha256/"), "{text}");
+    // Two certificates that were never changed are no rotation.
+    site.plan(&["max-age", "--max-age", "60d"]).failed(1, "no rotation yet");
+}
+
+/// A policy file with these certificates and pins.
+fn policy_file(site: &Site, (key, policy): &Configured<'_>) {
+    let chains: Vec<String> = key.split('+').map(|name| format!("\"{name}.chain\"")).collect();
+    let mut text = String::from("published_pins = \"records writer=web-1\"\n");
+    text.push_str("trusted_certificate = \"roots.pem\"\n");
+    let server = format!("[[server]]\nname = \"{HOST}\"\ncertificate = [{}]\n", chains.join(", "));
+    if let Some((pins, max_age, _)) = policy {
+        let pins: Vec<String> = pins.iter().map(|pin| format!("\"{pin}\"")).collect();
+        let pins = pins.join(", ");
+        text.push_str(&format!(
+            "[policy.web]\npin = [{pins}]\nmax_age = \"{max_age}\"\n{server}hpkp = \"web\"\n"
+        ));
+    } else {
+        text.push_str(&server);
+    }
+    std::fs::write(site.directory.path().join("pins.toml"), text).expect("a policy file");
+}
+
+#[test]
+fn a_plan_starts_from_the_configuration() {
+    let site = Site::new();
+    let keys = ["a", "b", "c"];
+    let names = prop::sample::subsequence(vec!["a", "b", "c", "d", "o"], 2..5);
+    let configured = (prop::sample::select(keys.to_vec()), names, 1_u64..90);
+    let goals: [Expected; 4] = [
+        (&["new-key", "--pin", "e.pem", "--backup", "o.pem"], "e", None),
+        (&["backup", "--pin", "o.pem", "--backup", "d.pem"], "o", None),
+        (&["intermediate", "--backup", "o.pem"], "", None),
+        (&["give-up"], "e", None),
+    ];
+    let strategy = (configured, any::<bool>(), 1_u64..60, prop::sample::select(goals.to_vec()));
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
-        cases: 24,
+        cases: 32,
         failure_persistence: None,
         ..ProptestConfig::default()
     });
-    let result = runner.run(&strategy, |(past, days, ago, (goal, key, pins))| {
-        let mut history =
-            vec![(("a", Some((site.pins(&["a", "b"]), days * 86_400, false))), ago * DAY + 60)];
-        for (has_backup, has_new, days, before) in past {
-            let mut names = vec!["a"];
-            names.push(if has_backup { "b" } else { "d" });
-            names.extend(has_new.then_some("c"));
-            let ago = history.last().map_or(0, |(_, ago)| *ago) + before * DAY + 60;
-            history.push((("a", Some((site.pins(&names), days * 86_400, false))), ago));
+    let result = runner.run(&strategy, |((key, names, days), has_records, ago, (goal, end, _))| {
+        let past = ("a", Some((site.pins(&["a", "b", "c"]), 20 * 86_400, false)));
+        let history: &[_] = if has_records { &[(past, 60)] } else { &[] };
+        let state = site.serve(history);
+        let days = days + ago % 2;
+        let configured = (key, Some((site.pins(&names), days * 86_400, false)));
+        policy_file(&site, &configured);
+        let (findings, _) = site.test(&configured, &state, now());
+        let plan = site.plan(&[goal, &["--config", "pins.toml", "--json"]].concat());
+        if findings.iter().any(|finding| finding.class == Class::Lockout) {
+            prop_assert_eq!(plan.code, Some(1), "{:?} {:?}", plan, findings);
+            prop_assert_eq!(&plan.json()["safe"], &Value::Bool(false));
+            return Ok(());
         }
-        history.reverse();
-        let state = site.serve(&history);
-        let plan = site.plan(&[goal, &["--json"]].concat());
-        prop_assert_eq!(plan.code, Some(0), "{:?}", plan);
-        let (last_key, last_pins) = site.follow(&plan.json(), state, "a");
-        prop_assert_eq!(last_key.as_str(), key);
-        prop_assert_eq!(last_pins.as_deref(), pins);
+        // One without a backup pin is sent to nobody, and the plan says so.
+        let is_sent = !findings.iter().any(|finding| finding.class == Class::Withhold);
+        prop_assert!(plan.code == Some(0) || !is_sent, "{:?} {:?}", plan, findings);
+        if !is_sent {
+            return Ok(());
+        }
+        let json = plan.json();
+        let first = json["steps"][0]["what"].as_str().unwrap_or_default();
+        let on_record: HashSet<&str> = ["a", "b", "c"].into();
+        let is_loaded = has_records
+            && key == "a"
+            && days == 20
+            && names.iter().copied().collect::<HashSet<_>>() == on_record;
+        prop_assert_eq!(first.starts_with("load the configuration"), !is_loaded, "{}", json);
+        let text = json["steps"][0]["policy"]["nginx"].as_str().unwrap_or_default();
+        prop_assert_eq!(text.split(' ').nth(1), Some("web"), "{}", json);
+        let (last, pins) = site.follow(&json, state, key);
+        prop_assert_eq!(last.as_str(), if end.is_empty() { key } else { end });
+        let is_gone = last == key || pins.is_none_or(|pins| !pins.contains(&key));
+        prop_assert!(is_gone, "{}", json);
         Ok(())
     });
     assert!(result.is_ok(), "{result:?}");

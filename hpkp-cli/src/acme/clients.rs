@@ -31,6 +31,10 @@ pub(super) struct Managed {
     /// The certificate, followed by its chain.
     pub(super) certificate: PathBuf,
     pub(super) next_key: NextKey,
+    /// Where the client has its key. None where it takes none from outside.
+    pub(super) key: Option<PathBuf>,
+    /// The key that the client itself has made for the next renewal, where it does so.
+    pub(super) waiting: Option<PathBuf>,
     /// Which setting says so.
     pub(super) because: String,
     /// How to keep the key.
@@ -168,6 +172,8 @@ fn certbot(directory: &Path, found: &mut Found) {
         found.managed.push(Managed {
             client: "certbot",
             certificate: path("fullchain", "fullchain.pem"),
+            key: Some(path("privkey", "privkey.pem")),
+            waiting: None,
             next_key: match is_kept {
                 true => NextKey::Kept(path("privkey", "privkey.pem")),
                 false => NextKey::New,
@@ -195,14 +201,18 @@ fn acme_sh(directory: &Path, found: &mut Found) {
         let settings = found.settings(&file);
         let is_new = is_true(settings.get("Le_ForceNewDomainKey"));
         let waiting = directory.join(format!("{name}.key.next"));
-        let next_key = match is_new {
-            false => NextKey::Kept(directory.join(format!("{name}.key"))),
-            true if waiting.is_file() => NextKey::Kept(waiting),
-            true => NextKey::New,
+        let key = directory.join(format!("{name}.key"));
+        let waiting = (is_new && waiting.is_file()).then_some(waiting);
+        let next_key = match (is_new, &waiting) {
+            (false, _) => NextKey::Kept(key.clone()),
+            (true, Some(waiting)) => NextKey::Kept(waiting.clone()),
+            (true, None) => NextKey::New,
         };
         found.managed.push(Managed {
             client: "acme.sh",
             certificate: directory.join("fullchain.cer"),
+            key: Some(key),
+            waiting,
             next_key,
             because: match is_new {
                 true => "Le_ForceNewDomainKey='1'".to_owned(),
@@ -257,6 +267,11 @@ fn dehydrated(directory: &Path, found: &mut Found) {
             client: "dehydrated",
             name: name_of(&directory),
             certificate: directory.join("fullchain.pem"),
+            key: Some(directory.join("privkey.pem")),
+            waiting: match &next_key {
+                NextKey::Kept(key) if !is_kept => Some(key.clone()),
+                _ => None,
+            },
             next_key,
             because: because.to_owned(),
             fix: format!("write PRIVATE_KEY_RENEW=\"no\" into {}", output::path(&file)),
@@ -274,6 +289,8 @@ fn lego(directory: &Path, found: &mut Found) {
         found.managed.push(Managed {
             client: "lego",
             name: stem(&file),
+            key: Some(file.with_extension("key")),
+            waiting: None,
             next_key: NextKey::Unknown,
             because: "lego makes a new key unless its command has --reuse-key".to_owned(),
             fix: "add --reuse-key behind \"renew\" where lego is called (cron, timers)".to_owned(),
@@ -301,6 +318,8 @@ fn uacme(directory: &Path, found: &mut Found) {
                 false => format!("{} is missing", output::path(&key)),
             },
             fix: format!("put the key of the present certificate into {}", output::path(&key)),
+            key: Some(key.clone()),
+            waiting: None,
             next_key: if is_there { NextKey::Kept(key) } else { NextKey::New },
             days: Some(30),
             at: None,
@@ -319,6 +338,8 @@ fn mod_md(directory: &Path, found: &mut Found) {
             client: "mod_md",
             name: name_of(&directory),
             certificate,
+            key: None,
+            waiting: None,
             next_key: NextKey::New,
             because: "mod_md makes a key for every certificate".to_owned(),
             fix: "MDMessageCmd /usr/share/hpkp/acme/mod_md-message stops it; let another client renew".to_owned(),

@@ -4,6 +4,7 @@
 //! of `hpkp renew-check` -> lines or JSON.
 
 mod clients;
+mod of_host;
 
 use hpkp_core::certificate::Certificate;
 use hpkp_core::date;
@@ -17,6 +18,8 @@ use crate::published::Judge;
 use crate::renew_check::{Renewal, public_key};
 use crate::{output, usage};
 use clients::{Managed, NextKey};
+
+pub(crate) use of_host::{OfHost, of_host};
 
 /// What is printed as JSON.
 #[derive(Debug, Default, Serialize)]

@@ -25,22 +25,8 @@ Examples:
 Exit codes: 0 a reload would pass, 1 it would be refused, 2 wrong usage,
 3 the answer cannot be determined.")]
 pub(crate) struct CheckArguments {
-    /// Policy file, configuration of nginx or httpd, output of nginx -T, or - for standard input.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<String>,
-
-    /// Kind of the configuration [default: recognised by its content].
-    #[arg(long, value_name = "KIND", requires = "config")]
-    pub(crate) config_format: Option<ConfigFormat>,
-
-    /// Directory that relative paths start from: httpd's ServerRoot [default: that of the
-    /// configuration].
-    #[arg(long, value_name = "DIR", requires = "config")]
-    pub(crate) prefix: Option<String>,
-
-    /// Name that httpd is started with (-D), or variable of its environment.
-    #[arg(long, short = 'D', value_name = "NAME[=VALUE]", requires = "config")]
-    pub(crate) define: Vec<String>,
+    #[command(flatten)]
+    pub(crate) configuration: ConfigurationArguments,
 
     /// Configuration of HAProxy. Its certificates are compared with the pins of --published.
     #[arg(long, value_name = "FILE")]
@@ -101,6 +87,27 @@ pub(crate) struct CheckArguments {
     /// Print one line of JSON, as --format json does.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// A configuration with policies, and how it is read.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ConfigurationArguments {
+    /// Policy file, configuration of nginx or httpd, output of nginx -T, or - for standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<String>,
+
+    /// Kind of the configuration [default: recognised by its content].
+    #[arg(long, value_name = "KIND", requires = "config")]
+    pub(crate) config_format: Option<ConfigFormat>,
+
+    /// Directory that relative paths start from: httpd's ServerRoot [default: that of the
+    /// configuration].
+    #[arg(long, value_name = "DIR", requires = "config")]
+    pub(crate) prefix: Option<String>,
+
+    /// Name that httpd is started with (-D), or variable of its environment.
+    #[arg(long, short = 'D', value_name = "NAME[=VALUE]", requires = "config")]
+    pub(crate) define: Vec<String>,
 }
 
 impl CheckArguments {

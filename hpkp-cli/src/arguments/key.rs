@@ -3,16 +3,20 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use hpkp_core::pin::Pin;
+use hpkp_core::published::HostName;
 
+use super::Records;
+use crate::export::Format;
 use crate::keys::{KeyKind, SubjectName};
 
-/// Make backup keys, and check that they can be restored.
+/// Make backup keys and next keys, and check that backup keys can be restored.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   hpkp key new --name www.example.com --paper backup.pdf backup.key
+  hpkp key next www.example.com
   hpkp key drill backup.key")]
 pub(crate) struct KeyArguments {
     #[command(subcommand)]
@@ -22,6 +26,7 @@ pub(crate) struct KeyArguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyCommand {
     New(NewKeyArguments),
+    Next(NextKeyArguments),
     Drill(DrillArguments),
 }
 
@@ -80,6 +85,71 @@ pub(crate) struct NewKeyArguments {
     /// Print one line of JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Make the next key of a host, and hand it over when clients know it.
+///
+/// The first call makes the key and prints what publishes its pin. Later calls say since when the pin is
+/// published, and from when on the key may be used: when no client holds pins without it any more, by the
+/// records. --csr, --to and --client hand the key to the ACME client from then on, and never before. Nothing
+/// is overwritten, and an interrupted call is continued by the next one.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("handed").args(["csr", "to", "client", "forget", "export"]))]
+#[command(after_help = "\
+Examples:
+  hpkp key next www.example.com                                make it, or say when it may be used
+  hpkp key next www.example.com --csr next.csr                 its request, once it may be used
+  hpkp key next www.example.com --client                       to the ACME client, then
+  hpkp key next www.example.com --export okhttp                for the next release of the app
+
+Exit codes: 0 success, 1 the key may not be used yet, 2 wrong usage, 3 the answer cannot be determined.")]
+pub(crate) struct NextKeyArguments {
+    /// Host name.
+    #[arg(value_name = "HOST")]
+    pub(crate) host: HostName,
+
+    /// File for the private key [default: /etc/hpkp/next/HOST.PIN.key].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+
+    /// Take the private key that is in this file, and leave it there.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["key"])]
+    pub(crate) take: Option<PathBuf>,
+
+    /// Kind of key, as for hpkp key new [default: that of the key in use, p256 if it is not known].
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) kind: Option<KeyKind>,
+
+    /// Write the certificate signing request to a new file, or to standard output (-).
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) csr: Option<PathBuf>,
+
+    /// Host name or IP address for the request [default: those of the ACME client's certificate, or HOST].
+    #[arg(long = "name", value_name = "NAME", requires = "csr")]
+    pub(crate) names: Vec<SubjectName>,
+
+    /// Put the key into this file, where an ACME client looks for it. What was there is kept beside it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: Option<PathBuf>,
+
+    /// Put the key where the ACME client of HOST looks for it.
+    #[arg(long)]
+    pub(crate) client: bool,
+
+    /// Directory of an ACME client [default: the usual directories].
+    #[arg(long = "acme", value_name = "DIR")]
+    pub(crate) acme: Vec<PathBuf>,
+
+    /// Do not use the key any more.
+    #[arg(long)]
+    pub(crate) forget: bool,
+
+    /// Print the pins of HOST with that of the next key, for an app or another server.
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) export: Option<Format>,
+
+    #[command(flatten)]
+    pub(crate) records: Records,
 }
 
 /// Check that a backup key can be restored: that it matches a pin that clients hold.

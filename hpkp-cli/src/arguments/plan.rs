@@ -4,22 +4,24 @@ use std::ffi::OsString;
 
 use clap::{Args, ValueEnum};
 use hpkp_core::max_age::MaxAge;
+use hpkp_core::published::WriterName;
 
-use super::Records;
+use super::{ConfigurationArguments, Records};
 
 /// Plan a change of keys or pins, with the date of each step.
 ///
 /// The plan starts from the records of published pins: the pins that the servers send for HOST now,
-/// those that clients may still hold, and the certificate that is presented. Each step has its
-/// earliest date, the policy for nginx and httpd, and the commands. If no order of steps is safe,
-/// the command says why. It writes nothing, and connects to nothing without
-/// --server.
+/// those that clients may still hold, and the certificates that are presented. With --config it
+/// starts from a configuration, and compares it with the records. Each step has its earliest date, the
+/// policy for nginx and httpd, and the commands. If no order of steps is safe, the command says why. It
+/// writes nothing, and connects to nothing without --server.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   hpkp plan www.example.com --to new-key --pin new.csr
   hpkp plan www.example.com --to backup --backup next-backup.csr
-  hpkp plan www.example.com --to give-up --json
+  hpkp plan www.example.com --to new-key --pin new-rsa.csr --pin new-ecdsa.csr
+  hpkp plan www.example.com --to give-up --json --config /etc/nginx/nginx.conf
   hpkp plan www.example.com --to max-age --max-age 60d -d /var/lib/hpkp
 
 Exit codes: 0 a plan, 1 no plan is safe, 2 wrong usage, 3 the answer cannot be determined.")]
@@ -32,28 +34,38 @@ pub(crate) struct PlanArguments {
     #[arg(long, value_name = "GOAL")]
     pub(crate) to: Goal,
 
-    /// Certificate in use, followed by its chain [default: what the records say is presented].
-    #[arg(long, value_name = "FILE")]
-    pub(crate) cert: Option<String>,
+    #[command(flatten)]
+    pub(crate) configuration: ConfigurationArguments,
 
-    /// Server to ask for the certificate in use.
-    #[arg(long, value_name = "HOST[:PORT]", conflicts_with = "cert")]
+    /// Name under which the configured server writes its records [default: as configured].
+    #[arg(long, value_name = "NAME", requires = "config")]
+    pub(crate) writer: Option<WriterName>,
+
+    /// Certificate in use, followed by its chain; one for each kind of key [default: what the
+    /// configuration or the records say is presented].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: Vec<String>,
+
+    /// Server to ask for the certificates in use.
+    #[arg(long, value_name = "HOST[:PORT]", conflicts_with_all = ["cert", "config"])]
     pub(crate) server: Option<String>,
 
     /// Pin that the plan leads to, or a file with its key: a certificate signing request, a
-    /// certificate, a public or private key.
-    #[arg(long, value_name = "PIN|FILE")]
-    pub(crate) pin: Option<OsString>,
+    /// certificate, a public or private key. May be given once for each certificate in use: a file's key
+    /// replaces the key of the same kind.
+    #[arg(long = "pin", value_name = "PIN|FILE")]
+    pub(crate) pins: Vec<OsString>,
 
     /// Pin of the next backup key, or a file with that key.
-    #[arg(long, value_name = "PIN|FILE")]
-    pub(crate) backup: Option<OsString>,
+    #[arg(long = "backup", value_name = "PIN|FILE")]
+    pub(crate) backups: Vec<OsString>,
 
     /// New max_age, for the goal max-age.
     #[arg(long, value_name = "TIME", required_if_eq("to", "max-age"), value_parser = max_age)]
     pub(crate) max_age: Option<MaxAge>,
 
-    /// File of trust anchors (PEM), in addition to those of the system, for --cert and --server.
+    /// File of trust anchors (PEM), in addition to those of the system, for --cert,
+    /// --server and --config.
     #[arg(long, value_name = "FILE")]
     pub(crate) trusted_certificate: Option<String>,
 

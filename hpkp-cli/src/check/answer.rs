@@ -177,7 +177,7 @@ fn lines(finding: &Finding) -> Vec<String> {
 }
 
 /// A place for people: what is in no line of a file is named without one.
-fn place(at: &Location) -> Option<String> {
+pub(super) fn place(at: &Location) -> Option<String> {
     match (&*at.file, at.line) {
         ("-" | "", _) => None,
         (file, 0) => Some(file.to_owned()),

@@ -6,7 +6,7 @@ use hpkp_server::setting::{GlobalSettings, RecordsSetting, ServerSettings};
 
 use super::files::{directory_of, full_path};
 use super::presented::{AllGiven, Given};
-use crate::arguments::CheckArguments;
+use crate::arguments::{CheckArguments, ConfigurationArguments};
 use crate::failure::Failure;
 use crate::published::store;
 
@@ -26,28 +26,56 @@ pub(super) struct Options {
     is_recorded: bool,
 }
 
+/// What stands in the place of what a configuration says.
+#[derive(Clone, Debug)]
+pub(crate) struct InPlace<'a> {
+    /// Certificates, each with its chain.
+    pub(crate) cert: &'a [String],
+    /// A file of trust anchors.
+    pub(crate) roots: Option<&'a String>,
+    /// Directories with records.
+    pub(crate) published: &'a [String],
+    /// The name under which the server writes its records.
+    pub(crate) writer: Option<WriterName>,
+}
+
 impl Options {
     pub(super) fn new(arguments: &CheckArguments) -> Result<Self, Failure> {
-        let given: Result<Vec<Given>, _> =
-            arguments.cert.iter().map(|file| Given::read(file)).collect();
-        let absolute = |path: &String| {
-            let full = std::path::absolute(path).ok();
-            full.and_then(|full| full.to_str().map(str::to_owned)).unwrap_or_else(|| path.clone())
-        };
-        Ok(Self {
-            prefix: arguments.prefix.as_ref().map(absolute),
-            defines: arguments.define.clone(),
-            given: AllGiven(given?),
-            roots: arguments.roots.as_ref().map(absolute),
-            published: arguments.published.iter().map(absolute).collect(),
+        let in_place = InPlace {
+            cert: &arguments.cert,
+            roots: arguments.roots.as_ref(),
+            published: &arguments.published,
             writer: match (&arguments.writer, arguments.other()) {
                 (None, Some((kind, _))) if arguments.record => {
                     Some(store::writer_of_machine(kind.name())?)
                 }
                 (writer, _) => writer.clone(),
             },
-            is_recorded: arguments.record,
-            is_lenient: arguments.check.is_some_and(|check| check.is_lenient()),
+        };
+        let is_lenient = arguments.check.is_some_and(|check| check.is_lenient());
+        let is_recorded = arguments.record;
+        Ok(Self { is_lenient, is_recorded, ..Self::of(&arguments.configuration, &in_place)? })
+    }
+
+    pub(super) fn of(
+        configuration: &ConfigurationArguments,
+        in_place: &InPlace<'_>,
+    ) -> Result<Self, Failure> {
+        let given: Result<Vec<Given>, _> =
+            in_place.cert.iter().map(|file| Given::read(file)).collect();
+        let absolute = |path: &String| {
+            let full = std::path::absolute(path).ok();
+            full.and_then(|full| full.to_str().map(str::to_owned)).unwrap_or_else(|| path.clone())
+        };
+        Ok(Self {
+            prefix: configuration.prefix.as_ref().map(absolute),
+            defines: configuration.define.clone(),
+            given: AllGiven(given?),
+            roots: in_place.roots.map(absolute),
+            published: in_place.published.iter().map(absolute).collect(),
+            writer: in_place.writer.clone(),
+            is_lenient: false,
+            is_recorded: false,
         })
     }
 

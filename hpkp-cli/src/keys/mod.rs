@@ -1,4 +1,5 @@
-//! `hpkp key`: backup keys, from their making to the drill that shows that they can be restored.
+//! `hpkp key`: backup keys, from their making to the drill that shows that they can be restored, and the next key
+//! of a host, from its making to the day on which it may be used.
 //!
 //! What is read of a key or made of it is in buffers that are wiped. Nothing of it is printed, except on the
 //! page that was asked for.
@@ -9,8 +10,11 @@ pub mod drills;
 mod files;
 mod image;
 mod kind;
+mod ledger;
 mod lines;
 mod new;
+mod next;
+pub(crate) mod next_keys;
 mod page;
 pub(crate) mod passphrase;
 mod pdf;
@@ -19,6 +23,7 @@ mod qr;
 mod request;
 mod secrecy;
 mod secret;
+mod secret_file;
 
 pub(crate) use kind::KeyKind;
 pub(crate) use passphrase::Passphrase;
@@ -35,6 +40,7 @@ pub(crate) fn run(arguments: &KeyArguments) -> Exit {
     keep_out_of_core_dumps();
     let done = match &arguments.command {
         KeyCommand::New(arguments) => new::run(arguments),
+        KeyCommand::Next(arguments) => next::run(arguments),
         KeyCommand::Drill(arguments) => drill::run(arguments),
     };
     done.unwrap_or_else(usage::end)

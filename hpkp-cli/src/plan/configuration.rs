@@ -2,8 +2,8 @@
 
 use super::model::Policy;
 
-/// The name of the policy in the text.
-const NAME: &str = "site";
+/// The name of a policy whose own is not known.
+pub(super) const NAME: &str = "site";
 
 /// The largest unit that says it in whole numbers.
 fn time(seconds: u32) -> String {
@@ -16,8 +16,8 @@ fn time(seconds: u32) -> String {
 }
 
 /// nginx's.
-pub(super) fn nginx(policy: &Policy) -> Vec<String> {
-    let mut lines = vec![format!("hpkp_policy {NAME} {{")];
+pub(super) fn nginx(name: &str, policy: &Policy) -> Vec<String> {
+    let mut lines = vec![format!("hpkp_policy {name} {{")];
     lines.extend(policy.pins.iter().map(|pin| format!("    pin sha256/{pin};")));
     lines.push(format!("    max_age {};", time(policy.max_age.seconds())));
     if policy.include_subdomains {
@@ -28,8 +28,8 @@ pub(super) fn nginx(policy: &Policy) -> Vec<String> {
 }
 
 /// httpd's.
-pub(super) fn httpd(policy: &Policy) -> Vec<String> {
-    let mut lines = vec![format!("<HPKPPolicy {NAME}>")];
+pub(super) fn httpd(name: &str, policy: &Policy) -> Vec<String> {
+    let mut lines = vec![format!("<HPKPPolicy {name}>")];
     lines.extend(policy.pins.iter().map(|pin| format!("    HPKPPin sha256/{pin}")));
     lines.push(format!("    HPKPMaxAge {}", time(policy.max_age.seconds())));
     if policy.include_subdomains {

@@ -15,20 +15,29 @@ use super::model::Policy;
 pub(super) struct Future {
     pub(super) state: State,
     pub(super) host: HostName,
+    /// The only writer whose records of what is presented count, if there is one.
+    pub(super) of_writer: Option<WriterName>,
 }
 
-/// Keys on which clients are to rely.
+/// Records whose clients time alone does not free.
+pub(super) type Blocking<'a> = Vec<(&'a Record<Published>, Retention)>;
+
+/// Keys on which clients are to rely: those of one certificate, or of several, of which a client may get
+/// any.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Relied(Vec<Certificate>);
+
 #[derive(Clone, Debug)]
-pub(super) struct Target {
+struct Certificate {
     /// Of a leaf: on it alone, whoever issues its certificate.
     alone: KeyGraph,
     /// What clients compare that look at CA keys only.
     whole: KeyGraph,
 }
 
-impl Target {
-    /// The key of a leaf. `present` is what is presented today, whose CA may stay the `same`.
-    pub(super) fn leaf(pin: Pin, present: &KeyGraph, same: bool) -> Option<Self> {
+impl Relied {
+    /// With the key of a leaf too. `present` is what is presented today, whose CA may stay the `same`.
+    pub(super) fn and_leaf(mut self, pin: Pin, present: &KeyGraph, same: bool) -> Option<Self> {
         let node =
             |issuers: Vec<usize>, end| KeyNode { pin: Some(pin), served: true, end, issuers };
         let mut nodes = present.nodes().to_vec();
@@ -36,30 +45,60 @@ impl Target {
         *first = node(first.issuers.clone(), first.end);
         let alone = KeyGraph::new(vec![node(vec![], true)])?;
         let whole = if same { KeyGraph::new(nodes)? } else { alone.clone() };
-        Some(Self { alone, whole })
+        self.0.push(Certificate { alone, whole });
+        Some(self)
     }
 
-    /// A key of a CA above the leaf of `present`.
-    pub(super) fn above(pin: Pin, present: &KeyGraph) -> Option<Self> {
+    /// With these keys of CAs above the leaf of `present`.
+    pub(super) fn and_above(mut self, pins: &[Pin], present: &KeyGraph) -> Option<Self> {
         let mut nodes = present.nodes().to_vec();
         for (at, node) in nodes.iter_mut().enumerate() {
-            node.pin = node.pin.filter(|other| at > 0 && *other == pin);
+            node.pin = node.pin.filter(|other| at > 0 && pins.contains(other));
         }
         let graph = KeyGraph::new(nodes)?;
-        Some(Self { alone: graph.clone(), whole: graph })
+        self.0.push(Certificate { alone: graph.clone(), whole: graph });
+        Some(self)
     }
 
-    /// Whether clients that compare these pins accept it.
+    /// Whether clients that compare these pins accept each of the certificates.
     pub(super) fn meets(&self, scope: Scope, pins: &[Pin]) -> bool {
-        let graph = match scope {
-            Scope::Chain | Scope::Leaf => &self.alone,
-            Scope::PathCa | Scope::SentCa => &self.whole,
-        };
-        graph.meet(scope, |pin| pins.contains(&pin)) == PinValidation::Succeeds
+        self.0.iter().all(|certificate| {
+            let graph = match scope {
+                Scope::Chain | Scope::Leaf => &certificate.alone,
+                Scope::PathCa | Scope::SentCa => &certificate.whole,
+            };
+            graph.meet(scope, |pin| pins.contains(&pin)) == PinValidation::Succeeds
+        })
     }
 }
 
 impl Future {
+    pub(super) const fn new(state: State, host: HostName) -> Self {
+        Self { state, host, of_writer: None }
+    }
+
+    /// What these servers together publish.
+    pub(super) fn policy(&self, writers: &[WriterName]) -> Option<Policy> {
+        let mut all: Option<Policy> = None;
+        for record in writers.iter().flat_map(|writer| self.current(writer)) {
+            let Lifetime::MaxAge(max_age) = record.body.lifetime else { continue };
+            let one = Policy {
+                pins: record.body.pins.clone(),
+                max_age,
+                include_subdomains: record.body.include_subdomains,
+            };
+            all = Some(match all {
+                None => one.with([]),
+                Some(all) => Policy {
+                    max_age: all.max_age.max(max_age),
+                    include_subdomains: all.include_subdomains || one.include_subdomains,
+                    ..all.with(one.pins)
+                },
+            });
+        }
+        all
+    }
+
     /// The servers that send pins for the host.
     pub(super) fn writers(&self) -> Vec<WriterName> {
         let records = self.state.published().filter(|record| self.is_own(&record.body));
@@ -131,6 +170,17 @@ impl Future {
         waived.map(|live| (live.record, live.retention)).collect()
     }
 
+    /// From when on all clients of the host accept these keys, if nothing but time passes after `at`.
+    ///
+    /// # Errors
+    /// As [`Future::free`].
+    pub(super) fn date(&self, relied: &Relied, at: i64) -> Result<i64, Blocking<'_>> {
+        self.free(at, |body| {
+            body.tlsa.as_ref().is_none_or(|set| !set.names_leaf_certificate())
+                && relied.meets(body.scope, &body.pins)
+        })
+    }
+
     /// From when on no client holds pins of the host that are not `met`, if nothing but time passes
     /// after `at`.
     ///
@@ -140,7 +190,7 @@ impl Future {
         &self,
         at: i64,
         met: impl Fn(&Published) -> bool,
-    ) -> Result<i64, Vec<(&Record<Published>, Retention)>> {
+    ) -> Result<i64, Blocking<'_>> {
         let (mut from, mut blocking) = (at, Vec::new());
         for live in self.state.live(at) {
             let body = &live.record.body;

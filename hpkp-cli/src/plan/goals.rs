@@ -5,10 +5,11 @@ use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::state::{Record, Retention};
 use hpkp_core::published::{KeyGraph, Matching, PinValidation, Published, Scope};
-use hpkp_core::text::{Excerpt, ShellWord};
+use hpkp_core::text::ShellWord;
 
-use super::future::{Future, Target};
-use super::model::{Plan, Policy, Step};
+use super::blocked::why_blocked;
+use super::future::{Future, Relied};
+use super::model::{InUse, Key, Plan, Policy, Step, kind_name};
 use super::site::Site;
 use crate::arguments::Goal;
 use crate::failure::Failure;
@@ -16,7 +17,7 @@ use crate::time::duration;
 
 /// The plan for `goal`.
 pub(super) fn plan(site: &Site, goal: Goal) -> Result<Plan, Failure> {
-    let mut pins = [site.pin, site.backup].into_iter().flatten();
+    let mut pins = site.pins.iter().map(|key| key.pin).chain(site.backups.iter().copied());
     if let Some(pin) = pins.find(|pin| site.future.state.is_compromised(*pin)) {
         return Err(Failure::no(format!("the key sha256/{pin} is compromised")));
     }
@@ -28,11 +29,13 @@ pub(super) fn plan(site: &Site, goal: Goal) -> Result<Plan, Failure> {
             host: site.host.to_string(),
             goal: goal.as_str(),
             servers: site.writers.iter().map(ToString::to_string).collect(),
+            policy_name: site.policy_name.clone(),
             steps: Vec::new(),
-            notes: Vec::new(),
+            notes: site.notes.clone(),
         },
     };
     planner.name_waived();
+    planner.load();
     match goal {
         Goal::Backup => planner.use_backup(),
         Goal::NewKey => planner.use_new_key(),
@@ -44,6 +47,31 @@ pub(super) fn plan(site: &Site, goal: Goal) -> Result<Plan, Failure> {
         Goal::GiveUp => planner.give_up(),
     }?;
     Ok(planner.plan)
+}
+
+/// What loads a configuration.
+const RELOADS: [&str; 2] = ["nginx -t && nginx -s reload", "apachectl -t && apachectl graceful"];
+
+/// A certificate in use, by its place, and the key that its successor has.
+#[derive(Clone, Copy, Debug)]
+struct Target {
+    place: usize,
+    key: Key,
+}
+
+/// Whether each path of a certificate goes through one of these keys.
+fn covers(one: &InUse, pins: &[Pin]) -> bool {
+    one.keys.meet(Scope::Chain, |other| pins.contains(&other)) == PinValidation::Succeeds
+}
+
+/// Which of several certificates change, as a word before their name.
+fn kinds(changed: &[(i64, Target)], keys: &[Key]) -> String {
+    if keys.len() == 1 {
+        return String::new();
+    }
+    let kinds = changed.iter().filter_map(|(_, target)| keys[target.place].kind).map(kind_name);
+    let kinds: Vec<&str> = kinds.collect();
+    if kinds.len() == changed.len() { format!("{} ", kinds.join(" and ")) } else { String::new() }
 }
 
 /// A plan in the making.
@@ -75,22 +103,49 @@ impl Planner<'_> {
         }
     }
 
+    /// Loads what is configured and not on record yet: clients may hold its pins from any moment.
+    fn load(&mut self) {
+        let Some(file) = &self.site.not_loaded else { return };
+        self.plan.notes.push(format!(
+            "{file} is not on record as it is: the plan starts from it, so load it first (it has been compared \
+             with the records, and would not be refused)"
+        ));
+        let what = "load the configuration as it is, which is not on record yet";
+        self.step(self.site.now, what, self.site.keys(), self.site.policy.clone());
+    }
+
     fn use_backup(&mut self) -> Result<(), Failure> {
-        let target = match self.site.pin {
-            Some(pin) => pin,
-            None => self.backup()?,
+        if !self.site.pins.is_empty() {
+            return self.use_keys(&self.targets()?, "the backup key");
+        }
+        let place = match (self.site.named, &self.site.certificates[..]) {
+            (Some(place), _) => place,
+            (None, [_]) => 0,
+            (None, _) => {
+                return Err(Failure::usage(
+                    "certificates of several kinds of keys are in use, and a pin does not tell for which of them a \
+                     backup key is; give the backup key with --pin FILE (its CSR or public key), once for each \
+                     certificate that is to change",
+                ));
+            }
         };
-        self.use_key(target, "the backup key")
+        let key = Key { pin: self.backup(place)?, kind: None };
+        self.use_keys(&[Target { place, key }], "the backup key")
     }
 
     /// The backup pin whose key may be used first.
-    fn backup(&self) -> Result<Pin, Failure> {
+    fn backup(&self, place: usize) -> Result<Pin, Failure> {
+        // A next key lies on the server, and is no backup.
+        let is_next = |pin: Pin| self.site.next_keys.iter().any(|key| key.pin == pin);
         let is_sound = |pin: &&Pin| {
-            !self.site.is_in_use(**pin) && !self.site.future.state.is_compromised(**pin)
+            !self.site.is_in_use(**pin)
+                && !self.site.future.state.is_compromised(**pin)
+                && !is_next(**pin)
         };
         let backups = self.site.policy.iter().flat_map(|policy| &policy.pins).filter(is_sound);
         let dated = backups.map(|pin| {
-            let date = self.leaf(*pin).and_then(|target| self.date(&target, self.site.now));
+            let keys = self.leaf(Relied::default(), place, *pin);
+            let date = keys.and_then(|keys| self.date(&keys, self.site.now));
             (date.unwrap_or(i64::MAX), *pin)
         });
         dated.min().map(|(_, pin)| pin).ok_or_else(|| {
@@ -102,64 +157,158 @@ impl Planner<'_> {
     }
 
     fn use_new_key(&mut self) -> Result<(), Failure> {
-        let target = self.site.pin.ok_or_else(|| {
-            Failure::usage("give the new key with --pin; to make one: hpkp key new")
-        })?;
-        self.use_key(target, "the new key")
+        if self.site.pins.is_empty() {
+            let host = &self.site.host;
+            return Err(Failure::usage(format!(
+                "give the new key with --pin, or make the next key of {host} first: hpkp key next {host}"
+            )));
+        }
+        self.use_keys(&self.targets()?, "the new key")
     }
 
     fn use_other_ca(&mut self) -> Result<(), Failure> {
-        match self.site.pin {
-            Some(pin) if pin != self.site.leaf => {
-                self.use_key(pin, "the new key, issued by the other CA")
+        let leaves = self.site.keys();
+        let is_new = |key: &Key| leaves.iter().all(|leaf| leaf.pin != key.pin);
+        match &self.site.pins[..] {
+            [_, ..] if self.site.pins.iter().all(is_new) => {
+                self.use_keys(&self.targets()?, "the new key, issued by the other CA")
             }
-            _ => self.same_key_of_other_ca(),
+            [] => match self.site.named {
+                Some(place) => self.same_keys_of_other_ca(&[place]),
+                None => self.same_keys_of_other_ca(&(0..leaves.len()).collect::<Vec<_>>()),
+            },
+            pins => {
+                let place = |key: &Key| leaves.iter().position(|leaf| leaf.pin == key.pin);
+                let places: Option<Vec<usize>> = pins.iter().map(place).collect();
+                let mixed = "plan for keys that stay and for new keys one after the other";
+                self.same_keys_of_other_ca(&places.ok_or_else(|| Failure::usage(mixed))?)
+            }
         }
     }
 
-    /// The key stays; clients must know its own pin, since they will not meet those of the CA.
-    fn same_key_of_other_ca(&mut self) -> Result<(), Failure> {
-        let leaf = self.site.leaf;
-        let target = self.leaf(leaf)?;
-        let above: Vec<Pin> = self.site.above().collect();
-        let kept = self.site.policy.as_ref().map(|policy| policy.with([leaf]).without(&above));
-        let last = kept.map(|policy| self.with_backup(policy, leaf)).transpose()?;
-        let mut now = self.site.now;
-        self.publish_first(leaf, last.as_ref());
-        now = self.date(&target, now)?;
-        self.change(now, leaf, "the present key, issued by the other CA");
-        self.replace(now, leaf, last, "remove the pins of the old CA");
+    /// Which certificate gets which of the given keys.
+    fn targets(&self) -> Result<Vec<Target>, Failure> {
+        let site = self.site;
+        let mut targets: Vec<Target> = Vec::new();
+        for key in &site.pins {
+            let same_kind = |one: &InUse| key.kind.is_some() && one.leaf.kind == key.kind;
+            let place = match (&site.certificates[..], site.named) {
+                ([_], _) => Some(0),
+                (all, _) if all.iter().any(same_kind) => all.iter().position(same_kind),
+                (_, named) => named,
+            };
+            let place = place.ok_or_else(|| {
+                Failure::usage(format!(
+                    "certificates of several kinds of keys are in use; sha256/{} does not tell which of them it \
+                     replaces: give the key as a file (its CSR or public key), or name the certificate that is \
+                     to change with --cert",
+                    key.pin
+                ))
+            })?;
+            let kept = |other: &(usize, &InUse)| other.0 != place && key.kind.is_some();
+            let mut others = site.certificates.iter().enumerate().filter(kept);
+            if others.any(|(_, other)| other.leaf.kind == key.kind) {
+                return Err(Failure::usage(format!(
+                    "sha256/{} is of the same kind as the key of another certificate in use; a server has one \
+                     certificate of each kind",
+                    key.pin
+                )));
+            }
+            if targets.iter().any(|other| other.place == place || other.key.pin == key.pin) {
+                return Err(Failure::usage("two of the keys of --pin are for one certificate"));
+            }
+            if site.certificates.iter().any(|one| one.leaf.pin == key.pin) {
+                return Err(Failure::usage(format!("sha256/{} is a key in use", key.pin)));
+            }
+            targets.push(Target { place, key: *key });
+        }
+        Ok(targets)
+    }
+
+    /// The keys stay; clients must know their own pins, since they will not meet those of the CA.
+    fn same_keys_of_other_ca(&mut self, places: &[usize]) -> Result<(), Failure> {
+        let site = self.site;
+        let leaves: Vec<Pin> = places.iter().map(|at| site.certificates[*at].leaf.pin).collect();
+        let mut relied = Relied::default();
+        for (place, pin) in places.iter().zip(&leaves) {
+            relied = self.leaf(relied, *place, *pin)?;
+        }
+        // Clients of the others rely on theirs.
+        let stays = |pin: &Pin| {
+            let others = site.certificates.iter().enumerate();
+            let mut others = others.filter(|(at, _)| !places.contains(at));
+            others.any(|(_, one)| one.keys.nodes().iter().any(|node| node.pin == Some(*pin)))
+        };
+        let above: Vec<Pin> = site.above().filter(|pin| !stays(pin)).collect();
+        let policy = site.policy.as_ref();
+        let kept = policy.map(|policy| policy.without(&above).with(leaves.iter().copied()));
+        let last = kept.map(|policy| self.with_backup(policy, &[])).transpose()?;
+        self.publish_first(&leaves, last.as_ref());
+        let at = self.date(&relied, site.now)?;
+        let what = match places.len() {
+            1 => "install the certificate of the present key, issued by the other CA",
+            _ => "install the certificates of the present keys, issued by the other CA",
+        };
+        self.change(at, site.keys(), what);
+        self.replace(at, site.keys(), last, "remove the pins of the old CA");
         Ok(())
     }
 
-    /// To a certificate with another key.
-    fn use_key(&mut self, target: Pin, what: &str) -> Result<(), Failure> {
-        let (site, old) = (self.site, self.site.leaf);
-        if target == old {
-            return Err(Failure::usage(format!("sha256/{target} is the key in use")));
+    /// To certificates with other keys.
+    fn use_keys(&mut self, targets: &[Target], what: &str) -> Result<(), Failure> {
+        let site = self.site;
+        let mut keys = site.keys();
+        let pins: Vec<Pin> = targets.iter().map(|target| target.key.pin).collect();
+        let old: Vec<Pin> = targets.iter().map(|target| keys[target.place].pin).collect();
+        let policy = site.policy.as_ref();
+        let last = policy.map(|policy| policy.without(&old).with(pins.iter().copied()));
+        let last = last.map(|policy| self.with_backup(policy, &pins)).transpose()?;
+        self.publish_first(&pins, last.as_ref());
+        let mut dated: Vec<(i64, Target)> = Vec::new();
+        for target in targets {
+            let relied = self.leaf(Relied::default(), target.place, target.key.pin)?;
+            dated.push((self.date(&relied, site.now)?, *target));
         }
-        let last = site.policy.as_ref().map(|policy| policy.without(&[old]).with([target]));
-        let last = last.map(|policy| self.with_backup(policy, target)).transpose()?;
-        let keys = self.leaf(target)?;
-        self.publish_first(target, last.as_ref());
-        let at = self.date(&keys, site.now)?;
-        self.change(at, target, what);
-        self.replace(at, target, last, "remove the old pin, once you are sure not to go back");
-        self.ends(at, old);
+        dated.sort_by_key(|(at, target)| (*at, target.place));
+        let mut last_change = site.now;
+        // Those that may change at one time are one step.
+        for same in dated.chunk_by(|one, other| one.0 == other.0) {
+            for (_, target) in same {
+                let kind = target.key.kind.or(keys[target.place].kind);
+                keys[target.place] = Key { pin: target.key.pin, kind };
+            }
+            let (at, of) = (same[0].0, kinds(same, &keys));
+            let certificates = if same.len() > 1 { "certificates" } else { "certificate" };
+            let text = match same.len() {
+                1 => format!("install the {of}{certificates} of {what}"),
+                _ => format!("install the {of}{certificates} of {}", what.replace("key", "keys")),
+            };
+            self.change(at, keys.clone(), &text);
+            last_change = at;
+        }
+        let text = match old.len() {
+            1 => "remove the old pin, once you are sure not to go back",
+            _ => "remove the old pins, once you are sure not to go back",
+        };
+        self.replace(last_change, keys, last, text);
+        self.ends(last_change, &old);
         Ok(())
     }
 
     fn pin_intermediate(&mut self) -> Result<(), Failure> {
-        let nodes = self.site.present.nodes();
-        let issuers = nodes[0].issuers.iter().filter_map(|at| nodes.get(*at));
-        let sent = issuers.filter(|node| node.served).find_map(|node| node.pin);
+        let sent = |one: &InUse| {
+            let nodes = one.keys.nodes();
+            let issuers = nodes[0].issuers.iter().filter_map(|at| nodes.get(*at));
+            issuers.filter(|node| node.served).find_map(|node| node.pin)
+        };
         self.pin_authority(sent, "the intermediate")
     }
 
     fn pin_root(&mut self) -> Result<(), Failure> {
-        let ends = self.site.present.nodes().iter().skip(1).filter(|node| node.end);
-        let roots = ends.filter_map(|node| node.pin);
-        let root = roots.max_by_key(|pin| self.covers(*pin));
+        let root = |one: &InUse| {
+            let ends = one.keys.nodes().iter().skip(1).filter(|node| node.end);
+            ends.filter_map(|node| node.pin).max_by_key(|pin| covers(one, &[*pin]))
+        };
         self.plan.notes.push(
             "clients build the path by themselves: one with another trust store may end at another root, \
              and wget2 compares only what the server sends"
@@ -168,33 +317,51 @@ impl Planner<'_> {
         self.pin_authority(root, "the root")
     }
 
-    fn covers(&self, pin: Pin) -> bool {
-        let paths = self.site.present.meet(Scope::Chain, |other| other == pin);
-        paths == PinValidation::Succeeds
-    }
-
-    /// The pin of a CA's key takes the place of the leaf's.
-    fn pin_authority(&mut self, found: Option<Pin>, what: &str) -> Result<(), Failure> {
-        let (site, leaf) = (self.site, self.site.leaf);
-        let pin = site.pin.or(found).ok_or_else(|| {
-            Failure::no(format!(
-                "{what} of the certificate is not known; give the chain with --cert"
-            ))
-        })?;
-        let above = Target::above(pin, &site.present).filter(|_| pin != leaf && self.covers(pin));
-        let target = above.ok_or_else(|| {
-            Failure::no(format!(
-                "not every path of the certificate goes through the key sha256/{pin}"
-            ))
-        })?;
+    /// The pins of CAs' keys take the place of the leaves'.
+    fn pin_authority(
+        &mut self,
+        find: impl Fn(&InUse) -> Option<Pin>,
+        what: &str,
+    ) -> Result<(), Failure> {
+        let (site, leaves) = (self.site, self.site.keys());
+        let leaves: Vec<Pin> = leaves.iter().map(|key| key.pin).collect();
+        let given: Vec<Pin> = site.pins.iter().map(|key| key.pin).collect();
+        let mut pins = given.clone();
+        for one in site.certificates.iter().filter(|_| given.is_empty()) {
+            pins.push(find(one).ok_or_else(|| {
+                Failure::no(format!(
+                    "{what} of the certificate is not known; give the chain with --cert"
+                ))
+            })?);
+        }
+        pins.sort_unstable();
+        pins.dedup();
+        let shown =
+            || pins.iter().map(|pin| format!("sha256/{pin}")).collect::<Vec<_>>().join(", ");
+        let mut relied = Relied::default();
+        for one in &site.certificates {
+            let is_above = pins.iter().all(|pin| !leaves.contains(pin)) && covers(one, &pins);
+            let with = is_above.then(|| relied.and_above(&pins, &one.keys)).flatten();
+            relied = with.ok_or_else(|| {
+                Failure::no(format!(
+                    "not every path of the certificate goes through the key {}",
+                    shown()
+                ))
+            })?;
+        }
         let policy = self.policy()?;
-        let last = self.with_backup(policy.without(&[leaf]).with([pin]), pin)?;
-        self.publish_first(pin, Some(&last));
-        let at = self.date(&target, site.now)?;
-        let text = format!(
-            "remove the pin of the certificate's own key; from now on any key may be used that {what} certifies"
-        );
-        self.replace(at, leaf, Some(last), &text);
+        let last = policy.without(&leaves).with(pins.iter().copied());
+        let last = self.with_backup(last, &pins)?;
+        self.publish_first(&pins, Some(&last));
+        let at = self.date(&relied, site.now)?;
+        let own = if leaves.len() > 1 {
+            "pins of the certificates' own keys"
+        } else {
+            "pin of the certificate's own key"
+        };
+        let text =
+            format!("remove the {own}; from now on any key may be used that {what} certifies");
+        self.replace(at, site.keys(), Some(last), &text);
         Ok(())
     }
 
@@ -211,7 +378,8 @@ impl Planner<'_> {
         let mut leaves: Vec<Pin> = presented.filter_map(|one| *one.served.first()?).collect();
         leaves.sort_unstable();
         leaves.dedup();
-        if leaves.len() < 2 {
+        // Each certificate in use had one key at least.
+        if leaves.len() <= self.site.certificates.len() {
             return Err(Failure::no(format!(
                 "the records of {} show no rotation yet; change the key once while max_age is short: hpkp plan \
                  {} --to backup -d {}",
@@ -224,7 +392,7 @@ impl Planner<'_> {
             self.plan.notes.push("clients remember pins for 60 days at most".to_owned());
         }
         let policy = Policy { max_age, ..policy };
-        self.replace(self.site.now, self.site.leaf, Some(policy), "raise max_age");
+        self.replace(self.site.now, self.site.keys(), Some(policy), "raise max_age");
         let writers = self.site.writers.iter();
         let records = writers.flat_map(|writer| self.future.current(writer));
         let clock = self.future.state.clock(self.site.now);
@@ -254,7 +422,7 @@ impl Planner<'_> {
              refuse every other host below it that does not present a pinned key"
         ));
         let policy = Policy { include_subdomains: true, ..policy };
-        self.replace(self.site.now, self.site.leaf, Some(policy), "add include_subdomains");
+        self.replace(self.site.now, self.site.keys(), Some(policy), "add include_subdomains");
         Ok(())
     }
 
@@ -281,10 +449,14 @@ impl Planner<'_> {
     }
 
     /// Other names whose clients see the change too.
-    fn shared(&mut self) {
+    fn shared(&mut self, keys: &[Key]) {
         let (state, site) = (&self.site.future.state, self.site);
+        let changes = |pin: Pin| {
+            site.certificates.iter().any(|one| one.leaf.pin == pin)
+                && keys.iter().all(|key| key.pin != pin)
+        };
         let has_leaf =
-            |keys: &KeyGraph| keys.nodes().first().and_then(|node| node.pin) == Some(site.leaf);
+            |keys: &KeyGraph| keys.nodes().first().and_then(|node| node.pin).is_some_and(changes);
         let others =
             state.presents().filter(|one| state.is_presented(one) && one.body.host != site.host);
         let others =
@@ -293,10 +465,13 @@ impl Planner<'_> {
         names.sort();
         names.dedup();
         if !names.is_empty() {
-            self.plan.notes.push(format!(
+            let note = format!(
                 "the same key is presented for other names, which need a plan of their own: {}",
                 names.join(", ")
-            ));
+            );
+            if !self.plan.notes.contains(&note) {
+                self.plan.notes.push(note);
+            }
         }
     }
 
@@ -307,14 +482,14 @@ impl Planner<'_> {
                 let policy = Policy { max_age: none, ..policy.clone() };
                 let text =
                     "tell clients to forget the pins; the certificate must keep a pinned key";
-                self.replace(now, self.site.leaf, Some(policy), text);
+                self.replace(now, self.site.keys(), Some(policy), text);
             }
         }
         let at = self.future.free(now, |_| false).map_err(|blocking| self.blocked(&blocking))?;
         if self.site.policy.is_some() {
             self.future.publish(at, None);
         }
-        self.step(at, "remove the policy; from now on any key may be used", None, None);
+        self.step(at, "remove the policy; from now on any key may be used", Vec::new(), None);
         Ok(())
     }
 
@@ -327,27 +502,26 @@ impl Planner<'_> {
         })
     }
 
-    fn leaf(&self, pin: Pin) -> Result<Target, Failure> {
-        let target = Target::leaf(pin, &self.site.present, self.same_ca);
-        target.ok_or_else(|| Failure::no("the certificate in use has no key"))
+    /// With the key of one of the certificates.
+    fn leaf(&self, relied: Relied, place: usize, pin: Pin) -> Result<Relied, Failure> {
+        let present = &self.site.certificates[place].keys;
+        let with = relied.and_leaf(pin, present, self.same_ca);
+        with.ok_or_else(|| Failure::no("the certificate in use has no key"))
     }
 
     /// From when on clients accept these keys.
-    fn date(&self, target: &Target, at: i64) -> Result<i64, Failure> {
-        let met = |body: &Published| {
-            body.tlsa.as_ref().is_none_or(|set| !set.names_leaf_certificate())
-                && target.meets(body.scope, &body.pins)
-        };
-        self.future.free(at, met).map_err(|blocking| self.blocked(&blocking))
+    fn date(&self, target: &Relied, at: i64) -> Result<i64, Failure> {
+        self.future.date(target, at).map_err(|blocking| self.blocked(&blocking))
     }
 
-    /// A policy with a pin besides `target` whose key is not in use (RFC 7469 section 4.3).
-    fn with_backup(&self, policy: Policy, target: Pin) -> Result<Policy, Failure> {
-        let policy = policy.with(self.site.backup);
+    /// A policy with a pin besides `targets` whose key is not in use (RFC 7469 section 4.3).
+    fn with_backup(&self, policy: Policy, targets: &[Pin]) -> Result<Policy, Failure> {
+        let policy = policy.with(self.site.backups.iter().copied());
         // What is presented now, and what is presented then, are no backups.
         let above: Vec<Pin> = self.site.above().collect();
-        let is_backup =
-            |pin: &Pin| *pin != target && !self.site.leaves.contains(pin) && !above.contains(pin);
+        let is_backup = |pin: &Pin| {
+            !targets.contains(pin) && !self.site.leaves.contains(pin) && !above.contains(pin)
+        };
         if policy.pins.iter().any(is_backup) {
             return Ok(policy);
         }
@@ -356,25 +530,24 @@ impl Planner<'_> {
         ))
     }
 
-    /// Publishes the pins that are new beside the present ones, unless all servers send `pin` already.
-    fn publish_first(&mut self, pin: Pin, last: Option<&Policy>) {
+    /// Publishes the pins that are new beside the present ones, unless all servers send all of `pins` already.
+    fn publish_first(&mut self, pins: &[Pin], last: Option<&Policy>) {
         let Some(policy) = &self.site.policy else { return };
         let mut current = self.site.writers.iter().flat_map(|writer| self.future.current(writer));
-        if current.all(|record| record.body.pins.contains(&pin)) {
+        if current.all(|record| pins.iter().all(|pin| record.body.pins.contains(pin))) {
             return;
         }
         let added = last.into_iter().flat_map(|last| last.pins.iter().copied());
-        let policy = policy.with(added.chain([pin]));
-        self.replace(
-            self.site.now,
-            self.site.leaf,
-            Some(policy),
-            "publish the new pin beside the present ones",
-        );
+        let policy = policy.with(added.chain(pins.iter().copied()));
+        let text = match pins.len() {
+            1 => "publish the new pin beside the present ones",
+            _ => "publish the new pins beside the present ones",
+        };
+        self.replace(self.site.now, self.site.keys(), Some(policy), text);
     }
 
     /// A step that changes the policy alone.
-    fn replace(&mut self, at: i64, key: Pin, policy: Option<Policy>, what: &str) {
+    fn replace(&mut self, at: i64, keys: Vec<Key>, policy: Option<Policy>, what: &str) {
         let Some(policy) = policy else { return };
         let writers = self.site.writers.iter();
         let mut current = writers.flat_map(|writer| self.future.current(writer));
@@ -391,20 +564,21 @@ impl Planner<'_> {
             ));
         }
         self.future.publish(at, Some(&policy));
-        self.step(at, what, Some(key), Some(policy));
+        self.step(at, what, keys, Some(policy));
     }
 
     /// The step that changes the certificate.
-    fn change(&mut self, at: i64, key: Pin, what: &str) {
-        self.shared();
-        if !self.site.future.is_bound(self.site.now) {
+    fn change(&mut self, at: i64, keys: Vec<Key>, what: &str) {
+        self.shared(&keys);
+        let is_first = !self.plan.steps.iter().any(|step| step.commands.len() > RELOADS.len());
+        if is_first && !self.site.future.is_bound(self.site.now) {
             self.plan.notes.push(format!(
                 "no pins on record bind {}: pins that clients have from elsewhere must be recorded first (hpkp \
                  published import, add)",
                 self.site.host
             ));
         }
-        if self.same_ca && self.future.compares_ca(at) {
+        if is_first && self.same_ca && self.future.compares_ca(at) {
             self.plan.notes.push(
                 "some clients compare keys of the CA: the new certificate must come from the present one"
                     .to_owned(),
@@ -412,31 +586,38 @@ impl Planner<'_> {
         }
         let policy = self.plan.steps.last().and_then(|step| step.policy.clone());
         let policy = policy.or_else(|| self.site.policy.clone());
-        self.step(at, &format!("install the certificate of {what}"), Some(key), policy);
+        self.step(at, what, keys.clone(), policy);
         let command = format!(
             "hpkp published -d {} why {} --cert fullchain.pem",
             ShellWord::new(&self.site.directory),
             self.site.host
         );
+        let is_next = |key: &&Key| self.site.next_keys.iter().any(|next| next.pin == key.pin);
+        let next = keys.iter().find(is_next).map(|_| {
+            let directory = ShellWord::new(&self.site.directory);
+            format!("hpkp key next {} --csr next.csr -d {directory}", self.site.host)
+        });
         if let Some(step) = self.plan.steps.last_mut() {
-            step.commands.insert(0, command);
+            step.commands.splice(0..0, next.into_iter().chain([command]));
         }
     }
 
-    fn step(&mut self, from: i64, what: &str, key: Option<Pin>, policy: Option<Policy>) {
-        let commands = ["nginx -t && nginx -s reload", "apachectl -t && apachectl graceful"];
-        let commands = commands.map(str::to_owned).to_vec();
-        self.plan.steps.push(Step { from, what: what.to_owned(), key, policy, commands });
+    fn step(&mut self, from: i64, what: &str, keys: Vec<Key>, policy: Option<Policy>) {
+        let commands = RELOADS.map(str::to_owned).to_vec();
+        self.plan.steps.push(Step { from, what: what.to_owned(), keys, policy, commands });
     }
 
-    /// When clients have forgotten the old pin.
-    fn ends(&mut self, at: i64, old: Pin) {
+    /// When clients have forgotten the old pins.
+    fn ends(&mut self, at: i64, old: &[Pin]) {
         if self.site.policy.is_none() {
             return;
         }
-        if let Ok(time) = self.future.free(at, |body| !body.pins.contains(&old)) {
+        if let Ok(time) =
+            self.future.free(at, |body| !old.iter().any(|old| body.pins.contains(old)))
+        {
+            let pin = if old.len() > 1 { "an old pin" } else { "the old pin" };
             self.plan.notes.push(format!(
-                "no client holds the old pin after {}, if each step is taken on its date",
+                "no client holds {pin} after {}, if each step is taken on its date",
                 date::format(time)
             ));
         }
@@ -444,26 +625,6 @@ impl Planner<'_> {
 
     /// Why time alone does not free the host.
     fn blocked(&self, blocking: &[(&Record<Published>, Retention)]) -> Failure {
-        let texts = blocking.iter().take(3).map(|(record, retention)| {
-            let (id, host) = (record.id, &record.body.host);
-            let origin = Excerpt::new(record.body.origin.as_str()).to_string();
-            match retention {
-                Retention::WhilePublished(_) => format!(
-                    "{} still sends pins of {host} that this key does not match (record {id}, {origin}); first \
-                     change the policy there",
-                    record.writer
-                ),
-                _ => format!(
-                    "pins of {host} do not expire (record {id}, {origin}); release the new pin, and when the \
-                     old release is gone run: hpkp published -d {} end {id} --why REASON",
-                    ShellWord::new(&self.site.directory)
-                ),
-            }
-        });
-        let mut texts: Vec<String> = texts.collect();
-        if blocking.len() > texts.len() {
-            texts.push(format!("and {} more records", blocking.len() - texts.len()));
-        }
-        Failure::no(texts.join("; "))
+        Failure::no(why_blocked(blocking, &self.site.directory))
     }
 }

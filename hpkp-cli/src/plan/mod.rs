@@ -1,19 +1,26 @@
 //! `hpkp plan`: the steps from today's pins and certificate to others, with their dates.
 //!
-//! Data flow: `site` reads what holds today; `goals` makes steps of it, and asks `future` for their dates,
+//! Data flow: `site` reads what holds today (`configured`: the configuration, `certificates`); `goals` makes steps of it, and asks `future` for their dates,
 //! which adds to the records what the servers will write and lets the core reckon; `print` and `ics` show them.
 
+mod blocked;
+mod certificates;
 mod configuration;
+mod configured;
 mod future;
 mod goals;
 mod ics;
 mod model;
 mod print;
 mod site;
+mod today;
+mod usable;
 
 use crate::arguments::PlanArguments;
 use crate::exit::Exit;
 use crate::{output, usage};
+
+pub(crate) use usable::{Usable, When, in_use, leaves_in_use, publication, usable};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &PlanArguments) -> Exit {

@@ -2,7 +2,7 @@
 
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
-use hpkp_core::published::{Lifetime, Published};
+use hpkp_core::published::{KeyGraph, Lifetime, Published, Slot};
 
 /// The steps to a goal.
 #[derive(Clone, Debug)]
@@ -13,6 +13,8 @@ pub(super) struct Plan {
     pub(super) goal: &'static str,
     /// The servers that take part.
     pub(super) servers: Vec<String>,
+    /// What the configuration calls the policy.
+    pub(super) policy_name: String,
     /// In order. None where the goal is reached already.
     pub(super) steps: Vec<Step>,
     /// What is to be known besides, as sentences.
@@ -26,12 +28,41 @@ pub(super) struct Step {
     pub(super) from: i64,
     /// What is to be done.
     pub(super) what: String,
-    /// The pin of the certificate's key after this step. None where any key will do.
-    pub(super) key: Option<Pin>,
+    /// The keys of the certificates after this step. None where any keys will do.
+    pub(super) keys: Vec<Key>,
     /// The policy after this step. None where the host has none.
     pub(super) policy: Option<Policy>,
     /// The commands.
     pub(super) commands: Vec<String>,
+}
+
+/// The key of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) pin: Pin,
+    /// Its kind, where that is known.
+    pub(super) kind: Option<Slot>,
+}
+
+/// A certificate that the server presents, beside those of other kinds of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct InUse {
+    /// Its own key.
+    pub(super) leaf: Key,
+    /// The keys on its paths.
+    pub(super) keys: KeyGraph,
+}
+
+/// How people call a kind of key.
+pub(super) const fn kind_name(kind: Slot) -> &'static str {
+    match kind {
+        Slot::Rsa => "RSA",
+        Slot::RsaPss => "RSA-PSS",
+        Slot::Dsa => "DSA",
+        Slot::Ec => "ECDSA",
+        Slot::Ed25519 => "Ed25519",
+        Slot::Ed448 => "Ed448",
+    }
 }
 
 /// What a server sends for the host.

@@ -6,7 +6,7 @@ use hpkp_core::date;
 use serde::Serialize;
 
 use super::configuration;
-use super::model::{Plan, Policy, Step};
+use super::model::{Key, Plan, Policy, Step, kind_name};
 use crate::arguments::PlanArguments;
 use crate::output::{self, JSON_VERSION};
 
@@ -28,10 +28,21 @@ struct PlanView<'a> {
 struct StepView<'a> {
     not_before: String,
     what: &'a str,
-    /// The pin of the certificate's key after the step; null where any key will do.
+    /// The pin of the certificate's key after the step; null where any key will do, or several certificates
+    /// are presented.
     key: Option<String>,
+    /// The keys of all certificates after the step; none where any keys will do.
+    certificates: Vec<CertificateView>,
     policy: Option<PolicyView>,
     commands: &'a [String],
+}
+
+#[derive(Debug, Serialize)]
+struct CertificateView {
+    key: String,
+    /// As `RSA`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -43,25 +54,34 @@ struct PolicyView {
     httpd: String,
 }
 
-impl From<&Policy> for PolicyView {
-    fn from(policy: &Policy) -> Self {
+impl PolicyView {
+    fn new(name: &str, policy: &Policy) -> Self {
         Self {
             pins: policy.pins.iter().map(|pin| format!("sha256/{pin}")).collect(),
             max_age: policy.max_age.seconds(),
             include_subdomains: policy.include_subdomains,
-            nginx: configuration::nginx(policy).join("\n"),
-            httpd: configuration::httpd(policy).join("\n"),
+            nginx: configuration::nginx(name, policy).join("\n"),
+            httpd: configuration::httpd(name, policy).join("\n"),
         }
     }
 }
 
-impl<'a> From<&'a Step> for StepView<'a> {
-    fn from(step: &'a Step) -> Self {
+impl<'a> StepView<'a> {
+    fn new(name: &str, step: &'a Step) -> Self {
+        let pin = |key: &Key| format!("sha256/{}", key.pin);
         Self {
             not_before: date::format(step.from),
             what: &step.what,
-            key: step.key.map(|pin| format!("sha256/{pin}")),
-            policy: step.policy.as_ref().map(Into::into),
+            key: match &step.keys[..] {
+                [one] => Some(pin(one)),
+                _ => None,
+            },
+            certificates: step
+                .keys
+                .iter()
+                .map(|key| CertificateView { key: pin(key), kind: key.kind.map(kind_name) })
+                .collect(),
+            policy: step.policy.as_ref().map(|policy| PolicyView::new(name, policy)),
             commands: &step.commands,
         }
     }
@@ -75,7 +95,7 @@ pub(super) fn json(plan: &Plan) -> io::Result<()> {
         safe: true,
         reason: None,
         servers: &plan.servers,
-        steps: plan.steps.iter().map(Into::into).collect(),
+        steps: plan.steps.iter().map(|step| StepView::new(&plan.policy_name, step)).collect(),
         notes: &plan.notes,
     })
 }
@@ -111,10 +131,14 @@ pub(super) fn text(plan: &Plan) -> io::Result<()> {
         let from = output::accent(output::GOOD, &date::format(step.from));
         output::line("")?;
         output::line(&format!("step {number}, not before {from}: {}", step.what))?;
-        if let Some(pin) = step.key {
-            output::line(&format!("    key of the certificate: sha256/{pin}"))?;
+        for key in &step.keys {
+            let kind = match key.kind {
+                Some(kind) if step.keys.len() > 1 => format!("{} ", kind_name(kind)),
+                _ => String::new(),
+            };
+            output::line(&format!("    key of the {kind}certificate: sha256/{}", key.pin))?;
         }
-        configured(step.policy.as_ref(), before(plan, number))?;
+        configured(plan, step.policy.as_ref(), before(plan, number))?;
         for command in &step.commands {
             output::line(&format!("    {command}"))?;
         }
@@ -132,11 +156,13 @@ fn before(plan: &Plan, number: usize) -> Option<&Policy> {
     plan.steps.get(number.checked_sub(2)?)?.policy.as_ref()
 }
 
-fn configured(policy: Option<&Policy>, before: Option<&Policy>) -> io::Result<()> {
+fn configured(plan: &Plan, policy: Option<&Policy>, before: Option<&Policy>) -> io::Result<()> {
     let Some(policy) = policy else { return output::line("    no policy") };
     if Some(policy) == before {
         return output::line("    the policy of the step before");
     }
-    let mut lines = configuration::nginx(policy).into_iter().chain(configuration::httpd(policy));
+    let name = &plan.policy_name;
+    let nginx = configuration::nginx(name, policy).into_iter();
+    let mut lines = nginx.chain(configuration::httpd(name, policy));
     lines.try_for_each(|line| output::line(&format!("        {line}")))
 }

@@ -1,20 +1,25 @@
-//! What holds today: the records, the certificate in use, and what the arguments add.
+//! What holds today: the configuration, the records, the certificates in use, and what the arguments add.
 
 use std::ffi::OsString;
 
 use hpkp_core::max_age::MaxAge;
-use hpkp_core::path::{Chain, Paths};
 use hpkp_core::pin::Pin;
-use hpkp_core::published::{HostName, KeyGraph, Lifetime, Matching, Presents, WriterName};
+use hpkp_core::published::{HostName, WriterName};
+use hpkp_core::spki;
 use hpkp_core::text::Excerpt;
 
+use super::certificates::{self, InUseToday};
+use super::configuration;
+use super::configured;
 use super::future::Future;
-use super::model::Policy;
-use crate::arguments::PlanArguments;
-use crate::chains::{self, OfServer};
+use super::model::{InUse, Key, Policy};
+use super::today::{Today, absolute};
+use crate::arguments::{Goal, PlanArguments};
 use crate::failure::Failure;
 use crate::key;
-use crate::published::{OpenSsl, opened, trust};
+use crate::keys::next_keys::{self, NextKey, kind_of};
+use crate::published::opened;
+use crate::renew_check::public_key;
 
 /// What holds today.
 #[derive(Debug)]
@@ -22,20 +27,30 @@ pub(super) struct Site {
     pub(super) host: HostName,
     /// In seconds since 1970 UTC.
     pub(super) now: i64,
+    /// With what the configuration will put on record once it is loaded.
     pub(super) future: Future,
     pub(super) writers: Vec<WriterName>,
     /// What the servers publish, together; none where no server sends a header.
     pub(super) policy: Option<Policy>,
-    /// The keys of the certificate that the plan is about.
-    pub(super) present: KeyGraph,
-    /// Its own key.
-    pub(super) leaf: Pin,
+    /// What the configuration calls it.
+    pub(super) policy_name: String,
+    /// The certificates that the plan is about, each for clients of its own.
+    pub(super) certificates: Vec<InUse>,
+    /// The only one of them that was named with `--cert`, by its place.
+    pub(super) named: Option<usize>,
     /// The pins of all leaves in use.
     pub(super) leaves: Vec<Pin>,
     /// The directory with records, for commands.
     pub(super) directory: String,
-    pub(super) pin: Option<Pin>,
-    pub(super) backup: Option<Pin>,
+    /// The configuration, where it has what is not on record.
+    pub(super) not_loaded: Option<String>,
+    /// What is to be known of the configuration.
+    pub(super) notes: Vec<String>,
+    /// To which keys the plan leads.
+    pub(super) pins: Vec<Key>,
+    pub(super) backups: Vec<Pin>,
+    /// Those that wait until clients know them (`hpkp key next`).
+    pub(super) next_keys: Vec<NextKey>,
     pub(super) max_age: Option<MaxAge>,
 }
 
@@ -44,37 +59,53 @@ impl Site {
         let host: HostName = arguments.host.parse().map_err(|error| {
             Failure::usage(format!("{}: {error}", Excerpt::new(&arguments.host)))
         })?;
-        let directories = arguments.records.directories();
-        let (state, now) = opened(&directories)?;
-        let future = Future { state, host: host.clone() };
-        let recorded = presented(&future);
-        let given = given(arguments, now)?;
-        let present = the_only(given.unwrap_or_else(|| recorded.clone()), &host)?;
-        let leaf = present.nodes().first().and_then(|node| node.pin);
-        let leaf =
-            leaf.ok_or_else(|| Failure::undetermined("no pin can be formed of the key in use"))?;
-        let mut leaves: Vec<Pin> = recorded.iter().filter_map(|keys| keys.nodes()[0].pin).collect();
-        leaves.push(leaf);
+        let mut pins = arguments.pins.iter().map(wanted).collect::<Result<Vec<_>, _>>()?;
+        let backups = arguments.backups.iter().map(|text| key::pin(text, None).map(|(pin, _)| pin));
+        let backups = backups.collect::<Result<Vec<_>, _>>()?;
+        let today = match &arguments.configuration.config {
+            Some(file) => configured::read(arguments, file, &host)?,
+            None => recorded(arguments, &host)?,
+        };
+        let InUseToday { certificates, named, leaves } =
+            certificates::in_use(arguments, &today, &host)?;
+        let Today { future, now, directory, .. } = today;
         let writers = future.writers();
+        let next_keys = next_keys(&directory, &host, &leaves)?;
+        if pins.is_empty() && arguments.to == Goal::NewKey {
+            pins = next_keys
+                .iter()
+                .map(|key| Key { pin: key.pin, kind: kind_of(&key.kind) })
+                .collect();
+        }
         Ok(Self {
-            policy: policy(&future, &writers),
+            next_keys,
+            policy: future.policy(&writers),
+            policy_name: today.policy_name.unwrap_or_else(|| configuration::NAME.to_owned()),
             host,
             now,
             future,
             writers,
-            present,
-            leaf,
+            certificates,
+            named,
             leaves,
-            directory: directories.first().map(|path| absolute(path)).unwrap_or_default(),
-            pin: arguments.pin.as_ref().map(pin).transpose()?,
-            backup: arguments.backup.as_ref().map(pin).transpose()?,
+            directory,
+            not_loaded: today.not_loaded,
+            notes: today.notes,
+            pins,
+            backups,
             max_age: arguments.max_age,
         })
     }
 
-    /// The pins of the certificates above the leaf.
+    /// The keys of all certificates in use.
+    pub(super) fn keys(&self) -> Vec<Key> {
+        self.certificates.iter().map(|one| one.leaf).collect()
+    }
+
+    /// The pins of the certificates above the leaves.
     pub(super) fn above(&self) -> impl Iterator<Item = Pin> + '_ {
-        self.present.nodes().iter().skip(1).filter_map(|node| node.pin)
+        let nodes = self.certificates.iter().flat_map(|one| one.keys.nodes().iter().skip(1));
+        nodes.filter_map(|node| node.pin)
     }
 
     /// Whether a pin is of a key that is in use today.
@@ -83,91 +114,41 @@ impl Site {
     }
 }
 
-/// A path that works wherever a command with it is pasted.
-fn absolute(path: &str) -> String {
-    let full = std::path::absolute(path);
-    full.map_or_else(|_| path.to_owned(), |full| full.to_string_lossy().into_owned())
-}
-
-fn pin(text: &OsString) -> Result<Pin, Failure> {
-    key::pin(text, None).map(|(pin, _)| pin)
-}
-
-/// The keys of what the records say is presented for the host.
-fn presented(future: &Future) -> Vec<KeyGraph> {
-    let is_of_host = |body: &Presents| match body.matching {
-        Matching::Exact => body.host == future.host,
-        _ => future.host.parents().next() == Some(body.host.as_str()),
-    };
-    let all = future.state.presents();
-    let all = all.filter(|record| is_of_host(&record.body) && future.state.is_presented(record));
-    let mut keys: Vec<KeyGraph> =
-        all.flat_map(|record| &record.body.certificates).map(|one| one.keys.clone()).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    keys
-}
-
-fn the_only(keys: Vec<KeyGraph>, host: &HostName) -> Result<KeyGraph, Failure> {
-    match <[KeyGraph; 1]>::try_from(keys) {
-        Ok([one]) => Ok(one),
-        Err(none) if none.is_empty() => Err(Failure::usage(format!(
-            "the records do not say which certificate is presented for {host}; give it with --cert FILE"
-        ))),
-        Err(_) => Err(Failure::usage(format!(
-            "several certificates are presented for {host}; give the one that is to change with --cert FILE"
-        ))),
+/// The keys of the host that wait.
+fn next_keys(directory: &str, host: &HostName, leaves: &[Pin]) -> Result<Vec<NextKey>, Failure> {
+    if directory.is_empty() {
+        return Ok(Vec::new());
     }
+    let all = next_keys::read(directory.as_ref())
+        .map_err(|error| Failure::undetermined(error.to_string()))?;
+    let waits = |key: &NextKey| key.host == *host && !leaves.contains(&key.pin);
+    Ok(all.into_iter().filter(waits).collect())
 }
 
-/// The keys of the certificates that are given, or that the named server presents.
-fn given(arguments: &PlanArguments, now: i64) -> Result<Option<Vec<KeyGraph>>, Failure> {
-    let chains = match (&arguments.cert, &arguments.server) {
-        (Some(file), _) => vec![(file.clone(), chains::of_file(file)?)],
-        (None, Some(server)) => {
-            let OfServer { chains, unknown } = chains::of_server(server, Some(&arguments.host))?;
-            // A plan for one certificate says nothing of another that the server may have.
-            if let [first, ..] = &unknown[..] {
-                return Err(Failure::undetermined(first));
-            }
-            chains
+/// What the records alone say.
+fn recorded(arguments: &PlanArguments, host: &HostName) -> Result<Today, Failure> {
+    let directories = arguments.records.directories();
+    let (state, now) = opened(&directories)?;
+    Ok(Today {
+        future: Future::new(state, host.clone()),
+        now,
+        directory: directories.first().map(|path| absolute(path)).unwrap_or_default(),
+        presented: None,
+        policy_name: None,
+        not_loaded: None,
+        notes: Vec::new(),
+    })
+}
+
+/// A key to which the plan leads. Of a pin alone nobody can tell the kind.
+fn wanted(text: &OsString) -> Result<Key, Failure> {
+    let (pin, origin) = key::pin(text, None)?;
+    let kind = match origin {
+        key::Origin::Argument => None,
+        key::Origin::File => {
+            let spki = public_key(text).ok();
+            spki.and_then(|spki| spki::slot(&spki))
         }
-        (None, None) => return Ok(None),
     };
-    let trust = trust(arguments.trusted_certificate.as_deref())?;
-    let mut all = Vec::new();
-    for (source, chain) in chains {
-        let shown = crate::output::path(std::path::Path::new(&source));
-        let chain = Chain::new(chain).ok_or_else(|| {
-            let most = Chain::MAX;
-            Failure::undetermined(format!("{shown}: more than {most} certificates in the chain"))
-        })?;
-        let keys = Paths::new(&chain, &trust.trust, &OpenSsl, now).keys();
-        all.push(keys.ok_or_else(|| {
-            Failure::undetermined(format!("{shown}: too many keys on the paths of the certificate"))
-        })?);
-    }
-    Ok(Some(all))
-}
-
-/// What all servers together publish.
-fn policy(future: &Future, writers: &[WriterName]) -> Option<Policy> {
-    let mut all: Option<Policy> = None;
-    for record in writers.iter().flat_map(|writer| future.current(writer)) {
-        let Lifetime::MaxAge(max_age) = record.body.lifetime else { continue };
-        let one = Policy {
-            pins: record.body.pins.clone(),
-            max_age,
-            include_subdomains: record.body.include_subdomains,
-        };
-        all = Some(match all {
-            None => one.with([]),
-            Some(all) => Policy {
-                max_age: all.max_age.max(max_age),
-                include_subdomains: all.include_subdomains || one.include_subdomains,
-                ..all.with(one.pins)
-            },
-        });
-    }
-    all
+    Ok(Key { pin, kind })
 }

@@ -80,7 +80,7 @@ fn is_same(one: &Item, other: &Item) -> bool {
         && (one.max_age.is_none() || other.max_age.is_none() || one.max_age == other.max_age)
 }
 
-fn item(body: &Published, group: usize) -> Result<Item, Failure> {
+pub(crate) fn item(body: &Published, group: usize) -> Result<Item, Failure> {
     let name = |name: &HostName| match Host::parse(name.as_str()) {
         Ok(Host::Name(name)) => Ok(name),
         _ => Err(Failure::no(format!("{name}: cannot write this name"))),

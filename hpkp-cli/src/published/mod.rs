@@ -4,7 +4,7 @@ mod add;
 pub(crate) mod advice;
 mod change;
 mod compact;
-mod export;
+pub(crate) mod export;
 pub(crate) mod holders;
 mod import;
 mod judge;

@@ -12,6 +12,7 @@ use hpkp_core::published::{
 use hpkp_core::text::Excerpt;
 use hpkp_server::published::Reserved;
 
+use super::next_keys;
 use super::report::{
     Answer, DirectoryReport, Expiry, Held, HostReport, Level, Next, NextStep, OnRecord, Problem,
     Recorded, Report, StepKind, Time, WriterReport,
@@ -39,6 +40,8 @@ pub(super) fn report(survey: &Survey, paths: &[String], targets: &[Target]) -> R
     let (directories, reserved) = directories(survey, paths, &mut problems);
     let writers = writers(store, &reserved, &mut problems);
     let drills = all_drills(paths, &mut problems);
+    let mut hosts = hosts(store, targets);
+    next_keys::add(store, paths, &mut hosts, &mut problems, targets.is_empty());
     Report {
         v: JSON_VERSION,
         at: Time(store.now),
@@ -48,7 +51,7 @@ pub(super) fn report(survey: &Survey, paths: &[String], targets: &[Target]) -> R
         writers,
         last_drill: drills::last(&drills, None).map(Into::into),
         drills,
-        hosts: hosts(store, targets),
+        hosts,
         next: Vec::new(),
         problems,
     }
@@ -293,6 +296,7 @@ fn host(
         served: Vec::new(),
         backup_pins: Vec::new(),
         backup_drills: BTreeMap::new(),
+        next_keys: Vec::new(),
         next_step: NextStep { kind: StepKind::Free, at: None, advice: Vec::new() },
         name,
     }
@@ -366,6 +370,8 @@ pub(super) fn conclude(store: &Store, report: &mut Report) {
         let records: Vec<&Record<Published>> =
             host.held.iter().filter_map(|held| store.state.published_by(held.id)).collect();
         host.backup_pins = backup_pins(store, host, &records);
+        // A key that lies on the server is no backup.
+        host.backup_pins.retain(|pin| host.next_keys.iter().all(|key| key.pin != *pin));
         let drilled = |pin: &String| {
             let drill = drills::last(&report.drills, pin.parse().ok())?;
             Some((pin.clone(), Time(drill.at)))

@@ -4,6 +4,7 @@
 //! -> text, JSON, metrics or a timeline.
 
 mod gather;
+mod next_keys;
 mod prometheus;
 mod report;
 mod served;

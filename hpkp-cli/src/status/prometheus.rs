@@ -89,6 +89,17 @@ fn of_writers(report: &Report, metrics: &mut Metrics) {
 }
 
 fn of_hosts(report: &Report, metrics: &mut Metrics) {
+    metrics.family(
+        "hpkp_next_key_usable_timestamp_seconds",
+        "From when on a next key may be used; absent where its pin is not published or nobody can tell.",
+    );
+    for host in &report.hosts {
+        for key in &host.next_keys {
+            if let Some(at) = key.usable_from {
+                metrics.sample(&[("host", &host.host), ("pin", &key.pin)], at.0);
+            }
+        }
+    }
     metrics.family("hpkp_host_pins_held", "Records of pins that clients of a host may hold.");
     for host in &report.hosts {
         metrics.sample(&[("host", &host.host)], host.published.len());

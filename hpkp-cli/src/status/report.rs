@@ -180,7 +180,41 @@ pub(super) struct HostReport {
     /// When each of them was last restored in a drill; those that never were are missing.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) backup_drills: BTreeMap<String, Time>,
+    /// The keys that wait until all clients know them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) next_keys: Vec<NextKeyReport>,
     pub(super) next_step: NextStep,
+}
+
+/// A key that waits (`hpkp key next`).
+#[derive(Debug, Serialize)]
+pub(super) struct NextKeyReport {
+    pub(super) pin: String,
+    pub(super) file: String,
+    pub(super) made: Time,
+    pub(super) state: NextKeyState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) published_since: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) usable_from: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) handed_over: Option<Time>,
+}
+
+/// What a key waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum NextKeyState {
+    /// All clients accept it.
+    Usable,
+    /// Some clients hold pins without it, for a while.
+    Waiting,
+    /// Servers send pins without it.
+    NotPublished,
+    /// Clients hold pins without it that do not expire.
+    Blocked,
+    /// No pins of the host are on record.
+    Unknown,
 }
 
 /// Pins that clients hold, and for how long.

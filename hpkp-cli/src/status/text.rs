@@ -1,7 +1,8 @@
 //! The report as lines for people.
 
 use super::report::{
-    Answer, DirectoryReport, Expiry, HostReport, Recorded, Report, Served, WriterReport,
+    Answer, DirectoryReport, Expiry, HostReport, NextKeyReport, NextKeyState, Recorded, Report,
+    Served, WriterReport,
 };
 use crate::output::{self, BAD, GOOD, NOTE, accent, counted};
 use crate::published::store::{self, Store};
@@ -126,11 +127,30 @@ fn host(host: &HostReport) -> Vec<String> {
         });
         lines.push(format!("    backup: {}", backups.collect::<Vec<_>>().join(", ")));
     }
+    lines.extend(host.next_keys.iter().map(|key| next_key(&host.host, key)));
     lines.extend(host.next_step.advice.iter().map(|line| match line.strip_prefix("    ") {
         Some(command) => format!("        {command}"),
         None => format!("    {line}"),
     }));
     lines
+}
+
+fn next_key(host: &str, key: &NextKeyReport) -> String {
+    let since = match key.published_since {
+        Some(since) => format!("published since {since}"),
+        None => "not published yet".to_owned(),
+    };
+    let when = match (key.state, key.usable_from) {
+        (NextKeyState::Usable, _) => ", may be used now".to_owned(),
+        (NextKeyState::Waiting, Some(at)) => format!(", may be used from {at}"),
+        (NextKeyState::NotPublished, _) if key.published_since.is_some() => {
+            ", but not by every server".to_owned()
+        }
+        (NextKeyState::Blocked, _) => ", waits for clients whose pins do not expire".to_owned(),
+        _ => String::new(),
+    };
+    let handed = key.handed_over.map(|at| format!(", handed over {at}")).unwrap_or_default();
+    format!("    next key of {host}: {}, {since}{when}{handed}", key.pin)
 }
 
 fn served(served: &Served) -> Vec<String> {

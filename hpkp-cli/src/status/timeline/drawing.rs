@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use hpkp_core::text::Excerpt;
 
 use crate::status::gather::presented_pins;
-use crate::status::report::{Answer, Held, HostReport, Report, Served, StepKind};
+use crate::status::report::{
+    Answer, Held, HostReport, NextKeyReport, NextKeyState, Report, Served, StepKind,
+};
 use crate::time::duration;
 use hpkp_core::date;
 
@@ -129,30 +131,40 @@ fn rows(host: &HostReport, now: i64) -> Vec<Row> {
             }));
         }
     }
+    rows.extend(host.next_keys.iter().map(next_key));
+    rows.extend(step(host));
+    rows
+}
+
+fn next_key(key: &NextKeyReport) -> Row {
+    let at = key.usable_from.map(|at| at.0);
+    let when = match (at, key.state) {
+        (_, NextKeyState::Usable) => "may be used now".to_owned(),
+        (Some(at), _) => format!("may be used from {}", date::format(at)),
+        (None, _) => "is not known to all clients".to_owned(),
+    };
+    Row::Step { at, text: format!("next key: {} {when}", short(&key.pin)) }
+}
+
+/// The next step that is allowed.
+fn step(host: &HostReport) -> Option<Row> {
     let step = &host.next_step;
     let at = step.at.map(|at| at.0);
-    match step.kind {
-        StepKind::Free => {}
+    let text = match step.kind {
+        StepKind::Free => return None,
         StepKind::LoadPinnedKey => {
-            let text = "next step: load a certificate for a key of which each client holds a pin";
-            rows.push(Row::Step { at, text: text.to_owned() });
+            "next step: load a certificate for a key of which each client holds a pin".to_owned()
         }
         StepKind::ChangeKey => {
             let day = at.map(date::format).unwrap_or_default();
-            rows.push(Row::Step {
-                at,
-                text: format!(
-                    "next step: publish the new pin now; the certificate may change on {day}"
-                ),
-            });
+            format!("next step: publish the new pin now; the certificate may change on {day}")
         }
         StepKind::EndRecords => {
-            let text =
-                "next step: pins that do not expire: release the new pin, end the old records";
-            rows.push(Row::Step { at, text: text.to_owned() });
+            "next step: pins that do not expire: release the new pin, end the old records"
+                .to_owned()
         }
-    }
-    rows
+    };
+    Some(Row::Step { at, text })
 }
 
 fn bar(held: &Held, now: i64) -> Bar {

@@ -78,13 +78,18 @@ fn longest_end(drawing: &Drawing) -> usize {
     ends.max().unwrap_or(0)
 }
 
-/// The days at the ends of the axis, and today's where there is room.
+/// Today at its place, and the days at the ends of the axis where they leave it room.
 fn heading(drawing: &Drawing, axis: usize, now: usize) -> String {
     let days = [drawing.start, drawing.now, drawing.end].map(Drawing::day);
     let mut line = vec![b' '; axis];
     let places = [0, now.saturating_sub(days[1].len() / 2), axis - days[2].len()];
-    // Today last: it is worth more than either end.
-    for at in [0, 2, 1] {
+    // Today is worth more than either end.
+    let ends = |at: usize| places[at] + days[at].len();
+    for at in [0, 1, 2] {
+        let is_apart = ends(at) < places[1] || places[at] > ends(1);
+        if at != 1 && !is_apart {
+            continue;
+        }
         for (offset, byte) in days[at].bytes().enumerate() {
             set(&mut line, places[at] + offset, byte);
         }

@@ -1,0 +1,66 @@
+//! The certificates of one host that ACME clients renew.
+
+use std::path::PathBuf;
+
+use hpkp_core::certificate::Certificate;
+
+use super::clients::{self, NextKey};
+use crate::chains;
+
+/// A certificate of the host that a client renews.
+#[derive(Debug)]
+pub(crate) struct OfHost {
+    pub(crate) client: &'static str,
+    pub(crate) names: Vec<String>,
+    /// Where the client has its key. None where it takes none from outside.
+    pub(crate) key: Option<PathBuf>,
+    /// The key that the client itself has made for the next renewal.
+    pub(crate) waiting: Option<PathBuf>,
+    /// How to have the client keep its key, where it would make a new one.
+    pub(crate) makes_new: Option<String>,
+    /// Whether that depends on how the client is called.
+    pub(crate) is_uncertain: bool,
+}
+
+/// Those of the clients in these directories, or in the usual ones, and what could not be read.
+pub(crate) fn of_host(directories: &[PathBuf], host: &str) -> (Vec<OfHost>, Vec<String>) {
+    let usual = clients::usual();
+    let places = if directories.is_empty() { &usual } else { directories };
+    let (mut all, mut unread) = (Vec::new(), Vec::new());
+    for found in places.iter().filter_map(|place| clients::in_directory(place)) {
+        unread.extend(found.unread);
+        for managed in found.managed {
+            let file = managed.certificate.to_string_lossy().into_owned();
+            let leaf = match chains::of_file(&file) {
+                Ok(chain) => chain[0].clone(),
+                Err(failure) => {
+                    unread.push(failure.text);
+                    continue;
+                }
+            };
+            if !is_for(&leaf, host) {
+                continue;
+            }
+            all.push(OfHost {
+                client: managed.client,
+                names: leaf.dns_names().to_vec(),
+                key: managed.key,
+                waiting: managed.waiting,
+                makes_new: match managed.next_key {
+                    NextKey::Kept(_) => None,
+                    NextKey::New | NextKey::Unknown => Some(managed.fix),
+                },
+                is_uncertain: managed.next_key == NextKey::Unknown,
+            });
+        }
+    }
+    (all, unread)
+}
+
+fn is_for(leaf: &Certificate, host: &str) -> bool {
+    leaf.accepted_names().iter().any(|name| {
+        let name = name.to_ascii_lowercase();
+        let one_label = |domain: &str| host.split_once('.').is_some_and(|(_, rest)| rest == domain);
+        name == host || name.strip_prefix("*.").is_some_and(one_label)
+    })
+}

@@ -1,0 +1,72 @@
+//! A configuration as a server would load it now, for a command that goes on from there.
+
+use hpkp_core::check::{Deployment, Verdict};
+use hpkp_core::finding::{Class, Finding};
+use hpkp_server::failure::{self, Phase};
+use hpkp_server::loader::Loader;
+use hpkp_server::openssl::OpenSsl;
+
+use super::answer::place;
+use super::checked::Checked;
+use super::options::{InPlace, Options};
+use super::reading::{checked, guessed, text, unused};
+use crate::arguments::ConfigurationArguments;
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// What a configuration says and presents, compared with the records.
+#[derive(Debug)]
+pub(crate) struct Deployed {
+    pub(crate) deployment: Deployment,
+    pub(crate) verdict: Verdict,
+    /// What keeps a reload from passing, if anything does.
+    pub(crate) refused: Option<Failure>,
+}
+
+/// Reads a configuration and checks it, as `hpkp check` does.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn deployed(
+    arguments: &ConfigurationArguments,
+    file: &str,
+    in_place: &InPlace<'_>,
+) -> Result<Deployed, Failure> {
+    let options = Options::of(arguments, in_place)?;
+    let text = text(file)?;
+    // Of this very program, whose OpenSSL it is.
+    let openssl = OpenSsl::used_by((used as fn()) as *const _);
+    let mut loader = Loader::new(openssl.as_ref());
+    let format = arguments.config_format.unwrap_or_else(|| guessed(&text));
+    let read = checked(Some((&text, format)), &options, &mut loader);
+    let checked = read.unwrap_or_else(|finding| Checked::unread(*finding));
+    if unused(&options, &checked) != Exit::Fine {
+        return Err(Failure::usage("give with --cert the certificates of the configured server"));
+    }
+    let Checked { deployment, verdict, on_start } = checked;
+    let is_refused = |finding: &&Finding| {
+        let answer = failure::answer(finding.class, finding.check, Phase::Test, on_start);
+        answer == failure::Answer::Refuse
+    };
+    let refused: Vec<&Finding> = verdict.findings.iter().filter(is_refused).collect();
+    let lines = refused.iter().take(3).map(|finding| line(finding));
+    let text = lines.collect::<Vec<_>>().join("; ");
+    let refused = match &refused[..] {
+        [] => None,
+        all if all.iter().all(|one| one.class == Class::Unsure) => {
+            Some(Failure::undetermined(text))
+        }
+        _ => Some(Failure::no(text)),
+    };
+    Ok(Deployed { deployment, verdict, refused })
+}
+
+/// Has an address in this program.
+fn used() {}
+
+/// A finding in one line.
+fn line(finding: &Finding) -> String {
+    let host = finding.hosts.first().map_or("-", String::as_str);
+    let place = place(&finding.at).map(|place| format!(" (configured at {place})"));
+    format!("[{}] {host}: {}{}", finding.code, finding.text.what, place.unwrap_or_default())
+}

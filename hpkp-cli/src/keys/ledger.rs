@@ -1,0 +1,142 @@
+//! A file of a directory for records that no server reads: a line of JSON for each thing that happened, in their
+//! order. Software from before there was such a file ignores it.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// The largest file, in bytes.
+pub(super) const MAX_FILE: u64 = 16 << 20;
+
+/// Why such a file cannot be read or written. Each names the file.
+#[derive(Debug)]
+pub enum LedgerError {
+    /// The system's error.
+    Io(PathBuf, io::Error),
+    /// Larger than [`MAX_FILE`].
+    TooLarge(PathBuf),
+    /// Another kind of file than the command makes; what it is.
+    NotOwn(PathBuf, &'static str),
+    /// The line with this number is not what the file is for, or one of a newer version.
+    Damaged(PathBuf, usize, &'static str),
+}
+
+impl fmt::Display for LedgerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |path: &PathBuf| crate::output::path(path);
+        match self {
+            Self::Io(path, error) => write!(f, "{}: {}", shown(path), crate::output::os(error)),
+            Self::TooLarge(path) => {
+                write!(f, "{}: larger than {} MiB", shown(path), MAX_FILE >> 20)
+            }
+            Self::NotOwn(path, what) => write!(f, "{}: {what}", shown(path)),
+            Self::Damaged(path, line, what) => {
+                write!(f, "{}:{line}: not the record of a {what}", shown(path))
+            }
+        }
+    }
+}
+
+impl std::error::Error for LedgerError {}
+
+/// What each line of the file `path` says; nothing where there is no such file. `what` is what a line is a
+/// record of.
+///
+/// # Errors
+/// See [`LedgerError`].
+pub(super) fn read<T>(
+    path: &Path,
+    what: &'static str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Vec<T>, LedgerError> {
+    let io = |error| LedgerError::Io(path.to_owned(), error);
+    let file = match open(path, false) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(io(error)),
+    };
+    let metadata = file.metadata().map_err(io)?;
+    if !metadata.is_file() {
+        return Err(LedgerError::NotOwn(path.to_owned(), "not a regular file"));
+    }
+    let mut text = String::new();
+    file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(io)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(LedgerError::TooLarge(path.to_owned()));
+    }
+    // What has no line feed was never finished.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let lines = whole.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
+    let damaged = |number| LedgerError::Damaged(path.to_owned(), number, what);
+    lines.map(|(line, number)| parse(line).ok_or_else(|| damaged(number))).collect()
+}
+
+/// Appends what `line` gives, if anything, while nobody else may append. When it returns, the line is on the
+/// disk.
+///
+/// # Errors
+/// See [`LedgerError`].
+pub(super) fn append<E: From<LedgerError>>(
+    path: &Path,
+    line: impl FnOnce() -> Result<Option<String>, E>,
+) -> Result<(), E> {
+    let io = |error| LedgerError::Io(path.to_owned(), error);
+    let not_own = |what| LedgerError::NotOwn(path.to_owned(), what);
+    let mut file = open(path, true).map_err(io)?;
+    let metadata = file.metadata().map_err(io)?;
+    if !metadata.is_file() {
+        return Err(not_own("not a regular file").into());
+    }
+    if metadata.nlink() > 1 {
+        return Err(not_own("the file has more than one hard link").into());
+    }
+    flock(&file, FlockOperation::LockExclusive).map_err(|error| io(error.into()))?;
+    let Some(line) = line()? else { return Ok(()) };
+    match write(&mut file, path, &line).map_err(io)? {
+        None => Ok(()),
+        Some(what) => Err(not_own(what).into()),
+    }
+}
+
+fn write(file: &mut File, path: &Path, line: &str) -> io::Result<Option<&'static str>> {
+    let length = file.metadata()?.len();
+    if length + line.len() as u64 + 2 > MAX_FILE {
+        return Ok(Some("the file is full; move it away"));
+    }
+    let end = whole_lines(file, length)?;
+    if end < length {
+        file.set_len(end)?;
+    }
+    file.write_all(format!("{line}\n").as_bytes())?;
+    file.sync_all()?;
+    if length == 0 {
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(None)
+}
+
+/// Where the last line that was finished ends.
+fn whole_lines(file: &mut File, length: u64) -> io::Result<u64> {
+    let mut text = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.take(length).read_to_end(&mut text)?;
+    Ok(text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last as u64 + 1))
+}
+
+/// A symbolic link is not followed, and a FIFO not waited for.
+fn open(path: &Path, to_write: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .mode(0o644)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
+    if to_write {
+        options.append(true).create(true);
+    }
+    options.open(path)
+}

@@ -1,0 +1,209 @@
+//! The key, or its certificate signing request, is handed over: not before clients know it.
+
+use std::path::{Path, PathBuf};
+
+use hpkp_core::date;
+use openssl::pkey::{PKey, Private};
+
+use super::super::next_keys::{self, Happened, NextKey};
+use super::super::secret_file::{self, Exchanged};
+use super::super::{SubjectName, request};
+use super::key_file::opened;
+use super::report;
+use super::today::Today;
+use crate::arguments::NextKeyArguments;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output;
+use crate::plan::When;
+
+/// Fails unless all clients accept the key.
+fn must_be_usable(today: &Today, key: &NextKey) -> Result<(), Failure> {
+    let (host, pin) = (&key.host, key.pin);
+    if let Some(why) = today.store.state.compromised(pin) {
+        return Err(Failure::no(format!(
+            "the key sha256/{pin} is compromised: {}",
+            hpkp_core::text::Excerpt::new(why)
+        )));
+    }
+    match today.usable(key).when {
+        When::From(at) if at <= today.store.now => Ok(()),
+        When::From(at) => Err(Failure::no(format!(
+            "not yet: the next key of {host} may be used from {}; until then clients hold pins without it, and \
+             would refuse it",
+            date::format(at)
+        ))),
+        When::NotPublished(_) => Err(Failure::no(format!(
+            "not yet: the pin of the next key of {host} is not published; publish sha256/{pin} first: hpkp key \
+             next {host}"
+        ))),
+        When::Blocked(why) => Err(Failure::no(format!("not yet: {why}"))),
+        When::NothingOnRecord => Err(Failure::undetermined(format!(
+            "no pins of {host} are on record in {}, so nobody can tell whether clients hold older pins; name the \
+             directory with -d, or record them first (hpkp published add)",
+            today.store.paths()
+        ))),
+    }
+}
+
+pub(super) fn hand_over(
+    today: &Today,
+    key: &NextKey,
+    arguments: &NextKeyArguments,
+) -> Result<Exit, Failure> {
+    must_be_usable(today, key)?;
+    let (private, bytes) = opened(key)?;
+    let mut done = String::new();
+    // Nobody else does the same meanwhile.
+    next_keys::append(Path::new(&today.directory), || {
+        done = match &arguments.csr {
+            Some(file) => csr(today, key, &private, (file, &arguments.names))?,
+            None => place(today, key, &bytes, arguments)?,
+        };
+        Ok::<_, Failure>(Some((key.clone(), Happened::HandedOver, today.store.now)))
+    })?;
+    let is_request = arguments.csr.as_deref() == Some(Path::new("-"));
+    if is_request && !arguments.records.json {
+        return Ok(output::ended(Exit::Fine, output::unbuffered(done.as_bytes())));
+    }
+    report::handed_over(today, key, &done, arguments.records.json)
+}
+
+/// Writes the request; gives what was done, or the request itself.
+fn csr(
+    today: &Today,
+    key: &NextKey,
+    private: &PKey<Private>,
+    (file, names): (&Path, &[SubjectName]),
+) -> Result<String, Failure> {
+    let names = match names {
+        [] => names_of_client(today),
+        names => names.to_vec(),
+    };
+    let pem = request::pem(private, &names).map_err(Failure::undetermined)?;
+    if file == Path::new("-") {
+        return Ok(String::from_utf8_lossy(&pem).into_owned());
+    }
+    let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    secret_file::create(&absolute, &pem, 0o644)?;
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let (path, host) = (output::path(file), &key.host);
+    Ok(format!(
+        "certificate signing request of the next key of {host}: {path} ({})",
+        names.join(", ")
+    ))
+}
+
+/// The names of the certificate that the key's is the successor of, as far as that is known.
+fn names_of_client(today: &Today) -> Vec<SubjectName> {
+    let names = today.clients.iter().flat_map(|client| &client.names);
+    let mut all: Vec<SubjectName> = today.host.as_str().parse().into_iter().collect();
+    for name in names.filter_map(|name| name.parse().ok()) {
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
+    all
+}
+
+/// Puts the key into a file of the ACME client; gives what was done.
+fn place(
+    today: &Today,
+    key: &NextKey,
+    bytes: &[u8],
+    arguments: &NextKeyArguments,
+) -> Result<String, Failure> {
+    let (file, client) = match &arguments.to {
+        Some(file) => (file.clone(), None),
+        None => {
+            let (file, client, is_own) = of_client(today, key)?;
+            if is_own {
+                return Ok(format!(
+                    "{client} has the next key of {} itself: {}",
+                    key.host,
+                    output::path(&file)
+                ));
+            }
+            (file, Some(client))
+        }
+    };
+    // A link, as certbot and dehydrated have it, stays.
+    let full = match std::fs::canonicalize(&file) {
+        Ok(full) => full,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => file.clone(),
+        Err(error) => {
+            return Err(Failure::undetermined(format!(
+                "{}: {}",
+                output::path(&file),
+                output::os(&error)
+            )));
+        }
+    };
+    let shown = output::path(&full);
+    let client = client.map(|client| format!("{client}, ")).unwrap_or_default();
+    let host = &key.host;
+    Ok(match secret_file::exchange(&full, bytes)? {
+        Exchanged::Same => format!("next key of {host}: {client}{shown} has it already"),
+        Exchanged::New => format!("next key of {host}: {client}{shown}"),
+        Exchanged::Kept(kept) => format!(
+            "next key of {host}: {client}{shown} (the key that was there: {})\nrenew now. If the server itself \
+             reads {shown}, do not reload or restart it before the new certificate is there",
+            output::path(&kept)
+        ),
+    })
+}
+
+/// The file in which the ACME client looks for its key, the client's name, and whether the key is its own.
+fn of_client(today: &Today, key: &NextKey) -> Result<(PathBuf, &'static str, bool), Failure> {
+    let host = &key.host;
+    let (client, rest) = match &today.clients[..] {
+        [] => {
+            return Err(Failure::no(format!(
+                "no ACME client renews a certificate of {host}; name its directory with --acme, or the file with \
+                 --to"
+            )));
+        }
+        [one, rest @ ..] => (one, rest),
+    };
+    if !rest.is_empty() {
+        let names: Vec<&str> = today.clients.iter().map(|one| one.client).collect();
+        return Err(Failure::usage(format!(
+            "several certificates of {host} are renewed ({}); name the file with --to",
+            names.join(", ")
+        )));
+    }
+    let name = client.client;
+    if let Some(waiting) = &client.waiting {
+        let own = std::fs::canonicalize(waiting).ok();
+        return match own.as_ref() == Some(&key.file) {
+            true => Ok((waiting.clone(), name, true)),
+            false => Err(Failure::no(format!(
+                "{name} has made another next key, {}, and would use that one; hpkp key next {host} --forget, then \
+                 take it, or have {name} keep its keys",
+                output::path(waiting)
+            ))),
+        };
+    }
+    let Some(file) = &client.key else {
+        return Err(Failure::no(format!(
+            "{name} takes no key from outside; use --csr with another client"
+        )));
+    };
+    match &client.makes_new {
+        Some(fix) if !client.is_uncertain => {
+            Err(Failure::no(format!("{name} would make a new key; first: {fix}")))
+        }
+        Some(fix) => {
+            output::complain(&format!("{name} uses the key only if it keeps keys: {fix}"));
+            Ok((file.clone(), name, false))
+        }
+        None => Ok((file.clone(), name, false)),
+    }
+}
+
+pub(super) fn forget(today: &Today, key: &NextKey) -> Result<Exit, Failure> {
+    next_keys::append(Path::new(&today.directory), || {
+        Ok::<_, Failure>(Some((key.clone(), Happened::GivenUp, today.store.now)))
+    })?;
+    report::forgotten(today, key)
+}

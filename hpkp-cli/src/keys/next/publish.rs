@@ -1,0 +1,84 @@
+//! What publishes the pin of a next key: policies, TLSA records, the forms of apps.
+
+use hpkp_core::published::tlsa::{Tlsa, matching, selector};
+use hpkp_core::published::{Client, Lifetime, Matching, Origin, Published, Scope};
+use hpkp_core::ua::host::Host;
+
+use super::super::next_keys::NextKey;
+use super::today::Today;
+use crate::exit::Exit;
+use crate::export::{self, Format, Item};
+use crate::failure::Failure;
+use crate::import::PinSet;
+use crate::output;
+use crate::plan::leaves_in_use;
+use crate::published::export::item;
+
+/// The usage of a TLSA record that names the key of the server itself (RFC 6698 section 2.1.1, DANE-EE).
+const DANE_EE: u8 = 3;
+
+/// The TLSA record to publish beside those that are there.
+pub(super) fn tlsa(today: &Today, key: &NextKey) -> String {
+    let data = key.pin.octets().to_vec();
+    let record = Tlsa { usage: DANE_EE, selector: selector::KEY, matching: matching::SHA256, data };
+    format!("_443._tcp.{}. IN TLSA {record}", today.host)
+}
+
+/// Prints the newest pins on record of the host, with that of the key.
+pub(super) fn export(today: &Today, key: &NextKey, format: Format) -> Result<Exit, Failure> {
+    let mut item = newest(today, format)?;
+    item.set.pins.push(key.pin);
+    item.set.pins.sort_unstable();
+    item.set.pins.dedup();
+    let text = export::write(format, &[item])
+        .map_err(|refusal| Failure::no(format!("{refusal} ({format}); nothing was written")))?;
+    Ok(output::ended(Exit::Fine, output::line(text.trim_end_matches('\n'))))
+}
+
+/// The pins of the apps' last release, or those of the header, or the keys in use.
+fn newest(today: &Today, format: Format) -> Result<Item, Failure> {
+    let is_header = |body: &Published| body.origin == Origin::Header;
+    let wants_header = matches!(format, Format::Nginx | Format::Httpd | Format::Haproxy);
+    let live = today.store.state.live(today.store.now).filter(|live| {
+        let body = &live.record.body;
+        live.waiver.is_none() && body.host == today.host && body.tlsa.is_none()
+    });
+    let rank = |body: &Published, at: i64| (is_header(body) == wants_header, at);
+    let newest = live.max_by_key(|live| rank(&live.record.body, live.record.at));
+    let Some(newest) = newest.filter(|live| is_header(&live.record.body) || !wants_header) else {
+        return of_keys(today);
+    };
+    let body = &newest.record.body;
+    let mut item = item(body, 0)?;
+    if is_header(body) && !wants_header {
+        item.max_age = None;
+    }
+    if !matches!(body.lifetime, Lifetime::MaxAge(_)) && wants_header {
+        return of_keys(today);
+    }
+    Ok(item)
+}
+
+fn of_keys(today: &Today) -> Result<Item, Failure> {
+    let pins = leaves_in_use(&today.store.state, &today.host);
+    let Ok(Host::Name(host)) = Host::parse(today.host.as_str()) else {
+        return Err(Failure::no(format!("{}: cannot write this name", today.host)));
+    };
+    if pins.is_empty() {
+        return Err(Failure::no(format!("{}: no recorded pins", today.host)));
+    }
+    let set = PinSet {
+        host,
+        matching: Matching::Exact,
+        include_subdomains: false,
+        except: Vec::new(),
+        scope: Scope::Chain,
+        port: None,
+        pins,
+        expires_at: None,
+        origin: String::new(),
+        client: Client::Android,
+        group: 0,
+    };
+    Ok(Item { set, max_age: None, tlsa: None })
+}

@@ -1,0 +1,58 @@
+//! What holds for the host today.
+
+use std::path::Path;
+
+use hpkp_core::published::{HostName, Slot};
+
+use super::super::kind::KeyKind;
+use super::super::ledger::LedgerError;
+use super::super::next_keys::{self, NextKey, kind_of};
+use crate::acme::OfHost;
+use crate::failure::Failure;
+use crate::plan::{Usable, in_use, usable};
+use crate::published::store::Store;
+
+impl From<LedgerError> for Failure {
+    fn from(error: LedgerError) -> Self {
+        Self::undetermined(error.to_string())
+    }
+}
+
+/// What holds for the host.
+#[derive(Debug)]
+pub(super) struct Today {
+    pub(super) host: HostName,
+    pub(super) store: Store,
+    /// With the record of next keys.
+    pub(super) directory: String,
+    /// The certificates of the host that ACME clients renew.
+    pub(super) clients: Vec<OfHost>,
+}
+
+impl Today {
+    /// The keys of the host that wait. Those that were never written are none: their pins were never printed.
+    pub(super) fn waiting(&self) -> Result<Vec<NextKey>, Failure> {
+        let all = next_keys::read(Path::new(&self.directory))?;
+        let waits = |key: &NextKey| {
+            let usable = self.usable(key);
+            let is_lost = usable.published_since.is_none() && !key.file.exists();
+            key.host == self.host && !usable.is_in_use && !is_lost
+        };
+        Ok(all.into_iter().filter(waits).collect())
+    }
+
+    /// When a key may be used.
+    pub(super) fn usable(&self, key: &NextKey) -> Usable {
+        let key = (key.pin, kind_of(&key.kind));
+        usable(&self.store.state, self.store.now, &self.host, key, &self.directory)
+    }
+
+    /// The kind of the key in use, where there is one.
+    pub(super) fn kind_in_use(&self) -> Option<KeyKind> {
+        match &in_use(&self.store.state, &self.host)[..] {
+            [Some(Slot::Rsa)] => Some(KeyKind::Rsa(3072)),
+            [Some(Slot::Ed25519)] => Some(KeyKind::Ed25519),
+            _ => None,
+        }
+    }
+}

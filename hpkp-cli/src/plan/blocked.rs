@@ -1,0 +1,30 @@
+//! Why time alone does not let a key be used.
+
+use hpkp_core::published::Published;
+use hpkp_core::published::state::{Record, Retention};
+use hpkp_core::text::{Excerpt, ShellWord};
+
+/// The records that keep it from that, and what to do about each.
+pub(super) fn why_blocked(blocking: &[(&Record<Published>, Retention)], directory: &str) -> String {
+    let texts = blocking.iter().take(3).map(|(record, retention)| {
+        let (id, host) = (record.id, &record.body.host);
+        let origin = Excerpt::new(record.body.origin.as_str()).to_string();
+        match retention {
+            Retention::WhilePublished(_) => format!(
+                "{} still sends pins of {host} that this key does not match (record {id}, {origin}); first \
+                 change the policy there",
+                record.writer
+            ),
+            _ => format!(
+                "pins of {host} do not expire (record {id}, {origin}); release the new pin, and when the \
+                 old release is gone run: hpkp published -d {} end {id} --why REASON",
+                ShellWord::new(directory)
+            ),
+        }
+    });
+    let mut texts: Vec<String> = texts.collect();
+    if blocking.len() > texts.len() {
+        texts.push(format!("and {} more records", blocking.len() - texts.len()));
+    }
+    texts.join("; ")
+}

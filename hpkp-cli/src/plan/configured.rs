@@ -1,0 +1,149 @@
+//! Today's configuration: what it will put on record once it is loaded counts as if it were.
+
+use hpkp_core::accepted::accepted;
+use hpkp_core::check::SeenName;
+use hpkp_core::finding::Class;
+use hpkp_core::pin::Pin;
+use hpkp_core::published::{HostName, Matching, State, WriterName};
+use hpkp_core::text::Excerpt;
+
+use super::certificates::{distinct, on_record};
+use super::future::Future;
+use super::model::Policy;
+use super::today::{Today, absolute};
+use crate::arguments::{PlanArguments, or_default};
+use crate::check::{Deployed, InPlace, deployed};
+use crate::failure::Failure;
+use crate::time;
+
+/// What is on record of a host under the name of one writer, as far as a plan depends on it.
+#[derive(Debug, PartialEq, Eq)]
+struct OnRecord {
+    policy: Option<Policy>,
+    leaves: Vec<Pin>,
+}
+
+impl OnRecord {
+    fn new(future: &Future, writer: &WriterName) -> Self {
+        let mut own = future.clone();
+        own.of_writer = Some(writer.clone());
+        let mut leaves: Vec<Pin> =
+            on_record(&own).iter().flatten().map(|one| one.leaf.pin).collect();
+        leaves.sort_unstable();
+        leaves.dedup();
+        Self { policy: future.policy(std::slice::from_ref(writer)), leaves }
+    }
+}
+
+/// Reads the configuration, and takes it as loaded.
+pub(super) fn read(
+    arguments: &PlanArguments,
+    file: &str,
+    host: &HostName,
+) -> Result<Today, Failure> {
+    let mut notes = Vec::new();
+    let (mut deployed, writer) = compared(arguments, file, &mut notes)?;
+    let shown = Excerpt::new(file).to_string();
+    if let Some(Failure { exit, text }) = deployed.refused.take() {
+        let text = format!("a reload with {shown} would be refused: {text}");
+        return Err(Failure { exit, text });
+    }
+    let blocks = blocks(&deployed, host);
+    if blocks.is_empty() {
+        return Err(Failure::usage(format!("{shown}: no TLS server answers for {host}")));
+    }
+    let Deployed { deployment, verdict, .. } = &deployed;
+    let alarms = blocks.iter().flat_map(|block| &verdict.hosts[*block].alarms);
+    if let Some(alarm) = alarms.into_iter().find(|alarm| alarm.code.class() == Class::Lockout) {
+        return Err(Failure::no(format!(
+            "{shown} locks clients of {host} out already: {}",
+            alarm.code
+        )));
+    }
+    let is_withheld = |block: &usize| {
+        let enforced = verdict.hosts[*block].enforced.as_ref();
+        enforced.is_some_and(|sending| sending.header.is_none())
+    };
+    if blocks.iter().any(is_withheld) {
+        notes.push(format!(
+            "{shown} sends no header for {host} as it is; hpkp check --config says why"
+        ));
+    }
+    let policies = blocks.iter().filter_map(|block| deployment.hosts[*block].enforced.as_ref());
+    let policy_name = policies.map(|policy| policy.policy.clone()).next();
+    let presented = blocks.iter().filter_map(|block| verdict.hosts[*block].presented.as_deref());
+    let presented = Some(distinct(presented));
+    let now = time::now();
+    let records = deployment.records.as_ref();
+    let state = records.map(|records| records.state.clone()).unwrap_or_default();
+    let mut future = Future::new(state, host.clone());
+    let before = OnRecord::new(&future, &writer);
+    let events = accepted(deployment, verdict, &future.state, &writer, now);
+    future.state.extend(events);
+    let is_loaded = OnRecord::new(&future, &writer) == before;
+    let not_loaded = (!is_loaded).then_some(shown);
+    let directory = records.map(|records| absolute(&records.directory)).unwrap_or_default();
+    Ok(Today { future, now, directory, presented, policy_name, not_loaded, notes })
+}
+
+/// The server blocks that answer for a host, by their places.
+fn blocks(deployed: &Deployed, host: &HostName) -> Vec<usize> {
+    let is_of_host = |name: &SeenName| {
+        let is_named = match name.matching {
+            Matching::Exact => name.host == *host,
+            _ => host.parents().next() == Some(name.host.as_str()) && !name.except.contains(host),
+        };
+        is_named && !name.aside
+    };
+    let all = deployed.verdict.hosts.iter().enumerate();
+    all.filter(|(_, verdict)| verdict.names.iter().any(is_of_host)).map(|(at, _)| at).collect()
+}
+
+/// The configuration held against the records, and the name under which its server writes them.
+fn compared(
+    arguments: &PlanArguments,
+    file: &str,
+    notes: &mut Vec<String>,
+) -> Result<(Deployed, WriterName), Failure> {
+    let read = |published: &[String], writer: Option<WriterName>| {
+        let in_place = InPlace {
+            cert: &arguments.cert,
+            roots: arguments.trusted_certificate.as_ref(),
+            published,
+            writer,
+        };
+        deployed(&arguments.configuration, file, &in_place)
+    };
+    let mut published = arguments.records.directory.clone();
+    let mut found = read(&published, arguments.writer.clone())?;
+    if found.deployment.records.is_none() && published.is_empty() {
+        let usual = or_default(&[]);
+        if usual.iter().all(|path| std::path::Path::new(path).is_dir()) {
+            published = usual;
+            found = read(&published, arguments.writer.clone())?;
+        } else {
+            notes.push(
+                "no records were read, so pins that clients hold from earlier configurations do not count; name \
+                 the directory with -d"
+                    .to_owned(),
+            );
+        }
+    }
+    let records = found.deployment.records.as_ref();
+    if let Some(writer) = records.and_then(|records| records.writer.clone()) {
+        return Ok((found, writer));
+    }
+    // The configuration does not say it, as in a policy file. The only server on record is meant.
+    if let Some(writer) = records.and_then(|records| the_only_server(&records.state)) {
+        return Ok((read(&published, Some(writer.clone()))?, writer));
+    }
+    let writer = arguments.writer.clone().map_or_else(|| "server".parse(), Ok);
+    let writer = writer.map_err(|error| Failure::usage(format!("{error}")))?;
+    Ok((found, writer))
+}
+
+fn the_only_server(state: &State) -> Option<WriterName> {
+    let mut servers = state.writers().filter(|(name, _)| state.accepted_at(name).is_some());
+    let (only, _) = servers.next()?;
+    servers.next().is_none().then(|| only.clone())
+}
