@@ -62,21 +62,20 @@ in_clean_root() { enter_clean_root --net "$1"; }
 on_line_in_clean_root() { enter_clean_root --ipc "$1"; }
 
 # enter_clean_root NAMESPACE COMMAND
-# Rust and the sources that cargo has fetched are lent to the root where $lend_rust is set; the sources at the path that
-# they have here, which cargo remembers of what it has compiled.
+# Rust and the sources that cargo has fetched are lent to the root where $lend_rust is set.
 enter_clean_root() {
     local rust='' cargo=${CARGO_HOME:-$HOME/.cargo}
     if [ -n "${lend_rust:-}" ]; then
         rust=$(rustc --print sysroot)
-        mkdir -p "$clean_root/opt/rust" "$clean_root$cargo/registry"
+        mkdir -p "$clean_root/opt/rust" "$clean_root/opt/cargo/registry"
     fi
     cp --remove-destination /etc/resolv.conf "$clean_root/etc/resolv.conf"
-    CLEAN=$clean_root RUST=$rust CARGO=$cargo NAMESPACE=$1 COMMAND=$2 \
+    CLEAN=$clean_root RUST=$rust REGISTRY=$cargo/registry NAMESPACE=$1 COMMAND=$2 \
         unshare --mount --pid --fork --kill-child "$1" -- bash -ec '
         mount --bind "$CLEAN" "$CLEAN"
         if [ -n "$RUST" ]; then
             mount --bind -o ro "$RUST" "$CLEAN/opt/rust"
-            mount --bind "$CARGO/registry" "$CLEAN$CARGO/registry"
+            mount --bind "$REGISTRY" "$CLEAN/opt/cargo/registry"
         fi
         if [ "$NAMESPACE" = --net ]; then ip link set lo up; fi
         mount -t proc proc "$CLEAN/proc"
@@ -84,7 +83,7 @@ enter_clean_root() {
         mkdir "$CLEAN/run/lock"
         mount --rbind /dev "$CLEAN/dev"
         exec env -i HOME=/root LANG=C.UTF-8 PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-            CARGO_HOME="$CARGO" CARGO_NET_OFFLINE=true DEBIAN_FRONTEND=noninteractive \
+            CARGO_HOME=/opt/cargo CARGO_NET_OFFLINE=true DEBIAN_FRONTEND=noninteractive \
             chroot "$CLEAN" bash -ec "$COMMAND"' </dev/null
 }
 
