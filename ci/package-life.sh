@@ -136,6 +136,9 @@ rebuilt() {
     done
 }
 version_of() { dpkg-query -W -f '${Version}' "$1"; }
+# kept: the directory of the package has a private key, which others than root cannot read.
+kept() { [ -n "$(find /var/lib/hpkp-kept -type f -perm 600 -exec grep -l 'PRIVATE KEY' {} +)" ]; }
+kept_files() { find /var/lib/hpkp-kept -type f -exec sha256sum {} + | sort | sha256sum; }
 operators_files() {
     local directory
     for directory in /etc/nginx /etc/apache2 /etc/ssl/example /etc/default /etc/hpkp; do
@@ -185,6 +188,8 @@ done
 dpkg-query -W -f '${Conffiles}' hpkp | grep -q '^ /etc/hpkp/acme.conf ' || fail "/etc/hpkp/acme.conf is no conffile"
 [ "$(stat -c '%U %a' /var/lib/hpkp)" = 'root 755' ] || fail "/var/lib/hpkp: $(stat -c '%U %a' /var/lib/hpkp)"
 [ -e /var/lib/hpkp/hpkp-records ] || fail "no marker"
+[ "$(stat -c '%U %G %a' /var/lib/hpkp-kept)" = 'root root 700' ] ||
+    fail "/var/lib/hpkp-kept: $(stat -c '%U %G %a' /var/lib/hpkp-kept)"
 succeeds hpkp published list
 succeeds "${test[@]}"
 
@@ -273,6 +278,26 @@ step "the certificate of the backup key is accepted, and the header is back"
 put backup
 succeeds "${reload[@]}"
 wait_until serves "$backup"
+wait_until has_header
+
+step "with the last good certificates in the directory of the package, a boot presents the one of the backup key"
+cp $configuration /root/without-kept
+sed -i "s|^\\(hpkp_published_pins\\) .*|&\\nhpkp_keep_certificates /var/lib/hpkp-kept;|
+    s|^HPKPPublishedPins .*|&\\nHPKPKeepCertificates /var/lib/hpkp-kept|" $configuration
+grep -q hpkp-kept $configuration || fail "no directive: $(cat $configuration)"
+succeeds "${test[@]}"
+succeeds "${reload[@]}"
+wait_until kept
+put renewal
+refused no-pin-in-chain "${test[@]}"
+crash
+boot >/packages/boot.log 2>&1 || fail "the server does not start: $(cat /packages/boot.log)"
+wait_until serves "$backup"
+has_header || fail "no header"
+put backup
+cp /root/without-kept $configuration
+succeeds "${test[@]}"
+succeeds "${reload[@]}"
 wait_until has_header
 
 step "the hook of an ACME client: refuses the renewal, installs the certificate of the backup key"
@@ -404,8 +429,13 @@ step "purge keeps the records and says where they are"
 take_directives_out
 succeeds service $server reload
 records=$(cat /var/lib/hpkp/*.jsonl | sha256sum)
+kept || fail "the last good certificates are gone"
+keys=$(kept_files)
 succeeds apt purge hpkp $module
-says /var/lib/hpkp
+says "rm -r /var/lib/hpkp
+"
+says "rm -r /var/lib/hpkp-kept"
+[ "$(kept_files)" = "$keys" ] || fail "the last good certificates have changed"
 [ "$(cat /var/lib/hpkp/*.jsonl | sha256sum)" = "$records" ] || fail "the records have changed"
 wait_until answers
 [ -z "$(find /etc /usr/lib /usr/share -name '*hpkp*' ! -path $configuration ! -path '/etc/ssl/*')" ] ||

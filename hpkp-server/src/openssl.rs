@@ -101,15 +101,18 @@ pub(crate) struct StoreCtx {
 }
 
 macro_rules! functions {
-    ($($name:ident: fn($($argument:ty),*) -> $result:ty;)*) => {
-        /// OpenSSL's functions.
+    ($(#[$about:meta])* $visible:vis $table:ident;
+     $($name:ident: fn($($argument:ty),*) -> $result:ty;)*) => {
+        $(#[$about])*
         #[derive(Clone, Copy)]
-        pub struct OpenSsl {
+        $visible struct $table {
             $(pub(crate) $name: unsafe extern "C" fn($($argument),*) -> $result,)*
         }
 
-        impl OpenSsl {
-            fn look_up(
+        impl $table {
+            /// # Safety
+            /// As for [`OpenSsl::load`].
+            unsafe fn look_up(
                 mut look_up: impl FnMut(&CStr) -> *mut c_void,
             ) -> Result<Self, OpenSslError> {
                 $(
@@ -120,7 +123,8 @@ macro_rules! functions {
                         return Err(OpenSslError::Missing(stringify!($name)));
                     }
                     // SAFETY: OpenSSL documents the function of this name with this signature in
-                    // all versions that `load` accepts, and the address is not null.
+                    // all versions that `load` accepts, forks have the two of `Names` with theirs,
+                    // and the address is not null.
                     let $name = unsafe {
                         std::mem::transmute::<
                             *mut c_void,
@@ -135,8 +139,16 @@ macro_rules! functions {
 }
 
 functions! {
+    /// What a library calls itself. OpenSSL's forks have these functions too.
+    Names;
     OpenSSL_version_num: fn() -> c_ulong;
     OpenSSL_version: fn(c_int) -> *const c_char;
+}
+
+functions! {
+    /// OpenSSL's functions.
+    pub OpenSsl;
+    OpenSSL_version_num: fn() -> c_ulong;
     SSL_get_SSL_CTX: fn(*const Ssl) -> *mut SslCtx;
     SSL_get_certificate: fn(*const Ssl) -> *mut X509;
     SSL_session_reused: fn(*const Ssl) -> c_int;
@@ -287,16 +299,24 @@ impl OpenSsl {
     ///
     /// # Errors
     /// See [`OpenSslError`].
-    pub unsafe fn load(look_up: impl FnMut(&CStr) -> *mut c_void) -> Result<Self, OpenSslError> {
-        let this = Self::look_up(look_up)?;
+    pub unsafe fn load(
+        mut look_up: impl FnMut(&CStr) -> *mut c_void,
+    ) -> Result<Self, OpenSslError> {
+        // First what it is: a fork lacks some of the functions, and its name says more than theirs.
+        // SAFETY: by the caller's promise.
+        let names = unsafe { Names::look_up(&mut look_up) }?;
         // SAFETY: takes no arguments and reads a constant.
-        let number = unsafe { (this.OpenSSL_version_num)() };
+        let number = unsafe { (names.OpenSSL_version_num)() };
         // SAFETY: 0 is OPENSSL_VERSION, for which a static string is returned.
-        let text = unsafe { CStr::from_ptr((this.OpenSSL_version)(0)) }.to_string_lossy();
+        let text = unsafe { CStr::from_ptr((names.OpenSSL_version)(0)) }.to_string_lossy();
         // Forks answer to OpenSSL's functions, but not all of them, nor all in its way.
         let supported =
             number >= 0x1010_1000 && text.starts_with("OpenSSL ") && !text.contains("compatible");
-        if supported { Ok(this) } else { Err(OpenSslError::Unsupported(text.into_owned())) }
+        if !supported {
+            return Err(OpenSslError::Unsupported(text.into_owned()));
+        }
+        // SAFETY: by the caller's promise, and it is OpenSSL.
+        unsafe { Self::look_up(look_up) }
     }
 
     /// Its version, as OpenSSL encodes it.
@@ -742,18 +762,42 @@ mod tests {
         assert_eq!(loaded.err(), Some(OpenSslError::Missing("OpenSSL_version_num")));
     }
 
+    extern "C" fn number() -> c_ulong {
+        0x1010_1000
+    }
+    extern "C" fn openssl(_: c_int) -> *const c_char {
+        c"OpenSSL 1.1.1".as_ptr()
+    }
+    extern "C" fn fork(_: c_int) -> *const c_char {
+        c"LibreSSL 4.3.2".as_ptr()
+    }
+
+    /// The address of `name` in a library that calls itself this, and has `rest` for other functions.
+    fn named(
+        name: &CStr,
+        version: extern "C" fn(c_int) -> *const c_char,
+        rest: *mut c_void,
+    ) -> *mut c_void {
+        match name.to_bytes() {
+            b"OpenSSL_version_num" => number as *mut c_void,
+            b"OpenSSL_version" => version as *mut c_void,
+            b"ERR_pop_to_mark" => std::ptr::null_mut(),
+            _ => rest,
+        }
+    }
+
     #[test]
     fn one_missing_at_the_end_is_named_before_any_is_called() {
-        // SAFETY: the last address is null, so `load` ends before it calls any.
-        let loaded = unsafe {
-            OpenSsl::load(|name| {
-                if name == c"ERR_pop_to_mark" {
-                    std::ptr::null_mut()
-                } else {
-                    std::ptr::dangling_mut()
-                }
-            })
-        };
+        // SAFETY: the last address is null, so `load` ends before it calls any but those above.
+        let loaded =
+            unsafe { OpenSsl::load(|name| named(name, openssl, std::ptr::dangling_mut())) };
         assert_eq!(loaded.err(), Some(OpenSslError::Missing("ERR_pop_to_mark")));
+    }
+
+    #[test]
+    fn a_fork_is_named_though_it_lacks_functions() {
+        // SAFETY: the other addresses are null.
+        let loaded = unsafe { OpenSsl::load(|name| named(name, fork, std::ptr::null_mut())) };
+        assert_eq!(loaded.err(), Some(OpenSslError::Unsupported("LibreSSL 4.3.2".to_owned())));
     }
 }
