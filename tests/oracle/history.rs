@@ -403,7 +403,7 @@ impl<S: Site> Run<S> {
                 return wrong(Wrong::UnchangedRefused, vec![]);
             }
             // With a clock that is wrong, or was, it is not known what has expired.
-            if may.is_empty() && self.clock == 0 {
+            if may.is_empty() && self.clock == 0 && !self.clock_was_wrong {
                 return wrong(Wrong::Refused, vec![]);
             }
             return Ok(());

@@ -69,6 +69,14 @@ impl Memory {
         }
     }
 
+    fn host(&self) -> Option<&str> {
+        match &self.from {
+            From::Header(_) => None,
+            From::Outside(outside) => Some(outside.host),
+            From::Dane(dane) => Some(dane.host),
+        }
+    }
+
     fn port(&self) -> Option<u16> {
         match &self.from {
             From::Header(_) => None,
@@ -281,6 +289,11 @@ fn held(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &
     for memory in case.memories {
         let is_live = case.now < memory.may_until && memory.is_known;
         if !is_live || !memory.is_of(taste) || !memory.binds(host, port) {
+            continue;
+        }
+        // At a port without names it is the pins that are said to be served elsewhere.
+        let is_elsewhere = memory.host().is_some_and(|own| is_left_out(case.new, own, by));
+        if by == By::PortAlone && is_elsewhere {
             continue;
         }
         let ignores = memory.ignores_names();

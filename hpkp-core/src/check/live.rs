@@ -129,6 +129,7 @@ impl<'a> Published<'a> {
     ) -> Option<(Code, Class)> {
         let body = &live.record.body;
         let ignores_names = ignores_names(body, relation);
+        let claim = self.claim_of((host, claim), host_set, (presented, got));
         let of = |claim| Visit { host_set, host, claim };
         let of = match claim {
             // These clients got whatever was presented on the port.
@@ -140,7 +141,12 @@ impl<'a> Published<'a> {
         };
         let without_names = self.enough_without_names(of, ports, enough);
         let enough_before = without_names.as_ref().map_or(enough, |enough| &enough[..]);
-        let got_in_before = || self.got_in_before(of, ports, got, enough_before);
+        let is_leaf_unchanged =
+            || self.is_leaf_unchanged(enough_before, of, (presented, got), ports);
+        // What nobody has recorded may have let them in, by the certificate of another leaf.
+        let got_in_unrecorded = || self.unrecorded.is_some() && !is_leaf_unchanged();
+        let got_in_before =
+            || self.got_in_before(of, ports, got, enough_before) || got_in_unrecorded();
         // Nobody accepts it for the name, whatever it meets.
         let is_refused = claim != Claim::Name && !ignores_names && !presented.is_for(got, host_set);
         if is_refused && !got_in_before() {
@@ -153,8 +159,6 @@ impl<'a> Published<'a> {
                 !self.is_new_path(records, body, of, ports, got, lets_in(enough))
             })
         };
-        let is_leaf_unchanged =
-            || self.is_leaf_unchanged(enough_before, of, (presented, got), ports);
         // Whoever got in by the certificate of the leaf got in on every path.
         let is_leaf_kept = || !got_in_before() || is_leaf_unchanged();
         let code = match (presented.meet_by(got, enough), relation) {
@@ -186,6 +190,25 @@ impl<'a> Published<'a> {
         let is_unchanged =
             self.is_kept(of, ports, got, &lets_in(enough_before)) && is_leaf_unchanged();
         Some((code, if is_unchanged { Class::Warning } else { Class::Lockout }))
+    }
+
+    /// Why those come here who get one of the certificates of a default server, where another one is
+    /// why it answers for the name: it may have the name in a wildcard, or not at all.
+    fn claim_of(
+        &self,
+        (host, claim): (usize, Claim),
+        host_set: &HostSet,
+        (presented, got): (&PresentedKeys<'_>, Got<'_>),
+    ) -> Claim {
+        if claim != Claim::Certificate {
+            claim
+        } else if !presented.is_for(got, host_set) {
+            Claim::AnyName
+        } else if self.routing.has_names(host) && !presented.has_name(got, host_set) {
+            Claim::Wildcard
+        } else {
+            claim
+        }
     }
 
     /// The servers, with their ports, to which a name leads now which this server had, with a
