@@ -531,6 +531,36 @@ fn pins_without_a_port_and_other_servers() {
     }
 }
 
+/// Listeners on other ports than the usual ones.
+#[test]
+fn ports_of_mail_servers() {
+    let (directory, pki) = site();
+    let at = directory.path();
+    held(at, &pki, &["28993", "2525"]);
+    let path = at.join("other.pem");
+    let path = path.to_str().expect("UTF-8");
+    let dovecot = |port: &str| {
+        format!(
+            "ssl_cert = <{path}\nservice imap-login {{\n  inet_listener imaps {{\n    port = {port}\n  }}\n}}\n"
+        )
+    };
+    let postfix = format!("smtpd_tls_cert_file = {path}\n");
+    let master = |line: &str| format!("# service\n{line}\npickup unix n - n 60 1 pickup\n");
+    for (option, text, line, exit) in [
+        ("--dovecot", dovecot("28993"), "", 1),
+        ("--dovecot", dovecot("0"), "", 0),
+        ("--postfix", postfix.clone(), "2525 inet n - n - - smtpd", 1),
+        ("--postfix", postfix.clone(), "127.0.0.1:2525 inet n - n - - smtpd -o x=y", 1),
+        ("--postfix", postfix.clone(), "#2525 inet n - n - - smtpd", 0),
+        ("--postfix", postfix, "smtp inet n - n - - smtpd", 0),
+    ] {
+        pki.write("server.conf", &text);
+        pki.write("master.cf", master(line));
+        let (code, report) = json(at, &[option, "server.conf", "--published", "records"]);
+        assert_eq!(code, Some(exit), "{text}{line}: {report:#}");
+    }
+}
+
 /// What a server without a module presents is on record for its next check, as a module's is: what stays as
 /// it is passes, and a server that is started in spite of a lock-out can be reloaded.
 #[test]

@@ -1,6 +1,6 @@
 //! Dovecot: `ssl_cert`, and those of `local_name`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hpkp_core::finding::Location;
 
@@ -9,28 +9,37 @@ use super::context::{Context, MAX_INCLUDES};
 use super::entry::Entry;
 use super::line::Line;
 
-/// IMAP and POP3, with TLS at once and after STARTTLS, and ManageSieve.
+/// IMAP and POP3, with TLS at once and after STARTTLS, and ManageSieve. A listener may have another one.
 const PORTS: [u16; 5] = [143, 993, 110, 995, 4190];
 
 /// The settings that name a certificate, of 2.3 and of 2.4.
 const CERTIFICATES: [&str; 4] =
     ["ssl_cert", "ssl_alt_cert", "ssl_server_cert_file", "ssl_server_alt_cert_file"];
 
+/// What the configuration says.
+#[derive(Default)]
+struct Found {
+    /// Files of certificates, by the block around the setting and its name: the last one counts.
+    certificates: BTreeMap<(String, String), (String, Location)>,
+    /// Ports of listeners.
+    ports: BTreeSet<u16>,
+}
+
 pub(super) fn read(all: Vec<Line>, context: &mut Context<'_>) -> Read<Vec<Entry>> {
-    // By the block around it and the name of the setting: the last one counts.
-    let mut found: BTreeMap<(String, String), (String, Location)> = BTreeMap::new();
+    let mut found = Found { ports: PORTS.into(), ..Found::default() };
     read_lines(all, context, &mut found, 0)?;
-    let Some((_, (_, at))) = found.iter().next() else { return Ok(Vec::new()) };
+    let Found { certificates, ports } = found;
+    let Some((_, (_, at))) = certificates.iter().next() else { return Ok(Vec::new()) };
     let at = at.clone();
-    let files = found.values().map(|(path, _)| context.path(path)).collect();
-    let addresses = PORTS.iter().map(|port| (format!("dovecot:{port}"), *port)).collect();
+    let files = certificates.values().map(|(path, _)| context.path(path)).collect();
+    let addresses = ports.iter().map(|port| (format!("*:{port}"), *port)).collect();
     Ok(vec![Entry { at, addresses, files, is_http: false }])
 }
 
 fn read_lines(
     all: Vec<Line>,
     context: &mut Context<'_>,
-    found: &mut BTreeMap<(String, String), (String, Location)>,
+    found: &mut Found,
     depth: usize,
 ) -> Read<()> {
     let mut blocks: Vec<String> = Vec::new();
@@ -57,6 +66,11 @@ fn read_lines(
             blocks.pop();
         } else if let Some((name, value)) = text.split_once('=') {
             let (name, value) = (name.trim(), value.trim());
+            let is_listener = blocks.last().is_some_and(|block| block.starts_with("inet_listener"));
+            if is_listener && name == "port" {
+                // With 0 it listens nowhere.
+                found.ports.extend(value.parse::<u16>().ok().filter(|port| *port != 0));
+            }
             if !CERTIFICATES.contains(&name) || value.is_empty() {
                 continue;
             }
@@ -64,7 +78,7 @@ fn read_lines(
             match value.strip_prefix('<').or(name.ends_with("_file").then_some(value)) {
                 Some(path) => {
                     let key = (blocks.join(" "), name.to_owned());
-                    found.insert(key, (path.trim().to_owned(), line.at.clone()));
+                    found.certificates.insert(key, (path.trim().to_owned(), line.at.clone()));
                 }
                 None => {
                     let text = format!("the value of {name} is no file, so it is not looked at");

@@ -1,11 +1,13 @@
 //! Postfix's `main.cf`: the certificates of its SMTP server.
 
+use std::collections::BTreeSet;
+
 use super::super::problem::Read;
 use super::context::Context;
-use super::entry::Entry;
+use super::entry::{Entry, port_of};
 use super::line::{Line, assignments};
 
-/// SMTP, with TLS at once, and submission. `master.cf` says which of them there are.
+/// SMTP, with TLS at once, and submission. `master.cf` may have others.
 const PORTS: [u16; 3] = [25, 465, 587];
 
 /// The parameters that name files with certificates.
@@ -46,8 +48,25 @@ pub(super) fn read(all: &[Line], context: &mut Context<'_>) -> Read<Vec<Entry>> 
     let is_file = |file: &str| !file.contains('$') && !is_key(file);
     let files: Vec<String> =
         files.iter().map(|(file, _)| context.path(file)).filter(|file| is_file(file)).collect();
-    let addresses = PORTS.iter().map(|port| (format!("smtpd:{port}"), *port)).collect();
+    let mut ports = BTreeSet::from(PORTS);
+    ports.extend(ports_of_master(context));
+    let addresses = ports.iter().map(|port| (format!("*:{port}"), *port)).collect();
     Ok(vec![Entry { at, addresses, files, is_http: false }])
+}
+
+/// The ports of the SMTP servers in the `master.cf` beside, where it has them as numbers; the names that
+/// Postfix brings are those of [`PORTS`].
+fn ports_of_master(context: &mut Context<'_>) -> Vec<u16> {
+    let path = context.path("master.cf");
+    let Ok(bytes) = context.files.read(&path) else { return Vec::new() };
+    let text = String::from_utf8_lossy(&bytes);
+    let ports = text.lines().filter_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        // Service, type, private, unprivileged, chroot, wake up, processes, command.
+        let [service, "inet", _, _, _, _, _, "smtpd", ..] = words.as_slice() else { return None };
+        (!service.starts_with('#')).then(|| port_of(service))?
+    });
+    ports.collect()
 }
 
 /// Whether a file has a key and no certificate.
