@@ -68,6 +68,11 @@ impl End {
     fn is_replacement(&self, writer: &WriterName) -> bool {
         self.for_good && self.by == *writer && !self.is_of_writer
     }
+
+    /// The same, as the end of all that its writer had not ended itself.
+    fn of_writer(self) -> Self {
+        Self { is_of_writer: true, ..self }
+    }
 }
 
 /// Who waived an event, and why.
@@ -238,8 +243,7 @@ impl State {
                 let end = end(ended.when, ended.why != Why::Stopped);
                 for id in ended.ids {
                     // Most have one.
-                    let ends = self.ends.entry(id).or_insert_with(|| Vec::with_capacity(1));
-                    add_end(ends, &end);
+                    add_end(self.ends.entry(id).or_insert_with(|| Vec::with_capacity(1)), &end);
                 }
             }
             Body::Waived(waived) => {
@@ -256,8 +260,7 @@ impl State {
                 }
             }
             Body::Gone(event::Gone { of, instance, upto, when, .. }) => {
-                let end = End { is_of_writer: true, ..end(when, true) };
-                let gone = Gone { upto, instance, end };
+                let gone = Gone { upto, instance, end: end(when, true).of_writer() };
                 add_gone(self.gone.entry(of).or_default(), gone);
             }
             Body::Again(again) => {
