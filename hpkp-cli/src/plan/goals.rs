@@ -35,6 +35,7 @@ pub(super) fn plan(site: &Site, goal: Goal) -> Result<Plan, Failure> {
         },
     };
     planner.name_waived();
+    planner.name_missing();
     planner.load();
     match goal {
         Goal::Backup => planner.use_backup(),
@@ -100,6 +101,20 @@ impl Planner<'_> {
                  does not match their pins, {until}",
                 record.id
             ));
+        }
+    }
+
+    /// Records that were there, and without which the check refuses each change.
+    fn name_missing(&mut self) {
+        let state = &self.site.future.state;
+        for (writer, _) in state.writers().filter(|(_, is_own)| *is_own) {
+            for sight in state.lost(writer) {
+                self.plan.notes.push(format!(
+                    "records of {} that {writer} has read are missing: the plan does not know what their clients hold, \
+                     and the servers refuse each step until the file is in peers/ again",
+                    sight.writer
+                ));
+            }
         }
     }
 
