@@ -120,13 +120,13 @@ impl Planner<'_> {
 
     /// Loads what is configured and not on record yet: clients may hold its pins from any moment.
     fn load(&mut self) {
-        let Some(file) = &self.site.not_loaded else { return };
+        let Some((file, policy)) = &self.site.not_loaded else { return };
         self.plan.notes.push(format!(
             "{file} is not on record as it is: the plan starts from it, so load it first (it has been compared \
              with the records, and would not be refused)"
         ));
         let what = "load the configuration as it is, which is not on record yet";
-        self.step(self.site.now, what, self.site.keys(), self.site.policy.clone());
+        self.step(self.site.now, what, self.site.keys(), policy.clone());
     }
 
     fn use_backup(&mut self) -> Result<(), Failure> {
