@@ -175,7 +175,10 @@ impl Dehydrated<'_> {
             hook("dehydrated-hook"),
             deployed.pebble.ca.display()
         );
-        fs::write(deployed.path("config"), settings).expect("a file");
+        fs::write(deployed.path("config"), &settings).expect("a file");
+        // Where hpkp looks for it.
+        fs::create_dir_all(deployed.path("D")).expect("a directory");
+        fs::write(deployed.path("D/config"), &settings).expect("a file");
     }
 
     fn run(&self, arguments: &[&str]) -> Option<i32> {
@@ -196,7 +199,6 @@ impl Dehydrated<'_> {
 
     fn first(&self) {
         fs::create_dir(self.0.path("webroot")).expect("a directory");
-        fs::create_dir(self.0.path("D")).expect("a directory");
         fs::write(self.0.path("domains.txt"), format!("{HOST}\n")).expect("a file");
         assert_eq!(self.run(&["--register", "--accept-terms"]), Some(0), "{}", self.0.log());
         assert_eq!(self.run(&["-c"]), Some(0), "{}", self.0.log());

@@ -44,7 +44,7 @@ struct View {
     nginx: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     httpd: Option<String>,
-    tlsa: String,
+    tlsa: Vec<String>,
 }
 
 impl View {
@@ -172,7 +172,7 @@ fn to_publish(view: &View) -> Vec<String> {
         }
     }
     lines.push("TLSA record, where DANE is used:".to_owned());
-    lines.push(format!("    {}", view.tlsa));
+    lines.extend(view.tlsa.iter().map(|record| format!("    {record}")));
     lines
 }
 
