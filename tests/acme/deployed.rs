@@ -153,6 +153,37 @@ impl Deployed {
         assert_eq!(self.nginx.test().code, Some(0));
     }
 
+    /// Makes the next key of the host, and hands it to the client of `directory` once an app knows it, and not
+    /// before. Gives its pin.
+    #[track_caller]
+    pub fn hand_over(&self, directory: &str) -> String {
+        let hpkp = |arguments: &[&str], code: i32| {
+            let mut command = self.command(env!("CARGO_BIN_EXE_hpkp"));
+            let output = self.run(command.args(arguments));
+            assert_eq!(output.status.code(), Some(code), "{}", self.log());
+        };
+        let next = ["key", "next", HOST, "-d", "records", "--acme", directory];
+        let client = [&next[..], &["--client"]].concat();
+        hpkp(&[&next[..], &["--key", "planned.key"]].concat(), 0);
+        hpkp(&client, 1);
+        let planned = self.pki().pin("planned.key");
+        let pins = [self.pki().pin("good.pem"), planned.clone()].map(|pin| format!("sha256/{pin}"));
+        let published = ["published", "-d", "records"];
+        let end = ["end", "--host", HOST, "--why", "withdrawn", "--writer", "apps"];
+        hpkp(&[&published[..], &end].concat(), 0);
+        let add = ["add", HOST, "--origin", "app 2", "--writer", "apps"];
+        hpkp(&[&published[..], &add, &["--pin", &pins[0], "--pin", &pins[1]]].concat(), 0);
+        hpkp(&client, 0);
+        planned
+    }
+
+    /// Fails unless the server presents the certificate of the key that was handed over.
+    #[track_caller]
+    pub fn presents(&self, planned: &str) {
+        assert_eq!(self.in_place(), planned, "{}", self.log());
+        assert!(self.serves(&format!("tls/{HOST}/site.pem")));
+    }
+
     /// What the doctor says of the only certificate in a client's directory: its client, its next key, and
     /// whether clients accept it.
     #[track_caller]

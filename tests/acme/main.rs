@@ -89,6 +89,10 @@ fn certbot() {
     assert_eq!(code(&deployed, &mut certbot(&renew)), Some(0), "{}", deployed.log());
     deployed.clients_go_on();
     assert_ne!(deployed.certificate(), before, "{}", deployed.log());
+
+    let planned = deployed.hand_over("C");
+    assert_eq!(code(&deployed, &mut certbot(&renew)), Some(0), "{}", deployed.log());
+    deployed.presents(&planned);
 }
 
 #[test]
@@ -149,6 +153,11 @@ fn lego() {
     );
     deployed.clients_go_on();
     assert_ne!(deployed.certificate(), before);
+
+    let planned = deployed.hand_over("P");
+    let reuse = [&renew[..], &["--reuse-key"]].concat();
+    assert_eq!(code(&deployed, &mut lego(&reuse)), Some(0), "{}", deployed.log());
+    deployed.presents(&planned);
 }
 
 /// dehydrated with its settings in `config`.
@@ -166,7 +175,10 @@ impl Dehydrated<'_> {
             hook("dehydrated-hook"),
             deployed.pebble.ca.display()
         );
-        fs::write(deployed.path("config"), settings).expect("a file");
+        fs::write(deployed.path("config"), &settings).expect("a file");
+        // Where hpkp looks for it.
+        fs::create_dir_all(deployed.path("D")).expect("a directory");
+        fs::write(deployed.path("D/config"), &settings).expect("a file");
     }
 
     fn run(&self, arguments: &[&str]) -> Option<i32> {
@@ -187,7 +199,6 @@ impl Dehydrated<'_> {
 
     fn first(&self) {
         fs::create_dir(self.0.path("webroot")).expect("a directory");
-        fs::create_dir(self.0.path("D")).expect("a directory");
         fs::write(self.0.path("domains.txt"), format!("{HOST}\n")).expect("a file");
         assert_eq!(self.run(&["--register", "--accept-terms"]), Some(0), "{}", self.0.log());
         assert_eq!(self.run(&["-c"]), Some(0), "{}", self.0.log());
@@ -226,6 +237,12 @@ fn dehydrated_is_stopped_before_it_makes_a_key() {
     dehydrated.set("RENEW_DAYS=1");
     deployed.set("dehydrated_renew_days", "1");
     assert_eq!(dehydrated.run(&["-c"]), Some(0), "{}", deployed.log());
+
+    dehydrated.set("PRIVATE_KEY_RENEW=no");
+    deployed.set("dehydrated_keeps_key", "yes");
+    let planned = deployed.hand_over("D");
+    assert_eq!(dehydrated.run(&["-c", "-x"]), Some(0), "{}", deployed.log());
+    deployed.presents(&planned);
 }
 
 /// A waiting key that is not published yet stays the waiting one when the renewal is stopped, and is
@@ -239,6 +256,13 @@ fn dehydrated_keeps_its_waiting_key() {
     deployed.pin_what_is_served();
     let keys = dehydrated.keys();
     let waiting = keys[1].clone().expect("a waiting key");
+    // It is the next key of the host, and the command takes it.
+    let mut next = deployed.command(env!("CARGO_BIN_EXE_hpkp"));
+    next.args(["key", "next", HOST, "-d", "records", "--acme", "D", "--json"]);
+    let said: serde_json::Value =
+        serde_json::from_slice(&deployed.run(&mut next).stdout).expect("JSON");
+    assert_eq!(said["keys"][0]["pin"], format!("sha256/{waiting}"), "{said}");
+    assert_eq!(said["keys"][0]["state"], "blocked", "{said}");
     assert_eq!(dehydrated.run(&["-c", "-x"]), Some(1));
     assert_eq!(dehydrated.keys(), keys, "{}", deployed.log());
     deployed.clients_go_on();
@@ -319,4 +343,9 @@ fn uacme() {
     assert_eq!(deploy(), Some(0), "{}", deployed.log());
     deployed.clients_go_on();
     assert_ne!(deployed.certificate(), before);
+
+    let planned = deployed.hand_over("U");
+    renew();
+    assert_eq!(deploy(), Some(0), "{}", deployed.log());
+    deployed.presents(&planned);
 }

@@ -298,6 +298,37 @@ fn what_cannot_be_told_or_read_is_said() {
     next(&records, &[]).failed(3, "not the record of a next key");
 }
 
+#[test]
+fn every_name_of_the_certificate_must_know_the_key() {
+    let (records, pki) = pinned();
+    pki.key("next", P256);
+    publish(&records, &[&pki.pin("next.key"), &pki.pin("live.key")]);
+    let live = pin(&pki.pin("live.key"));
+    let add = ["add", "api.example.com", "--origin", "app 2", "--pin", &live];
+    records.recorded(&add);
+    next(&records, &["--take", "next.key"]).fine();
+    let both = ["--csr", "x.csr", "--name", HOST, "--name", "api.example.com"];
+    next(&records, &both).failed(1, "pins of api.example.com do not expire");
+    let all = ["--csr", "x.csr", "--name", HOST, "--name", "*.example.com"];
+    next(&records, &all).failed(1, "pins of api.example.com do not expire");
+    next(&records, &["--csr", "x.csr"]).fine();
+    // The names of the certificate that an ACME client renews count without being given.
+    let folder = records.0.path().join("lego/certificates");
+    fs::create_dir_all(&folder).expect("a directory");
+    let names = "subjectAltName=DNS:www.example.com,DNS:api.example.com";
+    pki.sign("both", &format!("/CN={HOST}"), "root", names_of(&pki, names));
+    fs::write(folder.join("both.crt"), pki.read("both.pem")).expect("a certificate");
+    let client = ["--client", "--acme", "lego"];
+    next(&records, &client).failed(1, "pins of api.example.com do not expire");
+    assert!(!folder.join("both.key").exists());
+}
+
+/// The extensions, for a certificate of a new key `both`.
+fn names_of<'a>(pki: &Pki, names: &'a str) -> &'a str {
+    pki.key("both", P256);
+    names
+}
+
 /// Runs the command and kills it at some moment.
 fn killed(directory: &Path, arguments: &[&str], after: Duration) {
     let mut command: Command = hpkp();

@@ -540,3 +540,40 @@ fn a_plan_starts_from_the_configuration() {
     });
     assert!(result.is_ok(), "{result:?}");
 }
+
+#[test]
+fn a_next_key_is_handed_over_just_when_the_check_accepts_it() {
+    let site = Site::new();
+    let past = (any::<bool>(), any::<bool>(), 1_u64..40, 0_i64..30);
+    let strategy = (prop::collection::vec(past, 1..4), 0_i64..45);
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        cases: 40,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
+    let result = runner.run(&strategy, |(past, ago)| {
+        let mut history: Vec<(Configured<'_>, i64)> = Vec::new();
+        for (has_next, has_backup, days, before) in past {
+            let names = [&["a"][..], if has_next { &["c"] } else { &["d"] }];
+            let more: &[&str] = if has_backup { &["b"] } else { &[] };
+            let names = [&names.concat()[..], more].concat();
+            let ago = history.last().map_or(ago * DAY, |(_, ago)| ago + before * DAY) + 60;
+            history.push((("a", Some((site.pins(&names), days * 86_400, false))), ago));
+        }
+        history.reverse();
+        let state = site.serve(&history);
+        let (configured, _) = history.last().expect("a configuration");
+        let (findings, _) = site.test(&("c", configured.1.clone()), &state, now());
+        let is_refused = findings.iter().any(|one| one.code == Code::PublishedPinsUnmet);
+        let key = |more: &[&str]| {
+            let all = ["key", "next", HOST, "-d", "records"];
+            run(site.directory.path(), &[&all, more].concat())
+        };
+        key(&["--take", "c.key"]).fine();
+        let said = key(&["--csr", "-"]);
+        prop_assert_eq!(said.code, Some(i32::from(is_refused)), "{:?} {:?}", said, findings);
+        prop_assert_eq!(said.out.starts_with("-----BEGIN CERTIFICATE REQUEST-----"), !is_refused);
+        Ok(())
+    });
+    assert!(result.is_ok(), "{result:?}");
+}

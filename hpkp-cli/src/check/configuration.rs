@@ -2,7 +2,7 @@
 
 /// The text of a configuration.
 #[derive(Debug)]
-pub(super) struct Text {
+pub(crate) struct Text {
     /// The file, or `-`.
     pub(super) name: String,
     pub(super) bytes: Vec<u8>,

@@ -8,8 +8,9 @@ use hpkp_server::openssl::OpenSsl;
 
 use super::answer::place;
 use super::checked::Checked;
+use super::configuration::Text;
 use super::options::{InPlace, Options};
-use super::reading::{checked, guessed, text, unused};
+use super::reading::{checked, guessed, unused};
 use crate::arguments::ConfigurationArguments;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -23,22 +24,21 @@ pub(crate) struct Deployed {
     pub(crate) refused: Option<Failure>,
 }
 
-/// Reads a configuration and checks it, as `hpkp check` does.
+/// Checks a configuration as `hpkp check` does.
 ///
 /// # Errors
-/// It cannot be read.
+/// What stands in its place cannot be used.
 pub(crate) fn deployed(
     arguments: &ConfigurationArguments,
-    file: &str,
+    text: &Text,
     in_place: &InPlace<'_>,
 ) -> Result<Deployed, Failure> {
     let options = Options::of(arguments, in_place)?;
-    let text = text(file)?;
     // Of this very program, whose OpenSSL it is.
     let openssl = OpenSsl::used_by((used as fn()) as *const _);
     let mut loader = Loader::new(openssl.as_ref());
-    let format = arguments.config_format.unwrap_or_else(|| guessed(&text));
-    let read = checked(Some((&text, format)), &options, &mut loader);
+    let format = arguments.config_format.unwrap_or_else(|| guessed(text));
+    let read = checked(Some((text, format)), &options, &mut loader);
     let checked = read.unwrap_or_else(|finding| Checked::unread(*finding));
     if unused(&options, &checked) != Exit::Fine {
         return Err(Failure::usage("give with --cert the certificates of the configured server"));
@@ -50,13 +50,11 @@ pub(crate) fn deployed(
     };
     let refused: Vec<&Finding> = verdict.findings.iter().filter(is_refused).collect();
     let lines = refused.iter().take(3).map(|finding| line(finding));
-    let text = lines.collect::<Vec<_>>().join("; ");
+    let why = lines.collect::<Vec<_>>().join("; ");
     let refused = match &refused[..] {
         [] => None,
-        all if all.iter().all(|one| one.class == Class::Unsure) => {
-            Some(Failure::undetermined(text))
-        }
-        _ => Some(Failure::no(text)),
+        all if all.iter().all(|one| one.class == Class::Unsure) => Some(Failure::undetermined(why)),
+        _ => Some(Failure::no(why)),
     };
     Ok(Deployed { deployment, verdict, refused })
 }

@@ -33,7 +33,8 @@ pub(crate) use deployed::{Deployed, deployed};
 pub(crate) use options::InPlace;
 use options::Options;
 pub(crate) use other::Kind;
-use reading::{checked, guessed, text, unused};
+pub(crate) use reading::text;
+use reading::{checked, guessed, unused};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &CheckArguments) -> Exit {

@@ -45,7 +45,7 @@ pub(super) fn checked(
 }
 
 /// Reads a configuration.
-pub(super) fn text(name: &str) -> Result<Text, Failure> {
+pub(crate) fn text(name: &str) -> Result<Text, Failure> {
     let read = match name {
         "-" => input::standard(files::MAX_FILE),
         _ => input::named(name.as_ref(), files::MAX_FILE),

@@ -12,7 +12,7 @@ use super::future::Future;
 use super::model::Policy;
 use super::today::{Today, absolute};
 use crate::arguments::{PlanArguments, or_default};
-use crate::check::{Deployed, InPlace, deployed};
+use crate::check::{Deployed, InPlace, deployed, text};
 use crate::failure::Failure;
 use crate::time;
 
@@ -80,8 +80,8 @@ pub(super) fn read(
     let before = OnRecord::new(&future, &writer);
     let events = accepted(deployment, verdict, &future.state, &writer, now);
     future.state.extend(events);
-    let is_loaded = OnRecord::new(&future, &writer) == before;
-    let not_loaded = (!is_loaded).then_some(shown);
+    let then = OnRecord::new(&future, &writer);
+    let not_loaded = (then != before).then_some((shown, then.policy));
     let directory = records.map(|records| absolute(&records.directory)).unwrap_or_default();
     Ok(Today { future, now, directory, presented, policy_name, not_loaded, notes })
 }
@@ -105,6 +105,8 @@ fn compared(
     file: &str,
     notes: &mut Vec<String>,
 ) -> Result<(Deployed, WriterName), Failure> {
+    // Once: it may come from a pipe.
+    let text = text(file)?;
     let read = |published: &[String], writer: Option<WriterName>| {
         let in_place = InPlace {
             cert: &arguments.cert,
@@ -112,7 +114,7 @@ fn compared(
             published,
             writer,
         };
-        deployed(&arguments.configuration, file, &in_place)
+        deployed(&arguments.configuration, &text, &in_place)
     };
     let mut published = arguments.records.directory.clone();
     let mut found = read(&published, arguments.writer.clone())?;

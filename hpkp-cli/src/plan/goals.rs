@@ -35,6 +35,7 @@ pub(super) fn plan(site: &Site, goal: Goal) -> Result<Plan, Failure> {
         },
     };
     planner.name_waived();
+    planner.name_missing();
     planner.load();
     match goal {
         Goal::Backup => planner.use_backup(),
@@ -103,15 +104,29 @@ impl Planner<'_> {
         }
     }
 
+    /// Records that were there, and without which the check refuses each change.
+    fn name_missing(&mut self) {
+        let state = &self.site.future.state;
+        for (writer, _) in state.writers().filter(|(_, is_own)| *is_own) {
+            for sight in state.lost(writer) {
+                self.plan.notes.push(format!(
+                    "records of {} that {writer} has read are missing: the plan does not know what their clients hold, \
+                     and the servers refuse each step until the file is in peers/ again",
+                    sight.writer
+                ));
+            }
+        }
+    }
+
     /// Loads what is configured and not on record yet: clients may hold its pins from any moment.
     fn load(&mut self) {
-        let Some(file) = &self.site.not_loaded else { return };
+        let Some((file, policy)) = &self.site.not_loaded else { return };
         self.plan.notes.push(format!(
             "{file} is not on record as it is: the plan starts from it, so load it first (it has been compared \
              with the records, and would not be refused)"
         ));
         let what = "load the configuration as it is, which is not on record yet";
-        self.step(self.site.now, what, self.site.keys(), self.site.policy.clone());
+        self.step(self.site.now, what, self.site.keys(), policy.clone());
     }
 
     fn use_backup(&mut self) -> Result<(), Failure> {

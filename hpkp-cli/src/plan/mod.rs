@@ -20,7 +20,7 @@ use crate::arguments::PlanArguments;
 use crate::exit::Exit;
 use crate::{output, usage};
 
-pub(crate) use usable::{Usable, When, in_use, leaves_in_use, publication, usable};
+pub(crate) use usable::{Planned, Usable, When, in_use, leaves_in_use, publication, usable};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &PlanArguments) -> Exit {

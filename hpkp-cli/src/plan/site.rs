@@ -42,8 +42,8 @@ pub(super) struct Site {
     pub(super) leaves: Vec<Pin>,
     /// The directory with records, for commands.
     pub(super) directory: String,
-    /// The configuration, where it has what is not on record.
-    pub(super) not_loaded: Option<String>,
+    /// The configuration and its policy, where it has what is not on record.
+    pub(super) not_loaded: Option<(String, Option<Policy>)>,
     /// What is to be known of the configuration.
     pub(super) notes: Vec<String>,
     /// To which keys the plan leads.

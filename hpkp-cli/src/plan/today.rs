@@ -1,7 +1,7 @@
 //! What the configuration and the records say today.
 
 use super::future::Future;
-use super::model::InUse;
+use super::model::{InUse, Policy};
 
 /// The certificates of one server: one for each kind of key.
 pub(super) type Server = Vec<InUse>;
@@ -17,8 +17,8 @@ pub(super) struct Today {
     /// The certificates that the configuration has for the host; none without a configuration.
     pub(super) presented: Option<Vec<Server>>,
     pub(super) policy_name: Option<String>,
-    /// The configuration, where it has what is not on record.
-    pub(super) not_loaded: Option<String>,
+    /// The configuration and its policy, where it has what is not on record.
+    pub(super) not_loaded: Option<(String, Option<Policy>)>,
     pub(super) notes: Vec<String>,
 }
 

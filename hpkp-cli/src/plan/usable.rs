@@ -1,23 +1,44 @@
 //! When the next key of a host may be used, as the records have it.
 
+use std::collections::BTreeSet;
+
 use hpkp_core::pin::Pin;
 use hpkp_core::published::state::Retention;
-use hpkp_core::published::{HostName, KeyGraph, KeyNode, Slot, State};
+use hpkp_core::published::{HostName, KeyGraph, KeyNode, Matching, Slot, State};
 
 use super::blocked::why_blocked;
 use super::certificates::on_record;
 use super::configuration;
 use super::future::{Future, Relied};
 use super::model::Policy;
+use super::today::Server;
 
 /// What the records say of a key that is not in use yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Usable {
-    /// Since when some clients may hold its pin, in seconds since 1970 UTC.
+    /// Since when some clients of the host may hold its pin, in seconds since 1970 UTC.
     pub(crate) published_since: Option<i64>,
     /// Whether it is presented for the host already.
     pub(crate) is_in_use: bool,
+    /// For all hosts whose clients will meet it.
     pub(crate) when: When,
+    /// The other host whose clients decide that.
+    pub(crate) because_of: Option<HostName>,
+    /// Writers whose records a server has read and that are missing: nobody knows what their clients hold.
+    pub(crate) missing: Vec<String>,
+}
+
+/// A key that is going to be used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Planned<'a> {
+    pub(crate) host: &'a HostName,
+    pub(crate) pin: Pin,
+    /// Which of several certificates it replaces.
+    pub(crate) kind: Option<Slot>,
+    /// Other names in its certificate; a star stands for one label.
+    pub(crate) names: &'a [String],
+    /// The directory with records, for commands.
+    pub(crate) directory: &'a str,
 }
 
 /// When a key may be used, in seconds since 1970 UTC.
@@ -41,37 +62,98 @@ pub(crate) struct Publication {
     pub(crate) httpd: Vec<String>,
 }
 
-/// When the key `pin` of `host` may be used. `kind` tells which of several certificates it replaces.
-pub(crate) fn usable(
-    state: &State,
-    now: i64,
-    host: &HostName,
-    (pin, kind): (Pin, Option<Slot>),
-    directory: &str,
-) -> Usable {
+/// When a key may be used.
+pub(crate) fn usable(state: &State, now: i64, planned: &Planned<'_>) -> Usable {
+    let Planned { host, pin, .. } = *planned;
     let future = Future::new(state.clone(), host.clone());
     let records = state.published().filter(|record| record.body.binds(host));
     let with_pin = records.filter(|record| record.body.pins.contains(&pin));
     let published_since = with_pin.map(|record| record.body.since.unwrap_or(record.at)).min();
     let servers = on_record(&future);
     let is_in_use = servers.iter().flatten().any(|one| one.leaf.pin == pin);
-    let when = match relied(pin, kind, &future) {
-        _ if !future.is_bound(now) => When::NothingOnRecord,
-        None => When::Blocked("the keys of the certificate in use are not known".to_owned()),
-        Some(relied) => match future.date(&relied, now) {
-            Ok(from) => When::From(from),
-            Err(blocking) => {
-                let waits = |(_, retention): &(_, Retention)| {
-                    matches!(retention, Retention::WhilePublished(_))
-                };
-                match blocking.iter().all(waits) {
-                    true => When::NotPublished(if_published(&future, now, pin, &relied)),
-                    false => When::Blocked(why_blocked(&blocking, directory)),
-                }
-            }
-        },
+    let own = when(&future, now, planned);
+    let (mut all, mut because_of) = (own.clone(), None);
+    for other in others(state, &servers, planned) {
+        let then = when(&Future::new(state.clone(), other.clone()), now, planned);
+        if own != When::NothingOnRecord && then.gravity() > all.gravity() {
+            (all, because_of) = (then, Some(other));
+        }
+    }
+    let own_writers = state.writers().filter(|(_, is_own)| *is_own);
+    let lost = own_writers.flat_map(|(writer, _)| state.lost(writer));
+    let mut missing: Vec<String> = lost.map(|sight| sight.writer.to_string()).collect();
+    missing.sort();
+    missing.dedup();
+    Usable { published_since, is_in_use, when: all, because_of, missing }
+}
+
+impl When {
+    /// What is worse comes before what is later.
+    fn gravity(&self) -> (u8, i64) {
+        match self {
+            Self::NothingOnRecord => (0, 0),
+            Self::From(at) => (1, *at),
+            Self::NotPublished(at) => (2, at.unwrap_or(i64::MAX)),
+            Self::Blocked(_) => (3, 0),
+        }
+    }
+}
+
+fn when(future: &Future, now: i64, planned: &Planned<'_>) -> When {
+    let pin = planned.pin;
+    if !future.is_bound(now) {
+        return When::NothingOnRecord;
+    }
+    let Some(relied) = relied(pin, planned.kind, future) else {
+        return When::Blocked("the keys of the certificate in use are not known".to_owned());
     };
-    Usable { published_since, is_in_use, when }
+    let blocking = match future.date(&relied, now) {
+        Ok(from) => return When::From(from),
+        Err(blocking) => blocking,
+    };
+    let waits = |(_, retention): &(_, Retention)| matches!(retention, Retention::WhilePublished(_));
+    match blocking.iter().all(waits) {
+        true => When::NotPublished(if_published(future, now, pin, &relied)),
+        false => When::Blocked(why_blocked(&blocking, planned.directory)),
+    }
+}
+
+/// The other hosts that have the same certificate: those for which the key in use is presented, and those
+/// in the names.
+fn others(state: &State, servers: &[Server], planned: &Planned<'_>) -> BTreeSet<HostName> {
+    let replaced = |pin: Option<Pin>| {
+        let mut certificates = servers.iter().flat_map(|server| {
+            let is_only = server.len() == 1;
+            server.iter().map(move |one| (is_only, one))
+        });
+        certificates.any(|(is_only, one)| {
+            let is_kind = is_only || planned.kind.is_none() || one.leaf.kind == planned.kind;
+            is_kind && Some(one.leaf.pin) == pin
+        })
+    };
+    let mut names: Vec<String> = planned.names.to_vec();
+    for record in state.presents().filter(|record| state.is_presented(record)) {
+        let body = &record.body;
+        let mut leaves = body.certificates.iter().map(|one| one.keys.nodes()[0].pin);
+        if leaves.any(replaced) {
+            let star = if body.matching == Matching::Exact { "" } else { "*." };
+            names.push(format!("{star}{}", body.host));
+        }
+    }
+    let mut hosts = BTreeSet::new();
+    for name in names {
+        match name.strip_prefix("*.") {
+            None => hosts.extend(name.parse().ok()),
+            Some(domain) => {
+                // Any host there, and each that is on record.
+                hosts.extend(format!("hpkp-any-label.{domain}").parse().ok());
+                let known = state.published().map(|record| &record.body.host);
+                hosts.extend(known.filter(|host| host.parents().next() == Some(domain)).cloned());
+            }
+        }
+    }
+    hosts.remove(planned.host);
+    hosts
 }
 
 /// The policy that publishes the pin of a key beside the present ones; none where no server sends a header.

@@ -7,7 +7,7 @@ use hpkp_core::published::Matching;
 use super::report::{HostReport, Level, NextKeyReport, NextKeyState, Problem, Time};
 use crate::keys::next_keys::{self, NextKey, kind_of};
 use crate::output;
-use crate::plan::{Usable, When, usable};
+use crate::plan::{Planned, Usable, When, usable};
 use crate::published::store::Store;
 
 /// Adds them to their hosts.
@@ -43,9 +43,9 @@ fn add_one(
     (host, is_all): (Option<&mut HostReport>, bool),
     problems: &mut Vec<Problem>,
 ) {
-    let of = (key.pin, kind_of(&key.kind));
-    let Usable { published_since, is_in_use, when } =
-        usable(&store.state, store.now, &key.host, of, path);
+    let kind = kind_of(&key.kind);
+    let planned = Planned { host: &key.host, pin: key.pin, kind, names: &[], directory: path };
+    let Usable { published_since, is_in_use, when, .. } = usable(&store.state, store.now, &planned);
     let is_there = key.file.exists();
     // What was never written is no key, and one in use is not the next.
     if is_in_use || published_since.is_none() && !is_there {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hpkp_core::date;
+use hpkp_core::published::HostName;
 use openssl::pkey::{PKey, Private};
 
 use super::super::next_keys::{self, Happened, NextKey};
@@ -15,10 +16,10 @@ use crate::arguments::NextKeyArguments;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output;
-use crate::plan::When;
+use crate::plan::{Usable, When};
 
 /// Fails unless all clients accept the key.
-fn must_be_usable(today: &Today, key: &NextKey) -> Result<(), Failure> {
+fn must_be_usable(today: &Today, key: &NextKey, names: &[String]) -> Result<(), Failure> {
     let (host, pin) = (&key.host, key.pin);
     if let Some(why) = today.store.state.compromised(pin) {
         return Err(Failure::no(format!(
@@ -26,16 +27,26 @@ fn must_be_usable(today: &Today, key: &NextKey) -> Result<(), Failure> {
             hpkp_core::text::Excerpt::new(why)
         )));
     }
-    match today.usable(key).when {
+    let Usable { when, because_of, missing, .. } = today.usable_for(key, names);
+    if !missing.is_empty() {
+        return Err(Failure::undetermined(format!(
+            "records of {} that a server here has read are missing, so nobody can tell which pins their clients \
+             hold: copy their files to peers/ again",
+            missing.join(", ")
+        )));
+    }
+    let of = because_of.map(|other| format!(" (its certificate is for {} too)", shown(&other)));
+    let of = of.unwrap_or_default();
+    match when {
         When::From(at) if at <= today.store.now => Ok(()),
         When::From(at) => Err(Failure::no(format!(
-            "not yet: the next key of {host} may be used from {}; until then clients hold pins without it, and \
-             would refuse it",
+            "not yet: the next key of {host} may be used from {}{of}; until then clients hold pins without it, \
+             and would refuse it",
             date::format(at)
         ))),
         When::NotPublished(_) => Err(Failure::no(format!(
-            "not yet: the pin of the next key of {host} is not published; publish sha256/{pin} first: hpkp key \
-             next {host}"
+            "not yet: the pin of the next key of {host} is not published{of}; publish sha256/{pin} first: hpkp \
+             key next {host}"
         ))),
         When::Blocked(why) => Err(Failure::no(format!("not yet: {why}"))),
         When::NothingOnRecord => Err(Failure::undetermined(format!(
@@ -46,12 +57,21 @@ fn must_be_usable(today: &Today, key: &NextKey) -> Result<(), Failure> {
     }
 }
 
+/// A host; one that stands for all others of a domain as a pattern.
+fn shown(host: &HostName) -> String {
+    host.as_str().replace("hpkp-any-label.", "*.")
+}
+
 pub(super) fn hand_over(
     today: &Today,
     key: &NextKey,
     arguments: &NextKeyArguments,
 ) -> Result<Exit, Failure> {
-    must_be_usable(today, key)?;
+    let names: Vec<String> = match &arguments.names[..] {
+        [] => names_of_client(today).iter().map(ToString::to_string).collect(),
+        names => names.iter().map(ToString::to_string).collect(),
+    };
+    must_be_usable(today, key, &names)?;
     let (private, bytes) = opened(key)?;
     let mut done = String::new();
     // Nobody else does the same meanwhile.

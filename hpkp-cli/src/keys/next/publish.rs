@@ -17,11 +17,22 @@ use crate::published::export::item;
 /// The usage of a TLSA record that names the key of the server itself (RFC 6698 section 2.1.1, DANE-EE).
 const DANE_EE: u8 = 3;
 
-/// The TLSA record to publish beside those that are there.
-pub(super) fn tlsa(today: &Today, key: &NextKey) -> String {
+/// The TLSA records to publish beside those that are there: one for each name on record, else one for port 443.
+pub(super) fn tlsa(today: &Today, key: &NextKey) -> Vec<String> {
     let data = key.pin.octets().to_vec();
     let record = Tlsa { usage: DANE_EE, selector: selector::KEY, matching: matching::SHA256, data };
-    format!("_443._tcp.{}. IN TLSA {record}", today.host)
+    let live = today.store.state.live(today.store.now).map(|live| &live.record.body);
+    let sets = live.filter(|body| body.tlsa.is_some() && body.binds(&today.host));
+    let mut owners: Vec<String> = sets.filter_map(Published::owner).collect();
+    owners.sort();
+    owners.dedup();
+    if owners.is_empty() {
+        owners.push(format!("_443._tcp.{}", today.host));
+    }
+    owners
+        .iter()
+        .map(|owner| format!("{}. IN TLSA {record}", owner.trim_end_matches('.')))
+        .collect()
 }
 
 /// Prints the newest pins on record of the host, with that of the key.

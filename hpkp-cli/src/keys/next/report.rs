@@ -44,12 +44,12 @@ struct View {
     nginx: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     httpd: Option<String>,
-    tlsa: String,
+    tlsa: Vec<String>,
 }
 
 impl View {
     fn new(today: &Today, key: &NextKey) -> Self {
-        let Usable { published_since, when, .. } = today.usable(key);
+        let Usable { published_since, when, because_of, .. } = today.usable(key);
         let now = today.store.now;
         let usable_from = match &when {
             When::From(at) => Some(*at),
@@ -75,7 +75,7 @@ impl View {
             handed_over: key.handed_over.map(date::format),
             reason: match when {
                 When::Blocked(why) => Some(why),
-                _ => None,
+                _ => because_of.map(|other| format!("its certificate is for {other} too")),
             },
             nginx: nginx.map(|lines| lines.join("\n")),
             httpd: httpd.map(|lines| lines.join("\n")),
@@ -139,6 +139,12 @@ fn said(host: &str, view: &View) -> String {
     let when = match view.state {
         "usable" => "may be used now".to_owned(),
         "waiting" => format!("may be used from {from}"),
+        "not-published" if view.reason.is_some() => {
+            format!(
+                "publish its pin for all names ({})",
+                view.reason.as_deref().unwrap_or_default()
+            )
+        }
         "not-published" if from.is_empty() => "publish its pin".to_owned(),
         "not-published" => format!("publish its pin now, and it may be used from {from}"),
         "blocked" => view.reason.clone().unwrap_or_default(),
@@ -166,7 +172,7 @@ fn to_publish(view: &View) -> Vec<String> {
         }
     }
     lines.push("TLSA record, where DANE is used:".to_owned());
-    lines.push(format!("    {}", view.tlsa));
+    lines.extend(view.tlsa.iter().map(|record| format!("    {record}")));
     lines
 }
 

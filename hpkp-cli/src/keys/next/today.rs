@@ -9,7 +9,7 @@ use super::super::ledger::LedgerError;
 use super::super::next_keys::{self, NextKey, kind_of};
 use crate::acme::OfHost;
 use crate::failure::Failure;
-use crate::plan::{Usable, in_use, usable};
+use crate::plan::{Planned, Usable, in_use, usable};
 use crate::published::store::Store;
 
 impl From<LedgerError> for Failure {
@@ -41,10 +41,23 @@ impl Today {
         Ok(all.into_iter().filter(waits).collect())
     }
 
-    /// When a key may be used.
+    /// When a key may be used, with the names of the certificate that an ACME client renews.
     pub(super) fn usable(&self, key: &NextKey) -> Usable {
-        let key = (key.pin, kind_of(&key.kind));
-        usable(&self.store.state, self.store.now, &self.host, key, &self.directory)
+        let names: Vec<String> =
+            self.clients.iter().flat_map(|client| &client.names).cloned().collect();
+        self.usable_for(key, &names)
+    }
+
+    /// The same for a certificate with these names.
+    pub(super) fn usable_for(&self, key: &NextKey, names: &[String]) -> Usable {
+        let planned = Planned {
+            host: &self.host,
+            pin: key.pin,
+            kind: kind_of(&key.kind),
+            names,
+            directory: &self.directory,
+        };
+        usable(&self.store.state, self.store.now, &planned)
     }
 
     /// The kind of the key in use, where there is one.
