@@ -64,7 +64,7 @@ fn httpd<'a>(blocks: impl Iterator<Item = (usize, &'a Block)>, host: &str) -> Op
         if block.names.contains(&host) {
             return Some((at, By::Name));
         }
-        if block.names.iter().any(|name| fits(name)) {
+        if block.names.iter().any(fits) {
             return Some((at, By::Pattern));
         }
     }
