@@ -369,6 +369,25 @@ fn a_kill_at_any_moment_leaves_one_key_or_none_and_loses_none() {
 }
 
 #[test]
+fn of_several_calls_at_once_one_makes_the_key() {
+    let (records, pki) = pinned();
+    publish(&records, &[&pki.pin("live.key")]);
+    for round in 0..5 {
+        let call = |number: u32| {
+            let file = format!("next-{round}-{number}.key");
+            let said = next(&records, &["--key", &file]);
+            usize::from(said.code == Some(0))
+        };
+        let made: usize = std::thread::scope(|scope| {
+            let calls: Vec<_> = (0..6).map(|number| scope.spawn(move || call(number))).collect();
+            calls.into_iter().map(|call| call.join().expect("a call")).sum()
+        });
+        assert_eq!(made, 1);
+        next(&records, &["--forget"]).fine();
+    }
+}
+
+#[test]
 fn a_kill_at_the_hand_over_leaves_the_old_key_or_the_new_one_and_loses_none() {
     let (records, pki) = pinned();
     let directory = records.0.path();

@@ -90,7 +90,7 @@ pub fn last(drills: &[Drill], pin: Option<Pin>) -> Option<&Drill> {
 /// See [`LedgerError`].
 pub fn record(directory: &Path, drill: &Drill) -> Result<PathBuf, LedgerError> {
     let path = directory.join(FILE);
-    ledger::append(&path, || {
+    let line = || {
         let line = serde_json::to_string(&Line {
             v: VERSION,
             at: date::format(drill.at),
@@ -101,7 +101,8 @@ pub fn record(directory: &Path, drill: &Drill) -> Result<PathBuf, LedgerError> {
         });
         let line = line.map_err(|error| LedgerError::Io(path.clone(), error.into()))?;
         Ok::<_, LedgerError>(Some(line))
-    })?;
+    };
+    ledger::append(&path, line, || Ok(()))?;
     Ok(path)
 }
 

@@ -75,14 +75,15 @@ pub(super) fn read<T>(
     lines.map(|(line, number)| parse(line).ok_or_else(|| damaged(number))).collect()
 }
 
-/// Appends what `line` gives, if anything, while nobody else may append. When it returns, the line is on the
-/// disk.
+/// Appends what `line` gives, if anything, and does what comes `then`, while nobody else may append. When it
+/// returns, the line is on the disk.
 ///
 /// # Errors
 /// See [`LedgerError`].
 pub(super) fn append<E: From<LedgerError>>(
     path: &Path,
     line: impl FnOnce() -> Result<Option<String>, E>,
+    then: impl FnOnce() -> Result<(), E>,
 ) -> Result<(), E> {
     let io = |error| LedgerError::Io(path.to_owned(), error);
     let not_own = |what| LedgerError::NotOwn(path.to_owned(), what);
@@ -97,7 +98,7 @@ pub(super) fn append<E: From<LedgerError>>(
     flock(&file, FlockOperation::LockExclusive).map_err(|error| io(error.into()))?;
     let Some(line) = line()? else { return Ok(()) };
     match write(&mut file, path, &line).map_err(io)? {
-        None => Ok(()),
+        None => then(),
         Some(what) => Err(not_own(what).into()),
     }
 }

@@ -94,16 +94,17 @@ pub(crate) fn read(directory: &Path) -> Result<Vec<NextKey>, LedgerError> {
     Ok(keys)
 }
 
-/// Appends what `happened` gives, if anything, while no other command may append.
+/// Appends what `happened` gives, if anything, and does what comes `then`, while no other command may append.
 ///
 /// # Errors
-/// See [`LedgerError`], and those of `happened`.
+/// See [`LedgerError`], and those of `happened` and `then`.
 pub(crate) fn append<E: From<LedgerError>>(
     directory: &Path,
     happened: impl FnOnce() -> Result<Option<(NextKey, Happened, i64)>, E>,
+    then: impl FnOnce() -> Result<(), E>,
 ) -> Result<(), E> {
     let path = directory.join(FILE);
-    ledger::append(&path, || {
+    let line = || {
         let Some((key, what, at)) = happened()? else { return Ok(None) };
         let is_made = what == Happened::Made;
         let line = serde_json::to_string(&Line {
@@ -116,7 +117,8 @@ pub(crate) fn append<E: From<LedgerError>>(
             file: is_made.then(|| key.file.to_string_lossy().into_owned()),
         });
         line.map(Some).map_err(|error| LedgerError::Io(path.clone(), error.into()).into())
-    })
+    };
+    ledger::append(&path, line, then)
 }
 
 /// The place among a server's certificates that a kind of key has, as [`NextKey::kind`] calls it.

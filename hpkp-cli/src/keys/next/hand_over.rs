@@ -75,13 +75,14 @@ pub(super) fn hand_over(
     let (private, bytes) = opened(key)?;
     let mut done = String::new();
     // Nobody else does the same meanwhile.
-    next_keys::append(Path::new(&today.directory), || {
+    let hand_over = || {
         done = match &arguments.csr {
             Some(file) => csr(today, key, &private, (file, &arguments.names))?,
             None => place(today, key, &bytes, arguments)?,
         };
         Ok::<_, Failure>(Some((key.clone(), Happened::HandedOver, today.store.now)))
-    })?;
+    };
+    next_keys::append(Path::new(&today.directory), hand_over, || Ok(()))?;
     let is_request = arguments.csr.as_deref() == Some(Path::new("-"));
     if is_request && !arguments.records.json {
         return Ok(output::ended(Exit::Fine, output::unbuffered(done.as_bytes())));
@@ -222,8 +223,7 @@ fn of_client(today: &Today, key: &NextKey) -> Result<(PathBuf, &'static str, boo
 }
 
 pub(super) fn forget(today: &Today, key: &NextKey) -> Result<Exit, Failure> {
-    next_keys::append(Path::new(&today.directory), || {
-        Ok::<_, Failure>(Some((key.clone(), Happened::GivenUp, today.store.now)))
-    })?;
+    let given_up = || Ok::<_, Failure>(Some((key.clone(), Happened::GivenUp, today.store.now)));
+    next_keys::append(Path::new(&today.directory), given_up, || Ok(()))?;
     report::forgotten(today, key)
 }

@@ -8,7 +8,7 @@ use hpkp_core::pin::Pin;
 use zeroize::Zeroizing;
 
 use super::super::kind::{KeyKind, describe};
-use super::super::next_keys::{self, Happened, NextKey};
+use super::super::next_keys::{self, Happened, NextKey, kind_of};
 use super::super::pkcs8::KeyFile;
 use super::super::{secret, secret_file};
 use super::key_file;
@@ -51,22 +51,26 @@ pub(super) fn make(today: &Today, arguments: &NextKeyArguments) -> Result<NextKe
     }
     // What is on record first and never written can be told from a key that has been lost: its pin was
     // never printed.
-    next_keys::append(Path::new(&today.directory), || {
-        let is_there = |other: &NextKey| other.host == key.host && other.kind == key.kind;
+    let directory = Path::new(&today.directory);
+    let made = || {
+        let of = |key: &NextKey| kind_of(&key.kind).ok_or_else(|| key.kind.clone());
+        let is_there = |other: &NextKey| other.host == key.host && of(other) == of(&key);
         if today.waiting()?.iter().any(is_there) {
             return Err(Failure::no(format!("{} has a next key already", key.host)));
         }
         Ok::<_, Failure>(Some((key.clone(), Happened::Made, today.store.now)))
-    })?;
-    if let Some(unwritten) = unwritten {
-        let written = write(&key, &unwritten);
-        if written.is_err() {
-            next_keys::append(Path::new(&today.directory), || {
-                Ok::<_, Failure>(Some((key.clone(), Happened::GivenUp, today.store.now)))
-            })?;
-        }
-        written?;
+    };
+    let mut is_recorded = false;
+    let write = || {
+        is_recorded = true;
+        unwritten.as_ref().map_or(Ok(()), |unwritten| write(&key, unwritten))
+    };
+    let written = next_keys::append(directory, made, write);
+    if written.is_err() && is_recorded {
+        let given_up = || Ok::<_, Failure>(Some((key.clone(), Happened::GivenUp, today.store.now)));
+        next_keys::append(directory, given_up, || Ok(()))?;
     }
+    written?;
     Ok(key)
 }
 
