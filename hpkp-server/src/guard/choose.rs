@@ -77,6 +77,12 @@ impl Guard {
         Self { judge, noted: HashMap::new() }
     }
 
+    /// What is said where files cannot be read or written.
+    #[must_use]
+    pub fn not_written(&self, why: &str) -> Option<Told> {
+        words::not_written(&self.judge, why)
+    }
+
     /// What is presented.
     pub fn choose(&mut self, question: Question<'_>, store: &dyn Store) -> Chosen {
         let Question { host, name, given, now } = question;

@@ -15,10 +15,18 @@ mod sight;
 mod store;
 mod words;
 
-pub use choose::{Chosen, Guard, Question};
+pub use choose::{Chosen, Guard, Question, Told};
 pub use entry::Entry;
 pub use files::Files;
 pub use given::{Given, Pair, PairText};
 pub use judge::{GuardedHost, Judge};
 pub use sight::Sight;
 pub use store::{Kept, NoRoom, Store};
+
+/// What contains a private key: it is overwritten when it is given up.
+pub type Text = zeroize::Zeroizing<Vec<u8>>;
+
+/// Overwrites what contains a private key.
+pub fn wipe(octets: &mut [u8]) {
+    zeroize::Zeroize::zeroize(octets);
+}

@@ -126,6 +126,19 @@ pub(super) fn not_kept(
     Told::new(about, &[b"not kept", &pair.id.octets(), why.as_bytes()], DAY, finding)
 }
 
+/// Of the first host: the files are those of all.
+pub(super) fn not_written(judge: &Judge, why: &str) -> Option<Told> {
+    judge.hosts.first()?;
+    let text = Text::new(format!(
+        "a worker cannot keep the last good certificates of hpkp_guard in files, so a restart forgets the \
+         newest: {}",
+        Excerpt::new(why)
+    ))
+    .fix("make room or mend the file system, then reload");
+    let finding = finding(judge, 0, "", Code::CertificateNotKept, text);
+    Some(Told::new("files".to_owned(), &[b"files", why.as_bytes()], HOUR, finding))
+}
+
 pub(super) fn records_unread(judge: &Judge, host: usize, why: &str) -> Told {
     let text = Text::new(format!(
         "a worker cannot read whether the records of published pins have changed, so hpkp_guard goes on with \
