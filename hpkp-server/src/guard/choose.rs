@@ -115,7 +115,11 @@ impl Guard {
         let reasons = if self.judge.hosts[host].check == Check::Warn {
             vec!["hpkp_check warn".to_owned()]
         } else {
-            match self.last_good(host, name, (given.as_deref(), &fault), now, store) {
+            let before = store.generation();
+            let found = self.last_good(host, name, (given.as_deref(), &fault), now, store);
+            // What is not to be presented any more is forgotten.
+            chosen.is_changed |= store.generation() != before;
+            match found {
                 Ok(kept) => {
                     let (why, details) = fault.words();
                     let text = words::Served { given: given.as_deref(), kept: &kept, why, details };
@@ -248,13 +252,12 @@ fn unusable(pair: &Pair, now: i64) -> Option<String> {
         Err(why) => return Some(why.clone()),
         Ok(chain) => chain,
     };
-    let (from, until) = pair.valid;
-    let all = || chain.certificates().iter();
-    if until < now {
-        let expired = all().find(|one| one.not_after() == until)?;
-        return Some(format!("it has expired ({})", expired.not_after_text()));
+    // Clients find paths without a certificate above it that has expired.
+    let leaf = chain.leaf();
+    if leaf.not_after() < now {
+        return Some(format!("it has expired ({})", leaf.not_after_text()));
     }
-    (now < from).then(|| "it is not valid yet".to_owned())
+    (now < leaf.not_before()).then(|| "it is not valid yet".to_owned())
 }
 
 impl Fault {

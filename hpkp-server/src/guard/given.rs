@@ -149,8 +149,8 @@ pub struct Pair {
     pub text: PairText,
     /// The certificates; or why the pair cannot be presented.
     pub chain: Result<Chain, String>,
-    /// From when to when all certificates are valid, in seconds since 1970 UTC.
-    pub valid: (i64, i64),
+    /// Until when all certificates are valid, in seconds since 1970 UTC.
+    pub valid_until: i64,
 }
 
 impl Pair {
@@ -160,9 +160,8 @@ impl Pair {
         let id = id(&text.certificate, &text.key);
         let chain = chain(&text, openssl);
         let certificates = chain.as_ref().map(Chain::certificates).unwrap_or_default();
-        let from = certificates.iter().map(|one| one.not_before()).max().unwrap_or(i64::MIN);
-        let until = certificates.iter().map(|one| one.not_after()).min().unwrap_or(i64::MAX);
-        Self { id, text, chain, valid: (from, until) }
+        let until = certificates.iter().map(|one| one.not_after()).min();
+        Self { id, text, chain, valid_until: until.unwrap_or(i64::MAX) }
     }
 
     /// The leaf; none where the pair cannot be presented.

@@ -63,7 +63,7 @@ pub(super) fn served(
     Served { given, kept, why, details }: &Served<'_>,
     now: i64,
 ) -> Told {
-    let until = kept.valid.1;
+    let until = kept.valid_until;
     let chain = kept.chain.as_ref().map(|chain| chain.certificates()).unwrap_or_default();
     let first = chain.iter().find(|one| one.not_after() == until);
     let mut text = Text::new(format!(

@@ -27,8 +27,8 @@ struct Presented {
 
 impl Drop for Presented {
     fn drop(&mut self) {
-        if self.is_copied {
-            let [_, key] = self.given;
+        let [_, key] = self.given;
+        if self.is_copied && key.len != 0 {
             // SAFETY: nginx frees the request's memory after its cleanups.
             unsafe { wipe(std::slice::from_raw_parts_mut(key.data, key.len)) };
         }
