@@ -184,10 +184,20 @@ unsafe extern "C" fn guard(
 ) -> *mut c_char {
     // SAFETY: as for `in_server`; the main configuration is another object.
     unsafe {
-        handle(cf, conf, |conf: &mut ServerConf, words| {
-            let main = ngx::http_main_conf::<MainConf>((*cf).cycle, ngx::own_module());
-            guard::set(cf, main, conf, words, ngx::location(cf))
-        })
+        let read = handle(cf, conf, |conf: &mut ServerConf, words| {
+            nginx::set_guard(&mut conf.settings, words, ngx::location(cf))
+        });
+        if read != CONF_OK {
+            return read;
+        }
+        let main = ngx::http_main_conf::<MainConf>((*cf).cycle, ngx::own_module());
+        match guard::set(cf, main, conf.cast()) {
+            Ok(()) => CONF_OK,
+            Err(error) => {
+                log::directive_error(cf, &error);
+                CONF_ERROR
+            }
+        }
     }
 }
 

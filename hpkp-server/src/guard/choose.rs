@@ -87,9 +87,7 @@ impl Guard {
     pub fn choose(&mut self, question: Question<'_>, store: &dyn Store) -> Chosen {
         let Question { host, name, given, now } = question;
         let mut chosen = Chosen::default();
-        if let Err(why) = self.judge.refresh(now) {
-            chosen.told.push(words::records_unread(&self.judge, host, &why));
-        }
+        self.refresh(host, now, false, &mut chosen);
         let (pair, unread) = match given {
             Ok(given) => (Some(self.judge.given(&given)), None),
             Err(why) => (None, Some(why)),
@@ -97,7 +95,7 @@ impl Guard {
         let asked = self.judge.asked(host, name, pair.as_deref());
         let fault = match unread.or_else(|| unusable(pair.as_deref()?, now)) {
             Some(why) => Fault::Unusable(why),
-            None => match self.locks_out(host, &asked, pair.as_deref(), now) {
+            None => match self.locks_out((host, &asked), pair.as_deref(), now, &mut chosen) {
                 Some(judged) => Fault::LocksOut(judged),
                 None => {
                     if let Some(pair) = &pair {
@@ -136,15 +134,29 @@ impl Guard {
         chosen
     }
 
+    /// Reads the records again if they have changed and it is time to look, or `must_look`.
+    fn refresh(&mut self, host: usize, now: i64, must_look: bool, chosen: &mut Chosen) {
+        if let Err(why) = self.judge.refresh(now, must_look) {
+            chosen.told.push(words::records_unread(&self.judge, host, &why));
+        }
+    }
+
     /// What is found of what was given, if clients would refuse it.
     fn locks_out(
         &mut self,
-        host: usize,
-        name: &str,
+        (host, asked): (usize, &str),
         pair: Option<&Pair>,
         now: i64,
+        chosen: &mut Chosen,
     ) -> Option<Rc<Judged>> {
-        let judged = self.judge.judge(host, name, pair?, now);
+        let pair = pair?;
+        let mut judged = self.judge.judge(host, asked, pair, now);
+        let noted = self.noted.get(&(host, Box::from(asked)));
+        // It is about to take the place of the last good one, so what was recorded a moment ago counts.
+        if judged.alarms.is_empty() && noted.is_none_or(|(id, _)| *id != pair.id) {
+            self.refresh(host, now, true, chosen);
+            judged = self.judge.judge(host, asked, pair, now);
+        }
         (!judged.alarms.is_empty()).then_some(judged)
     }
 

@@ -109,12 +109,12 @@ impl Judge {
         self.deployment.records.as_ref().map(|records| &records.state)
     }
 
-    /// Reads the records again if they have changed.
+    /// Reads the records again if they have changed and it is time to look, or `must_look`.
     ///
     /// # Errors
     /// Why they cannot be read; those that were read before still count.
-    pub(super) fn refresh(&mut self, now: i64) -> Result<(), String> {
-        if let Some(mut records) = self.sight.look(now)? {
+    pub(super) fn refresh(&mut self, now: i64, must_look: bool) -> Result<(), String> {
+        if let Some(mut records) = self.sight.look(now, must_look)? {
             records.writer = None;
             self.recorded = recorded(Some(&records));
             self.deployment.records = Some(records);

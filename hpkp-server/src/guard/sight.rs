@@ -49,12 +49,13 @@ impl Sight {
         sight
     }
 
-    /// The records, if their files have changed since they were read last.
+    /// The records, if their files have changed since they were read last, as far as it is time to look.
     ///
     /// # Errors
     /// Why that cannot be told, or they cannot be read; those that were read before still count.
-    pub(super) fn look(&mut self, now: i64) -> Result<Option<Records>, String> {
-        if self.settings.is_empty() || (self.looked..self.looked + INTERVAL).contains(&now) {
+    pub(super) fn look(&mut self, now: i64, must_look: bool) -> Result<Option<Records>, String> {
+        let is_time = must_look || !(self.looked..self.looked + INTERVAL).contains(&now);
+        if self.settings.is_empty() || !is_time {
             return Ok(None);
         }
         self.looked = now;

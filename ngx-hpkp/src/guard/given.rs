@@ -2,8 +2,6 @@
 
 use std::mem;
 
-use hpkp_core::finding::Location;
-use hpkp_server::nginx;
 use nginx_sys::{
     ngx_conf_t, ngx_http_compile_complex_value, ngx_http_compile_complex_value_t,
     ngx_http_complex_value, ngx_http_complex_value_t, ngx_http_request_t, ngx_str_t,
@@ -20,25 +18,23 @@ pub(crate) struct GivenValues {
     key: ngx_http_complex_value_t,
 }
 
-/// Handles the directive whose words are `words`.
+/// Keeps what the directive that is read names, and asks for the shared memory; whether that was possible,
+/// and nginx has told it else. Nothing of this may be left out where the module fails: the server would have
+/// no certificate.
 ///
 /// # Safety
-/// `cf` is what nginx hands to a directive's handler, and `main` the main configuration that belongs to it.
+/// `cf` is what nginx hands to a directive's handler, and the two are the configurations that belong to it.
 pub(crate) unsafe fn set(
     cf: *mut ngx_conf_t,
     main: *mut MainConf,
-    conf: &mut ServerConf,
-    words: &[String],
-    at: Location,
+    conf: *mut ServerConf,
 ) -> Result<(), String> {
-    nginx::set_guard(&mut conf.settings, words, at)?;
     // SAFETY: by the caller's promise; the words are strings that live as long as the configuration.
     unsafe {
-        let [_, certificate, key] = ngx::elements::<ngx_str_t>((*cf).args) else {
-            return Err("invalid number of arguments".to_owned());
-        };
+        // nginx has counted them.
+        let [_, certificate, key] = ngx::elements::<ngx_str_t>((*cf).args) else { return Ok(()) };
         let certificate = compiled(cf, certificate)?;
-        conf.given = Some(GivenValues { certificate, key: compiled(cf, key)? });
+        (*conf).given = Some(GivenValues { certificate, key: compiled(cf, key)? });
         if let Some(main) = main.as_mut() {
             main.zone = zone::add(cf)?;
         }

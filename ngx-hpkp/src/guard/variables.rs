@@ -11,7 +11,7 @@ use nginx_sys::{
 };
 
 use super::worker::Worker;
-use crate::conf::{Guarded, MainConf, ServerConf};
+use crate::conf::{MainConf, ServerConf};
 use crate::ngx::{self, ERROR, OK, own_module, string};
 use crate::{active, boundary, pool};
 
@@ -64,7 +64,7 @@ unsafe extern "C" fn value(
 ) -> ngx_int_t {
     // SAFETY: nginx hands over a live request and a value to fill in.
     unsafe {
-        let text = in_handshake(r).and_then(|guarded| presented(r, guarded)).and_then(|presented| {
+        let text = in_handshake(r).and_then(|conf| presented(r, conf)).and_then(|presented| {
             let pair = (*presented).pair.as_ref();
             let texts = pair.map(|pair| [&pair.text.certificate, &pair.text.key]);
             let texts = texts.map(|texts| texts.map(|text| (text.as_ptr(), text.len())));
@@ -85,11 +85,11 @@ unsafe extern "C" fn value(
     OK
 }
 
-/// What guards the server of a request that nginx has made for a handshake; none for requests of clients.
+/// The server of a request that nginx has made for a handshake; none for requests of clients.
 ///
 /// # Safety
 /// `r` is a live request.
-unsafe fn in_handshake<'a>(r: *const ngx_http_request_t) -> Option<&'a Guarded> {
+unsafe fn in_handshake<'a>(r: *const ngx_http_request_t) -> Option<&'a ServerConf> {
     if !active::is_active() {
         return None;
     }
@@ -101,7 +101,7 @@ unsafe fn in_handshake<'a>(r: *const ngx_http_request_t) -> Option<&'a Guarded> 
             return None;
         }
         let conf = *(*r).srv_conf.add((*own_module()).ctx_index);
-        (*conf.cast::<ServerConf>()).guarded.as_ref()
+        conf.cast::<ServerConf>().as_ref()
     }
 }
 
@@ -109,16 +109,18 @@ unsafe fn in_handshake<'a>(r: *const ngx_http_request_t) -> Option<&'a Guarded> 
 ///
 /// # Safety
 /// `r` is a live request that nginx has made for a handshake.
-unsafe fn presented(r: *mut ngx_http_request_t, guarded: &Guarded) -> Option<*const Presented> {
+unsafe fn presented(r: *mut ngx_http_request_t, conf: &ServerConf) -> Option<*const Presented> {
     // SAFETY: by the caller's promise; a request has a place for each module, which is ours alone.
     unsafe {
         let place = (*r).ctx.add((*own_module()).ctx_index);
         if (*place).is_null() {
-            let given = guarded.values.of(r)?;
-            let choose = || choose(r, guarded.host, given);
-            let chosen =
-                boundary::catch_handshake_hook("guard", choose);
-            let (pair, is_copied) = (chosen.flatten(), guarded.values.is_copied());
+            // Where the check has failed, what was given is better than nothing.
+            let guarded = conf.guarded.as_ref();
+            let values = guarded.map(|guarded| guarded.values).or(conf.given)?;
+            let given = values.of(r)?;
+            let choose = || choose(r, guarded?.host, given);
+            let chosen = boundary::catch_handshake_hook("guard", choose);
+            let (pair, is_copied) = (chosen.flatten(), values.is_copied());
             *place = pool::alloc_in_pool((*r).pool, Presented { pair, given, is_copied }).cast();
         }
         let presented: *const Presented = (*place).cast();

@@ -72,7 +72,7 @@ pub(super) unsafe fn add(cf: *mut ngx_conf_t) -> Result<*mut ngx_shm_zone_t, Str
 
 /// nginx has mapped the memory, or goes on with that of the configuration before.
 unsafe extern "C" fn init(zone: *mut ngx_shm_zone_t, before: *mut c_void) -> ngx_int_t {
-    boundary::catch_config_hook_late("guard_zone", |_| OK, || {
+    boundary::catch_request_hook("guard_zone", OK, || {
         // SAFETY: nginx hands over the zone that `add` asked for, with a slab pool at its start, and what
         // `data` was in the configuration before, if the memory is the same.
         unsafe {
