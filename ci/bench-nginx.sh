@@ -137,7 +137,7 @@ END
 }
 
 # handshakes FUNCTION COUNT: the instructions within the module's function, with what it calls, for so
-# many full handshakes.
+# many full handshakes. Left out is what it calls in nginx itself: the callback that was there before.
 handshakes() {
     valgrind -q --tool=callgrind --toggle-collect="$1" --callgrind-out-file=callgrind.out \
         "$(command -v /usr/sbin/nginx)" -p "$home" -e error.log -c nginx.conf \
@@ -146,7 +146,20 @@ handshakes() {
     h2load --h1 -n "$2" -c "$2" -m 1 "https://localhost:$port/" >h2load.log 2>&1 || :
     grep -q " $2 2xx," h2load.log || die "not $2 good answers: $(cat h2load.log)"
     end_server $!
-    awk '/^(summary|totals):/ { print $2; exit }' callgrind.out
+    # As above: names stand only the first time, and the cost in the line after `calls=` is that of the
+    # function called.
+    awk '
+        /^(c?fn|c?ob)=/ {
+            split($1, id, "=")
+            kind = id[1] ~ /fn/ ? "f" : "o"
+            if (NF > 1) name[kind id[2]] = $2
+            if (id[1] == "fn") { in_step = name["f" id[2]] ~ /session::step/; called = "" }
+            if (id[1] == "cob") called = name["o" id[2]]
+        }
+        /^calls=/ { getline; if (in_step && called ~ /nginx$/) before += $2; called = "" }
+        /^summary:/ { all = $2 }
+        END { print all - before }
+    ' callgrind.out
 }
 
 # each_handshake FUNCTION: for one.
@@ -166,7 +179,7 @@ printf '%-42s%10d\n' 'certificate loaded' "$loaded" 'certificate guarded, both v
 echo
 printf '%-42s%10s\n' 'limit: loaded, at most 2000' "$(verdict "$loaded <= 2000")"
 # nginx reads the key anew at each handshake: 9.2 million instructions in all.
-printf '%-42s%10s\n' 'limit: guarded, at most 500000' "$(verdict "$guarded <= 500000")"
+printf '%-42s%10s\n' 'limit: guarded, at most 100000' "$(verdict "$guarded <= 100000")"
 
 # --- The test of a configuration -----------------------------------------------------------------
 

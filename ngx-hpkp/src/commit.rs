@@ -59,8 +59,11 @@ pub(crate) unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int
         if phase::has_master() {
             published::leave_to_parent_for_all_builds();
         }
-        // SAFETY: nginx calls this with the cycle that is in effect.
-        unsafe { guard::begin(cycle) };
+        if phase::has_master() || phase::is_single() {
+            // SAFETY: nginx calls this with the cycle that is in effect.
+            let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_ref() };
+            main.and_then(|main| main.worker.as_ref()).into_iter().for_each(Worker::begin);
+        }
         OK
     })
 }
@@ -89,7 +92,11 @@ impl Pending {
     ///
     /// # Safety
     /// `cycle` is about to take effect, and `main` is its configuration.
-    unsafe fn take_effect(mut self, cycle: *const ngx_cycle_t, main: &mut MainConf) -> Vec<LogLine> {
+    unsafe fn take_effect(
+        mut self,
+        cycle: *const ngx_cycle_t,
+        main: &mut MainConf,
+    ) -> Vec<LogLine> {
         let journal = main.journal.as_ref();
         let finding = journal.and_then(|journal| {
             journal.record(&self.deployment, &mut self.verdict, phase::predecessor())
@@ -134,7 +141,8 @@ impl Pending {
             // SAFETY: the servers of the configuration that is about to take effect: different objects,
             // and one thread has them.
             unsafe {
-                let Some(values) = owner(position).and_then(|at| (*self.servers[at].0).given) else {
+                let Some(values) = owner(position).and_then(|at| (*self.servers[at].0).given)
+                else {
                     continue;
                 };
                 let (conf, _) = self.servers[position];
@@ -147,8 +155,9 @@ impl Pending {
         }
         let sight = main.sight.take().unwrap_or_else(|| Sight::new(&main.global.published));
         // SAFETY: by the caller's promise.
-        let (worker, lines) =
-            unsafe { Worker::new(cycle, main, openssl, hosts, (self.deployment, sight)) };
+        let (worker, lines) = unsafe {
+            Worker::new(cycle, (main.zone, &main.global), openssl, hosts, (self.deployment, sight))
+        };
         main.worker = worker;
         lines
     }

@@ -11,13 +11,13 @@ use hpkp_core::finding::{Finding, Location};
 use hpkp_core::pin::Pin;
 use hpkp_core::published::CertificateIdentity;
 use hpkp_server::failure::{LogLine, Phase};
+use hpkp_server::guard::Sight;
 use hpkp_server::journal::Journal;
 use hpkp_server::kept::Keeping;
 use hpkp_server::nginx::{Choosers, ServerKey};
 use hpkp_server::openssl::{OpenSsl, SslCtx};
 use hpkp_server::sending::ContextAddress;
 use hpkp_server::setting::{GlobalSettings, ServerSettings};
-use hpkp_server::guard::Sight;
 use nginx_sys::{ngx_conf_t, ngx_shm_zone_t, ngx_uint_t};
 
 use crate::boundary::{self, OnPanic};

@@ -190,9 +190,14 @@ unsafe extern "C" fn guard(
         if read != CONF_OK {
             return read;
         }
-        let main = ngx::http_main_conf::<MainConf>((*cf).cycle, ngx::own_module());
-        match guard::set(cf, main, conf.cast()) {
-            Ok(()) => CONF_OK,
+        let main = ngx::http_main_conf::<MainConf>((*cf).cycle, ngx::own_module()).as_mut();
+        let (conf, given) = (&mut *conf.cast::<ServerConf>(), guard::read(cf));
+        match given.and_then(|given| Ok((given, guard::add_zone(cf)?))) {
+            Ok((given, zone)) => {
+                conf.given = Some(given);
+                main.into_iter().for_each(|main| main.zone = zone);
+                CONF_OK
+            }
             Err(error) => {
                 log::directive_error(cf, &error);
                 CONF_ERROR

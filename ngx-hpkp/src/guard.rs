@@ -10,6 +10,7 @@ mod variables;
 mod worker;
 mod zone;
 
-pub(crate) use given::{GivenValues, set};
+pub(crate) use given::{GivenValues, read};
 pub(crate) use variables::add;
-pub(crate) use worker::{Worker, begin, give_up, of_deployment};
+pub(crate) use worker::{Worker, give_up, of_deployment};
+pub(crate) use zone::add as add_zone;

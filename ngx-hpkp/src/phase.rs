@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hpkp_server::failure::Phase;
 use hpkp_server::journal::Predecessor;
 use nginx_sys::{
-    NGX_PROCESS_HELPER, NGX_PROCESS_SIGNALLER, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_argc, ngx_argv, ngx_cycle,
-    ngx_inherited, ngx_new_binary, ngx_parent, ngx_process, ngx_test_config,
+    NGX_PROCESS_HELPER, NGX_PROCESS_SIGNALLER, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_argc,
+    ngx_argv, ngx_cycle, ngx_inherited, ngx_new_binary, ngx_parent, ngx_process, ngx_test_config,
 };
 
 /// Whether this process is the child of a rehearsal.

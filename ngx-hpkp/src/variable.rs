@@ -6,8 +6,8 @@ use nginx_sys::{
 };
 
 use crate::boundary::{self, OnPanic};
-use crate::guard;
 use crate::filter::{self, HeaderStatus};
+use crate::guard;
 use crate::ngx::{ERROR, OK, c_string};
 
 /// `preconfiguration`: makes the variables known.

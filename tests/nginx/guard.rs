@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use hpkp_core::published::{Body, Compromised, Event};
 use hpkp_tests::client::Curl;
 use hpkp_tests::free_port;
-use hpkp_tests::nginx::{Nginx, Reload, codes, compile_module};
+use hpkp_tests::nginx::{Nginx, Reload, codes, compile_module, load_modules, tls_server, version};
 use hpkp_tests::pki::{leaf_extensions, openssl};
 use hpkp_tests::recorded::held_on_port;
 use hpkp_tests::session::SessionClient;
@@ -18,7 +18,8 @@ const SERVED: &str = "kept-certificate-served";
 const NOT_USED: &str = "kept-certificate-not-used";
 const AT_HANDSHAKE: &str = "certificate-checked-at-handshake";
 const AGAIN: &str = "is presented again: clients accept it";
-const VARIABLES: &str = "ssl_certificate $hpkp_certificate; ssl_certificate_key $hpkp_certificate_key;";
+const VARIABLES: &str =
+    "ssl_certificate $hpkp_certificate; ssl_certificate_key $hpkp_certificate_key;";
 
 /// How often a fresh connection is tried, so that both workers are asked.
 const TRIES: usize = 6;
@@ -243,7 +244,8 @@ fn workers_of_another_user() {
         site.configure();
         let file = site.nginx.path("nginx.conf");
         let text = fs::read_to_string(&file).expect("a configuration");
-        fs::write(&file, text.replacen("user root;", "user nobody nogroup;", 1)).expect("a configuration");
+        fs::write(&file, text.replacen("user root;", "user nobody nogroup;", 1))
+            .expect("a configuration");
     };
     for path in ["", "tmp"] {
         let path = site.nginx.path(path);
@@ -305,8 +307,19 @@ fn what_cannot_be_presented() {
     fs::copy(pki.path("one.key"), pki.path("old.key")).expect("a copy");
     pki.request("old", "/CN=localhost");
     openssl(&[
-        "x509", "-req", "-in", &dir("old.csr"), "-CA", &dir("ca.pem"), "-CAkey", &dir("ca.key"),
-        "-CAcreateserial", "-days", "-1", "-out", &dir("old.pem"),
+        "x509",
+        "-req",
+        "-in",
+        &dir("old.csr"),
+        "-CA",
+        &dir("ca.pem"),
+        "-CAkey",
+        &dir("ca.key"),
+        "-CAcreateserial",
+        "-days",
+        "-1",
+        "-out",
+        &dir("old.pem"),
     ]);
     site.give("old");
     let subject = Curl::new(&site.nginx.path("ca.pem")).get(&site.url());
@@ -346,7 +359,8 @@ fn a_compromised_or_expired_one_gives_way() {
     let pin = site.pin("one").parse().expect("a pin");
     let body = Body::Compromised(Compromised { pin, why: "stolen".into() });
     let event = Event::new(1_790_000_000, 1, "ops".parse().expect("a writer"), body);
-    fs::write(site.nginx.path("records/ops.jsonl"), format!("{}\n", event.line())).expect("records");
+    fs::write(site.nginx.path("records/ops.jsonl"), format!("{}\n", event.line()))
+        .expect("records");
     std::thread::sleep(std::time::Duration::from_secs(6));
     site.presents("two");
     assert!(site.files().is_empty(), "{:?}", site.files());
@@ -417,7 +431,8 @@ fn with_data() -> Option<Site> {
         return None;
     }
     let site = Site::new();
-    let module = compile_module(&site.nginx, "changing", CHANGING, &["http", "http/modules", "http/v2"]);
+    let module =
+        compile_module(&site.nginx, "changing", CHANGING, &["http", "http/modules", "http/v2"]);
     let main = format!("worker_processes 2; load_module {module};");
     let site = Site { main: main.leak(), ..site };
     site.configure_with("", "hpkp_guard $changing_certificate $changing_certificate_key;");
@@ -432,7 +447,11 @@ fn certificates_in_variables() {
     let file = site.nginx.path("nginx.conf");
     let text = fs::read_to_string(&file).expect("a configuration");
     let directory = site.nginx.path("").display().to_string();
-    let text = text.replacen("worker_processes 2;", &format!("worker_processes 2; working_directory {directory};"), 1);
+    let text = text.replacen(
+        "worker_processes 2;",
+        &format!("worker_processes 2; working_directory {directory};"),
+        1,
+    );
     fs::write(&file, text).expect("a configuration");
     site.nginx.start();
     site.presents("one");
@@ -448,6 +467,77 @@ fn certificates_in_variables() {
     site.give("backup");
     site.presents("backup");
     site.nginx.stop();
+}
+
+/// nginx that keeps certificates keeps those of variables by their content.
+#[test]
+fn with_a_cache_of_certificates() {
+    if version() < (1, 27, 4) {
+        eprintln!("not tested: this nginx has no ssl_certificate_cache");
+        return;
+    }
+    let mut site = Site::new();
+    site.nginx.expect_in_log(&[SERVED]);
+    site.http.push_str("ssl_certificate_cache max=16 inactive=1d valid=1d;\n");
+    site.configure();
+    site.nginx.start();
+    for (given, presented) in
+        [("one", "one"), ("two", "one"), ("backup", "backup"), ("two", "backup"), ("one", "one")]
+    {
+        site.give(given);
+        site.presents(presented);
+    }
+    site.give_pair("backup", "two");
+    site.presents("one");
+    site.nginx.stop();
+}
+
+/// What a server is not to keep is in memory alone, and files go where nothing is guarded any more.
+#[test]
+fn files_that_are_not_wanted() {
+    let mut site = Site::new();
+    site.nginx.expect_in_log(&[SERVED, NOT_USED]);
+    site.server = "hpkp site; hpkp_keep_certificates off; return 200 x;".to_owned();
+    site.configure();
+    site.nginx.start();
+    site.presents("one");
+    site.give("two");
+    site.presents("one");
+    assert!(site.files().is_empty(), "{:?}", site.files());
+    site.server = "hpkp site; return 200 x;".to_owned();
+    site.configure();
+    site.give("one");
+    site.restart();
+    site.presents("one");
+    assert_eq!(site.files().len(), 1);
+    site.nginx.configure_with(
+        site.main,
+        &format!("{}{}", site.http, tls_server(site.port, "localhost", "one", "hpkp site;")),
+    );
+    assert_eq!(site.nginx.reload(), Reload::Accepted);
+    assert!(site.files().is_empty(), "{:?}", site.files());
+    site.nginx.stop();
+}
+
+/// Neither of them has the directive or the variables.
+#[test]
+fn streams() {
+    let site = Site::new();
+    let port = free_port();
+    for (names, more, error) in [
+        (VARIABLES, "", "unknown \"hpkp_certificate\" variable"),
+        (VARIABLES, "hpkp_guard one.pem one.key;", "\"hpkp_guard\" directive is not allowed here"),
+    ] {
+        site.nginx.configure_around(
+            &load_modules(&["stream"]),
+            "",
+            &format!(
+                "stream {{ server {{ listen 127.0.0.1:{port} ssl; {more} {names} return x; }} }}"
+            ),
+        );
+        let said = site.nginx.run(&["-t"]);
+        assert!(said.code == Some(1) && said.text.contains(error), "{}", said.text);
+    }
 }
 
 /// A resumed connection says what its client has seen.
@@ -484,7 +574,9 @@ fn key_lines(text: &str) -> Vec<String> {
 fn no_key_leaves_the_handshake() {
     let mut site = Site::new();
     site.nginx.expect_in_log(&[SERVED]);
-    site.http.push_str("log_format all '$hpkp_certificate_key|$hpkp_certificate|'; access_log all.log all;\n");
+    site.http.push_str(
+        "log_format all '$hpkp_certificate_key|$hpkp_certificate|'; access_log all.log all;\n",
+    );
     site.server = "hpkp site; add_header Key \"<$hpkp_certificate_key>\" always; \
                    return 200 \"$hpkp_certificate$hpkp_certificate_key.\";"
         .to_owned();
@@ -526,7 +618,12 @@ fn names_of_clients() {
     site.server = "server_name *.example.test example.test; return 200 x;".to_owned();
     site.give("one");
     site.configure();
-    held_on_port(&site.nginx.path("records/app.jsonl"), "api.example.test", site.port, &site.pin("one"));
+    held_on_port(
+        &site.nginx.path("records/app.jsonl"),
+        "api.example.test",
+        site.port,
+        &site.pin("one"),
+    );
     site.nginx.start();
     let presents = |site: &Site, host: &str, name: &str| {
         let address = format!("{host}:{}:127.0.0.1", site.port);
@@ -573,7 +670,10 @@ fn what_the_directive_takes() {
             "hpkp_guard one.pem one.key; hpkp_guard one.pem one.key;",
             "\"hpkp_guard\" directive is duplicate",
         ),
-        ("location / { hpkp_guard one.pem one.key; }", "\"hpkp_guard\" directive is not allowed here"),
+        (
+            "location / { hpkp_guard one.pem one.key; }",
+            "\"hpkp_guard\" directive is not allowed here",
+        ),
         ("hpkp_guard $ $b;", "invalid variable name"),
     ] {
         site.configure_with("", directive);

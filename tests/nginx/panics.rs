@@ -212,15 +212,13 @@ fn no_hook_is_forgotten() {
             continue;
         }
         let source = std::fs::read_to_string(path).expect("a source");
-        for entry in
-            [
-                "catch_config_hook(",
-                "catch_config_hook_late(",
-                "catch_request_hook(",
-                "catch_handshake_hook(",
-                "create(",
-            ]
-        {
+        for entry in [
+            "catch_config_hook(",
+            "catch_config_hook_late(",
+            "catch_request_hook(",
+            "catch_handshake_hook(",
+            "create(",
+        ] {
             for (at, _) in source.match_indices(entry) {
                 let rest = source[at + entry.len()..].trim_start();
                 if let Some(name) = rest.strip_prefix('"') {

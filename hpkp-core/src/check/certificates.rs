@@ -33,7 +33,9 @@ impl<'a> Checker<'a> {
                     Certificates::Loaded(loaded) => {
                         chains.extend(loaded.iter().zip(&self.paths[context]));
                     }
-                    Certificates::NotKnown { why, remedy } if self.is_guarded(*position, policy) => {
+                    Certificates::NotKnown { why, remedy }
+                        if self.is_guarded(*position, policy) =>
+                    {
                         let code = Code::CertificateCheckedAtHandshake;
                         self.find(scope, kind, *position, code, || {
                             messages::checked_at_handshake(policy, why, remedy)

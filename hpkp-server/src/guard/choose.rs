@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use hpkp_core::check::Alarm;
-use hpkp_core::finding::{Check, Finding};
+use hpkp_core::finding::Check;
 use hpkp_core::published::Fingerprint;
 
 use super::given::{Given, Pair};
 use super::judge::{Judge, Judged};
 use super::store::{Kept, Store};
+use super::told::Told;
 use super::words;
 use crate::kept::pair;
 
@@ -39,19 +40,6 @@ pub struct Chosen {
     pub told: Vec<Told>,
     /// Whether the store has changed, so that files are to be written.
     pub is_changed: bool,
-}
-
-/// What there is to say.
-#[derive(Debug)]
-pub struct Told {
-    /// About what: only the same is said once in a while.
-    pub about: String,
-    /// Changes where it must be said again at once; 0 where there is nothing to say any more.
-    pub tag: u64,
-    /// How often it is said, in seconds.
-    pub interval: i64,
-    /// What is said; none where nothing is any more.
-    pub finding: Option<Finding>,
 }
 
 /// Chooses what is presented.
@@ -205,9 +193,8 @@ impl Guard {
     ) -> Result<Rc<Pair>, Vec<String>> {
         let nearest = [name.to_owned(), self.judge.asked(host, name, given), String::new()];
         let slots = nearest.map(|asked| self.judge.slot(host, &asked));
-        let rank = |kept: &Kept| {
-            slots.iter().position(|slot| kept.hosts.contains(slot)).unwrap_or(OTHER)
-        };
+        let rank =
+            |kept: &Kept| slots.iter().position(|slot| kept.hosts.contains(slot)).unwrap_or(OTHER);
         let mut all: Vec<(usize, Kept)> =
             store.list().into_iter().map(|kept| (rank(&kept), kept)).collect();
         all.sort_by_key(|(rank, kept)| (*rank, Reverse(kept.accepted)));
@@ -289,14 +276,3 @@ impl Fault {
         }
     }
 }
-
-impl Told {
-    /// A finding of a code about a host, and what it is about.
-    pub(super) fn new(about: String, parts: &[&[u8]], interval: i64, finding: Finding) -> Self {
-        let [a, b, c, d, e, f, g, h, ..] = Fingerprint::of(parts.iter().copied()).octets();
-        // 0 is that there is nothing to say.
-        let tag = u64::from_be_bytes([a, b, c, d, e, f, g, h]) | 1;
-        Self { about, tag, interval, finding: Some(finding) }
-    }
-}
-

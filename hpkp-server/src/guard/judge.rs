@@ -158,9 +158,8 @@ impl Judge {
     pub(super) fn asked(&self, host: usize, name: &str, pair: Option<&Pair>) -> String {
         let host = &self.hosts[host];
         let names = pair.and_then(Pair::leaf).map(|leaf| leaf.accepted_names());
-        let is_certified = |name: &str| {
-            names.unwrap_or_default().iter().any(|own| own.eq_ignore_ascii_case(name))
-        };
+        let is_certified =
+            |name: &str| names.unwrap_or_default().iter().any(|own| own.eq_ignore_ascii_case(name));
         let is_own = host.names.iter().any(|own| own.eq_ignore_ascii_case(name));
         let is_known = is_own || is_certified(name) || self.recorded.contains(name);
         match pattern(name) {

@@ -4,7 +4,7 @@
 //! Data flow: `given` is what the server's variables say at a handshake; `judge` asks the core's check about
 //! it, once for each certificate and host, with records that `sight` reads again when they change; `choose`
 //! decides what is presented. What clients accept is kept in a `store` that all workers share, in the form of
-//! `entry`, and in `files` for the start after this one. `words` is what the log says.
+//! `entry`, and in `files` for the start after this one. `words` is what the log says, and `told` how often.
 
 mod choose;
 mod entry;
@@ -13,15 +13,17 @@ mod given;
 mod judge;
 mod sight;
 mod store;
+mod told;
 mod words;
 
-pub use choose::{Chosen, Guard, Question, Told};
+pub use choose::{Chosen, Guard, Question};
 pub use entry::Entry;
 pub use files::Files;
 pub use given::{Given, Pair, PairText};
 pub use judge::{GuardedHost, Judge};
 pub use sight::Sight;
 pub use store::{Kept, NoRoom, Store};
+pub use told::Told;
 
 /// What contains a private key: it is overwritten when it is given up.
 pub type Text = zeroize::Zeroizing<Vec<u8>>;

@@ -79,11 +79,7 @@ impl Sight {
         let mut all: Vec<Vec<u8>> = Vec::new();
         for setting in &self.settings {
             self.add(Path::new(&setting.path), &mut all).map_err(|error| {
-                format!(
-                    "cannot look into \"{}\" ({})",
-                    Excerpt::new(&setting.path),
-                    reason(&error)
-                )
+                format!("cannot look into \"{}\" ({})", Excerpt::new(&setting.path), reason(&error))
             })?;
         }
         all.sort();
@@ -105,9 +101,10 @@ impl Sight {
                 continue;
             }
             let mut one = entry.path().into_os_string().into_encoded_bytes();
-            let numbers = [metadata.mtime(), metadata.mtime_nsec(), metadata.size().cast_signed()];
+            let times = [metadata.mtime(), metadata.mtime_nsec()];
+            one.extend(times.iter().flat_map(|number| number.to_be_bytes()));
+            let numbers = [metadata.size(), metadata.ino()];
             one.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
-            one.extend(metadata.ino().to_be_bytes());
             all.push(one);
         }
         Ok(())

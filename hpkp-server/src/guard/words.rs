@@ -3,9 +3,9 @@
 use hpkp_core::finding::{Code, Finding, Text};
 use hpkp_core::text::{Excerpt, ShellWord};
 
-use super::choose::Told;
 use super::given::Pair;
 use super::judge::Judge;
+use super::told::Told;
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
@@ -110,12 +110,7 @@ pub(super) fn not_used(
     Told::new(about(judge, host, name), &[b"not used", &given], HOUR, finding)
 }
 
-pub(super) fn not_kept(
-    judge: &Judge,
-    (host, name): (usize, &str),
-    pair: &Pair,
-    why: &str,
-) -> Told {
+pub(super) fn not_kept(judge: &Judge, (host, name): (usize, &str), pair: &Pair, why: &str) -> Told {
     let text = Text::new(format!(
         "the certificate that hpkp_guard presents is not kept as the last good one: {}",
         Excerpt::new(why)

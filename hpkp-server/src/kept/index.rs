@@ -143,7 +143,8 @@ impl Index {
 fn entry(line: &str) -> Option<Entry> {
     let (files, hosts) = line.split_once(" | ")?;
     let files: Vec<String> = files.split(' ').map(str::to_owned).collect();
-    let hosts = hosts.split(' ').map(HostPort::unescaped).collect::<Option<BTreeSet<HostPort>>>()?;
+    let hosts =
+        hosts.split(' ').map(HostPort::unescaped).collect::<Option<BTreeSet<HostPort>>>()?;
     files.iter().all(|file| is_file(file)).then_some(Entry { files, hosts })
 }
 

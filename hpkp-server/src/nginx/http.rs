@@ -11,8 +11,8 @@ use hpkp_core::text::Excerpt;
 
 use super::address::{Address, Own, ServerKey};
 use super::built::Built;
-use super::guard::{self, GuardUse};
 use super::chooser::{CHOSEN_LATER, Choosers, can_replace, chosen_by};
+use super::guard::{self, GuardUse};
 use crate::loader::Loader;
 use crate::public_port::PublicPorts;
 use crate::setting::{GlobalSettings, ServerSettings};

@@ -7,8 +7,6 @@ use nginx_sys::{
     ngx_http_complex_value, ngx_http_complex_value_t, ngx_http_request_t, ngx_str_t,
 };
 
-use super::zone;
-use crate::conf::{MainConf, ServerConf};
 use crate::ngx::{self, OK};
 
 /// What the directive names: a certificate and its key, mostly variables.
@@ -18,32 +16,23 @@ pub(crate) struct GivenValues {
     key: ngx_http_complex_value_t,
 }
 
-/// Keeps what the directive that is read names, and asks for the shared memory; whether that was possible,
-/// and nginx has told it else. Nothing of this may be left out where the module fails: the server would have
-/// no certificate.
+/// What the directive that is read names. Nothing of this may be left out where the module fails: the server
+/// would have no certificate.
 ///
 /// # Safety
-/// `cf` is what nginx hands to a directive's handler, and the two are the configurations that belong to it.
-pub(crate) unsafe fn set(
-    cf: *mut ngx_conf_t,
-    main: *mut MainConf,
-    conf: *mut ServerConf,
-) -> Result<(), String> {
+/// `cf` is what nginx hands to a directive's handler.
+pub(crate) unsafe fn read(cf: *mut ngx_conf_t) -> Result<GivenValues, String> {
     // SAFETY: by the caller's promise; the words are strings that live as long as the configuration.
     unsafe {
-        // nginx has counted them.
-        let [_, certificate, key] = ngx::elements::<ngx_str_t>((*cf).args) else { return Ok(()) };
-        let certificate = compiled(cf, certificate)?;
-        (*conf).given = Some(GivenValues { certificate, key: compiled(cf, key)? });
-        if let Some(main) = main.as_mut() {
-            main.zone = zone::add(cf)?;
-        }
+        let [_, certificate, key] = ngx::elements::<ngx_str_t>((*cf).args) else {
+            return Err("invalid number of arguments in \"hpkp_guard\" directive".to_owned());
+        };
+        Ok(GivenValues { certificate: compiled(cf, certificate)?, key: compiled(cf, key)? })
     }
-    Ok(())
 }
 
 /// # Safety
-/// As for [`set`].
+/// As for [`read`].
 unsafe fn compiled(
     cf: *mut ngx_conf_t,
     word: &ngx_str_t,

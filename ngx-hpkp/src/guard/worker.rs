@@ -10,12 +10,13 @@ use hpkp_server::guard::{Chosen, Files, Guard, GuardedHost, Judge, Question, Sig
 use hpkp_server::journal;
 use hpkp_server::openssl::OpenSsl;
 use hpkp_server::setting::GlobalSettings;
-use nginx_sys::{NGX_LOG_WARN, ngx_cached_time, ngx_core_conf_t, ngx_core_module, ngx_cycle, ngx_cycle_t, ngx_log_t};
+use nginx_sys::{
+    NGX_LOG_WARN, ngx_cached_time, ngx_core_conf_t, ngx_core_module, ngx_cycle, ngx_cycle_t,
+    ngx_log_t, ngx_shm_zone_t,
+};
 
 use super::zone::Zone;
-use crate::conf::MainConf;
-use crate::ngx::{self, own_module};
-use crate::{log, phase};
+use crate::log;
 
 /// Guards certificates in one worker.
 pub(crate) struct Worker {
@@ -60,25 +61,23 @@ impl Worker {
     /// What workers of `cycle` need, and what there is to say about it.
     ///
     /// # Safety
-    /// `cycle` is about to take effect, and `main` is its configuration.
+    /// `cycle` is about to take effect, and `zone` is that of its configuration.
     pub(crate) unsafe fn new(
         cycle: *const ngx_cycle_t,
-        main: &MainConf,
+        (zone, global): (*mut ngx_shm_zone_t, &GlobalSettings),
         openssl: OpenSsl,
         hosts: Vec<GuardedHost>,
         (deployment, sight): (Deployment, Sight),
     ) -> (Option<Self>, Vec<LogLine>) {
         // SAFETY: by the caller's promise.
-        let Some(zone) = (unsafe { Zone::new(main.zone) }) else { return (None, Vec::new()) };
+        let Some(zone) = (unsafe { Zone::new(zone) }) else { return (None, Vec::new()) };
         let is_kept = hosts.iter().any(|host| host.is_kept);
         // SAFETY: as above; the core module always has a configuration.
         let owner = unsafe { owner(cycle) };
-        let files = is_kept.then(|| prepare(&main.global, owner)).flatten();
+        let files = is_kept.then(|| prepare(global, owner)).flatten();
         let (files, lines) = match files {
             Some(Ok(files)) => (Some(files), Vec::new()),
-            Some(Err(finding)) => {
-                (None, failure::lines_of_alarm(&finding).collect())
-            }
+            Some(Err(finding)) => (None, failure::lines_of_alarm(&finding).collect()),
             None => (None, Vec::new()),
         };
         let guard = RefCell::new(Guard::new(Judge::new(openssl, hosts, deployment, sight)));
@@ -140,7 +139,7 @@ impl Worker {
     }
 
     /// A worker begins: what was kept before the start is there, too.
-    fn begin(&self) {
+    pub(crate) fn begin(&self) {
         let Some(files) = &self.files else { return };
         match files.read() {
             Ok(texts) => self.zone.load(&texts),
@@ -151,10 +150,7 @@ impl Worker {
 }
 
 /// The directory for workers; none where none is named, or this server writes no records.
-fn prepare(
-    global: &GlobalSettings,
-    owner: Option<(u32, u32)>,
-) -> Option<Result<Files, Finding>> {
+fn prepare(global: &GlobalSettings, owner: Option<(u32, u32)>) -> Option<Result<Files, Finding>> {
     let setting = global.keep.as_ref()?;
     // Found by the check.
     let writer = journal::writer_of(&global.published)?;
@@ -171,7 +167,8 @@ fn prepare(
 
 /// Nothing is guarded any more: what was kept of it is removed. Gives what there is to say.
 pub(crate) fn give_up(global: &GlobalSettings) -> Vec<LogLine> {
-    let (Some(setting), Some(writer)) = (&global.keep, journal::writer_of(&global.published)) else {
+    let (Some(setting), Some(writer)) = (&global.keep, journal::writer_of(&global.published))
+    else {
         return Vec::new();
     };
     let Err(why) = Files::remove_all(setting, &writer) else { return Vec::new() };
@@ -193,24 +190,8 @@ unsafe fn owner(cycle: *const ngx_cycle_t) -> Option<(u32, u32)> {
         return None;
     }
     // SAFETY: by the caller's promise; the core module always has a configuration.
-    let core: &ngx_core_conf_t = unsafe {
-        &*(*(*cycle).conf_ctx.add((*(&raw const ngx_core_module)).index)).cast()
-    };
+    let core: &ngx_core_conf_t =
+        unsafe { &*(*(*cycle).conf_ctx.add(ngx_core_module.index)).cast() };
     // One process, which stays what it is.
     (core.master != 0).then_some((core.user, core.group))
-}
-
-/// A worker of `cycle` begins.
-///
-/// # Safety
-/// `cycle` is in effect.
-pub(crate) unsafe fn begin(cycle: *const ngx_cycle_t) {
-    if !phase::has_master() && !phase::is_single() {
-        return;
-    }
-    // SAFETY: by the caller's promise.
-    let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_ref() };
-    if let Some(worker) = main.and_then(|main| main.worker.as_ref()) {
-        worker.begin();
-    }
 }

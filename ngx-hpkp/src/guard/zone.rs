@@ -57,7 +57,7 @@ struct Node {
 ///
 /// # Safety
 /// `cf` is what nginx hands to a directive's handler.
-pub(super) unsafe fn add(cf: *mut ngx_conf_t) -> Result<*mut ngx_shm_zone_t, String> {
+pub(crate) unsafe fn add(cf: *mut ngx_conf_t) -> Result<*mut ngx_shm_zone_t, String> {
     let mut name = string("hpkp_guard");
     // SAFETY: by the caller's promise; nginx keeps the static name, and finds a zone of before by it.
     unsafe {
@@ -185,14 +185,16 @@ impl Zone {
 }
 
 impl Locked {
-    fn head(&self) -> &mut Head {
-        // SAFETY: the lock is held, so nobody else changes what is not atomic.
-        unsafe { &mut *self.0.head }
+    /// Where the first node of the list stands, which the lock lets nobody else change.
+    fn first(&self) -> *mut *mut Node {
+        // SAFETY: the memory stays mapped; only an address is computed.
+        unsafe { &raw mut (*self.0.head).first }
     }
 
     fn nodes(&self) -> Vec<*mut Node> {
         let mut nodes = Vec::new();
-        let mut node = self.head().first;
+        // SAFETY: the lock is held, so nobody changes it.
+        let mut node = unsafe { *self.first() };
         while !node.is_null() {
             nodes.push(node);
             // SAFETY: the list has live nodes, of which the last has none behind it.
@@ -223,10 +225,10 @@ impl Locked {
             if node.is_null() {
                 return Err(NoRoom);
             }
-            node.write(Node { next: self.head().first, length: text.len() });
+            node.write(Node { next: *self.first(), length: text.len() });
             node.add(1).cast::<u8>().copy_from_nonoverlapping(text.as_ptr(), text.len());
             // A worker that is killed here leaves the list as it was.
-            self.head().first = node;
+            *self.first() = node;
         }
         self.changed();
         Ok(())
@@ -235,7 +237,7 @@ impl Locked {
     fn remove(&self, node: *mut Node) {
         // SAFETY: the lock is held; the node is taken out of the list before it is freed.
         unsafe {
-            let mut link = &raw mut self.head().first;
+            let mut link = self.first();
             while !(*link).is_null() && *link != node {
                 link = &raw mut (**link).next;
             }
@@ -250,7 +252,7 @@ impl Locked {
     }
 
     fn changed(&self) {
-        self.head().generation.fetch_add(1, Ordering::Relaxed);
+        self.0.head().generation.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Writes an entry anew with these hosts, or removes it where there are none.
@@ -286,8 +288,7 @@ impl Store for Zone {
         let locked = self.lock();
         let entries = locked.entries();
         let own = entries.iter().find(|(_, entry)| entry.kept.id == pair.id);
-        let mut kept =
-            Kept { id: pair.id, hosts: vec![host.clone()], accepted: now, in_memory };
+        let mut kept = Kept { id: pair.id, hosts: vec![host.clone()], accepted: now, in_memory };
         if let Some((_, own)) = own {
             kept.accepted = own.kept.accepted;
             kept.in_memory &= own.kept.in_memory;
