@@ -125,6 +125,9 @@ codes! {
     /// A name is said to be served elsewhere, and a server block here has it.
     NotServedHereConflict = "not-served-here-conflict", Invalid,
         "A name is declared as not served here and is served here", "docs/reference/directives.md";
+    /// The variables of a guard where they can give nothing.
+    GuardVariableMisplaced = "guard-variable-misplaced", Invalid,
+        "A variable of a guard is used where it gives no certificate", "docs/reference/directives.md";
     /// A keyword in place of a pin, where published pins are not recorded.
     KeywordPinWithoutPublishedPins = "keyword-pin-without-published-pins", Invalid,
         "A pin follows the loaded certificate, and no records are written", "docs/reference/directives.md";
@@ -233,6 +236,12 @@ codes! {
     /// The certificate is known at the start only, not at a test.
     CertificateCheckedAtStart = "certificate-checked-at-start", Warning,
         "The certificate is checked at the start, not by the config test", "docs/explanation/design.md";
+    /// The certificate is compared with the pins at each handshake, not at a test.
+    CertificateCheckedAtHandshake = "certificate-checked-at-handshake", Warning,
+        "The certificate is checked at the handshake, not by the config test", "docs/how-to/acme.md";
+    /// A directive that guards certificates, of which no server presents what it gives.
+    GuardNotUsed = "guard-not-used", Warning,
+        "No server presents the certificate that a guard gives", "docs/reference/directives.md";
     /// The last good certificate is presented in the place of one that would lock clients out.
     KeptCertificateServed = "kept-certificate-served", Warning,
         "The last good certificate is presented in place of the configured one", "docs/reference/directives.md";

@@ -336,6 +336,12 @@ impl Policy {
         bound
     }
 
+    /// Whether some of its pins follow the loaded certificate.
+    #[must_use]
+    pub fn has_keywords(&self) -> bool {
+        self.spec.roles().next().is_some()
+    }
+
     /// How long clients remember it.
     #[must_use]
     pub fn max_age(&self) -> Option<MaxAge> {

@@ -59,6 +59,18 @@ pub fn catch_request_hook<T>(
     })
 }
 
+/// Runs a hook that chooses what a handshake presents; after a panic, has `report` log it and gives none.
+pub fn catch_handshake_hook<T>(
+    name: &str,
+    report: impl FnOnce(&str),
+    hook: impl FnOnce() -> T,
+) -> Option<T> {
+    catch(name, hook).map_err(|message| report(&text(name, &message, UNGUARDED))).ok()
+}
+
+/// What follows for a handshake.
+const UNGUARDED: &str = "the certificate is presented as it was given, and not compared with pins";
+
 /// Runs `hook`; the error is what its panic said.
 fn catch<T>(name: &str, hook: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(|| {

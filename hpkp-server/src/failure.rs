@@ -129,6 +129,11 @@ pub fn lines_after(finding: &Finding, phase: Phase) -> impl Iterator<Item = LogL
     lines(finding, answer(finding.class, finding.check, phase, OnStart::Warn), phase)
 }
 
+/// The log lines of what was found during a handshake, and somebody has to mend.
+pub fn lines_of_alarm(finding: &Finding) -> impl Iterator<Item = LogLine> {
+    lines(finding, Answer::Alarm, Phase::Restart)
+}
+
 /// The log lines of one finding.
 fn lines(finding: &Finding, answer: Answer, phase: Phase) -> impl Iterator<Item = LogLine> {
     let mut finding = finding.clone();

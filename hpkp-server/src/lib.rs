@@ -6,7 +6,8 @@
 //! question of the configuration's text. [`failure`] says what is done about the findings, and
 //! [`session`] writes what a connection has [`presented`] into its TLS session ([`chosen`] during the handshake or loaded), and
 //! [`sending`] answers for each request whether the header goes out. [`published`] keeps the records of what clients were
-//! told, [`journal`] what becomes of them with a configuration; [`kept`] has the last good certificates; [`living`] finds other servers that serve
+//! told, [`journal`] what becomes of them with a configuration; [`kept`] has the last good certificates, and
+//! [`guard`] presents one in place of a certificate that is chosen during the handshake; [`living`] finds other servers that serve
 //! at the same time. Every entry from C goes through [`boundary`].
 
 pub mod boundary;
@@ -15,6 +16,7 @@ pub mod chosen;
 pub mod failure;
 pub mod file;
 mod file_limit;
+pub mod guard;
 pub mod httpd;
 pub mod interim;
 pub mod journal;

@@ -6,6 +6,7 @@ mod address;
 mod built;
 mod chooser;
 mod directives;
+mod guard;
 mod http;
 mod outside;
 
@@ -22,7 +23,8 @@ use crate::setting::{GlobalSettings, ServerSettings};
 pub use address::{Address, Own, ServerKey};
 pub use built::Built;
 pub use chooser::{CHOSEN_LATER, Chooser, Choosers, Effect, effect};
-pub use directives::{define, set_global, set_in_policy, set_in_server, set_keep};
+pub use directives::{define, set_global, set_guard, set_in_policy, set_in_server, set_keep};
+pub use guard::{CERTIFICATE, GuardSetting, GuardUse, KEY};
 pub use http::{Server, Servers};
 use outside::Settings;
 pub use outside::{Outside, OutsideServer};
@@ -48,7 +50,7 @@ impl<'a, H> Configuration<'a, H> {
     /// Whether there is anything to check.
     #[must_use]
     pub fn is_checked(&self) -> bool {
-        self.servers.any_policy() || !self.global.published.is_empty()
+        self.servers.any_policy() || self.servers.any_guard() || !self.global.published.is_empty()
     }
 
     /// What the check compares. `certificates` gives what a server presents.
@@ -117,6 +119,7 @@ impl<'a, H> Configuration<'a, H> {
     pub fn verdict(&self, deployment: &mut Deployment, loader: &Loader<'_>) -> Verdict {
         let mut verdict = loader.check(deployment);
         verdict.findings.extend(self.servers.may_be_replaced(self.global, self.unseen_choosers));
+        verdict.findings.extend(self.servers.misused_guards(self.around));
         verdict
     }
     /// The same, with last good certificates in the place of what would lock clients out. `put` has a

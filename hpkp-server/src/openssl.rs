@@ -73,6 +73,11 @@ pub(crate) struct PKey {
 }
 
 #[repr(C)]
+pub(crate) struct Bio {
+    _opaque: [u8; 0],
+}
+
+#[repr(C)]
 pub(crate) struct Pkcs8 {
     _opaque: [u8; 0],
 }
@@ -151,6 +156,7 @@ functions! {
     OpenSSL_version_num: fn() -> c_ulong;
     SSL_get_SSL_CTX: fn(*const Ssl) -> *mut SslCtx;
     SSL_get_certificate: fn(*const Ssl) -> *mut X509;
+    SSL_get_servername: fn(*const Ssl, c_int) -> *const c_char;
     SSL_session_reused: fn(*const Ssl) -> c_int;
     SSL_ctrl: fn(*mut Ssl, c_int, c_long, *mut c_void) -> c_long;
     SSL_get_session: fn(*const Ssl) -> *mut SslSession;
@@ -190,6 +196,11 @@ functions! {
     EVP_PKEY2PKCS8: fn(*const PKey) -> *mut Pkcs8;
     i2d_PKCS8_PRIV_KEY_INFO: fn(*const Pkcs8, *mut *mut c_uchar) -> c_int;
     PKCS8_PRIV_KEY_INFO_free: fn(*mut Pkcs8) -> ();
+    BIO_new_mem_buf: fn(*const c_void, c_int) -> *mut Bio;
+    BIO_free: fn(*mut Bio) -> c_int;
+    PEM_read_bio_PrivateKey: fn(*mut Bio, *mut *mut PKey, Option<PassPhrase>, *mut c_void) -> *mut PKey;
+    EVP_PKEY_free: fn(*mut PKey) -> ();
+    X509_check_private_key: fn(*const X509, *const PKey) -> c_int;
     d2i_X509: fn(*mut *mut X509, *mut *const c_uchar, c_long) -> *mut X509;
     X509_free: fn(*mut X509) -> ();
     X509_get0_pubkey: fn(*const X509) -> *mut PKey;
@@ -346,6 +357,21 @@ impl OpenSsl {
     pub unsafe fn certificate_of(&self, ssl: *const Ssl) -> CertificateAddress {
         // SAFETY: by the caller's promise; the function only reads a field.
         CertificateAddress(unsafe { (self.SSL_get_certificate)(ssl) }.addr())
+    }
+
+    /// The host that the client of a connection has named, in its octets; none where it has named none.
+    ///
+    /// # Safety
+    /// `ssl` is a live `SSL` of the library that this was loaded from; what it has been named does not
+    /// change while the answer is used.
+    #[must_use]
+    pub unsafe fn server_name<'a>(&self, ssl: *const Ssl) -> Option<&'a [u8]> {
+        // SAFETY: by the caller's promise; 0 is TLSEXT_NAMETYPE_host_name, for which the function gives a
+        // terminated string that belongs to the connection, or null.
+        unsafe {
+            let name = (self.SSL_get_servername)(ssl, 0);
+            (!name.is_null()).then(|| CStr::from_ptr(name).to_bytes())
+        }
     }
 
     /// Whether a connection goes on with the session of an earlier one, in which its certificate was

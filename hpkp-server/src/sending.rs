@@ -31,7 +31,8 @@ pub struct Field {
     /// Where a session does not say what was presented: on whose connections it is sent all the same.
     /// Sorted, and empty where there is no header.
     contexts: Arc<[ContextAddress]>,
-    /// Whether it is sent for certificates that are chosen during the handshake, too.
+    /// Whether it is sent for certificates that are chosen during the handshake, too: where they are
+    /// guarded, or the operator says so.
     unguarded: bool,
 }
 
@@ -130,7 +131,8 @@ pub fn fields(
     let of = |(position, (host, verdict)): (usize, (&Host, &HostVerdict))| {
         let [enforced, report_only] = [&host.enforced, &host.report_only]
             .map(|policy_use| policy_use.as_ref().map(|policy_use| policy_use.policy.as_str()));
-        let unguarded = deployment.unguarded.contains(&position);
+        let unguarded =
+            deployment.unguarded.contains(&position) || deployment.guarded.contains(&position);
         let enforced = field(Kind::Enforced, enforced, &verdict.enforced, unguarded);
         let report_only = field(Kind::ReportOnly, report_only, &verdict.report_only, false);
         enforced.into_iter().chain(report_only).collect()

@@ -8,6 +8,7 @@ use hpkp_core::text::Excerpt;
 
 use crate::failure::OnStart;
 use crate::kept::KeepSetting;
+use crate::nginx::GuardSetting;
 use crate::public_port::PublicPorts;
 use crate::setting_error::port;
 
@@ -319,6 +320,8 @@ pub struct ServerSettings {
     /// Whether the enforced policy is sent for certificates that are chosen during the handshake, where
     /// they satisfy it.
     pub unguarded: bool,
+    /// What guards the certificate that is chosen during the handshake (nginx).
+    pub guard: Option<GuardSetting>,
 }
 
 impl ServerSettings {
@@ -331,6 +334,9 @@ impl ServerSettings {
         self.report_only.inherit(&outer.report_only);
         self.check = self.check.or(outer.check);
         self.keep = self.keep.or(outer.keep);
+        if self.guard.is_none() {
+            self.guard = outer.guard.clone().map(|guard| GuardSetting { own: false, ..guard });
+        }
         if self.trusted.is_none() {
             self.trusted.clone_from(&outer.trusted);
         }

@@ -49,6 +49,11 @@ pub(crate) fn catch_request_hook<T>(name: &str, fallback: T, hook: impl FnOnce()
     boundary::catch_request_hook(name, fallback, |text| report(NGX_LOG_ALERT, text), hook)
 }
 
+/// Runs a hook that chooses what a handshake presents; after a panic, logs it and gives none.
+pub(crate) fn catch_handshake_hook<T>(name: &str, hook: impl FnOnce() -> T) -> Option<T> {
+    boundary::catch_handshake_hook(name, report_alert, hook)
+}
+
 /// Logs what a bug says while a connection is served.
 pub(crate) fn report_alert(text: &str) {
     report(NGX_LOG_ALERT, text);

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use hpkp_core::finding::Finding;
+use hpkp_core::finding::{Code, Finding};
 use hpkp_core::pin::Pin;
 use hpkp_server::chosen::ChosenCertificates;
 use hpkp_server::failure::{self, LogLine};
-use hpkp_server::journal::{Journal, Predecessor};
+use hpkp_server::guard::Sight;
+use hpkp_server::journal::Predecessor;
 use hpkp_server::openssl::OpenSsl;
 use hpkp_server::presented::{Origin, Presented};
 use hpkp_server::published;
@@ -15,7 +16,8 @@ use hpkp_server::sending::{self, ContextAddress};
 use hpkp_server::session::Watch;
 use nginx_sys::{NGX_LOG_WARN, ngx_cycle_t, ngx_int_t};
 
-use crate::conf::{MainConf, Pending};
+use crate::conf::{Guarded, MainConf, Pending};
+use crate::guard::{self, Worker};
 use crate::ngx::{self, OK, own_module};
 use crate::response::{Replaceable, Response};
 use crate::withheld::Withheld;
@@ -40,7 +42,8 @@ pub(crate) unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_
             unsafe { log::write_line((*cycle).log, line) };
         }
         if let Some(pending) = main.pending.take() {
-            for line in pending.take_effect(main.journal.as_ref()) {
+            // SAFETY: as above.
+            for line in unsafe { pending.take_effect(cycle, main) } {
                 // SAFETY: as above.
                 unsafe { log::write_line((*cycle).log, &line) };
             }
@@ -51,10 +54,15 @@ pub(crate) unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_
 
 /// `init_process`: a worker begins. Its master's claim to the records is the master's alone. nginx
 /// calls this in the build of the module that the configuration names, in no other.
-pub(crate) unsafe extern "C" fn init_process(_: *mut ngx_cycle_t) -> ngx_int_t {
+pub(crate) unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     boundary::catch_request_hook("init_process", OK, || {
         if phase::has_master() {
             published::leave_to_parent_for_all_builds();
+        }
+        if phase::has_master() || phase::is_single() {
+            // SAFETY: nginx calls this with the cycle that is in effect.
+            let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_ref() };
+            main.and_then(|main| main.worker.as_ref()).into_iter().for_each(Worker::begin);
         }
         OK
     })
@@ -81,7 +89,15 @@ type Loaded = HashMap<ContextAddress, (usize, Vec<Presented>)>;
 
 impl Pending {
     /// Records what is published, and then has it sent; gives what there is to say about it.
-    fn take_effect(mut self, journal: Option<&Journal>) -> Vec<LogLine> {
+    ///
+    /// # Safety
+    /// `cycle` is about to take effect, and `main` is its configuration.
+    unsafe fn take_effect(
+        mut self,
+        cycle: *const ngx_cycle_t,
+        main: &mut MainConf,
+    ) -> Vec<LogLine> {
+        let journal = main.journal.as_ref();
         let finding = journal.and_then(|journal| {
             journal.record(&self.deployment, &mut self.verdict, phase::predecessor())
         });
@@ -91,10 +107,59 @@ impl Pending {
         {
             findings.extend(keep.keep(&self.deployment, &self.verdict, openssl));
         }
+        let mut lines: Vec<LogLine> =
+            findings.iter().flat_map(|finding| failure::lines_after(finding, self.phase)).collect();
         if let Some(openssl) = self.openssl {
             self.send(openssl);
+            // SAFETY: by the caller's promise.
+            lines.extend(unsafe { self.guard(cycle, main, openssl) });
         }
-        findings.iter().flat_map(|finding| failure::lines_after(finding, self.phase)).collect()
+        lines
+    }
+
+    /// Has workers guard the certificates that variables name; gives what there is to say.
+    ///
+    /// # Safety
+    /// As for [`Pending::take_effect`].
+    unsafe fn guard(
+        self,
+        cycle: *const ngx_cycle_t,
+        main: &mut MainConf,
+        openssl: OpenSsl,
+    ) -> Vec<LogLine> {
+        // The server whose certificates a host presents.
+        let owner = |host: usize| {
+            let context = self.deployment.hosts.get(host)?.contexts.first()?;
+            let address = self.addresses.get(*context)?;
+            self.servers.iter().position(|(_, own)| {
+                own.is_some_and(|own| ContextAddress::from(own.cast_const()) == *address)
+            })
+        };
+        let setting = |host: usize| self.guards.get(owner(host)?)?.clone();
+        let mut hosts = Vec::new();
+        for (position, host) in guard::of_deployment(&self.deployment, setting) {
+            // SAFETY: the servers of the configuration that is about to take effect: different objects,
+            // and one thread has them.
+            unsafe {
+                let Some(values) = owner(position).and_then(|at| (*self.servers[at].0).given)
+                else {
+                    continue;
+                };
+                let (conf, _) = self.servers[position];
+                (*conf).guarded = Some(Guarded { host: hosts.len(), values });
+            }
+            hosts.push(host);
+        }
+        if hosts.is_empty() {
+            return guard::give_up(&main.global);
+        }
+        let sight = main.sight.take().unwrap_or_else(|| Sight::new(&main.global.published));
+        // SAFETY: by the caller's promise.
+        let (worker, lines) = unsafe {
+            Worker::new(cycle, (main.zone, &main.global), openssl, hosts, (self.deployment, sight))
+        };
+        main.worker = worker;
+        lines
     }
 
     /// Has each server send its fields.
@@ -124,11 +189,16 @@ impl Pending {
         }
     }
 
-    /// What counts the headers that a host withholds, where it is unguarded.
+    /// What counts the headers that a host withholds, where its certificate is chosen during the handshake.
     fn withheld(&self, host: usize) -> Option<Withheld> {
-        let is_unguarded = self.deployment.unguarded.contains(&host);
-        let host = self.deployment.hosts.get(host).filter(|_| is_unguarded)?;
-        Some(Withheld::new(&host.label, &host.enforced.as_ref()?.policy))
+        let is_guarded = self.deployment.guarded.contains(&host);
+        let is_told = is_guarded || self.deployment.unguarded.contains(&host);
+        let code = match is_guarded {
+            true => Code::CertificateCheckedAtHandshake,
+            false => Code::CertificateNotGuarded,
+        };
+        let host = self.deployment.hosts.get(host).filter(|_| is_told)?;
+        Some(Withheld::new(code, &host.label, &host.enforced.as_ref()?.policy))
     }
 
     /// The position of each context, and what it presents, as sessions say it. Empty where it is not known.
@@ -144,7 +214,8 @@ impl Pending {
             let address = ContextAddress::from(own.cast_const());
             let Some((position, presents)) = loaded.get(&address) else { continue };
             let trust = &self.deployment.contexts[*position].trust;
-            let is_asked = !self.deployment.unguarded.is_empty();
+            let is_asked =
+                !(self.deployment.unguarded.is_empty() && self.deployment.guarded.is_empty());
             let chosen = is_asked.then(|| ChosenCertificates::new(trust.clone()));
             // SAFETY: the context is of the configuration that is about to take effect, and one thread
             // has it; the file of this module is linked to stay in memory.

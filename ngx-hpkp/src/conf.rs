@@ -7,20 +7,22 @@ use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hpkp_core::check::{Alarm, Deployment, Serving, Verdict};
-use hpkp_core::finding::Finding;
+use hpkp_core::finding::{Finding, Location};
 use hpkp_core::pin::Pin;
 use hpkp_core::published::CertificateIdentity;
 use hpkp_server::failure::{LogLine, Phase};
+use hpkp_server::guard::Sight;
 use hpkp_server::journal::Journal;
 use hpkp_server::kept::Keeping;
 use hpkp_server::nginx::{Choosers, ServerKey};
 use hpkp_server::openssl::{OpenSsl, SslCtx};
 use hpkp_server::sending::ContextAddress;
 use hpkp_server::setting::{GlobalSettings, ServerSettings};
-use nginx_sys::{ngx_conf_t, ngx_uint_t};
+use nginx_sys::{ngx_conf_t, ngx_shm_zone_t, ngx_uint_t};
 
 use crate::boundary::{self, OnPanic};
 use crate::chooser::Watched;
+use crate::guard::{GivenValues, Worker};
 use crate::ngx::{CONF_ERROR, CONF_OK};
 use crate::response::{Replaceable, Response};
 use crate::{active, pool};
@@ -30,7 +32,6 @@ use crate::{
 };
 
 /// What stands in `http`, once.
-#[derive(Default)]
 pub(crate) struct MainConf {
     pub(crate) global: GlobalSettings,
     /// Whether the check waits until all blocks have been read, see `rehearsal`.
@@ -51,6 +52,12 @@ pub(crate) struct MainConf {
     pub(crate) served: HashMap<ServerKey, Served>,
     /// What there is to say of certificates that nginx could not load, where others stand in for them.
     pub(crate) broken: Vec<Finding>,
+    /// The memory that workers share for guards; null where there is none.
+    pub(crate) zone: *mut ngx_shm_zone_t,
+    /// How the records looked before they were read, where workers look again.
+    pub(crate) sight: Option<Sight>,
+    /// Guards certificates, once the configuration has taken effect.
+    pub(crate) worker: Option<Worker>,
 }
 
 /// What an accepted configuration does when it takes effect: until then nginx may still give it up.
@@ -62,6 +69,8 @@ pub(crate) struct Pending {
     pub(crate) addresses: Vec<ContextAddress>,
     /// For each host, its server and that server's own context.
     pub(crate) servers: Vec<(*mut ServerConf, Option<*mut SslCtx>)>,
+    /// For each server of `http`, where its guard stands, and whether it keeps files.
+    pub(crate) guards: Vec<Option<(Location, bool)>>,
     /// The contexts whose certificates other code can replace.
     pub(crate) replaceable: Vec<Replaceable>,
     /// None where nobody can say which context a connection uses.
@@ -98,7 +107,21 @@ static CONFIGURATIONS: AtomicUsize = AtomicUsize::new(0);
 impl MainConf {
     fn new() -> Self {
         CONFIGURATIONS.fetch_add(1, Ordering::Relaxed);
-        Self::default()
+        Self {
+            global: GlobalSettings::default(),
+            is_deferred: false,
+            blocks_to_come: 0,
+            journal: None,
+            pending: None,
+            alarms: Vec::new(),
+            watched: Vec::new(),
+            unseen_choosers: Vec::new(),
+            served: HashMap::new(),
+            broken: Vec::new(),
+            zone: ptr::null_mut(),
+            sight: None,
+            worker: None,
+        }
     }
 }
 
@@ -154,8 +177,19 @@ pub(crate) struct ServerConf {
     pub(crate) settings: ServerSettings,
     /// Directives of other modules that choose or replace the certificate.
     pub(crate) choosers: Choosers,
+    /// What its guard is given.
+    pub(crate) given: Option<GivenValues>,
+    /// What guards its certificate, once the configuration has taken effect.
+    pub(crate) guarded: Option<Guarded>,
     /// What is sent; filled in once the configuration has been accepted.
     pub(crate) response: Option<Response>,
+}
+
+/// What guards the certificate that a server presents.
+pub(crate) struct Guarded {
+    /// Which host it is for the worker.
+    pub(crate) host: usize,
+    pub(crate) values: GivenValues,
 }
 
 pub(crate) unsafe extern "C" fn create_main(cf: *mut ngx_conf_t) -> *mut c_void {
@@ -197,6 +231,7 @@ pub(crate) unsafe extern "C" fn merge_server(
             unsafe { (&*outer.cast::<ServerConf>(), &mut *inner.cast::<ServerConf>()) };
         inner.settings.inherit(&outer.settings);
         inner.choosers.inherit(&outer.choosers);
+        inner.given = inner.given.or(outer.given);
         CONF_OK
     })
 }

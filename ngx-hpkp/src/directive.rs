@@ -14,13 +14,13 @@ use nginx_sys::{
 use crate::boundary::{self, OnPanic};
 use crate::conf::{MainConf, ServerConf};
 use crate::ngx::{self, CONF_ERROR, CONF_OK, Handler, c_string};
-use crate::{log, phase};
+use crate::{guard, log, phase};
 
 const HTTP: u32 = NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1;
 const HTTP_AND_SERVER: u32 = HTTP | NGX_HTTP_SRV_CONF;
 
 /// The directives outside a policy.
-pub(crate) static mut COMMANDS: [ngx_command_t; 11] = [
+pub(crate) static mut COMMANDS: [ngx_command_t; 12] = [
     ngx_command_t {
         name: c_string(c"hpkp_policy"),
         type_: (HTTP | NGX_CONF_BLOCK) as ngx_uint_t,
@@ -67,6 +67,12 @@ pub(crate) static mut COMMANDS: [ngx_command_t; 11] = [
         HTTP_AND_SERVER,
         NGX_HTTP_SRV_CONF_OFFSET,
         keep_certificates,
+    ),
+    command(
+        c_string(c"hpkp_guard"),
+        NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_CONF_TAKE2,
+        NGX_HTTP_SRV_CONF_OFFSET,
+        guard,
     ),
     ngx_command_t::empty(),
 ];
@@ -167,6 +173,36 @@ unsafe extern "C" fn keep_certificates(
             let at = ngx::location(cf);
             nginx::set_keep(global, &mut conf.settings, words, at, full_path)
         })
+    }
+}
+
+/// What guards a certificate that is chosen during the handshake.
+unsafe extern "C" fn guard(
+    cf: *mut ngx_conf_t,
+    _: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: as for `in_server`; the main configuration is another object.
+    unsafe {
+        let read = handle(cf, conf, |conf: &mut ServerConf, words| {
+            nginx::set_guard(&mut conf.settings, words, ngx::location(cf))
+        });
+        if read != CONF_OK {
+            return read;
+        }
+        let main = ngx::http_main_conf::<MainConf>((*cf).cycle, ngx::own_module()).as_mut();
+        let (conf, given) = (&mut *conf.cast::<ServerConf>(), guard::read(cf));
+        match given.and_then(|given| Ok((given, guard::add_zone(cf)?))) {
+            Ok((given, zone)) => {
+                conf.given = Some(given);
+                main.into_iter().for_each(|main| main.zone = zone);
+                CONF_OK
+            }
+            Err(error) => {
+                log::directive_error(cf, &error);
+                CONF_ERROR
+            }
+        }
     }
 }
 

@@ -9,10 +9,11 @@
 //! that have just been unloaded, where the refused configuration was the first to name them.
 
 use hpkp_core::check::{Certificates, Deployment, Host, Records, Serving, Verdict};
-use hpkp_core::finding::Check;
+use hpkp_core::finding::{Check, Location};
 use hpkp_core::path::Chain;
 use hpkp_core::policy::Policy;
 use hpkp_server::failure::{self, Answer, Judgement, LogLine, Phase};
+use hpkp_server::guard::Sight;
 use hpkp_server::journal::{self, Journal};
 use hpkp_server::kept::{Keeping, Replacement};
 use hpkp_server::living;
@@ -30,7 +31,7 @@ use crate::conf::{Keep, MainConf, Pending, Served, ServerConf};
 use crate::ngx::{self, ERROR, OK, own_module};
 use crate::outside::{self, Outside};
 use crate::response::Replaceable;
-use crate::server::{self, Handle, Server};
+use crate::server::{self, Handle, Server, Servers};
 use crate::{log, phase, rehearsal};
 
 /// The variable that lets a test pass where it would be refused: for the test that a service runs
@@ -74,10 +75,9 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     let Some(main) = main else { return true };
     // SAFETY: by the caller's promise.
     let servers = unsafe { server::servers_of(cycle, &main.global.public_ports) };
-    let Some(mut servers) = servers else { return true };
-    if !servers.any_policy() && main.global.published.is_empty() {
-        return true;
-    }
+    let has_records = !main.global.published.is_empty();
+    let is_checked = |all: &Servers| all.any_policy() || all.any_guard() || has_records;
+    let Some(mut servers) = servers.filter(is_checked) else { return true };
     // SAFETY: the cycle has a log from the beginning.
     let log = unsafe { (*cycle).log };
     // SAFETY: as above.
@@ -92,8 +92,8 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
         unsafe { log::write(log, NGX_LOG_WARN, OVERRIDDEN, None) };
     }
     let openssl = OpenSsl::used_by((&raw const ngx_http_ssl_module).cast());
+    main.sight = servers.any_guard().then(|| Sight::new(&main.global.published));
     let (records, journal) = journal::read(&main.global.published);
-    let has_records = !main.global.published.is_empty();
     // SAFETY: by the caller's promise.
     let outside = if has_records { unsafe { outside::read(cycle) } } else { Outside::default() };
     let configuration = Configuration {
@@ -132,12 +132,19 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
             verdict,
             addresses,
             servers: servers.all.iter().map(|one| one.handle.sending()).collect(),
+            guards: servers.all.iter().map(guard_of).collect(),
             replaceable,
             openssl,
             keeping: keeping.map(|keeping| Keep { keeping, contexts }),
         });
     }
     true
+}
+
+/// Where the guard of a server stands, and whether what clients accept is kept in files.
+fn guard_of(server: &Server) -> Option<(Location, bool)> {
+    let guard = server.settings.guard.as_ref().filter(|_| server.is_guarded())?;
+    Some((guard.at.clone(), server.settings.keep.unwrap_or(true)))
 }
 
 /// What a start says again once its error log is open.

@@ -5,7 +5,8 @@
 //! find in nginx's objects to the core's check and refuses or goes on; `late` is its second
 //! place, and `rehearsal` goes there ahead of a server that must not be refused so late.
 //! `commit` records what is published when the configuration takes effect and makes each server's
-//! `response`; `filter` adds the field to responses; `variable` gives the access log its variables.
+//! `response`; `filter` adds the field to responses; `variable` gives the access log its variables. `guard` chooses what a
+//! handshake presents where variables name it.
 //!
 //! Every entry from C goes through `boundary`.
 
@@ -19,6 +20,7 @@ mod directive;
 mod early;
 mod filter;
 mod gate;
+mod guard;
 mod late;
 mod log;
 mod ngx;

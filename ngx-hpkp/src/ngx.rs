@@ -49,6 +49,15 @@ pub(crate) unsafe fn elements<'a, T>(array: *const ngx_array_t) -> &'a [T] {
     unsafe { (*array).as_slice() }
 }
 
+/// The texts of an array of strings; none where the pointer is null.
+///
+/// # Safety
+/// As for [`elements`].
+pub(crate) unsafe fn texts(array: *const ngx_array_t) -> Vec<String> {
+    // SAFETY: by the caller's promise.
+    unsafe { elements::<ngx_str_t>(array) }.iter().map(text).collect()
+}
+
 /// Where the directive being read stands.
 ///
 /// # Safety

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hpkp_server::failure::Phase;
 use hpkp_server::journal::Predecessor;
 use nginx_sys::{
-    NGX_PROCESS_HELPER, NGX_PROCESS_SIGNALLER, NGX_PROCESS_WORKER, ngx_argc, ngx_argv, ngx_cycle,
-    ngx_inherited, ngx_new_binary, ngx_parent, ngx_process, ngx_test_config,
+    NGX_PROCESS_HELPER, NGX_PROCESS_SIGNALLER, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_argc,
+    ngx_argv, ngx_cycle, ngx_inherited, ngx_new_binary, ngx_parent, ngx_process, ngx_test_config,
 };
 
 /// Whether this process is the child of a rehearsal.
@@ -70,6 +70,13 @@ pub(crate) fn has_master() -> bool {
     // SAFETY: nginx sets it before it calls any hook of a process.
     let process = unsafe { ngx_process };
     process == NGX_PROCESS_WORKER as usize || process == NGX_PROCESS_HELPER as usize
+}
+
+/// Whether this process serves alone, without a master.
+pub(crate) fn is_single() -> bool {
+    // SAFETY: as above.
+    let process = unsafe { ngx_process };
+    process == NGX_PROCESS_SINGLE as usize
 }
 
 /// Whether this is `nginx -t`, and not a process that tests before it sends a signal.

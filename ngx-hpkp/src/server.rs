@@ -1,14 +1,16 @@
 //! The server blocks of `http`, as nginx has read them.
 
 use std::collections::HashMap;
+use std::ffi::CStr;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use hpkp_core::check::NamePattern;
+use hpkp_core::finding::Location;
 use hpkp_core::path::CertificateFile;
 use hpkp_server::file::directory_of_keys;
-use hpkp_server::nginx::{self, Address, Own};
+use hpkp_server::nginx::{self, Address, GuardUse, Own};
 use hpkp_server::openssl::{NameAddress, SslCtx};
 use hpkp_server::public_port::PublicPorts;
 use hpkp_server::sending::ContextAddress;
@@ -62,7 +64,10 @@ pub(crate) struct OwnContext {
 
 impl From<OwnContext> for Own {
     fn from(own: OwnContext) -> Self {
-        Self { variables: own.variables, rejects: own.rejects }
+        // SAFETY: both are arrays of strings of a configuration that has been read, or null.
+        let [certificates, keys] = own.files.map(|array| unsafe { ngx::texts(array) });
+        let guard = GuardUse::of(&certificates, &keys);
+        Self { variables: own.variables, rejects: own.rejects, guard }
     }
 }
 
@@ -98,11 +103,8 @@ impl OwnContext {
     /// The context belongs to a configuration that has been read.
     pub(crate) unsafe fn keys(&self) -> Vec<String> {
         let [_, keys] = self.files;
-        if keys.is_null() {
-            return Vec::new();
-        }
-        // SAFETY: by the caller's promise; an array of strings.
-        unsafe { ngx::elements::<ngx_str_t>(keys) }.iter().map(ngx::text).collect()
+        // SAFETY: by the caller's promise; an array of strings, or null.
+        unsafe { ngx::texts(keys) }
     }
 }
 
@@ -221,8 +223,22 @@ unsafe fn server(block: *mut ngx_http_core_srv_conf_t) -> Server {
         let settings = ((*conf).settings.clone(), (*conf).choosers.clone());
         let handle = Handle { conf, own };
         let patterns = patterns(server_names);
-        Server::new(handle, names(server_names), patterns, settings, own.map(Into::into))
+        let names = names(server_names);
+        let mut server = Server::new(handle, names, patterns, settings, own.map(Into::into));
+        server.at = Some(begin(&*block));
+        server
     }
+}
+
+/// Where a server block begins.
+fn begin(block: &ngx_http_core_srv_conf_t) -> Location {
+    let file = if block.file_name.is_null() {
+        "command line".into()
+    } else {
+        // SAFETY: nginx keeps the name of the file, terminated, in the configuration's own memory.
+        unsafe { CStr::from_ptr(block.file_name.cast()) }.to_string_lossy().into()
+    };
+    Location { file, line: block.line }
 }
 
 /// A name of a server that is a regular expression.

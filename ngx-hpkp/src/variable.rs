@@ -7,6 +7,7 @@ use nginx_sys::{
 
 use crate::boundary::{self, OnPanic};
 use crate::filter::{self, HeaderStatus};
+use crate::guard;
 use crate::ngx::{ERROR, OK, c_string};
 
 /// `preconfiguration`: makes the variables known.
@@ -40,7 +41,8 @@ unsafe fn add_all(cf: *mut ngx_conf_t) -> ngx_int_t {
         // SAFETY: nginx just made the variable for us.
         unsafe { (*variable).get_handler = handler };
     }
-    OK
+    // SAFETY: by the caller's promise.
+    unsafe { guard::add(cf) }
 }
 
 unsafe extern "C" fn hpkp_header(

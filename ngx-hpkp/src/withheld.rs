@@ -6,6 +6,7 @@
 use std::ptr;
 use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, Ordering};
 
+use hpkp_core::finding::Code;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::Fingerprint;
 use hpkp_server::presented::Seen;
@@ -31,6 +32,7 @@ static SHARED: AtomicPtr<Slot> = AtomicPtr::new(ptr::null_mut());
 
 /// What a host withholds.
 pub(crate) struct Withheld {
+    code: Code,
     slot: usize,
     label: String,
     policy: String,
@@ -39,10 +41,11 @@ pub(crate) struct Withheld {
 impl Withheld {
     /// Of the host that messages call `label`, with this policy. Called by the master, before it starts
     /// workers.
-    pub(crate) fn new(label: &str, policy: &str) -> Self {
+    pub(crate) fn new(code: Code, label: &str, policy: &str) -> Self {
         prepare();
         let [first, ..] = Fingerprint::of([label.as_bytes()]).octets();
         Self {
+            code,
             slot: usize::from(first) % SLOTS,
             label: label.to_owned(),
             policy: policy.to_owned(),
@@ -103,9 +106,8 @@ impl Withheld {
             None => "it is not known which certificate the connection presented".to_owned(),
         };
         format!(
-            "hpkp: [certificate-not-guarded] {}: no header is sent, because {why}; withheld from {count} \
-             responses so far",
-            self.label
+            "hpkp: [{}] {}: no header is sent, because {why}; withheld from {count} responses so far",
+            self.code, self.label
         )
     }
 }

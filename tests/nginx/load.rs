@@ -1,11 +1,13 @@
 //! Reloads under load: accepted and refused in turn, with nothing lost and no memory kept.
 
+use std::net::TcpStream;
 use std::sync::Mutex;
 
 use hpkp_tests::free_port;
 use hpkp_tests::load::{Count, memory, no_more_is_lost, under_load};
 use hpkp_tests::nginx::{Module, Nginx, Reload, tls_server, with_http2};
 use hpkp_tests::site::{A, B, prepared_with};
+use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 
 const RELOADS: usize = 50;
 
@@ -105,4 +107,48 @@ fn http_2_loses_no_more_than_without_the_module() {
     no_more_is_lost(&turns);
     with.end();
     without.end();
+}
+
+/// Shakes hands with a server, each time anew; the pin of no certificate is asked for.
+fn shake_hands(port: u16, count: usize) {
+    let mut builder = SslConnector::builder(SslMethod::tls()).expect("a client");
+    builder.set_verify(SslVerifyMode::NONE);
+    let connector = builder.build();
+    for _ in 0..count {
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+        let stream = connector.connect("localhost", stream).expect("a handshake");
+        assert!(stream.ssl().peer_certificate().is_some());
+    }
+}
+
+/// Each of many handshakes is given a certificate that clients refuse, and presents the last good one.
+#[test]
+fn a_guard_keeps_no_memory() {
+    let _alone = ALONE.lock();
+    let mut nginx = prepared_with(Module::Shipped);
+    nginx.pki().leaf("other", "localhost", "ca");
+    nginx.pki().leaf("current", "localhost", "ca");
+    nginx.expect_in_log(&["certificate-checked-at-handshake", "kept-certificate-served"]);
+    let (pin, port) = (nginx.pki().pin("current.pem"), free_port());
+    nginx.configure(&format!(
+        "map $ssl_server_name $current {{ default current; }}
+         hpkp_policy site {{ pin {pin}; pin {B}; max_age 1d; }}
+         hpkp_guard $current.pem $current.key;
+         server {{ listen 127.0.0.1:{port} ssl; ssl_certificate $hpkp_certificate;
+         ssl_certificate_key $hpkp_certificate_key; hpkp site; return 200 x; }}"
+    ));
+    nginx.start();
+    shake_hands(port, 1);
+    for kind in ["pem", "key"] {
+        let path = |name: &str| nginx.path(&format!("{name}.{kind}"));
+        std::fs::copy(path("other"), path("current")).expect("a copy");
+    }
+    shake_hands(port, 1_000);
+    let worker = nginx.workers()[0];
+    let before = memory(worker);
+    shake_hands(port, 10_000);
+    let after = memory(worker);
+    eprintln!("a guard's worker: {before} kB, {after} kB after 10,000 handshakes");
+    assert!(after <= before + 256, "{before} kB, then {after} kB");
+    nginx.stop();
 }

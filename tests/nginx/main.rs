@@ -1,6 +1,7 @@
 //! End to end with Debian's nginx, or another (see the support's `nginx` module).
 
 mod contexts;
+mod guard;
 mod handshake;
 #[cfg(feature = "http3")]
 mod http3;

@@ -40,6 +40,9 @@ const ELSEWHERE: [&str; 2] = ["watched_directive", "early_hints_filter"];
 /// Those of our module for `stream`.
 const STREAM: [&str; 3] = ["create_stream_conf", "merge_stream_conf", "watch_stream"];
 
+/// Those of a guard.
+const GUARD: [&str; 2] = ["guard", "guard_zone"];
+
 fn server(hook: &str) -> (Nginx, u16) {
     let mut nginx = prepared_with(Module::InjectPanic);
     nginx.set_environment("HPKP_INJECT_PANIC", hook);
@@ -168,6 +171,31 @@ fn a_worker_lives_on() {
     }
 }
 
+/// A server whose certificate is guarded presents what it is given, whatever fails.
+#[test]
+fn a_guard_that_fails_costs_no_site() {
+    for hook in CONFIGURING.iter().chain(&GUARD).chain(&["init_module", "init_process"]) {
+        let (mut nginx, port) = server(hook);
+        nginx.expect_in_log(&["hpkp: a bug in the module", "certificate-checked-at-handshake"]);
+        let pin = nginx.pki().pin("live.pem");
+        nginx.configure(&format!(
+            "hpkp_policy site {{ pin {pin}; pin {B}; max_age 1d; }}
+             server {{ listen 127.0.0.1:{port} ssl; server_name localhost; hpkp site;
+             hpkp_guard live.pem live.key; ssl_certificate $hpkp_certificate;
+             ssl_certificate_key $hpkp_certificate_key; return 200 x; }}"
+        ));
+        nginx.start();
+        for _ in 0..3 {
+            let response =
+                Curl::new(&nginx.path("ca.pem")).get(&format!("https://localhost:{port}/"));
+            assert_eq!(response.status, 200, "{hook}");
+        }
+        let said = nginx.log() + &nginx.said_to_terminal();
+        assert!(said.contains(&format!("a bug in the module ({hook})")), "{hook}: {said}");
+        nginx.stop();
+    }
+}
+
 /// Every hook of the module stands in one of the lists above.
 #[test]
 fn no_hook_is_forgotten() {
@@ -184,9 +212,13 @@ fn no_hook_is_forgotten() {
             continue;
         }
         let source = std::fs::read_to_string(path).expect("a source");
-        for entry in
-            ["catch_config_hook(", "catch_config_hook_late(", "catch_request_hook(", "create("]
-        {
+        for entry in [
+            "catch_config_hook(",
+            "catch_config_hook_late(",
+            "catch_request_hook(",
+            "catch_handshake_hook(",
+            "create(",
+        ] {
             for (at, _) in source.match_indices(entry) {
                 let rest = source[at + entry.len()..].trim_start();
                 if let Some(name) = rest.strip_prefix('"') {
@@ -199,6 +231,7 @@ fn no_hook_is_forgotten() {
         .iter()
         .chain(&OTHERS)
         .chain(&ELSEWHERE)
+        .chain(&GUARD)
         .chain(&STREAM)
         .map(|hook| (*hook).to_owned())
         .collect();

@@ -33,6 +33,14 @@ impl<'a> Checker<'a> {
                     Certificates::Loaded(loaded) => {
                         chains.extend(loaded.iter().zip(&self.paths[context]));
                     }
+                    Certificates::NotKnown { why, remedy }
+                        if self.is_guarded(*position, policy) =>
+                    {
+                        let code = Code::CertificateCheckedAtHandshake;
+                        self.find(scope, kind, *position, code, || {
+                            messages::checked_at_handshake(policy, why, remedy)
+                        });
+                    }
                     Certificates::NotKnown { why, .. }
                         if kind == Kind::Enforced && self.is_unguarded(*position, policy) =>
                     {
@@ -65,6 +73,11 @@ impl<'a> Checker<'a> {
     /// loaded certificate have nothing to follow.
     fn is_unguarded(&self, host: usize, policy: &Policy) -> bool {
         self.deployment.unguarded.contains(&host) && policy.spec.roles().next().is_none()
+    }
+
+    /// Whether the certificates of a host are compared with a policy at the handshake.
+    fn is_guarded(&self, host: usize, policy: &Policy) -> bool {
+        self.deployment.guarded.contains(&host) && policy.spec.roles().next().is_none()
     }
 
     fn check_chains(

@@ -274,6 +274,14 @@ impl<'a> Checker<'a> {
                 }
                 match certificates {
                     Certificates::Loaded(_) => {}
+                    Certificates::NotKnown { why, remedy }
+                        if self.deployment.guarded.contains(&host) =>
+                    {
+                        let code = Code::CertificateCheckedAtHandshake;
+                        self.find(scope, Kind::Enforced, host, code, || {
+                            text::at_handshake(why, remedy)
+                        });
+                    }
                     Certificates::NotKnown { why, remedy } => {
                         let code = Code::CertificateNotKnownAtLoad;
                         self.find(scope, Kind::Enforced, host, code, || {

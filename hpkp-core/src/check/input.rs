@@ -36,6 +36,9 @@ pub struct Deployment {
     /// operator has sent all the same, where the certificate presented satisfies the policy
     /// (`hpkp NAME unguarded`).
     pub unguarded: BTreeSet<usize>,
+    /// The hosts (by position) whose certificates are chosen during the handshake and compared with the
+    /// pins there, in the worker (`hpkp_guard`).
+    pub guarded: BTreeSet<usize>,
 }
 
 /// A finding of the server's module about something that the core does not see.

@@ -180,6 +180,16 @@ pub(super) fn not_guarded(policy: &Policy, why: &str) -> Text {
     )
 }
 
+pub(super) fn checked_at_handshake(policy: &Policy, why: &str, remedy: &str) -> Text {
+    let text = Text::new(format!(
+        "{why}, so this test cannot check it against policy \"{}\"; the guard compares it at each \
+         handshake, and presents the last good certificate where clients would refuse it; which \
+         certificate it presents is not on record",
+        policy.shown()
+    ));
+    if remedy.is_empty() { text } else { text.fix(remedy) }
+}
+
 pub(super) fn checked_at_start(policy: &Policy, why: &str) -> Text {
     Text::new(format!(
         "{why}, so this test cannot check it against policy \"{}\"; the start checks it, and sends the \

@@ -45,6 +45,15 @@ pub(super) fn at_start(why: &str) -> Text {
     ))
 }
 
+pub(super) fn at_handshake(why: &str, remedy: &str) -> Text {
+    let text = Text::new(format!(
+        "{why}, so this test cannot compare it with the pins that clients hold; the guard does at each \
+         handshake, and presents the last good certificate where clients would refuse it; which \
+         certificate it presents is not on record"
+    ));
+    if remedy.is_empty() { text } else { text.fix(remedy) }
+}
+
 /// Records that a host does not meet.
 pub(super) struct UnmetPins<'a> {
     pub(super) records: &'a Records,

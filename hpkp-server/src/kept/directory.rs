@@ -6,11 +6,9 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use hpkp_core::finding::Text;
 use hpkp_core::pem;
@@ -20,6 +18,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
+use super::disk::{NEW, lock, open_directory, put};
 use super::index::{Index, is_file};
 use crate::file::reason;
 use crate::file_limit::WithoutSignal;
@@ -27,17 +26,11 @@ use crate::file_limit::WithoutSignal;
 /// The name of the list.
 const INDEX: &str = "index";
 
-/// What files are called while they are written.
-const NEW: &str = ".new";
-
 /// The largest list, in bytes.
 const MAX_INDEX: usize = 16 << 20;
 
 /// The largest file of a certificate and its key, in bytes.
 const MAX_FILE: usize = 1 << 20;
-
-/// How long another process may write.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a directory is not used.
 #[derive(Debug)]
@@ -132,6 +125,21 @@ impl Directory {
     #[must_use]
     pub fn path_of(&self, file: &str) -> PathBuf {
         self.path.join(file)
+    }
+
+    /// The directory itself, if something was kept in it.
+    #[must_use]
+    pub fn own(&self) -> Option<&File> {
+        self.own.as_ref()
+    }
+
+    /// The directory itself, made where it is not there.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn own_directory(&mut self) -> io::Result<&File> {
+        self.make()?;
+        self.own.as_ref().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
 
     /// The list; an empty one where nothing was kept.
@@ -281,11 +289,6 @@ impl Directory {
     }
 }
 
-fn open_directory(at: impl std::os::fd::AsFd, path: &str) -> Result<File, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(at, path, flags, Mode::empty()).map(File::from)
-}
-
 fn is_own(owner: u32) -> bool {
     owner == 0 || owner == rustix::process::geteuid().as_raw()
 }
@@ -309,38 +312,6 @@ fn private(path: &str, opened: Result<File, Errno>) -> Result<File, Unusable> {
         return Err(Unusable::Mode(path, metadata.mode() & 0o7777));
     }
     Ok(directory)
-}
-
-/// Waits for another process that writes.
-fn lock(directory: &File) -> io::Result<()> {
-    let started = Instant::now();
-    loop {
-        match rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK | Errno::INTR) if started.elapsed() < PATIENCE => {
-                thread::sleep(Duration::from_millis(20));
-            }
-            Err(Errno::WOULDBLOCK | Errno::INTR) => {
-                return Err(io::Error::other("another process writes there"));
-            }
-            locked => return Ok(locked?),
-        }
-    }
-}
-
-/// Writes a file in the place of the one that has its name, with nobody's rights but the owner's,
-/// whatever the umask is.
-fn put(directory: &File, name: &str, text: &[u8]) -> io::Result<()> {
-    match rustix::fs::unlinkat(directory, NEW, AtFlags::empty()) {
-        Err(error) if error != Errno::NOENT => return Err(error.into()),
-        _ => {}
-    }
-    let mode = Mode::from_raw_mode(0o600);
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(rustix::fs::openat(directory, NEW, flags, mode)?);
-    rustix::fs::fchmod(&file, mode)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    Ok(rustix::fs::renameat(directory, NEW, directory, name)?)
 }
 
 #[cfg(test)]

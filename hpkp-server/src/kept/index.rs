@@ -36,6 +36,19 @@ pub struct HostPort {
     pub port: u16,
 }
 
+impl HostPort {
+    /// As one word.
+    pub(crate) fn escaped(&self) -> String {
+        format!("{}:{}", escaped(&self.name), self.port)
+    }
+
+    /// Reads such a word.
+    pub(crate) fn unescaped(text: &str) -> Option<Self> {
+        let (name, port) = text.rsplit_once(':')?;
+        Some(Self { name: unescaped(name)?, port: port.parse().ok()? })
+    }
+}
+
 /// The name of the file of a chain, in DER.
 #[must_use]
 pub fn file_of(chain: &[Vec<u8>]) -> String {
@@ -72,7 +85,7 @@ impl Index {
             text.push_str(" |");
             for host in &entry.hosts {
                 // Writing to a text cannot fail.
-                let _ = write!(text, " {}:{}", escaped(&host.name), host.port);
+                let _ = write!(text, " {}", host.escaped());
             }
             text.push('\n');
         }
@@ -130,11 +143,8 @@ impl Index {
 fn entry(line: &str) -> Option<Entry> {
     let (files, hosts) = line.split_once(" | ")?;
     let files: Vec<String> = files.split(' ').map(str::to_owned).collect();
-    let host = |text: &str| {
-        let (name, port) = text.rsplit_once(':')?;
-        Some(HostPort { name: unescaped(name)?, port: port.parse().ok()? })
-    };
-    let hosts = hosts.split(' ').map(host).collect::<Option<BTreeSet<HostPort>>>()?;
+    let hosts =
+        hosts.split(' ').map(HostPort::unescaped).collect::<Option<BTreeSet<HostPort>>>()?;
     files.iter().all(|file| is_file(file)).then_some(Entry { files, hosts })
 }
 

@@ -9,6 +9,7 @@
 
 mod broken;
 mod directory;
+pub(crate) mod disk;
 pub mod index;
 mod keeping;
 pub mod pair;

@@ -1,5 +1,7 @@
 //! The file of a certificate with what is sent above it and its key, as both servers load it.
 
+use std::borrow::Borrow;
+
 use hpkp_core::certificate::Certificate;
 use hpkp_core::pem;
 use hpkp_core::published::State;
@@ -28,18 +30,24 @@ pub fn demands_staple(leaf: &[u8]) -> bool {
 
 /// Why a kept chain is not to be presented, at `now` in seconds since 1970 UTC.
 #[must_use]
-pub fn why_not(chain: &[Certificate], state: Option<&State>, now: i64) -> Option<String> {
-    let leaf = chain.first()?;
+pub fn why_not<C: Borrow<Certificate>>(
+    chain: &[C],
+    state: Option<&State>,
+    now: i64,
+) -> Option<String> {
+    let mut chain = chain.iter().map(Borrow::borrow).peekable();
+    let leaf: &Certificate = chain.peek()?;
+    let chain: Vec<&Certificate> = chain.collect();
     if demands_staple(leaf.der()) {
         return Some(
             "the certificate demands a stapled OCSP response, and none is kept".to_owned(),
         );
     }
     if let Some(expired) = chain.iter().find(|one| one.not_after() < now) {
-        let which = if std::ptr::eq(expired, leaf) { "it" } else { "a certificate above it" };
+        let which = if std::ptr::eq(*expired, leaf) { "it" } else { "a certificate above it" };
         return Some(format!("{which} has expired ({})", expired.not_after_text()));
     }
-    let compromised = |one: &Certificate| {
+    let compromised = |one: &&Certificate| {
         let pin = one.pin()?;
         Some((pin, state?.compromised(pin)?.to_owned()))
     };

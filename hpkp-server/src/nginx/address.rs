@@ -1,5 +1,7 @@
 //! The addresses of a configuration, and what a server is known by.
 
+use super::guard::GuardUse;
+
 /// What a server is known by from one configuration to the next: its names and its addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServerKey {
@@ -16,6 +18,8 @@ pub struct Own {
     pub variables: bool,
     /// Whether the server refuses all handshakes, so that the certificates are never sent.
     pub rejects: bool,
+    /// Whether the certificates are those that a guard gives.
+    pub guard: GuardUse,
 }
 
 /// An address, with the servers (by position) among which nginx chooses there.

@@ -5,6 +5,7 @@ use hpkp_core::finding::Location;
 use hpkp_core::policy::PolicySpec;
 use hpkp_core::text::Excerpt;
 
+use super::guard::{GuardSetting, GuardUse};
 use crate::setting::{
     self, GlobalSettings, PolicyDirective, ServerSettings, SettingError, UseSetting,
 };
@@ -125,6 +126,36 @@ pub fn set_keep(
         return Err(phrase(SettingError::Duplicate, words));
     }
     setting::set_keep(global, server, value, at, full_path).map_err(|error| phrase(error, words))
+}
+
+/// Handles the directive that guards a certificate which is chosen during the handshake. What its values
+/// mean is nginx's to know; here they may not be those that the guard gives.
+///
+/// # Errors
+/// What is wrong, as nginx says it.
+pub fn set_guard(
+    settings: &mut ServerSettings,
+    words: &[String],
+    at: Location,
+) -> Result<(), String> {
+    let [_, certificate, key] = words else { return Err(wrong_number(words)) };
+    if settings.guard.is_some() {
+        return Err(phrase(SettingError::Duplicate, words));
+    }
+    for value in [certificate, key] {
+        if value.is_empty() {
+            return Err(format!("empty value in \"{}\" directive", words[0]));
+        }
+        if GuardUse::of(&[value], &[value]) != GuardUse::None {
+            let value = Excerpt::new(value);
+            return Err(format!(
+                "invalid value \"{value}\" in \"{}\" directive: it is what the directive gives",
+                words[0]
+            ));
+        }
+    }
+    settings.guard = Some(GuardSetting { at, own: true });
+    Ok(())
 }
 
 /// Begins the block of a policy.

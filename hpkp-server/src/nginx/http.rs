@@ -12,6 +12,7 @@ use hpkp_core::text::Excerpt;
 use super::address::{Address, Own, ServerKey};
 use super::built::Built;
 use super::chooser::{CHOSEN_LATER, Choosers, can_replace, chosen_by};
+use super::guard::{self, GuardUse};
 use crate::loader::Loader;
 use crate::public_port::PublicPorts;
 use crate::setting::{GlobalSettings, ServerSettings};
@@ -45,6 +46,8 @@ pub struct Server<H> {
     pub tls: bool,
     /// What is done when the answer is a lock-out or unsure.
     pub check: Check,
+    /// Where its block begins, where its reader says so.
+    pub at: Option<Location>,
     /// What its directives say.
     pub settings: ServerSettings,
     /// Directives of other modules that choose or replace the certificate.
@@ -117,6 +120,15 @@ impl<H> Servers<H> {
         self.all.iter().any(|server| server.settings.uses_policy())
     }
 
+    /// Whether a server presents what a guard gives.
+    #[must_use]
+    pub fn any_guard(&self) -> bool {
+        self.all.iter().any(|server| {
+            server.settings.guard.is_some()
+                || server.own.is_some_and(|own| own.guard != GuardUse::None)
+        })
+    }
+
     /// Adds the hosts and what they present.
     pub(super) fn add_to<'a, 'l>(
         &'a self,
@@ -131,8 +143,10 @@ impl<H> Servers<H> {
             context_of.insert(position, built.deployment.contexts.len());
             built.contexts.push(&server.handle);
             built.kept.push(server.settings.keep.unwrap_or(true));
-            let certificates =
-                server.chosen_later(own).unwrap_or_else(|| certificates(loader, &server.handle));
+            let is_kept = global.keep.is_some() && server.settings.keep.unwrap_or(true);
+            let certificates = server
+                .chosen_later(own, is_kept)
+                .unwrap_or_else(|| certificates(loader, &server.handle));
             let trust = loader.trust(server.settings.trusted.as_ref());
             built.deployment.contexts.push(Context { certificates, trust });
         }
@@ -141,6 +155,11 @@ impl<H> Servers<H> {
                 built.deployment.unguarded.insert(built.deployment.hosts.len());
             }
             let [enforced, report_only] = server.settings.policies().map(Option::<&_>::cloned);
+            let presents = server.presents.iter().filter(|p| context_of.contains_key(p));
+            let mut is_guarded = presents.map(|p| self.all[*p].is_guarded()).peekable();
+            if is_guarded.peek().is_some() && is_guarded.all(|is_guarded| is_guarded) {
+                built.deployment.guarded.insert(built.deployment.hosts.len());
+            }
             let contexts = server.presents.iter().filter_map(|p| context_of.get(p)).copied();
             built.deployment.hosts.push(Host {
                 label: server.label.clone(),
@@ -204,6 +223,42 @@ impl<H> Servers<H> {
     }
 }
 
+impl<H> Servers<H> {
+    /// What is wrong with the use of guards: variables that give nothing, and guards whose variables
+    /// nobody uses. `around` is what stands in `http`.
+    pub(super) fn misused_guards(&self, around: &ServerSettings) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let mut find = |code, at: &Location, label: &str, text: Text| {
+            let mut finding = Finding::new(code, at.clone(), text);
+            finding.add_host(label);
+            findings.push(finding);
+        };
+        for server in &self.all {
+            let (guard, own) = (server.settings.guard.as_ref(), server.own.unwrap_or_default());
+            let label = &server.label;
+            let text = match (guard, own.guard) {
+                (_, GuardUse::Misplaced) => guard::misplaced(),
+                (None, GuardUse::Whole) => guard::missing(),
+                (Some(guard), GuardUse::None) if guard.own => {
+                    find(Code::GuardNotUsed, &guard.at, label, guard::not_used());
+                    continue;
+                }
+                _ => continue,
+            };
+            let at = server.at.as_ref().or(guard.map(|guard| &guard.at));
+            let Some(at) = at else { continue };
+            find(Code::GuardVariableMisplaced, at, label, text);
+        }
+        let is_used = self.all.iter().any(|server| {
+            server.is_guarded() && server.settings.guard.as_ref().is_some_and(|guard| !guard.own)
+        });
+        if let Some(guard) = around.guard.as_ref().filter(|_| !is_used) {
+            find(Code::GuardNotUsed, &guard.at, "-", guard::not_used());
+        }
+        findings
+    }
+}
+
 impl<H> Server<H> {
     /// A server with these names, as nginx has them: `~` stands before a regular expression, and one of
     /// requests without a host is empty. It listens nowhere yet.
@@ -225,6 +280,7 @@ impl<H> Server<H> {
             addresses: Vec::new(),
             tls: false,
             check: settings.check.unwrap_or_default(),
+            at: None,
             settings,
             choosers,
             own,
@@ -255,8 +311,17 @@ impl<H> Server<H> {
     }
 
     /// Why its certificates cannot be known when the configuration is read, if that is so.
-    fn chosen_later(&self, own: Own) -> Option<Certificates> {
+    fn chosen_later(&self, own: Own, is_kept: bool) -> Option<Certificates> {
         let chooser = self.choosers.chosen_by.as_ref();
-        chooser.map(chosen_by).or(own.variables.then_some(CHOSEN_LATER))
+        let guarded = self.is_guarded().then(|| guard::guarded(is_kept));
+        chooser.map(chosen_by).or(guarded).or(own.variables.then_some(CHOSEN_LATER))
+    }
+
+    /// Whether it presents what a guard gives and nothing else.
+    #[must_use]
+    pub fn is_guarded(&self) -> bool {
+        self.choosers.chosen_by.is_none()
+            && self.settings.guard.is_some()
+            && self.own.is_some_and(|own| own.guard == GuardUse::Whole && !own.rejects)
     }
 }

@@ -164,6 +164,35 @@ impl OpenSsl {
         }
     }
 
+    /// Whether the key in a PEM text is that of a certificate in DER.
+    ///
+    /// # Errors
+    /// See [`PairError`].
+    pub fn fits(&self, leaf: &[u8], key: &[u8]) -> Result<(), PairError> {
+        let _errors = ErrorMark::set(self);
+        let leaf = self.parse_der(leaf).ok_or(PairError::Certificate)?;
+        let length = c_int::try_from(key.len()).map_err(|_| PairError::Key)?;
+        // SAFETY: the text lives longer than the object that reads it, and both objects are ours until
+        // they are given up below. The callback has the signature that OpenSSL documents.
+        unsafe {
+            let bio = (self.BIO_new_mem_buf)(key.as_ptr().cast(), length);
+            if bio.is_null() {
+                return Err(PairError::Key);
+            }
+            ASKED.store(false, Ordering::Relaxed);
+            let none = std::ptr::null_mut();
+            let read = (self.PEM_read_bio_PrivateKey)(bio, none, Some(no_pass_phrase), none.cast());
+            (self.BIO_free)(bio);
+            if read.is_null() {
+                let is_asked = ASKED.load(Ordering::Relaxed);
+                return Err(if is_asked { PairError::PassPhrase } else { PairError::Key });
+            }
+            let fits = (self.X509_check_private_key)(leaf.x509, read) == 1;
+            (self.EVP_PKEY_free)(read);
+            if fits { Ok(()) } else { Err(PairError::Mismatch) }
+        }
+    }
+
     /// Whether OpenSSL can read the key in a file, whatever it belongs to.
     fn has_key(&self, key: &CString) -> bool {
         // SAFETY: as for `try_pair`; without a certificate every key fits.

@@ -3,7 +3,7 @@
 use hpkp_core::finding::{Location, Text};
 use hpkp_core::text::Excerpt;
 use hpkp_server::nginx::{Address, Chooser, Choosers, Effect, Server, Servers, effect};
-use hpkp_server::nginx::{define, set_global, set_in_policy, set_in_server, set_keep};
+use hpkp_server::nginx::{define, set_global, set_guard, set_in_policy, set_in_server, set_keep};
 use hpkp_server::setting::{GlobalSettings, ServerSettings};
 
 use super::super::files::full_path;
@@ -57,6 +57,9 @@ const IN_HTTP: [(&str, usize); 4] = [
 
 /// The directory for last good certificates.
 const KEEP: &str = "hpkp_keep_certificates";
+
+/// What guards a certificate that is chosen during the handshake.
+const GUARD: &str = "hpkp_guard";
 
 fn keep(
     global: Option<&mut GlobalSettings>,
@@ -188,7 +191,9 @@ impl Http {
                 names: block.names.hosts(),
             };
             let (claims, patterns) = block.names.split();
-            all.push(Server::new(handle, claims, patterns, (settings, choosers), own));
+            let mut server = Server::new(handle, claims, patterns, (settings, choosers), own);
+            server.at = Some(block.at.clone());
+            all.push(server);
         }
         let mut servers = Servers::new(all);
         for address in addresses.all() {
@@ -238,6 +243,12 @@ fn common(
         is_utf8(&directive.at, directive.words.iter())?;
         let path = |path: &str| full_path(directory, path);
         return set_in_server(settings, &directive.words, directive.at.clone(), path)
+            .map_err(|error| of_directive(&directive.at, &error));
+    }
+    if name == GUARD {
+        without_block(directive)?;
+        is_utf8(&directive.at, directive.words.iter())?;
+        return set_guard(settings, &directive.words, directive.at.clone())
             .map_err(|error| of_directive(&directive.at, &error));
     }
     note_chooser(directive, choosers)?;

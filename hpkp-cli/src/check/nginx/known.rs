@@ -66,6 +66,7 @@ pub(super) fn look(directive: &Directive, problems: &mut Problems) -> Read<()> {
                 | "hpkp_public_port"
                 | "hpkp_not_served_here"
                 | "hpkp_keep_certificates"
+                | "hpkp_guard"
         );
         let shown = Excerpt::new(name);
         let text = match is_ours {

@@ -2,7 +2,7 @@
 
 use hpkp_core::finding::Location;
 use hpkp_core::text::Excerpt;
-use hpkp_server::nginx::Own;
+use hpkp_server::nginx::{GuardUse, Own};
 
 use super::super::files::full_path;
 use super::super::problem::{Read, invalid};
@@ -99,7 +99,8 @@ impl Ssl {
 fn own(certificates: Option<&[String]>, keys: &[String], rejects: bool) -> Option<Own> {
     let has_variables = |names: &[String]| names.iter().any(|name| name.contains('$'));
     let variables = certificates.is_some_and(has_variables) || has_variables(keys);
-    (certificates.is_some() || rejects).then_some(Own { variables, rejects })
+    let guard = GuardUse::of(certificates.unwrap_or_default(), keys);
+    (certificates.is_some() || rejects).then_some(Own { variables, rejects, guard })
 }
 
 /// The name of a file as nginx takes it: one with a prefix or a variable is no path.

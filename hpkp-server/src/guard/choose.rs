@@ -1,0 +1,278 @@
+//! What is presented at a handshake.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use hpkp_core::check::Alarm;
+use hpkp_core::finding::Check;
+use hpkp_core::published::Fingerprint;
+
+use super::given::{Given, Pair};
+use super::judge::{Judge, Judged};
+use super::store::{Kept, Store};
+use super::told::Told;
+use super::words;
+use crate::kept::pair;
+
+/// The most hosts of which a worker remembers that its store has the last good certificate.
+const MAX_NOTED: usize = 256;
+
+/// What a handshake asks.
+#[derive(Debug)]
+pub struct Question<'a> {
+    /// Which server answers, by its position.
+    pub host: usize,
+    /// The host that the client names, in lower case; empty where it names none.
+    pub name: &'a str,
+    /// What the variables give, or why that cannot be read.
+    pub given: Result<Given<'a>, String>,
+    /// Seconds since 1970 UTC.
+    pub now: i64,
+}
+
+/// The answer.
+#[derive(Debug, Default)]
+pub struct Chosen {
+    /// What is presented; none where what was given is left to nginx.
+    pub pair: Option<Rc<Pair>>,
+    /// What there is to say, each once in a while.
+    pub told: Vec<Told>,
+    /// Whether the store has changed, so that files are to be written.
+    pub is_changed: bool,
+}
+
+/// Chooses what is presented.
+#[derive(Debug)]
+pub struct Guard {
+    judge: Judge,
+    /// What the store has for a host, and its generation then.
+    noted: HashMap<(usize, Box<str>), (Fingerprint, u64)>,
+}
+
+/// Why what was given is not presented.
+enum Fault {
+    /// Nobody can be served with it.
+    Unusable(String),
+    /// Clients would refuse it.
+    LocksOut(Rc<Judged>),
+}
+
+impl Guard {
+    /// That asks `judge`.
+    #[must_use]
+    pub fn new(judge: Judge) -> Self {
+        Self { judge, noted: HashMap::new() }
+    }
+
+    /// What is said where files cannot be read or written.
+    #[must_use]
+    pub fn not_written(&self, why: &str) -> Option<Told> {
+        words::not_written(&self.judge, why)
+    }
+
+    /// What is presented.
+    pub fn choose(&mut self, question: Question<'_>, store: &dyn Store) -> Chosen {
+        let Question { host, name, given, now } = question;
+        let mut chosen = Chosen::default();
+        self.refresh(host, now, false, &mut chosen);
+        let (pair, unread) = match given {
+            Ok(given) => (Some(self.judge.given(&given)), None),
+            Err(why) => (None, Some(why)),
+        };
+        let asked = self.judge.asked(host, name, pair.as_deref());
+        let fault = match unread.or_else(|| unusable(pair.as_deref()?, now)) {
+            Some(why) => Fault::Unusable(why),
+            None => match self.locks_out((host, &asked), pair.as_deref(), now, &mut chosen) {
+                Some(judged) => Fault::LocksOut(judged),
+                None => {
+                    if let Some(pair) = &pair {
+                        self.accept((host, &asked), pair, now, store, &mut chosen);
+                    }
+                    chosen.pair = pair;
+                    return chosen;
+                }
+            },
+        };
+        // What cannot be loaded is left to nginx, which says why.
+        let loads = pair.as_ref().is_some_and(|pair| pair.chain.is_ok());
+        chosen.pair = pair.filter(|_| loads);
+        let given = chosen.pair.clone();
+        let reasons = if self.judge.hosts[host].check == Check::Warn {
+            vec!["hpkp_check warn".to_owned()]
+        } else {
+            let before = store.generation();
+            let found = self.last_good(host, name, (given.as_deref(), &fault), now, store);
+            // What is not to be presented any more is forgotten.
+            chosen.is_changed |= store.generation() != before;
+            match found {
+                Ok(kept) => {
+                    let (why, details) = fault.words();
+                    let text = words::Served { given: given.as_deref(), kept: &kept, why, details };
+                    chosen.told.push(words::served(&self.judge, (host, &asked), &text, now));
+                    chosen.pair = Some(kept);
+                    return chosen;
+                }
+                Err(reasons) => reasons,
+            }
+        };
+        let (why, details) = fault.words();
+        let text = words::NotUsed { given: given.as_deref(), why, details, reasons: &reasons };
+        chosen.told.push(words::not_used(&self.judge, (host, &asked), &text));
+        chosen
+    }
+
+    /// Reads the records again if they have changed and it is time to look, or `must_look`.
+    fn refresh(&mut self, host: usize, now: i64, must_look: bool, chosen: &mut Chosen) {
+        if let Err(why) = self.judge.refresh(now, must_look) {
+            chosen.told.push(words::records_unread(&self.judge, host, &why));
+        }
+    }
+
+    /// What is found of what was given, if clients would refuse it.
+    fn locks_out(
+        &mut self,
+        (host, asked): (usize, &str),
+        pair: Option<&Pair>,
+        now: i64,
+        chosen: &mut Chosen,
+    ) -> Option<Rc<Judged>> {
+        let pair = pair?;
+        let mut judged = self.judge.judge(host, asked, pair, now);
+        let noted = self.noted.get(&(host, Box::from(asked)));
+        // It is about to take the place of the last good one, so what was recorded a moment ago counts.
+        if judged.alarms.is_empty() && noted.is_none_or(|(id, _)| *id != pair.id) {
+            self.refresh(host, now, true, chosen);
+            judged = self.judge.judge(host, asked, pair, now);
+        }
+        (!judged.alarms.is_empty()).then_some(judged)
+    }
+
+    /// Notes that clients accept a certificate.
+    fn accept(
+        &mut self,
+        (host, asked): (usize, &str),
+        pair: &Pair,
+        now: i64,
+        store: &dyn Store,
+        chosen: &mut Chosen,
+    ) {
+        let key = (host, Box::from(asked));
+        if self.noted.get(&key) == Some(&(pair.id, store.generation())) {
+            return;
+        }
+        chosen.told.push(words::good(&self.judge, (host, asked)));
+        let slot = self.judge.slot(host, asked);
+        let is_there = |kept: &Kept| kept.id == pair.id && kept.hosts.contains(&slot);
+        if !store.list().iter().any(is_there) {
+            let chain = pair.chain.as_ref().map(|chain| chain.certificates()).unwrap_or_default();
+            // An expired one is no good one, a compromised one must not come back.
+            if let Some(why) = pair::why_not(chain, self.judge.state(), now) {
+                chosen.told.push(words::not_kept(&self.judge, (host, asked), pair, &why));
+            } else if store.keep(&slot, pair, now, !self.judge.hosts[host].is_kept).is_err() {
+                let why = "there is no room in memory";
+                chosen.told.push(words::not_kept(&self.judge, (host, asked), pair, why));
+            } else {
+                chosen.is_changed = true;
+            }
+        }
+        if self.noted.len() >= MAX_NOTED {
+            self.noted.clear();
+        }
+        self.noted.insert(key, (pair.id, store.generation()));
+    }
+
+    /// The last good certificate for clients that name this host.
+    fn last_good(
+        &mut self,
+        host: usize,
+        name: &str,
+        (given, fault): (Option<&Pair>, &Fault),
+        now: i64,
+        store: &dyn Store,
+    ) -> Result<Rc<Pair>, Vec<String>> {
+        let nearest = [name.to_owned(), self.judge.asked(host, name, given), String::new()];
+        let slots = nearest.map(|asked| self.judge.slot(host, &asked));
+        let rank =
+            |kept: &Kept| slots.iter().position(|slot| kept.hosts.contains(slot)).unwrap_or(OTHER);
+        let mut all: Vec<(usize, Kept)> =
+            store.list().into_iter().map(|kept| (rank(&kept), kept)).collect();
+        all.sort_by_key(|(rank, kept)| (*rank, Reverse(kept.accepted)));
+        let mut reasons = Vec::new();
+        let mut second = None;
+        for (rank, kept) in all {
+            if given.is_some_and(|given| given.id == kept.id) {
+                continue;
+            }
+            let pair = self.judge.pair(kept.id, || store.text(kept.id));
+            let Some(pair) = pair.filter(|pair| pair.chain.is_ok()) else {
+                store.forget(kept.id);
+                continue;
+            };
+            let is_for = |leaf: &hpkp_core::certificate::Certificate| match name {
+                "" => self.judge.hosts[host].names.iter().any(|name| leaf.is_for(name)),
+                name => leaf.is_for(name),
+            };
+            // What was kept for another host may be for this one as well.
+            if rank == OTHER && !pair.leaf().is_some_and(|leaf| is_for(leaf)) {
+                continue;
+            }
+            let chain = pair.chain.as_ref().map(|chain| chain.certificates()).unwrap_or_default();
+            if let Some(why) = pair::why_not(chain, self.judge.state(), now) {
+                reasons.push(why);
+                store.forget(kept.id);
+                continue;
+            }
+            let asked = self.judge.asked(host, name, Some(&pair));
+            let judged = self.judge.judge(host, &asked, &pair, now);
+            if judged.alarms.is_empty() {
+                return Ok(pair);
+            }
+            if rank != OTHER && second.is_none() && fault.is_as_bad(&judged.alarms) {
+                second = Some(pair);
+            } else {
+                let why = "clients would be locked out by the last good certificate, too";
+                reasons.push(why.to_owned());
+            }
+        }
+        if reasons.is_empty() {
+            reasons.push("none was kept for this host".to_owned());
+        }
+        second.ok_or(reasons)
+    }
+}
+
+/// What was kept for another host.
+const OTHER: usize = 3;
+
+/// Why nobody can be served with a certificate, if that is so.
+fn unusable(pair: &Pair, now: i64) -> Option<String> {
+    let chain = match &pair.chain {
+        Err(why) => return Some(why.clone()),
+        Ok(chain) => chain,
+    };
+    // Clients find paths without a certificate above it that has expired.
+    let leaf = chain.leaf();
+    if leaf.not_after() < now {
+        return Some(format!("it has expired ({})", leaf.not_after_text()));
+    }
+    (now < leaf.not_before()).then(|| "it is not valid yet".to_owned())
+}
+
+impl Fault {
+    /// Whether these alarms are none that what was given does not have.
+    fn is_as_bad(&self, alarms: &[Alarm]) -> bool {
+        match self {
+            Self::Unusable(_) => true,
+            Self::LocksOut(judged) => alarms.iter().all(|alarm| judged.alarms.contains(alarm)),
+        }
+    }
+
+    /// Why it is not presented, in a clause and in lines.
+    fn words(&self) -> (String, &[String]) {
+        match self {
+            Self::Unusable(why) => (format!("cannot be used ({why})"), &[]),
+            Self::LocksOut(judged) => ("would lock clients out".to_owned(), &judged.reasons),
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! What the core's check says of one certificate for one host, asked once for each.
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hpkp_core::check::{
+    Alarm, Certificates, Choice, Context, Deployment, Host, Listener, PolicyUse, Records,
+    TrustSetting, check,
+};
+use hpkp_core::finding::{Check, Class, Code, Location};
+use hpkp_core::published::{Fingerprint, HostName, Matching};
+
+use super::given::{Given, Pair, PairText};
+use super::sight::Sight;
+use crate::kept::index::HostPort;
+use crate::openssl::OpenSsl;
+
+/// The most certificates, and the most answers, that a worker remembers. Then all are forgotten.
+const MAX_KNOWN: usize = 256;
+
+/// For how long an answer holds, in seconds: a certificate that expires may leave a path.
+const TTL: i64 = 3600;
+
+/// A server whose certificate is guarded.
+#[derive(Clone, Debug)]
+pub struct GuardedHost {
+    /// How messages call it.
+    pub label: String,
+    /// Its names.
+    pub names: Vec<String>,
+    /// The ports by which clients reach it.
+    pub ports: Vec<u16>,
+    /// Whom its clients trust.
+    pub trust: Arc<TrustSetting>,
+    /// What is done about a lock-out.
+    pub check: Check,
+    /// Its policy.
+    pub enforced: Option<PolicyUse>,
+    /// Whether what clients accept is kept in a file.
+    pub is_kept: bool,
+    /// The directive that guards it.
+    pub at: Location,
+}
+
+/// What was found of a certificate for a host.
+#[derive(Debug)]
+pub(super) struct Judged {
+    /// The lock-outs and what cannot be told.
+    pub(super) alarms: Vec<Alarm>,
+    /// The same in words.
+    pub(super) reasons: Vec<String>,
+    at: i64,
+}
+
+/// Compares certificates with pins.
+pub struct Judge {
+    pub(super) openssl: OpenSsl,
+    pub(super) hosts: Vec<GuardedHost>,
+    /// With the policies and records; host and context are those of the question.
+    deployment: Deployment,
+    sight: Sight,
+    /// The hosts for which there are records.
+    recorded: HashSet<String>,
+    pairs: HashMap<Fingerprint, Rc<Pair>>,
+    /// For each host, by the name that the client has given.
+    judged: HashMap<(usize, Box<str>, Fingerprint), Rc<Judged>>,
+}
+
+impl std::fmt::Debug for Judge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Judge").field("hosts", &self.hosts).finish_non_exhaustive()
+    }
+}
+
+impl Judge {
+    /// With the policies and records of `deployment`, which have just taken effect; `sight` is from before
+    /// they were read.
+    #[must_use]
+    pub fn new(
+        openssl: OpenSsl,
+        hosts: Vec<GuardedHost>,
+        deployment: Deployment,
+        sight: Sight,
+    ) -> Self {
+        let mut records = deployment.records;
+        if let Some(records) = &mut records {
+            // What this server presents for these hosts is not on record.
+            (records.writer, records.unrecorded) = (None, None);
+        }
+        let deployment = Deployment {
+            policies: deployment.policies,
+            names: deployment.names,
+            not_served_here: deployment.not_served_here,
+            records,
+            ..Deployment::default()
+        };
+        let recorded = recorded(deployment.records.as_ref());
+        let (pairs, judged) = (HashMap::new(), HashMap::new());
+        Self { openssl, hosts, deployment, sight, recorded, pairs, judged }
+    }
+
+    /// Where the records are, for the commands of messages.
+    pub(super) fn records(&self) -> Option<&str> {
+        self.deployment.records.as_ref().map(|records| records.directory.as_str())
+    }
+
+    pub(super) fn state(&self) -> Option<&hpkp_core::published::State> {
+        self.deployment.records.as_ref().map(|records| &records.state)
+    }
+
+    /// Reads the records again if they have changed and it is time to look, or `must_look`.
+    ///
+    /// # Errors
+    /// Why they cannot be read; those that were read before still count.
+    pub(super) fn refresh(&mut self, now: i64, must_look: bool) -> Result<(), String> {
+        if let Some(mut records) = self.sight.look(now, must_look)? {
+            records.writer = None;
+            self.recorded = recorded(Some(&records));
+            self.deployment.records = Some(records);
+            self.judged.clear();
+        }
+        Ok(())
+    }
+
+    /// What a given certificate comes to.
+    pub(super) fn given(&mut self, given: &Given<'_>) -> Rc<Pair> {
+        self.pair(given.id(), || Some(given.text())).unwrap_or_else(|| {
+            // There is a text.
+            Rc::new(Pair::new(given.text(), &self.openssl))
+        })
+    }
+
+    /// What the certificate comes to that is known by `id`.
+    pub(super) fn pair(
+        &mut self,
+        id: Fingerprint,
+        text: impl FnOnce() -> Option<PairText>,
+    ) -> Option<Rc<Pair>> {
+        if let Some(pair) = self.pairs.get(&id) {
+            return Some(pair.clone());
+        }
+        let pair = Rc::new(Pair::new(text()?, &self.openssl));
+        // Whoever wrote the entry may have given it another name.
+        if pair.id != id {
+            return None;
+        }
+        if self.pairs.len() >= MAX_KNOWN {
+            self.pairs.clear();
+        }
+        self.pairs.insert(id, pair.clone());
+        Some(pair)
+    }
+
+    /// Of which name a question about a certificate is: a name of the server, of the certificate or of the
+    /// records, or the pattern of the certificate that it fits, or none. What clients name is theirs to
+    /// choose, and must not become many questions.
+    pub(super) fn asked(&self, host: usize, name: &str, pair: Option<&Pair>) -> String {
+        let host = &self.hosts[host];
+        let names = pair.and_then(Pair::leaf).map(|leaf| leaf.accepted_names());
+        let is_certified =
+            |name: &str| names.unwrap_or_default().iter().any(|own| own.eq_ignore_ascii_case(name));
+        let is_own = host.names.iter().any(|own| own.eq_ignore_ascii_case(name));
+        let is_known = is_own || is_certified(name) || self.recorded.contains(name);
+        match pattern(name) {
+            _ if is_known && !name.is_empty() => name.to_owned(),
+            Some(pattern) if is_certified(&pattern) => pattern,
+            _ => String::new(),
+        }
+    }
+
+    /// The place in the store of the last good certificate for such a name.
+    pub(super) fn slot(&self, host: usize, asked: &str) -> HostPort {
+        let port = self.hosts[host].ports.iter().min().copied().unwrap_or(0);
+        HostPort { name: asked.to_owned(), port }
+    }
+
+    /// What is found of a certificate that can be presented, for clients that name a host, or none.
+    pub(super) fn judge(&mut self, host: usize, name: &str, pair: &Pair, now: i64) -> Rc<Judged> {
+        let key = (host, Box::from(name), pair.id);
+        let is_fresh = |judged: &&Rc<Judged>| (0..TTL).contains(&now.saturating_sub(judged.at));
+        if let Some(judged) = self.judged.get(&key).filter(is_fresh) {
+            return judged.clone();
+        }
+        let judged = Rc::new(self.ask(host, name, pair, now));
+        if self.judged.len() >= MAX_KNOWN {
+            self.judged.clear();
+        }
+        self.judged.insert(key, judged.clone());
+        judged
+    }
+
+    fn ask(&mut self, position: usize, name: &str, pair: &Pair, now: i64) -> Judged {
+        let host = &self.hosts[position];
+        let mut judged = Judged { alarms: Vec::new(), reasons: Vec::new(), at: now };
+        let Ok(chain) = &pair.chain else { return judged };
+        let named = (!name.is_empty()).then(|| vec![name.to_owned()]);
+        let deployment = &mut self.deployment;
+        deployment.contexts = vec![Context {
+            certificates: Certificates::Loaded(vec![chain.clone()]),
+            trust: host.trust.clone(),
+        }];
+        deployment.hosts = vec![Host {
+            label: host.label.clone(),
+            names: named.unwrap_or_else(|| host.names.clone()),
+            tls: true,
+            contexts: vec![0],
+            check: Check::Refuse,
+            enforced: host.enforced.clone(),
+            report_only: None,
+            accepted: Vec::new(),
+            serving: Vec::new(),
+        }];
+        let listener = |port: &u16| Listener {
+            port: *port,
+            address: None,
+            choice: Choice::Nginx,
+            hosts: vec![0],
+            default: 0,
+            patterns: Vec::new(),
+            by_port_alone: false,
+        };
+        deployment.listeners = host.ports.iter().map(listener).collect();
+        let verdict = check(deployment, now, &self.openssl);
+        let is_asked = |alarm: &Alarm| is_about(alarm, name);
+        let alarms = verdict.hosts.into_iter().flat_map(|host| host.alarms).filter(is_asked);
+        judged.alarms = alarms.collect();
+        if !judged.alarms.is_empty() {
+            let grave = verdict.findings.iter().filter(|finding| {
+                matches!(finding.class, Class::Lockout | Class::Unsure)
+                    && judged.alarms.iter().any(|alarm| alarm.code == finding.code)
+            });
+            judged.reasons =
+                grave.map(|finding| format!("[{}] {}", finding.code, finding.text.what)).collect();
+        }
+        judged
+    }
+}
+
+/// The hosts for which there are records.
+fn recorded(records: Option<&Records>) -> HashSet<String> {
+    let all = records.into_iter().flat_map(|records| records.state.published());
+    all.map(|record| record.body.host.as_str().to_owned()).collect()
+}
+
+/// Whether an alarm is about this certificate, for clients that name this host, or fit this pattern.
+fn is_about(alarm: &Alarm, name: &str) -> bool {
+    // What others present does not become better by another certificate here.
+    if matches!(alarm.code, Code::SameHostPinMismatch | Code::PeerServerPinMismatch) {
+        return false;
+    }
+    let Some((host, matching, _)) = &alarm.name else { return true };
+    let (name, is_pattern) = match name.strip_prefix("*.") {
+        Some(domain) => (domain, true),
+        None => (name, false),
+    };
+    let Ok(name) = name.parse::<HostName>() else { return true };
+    let mut above = name.parents();
+    match matching {
+        Matching::Exact => !is_pattern && *host == name,
+        Matching::OneLabel if is_pattern => *host == name,
+        Matching::OneLabel => above.next() == Some(host.as_str()),
+        Matching::AnyDepth => *host == name || above.any(|parent| parent == host.as_str()),
+    }
+}
+
+/// The pattern that a name fits.
+fn pattern(name: &str) -> Option<String> {
+    name.split_once('.').map(|(_, rest)| format!("*.{rest}"))
+}

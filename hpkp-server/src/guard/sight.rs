@@ -1,0 +1,112 @@
+//! Whether the records have changed since they were read, looked at by a worker now and then.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use hpkp_core::check::Records;
+use hpkp_core::finding::Code;
+use hpkp_core::published::Fingerprint;
+use hpkp_core::text::Excerpt;
+
+use crate::file::reason;
+use crate::journal;
+use crate::setting::RecordsSetting;
+
+/// How often a worker looks, in seconds.
+const INTERVAL: i64 = 5;
+
+/// The records of a configuration, and how their files looked when they were read.
+#[derive(Debug)]
+pub struct Sight {
+    /// All are read only: a worker writes none.
+    settings: Vec<RecordsSetting>,
+    /// What this server alone writes, at a start and a reload. What it publishes is in its policies.
+    own: Vec<String>,
+    state: Option<Fingerprint>,
+    looked: i64,
+}
+
+impl Sight {
+    /// How the files of these directories look now, before they are read.
+    #[must_use]
+    pub fn new(settings: &[RecordsSetting]) -> Self {
+        let own = journal::writer_of(settings);
+        let own = own.map(|writer| {
+            vec![
+                format!("{writer}{}", crate::published::SUFFIX),
+                crate::published::RESERVE.to_owned(),
+            ]
+        });
+        let settings = settings.iter().map(|one| RecordsSetting { writer: None, ..one.clone() });
+        let mut sight = Self {
+            settings: settings.collect(),
+            own: own.unwrap_or_default(),
+            state: None,
+            looked: 0,
+        };
+        sight.state = sight.now().ok();
+        sight
+    }
+
+    /// The records, if their files have changed since they were read last, as far as it is time to look.
+    ///
+    /// # Errors
+    /// Why that cannot be told, or they cannot be read; those that were read before still count.
+    pub(super) fn look(&mut self, now: i64, must_look: bool) -> Result<Option<Records>, String> {
+        let is_time = must_look || !(self.looked..self.looked + INTERVAL).contains(&now);
+        if self.settings.is_empty() || !is_time {
+            return Ok(None);
+        }
+        self.looked = now;
+        let state = self.now()?;
+        if self.state == Some(state) {
+            return Ok(None);
+        }
+        let Some(records) = journal::read(&self.settings).0 else { return Ok(None) };
+        let unreadable = |(code, text, _): &(Code, hpkp_core::finding::Text, _)| {
+            (*code == Code::RecordsUnreadable).then(|| text.what.clone())
+        };
+        if let Some(why) = records.problems.iter().find_map(unreadable) {
+            return Err(why);
+        }
+        self.state = Some(state);
+        Ok(Some(records))
+    }
+
+    /// How the files look: their names, sizes and times.
+    fn now(&self) -> Result<Fingerprint, String> {
+        let mut all: Vec<Vec<u8>> = Vec::new();
+        for setting in &self.settings {
+            self.add(Path::new(&setting.path), &mut all).map_err(|error| {
+                format!("cannot look into \"{}\" ({})", Excerpt::new(&setting.path), reason(&error))
+            })?;
+        }
+        all.sort();
+        Ok(Fingerprint::of(all.iter().map(Vec::as_slice)))
+    }
+
+    fn add(&self, directory: &Path, all: &mut Vec<Vec<u8>>) -> std::io::Result<()> {
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if self.own.iter().any(|own| **own == *name) {
+                continue;
+            }
+            let metadata = entry.metadata()?;
+            if metadata.is_dir() {
+                if name == "peers" {
+                    self.add(&entry.path(), all)?;
+                }
+                continue;
+            }
+            let mut one = entry.path().into_os_string().into_encoded_bytes();
+            let times = [metadata.mtime(), metadata.mtime_nsec()];
+            one.extend(times.iter().flat_map(|number| number.to_be_bytes()));
+            let numbers = [metadata.size(), metadata.ino()];
+            one.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
+            all.push(one);
+        }
+        Ok(())
+    }
+}

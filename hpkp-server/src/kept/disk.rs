@@ -1,0 +1,53 @@
+//! How files of private keys come onto a disk.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+/// What files are called while they are written.
+pub(crate) const NEW: &str = ".new";
+
+/// How long another process may write.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Opens a directory.
+pub(crate) fn open_directory(at: impl std::os::fd::AsFd, path: &str) -> Result<File, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(at, path, flags, Mode::empty()).map(File::from)
+}
+
+/// Waits for another process that writes.
+pub(crate) fn lock(directory: &File) -> io::Result<()> {
+    let started = Instant::now();
+    loop {
+        match rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK | Errno::INTR) if started.elapsed() < PATIENCE => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            Err(Errno::WOULDBLOCK | Errno::INTR) => {
+                return Err(io::Error::other("another process writes there"));
+            }
+            locked => return Ok(locked?),
+        }
+    }
+}
+
+/// Writes a file in the place of the one that has its name, with nobody's rights but the owner's,
+/// whatever the umask is.
+pub(crate) fn put(directory: &File, name: &str, text: &[u8]) -> io::Result<()> {
+    match rustix::fs::unlinkat(directory, NEW, AtFlags::empty()) {
+        Err(error) if error != Errno::NOENT => return Err(error.into()),
+        _ => {}
+    }
+    let mode = Mode::from_raw_mode(0o600);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::openat(directory, NEW, flags, mode)?);
+    rustix::fs::fchmod(&file, mode)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    Ok(rustix::fs::renameat(directory, NEW, directory, name)?)
+}

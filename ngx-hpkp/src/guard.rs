@@ -1,0 +1,16 @@
+//! `hpkp_guard`: the variables that give a certificate and its key at each handshake, those that it was
+//! given if clients accept them, else the last good ones.
+//!
+//! Data flow: the directive (`given`) keeps the two values and asks for the memory that workers share (`zone`);
+//! the master makes what workers need when the configuration takes effect (`worker`); nginx asks for the
+//! variables (`variables`) once for each full handshake, in a request of its own that has no client.
+
+mod given;
+mod variables;
+mod worker;
+mod zone;
+
+pub(crate) use given::{GivenValues, read};
+pub(crate) use variables::add;
+pub(crate) use worker::{Worker, give_up, of_deployment};
+pub(crate) use zone::add as add_zone;

@@ -1,0 +1,160 @@
+//! The variables. They have values during a handshake alone: the key is not for logs and headers.
+
+use std::rc::Rc;
+
+use hpkp_core::published::HostName;
+use hpkp_server::guard::{Given, Pair, Question, wipe};
+use hpkp_server::nginx::{CERTIFICATE, KEY};
+use nginx_sys::{
+    NGX_HTTP_VAR_NOCACHEABLE, ngx_cached_time, ngx_conf_t, ngx_cycle, ngx_http_add_variable,
+    ngx_http_request_t, ngx_http_variable_value_t, ngx_int_t, ngx_str_t, ngx_uint_t,
+};
+
+use super::worker::Worker;
+use crate::conf::{MainConf, ServerConf};
+use crate::ngx::{self, ERROR, OK, own_module, string};
+use crate::{active, boundary, pool};
+
+/// What one handshake presents, kept for the request that nginx makes for it: both variables are of one
+/// moment.
+struct Presented {
+    /// None where nginx gets what was given.
+    pair: Option<Rc<Pair>>,
+    given: [ngx_str_t; 2],
+    /// Whether the key that was given lies in memory of the request.
+    is_copied: bool,
+}
+
+impl Drop for Presented {
+    fn drop(&mut self) {
+        let [_, key] = self.given;
+        if self.is_copied && key.len != 0 {
+            // SAFETY: nginx frees the request's memory after its cleanups.
+            unsafe { wipe(std::slice::from_raw_parts_mut(key.data, key.len)) };
+        }
+    }
+}
+
+/// `preconfiguration`: makes the variables known.
+///
+/// # Safety
+/// `cf` is live.
+pub(crate) unsafe fn add(cf: *mut ngx_conf_t) -> ngx_int_t {
+    for (index, name) in [CERTIFICATE, KEY].into_iter().enumerate() {
+        let mut name = string(name);
+        let flags = NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t;
+        // SAFETY: by the caller's promise; the name is static, nginx copies it.
+        let variable = unsafe { ngx_http_add_variable(cf, &raw mut name, flags) };
+        if variable.is_null() {
+            return ERROR;
+        }
+        // SAFETY: nginx just made the variable for us.
+        unsafe {
+            (*variable).get_handler = Some(value);
+            (*variable).data = index;
+        }
+    }
+    OK
+}
+
+unsafe extern "C" fn value(
+    r: *mut ngx_http_request_t,
+    value: *mut ngx_http_variable_value_t,
+    index: usize,
+) -> ngx_int_t {
+    // SAFETY: nginx hands over a live request and a value to fill in.
+    unsafe {
+        let text = in_handshake(r).and_then(|conf| presented(r, conf)).and_then(|presented| {
+            let pair = (*presented).pair.as_ref();
+            let texts = pair.map(|pair| [&pair.text.certificate, &pair.text.key]);
+            let texts = texts.map(|texts| texts.map(|text| (text.as_ptr(), text.len())));
+            let given = (*presented).given.map(|given| (given.data.cast_const(), given.len));
+            texts.unwrap_or(given).get(index).copied()
+        });
+        match text {
+            Some((data, length)) if length != 0 => {
+                (*value).set_len(length as u32);
+                (*value).set_valid(1);
+                (*value).set_no_cacheable(1);
+                (*value).set_not_found(0);
+                (*value).data = data.cast_mut();
+            }
+            _ => (*value).set_not_found(1),
+        }
+    }
+    OK
+}
+
+/// The server of a request that nginx has made for a handshake; none for requests of clients.
+///
+/// # Safety
+/// `r` is a live request.
+unsafe fn in_handshake<'a>(r: *const ngx_http_request_t) -> Option<&'a ServerConf> {
+    if !active::is_active() {
+        return None;
+    }
+    // SAFETY: by the caller's promise; the slot holds what `create_server` made, which lives as long as
+    // the configuration of the request.
+    unsafe {
+        let tls = (*(*r).connection).ssl;
+        if tls.is_null() || (*tls).handshaked() != 0 {
+            return None;
+        }
+        let conf = *(*r).srv_conf.add((*own_module()).ctx_index);
+        conf.cast::<ServerConf>().as_ref()
+    }
+}
+
+/// What the handshake of a request presents, found out once.
+///
+/// # Safety
+/// `r` is a live request that nginx has made for a handshake.
+unsafe fn presented(r: *mut ngx_http_request_t, conf: &ServerConf) -> Option<*const Presented> {
+    // SAFETY: by the caller's promise; a request has a place for each module, which is ours alone.
+    unsafe {
+        let place = (*r).ctx.add((*own_module()).ctx_index);
+        if (*place).is_null() {
+            // Where the check has failed, what was given is better than nothing.
+            let guarded = conf.guarded.as_ref();
+            let values = guarded.map(|guarded| guarded.values).or(conf.given)?;
+            let given = values.of(r)?;
+            let choose = || choose(r, guarded?.host, given);
+            let chosen = boundary::catch_handshake_hook("guard", choose);
+            let (pair, is_copied) = (chosen.flatten(), values.is_copied());
+            *place = pool::alloc_in_pool((*r).pool, Presented { pair, given, is_copied }).cast();
+        }
+        let presented: *const Presented = (*place).cast();
+        (!presented.is_null()).then_some(presented)
+    }
+}
+
+/// # Safety
+/// As for [`presented`].
+unsafe fn choose(
+    r: *mut ngx_http_request_t,
+    host: usize,
+    [certificate, key]: [ngx_str_t; 2],
+) -> Option<Rc<Pair>> {
+    // SAFETY: by the caller's promise; the connection lives as long as the request, and the main
+    // configuration as long as the server's.
+    unsafe {
+        let main: *const MainConf = (*(*r).main_conf.add((*own_module()).ctx_index)).cast();
+        let worker: &Worker = (*main).worker.as_ref()?;
+        let ssl = (*(*(*r).connection).ssl).connection;
+        let name = worker.openssl.server_name(ssl.cast());
+        let name = name.and_then(|name| std::str::from_utf8(name).ok()?.parse::<HostName>().ok());
+        let given = Given::read(certificate.as_bytes(), key.as_bytes(), full_path);
+        let now = (*ngx_cached_time).sec;
+        let name = name.as_ref().map_or("", HostName::as_str);
+        worker.choose(Question { host, name, given, now }).pair
+    }
+}
+
+/// A path as nginx makes it absolute while it serves.
+fn full_path(path: &str) -> String {
+    if path.starts_with('/') {
+        return path.to_owned();
+    }
+    // SAFETY: a worker has a cycle, whose prefix does not change.
+    format!("{}{path}", ngx::text(unsafe { &(*ngx_cycle).conf_prefix }))
+}

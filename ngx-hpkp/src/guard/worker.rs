@@ -1,0 +1,197 @@
+//! What a worker needs to guard certificates: made by the master when a configuration takes effect, and
+//! inherited by each worker, which goes on with a copy of its own.
+
+use std::cell::RefCell;
+
+use hpkp_core::check::{Certificates, Deployment};
+use hpkp_core::finding::{Code, Finding, Text};
+use hpkp_server::failure::{self, LogLine};
+use hpkp_server::guard::{Chosen, Files, Guard, GuardedHost, Judge, Question, Sight, Told};
+use hpkp_server::journal;
+use hpkp_server::openssl::OpenSsl;
+use hpkp_server::setting::GlobalSettings;
+use nginx_sys::{
+    NGX_LOG_WARN, ngx_cached_time, ngx_core_conf_t, ngx_core_module, ngx_cycle, ngx_cycle_t,
+    ngx_log_t, ngx_shm_zone_t,
+};
+
+use super::zone::Zone;
+use crate::log;
+
+/// Guards certificates in one worker.
+pub(crate) struct Worker {
+    pub(super) openssl: OpenSsl,
+    guard: RefCell<Guard>,
+    zone: Zone,
+    files: Option<Files>,
+}
+
+/// The guarded hosts of a deployment, by their positions.
+pub(crate) fn of_deployment(
+    deployment: &Deployment,
+    settings: impl Fn(usize) -> Option<(hpkp_core::finding::Location, bool)>,
+) -> Vec<(usize, GuardedHost)> {
+    let host = |position: usize| {
+        let host = deployment.hosts.get(position)?;
+        let context = deployment.contexts.get(*host.contexts.first()?)?;
+        debug_assert!(matches!(context.certificates, Certificates::NotKnown { .. }));
+        let (at, is_kept) = settings(position)?;
+        let listeners = deployment.listeners.iter();
+        let listeners = listeners.filter(|listener| listener.hosts.contains(&position));
+        let policy = host.enforced.as_ref().and_then(|policy_use| {
+            deployment.policies.iter().find(|policy| policy.name() == policy_use.policy)
+        });
+        // Pins that follow the loaded certificate have nothing to follow.
+        let is_compared = policy.is_some_and(|policy| !policy.has_keywords());
+        Some(GuardedHost {
+            label: host.label.clone(),
+            names: host.names.iter().map(|name| name.to_ascii_lowercase()).collect(),
+            ports: listeners.map(|listener| listener.port).collect(),
+            trust: context.trust.clone(),
+            check: host.check,
+            enforced: host.enforced.clone().filter(|_| is_compared),
+            is_kept,
+            at,
+        })
+    };
+    deployment.guarded.iter().filter_map(|position| Some((*position, host(*position)?))).collect()
+}
+
+impl Worker {
+    /// What workers of `cycle` need, and what there is to say about it.
+    ///
+    /// # Safety
+    /// `cycle` is about to take effect, and `zone` is that of its configuration.
+    pub(crate) unsafe fn new(
+        cycle: *const ngx_cycle_t,
+        (zone, global): (*mut ngx_shm_zone_t, &GlobalSettings),
+        openssl: OpenSsl,
+        hosts: Vec<GuardedHost>,
+        (deployment, sight): (Deployment, Sight),
+    ) -> (Option<Self>, Vec<LogLine>) {
+        // SAFETY: by the caller's promise.
+        let Some(zone) = (unsafe { Zone::new(zone) }) else { return (None, Vec::new()) };
+        let is_kept = hosts.iter().any(|host| host.is_kept);
+        // SAFETY: as above; the core module always has a configuration.
+        let owner = unsafe { owner(cycle) };
+        let files = is_kept.then(|| prepare(global, owner)).flatten();
+        let (files, lines) = match files {
+            Some(Ok(files)) => (Some(files), Vec::new()),
+            Some(Err(finding)) => (None, failure::lines_of_alarm(&finding).collect()),
+            None => (None, Vec::new()),
+        };
+        let guard = RefCell::new(Guard::new(Judge::new(openssl, hosts, deployment, sight)));
+        (Some(Self { openssl, guard, zone, files }), lines)
+    }
+
+    /// What a handshake presents.
+    pub(super) fn choose(&self, question: Question<'_>) -> Chosen {
+        let now = question.now;
+        let chosen = self.guard.borrow_mut().choose(question, &self.zone);
+        for told in &chosen.told {
+            self.tell(told, now);
+        }
+        if chosen.is_changed {
+            self.write();
+        }
+        chosen
+    }
+
+    fn tell(&self, told: &Told, now: i64) {
+        if !self.zone.is_due(&told.about, told.tag, told.interval, now) {
+            return;
+        }
+        // SAFETY: a worker has a cycle with a log.
+        let log: *mut ngx_log_t = unsafe { (*ngx_cycle).log };
+        match &told.finding {
+            Some(finding) => {
+                for line in failure::lines_of_alarm(finding) {
+                    // SAFETY: as above.
+                    unsafe { log::write_line(log, &line) };
+                }
+            }
+            None => {
+                let name = told.about.split('/').next().unwrap_or_default();
+                let text = format!(
+                    "hpkp: {name}: the certificate that hpkp_guard is given is presented again: clients \
+                     accept it"
+                );
+                // SAFETY: as above.
+                unsafe { log::write(log, NGX_LOG_WARN, &text, None) };
+            }
+        }
+    }
+
+    /// Has the files contain what the shared memory does.
+    fn write(&self) {
+        let Some(files) = &self.files else { return };
+        if let Err(why) = files.write(|| self.zone.texts()) {
+            self.tell_of_files(&why);
+        }
+    }
+
+    fn tell_of_files(&self, why: &str) {
+        // SAFETY: nginx keeps its time there from the start on.
+        let now = unsafe { (*ngx_cached_time).sec };
+        if let Some(told) = self.guard.borrow().not_written(why) {
+            self.tell(&told, now);
+        }
+    }
+
+    /// A worker begins: what was kept before the start is there, too.
+    pub(crate) fn begin(&self) {
+        let Some(files) = &self.files else { return };
+        match files.read() {
+            Ok(texts) => self.zone.load(&texts),
+            Err(why) => return self.tell_of_files(&why),
+        }
+        self.write();
+    }
+}
+
+/// The directory for workers; none where none is named, or this server writes no records.
+fn prepare(global: &GlobalSettings, owner: Option<(u32, u32)>) -> Option<Result<Files, Finding>> {
+    let setting = global.keep.as_ref()?;
+    // Found by the check.
+    let writer = journal::writer_of(&global.published)?;
+    Some(Files::prepare(setting, &writer, owner).map_err(|why| {
+        let text = Text::new(format!(
+            "workers cannot keep the last good certificates of hpkp_guard in a file, so a restart forgets \
+             them: {why}"
+        ));
+        let mut finding = Finding::new(Code::CertificateNotKept, setting.at.clone(), text);
+        finding.add_host("-");
+        finding
+    }))
+}
+
+/// Nothing is guarded any more: what was kept of it is removed. Gives what there is to say.
+pub(crate) fn give_up(global: &GlobalSettings) -> Vec<LogLine> {
+    let (Some(setting), Some(writer)) = (&global.keep, journal::writer_of(&global.published))
+    else {
+        return Vec::new();
+    };
+    let Err(why) = Files::remove_all(setting, &writer) else { return Vec::new() };
+    let text = Text::new(format!(
+        "the last good certificates of an earlier hpkp_guard cannot be removed: {why}"
+    ));
+    let mut finding = Finding::new(Code::CertificateNotKept, setting.at.clone(), text);
+    finding.add_host("-");
+    failure::lines_of_alarm(&finding).collect()
+}
+
+/// The user and group of workers, where they are not those of the master.
+///
+/// # Safety
+/// `cycle` is live.
+unsafe fn owner(cycle: *const ngx_cycle_t) -> Option<(u32, u32)> {
+    // SAFETY: takes nothing and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        return None;
+    }
+    // SAFETY: by the caller's promise; the core module always has a configuration.
+    let core: &ngx_core_conf_t =
+        unsafe { &*(*(*cycle).conf_ctx.add(ngx_core_module.index)).cast() };
+    // One process, which stays what it is.
+    (core.master != 0).then_some((core.user, core.group))
+}

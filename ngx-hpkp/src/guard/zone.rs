@@ -1,0 +1,317 @@
+//! The last good certificates in memory that all workers share, over reloads. nginx frees its lock where
+//! the worker that has it is killed; so each change is one pointer, written last.
+
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use hpkp_core::published::Fingerprint;
+use hpkp_server::guard::{Entry, Kept, NoRoom, Pair, PairText, Store, Text, wipe};
+use hpkp_server::kept::index::HostPort;
+use nginx_sys::{
+    ngx_conf_t, ngx_int_t, ngx_shared_memory_add, ngx_shm_zone_t, ngx_shmtx_lock, ngx_shmtx_unlock,
+    ngx_slab_alloc_locked, ngx_slab_free_locked, ngx_slab_pool_t,
+};
+
+use crate::boundary;
+use crate::ngx::{ERROR, OK, own_module, string};
+
+/// In bytes: room for some hundred certificates with their chains and keys. Only what is used is taken from
+/// the machine.
+const SIZE: usize = 4 << 20;
+
+/// How many things can be said by themselves; more share their times.
+const ALARMS: usize = 1024;
+
+/// The most hosts of one certificate.
+const MAX_HOSTS: usize = 256;
+
+/// Seconds between two lines about one thing, whatever has changed.
+const PAUSE: i64 = 10;
+
+/// What stands in the shared memory.
+#[repr(C)]
+struct Head {
+    first: *mut Node,
+    generation: AtomicU64,
+    alarms: [Alarm; ALARMS],
+}
+
+/// When something was said last.
+#[repr(C)]
+struct Alarm {
+    /// 0 where there is nothing to say.
+    tag: AtomicU64,
+    /// In seconds since 1970 UTC.
+    told: AtomicI64,
+}
+
+/// An entry, whose text follows.
+#[repr(C)]
+struct Node {
+    next: *mut Self,
+    length: usize,
+}
+
+/// Asks nginx for the memory; the same for every directive.
+///
+/// # Safety
+/// `cf` is what nginx hands to a directive's handler.
+pub(crate) unsafe fn add(cf: *mut ngx_conf_t) -> Result<*mut ngx_shm_zone_t, String> {
+    let mut name = string("hpkp_guard");
+    // SAFETY: by the caller's promise; nginx keeps the static name, and finds a zone of before by it.
+    unsafe {
+        let zone = ngx_shared_memory_add(cf, &raw mut name, SIZE, own_module().cast_mut().cast());
+        if zone.is_null() {
+            return Err("cannot add the shared memory \"hpkp_guard\"".to_owned());
+        }
+        (*zone).init = Some(init);
+        Ok(zone)
+    }
+}
+
+/// nginx has mapped the memory, or goes on with that of the configuration before.
+unsafe extern "C" fn init(zone: *mut ngx_shm_zone_t, before: *mut c_void) -> ngx_int_t {
+    boundary::catch_request_hook("guard_zone", OK, || {
+        // SAFETY: nginx hands over the zone that `add` asked for, with a slab pool at its start, and what
+        // `data` was in the configuration before, if the memory is the same.
+        unsafe {
+            if !before.is_null() {
+                (*zone).data = before;
+                return OK;
+            }
+            let pool: *mut ngx_slab_pool_t = (*zone).shm.addr.cast();
+            let head: *mut Head = ngx_slab_alloc_locked(pool, size_of::<Head>()).cast();
+            if head.is_null() {
+                return ERROR;
+            }
+            // Zeros are no entry, and nothing that was said.
+            ptr::write_bytes(head, 0, 1);
+            // What does not fit is said by the guard itself.
+            (*pool).set_log_nomem(0);
+            (*zone).data = head.cast();
+        }
+        OK
+    })
+}
+
+/// The shared memory of a configuration that is in effect.
+#[derive(Clone, Copy)]
+pub(crate) struct Zone {
+    pool: *mut ngx_slab_pool_t,
+    head: *mut Head,
+}
+
+/// The zone while its lock is held.
+struct Locked(Zone);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // SAFETY: the memory stays mapped, and `lock` took the lock.
+        unsafe { ngx_shmtx_unlock(&raw mut (*self.0.pool).mutex) };
+    }
+}
+
+impl Zone {
+    /// None where nginx has not mapped it.
+    ///
+    /// # Safety
+    /// `zone` is null or one that [`add`] gave, of a configuration that takes effect.
+    pub(super) unsafe fn new(zone: *mut ngx_shm_zone_t) -> Option<Self> {
+        // SAFETY: by the caller's promise.
+        let (pool, head) = unsafe {
+            let zone = zone.as_ref()?;
+            (zone.shm.addr.cast::<ngx_slab_pool_t>(), zone.data.cast::<Head>())
+        };
+        (!pool.is_null() && !head.is_null()).then_some(Self { pool, head })
+    }
+
+    fn lock(self) -> Locked {
+        // SAFETY: the memory stays mapped as long as the configuration is in effect.
+        unsafe { ngx_shmtx_lock(&raw mut (*self.pool).mutex) };
+        Locked(self)
+    }
+
+    fn head(&self) -> &Head {
+        // SAFETY: as above; what changes without the lock is atomic.
+        unsafe { &*self.head }
+    }
+
+    /// Whether it is time to say something; where there is nothing to say, whether there was.
+    pub(super) fn is_due(self, about: &str, tag: u64, interval: i64, now: i64) -> bool {
+        let [.., high, low] = Fingerprint::of([about.as_bytes()]).octets();
+        let index = usize::from(u16::from_be_bytes([high, low])) % ALARMS;
+        let Alarm { tag: last, told } = &self.head().alarms[index];
+        if tag == 0 {
+            return last.load(Ordering::Relaxed) != 0 && last.swap(0, Ordering::Relaxed) != 0;
+        }
+        let before = told.load(Ordering::Relaxed);
+        let known = last.load(Ordering::Relaxed);
+        let pause = match known {
+            0 => 0,
+            same if same == tag => interval,
+            _ => PAUSE,
+        };
+        // A clock that was put back must not silence it for longer.
+        if (before..before.saturating_add(pause)).contains(&now) {
+            return false;
+        }
+        let is_ours = last.compare_exchange(known, tag, Ordering::Relaxed, Ordering::Relaxed);
+        is_ours.is_ok()
+            && told.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Adds entries of files for those hosts that have none.
+    pub(super) fn load(self, texts: &[Text]) {
+        let locked = self.lock();
+        let known: Vec<HostPort> =
+            locked.entries().into_iter().flat_map(|(_, entry)| entry.kept.hosts).collect();
+        for text in texts {
+            let Some(mut entry) = Entry::parse(text) else { continue };
+            entry.kept.hosts.retain(|host| !known.contains(host));
+            let pair = entry.pair(text).filter(|_| !entry.kept.hosts.is_empty());
+            if let Some(pair) = pair {
+                // Without room the file is still there.
+                let _ = locked.insert(&Entry::text(&entry.kept, &pair));
+            }
+        }
+    }
+
+    /// The texts of all entries.
+    pub(super) fn texts(self) -> Vec<Text> {
+        let locked = self.lock();
+        locked.entries().into_iter().map(|(node, _)| locked.text(node)).collect()
+    }
+}
+
+impl Locked {
+    /// Where the first node of the list stands, which the lock lets nobody else change.
+    fn first(&self) -> *mut *mut Node {
+        // SAFETY: the memory stays mapped; only an address is computed.
+        unsafe { &raw mut (*self.0.head).first }
+    }
+
+    fn nodes(&self) -> Vec<*mut Node> {
+        let mut nodes = Vec::new();
+        // SAFETY: the lock is held, so nobody changes it.
+        let mut node = unsafe { *self.first() };
+        while !node.is_null() {
+            nodes.push(node);
+            // SAFETY: the list has live nodes, of which the last has none behind it.
+            node = unsafe { (*node).next };
+        }
+        nodes
+    }
+
+    fn octets(&self, node: *mut Node) -> &[u8] {
+        // SAFETY: a node of the list, with so many octets behind it.
+        unsafe { std::slice::from_raw_parts(node.add(1).cast(), (*node).length) }
+    }
+
+    fn text(&self, node: *mut Node) -> Text {
+        Text::new(self.octets(node).to_vec())
+    }
+
+    fn entries(&self) -> Vec<(*mut Node, Entry)> {
+        let entry = |node: *mut Node| Some((node, Entry::parse(self.octets(node))?));
+        self.nodes().into_iter().filter_map(entry).collect()
+    }
+
+    fn insert(&self, text: &[u8]) -> Result<(), NoRoom> {
+        // SAFETY: the lock is held; the new memory has room for a node and the octets behind it.
+        unsafe {
+            let size = size_of::<Node>() + text.len();
+            let node: *mut Node = ngx_slab_alloc_locked(self.0.pool, size).cast();
+            if node.is_null() {
+                return Err(NoRoom);
+            }
+            node.write(Node { next: *self.first(), length: text.len() });
+            node.add(1).cast::<u8>().copy_from_nonoverlapping(text.as_ptr(), text.len());
+            // A worker that is killed here leaves the list as it was.
+            *self.first() = node;
+        }
+        self.changed();
+        Ok(())
+    }
+
+    fn remove(&self, node: *mut Node) {
+        // SAFETY: the lock is held; the node is taken out of the list before it is freed.
+        unsafe {
+            let mut link = self.first();
+            while !(*link).is_null() && *link != node {
+                link = &raw mut (**link).next;
+            }
+            if (*link).is_null() {
+                return;
+            }
+            *link = (*node).next;
+            wipe(std::slice::from_raw_parts_mut(node.add(1).cast(), (*node).length));
+            ngx_slab_free_locked(self.0.pool, node.cast());
+        }
+        self.changed();
+    }
+
+    fn changed(&self) {
+        self.0.head().generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Writes an entry anew with these hosts, or removes it where there are none.
+    fn rewrite(&self, node: *mut Node, entry: &Entry, hosts: Vec<HostPort>) {
+        let pair = entry.pair(self.octets(node)).filter(|_| !hosts.is_empty());
+        if let Some(pair) = pair {
+            let kept = Kept { hosts, ..entry.kept.clone() };
+            // Without room it stays as it was.
+            if self.insert(&Entry::text(&kept, &pair)).is_err() {
+                return;
+            }
+        }
+        self.remove(node);
+    }
+}
+
+impl Store for Zone {
+    fn generation(&self) -> u64 {
+        self.head().generation.load(Ordering::Relaxed)
+    }
+
+    fn list(&self) -> Vec<Kept> {
+        self.lock().entries().into_iter().map(|(_, entry)| entry.kept).collect()
+    }
+
+    fn text(&self, id: Fingerprint) -> Option<PairText> {
+        let locked = self.lock();
+        let (node, entry) = locked.entries().into_iter().find(|(_, entry)| entry.kept.id == id)?;
+        entry.pair(locked.octets(node))
+    }
+
+    fn keep(&self, host: &HostPort, pair: &Pair, now: i64, in_memory: bool) -> Result<(), NoRoom> {
+        let locked = self.lock();
+        let entries = locked.entries();
+        let own = entries.iter().find(|(_, entry)| entry.kept.id == pair.id);
+        let mut kept = Kept { id: pair.id, hosts: vec![host.clone()], accepted: now, in_memory };
+        if let Some((_, own)) = own {
+            kept.accepted = own.kept.accepted;
+            kept.in_memory &= own.kept.in_memory;
+            let others = own.kept.hosts.iter().filter(|other| *other != host).cloned();
+            kept.hosts.extend(others.take(MAX_HOSTS - 1));
+        }
+        // The new one first: a worker that is killed meanwhile leaves one too many.
+        locked.insert(&Entry::text(&kept, &pair.text))?;
+        for (node, entry) in &entries {
+            if entry.kept.id == pair.id {
+                locked.remove(*node);
+            } else if entry.kept.hosts.contains(host) {
+                let hosts = entry.kept.hosts.iter().filter(|other| *other != host).cloned();
+                locked.rewrite(*node, entry, hosts.collect());
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&self, id: Fingerprint) {
+        let locked = self.lock();
+        for (node, _) in locked.entries().into_iter().filter(|(_, entry)| entry.kept.id == id) {
+            locked.remove(node);
+        }
+    }
+}
