@@ -31,7 +31,7 @@ pub(crate) struct Table<T>(T);
 unsafe impl<T> Sync for Table<T> {}
 
 /// All directives.
-pub(crate) static COMMANDS: Table<[command_rec; 15]> = Table([
+pub(crate) static COMMANDS: Table<[command_rec; 16]> = Table([
     command(c"<HPKPPolicy", cmd_how_RAW_ARGS, policy, c"a pinning policy of this name"),
     command(c"HPKPPin", cmd_how_TAKE1, in_policy, c"a pin, or file:PATH to take it from"),
     command(
@@ -55,6 +55,12 @@ pub(crate) static COMMANDS: Table<[command_rec; 15]> = Table([
         c"the policy to try without enforcing it, or off",
     ),
     command(c"HPKPCheck", cmd_how_TAKE1, in_server, c"refuse, warn or keep"),
+    command(
+        c"HPKPRenewalKey",
+        cmd_how_TAKE1,
+        in_server,
+        c"same or new: what renewals do with the key",
+    ),
     command(c"HPKPOnStart", cmd_how_TAKE1, global, c"warn or refuse"),
     command(
         c"HPKPTrustedCertificate",

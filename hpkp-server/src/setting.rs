@@ -1,6 +1,6 @@
 //! The values of directives, which the two servers name differently and read alike.
 
-use hpkp_core::check::{NotServedHere, PolicyUse};
+use hpkp_core::check::{NotServedHere, PolicyUse, RenewalKey};
 use hpkp_core::finding::{Check, Code, Location};
 use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
 use hpkp_core::published::{Matching, WriterName};
@@ -47,6 +47,10 @@ pub enum PolicyDirective {
 /// The choices of `hpkp_check`.
 pub const CHECK: &[(&str, Check)] =
     &[("refuse", Check::Refuse), ("warn", Check::Warn), ("keep", Check::Keep)];
+
+/// The choices of `hpkp_renewal_key`.
+pub const RENEWAL_KEY: &[(&str, RenewalKey)] =
+    &[("same", RenewalKey::Same), ("new", RenewalKey::New)];
 
 /// The choices of `hpkp_on_start`.
 pub const ON_START: &[(&str, OnStart)] = &[("warn", OnStart::Warn), ("refuse", OnStart::Refuse)];
@@ -322,6 +326,8 @@ pub struct ServerSettings {
     pub unguarded: bool,
     /// What guards the certificate that is chosen during the handshake (nginx).
     pub guard: Option<GuardSetting>,
+    /// What renewals do with the key, where the operator says it.
+    pub renewal_key: Option<RenewalKey>,
 }
 
 impl ServerSettings {
@@ -337,6 +343,7 @@ impl ServerSettings {
         if self.guard.is_none() {
             self.guard = outer.guard.clone().map(|guard| GuardSetting { own: false, ..guard });
         }
+        self.renewal_key = self.renewal_key.or(outer.renewal_key);
         if self.trusted.is_none() {
             self.trusted.clone_from(&outer.trusted);
         }

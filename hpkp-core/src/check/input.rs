@@ -1,7 +1,7 @@
 //! What the check compares: all that a configuration says and has loaded, and the records.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::digest::Digest;
@@ -39,6 +39,18 @@ pub struct Deployment {
     /// The hosts (by position) whose certificates are chosen during the handshake and compared with the
     /// pins there, in the worker (`hpkp_guard`).
     pub guarded: BTreeSet<usize>,
+    /// Whether renewals keep the key, for the hosts (by position) for which the operator says it
+    /// (`hpkp_renewal_key`).
+    pub renewal_keys: BTreeMap<usize, RenewalKey>,
+}
+
+/// What a host's client does with the key when it renews the certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RenewalKey {
+    /// It keeps it.
+    Same,
+    /// It makes a new one each time.
+    New,
 }
 
 /// A finding of the server's module about something that the core does not see.
@@ -83,6 +95,8 @@ pub struct Names {
     /// What makes a default server refuse clients of names that no server has, where there is such
     /// a directive.
     pub reject_handshake: Option<&'static str>,
+    /// What says that renewals keep the key, with its argument, where there is such a directive.
+    pub same_key: Option<&'static str>,
 }
 
 impl Default for Names {
@@ -95,6 +109,7 @@ impl Default for Names {
             published_pins: "hpkp_published_pins",
             not_served_here: "hpkp_not_served_here",
             reject_handshake: Some("ssl_reject_handshake on"),
+            same_key: Some("hpkp_renewal_key same"),
         }
     }
 }

@@ -154,6 +154,9 @@ impl<H> Servers<H> {
             if server.settings.unguarded {
                 built.deployment.unguarded.insert(built.deployment.hosts.len());
             }
+            if let Some(key) = server.settings.renewal_key {
+                built.deployment.renewal_keys.insert(built.deployment.hosts.len(), key);
+            }
             let [enforced, report_only] = server.settings.policies().map(Option::<&_>::cloned);
             let presents = server.presents.iter().filter(|p| context_of.contains_key(p));
             let mut is_guarded = presents.map(|p| self.all[*p].is_guarded()).peekable();
