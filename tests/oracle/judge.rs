@@ -229,9 +229,9 @@ fn is_for_any(block: &Block, host: &str) -> bool {
     block.slots.iter().any(|sent| nature::is_for(sent, host))
 }
 
-/// Whether a default server answers for a host only by a wildcard in its certificate.
-fn is_aside(sent: &Sent, host: &str, by: By) -> bool {
-    by == By::NamedDefault && !sent.leaf.names.contains(&host)
+/// Whether a default server answers for a host only by a wildcard in its certificates.
+fn is_aside(block: &Block, host: &str, by: By) -> bool {
+    by == By::NamedDefault && !block.slots.iter().any(|sent| sent.leaf.names.contains(&host))
 }
 
 fn is_left_out(config: &Config, host: &str, by: By) -> bool {
@@ -342,9 +342,11 @@ fn held(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &
             old.is_some_and(|(old, ..)| memory.is_same(old, new)) || old_any.is_some_and(had_it);
         let seems_unchanged =
             !case.knows_certificates && old.is_some_and(|(old, ..)| has_same_keys(old, new));
-        // A name that the certificate has now, and not only a wildcard of it, is new there.
-        let is_new =
-            old.is_some_and(|(old, was, _)| is_aside(old, host, was) && !is_aside(new, host, by));
+        // A name that a certificate has now, and not only a wildcard of it, is new there.
+        let was_aside = |config: &Config| {
+            old.is_some_and(|(_, was, at)| is_aside(&config.blocks[at], host, was))
+        };
+        let is_new = case.old.is_some_and(was_aside) && !is_aside(block, host, by);
         if !is_unchanged || is_new || !case.has_predecessor {
             opinion.may.push(reason());
         }

@@ -129,7 +129,6 @@ impl<'a> Published<'a> {
     ) -> Option<(Code, Class)> {
         let body = &live.record.body;
         let ignores_names = ignores_names(body, relation);
-        let claim = self.claim_of((host, claim), host_set, (presented, got));
         let of = |claim| Visit { host_set, host, claim };
         let of = match claim {
             // These clients got whatever was presented on the port.
@@ -190,25 +189,6 @@ impl<'a> Published<'a> {
         let is_unchanged =
             self.is_kept(of, ports, got, &lets_in(enough_before)) && is_leaf_unchanged();
         Some((code, if is_unchanged { Class::Warning } else { Class::Lockout }))
-    }
-
-    /// Why those come here who get one of the certificates of a default server, where another one is
-    /// why it answers for the name: it may have the name in a wildcard, or not at all.
-    fn claim_of(
-        &self,
-        (host, claim): (usize, Claim),
-        host_set: &HostSet,
-        (presented, got): (&PresentedKeys<'_>, Got<'_>),
-    ) -> Claim {
-        if claim != Claim::Certificate {
-            claim
-        } else if !presented.is_for(got, host_set) {
-            Claim::AnyName
-        } else if self.routing.has_names(host) && !presented.has_name(got, host_set) {
-            Claim::Wildcard
-        } else {
-            claim
-        }
     }
 
     /// The servers, with their ports, to which a name leads now which this server had, with a

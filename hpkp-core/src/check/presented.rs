@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::dane::{self, Evidence};
-use super::routing::{HostSet, has_leaf_name, is_leaf_for};
+use super::routing::{HostSet, is_leaf_for};
 use super::slots::Got;
 use super::{Certificates, Context, Deployment};
 use crate::certificate::Certificate;
@@ -68,18 +68,10 @@ impl<'a> PresentedKeys<'a> {
 
     /// Whether one of its certificates is for the hosts of `host_set`, so that clients accept it.
     pub(super) fn is_for(&self, got: Got<'_>, host_set: &HostSet) -> bool {
-        self.chains_of(got).any(|chain| is_leaf_for(chain, host_set))
-    }
-
-    /// Whether one of its certificates has the very name of `host_set`, not only a wildcard for it.
-    pub(super) fn has_name(&self, got: Got<'_>, host_set: &HostSet) -> bool {
-        self.chains_of(got).any(|chain| has_leaf_name(chain, host_set))
-    }
-
-    fn chains_of(&self, got: Got<'_>) -> impl Iterator<Item = &'a Chain> {
-        let is_it =
-            move |position: &usize| std::ptr::eq(&raw const self.certificates[*position], got.one);
-        self.chains.iter().filter(move |(position, _)| is_it(position)).map(|(_, chain)| *chain)
+        let chains = self.chains.iter();
+        let of_it = chains
+            .filter(|(position, _)| std::ptr::eq(&raw const self.certificates[*position], got.one));
+        of_it.into_iter().any(|(_, chain)| is_leaf_for(chain, host_set))
     }
 
     /// How one of its certificates meets the pins of a client that needs one of several sets alone.

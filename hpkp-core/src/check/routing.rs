@@ -265,11 +265,6 @@ impl<'a> Routing<'a> {
         }
     }
 
-    /// Whether a block has names of its own.
-    pub(super) fn has_names(&self, host: usize) -> bool {
-        has_names(&self.deployment.hosts[host].names)
-    }
-
     /// The names of a host, with its ports.
     pub(super) fn names(&self, host: usize) -> &BTreeMap<HostSet, Reached> {
         &self.names[host]
@@ -460,7 +455,7 @@ impl<'a> Table<'a> {
             wildcard_end: HashMap::new(),
             globs: Vec::new(),
             certified: Certified::of(deployment, listener.default),
-            is_named: has_names(names),
+            is_named: names.iter().any(|name| name.parse::<HostName>().is_ok()),
         };
         if listener.by_port_alone && listener.hosts.len() == 1 {
             return table;
@@ -677,28 +672,9 @@ fn is_certificate_for(deployment: &Deployment, host: usize, host_set: &HostSet) 
     leaves(deployment, host).any(|chain| is_leaf_for(chain, host_set))
 }
 
-/// Whether a block has a name that clients can ask for.
-fn has_names(names: &[String]) -> bool {
-    names.iter().any(|name| name.parse::<HostName>().is_ok())
-}
-
-/// Whether a name in a certificate, without a last dot, is this host.
-fn is_same_name(name: &str, host: &str) -> bool {
-    name.trim_end_matches('.').eq_ignore_ascii_case(host)
-}
-
-/// Whether a certificate has the very name of `host_set`, not only a wildcard for it.
-pub(super) fn has_leaf_name(chain: &Chain, host_set: &HostSet) -> bool {
-    let (host, matching) = (host_set.0.as_str(), host_set.1);
-    chain.leaf().accepted_names().iter().any(|name| match name.strip_prefix("*.") {
-        Some(domain) => matching == Matching::OneLabel && is_same_name(domain, host),
-        None => matching != Matching::OneLabel && is_same_name(name, host),
-    })
-}
-
 /// Whether a certificate is for `host_set`.
 pub(super) fn is_leaf_for(chain: &Chain, host_set: &HostSet) -> bool {
-    let same = is_same_name;
+    let same = |name: &str, other: &str| name.trim_end_matches('.').eq_ignore_ascii_case(other);
     chain.leaf().accepted_names().iter().any(|name| match (name.strip_prefix("*."), host_set.1) {
         (Some(domain), Matching::OneLabel) => same(domain, host_set.0.as_str()),
         (Some(domain), _) => host_set.0.parents().next().is_some_and(|parent| same(domain, parent)),
