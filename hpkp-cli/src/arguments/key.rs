@@ -87,7 +87,7 @@ pub(crate) struct NewKeyArguments {
     pub(crate) json: bool,
 }
 
-/// Make the next key of a host, and hand it over when clients know it.
+/// Make the next key of a host, for use when clients know it.
 ///
 /// The first call makes the key and prints what publishes its pin. Later calls say since when the pin is
 /// published, and from when on the key may be used: when no client holds pins without it any more, by the

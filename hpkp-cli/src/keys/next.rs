@@ -11,7 +11,7 @@ mod publish;
 mod report;
 mod today;
 
-use super::next_keys::{NextKey, kind_of};
+use super::next_keys::{NextKey, same_kind};
 use crate::acme;
 use crate::arguments::NextKeyArguments;
 use crate::exit::Exit;
@@ -28,12 +28,8 @@ pub(super) fn run(arguments: &NextKeyArguments) -> Result<Exit, Failure> {
     unread.iter().for_each(|text| output::complain(&format!("not looked at: {text}")));
     let today = Today { host: arguments.host.clone(), store, directory, clients };
     let mut waiting = today.waiting()?;
-    let is_meant = |key: &NextKey| match arguments.kind {
-        Some(kind) => {
-            kind_of(&key.kind).is_some() && kind_of(&key.kind) == kind_of(&kind.to_string())
-        }
-        None => true,
-    };
+    let is_meant =
+        |key: &NextKey| arguments.kind.is_none_or(|kind| same_kind(&key.kind, &kind.to_string()));
     waiting.retain(is_meant);
     let hands_over = arguments.csr.is_some() || arguments.to.is_some() || arguments.client;
     if waiting.is_empty() && !arguments.forget && !hands_over {

@@ -132,6 +132,11 @@ pub(crate) fn kind_of(kind: &str) -> Option<Slot> {
     }
 }
 
+/// Whether two keys, called as [`NextKey::kind`] calls them, are for the same clients.
+pub(crate) fn same_kind(one: &str, other: &str) -> bool {
+    one == other || kind_of(one).is_some() && kind_of(one) == kind_of(other)
+}
+
 fn entry(line: &str) -> Option<Entry> {
     let line: Line = serde_json::from_str(line).ok()?;
     if line.v != VERSION {

@@ -8,7 +8,7 @@ use hpkp_core::pin::Pin;
 use zeroize::Zeroizing;
 
 use super::super::kind::{KeyKind, describe};
-use super::super::next_keys::{self, Happened, NextKey, kind_of};
+use super::super::next_keys::{self, Happened, NextKey, same_kind};
 use super::super::pkcs8::KeyFile;
 use super::super::{secret, secret_file};
 use super::key_file;
@@ -53,8 +53,8 @@ pub(super) fn make(today: &Today, arguments: &NextKeyArguments) -> Result<NextKe
     // never printed.
     let directory = Path::new(&today.directory);
     let made = || {
-        let of = |key: &NextKey| kind_of(&key.kind).ok_or_else(|| key.kind.clone());
-        let is_there = |other: &NextKey| other.host == key.host && of(other) == of(&key);
+        let is_there =
+            |other: &NextKey| other.host == key.host && same_kind(&other.kind, &key.kind);
         if today.waiting()?.iter().any(is_there) {
             return Err(Failure::no(format!("{} has a next key already", key.host)));
         }
