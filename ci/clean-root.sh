@@ -82,9 +82,11 @@ enter_clean_root() {
         mount -t tmpfs -o mode=755 tmpfs "$CLEAN/run"
         mkdir "$CLEAN/run/lock"
         mount --rbind /dev "$CLEAN/dev"
-        exec env -i HOME=/root LANG=C.UTF-8 PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+        # The shell stays the first process: it buries what a server leaves behind. Scripts wait for a process that
+        # has ended for as long as nobody has done so.
+        env -i HOME=/root LANG=C.UTF-8 PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin \
             CARGO_HOME=/opt/cargo CARGO_NET_OFFLINE=true DEBIAN_FRONTEND=noninteractive \
-            chroot "$CLEAN" bash -ec "$COMMAND"' </dev/null
+            chroot "$CLEAN" bash -ec "$COMMAND" || exit "$?"' </dev/null
 }
 
 remove_clean_root() {
