@@ -16,6 +16,7 @@ use hpkp_tests::site::{B, prepared};
 
 const SERVED: &str = "kept-certificate-served";
 const NOT_USED: &str = "kept-certificate-not-used";
+const NOT_KEPT: &str = "certificate-not-kept";
 const AT_HANDSHAKE: &str = "certificate-checked-at-handshake";
 const AGAIN: &str = "is presented again: clients accept it";
 const VARIABLES: &str =
@@ -239,7 +240,7 @@ fn workers_of_another_user() {
         return;
     }
     let mut site = Site::new();
-    site.nginx.expect_in_log(&[SERVED]);
+    site.nginx.expect_in_log(&[SERVED, NOT_KEPT]);
     let nobody = |site: &Site| {
         site.configure();
         let file = site.nginx.path("nginx.conf");
@@ -265,11 +266,23 @@ fn workers_of_another_user() {
     site.give("two");
     site.restart();
     site.presents("one");
+    // What cannot be written is told, and written by the next reload, which hands the directory over anew.
+    std::os::unix::fs::chown(&directory, Some(0), Some(0)).expect("an owner");
+    site.give("backup");
+    site.presents("backup");
+    assert_eq!(site.alerts(NOT_KEPT), 1, "{}", site.nginx.log());
+    assert_eq!(site.files(), files);
+    nobody(&site);
+    assert_eq!(site.nginx.reload(), Reload::Accepted);
+    site.presents("backup");
+    assert_eq!(site.files().len(), 1);
+    assert_ne!(site.files(), files);
     // Another user from the next reload on.
     site.configure();
     assert_eq!(site.nginx.reload(), Reload::Accepted);
     assert_eq!(fs::metadata(&directory).expect("a directory").uid(), 0);
-    site.presents("one");
+    site.give("two");
+    site.presents("backup");
     site.nginx.stop();
 }
 

@@ -4,8 +4,9 @@ use std::process::Command;
 
 use hpkp_tests::cases::responses::{CASES, Case};
 use hpkp_tests::client::parse;
-use hpkp_tests::nginx::Kind;
-use hpkp_tests::{succeed, target_dir};
+use hpkp_tests::nginx::{Kind, Nginx};
+use hpkp_tests::site::{B, prepared};
+use hpkp_tests::{free_port, succeed, target_dir};
 
 use crate::responses::site;
 
@@ -30,5 +31,49 @@ fn exactly_one_field_of_each_kind() {
         assert_eq!(response.pins(), [&site.enforced], "{path}");
         assert_eq!(response.all("public-key-pins-report-only"), [&site.report_only], "{path}");
     }
+    nginx.stop();
+}
+
+/// How many headers each of some connections gets, of which each shakes hands anew.
+fn headers(nginx: &Nginx, port: u16) -> Vec<usize> {
+    let ask = |_| {
+        let mut client = Command::new(target_dir().join("http3/bin/python"));
+        client.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/nginx/http3.py"));
+        client.arg(nginx.path("ca.pem")).args(["localhost", &port.to_string(), "/"]);
+        let said = succeed(&mut client);
+        let responses = parse(&String::from_utf8(said).expect("UTF-8"));
+        assert_eq!(responses[0].status, 200);
+        responses[0].pins().len()
+    };
+    (0..3).map(ask).collect()
+}
+
+/// The last good certificate is presented, and the header goes out, which one that fails the policy
+/// would not get.
+#[test]
+fn a_guarded_certificate() {
+    let mut nginx = prepared();
+    nginx.expect_in_log(&["certificate-checked-at-handshake", "kept-certificate-served"]);
+    nginx.pki().leaf("current", "localhost", "ca");
+    nginx.pki().leaf("other", "localhost", "ca");
+    let (pin, port) = (nginx.pki().pin("current.pem"), free_port());
+    nginx.configure(&format!(
+        "map $ssl_server_name $current {{ default current; }}
+         hpkp_policy site {{ pin {pin}; pin {B}; max_age 1d; }}
+         server {{ listen 127.0.0.1:{port} quic reuseport; listen 127.0.0.1:{port} ssl;
+         server_name localhost; hpkp_guard $current.pem $current.key; hpkp site;
+         ssl_certificate $hpkp_certificate; ssl_certificate_key $hpkp_certificate_key;
+         return 200 x; }}"
+    ));
+    nginx.start();
+    assert_eq!(headers(&nginx, port), [1, 1, 1]);
+    for kind in ["pem", "key"] {
+        let path = |name: &str| nginx.path(&format!("{name}.{kind}"));
+        std::fs::copy(path("other"), path("current")).expect("a copy");
+    }
+    assert_eq!(headers(&nginx, port), [1, 1, 1]);
+    let alerts =
+        nginx.log().matches("[kept-certificate-served] localhost: the certificate").count();
+    assert_eq!(alerts, 1, "{}", nginx.log());
     nginx.stop();
 }

@@ -113,6 +113,32 @@ fn rsa_beside_ecdsa_over_two_workers_and_reloads() {
     }
 }
 
+/// One certificate, that is loaded: each resumed connection says it, in both workers and after a reload.
+#[test]
+fn one_certificate_over_two_workers_and_reloads() {
+    for (way, version, outlives) in WAYS {
+        let mut nginx = two_keys();
+        let (pin, port) = (nginx.pki().pin("ecdsa.pem"), free_port());
+        own(&nginx, "ecdsa");
+        configure(&nginx, port, way, &pin, "ecdsa");
+        nginx.start();
+        let client = client(&nginx, version, "ecdsa");
+        assert_eq!(client.begin(port, "a.example", "a.example").sent(), 1, "{way} {version}");
+        let mut workers = HashSet::new();
+        for _ in 0..12 {
+            let answer = client.ask(port, "a.example", "a.example");
+            assert_eq!((answer.resumed, answer.sent()), (true, 1), "{way} {version}");
+            workers.insert(worker(&answer));
+        }
+        assert_eq!(workers.len(), 2, "{way} {version}");
+        assert_eq!(nginx.reload(), Reload::Accepted);
+        let answer = client.ask(port, "a.example", "a.example");
+        assert_eq!(answer.sent(), 1, "{way} {version}");
+        assert!(answer.resumed || !outlives, "{way} {version}");
+        nginx.stop();
+    }
+}
+
 /// A session that was begun before the module was there says nothing: then all certificates of the
 /// context must satisfy the policy.
 #[test]
