@@ -54,6 +54,12 @@ pub(crate) static COMMANDS: Table<[command_rec; 15]> = Table([
         c"the policy to try without enforcing it, or off",
     ),
     command(c"HPKPCheck", cmd_how_TAKE1, in_server, c"refuse, warn or keep"),
+    command(
+        c"HPKPRenewalKey",
+        cmd_how_TAKE1,
+        in_server,
+        c"same or new: what renewals do with the key",
+    ),
     command(c"HPKPOnStart", cmd_how_TAKE1, global, c"warn or refuse"),
     command(
         c"HPKPTrustedCertificate",

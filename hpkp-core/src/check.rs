@@ -3,6 +3,8 @@
 //! A pure function of its input, so that the modules and the command give the same answer.
 
 mod addresses;
+mod ahead;
+mod ahead_messages;
 mod certificates;
 mod checker;
 mod closed;
@@ -29,6 +31,7 @@ mod policies;
 mod presented;
 mod record_messages;
 mod records;
+mod renewal;
 mod routing;
 mod slots;
 mod unchanged;
@@ -47,7 +50,7 @@ pub use digest::{Digest, DigestError};
 pub use digesting::digest;
 pub use input::{
     Alarm, Certificates, Context, Deployment, Host, Names, NotServedHere, Noticed, PolicyUse,
-    Records, Serving, Skipped, TrustSetting,
+    Records, RenewalKey, Serving, Skipped, TrustSetting,
 };
 pub use listener::{Choice, Listener, NamePattern};
 pub use name_set::{NameSet, SeenName};
@@ -92,6 +95,7 @@ pub fn check(deployment: &Deployment, now: i64, verify: &dyn VerifySignature) ->
     checker.check_trusted();
     checker.check_compromised();
     checker.check_published(&mut enforced, now);
+    checker.check_ahead(now);
     checker.report_noticed();
     let sending = enforced.into_iter().zip(report_only).zip(checker.alarms);
     for (host, ((enforced, report_only), alarms)) in hosts.iter_mut().zip(sending) {

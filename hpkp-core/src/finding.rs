@@ -364,6 +364,18 @@ codes! {
     /// TLSA records of which the resolver does not say that they were validated.
     TlsaNotValidated = "tlsa-not-validated", Warning,
         "The resolver does not vouch for the TLSA records", "RFC 6698 4.1";
+    /// Keys change faster than clients learn of them.
+    MaxAgeExceedsRenewal = "max-age-exceeds-renewal", Warning,
+        "Renewals make new keys, sooner than clients forget the old pins", "RFC 7469 4.1";
+    /// No key that is not published yet can be used before the certificate expires.
+    CertificateExpiresBeforeNewKey = "certificate-expires-before-new-key", Warning,
+        "The certificate expires before a key that is not published yet may be used", "docs/how-to/rotation.md";
+    /// A pinned root that some clients do not trust.
+    PinnedRootNotInAllStores = "pinned-root-not-in-all-stores", Warning,
+        "Some stores do not have a pinned root", "docs/reference/ca-table.md";
+    /// All pins are of keys of one CA.
+    PinsOfOneCa = "pins-of-one-ca", Warning,
+        "All pins belong to keys of one CA", "RFC 7469 4.2";
 }
 
 impl Code {

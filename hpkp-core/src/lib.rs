@@ -17,6 +17,7 @@
 #![warn(missing_docs)]
 
 pub mod accepted;
+pub mod ca_table;
 pub mod certificate;
 pub mod check;
 pub mod date;

@@ -35,6 +35,7 @@ const NAMES: Names = Names {
     published_pins: "HPKPPublishedPins",
     not_served_here: "HPKPNotServedHere",
     reject_handshake: None,
+    same_key: Some("HPKPRenewalKey same"),
 };
 
 /// What the servers present, none for one that is not on TLS, and what their policies say. `ports` are
@@ -79,6 +80,9 @@ pub fn deployment<H>(
             policy_use.own &= !(has_hosts && deployment.hosts.is_empty());
             Some(policy_use)
         });
+        if let Some(key) = server.settings.renewal_key {
+            deployment.renewal_keys.insert(deployment.hosts.len(), key);
+        }
         deployment.hosts.push(Host {
             label: server.label.clone(),
             names: server.names.clone(),

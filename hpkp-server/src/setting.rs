@@ -1,6 +1,6 @@
 //! The values of directives, which the two servers name differently and read alike.
 
-use hpkp_core::check::{NotServedHere, PolicyUse};
+use hpkp_core::check::{NotServedHere, PolicyUse, RenewalKey};
 use hpkp_core::finding::{Check, Code, Location};
 use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
 use hpkp_core::published::{Matching, WriterName};
@@ -46,6 +46,10 @@ pub enum PolicyDirective {
 /// The choices of `hpkp_check`.
 pub const CHECK: &[(&str, Check)] =
     &[("refuse", Check::Refuse), ("warn", Check::Warn), ("keep", Check::Keep)];
+
+/// The choices of `hpkp_renewal_key`.
+pub const RENEWAL_KEY: &[(&str, RenewalKey)] =
+    &[("same", RenewalKey::Same), ("new", RenewalKey::New)];
 
 /// The choices of `hpkp_on_start`.
 pub const ON_START: &[(&str, OnStart)] = &[("warn", OnStart::Warn), ("refuse", OnStart::Refuse)];
@@ -319,6 +323,8 @@ pub struct ServerSettings {
     /// Whether the enforced policy is sent for certificates that are chosen during the handshake, where
     /// they satisfy it.
     pub unguarded: bool,
+    /// What renewals do with the key, where the operator says it.
+    pub renewal_key: Option<RenewalKey>,
 }
 
 impl ServerSettings {
@@ -331,6 +337,7 @@ impl ServerSettings {
         self.report_only.inherit(&outer.report_only);
         self.check = self.check.or(outer.check);
         self.keep = self.keep.or(outer.keep);
+        self.renewal_key = self.renewal_key.or(outer.renewal_key);
         if self.trusted.is_none() {
             self.trusted.clone_from(&outer.trusted);
         }

@@ -37,6 +37,7 @@ pub(crate) static mut COMMANDS: [ngx_command_t; 11] = [
     ),
     command(c_string(c"hpkp_report_only"), HTTP_AND_SERVER, NGX_HTTP_SRV_CONF_OFFSET, in_server),
     command(c_string(c"hpkp_check"), HTTP_AND_SERVER, NGX_HTTP_SRV_CONF_OFFSET, in_server),
+    command(c_string(c"hpkp_renewal_key"), HTTP_AND_SERVER, NGX_HTTP_SRV_CONF_OFFSET, in_server),
     command(c_string(c"hpkp_on_start"), HTTP, NGX_HTTP_MAIN_CONF_OFFSET, in_http),
     command(
         c_string(c"hpkp_trusted_certificate"),

@@ -8,7 +8,9 @@ use std::time::Duration;
 use hpkp_core::date;
 use hpkp_core::pin::Pin;
 use hpkp_core::ua::host::Host;
-use hpkp_core::ua::hosts::{Connection, Fate, Fields, KnownPinnedHosts, Noting, Options, Transport};
+use hpkp_core::ua::hosts::{
+    Connection, Fate, Fields, KnownPinnedHosts, Noting, Options, Transport,
+};
 use hpkp_core::ua::{FieldKind, Response, Verdict, wget2};
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 use openssl::x509::{X509, X509Ref};
@@ -124,7 +126,8 @@ impl Wget2 {
         let fields: Vec<&[u8]> = seen.fields.iter().map(Vec::as_slice).collect();
         let host = Host::parse(HOST).expect("a host");
         let response = Response::new(FieldKind::Enforced, &fields, &host, true, &seen.sent);
-        let Verdict::Note { max_age, .. } = wget2::verdict(&response.expect("a short field")) else {
+        let Verdict::Note { max_age, .. } = wget2::verdict(&response.expect("a short field"))
+        else {
             return false;
         };
         self.noted = Some((pins_of(&seen.fields[0]), now + max_age as i64));

@@ -130,7 +130,8 @@ fn certify(
     builder.append_extension(own).expect("an extension");
     if let Some(host) = host {
         let context = builder.x509v3_context(issuer.map(|ca| &*ca.certificate), None);
-        let above = AuthorityKeyIdentifier::new().keyid(true).build(&context).expect("an extension");
+        let above =
+            AuthorityKeyIdentifier::new().keyid(true).build(&context).expect("an extension");
         let names = SubjectAlternativeName::new().dns(host).build(&context).expect("an extension");
         builder.append_extension(above).expect("an extension");
         builder.append_extension(names).expect("an extension");

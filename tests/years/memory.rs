@@ -55,7 +55,11 @@ impl Memory {
 
     pub fn release(&mut self, pins: &[Pin]) -> usize {
         let number = self.releases.len() + 1;
-        self.releases.push(Release { number, pins: pins.iter().copied().collect(), withdrawn: false });
+        self.releases.push(Release {
+            number,
+            pins: pins.iter().copied().collect(),
+            withdrawn: false,
+        });
         number
     }
 
@@ -66,17 +70,5 @@ impl Memory {
         // The script looks at the leaf alone, so for its release the leaf must be pinned.
         headers.map(|set| &set.pins).all(|pins| path.iter().any(|key| pins.contains(key)))
             && releases.map(|release| &release.pins).all(|pins| pins.contains(&path[0]))
-    }
-
-    /// The records are those of an earlier day again: what was published on that day was published until
-    /// today, for all that they say.
-    pub fn restored(&mut self, then: &Self, now: i64) {
-        for set in then.published.iter().filter(|set| set.replaced.is_none()) {
-            let same = |one: &&mut Published| one.since == set.since && one.pins == set.pins;
-            let known = self.published.iter_mut().find(same).expect("a set of ours");
-            if known.replaced.is_some() {
-                known.replaced = Some(now);
-            }
-        }
     }
 }

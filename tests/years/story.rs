@@ -275,7 +275,10 @@ impl<S: Server> Story<S> {
         let is_safe = self.memory.accepts(&pair.path, now)
             && pair.path.iter().any(|key| policy.pins.contains(key));
         self.note(&format!("{what} by {way:?}, safe: {is_safe}, serial {}", pair.serial));
-        *self.counts.entry(format!("{what}, {}", if is_safe { "safe" } else { "not" })).or_default() += 1;
+        *self
+            .counts
+            .entry(format!("{what}, {}", if is_safe { "safe" } else { "not" }))
+            .or_default() += 1;
         *self.counts.entry(format!("{way:?}")).or_default() += 1;
         self.server.configure_years(self.port, &policy);
         if way == Way::Install {
@@ -289,7 +292,9 @@ impl<S: Server> Story<S> {
             Way::Reload => match (self.server.reload_tested(), is_safe) {
                 (Reload::Accepted, true) | (Reload::Refused(_), false) => {}
                 (Reload::Accepted, false) => self.fail("a lock-out was let through"),
-                (Reload::Refused(why), true) => self.fail(&format!("what is safe was refused:\n{why}")),
+                (Reload::Refused(why), true) => {
+                    self.fail(&format!("what is safe was refused:\n{why}"))
+                }
             },
             Way::Bare => self.server.bare_signal(&mut self.random),
             Way::Reboot => {
@@ -332,12 +337,31 @@ impl<S: Server> Story<S> {
         let (test, reload) = (self.line("-t"), self.line(S::RELOAD));
         let served = format!("{HOST}:{}", self.port);
         let said = self.hpkp(&[
-            "install", "--from", "new", "--to", "tls", "-d", "records", "--trusted-certificate",
-            "root.pem", "--test", &test, "--reload", &reload, "--served", &served, "--timeout", "120",
+            "install",
+            "--from",
+            "new",
+            "--to",
+            "tls",
+            "-d",
+            "records",
+            "--trusted-certificate",
+            "root.pem",
+            "--test",
+            &test,
+            "--reload",
+            &reload,
+            "--served",
+            &served,
+            "--timeout",
+            "120",
         ]);
         let expected = if is_safe { Some(0) } else { Some(1) };
         if said.status.code() != expected {
-            self.fail(&format!("hpkp install ended with {:?}:\n{}", said.status.code(), text(&said)));
+            self.fail(&format!(
+                "hpkp install ended with {:?}:\n{}",
+                said.status.code(),
+                text(&said)
+            ));
         }
         self.is_broken &= !is_safe;
     }
@@ -380,7 +404,8 @@ impl<S: Server> Story<S> {
         let pins: Vec<String> = pins.iter().map(|pin| format!("sha256/{pin}")).collect();
         let ids = [("app", "chain"), ("script", "leaf")].map(|(client, scope)| {
             let origin = format!("{client} {number}");
-            let mut arguments = vec!["published", "-d", "records", "add", HOST, "--origin", &origin];
+            let mut arguments =
+                vec!["published", "-d", "records", "add", HOST, "--origin", &origin];
             arguments.extend(["--scope", scope, "--writer", "apps"]);
             arguments.extend(pins.iter().flat_map(|pin| ["--pin", pin.as_str()]));
             let said = self.succeeds(&arguments);
@@ -403,7 +428,15 @@ impl<S: Server> Story<S> {
     fn record_withdrawn(&self, number: usize) {
         for id in &self.ids[&number] {
             self.succeeds(&[
-                "published", "-d", "records", "end", id, "--why", "withdrawn", "--record-as", "apps",
+                "published",
+                "-d",
+                "records",
+                "end",
+                id,
+                "--why",
+                "withdrawn",
+                "--record-as",
+                "apps",
             ]);
         }
     }
@@ -474,8 +507,19 @@ impl<S: Server> Story<S> {
                 set.pins.iter().map(|pin| format!("pin-sha256=\"{pin}\"; ")).collect();
             header.push_str(&format!("max-age={}", set.max_age));
             self.succeeds(&[
-                "published", "-d", "records", "add", HOST, "--header", &header, "--since",
-                &date::format(set.since), "--until", &date::format(until), "--writer", "apps",
+                "published",
+                "-d",
+                "records",
+                "add",
+                HOST,
+                "--header",
+                &header,
+                "--since",
+                &date::format(set.since),
+                "--until",
+                &date::format(until),
+                "--writer",
+                "apps",
             ]);
         }
         self.ids.retain(|number, _| !ids.contains_key(number));
@@ -489,10 +533,33 @@ impl<S: Server> Story<S> {
                 _ => {}
             }
         }
-        self.memory.restored(&then, now);
+        self.end_what_was_replaced(&then);
         match self.server.reload_tested() {
             Reload::Accepted => {}
             Reload::Refused(why) => self.fail(&format!("refused after a restore:\n{why}")),
+        }
+    }
+
+    /// The restored records say that the header of that day is still sent: by when it was not.
+    fn end_what_was_replaced(&self, then: &Memory) {
+        let last = then.published.len() - 1;
+        let Some(replaced) = self.memory.published[last].replaced else { return };
+        let list = self.succeeds(&["published", "-d", "records", "list"]);
+        for line in list.lines().filter(|line| line.contains("published now")) {
+            let (id, at) = (line.split_whitespace().next().expect("an id"), date::format(replaced));
+            self.succeeds(&[
+                "published",
+                "-d",
+                "records",
+                "end",
+                id,
+                "--at",
+                &at,
+                "--why",
+                "replaced before the restore",
+                "--record-as",
+                "apps",
+            ]);
         }
     }
 

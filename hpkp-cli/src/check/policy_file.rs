@@ -35,6 +35,7 @@ const NAMES: check::Names = check::Names {
     published_pins: "published_pins (or --published)",
     not_served_here: "not_served_here",
     reject_handshake: None,
+    same_key: Some("renewal_key = \"same\""),
 };
 
 /// What the file says.
@@ -294,6 +295,7 @@ impl<'a> Reader<'a> {
             "hpkp" | "use" => "hpkp",
             "report_only" => "hpkp_report_only",
             "check" => "hpkp_check",
+            "renewal_key" => "hpkp_renewal_key",
             "trusted_certificate" => "hpkp_trusted_certificate",
             _ => return Ok(false),
         };

@@ -1,7 +1,7 @@
 //! What the check compares: all that a configuration says and has loaded, and the records.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::digest::Digest;
@@ -36,6 +36,18 @@ pub struct Deployment {
     /// operator has sent all the same, where the certificate presented satisfies the policy
     /// (`hpkp NAME unguarded`).
     pub unguarded: BTreeSet<usize>,
+    /// Whether renewals keep the key, for the hosts (by position) for which the operator says it
+    /// (`hpkp_renewal_key`).
+    pub renewal_keys: BTreeMap<usize, RenewalKey>,
+}
+
+/// What a host's client does with the key when it renews the certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RenewalKey {
+    /// It keeps it.
+    Same,
+    /// It makes a new one each time.
+    New,
 }
 
 /// A finding of the server's module about something that the core does not see.
@@ -80,6 +92,8 @@ pub struct Names {
     /// What makes a default server refuse clients of names that no server has, where there is such
     /// a directive.
     pub reject_handshake: Option<&'static str>,
+    /// What says that renewals keep the key, with its argument, where there is such a directive.
+    pub same_key: Option<&'static str>,
 }
 
 impl Default for Names {
@@ -92,6 +106,7 @@ impl Default for Names {
             published_pins: "hpkp_published_pins",
             not_served_here: "hpkp_not_served_here",
             reject_handshake: Some("ssl_reject_handshake on"),
+            same_key: Some("hpkp_renewal_key same"),
         }
     }
 }

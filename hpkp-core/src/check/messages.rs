@@ -102,7 +102,7 @@ impl Findings {
 }
 
 /// How a backup pin is made.
-fn with_backup_key(text: Text) -> Text {
+pub(super) fn with_backup_key(text: Text) -> Text {
     text.fix(
         "create a backup key on a machine that is not this server, and keep it offline: openssl genpkey \
          -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out backup.key",

@@ -46,6 +46,10 @@ pub fn set_in_server(
             let chosen = setting::choose(setting::CHECK, value, true);
             settings.check = Some(chosen.map_err(|error| phrase(error, name, value))?);
         }
+        "HPKPRenewalKey" => {
+            let chosen = setting::choose(setting::RENEWAL_KEY, value, true);
+            settings.renewal_key = Some(chosen.map_err(|error| phrase(error, name, value))?);
+        }
         "HPKPTrustedCertificate" => settings.trusted = Some((full_path(value), at)),
         _ => return Err(unknown(name)),
     }

@@ -70,6 +70,7 @@ pub fn set_in_server(
             Ok(())
         }
         "hpkp_check" => set_choice(&mut settings.check, words, setting::CHECK),
+        "hpkp_renewal_key" => set_choice(&mut settings.renewal_key, words, setting::RENEWAL_KEY),
         "hpkp_trusted_certificate" => {
             if settings.trusted.is_some() {
                 return Err(phrase(SettingError::Duplicate, words));

@@ -140,6 +140,9 @@ impl<H> Servers<H> {
             if server.settings.unguarded {
                 built.deployment.unguarded.insert(built.deployment.hosts.len());
             }
+            if let Some(key) = server.settings.renewal_key {
+                built.deployment.renewal_keys.insert(built.deployment.hosts.len(), key);
+            }
             let [enforced, report_only] = server.settings.policies().map(Option::<&_>::cloned);
             let contexts = server.presents.iter().filter_map(|p| context_of.get(p)).copied();
             built.deployment.hosts.push(Host {

@@ -51,10 +51,11 @@ struct Listen {
 }
 
 /// Directives of this module in a server, with what each of them takes.
-const IN_SERVER: [(&str, &str); 4] = [
+const IN_SERVER: [(&str, &str); 5] = [
     ("HPKPUse", "the policy to enforce, or off"),
     ("HPKPUseReportOnly", "the policy to try without enforcing it, or off"),
     ("HPKPCheck", "refuse, warn or keep"),
+    ("HPKPRenewalKey", "same or new: what renewals do with the key"),
     ("HPKPTrustedCertificate", "a file with trust anchors in addition to those of the system"),
 ];
 

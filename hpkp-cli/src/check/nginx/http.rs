@@ -45,7 +45,8 @@ struct Block {
 }
 
 /// The directives of a policy's users.
-const IN_SERVER: [&str; 4] = ["hpkp", "hpkp_report_only", "hpkp_check", "hpkp_trusted_certificate"];
+const IN_SERVER: [&str; 5] =
+    ["hpkp", "hpkp_report_only", "hpkp_check", "hpkp_renewal_key", "hpkp_trusted_certificate"];
 
 /// Those of `http` alone, with the most arguments that they take.
 const IN_HTTP: [(&str, usize); 4] = [

@@ -59,6 +59,7 @@ pub(super) fn look(directive: &Directive, problems: &mut Problems) -> Read<()> {
             "hpkp"
                 | "hpkp_report_only"
                 | "hpkp_check"
+                | "hpkp_renewal_key"
                 | "hpkp_trusted_certificate"
                 | "hpkp_policy"
                 | "hpkp_on_start"

@@ -1,0 +1,110 @@
+//! Whether the renewals of a host keep its key: as the operator says, or as the records of this server show.
+
+use std::collections::BTreeSet;
+
+use super::checker::Checker;
+use super::input::RenewalKey;
+use crate::certificate::Certificate;
+use crate::pin::Pin;
+use crate::published::state::DRAINING;
+
+/// What is known of the renewals of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Renewals {
+    /// They keep the key.
+    SameKey,
+    /// They make a new one.
+    NewKey {
+        /// Seconds from one to the next.
+        interval: i64,
+        /// How many new keys the records have that nobody had published; none where the operator says it.
+        seen: Option<usize>,
+    },
+    Unknown,
+}
+
+/// A key of a host that was on no record before.
+struct NewKey {
+    at: i64,
+    pin: Pin,
+    is_published: bool,
+}
+
+impl Checker<'_> {
+    /// What is known of the renewals of a host that presents `leaf`. The operator's word counts for more.
+    pub(super) fn renewals(&self, host: usize, leaf: &Certificate) -> Renewals {
+        match self.deployment.renewal_keys.get(&host) {
+            Some(RenewalKey::Same) => Renewals::SameKey,
+            Some(RenewalKey::New) => {
+                Renewals::NewKey { interval: usual_interval(leaf), seen: None }
+            }
+            None => self.recorded_renewals(host, leaf),
+        }
+    }
+
+    fn recorded_renewals(&self, host: usize, leaf: &Certificate) -> Renewals {
+        let keys = self.recorded_keys(host);
+        // A certificate of a key that was there before it is a renewal that has kept it. Certificates are dated
+        // back by an hour, and tried out for a while.
+        let is_kept = |key: &NewKey| {
+            Some(key.pin) == leaf.pin() && leaf.not_before() > key.at.saturating_add(DRAINING)
+        };
+        if keys.iter().any(is_kept) {
+            return Renewals::SameKey;
+        }
+        // Of keys that took each other's place within a day the last one counts: somebody has tried them out.
+        let mut unannounced: Vec<i64> = Vec::new();
+        for key in keys.iter().skip(1).filter(|key| !key.is_published) {
+            match unannounced.last_mut() {
+                Some(last) if key.at <= last.saturating_add(DRAINING) => *last = key.at,
+                _ => unannounced.push(key.at),
+            }
+        }
+        let [.., before, last] = unannounced[..] else { return Renewals::Unknown };
+        Renewals::NewKey { interval: last - before, seen: Some(unannounced.len()) }
+    }
+
+    /// The keys that this server has presented for a host, in the order in which they came, by its records.
+    fn recorded_keys(&self, host: usize) -> Vec<NewKey> {
+        let records = self.deployment.records.as_ref();
+        let writer = records.and_then(|records| records.writer.as_ref());
+        let (Some(records), Some(writer), Some(published)) = (records, writer, self.published)
+        else {
+            return Vec::new();
+        };
+        let mut presents: Vec<_> = published
+            .routing
+            .names(host)
+            .keys()
+            .flat_map(|(name, matching)| {
+                let of_name = published.presents_by_host.get(name.as_str()).into_iter().flatten();
+                of_name.filter(move |record| record.body.matching == *matching)
+            })
+            .filter(|record| record.writer == *writer && !record.body.aside)
+            .collect();
+        presents.sort_by_key(|record| record.seq);
+        let mut known = BTreeSet::new();
+        let mut keys = Vec::new();
+        for record in presents {
+            for certificate in &record.body.certificates {
+                let Some(Some(pin)) = certificate.served.first().copied() else { continue };
+                if known.insert(pin) {
+                    let is_published = records
+                        .state
+                        .published()
+                        .any(|set| set.at < record.at && set.body.pins.contains(&pin));
+                    keys.push(NewKey { at: record.at, pin, is_published });
+                }
+            }
+        }
+        keys
+    }
+}
+
+/// After how many seconds clients renew a certificate by default: after two thirds of its time, and after half of
+/// it where it is good for ten days or less.
+fn usual_interval(leaf: &Certificate) -> i64 {
+    const TEN_DAYS: i64 = 10 * 86_400;
+    let lifetime = leaf.not_after().saturating_sub(leaf.not_before()).max(0);
+    if lifetime <= TEN_DAYS { lifetime / 2 } else { lifetime / 3 * 2 }
+}
