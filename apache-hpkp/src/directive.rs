@@ -30,7 +30,7 @@ pub(crate) struct Table<T>(T);
 unsafe impl<T> Sync for Table<T> {}
 
 /// All directives.
-pub(crate) static COMMANDS: Table<[command_rec; 15]> = Table([
+pub(crate) static COMMANDS: Table<[command_rec; 16]> = Table([
     command(c"<HPKPPolicy", cmd_how_RAW_ARGS, policy, c"a pinning policy of this name"),
     command(c"HPKPPin", cmd_how_TAKE1, in_policy, c"a pin, or file:PATH to take it from"),
     command(

@@ -20,7 +20,7 @@ const HTTP: u32 = NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1;
 const HTTP_AND_SERVER: u32 = HTTP | NGX_HTTP_SRV_CONF;
 
 /// The directives outside a policy.
-pub(crate) static mut COMMANDS: [ngx_command_t; 11] = [
+pub(crate) static mut COMMANDS: [ngx_command_t; 12] = [
     ngx_command_t {
         name: c_string(c"hpkp_policy"),
         type_: (HTTP | NGX_CONF_BLOCK) as ngx_uint_t,

@@ -7,6 +7,7 @@
 // Clippy takes the helpers of a test for something else.
 #![allow(clippy::expect_used, clippy::panic, unreachable_pub)]
 
+mod ahead;
 mod clients;
 mod clock;
 mod issuer;

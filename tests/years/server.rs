@@ -25,8 +25,9 @@ pub trait Server: Site {
     /// The argument of its command that reloads it.
     const RELOAD: &'static str;
 
-    /// Writes the configuration, for a certificate `tls/site`.
-    fn configure_years(&self, port: u16, policy: &Policy);
+    /// Writes the configuration, for a certificate `tls/site`; without a policy where it has no pins. `more`
+    /// are directives of the server, by the part of their names that both servers share, and their values.
+    fn configure_years(&self, port: u16, policy: &Policy, more: &[(&str, &str)]);
 
     /// Its command.
     fn server_command(&self) -> Command;
@@ -67,19 +68,27 @@ fn pins(policy: &Policy, word: &str, end: &str) -> String {
 impl Server for Nginx {
     const RELOAD: &'static str = "-s reload";
 
-    fn configure_years(&self, port: u16, policy: &Policy) {
+    fn configure_years(&self, port: u16, policy: &Policy, more: &[(&str, &str)]) {
         // nginx clears the environment of its workers, who would have the machine's time.
         let main = "worker_processes 2; env FAKETIME_TIMESTAMP_FILE; env FAKETIME_NO_CACHE; \
                     env FAKETIME_DONT_FAKE_MONOTONIC; env NO_FAKE_STAT;";
-        let server = tls_server(port, HOST, "tls/site", "hpkp site; return 200 x;");
+        let more: String =
+            more.iter().map(|(name, value)| format!("hpkp_{name} {value}; ")).collect();
+        let is_used = if policy.pins.is_empty() { "" } else { "hpkp site; " };
+        let server = tls_server(port, HOST, "tls/site", &format!("{is_used}{more}return 200 x;"));
+        let policy = match policy.pins.is_empty() {
+            true => String::new(),
+            false => format!(
+                "hpkp_policy site {{ {}max_age {}d; }}",
+                pins(policy, "pin", "; "),
+                policy.max_age
+            ),
+        };
         self.configure_with(
             main,
             &format!(
                 "hpkp_published_pins records writer=web-1; hpkp_keep_certificates kept;\n\
-                 hpkp_trusted_certificate root.pem;\n\
-                 hpkp_policy site {{ {}max_age {}d; }}\n{server}",
-                pins(policy, "pin", "; "),
-                policy.max_age
+                 hpkp_trusted_certificate root.pem;\n{policy}\n{server}"
             ),
         );
     }
@@ -102,15 +111,34 @@ impl Server for Nginx {
 impl Server for Httpd {
     const RELOAD: &'static str = "-k graceful";
 
-    fn configure_years(&self, port: u16, policy: &Policy) {
+    fn configure_years(&self, port: u16, policy: &Policy, more: &[(&str, &str)]) {
+        let mut within: String = more
+            .iter()
+            .map(|(name, value)| {
+                let name = match *name {
+                    "check" => "HPKPCheck",
+                    "renewal_key" => "HPKPRenewalKey",
+                    other => panic!("no directive {other}"),
+                };
+                format!("{name} {value}\n")
+            })
+            .collect();
+        if !policy.pins.is_empty() {
+            within.push_str("HPKPUse site");
+        }
+        let block = match policy.pins.is_empty() {
+            true => String::new(),
+            false => format!(
+                "<HPKPPolicy site>\n{}HPKPMaxAge {}d\n</HPKPPolicy>\n",
+                pins(policy, "HPKPPin", "\n"),
+                policy.max_age
+            ),
+        };
         self.configure(&format!(
             "{}HPKPPublishedPins records writer=web-1\nHPKPKeepCertificates kept\n\
-             HPKPTrustedCertificate root.pem\n\
-             <HPKPPolicy site>\n{}HPKPMaxAge {}d\n</HPKPPolicy>\n{}",
+             HPKPTrustedCertificate root.pem\n{block}{}",
             listen(&[port]),
-            pins(policy, "HPKPPin", "\n"),
-            policy.max_age,
-            tls_vhost(port, HOST, "tls/site", "HPKPUse site")
+            tls_vhost(port, HOST, "tls/site", &within)
         ));
     }
 

@@ -138,7 +138,7 @@ impl<S: Server> Story<S> {
         let end = self.clock.now() + self.pace.whole * DAY;
         let good = self.good.clone();
         self.put_on_disk(&good);
-        self.server.configure_years(self.port, &self.policy);
+        self.server.configure_years(self.port, &self.policy, &[]);
         self.release();
         self.server.up();
         self.published();
@@ -280,7 +280,7 @@ impl<S: Server> Story<S> {
             .entry(format!("{what}, {}", if is_safe { "safe" } else { "not" }))
             .or_default() += 1;
         *self.counts.entry(format!("{way:?}")).or_default() += 1;
-        self.server.configure_years(self.port, &policy);
+        self.server.configure_years(self.port, &policy, &[]);
         if way == Way::Install {
             self.install(pair, is_safe);
         } else {

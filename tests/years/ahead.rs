@@ -1,0 +1,236 @@
+//! Warnings of the config test about what comes: the next renewal, the next key, a CA that goes. Each on both
+//! servers, where it is meant and where it is not; nothing is ever refused for them.
+
+use std::fs;
+
+use hpkp_core::ca_table;
+use hpkp_core::date;
+use hpkp_core::pin::Pin;
+use hpkp_tests::free_port;
+use hpkp_tests::httpd::Httpd;
+use hpkp_tests::instance::Reload;
+use hpkp_tests::nginx::Nginx;
+
+use crate::clients::HOST;
+use crate::clock::{Clock, DAY};
+use crate::issuer::Issuer;
+use crate::server::{Policy, Server};
+
+const EXCEEDS: &str = "max-age-exceeds-renewal";
+const EXPIRES: &str = "certificate-expires-before-new-key";
+const ROTATION: &str = "intermediate-in-rotation";
+const ROOT: &str = "pinned-root-not-in-all-stores";
+const ONE_CA: &str = "pins-of-one-ca";
+
+/// A server with a clock, whose certificates are made as they are needed.
+struct Site<S> {
+    server: S,
+    clock: Clock,
+    issuer: Issuer,
+    port: u16,
+    key: Pin,
+    backup: Pin,
+}
+
+impl<S: Server> Site<S> {
+    fn new() -> Self {
+        let mut server = S::with_records();
+        let clock = Clock::new(&server.path(""));
+        for (name, value) in clock.environment() {
+            server.set_environment(name, &value);
+        }
+        server.expect_in_log(&["hpkp: ["]);
+        let mut issuer = Issuer::new(clock.now(), 3);
+        fs::write(server.path("root.pem"), issuer.root().to_pem().expect("PEM")).expect("a file");
+        for directory in ["tls", "kept"] {
+            fs::create_dir(server.path(directory)).expect("a directory");
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+            fs::set_permissions(server.path(directory), mode).expect("a mode");
+        }
+        let (key, backup) = (issuer.key(), issuer.key());
+        Self { server, clock, issuer, port: free_port(), key, backup }
+    }
+
+    /// A certificate for the key, good for so many days from now on.
+    fn certificate(&mut self, days: i64) {
+        let pair = self.issuer.issue(HOST, self.key, 0, self.clock.now(), days);
+        for (name, bytes) in [("site.pem", &pair.certificates), ("site.key", &pair.key)] {
+            fs::write(self.server.path("tls").join(name), bytes).expect("a file");
+        }
+    }
+
+    fn configure(&self, pins: &[Pin], max_age: i64, more: &[(&str, &str)]) {
+        let policy = Policy { pins: pins.to_vec(), max_age };
+        self.server.configure_years(self.port, &policy, more);
+    }
+
+    /// The codes that the test finds, and what it says; it passes in any case.
+    #[track_caller]
+    fn finds(&self, codes: &[&str]) -> String {
+        let said = self.server.test();
+        assert_eq!(said.code, Some(0), "{}", said.text);
+        assert_eq!(said.codes(), codes, "{}", said.text);
+        said.text
+    }
+
+    /// Whether the test finds a code, among others.
+    #[track_caller]
+    fn has(&self, code: &str, is_there: bool) -> String {
+        let said = self.server.test();
+        assert_eq!(said.code, Some(0), "{}", said.text);
+        assert_eq!(said.codes().contains(&code), is_there, "{}", said.text);
+        said.text
+    }
+}
+
+/// What a certificate that expires before a new key may be used has to do with the time for which pins are
+/// remembered, and with what renewals do.
+fn the_next_key<S: Server>() {
+    let mut site = Site::<S>::new();
+    let pins = [site.key, site.backup];
+    site.certificate(20);
+    site.configure(&pins, 30, &[]);
+    let said = site.finds(&[EXPIRES]);
+    let (expires, allowed) =
+        (date::format(site.clock.now() + 20 * DAY), date::format(site.clock.now() + 31 * DAY));
+    for day in [&expires[..10], &allowed[..10]] {
+        assert!(said.contains(day), "{day}: {said}");
+    }
+    // Whoever keeps the key need not wait.
+    site.configure(&pins, 30, &[("renewal_key", "same")]);
+    site.finds(&[]);
+    site.configure(&pins, 30, &[("renewal_key", "new")]);
+    site.finds(&[EXCEEDS, EXPIRES]);
+    // There is time enough.
+    site.configure(&pins, 18, &[]);
+    site.finds(&[]);
+
+    // It is good for 60 days, so it is renewed after 40.
+    site.certificate(60);
+    site.configure(&pins, 45, &[]);
+    site.finds(&[]);
+    site.configure(&pins, 45, &[("renewal_key", "new")]);
+    let said = site.finds(&[EXCEEDS]);
+    assert!(said.contains("about every 40 days"), "{said}");
+    site.configure(&pins, 38, &[("renewal_key", "new")]);
+    site.finds(&[]);
+    // Where a CA is pinned, any key will do.
+    let root = crate::issuer::pin(&site.issuer.root().public_key().expect("a key"));
+    site.configure(&[root, site.backup], 45, &[("renewal_key", "new")]);
+    site.has(EXCEEDS, false);
+    site.has(EXPIRES, false);
+    // Nobody remembers a header that tells clients to forget.
+    site.configure(&pins, 0, &[("renewal_key", "new")]);
+    site.has(EXCEEDS, false);
+    site.has(EXPIRES, false);
+}
+
+/// What the records of this server show of its keys, where nobody says it.
+fn the_keys_on_record<S: Server>() {
+    let mut site = Site::<S>::new();
+    site.certificate(100);
+    site.configure(&[], 0, &[]);
+    site.server.up();
+    for number in 0..3 {
+        let pins = [site.key, site.backup];
+        site.configure(&pins, 30, &[]);
+        let codes: &[&str] = if number < 2 { &[] } else { &[EXCEEDS] };
+        let said = site.finds(codes);
+        assert!(number < 2 || said.contains("2 new keys"), "{said}");
+        if number < 2 {
+            site.clock.advance(20 * DAY);
+            site.key = site.issuer.key();
+            site.certificate(100);
+            site.configure(&[], 0, &[]);
+            assert_eq!(site.server.reload_tested(), Reload::Accepted);
+        }
+    }
+    // The next renewal keeps the key.
+    site.clock.advance(20 * DAY);
+    site.certificate(20);
+    site.configure(&[site.key, site.backup], 30, &[]);
+    site.finds(&[]);
+    // The operator's word counts for more.
+    site.configure(&[site.key, site.backup], 30, &[("renewal_key", "new")]);
+    site.finds(&[EXCEEDS, EXPIRES]);
+    site.server.down();
+}
+
+fn named(name: &str) -> Pin {
+    let mut keys = ca_table::keys().filter(|(_, key)| key.name == name);
+    keys.next().unwrap_or_else(|| panic!("no {name}")).0
+}
+
+/// A root of Let's Encrypt that every store has.
+fn usual_root() -> Pin {
+    let is_usual = |key: &ca_table::CaKey| {
+        key.is_root && key.operator == "Let's Encrypt" && key.missing_stores().next().is_none()
+    };
+    ca_table::keys().find(|(_, key)| is_usual(key)).expect("a root").0
+}
+
+/// Pins of keys of CAs, by the built-in table. The chain has none of them, so they pass with `warn` alone.
+fn the_table_of_ca_keys<S: Server>() {
+    let mut site = Site::<S>::new();
+    site.certificate(60);
+    let warn = [("check", "warn")];
+    let intermediates = ["YE1", "YE2", "YE3"].map(named);
+    site.configure(&[intermediates[0], site.backup], 30, &warn);
+    let said = site.has(ROTATION, true);
+    assert!(said.contains("YE2, YE3") || said.contains("YE3, YE2"), "{said}");
+    assert!(said.contains(&format!("CA table of {}", ca_table::date())), "{said}");
+    site.has(ONE_CA, false);
+    // All of them, or the key of the certificate besides.
+    site.configure(&[&intermediates[..], &[site.backup]].concat(), 30, &warn);
+    site.has(ROTATION, false);
+    site.configure(&[intermediates[0], site.key, site.backup], 30, &[]);
+    site.finds(&[]);
+
+    site.configure(&[intermediates[0], usual_root()], 30, &warn);
+    let said = site.has(ONE_CA, true);
+    assert!(said.contains("one CA, Let's Encrypt"), "{said}");
+    site.has(ROOT, false);
+    site.configure(&[intermediates[0], usual_root(), site.backup], 30, &warn);
+    site.has(ONE_CA, false);
+
+    // A root that one store has, and one that none has yet.
+    let (dropped, key) =
+        ca_table::keys().find(|(_, key)| key.missing_stores().eq(["Mozilla"])).expect("a root");
+    for (root, name) in [(dropped, key.name), (named("ISRG Root YE"), "ISRG Root YE")] {
+        site.configure(&[site.key, site.backup, root], 30, &[]);
+        let said = site.finds(&[ROOT]);
+        assert!(said.contains(name) && said.contains("not in the store of"), "{said}");
+    }
+    site.configure(&[site.key, site.backup, usual_root()], 30, &[]);
+    site.finds(&[]);
+}
+
+#[test]
+fn nginx_warns_about_the_next_key() {
+    the_next_key::<Nginx>();
+}
+
+#[test]
+fn httpd_warns_about_the_next_key() {
+    the_next_key::<Httpd>();
+}
+
+#[test]
+fn nginx_knows_from_its_records_that_renewals_make_new_keys() {
+    the_keys_on_record::<Nginx>();
+}
+
+#[test]
+fn httpd_knows_from_its_records_that_renewals_make_new_keys() {
+    the_keys_on_record::<Httpd>();
+}
+
+#[test]
+fn nginx_warns_about_keys_of_cas() {
+    the_table_of_ca_keys::<Nginx>();
+}
+
+#[test]
+fn httpd_warns_about_keys_of_cas() {
+    the_table_of_ca_keys::<Httpd>();
+}
