@@ -1,7 +1,7 @@
 //! Each ACME client with its hook, against a real ACME server and in front of a real nginx: a renewal
 //! with the same key is served, a renewal with a new key never takes the place of a pinned one.
 //!
-//! `ci/acme` installs what these tests need; nothing is skipped where it is missing.
+//! `ci/prerequisites` installs what these tests need; nothing is skipped where it is missing.
 
 // Clippy takes the helpers of a test for something else.
 #![allow(clippy::expect_used, clippy::panic, unreachable_pub)]

@@ -45,7 +45,7 @@ impl Pebble {
         ]);
         let errors = log.try_clone().expect("a file");
         let process = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn();
-        let process = process.expect("pebble is missing: run ci/acme, which installs it");
+        let process = process.expect("pebble is missing: run ci/prerequisites, which installs it");
         let this = Self { process, port, management, ca: pki.path("pebble-ca.pem") };
         let is_up = |port| TcpStream::connect(("127.0.0.1", port)).is_ok();
         assert!(wait(|| is_up(port) && is_up(management)), "pebble did not start");

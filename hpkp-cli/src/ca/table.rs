@@ -284,6 +284,21 @@ mod tests {
         }
     }
 
+    /// The modules have an extract.
+    #[test]
+    fn the_table_of_the_modules_is_the_same() {
+        let table = CaTable::read(None).expect("a table");
+        for key in table.keys() {
+            let pin = key.pin.parse().expect("a pin");
+            let known = hpkp_core::ca_table::find(pin).expect("run ci/ca-table");
+            assert_eq!(known.is_root, key.role == CaRole::Root, "{key:?}");
+            assert_eq!(known.may_issue, key.status.may_issue(), "{key:?}");
+            assert_eq!(known.rotation, key.rotation.as_deref(), "{key:?}");
+        }
+        assert_eq!(hpkp_core::ca_table::keys().count(), table.keys().count());
+        assert_eq!(hpkp_core::ca_table::date(), table.date());
+    }
+
     #[test]
     fn siblings_are_those_that_may_issue() {
         let table = CaTable::read(None).expect("a table");
