@@ -307,7 +307,7 @@ impl<S: Server> Story<S> {
                 self.server.up();
             }
             Way::Crash => {
-                self.server.crash();
+                self.server.crash(self.port);
                 self.server.up();
             }
         }
@@ -459,7 +459,7 @@ impl<S: Server> Story<S> {
             }
             20..24 => {
                 self.note("crash");
-                self.server.crash();
+                self.server.crash(self.port);
                 self.server.up();
             }
             24..28 => {
