@@ -30,15 +30,24 @@ fn message(httpd: &Httpd) -> String {
     path.display().to_string()
 }
 
-#[test]
-fn mod_md_is_stopped_before_it_makes_a_key() {
-    let mut httpd = Httpd::with(Module::Shipped, Mpm::Event);
-    httpd.load(&["md", "dir"]);
-    let pki = httpd.pki();
-    let pebble = Pebble::start(&pki);
-    pki.write("html/index.html", "x");
-    pki.records("records");
-    let (port, directory) = (free_port(), httpd.path("").display().to_string());
+/// mod_md with `pebble`, for one host.
+fn configure(httpd: &Httpd, pebble: &Pebble, port: u16, more: &str) {
+    httpd.configure(&format!(
+        "{}HPKPPublishedPins records writer=web-1\nHPKPTrustedCertificate root.pem\n\
+         MDStoreDir md\nMDCertificateAgreement accepted\nMDContactEmail x@example.com\n\
+         MDCertificateAuthority {}\nMDCACertificateFile {}\nMDPortMap http:{} https:{port}\n\
+         MDCheckInterval 1s\nMDRetryDelay 1s\nMDStapling off\nMDomain {HOST}\n{more}\n\
+         <VirtualHost 127.0.0.1:{port}>\nServerName {HOST}\nSSLEngine on\nProtocols http/1.1 acme-tls/1\n</VirtualHost>\n",
+        listen(&[port]),
+        pebble.directory(),
+        httpd.path("pebble-ca.pem").display(),
+        free_port()
+    ));
+}
+
+/// What the hook reads and writes.
+fn write_files(httpd: &Httpd, port: u16) {
+    let (pki, directory) = (httpd.pki(), httpd.path("").display().to_string());
     fs::create_dir(httpd.path("md")).expect("a directory");
     for file in ["messages", "errors"] {
         pki.write(&format!("md/{file}"), "");
@@ -49,23 +58,30 @@ fn mod_md_is_stopped_before_it_makes_a_key() {
         "acme.conf",
         format!("check_options='-d {directory}/records --trusted-certificate {directory}/root.pem'\nmd_server=localhost:{port}\n"),
     );
+}
+
+/// Records what clients of an app hold.
+fn published(httpd: &Httpd, arguments: &[&str]) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hpkp"));
+    command.args(["published", "-d", "records"]).args(arguments).args(["--writer", "apps"]);
+    succeed(command.current_dir(httpd.path("")));
+}
+
+#[test]
+fn mod_md_is_stopped_before_it_makes_a_key() {
+    let mut httpd = Httpd::with(Module::Shipped, Mpm::Event);
+    httpd.load(&["md", "dir"]);
+    let pki = httpd.pki();
+    let pebble = Pebble::start(&pki);
+    pki.write("html/index.html", "x");
+    pki.records("records");
+    let port = free_port();
+    write_files(&httpd, port);
     assert!(hook("mod_md-message").ends_with("/mod_md-message"));
-    let configure = |httpd: &Httpd, more: &str| {
-        httpd.configure(&format!(
-            "{}HPKPPublishedPins records writer=web-1\nHPKPTrustedCertificate root.pem\n\
-             MDStoreDir md\nMDCertificateAgreement accepted\nMDContactEmail x@example.com\n\
-             MDCertificateAuthority {}\nMDCACertificateFile {directory}/pebble-ca.pem\nMDPortMap http:{} https:{port}\n\
-             MDCheckInterval 1s\nMDRetryDelay 1s\nMDStapling off\nMDomain {HOST}\n{more}\n\
-             <VirtualHost 127.0.0.1:{port}>\nServerName {HOST}\nSSLEngine on\nProtocols http/1.1 acme-tls/1\n</VirtualHost>\n",
-            listen(&[port]),
-            pebble.directory(),
-            free_port()
-        ));
-    };
     httpd.expect_in_log(&[
         "hpkp: ", "AH10085", "AH10056", "AH10059", "AH10236", "AH10105", "AH10074", "AH10109",
     ]);
-    configure(&httpd, "");
+    configure(&httpd, &pebble, port, "");
     httpd.start();
     let staged = |httpd: &Httpd| httpd.path(&format!("md/staging/{HOST}/pubcert.pem")).exists();
     assert!(wait(|| staged(&httpd)), "no certificate came:\n{}", httpd.log());
@@ -78,29 +94,19 @@ fn mod_md_is_stopped_before_it_makes_a_key() {
         (curl.exit_code(&format!("https://{HOST}:{port}/")) == Some(0)).then_some(pin)
     };
     let pin = served(&httpd).expect("the certificate of the authority");
-    let mut add = Command::new(env!("CARGO_BIN_EXE_hpkp"));
-    let pinned = format!("sha256/{pin}");
-    add.args([
-        "published",
-        "-d",
-        "records",
-        "add",
-        HOST,
-        "--origin",
-        "app 1",
-        "--pin",
-        &pinned,
-        "--writer",
-        "apps",
-    ]);
-    succeed(add.current_dir(httpd.path("")));
+    published(&httpd, &["add", HOST, "--origin", "app 1", "--pin", &format!("sha256/{pin}")]);
     // The children may read them.
     let readable =
         |path: &str, mode| fs::set_permissions(httpd.path(path), fs::Permissions::from_mode(mode));
     readable("records/apps.jsonl", 0o644).expect("a mode");
 
     // From now on every check finds the certificate due.
-    configure(&httpd, &format!("MDRenewWindow 30d\nMDMessageCmd {}", message(&httpd)));
+    configure(
+        &httpd,
+        &pebble,
+        port,
+        &format!("MDRenewWindow 30d\nMDMessageCmd {}", message(&httpd)),
+    );
     assert_eq!(httpd.graceful(), Reload::Accepted);
     let messages =
         |httpd: &Httpd| fs::read_to_string(httpd.path("md/messages")).unwrap_or_default();
@@ -112,20 +118,7 @@ fn mod_md_is_stopped_before_it_makes_a_key() {
     assert_eq!(served(&httpd), Some(pin));
 
     // The app is gone, and mod_md goes on by itself.
-    let mut end = Command::new(env!("CARGO_BIN_EXE_hpkp"));
-    end.args([
-        "published",
-        "-d",
-        "records",
-        "end",
-        "--host",
-        HOST,
-        "--why",
-        "withdrawn",
-        "--writer",
-        "apps",
-    ]);
-    succeed(end.current_dir(httpd.path("")));
+    published(&httpd, &["end", "--host", HOST, "--why", "withdrawn"]);
     assert!(wait(|| staged(&httpd)), "{}\n{}", messages(&httpd), httpd.log());
     httpd.stop();
 }

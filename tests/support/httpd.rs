@@ -352,6 +352,7 @@ fn is_harmless(line: &str) -> bool {
         // A child of the event MPM that ends gives a connection to its listener, which has gone, and
         // closes its workers' sockets while they do so themselves.
         "AH03093",
+        "AH03092",
         "AH00468",
     ]
     .iter()

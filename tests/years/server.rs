@@ -1,10 +1,10 @@
 //! nginx and httpd as the years need them: with a clock, with kept certificates, with signals and crashes.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::process::Command;
 
 use hpkp_core::pin::Pin;
+use hpkp_tests::bound;
 use hpkp_tests::httpd::{Httpd, Restart, listen, tls_vhost};
 use hpkp_tests::instance::{Reload, wait};
 use hpkp_tests::layout::Site;
@@ -38,22 +38,17 @@ pub trait Server: Site {
     /// A signal at which nothing changes.
     fn reopen(&mut self);
 
-    /// Kills the parent, and then whatever it leaves behind, as a service manager does.
-    fn crash(&mut self) {
-        let children = self.workers();
+    /// Kills the parent, and then whatever it leaves behind, as a service manager does; nobody listens on `port`
+    /// afterwards.
+    fn crash(&mut self, port: u16) {
         let mut parent = self.hand_over();
+        let group = parent.id() as libc::pid_t;
         parent.kill().expect("a signal");
         parent.wait().expect("an end");
-        for pid in &children {
-            // SAFETY: the pids are those of our own server's children, read just now, which do not end by
-            // themselves; where one has, the signal finds nobody.
-            unsafe { libc::kill(*pid, libc::SIGKILL) };
-        }
-        let is_gone = |pid: &libc::pid_t| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
-        };
-        assert!(wait(|| children.iter().all(is_gone)), "children are left");
+        // SAFETY: the group of our own child, which was made with it; where nobody is left in it, the signal
+        // finds nobody.
+        unsafe { libc::kill(-group, libc::SIGKILL) };
+        assert!(wait(|| bound(port).is_some()), "children are left");
     }
 }
 

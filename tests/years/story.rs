@@ -258,8 +258,13 @@ impl<S: Server> Story<S> {
         self.release();
     }
 
-    /// The key is lost: the backup takes its place, and another becomes the backup.
+    /// The key is lost: the backup takes its place, and another becomes the backup. Not where the backup has
+    /// become one only lately, so that clients do not know it yet.
     fn change_to_backup(&mut self) {
+        let path = self.pair(self.backup_key).path;
+        if !self.memory.accepts(&path, self.clock.now()) {
+            return self.renew("renewal");
+        }
         let lost = self.current;
         (self.current, self.backup_key) = (self.backup_key, self.issuer.key());
         let policy = self.new_policy(vec![self.current, lost, self.backup_key]);
@@ -302,7 +307,7 @@ impl<S: Server> Story<S> {
                 self.server.up();
             }
             Way::Crash => {
-                self.server.crash();
+                self.server.crash(self.port);
                 self.server.up();
             }
         }
@@ -454,7 +459,7 @@ impl<S: Server> Story<S> {
             }
             20..24 => {
                 self.note("crash");
-                self.server.crash();
+                self.server.crash(self.port);
                 self.server.up();
             }
             24..28 => {
