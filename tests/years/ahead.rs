@@ -89,8 +89,8 @@ fn the_next_key<S: Server>() {
     let mut site = Site::<S>::new();
     let pins = [site.key, site.backup];
     site.certificate(20);
-    site.configure(&pins, 30, &[]);
-    let said = site.finds(&[EXPIRES]);
+    site.configure(&pins, 30, &[("renewal_key", "new")]);
+    let said = site.finds(&[EXCEEDS, EXPIRES]);
     let (expires, allowed) =
         (date::format(site.clock.now() + 20 * DAY), date::format(site.clock.now() + 31 * DAY));
     for day in [&expires[..10], &allowed[..10]] {
@@ -99,11 +99,12 @@ fn the_next_key<S: Server>() {
     // Whoever keeps the key need not wait.
     site.configure(&pins, 30, &[("renewal_key", "same")]);
     site.finds(&[]);
-    site.configure(&pins, 30, &[("renewal_key", "new")]);
-    site.finds(&[EXCEEDS, EXPIRES]);
-    // There is time enough.
-    site.configure(&pins, 18, &[]);
+    // And who does is not known.
+    site.configure(&pins, 30, &[]);
     site.finds(&[]);
+    // There is time enough for a new key, which would come too soon.
+    site.configure(&pins, 18, &[("renewal_key", "new")]);
+    site.finds(&[EXCEEDS]);
 
     // It is good for 60 days, so it is renewed after 40.
     site.certificate(60);

@@ -74,16 +74,14 @@ impl<'a> Checker<'a> {
         let leaves = chains.map(|(chain, _)| chain.leaf());
         let Some(leaf) = leaves.min_by_key(|leaf| leaf.not_after()) else { return };
         let Some(age) = ahead.policy.max_age() else { return };
-        let renewals = self.renewals(ahead.host, leaf);
-        if renewals == Renewals::SameKey || leaf.not_after() <= now {
+        let Renewals::NewKey { interval, seen } = self.renewals(ahead.host, leaf) else { return };
+        if leaf.not_after() <= now {
             return;
         }
         let wait = i64::from(age.seconds()) + DRAINING;
         let allowed = self.forgotten(ahead.host).max(now.saturating_add(wait));
         let names = self.deployment.names;
-        if let Renewals::NewKey { interval, seen } = renewals
-            && wait > interval
-        {
+        if wait > interval {
             self.find(ahead.scope, Kind::Enforced, ahead.host, Code::MaxAgeExceedsRenewal, || {
                 let about = NextKey { leaf, allowed, names: &names };
                 messages::max_age_exceeds_renewal(ahead.policy, interval, seen, &about)

@@ -20,6 +20,7 @@ pub(super) enum Renewals {
         /// How many new keys the records have that nobody had published; none where the operator says it.
         seen: Option<usize>,
     },
+    /// Nobody knows, so nothing is said.
     Unknown,
 }
 
