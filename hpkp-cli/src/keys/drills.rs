@@ -71,7 +71,7 @@ const VERSION: u32 = 1;
 /// All drills that are on record in a directory, in their order; none where it has no such file.
 ///
 /// # Errors
-/// See [`LedgerError`].
+/// See `LedgerError`.
 pub fn read(directory: &Path) -> Result<Vec<Drill>, LedgerError> {
     ledger::read(&directory.join(FILE), "drill", drill)
 }
@@ -87,7 +87,7 @@ pub fn last(drills: &[Drill], pin: Option<Pin>) -> Option<&Drill> {
 /// Appends a drill. When it returns, the drill is on the disk.
 ///
 /// # Errors
-/// See [`LedgerError`].
+/// See `LedgerError`.
 pub fn record(directory: &Path, drill: &Drill) -> Result<PathBuf, LedgerError> {
     let path = directory.join(FILE);
     let line = || {
