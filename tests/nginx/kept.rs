@@ -369,6 +369,25 @@ fn paste(said: &str, words: &str) {
     hpkp_tests::succeed(Command::new("sh").args(["-c", command]));
 }
 
+/// The command that the finding prints gets the server out of it.
+#[test]
+fn a_list_that_is_damaged() {
+    let mut site = Site::kept();
+    let index = site.nginx.path("kept/web-1/index");
+    fs::write(&index, "hpkp-kept 1\nx\n").expect("a file");
+    let said = site.nginx.test();
+    assert_eq!((said.code, said.codes()), (Some(1), vec!["kept-certificates-unusable"]));
+    let (_, command) = said.text.split_once("the next reload: ").expect("a command");
+    let command = command.lines().next().expect("a line");
+    let done = std::process::Command::new("sh").args(["-c", command]).status().expect("sh");
+    assert!(done.success() && !index.exists(), "{command}");
+    site.nginx.test().accepted(&[]);
+    site.nginx.start();
+    assert_eq!(site.files().len(), 1);
+    assert!(index.exists());
+    site.nginx.stop();
+}
+
 #[test]
 fn what_cannot_be_kept_is_refused_and_can_be_left_out() {
     let site = Site::new();
