@@ -14,6 +14,7 @@ use hpkp_core::published::{Body, Event, State, WriterName};
 use hpkp_core::text::{Excerpt, ShellWord};
 
 use crate::file_limit::WithoutSignal;
+use crate::host_name::host_name;
 use crate::living::{self, Pid};
 use crate::loader::now;
 use crate::published::{
@@ -402,12 +403,11 @@ pub fn writer_of(settings: &[RecordsSetting]) -> Option<WriterName> {
 
 /// The name of this machine.
 fn default_writer() -> Result<WriterName, String> {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = host.trim();
+    let name = host_name();
     name.parse().map_err(|error| {
         format!(
             "host name \"{}\" is not a valid writer name, set writer=NAME: {error}",
-            Excerpt::new(name)
+            Excerpt::new(&name)
         )
     })
 }

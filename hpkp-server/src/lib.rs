@@ -17,6 +17,7 @@ pub mod failure;
 pub mod file;
 mod file_limit;
 pub mod guard;
+pub mod host_name;
 pub mod httpd;
 pub mod interim;
 pub mod journal;

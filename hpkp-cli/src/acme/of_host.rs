@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use hpkp_core::certificate::Certificate;
-
 use super::clients::{self, NextKey};
 use crate::chains;
 
@@ -38,7 +36,7 @@ pub(crate) fn of_host(directories: &[PathBuf], host: &str) -> (Vec<OfHost>, Vec<
                     continue;
                 }
             };
-            if !is_for(&leaf, host) {
+            if !leaf.is_for(host) {
                 continue;
             }
             all.push(OfHost {
@@ -55,12 +53,4 @@ pub(crate) fn of_host(directories: &[PathBuf], host: &str) -> (Vec<OfHost>, Vec<
         }
     }
     (all, unread)
-}
-
-fn is_for(leaf: &Certificate, host: &str) -> bool {
-    leaf.accepted_names().iter().any(|name| {
-        let name = name.to_ascii_lowercase();
-        let one_label = |domain: &str| host.split_once('.').is_some_and(|(_, rest)| rest == domain);
-        name == host || name.strip_prefix("*.").is_some_and(one_label)
-    })
 }

@@ -29,14 +29,18 @@ impl Checked {
         Self { deployment, verdict, on_start: on_start.unwrap_or_default() }
     }
 
+    /// The findings for which a config test refuses the configuration.
+    pub(super) fn refused(&self) -> impl Iterator<Item = &Finding> {
+        self.verdict.findings.iter().filter(|finding| {
+            let answer = failure::answer(finding.class, finding.check, Phase::Test, self.on_start);
+            answer == failure::Answer::Refuse
+        })
+    }
+
     /// Records what the server presents from now on, unless a test refuses the configuration. What could
     /// not be recorded is a finding.
     pub(super) fn record(&mut self, journal: &Journal) {
-        let is_refused = |finding: &Finding| {
-            let answer = failure::answer(finding.class, finding.check, Phase::Test, self.on_start);
-            answer == failure::Answer::Refuse
-        };
-        if !self.verdict.findings.iter().any(is_refused) {
+        if self.refused().next().is_none() {
             let finding = journal.record(&self.deployment, &mut self.verdict, Predecessor::None);
             self.verdict.findings.extend(finding);
         }

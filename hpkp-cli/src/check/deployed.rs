@@ -2,15 +2,13 @@
 
 use hpkp_core::check::{Deployment, Verdict};
 use hpkp_core::finding::{Class, Finding};
-use hpkp_server::failure::{self, Phase};
 use hpkp_server::loader::Loader;
-use hpkp_server::openssl::OpenSsl;
 
 use super::answer::place;
 use super::checked::Checked;
 use super::configuration::Text;
 use super::options::{InPlace, Options};
-use super::reading::{checked, guessed, unused};
+use super::reading::{checked, guessed, own_openssl, unused};
 use crate::arguments::ConfigurationArguments;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -34,8 +32,7 @@ pub(crate) fn deployed(
     in_place: &InPlace<'_>,
 ) -> Result<Deployed, Failure> {
     let options = Options::of(arguments, in_place)?;
-    // Of this very program, whose OpenSSL it is.
-    let openssl = OpenSsl::used_by((used as fn()) as *const _);
+    let openssl = own_openssl();
     let mut loader = Loader::new(openssl.as_ref());
     let format = arguments.config_format.unwrap_or_else(|| guessed(text));
     let read = checked(Some((text, format)), &options, &mut loader);
@@ -43,12 +40,7 @@ pub(crate) fn deployed(
     if unused(&options, &checked) != Exit::Fine {
         return Err(Failure::usage("give with --cert the certificates of the configured server"));
     }
-    let Checked { deployment, verdict, on_start } = checked;
-    let is_refused = |finding: &&Finding| {
-        let answer = failure::answer(finding.class, finding.check, Phase::Test, on_start);
-        answer == failure::Answer::Refuse
-    };
-    let refused: Vec<&Finding> = verdict.findings.iter().filter(is_refused).collect();
+    let refused: Vec<&Finding> = checked.refused().collect();
     let lines = refused.iter().take(3).map(|finding| line(finding));
     let why = lines.collect::<Vec<_>>().join("; ");
     let refused = match &refused[..] {
@@ -56,11 +48,9 @@ pub(crate) fn deployed(
         all if all.iter().all(|one| one.class == Class::Unsure) => Some(Failure::undetermined(why)),
         _ => Some(Failure::no(why)),
     };
+    let Checked { deployment, verdict, .. } = checked;
     Ok(Deployed { deployment, verdict, refused })
 }
-
-/// Has an address in this program.
-fn used() {}
 
 /// A finding in one line.
 fn line(finding: &Finding) -> String {

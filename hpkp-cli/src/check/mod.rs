@@ -20,7 +20,6 @@ mod problem;
 mod reading;
 
 use hpkp_server::loader::Loader;
-use hpkp_server::openssl::OpenSsl;
 
 use crate::arguments::CheckArguments;
 use crate::exit::Exit;
@@ -34,7 +33,7 @@ pub(crate) use options::InPlace;
 use options::Options;
 pub(crate) use other::Kind;
 pub(crate) use reading::text;
-use reading::{checked, guessed, unused};
+use reading::{checked, guessed, own_openssl, unused};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &CheckArguments) -> Exit {
@@ -62,8 +61,7 @@ fn answer(arguments: &CheckArguments) -> Result<(Answer, Exit), Failure> {
     let configuration = &arguments.configuration;
     let named = other.map(|(_, file)| file).or(configuration.config.as_deref());
     let text = named.map(text).transpose()?;
-    // Of this very program, whose OpenSSL it is.
-    let openssl = OpenSsl::used_by((run as fn(&CheckArguments) -> Exit) as *const _);
+    let openssl = own_openssl();
     let mut loader = Loader::new(openssl.as_ref());
     let read = match (&text, other) {
         (Some(text), Some((kind, _))) => other::check(kind, text, &options, &mut loader),

@@ -1,6 +1,7 @@
 //! A configuration is read: whatever kind it is of.
 
 use hpkp_server::loader::Loader;
+use hpkp_server::openssl::{OpenSsl, OpenSslError};
 
 use super::checked::Checked;
 use super::configuration::Text;
@@ -12,6 +13,12 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::input::{self, InputError};
 use crate::output;
+
+/// The OpenSSL that this very program is linked with.
+pub(super) fn own_openssl() -> Result<OpenSsl, OpenSslError> {
+    // Of a function that is in it.
+    OpenSsl::used_by((own_openssl as fn() -> _) as *const _)
+}
 
 /// A certificate that no server has was not checked, which nobody must take for an answer.
 pub(super) fn unused(options: &Options, checked: &Checked) -> Exit {

@@ -65,7 +65,7 @@ pub(super) fn create(files: &[New<'_>]) -> Result<(), Failure> {
 }
 
 /// A name is on the disk when its directory is. File systems without that say so.
-fn sync_directory(path: &Path) -> io::Result<()> {
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     match File::open(parent.unwrap_or(Path::new("."))).and_then(|directory| directory.sync_all()) {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),

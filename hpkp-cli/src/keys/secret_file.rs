@@ -1,7 +1,7 @@
 //! A file with a private key that appears whole or not at all: written beside its place, on the disk before it
 //! gets its name, and never in the place of another that is not kept.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use hpkp_core::pin::Pin;
 use zeroize::Zeroizing;
 
+use super::files::sync_directory;
 use crate::failure::Failure;
 use crate::input;
 use crate::output;
@@ -22,7 +23,7 @@ pub(super) fn create(path: &Path, content: &[u8], mode: u32) -> Result<(), Failu
     let linked = fs::hard_link(&beside, path);
     let _ = fs::remove_file(&beside);
     match linked {
-        Ok(()) => sync(path).map_err(|error| cannot(path, &error)),
+        Ok(()) => sync_directory(path).map_err(|error| cannot(path, &error)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Failure::no(format!(
             "{}: exists already, and nothing is overwritten; choose another name",
             output::path(path)
@@ -59,7 +60,7 @@ pub(super) fn exchange(path: &Path, content: &[u8]) -> Result<Exchanged, Failure
     let owner = fs::metadata(path).map_err(|error| cannot(path, &error))?;
     let kept = keep(path, &present)?;
     let beside = written_beside(path, content, 0o600, Some((owner.uid(), owner.gid())))?;
-    let renamed = fs::rename(&beside, path).and_then(|()| sync(path));
+    let renamed = fs::rename(&beside, path).and_then(|()| sync_directory(path));
     renamed.map_err(|error| {
         let _ = fs::remove_file(&beside);
         cannot(path, &error)
@@ -122,12 +123,6 @@ fn written_beside(
         cannot(path, &error)
     })?;
     Ok(other)
-}
-
-/// A name is on the disk when its directory is.
-fn sync(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new("."))).and_then(|directory| directory.sync_all())
 }
 
 fn cannot(path: &Path, error: &io::Error) -> Failure {

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use hpkp_core::published::clock::Clock;
 use hpkp_core::published::{Body, Event, EventId, State, WriterName};
 use hpkp_core::text::{Excerpt, ShellWord};
+use hpkp_server::host_name::host_name;
 use hpkp_server::published::{self, Contents, Directory, DirectoryError, Unsafe};
 
 use crate::arguments::IdPrefix;
@@ -264,7 +265,6 @@ pub(crate) fn shown(path: &str) -> String {
 /// The name of this machine and of a `program` on it. A server with a module is named after the machine
 /// alone, and each writer needs a file of its own.
 pub(crate) fn writer_of_machine(program: &str) -> Result<WriterName, Failure> {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = format!("{}.{program}", host.trim());
+    let name = format!("{}.{program}", host_name());
     name.parse().map_err(|error| Failure::usage(format!("{error}; set --writer NAME")))
 }

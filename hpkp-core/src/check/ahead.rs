@@ -113,7 +113,7 @@ impl<'a> Checker<'a> {
     fn check_rotation(&mut self, ahead: &Ahead<'_>) {
         let policy = ahead.policy;
         let rotating = |pin: Pin| ca_table::find(pin).filter(|key| key.rotation.is_some());
-        let pinned: Vec<&CaKey> = pins(policy).into_iter().filter_map(rotating).collect();
+        let pinned: Vec<&CaKey> = policy.distinct_pins().into_iter().filter_map(rotating).collect();
         let holds = |paths: &Paths| {
             let others = |pin| policy.has(pin) && rotating(pin).is_none();
             paths.validate(others) != PinValidation::Fails
@@ -142,7 +142,7 @@ impl<'a> Checker<'a> {
             let missing: Vec<&str> = key.missing_stores().collect();
             (!missing.is_empty()).then_some((pin, key, missing))
         };
-        let roots: Vec<_> = pins(ahead.policy).into_iter().filter_map(of).collect();
+        let roots: Vec<_> = ahead.policy.distinct_pins().into_iter().filter_map(of).collect();
         if roots.is_empty() {
             return;
         }
@@ -155,7 +155,7 @@ impl<'a> Checker<'a> {
     /// is nowhere to go.
     fn check_operators(&mut self, ahead: &Ahead<'_>) {
         let operators: Option<BTreeSet<&str>> =
-            pins(ahead.policy).into_iter().map(|pin| ahead.operator(pin)).collect();
+            ahead.policy.distinct_pins().into_iter().map(|pin| ahead.operator(pin)).collect();
         let Some(operators) = operators else { return };
         let mut operators = operators.into_iter();
         let (Some(operator), None) = (operators.next(), operators.next()) else { return };
@@ -186,9 +186,4 @@ impl<'a> Ahead<'a> {
         let known = paths.pins().find_map(ca_table::find);
         Some(known.map_or_else(|| chain.leaf().issuer(), |key| key.operator))
     }
-}
-
-/// The pins of a policy, each once.
-fn pins(policy: &Policy) -> Vec<Pin> {
-    policy.distinct_pins()
 }

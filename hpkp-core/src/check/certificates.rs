@@ -72,12 +72,12 @@ impl<'a> Checker<'a> {
     /// Whether the header of a host is sent though its certificates are not known. Pins that follow the
     /// loaded certificate have nothing to follow.
     fn is_unguarded(&self, host: usize, policy: &Policy) -> bool {
-        self.deployment.unguarded.contains(&host) && policy.spec.roles().next().is_none()
+        self.deployment.unguarded.contains(&host) && !policy.has_keywords()
     }
 
     /// Whether the certificates of a host are compared with a policy at the handshake.
     fn is_guarded(&self, host: usize, policy: &Policy) -> bool {
-        self.deployment.guarded.contains(&host) && policy.spec.roles().next().is_none()
+        self.deployment.guarded.contains(&host) && !policy.has_keywords()
     }
 
     fn check_chains(

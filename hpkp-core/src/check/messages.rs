@@ -181,11 +181,15 @@ pub(super) fn not_guarded(policy: &Policy, why: &str) -> Text {
 }
 
 pub(super) fn checked_at_handshake(policy: &Policy, why: &str, remedy: &str) -> Text {
+    let what = format!("check it against policy \"{}\"; the guard compares it", policy.shown());
+    at_handshake(why, &what, remedy)
+}
+
+/// Of a certificate that is compared at each handshake. `what` is what this test cannot do and the guard does.
+pub(super) fn at_handshake(why: &str, what: &str, remedy: &str) -> Text {
     let text = Text::new(format!(
-        "{why}, so this test cannot check it against policy \"{}\"; the guard compares it at each \
-         handshake, and presents the last good certificate where clients would refuse it; which \
-         certificate it presents is not on record",
-        policy.shown()
+        "{why}, so this test cannot {what} at each handshake, and presents the last good certificate where \
+         clients would refuse it; which certificate it presents is not on record"
     ));
     if remedy.is_empty() { text } else { text.fix(remedy) }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::messages::{COMPROMISED, MAX_DETAILS, duration, leaf, searches, served_now, shown_leaf};
+use super::messages::{
+    self, COMPROMISED, MAX_DETAILS, duration, leaf, searches, served_now, shown_leaf,
+};
 use super::presented::PresentedKeys;
 use super::routing::{Claim, HostSet};
 use super::{Names, Records, Serving, dane_messages};
@@ -46,12 +48,11 @@ pub(super) fn at_start(why: &str) -> Text {
 }
 
 pub(super) fn at_handshake(why: &str, remedy: &str) -> Text {
-    let text = Text::new(format!(
-        "{why}, so this test cannot compare it with the pins that clients hold; the guard does at each \
-         handshake, and presents the last good certificate where clients would refuse it; which \
-         certificate it presents is not on record"
-    ));
-    if remedy.is_empty() { text } else { text.fix(remedy) }
+    messages::at_handshake(
+        why,
+        "compare it with the pins that clients hold; the guard does",
+        remedy,
+    )
 }
 
 /// Records that a host does not meet.

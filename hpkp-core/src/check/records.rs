@@ -13,7 +13,8 @@ use super::presented::{Fingerprints, PresentedKeys};
 use super::routing::{HostSet, Routing, any_of};
 use super::{Deployment, HostVerdict, NameSet, SeenName};
 use crate::path::{Paths, Verified};
-use crate::published::state::{Live, Record};
+use crate::pin::Pin;
+use crate::published::state::{Live, Record, State};
 use crate::published::timeline::Timelines;
 use crate::published::{self, HostName, Matching, Presents, Rrset, Withheld, WriterName};
 
@@ -47,6 +48,8 @@ pub(super) struct Published<'a> {
     pub(super) nameless: Nameless,
     /// What was presented while pins were published; made when it is needed.
     pub(super) timelines: OnceCell<Timelines<'a>>,
+    /// When each pin was first published; made when it is needed.
+    first_published: OnceCell<HashMap<Pin, i64>>,
     /// Where that configuration is not on record: whether the one being checked is the very same.
     pub(super) unrecorded: Option<bool>,
     /// The same of its leaf certificates.
@@ -80,6 +83,7 @@ impl<'a> Published<'a> {
             addresses_last: BTreeSet::new(),
             nameless: vec![BTreeMap::new(); deployment.hosts.len()],
             timelines: OnceCell::new(),
+            first_published: OnceCell::new(),
             unrecorded: None,
             unrecorded_leaves: None,
             live: Vec::new(),
@@ -114,6 +118,21 @@ impl<'a> Published<'a> {
             published.presents_by_host.entry(record.body.host.as_str()).or_default().push(record);
         }
         published
+    }
+
+    /// When a pin was first published, for whatever host, by the clocks of the writers.
+    pub(super) fn first_published(&self, state: &State, pin: Pin) -> Option<i64> {
+        let all = self.first_published.get_or_init(|| {
+            let mut all: HashMap<Pin, i64> = HashMap::new();
+            for set in state.published() {
+                for &pin in &set.body.pins {
+                    let first = all.entry(pin).or_insert(set.at);
+                    *first = set.at.min(*first);
+                }
+            }
+            all
+        });
+        all.get(&pin).copied()
     }
 
     /// Every name that the configuration or a record has.

@@ -35,9 +35,8 @@ pub fn why_not<C: Borrow<Certificate>>(
     state: Option<&State>,
     now: i64,
 ) -> Option<String> {
-    let mut chain = chain.iter().map(Borrow::borrow).peekable();
-    let leaf: &Certificate = chain.peek()?;
-    let chain: Vec<&Certificate> = chain.collect();
+    let chain: Vec<&Certificate> = chain.iter().map(Borrow::borrow).collect();
+    let leaf = *chain.first()?;
     if demands_staple(leaf.der()) {
         return Some(
             "the certificate demands a stapled OCSP response, and none is kept".to_owned(),

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hpkp_core::finding::{Finding, Location, Text};
 use hpkp_core::text::Excerpt;
+use hpkp_server::host_name::host_name;
 use hpkp_server::httpd::{
     Address, ManagedDomains, Server, TlsDirectives, define, mark_asked, policy_directive,
     set_global, set_in_policy, set_in_server, set_keep,
@@ -310,7 +311,7 @@ impl Everything {
 
     /// All servers, the main one first.
     pub(super) fn servers(&self, problems: &mut Problems) -> Vec<Server<Place>> {
-        let main_name = self.main.name.clone().unwrap_or_else(machine);
+        let main_name = self.main.name.clone().unwrap_or_else(host_name);
         let mut all = vec![server(&self.main, 0, main_name.clone(), self.main.settings.clone())];
         for (block, place) in self.hosts.iter().zip(1..) {
             let mut settings = block.settings.clone();
@@ -348,12 +349,6 @@ impl Everything {
 fn server(block: &Block, place: Place, name: String, settings: ServerSettings) -> Server<Place> {
     let (aliases, patterns) = (block.aliases.clone(), block.patterns.clone());
     Server::new(place, name, aliases, patterns, block.addresses.clone(), settings)
-}
-
-/// The name of this machine.
-fn machine() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim().to_owned()
 }
 
 /// The host of `ServerName`, which may have a scheme before it and a port behind.

@@ -6,6 +6,7 @@ use fancy_regex::{Regex, RegexBuilder};
 use hpkp_core::check::NamePattern;
 use hpkp_core::finding::Text;
 use hpkp_core::text::Excerpt;
+use hpkp_server::host_name::host_name;
 
 use super::super::problem::{Problems, Read, invalid};
 use super::tree::Directive;
@@ -118,6 +119,5 @@ impl Name {
 
 /// The name of this machine, which nginx puts in the place of `$hostname`.
 fn hostname() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim().to_ascii_lowercase()
+    host_name().to_ascii_lowercase()
 }
