@@ -406,6 +406,11 @@ impl<S: Server> Story<S> {
         String::from_utf8_lossy(&said.stdout).into_owned()
     }
 
+    /// `hpkp published` with the records of the server.
+    fn records(&self, arguments: &[&str]) -> String {
+        self.succeeds(&[&["published", "-d", "records"], arguments].concat())
+    }
+
     /// A new release of the app and the script, with the pins of the policy.
     fn release(&mut self) {
         let pins = self.policy.pins.clone();
@@ -419,11 +424,10 @@ impl<S: Server> Story<S> {
         let pins: Vec<String> = pins.iter().map(|pin| format!("sha256/{pin}")).collect();
         let ids = [("app", "chain"), ("script", "leaf")].map(|(client, scope)| {
             let origin = format!("{client} {number}");
-            let mut arguments =
-                vec!["published", "-d", "records", "add", HOST, "--origin", &origin];
+            let mut arguments = vec!["add", HOST, "--origin", &origin];
             arguments.extend(["--scope", scope, "--writer", "apps"]);
             arguments.extend(pins.iter().flat_map(|pin| ["--pin", pin.as_str()]));
-            let said = self.succeeds(&arguments);
+            let said = self.records(&arguments);
             said.split_whitespace().next().expect("an id").to_owned()
         });
         self.ids.insert(number, ids.to_vec());
@@ -442,17 +446,7 @@ impl<S: Server> Story<S> {
 
     fn record_withdrawn(&self, number: usize) {
         for id in &self.ids[&number] {
-            self.succeeds(&[
-                "published",
-                "-d",
-                "records",
-                "end",
-                id,
-                "--why",
-                "withdrawn",
-                "--record-as",
-                "apps",
-            ]);
+            self.records(&["end", id, "--why", "withdrawn", "--record-as", "apps"]);
         }
     }
 
@@ -521,10 +515,7 @@ impl<S: Server> Story<S> {
             let mut header: String =
                 set.pins.iter().map(|pin| format!("pin-sha256=\"{pin}\"; ")).collect();
             header.push_str(&format!("max-age={}", set.max_age));
-            self.succeeds(&[
-                "published",
-                "-d",
-                "records",
+            self.records(&[
                 "add",
                 HOST,
                 "--header",
@@ -559,13 +550,10 @@ impl<S: Server> Story<S> {
     fn end_what_was_replaced(&self, then: &Memory) {
         let last = then.published.len() - 1;
         let Some(replaced) = self.memory.published[last].replaced else { return };
-        let list = self.succeeds(&["published", "-d", "records", "list"]);
+        let list = self.records(&["list"]);
         for line in list.lines().filter(|line| line.contains("published now")) {
             let (id, at) = (line.split_whitespace().next().expect("an id"), date::format(replaced));
-            self.succeeds(&[
-                "published",
-                "-d",
-                "records",
+            self.records(&[
                 "end",
                 id,
                 "--at",
