@@ -12,9 +12,9 @@ use hpkp_tests::instance::Reload;
 use hpkp_tests::nginx::Nginx;
 
 use crate::clients::HOST;
-use crate::clock::{Clock, DAY};
 use crate::issuer::Issuer;
 use crate::server::{Policy, Server};
+use hpkp_tests::clock::{Clock, DAY};
 
 const EXCEEDS: &str = "max-age-exceeds-renewal";
 const EXPIRES: &str = "certificate-expires-before-new-key";
