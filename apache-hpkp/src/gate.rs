@@ -219,6 +219,7 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
     let ports = vhost::listening_ports();
     let mut deployment =
         model::deployment(&servers, presented, &ports, &mut loader, &conf.global, records);
+    directives.others.report(&mut deployment);
     let mut verdict = loader.check(&mut deployment);
     // What a start would present, a test that is one before it is to see.
     if let Some(keeping) = model::keeping(&servers, kept, &conf.global, is_lenient) {
@@ -266,6 +267,7 @@ unsafe fn serve(pool: *mut apr_pool_t, temporary: *mut apr_pool_t, main: *mut se
     let ports = vhost::listening_ports();
     let mut deployment =
         model::deployment(&servers, presented, &ports, &mut loader, &conf.global, records);
+    directives.others.report(&mut deployment);
     let mut verdict = loader.check(&mut deployment);
     verdict.findings.extend(kept::found());
     verdict.findings.sort_by_key(|finding| finding.class);

@@ -5,6 +5,7 @@
 
 mod directives;
 mod managed;
+mod other_tls;
 mod tls;
 mod vhost;
 
@@ -24,6 +25,7 @@ pub use directives::{
     define, policy_directive, set_global, set_in_policy, set_in_server, set_keep,
 };
 pub use managed::ManagedDomains;
+pub use other_tls::OtherTls;
 pub use tls::{NOT_YET, Tls, TlsDirectives};
 pub use vhost::{Address, Server, listeners, mark_asked};
 

@@ -60,6 +60,7 @@ pub(super) fn check(text: &Text, options: &Options, loader: &mut Loader<'_>) -> 
     let (records, _) = journal::read(&all.global.published);
     let mut deployment =
         deployment(&servers, presented, &all.ports(), loader, &all.global, records);
+    all.tls.others.report(&mut deployment);
     let mut verdict: Verdict = loader.check(&mut deployment);
     if let Some(keeping) = keeping(&servers, kept, &all.global, options.is_lenient()) {
         let check = |deployment: &mut Deployment, loader: &Loader<'_>| loader.check(deployment);
