@@ -521,11 +521,7 @@ fn servers_of_another_module_for_tls_are_named() {
     let said = httpd.test();
     said.accepted(&["tls-server-not-checked"]);
     let line = httpd.line("GnuTLSEnable on");
-    let place = format!("(GnuTLSEnable on), so none of them is compared");
+    let place = "(GnuTLSEnable on), so none of them is compared";
     assert!(said.text.contains("[tls-server-not-checked] mod_gnutls: "), "{}", said.text);
-    assert!(
-        said.text.contains(&place) && said.text.contains(&format!(":{line})")),
-        "{}",
-        said.text
-    );
+    assert!(said.text.contains(place) && said.text.contains(&format!(":{line})")), "{}", said.text);
 }
