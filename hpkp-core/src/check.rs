@@ -32,6 +32,7 @@ mod presented;
 mod record_messages;
 mod records;
 mod renewal;
+mod report_host;
 mod routing;
 mod slots;
 mod unchanged;
