@@ -51,12 +51,13 @@ impl<S: Server> Site<S> {
         Self { server, clock, issuer, port: free_port(), key, backup }
     }
 
-    /// A certificate for the key, good for so many days from now on.
-    fn certificate(&mut self, days: i64) {
+    /// A certificate for the key, good for so many days from now on; the pins of its path.
+    fn certificate(&mut self, days: i64) -> Vec<Pin> {
         let pair = self.issuer.issue(HOST, self.key, 0, self.clock.now(), days);
         for (name, bytes) in [("site.pem", &pair.certificates), ("site.key", &pair.key)] {
             fs::write(self.server.path("tls").join(name), bytes).expect("a file");
         }
+        pair.path
     }
 
     fn configure(&self, pins: &[Pin], max_age: i64, more: &[(&str, &str)]) {
@@ -157,6 +158,56 @@ fn the_keys_on_record<S: Server>() {
     site.server.down();
 }
 
+/// New keys that the records show, and that say nothing of what renewals do.
+fn keys_that_say_nothing<S: Server>() {
+    // They were published before they were used.
+    let mut site = Site::<S>::new();
+    site.certificate(100);
+    site.configure(&[site.key, site.backup], 5, &[]);
+    site.server.up();
+    for _ in 0..2 {
+        site.clock.advance(10 * DAY);
+        (site.key, site.backup) = (site.backup, site.issuer.key());
+        site.certificate(100);
+        site.configure(&[site.key, site.backup], 5, &[]);
+        assert_eq!(site.server.reload_tested(), Reload::Accepted);
+    }
+    site.configure(&[site.key, site.backup], 30, &[]);
+    site.finds(&[]);
+    site.server.down();
+    // Somebody has tried them out, one after the other.
+    let mut site = Site::<S>::new();
+    site.certificate(100);
+    site.configure(&[], 0, &[]);
+    site.server.up();
+    for _ in 0..3 {
+        site.clock.advance(3600);
+        site.key = site.issuer.key();
+        site.certificate(100);
+        assert_eq!(site.server.reload_tested(), Reload::Accepted);
+    }
+    site.configure(&[site.key, site.backup], 30, &[]);
+    site.finds(&[]);
+    site.server.down();
+}
+
+/// What clients hold of an earlier header counts, while it is sent and afterwards.
+fn a_longer_time_before<S: Server>() {
+    let mut site = Site::<S>::new();
+    let pins = [site.key, site.backup];
+    site.certificate(60);
+    site.configure(&pins, 90, &[]);
+    site.server.up();
+    site.configure(&pins, 30, &[("renewal_key", "new")]);
+    for _ in 0..2 {
+        let said = site.finds(&[EXPIRES]);
+        let allowed = date::format(site.clock.now() + 91 * DAY);
+        assert!(said.contains(&allowed[..10]), "{allowed}: {said}");
+        assert_eq!(site.server.reload_tested(), Reload::Accepted);
+    }
+    site.server.down();
+}
+
 fn named(name: &str) -> Pin {
     let mut keys = ca_table::keys().filter(|(_, key)| key.name == name);
     keys.next().unwrap_or_else(|| panic!("no {name}")).0
@@ -194,6 +245,13 @@ fn the_table_of_ca_keys<S: Server>() {
     site.configure(&[intermediates[0], usual_root(), site.backup], 30, &warn);
     site.has(ONE_CA, false);
 
+    // A CA that the table does not have, above the certificate.
+    let path = site.certificate(60);
+    site.configure(&path[1..], 30, &warn);
+    site.has(ONE_CA, true);
+    site.configure(&[path[1], site.backup], 30, &warn);
+    site.has(ONE_CA, false);
+
     // A root that one store has, and one that none has yet.
     let (dropped, key) =
         ca_table::keys().find(|(_, key)| key.missing_stores().eq(["Mozilla"])).expect("a root");
@@ -224,6 +282,26 @@ fn nginx_knows_from_its_records_that_renewals_make_new_keys() {
 #[test]
 fn httpd_knows_from_its_records_that_renewals_make_new_keys() {
     the_keys_on_record::<Httpd>();
+}
+
+#[test]
+fn nginx_knows_keys_that_say_nothing() {
+    keys_that_say_nothing::<Nginx>();
+}
+
+#[test]
+fn httpd_knows_keys_that_say_nothing() {
+    keys_that_say_nothing::<Httpd>();
+}
+
+#[test]
+fn nginx_knows_what_clients_hold_from_before() {
+    a_longer_time_before::<Nginx>();
+}
+
+#[test]
+fn httpd_knows_what_clients_hold_from_before() {
+    a_longer_time_before::<Httpd>();
 }
 
 #[test]
