@@ -118,9 +118,11 @@ fn the_next_key<S: Server>() {
     site.finds(&[]);
     // Where a CA is pinned, any key will do.
     let root = crate::issuer::pin(&site.issuer.root().public_key().expect("a key"));
-    site.configure(&[root, site.backup], 45, &[("renewal_key", "new")]);
-    site.has(EXCEEDS, false);
-    site.has(EXPIRES, false);
+    for pins in [&[root, site.backup][..], &[site.key, root, site.backup]] {
+        site.configure(pins, 90, &[("renewal_key", "new")]);
+        site.has(EXCEEDS, false);
+        site.has(EXPIRES, false);
+    }
     // Nobody remembers a header that tells clients to forget.
     site.configure(&pins, 0, &[("renewal_key", "new")]);
     site.has(EXCEEDS, false);
