@@ -234,6 +234,9 @@ fn the_table_of_ca_keys<S: Server>() {
     assert!(said.contains("YE2, YE3") || said.contains("YE3, YE2"), "{said}");
     assert!(said.contains(&format!("CA table of {}", ca_table::date())), "{said}");
     site.has(ONE_CA, false);
+    // Nobody remembers a header that tells clients to forget.
+    site.configure(&[intermediates[0], site.backup], 0, &warn);
+    site.has(ROTATION, false);
     // All of them, or the key of the certificate besides.
     site.configure(&[&intermediates[..], &[site.backup]].concat(), 30, &warn);
     site.has(ROTATION, false);
