@@ -118,9 +118,11 @@ fn the_next_key<S: Server>() {
     site.finds(&[]);
     // Where a CA is pinned, any key will do.
     let root = crate::issuer::pin(&site.issuer.root().public_key().expect("a key"));
-    site.configure(&[root, site.backup], 45, &[("renewal_key", "new")]);
-    site.has(EXCEEDS, false);
-    site.has(EXPIRES, false);
+    for pins in [&[root, site.backup][..], &[site.key, root, site.backup]] {
+        site.configure(pins, 90, &[("renewal_key", "new")]);
+        site.has(EXCEEDS, false);
+        site.has(EXPIRES, false);
+    }
     // Nobody remembers a header that tells clients to forget.
     site.configure(&pins, 0, &[("renewal_key", "new")]);
     site.has(EXCEEDS, false);
@@ -232,6 +234,9 @@ fn the_table_of_ca_keys<S: Server>() {
     assert!(said.contains("YE2, YE3") || said.contains("YE3, YE2"), "{said}");
     assert!(said.contains(&format!("CA table of {}", ca_table::date())), "{said}");
     site.has(ONE_CA, false);
+    // Nobody remembers a header that tells clients to forget.
+    site.configure(&[intermediates[0], site.backup], 0, &warn);
+    site.has(ROTATION, false);
     // All of them, or the key of the certificate besides.
     site.configure(&[&intermediates[..], &[site.backup]].concat(), 30, &warn);
     site.has(ROTATION, false);
