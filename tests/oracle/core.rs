@@ -180,6 +180,7 @@ pub fn ask(
         at: at(),
         problems: vec![],
         unrecorded,
+        freshness: Vec::new(),
     });
     let verdict = check(&deployment, now, &Never);
     Answer { deployment, verdict }

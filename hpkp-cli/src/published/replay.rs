@@ -307,6 +307,7 @@ pub(crate) fn records(store: &Store, state: State) -> Records {
         at: Location { file: store.paths().into(), line: 0 },
         problems: Vec::new(),
         unrecorded: None,
+        freshness: Vec::new(),
     }
 }
 
