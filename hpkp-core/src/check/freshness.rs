@@ -35,11 +35,15 @@ impl<'a> Checker<'a> {
             return;
         }
         let silent = silent(records, now);
-        let shared = match silent.is_empty() {
+        let sent = self.sent(sending);
+        let mut shared = match silent.is_empty() {
             true => BTreeMap::new(),
             false => published.shared(records, &silent),
         };
-        let sent = self.sent(sending);
+        // What their policies bind may be below names that nobody else has.
+        for one in sent.iter().filter(|one| one.policy.binds_subdomains()) {
+            shared.entry(one.host).or_default();
+        }
         for (host, names) in &shared {
             for code in [Code::PeerSilent, Code::HeartbeatsUnreadable, Code::PeerNeverHeard] {
                 let of_code: Silent<'a> = silent
