@@ -70,6 +70,11 @@ impl<'a> Checker<'a> {
         (code, now): (Code, i64),
     ) {
         let Some(published) = self.published else { return };
+        // What runs without its header and is as it was goes on without it.
+        let is_withheld = published.unrecorded == Some(true)
+            || self.withheld_before.get(host).is_some_and(|before| *before);
+        let pins = if is_withheld { Change::PinsWithheld } else { Change::Pins };
+        let here = || sent.iter().filter(|one| one.host == host && records.writer.is_some());
         let mut by_change: BTreeMap<Change, BTreeSet<&'a WriterName>> = BTreeMap::new();
         for ((host_set, claim), (ports, writers)) in names {
             let writers = || writers.iter().filter(|writer| silent.contains_key(**writer)).copied();
@@ -79,27 +84,28 @@ impl<'a> Checker<'a> {
             let visit = Visit { host_set, host, claim: *claim };
             let keys = published.key_change(records, visit, ports);
             by_change.entry(keys).or_default().extend(writers());
-            let pins = sent.iter().filter(|one| one.host == host && records.writer.is_some());
-            if pins.into_iter().any(|one| !published.was_published_as_widely(host_set, one.policy)) {
-                by_change.entry(Change::Pins).or_default().extend(writers());
+            if here().any(|one| !published.was_published_as_widely(host_set, one.policy)) {
+                by_change.entry(pins).or_default().extend(writers());
             }
         }
-        for one in sent.iter().filter(|one| one.host == host && records.writer.is_some()) {
+        for one in here() {
             let below = published.silent_below(records, one, silent);
             if !below.is_empty() {
-                by_change.entry(Change::Pins).or_default().extend(below);
+                by_change.entry(pins).or_default().extend(below);
             }
         }
         let is_unsure = |change: &Change| matches!(change, Change::Keys | Change::Pins);
         let mut changes: BTreeSet<Change> = by_change.keys().copied().filter(is_unsure).collect();
-        let class = match changes.is_empty() || code.class() == Class::Warning {
-            true => Class::Warning,
-            false => code.class(),
-        };
         if changes.is_empty() {
             let Some(change) = by_change.keys().next().copied() else { return };
             changes.insert(change);
         }
+        let class = match code.class() {
+            Class::Warning => Class::Warning,
+            class if changes.iter().any(is_unsure) => class,
+            _ if changes.contains(&Change::PinsWithheld) => Class::Withhold,
+            _ => Class::Warning,
+        };
         let writers = by_change.iter().filter(|(change, _)| changes.contains(change));
         let writers: BTreeSet<&WriterName> = writers.flat_map(|(_, all)| all).copied().collect();
         let silent: Silent<'a> =

@@ -71,6 +71,9 @@ fn consequence(changes: &BTreeSet<Change>) -> &'static str {
         (true, true) => "new keys and new pins for it may lock clients out",
         (true, false) => "a new key for it may lock clients out",
         (false, true) => "new pins for it may lock clients out",
+        (false, false) if has(Change::PinsWithheld) => {
+            "its pins, which are not published yet, stay unpublished, and no header is sent"
+        }
         (false, false) if has(Change::KeysThatSatisfy) => {
             "its new key satisfies all pins on record and passes"
         }
@@ -93,7 +96,7 @@ fn remedies(
         ),
         _ => text.fix(format!("run hpkp sync on {names}, then on this machine")),
     };
-    if class == Class::Warning {
+    if class != Class::Unsure {
         return text;
     }
     let text = match changes.contains(&Change::Pins) {

@@ -43,6 +43,8 @@ pub(super) enum Change {
     Keys,
     /// Pins.
     Pins,
+    /// Pins that the last accepted configuration had too, and did not publish.
+    PinsWithheld,
     /// Keys that satisfy all pins on record.
     KeysThatSatisfy,
     /// Nothing.
