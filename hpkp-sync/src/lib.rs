@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod allowed;
 mod command;
 mod disk;
 mod heartbeat;
@@ -16,6 +17,7 @@ mod pass;
 mod peers;
 mod records;
 mod report;
+pub mod signature;
 mod store;
 
 use std::io::Read as _;
