@@ -15,6 +15,7 @@ use hpkp_core::text::ShellWord;
 use hpkp_server::published::Directory;
 
 use crate::report::{Code, Report};
+use crate::signed::Keys;
 use crate::store::{self, Lease, Options, Place, Store, StoreError, Term};
 use crate::{now, own, pass};
 
@@ -136,6 +137,14 @@ impl Run<'_> {
                 return report;
             }
         };
+        let keys = match Keys::read(Path::new(directory.path()), self.arguments.sign_key.as_deref()) {
+            Ok(keys) => keys,
+            Err(error) => {
+                report.add(Code::KeysUnusable, error.to_string());
+                self.not_run(&mut report);
+                return report;
+            }
+        };
         let opened = open.take().map_or_else(|| store::open(&self.place, &self.options), Ok);
         let mut store = match opened {
             Ok(store) => store,
@@ -147,14 +156,14 @@ impl Run<'_> {
         };
         match &self.arguments.then {
             None => {
-                let is_complete = pass::run(&directory, &self.place, &mut *store, &mut report);
+                let is_complete = pass::run(&directory, &self.place, &mut *store, &keys, &mut report);
                 if is_complete && store.stays_open() {
                     *open = Some(store);
                 }
             }
             Some(command) => match self.leases(&mut *store) {
                 Ok(leases) => {
-                    self.around(command, &directory, &mut *store, &mut report);
+                    self.around(command, (&directory, &keys), &mut *store, &mut report);
                     self.release(&mut *store, leases, &mut report);
                 }
                 Err(error) => {
@@ -167,8 +176,14 @@ impl Run<'_> {
     }
 
     /// Pulls, runs the command, and pushes what it has led to.
-    fn around(&self, command: &str, directory: &Directory, store: &mut dyn Store, report: &mut Report) {
-        if !pass::run(directory, &self.place, store, report) {
+    fn around(
+        &self,
+        command: &str,
+        (directory, keys): (&Directory, &Keys),
+        store: &mut dyn Store,
+        report: &mut Report,
+    ) {
+        if !pass::run(directory, &self.place, store, keys, report) {
             return self.not_run(report);
         }
         let before = own::state(directory);
@@ -198,7 +213,7 @@ impl Run<'_> {
         // A server writes its records a moment after it was asked to reload.
         self.settle(directory, &before);
         let mut after = Report::default();
-        pass::run(directory, &self.place, store, &mut after);
+        pass::run(directory, &self.place, store, keys, &mut after);
         report.then(after);
     }
 

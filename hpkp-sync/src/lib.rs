@@ -18,6 +18,7 @@ mod peers;
 mod records;
 mod report;
 pub mod signature;
+mod signed;
 mod store;
 
 use std::io::Read as _;

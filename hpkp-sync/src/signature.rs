@@ -292,6 +292,25 @@ impl PeerKeys {
         Ok(Covered { unsigned: count - all.len(), seqs })
     }
 
+    /// Whether a heartbeat is signed by a key of its writer, whatever it stands for: for whoever knows already that
+    /// the copy at hand has the same [`Signed::sha256`].
+    ///
+    /// # Errors
+    /// Why it does not count.
+    pub fn vouches(
+        &self,
+        (writer, number): (&WriterName, u64),
+        signed: Option<&Signed>,
+        now: i64,
+    ) -> Result<(), Refusal> {
+        if !self.knows(writer) {
+            return Err(Refusal::UnknownWriter);
+        }
+        let signed = signed.ok_or(Refusal::Unsigned)?;
+        let seqs = Ranges::read(&signed.events).ok_or(Refusal::Malformed)?;
+        self.verify_statement((writer, number), signed, &seqs, now)
+    }
+
     fn verify_statement(
         &self,
         (writer, number): (&WriterName, u64),

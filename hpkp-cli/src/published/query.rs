@@ -196,7 +196,7 @@ pub(super) fn verify(store: &Store, json: bool) -> Exit {
     };
     for (file, why) in store.unusable_heard() {
         output::complain(&format!(
-            "{}: {why}, so it is not known when other machines were last heard of; run hpkp sync",
+            "{}: {why}, so it is not known when other machines were last heard of; remove the file, then run hpkp sync",
             shown(&file)
         ));
     }

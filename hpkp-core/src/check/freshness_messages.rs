@@ -91,9 +91,7 @@ fn remedies(
         Silence::Ahead { .. } => text.fix(format!(
             "set the clock of this machine, and run hpkp sync on {names}, then on this machine"
         )),
-        Silence::Unreadable { .. } => text.fix(
-            "run hpkp sync on this machine: it writes the file anew with the next heartbeats",
-        ),
+        Silence::Unreadable { file, .. } => text.fix(remove(file)),
         _ => text.fix(format!("run hpkp sync on {names}, then on this machine")),
     };
     if class != Class::Unsure {
@@ -170,5 +168,13 @@ pub(super) fn unreadable(freshness: &Freshness, why: &str) -> Text {
         "cannot use \"{}\" ({why}), so it is not known when other machines were last heard of",
         Excerpt::new(&freshness.file)
     ))
-    .fix("run hpkp sync on this machine: it writes the file anew with the next heartbeats")
+    .fix(remove(&freshness.file))
+}
+
+/// What ends a damaged file.
+fn remove(file: &str) -> String {
+    format!(
+        "remove the file, then run hpkp sync, from which on all machines in the store count as heard of: rm {}",
+        ShellWord::new(file)
+    )
 }
