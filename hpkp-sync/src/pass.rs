@@ -20,7 +20,7 @@ use crate::peers::Peers;
 use crate::records::{Newest, Records};
 use crate::report::{Code, Moved, Report};
 use crate::store::{Extent, Outgoing, Piece, Place, Remote, Store, StoreError, Wanted};
-use crate::{disk, now, own};
+use crate::{disk, mismatch, now, own};
 
 /// How often a pass begins anew where the store has changed meanwhile.
 const TRIES: u32 = 3;
@@ -66,6 +66,9 @@ pub(crate) fn run(
     match pass.tried() {
         Ok(()) => {
             report.has_looked = true;
+            if !report.received.is_empty() || !report.written.is_empty() {
+                mismatch::look(directory, report);
+            }
             true
         }
         Err(error) => {
