@@ -161,18 +161,26 @@ impl Run<'_> {
                     *open = Some(store);
                 }
             }
-            Some(command) => match self.leases(&mut *store) {
-                Ok(leases) => {
-                    self.around(command, (&directory, &keys), &mut *store, &mut report);
-                    self.release(&mut *store, leases, &mut report);
+            Some(command) => {
+                // Before the lease is asked for: the store counts its time from later on.
+                let started = Instant::now();
+                match self.leases(&mut *store) {
+                    Ok(leases) => {
+                        self.around(command, (&directory, &keys), &mut *store, &mut report, started);
+                        self.release(&mut *store, leases, &mut report);
+                    }
+                    Err(error) => {
+                        report.store(&error);
+                        self.not_run(&mut report);
+                    }
                 }
-                Err(error) => {
-                    report.store(&error);
-                    self.not_run(&mut report);
-                }
-            },
+            }
         }
         report
+    }
+
+    fn is_expired(&self, started: Instant) -> bool {
+        !self.arguments.lease.is_empty() && started.elapsed() > self.arguments.lease_time
     }
 
     /// Pulls, runs the command, and pushes what it has led to.
@@ -182,12 +190,17 @@ impl Run<'_> {
         (directory, keys): (&Directory, &Keys),
         store: &mut dyn Store,
         report: &mut Report,
+        started: Instant,
     ) {
         if !pass::run(directory, &self.place, store, keys, report) {
             return self.not_run(report);
         }
+        if self.is_expired(started) {
+            let text = "the lease expired before the command could run; to fix: a longer --lease-time";
+            report.add(Code::LeaseExpired, text);
+            return self.not_run(report);
+        }
         let before = own::state(directory);
-        let started = Instant::now();
         let mut shell = Command::new("/bin/sh");
         shell.arg("-c").arg(command).stdin(Stdio::null());
         if self.arguments.json {
@@ -203,7 +216,7 @@ impl Run<'_> {
             }
             Err(error) => report.add(Code::Command, format!("cannot run /bin/sh: {}", os(&error))),
         }
-        if !self.arguments.lease.is_empty() && started.elapsed() > self.arguments.lease_time {
+        if self.is_expired(started) {
             report.add(
                 Code::LeaseExpired,
                 "the lease expired before the command ended, so another machine may have changed something at the \

@@ -3,7 +3,7 @@
 //!
 //! Data flow: [`own`] reads this machine's files, a [`store`] says what it has, [`records`] compares and joins the two,
 //! [`peers`] puts the copies in place, [`memory`] remembers what has been carried, and [`heartbeat`]s tell who lives.
-//! [`pass`] is one pass of all this, [`command`] what happens around it.
+//! [`mismatch`] says what does not fit together. [`pass`] is one pass of all this, [`command`] what happens around it.
 
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ mod command;
 mod disk;
 mod heartbeat;
 mod memory;
+mod mismatch;
 mod own;
 mod pass;
 mod peers;

@@ -21,7 +21,7 @@ use crate::records::{Newest, Records};
 use crate::report::{Code, Moved, Report};
 use crate::signed::Keys;
 use crate::store::{Extent, Outgoing, Piece, Place, Remote, Store, StoreError, Wanted};
-use crate::{disk, now, own};
+use crate::{disk, mismatch, now, own};
 
 /// How often a pass begins anew where the store has changed meanwhile.
 const TRIES: u32 = 3;
@@ -69,6 +69,9 @@ pub(crate) fn run(
     match pass.tried() {
         Ok(()) => {
             report.has_looked = true;
+            if !report.received.is_empty() || !report.written.is_empty() {
+                mismatch::look(directory, report);
+            }
             true
         }
         Err(error) => {
@@ -116,7 +119,12 @@ impl Pass<'_> {
         let has_new = ready.values().any(|(_, fresh)| *fresh > 0);
         let written = if has_new { self.write(&own, &ready, &before) } else { Ok(()) };
         // Even if this machine may not write, what the others say is to arrive.
-        let remotes = if has_new { self.store.list()? } else { before.clone() };
+        let mut remotes = if has_new { self.store.list()? } else { before.clone() };
+        if self.keys.must_be_signed() {
+            let beats = remotes.iter_mut().filter(|(writer, _)| !own.contains_key(*writer));
+            let beats = beats.filter_map(|(_, remote)| remote.beat.as_mut()?.as_mut().ok());
+            self.store.complete(&mut beats.collect::<Vec<_>>())?;
+        }
         let pulled = self.pull(&own, &remotes);
         let heard = self.hear(&own, &remotes);
         self.remember();

@@ -29,6 +29,11 @@ impl Keys {
         Ok(Self { signer, peers: PeerKeys::read(&directory.join(KEYS))? })
     }
 
+    /// Whether records of others must be signed.
+    pub(crate) const fn must_be_signed(&self) -> bool {
+        self.peers.is_some()
+    }
+
     /// Signs a heartbeat, where this machine has a key.
     pub(crate) fn sign(
         &self,
