@@ -571,6 +571,8 @@ fn copied(
 ) -> Taken {
     let before = old.as_ref().map_or(0, |old| old.lines.len());
     let mut is_right = true;
+    let known = signed.keys.must_be_signed().then(|| old.as_ref().map(Records::ids));
+    let known = known.flatten().unwrap_or_default();
     let all = match old {
         None => stored,
         Some(old) => {
@@ -579,7 +581,7 @@ fn copied(
         }
     };
     let highest = all.newest();
-    let Some((all, sha256)) = signed.keys.taken(&writer, signed.remote, all, report) else { return Taken::Refused };
+    let Some((all, sha256)) = signed.keys.taken(&writer, signed.remote, (all, &known), report) else { return Taken::Refused };
     let Some(Newest { seq, id }) = all.newest() else { return Taken::Refused };
     // What is newer than the heartbeat is signed by the next one.
     is_right &= highest == all.newest();

@@ -66,6 +66,11 @@ impl Records {
         self.lines.iter().map(|line| (line.seq, line.id))
     }
 
+    /// The ids of all events.
+    pub(crate) fn ids(&self) -> HashSet<EventId> {
+        self.lines.iter().map(|line| line.id).collect()
+    }
+
     /// The lines of events with certain numbers alone.
     pub(crate) fn only(self, is_wanted: impl Fn(u64) -> bool) -> Self {
         if self.lines.iter().all(|line| is_wanted(line.seq)) {

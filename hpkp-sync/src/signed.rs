@@ -1,8 +1,9 @@
 //! What signatures mean for a pass: this machine signs its heartbeats, and takes over what the others have signed.
 
+use std::collections::HashSet;
 use std::path::Path;
 
-use hpkp_core::published::WriterName;
+use hpkp_core::published::{EventId, WriterName};
 
 use crate::heartbeat::Heartbeat;
 use crate::now;
@@ -51,12 +52,13 @@ impl Keys {
     }
 
     /// The records of another writer that its heartbeat has signed, and the SHA-256 that stands for them; all, where
-    /// nothing need be signed. None where none may be taken over; what is wrong is reported.
+    /// nothing need be signed. None where none may be taken over; what is wrong is reported, but not that the writer
+    /// has compacted away what is `known`.
     pub(crate) fn taken(
         &self,
         writer: &WriterName,
         remote: Option<&Remote>,
-        records: Records,
+        (records, known): (Records, &HashSet<EventId>),
         report: &mut Report,
     ) -> Option<(Records, String)> {
         let Some(peers) = &self.peers else { return Some((records, String::new())) };
@@ -65,7 +67,8 @@ impl Keys {
         let number = beat.map_or(0, |beat| beat.number);
         match peers.verify((writer, number), signed, records.events(), now()) {
             Ok(covered) => {
-                let left_out = records.events().filter(|(seq, _)| !covered.has(*seq)).count();
+                let is_left_out = |(seq, id): &(u64, EventId)| !covered.has(*seq) && !known.contains(id);
+                let left_out = records.events().filter(is_left_out).count();
                 if left_out > 0 {
                     report.writer(
                         Code::Signature(Refusal::Unsigned.code()),

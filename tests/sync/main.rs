@@ -10,6 +10,7 @@ mod machine;
 mod postgres;
 mod s3;
 mod scenarios;
+mod signatures;
 mod usage;
 
 /// A test for each scenario over each store.
