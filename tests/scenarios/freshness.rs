@@ -138,6 +138,14 @@ fn a_start_beside_a_silent_machine<S: Site>() {
     fixture.site.up();
     let response = fixture.get();
     assert_eq!((response.status, response.pins().len()), (200, 0));
+    // What runs goes on without the header, so that other hosts can be renewed.
+    fixture.takes(&["live"], &[&live, &next, &third], SILENT);
+    assert_eq!(fixture.get().pins().len(), 0);
+    fixture.refuses(&["live"], &[&live, &third], SILENT);
+    // It goes out when the other machine is heard of.
+    heard(&fixture, 0);
+    fixture.takes(&["live"], &[&live, &next, &third], &[]);
+    assert_eq!(fixture.get().pins().len(), 1);
 }
 
 fn wrong_times<S: Site>() {
