@@ -326,7 +326,8 @@ fn sends(verdict: &HostVerdict) -> bool {
 /// header is not sent.
 fn is_locked_out(verdict: &HostVerdict) -> bool {
     let is_grave = |code: Code| {
-        code.class() == Class::Lockout || matches!(code, Code::PeerSilent | Code::HeartbeatsUnreadable)
+        code.class() == Class::Lockout
+            || matches!(code, Code::PeerSilent | Code::HeartbeatsUnreadable)
     };
     verdict.alarms.iter().any(|alarm| is_grave(alarm.code))
 }

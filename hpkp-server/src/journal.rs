@@ -60,9 +60,10 @@ pub fn read(settings: &[RecordsSetting]) -> (Option<Records>, Option<Journal>) {
         opened.as_ref().ok()?.noted(writer.as_ref()?.as_ref().ok()?)
     });
     // Also before: what was heard of since needs records that may not be read yet.
-    let freshness = settings.iter().zip(&opened).filter_map(|(setting, opened)| {
-        freshness(setting, opened.as_ref().ok()?)
-    });
+    let freshness = settings
+        .iter()
+        .zip(&opened)
+        .filter_map(|(setting, opened)| freshness(setting, opened.as_ref().ok()?));
     let freshness = freshness.collect();
     for ((setting, opened), writer) in settings.iter().zip(&opened).zip(writers) {
         let errors = reading.directory(setting, opened, &ours);
@@ -100,6 +101,15 @@ pub fn read(settings: &[RecordsSetting]) -> (Option<Records>, Option<Journal>) {
         freshness,
     };
     (Some(records), journal)
+}
+
+/// When other machines were heard of, for each directory whose directive asks for it. A directory that cannot be
+/// opened has a finding of its own.
+#[must_use]
+pub fn heard(settings: &[RecordsSetting]) -> Vec<Freshness> {
+    let asking = settings.iter().filter(|setting| setting.max_staleness.is_some());
+    let opened = asking.filter_map(|setting| Some((setting, Directory::open(&setting.path).ok()?)));
+    opened.filter_map(|(setting, directory)| freshness(setting, &directory)).collect()
 }
 
 /// When the machines were heard of of which a directory has copies, where that matters.

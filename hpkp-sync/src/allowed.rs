@@ -207,7 +207,8 @@ fn time(text: &str) -> Result<i64, &'static str> {
 mod tests {
     use super::*;
 
-    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE0bFf3l0oYw6ZCKa1XkLTqfZqkHK4Rj3O8Y2T7eAf2q";
+    const KEY: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE0bFf3l0oYw6ZCKa1XkLTqfZqkHK4Rj3O8Y2T7eAf2q";
 
     #[test]
     fn lines() {
@@ -217,7 +218,12 @@ mod tests {
         );
         let all = read(&text).expect("lines");
         let of = |at: usize, name| all[at].is_for(name);
-        assert!(of(0, "web-1") && of(0, "web-1.command") && !of(0, "web-2") && !of(0, "web-1.commander"));
+        assert!(
+            of(0, "web-1")
+                && of(0, "web-1.command")
+                && !of(0, "web-2")
+                && !of(0, "web-1.commander")
+        );
         assert!(of(1, "web-2") && !of(1, "web-9") && !of(1, "db-1"));
         let valid = |namespace, now| all[1].is_valid(namespace, now);
         let (after, before) = (1_798_761_600, 1_830_340_800);

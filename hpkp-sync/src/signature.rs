@@ -161,8 +161,9 @@ impl Signer {
         if metadata.mode() & 0o077 != 0 {
             return Err(error("other users can read the private key; chmod 0600".to_owned()));
         }
-        let key = PrivateKey::from_openssh(&bytes)
-            .map_err(|_| error("not a private key of OpenSSH (ssh-keygen -t ed25519)".to_owned()))?;
+        let key = PrivateKey::from_openssh(&bytes).map_err(|_| {
+            error("not a private key of OpenSSH (ssh-keygen -t ed25519)".to_owned())
+        })?;
         if key.is_encrypted() {
             return Err(error("the key is encrypted; make one without a passphrase".to_owned()));
         }
@@ -200,7 +201,8 @@ impl Signer {
 
     fn sign_bytes(&self, bytes: &[u8]) -> Option<String> {
         let data = SshSig::signed_data(NAMESPACE, HashAlg::Sha512, bytes).ok()?;
-        let raw = OpenSslSigner::new_without_digest(&self.key).ok()?.sign_oneshot_to_vec(&data).ok()?;
+        let raw =
+            OpenSslSigner::new_without_digest(&self.key).ok()?.sign_oneshot_to_vec(&data).ok()?;
         let signature = Signature::new(Algorithm::Ed25519, raw).ok()?;
         let public = KeyData::Ed25519(self.public);
         let signature = SshSig::new(public, NAMESPACE, HashAlg::Sha512, signature).ok()?;
@@ -325,15 +327,19 @@ impl PeerKeys {
         if signature.namespace() != NAMESPACE {
             return Err(Refusal::OtherPurpose);
         }
-        let KeyData::Ed25519(public) = signature.public_key() else { return Err(Refusal::OtherKey) };
-        let mut keys = self.allowed.iter().filter(|one| one.is_for(writer.as_str()) && one.key == public.0);
+        let KeyData::Ed25519(public) = signature.public_key() else {
+            return Err(Refusal::OtherKey);
+        };
+        let mut keys =
+            self.allowed.iter().filter(|one| one.is_for(writer.as_str()) && one.key == public.0);
         let Some(first) = keys.next() else { return Err(Refusal::OtherKey) };
         if !std::iter::once(first).chain(keys).any(|one| one.is_valid(NAMESPACE, now)) {
             return Err(Refusal::NotValidNow);
         }
         let text = Statement { writer, number, seqs, sha256: &signed.sha256 }.text();
         let is_right = || {
-            let data = SshSig::signed_data(NAMESPACE, signature.hash_alg(), text.as_bytes()).ok()?;
+            let data =
+                SshSig::signed_data(NAMESPACE, signature.hash_alg(), text.as_bytes()).ok()?;
             let key = PKey::public_key_from_raw_bytes(&public.0, Id::ED25519).ok()?;
             let mut verifier = Verifier::new_without_digest(&key).ok()?;
             verifier.verify_oneshot(signature.signature_bytes(), &data).ok()
@@ -420,7 +426,10 @@ impl fmt::Display for SignatureError {
                 Excerpt::new(file)
             ),
             Self::TooManyGaps => {
-                write!(f, "cannot sign: the numbers of the records have more than {MAX_RANGES} gaps")
+                write!(
+                    f,
+                    "cannot sign: the numbers of the records have more than {MAX_RANGES} gaps"
+                )
             }
             Self::Library => f.write_str("cannot sign: OpenSSL fails"),
         }
@@ -543,7 +552,10 @@ mod tests {
             assert_eq!(found, Err(Refusal::Malformed), "{events}");
         }
         assert_eq!(changed(&|signed| signed.signature = "x".into()), Err(Refusal::Malformed));
-        assert_eq!(changed(&|signed| signed.signature = "x".repeat(9_999)), Err(Refusal::Malformed));
+        assert_eq!(
+            changed(&|signed| signed.signature = "x".repeat(9_999)),
+            Err(Refusal::Malformed)
+        );
         // Another key, though one of the fleet.
         let other = machine.key("web-3");
         let keys = machine.keys(&[format!("web-3 {other}"), format!("web-2 {public}")]);
@@ -561,7 +573,8 @@ mod tests {
         let (web_2, all) = (name("web-2"), events(&[1, 2]));
         let signed = machine.signer("web-2").sign(&web_2, 7, all.iter().copied()).expect("signed");
         let seqs = Ranges::read(&signed.events).expect("numbers");
-        let statement = Statement { writer: &web_2, number: 7, seqs: &seqs, sha256: &signed.sha256 };
+        let statement =
+            Statement { writer: &web_2, number: 7, seqs: &seqs, sha256: &signed.sha256 };
         fs::write(machine.path("text"), statement.text()).expect("a file");
         fs::write(machine.path("sig"), &signed.signature).expect("a file");
         let verified = Command::new("ssh-keygen")
@@ -622,13 +635,15 @@ mod tests {
         let good = format!("web-2 {public}");
         fs::write(machine.path(KEYS), good).expect("a file");
         let mode = |name: &str, mode| {
-            fs::set_permissions(machine.path(name), fs::Permissions::from_mode(mode)).expect("a file");
+            fs::set_permissions(machine.path(name), fs::Permissions::from_mode(mode))
+                .expect("a file");
         };
         mode(KEYS, 0o666);
         let error = PeerKeys::read(&machine.path(KEYS)).expect_err("others may write");
         assert!(error.to_string().contains("chmod go-w"), "{error}");
 
-        let refused = |name: &str| Signer::read(&machine.path(name)).expect_err("no key").to_string();
+        let refused =
+            |name: &str| Signer::read(&machine.path(name)).expect_err("no key").to_string();
         assert!(refused("web-2.pub").contains("other users can read"));
         mode("web-2.pub", 0o600);
         assert!(refused("web-2.pub").contains("not a private key of OpenSSH"));

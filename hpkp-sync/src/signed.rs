@@ -43,7 +43,8 @@ impl Keys {
         mut beat: Heartbeat,
         report: &mut Report,
     ) -> Heartbeat {
-        let signed = self.signer.as_ref().map(|signer| signer.sign(writer, beat.number, records.events()));
+        let signed =
+            self.signer.as_ref().map(|signer| signer.sign(writer, beat.number, records.events()));
         match signed.transpose() {
             Ok(signed) => beat.signed = signed,
             Err(error) => report.writer(Code::KeysUnusable, writer, error.to_string()),
@@ -62,12 +63,14 @@ impl Keys {
         report: &mut Report,
     ) -> Option<(Records, String)> {
         let Some(peers) = &self.peers else { return Some((records, String::new())) };
-        let beat = remote.and_then(|remote| remote.beat.as_ref()).and_then(|beat| beat.as_ref().ok());
+        let beat =
+            remote.and_then(|remote| remote.beat.as_ref()).and_then(|beat| beat.as_ref().ok());
         let signed = beat.and_then(|beat| beat.signed.as_ref());
         let number = beat.map_or(0, |beat| beat.number);
         match peers.verify((writer, number), signed, records.events(), now()) {
             Ok(covered) => {
-                let is_left_out = |(seq, id): &(u64, EventId)| !covered.has(*seq) && !known.contains(id);
+                let is_left_out =
+                    |(seq, id): &(u64, EventId)| !covered.has(*seq) && !known.contains(id);
                 let left_out = records.events().filter(is_left_out).count();
                 if left_out > 0 {
                     report.writer(
@@ -97,7 +100,8 @@ impl Keys {
         report: &mut Report,
     ) -> bool {
         let Some(peers) = &self.peers else { return true };
-        let is_known = beat.signed.as_ref().is_some_and(|signed| !known.is_empty() && signed.sha256 == known);
+        let is_known =
+            beat.signed.as_ref().is_some_and(|signed| !known.is_empty() && signed.sha256 == known);
         let found = match is_known {
             true => peers.vouches((writer, beat.number), beat.signed.as_ref(), now()),
             false => {

@@ -92,9 +92,16 @@ fn status_says_how_long_ago() {
     assert_eq!(writer["heard"], date::format(at));
     assert!((7_300..7_400).contains(&writer["silent_for"].as_i64().expect("seconds")), "{writer}");
     let out = status(&records, &[]).fine();
-    assert!(out.contains("web-2 (copy): last accepted configuration") && out.contains("last heard of 2 hours ago"), "{out}");
+    assert!(
+        out.contains("web-2 (copy): last accepted configuration")
+            && out.contains("last heard of 2 hours ago"),
+        "{out}"
+    );
     let metrics = status(&records, &["--prometheus"]).fine();
-    assert!(metrics.contains(&format!("hpkp_last_heard_timestamp_seconds{{writer=\"web-2\"}} {at}\n")), "{metrics}");
+    assert!(
+        metrics.contains(&format!("hpkp_last_heard_timestamp_seconds{{writer=\"web-2\"}} {at}\n")),
+        "{metrics}"
+    );
     assert!(metrics.contains("hpkp_peer_silence_seconds{writer=\"web-2\"} 73"), "{metrics}");
     // Of a time to come there is no age.
     heard(&pki, now() + 9_000);

@@ -243,19 +243,15 @@ fn only_machines_that_have_the_host_count() {
 
 #[test]
 fn pins_that_bind_hosts_of_a_silent_machine_below() {
-    let certificates = &[("old", "example.com"), ("new", "example.com"), ("api", "api.example.com")];
+    let certificates =
+        &[("old", "example.com"), ("new", "example.com"), ("api", "api.example.com")];
     let names: &[&str] = &["example.com"];
     let mut fleet = Fleet::new(certificates);
     fleet.presents("web-2", "api.example.com", "api");
     fleet.hears("web-2");
     let pins: &[&str] = &["old", "new", "api"];
-    let one = |include_subdomains| Block {
-        names,
-        certificate: "old",
-        pins,
-        include_subdomains,
-        ..BLOCK
-    };
+    let one =
+        |include_subdomains| Block { names, certificate: "old", pins, include_subdomains, ..BLOCK };
     fleet.accept(&[one(false)]);
     fleet.later(2 * DAY);
     assert_eq!(fleet.codes(&[one(false)]), []);
@@ -346,10 +342,8 @@ fn the_same_pins_for_a_shorter_time_are_not_new() {
     for (max_age, expected) in [("1h", WARNED), ("0", WARNED), ("2d", SILENT)] {
         let mut deployment = fleet.deployment(&[block("old", &["old", "new"])]);
         let mut spec = PolicySpec::new("policy-0".to_owned(), at());
-        let setting = |name| PinSetting {
-            source: PinSource::Literal(fleet.world.pin(name)),
-            at: at(),
-        };
+        let setting =
+            |name| PinSetting { source: PinSource::Literal(fleet.world.pin(name)), at: at() };
         spec.pins = ["old", "new"].map(setting).into();
         spec.max_age = Some(max_age.parse().expect("a time"));
         deployment.policies = vec![spec.resolve(|_| Err(String::new()))];

@@ -182,7 +182,8 @@ fn writers(
             withheld.keys().map(|(host, matching)| view::name(host, *matching)).collect();
         for host in withheld.iter().filter(|_| own) {
             let what = format!(
-                "{host}: {writer} sends no Public-Key-Pins header, since it would have locked clients out"
+                "{host}: {writer} sends no Public-Key-Pins header, since it would have locked clients out, or may have \
+                 while another machine was silent"
             );
             problems.push(Problem { level: Level::Warning, what });
         }

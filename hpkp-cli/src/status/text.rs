@@ -62,7 +62,10 @@ fn writer(writer: &WriterReport) -> String {
     match (writer.heard, writer.silent_for) {
         (Some(_), Some(age)) => parts.push(format!("last heard of {} ago", about(age))),
         (Some(at), None) => {
-            parts.push(accent(NOTE, &format!("last heard of on {at}, which the clock has not reached")));
+            parts.push(accent(
+                NOTE,
+                &format!("last heard of on {at}, which the clock has not reached"),
+            ));
         }
         (None, _) => {}
     }

@@ -30,7 +30,9 @@ impl<'a> Checker<'a> {
     /// hosts are taken out of `sending`.
     pub(super) fn check_freshness(&mut self, sending: &mut [Option<Sending>], now: i64) {
         let deployment = self.deployment;
-        let (Some(published), Some(records)) = (self.published, &deployment.records) else { return };
+        let (Some(published), Some(records)) = (self.published, &deployment.records) else {
+            return;
+        };
         if records.freshness.is_empty() {
             return;
         }
@@ -108,8 +110,11 @@ impl<'a> Checker<'a> {
         };
         let writers = by_change.iter().filter(|(change, _)| changes.contains(change));
         let writers: BTreeSet<&WriterName> = writers.flat_map(|(_, all)| all).copied().collect();
-        let silent: Silent<'a> =
-            silent.iter().filter(|(one, _)| writers.contains(*one)).map(|(a, b)| (*a, *b)).collect();
+        let silent: Silent<'a> = silent
+            .iter()
+            .filter(|(one, _)| writers.contains(*one))
+            .map(|(a, b)| (*a, *b))
+            .collect();
         let Some((_, freshness)) = silent.values().next().copied() else { return };
         let key = text::group(&silent, &changes);
         let scope =
@@ -127,7 +132,9 @@ impl<'a> Checker<'a> {
                 HeardFile::Read(_) => continue,
                 HeardFile::Missing => (Code::PeerNeverHeard, text::missing(freshness)),
                 // Where a host has writers of that directory, it has been said of the host.
-                HeardFile::Unusable(_) if self.findings.has_code(Code::HeartbeatsUnreadable) => continue,
+                HeardFile::Unusable(_) if self.findings.has_code(Code::HeartbeatsUnreadable) => {
+                    continue;
+                }
                 HeardFile::Unusable(why) => {
                     (Code::HeartbeatsUnreadable, text::unreadable(freshness, why))
                 }
@@ -179,7 +186,9 @@ impl<'a> Published<'a> {
         }
         // By what it presents.
         let presents = records.state.presents().filter(|record| {
-            !record.body.aside && silent.contains_key(&record.writer) && records.state.is_presented(record)
+            !record.body.aside
+                && silent.contains_key(&record.writer)
+                && records.state.is_presented(record)
         });
         let mut patterns: BTreeMap<(&str, Matching), BTreeSet<&'a WriterName>> = BTreeMap::new();
         for record in presents {
@@ -213,7 +222,9 @@ impl<'a> Published<'a> {
     /// What becomes of the keys of a block for those who visit a name.
     fn key_change(&self, records: &'a Records, visit: Visit<'_>, ports: &BTreeSet<u16>) -> Change {
         // What is not known has a finding of its own.
-        if !self.presented[visit.host].is_known || self.presented[visit.host].certificates.is_empty() {
+        if !self.presented[visit.host].is_known
+            || self.presented[visit.host].certificates.is_empty()
+        {
             return Change::None;
         }
         let is_at_handshake = records.freshness.iter().any(|freshness| freshness.at_handshake);
@@ -272,9 +283,8 @@ impl<'a> Published<'a> {
             .map(|(host_set, _)| host_set)
             .filter(|host_set| !self.was_published_as_widely(host_set, one.policy))
             .collect();
-        let is_there = |record: &&Record<Presents>| {
-            !record.body.aside && records.state.is_presented(record)
-        };
+        let is_there =
+            |record: &&Record<Presents>| !record.body.aside && records.state.is_presented(record);
         for record in records.state.presents().filter(is_there).filter(|_| !new.is_empty()) {
             let Some((writer, _)) = silent.get_key_value(&record.writer) else { continue };
             let visited = (record.body.host.clone(), record.body.matching);

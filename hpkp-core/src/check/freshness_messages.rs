@@ -59,7 +59,11 @@ pub(super) fn silent(
     let text = Text::new(format!("{what}; {}", consequence(changes)));
     let text = remedies(text, class, changes, (first, &names()));
     let details = silent.iter().take(MAX_DETAILS).map(|(writer, (silence, freshness))| {
-        format!("{} (max_staleness {})", known(writer, *silence, now), duration(freshness.max_staleness))
+        format!(
+            "{} (max_staleness {})",
+            known(writer, *silence, now),
+            duration(freshness.max_staleness)
+        )
     });
     let text = text.details(details.filter(|_| silent.len() > 1));
     if class == Class::Warning { text } else { text.fix(gone(records, silent)) }

@@ -54,7 +54,13 @@ impl Published<'_> {
 
     /// Whether `includeSubDomains` of what a host publishes for `host_set` binds `visited`, which is
     /// below its domain; `under` is the name between them that is one label below the domain.
-    pub(super) fn binds_below(&self, host: usize, host_set: &HostSet, under: &str, visited: &HostSet) -> bool {
+    pub(super) fn binds_below(
+        &self,
+        host: usize,
+        host_set: &HostSet,
+        under: &str,
+        visited: &HostSet,
+    ) -> bool {
         match host_set.1 {
             // The pattern's own hosts are not above each other, and others' are not the pattern's.
             Matching::OneLabel => {

@@ -81,11 +81,7 @@ pub(super) fn silent(records: &Records, now: i64) -> Silent<'_> {
 
 /// How one writer is silent, as the file of one directory says. None where it was heard of in time, or where
 /// the file as a whole says nothing.
-fn of_writer<'a>(
-    freshness: &'a Freshness,
-    writer: &WriterName,
-    now: i64,
-) -> Option<Silence<'a>> {
+fn of_writer<'a>(freshness: &'a Freshness, writer: &WriterName, now: i64) -> Option<Silence<'a>> {
     let all = match &freshness.heard {
         HeardFile::Read(all) => all,
         HeardFile::Missing => return None,

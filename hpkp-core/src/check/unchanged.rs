@@ -292,8 +292,7 @@ impl<'a> Published<'a> {
         let age = policy.max_age();
         let is_wider = |record: &&&Record<published::Published>| {
             let body = &record.body;
-            let is_longer =
-                matches!(body.lifetime, Lifetime::MaxAge(before) if age.is_some_and(|age| age <= before));
+            let is_longer = matches!(body.lifetime, Lifetime::MaxAge(before) if age.is_some_and(|age| age <= before));
             self.unrecorded != Some(false)
                 && body.pins == pins
                 && body.include_subdomains >= policy.binds_subdomains()

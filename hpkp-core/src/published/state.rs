@@ -626,9 +626,8 @@ impl State {
         let Some(progress) = self.writers.get(writer) else { return false };
         let gone = self.gone.get(writer).into_iter().flatten();
         let counts = |gone: &&Gone| gone.end.standing == Standing::Own || gone.end.by == *writer;
-        gone.filter(counts).any(|gone| {
-            progress.lives <= gone.upto && gone.is_of(progress.instance.as_ref())
-        })
+        gone.filter(counts)
+            .any(|gone| progress.lives <= gone.upto && gone.is_of(progress.instance.as_ref()))
     }
 
     /// Whether this machine's operator has said that a writer of whom records are missing is gone.

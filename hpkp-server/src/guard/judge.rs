@@ -122,6 +122,13 @@ impl Judge {
             self.deployment.records = Some(records);
             self.judged.clear();
         }
+        if let Some(heard) = self.sight.heard(now, must_look) {
+            if let Some(records) = &mut self.deployment.records {
+                records.freshness = heard;
+                at_handshake(records);
+                self.judged.clear();
+            }
+        }
         Ok(())
     }
 
