@@ -71,13 +71,13 @@ impl Records {
         self.lines.iter().map(|line| line.id).collect()
     }
 
-    /// The lines of events with certain numbers alone.
-    pub(crate) fn only(self, is_wanted: impl Fn(u64) -> bool) -> Self {
-        if self.lines.iter().all(|line| is_wanted(line.seq)) {
+    /// The lines of events with certain numbers and ids alone.
+    pub(crate) fn only(self, is_wanted: impl Fn(u64, EventId) -> bool) -> Self {
+        if self.lines.iter().all(|line| is_wanted(line.seq, line.id)) {
             return self;
         }
         let mut all = Self { instance: self.instance.clone(), ..Self::default() };
-        for line in self.lines.iter().filter(|line| is_wanted(line.seq)) {
+        for line in self.lines.iter().filter(|line| is_wanted(line.seq, line.id)) {
             let text = self.text(line);
             let start = all.bytes.len();
             all.bytes.extend(text.as_bytes());

@@ -53,8 +53,8 @@ impl Keys {
     }
 
     /// The records of another writer that its heartbeat has signed, and the SHA-256 that stands for them; all, where
-    /// nothing need be signed. None where none may be taken over; what is wrong is reported, but not that the writer
-    /// has compacted away what is `known`.
+    /// nothing need be signed. What is `known` stays: the writer may have compacted it away, or somebody has put an
+    /// old heartbeat back. None where none may be taken over; what is wrong is reported.
     pub(crate) fn taken(
         &self,
         writer: &WriterName,
@@ -80,7 +80,7 @@ impl Keys {
                     );
                 }
                 let sha256 = signed.map(|signed| signed.sha256.clone()).unwrap_or_default();
-                Some((records.only(|seq| covered.has(seq)), sha256))
+                Some((records.only(|seq, id| covered.has(seq) || known.contains(&id)), sha256))
             }
             Err(refusal) => {
                 refused(writer, refusal, report);
