@@ -16,6 +16,7 @@ mod renew_check;
 mod seconds;
 mod starttls;
 mod status;
+mod sync;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -44,6 +45,7 @@ pub(crate) use renew_check::RenewCheckArguments;
 use seconds::seconds;
 pub(crate) use starttls::{PortProtocol, Starttls};
 pub(crate) use status::{StatusArguments, TimelineFormat};
+pub use sync::SyncArguments;
 
 /// Headings and names stand out on a terminal.
 const STYLES: Styles = Styles::styled()
@@ -87,6 +89,7 @@ pub(crate) enum Command {
     Acme(AcmeArguments),
     Published(PublishedArguments),
     Status(StatusArguments),
+    Sync(SyncArguments),
     Generate(GenerateArguments),
 }
 

@@ -36,6 +36,7 @@ mod published;
 mod renew_check;
 mod starttls;
 mod status;
+pub mod sync;
 mod time;
 mod timed;
 mod usage;
@@ -61,6 +62,7 @@ pub fn run() -> Exit {
         Ok(Command::Plan(arguments)) => plan::run(&arguments),
         Ok(Command::Published(arguments)) => published::run(&arguments),
         Ok(Command::Status(arguments)) => status::run(&arguments),
+        Ok(Command::Sync(_)) => sync::run(),
         Ok(Command::Generate(arguments)) => generate::run(&arguments),
         Err(exit) => exit,
     }

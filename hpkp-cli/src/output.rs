@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::exit::Exit;
 
 /// The version of the JSON, in its member `v`. Members may be added without a new one.
-pub(crate) const JSON_VERSION: u32 = 1;
+pub const JSON_VERSION: u32 = 1;
 
 /// What is good.
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default().bold();
@@ -21,12 +21,12 @@ pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
 pub(crate) const NOTE: Style = AnsiColor::Yellow.on_default().bold();
 
 /// Writes a line to standard output.
-pub(crate) fn line(text: &str) -> io::Result<()> {
+pub fn line(text: &str) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{text}")
 }
 
 /// Writes a message to standard error. If that is closed, nobody can be told.
-pub(crate) fn complain(text: &str) {
+pub fn complain(text: &str) {
     static COLOURED: OnceLock<bool> = OnceLock::new();
     let is_coloured = *COLOURED.get_or_init(|| has_colours(&io::stderr()));
     let prefix = styled(BAD, "hpkp:", is_coloured);
@@ -53,7 +53,7 @@ fn styled(style: Style, text: &str, is_coloured: bool) -> String {
 }
 
 /// Writes `value` to standard output as one line of JSON.
-pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
+pub fn json(value: &impl Serialize) -> io::Result<()> {
     let mut text = serde_json::to_string(value)?;
     text.push('\n');
     io::stdout().lock().write_all(text.as_bytes())
@@ -75,7 +75,7 @@ pub(crate) fn unbuffered(mut bytes: &[u8]) -> io::Result<()> {
 
 /// How a command ends whose output was `written`: a result that nobody received is none. A reader
 /// that has seen enough, such as `head`, is no failure.
-pub(crate) fn ended(exit: Exit, written: io::Result<()>) -> Exit {
+pub fn ended(exit: Exit, written: io::Result<()>) -> Exit {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             complain(&format!("cannot write the output: {}", os(&error)));
@@ -86,7 +86,7 @@ pub(crate) fn ended(exit: Exit, written: io::Result<()>) -> Exit {
 }
 
 /// The text of an error of the operating system, without its number.
-pub(crate) fn os(error: &io::Error) -> String {
+pub fn os(error: &io::Error) -> String {
     let text = without_number(&error.to_string());
     let text = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
     let mut letters = text.chars();
@@ -123,7 +123,7 @@ pub(crate) fn path(path: &Path) -> String {
 }
 
 /// A line that may quote an argument, without control characters.
-pub(crate) fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     let mut printable = String::new();
     for c in text.chars() {
         if c.is_control() { printable.extend(c.escape_default()) } else { printable.push(c) }

@@ -1,6 +1,8 @@
 //! Wrong usage: one style, whether clap or a command finds it.
 
+use std::ffi::OsString;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, Parser as _};
@@ -12,12 +14,24 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output;
 
+/// What the command was called with, its name first.
+static WORDS: OnceLock<Vec<OsString>> = OnceLock::new();
+
 /// The arguments of the process.
 ///
 /// # Errors
 /// How to end, where they are wrong or ask for help: all that there is to say has been printed.
 pub(crate) fn arguments() -> Result<Arguments, Exit> {
-    Arguments::try_parse().map_err(|error| match error.kind() {
+    of_words(std::env::args_os().collect())
+}
+
+/// The arguments that a program was given, its name first.
+///
+/// # Errors
+/// See [`arguments`].
+pub(crate) fn of_words(words: Vec<OsString>) -> Result<Arguments, Exit> {
+    let words = WORDS.get_or_init(|| words);
+    Arguments::try_parse_from(words).map_err(|error| match error.kind() {
         clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion => {
             output::ended(Exit::Fine, error.print())
         }
@@ -36,7 +50,7 @@ pub(crate) fn arguments() -> Result<Arguments, Exit> {
 fn meant(error: &clap::Error) -> Option<String> {
     let ContextValue::String(argument) = error.get(ContextKind::InvalidArg)? else { return None };
     let (command, word) = (command(), ShellWord::new(argument));
-    let first = std::env::args_os().nth(1);
+    let first = words().get(1);
     let is_before_command = first.is_some_and(|first| first == argument.as_str());
     let is_of_records = command.starts_with("hpkp published ");
     if is_before_command && argument.starts_with('-') && command != "hpkp" {
@@ -76,11 +90,15 @@ pub(crate) fn end(Failure { exit, text }: Failure) -> Exit {
     }
 }
 
+fn words() -> &'static [OsString] {
+    WORDS.get().map_or(&[], Vec::as_slice)
+}
+
 /// The command that was called, without its arguments.
 fn command() -> String {
     let mut command = Arguments::command();
     let mut path = command.get_name().to_owned();
-    for word in std::env::args_os().skip(1) {
+    for word in words().iter().skip(1) {
         let Some(below) = word.to_str().and_then(|word| command.find_subcommand(word)) else {
             continue;
         };

@@ -113,7 +113,7 @@ macro_rules! from_numbers {
         })*
     };
 }
-from_numbers!(u16, u32, u64, usize);
+from_numbers!(u16, u32, u64, usize, i64);
 
 impl<'a> From<&'a str> for Value<'a> {
     fn from(text: &'a str) -> Self {

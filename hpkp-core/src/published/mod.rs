@@ -14,6 +14,7 @@ pub mod clock;
 pub mod compact;
 pub mod event;
 pub mod file;
+pub mod heard;
 pub mod id;
 mod json;
 pub mod keys;

@@ -1,0 +1,67 @@
+//! `hpkp sync`: the program `hpkp-sync` takes over, so that a command for everybody need not contain the clients
+//! of all stores. What that program shares with the command is here.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process;
+
+pub use crate::arguments::SyncArguments;
+use crate::arguments::{Arguments, Command};
+pub use crate::output::{JSON_VERSION, complain, ended, json, line, os, printable};
+use crate::{Exit, failure::Failure, usage};
+
+/// The program.
+pub const PROGRAM: &str = "hpkp-sync";
+
+/// Where packages put it.
+const PACKAGED: &str = "/usr/libexec/hpkp";
+
+/// The arguments of the program: those of `hpkp sync`, with or without that word in front.
+///
+/// # Errors
+/// How to end, where they are wrong or ask for help: all that there is to say has been printed.
+pub fn arguments(words: impl Iterator<Item = OsString>) -> Result<SyncArguments, Exit> {
+    let mut words: Vec<OsString> = words.skip(1).collect();
+    if words.first().is_none_or(|word| word != "sync") {
+        words.insert(0, "sync".into());
+    }
+    words.insert(0, "hpkp".into());
+    match usage::of_words(words)? {
+        Arguments { command: Command::Sync(arguments) } => Ok(arguments),
+        _ => Err(Exit::Usage),
+    }
+}
+
+/// Reports wrong usage.
+#[must_use]
+pub fn wrong_usage(text: &str) -> Exit {
+    usage::wrong(text)
+}
+
+/// Becomes the program.
+pub(crate) fn run() -> Exit {
+    let Some(program) = found() else {
+        return usage::end(Failure::undetermined(format!(
+            "the program {PROGRAM} is not installed; to fix: apt install hpkp-sync, or cargo install --path hpkp-sync"
+        )));
+    };
+    // It stays the same process, so that signals and the exit code are its own.
+    let error = process::Command::new(&program).args(std::env::args_os().skip(1)).exec();
+    usage::end(Failure::undetermined(format!(
+        "cannot run {}: {}",
+        crate::output::path(&program),
+        os(&error)
+    )))
+}
+
+/// The program: beside this one, where packages put it, or in PATH.
+fn found() -> Option<PathBuf> {
+    let beside = std::env::current_exe().ok().and_then(|own| own.parent().map(Path::to_owned));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let directories = beside.into_iter().chain([PACKAGED.into()]).chain(
+        // An empty entry, or a relative one, would be the working directory's.
+        std::env::split_paths(&path).filter(|directory| directory.is_absolute()),
+    );
+    directories.map(|directory| directory.join(PROGRAM)).find(|program| program.is_file())
+}

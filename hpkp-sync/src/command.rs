@@ -1,0 +1,307 @@
+//! The command: which store, and a pass, or passes around another command, or passes for ever.
+
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hpkp_cli::Exit;
+use hpkp_cli::sync::{SyncArguments, complain, ended, json, line, os, wrong_usage};
+use hpkp_core::published::HostName;
+use hpkp_core::text::ShellWord;
+use hpkp_server::published::Directory;
+
+use crate::report::{Code, Report};
+use crate::signed::Keys;
+use crate::store::{self, Lease, Options, Place, Store, StoreError, Term};
+use crate::{now, own, pass};
+
+/// The variable of the environment that may have the store.
+const VARIABLE: &str = "HPKP_STORE";
+
+/// Runs the command.
+pub(crate) fn run(arguments: &SyncArguments) -> Exit {
+    let (place, options) = match given(arguments) {
+        Ok(given) => given,
+        Err(text) => return wrong_usage(&text),
+    };
+    let run = Run { arguments, place, options };
+    if arguments.init {
+        return run.init();
+    }
+    let mut store = None;
+    loop {
+        let report = run.pass(&mut store);
+        let exit = run.print(&report);
+        let Some(every) = arguments.watch else { return exit };
+        if exit == Exit::Usage {
+            return exit;
+        }
+        match &mut store {
+            Some(store) => store.wait(every),
+            None => thread::sleep(every),
+        }
+    }
+}
+
+/// The store, and what it is opened with.
+fn given(arguments: &SyncArguments) -> Result<(Place, Options), String> {
+    let (text, is_public) = match (&arguments.store, &arguments.store_file) {
+        (Some(text), _) => (text.clone(), true),
+        (None, Some(path)) => (first_line(path)?, false),
+        (None, None) => match std::env::var(VARIABLE) {
+            Ok(text) => (text, false),
+            Err(_) => return Err(format!("no STORE given, no --store-file, and no {VARIABLE} in the environment")),
+        },
+    };
+    let place = Place::parse(&text, is_public).map_err(|error| error.to_string())?;
+    for host in &arguments.lease {
+        host.parse::<HostName>().map_err(|error| format!("--lease: {error}"))?;
+    }
+    let cache = arguments.cache.clone().unwrap_or_else(cache);
+    Ok((place, Options { timeout: arguments.timeout, cache }))
+}
+
+/// The first line of a file that may contain a password.
+fn first_line(path: &Path) -> Result<String, String> {
+    let shown = path.display();
+    let file = fs::File::open(path).map_err(|error| format!("{shown}: {}", os(&error)))?;
+    let mode = file.metadata().map_err(|error| format!("{shown}: {}", os(&error)))?.mode();
+    let mut text = String::new();
+    let read = file.take(64 << 10).read_to_string(&mut text);
+    read.map_err(|error| format!("{shown}: {}", os(&error)))?;
+    let line = text.lines().next().unwrap_or_default().trim().to_owned();
+    let is_secret = Place::parse(&line, true) == Err(store::PlaceError::Password);
+    if is_secret && mode & 0o077 != 0 {
+        return Err(format!(
+            "{shown}: contains a password, and other users may read the file (mode {:o}); to fix: chmod 600 {}",
+            mode & 0o7777,
+            ShellWord::new(path.to_string_lossy().as_bytes())
+        ));
+    }
+    Ok(line)
+}
+
+fn cache() -> PathBuf {
+    let home = std::env::var_os("XDG_CACHE_HOME").filter(|home| !home.is_empty());
+    home.map_or_else(|| "/var/cache/hpkp".into(), |home| PathBuf::from(home).join("hpkp"))
+}
+
+/// What a run was called with.
+struct Run<'a> {
+    arguments: &'a SyncArguments,
+    place: Place,
+    options: Options,
+}
+
+impl Run<'_> {
+    fn init(&self) -> Exit {
+        let done = store::open(&self.place, &self.options).and_then(|mut store| store.init());
+        if let Err(error) = done {
+            complain(&format!("[{}] {error}", error.code()));
+            return Exit::Undetermined;
+        }
+        let shown = self.place.to_string();
+        let written = if self.arguments.json {
+            json(&serde_json::json!({ "v": hpkp_cli::sync::JSON_VERSION, "store": shown }))
+        } else {
+            line(&format!("store ready: {shown}"))
+        };
+        ended(Exit::Fine, written)
+    }
+
+    fn print(&self, report: &Report) -> Exit {
+        report.complain();
+        let exit = report.exit();
+        let written = match () {
+            () if self.arguments.json => json(&report.json(&self.place.to_string())),
+            () if report.is_quiet() && self.arguments.watch.is_some() => Ok(()),
+            () if !report.has_looked => Ok(()),
+            () => line(&report.line()),
+        };
+        ended(exit, written)
+    }
+
+    /// A pass, or passes around a command.
+    fn pass(&self, open: &mut Option<Box<dyn Store>>) -> Report {
+        let mut report = Report::default();
+        let directory = match Directory::open(&self.arguments.directory) {
+            Ok(directory) => directory,
+            Err(error) => {
+                let text = error.text(&self.arguments.directory);
+                let fix = text.fix.first().map_or_else(String::new, |fix| format!("; to fix: {fix}"));
+                report.add(Code::OwnUnreadable, format!("{}{fix}", text.what));
+                return report;
+            }
+        };
+        let keys = match Keys::read(Path::new(directory.path()), self.arguments.sign_key.as_deref()) {
+            Ok(keys) => keys,
+            Err(error) => {
+                report.add(Code::KeysUnusable, error.to_string());
+                self.not_run(&mut report);
+                return report;
+            }
+        };
+        let opened = open.take().map_or_else(|| store::open(&self.place, &self.options), Ok);
+        let mut store = match opened {
+            Ok(store) => store,
+            Err(error) => {
+                report.store(&error);
+                self.not_run(&mut report);
+                return report;
+            }
+        };
+        match &self.arguments.then {
+            None => {
+                let is_complete = pass::run(&directory, &self.place, &mut *store, &keys, &mut report);
+                if is_complete && store.stays_open() {
+                    *open = Some(store);
+                }
+            }
+            Some(command) => {
+                // Before the lease is asked for: the store counts its time from later on.
+                let started = Instant::now();
+                match self.leases(&mut *store) {
+                    Ok(leases) => {
+                        self.around(command, (&directory, &keys), &mut *store, &mut report, started);
+                        self.release(&mut *store, leases, &mut report);
+                    }
+                    Err(error) => {
+                        report.store(&error);
+                        self.not_run(&mut report);
+                    }
+                }
+            }
+        }
+        report
+    }
+
+    fn is_expired(&self, started: Instant) -> bool {
+        !self.arguments.lease.is_empty() && started.elapsed() > self.arguments.lease_time
+    }
+
+    /// Pulls, runs the command, and pushes what it has led to.
+    fn around(
+        &self,
+        command: &str,
+        (directory, keys): (&Directory, &Keys),
+        store: &mut dyn Store,
+        report: &mut Report,
+        started: Instant,
+    ) {
+        if !pass::run(directory, &self.place, store, keys, report) {
+            return self.not_run(report);
+        }
+        if self.is_expired(started) {
+            let text = "the lease expired before the command could run; to fix: a longer --lease-time";
+            report.add(Code::LeaseExpired, text);
+            return self.not_run(report);
+        }
+        let before = own::state(directory);
+        let mut shell = Command::new("/bin/sh");
+        shell.arg("-c").arg(command).stdin(Stdio::null());
+        if self.arguments.json {
+            // Standard output is for the JSON alone.
+            shell.stdout(std::io::stderr());
+        }
+        match shell.status() {
+            Ok(status) => {
+                report.command = Some(status.code().unwrap_or(-1));
+                if !status.success() {
+                    report.add(Code::Command, format!("the command failed ({status}): {}", shown(command)));
+                }
+            }
+            Err(error) => report.add(Code::Command, format!("cannot run /bin/sh: {}", os(&error))),
+        }
+        if self.is_expired(started) {
+            report.add(
+                Code::LeaseExpired,
+                "the lease expired before the command ended, so another machine may have changed something at the \
+                 same time; compare with: hpkp published list",
+            );
+        }
+        // A server writes its records a moment after it was asked to reload.
+        self.settle(directory, &before);
+        let mut after = Report::default();
+        pass::run(directory, &self.place, store, keys, &mut after);
+        report.then(after);
+    }
+
+    /// Waits until the files of this machine have changed and then have not changed for a moment.
+    fn settle(&self, directory: &Directory, before: &[(String, u64, i64, i64)]) {
+        const MOMENT: Duration = Duration::from_millis(200);
+        let started = Instant::now();
+        let mut last = own::state(directory);
+        while started.elapsed() < self.arguments.settle {
+            thread::sleep(MOMENT);
+            let state = own::state(directory);
+            if state != before && state == last {
+                return;
+            }
+            last = state;
+        }
+    }
+
+    /// Says that the command of `--then` did not run.
+    fn not_run(&self, report: &mut Report) {
+        if let Some(command) = &self.arguments.then {
+            report.add(
+                Code::NotRun,
+                format!(
+                    "the command did not run, since other machines' records may be missing here; nothing was \
+                     changed: {}",
+                    shown(command)
+                ),
+            );
+        }
+    }
+
+    /// Takes the leases, in one order on all machines. If one cannot be had, none is kept.
+    fn leases(&self, store: &mut dyn Store) -> Result<Vec<Lease>, StoreError> {
+        let names = self.arguments.lease.iter().filter_map(|name| name.parse::<HostName>().ok());
+        let mut names: Vec<HostName> = names.collect();
+        names.sort();
+        names.dedup();
+        let token: String = crate::random(16).iter().map(|byte| format!("{byte:02x}")).collect();
+        let host = hpkp_server::host_name::host_name();
+        let term = Term {
+            holder: format!("{host}, process {}", std::process::id()),
+            token: format!("{}-{token}", now()),
+            seconds: i64::try_from(self.arguments.lease_time.as_secs()).unwrap_or(i64::MAX),
+        };
+        let mut leases = Vec::new();
+        for name in names {
+            match store.lease(name.as_str(), &term) {
+                Ok(lease) => leases.push(lease),
+                Err(error) => {
+                    for lease in &leases {
+                        // Those that stay expire.
+                        let _ = store.release(lease);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(leases)
+    }
+
+    fn release(&self, store: &mut dyn Store, leases: Vec<Lease>, report: &mut Report) {
+        for lease in leases {
+            match store.release(&lease) {
+                Ok(()) => {}
+                Err(error @ StoreError::Leased { .. }) => report.add(
+                    Code::LeaseExpired,
+                    format!("the lease expired before it was given back, and is another machine's by now: {error}"),
+                ),
+                Err(error) => report.store(&error),
+            }
+        }
+    }
+}
+
+fn shown(command: &str) -> String {
+    hpkp_core::text::Excerpt::new(command).to_string()
+}

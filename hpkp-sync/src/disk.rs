@@ -1,0 +1,66 @@
+//! Files that are there whole, and still there after a crash, or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// Who may read a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Everybody.
+    All,
+    /// Its owner.
+    Owner,
+}
+
+/// Opens a regular file, no symbolic link, to be read. A FIFO does not make this wait.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = File::options().read(true).custom_flags(flags.bits() as i32).open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+    }
+}
+
+/// Puts a file in the place of another one, or of none.
+pub(crate) fn replace(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
+    let file = write_beside(path, bytes, access)?;
+    file.sync_all()?;
+    commit(path)?;
+    sync_directory(path)
+}
+
+/// Writes what is to replace a file under another name, which readers pass over.
+pub(crate) fn write_beside(path: &Path, bytes: &[u8], access: Access) -> io::Result<File> {
+    let new = beside(path);
+    // What is left of an attempt that was cut off is nobody's, and may be a link to somewhere.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mode = if access == Access::All { 0o644 } else { 0o600 };
+    let mut file = File::options().write(true).create_new(true).mode(mode).open(&new)?;
+    let written = file.write_all(bytes);
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    written.map(|()| file)
+}
+
+/// Gives what [`write_beside`] wrote its name.
+pub(crate) fn commit(path: &Path) -> io::Result<()> {
+    fs::rename(beside(path), path)
+}
+
+/// Waits until the names in the directory of a file are on the disk.
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.new"))
+}

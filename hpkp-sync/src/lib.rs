@@ -1,0 +1,52 @@
+//! `hpkp sync`: carries the records of this machine's writers into a store, and those of all other machines into the
+//! directory `peers`. Servers and configuration tests read files alone; this is the program that uses a network.
+//!
+//! Data flow: [`own`] reads this machine's files, a [`store`] says what it has, [`records`] compares and joins the two,
+//! [`peers`] puts the copies in place, [`memory`] remembers what has been carried, and [`heartbeat`]s tell who lives.
+//! [`mismatch`] says what does not fit together. [`pass`] is one pass of all this, [`command`] what happens around it.
+
+#![forbid(unsafe_code)]
+
+mod allowed;
+mod command;
+mod disk;
+mod heartbeat;
+mod memory;
+mod mismatch;
+mod own;
+mod pass;
+mod peers;
+mod records;
+mod report;
+pub mod signature;
+mod signed;
+mod store;
+
+use std::io::Read as _;
+use std::time::SystemTime;
+
+use hpkp_cli::Exit;
+use hpkp_cli::sync::SyncArguments;
+
+/// Runs the command.
+#[must_use]
+pub fn run(arguments: &SyncArguments) -> Exit {
+    command::run(arguments)
+}
+
+/// In seconds since 1970 UTC. A clock before that is at its beginning.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Some random bytes, at most 32.
+fn random(count: usize) -> Vec<u8> {
+    let mut bytes = [0; 32];
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    if read.is_err() {
+        // Only what tells machines apart depends on it.
+        bytes[..4].copy_from_slice(&std::process::id().to_be_bytes());
+    }
+    bytes[..count.min(32)].to_vec()
+}

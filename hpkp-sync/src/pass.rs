@@ -1,0 +1,642 @@
+//! One pass: this machine's new records into the store, then the others' records out of it, then the heartbeats.
+//!
+//! What is written is visible in the store before the others' records are listed, so of two machines that do this at
+//! the same time at least one receives what the other has written.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use hpkp_core::published::heard::{self, AllHeard, Heard};
+use hpkp_core::published::{EventId, WriterName};
+use hpkp_server::published::{Directory, MAX_FILES, MAX_OCTETS};
+use rustix::fs::FlockOperation;
+
+use crate::heartbeat::{Heartbeat, MAX_SEEN};
+use crate::memory::{Carried, Memory};
+use crate::peers::Peers;
+use crate::records::{Newest, Records};
+use crate::report::{Code, Moved, Report};
+use crate::signed::Keys;
+use crate::store::{Extent, Outgoing, Piece, Place, Remote, Store, StoreError, Wanted};
+use crate::{disk, mismatch, now, own};
+
+/// How often a pass begins anew where the store has changed meanwhile.
+const TRIES: u32 = 3;
+
+/// How long to wait for another pass on this directory.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+type Remotes = BTreeMap<WriterName, Remote>;
+
+/// A pass while it goes on.
+pub(crate) struct Pass<'a> {
+    directory: &'a Directory,
+    store: &'a mut dyn Store,
+    memory_path: PathBuf,
+    memory: Memory,
+    peers: Peers,
+    keys: &'a Keys,
+    report: &'a mut Report,
+}
+
+/// Does a pass; gives whether all that the store has could be looked at.
+pub(crate) fn run(
+    directory: &Directory,
+    place: &Place,
+    store: &mut dyn Store,
+    keys: &Keys,
+    report: &mut Report,
+) -> bool {
+    let path = Path::new(directory.path());
+    let begun = locked(path).and_then(|lock| {
+        let peers = Peers::open(path)?;
+        Ok((lock, peers))
+    });
+    let (_lock, peers) = match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            let text = format!("{}: {}", path.display(), hpkp_cli::sync::os(&error));
+            report.add(Code::PeerUnwritable, text);
+            return false;
+        }
+    };
+    let memory_path = Memory::path(path, place);
+    let memory = Memory::read(&memory_path, place);
+    let mut pass = Pass { directory, store, memory_path, memory, peers, keys, report };
+    match pass.tried() {
+        Ok(()) => {
+            report.has_looked = true;
+            if !report.received.is_empty() || !report.written.is_empty() {
+                mismatch::look(directory, report);
+            }
+            true
+        }
+        Err(error) => {
+            report.store(&error);
+            false
+        }
+    }
+}
+
+/// Two passes at once would undo each other's memory.
+fn locked(directory: &Path) -> io::Result<File> {
+    let lock = File::options().create(true).append(true).open(directory.join("hpkp-sync-lock"))?;
+    let started = Instant::now();
+    loop {
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(lock),
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if started.elapsed() > PATIENCE {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "another hpkp sync is still running"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+impl Pass<'_> {
+    fn tried(&mut self) -> Result<(), StoreError> {
+        let mut attempt = 1;
+        loop {
+            match self.once() {
+                // Another state than the listed one: look again at whose it is.
+                Err(StoreError::Changed(_)) if attempt < TRIES => attempt += 1,
+                done => return done,
+            }
+        }
+    }
+
+    fn once(&mut self) -> Result<(), StoreError> {
+        let own = own::read(self.directory, self.report)
+            .map_err(|error| StoreError::Failed(hpkp_cli::sync::os(&error)))?;
+        let before = self.store.list()?;
+        self.look_for_vanished(&own);
+        let ready = self.compared(&own, &before)?;
+        let has_new = ready.values().any(|(_, fresh)| *fresh > 0);
+        let written = if has_new { self.write(&own, &ready, &before) } else { Ok(()) };
+        // Even if this machine may not write, what the others say is to arrive.
+        let mut remotes = if has_new { self.store.list()? } else { before.clone() };
+        if self.keys.must_be_signed() {
+            let beats = remotes.iter_mut().filter(|(writer, _)| !own.contains_key(*writer));
+            let beats = beats.filter_map(|(_, remote)| remote.beat.as_mut()?.as_mut().ok());
+            self.store.complete(&mut beats.collect::<Vec<_>>())?;
+        }
+        let pulled = self.pull(&own, &remotes);
+        let heard = self.hear(&own, &remotes);
+        self.remember();
+        written.and(pulled).and(heard)?;
+        if !has_new {
+            self.write(&own, &ready, &before)?;
+            self.remember();
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self) {
+        if let Err(error) = self.memory.write(&self.memory_path) {
+            let text = format!("{}: {}", self.memory_path.display(), hpkp_cli::sync::os(&error));
+            self.report.add(Code::PeerUnwritable, text);
+        }
+    }
+
+    /// A file of this machine that has been carried before and is gone.
+    fn look_for_vanished(&mut self, own: &BTreeMap<WriterName, Option<Records>>) {
+        let known = self.memory.own.keys().filter_map(|name| name.parse::<WriterName>().ok());
+        for writer in known.filter(|writer| !own.contains_key(writer)).collect::<Vec<_>>() {
+            let path = self.directory.own_path(&writer);
+            self.report.writer(
+                Code::OwnOlder,
+                &writer,
+                format!("\"{path}\" has vanished; restore it from a backup, or record that the writer is gone"),
+            );
+        }
+    }
+
+    /// Which writers of this machine may write: the number of their last event that the store has, and how many
+    /// are new.
+    fn compared(
+        &mut self,
+        own: &BTreeMap<WriterName, Option<Records>>,
+        remotes: &Remotes,
+    ) -> Result<BTreeMap<WriterName, (Option<u64>, usize)>, StoreError> {
+        let mut ready = BTreeMap::new();
+        for (writer, records) in own {
+            let Some(records) = records else { continue };
+            let mark = remotes.get(writer).map_or("", |remote| remote.mark.as_str());
+            let last = match self.last_in_store(writer, records, mark)? {
+                Ok(last) => last,
+                Err((code, text)) => {
+                    self.report.writer(code, writer, text);
+                    continue;
+                }
+            };
+            let fresh = records.lines.iter().filter(|line| last.is_none_or(|last| line.seq > last)).count();
+            ready.insert(writer.clone(), (last, fresh));
+        }
+        Ok(ready)
+    }
+
+    /// The number of the newest event of a writer of this machine that the store has; an error where what the store
+    /// has is not this machine's.
+    fn last_in_store(
+        &mut self,
+        writer: &WriterName,
+        own: &Records,
+        mark: &str,
+    ) -> Result<Result<Option<u64>, (Code, String)>, StoreError> {
+        let known = self.memory.own.get(writer.as_str()).cloned().unwrap_or_default();
+        if mark.is_empty() {
+            if !known.mark.is_empty() {
+                let text = "the store has no records of this writer any more; they are written again";
+                self.report.writer(Code::StoreWentBack, writer, text);
+            }
+            return Ok(Ok(None));
+        }
+        if mark == known.mark && own.numbered(known.seq).is_some_and(|id| id.to_string() == known.last) {
+            return Ok(Ok(Some(known.seq)));
+        }
+        let wanted = [Wanted {
+            writer: writer.clone(),
+            from: None,
+            mark: mark.to_owned(),
+            known: String::new(),
+        }];
+        let mut stored = None;
+        self.store.read(&wanted, &mut |piece| {
+            stored = Some(piece.lines);
+            Ok(())
+        })?;
+        Ok(judged(writer, own, stored.unwrap_or_default(), &known).map(|(last, note)| {
+            if let Some(text) = note {
+                self.report.writer(Code::StoreWentBack, writer, text);
+            }
+            last
+        }))
+    }
+
+    /// Writes new records and heartbeats.
+    fn write(
+        &mut self,
+        own: &BTreeMap<WriterName, Option<Records>>,
+        ready: &BTreeMap<WriterName, (Option<u64>, usize)>,
+        remotes: &Remotes,
+    ) -> Result<(), StoreError> {
+        let none = Remote::default();
+        let mut outgoing = Vec::new();
+        for (writer, (last, _)) in ready {
+            let Some(Some(records)) = own.get(writer) else { continue };
+            let remote = remotes.get(writer).unwrap_or(&none);
+            let Some(beat) = self.beat(writer, records, remote) else { continue };
+            let beat = self.keys.sign(writer, records, beat, self.report);
+            let lines = records.lines.iter().filter(|line| last.is_none_or(|last| line.seq > last));
+            let fresh = lines.map(|line| (line.seq, line.id.to_string(), records.text(line))).collect();
+            outgoing.push(Outgoing { writer, mark: &remote.mark, whole: &records.bytes, fresh, beat });
+        }
+        self.store.write(&outgoing)?;
+        for one in outgoing {
+            let seq = own.get(one.writer).and_then(Option::as_ref).and_then(Records::newest);
+            let carried = Carried {
+                // Not known before the next listing.
+                mark: if one.fresh.is_empty() { one.mark.to_owned() } else { String::new() },
+                seq: seq.map_or(0, |newest| newest.seq),
+                last: one.beat.last.clone(),
+                events: one.beat.events,
+                number: one.beat.number,
+                signed: String::new(),
+            };
+            if !one.fresh.is_empty() {
+                self.report
+                    .written
+                    .push(Moved { writer: one.writer.to_string(), records: one.fresh.len() });
+            }
+            self.memory.own.insert(one.writer.to_string(), carried);
+        }
+        Ok(())
+    }
+
+    fn beat(&self, writer: &WriterName, records: &Records, remote: &Remote) -> Option<Heartbeat> {
+        let newest = records.newest()?;
+        let in_store = match &remote.beat {
+            Some(Ok(beat)) => beat.number,
+            _ => 0,
+        };
+        let known = self.memory.own.get(writer.as_str()).map_or(0, |known| known.number);
+        let peers = &self.memory.peers;
+        let seen = peers.iter().filter(|(_, known)| !known.last.is_empty());
+        let seen = match peers.len() {
+            0..=MAX_SEEN => seen.map(|(name, known)| (name.clone(), known.last.clone())).collect(),
+            _ => BTreeMap::new(),
+        };
+        Some(Heartbeat {
+            writer: writer.to_string(),
+            number: in_store.max(known).saturating_add(1),
+            at: now(),
+            events: records.lines.len() as u64,
+            last: newest.id.to_string(),
+            seen,
+            signed: None,
+        })
+    }
+
+    /// Copies the others' records.
+    fn pull(
+        &mut self,
+        own: &BTreeMap<WriterName, Option<Records>>,
+        remotes: &Remotes,
+    ) -> Result<(), StoreError> {
+        self.note_marks(remotes);
+        let ours = |writer: &WriterName| own.contains_key(writer) || self.memory.own.contains_key(writer.as_str());
+        let others: Vec<(&WriterName, &Remote)> = remotes.iter().filter(|(writer, _)| !ours(writer)).collect();
+        self.report.others = others.len();
+        let mut wanted = Vec::new();
+        for (writer, remote) in others {
+            if let Some(text) = &remote.fault {
+                self.report.writer(Code::PeerDamaged, writer, format!("in the store: {text}"));
+            }
+            wanted.extend(self.wanted(writer, remote));
+        }
+        self.look_for_lost(remotes);
+        let read = self.receive(&wanted, remotes).and_then(|again| {
+            let whole = wanted.into_iter().filter(|one| again.contains(&one.writer));
+            let whole = whole.map(|one| Wanted { from: None, known: String::new(), ..one });
+            self.receive(&whole.collect::<Vec<_>>(), remotes)
+        });
+        self.look_at_limits();
+        read.map(drop)
+    }
+
+    /// Reads records, and puts the copies in place; gives the writers whose records must be read as a whole.
+    fn receive(&mut self, wanted: &[Wanted], remotes: &Remotes) -> Result<Vec<WriterName>, StoreError> {
+        let (peers, memory, report) = (&mut self.peers, &mut self.memory, &mut *self.report);
+        let keys = self.keys;
+        let marks = wanted.iter().map(|one| (one.writer.clone(), one.mark.clone()));
+        let mut marks: BTreeMap<WriterName, String> = marks.collect();
+        let (mut taken, mut again) = (Vec::new(), Vec::new());
+        let read = self.store.read(wanted, &mut |piece| {
+            let mark = marks.remove(&piece.writer).unwrap_or_default();
+            let known = memory.peers.get(piece.writer.as_str());
+            let signed = Signed { keys, remote: remotes.get(&piece.writer) };
+            match take(peers, report, piece, (mark, &signed), known) {
+                Taken::Copied(writer, carried, new) => taken.push((writer, carried, new)),
+                Taken::Again(writer) => again.push(writer),
+                Taken::Refused => {}
+            }
+            Ok(())
+        });
+        // What came before an error is whole.
+        match peers.commit() {
+            Ok(()) => {
+                for (writer, carried, new) in taken {
+                    if new > 0 {
+                        report.received.push(Moved { writer: writer.clone(), records: new });
+                    }
+                    memory.peers.insert(writer, carried);
+                }
+            }
+            Err(error) => report.add(Code::PeerUnwritable, format!("peers: {}", hpkp_cli::sync::os(&error))),
+        }
+        read.map(|()| again)
+    }
+
+    /// The marks that the store gave what this machine has just written.
+    fn note_marks(&mut self, remotes: &Remotes) {
+        for (name, known) in &mut self.memory.own {
+            let Ok(writer) = name.parse::<WriterName>() else { continue };
+            let Some(remote) = remotes.get(&writer) else { continue };
+            let is_own = matches!(&remote.beat, Some(Ok(beat)) if beat.number == known.number && beat.last == known.last);
+            if known.mark.is_empty() && is_own {
+                known.mark.clone_from(&remote.mark);
+            }
+        }
+    }
+
+    /// What is to be read of a writer: nothing, where the copy is that of the store.
+    fn wanted(&self, writer: &WriterName, remote: &Remote) -> Option<Wanted> {
+        let known = self.memory.peers.get(writer.as_str());
+        let known = known.filter(|known| self.peers.len(writer) == Some(known.number));
+        let is_same = known.is_some_and(|known| known.mark == remote.mark);
+        if is_same || remote.mark.is_empty() {
+            return None;
+        }
+        Some(Wanted {
+            writer: writer.clone(),
+            // With the last one that is known, which must still be the same. Without a mark something was wrong.
+            from: known.filter(|known| !known.mark.is_empty()).map(|known| known.seq),
+            mark: remote.mark.clone(),
+            known: known.map_or_else(String::new, |known| known.mark.clone()),
+        })
+    }
+
+    /// Writers whose records the store has lost.
+    fn look_for_lost(&mut self, remotes: &Remotes) {
+        let is_lost = |name: &String| {
+            let writer: Option<WriterName> = name.parse().ok();
+            writer.filter(|writer| remotes.get(writer).is_none_or(|remote| remote.mark.is_empty()))
+        };
+        for writer in self.memory.peers.keys().filter_map(is_lost).collect::<Vec<_>>() {
+            let text = "the store has no records of this writer any more; the copy in peers/ stays";
+            self.report.writer(Code::PeerWentBack, &writer, text);
+        }
+    }
+
+    /// Servers read no more than a limit, and say so; this says it before.
+    fn look_at_limits(&mut self) {
+        let count = self.memory.peers.len();
+        let bytes: u64 = self.memory.peers.values().map(|known| known.number).sum();
+        if count > MAX_FILES || bytes > MAX_OCTETS as u64 {
+            self.report.add(
+                Code::Limit,
+                format!(
+                    "peers/ has {count} files with {bytes} bytes; servers read at most {MAX_FILES} files and \
+                     {MAX_OCTETS} bytes"
+                ),
+            );
+        }
+    }
+
+    /// Notes whose heartbeats are new.
+    fn hear(
+        &mut self,
+        own: &BTreeMap<WriterName, Option<Records>>,
+        remotes: &Remotes,
+    ) -> Result<(), StoreError> {
+        let path = Path::new(self.directory.path()).join(heard::FILE);
+        let mut all = match read_heard(&path) {
+            Ok(all) => all,
+            Err(text) => {
+                // Written anew it would make every silence begin now.
+                return Err(StoreError::Failed(format!(
+                    "\"{}\" cannot be used, so no heartbeat counts: {text}; to fix: remove the file",
+                    path.display()
+                )));
+            }
+        };
+        let before = all.clone();
+        let now = now();
+        for (writer, remote) in remotes {
+            if own.contains_key(writer) || self.memory.own.contains_key(writer.as_str()) {
+                continue;
+            }
+            let beat = match &remote.beat {
+                Some(Ok(beat)) => beat,
+                Some(Err(text)) => {
+                    self.report.writer(Code::PeerDamaged, writer, format!("in the store: {text}"));
+                    continue;
+                }
+                None => continue,
+            };
+            if let Some(heard) = all.get(writer).filter(|heard| heard.number >= beat.number) {
+                if heard.number > beat.number {
+                    let text = format!(
+                        "its heartbeat has gone back from number {} to {}, so it does not count",
+                        heard.number, beat.number
+                    );
+                    self.report.writer(Code::PeerWentBack, writer, text);
+                }
+                continue;
+            }
+            let known = self.memory.peers.get(writer.as_str()).map_or("", |known| known.signed.as_str());
+            let copy = || self.peers.read(writer).ok().flatten();
+            if !self.keys.counts(writer, beat, known, copy, self.report) {
+                continue;
+            }
+            match self.copy_has(writer, &beat.last) {
+                Some(last) => drop(all.insert(writer.clone(), Heard { number: beat.number, at: now, last })),
+                None => self.report.writer(
+                    Code::PeerWentBack,
+                    writer,
+                    "its heartbeat is newer than its records in the store, so it does not count",
+                ),
+            }
+        }
+        if all == before && path.exists() {
+            return Ok(());
+        }
+        disk::replace(&path, heard::write(&all).as_bytes(), disk::Access::All)
+            .map_err(|error| StoreError::Failed(format!("{}: {}", path.display(), hpkp_cli::sync::os(&error))))
+    }
+
+    /// Whether the copy of a writer has an event.
+    fn copy_has(&self, writer: &WriterName, last: &str) -> Option<EventId> {
+        let id: EventId = last.parse().ok()?;
+        let known = self.memory.peers.get(writer.as_str())?;
+        if self.peers.len(writer) != Some(known.number) {
+            return None;
+        }
+        if known.last == last {
+            return Some(id);
+        }
+        let copy = self.peers.read(writer).ok().flatten()?;
+        copy.has(id).then_some(id)
+    }
+}
+
+/// Compares a file of this machine with what the store has under its name: the number up to which the store has it, and
+/// what is to be noted.
+fn judged(
+    writer: &WriterName,
+    own: &Records,
+    stored: Vec<u8>,
+    known: &Carried,
+) -> Result<(Option<u64>, Option<String>), (Code, String)> {
+    let taken = "another machine has written under this name into the store, so nothing is written; each server \
+                 needs a writer name of its own (writer=)";
+    let Ok(stored) = Records::read(stored, writer) else {
+        return Err((Code::NameTaken, format!("the store has something that is no record of this machine: {taken}")));
+    };
+    let (Some(newest), Some(newest_own)) = (stored.newest(), own.newest()) else { return Ok((None, None)) };
+    if own.contradicts(&stored) {
+        return Err((Code::NameTaken, taken.to_owned()));
+    }
+    if newest.seq > newest_own.seq {
+        let text = format!(
+            "the store has records up to number {}, this machine only up to {}: an earlier state of the file was \
+             restored, or another machine was made from the same image; nothing is written; to fix: restore the \
+             newest state of the file, or give this server another name (writer=) and record that the old one \
+             is gone",
+            newest.seq, newest_own.seq
+        );
+        return Err((Code::OwnOlder, text));
+    }
+    let went_back = newest.seq < known.seq;
+    let note = went_back.then(|| {
+        "the store has gone back to an earlier state; what it lacks of this writer is written again".to_owned()
+    });
+    Ok((Some(newest.seq), note))
+}
+
+/// What must be signed, and the heartbeat that signs it.
+struct Signed<'a> {
+    keys: &'a Keys,
+    remote: Option<&'a Remote>,
+}
+
+/// What became of records that were read.
+enum Taken {
+    /// There is a copy: of which writer, what is to be remembered, and how many records are new.
+    Copied(String, Carried, usize),
+    /// What was read does not join what is known.
+    Again(WriterName),
+    /// They are of no use.
+    Refused,
+}
+
+/// Takes over what was read of a writer.
+fn take(
+    peers: &mut Peers,
+    report: &mut Report,
+    piece: Piece,
+    (mark, signed): (String, &Signed<'_>),
+    known: Option<&Carried>,
+) -> Taken {
+    let Piece { writer, lines, extent } = piece;
+    let stored = match Records::read(lines, &writer) {
+        Ok(stored) => stored,
+        Err(error) => {
+            let text = format!("in the store: {error}; the copy in peers/ stays as it is");
+            report.writer(Code::PeerDamaged, &writer, text);
+            return Taken::Refused;
+        }
+    };
+    let joins = match extent {
+        Extent::Whole => true,
+        Extent::Behind => !stored.lines.is_empty(),
+        Extent::From => known.is_some_and(|known| {
+            stored.numbered(known.seq).is_some_and(|id| id.to_string() == known.last)
+        }),
+    };
+    if !joins {
+        return Taken::Again(writer);
+    }
+    let old = match (peers.read(&writer), extent) {
+        (Ok(old), _) => old,
+        // Such a copy is of no use; what the store has is better.
+        (Err(_), Extent::Whole) => None,
+        (Err(_), _) => return Taken::Again(writer),
+    };
+    copied(peers, report, writer, (old, stored, extent), (mark, signed))
+}
+
+/// Joins a copy and what the store has.
+fn copied(
+    peers: &mut Peers,
+    report: &mut Report,
+    writer: WriterName,
+    (old, stored, extent): (Option<Records>, Records, Extent),
+    (mark, signed): (String, &Signed<'_>),
+) -> Taken {
+    let before = old.as_ref().map_or(0, |old| old.lines.len());
+    let mut is_right = true;
+    let known = signed.keys.must_be_signed().then(|| old.as_ref().map(Records::ids));
+    let known = known.flatten().unwrap_or_default();
+    let all = match old {
+        None => stored,
+        Some(old) => {
+            is_right = compare(report, &writer, &old, &stored, extent);
+            old.united(stored)
+        }
+    };
+    let highest = all.newest();
+    let Some((all, sha256)) = signed.keys.taken(&writer, signed.remote, (all, &known), report) else { return Taken::Refused };
+    let Some(Newest { seq, id }) = all.newest() else { return Taken::Refused };
+    // What is newer than the heartbeat is signed by the next one.
+    is_right &= highest == all.newest();
+    let new = all.lines.len().saturating_sub(before);
+    if new > 0 || before != all.lines.len() {
+        if let Err(error) = peers.put(&writer, &all) {
+            let text = format!("peers/: {}", hpkp_cli::sync::os(&error));
+            report.writer(Code::PeerUnwritable, &writer, text);
+            return Taken::Refused;
+        }
+    }
+    let (events, number) = (all.lines.len() as u64, all.bytes.len() as u64);
+    // As long as something is wrong, each pass finds it.
+    let mark = if is_right { mark } else { String::new() };
+    let carried = Carried { mark, seq, last: id.to_string(), events, number, signed: sha256 };
+    Taken::Copied(writer.to_string(), carried, new)
+}
+
+/// Whether the store still has what a copy has; if not, it is reported.
+fn compare(
+    report: &mut Report,
+    writer: &WriterName,
+    old: &Records,
+    stored: &Records,
+    extent: Extent,
+) -> bool {
+    if old.contradicts(stored) {
+        report.writer(
+            Code::PeerDiverged,
+            writer,
+            "the store has other records under this name than before: two servers have one name, or a server was \
+             restored from a backup; the copy in peers/ keeps both; to fix: give one server another name (writer=)",
+        );
+        false
+    } else if extent == Extent::Whole && stored.newest() < old.newest() {
+        report.writer(
+            Code::PeerWentBack,
+            writer,
+            "the store has gone back to an earlier state of these records; the copy in peers/ keeps what it has",
+        );
+        false
+    } else {
+        true
+    }
+}
+
+/// The file that says when others were last heard of; none is as good as an empty one.
+fn read_heard(path: &Path) -> Result<AllHeard, String> {
+    let mut bytes = Vec::new();
+    let file = match disk::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(AllHeard::new()),
+        Err(error) => return Err(hpkp_cli::sync::os(&error)),
+    };
+    let read = file.take(heard::MAX_FILE as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|error| hpkp_cli::sync::os(&error))?;
+    heard::read(&bytes).map_err(|error| error.to_string())
+}

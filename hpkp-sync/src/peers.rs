@@ -1,0 +1,88 @@
+//! Copies of other machines' files: written whole, on the disk before they count, and never with less than before.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use hpkp_core::published::WriterName;
+use hpkp_core::published::file::MAX_FILE;
+use hpkp_server::published::{PEERS, SUFFIX};
+
+use crate::disk;
+use crate::records::Records;
+
+/// From how many files on the whole file system is written to the disk at once.
+const MANY: usize = 16;
+
+/// The directory `peers`, and files that wait for their names there.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    path: PathBuf,
+    waiting: Vec<PathBuf>,
+    /// The first of them, open.
+    first: Vec<File>,
+}
+
+impl Peers {
+    /// Opens the directory, or makes it.
+    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
+        let path = directory.join(PEERS);
+        match fs::DirBuilder::new().mode(0o755).create(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        if !fs::symlink_metadata(&path)?.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::NotADirectory, "peers is not a directory"));
+        }
+        Ok(Self { path, waiting: Vec::new(), first: Vec::new() })
+    }
+
+    fn file(&self, writer: &WriterName) -> PathBuf {
+        self.path.join(format!("{writer}{SUFFIX}"))
+    }
+
+    /// The length of a copy; none where there is none.
+    pub(crate) fn len(&self, writer: &WriterName) -> Option<u64> {
+        fs::symlink_metadata(self.file(writer)).ok().map(|found| found.len())
+    }
+
+    /// A copy; none where there is none, or an empty one.
+    pub(crate) fn read(&self, writer: &WriterName) -> Result<Option<Records>, String> {
+        let mut bytes = Vec::new();
+        let file = match disk::open(&self.file(writer)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(hpkp_cli::sync::os(&error)),
+        };
+        let read = file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes);
+        read.map_err(|error| hpkp_cli::sync::os(&error))?;
+        let records = Records::read(bytes, writer).map_err(|error| error.to_string())?;
+        Ok((!records.lines.is_empty()).then_some(records))
+    }
+
+    /// Writes a copy, which gets its name with [`Peers::commit`].
+    pub(crate) fn put(&mut self, writer: &WriterName, records: &Records) -> io::Result<()> {
+        let path = self.file(writer);
+        let file = disk::write_beside(&path, &records.bytes, disk::Access::All)?;
+        self.waiting.push(path);
+        // A process may not have thousands of files open.
+        if self.first.len() < MANY {
+            self.first.push(file);
+        }
+        Ok(())
+    }
+
+    /// When this returns, all copies that were written are on the disk under their names.
+    pub(crate) fn commit(&mut self) -> io::Result<()> {
+        let (waiting, files) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.first));
+        let (Some(path), Some(file)) = (waiting.first(), files.first()) else { return Ok(()) };
+        if waiting.len() == files.len() {
+            files.iter().try_for_each(File::sync_all)?;
+        } else {
+            rustix::fs::syncfs(file)?;
+        }
+        waiting.iter().try_for_each(|path| disk::commit(path))?;
+        disk::sync_directory(path)
+    }
+}

@@ -1,0 +1,131 @@
+//! The records of one writer: which there are, and what two states of them have in common.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use hpkp_core::published::file::{FileError, Lines};
+use hpkp_core::published::{Body, Event, EventId, WriterName};
+
+/// A line of a file.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    /// The number of its event.
+    pub(crate) seq: u64,
+    /// Its id.
+    pub(crate) id: EventId,
+    /// Where it is, without its line feed.
+    place: Range<usize>,
+}
+
+/// The lines of a file that has been read.
+#[derive(Debug, Default)]
+pub(crate) struct Records {
+    /// The whole lines; what was never finished is left out.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) lines: Vec<Line>,
+    /// Which file it is, where its first line says it.
+    pub(crate) instance: Option<String>,
+}
+
+/// The newest event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Newest {
+    pub(crate) seq: u64,
+    pub(crate) id: EventId,
+}
+
+impl Records {
+    /// Reads the file of a writer.
+    ///
+    /// # Errors
+    /// A line is no event of this writer, or a limit is exceeded.
+    pub(crate) fn read(mut bytes: Vec<u8>, writer: &WriterName) -> Result<Self, FileError> {
+        let (mut lines, mut instance) = (Vec::new(), None);
+        let mut at = 0;
+        let mut reader = Lines::of(writer.clone());
+        reader.push(&bytes, &mut |event: Event| {
+            let place = at..at + event.line().len();
+            at = place.end + 1;
+            if let (Body::Writer(identity), true) = (event.body(), lines.is_empty()) {
+                instance = Some(identity.instance.clone());
+            }
+            lines.push(Line { seq: event.seq(), id: event.id(), place });
+        })?;
+        bytes.truncate(at);
+        Ok(Self { bytes, lines, instance })
+    }
+
+    /// The text of a line.
+    pub(crate) fn text(&self, line: &Line) -> &str {
+        // Events are texts.
+        self.bytes.get(line.place.clone()).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+    }
+
+    /// The numbers and ids of all events.
+    pub(crate) fn events(&self) -> impl Iterator<Item = (u64, EventId)> + '_ {
+        self.lines.iter().map(|line| (line.seq, line.id))
+    }
+
+    /// The ids of all events.
+    pub(crate) fn ids(&self) -> HashSet<EventId> {
+        self.lines.iter().map(|line| line.id).collect()
+    }
+
+    /// The lines of events with certain numbers and ids alone.
+    pub(crate) fn only(self, is_wanted: impl Fn(u64, EventId) -> bool) -> Self {
+        if self.lines.iter().all(|line| is_wanted(line.seq, line.id)) {
+            return self;
+        }
+        let mut all = Self { instance: self.instance.clone(), ..Self::default() };
+        for line in self.lines.iter().filter(|line| is_wanted(line.seq, line.id)) {
+            let text = self.text(line);
+            let start = all.bytes.len();
+            all.bytes.extend(text.as_bytes());
+            all.bytes.push(b'\n');
+            all.lines.push(Line { place: start..start + text.len(), ..line.clone() });
+        }
+        all
+    }
+
+    /// The event with the highest number.
+    pub(crate) fn newest(&self) -> Option<Newest> {
+        self.lines.iter().map(|line| Newest { seq: line.seq, id: line.id }).max()
+    }
+
+    pub(crate) fn has(&self, id: EventId) -> bool {
+        self.lines.iter().rev().any(|line| line.id == id)
+    }
+
+    /// The id of the event with this number.
+    pub(crate) fn numbered(&self, seq: u64) -> Option<EventId> {
+        self.lines.iter().rev().find(|line| line.seq == seq).map(|line| line.id)
+    }
+
+    /// Whether a number is that of different events in the two, or they are different files.
+    pub(crate) fn contradicts(&self, other: &Self) -> bool {
+        if matches!((&self.instance, &other.instance), (Some(one), Some(other)) if one != other) {
+            return true;
+        }
+        let numbered: HashMap<u64, EventId> = self.lines.iter().map(|line| (line.seq, line.id)).collect();
+        other.lines.iter().any(|line| numbered.get(&line.seq).is_some_and(|id| *id != line.id))
+    }
+
+    /// All that either has: the lines of `self` first, then those that only `other` has. Nothing that was known is
+    /// lost by it.
+    pub(crate) fn united(self, other: Self) -> Self {
+        if other.bytes.starts_with(&self.bytes) {
+            return other;
+        }
+        let known: HashSet<EventId> = self.lines.iter().map(|line| line.id).collect();
+        let mut all = self;
+        for line in other.lines.iter().filter(|line| !known.contains(&line.id)) {
+            let text = other.text(line);
+            let start = all.bytes.len();
+            all.bytes.extend(text.as_bytes());
+            all.bytes.push(b'\n');
+            all.lines.push(Line { place: start..start + text.len(), ..line.clone() });
+        }
+        all.instance = all.instance.or(other.instance);
+        all
+    }
+}

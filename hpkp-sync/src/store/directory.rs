@@ -1,0 +1,207 @@
+//! A directory that all machines mount, or that other means carry on: for each writer a file, replaced as a whole.
+//!
+//! ```text
+//! DIR/hpkp-store               the marker
+//! DIR/records/WRITER.jsonl
+//! DIR/heartbeats/WRITER.json
+//! DIR/leases/HOST.json
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use hpkp_core::published::WriterName;
+use hpkp_core::published::file::MAX_FILE;
+use rustix::fs::FlockOperation;
+
+use super::lease::Written;
+use super::{
+    Extent, Lease, MARKER, MAX_BEAT, MAX_WRITERS, Outgoing, Piece, Remote, Store, StoreError, Term, VERSION,
+    Wanted, check_marker, heartbeat,
+};
+use crate::{disk, now};
+
+const RECORDS: &str = "records";
+const BEATS: &str = "heartbeats";
+const LEASES: &str = "leases";
+
+/// A store in a directory.
+#[derive(Debug)]
+pub(super) struct DirectoryStore {
+    path: PathBuf,
+}
+
+impl DirectoryStore {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    fn is_store(&self) -> Result<(), StoreError> {
+        match read(&self.path.join(MARKER), 64)? {
+            Some(text) => check_marker(&text),
+            None => Err(StoreError::NotInitialised),
+        }
+    }
+
+    fn records(&self, writer: &WriterName) -> PathBuf {
+        self.path.join(RECORDS).join(format!("{writer}.jsonl"))
+    }
+
+    fn beat(&self, writer: &WriterName) -> PathBuf {
+        self.path.join(BEATS).join(format!("{writer}.json"))
+    }
+
+    fn lease_path(&self, name: &str) -> PathBuf {
+        self.path.join(LEASES).join(format!("{name}.json"))
+    }
+
+    /// Keeps other machines from writing as well, until it is dropped.
+    fn lock(&self, name: &Path) -> Result<File, StoreError> {
+        let failed = |error: &io::Error| StoreError::io(name, error);
+        let file = File::options().create(true).append(true).open(name);
+        let file = file.map_err(|error| failed(&error))?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive).map_err(|error| failed(&error.into()))?;
+        Ok(file)
+    }
+
+    /// Writes the records of a writer, where they are as they were.
+    fn write_one(&self, one: &Outgoing<'_>) -> Result<(), StoreError> {
+        let path = self.records(one.writer);
+        if !one.fresh.is_empty() {
+            let lock = self.path.join(RECORDS).join(format!(".{}.lock", one.writer));
+            let _lock = self.lock(&lock)?;
+            if mark_of(&path)? != one.mark {
+                return Err(StoreError::Changed(one.writer.clone()));
+            }
+            disk::replace(&path, one.whole, disk::Access::All)
+                .map_err(|error| StoreError::io(&path, &error))?;
+        }
+        let path = self.beat(one.writer);
+        let beat = serde_json::to_vec(&one.beat).unwrap_or_default();
+        disk::replace(&path, &beat, disk::Access::All).map_err(|error| StoreError::io(&path, &error))
+    }
+}
+
+impl Store for DirectoryStore {
+    fn init(&mut self) -> Result<(), StoreError> {
+        let failed = |path: &Path, error: &io::Error| StoreError::io(path, error);
+        for directory in [&self.path, &self.path.join(RECORDS), &self.path.join(BEATS), &self.path.join(LEASES)] {
+            match fs::create_dir(directory) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(failed(directory, &error));
+                }
+                _ => {}
+            }
+        }
+        let marker = self.path.join(MARKER);
+        if let Some(text) = read(&marker, 64)? {
+            return check_marker(&text);
+        }
+        let text = format!("{VERSION}\n");
+        disk::replace(&marker, text.as_bytes(), disk::Access::All).map_err(|error| failed(&marker, &error))
+    }
+
+    fn list(&mut self) -> Result<BTreeMap<WriterName, Remote>, StoreError> {
+        self.is_store()?;
+        let mut all = BTreeMap::<WriterName, Remote>::new();
+        // Heartbeats first: the records then are at least as new.
+        for writer in names(&self.path.join(BEATS), ".json")? {
+            let text = read(&self.beat(&writer), MAX_BEAT)?;
+            all.entry(writer.clone()).or_default().beat = text.map(|text| heartbeat(&writer, &text));
+        }
+        for writer in names(&self.path.join(RECORDS), ".jsonl")? {
+            let mark = mark_of(&self.records(&writer))?;
+            all.entry(writer).or_default().mark = mark;
+        }
+        Ok(all)
+    }
+
+    fn read(
+        &mut self,
+        wanted: &[Wanted],
+        take: &mut dyn FnMut(Piece) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        for one in wanted {
+            // One that has vanished meanwhile is found at the next listing.
+            if let Some(lines) = read(&self.records(&one.writer), MAX_FILE + 1)? {
+                take(Piece { writer: one.writer.clone(), lines, extent: Extent::Whole })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, outgoing: &[Outgoing<'_>]) -> Result<(), StoreError> {
+        self.is_store()?;
+        outgoing.iter().try_for_each(|one| self.write_one(one))
+    }
+
+    fn lease(&mut self, name: &str, term: &Term) -> Result<Lease, StoreError> {
+        self.is_store()?;
+        let path = self.lease_path(name);
+        let _lock = self.lock(&self.path.join(LEASES).join(".lock"))?;
+        if let Some(text) = read(&path, MAX_BEAT)? {
+            Written::held(name, &text, now())?;
+        }
+        let written = Written::new(term, now());
+        disk::replace(&path, written.json().as_bytes(), disk::Access::All)
+            .map_err(|error| StoreError::io(&path, &error))?;
+        Ok(Lease { name: name.to_owned(), token: term.token.clone() })
+    }
+
+    fn release(&mut self, lease: &Lease) -> Result<(), StoreError> {
+        let path = self.lease_path(&lease.name);
+        let _lock = self.lock(&self.path.join(LEASES).join(".lock"))?;
+        let text = read(&path, MAX_BEAT)?.unwrap_or_default();
+        match serde_json::from_slice::<Written>(&text) {
+            Ok(written) if written.token == lease.token => {
+                fs::remove_file(&path).map_err(|error| StoreError::io(&path, &error))
+            }
+            Ok(written) => Err(written.error(&lease.name, now())),
+            Err(_) => Err(StoreError::Failed(format!("the lease of {} has vanished", lease.name))),
+        }
+    }
+}
+
+/// The writers whose files are in a directory. Names that begin with a dot are of files under way.
+fn names(directory: &Path, suffix: &str) -> Result<Vec<WriterName>, StoreError> {
+    let failed = |error: &io::Error| StoreError::io(directory, error);
+    let mut writers = Vec::new();
+    for entry in fs::read_dir(directory).map_err(|error| failed(&error))? {
+        let name = entry.map_err(|error| failed(&error))?.file_name();
+        let name = name.to_string_lossy();
+        if let Some(Ok(writer)) = name.strip_suffix(suffix).map(str::parse) {
+            writers.push(writer);
+        }
+        if writers.len() > MAX_WRITERS {
+            return Err(StoreError::TooMuch(format!("the store has more than {MAX_WRITERS} writers")));
+        }
+    }
+    writers.sort();
+    Ok(writers)
+}
+
+/// Which state a file is in: files are replaced, never changed.
+fn mark_of(path: &Path) -> Result<String, StoreError> {
+    match fs::symlink_metadata(path) {
+        Ok(found) => Ok(format!("{}-{}-{}.{:09}", found.ino(), found.len(), found.mtime(), found.mtime_nsec())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(StoreError::io(path, &error)),
+    }
+}
+
+/// A regular file, up to a limit; none where there is none.
+fn read(path: &Path, most: usize) -> Result<Option<Vec<u8>>, StoreError> {
+    match disk::open(path) {
+        Ok(file) => {
+            let mut bytes = Vec::new();
+            let read = file.take(most as u64 + 1).read_to_end(&mut bytes);
+            read.map_err(|error| StoreError::io(path, &error))?;
+            Ok(Some(bytes))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StoreError::io(path, &error)),
+    }
+}

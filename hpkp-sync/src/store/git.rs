@@ -1,0 +1,312 @@
+//! A git repository, by the program `git`: on the branch `hpkp` a file for each writer, so that no two machines
+//! change the same one; heartbeats and leases are references of their own, which leave no history.
+//!
+//! ```text
+//! refs/heads/hpkp              hpkp-store, WRITER.jsonl
+//! refs/hpkp/heartbeats/WRITER  a commit whose message is the heartbeat
+//! refs/hpkp/leases/HOST        a commit whose message is the lease
+//! ```
+
+mod program;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use hpkp_core::published::WriterName;
+use hpkp_core::published::file::MAX_FILE;
+use sha2::{Digest as _, Sha256};
+use url::Url;
+
+use super::lease::Written;
+use super::{
+    Extent, Lease, MARKER, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store, StoreError, Term, VERSION,
+    Wanted, check_marker, heartbeat,
+};
+use crate::now;
+use program::{Git, Pushed};
+
+const BRANCH: &str = "refs/heads/hpkp";
+/// The branch as it was last fetched.
+const TIP: &str = "refs/remotes/store/hpkp";
+const BEATS: &str = "refs/hpkp/heartbeats/";
+const LEASES: &str = "refs/hpkp/leases/";
+
+/// How often a push is tried where other machines push at the same time.
+const TRIES: u32 = 30;
+
+/// A store in a repository.
+#[derive(Debug)]
+pub(super) struct GitStore {
+    git: Git,
+    url: String,
+    /// The files of the branch that was fetched last: the id of each writer's.
+    files: HashMap<WriterName, String>,
+    /// No two processes use the copy at the same time.
+    _lock: fs::File,
+}
+
+impl GitStore {
+    pub(super) fn open(url: &Url, options: &Options) -> Result<Self, StoreError> {
+        let mut plain = url.clone();
+        plain.set_query(None);
+        plain.set_fragment(None);
+        let name: String =
+            Sha256::digest(plain.as_str()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let path = options.cache.join(format!("sync-{name}.git"));
+        let lock = locked(&options.cache, &path).map_err(|error| StoreError::io(&path, &error))?;
+        let git = Git::new(&path, options.timeout);
+        if !path.join("HEAD").exists() {
+            git.run(&["init", "--quiet", "--bare"], &[])?;
+        }
+        Ok(Self { git, url: plain.into(), files: HashMap::new(), _lock: lock })
+    }
+
+    /// Brings the copy up to date.
+    fn fetch(&mut self) -> Result<(), StoreError> {
+        let branch = format!("+{BRANCH}*:{TIP}*");
+        let [beats, leases] = [BEATS, LEASES].map(|refs| format!("+{refs}*:{refs}*"));
+        let common = ["fetch", "--quiet", "--prune", "--no-tags", "--no-write-fetch-head", "--end-of-options"];
+        let arguments = common.into_iter().chain([&*self.url, &branch, &beats, &leases]);
+        self.git.run(&arguments.collect::<Vec<_>>(), &[])?;
+        self.files.clear();
+        let Some(tip) = self.reference(TIP)? else { return Ok(()) };
+        let listed = self.git.run(&["ls-tree", "-z", "--end-of-options", &tip], &[])?;
+        for entry in String::from_utf8_lossy(&listed).split('\0') {
+            // MODE TYPE ID<tab>NAME
+            let Some((about, name)) = entry.split_once('\t') else { continue };
+            let mut about = about.split(' ').skip(1);
+            let (Some("blob"), Some(id)) = (about.next(), about.next()) else { continue };
+            if let Some(Ok(writer)) = name.strip_suffix(".jsonl").map(str::parse) {
+                self.files.insert(writer, id.to_owned());
+            }
+        }
+        if self.files.len() > MAX_WRITERS {
+            return Err(StoreError::TooMuch(format!("the store has more than {MAX_WRITERS} writers")));
+        }
+        Ok(())
+    }
+
+    /// The id of what a reference names.
+    fn reference(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let found = self.git.run(&["for-each-ref", "--format=%(objectname)", "--", name], &[])?;
+        let found = String::from_utf8_lossy(&found);
+        Ok(found.lines().next().map(str::to_owned).filter(|id| !id.is_empty()))
+    }
+
+    /// The messages of references below `prefix`, one line each.
+    fn messages(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
+        // The subject has no line feed, whatever the message is.
+        let format = "--format=%(refname) %(contents:subject)";
+        let listed = self.git.run(&["for-each-ref", format, "--", prefix], &[])?;
+        let listed = String::from_utf8_lossy(&listed);
+        let lines = listed.lines().filter_map(|line| line.split_once(' '));
+        let named = lines.filter_map(|(name, text)| Some((name.strip_prefix(prefix)?, text)));
+        Ok(named.map(|(name, text)| (name.to_owned(), text.to_owned())).collect())
+    }
+
+    /// A commit without files whose message is `text`.
+    fn message(&self, text: &str) -> Result<String, StoreError> {
+        let tree = self.git.line(&["hash-object", "-w", "-t", "tree", "--stdin"], &[])?;
+        self.git.line(&["commit-tree", &tree], text.as_bytes())
+    }
+
+    fn marker(&self, tip: &str) -> Result<(), StoreError> {
+        match self.git.run(&["cat-file", "blob", &format!("{tip}:{MARKER}")], &[]) {
+            Ok(text) => check_marker(&text),
+            Err(_) => Err(StoreError::NotInitialised),
+        }
+    }
+
+    /// A commit of these files (name, id) on top of another one, or of none.
+    fn commit(
+        &self,
+        tip: Option<&str>,
+        files: &[(String, String)],
+        message: &str,
+    ) -> Result<String, StoreError> {
+        let index = self.git.fresh_index()?;
+        if let Some(tip) = tip {
+            index.run(&["read-tree", tip], &[])?;
+        }
+        let lines: String =
+            files.iter().map(|(name, id)| format!("100644 {id}\t{name}\n")).collect();
+        index.run(&["update-index", "--add", "--index-info"], lines.as_bytes())?;
+        let tree = index.line(&["write-tree"], &[])?;
+        let mut arguments = vec!["commit-tree", &tree];
+        arguments.extend(tip.into_iter().flat_map(|tip| ["-p", tip]));
+        self.git.line(&arguments, message.as_bytes())
+    }
+
+    /// The references to push: the branch, where there are new records, and the heartbeats.
+    fn references(&self, tip: &str, outgoing: &[Outgoing<'_>]) -> Result<Vec<String>, StoreError> {
+        let mut files = Vec::new();
+        let mut message = String::new();
+        let mut references = Vec::new();
+        for one in outgoing {
+            if !one.fresh.is_empty() {
+                if self.files.get(one.writer).map_or("", String::as_str) != one.mark {
+                    return Err(StoreError::Changed(one.writer.clone()));
+                }
+                let id = self.git.line(&["hash-object", "-w", "--stdin"], one.whole)?;
+                files.push((format!("{}.jsonl", one.writer), id));
+                message.push_str(&format!("{}: {} records\n", one.writer, one.fresh.len()));
+            }
+            let text = serde_json::to_string(&one.beat).unwrap_or_default();
+            references.push(format!("+{}:{BEATS}{}", self.message(&text)?, one.writer));
+        }
+        if !files.is_empty() {
+            references.push(format!("{}:{BRANCH}", self.commit(Some(tip), &files, &message)?));
+        }
+        Ok(references)
+    }
+
+    fn push(&self, options: &[String], references: &[String]) -> Result<Pushed, StoreError> {
+        let options = options.iter().map(String::as_str);
+        let arguments = ["push", "--porcelain", "--atomic", "--no-verify"].into_iter().chain(options);
+        let arguments = arguments.chain(["--end-of-options", &*self.url]);
+        let references = references.iter().map(String::as_str);
+        self.git.push(&arguments.chain(references).collect::<Vec<_>>())
+    }
+}
+
+impl Store for GitStore {
+    fn init(&mut self) -> Result<(), StoreError> {
+        self.fetch()?;
+        if let Some(tip) = self.reference(TIP)? {
+            return self.marker(&tip);
+        }
+        let id = self.git.line(&["hash-object", "-w", "--stdin"], format!("{VERSION}\n").as_bytes())?;
+        let commit = self.commit(None, &[(MARKER.to_owned(), id)], "A store for records of hpkp\n")?;
+        // If another machine was faster, its commit stays.
+        match self.push(&[], &[format!("{commit}:{BRANCH}")])? {
+            Pushed::Done | Pushed::Behind(_) => self.fetch(),
+        }
+    }
+
+    fn list(&mut self) -> Result<BTreeMap<WriterName, Remote>, StoreError> {
+        self.fetch()?;
+        let tip = self.reference(TIP)?.ok_or(StoreError::NotInitialised)?;
+        self.marker(&tip)?;
+        let files = self.files.iter().map(|(writer, id)| {
+            (writer.clone(), Remote { mark: id.clone(), ..Remote::default() })
+        });
+        let mut all: BTreeMap<WriterName, Remote> = files.collect();
+        for (name, text) in self.messages(BEATS)? {
+            let Ok(writer) = name.parse::<WriterName>() else { continue };
+            all.entry(writer.clone()).or_default().beat = Some(heartbeat(&writer, text.as_bytes()));
+        }
+        Ok(all)
+    }
+
+    fn read(
+        &mut self,
+        wanted: &[Wanted],
+        take: &mut dyn FnMut(Piece) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut wanted: Vec<&Wanted> = wanted.iter().filter(|one| !one.mark.is_empty()).collect();
+        wanted.reverse();
+        let ids: Vec<&str> = wanted.iter().rev().map(|one| one.mark.as_str()).collect();
+        self.git.blobs(&ids, MAX_FILE + 1, &mut |lines| match wanted.pop() {
+            Some(one) => take(Piece { writer: one.writer.clone(), lines, extent: Extent::Whole }),
+            None => Ok(()),
+        })
+    }
+
+    fn write(&mut self, outgoing: &[Outgoing<'_>]) -> Result<(), StoreError> {
+        if outgoing.is_empty() {
+            return Ok(());
+        }
+        let mut refused = String::new();
+        for attempt in 0..TRIES {
+            if attempt > 0 {
+                thread::sleep(jitter(attempt));
+                self.fetch()?;
+            }
+            let tip = self.reference(TIP)?.ok_or(StoreError::NotInitialised)?;
+            match self.push(&[], &self.references(&tip, outgoing)?)? {
+                Pushed::Done => return Ok(()),
+                Pushed::Behind(text) => refused = text,
+            }
+        }
+        Err(StoreError::Failed(format!("other machines kept pushing: {refused}")))
+    }
+
+    fn lease(&mut self, name: &str, term: &Term) -> Result<Lease, StoreError> {
+        let reference = format!("{LEASES}{name}");
+        let mut refused = String::new();
+        for attempt in 0..TRIES {
+            if attempt > 0 {
+                thread::sleep(jitter(attempt));
+            }
+            self.fetch()?;
+            self.reference(TIP)?.ok_or(StoreError::NotInitialised)?;
+            let before = self.reference(&reference)?.unwrap_or_default();
+            for (_, text) in self.messages(LEASES)?.iter().filter(|(found, _)| found == name) {
+                Written::held(name, text.as_bytes(), now())?;
+            }
+            let commit = self.message(&Written::new(term, now()).json())?;
+            let expected = format!("--force-with-lease={reference}:{before}");
+            match self.push(&[expected], &[format!("{commit}:{reference}")])? {
+                Pushed::Done => return Ok(Lease { name: name.to_owned(), token: commit }),
+                Pushed::Behind(text) => refused = text,
+            }
+        }
+        Err(StoreError::Failed(refused))
+    }
+
+    fn release(&mut self, lease: &Lease) -> Result<(), StoreError> {
+        let reference = format!("{LEASES}{}", lease.name);
+        let expected = format!("--force-with-lease={reference}:{}", lease.token);
+        match self.push(&[expected], &[format!(":{reference}")])? {
+            Pushed::Done => Ok(()),
+            Pushed::Behind(_) => {
+                self.fetch()?;
+                let found = self.messages(LEASES)?.into_iter().find(|(name, _)| *name == lease.name);
+                match found.map(|(_, text)| serde_json::from_str::<Written>(&text)) {
+                    Some(Ok(written)) => Err(written.error(&lease.name, now())),
+                    _ => Err(StoreError::Failed(format!("the lease of {} has vanished", lease.name))),
+                }
+            }
+        }
+    }
+}
+
+/// Machines that were refused at the same moment do not come back at the same moment.
+fn jitter(attempt: u32) -> Duration {
+    let random = crate::random(2);
+    let random = random.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+    let most = 50 * u64::from(attempt.min(20));
+    Duration::from_millis(random % most.max(1) + 10)
+}
+
+/// The directory of copies, and the lock of one. What a `git` that was ended left locked is unlocked.
+fn locked(cache: &Path, path: &Path) -> io::Result<fs::File> {
+    fs::create_dir_all(cache)?;
+    let lock = fs::File::options().create(true).append(true).open(path.with_extension("lock"))?;
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)?;
+    unlock(path, 8);
+    Ok(lock)
+}
+
+fn unlock(directory: &Path, depth: u32) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
+        let name = entry.file_name();
+        if kind.is_dir() && depth > 0 && name != "objects" {
+            unlock(&path, depth - 1);
+        } else if name.to_string_lossy().ends_with(".lock") {
+            // Where it stays, git says so.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// A path that git may use for an index.
+fn index_path(repository: &Path) -> PathBuf {
+    repository.join("hpkp-index")
+}

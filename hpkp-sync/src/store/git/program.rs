@@ -1,0 +1,297 @@
+//! The program `git`, with a time limit and without questions.
+
+use std::io::{BufReader, Read, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hpkp_core::text::Excerpt;
+
+use super::index_path;
+use crate::store::StoreError;
+
+/// What became of a push.
+#[derive(Debug)]
+pub(super) enum Pushed {
+    /// All of it was accepted.
+    Done,
+    /// Nothing of it: another machine was faster.
+    Behind(String),
+}
+
+/// The program, with a repository.
+#[derive(Debug)]
+pub(super) struct Git {
+    repository: PathBuf,
+    index: Option<PathBuf>,
+    timeout: Duration,
+}
+
+/// What the program said.
+struct Said {
+    is_success: bool,
+    out: Vec<u8>,
+    errors: String,
+}
+
+impl Git {
+    pub(super) fn new(repository: &Path, timeout: Duration) -> Self {
+        Self { repository: repository.to_owned(), index: None, timeout }
+    }
+
+    /// The same with an empty index.
+    pub(super) fn fresh_index(&self) -> Result<Self, StoreError> {
+        let index = index_path(&self.repository);
+        match std::fs::remove_file(&index) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StoreError::io(&index, &error));
+            }
+            _ => {}
+        }
+        Ok(Self { repository: self.repository.clone(), index: Some(index), timeout: self.timeout })
+    }
+
+    /// What a command prints.
+    pub(super) fn run(&self, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let said = self.said(arguments, input)?;
+        if said.is_success { Ok(said.out) } else { Err(failure(&said.errors)) }
+    }
+
+    /// The one line that a command prints.
+    pub(super) fn line(&self, arguments: &[&str], input: &[u8]) -> Result<String, StoreError> {
+        let out = self.run(arguments, input)?;
+        Ok(String::from_utf8_lossy(&out).trim_end().to_owned())
+    }
+
+    /// Pushes, and tells a push that came too late from one that fails.
+    pub(super) fn push(&self, arguments: &[&str]) -> Result<Pushed, StoreError> {
+        let said = self.said(arguments, &[])?;
+        if said.is_success {
+            return Ok(Pushed::Done);
+        }
+        let out = String::from_utf8_lossy(&said.out);
+        let text = format!("{out}{}", said.errors);
+        // Of the references that were refused, and of the server that another one has locked meanwhile.
+        let late = [
+            "fetch first",
+            "non-fast-forward",
+            "stale info",
+            "cannot lock ref",
+            "failed to update ref",
+            "incorrect old value",
+            "remote ref updated since checkout",
+            "reference already exists",
+            "unable to resolve reference",
+        ];
+        if late.iter().any(|late| text.contains(late)) {
+            Ok(Pushed::Behind(last_words(&said.errors)))
+        } else if text.contains("[remote rejected]") {
+            Err(StoreError::Denied(last_words(&text)))
+        } else {
+            Err(failure(&said.errors))
+        }
+    }
+
+    /// Reads files by their ids, one after the other.
+    pub(super) fn blobs(
+        &self,
+        ids: &[&str],
+        most: usize,
+        take: &mut dyn FnMut(Vec<u8>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut child = self.command(&["cat-file", "--batch"]).spawn().map_err(|error| cannot_run(&error))?;
+        let input: String = ids.iter().map(|id| format!("{id}\n")).collect();
+        let stdin = child.stdin.take();
+        let writer = thread::spawn(move || {
+            stdin.map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes()))
+        });
+        let errors = drained(child.stderr.take());
+        let taken = match child.stdout.take() {
+            Some(out) => each_blob(&mut BufReader::new(out), ids.len(), most, take),
+            None => Ok(()),
+        };
+        if taken.is_err() {
+            let _ = child.kill();
+        }
+        let status = child.wait();
+        let _ = writer.join();
+        taken?;
+        match status {
+            Ok(status) if status.success() => Ok(()),
+            _ => Err(failure(&String::from_utf8_lossy(&errors.recv().unwrap_or_default()))),
+        }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("git");
+        command
+            .arg("-C")
+            .arg(&self.repository.parent().unwrap_or(Path::new("/")))
+            .arg("--git-dir")
+            .arg(&self.repository)
+            .args(["-c", "core.hooksPath=/dev/null", "-c", "gc.autoDetach=false"])
+            .args(["-c", "maintenance.autoDetach=false", "-c", "protocol.ext.allow=never"])
+            .args(arguments)
+            .env("LC_ALL", "C")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_AUTHOR_NAME", "hpkp sync")
+            .env("GIT_COMMITTER_NAME", "hpkp sync")
+            .env("GIT_AUTHOR_EMAIL", author())
+            .env("GIT_COMMITTER_EMAIL", author())
+            .env_remove("GIT_WORK_TREE")
+            .env_remove("GIT_DIR")
+            .env_remove("GIT_INDEX_FILE")
+            .env_remove("GIT_OBJECT_DIRECTORY")
+            .env_remove("GIT_NAMESPACE")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        if std::env::var_os("GIT_SSH_COMMAND").is_none() {
+            // ssh must not ask either.
+            let seconds = self.timeout.as_secs().max(1);
+            command.env("GIT_SSH_COMMAND", format!("ssh -o BatchMode=yes -o ConnectTimeout={seconds}"));
+        }
+        if let Some(index) = &self.index {
+            command.env("GIT_INDEX_FILE", index);
+        }
+        command
+    }
+
+    fn said(&self, arguments: &[&str], input: &[u8]) -> Result<Said, StoreError> {
+        let mut child = self.command(arguments).spawn().map_err(|error| cannot_run(&error))?;
+        let out = drained(child.stdout.take());
+        let errors = drained(child.stderr.take());
+        let (stdin, input) = (child.stdin.take(), input.to_vec());
+        let writer = thread::spawn(move || {
+            // A program that reads no further says why by its exit code.
+            stdin.map(|mut stdin| stdin.write_all(&input))
+        });
+        let is_success = self.ended(&mut child)?;
+        let _ = writer.join();
+        let errors = errors.recv().unwrap_or_default();
+        Ok(Said {
+            is_success,
+            out: out.recv().unwrap_or_default(),
+            errors: String::from_utf8_lossy(&errors).into_owned(),
+        })
+    }
+
+    /// Waits for the program, at most until the time limit.
+    fn ended(&self, child: &mut Child) -> Result<bool, StoreError> {
+        let started = Instant::now();
+        let mut pause = Duration::from_millis(1);
+        loop {
+            match child.try_wait() {
+                Ok(Some(status)) => return Ok(status.success()),
+                Ok(None) if started.elapsed() < self.timeout => {}
+                Ok(None) => {
+                    // With the ssh that it has started.
+                    if let Some(group) = rustix::process::Pid::from_raw(child.id() as i32) {
+                        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+                    }
+                    let _ = child.wait();
+                    let seconds = self.timeout.as_secs();
+                    return Err(StoreError::Failed(format!("git did not end within {seconds} seconds")));
+                }
+                Err(error) => return Err(cannot_run(&error)),
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Hands over the files that `git cat-file --batch` prints.
+fn each_blob(
+    out: &mut impl std::io::BufRead,
+    count: usize,
+    most: usize,
+    take: &mut dyn FnMut(Vec<u8>) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let cut = || StoreError::Failed("git ended too early".to_owned());
+    for _ in 0..count {
+        let mut head = String::new();
+        out.read_line(&mut head).map_err(|_| cut())?;
+        // ID blob SIZE
+        let mut words = head.trim_end().split(' ').skip(1);
+        let size = match (words.next(), words.next().and_then(|size| size.parse::<u64>().ok())) {
+            (Some("blob"), Some(size)) => size,
+            _ => return Err(StoreError::Failed("the copy of the repository is damaged".to_owned())),
+        };
+        let mut bytes = Vec::new();
+        let kept = size.min(most as u64);
+        let read = out.by_ref().take(kept).read_to_end(&mut bytes).map_err(|_| cut())?;
+        // And the line feed behind it.
+        let rest = out.by_ref().take(size - kept + 1);
+        std::io::copy(&mut { rest }, &mut std::io::sink()).map_err(|_| cut())?;
+        if read as u64 != kept {
+            return Err(cut());
+        }
+        take(bytes)?;
+    }
+    Ok(())
+}
+
+/// Reads to the end, beside whatever else goes on.
+fn drained(from: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = from.map(|mut from| from.read_to_end(&mut bytes));
+        let _ = sender.send(bytes);
+    });
+    receiver
+}
+
+fn author() -> String {
+    let host = hpkp_server::host_name::host_name();
+    format!("hpkp@{}", if host.is_empty() { "localhost" } else { &host })
+}
+
+fn cannot_run(error: &std::io::Error) -> StoreError {
+    StoreError::Failed(format!("cannot run git: {}", hpkp_cli::sync::os(error)))
+}
+
+fn failure(errors: &str) -> StoreError {
+    let text = last_words(errors);
+    let denied = ["Permission denied", "Authentication failed", "access denied", "403"];
+    if denied.iter().any(|denied| errors.contains(denied)) {
+        StoreError::Denied(text)
+    } else {
+        StoreError::Failed(text)
+    }
+}
+
+/// The reason among what git prints: its own last message, else the first line.
+fn last_words(errors: &str) -> String {
+    let lines = || errors.lines().map(str::trim).filter(|line| !line.is_empty());
+    let fatal = lines().filter(|line| {
+        ["fatal: ", "error: ", "! ", "ssh: ", "remote: "].iter().any(|start| line.starts_with(start))
+    });
+    let told: Vec<&str> = match fatal.collect::<Vec<_>>() {
+        some if !some.is_empty() => some,
+        _ => lines().collect(),
+    };
+    // A URL with what is secret in it must not reach a log.
+    let text = told.first().map_or("git says nothing", |text| text);
+    Excerpt::new(&without_credentials(text)).to_string()
+}
+
+/// A text without what stands before the "@" of a URL.
+fn without_credentials(text: &str) -> String {
+    let words = text.split(' ').map(|word| match word.split_once("://") {
+        Some((scheme, rest)) => {
+            let end = rest.find('/').unwrap_or(rest.len());
+            match rest[..end].rfind('@') {
+                Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
+                None => word.to_owned(),
+            }
+        }
+        None => word.to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,83 @@
+//! `hpkp sync` with real stores: a directory, git over file and over ssh, PostgreSQL, and (`--ignored`, see
+//! `ci/stores`) an S3-compatible server. Each scenario runs over each store.
+
+// Clippy takes the helpers of a test for something else.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, missing_docs)]
+
+mod engine;
+mod git;
+mod machine;
+mod postgres;
+mod s3;
+mod scenarios;
+mod signatures;
+mod usage;
+
+/// A test for each scenario over each store.
+macro_rules! over_each_store {
+    ($($scenario:ident)*) => {
+        over_one_store! { directory, engine::Directory::start(), [$($scenario)*] }
+        over_one_store! { git_file, git::File::start(), [$($scenario)*] }
+        over_one_store! { git_ssh, git::Ssh::start(), [$($scenario)*] }
+        over_one_store! { postgres, postgres::Postgres::start(), [$($scenario)*] }
+        mod s3_server {
+            $(
+                #[test]
+                #[ignore = "needs s3s-fs: ci/stores"]
+                fn $scenario() {
+                    crate::scenarios::$scenario(&mut crate::s3::S3::start());
+                }
+            )*
+        }
+    };
+}
+
+macro_rules! over_one_store {
+    ($store:ident, $start:expr, [$($scenario:ident)*]) => {
+        mod $store {
+            #[allow(unused_imports)]
+            use crate::{engine, git, postgres};
+            $(
+                #[test]
+                fn $scenario() {
+                    crate::scenarios::$scenario(&mut $start);
+                }
+            )*
+        }
+    };
+}
+
+mod over {
+    over_each_store! {
+        records_arrive_and_heartbeats_count
+        two_servers_with_one_name
+        a_restored_backup_of_a_machine
+        a_restored_backup_of_the_store
+        damaged_lines
+        a_store_that_is_down
+        a_sync_that_is_killed
+        many_at_once
+        of_two_at_the_same_moment_one_sees_the_other
+        a_lease_is_one_machines
+        a_lease_expires
+        two_that_do_not_fit_together
+    }
+}
+
+/// Waits until `is_so`, at most 20 seconds.
+fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..2_000 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("in vain: {what}");
+}
+
+/// Runs a command that must succeed.
+fn succeed(program: &str, arguments: &[&str]) -> String {
+    let out = hpkp_tests::succeed(std::process::Command::new(program).args(arguments));
+    String::from_utf8(out).unwrap()
+}
+

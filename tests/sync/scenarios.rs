@@ -1,0 +1,312 @@
+//! What must hold over each store.
+
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
+
+use crate::engine::Engine;
+use crate::machine::{Machine, Said};
+
+/// Each machine has the newest records of all.
+#[track_caller]
+fn assert_complete(fleet: &[Machine]) {
+    for one in fleet {
+        for other in fleet.iter().filter(|other| other.writer != one.writer) {
+            assert_eq!(one.copy_of(&other.writer), other.records(), "{} of {}", one.writer, other.writer);
+        }
+    }
+}
+
+pub fn records_arrive_and_heartbeats_count(engine: &mut dyn Engine) {
+    let mut fleet = Machine::fleet(engine, 3);
+    for machine in &fleet {
+        machine.sync().fine();
+    }
+    let first = fleet[0].sync().fine();
+    assert_eq!(first["received"].as_array().unwrap().len(), 2, "{first}");
+    let second = fleet[1].sync().fine();
+    assert_eq!(second["received"][0]["writer"], "web-3", "{second}");
+    assert_complete(&fleet);
+
+    // A second pass finds nothing; the heartbeat goes on.
+    let before = fleet[0].heard();
+    assert_eq!(before.len(), 2);
+    thread::sleep(Duration::from_millis(1_100));
+    let quiet = fleet[0].sync().fine();
+    assert_eq!((quiet["received"].clone(), quiet["written"].clone()), (serde_json::json!([]), serde_json::json!([])));
+    let after = fleet[0].heard();
+    for (writer, heard) in &before {
+        let number = after[writer].number;
+        // web-2 has synced since, web-3 has not: its age goes on.
+        let is_newer = writer.as_str() == "web-2";
+        assert_eq!(number > heard.number, is_newer, "{writer}: {heard:?} {after:?}");
+        assert_eq!(after[writer].at > heard.at, is_newer, "{writer}");
+    }
+
+    // New records arrive as they were written.
+    fleet[1].add(3);
+    assert_eq!(fleet[1].sync().fine()["written"][0]["records"], 3);
+    assert_eq!(fleet[2].sync().fine()["received"][0]["records"], 3);
+    fleet[0].sync().fine();
+    assert_complete(&fleet);
+
+    // A copy that was removed comes again, and so does everything if the memory is lost.
+    std::fs::remove_file(fleet[0].path().join("peers/web-2.jsonl")).unwrap();
+    fleet[0].sync().fine();
+    assert_complete(&fleet);
+    for entry in std::fs::read_dir(fleet[0].path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_str().unwrap().starts_with("hpkp-sync-") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    fleet[0].add(1);
+    fleet[0].sync().fine();
+    fleet.iter().for_each(|machine| drop(machine.sync().fine()));
+    assert_complete(&fleet);
+}
+
+pub fn two_servers_with_one_name(engine: &mut dyn Engine) {
+    let mut fleet = Machine::fleet(engine, 2);
+    fleet[0].sync().fine();
+    let mut twin = Machine::new(engine, "web-1");
+    twin.add(5);
+    twin.sync().found("writer-name-taken");
+    twin.sync().found("writer-name-taken");
+    assert_eq!(twin.copy_of("web-1"), "");
+    fleet[0].add(1);
+    fleet.iter().for_each(|machine| drop(machine.sync().fine()));
+    fleet[0].sync().fine();
+    assert_complete(&fleet);
+    assert!(!fleet[1].heard().is_empty());
+
+    // Made from the image of a machine: the same file, which both go on with.
+    let image = std::fs::read(fleet[0].own()).unwrap();
+    let clone = Machine::new(engine, "web-1");
+    std::fs::write(clone.own(), image).unwrap();
+    clone.sync().fine();
+    fleet[0].add(1);
+    fleet[0].sync().fine();
+    clone.sync().found("own-records-older");
+}
+
+pub fn a_restored_backup_of_a_machine(engine: &mut dyn Engine) {
+    let mut fleet = Machine::fleet(engine, 2);
+    let early = fleet[0].records();
+    fleet[0].add(2);
+    let late = fleet[0].records();
+    fleet.iter().for_each(|machine| drop(machine.sync().fine()));
+    std::fs::write(fleet[0].own(), &early).unwrap();
+    fleet[0].sync().found("own-records-older");
+    // Nothing is lost by it, and the others still arrive.
+    fleet[1].add(1);
+    fleet[1].sync().fine();
+    assert_eq!(fleet[1].copy_of("web-1"), late);
+    fleet[0].sync().found("own-records-older");
+    assert_eq!(fleet[0].copy_of("web-2"), fleet[1].records());
+    // The newest state puts it right.
+    std::fs::write(fleet[0].own(), &late).unwrap();
+    fleet[0].sync().fine();
+    // A file that is gone is not taken for a machine without records.
+    std::fs::remove_file(fleet[0].own()).unwrap();
+    fleet[0].sync().found("own-records-older");
+    assert_eq!(fleet[0].copy_of("web-1"), "");
+}
+
+pub fn a_restored_backup_of_the_store(engine: &mut dyn Engine) {
+    let mut fleet = Machine::fleet(engine, 2);
+    fleet.iter().for_each(|machine| drop(machine.sync().fine()));
+    engine.back_up();
+    fleet[0].add(2);
+    fleet[0].sync().fine();
+    fleet[1].sync().fine();
+    assert_complete(&fleet[..]);
+    let (copy, heard) = (fleet[1].copy_of("web-1"), fleet[1].numbers());
+    engine.restore();
+    // The copy stays, and the old heartbeat is not taken for a new one.
+    fleet[1].sync().found("peer-records-went-back");
+    fleet[1].sync().found("peer-records-went-back");
+    assert_eq!(fleet[1].copy_of("web-1"), copy);
+    assert_eq!(fleet[1].numbers(), heard);
+    // The writer puts it right by itself, and says so.
+    let said = fleet[0].sync();
+    assert_eq!((said.code, said.codes()), (Some(0), vec!["store-went-back".to_owned()]), "{said:?}");
+    fleet[1].sync().fine();
+    fleet[0].sync().fine();
+    assert_complete(&fleet);
+    assert!(fleet[1].numbers()["web-1"] > heard["web-1"]);
+}
+
+pub fn damaged_lines(engine: &mut dyn Engine) {
+    let mut fleet = Machine::fleet(engine, 3);
+    fleet.iter().for_each(|machine| drop(machine.sync().fine()));
+    fleet.iter().for_each(|machine| drop(machine.sync().fine()));
+    let copy = fleet[1].copy_of("web-1");
+    engine.damage("web-1");
+    fleet[2].add(1);
+    fleet[2].sync().found("peer-records-damaged");
+    let said = fleet[1].sync();
+    said.found("peer-records-damaged");
+    assert!(said.out.contains("\"writer\":\"web-1\"") && said.err.contains("web-1"), "{said:?}");
+    assert_eq!(fleet[1].copy_of("web-1"), copy);
+    // What is in order arrives all the same.
+    assert_eq!(fleet[1].copy_of("web-3"), fleet[2].records());
+    fleet[0].sync().found("writer-name-taken");
+}
+
+pub fn a_store_that_is_down(engine: &mut dyn Engine) {
+    let mut fleet = Machine::fleet(engine, 2);
+    fleet.iter().for_each(|machine| drop(machine.sync().fine()));
+    fleet[0].sync().fine();
+    let (copy, heard) = (fleet[0].copy_of("web-2"), fleet[0].heard());
+    engine.stop();
+    fleet[0].add(1);
+    let said = fleet[0].sync();
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert!(["store-unavailable", "store-not-initialised"].contains(&said.codes()[0].as_str()), "{said:?}");
+    assert!(!said.err.contains("os error"), "{said:?}");
+    let file = fleet[0].at.path().join("has-run");
+    for lease in [&[][..], &["--lease", "www.example.com"]] {
+        let touch = format!("touch {}", file.display());
+        let then = [&["--json", "--then", &touch], lease].concat();
+        let said = fleet[0].run(&then);
+        assert_eq!((said.code, said.codes()[1].as_str()), (Some(3), "command-not-run"), "{said:?}");
+    }
+    assert!(!file.exists());
+    // The last good copy stays, and its age goes on.
+    assert_eq!((fleet[0].copy_of("web-2"), fleet[0].heard()), (copy, heard));
+    engine.resume();
+    fleet.iter().for_each(|machine| drop(machine.sync().fine()));
+    assert_complete(&fleet);
+}
+
+pub fn a_sync_that_is_killed(engine: &mut dyn Engine) {
+    let mut fleet = Machine::fleet(engine, 2);
+    fleet.iter().for_each(|machine| drop(machine.sync().fine()));
+    for round in 0..24 {
+        let machine = &mut fleet[round % 2];
+        machine.add(50);
+        let mut child = machine.start();
+        thread::sleep(Duration::from_millis(round as u64 * 7 % 97));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    for machine in fleet.iter().chain(&fleet) {
+        machine.sync().fine();
+    }
+    assert_complete(&fleet);
+    let peers = std::fs::read_dir(fleet[0].path().join("peers")).unwrap().count();
+    assert_eq!(peers, 1);
+}
+
+pub fn many_at_once(engine: &mut dyn Engine) {
+    let mut fleet = Machine::fleet(engine, 6);
+    for _ in 0..2 {
+        fleet.iter_mut().for_each(|machine| machine.add(2));
+        thread::scope(|scope| {
+            for machine in &fleet {
+                // The timer and a hook of the same machine, too.
+                scope.spawn(|| machine.sync().fine());
+                scope.spawn(|| machine.sync().fine());
+            }
+        });
+    }
+    fleet.iter().for_each(|machine| drop(machine.sync().fine()));
+    assert_complete(&fleet);
+    assert_eq!(fleet[0].heard().len(), 5);
+}
+
+pub fn of_two_at_the_same_moment_one_sees_the_other(engine: &mut dyn Engine) {
+    let mut fleet = Machine::fleet(engine, 2);
+    fleet.iter().for_each(|machine| drop(machine.sync().fine()));
+    for _ in 0..5 {
+        fleet.iter_mut().for_each(|machine| machine.add(1));
+        let barrier = Barrier::new(2);
+        thread::scope(|scope| {
+            for machine in &fleet {
+                scope.spawn(|| {
+                    barrier.wait();
+                    machine.sync().fine()
+                });
+            }
+        });
+        let sees = |one: usize, other: usize| fleet[one].copy_of(&fleet[other].writer) == fleet[other].records();
+        assert!(sees(0, 1) || sees(1, 0));
+    }
+}
+
+pub fn a_lease_is_one_machines(engine: &mut dyn Engine) {
+    let fleet = Machine::fleet(engine, 4);
+    let shared = tempfile::tempdir().unwrap();
+    let shared = shared.path().display();
+    // Two commands at once would see each other.
+    let then = format!("mkdir {shared}/in || exit 9; sleep 0.2; echo x >> {shared}/done; rmdir {shared}/in");
+    thread::scope(|scope| {
+        for machine in &fleet {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    let said = machine.run(&[
+                        "--json", "--settle", "1", "--lease", "www.example.com", "--lease", "b.example.com",
+                        "--then", &then,
+                    ]);
+                    match said.code {
+                        Some(0) => return,
+                        Some(3) => assert_eq!(said.codes(), ["lease-held", "command-not-run"], "{said:?}"),
+                        _ => panic!("{said:?}"),
+                    }
+                    thread::sleep(Duration::from_millis(50));
+                }
+                panic!("never had the lease");
+            });
+        }
+    });
+    assert_eq!(std::fs::read_to_string(format!("{shared}/done")).unwrap(), "x\n".repeat(4));
+}
+
+pub fn a_lease_expires(engine: &mut dyn Engine) {
+    let fleet = Machine::fleet(engine, 2);
+    let with = |then: &str, time: &str, machine: &Machine| {
+        machine.run(&["--json", "--lease", "www.example.com", "--lease-time", time, "--settle", "1", "--then", then])
+    };
+    let at = fleet[0].at.path().display().to_string();
+    let wait = format!("touch {at}/begun; while [ ! -e {at}/go ]; do sleep 0.1; done");
+    thread::scope(|scope| {
+        let slow = scope.spawn(|| with(&wait, "8", &fleet[0]));
+        crate::wait_for("the command", || fleet[0].at.path().join("begun").exists());
+        let begun = std::time::Instant::now();
+        let refused = with("true", "8", &fleet[1]);
+        assert_eq!(refused.codes(), ["lease-held", "command-not-run"], "{refused:?}");
+        thread::sleep(Duration::from_millis(8_500).saturating_sub(begun.elapsed()));
+        with("true", "60", &fleet[1]).fine();
+        std::fs::write(fleet[0].at.path().join("go"), "").unwrap();
+        let slow: Said = slow.join().unwrap();
+        assert_eq!(slow.code, Some(3), "{slow:?}");
+        assert!(slow.codes().contains(&"lease-expired".to_owned()), "{slow:?}");
+    });
+    // A command that fails gives the lease back.
+    let failed = with("exit 7", "60", &fleet[0]);
+    assert_eq!((failed.code, failed.codes()), (Some(1), vec!["command-failed".to_owned()]), "{failed:?}");
+    with("true", "60", &fleet[1]).fine();
+}
+
+/// Two servers that change something at the same moment learn of it at the next pass.
+pub fn two_that_do_not_fit_together(engine: &mut dyn Engine) {
+    let mut fleet = Machine::fleet(engine, 2);
+    fleet[0].deploy("www.example.com", 1, &[1, 9]);
+    fleet[0].sync().fine();
+    fleet[1].deploy("www.example.com", 2, &[2, 9]);
+    let said = fleet[1].sync();
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert_eq!(said.codes(), ["peer-server-pin-mismatch"; 2], "{said:?}");
+    assert!(said.err.contains("web-1") && said.err.contains("www.example.com"), "{said:?}");
+    let said = fleet[0].sync();
+    assert_eq!((said.code, said.codes().len()), (Some(1), 2), "{said:?}");
+    // With keys that both know nothing is said.
+    let other = crate::engine::Directory::start();
+    let mut fleet = Machine::fleet(&other, 2);
+    fleet[0].deploy("www.example.com", 1, &[1, 2]);
+    fleet[0].sync().fine();
+    fleet[1].deploy("www.example.com", 2, &[1, 2]);
+    fleet[1].sync().fine();
+    fleet[0].sync().fine();
+}
