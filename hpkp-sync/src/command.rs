@@ -250,11 +250,7 @@ impl Run<'_> {
         if let Some(command) = &self.arguments.then {
             report.add(
                 Code::NotRun,
-                format!(
-                    "the command did not run, since other machines' records may be missing here; nothing was \
-                     changed: {}",
-                    shown(command)
-                ),
+                format!("the command did not run, so nothing was changed: {}", shown(command)),
             );
         }
     }

@@ -69,7 +69,7 @@ pub(crate) fn run(
     match pass.tried() {
         Ok(()) => {
             report.has_looked = true;
-            if !report.received.is_empty() || !report.written.is_empty() {
+            if !report.received.is_empty() {
                 mismatch::look(directory, report);
             }
             true

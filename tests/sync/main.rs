@@ -9,6 +9,7 @@ mod git;
 mod machine;
 mod postgres;
 mod s3;
+mod scale;
 mod scenarios;
 mod signatures;
 mod usage;

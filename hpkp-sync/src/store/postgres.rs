@@ -409,6 +409,9 @@ fn chain(error: &dyn std::error::Error) -> String {
         }
         cause = error.source();
     }
-    let text = hpkp_cli::sync::os(&std::io::Error::other(text));
+    let text = match text.strip_prefix("error connecting to server: ") {
+        Some(cause) => format!("cannot connect: {}", hpkp_cli::sync::os(&std::io::Error::other(cause))),
+        None => hpkp_cli::sync::os(&std::io::Error::other(text)),
+    };
     Excerpt::new(&text).to_string()
 }
