@@ -1,0 +1,99 @@
+//! The store: groups of reports in a database.
+//!
+//! Data flow: judged reports → [`Writer`] (one thread) → many reports in one transaction, on the disk when it
+//! ends → each sender is told. Readers have a connection of their own. The queries are the same for SQLite and
+//! PostgreSQL.
+
+pub mod backend;
+mod group;
+#[cfg(feature = "postgres")]
+mod postgres;
+pub mod query;
+mod retention;
+mod schema;
+mod sqlite;
+mod writer;
+
+use std::fmt;
+use std::sync::{Mutex, MutexGuard};
+
+use crate::configuration::StoreName;
+use backend::Backend;
+
+pub use group::{Entry, Group, group_id};
+pub use query::{Count, Filter};
+pub use retention::Size;
+pub use writer::{NewGroup, Writer, WriterSettings};
+
+/// Why the store cannot do something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// No space: on the disk, or up to the limit of its size.
+    Full,
+    /// It cannot be reached, or does not answer.
+    Away(String),
+    /// Something else.
+    Failed(String),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("no space is left for the database"),
+            Self::Away(text) => write!(f, "the database is away: {text}"),
+            Self::Failed(text) => write!(f, "the database fails: {text}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// Opens the store, and brings its tables up to date.
+///
+/// # Errors
+/// It cannot be opened, or a newer version of the program made it.
+pub fn open(name: &StoreName, size: u64) -> Result<Box<dyn Backend>, StoreError> {
+    let mut backend: Box<dyn Backend> = match name {
+        StoreName::File(path) => Box::new(sqlite::Sqlite::open(path, size)?),
+        #[cfg(feature = "postgres")]
+        StoreName::Postgres(url) => Box::new(postgres::Postgres::open(url)?),
+        #[cfg(not(feature = "postgres"))]
+        StoreName::Postgres(_) => {
+            return Err(StoreError::Failed("this program was built without PostgreSQL".to_owned()));
+        }
+    };
+    schema::migrate(&mut *backend)?;
+    Ok(backend)
+}
+
+/// Opens the store for reading alone: nothing is made and nothing changed.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn open_to_read(name: &StoreName) -> Result<Box<dyn Backend>, StoreError> {
+    match name {
+        StoreName::File(path) => Ok(Box::new(sqlite::Sqlite::open_to_read(path)?)),
+        StoreName::Postgres(_) => open(name, 0),
+    }
+}
+
+/// Readers share one connection: pages are few.
+#[derive(Debug)]
+pub struct Reader(Mutex<Box<dyn Backend>>);
+
+impl Reader {
+    /// A reader of this store.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn open(name: &StoreName) -> Result<Self, StoreError> {
+        Ok(Self(Mutex::new(open_to_read(name)?)))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Box<dyn Backend>> {
+        match self.0.lock() {
+            Ok(backend) => backend,
+            Err(poisoned) => poisoned.into_inner(),
+        }
+    }
+}
