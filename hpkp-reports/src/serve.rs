@@ -108,9 +108,12 @@ fn start(path: &Path) -> Result<(), Failure> {
         groups_per_day: configuration.limits.groups_per_day,
     };
     let (writer, thread) = Writer::start(settings, move |group| alarm.tell(group))?;
-    let served = runtime.block_on(serve(configuration, judge, Arc::new(writer)));
+    // The connection to a database may not end within the runtime, so that this holds it longer.
+    let reader = Arc::new(Reader::new(&configuration.store));
+    let served = runtime.block_on(serve(configuration, judge, Arc::new(writer), Arc::clone(&reader)));
     // Connections that did not end in time hold the writer; with them it goes.
     runtime.shutdown_timeout(Duration::from_secs(2));
+    drop(reader);
     let _ = thread.join();
     served
 }
@@ -119,12 +122,12 @@ async fn serve(
     configuration: Configuration,
     judge: Arc<Judge>,
     writer: Arc<Writer>,
+    reader: Arc<Reader>,
 ) -> Result<(), Failure> {
     let certificate = configuration.tls.as_ref().map(tls::Certificate::read);
     let certificate = certificate.transpose().map_err(Failure::Invalid)?;
     let settings = certificate.clone().map(tls::settings).transpose().map_err(Failure::Failed)?;
     let receiver = Arc::new(Receiver::new(&configuration, Arc::clone(&judge), Arc::clone(&writer)));
-    let reader = Reader::open(&configuration.store)?;
     let pages = Pages::new(&configuration, reader, Arc::clone(&judge), Arc::clone(&receiver), writer)
         .map_err(Failure::Invalid)?;
     let reports = layered(receive::routes(Arc::clone(&receiver)).merge(see::health_routes(&pages)));

@@ -52,7 +52,9 @@ impl Collector {
         let (port, pages) = (free_port(), free_port());
         let mut text = String::new();
         writeln!(text, "listen = \"127.0.0.1:{port}\"").unwrap();
-        writeln!(text, "store = \"{}\"", dir.path().join("reports.sqlite").display()).unwrap();
+        if !top.contains("store = ") {
+            writeln!(text, "store = {:?}", dir.path().join("reports.sqlite")).unwrap();
+        }
         writeln!(text, "hosts = {hosts:?}").unwrap();
         writeln!(text, "{top}").unwrap();
         let listen = format!("listen = \"127.0.0.1:{pages}\"");

@@ -11,7 +11,7 @@ use crate::collector::{Collector, small};
 
 const HOST: &str = "www.example.com";
 
-const NO_LIMITS: &str =
+pub const NO_LIMITS: &str =
     "[limits]\nclient_per_minute = 100000000\nhost_per_second = 1000000\ntotal_per_second = 1000000\n";
 
 /// Sends reports on one connection until it breaks; how many were acknowledged.
@@ -40,11 +40,8 @@ fn load(port: u16, client: u32, acknowledged: &AtomicU64, stop: &AtomicBool) {
     }
 }
 
-/// `HPKP_KILLS` says how often, if set.
-#[test]
-fn a_kill_under_load_loses_nothing_that_was_acknowledged() {
-    let kills = std::env::var("HPKP_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
-    let mut collector = Collector::start(&[HOST], "", NO_LIMITS);
+/// Kills the collector under load, again and again; how many reports were acknowledged, all of which are there.
+pub fn under_load(collector: &mut Collector, kills: u64, after: impl Fn(u64)) -> u64 {
     let acknowledged = Arc::new(AtomicU64::new(0));
     let mut sent = 0;
     for round in 0..kills {
@@ -56,10 +53,11 @@ fn a_kill_under_load_loses_nothing_that_was_acknowledged() {
                 thread::spawn(move || load(port, client, &acknowledged, &stop))
             })
             .collect();
-        thread::sleep(Duration::from_millis(150 + 37 * (round % 7)));
+        thread::sleep(Duration::from_millis(200 + 37 * (round % 7)));
         collector.kill();
         stop.store(true, Ordering::Relaxed);
         clients.into_iter().for_each(|client| client.join().unwrap());
+        after(round);
         collector.run();
         let (stored, acknowledged) = (collector.total() as u64, acknowledged.load(Ordering::Relaxed));
         // Of each client one more may be there whose answer was lost.
@@ -68,6 +66,15 @@ fn a_kill_under_load_loses_nothing_that_was_acknowledged() {
         assert!(acknowledged > sent, "nothing was sent");
         sent = acknowledged;
     }
+    sent
+}
+
+/// `HPKP_KILLS` says how often, if set.
+#[test]
+fn a_kill_under_load_loses_nothing_that_was_acknowledged() {
+    let kills = std::env::var("HPKP_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
+    let mut collector = Collector::start(&[HOST], "", NO_LIMITS);
+    let sent = under_load(&mut collector, kills, |_| {});
     eprintln!("{sent} acknowledged, {kills} kills");
 }
 

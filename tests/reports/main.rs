@@ -9,5 +9,6 @@ mod collector;
 mod corpus;
 mod durable;
 mod pages;
+mod postgres;
 mod tls;
 mod verdicts;

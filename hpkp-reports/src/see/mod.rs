@@ -41,7 +41,7 @@ const ICON: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 16 1
 /// What pages need.
 #[derive(Debug)]
 pub struct Pages {
-    reader: Reader,
+    reader: Arc<Reader>,
     judge: Arc<Judge>,
     receiver: Arc<Receiver>,
     writer: Arc<Writer>,
@@ -57,7 +57,7 @@ impl Pages {
     /// The token cannot be read.
     pub fn new(
         configuration: &Configuration,
-        reader: Reader,
+        reader: Arc<Reader>,
         judge: Arc<Judge>,
         receiver: Arc<Receiver>,
         writer: Arc<Writer>,
@@ -152,10 +152,10 @@ async fn secured(request: axum::extract::Request, next: axum::middleware::Next) 
 /// Runs queries where they do not keep others waiting.
 async fn ask<T: Send + 'static>(
     pages: &Arc<Pages>,
-    query: impl FnOnce(&mut dyn crate::store::backend::Backend) -> Result<T, StoreError> + Send + 'static,
+    query: impl Fn(&mut dyn crate::store::backend::Backend) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Trouble> {
     let pages = Arc::clone(pages);
-    let asked = tokio::task::spawn_blocking(move || query(&mut **pages.reader.lock()));
+    let asked = tokio::task::spawn_blocking(move || pages.reader.ask(query));
     asked.await.map_err(|_| Trouble("the query failed".to_owned()))?.map_err(|error| Trouble(error.to_string()))
 }
 

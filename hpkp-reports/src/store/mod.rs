@@ -6,7 +6,6 @@
 
 pub mod backend;
 mod group;
-#[cfg(feature = "postgres")]
 mod postgres;
 pub mod query;
 mod retention;
@@ -15,7 +14,7 @@ mod sqlite;
 mod writer;
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::Mutex;
 
 use crate::configuration::StoreName;
 use backend::Backend;
@@ -55,14 +54,10 @@ impl std::error::Error for StoreError {}
 pub fn open(name: &StoreName, size: u64) -> Result<Box<dyn Backend>, StoreError> {
     let mut backend: Box<dyn Backend> = match name {
         StoreName::File(path) => Box::new(sqlite::Sqlite::open(path, size)?),
-        #[cfg(feature = "postgres")]
-        StoreName::Postgres(url) => Box::new(postgres::Postgres::open(url)?),
-        #[cfg(not(feature = "postgres"))]
-        StoreName::Postgres(_) => {
-            return Err(StoreError::Failed("this program was built without PostgreSQL".to_owned()));
-        }
+                StoreName::Postgres(url) => Box::new(postgres::Postgres::open(url)?),
     };
-    schema::migrate(&mut *backend)?;
+    // Of two collectors that begin at once, one makes the tables and the other finds them.
+    schema::migrate(&mut *backend).or_else(|_| schema::migrate(&mut *backend))?;
     Ok(backend)
 }
 
@@ -77,23 +72,42 @@ pub fn open_to_read(name: &StoreName) -> Result<Box<dyn Backend>, StoreError> {
     }
 }
 
-/// Readers share one connection: pages are few.
+/// Readers share one connection: pages are few. It is made when it is needed, and again after the database was away.
 #[derive(Debug)]
-pub struct Reader(Mutex<Box<dyn Backend>>);
+pub struct Reader {
+    name: StoreName,
+    backend: Mutex<Option<Box<dyn Backend>>>,
+}
 
 impl Reader {
     /// A reader of this store.
-    ///
-    /// # Errors
-    /// It cannot be opened.
-    pub fn open(name: &StoreName) -> Result<Self, StoreError> {
-        Ok(Self(Mutex::new(open_to_read(name)?)))
+    #[must_use]
+    pub fn new(name: &StoreName) -> Self {
+        Self { name: name.clone(), backend: Mutex::default() }
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Box<dyn Backend>> {
-        match self.0.lock() {
+    /// Runs a query, and once more on a new connection if the database was away.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn ask<T>(
+        &self,
+        query: impl Fn(&mut dyn Backend) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut backend = match self.backend.lock() {
             Ok(backend) => backend,
             Err(poisoned) => poisoned.into_inner(),
+        };
+        if let Some(backend) = backend.as_deref_mut() {
+            match query(backend) {
+                Err(StoreError::Away(_)) => {}
+                answer => return answer,
+            }
         }
+        let answer = query(&mut **backend.insert(open_to_read(&self.name)?));
+        if matches!(answer, Err(StoreError::Away(_))) {
+            *backend = None;
+        }
+        answer
     }
 }

@@ -1,7 +1,7 @@
 //! The one thread that writes: everything that has come in meanwhile goes into one transaction, and each sender is
 //! told when that is on the disk.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{Read as _, Write as _};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex};
@@ -91,11 +91,18 @@ impl Writer {
         settings: WriterSettings,
         tell: impl Fn(NewGroup) + Send + 'static,
     ) -> Result<(Self, JoinHandle<()>), StoreError> {
-        let backend = super::open(&settings.name, settings.size)?;
+        let backend = match super::open(&settings.name, settings.size) {
+            Ok(backend) => Some(backend),
+            Err(StoreError::Away(text)) if matches!(settings.name, StoreName::Postgres(_)) => {
+                output::log(&format!("the database is away, and will be tried again: {text}"));
+                None
+            }
+            Err(error) => return Err(error),
+        };
         let (queue, incoming) = mpsc::sync_channel(QUEUE);
         let state = Arc::new(Mutex::new(Health::default()));
         let mut work = Work {
-            backend: Some(backend),
+            backend,
             settings,
             health: Arc::clone(&state),
             today: Today::default(),
@@ -319,8 +326,9 @@ fn gather(
     entries: Vec<Entry>,
     today: &mut Today,
     settings: &WriterSettings,
-) -> HashMap<String, Pending> {
-    let mut pending: HashMap<String, Pending> = HashMap::new();
+) -> BTreeMap<String, Pending> {
+    // In the order of their ids, so that two collectors never wait for each other.
+    let mut pending: BTreeMap<String, Pending> = BTreeMap::new();
     for mut entry in entries {
         let id_of = |entry: &Entry| {
             let code = entry.finding.code();
