@@ -39,6 +39,7 @@ struct Site {
     pins: Vec<PinSource>,
     max_age: &'static str,
     compromised: Vec<Pin>,
+    report_uri: Option<&'static str>,
     /// Whether it writes records.
     records: bool,
 }
@@ -50,8 +51,8 @@ impl Site {
         pki.ca("ca");
         pki.leaf("leaf", "localhost", "ca");
         let chains = vec![vec!["leaf.pem"]];
-        let (compromised, records) = (vec![], true);
-        Self { _dir: dir, pki, chains, pins: vec![], max_age: "1d", compromised, records }
+        let (compromised, records, report_uri) = (vec![], true, None);
+        Self { _dir: dir, pki, chains, pins: vec![], max_age: "1d", compromised, report_uri, records }
     }
 
     fn certificate(&self, file: &str) -> Arc<Certificate> {
@@ -78,6 +79,7 @@ impl Site {
         let certificates = Certificates::Loaded(self.chains.iter().map(chain).collect());
         let mut spec = PolicySpec::new("site".into(), at(1));
         spec.max_age = Some(self.max_age.parse().expect("an age"));
+        spec.report_uri = self.report_uri.map(|uri| uri.parse().expect("a URI"));
         let settings = (2..).zip(&self.pins);
         spec.pins = settings
             .map(|(line, source)| PinSetting { source: source.clone(), at: at(line) })
@@ -349,4 +351,22 @@ fn the_subject_of_a_certificate_that_cannot_be_parsed() {
         let _ = subject_of_unreadable(&der[..length]);
     }
     assert_eq!(subject_of_unreadable(b"nonsense"), None);
+}
+
+#[test]
+fn reports_go_neither_to_the_pinned_host_nor_to_one_that_pins_itself() {
+    let mut site = Site::new();
+    let pins = [site.pin("leaf.pem"), A.parse().expect("a pin")];
+    site.pinned(&pins);
+    let mut hosts = |uri| {
+        site.report_uri = Some(uri);
+        let verdict = site.check();
+        let found = verdict.findings.iter().filter(|one| one.code == Code::ReportUriOnPinnedHost);
+        let mut hosts: Vec<String> = found.flat_map(|one| one.hosts.clone()).collect();
+        hosts.sort();
+        hosts
+    };
+    // Both hosts enforce the policy, so that neither can take the other's reports.
+    assert_eq!(hosts("https://b.example/r"), ["b.example", "localhost"]);
+    assert_eq!(hosts("https://reports.example.net/r"), [""; 0]);
 }

@@ -212,14 +212,18 @@ impl<'a> Checker<'a> {
                 let subdomains = enforced.spec.binds_subdomains();
                 names.iter().any(|name| covers(name, uri.host(), subdomains))
             });
-            if !is_pinned {
+            let pins = if is_pinned {
+                "the same pins"
+            } else if self.pins_itself(uri.host()) {
+                "pins of its own"
+            } else {
                 continue;
-            }
+            };
             let scope =
                 Scope { policy: policy.name(), kind, at: &policy_use.at, each_place: false };
             self.find(scope, kind, *host, Code::ReportUriOnPinnedHost, || {
                 Text::new(format!(
-                    "reports for policy \"{}\" go to {}, which has the same pins; a client that refuses \
+                    "reports for policy \"{}\" go to {}, which has {pins}; a client that refuses \
                      its certificate cannot send its report there",
                     policy.shown(),
                     uri.host()
@@ -227,6 +231,18 @@ impl<'a> Checker<'a> {
                 .fix("use a host of another name for reports")
             });
         }
+    }
+
+    /// Whether a host of this configuration has a policy of its own that clients enforce there.
+    fn pins_itself(&self, host: &str) -> bool {
+        let enforced = |other: &&Host| other.tls && other.enforced.is_some();
+        self.deployment.hosts.iter().filter(enforced).any(|other| {
+            let policy = other.enforced.as_ref().and_then(|e| self.policies.get(e.policy.as_str()));
+            policy.is_some_and(|policy| {
+                let subdomains = policy.spec.binds_subdomains();
+                other.names.iter().any(|name| covers(name, host, subdomains))
+            })
+        })
     }
 }
 
