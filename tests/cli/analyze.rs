@@ -744,3 +744,31 @@ fn wrong_usage() {
     run(here, &["analyze", "--ca-file", "/nowhere", "localhost:1"]).failed(3, "/nowhere");
     run(here, &["analyze", "--ca-table", "/nowhere", "localhost:1"]).failed(3, "/nowhere");
 }
+
+#[test]
+fn a_test_report_shows_whether_reports_arrive() {
+    let (_dir, pki) = pki();
+    let good = good(&pki);
+    let site = |uri: &str| tls(&pki, "site", pkp(&format!("{good}; report-uri=\"{uri}\"")));
+    let answered = |status: &str| {
+        let port = plain(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"));
+        format!("http://127.0.0.1:{port}/r/")
+    };
+    for (status, exit) in [("204 No Content", 0), ("403 Forbidden", 1)] {
+        let uri = answered(status);
+        let said = analyze(&pki, site(&uri), &["--test-report"]);
+        assert_eq!(said.code, Some(exit), "{said:?}");
+        let sent = &said.json()["targets"][0]["test_reports"][0];
+        assert_eq!(sent["uri"], uri.as_str());
+        assert_eq!(sent["status"].to_string(), status[..3]);
+    }
+    let said = analyze(&pki, site(&format!("http://127.0.0.1:{}/r/", free_port())), &["--test-report"]);
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert!(said.json()["targets"][0]["test_reports"][0]["error"].is_string());
+    // No report URI.
+    let said = analyze(&pki, tls(&pki, "site", pkp(&good)), &["--test-report"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert_eq!(said.json()["targets"][0]["test_reports"], serde_json::json!([]));
+    // Nothing is sent without being asked for.
+    assert!(analyze(&pki, site(&answered("204 x")), &[]).json()["targets"][0]["test_reports"].is_null());
+}
