@@ -72,7 +72,7 @@ pub(crate) static COMMANDS: Table<[command_rec; 16]> = Table([
         c"HPKPPublishedPins",
         cmd_how_RAW_ARGS,
         global,
-        c"a directory with records of published pins, and writer=NAME or read_only",
+        c"a directory with records of published pins, writer=NAME or read_only, and max_staleness=TIME",
     ),
     command(
         c"HPKPPublicPort",

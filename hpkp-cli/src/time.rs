@@ -40,9 +40,31 @@ pub(crate) fn duration(seconds: i64) -> String {
     format!("{} {name}{plural}", seconds / unit)
 }
 
+/// A duration in the largest unit of which it has two at least, cut: how long ago something was.
+pub(crate) fn about(seconds: i64) -> String {
+    let unit = [86_400, 3_600, 60].into_iter().find(|unit| seconds >= 2 * unit).unwrap_or(1);
+    duration(seconds - seconds % unit)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_long_ago_is_cut() {
+        let all = [0, 59, 119, 120, 7_199, 7_200, 172_799, 172_801].map(about);
+        let expected = [
+            "0 seconds",
+            "59 seconds",
+            "119 seconds",
+            "2 minutes",
+            "119 minutes",
+            "2 hours",
+            "47 hours",
+            "2 days",
+        ];
+        assert_eq!(all, expected);
+    }
 
     #[test]
     fn a_duration_has_the_largest_whole_unit() {

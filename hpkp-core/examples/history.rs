@@ -173,6 +173,7 @@ fn deployment(
         at: at(),
         problems: Vec::new(),
         unrecorded: None,
+        freshness: Vec::new(),
     });
     Ok(deployment)
 }

@@ -322,9 +322,14 @@ fn sends(verdict: &HostVerdict) -> bool {
     verdict.enforced.as_ref().is_some_and(|sending| sending.header.is_some())
 }
 
-/// Whether a lock-out was found, so that its header is not sent.
+/// Whether a lock-out was found, or one that cannot be ruled out while another machine is silent, so that its
+/// header is not sent.
 fn is_locked_out(verdict: &HostVerdict) -> bool {
-    verdict.alarms.iter().any(|alarm| alarm.code.class() == Class::Lockout)
+    let is_grave = |code: Code| {
+        code.class() == Class::Lockout
+            || matches!(code, Code::PeerSilent | Code::HeartbeatsUnreadable)
+    };
+    verdict.alarms.iter().any(|alarm| is_grave(alarm.code))
 }
 
 /// The policy of a host that is not sent: one record for each of its names.

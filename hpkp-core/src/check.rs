@@ -14,6 +14,8 @@ mod dane_check;
 mod dane_messages;
 mod digest;
 mod digesting;
+mod freshness;
+mod freshness_messages;
 mod held_pins;
 mod input;
 mod keywords;
@@ -33,6 +35,7 @@ mod record_messages;
 mod records;
 mod renewal;
 mod routing;
+mod silence;
 mod slots;
 mod unchanged;
 mod verdict;
@@ -49,8 +52,8 @@ use records::Published;
 pub use digest::{Digest, DigestError};
 pub use digesting::digest;
 pub use input::{
-    Alarm, Certificates, Context, Deployment, Host, Names, NotServedHere, Noticed, PolicyUse,
-    Records, RenewalKey, Serving, Skipped, TrustSetting,
+    Alarm, Certificates, Context, Deployment, Freshness, HeardFile, Host, Names, NotServedHere,
+    Noticed, PolicyUse, Records, RenewalKey, Serving, Skipped, TrustSetting,
 };
 pub use listener::{Choice, Listener, NamePattern};
 pub use name_set::{NameSet, SeenName};
@@ -95,6 +98,7 @@ pub fn check(deployment: &Deployment, now: i64, verify: &dyn VerifySignature) ->
     checker.check_trusted();
     checker.check_compromised();
     checker.check_published(&mut enforced, now);
+    checker.check_freshness(&mut enforced, now);
     checker.check_ahead(now);
     checker.report_noticed();
     let sending = enforced.into_iter().zip(report_only).zip(checker.alarms);

@@ -164,6 +164,12 @@ codes! {
     /// Records that were read once are not there any more.
     RecordsMissing = "records-missing", Unsure,
         "Records that were read before have disappeared", "docs/reference/records.md";
+    /// Another machine that has a host has not been heard of for too long.
+    PeerSilent = "peer-silent", Unsure,
+        "Another machine that serves this name has not been heard of for too long", "docs/reference/records.md";
+    /// The file that says when others were heard of cannot be used.
+    HeartbeatsUnreadable = "heartbeats-unreadable", Unsure,
+        "It cannot be told when other machines were last heard of", "docs/reference/records.md";
     /// Somebody else may have changed records of this machine.
     RecordsUnsafePermissions = "records-unsafe-permissions", Unsure,
         "Other users can change the records", "docs/reference/records.md";
@@ -346,6 +352,9 @@ codes! {
     /// A copy of another machine's records says what is not its to say.
     PeerRecordIgnored = "peer-record-ignored", Warning,
         "A copied record claims more than its writer may decide", "docs/reference/records.md";
+    /// A time for silence is configured, and another machine was never heard of.
+    PeerNeverHeard = "peer-never-heard", Warning,
+        "No heartbeat of another machine has been received", "docs/reference/records.md";
     /// Other servers have written into this directory, and this one has not yet.
     OtherWriters = "other-writers", Warning,
         "Another writer name was used in this directory before", "docs/reference/records.md";

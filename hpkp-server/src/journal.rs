@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hpkp_core::accepted;
-use hpkp_core::check::{self, Deployment, Digest, Records, Verdict};
+use hpkp_core::check::{self, Deployment, Digest, Freshness, Records, Verdict};
 use hpkp_core::finding::{Code, Finding, Location, Text};
 use hpkp_core::published::{Body, Event, State, WriterName};
 use hpkp_core::text::{Excerpt, ShellWord};
@@ -59,6 +59,12 @@ pub fn read(settings: &[RecordsSetting]) -> (Option<Records>, Option<Journal>) {
     let noted = settings.iter().zip(&opened).zip(&writers).find_map(|((_, opened), writer)| {
         opened.as_ref().ok()?.noted(writer.as_ref()?.as_ref().ok()?)
     });
+    // Also before: what was heard of since needs records that may not be read yet.
+    let freshness = settings
+        .iter()
+        .zip(&opened)
+        .filter_map(|(setting, opened)| freshness(setting, opened.as_ref().ok()?));
+    let freshness = freshness.collect();
     for ((setting, opened), writer) in settings.iter().zip(&opened).zip(writers) {
         let errors = reading.directory(setting, opened, &ours);
         match writer {
@@ -92,8 +98,31 @@ pub fn read(settings: &[RecordsSetting]) -> (Option<Records>, Option<Journal>) {
         at: first.at.clone(),
         problems: reading.problems,
         unrecorded,
+        freshness,
     };
     (Some(records), journal)
+}
+
+/// When other machines were heard of, for each directory whose directive asks for it. A directory that cannot be
+/// opened has a finding of its own.
+#[must_use]
+pub fn heard(settings: &[RecordsSetting]) -> Vec<Freshness> {
+    let asking = settings.iter().filter(|setting| setting.max_staleness.is_some());
+    let opened = asking.filter_map(|setting| Some((setting, Directory::open(&setting.path).ok()?)));
+    opened.filter_map(|(setting, directory)| freshness(setting, &directory)).collect()
+}
+
+/// When the machines were heard of of which a directory has copies, where that matters.
+fn freshness(setting: &RecordsSetting, directory: &Directory) -> Option<Freshness> {
+    Some(Freshness {
+        max_staleness: setting.max_staleness?,
+        at: setting.at.clone(),
+        file: directory.heard_path(),
+        heard: directory.heard(),
+        // What keeps them from being listed keeps them from being read.
+        peers: directory.peers().unwrap_or_default(),
+        at_handshake: false,
+    })
 }
 
 /// Records while they are read, and what is wrong with them.

@@ -2,6 +2,7 @@
 
 use hpkp_core::check::{NotServedHere, PolicyUse, RenewalKey};
 use hpkp_core::finding::{Check, Code, Location};
+use hpkp_core::max_age::MaxAge;
 use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
 use hpkp_core::published::{Matching, WriterName};
 use hpkp_core::text::Excerpt;
@@ -148,12 +149,27 @@ pub struct RecordsSetting {
     /// What this server's records are written under: the name that the directive has, if it has
     /// one. None where the directory is only read.
     pub writer: Option<Option<WriterName>>,
+    /// How long the writers of its copies may be silent, in seconds; none where it does not matter.
+    pub max_staleness: Option<i64>,
     /// Where the directive stands.
     pub at: Location,
 }
 
+/// The longest silence of other machines that a text allows, in seconds.
+///
+/// # Errors
+/// Why it is none.
+pub fn max_staleness(text: &str) -> Result<i64, String> {
+    match text.parse::<MaxAge>() {
+        Ok(time) if time.seconds() > 0 => Ok(i64::from(time.seconds())),
+        Ok(_) => Err("expected at least one second".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Reads the arguments of a directive that names a directory with records: its path, then
-/// `writer=NAME` or `read_only`. `full_path` makes a path absolute as the server does.
+/// `writer=NAME` or `read_only`, and `max_staleness=TIME`. `full_path` makes a path absolute as the server
+/// does.
 ///
 /// # Errors
 /// [`SettingError::Text`] for an argument that is none, a directory that is named already, and a
@@ -165,13 +181,18 @@ pub fn add_records(
     full_path: impl FnOnce(&str) -> String,
 ) -> Result<(), SettingError> {
     let (path, options) = arguments.split_first().map_or(("", arguments), |(p, o)| (p.as_str(), o));
-    let (mut writer, mut read_only) = (None, false);
+    let (mut writer, mut read_only, mut staleness) = (None, false, None);
     for option in options {
         let excerpt = Excerpt::new(option);
-        match option.strip_prefix("writer=") {
-            Some(name) if writer.is_none() => {
+        match option.split_once('=') {
+            Some(("writer", name)) if writer.is_none() => {
                 writer =
                     Some(name.parse().map_err(|error| SettingError::Text(format!("{error}")))?);
+            }
+            Some(("max_staleness", time)) if staleness.is_none() => {
+                staleness = Some(max_staleness(time).map_err(|error| {
+                    SettingError::Text(format!("invalid parameter \"{excerpt}\": {error}"))
+                })?);
             }
             None if option == "read_only" && !read_only => read_only = true,
             _ => return Err(SettingError::Text(format!("invalid parameter \"{excerpt}\""))),
@@ -199,7 +220,8 @@ pub fn add_records(
         );
         return Err(SettingError::Text(text));
     }
-    settings.push(RecordsSetting { path, writer: (!read_only).then_some(writer), at });
+    let writer = (!read_only).then_some(writer);
+    settings.push(RecordsSetting { path, writer, max_staleness: staleness, at });
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use hpkp_core::text::ShellWord;
 use hpkp_server::published::Directory;
 
 use crate::report::{Code, Report};
+use crate::signed::Keys;
 use crate::store::{self, Lease, Options, Place, Store, StoreError, Term};
 use crate::{now, own, pass};
 
@@ -136,6 +137,14 @@ impl Run<'_> {
                 return report;
             }
         };
+        let keys = match Keys::read(Path::new(directory.path()), self.arguments.sign_key.as_deref()) {
+            Ok(keys) => keys,
+            Err(error) => {
+                report.add(Code::KeysUnusable, error.to_string());
+                self.not_run(&mut report);
+                return report;
+            }
+        };
         let opened = open.take().map_or_else(|| store::open(&self.place, &self.options), Ok);
         let mut store = match opened {
             Ok(store) => store,
@@ -147,7 +156,7 @@ impl Run<'_> {
         };
         match &self.arguments.then {
             None => {
-                let is_complete = pass::run(&directory, &self.place, &mut *store, &mut report);
+                let is_complete = pass::run(&directory, &self.place, &mut *store, &keys, &mut report);
                 if is_complete && store.stays_open() {
                     *open = Some(store);
                 }
@@ -157,7 +166,7 @@ impl Run<'_> {
                 let started = Instant::now();
                 match self.leases(&mut *store) {
                     Ok(leases) => {
-                        self.around(command, &directory, &mut *store, &mut report, started);
+                        self.around(command, (&directory, &keys), &mut *store, &mut report, started);
                         self.release(&mut *store, leases, &mut report);
                     }
                     Err(error) => {
@@ -178,12 +187,12 @@ impl Run<'_> {
     fn around(
         &self,
         command: &str,
-        directory: &Directory,
+        (directory, keys): (&Directory, &Keys),
         store: &mut dyn Store,
         report: &mut Report,
         started: Instant,
     ) {
-        if !pass::run(directory, &self.place, store, report) {
+        if !pass::run(directory, &self.place, store, keys, report) {
             return self.not_run(report);
         }
         if self.is_expired(started) {
@@ -217,7 +226,7 @@ impl Run<'_> {
         // A server writes its records a moment after it was asked to reload.
         self.settle(directory, &before);
         let mut after = Report::default();
-        pass::run(directory, &self.place, store, &mut after);
+        pass::run(directory, &self.place, store, keys, &mut after);
         report.then(after);
     }
 

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::signature::Signed;
+
 /// A heartbeat, as a store has it. Unknown members are ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Heartbeat {
@@ -21,6 +23,9 @@ pub(crate) struct Heartbeat {
     /// The newest event that the writer has of each other writer; left out in a large fleet.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) seen: BTreeMap<String, String>,
+    /// What the writer's key signs; none where it has no key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) signed: Option<Signed>,
 }
 
 /// The most writers that a heartbeat says this of: with thousands of writers, all heartbeats together would be

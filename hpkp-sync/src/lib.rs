@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod allowed;
 mod command;
 mod disk;
 mod heartbeat;
@@ -17,6 +18,8 @@ mod pass;
 mod peers;
 mod records;
 mod report;
+pub mod signature;
+mod signed;
 mod store;
 
 use std::io::Read as _;

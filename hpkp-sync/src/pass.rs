@@ -19,6 +19,7 @@ use crate::memory::{Carried, Memory};
 use crate::peers::Peers;
 use crate::records::{Newest, Records};
 use crate::report::{Code, Moved, Report};
+use crate::signed::Keys;
 use crate::store::{Extent, Outgoing, Piece, Place, Remote, Store, StoreError, Wanted};
 use crate::{disk, mismatch, now, own};
 
@@ -37,6 +38,7 @@ pub(crate) struct Pass<'a> {
     memory_path: PathBuf,
     memory: Memory,
     peers: Peers,
+    keys: &'a Keys,
     report: &'a mut Report,
 }
 
@@ -45,6 +47,7 @@ pub(crate) fn run(
     directory: &Directory,
     place: &Place,
     store: &mut dyn Store,
+    keys: &Keys,
     report: &mut Report,
 ) -> bool {
     let path = Path::new(directory.path());
@@ -62,7 +65,7 @@ pub(crate) fn run(
     };
     let memory_path = Memory::path(path, place);
     let memory = Memory::read(&memory_path, place);
-    let mut pass = Pass { directory, store, memory_path, memory, peers, report };
+    let mut pass = Pass { directory, store, memory_path, memory, peers, keys, report };
     match pass.tried() {
         Ok(()) => {
             report.has_looked = true;
@@ -116,7 +119,12 @@ impl Pass<'_> {
         let has_new = ready.values().any(|(_, fresh)| *fresh > 0);
         let written = if has_new { self.write(&own, &ready, &before) } else { Ok(()) };
         // Even if this machine may not write, what the others say is to arrive.
-        let remotes = if has_new { self.store.list()? } else { before.clone() };
+        let mut remotes = if has_new { self.store.list()? } else { before.clone() };
+        if self.keys.must_be_signed() {
+            let beats = remotes.iter_mut().filter(|(writer, _)| !own.contains_key(*writer));
+            let beats = beats.filter_map(|(_, remote)| remote.beat.as_mut()?.as_mut().ok());
+            self.store.complete(&mut beats.collect::<Vec<_>>())?;
+        }
         let pulled = self.pull(&own, &remotes);
         let heard = self.hear(&own, &remotes);
         self.remember();
@@ -223,6 +231,7 @@ impl Pass<'_> {
             let Some(Some(records)) = own.get(writer) else { continue };
             let remote = remotes.get(writer).unwrap_or(&none);
             let Some(beat) = self.beat(writer, records, remote) else { continue };
+            let beat = self.keys.sign(writer, records, beat, self.report);
             let lines = records.lines.iter().filter(|line| last.is_none_or(|last| line.seq > last));
             let fresh = lines.map(|line| (line.seq, line.id.to_string(), records.text(line))).collect();
             outgoing.push(Outgoing { writer, mark: &remote.mark, whole: &records.bytes, fresh, beat });
@@ -237,6 +246,7 @@ impl Pass<'_> {
                 last: one.beat.last.clone(),
                 events: one.beat.events,
                 number: one.beat.number,
+                signed: String::new(),
             };
             if !one.fresh.is_empty() {
                 self.report
@@ -268,6 +278,7 @@ impl Pass<'_> {
             events: records.lines.len() as u64,
             last: newest.id.to_string(),
             seen,
+            signed: None,
         })
     }
 
@@ -289,25 +300,27 @@ impl Pass<'_> {
             wanted.extend(self.wanted(writer, remote));
         }
         self.look_for_lost(remotes);
-        let read = self.receive(&wanted).and_then(|again| {
+        let read = self.receive(&wanted, remotes).and_then(|again| {
             let whole = wanted.into_iter().filter(|one| again.contains(&one.writer));
             let whole = whole.map(|one| Wanted { from: None, known: String::new(), ..one });
-            self.receive(&whole.collect::<Vec<_>>())
+            self.receive(&whole.collect::<Vec<_>>(), remotes)
         });
         self.look_at_limits();
         read.map(drop)
     }
 
     /// Reads records, and puts the copies in place; gives the writers whose records must be read as a whole.
-    fn receive(&mut self, wanted: &[Wanted]) -> Result<Vec<WriterName>, StoreError> {
+    fn receive(&mut self, wanted: &[Wanted], remotes: &Remotes) -> Result<Vec<WriterName>, StoreError> {
         let (peers, memory, report) = (&mut self.peers, &mut self.memory, &mut *self.report);
+        let keys = self.keys;
         let marks = wanted.iter().map(|one| (one.writer.clone(), one.mark.clone()));
         let mut marks: BTreeMap<WriterName, String> = marks.collect();
         let (mut taken, mut again) = (Vec::new(), Vec::new());
         let read = self.store.read(wanted, &mut |piece| {
             let mark = marks.remove(&piece.writer).unwrap_or_default();
             let known = memory.peers.get(piece.writer.as_str());
-            match take(peers, report, piece, mark, known) {
+            let signed = Signed { keys, remote: remotes.get(&piece.writer) };
+            match take(peers, report, piece, (mark, &signed), known) {
                 Taken::Copied(writer, carried, new) => taken.push((writer, carried, new)),
                 Taken::Again(writer) => again.push(writer),
                 Taken::Refused => {}
@@ -416,7 +429,19 @@ impl Pass<'_> {
                 }
                 None => continue,
             };
-            if all.get(writer).is_some_and(|heard| heard.number >= beat.number) {
+            if let Some(heard) = all.get(writer).filter(|heard| heard.number >= beat.number) {
+                if heard.number > beat.number {
+                    let text = format!(
+                        "its heartbeat has gone back from number {} to {}, so it does not count",
+                        heard.number, beat.number
+                    );
+                    self.report.writer(Code::PeerWentBack, writer, text);
+                }
+                continue;
+            }
+            let known = self.memory.peers.get(writer.as_str()).map_or("", |known| known.signed.as_str());
+            let copy = || self.peers.read(writer).ok().flatten();
+            if !self.keys.counts(writer, beat, known, copy, self.report) {
                 continue;
             }
             match self.copy_has(writer, &beat.last) {
@@ -484,6 +509,12 @@ fn judged(
     Ok((Some(newest.seq), note))
 }
 
+/// What must be signed, and the heartbeat that signs it.
+struct Signed<'a> {
+    keys: &'a Keys,
+    remote: Option<&'a Remote>,
+}
+
 /// What became of records that were read.
 enum Taken {
     /// There is a copy: of which writer, what is to be remembered, and how many records are new.
@@ -499,7 +530,7 @@ fn take(
     peers: &mut Peers,
     report: &mut Report,
     piece: Piece,
-    mark: String,
+    (mark, signed): (String, &Signed<'_>),
     known: Option<&Carried>,
 ) -> Taken {
     let Piece { writer, lines, extent } = piece;
@@ -527,7 +558,7 @@ fn take(
         (Err(_), Extent::Whole) => None,
         (Err(_), _) => return Taken::Again(writer),
     };
-    copied(peers, report, writer, (old, stored, extent), mark)
+    copied(peers, report, writer, (old, stored, extent), (mark, signed))
 }
 
 /// Joins a copy and what the store has.
@@ -536,10 +567,12 @@ fn copied(
     report: &mut Report,
     writer: WriterName,
     (old, stored, extent): (Option<Records>, Records, Extent),
-    mark: String,
+    (mark, signed): (String, &Signed<'_>),
 ) -> Taken {
     let before = old.as_ref().map_or(0, |old| old.lines.len());
     let mut is_right = true;
+    let known = signed.keys.must_be_signed().then(|| old.as_ref().map(Records::ids));
+    let known = known.flatten().unwrap_or_default();
     let all = match old {
         None => stored,
         Some(old) => {
@@ -547,9 +580,13 @@ fn copied(
             old.united(stored)
         }
     };
+    let highest = all.newest();
+    let Some((all, sha256)) = signed.keys.taken(&writer, signed.remote, (all, &known), report) else { return Taken::Refused };
     let Some(Newest { seq, id }) = all.newest() else { return Taken::Refused };
+    // What is newer than the heartbeat is signed by the next one.
+    is_right &= highest == all.newest();
     let new = all.lines.len().saturating_sub(before);
-    if new > 0 || before == 0 {
+    if new > 0 || before != all.lines.len() {
         if let Err(error) = peers.put(&writer, &all) {
             let text = format!("peers/: {}", hpkp_cli::sync::os(&error));
             report.writer(Code::PeerUnwritable, &writer, text);
@@ -559,7 +596,7 @@ fn copied(
     let (events, number) = (all.lines.len() as u64, all.bytes.len() as u64);
     // As long as something is wrong, each pass finds it.
     let mark = if is_right { mark } else { String::new() };
-    let carried = Carried { mark, seq, last: id.to_string(), events, number };
+    let carried = Carried { mark, seq, last: id.to_string(), events, number, signed: sha256 };
     Taken::Copied(writer.to_string(), carried, new)
 }
 

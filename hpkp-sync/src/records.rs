@@ -61,6 +61,32 @@ impl Records {
         self.bytes.get(line.place.clone()).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
     }
 
+    /// The numbers and ids of all events.
+    pub(crate) fn events(&self) -> impl Iterator<Item = (u64, EventId)> + '_ {
+        self.lines.iter().map(|line| (line.seq, line.id))
+    }
+
+    /// The ids of all events.
+    pub(crate) fn ids(&self) -> HashSet<EventId> {
+        self.lines.iter().map(|line| line.id).collect()
+    }
+
+    /// The lines of events with certain numbers and ids alone.
+    pub(crate) fn only(self, is_wanted: impl Fn(u64, EventId) -> bool) -> Self {
+        if self.lines.iter().all(|line| is_wanted(line.seq, line.id)) {
+            return self;
+        }
+        let mut all = Self { instance: self.instance.clone(), ..Self::default() };
+        for line in self.lines.iter().filter(|line| is_wanted(line.seq, line.id)) {
+            let text = self.text(line);
+            let start = all.bytes.len();
+            all.bytes.extend(text.as_bytes());
+            all.bytes.push(b'\n');
+            all.lines.push(Line { place: start..start + text.len(), ..line.clone() });
+        }
+        all
+    }
+
     /// The event with the highest number.
     pub(crate) fn newest(&self) -> Option<Newest> {
         self.lines.iter().map(|line| Newest { seq: line.seq, id: line.id }).max()

@@ -28,6 +28,10 @@ pub(crate) enum Code {
     PeerDamaged,
     /// A copy cannot be written.
     PeerUnwritable,
+    /// Records that are not signed as `peers.keys` asks for; the code is that of the refusal.
+    Signature(&'static str),
+    /// A key for signatures, or the file with those of the others, cannot be used.
+    KeysUnusable,
     /// More than servers read.
     Limit,
     /// What another server presents and what clients have noted do not fit together.
@@ -53,6 +57,8 @@ impl Code {
             Self::PeerDiverged => "peer-records-diverged",
             Self::PeerDamaged => "peer-records-damaged",
             Self::PeerUnwritable => "peer-records-unwritable",
+            Self::Signature(code) => code,
+            Self::KeysUnusable => "signature-keys-unusable",
             Self::Limit => "peer-records-limit",
             Self::Mismatch => "peer-server-pin-mismatch",
             Self::Command => "command-failed",

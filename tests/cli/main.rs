@@ -15,6 +15,7 @@ mod doctor;
 mod export;
 mod faults;
 mod find;
+mod freshness;
 mod input;
 mod install;
 mod keys;

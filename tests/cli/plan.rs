@@ -148,6 +148,7 @@ impl Site {
             at: at(),
             problems: Vec::new(),
             unrecorded: None,
+            freshness: Vec::new(),
         });
         deployment
     }

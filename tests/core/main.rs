@@ -4,6 +4,7 @@ mod answering;
 mod attacks;
 mod circles;
 mod dane;
+mod freshness;
 mod keys;
 mod layers;
 mod new_names;

@@ -95,6 +95,7 @@ impl Site {
             at: at(9),
             problems: vec![],
             unrecorded: None,
+            freshness: Vec::new(),
         };
         let host = |label: &str, check| Host {
             label: label.to_owned(),

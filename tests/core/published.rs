@@ -142,6 +142,7 @@ impl World {
             at: at(),
             problems: vec![],
             unrecorded: None,
+            freshness: Vec::new(),
         });
         deployment
     }

@@ -1,19 +1,20 @@
 //! The software under test: a configuration of the world as the core's input, and its answer.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use hpkp_core::accepted::{accepted, stopped};
 use hpkp_core::certificate::Certificate;
 use hpkp_core::check::{
-    Certificates, Choice, Context, Deployment, Host, Listener, NotServedHere, PolicyUse, Records,
-    TrustSetting, Verdict, check,
+    Certificates, Choice, Context, Deployment, Freshness, HeardFile, Host, Listener, NotServedHere,
+    PolicyUse, Records, TrustSetting, Verdict, check,
 };
 use hpkp_core::check::{Digest, digest};
-use hpkp_core::finding::{Check, Class, Location};
+use hpkp_core::finding::{Check, Class, Code, Finding, Location};
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
 use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
+use hpkp_core::published::heard::Heard;
 use hpkp_core::published::state::Standing;
 use hpkp_core::published::tlsa::Protocol;
 use hpkp_core::published::{
@@ -172,6 +173,18 @@ pub fn ask(
     writer: &WriterName,
     now: i64,
 ) -> Answer {
+    ask_beside(config, state, unrecorded, writer, (now, None))
+}
+
+/// The same, where all other machines were heard of at a time, if there is one, and may be silent for an hour.
+fn ask_beside(
+    config: &Config,
+    state: &State,
+    unrecorded: Option<Digest>,
+    writer: &WriterName,
+    (now, heard): (i64, Option<i64>),
+) -> Answer {
+    let freshness = heard.map(|at| everybody_heard(state, at));
     let mut deployment = deployment(config);
     deployment.records = Some(Records {
         directory: "/var/lib/hpkp".to_owned(),
@@ -180,9 +193,25 @@ pub fn ask(
         at: at(),
         problems: vec![],
         unrecorded,
+        freshness: freshness.into_iter().collect(),
     });
     let verdict = check(&deployment, now, &Never);
     Answer { deployment, verdict }
+}
+
+fn everybody_heard(state: &State, at_time: i64) -> Freshness {
+    let peers = state.writers().filter(|(_, own)| !own).map(|(writer, _)| writer.clone());
+    let peers: BTreeSet<WriterName> = peers.collect();
+    let last = "00112233445566778899aabbccddeeff".parse().expect("an id");
+    let heard = Heard { number: 1, at: at_time, last };
+    Freshness {
+        max_staleness: 3_600,
+        at: at(),
+        file: "hpkp-heard".to_owned(),
+        heard: HeardFile::Read(peers.iter().map(|peer| (peer.clone(), heard)).collect()),
+        peers,
+        at_handshake: false,
+    }
 }
 
 /// What `hpkp published import` records.
@@ -318,6 +347,21 @@ impl Site for Core {
         let reply = Reply { is_refused: answer.is_refused(), said: answer.words() };
         self.answer = Some(answer);
         reply
+    }
+
+    fn ask_beside_silent(&mut self, config: &Config, now: i64) -> Option<Reply> {
+        let (writer, unrecorded) = (self.writer.clone(), self.unrecorded);
+        let plain = ask(config, self.state(), unrecorded, &writer, now);
+        let mut of = |at| ask_beside(config, self.state(), unrecorded, &writer, (now, Some(at)));
+        let (fresh, silent) = (of(now - 3_600), of(now - 3_601));
+        assert_eq!(fresh.verdict.findings, plain.verdict.findings, "all are heard of");
+        let is_other = |finding: &&Finding| finding.code != Code::PeerSilent;
+        let rest: Vec<&Finding> = silent.verdict.findings.iter().filter(is_other).collect();
+        let all: Vec<&Finding> = plain.verdict.findings.iter().collect();
+        assert_eq!(rest, all, "silence takes nothing away");
+        // Without records of the machine there is no word of it.
+        let is_refused = silent.is_refused();
+        Some(Reply { is_refused, said: silent.words() })
     }
 
     fn serve(&mut self, _: &Config, is_unwritable: bool, now: i64) {

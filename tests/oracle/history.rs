@@ -143,6 +143,10 @@ pub trait Site {
     fn learn(&mut self, others: &Others);
     /// Tests a configuration.
     fn ask(&mut self, config: &Config, now: i64) -> Reply;
+    /// The same, where all other machines have been silent for too long; `None` where nobody can ask that.
+    fn ask_beside_silent(&mut self, _: &Config, _: i64) -> Option<Reply> {
+        None
+    }
     /// Serves what has passed: by a reload, or by a start where nothing is served.
     fn serve(&mut self, config: &Config, is_unwritable: bool, now: i64);
     /// Makes its records such as were written before they had certificates.
@@ -599,6 +603,12 @@ impl<S: Site> Run<S> {
         let Reply { is_refused, said } = self.site.ask(&config, self.machine_time());
         self.asked += 1;
         if is_refused {
+            let wrong = Wrong::UnchangedRefused;
+            return Err(Disagreement { wrong, step: number, reasons: vec![], said });
+        }
+        // Nor does the silence of others refuse it.
+        let beside = self.site.ask_beside_silent(&config, self.machine_time());
+        if let Some(Reply { said, .. }) = beside.filter(|reply| reply.is_refused) {
             let wrong = Wrong::UnchangedRefused;
             return Err(Disagreement { wrong, step: number, reasons: vec![], said });
         }

@@ -13,6 +13,7 @@ mod directory;
 mod faults;
 mod fixture;
 mod fleet;
+mod freshness;
 mod history;
 mod install;
 mod keys;

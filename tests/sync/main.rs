@@ -11,6 +11,7 @@ mod postgres;
 mod s3;
 mod scale;
 mod scenarios;
+mod signatures;
 mod usage;
 
 /// A test for each scenario over each store.

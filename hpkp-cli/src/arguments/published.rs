@@ -163,8 +163,18 @@ pub(crate) struct WhyArguments {
     #[arg(long, requires = "cert")]
     pub(crate) log: bool,
 
+    /// Longest silence of another machine that has the host, such as 1h or 2d, as in max_staleness of
+    /// hpkp_published_pins. If it is exceeded, only a key that satisfies every pin on record is accepted.
+    #[arg(long, value_name = "TIME", requires = "cert", value_parser = max_staleness)]
+    pub(crate) max_staleness: Option<i64>,
+
     #[command(flatten)]
     pub(crate) records: Records,
+}
+
+/// As the directive of a server reads it.
+fn max_staleness(text: &str) -> Result<i64, String> {
+    hpkp_server::setting::max_staleness(text)
 }
 
 /// Who writes a record.

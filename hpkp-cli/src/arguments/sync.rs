@@ -84,6 +84,11 @@ pub struct SyncArguments {
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
 
+    /// Private key of OpenSSH (ssh-keygen -t ed25519 -N '') with which this machine signs its records. Others
+    /// verify it if they have a file `peers.keys`.
+    #[arg(long, value_name = "FILE")]
+    pub sign_key: Option<PathBuf>,
+
     /// Print one line of JSON.
     #[arg(long)]
     pub json: bool,

@@ -108,9 +108,12 @@ impl Options {
         }
         let writer = global.published.iter().find_map(|setting| setting.writer.clone());
         let mut writer = self.writer.clone().map(Some).or(writer);
+        // The shortest, since nothing tells which directory stands in the place of which.
+        let max_staleness = global.published.iter().filter_map(|one| one.max_staleness).min();
         let setting = |path: &String| RecordsSetting {
             path: path.clone(),
             writer: writer.take(),
+            max_staleness,
             at: Location { file: "--published".into(), line: 0 },
         };
         global.published = self.published.iter().map(setting).collect();

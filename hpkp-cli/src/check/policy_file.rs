@@ -448,7 +448,10 @@ fn arguments(name: &str, text: &str) -> Vec<String> {
     let mut options = Vec::new();
     let mut directory = text.trim();
     while let Some(word) = words.pop().filter(|_| !words.is_empty()) {
-        if word != "read_only" && !word.starts_with("writer=") {
+        let is_option = word == "read_only"
+            || word.starts_with("writer=")
+            || word.starts_with("max_staleness=");
+        if !is_option {
             break;
         }
         directory = directory.strip_suffix(word).unwrap_or(directory).trim_end();

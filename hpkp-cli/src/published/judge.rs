@@ -63,6 +63,7 @@ impl Judge {
             trusted_certificate: trusted_certificate.map(str::to_owned),
             port: None,
             deny_warnings: false,
+            max_staleness: None,
             log: false,
             records: crate::arguments::Records::default(),
         };

@@ -8,7 +8,7 @@ use hpkp_core::published::{Matching, Published};
 use serde::Serialize;
 
 use super::replay::Replay;
-use super::store::Store;
+use super::store::{Store, shown};
 use super::view::{self, PresentsView, PublishedView};
 use crate::arguments::{ListArguments, ShowArguments, WhyArguments};
 use crate::exit::Exit;
@@ -61,6 +61,8 @@ struct Verified {
     torn: Vec<String>,
     /// Whether records are newer than the clock says it is.
     clock_behind: bool,
+    /// Files `hpkp-heard` that cannot be used.
+    unusable_heard: Vec<String>,
 }
 
 pub(super) fn list(store: &Store, arguments: &ListArguments, json: bool) -> Exit {
@@ -190,7 +192,14 @@ pub(super) fn verify(store: &Store, json: bool) -> Exit {
         presents: state.presents().filter(|record| state.end(record.id).is_none()).count(),
         torn: store.torn.iter().map(|(file, _)| file.clone()).collect(),
         clock_behind: newest.is_some_and(|newest| newest > store.now),
+        unusable_heard: store.unusable_heard().map(|(file, _)| file).collect(),
     };
+    for (file, why) in store.unusable_heard() {
+        output::complain(&format!(
+            "{}: {why}, so it is not known when other machines were last heard of; remove the file, then run hpkp sync",
+            shown(&file)
+        ));
+    }
     for (by, excess) in state.overreach(store.now) {
         let of: Vec<String> =
             excess.of.iter().chain(&excess.gone).map(ToString::to_string).collect();
@@ -222,5 +231,6 @@ pub(super) fn verify(store: &Store, json: bool) -> Exit {
             verified.presents
         ))
     };
-    output::ended(if verified.clock_behind { Exit::Undetermined } else { Exit::Fine }, written)
+    let is_unknown = verified.clock_behind || !verified.unusable_heard.is_empty();
+    output::ended(if is_unknown { Exit::Undetermined } else { Exit::Fine }, written)
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use hpkp_core::certificate::Certificate;
 use hpkp_core::check::{
-    Certificates, Choice, Context, Deployment, Host, Listener, Records, Skipped, TrustSetting,
-    check,
+    Certificates, Choice, Context, Deployment, Freshness, Host, Listener, Records, Skipped,
+    TrustSetting, check,
 };
 use hpkp_core::date;
 use hpkp_core::finding::{Check, Class, Code, Finding, Location};
@@ -15,6 +15,7 @@ use hpkp_core::path::{Anchors, Chain, Trust, VerifySignature};
 use hpkp_core::published::state::Record;
 use hpkp_core::published::{Body, Event, EventId, HostName, Published, State};
 use hpkp_core::text::Excerpt;
+use hpkp_server::published::Directory;
 use hpkp_server::trust::{SystemStore, read_added};
 use openssl::x509::X509;
 use serde::Serialize;
@@ -108,7 +109,10 @@ impl Replay {
         let leaves: Vec<Arc<Certificate>> =
             own.iter().filter_map(|chain| chain.first().cloned()).collect();
         let chains = chains(own, behind, arguments)?;
-        let (found, refusing) = judge(store, host, chains, trust, (arguments.port, verify));
+        let freshness = arguments.max_staleness.map(|most| freshness(store, most));
+        let freshness = freshness.unwrap_or_default();
+        let (found, refusing) =
+            judge(store, host, chains, trust, (arguments.port, verify, freshness));
         let warnings = leaves.iter().flat_map(|leaf| warnings(leaf, host, store.now)).collect();
         Ok(Self {
             answer: Answer::of(&found),
@@ -227,9 +231,12 @@ pub(crate) fn judge(
     host: &HostName,
     chains: Vec<Chain>,
     trust: Arc<TrustSetting>,
-    (port, verify): (Option<u16>, &dyn VerifySignature),
+    (port, verify, freshness): (Option<u16>, &dyn VerifySignature, Vec<Freshness>),
 ) -> (Vec<Finding>, Vec<EventId>) {
     let mut deployment = deployment(store, host, chains, trust, port);
+    if let Some(records) = &mut deployment.records {
+        records.freshness = freshness;
+    }
     let found = checked(&deployment, store.now, verify);
     let mut refusing = Vec::new();
     for group in groups(store, host) {
@@ -241,6 +248,20 @@ pub(crate) fn judge(
         }
     }
     (found, refusing)
+}
+
+/// How long other machines may be silent, and when they were heard of. The certificate that is asked about
+/// counts as a new one.
+fn freshness(store: &Store, max_staleness: i64) -> Vec<Freshness> {
+    let of = |directory: &Directory| Freshness {
+        max_staleness,
+        at: Location { file: "--max-staleness".into(), line: 0 },
+        file: directory.heard_path(),
+        heard: directory.heard(),
+        peers: directory.peers().unwrap_or_default(),
+        at_handshake: true,
+    };
+    store.directories().iter().map(of).collect()
 }
 
 /// The chains in the files that are named.
@@ -307,6 +328,7 @@ pub(crate) fn records(store: &Store, state: State) -> Records {
         at: Location { file: store.paths().into(), line: 0 },
         problems: Vec::new(),
         unrecorded: None,
+        freshness: Vec::new(),
     }
 }
 

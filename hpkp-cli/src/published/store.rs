@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use hpkp_core::check::HeardFile;
 use hpkp_core::published::clock::Clock;
 use hpkp_core::published::{Body, Event, EventId, State, WriterName};
 use hpkp_core::text::{Excerpt, ShellWord};
@@ -103,6 +104,14 @@ impl Store {
     /// The directories that could be opened.
     pub(crate) fn directories(&self) -> &[Directory] {
         &self.directories
+    }
+
+    /// The files that say when other machines were heard of and cannot be used, with the reason.
+    pub(crate) fn unusable_heard(&self) -> impl Iterator<Item = (String, String)> {
+        self.directories.iter().filter_map(|directory| match directory.heard() {
+            HeardFile::Unusable(why) => Some((directory.heard_path(), why)),
+            HeardFile::Read(_) | HeardFile::Missing => None,
+        })
     }
 
     /// What all files say now.

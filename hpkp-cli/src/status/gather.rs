@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use hpkp_core::check::HeardFile;
 use hpkp_core::date;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::state::{Live, Record, Retention};
@@ -150,7 +151,9 @@ fn writers(
     // One that could never write has a slot alone.
     names
         .extend(reserved.keys().filter(|name| !state.knows(name)).map(|name| (name.clone(), true)));
+    let heard = heard(store, problems);
     let report = |(writer, own): (WriterName, bool)| {
+        let heard = heard.get(&writer).copied().filter(|_| !own);
         let recorded = match own {
             true => reserved.get(&writer).copied().unwrap_or(Recorded::NotNoted),
             false => Recorded::NotNoted,
@@ -179,7 +182,8 @@ fn writers(
             withheld.keys().map(|(host, matching)| view::name(host, *matching)).collect();
         for host in withheld.iter().filter(|_| own) {
             let what = format!(
-                "{host}: {writer} sends no Public-Key-Pins header, since it would have locked clients out"
+                "{host}: {writer} sends no Public-Key-Pins header, since it would have locked clients out, or may have \
+                 while another machine was silent"
             );
             problems.push(Problem { level: Level::Warning, what });
         }
@@ -188,6 +192,8 @@ fn writers(
             last_record: state.newest(&writer).map(Time),
             last_configuration: last_configuration.map(Time),
             stopped: last_configuration.map(|_| state.has_stopped(&writer)),
+            heard: heard.map(Time),
+            silent_for: heard.map(|at| store.now - at).filter(|age| *age >= 0),
             recorded,
             withheld,
             missing: missing.into_iter().collect(),
@@ -195,6 +201,30 @@ fn writers(
         }
     };
     names.into_iter().map(report).collect()
+}
+
+/// When this machine last received a heartbeat of each other writer: the newest in any directory.
+fn heard(store: &Store, problems: &mut Vec<Problem>) -> HashMap<WriterName, i64> {
+    let mut heard: HashMap<WriterName, i64> = HashMap::new();
+    for directory in store.directories() {
+        match directory.heard() {
+            HeardFile::Missing => {}
+            HeardFile::Unusable(why) => problems.push(Problem {
+                level: Level::Unknown,
+                what: format!(
+                    "{}: {why}, so it is not known when other machines were last heard of; remove the file, then run hpkp sync",
+                    store::shown(&directory.heard_path())
+                ),
+            }),
+            HeardFile::Read(all) => {
+                for (writer, one) in all {
+                    let at = heard.entry(writer).or_insert(one.at);
+                    *at = one.at.max(*at);
+                }
+            }
+        }
+    }
+    heard
 }
 
 type Name = (HostName, Matching);

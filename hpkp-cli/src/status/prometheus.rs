@@ -67,6 +67,24 @@ fn of_writers(report: &Report, metrics: &mut Metrics) {
         }
     }
     metrics.family(
+        "hpkp_last_heard_timestamp_seconds",
+        "When this machine last received a heartbeat of another writer; absent if never.",
+    );
+    for one in report.writers.iter().filter(|one| !one.own) {
+        if let Some(at) = one.heard {
+            metrics.sample(&[("writer", &one.writer)], at.0);
+        }
+    }
+    metrics.family(
+        "hpkp_peer_silence_seconds",
+        "How long ago this machine last received a heartbeat of another writer, in seconds.",
+    );
+    for one in report.writers.iter().filter(|one| !one.own) {
+        if let Some(age) = one.silent_for {
+            metrics.sample(&[("writer", &one.writer)], age);
+        }
+    }
+    metrics.family(
         "hpkp_configuration_unrecorded",
         "Whether the configuration that a server uses could not be recorded (1).",
     );

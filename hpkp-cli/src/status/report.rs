@@ -125,6 +125,12 @@ pub(super) struct WriterReport {
     /// Whether the server has stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) stopped: Option<bool>,
+    /// Of a copy: when this machine last received a heartbeat of its writer; absent where it never did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) heard: Option<Time>,
+    /// How long ago that was, in seconds; absent where the clock was set back since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) silent_for: Option<i64>,
     pub(super) recorded: Recorded,
     /// Hosts whose header it withholds.
     pub(super) withheld: Vec<String>,

@@ -223,7 +223,7 @@ impl Asking<'_> {
             &endpoint.host,
             chains.clone(),
             Arc::clone(trust),
-            (Some(endpoint.port), &OpenSsl),
+            (Some(endpoint.port), &OpenSsl, Vec::new()),
         );
         let has = |class| found.iter().any(|finding| finding.class == class);
         served.answer = served.answer.and(if has(Class::Lockout) || has(Class::Invalid) {

@@ -6,7 +6,7 @@ use super::report::{
 };
 use crate::output::{self, BAD, GOOD, NOTE, accent, counted};
 use crate::published::store::{self, Store};
-use crate::time::duration;
+use crate::time::{about, duration};
 
 /// How many of the things that expire are listed.
 const NEXT: usize = 10;
@@ -58,6 +58,16 @@ fn writer(writer: &WriterReport) -> String {
     }
     if writer.stopped == Some(true) {
         parts.push("stopped".to_owned());
+    }
+    match (writer.heard, writer.silent_for) {
+        (Some(_), Some(age)) => parts.push(format!("last heard of {} ago", about(age))),
+        (Some(at), None) => {
+            parts.push(accent(
+                NOTE,
+                &format!("last heard of on {at}, which the clock has not reached"),
+            ));
+        }
+        (None, _) => {}
     }
     match writer.recorded {
         Recorded::Yes => parts.push("everything is recorded".to_owned()),

@@ -68,7 +68,7 @@ impl<'a> Checker<'a> {
         self.check_kept(&self.sent(sending));
     }
 
-    fn withhold(&self, sending: &mut [Option<Sending>]) {
+    pub(super) fn withhold(&self, sending: &mut [Option<Sending>]) {
         for (host, sending) in sending.iter_mut().enumerate() {
             let is_withheld = self.withheld.contains(&(host, Kind::Enforced));
             if let Some(sending) = sending.as_mut().filter(|_| is_withheld) {
@@ -323,7 +323,7 @@ impl<'a> Checker<'a> {
 
 /// The entries by the configuration and who recorded it. Of one configuration a client may need one
 /// entry only; what another writer says suffices for the same client counts for nothing.
-fn entries_of_configurations<'b>(
+pub(super) fn entries_of_configurations<'b>(
     binding: &'b [(Live<'_>, Relation)],
 ) -> HashMap<(Configuration, &'b WriterName), Vec<&'b crate::published::Published>> {
     let mut entries: HashMap<_, Vec<_>> = HashMap::new();

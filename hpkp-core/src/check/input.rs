@@ -10,6 +10,7 @@ use crate::finding::{Check, Code, Location, Text};
 use crate::path::{Chain, Trust};
 use crate::pin::Pin;
 use crate::policy::Policy;
+use crate::published::heard::AllHeard;
 use crate::published::{HostName, Matching, State, WriterName};
 
 /// All that a configuration says and has loaded.
@@ -234,4 +235,34 @@ pub struct Records {
     /// ([`super::digest()`]), where it is served and could not be recorded. The records
     /// are of one before it, so only the very same is unchanged. None where it is on record.
     pub unrecorded: Option<Digest>,
+    /// How long other machines may be silent, for each directory whose directive says it.
+    pub freshness: Vec<Freshness>,
+}
+
+/// How long the writers of the copies in one directory may be silent, and when they were heard of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Freshness {
+    /// The longest silence, in seconds.
+    pub max_staleness: i64,
+    /// The directive.
+    pub at: Location,
+    /// The path of the file that says when they were heard of.
+    pub file: String,
+    /// Who has a copy in the directory.
+    pub peers: BTreeSet<WriterName>,
+    /// What the file says.
+    pub heard: HeardFile,
+    /// Whether certificates come without a configuration, one by one, so that each counts as new.
+    pub at_handshake: bool,
+}
+
+/// What is known of when others were heard of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeardFile {
+    /// The last receipt of each that was ever heard of.
+    Read(AllHeard),
+    /// There is no such file: nobody was ever heard of.
+    Missing,
+    /// It cannot be used; why.
+    Unusable(String),
 }

@@ -94,6 +94,11 @@ impl Findings {
         hosts.any(|(finding, hosts)| finding.code == code && hosts.contains(host))
     }
 
+    /// Whether there is a finding of this code.
+    pub(super) fn has_code(&self, code: Code) -> bool {
+        self.all.iter().any(|finding| finding.code == code)
+    }
+
     /// The gravest class first; within one, in the order in which they were found.
     pub(super) fn finish(mut self) -> Vec<Finding> {
         self.all.sort_by_key(|finding| finding.class);

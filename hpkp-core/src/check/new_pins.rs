@@ -20,8 +20,8 @@ use crate::published::{EventId, Matching, PinValidation, Presented, Presents, Sc
 
 /// A policy whose header is going to be sent.
 pub(super) struct Sent<'a> {
-    host: usize,
-    policy: &'a Policy,
+    pub(super) host: usize,
+    pub(super) policy: &'a Policy,
     at: &'a Location,
     /// Sorted.
     pins: Vec<Pin>,
@@ -54,7 +54,13 @@ impl Published<'_> {
 
     /// Whether `includeSubDomains` of what a host publishes for `host_set` binds `visited`, which is
     /// below its domain; `under` is the name between them that is one label below the domain.
-    fn binds_below(&self, host: usize, host_set: &HostSet, under: &str, visited: &HostSet) -> bool {
+    pub(super) fn binds_below(
+        &self,
+        host: usize,
+        host_set: &HostSet,
+        under: &str,
+        visited: &HostSet,
+    ) -> bool {
         match host_set.1 {
             // The pattern's own hosts are not above each other, and others' are not the pattern's.
             Matching::OneLabel => {
@@ -312,7 +318,7 @@ fn compare_elsewhere<'a>(
 
 /// The domains above the hosts of `host_set`, each with the name one label below it on the way there;
 /// that is empty for the hosts of a pattern below its own domain.
-fn domains_above(host_set: &HostSet) -> impl Iterator<Item = (&str, &str)> {
+pub(super) fn domains_above(host_set: &HostSet) -> impl Iterator<Item = (&str, &str)> {
     let name = host_set.0.as_str();
     let itself = (host_set.1 == Matching::OneLabel).then_some((name, ""));
     let unders = std::iter::once(name).chain(host_set.0.parents());

@@ -282,6 +282,26 @@ impl<'a> Published<'a> {
         })
     }
 
+    /// Whether the last accepted configuration published the pins of this policy for those who visit
+    /// `host_set`, for as long and for as many hosts at least: who notes it holds nothing new.
+    pub(super) fn was_published_as_widely(&self, host_set: &HostSet, policy: &Policy) -> bool {
+        if self.was_published(host_set, policy) {
+            return true;
+        }
+        let pins = policy.sorted_pins();
+        let age = policy.max_age();
+        let is_wider = |record: &&&Record<published::Published>| {
+            let body = &record.body;
+            let is_longer = matches!(body.lifetime, Lifetime::MaxAge(before) if age.is_some_and(|age| age <= before));
+            self.unrecorded != Some(false)
+                && body.pins == pins
+                && body.include_subdomains >= policy.binds_subdomains()
+                && is_longer
+        };
+        let of = self.published_last.get(&(host_set.0.as_str(), host_set.1));
+        of.into_iter().flatten().any(|record| is_wider(&record))
+    }
+
     /// Whether every client that holds the record and gets this certificate got the pins, or got in with
     /// them, where it was shown just the same: it builds the path that it built then. `None` where nothing
     /// is known of what it saw.

@@ -620,6 +620,16 @@ impl State {
             .collect()
     }
 
+    /// Whether a writer is said to be gone, and has written nothing but ends since.
+    #[must_use]
+    pub fn is_gone(&self, writer: &WriterName) -> bool {
+        let Some(progress) = self.writers.get(writer) else { return false };
+        let gone = self.gone.get(writer).into_iter().flatten();
+        let counts = |gone: &&Gone| gone.end.standing == Standing::Own || gone.end.by == *writer;
+        gone.filter(counts)
+            .any(|gone| progress.lives <= gone.upto && gone.is_of(progress.instance.as_ref()))
+    }
+
     /// Whether this machine's operator has said that a writer of whom records are missing is gone.
     fn is_given_up(&self, sight: &Sight) -> bool {
         let gone = self.gone.get(&sight.writer).into_iter().flatten();

@@ -247,6 +247,7 @@ impl World {
             at: self.at.clone(),
             problems: vec![],
             unrecorded,
+            freshness: Vec::new(),
         });
         deployment
     }

@@ -87,6 +87,7 @@ impl Judge {
         if let Some(records) = &mut records {
             // What this server presents for these hosts is not on record.
             (records.writer, records.unrecorded) = (None, None);
+            at_handshake(records);
         }
         let deployment = Deployment {
             policies: deployment.policies,
@@ -116,9 +117,17 @@ impl Judge {
     pub(super) fn refresh(&mut self, now: i64, must_look: bool) -> Result<(), String> {
         if let Some(mut records) = self.sight.look(now, must_look)? {
             records.writer = None;
+            at_handshake(&mut records);
             self.recorded = recorded(Some(&records));
             self.deployment.records = Some(records);
             self.judged.clear();
+        }
+        if let Some(heard) = self.sight.heard(now, must_look) {
+            if let Some(records) = &mut self.deployment.records {
+                records.freshness = heard;
+                at_handshake(records);
+                self.judged.clear();
+            }
         }
         Ok(())
     }
@@ -235,6 +244,11 @@ impl Judge {
         }
         judged
     }
+}
+
+/// Certificates come one by one.
+fn at_handshake(records: &mut Records) {
+    records.freshness.iter_mut().for_each(|freshness| freshness.at_handshake = true);
 }
 
 /// The hosts for which there are records.

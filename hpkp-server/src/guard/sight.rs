@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use hpkp_core::check::Records;
+use hpkp_core::check::{Freshness, Records};
 use hpkp_core::finding::Code;
-use hpkp_core::published::Fingerprint;
+use hpkp_core::published::{Fingerprint, heard};
 use hpkp_core::text::Excerpt;
 
 use crate::file::reason;
@@ -25,6 +25,9 @@ pub struct Sight {
     own: Vec<String>,
     state: Option<Fingerprint>,
     looked: i64,
+    /// When other machines were heard of, and when that was looked at.
+    heard: Vec<Freshness>,
+    heard_looked: i64,
 }
 
 impl Sight {
@@ -44,6 +47,8 @@ impl Sight {
             own: own.unwrap_or_default(),
             state: None,
             looked: 0,
+            heard: Vec::new(),
+            heard_looked: 0,
         };
         sight.state = sight.now().ok();
         sight
@@ -74,6 +79,24 @@ impl Sight {
         Ok(Some(records))
     }
 
+    /// When other machines were heard of, if that is news, as far as it is time to look. `hpkp sync` says it every
+    /// few minutes, for which the records need not be read again.
+    pub(super) fn heard(&mut self, now: i64, must_look: bool) -> Option<Vec<Freshness>> {
+        let is_asked = self.settings.iter().any(|setting| setting.max_staleness.is_some());
+        let is_time =
+            must_look || !(self.heard_looked..self.heard_looked + INTERVAL).contains(&now);
+        if !is_asked || !is_time {
+            return None;
+        }
+        self.heard_looked = now;
+        let heard = journal::heard(&self.settings);
+        if heard == self.heard {
+            return None;
+        }
+        self.heard.clone_from(&heard);
+        Some(heard)
+    }
+
     /// How the files look: their names, sizes and times.
     fn now(&self) -> Result<Fingerprint, String> {
         let mut all: Vec<Vec<u8>> = Vec::new();
@@ -90,7 +113,9 @@ impl Sight {
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
             let name = entry.file_name();
-            if self.own.iter().any(|own| **own == *name) {
+            // What `hpkp sync` keeps beside the records is none of them.
+            let is_of_sync = name.to_string_lossy().starts_with("hpkp-sync") || name == heard::FILE;
+            if is_of_sync || self.own.iter().any(|own| **own == *name) {
                 continue;
             }
             let metadata = entry.metadata()?;

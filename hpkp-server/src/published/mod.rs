@@ -5,6 +5,7 @@ mod append;
 mod claim;
 mod compact;
 mod error;
+mod heard;
 mod own;
 mod reserve;
 mod sys;

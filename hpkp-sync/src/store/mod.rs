@@ -111,6 +111,14 @@ pub(crate) trait Store {
     /// See [`StoreError`].
     fn list(&mut self) -> Result<BTreeMap<WriterName, Remote>, StoreError>;
 
+    /// Adds to heartbeats what the listing has left out: their signatures.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    fn complete(&mut self, _: &mut [&mut Heartbeat]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Reads records, and hands over each writer's at once.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ use url::Url;
 
 use super::lease::Written;
 use super::{
-    Extent, Lease, MARKER, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store, StoreError, Term, VERSION,
+    Extent, Lease, MARKER, MAX_BEAT, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store, StoreError, Term, VERSION,
     Wanted, check_marker,
 };
 use crate::heartbeat::Heartbeat;
@@ -80,6 +80,12 @@ impl ObjectsStore {
 
     fn path(&self, names: &[&str]) -> Path {
         names.iter().fold(self.prefix.clone(), |path, name| path.join(*name))
+    }
+
+    /// Where a heartbeat is.
+    fn beat(&self, beat: &Heartbeat) -> Path {
+        let name = format!("{:020}-{}-{}-{}.json", beat.number, beat.at, beat.events, beat.last);
+        self.path(&[BEATS, &beat.writer, &name])
     }
 
     fn segment(&self, writer: &WriterName, number: u64) -> Path {
@@ -152,9 +158,8 @@ impl ObjectsStore {
             }
         }
         let beat = &one.beat;
-        let name = format!("{:020}-{}-{}-{}.json", beat.number, beat.at, beat.events, beat.last);
         let directory = self.path(&[BEATS, one.writer.as_str()]);
-        let path = directory.clone().join(name);
+        let path = self.beat(beat);
         self.put(&path, serde_json::to_vec(beat).unwrap_or_default(), PutMode::Overwrite)?;
         // The older ones say nothing any more.
         self.runtime.block_on(async {
@@ -205,6 +210,26 @@ impl Store for ObjectsStore {
             return Err(StoreError::TooMuch(format!("the store has more than {MAX_WRITERS} writers")));
         }
         Ok(all)
+    }
+
+    fn complete(&mut self, beats: &mut [&mut Heartbeat]) -> Result<(), StoreError> {
+        let paths: Vec<Path> = beats.iter().map(|beat| self.beat(beat)).collect();
+        let bucket = &self.bucket;
+        let texts = stream::iter(paths).map(|path| async move {
+            match bucket.get(&path).await {
+                Ok(found) if found.meta.size > MAX_BEAT as u64 => Ok(Vec::new()),
+                Ok(found) => found.bytes().await.map(|bytes| bytes.to_vec()),
+                // Another one has taken its place since the listing.
+                Err(object_store::Error::NotFound { .. }) => Ok(Vec::new()),
+                Err(error) => Err(error),
+            }
+        });
+        let texts = texts.buffered(AT_ONCE).try_collect::<Vec<Vec<u8>>>();
+        let texts = self.runtime.block_on(texts).map_err(|error| failure(&error))?;
+        for (beat, text) in beats.iter_mut().zip(texts) {
+            beat.signed = serde_json::from_slice::<Heartbeat>(&text).ok().and_then(|read| read.signed);
+        }
+        Ok(())
     }
 
     fn read(
@@ -312,7 +337,7 @@ fn named_beat(writer: &WriterName, name: &str) -> Option<Heartbeat> {
     let at = parts.next()?.parse().ok()?;
     let events = parts.next()?.parse().ok()?;
     let last = parts.next()?.to_owned();
-    Some(Heartbeat { writer: writer.to_string(), number, at, events, last, seen: BTreeMap::new() })
+    Some(Heartbeat { writer: writer.to_string(), number, at, events, last, seen: BTreeMap::new(), signed: None })
 }
 
 fn failure(error: &object_store::Error) -> StoreError {

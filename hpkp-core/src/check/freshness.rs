@@ -1,0 +1,303 @@
+//! How long other machines have been silent: what they publish and present by now is not known, so a host that
+//! they have too gets no new keys and no new pins meanwhile.
+//!
+//! What is as it was passes. So does a new key that satisfies every pin on record: a stolen key must be
+//! replaceable while another machine is silent.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::freshness_messages as text;
+use super::held_pins::entries_of_configurations;
+use super::messages::{Found, Scope};
+use super::new_pins::{Sent, domains_above};
+use super::presented::enough;
+use super::records::{Published, names_of};
+use super::routing::{Claim, HostSet, any_of};
+use super::silence::{Change, Silent, silent};
+use super::visit::Visit;
+use super::{Alarm, Checker, HeardFile, Records, Sending};
+use crate::finding::{Check, Class, Code};
+use crate::header::Kind;
+use crate::published::state::Record;
+use crate::published::{Matching, Presents, WriterName};
+
+/// For a block, by the name under which clients reach it and why it answers: the ports, and the silent writers
+/// that have the name too.
+type Shared<'a> = BTreeMap<(HostSet, Claim), (BTreeSet<u16>, BTreeSet<&'a WriterName>)>;
+
+impl<'a> Checker<'a> {
+    /// New keys and new pins of hosts that machines have which have been silent for too long. Headers of such
+    /// hosts are taken out of `sending`.
+    pub(super) fn check_freshness(&mut self, sending: &mut [Option<Sending>], now: i64) {
+        let deployment = self.deployment;
+        let (Some(published), Some(records)) = (self.published, &deployment.records) else {
+            return;
+        };
+        if records.freshness.is_empty() {
+            return;
+        }
+        let silent = silent(records, now);
+        let sent = self.sent(sending);
+        let mut shared = match silent.is_empty() {
+            true => BTreeMap::new(),
+            false => published.shared(records, &silent),
+        };
+        // What their policies bind may be below names that nobody else has.
+        for one in sent.iter().filter(|one| one.policy.binds_subdomains()) {
+            shared.entry(one.host).or_default();
+        }
+        for (host, names) in &shared {
+            for code in [Code::PeerSilent, Code::HeartbeatsUnreadable, Code::PeerNeverHeard] {
+                let of_code: Silent<'a> = silent
+                    .iter()
+                    .filter(|(_, (silence, _))| silence.code() == code)
+                    .map(|(writer, silence)| (*writer, *silence))
+                    .collect();
+                if !of_code.is_empty() {
+                    self.check_silent(records, (*host, names), &of_code, &sent, (code, now));
+                }
+            }
+        }
+        self.check_heard_files(records);
+        self.withhold(sending);
+    }
+
+    /// One block, and the writers of its names that are `silent` in one way.
+    fn check_silent(
+        &mut self,
+        records: &'a Records,
+        (host, names): (usize, &Shared<'a>),
+        silent: &Silent<'a>,
+        sent: &[Sent<'a>],
+        (code, now): (Code, i64),
+    ) {
+        let Some(published) = self.published else { return };
+        // What runs without its header and is as it was goes on without it.
+        let is_withheld = published.unrecorded == Some(true)
+            || self.withheld_before.get(host).is_some_and(|before| *before);
+        let pins = if is_withheld { Change::PinsWithheld } else { Change::Pins };
+        let here = || sent.iter().filter(|one| one.host == host && records.writer.is_some());
+        let mut by_change: BTreeMap<Change, BTreeSet<&'a WriterName>> = BTreeMap::new();
+        for ((host_set, claim), (ports, writers)) in names {
+            let writers = || writers.iter().filter(|writer| silent.contains_key(**writer)).copied();
+            if writers().next().is_none() {
+                continue;
+            }
+            let visit = Visit { host_set, host, claim: *claim };
+            let keys = published.key_change(records, visit, ports);
+            by_change.entry(keys).or_default().extend(writers());
+            if here().any(|one| !published.was_published_as_widely(host_set, one.policy)) {
+                by_change.entry(pins).or_default().extend(writers());
+            }
+        }
+        for one in here() {
+            let below = published.silent_below(records, one, silent);
+            if !below.is_empty() {
+                by_change.entry(pins).or_default().extend(below);
+            }
+        }
+        let is_unsure = |change: &Change| matches!(change, Change::Keys | Change::Pins);
+        let mut changes: BTreeSet<Change> = by_change.keys().copied().filter(is_unsure).collect();
+        if changes.is_empty() {
+            let Some(change) = by_change.keys().next().copied() else { return };
+            changes.insert(change);
+        }
+        let class = match code.class() {
+            Class::Warning => Class::Warning,
+            class if changes.iter().any(is_unsure) => class,
+            _ if changes.contains(&Change::PinsWithheld) => Class::Withhold,
+            _ => Class::Warning,
+        };
+        let writers = by_change.iter().filter(|(change, _)| changes.contains(change));
+        let writers: BTreeSet<&WriterName> = writers.flat_map(|(_, all)| all).copied().collect();
+        let silent: Silent<'a> = silent
+            .iter()
+            .filter(|(one, _)| writers.contains(*one))
+            .map(|(a, b)| (*a, *b))
+            .collect();
+        let Some((_, freshness)) = silent.values().next().copied() else { return };
+        let key = text::group(&silent, &changes);
+        let scope =
+            Scope { policy: &key, kind: Kind::Enforced, at: &freshness.at, each_place: true };
+        let alarm = Alarm { code, name: None };
+        self.find_for(scope, Kind::Enforced, host, (code, class), vec![alarm], || {
+            text::silent(records, &silent, &changes, (class, now))
+        });
+    }
+
+    /// The files themselves.
+    fn check_heard_files(&mut self, records: &'a Records) {
+        for freshness in &records.freshness {
+            let (code, what) = match &freshness.heard {
+                HeardFile::Read(_) => continue,
+                HeardFile::Missing => (Code::PeerNeverHeard, text::missing(freshness)),
+                // Where a host has writers of that directory, it has been said of the host.
+                HeardFile::Unusable(_) if self.findings.has_code(Code::HeartbeatsUnreadable) => {
+                    continue;
+                }
+                HeardFile::Unusable(why) => {
+                    (Code::HeartbeatsUnreadable, text::unreadable(freshness, why))
+                }
+            };
+            let scope = Scope {
+                policy: &freshness.file,
+                kind: Kind::Enforced,
+                at: &freshness.at,
+                each_place: true,
+            };
+            let found =
+                Found { code, class: Class::Warning, check: Check::Refuse, has_header: false };
+            self.findings.add(scope, found, "-", || what);
+        }
+    }
+}
+
+impl<'a> Published<'a> {
+    /// The blocks that have names in common with silent writers.
+    fn shared(&self, records: &'a Records, silent: &Silent<'a>) -> BTreeMap<usize, Shared<'a>> {
+        let mut shared: BTreeMap<usize, Shared<'a>> = BTreeMap::new();
+        let mut add = |(host, claim): (usize, Claim), host_set: &HostSet, ports, writer| {
+            let names = shared.entry(host).or_default();
+            let (known, writers) = names.entry((host_set.clone(), claim)).or_default();
+            known.extend::<BTreeSet<u16>>(ports);
+            writers.insert(writer);
+        };
+        // By the pins that its clients hold, of the name or of a domain above it.
+        for host_set in self.host_sets(self.presented.len()) {
+            let binding = self.binding(&host_set);
+            let mut of_silent = binding
+                .iter()
+                .filter_map(|(live, relation)| {
+                    let (writer, _) = silent.get_key_value(&live.record.writer)?;
+                    Some((*writer, *live, *relation))
+                })
+                .peekable();
+            if of_silent.peek().is_none() {
+                continue;
+            }
+            let targets = self.routing.targets(&host_set);
+            for (writer, live, relation) in of_silent {
+                for ((host, claim), ports) in self.led_to(&targets, &host_set, live, relation) {
+                    if !claim.is_incidental() {
+                        add((host, claim), &host_set, ports, writer);
+                    }
+                }
+            }
+        }
+        // By what it presents.
+        let presents = records.state.presents().filter(|record| {
+            !record.body.aside
+                && silent.contains_key(&record.writer)
+                && records.state.is_presented(record)
+        });
+        let mut patterns: BTreeMap<(&str, Matching), BTreeSet<&'a WriterName>> = BTreeMap::new();
+        for record in presents {
+            let Some((writer, _)) = silent.get_key_value(&record.writer) else { continue };
+            let body: &'a Presents = &record.body;
+            if body.matching == Matching::OneLabel {
+                patterns.entry((body.host.as_str(), body.matching)).or_default().insert(writer);
+            }
+            let host_set = (body.host.clone(), body.matching);
+            for target in self.routing.targets(&host_set) {
+                let is_there = target.claim.is_served()
+                    || !target.claim.is_incidental() && body.ports.contains(&target.port);
+                if is_there {
+                    let ports = BTreeSet::from([target.port]);
+                    add((target.host, target.claim), &host_set, ports, writer);
+                }
+            }
+        }
+        // A name of a block here that is one of the hosts of a pattern there.
+        for host in (0..self.presented.len()).filter(|_| !patterns.is_empty()) {
+            for (host_set, reached) in self.routing.served(host) {
+                let writers = names_of(host_set).filter_map(|name| patterns.get(&name)).flatten();
+                for writer in writers {
+                    add((host, reached.claim), host_set, reached.ports.clone(), writer);
+                }
+            }
+        }
+        shared
+    }
+
+    /// What becomes of the keys of a block for those who visit a name.
+    fn key_change(&self, records: &'a Records, visit: Visit<'_>, ports: &BTreeSet<u16>) -> Change {
+        // What is not known has a finding of its own.
+        if !self.presented[visit.host].is_known
+            || self.presented[visit.host].certificates.is_empty()
+        {
+            return Change::None;
+        }
+        let is_at_handshake = records.freshness.iter().any(|freshness| freshness.at_handshake);
+        // Where nothing is recorded, nothing tells what is new, unless it comes without a configuration.
+        if records.writer.is_none() && !is_at_handshake
+            || records.writer.is_some() && self.is_unchanged(visit, ports)
+        {
+            return Change::None;
+        }
+        match self.satisfies_all(records, visit) {
+            true => Change::KeysThatSatisfy,
+            false => Change::Keys,
+        }
+    }
+
+    /// Whether clients hold pins for a name, and a block satisfies all of them, but for those that an operator
+    /// has given up.
+    fn satisfies_all(&self, records: &'a Records, visit: Visit<'_>) -> bool {
+        let Visit { host_set, host, claim } = visit;
+        let binding = self.binding(host_set);
+        let entries = entries_of_configurations(&binding);
+        let targets = self.routing.targets(host_set);
+        let mut is_held = false;
+        for &(live, relation) in &binding {
+            let led = self.led_to(&targets, host_set, live, relation);
+            let Some(ports) = led.get(&(host, claim)) else { continue };
+            let body = &live.record.body;
+            let same = body.configuration.and_then(|of| entries.get(&(of, &live.record.writer)));
+            let enough = enough(body, &any_of(host_set), same.into_iter().flatten().copied());
+            let held = (live, relation, &enough[..]);
+            let fault = self.judge(records, host_set, held, (host, claim), ports);
+            let lets_in = |code| matches!(code, Code::PublishedPinsPartlyMet | Code::Waived);
+            if fault.is_some_and(|(code, _)| !lets_in(code)) {
+                return false;
+            }
+            is_held = true;
+        }
+        is_held
+    }
+
+    /// The silent writers with hosts below those for which a policy is about to be noted, where it binds these
+    /// as well and did not before.
+    fn silent_below(
+        &self,
+        records: &'a Records,
+        one: &Sent<'a>,
+        silent: &Silent<'a>,
+    ) -> BTreeSet<&'a WriterName> {
+        let mut below = BTreeSet::new();
+        if !one.policy.binds_subdomains() {
+            return below;
+        }
+        let new: Vec<&HostSet> = self
+            .routing
+            .served(one.host)
+            .map(|(host_set, _)| host_set)
+            .filter(|host_set| !self.was_published_as_widely(host_set, one.policy))
+            .collect();
+        let is_there =
+            |record: &&Record<Presents>| !record.body.aside && records.state.is_presented(record);
+        for record in records.state.presents().filter(is_there).filter(|_| !new.is_empty()) {
+            let Some((writer, _)) = silent.get_key_value(&record.writer) else { continue };
+            let visited = (record.body.host.clone(), record.body.matching);
+            let is_bound = domains_above(&visited).any(|(domain, under)| {
+                new.iter().any(|host_set| {
+                    host_set.0.as_str() == domain
+                        && self.binds_below(one.host, host_set, under, &visited)
+                })
+            });
+            if is_bound {
+                below.insert(*writer);
+            }
+        }
+        below
+    }
+}

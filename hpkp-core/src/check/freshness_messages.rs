@@ -1,0 +1,184 @@
+//! What is said of machines that have not been heard of for too long.
+
+use std::collections::BTreeSet;
+
+use super::messages::duration;
+use super::silence::{Change, Silence, Silent};
+use super::{Freshness, Records};
+use crate::date;
+use crate::finding::{Class, Text};
+use crate::published::WriterName;
+use crate::text::{Excerpt, ShellWord};
+
+/// How many writers a line names.
+const NAMED: usize = 4;
+
+/// How many writers the details name.
+const MAX_DETAILS: usize = 24;
+
+/// What hosts must have in common to share a finding.
+pub(super) fn group(silent: &Silent<'_>, changes: &BTreeSet<Change>) -> String {
+    let writers: Vec<&str> = silent.keys().map(|writer| writer.as_str()).collect();
+    format!("{changes:?} {}", writers.join(" "))
+}
+
+/// Machines that are silent in one way.
+pub(super) fn silent(
+    records: &Records,
+    silent: &Silent<'_>,
+    changes: &BTreeSet<Change>,
+    (class, now): (Class, i64),
+) -> Text {
+    let has = if silent.len() == 1 { "has" } else { "have" };
+    let Some((first, freshness)) = silent.values().next().copied() else { return Text::default() };
+    let who = || listed(silent.iter().map(|(writer, (silence, _))| known(writer, *silence, now)));
+    let names = || listed(silent.keys().map(ToString::to_string));
+    let what = match first {
+        Silence::Since { .. } | Silence::Ahead { .. } => format!(
+            "{} {has} not been heard of for {} (max_staleness), so it is not known which pins clients of \
+             this host hold and which keys are presented to them by now",
+            who(),
+            duration(freshness.max_staleness)
+        ),
+        Silence::Unreadable { file, why } => format!(
+            "cannot use \"{}\" ({why}), so it is not known when {} {} heard of last, which pins clients of \
+             this host hold and which keys are presented to them by now",
+            Excerpt::new(file),
+            names(),
+            if silent.len() == 1 { "was" } else { "were" }
+        ),
+        Silence::Never => format!(
+            "no heartbeat of {} has been received so far, so nothing is refused if {} silent",
+            names(),
+            if silent.len() == 1 { "it is" } else { "they are" }
+        ),
+    };
+    if first == Silence::Never {
+        return Text::new(what).fix(format!("run hpkp sync on {}, then on this machine", names()));
+    }
+    let text = Text::new(format!("{what}; {}", consequence(changes)));
+    let text = remedies(text, class, changes, (first, &names()));
+    let details = silent.iter().take(MAX_DETAILS).map(|(writer, (silence, freshness))| {
+        format!(
+            "{} (max_staleness {})",
+            known(writer, *silence, now),
+            duration(freshness.max_staleness)
+        )
+    });
+    let text = text.details(details.filter(|_| silent.len() > 1));
+    if class == Class::Warning { text } else { text.fix(gone(records, silent)) }
+}
+
+fn consequence(changes: &BTreeSet<Change>) -> &'static str {
+    let has = |change| changes.contains(&change);
+    match (has(Change::Keys), has(Change::Pins)) {
+        (true, true) => "new keys and new pins for it may lock clients out",
+        (true, false) => "a new key for it may lock clients out",
+        (false, true) => "new pins for it may lock clients out",
+        (false, false) if has(Change::PinsWithheld) => {
+            "its pins, which are not published yet, stay unpublished, and no header is sent"
+        }
+        (false, false) if has(Change::KeysThatSatisfy) => {
+            "its new key satisfies all pins on record and passes"
+        }
+        (false, false) => "its keys and pins are unchanged and pass",
+    }
+}
+
+fn remedies(
+    text: Text,
+    class: Class,
+    changes: &BTreeSet<Change>,
+    (first, names): (Silence<'_>, &str),
+) -> Text {
+    let text = match first {
+        Silence::Ahead { .. } => text.fix(format!(
+            "set the clock of this machine, and run hpkp sync on {names}, then on this machine"
+        )),
+        Silence::Unreadable { file, .. } => text.fix(remove(file)),
+        _ => text.fix(format!("run hpkp sync on {names}, then on this machine")),
+    };
+    if class != Class::Unsure {
+        return text;
+    }
+    let text = match changes.contains(&Change::Pins) {
+        true => text.fix("until then keep the pins of the policy as they are"),
+        false => text,
+    };
+    match changes.contains(&Change::Keys) {
+        true => text.fix(
+            "until then keep the key; if it is stolen, load a certificate for a backup key that clients \
+             hold and keep the policy as it is: that passes",
+        ),
+        false => text,
+    }
+}
+
+/// The command that says of silent writers that they are gone.
+fn gone(records: &Records, silent: &Silent<'_>) -> String {
+    let some = silent.keys().take(NAMED).map(|name| format!("--writer {name}"));
+    format!(
+        "only if {} gone for good: hpkp published -d {} end {} --why REASON",
+        if silent.len() == 1 { "that machine is" } else { "those machines are" },
+        ShellWord::new(&records.directory),
+        some.collect::<Vec<_>>().join(" ")
+    )
+}
+
+/// A writer, with when it was heard of last.
+fn known(writer: &WriterName, silence: Silence<'_>, now: i64) -> String {
+    match silence {
+        Silence::Since { at, .. } => {
+            format!("{writer} (last on {}, {} ago)", date::format(at), ago(now.saturating_sub(at)))
+        }
+        Silence::Ahead { at } => format!(
+            "{writer} (last on {}, which the clock of this machine, {}, has not reached)",
+            date::format(at),
+            date::format(now)
+        ),
+        Silence::Unreadable { .. } | Silence::Never => writer.to_string(),
+    }
+}
+
+/// A time in the largest unit of which it has two at least, cut.
+fn ago(seconds: i64) -> String {
+    let units = [86_400, 3_600, 60, 1];
+    let unit = units.into_iter().find(|unit| seconds >= 2 * unit).unwrap_or(1);
+    duration(seconds - seconds % unit)
+}
+
+fn listed(all: impl Iterator<Item = String>) -> String {
+    let all: Vec<String> = all.collect();
+    let named = all.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    match all.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
+/// There is no file: nobody was ever heard of.
+pub(super) fn missing(freshness: &Freshness) -> Text {
+    Text::new(format!(
+        "\"{}\" does not exist: this machine has received no heartbeat of any other, so max_staleness refuses \
+         nothing yet",
+        Excerpt::new(&freshness.file)
+    ))
+    .fix("run hpkp sync on this machine, and again by a timer")
+}
+
+/// The file cannot be used, and no host here is concerned.
+pub(super) fn unreadable(freshness: &Freshness, why: &str) -> Text {
+    Text::new(format!(
+        "cannot use \"{}\" ({why}), so it is not known when other machines were last heard of",
+        Excerpt::new(&freshness.file)
+    ))
+    .fix(remove(&freshness.file))
+}
+
+/// What ends a damaged file.
+fn remove(file: &str) -> String {
+    format!(
+        "remove the file, then run hpkp sync, from which on all machines in the store count as heard of: rm {}",
+        ShellWord::new(file)
+    )
+}

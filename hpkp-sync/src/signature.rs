@@ -1,0 +1,665 @@
+//! Signatures of records: who may write under which name, whoever runs the store.
+//!
+//! Each machine signs with an Ed25519 key of OpenSSH what its writer's heartbeat stands for: the number of the
+//! heartbeat, and all events by their ids. The signature is OpenSSH's own (`ssh-keygen -Y`, namespace
+//! [`NAMESPACE`]) of the text that [`Statement::text`] gives. The file [`KEYS`] of a directory for records says whose
+//! key counts for which writer, in OpenSSH's format of allowed signers (ssh-keygen(1)), whose principals are names of
+//! writers.
+
+use std::fmt;
+use std::fs::Metadata;
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use hpkp_core::published::{EventId, WriterName};
+use hpkp_core::text::Excerpt;
+use openssl::pkey::{Id, PKey, Private};
+use openssl::sign::{Signer as OpenSslSigner, Verifier};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use ssh_key::private::KeypairData;
+use ssh_key::public::{Ed25519PublicKey, KeyData};
+use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, Signature, SshSig};
+
+use crate::allowed::{self, Allowed};
+use crate::disk;
+
+/// What the signatures are for, so that none of another purpose counts.
+pub const NAMESPACE: &str = "hpkp-records";
+
+/// The file with the keys of the others, in a directory for records. Where there is none, nothing need be signed.
+pub const KEYS: &str = "peers.keys";
+
+/// The largest file with a private key, in bytes.
+const MAX_KEY: u64 = 64 << 10;
+
+/// The largest file of allowed signers, in bytes.
+const MAX_KEYS: u64 = 16 << 20;
+
+/// The most ranges of numbers in a statement. A file that was compacted has a few.
+const MAX_RANGES: usize = 2_000;
+
+/// The largest signature as a text, in bytes.
+const MAX_SIGNATURE: usize = 4_096;
+
+/// What is signed: a heartbeat of a writer, and its events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement<'a> {
+    /// Whose.
+    pub writer: &'a WriterName,
+    /// The number of the heartbeat.
+    pub number: u64,
+    /// The numbers of the events.
+    pub seqs: &'a Ranges,
+    /// The SHA-256 of their ids, in the order of their numbers, each as 32 digits with a line feed.
+    pub sha256: &'a str,
+}
+
+impl Statement<'_> {
+    /// The bytes that are signed.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let Self { writer, number, seqs, sha256 } = self;
+        format!("{NAMESPACE} 1\nwriter {writer}\nnumber {number}\nevents {seqs}\nsha256 {sha256}\n")
+    }
+}
+
+/// What goes along with a heartbeat that is signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signed {
+    /// The numbers of the events that are signed, as in `1-20,22`.
+    pub events: String,
+    /// The SHA-256 of their ids.
+    pub sha256: String,
+    /// The signature, as `ssh-keygen -Y sign` writes it.
+    pub signature: String,
+}
+
+/// Numbers of events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ranges(Vec<(u64, u64)>);
+
+impl Ranges {
+    /// Of numbers in ascending order.
+    fn of(seqs: impl Iterator<Item = u64>) -> Self {
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        for seq in seqs {
+            match ranges.last_mut() {
+                Some((_, last)) if seq <= last.saturating_add(1) => *last = seq.max(*last),
+                _ => ranges.push((seq, seq)),
+            }
+        }
+        Self(ranges)
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+            let is_behind = ranges.last().is_none_or(|(_, before)| *before < first);
+            if first > last || !is_behind || ranges.len() == MAX_RANGES {
+                return None;
+            }
+            ranges.push((first, last));
+        }
+        Some(Self(ranges))
+    }
+
+    /// Whether a number is among them.
+    #[must_use]
+    pub fn contains(&self, seq: u64) -> bool {
+        let at = self.0.partition_point(|(_, last)| *last < seq);
+        self.0.get(at).is_some_and(|(first, _)| *first <= seq)
+    }
+}
+
+impl fmt::Display for Ranges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (first, last)) in self.0.iter().enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            match first == last {
+                true => write!(f, "{comma}{first}")?,
+                false => write!(f, "{comma}{first}-{last}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The SHA-256 of the ids of events, which are in the order of their numbers.
+fn digest(events: &[(u64, EventId)]) -> String {
+    let mut hash = Sha256::new();
+    for (_, id) in events {
+        hash.update(id.to_string());
+        hash.update(b"\n");
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The key with which this machine signs.
+pub struct Signer {
+    key: PKey<Private>,
+    public: Ed25519PublicKey,
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signer").field("public", &self.public).finish_non_exhaustive()
+    }
+}
+
+impl Signer {
+    /// Reads a private key as `ssh-keygen -t ed25519 -N ''` writes it.
+    ///
+    /// # Errors
+    /// [`SignatureError::Key`].
+    pub fn read(path: &Path) -> Result<Self, SignatureError> {
+        let error = |why: String| SignatureError::Key(path.display().to_string(), why);
+        let (bytes, metadata) = read(path, MAX_KEY).map_err(|why| error(io_text(&why)))?;
+        if metadata.mode() & 0o077 != 0 {
+            return Err(error("other users can read the private key; chmod 0600".to_owned()));
+        }
+        let key = PrivateKey::from_openssh(&bytes).map_err(|_| {
+            error("not a private key of OpenSSH (ssh-keygen -t ed25519)".to_owned())
+        })?;
+        if key.is_encrypted() {
+            return Err(error("the key is encrypted; make one without a passphrase".to_owned()));
+        }
+        let KeypairData::Ed25519(pair) = key.key_data() else {
+            return Err(error("not an Ed25519 key (ssh-keygen -t ed25519)".to_owned()));
+        };
+        let seed = pair.private.to_bytes();
+        let openssl = PKey::private_key_from_raw_bytes(&seed, Id::ED25519);
+        let key = openssl.map_err(|_| error("OpenSSL cannot use the key".to_owned()))?;
+        Ok(Self { key, public: pair.public })
+    }
+
+    /// Signs a heartbeat of `writer` with this number, and all its events with their numbers.
+    ///
+    /// # Errors
+    /// [`SignatureError::TooManyGaps`], [`SignatureError::Library`].
+    pub fn sign(
+        &self,
+        writer: &WriterName,
+        number: u64,
+        events: impl Iterator<Item = (u64, EventId)>,
+    ) -> Result<Signed, SignatureError> {
+        let mut events: Vec<(u64, EventId)> = events.collect();
+        events.sort_unstable();
+        events.dedup();
+        let seqs = Ranges::of(events.iter().map(|(seq, _)| *seq));
+        if seqs.0.len() > MAX_RANGES {
+            return Err(SignatureError::TooManyGaps);
+        }
+        let sha256 = digest(&events);
+        let text = Statement { writer, number, seqs: &seqs, sha256: &sha256 }.text();
+        let signature = self.sign_bytes(text.as_bytes()).ok_or(SignatureError::Library)?;
+        Ok(Signed { events: seqs.to_string(), sha256, signature })
+    }
+
+    fn sign_bytes(&self, bytes: &[u8]) -> Option<String> {
+        let data = SshSig::signed_data(NAMESPACE, HashAlg::Sha512, bytes).ok()?;
+        let raw =
+            OpenSslSigner::new_without_digest(&self.key).ok()?.sign_oneshot_to_vec(&data).ok()?;
+        let signature = Signature::new(Algorithm::Ed25519, raw).ok()?;
+        let public = KeyData::Ed25519(self.public);
+        let signature = SshSig::new(public, NAMESPACE, HashAlg::Sha512, signature).ok()?;
+        signature.to_pem(LineEnding::LF).ok()
+    }
+}
+
+/// Whose key counts for which writer.
+#[derive(Debug)]
+pub struct PeerKeys {
+    allowed: Vec<Allowed>,
+}
+
+/// The events that a signature covers.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Covered {
+    seqs: Ranges,
+    /// How many of the events that were looked at it does not cover.
+    pub unsigned: usize,
+}
+
+impl Covered {
+    /// Whether the event with this number is signed.
+    #[must_use]
+    pub fn has(&self, seq: u64) -> bool {
+        self.seqs.contains(seq)
+    }
+}
+
+impl PeerKeys {
+    /// Reads the file of a directory for records. None where there is no such file.
+    ///
+    /// # Errors
+    /// [`SignatureError::Keys`]: nobody's records may be taken then.
+    pub fn read(path: &Path) -> Result<Option<Self>, SignatureError> {
+        let error = |why: String| SignatureError::Keys(path.display().to_string(), why);
+        let (bytes, metadata) = match read(path, MAX_KEYS) {
+            Ok(read) => read,
+            Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(why) => return Err(error(io_text(&why))),
+        };
+        let user = rustix::process::geteuid().as_raw();
+        if metadata.uid() != 0 && metadata.uid() != user {
+            return Err(error("the file belongs to another user".to_owned()));
+        }
+        if metadata.mode() & 0o022 != 0 {
+            return Err(error("other users can write to the file; chmod go-w".to_owned()));
+        }
+        let text = String::from_utf8(bytes).map_err(|_| error("not UTF-8".to_owned()))?;
+        let allowed = allowed::read(&text).map_err(|why| error(why.to_string()))?;
+        Ok(Some(Self { allowed }))
+    }
+
+    /// Whether some key counts for a writer.
+    #[must_use]
+    pub fn knows(&self, writer: &WriterName) -> bool {
+        self.allowed.iter().any(|one| one.is_for(writer.as_str()))
+    }
+
+    /// Which of the events of `writer`, of whatever source, its heartbeat with this number and signature stands
+    /// for. Only these may be taken over.
+    ///
+    /// `now` is in seconds since 1970 UTC.
+    ///
+    /// # Errors
+    /// Why none may.
+    pub fn verify(
+        &self,
+        (writer, number): (&WriterName, u64),
+        signed: Option<&Signed>,
+        events: impl Iterator<Item = (u64, EventId)>,
+        now: i64,
+    ) -> Result<Covered, Refusal> {
+        if !self.knows(writer) {
+            return Err(Refusal::UnknownWriter);
+        }
+        let signed = signed.ok_or(Refusal::Unsigned)?;
+        let seqs = Ranges::read(&signed.events).ok_or(Refusal::Malformed)?;
+        self.verify_statement((writer, number), signed, &seqs, now)?;
+        // The signature is right. What it stands for?
+        let mut all: Vec<(u64, EventId)> = events.collect();
+        all.sort_unstable();
+        all.dedup();
+        let count = all.len();
+        all.retain(|(seq, _)| seqs.contains(*seq));
+        if digest(&all) != signed.sha256 {
+            return Err(Refusal::OtherContent);
+        }
+        Ok(Covered { unsigned: count - all.len(), seqs })
+    }
+
+    /// Whether a heartbeat is signed by a key of its writer, whatever it stands for: for whoever knows already that
+    /// the copy at hand has the same [`Signed::sha256`].
+    ///
+    /// # Errors
+    /// Why it does not count.
+    pub fn vouches(
+        &self,
+        (writer, number): (&WriterName, u64),
+        signed: Option<&Signed>,
+        now: i64,
+    ) -> Result<(), Refusal> {
+        if !self.knows(writer) {
+            return Err(Refusal::UnknownWriter);
+        }
+        let signed = signed.ok_or(Refusal::Unsigned)?;
+        let seqs = Ranges::read(&signed.events).ok_or(Refusal::Malformed)?;
+        self.verify_statement((writer, number), signed, &seqs, now)
+    }
+
+    fn verify_statement(
+        &self,
+        (writer, number): (&WriterName, u64),
+        signed: &Signed,
+        seqs: &Ranges,
+        now: i64,
+    ) -> Result<(), Refusal> {
+        if signed.signature.len() > MAX_SIGNATURE {
+            return Err(Refusal::Malformed);
+        }
+        let signature = SshSig::from_pem(&signed.signature).map_err(|_| Refusal::Malformed)?;
+        if signature.namespace() != NAMESPACE {
+            return Err(Refusal::OtherPurpose);
+        }
+        let KeyData::Ed25519(public) = signature.public_key() else {
+            return Err(Refusal::OtherKey);
+        };
+        let mut keys =
+            self.allowed.iter().filter(|one| one.is_for(writer.as_str()) && one.key == public.0);
+        let Some(first) = keys.next() else { return Err(Refusal::OtherKey) };
+        if !std::iter::once(first).chain(keys).any(|one| one.is_valid(NAMESPACE, now)) {
+            return Err(Refusal::NotValidNow);
+        }
+        let text = Statement { writer, number, seqs, sha256: &signed.sha256 }.text();
+        let is_right = || {
+            let data =
+                SshSig::signed_data(NAMESPACE, signature.hash_alg(), text.as_bytes()).ok()?;
+            let key = PKey::public_key_from_raw_bytes(&public.0, Id::ED25519).ok()?;
+            let mut verifier = Verifier::new_without_digest(&key).ok()?;
+            verifier.verify_oneshot(signature.signature_bytes(), &data).ok()
+        };
+        if is_right() == Some(true) { Ok(()) } else { Err(Refusal::Invalid) }
+    }
+}
+
+/// Why records of a writer are not taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No key counts for it.
+    UnknownWriter,
+    /// Its heartbeat has no signature.
+    Unsigned,
+    /// The signature is no text that can be read.
+    Malformed,
+    /// The signature is of another namespace.
+    OtherPurpose,
+    /// It is by a key that does not count for this writer.
+    OtherKey,
+    /// It is by a key that does not count at this time, or not for records.
+    NotValidNow,
+    /// It is wrong: the heartbeat was changed, or is of another writer.
+    Invalid,
+    /// It is right, and stands for other events: some lack or were changed.
+    OtherContent,
+}
+
+impl Refusal {
+    /// The code of the finding.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::UnknownWriter => "peer-key-unknown",
+            Self::Unsigned => "peer-records-unsigned",
+            Self::OtherContent => "peer-signature-of-other-records",
+            _ => "peer-signature-invalid",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnknownWriter => "peers.keys has no key for this writer",
+            Self::Unsigned => "the records are not signed",
+            Self::Malformed => "the signature cannot be read",
+            Self::OtherPurpose => "the signature is for another purpose than hpkp-records",
+            Self::OtherKey => "the signature is by a key that peers.keys does not have for this writer",
+            Self::NotValidNow => {
+                "the signature is by a key that peers.keys does not allow for hpkp-records at this time"
+            }
+            Self::Invalid => "the signature is wrong: the heartbeat was changed, or belongs to another writer",
+            Self::OtherContent => {
+                "the signature stands for other records: some are missing in the store, or were changed"
+            }
+        })
+    }
+}
+
+/// Why nothing can be signed or verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SignatureError {
+    /// A private key cannot be used: its file, and why.
+    Key(String, String),
+    /// The file of the others' keys cannot be used: which, and why.
+    Keys(String, String),
+    /// The numbers of the events have too many gaps.
+    TooManyGaps,
+    /// OpenSSL does not sign.
+    Library,
+}
+
+impl fmt::Display for SignatureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(file, why) => {
+                write!(f, "cannot sign with \"{}\": {why}", Excerpt::new(file))
+            }
+            Self::Keys(file, why) => write!(
+                f,
+                "cannot use \"{}\": {why}; no records of other machines are taken over",
+                Excerpt::new(file)
+            ),
+            Self::TooManyGaps => {
+                write!(
+                    f,
+                    "cannot sign: the numbers of the records have more than {MAX_RANGES} gaps"
+                )
+            }
+            Self::Library => f.write_str("cannot sign: OpenSSL fails"),
+        }
+    }
+}
+
+impl std::error::Error for SignatureError {}
+
+fn read(path: &Path, most: u64) -> io::Result<(Vec<u8>, Metadata)> {
+    let file = disk::open(path)?;
+    let metadata = file.metadata()?;
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::other(format!("larger than {most} bytes")));
+    }
+    Ok((bytes, metadata))
+}
+
+fn io_text(error: &io::Error) -> String {
+    hpkp_cli::sync::os(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::PathBuf;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+
+    struct Machine {
+        dir: tempfile::TempDir,
+    }
+
+    impl Machine {
+        fn new() -> Self {
+            Self { dir: tempfile::tempdir().expect("a directory") }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.dir.path().join(name)
+        }
+
+        /// A new key of the real ssh-keygen; its public half.
+        fn key(&self, name: &str) -> String {
+            let made = Command::new("ssh-keygen")
+                .args(["-q", "-t", "ed25519", "-N", "", "-C", "a comment", "-f"])
+                .arg(self.path(name))
+                .status();
+            assert!(made.expect("ssh-keygen").success());
+            fs::read_to_string(self.path(&format!("{name}.pub"))).expect("a key")
+        }
+
+        fn signer(&self, name: &str) -> Signer {
+            Signer::read(&self.path(name)).expect("a key")
+        }
+
+        fn keys(&self, lines: &[String]) -> PeerKeys {
+            fs::write(self.path(KEYS), lines.concat()).expect("a file");
+            PeerKeys::read(&self.path(KEYS)).expect("keys").expect("a file")
+        }
+    }
+
+    fn name(text: &str) -> WriterName {
+        text.parse().expect("a name")
+    }
+
+    fn events(numbers: &[u64]) -> Vec<(u64, EventId)> {
+        let id = |number: &u64| format!("{number:032x}").parse().expect("an id");
+        numbers.iter().map(|number| (*number, id(number))).collect()
+    }
+
+    #[test]
+    fn what_a_machine_has_signed_is_verified() {
+        let machine = Machine::new();
+        let public = machine.key("web-2");
+        let keys = machine.keys(&[format!("web-2,web-2.command {public}")]);
+        let all = events(&[1, 2, 3, 5, 9]);
+        let web_2 = name("web-2");
+        let signed = machine.signer("web-2").sign(&web_2, 7, all.iter().copied()).expect("signed");
+        assert_eq!(signed.events, "1-3,5,9");
+        let verify = |writer: &str, number, signed: Option<&Signed>, events: &[(u64, EventId)]| {
+            keys.verify((&name(writer), number), signed, events.iter().copied(), NOW)
+        };
+        let covered = verify("web-2", 7, Some(&signed), &all).expect("right");
+        assert!(covered.has(3) && !covered.has(4) && covered.has(9) && !covered.has(10));
+        assert_eq!(covered.unsigned, 0);
+        // What is not signed is counted, and nothing that is may lack or be another.
+        let more = events(&[1, 2, 3, 4, 5, 9, 10]);
+        assert_eq!(verify("web-2", 7, Some(&signed), &more).expect("right").unsigned, 2);
+        for less in [&[1, 2, 3, 5][..], &[], &[2, 3, 5, 9]] {
+            let found = verify("web-2", 7, Some(&signed), &events(less));
+            assert_eq!(found, Err(Refusal::OtherContent), "{less:?}");
+        }
+        let mut other = all.clone();
+        other[2].1 = events(&[77])[0].1;
+        assert_eq!(verify("web-2", 7, Some(&signed), &other), Err(Refusal::OtherContent));
+        // Of the same number there are two.
+        other = all.clone();
+        other.push((3, events(&[77])[0].1));
+        assert_eq!(verify("web-2", 7, Some(&signed), &other), Err(Refusal::OtherContent));
+        // An older heartbeat under a new number, and that of another writer.
+        assert_eq!(verify("web-2", 8, Some(&signed), &all), Err(Refusal::Invalid));
+        assert_eq!(verify("web-2.command", 7, Some(&signed), &all), Err(Refusal::Invalid));
+        assert_eq!(verify("web-3", 7, Some(&signed), &all), Err(Refusal::UnknownWriter));
+        assert_eq!(verify("web-2", 7, None, &all), Err(Refusal::Unsigned));
+        let changed = |change: &dyn Fn(&mut Signed)| {
+            let mut signed = signed.clone();
+            change(&mut signed);
+            verify("web-2", 7, Some(&signed), &all)
+        };
+        assert_eq!(changed(&|signed| signed.events = "1-9".into()), Err(Refusal::Invalid));
+        assert_eq!(changed(&|signed| signed.sha256 = digest(&events(&[1]))), Err(Refusal::Invalid));
+        for events in ["", "3-1", "1,1", "5,1", "x", "1-", "18446744073709551616"] {
+            let found = changed(&|signed| signed.events = events.into());
+            assert_eq!(found, Err(Refusal::Malformed), "{events}");
+        }
+        assert_eq!(changed(&|signed| signed.signature = "x".into()), Err(Refusal::Malformed));
+        assert_eq!(
+            changed(&|signed| signed.signature = "x".repeat(9_999)),
+            Err(Refusal::Malformed)
+        );
+        // Another key, though one of the fleet.
+        let other = machine.key("web-3");
+        let keys = machine.keys(&[format!("web-3 {other}"), format!("web-2 {public}")]);
+        let signed = machine.signer("web-3").sign(&web_2, 7, all.iter().copied()).expect("signed");
+        let found = keys.verify((&web_2, 7), Some(&signed), all.iter().copied(), NOW);
+        assert_eq!(found, Err(Refusal::OtherKey));
+    }
+
+    /// Both ways, with the program that everybody has.
+    #[test]
+    fn ssh_keygen_agrees() {
+        let machine = Machine::new();
+        let public = machine.key("web-2");
+        let keys = machine.keys(&[format!("web-2 namespaces=\"{NAMESPACE}\" {public}")]);
+        let (web_2, all) = (name("web-2"), events(&[1, 2]));
+        let signed = machine.signer("web-2").sign(&web_2, 7, all.iter().copied()).expect("signed");
+        let seqs = Ranges::read(&signed.events).expect("numbers");
+        let statement =
+            Statement { writer: &web_2, number: 7, seqs: &seqs, sha256: &signed.sha256 };
+        fs::write(machine.path("text"), statement.text()).expect("a file");
+        fs::write(machine.path("sig"), &signed.signature).expect("a file");
+        let verified = Command::new("ssh-keygen")
+            .args(["-Y", "verify", "-I", "web-2", "-n", NAMESPACE, "-f"])
+            .arg(machine.path(KEYS))
+            .arg("-s")
+            .arg(machine.path("sig"))
+            .stdin(fs::File::open(machine.path("text")).expect("a file"))
+            .stdout(Stdio::null())
+            .status();
+        assert!(verified.expect("ssh-keygen").success());
+
+        let sign = |namespace: &str| {
+            let _ = fs::remove_file(machine.path("text.sig"));
+            let made = Command::new("ssh-keygen")
+                .args(["-q", "-Y", "sign", "-n", namespace, "-f"])
+                .arg(machine.path("web-2"))
+                .arg(machine.path("text"))
+                .stderr(Stdio::null())
+                .status();
+            assert!(made.expect("ssh-keygen").success());
+            let signature = fs::read_to_string(machine.path("text.sig")).expect("a signature");
+            let signed = Signed { signature, ..signed.clone() };
+            keys.verify((&web_2, 7), Some(&signed), all.iter().copied(), NOW)
+        };
+        assert!(sign(NAMESPACE).is_ok());
+        assert_eq!(sign("file"), Err(Refusal::OtherPurpose));
+    }
+
+    #[test]
+    fn a_key_counts_at_its_time() {
+        let machine = Machine::new();
+        let public = machine.key("web-2");
+        let (web_2, all) = (name("web-2"), events(&[1]));
+        let signed = machine.signer("web-2").sign(&web_2, 1, all.iter().copied()).expect("signed");
+        let verify = |options: &str, now| {
+            let keys = machine.keys(&[format!("web-2 {options} {public}")]);
+            keys.verify((&web_2, 1), Some(&signed), all.iter().copied(), now).map(drop)
+        };
+        let before = "valid-before=\"20270101Z\"";
+        assert_eq!(verify(before, 1_798_761_599), Ok(()));
+        assert_eq!(verify(before, 1_798_761_600), Err(Refusal::NotValidNow));
+        assert_eq!(verify("namespaces=\"git\"", NOW), Err(Refusal::NotValidNow));
+    }
+
+    #[test]
+    fn files_that_cannot_be_used() {
+        let machine = Machine::new();
+        let public = machine.key("web-2");
+        assert!(PeerKeys::read(&machine.path(KEYS)).expect("none").is_none());
+        let keys = |text: &[u8]| {
+            fs::write(machine.path(KEYS), text).expect("a file");
+            PeerKeys::read(&machine.path(KEYS)).map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(keys(b""), Ok(()));
+        assert!(keys(b"web-2 nonsense\n").expect_err("no key").contains("line 1: "));
+        assert!(keys(b"\xff\n").expect_err("no text").contains("not UTF-8"));
+        let good = format!("web-2 {public}");
+        fs::write(machine.path(KEYS), good).expect("a file");
+        let mode = |name: &str, mode| {
+            fs::set_permissions(machine.path(name), fs::Permissions::from_mode(mode))
+                .expect("a file");
+        };
+        mode(KEYS, 0o666);
+        let error = PeerKeys::read(&machine.path(KEYS)).expect_err("others may write");
+        assert!(error.to_string().contains("chmod go-w"), "{error}");
+
+        let refused =
+            |name: &str| Signer::read(&machine.path(name)).expect_err("no key").to_string();
+        assert!(refused("web-2.pub").contains("other users can read"));
+        mode("web-2.pub", 0o600);
+        assert!(refused("web-2.pub").contains("not a private key of OpenSSH"));
+        assert!(refused("nothing").contains("no such file"));
+        for (name, options, why) in [
+            ("secret", &["-t", "ed25519", "-N", "secret"][..], "encrypted"),
+            ("rsa", &["-t", "rsa", "-b", "2048", "-N", ""], "not an Ed25519 key"),
+        ] {
+            let made = Command::new("ssh-keygen")
+                .arg("-q")
+                .args(options)
+                .arg("-f")
+                .arg(machine.path(name))
+                .status();
+            assert!(made.expect("ssh-keygen").success());
+            assert!(refused(name).contains(why), "{name}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! How long other machines have been silent, as the commands say it.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use hpkp_core::date;
+use hpkp_core::max_age::MaxAge;
+use hpkp_core::published::heard::{AllHeard, Heard, write};
+use hpkp_core::published::{Body, Event, Lifetime, Origin, Published};
+use hpkp_tests::pki::Pki;
+use hpkp_tests::recorded::held;
+use serde_json::{Value, json};
+
+use crate::records::Records;
+use crate::{Said, run};
+
+const HOST: &str = "www.example.com";
+
+fn now() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.expect("a time").as_secs() as i64
+}
+
+/// Records of web-2, which publishes the pins of the certificates `old` and `new`.
+fn site() -> (Records, Pki) {
+    let records = Records::new();
+    let pki = Pki::new(records.0.path());
+    pki.ca("root");
+    for name in ["old", "new", "third"] {
+        pki.leaf(name, HOST, "root");
+    }
+    let pins = ["old", "new"].map(|name| pki.pin(&format!("{name}.pem")).parse().expect("a pin"));
+    let body = Published {
+        lifetime: Lifetime::MaxAge(MaxAge::from_seconds(86_400).expect("an age")),
+        origin: Origin::Header,
+        ..held(HOST, pins.into())
+    };
+    let writer = "web-2".parse().expect("a name");
+    let event = Event::new(now() - 9_000, 1, writer, Body::Published(body));
+    pki.write("records/peers/web-2.jsonl", format!("{}\n", event.line()));
+    (records, pki)
+}
+
+/// web-2 was heard of at this time.
+fn heard(pki: &Pki, at: i64) {
+    let last = "00112233445566778899aabbccddeeff".parse().expect("an id");
+    let all = AllHeard::from([("web-2".parse().expect("a name"), Heard { number: 3, at, last })]);
+    pki.write("records/hpkp-heard", write(&all));
+}
+
+fn why(records: &Records, more: &[&str]) -> Said {
+    records.run(&[&["why", HOST, "--trusted-certificate", "root.pem"], more].concat())
+}
+
+fn status(records: &Records, more: &[&str]) -> Said {
+    let arguments = [&["status", "-d", "records", "--offline"], more].concat();
+    run(records.0.path(), &arguments)
+}
+
+#[test]
+fn why_a_new_key_is_not_sure() {
+    let (records, pki) = site();
+    heard(&pki, now() - 7_000);
+    let limit = |certificate, limit| {
+        let said = why(&records, &["--cert", certificate, "--max-staleness", limit, "--json"]);
+        let json = said.json();
+        let found = json["findings"].as_array().expect("findings").iter();
+        let codes: Vec<Value> = found.map(|one| json!([one["code"], one["class"]])).collect();
+        (said.code, json["answer"].as_str().expect("an answer").to_owned(), json!(codes))
+    };
+    let yes = || "yes".to_owned();
+    assert_eq!(limit("new.pem", "2h"), (Some(0), yes(), json!([])));
+    // It satisfies all that is on record.
+    assert_eq!(limit("new.pem", "1h"), (Some(0), yes(), json!([["peer-silent", "warning"]])));
+    let third = limit("third.pem", "1h");
+    assert_eq!((third.0, third.1.as_str()), (Some(1), "no"));
+    for wrong in ["0", "1y", "x"] {
+        let said = why(&records, &["--cert", "new.pem", "--max-staleness", wrong]);
+        assert_eq!(said.code, Some(2), "{said:?}");
+    }
+    pki.write("records/hpkp-heard", "x");
+    let damaged = json!([["heartbeats-unreadable", "warning"]]);
+    assert_eq!(limit("new.pem", "1h"), (Some(0), yes(), damaged));
+}
+
+#[test]
+fn status_says_how_long_ago() {
+    let (records, pki) = site();
+    let at = now() - 7_300;
+    heard(&pki, at);
+    let report = status(&records, &["--json"]).json();
+    let writer = &report["writers"][0];
+    assert_eq!(writer["heard"], date::format(at));
+    assert!((7_300..7_400).contains(&writer["silent_for"].as_i64().expect("seconds")), "{writer}");
+    let out = status(&records, &[]).fine();
+    assert!(
+        out.contains("web-2 (copy): last accepted configuration")
+            && out.contains("last heard of 2 hours ago"),
+        "{out}"
+    );
+    let metrics = status(&records, &["--prometheus"]).fine();
+    assert!(
+        metrics.contains(&format!("hpkp_last_heard_timestamp_seconds{{writer=\"web-2\"}} {at}\n")),
+        "{metrics}"
+    );
+    assert!(metrics.contains("hpkp_peer_silence_seconds{writer=\"web-2\"} 73"), "{metrics}");
+    // Of a time to come there is no age.
+    heard(&pki, now() + 9_000);
+    let report = status(&records, &["--json"]).json();
+    assert_eq!(report["writers"][0].get("silent_for"), None, "{report}");
+    assert!(!status(&records, &["--prometheus"]).fine().contains("hpkp_peer_silence_seconds{"));
+    assert!(status(&records, &[]).fine().contains("which the clock has not reached"));
+}
+
+#[test]
+fn a_damaged_file_is_no_secret() {
+    let (records, pki) = site();
+    heard(&pki, now());
+    records.run(&["list"]).fine();
+    records.run(&["verify"]).fine();
+    let path = pki.write("records/hpkp-heard", "{\"v\":1}\nx\n");
+    let said = records.run(&["verify", "--json"]);
+    said.failed(3, "line 2 is invalid");
+    assert_eq!(said.json()["unusable_heard"].as_array().expect("files").len(), 1);
+    status(&records, &[]).failed(3, "line 2 is invalid");
+    // It is no record.
+    records.run(&["list"]).fine();
+    heard(&pki, now());
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o622)).expect("a file");
+    records.run(&["verify"]).failed(3, "other users can write to the file");
+}

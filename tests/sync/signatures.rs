@@ -1,0 +1,202 @@
+//! Records that are signed: what is taken over, and what is refused by name.
+
+use std::fs;
+use std::process::Command;
+
+use hpkp_core::published::{Body, Compromised, Event};
+
+use crate::engine::{Directory, Engine};
+use crate::machine::{Machine, Said};
+use crate::{git, postgres, succeed};
+
+/// Gives each machine a key; their public halves.
+fn keys(fleet: &[Machine]) -> Vec<String> {
+    let key = |machine: &Machine| {
+        let path = machine.at.path().join("key");
+        let path = path.to_str().unwrap();
+        succeed("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", path]);
+        fs::read_to_string(format!("{path}.pub")).unwrap()
+    };
+    fleet.iter().map(key).collect()
+}
+
+fn know(machine: &Machine, lines: &[(&str, &str)]) {
+    let text: String = lines.iter().map(|(writer, key)| format!("{writer} {key}")).collect();
+    fs::write(machine.path().join("peers.keys"), text).unwrap();
+}
+
+/// A pass with the key of `signer`.
+fn signed_by(machine: &Machine, signer: &Machine) -> Said {
+    let key = signer.at.path().join("key");
+    machine.run(&["--json", "--sign-key", key.to_str().unwrap()])
+}
+
+fn signed(machine: &Machine) -> Said {
+    signed_by(machine, machine)
+}
+
+#[track_caller]
+fn says(said: &Said, writer: &str) {
+    assert!(said.err.contains(writer), "{said:?}");
+}
+
+fn only_signed_records_are_taken_over(engine: &mut dyn Engine) {
+    let mut fleet = Machine::fleet(engine, 3);
+    let keys = keys(&fleet);
+    know(&fleet[0], &[("web-2", &keys[1])]);
+    signed(&fleet[1]).fine();
+    signed(&fleet[2]).fine();
+    // Whom nobody knows.
+    let said = signed(&fleet[0]);
+    said.found("peer-key-unknown");
+    says(&said, "web-3");
+    assert_eq!(fleet[0].copy_of("web-2"), fleet[1].records());
+    assert_eq!(fleet[0].copy_of("web-3"), "");
+    assert_eq!(fleet[0].heard().len(), 1);
+    know(&fleet[0], &[("web-2", &keys[1]), ("web-3", &keys[2])]);
+    signed(&fleet[0]).fine();
+    assert_eq!(fleet[0].copy_of("web-3"), fleet[2].records());
+    // A heartbeat alone counts.
+    let before = fleet[0].numbers();
+    signed(&fleet[1]).fine();
+    signed(&fleet[0]).fine();
+    assert!(fleet[0].numbers()["web-2"] > before["web-2"]);
+
+    // Without a signature, and by the key of another machine of the fleet.
+    let (copy, before) = (fleet[0].copy_of("web-2"), fleet[0].numbers());
+    fleet[1].add(2);
+    fleet[1].sync().fine();
+    let said = signed(&fleet[0]);
+    said.found("peer-records-unsigned");
+    says(&said, "web-2");
+    signed_by(&fleet[1], &fleet[2]).fine();
+    signed(&fleet[0]).found("peer-signature-invalid");
+    assert_eq!((fleet[0].copy_of("web-2"), fleet[0].numbers()), (copy, before));
+    signed(&fleet[1]).fine();
+    signed(&fleet[0]).fine();
+    assert_eq!(fleet[0].copy_of("web-2"), fleet[1].records());
+    // Heartbeats alone.
+    let before = fleet[0].numbers();
+    fleet[1].sync().fine();
+    signed(&fleet[0]).found("peer-records-unsigned");
+    assert_eq!(fleet[0].numbers(), before);
+    signed(&fleet[1]).fine();
+    signed(&fleet[0]).fine();
+
+    // An old state of the store, with a signature that was right.
+    engine.back_up();
+    fleet[1].add(1);
+    signed(&fleet[1]).fine();
+    signed(&fleet[0]).fine();
+    let (copy, before) = (fleet[0].copy_of("web-2"), fleet[0].numbers());
+    engine.restore();
+    let said = signed(&fleet[0]);
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert!(said.codes().contains(&"peer-records-went-back".to_owned()), "{said:?}");
+    assert_eq!((fleet[0].copy_of("web-2"), fleet[0].numbers()), (copy, before));
+    // Who does not ask for signatures gets the records all the same.
+    signed(&fleet[1]).fine();
+    fleet[2].sync().fine();
+    assert_eq!(fleet[2].copy_of("web-2"), fleet[1].records());
+}
+
+#[test]
+fn over_a_directory() {
+    only_signed_records_are_taken_over(&mut Directory::start());
+}
+
+#[test]
+fn over_git() {
+    only_signed_records_are_taken_over(&mut git::File::start());
+}
+
+#[test]
+fn over_postgres() {
+    only_signed_records_are_taken_over(&mut postgres::Postgres::start());
+}
+
+#[test]
+#[ignore = "needs s3s-fs: ci/stores"]
+fn over_s3() {
+    only_signed_records_are_taken_over(&mut crate::s3::S3::start());
+}
+
+/// Whoever may write into the store forges records.
+#[test]
+fn forged_records() {
+    let engine = Directory::start();
+    let mut fleet = Machine::fleet(&engine, 2);
+    let keys = keys(&fleet);
+    know(&fleet[0], &[("web-2", &keys[1])]);
+    fleet[1].add(2);
+    signed(&fleet[1]).fine();
+    let stored = engine.at.path().join("store/records/web-2.jsonl");
+    let right = fs::read_to_string(&stored).unwrap();
+    let last = Event::from_line(right.lines().last().unwrap().as_bytes()).unwrap();
+    let forged = |seq| {
+        let pin = [7; hpkp_core::pin::Pin::OCTETS];
+        let pin = hpkp_core::pin::Pin::from_octets(pin);
+        let body = Body::Compromised(Compromised { pin, why: "forged".to_owned() });
+        format!("{}\n", Event::new(last.at(), seq, "web-2".parse().unwrap(), body).line())
+    };
+    // Another line, one less, and one more.
+    let lines: Vec<&str> = right.split_inclusive('\n').collect();
+    let (most, end) = (lines[..lines.len() - 1].concat(), lines[lines.len() - 1]);
+    for text in [format!("{most}{}", forged(last.seq())), most.clone(), lines[1..].concat()] {
+        fs::write(&stored, text).unwrap();
+        signed(&fleet[0]).found("peer-signature-of-other-records");
+        assert_eq!(fleet[0].copy_of("web-2"), "");
+    }
+    fs::write(&stored, format!("{most}{end}{}", forged(last.seq() + 1))).unwrap();
+    let said = signed(&fleet[0]);
+    said.found("peer-records-unsigned");
+    says(&said, "1 of its records are not signed");
+    assert_eq!(fleet[0].copy_of("web-2"), right);
+    // Each pass says it, until it is gone.
+    signed(&fleet[0]).found("peer-records-unsigned");
+    fs::write(&stored, &right).unwrap();
+    signed(&fleet[0]).fine();
+}
+
+#[test]
+fn keys_that_cannot_be_used() {
+    let engine = Directory::start();
+    let fleet = Machine::fleet(&engine, 2);
+    keys(&fleet);
+    signed(&fleet[1]).fine();
+    let unusable = "signature-keys-unusable";
+    know(&fleet[0], &[("web-2", "ssh-ed25519 nonsense\n")]);
+    signed(&fleet[0]).found(unusable);
+    let out = fleet[0].run(&["--json", "--then", "touch never"]);
+    assert_eq!(out.code, Some(3), "{out:?}");
+    assert_eq!(out.codes(), [unusable, "command-not-run"]);
+    assert_eq!(fleet[0].copy_of("web-2"), "");
+    fs::remove_file(fleet[0].path().join("peers.keys")).unwrap();
+    let missing = fleet[0].at.path().join("nothing");
+    fleet[0].run(&["--json", "--sign-key", missing.to_str().unwrap()]).found(unusable);
+    fleet[0].sync().fine();
+    // The other way round: what is signed is what anybody can verify by hand.
+    let beat = fs::read_to_string(engine.at.path().join("store/heartbeats/web-2.json")).unwrap();
+    let beat: serde_json::Value = serde_json::from_str(&beat).unwrap();
+    let part = |name: &str| beat["signed"][name].as_str().unwrap().to_owned();
+    let text = format!(
+        "hpkp-records 1\nwriter web-2\nnumber {}\nevents {}\nsha256 {}\n",
+        beat["number"],
+        part("events"),
+        part("sha256")
+    );
+    let at = fleet[1].at.path();
+    fs::write(at.join("text"), text).unwrap();
+    fs::write(at.join("sig"), part("signature")).unwrap();
+    let public = fs::read_to_string(at.join("key.pub")).unwrap();
+    fs::write(at.join("allowed"), format!("web-2 {public}")).unwrap();
+    let verified = Command::new("ssh-keygen")
+        .args(["-Y", "verify", "-I", "web-2", "-n", "hpkp-records", "-f"])
+        .arg(at.join("allowed"))
+        .arg("-s")
+        .arg(at.join("sig"))
+        .stdin(fs::File::open(at.join("text")).unwrap())
+        .stdout(std::process::Stdio::null())
+        .status();
+    assert!(verified.unwrap().success());
+}
