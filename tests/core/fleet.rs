@@ -128,9 +128,8 @@ impl Fleet {
             self.notes.insert(server.pins.clone(), now + DAY);
         }
         self.notes.retain(|_, until| *until >= now);
-        let refused = |pins: &&BTreeSet<usize>| {
-            self.servers.iter().any(|server| !pins.contains(&server.key))
-        };
+        let refused =
+            |pins: &&BTreeSet<usize>| self.servers.iter().any(|server| !pins.contains(&server.key));
         self.notes.keys().filter(refused).count()
     }
 
