@@ -61,7 +61,14 @@ impl Statement<'_> {
     #[must_use]
     pub fn text(&self) -> String {
         let Self { writer, number, seqs, sha256 } = self;
-        format!("{NAMESPACE} 1\nwriter {writer}\nnumber {number}\nevents {seqs}\nsha256 {sha256}\n")
+        let lines = [
+            format!("{NAMESPACE} 1"),
+            format!("writer {writer}"),
+            format!("number {number}"),
+            format!("events {seqs}"),
+            format!("sha256 {sha256}"),
+        ];
+        lines.map(|line| line + "\n").concat()
     }
 }
 

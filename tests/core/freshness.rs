@@ -189,9 +189,9 @@ fn a_new_key_that_no_pin_vouches_for() {
     let text = verdict.findings[0].lines().collect::<Vec<_>>().join("\n");
     for part in [
         "www.example.com: web-2 (last on 20",
-        ", 2 days ago) has not been heard of for 1 day (max_staleness)",
+        ", 2 days ago) has not been heard of for more than 1 day (max_staleness)",
         "a new key for it may lock clients out",
-        "to fix: run hpkp sync on web-2, then on this machine",
+        "to fix: run hpkp sync on the machine of web-2, then on this one",
         "only if that machine is gone for good: hpkp published -d /var/lib/hpkp end --writer web-2 --why",
     ] {
         assert!(text.contains(part), "no \"{part}\" in:\n{text}");

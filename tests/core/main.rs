@@ -4,6 +4,7 @@ mod answering;
 mod attacks;
 mod circles;
 mod dane;
+mod fleet;
 mod freshness;
 mod keys;
 mod layers;

@@ -76,10 +76,10 @@ fn a_silent_machine<S: Site>() {
         &said,
         &[
             "localhost: web-2 (last on 20",
-            ", 61 minutes ago) has not been heard of for 1 hour (max_staleness)",
+            ", 61 minutes ago) has not been heard of for more than 1 hour (max_staleness)",
             "new pins for it may lock clients out",
             "nothing was changed",
-            "run hpkp sync on web-2",
+            "run hpkp sync on the machine of web-2",
             "end --writer web-2 --why REASON",
         ],
     );

@@ -35,7 +35,7 @@ pub(super) fn silent(
     let names = || listed(silent.keys().map(ToString::to_string));
     let what = match first {
         Silence::Since { .. } | Silence::Ahead { .. } => format!(
-            "{} {has} not been heard of for {} (max_staleness), so it is not known which pins clients of \
+            "{} {has} not been heard of for more than {} (max_staleness), so it is not known which pins clients of \
              this host hold and which keys are presented to them by now",
             who(),
             duration(freshness.max_staleness)
@@ -54,7 +54,8 @@ pub(super) fn silent(
         ),
     };
     if first == Silence::Never {
-        return Text::new(what).fix(format!("run hpkp sync on {}, then on this machine", names()));
+        return Text::new(what)
+            .fix(format!("run hpkp sync on the machine of {}, then on this one", names()));
     }
     let text = Text::new(format!("{what}; {}", consequence(changes)));
     let text = remedies(text, class, changes, (first, &names()));
@@ -93,10 +94,10 @@ fn remedies(
 ) -> Text {
     let text = match first {
         Silence::Ahead { .. } => text.fix(format!(
-            "set the clock of this machine, and run hpkp sync on {names}, then on this machine"
+            "set the clock of this machine, and run hpkp sync on the machine of {names}, then on this one"
         )),
         Silence::Unreadable { file, .. } => text.fix(remove(file)),
-        _ => text.fix(format!("run hpkp sync on {names}, then on this machine")),
+        _ => text.fix(format!("run hpkp sync on the machine of {names}, then on this one")),
     };
     if class != Class::Unsure {
         return text;

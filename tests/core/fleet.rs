@@ -1,0 +1,198 @@
+//! A fleet of servers of one host, of which one is cut off for days, against clients that note pins wherever
+//! they come and visit all servers.
+//!
+//! All copy their records once an hour. From when the cut is older than `max_staleness` and an hour, both sides
+//! try random changes. Nobody may be locked out then; without `max_staleness` many are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hpkp_core::accepted::accepted;
+use hpkp_core::check::{Freshness, HeardFile, check};
+use hpkp_core::finding::{Check, Class};
+use hpkp_core::published::heard::{AllHeard, Heard};
+use hpkp_core::published::state::Standing;
+use hpkp_core::published::{Event, State, WriterName};
+
+use super::published::{BLOCK, Block, DAY, Never, World, at};
+
+const HOUR: i64 = 3_600;
+const MAX_STALENESS: i64 = 6 * HOUR;
+const KEYS: [&str; 5] = ["a", "b", "c", "d", "e"];
+const NAMES: [&str; 3] = ["web-1", "web-2", "web-3"];
+/// When the one server is cut off and when it is back, in hours.
+const CUT: std::ops::Range<i64> = 40..110;
+
+/// Numbers that look random (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, count: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % count
+    }
+}
+
+#[derive(Clone, Default)]
+struct Server {
+    key: usize,
+    pins: BTreeSet<usize>,
+    sends: bool,
+    events: Vec<Event>,
+    copies: BTreeMap<usize, Vec<Event>>,
+    heard: AllHeard,
+}
+
+struct Fleet {
+    world: World,
+    servers: Vec<Server>,
+    /// What clients hold, until when.
+    notes: BTreeMap<BTreeSet<usize>, i64>,
+    is_asked: bool,
+}
+
+fn name(server: usize) -> WriterName {
+    NAMES[server].parse().expect("a name")
+}
+
+impl Fleet {
+    fn new(world: World, is_asked: bool) -> Self {
+        let first = Server { pins: BTreeSet::from([0, 1]), ..Server::default() };
+        let servers = vec![first; NAMES.len()];
+        Self { world, servers, notes: BTreeMap::new(), is_asked }
+    }
+
+    /// All that are not cut off copy each other's records and hear of each other.
+    fn sync(&mut self, is_cut: bool) {
+        let reached: Vec<usize> = (usize::from(is_cut)..self.servers.len()).collect();
+        let last = "00112233445566778899aabbccddeeff".parse().expect("an id");
+        for &to in &reached {
+            for &from in reached.iter().filter(|from| **from != to) {
+                let events = self.servers[from].events.clone();
+                self.servers[to].copies.insert(from, events);
+                let heard = Heard { number: 1, at: self.world.now, last };
+                self.servers[to].heard.insert(name(from), heard);
+            }
+        }
+    }
+
+    /// Whether a server accepts this, and then serves it.
+    fn deploy(&mut self, server: usize, key: usize, pins: &BTreeSet<usize>) -> bool {
+        let own = &self.servers[server];
+        let mut state = State::default();
+        own.events.iter().for_each(|event| state.add(event));
+        for event in own.copies.values().flatten() {
+            state.take(event.clone(), Standing::Peer);
+        }
+        self.world.state = state;
+        self.world.writer = Some(NAMES[server]);
+        let mut named: Vec<&str> = pins.iter().map(|key| KEYS[*key]).collect();
+        named.push("backup");
+        let names: &[&str] = &["www.example.com"];
+        let block = Block { names, certificate: KEYS[key], pins: &named, ..BLOCK };
+        let mut deployment = self.world.deployment(&[block]);
+        if self.is_asked {
+            let records = deployment.records.as_mut().expect("records");
+            records.freshness = vec![Freshness {
+                max_staleness: MAX_STALENESS,
+                at: at(),
+                file: "hpkp-heard".to_owned(),
+                peers: own.copies.keys().map(|from| name(*from)).collect(),
+                heard: HeardFile::Read(own.heard.clone()),
+                at_handshake: false,
+            }];
+        }
+        let verdict = check(&deployment, self.world.now, &Never);
+        let is_refused = verdict.findings.iter().any(|finding| {
+            matches!(finding.class, Class::Invalid | Class::Lockout | Class::Unsure)
+                && finding.check == Check::Refuse
+        });
+        if is_refused {
+            return false;
+        }
+        let events =
+            accepted(&deployment, &verdict, &self.world.state, &name(server), self.world.now);
+        let sending = verdict.hosts[0].enforced.as_ref();
+        let server = &mut self.servers[server];
+        server.events.extend(events);
+        server.sends = sending.is_some_and(|sending| sending.header.is_some());
+        (server.key, server.pins) = (key, pins.clone());
+        true
+    }
+
+    /// Clients visit all servers; how many are refused.
+    fn visit(&mut self) -> usize {
+        let now = self.world.now;
+        for server in self.servers.iter().filter(|server| server.sends) {
+            self.notes.insert(server.pins.clone(), now + DAY);
+        }
+        self.notes.retain(|_, until| *until >= now);
+        let refused =
+            |pins: &&BTreeSet<usize>| self.servers.iter().any(|server| !pins.contains(&server.key));
+        self.notes.keys().filter(refused).count()
+    }
+
+    /// Ten days; how many clients were refused, and how many changes were accepted during the cut.
+    fn run(&mut self, random: &mut Random) -> (usize, usize) {
+        let (mut refused, mut accepted) = (0, 0);
+        for server in 0..self.servers.len() {
+            let Server { key, pins, .. } = self.servers[server].clone();
+            assert!(self.deploy(server, key, &pins), "the first configuration");
+            self.sync(false);
+        }
+        for hour in 0..170 {
+            self.world.now += HOUR;
+            let is_cut = CUT.contains(&hour);
+            self.sync(is_cut);
+            let is_window = is_cut && hour <= CUT.start + MAX_STALENESS / HOUR + 1;
+            for server in (0..self.servers.len()).filter(|_| !is_window) {
+                let Server { key, pins, .. } = self.servers[server].clone();
+                assert!(self.deploy(server, key, &pins), "{hour}: what is served passes");
+                let new_key = if random.below(3) == 0 { random.below(KEYS.len()) } else { key };
+                let mut new_pins = pins;
+                if random.below(3) == 0 {
+                    let changed = random.below(KEYS.len());
+                    if !new_pins.remove(&changed) {
+                        new_pins.insert(changed);
+                    }
+                }
+                if self.deploy(server, new_key, &new_pins) && is_cut && new_key != key {
+                    accepted += 1;
+                }
+                // One after the other, as with a lease.
+                self.sync(is_cut);
+            }
+            refused += self.visit();
+        }
+        (refused, accepted)
+    }
+}
+
+fn run(is_asked: bool) -> (usize, usize) {
+    let certificates = KEYS.map(|key| (key, "www.example.com"));
+    let mut sum = (0, 0);
+    let mut world = Some(World::new(&certificates));
+    for seed in 1..=8 {
+        let mut fleet = Fleet::new(world.take().expect("a world"), is_asked);
+        let mut random = Random(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
+        let (refused, accepted) = fleet.run(&mut random);
+        assert!(!is_asked || refused == 0, "seed {seed}: {refused} refused");
+        sum = (sum.0 + refused, sum.1 + accepted);
+        world = Some(fleet.world);
+    }
+    sum
+}
+
+#[test]
+fn nobody_is_locked_out_while_a_machine_is_silent() {
+    let (refused, accepted) = run(true);
+    assert_eq!(refused, 0);
+    // Keys that satisfy all pins were replaced meanwhile.
+    assert!(accepted > 0);
+}
+
+#[test]
+fn without_max_staleness_a_cut_locks_out() {
+    assert!(run(false).0 > 0);
+}
