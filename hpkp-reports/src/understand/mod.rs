@@ -296,7 +296,7 @@ fn with_certificates(
         Led::ToPublic if is_for => say(Finding::PublicCa, top),
         Led::ToPublic => say(Finding::OtherName, leaf.subject()),
         Led::ToPublicNotThen => say(Finding::NotValidThen, leaf.not_after_text()),
-        Led::Elsewhere | Led::Broken => private(knowledge, received, &parsed, led),
+        Led::Elsewhere | Led::Broken => private(knowledge, received, &parsed),
     }
 }
 
@@ -312,7 +312,6 @@ fn private(
     knowledge: &Knowledge,
     received: &Received,
     parsed: &[Certificate],
-    led: Led,
 ) -> Verdict {
     let say = |finding, detail: &str| Verdict { finding, detail: detail.to_owned() };
     let names: Vec<&str> = parsed.iter().map(Certificate::issuer).collect();
@@ -325,10 +324,9 @@ fn private(
     if received.format == Format::TrustKit && received.result.as_deref() == Some("4") {
         return say(Finding::UserAnchor, names.last().unwrap_or(&""));
     }
-    let names_public = parsed.last().is_some_and(|last| {
-        ca_table::keys().any(|(_, key)| !key.name.is_empty() && last.issuer().contains(key.name))
-    });
-    match led == Led::Broken || names_public {
+    let last = received.chain().last();
+    let names_public = last.is_some_and(|last| knowledge.public.names_issuer_of(&last.der));
+    match names_public {
         true => say(Finding::Unverifiable, names.last().unwrap_or(&"")),
         false => say(Finding::UnknownPrivateRoot, names.last().unwrap_or(&"")),
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use hpkp_core::pem;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, Error, KeyUsage};
 
 /// The largest file of trusted certificates, in bytes.
@@ -132,10 +133,17 @@ impl PublicRoots {
         }
     }
 
-    /// Whether a public CA has this name (the content of the DER sequence).
+    /// Whether a certificate names a public CA as its issuer.
     #[must_use]
-    pub fn has_subject(&self, name: &[u8]) -> bool {
-        self.anchors.iter().any(|anchor| anchor.subject.as_ref() == name)
+    pub fn names_issuer_of(&self, der: &[u8]) -> bool {
+        let Ok((_, certificate)) = X509Certificate::from_der(der) else { return false };
+        let name = certificate.issuer().as_raw();
+        // An anchor has the content of the name, without the header of the sequence.
+        let is_it = |subject: &[u8]| {
+            name.len().checked_sub(subject.len()).is_some_and(|header| (2..=4).contains(&header))
+                && name.ends_with(subject)
+        };
+        self.anchors.iter().any(|anchor| is_it(anchor.subject.as_ref()))
     }
 }
 
