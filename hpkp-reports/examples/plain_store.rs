@@ -28,8 +28,6 @@ async fn main() -> std::io::Result<()> {
         return Err(std::io::Error::other("usage: plain_store ADDRESS FILE"));
     };
     let file = std::fs::File::options().create(true).append(true).open(path)?;
-    let routes = Router::new()
-        .route("/r/", post(store))
-        .with_state(Arc::new(Mutex::new(file)));
+    let routes = Router::new().route("/r/", post(store)).with_state(Arc::new(Mutex::new(file)));
     axum::serve(tokio::net::TcpListener::bind(address).await?, routes).await
 }

@@ -52,7 +52,16 @@ impl Site {
         pki.leaf("leaf", "localhost", "ca");
         let chains = vec![vec!["leaf.pem"]];
         let (compromised, records, report_uri) = (vec![], true, None);
-        Self { _dir: dir, pki, chains, pins: vec![], max_age: "1d", compromised, report_uri, records }
+        Self {
+            _dir: dir,
+            pki,
+            chains,
+            pins: vec![],
+            max_age: "1d",
+            compromised,
+            report_uri,
+            records,
+        }
     }
 
     fn certificate(&self, file: &str) -> Arc<Certificate> {

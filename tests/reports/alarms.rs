@@ -40,7 +40,7 @@ fn script(dir: &std::path::Path) -> String {
 fn a_command_reads_json_once_for_each_group_and_no_more_than_the_limit() {
     let dir = tempfile::tempdir().unwrap();
     let program = script(dir.path());
-    let alarms = format!("[alarms]\nper_hour = 3\ncommand = [{program:?}, \"$(id)\", \"; x\"]\n");
+    let alarms = format!("[alarms]\nper_hour = 6\ncommand = [{program:?}, \"$(id)\", \"; x\"]\n");
     let collector = Collector::start_in(dir, &[HOST], "", &alarms);
     let read = || -> Vec<Value> {
         let text = std::fs::read_to_string(collector.path("alarms.jsonl")).unwrap_or_default();
@@ -59,6 +59,7 @@ fn a_command_reads_json_once_for_each_group_and_no_more_than_the_limit() {
     for n in 2..10 {
         assert_eq!(collector.post(small(HOST, n)), 204);
     }
+    // Half of the limit is left to what is urgent.
     wait_for(|| (read().len() == 3).then_some(()));
     wait_for(|| collector.log().contains("more alarms than per_hour").then_some(()));
     thread::sleep(Duration::from_millis(300));
@@ -98,7 +99,10 @@ impl MailServer {
     fn start(dir: &std::path::Path, port: u16) -> Self {
         let program = dir.join("deliver");
         let letter = dir.join("letter");
-        let text = format!("#!/bin/sh\n{{ echo \"to: $*\"; cat; }} > {0}.new && mv {0}.new {0}\n", letter.display());
+        let text = format!(
+            "#!/bin/sh\n{{ echo \"to: $*\"; cat; }} > {0}.new && mv {0}.new {0}\n",
+            letter.display()
+        );
         std::fs::write(&program, text).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
         let mut command = Command::new("msmtpd");

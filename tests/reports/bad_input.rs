@@ -198,7 +198,11 @@ fn one_client_may_not_send_without_end() {
 
 #[test]
 fn duplicates_by_the_thousand_are_one_group() {
-    let collector = Collector::start(&[HOST], "", "[limits]\nclient_per_minute = 100000\nhost_per_second=100000\n");
+    let collector = Collector::start(
+        &[HOST],
+        "",
+        "[limits]\nclient_per_minute = 100000\nhost_per_second=100000\n",
+    );
     for _ in 0..1000 {
         assert_eq!(collector.post(small(HOST, 1)), 204);
     }

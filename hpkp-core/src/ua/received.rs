@@ -162,10 +162,11 @@ fn object(text: &str) -> Result<Vec<Received>, Refusal> {
         let item: &RawValue = serde_json::from_str(text).map_err(|_| Refusal::NotJson)?;
         return one(envelope(item));
     }
-    if let [(name, inner)] = members.as_slice()
-        && name.ends_with("-report")
-    {
-        return one(rfc7469(inner.get()).or_else(|| expect_ct(inner.get())));
+    match members.as_slice() {
+        [(name, inner)] if name.ends_with("-report") => {
+            return one(rfc7469(inner.get()).or_else(|| expect_ct(inner.get())));
+        }
+        _ => {}
     }
     if has("served-pins") {
         return one(react_native(text));
@@ -249,12 +250,8 @@ fn react_native(text: &str) -> Option<Received> {
         None => None,
     };
     let known_pins = pins(text, "known-pins")?;
-    let report = ReadReport {
-        date_time,
-        hostname: Some(host.clone()),
-        known_pins,
-        ..ReadReport::default()
-    };
+    let report =
+        ReadReport { date_time, hostname: Some(host.clone()), known_pins, ..ReadReport::default() };
     let mut received = Received::new(Format::ReactNative, host, report, text);
     received.served_pins = pins(text, "served-pins")?;
     received.enforced = flag(text, "enforced");

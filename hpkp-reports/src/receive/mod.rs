@@ -43,6 +43,13 @@ pub use address::{Marks, Peer};
 /// How long a browser may remember that reports are allowed.
 const PREFLIGHT: Duration = Duration::from_secs(86_400);
 
+/// The most connections that one report may stand for: their sum must stay a number.
+const MAX_COUNT: i64 = 1 << 32;
+
+/// The largest report that is kept as the first of its group, in bytes: two long chains need half of it. Strangers could
+/// otherwise push out of the database what is there.
+const MAX_RAW: usize = 48 << 10;
+
 /// What has come in, by how it ended.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -241,7 +248,7 @@ impl Receiver {
                 Some(Mode::ReportOnly) => "report-only",
                 None => "",
             },
-            count: i64::try_from(report.count).unwrap_or(i64::MAX).min(1 << 40),
+            count: i64::try_from(report.count).unwrap_or(i64::MAX).min(MAX_COUNT),
             raw: self.raw(report),
             mark: self.marks.of(client, at),
             address: self.keep_addresses.then(|| client.to_string()),
@@ -250,6 +257,9 @@ impl Receiver {
 
     /// The report to keep: without what tells of one person or device, unless addresses are kept too.
     fn raw(&self, report: &Received) -> Vec<u8> {
+        if report.text.len() > MAX_RAW {
+            return Vec::new();
+        }
         let has_personal = matches!(report.format, Format::TrustKit | Format::SmtpTls);
         if self.keep_addresses || !has_personal {
             return report.text.clone().into_bytes();

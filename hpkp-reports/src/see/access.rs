@@ -131,8 +131,8 @@ pub(super) async fn guard(
     if pages.access.allows(request.headers(), peer) {
         return next.run(request).await;
     }
-    let is_machine = request.uri().path() == "/metrics"
-        || request.headers().contains_key(AUTHORIZATION);
+    let is_machine =
+        request.uri().path() == "/metrics" || request.headers().contains_key(AUTHORIZATION);
     match (pages.access.has_token(), is_machine) {
         (true, true) => {
             let challenge = [(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];

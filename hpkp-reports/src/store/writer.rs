@@ -180,9 +180,8 @@ impl Work {
             };
             let mut senders = vec![first.1];
             let mut entries = first.0;
-            while entries.len() < BATCH
-                && let Ok((more, told)) = incoming.try_recv()
-            {
+            while entries.len() < BATCH {
+                let Ok((more, told)) = incoming.try_recv() else { break };
                 entries.extend(more);
                 senders.push(told);
             }

@@ -109,10 +109,9 @@ impl Judge {
     #[must_use]
     pub fn verdict(&self, received: &Received, now: i64) -> Verdict {
         let key = cache_key(received, now);
-        if let Ok(cache) = self.cache.lock()
-            && let Some(known) = cache.get(&key)
-        {
-            return known.clone();
+        let known = self.cache.lock().ok().and_then(|cache| cache.get(&key).cloned());
+        if let Some(known) = known {
+            return known;
         }
         let verdict = judge(&self.knowledge(), received, now);
         if let Ok(mut cache) = self.cache.lock() {
@@ -247,8 +246,7 @@ impl<'a> Ours<'a> {
 /// What a pinned key of a CA in the chain means: others than we have certificates of it too, but where it is not
 /// known which are ours, it most likely is.
 fn pinned_ca(own: &Ours<'_>, pin: Pin) -> Verdict {
-    let finding =
-        if own.own.knows_leaves() { Finding::PinnedCaOtherLeaf } else { Finding::OwnKey };
+    let finding = if own.own.knows_leaves() { Finding::PinnedCaOtherLeaf } else { Finding::OwnKey };
     Verdict { finding, detail: format!("sha256/{pin}") }
 }
 
@@ -278,9 +276,7 @@ fn with_certificates(
     };
     let pins: Vec<Pin> = chain.iter().map(|one| one.pin).collect();
     let led = knowledge.public.judge(&der, judged_at(received, now), common_time(&parsed));
-    if let Some(pin) = own.pinned(&pins)
-        && led != Led::Elsewhere
-    {
+    if let Some(pin) = own.pinned(&pins).filter(|_| led != Led::Elsewhere) {
         return pinned_ca(own, pin);
     }
     let validated = received.report.validated_chain.iter().flatten();
@@ -304,15 +300,11 @@ fn with_certificates(
 fn common_time(parsed: &[Certificate]) -> i64 {
     let from = parsed.iter().map(Certificate::not_before).max().unwrap_or_default();
     let to = parsed.iter().map(Certificate::not_after).min().unwrap_or_default();
-    from.midpoint(to)
+    from + (to - from) / 2
 }
 
 /// A chain that leads to no public CA.
-fn private(
-    knowledge: &Knowledge,
-    received: &Received,
-    parsed: &[Certificate],
-) -> Verdict {
+fn private(knowledge: &Knowledge, received: &Received, parsed: &[Certificate]) -> Verdict {
     let say = |finding, detail: &str| Verdict { finding, detail: detail.to_owned() };
     let names: Vec<&str> = parsed.iter().map(Certificate::issuer).collect();
     let pins = parsed.iter().filter_map(Certificate::pin).map(|pin| format!("sha256/{pin}"));

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use hpkp_core::pem;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, Error, KeyUsage};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// The largest file of trusted certificates, in bytes.
 const MAX_FILE: u64 = 16 << 20;
@@ -63,7 +63,10 @@ impl PublicRoots {
         roots.anchors.sort_by(|a, b| key(a).cmp(&key(b)));
         roots.anchors.dedup_by(|a, b| key(a) == key(b));
         if roots.anchors.is_empty() {
-            roots.fail(path, "no trusted certificates, so no chain can be told from that of a proxy");
+            roots.fail(
+                path,
+                "no trusted certificates, so no chain can be told from that of a proxy",
+            );
         }
         roots
     }
@@ -92,7 +95,9 @@ impl PublicRoots {
         let octets = std::fs::read(path).map_err(|error| crate::output::os(&error))?;
         for block in pem::blocks(&octets) {
             let Ok(block) = block else { return Err("invalid PEM".to_owned()) };
-            let Some(der) = block.decode().ok().filter(|_| block.is_certificate()) else { continue };
+            let Some(der) = block.decode().ok().filter(|_| block.is_certificate()) else {
+                continue;
+            };
             // One that cannot be an anchor vouches for nobody.
             if let Ok(anchor) = webpki::anchor_from_trusted_cert(&CertificateDer::from(der)) {
                 self.anchors.push(anchor.to_owned());
@@ -123,8 +128,15 @@ impl PublicRoots {
         let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
         let Ok(leaf) = EndEntityCert::try_from(&leaf) else { return Led::Broken };
         let usage = KeyUsage::server_auth();
-        let verified =
-            leaf.verify_for_usage(ALL_VERIFICATION_ALGS, &self.anchors, &rest, at, usage, None, None);
+        let verified = leaf.verify_for_usage(
+            ALL_VERIFICATION_ALGS,
+            &self.anchors,
+            &rest,
+            at,
+            usage,
+            None,
+            None,
+        );
         match verified {
             Ok(_) => Led::ToPublic,
             Err(Error::CertExpired { .. } | Error::CertNotValidYet { .. }) => Led::ToPublicNotThen,
