@@ -76,7 +76,7 @@ fn nesting_duplicates_and_texts_that_are_no_report() {
         format!("[{}]", small(HOST, 1)),
         "{\"hostname\":\"www.example.com\"}".to_owned(),
         "\u{0}".to_owned(),
-        "{\"type\":\"x\",\"body\":{\"type\":\"x\",\"body\":{}}}".to_owned(),
+        format!("{}{}", "{\"type\":1,\"body\":".repeat(10_000), "}".repeat(10_000)),
     ] {
         let status = collector.post(&body);
         assert_eq!(status, 400, "{}", body.chars().take(40).collect::<String>());

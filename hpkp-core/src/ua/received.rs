@@ -145,22 +145,29 @@ fn envelope(item: &RawValue) -> Option<Received> {
     report_reader::member(item.get(), "type")?;
     let age = report_reader::member(item.get(), "age");
     let age = age.and_then(|age| age.get().parse().ok());
-    let mut received = object(body.get()).ok()?.into_iter().next()?;
+    let mut received = plain(body.get()).ok()?.into_iter().next()?;
     received.age = age;
     Some(received)
 }
 
-/// The reports of a JSON object of any known format.
+/// The reports of a JSON object, in an envelope or not. An envelope in an envelope is nobody's format.
 fn object(text: &str) -> Result<Vec<Received>, Refusal> {
+    let members = report_reader::members(text.as_bytes()).map_err(|_| Refusal::NotJson)?;
+    let has = |name: &str| members.iter().any(|(key, _)| key == name);
+    if has("type") && has("body") {
+        let item: &RawValue = serde_json::from_str(text).map_err(|_| Refusal::NotJson)?;
+        return Ok(envelope(item).into_iter().collect());
+    }
+    plain(text)
+}
+
+/// The reports of a JSON object of any known format.
+fn plain(text: &str) -> Result<Vec<Received>, Refusal> {
     let members = report_reader::members(text.as_bytes()).map_err(|_| Refusal::NotJson)?;
     let has = |name: &str| members.iter().any(|(key, _)| key == name);
     let one = |received: Option<Received>| Ok(received.into_iter().collect());
     if has("policies") && has("date-range") {
         return smtp::read(text);
-    }
-    if has("type") && has("body") {
-        let item: &RawValue = serde_json::from_str(text).map_err(|_| Refusal::NotJson)?;
-        return one(envelope(item));
     }
     match members.as_slice() {
         [(name, inner)] if name.ends_with("-report") => {
