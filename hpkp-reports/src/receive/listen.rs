@@ -23,7 +23,7 @@ use crate::configuration::Configuration;
 use crate::output;
 
 /// Requests at a time on one HTTP/2 connection.
-const STREAMS: u32 = 64;
+const STREAMS: u32 = 16;
 
 /// How long requests may go on after the order to stop.
 const PARTING: Duration = Duration::from_secs(10);

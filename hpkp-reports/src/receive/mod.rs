@@ -209,10 +209,17 @@ impl Receiver {
             self.limits.host(*place)?;
         }
         let at = now();
-        let entries = listed.into_iter().map(|(place, report)| {
-            self.entry(&self.hosts[place], &report, &user_agent, client, at)
-        });
-        let entries: Vec<Entry> = entries.collect();
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut kept: Option<(Arc<str>, Arc<[u8]>)> = None;
+        for (place, report) in &listed {
+            // The failures of one report share its text.
+            let raw = match &kept {
+                Some((text, raw)) if Arc::ptr_eq(text, &report.text) => Arc::clone(raw),
+                _ => self.raw(report),
+            };
+            kept = Some((Arc::clone(&report.text), Arc::clone(&raw)));
+            entries.push(self.entry(&self.hosts[*place], report, &user_agent, (client, at), raw));
+        }
         let count = entries.len() as u64;
         self.writer.store(entries).await?;
         self.counters.accepted.fetch_add(count, Ordering::Relaxed);
@@ -229,8 +236,8 @@ impl Receiver {
         pattern: &HostPattern,
         report: &Received,
         user_agent: &str,
-        client: IpAddr,
-        at: i64,
+        (client, at): (IpAddr, i64),
+        raw: Arc<[u8]>,
     ) -> Entry {
         let verdict = self.judge.verdict(report, at);
         Entry {
@@ -249,22 +256,22 @@ impl Receiver {
                 None => "",
             },
             count: i64::try_from(report.count).unwrap_or(i64::MAX).min(MAX_COUNT),
-            raw: self.raw(report),
+            raw,
             mark: self.marks.of(client, at),
             address: self.keep_addresses.then(|| client.to_string()),
         }
     }
 
     /// The report to keep: without what tells of one person or device, unless addresses are kept too.
-    fn raw(&self, report: &Received) -> Vec<u8> {
+    fn raw(&self, report: &Received) -> Arc<[u8]> {
         if report.text.len() > MAX_RAW {
-            return Vec::new();
+            return Arc::new([]);
         }
         let has_personal = matches!(report.format, Format::TrustKit | Format::SmtpTls);
         if self.keep_addresses || !has_personal {
-            return report.text.clone().into_bytes();
+            return report.text.as_bytes().into();
         }
-        body::without_personal_data(&report.text)
+        body::without_personal_data(&report.text).into()
     }
 }
 
