@@ -421,8 +421,7 @@ impl Configuration {
         if size > MAX_FILE {
             return Err(unreadable(format!("larger than {MAX_FILE} bytes")));
         }
-        let text =
-            std::fs::read_to_string(path).map_err(|error| unreadable(output::os(&error)))?;
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(output::os(&error)))?;
         Self::parse(&text, &shown)
     }
 
@@ -431,10 +430,14 @@ impl Configuration {
     /// # Errors
     /// It is wrong.
     pub fn parse(text: &str, file: &str) -> Result<Self, ConfigurationError> {
-        let configuration: Self = toml::from_str(text).map_err(|error| wrong(&error, text, file))?;
+        let configuration: Self =
+            toml::from_str(text).map_err(|error| wrong(&error, text, file))?;
         configuration.check().map_err(|(key, problem)| {
             let line = line_of(text, key).map_or(String::new(), |line| format!(":{line}"));
-            ConfigurationError { text: format!("{file}{line}: {key}: {problem}"), is_unreadable: false }
+            ConfigurationError {
+                text: format!("{file}{line}: {key}: {problem}"),
+                is_unreadable: false,
+            }
         })?;
         Ok(configuration)
     }
@@ -508,7 +511,8 @@ fn line_of(text: &str, key: &str) -> Option<usize> {
 mod tests {
     use super::*;
 
-    const GOOD: &str = "store = \"/x/reports.sqlite\"\nhosts = [\"www.example.com\", \"*.example.org\"]\n";
+    const GOOD: &str =
+        "store = \"/x/reports.sqlite\"\nhosts = [\"www.example.com\", \"*.example.org\"]\n";
 
     fn error(text: &str) -> String {
         Configuration::parse(text, "f").expect_err("an error").text
@@ -532,7 +536,10 @@ mod tests {
             ("listen = \"x\"\n", &["f:3:", "listen = \"x\""][..]),
             ("lisen = \"127.0.0.1:1\"\n", &["f:3:", "lisen", "unknown field"]),
             ("[limits]\nbody = \"12x\"\n", &["f:4:", "body = \"12x\"", "invalid size"]),
-            ("[policies.\"www.example.com\"]\npins = [\"sha256/x\"]\n", &["f:4:", "sha256/x", "invalid pin"]),
+            (
+                "[policies.\"www.example.com\"]\npins = [\"sha256/x\"]\n",
+                &["f:4:", "sha256/x", "invalid pin"],
+            ),
             ("[pages]\nlisten = \"0.0.0.0:80\"\n", &["f:4:", "open to everybody"]),
             ("[limits]\nhost_per_second = 0\n", &["f:4:", "host_per_second", "at least 1"]),
             ("[alarms]\ncommand = []\n", &["f:4:", "command"]),

@@ -42,8 +42,21 @@ struct Line<'a> {
 }
 
 const COLUMNS: [&str; 15] = [
-    "id", "host", "port", "day", "finding", "class", "detail", "client", "format", "mode", "chain",
-    "count", "clients", "first_seen", "last_seen",
+    "id",
+    "host",
+    "port",
+    "day",
+    "finding",
+    "class",
+    "detail",
+    "client",
+    "format",
+    "mode",
+    "chain",
+    "count",
+    "clients",
+    "first_seen",
+    "last_seen",
 ];
 
 /// Runs the command.
@@ -108,7 +121,9 @@ fn print(backend: &mut dyn Backend, arguments: &ExportArguments) -> Result<(), F
         after = Some((last.day, last.id.clone()));
         for group in &groups {
             let raw = match arguments.raw {
-                true => Some(String::from_utf8_lossy(&query::raw(backend, &group.id)?).into_owned()),
+                true => {
+                    Some(String::from_utf8_lossy(&query::raw(backend, &group.id)?).into_owned())
+                }
                 false => None,
             };
             let line = line(group, raw);

@@ -110,7 +110,8 @@ fn start(path: &Path) -> Result<(), Failure> {
     let (writer, thread) = Writer::start(settings, move |group| alarm.tell(group))?;
     // The connection to a database may not end within the runtime, so that this holds it longer.
     let reader = Arc::new(Reader::new(&configuration.store));
-    let served = runtime.block_on(serve(configuration, judge, Arc::new(writer), Arc::clone(&reader)));
+    let served =
+        runtime.block_on(serve(configuration, judge, Arc::new(writer), Arc::clone(&reader)));
     // Connections that did not end in time hold the writer; with them it goes.
     runtime.shutdown_timeout(Duration::from_secs(2));
     drop(reader);
@@ -128,8 +129,9 @@ async fn serve(
     let certificate = certificate.transpose().map_err(Failure::Invalid)?;
     let settings = certificate.clone().map(tls::settings).transpose().map_err(Failure::Failed)?;
     let receiver = Arc::new(Receiver::new(&configuration, Arc::clone(&judge), Arc::clone(&writer)));
-    let pages = Pages::new(&configuration, reader, Arc::clone(&judge), Arc::clone(&receiver), writer)
-        .map_err(Failure::Invalid)?;
+    let pages =
+        Pages::new(&configuration, reader, Arc::clone(&judge), Arc::clone(&receiver), writer)
+            .map_err(Failure::Invalid)?;
     let reports = layered(receive::routes(Arc::clone(&receiver)).merge(see::health_routes(&pages)));
     let pages = layered(see::routes(&pages));
 
@@ -137,7 +139,8 @@ async fn serve(
     let mut listeners = Vec::new();
     let listen = configuration.listen;
     let is_one = configuration.pages.listen == Some(listen);
-    let first = if is_one { receive::routes(Arc::clone(&receiver)).merge(pages.clone()) } else { reports };
+    let first =
+        if is_one { receive::routes(Arc::clone(&receiver)).merge(pages.clone()) } else { reports };
     let bind = |address| Listener::bind(address, &configuration, settings.clone());
     let listener = bind(listen).await.map_err(Failure::Failed)?;
     say(&listener, "reports");

@@ -762,7 +762,8 @@ fn a_test_report_shows_whether_reports_arrive() {
         assert_eq!(sent["uri"], uri.as_str());
         assert_eq!(sent["status"].to_string(), status[..3]);
     }
-    let said = analyze(&pki, site(&format!("http://127.0.0.1:{}/r/", free_port())), &["--test-report"]);
+    let said =
+        analyze(&pki, site(&format!("http://127.0.0.1:{}/r/", free_port())), &["--test-report"]);
     assert_eq!(said.code, Some(3), "{said:?}");
     assert!(said.json()["targets"][0]["test_reports"][0]["error"].is_string());
     // No report URI.
@@ -770,5 +771,7 @@ fn a_test_report_shows_whether_reports_arrive() {
     assert_eq!(said.code, Some(1), "{said:?}");
     assert_eq!(said.json()["targets"][0]["test_reports"], serde_json::json!([]));
     // Nothing is sent without being asked for.
-    assert!(analyze(&pki, site(&answered("204 x")), &[]).json()["targets"][0]["test_reports"].is_null());
+    assert!(
+        analyze(&pki, site(&answered("204 x")), &[]).json()["targets"][0]["test_reports"].is_null()
+    );
 }

@@ -610,10 +610,15 @@ fn enforcing_needs_days_clients_and_an_explanation_for_each_report() {
         (noise(20, 30) + &noise(2, 9), "about 9 clients"),
         (noise(3, 30), "for 14 days"),
         (
-            noise(20, 30) + &noise(2, 30) + &group(1, "report-unknown-private-root", "unexplained", 1),
+            noise(20, 30)
+                + &noise(2, 30)
+                + &group(1, "report-unknown-private-root", "unexplained", 1),
             "report-unknown-private-root",
         ),
-        (noise(20, 30) + &noise(1, 30) + &group(1, "report-own-key", "urgent", 1), "report-own-key"),
+        (
+            noise(20, 30) + &noise(1, 30) + &group(1, "report-own-key", "urgent", 1),
+            "report-own-key",
+        ),
     ] {
         let (code, said) = plan(&reports, &[]);
         assert_eq!(code, Some(1), "{said}");

@@ -76,7 +76,7 @@ fn nesting_duplicates_and_texts_that_are_no_report() {
         format!("[{}]", small(HOST, 1)),
         "{\"hostname\":\"www.example.com\"}".to_owned(),
         "\u{0}".to_owned(),
-        "{\"type\":\"x\",\"body\":{\"type\":\"x\",\"body\":{}}}".to_owned(),
+        format!("{}{}", "{\"type\":1,\"body\":".repeat(10_000), "}".repeat(10_000)),
     ] {
         let status = collector.post(&body);
         assert_eq!(status, 400, "{}", body.chars().take(40).collect::<String>());
@@ -198,7 +198,11 @@ fn one_client_may_not_send_without_end() {
 
 #[test]
 fn duplicates_by_the_thousand_are_one_group() {
-    let collector = Collector::start(&[HOST], "", "[limits]\nclient_per_minute = 100000\nhost_per_second=100000\n");
+    let collector = Collector::start(
+        &[HOST],
+        "",
+        "[limits]\nclient_per_minute = 100000\nhost_per_second=100000\n",
+    );
     for _ in 0..1000 {
         assert_eq!(collector.post(small(HOST, 1)), 204);
     }

@@ -11,8 +11,7 @@ use crate::collector::{Collector, small};
 
 const HOST: &str = "www.example.com";
 
-pub const NO_LIMITS: &str =
-    "[limits]\nclient_per_minute = 100000000\nhost_per_second = 1000000\ntotal_per_second = 1000000\n";
+pub const NO_LIMITS: &str = "[limits]\nclient_per_minute = 100000000\nhost_per_second = 1000000\ntotal_per_second = 1000000\n";
 
 /// Sends reports on one connection until it breaks; how many were acknowledged.
 fn load(port: u16, client: u32, acknowledged: &AtomicU64, stop: &AtomicBool) {
@@ -22,7 +21,8 @@ fn load(port: u16, client: u32, acknowledged: &AtomicU64, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         n += 1;
         let body = small(HOST, n % 40);
-        let head = format!("POST /r/ HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head =
+            format!("POST /r/ HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
         if stream.write_all(format!("{head}{body}").as_bytes()).is_err() {
             return;
         }
@@ -59,7 +59,8 @@ pub fn under_load(collector: &mut Collector, kills: u64, after: impl Fn(u64)) ->
         clients.into_iter().for_each(|client| client.join().unwrap());
         after(round);
         collector.run();
-        let (stored, acknowledged) = (collector.total() as u64, acknowledged.load(Ordering::Relaxed));
+        let (stored, acknowledged) =
+            (collector.total() as u64, acknowledged.load(Ordering::Relaxed));
         // Of each client one more may be there whose answer was lost.
         assert!(stored >= acknowledged, "{stored} of {acknowledged} are there");
         assert!(stored <= acknowledged + 8 * (round + 1), "{stored} for {acknowledged}");

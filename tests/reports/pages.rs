@@ -89,9 +89,8 @@ fn a_proxys_header_is_believed_of_the_proxy() {
     let top = "trusted_proxies = [\"127.0.0.1\"]";
     let pages = "[pages]\nuser_header = \"X-Remote-User\"\n";
     let collector = Collector::start(&[HOST], top, pages);
-    let get = |fields: &[(&str, &str)]| {
-        request(collector.pages, "GET", "/", fields, b"").unwrap().status
-    };
+    let get =
+        |fields: &[(&str, &str)]| request(collector.pages, "GET", "/", fields, b"").unwrap().status;
     assert_eq!(get(&[]), 403);
     assert_eq!(get(&[("x-remote-user", "")]), 403);
     assert_eq!(get(&[("x-remote-user", "anna")]), 200);
@@ -99,7 +98,10 @@ fn a_proxys_header_is_believed_of_the_proxy() {
     let collector = Collector::start(&[HOST], "", "");
     let rebound = [("host", "attacker.example:80")];
     assert_eq!(request(collector.pages, "GET", "/", &rebound, b"").unwrap().status, 403);
-    assert_eq!(request(collector.pages, "GET", "/", &[("host", "[::1]:1")], b"").unwrap().status, 200);
+    assert_eq!(
+        request(collector.pages, "GET", "/", &[("host", "[::1]:1")], b"").unwrap().status,
+        200
+    );
 }
 
 #[test]
@@ -109,7 +111,8 @@ fn exports_and_metrics() {
     assert_eq!(collector.post(small("example.org", 1)), 204);
     assert_eq!(collector.metric("hpkp_reports_accepted_total"), 2);
     assert_eq!(collector.metric("hpkp_reports_store_up"), 1);
-    let csv = String::from_utf8(collector.export(&["--format", "csv", "--host", HOST]).stdout).unwrap();
+    let csv =
+        String::from_utf8(collector.export(&["--format", "csv", "--host", HOST]).stdout).unwrap();
     let lines: Vec<&str> = csv.split("\r\n").collect();
     assert_eq!(lines.len(), 3, "{csv}");
     assert!(lines[0].starts_with("id,host,port,day,finding,class,"));

@@ -22,12 +22,17 @@ impl Server {
         // Only root may, and only root needs to.
         let _ = std::os::unix::fs::chown(dir.path(), Some(65_534), Some(65_534));
         let server = Self { dir, port: free_port() };
-        succeed(program("initdb").args(["--no-sync", "-A", "trust", "-U", "hpkp", "-D"]).arg(server.data()));
+        succeed(
+            program("initdb")
+                .args(["--no-sync", "-A", "trust", "-U", "hpkp", "-D"])
+                .arg(server.data()),
+        );
         server.resume();
-        succeed(program("createdb").args(["-h", "127.0.0.1", "-U", "hpkp", "-p"]).args([
-            &server.port.to_string(),
-            "reports",
-        ]));
+        succeed(
+            program("createdb")
+                .args(["-h", "127.0.0.1", "-U", "hpkp", "-p"])
+                .args([&server.port.to_string(), "reports"]),
+        );
         server
     }
 
@@ -36,8 +41,11 @@ impl Server {
     }
 
     fn resume(&self) {
-        let options =
-            format!("-p {} -c listen_addresses=127.0.0.1 -k {}", self.port, self.dir.path().display());
+        let options = format!(
+            "-p {} -c listen_addresses=127.0.0.1 -k {}",
+            self.port,
+            self.dir.path().display()
+        );
         let mut command = program("pg_ctl");
         command.arg("-D").arg(self.data()).args(["-w", "-o", &options, "-l"]);
         succeed(command.arg(self.dir.path().join("log")).arg("start"));
@@ -50,10 +58,7 @@ impl Server {
 
     /// What a configuration says of it.
     fn store(&self) -> String {
-        format!(
-            "store = \"postgresql://hpkp@127.0.0.1:{}/reports?sslmode=disable\"",
-            self.port
-        )
+        format!("store = \"postgresql://hpkp@127.0.0.1:{}/reports?sslmode=disable\"", self.port)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use hpkp_tests::output;
 use hpkp_tests::pki::Pki;
 
-use crate::collector::{PROGRAM, Collector, small};
+use crate::collector::{Collector, PROGRAM, small};
 
 const HOST: &str = "www.example.com";
 
@@ -36,7 +36,16 @@ fn a_renewed_certificate_is_served_without_a_restart() {
     let curl = |more: &[&str]| {
         let mut command = Command::new("curl");
         let resolve = format!("reports.example.net:{}:127.0.0.1", collector.port);
-        command.args(["-q", "--noproxy", "*", "-s", "-o", "/dev/null", "-w", "%{http_code} %{http_version}"]);
+        command.args([
+            "-q",
+            "--noproxy",
+            "*",
+            "-s",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code} %{http_version}",
+        ]);
         command.args(["--resolve", &resolve, "--data-binary", &body]);
         command.args(["-H", "content-type: application/json"]).args(more);
         command.arg(format!("https://reports.example.net:{}/r/", collector.port));

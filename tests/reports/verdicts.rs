@@ -116,8 +116,7 @@ fn records_say_which_keys_are_ours() {
     // What a server would record: pins of the CA, and that it presents the leaf "ours".
     let (issuing, ours) = (world.pki.pin("issuing.pem"), world.pki.pin("ours.pem"));
     let records = write_records(&world.pki, &issuing, &ours);
-    let (mine, others) =
-        (world.chain(&["ours", "issuing"]), world.chain(&["theirs", "issuing"]));
+    let (mine, others) = (world.chain(&["ours", "issuing"]), world.chain(&["theirs", "issuing"]));
     let collector = world.collector(&format!("records = [{records:?}]"), "");
     assert!(!collector.log().contains("warning"), "{}", collector.log());
     comes_to(&collector, &report(HOST, &now(), &mine), "report-own-key");

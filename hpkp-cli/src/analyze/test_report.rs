@@ -23,7 +23,8 @@ pub(super) fn send(reports: &mut [TargetReport], arguments: &AnalyzeArguments, n
     for target in reports {
         let mut wanted = BTreeSet::new();
         for (place, site) in target.sites.iter().enumerate() {
-            let judgements = site.headers.iter().map(|one| (&one.header.rfc7469, &one.header.tolerant));
+            let judgements =
+                site.headers.iter().map(|one| (&one.header.rfc7469, &one.header.tolerant));
             let uris = judgements.filter_map(|(strict, tolerant)| {
                 strict.report_uri.as_ref().or(tolerant.report_uri.as_ref())
             });
@@ -116,7 +117,9 @@ fn secured(
             let verified = halted.ssl().verify_result();
             match verified == openssl::x509::X509VerifyResult::OK {
                 true => format!("no TLS connection: {}", halted.error()),
-                false => format!("the collector's certificate is not valid: {}", verified.error_string()),
+                false => {
+                    format!("the collector's certificate is not valid: {}", verified.error_string())
+                }
             }
         }
     })

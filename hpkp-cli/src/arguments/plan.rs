@@ -23,7 +23,7 @@ Examples:
   hpkp plan www.example.com --to new-key --pin new-rsa.csr --pin new-ecdsa.csr
   hpkp plan www.example.com --to give-up --json --config /etc/nginx/nginx.conf
   hpkp plan www.example.com --to max-age --max-age 60d -d /var/lib/hpkp
-  hpkp-reports export > reports.jsonl && hpkp plan www.example.com --to enforce --reports reports.jsonl
+  hpkp plan www.example.com --to enforce --reports reports.jsonl
 
 Exit codes: 0 a plan, 1 no plan is safe, 2 wrong usage, 3 the answer cannot be determined.")]
 pub(crate) struct PlanArguments {

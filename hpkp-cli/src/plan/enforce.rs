@@ -93,9 +93,9 @@ fn received(arguments: &PlanArguments, now: i64) -> Result<Received, Failure> {
             return Err(Failure::no(format!("{shown}:{number}: version {v}, expected {VERSION}")));
         }
         if group.host.eq_ignore_ascii_case(arguments.host.trim_end_matches('.')) {
-            received.add(&group, from).ok_or_else(|| {
-                Failure::no(format!("{shown}:{number}: invalid time"))
-            })?;
+            received
+                .add(&group, from)
+                .ok_or_else(|| Failure::no(format!("{shown}:{number}: invalid time")))?;
         }
     }
     Ok(received)

@@ -7,6 +7,7 @@
 mod smtp;
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -79,8 +80,8 @@ pub struct Received {
     pub age: Option<u64>,
     /// Whether the sender says that it is a test.
     pub is_test: bool,
-    /// The report's own text within the body.
-    pub text: String,
+    /// The report's own text within the body; that of a report with several failures is shared.
+    pub text: Arc<str>,
 }
 
 /// Why nothing of a body is taken.
@@ -145,27 +146,35 @@ fn envelope(item: &RawValue) -> Option<Received> {
     report_reader::member(item.get(), "type")?;
     let age = report_reader::member(item.get(), "age");
     let age = age.and_then(|age| age.get().parse().ok());
-    let mut received = object(body.get()).ok()?.into_iter().next()?;
+    let mut received = plain(body.get()).ok()?.into_iter().next()?;
     received.age = age;
     Some(received)
 }
 
-/// The reports of a JSON object of any known format.
+/// The reports of a JSON object, in an envelope or not. An envelope in an envelope is nobody's format.
 fn object(text: &str) -> Result<Vec<Received>, Refusal> {
+    let members = report_reader::members(text.as_bytes()).map_err(|_| Refusal::NotJson)?;
+    let has = |name: &str| members.iter().any(|(key, _)| key == name);
+    if has("type") && has("body") {
+        let item: &RawValue = serde_json::from_str(text).map_err(|_| Refusal::NotJson)?;
+        return Ok(envelope(item).into_iter().collect());
+    }
+    plain(text)
+}
+
+/// The reports of a JSON object of any known format.
+fn plain(text: &str) -> Result<Vec<Received>, Refusal> {
     let members = report_reader::members(text.as_bytes()).map_err(|_| Refusal::NotJson)?;
     let has = |name: &str| members.iter().any(|(key, _)| key == name);
     let one = |received: Option<Received>| Ok(received.into_iter().collect());
     if has("policies") && has("date-range") {
         return smtp::read(text);
     }
-    if has("type") && has("body") {
-        let item: &RawValue = serde_json::from_str(text).map_err(|_| Refusal::NotJson)?;
-        return one(envelope(item));
-    }
-    if let [(name, inner)] = members.as_slice()
-        && name.ends_with("-report")
-    {
-        return one(rfc7469(inner.get()).or_else(|| expect_ct(inner.get())));
+    match members.as_slice() {
+        [(name, inner)] if name.ends_with("-report") => {
+            return one(rfc7469(inner.get()).or_else(|| expect_ct(inner.get())));
+        }
+        _ => {}
     }
     if has("served-pins") {
         return one(react_native(text));
@@ -174,7 +183,7 @@ fn object(text: &str) -> Result<Vec<Received>, Refusal> {
 }
 
 impl Received {
-    fn new(format: Format, host: Host, report: ReadReport, text: &str) -> Self {
+    fn new(format: Format, host: Host, report: ReadReport, text: &Arc<str>) -> Self {
         Self {
             format,
             report,
@@ -189,7 +198,7 @@ impl Received {
             count: 1,
             age: None,
             is_test: false,
-            text: text.to_owned(),
+            text: Arc::clone(text),
         }
     }
 
@@ -229,7 +238,7 @@ fn rfc7469(text: &str) -> Option<Received> {
         || report_reader::member(text, "app-bundle-id").is_some();
     let format = if is_trustkit { Format::TrustKit } else { Format::Rfc7469 };
     let host = report.hostname.clone()?;
-    let mut received = Received::new(format, host, report, text);
+    let mut received = Received::new(format, host, report, &text.into());
     received.is_test = flag(text, "test-report").unwrap_or(false);
     if is_trustkit {
         received.enforced = flag(text, "enforce-pinning");
@@ -249,13 +258,9 @@ fn react_native(text: &str) -> Option<Received> {
         None => None,
     };
     let known_pins = pins(text, "known-pins")?;
-    let report = ReadReport {
-        date_time,
-        hostname: Some(host.clone()),
-        known_pins,
-        ..ReadReport::default()
-    };
-    let mut received = Received::new(Format::ReactNative, host, report, text);
+    let report =
+        ReadReport { date_time, hostname: Some(host.clone()), known_pins, ..ReadReport::default() };
+    let mut received = Received::new(Format::ReactNative, host, report, &text.into());
     received.served_pins = pins(text, "served-pins")?;
     received.enforced = flag(text, "enforced");
     received.result = text_of(text, "message");
@@ -295,7 +300,7 @@ fn expect_ct(text: &str) -> Option<Received> {
         validated_chain: chain("validated-certificate-chain"),
         ..ReadReport::default()
     };
-    let mut received = Received::new(Format::ExpectCt, host, report, text);
+    let mut received = Received::new(Format::ExpectCt, host, report, &text.into());
     received.enforced = text_of(text, "failure-mode").map(|mode| mode == "enforce");
     received.is_test = flag(text, "test-report").unwrap_or(false);
     (!received.chain().is_empty()).then_some(received)

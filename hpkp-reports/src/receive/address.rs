@@ -22,8 +22,11 @@ pub(super) fn client(request: &Request, proxies: &[IpAddr]) -> IpAddr {
         return peer;
     }
     let fields = request.headers().get_all("x-forwarded-for");
-    let all: Vec<&str> =
-        fields.iter().filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(',')).collect();
+    let all: Vec<&str> = fields
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| text.split(','))
+        .collect();
     // From the right: what stands further left the client may have made up.
     let addresses = all.iter().rev().map_while(|text| text.trim().parse::<IpAddr>().ok());
     let mut addresses = addresses.map(|address| address.to_canonical());

@@ -118,7 +118,9 @@ mod tests {
 
     #[test]
     fn personal_data_goes() {
-        let kept = without_personal_data(r#"{"a":[{"sending-mta-ip":"192.0.2.1","b":1}],"app-vendor-id":"x"}"#);
+        let kept = without_personal_data(
+            r#"{"a":[{"sending-mta-ip":"192.0.2.1","b":1}],"app-vendor-id":"x"}"#,
+        );
         let kept = String::from_utf8(kept).expect("UTF-8");
         assert!(!kept.contains("192.0.2.1") && !kept.contains("\"x\"") && kept.contains("\"b\":1"));
     }

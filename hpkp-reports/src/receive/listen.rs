@@ -23,7 +23,7 @@ use crate::configuration::Configuration;
 use crate::output;
 
 /// Requests at a time on one HTTP/2 connection.
-const STREAMS: u32 = 64;
+const STREAMS: u32 = 16;
 
 /// How long requests may go on after the order to stop.
 const PARTING: Duration = Duration::from_secs(10);
@@ -145,11 +145,12 @@ async fn exchange(
     time: Duration,
     watcher: hyper_util::server::graceful::Watcher,
 ) {
-    let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let mut request: Request = request.map(Body::new);
-        request.extensions_mut().insert(Peer(peer));
-        router.clone().oneshot(request)
-    });
+    let service =
+        hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+            let mut request: Request = request.map(Body::new);
+            request.extensions_mut().insert(Peer(peer));
+            router.clone().oneshot(request)
+        });
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(time).max_buf_size(32 << 10);
     builder

@@ -43,6 +43,13 @@ pub use address::{Marks, Peer};
 /// How long a browser may remember that reports are allowed.
 const PREFLIGHT: Duration = Duration::from_secs(86_400);
 
+/// The most connections that one report may stand for: their sum must stay a number.
+const MAX_COUNT: i64 = 1 << 32;
+
+/// The largest report that is kept as the first of its group, in bytes: two long chains need half of it. Strangers could
+/// otherwise push out of the database what is there.
+const MAX_RAW: usize = 48 << 10;
+
 /// What has come in, by how it ended.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -202,10 +209,17 @@ impl Receiver {
             self.limits.host(*place)?;
         }
         let at = now();
-        let entries = listed.into_iter().map(|(place, report)| {
-            self.entry(&self.hosts[place], &report, &user_agent, client, at)
-        });
-        let entries: Vec<Entry> = entries.collect();
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut kept: Option<(Arc<str>, Arc<[u8]>)> = None;
+        for (place, report) in &listed {
+            // The failures of one report share its text.
+            let raw = match &kept {
+                Some((text, raw)) if Arc::ptr_eq(text, &report.text) => Arc::clone(raw),
+                _ => self.raw(report),
+            };
+            kept = Some((Arc::clone(&report.text), Arc::clone(&raw)));
+            entries.push(self.entry(&self.hosts[*place], report, &user_agent, (client, at), raw));
+        }
         let count = entries.len() as u64;
         self.writer.store(entries).await?;
         self.counters.accepted.fetch_add(count, Ordering::Relaxed);
@@ -222,8 +236,8 @@ impl Receiver {
         pattern: &HostPattern,
         report: &Received,
         user_agent: &str,
-        client: IpAddr,
-        at: i64,
+        (client, at): (IpAddr, i64),
+        raw: Arc<[u8]>,
     ) -> Entry {
         let verdict = self.judge.verdict(report, at);
         Entry {
@@ -241,20 +255,23 @@ impl Receiver {
                 Some(Mode::ReportOnly) => "report-only",
                 None => "",
             },
-            count: i64::try_from(report.count).unwrap_or(i64::MAX).min(1 << 40),
-            raw: self.raw(report),
+            count: i64::try_from(report.count).unwrap_or(i64::MAX).min(MAX_COUNT),
+            raw,
             mark: self.marks.of(client, at),
             address: self.keep_addresses.then(|| client.to_string()),
         }
     }
 
     /// The report to keep: without what tells of one person or device, unless addresses are kept too.
-    fn raw(&self, report: &Received) -> Vec<u8> {
+    fn raw(&self, report: &Received) -> Arc<[u8]> {
+        if report.text.len() > MAX_RAW {
+            return Arc::new([]);
+        }
         let has_personal = matches!(report.format, Format::TrustKit | Format::SmtpTls);
         if self.keep_addresses || !has_personal {
-            return report.text.clone().into_bytes();
+            return report.text.as_bytes().into();
         }
-        body::without_personal_data(&report.text)
+        body::without_personal_data(&report.text).into()
     }
 }
 

@@ -50,7 +50,9 @@ impl Certificate {
             }
             // The next try may find both files changed.
             Err(error) => output::log_seldom("tls", || {
-                format!("the certificate has changed and cannot be used; the old one stays: {error}")
+                format!(
+                    "the certificate has changed and cannot be used; the old one stays: {error}"
+                )
             }),
         }
     }
@@ -88,8 +90,6 @@ fn load(files: &Tls) -> Result<CertifiedKey, String> {
     if chain.is_empty() {
         return Err(of(&files.certificate, &"no certificate"));
     }
-    let key =
-        PrivateKeyDer::from_pem_file(&files.key).map_err(|error| of(&files.key, &error))?;
-    CertifiedKey::from_der(chain, key, &default_provider())
-        .map_err(|error| of(&files.key, &error))
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| of(&files.key, &error))?;
+    CertifiedKey::from_der(chain, key, &default_provider()).map_err(|error| of(&files.key, &error))
 }

@@ -131,8 +131,8 @@ pub(super) async fn guard(
     if pages.access.allows(request.headers(), peer) {
         return next.run(request).await;
     }
-    let is_machine = request.uri().path() == "/metrics"
-        || request.headers().contains_key(AUTHORIZATION);
+    let is_machine =
+        request.uri().path() == "/metrics" || request.headers().contains_key(AUTHORIZATION);
     match (pages.access.has_token(), is_machine) {
         (true, true) => {
             let challenge = [(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
@@ -163,7 +163,7 @@ fn entry(is_wrong: bool) -> maud::Markup {
         h1 { "Violation reports" }
         form.login method="post" action="/login" {
             label for="token" { "Token" }
-            input #token name="token" type="password" autocomplete="current-password" required autofocus
+            input #token name="token" type="password" autocomplete="current-password" required
                 aria-describedby=[is_wrong.then_some("wrong")];
             @if is_wrong {
                 p #wrong.urgent role="alert" { "That is not the token." }

@@ -117,7 +117,8 @@ fn facts(group: &Group, report: Option<&Received>, addresses: &[String]) -> Mark
         1 => "about 1 client".to_owned(),
         many => format!("about {many} clients"),
     };
-    let of = |get: fn(&Received) -> Option<&str>| report.and_then(get).unwrap_or_default().to_owned();
+    let of =
+        |get: fn(&Received) -> Option<&str>| report.and_then(get).unwrap_or_default().to_owned();
     let reported = report.and_then(|report| report.report.date_time).map(date::format);
     let facts = [
         ("Host", group.host.clone()),

@@ -20,7 +20,8 @@ pub(super) async fn show(State(pages): State<Arc<Pages>>) -> Result<Response, Tr
     let counters = &pages.receiver.counters;
     let mut text = String::new();
     let mut metric = |name: &str, kind: &str, help: &str, lines: &[(String, u64)]| {
-        let _ = write!(text, "# HELP hpkp_reports_{name} {help}\n# TYPE hpkp_reports_{name} {kind}\n");
+        let _ =
+            write!(text, "# HELP hpkp_reports_{name} {help}\n# TYPE hpkp_reports_{name} {kind}\n");
         for (labels, value) in lines {
             let _ = writeln!(text, "hpkp_reports_{name}{labels} {value}");
         }
@@ -44,7 +45,12 @@ pub(super) async fn show(State(pages): State<Arc<Pages>>) -> Result<Response, Tr
     metric("violations_today", "gauge", help, &today.collect::<Vec<_>>());
     let health = pages.writer.health();
     let is_up = u64::from(health.error.is_none());
-    metric("store_up", "gauge", "Whether the last transaction succeeded.", &[(String::new(), is_up)]);
+    metric(
+        "store_up",
+        "gauge",
+        "Whether the last transaction succeeded.",
+        &[(String::new(), is_up)],
+    );
     metric("commits_total", "counter", "Transactions.", &[(String::new(), health.commits)]);
     if let Some(size) = health.size {
         metric("store_bytes", "gauge", "Bytes of the database.", &[(String::new(), size.used)]);

@@ -156,7 +156,10 @@ async fn ask<T: Send + 'static>(
 ) -> Result<T, Trouble> {
     let pages = Arc::clone(pages);
     let asked = tokio::task::spawn_blocking(move || pages.reader.ask(query));
-    asked.await.map_err(|_| Trouble("the query failed".to_owned()))?.map_err(|error| Trouble(error.to_string()))
+    asked
+        .await
+        .map_err(|_| Trouble("the query failed".to_owned()))?
+        .map_err(|error| Trouble(error.to_string()))
 }
 
 /// Why a page cannot be shown.
@@ -180,10 +183,11 @@ fn host_path(host: &str) -> String {
     let mut path = "/host/".to_owned();
     for octet in host.bytes() {
         match octet {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => path.push(char::from(octet)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
+                path.push(char::from(octet))
+            }
             octet => path.push_str(&format!("%{octet:02X}")),
         }
     }
     path
 }
-

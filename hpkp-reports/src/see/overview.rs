@@ -108,7 +108,8 @@ fn card(pages: &Pages, host: &str, counts: &[&Count], range: &Range) -> Markup {
 
 /// Enforced or report-only: as configured, else as reports say.
 pub(super) fn mode(pages: &Pages, host: &str, counts: &[&Count]) -> &'static str {
-    let configured = Host::parse(host).ok().and_then(|host| pages.judge.knowledge().own.mode(&host));
+    let configured =
+        Host::parse(host).ok().and_then(|host| pages.judge.knowledge().own.mode(&host));
     match configured {
         Some(Mode::Enforced) => "enforced",
         Some(Mode::ReportOnly) => "report-only",

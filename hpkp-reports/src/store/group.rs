@@ -1,5 +1,7 @@
 //! What goes into the store and what comes out of it.
 
+use std::sync::Arc;
+
 use sha2::{Digest as _, Sha256};
 
 use super::backend::{Row, Value};
@@ -31,7 +33,7 @@ pub struct Entry {
     /// How many connections it stands for.
     pub count: i64,
     /// The report itself.
-    pub raw: Vec<u8>,
+    pub raw: Arc<[u8]>,
     /// A number below [`Entry::MARKS`] that stays the same for one client for a day.
     pub mark: u16,
     /// The address of the client, where addresses are kept.

@@ -54,7 +54,7 @@ impl std::error::Error for StoreError {}
 pub fn open(name: &StoreName, size: u64) -> Result<Box<dyn Backend>, StoreError> {
     let mut backend: Box<dyn Backend> = match name {
         StoreName::File(path) => Box::new(sqlite::Sqlite::open(path, size)?),
-                StoreName::Postgres(url) => Box::new(postgres::Postgres::open(url)?),
+        StoreName::Postgres(url) => Box::new(postgres::Postgres::open(url)?),
     };
     // Of two collectors that begin at once, one makes the tables and the other finds them.
     schema::migrate(&mut *backend).or_else(|_| schema::migrate(&mut *backend))?;

@@ -22,8 +22,8 @@ pub(super) fn apply(
     limit: u64,
 ) -> Result<(u64, Size), StoreError> {
     let before = now.saturating_sub(i64::from(days).saturating_mul(DAY));
-    let mut gone = backend
-        .execute("DELETE FROM report_groups WHERE last_seen < $1", &[Value::Int(before)])?;
+    let mut gone =
+        backend.execute("DELETE FROM report_groups WHERE last_seen < $1", &[Value::Int(before)])?;
     let mut used = backend.size()?;
     while used > limit {
         let rows = backend.query("SELECT MIN(day) FROM report_groups", &[])?;

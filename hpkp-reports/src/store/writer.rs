@@ -22,7 +22,7 @@ use crate::time::{day, now};
 use crate::understand::finding::Finding;
 
 /// Reports that may wait.
-const QUEUE: usize = 8192;
+const QUEUE: usize = 2048;
 
 /// The most reports in one transaction.
 const BATCH: usize = 4096;
@@ -180,9 +180,8 @@ impl Work {
             };
             let mut senders = vec![first.1];
             let mut entries = first.0;
-            while entries.len() < BATCH
-                && let Ok((more, told)) = incoming.try_recv()
-            {
+            while entries.len() < BATCH {
+                let Ok((more, told)) = incoming.try_recv() else { break };
                 entries.extend(more);
                 senders.push(told);
             }
@@ -344,7 +343,7 @@ fn gather(
                 entry.host = entry.entry.trim_start_matches("*.").to_owned();
                 entry.finding = Finding::Overflow;
                 entry.detail = String::new();
-                entry.raw = Vec::new();
+                entry.raw = Arc::new([]);
                 id = id_of(&entry);
             }
         }

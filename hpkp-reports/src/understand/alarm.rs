@@ -147,7 +147,12 @@ impl Work {
             return;
         }
         self.sent.retain(|at| now.duration_since(*at) < HOUR);
-        if self.sent.len() >= self.per_hour as usize {
+        // What nobody can explain anybody can make up: it leaves half of the room to what is urgent.
+        let room = match entry.finding.class() {
+            Class::Urgent => self.per_hour as usize,
+            Class::Unexplained | Class::Noise => self.per_hour.div_ceil(2) as usize,
+        };
+        if self.sent.len() >= room {
             self.left_out += 1;
             log_seldom("alarm-limit", || "more alarms than per_hour; see the pages".to_owned());
             return;

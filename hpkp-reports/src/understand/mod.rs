@@ -109,10 +109,9 @@ impl Judge {
     #[must_use]
     pub fn verdict(&self, received: &Received, now: i64) -> Verdict {
         let key = cache_key(received, now);
-        if let Ok(cache) = self.cache.lock()
-            && let Some(known) = cache.get(&key)
-        {
-            return known.clone();
+        let known = self.cache.lock().ok().and_then(|cache| cache.get(&key).cloned());
+        if let Some(known) = known {
+            return known;
         }
         let verdict = judge(&self.knowledge(), received, now);
         if let Ok(mut cache) = self.cache.lock() {
@@ -247,8 +246,7 @@ impl<'a> Ours<'a> {
 /// What a pinned key of a CA in the chain means: others than we have certificates of it too, but where it is not
 /// known which are ours, it most likely is.
 fn pinned_ca(own: &Ours<'_>, pin: Pin) -> Verdict {
-    let finding =
-        if own.own.knows_leaves() { Finding::PinnedCaOtherLeaf } else { Finding::OwnKey };
+    let finding = if own.own.knows_leaves() { Finding::PinnedCaOtherLeaf } else { Finding::OwnKey };
     Verdict { finding, detail: format!("sha256/{pin}") }
 }
 
@@ -278,9 +276,7 @@ fn with_certificates(
     };
     let pins: Vec<Pin> = chain.iter().map(|one| one.pin).collect();
     let led = knowledge.public.judge(&der, judged_at(received, now), common_time(&parsed));
-    if let Some(pin) = own.pinned(&pins)
-        && led != Led::Elsewhere
-    {
+    if let Some(pin) = own.pinned(&pins).filter(|_| led != Led::Elsewhere) {
         return pinned_ca(own, pin);
     }
     let validated = received.report.validated_chain.iter().flatten();
@@ -296,7 +292,7 @@ fn with_certificates(
         Led::ToPublic if is_for => say(Finding::PublicCa, top),
         Led::ToPublic => say(Finding::OtherName, leaf.subject()),
         Led::ToPublicNotThen => say(Finding::NotValidThen, leaf.not_after_text()),
-        Led::Elsewhere | Led::Broken => private(knowledge, received, &parsed, led),
+        Led::Elsewhere | Led::Broken => private(knowledge, received, &parsed),
     }
 }
 
@@ -304,16 +300,11 @@ fn with_certificates(
 fn common_time(parsed: &[Certificate]) -> i64 {
     let from = parsed.iter().map(Certificate::not_before).max().unwrap_or_default();
     let to = parsed.iter().map(Certificate::not_after).min().unwrap_or_default();
-    from.midpoint(to)
+    from + (to - from) / 2
 }
 
 /// A chain that leads to no public CA.
-fn private(
-    knowledge: &Knowledge,
-    received: &Received,
-    parsed: &[Certificate],
-    led: Led,
-) -> Verdict {
+fn private(knowledge: &Knowledge, received: &Received, parsed: &[Certificate]) -> Verdict {
     let say = |finding, detail: &str| Verdict { finding, detail: detail.to_owned() };
     let names: Vec<&str> = parsed.iter().map(Certificate::issuer).collect();
     let pins = parsed.iter().filter_map(Certificate::pin).map(|pin| format!("sha256/{pin}"));
@@ -325,10 +316,9 @@ fn private(
     if received.format == Format::TrustKit && received.result.as_deref() == Some("4") {
         return say(Finding::UserAnchor, names.last().unwrap_or(&""));
     }
-    let names_public = parsed.last().is_some_and(|last| {
-        ca_table::keys().any(|(_, key)| !key.name.is_empty() && last.issuer().contains(key.name))
-    });
-    match led == Led::Broken || names_public {
+    let last = received.chain().last();
+    let names_public = last.is_some_and(|last| knowledge.public.names_issuer_of(&last.der));
+    match names_public {
         true => say(Finding::Unverifiable, names.last().unwrap_or(&"")),
         false => say(Finding::UnknownPrivateRoot, names.last().unwrap_or(&"")),
     }

@@ -73,7 +73,8 @@ impl Own {
         }
         if let Ok(name) = host.as_str().parse::<HostName>() {
             for record in self.state.published().filter(|record| record.body.binds(&name)) {
-                let origin = format!("{}, recorded by {}", record.body.origin.as_str(), record.writer);
+                let origin =
+                    format!("{}, recorded by {}", record.body.origin.as_str(), record.writer);
                 record.body.pins.iter().for_each(|pin| add(*pin, &origin));
             }
         }

@@ -5,6 +5,7 @@ use std::path::Path;
 use hpkp_core::pem;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, Error, KeyUsage};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// The largest file of trusted certificates, in bytes.
 const MAX_FILE: u64 = 16 << 20;
@@ -62,7 +63,10 @@ impl PublicRoots {
         roots.anchors.sort_by(|a, b| key(a).cmp(&key(b)));
         roots.anchors.dedup_by(|a, b| key(a) == key(b));
         if roots.anchors.is_empty() {
-            roots.fail(path, "no trusted certificates, so no chain can be told from that of a proxy");
+            roots.fail(
+                path,
+                "no trusted certificates, so no chain can be told from that of a proxy",
+            );
         }
         roots
     }
@@ -91,7 +95,9 @@ impl PublicRoots {
         let octets = std::fs::read(path).map_err(|error| crate::output::os(&error))?;
         for block in pem::blocks(&octets) {
             let Ok(block) = block else { return Err("invalid PEM".to_owned()) };
-            let Some(der) = block.decode().ok().filter(|_| block.is_certificate()) else { continue };
+            let Some(der) = block.decode().ok().filter(|_| block.is_certificate()) else {
+                continue;
+            };
             // One that cannot be an anchor vouches for nobody.
             if let Ok(anchor) = webpki::anchor_from_trusted_cert(&CertificateDer::from(der)) {
                 self.anchors.push(anchor.to_owned());
@@ -122,8 +128,15 @@ impl PublicRoots {
         let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
         let Ok(leaf) = EndEntityCert::try_from(&leaf) else { return Led::Broken };
         let usage = KeyUsage::server_auth();
-        let verified =
-            leaf.verify_for_usage(ALL_VERIFICATION_ALGS, &self.anchors, &rest, at, usage, None, None);
+        let verified = leaf.verify_for_usage(
+            ALL_VERIFICATION_ALGS,
+            &self.anchors,
+            &rest,
+            at,
+            usage,
+            None,
+            None,
+        );
         match verified {
             Ok(_) => Led::ToPublic,
             Err(Error::CertExpired { .. } | Error::CertNotValidYet { .. }) => Led::ToPublicNotThen,
@@ -132,10 +145,17 @@ impl PublicRoots {
         }
     }
 
-    /// Whether a public CA has this name (the content of the DER sequence).
+    /// Whether a certificate names a public CA as its issuer.
     #[must_use]
-    pub fn has_subject(&self, name: &[u8]) -> bool {
-        self.anchors.iter().any(|anchor| anchor.subject.as_ref() == name)
+    pub fn names_issuer_of(&self, der: &[u8]) -> bool {
+        let Ok((_, certificate)) = X509Certificate::from_der(der) else { return false };
+        let name = certificate.issuer().as_raw();
+        // An anchor has the content of the name, without the header of the sequence.
+        let is_it = |subject: &[u8]| {
+            name.len().checked_sub(subject.len()).is_some_and(|header| (2..=4).contains(&header))
+                && name.ends_with(subject)
+        };
+        self.anchors.iter().any(|anchor| is_it(anchor.subject.as_ref()))
     }
 }
 

@@ -1,5 +1,7 @@
 //! SMTP TLS reports (RFC 8460): what mail servers say of a domain's DANE and MTA-STS policies.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::{Format, MAX_REPORTS, Received, Refusal};
@@ -16,6 +18,7 @@ pub(super) fn read(text: &str) -> Result<Vec<Received>, Refusal> {
     let policies = whole["policies"].as_array().ok_or(Refusal::NotAReport)?;
     let end = whole["date-range"]["end-datetime"].as_str().and_then(date::parse);
     let sender = whole["organization-name"].as_str().map(str::to_owned);
+    let shared: Arc<str> = text.into();
     let mut found = Vec::new();
     for policy in policies {
         let Some(host) = policy["policy"]["policy-domain"].as_str() else { continue };
@@ -26,7 +29,7 @@ pub(super) fn read(text: &str) -> Result<Vec<Received>, Refusal> {
                 hostname: Some(host.clone()),
                 ..ReadReport::default()
             };
-            let mut received = Received::new(Format::SmtpTls, host.clone(), report, text);
+            let mut received = Received::new(Format::SmtpTls, host.clone(), report, &shared);
             received.app.clone_from(&sender);
             received.policy = policy["policy"]["policy-type"].as_str().map(str::to_owned);
             received

@@ -97,3 +97,15 @@ fn deep_nesting_is_refused_or_passed_over() {
     let pins = plain().replace("\"known-pins\":[", &format!("\"known-pins\":[{closed},"));
     assert!(read(pins.as_bytes()).is_err());
 }
+
+#[test]
+fn an_envelope_in_an_envelope_is_none() {
+    let mut body = plain();
+    for _ in 0..20_000 {
+        body = format!("{{\"type\":\"x\",\"body\":{body}}}");
+        if body.len() > 600_000 {
+            break;
+        }
+    }
+    assert_eq!(read(body.as_bytes()), Err(Refusal::NotAReport));
+}
