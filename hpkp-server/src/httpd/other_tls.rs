@@ -24,7 +24,7 @@ impl OtherTls {
     }
 
     /// Says in the check which servers it cannot look at.
-    pub fn report(&self, deployment: &mut Deployment) {
+    pub(super) fn report(&self, deployment: &mut Deployment) {
         let noticed = self.0.iter().map(|(module, said, at)| Noticed {
             code: Code::TlsServerNotChecked,
             label: (*module).to_owned(),
