@@ -14,12 +14,20 @@ fn alone(directory: &Path) -> Command {
 #[test]
 fn a_missing_program_is_named() {
     let dir = tempfile::tempdir().expect("a directory");
-    let output = alone(dir.path()).args(["sync", "file:///srv"]).env("PATH", dir.path()).output().expect("hpkp");
+    let output = alone(dir.path())
+        .args(["sync", "file:///srv"])
+        .env("PATH", dir.path())
+        .output()
+        .expect("hpkp");
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{text}");
-    assert!(text.contains("hpkp-sync is not installed") && text.contains("apt install hpkp-sync"), "{text}");
+    assert!(
+        text.contains("hpkp-sync is not installed") && text.contains("apt install hpkp-sync"),
+        "{text}"
+    );
     // What is wrong with the arguments is said without it.
-    let output = alone(dir.path()).args(["sync", "--lease", "x", "file:///srv"]).output().expect("hpkp");
+    let output =
+        alone(dir.path()).args(["sync", "--lease", "x", "file:///srv"]).output().expect("hpkp");
     assert_eq!(output.status.code(), Some(2));
 }
 
