@@ -13,8 +13,8 @@ use hpkp_core::published::{
 };
 use hpkp_server::published::{Contents, Directory, PEERS, SUFFIX};
 
-use crate::{disk, now};
 use crate::report::{Code, Report};
+use crate::{disk, now};
 
 /// How many are reported one by one.
 const MAX: usize = 20;
@@ -46,15 +46,23 @@ pub(crate) fn look(directory: &Directory, report: &mut Report) {
         }
     }
     let mut found = BTreeSet::new();
-    let presents = state.presents().filter(|record| !record.body.aside && state.is_presented(record));
+    let presents =
+        state.presents().filter(|record| !record.body.aside && state.is_presented(record));
     for presented in presents.filter(|record| record.body.matching == Matching::Exact) {
         let host = &presented.body.host;
         let above = host.parents().filter_map(|name| name.parse::<HostName>().ok());
         for name in std::iter::once(host.clone()).chain(above) {
             let held = published.get(&name).into_iter().flatten();
-            let held = held.filter(|held| ours.contains(&held.writer) != ours.contains(&presented.writer));
-            for held in held.filter(|held| held.body.binds(host) && fails(&held.body, &presented.body)) {
-                found.insert((host.to_string(), presented.writer.to_string(), held.writer.to_string()));
+            let held =
+                held.filter(|held| ours.contains(&held.writer) != ours.contains(&presented.writer));
+            for held in
+                held.filter(|held| held.body.binds(host) && fails(&held.body, &presented.body))
+            {
+                found.insert((
+                    host.to_string(),
+                    presented.writer.to_string(),
+                    held.writer.to_string(),
+                ));
             }
         }
     }
@@ -77,7 +85,8 @@ pub(crate) fn look(directory: &Directory, report: &mut Report) {
 
 /// Whether a certificate satisfies the pins on no path.
 fn fails(held: &Published, presented: &Presents) -> bool {
-    let is_reached = presented.ports.is_empty() || presented.ports.iter().any(|port| held.is_on(*port));
+    let is_reached =
+        presented.ports.is_empty() || presented.ports.iter().any(|port| held.is_on(*port));
     let mut certificates = presented.certificates.iter();
     is_reached
         && certificates.any(|one| {

@@ -81,4 +81,3 @@ fn succeed(program: &str, arguments: &[&str]) -> String {
     let out = hpkp_tests::succeed(std::process::Command::new(program).args(arguments));
     String::from_utf8(out).unwrap()
 }
-

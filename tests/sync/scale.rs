@@ -52,12 +52,15 @@ fn file(writer: usize) -> (String, String, String) {
         last = event.id().to_string();
         writeln!(lines, "{}", event.line()).unwrap();
     }
-    let beat = format!("{{\"writer\":\"{name}\",\"number\":1,\"at\":0,\"events\":{HOSTS},\"last\":\"{last}\"}}");
+    let beat = format!(
+        "{{\"writer\":\"{name}\",\"number\":1,\"at\":0,\"events\":{HOSTS},\"last\":\"{last}\"}}"
+    );
     (name, lines, beat)
 }
 
 fn timed(machine: &Machine) -> f64 {
-    let program = std::env::var("HPKP_SYNC").unwrap_or_else(|_| env!("CARGO_BIN_EXE_hpkp-sync").to_owned());
+    let program =
+        std::env::var("HPKP_SYNC").unwrap_or_else(|_| env!("CARGO_BIN_EXE_hpkp-sync").to_owned());
     let started = Instant::now();
     let output = Command::new(program)
         .arg("-d")
@@ -77,7 +80,9 @@ fn measured(store: &str, machine: &mut Machine, count: usize, change: impl FnOnc
     let nothing = timed(machine);
     change();
     let one = timed(machine);
-    println!("{store}: {count} writers: from empty {empty:.2} s, nothing new {nothing:.2} s, one new {one:.2} s");
+    println!(
+        "{store}: {count} writers: from empty {empty:.2} s, nothing new {nothing:.2} s, one new {one:.2} s"
+    );
 }
 
 fn count() -> usize {
