@@ -85,7 +85,7 @@ impl Access {
 
     /// The cookie of whoever has the token.
     fn cookie(&self) -> Option<String> {
-        self.token.map(|token| session(token))
+        self.token.map(session)
     }
 }
 

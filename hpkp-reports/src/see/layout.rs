@@ -43,11 +43,11 @@ fn search(range: &Range, action: &str) -> Markup {
             }
             div.field {
                 label for="from" { "From" }
-                input #from name="from" type="date" value=(range.from_text());
+                input #from name="from" type="date" value=(range.first_day());
             }
             div.field {
                 label for="to" { "To" }
-                input #to name="to" type="date" value=(range.to_text());
+                input #to name="to" type="date" value=(range.last_day());
             }
             button type="submit" { "Show" }
         }

@@ -72,7 +72,7 @@ pub(super) fn notices(pages: &Pages) -> Markup {
 fn nothing(pages: &Pages, range: &Range) -> Markup {
     html! {
         p {
-            "No report from " (range.from_text()) " to " (range.to_text())
+            "No report from " (range.first_day()) " to " (range.last_day())
             @if !range.text.is_empty() { " for \"" (text(&range.text)) "\"" }
             "."
         }

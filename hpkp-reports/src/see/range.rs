@@ -49,17 +49,17 @@ impl Range {
         Filter { host: host.map(str::to_owned), text, from: self.from, to: self.to }
     }
 
-    pub(super) fn from_text(&self) -> String {
+    pub(super) fn first_day(&self) -> String {
         day_text(self.from)
     }
 
-    pub(super) fn to_text(&self) -> String {
+    pub(super) fn last_day(&self) -> String {
         day_text(self.to)
     }
 
     /// The same range, in an address.
     pub(super) fn query(&self) -> String {
-        let mut text = format!("from={}&to={}", self.from_text(), self.to_text());
+        let mut text = format!("from={}&to={}", self.first_day(), self.last_day());
         if !self.text.is_empty() {
             text.push_str("&q=");
             for octet in self.text.bytes() {

@@ -1,7 +1,7 @@
 //! Which keys are ours: the records of published pins, and what the configuration adds.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::Path;
 
 use hpkp_core::pin::Pin;
 use hpkp_core::published::{HostName, State};
@@ -94,7 +94,7 @@ impl Own {
     }
 }
 
-fn read_directory(path: &PathBuf, contents: &mut Contents) -> Vec<String> {
+fn read_directory(path: &Path, contents: &mut Contents) -> Vec<String> {
     let Some(text) = path.to_str() else {
         return vec![format!("{}: the path is not UTF-8", path.display())];
     };
