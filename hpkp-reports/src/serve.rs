@@ -50,7 +50,7 @@ pub(crate) fn check(arguments: &Config) -> Exit {
             log(&format!("warning: {problem}"));
         }
         println!(
-            "{}: valid; {} hosts, {} public CAs",
+            "{}: valid; entries of hosts: {}, public CAs: {}",
             arguments.config.display(),
             configuration.hosts.len(),
             knowledge.public.len()
