@@ -82,6 +82,8 @@ enter_clean_root() {
         mount -t tmpfs -o mode=755 tmpfs "$CLEAN/run"
         mkdir "$CLEAN/run/lock"
         mount --rbind /dev "$CLEAN/dev"
+        # libfaketime names its memory by process numbers, which this root counts anew.
+        mount -t tmpfs -o mode=1777 tmpfs "$CLEAN/dev/shm"
         # The shell stays the first process: it buries what a server leaves behind. Scripts wait for a process that
         # has ended for as long as nobody has done so.
         env -i HOME=/root LANG=C.UTF-8 PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin \

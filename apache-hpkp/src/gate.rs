@@ -216,9 +216,9 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
     let presented = unsafe { kept::named(&servers, &directives, &mut loader) };
     let kept = kept::contexts(&servers, &presented, &directives);
     let (records, _) = journal::read(&conf.global.published);
-    let ports = vhost::listening_ports();
+    let (tls, ports) = ((presented, &directives.others), vhost::listening_ports());
     let mut deployment =
-        model::deployment(&servers, presented, &ports, &mut loader, &conf.global, records);
+        model::deployment(&servers, tls, &ports, &mut loader, &conf.global, records);
     let mut verdict = loader.check(&mut deployment);
     // What a start would present, a test that is one before it is to see.
     if let Some(keeping) = model::keeping(&servers, kept, &conf.global, is_lenient) {
@@ -263,9 +263,9 @@ unsafe fn serve(pool: *mut apr_pool_t, temporary: *mut apr_pool_t, main: *mut se
     let (addresses, presented) = unsafe { loaded(&servers, &directives, &mut loader) };
     let kept = kept::contexts(&servers, &presented, &directives);
     let (records, journal) = journal::read(&conf.global.published);
-    let ports = vhost::listening_ports();
+    let (tls, ports) = ((presented, &directives.others), vhost::listening_ports());
     let mut deployment =
-        model::deployment(&servers, presented, &ports, &mut loader, &conf.global, records);
+        model::deployment(&servers, tls, &ports, &mut loader, &conf.global, records);
     let mut verdict = loader.check(&mut deployment);
     verdict.findings.extend(kept::found());
     verdict.findings.sort_by_key(|finding| finding.class);

@@ -152,9 +152,9 @@ unsafe fn decided(temporary: *mut apr_pool_t, main: *mut server_rec) -> Option<D
         .filter_map(|(server, presented)| presented.as_ref().map(|_| server))
         .collect();
     let (records, _) = journal::read(&conf.global.published);
-    let ports = vhost::listening_ports();
+    let (tls, ports) = ((presented, &directives.others), vhost::listening_ports());
     let mut deployment =
-        model::deployment(&servers, presented, &ports, &mut loader, &conf.global, records);
+        model::deployment(&servers, tls, &ports, &mut loader, &conf.global, records);
     let verdict = loader.check(&mut deployment);
     let keeping = model::keeping(&servers, kept, &conf.global, true)?;
     let mut files = HashMap::new();

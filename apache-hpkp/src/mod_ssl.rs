@@ -1,10 +1,10 @@
-//! The directives of mod_ssl and mod_md, found in the tree that httpd made of the configuration, where they
+//! The directives of mod_ssl, mod_md and other modules for TLS, found in the tree that httpd made of the configuration, where they
 //! stand with all macros, variables and included files in their places. At `-t` no certificate is loaded:
 //! [`hpkp_server::httpd`] reads the files that mod_ssl is going to load.
 
 use std::ffi::c_char;
 
-use hpkp_server::httpd::{ManagedDomains, Tls};
+use hpkp_server::httpd::{ManagedDomains, OtherTls, Tls};
 
 use crate::bindings::{ap_conftree, ap_directive_t, apr_pool_t, server_rec};
 use crate::cstr;
@@ -40,10 +40,10 @@ pub(crate) unsafe fn read(pool: *mut apr_pool_t) -> TlsDirectives {
                 let place = (directive.filename, directive.line_num as u32);
                 let tls = read.hosts.entry(place).or_default();
                 for inner in httpd::siblings(directive.first_child) {
-                    read_one(inner, tls, &mut read.managed, pool);
+                    read_one(inner, tls, &mut read.managed, &mut read.others, pool);
                 }
             } else {
-                read_one(directive, &mut read.main, &mut read.managed, pool);
+                read_one(directive, &mut read.main, &mut read.managed, &mut read.others, pool);
             }
         }
     }
@@ -56,6 +56,7 @@ unsafe fn read_one(
     directive: &ap_directive_t,
     tls: &mut Tls,
     managed: &mut ManagedDomains,
+    others: &mut OtherTls,
     pool: *mut apr_pool_t,
 ) {
     // SAFETY: by the caller's promise.
@@ -76,5 +77,8 @@ unsafe fn read_one(
         let inner = unsafe { httpd::siblings(directive.first_child) };
         let inner = inner.map(|inner| (name(inner), words(inner)));
         managed.read(&own, words(directive), inner, &full_path);
+    } else {
+        // SAFETY: as above.
+        others.read(&own, || (words(directive), unsafe { httpd::location(directive) }));
     }
 }

@@ -11,6 +11,7 @@ mod shown;
 mod site;
 mod survey;
 mod target;
+mod test_report;
 mod tlsa;
 mod walk;
 
@@ -43,7 +44,10 @@ pub(crate) fn run(arguments: &AnalyzeArguments) -> Exit {
         Err(failure) => usage::end(failure),
         Ok((targets, anchored, table)) => {
             let knowledge = Knowledge { anchored: &anchored, table: &table, now: time::now() };
-            let reports = analyze(&targets, arguments, &knowledge);
+            let mut reports = analyze(&targets, arguments, &knowledge);
+            if arguments.test_report {
+                test_report::send(&mut reports, arguments, knowledge.now);
+            }
             let exit = reports.iter().fold(Exit::Fine, |exit, one| exit.and(one.ended));
             let written = if arguments.json {
                 let ca_table = table.date().to_owned();

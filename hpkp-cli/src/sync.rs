@@ -14,8 +14,8 @@ use crate::{Exit, failure::Failure, usage};
 /// The program.
 pub const PROGRAM: &str = "hpkp-sync";
 
-/// Where packages put it.
-const PACKAGED: &str = "/usr/libexec/hpkp";
+/// Where packages and `ci/install` put it.
+const PACKAGED: [&str; 2] = ["/usr/libexec/hpkp", "/usr/local/libexec/hpkp"];
 
 /// The arguments of the program: those of `hpkp sync`, with or without that word in front.
 ///
@@ -59,7 +59,7 @@ pub(crate) fn run() -> Exit {
 fn found() -> Option<PathBuf> {
     let beside = std::env::current_exe().ok().and_then(|own| own.parent().map(Path::to_owned));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let directories = beside.into_iter().chain([PACKAGED.into()]).chain(
+    let directories = beside.into_iter().chain(PACKAGED.map(PathBuf::from)).chain(
         // An empty entry, or a relative one, would be the working directory's.
         std::env::split_paths(&path).filter(|directory| directory.is_absolute()),
     );

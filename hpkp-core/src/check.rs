@@ -34,6 +34,7 @@ mod presented;
 mod record_messages;
 mod records;
 mod renewal;
+mod report_host;
 mod routing;
 mod silence;
 mod slots;

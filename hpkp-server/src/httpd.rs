@@ -5,6 +5,7 @@
 
 mod directives;
 mod managed;
+mod other_tls;
 mod tls;
 mod vhost;
 
@@ -24,6 +25,7 @@ pub use directives::{
     define, policy_directive, set_global, set_in_policy, set_in_server, set_keep,
 };
 pub use managed::ManagedDomains;
+pub use other_tls::OtherTls;
 pub use tls::{NOT_YET, Tls, TlsDirectives};
 pub use vhost::{Address, Server, listeners, mark_asked};
 
@@ -38,12 +40,12 @@ const NAMES: Names = Names {
     same_key: Some("HPKPRenewalKey same"),
 };
 
-/// What the servers present, none for one that is not on TLS, and what their policies say. `ports` are
-/// those of all `Listen` directives.
+/// What the servers present, none for one that is not on TLS, and what their policies say. `others` are
+/// those that have TLS from another module, `ports` those of all `Listen` directives.
 #[must_use]
 pub fn deployment<H>(
     servers: &[Server<H>],
-    presented: Vec<Option<Certificates>>,
+    (presented, others): (Vec<Option<Certificates>>, &OtherTls),
     ports: &BTreeSet<u16>,
     loader: &mut Loader<'_>,
     global: &GlobalSettings,
@@ -95,6 +97,7 @@ pub fn deployment<H>(
             serving: Vec::new(),
         });
     }
+    others.report(&mut deployment);
     deployment
 }
 

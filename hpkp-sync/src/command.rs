@@ -54,7 +54,11 @@ fn given(arguments: &SyncArguments) -> Result<(Place, Options), String> {
         (None, Some(path)) => (first_line(path)?, false),
         (None, None) => match std::env::var(VARIABLE) {
             Ok(text) => (text, false),
-            Err(_) => return Err(format!("no STORE given, no --store-file, and no {VARIABLE} in the environment")),
+            Err(_) => {
+                return Err(format!(
+                    "no STORE given, no --store-file, and no {VARIABLE} in the environment"
+                ));
+            }
         },
     };
     let place = Place::parse(&text, is_public).map_err(|error| error.to_string())?;
@@ -132,12 +136,14 @@ impl Run<'_> {
             Ok(directory) => directory,
             Err(error) => {
                 let text = error.text(&self.arguments.directory);
-                let fix = text.fix.first().map_or_else(String::new, |fix| format!("; to fix: {fix}"));
+                let fix =
+                    text.fix.first().map_or_else(String::new, |fix| format!("; to fix: {fix}"));
                 report.add(Code::OwnUnreadable, format!("{}{fix}", text.what));
                 return report;
             }
         };
-        let keys = match Keys::read(Path::new(directory.path()), self.arguments.sign_key.as_deref()) {
+        let keys = match Keys::read(Path::new(directory.path()), self.arguments.sign_key.as_deref())
+        {
             Ok(keys) => keys,
             Err(error) => {
                 report.add(Code::KeysUnusable, error.to_string());
@@ -156,7 +162,8 @@ impl Run<'_> {
         };
         match &self.arguments.then {
             None => {
-                let is_complete = pass::run(&directory, &self.place, &mut *store, &keys, &mut report);
+                let is_complete =
+                    pass::run(&directory, &self.place, &mut *store, &keys, &mut report);
                 if is_complete && store.stays_open() {
                     *open = Some(store);
                 }
@@ -166,7 +173,13 @@ impl Run<'_> {
                 let started = Instant::now();
                 match self.leases(&mut *store) {
                     Ok(leases) => {
-                        self.around(command, (&directory, &keys), &mut *store, &mut report, started);
+                        self.around(
+                            command,
+                            (&directory, &keys),
+                            &mut *store,
+                            &mut report,
+                            started,
+                        );
                         self.release(&mut *store, leases, &mut report);
                     }
                     Err(error) => {
@@ -196,7 +209,8 @@ impl Run<'_> {
             return self.not_run(report);
         }
         if self.is_expired(started) {
-            let text = "the lease expired before the command could run; to fix: a longer --lease-time";
+            let text =
+                "the lease expired before the command could run; to fix: a longer --lease-time";
             report.add(Code::LeaseExpired, text);
             return self.not_run(report);
         }
@@ -211,7 +225,10 @@ impl Run<'_> {
             Ok(status) => {
                 report.command = Some(status.code().unwrap_or(-1));
                 if !status.success() {
-                    report.add(Code::Command, format!("the command failed ({status}): {}", shown(command)));
+                    report.add(
+                        Code::Command,
+                        format!("the command failed ({status}): {}", shown(command)),
+                    );
                 }
             }
             Err(error) => report.add(Code::Command, format!("cannot run /bin/sh: {}", os(&error))),
@@ -250,11 +267,7 @@ impl Run<'_> {
         if let Some(command) = &self.arguments.then {
             report.add(
                 Code::NotRun,
-                format!(
-                    "the command did not run, since other machines' records may be missing here; nothing was \
-                     changed: {}",
-                    shown(command)
-                ),
+                format!("the command did not run, so nothing was changed: {}", shown(command)),
             );
         }
     }

@@ -3,22 +3,40 @@
 //! said as soon as the records are there.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io::Read as _;
+use std::path::Path;
 
-use hpkp_core::published::{HostName, Matching, Origin, PinValidation, Presents, Published};
-use hpkp_core::published::state::Record;
-use hpkp_server::published::{Contents, Directory};
+use hpkp_core::published::file::{Lines, MAX_FILE};
+use hpkp_core::published::state::{Record, Standing};
+use hpkp_core::published::{
+    HostName, Matching, Origin, PinValidation, Presents, Published, WriterName,
+};
+use hpkp_server::published::{Contents, Directory, PEERS, SUFFIX};
 
-use crate::now;
 use crate::report::{Code, Report};
+use crate::{disk, now};
 
 /// How many are reported one by one.
 const MAX: usize = 20;
 
-/// Compares this machine's servers with all others'.
+/// Compares this machine's servers with those whose records have just arrived. With the others the last configuration
+/// test has compared them.
 pub(crate) fn look(directory: &Directory, report: &mut Report) {
     let mut contents = Contents::default();
     // What cannot be read, the servers of this machine say.
-    let _ = directory.read_each(&mut contents);
+    let _ = directory.read_own(&mut contents);
+    let names: Vec<WriterName> =
+        report.received.iter().filter_map(|moved| moved.writer.parse().ok()).collect();
+    for writer in names {
+        let path = Path::new(directory.path()).join(PEERS).join(format!("{writer}{SUFFIX}"));
+        let mut bytes = Vec::new();
+        let read = disk::open(&path)
+            .and_then(|file| file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes));
+        if read.is_ok() {
+            let state = &mut contents.state;
+            let _ = Lines::of(writer).push(&bytes, &mut |event| state.take(event, Standing::Peer));
+        }
+    }
     let ours = directory.writers().unwrap_or_default();
     let state = &contents.state;
     let mut published = HashMap::<&HostName, Vec<&Record<Published>>>::new();
@@ -28,15 +46,23 @@ pub(crate) fn look(directory: &Directory, report: &mut Report) {
         }
     }
     let mut found = BTreeSet::new();
-    let presents = state.presents().filter(|record| !record.body.aside && state.is_presented(record));
+    let presents =
+        state.presents().filter(|record| !record.body.aside && state.is_presented(record));
     for presented in presents.filter(|record| record.body.matching == Matching::Exact) {
         let host = &presented.body.host;
         let above = host.parents().filter_map(|name| name.parse::<HostName>().ok());
         for name in std::iter::once(host.clone()).chain(above) {
             let held = published.get(&name).into_iter().flatten();
-            let held = held.filter(|held| ours.contains(&held.writer) != ours.contains(&presented.writer));
-            for held in held.filter(|held| held.body.binds(host) && fails(&held.body, &presented.body)) {
-                found.insert((host.to_string(), presented.writer.to_string(), held.writer.to_string()));
+            let held =
+                held.filter(|held| ours.contains(&held.writer) != ours.contains(&presented.writer));
+            for held in
+                held.filter(|held| held.body.binds(host) && fails(&held.body, &presented.body))
+            {
+                found.insert((
+                    host.to_string(),
+                    presented.writer.to_string(),
+                    held.writer.to_string(),
+                ));
             }
         }
     }
@@ -59,7 +85,8 @@ pub(crate) fn look(directory: &Directory, report: &mut Report) {
 
 /// Whether a certificate satisfies the pins on no path.
 fn fails(held: &Published, presented: &Presents) -> bool {
-    let is_reached = presented.ports.is_empty() || presented.ports.iter().any(|port| held.is_on(*port));
+    let is_reached =
+        presented.ports.is_empty() || presented.ports.iter().any(|port| held.is_on(*port));
     let mut certificates = presented.certificates.iter();
     is_reached
         && certificates.any(|one| {

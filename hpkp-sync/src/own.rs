@@ -25,7 +25,11 @@ pub(crate) fn read(
         let records = match one(Path::new(&path), &writer) {
             Ok(records) => Some(records),
             Err(text) => {
-                report.writer(Code::OwnUnreadable, &writer, format!("cannot use \"{path}\": {text}"));
+                report.writer(
+                    Code::OwnUnreadable,
+                    &writer,
+                    format!("cannot use \"{path}\": {text}"),
+                );
                 None
             }
         };
@@ -50,7 +54,8 @@ pub(crate) fn read(
 
 fn one(path: &Path, writer: &WriterName) -> Result<Records, String> {
     let mut bytes = Vec::new();
-    let read = disk::open(path).and_then(|file| file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes));
+    let read =
+        disk::open(path).and_then(|file| file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes));
     read.map_err(|error| hpkp_cli::sync::os(&error))?;
     Records::read(bytes, writer).map_err(|error| error.to_string())
 }

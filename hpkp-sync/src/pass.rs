@@ -69,7 +69,7 @@ pub(crate) fn run(
     match pass.tried() {
         Ok(()) => {
             report.has_looked = true;
-            if !report.received.is_empty() || !report.written.is_empty() {
+            if !report.received.is_empty() {
                 mismatch::look(directory, report);
             }
             true
@@ -92,7 +92,10 @@ fn locked(directory: &Path) -> io::Result<File> {
             Err(error) => return Err(error.into()),
         }
         if started.elapsed() > PATIENCE {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "another hpkp sync is still running"));
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "another hpkp sync is still running",
+            ));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -174,7 +177,8 @@ impl Pass<'_> {
                     continue;
                 }
             };
-            let fresh = records.lines.iter().filter(|line| last.is_none_or(|last| line.seq > last)).count();
+            let fresh =
+                records.lines.iter().filter(|line| last.is_none_or(|last| line.seq > last)).count();
             ready.insert(writer.clone(), (last, fresh));
         }
         Ok(ready)
@@ -191,12 +195,15 @@ impl Pass<'_> {
         let known = self.memory.own.get(writer.as_str()).cloned().unwrap_or_default();
         if mark.is_empty() {
             if !known.mark.is_empty() {
-                let text = "the store has no records of this writer any more; they are written again";
+                let text =
+                    "the store has no records of this writer any more; they are written again";
                 self.report.writer(Code::StoreWentBack, writer, text);
             }
             return Ok(Ok(None));
         }
-        if mark == known.mark && own.numbered(known.seq).is_some_and(|id| id.to_string() == known.last) {
+        if mark == known.mark
+            && own.numbered(known.seq).is_some_and(|id| id.to_string() == known.last)
+        {
             return Ok(Ok(Some(known.seq)));
         }
         let wanted = [Wanted {
@@ -233,8 +240,15 @@ impl Pass<'_> {
             let Some(beat) = self.beat(writer, records, remote) else { continue };
             let beat = self.keys.sign(writer, records, beat, self.report);
             let lines = records.lines.iter().filter(|line| last.is_none_or(|last| line.seq > last));
-            let fresh = lines.map(|line| (line.seq, line.id.to_string(), records.text(line))).collect();
-            outgoing.push(Outgoing { writer, mark: &remote.mark, whole: &records.bytes, fresh, beat });
+            let fresh =
+                lines.map(|line| (line.seq, line.id.to_string(), records.text(line))).collect();
+            outgoing.push(Outgoing {
+                writer,
+                mark: &remote.mark,
+                whole: &records.bytes,
+                fresh,
+                beat,
+            });
         }
         self.store.write(&outgoing)?;
         for one in outgoing {
@@ -289,8 +303,11 @@ impl Pass<'_> {
         remotes: &Remotes,
     ) -> Result<(), StoreError> {
         self.note_marks(remotes);
-        let ours = |writer: &WriterName| own.contains_key(writer) || self.memory.own.contains_key(writer.as_str());
-        let others: Vec<(&WriterName, &Remote)> = remotes.iter().filter(|(writer, _)| !ours(writer)).collect();
+        let ours = |writer: &WriterName| {
+            own.contains_key(writer) || self.memory.own.contains_key(writer.as_str())
+        };
+        let others: Vec<(&WriterName, &Remote)> =
+            remotes.iter().filter(|(writer, _)| !ours(writer)).collect();
         self.report.others = others.len();
         let mut wanted = Vec::new();
         for (writer, remote) in others {
@@ -310,7 +327,11 @@ impl Pass<'_> {
     }
 
     /// Reads records, and puts the copies in place; gives the writers whose records must be read as a whole.
-    fn receive(&mut self, wanted: &[Wanted], remotes: &Remotes) -> Result<Vec<WriterName>, StoreError> {
+    fn receive(
+        &mut self,
+        wanted: &[Wanted],
+        remotes: &Remotes,
+    ) -> Result<Vec<WriterName>, StoreError> {
         let (peers, memory, report) = (&mut self.peers, &mut self.memory, &mut *self.report);
         let keys = self.keys;
         let marks = wanted.iter().map(|one| (one.writer.clone(), one.mark.clone()));
@@ -337,7 +358,9 @@ impl Pass<'_> {
                     memory.peers.insert(writer, carried);
                 }
             }
-            Err(error) => report.add(Code::PeerUnwritable, format!("peers: {}", hpkp_cli::sync::os(&error))),
+            Err(error) => {
+                report.add(Code::PeerUnwritable, format!("peers: {}", hpkp_cli::sync::os(&error)))
+            }
         }
         read.map(|()| again)
     }
@@ -439,13 +462,16 @@ impl Pass<'_> {
                 }
                 continue;
             }
-            let known = self.memory.peers.get(writer.as_str()).map_or("", |known| known.signed.as_str());
+            let known =
+                self.memory.peers.get(writer.as_str()).map_or("", |known| known.signed.as_str());
             let copy = || self.peers.read(writer).ok().flatten();
             if !self.keys.counts(writer, beat, known, copy, self.report) {
                 continue;
             }
             match self.copy_has(writer, &beat.last) {
-                Some(last) => drop(all.insert(writer.clone(), Heard { number: beat.number, at: now, last })),
+                Some(last) => {
+                    drop(all.insert(writer.clone(), Heard { number: beat.number, at: now, last }))
+                }
                 None => self.report.writer(
                     Code::PeerWentBack,
                     writer,
@@ -456,8 +482,9 @@ impl Pass<'_> {
         if all == before && path.exists() {
             return Ok(());
         }
-        disk::replace(&path, heard::write(&all).as_bytes(), disk::Access::All)
-            .map_err(|error| StoreError::Failed(format!("{}: {}", path.display(), hpkp_cli::sync::os(&error))))
+        disk::replace(&path, heard::write(&all).as_bytes(), disk::Access::All).map_err(|error| {
+            StoreError::Failed(format!("{}: {}", path.display(), hpkp_cli::sync::os(&error)))
+        })
     }
 
     /// Whether the copy of a writer has an event.
@@ -486,9 +513,14 @@ fn judged(
     let taken = "another machine has written under this name into the store, so nothing is written; each server \
                  needs a writer name of its own (writer=)";
     let Ok(stored) = Records::read(stored, writer) else {
-        return Err((Code::NameTaken, format!("the store has something that is no record of this machine: {taken}")));
+        return Err((
+            Code::NameTaken,
+            format!("the store has something that is no record of this machine: {taken}"),
+        ));
     };
-    let (Some(newest), Some(newest_own)) = (stored.newest(), own.newest()) else { return Ok((None, None)) };
+    let (Some(newest), Some(newest_own)) = (stored.newest(), own.newest()) else {
+        return Ok((None, None));
+    };
     if own.contradicts(&stored) {
         return Err((Code::NameTaken, taken.to_owned()));
     }
@@ -581,7 +613,10 @@ fn copied(
         }
     };
     let highest = all.newest();
-    let Some((all, sha256)) = signed.keys.taken(&writer, signed.remote, (all, &known), report) else { return Taken::Refused };
+    let Some((all, sha256)) = signed.keys.taken(&writer, signed.remote, (all, &known), report)
+    else {
+        return Taken::Refused;
+    };
     let Some(Newest { seq, id }) = all.newest() else { return Taken::Refused };
     // What is newer than the heartbeat is signed by the next one.
     is_right &= highest == all.newest();

@@ -58,7 +58,10 @@ impl Records {
     /// The text of a line.
     pub(crate) fn text(&self, line: &Line) -> &str {
         // Events are texts.
-        self.bytes.get(line.place.clone()).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+        self.bytes
+            .get(line.place.clone())
+            .and_then(|text| std::str::from_utf8(text).ok())
+            .unwrap_or_default()
     }
 
     /// The numbers and ids of all events.
@@ -106,7 +109,8 @@ impl Records {
         if matches!((&self.instance, &other.instance), (Some(one), Some(other)) if one != other) {
             return true;
         }
-        let numbered: HashMap<u64, EventId> = self.lines.iter().map(|line| (line.seq, line.id)).collect();
+        let numbered: HashMap<u64, EventId> =
+            self.lines.iter().map(|line| (line.seq, line.id)).collect();
         other.lines.iter().any(|line| numbered.get(&line.seq).is_some_and(|id| *id != line.id))
     }
 

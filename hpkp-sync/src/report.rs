@@ -130,7 +130,8 @@ impl Report {
         self.exit = self.exit.and(code.exit());
         let writer = writer.map(ToString::to_string);
         // A pass that is tried again finds the same again.
-        let is_known = |one: &Finding| one.code == code.as_str() && one.writer == writer && one.text == text;
+        let is_known =
+            |one: &Finding| one.code == code.as_str() && one.writer == writer && one.text == text;
         if !self.findings.iter().any(is_known) {
             self.findings.push(Finding { code: code.as_str(), writer, text });
         }
@@ -154,7 +155,8 @@ impl Report {
     /// Reports the findings to whoever reads standard error.
     pub(crate) fn complain(&self) {
         for finding in &self.findings {
-            let writer = finding.writer.as_ref().map_or_else(String::new, |writer| format!("{writer}: "));
+            let writer =
+                finding.writer.as_ref().map_or_else(String::new, |writer| format!("{writer}: "));
             complain(&format!("[{}] {writer}{}", finding.code, finding.text));
         }
     }
@@ -171,7 +173,11 @@ impl Report {
             let plural = if records == 1 { "" } else { "s" };
             format!("{records} record{plural}")
         };
-        let others = if self.others == 1 { "1 other writer" } else { &format!("{} other writers", self.others) };
+        let others = if self.others == 1 {
+            "1 other writer"
+        } else {
+            &format!("{} other writers", self.others)
+        };
         format!(
             "written to the store: {}; received: {}; the store has {others}",
             counted(&self.written),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::ResponseCode;
+use hpkp_tests::clock::{Clock, DAY};
 use hpkp_tests::free_port;
 use hpkp_tests::pki::{P256, Pki, RSA, leaf_extensions};
 use hpkp_tests::site::{A, B};
@@ -302,7 +303,7 @@ fn bad_fields() {
 
 #[test]
 fn certificates_that_clients_refuse() {
-    let (_dir, pki) = pki();
+    let (dir, pki) = pki();
     pki.key("own", P256);
     pki.self_signed("own", &format!("/CN={HOST}"), &[&format!("subjectAltName=DNS:{HOST}")]);
     pki.leaf("other", "other.example.com", "ca");
@@ -324,11 +325,10 @@ fn certificates_that_clients_refuse() {
     found(&said, 0, &[]);
     // The same certificate later and earlier.
     let port = tls(&pki, "site", response(&[]));
-    for (at, code) in
-        [("2040-01-01", "certificate-expired"), ("2001-01-01", "certificate-not-yet-valid")]
-    {
-        let mut command = std::process::Command::new("faketime");
-        command.args([at, env!("CARGO_BIN_EXE_hpkp"), "analyze", "--json", "--connect"]);
+    for (years, code) in [(14, "certificate-expired"), (-14, "certificate-not-yet-valid")] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_hpkp"));
+        command.envs(Clock::ahead(dir.path(), years * 365 * DAY).environment());
+        command.args(["analyze", "--json", "--connect"]);
         command.arg(format!("127.0.0.1:{port}")).arg("--ca-file").arg(pki.path("ca.pem"));
         command.args(["--requests", "1", HOST]);
         let said = crate::said(hpkp_tests::output(&mut command));
@@ -743,4 +743,35 @@ fn wrong_usage() {
     }
     run(here, &["analyze", "--ca-file", "/nowhere", "localhost:1"]).failed(3, "/nowhere");
     run(here, &["analyze", "--ca-table", "/nowhere", "localhost:1"]).failed(3, "/nowhere");
+}
+
+#[test]
+fn a_test_report_shows_whether_reports_arrive() {
+    let (_dir, pki) = pki();
+    let good = good(&pki);
+    let site = |uri: &str| tls(&pki, "site", pkp(&format!("{good}; report-uri=\"{uri}\"")));
+    let answered = |status: &str| {
+        let port = plain(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"));
+        format!("http://127.0.0.1:{port}/r/")
+    };
+    for (status, exit) in [("204 No Content", 0), ("403 Forbidden", 1)] {
+        let uri = answered(status);
+        let said = analyze(&pki, site(&uri), &["--test-report"]);
+        assert_eq!(said.code, Some(exit), "{said:?}");
+        let sent = &said.json()["targets"][0]["test_reports"][0];
+        assert_eq!(sent["uri"], uri.as_str());
+        assert_eq!(sent["status"].to_string(), status[..3]);
+    }
+    let said =
+        analyze(&pki, site(&format!("http://127.0.0.1:{}/r/", free_port())), &["--test-report"]);
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert!(said.json()["targets"][0]["test_reports"][0]["error"].is_string());
+    // No report URI.
+    let said = analyze(&pki, tls(&pki, "site", pkp(&good)), &["--test-report"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert_eq!(said.json()["targets"][0]["test_reports"], serde_json::json!([]));
+    // Nothing is sent without being asked for.
+    assert!(
+        analyze(&pki, site(&answered("204 x")), &[]).json()["targets"][0]["test_reports"].is_null()
+    );
 }

@@ -29,6 +29,7 @@ mod records;
 mod sarif;
 mod starttls;
 mod status;
+mod sync;
 mod usage;
 mod why;
 

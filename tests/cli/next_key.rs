@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use hpkp_core::date;
+use hpkp_tests::clock::Clock;
 use hpkp_tests::nginx::{Nginx, Reload, tls_server};
 use hpkp_tests::pki::{P256, Pki, leaf_extensions};
 use hpkp_tests::{free_port, output};
@@ -21,7 +22,7 @@ const HOST: &str = "www.example.com";
 struct Site {
     nginx: Nginx,
     port: u16,
-    environment: [(&'static str, String); 4],
+    clock: Clock,
 }
 
 impl Site {
@@ -33,25 +34,9 @@ impl Site {
         pki.key("backup", P256);
         pki.request("backup", "/CN=backup");
         run(&nginx.path(""), &["published", "init", "records"]).fine();
-        let clock = nginx.path("clock").to_str().expect("UTF-8").to_owned();
-        let library = fs::read_dir("/usr/lib").expect("/usr/lib").flatten();
-        let library = library.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
-        let library = library.filter(|path| path.exists()).last().expect("libfaketime");
-        let environment = [
-            ("LD_PRELOAD", library.to_str().expect("UTF-8").to_owned()),
-            ("FAKETIME_TIMESTAMP_FILE", clock),
-            ("FAKETIME_NO_CACHE", "1".to_owned()),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-        ];
-        environment.iter().for_each(|(name, value)| nginx.set_environment(name, value));
-        let site = Self { nginx, port: free_port(), environment };
-        site.clock("+0h");
-        site
-    }
-
-    fn clock(&self, offset: &str) {
-        fs::write(self.nginx.path("clock.new"), format!("{offset}\n")).expect("a clock");
-        fs::rename(self.nginx.path("clock.new"), self.nginx.path("clock")).expect("a clock");
+        let clock = Clock::new(&nginx.path(""));
+        clock.environment().iter().for_each(|(name, value)| nginx.set_environment(name, value));
+        Self { nginx, port: free_port(), clock }
     }
 
     fn configure(&self, certificate: &str, pins: &[&str]) {
@@ -65,7 +50,7 @@ impl Site {
 
     fn hpkp(&self, arguments: &[&str]) -> Said {
         let mut command = hpkp();
-        command.envs(self.environment.clone());
+        command.envs(self.clock.environment());
         command.args(arguments).args(["-d", "records"]).stdin(Stdio::null());
         said(output(command.current_dir(self.nginx.path(""))))
     }
@@ -123,7 +108,7 @@ fn a_key_is_handed_over_when_its_time_has_come_and_not_before() {
     assert!(status.contains(&line), "{status}");
 
     // An hour before its time the command refuses, and so does nginx.
-    site.clock("+47h");
+    site.clock.advance(47 * 3_600);
     for out in [["--csr", "early.csr"], ["--to", "early.key"]] {
         site.next(&out)
             .failed(1, &format!("not yet: the next key of {HOST} may be used from {from}"));
@@ -138,7 +123,7 @@ fn a_key_is_handed_over_when_its_time_has_come_and_not_before() {
     );
 
     // And afterwards both accept it.
-    site.clock("+49h");
+    site.clock.advance(2 * 3_600);
     assert_eq!(site.state()["state"], "usable");
     let out = site.next(&["--csr", "next-2.csr"]).fine();
     assert!(out.contains(&format!("next-2.csr ({HOST})")), "{out}");

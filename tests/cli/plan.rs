@@ -578,3 +578,61 @@ fn a_next_key_is_handed_over_just_when_the_check_accepts_it() {
     });
     assert!(result.is_ok(), "{result:?}");
 }
+
+/// A group as `hpkp-reports export` prints it, `ago` days ago.
+fn group(ago: i64, finding: &str, class: &str, clients: u64) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock");
+    let at = date::format(now.as_secs() as i64 - ago * DAY);
+    let day = at.split('T').next().expect("a day");
+    format!(
+        "{{\"v\":1,\"id\":\"x\",\"host\":\"{HOST}\",\"port\":443,\"day\":\"{day}\",\"finding\":\"{finding}\",\
+         \"class\":\"{class}\",\"mode\":\"report-only\",\"count\":5,\"clients\":{clients},\"first_seen\":\"{at}\",\
+         \"last_seen\":\"{at}\"}}\n"
+    )
+}
+
+#[test]
+fn enforcing_needs_days_clients_and_an_explanation_for_each_report() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let plan = |reports: &str, more: &[&str]| -> (Option<i32>, String) {
+        std::fs::write(directory.path().join("r.jsonl"), reports).expect("a file");
+        let arguments = ["plan", HOST, "--to", "enforce", "--reports", "r.jsonl", "--json"];
+        let said = run(directory.path(), &[&arguments[..], more].concat());
+        let json = said.json();
+        assert_eq!(json["safe"], said.code == Some(0), "{said:?}");
+        (said.code, json["reason"].as_str().unwrap_or_default().to_owned())
+    };
+    let noise = |ago, clients| group(ago, "report-known-interception", "noise", clients);
+    assert_eq!(plan(&(noise(20, 3) + &noise(2, 12)), &[]).0, Some(0));
+    for (reports, reason) in [
+        (String::new(), "silence proves nothing"),
+        (group(20, "report-test", "noise", 50), "silence proves nothing"),
+        (noise(20, 30) + &noise(2, 9), "about 9 clients"),
+        (noise(3, 30), "for 14 days"),
+        (
+            noise(20, 30)
+                + &noise(2, 30)
+                + &group(1, "report-unknown-private-root", "unexplained", 1),
+            "report-unknown-private-root",
+        ),
+        (
+            noise(20, 30) + &noise(1, 30) + &group(1, "report-own-key", "urgent", 1),
+            "report-own-key",
+        ),
+    ] {
+        let (code, said) = plan(&reports, &[]);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(reason), "{said}");
+    }
+    // What nobody could explain is long past.
+    let past = noise(40, 1) + &group(39, "report-own-key", "urgent", 9) + &noise(3, 30);
+    assert_eq!(plan(&past, &[]).0, Some(0));
+    assert_eq!(plan(&noise(3, 3), &["--report-days", "2", "--report-clients", "3"]).0, Some(1));
+    let enough = noise(4, 3) + &noise(1, 3);
+    assert_eq!(plan(&enough, &["--report-days", "2", "--report-clients", "3"]).0, Some(0));
+    std::fs::write(directory.path().join("r.jsonl"), "{}").expect("a file");
+    let said = run(directory.path(), &["plan", HOST, "--to", "enforce", "--reports", "r.jsonl"]);
+    assert_eq!(said.code, Some(1));
+    let said = run(directory.path(), &["plan", HOST, "--to", "enforce"]);
+    assert_eq!(said.code, Some(2));
+}

@@ -13,9 +13,11 @@ use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
 use hpkp_core::pem;
 use hpkp_core::pin::Pin;
 use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
-use hpkp_core::published::{Body, Compromised, Event, State};
+use hpkp_core::published::{Body, Compromised, Event, Matching, Scope, State};
 use hpkp_tests::pki::{Pki, RSA, leaf_extensions, openssl};
 use hpkp_tests::site::{A, B};
+
+use crate::published::{BLOCK, Block, DAY, World};
 
 /// Key identifiers decide here.
 struct Never;
@@ -350,4 +352,46 @@ fn the_subject_of_a_certificate_that_cannot_be_parsed() {
         let _ = subject_of_unreadable(&der[..length]);
     }
     assert_eq!(subject_of_unreadable(b"nonsense"), None);
+}
+
+/// Reports do not arrive surely where the host that receives them is pinned: by the policy itself, by
+/// another server, or by a header on record. Pins of apps are not held by who reports.
+#[test]
+fn reports_to_a_pinned_host() {
+    const HOST: &str = "www.example.com";
+    let mut world = World::new(&[("www", HOST), ("next", HOST), ("reports", "reports.test")]);
+    let said = |world: &World, blocks: &[Block<'_>], to: &str| {
+        let mut deployment = world.deployment(blocks);
+        let mut spec = PolicySpec::new("policy-0".into(), at(1));
+        spec.report_uri = Some(format!("https://{to}/r").parse().expect("a URI"));
+        spec.max_age = Some("1d".parse().expect("a time"));
+        spec.include_subdomains = Some(blocks[0].include_subdomains);
+        let pins = blocks[0].pins.iter().map(|name| PinSource::Literal(world.pin(name)));
+        spec.pins = pins.map(|source| PinSetting { source, at: at(2) }).collect();
+        deployment.policies[0] = spec.resolve(|_| Err(String::new()));
+        let verdict = check(&deployment, world.now, &Never);
+        let mut found = verdict.findings.into_iter();
+        found.find(|one| one.code == Code::ReportUriOnPinnedHost).map(|one| {
+            assert_eq!(one.class, Class::Warning);
+            one.text.what
+        })
+    };
+    let own = Block { names: &[HOST], certificate: "www", pins: &["www", "next"], ..BLOCK };
+    let reports = Block { names: &["reports.test"], certificate: "reports", ..BLOCK };
+    let pinned = Block { pins: &["reports", "next"], ..reports };
+    let is_own = |text: Option<String>| text.is_some_and(|text| text.contains("the same pins"));
+    assert!(is_own(said(&world, &[own], HOST)));
+    assert_eq!(said(&world, &[own, reports], "reports.test"), None);
+    let text = said(&world, &[own, pinned], "reports.test").expect("a finding");
+    assert!(text.contains("(of server \"reports.test\")"), "{text}");
+    // Below a pinned domain.
+    assert!(!is_own(said(&world, &[own], "r.www.example.com")));
+    let below = Block { include_subdomains: true, ..own };
+    assert!(is_own(said(&world, &[below], "r.www.example.com")));
+    // On record.
+    world.import("reports.test", Matching::Exact, Scope::Chain, "reports");
+    assert_eq!(said(&world, &[own], "reports.test"), None);
+    world.header("reports.test", "reports", 10 * DAY as u64);
+    let text = said(&world, &[own], "reports.test").expect("a finding");
+    assert!(text.contains("by the records"), "{text}");
 }

@@ -55,6 +55,7 @@ pub(crate) struct World {
 }
 
 /// A server block: its names, its port, its certificate, the keys that its policy pins.
+#[derive(Clone, Copy)]
 pub(crate) struct Block<'a> {
     pub(crate) names: &'a [&'a str],
     pub(crate) port: u16,

@@ -29,6 +29,8 @@ cp -r "$repository/packaging" "$repository/ci" "$clone"
 cp "$target/modules/shipped/ngx_http_hpkp_module.so" "$clone/target/release/libngx_http_hpkp_module.so"
 cp "$target/modules/shipped/mod_hpkp.so" "$clone/target/release/libmod_hpkp.so"
 cp "$hpkp" "$clone/target/release/hpkp"
+# The program behind `hpkp sync`, where the package has it.
+[ ! -e "${hpkp%/*}/hpkp-sync" ] || install -D "${hpkp%/*}/hpkp-sync" "$root/usr/libexec/hpkp/hpkp-sync"
 cp "$repository/tests/docs/machines.sh" "$root/run/docs"
 
 # shellcheck disable=SC2016

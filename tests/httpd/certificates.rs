@@ -489,3 +489,39 @@ fn a_chain_that_openssl_completes() {
         httpd.stop();
     }
 }
+
+/// A server whose certificates another module has is one that the check cannot look at.
+#[test]
+fn servers_of_another_module_for_tls_are_named() {
+    let httpd = prepared();
+    let (pki, port, other) = (httpd.pki(), free_port(), free_port());
+    let module = httpd.path("mod_gnutls.so");
+    let mut compiler = Command::new("sh");
+    compiler.args([
+        "-c",
+        "exec cc -shared -fPIC $(apxs -q CFLAGS) -I$(apxs -q INCLUDEDIR) \
+                          $(apr-1-config --includes --cppflags) -o \"$0\" \"$1\"",
+    ]);
+    compiler.arg(&module).arg(concat!(env!("CARGO_MANIFEST_DIR"), "/httpd/other_tls.c"));
+    succeed(&mut compiler);
+    let live = pki.pin("live.pem");
+    let configure = |enable: &str| {
+        httpd.configure(&format!(
+            "LoadModule gnutls_module {}\n{}{}{}<VirtualHost 127.0.0.1:{other}>\n\
+             ServerName other.example.com\nGnuTLSEnable {enable}\n</VirtualHost>\n",
+            module.display(),
+            listen(&[port, other]),
+            policy("site", &[&live, A]),
+            tls_vhost(port, "localhost", "live", "HPKPUse site"),
+        ));
+    };
+    configure("off");
+    httpd.test().accepted(&[]);
+    configure("on");
+    let said = httpd.test();
+    said.accepted(&["tls-server-not-checked"]);
+    let line = httpd.line("GnuTLSEnable on");
+    let place = "(GnuTLSEnable on), so none of them is compared";
+    assert!(said.text.contains("[tls-server-not-checked] mod_gnutls: "), "{}", said.text);
+    assert!(said.text.contains(place) && said.text.contains(&format!(":{line})")), "{}", said.text);
+}

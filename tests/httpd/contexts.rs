@@ -7,6 +7,7 @@ use hpkp_tests::client::{Curl, Response};
 use hpkp_tests::free_port;
 use hpkp_tests::httpd::{Httpd, Module, Mpm, listen, tls_vhost, wait};
 use hpkp_tests::pki::{RSA, leaf_extensions};
+use hpkp_tests::session::SessionClient;
 use hpkp_tests::site::{A, B};
 
 use crate::policy;
@@ -122,6 +123,61 @@ fn one_of_two_certificates_of_the_connection_is_not_pinned() {
     let other = ask(&httpd, port, "a.example", "b.example", "--http1.1");
     assert_eq!((other.status, other.pins().len()), (200, 0));
     httpd.stop();
+}
+
+/// What a session says does not count, nor which of two certificates a client got: where sessions are kept, or
+/// are not, each resumed connection is judged by all certificates of its context.
+#[test]
+fn resumed_connections_beside_another_kind_of_key() {
+    let caches = ["SSLSessionCache shmcb:run/sessions(512000)", "SSLSessionCache none"];
+    let ways = [
+        (caches[0], "off", "-tls1_2"),
+        (caches[0], "on", "-tls1_2"),
+        (caches[1], "on", "-tls1_2"),
+        (caches[0], "off", "-tls1_3"),
+        (caches[1], "on", "-tls1_3"),
+    ];
+    for (cache, tickets, version) in ways {
+        let mut httpd = two_hosts();
+        let pki = httpd.pki();
+        pki.key("rsa", RSA);
+        pki.sign("rsa", "/CN=b.example", "ca", &leaf_extensions("b.example"));
+        let (pin_a, pin_b, pin_rsa) = (pki.pin("a.pem"), pki.pin("b.pem"), pki.pin("rsa.pem"));
+        let port = free_port();
+        // b.example has both keys. Its own policy pins both; that of a.example one of them, and its own.
+        let both = "SSLCertificateFile rsa.pem\nSSLCertificateKeyFile rsa.key\nHPKPUse both";
+        httpd.configure(&format!(
+            "{}SSLVHostSNIPolicy insecure\n{cache}\nSSLSessionTickets {tickets}\n{}{}{}{}",
+            listen(&[port]),
+            policy("both", &[&pin_b, &pin_rsa, B]),
+            policy("one", &[&pin_a, &pin_b, B]),
+            tls_vhost(port, "b.example", "b", both),
+            tls_vhost(port, "a.example", "a", "HPKPUse one"),
+        ));
+        httpd.start();
+        let keys: [&[&str]; 2] = match version {
+            "-tls1_2" => [
+                &["-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"],
+                &["-cipher", "ECDHE-RSA-AES128-GCM-SHA256"],
+            ],
+            _ => [&["-sigalgs", "ecdsa_secp256r1_sha256"], &["-sigalgs", "rsa_pss_rsae_sha256"]],
+        };
+        for key in keys {
+            let arguments = [&[version], key].concat();
+            let about = format!("{cache} {tickets} {arguments:?}");
+            for (host, sent) in [("b.example", 1), ("a.example", 0)] {
+                let client = SessionClient::new(&httpd.path("session"), &arguments);
+                let first = client.begin(port, "b.example", host);
+                assert_eq!((first.resumed, first.sent()), (false, sent), "{about} {host}");
+                // Each with the newest session, over some processes.
+                for _ in 0..12 {
+                    let answer = client.ask(port, "b.example", host);
+                    assert_eq!((answer.resumed, answer.sent()), (true, sent), "{about} {host}");
+                }
+            }
+        }
+        httpd.stop();
+    }
 }
 
 #[test]

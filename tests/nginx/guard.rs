@@ -3,13 +3,13 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hpkp_core::published::{Body, Compromised, Event};
 use hpkp_tests::client::Curl;
 use hpkp_tests::free_port;
 use hpkp_tests::nginx::{Nginx, Reload, codes, compile_module, load_modules, tls_server, version};
-use hpkp_tests::pki::{leaf_extensions, openssl};
+use hpkp_tests::pki::{P256, leaf_extensions, openssl};
 use hpkp_tests::recorded::held_on_port;
 use hpkp_tests::session::SessionClient;
 use hpkp_tests::site::{B, prepared};
@@ -455,7 +455,7 @@ fn with_data() -> Option<Site> {
 #[test]
 fn certificates_in_variables() {
     let Some(mut site) = with_data() else { return };
-    site.nginx.expect_in_log(&[SERVED]);
+    site.nginx.expect_in_log(&[SERVED, "exited on signal 9"]);
     // The variables read files of the directory in which nginx was started.
     let file = site.nginx.path("nginx.conf");
     let text = fs::read_to_string(&file).expect("a configuration");
@@ -473,11 +473,19 @@ fn certificates_in_variables() {
     assert_eq!((site.headers(), site.alerts(SERVED)), (1, 1));
     assert_eq!(site.nginx.reload(), Reload::Accepted);
     site.presents("one");
+    site.nginx.replace_workers();
+    site.presents("one");
     site.give_pair("backup", "one");
     site.presents("one");
     site.restart();
     site.presents("one");
+    site.nginx.kill_all();
+    site.nginx.start();
+    site.presents("one");
     site.give("backup");
+    site.presents("backup");
+    site.nginx.replace_workers();
+    site.give("two");
     site.presents("backup");
     site.nginx.stop();
 }
@@ -571,6 +579,154 @@ fn resumed_connections() {
             assert_eq!((answer.resumed, answer.sent()), (true, 1), "{version}");
         }
         assert_eq!(client.begin(site.port, "localhost", "localhost").sent(), 1, "{version}");
+    }
+    site.nginx.stop();
+}
+
+/// Puts a small disk in the place of a directory. Only this thread and what it starts see it, so it goes with
+/// them. False where that is not allowed: it takes root, with all of its rights.
+fn mount_disk(at: &Path, options: &str, flags: libc::c_ulong) -> bool {
+    let text = |text: &str| std::ffi::CString::new(text).expect("no NUL");
+    let (at, options) = (text(&at.display().to_string()), text(options));
+    let none = std::ptr::null();
+    // SAFETY: strings that live as long as the calls; a thread may leave what it shares with others.
+    unsafe {
+        if flags & libc::MS_REMOUNT == 0 {
+            if libc::unshare(libc::CLONE_NEWNS) != 0 {
+                eprintln!("not tested: a disk of its own is not allowed");
+                return false;
+            }
+            let private = libc::MS_REC | libc::MS_PRIVATE;
+            assert_eq!(libc::mount(none, c"/".as_ptr(), none, private, none.cast()), 0);
+        }
+        let kind = c"tmpfs".as_ptr();
+        assert_eq!(libc::mount(kind, at.as_ptr(), kind, flags, options.as_ptr().cast()), 0);
+    }
+    true
+}
+
+/// A certificate `large` of the key `backup`, whose chain is larger than 32 KB.
+fn large(site: &Site) {
+    let pki = site.nginx.pki();
+    let mut parts = vec!["backup.pem".to_owned()];
+    for number in 0..24 {
+        let name = format!("above-{number}");
+        pki.key(&name, P256);
+        pki.self_signed(
+            &name,
+            &format!("/CN={}", "x".repeat(60)),
+            &[&format!("nsComment={}", "y".repeat(900))],
+        );
+        parts.push(format!("{name}.pem"));
+    }
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    pki.bundle("large.pem", &parts);
+    fs::copy(pki.path("backup.key"), pki.path("large.key")).expect("a copy");
+    assert!(fs::metadata(pki.path("large.pem")).expect("a file").len() > 33_000);
+}
+
+#[test]
+fn a_disk_that_is_full() {
+    let mut site = Site::new();
+    site.nginx.expect_in_log(&[SERVED, NOT_KEPT, "exited on signal 9"]);
+    large(&site);
+    let disk = site.nginx.path("kept");
+    if !mount_disk(&disk, "size=32k,mode=0700", 0) {
+        return;
+    }
+    site.nginx.start();
+    site.presents("one");
+    let kept = site.files();
+    assert_eq!((kept.len(), site.alerts(NOT_KEPT)), (1, 0), "{}", site.nginx.log());
+    // The disk becomes full amid the file of the next one.
+    site.give("large");
+    site.presents("backup");
+    assert_eq!((site.headers(), site.alerts(NOT_KEPT)), (1, 1), "{}", site.nginx.log());
+    assert!(site.nginx.log().contains("no space left on device"), "{}", site.nginx.log());
+    assert_eq!(site.files(), kept, "nothing is left of what was begun");
+    // In memory it is there, in new workers too.
+    site.give("two");
+    site.presents("backup");
+    site.nginx.replace_workers();
+    site.presents("backup");
+    assert_eq!((site.files(), site.alerts(NOT_KEPT)), (kept.clone(), 1));
+    // A start has what is whole.
+    site.restart();
+    site.presents("one");
+    assert_eq!(site.headers(), 1);
+    // With room, a reload writes what could not be written.
+    site.give("large");
+    site.presents("backup");
+    assert_eq!(site.files(), kept);
+    assert!(mount_disk(&disk, "size=1m", libc::MS_REMOUNT));
+    assert_eq!(site.nginx.reload(), Reload::Accepted);
+    site.presents("backup");
+    assert_eq!(site.files().len(), 1);
+    assert_ne!(site.files(), kept);
+    site.give("two");
+    site.restart();
+    site.presents("backup");
+    site.nginx.stop();
+}
+
+/// There is no room for any file from the start on.
+#[test]
+fn a_disk_that_was_full_before() {
+    let mut site = Site::new();
+    site.nginx.expect_in_log(&[SERVED, NOT_USED, NOT_KEPT, "exited on signal 9"]);
+    let disk = site.nginx.path("kept");
+    if !mount_disk(&disk, "size=32k,mode=0700", 0) {
+        return;
+    }
+    let filler = disk.join("filler");
+    fs::write(&filler, [0; 64 << 10]).expect_err("no room");
+    site.nginx.start();
+    site.presents("one");
+    assert_eq!((site.headers(), site.alerts(NOT_KEPT)), (1, 1), "{}", site.nginx.log());
+    site.give("two");
+    site.presents("one");
+    site.nginx.replace_workers();
+    site.presents("one");
+    assert!(site.files().is_empty(), "{:?}", site.files());
+    // What is in no file, a restart forgets.
+    site.restart();
+    site.presents("two");
+    assert_eq!((site.headers(), site.alerts(NOT_USED)), (0, 1));
+    fs::remove_file(filler).expect("a file");
+    site.give("one");
+    site.presents("one");
+    site.give("two");
+    site.restart();
+    site.presents("one");
+    site.nginx.stop();
+}
+
+/// A key that nginx takes from elsewhere by its name. nginx before 1.29.0 takes this name for that of a file,
+/// of which there is none.
+#[test]
+fn a_key_of_a_store() {
+    let mut site = Site::started();
+    site.presents("one");
+    let file = site.nginx.path("current.key").display().to_string();
+    site.configure_with(
+        "map $ssl_server_name $current { default current; }",
+        &format!("hpkp_guard $current.pem store:file:{file};"),
+    );
+    let is_known = version() >= (1, 29, 0);
+    if !is_known {
+        site.nginx.expect_in_log(&[SERVED]);
+    }
+    assert_eq!(site.nginx.reload(), Reload::Accepted);
+    site.presents("one");
+    assert_eq!((site.headers(), site.alerts(SERVED)), (1, usize::from(!is_known)));
+    if is_known {
+        site.give("backup");
+        site.presents("backup");
+        // The name stays where the key behind it is replaced: the last good certificate has lost its key.
+        site.nginx.expect_in_log(&[SERVED, "key values mismatch", "SSL_do_handshake() failed"]);
+        site.give("two");
+        let curl = Curl::new(&site.nginx.path("ca.pem"));
+        assert_eq!(curl.exit_code(&site.url()), Some(35), "{}", site.nginx.log());
     }
     site.nginx.stop();
 }
@@ -735,6 +891,26 @@ fn what_is_found_in_a_configuration() {
         assert_eq!(said.code, Some(1), "{certificate} {key} {more}: {}", said.text);
         assert_eq!(codes(&said.text), [misplaced], "{}", said.text);
         assert!(said.text.contains(&format!("nginx.conf:{}", Nginx::FIRST_LINE)), "{}", said.text);
+    }
+    // RSA beside ECDSA: nothing would guard the other one.
+    let pki = site.nginx.pki();
+    pki.key("rsa", hpkp_tests::pki::RSA);
+    pki.sign("rsa", "/CN=localhost", "ca", &leaf_extensions("localhost"));
+    let rsa = "ssl_certificate rsa.pem; ssl_certificate_key rsa.key;";
+    let names = format!("map $ssl_server_name $rsa {{ default rsa; }}\n{}", site.http);
+    for (http, beside) in [
+        ("", rsa.to_owned()),
+        (&names, rsa.replace("rsa.", "$rsa.")),
+        ("", format!("ssl_certificate {certificate}; ssl_certificate_key {key};")),
+    ] {
+        site.nginx.configure(&format!(
+            "{http}\n{}",
+            server(certificate, key, &format!("{guard} {beside}"))
+        ));
+        let said = site.nginx.test();
+        assert_eq!(said.code, Some(1), "{beside}: {}", said.text);
+        assert_eq!(codes(&said.text), [misplaced], "{}", said.text);
+        assert!(said.text.contains("RSA beside ECDSA is not possible"), "{}", said.text);
     }
     // Nobody presents what it gives.
     site.nginx.configure(&server("one.pem", "one.key", guard));

@@ -15,11 +15,11 @@ use hpkp_tests::site::{A, B, prepared_with};
 const MODULES: &str = "/usr/lib/nginx/modules";
 /// Older versions of nginx leave TLS 1.3 out.
 const BOTH: &str = "ssl_protocols TLSv1.2 TLSv1.3;";
-const LUA: &str = "lua_package_path \"/usr/share/lua/5.1/?.lua;;\";\n";
+pub(crate) const LUA: &str = "lua_package_path \"/usr/share/lua/5.1/?.lua;;\";\n";
 
 /// A server with certificates `placeholder` and `real` for localhost, or none where Debian's module is
 /// for another nginx than the one under test.
-fn with_lua() -> Option<Nginx> {
+pub(crate) fn with_lua() -> Option<Nginx> {
     with_lua_and(Module::Shipped)
 }
 
@@ -36,7 +36,7 @@ fn with_lua_and(module: Module) -> Option<Nginx> {
     Some(nginx)
 }
 
-fn load() -> String {
+pub(crate) fn load() -> String {
     format!(
         "load_module {MODULES}/ndk_http_module.so; load_module {MODULES}/ngx_http_lua_module.so;"
     )

@@ -1,10 +1,13 @@
 """Asks over HTTP/3 and prints each response's status and fields.
 
-http3.py CA-FILE HOST PORT PATH...: all requests go over one connection to 127.0.0.1, with HOST as the
-name in the handshake and in the requests.
+http3.py [--session FILE] CA-FILE HOST PORT PATH...: all requests go over one connection to 127.0.0.1, with HOST
+as the name in the handshake and in the requests. With FILE, the TLS session that is in it is offered, and the
+newest is put there; each response then has a field tls-session, which is resumed or new.
 """
 
 import asyncio
+import os
+import pickle
 import ssl
 import sys
 
@@ -42,18 +45,33 @@ class Client(QuicConnectionProtocol):
                 done.set_result(fields)
 
 
-async def main(ca, host, port, *paths):
+def keep(session, ticket):
+    """Keeps the newest session."""
+    with open(session, "wb") as file:
+        pickle.dump(ticket, file)
+
+
+async def main(session, ca, host, port, *paths):
     configuration = QuicConfiguration(
         alpn_protocols=H3_ALPN, server_name=host, verify_mode=ssl.CERT_REQUIRED
     )
     configuration.load_verify_locations(ca)
+    if session and os.path.exists(session):
+        with open(session, "rb") as file:
+            configuration.session_ticket = pickle.load(file)
+    handler = (lambda ticket: keep(session, ticket)) if session else None
     async with connect(
-        "127.0.0.1", int(port), configuration=configuration, create_protocol=Client
+        "127.0.0.1", int(port), configuration=configuration, create_protocol=Client,
+        session_ticket_handler=handler,
     ) as client:
         for path in paths:
             for name, value in await client.get(f"{host}:{port}", path):
                 name = name.decode()
                 print(f"HTTP/3 {value.decode()}" if name == ":status" else f"{name}: {value.decode()}")
+            if session:
+                print("tls-session:", "resumed" if client._quic.tls.session_resumed else "new")
 
 
-asyncio.run(main(*sys.argv[1:]))
+words = sys.argv[1:]
+kept = words[1] if words[0] == "--session" else None
+asyncio.run(main(kept, *words[2 if kept else 0:]))

@@ -77,3 +77,65 @@ fn a_guarded_certificate() {
     assert_eq!(alerts, 1, "{}", nginx.log());
     nginx.stop();
 }
+
+/// Puts a certificate and its key in the place of those that variables name.
+fn present(nginx: &Nginx, name: &str) {
+    for kind in ["pem", "key"] {
+        let path = |name: &str| nginx.path(&format!("{name}.{kind}"));
+        std::fs::copy(path(name), path("current")).expect("a copy");
+    }
+}
+
+/// A session over HTTP/3 says what its client saw at the full handshake, in both workers, when the certificate
+/// has changed and after a reload.
+#[test]
+fn resumed_sessions() {
+    let mut nginx = prepared();
+    nginx.expect_in_log(&["certificate-not-guarded"]);
+    nginx.pki().leaf("one", "localhost", "ca");
+    nginx.pki().leaf("two", "localhost", "ca");
+    let (pin, port) = (nginx.pki().pin("one.pem"), free_port());
+    nginx.configure_with(
+        "worker_processes 2;",
+        &format!(
+            "map $ssl_server_name $current {{ default current; }} add_header Worker $pid always;
+             hpkp_policy site {{ pin {pin}; pin {B}; max_age 1d; }}
+             server {{ listen 127.0.0.1:{port} quic reuseport; listen 127.0.0.1:{port} ssl reuseport;
+             server_name localhost; hpkp site unguarded;
+             ssl_certificate $current.pem; ssl_certificate_key $current.key; return 200 x; }}"
+        ),
+    );
+    let ask = |nginx: &Nginx, session: &str| {
+        let mut client = Command::new(target_dir().join("http3/bin/python"));
+        client.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/nginx/http3.py"));
+        client.arg("--session").arg(nginx.path(session));
+        client.arg(nginx.path("ca.pem")).args(["localhost", &port.to_string(), "/"]);
+        let said = succeed(&mut client);
+        let response = parse(&String::from_utf8(said).expect("UTF-8")).pop().expect("a response");
+        let resumed = response.all("tls-session") == ["resumed"];
+        (resumed, response.pins().len(), response.all("worker")[0].to_owned())
+    };
+    present(&nginx, "one");
+    nginx.start();
+    let mut workers = std::collections::HashSet::new();
+    // What is presented, what the header's number is, and what is presented when the session is resumed.
+    for (name, sent, later) in [("one", 1, "two"), ("two", 0, "one")] {
+        present(&nginx, name);
+        let (resumed, first, _) = ask(&nginx, name);
+        assert_eq!((resumed, first), (false, sent), "{name}");
+        present(&nginx, later);
+        for _ in 0..10 {
+            let (resumed, again, worker) = ask(&nginx, name);
+            assert_eq!((resumed, again), (true, sent), "{name}");
+            workers.insert(worker);
+        }
+    }
+    assert_eq!(workers.len(), 2);
+    assert_eq!(nginx.reload(), hpkp_tests::nginx::Reload::Accepted);
+    for (name, before) in [("one", 1), ("two", 0)] {
+        // What is presented now is `one`.
+        let (resumed, sent, _) = ask(&nginx, name);
+        assert_eq!(sent, if resumed { before } else { 1 }, "{name}");
+    }
+    nginx.stop();
+}

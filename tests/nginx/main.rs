@@ -14,5 +14,6 @@ mod phases;
 mod presented;
 mod refusals;
 mod responses;
+mod resumed;
 mod unguarded;
 mod unrecorded;

@@ -11,7 +11,7 @@ use hpkp_tests::site::{B, prepared};
 
 /// The ways in which a session is resumed: what the server has for it, the client's version, and
 /// whether sessions outlive a reload of a server before 1.28.
-const WAYS: [(&str, &str, bool); 4] = [
+pub(crate) const WAYS: [(&str, &str, bool); 4] = [
     ("ssl_session_tickets off; ssl_session_cache shared:SSL:1m;", "-tls1_2", true),
     ("ssl_session_tickets on;", "-tls1_2", false),
     ("ssl_session_tickets on;", "-tls1_3", false),

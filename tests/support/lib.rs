@@ -5,6 +5,7 @@ mod agreement;
 pub mod backend;
 pub mod cases;
 pub mod client;
+pub mod clock;
 pub mod httpd;
 pub mod instance;
 pub mod layout;

@@ -16,7 +16,10 @@ pub struct File {
 impl File {
     pub fn start() -> Self {
         let at = tempfile::tempdir().unwrap();
-        succeed("git", &["init", "--quiet", "--bare", at.path().join("store.git").to_str().unwrap()]);
+        succeed(
+            "git",
+            &["init", "--quiet", "--bare", at.path().join("store.git").to_str().unwrap()],
+        );
         Self { at }
     }
 
@@ -50,12 +53,16 @@ impl Engine for File {
     fn damage(&mut self, writer: &str) {
         let clone = tempfile::tempdir().unwrap();
         let clone = clone.path().to_str().unwrap();
-        succeed("git", &["clone", "--quiet", "--branch", "hpkp", self.path().to_str().unwrap(), clone]);
+        succeed(
+            "git",
+            &["clone", "--quiet", "--branch", "hpkp", self.path().to_str().unwrap(), clone],
+        );
         let path = Path::new(clone).join(format!("{writer}.jsonl"));
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("{text}nonsense\n")).unwrap();
         let identity = ["-c", "user.name=t", "-c", "user.email=t@example.com"];
-        let commit = [&["-C", clone], &identity[..], &["commit", "--quiet", "-am", "damage"]].concat();
+        let commit =
+            [&["-C", clone], &identity[..], &["commit", "--quiet", "-am", "damage"]].concat();
         succeed("git", &commit);
         succeed("git", &["-C", clone, "push", "--quiet"]);
     }
@@ -77,9 +84,11 @@ impl Ssh {
             succeed("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", path.to_str().unwrap()]);
         }
         let at = file.at.path().display();
-        std::fs::copy(file.at.path().join("client.pub"), file.at.path().join("authorized")).unwrap();
+        std::fs::copy(file.at.path().join("client.pub"), file.at.path().join("authorized"))
+            .unwrap();
         let known = std::fs::read_to_string(file.at.path().join("host.pub")).unwrap();
-        std::fs::write(file.at.path().join("known"), format!("[127.0.0.1]:{port} {known}")).unwrap();
+        std::fs::write(file.at.path().join("known"), format!("[127.0.0.1]:{port} {known}"))
+            .unwrap();
         let configuration = format!(
             "ListenAddress 127.0.0.1:{port}\nHostKey {at}/host\nPidFile none\nAuthorizedKeysFile {at}/authorized\n\
              StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n"
@@ -117,7 +126,12 @@ impl Engine for Ssh {
     fn resume(&mut self) {
         let configuration = self.file.at.path().join("sshd_config");
         let log = self.file.at.path().join("sshd.log");
-        let sshd = Command::new("/usr/sbin/sshd").args(["-D", "-f"]).arg(configuration).arg("-E").arg(log).spawn();
+        let sshd = Command::new("/usr/sbin/sshd")
+            .args(["-D", "-f"])
+            .arg(configuration)
+            .arg("-E")
+            .arg(log)
+            .spawn();
         self.sshd = Some(sshd.expect("openssh-server"));
         let port = self.port;
         wait_for("sshd", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());

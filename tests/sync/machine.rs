@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::heard::{self, AllHeard};
-use hpkp_core::max_age::MaxAge;
 use hpkp_core::published::{
-    Body, Compromised, Event, KeyGraph, KeyNode, Lifetime, Matching, Origin, Presented, Presents, Published, Scope,
-    WriterName,
+    Body, Compromised, Event, KeyGraph, KeyNode, Lifetime, Matching, Origin, Presented, Presents,
+    Published, Scope, WriterName,
 };
 use hpkp_server::published::{self, Directory};
 use serde_json::Value;
@@ -42,10 +42,11 @@ impl Said {
         findings.iter().map(|one| one["code"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Fails unless the command ended with 3 and found just this.
+    /// Fails unless the command ended with 3 and found this, once or more often, and nothing else.
     #[track_caller]
     pub fn found(&self, code: &str) {
-        assert_eq!((self.code, self.codes()), (Some(3), vec![code.to_owned()]), "{self:?}");
+        let codes: std::collections::BTreeSet<String> = self.codes().into_iter().collect();
+        assert_eq!((self.code, codes), (Some(3), [code.to_owned()].into()), "{self:?}");
         assert!(self.err.contains(&format!("[{code}]")), "{self:?}");
     }
 }
@@ -101,8 +102,11 @@ impl Machine {
     pub fn deploy(&mut self, host: &str, key: u8, pins: &[u8]) {
         let pin = |number: &u8| Pin::from_octets([*number; Pin::OCTETS]);
         let node = KeyNode { pin: Some(pin(&key)), served: true, end: true, issuers: vec![] };
-        let presented =
-            Presented { served: vec![node.pin], keys: KeyGraph::new(vec![node]).unwrap(), identity: None };
+        let presented = Presented {
+            served: vec![node.pin],
+            keys: KeyGraph::new(vec![node]).unwrap(),
+            identity: None,
+        };
         self.append(vec![
             Body::Presents(Presents {
                 host: host.parse().unwrap(),
@@ -153,7 +157,8 @@ impl Machine {
 
     /// The copy of another machine's file; empty where there is none.
     pub fn copy_of(&self, writer: &str) -> String {
-        std::fs::read_to_string(self.path().join(format!("peers/{writer}.jsonl"))).unwrap_or_default()
+        std::fs::read_to_string(self.path().join(format!("peers/{writer}.jsonl")))
+            .unwrap_or_default()
     }
 
     pub fn heard(&self) -> AllHeard {

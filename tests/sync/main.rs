@@ -9,6 +9,7 @@ mod git;
 mod machine;
 mod postgres;
 mod s3;
+mod scale;
 mod scenarios;
 mod signatures;
 mod usage;
@@ -80,4 +81,3 @@ fn succeed(program: &str, arguments: &[&str]) -> String {
     let out = hpkp_tests::succeed(std::process::Command::new(program).args(arguments));
     String::from_utf8(out).unwrap()
 }
-

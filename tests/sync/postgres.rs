@@ -27,7 +27,10 @@ fn program(name: &str) -> Command {
         return Command::new(path);
     }
     let mut command = Command::new("setpriv");
-    command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]).arg(path).current_dir("/");
+    command
+        .args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"])
+        .arg(path)
+        .current_dir("/");
     command
 }
 
@@ -69,12 +72,24 @@ impl Postgres {
         self.at.path()
     }
 
-
     /// What `psql` prints as the owner.
     pub fn sql(&self, database: &str, sql: &str) -> String {
         succeeded(
             Command::new(programs().join("psql"))
-                .args(["-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-c", sql])
+                .args([
+                    "-X",
+                    "-q",
+                    "-t",
+                    "-A",
+                    "-v",
+                    "ON_ERROR_STOP=1",
+                    "-U",
+                    "postgres",
+                    "-d",
+                    database,
+                    "-c",
+                    sql,
+                ])
                 .args(["-p", &self.port.to_string(), "-h"])
                 .arg(self.at.path()),
         )
@@ -108,7 +123,11 @@ impl Engine for Postgres {
             .stdout(std::process::Stdio::null())
             .status()
             .unwrap();
-        assert!(status.success(), "{}", std::fs::read_to_string(self.at.path().join("log")).unwrap());
+        assert!(
+            status.success(),
+            "{}",
+            std::fs::read_to_string(self.at.path().join("log")).unwrap()
+        );
     }
 
     fn back_up(&mut self) {

@@ -54,10 +54,8 @@ impl Engine for S3 {
     }
 
     fn resume(&mut self) {
-        let program = std::env::var_os("HPKP_S3S_FS").map_or_else(
-            || hpkp_tests::target_dir().join("stores/bin/s3s-fs"),
-            PathBuf::from,
-        );
+        let program = std::env::var_os("HPKP_S3S_FS")
+            .map_or_else(|| hpkp_tests::target_dir().join("stores/bin/s3s-fs"), PathBuf::from);
         let server = Command::new(program)
             .args(["--host", "127.0.0.1", "--port", &self.port.to_string()])
             .args(["--access-key", "access", "--secret-key", "hunter2"])

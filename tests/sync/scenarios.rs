@@ -12,7 +12,13 @@ use crate::machine::{Machine, Said};
 fn assert_complete(fleet: &[Machine]) {
     for one in fleet {
         for other in fleet.iter().filter(|other| other.writer != one.writer) {
-            assert_eq!(one.copy_of(&other.writer), other.records(), "{} of {}", one.writer, other.writer);
+            assert_eq!(
+                one.copy_of(&other.writer),
+                other.records(),
+                "{} of {}",
+                one.writer,
+                other.writer
+            );
         }
     }
 }
@@ -33,7 +39,10 @@ pub fn records_arrive_and_heartbeats_count(engine: &mut dyn Engine) {
     assert_eq!(before.len(), 2);
     thread::sleep(Duration::from_millis(1_100));
     let quiet = fleet[0].sync().fine();
-    assert_eq!((quiet["received"].clone(), quiet["written"].clone()), (serde_json::json!([]), serde_json::json!([])));
+    assert_eq!(
+        (quiet["received"].clone(), quiet["written"].clone()),
+        (serde_json::json!([]), serde_json::json!([]))
+    );
     let after = fleet[0].heard();
     for (writer, heard) in &before {
         let number = after[writer].number;
@@ -130,7 +139,11 @@ pub fn a_restored_backup_of_the_store(engine: &mut dyn Engine) {
     assert_eq!(fleet[1].numbers(), heard);
     // The writer puts it right by itself, and says so.
     let said = fleet[0].sync();
-    assert_eq!((said.code, said.codes()), (Some(0), vec!["store-went-back".to_owned()]), "{said:?}");
+    assert_eq!(
+        (said.code, said.codes()),
+        (Some(0), vec!["store-went-back".to_owned()]),
+        "{said:?}"
+    );
     fleet[1].sync().fine();
     fleet[0].sync().fine();
     assert_complete(&fleet);
@@ -163,7 +176,10 @@ pub fn a_store_that_is_down(engine: &mut dyn Engine) {
     fleet[0].add(1);
     let said = fleet[0].sync();
     assert_eq!(said.code, Some(3), "{said:?}");
-    assert!(["store-unavailable", "store-not-initialised"].contains(&said.codes()[0].as_str()), "{said:?}");
+    assert!(
+        ["store-unavailable", "store-not-initialised"].contains(&said.codes()[0].as_str()),
+        "{said:?}"
+    );
     assert!(!said.err.contains("os error"), "{said:?}");
     let file = fleet[0].at.path().join("has-run");
     for lease in [&[][..], &["--lease", "www.example.com"]] {
@@ -230,7 +246,9 @@ pub fn of_two_at_the_same_moment_one_sees_the_other(engine: &mut dyn Engine) {
                 });
             }
         });
-        let sees = |one: usize, other: usize| fleet[one].copy_of(&fleet[other].writer) == fleet[other].records();
+        let sees = |one: usize, other: usize| {
+            fleet[one].copy_of(&fleet[other].writer) == fleet[other].records()
+        };
         assert!(sees(0, 1) || sees(1, 0));
     }
 }
@@ -240,18 +258,29 @@ pub fn a_lease_is_one_machines(engine: &mut dyn Engine) {
     let shared = tempfile::tempdir().unwrap();
     let shared = shared.path().display();
     // Two commands at once would see each other.
-    let then = format!("mkdir {shared}/in || exit 9; sleep 0.2; echo x >> {shared}/done; rmdir {shared}/in");
+    let then = format!(
+        "mkdir {shared}/in || exit 9; sleep 0.2; echo x >> {shared}/done; rmdir {shared}/in"
+    );
     thread::scope(|scope| {
         for machine in &fleet {
             scope.spawn(|| {
                 for _ in 0..200 {
                     let said = machine.run(&[
-                        "--json", "--settle", "1", "--lease", "www.example.com", "--lease", "b.example.com",
-                        "--then", &then,
+                        "--json",
+                        "--settle",
+                        "1",
+                        "--lease",
+                        "www.example.com",
+                        "--lease",
+                        "b.example.com",
+                        "--then",
+                        &then,
                     ]);
                     match said.code {
                         Some(0) => return,
-                        Some(3) => assert_eq!(said.codes(), ["lease-held", "command-not-run"], "{said:?}"),
+                        Some(3) => {
+                            assert_eq!(said.codes(), ["lease-held", "command-not-run"], "{said:?}")
+                        }
                         _ => panic!("{said:?}"),
                     }
                     thread::sleep(Duration::from_millis(50));
@@ -266,7 +295,17 @@ pub fn a_lease_is_one_machines(engine: &mut dyn Engine) {
 pub fn a_lease_expires(engine: &mut dyn Engine) {
     let fleet = Machine::fleet(engine, 2);
     let with = |then: &str, time: &str, machine: &Machine| {
-        machine.run(&["--json", "--lease", "www.example.com", "--lease-time", time, "--settle", "1", "--then", then])
+        machine.run(&[
+            "--json",
+            "--lease",
+            "www.example.com",
+            "--lease-time",
+            time,
+            "--settle",
+            "1",
+            "--then",
+            then,
+        ])
     };
     let at = fleet[0].at.path().display().to_string();
     let wait = format!("touch {at}/begun; while [ ! -e {at}/go ]; do sleep 0.1; done");
@@ -285,7 +324,11 @@ pub fn a_lease_expires(engine: &mut dyn Engine) {
     });
     // A command that fails gives the lease back.
     let failed = with("exit 7", "60", &fleet[0]);
-    assert_eq!((failed.code, failed.codes()), (Some(1), vec!["command-failed".to_owned()]), "{failed:?}");
+    assert_eq!(
+        (failed.code, failed.codes()),
+        (Some(1), vec!["command-failed".to_owned()]),
+        "{failed:?}"
+    );
     with("true", "60", &fleet[1]).fine();
 }
 

@@ -10,23 +10,34 @@ use crate::postgres::Postgres;
 fn a_password_on_the_command_line_is_refused_and_not_repeated() {
     let engine = Directory::start();
     let mut machine = Machine::new(&engine, "web-1");
-    for url in ["postgres://u:hunter2@127.0.0.1/x", "git+https://hunter2@127.0.0.1/x", "s3://a:hunter2@b/c"] {
+    for url in [
+        "postgres://u:hunter2@127.0.0.1/x",
+        "git+https://hunter2@127.0.0.1/x",
+        "s3://a:hunter2@b/c",
+    ] {
         machine.url = url.to_owned();
         let refused = machine.run(&[]);
         assert_eq!(refused.code, Some(2), "{refused:?}");
-        assert!(!format!("{refused:?}").contains("hunter2") && refused.err.contains("password"), "{refused:?}");
+        assert!(
+            !format!("{refused:?}").contains("hunter2") && refused.err.contains("password"),
+            "{refused:?}"
+        );
     }
     // A file may have it, if nobody else reads the file.
     let file = machine.at.path().join("store");
     std::fs::write(&file, "postgres://u:hunter2@127.0.0.1:1/x\n").unwrap();
     let run = |mode| {
-        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode))
+            .unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_hpkp-sync"));
         said(command.arg("-d").arg(machine.path()).arg("--store-file").arg(&file))
     };
     let (open, closed) = (run(0o644), run(0o600));
     assert_eq!((open.code, closed.code), (Some(2), Some(3)), "{open:?} {closed:?}");
-    assert!(open.err.contains("chmod 600") && closed.err.contains("[store-unavailable]"), "{open:?} {closed:?}");
+    assert!(
+        open.err.contains("chmod 600") && closed.err.contains("[store-unavailable]"),
+        "{open:?} {closed:?}"
+    );
     assert!(!format!("{open:?}{closed:?}").contains("hunter2"));
 }
 
@@ -66,12 +77,21 @@ fn a_role_of_postgresql_writes_its_own_records_alone() {
         "SELECT hpkp.admit('web1', 'web-2')",
         "TRUNCATE hpkp.record",
     ] {
-        let tried = Command::new("psql").args(["-X", "-d", &postgres.url_of("web1"), "-c", sql]).output().unwrap();
+        let tried = Command::new("psql")
+            .args(["-X", "-d", &postgres.url_of("web1"), "-c", sql])
+            .output()
+            .unwrap();
         assert!(!tried.status.success(), "{sql}: {tried:?}");
     }
     // Of the rows of others it sees all and changes none.
     let changed = Command::new("psql")
-        .args(["-X", "-d", &postgres.url_of("web1"), "-c", "UPDATE hpkp.writer SET seq = 0 WHERE writer = 'web-2'"])
+        .args([
+            "-X",
+            "-d",
+            &postgres.url_of("web1"),
+            "-c",
+            "UPDATE hpkp.writer SET seq = 0 WHERE writer = 'web-2'",
+        ])
         .output()
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&changed.stdout).trim(), "UPDATE 0", "{changed:?}");
@@ -85,23 +105,50 @@ fn tls_to_postgresql_is_verified() {
     let postgres = Postgres::start();
     let at = postgres.directory().to_owned();
     let path = |name: &str| at.join(name).to_str().unwrap().to_owned();
-    let openssl = |arguments: &[&str]| drop(hpkp_tests::succeed(Command::new("openssl").args(arguments)));
-    for (name, subject) in [("server", "subjectAltName=IP:127.0.0.1"), ("other", "subjectAltName=DNS:db.example.com")] {
+    let openssl =
+        |arguments: &[&str]| drop(hpkp_tests::succeed(Command::new("openssl").args(arguments)));
+    for (name, subject) in
+        [("server", "subjectAltName=IP:127.0.0.1"), ("other", "subjectAltName=DNS:db.example.com")]
+    {
         openssl(&[
-            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30", "-subj",
-            "/CN=test", "-addext", subject, "-keyout", &path(&format!("{name}.key")), "-out",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "30",
+            "-subj",
+            "/CN=test",
+            "-addext",
+            subject,
+            "-keyout",
+            &path(&format!("{name}.key")),
+            "-out",
             &path(&format!("{name}.crt")),
         ]);
         for file in [format!("{name}.key"), format!("{name}.crt")] {
-            std::fs::set_permissions(path(&file), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            std::fs::set_permissions(
+                path(&file),
+                std::os::unix::fs::PermissionsExt::from_mode(0o600),
+            )
+            .unwrap();
             let _ = std::os::unix::fs::chown(path(&file), Some(65_534), Some(65_534));
         }
     }
     let mut machine = Machine::new(&postgres, "web-1");
     machine.add(1);
     let tls = |name: &str| {
-        postgres.sql("postgres", &format!("ALTER SYSTEM SET ssl_cert_file = '{}'", path(&format!("{name}.crt"))));
-        postgres.sql("postgres", &format!("ALTER SYSTEM SET ssl_key_file = '{}'", path(&format!("{name}.key"))));
+        postgres.sql(
+            "postgres",
+            &format!("ALTER SYSTEM SET ssl_cert_file = '{}'", path(&format!("{name}.crt"))),
+        );
+        postgres.sql(
+            "postgres",
+            &format!("ALTER SYSTEM SET ssl_key_file = '{}'", path(&format!("{name}.key"))),
+        );
         postgres.sql("postgres", "ALTER SYSTEM SET ssl = on");
         postgres.sql("postgres", "SELECT pg_reload_conf()");
         std::thread::sleep(std::time::Duration::from_millis(500));
@@ -130,7 +177,8 @@ fn tls_to_postgresql_is_verified() {
 fn postgresql_tells_who_waits() {
     let postgres = Postgres::start();
     let mut fleet = Machine::fleet(&postgres, 2);
-    let mut waiting = fleet[0].command(&["--watch", "3600"]).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let mut waiting =
+        fleet[0].command(&["--watch", "3600"]).stdout(std::process::Stdio::null()).spawn().unwrap();
     crate::wait_for("a first pass", || fleet[0].path().join("hpkp-heard").exists());
     std::thread::sleep(std::time::Duration::from_millis(500));
     fleet[1].add(1);

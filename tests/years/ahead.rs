@@ -12,9 +12,9 @@ use hpkp_tests::instance::Reload;
 use hpkp_tests::nginx::Nginx;
 
 use crate::clients::HOST;
-use crate::clock::{Clock, DAY};
 use crate::issuer::Issuer;
 use crate::server::{Policy, Server};
+use hpkp_tests::clock::{Clock, DAY};
 
 const EXCEEDS: &str = "max-age-exceeds-renewal";
 const EXPIRES: &str = "certificate-expires-before-new-key";
@@ -51,12 +51,13 @@ impl<S: Server> Site<S> {
         Self { server, clock, issuer, port: free_port(), key, backup }
     }
 
-    /// A certificate for the key, good for so many days from now on.
-    fn certificate(&mut self, days: i64) {
+    /// A certificate for the key, good for so many days from now on; the pins of its path.
+    fn certificate(&mut self, days: i64) -> Vec<Pin> {
         let pair = self.issuer.issue(HOST, self.key, 0, self.clock.now(), days);
         for (name, bytes) in [("site.pem", &pair.certificates), ("site.key", &pair.key)] {
             fs::write(self.server.path("tls").join(name), bytes).expect("a file");
         }
+        pair.path
     }
 
     fn configure(&self, pins: &[Pin], max_age: i64, more: &[(&str, &str)]) {
@@ -117,9 +118,11 @@ fn the_next_key<S: Server>() {
     site.finds(&[]);
     // Where a CA is pinned, any key will do.
     let root = crate::issuer::pin(&site.issuer.root().public_key().expect("a key"));
-    site.configure(&[root, site.backup], 45, &[("renewal_key", "new")]);
-    site.has(EXCEEDS, false);
-    site.has(EXPIRES, false);
+    for pins in [&[root, site.backup][..], &[site.key, root, site.backup]] {
+        site.configure(pins, 90, &[("renewal_key", "new")]);
+        site.has(EXCEEDS, false);
+        site.has(EXPIRES, false);
+    }
     // Nobody remembers a header that tells clients to forget.
     site.configure(&pins, 0, &[("renewal_key", "new")]);
     site.has(EXCEEDS, false);
@@ -157,6 +160,56 @@ fn the_keys_on_record<S: Server>() {
     site.server.down();
 }
 
+/// New keys that the records show, and that say nothing of what renewals do.
+fn keys_that_say_nothing<S: Server>() {
+    // They were published before they were used.
+    let mut site = Site::<S>::new();
+    site.certificate(100);
+    site.configure(&[site.key, site.backup], 5, &[]);
+    site.server.up();
+    for _ in 0..2 {
+        site.clock.advance(10 * DAY);
+        (site.key, site.backup) = (site.backup, site.issuer.key());
+        site.certificate(100);
+        site.configure(&[site.key, site.backup], 5, &[]);
+        assert_eq!(site.server.reload_tested(), Reload::Accepted);
+    }
+    site.configure(&[site.key, site.backup], 30, &[]);
+    site.finds(&[]);
+    site.server.down();
+    // Somebody has tried them out, one after the other.
+    let mut site = Site::<S>::new();
+    site.certificate(100);
+    site.configure(&[], 0, &[]);
+    site.server.up();
+    for _ in 0..3 {
+        site.clock.advance(3600);
+        site.key = site.issuer.key();
+        site.certificate(100);
+        assert_eq!(site.server.reload_tested(), Reload::Accepted);
+    }
+    site.configure(&[site.key, site.backup], 30, &[]);
+    site.finds(&[]);
+    site.server.down();
+}
+
+/// What clients hold of an earlier header counts, while it is sent and afterwards.
+fn a_longer_time_before<S: Server>() {
+    let mut site = Site::<S>::new();
+    let pins = [site.key, site.backup];
+    site.certificate(60);
+    site.configure(&pins, 90, &[]);
+    site.server.up();
+    site.configure(&pins, 30, &[("renewal_key", "new")]);
+    for _ in 0..2 {
+        let said = site.finds(&[EXPIRES]);
+        let allowed = date::format(site.clock.now() + 91 * DAY);
+        assert!(said.contains(&allowed[..10]), "{allowed}: {said}");
+        assert_eq!(site.server.reload_tested(), Reload::Accepted);
+    }
+    site.server.down();
+}
+
 fn named(name: &str) -> Pin {
     let mut keys = ca_table::keys().filter(|(_, key)| key.name == name);
     keys.next().unwrap_or_else(|| panic!("no {name}")).0
@@ -181,6 +234,9 @@ fn the_table_of_ca_keys<S: Server>() {
     assert!(said.contains("YE2, YE3") || said.contains("YE3, YE2"), "{said}");
     assert!(said.contains(&format!("CA table of {}", ca_table::date())), "{said}");
     site.has(ONE_CA, false);
+    // Nobody remembers a header that tells clients to forget.
+    site.configure(&[intermediates[0], site.backup], 0, &warn);
+    site.has(ROTATION, false);
     // All of them, or the key of the certificate besides.
     site.configure(&[&intermediates[..], &[site.backup]].concat(), 30, &warn);
     site.has(ROTATION, false);
@@ -192,6 +248,13 @@ fn the_table_of_ca_keys<S: Server>() {
     assert!(said.contains("one CA, Let's Encrypt"), "{said}");
     site.has(ROOT, false);
     site.configure(&[intermediates[0], usual_root(), site.backup], 30, &warn);
+    site.has(ONE_CA, false);
+
+    // A CA that the table does not have, above the certificate.
+    let path = site.certificate(60);
+    site.configure(&path[1..], 30, &warn);
+    site.has(ONE_CA, true);
+    site.configure(&[path[1], site.backup], 30, &warn);
     site.has(ONE_CA, false);
 
     // A root that one store has, and one that none has yet.
@@ -224,6 +287,26 @@ fn nginx_knows_from_its_records_that_renewals_make_new_keys() {
 #[test]
 fn httpd_knows_from_its_records_that_renewals_make_new_keys() {
     the_keys_on_record::<Httpd>();
+}
+
+#[test]
+fn nginx_knows_keys_that_say_nothing() {
+    keys_that_say_nothing::<Nginx>();
+}
+
+#[test]
+fn httpd_knows_keys_that_say_nothing() {
+    keys_that_say_nothing::<Httpd>();
+}
+
+#[test]
+fn nginx_knows_what_clients_hold_from_before() {
+    a_longer_time_before::<Nginx>();
+}
+
+#[test]
+fn httpd_knows_what_clients_hold_from_before() {
+    a_longer_time_before::<Httpd>();
 }
 
 #[test]

@@ -15,7 +15,7 @@ use openssl::x509::extension::{
 };
 use openssl::x509::{X509, X509Name};
 
-use crate::clock::DAY;
+use hpkp_tests::clock::DAY;
 
 /// The pin of a key, worked out by OpenSSL.
 pub fn pin<T: HasPublic>(key: &PKeyRef<T>) -> Pin {

@@ -9,7 +9,6 @@
 
 mod ahead;
 mod clients;
-mod clock;
 mod issuer;
 mod memory;
 #[path = "../oracle/random.rs"]

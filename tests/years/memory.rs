@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use hpkp_core::pin::Pin;
 
-use crate::clock::DAY;
+use hpkp_tests::clock::DAY;
 
 /// A set of pins that was published in a header.
 #[derive(Clone, Debug)]

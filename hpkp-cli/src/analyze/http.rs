@@ -78,13 +78,34 @@ impl fmt::Display for HttpError {
 }
 
 /// Asks for `target` over `stream`.
-pub(super) fn get(mut stream: impl Read + Write, target: &Target) -> Result<Response, HttpError> {
+pub(super) fn get(stream: impl Read + Write, target: &Target) -> Result<Response, HttpError> {
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: hpkp/{}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
         target.path,
         target.authority(),
         env!("CARGO_PKG_VERSION")
     );
+    exchange(stream, &request)
+}
+
+/// Posts JSON to `target` over `stream`.
+pub(super) fn post(
+    stream: impl Read + Write,
+    target: &Target,
+    body: &str,
+) -> Result<Response, HttpError> {
+    let request = format!(
+        "POST {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: hpkp/{}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        target.path,
+        target.authority(),
+        env!("CARGO_PKG_VERSION"),
+        body.len()
+    );
+    exchange(stream, &request)
+}
+
+fn exchange(mut stream: impl Read + Write, request: &str) -> Result<Response, HttpError> {
     // A server may have answered and closed before it has read all.
     let written = stream.write_all(request.as_bytes()).and_then(|()| stream.flush());
     let mut bytes = Vec::new();

@@ -27,10 +27,25 @@ pub(super) struct TargetReport {
     pub(super) hops: Vec<Hop>,
     /// The servers that were asked, in the order of the redirects.
     pub(super) sites: Vec<SiteReport>,
+    /// The test reports that were sent (`--test-report`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) test_reports: Option<Vec<TestReport>>,
     /// Findings about the target as a whole.
     pub(super) findings: Vec<FindingView>,
     #[serde(skip)]
     pub(super) ended: Exit,
+}
+
+/// A report that was sent to see whether it arrives.
+#[derive(Debug, Serialize)]
+pub(super) struct TestReport {
+    pub(super) uri: String,
+    /// What the collector answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) status: Option<u16>,
+    /// Why there is no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<String>,
 }
 
 #[derive(Debug, Serialize)]

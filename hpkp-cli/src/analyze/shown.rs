@@ -8,7 +8,7 @@ use hpkp_core::text::Excerpt;
 
 use super::report::{
     AddressReport, CertificateReport, ChainReport, FindingView, HeaderReport, PinReport, Renewal,
-    SiteReport, TargetReport, TlsaReport,
+    SiteReport, TargetReport, TestReport, TlsaReport,
 };
 use super::site::counted;
 use crate::output::{self, BAD, GOOD, NOTE, accent, printable};
@@ -35,7 +35,23 @@ fn target(report: &TargetReport) -> io::Result<()> {
         output::line(&format!("{url}: {status}, redirects to {location}"))?;
     }
     report.sites.iter().try_for_each(site)?;
+    report.test_reports.iter().try_for_each(|tests| test_reports(tests))?;
     report.findings.iter().try_for_each(finding)
+}
+
+fn test_reports(reports: &[TestReport]) -> io::Result<()> {
+    if reports.is_empty() {
+        return output::line("  no test report was sent: no header has a report URI");
+    }
+    reports.iter().try_for_each(|report| {
+        let uri = Excerpt::new(&report.uri);
+        let answer = match (report.status, &report.error) {
+            (Some(status @ 200..300), _) => accent(GOOD, &format!("taken ({status})")),
+            (Some(status), _) => accent(BAD, &format!("refused ({status})")),
+            (None, error) => accent(BAD, error.as_deref().unwrap_or("no answer")),
+        };
+        output::line(&format!("  test report to {uri}: {answer}"))
+    })
 }
 
 fn site(site: &SiteReport) -> io::Result<()> {

@@ -73,6 +73,7 @@ fn finished(
         exit: ended.code(),
         hops,
         sites,
+        test_reports: None,
         findings,
         ended,
     }

@@ -20,6 +20,7 @@ Examples:
   hpkp analyze https://www.example.com:8443/login
   hpkp analyze --connect 192.0.2.7:443 www.example.com       before DNS points there
   hpkp analyze --starttls smtp --resolver 127.0.0.1 mx.example.com
+  hpkp analyze --test-report www.example.com                 do reports arrive?
   hpkp analyze --json - < hosts.txt")]
 pub(crate) struct AnalyzeArguments {
     /// Server, URL or - for a list on standard input, one for each line.
@@ -46,6 +47,13 @@ pub(crate) struct AnalyzeArguments {
     /// Send no HTTP request: look at the certificates only.
     #[arg(long, conflicts_with = "starttls")]
     pub(crate) no_http: bool,
+
+    /// Send a report that is marked as a test to each report URI, to see that reports arrive.
+    ///
+    /// The report says "test-report": true and has no certificates. Exit code 1 if a collector refuses it or
+    /// no header has a report URI, 3 if it cannot be reached.
+    #[arg(long, conflicts_with_all = ["no_http", "starttls"])]
+    pub(crate) test_report: bool,
 
     /// File of trust anchors (PEM), in addition to those of the system.
     #[arg(long, value_name = "FILE", visible_alias = "trusted-certificate")]

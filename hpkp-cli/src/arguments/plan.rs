@@ -23,6 +23,7 @@ Examples:
   hpkp plan www.example.com --to new-key --pin new-rsa.csr --pin new-ecdsa.csr
   hpkp plan www.example.com --to give-up --json --config /etc/nginx/nginx.conf
   hpkp plan www.example.com --to max-age --max-age 60d -d /var/lib/hpkp
+  hpkp plan www.example.com --to enforce --reports reports.jsonl
 
 Exit codes: 0 a plan, 1 no plan is safe, 2 wrong usage, 3 the answer cannot be determined.")]
 pub(crate) struct PlanArguments {
@@ -69,6 +70,18 @@ pub(crate) struct PlanArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) trusted_certificate: Option<String>,
 
+    /// What the collector of violation reports received, as hpkp-reports export prints it, for the goal enforce.
+    #[arg(long, value_name = "FILE", required_if_eq("to", "enforce"))]
+    pub(crate) reports: Option<std::path::PathBuf>,
+
+    /// Days of report-only without unexplained reports, for the goal enforce.
+    #[arg(long, value_name = "N", default_value = "14", value_parser = clap::value_parser!(u16).range(1..=3650))]
+    pub(crate) report_days: u16,
+
+    /// Clients that must have reported, for the goal enforce: silence proves nothing where nobody reports.
+    #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) report_clients: u32,
+
     /// Print the dates as an iCalendar file (RFC 5545).
     #[arg(long, conflicts_with = "json")]
     pub(crate) ics: bool,
@@ -94,6 +107,8 @@ pub(crate) enum Goal {
     MaxAge,
     /// The pins bind the hosts below too.
     Subdomains,
+    /// A report-only policy is enforced.
+    Enforce,
     /// There are no pins any more.
     GiveUp,
 }
@@ -109,6 +124,7 @@ impl Goal {
             Self::Root => "root",
             Self::MaxAge => "max-age",
             Self::Subdomains => "subdomains",
+            Self::Enforce => "enforce",
             Self::GiveUp => "give-up",
         }
     }

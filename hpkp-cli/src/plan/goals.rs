@@ -46,6 +46,8 @@ pub(super) fn plan(site: &Site, goal: Goal) -> Result<Plan, Failure> {
         Goal::MaxAge => planner.raise_max_age(),
         Goal::Subdomains => planner.add_subdomains(),
         Goal::GiveUp => planner.give_up(),
+        // It needs no records: `enforce` has it.
+        Goal::Enforce => Ok(()),
     }?;
     Ok(planner.plan)
 }

@@ -7,6 +7,7 @@ mod blocked;
 mod certificates;
 mod configuration;
 mod configured;
+mod enforce;
 mod future;
 mod goals;
 mod ics;
@@ -16,7 +17,7 @@ mod site;
 mod today;
 mod usable;
 
-use crate::arguments::PlanArguments;
+use crate::arguments::{Goal, PlanArguments};
 use crate::exit::Exit;
 use crate::{output, usage};
 
@@ -24,6 +25,9 @@ pub(crate) use usable::{Planned, Usable, When, in_use, leaves_in_use, publicatio
 
 /// Runs the command.
 pub(crate) fn run(arguments: &PlanArguments) -> Exit {
+    if arguments.to == Goal::Enforce {
+        return enforce::run(arguments);
+    }
     let planned = site::Site::read(arguments).and_then(|site| {
         let plan = goals::plan(&site, arguments.to)?;
         Ok((site, plan))

@@ -79,7 +79,7 @@ impl<'a> Checker<'a> {
             return;
         }
         let wait = i64::from(age.seconds()) + DRAINING;
-        let allowed = self.forgotten(ahead.host).max(now.saturating_add(wait));
+        let allowed = self.forgotten(ahead.host, now).max(now.saturating_add(wait));
         let names = self.deployment.names;
         if wait > interval {
             self.find(ahead.scope, Kind::Enforced, ahead.host, Code::MaxAgeExceedsRenewal, || {
@@ -97,13 +97,15 @@ impl<'a> Checker<'a> {
     }
 
     /// When the last clients have forgotten the pins of earlier headers that they may hold for a host.
-    fn forgotten(&self, host: usize) -> i64 {
+    fn forgotten(&self, host: usize, now: i64) -> i64 {
         let Some(published) = self.published else { return 0 };
         let names = published.routing.names(host).keys();
         let held = names.flat_map(|name| published.binding(name));
         let until = held.filter_map(|(live, _)| match live.retention {
             Retention::Until(time) => Some(time),
-            Retention::WhilePublished(_) | Retention::Indefinite => None,
+            // The header that is sent until this configuration takes its place, which may have a longer time.
+            Retention::WhilePublished(after) => Some(now.saturating_add(after)),
+            Retention::Indefinite => None,
         });
         until.max().unwrap_or(0)
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::messages::{self, Scope};
-use super::{Checker, Host, Sending, Uses};
+use super::{Checker, Sending, Uses};
 use crate::finding::{Code, Location, Text};
 use crate::header::{self, Header, Kind};
 use crate::max_age::MaxAge;
@@ -197,45 +197,5 @@ impl<'a> Checker<'a> {
                 )
             });
         }
-    }
-
-    /// Reports about a host go nowhere when they are sent to that very host
-    /// (RFC 7469 section 2.1.4).
-    fn check_report_uri(&mut self, policy: &'a Policy, kind: Kind, uses: &Uses<'_>) {
-        let Some(uri) = &policy.spec.report_uri else {
-            return;
-        };
-        for (host, policy_use) in uses {
-            let Host { names, enforced, .. } = &self.deployment.hosts[*host];
-            let enforced = enforced.as_ref().and_then(|e| self.policies.get(e.policy.as_str()));
-            let is_pinned = enforced.is_some_and(|enforced| {
-                let subdomains = enforced.spec.binds_subdomains();
-                names.iter().any(|name| covers(name, uri.host(), subdomains))
-            });
-            if !is_pinned {
-                continue;
-            }
-            let scope =
-                Scope { policy: policy.name(), kind, at: &policy_use.at, each_place: false };
-            self.find(scope, kind, *host, Code::ReportUriOnPinnedHost, || {
-                Text::new(format!(
-                    "reports for policy \"{}\" go to {}, which has the same pins; a client that refuses \
-                     its certificate cannot send its report there",
-                    policy.shown(),
-                    uri.host()
-                ))
-                .fix("use a host of another name for reports")
-            });
-        }
-    }
-}
-
-/// Whether a server of this name, noted by a client, covers `host`.
-fn covers(name: &str, host: &str, include_subdomains: bool) -> bool {
-    let name = name.trim_end_matches('.').to_ascii_lowercase();
-    let below = |domain: &str| host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
-    match name.strip_prefix("*.").or_else(|| name.strip_prefix('.')) {
-        Some(domain) => below(domain) || (name.starts_with('.') && host == domain),
-        None => name == host || (include_subdomains && below(&name)),
     }
 }

@@ -3,7 +3,7 @@
 //! [`field`] gives the verdict of RFC 7469 on a field value and [`hosts`] remembers what a UA
 //! would. [`chromium`], [`firefox`] and [`wget2`] give the verdicts of those that honoured the
 //! header, which differ from the RFC and from each other. [`report`] builds violation reports and
-//! [`report_reader`] reads them.
+//! [`report_reader`] and [`received`] read them.
 
 pub use crate::date;
 
@@ -15,6 +15,7 @@ pub mod firefox;
 pub mod host;
 pub mod hosts;
 mod lexer;
+pub mod received;
 pub mod report;
 pub mod report_reader;
 pub mod uri;

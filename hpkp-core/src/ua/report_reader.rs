@@ -257,13 +257,19 @@ impl Examined {
 }
 
 /// The members of the object that `body` is, in their order and with repeated keys.
-fn members(body: &[u8]) -> Result<Vec<(String, &RawValue)>, Problem> {
+pub(super) fn members(body: &[u8]) -> Result<Vec<(String, &RawValue)>, Problem> {
     let whole: &RawValue = serde_json::from_slice(body).map_err(|_| Problem::NotJson)?;
     if !whole.get().starts_with('{') {
         return Err(Problem::NotAnObject);
     }
     let Members(members) = serde_json::from_str(whole.get()).map_err(|_| Problem::NotJson)?;
     Ok(members)
+}
+
+/// The value of the first member of that name of the object that `text` is.
+pub(super) fn member<'t>(text: &'t str, name: &str) -> Option<&'t RawValue> {
+    let Members(members) = serde_json::from_str(text).ok()?;
+    members.into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
 }
 
 struct Members<'a>(Vec<(String, &'a RawValue)>);
@@ -293,12 +299,12 @@ impl<'de> Visitor<'de> for MembersVisitor {
 }
 
 /// A host as it goes over the wire, so in ASCII.
-fn host(value: &Value) -> Option<Host> {
+pub(super) fn host(value: &Value) -> Option<Host> {
     let text = value.as_str().filter(|text| text.is_ascii())?;
     Host::parse(text).ok()
 }
 
-fn chain(value: &Value) -> Option<Vec<Certificate>> {
+pub(super) fn chain(value: &Value) -> Option<Vec<Certificate>> {
     value.as_array()?.iter().map(|pem| certificate(pem.as_str()?)).collect()
 }
 
@@ -315,7 +321,7 @@ fn certificate(pem: &str) -> Option<Certificate> {
 }
 
 /// A pin as section 3 wants it: `pin-sha256="B64"`, the name without regard to case.
-fn conforming_pin(text: &str) -> Option<Pin> {
+pub(super) fn conforming_pin(text: &str) -> Option<Pin> {
     let (name, value) = text.split_once('=')?;
     let base64 = value.strip_prefix('"')?.strip_suffix('"')?;
     let (pin, _) = decode_pin(base64.as_bytes()).ok()?;

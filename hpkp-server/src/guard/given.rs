@@ -19,8 +19,11 @@ use crate::openssl::{OpenSsl, PairError};
 /// What stands in front of a certificate or a key that is the value itself, and not the name of a file.
 const DATA: &[u8] = b"data:";
 
-/// What names a key that is not in a file.
-const ELSEWHERE: [&[u8]; 2] = [b"engine:", b"store:"];
+/// What names a key of an engine.
+const ENGINE: &[u8] = b"engine:";
+
+/// What names a key of a provider, such as that of a token, from nginx 1.29.0 on; before, it is a file.
+const STORE: &[u8] = b"store:";
 
 /// The most bytes of a certificate with its chain, or of a key.
 pub(super) const MAX: usize = 1 << 20;
@@ -71,13 +74,14 @@ impl Deref for Value<'_> {
 
 impl<'a> Given<'a> {
     /// What the values of the two variables stand for. `full_path` makes a path absolute as the server
-    /// does.
+    /// does; `has_store` says whether it knows names of keys that begin with `store:`.
     ///
     /// # Errors
     /// What cannot be read.
     pub fn read(
         certificate: &'a [u8],
         key: &'a [u8],
+        has_store: bool,
         full_path: impl Fn(&str) -> String,
     ) -> Result<Self, String> {
         let value = |value: &'a [u8], what: &str| {
@@ -96,7 +100,7 @@ impl<'a> Given<'a> {
             file(&path).map(Value::Read).map_err(|why| wrong(&why))
         };
         let certificate = value(certificate, "certificate")?;
-        let is_elsewhere = ELSEWHERE.iter().any(|scheme| key.starts_with(scheme));
+        let is_elsewhere = key.starts_with(ENGINE) || (has_store && key.starts_with(STORE));
         let key = if is_elsewhere { Value::Here(key) } else { value(key, "private key")? };
         Ok(Self { certificate, key })
     }

@@ -14,7 +14,7 @@ use hpkp_core::path::{CertificateFile, Chain};
 use hpkp_core::published::Fingerprint;
 use hpkp_core::text::Excerpt;
 
-use super::{ManagedDomains, Server};
+use super::{ManagedDomains, OtherTls, Server};
 use crate::certificate_file::certificates_in;
 use crate::file;
 use crate::kept::KeptContext;
@@ -58,13 +58,15 @@ pub struct TlsDirectives<P> {
     pub hosts: HashMap<P, Tls>,
     /// What mod_md is told.
     pub managed: ManagedDomains,
+    /// Servers that have TLS from another module.
+    pub others: OtherTls,
 }
 
 impl<P: Eq + Hash> TlsDirectives<P> {
     /// None so far.
     #[must_use]
     pub fn new(managed: ManagedDomains) -> Self {
-        Self { main: Tls::default(), hosts: HashMap::new(), managed }
+        Self { main: Tls::default(), hosts: HashMap::new(), managed, others: OtherTls::default() }
     }
 
     fn of(&self, place: &P) -> Tls {

@@ -37,17 +37,30 @@ pub(crate) fn lock(directory: &File) -> io::Result<()> {
 }
 
 /// Writes a file in the place of the one that has its name, with nobody's rights but the owner's,
-/// whatever the umask is.
+/// whatever the umask is. Where that fails, nothing of it stays behind: it would be part of a key, and take
+/// the room that the next attempt needs.
 pub(crate) fn put(directory: &File, name: &str, text: &[u8]) -> io::Result<()> {
-    match rustix::fs::unlinkat(directory, NEW, AtFlags::empty()) {
-        Err(error) if error != Errno::NOENT => return Err(error.into()),
-        _ => {}
+    let remove = || match rustix::fs::unlinkat(directory, NEW, AtFlags::empty()) {
+        Err(error) if error != Errno::NOENT => Err(error),
+        _ => Ok(()),
+    };
+    remove()?;
+    let written = write_new(directory, text).and_then(|()| {
+        rustix::fs::renameat(directory, NEW, directory, name)?;
+        Ok(())
+    });
+    if written.is_err() {
+        // What went wrong first is what there is to say.
+        let _ = remove();
     }
+    written
+}
+
+fn write_new(directory: &File, text: &[u8]) -> io::Result<()> {
     let mode = Mode::from_raw_mode(0o600);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(rustix::fs::openat(directory, NEW, flags, mode)?);
     rustix::fs::fchmod(&file, mode)?;
     file.write_all(text)?;
-    file.sync_all()?;
-    Ok(rustix::fs::renameat(directory, NEW, directory, name)?)
+    file.sync_all()
 }

@@ -26,8 +26,10 @@ pub enum GuardUse {
     None,
     /// The only one is.
     Whole,
-    /// The variables stand where they give nothing, or beside other certificates.
+    /// The variables stand where they give nothing.
     Misplaced,
+    /// They stand beside other certificates.
+    Beside,
 }
 
 impl GuardUse {
@@ -52,6 +54,7 @@ impl GuardUse {
         };
         match (is(certificates, CERTIFICATE), is(keys, KEY)) {
             (true, true) => Self::Whole,
+            _ if has(certificates) && certificates.len() > 1 => Self::Beside,
             _ if has(certificates) || has(keys) => Self::Misplaced,
             _ => Self::None,
         }
@@ -72,11 +75,21 @@ pub(super) fn guarded(is_kept: bool) -> Certificates {
     }
 }
 
-/// The variables stand beside other certificates, or in each other's place.
+/// The variables stand in each other's place, or in a longer text.
 pub(super) fn misplaced() -> Text {
     Text::new(
         "the variables of hpkp_guard do not stand alone, each in its own place, so nginx would present \
          nothing, or a certificate with the key of another one",
+    )
+    .fix(USE)
+}
+
+/// The variables stand beside other certificates.
+pub(super) fn beside() -> Text {
+    Text::new(
+        "another certificate stands beside that of hpkp_guard, and nothing would guard it: clients that \
+         prefer its kind of key would get it, whatever its key is. hpkp_guard guards one certificate of each \
+         server, so RSA beside ECDSA is not possible",
     )
     .fix(USE)
 }
@@ -118,7 +131,15 @@ mod tests {
             (&[key], &[certificate], GuardUse::Misplaced),
             (&[certificate], &["$acme_certificate_key"], GuardUse::Misplaced),
             (&["$acme_certificate"], &[key], GuardUse::Misplaced),
-            (&[certificate, "a.pem"], &[key, "a.key"], GuardUse::Misplaced),
+            (&[certificate, "a.pem"], &[key, "a.key"], GuardUse::Beside),
+            (&["a.pem", certificate], &["a.key", key], GuardUse::Beside),
+            (
+                &["$rsa", "${hpkp_certificate}"],
+                &["$rsa_key", "${hpkp_certificate_key}"],
+                GuardUse::Beside,
+            ),
+            (&[certificate, certificate], &[key, key], GuardUse::Beside),
+            (&["a.pem", "b.pem"], &["a.key", key], GuardUse::Misplaced),
             (&["data:$hpkp_certificate"], &[key], GuardUse::Misplaced),
             (&["x"], &["${hpkp_certificate_key}x"], GuardUse::Misplaced),
         ] {

@@ -241,6 +241,7 @@ impl<H> Servers<H> {
             let label = &server.label;
             let text = match (guard, own.guard) {
                 (_, GuardUse::Misplaced) => guard::misplaced(),
+                (_, GuardUse::Beside) => guard::beside(),
                 (None, GuardUse::Whole) => guard::missing(),
                 (Some(guard), GuardUse::None) if guard.own => {
                     find(Code::GuardNotUsed, &guard.at, label, guard::not_used());

@@ -19,8 +19,8 @@ use rustix::fs::FlockOperation;
 
 use super::lease::Written;
 use super::{
-    Extent, Lease, MARKER, MAX_BEAT, MAX_WRITERS, Outgoing, Piece, Remote, Store, StoreError, Term, VERSION,
-    Wanted, check_marker, heartbeat,
+    Extent, Lease, MARKER, MAX_BEAT, MAX_WRITERS, Outgoing, Piece, Remote, Store, StoreError, Term,
+    VERSION, Wanted, check_marker, heartbeat,
 };
 use crate::{disk, now};
 
@@ -63,7 +63,8 @@ impl DirectoryStore {
         let failed = |error: &io::Error| StoreError::io(name, error);
         let file = File::options().create(true).append(true).open(name);
         let file = file.map_err(|error| failed(&error))?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive).map_err(|error| failed(&error.into()))?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)
+            .map_err(|error| failed(&error.into()))?;
         Ok(file)
     }
 
@@ -81,14 +82,17 @@ impl DirectoryStore {
         }
         let path = self.beat(one.writer);
         let beat = serde_json::to_vec(&one.beat).unwrap_or_default();
-        disk::replace(&path, &beat, disk::Access::All).map_err(|error| StoreError::io(&path, &error))
+        disk::replace(&path, &beat, disk::Access::All)
+            .map_err(|error| StoreError::io(&path, &error))
     }
 }
 
 impl Store for DirectoryStore {
     fn init(&mut self) -> Result<(), StoreError> {
         let failed = |path: &Path, error: &io::Error| StoreError::io(path, error);
-        for directory in [&self.path, &self.path.join(RECORDS), &self.path.join(BEATS), &self.path.join(LEASES)] {
+        for directory in
+            [&self.path, &self.path.join(RECORDS), &self.path.join(BEATS), &self.path.join(LEASES)]
+        {
             match fs::create_dir(directory) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(failed(directory, &error));
@@ -101,7 +105,8 @@ impl Store for DirectoryStore {
             return check_marker(&text);
         }
         let text = format!("{VERSION}\n");
-        disk::replace(&marker, text.as_bytes(), disk::Access::All).map_err(|error| failed(&marker, &error))
+        disk::replace(&marker, text.as_bytes(), disk::Access::All)
+            .map_err(|error| failed(&marker, &error))
     }
 
     fn list(&mut self) -> Result<BTreeMap<WriterName, Remote>, StoreError> {
@@ -110,7 +115,8 @@ impl Store for DirectoryStore {
         // Heartbeats first: the records then are at least as new.
         for writer in names(&self.path.join(BEATS), ".json")? {
             let text = read(&self.beat(&writer), MAX_BEAT)?;
-            all.entry(writer.clone()).or_default().beat = text.map(|text| heartbeat(&writer, &text));
+            all.entry(writer.clone()).or_default().beat =
+                text.map(|text| heartbeat(&writer, &text));
         }
         for writer in names(&self.path.join(RECORDS), ".jsonl")? {
             let mark = mark_of(&self.records(&writer))?;
@@ -176,7 +182,9 @@ fn names(directory: &Path, suffix: &str) -> Result<Vec<WriterName>, StoreError> 
             writers.push(writer);
         }
         if writers.len() > MAX_WRITERS {
-            return Err(StoreError::TooMuch(format!("the store has more than {MAX_WRITERS} writers")));
+            return Err(StoreError::TooMuch(format!(
+                "the store has more than {MAX_WRITERS} writers"
+            )));
         }
     }
     writers.sort();
@@ -186,7 +194,13 @@ fn names(directory: &Path, suffix: &str) -> Result<Vec<WriterName>, StoreError> 
 /// Which state a file is in: files are replaced, never changed.
 fn mark_of(path: &Path) -> Result<String, StoreError> {
     match fs::symlink_metadata(path) {
-        Ok(found) => Ok(format!("{}-{}-{}.{:09}", found.ino(), found.len(), found.mtime(), found.mtime_nsec())),
+        Ok(found) => Ok(format!(
+            "{}-{}-{}.{:09}",
+            found.ino(),
+            found.len(),
+            found.mtime(),
+            found.mtime_nsec()
+        )),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         Err(error) => Err(StoreError::io(path, &error)),
     }

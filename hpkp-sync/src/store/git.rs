@@ -23,8 +23,8 @@ use url::Url;
 
 use super::lease::Written;
 use super::{
-    Extent, Lease, MARKER, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store, StoreError, Term, VERSION,
-    Wanted, check_marker, heartbeat,
+    Extent, Lease, MARKER, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store, StoreError, Term,
+    VERSION, Wanted, check_marker, heartbeat,
 };
 use crate::now;
 use program::{Git, Pushed};
@@ -54,8 +54,11 @@ impl GitStore {
         let mut plain = url.clone();
         plain.set_query(None);
         plain.set_fragment(None);
-        let name: String =
-            Sha256::digest(plain.as_str()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let name: String = Sha256::digest(plain.as_str())
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let path = options.cache.join(format!("sync-{name}.git"));
         let lock = locked(&options.cache, &path).map_err(|error| StoreError::io(&path, &error))?;
         let git = Git::new(&path, options.timeout);
@@ -69,7 +72,14 @@ impl GitStore {
     fn fetch(&mut self) -> Result<(), StoreError> {
         let branch = format!("+{BRANCH}*:{TIP}*");
         let [beats, leases] = [BEATS, LEASES].map(|refs| format!("+{refs}*:{refs}*"));
-        let common = ["fetch", "--quiet", "--prune", "--no-tags", "--no-write-fetch-head", "--end-of-options"];
+        let common = [
+            "fetch",
+            "--quiet",
+            "--prune",
+            "--no-tags",
+            "--no-write-fetch-head",
+            "--end-of-options",
+        ];
         let arguments = common.into_iter().chain([&*self.url, &branch, &beats, &leases]);
         self.git.run(&arguments.collect::<Vec<_>>(), &[])?;
         self.files.clear();
@@ -85,7 +95,9 @@ impl GitStore {
             }
         }
         if self.files.len() > MAX_WRITERS {
-            return Err(StoreError::TooMuch(format!("the store has more than {MAX_WRITERS} writers")));
+            return Err(StoreError::TooMuch(format!(
+                "the store has more than {MAX_WRITERS} writers"
+            )));
         }
         Ok(())
     }
@@ -166,7 +178,8 @@ impl GitStore {
 
     fn push(&self, options: &[String], references: &[String]) -> Result<Pushed, StoreError> {
         let options = options.iter().map(String::as_str);
-        let arguments = ["push", "--porcelain", "--atomic", "--no-verify"].into_iter().chain(options);
+        let arguments =
+            ["push", "--porcelain", "--atomic", "--no-verify"].into_iter().chain(options);
         let arguments = arguments.chain(["--end-of-options", &*self.url]);
         let references = references.iter().map(String::as_str);
         self.git.push(&arguments.chain(references).collect::<Vec<_>>())
@@ -179,8 +192,10 @@ impl Store for GitStore {
         if let Some(tip) = self.reference(TIP)? {
             return self.marker(&tip);
         }
-        let id = self.git.line(&["hash-object", "-w", "--stdin"], format!("{VERSION}\n").as_bytes())?;
-        let commit = self.commit(None, &[(MARKER.to_owned(), id)], "A store for records of hpkp\n")?;
+        let id =
+            self.git.line(&["hash-object", "-w", "--stdin"], format!("{VERSION}\n").as_bytes())?;
+        let commit =
+            self.commit(None, &[(MARKER.to_owned(), id)], "A store for records of hpkp\n")?;
         // If another machine was faster, its commit stays.
         match self.push(&[], &[format!("{commit}:{BRANCH}")])? {
             Pushed::Done | Pushed::Behind(_) => self.fetch(),
@@ -191,9 +206,10 @@ impl Store for GitStore {
         self.fetch()?;
         let tip = self.reference(TIP)?.ok_or(StoreError::NotInitialised)?;
         self.marker(&tip)?;
-        let files = self.files.iter().map(|(writer, id)| {
-            (writer.clone(), Remote { mark: id.clone(), ..Remote::default() })
-        });
+        let files = self
+            .files
+            .iter()
+            .map(|(writer, id)| (writer.clone(), Remote { mark: id.clone(), ..Remote::default() }));
         let mut all: BTreeMap<WriterName, Remote> = files.collect();
         for (name, text) in self.messages(BEATS)? {
             let Ok(writer) = name.parse::<WriterName>() else { continue };
@@ -265,10 +281,13 @@ impl Store for GitStore {
             Pushed::Done => Ok(()),
             Pushed::Behind(_) => {
                 self.fetch()?;
-                let found = self.messages(LEASES)?.into_iter().find(|(name, _)| *name == lease.name);
+                let found =
+                    self.messages(LEASES)?.into_iter().find(|(name, _)| *name == lease.name);
                 match found.map(|(_, text)| serde_json::from_str::<Written>(&text)) {
                     Some(Ok(written)) => Err(written.error(&lease.name, now())),
-                    _ => Err(StoreError::Failed(format!("the lease of {} has vanished", lease.name))),
+                    _ => {
+                        Err(StoreError::Failed(format!("the lease of {} has vanished", lease.name)))
+                    }
                 }
             }
         }

@@ -262,9 +262,7 @@ fn check_marker(text: &[u8]) -> Result<(), StoreError> {
     let text = String::from_utf8_lossy(text);
     match text.trim() {
         found if found.parse() == Ok(VERSION) => Ok(()),
-        found => {
-            Err(StoreError::Version(hpkp_core::text::Excerpt::new(found).to_string()))
-        }
+        found => Err(StoreError::Version(hpkp_core::text::Excerpt::new(found).to_string())),
     }
 }
 
@@ -273,6 +271,11 @@ fn heartbeat(writer: &WriterName, text: &[u8]) -> Result<Heartbeat, String> {
     if text.len() > MAX_BEAT {
         return Err(format!("its heartbeat has more than {MAX_BEAT} bytes"));
     }
-    let beat: Heartbeat = serde_json::from_slice(text).map_err(|_| "its heartbeat is invalid".to_owned())?;
-    if beat.writer == writer.as_str() { Ok(beat) } else { Err("its heartbeat is of another writer".to_owned()) }
+    let beat: Heartbeat =
+        serde_json::from_slice(text).map_err(|_| "its heartbeat is invalid".to_owned())?;
+    if beat.writer == writer.as_str() {
+        Ok(beat)
+    } else {
+        Err("its heartbeat is of another writer".to_owned())
+    }
 }

@@ -17,14 +17,16 @@ use hpkp_core::published::file::MAX_FILE;
 use hpkp_core::text::Excerpt;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
-use object_store::{ClientOptions, ObjectStore as _, ObjectStoreExt as _, PutMode, RetryConfig, UpdateVersion};
+use object_store::{
+    ClientOptions, ObjectStore as _, ObjectStoreExt as _, PutMode, RetryConfig, UpdateVersion,
+};
 use tokio::runtime::{Builder, Runtime};
 use url::Url;
 
 use super::lease::Written;
 use super::{
-    Extent, Lease, MARKER, MAX_BEAT, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store, StoreError, Term, VERSION,
-    Wanted, check_marker,
+    Extent, Lease, MARKER, MAX_BEAT, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store,
+    StoreError, Term, VERSION, Wanted, check_marker,
 };
 use crate::heartbeat::Heartbeat;
 use crate::now;
@@ -56,7 +58,9 @@ impl ObjectsStore {
                 "region" => builder.with_region(value),
                 "endpoint" => builder.with_endpoint(value),
                 other => {
-                    return Err(StoreError::Failed(format!("unsupported parameter {other} of the store")));
+                    return Err(StoreError::Failed(format!(
+                        "unsupported parameter {other} of the store"
+                    )));
                 }
             };
         }
@@ -69,11 +73,17 @@ impl ObjectsStore {
             let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
             ["127.0.0.1", "[::1]", "localhost"].contains(&host)
         });
-        let retry = RetryConfig { max_retries: 3, retry_timeout: options.timeout, ..RetryConfig::default() };
+        let retry = RetryConfig {
+            max_retries: 3,
+            retry_timeout: options.timeout,
+            ..RetryConfig::default()
+        };
         let client = ClientOptions::new()
             .with_timeout(options.timeout)
             .with_connect_timeout(options.timeout)
-            .with_allow_http(is_local || std::env::var("AWS_ALLOW_HTTP").is_ok_and(|value| value == "true"));
+            .with_allow_http(
+                is_local || std::env::var("AWS_ALLOW_HTTP").is_ok_and(|value| value == "true"),
+            );
         let bucket = builder.with_client_options(client).with_retry(retry).build();
         Ok(Self { runtime, bucket: bucket.map_err(|error| failure(&error))?, prefix })
     }
@@ -98,10 +108,14 @@ impl ObjectsStore {
             match self.bucket.get(path).await {
                 Ok(found) => {
                     if found.meta.size > MAX_FILE as u64 {
-                        return Err(StoreError::TooMuch(format!("{path} is larger than {MAX_FILE} bytes")));
+                        return Err(StoreError::TooMuch(format!(
+                            "{path} is larger than {MAX_FILE} bytes"
+                        )));
                     }
-                    let version =
-                        UpdateVersion { e_tag: found.meta.e_tag.clone(), version: found.meta.version.clone() };
+                    let version = UpdateVersion {
+                        e_tag: found.meta.e_tag.clone(),
+                        version: found.meta.version.clone(),
+                    };
                     let bytes = found.bytes().await.map_err(|error| failure(&error))?;
                     Ok(Some((bytes.to_vec(), version)))
                 }
@@ -186,7 +200,8 @@ impl Store for ObjectsStore {
         // Heartbeats first: the records then are at least as new.
         for (writer, name) in self.names(BEATS, ".json")? {
             let remote = all.entry(writer.clone()).or_default();
-            let beat = named_beat(&writer, &name).ok_or_else(|| "its heartbeat is invalid".to_owned());
+            let beat =
+                named_beat(&writer, &name).ok_or_else(|| "its heartbeat is invalid".to_owned());
             remote.beat = match (remote.beat.take(), beat) {
                 (Some(Ok(old)), Ok(new)) if old.number > new.number => Some(Ok(old)),
                 (_, beat) => Some(beat),
@@ -203,11 +218,16 @@ impl Store for ObjectsStore {
             let remote = all.entry(writer).or_default();
             remote.mark = format!("{last:010}");
             if count != last + 1 {
-                remote.fault = Some(format!("{} of its segments are missing", (last + 1).saturating_sub(count)));
+                remote.fault = Some(format!(
+                    "{} of its segments are missing",
+                    (last + 1).saturating_sub(count)
+                ));
             }
         }
         if all.len() > MAX_WRITERS {
-            return Err(StoreError::TooMuch(format!("the store has more than {MAX_WRITERS} writers")));
+            return Err(StoreError::TooMuch(format!(
+                "the store has more than {MAX_WRITERS} writers"
+            )));
         }
         Ok(all)
     }
@@ -227,7 +247,8 @@ impl Store for ObjectsStore {
         let texts = texts.buffered(AT_ONCE).try_collect::<Vec<Vec<u8>>>();
         let texts = self.runtime.block_on(texts).map_err(|error| failure(&error))?;
         for (beat, text) in beats.iter_mut().zip(texts) {
-            beat.signed = serde_json::from_slice::<Heartbeat>(&text).ok().and_then(|read| read.signed);
+            beat.signed =
+                serde_json::from_slice::<Heartbeat>(&text).ok().and_then(|read| read.signed);
         }
         Ok(())
     }
@@ -308,7 +329,8 @@ impl Store for ObjectsStore {
     fn release(&mut self, lease: &Lease) -> Result<(), StoreError> {
         let path = self.path(&[LEASES, &format!("{}.json", lease.name)]);
         let found = self.get(&path)?;
-        let written = found.as_ref().and_then(|(text, _)| serde_json::from_slice::<Written>(text).ok());
+        let written =
+            found.as_ref().and_then(|(text, _)| serde_json::from_slice::<Written>(text).ok());
         match (written, found) {
             (Some(mut written), Some((_, version))) if written.token == lease.token => {
                 // Not deleted: a deletion has no condition, and the lease may be another's by now.
@@ -319,7 +341,9 @@ impl Store for ObjectsStore {
                 }
             }
             (Some(written), _) => Err(written.error(&lease.name, now())),
-            (None, _) => Err(StoreError::Failed(format!("the lease of {} has vanished", lease.name))),
+            (None, _) => {
+                Err(StoreError::Failed(format!("the lease of {} has vanished", lease.name)))
+            }
         }
     }
 }
@@ -337,7 +361,15 @@ fn named_beat(writer: &WriterName, name: &str) -> Option<Heartbeat> {
     let at = parts.next()?.parse().ok()?;
     let events = parts.next()?.parse().ok()?;
     let last = parts.next()?.to_owned();
-    Some(Heartbeat { writer: writer.to_string(), number, at, events, last, seen: BTreeMap::new(), signed: None })
+    Some(Heartbeat {
+        writer: writer.to_string(),
+        number,
+        at,
+        events,
+        last,
+        seen: BTreeMap::new(),
+        signed: None,
+    })
 }
 
 fn failure(error: &object_store::Error) -> StoreError {
@@ -351,9 +383,8 @@ fn failure(error: &object_store::Error) -> StoreError {
     let text = hpkp_cli::sync::os(&std::io::Error::other(text));
     let text = Excerpt::new(text.lines().next().unwrap_or_default()).to_string();
     match error {
-        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-            StoreError::Denied(text)
-        }
+        object_store::Error::PermissionDenied { .. }
+        | object_store::Error::Unauthenticated { .. } => StoreError::Denied(text),
         _ => StoreError::Failed(text),
     }
 }

@@ -156,7 +156,9 @@ mod tests {
             let place = Place::parse(text, false).unwrap();
             assert!(!format!("{place} {place:?}").contains("hunter2"), "{place}");
         }
-        for text in ["git+https://hunter2@example.com/x.git", "git+ssh://u:hunter2@example.com/x.git"] {
+        for text in
+            ["git+https://hunter2@example.com/x.git", "git+ssh://u:hunter2@example.com/x.git"]
+        {
             assert_eq!(Place::parse(text, false), Err(PlaceError::GitPassword), "{text}");
         }
     }

@@ -19,7 +19,8 @@ use postgres_openssl::MakeTlsConnector;
 use url::Url;
 
 use super::{
-    Extent, Lease, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store, StoreError, Term, VERSION, Wanted, heartbeat,
+    Extent, Lease, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store, StoreError, Term, VERSION,
+    Wanted, heartbeat,
 };
 
 /// What makes each version from the one before.
@@ -60,7 +61,12 @@ impl PostgresStore {
         match self.client.query_opt("SELECT version FROM hpkp.store", &[]) {
             Ok(row) => Ok(row.map(|row| row.get(0))),
             Err(error) => match error.code() {
-                Some(code) if [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME].contains(code) => Ok(None),
+                Some(code)
+                    if [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME]
+                        .contains(code) =>
+                {
+                    Ok(None)
+                }
                 _ => Err(failure(&error)),
             },
         }
@@ -98,7 +104,9 @@ impl Store for PostgresStore {
         let most = MAX_WRITERS as i64 + 1;
         let rows = self.client.query(query, &[&most]).map_err(|error| failure(&error))?;
         if rows.len() > MAX_WRITERS {
-            return Err(StoreError::TooMuch(format!("the store has more than {MAX_WRITERS} writers")));
+            return Err(StoreError::TooMuch(format!(
+                "the store has more than {MAX_WRITERS} writers"
+            )));
         }
         let mut all = BTreeMap::new();
         for row in rows {
@@ -196,7 +204,8 @@ impl Store for PostgresStore {
         let Some(own) = self.listens_as else {
             // From now on; what came before is found by looking once more, at once.
             let listens = self.client.batch_execute("LISTEN hpkp");
-            let process = listens.and_then(|()| self.client.query_one("SELECT pg_backend_pid()", &[]));
+            let process =
+                listens.and_then(|()| self.client.query_one("SELECT pg_backend_pid()", &[]));
             match process {
                 Ok(row) => self.listens_as = Some(row.get(0)),
                 Err(_) => std::thread::sleep(most),
@@ -240,7 +249,8 @@ fn write_one(transaction: &mut Transaction<'_>, one: &Outgoing<'_>) -> Result<()
     let writer = one.writer.as_str();
     let beat = serde_json::to_string(&one.beat).unwrap_or_default();
     let number = |seq: u64| {
-        i64::try_from(seq).map_err(|_| StoreError::TooMuch(format!("{writer}: number {seq} is too large")))
+        i64::try_from(seq)
+            .map_err(|_| StoreError::TooMuch(format!("{writer}: number {seq} is too large")))
     };
     let query = "SELECT seq, id FROM hpkp.writer WHERE writer = $1 FOR UPDATE";
     let row = transaction.query_opt(query, &[&writer]).map_err(|error| failure(&error))?;
@@ -256,7 +266,8 @@ fn write_one(transaction: &mut Transaction<'_>, one: &Outgoing<'_>) -> Result<()
         }
     }
     for records in one.fresh.chunks(RECORDS_AT_ONCE) {
-        let numbers: Result<Vec<i64>, StoreError> = records.iter().map(|(seq, ..)| number(*seq)).collect();
+        let numbers: Result<Vec<i64>, StoreError> =
+            records.iter().map(|(seq, ..)| number(*seq)).collect();
         let ids: Vec<&str> = records.iter().map(|(_, id, _)| id.as_str()).collect();
         let lines: Vec<&str> = records.iter().map(|(.., line)| *line).collect();
         let query = "INSERT INTO hpkp.record SELECT $1, * FROM unnest($2::bigint[], $3::text[], $4::text[])";
@@ -275,7 +286,9 @@ fn write_one(transaction: &mut Transaction<'_>, one: &Outgoing<'_>) -> Result<()
     transaction.execute(query, &[&writer, &beat, &seq, &id]).map_err(|error| failure(&error))?;
     if !one.fresh.is_empty() {
         // Heartbeats alone would wake up a large fleet all the time.
-        transaction.execute("SELECT pg_notify('hpkp', $1)", &[&writer]).map_err(|error| failure(&error))?;
+        transaction
+            .execute("SELECT pg_notify('hpkp', $1)", &[&writer])
+            .map_err(|error| failure(&error))?;
     }
     Ok(())
 }
@@ -310,7 +323,8 @@ fn configured(url: &Url) -> Result<(Config, Option<MakeTlsConnector>), StoreErro
     let is_local = config.get_hosts().iter().all(|host| match host {
         Host::Unix(_) => true,
         Host::Tcp(name) => {
-            name == "localhost" || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+            name == "localhost"
+                || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
         }
     });
     let wants_tls = match tls.get("sslmode").map(String::as_str) {
@@ -338,7 +352,9 @@ fn connector(options: &BTreeMap<String, String>) -> Result<MakeTlsConnector, Sto
             "sslcert" => builder.set_certificate_chain_file(value).map_err(failed)?,
             "sslkey" => builder.set_private_key_file(value, SslFiletype::PEM).map_err(failed)?,
             other => {
-                return Err(StoreError::Failed(format!("unsupported parameter {other} of the store")));
+                return Err(StoreError::Failed(format!(
+                    "unsupported parameter {other} of the store"
+                )));
             }
         }
     }
@@ -393,7 +409,11 @@ fn failure(error: &postgres::Error) -> StoreError {
             SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
             SqlState::READ_ONLY_SQL_TRANSACTION,
         ];
-        return if denied.contains(error.code()) { StoreError::Denied(text) } else { StoreError::Failed(text) };
+        return if denied.contains(error.code()) {
+            StoreError::Denied(text)
+        } else {
+            StoreError::Failed(text)
+        };
     }
     StoreError::Failed(chain(error))
 }
@@ -409,6 +429,11 @@ fn chain(error: &dyn std::error::Error) -> String {
         }
         cause = error.source();
     }
-    let text = hpkp_cli::sync::os(&std::io::Error::other(text));
+    let text = match text.strip_prefix("error connecting to server: ") {
+        Some(cause) => {
+            format!("cannot connect: {}", hpkp_cli::sync::os(&std::io::Error::other(cause)))
+        }
+        None => hpkp_cli::sync::os(&std::io::Error::other(text)),
+    };
     Excerpt::new(&text).to_string()
 }

@@ -6,8 +6,9 @@ use hpkp_core::published::HostName;
 use hpkp_server::guard::{Given, Pair, Question, wipe};
 use hpkp_server::nginx::{CERTIFICATE, KEY};
 use nginx_sys::{
-    NGX_HTTP_VAR_NOCACHEABLE, ngx_cached_time, ngx_conf_t, ngx_cycle, ngx_http_add_variable,
-    ngx_http_request_t, ngx_http_variable_value_t, ngx_int_t, ngx_str_t, ngx_uint_t,
+    NGX_HTTP_VAR_NOCACHEABLE, nginx_version, ngx_cached_time, ngx_conf_t, ngx_cycle,
+    ngx_http_add_variable, ngx_http_request_t, ngx_http_variable_value_t, ngx_int_t, ngx_str_t,
+    ngx_uint_t,
 };
 
 use super::worker::Worker;
@@ -143,7 +144,8 @@ unsafe fn choose(
         let ssl = (*(*(*r).connection).ssl).connection;
         let name = worker.openssl.server_name(ssl.cast());
         let name = name.and_then(|name| std::str::from_utf8(name).ok()?.parse::<HostName>().ok());
-        let given = Given::read(certificate.as_bytes(), key.as_bytes(), full_path);
+        let (certificate, key) = (certificate.as_bytes(), key.as_bytes());
+        let given = Given::read(certificate, key, nginx_version >= 1_029_000, full_path);
         let now = (*ngx_cached_time).sec;
         let name = name.as_ref().map_or("", HostName::as_str);
         worker.choose(Question { host, name, given, now }).pair

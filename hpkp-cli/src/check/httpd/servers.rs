@@ -252,7 +252,10 @@ impl Everything {
                 self.tls.managed.read(key, directive.words(), inner, &path);
                 look(directive, problems)?;
             }
-            _ => look(directive, problems)?,
+            _ => {
+                self.tls.others.read(key, || (directive.words(), at.clone()));
+                look(directive, problems)?;
+            }
         }
         Ok(())
     }

@@ -102,7 +102,8 @@ impl Git {
         most: usize,
         take: &mut dyn FnMut(Vec<u8>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let mut child = self.command(&["cat-file", "--batch"]).spawn().map_err(|error| cannot_run(&error))?;
+        let mut child =
+            self.command(&["cat-file", "--batch"]).spawn().map_err(|error| cannot_run(&error))?;
         let input: String = ids.iter().map(|id| format!("{id}\n")).collect();
         let stdin = child.stdin.take();
         let writer = thread::spawn(move || {
@@ -153,7 +154,10 @@ impl Git {
         if std::env::var_os("GIT_SSH_COMMAND").is_none() {
             // ssh must not ask either.
             let seconds = self.timeout.as_secs().max(1);
-            command.env("GIT_SSH_COMMAND", format!("ssh -o BatchMode=yes -o ConnectTimeout={seconds}"));
+            command.env(
+                "GIT_SSH_COMMAND",
+                format!("ssh -o BatchMode=yes -o ConnectTimeout={seconds}"),
+            );
         }
         if let Some(index) = &self.index {
             command.env("GIT_INDEX_FILE", index);
@@ -191,11 +195,16 @@ impl Git {
                 Ok(None) => {
                     // With the ssh that it has started.
                     if let Some(group) = rustix::process::Pid::from_raw(child.id() as i32) {
-                        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+                        let _ = rustix::process::kill_process_group(
+                            group,
+                            rustix::process::Signal::KILL,
+                        );
                     }
                     let _ = child.wait();
                     let seconds = self.timeout.as_secs();
-                    return Err(StoreError::Failed(format!("git did not end within {seconds} seconds")));
+                    return Err(StoreError::Failed(format!(
+                        "git did not end within {seconds} seconds"
+                    )));
                 }
                 Err(error) => return Err(cannot_run(&error)),
             }
@@ -220,7 +229,9 @@ fn each_blob(
         let mut words = head.trim_end().split(' ').skip(1);
         let size = match (words.next(), words.next().and_then(|size| size.parse::<u64>().ok())) {
             (Some("blob"), Some(size)) => size,
-            _ => return Err(StoreError::Failed("the copy of the repository is damaged".to_owned())),
+            _ => {
+                return Err(StoreError::Failed("the copy of the repository is damaged".to_owned()));
+            }
         };
         let mut bytes = Vec::new();
         let kept = size.min(most as u64);
@@ -270,7 +281,9 @@ fn failure(errors: &str) -> StoreError {
 fn last_words(errors: &str) -> String {
     let lines = || errors.lines().map(str::trim).filter(|line| !line.is_empty());
     let fatal = lines().filter(|line| {
-        ["fatal: ", "error: ", "! ", "ssh: ", "remote: "].iter().any(|start| line.starts_with(start))
+        ["fatal: ", "error: ", "! ", "ssh: ", "remote: "]
+            .iter()
+            .any(|start| line.starts_with(start))
     });
     let told: Vec<&str> = match fatal.collect::<Vec<_>>() {
         some if !some.is_empty() => some,

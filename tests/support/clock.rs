@@ -1,4 +1,8 @@
 //! The false clock of the servers and of the command: libfaketime, moved by a file.
+//!
+//! The library keeps shared memory under the number of its process, leaves it behind where that process is
+//! killed or becomes another program, and ends the next process of that number. So each clock removes what
+//! the dead have left before it is used.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +10,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub const DAY: i64 = 24 * 60 * 60;
 
-/// A clock that is ahead of the machine's, and goes on with it.
+/// Where programs of the C library have their shared memory and semaphores (shm_overview(7)).
+const SHARED: &str = "/dev/shm";
+
+/// A clock that is ahead of the machine's or behind it, and goes on with it.
 pub struct Clock {
     file: PathBuf,
     ahead: i64,
@@ -15,7 +22,12 @@ pub struct Clock {
 impl Clock {
     /// One that is right, in a directory.
     pub fn new(directory: &Path) -> Self {
-        let this = Self { file: directory.join("clock"), ahead: 0 };
+        Self::ahead(directory, 0)
+    }
+
+    /// One that is ahead by so many seconds.
+    pub fn ahead(directory: &Path, seconds: i64) -> Self {
+        let this = Self { file: directory.join("clock"), ahead: seconds };
         this.write();
         this
     }
@@ -32,12 +44,14 @@ impl Clock {
 
     fn write(&self) {
         let new = self.file.with_extension("new");
-        fs::write(&new, format!("+{}\n", self.ahead)).expect("a file");
+        fs::write(&new, format!("{:+}\n", self.ahead)).expect("a file");
         fs::rename(new, &self.file).expect("a file put in place");
+        forget_the_dead();
     }
 
     /// What the processes need in their environment to have this clock.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
+        forget_the_dead();
         vec![
             ("LD_PRELOAD", library().display().to_string()),
             ("FAKETIME_TIMESTAMP_FILE", self.file.display().to_string()),
@@ -46,6 +60,20 @@ impl Clock {
             // The files' times are the machine's for whoever else looks at them.
             ("NO_FAKE_STAT", "1".to_owned()),
         ]
+    }
+}
+
+/// Removes the shared memory of processes that are no more.
+fn forget_the_dead() {
+    for entry in fs::read_dir(SHARED).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let number =
+            name.strip_prefix("faketime_shm_").or_else(|| name.strip_prefix("sem.faketime_sem_"));
+        if number.is_some_and(|number| !Path::new("/proc").join(number).exists()) {
+            // Somebody else may have been faster.
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 

@@ -1,0 +1,207 @@
+//! The goal `enforce`: whether what was reported under a report-only policy lets it be enforced.
+//!
+//! Nobody who reports nothing proves anything: no browser sends these reports today. So it takes days, clients that
+//! did report, and an explanation for each report.
+
+use std::collections::BTreeMap;
+
+use hpkp_core::date;
+use serde::Deserialize;
+
+use super::model::{Plan, Step};
+use super::print;
+use crate::arguments::PlanArguments;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::{input, output, time, usage};
+
+/// The largest export that is read, in bytes.
+const MAX_FILE: usize = 256 << 20;
+
+/// The version of the export that is read.
+const VERSION: u32 = 1;
+
+/// Seconds in a day.
+const DAY: i64 = 86_400;
+
+/// The most findings that are named.
+const MAX_NAMED: usize = 8;
+
+/// A group, as the export has it.
+#[derive(Debug, Deserialize)]
+struct Group {
+    v: u32,
+    host: String,
+    day: String,
+    finding: String,
+    class: String,
+    #[serde(default)]
+    mode: String,
+    count: u64,
+    clients: u64,
+    last_seen: String,
+}
+
+/// What was reported for one host.
+#[derive(Debug, Default)]
+struct Received {
+    /// The first day with a report, in seconds since 1970 UTC.
+    since: Option<i64>,
+    /// The most clients that one group of one day has.
+    clients: u64,
+    /// What nobody can explain or is urgent: how often, and when last.
+    open: BTreeMap<String, (u64, i64)>,
+    /// Whether clients enforce the policy already.
+    is_enforced: bool,
+}
+
+/// Runs the command.
+pub(super) fn run(arguments: &PlanArguments) -> Exit {
+    let now = time::now();
+    match received(arguments, now) {
+        Err(failure) => usage::end(failure),
+        Ok(received) => match refused(&received, arguments, now) {
+            Some(reason) => output::ended(Exit::No, print::unsafe_plan(arguments, &reason)),
+            None => {
+                let plan = plan(&received, arguments, now);
+                let written = match (arguments.ics, arguments.records.json) {
+                    (true, _) => super::ics::print(&plan, now),
+                    (false, true) => print::json(&plan),
+                    (false, false) => print_text(&plan),
+                };
+                output::ended(Exit::Fine, written)
+            }
+        },
+    }
+}
+
+fn received(arguments: &PlanArguments, now: i64) -> Result<Received, Failure> {
+    let Some(path) = &arguments.reports else {
+        return Err(Failure::usage("--to enforce needs --reports FILE"));
+    };
+    let shown = output::path(path);
+    let bytes = input::named(path, MAX_FILE).map_err(|error| Failure::unread(&shown, &error))?;
+    let text = String::from_utf8(bytes).map_err(|_| Failure::no(format!("{shown}: not UTF-8")))?;
+    let from = now - i64::from(arguments.report_days) * DAY;
+    let mut received = Received::default();
+    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
+        let group: Group = serde_json::from_str(line).map_err(|error| {
+            Failure::no(format!("{shown}:{number}: not an export of hpkp-reports: {error}"))
+        })?;
+        if group.v != VERSION {
+            let v = group.v;
+            return Err(Failure::no(format!("{shown}:{number}: version {v}, expected {VERSION}")));
+        }
+        if group.host.eq_ignore_ascii_case(arguments.host.trim_end_matches('.')) {
+            received
+                .add(&group, from)
+                .ok_or_else(|| Failure::no(format!("{shown}:{number}: invalid time")))?;
+        }
+    }
+    Ok(received)
+}
+
+impl Received {
+    /// Adds a group; of those from before `from` only that there was one.
+    fn add(&mut self, group: &Group, from: i64) -> Option<()> {
+        let day = date::parse(&format!("{}T00:00:00Z", group.day))?;
+        let last = date::parse(&group.last_seen)?;
+        // A test shows that reports arrive, and not that a client sends any.
+        if group.finding == "report-test" {
+            return Some(());
+        }
+        self.since = Some(self.since.map_or(day, |since| since.min(day)));
+        if last < from {
+            return Some(());
+        }
+        self.is_enforced |= group.mode == "enforced";
+        if group.class == "noise" {
+            self.clients = self.clients.max(group.clients);
+        } else {
+            let open = self.open.entry(group.finding.clone()).or_default();
+            *open = (open.0 + group.count, open.1.max(last));
+        }
+        Some(())
+    }
+}
+
+/// Why enforcing is not advised.
+fn refused(received: &Received, arguments: &PlanArguments, now: i64) -> Option<String> {
+    let (host, days) = (&arguments.host, i64::from(arguments.report_days));
+    let Some(since) = received.since else {
+        return Some(format!(
+            "nobody has reported anything for {host}; no browser sends reports today, so silence proves nothing. \
+             To see whether reports arrive: hpkp analyze {host} --test-report"
+        ));
+    };
+    if !received.open.is_empty() {
+        let named = received.open.iter().take(MAX_NAMED).map(|(finding, (count, last))| {
+            format!("{finding} ({count}, last at {})", date::format(*last))
+        });
+        let named = named.collect::<Vec<_>>().join(", ");
+        let last = received.open.values().map(|(_, last)| *last).max().unwrap_or(now);
+        return Some(format!(
+            "reports of the last {days} days are not explained: {named}. Explain them first; with no more of them, \
+             not before {}",
+            date::format(last + days * DAY)
+        ));
+    }
+    if since > now - days * DAY {
+        return Some(format!(
+            "reports have come in since {} only; wait for {days} days, until {}",
+            date::format(since),
+            date::format(since + days * DAY)
+        ));
+    }
+    let wanted = u64::from(arguments.report_clients);
+    (received.clients < wanted).then(|| {
+        format!(
+            "about {} clients have reported for {host} in the last {days} days, fewer than {wanted}: silence of the \
+             others proves nothing, since most clients report nothing",
+            received.clients
+        )
+    })
+}
+
+fn plan(received: &Received, arguments: &PlanArguments, now: i64) -> Plan {
+    let host = &arguments.host;
+    let mut notes = vec![format!(
+        "about {} clients have reported, and each report of the last {} days is explained",
+        received.clients, arguments.report_days
+    )];
+    if received.is_enforced {
+        notes.push("some of the clients that reported enforce a policy already".to_owned());
+    }
+    let step = Step {
+        from: now,
+        what: "enforce the policy that was report-only; begin with a short max_age".to_owned(),
+        keys: Vec::new(),
+        policy: None,
+        commands: vec![
+            "in the configuration: hpkp_report_only NAME (HPKPUseReportOnly NAME) becomes hpkp NAME (HPKPUse NAME)".to_owned(),
+            "nginx -t && nginx -s reload    or    apachectl -t && apachectl graceful".to_owned(),
+        ],
+    };
+    Plan {
+        host: host.clone(),
+        goal: arguments.to.as_str(),
+        servers: Vec::new(),
+        policy_name: String::new(),
+        steps: vec![step],
+        notes,
+    }
+}
+
+fn print_text(plan: &Plan) -> std::io::Result<()> {
+    output::line(&format!("plan for {}: {}", plan.host, plan.goal))?;
+    for step in &plan.steps {
+        let from = output::accent(output::GOOD, &date::format(step.from));
+        output::line("")?;
+        output::line(&format!("step 1, not before {from}: {}", step.what))?;
+        step.commands.iter().try_for_each(|command| output::line(&format!("    {command}")))?;
+    }
+    output::line("")?;
+    plan.notes.iter().try_for_each(|note| {
+        output::line(&format!("{} {note}", output::accent(output::NOTE, "note:")))
+    })
+}

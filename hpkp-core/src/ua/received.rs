@@ -1,0 +1,310 @@
+//! What a collector receives: violation reports in the formats that clients really send.
+//!
+//! Data flow: body → the envelope is taken off ([`read`]) → each report in the reader of its format → [`Received`].
+//! RFC 7469's own format and TrustKit's go through [`Examined`]; the others have readers here and in
+//! [`smtp`]. Nothing here is authenticated: a report says what its sender wants to say.
+
+mod smtp;
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::date;
+use super::host::Host;
+use super::report_reader::{self, Certificate, Examined, MAX_BODY, ReadReport};
+use crate::pin::Pin;
+
+pub use smtp::SUCCESS;
+
+/// The most reports that are read of one body.
+pub const MAX_REPORTS: usize = 100;
+
+/// Who defined the format of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Format {
+    /// RFC 7469 section 3.
+    Rfc7469,
+    /// TrustKit's variant of it, for iOS and Android.
+    TrustKit,
+    /// react-native-ssl-manager: pins alone, no certificates.
+    ReactNative,
+    /// RFC 9163 section 3.1: a chain, and no pins.
+    ExpectCt,
+    /// RFC 8460 section 4: one failure of a policy of a mail domain.
+    SmtpTls,
+}
+
+impl Format {
+    /// Its name, which is stable.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rfc7469 => "rfc7469",
+            Self::TrustKit => "trustkit",
+            Self::ReactNative => "react-native-ssl-manager",
+            Self::ExpectCt => "expect-ct",
+            Self::SmtpTls => "smtp-tls",
+        }
+    }
+}
+
+/// One report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Its format.
+    pub format: Format,
+    /// What is common to all formats; there is a host always.
+    pub report: ReadReport,
+    /// The host that the client wanted; of an SMTP TLS report the mail domain.
+    pub host: Host,
+    /// Pins of what was served, from clients that send no certificates.
+    pub served_pins: Vec<Pin>,
+    /// Whether the client refused the connection, where it says so.
+    pub enforced: Option<bool>,
+    /// The app that sent it, where it says so.
+    pub app: Option<String>,
+    /// The platform of that app.
+    pub platform: Option<String>,
+    /// What the client says of the failure: TrustKit's `validation-result`, an SMTP TLS report's `result-type`.
+    pub result: Option<String>,
+    /// The server that was reached, where that is not the host: the mail exchanger.
+    pub server: Option<String>,
+    /// Of an SMTP TLS report: the kind of policy, such as `tlsa` and `sts`.
+    pub policy: Option<String>,
+    /// How many connections it stands for; at least one.
+    pub count: u64,
+    /// Milliseconds between the violation and the report (Reporting API).
+    pub age: Option<u64>,
+    /// Whether the sender says that it is a test.
+    pub is_test: bool,
+    /// The report's own text within the body; that of a report with several failures is shared.
+    pub text: Arc<str>,
+}
+
+/// Why nothing of a body is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// More than [`MAX_BODY`] bytes.
+    TooLarge,
+    /// Not JSON.
+    NotJson,
+    /// More than [`MAX_REPORTS`].
+    TooManyReports,
+    /// JSON, and no report of a known format that says which host and what was wrong.
+    NotAReport,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge => write!(f, "the body is larger than {MAX_BODY} bytes"),
+            Self::NotJson => f.write_str("the body is not JSON"),
+            Self::TooManyReports => write!(f, "the body has more than {MAX_REPORTS} reports"),
+            Self::NotAReport => f.write_str("the body is not a report of a known format"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// The reports in a body, at least one. Of an envelope with several, those that cannot be used are left
+/// out: a browser puts reports of other kinds beside them.
+///
+/// # Errors
+/// See [`Refusal`].
+pub fn read(body: &[u8]) -> Result<Vec<Received>, Refusal> {
+    if body.len() > MAX_BODY {
+        return Err(Refusal::TooLarge);
+    }
+    let whole: &RawValue = serde_json::from_slice(body).map_err(|_| Refusal::NotJson)?;
+    let found = match whole.get().as_bytes().first() {
+        Some(b'[') => {
+            let items: Vec<&RawValue> =
+                serde_json::from_str(whole.get()).map_err(|_| Refusal::NotJson)?;
+            if items.len() > MAX_REPORTS {
+                return Err(Refusal::TooManyReports);
+            }
+            // A bare report in an array is nobody's format.
+            items.into_iter().filter_map(envelope).collect()
+        }
+        Some(b'{') => object(whole.get())?,
+        _ => Vec::new(),
+    };
+    match found.len() {
+        0 => Err(Refusal::NotAReport),
+        count if count > MAX_REPORTS => Err(Refusal::TooManyReports),
+        _ => Ok(found),
+    }
+}
+
+/// A report in the Reporting API's envelope: `{"type": …, "age": …, "body": {…}}`.
+fn envelope(item: &RawValue) -> Option<Received> {
+    let body = report_reader::member(item.get(), "body")?;
+    report_reader::member(item.get(), "type")?;
+    let age = report_reader::member(item.get(), "age");
+    let age = age.and_then(|age| age.get().parse().ok());
+    let mut received = plain(body.get()).ok()?.into_iter().next()?;
+    received.age = age;
+    Some(received)
+}
+
+/// The reports of a JSON object, in an envelope or not. An envelope in an envelope is nobody's format.
+fn object(text: &str) -> Result<Vec<Received>, Refusal> {
+    let members = report_reader::members(text.as_bytes()).map_err(|_| Refusal::NotJson)?;
+    let has = |name: &str| members.iter().any(|(key, _)| key == name);
+    if has("type") && has("body") {
+        let item: &RawValue = serde_json::from_str(text).map_err(|_| Refusal::NotJson)?;
+        return Ok(envelope(item).into_iter().collect());
+    }
+    plain(text)
+}
+
+/// The reports of a JSON object of any known format.
+fn plain(text: &str) -> Result<Vec<Received>, Refusal> {
+    let members = report_reader::members(text.as_bytes()).map_err(|_| Refusal::NotJson)?;
+    let has = |name: &str| members.iter().any(|(key, _)| key == name);
+    let one = |received: Option<Received>| Ok(received.into_iter().collect());
+    if has("policies") && has("date-range") {
+        return smtp::read(text);
+    }
+    match members.as_slice() {
+        [(name, inner)] if name.ends_with("-report") => {
+            return one(rfc7469(inner.get()).or_else(|| expect_ct(inner.get())));
+        }
+        _ => {}
+    }
+    if has("served-pins") {
+        return one(react_native(text));
+    }
+    one(rfc7469(text))
+}
+
+impl Received {
+    fn new(format: Format, host: Host, report: ReadReport, text: &Arc<str>) -> Self {
+        Self {
+            format,
+            report,
+            host,
+            served_pins: Vec::new(),
+            enforced: None,
+            app: None,
+            platform: None,
+            result: None,
+            server: None,
+            policy: None,
+            count: 1,
+            age: None,
+            is_test: false,
+            text: Arc::clone(text),
+        }
+    }
+
+    /// The certificates that the host served, as far as the report has them: the served chain, else the
+    /// validated one.
+    #[must_use]
+    pub fn chain(&self) -> &[Certificate] {
+        let chains = [&self.report.served_chain, &self.report.validated_chain];
+        let chain = chains.into_iter().flatten().find(|chain| !chain.is_empty());
+        chain.map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The value of a member of a JSON object.
+fn value(text: &str, name: &str) -> Option<Value> {
+    serde_json::from_str(report_reader::member(text, name)?.get()).ok()
+}
+
+/// The text of a member; a number counts as its text.
+fn text_of(text: &str, name: &str) -> Option<String> {
+    match value(text, name)? {
+        Value::String(text) => Some(text),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn flag(text: &str, name: &str) -> Option<bool> {
+    value(text, name)?.as_bool()
+}
+
+/// RFC 7469 section 3, and TrustKit, which adds keys of its own and leaves out others.
+fn rfc7469(text: &str) -> Option<Received> {
+    let examined = Examined::of(text.as_bytes()).ok()?;
+    let report = examined.acceptable()?.clone();
+    let is_trustkit = report_reader::member(text, "trustkit-version").is_some()
+        || report_reader::member(text, "app-bundle-id").is_some();
+    let format = if is_trustkit { Format::TrustKit } else { Format::Rfc7469 };
+    let host = report.hostname.clone()?;
+    let mut received = Received::new(format, host, report, &text.into());
+    received.is_test = flag(text, "test-report").unwrap_or(false);
+    if is_trustkit {
+        received.enforced = flag(text, "enforce-pinning");
+        received.app = text_of(text, "app-bundle-id");
+        received.platform = text_of(text, "app-platform");
+        received.result = text_of(text, "validation-result");
+    }
+    Some(received)
+}
+
+/// react-native-ssl-manager.
+fn react_native(text: &str) -> Option<Received> {
+    report_reader::members(text.as_bytes()).ok().filter(|members| are_distinct(members))?;
+    let host = report_reader::host(&value(text, "hostname")?)?;
+    let date_time = match value(text, "date-time") {
+        Some(time) => Some(date::parse(time.as_str()?)?),
+        None => None,
+    };
+    let known_pins = pins(text, "known-pins")?;
+    let report =
+        ReadReport { date_time, hostname: Some(host.clone()), known_pins, ..ReadReport::default() };
+    let mut received = Received::new(Format::ReactNative, host, report, &text.into());
+    received.served_pins = pins(text, "served-pins")?;
+    received.enforced = flag(text, "enforced");
+    received.result = text_of(text, "message");
+    received.is_test = flag(text, "test-report").unwrap_or(false);
+    Some(received)
+}
+
+fn are_distinct(members: &[(String, &RawValue)]) -> bool {
+    let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    names.windows(2).all(|pair| pair[0] != pair[1])
+}
+
+/// The pins of a list, in the spellings of RFC 7469 and of OkHttp.
+fn pins(text: &str, name: &str) -> Option<Vec<Pin>> {
+    let list = value(text, name)?;
+    let pin = |pin: &Value| {
+        let text = pin.as_str()?;
+        report_reader::conforming_pin(text).or_else(|| text.parse().ok())
+    };
+    list.as_array()?.iter().map(pin).collect()
+}
+
+/// A report in the manner of Expect-CT: a chain without pins. One without certificates says nothing.
+fn expect_ct(text: &str) -> Option<Received> {
+    let members = report_reader::members(text.as_bytes()).ok()?;
+    are_distinct(&members).then_some(())?;
+    let host = report_reader::host(&value(text, "hostname")?)?;
+    let time = |name: &str| date::parse(value(text, name)?.as_str()?);
+    let chain = |name: &str| report_reader::chain(&value(text, name)?);
+    let report = ReadReport {
+        date_time: time("date-time"),
+        hostname: Some(host.clone()),
+        port: value(text, "port").and_then(|port| u16::try_from(port.as_u64()?).ok()),
+        effective_expiration_date: time("effective-expiration-date"),
+        served_chain: chain("served-certificate-chain"),
+        validated_chain: chain("validated-certificate-chain"),
+        ..ReadReport::default()
+    };
+    let mut received = Received::new(Format::ExpectCt, host, report, &text.into());
+    received.enforced = text_of(text, "failure-mode").map(|mode| mode == "enforce");
+    received.is_test = flag(text, "test-report").unwrap_or(false);
+    (!received.chain().is_empty()).then_some(received)
+}
+
+#[cfg(test)]
+mod tests;

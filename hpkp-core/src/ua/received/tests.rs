@@ -1,0 +1,111 @@
+use super::*;
+
+const PIN: &str = "E9CZ9INDbd+2eRQozYqqbQ2yXLVKB9+xcprMF+44U1g=";
+
+fn one(body: &str) -> Received {
+    let mut all = read(body.as_bytes()).expect("a report");
+    assert_eq!(all.len(), 1, "{all:?}");
+    all.remove(0)
+}
+
+fn plain() -> String {
+    format!(r#"{{"hostname":"www.example.com","known-pins":["pin-sha256=\"{PIN}\""]}}"#)
+}
+
+#[test]
+fn rfc_7469_and_trustkit() {
+    assert_eq!(one(&plain()).format, Format::Rfc7469);
+    let body = plain().replacen('{', r#"{"app-bundle-id":"com.example","app-platform":"IOS","enforce-pinning":true,"validation-result":1,"#, 1);
+    let report = one(&body);
+    assert_eq!(report.format, Format::TrustKit);
+    assert_eq!(report.enforced, Some(true));
+    assert_eq!(report.app.as_deref(), Some("com.example"));
+    assert_eq!(report.result.as_deref(), Some("1"));
+}
+
+#[test]
+fn react_native_sends_pins_alone() {
+    let body = format!(
+        r#"{{"hostname":"api.example.com","enforced":false,"known-pins":["{PIN}","sha256/{PIN}"],
+            "served-pins":["sha256/{PIN}"],"message":"x","date-time":"2026-01-02T03:04:05Z"}}"#
+    );
+    let report = one(&body);
+    assert_eq!(report.format, Format::ReactNative);
+    assert_eq!((report.served_pins.len(), report.report.known_pins.len()), (1, 2));
+    assert_eq!(report.enforced, Some(false));
+    assert!(report.report.date_time.is_some());
+}
+
+#[test]
+fn envelopes_are_taken_off() {
+    let item = format!(
+        r#"{{"type":"pkp","age":1500,"url":"https://www.example.com/","body":{}}}"#,
+        plain()
+    );
+    assert_eq!(one(&item).age, Some(1500));
+    let other = r#"{"type":"csp-violation","body":{"document-uri":"https://x/"}}"#;
+    assert_eq!(one(&format!("[{other},{item}]")).host.as_str(), "www.example.com");
+    assert_eq!(read(format!("[{other}]").as_bytes()), Err(Refusal::NotAReport));
+    // Not the Reporting API's, so nobody's.
+    assert_eq!(read(format!("[{}]", plain()).as_bytes()), Err(Refusal::NotAReport));
+    let many = format!("[{}]", vec![item; MAX_REPORTS + 1].join(","));
+    assert_eq!(read(many.as_bytes()), Err(Refusal::TooManyReports));
+}
+
+#[test]
+fn expect_ct_needs_a_chain() {
+    let hollow = r#"{"expect-ct-report":{"hostname":"www.example.com","port":443}}"#;
+    assert_eq!(read(hollow.as_bytes()), Err(Refusal::NotAReport));
+    let csp = r#"{"csp-report":{"document-uri":"https://www.example.com/"}}"#;
+    assert_eq!(read(csp.as_bytes()), Err(Refusal::NotAReport));
+    assert_eq!(one(&format!(r#"{{"pkp-report":{}}}"#, plain())).format, Format::Rfc7469);
+}
+
+#[test]
+fn smtp_tls_reports_have_one_report_a_failure() {
+    let body = r#"{"organization-name":"Example Mail","date-range":{"start-datetime":"2026-01-01T00:00:00Z",
+        "end-datetime":"2026-01-01T23:59:59Z"},"report-id":"1","policies":[
+        {"policy":{"policy-type":"tlsa","policy-domain":"example.com"},
+         "summary":{"total-successful-session-count":10,"total-failure-session-count":3},
+         "failure-details":[{"result-type":"validation-failure","failed-session-count":3,
+           "receiving-mx-hostname":"mx.example.com"}]},
+        {"policy":{"policy-type":"sts","policy-domain":"example.org"},
+         "summary":{"total-successful-session-count":7,"total-failure-session-count":0}}]}"#;
+    let all = read(body.as_bytes()).expect("reports");
+    let said: Vec<_> = all
+        .iter()
+        .map(|one| (one.host.as_str(), one.result.as_deref(), one.policy.as_deref(), one.count))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            ("example.com", Some("validation-failure"), Some("tlsa"), 3),
+            ("example.org", Some("success"), Some("sts"), 7)
+        ]
+    );
+    assert_eq!(all[0].server.as_deref(), Some("mx.example.com"));
+}
+
+#[test]
+fn deep_nesting_is_refused_or_passed_over() {
+    let deep = "[".repeat(100_000);
+    assert!(read(deep.as_bytes()).is_err());
+    let closed = format!("{deep}{}", "]".repeat(100_000));
+    assert!(read(closed.as_bytes()).is_err());
+    let inside = plain().replacen('{', &format!("{{\"x\":{closed},"), 1);
+    assert_eq!(one(&inside).host.as_str(), "www.example.com");
+    let pins = plain().replace("\"known-pins\":[", &format!("\"known-pins\":[{closed},"));
+    assert!(read(pins.as_bytes()).is_err());
+}
+
+#[test]
+fn an_envelope_in_an_envelope_is_none() {
+    let mut body = plain();
+    for _ in 0..20_000 {
+        body = format!("{{\"type\":\"x\",\"body\":{body}}}");
+        if body.len() > 600_000 {
+            break;
+        }
+    }
+    assert_eq!(read(body.as_bytes()), Err(Refusal::NotAReport));
+}

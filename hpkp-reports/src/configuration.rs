@@ -1,0 +1,556 @@
+//! The configuration file (TOML): what an operator writes, checked as it is read.
+//!
+//! An error names the file, the line, the key and the value.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use hpkp_core::pin::Pin;
+use hpkp_core::ua::host::Host;
+use serde::Deserialize;
+
+use crate::output;
+
+/// The largest configuration file, in bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+/// What the file says.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Configuration {
+    /// Where reports are received.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// The database: a file, or `postgresql://…`.
+    pub store: StoreName,
+    /// The hosts whose reports are taken.
+    pub hosts: Vec<HostPattern>,
+    /// Directories with records of published pins, which say which keys are ours.
+    #[serde(default)]
+    pub records: Vec<PathBuf>,
+    /// Pins that are ours, besides those on record.
+    #[serde(default)]
+    pub policies: BTreeMap<HostPattern, OwnPolicy>,
+    /// A list of private roots that takes precedence over the built-in one.
+    pub private_roots: Option<PathBuf>,
+    /// Trusted certificates of the public CAs: a directory or a file.
+    #[serde(default = "default_trust")]
+    pub trusted_certificates: PathBuf,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    #[serde(default)]
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Whether client addresses are stored.
+    #[serde(default)]
+    pub keep_addresses: bool,
+    /// TLS for both listeners.
+    pub tls: Option<Tls>,
+    /// What strangers may use up.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How long groups are kept.
+    #[serde(default)]
+    pub retention: Retention,
+    /// The web pages.
+    #[serde(default)]
+    pub pages: Pages,
+    /// Who is told of what is urgent.
+    #[serde(default)]
+    pub alarms: Alarms,
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8470))
+}
+
+fn default_trust() -> PathBuf {
+    PathBuf::from("/etc/ssl/certs")
+}
+
+/// Pins of one host, given by hand.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnPolicy {
+    /// The pins.
+    pub pins: Vec<OwnPin>,
+    /// Whether clients enforce it.
+    #[serde(default)]
+    pub mode: Mode,
+}
+
+/// How clients treat a violation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// They refuse the connection.
+    #[default]
+    Enforced,
+    /// They report and go on.
+    ReportOnly,
+}
+
+/// Certificate files of the listeners.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The chain, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+}
+
+/// What strangers may use up.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// The largest body, in bytes, before and after gzip.
+    pub body: Size,
+    /// Seconds in which a request must be complete.
+    pub seconds: u64,
+    /// Requests of one client each minute.
+    pub client_per_minute: u32,
+    /// Reports for one entry of `hosts` each second.
+    pub host_per_second: u32,
+    /// Reports for all hosts each second.
+    pub total_per_second: u32,
+    /// Connections at a time.
+    pub connections: usize,
+    /// Connections of one client at a time.
+    pub client_connections: usize,
+    /// New groups for one entry of `hosts` each day; what is beyond is counted in one group.
+    pub groups_per_day: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body: Size(256 << 10),
+            seconds: 10,
+            client_per_minute: 600,
+            host_per_second: 500,
+            total_per_second: 2000,
+            connections: 1024,
+            client_connections: 32,
+            groups_per_day: 1000,
+        }
+    }
+}
+
+/// How long groups are kept.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// Days since the last report of a group.
+    pub days: u32,
+    /// The largest database, in bytes; beyond it the oldest groups go.
+    pub size: Size,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { days: 90, size: Size(1 << 30) }
+    }
+}
+
+/// The web pages.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pages {
+    /// Where they are served; `None` where `listen = "off"`.
+    #[serde(deserialize_with = "address_or_off")]
+    pub listen: Option<SocketAddr>,
+    /// The address under which people reach them, for links in alarms.
+    pub url: Option<WebAddress>,
+    /// A file whose first line is the token that readers need.
+    pub token_file: Option<PathBuf>,
+    /// The header in which the proxy in front says who reads.
+    pub user_header: Option<HeaderName>,
+}
+
+impl Default for Pages {
+    fn default() -> Self {
+        let listen = Some(SocketAddr::from(([127, 0, 0, 1], 8471)));
+        Self { listen, url: None, token_file: None, user_header: None }
+    }
+}
+
+/// Who is told of what is urgent.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Alarms {
+    /// Alarms each hour, all ways together.
+    pub per_hour: u32,
+    /// Whether what nobody can explain is an alarm too.
+    pub unexplained: bool,
+    /// By mail.
+    pub mail: Option<Mail>,
+    /// By a `POST` of JSON.
+    pub webhook: Option<Webhook>,
+    /// By a command, with its arguments; it reads JSON.
+    pub command: Option<Vec<String>>,
+}
+
+impl Default for Alarms {
+    fn default() -> Self {
+        Self { per_hour: 20, unexplained: true, mail: None, webhook: None, command: None }
+    }
+}
+
+/// Alarms by mail.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mail {
+    /// `smtp://HOST[:PORT]`, `smtp+starttls://…` or `smtps://…`.
+    pub server: String,
+    /// The sender.
+    pub from: MailAddress,
+    /// The recipients.
+    pub to: Vec<MailAddress>,
+    /// For a server that asks for it.
+    pub user: Option<String>,
+    /// A file whose first line is the password.
+    pub password_file: Option<PathBuf>,
+}
+
+/// Alarms by a webhook.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    /// An `http` or `https` address.
+    pub url: WebAddress,
+}
+
+/// Where the store is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum StoreName {
+    /// SQLite, in a file.
+    File(PathBuf),
+    /// PostgreSQL.
+    Postgres(String),
+}
+
+impl TryFrom<String> for StoreName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.starts_with("postgresql://") || text.starts_with("postgres://") {
+            return Ok(Self::Postgres(text));
+        }
+        match Path::new(&text).is_absolute() {
+            true => Ok(Self::File(PathBuf::from(text))),
+            false => Err("expected an absolute path or postgresql://...".to_owned()),
+        }
+    }
+}
+
+/// A host, or `*.DOMAIN` for all hosts below a domain.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct HostPattern {
+    host: String,
+    below: bool,
+}
+
+impl HostPattern {
+    /// Whether it stands for this host.
+    #[must_use]
+    pub fn matches(&self, host: &Host) -> bool {
+        let host = host.as_str();
+        match self.below {
+            false => host == self.host,
+            true => host.strip_suffix(self.host.as_str()).is_some_and(|rest| rest.ends_with('.')),
+        }
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.below { "*." } else { "" }, self.host)
+    }
+}
+
+impl TryFrom<String> for HostPattern {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let (below, name) = match text.strip_prefix("*.") {
+            Some(name) => (true, name),
+            None => (false, text.as_str()),
+        };
+        let host = Host::parse(name).map_err(|_| "invalid host name".to_owned())?;
+        if below && matches!(host, Host::Address(_)) {
+            return Err("an IP address has no hosts below it".to_owned());
+        }
+        Ok(Self { host: host.as_str().to_owned(), below })
+    }
+}
+
+/// A pin as it is written everywhere: `sha256/…`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct OwnPin(pub Pin);
+
+impl TryFrom<String> for OwnPin {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|error| format!("invalid pin: {error}"))
+    }
+}
+
+/// A number of bytes: `65536`, `"64k"`, `"256M"`, `"1G"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "SizeText")]
+pub struct Size(pub u64);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum SizeText {
+    Number(u64),
+    Text(String),
+}
+
+impl TryFrom<SizeText> for Size {
+    type Error = String;
+
+    fn try_from(text: SizeText) -> Result<Self, String> {
+        let text = match text {
+            SizeText::Number(number) => return Ok(Self(number)),
+            SizeText::Text(text) => text,
+        };
+        let digits = text.trim_end_matches(['k', 'K', 'm', 'M', 'g', 'G']);
+        let unit = match &text[digits.len()..] {
+            "" => 1,
+            "k" | "K" => 1 << 10,
+            "m" | "M" => 1 << 20,
+            "g" | "G" => 1 << 30,
+            _ => 0,
+        };
+        let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+        let number = number.filter(|_| unit > 0);
+        number.map(Self).ok_or_else(|| "invalid size (expected 65536, \"64k\", \"1G\")".to_owned())
+    }
+}
+
+/// The name of a header field.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct HeaderName(pub axum::http::HeaderName);
+
+impl TryFrom<String> for HeaderName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_| "invalid header name".to_owned())
+    }
+}
+
+/// An address for mail.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub struct MailAddress(pub lettre::message::Mailbox);
+
+impl TryFrom<String> for MailAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_| "invalid mail address".to_owned())
+    }
+}
+
+/// An address on the web.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub struct WebAddress(pub String);
+
+impl TryFrom<String> for WebAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let is_web = text.parse::<axum::http::Uri>().is_ok_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
+        });
+        is_web.then_some(Self(text)).ok_or_else(|| "expected https://... or http://...".to_owned())
+    }
+}
+
+fn address_or_off<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.as_str() {
+        "off" => Ok(None),
+        text => text
+            .parse()
+            .map(Some)
+            .map_err(|_| serde::de::Error::custom("expected ADDRESS:PORT or off")),
+    }
+}
+
+/// What is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigurationError {
+    /// The whole text: file, line, key, value and what is wrong.
+    pub text: String,
+    /// Whether the file could not be read, in contrast to being wrong.
+    pub is_unreadable: bool,
+}
+
+impl fmt::Display for ConfigurationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for ConfigurationError {}
+
+impl Configuration {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or it is wrong.
+    pub fn read(path: &Path) -> Result<Self, ConfigurationError> {
+        let shown = output::printable(&path.display().to_string());
+        let unreadable = |text: String| ConfigurationError {
+            text: format!("{shown}: {text}"),
+            is_unreadable: true,
+        };
+        let size = std::fs::metadata(path).map_err(|error| unreadable(output::os(&error)))?.len();
+        if size > MAX_FILE {
+            return Err(unreadable(format!("larger than {MAX_FILE} bytes")));
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(output::os(&error)))?;
+        Self::parse(&text, &shown)
+    }
+
+    /// Reads the text of a configuration file, whose name is for messages.
+    ///
+    /// # Errors
+    /// It is wrong.
+    pub fn parse(text: &str, file: &str) -> Result<Self, ConfigurationError> {
+        let configuration: Self =
+            toml::from_str(text).map_err(|error| wrong(&error, text, file))?;
+        configuration.check().map_err(|(key, problem)| {
+            let line = line_of(text, key).map_or(String::new(), |line| format!(":{line}"));
+            ConfigurationError {
+                text: format!("{file}{line}: {key}: {problem}"),
+                is_unreadable: false,
+            }
+        })?;
+        Ok(configuration)
+    }
+
+    /// What no single value shows: the key and what is wrong.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        if self.hosts.is_empty() {
+            return Err(("hosts", "no host is listed, so no report would be taken".to_owned()));
+        }
+        let is_open = self.pages.listen.is_some_and(|listen| !listen.ip().is_loopback());
+        if is_open && self.pages.token_file.is_none() && self.pages.user_header.is_none() {
+            let text = "the pages would be open to everybody: set token_file or user_header";
+            return Err(("pages.listen", text.to_owned()));
+        }
+        if self.pages.user_header.is_some() && self.trusted_proxies.is_empty() {
+            let text = "the header is believed of a trusted proxy only: set trusted_proxies";
+            return Err(("user_header", text.to_owned()));
+        }
+        let limits = &self.limits;
+        let numbers = [
+            ("client_per_minute", limits.client_per_minute),
+            ("host_per_second", limits.host_per_second),
+            ("total_per_second", limits.total_per_second),
+        ];
+        if let Some((key, _)) = numbers.into_iter().find(|(_, number)| *number == 0) {
+            return Err((key, "must be at least 1".to_owned()));
+        }
+        if limits.connections == 0 || limits.client_connections == 0 || limits.seconds == 0 {
+            return Err(("limits", "connections and seconds must be at least 1".to_owned()));
+        }
+        let largest = hpkp_core::ua::report_reader::MAX_BODY as u64;
+        if !(1..=largest).contains(&limits.body.0) {
+            return Err(("body", format!("must be between 1 and {largest} bytes")));
+        }
+        if self.alarms.command.as_ref().is_some_and(Vec::is_empty) {
+            return Err(("command", "no program is named".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// An error of the reader, with the line, the key and the value.
+fn wrong(error: &toml::de::Error, text: &str, file: &str) -> ConfigurationError {
+    let span = error.span().unwrap_or(0..0);
+    let before = text.get(..span.start).unwrap_or_default();
+    let number = before.matches('\n').count() + 1;
+    let line = text.lines().nth(number - 1).unwrap_or_default();
+    let key = line.split('=').next().unwrap_or_default().trim();
+    let value = text.get(span).unwrap_or_default().lines().next().unwrap_or_default();
+    let what = error.message().lines().collect::<Vec<_>>().join(" ");
+    let place = match (key.is_empty() || !line.contains('='), value.is_empty() || key == value) {
+        (true, _) => String::new(),
+        (false, true) => format!("{key}: "),
+        (false, false) => format!("{key} = {value}: "),
+    };
+    let text = output::printable(&format!("{file}:{number}: {place}{what}"));
+    ConfigurationError { text, is_unreadable: false }
+}
+
+/// The line on which a key is set.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let name = key.rsplit('.').next().unwrap_or(key);
+    let is_of = |line: &str| {
+        let line = line.trim_start();
+        line.strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with('='))
+    };
+    text.lines().position(is_of).map(|line| line + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str =
+        "store = \"/x/reports.sqlite\"\nhosts = [\"www.example.com\", \"*.example.org\"]\n";
+
+    fn error(text: &str) -> String {
+        Configuration::parse(text, "f").expect_err("an error").text
+    }
+
+    #[test]
+    fn a_small_file_is_enough() {
+        let read = Configuration::parse(GOOD, "f").expect("valid");
+        assert_eq!(read.retention.days, 90);
+        let host = |name| Host::parse(name).expect("a host");
+        assert!(read.hosts[0].matches(&host("www.example.com")));
+        assert!(!read.hosts[0].matches(&host("a.www.example.com")));
+        assert!(read.hosts[1].matches(&host("a.b.example.org")));
+        assert!(!read.hosts[1].matches(&host("example.org")));
+        assert!(!read.hosts[1].matches(&host("badexample.org")));
+    }
+
+    #[test]
+    fn errors_name_line_key_and_value() {
+        for (text, parts) in [
+            ("listen = \"x\"\n", &["f:3:", "listen = \"x\""][..]),
+            ("lisen = \"127.0.0.1:1\"\n", &["f:3:", "lisen", "unknown field"]),
+            ("[limits]\nbody = \"12x\"\n", &["f:4:", "body = \"12x\"", "invalid size"]),
+            (
+                "[policies.\"www.example.com\"]\npins = [\"sha256/x\"]\n",
+                &["f:4:", "sha256/x", "invalid pin"],
+            ),
+            ("[pages]\nlisten = \"0.0.0.0:80\"\n", &["f:4:", "open to everybody"]),
+            ("[limits]\nhost_per_second = 0\n", &["f:4:", "host_per_second", "at least 1"]),
+            ("[alarms]\ncommand = []\n", &["f:4:", "command"]),
+        ] {
+            let error = error(&format!("{GOOD}{text}"));
+            for part in parts {
+                assert!(error.contains(part), "{error}: no {part}");
+            }
+        }
+        assert!(error("store = \"/x\"\n").contains("hosts"));
+        assert!(error("store = \"/x\"\nhosts = []\n").contains("f:2: hosts"));
+        assert!(error("store = \"x\"\nhosts = [\"a\"]\n").contains("f:1: store = \"x\""));
+    }
+}

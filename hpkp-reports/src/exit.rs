@@ -1,0 +1,27 @@
+//! How the program ends: the numbers of the `hpkp` command.
+
+use std::process::ExitCode;
+
+/// What the exit code says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: all is well.
+    Fine,
+    /// 1: what was given is wrong.
+    Invalid,
+    /// 2: the program was called in a wrong way.
+    Usage,
+    /// 3: it could not be done: the disk, the network, the database.
+    Failed,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Fine => 0,
+            Exit::Invalid => 1,
+            Exit::Usage => 2,
+            Exit::Failed => 3,
+        })
+    }
+}

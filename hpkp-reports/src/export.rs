@@ -1,0 +1,197 @@
+//! `hpkp-reports export`: groups as JSON lines or CSV.
+
+use std::io::{self, BufWriter, Write as _};
+
+use serde::Serialize;
+
+use crate::arguments::{ExportArguments, ExportFormat};
+use crate::configuration::Configuration;
+use crate::exit::Exit;
+use crate::output::{self, log};
+use crate::store::{Filter, Group, StoreError, backend::Backend, open_to_read, query};
+use crate::time::day_text;
+use crate::understand::finding::Finding;
+
+/// The version of the JSON. Members may be added without a new one.
+const VERSION: u32 = 1;
+
+/// Groups that are read at a time.
+const PAGE: i64 = 500;
+
+/// A group as it is printed.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    v: u32,
+    id: &'a str,
+    host: &'a str,
+    port: Option<u16>,
+    day: String,
+    finding: &'a str,
+    class: &'static str,
+    detail: &'a str,
+    client: &'a str,
+    format: &'a str,
+    mode: &'a str,
+    chain: &'a str,
+    count: i64,
+    clients: i64,
+    first_seen: String,
+    last_seen: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw: Option<String>,
+}
+
+const COLUMNS: [&str; 15] = [
+    "id",
+    "host",
+    "port",
+    "day",
+    "finding",
+    "class",
+    "detail",
+    "client",
+    "format",
+    "mode",
+    "chain",
+    "count",
+    "clients",
+    "first_seen",
+    "last_seen",
+];
+
+/// Runs the command.
+pub(crate) fn run(arguments: &ExportArguments) -> Exit {
+    let configuration = match Configuration::read(&arguments.config.config) {
+        Ok(configuration) => configuration,
+        Err(error) => {
+            log(&error.text);
+            return if error.is_unreadable { Exit::Failed } else { Exit::Invalid };
+        }
+    };
+    let mut backend = match open_to_read(&configuration.store) {
+        Ok(backend) => backend,
+        Err(error) => {
+            log(&error.to_string());
+            return Exit::Failed;
+        }
+    };
+    match print(&mut *backend, arguments) {
+        Ok(()) => Exit::Fine,
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Fine,
+        Err(Failure::Output(error)) => {
+            log(&format!("cannot write the output: {}", output::os(&error)));
+            Exit::Failed
+        }
+        Err(Failure::Store(error)) => {
+            log(&error.to_string());
+            Exit::Failed
+        }
+    }
+}
+
+enum Failure {
+    Output(io::Error),
+    Store(StoreError),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+fn print(backend: &mut dyn Backend, arguments: &ExportArguments) -> Result<(), Failure> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    if matches!(arguments.format, ExportFormat::Csv) {
+        let raw = if arguments.raw { ",raw" } else { "" };
+        write!(out, "{}{raw}\r\n", COLUMNS.join(","))?;
+    }
+    let host = arguments.host.clone();
+    let filter = Filter { host, text: None, from: i64::MIN, to: i64::MAX };
+    let mut after = None;
+    loop {
+        let groups = query::page(backend, &filter, after.as_ref(), PAGE)?;
+        let Some(last) = groups.last() else { break };
+        after = Some((last.day, last.id.clone()));
+        for group in &groups {
+            let raw = match arguments.raw {
+                true => {
+                    Some(String::from_utf8_lossy(&query::raw(backend, &group.id)?).into_owned())
+                }
+                false => None,
+            };
+            let line = line(group, raw);
+            match arguments.format {
+                ExportFormat::Jsonl => {
+                    let text = serde_json::to_string(&line).map_err(io::Error::other)?;
+                    writeln!(out, "{text}")?;
+                }
+                ExportFormat::Csv => write_csv(&mut out, &line)?,
+            }
+        }
+    }
+    Ok(out.flush()?)
+}
+
+fn line(group: &Group, raw: Option<String>) -> Line<'_> {
+    Line {
+        v: VERSION,
+        id: &group.id,
+        host: &group.host,
+        port: group.port,
+        day: day_text(group.day),
+        finding: &group.finding,
+        class: Finding::of_code(&group.finding).map_or("unexplained", |one| one.class().name()),
+        detail: &group.detail,
+        client: &group.client,
+        format: &group.format,
+        mode: &group.mode,
+        chain: &group.chain,
+        count: group.count,
+        clients: group.clients,
+        first_seen: hpkp_core::date::format(group.first_seen),
+        last_seen: hpkp_core::date::format(group.last_seen),
+        raw,
+    }
+}
+
+fn write_csv(out: &mut impl io::Write, line: &Line<'_>) -> io::Result<()> {
+    let Ok(serde_json::Value::Object(members)) = serde_json::to_value(line) else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    let field = |name: &&str| match members.get(*name) {
+        Some(serde_json::Value::String(text)) => csv(text),
+        Some(serde_json::Value::Null) | None => String::new(),
+        Some(value) => value.to_string(),
+    };
+    let raw = line.raw.is_some().then_some("raw");
+    let fields: Vec<String> = COLUMNS.iter().chain(&raw).map(field).collect();
+    write!(out, "{}\r\n", fields.join(","))
+}
+
+/// A field (RFC 4180). A spreadsheet takes what begins like a formula for one; an apostrophe ends that.
+fn csv(text: &str) -> String {
+    let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
+    match text.contains(['"', ',', '\r', '\n']) || !guard.is_empty() {
+        true => format!("\"{guard}{}\"", text.replace('"', "\"\"")),
+        false => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn csv_is_quoted_and_no_formula() {
+        assert_eq!(csv("a"), "a");
+        assert_eq!(csv("a,\"b\"\n"), "\"a,\"\"b\"\"\n\"");
+        assert_eq!(csv("=1+1"), "\"'=1+1\"");
+    }
+}

@@ -1,0 +1,39 @@
+//! The collector of violation reports: a program of its own, which no module depends on.
+//!
+//! Data flow, a folder each:
+//!
+//! 1. [`receive`]: a connection → limits → a body → reports of hosts on the list;
+//! 2. [`understand`]: a report → is this an attack, a proxy, or our own mistake? → alarms;
+//! 3. [`store`]: judged reports → groups in a database, on the disk before anybody is told so;
+//! 4. [`see`]: groups → pages, metrics.
+//!
+//! [`serve`] puts them together, as a [`configuration`] says.
+
+#![forbid(unsafe_code)]
+
+mod arguments;
+pub mod configuration;
+mod exit;
+mod export;
+mod output;
+pub mod receive;
+pub mod see;
+pub mod serve;
+pub mod store;
+pub mod time;
+pub mod understand;
+
+pub use exit::Exit;
+
+use arguments::Command;
+
+/// Runs the program with the arguments of the process and says how it ends.
+#[must_use]
+pub fn run() -> Exit {
+    match arguments::parse().map(|arguments| arguments.command) {
+        Ok(Command::Serve(arguments)) => serve::run(&arguments.config),
+        Ok(Command::Check(arguments)) => serve::check(&arguments.config),
+        Ok(Command::Export(arguments)) => export::run(&arguments),
+        Err(exit) => exit,
+    }
+}

@@ -1,0 +1,7 @@
+//! The `hpkp-reports` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hpkp_reports::run().into()
+}

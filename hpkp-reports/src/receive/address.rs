@@ -1,0 +1,66 @@
+//! Who sends: the address of the client, and a mark for it that tells of nobody.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Mutex;
+
+use axum::extract::Request;
+
+use crate::store::Entry;
+use crate::time::day;
+
+/// The other end of a connection: an extension of each request.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
+
+/// The client's address: the peer's, or what a trusted proxy says of it.
+pub(super) fn client(request: &Request, proxies: &[IpAddr]) -> IpAddr {
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
+    let peer = peer.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)).to_canonical();
+    if !proxies.contains(&peer) {
+        return peer;
+    }
+    let fields = request.headers().get_all("x-forwarded-for");
+    let all: Vec<&str> = fields
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| text.split(','))
+        .collect();
+    // From the right: what stands further left the client may have made up.
+    let addresses = all.iter().rev().map_while(|text| text.trim().parse::<IpAddr>().ok());
+    let mut addresses = addresses.map(|address| address.to_canonical());
+    addresses.find(|address| !proxies.contains(address)).unwrap_or(peer)
+}
+
+/// What counts as one client: an IPv6 customer has a network of 64 bits.
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(six) => {
+            let mut octets = six.octets();
+            octets[8..].fill(0);
+            IpAddr::V6(Ipv6Addr::from(octets))
+        }
+    }
+}
+
+/// Marks of clients: a hash with a secret that nobody has tomorrow, and that is nowhere but in memory.
+#[derive(Debug, Default)]
+pub struct Marks(Mutex<(i64, RandomState)>);
+
+impl Marks {
+    /// The mark of a client on that day.
+    #[must_use]
+    pub fn of(&self, client: IpAddr, at: i64) -> u16 {
+        let mut secret = match self.0.lock() {
+            Ok(secret) => secret,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        if secret.0 != day(at) {
+            *secret = (day(at), RandomState::new());
+        }
+        let hash = secret.1.hash_one(network(client));
+        u16::try_from(hash % u64::from(Entry::MARKS)).unwrap_or_default()
+    }
+}

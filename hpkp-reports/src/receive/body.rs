@@ -1,0 +1,127 @@
+//! The body of a request: its type, its size before and after gzip, and the time that it takes.
+
+use std::io::Read as _;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use flate2::read::MultiGzDecoder;
+use http_body_util::BodyExt as _;
+use serde_json::Value;
+
+use super::Refused;
+use super::limits::Limits;
+
+/// Types of bodies that clients send reports as. `text/plain` and forms are what a page may send without a preflight.
+const TYPES: [&str; 12] = [
+    "application/json",
+    "application/reports+json",
+    "application/expect-ct-report+json",
+    "application/csp-report",
+    "application/hpkp-report+json",
+    "application/tlsrpt+json",
+    "application/tlsrpt+gzip",
+    "application/gzip",
+    "application/octet-stream",
+    "application/x-www-form-urlencoded",
+    "text/json",
+    "text/plain",
+];
+
+/// How gzip begins (RFC 1952 section 2.3.1).
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// What tells of one device or machine, in formats that say it.
+const PERSONAL: [&str; 2] = ["app-vendor-id", "sending-mta-ip"];
+
+/// The body, unpacked.
+pub(super) async fn read(request: Request, limits: &Limits) -> Result<Bytes, Refused> {
+    let is_gzip = is_gzip(request.headers())?;
+    let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let length = length.and_then(|text| text.parse::<usize>().ok());
+    if length.is_some_and(|length| length > limits.body) {
+        return Err(Refused::Large);
+    }
+    let reading = async {
+        let _room = limits.room(length.unwrap_or(limits.body)).await;
+        collect(request.into_body(), limits.body).await
+    };
+    let time = Duration::from_secs(limits.seconds);
+    let body = tokio::time::timeout(time, reading).await.map_err(|_| Refused::Slow)??;
+    if is_gzip || body.starts_with(&GZIP) { unpack(&body, limits.body) } else { Ok(body) }
+}
+
+async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Refused> {
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Refused::Invalid)?.into_data() else { continue };
+        if whole.len() + data.len() > limit {
+            return Err(Refused::Large);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.into())
+}
+
+/// Whether the body is packed, where its type and encoding are ones that are taken.
+fn is_gzip(headers: &HeaderMap) -> Result<bool, Refused> {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let kind = text(CONTENT_TYPE).unwrap_or("application/json");
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if !TYPES.contains(&kind.as_str()) {
+        return Err(Refused::Type);
+    }
+    let encoding = text(CONTENT_ENCODING).unwrap_or("identity").trim().to_ascii_lowercase();
+    match encoding.as_str() {
+        "identity" => Ok(kind.ends_with("gzip")),
+        "gzip" | "x-gzip" => Ok(true),
+        _ => Err(Refused::Type),
+    }
+}
+
+/// Unpacks gzip, up to the limit: a bomb ends there.
+fn unpack(packed: &[u8], limit: usize) -> Result<Bytes, Refused> {
+    let mut whole = Vec::new();
+    let mut decoder = MultiGzDecoder::new(packed).take(limit as u64 + 1);
+    decoder.read_to_end(&mut whole).map_err(|_| Refused::Invalid)?;
+    if whole.len() > limit { Err(Refused::Large) } else { Ok(whole.into()) }
+}
+
+/// A report without what tells of one device or machine.
+pub(super) fn without_personal_data(text: &str) -> Vec<u8> {
+    fn redact(value: &mut Value) {
+        match value {
+            Value::Object(members) => {
+                for (name, value) in members {
+                    if PERSONAL.contains(&name.as_str()) {
+                        *value = Value::from("(not kept)");
+                    } else {
+                        redact(value);
+                    }
+                }
+            }
+            Value::Array(values) => values.iter_mut().for_each(redact),
+            _ => {}
+        }
+    }
+    // What was read once is JSON.
+    let Ok(mut value) = serde_json::from_str(text) else { return Vec::new() };
+    redact(&mut value);
+    serde_json::to_vec(&value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn personal_data_goes() {
+        let kept = without_personal_data(
+            r#"{"a":[{"sending-mta-ip":"192.0.2.1","b":1}],"app-vendor-id":"x"}"#,
+        );
+        let kept = String::from_utf8(kept).expect("UTF-8");
+        assert!(!kept.contains("192.0.2.1") && !kept.contains("\"x\"") && kept.contains("\"b\":1"));
+    }
+}

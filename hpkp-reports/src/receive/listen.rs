@@ -1,0 +1,184 @@
+//! Connections: how many, of whom, and for how long.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt as _;
+
+use super::address::{Peer, network};
+use crate::configuration::Configuration;
+use crate::output;
+
+/// Requests at a time on one HTTP/2 connection.
+const STREAMS: u32 = 16;
+
+/// How long requests may go on after the order to stop.
+const PARTING: Duration = Duration::from_secs(10);
+
+/// Connections of each network that are open.
+type Open = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+/// A listener.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    all: Arc<Semaphore>,
+    open: Open,
+    each: usize,
+    proxies: Vec<IpAddr>,
+    time: Duration,
+}
+
+impl Listener {
+    /// Listens at `address`.
+    ///
+    /// # Errors
+    /// The address cannot be had.
+    pub async fn bind(
+        address: SocketAddr,
+        configuration: &Configuration,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> Result<Self, String> {
+        let socket = TcpListener::bind(address)
+            .await
+            .map_err(|error| format!("cannot listen on {address}: {}", output::os(&error)))?;
+        let limits = &configuration.limits;
+        Ok(Self {
+            socket,
+            tls,
+            all: Arc::new(Semaphore::new(limits.connections)),
+            open: Open::default(),
+            each: limits.client_connections,
+            proxies: configuration.trusted_proxies.clone(),
+            time: Duration::from_secs(limits.seconds),
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.socket.local_addr().ok()
+    }
+
+    /// Serves until `stop` says so, and then ends what has begun.
+    pub async fn serve(self, router: Router, mut stop: watch::Receiver<bool>) {
+        let graceful = GracefulShutdown::new();
+        loop {
+            let Ok(permit) = Arc::clone(&self.all).acquire_owned().await else { break };
+            let accepted = tokio::select! {
+                accepted = self.socket.accept() => accepted,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Such as too many open files: the next one may be lucky.
+                    output::log_seldom("accept", || format!("accept: {}", output::os(&error)));
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let peer = peer.ip().to_canonical();
+            let Some(place) = self.place(peer, permit) else { continue };
+            self.connection(stream, peer, place, router.clone(), &graceful);
+        }
+        drop(self.socket);
+        let _ = tokio::time::timeout(PARTING, graceful.shutdown()).await;
+    }
+
+    /// A place for one more connection of a client; none where it has all of its own.
+    fn place(&self, peer: IpAddr, permit: OwnedSemaphorePermit) -> Option<Place> {
+        let key = network(peer);
+        let mut open = self.open.lock().ok()?;
+        let count = open.entry(key).or_default();
+        if *count >= self.each && !self.proxies.contains(&peer) {
+            return None;
+        }
+        *count += 1;
+        Some(Place { key, open: Arc::clone(&self.open), _permit: permit })
+    }
+
+    fn connection(
+        &self,
+        stream: TcpStream,
+        peer: IpAddr,
+        place: Place,
+        router: Router,
+        graceful: &GracefulShutdown,
+    ) {
+        let _ = stream.set_nodelay(true);
+        let watcher = graceful.watcher();
+        let (tls, time) = (self.tls.clone(), self.time);
+        tokio::spawn(async move {
+            let _place = place;
+            match tls {
+                None => exchange(stream, peer, router, time, watcher).await,
+                Some(settings) => {
+                    let handshake = TlsAcceptor::from(settings).accept(stream);
+                    if let Ok(Ok(stream)) = tokio::time::timeout(time, handshake).await {
+                        exchange(stream, peer, router, time, watcher).await;
+                    }
+                }
+            }
+        });
+    }
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: IpAddr,
+    router: Router,
+    time: Duration,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
+    let service =
+        hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+            let mut request: Request = request.map(Body::new);
+            request.extensions_mut().insert(Peer(peer));
+            router.clone().oneshot(request)
+        });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(time).max_buf_size(32 << 10);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(time))
+        .keep_alive_timeout(time)
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(32 << 10);
+    // Whatever ends a connection is the client's affair.
+    let _ = watcher.watch(builder.serve_connection(TokioIo::new(stream), service)).await;
+}
+
+/// The place of a connection, given back when it ends.
+struct Place {
+    key: IpAddr,
+    open: Open,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Ok(mut open) = self.open.lock() else { return };
+        if let Some(count) = open.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.key);
+            }
+        }
+    }
+}

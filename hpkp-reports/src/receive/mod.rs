@@ -1,0 +1,304 @@
+//! Receiving: a request becomes judged reports in the store, or a status that tells strangers nothing.
+//!
+//! The order of the limits is the cheapest first, and nothing that a stranger can use up is what known hosts
+//! need: the limits by host and for all hosts count reports of listed hosts alone.
+//!
+//! | status | meaning |
+//! |---|---|
+//! | 204 | every report that is for a host on the list is stored, on the disk |
+//! | 400 | no report of a known format |
+//! | 403 | no host on the list |
+//! | 405, 413, 415, 408 | not POST, too large, another type, too slow |
+//! | 429 | too many reports: of the client, for the host, in all |
+//! | 503, 507 | the database is away, or has no space |
+
+mod address;
+mod body;
+mod limits;
+pub mod listen;
+pub mod tls;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use hpkp_core::ua::received::{self, Format, Received};
+use tower_http::cors::{Any, CorsLayer};
+
+use crate::configuration::{Configuration, HostPattern, Mode};
+use crate::store::{Entry, StoreError, Writer};
+use crate::time::now;
+use crate::understand::{Judge, chain_fingerprint, client, mode};
+use limits::Limits;
+
+pub use address::{Marks, Peer};
+
+/// How long a browser may remember that reports are allowed.
+const PREFLIGHT: Duration = Duration::from_secs(86_400);
+
+/// The most connections that one report may stand for: their sum must stay a number.
+const MAX_COUNT: i64 = 1 << 32;
+
+/// The largest report that is kept as the first of its group, in bytes: two long chains need half of it. Strangers could
+/// otherwise push out of the database what is there.
+const MAX_RAW: usize = 48 << 10;
+
+/// What has come in, by how it ended.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Reports that are stored.
+    pub accepted: AtomicU64,
+    /// Requests that were refused, by status.
+    pub refused: [AtomicU64; Refused::ALL.len()],
+}
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// No report of a known format.
+    Invalid,
+    /// No host on the list.
+    Host,
+    /// It took too long.
+    Slow,
+    /// Too large, before or after gzip.
+    Large,
+    /// Another type or encoding.
+    Type,
+    /// Too many requests of the client.
+    Client,
+    /// Too many reports for the host.
+    HostRate,
+    /// Too many reports in all.
+    Total,
+    /// The database is away.
+    Away,
+    /// The database has no space.
+    Full,
+}
+
+impl Refused {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Invalid,
+        Self::Host,
+        Self::Slow,
+        Self::Large,
+        Self::Type,
+        Self::Client,
+        Self::HostRate,
+        Self::Total,
+        Self::Away,
+        Self::Full,
+    ];
+
+    /// Its name in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::Host => "host",
+            Self::Slow => "slow",
+            Self::Large => "large",
+            Self::Type => "type",
+            Self::Client => "client-rate",
+            Self::HostRate => "host-rate",
+            Self::Total => "total-rate",
+            Self::Away => "database-away",
+            Self::Full => "database-full",
+        }
+    }
+
+    /// Its status.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::Invalid => StatusCode::BAD_REQUEST,
+            Self::Host => StatusCode::FORBIDDEN,
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::Large => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Type => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Client | Self::HostRate | Self::Total => StatusCode::TOO_MANY_REQUESTS,
+            Self::Away => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Full => StatusCode::INSUFFICIENT_STORAGE,
+        }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let mut response = self.status().into_response();
+        if matches!(self, Self::Client | Self::HostRate | Self::Total | Self::Away) {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Full => Self::Full,
+            StoreError::Away(_) | StoreError::Failed(_) => Self::Away,
+        }
+    }
+}
+
+/// What receiving needs.
+#[derive(Debug)]
+pub struct Receiver {
+    hosts: Vec<HostPattern>,
+    proxies: Vec<IpAddr>,
+    keep_addresses: bool,
+    limits: Limits,
+    marks: Marks,
+    judge: Arc<Judge>,
+    writer: Arc<Writer>,
+    /// What has come in.
+    pub counters: Counters,
+}
+
+impl Receiver {
+    /// A receiver as configured.
+    #[must_use]
+    pub fn new(configuration: &Configuration, judge: Arc<Judge>, writer: Arc<Writer>) -> Self {
+        Self {
+            hosts: configuration.hosts.clone(),
+            proxies: configuration.trusted_proxies.clone(),
+            keep_addresses: configuration.keep_addresses,
+            limits: Limits::new(&configuration.limits),
+            marks: Marks::default(),
+            judge,
+            writer,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Forgets clients that have been quiet.
+    pub fn tidy(&self) {
+        self.limits.tidy();
+    }
+
+    async fn receive(&self, request: Request) -> Result<(), Refused> {
+        let client = address::client(&request, &self.proxies);
+        if !self.limits.client(client) {
+            return Err(Refused::Client);
+        }
+        let user_agent = request.headers().get(USER_AGENT).and_then(|value| value.to_str().ok());
+        let user_agent = user_agent.unwrap_or_default().to_owned();
+        let body = body::read(request, &self.limits).await?;
+        let reports = received::read(&body).map_err(|refusal| match refusal {
+            received::Refusal::TooLarge | received::Refusal::TooManyReports => Refused::Large,
+            received::Refusal::NotJson | received::Refusal::NotAReport => Refused::Invalid,
+        })?;
+        let listed: Vec<(usize, Received)> = reports
+            .into_iter()
+            .filter_map(|report| Some((self.listed(&report)?, report)))
+            .collect();
+        if listed.is_empty() {
+            return Err(Refused::Host);
+        }
+        for (place, _) in &listed {
+            self.limits.host(*place)?;
+        }
+        let at = now();
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut kept: Option<(Arc<str>, Arc<[u8]>)> = None;
+        for (place, report) in &listed {
+            // The failures of one report share its text.
+            let raw = match &kept {
+                Some((text, raw)) if Arc::ptr_eq(text, &report.text) => Arc::clone(raw),
+                _ => self.raw(report),
+            };
+            kept = Some((Arc::clone(&report.text), Arc::clone(&raw)));
+            entries.push(self.entry(&self.hosts[*place], report, &user_agent, (client, at), raw));
+        }
+        let count = entries.len() as u64;
+        self.writer.store(entries).await?;
+        self.counters.accepted.fetch_add(count, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The entry of the list that a report's host is on.
+    fn listed(&self, report: &Received) -> Option<usize> {
+        self.hosts.iter().position(|pattern| pattern.matches(&report.host))
+    }
+
+    fn entry(
+        &self,
+        pattern: &HostPattern,
+        report: &Received,
+        user_agent: &str,
+        (client, at): (IpAddr, i64),
+        raw: Arc<[u8]>,
+    ) -> Entry {
+        let verdict = self.judge.verdict(report, at);
+        Entry {
+            host: report.host.as_str().to_owned(),
+            entry: pattern.to_string(),
+            port: report.report.port,
+            chain: chain_fingerprint(report),
+            client: client::kind(report, user_agent),
+            at,
+            finding: verdict.finding,
+            detail: verdict.detail,
+            format: report.format.name(),
+            mode: match mode(report) {
+                Some(Mode::Enforced) => "enforced",
+                Some(Mode::ReportOnly) => "report-only",
+                None => "",
+            },
+            count: i64::try_from(report.count).unwrap_or(i64::MAX).min(MAX_COUNT),
+            raw,
+            mark: self.marks.of(client, at),
+            address: self.keep_addresses.then(|| client.to_string()),
+        }
+    }
+
+    /// The report to keep: without what tells of one person or device, unless addresses are kept too.
+    fn raw(&self, report: &Received) -> Arc<[u8]> {
+        if report.text.len() > MAX_RAW {
+            return Arc::new([]);
+        }
+        let has_personal = matches!(report.format, Format::TrustKit | Format::SmtpTls);
+        if self.keep_addresses || !has_personal {
+            return report.text.as_bytes().into();
+        }
+        body::without_personal_data(&report.text).into()
+    }
+}
+
+/// The routes for reports.
+pub fn routes(receiver: Arc<Receiver>) -> Router {
+    let cors = CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::POST])
+        .allow_headers([CONTENT_TYPE, CONTENT_ENCODING])
+        .max_age(PREFLIGHT);
+    Router::new()
+        .route("/r", post(take))
+        .route("/r/", post(take))
+        .route("/r/{*path}", post(take))
+        .layer(cors)
+        .with_state(receiver)
+}
+
+async fn take(State(receiver): State<Arc<Receiver>>, request: Request) -> Response {
+    match receiver.receive(request).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(refused) => {
+            let place = Refused::ALL.iter().position(|one| *one == refused);
+            if let Some(counter) = place.and_then(|place| receiver.counters.refused.get(place)) {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+            refused.into_response()
+        }
+    }
+}

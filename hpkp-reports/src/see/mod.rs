@@ -1,0 +1,193 @@
+//! Seeing: pages that the server renders whole, without scripts, and metrics.
+//!
+//! Data flow: the store's groups, what the judge knows → [`overview`], [`host`], [`group`] → HTML, in which maud
+//! escapes everything and [`text`] makes foreign text printable.
+
+mod access;
+mod chart;
+mod group;
+mod host;
+mod layout;
+mod metrics;
+mod overview;
+mod range;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use maud::{Markup, html};
+
+use crate::configuration::Configuration;
+use crate::output;
+use crate::receive::Receiver;
+use crate::store::{Reader, StoreError, Writer};
+use crate::understand::Judge;
+
+pub use access::{Access, first_line};
+
+/// The style sheet, the same for all pages.
+const STYLE: &str = include_str!("style.css");
+
+/// The icon of the pages: a pin.
+const ICON: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 16 16\">\
+    <circle cx=\"8\" cy=\"5\" r=\"4\" fill=\"#b42318\"/><path d=\"M7 8h2l-1 8z\" fill=\"#5b6776\"/></svg>";
+
+/// What pages need.
+#[derive(Debug)]
+pub struct Pages {
+    reader: Arc<Reader>,
+    judge: Arc<Judge>,
+    receiver: Arc<Receiver>,
+    writer: Arc<Writer>,
+    access: Access,
+    is_secure: bool,
+    days: u32,
+}
+
+impl Pages {
+    /// The pages as configured.
+    ///
+    /// # Errors
+    /// The token cannot be read.
+    pub fn new(
+        configuration: &Configuration,
+        reader: Arc<Reader>,
+        judge: Arc<Judge>,
+        receiver: Arc<Receiver>,
+        writer: Arc<Writer>,
+    ) -> Result<Arc<Self>, String> {
+        let access = Access::read(&configuration.pages, &configuration.trusted_proxies)?;
+        let is_secure = configuration.tls.is_some();
+        let days = configuration.retention.days;
+        Ok(Arc::new(Self { reader, judge, receiver, writer, access, is_secure, days }))
+    }
+}
+
+/// Where people reach the pages, as far as that is known.
+#[must_use]
+pub fn base_address(configuration: &Configuration) -> Option<String> {
+    let pages = &configuration.pages;
+    if let Some(url) = &pages.url {
+        return Some(url.0.trim_end_matches('/').to_owned());
+    }
+    let scheme = if configuration.tls.is_some() { "https" } else { "http" };
+    pages.listen.map(|listen| format!("{scheme}://{listen}"))
+}
+
+/// The routes of the pages.
+pub fn routes(pages: &Arc<Pages>) -> Router {
+    let readers = Router::new()
+        .route("/", get(overview::show))
+        .route("/host/{host}", get(host::show))
+        .route("/group/{id}", get(group::show))
+        .route("/group/{id}/raw", get(group::raw))
+        .route("/metrics", get(metrics::show))
+        .route_layer(from_fn_with_state(Arc::clone(pages), access::guard));
+    Router::new()
+        .merge(readers)
+        .route("/login", get(access::form).post(access::login))
+        .route("/logout", axum::routing::post(access::logout))
+        .route("/style.css", get(style))
+        .route("/icon.svg", get(icon))
+        .fallback(not_found)
+        .with_state(Arc::clone(pages))
+        .layer(from_fn(secured))
+        .merge(health_routes(pages))
+}
+
+/// Whether all is well, for whoever watches the process.
+pub fn health_routes(pages: &Arc<Pages>) -> Router {
+    Router::new().route("/healthz", get(health)).with_state(Arc::clone(pages))
+}
+
+async fn health(State(pages): State<Arc<Pages>>) -> StatusCode {
+    match pages.writer.health().error {
+        None => StatusCode::OK,
+        Some(_) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+async fn style() -> impl IntoResponse {
+    let headers = [(CONTENT_TYPE, "text/css; charset=utf-8"), (CACHE_CONTROL, "max-age=3600")];
+    (headers, STYLE)
+}
+
+async fn icon() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "image/svg+xml"), (CACHE_CONTROL, "max-age=86400")], ICON)
+}
+
+async fn not_found() -> Response {
+    let content = html! { h1 { "Not found" } p { a href="/" { "Overview" } } };
+    (StatusCode::NOT_FOUND, layout::page("Not found", None, &content)).into_response()
+}
+
+/// Adds to each answer what keeps a browser from running or framing anything.
+async fn secured(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
+    const FIELDS: [(&str, &str); 6] = [
+        (
+            "content-security-policy",
+            "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+        ),
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "no-referrer"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
+    ];
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in FIELDS {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Runs queries where they do not keep others waiting.
+async fn ask<T: Send + 'static>(
+    pages: &Arc<Pages>,
+    query: impl Fn(&mut dyn crate::store::backend::Backend) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Trouble> {
+    let pages = Arc::clone(pages);
+    let asked = tokio::task::spawn_blocking(move || pages.reader.ask(query));
+    asked
+        .await
+        .map_err(|_| Trouble("the query failed".to_owned()))?
+        .map_err(|error| Trouble(error.to_string()))
+}
+
+/// Why a page cannot be shown.
+struct Trouble(String);
+
+impl IntoResponse for Trouble {
+    fn into_response(self) -> Response {
+        let content = html! { h1 { "The store cannot be read" } p { (text(&self.0)) } };
+        (StatusCode::SERVICE_UNAVAILABLE, layout::page("Error", None, &content)).into_response()
+    }
+}
+
+/// Foreign text, printable; maud escapes it.
+fn text(foreign: &str) -> Markup {
+    let printable = output::printable(foreign);
+    html! { bdi { (printable) } }
+}
+
+/// A path of a page, with what is not safe in it escaped.
+fn host_path(host: &str) -> String {
+    let mut path = "/host/".to_owned();
+    for octet in host.bytes() {
+        match octet {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
+                path.push(char::from(octet))
+            }
+            octet => path.push_str(&format!("%{octet:02X}")),
+        }
+    }
+    path
+}

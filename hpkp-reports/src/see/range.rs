@@ -1,0 +1,74 @@
+//! What a reader wants to see: a text, and from which day to which.
+
+use serde::Deserialize;
+
+use crate::store::Filter;
+use crate::time::{day, day_text, now};
+
+/// Days that are shown if nobody says otherwise.
+const DAYS: i64 = 30;
+
+/// The most days.
+const MAX_DAYS: i64 = 3660;
+
+/// As the address has it.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct Query {
+    #[serde(default)]
+    q: String,
+    #[serde(default)]
+    from: String,
+    #[serde(default)]
+    to: String,
+    #[serde(default)]
+    pub(super) page: u32,
+}
+
+/// What is shown.
+#[derive(Clone, Debug)]
+pub(super) struct Range {
+    pub(super) text: String,
+    pub(super) from: i64,
+    pub(super) to: i64,
+}
+
+impl Range {
+    /// What is not a day is passed over; days in the wrong order change places.
+    pub(super) fn of(query: &Query) -> Self {
+        let today = day(now());
+        let parse = |text: &str| hpkp_core::date::parse(&format!("{text}T00:00:00Z")).map(day);
+        let to = parse(&query.to).unwrap_or(today);
+        let from = parse(&query.from).unwrap_or(to - DAYS + 1);
+        let (from, to) = if from <= to { (from, to) } else { (to, from) };
+        let text = query.q.chars().take(200).collect();
+        Self { text, from: from.max(to - MAX_DAYS), to }
+    }
+
+    pub(super) fn filter(&self, host: Option<&str>) -> Filter {
+        let text = Some(self.text.clone()).filter(|text| !text.trim().is_empty());
+        Filter { host: host.map(str::to_owned), text, from: self.from, to: self.to }
+    }
+
+    pub(super) fn first_day(&self) -> String {
+        day_text(self.from)
+    }
+
+    pub(super) fn last_day(&self) -> String {
+        day_text(self.to)
+    }
+
+    /// The same range, in an address.
+    pub(super) fn query(&self) -> String {
+        let mut text = format!("from={}&to={}", self.first_day(), self.last_day());
+        if !self.text.is_empty() {
+            text.push_str("&q=");
+            for octet in self.text.bytes() {
+                match octet.is_ascii_alphanumeric() {
+                    true => text.push(char::from(octet)),
+                    false => text.push_str(&format!("%{octet:02X}")),
+                }
+            }
+        }
+        text
+    }
+}

@@ -1,0 +1,215 @@
+//! The collector as a whole: what is read at the start, what runs, and how it ends.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::arguments::Config;
+use crate::configuration::Configuration;
+use crate::exit::Exit;
+use crate::output::log;
+use crate::receive::listen::Listener;
+use crate::receive::{self, Receiver, tls};
+use crate::see::{self, Pages};
+use crate::store::{Reader, StoreError, Writer, WriterSettings};
+use crate::understand::alarm::Alarm;
+use crate::understand::{Judge, Knowledge};
+
+/// How often files that may have changed are looked at.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// How often the records are read again: they change with each reload of a server.
+const LEARN: u32 = 6;
+
+/// Why the collector does not run.
+enum Failure {
+    Invalid(String),
+    Failed(String),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// Runs the collector until it is told to stop.
+pub(crate) fn run(arguments: &Config) -> Exit {
+    ended(start(&arguments.config))
+}
+
+/// Checks the configuration and what it names.
+pub(crate) fn check(arguments: &Config) -> Exit {
+    let checked = read(&arguments.config).map(|(configuration, knowledge)| {
+        for problem in knowledge.problems() {
+            log(&format!("warning: {problem}"));
+        }
+        println!(
+            "{}: valid; {} hosts, {} public CAs",
+            arguments.config.display(),
+            configuration.hosts.len(),
+            knowledge.public.len()
+        );
+    });
+    ended(checked)
+}
+
+fn ended(result: Result<(), Failure>) -> Exit {
+    match result {
+        Ok(()) => Exit::Fine,
+        Err(Failure::Invalid(text)) => {
+            log(&text);
+            Exit::Invalid
+        }
+        Err(Failure::Failed(text)) => {
+            log(&text);
+            Exit::Failed
+        }
+    }
+}
+
+/// The configuration, checked with the files that it names.
+fn read(path: &Path) -> Result<(Configuration, Knowledge), Failure> {
+    let configuration = Configuration::read(path).map_err(|error| match error.is_unreadable {
+        true => Failure::Failed(error.text),
+        false => Failure::Invalid(error.text),
+    })?;
+    if let Some(files) = &configuration.tls {
+        tls::Certificate::read(files).map_err(Failure::Invalid)?;
+    }
+    see::Access::read(&configuration.pages, &configuration.trusted_proxies)
+        .map_err(Failure::Invalid)?;
+    Alarm::check(&configuration.alarms).map_err(Failure::Invalid)?;
+    let knowledge = Knowledge::read(&configuration).map_err(Failure::Invalid)?;
+    Ok((configuration, knowledge))
+}
+
+fn start(path: &Path) -> Result<(), Failure> {
+    let (configuration, knowledge) = read(path)?;
+    for problem in knowledge.problems() {
+        log(&format!("warning: {problem}"));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(error.to_string()))?;
+    let judge = Arc::new(Judge::new(knowledge));
+    let alarm = Alarm::start(&configuration.alarms, see::base_address(&configuration))
+        .map_err(Failure::Failed)?;
+    let settings = WriterSettings {
+        name: configuration.store.clone(),
+        days: configuration.retention.days,
+        size: configuration.retention.size.0,
+        groups_per_day: configuration.limits.groups_per_day,
+    };
+    let (writer, thread) = Writer::start(settings, move |group| alarm.tell(group))?;
+    // The connection to a database may not end within the runtime, so that this holds it longer.
+    let reader = Arc::new(Reader::new(&configuration.store));
+    let served =
+        runtime.block_on(serve(configuration, judge, Arc::new(writer), Arc::clone(&reader)));
+    // Connections that did not end in time hold the writer; with them it goes.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    drop(reader);
+    let _ = thread.join();
+    served
+}
+
+async fn serve(
+    configuration: Configuration,
+    judge: Arc<Judge>,
+    writer: Arc<Writer>,
+    reader: Arc<Reader>,
+) -> Result<(), Failure> {
+    let certificate = configuration.tls.as_ref().map(tls::Certificate::read);
+    let certificate = certificate.transpose().map_err(Failure::Invalid)?;
+    let settings = certificate.clone().map(tls::settings).transpose().map_err(Failure::Failed)?;
+    let receiver = Arc::new(Receiver::new(&configuration, Arc::clone(&judge), Arc::clone(&writer)));
+    let pages =
+        Pages::new(&configuration, reader, Arc::clone(&judge), Arc::clone(&receiver), writer)
+            .map_err(Failure::Invalid)?;
+    let reports = layered(receive::routes(Arc::clone(&receiver)).merge(see::health_routes(&pages)));
+    let pages = layered(see::routes(&pages));
+
+    let (stop, stopped) = watch::channel(false);
+    let mut listeners = Vec::new();
+    let listen = configuration.listen;
+    let is_one = configuration.pages.listen == Some(listen);
+    let first =
+        if is_one { receive::routes(Arc::clone(&receiver)).merge(pages.clone()) } else { reports };
+    let bind = |address| Listener::bind(address, &configuration, settings.clone());
+    let listener = bind(listen).await.map_err(Failure::Failed)?;
+    say(&listener, "reports");
+    listeners.push(tokio::spawn(listener.serve(layered(first), stopped.clone())));
+    if let Some(address) = configuration.pages.listen.filter(|_| !is_one) {
+        let listener = bind(address).await.map_err(Failure::Failed)?;
+        say(&listener, "pages");
+        listeners.push(tokio::spawn(listener.serve(pages, stopped.clone())));
+    }
+    let upkeep = upkeep(configuration, judge, receiver, certificate);
+    let upkeep = tokio::spawn(upkeep);
+    wait_for_the_end().await.map_err(|error| Failure::Failed(error.to_string()))?;
+    let _ = stop.send(true);
+    for listener in listeners {
+        let _ = listener.await;
+    }
+    upkeep.abort();
+    let _ = upkeep.await;
+    Ok(())
+}
+
+fn say(listener: &Listener, what: &str) {
+    if let Some(address) = listener.address() {
+        log(&format!("{what} on {address}"));
+    }
+}
+
+/// A fault in one request is that request's alone.
+fn layered(router: Router) -> Router {
+    router.layer(CatchPanicLayer::new())
+}
+
+async fn wait_for_the_end() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Reads again what may have changed.
+async fn upkeep(
+    configuration: Configuration,
+    judge: Arc<Judge>,
+    receiver: Arc<Receiver>,
+    certificate: Option<Arc<tls::Certificate>>,
+) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    let mut count = 0;
+    loop {
+        let is_asked = tokio::select! {
+            _ = hangup.recv() => true,
+            () = tokio::time::sleep(LOOK) => false,
+        };
+        count += 1;
+        if let Some(certificate) = &certificate {
+            certificate.refresh();
+        }
+        receiver.tidy();
+        if is_asked || count % LEARN == 0 {
+            let configuration = configuration.clone();
+            let read = tokio::task::spawn_blocking(move || Knowledge::read(&configuration)).await;
+            match read {
+                Ok(Ok(knowledge)) => judge.learn(knowledge),
+                Ok(Err(error)) => log(&format!("the old list of private roots stays: {error}")),
+                Err(_) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What the store asks of a database: statements with numbered parameters, and transactions.
+
+use std::fmt;
+
+use super::StoreError;
+
+/// A value of a column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// NULL.
+    Null,
+    /// A number.
+    Int(i64),
+    /// A text.
+    Text(String),
+    /// Bytes.
+    Bytes(Vec<u8>),
+}
+
+impl Value {
+    /// The number; 0 where there is none.
+    #[must_use]
+    pub fn int(&self) -> i64 {
+        match self {
+            Self::Int(number) => *number,
+            _ => 0,
+        }
+    }
+
+    /// The text; empty where there is none.
+    #[must_use]
+    pub fn text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            _ => String::new(),
+        }
+    }
+
+    /// The bytes; empty where there are none.
+    #[must_use]
+    pub fn bytes(self) -> Vec<u8> {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Int(number)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+/// A row.
+pub type Row = Vec<Value>;
+
+/// A database. Parameters are `$1`, `$2` … and first stand in a statement in that order, which SQLite and
+/// PostgreSQL read alike.
+pub trait Backend: Send + fmt::Debug {
+    /// The type of a column for bytes.
+    fn bytes_type(&self) -> &'static str;
+
+    /// Runs statements without parameters.
+    ///
+    /// # Errors
+    /// The database's.
+    fn run(&mut self, sql: &str) -> Result<(), StoreError>;
+
+    /// Runs a statement; how many rows it changed.
+    ///
+    /// # Errors
+    /// The database's.
+    fn execute(&mut self, sql: &str, parameters: &[Value]) -> Result<u64, StoreError>;
+
+    /// Runs a query.
+    ///
+    /// # Errors
+    /// The database's.
+    fn query(&mut self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, StoreError>;
+
+    /// The bytes that the database takes.
+    ///
+    /// # Errors
+    /// The database's.
+    fn size(&mut self) -> Result<u64, StoreError>;
+
+    /// Gives back to the system what deleted rows took.
+    ///
+    /// # Errors
+    /// The database's.
+    fn shrink(&mut self) -> Result<(), StoreError>;
+}

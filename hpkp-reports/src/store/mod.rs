@@ -1,0 +1,113 @@
+//! The store: groups of reports in a database.
+//!
+//! Data flow: judged reports → [`Writer`] (one thread) → many reports in one transaction, on the disk when it
+//! ends → each sender is told. Readers have a connection of their own. The queries are the same for SQLite and
+//! PostgreSQL.
+
+pub mod backend;
+mod group;
+mod postgres;
+pub mod query;
+mod retention;
+mod schema;
+mod sqlite;
+mod writer;
+
+use std::fmt;
+use std::sync::Mutex;
+
+use crate::configuration::StoreName;
+use backend::Backend;
+
+pub use group::{Entry, Group, group_id};
+pub use query::{Count, Filter};
+pub use retention::Size;
+pub use writer::{NewGroup, Writer, WriterSettings};
+
+/// Why the store cannot do something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// No space: on the disk, or up to the limit of its size.
+    Full,
+    /// It cannot be reached, or does not answer.
+    Away(String),
+    /// Something else.
+    Failed(String),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("no space is left for the database"),
+            Self::Away(text) => write!(f, "the database is away: {text}"),
+            Self::Failed(text) => write!(f, "the database fails: {text}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// Opens the store, and brings its tables up to date.
+///
+/// # Errors
+/// It cannot be opened, or a newer version of the program made it.
+pub fn open(name: &StoreName, size: u64) -> Result<Box<dyn Backend>, StoreError> {
+    let mut backend: Box<dyn Backend> = match name {
+        StoreName::File(path) => Box::new(sqlite::Sqlite::open(path, size)?),
+        StoreName::Postgres(url) => Box::new(postgres::Postgres::open(url)?),
+    };
+    // Of two collectors that begin at once, one makes the tables and the other finds them.
+    schema::migrate(&mut *backend).or_else(|_| schema::migrate(&mut *backend))?;
+    Ok(backend)
+}
+
+/// Opens the store for reading alone: nothing is made and nothing changed.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn open_to_read(name: &StoreName) -> Result<Box<dyn Backend>, StoreError> {
+    match name {
+        StoreName::File(path) => Ok(Box::new(sqlite::Sqlite::open_to_read(path)?)),
+        StoreName::Postgres(_) => open(name, 0),
+    }
+}
+
+/// Readers share one connection: pages are few. It is made when it is needed, and again after the database was away.
+#[derive(Debug)]
+pub struct Reader {
+    name: StoreName,
+    backend: Mutex<Option<Box<dyn Backend>>>,
+}
+
+impl Reader {
+    /// A reader of this store.
+    #[must_use]
+    pub fn new(name: &StoreName) -> Self {
+        Self { name: name.clone(), backend: Mutex::default() }
+    }
+
+    /// Runs a query, and once more on a new connection if the database was away.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn ask<T>(
+        &self,
+        query: impl Fn(&mut dyn Backend) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut backend = match self.backend.lock() {
+            Ok(backend) => backend,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        if let Some(backend) = backend.as_deref_mut() {
+            match query(backend) {
+                Err(StoreError::Away(_)) => {}
+                answer => return answer,
+            }
+        }
+        let answer = query(&mut **backend.insert(open_to_read(&self.name)?));
+        if matches!(answer, Err(StoreError::Away(_))) {
+            *backend = None;
+        }
+        answer
+    }
+}

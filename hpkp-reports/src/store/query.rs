@@ -1,0 +1,145 @@
+//! What pages and exports ask.
+
+use super::backend::{Backend, Value};
+use super::{Group, StoreError};
+
+/// Which groups are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Of this host alone.
+    pub host: Option<String>,
+    /// With this text in the host, the detail, the kind of client, the finding or the chain.
+    pub text: Option<String>,
+    /// From this day on.
+    pub from: i64,
+    /// Up to this day, and with it.
+    pub to: i64,
+}
+
+/// Violations of a host on a day with a finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// The host.
+    pub host: String,
+    /// The day.
+    pub day: i64,
+    /// The code of the finding.
+    pub finding: String,
+    /// How many.
+    pub count: i64,
+    /// In how many groups.
+    pub groups: i64,
+    /// `enforced` or `report-only`, where a report says it.
+    pub mode: String,
+}
+
+const MATCHES: &str = "day >= $1 AND day <= $2 AND ($3 = '' OR host = $3) AND ($4 = '' \
+    OR host LIKE $4 ESCAPE '\\' OR LOWER(detail) LIKE $4 ESCAPE '\\' OR LOWER(client) LIKE $4 ESCAPE '\\' \
+    OR finding LIKE $4 ESCAPE '\\' OR chain LIKE $4 ESCAPE '\\')";
+
+fn parameters(filter: &Filter) -> Vec<Value> {
+    let text = filter.text.as_deref().unwrap_or_default().trim().to_lowercase();
+    let text = match text.is_empty() {
+        true => String::new(),
+        false => {
+            let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+            format!("%{escaped}%")
+        }
+    };
+    let host = filter.host.as_deref().unwrap_or_default();
+    vec![Value::Int(filter.from), Value::Int(filter.to), host.into(), Value::Text(text)]
+}
+
+/// Violations by host, day and finding.
+///
+/// # Errors
+/// The database's.
+pub fn counts(backend: &mut dyn Backend, filter: &Filter) -> Result<Vec<Count>, StoreError> {
+    let sql = format!(
+        "SELECT host, day, finding, CAST(SUM(count) AS BIGINT), COUNT(*), MAX(mode) FROM report_groups \
+         WHERE {MATCHES} GROUP BY host, day, finding ORDER BY host, day"
+    );
+    let rows = backend.query(&sql, &parameters(filter))?;
+    let count = |row: Vec<Value>| {
+        let mut values = row.into_iter();
+        let mut next = || values.next().unwrap_or(Value::Null);
+        Count {
+            host: next().text(),
+            day: next().int(),
+            finding: next().text(),
+            count: next().int(),
+            groups: next().int(),
+            mode: next().text(),
+        }
+    };
+    Ok(rows.into_iter().map(count).collect())
+}
+
+/// Groups, the latest first.
+///
+/// # Errors
+/// The database's.
+pub fn groups(
+    backend: &mut dyn Backend,
+    filter: &Filter,
+    limit: i64,
+    offset: i64,
+) -> Result<Vec<Group>, StoreError> {
+    let sql = format!(
+        "SELECT {} FROM report_groups WHERE {MATCHES} ORDER BY last_seen DESC, id LIMIT $5 OFFSET $6",
+        Group::COLUMNS
+    );
+    let mut parameters = parameters(filter);
+    parameters.extend([Value::Int(limit), Value::Int(offset)]);
+    Ok(backend.query(&sql, &parameters)?.into_iter().map(Group::of_row).collect())
+}
+
+/// One group.
+///
+/// # Errors
+/// The database's.
+pub fn group(backend: &mut dyn Backend, id: &str) -> Result<Option<Group>, StoreError> {
+    let sql = format!("SELECT {} FROM report_groups WHERE id = $1", Group::COLUMNS);
+    Ok(backend.query(&sql, &[id.into()])?.into_iter().next().map(Group::of_row))
+}
+
+/// The first report of a group, as it was received.
+///
+/// # Errors
+/// The database's.
+pub fn raw(backend: &mut dyn Backend, id: &str) -> Result<Vec<u8>, StoreError> {
+    let rows = backend.query("SELECT raw FROM report_groups WHERE id = $1", &[id.into()])?;
+    let packed = rows.into_iter().next().and_then(|row| row.into_iter().next());
+    Ok(packed.map_or_else(Vec::new, |packed| super::writer::unpack(&packed.bytes())))
+}
+
+/// The addresses of the clients of a group, where they are kept.
+///
+/// # Errors
+/// The database's.
+pub fn addresses(backend: &mut dyn Backend, id: &str) -> Result<Vec<String>, StoreError> {
+    let sql = "SELECT address FROM report_addresses WHERE group_id = $1 ORDER BY address";
+    let rows = backend.query(sql, &[id.into()])?;
+    Ok(rows.into_iter().filter_map(|row| row.into_iter().next()).map(Value::text).collect())
+}
+
+/// Groups in the order of their days, after one of them.
+///
+/// # Errors
+/// The database's.
+pub fn page(
+    backend: &mut dyn Backend,
+    filter: &Filter,
+    after: Option<&(i64, String)>,
+    limit: i64,
+) -> Result<Vec<Group>, StoreError> {
+    let sql = format!(
+        "SELECT {} FROM report_groups WHERE {MATCHES} AND (day > $5 OR (day = $5 AND id > $6)) \
+         ORDER BY day, id LIMIT $7",
+        Group::COLUMNS
+    );
+    let mut parameters = parameters(filter);
+    let (day, id) = after.map_or((i64::MIN, ""), |(day, id)| (*day, id.as_str()));
+    parameters.extend([Value::Int(day), id.into(), Value::Int(limit)]);
+    Ok(backend.query(&sql, &parameters)?.into_iter().map(Group::of_row).collect())
+}

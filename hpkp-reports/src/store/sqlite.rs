@@ -1,0 +1,122 @@
+//! SQLite, in a file, with a write-ahead log. A transaction that has ended is on the disk.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
+
+use super::StoreError;
+use super::backend::{Backend, Row, Value};
+
+/// How long to wait for another process that has the database locked.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Statements that are kept prepared.
+const STATEMENTS: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct Sqlite(Connection);
+
+impl Sqlite {
+    /// Opens or makes the database; it never grows beyond `size` bytes by much.
+    pub(super) fn open(path: &Path, size: u64) -> Result<Self, StoreError> {
+        let connection = Connection::open(path).map_err(|error| opening(path, &error))?;
+        let set = |connection: &Connection| -> rusqlite::Result<()> {
+            connection.busy_timeout(PATIENCE)?;
+            connection.set_prepared_statement_cache_capacity(STATEMENTS);
+            connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            connection.pragma_update(None, "foreign_keys", true)?;
+            connection.pragma_update(None, "journal_size_limit", 64_i64 << 20)?;
+            let page: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+            let size = i64::try_from(size).unwrap_or(i64::MAX);
+            // Room for what is deleted later than it should be.
+            let pages = (size.saturating_add(size / 8) / page.max(1)).clamp(64, 1 << 31);
+            connection.pragma_update(None, "max_page_count", pages)
+        };
+        set(&connection).map_err(|error| opening(path, &error))?;
+        Ok(Self(connection))
+    }
+
+    pub(super) fn open_to_read(path: &Path) -> Result<Self, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection =
+            Connection::open_with_flags(path, flags).map_err(|error| opening(path, &error))?;
+        connection.busy_timeout(PATIENCE).map_err(|error| opening(path, &error))?;
+        Ok(Self(connection))
+    }
+}
+
+fn opening(path: &Path, error: &rusqlite::Error) -> StoreError {
+    StoreError::Away(format!("cannot open {}: {error}", path.display()))
+}
+
+fn failed(error: rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::Full,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::CannotOpen | ErrorCode::SystemIoFailure) => {
+            StoreError::Away(error.to_string())
+        }
+        _ => StoreError::Failed(error.to_string()),
+    }
+}
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Int(number) => ValueRef::Integer(*number),
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+            Self::Bytes(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+fn value(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(number) => Value::Int(number),
+        ValueRef::Real(number) => Value::Text(number.to_string()),
+        ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
+        ValueRef::Blob(bytes) => Value::Bytes(bytes.to_vec()),
+    }
+}
+
+impl Backend for Sqlite {
+    fn bytes_type(&self) -> &'static str {
+        "BLOB"
+    }
+
+    fn run(&mut self, sql: &str) -> Result<(), StoreError> {
+        self.0.execute_batch(sql).map_err(failed)
+    }
+
+    fn execute(&mut self, sql: &str, parameters: &[Value]) -> Result<u64, StoreError> {
+        let mut statement = self.0.prepare_cached(sql).map_err(failed)?;
+        let changed = statement.execute(rusqlite::params_from_iter(parameters)).map_err(failed)?;
+        Ok(changed as u64)
+    }
+
+    fn query(&mut self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, StoreError> {
+        let mut statement = self.0.prepare_cached(sql).map_err(failed)?;
+        let columns = statement.column_count();
+        let rows = statement.query_map(rusqlite::params_from_iter(parameters), |row| {
+            (0..columns).map(|column| Ok(value(row.get_ref(column)?))).collect()
+        });
+        rows.and_then(Iterator::collect).map_err(failed)
+    }
+
+    fn size(&mut self) -> Result<u64, StoreError> {
+        let sql = "SELECT (page_count - freelist_count) * page_size
+            FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
+        let rows = self.query(sql, &[])?;
+        let size = rows.first().and_then(|row| row.first()).map_or(0, Value::int);
+        Ok(u64::try_from(size).unwrap_or_default())
+    }
+
+    fn shrink(&mut self) -> Result<(), StoreError> {
+        self.run("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE);")
+    }
+}

@@ -1,0 +1,187 @@
+//! What a report comes to: codes, which are API, and the plain answer to the plain question.
+
+/// How urgent it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// Explained, and nothing to do.
+    Noise,
+    /// Nobody can explain it yet.
+    Unexplained,
+    /// Somebody should look now.
+    Urgent,
+}
+
+impl Class {
+    /// Its name, which is stable.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Noise => "noise",
+            Self::Unexplained => "unexplained",
+            Self::Urgent => "urgent",
+        }
+    }
+}
+
+/// Defines the findings: variant, code, class, title, answer, advice.
+macro_rules! findings {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal, $class:ident, $title:literal, $answer:literal, $advice:literal;)*) => {
+        /// What a report comes to.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Finding {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Finding {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// Its code, which never changes.
+            #[must_use]
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$variant => $code),* }
+            }
+
+            /// How urgent it is.
+            #[must_use]
+            pub const fn class(self) -> Class {
+                match self { $(Self::$variant => Class::$class),* }
+            }
+
+            /// What it is, in a few words.
+            #[must_use]
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title),* }
+            }
+
+            /// Is this an attack, a proxy, or our own mistake?
+            #[must_use]
+            pub const fn answer(self) -> &'static str {
+                match self { $(Self::$variant => $answer),* }
+            }
+
+            /// What to do.
+            #[must_use]
+            pub const fn advice(self) -> &'static str {
+                match self { $(Self::$variant => $advice),* }
+            }
+        }
+    };
+}
+
+findings! {
+    /// The leaf's key, or a pinned key of the chain, is ours.
+    OwnKey = "report-own-key", Urgent,
+        "Clients refuse a key of ours",
+        "Our own mistake: the served chain holds a key that is ours, and clients that hold other pins refuse it.",
+        "Serve a certificate whose key these clients accept. To see which: hpkp published why HOST";
+    /// The chain leads to a public CA, for this host, and no key in it is ours.
+    PublicCa = "report-public-ca-unknown-key", Urgent,
+        "A public CA issued a certificate for a key that is nobody's",
+        "Possibly an attack: a public CA issued this certificate for the host, and its key is on no record of ours.",
+        "Ask everybody who may order certificates for this host. If nobody did, ask the CA to revoke the certificate, and look for others in the logs of Certificate Transparency. If somebody did, record its key.";
+    /// The chain leads to a CA whose key we pin, and the leaf's key is not ours.
+    PinnedCaOtherLeaf = "report-pinned-ca-unknown-leaf", Urgent,
+        "A CA that we pin issued a certificate for a key that is nobody's",
+        "Possibly an attack: the CA is one that we pin, but the leaf's key is on no record of ours.",
+        "Ask everybody who may order certificates for this host. If nobody did, ask the CA to revoke the certificate.";
+    /// The chain leads to a root of a proxy, an antivirus program or a debugging tool that is on the list.
+    KnownPrivateRoot = "report-known-interception", Noise,
+        "A known proxy, antivirus program or debugging tool",
+        "A proxy: a program on the client's machine or in its network opens TLS connections and signs with a root of its own.",
+        "Nothing to do here. The owner of the device decided it, or should know of it.";
+    /// The chain leads to no public root and to none on the list.
+    UnknownPrivateRoot = "report-unknown-private-root", Unexplained,
+        "A private root that is not on the list",
+        "Most likely a proxy: the chain leads to no public CA, so only a client whose owner added this root gets as far as comparing pins.",
+        "If you know the product, add its root to the list of private roots. If many clients of one network report it, ask that network's operator.";
+    /// The client says that a root its owner added is the reason.
+    UserAnchor = "report-user-trust-anchor", Noise,
+        "A trust anchor that the device's owner added",
+        "A proxy: the client says that it trusts the chain because of a root that the device's owner added.",
+        "Nothing to do here.";
+    /// The chain is for other hosts.
+    OtherName = "report-other-name", Unexplained,
+        "A certificate for another host",
+        "A captive portal or a misrouted name, most likely: the certificate is for other hosts, so a client that checks names refuses it in any case.",
+        "Check that DNS leads this host to your servers, and that the default server of no machine of yours answers with this certificate.";
+    /// The chain leads to a public CA, but not at the time of the report.
+    NotValidThen = "report-not-valid-then", Unexplained,
+        "A chain that was not valid when the report was made",
+        "An old certificate or a wrong clock: the chain leads to a public CA, but was not valid at the time of the report.",
+        "Check that no server of yours still has an expired certificate. If it is not yours, treat it like a possible mis-issue.";
+    /// The chain lacks an intermediate, or its signatures do not hold.
+    Unverifiable = "report-unverifiable-chain", Unexplained,
+        "A chain that cannot be verified",
+        "Unknown: the certificates name a public CA as their issuer, but no chain to it can be verified.",
+        "Look at the certificates. A forged report looks like this too: reports are not authenticated.";
+    /// No certificates, and the pins of what was served are nobody's.
+    UnknownKey = "report-unknown-key", Unexplained,
+        "A key that is nobody's, without its certificate",
+        "Unknown: the client sends pins without certificates, and none of them is on record or of a known CA.",
+        "Compare with reports of other clients for the same host and day.";
+    /// No certificates, no pins.
+    NoChain = "report-without-chain", Unexplained,
+        "A report without certificates",
+        "Unknown: the report does not say which certificates were served.",
+        "Compare with reports of other clients for the same host and day.";
+    /// A pin of the report is in its validated chain.
+    PinsMatch = "report-pins-match", Noise,
+        "The chain meets the pins of the report itself",
+        "Neither: a key in the validated chain is among the pins that the client says it holds, so there was no violation.",
+        "Nothing to do. The client has a fault, or the report is made up.";
+    /// DANE.
+    SmtpDane = "report-smtp-dane", Urgent,
+        "Mail servers cannot verify the certificate against the TLSA records",
+        "Our own mistake, most likely: the TLSA records and the certificate of the mail server do not fit together, and mail is delayed.",
+        "Compare them: hpkp published why HOST --port 25";
+    /// MTA-STS.
+    SmtpSts = "report-smtp-mta-sts", Urgent,
+        "Mail servers cannot meet the MTA-STS policy",
+        "Our own mistake, most likely: the policy, its web server, or the certificate of the mail server is wrong, and mail is delayed.",
+        "Check the policy file and the certificate of each mail exchanger.";
+    /// STARTTLS and the rest.
+    SmtpTls = "report-smtp-tls", Unexplained,
+        "Mail servers cannot use TLS",
+        "An attack or our own mistake: the mail server did not offer TLS, or somebody on the way took the offer out.",
+        "Check that each mail exchanger offers STARTTLS. If it does, somebody between removes it.";
+    /// Nobody failed.
+    SmtpSuccess = "report-smtp-success", Noise,
+        "Mail servers met the policy",
+        "Neither: all connections met the policy.",
+        "Nothing to do. It shows that reports arrive.";
+    /// A test.
+    Test = "report-test", Noise,
+        "A test report",
+        "Neither: the sender marked the report as a test.",
+        "Nothing to do. It shows that reports arrive.";
+    /// More groups than one entry of the list may make a day.
+    Overflow = "report-overflow", Unexplained,
+        "More different reports than are kept",
+        "A flood, most likely: more different chains were reported for this host today than groups are kept.",
+        "Reports are not authenticated: somebody may be making them up. Raise groups_per_day only if the chains look real.";
+}
+
+impl Finding {
+    /// The finding of a code.
+    #[must_use]
+    pub fn of_code(code: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|finding| finding.code() == code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_finding_has_its_entry_in_the_reference() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/reports.md");
+        let reference = std::fs::read_to_string(path).expect("docs/reference/reports.md");
+        for finding in Finding::ALL {
+            let entry = format!("\n### {}\n", finding.code());
+            assert!(reference.contains(&entry), "no entry for {}", finding.code());
+            assert_eq!(Finding::of_code(finding.code()), Some(*finding));
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Public CAs: whom this machine trusts, and whether a chain led to one of them at a certain time.
+
+use std::path::Path;
+
+use hpkp_core::pem;
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, Error, KeyUsage};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+/// The largest file of trusted certificates, in bytes.
+const MAX_FILE: u64 = 16 << 20;
+
+/// The most files of a directory.
+const MAX_FILES: usize = 10_000;
+
+/// The public CAs.
+#[derive(Debug, Default)]
+pub struct PublicRoots {
+    anchors: Vec<TrustAnchor<'static>>,
+    /// What could not be read.
+    pub problems: Vec<String>,
+}
+
+/// Where a chain led.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Led {
+    /// To a public CA.
+    ToPublic,
+    /// To a public CA, but not at that time.
+    ToPublicNotThen,
+    /// To an issuer that no public CA is.
+    Elsewhere,
+    /// It names a public CA, but what is between is missing or does not verify.
+    Broken,
+}
+
+impl PublicRoots {
+    /// Reads a directory of certificates, or one file.
+    #[must_use]
+    pub fn read(path: &Path) -> Self {
+        let mut roots = Self::default();
+        let mut files = vec![path.to_owned()];
+        if path.is_dir() {
+            match std::fs::read_dir(path) {
+                Ok(entries) => {
+                    files = entries.flatten().map(|entry| entry.path()).take(MAX_FILES).collect();
+                    files.sort();
+                }
+                Err(error) => roots.fail(path, &crate::output::os(&error)),
+            }
+        }
+        let mut seen = std::collections::HashSet::new();
+        for file in files {
+            // Debian has a file with all of them beside one for each, and two links to that.
+            let Ok(real) = file.canonicalize() else { continue };
+            if !real.is_file() || !seen.insert(real.clone()) {
+                continue;
+            }
+            if let Err(error) = roots.add_file(&real) {
+                roots.fail(&file, &error);
+            }
+        }
+        roots.anchors.sort_by(|a, b| key(a).cmp(&key(b)));
+        roots.anchors.dedup_by(|a, b| key(a) == key(b));
+        if roots.anchors.is_empty() {
+            roots.fail(
+                path,
+                "no trusted certificates, so no chain can be told from that of a proxy",
+            );
+        }
+        roots
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.anchors.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.anchors.is_empty()
+    }
+
+    fn fail(&mut self, path: &Path, text: &str) {
+        self.problems.push(format!("{}: {text}", path.display()));
+    }
+
+    fn add_file(&mut self, path: &Path) -> Result<(), String> {
+        let size = path.metadata().map_err(|error| crate::output::os(&error))?.len();
+        if size > MAX_FILE {
+            return Err(format!("larger than {MAX_FILE} bytes"));
+        }
+        let octets = std::fs::read(path).map_err(|error| crate::output::os(&error))?;
+        for block in pem::blocks(&octets) {
+            let Ok(block) = block else { return Err("invalid PEM".to_owned()) };
+            let Some(der) = block.decode().ok().filter(|_| block.is_certificate()) else {
+                continue;
+            };
+            // One that cannot be an anchor vouches for nobody.
+            if let Ok(anchor) = webpki::anchor_from_trusted_cert(&CertificateDer::from(der)) {
+                self.anchors.push(anchor.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Where `chain` (DER, the leaf first) led at `at`, in seconds since 1970 UTC. `between` is a time at which
+    /// its certificates are valid: a chain that leads nowhere at any time is no matter of dates.
+    #[must_use]
+    pub fn judge(&self, chain: &[&[u8]], at: i64, between: i64) -> Led {
+        match self.judge_at(chain, at) {
+            Led::ToPublicNotThen => match self.judge_at(chain, between) {
+                Led::ToPublic | Led::ToPublicNotThen => Led::ToPublicNotThen,
+                led => led,
+            },
+            led => led,
+        }
+    }
+
+    fn judge_at(&self, chain: &[&[u8]], at: i64) -> Led {
+        let Some((leaf, rest)) = chain.split_first() else { return Led::Elsewhere };
+        let leaf = CertificateDer::from(*leaf);
+        let rest: Vec<CertificateDer<'_>> =
+            rest.iter().map(|der| CertificateDer::from(*der)).collect();
+        let seconds = u64::try_from(at).unwrap_or_default();
+        let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+        let Ok(leaf) = EndEntityCert::try_from(&leaf) else { return Led::Broken };
+        let usage = KeyUsage::server_auth();
+        let verified = leaf.verify_for_usage(
+            ALL_VERIFICATION_ALGS,
+            &self.anchors,
+            &rest,
+            at,
+            usage,
+            None,
+            None,
+        );
+        match verified {
+            Ok(_) => Led::ToPublic,
+            Err(Error::CertExpired { .. } | Error::CertNotValidYet { .. }) => Led::ToPublicNotThen,
+            Err(Error::UnknownIssuer) => Led::Elsewhere,
+            Err(_) => Led::Broken,
+        }
+    }
+
+    /// Whether a certificate names a public CA as its issuer.
+    #[must_use]
+    pub fn names_issuer_of(&self, der: &[u8]) -> bool {
+        let Ok((_, certificate)) = X509Certificate::from_der(der) else { return false };
+        let name = certificate.issuer().as_raw();
+        // An anchor has the content of the name, without the header of the sequence.
+        let is_it = |subject: &[u8]| {
+            name.len().checked_sub(subject.len()).is_some_and(|header| (2..=4).contains(&header))
+                && name.ends_with(subject)
+        };
+        self.anchors.iter().any(|anchor| is_it(anchor.subject.as_ref()))
+    }
+}
+
+fn key<'a>(anchor: &'a TrustAnchor<'static>) -> (&'a [u8], &'a [u8]) {
+    (anchor.subject.as_ref(), anchor.subject_public_key_info.as_ref())
+}

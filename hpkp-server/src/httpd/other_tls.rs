@@ -1,0 +1,41 @@
+//! TLS that a module other than mod_ssl takes: its certificates are not ours to see.
+
+use hpkp_core::check::{Deployment, Noticed};
+use hpkp_core::finding::{Code, Location, Text};
+use hpkp_core::text::Excerpt;
+
+/// The directives that give a server to such a module, and what the module is called.
+const DIRECTIVES: [(&str, &str); 3] =
+    [("GnuTLSEnable", "mod_gnutls"), ("NSSEngine", "mod_nss"), ("TLSEngine", "mod_tls")];
+
+/// The servers of other modules, as far as the directives tell.
+#[derive(Debug, Default)]
+pub struct OtherTls(Vec<(&'static str, String, Location)>);
+
+impl OtherTls {
+    /// Reads a directive, if it is one of these; `said` are its words and its place.
+    pub fn read(&mut self, name: &str, said: impl FnOnce() -> (Vec<String>, Location)) {
+        let is_it = |(directive, _): &&(&str, &str)| directive.eq_ignore_ascii_case(name);
+        let Some((directive, module)) = DIRECTIVES.iter().find(is_it) else { return };
+        let (words, at) = said();
+        if !words.first().is_some_and(|word| word.eq_ignore_ascii_case("off")) {
+            self.0.push((module, format!("{directive} {}", words.join(" ")), at));
+        }
+    }
+
+    /// Says in the check which servers it cannot look at.
+    pub(super) fn report(&self, deployment: &mut Deployment) {
+        let noticed = self.0.iter().map(|(module, said, at)| Noticed {
+            code: Code::TlsServerNotChecked,
+            label: (*module).to_owned(),
+            text: Text::new(format!(
+                "this module has a server's certificates ({}), so none of them is compared with the pins \
+                 that clients hold, and the server sends no Public-Key-Pins header",
+                Excerpt::new(said)
+            ))
+            .fix("use mod_ssl for servers that clients hold pins for (SSLEngine on)"),
+            at: at.clone(),
+        });
+        deployment.noticed.extend(noticed);
+    }
+}

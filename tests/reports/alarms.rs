@@ -1,0 +1,159 @@
+//! Alarms: once for each group, by command, webhook and mail, throttled.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hpkp_tests::free_port;
+use serde_json::Value;
+
+use crate::collector::{Collector, small};
+
+const HOST: &str = "www.example.com";
+
+fn wait_for<T>(mut what: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = what() {
+            return found;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(30), "it does not come");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A program that writes down its arguments and what it reads.
+fn script(dir: &std::path::Path) -> String {
+    let path = dir.join("alarm");
+    let out = dir.join("alarms.jsonl");
+    let text = format!("#!/bin/sh\nprintf '%s\\n' \"$@\" > {0}.args\ncat >> {0}\n", out.display());
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_command_reads_json_once_for_each_group_and_no_more_than_the_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = script(dir.path());
+    let alarms = format!("[alarms]\nper_hour = 6\ncommand = [{program:?}, \"$(id)\", \"; x\"]\n");
+    let collector = Collector::start_in(dir, &[HOST], "", &alarms);
+    let read = || -> Vec<Value> {
+        let text = std::fs::read_to_string(collector.path("alarms.jsonl")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    for _ in 0..5 {
+        assert_eq!(collector.post(small(HOST, 1)), 204);
+    }
+    let alarm = wait_for(|| read().into_iter().next());
+    assert_eq!((&alarm["v"], &alarm["host"]), (&1.into(), &HOST.into()));
+    assert_eq!(alarm["finding"], "report-unknown-key");
+    assert!(alarm["page"].as_str().unwrap().contains("/group/"));
+    // No shell has seen the arguments.
+    let arguments = std::fs::read_to_string(collector.path("alarms.jsonl.args")).unwrap();
+    assert_eq!(arguments, "$(id)\n; x\n");
+    for n in 2..10 {
+        assert_eq!(collector.post(small(HOST, n)), 204);
+    }
+    // Half of the limit is left to what is urgent.
+    wait_for(|| (read().len() == 3).then_some(()));
+    wait_for(|| collector.log().contains("more alarms than per_hour").then_some(()));
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(read().len(), 3);
+}
+
+#[test]
+fn a_webhook_gets_json() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut octets = Vec::new();
+        let mut buffer = [0; 4096];
+        while !octets.ends_with(b"}") {
+            let count = stream.read(&mut buffer).unwrap();
+            octets.extend_from_slice(&buffer[..count]);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+        tell.send(String::from_utf8(octets).unwrap()).unwrap();
+    });
+    let alarms = format!("[alarms.webhook]\nurl = \"http://127.0.0.1:{port}/hook\"\n");
+    let collector = Collector::start(&[HOST], "", &alarms);
+    assert_eq!(collector.post(small(HOST, 1)), 204);
+    let request = told.recv_timeout(Duration::from_secs(30)).unwrap();
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("POST /hook HTTP/1.1"), "{head}");
+    let body: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["finding"], "report-unknown-key");
+}
+
+/// Debian's msmtpd, which gives each letter to a program: its arguments are the recipients.
+struct MailServer(std::process::Child);
+
+impl MailServer {
+    fn start(dir: &std::path::Path, port: u16) -> Self {
+        let program = dir.join("deliver");
+        let letter = dir.join("letter");
+        let text = format!(
+            "#!/bin/sh\n{{ echo \"to: $*\"; cat; }} > {0}.new && mv {0}.new {0}\n",
+            letter.display()
+        );
+        std::fs::write(&program, text).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = Command::new("msmtpd");
+        command.args(["--interface=127.0.0.1", &format!("--port={port}")]);
+        // What it appends to the command are the recipients.
+        command.arg(format!("--command={} -f %F", program.display()));
+        let server = Self(command.spawn().expect("Debian's msmtp-mta"));
+        wait_for(|| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok());
+        server
+    }
+}
+
+impl Drop for MailServer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn mail_says_what_is_to_be_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let _server = MailServer::start(dir.path(), port);
+    let alarms = format!(
+        "[alarms.mail]\nserver = \"smtp://127.0.0.1:{port}\"\nfrom = \"hpkp@example.com\"\n\
+         to = [\"Operators <ops@example.com>\", \"second@example.com\"]\n"
+    );
+    let collector = Collector::start_in(dir, &[HOST], "", &alarms);
+    assert_eq!(collector.post(small(HOST, 1)), 204);
+    let letter = wait_for(|| {
+        assert!(!collector.log().contains("cannot send"), "{}", collector.log());
+        std::fs::read_to_string(collector.path("letter")).ok()
+    });
+    for part in [
+        "ops@example.com",
+        "second@example.com",
+        "From: hpkp@example.com",
+        "Subject: [report-unknown-key] www.example.com",
+        "To do: ",
+        "/group/",
+    ] {
+        assert!(letter.contains(part), "{letter}\nhas no {part}");
+    }
+}
+
+#[test]
+fn a_way_that_fails_is_told_and_stops_nothing() {
+    let alarms = "[alarms]\ncommand = [\"/bin/false\"]\n";
+    let collector = Collector::start(&[HOST], "", alarms);
+    assert_eq!(collector.post(small(HOST, 1)), 204);
+    wait_for(|| collector.log().contains("cannot send the alarm by command").then_some(()));
+    assert_eq!(collector.post(small(HOST, 2)), 204);
+}

@@ -1,0 +1,211 @@
+//! Bodies and requests that nobody should send.
+
+use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::{Duration, Instant};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use crate::collector::{Collector, now, read_answer, report, request, small};
+
+const HOST: &str = "www.example.com";
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn bodies_are_limited_before_and_after_gzip() {
+    let collector = Collector::start(&[HOST], "", "[limits]\nbody = \"64k\"\n");
+    let packed = gzip(small(HOST, 1).as_bytes());
+    let type_json = ("content-type", "application/json");
+    let is_gzip = ("content-encoding", "gzip");
+    assert_eq!(collector.post_with(&packed, &[type_json, is_gzip]).status, 204);
+    let tlsrpt = [("content-type", "application/tlsrpt+gzip")];
+    assert_eq!(collector.post_with(&packed, &tlsrpt).status, 204);
+    // Bombs.
+    let bomb = gzip(&vec![b' '; 100 << 20]);
+    assert!(bomb.len() > 64 << 10, "refused by its size");
+    assert_eq!(collector.post_with(&bomb, &[type_json, is_gzip]).status, 413);
+    let bomb = gzip(&vec![b' '; 10 << 20]);
+    assert!(bomb.len() < 64 << 10, "refused by what is in it");
+    assert_eq!(collector.post_with(&bomb, &[type_json, is_gzip]).status, 413);
+    // It is unpacked once.
+    let twice = gzip(&gzip(&vec![b' '; 50 << 20]));
+    assert_eq!(collector.post_with(&twice, &[type_json, is_gzip]).status, 400);
+    assert_eq!(collector.post_with(&packed[..20], &[type_json, is_gzip]).status, 400);
+    assert_eq!(collector.post_with(&packed, &[type_json, ("content-encoding", "br")]).status, 415);
+    assert_eq!(collector.post_with("x", &[("content-type", "image/png")]).status, 415);
+    // A gigabyte that is only announced, and one that comes without being announced.
+    let huge = format!("POST /r/ HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", 1 << 30);
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, collector.port)).unwrap();
+    stream.write_all(huge.as_bytes()).unwrap();
+    assert_eq!(read_answer(&mut stream).unwrap().status, 413);
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, collector.port)).unwrap();
+    let head = "POST /r/ HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x10000], b"\r\n"].concat();
+    for _ in 0..20 {
+        if stream.write_all(&chunk).is_err() {
+            break;
+        }
+    }
+    assert_eq!(read_answer(&mut stream).unwrap().status, 413);
+    assert_eq!(collector.total(), 2);
+    let memory = std::fs::read_to_string(format!("/proc/{}/status", collector.pid())).unwrap();
+    let peak = memory.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: u64 = peak.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(peak < 200 << 10, "{peak} kB");
+}
+
+#[test]
+fn nesting_duplicates_and_texts_that_are_no_report() {
+    let collector = Collector::start(&[HOST], "", "");
+    let deep = "[".repeat(100_000);
+    for body in [
+        String::new(),
+        deep.clone(),
+        format!("{deep}{}", "]".repeat(100_000)),
+        "{\"a\":".repeat(50_000),
+        "null".to_owned(),
+        "{}".to_owned(),
+        "[]".to_owned(),
+        format!("[{}]", small(HOST, 1)),
+        "{\"hostname\":\"www.example.com\"}".to_owned(),
+        "\u{0}".to_owned(),
+        format!("{}{}", "{\"type\":1,\"body\":".repeat(10_000), "}".repeat(10_000)),
+    ] {
+        let status = collector.post(&body);
+        assert_eq!(status, 400, "{}", body.chars().take(40).collect::<String>());
+    }
+    assert_eq!(collector.post(small("www.example.org", 1)), 403);
+    assert_eq!(collector.total(), 0);
+}
+
+#[test]
+fn a_slow_client_is_let_go() {
+    let collector = Collector::start(&[HOST], "", "[limits]\nseconds = 1\n");
+    let begin = Instant::now();
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, collector.port)).unwrap();
+    stream.write_all(b"POST /r/ HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{").unwrap();
+    assert_eq!(read_answer(&mut stream).unwrap().status, 408);
+    // One that never ends its header gets no answer, or 408.
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, collector.port)).unwrap();
+    stream.write_all(b"POST /r/ HTTP/1.1\r\nhost: x\r\n").unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let answer = read_answer(&mut stream);
+    assert!(answer.is_err() || answer.unwrap().status == 408);
+    assert!(begin.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn preflight_methods_and_paths() {
+    let collector = Collector::start(&[HOST], "", "");
+    let fields = [
+        ("origin", "https://www.example.com"),
+        ("access-control-request-method", "POST"),
+        ("access-control-request-headers", "content-type"),
+    ];
+    let answer = request(collector.port, "OPTIONS", "/r/x", &fields, b"").unwrap();
+    assert!(matches!(answer.status, 200 | 204));
+    assert_eq!(answer.field("access-control-allow-origin"), Some("*"));
+    assert_eq!(answer.field("access-control-allow-methods"), Some("POST"));
+    let allowed = answer.field("access-control-allow-headers").unwrap();
+    assert!(allowed.contains("content-type"), "{allowed}");
+    for path in ["/r", "/r/", "/r/a", "/r/a/b?c"] {
+        let status = request(collector.port, "POST", path, &[], small(HOST, 1).as_bytes());
+        assert_eq!(status.unwrap().status, 204, "{path}");
+    }
+    // Nothing for strangers, and no page on this address.
+    assert_eq!(request(collector.port, "GET", "/r/", &[], b"").unwrap().status, 405);
+    for path in ["/", "/metrics", "/host/www.example.com"] {
+        let answer = request(collector.port, "GET", path, &[], b"").unwrap();
+        assert_eq!((answer.status, answer.body.as_str()), (404, ""), "{path}");
+    }
+    let refused = collector.post_with(small("x.example", 1), &[]);
+    assert_eq!((refused.status, refused.body.as_str()), (403, ""));
+}
+
+#[test]
+fn dates_of_1970_and_2100_addresses_and_names() {
+    let hosts = [HOST, "2001:db8::1", "192.0.2.1", "xn--bcher-kva.example"];
+    let collector = Collector::start(&hosts, "", "");
+    for date in ["1970-01-01T00:00:00Z", "2100-01-01T00:00:00Z", "0000-01-01T00:00:00Z"] {
+        let status = collector.post(report(HOST, date, &[]));
+        assert_eq!(status, 204, "{date}");
+    }
+    for host in ["2001:db8::1", "192.0.2.1", "xn--bcher-kva.example"] {
+        assert_eq!(collector.post(report(host, &now(), &[])), 204, "{host}");
+    }
+    // The day of a group is that on which it came in.
+    let today = now();
+    for group in collector.groups() {
+        assert_eq!(group["day"].as_str().unwrap(), today.split('T').next().unwrap(), "{group}");
+        assert_eq!(collector.get(&format!("/group/{}", group["id"].as_str().unwrap())).status, 200);
+    }
+    assert_eq!(collector.get("/host/2001%3Adb8%3A%3A1").status, 200);
+}
+
+#[test]
+fn a_flood_neither_fills_the_disk_nor_starves_other_hosts() {
+    let limits = "[limits]\nclient_per_minute = 1000000\nhost_per_second = 50\ntotal_per_second = 80\n\
+                  groups_per_day = 5\n";
+    let collector = Collector::start(&[HOST, "other.example.com"], "", limits);
+    // Unknown hosts use nothing up.
+    for n in 0..200 {
+        assert_eq!(collector.post(small("stranger.example", n)), 403);
+    }
+    let statuses: Vec<u16> = (0..200).map(|n| collector.post(small(HOST, n))).collect();
+    assert!(statuses.contains(&429), "{statuses:?}");
+    let taken = statuses.iter().filter(|status| **status == 204).count() as i64;
+    assert!(taken >= 50);
+    assert_eq!(collector.post(small("other.example.com", 1)), 204);
+    assert_eq!(collector.total(), taken + 1);
+    // Different chains beyond the limit are counted in one group.
+    let groups = collector.groups();
+    let of_host: Vec<_> = groups.iter().filter(|group| group["host"] == HOST).collect();
+    assert_eq!(of_host.len(), 6);
+    assert!(of_host.iter().any(|group| group["finding"] == "report-overflow"));
+}
+
+#[test]
+fn one_client_may_not_send_without_end() {
+    let collector = Collector::start(&[HOST], "", "[limits]\nclient_per_minute = 5\n");
+    let answers: Vec<_> = (0..7).map(|_| collector.post_with(small(HOST, 1), &[])).collect();
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [204, 204, 204, 204, 204, 429, 429]);
+    assert_eq!(answers[6].field("retry-after"), Some("60"));
+    // The header is believed of trusted proxies alone.
+    let forged = collector.post_with(small(HOST, 1), &[("x-forwarded-for", "192.0.2.7")]);
+    assert_eq!(forged.status, 429);
+    let top = "trusted_proxies = [\"127.0.0.1\"]\nkeep_addresses = true";
+    let collector = Collector::start(&[HOST], top, "[limits]\nclient_per_minute = 1\n");
+    for (address, expected) in
+        [("192.0.2.7", 204), ("192.0.2.8", 204), ("192.0.2.8", 429), ("2001:db8::1", 204)]
+    {
+        let forwarded = format!("203.0.113.9, {address}");
+        let answer = collector.post_with(small(HOST, 1), &[("x-forwarded-for", &forwarded)]);
+        assert_eq!(answer.status, expected, "{address}");
+    }
+    let group = &collector.groups()[0];
+    assert_eq!((&group["count"], &group["clients"]), (&3.into(), &3.into()));
+    let page = collector.get(&format!("/group/{}", group["id"].as_str().unwrap())).body;
+    assert!(page.contains("192.0.2.7") && page.contains("2001:db8::1"));
+}
+
+#[test]
+fn duplicates_by_the_thousand_are_one_group() {
+    let collector = Collector::start(
+        &[HOST],
+        "",
+        "[limits]\nclient_per_minute = 100000\nhost_per_second=100000\n",
+    );
+    for _ in 0..1000 {
+        assert_eq!(collector.post(small(HOST, 1)), 204);
+    }
+    assert_eq!(collector.groups().len(), 1);
+    assert_eq!(collector.total(), 1000);
+}

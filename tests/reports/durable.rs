@@ -1,0 +1,114 @@
+//! What was acknowledged is there: after a kill, with a full disk, after a stop.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::collector::{Collector, small};
+
+const HOST: &str = "www.example.com";
+
+pub const NO_LIMITS: &str = "[limits]\nclient_per_minute = 100000000\nhost_per_second = 1000000\ntotal_per_second = 1000000\n";
+
+/// Sends reports on one connection until it breaks; how many were acknowledged.
+fn load(port: u16, client: u32, acknowledged: &AtomicU64, stop: &AtomicBool) {
+    let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { return };
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut n = client * 1000;
+    while !stop.load(Ordering::Relaxed) {
+        n += 1;
+        let body = small(HOST, n % 40);
+        let head =
+            format!("POST /r/ HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+        if stream.write_all(format!("{head}{body}").as_bytes()).is_err() {
+            return;
+        }
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            let mut octet = [0; 256];
+            match stream.read(&mut octet) {
+                Ok(0) | Err(_) => return,
+                Ok(count) => answer.extend_from_slice(&octet[..count]),
+            }
+        }
+        if answer.starts_with(b"HTTP/1.1 204") {
+            acknowledged.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Kills the collector under load, again and again; how many reports were acknowledged, all of which are there.
+pub fn under_load(collector: &mut Collector, kills: u64, after: impl Fn(u64)) -> u64 {
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let mut sent = 0;
+    for round in 0..kills {
+        let stop = Arc::new(AtomicBool::new(false));
+        let clients: Vec<_> = (0..8)
+            .map(|client| {
+                let (port, acknowledged, stop) =
+                    (collector.port, Arc::clone(&acknowledged), Arc::clone(&stop));
+                thread::spawn(move || load(port, client, &acknowledged, &stop))
+            })
+            .collect();
+        thread::sleep(Duration::from_millis(200 + 37 * (round % 7)));
+        collector.kill();
+        stop.store(true, Ordering::Relaxed);
+        clients.into_iter().for_each(|client| client.join().unwrap());
+        after(round);
+        collector.run();
+        let (stored, acknowledged) =
+            (collector.total() as u64, acknowledged.load(Ordering::Relaxed));
+        // Of each client one more may be there whose answer was lost.
+        assert!(stored >= acknowledged, "{stored} of {acknowledged} are there");
+        assert!(stored <= acknowledged + 8 * (round + 1), "{stored} for {acknowledged}");
+        assert!(acknowledged > sent, "nothing was sent");
+        sent = acknowledged;
+    }
+    sent
+}
+
+/// `HPKP_KILLS` says how often, if set.
+#[test]
+fn a_kill_under_load_loses_nothing_that_was_acknowledged() {
+    let kills = std::env::var("HPKP_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
+    let mut collector = Collector::start(&[HOST], "", NO_LIMITS);
+    let sent = under_load(&mut collector, kills, |_| {});
+    eprintln!("{sent} acknowledged, {kills} kills");
+}
+
+#[test]
+fn a_stop_waits_for_what_has_begun() {
+    let mut collector = Collector::start(&[HOST], "", NO_LIMITS);
+    let acknowledged = AtomicU64::new(0);
+    let stop = AtomicBool::new(false);
+    let port = collector.port;
+    thread::scope(|scope| {
+        scope.spawn(|| load(port, 1, &acknowledged, &stop));
+        thread::sleep(Duration::from_millis(300));
+        assert!(collector.stop().success());
+    });
+    assert_eq!(collector.total() as u64, acknowledged.load(Ordering::Relaxed));
+}
+
+#[test]
+fn a_store_that_is_full_says_so_and_loses_nothing() {
+    // Each report is a group of its own and keeps its text: the database reaches its limit.
+    let limits = format!("{NO_LIMITS}groups_per_day = 1000000\n[retention]\nsize = \"300k\"\n");
+    let collector = Collector::start(&[HOST], "", &limits);
+    let mut full = 0;
+    for n in 0..2000 {
+        match collector.post(small(HOST, n)) {
+            204 => {}
+            507 => full += 1,
+            status => panic!("{status}"),
+        }
+    }
+    // What is old goes, so that what is new has room again.
+    assert!(full < 1000, "{full} were refused");
+    let size = std::fs::metadata(collector.path("reports.sqlite")).unwrap().len();
+    assert!(size < 400 << 10, "{size} bytes");
+    assert!(collector.groups().len() > 20);
+}

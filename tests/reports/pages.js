@@ -1,0 +1,137 @@
+// The collector's pages in Chromium. Run by ci/reports-pages: node pages.js PORT PAGES DIRECTORY [SCREENSHOTS]
+'use strict';
+const fs = require('fs');
+const path = require('path');
+const { chromium } = require('playwright-core');
+
+const [port, pages, directory, screenshots] = process.argv.slice(2);
+const site = `http://127.0.0.1:${pages}`;
+const axe = fs.readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
+const host = 'www.example.com';
+const failures = [];
+
+const pem = (name) => fs.readFileSync(path.join(directory, `${name}.pem`), 'utf8');
+
+function report(name, chain) {
+    const now = new Date().toISOString();
+    const certificates = chain.map(pem);
+    return {
+        'date-time': now, hostname: name, port: 443, 'effective-expiration-date': now, 'include-subdomains': false,
+        'noted-hostname': name, 'served-certificate-chain': certificates, 'validated-certificate-chain': certificates,
+        'known-pins': ['pin-sha256="d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM="'],
+    };
+}
+
+async function fill() {
+    const pin = 'sha256/d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=';
+    const bodies = [
+        ...Array(12).fill(report(host, ['ours', 'ca'])), ...Array(3).fill(report(host, ['theirs', 'ca'])),
+        ...Array(20).fill(report(host, ['tool'])), ...Array(7).fill(report(host, ['office'])),
+        report('a-rather-long-label-for-a-host-that-nobody-would-want-to-type.example.org', ['office']),
+        { hostname: 'shop.example.com', enforced: true, 'known-pins': [pin], 'served-pins': [pin],
+          message: '<script>document.title = "run"</script><img src=x onerror=alert(1)>' },
+    ];
+    for (const body of bodies) {
+        const answer = await fetch(`http://127.0.0.1:${port}/r/`, {
+            method: 'POST', body: JSON.stringify(body), headers: { 'content-type': 'application/json' },
+        });
+        if (answer.status !== 204) failures.push(`a report was refused: ${answer.status}`);
+    }
+}
+
+async function check(browser, where, width, scheme) {
+    const context = await browser.newContext({
+        viewport: { width, height: 900 }, colorScheme: scheme, bypassCSP: false,
+    });
+    const page = await context.newPage();
+    const fail = (text) => failures.push(`${where} at ${width}, ${scheme}: ${text}`);
+    page.on('console', (message) => message.type() === 'error' && where !== '/no-such-page' && fail(message.text()));
+    page.on('pageerror', (error) => fail(error.message));
+    page.on('dialog', (dialog) => { fail('a dialog'); dialog.dismiss(); });
+    await page.goto(site + where);
+    const size = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+    if (size[0] > size[1]) fail(`${size[0]} pixels wide`);
+    if (await page.title() === 'run' || await page.locator('main script, main img').count()) fail('a script or an image');
+    // The page's policy does not bind what the debugger evaluates.
+    await page.evaluate(axe);
+    const found = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
+    for (const violation of found.violations) {
+        fail(`axe: ${violation.id}: ${violation.nodes.map((node) => node.html).slice(0, 3).join(' ')}`);
+    }
+    // The first stop of the keyboard leads past the header; each stop is to be seen.
+    await page.keyboard.press('Tab');
+    const first = await page.evaluate(() => document.activeElement.className);
+    if (first !== 'skip') fail(`the first stop is ${first}`);
+    const stops = await page.locator('a, button, input').count();
+    for (let stop = 1; stop < Math.min(stops, 12); stop += 1) {
+        await page.keyboard.press('Tab');
+        const style = await page.evaluate(() => {
+            const element = document.activeElement;
+            return element === document.body ? 'end' : getComputedStyle(element).outlineStyle;
+        });
+        if (style === 'end') break;
+        if (style === 'none') { fail(`stop ${stop} is not to be seen`); break; }
+    }
+    await context.close();
+}
+
+async function walk(browser) {
+    // As a person does, with the keyboard alone.
+    const page = await browser.newPage();
+    await page.goto(site);
+    await page.getByRole('link', { name: host, exact: true }).focus();
+    await page.keyboard.press('Enter');
+    await page.waitForURL(/\/host\//);
+    await page.locator('.groups a').first().focus();
+    await page.keyboard.press('Enter');
+    await page.waitForURL(/\/group\//);
+    const text = await page.locator('.answer').innerText();
+    if (!text.includes('Our own mistake')) failures.push(`the answer is ${text}`);
+    const own = await page.locator('.tree .own').count();
+    if (own !== 1) failures.push(`${own} keys are marked as ours`);
+    await page.goto(site);
+    await page.getByLabel('Search').fill('fiddler');
+    await page.keyboard.press('Enter');
+    await page.waitForURL(/q=fiddler/);
+    const cards = await page.locator('.card').count();
+    if (cards !== 1) failures.push(`${cards} cards for a search`);
+    await page.close();
+}
+
+async function shoot(browser, groups) {
+    const context = await browser.newContext({ viewport: { width: 900, height: 700 }, colorScheme: 'light' });
+    const page = await context.newPage();
+    for (const [name, where] of [['reports-overview', '/'], ['reports-group', groups[0]]]) {
+        await page.goto(site + where);
+        await page.screenshot({ path: path.join(screenshots, `${name}.png`), fullPage: name === 'reports-group' });
+    }
+    await context.close();
+}
+
+(async () => {
+    await fill();
+    const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: ['--no-sandbox'] });
+    const page = await browser.newPage();
+    await page.goto(`${site}/host/${host}`);
+    const groups = await page.locator('.groups a').evaluateAll((all) => all.map((one) => one.getAttribute('href')));
+    await page.goto(`${site}/host/shop.example.com`);
+    groups.push(await page.locator('.groups a').first().getAttribute('href'));
+    await page.close();
+    const wheres = ['/', '/?q=nothing-of-that-kind', `/host/${host}`, '/login', '/no-such-page', ...groups];
+    for (const where of wheres) {
+        for (const width of [360, 768, 1440]) {
+            for (const scheme of ['light', 'dark']) {
+                // eslint-disable-next-line no-await-in-loop
+                await check(browser, where, width, scheme);
+            }
+        }
+    }
+    await walk(browser);
+    if (screenshots) await shoot(browser, groups);
+    await browser.close();
+    if (failures.length) {
+        console.error([...new Set(failures)].join('\n'));
+        process.exit(1);
+    }
+    console.log(`${wheres.length} pages, 3 widths, 2 colour schemes: no violation`);
+})();

@@ -1,0 +1,132 @@
+//! The same with PostgreSQL, from Debian's packages: run by a user without rights, in a directory of its own.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use hpkp_tests::{free_port, output, succeed};
+use tempfile::TempDir;
+
+use crate::collector::{Collector, small};
+
+const HOST: &str = "www.example.com";
+
+struct Server {
+    dir: TempDir,
+    port: u16,
+}
+
+impl Server {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        // Only root may, and only root needs to.
+        let _ = std::os::unix::fs::chown(dir.path(), Some(65_534), Some(65_534));
+        let server = Self { dir, port: free_port() };
+        succeed(
+            program("initdb")
+                .args(["--no-sync", "-A", "trust", "-U", "hpkp", "-D"])
+                .arg(server.data()),
+        );
+        server.resume();
+        succeed(
+            program("createdb")
+                .args(["-h", "127.0.0.1", "-U", "hpkp", "-p"])
+                .args([&server.port.to_string(), "reports"]),
+        );
+        server
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn resume(&self) {
+        let options = format!(
+            "-p {} -c listen_addresses=127.0.0.1 -k {}",
+            self.port,
+            self.dir.path().display()
+        );
+        let mut command = program("pg_ctl");
+        command.arg("-D").arg(self.data()).args(["-w", "-o", &options, "-l"]);
+        succeed(command.arg(self.dir.path().join("log")).arg("start"));
+    }
+
+    fn stop(&self) {
+        let mut command = program("pg_ctl");
+        output(command.arg("-D").arg(self.data()).args(["-w", "-m", "immediate", "stop"]));
+    }
+
+    /// What a configuration says of it.
+    fn store(&self) -> String {
+        format!("store = \"postgresql://hpkp@127.0.0.1:{}/reports?sslmode=disable\"", self.port)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A program of PostgreSQL, as a user without rights where this is root.
+fn program(name: &str) -> Command {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").expect("Debian's postgresql");
+    let newest = versions.map(|version| version.unwrap().path()).max().expect("a version");
+    let path = newest.join("bin").join(name);
+    // SAFETY: takes nothing and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        return Command::new(path);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(path).current_dir("/");
+    command
+}
+
+#[test]
+fn collectors_share_a_database_that_may_go_away() {
+    let server = Server::start();
+    let first = Collector::start(&[HOST], &server.store(), "");
+    let second = Collector::start(&[HOST], &server.store(), "");
+    for n in 0..20 {
+        assert_eq!(first.post(small(HOST, n)), 204);
+        assert_eq!(second.post(small(HOST, n)), 204);
+    }
+    assert_eq!(first.groups().len(), 20);
+    assert_eq!(second.total(), 40);
+    let group = &first.groups()[0];
+    assert!(group["raw"].as_str().unwrap().contains("served-pins"));
+    let page = second.get(&format!("/group/{}", group["id"].as_str().unwrap()));
+    assert_eq!(page.status, 200, "{}", page.body);
+    assert!(second.get("/?q=unknown-key").body.contains("40 in 20 groups"));
+    let host = second.get(&format!("/host/{HOST}?q=x&page=2"));
+    assert_eq!(host.status, 200, "{}", host.body);
+    assert_eq!(first.metric("hpkp_reports_violations_today{host=\"www.example.com\",finding=\"report-unknown-key\",class=\"unexplained\"}"), 40);
+
+    server.stop();
+    assert_eq!(first.post(small(HOST, 1)), 503);
+    assert_eq!(first.get("/").status, 503);
+    assert_eq!(first.get("/healthz").status, 503);
+    server.resume();
+    let begin = Instant::now();
+    while first.post(small(HOST, 1)) != 204 {
+        assert!(begin.elapsed() < Duration::from_secs(30), "{}", first.log());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(first.get("/").status, 200);
+    assert_eq!(first.get("/healthz").status, 200);
+    assert_eq!(first.total(), 41);
+}
+
+#[test]
+fn kills_of_the_collector_and_of_the_database_lose_nothing() {
+    let server = Server::start();
+    let mut collector = Collector::start(&[HOST], &server.store(), crate::durable::NO_LIMITS);
+    let acknowledged = crate::durable::under_load(&mut collector, 3, |round| {
+        if round == 1 {
+            // As a power cut of the machine with the database.
+            server.stop();
+            server.resume();
+        }
+    });
+    assert!(acknowledged > 0);
+}
