@@ -5,16 +5,27 @@
 //! try random changes. Nobody may be locked out then; without `max_staleness` many are.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use hpkp_core::accepted::accepted;
-use hpkp_core::check::{Freshness, HeardFile, check};
+use hpkp_core::certificate::Certificate;
+use hpkp_core::check::{
+    Certificates, Choice, Context, Freshness, HeardFile, Host, Listener, PolicyUse, TrustSetting,
+    check,
+};
 use hpkp_core::finding::{Check, Class};
+use hpkp_core::path::{Anchor, Anchors, Chain, Trust};
+use hpkp_core::pin::Pin;
+use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
 use hpkp_core::published::heard::{AllHeard, Heard};
 use hpkp_core::published::state::Standing;
 use hpkp_core::published::{Event, State, WriterName};
 
-use super::published::{BLOCK, Block, DAY, Never, World, at};
+use hpkp_tests::site::B;
 
+use super::published::{DAY, Never, World, at};
+
+const HOST: &str = "www.example.com";
 const HOUR: i64 = 3_600;
 const MAX_STALENESS: i64 = 6 * HOUR;
 const KEYS: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -46,6 +57,9 @@ struct Server {
 
 struct Fleet {
     world: World,
+    certificates: Vec<Arc<Certificate>>,
+    pins: Vec<Pin>,
+    trust: Arc<TrustSetting>,
     servers: Vec<Server>,
     /// What clients hold, until when.
     notes: BTreeMap<BTreeSet<usize>, i64>,
@@ -60,7 +74,12 @@ impl Fleet {
     fn new(world: World, is_asked: bool) -> Self {
         let first = Server { pins: BTreeSet::from([0, 1]), ..Server::default() };
         let servers = vec![first; NAMES.len()];
-        Self { world, servers, notes: BTreeMap::new(), is_asked }
+        let certificates: Vec<_> = KEYS.iter().map(|key| world.certificate(key)).collect();
+        let pins = certificates.iter().map(|one| one.pin().expect("a pin")).collect();
+        let anchor = Anchor { certificate: world.certificate("ca"), origin: "store".into() };
+        let trust = Trust { system: Arc::new(Anchors::new([anchor])), added: None };
+        let trust = Arc::new(TrustSetting { trust, ..TrustSetting::default() });
+        Self { world, certificates, pins, trust, servers, notes: BTreeMap::new(), is_asked }
     }
 
     /// All that are not cut off copy each other's records and hear of each other.
@@ -85,13 +104,40 @@ impl Fleet {
         for event in own.copies.values().flatten() {
             state.take(event.clone(), Standing::Peer);
         }
-        self.world.state = state;
-        self.world.writer = Some(NAMES[server]);
-        let mut named: Vec<&str> = pins.iter().map(|key| KEYS[*key]).collect();
-        named.push("backup");
-        let names: &[&str] = &["www.example.com"];
-        let block = Block { names, certificate: KEYS[key], pins: &named, ..BLOCK };
-        let mut deployment = self.world.deployment(&[block]);
+        // One of the world's, with these keys in the place of its own: to ask openssl each time takes long.
+        let mut deployment = self.world.deployment(&[]);
+        let chain = Chain::new(vec![self.certificates[key].clone()]).expect("a chain");
+        let certificates = Certificates::Loaded(vec![chain]);
+        deployment.contexts = vec![Context { certificates, trust: self.trust.clone() }];
+        let mut spec = PolicySpec::new("site".to_owned(), at());
+        let literal = |pin| PinSetting { source: PinSource::Literal(pin), at: at() };
+        spec.pins = pins.iter().map(|key| literal(self.pins[*key])).collect();
+        spec.pins.push(literal(B.parse().expect("a pin")));
+        spec.max_age = Some("1d".parse().expect("a time"));
+        deployment.policies = vec![spec.resolve(|_| Err(String::new()))];
+        deployment.hosts = vec![Host {
+            label: HOST.to_owned(),
+            names: vec![HOST.to_owned()],
+            tls: true,
+            contexts: vec![0],
+            check: Check::Refuse,
+            enforced: Some(PolicyUse { policy: "site".to_owned(), at: at(), own: true }),
+            report_only: None,
+            accepted: vec![],
+            serving: vec![],
+        }];
+        deployment.listeners = vec![Listener {
+            address: None,
+            port: 443,
+            choice: Choice::Nginx,
+            hosts: vec![0],
+            default: 0,
+            patterns: vec![],
+            by_port_alone: false,
+        }];
+        if let Some(records) = &mut deployment.records {
+            (records.state, records.writer) = (state.clone(), Some(name(server)));
+        }
         if self.is_asked {
             let records = deployment.records.as_mut().expect("records");
             records.freshness = vec![Freshness {
@@ -111,8 +157,7 @@ impl Fleet {
         if is_refused {
             return false;
         }
-        let events =
-            accepted(&deployment, &verdict, &self.world.state, &name(server), self.world.now);
+        let events = accepted(&deployment, &verdict, &state, &name(server), self.world.now);
         let sending = verdict.hosts[0].enforced.as_ref();
         let server = &mut self.servers[server];
         server.events.extend(events);
@@ -148,7 +193,10 @@ impl Fleet {
             let is_window = is_cut && hour <= CUT.start + MAX_STALENESS / HOUR + 1;
             for server in (0..self.servers.len()).filter(|_| !is_window) {
                 let Server { key, pins, .. } = self.servers[server].clone();
-                assert!(!is_cut || self.deploy(server, key, &pins), "{hour}: what is served passes");
+                assert!(
+                    !is_cut || self.deploy(server, key, &pins),
+                    "{hour}: what is served passes"
+                );
                 let new_key = if random.below(3) == 0 { random.below(KEYS.len()) } else { key };
                 let mut new_pins = pins;
                 if random.below(3) == 0 {
@@ -170,7 +218,7 @@ impl Fleet {
 }
 
 fn run(is_asked: bool) -> (usize, usize) {
-    let certificates = KEYS.map(|key| (key, "www.example.com"));
+    let certificates = KEYS.map(|key| (key, HOST));
     let mut sum = (0, 0);
     let mut world = Some(World::new(&certificates));
     for seed in 1..=3 {
