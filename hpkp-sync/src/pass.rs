@@ -470,7 +470,7 @@ impl Pass<'_> {
             }
             match self.copy_has(writer, &beat.last) {
                 Some(last) => {
-                    drop(all.insert(writer.clone(), Heard { number: beat.number, at: now, last }))
+                    all.insert(writer.clone(), Heard { number: beat.number, at: now, last });
                 }
                 None => self.report.writer(
                     Code::PeerWentBack,
