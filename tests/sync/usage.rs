@@ -99,12 +99,8 @@ fn a_role_of_postgresql_writes_its_own_records_alone() {
     fleet[1].run(&["--json", "--lease", "a.example", "--settle", "1", "--then", "true"]).fine();
 }
 
-/// A server is verified, its name included, unless somebody says otherwise.
-#[test]
-fn tls_to_postgresql_is_verified() {
-    let postgres = Postgres::start();
-    let at = postgres.directory().to_owned();
-    let path = |name: &str| at.join(name).to_str().unwrap().to_owned();
+/// A certificate for the address of the server, and one for another name.
+fn make_certificates(path: &dyn Fn(&str) -> String) {
     let openssl =
         |arguments: &[&str]| drop(hpkp_tests::succeed(Command::new("openssl").args(arguments)));
     for (name, subject) in
@@ -138,6 +134,15 @@ fn tls_to_postgresql_is_verified() {
             let _ = std::os::unix::fs::chown(path(&file), Some(65_534), Some(65_534));
         }
     }
+}
+
+/// A server is verified, its name included, unless somebody says otherwise.
+#[test]
+fn tls_to_postgresql_is_verified() {
+    let postgres = Postgres::start();
+    let at = postgres.directory().to_owned();
+    let path = |name: &str| at.join(name).to_str().unwrap().to_owned();
+    make_certificates(&path);
     let mut machine = Machine::new(&postgres, "web-1");
     machine.add(1);
     let tls = |name: &str| {

@@ -130,7 +130,7 @@ impl Git {
         let mut command = Command::new("git");
         command
             .arg("-C")
-            .arg(&self.repository.parent().unwrap_or(Path::new("/")))
+            .arg(self.repository.parent().unwrap_or(Path::new("/")))
             .arg("--git-dir")
             .arg(&self.repository)
             .args(["-c", "core.hooksPath=/dev/null", "-c", "gc.autoDetach=false"])
