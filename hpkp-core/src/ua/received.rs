@@ -2,7 +2,7 @@
 //!
 //! Data flow: body → the envelope is taken off ([`read`]) → each report in the reader of its format → [`Received`].
 //! RFC 7469's own format and TrustKit's go through [`Examined`]; the others have readers here and in
-//! [`smtp`]. Nothing here is authenticated: a report says what its sender wants to say.
+//! `smtp`. Nothing here is authenticated: a report says what its sender wants to say.
 
 mod smtp;
 

@@ -1,7 +1,7 @@
 //! Seeing: pages that the server renders whole, without scripts, and metrics.
 //!
-//! Data flow: the store's groups, what the judge knows → [`overview`], [`host`], [`group`] → HTML, in which maud
-//! escapes everything and [`text`] makes foreign text printable.
+//! Data flow: the store's groups, what the judge knows → `overview`, `host`, `group` → HTML, in which maud
+//! escapes everything and `text` makes foreign text printable.
 
 mod access;
 mod chart;
