@@ -291,7 +291,8 @@ fn modules_that_come_and_go_at_reloads() {
 }
 
 /// nginx numbers its modules, and gives the number of one that has gone to another. Ours stays in memory
-/// when it goes, and comes back without the number that another has meanwhile.
+/// when it goes, and comes back without the number that another has meanwhile. Of ours the third has a
+/// configuration, so three others take the places.
 #[test]
 fn a_module_that_comes_back_when_another_has_its_place() {
     let Some(mut nginx) = with_lua() else { return };
@@ -314,7 +315,8 @@ fn a_module_that_comes_back_when_another_has_its_place() {
         ));
         let file = nginx.path("nginx.conf");
         let text = std::fs::read_to_string(&file).expect("a configuration");
-        std::fs::write(file, load() + &text).expect("a configuration");
+        let text = format!("{} load_module {MODULES}/ngx_http_echo_module.so;{text}", load());
+        std::fs::write(file, text).expect("a configuration");
         assert_eq!(nginx.reload(), Reload::Accepted);
         assert_eq!(ask(&nginx, port).pins().len(), 0);
         configure_with_lua_first(&nginx, &ours);
