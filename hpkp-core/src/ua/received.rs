@@ -4,111 +4,18 @@
 //! RFC 7469's own format and TrustKit's go through [`Examined`]; the others have readers here and in
 //! `smtp`. Nothing here is authenticated: a report says what its sender wants to say.
 
+mod report;
 mod smtp;
-
-use std::fmt;
-use std::sync::Arc;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::date;
-use super::host::Host;
-use super::report_reader::{self, Certificate, Examined, MAX_BODY, ReadReport};
+use super::report_reader::{self, Examined, MAX_BODY, ReadReport};
 use crate::pin::Pin;
 
+pub use report::{Format, MAX_REPORTS, Received, Refusal};
 pub use smtp::SUCCESS;
-
-/// The most reports that are read of one body.
-pub const MAX_REPORTS: usize = 100;
-
-/// Who defined the format of a report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Format {
-    /// RFC 7469 section 3.
-    Rfc7469,
-    /// TrustKit's variant of it, for iOS and Android.
-    TrustKit,
-    /// react-native-ssl-manager: pins alone, no certificates.
-    ReactNative,
-    /// RFC 9163 section 3.1: a chain, and no pins.
-    ExpectCt,
-    /// RFC 8460 section 4: one failure of a policy of a mail domain.
-    SmtpTls,
-}
-
-impl Format {
-    /// Its name, which is stable.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Rfc7469 => "rfc7469",
-            Self::TrustKit => "trustkit",
-            Self::ReactNative => "react-native-ssl-manager",
-            Self::ExpectCt => "expect-ct",
-            Self::SmtpTls => "smtp-tls",
-        }
-    }
-}
-
-/// One report.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Received {
-    /// Its format.
-    pub format: Format,
-    /// What is common to all formats; there is a host always.
-    pub report: ReadReport,
-    /// The host that the client wanted; of an SMTP TLS report the mail domain.
-    pub host: Host,
-    /// Pins of what was served, from clients that send no certificates.
-    pub served_pins: Vec<Pin>,
-    /// Whether the client refused the connection, where it says so.
-    pub enforced: Option<bool>,
-    /// The app that sent it, where it says so.
-    pub app: Option<String>,
-    /// The platform of that app.
-    pub platform: Option<String>,
-    /// What the client says of the failure: TrustKit's `validation-result`, an SMTP TLS report's `result-type`.
-    pub result: Option<String>,
-    /// The server that was reached, where that is not the host: the mail exchanger.
-    pub server: Option<String>,
-    /// Of an SMTP TLS report: the kind of policy, such as `tlsa` and `sts`.
-    pub policy: Option<String>,
-    /// How many connections it stands for; at least one.
-    pub count: u64,
-    /// Milliseconds between the violation and the report (Reporting API).
-    pub age: Option<u64>,
-    /// Whether the sender says that it is a test.
-    pub is_test: bool,
-    /// The report's own text within the body; that of a report with several failures is shared.
-    pub text: Arc<str>,
-}
-
-/// Why nothing of a body is taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// More than [`MAX_BODY`] bytes.
-    TooLarge,
-    /// Not JSON.
-    NotJson,
-    /// More than [`MAX_REPORTS`].
-    TooManyReports,
-    /// JSON, and no report of a known format that says which host and what was wrong.
-    NotAReport,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge => write!(f, "the body is larger than {MAX_BODY} bytes"),
-            Self::NotJson => f.write_str("the body is not JSON"),
-            Self::TooManyReports => write!(f, "the body has more than {MAX_REPORTS} reports"),
-            Self::NotAReport => f.write_str("the body is not a report of a known format"),
-        }
-    }
-}
-
-impl std::error::Error for Refusal {}
 
 /// The reports in a body, at least one. Of an envelope with several, those that cannot be used are left
 /// out: a browser puts reports of other kinds beside them.
@@ -180,36 +87,6 @@ fn plain(text: &str) -> Result<Vec<Received>, Refusal> {
         return one(react_native(text));
     }
     one(rfc7469(text))
-}
-
-impl Received {
-    fn new(format: Format, host: Host, report: ReadReport, text: &Arc<str>) -> Self {
-        Self {
-            format,
-            report,
-            host,
-            served_pins: Vec::new(),
-            enforced: None,
-            app: None,
-            platform: None,
-            result: None,
-            server: None,
-            policy: None,
-            count: 1,
-            age: None,
-            is_test: false,
-            text: Arc::clone(text),
-        }
-    }
-
-    /// The certificates that the host served, as far as the report has them: the served chain, else the
-    /// validated one.
-    #[must_use]
-    pub fn chain(&self) -> &[Certificate] {
-        let chains = [&self.report.served_chain, &self.report.validated_chain];
-        let chain = chains.into_iter().flatten().find(|chain| !chain.is_empty());
-        chain.map_or(&[], Vec::as_slice)
-    }
 }
 
 /// The value of a member of a JSON object.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Format, MAX_REPORTS, Received, Refusal};
+use super::report::{Format, MAX_REPORTS, Received, Refusal};
 use crate::ua::date;
 use crate::ua::host::Host;
 use crate::ua::report_reader::ReadReport;
