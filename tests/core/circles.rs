@@ -5,7 +5,15 @@ use std::path::Path;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-const CRATES: [&str; 5] = ["hpkp-core", "hpkp-server", "ngx-hpkp", "apache-hpkp", "hpkp-cli"];
+const CRATES: [&str; 7] = [
+    "hpkp-core",
+    "hpkp-server",
+    "ngx-hpkp",
+    "apache-hpkp",
+    "hpkp-cli",
+    "hpkp-sync",
+    "hpkp-reports",
+];
 
 /// Of a module: `["check", "records"]`; the crate's root has none.
 type ModulePath = Vec<String>;

@@ -11,8 +11,8 @@ use flate2::read::MultiGzDecoder;
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 
-use super::Refused;
 use super::limits::Limits;
+use super::refused::Refused;
 
 /// Types of bodies that clients send reports as. `text/plain` and forms are what a page may send without a preflight.
 const TYPES: [&str; 12] = [

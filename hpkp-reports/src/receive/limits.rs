@@ -8,8 +8,8 @@ use governor::state::keyed::DashMapStateStore;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::Refused;
 use super::address::network;
+use super::refused::Refused;
 use crate::configuration;
 
 /// Clients that are told apart. Beyond that, new ones share one quota: memory is bounded.

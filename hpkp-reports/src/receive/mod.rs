@@ -16,6 +16,7 @@ mod address;
 mod body;
 mod limits;
 pub mod listen;
+mod refused;
 pub mod tls;
 
 use std::net::IpAddr;
@@ -25,20 +26,21 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
-use axum::http::{HeaderValue, Method, StatusCode};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use hpkp_core::ua::received::{self, Format, Received};
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::configuration::{Configuration, HostPattern, Mode};
-use crate::store::{Entry, StoreError, Writer};
+use crate::store::{Entry, Writer};
 use crate::time::now;
 use crate::understand::{Judge, chain_fingerprint, client, mode};
 use limits::Limits;
 
 pub use address::{Marks, Peer};
+pub use refused::Refused;
 
 /// How long a browser may remember that reports are allowed.
 const PREFLIGHT: Duration = Duration::from_secs(86_400);
@@ -57,98 +59,6 @@ pub struct Counters {
     pub accepted: AtomicU64,
     /// Requests that were refused, by status.
     pub refused: [AtomicU64; Refused::ALL.len()],
-}
-
-/// Why a request is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// No report of a known format.
-    Invalid,
-    /// No host on the list.
-    Host,
-    /// It took too long.
-    Slow,
-    /// Too large, before or after gzip.
-    Large,
-    /// Another type or encoding.
-    Type,
-    /// Too many requests of the client.
-    Client,
-    /// Too many reports for the host.
-    HostRate,
-    /// Too many reports in all.
-    Total,
-    /// The database is away.
-    Away,
-    /// The database has no space.
-    Full,
-}
-
-impl Refused {
-    /// All of them.
-    pub const ALL: [Self; 10] = [
-        Self::Invalid,
-        Self::Host,
-        Self::Slow,
-        Self::Large,
-        Self::Type,
-        Self::Client,
-        Self::HostRate,
-        Self::Total,
-        Self::Away,
-        Self::Full,
-    ];
-
-    /// Its name in metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Invalid => "invalid",
-            Self::Host => "host",
-            Self::Slow => "slow",
-            Self::Large => "large",
-            Self::Type => "type",
-            Self::Client => "client-rate",
-            Self::HostRate => "host-rate",
-            Self::Total => "total-rate",
-            Self::Away => "database-away",
-            Self::Full => "database-full",
-        }
-    }
-
-    /// Its status.
-    #[must_use]
-    pub const fn status(self) -> StatusCode {
-        match self {
-            Self::Invalid => StatusCode::BAD_REQUEST,
-            Self::Host => StatusCode::FORBIDDEN,
-            Self::Slow => StatusCode::REQUEST_TIMEOUT,
-            Self::Large => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Type => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Client | Self::HostRate | Self::Total => StatusCode::TOO_MANY_REQUESTS,
-            Self::Away => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Full => StatusCode::INSUFFICIENT_STORAGE,
-        }
-    }
-}
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        let mut response = self.status().into_response();
-        if matches!(self, Self::Client | Self::HostRate | Self::Total | Self::Away) {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
-        }
-        response
-    }
-}
-
-impl From<StoreError> for Refused {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Full => Self::Full,
-            StoreError::Away(_) | StoreError::Failed(_) => Self::Away,
-        }
-    }
 }
 
 /// What receiving needs.

@@ -3,24 +3,16 @@
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
 
-use axum::extract::{Form, Request, State};
-use axum::http::header::{AUTHORIZATION, COOKIE, HOST, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-use maud::html;
-use serde::Deserialize;
+use axum::http::HeaderMap;
+use axum::http::header::{AUTHORIZATION, COOKIE, HOST};
 use sha2::{Digest as _, Sha256};
 
-use super::{Pages as Shared, layout};
 use crate::configuration::Pages;
 use crate::output::os;
-use crate::receive::Peer;
 
 /// The cookie of a reader.
-const COOKIE_NAME: &str = "hpkp-reports";
+pub(super) const COOKIE_NAME: &str = "hpkp-reports";
 
 /// The shortest token: one that can be guessed is none.
 const MIN_TOKEN: usize = 16;
@@ -72,7 +64,7 @@ impl Access {
         self.token.is_some()
     }
 
-    fn allows(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> bool {
+    pub(super) fn allows(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> bool {
         if self.token.is_none() && self.header.is_none() {
             return names_loopback(headers);
         }
@@ -83,8 +75,13 @@ impl Access {
         is_named || self.token.is_some_and(|token| has_token(headers, token))
     }
 
+    /// Whether it is the token.
+    pub(super) fn is_token(&self, text: &str) -> bool {
+        self.token.is_some_and(|token| hashed(text) == token)
+    }
+
     /// The cookie of whoever has the token.
-    fn cookie(&self) -> Option<String> {
+    pub(super) fn cookie(&self) -> Option<String> {
         self.token.map(session)
     }
 }
@@ -119,82 +116,4 @@ fn names_loopback(headers: &HeaderMap) -> bool {
         None => host.split(':').next().unwrap_or_default(),
     };
     name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// Lets readers in, and sends the others to the form.
-pub(super) async fn guard(
-    State(pages): State<Arc<Shared>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
-    if pages.access.allows(request.headers(), peer) {
-        return next.run(request).await;
-    }
-    let is_machine =
-        request.uri().path() == "/metrics" || request.headers().contains_key(AUTHORIZATION);
-    match (pages.access.has_token(), is_machine) {
-        (true, true) => {
-            let challenge = [(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
-            (StatusCode::UNAUTHORIZED, challenge).into_response()
-        }
-        (true, false) => to("/login"),
-        (false, _) => {
-            let content = html! {
-                h1 { "Not allowed" }
-                p { "These pages are for readers whom the proxy in front names, or on loopback under its own name." }
-            };
-            (StatusCode::FORBIDDEN, layout::page("Not allowed", None, &content)).into_response()
-        }
-    }
-}
-
-fn to(path: &'static str) -> Response {
-    (StatusCode::SEE_OTHER, [(LOCATION, path)]).into_response()
-}
-
-/// The form for the token.
-pub(super) async fn form() -> Response {
-    entry(false).into_response()
-}
-
-fn entry(is_wrong: bool) -> maud::Markup {
-    let content = html! {
-        h1 { "Violation reports" }
-        form.login method="post" action="/login" {
-            label for="token" { "Token" }
-            input #token name="token" type="password" autocomplete="current-password" required
-                aria-describedby=[is_wrong.then_some("wrong")];
-            @if is_wrong {
-                p #wrong.urgent role="alert" { "That is not the token." }
-            }
-            button type="submit" { "Read" }
-        }
-    };
-    layout::page("Sign in", None, &content)
-}
-
-/// What the form sends.
-#[derive(Debug, Deserialize)]
-pub(super) struct Login {
-    token: String,
-}
-
-/// Takes the token.
-pub(super) async fn login(State(pages): State<Arc<Shared>>, Form(login): Form<Login>) -> Response {
-    let is_right = pages.access.token.is_some_and(|token| hashed(login.token.trim()) == token);
-    let Some(cookie) = pages.access.cookie().filter(|_| is_right) else {
-        // Whoever guesses waits.
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-        return (StatusCode::FORBIDDEN, entry(true)).into_response();
-    };
-    let secure = if pages.is_secure { "; Secure" } else { "" };
-    let cookie = format!("{COOKIE_NAME}={cookie}; Path=/; HttpOnly; SameSite=Strict{secure}");
-    (StatusCode::SEE_OTHER, [(LOCATION, "/".to_owned()), (SET_COOKIE, cookie)]).into_response()
-}
-
-/// Forgets the reader.
-pub(super) async fn logout() -> Response {
-    let cookie = format!("{COOKIE_NAME}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
-    (StatusCode::SEE_OTHER, [(LOCATION, "/login".to_owned()), (SET_COOKIE, cookie)]).into_response()
 }

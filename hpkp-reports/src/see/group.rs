@@ -13,7 +13,8 @@ use hpkp_core::ua::received::{self, Received};
 use hpkp_core::{ca_table, date};
 use maud::{Markup, html};
 
-use super::{Pages, Trouble, ask, chart, host_path, layout, text};
+use super::shared::{Pages, Trouble, ask, host_path, text};
+use super::{chart, layout};
 use crate::store::{Group, query};
 use crate::time::day_text;
 use crate::understand::finding::Finding;

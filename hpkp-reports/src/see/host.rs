@@ -10,7 +10,8 @@ use hpkp_core::date;
 use maud::{Markup, html};
 
 use super::range::{self, Range};
-use super::{Pages, Trouble, ask, chart, host_path, layout, overview, text};
+use super::shared::{Pages, Trouble, ask, host_path, text};
+use super::{chart, layout, overview};
 use crate::store::{Count, Group, query};
 use crate::understand::finding::{Class, Finding};
 

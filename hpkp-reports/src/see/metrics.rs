@@ -8,7 +8,8 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 
-use super::{Pages, Trouble, ask, chart};
+use super::chart;
+use super::shared::{Pages, Trouble, ask};
 use crate::receive::Refused;
 use crate::store::{Filter, query};
 use crate::time::{day, now};

@@ -5,12 +5,14 @@
 
 mod access;
 mod chart;
+mod door;
 mod group;
 mod host;
 mod layout;
 mod metrics;
 mod overview;
 mod range;
+mod shared;
 
 use std::sync::Arc;
 
@@ -21,15 +23,12 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use maud::{Markup, html};
+use maud::html;
 
 use crate::configuration::Configuration;
-use crate::output;
-use crate::receive::Receiver;
-use crate::store::{Reader, StoreError, Writer};
-use crate::understand::Judge;
 
 pub use access::{Access, first_line};
+pub use shared::Pages;
 
 /// The style sheet, the same for all pages.
 const STYLE: &str = include_str!("style.css");
@@ -37,37 +36,6 @@ const STYLE: &str = include_str!("style.css");
 /// The icon of the pages: a pin.
 const ICON: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 16 16\">\
     <circle cx=\"8\" cy=\"5\" r=\"4\" fill=\"#b42318\"/><path d=\"M7 8h2l-1 8z\" fill=\"#5b6776\"/></svg>";
-
-/// What pages need.
-#[derive(Debug)]
-pub struct Pages {
-    reader: Arc<Reader>,
-    judge: Arc<Judge>,
-    receiver: Arc<Receiver>,
-    writer: Arc<Writer>,
-    access: Access,
-    is_secure: bool,
-    days: u32,
-}
-
-impl Pages {
-    /// The pages as configured.
-    ///
-    /// # Errors
-    /// The token cannot be read.
-    pub fn new(
-        configuration: &Configuration,
-        reader: Arc<Reader>,
-        judge: Arc<Judge>,
-        receiver: Arc<Receiver>,
-        writer: Arc<Writer>,
-    ) -> Result<Arc<Self>, String> {
-        let access = Access::read(&configuration.pages, &configuration.trusted_proxies)?;
-        let is_secure = configuration.tls.is_some();
-        let days = configuration.retention.days;
-        Ok(Arc::new(Self { reader, judge, receiver, writer, access, is_secure, days }))
-    }
-}
 
 /// Where people reach the pages, as far as that is known.
 #[must_use]
@@ -88,11 +56,11 @@ pub fn routes(pages: &Arc<Pages>) -> Router {
         .route("/group/{id}", get(group::show))
         .route("/group/{id}/raw", get(group::raw))
         .route("/metrics", get(metrics::show))
-        .route_layer(from_fn_with_state(Arc::clone(pages), access::guard));
+        .route_layer(from_fn_with_state(Arc::clone(pages), door::guard));
     Router::new()
         .merge(readers)
-        .route("/login", get(access::form).post(access::login))
-        .route("/logout", axum::routing::post(access::logout))
+        .route("/login", get(door::form).post(door::login))
+        .route("/logout", axum::routing::post(door::logout))
         .route("/style.css", get(style))
         .route("/icon.svg", get(icon))
         .fallback(not_found)
@@ -147,47 +115,4 @@ async fn secured(request: axum::extract::Request, next: axum::middleware::Next) 
     }
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
-}
-
-/// Runs queries where they do not keep others waiting.
-async fn ask<T: Send + 'static>(
-    pages: &Arc<Pages>,
-    query: impl Fn(&mut dyn crate::store::backend::Backend) -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, Trouble> {
-    let pages = Arc::clone(pages);
-    let asked = tokio::task::spawn_blocking(move || pages.reader.ask(query));
-    asked
-        .await
-        .map_err(|_| Trouble("the query failed".to_owned()))?
-        .map_err(|error| Trouble(error.to_string()))
-}
-
-/// Why a page cannot be shown.
-struct Trouble(String);
-
-impl IntoResponse for Trouble {
-    fn into_response(self) -> Response {
-        let content = html! { h1 { "The store cannot be read" } p { (text(&self.0)) } };
-        (StatusCode::SERVICE_UNAVAILABLE, layout::page("Error", None, &content)).into_response()
-    }
-}
-
-/// Foreign text, printable; maud escapes it.
-fn text(foreign: &str) -> Markup {
-    let printable = output::printable(foreign);
-    html! { bdi { (printable) } }
-}
-
-/// A path of a page, with what is not safe in it escaped.
-fn host_path(host: &str) -> String {
-    let mut path = "/host/".to_owned();
-    for octet in host.bytes() {
-        match octet {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
-                path.push(char::from(octet))
-            }
-            octet => path.push_str(&format!("%{octet:02X}")),
-        }
-    }
-    path
 }

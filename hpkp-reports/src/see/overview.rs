@@ -9,7 +9,8 @@ use hpkp_core::ua::host::Host;
 use maud::{Markup, html};
 
 use super::range::{self, Range};
-use super::{Pages, Trouble, ask, chart, host_path, layout, text};
+use super::shared::{Pages, Trouble, ask, host_path, text};
+use super::{chart, layout};
 use crate::configuration::Mode;
 use crate::store::{Count, query};
 use crate::understand::finding::{Class, Finding};

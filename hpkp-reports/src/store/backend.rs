@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::StoreError;
+use super::error::StoreError;
 
 /// A value of a column.
 #[derive(Clone, Debug, PartialEq, Eq)]

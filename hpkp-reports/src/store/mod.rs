@@ -5,6 +5,7 @@
 //! PostgreSQL.
 
 pub mod backend;
+mod error;
 mod group;
 mod postgres;
 pub mod query;
@@ -13,39 +14,16 @@ mod schema;
 mod sqlite;
 mod writer;
 
-use std::fmt;
 use std::sync::Mutex;
 
 use crate::configuration::StoreName;
 use backend::Backend;
 
+pub use error::StoreError;
 pub use group::{Entry, Group, group_id};
 pub use query::{Count, Filter};
 pub use retention::Size;
 pub use writer::{NewGroup, Writer, WriterSettings};
-
-/// Why the store cannot do something.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreError {
-    /// No space: on the disk, or up to the limit of its size.
-    Full,
-    /// It cannot be reached, or does not answer.
-    Away(String),
-    /// Something else.
-    Failed(String),
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Full => f.write_str("no space is left for the database"),
-            Self::Away(text) => write!(f, "the database is away: {text}"),
-            Self::Failed(text) => write!(f, "the database fails: {text}"),
-        }
-    }
-}
-
-impl std::error::Error for StoreError {}
 
 /// Opens the store, and brings its tables up to date.
 ///

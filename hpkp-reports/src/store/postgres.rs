@@ -15,8 +15,8 @@ use postgres::{Client, Config, NoTls, Statement};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::StoreError;
 use super::backend::{Backend, Row, Value};
+use super::error::StoreError;
 
 /// How long to wait for a connection.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,7 +1,7 @@
 //! What is old or too much goes: by age, then by size.
 
-use super::StoreError;
 use super::backend::{Backend, Value};
+use super::error::StoreError;
 use crate::time::DAY;
 
 /// What the database takes and may take, in bytes.

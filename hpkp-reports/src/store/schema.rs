@@ -1,7 +1,7 @@
 //! The tables, and how they came about: one migration for each version, never changed afterwards.
 
-use super::StoreError;
 use super::backend::{Backend, Value};
+use super::error::StoreError;
 
 /// The migrations; `{bytes}` is the database's type for bytes.
 const MIGRATIONS: [&str; 1] = ["

@@ -6,8 +6,8 @@ use std::time::Duration;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
 
-use super::StoreError;
 use super::backend::{Backend, Row, Value};
+use super::error::StoreError;
 
 /// How long to wait for another process that has the database locked.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -3,6 +3,7 @@
 
 mod command;
 mod mail;
+mod message;
 mod webhook;
 
 use std::collections::HashMap;
@@ -10,12 +11,12 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use hpkp_core::date;
-use serde::Serialize;
 
 use crate::configuration::Alarms;
 use crate::output::{log, log_seldom};
 use crate::store::NewGroup;
 use crate::understand::finding::Class;
+use message::Message;
 
 /// Alarms that may wait.
 const QUEUE: usize = 256;
@@ -29,27 +30,6 @@ const SILENCE: Duration = Duration::from_secs(7 * 86_400);
 
 /// The most alarms that are remembered for that.
 const MAX_KNOWN: usize = 10_000;
-
-/// What an alarm says: JSON for webhook and command.
-#[derive(Debug, Serialize)]
-struct Message<'a> {
-    v: u32,
-    finding: &'static str,
-    class: &'static str,
-    title: &'static str,
-    answer: &'static str,
-    advice: &'static str,
-    host: &'a str,
-    detail: &'a str,
-    client: &'a str,
-    mode: &'a str,
-    at: String,
-    group: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    page: Option<String>,
-    /// Alarms that were left out before this one, for the limit.
-    left_out: u64,
-}
 
 /// The handle of the thread that sends alarms.
 #[derive(Debug)]

@@ -17,11 +17,12 @@ use hpkp_core::published::WriterName;
 use hpkp_core::published::file::MAX_FILE;
 use rustix::fs::FlockOperation;
 
-use super::lease::Written;
-use super::{
-    Extent, Lease, MARKER, MAX_BEAT, MAX_WRITERS, Outgoing, Piece, Remote, Store, StoreError, Term,
-    VERSION, Wanted, check_marker, heartbeat,
+use super::contract::{
+    Extent, MARKER, MAX_BEAT, MAX_WRITERS, Outgoing, Piece, Remote, Store, Wanted, check_marker,
+    heartbeat,
 };
+use super::error::{StoreError, VERSION};
+use super::lease::{Lease, Term, Written};
 use crate::{disk, now};
 
 const RECORDS: &str = "records";

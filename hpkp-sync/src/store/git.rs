@@ -12,7 +12,7 @@ mod program;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -21,11 +21,12 @@ use hpkp_core::published::file::MAX_FILE;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use super::lease::Written;
-use super::{
-    Extent, Lease, MARKER, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store, StoreError, Term,
-    VERSION, Wanted, check_marker, heartbeat,
+use super::contract::{
+    Extent, MARKER, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store, Wanted, check_marker,
+    heartbeat,
 };
+use super::error::{StoreError, VERSION};
+use super::lease::{Lease, Term, Written};
 use crate::now;
 use program::{Git, Pushed};
 
@@ -323,9 +324,4 @@ fn unlock(directory: &Path, depth: u32) {
             let _ = fs::remove_file(path);
         }
     }
-}
-
-/// A path that git may use for an index.
-fn index_path(repository: &Path) -> PathBuf {
-    repository.join("hpkp-index")
 }

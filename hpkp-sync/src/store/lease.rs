@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::error::StoreError;
+
 /// Who wants a lease, and for how long.
 #[derive(Clone, Debug)]
 pub(crate) struct Term {
@@ -43,16 +45,16 @@ impl Written {
     }
 
     /// Whether it keeps others out. What cannot be read does: somebody else may understand it.
-    pub(super) fn held(name: &str, text: &[u8], now: i64) -> Result<(), super::StoreError> {
+    pub(super) fn held(name: &str, text: &[u8], now: i64) -> Result<(), StoreError> {
         match serde_json::from_slice::<Self>(text) {
             Ok(written) if written.until <= now => Ok(()),
             Ok(written) => Err(written.error(name, now)),
-            Err(_) => Err(super::StoreError::Failed(format!("the lease of {name} is damaged"))),
+            Err(_) => Err(StoreError::Failed(format!("the lease of {name} is damaged"))),
         }
     }
 
-    pub(super) fn error(&self, name: &str, now: i64) -> super::StoreError {
-        super::StoreError::Leased {
+    pub(super) fn error(&self, name: &str, now: i64) -> StoreError {
+        StoreError::Leased {
             name: name.to_owned(),
             holder: hpkp_core::text::Excerpt::new(&self.holder).to_string(),
             seconds: self.until.saturating_sub(now).max(0),

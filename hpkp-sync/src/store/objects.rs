@@ -23,11 +23,12 @@ use object_store::{
 use tokio::runtime::{Builder, Runtime};
 use url::Url;
 
-use super::lease::Written;
-use super::{
-    Extent, Lease, MARKER, MAX_BEAT, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store,
-    StoreError, Term, VERSION, Wanted, check_marker,
+use super::contract::{
+    Extent, MARKER, MAX_BEAT, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store, Wanted,
+    check_marker,
 };
+use super::error::{StoreError, VERSION};
+use super::lease::{Lease, Term, Written};
 use crate::heartbeat::Heartbeat;
 use crate::now;
 

@@ -18,10 +18,11 @@ use postgres::{Client, Config, NoTls, Transaction};
 use postgres_openssl::MakeTlsConnector;
 use url::Url;
 
-use super::{
-    Extent, Lease, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store, StoreError, Term, VERSION,
-    Wanted, heartbeat,
+use super::contract::{
+    Extent, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store, Wanted, heartbeat,
 };
+use super::error::{StoreError, VERSION};
+use super::lease::{Lease, Term};
 
 /// What makes each version from the one before.
 const MIGRATIONS: [&str; VERSION as usize] = [include_str!("postgres.sql")];

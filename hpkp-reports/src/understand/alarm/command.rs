@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::Message;
+use super::message::Message;
 use crate::output::os;
 
 /// How long a command may take.

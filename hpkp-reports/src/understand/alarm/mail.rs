@@ -7,7 +7,7 @@ use lettre::message::header::ContentType;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::{Message as Letter, SmtpTransport, Transport as _};
 
-use super::Message;
+use super::message::Message;
 use crate::configuration::Mail;
 use crate::output::printable;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
-use super::Message;
+use super::message::Message;
 use crate::configuration::Webhook;
 
 /// How long the other end may take.

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use hpkp_core::text::Excerpt;
 
-use super::index_path;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// What became of a push.
 #[derive(Debug)]
@@ -307,4 +306,9 @@ fn without_credentials(text: &str) -> String {
         None => word.to_owned(),
     });
     words.collect::<Vec<_>>().join(" ")
+}
+
+/// A path that git may use for an index.
+fn index_path(repository: &Path) -> PathBuf {
+    repository.join("hpkp-index")
 }

@@ -1,0 +1,99 @@
+//! Why a request is refused: a status, and a name in metrics.
+
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+
+use crate::store::StoreError;
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// No report of a known format.
+    Invalid,
+    /// No host on the list.
+    Host,
+    /// It took too long.
+    Slow,
+    /// Too large, before or after gzip.
+    Large,
+    /// Another type or encoding.
+    Type,
+    /// Too many requests of the client.
+    Client,
+    /// Too many reports for the host.
+    HostRate,
+    /// Too many reports in all.
+    Total,
+    /// The database is away.
+    Away,
+    /// The database has no space.
+    Full,
+}
+
+impl Refused {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Invalid,
+        Self::Host,
+        Self::Slow,
+        Self::Large,
+        Self::Type,
+        Self::Client,
+        Self::HostRate,
+        Self::Total,
+        Self::Away,
+        Self::Full,
+    ];
+
+    /// Its name in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::Host => "host",
+            Self::Slow => "slow",
+            Self::Large => "large",
+            Self::Type => "type",
+            Self::Client => "client-rate",
+            Self::HostRate => "host-rate",
+            Self::Total => "total-rate",
+            Self::Away => "database-away",
+            Self::Full => "database-full",
+        }
+    }
+
+    /// Its status.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::Invalid => StatusCode::BAD_REQUEST,
+            Self::Host => StatusCode::FORBIDDEN,
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::Large => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Type => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Client | Self::HostRate | Self::Total => StatusCode::TOO_MANY_REQUESTS,
+            Self::Away => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Full => StatusCode::INSUFFICIENT_STORAGE,
+        }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let mut response = self.status().into_response();
+        if matches!(self, Self::Client | Self::HostRate | Self::Total | Self::Away) {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Full => Self::Full,
+            StoreError::Away(_) | StoreError::Failed(_) => Self::Away,
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What all pages share: what they need, how they ask the store, and foreign text.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use maud::{Markup, html};
+
+use super::access::Access;
+use super::layout;
+use crate::configuration::Configuration;
+use crate::output;
+use crate::receive::Receiver;
+use crate::store::backend::Backend;
+use crate::store::{Reader, StoreError, Writer};
+use crate::understand::Judge;
+
+/// What pages need.
+#[derive(Debug)]
+pub struct Pages {
+    pub(super) reader: Arc<Reader>,
+    pub(super) judge: Arc<Judge>,
+    pub(super) receiver: Arc<Receiver>,
+    pub(super) writer: Arc<Writer>,
+    pub(super) access: Access,
+    pub(super) is_secure: bool,
+    pub(super) days: u32,
+}
+
+impl Pages {
+    /// The pages as configured.
+    ///
+    /// # Errors
+    /// The token cannot be read.
+    pub fn new(
+        configuration: &Configuration,
+        reader: Arc<Reader>,
+        judge: Arc<Judge>,
+        receiver: Arc<Receiver>,
+        writer: Arc<Writer>,
+    ) -> Result<Arc<Self>, String> {
+        let access = Access::read(&configuration.pages, &configuration.trusted_proxies)?;
+        let is_secure = configuration.tls.is_some();
+        let days = configuration.retention.days;
+        Ok(Arc::new(Self { reader, judge, receiver, writer, access, is_secure, days }))
+    }
+}
+
+/// Runs queries where they do not keep others waiting.
+pub(super) async fn ask<T: Send + 'static>(
+    pages: &Arc<Pages>,
+    query: impl Fn(&mut dyn Backend) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Trouble> {
+    let pages = Arc::clone(pages);
+    let asked = tokio::task::spawn_blocking(move || pages.reader.ask(query));
+    asked
+        .await
+        .map_err(|_| Trouble("the query failed".to_owned()))?
+        .map_err(|error| Trouble(error.to_string()))
+}
+
+/// Why a page cannot be shown.
+pub(super) struct Trouble(String);
+
+impl IntoResponse for Trouble {
+    fn into_response(self) -> Response {
+        let content = html! { h1 { "The store cannot be read" } p { (text(&self.0)) } };
+        (StatusCode::SERVICE_UNAVAILABLE, layout::page("Error", None, &content)).into_response()
+    }
+}
+
+/// Foreign text, printable; maud escapes it.
+pub(super) fn text(foreign: &str) -> Markup {
+    let printable = output::printable(foreign);
+    html! { bdi { (printable) } }
+}
+
+/// A path of a page, with what is not safe in it escaped.
+pub(super) fn host_path(host: &str) -> String {
+    let mut path = "/host/".to_owned();
+    for octet in host.bytes() {
+        match octet {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
+                path.push(char::from(octet))
+            }
+            octet => path.push_str(&format!("%{octet:02X}")),
+        }
+    }
+    path
+}

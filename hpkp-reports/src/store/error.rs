@@ -1,0 +1,26 @@
+//! Why the store cannot do something.
+
+use std::fmt;
+
+/// Why the store cannot do something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// No space: on the disk, or up to the limit of its size.
+    Full,
+    /// It cannot be reached, or does not answer.
+    Away(String),
+    /// Something else.
+    Failed(String),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("no space is left for the database"),
+            Self::Away(text) => write!(f, "the database is away: {text}"),
+            Self::Failed(text) => write!(f, "the database fails: {text}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
