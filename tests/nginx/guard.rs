@@ -9,7 +9,7 @@ use hpkp_core::published::{Body, Compromised, Event};
 use hpkp_tests::client::Curl;
 use hpkp_tests::free_port;
 use hpkp_tests::nginx::{Nginx, Reload, codes, compile_module, load_modules, tls_server, version};
-use hpkp_tests::pki::{P256, leaf_extensions, openssl};
+use hpkp_tests::pki::{leaf_extensions, openssl};
 use hpkp_tests::recorded::held_on_port;
 use hpkp_tests::session::SessionClient;
 use hpkp_tests::site::{B, prepared};
@@ -608,19 +608,7 @@ fn mount_disk(at: &Path, options: &str, flags: libc::c_ulong) -> bool {
 /// A certificate `large` of the key `backup`, whose chain is larger than 32 KB.
 fn large(site: &Site) {
     let pki = site.nginx.pki();
-    let mut parts = vec!["backup.pem".to_owned()];
-    for number in 0..24 {
-        let name = format!("above-{number}");
-        pki.key(&name, P256);
-        pki.self_signed(
-            &name,
-            &format!("/CN={}", "x".repeat(60)),
-            &[&format!("nsComment={}", "y".repeat(900))],
-        );
-        parts.push(format!("{name}.pem"));
-    }
-    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    pki.bundle("large.pem", &parts);
+    pki.large_bundle("large.pem", "backup.pem");
     fs::copy(pki.path("backup.key"), pki.path("large.key")).expect("a copy");
     assert!(fs::metadata(pki.path("large.pem")).expect("a file").len() > 33_000);
 }

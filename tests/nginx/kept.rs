@@ -13,7 +13,7 @@ use hpkp_tests::client::Curl;
 use hpkp_tests::clock::{Clock, DAY};
 use hpkp_tests::free_port;
 use hpkp_tests::nginx::{Nginx, Reload, codes, load_modules, tls_server};
-use hpkp_tests::pki::{P256, RSA, leaf_extensions, openssl};
+use hpkp_tests::pki::{RSA, leaf_extensions, openssl};
 use hpkp_tests::recorded::held_on_port;
 use hpkp_tests::site::{B, prepared};
 
@@ -465,19 +465,7 @@ fn a_disk_that_is_full_while_it_keeps() {
     let pki = site.nginx.pki();
     fs::copy(site.nginx.path("live.pem"), site.nginx.path("old.pem")).expect("a copy");
     fs::copy(site.nginx.path("live.key"), site.nginx.path("old.key")).expect("a copy");
-    let mut parts = vec!["backup.pem".to_owned()];
-    for number in 0..24 {
-        let name = format!("above-{number}");
-        pki.key(&name, P256);
-        pki.self_signed(
-            &name,
-            &format!("/CN={}", "x".repeat(60)),
-            &[&format!("nsComment={}", "y".repeat(900))],
-        );
-        parts.push(format!("{name}.pem"));
-    }
-    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    pki.bundle("large.pem", &parts);
+    pki.large_bundle("large.pem", "backup.pem");
     fs::copy(site.nginx.path("backup.key"), site.nginx.path("large.key")).expect("a copy");
     site.nginx.start();
     let before = site.files();

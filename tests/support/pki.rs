@@ -148,6 +148,23 @@ impl Pki {
         self.write(file, octets)
     }
 
+    /// Joins a leaf and so many large certificates that the file has more than 32 KB.
+    pub fn large_bundle(&self, file: &str, leaf: &str) -> PathBuf {
+        let mut parts = vec![leaf.to_owned()];
+        for number in 0..24 {
+            let name = format!("above-{number}");
+            self.key(&name, P256);
+            self.self_signed(
+                &name,
+                &format!("/CN={}", "x".repeat(60)),
+                &[&format!("nsComment={}", "y".repeat(900))],
+            );
+            parts.push(format!("{name}.pem"));
+        }
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        self.bundle(file, &parts)
+    }
+
     /// The pin of a certificate, a request, a key pair or a public key, computed by openssl.
     pub fn pin(&self, file: &str) -> String {
         let path = self.path(file);

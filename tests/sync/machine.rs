@@ -9,9 +9,10 @@ use hpkp_core::pin::Pin;
 use hpkp_core::published::heard::{self, AllHeard};
 use hpkp_core::published::{
     Body, Compromised, Event, KeyGraph, KeyNode, Lifetime, Matching, Origin, Presented, Presents,
-    Published, Scope, WriterName,
+    Published, WriterName,
 };
 use hpkp_server::published::{self, Directory};
+use hpkp_tests::recorded::held;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -118,19 +119,9 @@ impl Machine {
                 addresses: vec![],
             }),
             Body::Published(Published {
-                host: host.parse().unwrap(),
-                matching: Matching::Exact,
-                except: vec![],
-                include_subdomains: false,
-                scope: Scope::Chain,
-                port: None,
-                pins: pins.iter().map(pin).collect(),
                 lifetime: Lifetime::MaxAge(MaxAge::from_seconds(5_184_000).unwrap()),
                 origin: Origin::Header,
-                since: None,
-                configuration: None,
-                exempt: Vec::new(),
-                tlsa: None,
+                ..held(host, pins.iter().map(pin).collect())
             }),
         ]);
     }

@@ -11,7 +11,8 @@ use std::time::Instant;
 
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
-use hpkp_core::published::{Body, Event, Lifetime, Matching, Origin, Published, Scope, WriterName};
+use hpkp_core::published::{Body, Event, Lifetime, Origin, Published, WriterName};
+use hpkp_tests::recorded::held;
 
 use crate::engine::Directory;
 use crate::machine::Machine;
@@ -25,19 +26,12 @@ fn published(writer: usize, host: usize) -> Body {
     let mut pin = [7; Pin::OCTETS];
     pin[..8].copy_from_slice(&(writer as u64).to_be_bytes());
     Body::Published(Published {
-        host: format!("host-{}-{host}.example.com", writer / GROUP).parse().unwrap(),
-        matching: Matching::Exact,
-        except: vec![],
-        include_subdomains: false,
-        scope: Scope::Chain,
-        port: None,
-        pins: vec![Pin::from_octets(pin), Pin::from_octets([9; Pin::OCTETS])],
         lifetime: Lifetime::MaxAge(MaxAge::from_seconds(5_184_000).unwrap()),
         origin: Origin::Header,
-        since: None,
-        configuration: None,
-        exempt: Vec::new(),
-        tlsa: None,
+        ..held(
+            &format!("host-{}-{host}.example.com", writer / GROUP),
+            vec![Pin::from_octets(pin), Pin::from_octets([9; Pin::OCTETS])],
+        )
     })
 }
 
