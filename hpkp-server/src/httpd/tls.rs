@@ -154,6 +154,30 @@ impl<P: Eq + Hash> TlsDirectives<P> {
         })
     }
 
+    /// The files of certificates and of keys that the directives name for a server.
+    #[must_use]
+    pub fn files(&self, place: &P) -> (Vec<String>, Vec<String>) {
+        let tls = self.of(place);
+        (tls.certificates, tls.keys)
+    }
+
+    /// What mod_ssl says of the first of these files that it refuses, because it is not there or empty, and what
+    /// that makes of the certificate.
+    #[must_use]
+    pub fn missing(&self, place: &P) -> Option<(String, Certificates)> {
+        let (certificates, keys) = self.files(place);
+        let all = (certificates.iter().map(|file| ("SSLCertificateFile", file)))
+            .chain(keys.iter().map(|file| ("SSLCertificateKeyFile", file)));
+        let is_there = |path: &str| {
+            path.starts_with("pkcs11:")
+                || fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() != 0)
+        };
+        let (directive, file) = all.into_iter().find(|(_, file)| !is_there(file))?;
+        let why = format!("the file \"{}\" does not exist or is empty", Excerpt::new(file));
+        let unusable = Certificates::Unusable(Code::UnreadableCertificate, Text::new(why.clone()));
+        Some((format!("{directive}: {why}"), unusable))
+    }
+
     /// What mod_ssl is going to load for a server; none where it is not on TLS. `listens_on_https` says
     /// whether a `Listen` directive makes its protocol `https` where the server says nothing.
     pub fn certificates<H>(
