@@ -237,7 +237,7 @@ fn replace_broken(
         let Some(Certificates::Loaded(_)) = presented else { continue };
         // SAFETY: the servers are those of the configuration that has been read.
         let place = unsafe { mod_ssl::place(server.handle.record) };
-        if let Some(broken) = directives.broken(&place, openssl) {
+        if let Some(broken) = directives.broken(server, &place, openssl) {
             *presented = Some(broken);
         }
     }

@@ -125,7 +125,8 @@ impl<P: Eq + Hash> TlsDirectives<P> {
              can take their place; use SSLCertificateFile and SSLCertificateKeyFile"
                 .to_owned()
         });
-        let keys = tls.pairs().map(|(_, key)| key.clone()).collect();
+        let own = tls.pairs().map(|(_, key)| key);
+        let keys = own.chain(self.managed.keys(server)).cloned().collect();
         let managed = self.managed.files(server);
         let is_awaited =
             tls.certificates.is_empty() && matches!(managed, Some(Ok(files)) if files.is_empty());
@@ -133,14 +134,21 @@ impl<P: Eq + Hash> TlsDirectives<P> {
     }
 
     /// Why mod_ssl will not be able to load a certificate and its key that its directives name for a
-    /// server.
+    /// server, or that mod_md does.
     #[must_use]
-    pub fn broken(&self, place: &P, openssl: &OpenSsl) -> Option<Certificates> {
+    pub fn broken<H>(
+        &self,
+        server: &Server<H>,
+        place: &P,
+        openssl: &OpenSsl,
+    ) -> Option<Certificates> {
         let tls = self.of(place);
-        tls.pairs().find_map(|(certificate, key)| {
-            // Nobody waits for a FIFO, and nobody looks into a token.
-            let is_file = |path: &String| fs::metadata(path).is_ok_and(|found| found.is_file());
-            if !is_file(certificate) || !is_file(key) {
+        let managed = self.managed.pairs(server);
+        let managed = managed.iter().map(|(certificate, key)| (certificate, key));
+        tls.pairs().chain(managed).find_map(|(certificate, key)| {
+            // Nobody waits for a FIFO, and nobody looks into a token. What is not there, OpenSSL says.
+            let is_other = |path: &String| fs::metadata(path).is_ok_and(|found| !found.is_file());
+            if [certificate, key].iter().any(|path| path.starts_with("pkcs11:") || is_other(path)) {
                 return None;
             }
             let why = openssl.try_pair(Path::new(certificate), Path::new(key)).err();
