@@ -1,7 +1,8 @@
 //! Each ACME client with its hook, against a real ACME server and in front of a real nginx: a renewal
 //! with the same key is served, a renewal with a new key never takes the place of a pinned one.
 //!
-//! `ci/prerequisites` installs what these tests need; nothing is skipped where it is missing.
+//! `ci/prerequisites` installs what these tests need; nothing is skipped where it is missing, but acme.sh, which
+//! Debian does not have: `HPKP_ACME_SH` names the script.
 
 // Clippy takes the helpers of a test for something else.
 #![allow(clippy::expect_used, clippy::panic, unreachable_pub)]
@@ -93,6 +94,82 @@ fn certbot() {
     let planned = deployed.hand_over("C");
     assert_eq!(code(&deployed, &mut certbot(&renew)), Some(0), "{}", deployed.log());
     deployed.presents(&planned);
+}
+
+#[test]
+fn acme_sh() {
+    let Some(script) = std::env::var_os("HPKP_ACME_SH") else {
+        println!("HPKP_ACME_SH does not name acme.sh: nothing was tried");
+        return;
+    };
+    let deployed = Deployed::running();
+    let home = deployed.path("home/.acme.sh");
+    fs::create_dir_all(&home).expect("a directory");
+    fs::create_dir(deployed.path("webroot")).expect("a directory");
+    fs::copy(script, home.join("acme.sh")).expect("a copy");
+    let acme_sh = |arguments: &[&str]| {
+        let mut command = deployed.command("sh");
+        command
+            .env("HOME", deployed.path("home"))
+            .arg(home.join("acme.sh"))
+            .arg("--home")
+            .arg(&home);
+        command.args(["--server", &deployed.pebble.directory(), "--ca-bundle"]);
+        command.arg(&deployed.pebble.ca).args(["-d", HOST]).args(arguments);
+        command
+    };
+    #[track_caller]
+    fn done(deployed: &Deployed, command: &mut Command) {
+        assert_eq!(code(deployed, command), Some(0), "{}", deployed.log());
+    }
+    done(&deployed, &mut acme_sh(&["--issue", "--keylength", "ec-256", "-w", "webroot"]));
+    let of = home.join(format!("{HOST}_ecc"));
+    let hook = format!("{} {} {HOST}", hook("deploy"), of.display());
+    done(&deployed, &mut acme_sh(&["--install-cert", "--ecc", "--reloadcmd", &hook]));
+    deployed.pin_what_is_served();
+    let renew = ["--renew", "--ecc", "--force"];
+    let before = deployed.certificate();
+    done(&deployed, &mut acme_sh(&renew));
+    deployed.clients_go_on();
+    assert_ne!(deployed.certificate(), before);
+
+    // A new key: acme.sh ends as its hook does, and nothing is in place.
+    let before = deployed.certificate();
+    let new_key = [&renew[..], &["--always-force-new-domain-key"]].concat();
+    assert_ne!(code(&deployed, &mut acme_sh(&new_key)), Some(0));
+    assert!(deployed.log().contains("locks out"), "{}", deployed.log());
+    deployed.clients_go_on();
+    assert_eq!(deployed.certificate(), before);
+
+    // The way back: the option is remembered until its line is gone.
+    let settings = of.join(format!("{HOST}.conf"));
+    let text = fs::read_to_string(&settings).expect("settings");
+    let text: Vec<&str> =
+        text.lines().filter(|line| !line.contains("Le_ForceNewDomainKey")).collect();
+    fs::write(&settings, text.join("\n") + "\n").expect("a file");
+    let key = of.join(format!("{HOST}.key"));
+    fs::copy(deployed.path("good.key"), &key).expect("a copy");
+    done(&deployed, &mut acme_sh(&renew));
+    deployed.clients_go_on();
+    assert_ne!(deployed.certificate(), before);
+
+    let planned = deployed.hand_over("home/.acme.sh");
+    done(&deployed, &mut acme_sh(&renew));
+    deployed.presents(&planned);
+
+    // By CSR, where acme.sh has no key of that name.
+    fs::rename(&of, deployed.path("home/before")).expect("renamed");
+    let key = deployed.path("planned.key");
+    let mut request = Command::new("openssl");
+    request.args(["req", "-new", "-subj", &format!("/CN={HOST}"), "-key"]).arg(key);
+    request.args(["-addext", &format!("subjectAltName=DNS:{HOST}"), "-out"]);
+    assert!(request.arg(deployed.path("next.csr")).status().expect("openssl").success());
+    let mut command = acme_sh(&["--sign-csr", "--csr", "next.csr", "-w", "webroot"]);
+    done(&deployed, &mut command);
+    let directories = [of, home.join(HOST)];
+    let signed = directories.iter().map(|of| of.join("fullchain.cer")).find(|file| file.exists());
+    let signed = signed.expect("a certificate");
+    assert_eq!(deployed.pki().pin(signed.to_str().expect("UTF-8")), planned);
 }
 
 #[test]
