@@ -179,6 +179,11 @@ impl Directory {
         if chain.is_empty() { Err(wrong("it has no certificate")) } else { Ok(chain) }
     }
 
+    /// The text of a file with a certificate and its key.
+    pub(crate) fn text(&self, file: &str) -> Option<Zeroizing<Vec<u8>>> {
+        self.read(file, MAX_FILE).ok()
+    }
+
     /// A file, unless somebody else may have read or written it.
     fn read(&self, name: &str, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
         let own = self.own.as_ref().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
