@@ -2,7 +2,7 @@
 //!
 //! mod_ssl refuses a directive whose file does not exist or is empty: before any hook could give it
 //! another file, and a living parent ends over it. So before the directives are obeyed, such a one is given
-//! the name of the file in which it stands, which exists. Behind that, its own name is put back, and `kept`
+//! the name of a file of the configuration, which exists. Behind that, its own name is put back, and `kept`
 //! decides: a last good certificate takes the place, or mod_ssl is given the configured name after all.
 
 use std::ffi::{CString, c_char};
@@ -54,9 +54,17 @@ pub(crate) unsafe fn hide(pool: *mut apr_pool_t, is_start: bool) {
         let is_kept = directives.iter().any(|directive| {
             cstr::text((**directive).directive).eq_ignore_ascii_case("HPKPKeepCertificates")
         });
-        if is_kept && (is_start || says("HPKPCheck", "keep")) {
+        let files = directives.iter().map(|directive| cstr::text((**directive).filename));
+        // What a macro has made stands in no file.
+        let there = files.filter(|file| !file.contains(['"', '\\'])).find(|file| is_there(file));
+        let is_wanted = is_kept && (is_start || says("HPKPCheck", "keep"));
+        if let Some(there) = there.filter(|_| is_wanted) {
+            let other = CString::new(format!("\"{there}\"")).unwrap_or_default();
+            let other = apr_pstrmemdup(pool, other.as_ptr(), other.count_bytes()).cast_const();
             for directive in directives {
-                let Some(other) = other_arguments(pool, &*directive) else { continue };
+                if !is_missing(pool, &*directive) {
+                    continue;
+                }
                 changed.push(Changed {
                     directive: AtomicPtr::new(directive),
                     arguments: AtomicPtr::new((*directive).args.cast_mut()),
@@ -107,31 +115,21 @@ unsafe fn directives() -> Vec<*mut ap_directive_t> {
     all
 }
 
-/// What mod_ssl does not refuse, in the place of the name of a file that it would.
+/// Whether a directive names a file that mod_ssl would refuse.
 ///
 /// # Safety
 /// As for [`hide`].
-unsafe fn other_arguments(
-    pool: *mut apr_pool_t,
-    directive: &ap_directive_t,
-) -> Option<*const c_char> {
-    // SAFETY: by the caller's promise; the copy ends with a null octet.
+unsafe fn is_missing(pool: *mut apr_pool_t, directive: &ap_directive_t) -> bool {
+    // SAFETY: by the caller's promise.
     unsafe {
         let name = cstr::text(directive.directive).to_ascii_lowercase();
         if !matches!(&*name, "sslcertificatefile" | "sslcertificatekeyfile") {
-            return None;
+            return false;
         }
-        let words = httpd::words(pool, directive.args);
-        let [path] = &words[..] else { return None };
-        if path.starts_with("pkcs11:") || is_there(&httpd::full_path(pool, path)) {
-            return None;
+        match &httpd::words(pool, directive.args)[..] {
+            [path] => !path.starts_with("pkcs11:") && !is_there(&httpd::full_path(pool, path)),
+            _ => false,
         }
-        let file = cstr::text(directive.filename);
-        if file.contains(['"', '\\']) || !is_there(&file) {
-            return None;
-        }
-        let text = CString::new(format!("\"{file}\"")).ok()?;
-        Some(apr_pstrmemdup(pool, text.as_ptr(), text.count_bytes()).cast_const())
     }
 }
 

@@ -187,6 +187,21 @@ fn a_file_that_is_not_there() {
         fs::copy(site.httpd.path(&format!("saved-{name}")), &path).expect("a copy");
     }
     site.httpd.stop();
+    // Lines that a macro has made stand in no file.
+    site.httpd.load(&["macro"]);
+    site.httpd.configure(&format!(
+        "{}HPKPPublishedPins records writer=web-1\nHPKPKeepCertificates kept\n{}\
+         <Macro Site $port>\n<VirtualHost 127.0.0.1:$port>\nServerName localhost\nSSLEngine on\n\
+         SSLCertificateFile nowhere/live.pem\nSSLCertificateKeyFile live.key\nHPKPUse site\n</VirtualHost>\n\
+         </Macro>\nUse Site {}\n",
+        listen(&[site.port]),
+        policy("site", &[&site.pin, "file:backup.csr", B]),
+        site.port,
+    ));
+    let before = site.httpd.log().len();
+    site.httpd.start();
+    presents(&site, &site.httpd.log()[before..], "macro");
+    site.httpd.stop();
     // mod_ssl itself names the file that is configured.
     site.httpd.expect_in_log(&["AH02562", "SSL Library Error", "AH00016"]);
     site.configure("", "HPKPKeepCertificates off");
