@@ -16,7 +16,7 @@ use hpkp_core::finding::{Check, Finding};
 use hpkp_server::failure::{self, LogLine, Phase};
 use hpkp_server::httpd::{self as model, NOT_YET};
 use hpkp_server::journal::{self, Journal, Predecessor};
-use hpkp_server::kept::Keeping;
+use hpkp_server::kept::{Keeping, Replacement};
 use hpkp_server::living::{self, Pid};
 use hpkp_server::loader::Loader;
 use hpkp_server::openssl::{OpenSsl, OpenSslError, SslCtx};
@@ -37,6 +37,7 @@ use crate::httpd::{self, OK};
 use crate::invoker;
 use crate::kept;
 use crate::log;
+use crate::missing;
 use crate::mod_ssl;
 use crate::phase::{self, Purpose};
 use crate::shutdown;
@@ -94,11 +95,20 @@ fn refuse_if_possible() -> c_int {
 }
 
 unsafe extern "C" fn pre_config(
-    _: *mut apr_pool_t,
+    pool: *mut apr_pool_t,
     _: *mut apr_pool_t,
     _: *mut apr_pool_t,
 ) -> c_int {
     boundary::catch_config_hook("pre_config", after, || {
+        // SAFETY: httpd hands over the pool of the configuration that it has just read.
+        unsafe {
+            let is_start = match phase::purpose(pool) {
+                Purpose::Serve => true,
+                Purpose::Test => why_lenient().is_some(),
+                Purpose::ReloadSignal | Purpose::Other => false,
+            };
+            missing::hide(pool, is_start);
+        }
         if phase::is_first_reading() && fork::close_descriptors_in_children() {
             log::keep_terminal();
         }
@@ -117,6 +127,7 @@ unsafe extern "C" fn check_config(
         log::expect_detaching(false);
         // SAFETY: httpd hands over live pools and the configuration that it has just read.
         unsafe {
+            missing::put_back();
             let purpose = phase::purpose(pool);
             if purpose == Purpose::Other {
                 return OK;
@@ -195,6 +206,7 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
     let Some(conf) = conf else { return false };
     if !servers.iter().any(|server| server.settings.uses_policy())
         && conf.global.published.is_empty()
+        && !missing::are_any()
     {
         return true;
     }
@@ -213,7 +225,8 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
     let mut loader = Loader::new(openssl.as_ref());
     let has_tls = httpd::is_loaded(c"mod_ssl.c");
     // SAFETY: by the caller's promise.
-    let presented = unsafe { kept::named(&servers, &directives, &mut loader) };
+    let mut presented = unsafe { kept::named(&servers, &directives, &mut loader) };
+    let mut absent = kept::replace_missing(&servers, &directives, &mut presented);
     let kept = kept::contexts(&servers, &presented, &directives);
     let (records, _) = journal::read(&conf.global.published);
     let (tls, ports) = ((presented, &directives.others), vhost::listening_ports());
@@ -223,11 +236,19 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
     // What a start would present, a test that is one before it is to see.
     if let Some(keeping) = model::keeping(&servers, kept, &conf.global, is_lenient) {
         let check = |deployment: &mut Deployment, loader: &Loader<'_>| loader.check(deployment);
-        verdict = keeping.replace(&mut deployment, verdict, &mut loader, check, |_, _| Ok(()));
+        let put = |context: usize, _: &Replacement| {
+            absent.retain(|(at, _)| *at != Some(context));
+            Ok(())
+        };
+        verdict = keeping.replace(&mut deployment, verdict, &mut loader, check, put);
     }
     let judgement = judged(&verdict, has_tls, Phase::Test, conf.global.on_start, || None);
     judgement.lines.iter().for_each(log::line_of_test);
-    !judgement.refused
+    // mod_ssl was kept from saying it.
+    for (_, why) in &absent {
+        log::write_startup(APLOG_EMERG, why);
+    }
+    !judgement.refused && absent.is_empty()
 }
 
 /// The system's store as the first reading of a start found it. The second comes right behind it, when

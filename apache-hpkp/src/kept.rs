@@ -26,6 +26,7 @@ use crate::boundary;
 use crate::conf;
 use crate::cstr;
 use crate::httpd::{self, OK};
+use crate::missing;
 use crate::mod_ssl;
 use crate::vhost::{self, Server};
 
@@ -61,6 +62,8 @@ pub(crate) unsafe fn register() {
 struct Decided {
     /// The files that mod_ssl is given, by the address of the server.
     files: HashMap<usize, Paths>,
+    /// The names of certificates and keys that the directives of a server have, where some are missing.
+    configured: HashMap<usize, (Vec<String>, Vec<String>)>,
     /// What there is to say.
     findings: Vec<Finding>,
 }
@@ -146,6 +149,7 @@ unsafe fn decided(temporary: *mut apr_pool_t, main: *mut server_rec) -> Option<D
     let mut presented = unsafe { named(&servers, &directives, &mut loader) };
     let kept = contexts(&servers, &presented, &directives);
     replace_broken(&servers, &directives, &mut presented, &openssl);
+    let absent = replace_missing(&servers, &directives, &mut presented);
     let with_tls: Vec<&Server> = servers
         .iter()
         .zip(&presented)
@@ -176,7 +180,50 @@ unsafe fn decided(temporary: *mut apr_pool_t, main: *mut server_rec) -> Option<D
         )
     };
     let findings = verdict.findings.into_iter().filter(is_ours).collect();
-    Some(Decided { files, findings })
+    let configured =
+        if absent.is_empty() { HashMap::new() } else { configured(&servers, &directives) };
+    Some(Decided { files, configured, findings })
+}
+
+/// What the directives of each server name as certificates and keys.
+fn configured(
+    servers: &[Server],
+    directives: &mod_ssl::TlsDirectives,
+) -> HashMap<usize, (Vec<String>, Vec<String>)> {
+    let of = |server: &Server| {
+        // SAFETY: the servers are those of the configuration that has been read.
+        let place = unsafe { mod_ssl::place(server.handle.record) };
+        (server.handle.record.addr(), directives.files(&place))
+    };
+    servers.iter().map(of).collect()
+}
+
+/// A certificate whose file or that of its key is missing is one that cannot be used, where mod_ssl was
+/// kept from noticing it. Gives what mod_ssl would have said, each with the number of the context, if the
+/// server has one.
+pub(crate) fn replace_missing(
+    servers: &[Server],
+    directives: &mod_ssl::TlsDirectives,
+    presented: &mut [Option<Certificates>],
+) -> Vec<(Option<usize>, String)> {
+    let mut absent = Vec::new();
+    if !missing::are_any() {
+        return absent;
+    }
+    let mut contexts = 0..;
+    for (server, presented) in servers.iter().zip(presented) {
+        let context = presented.as_ref().and_then(|_| contexts.next());
+        // SAFETY: the servers are those of the configuration that has been read.
+        let place = unsafe { mod_ssl::place(server.handle.record) };
+        let Some((why, unusable)) = directives.missing(&place) else { continue };
+        if let Some(presented) = presented {
+            *presented = unusable;
+        }
+        if !absent.iter().any(|(at, known)| *known == why && *at == context) {
+            absent.push((context, why));
+        }
+    }
+    absent
 }
 
 /// A certificate whose key does not fit it, or cannot be read, is one that cannot be used.
@@ -190,7 +237,7 @@ fn replace_broken(
         let Some(Certificates::Loaded(_)) = presented else { continue };
         // SAFETY: the servers are those of the configuration that has been read.
         let place = unsafe { mod_ssl::place(server.handle.record) };
-        if let Some(broken) = directives.broken(&place, openssl) {
+        if let Some(broken) = directives.broken(server, &place, openssl) {
             *presented = Some(broken);
         }
     }
@@ -209,6 +256,8 @@ unsafe extern "C" fn add_files(
         || {
             let decided = DECIDED.lock().unwrap_or_else(PoisonError::into_inner);
             let files = decided.as_ref().and_then(|decided| decided.files.get(&server.addr()));
+            let configured =
+                decided.as_ref().and_then(|decided| decided.configured.get(&server.addr()));
             if let Some(files) = files.filter(|files| !files.is_empty()) {
                 // mod_ssl drops a chain file of its own where a file is added; the same twice does no harm.
                 // SAFETY: mod_ssl hands over two live arrays of strings and the pool that they live in.
@@ -224,10 +273,33 @@ unsafe extern "C" fn add_files(
                     fill(certificates, &names, count);
                     fill(keys, &names, count);
                 }
+            } else if let Some((certificate_files, key_files)) = configured {
+                // SAFETY: as above.
+                unsafe {
+                    put_back(certificates, certificate_files, pool);
+                    put_back(keys, key_files, pool);
+                }
             }
             OK
         },
     )
+}
+
+/// Has an array of strings begin with these.
+///
+/// # Safety
+/// `array` is a live array of strings, and `pool` lives as long.
+unsafe fn put_back(array: *mut apr_array_header_t, names: &[String], pool: *mut apr_pool_t) {
+    // SAFETY: by the caller's promise; no more elements are written than there are.
+    unsafe {
+        let elements = (*array).elts.cast::<*const c_char>();
+        for (index, name) in names.iter().enumerate().take((*array).nelts as usize) {
+            let name = cstr::c_string(name);
+            elements
+                .add(index)
+                .write(apr_pstrmemdup(pool, name.as_ptr(), name.count_bytes()).cast_const());
+        }
+    }
 }
 
 /// Makes `count` elements of an array of strings, all of them `names`, one after the other.

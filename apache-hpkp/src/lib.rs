@@ -3,7 +3,8 @@
 //! Data flow: `directive` reads the configuration into `conf`. At a test, `mod_ssl` reads the directives
 //! of mod_ssl and mod_md, and `hpkp_server::httpd` the files that they name; at a start and a reload, `gate` has the contexts that it did load. `vhost` tells which of them clients see, `gate`
 //! hands all of it to the core's check and refuses or goes on; before mod_ssl loads certificates, `kept` has
-//! it load last good ones in the place of those that would lock clients out; at last, `shutdown` records that the
+//! it load last good ones in the place of those that would lock clients out, `missing` also where files are
+//! not there; at last, `shutdown` records that the
 //! server has stopped. `connection` keeps which context a connection uses, and `filter` adds the field
 //! to responses.
 //!
@@ -23,6 +24,7 @@ mod httpd;
 mod invoker;
 mod kept;
 mod log;
+mod missing;
 mod mod_ssl;
 mod phase;
 mod pool;

@@ -176,6 +176,7 @@ functions! {
     TLS_server_method: fn() -> *const Method;
     SSL_CTX_set_security_level: fn(*mut SslCtx, c_int) -> ();
     SSL_CTX_set_default_passwd_cb: fn(*mut SslCtx, PassPhrase) -> ();
+    SSL_CTX_set_default_passwd_cb_userdata: fn(*mut SslCtx, *mut c_void) -> ();
     SSL_CTX_use_certificate: fn(*mut SslCtx, *mut X509) -> c_int;
     SSL_CTX_use_certificate_chain_file: fn(*mut SslCtx, *const c_char) -> c_int;
     SSL_CTX_use_PrivateKey_file: fn(*mut SslCtx, *const c_char, c_int) -> c_int;

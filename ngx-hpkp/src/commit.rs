@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use hpkp_core::finding::{Code, Finding};
+use hpkp_core::finding::{Code, Finding, Location};
 use hpkp_core::pin::Pin;
 use hpkp_server::chosen::ChosenCertificates;
 use hpkp_server::failure::{self, LogLine};
-use hpkp_server::guard::Sight;
+use hpkp_server::guard::{Sight, Text};
 use hpkp_server::journal::Predecessor;
 use hpkp_server::openssl::OpenSsl;
 use hpkp_server::presented::{Origin, Presented};
@@ -102,6 +102,8 @@ impl Pending {
             journal.record(&self.deployment, &mut self.verdict, phase::predecessor())
         });
         let mut findings: Vec<Finding> = finding.into_iter().collect();
+        let is_kept = |host: usize| self.guard_of(host).is_some_and(|(_, is_kept)| is_kept);
+        let before = guard::kept_before(&self.deployment, &main.global, is_kept);
         if let (Some(keep), Some(openssl), true) =
             (self.keeping.take(), &self.openssl, journal.is_some() && findings.is_empty())
         {
@@ -112,12 +114,27 @@ impl Pending {
         if let Some(openssl) = self.openssl {
             self.send(openssl);
             // SAFETY: by the caller's promise.
-            lines.extend(unsafe { self.guard(cycle, main, openssl) });
+            lines.extend(unsafe { self.guard(cycle, main, openssl, &before) });
         }
         lines
     }
 
-    /// Has workers guard the certificates that variables name; gives what there is to say.
+    /// The server whose certificates a host presents.
+    fn owner(&self, host: usize) -> Option<usize> {
+        let context = self.deployment.hosts.get(host)?.contexts.first()?;
+        let address = self.addresses.get(*context)?;
+        self.servers.iter().position(|(_, own)| {
+            own.is_some_and(|own| ContextAddress::from(own.cast_const()) == *address)
+        })
+    }
+
+    /// Where the guard of a host stands, and whether what clients accept is kept in files.
+    fn guard_of(&self, host: usize) -> Option<(Location, bool)> {
+        self.guards.get(self.owner(host)?)?.clone()
+    }
+
+    /// Has workers guard the certificates that variables name; gives what there is to say. `before` is what
+    /// was kept of their hosts so far.
     ///
     /// # Safety
     /// As for [`Pending::take_effect`].
@@ -126,22 +143,15 @@ impl Pending {
         cycle: *const ngx_cycle_t,
         main: &mut MainConf,
         openssl: OpenSsl,
+        before: &[Text],
     ) -> Vec<LogLine> {
-        // The server whose certificates a host presents.
-        let owner = |host: usize| {
-            let context = self.deployment.hosts.get(host)?.contexts.first()?;
-            let address = self.addresses.get(*context)?;
-            self.servers.iter().position(|(_, own)| {
-                own.is_some_and(|own| ContextAddress::from(own.cast_const()) == *address)
-            })
-        };
-        let setting = |host: usize| self.guards.get(owner(host)?)?.clone();
+        let setting = |host: usize| self.guard_of(host);
         let mut hosts = Vec::new();
         for (position, host) in guard::of_deployment(&self.deployment, setting) {
             // SAFETY: the servers of the configuration that is about to take effect: different objects,
             // and one thread has them.
             unsafe {
-                let Some(values) = owner(position).and_then(|at| (*self.servers[at].0).given)
+                let Some(values) = self.owner(position).and_then(|at| (*self.servers[at].0).given)
                 else {
                     continue;
                 };
@@ -156,7 +166,8 @@ impl Pending {
         let sight = main.sight.take().unwrap_or_else(|| Sight::new(&main.global.published));
         // SAFETY: by the caller's promise.
         let (worker, lines) = unsafe {
-            Worker::new(cycle, (main.zone, &main.global), openssl, hosts, (self.deployment, sight))
+            let checked = (self.deployment, sight, before);
+            Worker::new(cycle, (main.zone, &main.global), openssl, hosts, checked)
         };
         main.worker = worker;
         lines

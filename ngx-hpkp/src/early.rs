@@ -181,28 +181,40 @@ unsafe fn broken_of(
     }
     // SAFETY: by the caller's promise.
     let path = |name: &ngx_str_t| unsafe { PathBuf::from(ngx::full_path(cycle, &ngx::text(name))) };
+    let phrases = merged(own.passwords, around.passwords);
     certificates.iter().zip(keys).find_map(|(certificate, key)| {
         let files = (path(certificate), path(key));
-        let why = trial.run(&files)?;
+        let why = trial.run(&files, phrases)?;
         Some((files, why))
     })
 }
 
 impl Trial {
-    /// Why nginx will not load these files; none where nobody knows whether it will.
-    fn run(&mut self, files: &Files) -> Option<PairError> {
-        if let Some(known) = self.results.get(files) {
-            return *known;
-        }
-        // OpenSSL would wait for a FIFO.
-        let waits = |path: &Path| fs::metadata(path).is_ok_and(|found| !found.is_file());
-        let tried = match waits(&files.0) || waits(&files.1) {
+    /// Why nginx will not load these files, with one of these pass phrases where the key needs one; none where
+    /// nobody knows whether it will.
+    fn run(&mut self, files: &Files, phrases: &[ngx_str_t]) -> Option<PairError> {
+        let known = self.results.get(files).copied();
+        let why = known.unwrap_or_else(|| {
+            let why = self.tried(files);
+            self.results.insert(files.clone(), why);
+            why
+        })?;
+        let opens = |phrase: &ngx_str_t| {
+            self.openssl.try_pair_with(&files.0, &files.1, Some(phrase.as_bytes())).is_ok()
+        };
+        // Without a file of pass phrases nginx asks at the terminal, and a machine that starts has none.
+        let is_opened = why == PairError::PassPhrase && phrases.iter().any(opens);
+        (!is_opened).then_some(why)
+    }
+
+    fn tried(&self, files: &Files) -> Option<PairError> {
+        // OpenSSL would wait for a FIFO, and nobody knows what a device gives.
+        let waits =
+            |path: &Path| fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
+        match waits(&files.0) || waits(&files.1) {
             true => None,
             false => self.openssl.try_pair(&files.0, &files.1).err(),
-        };
-        let why = tried.filter(|why| *why != PairError::PassPhrase);
-        self.results.insert(files.clone(), why);
-        why
+        }
     }
 }
 

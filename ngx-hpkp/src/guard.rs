@@ -12,5 +12,5 @@ mod zone;
 
 pub(crate) use given::{GivenValues, read};
 pub(crate) use variables::add;
-pub(crate) use worker::{Worker, give_up, of_deployment};
+pub(crate) use worker::{Worker, give_up, kept_before, of_deployment};
 pub(crate) use zone::add as add_zone;

@@ -1,7 +1,8 @@
 //! Each ACME client with its hook, against a real ACME server and in front of a real nginx: a renewal
 //! with the same key is served, a renewal with a new key never takes the place of a pinned one.
 //!
-//! `ci/prerequisites` installs what these tests need; nothing is skipped where it is missing.
+//! `ci/prerequisites` installs what these tests need; nothing is skipped where it is missing, but acme.sh, which
+//! Debian does not have: `HPKP_ACME_SH` names the script.
 
 // Clippy takes the helpers of a test for something else.
 #![allow(clippy::expect_used, clippy::panic, unreachable_pub)]
@@ -10,8 +11,10 @@ mod deployed;
 mod managed;
 mod pebble;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hpkp_tests::free_port;
@@ -93,6 +96,98 @@ fn certbot() {
     let planned = deployed.hand_over("C");
     assert_eq!(code(&deployed, &mut certbot(&renew)), Some(0), "{}", deployed.log());
     deployed.presents(&planned);
+}
+
+/// acme.sh with a home of its own in the directory of the server.
+struct AcmeSh {
+    deployed: Deployed,
+    home: PathBuf,
+}
+
+impl AcmeSh {
+    fn new(script: &OsStr) -> Self {
+        let deployed = Deployed::running();
+        let home = deployed.path("home/.acme.sh");
+        fs::create_dir_all(&home).expect("a directory");
+        fs::create_dir(deployed.path("webroot")).expect("a directory");
+        fs::copy(script, home.join("acme.sh")).expect("a copy");
+        Self { deployed, home }
+    }
+
+    fn code(&self, arguments: &[&str]) -> Option<i32> {
+        let Self { deployed, home } = self;
+        let mut command = deployed.command("sh");
+        command.env("HOME", deployed.path("home")).arg(home.join("acme.sh"));
+        command.arg("--home").arg(home);
+        command.args(["--server", &deployed.pebble.directory(), "--ca-bundle"]);
+        command.arg(&deployed.pebble.ca).args(["-d", HOST]).args(arguments);
+        code(deployed, &mut command)
+    }
+
+    #[track_caller]
+    fn done(&self, arguments: &[&str]) {
+        assert_eq!(self.code(arguments), Some(0), "{}", self.deployed.log());
+    }
+}
+
+#[test]
+fn acme_sh() {
+    let Some(script) = std::env::var_os("HPKP_ACME_SH") else {
+        println!("HPKP_ACME_SH does not name acme.sh: nothing was tried");
+        return;
+    };
+    let acme_sh = AcmeSh::new(&script);
+    let deployed = &acme_sh.deployed;
+    acme_sh.done(&["--issue", "--keylength", "ec-256", "-w", "webroot"]);
+    let of = acme_sh.home.join(format!("{HOST}_ecc"));
+    let hook = format!("{} {} {HOST}", hook("deploy"), of.display());
+    acme_sh.done(&["--install-cert", "--ecc", "--reloadcmd", &hook]);
+    deployed.pin_what_is_served();
+    let renew = ["--renew", "--ecc", "--force"];
+    let before = deployed.certificate();
+    acme_sh.done(&renew);
+    deployed.clients_go_on();
+    assert_ne!(deployed.certificate(), before);
+
+    // A new key: acme.sh ends as its hook does, and nothing is in place.
+    let before = deployed.certificate();
+    let new_key = [&renew[..], &["--always-force-new-domain-key"]].concat();
+    assert_ne!(acme_sh.code(&new_key), Some(0));
+    assert!(deployed.log().contains("locks out"), "{}", deployed.log());
+    deployed.clients_go_on();
+    assert_eq!(deployed.certificate(), before);
+
+    // The way back: the option is remembered until its line is gone.
+    let settings = of.join(format!("{HOST}.conf"));
+    let text = fs::read_to_string(&settings).expect("settings");
+    let text: Vec<&str> =
+        text.lines().filter(|line| !line.contains("Le_ForceNewDomainKey")).collect();
+    fs::write(&settings, text.join("\n") + "\n").expect("a file");
+    fs::copy(deployed.path("good.key"), of.join(format!("{HOST}.key"))).expect("a copy");
+    acme_sh.done(&renew);
+    deployed.clients_go_on();
+    assert_ne!(deployed.certificate(), before);
+
+    let planned = deployed.hand_over("home/.acme.sh");
+    acme_sh.done(&renew);
+    deployed.presents(&planned);
+    by_request(&acme_sh, &of, &planned);
+}
+
+/// By CSR, where acme.sh has no key of that name.
+fn by_request(acme_sh: &AcmeSh, of: &Path, planned: &str) {
+    let AcmeSh { deployed, home } = acme_sh;
+    fs::rename(of, deployed.path("home/before")).expect("renamed");
+    let mut request = Command::new("openssl");
+    request.args(["req", "-new", "-subj", &format!("/CN={HOST}"), "-key"]);
+    request.arg(deployed.path("planned.key"));
+    request.args(["-addext", &format!("subjectAltName=DNS:{HOST}"), "-out"]);
+    assert!(request.arg(deployed.path("next.csr")).status().expect("openssl").success());
+    acme_sh.done(&["--sign-csr", "--csr", "next.csr", "-w", "webroot"]);
+    let directories = [of.to_owned(), home.join(HOST)];
+    let signed = directories.iter().map(|of| of.join("fullchain.cer")).find(|file| file.exists());
+    let signed = signed.expect("a certificate");
+    assert_eq!(deployed.pki().pin(signed.to_str().expect("UTF-8")), planned);
 }
 
 #[test]

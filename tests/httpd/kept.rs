@@ -138,6 +138,101 @@ fn a_bare_signal_presents_the_last_good_certificate() {
     site.httpd.stop();
 }
 
+/// mod_ssl refuses a directive whose file does not exist or is empty, which would end the living parent.
+#[test]
+fn a_file_that_is_not_there() {
+    let mut site = Site::running();
+    for name in ["live.pem", "live.key"] {
+        fs::copy(site.httpd.path(name), site.httpd.path(&format!("saved-{name}"))).expect("a copy");
+    }
+    let presents = |site: &Site, log: &str, what: &str| {
+        assert_eq!(codes(log), [SERVED], "{what}");
+        assert!(site.presents(&site.pin), "{what}");
+        assert_eq!(site.headers(), 1, "{what}");
+    };
+    for (name, is_empty) in
+        [("live.pem", false), ("live.pem", true), ("live.key", false), ("live.key", true)]
+    {
+        let path = site.httpd.path(name);
+        fs::remove_file(&path).expect("removed");
+        if is_empty {
+            fs::write(&path, "").expect("a file");
+        }
+        // Whoever is there to see it is refused, by mod_ssl.
+        let said = site.httpd.run(&["-t"]);
+        assert_eq!(said.code, Some(1), "{}", said.text);
+        assert!(said.text.contains("does not exist or is empty"), "{}", said.text);
+        for signal in [libc::SIGUSR1, libc::SIGHUP] {
+            let log = site.signalled(signal);
+            presents(&site, &log, name);
+            assert!(log.contains("does not exist or is empty"), "{log}");
+        }
+        site.httpd.stop();
+        let mut lenient = site.httpd.command();
+        let said = lenient.arg("-t").env("HPKP_CHECK", "warn").output().expect("httpd");
+        let text = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert_eq!((said.status.code(), codes(&text)), (Some(0), vec![SERVED]), "{text}");
+        let before = site.httpd.log().len();
+        site.httpd.start();
+        presents(&site, &site.httpd.log()[before..], name);
+        site.configure("HPKPCheck keep", "");
+        let said = site.httpd.run(&["-t"]);
+        assert_eq!((said.code, said.codes()), (Some(0), vec![SERVED]), "{}", said.text);
+        // Where none is to be presented, it is as without the module.
+        site.configure("HPKPCheck keep", "HPKPKeepCertificates off");
+        let said = site.httpd.run(&["-t"]);
+        assert_eq!(said.code, Some(1), "{}", said.text);
+        assert!(said.text.contains("does not exist or is empty"), "{}", said.text);
+        site.configure("", "");
+        fs::copy(site.httpd.path(&format!("saved-{name}")), &path).expect("a copy");
+    }
+    site.httpd.stop();
+    // Lines that a macro has made stand in no file.
+    site.httpd.load(&["macro"]);
+    site.httpd.configure(&format!(
+        "{}HPKPPublishedPins records writer=web-1\nHPKPKeepCertificates kept\n{}\
+         <Macro Site $port>\n<VirtualHost 127.0.0.1:$port>\nServerName localhost\nSSLEngine on\n\
+         SSLCertificateFile nowhere/live.pem\nSSLCertificateKeyFile live.key\nHPKPUse site\n</VirtualHost>\n\
+         </Macro>\nUse Site {}\n",
+        listen(&[site.port]),
+        policy("site", &[&site.pin, "file:backup.csr", B]),
+        site.port,
+    ));
+    let before = site.httpd.log().len();
+    site.httpd.start();
+    presents(&site, &site.httpd.log()[before..], "macro");
+    site.httpd.stop();
+    // mod_ssl itself names the file that is configured.
+    site.httpd.expect_in_log(&["AH02562", "SSL Library Error", "AH00016"]);
+    site.configure("", "HPKPKeepCertificates off");
+    fs::remove_file(site.httpd.path("live.pem")).expect("removed");
+    let said = site.httpd.run(&["-DFOREGROUND"]);
+    assert_ne!(said.code, Some(0));
+    let name = site.httpd.path("live.pem");
+    assert!(
+        site.httpd.log().contains(&format!("check {}", name.display())),
+        "{}",
+        site.httpd.log()
+    );
+}
+
+/// A key with a pass phrase cannot be kept; what is presented in its place stays kept.
+#[test]
+fn a_kept_certificate_beside_one_that_cannot_be_kept() {
+    let mut site = Site::running();
+    site.httpd.expect_in_log(&["hpkp: [certificate-cannot-be-kept]"]);
+    site.install("other", "other");
+    let path = |name: &str| site.httpd.path(name).to_str().expect("a path").to_owned();
+    let (from, to) = (path("other.key"), path("live.key"));
+    openssl(&["ec", "-aes128", "-in", &from, "-out", &to, "-passout", "pass:secret"]);
+    for signal in [libc::SIGUSR1, libc::SIGHUP, libc::SIGUSR1] {
+        let log = site.signalled(signal);
+        assert!(codes(&log).contains(&SERVED), "{log}");
+        assert!(site.presents(&site.pin));
+    }
+    site.httpd.stop();
+}
+
 #[test]
 fn a_reload_goes_on_with_it_where_told_to_and_never_where_told_to_warn() {
     let mut site = Site::running();

@@ -285,6 +285,18 @@ fn the_last_good_certificate_in_the_place_of_what_is_activated() {
         assert_eq!(presents(&httpd, port, "live"), (true, 1));
         assert!(!httpd.path("md/staging/localhost/pubcert.pem").exists(), "it was activated");
     }
+    // A key that does not fit, that is none, or that is not there.
+    let key = httpd.path("md/domains/localhost/privkey.pem");
+    for broken in ["other.key", "ca.pem", "nothing"] {
+        put(&httpd, "live", "domains");
+        fs::remove_file(&key).expect("removed");
+        if broken != "nothing" {
+            fs::copy(httpd.path(broken), &key).expect("a copy");
+        }
+        let Restart::Served(log) = httpd.restart(libc::SIGUSR1) else { panic!("ended: {broken}") };
+        assert!(codes(&log).contains(&SERVED), "{broken}: {log}");
+        assert_eq!(presents(&httpd, port, "live"), (true, 1), "{broken}");
+    }
     // What mod_md has is gone: it answers with a certificate of its own until it has another one.
     httpd.stop();
     fs::remove_dir_all(httpd.path("md/domains/localhost")).expect("a directory");

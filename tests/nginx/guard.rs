@@ -232,6 +232,45 @@ fn a_start_presents_what_was_kept() {
 }
 
 /// Workers run as another user than the master, and cannot reach the directory by its path.
+/// What was presented before there was a guard is its first last good certificate.
+#[test]
+fn a_guard_for_what_was_loaded_with_the_configuration() {
+    let mut site = Site::new();
+    site.nginx.expect_in_log(&[SERVED]);
+    let map = "map $ssl_server_name $current { default current; }";
+    let configuration = |site: &Site, tls: &str| {
+        site.nginx.configure_with(
+            "worker_processes 2;",
+            &format!(
+                "{}{map}\nserver {{ listen 127.0.0.1:{} ssl; server_name localhost;\n{tls}\n\
+                 hpkp site; return 200 x; }}",
+                site.http, site.port
+            ),
+        );
+    };
+    let loaded = "ssl_certificate current.pem; ssl_certificate_key current.key;";
+    let guarded = format!("hpkp_guard $current.pem $current.key; {VARIABLES}");
+    configuration(&site, loaded);
+    site.nginx.start();
+    site.presents("one");
+    site.give("two");
+    configuration(&site, &guarded);
+    assert_eq!(site.nginx.reload(), Reload::Accepted);
+    site.presents("one");
+    assert_eq!(site.headers(), 1);
+    // Over a start, too.
+    site.nginx.stop();
+    site.nginx.start();
+    site.presents("one");
+    // What clients accept takes its place.
+    site.give("backup");
+    site.presents("backup");
+    site.give("two");
+    site.presents("backup");
+    assert_eq!(site.files().len(), 1);
+    site.nginx.stop();
+}
+
 #[test]
 fn workers_of_another_user() {
     // SAFETY: takes nothing and cannot fail.

@@ -196,6 +196,47 @@ fn a_certificate_that_nginx_cannot_load() {
     assert_ne!(site.nginx.run(&["-g", "daemon off;"]).code, Some(0));
 }
 
+/// A directory in the place of a file, and a key that nobody can open: a machine that starts has no terminal.
+#[test]
+fn a_directory_and_a_key_without_its_pass_phrase() {
+    let mut site = Site::kept();
+    site.nginx.expect_in_log(&["hpkp: ["]);
+    let directory = site.nginx.path("");
+    let path = |name: &str| directory.join(name).to_str().expect("a path").to_owned();
+    for (name, saved) in [("live.pem", "saved.pem"), ("live.key", "saved.key")] {
+        fs::rename(path(name), path(saved)).expect("moved");
+        fs::create_dir(path(name)).expect("a directory");
+        let said = site.nginx.command().arg("-t").env("HPKP_CHECK", "warn").output();
+        assert!(said.expect("nginx").status.success());
+        let before = site.nginx.log().len();
+        site.nginx.start();
+        assert_eq!(codes(&site.nginx.log()[before..]), [SERVED]);
+        assert!(site.presents(&site.pin));
+        site.nginx.stop();
+        fs::remove_dir(path(name)).expect("removed");
+        fs::rename(path(saved), path(name)).expect("moved");
+    }
+    // A key with a pass phrase: without one, with a wrong one, and with the right one.
+    fs::copy(path("other.pem"), path("live.pem")).expect("a copy");
+    let to = path("live.key");
+    openssl(&["ec", "-aes128", "-in", &path("other.key"), "-out", &to, "-passout", "pass:secret"]);
+    fs::write(path("pass"), "secret\n").expect("a file");
+    fs::write(path("wrong"), "guess\nagain\n").expect("a file");
+    for server in ["", "ssl_password_file wrong;", "ssl_password_file pass;"] {
+        site.configure("", server);
+        // What is presented stays, though the configured one cannot be kept.
+        for _ in 0..2 {
+            let before = site.nginx.log().len();
+            site.nginx.start();
+            let log = site.nginx.log().split_off(before);
+            assert!(codes(&log).contains(&SERVED), "{server}: {log}");
+            assert!(site.presents(&site.pin), "{server}");
+            site.nginx.stop();
+            assert_eq!(site.files().len(), 1, "{server}");
+        }
+    }
+}
+
 #[test]
 fn a_reload_goes_on_with_it_where_told_to_and_never_where_told_to_warn() {
     let mut site = Site::kept();
@@ -218,6 +259,33 @@ fn a_reload_goes_on_with_it_where_told_to_and_never_where_told_to_warn() {
     assert_eq!(site.files().len(), 1);
     assert_eq!(codes(&site.started()), [SERVED]);
     assert!(site.presents(&site.pin));
+    site.nginx.stop();
+}
+
+/// The leaf is the same, but what is pinned is above it, and no longer sent.
+#[test]
+fn a_chain_that_has_lost_its_intermediate() {
+    let mut site = Site::new();
+    let pki = site.nginx.pki();
+    pki.intermediate("above", "ca");
+    pki.leaf("chained", "localhost", "above");
+    site.install("chained", "chained");
+    pki.bundle("live.pem", &["chained.pem", "above.pem"]);
+    let above = pki.pin("above.pem");
+    site.nginx.configure(&format!(
+        "hpkp_published_pins records writer=web-1; hpkp_keep_certificates kept;\n\
+         hpkp_policy site {{ pin {above}; pin {B}; max_age 1d; }}\n{}",
+        tls_server(site.port, "localhost", "live", "hpkp site; return 200 x;")
+    ));
+    site.nginx.start();
+    site.nginx.stop();
+    assert_eq!(site.files().len(), 1);
+    site.nginx.expect_in_log(&[SERVED]);
+    pki.bundle("live.pem", &["chained.pem"]);
+    assert_eq!(codes(&site.started()), [SERVED]);
+    // The client has the root alone.
+    assert!(site.presents(&pki.pin("chained.pem")));
+    assert_eq!(site.headers(), 1);
     site.nginx.stop();
 }
 

@@ -81,6 +81,39 @@ impl Files {
         Ok(())
     }
 
+    /// Adds entries, for workers of this user and group.
+    ///
+    /// # Errors
+    /// Why that is not possible.
+    pub fn adopt(
+        &self,
+        entries: &[Zeroizing<Vec<u8>>],
+        owner: Option<(u32, u32)>,
+    ) -> Result<(), String> {
+        let wrong = |error: io::Error| reason(&error);
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let locked = disk::open_directory(&self.directory, ".").map_err(|e| wrong(e.into()))?;
+        disk::lock(&locked).map_err(wrong)?;
+        for text in entries {
+            let Some(entry) = Entry::parse(text) else { continue };
+            let name = format!("{}.pem", entry.kept.id);
+            if self.open(&name).is_ok() {
+                continue;
+            }
+            let _without_signal = crate::file_limit::WithoutSignal::new();
+            disk::put(&locked, &name, text).map_err(wrong)?;
+            if let Some((user, group)) = owner {
+                let uid = Some(rustix::fs::Uid::from_raw(user));
+                let gid = Some(rustix::fs::Gid::from_raw(group));
+                let file = self.open(&name).map_err(wrong)?;
+                rustix::fs::fchown(file, uid, gid).map_err(|error| wrong(error.into()))?;
+            }
+        }
+        locked.sync_all().map_err(wrong)
+    }
+
     /// Removes all of them, where nothing is guarded any more.
     ///
     /// # Errors

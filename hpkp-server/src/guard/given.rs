@@ -17,7 +17,7 @@ use crate::file::reason;
 use crate::openssl::{OpenSsl, PairError};
 
 /// What stands in front of a certificate or a key that is the value itself, and not the name of a file.
-const DATA: &[u8] = b"data:";
+pub(super) const DATA: &[u8] = b"data:";
 
 /// What names a key of an engine.
 const ENGINE: &[u8] = b"engine:";
@@ -140,7 +140,7 @@ fn file(path: &str) -> Result<Zeroizing<Vec<u8>>, String> {
     Ok(text)
 }
 
-fn id(certificate: &[u8], key: &[u8]) -> Fingerprint {
+pub(super) fn id(certificate: &[u8], key: &[u8]) -> Fingerprint {
     Fingerprint::of([certificate, key])
 }
 

@@ -4,8 +4,10 @@
 //! Data flow: `given` is what the server's variables say at a handshake; `judge` asks the core's check about
 //! it, once for each certificate and host, with records that `sight` reads again when they change; `choose`
 //! decides what is presented. What clients accept is kept in a `store` that all workers share, in the form of
-//! `entry`, and in `files` for the start after this one. `words` is what the log says, and `told` how often.
+//! `entry`, and in `files` for the start after this one. `before` brings what was kept
+//! while the certificates were not chosen during the handshake. `words` is what the log says, and `told` how often.
 
+mod before;
 mod choose;
 mod entry;
 mod files;
@@ -16,6 +18,7 @@ mod store;
 mod told;
 mod words;
 
+pub use before::kept_before;
 pub use choose::{Chosen, Guard, Question};
 pub use entry::Entry;
 pub use files::Files;

@@ -23,6 +23,8 @@ struct ManagedDomain {
     domains: Vec<String>,
     /// Those of `MDCertificateFile`, which take the place of mod_md's own.
     files: Vec<String>,
+    /// Those of `MDCertificateKeyFile`, in the same order.
+    keys: Vec<String>,
 }
 
 impl ManagedDomains {
@@ -46,29 +48,32 @@ impl ManagedDomains {
                     self.store = full_path(path);
                 }
             }
-            "mdomain" => self.add(words, Vec::new()),
+            "mdomain" => self.add(words, Vec::new(), Vec::new()),
             "<mdomainset" | "<mdomain" => {
                 let mut domains = words;
                 if let Some(last) = domains.last_mut() {
                     *last = last.trim_end_matches('>').to_owned();
                 }
-                let mut files = Vec::new();
+                let (mut files, mut keys) = (Vec::new(), Vec::new());
                 for (name, words) in inner {
                     match name.as_str() {
                         "mdmember" | "mdmembers" => domains.extend(words),
                         "mdcertificatefile" => {
                             files.extend(words.first().map(|path| full_path(path)));
                         }
+                        "mdcertificatekeyfile" => {
+                            keys.extend(words.first().map(|path| full_path(path)));
+                        }
                         _ => {}
                     }
                 }
-                self.add(domains, files);
+                self.add(domains, files, keys);
             }
             _ => {}
         }
     }
 
-    fn add(&mut self, domains: Vec<String>, files: Vec<String>) {
+    fn add(&mut self, domains: Vec<String>, files: Vec<String>, keys: Vec<String>) {
         // These two words are no names.
         let is_name = |domain: &String| {
             !domain.is_empty()
@@ -77,18 +82,41 @@ impl ManagedDomains {
         };
         let domains: Vec<String> = domains.into_iter().filter(is_name).collect();
         if !domains.is_empty() {
-            self.all.push(ManagedDomain { domains, files });
+            self.all.push(ManagedDomain { domains, files, keys });
         }
+    }
+
+    fn of<H>(&self, server: &Server<H>) -> Option<&ManagedDomain> {
+        let is_its = |domain: &String| server.answers_to(domain);
+        let mut all = self.all.iter().filter(|_| self.is_loaded);
+        all.find(|managed| managed.domains.iter().any(is_its))
+    }
+
+    /// The keys that the configuration names for a server.
+    pub(super) fn keys<H>(&self, server: &Server<H>) -> &[String] {
+        self.of(server).map_or(&[], |managed| &managed.keys)
+    }
+
+    /// The files that mod_md is going to add for a server, each with that of its key. What is staged without
+    /// a key is left out: mod_md does not take it.
+    pub(super) fn pairs<H>(&self, server: &Server<H>) -> Vec<(String, String)> {
+        let files = self.files(server).and_then(Result::ok).unwrap_or_default();
+        let keys = self.keys(server);
+        let pair = |(index, file): (usize, String)| {
+            let key = keys.get(index).cloned().or_else(|| {
+                let (directory, name) = file.rsplit_once('/')?;
+                Some(format!("{directory}/{}", name.replacen("pubcert", "privkey", 1)))
+            })?;
+            let is_staged = || Path::new(&file).iter().any(|part| part == "staging");
+            (Path::new(&key).exists() || !is_staged()).then_some((file, key))
+        };
+        files.into_iter().enumerate().filter_map(pair).collect()
     }
 
     /// The files that mod_md is going to add for a server, none where it has no certificate yet;
     /// `None` where the server is not one of its. The error says what could not be read.
     pub(super) fn files<H>(&self, server: &Server<H>) -> Option<Result<Vec<String>, String>> {
-        if !self.is_loaded {
-            return None;
-        }
-        let is_its = |domain: &String| server.answers_to(domain);
-        let managed = self.all.iter().find(|managed| managed.domains.iter().any(is_its))?;
+        let managed = self.of(server)?;
         if !managed.files.is_empty() {
             return Some(Ok(managed.files.clone()));
         }

@@ -125,7 +125,8 @@ impl<P: Eq + Hash> TlsDirectives<P> {
              can take their place; use SSLCertificateFile and SSLCertificateKeyFile"
                 .to_owned()
         });
-        let keys = tls.pairs().map(|(_, key)| key.clone()).collect();
+        let own = tls.pairs().map(|(_, key)| key);
+        let keys = own.chain(self.managed.keys(server)).cloned().collect();
         let managed = self.managed.files(server);
         let is_awaited =
             tls.certificates.is_empty() && matches!(managed, Some(Ok(files)) if files.is_empty());
@@ -133,14 +134,21 @@ impl<P: Eq + Hash> TlsDirectives<P> {
     }
 
     /// Why mod_ssl will not be able to load a certificate and its key that its directives name for a
-    /// server.
+    /// server, or that mod_md does.
     #[must_use]
-    pub fn broken(&self, place: &P, openssl: &OpenSsl) -> Option<Certificates> {
+    pub fn broken<H>(
+        &self,
+        server: &Server<H>,
+        place: &P,
+        openssl: &OpenSsl,
+    ) -> Option<Certificates> {
         let tls = self.of(place);
-        tls.pairs().find_map(|(certificate, key)| {
-            // Nobody waits for a FIFO, and nobody looks into a token.
-            let is_file = |path: &String| fs::metadata(path).is_ok_and(|found| found.is_file());
-            if !is_file(certificate) || !is_file(key) {
+        let managed = self.managed.pairs(server);
+        let managed = managed.iter().map(|(certificate, key)| (certificate, key));
+        tls.pairs().chain(managed).find_map(|(certificate, key)| {
+            // Nobody waits for a FIFO, and nobody looks into a token. What is not there, OpenSSL says.
+            let is_other = |path: &String| fs::metadata(path).is_ok_and(|found| !found.is_file());
+            if [certificate, key].iter().any(|path| path.starts_with("pkcs11:") || is_other(path)) {
                 return None;
             }
             let why = openssl.try_pair(Path::new(certificate), Path::new(key)).err();
@@ -152,6 +160,30 @@ impl<P: Eq + Hash> TlsDirectives<P> {
             );
             Some(Certificates::Unusable(Code::UnreadableCertificate, Text::new(text)))
         })
+    }
+
+    /// The files of certificates and of keys that the directives name for a server.
+    #[must_use]
+    pub fn files(&self, place: &P) -> (Vec<String>, Vec<String>) {
+        let tls = self.of(place);
+        (tls.certificates, tls.keys)
+    }
+
+    /// What mod_ssl says of the first of these files that it refuses, because it is not there or empty, and what
+    /// that makes of the certificate.
+    #[must_use]
+    pub fn missing(&self, place: &P) -> Option<(String, Certificates)> {
+        let (certificates, keys) = self.files(place);
+        let all = (certificates.iter().map(|file| ("SSLCertificateFile", file)))
+            .chain(keys.iter().map(|file| ("SSLCertificateKeyFile", file)));
+        let is_there = |path: &str| {
+            path.starts_with("pkcs11:")
+                || fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() != 0)
+        };
+        let (directive, file) = all.into_iter().find(|(_, file)| !is_there(file))?;
+        let why = format!("the file \"{}\" does not exist or is empty", Excerpt::new(file));
+        let unusable = Certificates::Unusable(Code::UnreadableCertificate, Text::new(why.clone()));
+        Some((format!("{directive}: {why}"), unusable))
     }
 
     /// What mod_ssl is going to load for a server; none where it is not on TLS. `listens_on_https` says

@@ -59,8 +59,11 @@ impl Unusable {
                     .fix(format!("make it: install -d -m 0700 {}", ShellWord::new(path)))
             }
             Self::Open(path, error) => {
-                Text::new(format!("cannot use \"{}\" ({}), {so}", shown(path), reason(error)))
-                    .fix("name a directory that is no symbolic link and belongs to root")
+                let fix = match error.kind() {
+                    io::ErrorKind::PermissionDenied => "test as root, or as the user that starts the server",
+                    _ => "name a directory that is no symbolic link and belongs to root",
+                };
+                Text::new(format!("cannot use \"{}\" ({}), {so}", shown(path), reason(error))).fix(fix)
             }
             Self::Owner(path, owner) => Text::new(format!(
                 "\"{}\" belongs to user {owner}, who could read private keys in it, {so}",
@@ -174,6 +177,11 @@ impl Directory {
             }
         }
         if chain.is_empty() { Err(wrong("it has no certificate")) } else { Ok(chain) }
+    }
+
+    /// The text of a file with a certificate and its key.
+    pub(crate) fn text(&self, file: &str) -> Option<Zeroizing<Vec<u8>>> {
+        self.read(file, MAX_FILE).ok()
     }
 
     /// A file, unless somebody else may have read or written it.

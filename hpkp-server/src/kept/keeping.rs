@@ -20,6 +20,8 @@ struct Wanted {
     withheld: BTreeSet<HostPort>,
     /// What cannot be kept: the host and why.
     not_kept: Vec<(String, String)>,
+    /// What is presented where the configured certificate cannot be kept: it stays if it is what was kept.
+    presented: Vec<Entry>,
 }
 
 impl Keeping {
@@ -45,8 +47,13 @@ impl Keeping {
         let Ok(mut directory) = Directory::open(&self.setting.path, writer) else {
             return findings;
         };
-        let written = directory
-            .write(&wanted.files, |before| before.followed_by(wanted.entries, &wanted.withheld));
+        let Wanted { files, mut entries, withheld, presented, .. } = wanted;
+        let written = directory.write(&files, |before| {
+            let there = before.files();
+            let is_there = |entry: &Entry| entry.files.iter().all(|file| there.contains(&**file));
+            entries.extend(presented.into_iter().filter(is_there));
+            before.followed_by(entries, &withheld)
+        });
         if let Err(error) = written {
             let text = Text::new(format!(
                 "the last good certificates could not be kept: {error}; those that were kept before are \
@@ -85,8 +92,16 @@ impl Keeping {
                 }
             }
             let is_loaded = matches!(loaded.certificates, Certificates::Loaded(_));
+            if good.is_empty() || !is_loaded {
+                continue;
+            }
             // Why it cannot be kept was found before.
-            if good.is_empty() || !is_loaded || self.obstacle(context).is_some() {
+            if self.obstacle(context).is_some() {
+                let files: Vec<String> =
+                    pairs(context).iter().map(|pair| file_of(&pair.chain)).collect();
+                if !files.is_empty() {
+                    wanted.presented.push(Entry { files, hosts: good });
+                }
                 continue;
             }
             match files(pairs(context)) {

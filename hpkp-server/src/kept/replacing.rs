@@ -117,11 +117,15 @@ impl Replacement {
         loader.chains(self.chains.iter().map(|chain| (chain.clone(), None)).collect())
     }
 
-    /// Whether it is what is loaded already.
+    /// Whether it is what is loaded already, with the same certificates above it.
     fn is_loaded(&self, loaded: &Certificates) -> bool {
         let Certificates::Loaded(chains) = loaded else { return false };
-        let own: BTreeSet<&[u8]> = self.leaves().into_iter().collect();
-        chains.iter().map(|chain| chain.leaf().der()).collect::<BTreeSet<&[u8]>>() == own
+        let own: BTreeSet<Vec<&[u8]>> =
+            self.chains.iter().map(|chain| chain.iter().map(Vec::as_slice).collect()).collect();
+        let all = chains.iter().map(|chain| {
+            chain.certificates().iter().map(|certificate| certificate.der()).collect()
+        });
+        all.collect::<BTreeSet<Vec<&[u8]>>>() == own
     }
 }
 

@@ -76,6 +76,22 @@ unsafe extern "C" fn no_pass_phrase(_: *mut c_char, _: c_int, _: c_int, _: *mut 
     -1
 }
 
+/// Gives the pass phrase to which `phrase` points, a `&[u8]`, as far as there is room.
+unsafe extern "C" fn pass_phrase(
+    place: *mut c_char,
+    room: c_int,
+    _: c_int,
+    phrase: *mut c_void,
+) -> c_int {
+    // SAFETY: `try_pair_with` has OpenSSL hand it over, and OpenSSL has that much room.
+    unsafe {
+        let phrase = *phrase.cast::<&[u8]>();
+        let length = phrase.len().min(usize::try_from(room).unwrap_or(0));
+        place.cast::<u8>().copy_from_nonoverlapping(phrase.as_ptr(), length);
+        length as c_int
+    }
+}
+
 fn c_path(path: &Path) -> Option<CString> {
     CString::new(path.as_os_str().as_bytes()).ok()
 }
@@ -128,6 +144,19 @@ impl OpenSsl {
     /// # Errors
     /// See [`PairError`]. With a pass phrase, nobody knows what is in the file.
     pub fn try_pair(&self, certificate: &Path, key: &Path) -> Result<(), PairError> {
+        self.try_pair_with(certificate, key, None)
+    }
+
+    /// As [`OpenSsl::try_pair`], with a pass phrase.
+    ///
+    /// # Errors
+    /// See [`PairError`]; a key that cannot be read with it is [`PairError::Key`].
+    pub fn try_pair_with(
+        &self,
+        certificate: &Path,
+        key: &Path,
+        mut phrase: Option<&[u8]>,
+    ) -> Result<(), PairError> {
         let _errors = ErrorMark::set(self);
         let (Some(certificate), Some(key)) = (c_path(certificate), c_path(key)) else {
             return Err(PairError::Certificate);
@@ -142,6 +171,11 @@ impl OpenSsl {
             // What a server takes depends on its own level.
             (self.SSL_CTX_set_security_level)(context, 0);
             (self.SSL_CTX_set_default_passwd_cb)(context, no_pass_phrase);
+            if let Some(phrase) = &mut phrase {
+                (self.SSL_CTX_set_default_passwd_cb)(context, pass_phrase);
+                let phrase: *mut &[u8] = phrase;
+                (self.SSL_CTX_set_default_passwd_cb_userdata)(context, phrase.cast());
+            }
             ASKED.store(false, Ordering::Relaxed);
             let tried =
                 if (self.SSL_CTX_use_certificate_chain_file)(context, certificate.as_ptr()) != 1 {

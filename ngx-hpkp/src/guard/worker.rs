@@ -2,12 +2,16 @@
 //! inherited by each worker, which goes on with a copy of its own.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 use hpkp_core::check::{Certificates, Deployment};
-use hpkp_core::finding::{Code, Finding, Text};
+use hpkp_core::finding::{self, Code, Finding};
 use hpkp_server::failure::{self, LogLine};
-use hpkp_server::guard::{Chosen, Files, Guard, GuardedHost, Judge, Question, Sight, Told};
+use hpkp_server::guard::{
+    self, Chosen, Files, Guard, GuardedHost, Judge, Question, Sight, Text, Told,
+};
 use hpkp_server::journal;
+use hpkp_server::kept::index::HostPort;
 use hpkp_server::openssl::OpenSsl;
 use hpkp_server::setting::GlobalSettings;
 use nginx_sys::{
@@ -67,14 +71,14 @@ impl Worker {
         (zone, global): (*mut ngx_shm_zone_t, &GlobalSettings),
         openssl: OpenSsl,
         hosts: Vec<GuardedHost>,
-        (deployment, sight): (Deployment, Sight),
+        (deployment, sight, before): (Deployment, Sight, &[Text]),
     ) -> (Option<Self>, Vec<LogLine>) {
         // SAFETY: by the caller's promise.
         let Some(zone) = (unsafe { Zone::new(zone) }) else { return (None, Vec::new()) };
         let is_kept = hosts.iter().any(|host| host.is_kept);
         // SAFETY: as above; the core module always has a configuration.
         let owner = unsafe { owner(cycle) };
-        let files = is_kept.then(|| prepare(global, owner)).flatten();
+        let files = is_kept.then(|| prepare(global, owner, before)).flatten();
         let (files, lines) = match files {
             Some(Ok(files)) => (Some(files), Vec::new()),
             Some(Err(finding)) => (None, failure::lines_of_alarm(&finding).collect()),
@@ -150,12 +154,18 @@ impl Worker {
 }
 
 /// The directory for workers; none where none is named, or this server writes no records.
-fn prepare(global: &GlobalSettings, owner: Option<(u32, u32)>) -> Option<Result<Files, Finding>> {
+fn prepare(
+    global: &GlobalSettings,
+    owner: Option<(u32, u32)>,
+    before: &[Text],
+) -> Option<Result<Files, Finding>> {
     let setting = global.keep.as_ref()?;
     // Found by the check.
     let writer = journal::writer_of(&global.published)?;
-    Some(Files::prepare(setting, &writer, owner).map_err(|why| {
-        let text = Text::new(format!(
+    let prepared = Files::prepare(setting, &writer, owner)
+        .and_then(|files| files.adopt(before, owner).map(|()| files));
+    Some(prepared.map_err(|why| {
+        let text = finding::Text::new(format!(
             "workers cannot keep the last good certificates of hpkp_guard in a file, so a restart forgets \
              them: {why}"
         ));
@@ -165,6 +175,30 @@ fn prepare(global: &GlobalSettings, owner: Option<(u32, u32)>) -> Option<Result<
     }))
 }
 
+/// What was kept of the guarded hosts while their certificates were loaded with the configuration. It is read
+/// before it is removed, since these hosts present nothing any more that the master knows.
+pub(crate) fn kept_before(
+    deployment: &Deployment,
+    global: &GlobalSettings,
+    is_kept: impl Fn(usize) -> bool,
+) -> Vec<Text> {
+    let (Some(setting), Some(writer)) = (&global.keep, journal::writer_of(&global.published))
+    else {
+        return Vec::new();
+    };
+    let slots = |position: &usize| {
+        let listeners = deployment.listeners.iter();
+        let ports = listeners.filter(|listener| listener.hosts.contains(position));
+        let port = ports.map(|listener| listener.port).min().unwrap_or(0);
+        let names = deployment.hosts.get(*position).map_or(&[][..], |host| &host.names);
+        let slot = move |name: &String| HostPort { name: name.to_ascii_lowercase(), port };
+        names.iter().map(slot).collect::<Vec<_>>()
+    };
+    let guarded = deployment.guarded.iter().filter(|position| is_kept(**position));
+    let hosts: BTreeSet<HostPort> = guarded.flat_map(slots).collect();
+    if hosts.is_empty() { Vec::new() } else { guard::kept_before(setting, &writer, &hosts) }
+}
+
 /// Nothing is guarded any more: what was kept of it is removed. Gives what there is to say.
 pub(crate) fn give_up(global: &GlobalSettings) -> Vec<LogLine> {
     let (Some(setting), Some(writer)) = (&global.keep, journal::writer_of(&global.published))
@@ -172,7 +206,7 @@ pub(crate) fn give_up(global: &GlobalSettings) -> Vec<LogLine> {
         return Vec::new();
     };
     let Err(why) = Files::remove_all(setting, &writer) else { return Vec::new() };
-    let text = Text::new(format!(
+    let text = finding::Text::new(format!(
         "the last good certificates of an earlier hpkp_guard cannot be removed: {why}"
     ));
     let mut finding = Finding::new(Code::CertificateNotKept, setting.at.clone(), text);

@@ -1,0 +1,139 @@
+//! Files of certificates and keys that are not there, where last good certificates are kept.
+//!
+//! mod_ssl refuses a directive whose file does not exist or is empty: before any hook could give it
+//! another file, and a living parent ends over it. So before the directives are obeyed, such a one is given
+//! the name of a file of the configuration, which exists. Behind that, its own name is put back, and `kept`
+//! decides: a last good certificate takes the place, or mod_ssl is given the configured name after all.
+
+use std::ffi::{CString, c_char};
+use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::bindings::{ap_conftree, ap_directive_t, apr_pool_t, apr_pstrmemdup};
+use crate::cstr;
+use crate::httpd;
+
+/// A directive that has other arguments than its own, and its own.
+struct Changed {
+    directive: AtomicPtr<ap_directive_t>,
+    arguments: AtomicPtr<c_char>,
+}
+
+static CHANGED: Mutex<Vec<Changed>> = Mutex::new(Vec::new());
+
+/// Whether there were such files in this reading of the configuration.
+static ANY: AtomicBool = AtomicBool::new(false);
+
+/// Whether files were missing in this reading of the configuration, and mod_ssl does not know it yet.
+pub(crate) fn are_any() -> bool {
+    ANY.load(Ordering::Relaxed)
+}
+
+/// Hides from mod_ssl that files are missing. `is_start` says whether a start is read, or a test
+/// before one; else only `HPKPCheck keep` makes a difference.
+///
+/// # Safety
+/// The configuration has been read, and none of its directives has been obeyed; `pool` lives as long as
+/// the configuration.
+pub(crate) unsafe fn hide(pool: *mut apr_pool_t, is_start: bool) {
+    let mut changed = CHANGED.lock().unwrap_or_else(PoisonError::into_inner);
+    changed.clear();
+    // SAFETY: by the caller's promise; one thread reads the configuration, and no reference to a directive
+    // is held while one is changed.
+    unsafe {
+        let directives = directives();
+        let says = |name: &str, word: &str| {
+            directives.iter().any(|directive| {
+                cstr::text((**directive).directive).eq_ignore_ascii_case(name)
+                    && httpd::words(pool, (**directive).args)
+                        .first()
+                        .is_some_and(|first| first.eq_ignore_ascii_case(word))
+            })
+        };
+        let is_kept = directives.iter().any(|directive| {
+            cstr::text((**directive).directive).eq_ignore_ascii_case("HPKPKeepCertificates")
+        });
+        let files = directives.iter().map(|directive| cstr::text((**directive).filename));
+        // What a macro has made stands in no file.
+        let there = files.filter(|file| !file.contains(['"', '\\'])).find(|file| is_there(file));
+        let is_wanted = is_kept && (is_start || says("HPKPCheck", "keep"));
+        if let Some(there) = there.filter(|_| is_wanted) {
+            let other = CString::new(format!("\"{there}\"")).unwrap_or_default();
+            let other = apr_pstrmemdup(pool, other.as_ptr(), other.count_bytes()).cast_const();
+            for directive in directives {
+                if !is_missing(pool, &*directive) {
+                    continue;
+                }
+                changed.push(Changed {
+                    directive: AtomicPtr::new(directive),
+                    arguments: AtomicPtr::new((*directive).args.cast_mut()),
+                });
+                (*directive).args = other;
+            }
+        }
+    }
+    ANY.store(!changed.is_empty(), Ordering::Relaxed);
+}
+
+/// Puts back what the directives say.
+///
+/// # Safety
+/// The directives of the configuration for which [`hide`] was called have been obeyed.
+pub(crate) unsafe fn put_back() {
+    let mut changed = CHANGED.lock().unwrap_or_else(PoisonError::into_inner);
+    for Changed { directive, arguments } in changed.drain(..) {
+        // SAFETY: by the caller's promise; the tree lives as long as the configuration.
+        unsafe { (*directive.into_inner()).args = arguments.into_inner() };
+    }
+}
+
+/// The directives in which mod_ssl's stand: outside and inside of virtual hosts.
+///
+/// # Safety
+/// As for [`hide`].
+unsafe fn directives() -> Vec<*mut ap_directive_t> {
+    let mut all = Vec::new();
+    // SAFETY: by the caller's promise: directives are linked.
+    unsafe {
+        let mut add = |first: *mut ap_directive_t, is_outside: bool| {
+            let (mut next, mut blocks) = (first, Vec::new());
+            while !next.is_null() {
+                all.push(next);
+                let is_block = cstr::text((*next).directive).eq_ignore_ascii_case("<VirtualHost");
+                if is_outside && is_block {
+                    blocks.push((*next).first_child);
+                }
+                next = (*next).next;
+            }
+            blocks
+        };
+        for block in add(ap_conftree, true) {
+            add(block, false);
+        }
+    }
+    all
+}
+
+/// Whether a directive names a file that mod_ssl would refuse.
+///
+/// # Safety
+/// As for [`hide`].
+unsafe fn is_missing(pool: *mut apr_pool_t, directive: &ap_directive_t) -> bool {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        let name = cstr::text(directive.directive).to_ascii_lowercase();
+        if !matches!(&*name, "sslcertificatefile" | "sslcertificatekeyfile") {
+            return false;
+        }
+        match &httpd::words(pool, directive.args)[..] {
+            [path] => !path.starts_with("pkcs11:") && !is_there(&httpd::full_path(pool, path)),
+            _ => false,
+        }
+    }
+}
+
+/// As mod_ssl asks it.
+fn is_there(path: &str) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() != 0)
+}

@@ -1,0 +1,53 @@
+//! What was kept of a host while its certificate was loaded with the configuration: the first last good
+//! certificate of a guard.
+
+use std::collections::BTreeSet;
+
+use hpkp_core::published::WriterName;
+use zeroize::Zeroizing;
+
+use super::entry::Entry;
+use super::given::{DATA, PairText, id};
+use super::store::Kept;
+use crate::kept::index::HostPort;
+use crate::kept::{Directory, KeepSetting};
+
+/// Where the key begins in a file.
+const KEY: &[u8] = b"-----BEGIN PRIVATE KEY-----";
+
+/// Entries of what was kept of these hosts, as the directory has it now. It is older than all that a guard
+/// has accepted.
+#[must_use]
+pub fn kept_before(
+    setting: &KeepSetting,
+    writer: &WriterName,
+    hosts: &BTreeSet<HostPort>,
+) -> Vec<Zeroizing<Vec<u8>>> {
+    // A directory that cannot be used was found before.
+    let Ok(directory) = Directory::open(&setting.path, writer) else { return Vec::new() };
+    let Ok(index) = directory.index() else { return Vec::new() };
+    let mut texts = Vec::new();
+    for entry in index.candidates(hosts) {
+        let is_named = |host: &&HostPort| entry.hosts.iter().any(|kept| kept.name == host.name);
+        let hosts: Vec<HostPort> = hosts.iter().filter(is_named).cloned().collect();
+        for pair in entry.files.iter().filter_map(|file| pair(&directory.text(file)?)) {
+            let id = id(&pair.certificate, &pair.key);
+            let kept = Kept { id, hosts: hosts.clone(), accepted: 0, in_memory: false };
+            texts.push(Entry::text(&kept, &pair));
+        }
+    }
+    texts
+}
+
+fn pair(text: &[u8]) -> Option<PairText> {
+    let start = text.windows(KEY.len()).position(|part| part == KEY)?;
+    let (certificate, key) = text.split_at(start);
+    let with_data = |part: &[u8]| {
+        // With room for all: a buffer that grows leaves a copy of itself behind.
+        let mut text = Zeroizing::new(Vec::with_capacity(DATA.len() + part.len()));
+        text.extend_from_slice(DATA);
+        text.extend_from_slice(part);
+        text
+    };
+    Some(PairText { certificate: with_data(certificate), key: with_data(key) })
+}
