@@ -267,6 +267,26 @@ fn a_terminal_has_colours_and_progress() {
     assert!(!piped.err.contains('\x1b'));
 }
 
+/// A name may be written in its own script, in capitals and with a last dot, wherever a host is asked for.
+#[test]
+fn a_host_may_be_written_in_any_form() {
+    let records = Records::new();
+    let (app, name) = (["--pin", &pin(A), "--origin", "app 1"], "xn--bcher-kva.example");
+    records.recorded(&[&["add", "B\u{fc}cher.example"][..], &app].concat());
+    for written in ["b\u{fc}cher.example", "XN--BCHER-KVA.Example."] {
+        let plan = ["plan", written, "--to", "give-up", "-d", "records"];
+        at(&records, &plan).failed(2, name);
+        let next = ["key", "next", written, "-d", "records", "--forget"];
+        at(&records, &next).failed(1, name);
+    }
+    for command in [&["plan", "", "--to", "give-up"][..], &["key", "next", "a..b"]] {
+        at(&records, command).failed(2, "label of the host name is empty");
+    }
+    let install = ["install", "--from", "a", "--to", "b", "--reload", "true", "--test", " "];
+    at(&records, &install).failed(2, "empty; to run nothing, say so: true");
+    at(&records, &["pin", ""]).failed(3, "\"\": no such file");
+}
+
 /// Also at the 80 columns of most terminals, and in a narrow one.
 #[test]
 fn a_timeline_is_as_wide_as_the_terminal() {
