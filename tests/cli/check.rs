@@ -443,6 +443,16 @@ fn conditions_of_httpd() {
     }
     httpd(&pki, "live.pem", "<IfVersion >= 2.4.99>\n</IfVersion>\n");
     is(at, &["--config", "httpd.conf"], 0, &["unknown-directive"]);
+    // As httpd reads them: what is behind the bracket, and sections in one that is passed over.
+    for (text, code) in [
+        ("<IfDefine NO> # no\n<Directory /> # all\n</Directory>\n</IfDefine>\n", 0),
+        ("<IfDefine NO>\n</IfModule>\n</IfDefine>\n", 1),
+        ("<IfDefine NO>\n<VirtualHost *:1>\n</IfDefine>\n", 1),
+    ] {
+        httpd(&pki, "live.pem", text);
+        let expected: &[&str] = if code == 0 { &[] } else { &["invalid-configuration"] };
+        is(at, &["--config", "httpd.conf"], code, expected);
+    }
     httpd(&pki, "live.pem", "<IfVersion x 2.4>\n</IfVersion>\n");
     is(at, &["--config", "httpd.conf"], 1, &["invalid-configuration"]);
 }

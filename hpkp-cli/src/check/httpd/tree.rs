@@ -232,13 +232,18 @@ impl<'a> Reader<'a> {
         depth: usize,
     ) -> Read<()> {
         // `<IfModule ssl_module>`, and `<RequireAll>` without arguments.
-        let (name, rest) = match name.strip_suffix('>').filter(|_| rest.is_empty()) {
-            Some(name) => (name.to_owned(), ">"),
-            None => (name, rest),
+        let (name, rest) = match name.strip_suffix('>') {
+            Some(name) => (name.to_owned(), format!(">{rest}")),
+            None => (name, rest.to_owned()),
         };
         let key = name.to_ascii_lowercase();
-        let arguments = match rest.trim_end().strip_suffix('>') {
-            Some(arguments) => arguments.trim_end(),
+        // What is behind the bracket is passed over.
+        let end = match key == "<hpkppolicy" {
+            true => rest.trim_end().strip_suffix('>').map(str::len),
+            false => rest.rfind('>'),
+        };
+        let arguments = match end {
+            Some(end) => rest[..end].trim_end(),
             // Its handler reads no name then.
             None if key == "<hpkppolicy" => "",
             None => {
@@ -254,8 +259,7 @@ impl<'a> Reader<'a> {
             if is_met {
                 return self.until_end(input, &name, &at, into, depth);
             }
-            self.raw(input, &name, &at)?;
-            return Ok(());
+            return passed_over(input, &name, at);
         }
         let mut inner = Vec::new();
         self.until_end(input, &name, &at, &mut inner, depth)?;
@@ -487,6 +491,27 @@ impl<'a> Reader<'a> {
         let lines: Vec<Line> = substituted.collect();
         self.all_of(&lines, into, depth + 1)
     }
+}
+
+/// Passes over a section whose condition is not met. httpd looks whether the sections in it end in their order.
+fn passed_over(input: &mut Input<'_>, name: &str, at: Location) -> Read<()> {
+    let mut open = vec![(name.to_owned(), at)];
+    while let Some((last, begin)) = open.last() {
+        let Some(line) = input.lines.get(input.next) else { return Err(not_closed(last, begin)) };
+        input.next += 1;
+        let (first, _) = first_word(&line.text);
+        if let Some(ended) = end_of(&line.text) {
+            if !ended.eq_ignore_ascii_case(&last[1..]) {
+                let text =
+                    format!("Expected </{}> but saw </{}>", &last[1..], Excerpt::new(&ended));
+                return Err(invalid(&line.at, text));
+            }
+            open.pop();
+        } else if first.starts_with('<') {
+            open.push((first.trim_end_matches('>').to_owned(), line.at.clone()));
+        }
+    }
+    Ok(())
 }
 
 /// The name of a section that ends here.
