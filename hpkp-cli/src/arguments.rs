@@ -6,6 +6,7 @@ mod analyze;
 mod ca;
 mod check;
 mod generate;
+mod host;
 mod id;
 mod install;
 mod key;

@@ -198,9 +198,10 @@ impl Search {
         } else {
             Exit::Undetermined
         };
-        // A reader that has gone is not interested in what was not found.
+        // The search has stopped there, so nothing is known of what it would have found. A reader that has gone
+        // is not interested.
         if self.written.is_err() {
-            return output::ended(exit, self.written);
+            return output::ended(Exit::Fine, self.written);
         }
         for line in summarised(&self.not_searched) {
             output::complain(&line);

@@ -111,6 +111,9 @@ pub(crate) fn without_number(text: &str) -> String {
 /// A path in full, so that it can be used: nothing in it can upset a terminal or begin a line. The
 /// system limits its length.
 pub(crate) fn path(path: &Path) -> String {
+    if path.as_os_str().is_empty() {
+        return "\"\"".to_owned();
+    }
     let mut printable = String::new();
     for c in path.to_string_lossy().chars() {
         if c.is_control() || c == '\\' {

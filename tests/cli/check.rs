@@ -411,6 +411,52 @@ fn files_and_macros_of_httpd() {
     is(at, &["--config", "httpd.conf"], 1, &["invalid-configuration"]);
 }
 
+/// Sections behind conditions on httpd's version and directives are read where httpd reads them.
+#[test]
+fn conditions_of_httpd() {
+    let (directory, pki) = site();
+    let at = directory.path();
+    for (condition, is_met) in [
+        ("IfVersion ~ \"^2\\.4\\.\"", true),
+        ("IfVersion = /^2\\.4/", true),
+        ("IfVersion > 2.4", true),
+        ("IfVersion = 2.4", false),
+        ("IfVersion <= 2.4", false),
+        ("IfVersion >= 2.4.10", true),
+        ("IfDirective HPKPUse", true),
+        ("IfSection HPKPPolicy", true),
+        ("IfDirective MDomain", false),
+        ("IfDirective !MDomain", true),
+    ] {
+        let (name, _) = condition.split_once(' ').expect("two words");
+        let modules = ["core", "ssl", "hpkp"]
+            .map(|name| format!("LoadModule {name}_module modules/mod_{name}.so\n"))
+            .concat();
+        let host = format!(
+            "<VirtualHost *:443>\nServerName {HOST}\nSSLEngine on\nSSLCertificateFile other.pem\n\
+             SSLCertificateKeyFile other.key\nHPKPUse site\n</VirtualHost>\n"
+        );
+        httpd(&pki, "live.pem", &format!("{modules}<{condition}>\n{host}</{name}>\n"));
+        let (code, expected): (_, &[&str]) =
+            if is_met { (1, &["no-pin-in-chain"]) } else { (0, &[]) };
+        is(at, &["--config", "httpd.conf"], code, expected);
+    }
+    httpd(&pki, "live.pem", "<IfVersion >= 2.4.99>\n</IfVersion>\n");
+    is(at, &["--config", "httpd.conf"], 0, &["unknown-directive"]);
+    // As httpd reads them: what is behind the bracket, and sections in one that is passed over.
+    for (text, code) in [
+        ("<IfDefine NO> # no\n<Directory /> # all\n</Directory>\n</IfDefine>\n", 0),
+        ("<IfDefine NO>\n</IfModule>\n</IfDefine>\n", 1),
+        ("<IfDefine NO>\n<VirtualHost *:1>\n</IfDefine>\n", 1),
+    ] {
+        httpd(&pki, "live.pem", text);
+        let expected: &[&str] = if code == 0 { &[] } else { &["invalid-configuration"] };
+        is(at, &["--config", "httpd.conf"], code, expected);
+    }
+    httpd(&pki, "live.pem", "<IfVersion x 2.4>\n</IfVersion>\n");
+    is(at, &["--config", "httpd.conf"], 1, &["invalid-configuration"]);
+}
+
 #[test]
 fn what_httpd_dumps() {
     let (directory, _) = site();

@@ -132,4 +132,14 @@ fn output_that_cannot_be_written_is_no_result() {
     command.current_dir(records.0.path()).args(["published", "-d", "records", "verify"]);
     let ended = said(command.stdout(full).output().expect("the command"));
     ended.failed(3, "cannot write the output: no space left");
+
+    // A search that has stopped there does not say that there is no key.
+    let at = records.0.path();
+    crate::run(at, &["key", "new", "--name", "www.example.com", "backup.key"]).fine();
+    std::fs::remove_file(at.join("backup.key")).expect("a file");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a device");
+    let mut command = crate::hpkp();
+    command.current_dir(at).args(["find", "backup.csr"]);
+    let ended = said(command.stdout(full).output().expect("the command"));
+    ended.failed(3, "cannot write the output: no space left");
 }

@@ -227,11 +227,21 @@ fn a_key_may_be_said_to_be_compromised_by_its_certificate() {
 
 /// Runs the command on a terminal, with `more` in its environment.
 fn on_a_terminal(records: &Records, arguments: &str, more: &[(&str, &str)]) -> String {
+    shell_on_a_terminal(records, &format!("\"$HPKP\" {arguments}"), more)
+}
+
+/// Runs commands of a shell on a terminal, where `$HPKP` is the command.
+fn shell_on_a_terminal(records: &Records, commands: &str, more: &[(&str, &str)]) -> String {
     let mut script = Command::new("script");
-    let command = format!("{} {arguments}", env!("CARGO_BIN_EXE_hpkp"));
-    script.args(["-qec", &command, "/dev/null"]).current_dir(records.0.path());
+    script.args(["-qec", commands, "/dev/null"]).current_dir(records.0.path());
+    script.env("HPKP", env!("CARGO_BIN_EXE_hpkp"));
     // With CI set, colours are for its log, whatever the terminal can do.
-    script.env("TERM", "xterm").env_remove("NO_COLOR").env_remove("CI").envs(more.iter().copied());
+    script
+        .env("TERM", "xterm")
+        .env_remove("NO_COLOR")
+        .env_remove("CI")
+        .env_remove("COLUMNS")
+        .envs(more.iter().copied());
     let output = output(script.stdin(Stdio::null()));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
@@ -255,6 +265,42 @@ fn a_terminal_has_colours_and_progress() {
     let piped = at(&records, &["pin", "--timeout", "2", &address]);
     assert_eq!(piped.err.lines().count(), 1, "{piped:?}");
     assert!(!piped.err.contains('\x1b'));
+}
+
+/// A name may be written in its own script, in capitals and with a last dot, wherever a host is asked for.
+#[test]
+fn a_host_may_be_written_in_any_form() {
+    let records = Records::new();
+    let (app, name) = (["--pin", &pin(A), "--origin", "app 1"], "xn--bcher-kva.example");
+    records.recorded(&[&["add", "B\u{fc}cher.example"][..], &app].concat());
+    for written in ["b\u{fc}cher.example", "XN--BCHER-KVA.Example."] {
+        let plan = ["plan", written, "--to", "give-up", "-d", "records"];
+        at(&records, &plan).failed(2, name);
+        let next = ["key", "next", written, "-d", "records", "--forget"];
+        at(&records, &next).failed(1, name);
+    }
+    for command in [&["plan", "", "--to", "give-up"][..], &["key", "next", "a..b"]] {
+        at(&records, command).failed(2, "label of the host name is empty");
+    }
+    let install = ["install", "--from", "a", "--to", "b", "--reload", "true", "--test", " "];
+    at(&records, &install).failed(2, "empty; to run nothing, say so: true");
+    at(&records, &["pin", ""]).failed(3, "\"\": no such file");
+}
+
+/// Also at the 80 columns of most terminals, and in a narrow one.
+#[test]
+fn a_timeline_is_as_wide_as_the_terminal() {
+    let records = Records::new();
+    let add =
+        ["add", "www.example.com", "--pin", &pin(A), "--origin", "a header of the year before"];
+    records.recorded(&[&add[..], &["--expires", "2999-01-01"]].concat());
+    for columns in [40_usize, 80, 120] {
+        let draw = format!("stty cols {columns}; \"$HPKP\" status -d records --offline --timeline");
+        let said = shell_on_a_terminal(&records, &draw, &[("NO_COLOR", "1")]);
+        let longest = |line: &&str| !line.contains("sha256/") && line.chars().count() > columns;
+        assert_eq!(said.lines().find(longest), None, "{columns}: {said}");
+        assert!(said.contains("until 2999-01-01T23:59:59Z"), "{columns}: {said}");
+    }
 }
 
 #[test]

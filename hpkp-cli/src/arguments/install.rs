@@ -33,11 +33,11 @@ pub(crate) struct InstallArguments {
     pub(crate) to: PathBuf,
 
     /// Command that tests the server's configuration, run by sh -c.
-    #[arg(long, value_name = "CMD", required_unless_present = "recover")]
+    #[arg(long, value_name = "CMD", value_parser = command, required_unless_present = "recover")]
     pub(crate) test: Option<String>,
 
     /// Command that reloads the server, run by sh -c.
-    #[arg(long, value_name = "CMD", required_unless_present = "recover")]
+    #[arg(long, value_name = "CMD", value_parser = command, required_unless_present = "recover")]
     pub(crate) reload: Option<String>,
 
     /// Which certificate, where --from has several: a DNS name in it, or the name of its files.
@@ -95,5 +95,13 @@ impl InstallArguments {
     /// The directories with records; none where they are not to be read.
     pub(crate) fn directories(&self) -> Vec<String> {
         if self.no_records { Vec::new() } else { self.records.directories() }
+    }
+}
+
+/// A command for the shell, which an empty text is not.
+fn command(text: &str) -> Result<String, String> {
+    match text.trim().is_empty() {
+        true => Err("empty; to run nothing, say so: true".to_owned()),
+        false => Ok(text.to_owned()),
     }
 }

@@ -8,6 +8,7 @@ use hpkp_core::pin::Pin;
 use hpkp_core::published::HostName;
 
 use super::Records;
+use super::host::host;
 use crate::export::Format;
 use crate::keys::{KeyKind, SubjectName};
 
@@ -105,7 +106,7 @@ Examples:
 Exit codes: 0 success, 1 the key may not be used yet, 2 wrong usage, 3 the answer cannot be determined.")]
 pub(crate) struct NextKeyArguments {
     /// Host name.
-    #[arg(value_name = "HOST")]
+    #[arg(value_name = "HOST", value_parser = host)]
     pub(crate) host: HostName,
 
     /// File for the private key [default: /etc/hpkp/next/HOST.PIN.key].

@@ -4,8 +4,9 @@ use std::ffi::OsString;
 
 use clap::{Args, ValueEnum};
 use hpkp_core::max_age::MaxAge;
-use hpkp_core::published::WriterName;
+use hpkp_core::published::{HostName, WriterName};
 
+use super::host::host;
 use super::{ConfigurationArguments, Records};
 
 /// Plan a change of keys or pins, with the date of each step.
@@ -28,8 +29,8 @@ Examples:
 Exit codes: 0 a plan, 1 no plan is safe, 2 wrong usage, 3 the answer cannot be determined.")]
 pub(crate) struct PlanArguments {
     /// Host name.
-    #[arg(value_name = "HOST")]
-    pub(crate) host: String,
+    #[arg(value_name = "HOST", value_parser = host)]
+    pub(crate) host: HostName,
 
     /// What the plan leads to.
     #[arg(long, value_name = "GOAL")]

@@ -129,7 +129,8 @@ fn of_files(arguments: &PlanArguments, now: i64) -> Result<Server, Failure> {
 
 /// Those that the named server presents.
 fn of_server(arguments: &PlanArguments, server: &str, now: i64) -> Result<Server, Failure> {
-    let OfServer { chains, unknown } = chains::of_server(server, Some(&arguments.host))?;
+    let OfServer { chains, unknown } =
+        chains::of_server(server, Some(&arguments.host.to_string()))?;
     // A plan for one certificate says nothing of another that the server may have.
     match &unknown[..] {
         [first, ..] => Err(Failure::undetermined(first)),

@@ -92,7 +92,7 @@ fn received(arguments: &PlanArguments, now: i64) -> Result<Received, Failure> {
             let v = group.v;
             return Err(Failure::no(format!("{shown}:{number}: version {v}, expected {VERSION}")));
         }
-        if group.host.eq_ignore_ascii_case(arguments.host.trim_end_matches('.')) {
+        if group.host.eq_ignore_ascii_case(arguments.host.as_str()) {
             received
                 .add(&group, from)
                 .ok_or_else(|| Failure::no(format!("{shown}:{number}: invalid time")))?;
@@ -183,7 +183,7 @@ fn plan(received: &Received, arguments: &PlanArguments, now: i64) -> Plan {
         ],
     };
     Plan {
-        host: host.clone(),
+        host: host.to_string(),
         goal: arguments.to.as_str(),
         servers: Vec::new(),
         policy_name: String::new(),

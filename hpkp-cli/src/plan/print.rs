@@ -108,7 +108,7 @@ pub(super) fn unsafe_plan(arguments: &PlanArguments, reason: &str) -> io::Result
     }
     output::json(&PlanView {
         v: JSON_VERSION,
-        host: &arguments.host,
+        host: arguments.host.as_str(),
         goal: arguments.to.as_str(),
         safe: false,
         reason: Some(reason),

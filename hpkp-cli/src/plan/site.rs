@@ -6,7 +6,6 @@ use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::{HostName, WriterName};
 use hpkp_core::spki;
-use hpkp_core::text::Excerpt;
 
 use super::certificates::{self, InUseToday};
 use super::configuration;
@@ -56,9 +55,7 @@ pub(super) struct Site {
 
 impl Site {
     pub(super) fn read(arguments: &PlanArguments) -> Result<Self, Failure> {
-        let host: HostName = arguments.host.parse().map_err(|error| {
-            Failure::usage(format!("{}: {error}", Excerpt::new(&arguments.host)))
-        })?;
+        let host = arguments.host.clone();
         let mut pins = arguments.pins.iter().map(wanted).collect::<Result<Vec<_>, _>>()?;
         let backups = arguments.backups.iter().map(|text| key::pin(text, None).map(|(pin, _)| pin));
         let backups = backups.collect::<Result<Vec<_>, _>>()?;

@@ -1,9 +1,10 @@
 //! The directives that this command need not know.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::OnceLock;
 
-/// The names of the directives of httpd's own modules, in lower case.
+/// The directives of httpd's own modules: on each line a name in lower case, that of a section
+/// with `<`, and the modules that have it.
 const NAMES: &str = include_str!("directives.txt");
 
 /// The beginnings of the names of well-known modules' directives, which say nothing of certificates.
@@ -12,10 +13,20 @@ const PREFIXES: [&str; 10] =
 
 /// Whether a directive or section is one of httpd's own modules, or of well-known others.
 pub(super) fn is_known(name: &str) -> bool {
-    static KNOWN: OnceLock<HashSet<&str>> = OnceLock::new();
     let name = name.to_ascii_lowercase();
-    KNOWN.get_or_init(|| NAMES.lines().collect()).contains(name.as_str())
+    modules_with(&name).is_some()
+        || modules_with(&format!("<{name}")).is_some()
         || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// The modules that have a directive, or a section whose name begins with `<`. None if it is none of httpd's own.
+pub(super) fn modules_with(name: &str) -> Option<impl Iterator<Item = &'static str>> {
+    modules().get(name.to_ascii_lowercase().as_str()).map(|modules| modules.split(' '))
+}
+
+fn modules() -> &'static HashMap<&'static str, &'static str> {
+    static KNOWN: OnceLock<HashMap<&str, &str>> = OnceLock::new();
+    KNOWN.get_or_init(|| NAMES.lines().filter_map(|line| line.split_once(' ')).collect())
 }
 
 #[cfg(test)]
@@ -28,5 +39,10 @@ mod tests {
             assert!(is_known(name), "{name}");
         }
         assert!(!is_known("SSLEngien"));
+    }
+
+    #[test]
+    fn every_line_names_a_module() {
+        assert_eq!(modules().len(), NAMES.lines().count());
     }
 }

@@ -1,6 +1,7 @@
 //! A configuration of Apache httpd: a file with those that it includes, or what
 //! `apachectl -t -D DUMP_CONFIG` prints.
 
+mod condition;
 mod known;
 mod servers;
 mod tree;

@@ -3,11 +3,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use hpkp_core::finding::{Finding, Location, Text};
+use hpkp_core::finding::{Finding, Location};
 use hpkp_core::text::Excerpt;
 
 use super::super::files::{Files, full_path, is_mask};
 use super::super::problem::{Problems, Read, invalid, unreadable};
+use super::condition::{Version, has_directive, version};
 use super::known::is_known;
 use super::words::{Line, first_word, lines, resolved, words};
 
@@ -231,13 +232,18 @@ impl<'a> Reader<'a> {
         depth: usize,
     ) -> Read<()> {
         // `<IfModule ssl_module>`, and `<RequireAll>` without arguments.
-        let (name, rest) = match name.strip_suffix('>').filter(|_| rest.is_empty()) {
-            Some(name) => (name.to_owned(), ">"),
-            None => (name, rest),
+        let (name, rest) = match name.strip_suffix('>') {
+            Some(name) => (name.to_owned(), format!(">{rest}")),
+            None => (name, rest.to_owned()),
         };
         let key = name.to_ascii_lowercase();
-        let arguments = match rest.trim_end().strip_suffix('>') {
-            Some(arguments) => arguments.trim_end(),
+        // What is behind the bracket is passed over.
+        let end = match key == "<hpkppolicy" {
+            true => rest.trim_end().strip_suffix('>').map(str::len),
+            false => rest.rfind('>'),
+        };
+        let arguments = match end {
+            Some(end) => rest[..end].trim_end(),
             // Its handler reads no name then.
             None if key == "<hpkppolicy" => "",
             None => {
@@ -249,12 +255,11 @@ impl<'a> Reader<'a> {
             let lines = self.raw(input, &name, &at)?;
             return self.define_macro(arguments, lines, at);
         }
-        if let Some(is_met) = self.condition(&key, arguments, &at) {
+        if let Some(is_met) = self.condition(&key, arguments, &at)? {
             if is_met {
                 return self.until_end(input, &name, &at, into, depth);
             }
-            self.raw(input, &name, &at)?;
-            return Ok(());
+            return passed_over(input, &name, at);
         }
         let mut inner = Vec::new();
         self.until_end(input, &name, &at, &mut inner, depth)?;
@@ -309,7 +314,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether a condition is met; none where the section is none.
-    fn condition(&mut self, key: &str, arguments: &str, at: &Location) -> Option<bool> {
+    fn condition(&mut self, key: &str, arguments: &str, at: &Location) -> Read<Option<bool>> {
         let words = words(arguments);
         let first = words.first().map_or("", String::as_str);
         let (is_negated, name) = match first.strip_prefix('!') {
@@ -320,49 +325,39 @@ impl<'a> Reader<'a> {
             "<ifmodule" => self.has_module(&module(name)),
             "<ifdefine" => self.defines.contains_key(name),
             "<iffile" => self.files.exists(&full_path(&self.root, name)),
-            "<ifdirective" => is_known(name),
-            "<ifsection" => is_known(name.trim_start_matches('<')),
-            "<ifversion" => self.version(&words, at),
-            _ => return None,
+            "<ifdirective" => self.has_directive(name, at),
+            "<ifsection" => self.has_directive(&format!("<{name}"), at),
+            "<ifversion" => return self.version(&words, at).map(Some),
+            _ => return Ok(None),
         };
-        Some(is_met != is_negated)
+        Ok(Some(is_met != is_negated))
     }
 
-    /// Whether httpd's version is as asked. It is not known, except that it is 2.4.
-    fn version(&mut self, words: &[String], at: &Location) -> bool {
-        let (operator, version) = match words {
-            [version] => ("=", version.as_str()),
-            [operator, version, ..] => (operator.as_str(), version.as_str()),
-            [] => ("=", ""),
-        };
-        let (is_negated, operator) = match operator.strip_prefix('!') {
-            Some(operator) => (true, operator),
-            None => (false, operator),
-        };
-        let parts: Vec<u32> = version.split('.').map_while(|part| part.parse().ok()).collect();
-        // Later than any 2.4 that is asked for, and before 2.5.
-        let ours = [2, 4, 1_000];
-        let order = ours.iter().take(parts.len().max(1)).cmp(parts.iter());
-        let is_met = match operator {
-            "=" | "==" => order.is_eq(),
-            ">" => order.is_gt(),
-            ">=" => order.is_ge(),
-            "<" => order.is_lt(),
-            "<=" => order.is_le(),
-            _ => false,
-        };
-        if parts.len() > 2
-            || parts.is_empty()
-            || !matches!(operator, "=" | "==" | ">" | ">=" | "<" | "<=")
-        {
-            let text = Text::new(
-                "this command does not know the version of httpd, and takes it for a late 2.4 in this \
-                 condition",
-            );
-            self.problems
-                .unknown(at, format!("the version of httpd ({})", Excerpt::new(&text.what)));
+    /// Whether a loaded module has a directive. One that no known module has is taken for absent.
+    fn has_directive(&mut self, name: &str, at: &Location) -> bool {
+        if let Some(is_there) = has_directive(name, |module| self.has_module(module)) {
+            return is_there;
         }
-        is_met != is_negated
+        let bare = name.trim_start_matches('<');
+        // A directive in the place of a section, or the other way round.
+        if !is_known(bare) {
+            let shown = Excerpt::new(bare);
+            self.problems.unknown(at, format!("the directive \"{shown}\" of this condition"));
+        }
+        false
+    }
+
+    /// Whether httpd's version is as asked.
+    fn version(&mut self, words: &[String], at: &Location) -> Read<bool> {
+        match version(words) {
+            Version::Same(is_met) => Ok(is_met),
+            Version::Late(is_met) => {
+                let what = "the version of httpd, and takes it for a late 2.4 in this condition";
+                self.problems.unknown(at, what.to_owned());
+                Ok(is_met)
+            }
+            Version::Invalid(why) => Err(invalid(at, why)),
+        }
     }
 
     fn load(&mut self, arguments: &str) {
@@ -496,6 +491,27 @@ impl<'a> Reader<'a> {
         let lines: Vec<Line> = substituted.collect();
         self.all_of(&lines, into, depth + 1)
     }
+}
+
+/// Passes over a section whose condition is not met. httpd looks whether the sections in it end in their order.
+fn passed_over(input: &mut Input<'_>, name: &str, at: Location) -> Read<()> {
+    let mut open = vec![(name.to_owned(), at)];
+    while let Some((last, begin)) = open.last() {
+        let Some(line) = input.lines.get(input.next) else { return Err(not_closed(last, begin)) };
+        input.next += 1;
+        let (first, _) = first_word(&line.text);
+        if let Some(ended) = end_of(&line.text) {
+            if !ended.eq_ignore_ascii_case(&last[1..]) {
+                let text =
+                    format!("Expected </{}> but saw </{}>", &last[1..], Excerpt::new(&ended));
+                return Err(invalid(&line.at, text));
+            }
+            open.pop();
+        } else if first.starts_with('<') {
+            open.push((first.trim_end_matches('>').to_owned(), line.at.clone()));
+        }
+    }
+    Ok(())
 }
 
 /// The name of a section that ends here.

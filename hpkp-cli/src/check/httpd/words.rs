@@ -28,6 +28,7 @@ pub(super) fn lines(file: &str, text: &[u8]) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut open = String::new();
     let mut dumped = None;
+    let mut begun = Begun::default();
     let text = String::from_utf8_lossy(text);
     let mut all = text.lines().zip(1..).peekable();
     while let Some((line, number)) = all.next() {
@@ -37,12 +38,14 @@ pub(super) fn lines(file: &str, text: &[u8]) -> Vec<Line> {
         }
         open.push_str(line);
         let line = std::mem::take(&mut open);
+        let indent = line.len() - line.trim_start().len();
         let line = line.trim();
         if is_dump {
             if let Some(name) = line.strip_prefix(DUMP) {
                 file = name.into();
                 continue;
             }
+            lines.extend(begun.ended(line, indent));
             if let Some(number) = dumped_number(line) {
                 dumped = Some(number);
                 continue;
@@ -55,10 +58,35 @@ pub(super) fn lines(file: &str, text: &[u8]) -> Vec<Line> {
         if !line.is_empty() && !line.starts_with('#') {
             let line_number = dumped.unwrap_or(number);
             let at = Location { file: file.clone(), line: line_number };
-            lines.push(Line { text: line.to_owned(), at });
+            let line = Line { text: line.to_owned(), at };
+            if is_dump {
+                begun.look(&line, indent);
+            }
+            lines.push(line);
         }
     }
+    lines.extend(begun.ended("", 0));
     lines
+}
+
+/// The section that the line before has begun, in a dump: httpd does not write the end of one with nothing
+/// in it.
+#[derive(Default)]
+struct Begun(Option<(Line, usize)>);
+
+impl Begun {
+    fn look(&mut self, line: &Line, indent: usize) {
+        let begins = line.text.starts_with('<') && !line.text.starts_with("</");
+        self.0 = begins.then(|| (line.clone(), indent));
+    }
+
+    /// The missing end, if the line that follows is no deeper than the begin.
+    fn ended(&mut self, next: &str, indent: usize) -> Option<Line> {
+        let (line, _) = self.0.take_if(|(_, begin)| indent <= *begin)?;
+        let (name, _) = first_word(&line.text);
+        let end = format!("</{}>", name[1..].trim_end_matches('>'));
+        (!next.eq_ignore_ascii_case(&end)).then_some(Line { text: end, at: line.at })
+    }
 }
 
 /// `#  12:`.
@@ -159,6 +187,28 @@ mod tests {
         let lines = lines("-", text);
         let places: Vec<String> = lines.iter().map(|line| line.at.to_string()).collect();
         assert_eq!(places, ["/etc/a.conf:8", "/b:2"]);
+    }
+
+    /// As httpd 2.4.71 prints it.
+    #[test]
+    fn a_dump_does_not_end_empty_sections() {
+        let text = b"# In file: /a\n#   7:\n<VirtualHost *:1>\n# In file: /b\n  #   1:\n  ServerAdmin a@b\n  \
+            #   2:\n  <Directory /x>\n# In file: /a\n  #   9:\n  <Location />\n</VirtualHost>\n#  12:\n\
+            <VirtualHost *:2>\nSyntax OK\n";
+        let lines = lines("-", text);
+        let read: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
+        let expected = [
+            "<VirtualHost *:1>",
+            "ServerAdmin a@b",
+            "<Directory /x>",
+            "</Directory>",
+            "<Location />",
+            "</Location>",
+            "</VirtualHost>",
+            "<VirtualHost *:2>",
+            "</VirtualHost>",
+        ];
+        assert_eq!(read, expected);
     }
 
     #[test]

@@ -8,15 +8,19 @@ use crate::status::report::Answer;
 const LABEL: usize = 26;
 
 /// Columns where nobody says how many there are, and the fewest and the most that are used.
-const WIDTH: (usize, usize, usize) = (100, 60, 200);
+const WIDTH: (usize, usize, usize) = (100, 40, 200);
 
-/// The lines.
+/// What the signs mean.
+const LEGEND: &str = "= clients get the pins  - clients hold them  > without end  # presented  \
+                      * pin of a presented key  | now  ! next step";
+
+/// The lines. None is wider than the terminal, except for a pin or a name that is.
 pub(super) fn render(drawing: &Drawing, has_colours: bool) -> String {
-    let (usual, least, most) = WIDTH;
-    let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    let width = columns();
     // The words behind the bars have room too, if that leaves the axis half of it.
-    let room = columns.unwrap_or(usual).clamp(least, most) - LABEL;
-    let axis = room.saturating_sub(longest_end(drawing) + 1).max(room / 2);
+    let room = width - LABEL;
+    let behind = longest_end(drawing, room / 2);
+    let axis = if behind > 0 { room - behind - 1 } else { room };
     let accent = |style, text: &str| match has_colours {
         true => output::accent(style, text),
         false => text.to_owned(),
@@ -24,58 +28,93 @@ pub(super) fn render(drawing: &Drawing, has_colours: bool) -> String {
     let now = drawing.place(drawing.now, axis - 1);
     let mut lines = vec![heading(drawing, axis, now)];
     for row in &drawing.rows {
-        lines.push(match row {
+        match row {
             Row::Host { name, answer } => {
-                let answer = match answer {
-                    Answer::Yes => accent(GOOD, " (clients accept the presented keys)"),
-                    Answer::No => accent(BAD, " (clients are locked out)"),
-                    Answer::Unknown => accent(NOTE, " (unknown)"),
-                    Answer::NotAsked => " (not asked)".to_owned(),
+                let (style, answer) = match answer {
+                    Answer::Yes => (Some(GOOD), "(clients accept the presented keys)"),
+                    Answer::No => (Some(BAD), "(clients are locked out)"),
+                    Answer::Unknown => (Some(NOTE), "(unknown)"),
+                    Answer::NotAsked => (None, "(not asked)"),
                 };
-                format!("{name}{answer}")
+                let fits = name.chars().count() + 1 + answer.len() <= width;
+                let between = if fits { " " } else { "\n  " };
+                let answer = style.map_or_else(|| answer.to_owned(), |style| accent(style, answer));
+                lines.push(format!("{name}{between}{answer}"));
             }
             Row::Bar(bar) => {
-                format!(
-                    "  {:<width$}{} {}",
-                    cut(&bar.label),
-                    drawn(drawing, bar, axis),
-                    bar.end,
-                    width = LABEL - 2
-                )
+                let drawn = drawn(drawing, bar, axis);
+                let label = format!("  {:<width$}{drawn}", cut(&bar.label), width = LABEL - 2);
+                if bar.end.chars().count() <= behind {
+                    lines.push(format!("{label} {}", bar.end));
+                } else {
+                    lines.push(label);
+                    lines.extend(wrapped(&bar.end, 6, width));
+                }
             }
             Row::Pin { pin, is_presented } => {
                 let mark = if *is_presented { accent(GOOD, "  * ") } else { "    ".to_owned() };
-                format!("{mark}{pin}")
+                lines.push(format!("{mark}{pin}"));
             }
             Row::Step { at, text } => {
-                let mark = at.map(|at| {
+                if let Some(at) = at {
                     let mut line = blank(axis, now);
-                    set(&mut line, drawing.place(at, axis - 1), b'!');
-                    format!("{:LABEL$}{}\n", "", text_of(line))
-                });
-                format!("{}  {}", mark.unwrap_or_default(), accent(NOTE, text))
+                    set(&mut line, drawing.place(*at, axis - 1), b'!');
+                    lines.push(format!("{:LABEL$}{}", "", text_of(line)).trim_end().to_owned());
+                }
+                lines.extend(wrapped(text, 2, width).iter().map(|line| accent(NOTE, line)));
             }
-        });
+        }
     }
     if drawing.rows.is_empty() {
         lines.push("no recorded pins that clients may still hold".to_owned());
     }
-    lines.push(
-        "= clients get the pins  - clients hold them  > without end  # presented  * pin of a presented key  \
-         | now  ! next step"
-            .to_owned(),
-    );
+    lines.extend(wrapped(LEGEND, 0, width));
     lines.push(String::new());
     lines.join("\n")
 }
 
-/// How many columns the longest of the words behind the bars have.
-fn longest_end(drawing: &Drawing) -> usize {
+/// How wide the text is: as `COLUMNS` says, else as the terminal is.
+fn columns() -> usize {
+    let (usual, least, most) = WIDTH;
+    let said = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    let terminal = || {
+        let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+        (size.ws_col > 0).then_some(usize::from(size.ws_col))
+    };
+    said.or_else(terminal).unwrap_or(usual).clamp(least, most)
+}
+
+/// How many columns the longest of the words have that are written behind the bars: those that fit.
+fn longest_end(drawing: &Drawing, most: usize) -> usize {
     let ends = drawing.rows.iter().map(|row| match row {
         Row::Bar(bar) => bar.end.chars().count(),
         _ => 0,
     });
-    ends.max().unwrap_or(0)
+    ends.filter(|&end| end < most).max().unwrap_or(0)
+}
+
+/// A text in lines of so many columns, all behind an indent; the later ones by two more. Two blanks between
+/// words stay together with what follows.
+fn wrapped(text: &str, indent: usize, width: usize) -> Vec<String> {
+    let separator = if text.contains("  ") { "  " } else { " " };
+    let mut lines: Vec<String> = Vec::new();
+    let mut line = " ".repeat(indent);
+    let mut has_word = false;
+    for word in text.split(separator) {
+        let added = word.chars().count() + if has_word { separator.len() } else { 0 };
+        if has_word && line.chars().count() + added > width {
+            let next = " ".repeat(indent + 2);
+            lines.push(std::mem::replace(&mut line, next));
+            has_word = false;
+        }
+        if has_word {
+            line.push_str(separator);
+        }
+        line.push_str(word);
+        has_word = true;
+    }
+    lines.push(line);
+    lines
 }
 
 /// Today at its place, and the days at the ends of the axis where they leave it room.

@@ -19,18 +19,21 @@ const LEFT: usize = 230;
 const AXIS: usize = WIDTH - LEFT - 20;
 const LINE: usize = 24;
 const TOP: usize = 44;
+/// Room for the sign of a step, which would cover words.
+const SIGN: usize = 14;
 
 /// How the parts look; also that of a page around the image.
 pub(super) const STYLE: &str = "\
 .paper{fill:#fff}.ink{fill:#1b1f24}.soft{fill:#57606a}.host{font-weight:bold}.mono{font-family:monospace}\
 .given{fill:#2563eb}.held{fill:#93b4f5}.waived{fill:#b8bec6}.presented{fill:#15803d}\
+text{paint-order:stroke;stroke:#fff;stroke-width:4px;stroke-linejoin:round}\
 .now{stroke:#c2410c;stroke-width:1.5}.step{fill:#c2410c}.good{fill:#15803d}.bad{fill:#b91c1c}\
-@media(prefers-color-scheme:dark){.paper{fill:#14181d}.ink{fill:#e6e9ed}.soft{fill:#9aa4ae}\
-.held{fill:#1e3a8a}.waived{fill:#4b5560}.good,.presented{fill:#4ade80}.bad{fill:#f87171}}";
+@media(prefers-color-scheme:dark){.paper{fill:#14181d}text{stroke:#14181d}.ink{fill:#e6e9ed}.soft{fill:#9aa4ae}\
+.step{fill:#fb923c}.held{fill:#1e3a8a}.waived{fill:#4b5560}.good,.presented{fill:#4ade80}.bad{fill:#f87171}}";
 
 /// The image.
 pub(super) fn render(drawing: &Drawing, place: Place) -> String {
-    let height = TOP + drawing.rows.len() * LINE + LINE;
+    let height = TOP + drawing.rows.iter().map(height_of).sum::<usize>() + LINE;
     let mut image = match place {
         Place::File => format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" \
@@ -45,11 +48,20 @@ pub(super) fn render(drawing: &Drawing, place: Place) -> String {
     };
     let _ = writeln!(image, "<rect class=\"paper\" width=\"{WIDTH}\" height=\"{height}\"/>");
     axis(&mut image, drawing, height);
-    for (number, row) in drawing.rows.iter().enumerate() {
-        self::row(&mut image, drawing, row, TOP + number * LINE);
+    let mut y = TOP;
+    for row in &drawing.rows {
+        self::row(&mut image, drawing, row, y);
+        y += height_of(row);
     }
     image.push_str("</svg>\n");
     image
+}
+
+fn height_of(row: &Row) -> usize {
+    match row {
+        Row::Step { at: Some(_), .. } => LINE + SIGN,
+        _ => LINE,
+    }
 }
 
 /// A text that is safe in XML and HTML.
@@ -118,10 +130,11 @@ fn row(image: &mut String, drawing: &Drawing, row: &Row, y: usize) {
                 let _ = writeln!(
                     image,
                     "<path class=\"step\" d=\"M{x} {} l5 8 l-5 8 l-5 -8 z\"><title>{}</title></path>",
-                    y + 4,
+                    y + 2,
                     escaped(words)
                 );
             }
+            let base = base + height_of(row) - LINE;
             text(image, 22, base, "step", "start", words);
         }
     }

@@ -1,0 +1,33 @@
+//! Host names as people write them.
+
+use hpkp_core::published::HostName;
+use hpkp_core::ua::host::Host;
+
+/// The canonical name: in A-labels and lower case, without a last dot.
+pub(super) fn host(text: &str) -> Result<HostName, String> {
+    match Host::parse(text) {
+        Ok(Host::Name(name)) => {
+            name.as_str().parse().map_err(|_| "not a name that records can contain".to_owned())
+        }
+        Ok(Host::Address(_)) => Err("records contain host names, not IP addresses".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_written_in_any_form() {
+        for (text, name) in [
+            ("WWW.Example.COM.", "www.example.com"),
+            ("b\u{fc}cher.example", "xn--bcher-kva.example"),
+        ] {
+            assert_eq!(host(text).map(|host| host.to_string()).as_deref(), Ok(name));
+        }
+        for text in ["", "a..b", "*.example.com", "192.0.2.1", "::1", "a b"] {
+            assert!(host(text).is_err(), "{text}");
+        }
+    }
+}
