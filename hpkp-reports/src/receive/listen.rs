@@ -8,6 +8,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Version};
+use axum::middleware::{Next, from_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -77,6 +80,7 @@ impl Listener {
     /// Serves until `stop` says so, and then ends what has begun.
     pub async fn serve(self, router: Router, mut stop: watch::Receiver<bool>) {
         let graceful = GracefulShutdown::new();
+        let router = give_way(router, Arc::clone(&self.all));
         loop {
             let Ok(permit) = Arc::clone(&self.all).acquire_owned().await else { break };
             let accepted = tokio::select! {
@@ -136,6 +140,21 @@ impl Listener {
             }
         });
     }
+}
+
+/// While others wait for a connection, each answer ends its own: whoever keeps connections busy does not keep them for
+/// itself.
+fn give_way(router: Router, all: Arc<Semaphore>) -> Router {
+    router.layer(from_fn(move |request: Request, next: Next| {
+        let is_full = request.version() <= Version::HTTP_11 && all.available_permits() == 0;
+        async move {
+            let mut response = next.run(request).await;
+            if is_full {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            response
+        }
+    }))
 }
 
 async fn exchange(

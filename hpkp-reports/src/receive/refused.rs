@@ -93,7 +93,7 @@ impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Full => Self::Full,
-            StoreError::Away(_) | StoreError::Failed(_) => Self::Away,
+            StoreError::Away(_) | StoreError::Conflict(_) | StoreError::Failed(_) => Self::Away,
         }
     }
 }

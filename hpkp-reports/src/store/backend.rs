@@ -67,6 +67,14 @@ pub trait Backend: Send + fmt::Debug {
     /// The type of a column for bytes.
     fn bytes_type(&self) -> &'static str;
 
+    /// Whether the database that was opened is still the one of that name.
+    ///
+    /// # Errors
+    /// It is not.
+    fn is_there(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Runs statements without parameters.
     ///
     /// # Errors

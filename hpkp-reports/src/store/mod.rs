@@ -7,6 +7,7 @@
 pub mod backend;
 mod error;
 mod group;
+mod pending;
 mod postgres;
 pub mod query;
 mod retention;
@@ -77,7 +78,7 @@ impl Reader {
             Err(poisoned) => poisoned.into_inner(),
         };
         if let Some(backend) = backend.as_deref_mut() {
-            match query(backend) {
+            match backend.is_there().and_then(|()| query(backend)) {
                 Err(StoreError::Away(_)) => {}
                 answer => return answer,
             }

@@ -22,7 +22,7 @@ use super::error::StoreError;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Statements that are kept prepared.
-const STATEMENTS: usize = 64;
+const STATEMENTS: usize = 256;
 
 pub(super) struct Postgres {
     client: Client,
@@ -90,6 +90,14 @@ fn failed(error: &postgres::Error) -> StoreError {
     match error.code() {
         Some(code) if *code == SqlState::DISK_FULL => StoreError::Full,
         Some(code)
+            if [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE]
+                .contains(code) =>
+        {
+            StoreError::Conflict(text)
+        }
+        // A server that has become a standby: behind its name another may be the first one now.
+        Some(code) if *code == SqlState::READ_ONLY_SQL_TRANSACTION => StoreError::Away(text),
+        Some(code)
             if code.code().starts_with("08")
                 || code.code().starts_with("57")
                 || code.code().starts_with("53") =>
@@ -149,7 +157,10 @@ impl Backend for Postgres {
 
     fn size(&mut self) -> Result<u64, StoreError> {
         // Rows that are deleted leave their room to new ones, so that only what lives counts.
-        let sql = "SELECT CAST(COALESCE(SUM(LENGTH(raw)), 0) + 400 * COUNT(*) AS BIGINT) FROM report_groups";
+        let sql = "SELECT CAST((SELECT COALESCE(SUM(LENGTH(raw)), 0) FROM report_texts) \
+                   + 600 * (SELECT COUNT(*) FROM report_groups) \
+                   + 100 * (SELECT COUNT(*) FROM report_clients) \
+                   + 100 * (SELECT COUNT(*) FROM report_addresses) AS BIGINT)";
         let rows = self.query(sql, &[])?;
         let size = rows.first().and_then(|row| row.first()).map_or(0, Value::int);
         Ok(u64::try_from(size).unwrap_or_default())

@@ -108,9 +108,9 @@ pub fn group(backend: &mut dyn Backend, id: &str) -> Result<Option<Group>, Store
 /// # Errors
 /// The database's.
 pub fn raw(backend: &mut dyn Backend, id: &str) -> Result<Vec<u8>, StoreError> {
-    let rows = backend.query("SELECT raw FROM report_groups WHERE id = $1", &[id.into()])?;
+    let rows = backend.query("SELECT raw FROM report_texts WHERE group_id = $1", &[id.into()])?;
     let packed = rows.into_iter().next().and_then(|row| row.into_iter().next());
-    Ok(packed.map_or_else(Vec::new, |packed| super::writer::unpack(&packed.bytes())))
+    Ok(packed.map_or_else(Vec::new, |packed| super::pending::unpack(&packed.bytes())))
 }
 
 /// The addresses of the clients of a group, where they are kept.

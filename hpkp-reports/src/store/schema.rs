@@ -4,7 +4,8 @@ use super::backend::{Backend, Value};
 use super::error::StoreError;
 
 /// The migrations; `{bytes}` is the database's type for bytes.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
 CREATE TABLE report_groups (
     id TEXT PRIMARY KEY,
     host TEXT NOT NULL,
@@ -34,7 +35,19 @@ CREATE TABLE report_addresses (
     address TEXT NOT NULL,
     PRIMARY KEY (group_id, address)
 );
-"];
+",
+    "
+-- The text of the first report has a table of its own: counting one more report writes a short row.
+CREATE TABLE report_texts (
+    group_id TEXT PRIMARY KEY REFERENCES report_groups (id) ON DELETE CASCADE,
+    raw {bytes} NOT NULL
+);
+INSERT INTO report_texts (group_id, raw) SELECT id, raw FROM report_groups WHERE raw IS NOT NULL;
+ALTER TABLE report_groups DROP COLUMN raw;
+CREATE TABLE report_probe (id BIGINT PRIMARY KEY, at BIGINT NOT NULL);
+INSERT INTO report_probe (id, at) VALUES (1, 0);
+",
+];
 
 /// Brings the tables up to date, each version in a transaction of its own.
 pub(super) fn migrate(backend: &mut dyn Backend) -> Result<(), StoreError> {

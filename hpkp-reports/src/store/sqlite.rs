@@ -1,6 +1,7 @@
 //! SQLite, in a file, with a write-ahead log. A transaction that has ended is on the disk.
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -13,10 +14,15 @@ use super::error::StoreError;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Statements that are kept prepared.
-const STATEMENTS: usize = 64;
+const STATEMENTS: usize = 256;
 
 #[derive(Debug)]
-pub(super) struct Sqlite(Connection);
+pub(super) struct Sqlite {
+    connection: Connection,
+    path: PathBuf,
+    /// The device and the inode of the file when it was opened.
+    file: Option<(u64, u64)>,
+}
 
 impl Sqlite {
     /// Opens or makes the database; it never grows beyond `size` bytes by much.
@@ -37,7 +43,11 @@ impl Sqlite {
             connection.pragma_update(None, "max_page_count", pages)
         };
         set(&connection).map_err(|error| opening(path, &error))?;
-        Ok(Self(connection))
+        Ok(Self::new(connection, path))
+    }
+
+    fn new(connection: Connection, path: &Path) -> Self {
+        Self { connection, path: path.to_owned(), file: file(path) }
     }
 
     pub(super) fn open_to_read(path: &Path) -> Result<Self, StoreError> {
@@ -45,8 +55,13 @@ impl Sqlite {
         let connection =
             Connection::open_with_flags(path, flags).map_err(|error| opening(path, &error))?;
         connection.busy_timeout(PATIENCE).map_err(|error| opening(path, &error))?;
-        Ok(Self(connection))
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        Ok(Self::new(connection, path))
     }
+}
+
+fn file(path: &Path) -> Option<(u64, u64)> {
+    path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 fn opening(path: &Path, error: &rusqlite::Error) -> StoreError {
@@ -89,18 +104,29 @@ impl Backend for Sqlite {
         "BLOB"
     }
 
+    /// What is written to a file that was removed or replaced nobody finds again.
+    fn is_there(&mut self) -> Result<(), StoreError> {
+        match file(&self.path) == self.file {
+            true => Ok(()),
+            false => {
+                let path = self.path.display();
+                Err(StoreError::Away(format!("{path} has been removed or replaced")))
+            }
+        }
+    }
+
     fn run(&mut self, sql: &str) -> Result<(), StoreError> {
-        self.0.execute_batch(sql).map_err(failed)
+        self.connection.execute_batch(sql).map_err(failed)
     }
 
     fn execute(&mut self, sql: &str, parameters: &[Value]) -> Result<u64, StoreError> {
-        let mut statement = self.0.prepare_cached(sql).map_err(failed)?;
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let changed = statement.execute(rusqlite::params_from_iter(parameters)).map_err(failed)?;
         Ok(changed as u64)
     }
 
     fn query(&mut self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, StoreError> {
-        let mut statement = self.0.prepare_cached(sql).map_err(failed)?;
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let columns = statement.column_count();
         let rows = statement.query_map(rusqlite::params_from_iter(parameters), |row| {
             (0..columns).map(|column| Ok(value(row.get_ref(column)?))).collect()
