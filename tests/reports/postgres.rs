@@ -118,6 +118,38 @@ fn collectors_share_a_database_that_may_go_away() {
 }
 
 #[test]
+fn a_database_that_may_only_be_read_is_told_and_loses_nothing() {
+    let server = Server::start();
+    let collector = Collector::start(&[HOST], &server.store(), "");
+    assert_eq!(collector.post(small(HOST, 1)), 204);
+    let sql = |statement: &str| {
+        let mut command = program("psql");
+        command.args(["-X", "-q", "-h", "127.0.0.1", "-U", "hpkp", "-d", "reports", "-p"]);
+        succeed(command.args([&server.port.to_string(), "-c", statement]));
+    };
+    sql("ALTER DATABASE reports SET default_transaction_read_only = on");
+    sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hpkp-reports'");
+    let begin = Instant::now();
+    while !collector.log().contains("read-only") {
+        assert_eq!(collector.post(small(HOST, 2)), 503);
+        assert!(begin.elapsed() < Duration::from_secs(30), "{}", collector.log());
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert_eq!(collector.get("/healthz").status, 503);
+    // What was acknowledged can be read meanwhile.
+    assert_eq!(collector.total(), 1);
+    assert!(collector.get("/").body.contains("Reports are not being stored"));
+    sql("SET default_transaction_read_only = off; ALTER DATABASE reports RESET default_transaction_read_only");
+    let begin = Instant::now();
+    while collector.get("/healthz").status != 200 {
+        assert!(begin.elapsed() < Duration::from_secs(30), "{}", collector.log());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(collector.post(small(HOST, 2)), 204);
+    assert_eq!(collector.total(), 2);
+}
+
+#[test]
 fn kills_of_the_collector_and_of_the_database_lose_nothing() {
     let server = Server::start();
     let mut collector = Collector::start(&[HOST], &server.store(), crate::durable::NO_LIMITS);

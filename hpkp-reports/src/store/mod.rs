@@ -47,7 +47,7 @@ pub fn open(name: &StoreName, size: u64) -> Result<Box<dyn Backend>, StoreError>
 pub fn open_to_read(name: &StoreName) -> Result<Box<dyn Backend>, StoreError> {
     match name {
         StoreName::File(path) => Ok(Box::new(sqlite::Sqlite::open_to_read(path)?)),
-        StoreName::Postgres(_) => open(name, 0),
+        StoreName::Postgres(url) => Ok(Box::new(postgres::Postgres::open(url)?)),
     }
 }
 

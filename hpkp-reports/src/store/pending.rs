@@ -269,7 +269,7 @@ fn detail(text: &str) -> String {
 }
 
 /// Certificates in base64 take a third less when they are packed.
-fn pack(raw: &[u8]) -> Vec<u8> {
+pub(super) fn pack(raw: &[u8]) -> Vec<u8> {
     let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
     let written = encoder.write_all(raw).and_then(|()| encoder.finish());
     written.unwrap_or_default()

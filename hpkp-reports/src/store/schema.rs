@@ -76,3 +76,28 @@ pub(super) fn migrate(backend: &mut dyn Backend) -> Result<(), StoreError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::sqlite::Sqlite;
+    use super::super::{pending, query};
+    use super::*;
+
+    #[test]
+    fn a_database_of_the_first_version_is_brought_up_to_date() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut backend = Sqlite::open(&directory.path().join("db"), 1 << 30).expect("opens");
+        backend.run("CREATE TABLE report_versions (version BIGINT PRIMARY KEY)").expect("made");
+        backend.run(&MIGRATIONS[0].replace("{bytes}", "BLOB")).expect("made");
+        backend.run("INSERT INTO report_versions VALUES (1)").expect("inserted");
+        let sql = "INSERT INTO report_groups VALUES ('x', 'h', 'h', 443, 'c', 'k', 1, 'f', '', 'r', '', 7, 1, 2, $1)";
+        backend.execute(sql, &[Value::Bytes(pending::pack(b"{}"))]).expect("inserted");
+        migrate(&mut backend).expect("migrates");
+        migrate(&mut backend).expect("finds nothing to do");
+        assert_eq!(query::raw(&mut backend, "x").expect("a text"), b"{}");
+        let group = query::group(&mut backend, "x").expect("answers").expect("a group");
+        assert_eq!((group.count, group.last_seen), (7, 2));
+        backend.run("INSERT INTO report_versions VALUES (99)").expect("inserted");
+        assert!(migrate(&mut backend).is_err());
+    }
+}

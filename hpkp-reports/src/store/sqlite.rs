@@ -40,7 +40,9 @@ impl Sqlite {
             let size = i64::try_from(size).unwrap_or(i64::MAX);
             // Room for what is deleted later than it should be.
             let pages = (size.saturating_add(size / 8) / page.max(1)).clamp(64, 1 << 31);
-            connection.pragma_update(None, "max_page_count", pages)
+            connection.pragma_update(None, "max_page_count", pages)?;
+            // The log takes room beside the database, and on a small disk little of it.
+            connection.pragma_update(None, "wal_autocheckpoint", (pages / 16).clamp(16, 1000))
         };
         set(&connection).map_err(|error| opening(path, &error))?;
         Ok(Self::new(connection, path))
@@ -65,7 +67,10 @@ fn file(path: &Path) -> Option<(u64, u64)> {
 }
 
 fn opening(path: &Path, error: &rusqlite::Error) -> StoreError {
-    StoreError::Away(format!("cannot open {}: {error}", path.display()))
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::Full,
+        _ => StoreError::Away(format!("cannot open {}: {error}", path.display())),
+    }
 }
 
 fn failed(error: rusqlite::Error) -> StoreError {

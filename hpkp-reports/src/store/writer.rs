@@ -61,6 +61,16 @@ pub struct NewGroup {
     pub entry: Entry,
 }
 
+/// Whether a store that cannot be opened at the start may be there later: a disk with space, a server that answers. A
+/// file that cannot be opened is for the operator to see.
+fn may_come(error: &StoreError, name: &StoreName) -> bool {
+    match error {
+        StoreError::Full => true,
+        StoreError::Away(_) => matches!(name, StoreName::Postgres(_)),
+        StoreError::Conflict(_) | StoreError::Failed(_) => false,
+    }
+}
+
 type Told = oneshot::Sender<Result<(), StoreError>>;
 
 /// Reports of one sender, and where it waits.
@@ -94,16 +104,18 @@ impl Writer {
         settings: WriterSettings,
         tell: impl Fn(NewGroup) + Send + 'static,
     ) -> Result<(Self, JoinHandle<()>), StoreError> {
+        let mut health = Health::default();
         let backend = match super::open(&settings.name, settings.size) {
             Ok(backend) => Some(backend),
-            Err(StoreError::Away(text)) if matches!(settings.name, StoreName::Postgres(_)) => {
-                output::log(&format!("the database is away, and will be tried again: {text}"));
+            Err(error) if may_come(&error, &settings.name) => {
+                output::log(&format!("{error}; it will be tried again"));
+                health.error = Some(error);
                 None
             }
             Err(error) => return Err(error),
         };
         let (queue, incoming) = mpsc::sync_channel(QUEUE);
-        let state = Arc::new(Mutex::new(Health::default()));
+        let state = Arc::new(Mutex::new(health));
         let mut work = Work {
             backend,
             settings,
@@ -217,7 +229,11 @@ impl Work {
             Err(_) => {}
         }
         if let Err(error) = &result {
-            output::log_seldom("store", || format!("cannot store reports: {error}"));
+            let last = self.health.lock().ok().and_then(|health| health.error.clone());
+            match last {
+                Some(last) if last != *error => output::log(&format!("cannot store reports: {error}")),
+                _ => output::log_seldom("store", || format!("cannot store reports: {error}")),
+            }
         }
         self.note(|health| {
             health.commits += 1;
