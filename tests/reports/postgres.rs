@@ -122,13 +122,19 @@ fn a_database_that_may_only_be_read_is_told_and_loses_nothing() {
     let server = Server::start();
     let collector = Collector::start(&[HOST], &server.store(), "");
     assert_eq!(collector.post(small(HOST, 1)), 204);
-    let sql = |statement: &str| {
+    let sql = |statements: &[&str]| {
         let mut command = program("psql");
         command.args(["-X", "-q", "-h", "127.0.0.1", "-U", "hpkp", "-d", "reports", "-p"]);
-        succeed(command.args([&server.port.to_string(), "-c", statement]));
+        command.arg(server.port.to_string());
+        for statement in statements {
+            command.args(["-c", statement]);
+        }
+        succeed(&mut command);
     };
-    sql("ALTER DATABASE reports SET default_transaction_read_only = on");
-    sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hpkp-reports'");
+    sql(&["ALTER DATABASE reports SET default_transaction_read_only = on"]);
+    sql(&[
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hpkp-reports'",
+    ]);
     let begin = Instant::now();
     while !collector.log().contains("read-only") {
         assert_eq!(collector.post(small(HOST, 2)), 503);
@@ -139,7 +145,10 @@ fn a_database_that_may_only_be_read_is_told_and_loses_nothing() {
     // What was acknowledged can be read meanwhile.
     assert_eq!(collector.total(), 1);
     assert!(collector.get("/").body.contains("Reports are not being stored"));
-    sql("SET default_transaction_read_only = off; ALTER DATABASE reports RESET default_transaction_read_only");
+    sql(&[
+        "SET default_transaction_read_only = off",
+        "ALTER DATABASE reports RESET default_transaction_read_only",
+    ]);
     let begin = Instant::now();
     while collector.get("/healthz").status != 200 {
         assert!(begin.elapsed() < Duration::from_secs(30), "{}", collector.log());

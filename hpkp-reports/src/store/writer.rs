@@ -231,7 +231,9 @@ impl Work {
         if let Err(error) = &result {
             let last = self.health.lock().ok().and_then(|health| health.error.clone());
             match last {
-                Some(last) if last != *error => output::log(&format!("cannot store reports: {error}")),
+                Some(last) if last != *error => {
+                    output::log(&format!("cannot store reports: {error}"))
+                }
                 _ => output::log_seldom("store", || format!("cannot store reports: {error}")),
             }
         }

@@ -174,13 +174,39 @@ impl Finding {
 mod tests {
     use super::*;
 
+    /// Where the entries begin in docs/reference/findings.md.
+    const HEADING: &str = "\n## Violation reports\n";
+
+    fn entries() -> String {
+        let entry = |finding: &Finding| {
+            let (code, class) = (finding.code(), finding.class().name());
+            let (title, answer, advice) = (finding.title(), finding.answer(), finding.advice());
+            format!(
+                "\n### {code}\n\nClass: {class}\n\n{title}. {answer}\n\n**What to do.** {advice}\n"
+            )
+        };
+        Finding::ALL.iter().map(entry).collect()
+    }
+
+    /// `HPKP_DOCS=update` writes the entries.
     #[test]
     fn every_finding_has_its_entry_in_the_reference() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/reports.md");
-        let reference = std::fs::read_to_string(path).expect("docs/reference/reports.md");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/findings.md");
+        let page = std::fs::read_to_string(path).expect("docs/reference/findings.md");
+        let (before, section) = page.split_once(HEADING).expect("a section for reports");
+        let begin = section.find("\n### ").unwrap_or(section.len());
+        let wanted = entries();
+        if std::env::var_os("HPKP_DOCS").is_some_and(|value| value == "update") {
+            let page = format!("{before}{HEADING}{}{wanted}", &section[..begin]);
+            std::fs::write(path, page).expect("docs/reference/findings.md");
+        } else {
+            assert_eq!(
+                &section[begin..],
+                wanted,
+                "HPKP_DOCS=update writes docs/reference/findings.md"
+            );
+        }
         for finding in Finding::ALL {
-            let entry = format!("\n### {}\n", finding.code());
-            assert!(reference.contains(&entry), "no entry for {}", finding.code());
             assert_eq!(Finding::of_code(finding.code()), Some(*finding));
         }
     }
