@@ -228,6 +228,17 @@ fn retention_by_size_comes_before_a_full_disk() {
 }
 
 #[test]
+fn the_database_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let collector = Collector::start(&[HOST], "", "");
+    assert_eq!(collector.post(small(HOST, 1)), 204);
+    for file in ["reports.sqlite", "reports.sqlite-wal", "reports.sqlite-shm"] {
+        let mode = std::fs::metadata(collector.path(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+}
+
+#[test]
 fn a_database_that_is_removed_is_noticed() {
     let collector = Collector::start(&[HOST], "", NO_LIMITS);
     assert_eq!(collector.post(small(HOST, 1)), 204);

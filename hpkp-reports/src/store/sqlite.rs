@@ -1,6 +1,7 @@
 //! SQLite, in a file, with a write-ahead log. A transaction that has ended is on the disk.
 
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::OpenOptions;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub(super) struct Sqlite {
 impl Sqlite {
     /// Opens or makes the database; it never grows beyond `size` bytes by much.
     pub(super) fn open(path: &Path, size: u64) -> Result<Self, StoreError> {
+        // What is in reports is for nobody else on this machine. SQLite gives its other files the same rights.
+        let _ = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path);
         let connection = Connection::open(path).map_err(|error| opening(path, &error))?;
         let set = |connection: &Connection| -> rusqlite::Result<()> {
             connection.busy_timeout(PATIENCE)?;
@@ -35,6 +38,8 @@ impl Sqlite {
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_update(None, "foreign_keys", true)?;
+            // What is deleted does not stay in pages that are written anyway.
+            connection.pragma_update(None, "secure_delete", "FAST")?;
             connection.pragma_update(None, "journal_size_limit", 64_i64 << 20)?;
             let page: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
             let size = i64::try_from(size).unwrap_or(i64::MAX);
