@@ -1,6 +1,7 @@
 //! SQLite, in a file, with a write-ahead log. A transaction that has ended is on the disk.
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -16,7 +17,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const STATEMENTS: usize = 64;
 
 #[derive(Debug)]
-pub(super) struct Sqlite(Connection);
+pub(super) struct Sqlite {
+    connection: Connection,
+    /// Where the file is, and which it is: one that was removed goes on taking what is written.
+    file: Option<(PathBuf, (u64, u64))>,
+}
 
 impl Sqlite {
     /// Opens or makes the database; it never grows beyond `size` bytes by much.
@@ -37,7 +42,8 @@ impl Sqlite {
             connection.pragma_update(None, "max_page_count", pages)
         };
         set(&connection).map_err(|error| opening(path, &error))?;
-        Ok(Self(connection))
+        let file = identity(path).map(|identity| (path.to_owned(), identity));
+        Ok(Self { connection, file })
     }
 
     pub(super) fn open_to_read(path: &Path) -> Result<Self, StoreError> {
@@ -45,8 +51,13 @@ impl Sqlite {
         let connection =
             Connection::open_with_flags(path, flags).map_err(|error| opening(path, &error))?;
         connection.busy_timeout(PATIENCE).map_err(|error| opening(path, &error))?;
-        Ok(Self(connection))
+        Ok(Self { connection, file: None })
     }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = path.metadata().ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 fn opening(path: &Path, error: &rusqlite::Error) -> StoreError {
@@ -56,6 +67,7 @@ fn opening(path: &Path, error: &rusqlite::Error) -> StoreError {
 fn failed(error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StoreError::Full,
+        Some(ErrorCode::ConstraintViolation) => StoreError::Conflict(error.to_string()),
         Some(ErrorCode::DatabaseBusy | ErrorCode::CannotOpen | ErrorCode::SystemIoFailure) => {
             StoreError::Away(error.to_string())
         }
@@ -89,18 +101,32 @@ impl Backend for Sqlite {
         "BLOB"
     }
 
+    fn is_in_place(&mut self) -> Result<(), StoreError> {
+        match &self.file {
+            Some((path, opened)) if identity(path) != Some(*opened) => {
+                let text = format!("{} was removed or replaced", path.display());
+                Err(StoreError::Away(text))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn begin_alone(&mut self) -> Result<(), StoreError> {
+        self.run("BEGIN IMMEDIATE")
+    }
+
     fn run(&mut self, sql: &str) -> Result<(), StoreError> {
-        self.0.execute_batch(sql).map_err(failed)
+        self.connection.execute_batch(sql).map_err(failed)
     }
 
     fn execute(&mut self, sql: &str, parameters: &[Value]) -> Result<u64, StoreError> {
-        let mut statement = self.0.prepare_cached(sql).map_err(failed)?;
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let changed = statement.execute(rusqlite::params_from_iter(parameters)).map_err(failed)?;
         Ok(changed as u64)
     }
 
     fn query(&mut self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, StoreError> {
-        let mut statement = self.0.prepare_cached(sql).map_err(failed)?;
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let columns = statement.column_count();
         let rows = statement.query_map(rusqlite::params_from_iter(parameters), |row| {
             (0..columns).map(|column| Ok(value(row.get_ref(column)?))).collect()
@@ -117,6 +143,13 @@ impl Backend for Sqlite {
     }
 
     fn shrink(&mut self) -> Result<(), StoreError> {
-        self.run("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE);")
+        // Each step of the statement gives back one page.
+        let mut statement =
+            self.connection.prepare("PRAGMA incremental_vacuum").map_err(failed)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        while rows.next().map_err(failed)?.is_some() {}
+        drop(rows);
+        drop(statement);
+        self.run("PRAGMA wal_checkpoint(TRUNCATE)")
     }
 }

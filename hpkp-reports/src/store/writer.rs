@@ -15,11 +15,11 @@ use tokio::sync::oneshot;
 
 use super::backend::{Backend, Value};
 use super::group::{Entry, group_id};
-use super::{Size, StoreError, retention};
+use super::{Size, StoreError, alarms, retention};
 use crate::configuration::StoreName;
 use crate::output;
 use crate::time::{day, now};
-use crate::understand::finding::Finding;
+use crate::understand::finding::{Class, Finding};
 
 /// Reports that may wait.
 const QUEUE: usize = 2048;
@@ -32,6 +32,9 @@ const CLEAN: Duration = Duration::from_secs(600);
 
 /// The most addresses that are kept of one group.
 const MAX_ADDRESSES: i64 = 100;
+
+/// How often a transaction is tried that another collector is in the way of.
+const TRIES: u32 = 5;
 
 /// How long to wait before a database that is away is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -48,17 +51,10 @@ pub struct WriterSettings {
     pub days: u32,
     /// Bytes that the database may take.
     pub size: u64,
-    /// New groups for one entry of the list of hosts each day.
+    /// New groups for one entry of the list of hosts each day: of all that is not urgent, and of each urgent finding.
     pub groups_per_day: u32,
-}
-
-/// A group that has just been made.
-#[derive(Clone, Debug)]
-pub struct NewGroup {
-    /// Its id.
-    pub id: String,
-    /// Its first report.
-    pub entry: Entry,
+    /// Whether there are alarms for what nobody can explain, too.
+    pub unexplained: bool,
 }
 
 type Told = oneshot::Sender<Result<(), StoreError>>;
@@ -82,14 +78,14 @@ pub(crate) struct Health {
 }
 
 impl Writer {
-    /// Starts the thread. It ends when all handles are gone and everything is written. `tell` hears of new
-    /// groups.
+    /// Starts the thread. It ends when all handles are gone and everything is written. `wake` hears of new
+    /// alarms.
     ///
     /// # Errors
     /// The store cannot be opened.
     pub fn start(
         settings: WriterSettings,
-        tell: impl Fn(NewGroup) + Send + 'static,
+        wake: impl Fn() + Send + 'static,
     ) -> Result<(Self, JoinHandle<()>), StoreError> {
         let backend = match super::open(&settings.name, settings.size) {
             Ok(backend) => Some(backend),
@@ -108,7 +104,7 @@ impl Writer {
             today: Today::default(),
             cleaned: None,
             tried: None,
-            tell: Box::new(tell),
+            wake: Box::new(wake),
         };
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
@@ -140,8 +136,8 @@ impl Writer {
 #[derive(Debug, Default)]
 struct Today {
     day: i64,
-    /// Groups of each entry.
-    groups: HashMap<String, u32>,
+    /// Groups of each entry of the list, by what they share a limit with.
+    groups: HashMap<(String, &'static str), u32>,
     /// Groups that exist.
     known: HashSet<String>,
     /// Marks that are stored.
@@ -164,7 +160,7 @@ struct Work {
     today: Today,
     cleaned: Option<Instant>,
     tried: Option<Instant>,
-    tell: Box<dyn Fn(NewGroup) + Send>,
+    wake: Box<dyn Fn() + Send>,
 }
 
 impl Work {
@@ -175,7 +171,10 @@ impl Work {
             }
             let first = match incoming.recv_timeout(Duration::from_secs(10)) {
                 Ok(first) => first,
-                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.recover();
+                    continue;
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             let mut senders = vec![first.1];
@@ -194,26 +193,46 @@ impl Work {
     }
 
     fn write(&mut self, entries: Vec<Entry>) -> Result<(), StoreError> {
-        let result = self.connect().and_then(|()| self.transaction(entries));
+        let result = self.connect().and_then(|()| self.attempts(entries));
         match &result {
             Ok(()) => {}
             Err(StoreError::Full) => {
                 // What is old may make room for what is new.
                 self.clean();
             }
-            Err(StoreError::Away(_)) if matches!(self.settings.name, StoreName::Postgres(_)) => {
-                self.backend = None;
-            }
+            Err(StoreError::Away(_)) => self.backend = None,
             Err(_) => {}
         }
-        if let Err(error) = &result {
+        self.ended(&result);
+        result
+    }
+
+    /// Notes how a transaction ended.
+    fn ended(&self, result: &Result<(), StoreError>) {
+        if let Err(error) = result {
             output::log_seldom("store", || format!("cannot store reports: {error}"));
         }
         self.note(|health| {
             health.commits += 1;
             health.error = result.clone().err();
         });
-        result
+    }
+
+    /// Looks whether a store that failed works again: where no reports come, nobody else would.
+    fn recover(&mut self) {
+        let has_failed = self.health.lock().is_ok_and(|health| health.error.is_some());
+        if !has_failed {
+            return;
+        }
+        let probe = |backend: &mut Box<dyn Backend>| {
+            let sql = "UPDATE report_versions SET version = version";
+            backend.execute(sql, &[]).map(|_| ())
+        };
+        let result = self.connect().and_then(|()| self.backend.as_mut().map_or(Ok(()), probe));
+        if matches!(result, Err(StoreError::Away(_))) {
+            self.backend = None;
+        }
+        self.ended(&result);
     }
 
     fn note(&self, change: impl FnOnce(&mut Health)) {
@@ -222,10 +241,15 @@ impl Work {
         }
     }
 
-    /// Opens the database again if it was away.
+    /// Opens the database again if it was away, or if its file is another one now.
     fn connect(&mut self) -> Result<(), StoreError> {
-        if self.backend.is_some() {
-            return Ok(());
+        if let Some(backend) = &mut self.backend {
+            match backend.is_in_place() {
+                Ok(()) => return Ok(()),
+                Err(error) => output::log(&format!("the database is opened anew: {error}")),
+            }
+            self.backend = None;
+            self.tried = None;
         }
         if self.tried.is_some_and(|at| at.elapsed() < RETRY) {
             return Err(StoreError::Away("not connected".to_owned()));
@@ -236,35 +260,95 @@ impl Work {
         Ok(())
     }
 
-    fn transaction(&mut self, entries: Vec<Entry>) -> Result<(), StoreError> {
-        let Some(backend) = &mut self.backend else {
-            return Err(StoreError::Away("not connected".to_owned()));
-        };
-        self.today.begin(&mut **backend, day(now()))?;
-        let pending = gather(entries, &mut self.today, &self.settings);
-        backend.run("BEGIN")?;
-        let done = pending
-            .values()
-            .map(|one| one.write(&mut **backend, &self.today))
-            .collect::<Result<Vec<bool>, StoreError>>()
-            .and_then(|made| backend.run("COMMIT").map(|()| made));
-        let made = match done {
-            Ok(made) => made,
-            Err(error) => {
-                let _ = backend.run("ROLLBACK");
-                // What was counted in advance is not there.
-                self.today = Today::default();
-                return Err(error);
+    /// Stores reports. What another collector did at the same time, and a connection that broke before the end of the
+    /// transaction, are no reason to refuse them.
+    fn attempts(&mut self, entries: Vec<Entry>) -> Result<(), StoreError> {
+        let mut tries = 0;
+        let mut again = |error: StoreError, is_open: bool| {
+            tries += 1;
+            match error {
+                StoreError::Conflict(_) if tries < TRIES => Ok(false),
+                StoreError::Away(_) if is_open && tries == 1 => Ok(true),
+                error => Err(error),
             }
         };
-        for (one, is_new) in pending.into_values().zip(made) {
-            self.today.known.insert(one.id.clone());
-            self.today.marks.extend(one.marks.iter().map(|mark| (one.id.clone(), *mark)));
-            if is_new {
-                (self.tell)(NewGroup { id: one.id, entry: one.entry });
+        if let Err(error) = self.begin_day() {
+            if again(error, true)? {
+                self.reconnect()?;
+            }
+            self.begin_day()?;
+        }
+        let pending = gather(entries, &mut self.today, &self.settings);
+        loop {
+            match self.transaction(&pending) {
+                Ok(made) => {
+                    self.remember(&pending);
+                    if made {
+                        (self.wake)();
+                    }
+                    return Ok(());
+                }
+                Err((error, is_open)) => {
+                    if again(error, is_open)? {
+                        self.reconnect()?;
+                    }
+                }
             }
         }
-        Ok(())
+    }
+
+    fn reconnect(&mut self) -> Result<(), StoreError> {
+        self.backend = None;
+        self.tried = None;
+        self.connect()
+    }
+
+    fn begin_day(&mut self) -> Result<(), StoreError> {
+        match &mut self.backend {
+            Some(backend) => self.today.begin(&mut **backend, day(now())),
+            None => Err(StoreError::Away("not connected".to_owned())),
+        }
+    }
+
+    /// One transaction; whether there is a new alarm. With an error, whether nothing can have been stored: after a
+    /// connection broke at the end, nobody knows.
+    fn transaction(
+        &mut self,
+        pending: &BTreeMap<String, Pending>,
+    ) -> Result<bool, (StoreError, bool)> {
+        let Some(backend) = &mut self.backend else {
+            return Err((StoreError::Away("not connected".to_owned()), true));
+        };
+        let unexplained = self.settings.unexplained;
+        let written = backend.run("BEGIN").and_then(|()| {
+            let mut has_alarm = false;
+            for one in pending.values() {
+                let is_new = one.write(&mut **backend, &self.today)?;
+                let class = one.entry.finding.class();
+                if is_new && (class == Class::Urgent || (unexplained && class == Class::Unexplained)) {
+                    alarms::add(&mut **backend, &one.id, class == Class::Urgent, now())?;
+                    has_alarm = true;
+                }
+            }
+            Ok(has_alarm)
+        });
+        let done = match written {
+            Ok(has_alarm) => backend.run("COMMIT").map(|()| has_alarm).map_err(|e| (e, false)),
+            Err(error) => Err((error, true)),
+        };
+        if done.is_err() {
+            let _ = backend.run("ROLLBACK");
+            // What was counted in advance is not there.
+            self.today = Today::default();
+        }
+        done
+    }
+
+    fn remember(&mut self, pending: &BTreeMap<String, Pending>) {
+        for one in pending.values() {
+            self.today.known.insert(one.id.clone());
+            self.today.marks.extend(one.marks.iter().map(|mark| (one.id.clone(), *mark)));
+        }
     }
 
     fn clean(&mut self) {
@@ -304,19 +388,29 @@ impl Today {
         if self.day == day {
             return Ok(());
         }
-        let sql = "SELECT id, entry, chain FROM report_groups WHERE day = $1";
+        let sql = "SELECT id, entry, chain, finding FROM report_groups WHERE day = $1";
         let mut today = Self { day, ..Self::default() };
         for row in backend.query(sql, &[Value::Int(day)])? {
             let mut values = row.into_iter();
             let mut next = || values.next().unwrap_or(Value::Null).text();
-            let (id, entry, chain) = (next(), next(), next());
+            let (id, entry, chain, code) = (next(), next(), next(), next());
             today.known.insert(id);
             if chain != OVERFLOW {
-                *today.groups.entry(entry).or_default() += 1;
+                let limit = Finding::of_code(&code).map_or("", limit_of);
+                *today.groups.entry((entry, limit)).or_default() += 1;
             }
         }
         *self = today;
         Ok(())
+    }
+}
+
+/// What a finding shares the limit of groups with: whoever makes reports up must not push what is urgent out, so that
+/// each urgent finding has a limit of its own.
+const fn limit_of(finding: Finding) -> &'static str {
+    match finding.class() {
+        Class::Urgent => finding.code(),
+        Class::Unexplained | Class::Noise => "",
     }
 }
 
@@ -335,7 +429,8 @@ fn gather(
         };
         let mut id = id_of(&entry);
         if !today.known.contains(&id) && !pending.contains_key(&id) {
-            let groups = today.groups.entry(entry.entry.clone()).or_default();
+            let key = (entry.entry.clone(), limit_of(entry.finding));
+            let groups = today.groups.entry(key).or_default();
             if *groups < settings.groups_per_day {
                 *groups += 1;
             } else {
@@ -370,6 +465,10 @@ impl Pending {
         let parameters = [self.count.into(), at.into(), self.id.as_str().into()];
         let is_known = backend.execute(sql, &parameters)? > 0;
         let is_new = !is_known && self.insert(backend)?;
+        if !is_known && !is_new {
+            // Another collector has made it meanwhile.
+            backend.execute(sql, &parameters)?;
+        }
         for mark in &self.marks {
             if today.marks.contains(&(self.id.clone(), *mark)) {
                 continue;
@@ -394,7 +493,7 @@ impl Pending {
         let sql = "INSERT INTO report_groups (id, host, entry, port, chain, client, day, finding, detail, format, \
                    mode, count, first_seen, last_seen, raw) \
                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
-                   ON CONFLICT (id) DO UPDATE SET count = report_groups.count + excluded.count";
+                   ON CONFLICT (id) DO NOTHING";
         let parameters = [
             self.id.as_str().into(),
             entry.host.as_str().into(),
@@ -413,8 +512,7 @@ impl Pending {
             at.into(),
             Value::Bytes(pack(&entry.raw)),
         ];
-        backend.execute(sql, &parameters)?;
-        Ok(true)
+        Ok(backend.execute(sql, &parameters)? > 0)
     }
 }
 
