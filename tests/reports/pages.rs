@@ -212,7 +212,7 @@ fn exports_upset_neither_terminals_nor_spreadsheets() {
     assert_eq!(collector.post(&tlsrpt), 204);
     let output = collector.export(&["--format", "csv", "--raw"]);
     let csv = String::from_utf8(output.stdout).unwrap();
-    assert!(csv.contains(",\"'=cmd|' /C calc'!A0, a\"\"b"), "{csv}");
+    assert!(csv.contains(",\"'=cmd|' /c calc'!a0, a\"\"b"), "{csv}");
     let json = String::from_utf8(collector.export(&["--raw"]).stdout).unwrap();
     for text in [&csv, &json] {
         assert!(!text.contains(['\u{9b}', '\u{202e}', '\u{1b}']), "{text}");

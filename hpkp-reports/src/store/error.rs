@@ -9,7 +9,7 @@ pub enum StoreError {
     Full,
     /// It cannot be reached, or does not answer.
     Away(String),
-    /// Another collector was in the way; the same may succeed now.
+    /// Another collector did something at the same time; a second try may succeed.
     Conflict(String),
     /// Something else.
     Failed(String),

@@ -4,6 +4,7 @@
 //! ends → each sender is told. Readers have a connection of their own. The queries are the same for SQLite and
 //! PostgreSQL.
 
+pub mod alarms;
 pub mod backend;
 mod error;
 mod group;
@@ -24,7 +25,7 @@ pub use error::StoreError;
 pub use group::{Entry, Group, group_id};
 pub use query::{Count, Filter};
 pub use retention::Size;
-pub use writer::{NewGroup, Writer, WriterSettings};
+pub use writer::{Writer, WriterSettings};
 
 /// Opens the store, and brings its tables up to date.
 ///
@@ -35,8 +36,7 @@ pub fn open(name: &StoreName, size: u64) -> Result<Box<dyn Backend>, StoreError>
         StoreName::File(path) => Box::new(sqlite::Sqlite::open(path, size)?),
         StoreName::Postgres(url) => Box::new(postgres::Postgres::open(url)?),
     };
-    // Of two collectors that begin at once, one makes the tables and the other finds them.
-    schema::migrate(&mut *backend).or_else(|_| schema::migrate(&mut *backend))?;
+    schema::migrate(&mut *backend)?;
     Ok(backend)
 }
 
@@ -78,7 +78,7 @@ impl Reader {
             Err(poisoned) => poisoned.into_inner(),
         };
         if let Some(backend) = backend.as_deref_mut() {
-            match backend.is_there().and_then(|()| query(backend)) {
+            match backend.is_in_place().and_then(|()| query(backend)) {
                 Err(StoreError::Away(_)) => {}
                 answer => return answer,
             }

@@ -14,7 +14,7 @@ use super::backend::{Backend, Value};
 use super::group::{Entry, group_id};
 use crate::output;
 use crate::time::day;
-use crate::understand::finding::Finding;
+use crate::understand::finding::{Class, Finding};
 
 /// The most addresses that are kept of one group.
 const MAX_ADDRESSES: i64 = 100;
@@ -55,8 +55,8 @@ impl Marks {
 #[derive(Debug, Default)]
 pub(super) struct Today {
     day: i64,
-    /// Groups of each entry of the list of hosts.
-    groups: HashMap<String, u32>,
+    /// Groups of each entry of the list of hosts, by what they share a limit with.
+    groups: HashMap<(String, &'static str), u32>,
     /// Groups that exist, with the marks that are stored.
     known: HashMap<String, Marks>,
 }
@@ -67,15 +67,16 @@ impl Today {
         if self.day == day {
             return Ok(());
         }
-        let sql = "SELECT id, entry, chain FROM report_groups WHERE day = $1";
+        let sql = "SELECT id, entry, chain, finding FROM report_groups WHERE day = $1";
         let mut today = Self { day, ..Self::default() };
         for row in backend.query(sql, &[Value::Int(day)])? {
             let mut values = row.into_iter();
             let mut next = || values.next().unwrap_or(Value::Null).text();
-            let (id, entry, chain) = (next(), next(), next());
+            let (id, entry, chain, code) = (next(), next(), next(), next());
             today.known.insert(id, Marks::default());
             if chain != OVERFLOW {
-                *today.groups.entry(entry).or_default() += 1;
+                let limit = Finding::of_code(&code).map_or("", limit_of);
+                *today.groups.entry((entry, limit)).or_default() += 1;
             }
         }
         *self = today;
@@ -102,7 +103,8 @@ pub(super) fn gather(
     for mut entry in entries {
         let mut id = id_of(&entry);
         if !today.known.contains_key(&id) && !pending.contains_key(&id) {
-            let groups = today.groups.entry(entry.entry.clone()).or_default();
+            let groups =
+                today.groups.entry((entry.entry.clone(), limit_of(entry.finding))).or_default();
             if *groups < groups_per_day {
                 *groups += 1;
             } else {
@@ -127,6 +129,15 @@ pub(super) fn gather(
         one.addresses.extend(address);
     }
     pending
+}
+
+/// What a finding shares the limit of groups with: whoever makes reports up must not push what is urgent out, so that
+/// each urgent finding has a limit of its own.
+const fn limit_of(finding: Finding) -> &'static str {
+    match finding.class() {
+        Class::Urgent => finding.code(),
+        Class::Unexplained | Class::Noise => "",
+    }
 }
 
 fn id_of(entry: &Entry) -> String {

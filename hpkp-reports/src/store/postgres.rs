@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Statements that are kept prepared.
 const STATEMENTS: usize = 256;
 
+/// The number of the advisory lock for changes of the tables: "hpkp" in ASCII.
+const LOCK: u32 = 0x6870_6b70;
+
 pub(super) struct Postgres {
     client: Client,
     statements: std::collections::HashMap<String, Statement>,
@@ -89,16 +92,14 @@ fn failed(error: &postgres::Error) -> StoreError {
     };
     match error.code() {
         Some(code) if *code == SqlState::DISK_FULL => StoreError::Full,
-        Some(code)
-            if [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE]
-                .contains(code) =>
-        {
+        // A deadlock, a group that another collector deleted or made, a lock that was not given.
+        Some(code) if matches!(code.code(), "40001" | "40P01" | "23503" | "23505" | "55P03") => {
             StoreError::Conflict(text)
         }
-        // A server that has become a standby: behind its name another may be the first one now.
-        Some(code) if *code == SqlState::READ_ONLY_SQL_TRANSACTION => StoreError::Away(text),
+        // 25: a standby that is read-only, since another server has taken over.
         Some(code)
             if code.code().starts_with("08")
+                || code.code().starts_with("25")
                 || code.code().starts_with("57")
                 || code.code().starts_with("53") =>
         {
@@ -138,6 +139,10 @@ fn references(parameters: &[Value]) -> Vec<&(dyn ToSql + Sync)> {
 impl Backend for Postgres {
     fn bytes_type(&self) -> &'static str {
         "BYTEA"
+    }
+
+    fn begin_alone(&mut self) -> Result<(), StoreError> {
+        self.run(&format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK})"))
     }
 
     fn run(&mut self, sql: &str) -> Result<(), StoreError> {

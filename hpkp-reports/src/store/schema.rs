@@ -4,7 +4,7 @@ use super::backend::{Backend, Value};
 use super::error::StoreError;
 
 /// The migrations; `{bytes}` is the database's type for bytes.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
 CREATE TABLE report_groups (
     id TEXT PRIMARY KEY,
@@ -36,21 +36,43 @@ CREATE TABLE report_addresses (
     PRIMARY KEY (group_id, address)
 );
 ",
+    // Alarms that are to be sent, or were: with their group in one transaction, so that none is lost.
     "
--- The text of the first report has a table of its own: counting one more report writes a short row.
+CREATE TABLE report_alarms (
+    group_id TEXT PRIMARY KEY REFERENCES report_groups (id) ON DELETE CASCADE,
+    urgent BIGINT NOT NULL,
+    due BIGINT NOT NULL,
+    tries BIGINT NOT NULL,
+    waited BIGINT NOT NULL,
+    done TEXT NOT NULL,
+    sent BIGINT,
+    told BIGINT NOT NULL
+);
+CREATE INDEX report_alarms_sent ON report_alarms (sent);
+",
+    // The text of the first report has a table of its own: counting one more report writes a short row.
+    "
 CREATE TABLE report_texts (
     group_id TEXT PRIMARY KEY REFERENCES report_groups (id) ON DELETE CASCADE,
     raw {bytes} NOT NULL
 );
 INSERT INTO report_texts (group_id, raw) SELECT id, raw FROM report_groups WHERE raw IS NOT NULL;
 ALTER TABLE report_groups DROP COLUMN raw;
-CREATE TABLE report_probe (id BIGINT PRIMARY KEY, at BIGINT NOT NULL);
-INSERT INTO report_probe (id, at) VALUES (1, 0);
 ",
 ];
 
-/// Brings the tables up to date, each version in a transaction of its own.
+/// Brings the tables up to date, in one transaction: of several collectors that begin at once, one makes the tables
+/// and the others find them.
 pub(super) fn migrate(backend: &mut dyn Backend) -> Result<(), StoreError> {
+    backend.begin_alone()?;
+    let done = upgrade(backend).and_then(|()| backend.run("COMMIT"));
+    if done.is_err() {
+        let _ = backend.run("ROLLBACK");
+    }
+    done
+}
+
+fn upgrade(backend: &mut dyn Backend) -> Result<(), StoreError> {
     backend.run("CREATE TABLE IF NOT EXISTS report_versions (version BIGINT PRIMARY KEY)")?;
     let rows = backend.query("SELECT MAX(version) FROM report_versions", &[])?;
     let version = rows.first().and_then(|row| row.first()).map_or(0, Value::int);
@@ -63,16 +85,9 @@ pub(super) fn migrate(backend: &mut dyn Backend) -> Result<(), StoreError> {
     }
     let bytes = backend.bytes_type();
     for (number, migration) in (1_i64..).zip(MIGRATIONS).skip(version) {
-        backend.run("BEGIN")?;
-        let done = backend.run(&migration.replace("{bytes}", bytes)).and_then(|()| {
-            let sql = "INSERT INTO report_versions (version) VALUES ($1)";
-            backend.execute(sql, &[Value::Int(number)])
-        });
-        if let Err(error) = done {
-            let _ = backend.run("ROLLBACK");
-            return Err(error);
-        }
-        backend.run("COMMIT")?;
+        backend.run(&migration.replace("{bytes}", bytes))?;
+        let sql = "INSERT INTO report_versions (version) VALUES ($1)";
+        backend.execute(sql, &[Value::Int(number)])?;
     }
     Ok(())
 }

@@ -20,9 +20,8 @@ const STATEMENTS: usize = 256;
 #[derive(Debug)]
 pub(super) struct Sqlite {
     connection: Connection,
-    path: PathBuf,
-    /// The device and the inode of the file when it was opened.
-    file: Option<(u64, u64)>,
+    /// Where the file is, and which it is: one that was removed goes on taking what is written.
+    file: Option<(PathBuf, (u64, u64))>,
 }
 
 impl Sqlite {
@@ -50,11 +49,8 @@ impl Sqlite {
             connection.pragma_update(None, "wal_autocheckpoint", (pages / 16).clamp(16, 1000))
         };
         set(&connection).map_err(|error| opening(path, &error))?;
-        Ok(Self::new(connection, path))
-    }
-
-    fn new(connection: Connection, path: &Path) -> Self {
-        Self { connection, path: path.to_owned(), file: file(path) }
+        let file = identity(path).map(|identity| (path.to_owned(), identity));
+        Ok(Self { connection, file })
     }
 
     pub(super) fn open_to_read(path: &Path) -> Result<Self, StoreError> {
@@ -63,12 +59,14 @@ impl Sqlite {
             Connection::open_with_flags(path, flags).map_err(|error| opening(path, &error))?;
         connection.busy_timeout(PATIENCE).map_err(|error| opening(path, &error))?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        Ok(Self::new(connection, path))
+        let file = identity(path).map(|identity| (path.to_owned(), identity));
+        Ok(Self { connection, file })
     }
 }
 
-fn file(path: &Path) -> Option<(u64, u64)> {
-    path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()))
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = path.metadata().ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 fn opening(path: &Path, error: &rusqlite::Error) -> StoreError {
@@ -81,6 +79,7 @@ fn opening(path: &Path, error: &rusqlite::Error) -> StoreError {
 fn failed(error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StoreError::Full,
+        Some(ErrorCode::ConstraintViolation) => StoreError::Conflict(error.to_string()),
         Some(ErrorCode::DatabaseBusy | ErrorCode::CannotOpen | ErrorCode::SystemIoFailure) => {
             StoreError::Away(error.to_string())
         }
@@ -114,15 +113,18 @@ impl Backend for Sqlite {
         "BLOB"
     }
 
-    /// What is written to a file that was removed or replaced nobody finds again.
-    fn is_there(&mut self) -> Result<(), StoreError> {
-        match file(&self.path) == self.file {
-            true => Ok(()),
-            false => {
-                let path = self.path.display();
-                Err(StoreError::Away(format!("{path} has been removed or replaced")))
+    fn is_in_place(&mut self) -> Result<(), StoreError> {
+        match &self.file {
+            Some((path, opened)) if identity(path) != Some(*opened) => {
+                let text = format!("{} was removed or replaced", path.display());
+                Err(StoreError::Away(text))
             }
+            _ => Ok(()),
         }
+    }
+
+    fn begin_alone(&mut self) -> Result<(), StoreError> {
+        self.run("BEGIN IMMEDIATE")
     }
 
     fn run(&mut self, sql: &str) -> Result<(), StoreError> {
@@ -153,6 +155,12 @@ impl Backend for Sqlite {
     }
 
     fn shrink(&mut self) -> Result<(), StoreError> {
-        self.run("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE);")
+        // Each step of the statement gives back one page.
+        let mut statement = self.connection.prepare("PRAGMA incremental_vacuum").map_err(failed)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        while rows.next().map_err(failed)?.is_some() {}
+        drop(rows);
+        drop(statement);
+        self.run("PRAGMA wal_checkpoint(TRUNCATE)")
     }
 }

@@ -1,7 +1,7 @@
 //! The one thread that writes: everything that has come in meanwhile goes into one transaction, and each sender is
 //! told when that is on the disk.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::backend::{Backend, Value};
+use super::backend::Backend;
 use super::group::Entry;
 use super::pending::{self, Pending, Today};
-use super::{Size, StoreError, retention};
+use super::{Size, StoreError, alarms, retention};
 use crate::configuration::StoreName;
 use crate::output;
 use crate::time::{day, now};
+use crate::understand::finding::Class;
 
 /// Reports that may wait.
 const QUEUE: usize = 2048;
@@ -37,7 +38,7 @@ const GATHER: Duration = Duration::from_millis(1);
 const PROBE: Duration = Duration::from_secs(10);
 
 /// How often a transaction that another collector was in the way of is tried.
-const TRIES: usize = 3;
+const TRIES: u32 = 5;
 
 /// What the writer needs to know.
 #[derive(Clone, Debug)]
@@ -48,17 +49,10 @@ pub struct WriterSettings {
     pub days: u32,
     /// Bytes that the database may take.
     pub size: u64,
-    /// New groups for one entry of the list of hosts each day.
+    /// New groups for one entry of the list of hosts each day: of all that is not urgent, and of each urgent finding.
     pub groups_per_day: u32,
-}
-
-/// A group that has just been made.
-#[derive(Clone, Debug)]
-pub struct NewGroup {
-    /// Its id.
-    pub id: String,
-    /// Its first report.
-    pub entry: Entry,
+    /// Whether there are alarms for what nobody can explain, too.
+    pub unexplained: bool,
 }
 
 /// Whether a store that cannot be opened at the start may be there later: a disk with space, a server that answers. A
@@ -95,14 +89,14 @@ pub(crate) struct Health {
 }
 
 impl Writer {
-    /// Starts the thread. It ends when all handles are gone and everything is written. `tell` hears of new
-    /// groups.
+    /// Starts the thread. It ends when all handles are gone and everything is written. `wake` hears of new
+    /// alarms.
     ///
     /// # Errors
     /// The store cannot be opened.
     pub fn start(
         settings: WriterSettings,
-        tell: impl Fn(NewGroup) + Send + 'static,
+        wake: impl Fn() + Send + 'static,
     ) -> Result<(Self, JoinHandle<()>), StoreError> {
         let mut health = Health::default();
         let backend = match super::open(&settings.name, settings.size) {
@@ -124,7 +118,7 @@ impl Writer {
             cleaned: None,
             tried: None,
             senders: 0,
-            tell: Box::new(tell),
+            wake: Box::new(wake),
         };
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
@@ -161,7 +155,7 @@ struct Work {
     tried: Option<Instant>,
     /// Senders of the last transaction.
     senders: usize,
-    tell: Box<dyn Fn(NewGroup) + Send>,
+    wake: Box<dyn Fn() + Send>,
 }
 
 impl Work {
@@ -208,7 +202,7 @@ impl Work {
     }
 
     fn write(&mut self, entries: Vec<Entry>) -> Result<(), StoreError> {
-        let result = self.connect().and_then(|()| self.transaction(entries));
+        let result = self.connect().and_then(|()| self.attempts(entries));
         self.ended(result.clone());
         result
     }
@@ -251,17 +245,13 @@ impl Work {
     /// written again.
     fn probe(&mut self) {
         let was_well = self.is_well();
-        let result = self.connect().and_then(|()| {
-            let Some(backend) = &mut self.backend else { return Ok(()) };
-            backend.is_there()?;
-            match was_well {
-                true => backend.query("SELECT at FROM report_probe", &[]).map(|_| ()),
-                false => {
-                    let sql = "UPDATE report_probe SET at = $1";
-                    backend.execute(sql, &[Value::Int(now())]).map(|_| ())
-                }
+        let probe = |backend: &mut Box<dyn Backend>| match was_well {
+            true => backend.query("SELECT MAX(version) FROM report_versions", &[]).map(|_| ()),
+            false => {
+                backend.execute("UPDATE report_versions SET version = version", &[]).map(|_| ())
             }
-        });
+        };
+        let result = self.connect().and_then(|()| self.backend.as_mut().map_or(Ok(()), probe));
         if !was_well || result.is_err() {
             self.ended(result);
         }
@@ -273,10 +263,15 @@ impl Work {
         }
     }
 
-    /// Opens the database again if it was away.
+    /// Opens the database again if it was away, or if its file is another one now.
     fn connect(&mut self) -> Result<(), StoreError> {
-        if self.backend.is_some() {
-            return Ok(());
+        if let Some(backend) = &mut self.backend {
+            match backend.is_in_place() {
+                Ok(()) => return Ok(()),
+                Err(error) => output::log(&format!("the database is opened anew: {error}")),
+            }
+            self.backend = None;
+            self.tried = None;
         }
         if self.tried.is_some_and(|at| at.elapsed() < RETRY) {
             let last = self.health.lock().ok().and_then(|health| health.error.clone());
@@ -288,34 +283,88 @@ impl Work {
         Ok(())
     }
 
-    fn transaction(&mut self, entries: Vec<Entry>) -> Result<(), StoreError> {
-        let Some(backend) = &mut self.backend else {
-            return Err(StoreError::Away("not connected".to_owned()));
-        };
-        backend.is_there()?;
-        self.today.begin(&mut **backend, day(now()))?;
-        let pending = pending::gather(entries, &mut self.today, self.settings.groups_per_day);
-        let mut tries = 1..=TRIES;
-        let done = loop {
-            let last = tries.next().is_none_or(|number| number == TRIES);
-            match attempt(&mut **backend, &pending, &self.today) {
-                Err(StoreError::Conflict(_)) if !last => {}
-                done => break done,
+    /// Stores reports. What another collector did at the same time, and a connection that broke before the end of the
+    /// transaction, are no reason to refuse them.
+    fn attempts(&mut self, entries: Vec<Entry>) -> Result<(), StoreError> {
+        let mut tries = 0;
+        let mut again = |error: StoreError, is_open: bool| {
+            tries += 1;
+            match error {
+                StoreError::Conflict(_) if tries < TRIES => Ok(false),
+                StoreError::Away(_) if is_open && tries == 1 => Ok(true),
+                error => Err(error),
             }
         };
-        let made = match done {
-            Ok(made) => made,
-            Err(error) => {
-                // What was counted in advance is not there.
-                self.today = Today::default();
-                return Err(error);
+        if let Err(error) = self.begin_day() {
+            if again(error, true)? {
+                self.reconnect()?;
             }
-        };
-        pending::remember(&mut self.today, &pending);
-        for one in pending.into_values().filter(|one| made.contains(&one.id)) {
-            (self.tell)(NewGroup { id: one.id, entry: one.entry });
+            self.begin_day()?;
         }
-        Ok(())
+        let pending = pending::gather(entries, &mut self.today, self.settings.groups_per_day);
+        loop {
+            match self.transaction(&pending) {
+                Ok(made) => {
+                    pending::remember(&mut self.today, &pending);
+                    if made {
+                        (self.wake)();
+                    }
+                    return Ok(());
+                }
+                Err((error, is_open)) => {
+                    if again(error, is_open)? {
+                        self.reconnect()?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn reconnect(&mut self) -> Result<(), StoreError> {
+        self.backend = None;
+        self.tried = None;
+        self.connect()
+    }
+
+    fn begin_day(&mut self) -> Result<(), StoreError> {
+        match &mut self.backend {
+            Some(backend) => self.today.begin(&mut **backend, day(now())),
+            None => Err(StoreError::Away("not connected".to_owned())),
+        }
+    }
+
+    /// One transaction; whether there is a new alarm. With an error, whether nothing can have been stored: after a
+    /// connection broke at the end, nobody knows.
+    fn transaction(
+        &mut self,
+        pending: &BTreeMap<String, Pending>,
+    ) -> Result<bool, (StoreError, bool)> {
+        let Some(backend) = &mut self.backend else {
+            return Err((StoreError::Away("not connected".to_owned()), true));
+        };
+        let unexplained = self.settings.unexplained;
+        let written = backend.run("BEGIN").and_then(|()| {
+            let made = pending::write(&mut **backend, pending, &self.today)?;
+            let mut has_alarm = false;
+            for one in pending.values().filter(|one| made.contains(&one.id)) {
+                let class = one.entry.finding.class();
+                if class == Class::Urgent || (unexplained && class == Class::Unexplained) {
+                    alarms::add(&mut **backend, &one.id, class == Class::Urgent, now())?;
+                    has_alarm = true;
+                }
+            }
+            Ok(has_alarm)
+        });
+        let done = match written {
+            Ok(has_alarm) => backend.run("COMMIT").map(|()| has_alarm).map_err(|e| (e, false)),
+            Err(error) => Err((error, true)),
+        };
+        if done.is_err() {
+            let _ = backend.run("ROLLBACK");
+            // What was counted in advance is not there.
+            self.today = Today::default();
+        }
+        done
     }
 
     fn clean(&mut self) {
@@ -347,19 +396,4 @@ impl Settings {
     const fn of(settings: &WriterSettings) -> Self {
         Self { days: settings.days, size: settings.size }
     }
-}
-
-/// One transaction with all groups; the ids of those that are new.
-fn attempt(
-    backend: &mut dyn Backend,
-    pending: &BTreeMap<String, Pending>,
-    today: &Today,
-) -> Result<HashSet<String>, StoreError> {
-    backend.run("BEGIN")?;
-    let done = pending::write(backend, pending, today)
-        .and_then(|made| backend.run("COMMIT").map(|()| made));
-    if done.is_err() {
-        let _ = backend.run("ROLLBACK");
-    }
-    done
 }
