@@ -79,13 +79,14 @@ fn read(path: &Path) -> Result<(Configuration, Knowledge), Failure> {
         true => Failure::Failed(error.text),
         false => Failure::Invalid(error.text),
     })?;
+    let invalid = |error: String| Failure::Invalid(Configuration::placed(path, &error));
     if let Some(files) = &configuration.tls {
-        tls::Certificate::read(files).map_err(Failure::Invalid)?;
+        tls::Certificate::read(files).map_err(|error| invalid(format!("tls: {error}")))?;
     }
-    see::Access::read(&configuration.pages, &configuration.trusted_proxies)
-        .map_err(Failure::Invalid)?;
-    Alarm::check(&configuration.alarms).map_err(Failure::Invalid)?;
-    let knowledge = Knowledge::read(&configuration).map_err(Failure::Invalid)?;
+    see::Access::read(&configuration.pages, &configuration.trusted_proxies).map_err(invalid)?;
+    Alarm::check(&configuration.alarms).map_err(invalid)?;
+    let knowledge = Knowledge::read(&configuration)
+        .map_err(|error| invalid(format!("private_roots: {error}")))?;
     Ok((configuration, knowledge))
 }
 

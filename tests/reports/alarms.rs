@@ -157,3 +157,64 @@ fn a_way_that_fails_is_told_and_stops_nothing() {
     wait_for(|| collector.log().contains("cannot send the alarm by command").then_some(()));
     assert_eq!(collector.post(small(HOST, 2)), 204);
 }
+
+/// Lets what waits be due now, as a clock would.
+fn make_due(collector: &Collector) {
+    let database = rusqlite::Connection::open(collector.path("reports.sqlite")).unwrap();
+    database.busy_timeout(Duration::from_secs(10)).unwrap();
+    database.execute("UPDATE report_alarms SET due = 0 WHERE sent IS NULL", []).unwrap();
+}
+
+#[test]
+fn an_alarm_that_could_not_be_sent_outlives_a_restart_and_is_sent_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (program, out) = (dir.path().join("alarm"), dir.path().join("out"));
+    let text = format!("#!/bin/sh\n[ -e {0}.open ] || exit 1\ncat >> {0}\n", out.display());
+    std::fs::write(&program, text).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let alarms = format!("[alarms]\ncommand = [{program:?}]\n");
+    let mut collector = Collector::start_in(dir, &[HOST], "", &alarms);
+    assert_eq!(collector.post(small(HOST, 1)), 204);
+    wait_for(|| collector.log().contains("next try at").then_some(()));
+    assert_eq!(collector.metric("hpkp_reports_alarms_waiting"), 1);
+    collector.kill();
+    std::fs::write(collector.path("out.open"), "").unwrap();
+    make_due(&collector);
+    collector.run();
+    let lines = || std::fs::read_to_string(collector.path("out")).unwrap_or_default();
+    wait_for(|| lines().contains("report-unknown-key").then_some(()));
+    wait_for(|| (collector.metric("hpkp_reports_alarms_waiting") == 0).then_some(()));
+    // Nor is it sent again after another start.
+    collector.stop();
+    collector.run();
+    assert_eq!(collector.post(small(HOST, 1)), 204);
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(std::fs::read_to_string(collector.path("out")).unwrap().lines().count(), 1);
+}
+
+#[test]
+fn one_alarm_stands_for_those_that_had_to_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = script(dir.path());
+    let alarms = format!("[alarms]\nper_hour = 2\ncommand = [{program:?}]\n");
+    let collector = Collector::start_in(dir, &[HOST], "", &alarms);
+    let read = || -> Vec<Value> {
+        let text = std::fs::read_to_string(collector.path("alarms.jsonl")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    for n in 0..5 {
+        assert_eq!(collector.post(small(HOST, n)), 204);
+    }
+    wait_for(|| collector.log().contains("more alarms than per_hour").then_some(()));
+    wait_for(|| (collector.metric("hpkp_reports_alarms_waiting") == 4).then_some(()));
+    assert_eq!(read().len(), 1);
+    let database = rusqlite::Connection::open(collector.path("reports.sqlite")).unwrap();
+    database.busy_timeout(Duration::from_secs(10)).unwrap();
+    database.execute("UPDATE report_alarms SET sent = sent - 4000 WHERE told = 1", []).unwrap();
+    make_due(&collector);
+    let second = wait_for(|| read().into_iter().nth(1));
+    assert_eq!(second["left_out"], 3);
+    wait_for(|| (collector.metric("hpkp_reports_alarms_waiting") == 0).then_some(()));
+    assert_eq!(read().len(), 2);
+    assert!(second["note"].as_str().unwrap().contains("not authenticated"));
+}

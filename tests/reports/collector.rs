@@ -219,6 +219,7 @@ pub fn read_answer(stream: &mut impl std::io::Read) -> std::io::Result<Answer> {
         match stream.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => octets.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             // Whoever refuses a body closes with it unread.
             Err(_) if !octets.is_empty() => break,
             Err(error) => return Err(error),

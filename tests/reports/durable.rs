@@ -238,16 +238,84 @@ fn the_database_is_for_its_owner_alone() {
     }
 }
 
+fn database(collector: &Collector) -> rusqlite::Connection {
+    rusqlite::Connection::open(collector.path("reports.sqlite")).unwrap()
+}
+
 #[test]
-fn a_database_that_is_removed_is_noticed() {
-    let collector = Collector::start(&[HOST], "", NO_LIMITS);
+fn a_database_that_is_removed_takes_nothing_with_it() {
+    let collector = Collector::start(&[HOST], "", "");
     assert_eq!(collector.post(small(HOST, 1)), 204);
     for file in ["reports.sqlite", "reports.sqlite-wal", "reports.sqlite-shm"] {
-        let _ = std::fs::remove_file(collector.path(file));
+        std::fs::remove_file(collector.path(file)).unwrap();
     }
-    // What would be written to the removed file nobody finds again: it goes into a new one.
+    // What is acknowledged from now on is in the file that has the name.
     assert_eq!(collector.post(small(HOST, 2)), 204);
-    assert!(collector.log().contains("removed or replaced"), "{}", collector.log());
     assert_eq!(collector.total(), 1);
-    assert_eq!(collector.get("/").status, 200);
+    assert!(collector.log().contains("was removed or replaced"), "{}", collector.log());
+}
+
+#[test]
+fn an_older_database_is_brought_up_to_date_and_a_newer_one_refused() {
+    let mut collector = Collector::start(&[HOST], "", "");
+    assert_eq!(collector.post(small(HOST, 1)), 204);
+    assert!(collector.stop().success());
+    database(&collector)
+        .execute_batch(
+            "DROP TABLE report_alarms; DROP TABLE report_texts; ALTER TABLE report_groups ADD COLUMN raw BLOB; \
+             DELETE FROM report_versions WHERE version > 1",
+        )
+        .unwrap();
+    collector.run();
+    assert_eq!(collector.post(small(HOST, 2)), 204);
+    assert_eq!(collector.total(), 2);
+    assert!(collector.stop().success());
+    database(&collector).execute_batch("INSERT INTO report_versions VALUES (99)").unwrap();
+    let mut command = std::process::Command::new(crate::collector::PROGRAM);
+    let output = hpkp_tests::output(command.args(["serve", "--config"]).arg(collector.config()));
+    assert_eq!(output.status.code(), Some(3));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("a newer hpkp-reports made the database (version 99"), "{text}");
+}
+
+#[test]
+fn what_is_deleted_gives_its_room_back() {
+    let mut collector = Collector::start(&[HOST], "", NO_LIMITS);
+    let mut random = 1_u64;
+    for n in 0..150 {
+        let noise: String = (0..20_000)
+            .map(|_| {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                char::from(b' ' + 1 + ((random >> 33) % 90) as u8)
+            })
+            .filter(|c| !matches!(c, '"' | '\\'))
+            .collect();
+        let body = small(HOST, n).replace("\"test\"", &format!("\"{noise}\""));
+        assert_eq!(collector.post(body), 204);
+    }
+    assert!(collector.stop().success());
+    let size = || std::fs::metadata(collector.path("reports.sqlite")).unwrap().len();
+    assert!(size() > 1 << 20, "{}", size());
+    let text = std::fs::read_to_string(collector.config()).unwrap();
+    std::fs::write(collector.config(), format!("{text}[retention]\nsize = \"500k\"\n")).unwrap();
+    collector.run();
+    let begin = std::time::Instant::now();
+    let size =
+        |collector: &Collector| std::fs::metadata(collector.path("reports.sqlite")).unwrap().len();
+    while size(&collector) > 600 << 10 {
+        assert!(begin.elapsed() < Duration::from_secs(30), "{} bytes", size(&collector));
+        thread::sleep(Duration::from_millis(50));
+    }
+    // Age is the other reason.
+    assert!(!collector.groups().is_empty());
+    assert!(collector.stop().success());
+    database(&collector)
+        .execute_batch("UPDATE report_groups SET last_seen = last_seen - 91 * 86400")
+        .unwrap();
+    collector.run();
+    let begin = std::time::Instant::now();
+    while !collector.groups().is_empty() {
+        assert!(begin.elapsed() < Duration::from_secs(30));
+        thread::sleep(Duration::from_millis(50));
+    }
 }

@@ -171,3 +171,49 @@ fn kills_of_the_collector_and_of_the_database_lose_nothing() {
     });
     assert!(acknowledged > 0);
 }
+
+#[test]
+fn collectors_that_start_at_once_make_one_schema_and_send_one_alarm() {
+    let server = Server::start();
+    let store = server.store();
+    let collectors: Vec<Collector> = std::thread::scope(|scope| {
+        let start = || Collector::start(&[HOST], &store, crate::durable::NO_LIMITS);
+        let all: Vec<_> = (0..6).map(|_| scope.spawn(start)).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    // The same new groups by all of them.
+    std::thread::scope(|scope| {
+        for collector in &collectors {
+            scope.spawn(|| {
+                for n in 0..10 {
+                    assert_eq!(collector.post(small(HOST, n)), 204, "{}", collector.log());
+                }
+            });
+        }
+    });
+    assert_eq!(collectors[0].total(), 60);
+    let begin = Instant::now();
+    while collectors[0].metric("hpkp_reports_alarms_waiting") > 0 {
+        assert!(begin.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let logs: Vec<String> = collectors.iter().map(Collector::log).collect();
+    let alarms: usize = logs.iter().map(|log| log.matches("alarm: [").count()).sum();
+    assert_eq!(alarms, 10, "{logs:#?}");
+}
+
+#[test]
+fn a_connection_that_was_cut_costs_no_report() {
+    let server = Server::start();
+    let collector = Collector::start(&[HOST], &server.store(), "");
+    assert_eq!(collector.post(small(HOST, 1)), 204);
+    let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hpkp-reports'";
+    succeed(
+        program("psql")
+            .args(["-h", "127.0.0.1", "-U", "hpkp", "-p", &server.port.to_string(), "-c", sql])
+            .arg("reports"),
+    );
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(collector.post(small(HOST, 2)), 204, "{}", collector.log());
+    assert_eq!(collector.total(), 2);
+}

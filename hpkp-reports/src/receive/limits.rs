@@ -30,6 +30,7 @@ pub(super) struct Limits {
     /// Seconds for a body.
     pub(super) seconds: u64,
     clients: Keyed<u64>,
+    per_client: NonZeroU32,
     /// Clients are told apart by a hash that nobody outside can compute.
     secret: RandomState,
     per_host: NonZeroU32,
@@ -50,10 +51,12 @@ impl Limits {
         let hosts = u32::try_from(hosts).unwrap_or(u32::MAX).max(1);
         let (share, per_common) = (number(total / 2 / hosts), number(total - total / 2));
         let per_host = number(limits.host_per_second);
+        let per_client = number(limits.client_per_minute);
         Self {
             body: usize::try_from(limits.body.0).unwrap_or(usize::MAX),
             seconds: limits.seconds,
-            clients: RateLimiter::dashmap(Quota::per_minute(number(limits.client_per_minute))),
+            clients: RateLimiter::dashmap(Quota::per_minute(per_client)),
+            per_client,
             secret: RandomState::new(),
             per_host,
             hosts: RateLimiter::dashmap(Quota::per_second(per_host)),
@@ -65,10 +68,11 @@ impl Limits {
         }
     }
 
-    /// Whether a client may send one more.
-    pub(super) fn client(&self, address: IpAddr) -> bool {
+    /// Whether a client may send so many more.
+    pub(super) fn client(&self, address: IpAddr, count: usize) -> bool {
         let key = self.secret.hash_one(network(address)) % CLIENTS;
-        self.clients.check_key(&key).is_ok()
+        let count = u32::try_from(count).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+        matches!(self.clients.check_key_n(&key, count.min(self.per_client)), Ok(Ok(())))
     }
 
     /// Whether there may be so many more for this entry of the list. A batch that is larger than a limit takes all

@@ -49,6 +49,9 @@ const PREFLIGHT: Duration = Duration::from_secs(86_400);
 /// The most connections that one report may stand for: their sum must stay a number.
 const MAX_COUNT: i64 = 1 << 32;
 
+/// How many reports of a batch count as one more request of the client.
+const MANY: usize = 10;
+
 /// The largest report that is kept as the first of its group, in bytes: two long chains need half of it. Strangers could
 /// otherwise push out of the database what is there.
 const MAX_RAW: usize = 48 << 10;
@@ -99,7 +102,7 @@ impl Receiver {
 
     async fn receive(&self, request: Request) -> Result<(), Refused> {
         let client = address::client(&request, &self.proxies);
-        if !self.limits.client(client) {
+        if !self.limits.client(client, 1) {
             return Err(Refused::Client);
         }
         let user_agent = request.headers().get(USER_AGENT).and_then(|value| value.to_str().ok());
@@ -109,6 +112,10 @@ impl Receiver {
             received::Refusal::TooLarge | received::Refusal::TooManyReports => Refused::Large,
             received::Refusal::NotJson | received::Refusal::NotAReport => Refused::Invalid,
         })?;
+        // Each report costs a look at its certificates.
+        if reports.len() > MANY && !self.limits.client(client, reports.len() / MANY) {
+            return Err(Refused::Client);
+        }
         // Before the disk is waited for, everything else of the body goes.
         drop(body);
         let entries = self.entries(reports, &user_agent, client)?;

@@ -106,14 +106,26 @@ pub fn postpone(backend: &mut dyn Backend, now: i64, until: i64) -> Result<u64, 
     backend.execute(sql, &[until.into(), now.into()])
 }
 
-/// Lets one alarm stand for all that have waited; how many those are.
+/// How many have waited, besides this one.
 ///
 /// # Errors
 /// The database's.
-pub fn leave_out(backend: &mut dyn Backend, now: i64) -> Result<u64, StoreError> {
+pub fn left_out(backend: &mut dyn Backend, group: &str, now: i64) -> Result<u64, StoreError> {
+    let sql = "SELECT COUNT(*) FROM report_alarms \
+               WHERE sent IS NULL AND tries = 0 AND waited = 1 AND due <= $1 AND group_id <> $2";
+    let rows = backend.query(sql, &[now.into(), group.into()])?;
+    let count = rows.first().and_then(|row| row.first()).map_or(0, Value::int);
+    Ok(u64::try_from(count).unwrap_or_default())
+}
+
+/// Lets one alarm that was sent stand for all that have waited until then.
+///
+/// # Errors
+/// The database's.
+pub fn leave_out(backend: &mut dyn Backend, now: i64, until: i64) -> Result<(), StoreError> {
     let sql = "UPDATE report_alarms SET sent = $1, told = 0 \
                WHERE sent IS NULL AND tries = 0 AND waited = 1 AND due <= $2";
-    backend.execute(sql, &[now.into(), now.into()])
+    backend.execute(sql, &[now.into(), until.into()]).map(|_| ())
 }
 
 /// How many alarms were sent since a time, and when the first of them was.

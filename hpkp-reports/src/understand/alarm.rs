@@ -200,10 +200,14 @@ fn send(
         log(&format!("alarm: [{}] {}: {}", finding.code(), group.host, finding.title()));
     }
     // One that had to wait stands for all that did: their number would be a flood itself.
-    let left_out = if alarm.has_waited { alarms::leave_out(backend, now())? } else { 0 };
+    let begun = now();
+    let left_out = if alarm.has_waited { alarms::left_out(backend, &group.id, begun)? } else { 0 };
     let page = base.map(|base| format!("{base}/group/{}", group.id));
     let message = Message::new(finding, group, page, left_out);
     let (done, errors) = ways.send(&message, &alarm.done);
+    if left_out > 0 && !done.is_empty() {
+        alarms::leave_out(backend, now(), begun)?;
+    }
     if errors.is_empty() {
         return alarms::finish(backend, &group.id, now(), true);
     }

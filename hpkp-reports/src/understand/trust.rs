@@ -13,8 +13,10 @@ const MAX_FILE: u64 = 16 << 20;
 /// The most files of a directory.
 const MAX_FILES: usize = 10_000;
 
-/// The most certificates above a leaf that are looked at: each path that they could form costs signatures.
-const MAX_CHAIN: usize = 12;
+/// The most certificates above a leaf that are looked at, and those of one name: each path that they could form costs
+/// signatures, and a stranger chooses them. Chains in use have five, and two of a name where they are cross-signed.
+const MAX_CHAIN: usize = 8;
+const MAX_OF_A_NAME: usize = 2;
 
 /// Where Debian has certificates that the administrator of this machine added: those of a company's proxy, say, which
 /// are no public CA's.
@@ -177,12 +179,28 @@ pub fn is_issued_below(chain: &[&[u8]], issuer: &[u8], times: &[i64]) -> bool {
     times.iter().any(|at| matches!(verify(chain, &anchors, *at), Some(Ok(()))))
 }
 
+fn few_of_each_name<'a>(chain: &[&'a [u8]]) -> Vec<&'a [u8]> {
+    let mut names: Vec<&[u8]> = Vec::new();
+    let mut few = Vec::new();
+    for der in chain {
+        let Ok((_, certificate)) = X509Certificate::from_der(der) else { continue };
+        let name = certificate.tbs_certificate.subject.as_raw();
+        if few.len() < MAX_CHAIN
+            && names.iter().filter(|known| **known == name).count() < MAX_OF_A_NAME
+        {
+            names.push(name);
+            few.push(*der);
+        }
+    }
+    few
+}
+
 /// Verifies a chain at a time; none where its leaf cannot be parsed.
 fn verify(chain: &[&[u8]], anchors: &[TrustAnchor<'_>], at: i64) -> Option<Result<(), Error>> {
     let (leaf, rest) = chain.split_first()?;
     let leaf = CertificateDer::from(*leaf);
     let rest: Vec<CertificateDer<'_>> =
-        rest.iter().take(MAX_CHAIN).map(|der| CertificateDer::from(*der)).collect();
+        few_of_each_name(rest).into_iter().map(CertificateDer::from).collect();
     let seconds = u64::try_from(at).unwrap_or_default();
     let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
     let leaf = EndEntityCert::try_from(&leaf).ok()?;

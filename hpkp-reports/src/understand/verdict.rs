@@ -225,7 +225,9 @@ fn with_certificates(
         }
     }
     let issuer = leaf.issuer();
-    match knowledge.public.judge(&der, &[at, now], between) {
+    // A report that came at once needs one look.
+    let times: &[i64] = if now.saturating_sub(at).abs() < 3600 { &[now] } else { &[at, now] };
+    match knowledge.public.judge(&der, times, between) {
         Led::ToPublic if is_for => {
             let detail = format!("valid until {}; issued by {issuer}", leaf.not_after_text());
             Verdict::new(Finding::PublicCa, &own.noted(&detail))
@@ -303,4 +305,15 @@ fn smtp(received: &Received) -> Verdict {
     let server = received.server.as_deref().unwrap_or_default();
     let detail = [result, server].into_iter().filter(|part| !part.is_empty());
     Verdict::new(finding, &detail.collect::<Vec<_>>().join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_detail_has_a_limit() {
+        let long = Verdict::new(Finding::UserAnchor, &"\u{e9}".repeat(100_000));
+        assert_eq!(long.detail.chars().count(), MAX_DETAIL + 3);
+    }
 }

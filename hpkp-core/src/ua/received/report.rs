@@ -1,7 +1,6 @@
 //! A report that was received, whatever its format, and why nothing of a body is taken.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::pin::Pin;
@@ -104,7 +103,7 @@ impl Received {
         Self {
             format,
             report,
-            host: canonical(host),
+            host: host.canonical(),
             served_pins: Vec::new(),
             enforced: None,
             app: None,
@@ -127,13 +126,4 @@ impl Received {
         let chain = chains.into_iter().flatten().find(|chain| !chain.is_empty());
         chain.map_or(&[], Vec::as_slice)
     }
-}
-
-/// A host in its one form. An IPv6 address may be in brackets, in upper case, and with zeros; a zone is of the sender's
-/// machine alone.
-fn canonical(host: Host) -> Host {
-    let Host::Address(text) = &host else { return host };
-    let inner = text.trim_start_matches('[').trim_end_matches(']');
-    let inner = inner.split('%').next().unwrap_or_default();
-    inner.parse::<IpAddr>().map_or(host, |address| Host::Address(address.to_string()))
 }
