@@ -494,9 +494,12 @@ impl Configuration {
         if retention.size.0 < MIN_SIZE {
             return Err(("retention.size", format!("must be at least {MIN_SIZE} bytes")));
         }
-        if self.alarms.command.as_ref().is_some_and(|command| {
-            command.first().is_none_or(String::is_empty)
-        }) {
+        if self
+            .alarms
+            .command
+            .as_ref()
+            .is_some_and(|command| command.first().is_none_or(String::is_empty))
+        {
             return Err(("alarms.command", "no program is named".to_owned()));
         }
         if self.alarms.mail.as_ref().is_some_and(|mail| mail.to.is_empty()) {

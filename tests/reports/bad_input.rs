@@ -126,10 +126,8 @@ fn preflight_methods_and_paths() {
         let answer = request(collector.port, "GET", path, &[], b"").unwrap();
         assert_eq!((answer.status, answer.body.as_str()), (404, ""), "{path}");
     }
-    let (listed, other) = (
-        collector.post_with(small(HOST, 1), &[]),
-        collector.post_with(small("x.example", 1), &[]),
-    );
+    let (listed, other) =
+        (collector.post_with(small(HOST, 1), &[]), collector.post_with(small("x.example", 1), &[]));
     assert_eq!((other.status, other.body.as_str()), (204, ""));
     let fields = |head: &str| -> Vec<String> {
         head.lines().filter(|line| !line.starts_with("date:")).map(str::to_owned).collect()
@@ -293,7 +291,8 @@ fn a_browser_may_send_with_fields_of_its_own() {
 fn a_connection_without_requests_is_let_go() {
     let collector = Collector::start(&[HOST], "", "[limits]\nseconds = 1\n");
     let body = small(HOST, 1);
-    let whole = format!("POST /r/ HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let whole =
+        format!("POST /r/ HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     // Nothing; what may become HTTP/2; HTTP/2 without a request; a request and then nothing.
     let http2 = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0";
     for first in ["", "P", http2, &whole] {
@@ -342,7 +341,8 @@ fn a_batch_of_hundreds_is_taken_though_it_is_larger_than_a_limit() {
 
 #[test]
 fn a_flood_for_many_hosts_leaves_each_its_share() {
-    let limits = "[limits]\nclient_per_minute = 1000000\nhost_per_second = 100\ntotal_per_second = 100\n";
+    let limits =
+        "[limits]\nclient_per_minute = 1000000\nhost_per_second = 100\ntotal_per_second = 100\n";
     let hosts = ["a.example.com", "b.example.com", "c.example.com", HOST];
     let collector = Collector::start(&hosts, "", limits);
     for n in 0..300 {

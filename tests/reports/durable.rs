@@ -172,7 +172,8 @@ fn what_is_deleted_gives_its_room_back() {
     std::fs::write(collector.config(), format!("{text}[retention]\nsize = \"500k\"\n")).unwrap();
     collector.run();
     let begin = std::time::Instant::now();
-    let size = |collector: &Collector| std::fs::metadata(collector.path("reports.sqlite")).unwrap().len();
+    let size =
+        |collector: &Collector| std::fs::metadata(collector.path("reports.sqlite")).unwrap().len();
     while size(&collector) > 600 << 10 {
         assert!(begin.elapsed() < Duration::from_secs(30), "{} bytes", size(&collector));
         thread::sleep(Duration::from_millis(50));

@@ -204,7 +204,8 @@ fn a_pinned_ca_counts_only_where_signatures_lead_to_it() {
         (report(HOST, &now(), &world.chain(&["inside", "private"])), "report-own-key"),
     ];
     let (issuing, private) = (pki.pin("issuing.pem"), pki.pin("private.pem"));
-    let own = format!("[policies.\"{HOST}\"]\npins = [\"sha256/{issuing}\", \"sha256/{private}\"]\n");
+    let own =
+        format!("[policies.\"{HOST}\"]\npins = [\"sha256/{issuing}\", \"sha256/{private}\"]\n");
     let collector = world.collector("", &own);
     for (body, finding) in bodies {
         comes_to(&collector, &body, finding);
@@ -272,7 +273,8 @@ fn records_that_go_away_make_no_stranger_of_our_keys() {
     world.pki.records("records");
     let (issuing, ours) = (world.pki.pin("issuing.pem"), world.pki.pin("ours.pem"));
     let records = write_records(&world.pki, &issuing, &ours);
-    let list = world.pki.write("roots.json", include_str!("../../hpkp-reports/data/private-roots.json"));
+    let list =
+        world.pki.write("roots.json", include_str!("../../hpkp-reports/data/private-roots.json"));
     let body = report(HOST, &now(), &world.chain(&["ours", "issuing"]));
     let top = format!("records = [{records:?}]\nprivate_roots = {list:?}");
     let collector = world.collector(&top, "");

@@ -96,7 +96,11 @@ mod tests {
             ("unknown", None),
             ("", None),
         ] {
-            assert_eq!(forwarded(text), address.map(|it| it.parse().expect("an address")), "{text}");
+            assert_eq!(
+                forwarded(text),
+                address.map(|it| it.parse().expect("an address")),
+                "{text}"
+            );
         }
     }
 }

@@ -84,8 +84,7 @@ impl Limits {
             return Err(Refused::HostRate);
         }
         let has_share = matches!(self.shares.check_key_n(&place, count), Ok(Ok(())));
-        let has_room =
-            || matches!(self.common.check_n(count.min(self.per_common)), Ok(Ok(())));
+        let has_room = || matches!(self.common.check_n(count.min(self.per_common)), Ok(Ok(())));
         if has_share || has_room() { Ok(()) } else { Err(Refused::Total) }
     }
 

@@ -144,8 +144,7 @@ impl Backend for Sqlite {
 
     fn shrink(&mut self) -> Result<(), StoreError> {
         // Each step of the statement gives back one page.
-        let mut statement =
-            self.connection.prepare("PRAGMA incremental_vacuum").map_err(failed)?;
+        let mut statement = self.connection.prepare("PRAGMA incremental_vacuum").map_err(failed)?;
         let mut rows = statement.query([]).map_err(failed)?;
         while rows.next().map_err(failed)?.is_some() {}
         drop(rows);

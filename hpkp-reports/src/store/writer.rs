@@ -325,7 +325,9 @@ impl Work {
             for one in pending.values() {
                 let is_new = one.write(&mut **backend, &self.today)?;
                 let class = one.entry.finding.class();
-                if is_new && (class == Class::Urgent || (unexplained && class == Class::Unexplained)) {
+                if is_new
+                    && (class == Class::Urgent || (unexplained && class == Class::Unexplained))
+                {
                     alarms::add(&mut **backend, &one.id, class == Class::Urgent, now())?;
                     has_alarm = true;
                 }

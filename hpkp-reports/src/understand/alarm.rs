@@ -62,8 +62,13 @@ impl Alarm {
         store: (StoreName, u64),
     ) -> Result<Self, String> {
         let (wake, woken) = mpsc::sync_channel(1);
-        let mut work =
-            Work { ways: Ways::new(alarms)?, per_hour: alarms.per_hour, base, store, backend: None };
+        let mut work = Work {
+            ways: Ways::new(alarms)?,
+            per_hour: alarms.per_hour,
+            base,
+            store,
+            backend: None,
+        };
         std::thread::Builder::new()
             .name("alarms".to_owned())
             .spawn(move || work.run(&woken))
@@ -196,8 +201,7 @@ fn send(
     }
     // One that had to wait stands for all that did: their number would be a flood itself.
     let begun = now();
-    let left_out =
-        if alarm.has_waited { alarms::left_out(backend, &group.id, begun)? } else { 0 };
+    let left_out = if alarm.has_waited { alarms::left_out(backend, &group.id, begun)? } else { 0 };
     let page = base.map(|base| format!("{base}/group/{}", group.id));
     let message = Message::new(finding, group, page, left_out);
     let (done, errors) = ways.send(&message, &alarm.done);

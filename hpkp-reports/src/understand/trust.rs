@@ -185,7 +185,8 @@ fn few_of_each_name<'a>(chain: &[&'a [u8]]) -> Vec<&'a [u8]> {
     for der in chain {
         let Ok((_, certificate)) = X509Certificate::from_der(der) else { continue };
         let name = certificate.tbs_certificate.subject.as_raw();
-        if few.len() < MAX_CHAIN && names.iter().filter(|known| **known == name).count() < MAX_OF_A_NAME
+        if few.len() < MAX_CHAIN
+            && names.iter().filter(|known| **known == name).count() < MAX_OF_A_NAME
         {
             names.push(name);
             few.push(*der);

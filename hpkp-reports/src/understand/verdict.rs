@@ -163,7 +163,9 @@ impl<'a> Ours<'a> {
     /// A detail, with what may make the verdict wrong.
     fn noted(&self, detail: &str) -> String {
         let why = match (self.own.is_empty(), self.own.problems.is_empty()) {
-            (true, true) => "; neither records nor policies are configured, so no key is known to be ours",
+            (true, true) => {
+                "; neither records nor policies are configured, so no key is known to be ours"
+            }
             (_, false) => "; not all records could be read, so the key may be ours",
             (false, true) => "",
         };
@@ -180,12 +182,16 @@ fn without_certificates(own: &Ours<'_>, pins: &[Pin]) -> Verdict {
     let above = pins.iter().skip(1);
     if let Some(pin) = above.copied().find(|pin| own.pins.contains(pin)) {
         return match own.own.knows_leaves() {
-            true => Verdict::new(Finding::UnknownKey, &format!("below a key that we pin, sha256/{pin}")),
+            true => {
+                Verdict::new(Finding::UnknownKey, &format!("below a key that we pin, sha256/{pin}"))
+            }
             false => own.verdict(pin),
         };
     }
     match pins.iter().find_map(|pin| ca_table::find(*pin)) {
-        Some(ca) => Verdict::new(Finding::UnknownKey, &format!("a key of {} is with it", ca.operator)),
+        Some(ca) => {
+            Verdict::new(Finding::UnknownKey, &format!("a key of {} is with it", ca.operator))
+        }
         None => Verdict::new(Finding::UnknownKey, ""),
     }
 }

@@ -30,7 +30,12 @@ pub(super) struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    pub(super) fn new(finding: Finding, group: &'a Group, page: Option<String>, left_out: u64) -> Self {
+    pub(super) fn new(
+        finding: Finding,
+        group: &'a Group,
+        page: Option<String>,
+        left_out: u64,
+    ) -> Self {
         Self {
             v: 1,
             finding: finding.code(),
