@@ -23,7 +23,8 @@ pub(super) fn read(text: &str) -> Result<Vec<Received>, Refusal> {
     for policy in list(&whole["policies"]) {
         let Some(host) = policy["policy"]["policy-domain"].as_str() else { continue };
         let Ok(host) = Host::parse(host) else { continue };
-        let report = ReadReport { date_time: end, hostname: Some(host.clone()), ..ReadReport::default() };
+        let report =
+            ReadReport { date_time: end, hostname: Some(host.clone()), ..ReadReport::default() };
         let mut blank = Received::new(Format::SmtpTls, host, report, &shared);
         blank.app.clone_from(&sender);
         blank.policy = lower(&policy["policy"]["policy-type"]);
