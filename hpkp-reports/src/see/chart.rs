@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::range::Range;
-use super::shared::number;
+use super::text::number;
 use crate::store::Count;
 use crate::time::day_text;
 use crate::understand::finding::{Class, Finding};

@@ -12,7 +12,8 @@ use serde::Deserialize;
 
 use super::access::COOKIE_NAME;
 use super::layout;
-use super::shared::{Pages, escaped};
+use super::shared::Pages;
+use super::text::escaped;
 use crate::receive::Peer;
 
 /// Lets readers in, and sends the others to the form.

@@ -13,7 +13,8 @@ use hpkp_core::ua::received::{self, Received};
 use hpkp_core::{ca_table, date};
 use maud::{Markup, html};
 
-use super::shared::{Pages, Trouble, ask, host_name, host_path, number, text, unicode};
+use super::shared::{Pages, Trouble, ask};
+use super::text::{host_name, host_path, number, text, unicode};
 use super::{chart, layout};
 use crate::store::{Group, query};
 use crate::time::day_text;
@@ -38,7 +39,7 @@ pub(super) async fn show(
             p { "It may have been deleted: groups are kept for " (pages.days) " days." }
             p { a href="/" { "Overview" } }
         };
-        let page = layout::page(&pages, "No such group", None, &content);
+        let page = layout::page(pages.signs_out(), "No such group", None, &content);
         return Ok((StatusCode::NOT_FOUND, page).into_response());
     };
     let report = received::read(&raw).unwrap_or_default();
@@ -67,7 +68,7 @@ pub(super) async fn show(
             p { a href=(format!("/group/{}/raw", group.id)) { "The first report, as it was received" } }
         }
     };
-    Ok(layout::page(&pages, &title, None, &content).into_response())
+    Ok(layout::page(pages.signs_out(), &title, None, &content).into_response())
 }
 
 /// The first report, to be looked at and never run.

@@ -10,7 +10,8 @@ use hpkp_core::date;
 use maud::{Markup, html};
 
 use super::range::{self, Range};
-use super::shared::{Pages, Trouble, ask, host_name, host_path, number, paging, text};
+use super::shared::{Pages, Trouble, ask};
+use super::text::{host_name, host_path, number, paging, text};
 use super::{chart, layout, overview};
 use crate::store::{Count, Group, query};
 use crate::understand::finding::{Class, Finding};
@@ -46,7 +47,7 @@ pub(super) async fn show(
         (by_finding(&groups))
         (paging(&path, &range.query(), page, (all + PAGE - 1) / PAGE))
     };
-    Ok(layout::page(&pages, &host, Some((&range, &path)), &content).into_response())
+    Ok(layout::page(pages.signs_out(), &host, Some((&range, &path)), &content).into_response())
 }
 
 fn by_finding(groups: &[Group]) -> Markup {

@@ -3,19 +3,18 @@
 use maud::{DOCTYPE, Markup, html};
 
 use super::range::Range;
-use super::shared::Pages;
 use crate::output::printable;
 
 /// A page for a reader. With a range, it has the form for search and time.
 pub(super) fn page(
-    pages: &Pages,
+    signs_out: bool,
     title: &str,
     range: Option<(&Range, &str)>,
     content: &Markup,
 ) -> Markup {
     let header = html! {
         @if let Some((range, action)) = range { (search(range, action)) }
-        @if pages.access.has_token() {
+        @if signs_out {
             form.out method="post" action="/logout" { button type="submit" { "Sign out" } }
         }
     };

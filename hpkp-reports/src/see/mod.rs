@@ -13,6 +13,7 @@ mod metrics;
 mod overview;
 mod range;
 mod shared;
+mod text;
 
 use std::sync::Arc;
 

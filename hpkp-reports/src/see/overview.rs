@@ -9,7 +9,8 @@ use hpkp_core::ua::host::Host;
 use maud::{Markup, html};
 
 use super::range::{self, Range};
-use super::shared::{Pages, Trouble, ask, escaped, host_name, host_path, number, paging, text};
+use super::shared::{Pages, Trouble, ask};
+use super::text::{escaped, host_name, host_path, number, paging, text};
 use super::{chart, layout};
 use crate::configuration::Mode;
 use crate::store::{Count, query};
@@ -46,7 +47,7 @@ pub(super) async fn show(
         }
         (paging("/", &range.query(), page as i64, count as i64))
     };
-    Ok(layout::page(&pages, "Overview", Some((&range, "/")), &content).into_response())
+    Ok(layout::page(pages.signs_out(), "Overview", Some((&range, "/")), &content).into_response())
 }
 
 fn urgency(counts: &[&Count]) -> (Option<Class>, i64) {

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::shared::escaped;
+use super::text::escaped;
 use crate::store::Filter;
 use crate::time::{day, day_text, now};
 
