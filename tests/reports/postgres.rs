@@ -217,3 +217,16 @@ fn a_connection_that_was_cut_costs_no_report() {
     assert_eq!(collector.post(small(HOST, 2)), 204, "{}", collector.log());
     assert_eq!(collector.total(), 2);
 }
+
+#[test]
+fn texts_that_a_database_does_not_take_are_taken() {
+    let server = Server::start();
+    let collector = Collector::start(&[HOST], &server.store(), "");
+    let body = format!(
+        r#"{{"report-id":"\u0000","date-range":{{}},"policies":[{{"policy":{{"policy-type":"sts","policy-domain":"{HOST}"}},
+        "failure-details":[{{"result-type":"\u0000\u001b[31m\uffff\u202e","receiving-mx-hostname":"\u0000"}}]}}]}}"#
+    );
+    assert_eq!(collector.post(body), 204, "{}", collector.log());
+    let detail = collector.groups()[0]["detail"].as_str().unwrap().to_owned();
+    assert!(detail.chars().all(|c| !c.is_control() && c != '\u{202e}'), "{detail:?}");
+}

@@ -4,6 +4,9 @@
 use super::backend::{Backend, Value};
 use super::error::StoreError;
 
+/// No alarm waits longer, in seconds: one that seems to was noted by a clock that was ahead.
+const LONGEST: i64 = 2 * 3600;
+
 /// An alarm that is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Due {
@@ -39,8 +42,9 @@ pub(super) fn add(
 /// The database's.
 pub fn due(backend: &mut dyn Backend, now: i64, limit: i64) -> Result<Vec<Due>, StoreError> {
     let sql = "SELECT group_id, urgent, due, tries, waited, done FROM report_alarms \
-               WHERE sent IS NULL AND due <= $1 ORDER BY urgent DESC, due, group_id LIMIT $2";
-    let rows = backend.query(sql, &[now.into(), limit.into()])?;
+               WHERE sent IS NULL AND (due <= $1 OR due > $2) \
+               ORDER BY urgent DESC, due, group_id LIMIT $3";
+    let rows = backend.query(sql, &[now.into(), (now + LONGEST).into(), limit.into()])?;
     let alarm = |row: Vec<Value>| {
         let mut values = row.into_iter();
         let mut next = || values.next().unwrap_or(Value::Null);
@@ -102,8 +106,8 @@ pub fn again(
 /// The database's.
 pub fn postpone(backend: &mut dyn Backend, now: i64, until: i64) -> Result<u64, StoreError> {
     let sql = "UPDATE report_alarms SET due = $1, waited = 1 \
-               WHERE sent IS NULL AND tries = 0 AND due <= $2";
-    backend.execute(sql, &[until.into(), now.into()])
+               WHERE sent IS NULL AND tries = 0 AND (due <= $2 OR due > $3)";
+    backend.execute(sql, &[until.into(), now.into(), (now + LONGEST).into()])
 }
 
 /// How many have waited, besides this one.
@@ -128,13 +132,18 @@ pub fn leave_out(backend: &mut dyn Backend, now: i64, until: i64) -> Result<(), 
     backend.execute(sql, &[now.into(), until.into()]).map(|_| ())
 }
 
-/// How many alarms were sent since a time, and when the first of them was.
+/// How many alarms were sent between two times, and when the first of them was.
 ///
 /// # Errors
 /// The database's.
-pub fn told_since(backend: &mut dyn Backend, since: i64) -> Result<(i64, i64), StoreError> {
-    let sql = "SELECT COUNT(*), MIN(sent) FROM report_alarms WHERE sent > $1 AND told = 1";
-    let rows = backend.query(sql, &[since.into()])?;
+pub fn told_between(
+    backend: &mut dyn Backend,
+    from: i64,
+    to: i64,
+) -> Result<(i64, i64), StoreError> {
+    let sql = "SELECT COUNT(*), MIN(sent) FROM report_alarms \
+               WHERE sent > $1 AND sent <= $2 AND told = 1";
+    let rows = backend.query(sql, &[from.into(), to.into()])?;
     let value = |place: usize| rows.first().and_then(|row| row.get(place)).map_or(0, Value::int);
     Ok((value(0), value(1)))
 }

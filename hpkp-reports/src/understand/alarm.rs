@@ -165,7 +165,7 @@ impl Work {
                 alarms::finish(backend, &alarm.group, now(), false)?;
                 continue;
             }
-            let (told, first) = alarms::told_since(backend, now() - HOUR)?;
+            let (told, first) = alarms::told_between(backend, now() - HOUR, now())?;
             // What nobody can explain anybody can make up: it leaves half of the room to what is urgent.
             let per_hour = i64::from(*per_hour);
             let room = if alarm.is_urgent { per_hour } else { (per_hour + 1) / 2 };
