@@ -40,7 +40,9 @@ fn entries(page: &str) -> Vec<Entry<'_>> {
 fn every_code_has_its_entry() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/findings.md");
     let page = std::fs::read_to_string(path).unwrap();
-    let entries = entries(&page);
+    // The codes of hpkp-reports follow; its own test holds them.
+    let (page, _) = page.split_once("\n## Violation reports\n").unwrap();
+    let entries = entries(page);
 
     let codes: Vec<&str> = CODES.iter().map(|one| one.text).collect();
     let headings: Vec<&str> = entries.iter().map(|entry| entry.code).collect();

@@ -1,6 +1,7 @@
-//! What the collector is compared with (ci/bench-reports): an axum handler that only appends the body to a file.
+//! What the collector is compared with (ci/bench-reports): an axum handler that only appends the body to a file; with
+//! `sync` it also waits for the disk, as the collector does.
 //!
-//! `plain_store ADDRESS FILE`
+//! `plain_store ADDRESS FILE [sync]`
 
 use std::io::Write as _;
 use std::sync::{Arc, Mutex};
@@ -11,23 +12,42 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 
-type Shared = Arc<Mutex<std::fs::File>>;
+struct Store {
+    file: Mutex<std::fs::File>,
+    waits: bool,
+}
 
-async fn store(State(file): State<Shared>, body: Bytes) -> StatusCode {
-    let written = file.lock().map(|mut file| file.write_all(&body));
-    match written {
-        Ok(Ok(())) => StatusCode::NO_CONTENT,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
+impl Store {
+    fn append(&self, body: &[u8]) -> std::io::Result<()> {
+        let mut file = self.file.lock().map_err(|_| std::io::ErrorKind::Other)?;
+        file.write_all(body)?;
+        if self.waits { file.sync_data() } else { Ok(()) }
+    }
+}
+
+async fn store(State(store): State<Arc<Store>>, body: Bytes) -> StatusCode {
+    let appended = match store.waits {
+        false => store.append(&body),
+        true => tokio::task::spawn_blocking(move || store.append(&body))
+            .await
+            .unwrap_or_else(|error| Err(std::io::Error::other(error))),
+    };
+    match appended {
+        Ok(()) => StatusCode::NO_CONTENT,
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [address, path] = arguments.as_slice() else {
-        return Err(std::io::Error::other("usage: plain_store ADDRESS FILE"));
+    let [address, path, rest @ ..] = arguments.as_slice() else {
+        return Err(std::io::Error::other("usage: plain_store ADDRESS FILE [sync]"));
     };
     let file = std::fs::File::options().create(true).append(true).open(path)?;
-    let routes = Router::new().route("/r/", post(store)).with_state(Arc::new(Mutex::new(file)));
+    let waits = rest.iter().any(|one| one == "sync");
+    let routes = Router::new()
+        .route("/r/", post(store))
+        .with_state(Arc::new(Store { file: Mutex::new(file), waits }));
     axum::serve(tokio::net::TcpListener::bind(address).await?, routes).await
 }

@@ -35,6 +35,7 @@ pub(crate) enum Command {
     Serve(ServeArguments),
     Check(CheckArguments),
     Export(ExportArguments),
+    Generate(GenerateArguments),
 }
 
 /// Run the collector.
@@ -101,6 +102,33 @@ pub(crate) enum ExportFormat {
     Jsonl,
     /// Comma-separated values (RFC 4180).
     Csv,
+}
+
+/// Print shell completions or write man pages.
+#[derive(Debug, Args)]
+#[command(hide = true)]
+#[command(after_help = "\
+Examples:
+  hpkp-reports generate completions bash > /etc/bash_completion.d/hpkp-reports
+  hpkp-reports generate man /usr/local/share/man/man1")]
+pub(crate) struct GenerateArguments {
+    #[command(subcommand)]
+    pub(crate) command: GenerateCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GenerateCommand {
+    /// Print the completions of a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write a man page for each command.
+    Man {
+        /// An existing directory.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 /// The arguments of the process.

@@ -16,6 +16,12 @@ use crate::output;
 /// The largest configuration file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
+/// The most connections at a time that can be configured.
+const MAX_CONNECTIONS: u64 = 100_000;
+
+/// The smallest database that can be configured, in bytes.
+const MIN_SIZE: u64 = 100 << 10;
+
 /// What the file says.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -283,7 +289,7 @@ impl TryFrom<String> for HostPattern {
         if below && matches!(host, Host::Address(_)) {
             return Err("an IP address has no hosts below it".to_owned());
         }
-        Ok(Self { host: host.as_str().to_owned(), below })
+        Ok(Self { host: host.canonical().as_str().to_owned(), below })
     }
 }
 
@@ -432,14 +438,24 @@ impl Configuration {
     pub fn parse(text: &str, file: &str) -> Result<Self, ConfigurationError> {
         let configuration: Self =
             toml::from_str(text).map_err(|error| wrong(&error, text, file))?;
-        configuration.check().map_err(|(key, problem)| {
-            let line = line_of(text, key).map_or(String::new(), |line| format!(":{line}"));
-            ConfigurationError {
-                text: format!("{file}{line}: {key}: {problem}"),
-                is_unreadable: false,
-            }
+        configuration.check().map_err(|(key, problem)| ConfigurationError {
+            text: format!("{}: {problem}", place(text, file, key)),
+            is_unreadable: false,
         })?;
         Ok(configuration)
+    }
+
+    /// An error that was found with what the file names, such as `pages.token_file: ...`, with its place in the file.
+    #[must_use]
+    pub fn placed(path: &Path, error: &str) -> String {
+        let shown = output::printable(&path.display().to_string());
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        match error.split_once(": ") {
+            Some((key, problem)) if find(&text, key).is_some() => {
+                format!("{}: {problem}", place(&text, &shown, key))
+            }
+            _ => format!("{shown}: {error}"),
+        }
     }
 
     /// What no single value shows: the key and what is wrong.
@@ -454,26 +470,40 @@ impl Configuration {
         }
         if self.pages.user_header.is_some() && self.trusted_proxies.is_empty() {
             let text = "the header is believed of a trusted proxy only: set trusted_proxies";
-            return Err(("user_header", text.to_owned()));
+            return Err(("pages.user_header", text.to_owned()));
         }
         let limits = &self.limits;
+        let retention = &self.retention;
         let numbers = [
-            ("client_per_minute", limits.client_per_minute),
-            ("host_per_second", limits.host_per_second),
-            ("total_per_second", limits.total_per_second),
+            ("limits.client_per_minute", u64::from(limits.client_per_minute), u64::from(u32::MAX)),
+            ("limits.host_per_second", limits.host_per_second.into(), u32::MAX.into()),
+            ("limits.total_per_second", limits.total_per_second.into(), u32::MAX.into()),
+            ("limits.groups_per_day", limits.groups_per_day.into(), u32::MAX.into()),
+            ("limits.seconds", limits.seconds, 3600),
+            ("limits.connections", limits.connections as u64, MAX_CONNECTIONS),
+            ("limits.client_connections", limits.client_connections as u64, MAX_CONNECTIONS),
+            ("limits.body", limits.body.0, hpkp_core::ua::report_reader::MAX_BODY as u64),
+            ("retention.days", retention.days.into(), 36_500),
+            ("alarms.per_hour", self.alarms.per_hour.into(), 10_000),
         ];
-        if let Some((key, _)) = numbers.into_iter().find(|(_, number)| *number == 0) {
-            return Err((key, "must be at least 1".to_owned()));
+        for (key, number, most) in numbers {
+            if !(1..=most).contains(&number) {
+                return Err((key, format!("must be between 1 and {most}")));
+            }
         }
-        if limits.connections == 0 || limits.client_connections == 0 || limits.seconds == 0 {
-            return Err(("limits", "connections and seconds must be at least 1".to_owned()));
+        if retention.size.0 < MIN_SIZE {
+            return Err(("retention.size", format!("must be at least {MIN_SIZE} bytes")));
         }
-        let largest = hpkp_core::ua::report_reader::MAX_BODY as u64;
-        if !(1..=largest).contains(&limits.body.0) {
-            return Err(("body", format!("must be between 1 and {largest} bytes")));
+        if self
+            .alarms
+            .command
+            .as_ref()
+            .is_some_and(|command| command.first().is_none_or(String::is_empty))
+        {
+            return Err(("alarms.command", "no program is named".to_owned()));
         }
-        if self.alarms.command.as_ref().is_some_and(Vec::is_empty) {
-            return Err(("command", "no program is named".to_owned()));
+        if self.alarms.mail.as_ref().is_some_and(|mail| mail.to.is_empty()) {
+            return Err(("alarms.mail.to", "nobody is named".to_owned()));
         }
         Ok(())
     }
@@ -488,6 +518,12 @@ fn wrong(error: &toml::de::Error, text: &str, file: &str) -> ConfigurationError 
     let key = line.split('=').next().unwrap_or_default().trim();
     let value = text.get(span).unwrap_or_default().lines().next().unwrap_or_default();
     let what = error.message().lines().collect::<Vec<_>>().join(" ");
+    if what.starts_with("missing field") && !line.starts_with('[') {
+        let text = output::printable(&format!("{file}: {what}"));
+        return ConfigurationError { text, is_unreadable: false };
+    }
+    // An address of a database may have a password in it.
+    let value = if value.contains("://") && value.contains('@') { "..." } else { value };
     let place = match (key.is_empty() || !line.contains('='), value.is_empty() || key == value) {
         (true, _) => String::new(),
         (false, true) => format!("{key}: "),
@@ -497,14 +533,30 @@ fn wrong(error: &toml::de::Error, text: &str, file: &str) -> ConfigurationError 
     ConfigurationError { text, is_unreadable: false }
 }
 
-/// The line on which a key is set.
-fn line_of(text: &str, key: &str) -> Option<usize> {
-    let name = key.rsplit('.').next().unwrap_or(key);
-    let is_of = |line: &str| {
-        let line = line.trim_start();
-        line.strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with('='))
-    };
-    text.lines().position(is_of).map(|line| line + 1)
+/// The place of a key and its value: `FILE:LINE: KEY = VALUE`.
+fn place(text: &str, file: &str, key: &str) -> String {
+    match find(text, key) {
+        Some((line, value)) => output::printable(&format!("{file}:{line}: {key} = {value}")),
+        None => format!("{file}: {key}"),
+    }
+}
+
+/// The line on which a key is set, and its value. Keys of tables have their names before them: `pages.listen`.
+fn find<'a>(text: &'a str, key: &str) -> Option<(usize, &'a str)> {
+    let mut table = String::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
+            table = format!("{}.", name.trim());
+        } else if let Some((name, value)) = line.split_once('=') {
+            let name = format!("{table}{}", name.trim());
+            // The whole table may stand in one line.
+            if name == key || key.strip_prefix(&name).is_some_and(|rest| rest.starts_with('.')) {
+                return Some((number, value.trim()));
+            }
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -541,7 +593,21 @@ mod tests {
                 &["f:4:", "sha256/x", "invalid pin"],
             ),
             ("[pages]\nlisten = \"0.0.0.0:80\"\n", &["f:4:", "open to everybody"]),
-            ("[limits]\nhost_per_second = 0\n", &["f:4:", "host_per_second", "at least 1"]),
+            ("[limits]\nhost_per_second = 0\n", &["f:4:", "host_per_second = 0", "between 1"]),
+            ("[limits]\nconnections = 9223372036854775807\n", &["f:4:", "connections", "between"]),
+            ("limits = { seconds = 0 }\n", &["f:3:", "limits.seconds", "between"]),
+            ("[retention]\ndays = 0\n", &["f:4:", "retention.days = 0", "between"]),
+            ("[retention]\nsize = 10\n", &["f:4:", "retention.size = 10", "at least"]),
+            ("[alarms]\nper_hour = 0\n", &["f:4:", "per_hour = 0", "between"]),
+            // The right one of two keys of a name.
+            (
+                "listen = \"127.0.0.1:1\"\n[pages]\nlisten = \"0.0.0.0:80\"\n",
+                &["f:5:", "pages.listen = \"0.0.0.0:80\"", "open to everybody"],
+            ),
+            (
+                "[alarms.mail]\nserver = \"x\"\nfrom = \"a@example.com\"\nto = []\n",
+                &["f:6:", "alarms.mail.to = []"],
+            ),
             ("[alarms]\ncommand = []\n", &["f:4:", "command"]),
         ] {
             let error = error(&format!("{GOOD}{text}"));
@@ -549,7 +615,8 @@ mod tests {
                 assert!(error.contains(part), "{error}: no {part}");
             }
         }
-        assert!(error("store = \"/x\"\n").contains("hosts"));
+        assert_eq!(error("store = \"/x\"\n"), "f: missing field `hosts`");
+        assert!(!error("store = \"mysql://u:secret@h/d\"\nhosts = [\"a\"]\n").contains("secret"));
         assert!(error("store = \"/x\"\nhosts = []\n").contains("f:2: hosts"));
         assert!(error("store = \"x\"\nhosts = [\"a\"]\n").contains("f:1: store = \"x\""));
     }

@@ -130,7 +130,7 @@ fn print(backend: &mut dyn Backend, arguments: &ExportArguments) -> Result<(), F
             match arguments.format {
                 ExportFormat::Jsonl => {
                     let text = serde_json::to_string(&line).map_err(io::Error::other)?;
-                    writeln!(out, "{text}")?;
+                    writeln!(out, "{}", escaped(&text))?;
                 }
                 ExportFormat::Csv => write_csv(&mut out, &line)?,
             }
@@ -175,12 +175,41 @@ fn write_csv(out: &mut impl io::Write, line: &Line<'_>) -> io::Result<()> {
     write!(out, "{}\r\n", fields.join(","))
 }
 
-/// A field (RFC 4180). A spreadsheet takes what begins like a formula for one; an apostrophe ends that.
+/// JSON with nothing in it that could upset a terminal; its value is the same. Such characters stand in strings alone,
+/// and those of ASCII are escaped already.
+fn escaped(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_control() || output::is_formatting(c) {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                escaped.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+/// A field (RFC 4180), without characters that could upset a terminal. A spreadsheet takes what begins like a formula for
+/// one, also after spaces; an apostrophe ends that.
 fn csv(text: &str) -> String {
-    let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
-    match text.contains(['"', ',', '\r', '\n']) || !guard.is_empty() {
-        true => format!("\"{guard}{}\"", text.replace('"', "\"\"")),
-        false => text.to_owned(),
+    let mut field = String::with_capacity(text.len());
+    for c in text.chars() {
+        let is_space = matches!(c, '\n' | '\r' | '\t');
+        if !is_space && (c.is_control() || output::is_formatting(c)) {
+            field.extend(c.escape_default());
+        } else {
+            field.push(c);
+        }
+    }
+    let formulas = ['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
+    let is_formula = field.trim_start().starts_with(formulas) || field.starts_with(['\t', '\r']);
+    let guard = if is_formula { "'" } else { "" };
+    match field.contains(['"', ',', '\r', '\n']) || is_formula {
+        true => format!("\"{guard}{}\"", field.replace('"', "\"\"")),
+        false => field,
     }
 }
 
@@ -192,6 +221,29 @@ mod tests {
     fn csv_is_quoted_and_no_formula() {
         assert_eq!(csv("a"), "a");
         assert_eq!(csv("a,\"b\"\n"), "\"a,\"\"b\"\"\n\"");
-        assert_eq!(csv("=1+1"), "\"'=1+1\"");
+        for formula in [
+            "=1+1",
+            "=cmd|' /C calc'!A0",
+            "+1",
+            "-1",
+            "@SUM(1)",
+            " =1",
+            "\t=1",
+            "\r=1",
+            "\n=1",
+            "\u{ff1d}1",
+        ] {
+            assert_eq!(csv(formula), format!("\"'{formula}\""));
+        }
+        assert_eq!(csv("\u{9b}31m\u{202e}"), "\\u{9b}31m\\u{202e}");
+    }
+
+    #[test]
+    fn json_upsets_no_terminal_and_stays_the_same() {
+        let text = "a\u{9b}\u{202e}\u{e0041}\u{1b}\n\u{5e9}";
+        let json = serde_json::to_string(text).expect("JSON");
+        let line = escaped(&json);
+        assert_eq!(line, "\"a\\u009b\\u202e\\udb40\\udc41\\u001b\\n\u{5e9}\"");
+        assert_eq!(serde_json::from_str::<String>(&line).expect("JSON"), text);
     }
 }

@@ -15,6 +15,7 @@ mod arguments;
 pub mod configuration;
 mod exit;
 mod export;
+mod generate;
 mod output;
 pub mod receive;
 pub mod see;
@@ -34,6 +35,7 @@ pub fn run() -> Exit {
         Ok(Command::Serve(arguments)) => serve::run(&arguments.config),
         Ok(Command::Check(arguments)) => serve::check(&arguments.config),
         Ok(Command::Export(arguments)) => export::run(&arguments),
+        Ok(Command::Generate(arguments)) => generate::run(&arguments),
         Err(exit) => exit,
     }
 }

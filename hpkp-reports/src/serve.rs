@@ -1,11 +1,11 @@
 //! The collector as a whole: what is read at the start, what runs, and how it ends.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -79,13 +79,14 @@ fn read(path: &Path) -> Result<(Configuration, Knowledge), Failure> {
         true => Failure::Failed(error.text),
         false => Failure::Invalid(error.text),
     })?;
+    let invalid = |error: String| Failure::Invalid(Configuration::placed(path, &error));
     if let Some(files) = &configuration.tls {
-        tls::Certificate::read(files).map_err(Failure::Invalid)?;
+        tls::Certificate::read(files).map_err(|error| invalid(format!("tls: {error}")))?;
     }
-    see::Access::read(&configuration.pages, &configuration.trusted_proxies)
-        .map_err(Failure::Invalid)?;
-    Alarm::check(&configuration.alarms).map_err(Failure::Invalid)?;
-    let knowledge = Knowledge::read(&configuration).map_err(Failure::Invalid)?;
+    see::Access::read(&configuration.pages, &configuration.trusted_proxies).map_err(invalid)?;
+    Alarm::check(&configuration.alarms).map_err(invalid)?;
+    let knowledge = Knowledge::read(&configuration)
+        .map_err(|error| invalid(format!("private_roots: {error}")))?;
     Ok((configuration, knowledge))
 }
 
@@ -99,15 +100,26 @@ fn start(path: &Path) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::Failed(error.to_string()))?;
     let judge = Arc::new(Judge::new(knowledge));
-    let alarm = Alarm::start(&configuration.alarms, see::base_address(&configuration))
-        .map_err(Failure::Failed)?;
     let settings = WriterSettings {
         name: configuration.store.clone(),
         days: configuration.retention.days,
         size: configuration.retention.size.0,
         groups_per_day: configuration.limits.groups_per_day,
+        unexplained: configuration.alarms.unexplained,
     };
-    let (writer, thread) = Writer::start(settings, move |group| alarm.tell(group))?;
+    let store = (settings.name.clone(), settings.size);
+    let wakes = Arc::new(OnceLock::<Alarm>::new());
+    let woken = Arc::clone(&wakes);
+    let wake = move || {
+        if let Some(alarm) = woken.get() {
+            alarm.wake();
+        }
+    };
+    let (writer, thread) = Writer::start(settings, wake)?;
+    // After the store is known to be good. What waits in it is sent first.
+    let base = see::base_address(&configuration);
+    let alarm = Alarm::start(&configuration.alarms, base, store).map_err(Failure::Failed)?;
+    let _ = wakes.set(alarm);
     // The connection to a database may not end within the runtime, so that this holds it longer.
     let reader = Arc::new(Reader::new(&configuration.store));
     let served =
@@ -125,6 +137,11 @@ async fn serve(
     writer: Arc<Writer>,
     reader: Arc<Reader>,
 ) -> Result<(), Failure> {
+    // Before anybody can know that this runs: a signal without a handler ends it.
+    let signal = |kind| signal(kind).map_err(|error| Failure::Failed(error.to_string()));
+    let hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let certificate = configuration.tls.as_ref().map(tls::Certificate::read);
     let certificate = certificate.transpose().map_err(Failure::Invalid)?;
     let settings = certificate.clone().map(tls::settings).transpose().map_err(Failure::Failed)?;
@@ -150,9 +167,11 @@ async fn serve(
         say(&listener, "pages");
         listeners.push(tokio::spawn(listener.serve(pages, stopped.clone())));
     }
-    let upkeep = upkeep(configuration, judge, receiver, certificate);
-    let upkeep = tokio::spawn(upkeep);
-    wait_for_the_end().await.map_err(|error| Failure::Failed(error.to_string()))?;
+    let upkeep = tokio::spawn(upkeep(hangup, configuration, judge, receiver, certificate));
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
     let _ = stop.send(true);
     for listener in listeners {
         let _ = listener.await;
@@ -173,43 +192,34 @@ fn layered(router: Router) -> Router {
     router.layer(CatchPanicLayer::new())
 }
 
-async fn wait_for_the_end() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
-}
-
 /// Reads again what may have changed.
 async fn upkeep(
+    mut hangup: Signal,
     configuration: Configuration,
     judge: Arc<Judge>,
     receiver: Arc<Receiver>,
     certificate: Option<Arc<tls::Certificate>>,
 ) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
     let mut count = 0;
     loop {
         let is_asked = tokio::select! {
-            _ = hangup.recv() => true,
+            signal = hangup.recv() => signal.is_some(),
             () = tokio::time::sleep(LOOK) => false,
         };
         count += 1;
         if let Some(certificate) = &certificate {
-            certificate.refresh();
+            certificate.refresh(is_asked);
         }
         receiver.tidy();
         if is_asked || count % LEARN == 0 {
-            let configuration = configuration.clone();
-            let read = tokio::task::spawn_blocking(move || Knowledge::read(&configuration)).await;
-            match read {
-                Ok(Ok(knowledge)) => judge.learn(knowledge),
-                Ok(Err(error)) => log(&format!("the old list of private roots stays: {error}")),
-                Err(_) => {}
+            let (known, configuration) = (judge.knowledge(), configuration.clone());
+            let before: Vec<String> = known.problems().cloned().collect();
+            let read = move || known.renewed(&configuration);
+            let Ok(knowledge) = tokio::task::spawn_blocking(read).await else { continue };
+            for problem in knowledge.problems().filter(|problem| !before.contains(problem)) {
+                log(&format!("warning: {problem}"));
             }
+            judge.learn(knowledge);
         }
     }
 }

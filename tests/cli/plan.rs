@@ -586,7 +586,7 @@ fn group(ago: i64, finding: &str, class: &str, clients: u64) -> String {
     let day = at.split('T').next().expect("a day");
     format!(
         "{{\"v\":1,\"id\":\"x\",\"host\":\"{HOST}\",\"port\":443,\"day\":\"{day}\",\"finding\":\"{finding}\",\
-         \"class\":\"{class}\",\"mode\":\"report-only\",\"count\":5,\"clients\":{clients},\"first_seen\":\"{at}\",\
+         \"class\":\"{class}\",\"mode\":\"report-only\",\"format\":\"rfc7469\",\"count\":5,\"clients\":{clients},\"first_seen\":\"{at}\",\
          \"last_seen\":\"{at}\"}}\n"
     )
 }
@@ -624,12 +624,29 @@ fn enforcing_needs_days_clients_and_an_explanation_for_each_report() {
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains(reason), "{said}");
     }
+    // Neither mail servers nor clients that enforce already tell anything of the trial.
+    let as_format = |groups: String| groups.replace("\"rfc7469\"", "\"smtp-tls\"");
+    let as_enforced = |groups: String| groups.replace("\"report-only\"", "\"enforced\"");
+    let (code, said) = plan(&as_format(noise(20, 30) + &noise(1, 30)), &[]);
+    assert!(code == Some(1) && said.contains("silence proves nothing"), "{said}");
+    let (code, said) = plan(&as_enforced(noise(20, 30) + &noise(1, 30)), &[]);
+    assert!(code == Some(1) && said.contains("enforce a policy already"), "{said}");
+    // An export of last week knows nothing of this one, unless reports arrive for others.
+    let (code, said) = plan(&(noise(20, 30) + &noise(9, 30)), &[]);
+    assert!(code == Some(1) && said.contains("export again"), "{said}");
+    let test = group(1, "report-test", "noise", 1).replace(HOST, "other.example");
+    assert_eq!(plan(&(noise(20, 30) + &noise(9, 30) + &test), &[]).0, Some(0));
     // What nobody could explain is long past.
     let past = noise(40, 1) + &group(39, "report-own-key", "urgent", 9) + &noise(3, 30);
     assert_eq!(plan(&past, &[]).0, Some(0));
     assert_eq!(plan(&noise(3, 3), &["--report-days", "2", "--report-clients", "3"]).0, Some(1));
     let enough = noise(4, 3) + &noise(1, 3);
     assert_eq!(plan(&enough, &["--report-days", "2", "--report-clients", "3"]).0, Some(0));
+    // What a policy with subdomains would bind too.
+    let below = group(1, "report-own-key", "urgent", 1).replace(HOST, &format!("a.{HOST}"));
+    std::fs::write(directory.path().join("r.jsonl"), past + &below).expect("a file");
+    let said = run(directory.path(), &["plan", HOST, "--to", "enforce", "--reports", "r.jsonl"]);
+    assert!(said.code == Some(0) && said.out.contains("do not include subdomains"), "{said:?}");
     std::fs::write(directory.path().join("r.jsonl"), "{}").expect("a file");
     let said = run(directory.path(), &["plan", HOST, "--to", "enforce", "--reports", "r.jsonl"]);
     assert_eq!(said.code, Some(1));

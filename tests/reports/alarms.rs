@@ -92,6 +92,64 @@ fn a_webhook_gets_json() {
     assert_eq!(body["finding"], "report-unknown-key");
 }
 
+#[test]
+fn a_redirection_is_no_alarm_sent() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut buffer = [0; 8192];
+        let mut octets = Vec::new();
+        while !octets.ends_with(b"}") {
+            let count = stream.read(&mut buffer).unwrap();
+            octets.extend_from_slice(&buffer[..count]);
+        }
+        let answer = b"HTTP/1.1 302 Found\r\nlocation: /login\r\ncontent-length: 0\r\n\r\n";
+        stream.write_all(answer).unwrap();
+        thread::sleep(Duration::from_secs(2));
+    });
+    let alarms = format!("[alarms.webhook]\nurl = \"http://127.0.0.1:{port}/hook\"\n");
+    let collector = Collector::start(&[HOST], "", &alarms);
+    assert_eq!(collector.post(small(HOST, 1)), 204);
+    wait_for(|| collector.log().contains("by webhook: http status: 302").then_some(()));
+    assert_eq!(collector.metric("hpkp_reports_alarms_waiting"), 1);
+}
+
+#[test]
+fn a_webhook_with_tls_is_verified_and_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let pki = hpkp_tests::pki::Pki::new(dir.path());
+    pki.ca("authority");
+    pki.leaf("server", "localhost", "authority");
+    let (trusted, port) = (pki.path("authority.pem"), free_port());
+    let mut server = Command::new("openssl");
+    server.args(["s_server", "-quiet", "-accept", &format!("127.0.0.1:{port}")]);
+    server.arg("-cert").arg(pki.path("server.pem")).arg("-key").arg(pki.path("server.key"));
+    server.stdin(std::process::Stdio::piped());
+    let out = std::fs::File::create(dir.path().join("heard")).unwrap();
+    let mut server = server.stdout(out).spawn().unwrap();
+    let answer = b"HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n";
+    wait_for(|| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok());
+    let alarms = format!("[alarms.webhook]\nurl = \"https://localhost:{port}/hook\"\n");
+    // Whom this machine does not trust gets nothing.
+    let mut collector = Collector::start_in(dir, &[HOST], "", &alarms);
+    assert_eq!(collector.post(small(HOST, 1)), 204);
+    wait_for(|| collector.log().contains("cannot send the alarm by webhook").then_some(()));
+    let heard = || std::fs::read_to_string(collector.path("heard")).unwrap_or_default();
+    assert_eq!(heard(), "");
+    collector.stop();
+    make_due(&collector);
+    collector.run_with(&[("SSL_CERT_FILE", trusted.to_str().unwrap())]);
+    let heard = wait_for(|| {
+        let text = std::fs::read_to_string(collector.path("heard")).unwrap_or_default();
+        text.contains("\"note\"").then_some(text)
+    });
+    server.stdin.take().unwrap().write_all(answer).unwrap();
+    let _ = server.kill();
+    let _ = server.wait();
+    assert!(heard.starts_with("POST /hook HTTP/1.1"), "{heard}");
+}
+
 /// Debian's msmtpd, which gives each letter to a program: its arguments are the recipients.
 struct MailServer(std::process::Child);
 
@@ -156,4 +214,89 @@ fn a_way_that_fails_is_told_and_stops_nothing() {
     assert_eq!(collector.post(small(HOST, 1)), 204);
     wait_for(|| collector.log().contains("cannot send the alarm by command").then_some(()));
     assert_eq!(collector.post(small(HOST, 2)), 204);
+}
+
+/// Lets what waits be due now, as a clock would.
+fn make_due(collector: &Collector) {
+    let database = rusqlite::Connection::open(collector.path("reports.sqlite")).unwrap();
+    database.busy_timeout(Duration::from_secs(10)).unwrap();
+    database.execute("UPDATE report_alarms SET due = 0 WHERE sent IS NULL", []).unwrap();
+}
+
+#[test]
+fn an_alarm_that_could_not_be_sent_outlives_a_restart_and_is_sent_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (program, out) = (dir.path().join("alarm"), dir.path().join("out"));
+    let text = format!("#!/bin/sh\n[ -e {0}.open ] || exit 1\ncat >> {0}\n", out.display());
+    std::fs::write(&program, text).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let alarms = format!("[alarms]\ncommand = [{program:?}]\n");
+    let mut collector = Collector::start_in(dir, &[HOST], "", &alarms);
+    assert_eq!(collector.post(small(HOST, 1)), 204);
+    wait_for(|| collector.log().contains("next try at").then_some(()));
+    assert_eq!(collector.metric("hpkp_reports_alarms_waiting"), 1);
+    collector.kill();
+    std::fs::write(collector.path("out.open"), "").unwrap();
+    make_due(&collector);
+    collector.run();
+    let lines = || std::fs::read_to_string(collector.path("out")).unwrap_or_default();
+    wait_for(|| lines().contains("report-unknown-key").then_some(()));
+    wait_for(|| (collector.metric("hpkp_reports_alarms_waiting") == 0).then_some(()));
+    // Nor is it sent again after another start.
+    collector.stop();
+    collector.run();
+    assert_eq!(collector.post(small(HOST, 1)), 204);
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(std::fs::read_to_string(collector.path("out")).unwrap().lines().count(), 1);
+}
+
+#[test]
+fn one_alarm_stands_for_those_that_had_to_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = script(dir.path());
+    let alarms = format!("[alarms]\nper_hour = 2\ncommand = [{program:?}]\n");
+    let collector = Collector::start_in(dir, &[HOST], "", &alarms);
+    let read = || -> Vec<Value> {
+        let text = std::fs::read_to_string(collector.path("alarms.jsonl")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    for n in 0..5 {
+        assert_eq!(collector.post(small(HOST, n)), 204);
+    }
+    wait_for(|| collector.log().contains("more alarms than per_hour").then_some(()));
+    wait_for(|| (collector.metric("hpkp_reports_alarms_waiting") == 4).then_some(()));
+    assert_eq!(read().len(), 1);
+    let database = rusqlite::Connection::open(collector.path("reports.sqlite")).unwrap();
+    database.busy_timeout(Duration::from_secs(10)).unwrap();
+    database.execute("UPDATE report_alarms SET sent = sent - 4000 WHERE told = 1", []).unwrap();
+    make_due(&collector);
+    let second = wait_for(|| read().into_iter().nth(1));
+    assert_eq!(second["left_out"], 3);
+    wait_for(|| (collector.metric("hpkp_reports_alarms_waiting") == 0).then_some(()));
+    assert_eq!(read().len(), 2);
+    assert!(second["note"].as_str().unwrap().contains("not authenticated"));
+}
+
+#[test]
+fn a_clock_that_was_ahead_holds_no_alarm_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = script(dir.path());
+    let alarms = format!("[alarms]\nper_hour = 2\ncommand = [{program:?}]\n");
+    let mut collector = Collector::start_in(dir, &[HOST], "", &alarms);
+    assert_eq!(collector.post(small(HOST, 1)), 204);
+    let read = |collector: &Collector| {
+        let text = std::fs::read_to_string(collector.path("alarms.jsonl")).unwrap_or_default();
+        text.lines().count()
+    };
+    wait_for(|| (read(&collector) == 1).then_some(()));
+    assert_eq!(collector.post(small(HOST, 2)), 204);
+    wait_for(|| (collector.metric("hpkp_reports_alarms_waiting") == 1).then_some(()));
+    collector.stop();
+    // As a clock would have noted it that was ten days ahead.
+    let database = rusqlite::Connection::open(collector.path("reports.sqlite")).unwrap();
+    let sql = "UPDATE report_alarms SET due = due + 864000, sent = sent + 864000";
+    database.execute(sql, []).unwrap();
+    drop(database);
+    collector.run();
+    wait_for(|| (read(&collector) == 2).then_some(()));
 }

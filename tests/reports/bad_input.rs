@@ -81,7 +81,8 @@ fn nesting_duplicates_and_texts_that_are_no_report() {
         let status = collector.post(&body);
         assert_eq!(status, 400, "{}", body.chars().take(40).collect::<String>());
     }
-    assert_eq!(collector.post(small("www.example.org", 1)), 403);
+    // As for a host on the list: strangers do not learn which those are.
+    assert_eq!(collector.post(small("www.example.org", 1)), 204);
     assert_eq!(collector.total(), 0);
 }
 
@@ -125,8 +126,16 @@ fn preflight_methods_and_paths() {
         let answer = request(collector.port, "GET", path, &[], b"").unwrap();
         assert_eq!((answer.status, answer.body.as_str()), (404, ""), "{path}");
     }
-    let refused = collector.post_with(small("x.example", 1), &[]);
-    assert_eq!((refused.status, refused.body.as_str()), (403, ""));
+    let (listed, other) =
+        (collector.post_with(small(HOST, 1), &[]), collector.post_with(small("x.example", 1), &[]));
+    assert_eq!((other.status, other.body.as_str()), (204, ""));
+    let fields = |head: &str| -> Vec<String> {
+        head.lines().filter(|line| !line.starts_with("date:")).map(str::to_owned).collect()
+    };
+    assert_eq!(fields(&other.head), fields(&listed.head));
+    // The operator learns of it.
+    assert_eq!(collector.metric("hpkp_reports_refused_total{reason=\"host\"}"), 1);
+    assert!(collector.log().contains("not in hosts: x.example"), "{}", collector.log());
 }
 
 #[test]
@@ -156,8 +165,11 @@ fn a_flood_neither_fills_the_disk_nor_starves_other_hosts() {
     let collector = Collector::start(&[HOST, "other.example.com"], "", limits);
     // Unknown hosts use nothing up.
     for n in 0..200 {
-        assert_eq!(collector.post(small("stranger.example", n)), 403);
+        let status = collector.post(small("stranger.example", n));
+        assert!(matches!(status, 204 | 429), "{status}");
     }
+    assert_eq!(collector.total(), 0);
+    assert_eq!(collector.log().matches("not in hosts").count(), 1, "the log is bounded");
     let statuses: Vec<u16> = (0..200).map(|n| collector.post(small(HOST, n))).collect();
     assert!(statuses.contains(&429), "{statuses:?}");
     let taken = statuses.iter().filter(|status| **status == 204).count() as i64;
@@ -208,4 +220,142 @@ fn duplicates_by_the_thousand_are_one_group() {
     }
     assert_eq!(collector.groups().len(), 1);
     assert_eq!(collector.total(), 1000);
+}
+
+#[test]
+fn types_and_encodings_have_many_forms() {
+    let collector = Collector::start(&[HOST], "", "");
+    let body = small(HOST, 1);
+    for (name, value, status) in [
+        ("content-type", "application/json; charset=UTF-8", 204),
+        ("content-type", "Application/JSON;q=1;x=\"a;b\"", 204),
+        ("content-type", "application/vnd.example+json", 204),
+        ("content-type", "", 204),
+        ("content-type", "application/tlsrpt+gzip", 204),
+        ("content-type", "application/x-gzip", 204),
+        ("content-type", "application/zip", 415),
+        ("content-type", "multipart/form-data", 415),
+        ("content-encoding", "", 204),
+        ("content-encoding", "Identity", 204),
+        // A proxy unpacked it and left the field.
+        ("content-encoding", "gzip", 204),
+        ("content-encoding", "gzip, gzip", 415),
+        ("content-encoding", "zstd", 415),
+    ] {
+        let answer = collector.post_with(&body, &[(name, value)]);
+        assert_eq!(answer.status, status, "{name}: {value}");
+    }
+    let packed = gzip(body.as_bytes());
+    for kind in ["application/json", "application/tlsrpt+gzip", "application/tlsrpt+json", ""] {
+        assert_eq!(collector.post_with(&packed, &[("content-type", kind)]).status, 204, "{kind}");
+    }
+    assert_eq!(collector.post(format!("\u{feff}{body}")), 204);
+    assert_eq!(collector.post("PK\u{3}\u{4}"), 400);
+}
+
+#[test]
+fn hosts_have_one_form() {
+    let collector = Collector::start(&["WWW.example.com.", "[2001:DB8::1]"], "", "");
+    for host in ["www.EXAMPLE.com", "www.example.com."] {
+        assert_eq!(collector.post(small(host, 1)), 204);
+    }
+    for host in ["2001:db8::1", "[2001:db8::1]", "2001:0DB8::0:1"] {
+        assert_eq!(collector.post(report(host, &now(), &[])), 204);
+    }
+    let groups = collector.groups();
+    let counts: Vec<_> = groups.iter().map(|group| (&group["host"], &group["count"])).collect();
+    assert_eq!(counts.len(), 2, "{counts:?}");
+    assert!(counts.contains(&(&HOST.into(), &2.into())), "{counts:?}");
+    assert!(counts.contains(&(&"2001:db8::1".into(), &3.into())), "{counts:?}");
+}
+
+#[test]
+fn a_browser_may_send_with_fields_of_its_own() {
+    let collector = Collector::start(&[HOST], "", "");
+    let fields = [
+        ("origin", "null"),
+        ("access-control-request-method", "POST"),
+        ("access-control-request-headers", "content-type, traceparent,x-requested-with"),
+        ("access-control-request-private-network", "true"),
+    ];
+    let answer = request(collector.port, "OPTIONS", "/r/x", &fields, b"").unwrap();
+    assert!(matches!(answer.status, 200 | 204));
+    let allowed = answer.field("access-control-allow-headers").unwrap();
+    for name in ["content-type", "traceparent", "x-requested-with"] {
+        assert!(allowed.contains(name), "{allowed}");
+    }
+    assert_eq!(answer.field("access-control-allow-private-network"), Some("true"));
+}
+
+#[test]
+fn a_connection_without_requests_is_let_go() {
+    let collector = Collector::start(&[HOST], "", "[limits]\nseconds = 1\n");
+    let body = small(HOST, 1);
+    let whole =
+        format!("POST /r/ HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    // Nothing; what may become HTTP/2; HTTP/2 without a request; a request and then nothing.
+    let http2 = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0";
+    for first in ["", "P", http2, &whole] {
+        let begin = Instant::now();
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, collector.port)).unwrap();
+        stream.write_all(first.as_bytes()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
+        // It ends by the other end.
+        let ended = std::io::copy(&mut stream, &mut std::io::sink());
+        assert!(ended.is_ok(), "{first:?}: {ended:?} after {:?}", begin.elapsed());
+    }
+}
+
+#[test]
+fn slow_bodies_keep_nothing_from_others() {
+    let limits = "[limits]\nseconds = 20\nclient_connections = 1000\n";
+    let collector = Collector::start(&[HOST], "", limits);
+    let head = b"POST /r/ HTTP/1.1\r\nhost: x\r\ncontent-length: 250000\r\n\r\n{";
+    let slow: Vec<TcpStream> = (0..400)
+        .map(|_| {
+            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, collector.port)).unwrap();
+            stream.write_all(head).unwrap();
+            stream
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(500));
+    let begin = Instant::now();
+    assert_eq!(collector.post(small(HOST, 1)), 204);
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    drop(slow);
+}
+
+#[test]
+fn a_batch_of_hundreds_is_taken_though_it_is_larger_than_a_limit() {
+    let collector = Collector::start(&[HOST], "", "[limits]\nhost_per_second = 100\n");
+    let item = format!("{{\"type\":\"pkp\",\"age\":1,\"body\":{}}}", small(HOST, 1));
+    let other = "{\"type\":\"deprecation\",\"body\":{\"id\":1}}";
+    let items: Vec<&str> = [&*item, other].into_iter().cycle().take(600).collect();
+    let body = format!("[{}]", items.join(","));
+    let kind = [("content-type", "application/reports+json")];
+    assert_eq!(collector.post_with(&body, &kind).status, 204);
+    assert_eq!(collector.total(), 300);
+    // It took all of the limit.
+    assert_eq!(collector.post_with(&body, &kind).status, 429);
+}
+
+#[test]
+fn a_flood_for_many_hosts_leaves_each_its_share() {
+    let limits =
+        "[limits]\nclient_per_minute = 1000000\nhost_per_second = 100\ntotal_per_second = 100\n";
+    let hosts = ["a.example.com", "b.example.com", "c.example.com", HOST];
+    let collector = Collector::start(&hosts, "", limits);
+    for n in 0..300 {
+        collector.post(small(hosts[n % 3], 1));
+    }
+    assert_eq!(collector.post(small(HOST, 1)), 204);
+}
+
+#[test]
+fn what_tells_of_a_device_goes_whatever_the_format() {
+    let collector = Collector::start(&[HOST], "", "");
+    let body = small(HOST, 1).replacen('{', "{\"app-vendor-id\":\"599F9C00\",", 1);
+    assert_eq!(collector.post(body), 204);
+    let group = &collector.groups()[0];
+    assert!(!group["raw"].as_str().unwrap().contains("599F9C00"), "{group}");
 }

@@ -74,10 +74,16 @@ impl Collector {
 
     /// Starts it (again), and waits until it listens.
     pub fn run(&mut self) {
+        self.run_with(&[]);
+    }
+
+    /// As [`Collector::run`], with more in its environment.
+    pub fn run_with(&mut self, environment: &[(&str, &str)]) {
         let log = self.dir.path().join("log");
         let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
         let mut command = Command::new(PROGRAM);
         command.arg("serve").arg("--config").arg(self.config());
+        command.envs(environment.iter().copied());
         self.child = Some(command.stdin(Stdio::null()).stderr(log).spawn().unwrap());
         let begin = Instant::now();
         let listens = |port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
@@ -219,6 +225,7 @@ pub fn read_answer(stream: &mut impl std::io::Read) -> std::io::Result<Answer> {
         match stream.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => octets.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             // Whoever refuses a body closes with it unread.
             Err(_) if !octets.is_empty() => break,
             Err(error) => return Err(error),

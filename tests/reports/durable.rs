@@ -2,10 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::collector::{Collector, small};
 
@@ -111,4 +113,209 @@ fn a_store_that_is_full_says_so_and_loses_nothing() {
     let size = std::fs::metadata(collector.path("reports.sqlite")).unwrap().len();
     assert!(size < 400 << 10, "{size} bytes");
     assert!(collector.groups().len() > 20);
+}
+
+/// A small file system of its own, where this process may make one.
+struct Disk(std::path::PathBuf);
+
+impl Disk {
+    fn mount(path: &Path) -> Option<Self> {
+        std::fs::create_dir(path).unwrap();
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", "size=3m", "hpkp-reports-test"]).arg(path);
+        let is_mounted = command.output().is_ok_and(|output| output.status.success());
+        is_mounted.then(|| Self(path.to_owned()))
+    }
+
+    /// Takes all the space that is left.
+    fn fill(&self) {
+        let mut ballast = std::fs::File::create(self.0.join("ballast")).unwrap();
+        let block = [b'x'; 512];
+        while ballast.write_all(&block).is_ok() {}
+    }
+
+    fn empty(&self) {
+        std::fs::remove_file(self.0.join("ballast")).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+/// Posts reports until one is refused for want of space; how many were taken.
+fn post_until_full(collector: &Collector, first: u32) -> i64 {
+    for n in first..first + 5000 {
+        match collector.post(small(HOST, n)) {
+            204 => {}
+            507 => return i64::from(n - first),
+            status => panic!("{status}: {}", collector.log()),
+        }
+    }
+    panic!("the disk is not full");
+}
+
+fn wait_for_health(collector: &Collector, status: u16) {
+    let begin = Instant::now();
+    while collector.get("/healthz").status != status {
+        assert!(begin.elapsed() < Duration::from_secs(30), "{}", collector.log());
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_is_told_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk");
+    let Some(disk) = Disk::mount(&path) else {
+        eprintln!("skipped: only root may mount a file system");
+        return;
+    };
+    let store = format!("store = {:?}", path.join("reports.sqlite"));
+    let limits = format!("{NO_LIMITS}groups_per_day = 1000000\n");
+    let mut collector = Collector::start_in(dir, &[HOST], &store, &limits);
+    for n in 0..50 {
+        assert_eq!(collector.post(small(HOST, n)), 204);
+    }
+    disk.fill();
+    let mut acknowledged = 50 + post_until_full(&collector, 50);
+    assert_eq!(collector.get("/healthz").status, 503);
+    let health = crate::collector::request(collector.port, "GET", "/healthz", &[], b"").unwrap();
+    assert_eq!((health.status, health.body.as_str()), (503, ""), "nothing for strangers");
+    let page = collector.get("/").body;
+    assert!(page.contains("Reports are not being stored"), "{page}");
+    assert!(collector.log().contains("no space is left"), "{}", collector.log());
+    assert_eq!(collector.metric("hpkp_reports_store_up"), 0);
+    assert_eq!(collector.total(), acknowledged);
+    // Also over a kill, and over an orderly stop, after which SQLite's files beside the database are gone.
+    collector.kill();
+    collector.run();
+    assert_eq!(collector.total(), acknowledged);
+    acknowledged += post_until_full(&collector, 10_000);
+    collector.stop();
+    disk.fill();
+    collector.run();
+    assert_eq!(collector.post(small(HOST, 1)), 507, "{}", collector.log());
+    assert_eq!(collector.get("/healthz").status, 503);
+    // It recovers by itself, also while nobody reports.
+    disk.empty();
+    wait_for_health(&collector, 200);
+    assert!(collector.log().contains("reports are stored again"), "{}", collector.log());
+    assert_eq!(collector.post(small(HOST, 1)), 204);
+    assert_eq!(collector.total(), acknowledged + 1);
+    collector.kill();
+}
+
+#[test]
+fn retention_by_size_comes_before_a_full_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk");
+    let Some(_disk) = Disk::mount(&path) else {
+        eprintln!("skipped: only root may mount a file system");
+        return;
+    };
+    let store = format!("store = {:?}", path.join("reports.sqlite"));
+    let limits = format!("{NO_LIMITS}groups_per_day = 1000000\n[retention]\nsize = \"700k\"\n");
+    let mut collector = Collector::start_in(dir, &[HOST], &store, &limits);
+    let statuses: Vec<u16> = (0..3000).map(|n| collector.post(small(HOST, n))).collect();
+    let refused = statuses.iter().filter(|status| **status != 204).count();
+    assert!(refused < 100, "{refused} were refused");
+    assert!(collector.log().contains("old groups of reports"), "{}", collector.log());
+    assert!(!collector.groups().is_empty());
+    collector.kill();
+}
+
+#[test]
+fn the_database_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let collector = Collector::start(&[HOST], "", "");
+    assert_eq!(collector.post(small(HOST, 1)), 204);
+    for file in ["reports.sqlite", "reports.sqlite-wal", "reports.sqlite-shm"] {
+        let mode = std::fs::metadata(collector.path(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+}
+
+fn database(collector: &Collector) -> rusqlite::Connection {
+    rusqlite::Connection::open(collector.path("reports.sqlite")).unwrap()
+}
+
+#[test]
+fn a_database_that_is_removed_takes_nothing_with_it() {
+    let collector = Collector::start(&[HOST], "", "");
+    assert_eq!(collector.post(small(HOST, 1)), 204);
+    for file in ["reports.sqlite", "reports.sqlite-wal", "reports.sqlite-shm"] {
+        std::fs::remove_file(collector.path(file)).unwrap();
+    }
+    // What is acknowledged from now on is in the file that has the name.
+    assert_eq!(collector.post(small(HOST, 2)), 204);
+    assert_eq!(collector.total(), 1);
+    assert!(collector.log().contains("was removed or replaced"), "{}", collector.log());
+}
+
+#[test]
+fn an_older_database_is_brought_up_to_date_and_a_newer_one_refused() {
+    let mut collector = Collector::start(&[HOST], "", "");
+    assert_eq!(collector.post(small(HOST, 1)), 204);
+    assert!(collector.stop().success());
+    database(&collector)
+        .execute_batch(
+            "DROP TABLE report_alarms; DROP TABLE report_texts; ALTER TABLE report_groups ADD COLUMN raw BLOB; \
+             DELETE FROM report_versions WHERE version > 1",
+        )
+        .unwrap();
+    collector.run();
+    assert_eq!(collector.post(small(HOST, 2)), 204);
+    assert_eq!(collector.total(), 2);
+    assert!(collector.stop().success());
+    database(&collector).execute_batch("INSERT INTO report_versions VALUES (99)").unwrap();
+    let mut command = std::process::Command::new(crate::collector::PROGRAM);
+    let output = hpkp_tests::output(command.args(["serve", "--config"]).arg(collector.config()));
+    assert_eq!(output.status.code(), Some(3));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("a newer hpkp-reports made the database (version 99"), "{text}");
+}
+
+#[test]
+fn what_is_deleted_gives_its_room_back() {
+    let mut collector = Collector::start(&[HOST], "", NO_LIMITS);
+    let mut random = 1_u64;
+    for n in 0..150 {
+        let noise: String = (0..20_000)
+            .map(|_| {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                char::from(b' ' + 1 + ((random >> 33) % 90) as u8)
+            })
+            .filter(|c| !matches!(c, '"' | '\\'))
+            .collect();
+        let body = small(HOST, n).replace("\"test\"", &format!("\"{noise}\""));
+        assert_eq!(collector.post(body), 204);
+    }
+    assert!(collector.stop().success());
+    let size = || std::fs::metadata(collector.path("reports.sqlite")).unwrap().len();
+    assert!(size() > 1 << 20, "{}", size());
+    let text = std::fs::read_to_string(collector.config()).unwrap();
+    std::fs::write(collector.config(), format!("{text}[retention]\nsize = \"500k\"\n")).unwrap();
+    collector.run();
+    let begin = std::time::Instant::now();
+    let size =
+        |collector: &Collector| std::fs::metadata(collector.path("reports.sqlite")).unwrap().len();
+    while size(&collector) > 600 << 10 {
+        assert!(begin.elapsed() < Duration::from_secs(30), "{} bytes", size(&collector));
+        thread::sleep(Duration::from_millis(50));
+    }
+    // Age is the other reason.
+    assert!(!collector.groups().is_empty());
+    assert!(collector.stop().success());
+    database(&collector)
+        .execute_batch("UPDATE report_groups SET last_seen = last_seen - 91 * 86400")
+        .unwrap();
+    collector.run();
+    let begin = std::time::Instant::now();
+    while !collector.groups().is_empty() {
+        assert!(begin.elapsed() < Duration::from_secs(30));
+        thread::sleep(Duration::from_millis(50));
+    }
 }

@@ -1,14 +1,16 @@
-// The collector's pages in Chromium. Run by ci/reports-pages: node pages.js PORT PAGES DIRECTORY [SCREENSHOTS]
+// The collector's pages in Chromium. Run by ci/reports-pages: node pages.js PORT PAGES DIRECTORY TOKEN [SCREENSHOTS]
 'use strict';
 const fs = require('fs');
 const path = require('path');
 const { chromium } = require('playwright-core');
 
-const [port, pages, directory, screenshots] = process.argv.slice(2);
+const [port, pages, directory, token, screenshots] = process.argv.slice(2);
 const site = `http://127.0.0.1:${pages}`;
 const axe = fs.readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 const host = 'www.example.com';
 const failures = [];
+// The cookie of a reader who has signed in.
+let storageState;
 
 const pem = (name) => fs.readFileSync(path.join(directory, `${name}.pem`), 'utf8');
 
@@ -29,8 +31,16 @@ async function fill() {
         ...Array(20).fill(report(host, ['tool'])), ...Array(7).fill(report(host, ['office'])),
         report('a-rather-long-label-for-a-host-that-nobody-would-want-to-type.example.org', ['office']),
         { hostname: 'shop.example.com', enforced: true, 'known-pins': [pin], 'served-pins': [pin],
-          message: '<script>document.title = "run"</script><img src=x onerror=alert(1)>' },
+          message: '<script>document.title = "run"</script><img src=x onerror=alert(1)>\u001b[31m\u202e\u2066' },
+        { hostname: 'www.xn--4db.example', enforced: true, 'known-pins': [pin], 'served-pins': [pin], message: '\u05d0' },
     ];
+    // More groups than one page has, and more hosts.
+    for (let n = 0; n < 130; n += 1) {
+        const served = [`sha256/${Buffer.alloc(32, n).toString('base64')}`];
+        const other = { enforced: true, 'known-pins': [pin], 'served-pins': served, message: 'x' };
+        bodies.push({ hostname: 'many.example.org', ...other });
+        if (n < 70) bodies.push({ hostname: `h${n}.example.org`, ...other });
+    }
     for (const body of bodies) {
         const answer = await fetch(`http://127.0.0.1:${port}/r/`, {
             method: 'POST', body: JSON.stringify(body), headers: { 'content-type': 'application/json' },
@@ -41,7 +51,7 @@ async function fill() {
 
 async function check(browser, where, width, scheme) {
     const context = await browser.newContext({
-        viewport: { width, height: 900 }, colorScheme: scheme, bypassCSP: false,
+        viewport: { width, height: 900 }, colorScheme: scheme, bypassCSP: false, storageState,
     });
     const page = await context.newPage();
     const fail = (text) => failures.push(`${where} at ${width}, ${scheme}: ${text}`);
@@ -75,9 +85,29 @@ async function check(browser, where, width, scheme) {
     await context.close();
 }
 
+async function signIn(browser, where) {
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    await page.goto(site + where);
+    await page.getByLabel('Token').fill('wrong');
+    await page.keyboard.press('Enter');
+    await page.getByRole('alert').waitFor();
+    await page.getByLabel('Token').fill(token);
+    await page.keyboard.press('Enter');
+    await page.waitForURL(site + where);
+    storageState = await context.storageState();
+    const cookie = storageState.cookies[0];
+    if (!cookie.httpOnly || cookie.sameSite !== 'Strict') failures.push(`the cookie: ${JSON.stringify(cookie)}`);
+    await page.getByRole('button', { name: 'Sign out' }).click();
+    await page.waitForURL(/\/login$/);
+    await page.goto(site + where);
+    if (!page.url().includes('/login')) failures.push('signing out does not end it');
+    await context.close();
+}
+
 async function walk(browser) {
     // As a person does, with the keyboard alone.
-    const page = await browser.newPage();
+    const page = await browser.newPage({ storageState });
     await page.goto(site);
     await page.getByRole('link', { name: host, exact: true }).focus();
     await page.keyboard.press('Enter');
@@ -99,7 +129,7 @@ async function walk(browser) {
 }
 
 async function shoot(browser, groups) {
-    const context = await browser.newContext({ viewport: { width: 900, height: 700 }, colorScheme: 'light' });
+    const context = await browser.newContext({ viewport: { width: 900, height: 700 }, colorScheme: 'light', storageState });
     const page = await context.newPage();
     for (const [name, where] of [['reports-overview', '/'], ['reports-group', groups[0]]]) {
         await page.goto(site + where);
@@ -111,13 +141,15 @@ async function shoot(browser, groups) {
 (async () => {
     await fill();
     const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: ['--no-sandbox'] });
-    const page = await browser.newPage();
+    await signIn(browser, `/host/${host}`);
+    const page = await browser.newPage({ storageState });
     await page.goto(`${site}/host/${host}`);
     const groups = await page.locator('.groups a').evaluateAll((all) => all.map((one) => one.getAttribute('href')));
     await page.goto(`${site}/host/shop.example.com`);
     groups.push(await page.locator('.groups a').first().getAttribute('href'));
     await page.close();
-    const wheres = ['/', '/?q=nothing-of-that-kind', `/host/${host}`, '/login', '/no-such-page', ...groups];
+    const wheres = ['/', '/?q=nothing-of-that-kind', `/host/${host}`, '/?page=2', '/host/many.example.org?page=2',
+        '/host/www.xn--4db.example', '/login?to=%2Fgroup%2Fx', '/no-such-page', ...groups];
     for (const where of wheres) {
         for (const width of [360, 768, 1440]) {
             for (const scheme of ['light', 'dark']) {

@@ -61,9 +61,13 @@ fn a_token_is_needed_where_there_is_one() {
     let get = |path: &str, fields: &[(&str, &str)]| {
         request(collector.pages, "GET", path, fields, b"").unwrap()
     };
-    for path in ["/", "/host/x", "/group/x", "/group/x/raw"] {
+    for (path, form) in [
+        ("/", "/login"),
+        ("/host/x?q=1", "/login?to=%2Fhost%2Fx%3Fq%3D1"),
+        ("/group/x", "/login?to=%2Fgroup%2Fx"),
+    ] {
         let answer = get(path, &[]);
-        assert_eq!((answer.status, answer.field("location")), (303, Some("/login")), "{path}");
+        assert_eq!((answer.status, answer.field("location")), (303, Some(form)), "{path}");
     }
     assert_eq!(get("/metrics", &[]).status, 401);
     assert_eq!(get("/", &[("authorization", "Bearer wrong")]).status, 401);
@@ -82,6 +86,24 @@ fn a_token_is_needed_where_there_is_one() {
     let cookie = cookie.split(';').next().unwrap();
     assert_eq!(get("/", &[("cookie", &format!("a=b; {cookie}"))]).status, 200);
     assert_eq!(get("/", &[("cookie", "hpkp-reports=00")]).status, 303);
+    // A link in an alarm leads to its page, and to no site of a stranger.
+    for (to, location) in [
+        ("%2Fgroup%2Fx", "/group/x"),
+        ("https%3A%2F%2Fstranger.example%2F", "/"),
+        ("%2F%2Fstranger.example%2Fhost%2F", "/"),
+        ("%2Fhost%2F%5Cx%0d%0aset-cookie:a", "/"),
+    ] {
+        let body = format!("token=0123456789abcdef0123&to={to}");
+        let answer = request(collector.pages, "POST", "/login", &form, body.as_bytes()).unwrap();
+        assert_eq!((answer.status, answer.field("location")), (303, Some(location)), "{to}");
+        assert!(!get(&format!("/login?to={to}"), &[]).body.contains("stranger.example"), "{to}");
+    }
+    // Signing out is a button on each page, and ends the cookie.
+    let page = get("/", &[("cookie", cookie)]).body;
+    assert!(page.contains("action=\"/logout\""), "{page}");
+    let out = request(collector.pages, "POST", "/logout", &form, b"").unwrap();
+    assert!(out.field("set-cookie").unwrap().contains("Max-Age=0"), "{}", out.head);
+    assert_eq!(get("/logout", &[]).status, 405);
 }
 
 #[test]
@@ -94,6 +116,12 @@ fn a_proxys_header_is_believed_of_the_proxy() {
     assert_eq!(get(&[]), 403);
     assert_eq!(get(&[("x-remote-user", "")]), 403);
     assert_eq!(get(&[("x-remote-user", "anna")]), 200);
+    // One of two may be the visitor's own.
+    assert_eq!(get(&[("x-remote-user", "anna"), ("x-remote-user", "eve")]), 403);
+    // Whoever does not come through the proxy may say what it likes.
+    let elsewhere = Collector::start(&[HOST], "trusted_proxies = [\"192.0.2.1\"]", pages);
+    let forged = [("x-remote-user", "anna"), ("x-forwarded-for", "192.0.2.1")];
+    assert_eq!(request(elsewhere.pages, "GET", "/", &forged, b"").unwrap().status, 403);
     // Without either, a stranger's page whose name was led to loopback may not read.
     let collector = Collector::start(&[HOST], "", "");
     let rebound = [("host", "attacker.example:80")];
@@ -102,6 +130,123 @@ fn a_proxys_header_is_believed_of_the_proxy() {
         request(collector.pages, "GET", "/", &[("host", "[::1]:1")], b"").unwrap().status,
         200
     );
+}
+
+#[test]
+fn the_cookie_is_for_tls_alone_where_people_come_by_tls() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, "0123456789abcdef0123\n").unwrap();
+    let pages = format!("[pages]\ntoken_file = {file:?}\nurl = \"https://reports.example.net\"\n");
+    let collector = Collector::start_in(dir, &[HOST], "", &pages);
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let body = b"token=0123456789abcdef0123";
+    let answer = request(collector.pages, "POST", "/login", &form, body).unwrap();
+    let cookie = answer.field("set-cookie").unwrap();
+    assert!(cookie.ends_with("; Secure"), "{cookie}");
+}
+
+#[test]
+fn names_of_other_scripts_stand_beside_those_of_the_wire() {
+    let hosts = ["xn--bcher-kva.example", "www.xn--4db.example"];
+    let collector = Collector::start(&hosts, "", "");
+    for host in hosts {
+        assert_eq!(collector.post(small(host, 1)), 204);
+    }
+    let page = collector.get("/").body;
+    assert!(page.contains("<bdi>xn--bcher-kva.example</bdi>"), "{page}");
+    assert!(page.contains("<bdi>b\u{fc}cher.example</bdi>"), "{page}");
+    // It is found under both.
+    for query in ["b%C3%BCcher.example", "B%C3%9CCHER.example", "xn--bcher"] {
+        let page = collector.get(&format!("/?q={query}")).body;
+        assert!(page.contains("cher.example</bdi>") && !page.contains("4db"), "{query}: {page}");
+    }
+    let page = collector.get("/host/www.xn--4db.example").body;
+    assert!(page.contains("<bdi>www.\u{5d0}.example</bdi>"), "{page}");
+}
+
+#[test]
+fn many_hosts_and_groups_are_paged_and_what_is_urgent_comes_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let pki = hpkp_tests::pki::Pki::new(dir.path());
+    pki.ca("public");
+    pki.leaf("ours", HOST, "public");
+    let chain = |name: &str| String::from_utf8(pki.read(&format!("{name}.pem"))).unwrap();
+    let chain = [chain("ours"), chain("public")];
+    let tables = format!(
+        "{}[policies.\"{HOST}\"]\npins = [\"sha256/{}\"]\n",
+        crate::durable::NO_LIMITS,
+        pki.pin("ours.pem")
+    );
+    let collector = Collector::start_in(dir, &["*.example.com"], "", &tables);
+    assert_eq!(collector.post(report(HOST, &now(), &chain)), 204);
+    for n in 0..150 {
+        assert_eq!(collector.post(small(HOST, n)), 204);
+        assert_eq!(collector.post(small(&format!("h{n}.example.com"), n)), 204);
+    }
+    let first = collector.get("/").body;
+    assert!(first.contains("151 hosts") && first.contains("Page 1 of 3"), "{first}");
+    let urgent = first.find("Clients refuse a key of ours").unwrap();
+    assert!(urgent < first.find("h1.example.com").unwrap());
+    let cards = |path: &str| collector.get(path).body.matches("class=\"card\"").count();
+    let counts = ["/?page=1", "/?page=2", "/?page=3", "/?page=99", "/?page=x"].map(cards);
+    assert_eq!(counts, [60, 60, 31, 31, 60]);
+    let page = collector.get(&format!("/host/{HOST}")).body;
+    assert!(page.contains("Page 1 of 2") && page.contains("150 in 150 groups"), "{page}");
+    assert!(page.contains("report-own-key"), "the oldest, and on the first page");
+    let second = collector.get(&format!("/host/{HOST}?page=2")).body;
+    assert_eq!(second.matches("href=\"/group/").count(), 51);
+}
+
+#[test]
+fn exports_upset_neither_terminals_nor_spreadsheets() {
+    let collector = Collector::start(&[HOST], "", "");
+    let tlsrpt = format!(
+        "{{\"organization-name\":\"x\",\"date-range\":{{\"start-datetime\":\"{0}\",\"end-datetime\":\"{0}\"}},\
+         \"contact-info\":\"x\",\"report-id\":\"\u{9b}31m\u{202e}\",\"policies\":[{{\"policy\":{{\"policy-type\":\"tlsa\",\
+         \"policy-domain\":\"{HOST}\"}},\"summary\":{{\"total-successful-session-count\":0,\
+         \"total-failure-session-count\":1}},\"failure-details\":[{{\"result-type\":\"=cmd|' /C calc'!A0\",\
+         \"receiving-mx-hostname\":\"a\\\"b\\nc\",\"failed-session-count\":1}}]}}]}}",
+        now()
+    );
+    assert_eq!(collector.post(&tlsrpt), 204);
+    let output = collector.export(&["--format", "csv", "--raw"]);
+    let csv = String::from_utf8(output.stdout).unwrap();
+    assert!(csv.contains(",\"'=cmd|' /c calc'!a0, a\"\"b"), "{csv}");
+    let json = String::from_utf8(collector.export(&["--raw"]).stdout).unwrap();
+    for text in [&csv, &json] {
+        assert!(!text.contains(['\u{9b}', '\u{202e}', '\u{1b}']), "{text}");
+    }
+    assert!(collector.groups()[0]["raw"].as_str().unwrap().contains("\u{9b}31m\u{202e}"));
+    // A reader of RFC 4180 finds as many fields in each record.
+    let mut script = "import csv,sys; rows = list(csv.reader(sys.stdin.read().splitlines(True))); \
+                      assert [len(row) for row in rows] == [16, 16], rows"
+        .to_owned();
+    script.push_str("; assert rows[1][6].startswith(\"'=cmd\"), rows");
+    let file = collector.path("export.csv");
+    std::fs::write(&file, csv).unwrap();
+    let mut command = std::process::Command::new("python3");
+    command.args(["-c", &script]).stdin(std::fs::File::open(file).unwrap());
+    hpkp_tests::succeed(&mut command);
+}
+
+#[test]
+fn man_pages_and_completions_are_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(crate::collector::PROGRAM);
+        hpkp_tests::output(command.arg("generate").args(arguments))
+    };
+    assert!(run(&["man", dir.path().to_str().unwrap()]).status.success());
+    for page in ["hpkp-reports.1", "hpkp-reports-serve.1", "hpkp-reports-export.1"] {
+        assert!(dir.path().join(page).is_file(), "{page}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let output = run(&["completions", shell]);
+        assert!(output.status.success());
+        assert!(String::from_utf8(output.stdout).unwrap().contains("export"), "{shell}");
+    }
+    assert_eq!(run(&["man", "/nonexistent"]).status.code(), Some(3));
 }
 
 #[test]

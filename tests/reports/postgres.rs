@@ -118,6 +118,47 @@ fn collectors_share_a_database_that_may_go_away() {
 }
 
 #[test]
+fn a_database_that_may_only_be_read_is_told_and_loses_nothing() {
+    let server = Server::start();
+    let collector = Collector::start(&[HOST], &server.store(), "");
+    assert_eq!(collector.post(small(HOST, 1)), 204);
+    let sql = |statements: &[&str]| {
+        let mut command = program("psql");
+        command.args(["-X", "-q", "-h", "127.0.0.1", "-U", "hpkp", "-d", "reports", "-p"]);
+        command.arg(server.port.to_string());
+        for statement in statements {
+            command.args(["-c", statement]);
+        }
+        succeed(&mut command);
+    };
+    sql(&["ALTER DATABASE reports SET default_transaction_read_only = on"]);
+    sql(&[
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hpkp-reports'",
+    ]);
+    let begin = Instant::now();
+    while !collector.log().contains("read-only") {
+        assert_eq!(collector.post(small(HOST, 2)), 503);
+        assert!(begin.elapsed() < Duration::from_secs(30), "{}", collector.log());
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert_eq!(collector.get("/healthz").status, 503);
+    // What was acknowledged can be read meanwhile.
+    assert_eq!(collector.total(), 1);
+    assert!(collector.get("/").body.contains("Reports are not being stored"));
+    sql(&[
+        "SET default_transaction_read_only = off",
+        "ALTER DATABASE reports RESET default_transaction_read_only",
+    ]);
+    let begin = Instant::now();
+    while collector.get("/healthz").status != 200 {
+        assert!(begin.elapsed() < Duration::from_secs(30), "{}", collector.log());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(collector.post(small(HOST, 2)), 204);
+    assert_eq!(collector.total(), 2);
+}
+
+#[test]
 fn kills_of_the_collector_and_of_the_database_lose_nothing() {
     let server = Server::start();
     let mut collector = Collector::start(&[HOST], &server.store(), crate::durable::NO_LIMITS);
@@ -129,4 +170,63 @@ fn kills_of_the_collector_and_of_the_database_lose_nothing() {
         }
     });
     assert!(acknowledged > 0);
+}
+
+#[test]
+fn collectors_that_start_at_once_make_one_schema_and_send_one_alarm() {
+    let server = Server::start();
+    let store = server.store();
+    let collectors: Vec<Collector> = std::thread::scope(|scope| {
+        let start = || Collector::start(&[HOST], &store, crate::durable::NO_LIMITS);
+        let all: Vec<_> = (0..6).map(|_| scope.spawn(start)).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    // The same new groups by all of them.
+    std::thread::scope(|scope| {
+        for collector in &collectors {
+            scope.spawn(|| {
+                for n in 0..10 {
+                    assert_eq!(collector.post(small(HOST, n)), 204, "{}", collector.log());
+                }
+            });
+        }
+    });
+    assert_eq!(collectors[0].total(), 60);
+    let begin = Instant::now();
+    while collectors[0].metric("hpkp_reports_alarms_waiting") > 0 {
+        assert!(begin.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let logs: Vec<String> = collectors.iter().map(Collector::log).collect();
+    let alarms: usize = logs.iter().map(|log| log.matches("alarm: [").count()).sum();
+    assert_eq!(alarms, 10, "{logs:#?}");
+}
+
+#[test]
+fn a_connection_that_was_cut_costs_no_report() {
+    let server = Server::start();
+    let collector = Collector::start(&[HOST], &server.store(), "");
+    assert_eq!(collector.post(small(HOST, 1)), 204);
+    let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hpkp-reports'";
+    succeed(
+        program("psql")
+            .args(["-h", "127.0.0.1", "-U", "hpkp", "-p", &server.port.to_string(), "-c", sql])
+            .arg("reports"),
+    );
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(collector.post(small(HOST, 2)), 204, "{}", collector.log());
+    assert_eq!(collector.total(), 2);
+}
+
+#[test]
+fn texts_that_a_database_does_not_take_are_taken() {
+    let server = Server::start();
+    let collector = Collector::start(&[HOST], &server.store(), "");
+    let body = format!(
+        r#"{{"report-id":"\u0000","date-range":{{}},"policies":[{{"policy":{{"policy-type":"sts","policy-domain":"{HOST}"}},
+        "failure-details":[{{"result-type":"\u0000\u001b[31m\uffff\u202e","receiving-mx-hostname":"\u0000"}}]}}]}}"#
+    );
+    assert_eq!(collector.post(body), 204, "{}", collector.log());
+    let detail = collector.groups()[0]["detail"].as_str().unwrap().to_owned();
+    assert!(detail.chars().all(|c| !c.is_control() && c != '\u{202e}'), "{detail:?}");
 }

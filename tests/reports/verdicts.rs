@@ -1,16 +1,19 @@
 //! What reports come to, with chains that openssl makes and records of published pins.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use hpkp_core::published::{
     Body, Event, KeyGraph, KeyNode, Matching, Presented, Presents, WriterName,
 };
 use hpkp_core::ua::received;
+use hpkp_tests::clock::{Clock, DAY};
 use hpkp_tests::pki::{P256, Pki};
 use hpkp_tests::recorded::held;
+use hpkp_tests::succeed;
 use tempfile::TempDir;
 
-use crate::collector::{Collector, now, report};
+use crate::collector::{Collector, now, report, small};
 
 const HOST: &str = "www.example.com";
 
@@ -81,8 +84,6 @@ fn chains_are_judged() {
             "report-unknown-private-root",
         ),
         (report(HOST, &now(), &full("portal")), "report-other-name"),
-        // At that time the certificates were not there yet.
-        (report(HOST, "2020-01-01T00:00:00Z", &full("theirs")), "report-not-valid-then"),
         (report(HOST, &now(), &[]), "report-without-chain"),
     ];
     let forged = report(HOST, &now(), &world.chain(&["forged", "forger"]));
@@ -97,6 +98,197 @@ fn chains_are_judged() {
     assert_eq!(collector.post(&forged), 204);
     let alarms = collector.log().matches("report-public-ca-unknown-key").count();
     assert_eq!(alarms, 1, "{}", collector.log());
+}
+
+/// The details of a finding.
+fn details(collector: &Collector, finding: &str) -> Vec<String> {
+    let groups = collector.groups();
+    let those = groups.iter().filter(|group| group["finding"] == finding);
+    those.map(|group| group["detail"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn no_date_hides_what_is_valid_now() {
+    for date in ["1970-01-01T00:00:00Z", "2020-01-01T00:00:00Z", "2100-01-01T00:00:00Z"] {
+        let world = World::new();
+        let body = report(HOST, date, &world.chain(&["theirs", "issuing"]));
+        let own = world.pinned("ours");
+        let collector = world.collector("", &own);
+        comes_to(&collector, &body, "report-public-ca-unknown-key");
+    }
+}
+
+#[test]
+fn an_expired_certificate_counts_for_its_time() {
+    let world = World::new();
+    let past = Clock::ahead(world.dir.path(), -100 * DAY);
+    world.pki.key("old", P256);
+    let request = world.pki.request("old", "/CN=x");
+    let extensions = world.pki.write("old.ext", format!("subjectAltName=DNS:{HOST}\n"));
+    let mut openssl = Command::new("openssl");
+    openssl.envs(past.environment()).args(["x509", "-req", "-days", "20", "-set_serial", "77"]);
+    openssl.arg("-in").arg(request).arg("-extfile").arg(extensions);
+    openssl.arg("-CA").arg(world.pki.path("public.pem"));
+    openssl.arg("-CAkey").arg(world.pki.path("public.key"));
+    succeed(openssl.arg("-out").arg(world.pki.path("old.pem")));
+    let chain = world.chain(&["old"]);
+    let then = hpkp_core::date::format(past.now() + DAY);
+    let bodies = [
+        (report(HOST, &now(), &chain), "report-not-valid-then"),
+        (report(HOST, &then, &chain), "report-public-ca-unknown-key"),
+    ];
+    let own = world.pinned("ours");
+    let collector = world.collector("", &own);
+    for (body, finding) in bodies {
+        comes_to(&collector, &body, finding);
+    }
+}
+
+/// A report whose client says that it holds these pins.
+fn holding(body: &str, pins: &[&str]) -> String {
+    let mut body: serde_json::Value = serde_json::from_str(body).unwrap();
+    body["known-pins"] = pins.iter().map(|pin| format!("pin-sha256=\"{pin}\"")).collect();
+    body.to_string()
+}
+
+#[test]
+fn our_public_chain_in_a_made_up_report_is_told_as_such() {
+    let world = World::new();
+    world.pki.records("records");
+    let (issuing, ours) = (world.pki.pin("issuing.pem"), world.pki.pin("ours.pem"));
+    // What clients hold is a key that no server of ours presents.
+    let theirs = world.pki.pin("theirs.pem");
+    let records = write_records(&world.pki, &theirs, &ours);
+    let body = report(HOST, &now(), &world.chain(&["ours", "issuing"]));
+    let collector = world.collector(&format!("records = [{records:?}]"), "");
+    // The pins that it says it holds are met, so nothing was violated.
+    for pin in [&ours, &issuing] {
+        assert_eq!(collector.post(holding(&body, &[pin])), 204);
+    }
+    assert_eq!(collector.findings(HOST), ["report-pins-match"]);
+    // Pins that we never published.
+    comes_to(&collector, &body, "report-own-key");
+    let detail = details(&collector, "report-own-key").remove(0);
+    assert!(detail.contains(&ours) && detail.contains("on no record"), "{detail}");
+}
+
+#[test]
+fn clients_that_hold_what_we_published_are_told_as_such() {
+    let world = World::new();
+    world.pki.records("records");
+    let (ours, theirs) = (world.pki.pin("ours.pem"), world.pki.pin("theirs.pem"));
+    let records = write_records(&world.pki, &theirs, &ours);
+    let body = report(HOST, &now(), &world.chain(&["ours", "issuing"]));
+    let collector = world.collector(&format!("records = [{records:?}]"), "");
+    comes_to(&collector, &holding(&body, &[&theirs]), "report-own-key");
+    let detail = details(&collector, "report-own-key").remove(0);
+    assert!(detail.contains("on record") && detail.contains("web-1"), "{detail}");
+}
+
+#[test]
+fn a_pinned_ca_counts_only_where_signatures_lead_to_it() {
+    let world = World::new();
+    let pki = &world.pki;
+    // In the name of the pinned CA, with another key, and the real CA beside it.
+    pki.key("forger", P256);
+    pki.self_signed("forger", "/CN=issuing", &[]);
+    pki.leaf("forged", HOST, "forger");
+    // A real certificate of that CA, for the stranger's own host.
+    pki.leaf("stranger", "stranger.example", "issuing");
+    // A CA of ours that is in no list of trusted ones.
+    pki.ca("private");
+    pki.leaf("inside", HOST, "private");
+    let bodies = [
+        (report(HOST, &now(), &world.chain(&["forged", "issuing"])), "report-unverifiable-chain"),
+        (report(HOST, &now(), &world.chain(&["stranger", "issuing"])), "report-other-name"),
+        (report(HOST, &now(), &world.chain(&["inside", "private"])), "report-own-key"),
+    ];
+    let (issuing, private) = (pki.pin("issuing.pem"), pki.pin("private.pem"));
+    let own =
+        format!("[policies.\"{HOST}\"]\npins = [\"sha256/{issuing}\", \"sha256/{private}\"]\n");
+    let collector = world.collector("", &own);
+    for (body, finding) in bodies {
+        comes_to(&collector, &body, finding);
+    }
+}
+
+#[test]
+fn chains_that_lack_something_or_contradict_each_other() {
+    let world = World::new();
+    let pki = &world.pki;
+    pki.key("R99", P256);
+    pki.self_signed("R99", "/O=Let's Encrypt/CN=R99", &[]);
+    pki.leaf("alone", HOST, "R99");
+    let alone = report(HOST, &now(), &world.chain(&["alone"]));
+    // The served chain lacks the intermediate, which the client found.
+    let edit = |body: &str, key: &str, chain: &[String]| {
+        let mut body: serde_json::Value = serde_json::from_str(body).unwrap();
+        body[key] = chain.to_vec().into();
+        body.to_string()
+    };
+    let whole = report(HOST, &now(), &world.chain(&["theirs", "issuing"]));
+    let short = edit(&whole, "served-certificate-chain", &world.chain(&["theirs"]));
+    let two = edit(&whole, "served-certificate-chain", &world.chain(&["ours", "issuing"]));
+    let own = world.pinned("ours");
+    let collector = world.collector("", &own);
+    comes_to(&collector, &alone, "report-unverifiable-chain");
+    comes_to(&collector, &short, "report-public-ca-unknown-key");
+    assert_eq!(collector.post(&two), 204);
+    let details = details(&collector, "report-unverifiable-chain");
+    assert!(details.iter().any(|detail| detail.contains("not of one connection")), "{details:?}");
+}
+
+#[test]
+fn pins_without_certificates_are_no_mis_issue() {
+    let world = World::new();
+    let own = world.pinned("ours");
+    let collector = world.collector("", &own);
+    // YE1 of Let's Encrypt.
+    let body = small(HOST, 1).replace(
+        "\"served-pins\":[",
+        "\"served-pins\":[\"sha256/MMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMM=\",\"sha256/brzvtCELCIZUo4sD/qPX0ccRtPsd3DY6RfmxpOU9oB4=\",",
+    );
+    comes_to(&collector, &body, "report-unknown-key");
+    assert_eq!(details(&collector, "report-unknown-key"), ["a key of Let's Encrypt is with it"]);
+}
+
+#[test]
+fn what_is_made_up_does_not_push_out_what_is_urgent() {
+    let world = World::new();
+    let urgent = report(HOST, &now(), &world.chain(&["theirs", "issuing"]));
+    let own = format!("[limits]\ngroups_per_day = 2\n{}", world.pinned("ours"));
+    let collector = world.collector("", &own);
+    for n in 0..5 {
+        assert_eq!(collector.post(small(HOST, n)), 204);
+    }
+    assert_eq!(collector.post(&urgent), 204);
+    let findings = collector.findings(HOST);
+    assert!(findings.contains(&"report-overflow".to_owned()), "{findings:?}");
+    assert!(findings.contains(&"report-public-ca-unknown-key".to_owned()), "{findings:?}");
+}
+
+#[test]
+fn records_that_go_away_make_no_stranger_of_our_keys() {
+    let world = World::new();
+    world.pki.records("records");
+    let (issuing, ours) = (world.pki.pin("issuing.pem"), world.pki.pin("ours.pem"));
+    let records = write_records(&world.pki, &issuing, &ours);
+    let list =
+        world.pki.write("roots.json", include_str!("../../hpkp-reports/data/private-roots.json"));
+    let body = report(HOST, &now(), &world.chain(&["ours", "issuing"]));
+    let top = format!("records = [{records:?}]\nprivate_roots = {list:?}");
+    let collector = world.collector(&top, "");
+    std::fs::rename(&records, records.with_extension("away")).unwrap();
+    std::fs::write(&list, "broken").unwrap();
+    std::fs::rename(collector.path("public.pem"), collector.path("public.away")).unwrap();
+    collector.signal(libc::SIGHUP);
+    let begin = std::time::Instant::now();
+    while collector.metric("hpkp_reports_problems") < 3 {
+        assert!(begin.elapsed().as_secs() < 30, "{}", collector.log());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(collector.log().contains("the old list of private roots stays"), "{}", collector.log());
+    comes_to(&collector, &body, "report-own-key");
 }
 
 #[test]
@@ -176,6 +368,7 @@ fn trustkit_react_native_and_mail_servers() {
     world.pki.leaf("homemade", HOST, "Home");
     let chain = world.chain(&["homemade", "Home"]);
     let (ours, theirs) = (world.pki.pin("ours.pem"), world.pki.pin("theirs.pem"));
+    let held = world.pki.pin("issuing.pem");
     let own = world.pinned("ours");
     let collector = world.collector("", &own);
     let plain = report(HOST, &now(), &chain);
@@ -194,13 +387,14 @@ fn trustkit_react_native_and_mail_servers() {
     assert!(!group["raw"].as_str().unwrap().contains("599F9C00"), "{group}");
     let react = |pin: &str| {
         format!(
-            "{{\"hostname\":\"{HOST}\",\"enforced\":true,\"known-pins\":[\"sha256/{theirs}\"],\
+            "{{\"hostname\":\"{HOST}\",\"enforced\":true,\"known-pins\":[\"sha256/{held}\"],\
              \"served-pins\":[\"sha256/{pin}\"],\"message\":\"<b>x</b>\",\"date-time\":\"{}\"}}",
             now()
         )
     };
     comes_to(&collector, &react(&ours), "report-own-key");
     comes_to(&collector, &react(&theirs), "report-unknown-key");
+    comes_to(&collector, &react(&held), "report-pins-match");
     let tlsrpt = format!(
         r#"{{"organization-name":"Example Mail","date-range":{{"start-datetime":"{0}","end-datetime":"{0}"}},
         "contact-info":"x@example.net","report-id":"1","policies":[

@@ -24,6 +24,9 @@ const VERSION: u32 = 1;
 /// Seconds in a day.
 const DAY: i64 = 86_400;
 
+/// The most days without any report, after which the file says nothing of today.
+const MAX_SILENCE: i64 = 7;
+
 /// The most findings that are named.
 const MAX_NAMED: usize = 8;
 
@@ -37,6 +40,8 @@ struct Group {
     class: String,
     #[serde(default)]
     mode: String,
+    #[serde(default)]
+    format: String,
     count: u64,
     clients: u64,
     last_seen: String,
@@ -51,8 +56,12 @@ struct Received {
     clients: u64,
     /// What nobody can explain or is urgent: how often, and when last.
     open: BTreeMap<String, (u64, i64)>,
+    /// How often that was reported for hosts below, which a policy may include.
+    open_below: u64,
     /// Whether clients enforce the policy already.
     is_enforced: bool,
+    /// When the last report came in, for any host: the file knows nothing later.
+    newest: Option<i64>,
 }
 
 /// Runs the command.
@@ -92,32 +101,48 @@ fn received(arguments: &PlanArguments, now: i64) -> Result<Received, Failure> {
             let v = group.v;
             return Err(Failure::no(format!("{shown}:{number}: version {v}, expected {VERSION}")));
         }
-        if group.host.eq_ignore_ascii_case(arguments.host.as_str()) {
-            received
-                .add(&group, from)
-                .ok_or_else(|| Failure::no(format!("{shown}:{number}: invalid time")))?;
-        }
+        received
+            .take(&group, arguments.host.as_str(), from)
+            .ok_or_else(|| Failure::no(format!("{shown}:{number}: invalid time")))?;
     }
     Ok(received)
 }
 
 impl Received {
-    /// Adds a group; of those from before `from` only that there was one.
-    fn add(&mut self, group: &Group, from: i64) -> Option<()> {
-        let day = date::parse(&format!("{}T00:00:00Z", group.day))?;
+    /// Takes a group of any host.
+    fn take(&mut self, group: &Group, host: &str, from: i64) -> Option<()> {
         let last = date::parse(&group.last_seen)?;
+        self.newest = self.newest.max(Some(last));
+        if group.host.eq_ignore_ascii_case(host) {
+            return self.add(group, last, from);
+        }
+        let name = group.host.to_ascii_lowercase();
+        let above = name.strip_suffix(&host.to_ascii_lowercase());
+        if above.is_some_and(|rest| rest.ends_with('.')) && last >= from && group.class != "noise" {
+            self.open_below = self.open_below.saturating_add(group.count);
+        }
+        Some(())
+    }
+
+    /// Adds a group of the host; of those from before `from` only that there was one.
+    fn add(&mut self, group: &Group, last: i64, from: i64) -> Option<()> {
+        let day = date::parse(&format!("{}T00:00:00Z", group.day))?;
         // A test shows that reports arrive, and not that a client sends any.
         if group.finding == "report-test" {
             return Some(());
         }
-        self.since = Some(self.since.map_or(day, |since| since.min(day)));
+        // Mail servers report on the same name, and a client that enforces a policy already tells nothing of the trial.
+        let is_trial = group.mode != "enforced" && group.format != "smtp-tls";
+        if is_trial {
+            self.since = Some(self.since.map_or(day, |since| since.min(day)));
+        }
+        self.is_enforced |= group.mode == "enforced";
         if last < from {
             return Some(());
         }
-        self.is_enforced |= group.mode == "enforced";
-        if group.class == "noise" {
+        if group.class == "noise" && is_trial {
             self.clients = self.clients.max(group.clients);
-        } else {
+        } else if group.class != "noise" {
             let open = self.open.entry(group.finding.clone()).or_default();
             *open = (open.0 + group.count, open.1.max(last));
         }
@@ -129,6 +154,12 @@ impl Received {
 fn refused(received: &Received, arguments: &PlanArguments, now: i64) -> Option<String> {
     let (host, days) = (&arguments.host, i64::from(arguments.report_days));
     let Some(since) = received.since else {
+        if received.is_enforced {
+            return Some(format!(
+                "all reports for {host} are from clients that enforce a policy already; that proves nothing of a \
+                 report-only policy, of which nobody has reported anything"
+            ));
+        }
         return Some(format!(
             "nobody has reported anything for {host}; no browser sends reports today, so silence proves nothing. \
              To see whether reports arrive: hpkp analyze {host} --test-report"
@@ -153,6 +184,15 @@ fn refused(received: &Received, arguments: &PlanArguments, now: i64) -> Option<S
             date::format(since + days * DAY)
         ));
     }
+    // What came in after the export, or did not since the collector is down, nobody knows here.
+    let silence = (days / 2 + 1).min(MAX_SILENCE) * DAY;
+    if let Some(newest) = received.newest.filter(|newest| *newest < now - silence) {
+        return Some(format!(
+            "the last report of all hosts in the file came in at {}; export again, and see whether reports still \
+             arrive: hpkp analyze {host} --test-report",
+            date::format(newest)
+        ));
+    }
     let wanted = u64::from(arguments.report_clients);
     (received.clients < wanted).then(|| {
         format!(
@@ -169,6 +209,12 @@ fn plan(received: &Received, arguments: &PlanArguments, now: i64) -> Plan {
         "about {} clients have reported, and each report of the last {} days is explained",
         received.clients, arguments.report_days
     )];
+    if received.open_below > 0 {
+        notes.push(format!(
+            "{} violations for hosts below {host} are not explained: do not include subdomains until they are",
+            received.open_below
+        ));
+    }
     if received.is_enforced {
         notes.push("some of the clients that reported enforce a policy already".to_owned());
     }

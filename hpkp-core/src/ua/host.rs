@@ -41,6 +41,17 @@ impl Host {
         Ok(Self::Name(name))
     }
 
+    /// The host in its one form. An IPv6 address may be in brackets, in upper case, and with zeros; a zone is of the
+    /// sender's machine alone.
+    #[must_use]
+    pub fn canonical(self) -> Self {
+        let Self::Address(text) = &self else { return self };
+        let inner = text.trim_start_matches('[').trim_end_matches(']');
+        let inner = inner.split('%').next().unwrap_or_default();
+        let address = inner.parse::<std::net::IpAddr>();
+        address.map_or(self, |address| Self::Address(address.to_string()))
+    }
+
     /// The name in its canonical form, or the address as it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {

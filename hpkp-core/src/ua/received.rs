@@ -26,14 +26,13 @@ pub fn read(body: &[u8]) -> Result<Vec<Received>, Refusal> {
     if body.len() > MAX_BODY {
         return Err(Refusal::TooLarge);
     }
+    // A reader may pass over the mark (RFC 8259 section 8.1); some libraries for mail and Windows write it.
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let whole: &RawValue = serde_json::from_slice(body).map_err(|_| Refusal::NotJson)?;
     let found = match whole.get().as_bytes().first() {
         Some(b'[') => {
             let items: Vec<&RawValue> =
                 serde_json::from_str(whole.get()).map_err(|_| Refusal::NotJson)?;
-            if items.len() > MAX_REPORTS {
-                return Err(Refusal::TooManyReports);
-            }
             // A bare report in an array is nobody's format.
             items.into_iter().filter_map(envelope).collect()
         }
@@ -74,7 +73,7 @@ fn plain(text: &str) -> Result<Vec<Received>, Refusal> {
     let members = report_reader::members(text.as_bytes()).map_err(|_| Refusal::NotJson)?;
     let has = |name: &str| members.iter().any(|(key, _)| key == name);
     let one = |received: Option<Received>| Ok(received.into_iter().collect());
-    if has("policies") && has("date-range") {
+    if has("policies") && (has("date-range") || has("report-id")) {
         return smtp::read(text);
     }
     match members.as_slice() {

@@ -2,11 +2,12 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Mutex;
 
 use axum::extract::Request;
 
+use crate::output;
 use crate::store::Entry;
 use crate::time::day;
 
@@ -28,9 +29,23 @@ pub(super) fn client(request: &Request, proxies: &[IpAddr]) -> IpAddr {
         .flat_map(|text| text.split(','))
         .collect();
     // From the right: what stands further left the client may have made up.
-    let addresses = all.iter().rev().map_while(|text| text.trim().parse::<IpAddr>().ok());
-    let mut addresses = addresses.map(|address| address.to_canonical());
-    addresses.find(|address| !proxies.contains(address)).unwrap_or(peer)
+    let mut addresses = all.iter().rev().map_while(|text| forwarded(text));
+    addresses.find(|address| !proxies.contains(address)).unwrap_or_else(|| {
+        output::log_seldom("forwarded", || {
+            "a trusted proxy sends no X-Forwarded-For with an address: all its clients count as one"
+                .to_owned()
+        });
+        peer
+    })
+}
+
+/// An address in `X-Forwarded-For`; some proxies add the port.
+fn forwarded(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let bare = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<IpAddr>().ok();
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let address = text.parse::<IpAddr>().ok().or_else(with_port).or_else(bare)?;
+    Some(address.to_canonical())
 }
 
 /// What counts as one client: an IPv6 customer has a network of 64 bits.
@@ -62,5 +77,30 @@ impl Marks {
         }
         let hash = secret.1.hash_one(network(client));
         u16::try_from(hash % u64::from(Entry::MARKS)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_proxies_have_several_forms() {
+        for (text, address) in [
+            (" 192.0.2.1 ", Some("192.0.2.1")),
+            ("192.0.2.1:4711", Some("192.0.2.1")),
+            ("2001:db8::1", Some("2001:db8::1")),
+            ("[2001:db8::1]", Some("2001:db8::1")),
+            ("[2001:db8::1]:4711", Some("2001:db8::1")),
+            ("::ffff:192.0.2.1", Some("192.0.2.1")),
+            ("unknown", None),
+            ("", None),
+        ] {
+            assert_eq!(
+                forwarded(text),
+                address.map(|it| it.parse().expect("an address")),
+                "{text}"
+            );
+        }
     }
 }

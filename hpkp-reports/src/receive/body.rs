@@ -14,16 +14,14 @@ use serde_json::Value;
 use super::limits::Limits;
 use super::refused::Refused;
 
-/// Types of bodies that clients send reports as. `text/plain` and forms are what a page may send without a preflight.
-const TYPES: [&str; 12] = [
+/// Types of bodies that clients send reports as, besides those that end with `+json`. `text/plain` and forms are what
+/// a page may send without a preflight.
+const TYPES: [&str; 9] = [
     "application/json",
-    "application/reports+json",
-    "application/expect-ct-report+json",
     "application/csp-report",
-    "application/hpkp-report+json",
-    "application/tlsrpt+json",
     "application/tlsrpt+gzip",
     "application/gzip",
+    "application/x-gzip",
     "application/octet-stream",
     "application/x-www-form-urlencoded",
     "text/json",
@@ -36,49 +34,45 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// What tells of one device or machine, in formats that say it.
 const PERSONAL: [&str; 2] = ["app-vendor-id", "sending-mta-ip"];
 
-/// The body, unpacked.
+/// The body, unpacked. Whether it is gzip it says itself: some senders name a type for the one and send the other,
+/// and some proxies unpack and leave the header field.
 pub(super) async fn read(request: Request, limits: &Limits) -> Result<Bytes, Refused> {
-    let is_gzip = is_gzip(request.headers())?;
+    check_type(request.headers())?;
     let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let length = length.and_then(|text| text.parse::<usize>().ok());
     if length.is_some_and(|length| length > limits.body) {
         return Err(Refused::Large);
     }
-    let reading = async {
-        let _room = limits.room(length.unwrap_or(limits.body)).await;
-        collect(request.into_body(), limits.body).await
-    };
     let time = Duration::from_secs(limits.seconds);
-    let body = tokio::time::timeout(time, reading).await.map_err(|_| Refused::Slow)??;
-    if is_gzip || body.starts_with(&GZIP) { unpack(&body, limits.body) } else { Ok(body) }
+    let reading = tokio::time::timeout(time, collect(request.into_body(), limits));
+    let body = reading.await.map_err(|_| Refused::Slow)??;
+    if body.starts_with(&GZIP) { unpack(&body, limits.body) } else { Ok(body) }
 }
 
-async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Refused> {
+/// The whole body. It takes room as it comes: who sends slowly keeps little from others.
+async fn collect(mut body: Body, limits: &Limits) -> Result<Bytes, Refused> {
     let mut whole = Vec::new();
+    let mut room = None;
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| Refused::Invalid)?.into_data() else { continue };
-        if whole.len() + data.len() > limit {
+        if whole.len() + data.len() > limits.body {
             return Err(Refused::Large);
         }
+        limits.grow(&mut room, whole.len() + data.len()).await;
         whole.extend_from_slice(&data);
     }
     Ok(whole.into())
 }
 
-/// Whether the body is packed, where its type and encoding are ones that are taken.
-fn is_gzip(headers: &HeaderMap) -> Result<bool, Refused> {
-    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    let kind = text(CONTENT_TYPE).unwrap_or("application/json");
+/// Whether type and encoding are ones that are taken. A body without a type is taken for what it is.
+fn check_type(headers: &HeaderMap) -> Result<(), Refused> {
+    let text = |name| headers.get(name).map_or("", |value| value.to_str().unwrap_or("?"));
+    let kind = text(CONTENT_TYPE);
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if !TYPES.contains(&kind.as_str()) {
-        return Err(Refused::Type);
-    }
-    let encoding = text(CONTENT_ENCODING).unwrap_or("identity").trim().to_ascii_lowercase();
-    match encoding.as_str() {
-        "identity" => Ok(kind.ends_with("gzip")),
-        "gzip" | "x-gzip" => Ok(true),
-        _ => Err(Refused::Type),
-    }
+    let encoding = text(CONTENT_ENCODING).trim().to_ascii_lowercase();
+    let is_known = kind.is_empty() || kind.ends_with("+json") || TYPES.contains(&kind.as_str());
+    let is_read = matches!(encoding.as_str(), "" | "identity" | "gzip" | "x-gzip");
+    if is_known && is_read { Ok(()) } else { Err(Refused::Type) }
 }
 
 /// Unpacks gzip, up to the limit: a bomb ends there.
@@ -87,6 +81,11 @@ fn unpack(packed: &[u8], limit: usize) -> Result<Bytes, Refused> {
     let mut decoder = MultiGzDecoder::new(packed).take(limit as u64 + 1);
     decoder.read_to_end(&mut whole).map_err(|_| Refused::Invalid)?;
     if whole.len() > limit { Err(Refused::Large) } else { Ok(whole.into()) }
+}
+
+/// Whether a report says something that tells of one device or machine, as far as a look shows.
+pub(super) fn may_be_personal(text: &str) -> bool {
+    PERSONAL.iter().any(|name| text.contains(name))
 }
 
 /// A report without what tells of one device or machine.

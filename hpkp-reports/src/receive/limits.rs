@@ -1,5 +1,7 @@
 //! What strangers may use up.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
@@ -12,11 +14,13 @@ use super::address::network;
 use super::refused::Refused;
 use crate::configuration;
 
-/// Clients that are told apart. Beyond that, new ones share one quota: memory is bounded.
-const MAX_CLIENTS: usize = 100_000;
+/// Clients that are told apart: memory is bounded, and a flood from many networks leaves most of the others alone.
+const CLIENTS: u64 = 1 << 17;
 
 /// KiB of bodies that may be in memory at a time.
 const ROOM: usize = 64 << 10;
+
+type Keyed<Key> = RateLimiter<Key, DashMapStateStore<Key>, DefaultClock>;
 
 /// The limits.
 #[derive(Debug)]
@@ -25,49 +29,80 @@ pub(super) struct Limits {
     pub(super) body: usize,
     /// Seconds for a body.
     pub(super) seconds: u64,
-    clients: RateLimiter<IpAddr, DashMapStateStore<IpAddr>, DefaultClock>,
-    others: DefaultDirectRateLimiter,
-    hosts: RateLimiter<usize, DashMapStateStore<usize>, DefaultClock>,
-    total: DefaultDirectRateLimiter,
+    clients: Keyed<u64>,
+    per_client: NonZeroU32,
+    /// Clients are told apart by a hash that nobody outside can compute.
+    secret: RandomState,
+    per_host: NonZeroU32,
+    hosts: Keyed<usize>,
+    strangers: DefaultDirectRateLimiter,
+    /// What each host has to itself of the limit for all: a flood for others does not starve it.
+    shares: Keyed<usize>,
+    common: DefaultDirectRateLimiter,
+    per_common: NonZeroU32,
     room: Semaphore,
 }
 
 impl Limits {
-    pub(super) fn new(limits: &configuration::Limits) -> Self {
+    /// The limits as configured, for so many entries of the list of hosts.
+    pub(super) fn new(limits: &configuration::Limits, hosts: usize) -> Self {
         let number = |number: u32| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
-        let client = Quota::per_minute(number(limits.client_per_minute));
+        let total = limits.total_per_second;
+        let hosts = u32::try_from(hosts).unwrap_or(u32::MAX).max(1);
+        let (share, per_common) = (number(total / 2 / hosts), number(total - total / 2));
+        let per_host = number(limits.host_per_second);
+        let per_client = number(limits.client_per_minute);
         Self {
             body: usize::try_from(limits.body.0).unwrap_or(usize::MAX),
             seconds: limits.seconds,
-            clients: RateLimiter::dashmap(client),
-            others: RateLimiter::direct(client),
-            hosts: RateLimiter::dashmap(Quota::per_second(number(limits.host_per_second))),
-            total: RateLimiter::direct(Quota::per_second(number(limits.total_per_second))),
+            clients: RateLimiter::dashmap(Quota::per_minute(per_client)),
+            per_client,
+            secret: RandomState::new(),
+            per_host,
+            hosts: RateLimiter::dashmap(Quota::per_second(per_host)),
+            strangers: RateLimiter::direct(Quota::per_second(per_host)),
+            shares: RateLimiter::dashmap(Quota::per_second(share)),
+            common: RateLimiter::direct(Quota::per_second(per_common)),
+            per_common,
             room: Semaphore::new(ROOM),
         }
     }
 
-    /// Whether a client may send one more.
-    pub(super) fn client(&self, address: IpAddr) -> bool {
-        if self.clients.len() >= MAX_CLIENTS {
-            self.clients.retain_recent();
-        }
-        if self.clients.len() >= MAX_CLIENTS {
-            return self.others.check().is_ok();
-        }
-        self.clients.check_key(&network(address)).is_ok()
+    /// Whether a client may send so many more.
+    pub(super) fn client(&self, address: IpAddr, count: usize) -> bool {
+        let key = self.secret.hash_one(network(address)) % CLIENTS;
+        let count = u32::try_from(count).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+        matches!(self.clients.check_key_n(&key, count.min(self.per_client)), Ok(Ok(())))
     }
 
-    /// Whether there may be one more for this entry of the list.
-    pub(super) fn host(&self, place: usize) -> Result<(), Refused> {
-        self.hosts.check_key(&place).map_err(|_| Refused::HostRate)?;
-        self.total.check().map_err(|_| Refused::Total)
+    /// Whether there may be so many more for this entry of the list. A batch that is larger than a limit takes all
+    /// of it, since it would never pass otherwise.
+    pub(super) fn host(&self, place: usize, count: usize) -> Result<(), Refused> {
+        let count = u32::try_from(count).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+        let count = count.min(self.per_host);
+        if !matches!(self.hosts.check_key_n(&place, count), Ok(Ok(()))) {
+            return Err(Refused::HostRate);
+        }
+        let has_share = matches!(self.shares.check_key_n(&place, count), Ok(Ok(())));
+        let has_room = || matches!(self.common.check_n(count.min(self.per_common)), Ok(Ok(())));
+        if has_share || has_room() { Ok(()) } else { Err(Refused::Total) }
     }
 
-    /// Waits until there is room for a body.
-    pub(super) async fn room(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+    /// Whether there may be one more for hosts that are not on the list: who asks too often learns nothing of the
+    /// list from that.
+    pub(super) fn stranger(&self) -> bool {
+        self.strangers.check().is_ok()
+    }
+
+    /// Waits until there is room for more of a body.
+    pub(super) async fn grow<'a>(&'a self, room: &mut Option<SemaphorePermit<'a>>, bytes: usize) {
         let wanted = u32::try_from((bytes >> 10) + 1).unwrap_or(u32::MAX);
-        self.room.acquire_many(wanted).await.ok()
+        let held = room.as_ref().map_or(0, |room| u32::try_from(room.num_permits()).unwrap_or(0));
+        let Ok(more) = self.room.acquire_many(wanted.saturating_sub(held)).await else { return };
+        match room {
+            Some(room) => room.merge(more),
+            None => *room = Some(more),
+        }
     }
 
     pub(super) fn tidy(&self) {

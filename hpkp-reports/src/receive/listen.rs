@@ -1,13 +1,18 @@
 //! Connections: how many, of whom, and for how long.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Version};
+use axum::middleware::{Next, from_fn};
+use http_body_util::BodyExt as _;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -27,6 +32,9 @@ const STREAMS: u32 = 16;
 
 /// How long requests may go on after the order to stop.
 const PARTING: Duration = Duration::from_secs(10);
+
+/// How long a request may take besides what its sender may: the store waits for a database, a reader for a page.
+const LONGEST: Duration = Duration::from_secs(120);
 
 /// Connections of each network that are open.
 type Open = Arc<Mutex<HashMap<IpAddr, usize>>>;
@@ -63,7 +71,7 @@ impl Listener {
             all: Arc::new(Semaphore::new(limits.connections)),
             open: Open::default(),
             each: limits.client_connections,
-            proxies: configuration.trusted_proxies.clone(),
+            proxies: configuration.trusted_proxies.iter().map(IpAddr::to_canonical).collect(),
             time: Duration::from_secs(limits.seconds),
         })
     }
@@ -77,8 +85,16 @@ impl Listener {
     /// Serves until `stop` says so, and then ends what has begun.
     pub async fn serve(self, router: Router, mut stop: watch::Receiver<bool>) {
         let graceful = GracefulShutdown::new();
+        let router = give_way(router, Arc::clone(&self.all));
         loop {
-            let Ok(permit) = Arc::clone(&self.all).acquire_owned().await else { break };
+            if self.all.available_permits() == 0 {
+                output::log_seldom("connections", || "all connections are in use".to_owned());
+            }
+            let permit = tokio::select! {
+                permit = Arc::clone(&self.all).acquire_owned() => permit,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            let Ok(permit) = permit else { break };
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
                 _ = stop.wait_for(|stop| *stop) => break,
@@ -106,6 +122,7 @@ impl Listener {
         let mut open = self.open.lock().ok()?;
         let count = open.entry(key).or_default();
         if *count >= self.each && !self.proxies.contains(&peer) {
+            output::log_seldom("client", || "a client has too many connections".to_owned());
             return None;
         }
         *count += 1;
@@ -138,6 +155,21 @@ impl Listener {
     }
 }
 
+/// While others wait for a connection, each answer ends its own: whoever keeps connections busy does not keep them for
+/// itself.
+fn give_way(router: Router, all: Arc<Semaphore>) -> Router {
+    router.layer(from_fn(move |request: Request, next: Next| {
+        let is_full = request.version() <= Version::HTTP_11 && all.available_permits() == 0;
+        async move {
+            let mut response = next.run(request).await;
+            if is_full {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            response
+        }
+    }))
+}
+
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: IpAddr,
@@ -145,11 +177,24 @@ async fn exchange(
     time: Duration,
     watcher: hyper_util::server::graceful::Watcher,
 ) {
+    let activity = Activity::new();
+    let of_requests = activity.clone();
     let service =
         hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
             let mut request: Request = request.map(Body::new);
             request.extensions_mut().insert(Peer(peer));
-            router.clone().oneshot(request)
+            let running = of_requests.begin();
+            let answer = router.clone().oneshot(request);
+            async move {
+                // The request runs until its answer is written.
+                let answer = answer.await?;
+                Ok::<_, Infallible>(answer.map(|body| {
+                    body.map_frame(move |frame| {
+                        let _ = &running;
+                        frame
+                    })
+                }))
+            }
         });
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(time).max_buf_size(32 << 10);
@@ -160,8 +205,56 @@ async fn exchange(
         .keep_alive_timeout(time)
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(32 << 10);
-    // Whatever ends a connection is the client's affair.
-    let _ = watcher.watch(builder.serve_connection(TokioIo::new(stream), service)).await;
+    let connection = watcher.watch(builder.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        // Whatever ends a connection is the client's affair.
+        _ = connection => {}
+        () = activity.end(time) => {}
+    }
+}
+
+/// The requests of a connection: one that has none keeps its place from others.
+#[derive(Clone)]
+struct Activity(Arc<Mutex<(usize, Instant)>>);
+
+impl Activity {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new((0, Instant::now()))))
+    }
+
+    fn begin(&self) -> Running {
+        self.change(|running| running + 1);
+        Running(self.clone())
+    }
+
+    fn change(&self, count: impl FnOnce(usize) -> usize) {
+        if let Ok(mut state) = self.0.lock() {
+            *state = (count(state.0), Instant::now());
+        }
+    }
+
+    /// Waits until there has been no request for `time`, or none has ended for much longer.
+    async fn end(&self, time: Duration) {
+        loop {
+            let Ok((running, since)) = self.0.lock().map(|state| *state) else { return };
+            let limit = if running == 0 { time } else { time + LONGEST };
+            let rest = limit.saturating_sub(since.elapsed());
+            if rest.is_zero() {
+                return;
+            }
+            // What begins meanwhile moves the end.
+            tokio::time::sleep(rest).await;
+        }
+    }
+}
+
+/// A request that runs.
+struct Running(Activity);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.change(|running| running.saturating_sub(1));
+    }
 }
 
 /// The place of a connection, given back when it ends.

@@ -5,9 +5,8 @@
 //!
 //! | status | meaning |
 //! |---|---|
-//! | 204 | every report that is for a host on the list is stored, on the disk |
+//! | 204 | every report that is for a host on the list is stored, on the disk; reports for others are dropped |
 //! | 400 | no report of a known format |
-//! | 403 | no host on the list |
 //! | 405, 413, 415, 408 | not POST, too large, another type, too slow |
 //! | 429 | too many reports: of the client, for the host, in all |
 //! | 503, 507 | the database is away, or has no space |
@@ -19,6 +18,7 @@ pub mod listen;
 mod refused;
 pub mod tls;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,14 +26,15 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
+use axum::http::header::USER_AGENT;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use hpkp_core::ua::received::{self, Format, Received};
-use tower_http::cors::{Any, CorsLayer};
+use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 use crate::configuration::{Configuration, HostPattern, Mode};
+use crate::output;
 use crate::store::{Entry, Writer};
 use crate::time::now;
 use crate::understand::{Judge, chain_fingerprint, client, mode};
@@ -47,6 +48,9 @@ const PREFLIGHT: Duration = Duration::from_secs(86_400);
 
 /// The most connections that one report may stand for: their sum must stay a number.
 const MAX_COUNT: i64 = 1 << 32;
+
+/// How many reports of a batch count as one more request of the client.
+const MANY: usize = 10;
 
 /// The largest report that is kept as the first of its group, in bytes: two long chains need half of it. Strangers could
 /// otherwise push out of the database what is there.
@@ -81,9 +85,9 @@ impl Receiver {
     pub fn new(configuration: &Configuration, judge: Arc<Judge>, writer: Arc<Writer>) -> Self {
         Self {
             hosts: configuration.hosts.clone(),
-            proxies: configuration.trusted_proxies.clone(),
+            proxies: configuration.trusted_proxies.iter().map(IpAddr::to_canonical).collect(),
             keep_addresses: configuration.keep_addresses,
-            limits: Limits::new(&configuration.limits),
+            limits: Limits::new(&configuration.limits, configuration.hosts.len()),
             marks: Marks::default(),
             judge,
             writer,
@@ -98,7 +102,7 @@ impl Receiver {
 
     async fn receive(&self, request: Request) -> Result<(), Refused> {
         let client = address::client(&request, &self.proxies);
-        if !self.limits.client(client) {
+        if !self.limits.client(client, 1) {
             return Err(Refused::Client);
         }
         let user_agent = request.headers().get(USER_AGENT).and_then(|value| value.to_str().ok());
@@ -108,32 +112,64 @@ impl Receiver {
             received::Refusal::TooLarge | received::Refusal::TooManyReports => Refused::Large,
             received::Refusal::NotJson | received::Refusal::NotAReport => Refused::Invalid,
         })?;
-        let listed: Vec<(usize, Received)> = reports
-            .into_iter()
-            .filter_map(|report| Some((self.listed(&report)?, report)))
-            .collect();
-        if listed.is_empty() {
-            return Err(Refused::Host);
+        // Each report costs a look at its certificates.
+        if reports.len() > MANY && !self.limits.client(client, reports.len() / MANY) {
+            return Err(Refused::Client);
         }
+        // Before the disk is waited for, everything else of the body goes.
+        drop(body);
+        let entries = self.entries(reports, &user_agent, client)?;
+        let count = entries.len() as u64;
+        self.writer.store(entries).await?;
+        self.counters.accepted.fetch_add(count, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What is to be stored of the reports in a body.
+    fn entries(
+        &self,
+        reports: Vec<Received>,
+        user_agent: &str,
+        client: IpAddr,
+    ) -> Result<Vec<Entry>, Refused> {
+        let listed: Vec<(usize, &Received)> =
+            reports.iter().filter_map(|report| Some((self.listed(report)?, report))).collect();
+        if listed.is_empty() {
+            return Err(self.unlisted(&reports));
+        }
+        let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
         for (place, _) in &listed {
-            self.limits.host(*place)?;
+            *counts.entry(*place).or_default() += 1;
+        }
+        for (place, count) in counts {
+            self.limits.host(place, count)?;
         }
         let at = now();
         let mut entries: Vec<Entry> = Vec::new();
         let mut kept: Option<(Arc<str>, Arc<[u8]>)> = None;
-        for (place, report) in &listed {
+        for (place, report) in listed {
             // The failures of one report share its text.
             let raw = match &kept {
                 Some((text, raw)) if Arc::ptr_eq(text, &report.text) => Arc::clone(raw),
                 _ => self.raw(report),
             };
             kept = Some((Arc::clone(&report.text), Arc::clone(&raw)));
-            entries.push(self.entry(&self.hosts[*place], report, &user_agent, (client, at), raw));
+            entries.push(self.entry(&self.hosts[place], report, user_agent, (client, at), raw));
         }
-        let count = entries.len() as u64;
-        self.writer.store(entries).await?;
-        self.counters.accepted.fetch_add(count, Ordering::Relaxed);
-        Ok(())
+        Ok(entries)
+    }
+
+    /// Drops reports for hosts that are not on the list. The answer is the one that a report for a listed host would
+    /// get now; the operator learns of it from the log and a counter.
+    fn unlisted(&self, reports: &[Received]) -> Refused {
+        output::log_seldom("host", || {
+            let host = reports.first().map_or("", |report| report.host.as_str());
+            format!("dropped a report for a host that is not in hosts: {host}")
+        });
+        if !self.limits.stranger() {
+            return Refused::HostRate;
+        }
+        self.writer.health().error.map_or(Refused::Host, Refused::from)
     }
 
     /// The entry of the list that a report's host is on.
@@ -178,19 +214,21 @@ impl Receiver {
             return Arc::new([]);
         }
         let has_personal = matches!(report.format, Format::TrustKit | Format::SmtpTls);
-        if self.keep_addresses || !has_personal {
+        if self.keep_addresses || !(has_personal || body::may_be_personal(&report.text)) {
             return report.text.as_bytes().into();
         }
         body::without_personal_data(&report.text).into()
     }
 }
 
-/// The routes for reports.
+/// The routes for reports. Whoever may send a report may send it with header fields of its own: programs that measure
+/// apps add some to each request.
 pub fn routes(receiver: Arc<Receiver>) -> Router {
     let cors = CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::POST])
-        .allow_headers([CONTENT_TYPE, CONTENT_ENCODING])
+        .allow_headers(AllowHeaders::mirror_request())
+        .allow_private_network(true)
         .max_age(PREFLIGHT);
     Router::new()
         .route("/r", post(take))

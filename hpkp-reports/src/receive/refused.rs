@@ -11,7 +11,8 @@ use crate::store::StoreError;
 pub enum Refused {
     /// No report of a known format.
     Invalid,
-    /// No host on the list.
+    /// No host on the list. Nothing is stored, and the answer is that of a report which is: strangers do not learn
+    /// which hosts are on the list.
     Host,
     /// It took too long.
     Slow,
@@ -68,7 +69,7 @@ impl Refused {
     pub const fn status(self) -> StatusCode {
         match self {
             Self::Invalid => StatusCode::BAD_REQUEST,
-            Self::Host => StatusCode::FORBIDDEN,
+            Self::Host => StatusCode::NO_CONTENT,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
             Self::Large => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Type => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -93,7 +94,7 @@ impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Full => Self::Full,
-            StoreError::Away(_) | StoreError::Failed(_) => Self::Away,
+            StoreError::Away(_) | StoreError::Conflict(_) | StoreError::Failed(_) => Self::Away,
         }
     }
 }

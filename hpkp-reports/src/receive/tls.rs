@@ -33,11 +33,11 @@ impl Certificate {
         Ok(Arc::new(Self { files: files.clone(), current, read: RwLock::new(times) }))
     }
 
-    /// Reads the files again if they have changed. What cannot be used changes nothing.
-    pub fn refresh(&self) {
+    /// Reads the files again if they have changed, or if somebody asks for it. What cannot be used changes nothing.
+    pub fn refresh(&self, is_asked: bool) {
         let times = times(&self.files);
         let Ok(mut read) = self.read.write() else { return };
-        if *read == times || times.is_none() {
+        if *read == times && !is_asked {
             return;
         }
         match load(&self.files) {

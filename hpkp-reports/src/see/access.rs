@@ -69,8 +69,12 @@ impl Access {
             return names_loopback(headers);
         }
         let is_named = self.header.as_ref().is_some_and(|name| {
-            peer.is_some_and(|peer| self.proxies.contains(&peer))
-                && headers.get(name).is_some_and(|value| !value.is_empty())
+            // Of two values one may be the visitor's own, which the proxy has let through.
+            let mut values = headers.get_all(name).iter();
+            let is_one = values.next().is_some_and(|value| !value.is_empty());
+            is_one
+                && values.next().is_none()
+                && peer.is_some_and(|peer| self.proxies.contains(&peer))
         });
         is_named || self.token.is_some_and(|token| has_token(headers, token))
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::range::Range;
+use super::text::number;
 use crate::store::Count;
 use crate::time::day_text;
 use crate::understand::finding::{Class, Finding};
@@ -45,7 +46,7 @@ pub(super) fn chart(counts: &[&Count], range: &Range) -> Markup {
             line.axis x1="0" y1=(HEIGHT) x2=(bars * STEP) y2=(HEIGHT) {}
             @for (bar, counts) in &by_bar { (column(*bar, counts, most, range.from + bar * each)) }
         }
-        p.scale aria-hidden="true" { span { (from) } span { "max. " (most) } span { (to) } }
+        p.scale aria-hidden="true" { span { (from) } span { "max. " (number(most)) } span { (to) } }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Form, Request, State};
+use axum::extract::{Form, Query, Request, State};
 use axum::http::header::{AUTHORIZATION, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::access::COOKIE_NAME;
 use super::layout;
 use super::shared::Pages;
+use super::text::escaped;
 use crate::receive::Peer;
 
 /// Lets readers in, and sends the others to the form.
@@ -32,30 +33,57 @@ pub(super) async fn guard(
             let challenge = [(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
             (StatusCode::UNAUTHORIZED, challenge).into_response()
         }
-        (true, false) => to("/login"),
+        (true, false) => {
+            to(&login_path(request.uri().path_and_query().map_or("/", |to| to.as_str())))
+        }
         (false, _) => {
             let content = html! {
                 h1 { "Not allowed" }
                 p { "These pages are for readers whom the proxy in front names, or on loopback under its own name." }
             };
-            (StatusCode::FORBIDDEN, layout::page("Not allowed", None, &content)).into_response()
+            (StatusCode::FORBIDDEN, layout::plain("Not allowed", &content)).into_response()
         }
     }
 }
 
-fn to(path: &'static str) -> Response {
+fn to(path: &str) -> Response {
     (StatusCode::SEE_OTHER, [(LOCATION, path)]).into_response()
 }
 
-/// The form for the token.
-pub(super) async fn form() -> Response {
-    entry(false).into_response()
+/// The form, which leads to the page that was wanted.
+fn login_path(wanted: &str) -> String {
+    match inner(wanted) {
+        "/" => "/login".to_owned(),
+        wanted => format!("/login?to={}", escaped(wanted)),
+    }
 }
 
-fn entry(is_wrong: bool) -> maud::Markup {
+/// A path of these pages; the overview where it is something else, such as the address of a stranger's site.
+fn inner(path: &str) -> &str {
+    let is_page = ["/host/", "/group/", "/?"].iter().any(|start| path.starts_with(start));
+    let is_plain = path.bytes().all(|octet| octet.is_ascii_graphic() && octet != b'\\');
+    if is_page && is_plain { path } else { "/" }
+}
+
+/// The form for the token.
+pub(super) async fn form(Query(wanted): Query<Wanted>) -> Response {
+    entry(false, inner(&wanted.to)).into_response()
+}
+
+/// The page that was wanted.
+#[derive(Debug, Deserialize)]
+pub(super) struct Wanted {
+    #[serde(default)]
+    to: String,
+}
+
+fn entry(is_wrong: bool, wanted: &str) -> maud::Markup {
     let content = html! {
         h1 { "Violation reports" }
+        // A browser sends the cookie to a link of these pages, and not to one in a mail.
+        @if wanted != "/" && !is_wrong { p { a href=(wanted) { "Continue, if you have signed in already" } } }
         form.login method="post" action="/login" {
+            input type="hidden" name="to" value=(wanted);
             label for="token" { "Token" }
             input #token name="token" type="password" autocomplete="current-password" required
                 aria-describedby=[is_wrong.then_some("wrong")];
@@ -65,13 +93,15 @@ fn entry(is_wrong: bool) -> maud::Markup {
             button type="submit" { "Read" }
         }
     };
-    layout::page("Sign in", None, &content)
+    layout::plain("Sign in", &content)
 }
 
 /// What the form sends.
 #[derive(Debug, Deserialize)]
 pub(super) struct Login {
     token: String,
+    #[serde(default)]
+    to: String,
 }
 
 /// Takes the token.
@@ -80,15 +110,20 @@ pub(super) async fn login(State(pages): State<Arc<Pages>>, Form(login): Form<Log
     let Some(cookie) = pages.access.cookie().filter(|_| is_right) else {
         // Whoever guesses waits.
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-        return (StatusCode::FORBIDDEN, entry(true)).into_response();
+        return (StatusCode::FORBIDDEN, entry(true, inner(&login.to))).into_response();
     };
+    let wanted = inner(&login.to).to_owned();
+    let cookie = set(&pages, &cookie, "");
+    (StatusCode::SEE_OTHER, [(LOCATION, wanted), (SET_COOKIE, cookie)]).into_response()
+}
+
+fn set(pages: &Pages, value: &str, more: &str) -> String {
     let secure = if pages.is_secure { "; Secure" } else { "" };
-    let cookie = format!("{COOKIE_NAME}={cookie}; Path=/; HttpOnly; SameSite=Strict{secure}");
-    (StatusCode::SEE_OTHER, [(LOCATION, "/".to_owned()), (SET_COOKIE, cookie)]).into_response()
+    format!("{COOKIE_NAME}={value}; Path=/; HttpOnly; SameSite=Strict{secure}{more}")
 }
 
 /// Forgets the reader.
-pub(super) async fn logout() -> Response {
-    let cookie = format!("{COOKIE_NAME}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
+pub(super) async fn logout(State(pages): State<Arc<Pages>>) -> Response {
+    let cookie = set(&pages, "", "; Max-Age=0");
     (StatusCode::SEE_OTHER, [(LOCATION, "/login".to_owned()), (SET_COOKIE, cookie)]).into_response()
 }

@@ -13,7 +13,8 @@ use hpkp_core::ua::received::{self, Received};
 use hpkp_core::{ca_table, date};
 use maud::{Markup, html};
 
-use super::shared::{Pages, Trouble, ask, host_path, text};
+use super::shared::{Pages, Trouble, ask};
+use super::text::{host_name, host_path, number, text, unicode};
 use super::{chart, layout};
 use crate::store::{Group, query};
 use crate::time::day_text;
@@ -38,7 +39,7 @@ pub(super) async fn show(
             p { "It may have been deleted: groups are kept for " (pages.days) " days." }
             p { a href="/" { "Overview" } }
         };
-        let page = layout::page("No such group", None, &content);
+        let page = layout::page(pages.signs_out(), "No such group", None, &content);
         return Ok((StatusCode::NOT_FOUND, page).into_response());
     };
     let report = received::read(&raw).unwrap_or_default();
@@ -48,8 +49,11 @@ pub(super) async fn show(
     let now = report.as_ref().map(|report| pages.judge.verdict(report, group.first_seen));
     let own = Host::parse(&group.host).ok();
     let own = own.map(|host| pages.judge.knowledge().own.pins(&host)).unwrap_or_default();
+    let finding =
+        Finding::of_code(&group.finding).map_or(group.finding.as_str(), |one| one.title());
+    let title = format!("{finding}, {}", group.host);
     let content = html! {
-        p.back { a href=(host_path(&group.host)) { "All groups of " (text(&group.host)) } }
+        p.back { a href=(host_path(&group.host)) { "All groups of " (host_name(&group.host)) } }
         (verdict(&group, now.as_ref()))
         (facts(&group, report.as_ref(), &addresses))
         @if let Some(report) = &report {
@@ -64,7 +68,7 @@ pub(super) async fn show(
             p { a href=(format!("/group/{}/raw", group.id)) { "The first report, as it was received" } }
         }
     };
-    Ok(layout::page(&group.host, None, &content).into_response())
+    Ok(layout::page(pages.signs_out(), &title, None, &content).into_response())
 }
 
 /// The first report, to be looked at and never run.
@@ -97,7 +101,7 @@ fn verdict(group: &Group, now: Option<&Verdict>) -> Markup {
             @match finding {
                 Some(finding) => {
                     p { strong { (finding.answer()) } }
-                    p { "To do: " (finding.advice().replace("HOST", &group.host)) }
+                    p { "To do: " (advice(finding, &group.host)) }
                 }
                 None => p { "A later version of the program knows this finding." }
             }
@@ -112,20 +116,33 @@ fn verdict(group: &Group, now: Option<&Verdict>) -> Markup {
     }
 }
 
+/// What to do, with the command in it, if there is one, as it is typed.
+fn advice(finding: Finding, host: &str) -> Markup {
+    const COMMAND: &str = "hpkp published why HOST";
+    let advice = finding.advice();
+    let Some((before, after)) = advice.split_once(COMMAND) else { return html! { (advice) } };
+    let (options, after) = match after.strip_prefix(" --port 25") {
+        Some(after) => (" --port 25", after),
+        None => ("", after),
+    };
+    html! { (before) code { (COMMAND.replace("HOST", host)) (options) } (after) }
+}
+
 fn facts(group: &Group, report: Option<&Received>, addresses: &[String]) -> Markup {
     let port = group.port.map_or(String::new(), |port| port.to_string());
     let clients = match group.clients {
         1 => "about 1 client".to_owned(),
-        many => format!("about {many} clients"),
+        many => format!("about {} clients", number(many)),
     };
     let of =
         |get: fn(&Received) -> Option<&str>| report.and_then(get).unwrap_or_default().to_owned();
     let reported = report.and_then(|report| report.report.date_time).map(date::format);
     let facts = [
         ("Host", group.host.clone()),
+        ("Written as", unicode(&group.host).unwrap_or_default()),
         ("Port", port),
         ("Detail", group.detail.clone()),
-        ("Violations", format!("{}, of {clients}", group.count)),
+        ("Violations", format!("{}, of {clients}", number(group.count))),
         ("Clients", group.client.clone()),
         ("App", of(|report| report.app.as_deref())),
         ("Reason given", of(|report| report.result.as_deref())),

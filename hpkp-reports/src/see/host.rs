@@ -10,7 +10,8 @@ use hpkp_core::date;
 use maud::{Markup, html};
 
 use super::range::{self, Range};
-use super::shared::{Pages, Trouble, ask, host_path, text};
+use super::shared::{Pages, Trouble, ask};
+use super::text::{host_name, host_path, number, paging, text};
 use super::{chart, layout, overview};
 use crate::store::{Count, Group, query};
 use crate::understand::finding::{Class, Finding};
@@ -24,31 +25,29 @@ pub(super) async fn show(
     Query(query): Query<range::Query>,
 ) -> Result<Response, Trouble> {
     let range = Range::of(&query);
-    let number = i64::from(query.page.max(1));
+    let page = i64::from(query.page());
     let filter = range.filter(Some(&host));
     let asked = ask(&pages, move |backend| {
         let counts = query::counts(backend, &filter)?;
-        Ok((counts, query::groups(backend, &filter, PAGE + 1, (number - 1) * PAGE)?))
+        Ok((counts, query::groups(backend, &filter, PAGE, (page - 1) * PAGE)?))
     });
-    let (counts, mut groups) = asked.await?;
-    let has_more = groups.len() > PAGE as usize;
-    groups.truncate(PAGE as usize);
+    let (counts, groups) = asked.await?;
+    let all: i64 = counts.iter().map(|count| count.groups).sum();
     let counts: Vec<&Count> = counts.iter().collect();
     let path = host_path(&host);
     let content = html! {
-        h1 { (text(&host)) }
+        p.back { a href=(format!("/?{}", range.days())) { "All hosts" } }
+        h1 { (host_name(&host)) }
         p.mode { (overview::mode(&pages, &host, &counts)) }
         (overview::notices(&pages))
         (chart::chart(&counts, &range))
         (overview::legend())
         @if groups.is_empty() { p { "No group in this range." } }
+        @if all > PAGE { (overview::findings(&counts, &host, &range)) }
         (by_finding(&groups))
-        nav.more aria-label="More groups" {
-            @if number > 1 { a href=(format!("{path}?{}&page={}", range.query(), number - 1)) { "Newer groups" } }
-            @if has_more { a href=(format!("{path}?{}&page={}", range.query(), number + 1)) { "Older groups" } }
-        }
+        (paging(&path, &range.query(), page, (all + PAGE - 1) / PAGE))
     };
-    Ok(layout::page(&host, Some((&range, &path)), &content).into_response())
+    Ok(layout::page(pages.signs_out(), &host, Some((&range, &path)), &content).into_response())
 }
 
 fn by_finding(groups: &[Group]) -> Markup {
@@ -77,7 +76,7 @@ fn line(group: &Group) -> Markup {
             a href=(format!("/group/{}", group.id)) {
                 (date::format(group.last_seen)) ", " (group.client)
             }
-            span.number { (group.count) @if group.count == 1 { " violation" } @else { " violations" } }
+            span.number { (number(group.count)) @if group.count == 1 { " violation" } @else { " violations" } }
             @if !group.detail.is_empty() { span.detail { (text(&group.detail)) } }
         }
     }

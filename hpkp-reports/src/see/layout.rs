@@ -5,8 +5,28 @@ use maud::{DOCTYPE, Markup, html};
 use super::range::Range;
 use crate::output::printable;
 
-/// A page. With a range, it has the form for search and time.
-pub(super) fn page(title: &str, range: Option<(&Range, &str)>, content: &Markup) -> Markup {
+/// A page for a reader. With a range, it has the form for search and time.
+pub(super) fn page(
+    signs_out: bool,
+    title: &str,
+    range: Option<(&Range, &str)>,
+    content: &Markup,
+) -> Markup {
+    let header = html! {
+        @if let Some((range, action)) = range { (search(range, action)) }
+        @if signs_out {
+            form.out method="post" action="/logout" { button type="submit" { "Sign out" } }
+        }
+    };
+    frame(title, &header, content)
+}
+
+/// A page for everybody.
+pub(super) fn plain(title: &str, content: &Markup) -> Markup {
+    frame(title, &html! {}, content)
+}
+
+fn frame(title: &str, header: &Markup, content: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -22,7 +42,7 @@ pub(super) fn page(title: &str, range: Option<(&Range, &str)>, content: &Markup)
                 a.skip href="#content" { "Skip to content" }
                 header {
                     nav aria-label="Main" { a.home href="/" { "hpkp reports" } }
-                    @if let Some((range, action)) = range { (search(range, action)) }
+                    (header)
                 }
                 main #content { (content) }
                 footer {
@@ -39,7 +59,7 @@ fn search(range: &Range, action: &str) -> Markup {
             div.field {
                 label for="q" { "Search" }
                 input #q name="q" type="search" value=(printable(&range.text))
-                    placeholder="host, finding, client";
+                    placeholder="host, finding, client, certificate";
             }
             div.field {
                 label for="from" { "From" }

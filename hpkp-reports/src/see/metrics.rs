@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use super::chart;
 use super::shared::{Pages, Trouble, ask};
 use crate::receive::Refused;
-use crate::store::{Filter, query};
+use crate::store::{Filter, alarms, query};
 use crate::time::{day, now};
 
 pub(super) async fn show(State(pages): State<Arc<Pages>>) -> Result<Response, Trouble> {
@@ -57,6 +57,10 @@ pub(super) async fn show(State(pages): State<Arc<Pages>>) -> Result<Response, Tr
         metric("store_bytes", "gauge", "Bytes of the database.", &[(String::new(), size.used)]);
         metric("store_limit_bytes", "gauge", "Bytes it may take.", &[(String::new(), size.limit)]);
     }
+    let waiting = ask(&pages, alarms::waiting).await?;
+    let waiting = u64::try_from(waiting).unwrap_or_default();
+    let help = "Alarms that are not sent yet.";
+    metric("alarms_waiting", "gauge", help, &[(String::new(), waiting)]);
     let problems = pages.judge.knowledge().problems().count() as u64;
     let help = "Records and trusted certificates that could not be read.";
     metric("problems", "gauge", help, &[(String::new(), problems)]);

@@ -13,6 +13,7 @@ mod metrics;
 mod overview;
 mod range;
 mod shared;
+mod text;
 
 use std::sync::Arc;
 
@@ -92,7 +93,7 @@ async fn icon() -> impl IntoResponse {
 
 async fn not_found() -> Response {
     let content = html! { h1 { "Not found" } p { a href="/" { "Overview" } } };
-    (StatusCode::NOT_FOUND, layout::page("Not found", None, &content)).into_response()
+    (StatusCode::NOT_FOUND, layout::plain("Not found", &content)).into_response()
 }
 
 /// Adds to each answer what keeps a browser from running or framing anything.

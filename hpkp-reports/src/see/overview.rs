@@ -9,14 +9,15 @@ use hpkp_core::ua::host::Host;
 use maud::{Markup, html};
 
 use super::range::{self, Range};
-use super::shared::{Pages, Trouble, ask, host_path, text};
+use super::shared::{Pages, Trouble, ask};
+use super::text::{escaped, host_name, host_path, number, paging, text};
 use super::{chart, layout};
 use crate::configuration::Mode;
 use crate::store::{Count, query};
 use crate::understand::finding::{Class, Finding};
 
-/// The most hosts on one page.
-const MAX_HOSTS: usize = 200;
+/// Hosts on one page.
+const PAGE: usize = 60;
 
 pub(super) async fn show(
     State(pages): State<Arc<Pages>>,
@@ -31,19 +32,22 @@ pub(super) async fn show(
     }
     let mut hosts: Vec<(&str, Vec<&Count>)> = hosts.into_iter().collect();
     hosts.sort_by_key(|(host, counts)| (std::cmp::Reverse(urgency(counts)), *host));
+    let count = hosts.len().div_ceil(PAGE).max(1);
+    let page = usize::try_from(query.page()).unwrap_or(1).clamp(1, count);
     let content = html! {
         h1 { "Violation reports by host" }
         (notices(&pages))
         @if hosts.is_empty() { (nothing(&pages, &range)) }
-        @if hosts.len() > MAX_HOSTS {
-            p { "The first " (MAX_HOSTS) " of " (hosts.len()) " hosts. Search for one to see it." }
-        }
-        (legend())
+        @if count > 1 { p { (number(hosts.len() as i64)) " hosts, the most urgent first. Search for one to see it alone." } }
+        @if !hosts.is_empty() { (legend()) }
         ul.cards {
-            @for (host, counts) in hosts.iter().take(MAX_HOSTS) { (card(&pages, host, counts, &range)) }
+            @for (host, counts) in hosts.iter().skip((page - 1) * PAGE).take(PAGE) {
+                (card(&pages, host, counts, &range))
+            }
         }
+        (paging("/", &range.query(), page as i64, count as i64))
     };
-    Ok(layout::page("Overview", Some((&range, "/")), &content).into_response())
+    Ok(layout::page(pages.signs_out(), "Overview", Some((&range, "/")), &content).into_response())
 }
 
 fn urgency(counts: &[&Count]) -> (Option<Class>, i64) {
@@ -99,10 +103,10 @@ pub(super) fn legend() -> Markup {
 fn card(pages: &Pages, host: &str, counts: &[&Count], range: &Range) -> Markup {
     html! {
         li.card {
-            h2 { a href=(format!("{}?{}", host_path(host), range.query())) { (text(host)) } }
+            h2 { a href=(format!("{}?{}", host_path(host), range.query())) { (host_name(host)) } }
             p.mode { (mode(pages, host, counts)) }
             (chart::chart(counts, range))
-            (findings(counts))
+            (findings(counts, host, range))
         }
     }
 }
@@ -123,7 +127,7 @@ pub(super) fn mode(pages: &Pages, host: &str, counts: &[&Count]) -> &'static str
 }
 
 /// Violations and groups by finding, the most urgent first.
-pub(super) fn findings(counts: &[&Count]) -> Markup {
+pub(super) fn findings(counts: &[&Count], host: &str, range: &Range) -> Markup {
     let mut sums: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
     for count in counts {
         let sum = sums.entry(&count.finding).or_default();
@@ -140,8 +144,12 @@ pub(super) fn findings(counts: &[&Count]) -> Markup {
                 @let title = Finding::of_code(code).map_or(code, |one| one.title());
                 li {
                     span class=(format!("key {}", chart::class(code).name())) {}
-                    span.title { (title) }
-                    span.number { (count) " in " (groups) @if groups == 1 { " group" } @else { " groups" } }
+                    a.title href=(format!(
+                        "{}?from={}&to={}&q={}", host_path(host), range.first_day(), range.last_day(), escaped(code)
+                    )) { (title) }
+                    span.number {
+                        (number(count)) " in " (number(groups)) @if groups == 1 { " group" } @else { " groups" }
+                    }
                 }
             }
         }

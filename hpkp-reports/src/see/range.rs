@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::text::escaped;
 use crate::store::Filter;
 use crate::time::{day, day_text, now};
 
@@ -21,7 +22,14 @@ pub(super) struct Query {
     #[serde(default)]
     to: String,
     #[serde(default)]
-    pub(super) page: u32,
+    page: String,
+}
+
+impl Query {
+    /// The number of the page, from 1; what is no number is the first.
+    pub(super) fn page(&self) -> u32 {
+        self.page.parse().unwrap_or(1).max(1)
+    }
 }
 
 /// What is shown.
@@ -45,7 +53,11 @@ impl Range {
     }
 
     pub(super) fn filter(&self, host: Option<&str>) -> Filter {
-        let text = Some(self.text.clone()).filter(|text| !text.trim().is_empty());
+        let text = Some(self.text.trim().to_owned()).filter(|text| !text.is_empty());
+        // Hosts are stored as they go over the wire.
+        let wire = text.as_ref().filter(|text| !text.is_ascii());
+        let wire = wire.and_then(|text| idna::domain_to_ascii(text).ok());
+        let text = wire.or(text);
         Filter { host: host.map(str::to_owned), text, from: self.from, to: self.to }
     }
 
@@ -57,17 +69,17 @@ impl Range {
         day_text(self.to)
     }
 
+    /// The same days, in an address.
+    pub(super) fn days(&self) -> String {
+        format!("from={}&to={}", self.first_day(), self.last_day())
+    }
+
     /// The same range, in an address.
     pub(super) fn query(&self) -> String {
-        let mut text = format!("from={}&to={}", self.first_day(), self.last_day());
+        let mut text = self.days();
         if !self.text.is_empty() {
             text.push_str("&q=");
-            for octet in self.text.bytes() {
-                match octet.is_ascii_alphanumeric() {
-                    true => text.push(char::from(octet)),
-                    false => text.push_str(&format!("%{octet:02X}")),
-                }
-            }
+            text.push_str(&escaped(&self.text));
         }
         text
     }

@@ -1,15 +1,15 @@
-//! What all pages share: what they need, how they ask the store, and foreign text.
+//! What all pages share: what they need, and how they ask the store.
 
 use std::sync::Arc;
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use maud::{Markup, html};
+use maud::html;
 
 use super::access::Access;
 use super::layout;
+use super::text::text;
 use crate::configuration::Configuration;
-use crate::output;
 use crate::receive::Receiver;
 use crate::store::backend::Backend;
 use crate::store::{Reader, StoreError, Writer};
@@ -40,9 +40,18 @@ impl Pages {
         writer: Arc<Writer>,
     ) -> Result<Arc<Self>, String> {
         let access = Access::read(&configuration.pages, &configuration.trusted_proxies)?;
-        let is_secure = configuration.tls.is_some();
+        let url = configuration.pages.url.as_ref();
+        let is_secure =
+            configuration.tls.is_some() || url.is_some_and(|url| url.0.starts_with("https://"));
         let days = configuration.retention.days;
         Ok(Arc::new(Self { reader, judge, receiver, writer, access, is_secure, days }))
+    }
+}
+
+impl Pages {
+    /// Whether readers sign in, so that they may sign out.
+    pub(super) const fn signs_out(&self) -> bool {
+        self.access.has_token()
     }
 }
 
@@ -65,26 +74,6 @@ pub(super) struct Trouble(String);
 impl IntoResponse for Trouble {
     fn into_response(self) -> Response {
         let content = html! { h1 { "The store cannot be read" } p { (text(&self.0)) } };
-        (StatusCode::SERVICE_UNAVAILABLE, layout::page("Error", None, &content)).into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, layout::plain("Error", &content)).into_response()
     }
-}
-
-/// Foreign text, printable; maud escapes it.
-pub(super) fn text(foreign: &str) -> Markup {
-    let printable = output::printable(foreign);
-    html! { bdi { (printable) } }
-}
-
-/// A path of a page, with what is not safe in it escaped.
-pub(super) fn host_path(host: &str) -> String {
-    let mut path = "/host/".to_owned();
-    for octet in host.bytes() {
-        match octet {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
-                path.push(char::from(octet))
-            }
-            octet => path.push_str(&format!("%{octet:02X}")),
-        }
-    }
-    path
 }

@@ -67,6 +67,20 @@ pub trait Backend: Send + fmt::Debug {
     /// The type of a column for bytes.
     fn bytes_type(&self) -> &'static str;
 
+    /// Whether what is written still goes into the database of that name.
+    ///
+    /// # Errors
+    /// It was removed or replaced.
+    fn is_in_place(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Begins a transaction in which one collector at a time may be.
+    ///
+    /// # Errors
+    /// The database's.
+    fn begin_alone(&mut self) -> Result<(), StoreError>;
+
     /// Runs statements without parameters.
     ///
     /// # Errors

@@ -9,6 +9,8 @@ pub enum StoreError {
     Full,
     /// It cannot be reached, or does not answer.
     Away(String),
+    /// Another collector did something at the same time; a second try may succeed.
+    Conflict(String),
     /// Something else.
     Failed(String),
 }
@@ -18,7 +20,7 @@ impl fmt::Display for StoreError {
         match self {
             Self::Full => f.write_str("no space is left for the database"),
             Self::Away(text) => write!(f, "the database is away: {text}"),
-            Self::Failed(text) => write!(f, "the database fails: {text}"),
+            Self::Conflict(text) | Self::Failed(text) => write!(f, "the database fails: {text}"),
         }
     }
 }

@@ -4,9 +4,11 @@
 //! ends → each sender is told. Readers have a connection of their own. The queries are the same for SQLite and
 //! PostgreSQL.
 
+pub mod alarms;
 pub mod backend;
 mod error;
 mod group;
+mod pending;
 mod postgres;
 pub mod query;
 mod retention;
@@ -23,7 +25,7 @@ pub use error::StoreError;
 pub use group::{Entry, Group, group_id};
 pub use query::{Count, Filter};
 pub use retention::Size;
-pub use writer::{NewGroup, Writer, WriterSettings};
+pub use writer::{Writer, WriterSettings};
 
 /// Opens the store, and brings its tables up to date.
 ///
@@ -34,8 +36,7 @@ pub fn open(name: &StoreName, size: u64) -> Result<Box<dyn Backend>, StoreError>
         StoreName::File(path) => Box::new(sqlite::Sqlite::open(path, size)?),
         StoreName::Postgres(url) => Box::new(postgres::Postgres::open(url)?),
     };
-    // Of two collectors that begin at once, one makes the tables and the other finds them.
-    schema::migrate(&mut *backend).or_else(|_| schema::migrate(&mut *backend))?;
+    schema::migrate(&mut *backend)?;
     Ok(backend)
 }
 
@@ -46,7 +47,7 @@ pub fn open(name: &StoreName, size: u64) -> Result<Box<dyn Backend>, StoreError>
 pub fn open_to_read(name: &StoreName) -> Result<Box<dyn Backend>, StoreError> {
     match name {
         StoreName::File(path) => Ok(Box::new(sqlite::Sqlite::open_to_read(path)?)),
-        StoreName::Postgres(_) => open(name, 0),
+        StoreName::Postgres(url) => Ok(Box::new(postgres::Postgres::open(url)?)),
     }
 }
 
@@ -77,7 +78,7 @@ impl Reader {
             Err(poisoned) => poisoned.into_inner(),
         };
         if let Some(backend) = backend.as_deref_mut() {
-            match query(backend) {
+            match backend.is_in_place().and_then(|()| query(backend)) {
                 Err(StoreError::Away(_)) => {}
                 answer => return answer,
             }

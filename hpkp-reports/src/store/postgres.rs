@@ -22,7 +22,10 @@ use super::error::StoreError;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Statements that are kept prepared.
-const STATEMENTS: usize = 64;
+const STATEMENTS: usize = 256;
+
+/// The number of the advisory lock for changes of the tables: "hpkp" in ASCII.
+const LOCK: u32 = 0x6870_6b70;
 
 pub(super) struct Postgres {
     client: Client,
@@ -89,8 +92,14 @@ fn failed(error: &postgres::Error) -> StoreError {
     };
     match error.code() {
         Some(code) if *code == SqlState::DISK_FULL => StoreError::Full,
+        // A deadlock, a group that another collector deleted or made, a lock that was not given.
+        Some(code) if matches!(code.code(), "40001" | "40P01" | "23503" | "23505" | "55P03") => {
+            StoreError::Conflict(text)
+        }
+        // 25: a standby that is read-only, since another server has taken over.
         Some(code)
             if code.code().starts_with("08")
+                || code.code().starts_with("25")
                 || code.code().starts_with("57")
                 || code.code().starts_with("53") =>
         {
@@ -132,6 +141,10 @@ impl Backend for Postgres {
         "BYTEA"
     }
 
+    fn begin_alone(&mut self) -> Result<(), StoreError> {
+        self.run(&format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK})"))
+    }
+
     fn run(&mut self, sql: &str) -> Result<(), StoreError> {
         self.client.batch_execute(sql).map_err(|error| failed(&error))
     }
@@ -149,7 +162,10 @@ impl Backend for Postgres {
 
     fn size(&mut self) -> Result<u64, StoreError> {
         // Rows that are deleted leave their room to new ones, so that only what lives counts.
-        let sql = "SELECT CAST(COALESCE(SUM(LENGTH(raw)), 0) + 400 * COUNT(*) AS BIGINT) FROM report_groups";
+        let sql = "SELECT CAST((SELECT COALESCE(SUM(LENGTH(raw)), 0) FROM report_texts) \
+                   + 600 * (SELECT COUNT(*) FROM report_groups) \
+                   + 100 * (SELECT COUNT(*) FROM report_clients) \
+                   + 100 * (SELECT COUNT(*) FROM report_addresses) AS BIGINT)";
         let rows = self.query(sql, &[])?;
         let size = rows.first().and_then(|row| row.first()).map_or(0, Value::int);
         Ok(u64::try_from(size).unwrap_or_default())

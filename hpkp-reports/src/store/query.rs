@@ -2,6 +2,7 @@
 
 use super::backend::{Backend, Value};
 use super::{Group, StoreError};
+use crate::understand::finding::{Class, Finding};
 
 /// Which groups are wanted.
 #[derive(Clone, Debug, Default)]
@@ -75,7 +76,7 @@ pub fn counts(backend: &mut dyn Backend, filter: &Filter) -> Result<Vec<Count>, 
     Ok(rows.into_iter().map(count).collect())
 }
 
-/// Groups, the latest first.
+/// Groups: what is urgent first, and of that the latest.
 ///
 /// # Errors
 /// The database's.
@@ -86,12 +87,22 @@ pub fn groups(
     offset: i64,
 ) -> Result<Vec<Group>, StoreError> {
     let sql = format!(
-        "SELECT {} FROM report_groups WHERE {MATCHES} ORDER BY last_seen DESC, id LIMIT $5 OFFSET $6",
-        Group::COLUMNS
+        "SELECT {} FROM report_groups WHERE {MATCHES} \
+         ORDER BY CASE WHEN finding IN ({}) THEN 0 WHEN finding IN ({}) THEN 2 ELSE 1 END, last_seen DESC, id \
+         LIMIT $5 OFFSET $6",
+        Group::COLUMNS,
+        codes(Class::Urgent),
+        codes(Class::Noise),
     );
     let mut parameters = parameters(filter);
     parameters.extend([Value::Int(limit), Value::Int(offset)]);
     Ok(backend.query(&sql, &parameters)?.into_iter().map(Group::of_row).collect())
+}
+
+/// The codes of a class, as SQL; one of a later version is in none, and counts as unexplained.
+fn codes(class: Class) -> String {
+    let of_class = Finding::ALL.iter().filter(|finding| finding.class() == class);
+    of_class.map(|finding| format!("'{}'", finding.code())).collect::<Vec<_>>().join(", ")
 }
 
 /// One group.
@@ -108,9 +119,9 @@ pub fn group(backend: &mut dyn Backend, id: &str) -> Result<Option<Group>, Store
 /// # Errors
 /// The database's.
 pub fn raw(backend: &mut dyn Backend, id: &str) -> Result<Vec<u8>, StoreError> {
-    let rows = backend.query("SELECT raw FROM report_groups WHERE id = $1", &[id.into()])?;
+    let rows = backend.query("SELECT raw FROM report_texts WHERE group_id = $1", &[id.into()])?;
     let packed = rows.into_iter().next().and_then(|row| row.into_iter().next());
-    Ok(packed.map_or_else(Vec::new, |packed| super::writer::unpack(&packed.bytes())))
+    Ok(packed.map_or_else(Vec::new, |packed| super::pending::unpack(&packed.bytes())))
 }
 
 /// The addresses of the clients of a group, where they are kept.

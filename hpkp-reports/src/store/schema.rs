@@ -4,7 +4,8 @@ use super::backend::{Backend, Value};
 use super::error::StoreError;
 
 /// The migrations; `{bytes}` is the database's type for bytes.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 3] = [
+    "
 CREATE TABLE report_groups (
     id TEXT PRIMARY KEY,
     host TEXT NOT NULL,
@@ -34,10 +35,44 @@ CREATE TABLE report_addresses (
     address TEXT NOT NULL,
     PRIMARY KEY (group_id, address)
 );
-"];
+",
+    // Alarms that are to be sent, or were: with their group in one transaction, so that none is lost.
+    "
+CREATE TABLE report_alarms (
+    group_id TEXT PRIMARY KEY REFERENCES report_groups (id) ON DELETE CASCADE,
+    urgent BIGINT NOT NULL,
+    due BIGINT NOT NULL,
+    tries BIGINT NOT NULL,
+    waited BIGINT NOT NULL,
+    done TEXT NOT NULL,
+    sent BIGINT,
+    told BIGINT NOT NULL
+);
+CREATE INDEX report_alarms_sent ON report_alarms (sent);
+",
+    // The text of the first report has a table of its own: counting one more report writes a short row.
+    "
+CREATE TABLE report_texts (
+    group_id TEXT PRIMARY KEY REFERENCES report_groups (id) ON DELETE CASCADE,
+    raw {bytes} NOT NULL
+);
+INSERT INTO report_texts (group_id, raw) SELECT id, raw FROM report_groups WHERE raw IS NOT NULL;
+ALTER TABLE report_groups DROP COLUMN raw;
+",
+];
 
-/// Brings the tables up to date, each version in a transaction of its own.
+/// Brings the tables up to date, in one transaction: of several collectors that begin at once, one makes the tables
+/// and the others find them.
 pub(super) fn migrate(backend: &mut dyn Backend) -> Result<(), StoreError> {
+    backend.begin_alone()?;
+    let done = upgrade(backend).and_then(|()| backend.run("COMMIT"));
+    if done.is_err() {
+        let _ = backend.run("ROLLBACK");
+    }
+    done
+}
+
+fn upgrade(backend: &mut dyn Backend) -> Result<(), StoreError> {
     backend.run("CREATE TABLE IF NOT EXISTS report_versions (version BIGINT PRIMARY KEY)")?;
     let rows = backend.query("SELECT MAX(version) FROM report_versions", &[])?;
     let version = rows.first().and_then(|row| row.first()).map_or(0, Value::int);
@@ -50,16 +85,34 @@ pub(super) fn migrate(backend: &mut dyn Backend) -> Result<(), StoreError> {
     }
     let bytes = backend.bytes_type();
     for (number, migration) in (1_i64..).zip(MIGRATIONS).skip(version) {
-        backend.run("BEGIN")?;
-        let done = backend.run(&migration.replace("{bytes}", bytes)).and_then(|()| {
-            let sql = "INSERT INTO report_versions (version) VALUES ($1)";
-            backend.execute(sql, &[Value::Int(number)])
-        });
-        if let Err(error) = done {
-            let _ = backend.run("ROLLBACK");
-            return Err(error);
-        }
-        backend.run("COMMIT")?;
+        backend.run(&migration.replace("{bytes}", bytes))?;
+        let sql = "INSERT INTO report_versions (version) VALUES ($1)";
+        backend.execute(sql, &[Value::Int(number)])?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sqlite::Sqlite;
+    use super::super::{pending, query};
+    use super::*;
+
+    #[test]
+    fn a_database_of_the_first_version_is_brought_up_to_date() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut backend = Sqlite::open(&directory.path().join("db"), 1 << 30).expect("opens");
+        backend.run("CREATE TABLE report_versions (version BIGINT PRIMARY KEY)").expect("made");
+        backend.run(&MIGRATIONS[0].replace("{bytes}", "BLOB")).expect("made");
+        backend.run("INSERT INTO report_versions VALUES (1)").expect("inserted");
+        let sql = "INSERT INTO report_groups VALUES ('x', 'h', 'h', 443, 'c', 'k', 1, 'f', '', 'r', '', 7, 1, 2, $1)";
+        backend.execute(sql, &[Value::Bytes(pending::pack(b"{}"))]).expect("inserted");
+        migrate(&mut backend).expect("migrates");
+        migrate(&mut backend).expect("finds nothing to do");
+        assert_eq!(query::raw(&mut backend, "x").expect("a text"), b"{}");
+        let group = query::group(&mut backend, "x").expect("answers").expect("a group");
+        assert_eq!((group.count, group.last_seen), (7, 2));
+        backend.run("INSERT INTO report_versions VALUES (99)").expect("inserted");
+        assert!(migrate(&mut backend).is_err());
+    }
 }

@@ -1,6 +1,8 @@
 //! SQLite, in a file, with a write-ahead log. A transaction that has ended is on the disk.
 
-use std::path::Path;
+use std::fs::OpenOptions;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -13,14 +15,20 @@ use super::error::StoreError;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Statements that are kept prepared.
-const STATEMENTS: usize = 64;
+const STATEMENTS: usize = 256;
 
 #[derive(Debug)]
-pub(super) struct Sqlite(Connection);
+pub(super) struct Sqlite {
+    connection: Connection,
+    /// Where the file is, and which it is: one that was removed goes on taking what is written.
+    file: Option<(PathBuf, (u64, u64))>,
+}
 
 impl Sqlite {
     /// Opens or makes the database; it never grows beyond `size` bytes by much.
     pub(super) fn open(path: &Path, size: u64) -> Result<Self, StoreError> {
+        // What is in reports is for nobody else on this machine. SQLite gives its other files the same rights.
+        let _ = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path);
         let connection = Connection::open(path).map_err(|error| opening(path, &error))?;
         let set = |connection: &Connection| -> rusqlite::Result<()> {
             connection.busy_timeout(PATIENCE)?;
@@ -29,15 +37,20 @@ impl Sqlite {
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_update(None, "foreign_keys", true)?;
+            // What is deleted does not stay in pages that are written anyway.
+            connection.pragma_update(None, "secure_delete", "FAST")?;
             connection.pragma_update(None, "journal_size_limit", 64_i64 << 20)?;
             let page: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
             let size = i64::try_from(size).unwrap_or(i64::MAX);
             // Room for what is deleted later than it should be.
             let pages = (size.saturating_add(size / 8) / page.max(1)).clamp(64, 1 << 31);
-            connection.pragma_update(None, "max_page_count", pages)
+            connection.pragma_update(None, "max_page_count", pages)?;
+            // The log takes room beside the database, and on a small disk little of it.
+            connection.pragma_update(None, "wal_autocheckpoint", (pages / 16).clamp(16, 1000))
         };
         set(&connection).map_err(|error| opening(path, &error))?;
-        Ok(Self(connection))
+        let file = identity(path).map(|identity| (path.to_owned(), identity));
+        Ok(Self { connection, file })
     }
 
     pub(super) fn open_to_read(path: &Path) -> Result<Self, StoreError> {
@@ -45,17 +58,28 @@ impl Sqlite {
         let connection =
             Connection::open_with_flags(path, flags).map_err(|error| opening(path, &error))?;
         connection.busy_timeout(PATIENCE).map_err(|error| opening(path, &error))?;
-        Ok(Self(connection))
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        let file = identity(path).map(|identity| (path.to_owned(), identity));
+        Ok(Self { connection, file })
     }
 }
 
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = path.metadata().ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
 fn opening(path: &Path, error: &rusqlite::Error) -> StoreError {
-    StoreError::Away(format!("cannot open {}: {error}", path.display()))
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::Full,
+        _ => StoreError::Away(format!("cannot open {}: {error}", path.display())),
+    }
 }
 
 fn failed(error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StoreError::Full,
+        Some(ErrorCode::ConstraintViolation) => StoreError::Conflict(error.to_string()),
         Some(ErrorCode::DatabaseBusy | ErrorCode::CannotOpen | ErrorCode::SystemIoFailure) => {
             StoreError::Away(error.to_string())
         }
@@ -89,18 +113,32 @@ impl Backend for Sqlite {
         "BLOB"
     }
 
+    fn is_in_place(&mut self) -> Result<(), StoreError> {
+        match &self.file {
+            Some((path, opened)) if identity(path) != Some(*opened) => {
+                let text = format!("{} was removed or replaced", path.display());
+                Err(StoreError::Away(text))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn begin_alone(&mut self) -> Result<(), StoreError> {
+        self.run("BEGIN IMMEDIATE")
+    }
+
     fn run(&mut self, sql: &str) -> Result<(), StoreError> {
-        self.0.execute_batch(sql).map_err(failed)
+        self.connection.execute_batch(sql).map_err(failed)
     }
 
     fn execute(&mut self, sql: &str, parameters: &[Value]) -> Result<u64, StoreError> {
-        let mut statement = self.0.prepare_cached(sql).map_err(failed)?;
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let changed = statement.execute(rusqlite::params_from_iter(parameters)).map_err(failed)?;
         Ok(changed as u64)
     }
 
     fn query(&mut self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, StoreError> {
-        let mut statement = self.0.prepare_cached(sql).map_err(failed)?;
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let columns = statement.column_count();
         let rows = statement.query_map(rusqlite::params_from_iter(parameters), |row| {
             (0..columns).map(|column| Ok(value(row.get_ref(column)?))).collect()
@@ -117,6 +155,12 @@ impl Backend for Sqlite {
     }
 
     fn shrink(&mut self) -> Result<(), StoreError> {
-        self.run("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE);")
+        // Each step of the statement gives back one page.
+        let mut statement = self.connection.prepare("PRAGMA incremental_vacuum").map_err(failed)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        while rows.next().map_err(failed)?.is_some() {}
+        drop(rows);
+        drop(statement);
+        self.run("PRAGMA wal_checkpoint(TRUNCATE)")
     }
 }

@@ -1,25 +1,22 @@
 //! The one thread that writes: everything that has come in meanwhile goes into one transaction, and each sender is
 //! told when that is on the disk.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::{Read as _, Write as _};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::collections::BTreeMap;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use flate2::Compression;
-use flate2::read::DeflateDecoder;
-use flate2::write::DeflateEncoder;
 use tokio::sync::oneshot;
 
-use super::backend::{Backend, Value};
-use super::group::{Entry, group_id};
-use super::{Size, StoreError, retention};
+use super::backend::Backend;
+use super::group::Entry;
+use super::pending::{self, Pending, Today};
+use super::{Size, StoreError, alarms, retention};
 use crate::configuration::StoreName;
 use crate::output;
 use crate::time::{day, now};
-use crate::understand::finding::Finding;
+use crate::understand::finding::Class;
 
 /// Reports that may wait.
 const QUEUE: usize = 2048;
@@ -30,14 +27,18 @@ const BATCH: usize = 4096;
 /// How often what is old is deleted.
 const CLEAN: Duration = Duration::from_secs(600);
 
-/// The most addresses that are kept of one group.
-const MAX_ADDRESSES: i64 = 100;
-
 /// How long to wait before a database that is away is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// The chain of the group for what is beyond the limit.
-const OVERFLOW: &str = "overflow";
+/// How long a transaction waits for clients that have just had their answers and send again: one transaction with
+/// all of them takes no longer than one with the first.
+const GATHER: Duration = Duration::from_millis(1);
+
+/// How often an idle database is asked whether it is there.
+const PROBE: Duration = Duration::from_secs(10);
+
+/// How often a transaction that another collector was in the way of is tried.
+const TRIES: u32 = 5;
 
 /// What the writer needs to know.
 #[derive(Clone, Debug)]
@@ -48,25 +49,31 @@ pub struct WriterSettings {
     pub days: u32,
     /// Bytes that the database may take.
     pub size: u64,
-    /// New groups for one entry of the list of hosts each day.
+    /// New groups for one entry of the list of hosts each day: of all that is not urgent, and of each urgent finding.
     pub groups_per_day: u32,
+    /// Whether there are alarms for what nobody can explain, too.
+    pub unexplained: bool,
 }
 
-/// A group that has just been made.
-#[derive(Clone, Debug)]
-pub struct NewGroup {
-    /// Its id.
-    pub id: String,
-    /// Its first report.
-    pub entry: Entry,
+/// Whether a store that cannot be opened at the start may be there later: a disk with space, a server that answers. A
+/// file that cannot be opened is for the operator to see.
+fn may_come(error: &StoreError, name: &StoreName) -> bool {
+    match error {
+        StoreError::Full => true,
+        StoreError::Away(_) => matches!(name, StoreName::Postgres(_)),
+        StoreError::Conflict(_) | StoreError::Failed(_) => false,
+    }
 }
 
 type Told = oneshot::Sender<Result<(), StoreError>>;
 
+/// Reports of one sender, and where it waits.
+type Job = (Vec<Entry>, Told);
+
 /// The handle of the thread that writes.
 #[derive(Debug)]
 pub struct Writer {
-    queue: SyncSender<(Vec<Entry>, Told)>,
+    queue: SyncSender<Job>,
     state: Arc<Mutex<Health>>,
 }
 
@@ -82,25 +89,27 @@ pub(crate) struct Health {
 }
 
 impl Writer {
-    /// Starts the thread. It ends when all handles are gone and everything is written. `tell` hears of new
-    /// groups.
+    /// Starts the thread. It ends when all handles are gone and everything is written. `wake` hears of new
+    /// alarms.
     ///
     /// # Errors
     /// The store cannot be opened.
     pub fn start(
         settings: WriterSettings,
-        tell: impl Fn(NewGroup) + Send + 'static,
+        wake: impl Fn() + Send + 'static,
     ) -> Result<(Self, JoinHandle<()>), StoreError> {
+        let mut health = Health::default();
         let backend = match super::open(&settings.name, settings.size) {
             Ok(backend) => Some(backend),
-            Err(StoreError::Away(text)) if matches!(settings.name, StoreName::Postgres(_)) => {
-                output::log(&format!("the database is away, and will be tried again: {text}"));
+            Err(error) if may_come(&error, &settings.name) => {
+                output::log(&format!("{error}; it will be tried again"));
+                health.error = Some(error);
                 None
             }
             Err(error) => return Err(error),
         };
         let (queue, incoming) = mpsc::sync_channel(QUEUE);
-        let state = Arc::new(Mutex::new(Health::default()));
+        let state = Arc::new(Mutex::new(health));
         let mut work = Work {
             backend,
             settings,
@@ -108,7 +117,8 @@ impl Writer {
             today: Today::default(),
             cleaned: None,
             tried: None,
-            tell: Box::new(tell),
+            senders: 0,
+            wake: Box::new(wake),
         };
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
@@ -136,27 +146,6 @@ impl Writer {
     }
 }
 
-/// What is known of today, so that it need not be asked again.
-#[derive(Debug, Default)]
-struct Today {
-    day: i64,
-    /// Groups of each entry.
-    groups: HashMap<String, u32>,
-    /// Groups that exist.
-    known: HashSet<String>,
-    /// Marks that are stored.
-    marks: HashSet<(String, u16)>,
-}
-
-/// Reports of one transaction that go into one group.
-struct Pending {
-    id: String,
-    entry: Entry,
-    count: i64,
-    marks: HashSet<u16>,
-    addresses: HashSet<String>,
-}
-
 struct Work {
     backend: Option<Box<dyn Backend>>,
     settings: WriterSettings,
@@ -164,27 +153,27 @@ struct Work {
     today: Today,
     cleaned: Option<Instant>,
     tried: Option<Instant>,
-    tell: Box<dyn Fn(NewGroup) + Send>,
+    /// Senders of the last transaction.
+    senders: usize,
+    wake: Box<dyn Fn() + Send>,
 }
 
 impl Work {
-    fn run(&mut self, incoming: &Receiver<(Vec<Entry>, Told)>) {
+    fn run(&mut self, incoming: &Receiver<Job>) {
         loop {
             if self.cleaned.is_none_or(|at| at.elapsed() >= CLEAN) {
                 self.clean();
             }
-            let first = match incoming.recv_timeout(Duration::from_secs(10)) {
+            let wait = if self.is_well() { PROBE } else { RETRY };
+            let first = match incoming.recv_timeout(wait) {
                 Ok(first) => first,
-                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.probe();
+                    continue;
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let mut senders = vec![first.1];
-            let mut entries = first.0;
-            while entries.len() < BATCH {
-                let Ok((more, told)) = incoming.try_recv() else { break };
-                entries.extend(more);
-                senders.push(told);
-            }
+            let (entries, senders) = self.batch(first, incoming);
             let result = self.write(entries);
             for sender in senders {
                 // Whoever has gone does not want to know.
@@ -193,27 +182,79 @@ impl Work {
         }
     }
 
+    /// Everything that is waiting, for one transaction.
+    fn batch(&mut self, first: Job, incoming: &Receiver<Job>) -> (Vec<Entry>, Vec<Told>) {
+        let until = Instant::now() + GATHER;
+        let (mut entries, mut senders) = (first.0, vec![first.1]);
+        while entries.len() < BATCH {
+            let next = match incoming.try_recv() {
+                Err(TryRecvError::Empty) if senders.len() < self.senders => {
+                    incoming.recv_timeout(until.saturating_duration_since(Instant::now())).ok()
+                }
+                next => next.ok(),
+            };
+            let Some((more, told)) = next else { break };
+            entries.extend(more);
+            senders.push(told);
+        }
+        self.senders = senders.len();
+        (entries, senders)
+    }
+
     fn write(&mut self, entries: Vec<Entry>) -> Result<(), StoreError> {
-        let result = self.connect().and_then(|()| self.transaction(entries));
+        let result = self.connect().and_then(|()| self.attempts(entries));
+        self.ended(result.clone());
+        result
+    }
+
+    /// What follows from how a transaction ended.
+    fn ended(&mut self, result: Result<(), StoreError>) {
         match &result {
+            Ok(()) if !self.is_well() => output::log("reports are stored again"),
             Ok(()) => {}
             Err(StoreError::Full) => {
-                // What is old may make room for what is new.
+                // What is old may make room for what is new, and so may the log of SQLite.
+                if let Some(backend) = &mut self.backend {
+                    let _ = backend.shrink();
+                }
                 self.clean();
             }
-            Err(StoreError::Away(_)) if matches!(self.settings.name, StoreName::Postgres(_)) => {
-                self.backend = None;
-            }
+            Err(StoreError::Away(_)) => self.backend = None,
             Err(_) => {}
         }
         if let Err(error) = &result {
-            output::log_seldom("store", || format!("cannot store reports: {error}"));
+            let last = self.health.lock().ok().and_then(|health| health.error.clone());
+            match last {
+                Some(last) if last != *error => {
+                    output::log(&format!("cannot store reports: {error}"))
+                }
+                _ => output::log_seldom("store", || format!("cannot store reports: {error}")),
+            }
         }
         self.note(|health| {
             health.commits += 1;
-            health.error = result.clone().err();
+            health.error = result.err();
         });
-        result
+    }
+
+    fn is_well(&self) -> bool {
+        self.health.lock().is_ok_and(|health| health.error.is_none())
+    }
+
+    /// Sees how the database is while nobody reports: whether it is there, and after an error, whether it can be
+    /// written again.
+    fn probe(&mut self) {
+        let was_well = self.is_well();
+        let probe = |backend: &mut Box<dyn Backend>| match was_well {
+            true => backend.query("SELECT MAX(version) FROM report_versions", &[]).map(|_| ()),
+            false => {
+                backend.execute("UPDATE report_versions SET version = version", &[]).map(|_| ())
+            }
+        };
+        let result = self.connect().and_then(|()| self.backend.as_mut().map_or(Ok(()), probe));
+        if !was_well || result.is_err() {
+            self.ended(result);
+        }
     }
 
     fn note(&self, change: impl FnOnce(&mut Health)) {
@@ -222,13 +263,19 @@ impl Work {
         }
     }
 
-    /// Opens the database again if it was away.
+    /// Opens the database again if it was away, or if its file is another one now.
     fn connect(&mut self) -> Result<(), StoreError> {
-        if self.backend.is_some() {
-            return Ok(());
+        if let Some(backend) = &mut self.backend {
+            match backend.is_in_place() {
+                Ok(()) => return Ok(()),
+                Err(error) => output::log(&format!("the database is opened anew: {error}")),
+            }
+            self.backend = None;
+            self.tried = None;
         }
         if self.tried.is_some_and(|at| at.elapsed() < RETRY) {
-            return Err(StoreError::Away("not connected".to_owned()));
+            let last = self.health.lock().ok().and_then(|health| health.error.clone());
+            return Err(last.unwrap_or_else(|| StoreError::Away("not connected".to_owned())));
         }
         self.tried = Some(Instant::now());
         self.backend = Some(super::open(&self.settings.name, self.settings.size)?);
@@ -236,35 +283,88 @@ impl Work {
         Ok(())
     }
 
-    fn transaction(&mut self, entries: Vec<Entry>) -> Result<(), StoreError> {
-        let Some(backend) = &mut self.backend else {
-            return Err(StoreError::Away("not connected".to_owned()));
-        };
-        self.today.begin(&mut **backend, day(now()))?;
-        let pending = gather(entries, &mut self.today, &self.settings);
-        backend.run("BEGIN")?;
-        let done = pending
-            .values()
-            .map(|one| one.write(&mut **backend, &self.today))
-            .collect::<Result<Vec<bool>, StoreError>>()
-            .and_then(|made| backend.run("COMMIT").map(|()| made));
-        let made = match done {
-            Ok(made) => made,
-            Err(error) => {
-                let _ = backend.run("ROLLBACK");
-                // What was counted in advance is not there.
-                self.today = Today::default();
-                return Err(error);
+    /// Stores reports. What another collector did at the same time, and a connection that broke before the end of the
+    /// transaction, are no reason to refuse them.
+    fn attempts(&mut self, entries: Vec<Entry>) -> Result<(), StoreError> {
+        let mut tries = 0;
+        let mut again = |error: StoreError, is_open: bool| {
+            tries += 1;
+            match error {
+                StoreError::Conflict(_) if tries < TRIES => Ok(false),
+                StoreError::Away(_) if is_open && tries == 1 => Ok(true),
+                error => Err(error),
             }
         };
-        for (one, is_new) in pending.into_values().zip(made) {
-            self.today.known.insert(one.id.clone());
-            self.today.marks.extend(one.marks.iter().map(|mark| (one.id.clone(), *mark)));
-            if is_new {
-                (self.tell)(NewGroup { id: one.id, entry: one.entry });
+        if let Err(error) = self.begin_day() {
+            if again(error, true)? {
+                self.reconnect()?;
+            }
+            self.begin_day()?;
+        }
+        let pending = pending::gather(entries, &mut self.today, self.settings.groups_per_day);
+        loop {
+            match self.transaction(&pending) {
+                Ok(made) => {
+                    pending::remember(&mut self.today, &pending);
+                    if made {
+                        (self.wake)();
+                    }
+                    return Ok(());
+                }
+                Err((error, is_open)) => {
+                    if again(error, is_open)? {
+                        self.reconnect()?;
+                    }
+                }
             }
         }
-        Ok(())
+    }
+
+    fn reconnect(&mut self) -> Result<(), StoreError> {
+        self.backend = None;
+        self.tried = None;
+        self.connect()
+    }
+
+    fn begin_day(&mut self) -> Result<(), StoreError> {
+        match &mut self.backend {
+            Some(backend) => self.today.begin(&mut **backend, day(now())),
+            None => Err(StoreError::Away("not connected".to_owned())),
+        }
+    }
+
+    /// One transaction; whether there is a new alarm. With an error, whether nothing can have been stored: after a
+    /// connection broke at the end, nobody knows.
+    fn transaction(
+        &mut self,
+        pending: &BTreeMap<String, Pending>,
+    ) -> Result<bool, (StoreError, bool)> {
+        let Some(backend) = &mut self.backend else {
+            return Err((StoreError::Away("not connected".to_owned()), true));
+        };
+        let unexplained = self.settings.unexplained;
+        let written = backend.run("BEGIN").and_then(|()| {
+            let made = pending::write(&mut **backend, pending, &self.today)?;
+            let mut has_alarm = false;
+            for one in pending.values().filter(|one| made.contains(&one.id)) {
+                let class = one.entry.finding.class();
+                if class == Class::Urgent || (unexplained && class == Class::Unexplained) {
+                    alarms::add(&mut **backend, &one.id, class == Class::Urgent, now())?;
+                    has_alarm = true;
+                }
+            }
+            Ok(has_alarm)
+        });
+        let done = match written {
+            Ok(has_alarm) => backend.run("COMMIT").map(|()| has_alarm).map_err(|e| (e, false)),
+            Err(error) => Err((error, true)),
+        };
+        if done.is_err() {
+            let _ = backend.run("ROLLBACK");
+            // What was counted in advance is not there.
+            self.today = Today::default();
+        }
+        done
     }
 
     fn clean(&mut self) {
@@ -296,138 +396,4 @@ impl Settings {
     const fn of(settings: &WriterSettings) -> Self {
         Self { days: settings.days, size: settings.size }
     }
-}
-
-impl Today {
-    /// Begins a new day, or a new connection: what exists of it already counts.
-    fn begin(&mut self, backend: &mut dyn Backend, day: i64) -> Result<(), StoreError> {
-        if self.day == day {
-            return Ok(());
-        }
-        let sql = "SELECT id, entry, chain FROM report_groups WHERE day = $1";
-        let mut today = Self { day, ..Self::default() };
-        for row in backend.query(sql, &[Value::Int(day)])? {
-            let mut values = row.into_iter();
-            let mut next = || values.next().unwrap_or(Value::Null).text();
-            let (id, entry, chain) = (next(), next(), next());
-            today.known.insert(id);
-            if chain != OVERFLOW {
-                *today.groups.entry(entry).or_default() += 1;
-            }
-        }
-        *self = today;
-        Ok(())
-    }
-}
-
-/// The groups of the reports; what is beyond the limit goes into the group for that.
-fn gather(
-    entries: Vec<Entry>,
-    today: &mut Today,
-    settings: &WriterSettings,
-) -> BTreeMap<String, Pending> {
-    // In the order of their ids, so that two collectors never wait for each other.
-    let mut pending: BTreeMap<String, Pending> = BTreeMap::new();
-    for mut entry in entries {
-        let id_of = |entry: &Entry| {
-            let code = entry.finding.code();
-            group_id(&entry.host, &entry.chain, entry.client, day(entry.at), code)
-        };
-        let mut id = id_of(&entry);
-        if !today.known.contains(&id) && !pending.contains_key(&id) {
-            let groups = today.groups.entry(entry.entry.clone()).or_default();
-            if *groups < settings.groups_per_day {
-                *groups += 1;
-            } else {
-                entry.chain = OVERFLOW.to_owned();
-                entry.host = entry.entry.trim_start_matches("*.").to_owned();
-                entry.finding = Finding::Overflow;
-                entry.detail = String::new();
-                entry.raw = Arc::new([]);
-                id = id_of(&entry);
-            }
-        }
-        let one = pending.entry(id.clone()).or_insert_with(|| Pending {
-            id,
-            entry: entry.clone(),
-            count: 0,
-            marks: HashSet::new(),
-            addresses: HashSet::new(),
-        });
-        one.count = one.count.saturating_add(entry.count);
-        one.marks.insert(entry.mark);
-        one.addresses.extend(entry.address);
-    }
-    pending
-}
-
-impl Pending {
-    /// Writes it; whether the group is new.
-    fn write(&self, backend: &mut dyn Backend, today: &Today) -> Result<bool, StoreError> {
-        let Entry { at, .. } = self.entry;
-        let sql = "UPDATE report_groups SET count = count + $1, \
-                   last_seen = CASE WHEN last_seen < $2 THEN $2 ELSE last_seen END WHERE id = $3";
-        let parameters = [self.count.into(), at.into(), self.id.as_str().into()];
-        let is_known = backend.execute(sql, &parameters)? > 0;
-        let is_new = !is_known && self.insert(backend)?;
-        for mark in &self.marks {
-            if today.marks.contains(&(self.id.clone(), *mark)) {
-                continue;
-            }
-            let sql = "INSERT INTO report_clients (group_id, mark) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-            backend.execute(sql, &[self.id.as_str().into(), i64::from(*mark).into()])?;
-        }
-        for address in &self.addresses {
-            let sql = "INSERT INTO report_addresses (group_id, address) SELECT $1, $2 \
-                       WHERE (SELECT COUNT(*) FROM report_addresses WHERE group_id = $1) < $3 \
-                       ON CONFLICT DO NOTHING";
-            let parameters =
-                [self.id.as_str().into(), address.as_str().into(), MAX_ADDRESSES.into()];
-            backend.execute(sql, &parameters)?;
-        }
-        Ok(is_new)
-    }
-
-    fn insert(&self, backend: &mut dyn Backend) -> Result<bool, StoreError> {
-        let Entry { at, .. } = self.entry;
-        let entry = &self.entry;
-        let sql = "INSERT INTO report_groups (id, host, entry, port, chain, client, day, finding, detail, format, \
-                   mode, count, first_seen, last_seen, raw) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
-                   ON CONFLICT (id) DO UPDATE SET count = report_groups.count + excluded.count";
-        let parameters = [
-            self.id.as_str().into(),
-            entry.host.as_str().into(),
-            entry.entry.as_str().into(),
-            entry.port.map_or(Value::Null, |port| i64::from(port).into()),
-            entry.chain.as_str().into(),
-            entry.client.into(),
-            day(at).into(),
-            entry.finding.code().into(),
-            // PostgreSQL takes no NUL in a text.
-            output::printable(&entry.detail).as_str().into(),
-            entry.format.into(),
-            entry.mode.into(),
-            self.count.into(),
-            at.into(),
-            at.into(),
-            Value::Bytes(pack(&entry.raw)),
-        ];
-        backend.execute(sql, &parameters)?;
-        Ok(true)
-    }
-}
-
-/// Certificates in base64 take a third less when they are packed.
-fn pack(raw: &[u8]) -> Vec<u8> {
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
-    let written = encoder.write_all(raw).and_then(|()| encoder.finish());
-    written.unwrap_or_default()
-}
-
-pub(super) fn unpack(packed: &[u8]) -> Vec<u8> {
-    let limit = hpkp_core::ua::report_reader::MAX_BODY as u64;
-    let mut raw = Vec::new();
-    let _ = DeflateDecoder::new(packed).take(limit).read_to_end(&mut raw);
-    raw
 }

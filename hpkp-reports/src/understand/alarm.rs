@@ -1,42 +1,47 @@
 //! Alarms: once for each new group that somebody should look at, by mail, webhook or command, and no more of them an
-//! hour than the limit. What is left out is told in the next alarm and in the log.
+//! hour than the limit.
+//!
+//! Data flow: a group and its alarm go into the store in one transaction → the thread here claims what is due → each
+//! way has it, or it is due again later. So an alarm survives a mail server that is away and a restart, and of several
+//! collectors one sends it.
 
 mod command;
 mod mail;
 mod message;
 mod webhook;
 
-use std::collections::HashMap;
-use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::time::Duration;
 
 use hpkp_core::date;
 
-use crate::configuration::Alarms;
+use crate::configuration::{Alarms, StoreName};
 use crate::output::{log, log_seldom};
-use crate::store::NewGroup;
-use crate::understand::finding::Class;
+use crate::store::alarms::{self, Due};
+use crate::store::backend::Backend;
+use crate::store::{self, Group, StoreError, query};
+use crate::time::{DAY, now};
+use crate::understand::finding::Finding;
 use message::Message;
 
-/// Alarms that may wait.
-const QUEUE: usize = 256;
+/// How often the store is asked for alarms that are due.
+const LOOK: Duration = Duration::from_secs(10);
 
-/// The window of the limit.
-const HOUR: Duration = Duration::from_secs(3600);
+/// The window of the limit, in seconds.
+const HOUR: i64 = 3600;
 
-/// How long the same finding for the same host and chain is not told again, from day to day: each day has a
-/// group of its own.
-const SILENCE: Duration = Duration::from_secs(7 * 86_400);
+/// How long the same finding for the same host and chain is not told again, in seconds: each day has a group of its own.
+const SILENCE: i64 = 7 * DAY;
 
-/// The most alarms that are remembered for that.
-const MAX_KNOWN: usize = 10_000;
+/// How long a collector may take to send an alarm that it has claimed, in seconds; then another may.
+const LEASE: i64 = 300;
+
+/// Alarms that are looked at together.
+const MANY: i64 = 100;
 
 /// The handle of the thread that sends alarms.
 #[derive(Debug)]
-pub struct Alarm {
-    queue: SyncSender<NewGroup>,
-    unexplained: bool,
-}
+pub struct Alarm(SyncSender<()>);
 
 impl Alarm {
     /// Checks what is configured, and the files it names.
@@ -47,37 +52,34 @@ impl Alarm {
         Ways::new(alarms).map(|_| ())
     }
 
-    /// Starts the thread. It ends when the handle is gone.
+    /// Starts the thread. It ends when the handle is gone; what is not sent then stays in the store.
     ///
     /// # Errors
     /// What is configured is wrong.
-    pub fn start(alarms: &Alarms, base: Option<String>) -> Result<Self, String> {
-        let (queue, incoming) = mpsc::sync_channel(QUEUE);
+    pub fn start(
+        alarms: &Alarms,
+        base: Option<String>,
+        store: (StoreName, u64),
+    ) -> Result<Self, String> {
+        let (wake, woken) = mpsc::sync_channel(1);
         let mut work = Work {
             ways: Ways::new(alarms)?,
             per_hour: alarms.per_hour,
             base,
-            sent: Vec::new(),
-            known: HashMap::new(),
-            left_out: 0,
+            store,
+            backend: None,
         };
         std::thread::Builder::new()
             .name("alarms".to_owned())
-            .spawn(move || work.run(&incoming))
+            .spawn(move || work.run(&woken))
             .map_err(|error| crate::output::os(&error))?;
-        Ok(Self { queue, unexplained: alarms.unexplained })
+        Ok(Self(wake))
     }
 
-    /// Hears of a new group, and never waits: reports come first.
-    pub fn tell(&self, group: NewGroup) {
-        let wanted = match group.entry.finding.class() {
-            Class::Urgent => true,
-            Class::Unexplained => self.unexplained,
-            Class::Noise => false,
-        };
-        if wanted && self.queue.try_send(group).is_err() {
-            log_seldom("alarms", || "too many alarms are waiting; some are left out".to_owned());
-        }
+    /// Hears of new alarms, and never waits: reports come first.
+    pub fn wake(&self) {
+        // If it is full, somebody woke the thread already.
+        let _ = self.0.try_send(());
     }
 }
 
@@ -97,8 +99,24 @@ impl Ways {
         })
     }
 
-    const fn is_empty(&self) -> bool {
-        self.mail.is_none() && self.webhook.is_none() && self.command.is_none()
+    /// Sends a message by each way that is not `done`. The ways that have it now, and what went wrong.
+    fn send(&self, message: &Message<'_>, done: &str) -> (String, Vec<String>) {
+        let (mut sent, mut errors) = (Vec::new(), Vec::new());
+        let mut by = |name: &'static str, send: &dyn Fn() -> Option<Result<(), String>>| {
+            if done.split(',').any(|one| one == name) {
+                sent.push(name);
+                return;
+            }
+            match send() {
+                None => {}
+                Some(Ok(())) => sent.push(name),
+                Some(Err(error)) => errors.push(format!("by {name}: {error}")),
+            }
+        };
+        by("mail", &|| self.mail.as_ref().map(|way| way.send(message)));
+        by("webhook", &|| self.webhook.as_ref().map(|way| way.send(message)));
+        by("command", &|| self.command.as_ref().map(|way| way.send(message)));
+        (sent.join(","), errors)
     }
 }
 
@@ -106,79 +124,98 @@ struct Work {
     ways: Ways,
     per_hour: u32,
     base: Option<String>,
-    /// When the alarms of the last hour were sent.
-    sent: Vec<Instant>,
-    known: HashMap<(String, &'static str, String), Instant>,
-    left_out: u64,
+    store: (StoreName, u64),
+    backend: Option<Box<dyn Backend>>,
 }
 
 impl Work {
-    fn run(&mut self, incoming: &Receiver<NewGroup>) {
-        while let Ok(group) = incoming.recv() {
-            self.take(&group);
-        }
-    }
-
-    fn take(&mut self, group: &NewGroup) {
-        let entry = &group.entry;
-        let key = (entry.host.clone(), entry.finding.code(), entry.chain.clone());
-        let now = Instant::now();
-        if self.known.get(&key).is_some_and(|at| now.duration_since(*at) < SILENCE) {
-            return;
-        }
-        self.sent.retain(|at| now.duration_since(*at) < HOUR);
-        // What nobody can explain anybody can make up: it leaves half of the room to what is urgent.
-        let room = match entry.finding.class() {
-            Class::Urgent => self.per_hour as usize,
-            Class::Unexplained | Class::Noise => self.per_hour.div_ceil(2) as usize,
-        };
-        if self.sent.len() >= room {
-            self.left_out += 1;
-            log_seldom("alarm-limit", || "more alarms than per_hour; see the pages".to_owned());
-            return;
-        }
-        if self.known.len() >= MAX_KNOWN {
-            self.known.clear();
-        }
-        self.known.insert(key, now);
-        self.sent.push(now);
-        self.send(group);
-    }
-
-    fn send(&mut self, group: &NewGroup) {
-        let entry = &group.entry;
-        let (finding, host) = (entry.finding, entry.host.as_str());
-        log(&format!("alarm: [{}] {host}: {}", finding.code(), finding.title()));
-        if self.ways.is_empty() {
-            return;
-        }
-        let page = self.base.as_ref().map(|base| format!("{base}/group/{}", group.id));
-        let message = Message {
-            v: 1,
-            finding: finding.code(),
-            class: finding.class().name(),
-            title: finding.title(),
-            answer: finding.answer(),
-            advice: finding.advice(),
-            host,
-            detail: &entry.detail,
-            client: entry.client,
-            mode: entry.mode,
-            at: date::format(entry.at),
-            group: &group.id,
-            page,
-            left_out: self.left_out,
-        };
-        self.left_out = 0;
-        let results = [
-            ("mail", self.ways.mail.as_ref().map(|way| way.send(&message))),
-            ("webhook", self.ways.webhook.as_ref().map(|way| way.send(&message))),
-            ("command", self.ways.command.as_ref().map(|way| way.send(&message))),
-        ];
-        for (way, result) in results {
-            if let Some(Err(error)) = result {
-                log(&format!("cannot send the alarm by {way}: {error}"));
+    fn run(&mut self, woken: &Receiver<()>) {
+        loop {
+            match self.connect().and_then(|()| self.pass()) {
+                Ok(()) => {}
+                Err(error) => {
+                    self.backend = None;
+                    log_seldom("alarms", || format!("alarms wait: {error}"));
+                }
+            }
+            match woken.recv_timeout(LOOK) {
+                Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
+
+    fn connect(&mut self) -> Result<(), StoreError> {
+        if let Some(backend) = &mut self.backend {
+            if backend.is_in_place().is_ok() {
+                return Ok(());
+            }
+        }
+        self.backend = Some(store::open(&self.store.0, self.store.1)?);
+        Ok(())
+    }
+
+    /// Sends what is due and what there is room for.
+    fn pass(&mut self) -> Result<(), StoreError> {
+        let Self { backend: Some(backend), ways, per_hour, base, .. } = self else { return Ok(()) };
+        let backend = &mut **backend;
+        for alarm in alarms::due(backend, now(), MANY)? {
+            let Some(group) = query::group(backend, &alarm.group)? else { continue };
+            if alarms::is_repeated(backend, &group, now() - SILENCE)? {
+                alarms::finish(backend, &alarm.group, now(), false)?;
+                continue;
+            }
+            let (told, first) = alarms::told_between(backend, now() - HOUR, now())?;
+            // What nobody can explain anybody can make up: it leaves half of the room to what is urgent.
+            let per_hour = i64::from(*per_hour);
+            let room = if alarm.is_urgent { per_hour } else { (per_hour + 1) / 2 };
+            if alarm.tries == 0 && told >= room {
+                // The urgent come first, so whatever follows has no room either.
+                alarms::postpone(backend, now(), (first + HOUR).max(now() + 1))?;
+                log_seldom("alarm-limit", || {
+                    "more alarms than per_hour; the rest wait, see the pages".to_owned()
+                });
+                return Ok(());
+            }
+            if alarms::claim(backend, &alarm, now() + LEASE)? {
+                send(backend, ways, base.as_deref(), &alarm, &group)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sends an alarm that is claimed, and notes what came of it.
+fn send(
+    backend: &mut dyn Backend,
+    ways: &Ways,
+    base: Option<&str>,
+    alarm: &Due,
+    group: &Group,
+) -> Result<(), StoreError> {
+    let Some(finding) = Finding::of_code(&group.finding) else {
+        return alarms::finish(backend, &group.id, now(), false);
+    };
+    if alarm.tries == 0 {
+        log(&format!("alarm: [{}] {}: {}", finding.code(), group.host, finding.title()));
+    }
+    // One that had to wait stands for all that did: their number would be a flood itself.
+    let begun = now();
+    let left_out = if alarm.has_waited { alarms::left_out(backend, &group.id, begun)? } else { 0 };
+    let page = base.map(|base| format!("{base}/group/{}", group.id));
+    let message = Message::new(finding, group, page, left_out);
+    let (done, errors) = ways.send(&message, &alarm.done);
+    if left_out > 0 && !done.is_empty() {
+        alarms::leave_out(backend, now(), begun)?;
+    }
+    if errors.is_empty() {
+        return alarms::finish(backend, &group.id, now(), true);
+    }
+    // A minute, five, half an hour, and then each hour.
+    let wait = [60, 300, 1800].get(usize::try_from(alarm.tries).unwrap_or(usize::MAX));
+    let due = now() + wait.copied().unwrap_or(HOUR);
+    for error in errors {
+        log(&format!("cannot send the alarm {error}; next try at {}", date::format(due)));
+    }
+    alarms::again(backend, &group.id, due, &done)
 }

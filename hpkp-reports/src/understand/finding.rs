@@ -73,13 +73,18 @@ findings! {
     /// The leaf's key, or a pinned key of the chain, is ours.
     OwnKey = "report-own-key", Urgent,
         "Clients refuse a key of ours",
-        "Our own mistake: the served chain holds a key that is ours, and clients that hold other pins refuse it.",
-        "Serve a certificate whose key these clients accept. To see which: hpkp published why HOST";
+        "Our own mistake, if the report is true: the served chain holds a key that is ours, and clients that hold other pins refuse it. Anybody can send our public chain with pins of their own, so look at what the detail says of the pins.",
+        "To see which pins clients hold: hpkp published why HOST. If the pins of the report are among them, serve a certificate whose key they accept. If an app of yours has them and they are on no record, record them.";
+    /// The leaf's key is ours, and others have it too.
+    CompromisedKey = "report-compromised-key", Urgent,
+        "A key that is recorded as compromised was served",
+        "Possibly an attack: the key is ours, and a record says that others have it too. If a server of ours still has it, our own mistake.",
+        "Check that no server of yours still serves the key. If none does, ask the CA to revoke every certificate for it.";
     /// The chain leads to a public CA, for this host, and no key in it is ours.
     PublicCa = "report-public-ca-unknown-key", Urgent,
         "A public CA issued a certificate for a key that is nobody's",
-        "Possibly an attack: a public CA issued this certificate for the host, and its key is on no record of ours.",
-        "Ask everybody who may order certificates for this host. If nobody did, ask the CA to revoke the certificate, and look for others in the logs of Certificate Transparency. If somebody did, record its key.";
+        "Possibly an attack: a public CA issued this certificate for the host, and its key is on no record of ours. The certificate is real, since its signatures were verified; that a client met it is what the report says.",
+        "Ask everybody who may order certificates for this host. If nobody did, ask the CA to revoke the certificate, and look for others in the logs of Certificate Transparency. If somebody did, or did so years ago, record its key.";
     /// The chain leads to a CA whose key we pin, and the leaf's key is not ours.
     PinnedCaOtherLeaf = "report-pinned-ca-unknown-leaf", Urgent,
         "A CA that we pin issued a certificate for a key that is nobody's",
@@ -105,20 +110,20 @@ findings! {
         "A certificate for another host",
         "A captive portal or a misrouted name, most likely: the certificate is for other hosts, so a client that checks names refuses it in any case.",
         "Check that DNS leads this host to your servers, and that the default server of no machine of yours answers with this certificate.";
-    /// The chain leads to a public CA, but not at the time of the report.
+    /// The chain leads to a public CA, but neither at the time of the report nor now.
     NotValidThen = "report-not-valid-then", Unexplained,
-        "A chain that was not valid when the report was made",
-        "An old certificate or a wrong clock: the chain leads to a public CA, but was not valid at the time of the report.",
+        "A chain that was valid neither then nor now",
+        "An old certificate, most likely: the chain leads to a public CA, but was valid neither at the time of the report nor when it came in.",
         "Check that no server of yours still has an expired certificate. If it is not yours, treat it like a possible mis-issue.";
     /// The chain lacks an intermediate, or its signatures do not hold.
     Unverifiable = "report-unverifiable-chain", Unexplained,
         "A chain that cannot be verified",
-        "Unknown: the certificates name a public CA as their issuer, but no chain to it can be verified.",
-        "Look at the certificates. A forged report looks like this too: reports are not authenticated.";
+        "Unknown: the certificates form no chain that can be verified. One is missing, this machine does not trust the CA, or the report is made up.",
+        "Look at the certificates. If your own server sends such a chain, it lacks an intermediate.";
     /// No certificates, and the pins of what was served are nobody's.
     UnknownKey = "report-unknown-key", Unexplained,
         "A key that is nobody's, without its certificate",
-        "Unknown: the client sends pins without certificates, and none of them is on record or of a known CA.",
+        "Unknown: the client sends pins without certificates, and their leaf's key is on no record. Pins without certificates prove nothing: a CA's pin may be with them without its doing.",
         "Compare with reports of other clients for the same host and day.";
     /// No certificates, no pins.
     NoChain = "report-without-chain", Unexplained,
@@ -133,12 +138,12 @@ findings! {
     /// DANE.
     SmtpDane = "report-smtp-dane", Urgent,
         "Mail servers cannot verify the certificate against the TLSA records",
-        "Our own mistake, most likely: the TLSA records and the certificate of the mail server do not fit together, and mail is delayed.",
+        "Our own mistake, if the report is true: the TLSA records and the certificate of the mail server do not fit together, and mail is delayed.",
         "Compare them: hpkp published why HOST --port 25";
     /// MTA-STS.
     SmtpSts = "report-smtp-mta-sts", Urgent,
         "Mail servers cannot meet the MTA-STS policy",
-        "Our own mistake, most likely: the policy, its web server, or the certificate of the mail server is wrong, and mail is delayed.",
+        "Our own mistake, if the report is true: the policy, its web server, or the certificate of the mail server is wrong, and mail is delayed.",
         "Check the policy file and the certificate of each mail exchanger.";
     /// STARTTLS and the rest.
     SmtpTls = "report-smtp-tls", Unexplained,
@@ -174,13 +179,39 @@ impl Finding {
 mod tests {
     use super::*;
 
+    /// Where the entries begin in docs/reference/findings.md.
+    const HEADING: &str = "\n## Violation reports\n";
+
+    fn entries() -> String {
+        let entry = |finding: &Finding| {
+            let (code, class) = (finding.code(), finding.class().name());
+            let (title, answer, advice) = (finding.title(), finding.answer(), finding.advice());
+            format!(
+                "\n### {code}\n\nClass: {class}\n\n{title}. {answer}\n\n**What to do.** {advice}\n"
+            )
+        };
+        Finding::ALL.iter().map(entry).collect()
+    }
+
+    /// `HPKP_DOCS=update` writes the entries.
     #[test]
     fn every_finding_has_its_entry_in_the_reference() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/reports.md");
-        let reference = std::fs::read_to_string(path).expect("docs/reference/reports.md");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/findings.md");
+        let page = std::fs::read_to_string(path).expect("docs/reference/findings.md");
+        let (before, section) = page.split_once(HEADING).expect("a section for reports");
+        let begin = section.find("\n### ").unwrap_or(section.len());
+        let wanted = entries();
+        if std::env::var_os("HPKP_DOCS").is_some_and(|value| value == "update") {
+            let page = format!("{before}{HEADING}{}{wanted}", &section[..begin]);
+            std::fs::write(path, page).expect("docs/reference/findings.md");
+        } else {
+            assert_eq!(
+                &section[begin..],
+                wanted,
+                "HPKP_DOCS=update writes docs/reference/findings.md"
+            );
+        }
         for finding in Finding::ALL {
-            let entry = format!("\n### {}\n", finding.code());
-            assert!(reference.contains(&entry), "no entry for {}", finding.code());
             assert_eq!(Finding::of_code(finding.code()), Some(*finding));
         }
     }

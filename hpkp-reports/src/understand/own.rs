@@ -1,10 +1,11 @@
 //! Which keys are ours: the records of published pins, and what the configuration adds.
 
-use std::collections::HashSet;
-use std::path::Path;
+use std::collections::{BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hpkp_core::pin::Pin;
-use hpkp_core::published::{HostName, State};
+use hpkp_core::published::{HostName, Published, State, WriterName};
 use hpkp_core::ua::host::Host;
 use hpkp_server::published::{Contents, Directory};
 
@@ -13,13 +14,20 @@ use crate::configuration::{Configuration, HostPattern, Mode, OwnPolicy};
 /// The keys that are ours.
 #[derive(Debug, Default)]
 pub struct Own {
+    sources: Vec<Arc<Source>>,
+    policies: Vec<(HostPattern, OwnPolicy)>,
+    /// What could not be read. Without it a report may be judged wrongly, so that pages say it.
+    pub problems: Vec<String>,
+}
+
+/// A directory with records.
+#[derive(Debug)]
+struct Source {
+    path: PathBuf,
     state: State,
     /// The leaf keys that our servers present or presented, whatever the host: a key of another
     /// host is no stranger's either.
     leaves: HashSet<Pin>,
-    policies: Vec<(HostPattern, OwnPolicy)>,
-    /// What could not be read. Without it a report may be judged wrongly, so that pages say it.
-    pub problems: Vec<String>,
 }
 
 /// A pin of ours for a host.
@@ -32,31 +40,70 @@ pub struct OwnPinOf {
 }
 
 impl Own {
-    /// Reads the records; what cannot be read is a problem, and the rest counts.
+    /// Reads the records; what cannot be read is a problem, and the rest counts. Of a directory that cannot be
+    /// opened counts what was read `before`: a file system that is away for a minute makes no stranger of our keys.
     #[must_use]
-    pub fn read(configuration: &Configuration) -> Self {
-        let mut contents = Contents::default();
-        let mut problems = Vec::new();
+    pub fn read(configuration: &Configuration, before: Option<&Self>) -> Self {
+        let mut own = Self {
+            policies: configuration.policies.clone().into_iter().collect(),
+            ..Self::default()
+        };
         for path in &configuration.records {
-            problems.extend(read_directory(path, &mut contents));
+            let (source, problems) = Source::read(path);
+            own.problems.extend(problems);
+            let known = || before?.sources.iter().find(|one| one.path == *path).cloned();
+            own.sources.extend(source.map(Arc::new).or_else(known));
         }
-        let state = contents.state;
-        let served = state.presents().flat_map(|record| &record.body.certificates);
-        let leaves = served.filter_map(|one| one.served.first().copied().flatten()).collect();
-        let policies = configuration.policies.clone().into_iter().collect();
-        Self { state, leaves, policies, problems }
+        own
     }
 
     /// Whether the key is that of a certificate of ours.
     #[must_use]
     pub fn is_leaf(&self, pin: Pin) -> bool {
-        self.leaves.contains(&pin)
+        self.sources.iter().any(|source| source.leaves.contains(&pin))
+    }
+
+    /// Whether a record says that others have the key too.
+    #[must_use]
+    pub fn is_compromised(&self, pin: Pin) -> bool {
+        self.sources.iter().any(|source| source.state.is_compromised(pin))
     }
 
     /// Whether it is known which leaf keys we have.
     #[must_use]
     pub fn knows_leaves(&self) -> bool {
-        !self.leaves.is_empty()
+        self.sources.iter().any(|source| !source.leaves.is_empty())
+    }
+
+    /// Whether nothing says which keys are ours.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.policies.is_empty() && self.sources.iter().all(|source| source.state.is_empty())
+    }
+
+    /// What is published, and who recorded it.
+    fn published(&self) -> impl Iterator<Item = (&Published, &WriterName)> {
+        let records = self.sources.iter().flat_map(|source| source.state.published());
+        records.map(|record| (&record.body, &record.writer))
+    }
+
+    /// Where the pins of a client are from, if they are what we published for the host: all pins of one record, or
+    /// pins that the configuration has.
+    #[must_use]
+    pub fn origin_of(&self, host: &Host, pins: &[Pin]) -> Option<String> {
+        let claimed: BTreeSet<Pin> = pins.iter().copied().collect();
+        let mut policies = self.policies.iter().filter(|(pattern, _)| pattern.matches(host));
+        let has_all = |policy: &OwnPolicy| {
+            claimed.iter().all(|pin| policy.pins.iter().any(|own| own.0 == *pin))
+        };
+        if let Some((pattern, _)) = policies.find(|(_, policy)| has_all(policy)) {
+            return Some(format!("configuration, {pattern}"));
+        }
+        let name = host.as_str().parse::<HostName>().ok()?;
+        let mut records = self.published();
+        let found = records
+            .find(|(record, _)| record.binds(&name) && claimed.iter().eq(record.pins.iter()));
+        found.map(|(record, writer)| origin(record, writer))
     }
 
     /// The pins that are published for a host, each once.
@@ -72,10 +119,9 @@ impl Own {
             policy.pins.iter().for_each(|pin| add(pin.0, &format!("configuration, {pattern}")));
         }
         if let Ok(name) = host.as_str().parse::<HostName>() {
-            for record in self.state.published().filter(|record| record.body.binds(&name)) {
-                let origin =
-                    format!("{}, recorded by {}", record.body.origin.as_str(), record.writer);
-                record.body.pins.iter().for_each(|pin| add(*pin, &origin));
+            for (record, writer) in self.published().filter(|(record, _)| record.binds(&name)) {
+                let origin = origin(record, writer);
+                record.pins.iter().for_each(|pin| add(*pin, &origin));
             }
         }
         found
@@ -88,20 +134,32 @@ impl Own {
         let configured = policy.map(|(_, policy)| policy.mode);
         configured.or_else(|| {
             let name = host.as_str().parse::<HostName>().ok()?;
-            let is_bound = self.state.published().any(|record| record.body.binds(&name));
+            let is_bound = self.published().any(|(record, _)| record.binds(&name));
             is_bound.then_some(Mode::Enforced)
         })
     }
 }
 
-fn read_directory(path: &Path, contents: &mut Contents) -> Vec<String> {
-    let Some(text) = path.to_str() else {
-        return vec![format!("{}: the path is not UTF-8", path.display())];
-    };
-    match Directory::open(text) {
-        Err(error) => vec![error.text(text).what],
-        Ok(directory) => {
-            directory.read_each(contents).iter().map(|error| error.text(text).what).collect()
-        }
+fn origin(record: &Published, writer: &WriterName) -> String {
+    format!("{}, recorded by {writer}", record.origin.as_str())
+}
+
+impl Source {
+    /// Reads a directory; none where it cannot be opened. With it, what could not be read.
+    fn read(path: &Path) -> (Option<Self>, Vec<String>) {
+        let Some(text) = path.to_str() else {
+            return (None, vec![format!("{}: the path is not UTF-8", path.display())]);
+        };
+        let directory = match Directory::open(text) {
+            Ok(directory) => directory,
+            Err(error) => return (None, vec![error.text(text).what]),
+        };
+        let mut contents = Contents::default();
+        let problems = directory.read_each(&mut contents);
+        let problems = problems.iter().map(|error| error.text(text).what).collect();
+        let state = contents.state;
+        let served = state.presents().flat_map(|record| &record.body.certificates);
+        let leaves = served.filter_map(|one| one.served.first().copied().flatten()).collect();
+        (Some(Self { path: path.to_owned(), state, leaves }), problems)
     }
 }

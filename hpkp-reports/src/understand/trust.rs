@@ -13,8 +13,17 @@ const MAX_FILE: u64 = 16 << 20;
 /// The most files of a directory.
 const MAX_FILES: usize = 10_000;
 
+/// The most certificates above a leaf that are looked at, and those of one name: each path that they could form costs
+/// signatures, and a stranger chooses them. Chains in use have five, and two of a name where they are cross-signed.
+const MAX_CHAIN: usize = 8;
+const MAX_OF_A_NAME: usize = 2;
+
+/// Where Debian has certificates that the administrator of this machine added: those of a company's proxy, say, which
+/// are no public CA's.
+const LOCAL: &str = "/usr/local/share/ca-certificates";
+
 /// The public CAs.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct PublicRoots {
     anchors: Vec<TrustAnchor<'static>>,
     /// What could not be read.
@@ -50,16 +59,21 @@ impl PublicRoots {
             }
         }
         let mut seen = std::collections::HashSet::new();
+        let mut local = Vec::new();
         for file in files {
             // Debian has a file with all of them beside one for each, and two links to that.
             let Ok(real) = file.canonicalize() else { continue };
             if !real.is_file() || !seen.insert(real.clone()) {
                 continue;
             }
-            if let Err(error) = roots.add_file(&real) {
-                roots.fail(&file, &error);
+            match anchors(&real) {
+                Ok(found) if real.starts_with(LOCAL) => local.extend(found),
+                Ok(found) => roots.anchors.extend(found),
+                Err(error) => roots.fail(&file, &error),
             }
         }
+        // They are in the file with all of them as well.
+        roots.anchors.retain(|anchor| !local.iter().any(|one| key(one) == key(anchor)));
         roots.anchors.sort_by(|a, b| key(a).cmp(&key(b)));
         roots.anchors.dedup_by(|a, b| key(a) == key(b));
         if roots.anchors.is_empty() {
@@ -87,30 +101,19 @@ impl PublicRoots {
         self.problems.push(format!("{}: {text}", path.display()));
     }
 
-    fn add_file(&mut self, path: &Path) -> Result<(), String> {
-        let size = path.metadata().map_err(|error| crate::output::os(&error))?.len();
-        if size > MAX_FILE {
-            return Err(format!("larger than {MAX_FILE} bytes"));
-        }
-        let octets = std::fs::read(path).map_err(|error| crate::output::os(&error))?;
-        for block in pem::blocks(&octets) {
-            let Ok(block) = block else { return Err("invalid PEM".to_owned()) };
-            let Some(der) = block.decode().ok().filter(|_| block.is_certificate()) else {
-                continue;
-            };
-            // One that cannot be an anchor vouches for nobody.
-            if let Ok(anchor) = webpki::anchor_from_trusted_cert(&CertificateDer::from(der)) {
-                self.anchors.push(anchor.to_owned());
+    /// Where `chain` (DER, the leaf first) led at one of `times`, in seconds since 1970 UTC. `between` is a time at
+    /// which its certificates are valid: a chain that leads nowhere at any time is no matter of dates.
+    #[must_use]
+    pub fn judge(&self, chain: &[&[u8]], times: &[i64], between: i64) -> Led {
+        let mut best = Led::Elsewhere;
+        for at in times {
+            match self.judge_at(chain, *at) {
+                Led::ToPublic => return Led::ToPublic,
+                Led::Elsewhere => {}
+                led => best = led,
             }
         }
-        Ok(())
-    }
-
-    /// Where `chain` (DER, the leaf first) led at `at`, in seconds since 1970 UTC. `between` is a time at which
-    /// its certificates are valid: a chain that leads nowhere at any time is no matter of dates.
-    #[must_use]
-    pub fn judge(&self, chain: &[&[u8]], at: i64, between: i64) -> Led {
-        match self.judge_at(chain, at) {
+        match best {
             Led::ToPublicNotThen => match self.judge_at(chain, between) {
                 Led::ToPublic | Led::ToPublicNotThen => Led::ToPublicNotThen,
                 led => led,
@@ -120,28 +123,14 @@ impl PublicRoots {
     }
 
     fn judge_at(&self, chain: &[&[u8]], at: i64) -> Led {
-        let Some((leaf, rest)) = chain.split_first() else { return Led::Elsewhere };
-        let leaf = CertificateDer::from(*leaf);
-        let rest: Vec<CertificateDer<'_>> =
-            rest.iter().map(|der| CertificateDer::from(*der)).collect();
-        let seconds = u64::try_from(at).unwrap_or_default();
-        let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
-        let Ok(leaf) = EndEntityCert::try_from(&leaf) else { return Led::Broken };
-        let usage = KeyUsage::server_auth();
-        let verified = leaf.verify_for_usage(
-            ALL_VERIFICATION_ALGS,
-            &self.anchors,
-            &rest,
-            at,
-            usage,
-            None,
-            None,
-        );
-        match verified {
-            Ok(_) => Led::ToPublic,
-            Err(Error::CertExpired { .. } | Error::CertNotValidYet { .. }) => Led::ToPublicNotThen,
-            Err(Error::UnknownIssuer) => Led::Elsewhere,
-            Err(_) => Led::Broken,
+        match verify(chain, &self.anchors, at) {
+            None => Led::Broken,
+            Some(Ok(())) => Led::ToPublic,
+            Some(Err(Error::CertExpired { .. } | Error::CertNotValidYet { .. })) => {
+                Led::ToPublicNotThen
+            }
+            Some(Err(Error::UnknownIssuer)) => Led::Elsewhere,
+            Some(Err(_)) => Led::Broken,
         }
     }
 
@@ -157,6 +146,68 @@ impl PublicRoots {
         };
         self.anchors.iter().any(|anchor| is_it(anchor.subject.as_ref()))
     }
+}
+
+/// The trust anchors in a file.
+fn anchors(path: &Path) -> Result<Vec<TrustAnchor<'static>>, String> {
+    let size = path.metadata().map_err(|error| crate::output::os(&error))?.len();
+    if size > MAX_FILE {
+        return Err(format!("larger than {MAX_FILE} bytes"));
+    }
+    let octets = std::fs::read(path).map_err(|error| crate::output::os(&error))?;
+    let mut found = Vec::new();
+    for block in pem::blocks(&octets) {
+        let Ok(block) = block else { return Err("invalid PEM".to_owned()) };
+        let Some(der) = block.decode().ok().filter(|_| block.is_certificate()) else {
+            continue;
+        };
+        // One that cannot be an anchor vouches for nobody.
+        if let Ok(anchor) = webpki::anchor_from_trusted_cert(&CertificateDer::from(der)) {
+            found.push(anchor.to_owned());
+        }
+    }
+    Ok(found)
+}
+
+/// Whether the chain's signatures lead from its leaf to the key of `issuer` (DER) at one of `times`. Anybody can put
+/// a certificate of any CA into a chain.
+#[must_use]
+pub fn is_issued_below(chain: &[&[u8]], issuer: &[u8], times: &[i64]) -> bool {
+    let issuer = CertificateDer::from(issuer);
+    let Ok(anchor) = webpki::anchor_from_trusted_cert(&issuer) else { return false };
+    let anchors = [anchor];
+    times.iter().any(|at| matches!(verify(chain, &anchors, *at), Some(Ok(()))))
+}
+
+fn few_of_each_name<'a>(chain: &[&'a [u8]]) -> Vec<&'a [u8]> {
+    let mut names: Vec<&[u8]> = Vec::new();
+    let mut few = Vec::new();
+    for der in chain {
+        let Ok((_, certificate)) = X509Certificate::from_der(der) else { continue };
+        let name = certificate.tbs_certificate.subject.as_raw();
+        if few.len() < MAX_CHAIN
+            && names.iter().filter(|known| **known == name).count() < MAX_OF_A_NAME
+        {
+            names.push(name);
+            few.push(*der);
+        }
+    }
+    few
+}
+
+/// Verifies a chain at a time; none where its leaf cannot be parsed.
+fn verify(chain: &[&[u8]], anchors: &[TrustAnchor<'_>], at: i64) -> Option<Result<(), Error>> {
+    let (leaf, rest) = chain.split_first()?;
+    let leaf = CertificateDer::from(*leaf);
+    let rest: Vec<CertificateDer<'_>> =
+        few_of_each_name(rest).into_iter().map(CertificateDer::from).collect();
+    let seconds = u64::try_from(at).unwrap_or_default();
+    let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+    let leaf = EndEntityCert::try_from(&leaf).ok()?;
+    let usage = KeyUsage::server_auth();
+    let verified =
+        leaf.verify_for_usage(ALL_VERIFICATION_ALGS, anchors, &rest, at, usage, None, None);
+    Some(verified.map(|_| ()))
 }
 
 fn key<'a>(anchor: &'a TrustAnchor<'static>) -> (&'a [u8], &'a [u8]) {

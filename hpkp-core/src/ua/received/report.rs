@@ -7,8 +7,8 @@ use crate::pin::Pin;
 use crate::ua::host::Host;
 use crate::ua::report_reader::{Certificate, MAX_BODY, ReadReport};
 
-/// The most reports that are read of one body.
-pub const MAX_REPORTS: usize = 100;
+/// The most reports that are read of one body. Items of other kinds in an envelope do not count.
+pub const MAX_REPORTS: usize = 1000;
 
 /// Who defined the format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,7 +103,7 @@ impl Received {
         Self {
             format,
             report,
-            host,
+            host: host.canonical(),
             served_pins: Vec::new(),
             enforced: None,
             app: None,

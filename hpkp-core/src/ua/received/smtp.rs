@@ -12,46 +12,80 @@ use crate::ua::report_reader::ReadReport;
 /// The result of the policies that nobody failed.
 pub const SUCCESS: &str = "success";
 
-/// One report for each failure that it tells of; for a policy that all connections met, one that says so.
+/// One report for each kind of failure that it tells of, however many machines met it; for a policy that all
+/// connections met, one that says so.
 pub(super) fn read(text: &str) -> Result<Vec<Received>, Refusal> {
     let whole: Value = serde_json::from_str(text).map_err(|_| Refusal::NotJson)?;
-    let policies = whole["policies"].as_array().ok_or(Refusal::NotAReport)?;
     let end = whole["date-range"]["end-datetime"].as_str().and_then(date::parse);
     let sender = whole["organization-name"].as_str().map(str::to_owned);
     let shared: Arc<str> = text.into();
-    let mut found = Vec::new();
-    for policy in policies {
+    let mut found: Vec<Received> = Vec::new();
+    for policy in list(&whole["policies"]) {
         let Some(host) = policy["policy"]["policy-domain"].as_str() else { continue };
-        let Some(host) = Host::parse(host).ok() else { continue };
-        let new = || {
-            let report = ReadReport {
-                date_time: end,
-                hostname: Some(host.clone()),
-                ..ReadReport::default()
+        let Ok(host) = Host::parse(host) else { continue };
+        let report =
+            ReadReport { date_time: end, hostname: Some(host.clone()), ..ReadReport::default() };
+        let mut blank = Received::new(Format::SmtpTls, host, report, &shared);
+        blank.app.clone_from(&sender);
+        blank.policy = lower(&policy["policy"]["policy-type"]);
+        for received in of_policy(policy, &blank) {
+            let is_same = |known: &Received| {
+                (&known.host, &known.policy, &known.result, &known.server)
+                    == (&received.host, &received.policy, &received.result, &received.server)
             };
-            let mut received = Received::new(Format::SmtpTls, host.clone(), report, &shared);
-            received.app.clone_from(&sender);
-            received.policy = policy["policy"]["policy-type"].as_str().map(str::to_owned);
-            received
-        };
-        let failures = policy["failure-details"].as_array().map_or(&[][..], Vec::as_slice);
-        for failure in failures {
-            let mut received = new();
-            received.result = failure["result-type"].as_str().map(str::to_owned);
-            received.server = failure["receiving-mx-hostname"].as_str().map(str::to_owned);
-            received.count = failure["failed-session-count"].as_u64().unwrap_or(1).max(1);
-            found.push(received);
-            if found.len() > MAX_REPORTS {
+            let place = found.iter().position(is_same);
+            if let Some(known) = place.and_then(|place| found.get_mut(place)) {
+                known.count = known.count.saturating_add(received.count);
+            } else if found.len() == MAX_REPORTS {
                 return Err(Refusal::TooManyReports);
+            } else {
+                found.push(received);
             }
         }
-        let succeeded = policy["summary"]["total-successful-session-count"].as_u64();
-        if let Some(count) = succeeded.filter(|count| *count > 0 && failures.is_empty()) {
-            let mut received = new();
-            received.result = Some(SUCCESS.to_owned());
-            received.count = count;
-            found.push(received);
-        }
     }
-    if found.len() > MAX_REPORTS { Err(Refusal::TooManyReports) } else { Ok(found) }
+    Ok(found)
+}
+
+/// What is told of one policy.
+fn of_policy(policy: &Value, blank: &Received) -> Vec<Received> {
+    let mut found = Vec::new();
+    let mut told: u64 = 0;
+    for failure in list(&policy["failure-details"]) {
+        let mut received = blank.clone();
+        received.result = lower(&failure["result-type"]);
+        received.server = lower(&failure["receiving-mx-hostname"]);
+        received.count = number(&failure["failed-session-count"]).unwrap_or(1).max(1);
+        told = told.saturating_add(received.count);
+        found.push(received);
+    }
+    let summary = &policy["summary"];
+    let failed = number(&summary["total-failure-session-count"]).unwrap_or_default();
+    // The details are optional (RFC 8460 section 4.4), and a failure without them is none the less one.
+    if failed > told {
+        found.push(Received { count: failed - told, ..blank.clone() });
+    }
+    if found.is_empty() {
+        let count = number(&summary["total-successful-session-count"]).unwrap_or_default().max(1);
+        found.push(Received { count, result: Some(SUCCESS.to_owned()), ..blank.clone() });
+    }
+    found
+}
+
+/// The items of an array; some senders have the one item without it.
+fn list(value: &Value) -> &[Value] {
+    match value {
+        Value::Array(items) => items,
+        Value::Object(_) => std::slice::from_ref(value),
+        _ => &[],
+    }
+}
+
+/// A number; some senders write it as text.
+fn number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
+}
+
+/// A name, which has no case.
+fn lower(value: &Value) -> Option<String> {
+    value.as_str().map(|text| text.trim().to_ascii_lowercase())
 }

@@ -87,6 +87,55 @@ fn smtp_tls_reports_have_one_report_a_failure() {
 }
 
 #[test]
+fn smtp_failures_are_counted_by_kind_and_none_is_a_success() {
+    let failure = |ip: u32, count: &str| {
+        format!(
+            r#"{{"result-type":"Certificate-Expired","sending-mta-ip":"192.0.2.{ip}",
+            "receiving-mx-hostname":"MX.example.com","failed-session-count":{count}}}"#
+        )
+    };
+    let of = |summary: &str, details: &str| {
+        format!(
+            r#"{{"date-range":{{}},"report-id":"1","policies":{{"policy":{{"policy-type":"STS",
+            "policy-domain":"Example.COM."}},"summary":{summary},"failure-details":{details}}}}}"#
+        )
+    };
+    let many: Vec<String> = (0..200).map(|ip| failure(ip, "2")).collect();
+    let report = one(&of("{}", &format!("[{}]", many.join(","))));
+    assert_eq!((report.count, report.host.as_str()), (400, "example.com"));
+    assert_eq!(report.result.as_deref(), Some("certificate-expired"));
+    assert_eq!(report.policy.as_deref(), Some("sts"));
+    assert_eq!(report.server.as_deref(), Some("mx.example.com"));
+    // Numbers as texts, and one item without its array.
+    assert_eq!(one(&of("{}", &failure(1, "\"7\""))).count, 7);
+    // Failures without details, or more than the details have, are failures.
+    let failed = r#"{"total-successful-session-count":10,"total-failure-session-count":5}"#;
+    let report = one(&of(failed, "[]"));
+    assert_eq!((report.count, report.result), (5, None));
+    let all = read(of(failed, &failure(1, "2")).as_bytes()).expect("reports");
+    assert_eq!(all.iter().map(|one| one.count).collect::<Vec<_>>(), [2, 3]);
+    let nothing = one(&of("{}", "[]"));
+    assert_eq!((nothing.count, nothing.result.as_deref()), (1, Some(SUCCESS)));
+}
+
+#[test]
+fn hundreds_in_an_envelope_and_a_mark_before_it() {
+    let item = format!(r#"{{"type":"pkp","body":{}}}"#, plain());
+    let other = r#"{"type":"deprecation","body":{"id":"x"}}"#;
+    let items: Vec<&str> = [&*item, other].into_iter().cycle().take(700).collect();
+    let body = format!("\u{feff}[{}]", items.join(","));
+    assert_eq!(read(body.as_bytes()).expect("reports").len(), 350);
+}
+
+#[test]
+fn an_address_has_one_form() {
+    for text in ["2001:db8::1", "[2001:DB8::1]", "2001:0db8:0:0:0:0:0:1", "2001:db8::1%25eth0"] {
+        let body = plain().replace("www.example.com", text);
+        assert_eq!(one(&body).host.as_str(), "2001:db8::1", "{text}");
+    }
+}
+
+#[test]
 fn deep_nesting_is_refused_or_passed_over() {
     let deep = "[".repeat(100_000);
     assert!(read(deep.as_bytes()).is_err());

@@ -29,8 +29,8 @@ impl Way {
             .stdout(Stdio::null())
             .spawn()
             .map_err(|error| format!("{}: {}", self.program, os(&error)))?;
-        // A message is smaller than a pipe, so this never waits for the command. One that reads nothing is
-        // none the worse.
+        // A message is smaller than a pipe, since a detail has a limit, so this never waits for the command. One
+        // that reads nothing is none the worse.
         if let Some(mut input) = child.stdin.take() {
             let _ = input.write_all(&body).and_then(|()| input.write_all(b"\n"));
         }

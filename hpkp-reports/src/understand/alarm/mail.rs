@@ -62,6 +62,7 @@ impl Way {
             .from(self.settings.from.0.clone())
             .mailbox(lettre::message::header::To::from(mailboxes))
             .subject(printable(&subject))
+            .message_id(None)
             .header(ContentType::TEXT_PLAIN)
             .body(text(message))
             .map_err(|error| error.to_string())?;
@@ -88,6 +89,6 @@ fn text(message: &Message<'_>) -> String {
     if message.left_out > 0 {
         lines.push(format!("{} alarms before this one were left out.", message.left_out));
     }
-    lines.push("Reports are not authenticated: anybody can make one up.".to_owned());
+    lines.push(message.note.to_owned());
     lines.join("\n")
 }

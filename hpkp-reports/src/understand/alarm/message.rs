@@ -1,6 +1,10 @@
 //! What an alarm says.
 
+use hpkp_core::date;
 use serde::Serialize;
+
+use crate::store::Group;
+use crate::understand::finding::Finding;
 
 /// What an alarm says: JSON for webhook and command.
 #[derive(Debug, Serialize)]
@@ -21,4 +25,33 @@ pub(super) struct Message<'a> {
     pub(super) page: Option<String>,
     /// Alarms that were left out before this one, for the limit.
     pub(super) left_out: u64,
+    /// What nobody should forget.
+    pub(super) note: &'static str,
+}
+
+impl<'a> Message<'a> {
+    pub(super) fn new(
+        finding: Finding,
+        group: &'a Group,
+        page: Option<String>,
+        left_out: u64,
+    ) -> Self {
+        Self {
+            v: 1,
+            finding: finding.code(),
+            class: finding.class().name(),
+            title: finding.title(),
+            answer: finding.answer(),
+            advice: finding.advice(),
+            host: &group.host,
+            detail: &group.detail,
+            client: &group.client,
+            mode: &group.mode,
+            at: date::format(group.first_seen),
+            group: &group.id,
+            page,
+            left_out,
+            note: "Reports are not authenticated: anybody can make one up.",
+        }
+    }
 }

@@ -39,6 +39,11 @@ impl Way {
     pub(super) fn send(&self, message: &Message<'_>) -> Result<(), String> {
         let body = serde_json::to_vec(message).map_err(|error| error.to_string())?;
         let request = self.agent.post(&self.url).header("content-type", "application/json");
-        request.send(&body[..]).map(|_| ()).map_err(|error| error.to_string())
+        let answer = request.send(&body[..]).map_err(|error| error.to_string())?;
+        // A redirection is not followed, and whoever sent it has not taken the alarm.
+        match answer.status().is_success() {
+            true => Ok(()),
+            false => Err(format!("http status: {}", answer.status())),
+        }
     }
 }

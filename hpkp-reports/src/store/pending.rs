@@ -1,0 +1,315 @@
+//! The groups of one transaction: reports are added up in memory first, so that a thousand of them for one group
+//! are one change of one row.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::{Read as _, Write as _};
+use std::sync::Arc;
+
+use flate2::Compression;
+use flate2::read::DeflateDecoder;
+use flate2::write::DeflateEncoder;
+
+use super::StoreError;
+use super::backend::{Backend, Value};
+use super::group::{Entry, group_id};
+use crate::output;
+use crate::time::day;
+use crate::understand::finding::{Class, Finding};
+
+/// The most addresses that are kept of one group.
+const MAX_ADDRESSES: i64 = 100;
+
+/// The most characters of a detail: a name in a certificate may be as long as the report.
+const MAX_DETAIL: usize = 500;
+
+/// The most rows of one statement.
+const ROWS: usize = 64;
+
+/// The chain of the group for what is beyond the limit.
+const OVERFLOW: &str = "overflow";
+
+/// Marks of clients, a bit each.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Marks([u64; Entry::MARKS as usize / 64]);
+
+impl Marks {
+    fn insert(&mut self, mark: u16) {
+        if let Some(bits) = self.0.get_mut(usize::from(mark / 64)) {
+            *bits |= 1 << (mark % 64);
+        }
+    }
+
+    fn extend(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(bits, more)| *bits |= more);
+    }
+
+    /// The marks that `known` has not.
+    fn beyond(&self, known: &Self) -> impl Iterator<Item = u16> {
+        let bits: Vec<u64> =
+            self.0.iter().zip(known.0).map(|(bits, known)| bits & !known).collect();
+        (0..Entry::MARKS).filter(move |mark| bits[usize::from(mark / 64)] >> (mark % 64) & 1 == 1)
+    }
+}
+
+/// What is known of today, so that it need not be asked again.
+#[derive(Debug, Default)]
+pub(super) struct Today {
+    day: i64,
+    /// Groups of each entry of the list of hosts, by what they share a limit with.
+    groups: HashMap<(String, &'static str), u32>,
+    /// Groups that exist, with the marks that are stored.
+    known: HashMap<String, Marks>,
+}
+
+impl Today {
+    /// Begins a new day, or a new connection: what exists of it already counts.
+    pub(super) fn begin(&mut self, backend: &mut dyn Backend, day: i64) -> Result<(), StoreError> {
+        if self.day == day {
+            return Ok(());
+        }
+        let sql = "SELECT id, entry, chain, finding FROM report_groups WHERE day = $1";
+        let mut today = Self { day, ..Self::default() };
+        for row in backend.query(sql, &[Value::Int(day)])? {
+            let mut values = row.into_iter();
+            let mut next = || values.next().unwrap_or(Value::Null).text();
+            let (id, entry, chain, code) = (next(), next(), next(), next());
+            today.known.insert(id, Marks::default());
+            if chain != OVERFLOW {
+                let limit = Finding::of_code(&code).map_or("", limit_of);
+                *today.groups.entry((entry, limit)).or_default() += 1;
+            }
+        }
+        *self = today;
+        Ok(())
+    }
+}
+
+/// Reports of one transaction that go into one group.
+pub(super) struct Pending {
+    pub(super) id: String,
+    pub(super) entry: Entry,
+    count: i64,
+    marks: Marks,
+    addresses: HashSet<String>,
+}
+
+/// The groups of the reports, in the order of their ids; what is beyond the limit goes into the group for that.
+pub(super) fn gather(
+    entries: Vec<Entry>,
+    today: &mut Today,
+    groups_per_day: u32,
+) -> BTreeMap<String, Pending> {
+    let mut pending: BTreeMap<String, Pending> = BTreeMap::new();
+    for mut entry in entries {
+        let mut id = id_of(&entry);
+        if !today.known.contains_key(&id) && !pending.contains_key(&id) {
+            let groups =
+                today.groups.entry((entry.entry.clone(), limit_of(entry.finding))).or_default();
+            if *groups < groups_per_day {
+                *groups += 1;
+            } else {
+                entry.chain = OVERFLOW.to_owned();
+                entry.host = entry.entry.trim_start_matches("*.").to_owned();
+                entry.finding = Finding::Overflow;
+                entry.detail = String::new();
+                entry.raw = Arc::new([]);
+                id = id_of(&entry);
+            }
+        }
+        let (count, mark, address) = (entry.count, entry.mark, entry.address.take());
+        let one = pending.entry(id).or_insert_with_key(|id| Pending {
+            id: id.clone(),
+            entry,
+            count: 0,
+            marks: Marks::default(),
+            addresses: HashSet::new(),
+        });
+        one.count = one.count.saturating_add(count);
+        one.marks.insert(mark);
+        one.addresses.extend(address);
+    }
+    pending
+}
+
+/// What a finding shares the limit of groups with: whoever makes reports up must not push what is urgent out, so that
+/// each urgent finding has a limit of its own.
+const fn limit_of(finding: Finding) -> &'static str {
+    match finding.class() {
+        Class::Urgent => finding.code(),
+        Class::Unexplained | Class::Noise => "",
+    }
+}
+
+fn id_of(entry: &Entry) -> String {
+    group_id(&entry.host, &entry.chain, entry.client, day(entry.at), entry.finding.code())
+}
+
+/// Writes the groups; the ids of those that are new.
+pub(super) fn write(
+    backend: &mut dyn Backend,
+    pending: &BTreeMap<String, Pending>,
+    today: &Today,
+) -> Result<HashSet<String>, StoreError> {
+    let known: Vec<&Pending> =
+        pending.values().filter(|one| today.known.contains_key(&one.id)).collect();
+    let mut counted = HashSet::new();
+    for some in known.chunks(ROWS) {
+        counted.extend(count(backend, some)?);
+    }
+    let mut made = HashSet::new();
+    // A group that is known may have been deleted by another collector.
+    for one in pending.values().filter(|one| !counted.contains(&one.id)) {
+        if one.insert(backend)? {
+            made.insert(one.id.clone());
+        }
+    }
+    let none = Marks::default();
+    let marks = pending.values().flat_map(|one| {
+        let known = today.known.get(&one.id).unwrap_or(&none);
+        one.marks.beyond(known).map(|mark| [one.id.as_str().into(), i64::from(mark).into()])
+    });
+    let marks: Vec<[Value; 2]> = marks.collect();
+    for some in marks.chunks(ROWS) {
+        let sql = format!(
+            "INSERT INTO report_clients (group_id, mark) VALUES {} ON CONFLICT DO NOTHING",
+            rows(some.len(), &["TEXT", "BIGINT"])
+        );
+        backend.execute(&sql, &some.concat())?;
+    }
+    for one in pending.values() {
+        one.write_addresses(backend)?;
+    }
+    Ok(made)
+}
+
+/// Remembers what has been written.
+pub(super) fn remember(today: &mut Today, pending: &BTreeMap<String, Pending>) {
+    for one in pending.values() {
+        match today.known.get_mut(&one.id) {
+            Some(marks) => marks.extend(&one.marks),
+            None => drop(today.known.insert(one.id.clone(), one.marks.clone())),
+        }
+    }
+}
+
+/// Adds to groups that exist, in one statement; the ids of those that did.
+fn count(backend: &mut dyn Backend, some: &[&Pending]) -> Result<Vec<String>, StoreError> {
+    let sql = format!(
+        "UPDATE report_groups SET count = count + more.column2, \
+         last_seen = CASE WHEN last_seen < more.column3 THEN more.column3 ELSE last_seen END \
+         FROM (VALUES {}) AS more WHERE report_groups.id = more.column1 RETURNING id",
+        rows(some.len(), &["TEXT", "BIGINT", "BIGINT"])
+    );
+    let values =
+        some.iter().flat_map(|one| [one.id.as_str().into(), one.count.into(), one.entry.at.into()]);
+    let parameters: Vec<Value> = values.collect();
+    let updated = backend.query(&sql, &parameters)?;
+    Ok(updated.into_iter().filter_map(|row| row.into_iter().next()).map(Value::text).collect())
+}
+
+/// So many rows of parameters of these types: `(CAST($1 AS TEXT), …), …`.
+fn rows(count: usize, types: &[&str]) -> String {
+    let mut number = 0;
+    let mut row = || {
+        let values = types.iter().map(|kind| {
+            number += 1;
+            format!("CAST(${number} AS {kind})")
+        });
+        format!("({})", values.collect::<Vec<_>>().join(", "))
+    };
+    (0..count).map(|_| row()).collect::<Vec<_>>().join(", ")
+}
+
+impl Pending {
+    /// Makes the group, or adds to it where another collector has made it; whether it is new.
+    fn insert(&self, backend: &mut dyn Backend) -> Result<bool, StoreError> {
+        let entry = &self.entry;
+        let sql = "INSERT INTO report_groups (id, host, entry, port, chain, client, day, finding, detail, format, \
+                   mode, count, first_seen, last_seen) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
+                   ON CONFLICT (id) DO UPDATE SET count = report_groups.count + excluded.count, \
+                   last_seen = CASE WHEN report_groups.last_seen < excluded.last_seen \
+                   THEN excluded.last_seen ELSE report_groups.last_seen END RETURNING count";
+        let parameters = [
+            self.id.as_str().into(),
+            entry.host.as_str().into(),
+            entry.entry.as_str().into(),
+            entry.port.map_or(Value::Null, |port| i64::from(port).into()),
+            entry.chain.as_str().into(),
+            entry.client.into(),
+            day(entry.at).into(),
+            entry.finding.code().into(),
+            detail(&entry.detail).as_str().into(),
+            entry.format.into(),
+            entry.mode.into(),
+            self.count.into(),
+            entry.at.into(),
+            entry.at.into(),
+        ];
+        let rows = backend.query(sql, &parameters)?;
+        let count = rows.first().and_then(|row| row.first()).map_or(0, Value::int);
+        let is_new = count == self.count;
+        if is_new && !entry.raw.is_empty() {
+            let sql =
+                "INSERT INTO report_texts (group_id, raw) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+            backend.execute(sql, &[self.id.as_str().into(), Value::Bytes(pack(&entry.raw))])?;
+        }
+        Ok(is_new)
+    }
+
+    fn write_addresses(&self, backend: &mut dyn Backend) -> Result<(), StoreError> {
+        for address in &self.addresses {
+            let sql = "INSERT INTO report_addresses (group_id, address) SELECT $1, $2 \
+                       WHERE (SELECT COUNT(*) FROM report_addresses WHERE group_id = $1) < $3 \
+                       ON CONFLICT DO NOTHING";
+            let parameters =
+                [self.id.as_str().into(), address.as_str().into(), MAX_ADDRESSES.into()];
+            backend.execute(sql, &parameters)?;
+        }
+        Ok(())
+    }
+}
+
+/// A detail as it is kept. PostgreSQL takes no NUL in a text.
+fn detail(text: &str) -> String {
+    let printable = output::printable(text);
+    match printable.char_indices().nth(MAX_DETAIL) {
+        Some((end, _)) => format!("{}...", &printable[..end]),
+        None => printable,
+    }
+}
+
+/// Certificates in base64 take a third less when they are packed.
+pub(super) fn pack(raw: &[u8]) -> Vec<u8> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
+    let written = encoder.write_all(raw).and_then(|()| encoder.finish());
+    written.unwrap_or_default()
+}
+
+pub(super) fn unpack(packed: &[u8]) -> Vec<u8> {
+    let limit = hpkp_core::ua::report_reader::MAX_BODY as u64;
+    let mut raw = Vec::new();
+    let _ = DeflateDecoder::new(packed).take(limit).read_to_end(&mut raw);
+    raw
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_told_once() {
+        let (mut known, mut marks) = (Marks::default(), Marks::default());
+        [0, 63, 64, 1023].into_iter().for_each(|mark| marks.insert(mark));
+        known.insert(64);
+        assert_eq!(marks.beyond(&known).collect::<Vec<_>>(), [0, 63, 1023]);
+        known.extend(&marks);
+        assert_eq!(marks.beyond(&known).count(), 0);
+    }
+
+    #[test]
+    fn a_detail_is_bounded() {
+        assert_eq!(detail("a\0b"), "a\\u{0}b");
+        assert_eq!(detail(&"\u{e4}".repeat(1000)).chars().count(), MAX_DETAIL + 3);
+    }
+}
