@@ -16,6 +16,7 @@ use hpkp_core::finding::{Check, Finding};
 use hpkp_core::published::State;
 use hpkp_server::failure::{self, Phase};
 use hpkp_server::journal;
+use hpkp_core::check::Concern;
 use hpkp_server::kept::{self, KeepSetting, Replacement};
 use hpkp_server::openssl::{OpenSsl, PairError};
 use nginx_sys::{
@@ -93,7 +94,9 @@ unsafe fn replace_broken(cycle: *mut ngx_cycle_t, phase: Phase) {
             };
             let names = server::names(ngx::elements(&raw const (**block).server_names));
             let state = state.get_or_insert_with(|| {
-                journal::read(&main.global.published).0.map(|records| records.state)
+                // Of keys alone that are compromised, which concern everybody.
+                let records = journal::read(&main.global.published, Concern::none()).0;
+                records.map(|records| records.state)
             });
             let found = kept::in_place_of_broken(
                 (&setting, &writer),

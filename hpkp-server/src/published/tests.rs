@@ -211,7 +211,7 @@ fn copies_of_others_are_read_and_garbage_among_them_is_named() {
         fs::write(peers.join(format!("{number}.jsonl")), "{").unwrap();
     }
     let error = here.open().read().unwrap_err();
-    let DirectoryError::TooManyFiles(path) = &error else { panic!("{error}") };
+    let DirectoryError::TooManyFiles(path, _) = &error else { panic!("{error}") };
     assert!(path.ends_with("/peers"), "{path}");
     let [fix] = &error.text(&here.path()).fix[..] else { panic!("{error}") };
     assert!(fix.ends_with(&format!(": ls -tr {path}")), "{fix}");
