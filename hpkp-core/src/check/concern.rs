@@ -11,7 +11,7 @@ use super::listener::{Choice, NamePattern};
 use super::routing::{ANY_LABEL, certified_host_sets, glob_fits};
 use super::Deployment;
 use crate::policy::Policy;
-use crate::published::index::ByPort;
+use crate::published::index::{ByPort, Index, IndexError};
 use crate::published::{Matching, Published, State};
 
 /// Names, and ports of clients who come by these alone.
@@ -187,15 +187,23 @@ impl Concern {
             || self.fits(host)
     }
 
-    /// Whether there are hosts that concern the configuration and that no name of it shows. Then domains above such a
-    /// host do, too: [`Concern::add_found`].
-    #[must_use]
-    pub fn can_find(&self) -> bool {
-        !self.is_all && (self.has_patterns() || self.ports.as_ref().is_none_or(|all| !all.is_empty()))
+    /// Takes in the hosts of `state`, and of what `index` has, which concern the configuration by a pattern or a port
+    /// alone: what the domains above them bind counts as well.
+    ///
+    /// # Errors
+    /// Those of the index.
+    pub fn complete(&mut self, state: &State, index: Index<'_>) -> Result<(), IndexError> {
+        let has_ports = self.ports.as_ref().is_none_or(|all| !all.is_empty());
+        if self.is_all || !has_ports && !self.has_patterns() {
+            return Ok(());
+        }
+        for (host, by_port) in state.hosts() {
+            self.add_found(host.as_str(), by_port);
+        }
+        index.for_each_host(|host, by_port| self.add_found(host, by_port))
     }
 
-    /// Takes in a host of a record that concerns the configuration by a pattern or a port alone.
-    pub fn add_found(&mut self, host: &str, by_port: ByPort) {
+    fn add_found(&mut self, host: &str, by_port: ByPort) {
         if !self.hosts.contains(host) && (self.has_port(by_port) || self.fits(host)) {
             self.add(host, false);
         }

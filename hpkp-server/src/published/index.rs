@@ -117,12 +117,7 @@ impl Reading<'_> {
     ) -> Result<(), Trouble> {
         loop {
             let Listed { index, concern, .. } = &mut listed;
-            if concern.can_find() {
-                for (host, by_port) in self.contents.state.hosts() {
-                    concern.add_found(host.as_str(), by_port);
-                }
-                index.for_each_host(|host, by_port| concern.add_found(host, by_port))?;
-            }
+            concern.complete(&self.contents.state, *index)?;
             let mut sections = index.read(|host, by_port| concern.has(host, by_port))?;
             let changed = self.take_all(directory, path, &listed.files, &mut sections, |section| {
                 std::mem::take(&mut section.places)
