@@ -21,10 +21,10 @@ use hpkp_core::published::{
     Body, Event, EventId, HostName, Lifetime, Matching, Origin, Published, Rrset, Scope, State, Tlsa,
     WriterName,
 };
+use hpkp_tests::listed;
 
 use crate::dane::{Dane, Record};
 use crate::history::{Others, Reply, Site};
-use crate::listed;
 use crate::world::{self, Block, Config, Kind, Outside, PORTS, ROOTS, STREAM, Sent};
 use crate::{nature, pki};
 

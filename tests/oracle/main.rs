@@ -13,7 +13,6 @@ mod dane;
 mod generate;
 mod history;
 mod judge;
-mod listed;
 mod minimise;
 mod nature;
 mod pki;
@@ -28,6 +27,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use generate::Without;
 use history::{Run, Wrong};
+use hpkp_tests::listed;
 use servers::Real;
 use world::Kind;
 

@@ -750,6 +750,8 @@ impl State {
                 whose.remove(*by).into_iter().flatten().cloned().collect();
             of.sort();
             overreach.of = of;
+            overreach.gone.sort();
+            overreach.gone.dedup();
         }
         all
     }

@@ -9,15 +9,23 @@ use hpkp_core::published::index::{self, Builder, Index, Place, Section, Stamp, e
 use hpkp_core::published::state::Standing;
 use hpkp_core::published::{Event, State, WriterName};
 
-/// How many lines were read in all histories, and how many there were.
+/// How many lines were read in all.
 pub static READ: AtomicUsize = AtomicUsize::new(0);
+/// How many there were.
 pub static ALL: AtomicUsize = AtomicUsize::new(0);
 
+/// What was read.
+#[derive(Debug)]
 pub struct Listed {
+    /// What it comes to.
     pub state: State,
+    /// By what it was chosen.
     pub concern: Concern,
 }
 
+/// Reads the events of this machine, and of those of others what concerns a configuration.
+#[must_use]
+#[track_caller]
 pub fn read(own: &[&Event], peers: &[&Event], deployment: &Deployment) -> Listed {
     let mut state = State::default();
     own.iter().for_each(|event| state.add(event));
