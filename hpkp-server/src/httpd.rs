@@ -118,6 +118,7 @@ pub fn keeping<H>(
         setting,
         directive: "HPKPKeepCertificates",
         writer: journal::writer_of(&global.published),
+        published: global.published.clone(),
         contexts: kept,
         checks: servers.iter().map(|server| server.settings.check.unwrap_or_default()).collect(),
         check: servers.first().map(|main| main.check).unwrap_or_default(),

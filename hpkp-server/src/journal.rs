@@ -39,11 +39,16 @@ pub struct Journal {
 /// Which records concern a configuration.
 #[must_use]
 pub fn concern(global: &GlobalSettings, deployment: &Deployment) -> Concern {
-    let mut concern = Concern::of(deployment);
-    if global.keep.is_some() {
-        // Certificates are kept for hosts of which there are pins, or of hosts below.
-        concern.add_all_below();
+    match global.keep {
+        Some(_) => concern_of_kept(deployment),
+        None => Concern::of(deployment),
     }
+}
+
+/// The same where last good certificates are kept: for hosts of which there are pins, or of hosts below.
+pub(crate) fn concern_of_kept(deployment: &Deployment) -> Concern {
+    let mut concern = Concern::of(deployment);
+    concern.add_all_below();
     concern
 }
 

@@ -111,6 +111,7 @@ impl<'a, H> Configuration<'a, H> {
             setting,
             directive: "hpkp_keep_certificates",
             writer: journal::writer_of(&self.global.published),
+            published: self.global.published.clone(),
             contexts: built.contexts.iter().zip(&built.kept).map(context).collect(),
             checks: built.checks.clone(),
             check: self.check,

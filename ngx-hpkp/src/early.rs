@@ -17,7 +17,8 @@ use hpkp_core::published::State;
 use hpkp_server::failure::{self, Phase};
 use hpkp_server::journal;
 use hpkp_core::check::Concern;
-use hpkp_server::kept::{self, KeepSetting, Replacement};
+use hpkp_server::kept::{self, Replacement};
+use hpkp_server::setting::KeepSetting;
 use hpkp_server::openssl::{OpenSsl, PairError};
 use nginx_sys::{
     ngx_array_create, ngx_array_push, ngx_array_t, ngx_conf_t, ngx_cycle_t,
