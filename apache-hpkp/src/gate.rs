@@ -216,8 +216,7 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
     let presented = unsafe { kept::named(&servers, &directives, &mut loader) };
     let kept = kept::contexts(&servers, &presented, &directives);
     let (tls, ports) = ((presented, &directives.others), vhost::listening_ports());
-    let (mut deployment, _) =
-        model::deployment(&servers, tls, &ports, &mut loader, &conf.global);
+    let (mut deployment, _) = model::deployment(&servers, tls, &ports, &mut loader, &conf.global);
     let mut verdict = loader.check(&mut deployment);
     // What a start would present, a test that is one before it is to see.
     if let Some(keeping) = model::keeping(&servers, kept, &conf.global, is_lenient) {

@@ -11,9 +11,7 @@ mod vhost;
 
 use std::collections::BTreeSet;
 
-use hpkp_core::check::{
-    Certificates, Context, Deployment, Host, Listener, Names, Noticed,
-};
+use hpkp_core::check::{Certificates, Context, Deployment, Host, Listener, Names, Noticed};
 use hpkp_core::finding::{Code, Finding, Location, Text};
 
 use crate::journal::{self, Journal};

@@ -63,7 +63,11 @@ fn refreshed(path: &Path, peers: &Path, report: &mut Report) -> io::Result<()> {
     if text.len() > index::MAX_FILE {
         report.add(
             Code::Limit,
-            format!("{} would have more than {} bytes, so it is not written", path.display(), index::MAX_FILE),
+            format!(
+                "{} would have more than {} bytes, so it is not written",
+                path.display(),
+                index::MAX_FILE
+            ),
         );
         return Ok(());
     }

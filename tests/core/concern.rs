@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 
 use hpkp_core::accepted::{accepted, stopped};
 use hpkp_core::check::{
-    Choice, Concern, Deployment, Freshness, HeardFile, NamePattern, NotServedHere, Records, check,
+    Certificates, Choice, Concern, Deployment, Freshness, HeardFile, NamePattern, NotServedHere,
+    Records, check,
 };
 use hpkp_core::finding::Finding;
 use hpkp_core::published::heard::Heard;
@@ -25,16 +26,53 @@ use crate::published::{BLOCK, Block, DAY, Never, World, at};
 
 /// Names of blocks; what stands after `DNS:` is in its certificate, too.
 const NAMES: [&str; 18] = [
-    "a.one.test", "b.one.test", "*.one.test", "one.test", ".two.test", "x.two.test", "www.*",
-    "www.three.test", "three.test", "y.x.two.test", "four.test", "z.four.test", "*.z.four.test",
-    "api.five.test", "_", "mail.five.test", "five.test", "six.test",
+    "a.one.test",
+    "b.one.test",
+    "*.one.test",
+    "one.test",
+    ".two.test",
+    "x.two.test",
+    "www.*",
+    "www.three.test",
+    "three.test",
+    "y.x.two.test",
+    "four.test",
+    "z.four.test",
+    "*.z.four.test",
+    "api.five.test",
+    "_",
+    "mail.five.test",
+    "five.test",
+    "six.test",
 ];
 /// Hosts of records, which may be none of anybody here.
 const HOSTS: [&str; 26] = [
-    "a.one.test", "b.one.test", "c.one.test", "one.test", "two.test", "x.two.test", "y.x.two.test",
-    "w.two.test", "www.three.test", "www.seven.test", "three.test", "seven.test", "four.test",
-    "z.four.test", "q.z.four.test", "api.five.test", "api.eight.test", "eight.test", "five.test",
-    "mail.five.test", "six.test", "nine.test", "n.nine.test", "ten.test", "t.ten.test", "test",
+    "a.one.test",
+    "b.one.test",
+    "c.one.test",
+    "one.test",
+    "two.test",
+    "x.two.test",
+    "y.x.two.test",
+    "w.two.test",
+    "www.three.test",
+    "www.seven.test",
+    "three.test",
+    "seven.test",
+    "four.test",
+    "z.four.test",
+    "q.z.four.test",
+    "api.five.test",
+    "api.eight.test",
+    "eight.test",
+    "five.test",
+    "mail.five.test",
+    "six.test",
+    "nine.test",
+    "n.nine.test",
+    "ten.test",
+    "t.ten.test",
+    "test",
 ];
 const CERTIFICATES: [(&str, &str); 8] = [
     ("k0", "a.one.test,DNS:b.one.test"),
@@ -52,7 +90,8 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, count: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let mut mixed = self.0 ^ (self.0 >> 33);
         mixed = mixed.wrapping_mul(0xff51_afd7_ed55_8ccd);
         ((mixed ^ (mixed >> 33)) % count as u64) as usize
@@ -82,7 +121,12 @@ fn deployment(world: &World, random: &mut Random) -> Deployment {
     let all: Vec<Vec<&str>> = (0..1 + random.below(3))
         .map(|_| (0..1 + random.below(2)).map(|_| random.of(&NAMES)).collect())
         .collect();
-    let pins: [&[&str]; 4] = [&["k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7", "backup"], &["ca", "backup"], &["k1", "backup"], &[]];
+    let pins: [&[&str]; 4] = [
+        &["k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7", "backup"],
+        &["ca", "backup"],
+        &["k1", "backup"],
+        &[],
+    ];
     for names in &all {
         blocks.push(Block {
             names,
@@ -104,6 +148,11 @@ fn deployment(world: &World, random: &mut Random) -> Deployment {
         }
         listener.by_port_alone = listener.port == 25;
     }
+    for context in &mut deployment.contexts {
+        if random.chance(15) {
+            context.certificates = Certificates::NotKnown { why: "so".into(), remedy: "nothing" };
+        }
+    }
     if random.chance(5) {
         deployment.guarded.insert(random.below(count));
     }
@@ -124,7 +173,8 @@ fn outside(world: &World, random: &mut Random, now: i64) -> Published {
     let pins = (0..1 + random.below(3)).map(|_| world.pin(random.of(&keys))).collect();
     let mut published = held(random.of(&HOSTS), pins);
     published.pins.dedup();
-    published.matching = random.of(&[Matching::Exact, Matching::Exact, Matching::OneLabel, Matching::AnyDepth]);
+    published.matching =
+        random.of(&[Matching::Exact, Matching::Exact, Matching::OneLabel, Matching::AnyDepth]);
     published.include_subdomains = random.chance(40);
     published.scope = random.of(&[Scope::Chain, Scope::Chain, Scope::Leaf, Scope::PathCa]);
     published.port = random.chance(30).then(|| random.of(&PORTS));
@@ -161,7 +211,13 @@ fn outside(world: &World, random: &mut Random, now: i64) -> Published {
 }
 
 /// The file of a machine: configurations that were accepted, with what else may be in it.
-fn file(world: &World, random: &mut Random, writer: &WriterName, known: &[Event], now: i64) -> Vec<Event> {
+fn file(
+    world: &World,
+    random: &mut Random,
+    writer: &WriterName,
+    known: &[Event],
+    now: i64,
+) -> Vec<Event> {
     let (mut state, mut events) = (State::default(), Vec::<Event>::new());
     let mut clock = now - 200 * DAY;
     for _ in 0..1 + random.below(6) {
@@ -171,7 +227,10 @@ fn file(world: &World, random: &mut Random, writer: &WriterName, known: &[Event]
         let ids = |random: &mut Random, own: &[Event]| {
             let from = if random.chance(15) { known } else { own };
             let count = 1 + random.below(4);
-            (0..count).filter(|_| !from.is_empty()).map(|_| from[random.below(from.len())].id()).collect::<Vec<_>>()
+            (0..count)
+                .filter(|_| !from.is_empty())
+                .map(|_| from[random.below(from.len())].id())
+                .collect::<Vec<_>>()
         };
         let body = match random.below(12) {
             0..=4 => {
@@ -203,17 +262,29 @@ fn file(world: &World, random: &mut Random, writer: &WriterName, known: &[Event]
                 },
                 when: random.chance(30).then_some(at - DAY),
             }),
-            9 => Body::Waived(Waived { ids: ids(random, &events), who: "me".into(), why: "so".into() }),
-            10 => Body::Compromised(Compromised { pin: world.pin(random.of(&CERTIFICATES).0), why: "so".into() }),
+            9 => Body::Waived(Waived {
+                ids: ids(random, &events),
+                who: "me".into(),
+                why: "so".into(),
+            }),
+            10 => Body::Compromised(Compromised {
+                pin: world.pin(random.of(&CERTIFICATES).0),
+                why: "so".into(),
+            }),
             _ => Body::Gone(Gone {
-                of: if random.chance(50) { writer.clone() } else { random.of(&["web-1", "m0", "m1"]).parse().unwrap() },
+                of: if random.chance(50) {
+                    writer.clone()
+                } else {
+                    random.of(&["web-1", "m0", "m1"]).parse().unwrap()
+                },
                 instance: None,
                 upto: random.below(40) as u64,
                 why: "so".into(),
                 when: None,
             }),
         };
-        if matches!(&body, Body::Ended(Ended { ids, .. }) | Body::Waived(Waived { ids, .. }) if ids.is_empty()) {
+        if matches!(&body, Body::Ended(Ended { ids, .. }) | Body::Waived(Waived { ids, .. }) if ids.is_empty())
+        {
             continue;
         }
         let event = Event::new(at, seq, writer.clone(), body);
@@ -225,7 +296,8 @@ fn file(world: &World, random: &mut Random, writer: &WriterName, known: &[Event]
 
 fn freshness(state: &State, at_time: i64) -> Freshness {
     let peers = state.writers().filter(|(_, own)| !own).map(|(writer, _)| writer.clone());
-    let heard = Heard { number: 1, at: at_time, last: "00112233445566778899aabbccddeeff".parse().unwrap() };
+    let heard =
+        Heard { number: 1, at: at_time, last: "00112233445566778899aabbccddeeff".parse().unwrap() };
     let peers: std::collections::BTreeSet<WriterName> = peers.collect();
     Freshness {
         max_staleness: 3_600,
@@ -238,7 +310,13 @@ fn freshness(state: &State, at_time: i64) -> Freshness {
 }
 
 /// All that a server says and writes.
-fn told(world: &World, deployment: Deployment, state: &State, concern: &Concern, is_silent: bool) -> Vec<String> {
+fn told(
+    world: &World,
+    deployment: Deployment,
+    state: &State,
+    concern: &Concern,
+    is_silent: bool,
+) -> Vec<String> {
     let writer: WriterName = "web-1".parse().unwrap();
     let mut deployment = deployment;
     deployment.records = deployment.records.map(|records| Records {
@@ -291,10 +369,13 @@ fn fleet(world: &World, seed: u64) {
 
 /// The same configuration once more.
 fn copy(of: &Deployment) -> Deployment {
-    use hpkp_core::check::{Certificates, Context, Host};
+    use hpkp_core::check::{Context, Host};
     let context = |context: &Context| Context {
         certificates: match &context.certificates {
             Certificates::Loaded(chains) => Certificates::Loaded(chains.clone()),
+            Certificates::NotKnown { why, remedy } => {
+                Certificates::NotKnown { why: why.clone(), remedy }
+            }
             _ => Certificates::Loaded(vec![]),
         },
         trust: context.trust.clone(),

@@ -78,7 +78,14 @@ impl World {
         for (name, host) in certificates {
             pki.leaf(name, host, "ca");
         }
-        Self { _dir: dir, pki, state: State::default(), now: start(), writer: Some("web-1"), pins: RefCell::default() }
+        Self {
+            _dir: dir,
+            pki,
+            state: State::default(),
+            now: start(),
+            writer: Some("web-1"),
+            pins: RefCell::default(),
+        }
     }
 
     pub(crate) fn certificate(&self, file: &str) -> Arc<Certificate> {

@@ -18,8 +18,8 @@ use hpkp_core::published::heard::Heard;
 use hpkp_core::published::state::Standing;
 use hpkp_core::published::tlsa::Protocol;
 use hpkp_core::published::{
-    Body, Event, EventId, HostName, Lifetime, Matching, Origin, Published, Rrset, Scope, State, Tlsa,
-    WriterName,
+    Body, Event, EventId, HostName, Lifetime, Matching, Origin, Published, Rrset, Scope, State,
+    Tlsa, WriterName,
 };
 use hpkp_tests::listed;
 

@@ -43,7 +43,9 @@ fn same(machine: &Machine, host: &str) {
     assert_eq!(ids(&listed), ids(&all));
     let peers = |contents: &Contents| -> Vec<(String, u64, Option<i64>)> {
         let writers = contents.state.writers().map(|(name, _)| name.clone());
-        let of = |name| (format!("{name}"), contents.state.last_seq(&name), contents.state.newest(&name));
+        let of = |name| {
+            (format!("{name}"), contents.state.last_seq(&name), contents.state.newest(&name))
+        };
         let mut all: Vec<_> = writers.map(of).collect();
         all.retain(|(name, ..)| *name != machine.writer);
         all
@@ -107,14 +109,23 @@ fn a_copy_that_was_changed_is_read_as_a_whole() {
     fs::write(copy(&fleet[0], "web-2"), &text).unwrap();
     fleet[2].deploy("b.example", 3, &[3]);
     fs::copy(fleet[2].own(), copy(&fleet[0], "web-3")).unwrap();
-    assert_eq!(hosts(&read(&fleet[0], "b.example")), set(&["a.example", "b.example", "c.example", "all.example"]).into_iter().filter(|host| host != "a.example").collect());
+    assert_eq!(
+        hosts(&read(&fleet[0], "b.example")),
+        set(&["a.example", "b.example", "c.example", "all.example"])
+            .into_iter()
+            .filter(|host| host != "a.example")
+            .collect()
+    );
     same(&fleet[0], "b.example");
     // The same length and the same time of writing, and another record.
     let path = copy(&fleet[0], "web-2");
     let times = fs::metadata(&path).unwrap().modified().unwrap();
     fs::write(&path, &text).unwrap();
     fs::File::options().write(true).open(&path).unwrap().set_modified(times).unwrap();
-    assert_eq!(hosts(&read(&fleet[0], "other.example")), set(&["b.example", "c.example", "all.example"]));
+    assert_eq!(
+        hosts(&read(&fleet[0], "other.example")),
+        set(&["b.example", "c.example", "all.example"])
+    );
     // The next pass takes them in.
     fleet[0].sync();
     assert_ne!(fs::read(index(&fleet[0])).unwrap(), before);
@@ -131,7 +142,10 @@ fn an_index_that_was_changed_is_told_and_not_used() {
     let fleet = fleet(&engine);
     let here = &fleet[0];
     let right = fs::read_to_string(index(here)).unwrap();
-    let without = right.lines().filter(|line| !line.starts_with("[\"b.example\"")).map(|line| format!("{line}\n"));
+    let without = right
+        .lines()
+        .filter(|line| !line.starts_with("[\"b.example\""))
+        .map(|line| format!("{line}\n"));
     let other: [(String, &str); 6] = [
         (without.collect(), "its content was changed"),
         (right[..right.len() / 2].to_owned(), "incomplete"),
@@ -149,7 +163,10 @@ fn an_index_that_was_changed_is_told_and_not_used() {
         // Not a word of it is believed.
         assert_eq!(hosts(&contents).len(), 3);
     }
-    let mode = |mode| fs::set_permissions(index(here), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    let mode = |mode| {
+        fs::set_permissions(index(here), std::os::unix::fs::PermissionsExt::from_mode(mode))
+            .unwrap()
+    };
     fs::write(index(here), &right).unwrap();
     mode(0o666);
     assert!(read(here, "b.example").unusable_indexes[0].1.contains("other users can write"));

@@ -37,7 +37,10 @@ fn published(writer: usize, host: usize) -> Body {
         origin: Origin::Header,
         ..held(
             &format!("host-{}-{host}.example.com", writer / GROUP),
-            vec![Pin::from_octets(pin), PIN.get().copied().unwrap_or(Pin::from_octets([9; Pin::OCTETS]))],
+            vec![
+                Pin::from_octets(pin),
+                PIN.get().copied().unwrap_or(Pin::from_octets([9; Pin::OCTETS])),
+            ],
         )
     })
 }
@@ -116,7 +119,8 @@ impl Server {
     fn new() -> Self {
         let at = tempfile::tempdir().unwrap();
         let pki = Pki::new(at.path());
-        let names: Vec<String> = (0..HOSTS).map(|host| format!("host-0-{host}.example.com")).collect();
+        let names: Vec<String> =
+            (0..HOSTS).map(|host| format!("host-0-{host}.example.com")).collect();
         pki.key("site", hpkp_tests::pki::P256);
         let names = format!("subjectAltName=DNS:{}", names.join(",DNS:"));
         pki.self_signed("site", "/CN=site", &[&names]);
@@ -130,7 +134,11 @@ impl Server {
         let at = self.at.path().display();
         let mut servers = String::new();
         for host in 0..HOSTS {
-            writeln!(servers, "server {{ listen 127.0.0.1:18443 ssl; server_name host-0-{host}.example.com; }}").unwrap();
+            writeln!(
+                servers,
+                "server {{ listen 127.0.0.1:18443 ssl; server_name host-0-{host}.example.com; }}"
+            )
+            .unwrap();
         }
         let records = machine.path();
         let conf = self.at.path().join("nginx.conf");
@@ -150,7 +158,8 @@ impl Server {
         let bytes = std::fs::metadata(&index).unwrap().len();
         let with = test("with");
         std::fs::rename(&index, records.join("index-away")).unwrap();
-        let full = if count() <= 1_000 { format!("{:.2} s", test("full")) } else { "too many".to_owned() };
+        let full =
+            if count() <= 1_000 { format!("{:.2} s", test("full")) } else { "too many".to_owned() };
         std::fs::rename(records.join("peers"), records.join("peers-away")).unwrap();
         let without = test("without");
         println!(
@@ -165,7 +174,11 @@ impl Server {
         let output = Command::new("nginx").arg("-t").arg("-c").arg(conf).output().unwrap();
         let took = started.elapsed().as_secs_f64();
         let text = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && !text.contains("[records-"), "{what}: {}", &text[..text.len().min(2_000)]);
+        assert!(
+            output.status.success() && !text.contains("[records-"),
+            "{what}: {}",
+            &text[..text.len().min(2_000)]
+        );
         took
     }
 }

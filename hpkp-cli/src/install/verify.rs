@@ -25,11 +25,10 @@ pub(super) fn records(arguments: &InstallArguments) -> Records {
     let trusted = arguments.trusted_certificate.as_deref();
     // The first install has no keys before it.
     let present = arguments.to.is_dir().then(|| arguments.to.to_string_lossy().into_owned());
-    (!directories.is_empty())
-        .then(|| {
-            let judge = Judge::open(&directories, trusted)?;
-            Ok(judge.with_keys_in(present).with_max_staleness(arguments.max_staleness))
-        })
+    (!directories.is_empty()).then(|| {
+        let judge = Judge::open(&directories, trusted)?;
+        Ok(judge.with_keys_in(present).with_max_staleness(arguments.max_staleness))
+    })
 }
 
 /// The servers to look at afterwards: those that the operator named, or those that present an old

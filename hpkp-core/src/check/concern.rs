@@ -7,9 +7,9 @@
 use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
 
+use super::Deployment;
 use super::listener::{Choice, NamePattern};
 use super::routing::{ANY_LABEL, certified_host_sets, glob_fits};
-use super::Deployment;
 use crate::policy::Policy;
 use crate::published::index::{ByPort, Index, IndexError};
 use crate::published::{Matching, Published, State};

@@ -315,7 +315,9 @@ impl State {
     #[must_use]
     pub fn clock(&self, now: i64) -> Clock {
         let mut clock = Clock::new(now);
-        let own = |writer: &WriterName| self.writers.get(writer).map(|progress| &progress.summary.written);
+        let own = |writer: &WriterName| {
+            self.writers.get(writer).map(|progress| &progress.summary.written)
+        };
         for (writer, progress) in &self.writers {
             if progress.summary.written.is_regular(now) {
                 continue;
@@ -642,8 +644,9 @@ impl State {
         let Some(progress) = self.writers.get(writer) else { return false };
         let gone = self.gone.get(writer).into_iter().flatten();
         let counts = |gone: &&Gone| gone.end.standing == Standing::Own || gone.end.by == *writer;
-        gone.filter(counts)
-            .any(|gone| progress.summary.lives <= gone.upto && gone.is_of(progress.summary.instance.as_ref()))
+        gone.filter(counts).any(|gone| {
+            progress.summary.lives <= gone.upto && gone.is_of(progress.summary.instance.as_ref())
+        })
     }
 
     /// Whether this machine's operator has said that a writer of whom records are missing is gone.

@@ -192,7 +192,8 @@ impl Keeping {
         let read = journal::concern_of_kept(deployment);
         let mut needed = read.clone();
         let candidates = wanted.iter().flat_map(|one| &one.candidates);
-        for name in candidates.flat_map(|found| &found.leaves).flat_map(Certificate::accepted_names) {
+        for name in candidates.flat_map(|found| &found.leaves).flat_map(Certificate::accepted_names)
+        {
             needed.add_name(name, true);
         }
         if !read.covers(&needed) && deployment.records.is_some() {

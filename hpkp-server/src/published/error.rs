@@ -8,8 +8,8 @@ use hpkp_core::published::file::{FileError, MAX_FILE};
 use hpkp_core::published::line::LineError;
 use hpkp_core::text::{Excerpt, ShellWord};
 
+use super::MARKER;
 use super::claim::Claimant;
-use super::{MARKER};
 use crate::file::reason;
 
 /// Why a directory with records cannot be used.

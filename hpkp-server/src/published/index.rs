@@ -11,7 +11,9 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
 use hpkp_core::check::Concern;
 use hpkp_core::published::WriterName;
-use hpkp_core::published::index::{FILE, Index, IndexError, MAX_FILE, Place, Section, Stamp, event};
+use hpkp_core::published::index::{
+    FILE, Index, IndexError, MAX_FILE, Place, Section, Stamp, event,
+};
 
 use super::{Directory, DirectoryError, PIECE, Reading, Unsafe, regular, sys};
 use crate::file::reason;
@@ -119,9 +121,10 @@ impl Reading<'_> {
             let Listed { index, concern, .. } = &mut listed;
             concern.complete(&self.contents.state, *index)?;
             let mut sections = index.read(|host, by_port| concern.has(host, by_port))?;
-            let changed = self.take_all(directory, path, &listed.files, &mut sections, |section| {
-                std::mem::take(&mut section.places)
-            })?;
+            let changed =
+                self.take_all(directory, path, &listed.files, &mut sections, |section| {
+                    std::mem::take(&mut section.places)
+                })?;
             if changed.is_empty() {
                 let known = self.contents.state.prefixes();
                 let files: Vec<_> = listed.files.iter().cloned().collect();
@@ -193,7 +196,11 @@ impl Reading<'_> {
             let mut end = first.start;
             let follow = rest.iter().take_while(|place| {
                 let follows = place.start == end && end - first.start < PIECE as u64;
-                end = if follows { place.start.saturating_add(place.length).saturating_add(1) } else { end };
+                end = if follows {
+                    place.start.saturating_add(place.length).saturating_add(1)
+                } else {
+                    end
+                };
                 follows
             });
             let count = follow.count();
