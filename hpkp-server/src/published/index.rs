@@ -127,13 +127,12 @@ impl Reading<'_> {
                 })?;
             if changed.is_empty() {
                 let known = self.contents.state.prefixes();
-                let files: Vec<_> = listed.files.iter().cloned().collect();
                 // What became of records is of use where these are read alone.
                 let foreign = |section: &mut Section| match section.speaks_of(&known) {
                     true => std::mem::take(&mut section.rest),
                     false => Vec::new(),
                 };
-                self.take_all(directory, path, &files, &mut sections, foreign)?;
+                self.take_all(directory, path, &listed.files, &mut sections, foreign)?;
                 return Ok(());
             }
             // What has been read as a whole meanwhile may have named other hosts.
