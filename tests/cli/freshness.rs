@@ -4,8 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use hpkp_core::date;
 use hpkp_core::max_age::MaxAge;
-use hpkp_core::published::heard::{AllHeard, Heard, write};
 use hpkp_core::pin::Pin;
+use hpkp_core::published::heard::{AllHeard, Heard, write};
 use hpkp_core::published::{
     Body, Event, KeyGraph, KeyNode, Lifetime, Matching, Origin, Presented, Presents, Published,
 };
@@ -108,8 +108,15 @@ fn renew_check_heeds_silence() {
     pki.write("records/peers/web-2.jsonl", format!("{before}{}\n", event.line()));
     heard(&pki, now() - 7_000);
     let renewed = |certificate: &str, more: &[&str]| {
-        let arguments =
-            ["renew-check", "-d", "records", "--trusted-certificate", "root.pem", "--json", "--cert"];
+        let arguments = [
+            "renew-check",
+            "-d",
+            "records",
+            "--trusted-certificate",
+            "root.pem",
+            "--json",
+            "--cert",
+        ];
         run(records.0.path(), &[&arguments[..], &[certificate], more].concat()).code
     };
     assert_eq!(renewed("b.pem", &[]), Some(0));

@@ -22,7 +22,7 @@ use hpkp_core::published::{
 use hpkp_tests::listed;
 use hpkp_tests::recorded::held;
 
-use crate::published::{BLOCK, Block, DAY, Never, World, at};
+use crate::published::{Block, DAY, Never, World, at};
 
 /// Names of blocks; what stands after `DNS:` is in its certificate, too.
 const NAMES: [&str; 18] = [
@@ -134,7 +134,6 @@ fn deployment(world: &World, random: &mut Random) -> Deployment {
             certificate: random.of(&CERTIFICATES).0,
             pins: random.of(&pins),
             include_subdomains: random.chance(30),
-            ..BLOCK
         });
     }
     let mut deployment = world.deployment(&blocks);
