@@ -15,7 +15,7 @@ use hpkp_core::check::{Certificates, Deployment, TrustSetting, Verdict};
 use hpkp_core::finding::{Check, Finding};
 use hpkp_server::failure::{self, LogLine, Phase};
 use hpkp_server::httpd::{self as model, NOT_YET};
-use hpkp_server::journal::{self, Journal, Predecessor};
+use hpkp_server::journal::{Journal, Predecessor};
 use hpkp_server::kept::{Keeping, Replacement};
 use hpkp_server::living::{self, Pid};
 use hpkp_server::loader::Loader;
@@ -228,10 +228,8 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
     let mut presented = unsafe { kept::named(&servers, &directives, &mut loader) };
     let mut absent = kept::replace_missing(&servers, &directives, &mut presented);
     let kept = kept::contexts(&servers, &presented, &directives);
-    let (records, _) = journal::read(&conf.global.published);
     let (tls, ports) = ((presented, &directives.others), vhost::listening_ports());
-    let mut deployment =
-        model::deployment(&servers, tls, &ports, &mut loader, &conf.global, records);
+    let (mut deployment, _) = model::deployment(&servers, tls, &ports, &mut loader, &conf.global);
     let mut verdict = loader.check(&mut deployment);
     // What a start would present, a test that is one before it is to see.
     if let Some(keeping) = model::keeping(&servers, kept, &conf.global, is_lenient) {
@@ -283,10 +281,9 @@ unsafe fn serve(pool: *mut apr_pool_t, temporary: *mut apr_pool_t, main: *mut se
     // SAFETY: by the caller's promise.
     let (addresses, presented) = unsafe { loaded(&servers, &directives, &mut loader) };
     let kept = kept::contexts(&servers, &presented, &directives);
-    let (records, journal) = journal::read(&conf.global.published);
     let (tls, ports) = ((presented, &directives.others), vhost::listening_ports());
-    let mut deployment =
-        model::deployment(&servers, tls, &ports, &mut loader, &conf.global, records);
+    let (mut deployment, journal) =
+        model::deployment(&servers, tls, &ports, &mut loader, &conf.global);
     let mut verdict = loader.check(&mut deployment);
     verdict.findings.extend(kept::found());
     verdict.findings.sort_by_key(|finding| finding.class);

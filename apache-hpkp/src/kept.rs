@@ -13,7 +13,6 @@ use std::sync::{Mutex, PoisonError};
 use hpkp_core::check::{Certificates, Deployment};
 use hpkp_core::finding::{Code, Finding};
 use hpkp_server::httpd as model;
-use hpkp_server::journal;
 use hpkp_server::kept::{KeptContext, Paths, Replacement};
 use hpkp_server::loader::Loader;
 use hpkp_server::openssl::OpenSsl;
@@ -155,10 +154,8 @@ unsafe fn decided(temporary: *mut apr_pool_t, main: *mut server_rec) -> Option<D
         .zip(&presented)
         .filter_map(|(server, presented)| presented.as_ref().map(|_| server))
         .collect();
-    let (records, _) = journal::read(&conf.global.published);
     let (tls, ports) = ((presented, &directives.others), vhost::listening_ports());
-    let mut deployment =
-        model::deployment(&servers, tls, &ports, &mut loader, &conf.global, records);
+    let (mut deployment, _) = model::deployment(&servers, tls, &ports, &mut loader, &conf.global);
     let verdict = loader.check(&mut deployment);
     let keeping = model::keeping(&servers, kept, &conf.global, true)?;
     let mut files = HashMap::new();

@@ -56,7 +56,14 @@ fn answer(arguments: &RenewCheckArguments) -> Result<Exit, Failure> {
     let key = arguments.key.as_deref().map(public_key).transpose()?;
     let renewal = Renewal::new(&present, key.as_deref())?;
     let trusted = arguments.trusted_certificate.as_deref();
+    // A certificate for the present key changes nothing for clients, whoever is silent.
+    let is_kept = |spki: &Vec<u8>| {
+        let pin = Some(Pin::of_spki(spki));
+        present.iter().all(|(_, chain)| chain[0].pin() == pin)
+    };
+    let max_staleness = arguments.max_staleness.filter(|_| !key.as_ref().is_some_and(is_kept));
     let judge = Judge::open(&arguments.records.directories(), trusted)?;
+    let judge = judge.with_max_staleness(max_staleness);
     let names = match &arguments.hosts[..] {
         [] => present[0].1[0].accepted_names(),
         named => named,

@@ -9,6 +9,7 @@ mod certificates;
 mod checker;
 mod closed;
 mod compromised;
+mod concern;
 mod dane;
 mod dane_check;
 mod dane_messages;
@@ -50,6 +51,7 @@ use checker::{Checker, Uses};
 use messages::Findings;
 use records::Published;
 
+pub use concern::Concern;
 pub use digest::{Digest, DigestError};
 pub use digesting::digest;
 pub use input::{

@@ -343,6 +343,9 @@ codes! {
     /// The last line of a file of records was never finished.
     TruncatedRecord = "truncated-record", Warning,
         "The last line of a file of records is incomplete", "docs/reference/records.md";
+    /// The index of other machines' records cannot be used, so all of these are read.
+    RecordsIndexUnusable = "records-index-unusable", Warning,
+        "The index of copied records cannot be used", "docs/reference/records.md";
     /// What is served could not be recorded, and no header is lost by it.
     ConfigurationNotRecorded = "configuration-not-recorded", Warning,
         "The accepted configuration could not be recorded", "docs/reference/records.md";

@@ -125,14 +125,14 @@ fn a_copy_speaks_for_its_own_writer_alone() {
         assert_eq!(held(&state, id, THEN), if counts { until } else { SERVED }, "{of} {by}");
         assert_eq!(state.is_presented(state.presents_by(shown).unwrap()), !counts, "{of} {by}");
         assert_eq!(state.end(id).is_some(), counts, "{of} {by}");
-        let overreach = state.overreach(THEN);
+        let overreach = state.overreach(THEN, |_, _| true);
         assert_eq!(overreach.get(&writer(by)).map(|one| one.ends), (!counts).then_some(2));
 
         state = before.clone();
         say(&mut state, by, standing, THEN, waived(id));
         assert_eq!(state.waiver(id).is_some(), counts, "{of} {by}");
         assert_eq!(state.live(THEN).next().unwrap().waiver.is_some(), counts, "{of} {by}");
-        let overreach = state.overreach(THEN);
+        let overreach = state.overreach(THEN, |_, _| true);
         assert_eq!(overreach.get(&writer(by)).map(|one| one.waives), (!counts).then_some(1));
 
         state = before.clone();

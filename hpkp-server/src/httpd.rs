@@ -11,12 +11,10 @@ mod vhost;
 
 use std::collections::BTreeSet;
 
-use hpkp_core::check::{
-    Certificates, Context, Deployment, Host, Listener, Names, Noticed, Records,
-};
+use hpkp_core::check::{Certificates, Context, Deployment, Host, Listener, Names, Noticed};
 use hpkp_core::finding::{Code, Finding, Location, Text};
 
-use crate::journal;
+use crate::journal::{self, Journal};
 use crate::kept::{Keeping, KeptContext};
 use crate::loader::{self, Loader};
 use crate::setting::GlobalSettings;
@@ -40,7 +38,8 @@ const NAMES: Names = Names {
     same_key: Some("HPKPRenewalKey same"),
 };
 
-/// What the servers present, none for one that is not on TLS, and what their policies say. `others` are
+/// What the servers present, none for one that is not on TLS, what their policies say, and the records that concern
+/// these; and where to write, if that can be written to. `others` are
 /// those that have TLS from another module, `ports` those of all `Listen` directives.
 #[must_use]
 pub fn deployment<H>(
@@ -49,8 +48,7 @@ pub fn deployment<H>(
     ports: &BTreeSet<u16>,
     loader: &mut Loader<'_>,
     global: &GlobalSettings,
-    records: Option<Records>,
-) -> Deployment {
+) -> (Deployment, Option<Journal>) {
     let is_tls: Vec<bool> = presented.iter().map(Option::is_some).collect();
     let listeners = listeners(servers, &is_tls, ports);
     let listening: Vec<(u16, String)> =
@@ -63,7 +61,6 @@ pub fn deployment<H>(
         policies: loader::resolve(&global.policies),
         names: NAMES,
         listeners: listeners.into_iter().flat_map(by_public_port).collect(),
-        records,
         not_served_here: global.not_served_here.clone(),
         noticed: global.public_ports.unused(&listening).collect::<Vec<Noticed>>(),
         ..Deployment::default()
@@ -98,7 +95,10 @@ pub fn deployment<H>(
         });
     }
     others.report(&mut deployment);
-    deployment
+    let concern = journal::concern(global, &deployment);
+    let (records, journal) = journal::read(&global.published, concern);
+    deployment.records = records;
+    (deployment, journal)
 }
 
 /// What is done about last good certificates, if the configuration wants some. `kept` is for each of the
@@ -116,6 +116,7 @@ pub fn keeping<H>(
         setting,
         directive: "HPKPKeepCertificates",
         writer: journal::writer_of(&global.published),
+        published: global.published.clone(),
         contexts: kept,
         checks: servers.iter().map(|server| server.settings.check.unwrap_or_default()).collect(),
         check: servers.first().map(|main| main.check).unwrap_or_default(),

@@ -8,9 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hpkp_core::accepted;
-use hpkp_core::check::{self, Deployment, Digest, Freshness, Records, Verdict};
+use hpkp_core::check::{self, Concern, Deployment, Digest, Freshness, Records, Verdict};
 use hpkp_core::finding::{Code, Finding, Location, Text};
-use hpkp_core::published::{Body, Event, State, WriterName};
+use hpkp_core::published::{Body, Event, HostName, State, WriterName};
 use hpkp_core::text::{Excerpt, ShellWord};
 
 use crate::file_limit::WithoutSignal;
@@ -18,9 +18,9 @@ use crate::host_name::host_name;
 use crate::living::{self, Pid};
 use crate::loader::now;
 use crate::published::{
-    self, Claimant, Contents, Directory, DirectoryError, RESERVE, Reserved, SUFFIX,
+    self, Claimant, Contents, Directory, DirectoryError, RESERVE, Reserved, SUFFIX, Unsafe,
 };
-use crate::setting::RecordsSetting;
+use crate::setting::{GlobalSettings, RecordsSetting};
 
 /// How often records are worked out anew because somebody else has written meanwhile.
 const TRIES: usize = 5;
@@ -36,10 +36,30 @@ pub struct Journal {
     writer: WriterName,
 }
 
-/// Reads all directories of a configuration. What cannot be read is a problem of the records;
-/// without a directory there are none. The second is where to write, if that can be written to.
+/// Which records concern a configuration.
 #[must_use]
-pub fn read(settings: &[RecordsSetting]) -> (Option<Records>, Option<Journal>) {
+pub fn concern(global: &GlobalSettings, deployment: &Deployment) -> Concern {
+    match global.keep {
+        Some(_) => concern_of_kept(deployment),
+        None => Concern::of(deployment),
+    }
+}
+
+/// The same where last good certificates are kept: for hosts of which there are pins, or of hosts below.
+pub(crate) fn concern_of_kept(deployment: &Deployment) -> Concern {
+    let mut concern = Concern::of(deployment);
+    concern.add_all_below();
+    concern
+}
+
+/// Reads all directories of a configuration. What cannot be read is a problem of the records;
+/// without a directory there are none. Of other machines' records those are read that `concern` has. The second is
+/// where to write, if that can be written to.
+#[must_use]
+pub fn read(
+    settings: &[RecordsSetting],
+    mut concern: Concern,
+) -> (Option<Records>, Option<Journal>) {
     let Some(first) = settings.first() else { return (None, None) };
     let mut reading = Reading::default();
     let opened: Vec<_> = settings.iter().map(|setting| Directory::open(&setting.path)).collect();
@@ -65,8 +85,10 @@ pub fn read(settings: &[RecordsSetting]) -> (Option<Records>, Option<Journal>) {
         .zip(&opened)
         .filter_map(|(setting, opened)| freshness(setting, opened.as_ref().ok()?));
     let freshness = freshness.collect();
-    for ((setting, opened), writer) in settings.iter().zip(&opened).zip(writers) {
-        let errors = reading.directory(setting, opened, &ours);
+    let own: Vec<Own> = opened.iter().map(|opened| reading.own_files(opened)).collect();
+    concern.add_recorded(&reading.contents.state);
+    for (((setting, opened), own), writer) in settings.iter().zip(&opened).zip(own).zip(writers) {
+        let errors = reading.directory((setting, opened), own, &ours, &concern);
         match writer {
             Some(Ok(writer)) => {
                 // Files of others may be wrong; its own must not.
@@ -89,7 +111,7 @@ pub fn read(settings: &[RecordsSetting]) -> (Option<Records>, Option<Journal>) {
     if let (Some((setting, Ok(directory))), Some(journal)) = (setting, &journal) {
         unrecorded = reading.own(setting, directory, &journal.writer, noted);
     }
-    reading.others(&first.at);
+    reading.others(&first.at, &concern);
     let directory = setting.map_or(first, |(setting, _)| setting);
     let records = Records {
         state: reading.contents.state,
@@ -125,6 +147,13 @@ fn freshness(setting: &RecordsSetting, directory: &Directory) -> Option<Freshnes
     })
 }
 
+/// What was found in the files of this machine's writers.
+struct Own {
+    errors: Vec<DirectoryError>,
+    torn: Vec<(String, usize)>,
+    unsafe_files: Vec<(String, Unsafe)>,
+}
+
 /// Records while they are read, and what is wrong with them.
 #[derive(Default)]
 struct Reading {
@@ -137,33 +166,42 @@ impl Reading {
         self.problems.push((code, text, at.clone()));
     }
 
-    /// Reads a directory; gives what is wrong with single files.
+    /// Reads the files of this machine's writers in a directory.
+    fn own_files(&mut self, opened: &Result<Directory, DirectoryError>) -> Own {
+        let errors = opened.as_ref().map(|directory| directory.read_own(&mut self.contents));
+        Own {
+            errors: errors.unwrap_or_default(),
+            torn: std::mem::take(&mut self.contents.torn),
+            unsafe_files: std::mem::take(&mut self.contents.unsafe_files),
+        }
+    }
+
+    /// Reads the copies in a directory; gives what is wrong with single files.
     fn directory(
         &mut self,
-        setting: &RecordsSetting,
-        opened: &Result<Directory, DirectoryError>,
+        (setting, opened): (&RecordsSetting, &Result<Directory, DirectoryError>),
+        own: Own,
         ours: &HashSet<WriterName>,
+        concern: &Concern,
     ) -> Vec<DirectoryError> {
         let at = &setting.at;
-        let before = &self.contents;
-        let (torn, in_our_name, unsafe_files) =
-            (before.torn.len(), before.in_our_name.len(), before.unsafe_files.len());
-        let errors = match opened {
-            Ok(directory) => directory.read_beside(&mut self.contents, ours),
-            Err(_) => Vec::new(),
-        };
+        let mut errors = own.errors;
+        if let Ok(directory) = opened {
+            errors.append(&mut directory.read_peers(&mut self.contents, ours, concern));
+        }
         if let Some(error) = opened.as_ref().err().or(errors.first()) {
             let text = unusable(&setting.path, error, errors.len());
             self.find(Code::RecordsUnreadable, text, at);
         }
-        for (file, octets) in self.contents.torn.split_off(torn) {
+        let torn = own.torn.into_iter().chain(std::mem::take(&mut self.contents.torn));
+        for (file, octets) in torn {
             let file = Excerpt::new(&file);
             let text = format!(
                 "the last line of \"{file}\" is incomplete ({octets} bytes) and is ignored"
             );
             self.find(Code::TruncatedRecord, Text::new(text), at);
         }
-        for (file, writer) in self.contents.in_our_name.split_off(in_our_name) {
+        for (file, writer) in std::mem::take(&mut self.contents.in_our_name) {
             let file = Excerpt::new(&file);
             let text = Text::new(format!(
                 "\"{file}\" has records of writer {writer}, the name of a writer of this machine; the \
@@ -173,7 +211,16 @@ impl Reading {
             .fix("if it is another machine's, give that machine a writer name of its own (writer=)");
             self.find(Code::PeerRecordIgnored, text, at);
         }
-        for (file, why) in self.contents.unsafe_files.split_off(unsafe_files) {
+        for (file, why) in std::mem::take(&mut self.contents.unusable_indexes) {
+            let text = Text::new(format!(
+                "cannot use the index \"{}\" ({why}), so all copies of other machines' records are read as a whole, \
+                 which takes longer",
+                Excerpt::new(&file)
+            ))
+            .fix(format!("write it anew: rm {}, then run hpkp sync", ShellWord::new(&file)));
+            self.find(Code::RecordsIndexUnusable, text, at);
+        }
+        for (file, why) in own.unsafe_files {
             let text = Text::new(format!(
                 "\"{}\" may have been changed by others, so it is not known which pins clients hold: {why}",
                 Excerpt::new(&file)
@@ -296,8 +343,9 @@ impl Reading {
     }
 
     /// What copies say that is not theirs to say.
-    fn others(&mut self, at: &Location) {
-        let overreach = self.contents.state.overreach(now());
+    fn others(&mut self, at: &Location, concern: &Concern) {
+        let is_meant = |host: &HostName, by_port| concern.has(host.as_str(), by_port);
+        let overreach = self.contents.state.overreach(now(), is_meant);
         let records = |count: usize| format!("{count} record{}", if count == 1 { "" } else { "s" });
         let texts: Vec<Text> = overreach
             .into_iter()
@@ -574,7 +622,10 @@ impl Journal {
     fn read_anew(&self, directory: &Directory) -> Result<State, DirectoryError> {
         self.read_own()?;
         let mut contents = Contents::default();
-        directory.read_each(&mut contents);
+        directory.read_own(&mut contents);
+        let ours = directory.writers().unwrap_or_default();
+        // What is written is about this machine alone, and how far the others have come.
+        directory.read_peers(&mut contents, &ours, &Concern::none());
         Ok(contents.state)
     }
 

@@ -12,7 +12,7 @@ mod outside;
 
 use std::path::PathBuf;
 
-use hpkp_core::check::{Certificates, Deployment, Records, Verdict};
+use hpkp_core::check::{Certificates, Concern, Deployment, Verdict};
 use hpkp_core::finding::Check;
 
 use crate::journal;
@@ -53,22 +53,22 @@ impl<'a, H> Configuration<'a, H> {
         self.servers.any_policy() || self.servers.any_guard() || !self.global.published.is_empty()
     }
 
-    /// What the check compares. `certificates` gives what a server presents.
+    /// What the check compares, with the records that concern it. `certificates` gives what a server presents.
     pub fn build<'l>(
         &self,
-        records: Option<Records>,
         loader: &mut Loader<'l>,
         mut certificates: impl FnMut(&mut Loader<'l>, &H) -> Certificates,
     ) -> Built<'a, H> {
         let deployment = Deployment {
             listeners: self.servers.listeners.clone(),
-            records,
             not_served_here: self.global.not_served_here.clone(),
             policies: loader::resolve(&self.global.policies),
             ..Deployment::default()
         };
         let mut built = Built {
             deployment,
+            journal: None,
+            concern: Concern::none(),
             contexts: Vec::new(),
             kept: Vec::new(),
             checks: Vec::new(),
@@ -85,6 +85,9 @@ impl<'a, H> Configuration<'a, H> {
         let listening: Vec<(u16, String)> =
             self.servers.listening.iter().cloned().chain(self.outside.listening()).collect();
         built.deployment.noticed.extend(self.global.public_ports.unused(&listening));
+        built.concern = journal::concern(self.global, &built.deployment);
+        (built.deployment.records, built.journal) =
+            journal::read(&self.global.published, built.concern.clone());
         built
     }
 
@@ -108,6 +111,7 @@ impl<'a, H> Configuration<'a, H> {
             setting,
             directive: "hpkp_keep_certificates",
             writer: journal::writer_of(&self.global.published),
+            published: self.global.published.clone(),
             contexts: built.contexts.iter().zip(&built.kept).map(context).collect(),
             checks: built.checks.clone(),
             check: self.check,

@@ -8,12 +8,20 @@ use hpkp_core::published::{Matching, WriterName};
 use hpkp_core::text::Excerpt;
 
 use crate::failure::OnStart;
-use crate::kept::KeepSetting;
 use crate::nginx::GuardSetting;
 use crate::public_port::PublicPorts;
 use crate::setting_error::port;
 
 pub use crate::setting_error::SettingError;
+
+/// A directory for last good certificates, as a directive names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeepSetting {
+    /// Its path.
+    pub path: String,
+    /// Where the directive stands.
+    pub at: Location,
+}
 
 /// What a configuration says once for all servers.
 #[derive(Clone, Debug, Default)]

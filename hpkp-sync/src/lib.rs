@@ -3,7 +3,8 @@
 //!
 //! Data flow: `own` reads this machine's files, a `store` says what it has, `records` compares and joins the two,
 //! `peers` puts the copies in place, `memory` remembers what has been carried, and `heartbeat`s tell who lives.
-//! `mismatch` says what does not fit together. `pass` is one pass of all this, `command` what happens around it.
+//! `mismatch` says what does not fit together. `index` says where in the copies the records of a host are, so that
+//! servers need not read all of them. `pass` is one pass of all this, `command` what happens around it.
 
 #![forbid(unsafe_code)]
 
@@ -11,6 +12,7 @@ mod allowed;
 mod command;
 mod disk;
 mod heartbeat;
+mod index;
 mod memory;
 mod mismatch;
 mod own;

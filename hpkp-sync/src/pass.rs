@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use hpkp_core::published::heard::{self, AllHeard, Heard};
 use hpkp_core::published::{EventId, WriterName};
-use hpkp_server::published::{Directory, MAX_FILES, MAX_OCTETS};
+use hpkp_server::published::Directory;
 use rustix::fs::FlockOperation;
 
 use crate::heartbeat::{Heartbeat, MAX_SEEN};
@@ -21,7 +21,7 @@ use crate::records::{Newest, Records};
 use crate::report::{Code, Moved, Report};
 use crate::signed::Keys;
 use crate::store::{Extent, Outgoing, Piece, Place, Remote, Store, StoreError, Wanted};
-use crate::{disk, mismatch, now, own};
+use crate::{disk, index, mismatch, now, own};
 
 /// How often a pass begins anew where the store has changed meanwhile.
 const TRIES: u32 = 3;
@@ -66,7 +66,10 @@ pub(crate) fn run(
     let memory_path = Memory::path(path, place);
     let memory = Memory::read(&memory_path, place);
     let mut pass = Pass { directory, store, memory_path, memory, peers, keys, report };
-    match pass.tried() {
+    let done = pass.tried();
+    // Also of what has come in spite of an error, and of copies that somebody else has made.
+    index::refresh(directory, report);
+    match done {
         Ok(()) => {
             report.has_looked = true;
             if !report.received.is_empty() {
@@ -322,7 +325,6 @@ impl Pass<'_> {
             let whole = whole.map(|one| Wanted { from: None, known: String::new(), ..one });
             self.receive(&whole.collect::<Vec<_>>(), remotes)
         });
-        self.look_at_limits();
         read.map(drop)
     }
 
@@ -403,21 +405,6 @@ impl Pass<'_> {
         for writer in self.memory.peers.keys().filter_map(is_lost).collect::<Vec<_>>() {
             let text = "the store has no records of this writer any more; the copy in peers/ stays";
             self.report.writer(Code::PeerWentBack, &writer, text);
-        }
-    }
-
-    /// Servers read no more than a limit, and say so; this says it before.
-    fn look_at_limits(&mut self) {
-        let count = self.memory.peers.len();
-        let bytes: u64 = self.memory.peers.values().map(|known| known.number).sum();
-        if count > MAX_FILES || bytes > MAX_OCTETS as u64 {
-            self.report.add(
-                Code::Limit,
-                format!(
-                    "peers/ has {count} files with {bytes} bytes; servers read at most {MAX_FILES} files and \
-                     {MAX_OCTETS} bytes"
-                ),
-            );
         }
     }
 

@@ -12,12 +12,14 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::ptr;
 
+use hpkp_core::check::Concern;
 use hpkp_core::finding::{Check, Finding};
 use hpkp_core::published::State;
 use hpkp_server::failure::{self, Phase};
 use hpkp_server::journal;
-use hpkp_server::kept::{self, KeepSetting, Replacement};
+use hpkp_server::kept::{self, Replacement};
 use hpkp_server::openssl::{OpenSsl, PairError};
+use hpkp_server::setting::KeepSetting;
 use nginx_sys::{
     ngx_array_create, ngx_array_push, ngx_array_t, ngx_conf_t, ngx_cycle_t,
     ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_core_srv_conf_t, ngx_http_ssl_module,
@@ -93,7 +95,9 @@ unsafe fn replace_broken(cycle: *mut ngx_cycle_t, phase: Phase) {
             };
             let names = server::names(ngx::elements(&raw const (**block).server_names));
             let state = state.get_or_insert_with(|| {
-                journal::read(&main.global.published).0.map(|records| records.state)
+                // Of keys alone that are compromised, which concern everybody.
+                let records = journal::read(&main.global.published, Concern::none()).0;
+                records.map(|records| records.state)
             });
             let found = kept::in_place_of_broken(
                 (&setting, &writer),

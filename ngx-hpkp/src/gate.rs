@@ -8,13 +8,13 @@
 //! stands there. A refusal half-way leaves half a chain; one at the end leaves a chain with modules
 //! that have just been unloaded, where the refused configuration was the first to name them.
 
-use hpkp_core::check::{Certificates, Deployment, Host, Records, Serving, Verdict};
+use hpkp_core::check::{Certificates, Concern, Deployment, Host, Serving, Verdict};
 use hpkp_core::finding::{Check, Location};
 use hpkp_core::path::Chain;
 use hpkp_core::policy::Policy;
 use hpkp_server::failure::{self, Answer, Judgement, LogLine, Phase};
 use hpkp_server::guard::Sight;
-use hpkp_server::journal::{self, Journal};
+use hpkp_server::journal::Journal;
 use hpkp_server::kept::{Keeping, Replacement};
 use hpkp_server::living;
 use hpkp_server::loader::{Loader, Names};
@@ -93,7 +93,6 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     }
     let openssl = OpenSsl::used_by((&raw const ngx_http_ssl_module).cast());
     main.sight = servers.any_guard().then(|| Sight::new(&main.global.published));
-    let (records, journal) = journal::read(&main.global.published);
     // SAFETY: by the caller's promise.
     let outside = if has_records { unsafe { outside::read(cycle) } } else { Outside::default() };
     let configuration = Configuration {
@@ -105,8 +104,9 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
         unseen_choosers: &main.unseen_choosers,
     };
     // SAFETY: as above.
-    let Checked { deployment, addresses, contexts, keys, mut verdict, keeping } =
-        unsafe { checked(&configuration, records, openssl.as_ref(), is_start) };
+    let Checked { deployment, journal, concern, addresses, contexts, keys, mut verdict, keeping } =
+        unsafe { checked(&configuration, openssl.as_ref(), is_start) };
+    main.sight = main.sight.take().map(|sight| sight.of(concern));
     verdict.findings.append(&mut main.broken);
     // SAFETY: by the caller's promise.
     let wanted = unsafe { server::addresses(&servers, cycle) };
@@ -207,6 +207,9 @@ fn replaceable(main: &MainConf, servers: &[Server], openssl: Option<&OpenSsl>) -
 /// What the configuration says and has loaded, and the core's answer.
 struct Checked {
     deployment: Deployment,
+    journal: Option<Journal>,
+    /// Which records were read.
+    concern: Concern,
     /// Of the contexts of the deployment.
     addresses: Vec<ContextAddress>,
     contexts: Vec<*mut SslCtx>,
@@ -223,7 +226,6 @@ struct Checked {
 /// The servers are those of the cycle whose configuration has just been read.
 unsafe fn checked(
     configuration: &Configuration<'_, Handle>,
-    records: Option<Records>,
     openssl: Result<&OpenSsl, &OpenSslError>,
     is_start: bool,
 ) -> Checked {
@@ -242,12 +244,12 @@ unsafe fn checked(
         // Nothing is asked of a server without a context.
         None => Certificates::Loaded(Vec::new()),
     };
-    let built = configuration.build(records, &mut loader, loaded);
+    let built = configuration.build(&mut loader, loaded);
     let keeping = configuration.keeping(&built, is_start, |handle: &Handle| {
         // SAFETY: by the caller's promise.
         handle.own.map_or_else(Vec::new, |own| unsafe { own.keys() })
     });
-    let Built { mut deployment, contexts, keys, .. } = built;
+    let Built { mut deployment, journal, concern, contexts, keys, .. } = built;
     let addresses = contexts.iter().filter_map(|handle| handle.context()).collect();
     let contexts: Vec<*mut SslCtx> =
         contexts.iter().filter_map(|handle| Some(handle.own?.context)).collect();
@@ -259,7 +261,7 @@ unsafe fn checked(
     };
     let verdict =
         configuration.verdict_keeping(&mut deployment, &mut loader, keeping.as_ref(), put);
-    Checked { deployment, addresses, contexts, keys, verdict, keeping }
+    Checked { deployment, journal, concern, addresses, contexts, keys, verdict, keeping }
 }
 
 /// Has a context present what was kept.

@@ -4,8 +4,11 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use hpkp_core::date;
 use hpkp_core::max_age::MaxAge;
+use hpkp_core::pin::Pin;
 use hpkp_core::published::heard::{AllHeard, Heard, write};
-use hpkp_core::published::{Body, Event, Lifetime, Origin, Published};
+use hpkp_core::published::{
+    Body, Event, KeyGraph, KeyNode, Lifetime, Matching, Origin, Presented, Presents, Published,
+};
 use hpkp_tests::pki::Pki;
 use hpkp_tests::recorded::held;
 use serde_json::{Value, json};
@@ -80,6 +83,48 @@ fn why_a_new_key_is_not_sure() {
     pki.write("records/hpkp-heard", "x");
     let damaged = json!([["heartbeats-unreadable", "warning"]]);
     assert_eq!(limit("new.pem", "1h"), (Some(0), yes(), damaged));
+}
+
+/// A renewal with a new key is not sure while a machine is silent that has the host; one with the present key is.
+#[test]
+fn renew_check_heeds_silence() {
+    let (records, pki) = site();
+    pki.leaf("b", "b.example.com", "root");
+    let pin = Some(Pin::from_octets([3; Pin::OCTETS]));
+    let node = KeyNode { pin, served: true, end: true, issuers: vec![] };
+    let keys = KeyGraph::new(vec![node]).expect("a graph");
+    let body = Body::Presents(Presents {
+        host: "b.example.com".parse().expect("a host"),
+        matching: Matching::Exact,
+        ports: vec![443],
+        certificates: vec![Presented { served: vec![pin], keys, identity: None }],
+        aside: false,
+        nameless: false,
+        addresses: vec![],
+    });
+    let event = Event::new(now() - 9_000, 2, "web-2".parse().expect("a name"), body);
+    let before = pki.read("records/peers/web-2.jsonl");
+    let before = String::from_utf8(before).expect("text");
+    pki.write("records/peers/web-2.jsonl", format!("{before}{}\n", event.line()));
+    heard(&pki, now() - 7_000);
+    let renewed = |certificate: &str, more: &[&str]| {
+        let arguments = [
+            "renew-check",
+            "-d",
+            "records",
+            "--trusted-certificate",
+            "root.pem",
+            "--json",
+            "--cert",
+        ];
+        run(records.0.path(), &[&arguments[..], &[certificate], more].concat()).code
+    };
+    assert_eq!(renewed("b.pem", &[]), Some(0));
+    assert_eq!(renewed("b.pem", &["--max-staleness", "2h"]), Some(0));
+    assert_eq!(renewed("b.pem", &["--max-staleness", "1h"]), Some(3));
+    assert_eq!(renewed("b.pem", &["--max-staleness", "1h", "--key", "b.key"]), Some(0));
+    // What satisfies every pin on record passes.
+    assert_eq!(renewed("old.pem", &["--max-staleness", "1h", "--key", "new.key"]), Some(0));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod answering;
 mod attacks;
 mod circles;
+mod concern;
 mod dane;
 mod fleet;
 mod freshness;

@@ -1,6 +1,8 @@
 //! Published pins against real certificates: names, patterns and defaults, who is told what, and
 //! what is recorded.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -52,6 +54,7 @@ pub(crate) struct World {
     pub(crate) state: State,
     pub(crate) now: i64,
     pub(crate) writer: Option<&'static str>,
+    pins: RefCell<HashMap<String, Pin>>,
 }
 
 /// A server block: its names, its port, its certificate, the keys that its policy pins.
@@ -75,7 +78,14 @@ impl World {
         for (name, host) in certificates {
             pki.leaf(name, host, "ca");
         }
-        Self { _dir: dir, pki, state: State::default(), now: start(), writer: Some("web-1") }
+        Self {
+            _dir: dir,
+            pki,
+            state: State::default(),
+            now: start(),
+            writer: Some("web-1"),
+            pins: RefCell::default(),
+        }
     }
 
     pub(crate) fn certificate(&self, file: &str) -> Arc<Certificate> {
@@ -87,7 +97,11 @@ impl World {
     pub(crate) fn pin(&self, name: &str) -> Pin {
         match name {
             "backup" => site::B.parse().expect("a pin"),
-            _ => self.pki.pin(&format!("{name}.pem")).parse().expect("a pin"),
+            _ => {
+                let mut known = self.pins.borrow_mut();
+                let pin = || self.pki.pin(&format!("{name}.pem")).parse().expect("a pin");
+                *known.entry(name.to_owned()).or_insert_with(pin)
+            }
         }
     }
 

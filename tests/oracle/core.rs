@@ -18,9 +18,10 @@ use hpkp_core::published::heard::Heard;
 use hpkp_core::published::state::Standing;
 use hpkp_core::published::tlsa::Protocol;
 use hpkp_core::published::{
-    Body, Event, EventId, Lifetime, Matching, Origin, Published, Rrset, Scope, State, Tlsa,
-    WriterName,
+    Body, Event, EventId, HostName, Lifetime, Matching, Origin, Published, Rrset, Scope, State,
+    Tlsa, WriterName,
 };
+use hpkp_tests::listed;
 
 use crate::dane::{Dane, Record};
 use crate::history::{Others, Reply, Site};
@@ -288,6 +289,8 @@ pub struct Core {
     served: Option<Answer>,
     /// What is served and is not on record.
     unrecorded: Option<Digest>,
+    /// Whether each answer is compared with that of a server with an index.
+    is_compared: bool,
 }
 
 impl Core {
@@ -300,7 +303,13 @@ impl Core {
             answer: None,
             served: None,
             unrecorded: None,
+            is_compared: false,
         }
+    }
+
+    /// Each of whose answers is compared with that of a server with an index.
+    pub fn compared() -> Self {
+        Self { is_compared: true, ..Self::new() }
     }
 
     fn state(&mut self) -> &State {
@@ -314,6 +323,35 @@ impl Core {
             copied.iter().chain(lies).for_each(|event| state.take(event.clone(), Standing::Peer));
             state
         })
+    }
+
+    /// What a server finds that reads other machines' records by an index.
+    fn compare_listed(&self, config: &Config, answer: &Answer, now: i64) {
+        let Others { operator, copied, lies } = &self.others;
+        let own: Vec<&Event> = self.events.iter().chain(operator).collect();
+        let lies = lies.iter().filter(|event| *event.writer() != self.writer);
+        let peers: Vec<&Event> = copied.iter().chain(lies).collect();
+        let Some(full) = answer.deployment.records.as_ref() else { return };
+        let listed = listed::read(&own, &peers, &deployment(config));
+        let told = |state: &State| {
+            let is_meant = |host: &HostName, by_port| listed.concern.has(host.as_str(), by_port);
+            format!("{:?}", state.overreach(now, is_meant))
+        };
+        assert_eq!(told(&listed.state), told(&full.state), "what peers have no right to say");
+        let mut beside = |at| {
+            let of = |state| ask_beside(config, state, self.unrecorded, &self.writer, (now, at));
+            let (full, listed) = (of(&full.state), of(&listed.state));
+            let lines = |answer: &Answer| -> Vec<String> {
+                answer.verdict.findings.iter().flat_map(Finding::lines).collect()
+            };
+            assert_eq!(lines(&listed), lines(&full), "by the index, and by all records");
+            let events = |answer: &Answer| {
+                let records = answer.deployment.records.as_ref().expect("some");
+                accepted(&answer.deployment, &answer.verdict, &records.state, &self.writer, now)
+            };
+            assert_eq!(events(&listed), events(&full), "what is to be recorded");
+        };
+        [None, Some(now - 3_600), Some(now - 3_601)].into_iter().for_each(&mut beside);
     }
 
     fn write(&mut self, events: Vec<Event>) {
@@ -344,6 +382,9 @@ impl Site for Core {
         let writer = self.writer.clone();
         let unrecorded = self.unrecorded;
         let answer = ask(config, self.state(), unrecorded, &writer, now);
+        if self.is_compared {
+            self.compare_listed(config, &answer, now);
+        }
         let reply = Reply { is_refused: answer.is_refused(), said: answer.words() };
         self.answer = Some(answer);
         reply

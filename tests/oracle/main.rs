@@ -23,10 +23,11 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use generate::Without;
 use history::{Run, Wrong};
+use hpkp_tests::listed;
 use servers::Real;
 use world::Kind;
 
@@ -63,6 +64,10 @@ struct Figures {
     wrong: BTreeMap<Wrong, Vec<u64>>,
 }
 
+/// In each of so many histories the answers are compared with those of a server that reads other machines' records by
+/// an index.
+const COMPARED: u64 = 5;
+
 /// Runs many histories and gives what came of them.
 fn many(first: u64, count: u64, without: Without) -> Figures {
     let next = AtomicU64::new(first);
@@ -76,7 +81,9 @@ fn many(first: u64, count: u64, without: Without) -> Figures {
                     if seed >= first + count {
                         break;
                     }
-                    let mut run = Run::new(core::Core::new());
+                    let is_compared = seed % COMPARED == 0;
+                    let core = if is_compared { core::Core::compared() } else { core::Core::new() };
+                    let mut run = Run::new(core);
                     let (_, disagreement) = generate::grow(&mut run, seed, without);
                     own.asked += run.asked;
                     own.refused += run.refused;
@@ -152,6 +159,8 @@ fn the_check_agrees_with_what_clients_would_do() {
          had to be",
         figures.asked, figures.refused, figures.rightly
     );
+    let of = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+    println!("by the index: {} of {} lines read", of(&listed::READ), of(&listed::ALL));
     let shown = number("HPKP_ORACLE_STORIES", 3) as usize;
     for (wrong, seeds) in &mut figures.wrong {
         seeds.sort_unstable();

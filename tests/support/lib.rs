@@ -9,6 +9,7 @@ pub mod clock;
 pub mod httpd;
 pub mod instance;
 pub mod layout;
+pub mod listed;
 pub mod load;
 pub mod nginx;
 pub mod pki;

@@ -6,6 +6,7 @@
 
 mod engine;
 mod git;
+mod index;
 mod machine;
 mod postgres;
 mod s3;

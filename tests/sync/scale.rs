@@ -1,8 +1,11 @@
-//! How long a pass takes in a large fleet: `--ignored`, for a program that was built for release.
+//! How long a pass takes in a large fleet, and a configuration test after it: `ci/scale`, for programs that were built for
+//! release.
 //!
 //! ```sh
 //! HPKP_SYNC=target/release/hpkp-sync HPKP_WRITERS=1000 cargo test -p hpkp-sync --test stores -- --ignored scale
 //! ```
+//!
+//! `HPKP_MODULE` is the nginx module with which a server of 200 hosts is tested.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -12,6 +15,7 @@ use std::time::Instant;
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::{Body, Event, Lifetime, Origin, Published, WriterName};
+use hpkp_tests::pki::Pki;
 use hpkp_tests::recorded::held;
 
 use crate::engine::Directory;
@@ -22,6 +26,9 @@ const HOSTS: usize = 200;
 /// So many machines serve the same hosts.
 const GROUP: usize = 10;
 
+/// The key of the server that is tested.
+static PIN: std::sync::OnceLock<Pin> = std::sync::OnceLock::new();
+
 fn published(writer: usize, host: usize) -> Body {
     let mut pin = [7; Pin::OCTETS];
     pin[..8].copy_from_slice(&(writer as u64).to_be_bytes());
@@ -30,7 +37,10 @@ fn published(writer: usize, host: usize) -> Body {
         origin: Origin::Header,
         ..held(
             &format!("host-{}-{host}.example.com", writer / GROUP),
-            vec![Pin::from_octets(pin), Pin::from_octets([9; Pin::OCTETS])],
+            vec![
+                Pin::from_octets(pin),
+                PIN.get().copied().unwrap_or(Pin::from_octets([9; Pin::OCTETS])),
+            ],
         )
     })
 }
@@ -87,6 +97,7 @@ fn count() -> usize {
 #[ignore = "takes long"]
 fn scale_directory() {
     let engine = Directory::start();
+    let server = Server::new();
     let mut machine = Machine::new(&engine, "here");
     machine.run(&["--init", "--json"]).fine();
     let at = engine.at.path().join("store");
@@ -96,6 +107,80 @@ fn scale_directory() {
         std::fs::write(at.join(format!("heartbeats/{name}.json")), beat).unwrap();
     }
     measured("directory", &mut machine, count(), || add_one(&at));
+    server.measure(&machine);
+}
+
+/// A server with the hosts of the first machines.
+struct Server {
+    at: tempfile::TempDir,
+}
+
+impl Server {
+    fn new() -> Self {
+        let at = tempfile::tempdir().unwrap();
+        let pki = Pki::new(at.path());
+        let names: Vec<String> =
+            (0..HOSTS).map(|host| format!("host-0-{host}.example.com")).collect();
+        pki.key("site", hpkp_tests::pki::P256);
+        let names = format!("subjectAltName=DNS:{}", names.join(",DNS:"));
+        pki.self_signed("site", "/CN=site", &[&names]);
+        let _ = PIN.set(pki.pin("site.pem").parse().unwrap());
+        Self { at }
+    }
+
+    /// Tests the configuration with the records of the fleet, without the index, and with this machine's alone.
+    fn measure(&self, machine: &Machine) {
+        let Ok(module) = std::env::var("HPKP_MODULE") else { return };
+        let at = self.at.path().display();
+        let mut servers = String::new();
+        for host in 0..HOSTS {
+            writeln!(
+                servers,
+                "server {{ listen 127.0.0.1:18443 ssl; server_name host-0-{host}.example.com; }}"
+            )
+            .unwrap();
+        }
+        let records = machine.path();
+        let conf = self.at.path().join("nginx.conf");
+        let text = format!(
+            "load_module {module};\npid {at}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n\
+             hpkp_published_pins {} writer=here;\nssl_certificate {at}/site.pem;\nssl_certificate_key {at}/site.key;\n\
+             server_names_hash_max_size 4096;\n{servers}}}\n",
+            records.display()
+        );
+        std::fs::write(&conf, text).unwrap();
+        let test = |what: &str| {
+            let mut times: Vec<f64> = (0..3).map(|_| self.test(&conf, what)).collect();
+            times.sort_by(f64::total_cmp);
+            times[1]
+        };
+        let index = records.join("hpkp-index");
+        let bytes = std::fs::metadata(&index).unwrap().len();
+        let with = test("with");
+        std::fs::rename(&index, records.join("index-away")).unwrap();
+        let full =
+            if count() <= 1_000 { format!("{:.2} s", test("full")) } else { "too many".to_owned() };
+        std::fs::rename(records.join("peers"), records.join("peers-away")).unwrap();
+        let without = test("without");
+        println!(
+            "nginx -t, {HOSTS} hosts: without other machines {without:.2} s, with them {with:.2} s, without the index {full}; \
+             index {:.1} MB",
+            bytes as f64 / 1e6
+        );
+    }
+
+    fn test(&self, conf: &Path, what: &str) -> f64 {
+        let started = Instant::now();
+        let output = Command::new("nginx").arg("-t").arg("-c").arg(conf).output().unwrap();
+        let took = started.elapsed().as_secs_f64();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && !text.contains("[records-"),
+            "{what}: {}",
+            &text[..text.len().min(2_000)]
+        );
+        took
+    }
 }
 
 /// Another record of one writer.

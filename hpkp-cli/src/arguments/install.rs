@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Records;
+use super::published::max_staleness;
 use super::seconds::seconds;
 use super::starttls::{PortProtocol, port_protocol};
 
@@ -70,8 +71,13 @@ pub(crate) struct InstallArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) trusted_certificate: Option<String>,
 
+    /// Longest silence of another machine that has a host, such as 1h or 2d, as in max_staleness of
+    /// hpkp_published_pins. If it is exceeded, a new key is accepted only if it satisfies every pin on record.
+    #[arg(long, value_name = "TIME", value_parser = max_staleness)]
+    pub(crate) max_staleness: Option<i64>,
+
     /// Do not compare with recorded pins. The server's own test is the only check then.
-    #[arg(long, conflicts_with_all = ["directory", "trusted_certificate"])]
+    #[arg(long, conflicts_with_all = ["directory", "trusted_certificate", "max_staleness"])]
     pub(crate) no_records: bool,
 
     /// Time limit for each command, for the server to present the new certificate and for another

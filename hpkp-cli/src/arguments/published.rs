@@ -173,7 +173,7 @@ pub(crate) struct WhyArguments {
 }
 
 /// As the directive of a server reads it.
-fn max_staleness(text: &str) -> Result<i64, String> {
+pub(super) fn max_staleness(text: &str) -> Result<i64, String> {
     hpkp_server::setting::max_staleness(text)
 }
 

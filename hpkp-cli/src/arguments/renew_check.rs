@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::{ArgGroup, Args};
 
 use super::Records;
+use super::published::max_staleness;
 
 /// Say whether clients would accept a renewed certificate, before the renewal.
 ///
@@ -39,6 +40,11 @@ pub(crate) struct RenewCheckArguments {
     /// File of trust anchors (PEM), in addition to those of the system.
     #[arg(long, value_name = "FILE")]
     pub(crate) trusted_certificate: Option<String>,
+
+    /// Longest silence of another machine that has a host, such as 1h or 2d, as in max_staleness of
+    /// hpkp_published_pins. If it is exceeded, a new key is accepted only if it satisfies every pin on record.
+    #[arg(long, value_name = "TIME", value_parser = max_staleness)]
+    pub(crate) max_staleness: Option<i64>,
 
     #[command(flatten)]
     pub(crate) records: Records,

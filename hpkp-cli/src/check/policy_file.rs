@@ -7,7 +7,6 @@ use std::ops::Range;
 use hpkp_core::check;
 use hpkp_core::finding::{Check, Finding, Location};
 use hpkp_core::text::Excerpt;
-use hpkp_server::journal;
 use hpkp_server::loader::Loader;
 use hpkp_server::nginx::{
     Address, Built, Choosers, Configuration, Outside, Own, Server, Servers, define, set_global,
@@ -104,12 +103,11 @@ pub(super) fn check(
     if !configuration.is_checked() {
         return Ok(Checked::nothing(Problems::default()));
     }
-    let (records, _) = journal::read(&file.global.published);
     let present = |loader: &mut Loader<'_>, handle: &Handle<'_>| match handle {
         Handle::Files { files, names } => of_files(loader, files, &[], names, &options.given),
         Handle::Given(group) => of_group(loader, group),
     };
-    let Built { mut deployment, .. } = configuration.build(records, loader, present);
+    let Built { mut deployment, .. } = configuration.build(loader, present);
     deployment.names = NAMES;
     let verdict = configuration.verdict(&mut deployment, loader);
     Ok(Checked::new(deployment, verdict, file.global.on_start, Problems::default()))

@@ -25,8 +25,10 @@ pub(super) fn records(arguments: &InstallArguments) -> Records {
     let trusted = arguments.trusted_certificate.as_deref();
     // The first install has no keys before it.
     let present = arguments.to.is_dir().then(|| arguments.to.to_string_lossy().into_owned());
-    (!directories.is_empty())
-        .then(|| Judge::open(&directories, trusted).map(|judge| judge.with_keys_in(present)))
+    (!directories.is_empty()).then(|| {
+        let judge = Judge::open(&directories, trusted)?;
+        Ok(judge.with_keys_in(present).with_max_staleness(arguments.max_staleness))
+    })
 }
 
 /// The servers to look at afterwards: those that the operator named, or those that present an old
@@ -159,6 +161,8 @@ fn pins(
     };
     let unreadable = |Failure { text, .. }| Stop::undetermined("records-unreadable", text);
     let judge = records.map_err(unreadable)?;
+    // What changes nothing passes, whoever is silent.
+    let judge = if is_unchanged(plan) { judge.with_max_staleness(None) } else { judge };
     let chains = chains(&plan.pairs);
     let names =
         plan.pairs.iter().flat_map(|pair| pair.leaf().accepted_names()).chain(&arguments.host);
@@ -169,8 +173,10 @@ fn pins(
         ));
     }
     let mut refusals = Vec::new();
-    // A key that is known as compromised is found whichever host is asked about.
-    let asked = hosts.iter().enumerate().filter(|(place, host)| *place == 0 || judge.binds(host));
+    // A key that is known as compromised is found whichever host is asked about. A machine that is silent may have begun to
+    // publish pins.
+    let is_asked = |host: &HostName| judge.heeds_silence() || judge.binds(host);
+    let asked = hosts.iter().enumerate().filter(|(place, host)| *place == 0 || is_asked(host));
     for (_, host) in asked {
         let judgement = judge.ask(host, &chains, None).map_err(unreadable)?;
         if judgement.exit != Exit::Fine || judgement.has_findings {

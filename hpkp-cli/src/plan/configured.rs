@@ -2,7 +2,7 @@
 
 use hpkp_core::accepted::accepted;
 use hpkp_core::check::SeenName;
-use hpkp_core::finding::Class;
+use hpkp_core::finding::{Class, Code};
 use hpkp_core::pin::Pin;
 use hpkp_core::published::{HostName, Matching, State, WriterName};
 use hpkp_core::text::Excerpt;
@@ -59,6 +59,15 @@ pub(super) fn read(
             "{shown} locks clients of {host} out already: {}",
             alarm.code
         )));
+    }
+    // A server with this configuration refuses a change while another machine is silent.
+    let of_silence = [Code::PeerSilent, Code::HeartbeatsUnreadable, Code::PeerNeverHeard];
+    let silent = verdict.findings.iter().filter(|finding| of_silence.contains(&finding.code));
+    for finding in silent {
+        let note = format!("[{}] {}", finding.code, finding.text.what);
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
     }
     let is_withheld = |block: &usize| {
         let enforced = verdict.hosts[*block].enforced.as_ref();

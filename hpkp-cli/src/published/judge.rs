@@ -70,6 +70,18 @@ impl Judge {
         Ok(Self { store, arguments, trust: OnceCell::new(), keys: None })
     }
 
+    /// The same, where another machine that has a host may be silent for so many seconds: if it is silent for longer,
+    /// a certificate must satisfy all pins on record.
+    pub(crate) fn with_max_staleness(mut self, seconds: Option<i64>) -> Self {
+        self.arguments.max_staleness = seconds;
+        self
+    }
+
+    /// Whether the silence of other machines counts.
+    pub(crate) fn heeds_silence(&self) -> bool {
+        self.arguments.max_staleness.is_some()
+    }
+
     /// The same, where the keys in use are in another directory than the certificates that are asked about.
     pub(crate) fn with_keys_in(self, directory: Option<String>) -> Self {
         Self { keys: directory, ..self }

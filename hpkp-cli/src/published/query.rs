@@ -200,7 +200,7 @@ pub(super) fn verify(store: &Store, json: bool) -> Exit {
             shown(&file)
         ));
     }
-    for (by, excess) in state.overreach(store.now) {
+    for (by, excess) in state.overreach(store.now, |_, _| true) {
         let of: Vec<String> =
             excess.of.iter().chain(&excess.gone).map(ToString::to_string).collect();
         output::complain(&format!(

@@ -75,7 +75,7 @@ impl Store {
         drop(progress);
         // Afterwards, so that nothing which was read is newer.
         let now = time::now();
-        let Contents { state, torn, in_our_name, unsafe_files } = contents;
+        let Contents { state, torn, in_our_name, unsafe_files, .. } = contents;
         let clock = state.clock(now);
         let store = Self { directories, state, torn, now, clock };
         let oddities = store.oddities(&in_our_name, &unsafe_files);
@@ -250,8 +250,8 @@ pub(crate) fn failure(path: &str, error: &DirectoryError) -> Failure {
         | DirectoryError::Version(_)
         | DirectoryError::Records(..)
         | DirectoryError::Unnamed(_)
-        | DirectoryError::TooManyFiles(_)
-        | DirectoryError::TooLarge(_)
+        | DirectoryError::TooManyFiles(..)
+        | DirectoryError::TooLarge(..)
         | DirectoryError::NotOwn(..)
         | DirectoryError::NoRecord(..)
         | DirectoryError::Full(_)

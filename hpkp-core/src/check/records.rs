@@ -48,8 +48,8 @@ pub(super) struct Published<'a> {
     pub(super) nameless: Nameless,
     /// What was presented while pins were published; made when it is needed.
     pub(super) timelines: OnceCell<Timelines<'a>>,
-    /// When each pin was first published; made when it is needed.
-    first_published: OnceCell<HashMap<Pin, i64>>,
+    /// What was ever published, by the pins; made when it is needed.
+    first_published: OnceCell<HashMap<Pin, Vec<&'a Record<published::Published>>>>,
     /// Where that configuration is not on record: whether the one being checked is the very same.
     pub(super) unrecorded: Option<bool>,
     /// The same of its leaf certificates.
@@ -120,19 +120,24 @@ impl<'a> Published<'a> {
         published
     }
 
-    /// When a pin was first published, for whatever host, by the clocks of the writers.
-    pub(super) fn first_published(&self, state: &State, pin: Pin) -> Option<i64> {
+    /// When a pin was first published for one of a block's names or a domain above it, by the clocks of the
+    /// writers.
+    pub(super) fn first_published(&self, state: &'a State, host: usize, pin: Pin) -> Option<i64> {
         let all = self.first_published.get_or_init(|| {
-            let mut all: HashMap<Pin, i64> = HashMap::new();
+            let mut all: HashMap<Pin, Vec<&'a Record<published::Published>>> = HashMap::new();
             for set in state.published() {
-                for &pin in &set.body.pins {
-                    let first = all.entry(pin).or_insert(set.at);
-                    *first = set.at.min(*first);
-                }
+                set.body.pins.iter().for_each(|pin| all.entry(*pin).or_default().push(set));
             }
             all
         });
-        all.get(&pin).copied()
+        let is_above = |set: &&&Record<published::Published>| {
+            let mut names = self.routing.names(host).keys().map(|(name, _)| name);
+            names.any(|name| {
+                *name == set.body.host
+                    || name.parents().any(|parent| parent == set.body.host.as_str())
+            })
+        };
+        all.get(&pin)?.iter().filter(is_above).map(|set| set.at).min()
     }
 
     /// Every name that the configuration or a record has.

@@ -90,7 +90,7 @@ impl Checker<'_> {
             for certificate in &record.body.certificates {
                 let Some(Some(pin)) = certificate.served.first().copied() else { continue };
                 if known.insert(pin) {
-                    let first = published.first_published(&records.state, pin);
+                    let first = published.first_published(&records.state, host, pin);
                     let is_published = first.is_some_and(|first| first < record.at);
                     keys.push(NewKey { at: record.at, pin, is_published });
                 }

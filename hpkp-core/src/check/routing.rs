@@ -17,7 +17,7 @@ use crate::published::{HostName, Matching};
 pub(super) type HostSet = (HostName, Matching);
 
 /// A label that stands for any that no block names.
-const ANY_LABEL: &str = "hpkp-any-label";
+pub(super) const ANY_LABEL: &str = "hpkp-any-label";
 
 /// Stands for the hosts of a server that is reached by its port alone and whose certificate has no name.
 pub(super) const ANY_HOST: &str = "hpkp-any-host.invalid";
@@ -647,7 +647,10 @@ fn leaves(deployment: &Deployment, host: usize) -> impl Iterator<Item = &Chain> 
 }
 
 /// The names in the certificates that a host presents.
-fn certified_host_sets(deployment: &Deployment, host: usize) -> impl Iterator<Item = HostSet> + '_ {
+pub(super) fn certified_host_sets(
+    deployment: &Deployment,
+    host: usize,
+) -> impl Iterator<Item = HostSet> + '_ {
     let names = leaves(deployment, host).flat_map(|chain| {
         let leaf = chain.leaf();
         // A common name of one word is seldom a host's.
@@ -684,7 +687,7 @@ pub(super) fn is_leaf_for(chain: &Chain, host_set: &HostSet) -> bool {
 }
 
 /// Whether a pattern of httpd's fits: `*` is any characters, `?` is one.
-fn glob_fits(glob: &[u8], name: &[u8]) -> bool {
+pub(super) fn glob_fits(glob: &[u8], name: &[u8]) -> bool {
     // Where the last `*` stood, and how much of the name it has taken.
     let (mut at, mut pos, mut star) = (0, 0, None);
     while pos < name.len() {

@@ -22,11 +22,19 @@ const STEP: i64 = 24 * 3_600;
 /// The numbers and times of a writer's events.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Written {
-    /// In the order of reading.
-    events: Vec<(u64, i64)>,
+    /// In the order of reading. A configuration writes many events at one time.
+    runs: Vec<Run>,
     /// Whether numbers and times have not grown together.
     is_unordered: bool,
     latest: i64,
+}
+
+/// Events with numbers that follow each other, of one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) first: u64,
+    pub(super) last: u64,
+    pub(super) at: i64,
 }
 
 /// In whatever order they were read, and how often.
@@ -40,24 +48,45 @@ impl Eq for Written {}
 
 impl Written {
     fn sorted(&self) -> Vec<(u64, i64)> {
-        let mut events = self.events.clone();
+        let events = |run: &Run| {
+            let at = run.at;
+            (run.first..=run.last).map(move |seq| (seq, at))
+        };
+        let mut events: Vec<(u64, i64)> = self.runs.iter().flat_map(events).collect();
         events.sort_unstable();
         events.dedup();
         events
     }
 
+    /// In the order of reading.
+    pub(super) fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
     pub(super) fn add(&mut self, seq: u64, at: i64) {
-        let Some(last) = self.events.last() else {
-            self.events.push((seq, at));
-            self.latest = at;
+        self.add_run(Run { first: seq, last: seq, at });
+    }
+
+    pub(super) fn add_run(&mut self, new: Run) {
+        let Some(run) = self.runs.last_mut() else {
+            self.runs.push(new);
+            self.latest = new.at;
             return;
         };
-        if *last == (seq, at) {
+        if new == (Run { first: run.last, ..*run }) {
             return;
         }
-        self.is_unordered |= seq <= last.0 || at < last.1;
-        self.latest = self.latest.max(at);
-        self.events.push((seq, at));
+        self.is_unordered |= new.first <= run.last || new.at < run.at;
+        self.latest = self.latest.max(new.at);
+        match run.last.checked_add(1) == Some(new.first) && run.at == new.at {
+            true => run.last = new.last,
+            false => self.runs.push(new),
+        }
+    }
+
+    /// As if the events of `other` came after.
+    pub(super) fn join(&mut self, other: &Self) {
+        other.runs.iter().for_each(|run| self.add_run(*run));
     }
 
     /// Whether all times can be right at `now`.
@@ -67,8 +96,8 @@ impl Written {
 
     /// The latest time up to `now` of an event before number `seq`.
     pub(super) fn floor(&self, seq: u64, now: i64) -> i64 {
-        let before = self.events.iter().filter(|(number, at)| *number < seq && *at <= now);
-        before.map(|(_, at)| *at).max().unwrap_or(i64::MIN)
+        let before = self.runs.iter().filter(|run| run.first < seq && run.at <= now);
+        before.map(|run| run.at).max().unwrap_or(i64::MIN)
     }
 }
 

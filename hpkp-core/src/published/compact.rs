@@ -9,7 +9,8 @@ use std::collections::HashSet;
 use super::event::Event;
 use super::id::EventId;
 use super::name::WriterName;
-use super::state::{Record, Retention, State, is_of_a_configuration};
+use super::state::{Record, Retention, State};
+use super::summary::is_of_a_configuration;
 use super::timeline::Timelines;
 use super::{Body, Published};
 

@@ -16,6 +16,12 @@ impl EventId {
     pub(super) fn of_hash(hash: [u8; Self::OCTETS]) -> Self {
         Self(u128::from_be_bytes(hash))
     }
+
+    /// Its first four bytes.
+    #[must_use]
+    pub const fn prefix(self) -> u32 {
+        (self.0 >> 96) as u32
+    }
 }
 
 impl fmt::Display for EventId {

@@ -93,6 +93,10 @@ impl<'a> Value<'a> {
         if let Self::Number(number) = self { number.as_u64() } else { None }
     }
 
+    pub(super) fn as_i64(&self) -> Option<i64> {
+        if let Self::Number(number) = self { number.as_i64() } else { None }
+    }
+
     pub(super) fn as_str(&self) -> Option<&str> {
         if let Self::String(text) = self { Some(text) } else { None }
     }

@@ -4,7 +4,8 @@
 //! Records are events, one a line, in files that are only ever appended to. [`event`] has what
 //! they say, [`line`](mod@line) their form, [`file`](mod@file) whole files, [`state`] what all of
 //! them come to, [`clock`] when they happened, [`timeline`] what was presented meanwhile,
-//! [`accepted`](crate::accepted) what a server adds to them, [`compact`] what may be taken out. [`tlsa`] has the records of DANE. `docs/reference/records.md` describes the format for operators
+//! [`accepted`](crate::accepted) what a server adds to them, [`compact`] what may be taken out, [`index`]
+//! where in other machines' files the records of a host are. [`tlsa`] has the records of DANE. `docs/reference/records.md` describes the format for operators
 //! and other programs; what one version
 //! writes all later ones read.
 
@@ -16,11 +17,13 @@ pub mod event;
 pub mod file;
 pub mod heard;
 pub mod id;
+pub mod index;
 mod json;
 pub mod keys;
 pub mod line;
 pub mod name;
 pub mod state;
+pub mod summary;
 pub mod timeline;
 pub mod tlsa;
 

@@ -6,12 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::clock::{Clock, Written};
+use super::clock::Clock;
 use super::event::{
     self, Body, Event, Lifetime, Matching, Origin, Presents, Published, Sight, Why, Withheld,
 };
 use super::id::EventId;
+use super::index::ByPort;
 use super::name::{HostName, WriterName};
+use super::summary::Summary;
 use crate::pin::Pin;
 
 /// How long old worker processes may go on sending what has ended, in seconds.
@@ -128,20 +130,8 @@ pub struct Live<'a> {
 /// What is known of a writer besides its records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Progress {
-    /// The number and the time of the last event.
-    last: (u64, i64),
-    /// The number of the last event that came from a configuration.
-    configured: u64,
-    /// The number and the time of the last event by which a configuration was accepted: one that takes
-    /// something away leaves nothing but an end.
-    accepted: Option<(u64, i64)>,
-    /// The number of the last event that is no end: whoever writes one is not gone.
-    lives: u64,
-    /// Which of its files was read, by its first line.
-    instance: Option<String>,
+    summary: Summary,
     is_own: bool,
-    /// All its events, by which what happened when is told.
-    written: Written,
 }
 
 /// What was said of the end of a writer.
@@ -212,6 +202,10 @@ impl State {
     /// Adds an event that was read where `standing` says.
     pub fn take(&mut self, event: Event, standing: Standing) {
         self.note_progress(&event, standing);
+        self.take_body(event, standing);
+    }
+
+    fn take_body(&mut self, event: Event, standing: Standing) {
         let Event { id, at, seq, writer, body, .. } = event;
         let end = |when: Option<i64>, for_good| End {
             at: when.unwrap_or(at),
@@ -224,9 +218,8 @@ impl State {
             standing,
         };
         match body {
-            Body::Writer(identity) => {
-                self.writers.entry(writer).or_default().instance = Some(identity.instance);
-            }
+            // It is in the summary.
+            Body::Writer(_) => {}
             Body::Published(body) => {
                 let record = || Box::new(Record { id, at, seq, writer, body });
                 self.published.entry(id).or_insert_with(record);
@@ -278,21 +271,19 @@ impl State {
     /// Notes how far a writer's file has come.
     fn note_progress(&mut self, event: &Event, standing: Standing) {
         let progress = self.writers.entry(event.writer().clone()).or_default();
-        if is_of_a_configuration(event.body()) {
-            progress.configured = progress.configured.max(event.seq());
-        }
-        let takes_away = |ended: &event::Ended| ended.why == Why::Replaced;
-        if is_of_a_configuration(event.body())
-            || matches!(event.body(), Body::Ended(ended) if takes_away(ended))
-        {
-            progress.accepted = progress.accepted.max(Some((event.seq(), event.at())));
-        }
-        if !matches!(event.body(), Body::Ended(_)) {
-            progress.lives = progress.lives.max(event.seq());
-        }
-        progress.last = progress.last.max((event.seq(), event.at()));
+        progress.summary.note(event);
         progress.is_own |= standing == Standing::Own;
-        progress.written.add(event.seq(), event.at());
+    }
+
+    /// Notes how far the copy of another machine's file has come of which [`State::take_listed`] takes some
+    /// events alone.
+    pub fn take_summary(&mut self, writer: &WriterName, summary: &Summary) {
+        self.writers.entry(writer.clone()).or_default().summary.join(summary);
+    }
+
+    /// Adds an event of a copy whose summary has been taken.
+    pub fn take_listed(&mut self, event: Event) {
+        self.take_body(event, Standing::Peer);
     }
 
     /// Notes what a writer of this machine has read of others.
@@ -324,9 +315,11 @@ impl State {
     #[must_use]
     pub fn clock(&self, now: i64) -> Clock {
         let mut clock = Clock::new(now);
-        let own = |writer: &WriterName| self.writers.get(writer).map(|progress| &progress.written);
+        let own = |writer: &WriterName| {
+            self.writers.get(writer).map(|progress| &progress.summary.written)
+        };
         for (writer, progress) in &self.writers {
-            if progress.written.is_regular(now) {
+            if progress.summary.written.is_regular(now) {
                 continue;
             }
             // A sight counts where its own time is one that its writer's clock may have shown.
@@ -335,7 +328,7 @@ impl State {
                 *at <= now && own(by).is_some_and(|written| written.floor(*seq, now) <= *at)
             });
             let sights: Vec<(u64, i64)> = sights.map(|(upto, _, _, at)| (*upto, *at)).collect();
-            clock.add(writer, &progress.written, sights);
+            clock.add(writer, &progress.summary.written, sights);
         }
         clock
     }
@@ -348,6 +341,23 @@ impl State {
             let waiver = self.waiver_of(record);
             retention.holds(now).then_some(Live { record, retention, waiver })
         })
+    }
+
+    /// The first bytes of the ids of all records.
+    #[must_use]
+    pub fn prefixes(&self) -> HashSet<u32> {
+        let presents = self.presents.keys().chain(self.withheld.keys());
+        self.published.keys().chain(presents).map(|id| id.prefix()).collect()
+    }
+
+    /// The hosts of all records, and who comes to them by a port alone.
+    pub fn hosts(&self) -> impl Iterator<Item = (&HostName, ByPort)> {
+        let published = self.published.values();
+        let presents = self.presents.values().map(|one| &one.body.host);
+        let hosts = presents.chain(self.withheld.values().map(|one| &one.body.host));
+        published
+            .map(|one| (&one.body.host, ByPort::of(&one.body)))
+            .chain(hosts.map(|host| (host, ByPort::None)))
     }
 
     /// Everything that was ever published, in the order of ids.
@@ -438,8 +448,8 @@ impl State {
             is_of_server
                 && seq <= gone.upto
                 // Whoever writes is not gone.
-                && progress.is_some_and(|progress| progress.lives <= gone.upto)
-                && progress.is_some_and(|progress| gone.is_of(progress.instance.as_ref()))
+                && progress.is_some_and(|progress| progress.summary.lives <= gone.upto)
+                && progress.is_some_and(|progress| gone.is_of(progress.summary.instance.as_ref()))
         });
         own.chain(gone.map(|gone| &gone.end)).filter(counts)
     }
@@ -460,6 +470,14 @@ impl State {
         let published = published.map(|one| (&one.writer, one.seq, is_of_server(&one.body)));
         let presents = || self.presents.get(&id).map(|one| (&one.writer, one.seq, true));
         let withheld = || self.withheld.get(&id).map(|one| (&one.writer, one.seq, true));
+        published.or_else(presents).or_else(withheld)
+    }
+
+    fn host_of(&self, id: EventId) -> Option<(&HostName, ByPort)> {
+        let published = self.published.get(&id);
+        let published = published.map(|one| (&one.body.host, ByPort::of(&one.body)));
+        let presents = || self.presents.get(&id).map(|one| (&one.body.host, ByPort::None));
+        let withheld = || self.withheld.get(&id).map(|one| (&one.body.host, ByPort::None));
         published.or_else(presents).or_else(withheld)
     }
 
@@ -491,7 +509,7 @@ impl State {
     /// the highest number: a clock that stood wrong for a while and was set right has left later times.
     #[must_use]
     pub fn newest(&self, writer: &WriterName) -> Option<i64> {
-        self.writers.get(writer).map(|progress| progress.last.1)
+        self.writers.get(writer).map(|progress| progress.summary.last.1)
     }
 
     /// All writers, in the order of their names, and whether each is one of this machine.
@@ -503,26 +521,26 @@ impl State {
     /// seconds since 1970 UTC. None of a writer that is no server.
     #[must_use]
     pub fn accepted_at(&self, writer: &WriterName) -> Option<i64> {
-        self.writers.get(writer)?.accepted.map(|(_, at)| at)
+        self.writers.get(writer)?.summary.accepted.map(|(_, at)| at)
     }
 
     /// When the last event of this machine's writers was written, in seconds since 1970 UTC.
     #[must_use]
     pub fn latest(&self) -> Option<i64> {
         let own = self.writers.values().filter(|progress| progress.is_own);
-        own.map(|progress| progress.last.1).max()
+        own.map(|progress| progress.summary.last.1).max()
     }
 
     /// The number of a writer's last event; 0 where it has none.
     #[must_use]
     pub fn last_seq(&self, writer: &WriterName) -> u64 {
-        self.writers.get(writer).map_or(0, |progress| progress.last.0)
+        self.writers.get(writer).map_or(0, |progress| progress.summary.last.0)
     }
 
     /// Which of a writer's files was read, where its first line says it.
     #[must_use]
     pub fn instance(&self, writer: &WriterName) -> Option<&str> {
-        self.writers.get(writer)?.instance.as_deref()
+        self.writers.get(writer)?.summary.instance.as_deref()
     }
 
     /// Whether a writer has written something.
@@ -563,8 +581,8 @@ impl State {
         let others = others.filter(|(name, _)| *name != writer && !self.unread.contains(name));
         let now = others.map(|(name, progress)| Sight {
             writer: name.clone(),
-            instance: progress.instance.clone(),
-            seq: progress.last.0,
+            instance: progress.summary.instance.clone(),
+            seq: progress.summary.last.0,
         });
         let before = self.last_seen(writer).iter();
         let unread = before.filter(|sight| self.unread.contains(&sight.writer));
@@ -590,8 +608,8 @@ impl State {
         if lost.is_empty() {
             lost.extend(self.writers.get(writer).map(|progress| Sight {
                 writer: writer.clone(),
-                instance: progress.instance.clone(),
-                seq: progress.last.0,
+                instance: progress.summary.instance.clone(),
+                seq: progress.summary.last.0,
             }));
         }
         lost.sort();
@@ -611,7 +629,7 @@ impl State {
     pub fn lost(&self, writer: &WriterName) -> Vec<&Sight> {
         let is_there = |sight: &&Sight| {
             self.writers.get(&sight.writer).is_some_and(|progress| {
-                progress.instance == sight.instance && progress.last.0 >= sight.seq
+                progress.summary.instance == sight.instance && progress.summary.last.0 >= sight.seq
             })
         };
         let seen = self.last_seen(writer).iter();
@@ -626,8 +644,9 @@ impl State {
         let Some(progress) = self.writers.get(writer) else { return false };
         let gone = self.gone.get(writer).into_iter().flatten();
         let counts = |gone: &&Gone| gone.end.standing == Standing::Own || gone.end.by == *writer;
-        gone.filter(counts)
-            .any(|gone| progress.lives <= gone.upto && gone.is_of(progress.instance.as_ref()))
+        gone.filter(counts).any(|gone| {
+            progress.summary.lives <= gone.upto && gone.is_of(progress.summary.instance.as_ref())
+        })
     }
 
     /// Whether this machine's operator has said that a writer of whom records are missing is gone.
@@ -665,7 +684,7 @@ impl State {
 
     /// What a server stopped with, where nothing has come after that and nothing but the stop ended it.
     pub(crate) fn stopped(&self, writer: &WriterName) -> Option<Stopped> {
-        let configured = self.writers.get(writer)?.configured;
+        let configured = self.writers.get(writer)?.summary.configured;
         let mut stopped = Stopped::default();
         let mut by = BTreeSet::new();
         for (body, id) in self.configured(writer) {
@@ -685,15 +704,23 @@ impl State {
         (!stopped.by.is_empty()).then_some(stopped)
     }
 
-    /// What peers' files say of records that are not theirs, by those that say it. It has no effect.
+    /// What peers' files say of records that are not theirs, by those that say it. It has no effect. Of records of
+    /// hosts nobody is told that `is_meant` does not hold for.
     #[must_use]
-    pub fn overreach(&self, now: i64) -> BTreeMap<&WriterName, Overreach> {
+    pub fn overreach(
+        &self,
+        now: i64,
+        is_meant: impl Fn(&HostName, ByPort) -> bool,
+    ) -> BTreeMap<&WriterName, Overreach> {
         let mut all: BTreeMap<&WriterName, Overreach> = BTreeMap::new();
         let mut whose: BTreeMap<&WriterName, HashSet<&WriterName>> = BTreeMap::new();
         let clock = self.clock(now);
         for (id, ends) in &self.ends {
             for end in ends.iter().filter(|end| end.standing == Standing::Peer) {
                 let Some((writer, ..)) = self.who(*id) else { continue };
+                if !self.host_of(*id).is_some_and(|(host, by_port)| is_meant(host, by_port)) {
+                    continue;
+                }
                 let is_over = self.end(*id).is_some();
                 if *writer != end.by && !is_over {
                     all.entry(&end.by).or_default().ends += 1;
@@ -704,6 +731,9 @@ impl State {
         for (id, waived) in &self.waived {
             for one in waived.iter().filter(|one| one.standing == Standing::Peer) {
                 let Some(record) = self.published.get(id) else { continue };
+                if !is_meant(&record.body.host, ByPort::of(&record.body)) {
+                    continue;
+                }
                 let is_held = || self.retention(record, &clock).is_some_and(|b| b.holds(now));
                 if record.writer != one.by && self.waiver_of(record).is_none() && is_held() {
                     all.entry(&one.by).or_default().waives += 1;
@@ -723,6 +753,8 @@ impl State {
                 whose.remove(*by).into_iter().flatten().cloned().collect();
             of.sort();
             overreach.of = of;
+            overreach.gone.sort();
+            overreach.gone.dedup();
         }
         all
     }
@@ -756,7 +788,7 @@ impl State {
     /// Whether an event is no longer of its writer's last accepted configuration.
     fn is_over<T>(&self, record: &Record<T>) -> bool {
         let writer = &record.writer;
-        let configured = self.writers.get(writer).map_or(0, |progress| progress.configured);
+        let configured = self.writers.get(writer).map_or(0, |progress| progress.summary.configured);
         let mut ends = self.ends_of(record.id, writer, record.seq, true);
         ends.any(|end| end.for_good || end.by != *writer || configured > end.seq)
     }
@@ -866,14 +898,6 @@ pub struct LastAccepted<'a> {
     pub presents: BTreeMap<Names<'a>, Vec<&'a Record<Presents>>>,
     /// Policies that it had, and did not send.
     pub withheld: BTreeMap<Names<'a>, Vec<&'a Record<Withheld>>>,
-}
-
-pub(super) fn is_of_a_configuration(body: &Body) -> bool {
-    match body {
-        Body::Presents(_) | Body::Withheld(_) | Body::Again(_) => true,
-        Body::Published(published) => published.origin == Origin::Header,
-        _ => false,
-    }
 }
 
 impl Extend<Event> for State {

@@ -15,7 +15,8 @@ use zeroize::Zeroizing;
 use super::entry::Entry;
 use crate::file::reason;
 use crate::kept::index::is_file;
-use crate::kept::{Directory, KeepSetting, disk};
+use crate::kept::{Directory, disk};
+use crate::setting::KeepSetting;
 
 /// The name of the directory.
 const NAME: &str = "guarded";

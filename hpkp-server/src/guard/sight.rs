@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use hpkp_core::check::{Freshness, Records};
+use hpkp_core::check::{Concern, Freshness, Records};
 use hpkp_core::finding::Code;
-use hpkp_core::published::{Fingerprint, heard};
+use hpkp_core::published::{Fingerprint, heard, index};
 use hpkp_core::text::Excerpt;
 
 use crate::file::reason;
@@ -23,6 +23,8 @@ pub struct Sight {
     settings: Vec<RecordsSetting>,
     /// What this server alone writes, at a start and a reload. What it publishes is in its policies.
     own: Vec<String>,
+    /// Which of the records concern what is guarded.
+    concern: Concern,
     state: Option<Fingerprint>,
     looked: i64,
     /// When other machines were heard of, and when that was looked at.
@@ -45,6 +47,7 @@ impl Sight {
         let mut sight = Self {
             settings: settings.collect(),
             own: own.unwrap_or_default(),
+            concern: Concern::all(),
             state: None,
             looked: 0,
             heard: Vec::new(),
@@ -52,6 +55,12 @@ impl Sight {
         };
         sight.state = sight.now().ok();
         sight
+    }
+
+    /// The same, where some records alone are read.
+    #[must_use]
+    pub fn of(self, concern: Concern) -> Self {
+        Self { concern, ..self }
     }
 
     /// The records, if their files have changed since they were read last, as far as it is time to look.
@@ -68,7 +77,9 @@ impl Sight {
         if self.state == Some(state) {
             return Ok(None);
         }
-        let Some(records) = journal::read(&self.settings).0 else { return Ok(None) };
+        let Some(records) = journal::read(&self.settings, self.concern.clone()).0 else {
+            return Ok(None);
+        };
         let unreadable = |(code, text, _): &(Code, hpkp_core::finding::Text, _)| {
             (*code == Code::RecordsUnreadable).then(|| text.what.clone())
         };
@@ -114,7 +125,9 @@ impl Sight {
             let entry = entry?;
             let name = entry.file_name();
             // What `hpkp sync` keeps beside the records is none of them.
-            let is_of_sync = name.to_string_lossy().starts_with("hpkp-sync") || name == heard::FILE;
+            let is_of_sync = name.to_string_lossy().starts_with("hpkp-sync")
+                || name == heard::FILE
+                || name == index::FILE;
             if is_of_sync || self.own.iter().any(|own| **own == *name) {
                 continue;
             }

@@ -6,12 +6,12 @@ use hpkp_core::finding::{Code, Finding, Text};
 use hpkp_core::published::{State, WriterName};
 use hpkp_core::text::Excerpt;
 
-use super::KeepSetting;
 use super::directory::{Directory, Unusable};
 use super::index::HostPort;
 use super::replacing::{NONE_KEPT, Replacement};
 use crate::loader::now;
 use crate::openssl::OpenSsl;
+use crate::setting::KeepSetting;
 
 /// For a server that cannot load what its directives name: what was kept for one of its names, and can be
 /// presented at this time. A port tells nothing yet.

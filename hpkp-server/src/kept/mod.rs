@@ -21,26 +21,18 @@ use std::io::Read as _;
 use std::path::PathBuf;
 
 use hpkp_core::check::{Deployment, Host, HostVerdict};
-use hpkp_core::finding::{Check, Code, Finding, Location, Text};
+use hpkp_core::finding::{Check, Code, Finding, Text};
 use hpkp_core::published::{Published, WriterName};
 use hpkp_core::text::Excerpt;
 use zeroize::Zeroizing;
 
 use crate::loader::now;
+use crate::setting::{KeepSetting, RecordsSetting};
 use index::HostPort;
 
 pub use broken::{broken_finding, in_place_of_broken, not_replaced_finding};
 pub use directory::{Directory, Unusable};
 pub use replacing::Replacement;
-
-/// A directory for last good certificates, as a directive names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeepSetting {
-    /// Its path.
-    pub path: String,
-    /// Where the directive stands.
-    pub at: Location,
-}
 
 /// A context, as far as keeping its certificates is concerned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,6 +57,8 @@ pub struct Keeping {
     pub directive: &'static str,
     /// Under which name this server writes its records; none where it writes none.
     pub writer: Option<WriterName>,
+    /// Where the records are.
+    pub published: Vec<RecordsSetting>,
     /// For each context of the deployment.
     pub contexts: Vec<KeptContext>,
     /// For each host, what its configuration says is done about a lock-out.

@@ -12,6 +12,7 @@ use hpkp_core::text::{Excerpt, ShellWord};
 
 use super::index::{Entry, HostPort, Index};
 use super::{Directory, Keeping, hosts_of, pair, users};
+use crate::journal;
 use crate::loader::{Loader, now};
 use crate::openssl::OpenSsl;
 
@@ -173,6 +174,7 @@ impl Keeping {
             }
             Ok((directory, index)) => {
                 let mut wanted = self.wanted(deployment, &before, (&directory, &index));
+                self.read_more(deployment, &wanted);
                 let verdict = (!wanted.is_empty())
                     .then(|| try_all(deployment, &before, loader, &check, &mut wanted));
                 let verdict = verdict.map(|verdict| {
@@ -187,6 +189,20 @@ impl Keeping {
         verdict.findings.extend(findings);
         verdict.findings.sort_by_key(|finding| finding.class);
         verdict
+    }
+
+    /// Reads the records anew where what is kept has names for which those that were read may not be all.
+    fn read_more(&self, deployment: &mut Deployment, wanted: &[Wanted]) {
+        let read = journal::concern_of_kept(deployment);
+        let mut needed = read.clone();
+        let candidates = wanted.iter().flat_map(|one| &one.candidates);
+        for name in candidates.flat_map(|found| &found.leaves).flat_map(Certificate::accepted_names)
+        {
+            needed.add_name(name, true);
+        }
+        if !read.covers(&needed) && deployment.records.is_some() {
+            deployment.records = journal::read(&self.published, needed).0;
+        }
     }
 
     /// Whether what a host presents may be replaced.

@@ -8,8 +8,8 @@ use hpkp_core::published::file::{FileError, MAX_FILE};
 use hpkp_core::published::line::LineError;
 use hpkp_core::text::{Excerpt, ShellWord};
 
+use super::MARKER;
 use super::claim::Claimant;
-use super::{MARKER, MAX_FILES, MAX_OCTETS};
 use crate::file::reason;
 
 /// Why a directory with records cannot be used.
@@ -35,10 +35,10 @@ pub enum DirectoryError {
     Records(String, FileError),
     /// A file with records whose name is not that of a writer.
     Unnamed(String),
-    /// A directory, held here, has more files than [`MAX_FILES`].
-    TooManyFiles(String),
-    /// A directory, held here, has more octets than [`MAX_OCTETS`].
-    TooLarge(String),
+    /// A directory, held here, has more files than so many, which are read as a whole.
+    TooManyFiles(String, usize),
+    /// More octets than so many are to be read in a directory, held here.
+    TooLarge(String, usize),
     /// The file of the writer is not its own: what it is instead.
     NotOwn(String, &'static str),
     /// The file of the writer was made on another machine: it is a copy.
@@ -73,8 +73,8 @@ impl DirectoryError {
             Self::File(file, _)
             | Self::Records(file, _)
             | Self::Unnamed(file)
-            | Self::TooManyFiles(file)
-            | Self::TooLarge(file) => Some(file),
+            | Self::TooManyFiles(file, _)
+            | Self::TooLarge(file, _) => Some(file),
             _ => None,
         }
     }
@@ -126,7 +126,12 @@ impl DirectoryError {
                 text.fix(format!("move the file out of the directory: {}", ShellWord::new(file)))
             }
             // What cannot be read cannot be compacted either.
-            Self::TooManyFiles(directory) | Self::TooLarge(directory) => text.fix(format!(
+            Self::TooManyFiles(directory, _) | Self::TooLarge(directory, _) => text
+                .fix(format!(
+                    "for copies of other machines' records in peers/: let hpkp sync index them: hpkp sync -d {} STORE",
+                    ShellWord::new(path)
+                ))
+                .fix(format!(
                 "move the files of servers that are gone, and whose pins have expired, to another directory; \
                  the oldest first: ls -tr {}",
                 ShellWord::new(directory)
@@ -182,12 +187,14 @@ impl fmt::Display for DirectoryError {
                 "\"{}\" does not have the name of a writer (WRITER.jsonl)",
                 Excerpt::new(file)
             ),
-            Self::TooManyFiles(path) => {
-                write!(f, "\"{}\" has more than {MAX_FILES} files with records", Excerpt::new(path))
-            }
-            Self::TooLarge(path) => write!(
+            Self::TooManyFiles(path, most) => write!(
                 f,
-                "the records in \"{}\" have more than {MAX_OCTETS} bytes",
+                "\"{}\" has more than {most} files with records that are not indexed",
+                Excerpt::new(path)
+            ),
+            Self::TooLarge(path, most) => write!(
+                f,
+                "the records in \"{}\" that are to be read have more than {most} bytes",
                 Excerpt::new(path)
             ),
             Self::NotOwn(file, what) => cannot_append(f, file, what),

@@ -6,6 +6,7 @@ mod claim;
 mod compact;
 mod error;
 mod heard;
+mod index;
 mod own;
 mod reserve;
 mod sys;
@@ -20,6 +21,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use hpkp_core::check::Concern;
 use hpkp_core::published::file::Lines;
 use hpkp_core::published::state::Standing;
 use hpkp_core::published::{State, WriterName};
@@ -28,7 +30,10 @@ pub use append::{append, append_alone, can_append, last_seq};
 pub use claim::{Claimant, claim, claimant, close_in_child, leave_to_parent_for_all_builds};
 pub use compact::{Compacted, compact};
 pub use error::DirectoryError;
+pub use index::stamp;
 pub use reserve::{RESERVE, Reserved};
+
+use index::{Listed, Trouble};
 
 /// The file that says that a directory is one for records, and in which version of the format.
 pub const MARKER: &str = "hpkp-records";
@@ -42,14 +47,27 @@ pub const PEERS: &str = "peers";
 /// How the names of files with records end.
 pub const SUFFIX: &str = ".jsonl";
 
-/// The most files with records of one directory, and of its `peers`.
+/// The most files with records of one directory that a server reads as a whole, and of its `peers`.
 pub const MAX_FILES: usize = 1_000;
 
 /// The most names of files for records in either, those included that have none.
 pub const MAX_NAMES: usize = 100_000;
 
-/// The most octets of all files of one directory, and of its `peers`.
+/// The most octets that a server reads of all files of one directory, and of its `peers`.
 pub const MAX_OCTETS: usize = 512 << 20;
+
+/// How much is read.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    files: usize,
+    octets: usize,
+}
+
+/// What a server reads: while it does, nothing is decided.
+const OF_SERVERS: Limits = Limits { files: MAX_FILES, octets: MAX_OCTETS };
+
+/// What a command reads, which somebody waits for who may wait.
+const OF_COMMANDS: Limits = Limits { files: MAX_NAMES, octets: 2_000_000_000 };
 
 /// A directory with records, held open: what is read and written is in it, whatever becomes of its
 /// path.
@@ -70,6 +88,8 @@ pub struct Contents {
     pub in_our_name: Vec<(String, WriterName)>,
     /// Files of this machine that somebody else may have changed, and why.
     pub unsafe_files: Vec<(String, Unsafe)>,
+    /// Indexes of copies that cannot be used, and why.
+    pub unusable_indexes: Vec<(String, String)>,
 }
 
 /// Why others may have changed a file of this machine.
@@ -233,23 +253,73 @@ impl Directory {
         contents: &mut Contents,
         ours: &HashSet<WriterName>,
     ) -> Vec<DirectoryError> {
-        let mut errors = self.read_own(contents);
-        let mut reading = Reading::new(contents, Standing::Peer, ours);
-        let read = match sys::open_directory_at(&self.file, PEERS) {
-            Ok(peers) => reading.read(&peers, &self.shown(PEERS)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(DirectoryError::File(self.shown(PEERS), error)),
-        };
-        errors.append(&mut reading.errors);
-        errors.extend(read.err());
+        let mut errors = self.read_own_within(contents, OF_COMMANDS);
+        errors.append(&mut self.read_copies(contents, ours, &Concern::all(), OF_COMMANDS));
         errors
+    }
+
+    /// Adds what the copies of others' files say, as far as it concerns a server.
+    pub fn read_peers(
+        &self,
+        contents: &mut Contents,
+        ours: &HashSet<WriterName>,
+        concern: &Concern,
+    ) -> Vec<DirectoryError> {
+        self.read_copies(contents, ours, concern, OF_SERVERS)
+    }
+
+    fn read_copies(
+        &self,
+        contents: &mut Contents,
+        ours: &HashSet<WriterName>,
+        concern: &Concern,
+        limits: Limits,
+    ) -> Vec<DirectoryError> {
+        let peers = match sys::open_directory_at(&self.file, PEERS) {
+            Ok(peers) => peers,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+            Err(error) => return vec![DirectoryError::File(self.shown(PEERS), error)],
+        };
+        let path = self.shown(PEERS);
+        let unusable = |why: String| (self.index_path(), why);
+        let bytes = if concern.is_all() { Ok(None) } else { self.index() };
+        let mut reading = Reading::new(contents, (Standing::Peer, ours), limits);
+        let bytes = bytes.unwrap_or_else(|why| {
+            reading.contents.unusable_indexes.push(unusable(why));
+            None
+        });
+        if let Some(bytes) = &bytes {
+            let listed = Listed::new(bytes, concern.clone()).map_err(Trouble::from);
+            let read = listed.and_then(|mut listed| {
+                reading.read(&peers, &path, Some(&mut listed))?;
+                reading.read_listed(&peers, &path, listed)
+            });
+            match read {
+                Ok(()) => return reading.errors,
+                Err(Trouble::Directory(error)) => {
+                    reading.errors.push(error);
+                    return reading.errors;
+                }
+                Err(Trouble::Index(error)) => {
+                    reading.contents.unusable_indexes.push(unusable(error.to_string()));
+                    reading.begin_anew();
+                }
+            }
+        }
+        let read = reading.read(&peers, &path, None);
+        reading.errors.extend(read.err());
+        reading.errors
     }
 
     /// As [`Directory::read_each`], of the writers of this machine alone.
     pub fn read_own(&self, contents: &mut Contents) -> Vec<DirectoryError> {
+        self.read_own_within(contents, OF_SERVERS)
+    }
+
+    fn read_own_within(&self, contents: &mut Contents, limits: Limits) -> Vec<DirectoryError> {
         let none = HashSet::new();
-        let mut reading = Reading::new(contents, Standing::Own, &none);
-        let read = reading.read(&self.file, &self.path);
+        let mut reading = Reading::new(contents, (Standing::Own, &none), limits);
+        let read = reading.read(&self.file, &self.path, None);
         let mut errors = reading.errors;
         errors.extend(read.err());
         errors
@@ -298,25 +368,46 @@ struct Reading<'a> {
     standing: Standing,
     /// Writers of this machine, for whom no copy speaks.
     ours: &'a HashSet<WriterName>,
+    limits: Limits,
     files: usize,
     octets: usize,
     piece: Vec<u8>,
+    /// How many files with a torn line, and in our name, there were before.
+    before: (usize, usize),
     /// Of single files.
     errors: Vec<DirectoryError>,
 }
 
 impl<'a> Reading<'a> {
-    fn new(contents: &'a mut Contents, standing: Standing, ours: &'a HashSet<WriterName>) -> Self {
-        let (files, octets, errors) = (0, 0, Vec::new());
-        Self { contents, standing, ours, files, octets, piece: vec![0; PIECE], errors }
+    fn new(
+        contents: &'a mut Contents,
+        (standing, ours): (Standing, &'a HashSet<WriterName>),
+        limits: Limits,
+    ) -> Self {
+        let before = (contents.torn.len(), contents.in_our_name.len());
+        let (files, octets, piece, errors) = (0, 0, vec![0; PIECE], Vec::new());
+        Self { contents, standing, ours, limits, files, octets, piece, before, errors }
     }
 
-    /// An error is one after which the others are not read.
-    fn read(&mut self, directory: &File, path: &str) -> Result<(), DirectoryError> {
+    /// Forgets what was counted and found.
+    fn begin_anew(&mut self) {
+        (self.files, self.octets) = (0, 0);
+        self.errors.clear();
+        self.contents.torn.truncate(self.before.0);
+        self.contents.in_our_name.truncate(self.before.1);
+    }
+
+    /// An error is one after which the others are not read. What `listed` takes is read later.
+    fn read(
+        &mut self,
+        directory: &File,
+        path: &str,
+        mut listed: Option<&mut Listed<'_>>,
+    ) -> Result<(), DirectoryError> {
         let mut names = sys::names(directory, MAX_NAMES + 1, is_of_records)
             .map_err(|error| DirectoryError::File(path.to_owned(), error))?;
         if names.len() > MAX_NAMES {
-            return Err(DirectoryError::TooManyFiles(path.to_owned()));
+            return Err(DirectoryError::TooManyFiles(path.to_owned(), MAX_NAMES));
         }
         names.sort();
         for name in names {
@@ -339,6 +430,9 @@ impl<'a> Reading<'a> {
             };
             if self.standing == Standing::Own {
                 self.look_at(&file, &file_path);
+            }
+            if listed.as_mut().is_some_and(|listed| listed.takes(&file, &name, &writer)) {
+                continue;
             }
             self.file(file, file_path, writer, path)?;
         }
@@ -367,12 +461,12 @@ impl<'a> Reading<'a> {
             };
             // One that is empty has no records: a copy that is under way.
             self.files += usize::from(std::mem::replace(&mut is_first, false));
-            if self.files > MAX_FILES {
-                return Err(DirectoryError::TooManyFiles(path.to_owned()));
+            if self.files > self.limits.files {
+                return Err(DirectoryError::TooManyFiles(path.to_owned(), self.limits.files));
             }
             self.octets += read;
-            if self.octets > MAX_OCTETS {
-                return Err(DirectoryError::TooLarge(path.to_owned()));
+            if self.octets > self.limits.octets {
+                return Err(DirectoryError::TooLarge(path.to_owned(), self.limits.octets));
             }
             let (state, standing) = (&mut self.contents.state, self.standing);
             let pushed = lines.push(&self.piece[..read], &mut |event| state.take(event, standing));

@@ -12,7 +12,6 @@ use std::collections::HashMap;
 use hpkp_core::check::{Certificates, Deployment, Verdict};
 use hpkp_core::finding::Check;
 use hpkp_server::httpd::{Server, deployment, keeping, without_tls};
-use hpkp_server::journal;
 use hpkp_server::loader::Loader;
 
 use super::checked::Checked;
@@ -58,9 +57,8 @@ pub(super) fn check(text: &Text, options: &Options, loader: &mut Loader<'_>) -> 
         .collect::<Vec<Option<Certificates>>>();
     let with_tls = servers.iter().zip(&presented).filter(|(_, presented)| presented.is_some());
     let kept = with_tls.map(|(server, _)| all.tls.kept(server, &server.handle)).collect();
-    let (records, _) = journal::read(&all.global.published);
     let tls = (presented, &all.tls.others);
-    let mut deployment = deployment(&servers, tls, &all.ports(), loader, &all.global, records);
+    let (mut deployment, _) = deployment(&servers, tls, &all.ports(), loader, &all.global);
     let mut verdict: Verdict = loader.check(&mut deployment);
     if let Some(keeping) = keeping(&servers, kept, &all.global, options.is_lenient()) {
         let check = |deployment: &mut Deployment, loader: &Loader<'_>| loader.check(deployment);

@@ -16,7 +16,6 @@ use std::path::PathBuf;
 
 use hpkp_core::finding::{Check, Location};
 use hpkp_core::text::Excerpt;
-use hpkp_server::journal;
 use hpkp_server::kept::Replacement;
 use hpkp_server::loader::Loader;
 use hpkp_server::nginx::{Built, Configuration, Outside};
@@ -139,12 +138,11 @@ fn judge(
     if !configuration.is_checked() {
         return Ok(Checked::nothing(problems));
     }
-    let (records, _) = journal::read(&http.global.published);
     let present = |loader: &mut Loader<'_>, handle: &Handle| {
         let Handle { certificates, keys, names } = handle;
         of_files(loader, certificates, keys, names, &options.given)
     };
-    let built = configuration.build(records, loader, present);
+    let built = configuration.build(loader, present);
     let keys = |handle: &Handle| handle.keys.clone();
     let keeping = configuration.keeping(&built, options.is_lenient(), keys);
     let Built { mut deployment, .. } = built;

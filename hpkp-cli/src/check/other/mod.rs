@@ -14,7 +14,6 @@ mod stunnel;
 use hpkp_core::certificate::Certificate;
 use hpkp_core::finding::{Check, Location};
 use hpkp_server::certificate_file::certificates_in;
-use hpkp_server::journal;
 use hpkp_server::loader::Loader;
 use hpkp_server::nginx::{
     Address, Built, Choosers, Configuration, Outside, OutsideServer, Own, Server, Servers,
@@ -102,11 +101,10 @@ fn judge(
     if !configuration.is_checked() {
         return Ok(Checked::nothing(problems));
     }
-    let (records, journal) = journal::read(&global.published);
     let present = |loader: &mut Loader<'_>, handle: &Handle| {
         of_files(loader, &handle.files, &[], &handle.names, &options.given)
     };
-    let Built { mut deployment, .. } = configuration.build(records, loader, present);
+    let Built { mut deployment, journal, .. } = configuration.build(loader, present);
     let verdict = configuration.verdict(&mut deployment, loader);
     let mut checked = Checked::new(deployment, verdict, None, problems);
     if let Some(journal) = journal.filter(|_| options.is_recorded()) {

@@ -1,0 +1,231 @@
+//! The copies of other machines' files, read by the index that `hpkp sync` keeps: the lines alone that concern what
+//! is served here.
+//!
+//! A copy that does not look as it did when it was indexed is read as a whole, and so are all where there is no index
+//! or it cannot be used. The result for the check is the same: the index makes it faster, and nothing else.
+
+use std::collections::HashMap;
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+
+use hpkp_core::check::Concern;
+use hpkp_core::published::WriterName;
+use hpkp_core::published::index::{
+    FILE, Index, IndexError, MAX_FILE, Place, Section, Stamp, event,
+};
+
+use super::{Directory, DirectoryError, PIECE, Reading, Unsafe, regular, sys};
+use crate::file::reason;
+
+/// How a file looks.
+#[must_use]
+pub fn stamp(metadata: &Metadata) -> Stamp {
+    Stamp {
+        inode: metadata.ino(),
+        length: metadata.size(),
+        modified: (metadata.mtime(), metadata.mtime_nsec()),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
+    }
+}
+
+impl Directory {
+    /// The path of the index.
+    #[must_use]
+    pub fn index_path(&self) -> String {
+        self.shown(FILE)
+    }
+
+    /// The index; none where there is none.
+    ///
+    /// # Errors
+    /// Why it is not to be used.
+    pub(super) fn index(&self) -> Result<Option<Vec<u8>>, String> {
+        match self.index_bytes() {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(reason(&error)),
+        }
+    }
+
+    fn index_bytes(&self) -> io::Result<Vec<u8>> {
+        let file = regular(sys::open_at(&self.file, FILE)?)?;
+        let metadata = file.metadata()?;
+        // Whoever can write it can leave records out.
+        if metadata.uid() != 0 && metadata.uid() != sys::effective_user() {
+            return Err(io::Error::other(Unsafe::Owner.to_string()));
+        }
+        if metadata.mode() & 0o022 != 0 {
+            return Err(io::Error::other(Unsafe::Mode.to_string()));
+        }
+        let mut bytes = Vec::with_capacity(metadata.size().min(MAX_FILE as u64) as usize + 1);
+        file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// The copies that are read by the index, while the others are read.
+pub(super) struct Listed<'i> {
+    index: Index<'i>,
+    stamps: HashMap<WriterName, Stamp>,
+    concern: Concern,
+    files: Vec<(String, WriterName)>,
+}
+
+impl<'i> Listed<'i> {
+    pub(super) fn new(bytes: &'i [u8], concern: Concern) -> Result<Self, IndexError> {
+        let index = Index::open(bytes)?;
+        let sections = index.sections()?.into_iter();
+        let stamps = sections.map(|(writer, stamp, _)| (writer, stamp)).collect();
+        Ok(Self { index, stamps, concern, files: Vec::new() })
+    }
+
+    /// Whether a copy is one of those.
+    pub(super) fn takes(&mut self, file: &File, name: &str, writer: &WriterName) -> bool {
+        let looks = file.metadata().ok().map(|metadata| stamp(&metadata));
+        let is_it = looks.is_some() && looks.as_ref() == self.stamps.get(writer);
+        if is_it {
+            self.files.push((name.to_owned(), writer.clone()));
+        }
+        is_it
+    }
+}
+
+/// What keeps copies from being read by the index.
+pub(super) enum Trouble {
+    Index(IndexError),
+    Directory(DirectoryError),
+}
+
+impl From<IndexError> for Trouble {
+    fn from(error: IndexError) -> Self {
+        Self::Index(error)
+    }
+}
+
+impl From<DirectoryError> for Trouble {
+    fn from(error: DirectoryError) -> Self {
+        Self::Directory(error)
+    }
+}
+
+impl Reading<'_> {
+    /// Reads the lines of `listed`, once all others have been read.
+    pub(super) fn read_listed(
+        &mut self,
+        directory: &File,
+        path: &str,
+        mut listed: Listed<'_>,
+    ) -> Result<(), Trouble> {
+        loop {
+            let Listed { index, concern, .. } = &mut listed;
+            concern.complete(&self.contents.state, *index)?;
+            let mut sections = index.read(|host, by_port| concern.has(host, by_port))?;
+            let changed =
+                self.take_all(directory, path, &listed.files, &mut sections, |section| {
+                    std::mem::take(&mut section.places)
+                })?;
+            if changed.is_empty() {
+                let known = self.contents.state.prefixes();
+                // What became of records is of use where these are read alone.
+                let foreign = |section: &mut Section| match section.speaks_of(&known) {
+                    true => std::mem::take(&mut section.rest),
+                    false => Vec::new(),
+                };
+                self.take_all(directory, path, &listed.files, &mut sections, foreign)?;
+                return Ok(());
+            }
+            // What has been read as a whole meanwhile may have named other hosts.
+            listed.files.retain(|file| !changed.contains(file));
+        }
+    }
+
+    /// Reads some lines of each copy; gives those that had to be read as a whole.
+    fn take_all(
+        &mut self,
+        directory: &File,
+        path: &str,
+        files: &[(String, WriterName)],
+        sections: &mut HashMap<WriterName, Section>,
+        places: impl Fn(&mut Section) -> Vec<Place>,
+    ) -> Result<Vec<(String, WriterName)>, Trouble> {
+        let mut changed = Vec::new();
+        for (name, writer) in files {
+            let Some(section) = sections.get_mut(writer) else { continue };
+            self.contents.state.take_summary(writer, &section.summary);
+            let places = places(section);
+            if places.is_empty() {
+                continue;
+            }
+            let file_path = format!("{path}/{name}");
+            let file = match sys::open_at(directory, name).and_then(regular) {
+                Ok(file) => file,
+                Err(error) => {
+                    self.errors.push(DirectoryError::File(file_path, error));
+                    self.contents.state.unread(writer.clone());
+                    continue;
+                }
+            };
+            match self.take_lines(&file, &places, (&section.stamp, writer), path)? {
+                Some(()) => {}
+                None => {
+                    self.file(file, file_path, writer.clone(), path)?;
+                    changed.push((name.clone(), writer.clone()));
+                }
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Reads lines of a copy; none where it is another one than was indexed.
+    fn take_lines(
+        &mut self,
+        file: &File,
+        places: &[Place],
+        (stamped, writer): (&Stamp, &WriterName),
+        path: &str,
+    ) -> Result<Option<()>, DirectoryError> {
+        let looks = file.metadata().ok().map(|metadata| stamp(&metadata));
+        if looks.as_ref() != Some(stamped) {
+            return Ok(None);
+        }
+        let mut rest = places;
+        while let [first, ..] = rest {
+            // Lines that follow each other are read at once.
+            let mut end = first.start;
+            let follow = rest.iter().take_while(|place| {
+                let follows = place.start == end && end - first.start < PIECE as u64;
+                end = if follows {
+                    place.start.saturating_add(place.length).saturating_add(1)
+                } else {
+                    end
+                };
+                follows
+            });
+            let count = follow.count();
+            if end > stamped.length {
+                return Ok(None);
+            }
+            let (lines, after) = rest.split_at(count);
+            self.octets = self.octets.saturating_add((end - first.start) as usize);
+            if self.octets > self.limits.octets {
+                return Err(DirectoryError::TooLarge(path.to_owned(), self.limits.octets));
+            }
+            let mut bytes = vec![0; (end - first.start) as usize];
+            if file.read_exact_at(&mut bytes, first.start).is_err() {
+                return Ok(None);
+            }
+            for place in lines {
+                let start = (place.start - first.start) as usize;
+                let line = &bytes[start..start + place.length as usize];
+                let is_whole = bytes.get(start + line.len()) == Some(&b'\n');
+                match event(line, writer) {
+                    Ok(event) if is_whole => self.contents.state.take_listed(event),
+                    _ => return Ok(None),
+                }
+            }
+            rest = after;
+        }
+        Ok(Some(()))
+    }
+}
