@@ -9,8 +9,9 @@ use zeroize::Zeroizing;
 use super::entry::Entry;
 use super::given::{DATA, PairText, id};
 use super::store::Kept;
+use crate::kept::Directory;
 use crate::kept::index::HostPort;
-use crate::kept::{Directory, KeepSetting};
+use crate::setting::KeepSetting;
 
 /// Where the key begins in a file.
 const KEY: &[u8] = b"-----BEGIN PRIVATE KEY-----";
