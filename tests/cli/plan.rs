@@ -285,6 +285,8 @@ fn a_plan_has_dates_configurations_and_commands() {
         ics.starts_with("BEGIN:VCALENDAR\r\nVERSION:2.0\r\n") && ics.ends_with("END:VCALENDAR\r\n")
     );
     assert_eq!(ics.matches("\r\nDTSTART:").count(), 3);
+    // A calendar that has an event of this name replaces it.
+    assert!(ics.contains("\r\nUID:www.example.com-new-key-1@hpkp\r\n"), "{ics}");
     assert!(ics.lines().all(|line| line.len() <= 75), "{ics}");
 }
 

@@ -46,11 +46,18 @@ fn test_reports(reports: &[TestReport]) -> io::Result<()> {
     reports.iter().try_for_each(|report| {
         let uri = Excerpt::new(&report.uri);
         let answer = match (report.status, &report.error) {
-            (Some(status @ 200..300), _) => accent(GOOD, &format!("taken ({status})")),
+            (Some(status @ 200..300), _) => accent(GOOD, &format!("accepted ({status})")),
             (Some(status), _) => accent(BAD, &format!("refused ({status})")),
             (None, error) => accent(BAD, error.as_deref().unwrap_or("no answer")),
         };
-        output::line(&format!("  test report to {uri}: {answer}"))
+        output::line(&format!("  test report to {uri}: {answer}"))?;
+        match report.status {
+            // hpkp-reports answers strangers alike.
+            Some(200..300) => output::line(
+                "    a collector may accept what it does not store: look for the test report there",
+            ),
+            _ => Ok(()),
+        }
     })
 }
 

@@ -21,7 +21,8 @@ pub(super) fn print(plan: &Plan, now: i64) -> io::Result<()> {
         let description = step.commands.join("\n");
         lines.extend([
             "BEGIN:VEVENT".to_owned(),
-            format!("UID:{}-{}-{now}-{number}@hpkp", plan.host, plan.goal),
+            // A later plan for the same takes the place of this one.
+            format!("UID:{}-{}-{number}@hpkp", plan.host, plan.goal),
             format!("DTSTAMP:{}", utc(now)),
             format!("DTSTART:{}", utc(step.from)),
             format!("SUMMARY:{}", escaped(&format!("{}: {}", plan.host, step.what))),
