@@ -100,6 +100,10 @@ impl Ssh {
         ssh.resume();
         ssh
     }
+
+    pub fn path(&self) -> PathBuf {
+        self.file.path()
+    }
 }
 
 impl Engine for Ssh {

@@ -8,7 +8,7 @@ use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::heard::{self, AllHeard};
 use hpkp_core::published::{
-    Body, Compromised, Event, KeyGraph, KeyNode, Lifetime, Matching, Origin, Presented, Presents,
+    Body, Compromised, Event, Gone, KeyGraph, KeyNode, Lifetime, Matching, Origin, Presented, Presents,
     Published, WriterName,
 };
 use hpkp_server::published::{self, Directory};
@@ -124,6 +124,17 @@ impl Machine {
                 ..held(host, pins.iter().map(pin).collect())
             }),
         ]);
+    }
+
+    /// Records that a writer is gone.
+    pub fn end(&mut self, writer: &str) {
+        self.append(vec![Body::Gone(Gone {
+            of: writer.parse().unwrap(),
+            instance: None,
+            upto: 1,
+            why: "a test".to_owned(),
+            when: None,
+        })]);
     }
 
     fn append(&mut self, bodies: Vec<Body>) {

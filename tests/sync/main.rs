@@ -6,6 +6,7 @@
 
 mod engine;
 mod git;
+mod hostile;
 mod machine;
 mod postgres;
 mod s3;

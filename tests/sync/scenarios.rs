@@ -107,6 +107,11 @@ pub fn a_restored_backup_of_a_machine(engine: &mut dyn Engine) {
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
     std::fs::write(fleet[0].own(), &early).unwrap();
     fleet[0].sync().found("own-records-older");
+    // What was published since is not known here, so nothing is changed.
+    let file = fleet[0].at.path().join("has-run");
+    let said = fleet[0].run(&["--json", "--then", &format!("touch {}", file.display())]);
+    assert_eq!(said.codes(), ["own-records-older", "command-not-run"], "{said:?}");
+    assert!(!file.exists());
     // Nothing is lost by it, and the others still arrive.
     fleet[1].add(1);
     fleet[1].sync().fine();
