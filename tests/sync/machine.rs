@@ -198,6 +198,15 @@ impl Machine {
     }
 }
 
+/// The file of another server that has the same name.
+pub fn strangers_file(records: &std::path::Path, writer: &str) {
+    let directory = Directory::open(records.to_str().unwrap()).unwrap();
+    let pin = Pin::from_octets([9; Pin::OCTETS]);
+    let body = Body::Compromised(Compromised { pin, why: "a test".to_owned() });
+    let event = Event::new(1_800_000_000, 1, writer.parse().unwrap(), body);
+    published::append(&directory, &[event]).unwrap();
+}
+
 pub fn said(command: &mut Command) -> Said {
     let output = hpkp_tests::output(command);
     let text = |bytes| String::from_utf8(bytes).unwrap();
