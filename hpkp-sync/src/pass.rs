@@ -193,7 +193,7 @@ impl Pass<'_> {
     ) -> Result<Result<Option<u64>, (Code, String)>, StoreError> {
         let known = self.memory.own.get(writer.as_str()).cloned().unwrap_or_default();
         if mark.is_empty() {
-            if !known.mark.is_empty() {
+            if !known.last.is_empty() {
                 let text =
                     "the store has no records of this writer any more; they are written again";
                 self.report.writer(Code::StoreWentBack, writer, text);
@@ -254,7 +254,7 @@ impl Pass<'_> {
         for one in outgoing {
             let seq = own.get(one.writer).and_then(Option::as_ref).and_then(Records::newest);
             let carried = Carried {
-                // Not known before the next listing.
+                // The next pass reads what has been written: a store may have gone back meanwhile.
                 mark: if one.fresh.is_empty() { one.mark.to_owned() } else { String::new() },
                 seq: seq.map_or(0, |newest| newest.seq),
                 last: one.beat.last.clone(),
@@ -305,7 +305,6 @@ impl Pass<'_> {
         remotes: &Remotes,
         gone: &BTreeSet<&WriterName>,
     ) -> Result<(), StoreError> {
-        self.note_marks(remotes);
         let ours = |writer: &WriterName| {
             own.contains_key(writer) || self.memory.own.contains_key(writer.as_str())
         };
@@ -367,18 +366,6 @@ impl Pass<'_> {
             }
         }
         read.map(|()| again)
-    }
-
-    /// The marks that the store gave what this machine has just written.
-    fn note_marks(&mut self, remotes: &Remotes) {
-        for (name, known) in &mut self.memory.own {
-            let Ok(writer) = name.parse::<WriterName>() else { continue };
-            let Some(remote) = remotes.get(&writer) else { continue };
-            let is_own = matches!(&remote.beat, Some(Ok(beat)) if beat.number == known.number && beat.last == known.last);
-            if known.mark.is_empty() && is_own {
-                known.mark.clone_from(&remote.mark);
-            }
-        }
     }
 
     /// What is to be read of a writer: nothing, where the copy is that of the store.
@@ -580,8 +567,8 @@ fn take(
     known: Option<&Carried>,
 ) -> Taken {
     let Piece { writer, lines, extent } = piece;
-    let read = lines
-        .and_then(|lines| Records::read(lines, &writer).map_err(|error| error.to_string()));
+    let read =
+        lines.and_then(|lines| Records::read(lines, &writer).map_err(|error| error.to_string()));
     let stored = match read {
         Ok(stored) => stored,
         Err(error) => {

@@ -108,6 +108,7 @@ struct Fleet<'a> {
     /// Rings when all are to change something at the same moment.
     bell: (Mutex<u64>, Condvar),
     wrong: Mutex<Vec<String>>,
+    goal: AtomicUsize,
     counts: &'a Counts,
     network: bool,
 }
@@ -127,12 +128,14 @@ pub fn servers_change_at_will(engine: &mut dyn Engine) {
     let fleet = fleet;
     thread::scope(|scope| {
         for at in 0..servers {
-            let dice = Dice(seed.wrapping_add(1 + at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+            let dice =
+                Dice(seed.wrapping_add(1 + at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
             let fleet = &fleet;
             scope.spawn(move || fleet.operate(at, dice));
         }
         for at in 0..servers.clamp(2, 8) {
-            let dice = Dice(seed.wrapping_add(1_000 + at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+            let dice =
+                Dice(seed.wrapping_add(1_000 + at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
             let fleet = &fleet;
             scope.spawn(move || fleet.browse(dice));
         }
@@ -179,6 +182,7 @@ impl<'a> Fleet<'a> {
             is_over: AtomicBool::new(false),
             bell: (Mutex::new(0), Condvar::new()),
             wrong: Mutex::new(Vec::new()),
+            goal: AtomicUsize::new(1),
             counts,
             network: std::env::var_os("HPKP_FLEET_NETWORK").is_some(),
         }
@@ -289,10 +293,10 @@ impl<'a> Fleet<'a> {
         let memory: Value = serde_json::from_slice(&fs::read(memory).unwrap()).unwrap();
         let seq = memory["own"][self.webs[at].writer()]["seq"].as_u64().unwrap_or(0);
         let text = fs::read_to_string(self.webs[at].own()).unwrap();
-        let number = |line: &str| {
-            serde_json::from_str::<Value>(line).unwrap()["seq"].as_u64().unwrap()
-        };
-        let (there, rest): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| number(line) <= seq);
+        let number =
+            |line: &str| serde_json::from_str::<Value>(line).unwrap()["seq"].as_u64().unwrap();
+        let (there, rest): (Vec<&str>, Vec<&str>) =
+            text.lines().partition(|line| number(line) <= seq);
         let mut known = self.known[at].lock().unwrap();
         known.acknowledged.extend(there.into_iter().map(str::to_owned));
         known.synced = begun;
@@ -335,15 +339,35 @@ impl<'a> Fleet<'a> {
         }
     }
 
+    /// The key that all are to have next. When they have it, the one after it.
+    fn goal(&self) -> usize {
+        let goal = self.goal.load(Ordering::Relaxed);
+        let has = |known: &Mutex<Known>| {
+            let known = known.lock().unwrap();
+            known.versions[known.current].key == goal % KEYS
+        };
+        if self.known.iter().all(has) {
+            let next = goal + 1;
+            let _ = self.goal.compare_exchange(goal, next, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        self.goal.load(Ordering::Relaxed)
+    }
+
     /// A new configuration: one step of a rotation, or whatever.
     fn wish(&self, now: &Version, dice: &mut Dice) -> (usize, BTreeSet<usize>) {
         let mut pins = now.pins.clone();
         let mut key = now.key;
-        match dice.below(6) {
-            // The next key is published, used, and the old one forgotten.
-            0 | 1 => drop(pins.insert((now.key + 1) % KEYS)),
-            2 | 3 => key = (now.key + 1) % KEYS,
-            4 => pins = (0..3).map(|next| (now.key + next) % KEYS).collect(),
+        let next = self.goal() % KEYS;
+        match dice.below(10) {
+            // The rotation: the next key is published, used, and the old one forgotten.
+            0..=6 if now.key == next => {
+                pins = (0..3).map(|later| (next + later) % KEYS).collect();
+            }
+            0..=6 if pins.contains(&next) => key = next,
+            0..=6 => drop(pins.insert(next)),
+            // Mistakes.
+            7 => drop(pins.insert(dice.below(KEYS))),
+            8 => pins = [key, dice.below(KEYS), (key + 1) % KEYS].into(),
             _ => {
                 key = dice.below(KEYS);
                 pins = [key, dice.below(KEYS), dice.below(KEYS), (key + 1) % KEYS].into();
@@ -353,10 +377,15 @@ impl<'a> Fleet<'a> {
     }
 
     fn change(&self, at: usize, dice: &mut Dice) {
+        // Of the present configuration, without its lock, which the goal asks for.
+        let now = {
+            let known = self.known[at].lock().unwrap();
+            known.versions[known.current].clone()
+        };
+        let (key, pins) = self.wish(&now, dice);
         let (old, number) = {
             let mut known = self.known[at].lock().unwrap();
-            let (old, now) = (known.current, known.versions[known.current].clone());
-            let (key, pins) = self.wish(&now, dice);
+            let old = known.current;
             if known.is_restored || (key == now.key && pins == now.pins) {
                 return;
             }
@@ -378,7 +407,13 @@ impl<'a> Fleet<'a> {
             let then = self.webs[at].then();
             let lease = ["--lease", "www.example.com", "--lease-time", "60"];
             let lease = if how < 8 { &lease[..] } else { &[] };
-            let codes = self.passed(at, &[&["--settle", "1", "--then", &then], lease].concat(), begun, dice, true);
+            let codes = self.passed(
+                at,
+                &[&["--settle", "1", "--then", &then], lease].concat(),
+                begun,
+                dice,
+                true,
+            );
             if codes.is_some_and(|codes| codes.contains(&"command-not-run".to_owned())) {
                 Counts::add(&self.counts.not_run);
             }
@@ -408,9 +443,9 @@ impl<'a> Fleet<'a> {
             let Some(seen) = visit(self.webs[at].port()) else { continue };
             Counts::add(&self.counts.visits);
             let lasts = Duration::from_secs(MAX_AGE) - UNDER_WAY;
-            let locked_out = held.as_ref().filter(|(when, _, held)| {
-                when.elapsed() < lasts && !held.pins.contains(&seen.key)
-            });
+            let locked_out = held
+                .as_ref()
+                .filter(|(when, _, held)| when.elapsed() < lasts && !held.pins.contains(&seen.key));
             match locked_out {
                 Some((when, from, before)) => {
                     if self.is_excused((*from, before.version), (at, seen.version)) {
@@ -438,27 +473,30 @@ impl<'a> Fleet<'a> {
         }
         let pins = self.known[from].lock().unwrap().versions[pins].clone();
         let key = self.known[at].lock().unwrap().versions[key].clone();
-        let knew = |one: &Version, other: &Version| other.written.is_some_and(|when| when < one.knew);
+        let knew =
+            |one: &Version, other: &Version| other.written.is_some_and(|when| when < one.knew);
         !knew(&pins, &key) && !knew(&key, &pins)
     }
 
     /// What happens to the store, to machines and to the network until the end.
     fn disturb(&self, engine: &mut dyn Engine, mut dice: Dice) {
+        // Even if something panics.
+        let _over = Over(&self.is_over);
         let mut backup: Option<Instant> = None;
         let servers = self.webs.len();
         while Instant::now() < self.ends {
-            thread::sleep(Duration::from_millis(500 + dice.below(1_000) as u64));
-            match dice.below(8) {
-                0 | 1 => {
+            thread::sleep(Duration::from_millis(500 + dice.below(2_000) as u64));
+            match dice.below(if self.network { 14 } else { 10 }) {
+                0..=4 => {
                     *self.bell.0.lock().unwrap() += 1;
                     self.bell.1.notify_all();
                 }
-                2 => {
+                5 => {
                     engine.stop();
                     thread::sleep(Duration::from_millis(dice.below(1_500) as u64));
                     engine.resume();
                 }
-                3 => match backup.take() {
+                6 | 7 => match backup.take() {
                     Some(when) => {
                         engine.restore();
                         self.went_back(when);
@@ -468,13 +506,11 @@ impl<'a> Fleet<'a> {
                         engine.back_up();
                     }
                 },
-                4 => self.restore_machine(dice.below(servers)),
-                5 => self.twin(dice.below(servers)),
-                _ if self.network => self.cut(dice.below(servers), &mut dice),
-                _ => {}
+                8 => self.restore_machine(dice.below(servers)),
+                9 => self.twin(dice.below(servers)),
+                _ => self.cut(dice.below(servers), &mut dice),
             }
         }
-        self.is_over.store(true, Ordering::Relaxed);
     }
 
     /// The store has lost what was written since then.
@@ -501,17 +537,30 @@ impl<'a> Fleet<'a> {
         let lock = self.webs[at].records().join("hpkp-sync-lock");
         // Not while a pass reads it.
         let is_older = lines.len() > 2
-            && Command::new("flock").args(["-w", "5"]).arg(&lock).arg("true").status().unwrap().success();
+            && Command::new("flock")
+                .args(["-w", "5"])
+                .arg(&lock)
+                .arg("true")
+                .status()
+                .unwrap()
+                .success();
         if is_older {
             fs::write(&own, lines[..lines.len() / 2 + 1].concat()).unwrap();
-            let output = self.sync(at, &["--then", "touch has-run"]).current_dir(self.webs[at].path("")).output();
+            let output = self
+                .sync(at, &["--then", "touch has-run"])
+                .current_dir(self.webs[at].path(""))
+                .output();
             let said = String::from_utf8(output.unwrap().stdout).unwrap();
             // A server that has written meanwhile has the newest state.
             let now = fs::read_to_string(&own).unwrap();
             let rest = now.strip_prefix(&lines[..lines.len() / 2 + 1].concat()).unwrap_or_default();
             fs::write(&own, format!("{newest}{rest}")).unwrap();
             if self.webs[at].path("has-run").exists()
-                && self.known[at].lock().unwrap().acknowledged.contains(lines[lines.len() - 1].trim_end())
+                && self.known[at]
+                    .lock()
+                    .unwrap()
+                    .acknowledged
+                    .contains(lines[lines.len() - 1].trim_end())
             {
                 self.complain(format!("web-{at}: a command ran with an earlier state: {said}"));
             }
@@ -588,6 +637,14 @@ impl<'a> Fleet<'a> {
                 }
             }
         }
+    }
+}
+
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -109,11 +109,11 @@ fn copies_can_be_read_by_the_server() {
     let fleet = Machine::fleet(&engine, 2);
     fleet[1].sync().fine();
     let at = fleet[0].path().display().to_string();
-    let sync = format!("umask 077; exec '{}' -d {at} {}", env!("CARGO_BIN_EXE_hpkp-sync"), engine.url());
+    let sync =
+        format!("umask 077; exec '{}' -d {at} {}", env!("CARGO_BIN_EXE_hpkp-sync"), engine.url());
     succeed("sh", &["-c", &sync]);
-    let mode = |name: &str| {
-        fs::metadata(fleet[0].path().join(name)).unwrap().permissions().mode() & 0o777
-    };
+    let mode =
+        |name: &str| fs::metadata(fleet[0].path().join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("peers/web-2.jsonl"), mode("hpkp-heard")), (0o644, 0o644));
     let store = engine.at.path().join("store/records/web-1.jsonl");
     assert_eq!(fs::metadata(store).unwrap().permissions().mode() & 0o777, 0o644);
@@ -160,7 +160,11 @@ fn a_lock_that_is_never_given_back_is_not_waited_for() {
     let mut holder =
         Command::new("flock").args([lock.to_str().unwrap(), "sleep", "60"]).spawn().unwrap();
     wait_for("the lock", || {
-        !Command::new("flock").args(["-n", lock.to_str().unwrap(), "true"]).status().unwrap().success()
+        !Command::new("flock")
+            .args(["-n", lock.to_str().unwrap(), "true"])
+            .status()
+            .unwrap()
+            .success()
     });
     let said = fleet[0].run(&["--json", "--timeout", "1"]);
     // The sleep that it has started keeps the lock, too.
@@ -196,7 +200,11 @@ fn a_database_that_hangs_is_given_up() {
     let said = fleet[0].run(&["--json", "--timeout", "2", "--then", "true"]);
     let elapsed = started.elapsed();
     signal("CONT");
-    assert_eq!((said.code, said.codes()), (Some(3), vec!["store-unavailable".to_owned(), "command-not-run".to_owned()]), "{said:?}");
+    assert_eq!(
+        (said.code, said.codes()),
+        (Some(3), vec!["store-unavailable".to_owned(), "command-not-run".to_owned()]),
+        "{said:?}"
+    );
     assert!(elapsed < Duration::from_secs(10), "{elapsed:?}");
     fleet[0].sync().fine();
 }
@@ -243,8 +251,11 @@ fn a_database_is_prepared_once() {
     });
     machine.sync().fine();
     // Tables of something else.
-    postgres.sql("hpkp", "DROP SCHEMA hpkp CASCADE; CREATE SCHEMA hpkp; CREATE TABLE hpkp.store (version text); \
-                          INSERT INTO hpkp.store VALUES ('x')");
+    postgres.sql(
+        "hpkp",
+        "DROP SCHEMA hpkp CASCADE; CREATE SCHEMA hpkp; CREATE TABLE hpkp.store (version text); \
+                          INSERT INTO hpkp.store VALUES ('x')",
+    );
     machine.sync().found("store-unavailable");
 }
 
@@ -319,7 +330,8 @@ fn a_lease_of_a_wrong_clock_is_named() {
     let engine = Directory::start();
     let fleet = Machine::fleet(&engine, 1);
     let path = engine.at.path().join("store/leases/a.example.json");
-    let run = || fleet[0].run(&["--json", "--settle", "1", "--lease", "a.example", "--then", "true"]);
+    let run =
+        || fleet[0].run(&["--json", "--settle", "1", "--lease", "a.example", "--then", "true"]);
     fs::write(&path, r#"{"holder":"web-9","token":"x","until":4000000000,"term":300}"#).unwrap();
     let said = run();
     assert_eq!(said.codes(), ["lease-held", "command-not-run"], "{said:?}");
@@ -340,9 +352,19 @@ fn a_damaged_copy_of_the_repository_is_made_anew() {
     fleet[0].sync().fine();
     let cache = fleet[0].at.path().join("cache/hpkp");
     let copy = fs::read_dir(&cache).unwrap().map(|one| one.unwrap().path());
-    let copy = copy.into_iter().find(|path| path.extension().is_some_and(|end| end == "git")).unwrap();
+    let copy =
+        copy.into_iter().find(|path| path.extension().is_some_and(|end| end == "git")).unwrap();
     let truncate: fn(&Path) = |at| {
-        succeed("sh", &["-c", &format!("find {0}/objects -type f -exec chmod u+w {{}} + -exec truncate -s 0 {{}} +", at.display())]);
+        succeed(
+            "sh",
+            &[
+                "-c",
+                &format!(
+                    "find {0}/objects -type f -exec chmod u+w {{}} + -exec truncate -s 0 {{}} +",
+                    at.display()
+                ),
+            ],
+        );
     };
     let damages: [fn(&Path); 4] = [
         truncate,
@@ -387,13 +409,17 @@ fn a_shared_connection_of_ssh_is_not_waited_for() {
     let socket = fleet[0].at.path().join("mux").display().to_string();
     for (name, value) in &mut fleet[0].environment {
         if name == "GIT_SSH_COMMAND" {
-            value.push_str(&format!(" -o ControlMaster=auto -o ControlPath={socket} -o ControlPersist=60"));
+            value.push_str(&format!(
+                " -o ControlMaster=auto -o ControlPath={socket} -o ControlPersist=60"
+            ));
         }
     }
     let started = Instant::now();
     fleet[0].sync().fine();
     let elapsed = started.elapsed();
-    let _ = Command::new("ssh").args(["-O", "exit", "-o", &format!("ControlPath={socket}"), "x"]).output();
+    let _ = Command::new("ssh")
+        .args(["-O", "exit", "-o", &format!("ControlPath={socket}"), "x"])
+        .output();
     assert!(elapsed < Duration::from_secs(30), "{elapsed:?}");
 }
 
@@ -429,13 +455,22 @@ fn compacted_records_are_the_same_records() {
     fleet[0].deploy("www.example.com", 1, &[1, 2, 3]);
     fleet[0].deploy("www.example.com", 1, &[1, 2, 3]);
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
-    let directory = hpkp_server::published::Directory::open(fleet[0].path().to_str().unwrap()).unwrap();
-    hpkp_server::published::compact(&directory, &"web-1".parse().unwrap(), false, |events| (0..events.len()).map(|at| at != 1).collect()).unwrap();
+    let directory =
+        hpkp_server::published::Directory::open(fleet[0].path().to_str().unwrap()).unwrap();
+    hpkp_server::published::compact(&directory, &"web-1".parse().unwrap(), false, |events| {
+        (0..events.len()).map(|at| at != 1).collect()
+    })
+    .unwrap();
     fleet[0].sync().fine();
     fleet[0].add(1);
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
     fleet[0].sync().fine();
     assert!(fleet[1].copy_of("web-1").contains(fleet[0].records().lines().last().unwrap()));
-    let image = said(Command::new(env!("CARGO_BIN_EXE_hpkp-sync")).arg("-d").arg(fleet[1].path()).arg(&fleet[1].url));
+    let image = said(
+        Command::new(env!("CARGO_BIN_EXE_hpkp-sync"))
+            .arg("-d")
+            .arg(fleet[1].path())
+            .arg(&fleet[1].url),
+    );
     assert_eq!(image.code, Some(0), "{image:?}");
 }

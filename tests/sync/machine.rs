@@ -8,8 +8,8 @@ use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::heard::{self, AllHeard};
 use hpkp_core::published::{
-    Body, Compromised, Event, Gone, KeyGraph, KeyNode, Lifetime, Matching, Origin, Presented, Presents,
-    Published, WriterName,
+    Body, Compromised, Event, Gone, KeyGraph, KeyNode, Lifetime, Matching, Origin, Presented,
+    Presents, Published, WriterName,
 };
 use hpkp_server::published::{self, Directory};
 use hpkp_tests::recorded::held;

@@ -84,7 +84,11 @@ impl Web {
 
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("nginx");
-        command.arg("-p").arg(&self.at).args(["-e", "error.log", "-c", "nginx.conf"]).args(arguments);
+        command
+            .arg("-p")
+            .arg(&self.at)
+            .args(["-e", "error.log", "-c", "nginx.conf"])
+            .args(arguments);
         command.env_remove("HPKP_CHECK").stdin(Stdio::null());
         command
     }

@@ -124,8 +124,7 @@ impl GitStore {
         ];
         let other_side = self.other_side("upload-pack");
         let arguments = common.into_iter().chain(other_side.as_deref());
-        let arguments =
-            arguments.chain(["--end-of-options", &*self.url, &branch, &beats, &leases]);
+        let arguments = arguments.chain(["--end-of-options", &*self.url, &branch, &beats, &leases]);
         self.git.run(&arguments.collect::<Vec<_>>(), &[])?;
         self.files.clear();
         let Some(tip) = self.reference(TIP)? else { return Ok(()) };

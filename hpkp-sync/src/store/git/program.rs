@@ -66,7 +66,11 @@ impl Git {
             }
             _ => {}
         }
-        Ok(Self { index: Some(index), sets_ssh: self.sets_ssh, ..Self::new(&self.repository, self.timeout) })
+        Ok(Self {
+            index: Some(index),
+            sets_ssh: self.sets_ssh,
+            ..Self::new(&self.repository, self.timeout)
+        })
     }
 
     /// Finds out who says how to start ssh.
