@@ -204,8 +204,8 @@ impl Run<'_> {
         started: Instant,
     ) -> Option<Box<dyn Store>> {
         let is_complete = pass::run(directory, &self.place, &mut *store, keys, report);
-        // A restored backup knows nothing of what was published since.
-        if !is_complete || report.is_own_stale() {
+        // A restored backup, for instance, knows nothing of what was published since.
+        if !is_complete || report.hides_records() {
             self.not_run(report);
             return Some(store);
         }

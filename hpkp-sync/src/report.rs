@@ -150,10 +150,11 @@ impl Report {
         self.exit = self.exit.and(next.exit);
     }
 
-    /// Whether the check of this machine would not know what its own servers have published.
-    pub(crate) fn is_own_stale(&self) -> bool {
-        let stale = [Code::OwnOlder, Code::NameTaken].map(Code::as_str);
-        self.findings.iter().any(|finding| stale.contains(&finding.code))
+    /// Whether the check of this machine would not know what its own servers have published, or what the others
+    /// have and the store says.
+    pub(crate) fn hides_records(&self) -> bool {
+        let hiding = [Code::OwnOlder, Code::NameTaken, Code::PeerUnwritable].map(Code::as_str);
+        self.findings.iter().any(|finding| hiding.contains(&finding.code))
     }
 
     /// How the program ends.

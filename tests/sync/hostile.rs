@@ -273,6 +273,20 @@ fn a_password_file_that_others_may_read_is_not_used() {
     assert!(said.err.contains("chmod 600") && !said.err.contains("hunter2"), "{said:?}");
 }
 
+/// Records that the check would not see are as good as a store that cannot be read.
+#[test]
+fn nothing_is_changed_without_the_copies() {
+    let engine = Directory::start();
+    let fleet = Machine::fleet(&engine, 2);
+    fleet[1].sync().fine();
+    fs::create_dir(fleet[0].path().join("peers/web-2.jsonl")).unwrap();
+    let file = fleet[0].at.path().join("has-run");
+    let said = fleet[0].run(&["--json", "--then", &format!("touch {}", file.display())]);
+    let codes = said.codes();
+    assert!(codes.contains(&"peer-records-unwritable".to_owned()), "{said:?}");
+    assert!(codes.contains(&"command-not-run".to_owned()) && !file.exists(), "{said:?}");
+}
+
 #[test]
 fn a_writer_that_is_gone_is_not_missed() {
     let engine = Directory::start();

@@ -4,6 +4,7 @@
 // Clippy takes the helpers of a test for something else.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, missing_docs)]
 
+mod azure;
 mod engine;
 mod fleet;
 mod git;
@@ -30,6 +31,15 @@ macro_rules! over_each_store {
                 #[ignore = "needs s3s-fs: ci/stores"]
                 fn $scenario() {
                     crate::scenarios::$scenario(&mut crate::s3::S3::start());
+                }
+            )*
+        }
+        mod azure_server {
+            $(
+                #[test]
+                #[ignore = "needs azurite: ci/stores"]
+                fn $scenario() {
+                    crate::scenarios::$scenario(&mut crate::azure::Azure::start());
                 }
             )*
         }
@@ -82,6 +92,7 @@ mod fleet_over {
     over_one! { git_file, crate::git::File::start() }
     over_one! { git_ssh, crate::git::Ssh::start() }
     over_one! { postgres, crate::postgres::Postgres::start() }
+    over_one! { azure_server, crate::azure::Azure::start(), ignore = "needs azurite: ci/stores" }
     over_one! { s3_server, crate::s3::S3::start(), ignore = "needs s3s-fs: ci/stores" }
 }
 

@@ -182,6 +182,8 @@ mod tests {
         ] {
             assert_eq!(shown(text).as_deref(), Ok(text));
         }
+        let with_key = "postgres://u@db/x?sslcert=/a.crt&sslkey=/a.key";
+        assert_eq!(shown(with_key).as_deref(), Ok("postgres://u@db/x"));
         assert_eq!(shown("file://host/srv"), Err(PlaceError::Path));
         assert_eq!(shown("ftp://host/srv"), Err(PlaceError::Scheme));
         assert_eq!(shown("git+ssh:///srv"), Err(PlaceError::Host));

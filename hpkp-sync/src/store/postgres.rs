@@ -583,3 +583,35 @@ fn chain(error: &dyn std::error::Error) -> String {
     };
     Excerpt::new(&text).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without TLS only to this machine, whatever the host is called.
+    #[test]
+    fn tls_is_asked_for() {
+        let is_tls = |text: &str| configured(&Url::parse(text).unwrap()).unwrap().1.is_some();
+        for text in [
+            "postgres://u@db.example.com/x",
+            "postgres://u@192.0.2.1/x",
+            "postgres://u@localhost/x?hostaddr=192.0.2.1",
+            "postgres://u@localhost/x?sslmode=require",
+            "postgres://u@localhost/x?sslmode=verify-ca",
+        ] {
+            assert!(is_tls(text), "{text}");
+        }
+        for text in [
+            "postgres://u@localhost/x",
+            "postgres://u@127.0.0.1/x",
+            "postgres:///x?host=/run/postgresql&user=u",
+            "postgres://u@db.example.com/x?sslmode=disable",
+        ] {
+            assert!(!is_tls(text), "{text}");
+        }
+        for mode in ["prefer", "allow", "", "verify_full", "Disable"] {
+            let url = format!("postgres://u@localhost/x?sslmode={mode}");
+            assert!(configured(&Url::parse(&url).unwrap()).is_err(), "{mode}");
+        }
+    }
+}
