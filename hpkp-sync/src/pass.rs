@@ -441,21 +441,7 @@ impl Pass<'_> {
                 }
                 None => continue,
             };
-            let heard = all.get(writer).map_or(0, |heard| heard.number);
-            // In another store a later one may have been heard.
-            let before = match self.memory.peers.get(writer.as_str()) {
-                Some(known) if known.beat > 0 => known.beat,
-                _ => heard,
-            };
-            if beat.number < before {
-                let text = format!(
-                    "its heartbeat has gone back from number {before} to {}, so it does not count",
-                    beat.number
-                );
-                self.report.writer(Code::PeerWentBack, writer, text);
-                continue;
-            }
-            if all.contains_key(writer) && beat.number <= heard {
+            if !self.is_new(writer, beat, all.get(writer)) {
                 continue;
             }
             let known =
@@ -486,6 +472,24 @@ impl Pass<'_> {
             let text = format!("{}: {}", path.display(), hpkp_cli::sync::os(&error));
             self.report.add(Code::PeerUnwritable, text);
         }
+    }
+
+    /// Whether a heartbeat is newer than the one that was heard. In another store a later one may have been heard.
+    fn is_new(&mut self, writer: &WriterName, beat: &Heartbeat, heard: Option<&Heard>) -> bool {
+        let heard = heard.map(|heard| heard.number);
+        let before = match self.memory.peers.get(writer.as_str()) {
+            Some(known) if known.beat > 0 => known.beat,
+            _ => heard.unwrap_or(0),
+        };
+        if beat.number < before {
+            let text = format!(
+                "its heartbeat has gone back from number {before} to {}, so it does not count",
+                beat.number
+            );
+            self.report.writer(Code::PeerWentBack, writer, text);
+            return false;
+        }
+        heard.is_none_or(|heard| beat.number > heard)
     }
 
     /// Whether the copy of a writer has an event.

@@ -4,6 +4,7 @@
 //! which each sync replaces. Only the writer itself writes both. What a store guarantees beyond that is in
 //! `docs/how-to/fleet.md`.
 
+mod bucket;
 mod contract;
 mod directory;
 mod error;

@@ -17,18 +17,12 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use hpkp_core::published::WriterName;
 use hpkp_core::published::file::MAX_FILE;
 use hpkp_core::text::Excerpt;
-use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path;
-use object_store::{
-    ClientOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, RetryConfig,
-    UpdateVersion,
-};
-use percent_encoding::percent_decode_str;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, UpdateVersion};
 use tokio::runtime::{Builder, Runtime};
 use url::Url;
 
+use super::bucket::bucket;
 use super::contract::{
     Extent, MARKER, MAX_BEAT, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store, Wanted,
     check_marker,
@@ -72,10 +66,9 @@ impl ObjectsStore {
     pub(super) fn open(url: &Url, options: &Options) -> Result<Self, StoreError> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| StoreError::Failed(hpkp_cli::sync::os(&error)))?;
-        let name = url.host_str().unwrap_or_default();
         let prefix = Path::from_url_path(url.path())
             .map_err(|_| StoreError::Failed("invalid prefix in the URL of the store".to_owned()))?;
-        let bucket = bucket(url, name, options)?;
+        let bucket = bucket(url, options)?;
         Ok(Self { runtime, bucket, prefix, segments: HashMap::new() })
     }
 
@@ -185,6 +178,9 @@ impl ObjectsStore {
     }
 }
 
+/// Lines that have been read, or what is wrong with them.
+type Lines = Result<Vec<u8>, String>;
+
 /// What is to be read of a writer.
 struct Part {
     writer: WriterName,
@@ -214,10 +210,7 @@ impl ObjectsStore {
     }
 
     /// Reads some parts, and says what is wrong with each.
-    fn fetched(
-        &self,
-        parts: Vec<Part>,
-    ) -> Result<Vec<(Part, Result<Vec<u8>, String>)>, StoreError> {
+    fn fetched(&self, parts: Vec<Part>) -> Result<Vec<(Part, Lines)>, StoreError> {
         let (bucket, most) = (&self.bucket, MAX_FILE as u64);
         let paths = parts.iter().filter(|part| part.bytes <= most).flat_map(|part| &part.paths);
         let objects = stream::iter(paths).map(|path| async move {
@@ -389,90 +382,6 @@ impl Segment {
     }
 }
 
-/// The bucket of a URL. What the URL does not say is in the environment.
-fn bucket(url: &Url, name: &str, options: &Options) -> Result<Arc<dyn ObjectStore>, StoreError> {
-    let variable = |name: &str| std::env::var(name).ok();
-    let parameter = |wanted: &str| {
-        url.query_pairs().find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
-    };
-    let (known, endpoint): (&[&str], _) = match url.scheme() {
-        "s3" => (
-            &["region", "endpoint"],
-            variable("AWS_ENDPOINT_URL_S3")
-                .or_else(|| variable("AWS_ENDPOINT_URL"))
-                .or_else(|| variable("AWS_ENDPOINT")),
-        ),
-        "az" => (
-            &["account", "endpoint"],
-            variable("AZURE_STORAGE_ENDPOINT").or_else(|| variable("AZURE_ENDPOINT")),
-        ),
-        _ => (&["endpoint"], None),
-    };
-    if let Some((other, _)) = url.query_pairs().find(|(name, _)| !known.contains(&&**name)) {
-        return Err(StoreError::Failed(format!("unsupported parameter {other} of the store")));
-    }
-    let endpoint = parameter("endpoint").or(endpoint);
-    let allows_http = endpoint.as_deref().is_some_and(is_local)
-        || variable("AWS_ALLOW_HTTP").is_some_and(|value| value == "true");
-    let client = ClientOptions::new()
-        .with_timeout(options.timeout)
-        .with_connect_timeout(options.timeout)
-        .with_allow_http(allows_http);
-    let retry =
-        RetryConfig { max_retries: 3, retry_timeout: options.timeout, ..RetryConfig::default() };
-    let built = match url.scheme() {
-        "s3" => {
-            let mut builder = AmazonS3Builder::from_env().with_bucket_name(name);
-            if let Some(region) = parameter("region") {
-                builder = builder.with_region(region);
-            }
-            if let Some(endpoint) = endpoint {
-                builder = builder.with_endpoint(endpoint);
-            }
-            if let Some(secret) = url.password() {
-                // Both have "/" and "+" often, which a URL has to encode.
-                builder = builder
-                    .with_access_key_id(decoded(url.username()))
-                    .with_secret_access_key(decoded(secret));
-            }
-            builder.with_client_options(client).with_retry(retry).build().map(shared)
-        }
-        "az" => {
-            let mut builder = MicrosoftAzureBuilder::from_env().with_container_name(name);
-            if let Some(account) = parameter("account") {
-                builder = builder.with_account(account);
-            }
-            if let Some(endpoint) = endpoint {
-                builder = builder.with_endpoint(endpoint);
-            }
-            builder.with_client_options(client).with_retry(retry).build().map(shared)
-        }
-        _ => {
-            let mut builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(name);
-            if let Some(endpoint) = endpoint {
-                builder = builder.with_base_url(&endpoint);
-            }
-            builder.with_client_options(client).with_retry(retry).build().map(shared)
-        }
-    };
-    built.map_err(|error| failure(&error))
-}
-
-fn shared(store: impl ObjectStore) -> Arc<dyn ObjectStore> {
-    Arc::new(store)
-}
-
-fn decoded(text: &str) -> String {
-    percent_decode_str(text).decode_utf8_lossy().into_owned()
-}
-
-/// Whether a URL is of this machine.
-fn is_local(text: &str) -> bool {
-    let url = Url::parse(text).ok();
-    let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
-    ["127.0.0.1", "[::1]", "localhost"].contains(&host)
-}
-
 /// The number and the tag in a mark.
 fn marked(mark: &str) -> Option<(u64, &str)> {
     let (name, tag) = mark.split_once('-')?;
@@ -503,7 +412,7 @@ fn named_beat(writer: &WriterName, name: &str) -> Option<Heartbeat> {
     })
 }
 
-fn failure(error: &object_store::Error) -> StoreError {
+pub(super) fn failure(error: &object_store::Error) -> StoreError {
     let mut text = String::new();
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     // The innermost is what went wrong; the others repeat it.
