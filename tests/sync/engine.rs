@@ -69,7 +69,13 @@ impl Engine for Directory {
     }
 
     fn back_up(&mut self) {
-        copy(&self.path(), &self.at.path().join("backup"));
+        // While others write there: what was under way may be missing.
+        let backup = self.at.path().join("backup");
+        let _ = std::fs::remove_dir_all(&backup);
+        let mut copy = std::process::Command::new("cp");
+        let copy = copy.arg("-a").arg(self.path()).arg(&backup).stderr(std::process::Stdio::null());
+        copy.status().unwrap();
+        assert!(backup.join("hpkp-store").exists());
     }
 
     fn restore(&mut self) {

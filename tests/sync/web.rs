@@ -83,7 +83,7 @@ impl Web {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("nginx");
+        let mut command = Command::new(program());
         command
             .arg("-p")
             .arg(&self.at)
@@ -95,7 +95,7 @@ impl Web {
 
     /// What an operator gives to `--then`.
     pub fn then(&self) -> String {
-        let nginx = format!("nginx -p {} -e error.log -c nginx.conf", self.at.display());
+        let nginx = format!("{} -p {} -e error.log -c nginx.conf", program(), self.at.display());
         let (lock, reloaded) = (self.path("then"), self.path("reloaded"));
         format!(
             "exec 9>{}; flock 9; {nginx} -t 2>/dev/null && {nginx} -s reload 2>/dev/null && touch {}",
@@ -151,6 +151,11 @@ impl Drop for Web {
             fleet::end(process);
         }
     }
+}
+
+/// The nginx that the module was built for.
+fn program() -> String {
+    std::env::var("HPKP_NGINX").unwrap_or_else(|_| "/usr/sbin/nginx".to_owned())
 }
 
 /// A request; none where there is no answer.
