@@ -318,12 +318,12 @@ pub fn a_lease_expires(engine: &mut dyn Engine) {
         "touch {at}/begun; for _ in $(seq 300); do [ -e {at}/go ] && break; sleep 0.1; done"
     );
     thread::scope(|scope| {
-        let slow = scope.spawn(|| with(&wait, "8", &fleet[0]));
+        let slow = scope.spawn(|| with(&wait, "15", &fleet[0]));
         crate::wait_for("the command", || fleet[0].at.path().join("begun").exists());
         let begun = std::time::Instant::now();
-        let refused = with("true", "8", &fleet[1]);
+        let refused = with("true", "15", &fleet[1]);
         assert_eq!(refused.codes(), ["lease-held", "command-not-run"], "{refused:?}");
-        thread::sleep(Duration::from_millis(8_500).saturating_sub(begun.elapsed()));
+        thread::sleep(Duration::from_millis(15_500).saturating_sub(begun.elapsed()));
         with("true", "60", &fleet[1]).fine();
         std::fs::write(fleet[0].at.path().join("go"), "").unwrap();
         let slow: Said = slow.join().unwrap();
