@@ -40,9 +40,11 @@ pub(crate) fn run(arguments: &SyncArguments) -> Exit {
         if exit == Exit::Usage {
             return exit;
         }
-        match &mut store {
-            Some(store) => store.wait(every),
-            None => thread::sleep(every),
+        let since = Instant::now();
+        if !store.as_mut().is_some_and(|store| store.wait(every)) {
+            // A connection that has ended is made anew.
+            store = None;
+            thread::sleep(every.saturating_sub(since.elapsed()));
         }
     }
 }
@@ -139,6 +141,7 @@ impl Run<'_> {
                 let fix =
                     text.fix.first().map_or_else(String::new, |fix| format!("; to fix: {fix}"));
                 report.add(Code::OwnUnreadable, format!("{}{fix}", text.what));
+                self.not_run(&mut report);
                 return report;
             }
         };
@@ -173,14 +176,9 @@ impl Run<'_> {
                 let started = Instant::now();
                 match self.leases(&mut *store) {
                     Ok(leases) => {
-                        self.around(
-                            command,
-                            (&directory, &keys),
-                            &mut *store,
-                            &mut report,
-                            started,
-                        );
-                        self.release(&mut *store, leases, &mut report);
+                        let kept =
+                            self.around(command, (&directory, &keys), store, &mut report, started);
+                        self.release(kept, leases, &mut report);
                     }
                     Err(error) => {
                         report.store(&error);
@@ -196,24 +194,30 @@ impl Run<'_> {
         !self.arguments.lease.is_empty() && started.elapsed() > self.arguments.lease_time
     }
 
-    /// Pulls, runs the command, and pushes what it has led to.
+    /// Pulls, runs the command, and pushes what it has led to. Gives the store, where it is still open.
     fn around(
         &self,
         command: &str,
         (directory, keys): (&Directory, &Keys),
-        store: &mut dyn Store,
+        mut store: Box<dyn Store>,
         report: &mut Report,
         started: Instant,
-    ) {
-        if !pass::run(directory, &self.place, store, keys, report) {
-            return self.not_run(report);
+    ) -> Option<Box<dyn Store>> {
+        let is_complete = pass::run(directory, &self.place, &mut *store, keys, report);
+        // A restored backup, for instance, knows nothing of what was published since.
+        if !is_complete || report.hides_records() {
+            self.not_run(report);
+            return Some(store);
         }
         if self.is_expired(started) {
             let text =
                 "the lease expired before the command could run; to fix: a longer --lease-time";
             report.add(Code::LeaseExpired, text);
-            return self.not_run(report);
+            self.not_run(report);
+            return Some(store);
         }
+        // The command may take long, and may sync itself: it must find the copy of the repository unlocked.
+        drop(store);
         let before = own::state(directory);
         let mut shell = Command::new("/bin/sh");
         shell.arg("-c").arg(command).stdin(Stdio::null());
@@ -242,9 +246,17 @@ impl Run<'_> {
         }
         // A server writes its records a moment after it was asked to reload.
         self.settle(directory, &before);
+        let mut store = match store::open(&self.place, &self.options) {
+            Ok(store) => store,
+            Err(error) => {
+                report.store(&error);
+                return None;
+            }
+        };
         let mut after = Report::default();
-        pass::run(directory, &self.place, store, keys, &mut after);
+        pass::run(directory, &self.place, &mut *store, keys, &mut after);
         report.then(after);
+        Some(store)
     }
 
     /// Waits until the files of this machine have changed and then have not changed for a moment.
@@ -301,14 +313,15 @@ impl Run<'_> {
         Ok(leases)
     }
 
-    fn release(&self, store: &mut dyn Store, leases: Vec<Lease>, report: &mut Report) {
+    /// Gives leases back. Those that stay expire.
+    fn release(&self, store: Option<Box<dyn Store>>, leases: Vec<Lease>, report: &mut Report) {
+        let Some(mut store) = store else { return };
         for lease in leases {
             match store.release(&lease) {
                 Ok(()) => {}
-                Err(error @ StoreError::Leased { .. }) => report.add(
-                    Code::LeaseExpired,
-                    format!("the lease expired before it was given back, and is another machine's by now: {error}"),
-                ),
+                Err(StoreError::Leased { name, .. }) => {
+                    report.store(&StoreError::LeaseLost(name));
+                }
                 Err(error) => report.store(&error),
             }
         }

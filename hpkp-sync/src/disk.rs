@@ -2,8 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::FlockOperation;
 
 /// Who may read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +47,32 @@ pub(crate) fn write_beside(path: &Path, bytes: &[u8], access: Access) -> io::Res
     }
     let mode = if access == Access::All { 0o644 } else { 0o600 };
     let mut file = File::options().write(true).create_new(true).mode(mode).open(&new)?;
-    let written = file.write_all(bytes);
+    // Whatever the umask is: a server that runs as another user reads the copies.
+    let allowed = file.set_permissions(fs::Permissions::from_mode(mode));
+    let written = allowed.and_then(|()| file.write_all(bytes));
     if written.is_err() {
         let _ = fs::remove_file(&new);
     }
     written.map(|()| file)
+}
+
+/// Keeps other processes out until the file is closed; waits for one that does that already, up to a limit.
+pub(crate) fn lock(file: &File, most: Duration) -> io::Result<()> {
+    let started = Instant::now();
+    loop {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if started.elapsed() > most {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "another hpkp sync is still running",
+            ));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Gives what [`write_beside`] wrote its name.

@@ -38,6 +38,9 @@ pub(crate) struct Carried {
     pub(crate) events: u64,
     /// Of a writer of this machine: the number of its last heartbeat. Of another: the length of its copy.
     pub(crate) number: u64,
+    /// The number of its newest heartbeat in this store that counted.
+    #[serde(default)]
+    pub(crate) beat: u64,
     /// Of another writer: which records its signature stood for, by their SHA-256. Empty where none was asked for.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) signed: String,

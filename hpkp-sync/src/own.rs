@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -18,9 +18,16 @@ use crate::report::{Code, Report};
 pub(crate) fn read(
     directory: &Directory,
     report: &mut Report,
-) -> io::Result<BTreeMap<WriterName, Option<Records>>> {
+) -> BTreeMap<WriterName, Option<Records>> {
     let mut all = BTreeMap::new();
-    for writer in directory.writers()? {
+    let writers = directory.writers().unwrap_or_else(|error| {
+        report.add(
+            Code::OwnUnreadable,
+            format!("cannot use \"{}\": {}", directory.path(), hpkp_cli::sync::os(&error)),
+        );
+        Default::default()
+    });
+    for writer in writers {
         let path = directory.own_path(&writer);
         let records = match one(Path::new(&path), &writer) {
             Ok(records) => Some(records),
@@ -49,7 +56,7 @@ pub(crate) fn read(
         };
         all.insert(writer, records.filter(|records| !records.lines.is_empty()));
     }
-    Ok(all)
+    all
 }
 
 fn one(path: &Path, writer: &WriterName) -> Result<Records, String> {

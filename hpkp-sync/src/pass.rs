@@ -3,16 +3,15 @@
 //! What is written is visible in the store before the others' records are listed, so of two machines that do this at
 //! the same time at least one receives what the other has written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hpkp_core::published::heard::{self, AllHeard, Heard};
 use hpkp_core::published::{EventId, WriterName};
-use hpkp_server::published::Directory;
-use rustix::fs::FlockOperation;
+use hpkp_server::published::{Directory, PEERS};
 
 use crate::heartbeat::{Heartbeat, MAX_SEEN};
 use crate::memory::{Carried, Memory};
@@ -51,14 +50,17 @@ pub(crate) fn run(
     report: &mut Report,
 ) -> bool {
     let path = Path::new(directory.path());
-    let begun = locked(path).and_then(|lock| {
-        let peers = Peers::open(path)?;
+    let lock_path = path.join("hpkp-sync-lock");
+    let failed = |path: &Path, error: io::Error| {
+        format!("{}: {}", path.display(), hpkp_cli::sync::os(&error))
+    };
+    let begun = locked(&lock_path).map_err(|error| failed(&lock_path, error)).and_then(|lock| {
+        let peers = Peers::open(path).map_err(|error| failed(&path.join(PEERS), error))?;
         Ok((lock, peers))
     });
     let (_lock, peers) = match begun {
         Ok(begun) => begun,
-        Err(error) => {
-            let text = format!("{}: {}", path.display(), hpkp_cli::sync::os(&error));
+        Err(text) => {
             report.add(Code::PeerUnwritable, text);
             return false;
         }
@@ -85,23 +87,10 @@ pub(crate) fn run(
 }
 
 /// Two passes at once would undo each other's memory.
-fn locked(directory: &Path) -> io::Result<File> {
-    let lock = File::options().create(true).append(true).open(directory.join("hpkp-sync-lock"))?;
-    let started = Instant::now();
-    loop {
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(lock),
-            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        if started.elapsed() > PATIENCE {
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "another hpkp sync is still running",
-            ));
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+fn locked(path: &Path) -> io::Result<File> {
+    let lock = File::options().create(true).append(true).open(path)?;
+    disk::lock(&lock, PATIENCE)?;
+    Ok(lock)
 }
 
 impl Pass<'_> {
@@ -117,10 +106,11 @@ impl Pass<'_> {
     }
 
     fn once(&mut self) -> Result<(), StoreError> {
-        let own = own::read(self.directory, self.report)
-            .map_err(|error| StoreError::Failed(hpkp_cli::sync::os(&error)))?;
+        let own = own::read(self.directory, self.report);
         let before = self.store.list()?;
-        self.look_for_vanished(&own);
+        let gone: BTreeSet<&WriterName> =
+            own.values().flatten().flat_map(|records| &records.gone).collect();
+        self.look_for_vanished(&own, &gone);
         let ready = self.compared(&own, &before)?;
         let has_new = ready.values().any(|(_, fresh)| *fresh > 0);
         let written = if has_new { self.write(&own, &ready, &before) } else { Ok(()) };
@@ -131,10 +121,10 @@ impl Pass<'_> {
             let beats = beats.filter_map(|(_, remote)| remote.beat.as_mut()?.as_mut().ok());
             self.store.complete(&mut beats.collect::<Vec<_>>())?;
         }
-        let pulled = self.pull(&own, &remotes);
-        let heard = self.hear(&own, &remotes);
+        let pulled = self.pull(&own, &remotes, &gone);
+        self.hear(&own, &remotes);
         self.remember();
-        written.and(pulled).and(heard)?;
+        written.and(pulled)?;
         if !has_new {
             self.write(&own, &ready, &before)?;
             self.remember();
@@ -150,7 +140,16 @@ impl Pass<'_> {
     }
 
     /// A file of this machine that has been carried before and is gone.
-    fn look_for_vanished(&mut self, own: &BTreeMap<WriterName, Option<Records>>) {
+    fn look_for_vanished(
+        &mut self,
+        own: &BTreeMap<WriterName, Option<Records>>,
+        gone: &BTreeSet<&WriterName>,
+    ) {
+        let is_gone = |name: &String| {
+            name.parse().is_ok_and(|name| gone.contains(&name) && !own.contains_key(&name))
+        };
+        // From now on the store's records of it are another machine's.
+        self.memory.own.retain(|name, _| !is_gone(name));
         let known = self.memory.own.keys().filter_map(|name| name.parse::<WriterName>().ok());
         for writer in known.filter(|writer| !own.contains_key(writer)).collect::<Vec<_>>() {
             let path = self.directory.own_path(&writer);
@@ -197,7 +196,7 @@ impl Pass<'_> {
     ) -> Result<Result<Option<u64>, (Code, String)>, StoreError> {
         let known = self.memory.own.get(writer.as_str()).cloned().unwrap_or_default();
         if mark.is_empty() {
-            if !known.mark.is_empty() {
+            if !known.last.is_empty() {
                 let text =
                     "the store has no records of this writer any more; they are written again";
                 self.report.writer(Code::StoreWentBack, writer, text);
@@ -220,7 +219,8 @@ impl Pass<'_> {
             stored = Some(piece.lines);
             Ok(())
         })?;
-        Ok(judged(writer, own, stored.unwrap_or_default(), &known).map(|(last, note)| {
+        let stored = stored.unwrap_or_else(|| Ok(Vec::new()));
+        Ok(judged(writer, own, stored, &known).map(|(last, note)| {
             if let Some(text) = note {
                 self.report.writer(Code::StoreWentBack, writer, text);
             }
@@ -257,12 +257,13 @@ impl Pass<'_> {
         for one in outgoing {
             let seq = own.get(one.writer).and_then(Option::as_ref).and_then(Records::newest);
             let carried = Carried {
-                // Not known before the next listing.
+                // The next pass reads what has been written: a store may have gone back meanwhile.
                 mark: if one.fresh.is_empty() { one.mark.to_owned() } else { String::new() },
                 seq: seq.map_or(0, |newest| newest.seq),
                 last: one.beat.last.clone(),
                 events: one.beat.events,
                 number: one.beat.number,
+                beat: one.beat.number,
                 signed: String::new(),
             };
             if !one.fresh.is_empty() {
@@ -290,7 +291,8 @@ impl Pass<'_> {
         };
         Some(Heartbeat {
             writer: writer.to_string(),
-            number: in_store.max(known).saturating_add(1),
+            // Not from 1 on in a store that is new: the others remember how far the numbers in the old one went.
+            number: in_store.max(known).saturating_add(1).max(u64::try_from(now()).unwrap_or(0)),
             at: now(),
             events: records.lines.len() as u64,
             last: newest.id.to_string(),
@@ -304,8 +306,8 @@ impl Pass<'_> {
         &mut self,
         own: &BTreeMap<WriterName, Option<Records>>,
         remotes: &Remotes,
+        gone: &BTreeSet<&WriterName>,
     ) -> Result<(), StoreError> {
-        self.note_marks(remotes);
         let ours = |writer: &WriterName| {
             own.contains_key(writer) || self.memory.own.contains_key(writer.as_str())
         };
@@ -319,7 +321,7 @@ impl Pass<'_> {
             }
             wanted.extend(self.wanted(writer, remote));
         }
-        self.look_for_lost(remotes);
+        self.look_for_lost(remotes, gone);
         let read = self.receive(&wanted, remotes).and_then(|again| {
             let whole = wanted.into_iter().filter(|one| again.contains(&one.writer));
             let whole = whole.map(|one| Wanted { from: None, known: String::new(), ..one });
@@ -353,10 +355,11 @@ impl Pass<'_> {
         // What came before an error is whole.
         match peers.commit() {
             Ok(()) => {
-                for (writer, carried, new) in taken {
+                for (writer, mut carried, new) in taken {
                     if new > 0 {
                         report.received.push(Moved { writer: writer.clone(), records: new });
                     }
+                    carried.beat = memory.peers.get(&writer).map_or(0, |known| known.beat);
                     memory.peers.insert(writer, carried);
                 }
             }
@@ -365,18 +368,6 @@ impl Pass<'_> {
             }
         }
         read.map(|()| again)
-    }
-
-    /// The marks that the store gave what this machine has just written.
-    fn note_marks(&mut self, remotes: &Remotes) {
-        for (name, known) in &mut self.memory.own {
-            let Ok(writer) = name.parse::<WriterName>() else { continue };
-            let Some(remote) = remotes.get(&writer) else { continue };
-            let is_own = matches!(&remote.beat, Some(Ok(beat)) if beat.number == known.number && beat.last == known.last);
-            if known.mark.is_empty() && is_own {
-                known.mark.clone_from(&remote.mark);
-            }
-        }
     }
 
     /// What is to be read of a writer: nothing, where the copy is that of the store.
@@ -397,9 +388,10 @@ impl Pass<'_> {
     }
 
     /// Writers whose records the store has lost.
-    fn look_for_lost(&mut self, remotes: &Remotes) {
+    fn look_for_lost(&mut self, remotes: &Remotes, gone: &BTreeSet<&WriterName>) {
         let is_lost = |name: &String| {
             let writer: Option<WriterName> = name.parse().ok();
+            let writer = writer.filter(|writer| !gone.contains(writer));
             writer.filter(|writer| remotes.get(writer).is_none_or(|remote| remote.mark.is_empty()))
         };
         for writer in self.memory.peers.keys().filter_map(is_lost).collect::<Vec<_>>() {
@@ -409,20 +401,17 @@ impl Pass<'_> {
     }
 
     /// Notes whose heartbeats are new.
-    fn hear(
-        &mut self,
-        own: &BTreeMap<WriterName, Option<Records>>,
-        remotes: &Remotes,
-    ) -> Result<(), StoreError> {
+    fn hear(&mut self, own: &BTreeMap<WriterName, Option<Records>>, remotes: &Remotes) {
         let path = Path::new(self.directory.path()).join(heard::FILE);
         let mut all = match read_heard(&path) {
             Ok(all) => all,
             Err(text) => {
                 // Written anew it would make every silence begin now.
-                return Err(StoreError::Failed(format!(
+                let text = format!(
                     "\"{}\" cannot be used, so no heartbeat counts: {text}; to fix: remove the file",
                     path.display()
-                )));
+                );
+                return self.report.add(Code::HeardUnreadable, text);
             }
         };
         let before = all.clone();
@@ -439,14 +428,7 @@ impl Pass<'_> {
                 }
                 None => continue,
             };
-            if let Some(heard) = all.get(writer).filter(|heard| heard.number >= beat.number) {
-                if heard.number > beat.number {
-                    let text = format!(
-                        "its heartbeat has gone back from number {} to {}, so it does not count",
-                        heard.number, beat.number
-                    );
-                    self.report.writer(Code::PeerWentBack, writer, text);
-                }
+            if !self.is_new(writer, beat, all.get(writer)) {
                 continue;
             }
             let known =
@@ -458,6 +440,9 @@ impl Pass<'_> {
             match self.copy_has(writer, &beat.last) {
                 Some(last) => {
                     all.insert(writer.clone(), Heard { number: beat.number, at: now, last });
+                    if let Some(known) = self.memory.peers.get_mut(writer.as_str()) {
+                        known.beat = beat.number;
+                    }
                 }
                 None => self.report.writer(
                     Code::PeerWentBack,
@@ -467,11 +452,31 @@ impl Pass<'_> {
             }
         }
         if all == before && path.exists() {
-            return Ok(());
+            return;
         }
-        disk::replace(&path, heard::write(&all).as_bytes(), disk::Access::All).map_err(|error| {
-            StoreError::Failed(format!("{}: {}", path.display(), hpkp_cli::sync::os(&error)))
-        })
+        let written = disk::replace(&path, heard::write(&all).as_bytes(), disk::Access::All);
+        if let Err(error) = written {
+            let text = format!("{}: {}", path.display(), hpkp_cli::sync::os(&error));
+            self.report.add(Code::PeerUnwritable, text);
+        }
+    }
+
+    /// Whether a heartbeat is newer than the one that was heard. In another store a later one may have been heard.
+    fn is_new(&mut self, writer: &WriterName, beat: &Heartbeat, heard: Option<&Heard>) -> bool {
+        let heard = heard.map(|heard| heard.number);
+        let before = match self.memory.peers.get(writer.as_str()) {
+            Some(known) if known.beat > 0 => known.beat,
+            _ => heard.unwrap_or(0),
+        };
+        if beat.number < before {
+            let text = format!(
+                "its heartbeat has gone back from number {before} to {}, so it does not count",
+                beat.number
+            );
+            self.report.writer(Code::PeerWentBack, writer, text);
+            return false;
+        }
+        heard.is_none_or(|heard| beat.number > heard)
     }
 
     /// Whether the copy of a writer has an event.
@@ -494,17 +499,17 @@ impl Pass<'_> {
 fn judged(
     writer: &WriterName,
     own: &Records,
-    stored: Vec<u8>,
+    stored: Result<Vec<u8>, String>,
     known: &Carried,
 ) -> Result<(Option<u64>, Option<String>), (Code, String)> {
     let taken = "another machine has written under this name into the store, so nothing is written; each server \
                  needs a writer name of its own (writer=)";
-    let Ok(stored) = Records::read(stored, writer) else {
-        return Err((
-            Code::NameTaken,
-            format!("the store has something that is no record of this machine: {taken}"),
-        ));
-    };
+    let stored = stored
+        .and_then(|lines| Records::read(lines, writer).map_err(|error| error.to_string()))
+        .map_err(|text| {
+            let text = format!("the store has what is no record of this machine ({text}): {taken}");
+            (Code::NameTaken, text)
+        })?;
     let (Some(newest), Some(newest_own)) = (stored.newest(), own.newest()) else {
         return Ok((None, None));
     };
@@ -553,7 +558,9 @@ fn take(
     known: Option<&Carried>,
 ) -> Taken {
     let Piece { writer, lines, extent } = piece;
-    let stored = match Records::read(lines, &writer) {
+    let read =
+        lines.and_then(|lines| Records::read(lines, &writer).map_err(|error| error.to_string()));
+    let stored = match read {
         Ok(stored) => stored,
         Err(error) => {
             let text = format!("in the store: {error}; the copy in peers/ stays as it is");
@@ -608,7 +615,8 @@ fn copied(
     // What is newer than the heartbeat is signed by the next one.
     is_right &= highest == all.newest();
     let new = all.lines.len().saturating_sub(before);
-    if new > 0 || before != all.lines.len() {
+    // One of another length was cut off, or has been touched by somebody else.
+    if new > 0 || before != all.lines.len() || peers.len(&writer) != Some(all.bytes.len() as u64) {
         if let Err(error) = peers.put(&writer, &all) {
             let text = format!("peers/: {}", hpkp_cli::sync::os(&error));
             report.writer(Code::PeerUnwritable, &writer, text);
@@ -618,7 +626,8 @@ fn copied(
     let (events, number) = (all.lines.len() as u64, all.bytes.len() as u64);
     // As long as something is wrong, each pass finds it.
     let mark = if is_right { mark } else { String::new() };
-    let carried = Carried { mark, seq, last: id.to_string(), events, number, signed: sha256 };
+    let last = id.to_string();
+    let carried = Carried { mark, seq, last, events, number, beat: 0, signed: sha256 };
     Taken::Copied(writer.to_string(), carried, new)
 }
 

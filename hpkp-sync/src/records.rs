@@ -25,6 +25,8 @@ pub(crate) struct Records {
     pub(crate) lines: Vec<Line>,
     /// Which file it is, where its first line says it.
     pub(crate) instance: Option<String>,
+    /// Which writers it says are gone.
+    pub(crate) gone: Vec<WriterName>,
 }
 
 /// The newest event.
@@ -40,19 +42,23 @@ impl Records {
     /// # Errors
     /// A line is no event of this writer, or a limit is exceeded.
     pub(crate) fn read(mut bytes: Vec<u8>, writer: &WriterName) -> Result<Self, FileError> {
-        let (mut lines, mut instance) = (Vec::new(), None);
+        let (mut lines, mut instance, mut gone) = (Vec::new(), None, Vec::new());
         let mut at = 0;
         let mut reader = Lines::of(writer.clone());
         reader.push(&bytes, &mut |event: Event| {
             let place = at..at + event.line().len();
             at = place.end + 1;
-            if let (Body::Writer(identity), true) = (event.body(), lines.is_empty()) {
-                instance = Some(identity.instance.clone());
+            match event.body() {
+                Body::Writer(identity) if lines.is_empty() => {
+                    instance = Some(identity.instance.clone());
+                }
+                Body::Gone(writer) => gone.push(writer.of.clone()),
+                _ => {}
             }
             lines.push(Line { seq: event.seq(), id: event.id(), place });
         })?;
         bytes.truncate(at);
-        Ok(Self { bytes, lines, instance })
+        Ok(Self { bytes, lines, instance, gone })
     }
 
     /// The text of a line.

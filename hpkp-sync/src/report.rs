@@ -26,6 +26,8 @@ pub(crate) enum Code {
     PeerDiverged,
     /// The store has something that is no record.
     PeerDamaged,
+    /// The file with the heartbeats that were heard cannot be read.
+    HeardUnreadable,
     /// A copy cannot be written.
     PeerUnwritable,
     /// Records that are not signed as `peers.keys` asks for; the code is that of the refusal.
@@ -56,6 +58,7 @@ impl Code {
             Self::PeerWentBack => "peer-records-went-back",
             Self::PeerDiverged => "peer-records-diverged",
             Self::PeerDamaged => "peer-records-damaged",
+            Self::HeardUnreadable => "heartbeats-unreadable",
             Self::PeerUnwritable => "peer-records-unwritable",
             Self::Signature(code) => code,
             Self::KeysUnusable => "signature-keys-unusable",
@@ -145,6 +148,13 @@ impl Report {
         self.others = next.others.max(self.others);
         self.has_looked &= next.has_looked;
         self.exit = self.exit.and(next.exit);
+    }
+
+    /// Whether the check of this machine would not know what its own servers have published, or what the others
+    /// have and the store says.
+    pub(crate) fn hides_records(&self) -> bool {
+        let hiding = [Code::OwnOlder, Code::NameTaken, Code::PeerUnwritable].map(Code::as_str);
+        self.findings.iter().any(|finding| hiding.contains(&finding.code))
     }
 
     /// How the program ends.

@@ -6,6 +6,11 @@ use tempfile::TempDir;
 
 use crate::succeed;
 
+/// Where stores that are servers listen: on loopback, or where `ci/fleet` says.
+pub fn address() -> String {
+    std::env::var("HPKP_FLEET_NETWORK").unwrap_or_else(|_| "127.0.0.1".to_owned())
+}
+
 /// A store for one test.
 pub trait Engine: Send + Sync {
     /// As it is given to the command.
@@ -64,12 +69,17 @@ impl Engine for Directory {
     }
 
     fn back_up(&mut self) {
-        copy(&self.path(), &self.at.path().join("backup"));
+        // While others write there: what was under way may be missing.
+        let backup = self.at.path().join("backup");
+        let _ = std::fs::remove_dir_all(&backup);
+        let mut copy = std::process::Command::new("cp");
+        let copy = copy.arg("-a").arg(self.path()).arg(&backup).stderr(std::process::Stdio::null());
+        copy.status().unwrap();
+        assert!(backup.join("hpkp-store").exists());
     }
 
     fn restore(&mut self) {
-        std::fs::remove_dir_all(self.path()).unwrap();
-        copy(&self.at.path().join("backup"), &self.path());
+        put_back(&self.at.path().join("backup"), &self.path());
     }
 
     fn damage(&mut self, writer: &str) {
@@ -79,7 +89,18 @@ impl Engine for Directory {
     }
 }
 
-/// Copies a directory with everything in it.
+/// Puts a backup in the place of a directory that others use meanwhile.
+pub fn put_back(backup: &Path, path: &Path) {
+    let (new, old) = (path.with_extension("new"), path.with_extension("old"));
+    copy(backup, &new);
+    std::fs::rename(path, &old).unwrap();
+    std::fs::rename(new, path).unwrap();
+    // Who still writes there does not keep it.
+    while std::fs::remove_dir_all(&old).is_err() {}
+}
+
+/// Copies a directory with everything in it, in the place of what is there.
 pub fn copy(from: &Path, to: &Path) {
+    let _ = std::fs::remove_dir_all(to);
     succeed("cp", &["-a", from.to_str().unwrap(), to.to_str().unwrap()]);
 }

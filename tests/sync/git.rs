@@ -5,7 +5,7 @@ use std::process::{Child, Command};
 
 use tempfile::TempDir;
 
-use crate::engine::{Engine, copy};
+use crate::engine::{Engine, address, put_back};
 use crate::{succeed, wait_for};
 
 /// A bare repository.
@@ -42,12 +42,16 @@ impl Engine for File {
     }
 
     fn back_up(&mut self) {
-        copy(&self.path(), &self.at.path().join("backup"));
+        // As it is at one moment.
+        let backup = self.at.path().join("backup");
+        let _ = std::fs::remove_dir_all(&backup);
+        let store = self.path();
+        let paths = [&store, &backup].map(|path| path.to_str().unwrap());
+        succeed("git", &[&["clone", "--quiet", "--mirror"][..], &paths].concat());
     }
 
     fn restore(&mut self) {
-        std::fs::remove_dir_all(self.path()).unwrap();
-        copy(&self.at.path().join("backup"), &self.path());
+        put_back(&self.at.path().join("backup"), &self.path());
     }
 
     fn damage(&mut self, writer: &str) {
@@ -87,11 +91,12 @@ impl Ssh {
         std::fs::copy(file.at.path().join("client.pub"), file.at.path().join("authorized"))
             .unwrap();
         let known = std::fs::read_to_string(file.at.path().join("host.pub")).unwrap();
-        std::fs::write(file.at.path().join("known"), format!("[127.0.0.1]:{port} {known}"))
+        std::fs::write(file.at.path().join("known"), format!("[{}]:{port} {known}", address()))
             .unwrap();
         let configuration = format!(
-            "ListenAddress 127.0.0.1:{port}\nHostKey {at}/host\nPidFile none\nAuthorizedKeysFile {at}/authorized\n\
-             StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n"
+            "ListenAddress {}:{port}\nHostKey {at}/host\nPidFile none\nAuthorizedKeysFile {at}/authorized\n\
+             StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n",
+            address()
         );
         std::fs::write(file.at.path().join("sshd_config"), configuration).unwrap();
         // sshd wants it, whoever it serves.
@@ -100,12 +105,17 @@ impl Ssh {
         ssh.resume();
         ssh
     }
+
+    pub fn path(&self) -> PathBuf {
+        self.file.path()
+    }
 }
 
 impl Engine for Ssh {
     fn url(&self) -> String {
         let user = succeed("id", &["-un"]);
-        format!("git+ssh://{}@127.0.0.1:{}{}", user.trim(), self.port, self.file.path().display())
+        let (user, address) = (user.trim(), address());
+        format!("git+ssh://{user}@{address}:{}{}", self.port, self.file.path().display())
     }
 
     fn environment(&self) -> Vec<(String, String)> {
@@ -134,7 +144,7 @@ impl Engine for Ssh {
             .spawn();
         self.sshd = Some(sshd.expect("openssh-server"));
         let port = self.port;
-        wait_for("sshd", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        wait_for("sshd", || std::net::TcpStream::connect((address(), port)).is_ok());
     }
 
     fn back_up(&mut self) {

@@ -8,8 +8,8 @@ use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::heard::{self, AllHeard};
 use hpkp_core::published::{
-    Body, Compromised, Event, KeyGraph, KeyNode, Lifetime, Matching, Origin, Presented, Presents,
-    Published, WriterName,
+    Body, Compromised, Event, Gone, KeyGraph, KeyNode, Lifetime, Matching, Origin, Presented,
+    Presents, Published, WriterName,
 };
 use hpkp_server::published::{self, Directory};
 use hpkp_tests::recorded::held;
@@ -126,6 +126,17 @@ impl Machine {
         ]);
     }
 
+    /// Records that a writer is gone.
+    pub fn end(&mut self, writer: &str) {
+        self.append(vec![Body::Gone(Gone {
+            of: writer.parse().unwrap(),
+            instance: None,
+            upto: 1,
+            why: "a test".to_owned(),
+            when: None,
+        })]);
+    }
+
     fn append(&mut self, bodies: Vec<Body>) {
         let directory = Directory::open(self.path().to_str().unwrap()).unwrap();
         let writer: WriterName = self.writer.parse().unwrap();
@@ -185,6 +196,15 @@ impl Machine {
     pub fn start(&self) -> Child {
         self.command(&["--json"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
+}
+
+/// The file of another server that has the same name.
+pub fn strangers_file(records: &std::path::Path, writer: &str) {
+    let directory = Directory::open(records.to_str().unwrap()).unwrap();
+    let pin = Pin::from_octets([9; Pin::OCTETS]);
+    let body = Body::Compromised(Compromised { pin, why: "a test".to_owned() });
+    let event = Event::new(1_800_000_000, 1, writer.parse().unwrap(), body);
+    published::append(&directory, &[event]).unwrap();
 }
 
 pub fn said(command: &mut Command) -> Said {

@@ -4,8 +4,11 @@
 // Clippy takes the helpers of a test for something else.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, missing_docs)]
 
+mod azure;
 mod engine;
+mod fleet;
 mod git;
+mod hostile;
 mod index;
 mod machine;
 mod postgres;
@@ -14,6 +17,7 @@ mod scale;
 mod scenarios;
 mod signatures;
 mod usage;
+mod web;
 
 /// A test for each scenario over each store.
 macro_rules! over_each_store {
@@ -28,6 +32,15 @@ macro_rules! over_each_store {
                 #[ignore = "needs s3s-fs: ci/stores"]
                 fn $scenario() {
                     crate::scenarios::$scenario(&mut crate::s3::S3::start());
+                }
+            )*
+        }
+        mod azure_server {
+            $(
+                #[test]
+                #[ignore = "needs azurite: ci/stores"]
+                fn $scenario() {
+                    crate::scenarios::$scenario(&mut crate::azure::Azure::start());
                 }
             )*
         }
@@ -64,6 +77,24 @@ mod over {
         a_lease_expires
         two_that_do_not_fit_together
     }
+}
+
+mod fleet_over {
+    macro_rules! over_one {
+        ($store:ident, $start:expr $(, $ignored:meta)?) => {
+            #[test]
+            $(#[$ignored])?
+            fn $store() {
+                crate::fleet::servers_change_at_will(&mut $start);
+            }
+        };
+    }
+    over_one! { directory, crate::engine::Directory::start() }
+    over_one! { git_file, crate::git::File::start() }
+    over_one! { git_ssh, crate::git::Ssh::start() }
+    over_one! { postgres, crate::postgres::Postgres::start() }
+    over_one! { azure_server, crate::azure::Azure::start(), ignore = "needs azurite: ci/stores" }
+    over_one! { s3_server, crate::s3::S3::start(), ignore = "needs s3s-fs: ci/stores" }
 }
 
 /// Waits until `is_so`, at most 20 seconds.

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, address};
 
 /// A server of its own.
 pub struct Postgres {
@@ -50,14 +50,18 @@ impl Postgres {
         let data = at.path().join("data");
         let mut initdb = program("initdb");
         succeeded(initdb.args(["--no-sync", "-A", "trust", "-U", "postgres", "-D"]).arg(&data));
+        let access = data.join("pg_hba.conf");
+        let text = std::fs::read_to_string(&access).unwrap();
+        std::fs::write(access, format!("{text}\nhost all all {}/16 trust\n", address())).unwrap();
         let mut postgres = Self { at, port: hpkp_tests::free_port() };
         let path = data.join("postgresql.conf");
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(
             &path,
             format!(
-                "{text}\nlisten_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = '{}'\nfsync = off\n\
+                "{text}\nlisten_addresses = '{}'\nport = {}\nunix_socket_directories = '{}'\nfsync = off\n\
                  shared_buffers = 16MB\n{configuration}\n",
+                address(),
                 postgres.port,
                 postgres.at.path().display()
             ),
@@ -97,7 +101,8 @@ impl Postgres {
 
     /// A URL for a role, over the network.
     pub fn url_of(&self, role: &str) -> String {
-        format!("postgres://{role}@127.0.0.1:{}/hpkp", self.port)
+        let url = format!("postgres://{role}@{}:{}/hpkp", address(), self.port);
+        if address() == "127.0.0.1" { url } else { url + "?sslmode=disable" }
     }
 }
 

@@ -20,7 +20,7 @@ use super::seconds::seconds;
 ///
 ///   postgres://USER@HOST/DATABASE      a PostgreSQL database
 ///
-///   s3://BUCKET/PREFIX                 S3-compatible object storage
+///   s3://BUCKET/PREFIX                 S3-compatible object storage; also gs:// (Google) and az:// (Azure)
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -31,7 +31,8 @@ Examples:
   hpkp sync --store-file /etc/hpkp/store --json
 
 Environment: HPKP_STORE (the store), PGPASSWORD, PGPASSFILE, AWS_ACCESS_KEY_ID,
-AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, GIT_SSH_COMMAND.
+AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, AZURE_STORAGE_ACCOUNT_NAME,
+AZURE_STORAGE_ACCOUNT_KEY, GOOGLE_APPLICATION_CREDENTIALS, GIT_SSH_COMMAND.
 A password in STORE is refused on the command line, where other users can read it.
 
 Exit codes: 0 all records are where they belong, 1 the command of --then failed,
@@ -54,7 +55,7 @@ pub struct SyncArguments {
     pub init: bool,
 
     /// After the copies have arrived, run this command with sh, then sync again. If the store cannot be read,
-    /// the command does not run.
+    /// or records of this machine or of others are not where they belong, the command does not run.
     #[arg(long, value_name = "COMMAND", conflicts_with = "watch")]
     pub then: Option<String>,
 

@@ -49,8 +49,8 @@ pub(crate) struct Wanted {
 pub(crate) struct Piece {
     /// Whose.
     pub(crate) writer: WriterName,
-    /// Their lines.
-    pub(crate) lines: Vec<u8>,
+    /// Their lines, or what is wrong with them in the store.
+    pub(crate) lines: Result<Vec<u8>, String>,
     /// Which lines that the store has of the writer these are.
     pub(crate) extent: Extent,
 }
@@ -129,7 +129,7 @@ pub(crate) trait Store {
     /// Gives a lease back.
     ///
     /// # Errors
-    /// [`StoreError::Leased`] where it is another's by now.
+    /// [`StoreError::Leased`] where it is another's by now, [`StoreError::LeaseLost`] where it is nobody's.
     fn release(&mut self, lease: &Lease) -> Result<(), StoreError>;
 
     /// Whether it may stay open between passes, since it keeps no other process from using it.
@@ -137,9 +137,10 @@ pub(crate) trait Store {
         false
     }
 
-    /// Waits until another machine may have written, at most so long.
-    fn wait(&mut self, most: Duration) {
-        std::thread::sleep(most);
+    /// Waits until another machine may have written, at most so long. False at once where it cannot tell: then it has
+    /// to be opened anew.
+    fn wait(&mut self, _most: Duration) -> bool {
+        false
     }
 }
 

@@ -10,20 +10,19 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-
-use hpkp_core::published::WriterName;
-use hpkp_core::published::file::MAX_FILE;
-use rustix::fs::FlockOperation;
+use std::time::Duration;
 
 use super::contract::{
-    Extent, MARKER, MAX_BEAT, MAX_WRITERS, Outgoing, Piece, Remote, Store, Wanted, check_marker,
-    heartbeat,
+    Extent, MARKER, MAX_BEAT, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store, Wanted,
+    check_marker, heartbeat,
 };
 use super::error::{StoreError, VERSION};
 use super::lease::{Lease, Term, Written};
 use crate::{disk, now};
+use hpkp_core::published::WriterName;
+use hpkp_core::published::file::MAX_FILE;
 
 const RECORDS: &str = "records";
 const BEATS: &str = "heartbeats";
@@ -33,11 +32,13 @@ const LEASES: &str = "leases";
 #[derive(Debug)]
 pub(super) struct DirectoryStore {
     path: PathBuf,
+    /// How long to wait for another machine.
+    timeout: Duration,
 }
 
 impl DirectoryStore {
-    pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+    pub(super) fn new(path: &Path, options: &Options) -> Self {
+        Self { path: path.to_owned(), timeout: options.timeout }
     }
 
     fn is_store(&self) -> Result<(), StoreError> {
@@ -64,8 +65,10 @@ impl DirectoryStore {
         let failed = |error: &io::Error| StoreError::io(name, error);
         let file = File::options().create(true).append(true).open(name);
         let file = file.map_err(|error| failed(&error))?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive)
-            .map_err(|error| failed(&error.into()))?;
+        // Other machines may run as other users. Who may not write to the directory has no use of it; who made the
+        // file has said it already.
+        let _ = file.set_permissions(fs::Permissions::from_mode(0o666));
+        disk::lock(&file, self.timeout).map_err(|error| failed(&error))?;
         Ok(file)
     }
 
@@ -115,9 +118,12 @@ impl Store for DirectoryStore {
         let mut all = BTreeMap::<WriterName, Remote>::new();
         // Heartbeats first: the records then are at least as new.
         for writer in names(&self.path.join(BEATS), ".json")? {
-            let text = read(&self.beat(&writer), MAX_BEAT)?;
-            all.entry(writer.clone()).or_default().beat =
-                text.map(|text| heartbeat(&writer, &text));
+            // What is wrong with one file concerns its writer alone.
+            let beat = match read(&self.beat(&writer), MAX_BEAT) {
+                Ok(text) => text.map(|text| heartbeat(&writer, &text)),
+                Err(error) => Some(Err(error.reason())),
+            };
+            all.entry(writer).or_default().beat = beat;
         }
         for writer in names(&self.path.join(RECORDS), ".jsonl")? {
             let mark = mark_of(&self.records(&writer))?;
@@ -132,10 +138,13 @@ impl Store for DirectoryStore {
         take: &mut dyn FnMut(Piece) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         for one in wanted {
-            // One that has vanished meanwhile is found at the next listing.
-            if let Some(lines) = read(&self.records(&one.writer), MAX_FILE + 1)? {
-                take(Piece { writer: one.writer.clone(), lines, extent: Extent::Whole })?;
-            }
+            let lines = match read(&self.records(&one.writer), MAX_FILE + 1) {
+                Ok(Some(lines)) => Ok(lines),
+                // One that has vanished meanwhile is found at the next listing.
+                Ok(None) => continue,
+                Err(error) => Err(error.reason()),
+            };
+            take(Piece { writer: one.writer.clone(), lines, extent: Extent::Whole })?;
         }
         Ok(())
     }
@@ -167,7 +176,7 @@ impl Store for DirectoryStore {
                 fs::remove_file(&path).map_err(|error| StoreError::io(&path, &error))
             }
             Ok(written) => Err(written.error(&lease.name, now())),
-            Err(_) => Err(StoreError::Failed(format!("the lease of {} has vanished", lease.name))),
+            Err(_) => Err(StoreError::LeaseLost(lease.name.clone())),
         }
     }
 }

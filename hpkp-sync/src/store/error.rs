@@ -7,6 +7,9 @@ use hpkp_core::published::WriterName;
 /// The version of what a store contains, in its marker.
 pub(super) const VERSION: u32 = 1;
 
+/// By how many seconds clocks of machines may differ.
+const MAX_SKEW: i64 = 60;
+
 /// Why a store did not do what it was asked to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum StoreError {
@@ -20,8 +23,11 @@ pub(crate) enum StoreError {
     Denied(String),
     /// The records of a writer have changed since they were read.
     Changed(WriterName),
-    /// A lease is another machine's: whose, and for how many more seconds.
-    Leased { name: String, holder: String, seconds: i64 },
+    /// A lease is another machine's: whose, for how many more seconds, and, where that is known, for how many it was
+    /// taken.
+    Leased { name: String, holder: String, seconds: i64, term: Option<i64> },
+    /// A lease that this machine had is nobody's by now.
+    LeaseLost(String),
     /// More than a limit allows: what.
     TooMuch(String),
 }
@@ -36,7 +42,22 @@ impl StoreError {
             Self::Denied(_) => "store-denied",
             Self::Changed(_) => "store-records-changed",
             Self::Leased { .. } => "lease-held",
+            Self::LeaseLost(_) => "lease-expired",
             Self::TooMuch(_) => "store-limit",
+        }
+    }
+
+    /// Others take and give back a lease all the time.
+    pub(super) fn changes_too_fast(name: &str) -> Self {
+        let (name, holder) = (name.to_owned(), "another machine".to_owned());
+        Self::Leased { name, holder, seconds: 1, term: None }
+    }
+
+    /// What it says, without what it means for the store as a whole.
+    pub(super) fn reason(self) -> String {
+        match self {
+            Self::Failed(text) | Self::Denied(text) => text,
+            other => other.to_string(),
         }
     }
 
@@ -71,10 +92,26 @@ impl fmt::Display for StoreError {
                 "{writer}: another machine writes records under this name into the store; each server needs a \
                  writer name of its own (writer=)"
             ),
-            Self::Leased { name, holder, seconds } => write!(
+            // Some seconds more are a clock that is a little ahead.
+            Self::Leased { name, holder, seconds, term: Some(term) }
+                if *seconds > term.saturating_add(MAX_SKEW) =>
+            {
+                write!(
+                    f,
+                    "{name}: {holder} has the lease, which was taken for {term} seconds and ends in {seconds}, so the \
+                     clock of that machine or of this one is wrong; nothing was changed; to fix: set the clock, and \
+                     remove the lease from the store"
+                )
+            }
+            Self::Leased { name, holder, seconds, .. } => write!(
                 f,
                 "{name}: {holder} has the lease, for at most {seconds} seconds more; nothing was changed; try \
                  again then"
+            ),
+            Self::LeaseLost(name) => write!(
+                f,
+                "{name}: the lease expired before it was given back, so another machine may have changed something \
+                 at the same time; compare with: hpkp published list"
             ),
             Self::TooMuch(text) => f.write_str(text),
         }

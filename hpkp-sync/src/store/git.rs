@@ -12,7 +12,7 @@ mod program;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use super::contract::{
 };
 use super::error::{StoreError, VERSION};
 use super::lease::{Lease, Term, Written};
-use crate::now;
+use crate::{disk, now};
 use program::{Git, Pushed};
 
 const BRANCH: &str = "refs/heads/hpkp";
@@ -43,6 +43,8 @@ const TRIES: u32 = 30;
 #[derive(Debug)]
 pub(super) struct GitStore {
     git: Git,
+    /// The copy of the repository.
+    path: PathBuf,
     url: String,
     /// The files of the branch that was fetched last: the id of each writer's.
     files: HashMap<WriterName, String>,
@@ -61,16 +63,55 @@ impl GitStore {
             .map(|byte| format!("{byte:02x}"))
             .collect();
         let path = options.cache.join(format!("sync-{name}.git"));
-        let lock = locked(&options.cache, &path).map_err(|error| StoreError::io(&path, &error))?;
-        let git = Git::new(&path, options.timeout);
-        if !path.join("HEAD").exists() {
-            git.run(&["init", "--quiet", "--bare"], &[])?;
-        }
-        Ok(Self { git, url: plain.into(), files: HashMap::new(), _lock: lock })
+        // Another pass has several steps, for each of which it has so much time.
+        let lock = locked(&options.cache, &path, options.timeout.saturating_mul(5));
+        let lock = lock.map_err(|error| StoreError::io(&path, &error))?;
+        let mut git = Git::new(&path, options.timeout);
+        git.ask_nobody()?;
+        let store = Self { git, path, url: plain.into(), files: HashMap::new(), _lock: lock };
+        store.prepare()?;
+        Ok(store)
     }
 
-    /// Brings the copy up to date.
+    fn prepare(&self) -> Result<(), StoreError> {
+        if self.path.join("HEAD").exists() {
+            return Ok(());
+        }
+        self.git.run(&["init", "--quiet", "--bare"], &[]).map(drop)
+    }
+
+    /// How to start the other side. In a directory that other machines mount, its hooks and its configuration may be
+    /// theirs: they must not run here. On another machine they are its own matter.
+    fn other_side(&self, service: &str) -> Option<String> {
+        let option = match service {
+            "receive-pack" => "--receive-pack",
+            _ => "--upload-pack",
+        };
+        self.url.starts_with("file:").then(|| {
+            format!(
+                "{option}=git -c core.hooksPath=/dev/null -c core.alternateRefsCommand=true -c gc.auto=0 \
+                 -c maintenance.auto=false {service}"
+            )
+        })
+    }
+
+    /// Brings the copy up to date. A copy that a crash has damaged is made anew.
     fn fetch(&mut self) -> Result<(), StoreError> {
+        match self.fetch_once() {
+            Err(_) if self.git.is_damaged() => {
+                self.remove_copy()?;
+                self.prepare()?;
+                self.fetch_once()
+            }
+            done => done,
+        }
+    }
+
+    fn remove_copy(&self) -> Result<(), StoreError> {
+        fs::remove_dir_all(&self.path).map_err(|error| StoreError::io(&self.path, &error))
+    }
+
+    fn fetch_once(&mut self) -> Result<(), StoreError> {
         let branch = format!("+{BRANCH}*:{TIP}*");
         let [beats, leases] = [BEATS, LEASES].map(|refs| format!("+{refs}*:{refs}*"));
         let common = [
@@ -79,9 +120,11 @@ impl GitStore {
             "--prune",
             "--no-tags",
             "--no-write-fetch-head",
-            "--end-of-options",
+            "--no-recurse-submodules",
         ];
-        let arguments = common.into_iter().chain([&*self.url, &branch, &beats, &leases]);
+        let other_side = self.other_side("upload-pack");
+        let arguments = common.into_iter().chain(other_side.as_deref());
+        let arguments = arguments.chain(["--end-of-options", &*self.url, &branch, &beats, &leases]);
         self.git.run(&arguments.collect::<Vec<_>>(), &[])?;
         self.files.clear();
         let Some(tip) = self.reference(TIP)? else { return Ok(()) };
@@ -179,8 +222,9 @@ impl GitStore {
 
     fn push(&self, options: &[String], references: &[String]) -> Result<Pushed, StoreError> {
         let options = options.iter().map(String::as_str);
-        let arguments =
-            ["push", "--porcelain", "--atomic", "--no-verify"].into_iter().chain(options);
+        let arguments = ["push", "--porcelain", "--atomic", "--no-verify"].into_iter();
+        let other_side = self.other_side("receive-pack");
+        let arguments = arguments.chain(other_side.as_deref()).chain(options);
         let arguments = arguments.chain(["--end-of-options", &*self.url]);
         let references = references.iter().map(String::as_str);
         self.git.push(&arguments.chain(references).collect::<Vec<_>>())
@@ -227,10 +271,16 @@ impl Store for GitStore {
         let mut wanted: Vec<&Wanted> = wanted.iter().filter(|one| !one.mark.is_empty()).collect();
         wanted.reverse();
         let ids: Vec<&str> = wanted.iter().rev().map(|one| one.mark.as_str()).collect();
-        self.git.blobs(&ids, MAX_FILE + 1, &mut |lines| match wanted.pop() {
-            Some(one) => take(Piece { writer: one.writer.clone(), lines, extent: Extent::Whole }),
+        let read = self.git.blobs(&ids, MAX_FILE + 1, &mut |lines| match wanted.pop() {
+            Some(one) => {
+                take(Piece { writer: one.writer.clone(), lines: Ok(lines), extent: Extent::Whole })
+            }
             None => Ok(()),
-        })
+        });
+        if self.git.is_damaged() {
+            self.remove_copy()?;
+        }
+        read
     }
 
     fn write(&mut self, outgoing: &[Outgoing<'_>]) -> Result<(), StoreError> {
@@ -286,9 +336,7 @@ impl Store for GitStore {
                     self.messages(LEASES)?.into_iter().find(|(name, _)| *name == lease.name);
                 match found.map(|(_, text)| serde_json::from_str::<Written>(&text)) {
                     Some(Ok(written)) => Err(written.error(&lease.name, now())),
-                    _ => {
-                        Err(StoreError::Failed(format!("the lease of {} has vanished", lease.name)))
-                    }
+                    _ => Err(StoreError::LeaseLost(lease.name.clone())),
                 }
             }
         }
@@ -304,10 +352,10 @@ fn jitter(attempt: u32) -> Duration {
 }
 
 /// The directory of copies, and the lock of one. What a `git` that was ended left locked is unlocked.
-fn locked(cache: &Path, path: &Path) -> io::Result<fs::File> {
+fn locked(cache: &Path, path: &Path, most: Duration) -> io::Result<fs::File> {
     fs::create_dir_all(cache)?;
     let lock = fs::File::options().create(true).append(true).open(path.with_extension("lock"))?;
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)?;
+    disk::lock(&lock, most)?;
     unlock(path, 8);
     Ok(lock)
 }

@@ -15,6 +15,9 @@ pub(crate) struct Term {
     pub(crate) seconds: i64,
 }
 
+/// How often a lease is asked for that others take and give back at the same moment.
+pub(super) const TRIES: u32 = 5;
+
 /// A lease that was taken.
 #[derive(Clone, Debug)]
 pub(crate) struct Lease {
@@ -32,12 +35,16 @@ pub(super) struct Written {
     pub(super) token: String,
     /// In seconds since 1970 UTC.
     pub(super) until: i64,
+    /// For how many seconds it was taken. One that seems to last longer was written by another clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) term: Option<i64>,
 }
 
 impl Written {
     pub(super) fn new(term: &Term, now: i64) -> Self {
         let until = now.saturating_add(term.seconds);
-        Self { holder: term.holder.clone(), token: term.token.clone(), until }
+        let (holder, token) = (term.holder.clone(), term.token.clone());
+        Self { holder, token, until, term: Some(term.seconds) }
     }
 
     pub(super) fn json(&self) -> String {
@@ -49,7 +56,9 @@ impl Written {
         match serde_json::from_slice::<Self>(text) {
             Ok(written) if written.until <= now => Ok(()),
             Ok(written) => Err(written.error(name, now)),
-            Err(_) => Err(StoreError::Failed(format!("the lease of {name} is damaged"))),
+            Err(_) => Err(StoreError::Failed(format!(
+                "the lease of {name} is damaged; to fix: remove it from the store"
+            ))),
         }
     }
 
@@ -58,6 +67,7 @@ impl Written {
             name: name.to_owned(),
             holder: hpkp_core::text::Excerpt::new(&self.holder).to_string(),
             seconds: self.until.saturating_sub(now).max(0),
+            term: self.term,
         }
     }
 }

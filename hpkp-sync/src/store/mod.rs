@@ -4,6 +4,7 @@
 //! which each sync replaces. Only the writer itself writes both. What a store guarantees beyond that is in
 //! `docs/how-to/fleet.md`.
 
+mod bucket;
 mod contract;
 mod directory;
 mod error;
@@ -24,7 +25,7 @@ pub(crate) use place::{Place, PlaceError};
 /// See [`StoreError`].
 pub(crate) fn open(place: &Place, options: &Options) -> Result<Box<dyn Store>, StoreError> {
     Ok(match place {
-        Place::Directory(path) => Box::new(directory::DirectoryStore::new(path)),
+        Place::Directory(path) => Box::new(directory::DirectoryStore::new(path, options)),
         Place::Git(url) => Box::new(git::GitStore::open(url, options)?),
         Place::Postgres(url) => Box::new(postgres::PostgresStore::connect(url, options)?),
         Place::Objects(url) => Box::new(objects::ObjectsStore::open(url, options)?),

@@ -1,4 +1,5 @@
-//! Object storage that speaks S3: for each writer immutable segments, each made with `If-None-Match`.
+//! Object storage (S3, Google Cloud Storage, Azure): for each writer immutable segments, each made under the condition
+//! that there is none of that name.
 //!
 //! ```text
 //! PREFIX/hpkp-store                                    the marker
@@ -9,26 +10,25 @@
 //!
 //! So a listing tells what has changed, and nothing that has been read is read again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use hpkp_core::published::WriterName;
 use hpkp_core::published::file::MAX_FILE;
 use hpkp_core::text::Excerpt;
-use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
-use object_store::{
-    ClientOptions, ObjectStore as _, ObjectStoreExt as _, PutMode, RetryConfig, UpdateVersion,
-};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, UpdateVersion};
 use tokio::runtime::{Builder, Runtime};
 use url::Url;
 
+use super::bucket::bucket;
 use super::contract::{
     Extent, MARKER, MAX_BEAT, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store, Wanted,
     check_marker,
 };
 use super::error::{StoreError, VERSION};
-use super::lease::{Lease, Term, Written};
+use super::lease::{Lease, TRIES, Term, Written};
 use crate::heartbeat::Heartbeat;
 use crate::now;
 
@@ -39,54 +39,37 @@ const LEASES: &str = "leases";
 /// How many objects are read at a time.
 const AT_ONCE: usize = 16;
 
+/// From how many bytes on the segments of further writers are read later.
+const BYTES_AT_ONCE: u64 = 64 << 20;
+
+/// The highest number of a segment.
+const MAX_SEGMENT: u64 = 9_999_999_999;
+
 /// A store in a bucket.
 pub(super) struct ObjectsStore {
     runtime: Runtime,
-    bucket: AmazonS3,
+    bucket: Arc<dyn ObjectStore>,
     prefix: Path,
+    /// The segments of each writer in the newest listing.
+    segments: HashMap<WriterName, BTreeMap<u64, Segment>>,
+}
+
+/// A segment as a listing shows it.
+struct Segment {
+    /// Which content it has.
+    tag: String,
+    /// In bytes.
+    size: u64,
 }
 
 impl ObjectsStore {
     pub(super) fn open(url: &Url, options: &Options) -> Result<Self, StoreError> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| StoreError::Failed(hpkp_cli::sync::os(&error)))?;
-        let name = url.host_str().unwrap_or_default();
         let prefix = Path::from_url_path(url.path())
             .map_err(|_| StoreError::Failed("invalid prefix in the URL of the store".to_owned()))?;
-        let mut builder = AmazonS3Builder::from_env().with_bucket_name(name);
-        for (name, value) in url.query_pairs() {
-            builder = match &*name {
-                "region" => builder.with_region(value),
-                "endpoint" => builder.with_endpoint(value),
-                other => {
-                    return Err(StoreError::Failed(format!(
-                        "unsupported parameter {other} of the store"
-                    )));
-                }
-            };
-        }
-        if let Some(secret) = url.password() {
-            builder = builder.with_access_key_id(url.username()).with_secret_access_key(secret);
-        }
-        let endpoint = std::env::var("AWS_ENDPOINT_URL").or_else(|_| std::env::var("AWS_ENDPOINT"));
-        let is_local = endpoint.is_ok_and(|text| {
-            let url = Url::parse(&text).ok();
-            let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
-            ["127.0.0.1", "[::1]", "localhost"].contains(&host)
-        });
-        let retry = RetryConfig {
-            max_retries: 3,
-            retry_timeout: options.timeout,
-            ..RetryConfig::default()
-        };
-        let client = ClientOptions::new()
-            .with_timeout(options.timeout)
-            .with_connect_timeout(options.timeout)
-            .with_allow_http(
-                is_local || std::env::var("AWS_ALLOW_HTTP").is_ok_and(|value| value == "true"),
-            );
-        let bucket = builder.with_client_options(client).with_retry(retry).build();
-        Ok(Self { runtime, bucket: bucket.map_err(|error| failure(&error))?, prefix })
+        let bucket = bucket(url, options)?;
+        Ok(Self { runtime, bucket, prefix, segments: HashMap::new() })
     }
 
     fn path(&self, names: &[&str]) -> Path {
@@ -139,19 +122,23 @@ impl ObjectsStore {
         }
     }
 
-    /// The names below a prefix: the writer, and the name without its end.
-    fn names(&self, kind: &str, suffix: &str) -> Result<Vec<(WriterName, String)>, StoreError> {
+    /// What is below a prefix: the writer, the name without its end, and the rest.
+    fn names(
+        &self,
+        kind: &str,
+        suffix: &str,
+    ) -> Result<Vec<(WriterName, String, ObjectMeta)>, StoreError> {
         let prefix = self.path(&[kind]);
-        let listed = self.runtime.block_on(async {
-            let found = self.bucket.list(Some(&prefix));
-            found.map_ok(|meta| meta.location).try_collect::<Vec<Path>>().await
-        });
+        let listed: Result<Vec<ObjectMeta>, object_store::Error> =
+            self.runtime.block_on(self.bucket.list(Some(&prefix)).try_collect());
         let listed = listed.map_err(|error| failure(&error))?;
-        let named = listed.iter().filter_map(|path| {
-            let mut parts = path.prefix_match(&prefix)?;
+        let named = listed.into_iter().filter_map(|meta| {
+            let mut parts = meta.location.prefix_match(&prefix)?;
             let writer = parts.next()?.as_ref().parse().ok()?;
             let name = parts.next()?.as_ref().strip_suffix(suffix)?.to_owned();
-            parts.next().is_none().then_some((writer, name))
+            parts.next().is_none().then_some(())?;
+            drop(parts);
+            Some((writer, name, meta))
         });
         Ok(named.collect())
     }
@@ -165,7 +152,10 @@ impl ObjectsStore {
 
     fn write_one(&self, one: &Outgoing<'_>) -> Result<(), StoreError> {
         if !one.fresh.is_empty() {
-            let next = number(one.mark).map_or(0, |last| last + 1);
+            let next = marked(one.mark).map_or(0, |(last, _)| last + 1);
+            if next > MAX_SEGMENT {
+                return Err(StoreError::TooMuch(format!("{}: no further segment", one.writer)));
+            }
             let lines: Vec<u8> =
                 one.fresh.iter().flat_map(|(.., line)| line.bytes().chain([b'\n'])).collect();
             if !self.put(&self.segment(one.writer, next), lines, PutMode::Create)? {
@@ -188,6 +178,70 @@ impl ObjectsStore {
     }
 }
 
+/// Lines that have been read, or what is wrong with them.
+type Lines = Result<Vec<u8>, String>;
+
+/// What is to be read of a writer.
+struct Part {
+    writer: WriterName,
+    paths: Vec<Path>,
+    /// Of all of them.
+    bytes: u64,
+    extent: Extent,
+}
+
+impl ObjectsStore {
+    /// The segments that are to be read of a writer: those that the listing has, and if the last one that is known is
+    /// still what it was, only those behind it.
+    fn part(&self, one: &Wanted) -> Part {
+        let none = BTreeMap::new();
+        let segments = self.segments.get(&one.writer).unwrap_or(&none);
+        let known = marked(&one.known).filter(|(number, tag)| {
+            segments.get(number).is_some_and(|segment| segment.tag == *tag)
+        });
+        let first = known.map_or(0, |(number, _)| number + 1);
+        let wanted = || segments.range(first..);
+        Part {
+            writer: one.writer.clone(),
+            paths: wanted().map(|(number, _)| self.segment(&one.writer, *number)).collect(),
+            bytes: wanted().map(|(_, segment)| segment.size).sum(),
+            extent: if first == 0 { Extent::Whole } else { Extent::Behind },
+        }
+    }
+
+    /// Reads some parts, and says what is wrong with each.
+    fn fetched(&self, parts: Vec<Part>) -> Result<Vec<(Part, Lines)>, StoreError> {
+        let (bucket, most) = (&self.bucket, MAX_FILE as u64);
+        let paths = parts.iter().filter(|part| part.bytes <= most).flat_map(|part| &part.paths);
+        let objects = stream::iter(paths).map(|path| async move {
+            match bucket.get(path).await {
+                // It was replaced by a larger one since the listing.
+                Ok(found) if found.meta.size > most => Ok(Err(too_large())),
+                Ok(found) => found.bytes().await.map(|bytes| Ok(bytes.to_vec())),
+                Err(object_store::Error::NotFound { .. }) => {
+                    Ok(Err(format!("{path} has vanished")))
+                }
+                Err(error) => Err(error),
+            }
+        });
+        let objects = objects.buffered(AT_ONCE).try_collect::<Vec<Result<Vec<u8>, String>>>();
+        let mut objects =
+            self.runtime.block_on(objects).map_err(|error| failure(&error))?.into_iter();
+        let read = parts.into_iter().map(|part| {
+            let lines = match part.bytes <= most {
+                true => objects.by_ref().take(part.paths.len()).collect::<Result<Vec<_>, _>>(),
+                false => Err(too_large()),
+            };
+            (part, lines.map(|lines| lines.concat()))
+        });
+        Ok(read.collect())
+    }
+}
+
+fn too_large() -> String {
+    format!("its records have more than {MAX_FILE} bytes")
+}
+
 impl Store for ObjectsStore {
     fn init(&mut self) -> Result<(), StoreError> {
         let made =
@@ -199,7 +253,7 @@ impl Store for ObjectsStore {
         self.is_store()?;
         let mut all = BTreeMap::<WriterName, Remote>::new();
         // Heartbeats first: the records then are at least as new.
-        for (writer, name) in self.names(BEATS, ".json")? {
+        for (writer, name, _) in self.names(BEATS, ".json")? {
             let remote = all.entry(writer.clone()).or_default();
             let beat =
                 named_beat(&writer, &name).ok_or_else(|| "its heartbeat is invalid".to_owned());
@@ -208,21 +262,18 @@ impl Store for ObjectsStore {
                 (_, beat) => Some(beat),
             };
         }
-        let mut counts = BTreeMap::<WriterName, (u64, u64)>::new();
-        for (writer, name) in self.names(RECORDS, ".jsonl")? {
+        self.segments.clear();
+        for (writer, name, meta) in self.names(RECORDS, ".jsonl")? {
             let Some(number) = number(&name) else { continue };
-            let (count, last) = counts.entry(writer).or_default();
-            *count += 1;
-            *last = number.max(*last);
+            self.segments.entry(writer).or_default().insert(number, Segment::of(&meta));
         }
-        for (writer, (count, last)) in counts {
-            let remote = all.entry(writer).or_default();
-            remote.mark = format!("{last:010}");
-            if count != last + 1 {
-                remote.fault = Some(format!(
-                    "{} of its segments are missing",
-                    (last + 1).saturating_sub(count)
-                ));
+        for (writer, segments) in &self.segments {
+            let Some((last, segment)) = segments.last_key_value() else { continue };
+            let remote = all.entry(writer.clone()).or_default();
+            remote.mark = format!("{last:010}-{}", segment.tag);
+            let missing = (last + 1).saturating_sub(segments.len() as u64);
+            if missing > 0 {
+                remote.fault = Some(format!("{missing} of its segments are missing"));
             }
         }
         if all.len() > MAX_WRITERS {
@@ -259,47 +310,17 @@ impl Store for ObjectsStore {
         wanted: &[Wanted],
         take: &mut dyn FnMut(Piece) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let numbers = |one: &Wanted| {
-            let last = number(&one.mark);
-            // A store that went back is read from the beginning.
-            let known = number(&one.known).filter(|known| last.is_some_and(|last| *known <= last));
-            let first = known.map_or(0, |known| known + 1);
-            first..last.map_or(first, |last| last + 1)
-        };
-        let this = &*self;
-        let parts = wanted.iter().enumerate().flat_map(|(index, one)| {
-            numbers(one).map(move |number| (index, this.segment(&one.writer, number)))
-        });
-        let runtime = &self.runtime;
-        let bucket = &self.bucket;
-        let mut parts = stream::iter(parts)
-            .map(|(index, path)| async move {
-                match bucket.get(&path).await {
-                    Ok(found) if found.meta.size > MAX_FILE as u64 => {
-                        Err(StoreError::TooMuch(format!("{path} is larger than {MAX_FILE} bytes")))
-                    }
-                    Ok(found) => {
-                        let bytes = found.bytes().await.map_err(|error| failure(&error))?;
-                        Ok((index, bytes))
-                    }
-                    // The listing has said so already.
-                    Err(object_store::Error::NotFound { .. }) => Ok((index, Default::default())),
-                    Err(error) => Err(failure(&error)),
-                }
-            })
-            .buffered(AT_ONCE);
-        let mut next = runtime.block_on(parts.next()).transpose()?;
-        for (index, one) in wanted.iter().enumerate() {
-            let mut lines = Vec::new();
-            while let Some((_, bytes)) = next.take_if(|(found, _)| *found == index) {
-                lines.extend(&bytes[..]);
-                if lines.len() > MAX_FILE {
-                    lines.truncate(MAX_FILE + 1);
-                }
-                next = runtime.block_on(parts.next()).transpose()?;
+        let mut wanted = wanted.iter().map(|one| self.part(one)).peekable();
+        while let Some(first) = wanted.next() {
+            let mut bytes = first.bytes;
+            let mut parts = vec![first];
+            while let Some(part) = wanted.next_if(|part| bytes + part.bytes <= BYTES_AT_ONCE) {
+                bytes += part.bytes;
+                parts.push(part);
             }
-            let extent = if numbers(one).start == 0 { Extent::Whole } else { Extent::Behind };
-            take(Piece { writer: one.writer.clone(), lines, extent })?;
+            for (part, lines) in self.fetched(parts)? {
+                take(Piece { writer: part.writer, lines, extent: part.extent })?;
+            }
         }
         Ok(())
     }
@@ -311,20 +332,20 @@ impl Store for ObjectsStore {
     fn lease(&mut self, name: &str, term: &Term) -> Result<Lease, StoreError> {
         self.is_store()?;
         let path = self.path(&[LEASES, &format!("{name}.json")]);
-        let mode = match self.get(&path)? {
-            Some((text, version)) => {
-                Written::held(name, &text, now())?;
-                PutMode::Update(version)
+        for _ in 0..TRIES {
+            let mode = match self.get(&path)? {
+                Some((text, version)) => {
+                    Written::held(name, &text, now())?;
+                    PutMode::Update(version)
+                }
+                None => PutMode::Create,
+            };
+            if self.put(&path, Written::new(term, now()).json().into_bytes(), mode)? {
+                return Ok(Lease { name: name.to_owned(), token: term.token.clone() });
             }
-            None => PutMode::Create,
-        };
-        if self.put(&path, Written::new(term, now()).json().into_bytes(), mode)? {
-            return Ok(Lease { name: name.to_owned(), token: term.token.clone() });
+            // Another machine was faster.
         }
-        // Another machine was faster.
-        let text = self.get(&path)?.map(|(text, _)| text).unwrap_or_default();
-        Written::held(name, &text, now())?;
-        Err(StoreError::Failed(format!("the lease of {name} changes too fast")))
+        Err(StoreError::changes_too_fast(name))
     }
 
     fn release(&mut self, lease: &Lease) -> Result<(), StoreError> {
@@ -341,15 +362,33 @@ impl Store for ObjectsStore {
                     false => self.release(lease),
                 }
             }
-            (Some(written), _) => Err(written.error(&lease.name, now())),
-            (None, _) => {
-                Err(StoreError::Failed(format!("the lease of {} has vanished", lease.name)))
+            // It was taken and given back.
+            (Some(written), _) if written.until <= now() => {
+                Err(StoreError::LeaseLost(lease.name.clone()))
             }
+            (Some(written), _) => Err(written.error(&lease.name, now())),
+            (None, _) => Err(StoreError::LeaseLost(lease.name.clone())),
         }
     }
 }
 
-/// The number in the name of a segment, which is the mark of the newest, too.
+impl Segment {
+    fn of(meta: &ObjectMeta) -> Self {
+        let tag = match &meta.e_tag {
+            Some(tag) => tag.trim_matches('"').to_owned(),
+            None => format!("{}-{}", meta.size, meta.last_modified.timestamp_micros()),
+        };
+        Self { tag, size: meta.size }
+    }
+}
+
+/// The number and the tag in a mark.
+fn marked(mark: &str) -> Option<(u64, &str)> {
+    let (name, tag) = mark.split_once('-')?;
+    Some((number(name)?, tag))
+}
+
+/// The number in the name of a segment.
 fn number(name: &str) -> Option<u64> {
     let is_number = name.len() == 10 && name.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| name.parse().ok()).flatten()
@@ -373,7 +412,7 @@ fn named_beat(writer: &WriterName, name: &str) -> Option<Heartbeat> {
     })
 }
 
-fn failure(error: &object_store::Error) -> StoreError {
+pub(super) fn failure(error: &object_store::Error) -> StoreError {
     let mut text = String::new();
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     // The innermost is what went wrong; the others repeat it.

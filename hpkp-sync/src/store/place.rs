@@ -41,7 +41,8 @@ impl fmt::Display for PlaceError {
         f.write_str(match self {
             Self::Malformed => "invalid STORE: not a URL",
             Self::Scheme => {
-                "invalid STORE: expected file://, git+ssh://, git+https://, git+file://, postgres:// or s3://"
+                "invalid STORE: expected file://, git+ssh://, git+https://, git+file://, postgres://, s3://, gs:// or \
+                 az://"
             }
             Self::Path => "invalid STORE: expected an absolute path without a host, such as file:///srv/hpkp",
             Self::Host => "invalid STORE: the host or the bucket is missing",
@@ -64,7 +65,9 @@ impl Place {
         let url = Url::parse(text.trim()).map_err(|_| PlaceError::Malformed)?;
         let has_secret = url.password().is_some()
             || url.query_pairs().any(|(name, _)| {
-                ["password", "secret", "token", "key"].iter().any(|word| name.contains(word))
+                let words = ["password", "secret", "token", "key"];
+                // A file with a key, not a key.
+                name != "sslkey" && words.iter().any(|word| name.contains(word))
             });
         // A token is mostly in the place of a user of https.
         let has_token = url.scheme() == "git+https" && !url.username().is_empty();
@@ -90,7 +93,7 @@ impl Place {
             }
             // Without a host: PostgreSQL's socket, in the parameter "host".
             "postgres" | "postgresql" => Ok(Self::Postgres(url)),
-            "s3" => host().map(|_| Self::Objects(url.clone())),
+            "s3" | "gs" | "az" => host().map(|_| Self::Objects(url.clone())),
             _ => Err(PlaceError::Scheme),
         }
     }
@@ -174,9 +177,13 @@ mod tests {
             "postgres://web1@db.example.com/hpkp",
             "postgres:///hpkp?host=%2Frun%2Fpostgresql",
             "s3://bucket/prefix",
+            "gs://bucket/prefix",
+            "az://container/prefix",
         ] {
             assert_eq!(shown(text).as_deref(), Ok(text));
         }
+        let with_key = "postgres://u@db/x?sslcert=/a.crt&sslkey=/a.key";
+        assert_eq!(shown(with_key).as_deref(), Ok("postgres://u@db/x"));
         assert_eq!(shown("file://host/srv"), Err(PlaceError::Path));
         assert_eq!(shown("ftp://host/srv"), Err(PlaceError::Scheme));
         assert_eq!(shown("git+ssh:///srv"), Err(PlaceError::Host));

@@ -5,24 +5,33 @@
 //! of its writer.
 
 use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::pin::pin;
+use std::time::{Duration, Instant};
 
+use futures_util::TryStreamExt as _;
 use hpkp_core::published::WriterName;
+use hpkp_core::published::file::MAX_FILE;
 use hpkp_core::text::Excerpt;
 use openssl::ssl::{SslConnector, SslFiletype, SslMethod};
-use postgres::config::{Host, SslMode};
-use postgres::error::SqlState;
-use postgres::fallible_iterator::FallibleIterator as _;
-use postgres::{Client, Config, NoTls, Transaction};
 use postgres_openssl::MakeTlsConnector;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::types::{FromSql, ToSql};
+use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, Row, Socket, Transaction};
 use url::Url;
 
 use super::contract::{
     Extent, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store, Wanted, heartbeat,
 };
 use super::error::{StoreError, VERSION};
-use super::lease::{Lease, Term};
+use super::lease::{Lease, TRIES, Term};
 
 /// What makes each version from the one before.
 const MIGRATIONS: [&str; VERSION as usize] = [include_str!("postgres.sql")];
@@ -31,11 +40,38 @@ const MIGRATIONS: [&str; VERSION as usize] = [include_str!("postgres.sql")];
 const WRITERS_AT_ONCE: usize = 200;
 const RECORDS_AT_ONCE: usize = 5_000;
 
+/// Several machines that write at the same time are one reason to look.
+const MOMENT: Duration = Duration::from_millis(200);
+
+/// The largest password file that is read, in bytes.
+const MAX_PASSWORDS: u64 = 1 << 20;
+
 /// A store in a database.
 pub(super) struct PostgresStore {
+    runtime: Runtime,
     client: Client,
+    /// Which process of the server has written, for each notification.
+    notified: UnboundedReceiver<i32>,
     /// The process of the server that serves this connection, once it listens.
     listens_as: Option<i32>,
+    limit: Limit,
+}
+
+/// For each answer of the server: one that accepts connections and never answers must not make a pass hang.
+#[derive(Clone, Copy)]
+struct Limit(Duration);
+
+impl Limit {
+    async fn on<T>(self, answer: impl Future<Output = Result<T, Error>>) -> Result<T, StoreError> {
+        self.raw(answer).await?.map_err(|error| failure(&error))
+    }
+
+    /// The same with the error of the server.
+    async fn raw<T>(self, answer: impl Future<Output = T>) -> Result<T, StoreError> {
+        tokio::time::timeout(self.0, answer).await.map_err(|_| {
+            StoreError::Failed(format!("no answer within {} seconds", self.0.as_secs()))
+        })
+    }
 }
 
 impl PostgresStore {
@@ -49,32 +85,26 @@ impl PostgresStore {
             .keepalives_idle(limit)
             .keepalives_interval(Duration::from_secs(5))
             .keepalives_retries(3)
-            .options(&format!("-c statement_timeout={} -c lock_timeout={0}", limit.as_millis()));
+            .options(format!("-c statement_timeout={} -c lock_timeout={0}", limit.as_millis()));
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| StoreError::Failed(hpkp_cli::sync::os(&error)))?;
+        let limit = Limit(limit);
+        let (sender, notified) = unbounded_channel();
         let client = match tls {
-            Some(tls) => config.ssl_mode(SslMode::Require).connect(tls),
-            None => config.ssl_mode(SslMode::Disable).connect(NoTls),
-        };
-        Ok(Self { client: client.map_err(|error| failure(&error))?, listens_as: None })
+            Some(tls) => {
+                config.ssl_mode(SslMode::Require);
+                runtime.block_on(connected(&config, tls, limit, sender))
+            }
+            None => {
+                config.ssl_mode(SslMode::Disable);
+                runtime.block_on(connected(&config, NoTls, limit, sender))
+            }
+        }?;
+        Ok(Self { runtime, client, notified, listens_as: None, limit })
     }
 
-    /// The version of the tables; none where there are none.
-    fn version(&mut self) -> Result<Option<i32>, StoreError> {
-        match self.client.query_opt("SELECT version FROM hpkp.store", &[]) {
-            Ok(row) => Ok(row.map(|row| row.get(0))),
-            Err(error) => match error.code() {
-                Some(code)
-                    if [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME]
-                        .contains(code) =>
-                {
-                    Ok(None)
-                }
-                _ => Err(failure(&error)),
-            },
-        }
-    }
-
-    fn is_store(&mut self) -> Result<(), StoreError> {
-        match self.version()? {
+    fn is_store(&self) -> Result<(), StoreError> {
+        match self.runtime.block_on(version(&self.client, self.limit))? {
             Some(found) if found == VERSION as i32 => Ok(()),
             Some(found) => Err(StoreError::Version(found.to_string())),
             None => Err(StoreError::NotInitialised),
@@ -82,37 +112,89 @@ impl PostgresStore {
     }
 }
 
-impl Store for PostgresStore {
-    fn init(&mut self) -> Result<(), StoreError> {
-        let found = self.version()?.unwrap_or(0);
-        if found > VERSION as i32 {
-            return Err(StoreError::Version(found.to_string()));
-        }
-        let mut transaction = self.client.transaction().map_err(|error| failure(&error))?;
-        // Two that do this at once: the second finds the tables.
-        for migration in MIGRATIONS.iter().skip(found as usize) {
-            match transaction.batch_execute(migration) {
-                Err(error) if error.code() == Some(&SqlState::DUPLICATE_SCHEMA) => return Ok(()),
-                done => done.map_err(|error| failure(&error))?,
+/// Connects. The connection goes on beside what asks, and says which processes have notified.
+async fn connected<T>(
+    config: &Config,
+    tls: T,
+    limit: Limit,
+    notified: UnboundedSender<i32>,
+) -> Result<Client, StoreError>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
+    let (client, mut connection) = limit.on(config.connect(tls)).await?;
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+            if let AsyncMessage::Notification(notification) = message {
+                // Where nobody waits, it need not be known.
+                let _ = notified.send(notification.process_id());
             }
         }
-        transaction.commit().map_err(|error| failure(&error))
+    });
+    Ok(client)
+}
+
+/// The version of the tables; none where there are none.
+async fn version(client: &Client, limit: Limit) -> Result<Option<i32>, StoreError> {
+    let asked = client.query_opt("SELECT version FROM hpkp.store", &[]);
+    match limit.raw(asked).await? {
+        Ok(row) => row.map(|row| value(&row, 0)).transpose(),
+        Err(error) => match error.code() {
+            Some(code)
+                if [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME].contains(code) =>
+            {
+                Ok(None)
+            }
+            _ => Err(failure(&error)),
+        },
+    }
+}
+
+/// A column, in a table that may be of another kind than expected.
+fn value<'a, T: FromSql<'a>>(row: &'a Row, column: usize) -> Result<T, StoreError> {
+    row.try_get(column).map_err(|error| failure(&error))
+}
+
+impl Store for PostgresStore {
+    fn init(&mut self) -> Result<(), StoreError> {
+        let Self { runtime, client, limit, .. } = self;
+        let limit = *limit;
+        runtime.block_on(async {
+            // Of two that do this at once, the second waits, and finds the tables.
+            limit.on(client.batch_execute("SELECT pg_advisory_lock(7469156104)")).await?;
+            let found = version(client, limit).await?.unwrap_or(0);
+            if found > VERSION as i32 {
+                return Err(StoreError::Version(found.to_string()));
+            }
+            let transaction = limit.on(client.transaction()).await?;
+            // The owner of the database may have made it, for a role that may not.
+            let query = "SELECT to_regnamespace('hpkp') IS NULL";
+            let row = limit.on(transaction.query_one(query, &[])).await?;
+            if value(&row, 0)? {
+                limit.on(transaction.batch_execute("CREATE SCHEMA hpkp")).await?;
+            }
+            for migration in MIGRATIONS.iter().skip(found as usize) {
+                limit.on(transaction.batch_execute(migration)).await?;
+            }
+            limit.on(transaction.commit()).await
+        })
     }
 
     fn list(&mut self) -> Result<BTreeMap<WriterName, Remote>, StoreError> {
         self.is_store()?;
         let query = "SELECT writer, seq, id, heartbeat FROM hpkp.writer LIMIT $1";
         let most = MAX_WRITERS as i64 + 1;
-        let rows = self.client.query(query, &[&most]).map_err(|error| failure(&error))?;
+        let rows = self.runtime.block_on(self.limit.on(self.client.query(query, &[&most])))?;
         if rows.len() > MAX_WRITERS {
             return Err(StoreError::TooMuch(format!(
                 "the store has more than {MAX_WRITERS} writers"
             )));
         }
         let mut all = BTreeMap::new();
-        for row in rows {
+        for row in &rows {
             let (name, seq, id, beat): (&str, i64, &str, &str) =
-                (row.get(0), row.get(1), row.get(2), row.get(3));
+                (value(row, 0)?, value(row, 1)?, value(row, 2)?, value(row, 3)?);
             let Ok(writer) = name.parse::<WriterName>() else { continue };
             let beat = Some(heartbeat(&writer, beat.as_bytes()));
             all.insert(writer, Remote { mark: mark(seq, id), beat, fault: None });
@@ -125,28 +207,10 @@ impl Store for PostgresStore {
         wanted: &[Wanted],
         take: &mut dyn FnMut(Piece) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let query = "SELECT r.writer, r.line FROM unnest($1::text[], $2::bigint[]) AS w(writer, first) \
-                     JOIN hpkp.record r ON r.writer = w.writer AND r.seq >= w.first ORDER BY r.writer, r.seq";
         for wanted in wanted.chunks(WRITERS_AT_ONCE) {
-            let writers: Vec<&str> = wanted.iter().map(|one| one.writer.as_str()).collect();
-            let from = wanted.iter().map(|one| one.from.unwrap_or(0));
-            let from: Vec<i64> = from.map(|seq| i64::try_from(seq).unwrap_or(i64::MAX)).collect();
-            let parameters: [&(dyn postgres::types::ToSql + Sync); 2] = [&writers, &from];
-            let mut rows =
-                self.client.query_raw(query, parameters).map_err(|error| failure(&error))?;
-            let mut pieces = BTreeMap::<String, Vec<u8>>::new();
-            while let Some(row) = rows.next().map_err(|error| failure(&error))? {
-                let (writer, line): (&str, &str) = (row.get(0), row.get(1));
-                let lines = match pieces.get_mut(writer) {
-                    Some(lines) => lines,
-                    None => pieces.entry(writer.to_owned()).or_default(),
-                };
-                lines.extend(line.as_bytes());
-                lines.push(b'\n');
-            }
-            drop(rows);
+            let mut pieces = self.runtime.block_on(lines(&self.client, self.limit, wanted))?;
             for one in wanted {
-                let lines = pieces.remove(one.writer.as_str()).unwrap_or_default();
+                let lines = Ok(pieces.remove(one.writer.as_str()).unwrap_or_default());
                 let extent = if one.from.is_some() { Extent::From } else { Extent::Whole };
                 take(Piece { writer: one.writer.clone(), lines, extent })?;
             }
@@ -155,89 +219,140 @@ impl Store for PostgresStore {
     }
 
     fn write(&mut self, outgoing: &[Outgoing<'_>]) -> Result<(), StoreError> {
-        let mut transaction = self.client.transaction().map_err(|error| failure(&error))?;
-        // What is acknowledged is to be on the disk, whatever the server's default is.
-        transaction
-            .execute(
-                "SELECT set_config('synchronous_commit', 'on', true) \
-                 WHERE current_setting('synchronous_commit') IN ('off', 'local')",
-                &[],
-            )
-            .map_err(|error| failure(&error))?;
-        for one in outgoing {
-            write_one(&mut transaction, one)?;
-        }
-        transaction.commit().map_err(|error| failure(&error))
+        let Self { runtime, client, limit, .. } = self;
+        runtime.block_on(async {
+            let transaction = limit.on(client.transaction()).await?;
+            // What is acknowledged is to be on the disk, whatever the server's default is.
+            let durable = "SELECT set_config('synchronous_commit', 'on', true) \
+                           WHERE current_setting('synchronous_commit') IN ('off', 'local')";
+            limit.on(transaction.execute(durable, &[])).await?;
+            for one in outgoing {
+                write_one(&transaction, *limit, one).await?;
+            }
+            limit.on(transaction.commit()).await
+        })
     }
 
     fn lease(&mut self, name: &str, term: &Term) -> Result<Lease, StoreError> {
         self.is_store()?;
-        let mut transaction = self.client.transaction().map_err(|error| failure(&error))?;
-        let ended = "DELETE FROM hpkp.lease WHERE name = $1 AND until <= now()";
-        transaction.execute(ended, &[&name]).map_err(|error| failure(&error))?;
-        let query = "INSERT INTO hpkp.lease (name, holder, token, until) \
-                     VALUES ($1, $2, $3, now() + make_interval(secs => $4)) ON CONFLICT DO NOTHING";
-        let seconds = term.seconds as f64;
-        let taken = transaction
-            .execute(query, &[&name, &term.holder, &term.token, &seconds])
-            .map_err(|error| failure(&error))?;
-        transaction.commit().map_err(|error| failure(&error))?;
-        if taken == 1 {
-            return Ok(Lease { name: name.to_owned(), token: term.token.clone() });
-        }
-        Err(self.holder(name)?)
+        let Self { runtime, client, limit, .. } = self;
+        runtime.block_on(async {
+            for _ in 0..TRIES {
+                let transaction = limit.on(client.transaction()).await?;
+                let ended = "DELETE FROM hpkp.lease WHERE name = $1 AND until <= now()";
+                limit.on(transaction.execute(ended, &[&name])).await?;
+                let query = "INSERT INTO hpkp.lease (name, holder, token, until) \
+                             VALUES ($1, $2, $3, now() + make_interval(secs => $4)) ON CONFLICT DO NOTHING";
+                let seconds = term.seconds as f64;
+                let parameters: [&(dyn ToSql + Sync); 4] =
+                    [&name, &term.holder, &term.token, &seconds];
+                let taken = limit.on(transaction.execute(query, &parameters)).await?;
+                limit.on(transaction.commit()).await?;
+                if taken == 1 {
+                    return Ok(Lease { name: name.to_owned(), token: term.token.clone() });
+                }
+                if let Some(error) = holder(client, *limit, name).await? {
+                    return Err(error);
+                }
+                // Given back meanwhile.
+            }
+            Err(StoreError::changes_too_fast(name))
+        })
     }
 
     fn release(&mut self, lease: &Lease) -> Result<(), StoreError> {
-        let query = "DELETE FROM hpkp.lease WHERE name = $1 AND token = $2";
-        let ended = self.client.execute(query, &[&lease.name, &lease.token]);
-        match ended.map_err(|error| failure(&error))? {
-            0 => Err(self.holder(&lease.name)?),
-            _ => Ok(()),
-        }
+        let Self { runtime, client, limit, .. } = self;
+        runtime.block_on(async {
+            let query = "DELETE FROM hpkp.lease WHERE name = $1 AND token = $2";
+            match limit.on(client.execute(query, &[&lease.name, &lease.token])).await? {
+                0 => {
+                    let other = holder(client, *limit, &lease.name).await?;
+                    Err(other.unwrap_or_else(|| StoreError::LeaseLost(lease.name.clone())))
+                }
+                _ => Ok(()),
+            }
+        })
     }
 
     fn stays_open(&self) -> bool {
         true
     }
 
-    fn wait(&mut self, most: Duration) {
-        let Some(own) = self.listens_as else {
-            // From now on; what came before is found by looking once more, at once.
-            let listens = self.client.batch_execute("LISTEN hpkp");
-            let process =
-                listens.and_then(|()| self.client.query_one("SELECT pg_backend_pid()", &[]));
-            match process {
-                Ok(row) => self.listens_as = Some(row.get(0)),
-                Err(_) => std::thread::sleep(most),
+    fn wait(&mut self, most: Duration) -> bool {
+        let Self { runtime, client, notified, listens_as, limit } = self;
+        runtime.block_on(async {
+            let Some(own) = *listens_as else {
+                // From now on; what came before is found by looking once more, at once.
+                let listens = async {
+                    limit.on(client.batch_execute("LISTEN hpkp")).await?;
+                    let row = limit.on(client.query_one("SELECT pg_backend_pid()", &[])).await?;
+                    value(&row, 0)
+                };
+                *listens_as = listens.await.ok();
+                return listens_as.is_some();
+            };
+            let started = Instant::now();
+            while let Some(left) = most.checked_sub(started.elapsed()) {
+                match tokio::time::timeout(left, notified.recv()).await {
+                    Ok(Some(process)) if process == own => {}
+                    Ok(Some(_)) => {
+                        tokio::time::sleep(MOMENT).await;
+                        while notified.try_recv().is_ok() {}
+                        return true;
+                    }
+                    // The connection has ended.
+                    Ok(None) => return false,
+                    Err(_) => return true,
+                }
             }
-            return;
-        };
-        let started = std::time::Instant::now();
-        while let Some(left) = most.checked_sub(started.elapsed()) {
-            match self.client.notifications().timeout_iter(left).next() {
-                Ok(Some(notification)) if notification.process_id() == own => {}
-                Ok(_) => return,
-                Err(_) => return std::thread::sleep(left),
-            }
-        }
+            true
+        })
     }
 }
 
-impl PostgresStore {
-    /// Whose a lease is.
-    fn holder(&mut self, name: &str) -> Result<StoreError, StoreError> {
-        let query = "SELECT holder, ceil(extract(epoch FROM until - now()))::bigint FROM hpkp.lease WHERE name = $1";
-        let row = self.client.query_opt(query, &[&name]).map_err(|error| failure(&error))?;
-        Ok(match row {
-            Some(row) => StoreError::Leased {
-                name: name.to_owned(),
-                holder: Excerpt::new(row.get::<_, &str>(0)).to_string(),
-                seconds: row.get::<_, i64>(1).max(0),
-            },
-            None => StoreError::Failed(format!("the lease of {name} has vanished")),
-        })
+/// The lines of each of some writers.
+async fn lines(
+    client: &Client,
+    limit: Limit,
+    wanted: &[Wanted],
+) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
+    let query = "SELECT r.writer, r.line FROM unnest($1::text[], $2::bigint[]) AS w(writer, first) \
+                 JOIN hpkp.record r ON r.writer = w.writer AND r.seq >= w.first ORDER BY r.writer, r.seq";
+    let writers: Vec<&str> = wanted.iter().map(|one| one.writer.as_str()).collect();
+    let from = wanted.iter().map(|one| one.from.unwrap_or(0));
+    let from: Vec<i64> = from.map(|seq| i64::try_from(seq).unwrap_or(i64::MAX)).collect();
+    let parameters: [&(dyn ToSql + Sync); 2] = [&writers, &from];
+    let mut rows = pin!(limit.on(client.query_raw(query, parameters)).await?);
+    let mut pieces = BTreeMap::<String, Vec<u8>>::new();
+    while let Some(row) = limit.on(rows.try_next()).await? {
+        let (writer, line): (&str, &str) = (value(&row, 0)?, value(&row, 1)?);
+        let lines = match pieces.get_mut(writer) {
+            Some(lines) => lines,
+            None => pieces.entry(writer.to_owned()).or_default(),
+        };
+        // What is longer than a file may be is refused as a whole.
+        if lines.len() <= MAX_FILE {
+            lines.extend(line.as_bytes());
+            lines.push(b'\n');
+        }
     }
+    Ok(pieces)
+}
+
+/// Whose a lease is; none where it is nobody's.
+async fn holder(
+    client: &Client,
+    limit: Limit,
+    name: &str,
+) -> Result<Option<StoreError>, StoreError> {
+    let query = "SELECT holder, ceil(extract(epoch FROM until - now()))::bigint FROM hpkp.lease WHERE name = $1";
+    let Some(row) = limit.on(client.query_opt(query, &[&name])).await? else { return Ok(None) };
+    Ok(Some(StoreError::Leased {
+        name: name.to_owned(),
+        holder: Excerpt::new(value::<&str>(&row, 0)?).to_string(),
+        seconds: value::<i64>(&row, 1)?.max(0),
+        term: None,
+    }))
 }
 
 /// Which state the records of a writer are in: only added to, so the newest tells it.
@@ -245,7 +360,11 @@ fn mark(seq: i64, id: &str) -> String {
     format!("{seq}-{id}")
 }
 
-fn write_one(transaction: &mut Transaction<'_>, one: &Outgoing<'_>) -> Result<(), StoreError> {
+async fn write_one(
+    transaction: &Transaction<'_>,
+    limit: Limit,
+    one: &Outgoing<'_>,
+) -> Result<(), StoreError> {
     let changed = || StoreError::Changed(one.writer.clone());
     let writer = one.writer.as_str();
     let beat = serde_json::to_string(&one.beat).unwrap_or_default();
@@ -254,25 +373,28 @@ fn write_one(transaction: &mut Transaction<'_>, one: &Outgoing<'_>) -> Result<()
             .map_err(|_| StoreError::TooMuch(format!("{writer}: number {seq} is too large")))
     };
     let query = "SELECT seq, id FROM hpkp.writer WHERE writer = $1 FOR UPDATE";
-    let row = transaction.query_opt(query, &[&writer]).map_err(|error| failure(&error))?;
-    let found = row.map_or_else(String::new, |row| mark(row.get(0), row.get(1)));
+    let found = match limit.on(transaction.query_opt(query, &[&writer])).await? {
+        Some(row) => mark(value(&row, 0)?, value(&row, 1)?),
+        None => String::new(),
+    };
     if found != one.mark {
         return Err(changed());
     }
     if found.is_empty() {
         let query = "INSERT INTO hpkp.writer VALUES ($1, -1, '', $2) ON CONFLICT DO NOTHING";
-        let new = transaction.execute(query, &[&writer, &beat]).map_err(|error| failure(&error))?;
-        if new == 0 {
+        if limit.on(transaction.execute(query, &[&writer, &beat])).await? == 0 {
             return Err(changed());
         }
     }
     for records in one.fresh.chunks(RECORDS_AT_ONCE) {
         let numbers: Result<Vec<i64>, StoreError> =
             records.iter().map(|(seq, ..)| number(*seq)).collect();
+        let numbers = numbers?;
         let ids: Vec<&str> = records.iter().map(|(_, id, _)| id.as_str()).collect();
         let lines: Vec<&str> = records.iter().map(|(.., line)| *line).collect();
         let query = "INSERT INTO hpkp.record SELECT $1, * FROM unnest($2::bigint[], $3::text[], $4::text[])";
-        let added = transaction.execute(query, &[&writer, &numbers?, &ids, &lines]);
+        let parameters: [&(dyn ToSql + Sync); 4] = [&writer, &numbers, &ids, &lines];
+        let added = limit.raw(transaction.execute(query, &parameters)).await?;
         added.map_err(|error| match error.code() {
             Some(&SqlState::UNIQUE_VIOLATION) => changed(),
             _ => failure(&error),
@@ -284,12 +406,10 @@ fn write_one(transaction: &mut Transaction<'_>, one: &Outgoing<'_>) -> Result<()
         Some((seq, id, _)) => (number(*seq)?, id.as_str()),
         None => (-1, ""),
     };
-    transaction.execute(query, &[&writer, &beat, &seq, &id]).map_err(|error| failure(&error))?;
+    limit.on(transaction.execute(query, &[&writer, &beat, &seq, &id])).await?;
     if !one.fresh.is_empty() {
         // Heartbeats alone would wake up a large fleet all the time.
-        transaction
-            .execute("SELECT pg_notify('hpkp', $1)", &[&writer])
-            .map_err(|error| failure(&error))?;
+        limit.on(transaction.execute("SELECT pg_notify('hpkp', $1)", &[&writer])).await?;
     }
     Ok(())
 }
@@ -314,10 +434,10 @@ fn configured(url: &Url) -> Result<(Config, Option<MakeTlsConnector>), StoreErro
     // "+" stands for itself in such a URL.
     let query = plain.query().map(|query| query.replace('+', "%20"));
     plain.set_query(query.as_deref());
-    let config: Result<Config, postgres::Error> = plain.as_str().parse();
+    let config: Result<Config, Error> = plain.as_str().parse();
     let mut config = config.map_err(|error| StoreError::Failed(chain(&error)))?;
     if config.get_password().is_none() {
-        if let Some(password) = password(&config) {
+        if let Some(password) = password(&config)? {
             config.password(password);
         }
     }
@@ -328,6 +448,8 @@ fn configured(url: &Url) -> Result<(Config, Option<MakeTlsConnector>), StoreErro
                 || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
         }
     });
+    // It is what is connected to, whatever the host is called.
+    let is_local = is_local && config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback);
     let wants_tls = match tls.get("sslmode").map(String::as_str) {
         Some("disable") => false,
         Some("require" | "verify-ca" | "verify-full") => true,
@@ -363,13 +485,36 @@ fn connector(options: &BTreeMap<String, String>) -> Result<MakeTlsConnector, Sto
 }
 
 /// The password of the environment, or of PostgreSQL's password file.
-fn password(config: &Config) -> Option<String> {
+fn password(config: &Config) -> Result<Option<String>, StoreError> {
     if let Ok(password) = std::env::var("PGPASSWORD") {
-        return Some(password);
+        return Ok(Some(password));
     }
     let path = std::env::var_os("PGPASSFILE").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".pgpass"));
-    let text = std::fs::read_to_string(path.or_else(home)?).ok()?;
+    let Some(path) = path.or_else(home) else { return Ok(None) };
+    let failed = |error: std::io::Error| StoreError::io(&path, &error);
+    let mut text = String::new();
+    match std::fs::metadata(&path) {
+        Ok(found) if !found.is_file() => return Ok(None),
+        // PostgreSQL's own programs do not use such a file either.
+        Ok(found) if found.mode() & 0o077 != 0 => {
+            return Err(StoreError::Failed(format!(
+                "{}: other users may read the passwords in this file (mode {:o}); to fix: chmod 600 {0}",
+                path.display(),
+                found.mode() & 0o7777
+            )));
+        }
+        Ok(_) => {
+            let file = std::fs::File::open(&path).map_err(failed)?;
+            file.take(MAX_PASSWORDS).read_to_string(&mut text).map_err(failed)?;
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    }
+    Ok(found_password(config, &text))
+}
+
+fn found_password(config: &Config, text: &str) -> Option<String> {
     let host = match config.get_hosts().first()? {
         Host::Tcp(name) => name.clone(),
         Host::Unix(_) => "localhost".to_owned(),
@@ -401,7 +546,7 @@ fn fields(line: &str) -> Vec<String> {
     fields
 }
 
-fn failure(error: &postgres::Error) -> StoreError {
+fn failure(error: &Error) -> StoreError {
     if let Some(error) = error.as_db_error() {
         let text = Excerpt::new(error.message()).to_string();
         let denied = [
@@ -437,4 +582,36 @@ fn chain(error: &dyn std::error::Error) -> String {
         None => hpkp_cli::sync::os(&std::io::Error::other(text)),
     };
     Excerpt::new(&text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without TLS only to this machine, whatever the host is called.
+    #[test]
+    fn tls_is_asked_for() {
+        let is_tls = |text: &str| configured(&Url::parse(text).unwrap()).unwrap().1.is_some();
+        for text in [
+            "postgres://u@db.example.com/x",
+            "postgres://u@192.0.2.1/x",
+            "postgres://u@localhost/x?hostaddr=192.0.2.1",
+            "postgres://u@localhost/x?sslmode=require",
+            "postgres://u@localhost/x?sslmode=verify-ca",
+        ] {
+            assert!(is_tls(text), "{text}");
+        }
+        for text in [
+            "postgres://u@localhost/x",
+            "postgres://u@127.0.0.1/x",
+            "postgres:///x?host=/run/postgresql&user=u",
+            "postgres://u@db.example.com/x?sslmode=disable",
+        ] {
+            assert!(!is_tls(text), "{text}");
+        }
+        for mode in ["prefer", "allow", "", "verify_full", "Disable"] {
+            let url = format!("postgres://u@localhost/x?sslmode={mode}");
+            assert!(configured(&Url::parse(&url).unwrap()).is_err(), "{mode}");
+        }
+    }
 }

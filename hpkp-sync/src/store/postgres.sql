@@ -1,6 +1,4 @@
--- Version 1 of the tables for records.
-
-CREATE SCHEMA hpkp;
+-- Version 1 of the tables for records, in the schema hpkp.
 
 CREATE TABLE hpkp.store (version integer NOT NULL);
 INSERT INTO hpkp.store VALUES (1);

@@ -1,5 +1,6 @@
 //! The program `git`, with a time limit and without questions.
 
+use std::cell::Cell;
 use std::io::{BufReader, Read, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,11 @@ use std::time::{Duration, Instant};
 use hpkp_core::text::Excerpt;
 
 use crate::store::error::StoreError;
+
+/// How long what a program has printed may take to arrive after its end.
+const MOMENT: Duration = Duration::from_millis(300);
+
+const DAMAGED: &str = "the copy of the repository is damaged; it is made anew at the next try";
 
 /// What became of a push.
 #[derive(Debug)]
@@ -27,6 +33,10 @@ pub(super) struct Git {
     repository: PathBuf,
     index: Option<PathBuf>,
     timeout: Duration,
+    /// Whether git is told to start ssh in a way that asks nobody. An operator who has said how to start it knows best.
+    sets_ssh: bool,
+    /// Whether git has complained of the copy, not of the store.
+    is_damaged: Cell<bool>,
 }
 
 /// What the program said.
@@ -38,7 +48,13 @@ struct Said {
 
 impl Git {
     pub(super) fn new(repository: &Path, timeout: Duration) -> Self {
-        Self { repository: repository.to_owned(), index: None, timeout }
+        Self {
+            repository: repository.to_owned(),
+            index: None,
+            timeout,
+            sets_ssh: false,
+            is_damaged: Cell::new(false),
+        }
     }
 
     /// The same with an empty index.
@@ -50,13 +66,50 @@ impl Git {
             }
             _ => {}
         }
-        Ok(Self { repository: self.repository.clone(), index: Some(index), timeout: self.timeout })
+        Ok(Self {
+            index: Some(index),
+            sets_ssh: self.sets_ssh,
+            ..Self::new(&self.repository, self.timeout)
+        })
+    }
+
+    /// Finds out who says how to start ssh.
+    pub(super) fn ask_nobody(&mut self) -> Result<(), StoreError> {
+        let variables = ["GIT_SSH_COMMAND", "GIT_SSH"];
+        let is_said = variables.iter().any(|name| std::env::var_os(name).is_some());
+        self.sets_ssh =
+            !is_said && !self.said(&["config", "--get", "core.sshCommand"], &[])?.is_success;
+        Ok(())
+    }
+
+    /// Whether the last thing that failed did so because of the copy; says it once.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.is_damaged.take()
     }
 
     /// What a command prints.
     pub(super) fn run(&self, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, StoreError> {
         let said = self.said(arguments, input)?;
-        if said.is_success { Ok(said.out) } else { Err(failure(&said.errors)) }
+        if said.is_success {
+            return Ok(said.out);
+        }
+        let damaged = [
+            "corrupt",
+            "is empty",
+            "bad object",
+            "unable to read",
+            "not a git repository: ",
+            "missing necessary objects",
+            "broken ref",
+            "bad config",
+            "unable to unpack",
+        ];
+        let is_remote = |line: &&str| line.starts_with("remote: ");
+        let mut lines = said.errors.lines().filter(|line| !is_remote(line));
+        if lines.any(|line| damaged.iter().any(|word| line.contains(word))) {
+            self.is_damaged.set(true);
+        }
+        Err(failure(&said.errors))
     }
 
     /// The one line that a command prints.
@@ -85,7 +138,10 @@ impl Git {
             "reference already exists",
             "unable to resolve reference",
         ];
-        if late.iter().any(|late| text.contains(late)) {
+        // These do not pass by themselves.
+        let lasting = ["Permission denied", "No space left", "Read-only file system", "quota"];
+        let is_lasting = lasting.iter().any(|lasting| text.contains(lasting));
+        if !is_lasting && late.iter().any(|late| text.contains(late)) {
             Ok(Pushed::Behind(last_words(&said.errors)))
         } else if text.contains("[remote rejected]") {
             Err(StoreError::Denied(last_words(&text)))
@@ -118,10 +174,13 @@ impl Git {
         }
         let status = child.wait();
         let _ = writer.join();
+        if matches!(&taken, Err(StoreError::Failed(text)) if text == DAMAGED) {
+            self.is_damaged.set(true);
+        }
         taken?;
         match status {
             Ok(status) if status.success() => Ok(()),
-            _ => Err(failure(&String::from_utf8_lossy(&errors.recv().unwrap_or_default()))),
+            _ => Err(failure(&String::from_utf8_lossy(&errors.all()))),
         }
     }
 
@@ -133,6 +192,8 @@ impl Git {
             .arg("--git-dir")
             .arg(&self.repository)
             .args(["-c", "core.hooksPath=/dev/null", "-c", "gc.autoDetach=false"])
+            // Old heartbeats are of no use to anybody.
+            .args(["-c", "gc.pruneExpire=10.minutes.ago"])
             .args(["-c", "maintenance.autoDetach=false", "-c", "protocol.ext.allow=never"])
             .args(arguments)
             .env("LC_ALL", "C")
@@ -150,7 +211,7 @@ impl Git {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
-        if std::env::var_os("GIT_SSH_COMMAND").is_none() {
+        if self.sets_ssh {
             // ssh must not ask either.
             let seconds = self.timeout.as_secs().max(1);
             command.env(
@@ -175,12 +236,10 @@ impl Git {
         });
         let is_success = self.ended(&mut child)?;
         let _ = writer.join();
-        let errors = errors.recv().unwrap_or_default();
-        Ok(Said {
-            is_success,
-            out: out.recv().unwrap_or_default(),
-            errors: String::from_utf8_lossy(&errors).into_owned(),
-        })
+        let out = out.all();
+        // A connection that ssh keeps for the next time (ControlPersist) keeps this open.
+        let errors = errors.so_far();
+        Ok(Said { is_success, out, errors: String::from_utf8_lossy(&errors).into_owned() })
     }
 
     /// Waits for the program, at most until the time limit.
@@ -228,9 +287,7 @@ fn each_blob(
         let mut words = head.trim_end().split(' ').skip(1);
         let size = match (words.next(), words.next().and_then(|size| size.parse::<u64>().ok())) {
             (Some("blob"), Some(size)) => size,
-            _ => {
-                return Err(StoreError::Failed("the copy of the repository is damaged".to_owned()));
-            }
+            _ => return Err(StoreError::Failed(DAMAGED.to_owned())),
         };
         let mut bytes = Vec::new();
         let kept = size.min(most as u64);
@@ -246,15 +303,43 @@ fn each_blob(
     Ok(())
 }
 
-/// Reads to the end, beside whatever else goes on.
-fn drained(from: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
+/// What a program prints, read beside whatever else goes on.
+struct Drained(mpsc::Receiver<Vec<u8>>);
+
+impl Drained {
+    /// Until the end.
+    fn all(self) -> Vec<u8> {
+        self.0.iter().flatten().collect()
+    }
+
+    /// What came before the program ended.
+    fn so_far(self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while let Ok(piece) = self.0.recv_timeout(MOMENT) {
+            bytes.extend(piece);
+        }
+        bytes
+    }
+}
+
+fn drained(from: Option<impl Read + Send + 'static>) -> Drained {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = from.map(|mut from| from.read_to_end(&mut bytes));
-        let _ = sender.send(bytes);
+        let Some(mut from) = from else { return };
+        let mut piece = vec![0; 64 << 10];
+        loop {
+            match from.read(&mut piece) {
+                Ok(count @ 1..) => {
+                    if sender.send(piece.get(..count).unwrap_or_default().to_vec()).is_err() {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                _ => return,
+            }
+        }
     });
-    receiver
+    Drained(receiver)
 }
 
 fn author() -> String {
