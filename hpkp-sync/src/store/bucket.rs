@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hpkp_core::text::Excerpt;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
@@ -11,7 +12,6 @@ use url::Url;
 
 use super::contract::Options;
 use super::error::StoreError;
-use super::objects::failure;
 
 type Built = Result<Arc<dyn ObjectStore>, object_store::Error>;
 
@@ -128,4 +128,22 @@ fn is_local(text: &str) -> bool {
     let url = Url::parse(text).ok();
     let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
     ["127.0.0.1", "[::1]", "localhost"].contains(&host)
+}
+
+/// What an error means: whether it is for want of rights, and the innermost of its causes.
+pub(super) fn failure(error: &object_store::Error) -> StoreError {
+    let mut text = String::new();
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    // The innermost is what went wrong; the others repeat it.
+    while let Some(one) = cause {
+        text = one.to_string();
+        cause = one.source();
+    }
+    let text = hpkp_cli::sync::os(&std::io::Error::other(text));
+    let text = Excerpt::new(text.lines().next().unwrap_or_default()).to_string();
+    match error {
+        object_store::Error::PermissionDenied { .. }
+        | object_store::Error::Unauthenticated { .. } => StoreError::Denied(text),
+        _ => StoreError::Failed(text),
+    }
 }

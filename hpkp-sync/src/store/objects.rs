@@ -16,13 +16,12 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use hpkp_core::published::WriterName;
 use hpkp_core::published::file::MAX_FILE;
-use hpkp_core::text::Excerpt;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, UpdateVersion};
 use tokio::runtime::{Builder, Runtime};
 use url::Url;
 
-use super::bucket::bucket;
+use super::bucket::{bucket, failure};
 use super::contract::{
     Extent, MARKER, MAX_BEAT, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store, Wanted,
     check_marker,
@@ -410,21 +409,4 @@ fn named_beat(writer: &WriterName, name: &str) -> Option<Heartbeat> {
         seen: BTreeMap::new(),
         signed: None,
     })
-}
-
-pub(super) fn failure(error: &object_store::Error) -> StoreError {
-    let mut text = String::new();
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    // The innermost is what went wrong; the others repeat it.
-    while let Some(one) = cause {
-        text = one.to_string();
-        cause = one.source();
-    }
-    let text = hpkp_cli::sync::os(&std::io::Error::other(text));
-    let text = Excerpt::new(text.lines().next().unwrap_or_default()).to_string();
-    match error {
-        object_store::Error::PermissionDenied { .. }
-        | object_store::Error::Unauthenticated { .. } => StoreError::Denied(text),
-        _ => StoreError::Failed(text),
-    }
 }
