@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::thread;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use hpkp_core::published::{Body, Compromised, Event};
 use hpkp_tests::client::Curl;
 use hpkp_tests::clock::{Clock, DAY};
 use hpkp_tests::free_port;
-use hpkp_tests::nginx::{Nginx, Reload, codes, load_modules, tls_server};
+use hpkp_tests::nginx::{Nginx, Reload, codes, load_modules, tls_server, without_leaks};
 use hpkp_tests::pki::{RSA, leaf_extensions, openssl};
 use hpkp_tests::recorded::held_on_port;
 use hpkp_tests::site::{B, prepared};
@@ -112,6 +112,13 @@ fn key_lines(text: &str) -> Vec<&str> {
     inside.lines().filter(|line| line.len() > 16 && !line.starts_with('-')).collect()
 }
 
+/// The config test before a start. Like any that succeeds, it leaves to its end what it has in memory.
+fn lenient_test(nginx: &Nginx) -> Output {
+    let mut command = nginx.command();
+    command.arg("-t").env("HPKP_CHECK", "warn").envs(without_leaks());
+    command.output().expect("nginx")
+}
+
 #[test]
 fn a_start_presents_the_last_good_certificate() {
     let mut site = Site::kept();
@@ -177,8 +184,7 @@ fn a_certificate_that_nginx_cannot_load() {
     for (certificate, key) in [("broken", "old"), ("other", "broken"), ("other", "old")] {
         site.install(certificate, key);
         assert_ne!(site.nginx.run(&["-t"]).code, Some(0), "{certificate} {key}");
-        let mut lenient = site.nginx.command();
-        let said = lenient.arg("-t").env("HPKP_CHECK", "warn").output().expect("nginx");
+        let said = lenient_test(&site.nginx);
         let text = String::from_utf8_lossy(&said.stderr).into_owned();
         assert_eq!((said.status.code(), codes(&text)), (Some(0), vec![SERVED]), "{text}");
         let log = site.started();
@@ -206,8 +212,7 @@ fn a_directory_and_a_key_without_its_pass_phrase() {
     for (name, saved) in [("live.pem", "saved.pem"), ("live.key", "saved.key")] {
         fs::rename(path(name), path(saved)).expect("moved");
         fs::create_dir(path(name)).expect("a directory");
-        let said = site.nginx.command().arg("-t").env("HPKP_CHECK", "warn").output();
-        assert!(said.expect("nginx").status.success());
+        assert!(lenient_test(&site.nginx).status.success());
         let before = site.nginx.log().len();
         site.nginx.start();
         assert_eq!(codes(&site.nginx.log()[before..]), [SERVED]);
@@ -368,9 +373,7 @@ fn what_is_not_presented() {
     clock.environment().iter().for_each(|(name, value)| site.nginx.set_environment(name, value));
     let said = site.nginx.run(&["-t"]);
     assert_eq!(said.code, Some(1), "{said:?}");
-    let mut command = site.nginx.command();
-    command.arg("-t").env("HPKP_CHECK", "warn");
-    let said = command.output().expect("nginx");
+    let said = lenient_test(&site.nginx);
     let text = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(text.contains("has expired") && text.contains(NOT_USED), "{text}");
 }
