@@ -104,6 +104,12 @@ fn a_copy_that_was_changed_is_read_as_a_whole() {
     let engine = Directory::start();
     let mut fleet = fleet(&engine);
     let before = fs::read(index(&fleet[0])).unwrap();
+    let path = copy(&fleet[0], "web-2");
+    // With the length and the time of writing that the index has.
+    let times = fs::metadata(&path).unwrap().modified().unwrap();
+    fs::write(&path, fs::read(&path).unwrap()).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_modified(times).unwrap();
+    assert_eq!(hosts(&read(&fleet[0], "other.example")), set(&["b.example", "all.example"]));
     // Somebody copies files beside hpkp sync.
     let text = fs::read(fleet[1].own()).unwrap();
     fs::write(copy(&fleet[0], "web-2"), &text).unwrap();
@@ -117,11 +123,6 @@ fn a_copy_that_was_changed_is_read_as_a_whole() {
             .collect()
     );
     same(&fleet[0], "b.example");
-    // The same length and the same time of writing, and another record.
-    let path = copy(&fleet[0], "web-2");
-    let times = fs::metadata(&path).unwrap().modified().unwrap();
-    fs::write(&path, &text).unwrap();
-    fs::File::options().write(true).open(&path).unwrap().set_modified(times).unwrap();
     assert_eq!(
         hosts(&read(&fleet[0], "other.example")),
         set(&["b.example", "c.example", "all.example"])
