@@ -6,9 +6,10 @@
 //! decides: a last good certificate takes the place, or mod_ssl is given the configured name after all.
 
 use std::ffi::{CString, c_char};
-use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Mutex, PoisonError};
+
+use hpkp_server::httpd::is_file_with_content;
 
 use crate::bindings::{ap_conftree, ap_directive_t, apr_pool_t, apr_pstrmemdup};
 use crate::cstr;
@@ -56,7 +57,9 @@ pub(crate) unsafe fn hide(pool: *mut apr_pool_t, is_start: bool) {
         });
         let files = directives.iter().map(|directive| cstr::text((**directive).filename));
         // What a macro has made stands in no file.
-        let there = files.filter(|file| !file.contains(['"', '\\'])).find(|file| is_there(file));
+        let there = files
+            .filter(|file| !file.contains(['"', '\\']))
+            .find(|file| is_file_with_content(file));
         let is_wanted = is_kept && (is_start || says("HPKPCheck", "keep"));
         if let Some(there) = there.filter(|_| is_wanted) {
             let other = CString::new(format!("\"{there}\"")).unwrap_or_default();
@@ -127,13 +130,10 @@ unsafe fn is_missing(pool: *mut apr_pool_t, directive: &ap_directive_t) -> bool 
             return false;
         }
         match &httpd::words(pool, directive.args)[..] {
-            [path] => !path.starts_with("pkcs11:") && !is_there(&httpd::full_path(pool, path)),
+            [path] => {
+                !path.starts_with("pkcs11:") && !is_file_with_content(&httpd::full_path(pool, path))
+            }
             _ => false,
         }
     }
-}
-
-/// As mod_ssl asks it.
-fn is_there(path: &str) -> bool {
-    fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() != 0)
 }

@@ -24,7 +24,7 @@ pub use directives::{
 };
 pub use managed::ManagedDomains;
 pub use other_tls::OtherTls;
-pub use tls::{NOT_YET, Tls, TlsDirectives};
+pub use tls::{NOT_YET, Tls, TlsDirectives, is_file_with_content};
 pub use vhost::{Address, Server, listeners, mark_asked};
 
 /// What the directives are called here.

@@ -7,7 +7,7 @@ use hpkp_core::finding::{Code, Finding, Location};
 use hpkp_core::pin::Pin;
 use hpkp_server::chosen::ChosenCertificates;
 use hpkp_server::failure::{self, LogLine};
-use hpkp_server::guard::{Sight, Text};
+use hpkp_server::guard::{GuardedHost, Sight, Text};
 use hpkp_server::journal::Predecessor;
 use hpkp_server::openssl::OpenSsl;
 use hpkp_server::presented::{Origin, Presented};
@@ -102,8 +102,8 @@ impl Pending {
             journal.record(&self.deployment, &mut self.verdict, phase::predecessor())
         });
         let mut findings: Vec<Finding> = finding.into_iter().collect();
-        let is_kept = |host: usize| self.guard_of(host).is_some_and(|(_, is_kept)| is_kept);
-        let before = guard::kept_before(&self.deployment, &main.global, is_kept);
+        let guarded = guard::of_deployment(&self.deployment, |host| self.guard_of(host));
+        let before = guard::kept_before(&guarded, &main.global);
         if let (Some(keep), Some(openssl), true) =
             (self.keeping.take(), &self.openssl, journal.is_some() && findings.is_empty())
         {
@@ -114,7 +114,7 @@ impl Pending {
         if let Some(openssl) = self.openssl {
             self.send(openssl);
             // SAFETY: by the caller's promise.
-            lines.extend(unsafe { self.guard(cycle, main, openssl, &before) });
+            lines.extend(unsafe { self.guard(cycle, main, openssl, (guarded, &before)) });
         }
         lines
     }
@@ -133,8 +133,8 @@ impl Pending {
         self.guards.get(self.owner(host)?)?.clone()
     }
 
-    /// Has workers guard the certificates that variables name; gives what there is to say. `before` is what
-    /// was kept of their hosts so far.
+    /// Has workers guard the certificates that variables name for these hosts, of which `before` was kept so
+    /// far; gives what there is to say.
     ///
     /// # Safety
     /// As for [`Pending::take_effect`].
@@ -143,11 +143,10 @@ impl Pending {
         cycle: *const ngx_cycle_t,
         main: &mut MainConf,
         openssl: OpenSsl,
-        before: &[Text],
+        (guarded, before): (Vec<(usize, GuardedHost)>, &[Text]),
     ) -> Vec<LogLine> {
-        let setting = |host: usize| self.guard_of(host);
         let mut hosts = Vec::new();
-        for (position, host) in guard::of_deployment(&self.deployment, setting) {
+        for (position, host) in guarded {
             // SAFETY: the servers of the configuration that is about to take effect: different objects,
             // and one thread has them.
             unsafe {

@@ -2,7 +2,8 @@
 //! published pins look at.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::iter;
 use std::sync::Arc;
 
 use super::addresses::tell_apart;
@@ -130,14 +131,11 @@ impl<'a> Published<'a> {
             }
             all
         });
-        let is_above = |set: &&&Record<published::Published>| {
-            let mut names = self.routing.names(host).keys().map(|(name, _)| name);
-            names.any(|name| {
-                *name == set.body.host
-                    || name.parents().any(|parent| parent == set.body.host.as_str())
-            })
-        };
-        all.get(&pin)?.iter().filter(is_above).map(|set| set.at).min()
+        let names = self.routing.names(host).keys().map(|(name, _)| name);
+        let above: HashSet<&str> =
+            names.flat_map(|name| iter::once(name.as_str()).chain(name.parents())).collect();
+        let sets = all.get(&pin)?.iter().filter(|set| above.contains(set.body.host.as_str()));
+        sets.map(|set| set.at).min()
     }
 
     /// Every name that the configuration or a record has.

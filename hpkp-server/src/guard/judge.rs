@@ -43,6 +43,15 @@ pub struct GuardedHost {
     pub at: Location,
 }
 
+impl GuardedHost {
+    /// The place of the last good certificate for one of its names.
+    #[must_use]
+    pub fn slot(&self, name: &str) -> HostPort {
+        let port = self.ports.iter().min().copied().unwrap_or(0);
+        HostPort { name: name.to_owned(), port }
+    }
+}
+
 /// What was found of a certificate for a host.
 #[derive(Debug)]
 pub(super) struct Judged {
@@ -180,8 +189,7 @@ impl Judge {
 
     /// The place in the store of the last good certificate for such a name.
     pub(super) fn slot(&self, host: usize, asked: &str) -> HostPort {
-        let port = self.hosts[host].ports.iter().min().copied().unwrap_or(0);
-        HostPort { name: asked.to_owned(), port }
+        self.hosts[host].slot(asked)
     }
 
     /// What is found of a certificate that can be presented, for clients that name a host, or none.

@@ -62,6 +62,13 @@ pub struct TlsDirectives<P> {
     pub others: OtherTls,
 }
 
+/// Whether mod_ssl takes the file that a directive names: when it reads the directive, it refuses one that
+/// does not exist or is empty.
+#[must_use]
+pub fn is_file_with_content(path: &str) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() != 0)
+}
+
 impl<P: Eq + Hash> TlsDirectives<P> {
     /// None so far.
     #[must_use]
@@ -176,10 +183,7 @@ impl<P: Eq + Hash> TlsDirectives<P> {
         let (certificates, keys) = self.files(place);
         let all = (certificates.iter().map(|file| ("SSLCertificateFile", file)))
             .chain(keys.iter().map(|file| ("SSLCertificateKeyFile", file)));
-        let is_there = |path: &str| {
-            path.starts_with("pkcs11:")
-                || fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() != 0)
-        };
+        let is_there = |path: &str| path.starts_with("pkcs11:") || is_file_with_content(path);
         let (directive, file) = all.into_iter().find(|(_, file)| !is_there(file))?;
         let why = format!("the file \"{}\" does not exist or is empty", Excerpt::new(file));
         let unusable = Certificates::Unusable(Code::UnreadableCertificate, Text::new(why.clone()));

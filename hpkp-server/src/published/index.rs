@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
 use hpkp_core::check::Concern;
@@ -15,7 +15,7 @@ use hpkp_core::published::index::{
     FILE, Index, IndexError, MAX_FILE, Place, Section, Stamp, event,
 };
 
-use super::{Directory, DirectoryError, PIECE, Reading, Unsafe, regular, sys};
+use super::{Directory, DirectoryError, PIECE, Reading, regular, sys};
 use crate::file::reason;
 
 /// How a file looks.
@@ -41,26 +41,12 @@ impl Directory {
     /// # Errors
     /// Why it is not to be used.
     pub(super) fn index(&self) -> Result<Option<Vec<u8>>, String> {
-        match self.index_bytes() {
+        // Whoever can write it can leave records out.
+        match self.trusted(FILE, MAX_FILE) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(reason(&error)),
         }
-    }
-
-    fn index_bytes(&self) -> io::Result<Vec<u8>> {
-        let file = regular(sys::open_at(&self.file, FILE)?)?;
-        let metadata = file.metadata()?;
-        // Whoever can write it can leave records out.
-        if metadata.uid() != 0 && metadata.uid() != sys::effective_user() {
-            return Err(io::Error::other(Unsafe::Owner.to_string()));
-        }
-        if metadata.mode() & 0o022 != 0 {
-            return Err(io::Error::other(Unsafe::Mode.to_string()));
-        }
-        let mut bytes = Vec::with_capacity(metadata.size().min(MAX_FILE as u64) as usize + 1);
-        file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
     }
 }
 
@@ -117,10 +103,18 @@ impl Reading<'_> {
         path: &str,
         mut listed: Listed<'_>,
     ) -> Result<(), Trouble> {
+        let mut is_first = true;
         loop {
             let Listed { index, concern, .. } = &mut listed;
             concern.complete(&self.contents.state, *index)?;
             let mut sections = index.read(|host, by_port| concern.has(host, by_port))?;
+            // Once: events that come twice look as if a clock had gone back.
+            if std::mem::replace(&mut is_first, false) {
+                for (_, writer) in &listed.files {
+                    let Some(section) = sections.get(writer) else { continue };
+                    self.contents.state.take_summary(writer, &section.summary);
+                }
+            }
             let changed =
                 self.take_all(directory, path, &listed.files, &mut sections, |section| {
                     std::mem::take(&mut section.places)
@@ -152,7 +146,6 @@ impl Reading<'_> {
         let mut changed = Vec::new();
         for (name, writer) in files {
             let Some(section) = sections.get_mut(writer) else { continue };
-            self.contents.state.take_summary(writer, &section.summary);
             let places = places(section);
             if places.is_empty() {
                 continue;

@@ -229,6 +229,18 @@ impl Directory {
         &self.path
     }
 
+    /// What is in a file that nobody else may have changed, up to one octet more than `limit`.
+    fn trusted(&self, name: &str, limit: usize) -> io::Result<Vec<u8>> {
+        let file = regular(sys::open_at(&self.file, name)?)?;
+        let metadata = file.metadata()?;
+        if let Some(why) = unsafe_by(&metadata) {
+            return Err(io::Error::other(why.to_string()));
+        }
+        let mut bytes = Vec::with_capacity(metadata.size().min(limit as u64) as usize + 1);
+        file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
     /// Reads all its files: those of the writers of this machine, and the copies of others'.
     ///
     /// # Errors
@@ -489,13 +501,17 @@ impl<'a> Reading<'a> {
     /// Who else may have written to a file of this machine.
     fn look_at(&mut self, file: &File, file_path: &str) {
         let Ok(metadata) = file.metadata() else { return };
-        let user = sys::effective_user();
-        let is_unsafe = match () {
-            () if metadata.uid() != 0 && metadata.uid() != user => Some(Unsafe::Owner),
-            () if metadata.mode() & 0o022 != 0 => Some(Unsafe::Mode),
-            () => None,
-        };
-        self.contents.unsafe_files.extend(is_unsafe.map(|why| (file_path.to_owned(), why)));
+        let is_unsafe = unsafe_by(&metadata).map(|why| (file_path.to_owned(), why));
+        self.contents.unsafe_files.extend(is_unsafe);
+    }
+}
+
+/// Whether somebody else may have changed a file, and why.
+fn unsafe_by(metadata: &fs::Metadata) -> Option<Unsafe> {
+    match () {
+        () if metadata.uid() != 0 && metadata.uid() != sys::effective_user() => Some(Unsafe::Owner),
+        () if metadata.mode() & 0o022 != 0 => Some(Unsafe::Mode),
+        () => None,
     }
 }
 

@@ -14,6 +14,9 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hpkp_core::published::WriterName;
+use hpkp_core::published::file::MAX_FILE;
+
 use super::contract::{
     Extent, MARKER, MAX_BEAT, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store, Wanted,
     check_marker, heartbeat,
@@ -21,8 +24,6 @@ use super::contract::{
 use super::error::{StoreError, VERSION};
 use super::lease::{Lease, Term, Written};
 use crate::{disk, now};
-use hpkp_core::published::WriterName;
-use hpkp_core::published::file::MAX_FILE;
 
 const RECORDS: &str = "records";
 const BEATS: &str = "heartbeats";

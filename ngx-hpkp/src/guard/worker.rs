@@ -177,25 +177,14 @@ fn prepare(
 
 /// What was kept of the guarded hosts while their certificates were loaded with the configuration. It is read
 /// before it is removed, since these hosts present nothing any more that the master knows.
-pub(crate) fn kept_before(
-    deployment: &Deployment,
-    global: &GlobalSettings,
-    is_kept: impl Fn(usize) -> bool,
-) -> Vec<Text> {
+pub(crate) fn kept_before(guarded: &[(usize, GuardedHost)], global: &GlobalSettings) -> Vec<Text> {
     let (Some(setting), Some(writer)) = (&global.keep, journal::writer_of(&global.published))
     else {
         return Vec::new();
     };
-    let slots = |position: &usize| {
-        let listeners = deployment.listeners.iter();
-        let ports = listeners.filter(|listener| listener.hosts.contains(position));
-        let port = ports.map(|listener| listener.port).min().unwrap_or(0);
-        let names = deployment.hosts.get(*position).map_or(&[][..], |host| &host.names);
-        let slot = move |name: &String| HostPort { name: name.to_ascii_lowercase(), port };
-        names.iter().map(slot).collect::<Vec<_>>()
-    };
-    let guarded = deployment.guarded.iter().filter(|position| is_kept(**position));
-    let hosts: BTreeSet<HostPort> = guarded.flat_map(slots).collect();
+    let kept = guarded.iter().map(|(_, host)| host).filter(|host| host.is_kept);
+    let hosts: BTreeSet<HostPort> =
+        kept.flat_map(|host| host.names.iter().map(|name| host.slot(name))).collect();
     if hosts.is_empty() { Vec::new() } else { guard::kept_before(setting, &writer, &hosts) }
 }
 
