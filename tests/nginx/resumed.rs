@@ -9,7 +9,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use hpkp_tests::free_port;
-use hpkp_tests::nginx::{Nginx, Reload, tls_server, version};
+use hpkp_tests::nginx::{Nginx, Reload, is_enough, tls_server, version};
 use hpkp_tests::output;
 use hpkp_tests::session::SessionClient;
 use hpkp_tests::site::{B, prepared};
@@ -126,10 +126,13 @@ fn story(nginx: &mut Nginx, more: &str, source: &Source) {
             assert_eq!((answer.resumed, answer.sent()), (false, sent), "{about} {address}");
             // Each with the newest session, from where the other certificate is presented.
             let later = client(nginx, &session, version, ADDRESSES[1 - number]);
-            for _ in 0..TIMES {
+            for asked in 1.. {
                 let answer = later.ask(port, "localhost", "localhost");
                 assert_eq!((answer.resumed, answer.sent()), (true, sent), "{about} {address}");
                 workers.insert(answer.response.all("worker")[0].to_owned());
+                if is_enough(asked, TIMES, workers.len()) {
+                    break;
+                }
             }
             // Another server block presents its own certificate; where nginx goes on with the session all the same
             // (before the fix of CVE-2025-23419), its client saw what the session says.

@@ -245,6 +245,12 @@ fn binary() -> OsString {
     std::env::var_os("HPKP_NGINX").unwrap_or_else(|| "/usr/sbin/nginx".into())
 }
 
+/// Whether two workers have been asked often enough: `least` times, and each of them. The system chooses which of them
+/// accepts a connection, and may choose the same one many times.
+pub fn is_enough(asked: usize, least: usize, workers: usize) -> bool {
+    asked >= least && workers == 2 || asked == 500
+}
+
 /// Directives that load nginx's own modules of these names, where the nginx under test does not have
 /// them in itself as the one of `ci/nginx-1.28` does.
 pub fn load_modules(names: &[&str]) -> String {
