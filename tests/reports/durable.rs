@@ -221,7 +221,7 @@ fn retention_by_size_comes_before_a_full_disk() {
     let mut collector = Collector::start_in(dir, &[HOST], &store, &limits);
     let statuses: Vec<u16> = (0..3000).map(|n| collector.post(small(HOST, n))).collect();
     let refused = statuses.iter().filter(|status| **status != 204).count();
-    assert!(refused < 100, "{refused} were refused");
+    assert!(refused < 100, "{refused} were refused: {statuses:?}\n{}", collector.log());
     assert!(collector.log().contains("old groups of reports"), "{}", collector.log());
     assert!(!collector.groups().is_empty());
     collector.kill();

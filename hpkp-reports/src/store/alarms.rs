@@ -117,8 +117,7 @@ pub fn postpone(backend: &mut dyn Backend, now: i64, until: i64) -> Result<u64, 
 pub fn left_out(backend: &mut dyn Backend, group: &str, now: i64) -> Result<u64, StoreError> {
     let sql = "SELECT COUNT(*) FROM report_alarms \
                WHERE sent IS NULL AND tries = 0 AND waited = 1 AND due <= $1 AND group_id <> $2";
-    let rows = backend.query(sql, &[now.into(), group.into()])?;
-    let count = rows.first().and_then(|row| row.first()).map_or(0, Value::int);
+    let count = backend.number(sql, &[now.into(), group.into()])?;
     Ok(u64::try_from(count).unwrap_or_default())
 }
 
@@ -165,8 +164,7 @@ pub fn is_repeated(
         group.finding.as_str().into(),
         group.chain.as_str().into(),
     ];
-    let rows = backend.query(sql, &parameters)?;
-    Ok(rows.first().and_then(|row| row.first()).map_or(0, Value::int) > 0)
+    Ok(backend.number(sql, &parameters)? > 0)
 }
 
 /// How many alarms are not sent yet.
@@ -174,6 +172,5 @@ pub fn is_repeated(
 /// # Errors
 /// The database's.
 pub fn waiting(backend: &mut dyn Backend) -> Result<i64, StoreError> {
-    let rows = backend.query("SELECT COUNT(*) FROM report_alarms WHERE sent IS NULL", &[])?;
-    Ok(rows.first().and_then(|row| row.first()).map_or(0, Value::int))
+    backend.number("SELECT COUNT(*) FROM report_alarms WHERE sent IS NULL", &[])
 }

@@ -99,6 +99,15 @@ pub trait Backend: Send + fmt::Debug {
     /// The database's.
     fn query(&mut self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, StoreError>;
 
+    /// The number in the first column of the first row; 0 where there is none.
+    ///
+    /// # Errors
+    /// The database's.
+    fn number(&mut self, sql: &str, parameters: &[Value]) -> Result<i64, StoreError> {
+        let rows = self.query(sql, parameters)?;
+        Ok(rows.first().and_then(|row| row.first()).map_or(0, Value::int))
+    }
+
     /// The bytes that the database takes.
     ///
     /// # Errors

@@ -246,9 +246,7 @@ impl Pending {
             entry.at.into(),
             entry.at.into(),
         ];
-        let rows = backend.query(sql, &parameters)?;
-        let count = rows.first().and_then(|row| row.first()).map_or(0, Value::int);
-        let is_new = count == self.count;
+        let is_new = backend.number(sql, &parameters)? == self.count;
         if is_new && !entry.raw.is_empty() {
             let sql =
                 "INSERT INTO report_texts (group_id, raw) VALUES ($1, $2) ON CONFLICT DO NOTHING";

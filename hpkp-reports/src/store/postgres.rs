@@ -166,9 +166,7 @@ impl Backend for Postgres {
                    + 600 * (SELECT COUNT(*) FROM report_groups) \
                    + 100 * (SELECT COUNT(*) FROM report_clients) \
                    + 100 * (SELECT COUNT(*) FROM report_addresses) AS BIGINT)";
-        let rows = self.query(sql, &[])?;
-        let size = rows.first().and_then(|row| row.first()).map_or(0, Value::int);
-        Ok(u64::try_from(size).unwrap_or_default())
+        Ok(u64::try_from(self.number(sql, &[])?).unwrap_or_default())
     }
 
     fn shrink(&mut self) -> Result<(), StoreError> {

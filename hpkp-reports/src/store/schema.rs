@@ -74,8 +74,7 @@ pub(super) fn migrate(backend: &mut dyn Backend) -> Result<(), StoreError> {
 
 fn upgrade(backend: &mut dyn Backend) -> Result<(), StoreError> {
     backend.run("CREATE TABLE IF NOT EXISTS report_versions (version BIGINT PRIMARY KEY)")?;
-    let rows = backend.query("SELECT MAX(version) FROM report_versions", &[])?;
-    let version = rows.first().and_then(|row| row.first()).map_or(0, Value::int);
+    let version = backend.number("SELECT MAX(version) FROM report_versions", &[])?;
     let version = usize::try_from(version).unwrap_or_default();
     if version > MIGRATIONS.len() {
         return Err(StoreError::Failed(format!(

@@ -149,18 +149,19 @@ impl Backend for Sqlite {
     fn size(&mut self) -> Result<u64, StoreError> {
         let sql = "SELECT (page_count - freelist_count) * page_size
             FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
-        let rows = self.query(sql, &[])?;
-        let size = rows.first().and_then(|row| row.first()).map_or(0, Value::int);
-        Ok(u64::try_from(size).unwrap_or_default())
+        Ok(u64::try_from(self.number(sql, &[])?).unwrap_or_default())
     }
 
     fn shrink(&mut self) -> Result<(), StoreError> {
+        // What is given back below goes into the log, which may have taken all the room while somebody read. Once all
+        // of it is in the database, it begins anew. This waits for nobody.
+        let emptied = self.run("PRAGMA wal_checkpoint(PASSIVE)");
         // Each step of the statement gives back one page.
         let mut statement = self.connection.prepare("PRAGMA incremental_vacuum").map_err(failed)?;
         let mut rows = statement.query([]).map_err(failed)?;
         while rows.next().map_err(failed)?.is_some() {}
         drop(rows);
         drop(statement);
-        self.run("PRAGMA wal_checkpoint(TRUNCATE)")
+        emptied.and_then(|()| self.run("PRAGMA wal_checkpoint(TRUNCATE)"))
     }
 }

@@ -162,17 +162,15 @@ impl<'a> Ours<'a> {
 
     /// A detail, with what may make the verdict wrong.
     fn noted(&self, detail: &str) -> String {
-        let why = match (self.own.is_empty(), self.own.problems.is_empty()) {
-            (true, true) => {
-                "; neither records nor policies are configured, so no key is known to be ours"
-            }
-            (_, false) => "; not all records could be read, so the key may be ours",
-            (false, true) => "",
-        };
         // First, since the rest is of any length.
-        match why.strip_prefix("; ") {
-            Some(why) => format!("{why}; {detail}"),
-            None => detail.to_owned(),
+        match (self.own.is_empty(), self.own.problems.is_empty()) {
+            (true, true) => format!(
+                "neither records nor policies are configured, so no key is known to be ours; {detail}"
+            ),
+            (_, false) => {
+                format!("not all records could be read, so the key may be ours; {detail}")
+            }
+            (false, true) => detail.to_owned(),
         }
     }
 }
