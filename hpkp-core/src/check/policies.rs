@@ -28,6 +28,7 @@ impl<'a> Checker<'a> {
                 .push((host, policy_use));
         }
         let satisfying = self.contexts_by_pin();
+        let senders = self.senders();
         for name in order {
             let uses = &uses[name];
             let Some(&policy) = self.policies.get(name) else {
@@ -48,7 +49,7 @@ impl<'a> Checker<'a> {
                 }
                 self.check_names(policy, &uses_on_tls);
             }
-            self.check_report_uri(policy, kind, &uses_on_tls);
+            self.check_report_uri(policy, kind, &uses_on_tls, &senders);
 
             let contexts = self.satisfying(policy, &satisfying);
             for (host, _) in uses_on_tls {

@@ -1,6 +1,8 @@
 //! Whether reports arrive: not where they are sent to the very host that they are about, nor surely where
 //! the host for reports is pinned itself (RFC 7469 section 2.1.4).
 
+use std::collections::{BTreeSet, HashMap};
+
 use super::messages::Scope;
 use super::{Checker, Host, Uses};
 use crate::finding::{Code, Text};
@@ -9,10 +11,16 @@ use crate::policy::Policy;
 use crate::published::{HostName, Matching, Origin};
 
 impl<'a> Checker<'a> {
-    pub(super) fn check_report_uri(&mut self, policy: &'a Policy, kind: Kind, uses: &Uses<'_>) {
+    pub(super) fn check_report_uri(
+        &mut self,
+        policy: &'a Policy,
+        kind: Kind,
+        uses: &Uses<'_>,
+        senders: &Senders,
+    ) {
         let Some(uri) = &policy.spec.report_uri else { return };
         let to = uri.host();
-        let own = self.pinned_by_policy(to);
+        let own = binding(senders, to);
         let pinner = match own.first() {
             Some(host) => Some(format!("of server \"{}\"", self.deployment.hosts[*host].label)),
             None => self.pinned_on_record(to),
@@ -37,17 +45,20 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// The servers whose header binds a host.
-    fn pinned_by_policy(&self, to: &str) -> Vec<usize> {
-        let uses = self.uses(Kind::Enforced);
-        let binding = uses.filter(|(host, policy_use)| {
-            let Host { names, tls, .. } = &self.deployment.hosts[*host];
-            *tls && self.policies.get(policy_use.policy.as_str()).is_some_and(|policy| {
-                let subdomains = policy.spec.binds_subdomains();
-                names.iter().any(|name| covers(name, to, subdomains))
-            })
-        });
-        binding.map(|(host, _)| host).collect()
+    /// The servers that send a header, by their names in lower case.
+    pub(super) fn senders(&self) -> Senders {
+        let mut senders = Senders::new();
+        for (host, policy_use) in self.uses(Kind::Enforced) {
+            let Host { names, tls, .. } = &self.deployment.hosts[host];
+            let policy = self.policies.get(policy_use.policy.as_str()).filter(|_| *tls);
+            for (policy, name) in
+                policy.into_iter().flat_map(|policy| names.iter().map(move |name| (policy, name)))
+            {
+                let name = name.trim_end_matches('.').to_ascii_lowercase();
+                senders.entry(name).or_default().push((host, policy.spec.binds_subdomains()));
+            }
+        }
+        senders
     }
 
     /// Who has sent a header that binds a host, by the records.
@@ -61,12 +72,24 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// Whether a server of this name, noted by a client, covers `host`.
-fn covers(name: &str, host: &str, include_subdomains: bool) -> bool {
-    let name = name.trim_end_matches('.').to_ascii_lowercase();
-    let below = |domain: &str| host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
-    match name.strip_prefix("*.").or_else(|| name.strip_prefix('.')) {
-        Some(domain) => below(domain) || (name.starts_with('.') && host == domain),
-        None => name == host || (include_subdomains && below(&name)),
+/// Servers and whether the pins that each sends count for subdomains, by server name.
+pub(super) type Senders = HashMap<String, Vec<(usize, bool)>>;
+
+/// The servers whose header binds a host: under its own name, or above it under a wildcard or with subdomains. In the order
+/// of the configuration.
+fn binding(senders: &Senders, to: &str) -> BTreeSet<usize> {
+    let those = |name: &str| senders.get(name).into_iter().flatten();
+    let mut hosts: BTreeSet<usize> = [to.to_owned(), format!(".{to}")]
+        .iter()
+        .flat_map(|name| those(name))
+        .map(|(host, _)| *host)
+        .collect();
+    let above = to.match_indices('.').map(|(dot, _)| &to[dot + 1..]);
+    for domain in above {
+        hosts.extend(those(domain).filter(|(_, subdomains)| *subdomains).map(|(host, _)| *host));
+        for wildcard in [format!("*.{domain}"), format!(".{domain}")] {
+            hosts.extend(those(&wildcard).map(|(host, _)| *host));
+        }
     }
+    hosts
 }
