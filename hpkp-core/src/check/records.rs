@@ -50,7 +50,7 @@ pub(super) struct Published<'a> {
     /// What was presented while pins were published; made when it is needed.
     pub(super) timelines: OnceCell<Timelines<'a>>,
     /// What was ever published, by the pins; made when it is needed.
-    first_published: OnceCell<HashMap<Pin, Vec<&'a Record<published::Published>>>>,
+    first_published: OnceCell<HashMap<(Pin, &'a str), i64>>,
     /// Where that configuration is not on record: whether the one being checked is the very same.
     pub(super) unrecorded: Option<bool>,
     /// The same of its leaf certificates.
@@ -125,17 +125,19 @@ impl<'a> Published<'a> {
     /// writers.
     pub(super) fn first_published(&self, state: &'a State, host: usize, pin: Pin) -> Option<i64> {
         let all = self.first_published.get_or_init(|| {
-            let mut all: HashMap<Pin, Vec<&'a Record<published::Published>>> = HashMap::new();
+            let mut all: HashMap<(Pin, &'a str), i64> = HashMap::new();
             for set in state.published() {
-                set.body.pins.iter().for_each(|pin| all.entry(*pin).or_default().push(set));
+                for pin in &set.body.pins {
+                    let first = all.entry((*pin, set.body.host.as_str())).or_insert(set.at);
+                    *first = set.at.min(*first);
+                }
             }
             all
         });
         let names = self.routing.names(host).keys().map(|(name, _)| name);
         let above: HashSet<&str> =
             names.flat_map(|name| iter::once(name.as_str()).chain(name.parents())).collect();
-        let sets = all.get(&pin)?.iter().filter(|set| above.contains(set.body.host.as_str()));
-        sets.map(|set| set.at).min()
+        above.into_iter().filter_map(|name| all.get(&(pin, name)).copied()).min()
     }
 
     /// Every name that the configuration or a record has.
