@@ -37,6 +37,7 @@ mod records;
 mod renewal;
 mod report_host;
 mod routing;
+mod satisfying;
 mod silence;
 mod slots;
 mod unchanged;

@@ -12,7 +12,7 @@ use hpkp_core::finding::{Check, Class, Code, Location, Text};
 use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
 use hpkp_core::pem;
 use hpkp_core::pin::Pin;
-use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
+use hpkp_core::policy::{PinSetting, PinSource, Policy, PolicySpec};
 use hpkp_core::published::{Body, Compromised, Event, Matching, Scope, State};
 use hpkp_tests::pki::{Pki, RSA, leaf_extensions, openssl};
 use hpkp_tests::site::{A, B};
@@ -71,6 +71,16 @@ impl Site {
         self
     }
 
+    fn policy(&self, name: &str) -> Policy {
+        let mut spec = PolicySpec::new(name.into(), at(1));
+        spec.max_age = Some(self.max_age.parse().expect("an age"));
+        let settings = (2..).zip(&self.pins);
+        spec.pins = settings
+            .map(|(line, source)| PinSetting { source: source.clone(), at: at(line) })
+            .collect();
+        spec.resolve(|file| Ok(self.pki.read(file)))
+    }
+
     fn deployment(&self) -> Deployment {
         let anchor = Anchor { certificate: self.certificate("ca.pem"), origin: "store".into() };
         let trust = Trust { system: Arc::new(Anchors::new([anchor])), added: None };
@@ -78,13 +88,6 @@ impl Site {
             Chain::new(files.iter().map(|file| self.certificate(file)).collect()).expect("a chain")
         };
         let certificates = Certificates::Loaded(self.chains.iter().map(chain).collect());
-        let mut spec = PolicySpec::new("site".into(), at(1));
-        spec.max_age = Some(self.max_age.parse().expect("an age"));
-        let settings = (2..).zip(&self.pins);
-        spec.pins = settings
-            .map(|(line, source)| PinSetting { source: source.clone(), at: at(line) })
-            .collect();
-        let policy = spec.resolve(|file| Ok(self.pki.read(file)));
         let mut state = State::default();
         for (seq, pin) in (1..).zip(&self.compromised) {
             let body = Body::Compromised(Compromised { pin: *pin, why: "stolen".into() });
@@ -124,7 +127,7 @@ impl Site {
                 certificates,
                 trust: Arc::new(TrustSetting { trust, ..TrustSetting::default() }),
             }],
-            policies: vec![policy],
+            policies: vec![self.policy("site")],
             hosts: vec![host("localhost", Check::Refuse), host("b.example", Check::Warn)],
             listeners: vec![listener],
             records: self.records.then_some(records),
@@ -294,6 +297,30 @@ fn un_pinning_without_a_pin_reaches_every_client() {
         assert_eq!(value.matches("pin-sha256=").count(), 2, "{value}");
         assert_eq!(verdict.hosts[0].enforced.as_ref().map(|one| one.contexts.len()), Some(1));
     }
+}
+
+/// With a wildcard certificate, thousands of hosts with a policy each present one key. A list for each of them took
+/// 80 kB a host of 10,000.
+#[test]
+fn policies_that_are_met_alike_share_one_list() {
+    let mut site = Site::new();
+    let live = site.pin("leaf.pem");
+    site.pinned(&[live, literals()[0]]);
+    let mut deployment = site.deployment();
+    let policy_use = PolicyUse { policy: "other".into(), at: at(8), own: true };
+    deployment.hosts[1].enforced = Some(policy_use);
+    let mut with = |pins: &[Pin]| {
+        deployment.policies.truncate(1);
+        deployment.policies.push(site.pinned(pins).policy("other"));
+        let verdict = check(&deployment, 0, &Never);
+        let enforced = verdict.hosts.into_iter().filter_map(|host| host.enforced);
+        enforced.map(|one| one.contexts).collect::<Vec<_>>()
+    };
+    let alike = with(&[live, literals()[1]]);
+    assert_eq!(*alike[0], [0]);
+    assert!(Arc::ptr_eq(&alike[0], &alike[1]));
+    let unmet = with(&literals());
+    assert_eq!((&*unmet[0], &*unmet[1]), (&[0][..], &[][..]));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The pin validation of one policy: the certificates of the hosts that use it against its pins.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::messages::{self, Scope};
@@ -219,41 +219,5 @@ impl<'a> Checker<'a> {
                 }
             }
         }
-    }
-
-    /// Contexts by the pins on the paths of their first chain.
-    pub(super) fn contexts_by_pin(&self) -> HashMap<Pin, Vec<usize>> {
-        let mut contexts: HashMap<Pin, Vec<usize>> = HashMap::new();
-        for (context, paths) in self.paths.iter().enumerate() {
-            let pins: HashSet<Pin> = paths.first().into_iter().flat_map(Paths::pins).collect();
-            for pin in pins {
-                contexts.entry(pin).or_default().push(context);
-            }
-        }
-        contexts
-    }
-
-    /// The contexts all of whose certificates satisfy `policy`.
-    pub(super) fn satisfying(
-        &self,
-        policy: &Policy,
-        by_pin: &HashMap<Pin, Vec<usize>>,
-    ) -> Arc<[usize]> {
-        let candidates: BTreeSet<usize> = policy
-            .pins
-            .iter()
-            .filter_map(|resolved| by_pin.get(&resolved.pin))
-            .flatten()
-            .copied()
-            .collect();
-        candidates
-            .into_iter()
-            .filter(|context| {
-                let paths = &self.paths[*context];
-                paths
-                    .iter()
-                    .all(|paths| paths.validate(|pin| policy.has(pin)) != PinValidation::Fails)
-            })
-            .collect()
     }
 }

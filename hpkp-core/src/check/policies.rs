@@ -1,10 +1,11 @@
 //! The checks of one policy for one field: its text, its files and the hosts that use it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::messages::{self, Scope};
+use super::satisfying::Satisfying;
 use super::{Checker, Sending, Uses};
 use crate::finding::{Code, Location, Text};
 use crate::header::{self, Header, Kind};
@@ -27,7 +28,7 @@ impl<'a> Checker<'a> {
                 })
                 .push((host, policy_use));
         }
-        let satisfying = self.contexts_by_pin();
+        let mut satisfying = Satisfying::new(self.paths);
         let senders = self.senders();
         for name in order {
             let uses = &uses[name];
@@ -51,22 +52,16 @@ impl<'a> Checker<'a> {
             }
             self.check_report_uri(policy, kind, &uses_on_tls, &senders);
 
-            let contexts = self.satisfying(policy, &satisfying);
             for (host, _) in uses_on_tls {
                 let may_send = !self.withheld.contains(&(host, kind));
+                // A report-only policy is there to be evaluated where it is not met.
+                let own: &[usize] = match kind {
+                    Kind::Enforced => &[],
+                    Kind::ReportOnly => &self.deployment.hosts[host].contexts,
+                };
                 sending[host] = Some(Sending {
                     header: header.clone().filter(|_| may_send),
-                    contexts: match kind {
-                        Kind::Enforced => contexts.clone(),
-                        // A report-only policy is there to be evaluated where it is not met.
-                        Kind::ReportOnly => contexts
-                            .iter()
-                            .chain(&self.deployment.hosts[host].contexts)
-                            .copied()
-                            .collect::<BTreeSet<_>>()
-                            .into_iter()
-                            .collect(),
-                    },
+                    contexts: satisfying.contexts_with(policy, own),
                 });
             }
         }
