@@ -228,6 +228,44 @@ fn retention_by_size_comes_before_a_full_disk() {
 }
 
 #[test]
+fn a_log_that_takes_all_of_the_disk_gives_it_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk");
+    let Some(_disk) = Disk::mount(&path) else {
+        eprintln!("skipped: only root may mount a file system");
+        return;
+    };
+    let file = path.join("reports.sqlite");
+    let store = format!("store = {file:?}");
+    let limits = format!("{NO_LIMITS}groups_per_day = 1000000\n[retention]\nsize = \"1M\"\n");
+    let mut collector = Collector::start_in(dir, &[HOST], &store, &limits);
+    for n in 0..300 {
+        assert_eq!(collector.post(small(HOST, n)), 204);
+    }
+    assert!(collector.stop().success());
+    // Pages that are free, and that nobody has given back yet.
+    let open = || rusqlite::Connection::open(&file).unwrap();
+    let delete = "DELETE FROM report_groups WHERE id IN (SELECT id FROM report_groups ORDER BY id LIMIT 200)";
+    open().execute_batch(&format!("PRAGMA foreign_keys = 1; {delete}")).unwrap();
+    collector.run();
+    // While somebody reads, SQLite's log cannot begin anew, and grows with each report until the disk is full.
+    let reader = open();
+    reader.execute_batch("BEGIN; SELECT COUNT(*) FROM report_groups").unwrap();
+    let mut posts = 0;
+    while collector.post(small(HOST, 299)) == 204 {
+        posts += 1;
+        assert!(posts < 5000, "the disk is not full");
+    }
+    drop(reader);
+    // The first that is refused makes room for the next.
+    let statuses = [collector.post(small(HOST, 299)), collector.post(small(HOST, 299))];
+    assert_eq!(statuses[1], 204, "{statuses:?} after {posts}: {}", collector.log());
+    let log = std::fs::metadata(path.join("reports.sqlite-wal")).unwrap().len();
+    assert!(log < 1 << 20, "{log} bytes");
+    collector.kill();
+}
+
+#[test]
 fn the_database_is_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt as _;
     let collector = Collector::start(&[HOST], "", "");
