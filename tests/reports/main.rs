@@ -8,6 +8,7 @@ mod bad_input;
 mod collector;
 mod corpus;
 mod durable;
+mod mail;
 mod pages;
 mod postgres;
 mod tls;
