@@ -301,6 +301,7 @@ fn an_older_database_is_brought_up_to_date_and_a_newer_one_refused() {
     database(&collector)
         .execute_batch(
             "DROP TABLE report_alarms; DROP TABLE report_texts; ALTER TABLE report_groups ADD COLUMN raw BLOB; \
+             ALTER TABLE report_groups DROP COLUMN names; \
              DELETE FROM report_versions WHERE version > 1",
         )
         .unwrap();
