@@ -88,7 +88,7 @@ fn a_body_has_few_chains_that_cost_signatures() {
 #[test]
 fn chains_that_cost_signatures_count_as_many_reports() {
     let limits =
-        "[limits]\nclient_per_minute = 1000000\nhost_per_second = 1\ntotal_per_second = 4\n";
+        "[limits]\nclient_per_minute = 1000000\nhost_per_second = 60\ntotal_per_second = 240\n";
     let (collector, chain) = collector(limits);
     let statuses: Vec<u16> = (0..20).map(|n| collector.post(distinct(&chain, n))).collect();
     assert!(statuses.contains(&204) && statuses.contains(&429), "{statuses:?}");
