@@ -11,7 +11,7 @@ use hpkp_core::pin::Pin;
 use hpkp_core::ua::host::Host;
 use serde::Deserialize;
 
-use crate::output;
+use crate::output::{self, of_item};
 use crate::proxies::Proxies;
 
 /// The largest configuration file, in bytes.
@@ -509,11 +509,6 @@ impl Configuration {
         }
         Ok(())
     }
-}
-
-/// An error of one value, which may be an item of an array: `"VALUE": what is wrong`.
-pub(crate) fn of_item(value: &str, what: &str) -> String {
-    format!("\"{value}\": {what}")
 }
 
 /// The item of an array that an error is of: where it stands, and the error without it.

@@ -5,6 +5,16 @@ use std::time::Duration;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Proxy};
 
+use crate::output::os;
+
+/// Why there is no answer.
+pub(crate) fn reason(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Io(error) => os(error),
+        other => other.to_string(),
+    }
+}
+
 /// A client that trusts the certificates of this machine, follows no redirection, and takes every status for an answer.
 pub(crate) fn agent(time: Duration, proxy: Option<Proxy>) -> Agent {
     let roots = rustls_native_certs::load_native_certs().certs;

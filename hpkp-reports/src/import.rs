@@ -92,7 +92,7 @@ fn post(agent: &Agent, to: &str, report: &[u8]) -> Result<(), Failure> {
     let request = agent.post(to).header("content-type", "application/tlsrpt+json");
     let answer = request
         .send(report)
-        .map_err(|error| Failure::Failed(format!("cannot reach {to}: {error}")))?;
+        .map_err(|error| Failure::Failed(format!("cannot reach {to}: {}", http::reason(&error))))?;
     let text = format!("{to} answered with status {}", answer.status().as_u16());
     match answer.status().as_u16() {
         200..=299 => Ok(()),

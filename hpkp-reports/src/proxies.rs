@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net};
 use serde::Deserialize;
 
-use crate::configuration::of_item;
+use crate::output::of_item;
 
 /// Bits of an IPv6 address before the IPv4 address that it may stand for (RFC 4291 section 2.5.5.2).
 const MAPPED: u8 = 96;

@@ -245,6 +245,58 @@ fn proxies_may_be_networks() {
 }
 
 #[test]
+fn an_error_of_a_file_names_the_key_and_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let pki = hpkp_tests::pki::Pki::new(dir.path());
+    pki.ca("site");
+    let (certificate, key) = (pki.path("site.pem"), pki.path("site.key"));
+    let mail = "[alarms.mail]\nserver = \"smtp://127.0.0.1\"\nfrom = \"a@b.example\"\nto = [\"c@b.example\"]\nuser = \"x\"\n";
+    for (text, code, error) in [
+        (
+            "[pages]\ntoken_file = \"/none\"\n",
+            1,
+            ":4: pages.token_file = \"/none\": /none: no such file or directory",
+        ),
+        (
+            &*format!("[tls]\ncertificate = \"/none\"\nkey = {key:?}\n"),
+            1,
+            ":4: tls.certificate = \"/none\": /none: no such file or directory\n",
+        ),
+        (
+            &format!("[tls]\ncertificate = {key:?}\nkey = {key:?}\n"),
+            1,
+            "site.key: no certificate\n",
+        ),
+        (
+            &format!("[tls]\ncertificate = {certificate:?}\nkey = {certificate:?}\n"),
+            1,
+            "site.pem: no private key\n",
+        ),
+        (
+            &format!("{mail}password_file = \"/none\"\n"),
+            1,
+            ":8: alarms.mail.password_file = \"/none\": /none: no such",
+        ),
+        ("private_roots = \"/none\"\n", 1, ":3: private_roots = \"/none\": /none: no such"),
+        ("hosts = []\n", 1, ":3: hosts"),
+        (
+            "[alarms]\ncommand = [\"/none\", \"x\"]\n",
+            0,
+            "warning: alarms.command: /none: no such file or directory\n",
+        ),
+    ] {
+        let file = dir.path().join("reports.toml");
+        let begin = format!("store = \"/x/reports.sqlite\"\nhosts = [\"{HOST}\"]\n");
+        std::fs::write(&file, format!("{begin}{text}")).unwrap();
+        let mut program = std::process::Command::new(crate::collector::PROGRAM);
+        let output = hpkp_tests::output(program.args(["check", "--config"]).arg(&file));
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{text}: {told}");
+        assert!(told.contains(error), "{text}: {told}");
+    }
+}
+
+#[test]
 fn duplicates_by_the_thousand_are_one_group() {
     let collector = Collector::start(
         &[HOST],

@@ -47,7 +47,8 @@ impl Access {
     /// # Errors
     /// It cannot be read, or is too short.
     pub fn read(pages: &Pages, proxies: &Proxies) -> Result<Self, String> {
-        let token = pages.token_file.as_deref().map(first_line).transpose()?;
+        let token = pages.token_file.as_deref().map(first_line).transpose();
+        let token = token.map_err(|error| format!("pages.token_file: {error}"))?;
         if token.as_ref().is_some_and(|token| token.len() < MIN_TOKEN) {
             return Err(format!(
                 "pages.token_file: the token is shorter than {MIN_TOKEN} characters; make one: openssl rand -hex 32"

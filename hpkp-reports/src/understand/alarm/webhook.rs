@@ -24,7 +24,7 @@ impl Way {
     pub(super) fn send(&self, message: &Message<'_>) -> Result<(), String> {
         let body = serde_json::to_vec(message).map_err(|error| error.to_string())?;
         let request = self.agent.post(&self.url).header("content-type", "application/json");
-        let answer = request.send(&body[..]).map_err(|error| error.to_string())?;
+        let answer = request.send(&body[..]).map_err(|error| http::reason(&error))?;
         // A redirection is not followed, and whoever sent it has not taken the alarm.
         match answer.status().is_success() {
             true => Ok(()),
