@@ -192,5 +192,5 @@ fn an_envelope_in_an_envelope_is_none() {
             break;
         }
     }
-    assert_eq!(read(body.as_bytes()), Err(Refusal::NotAReport));
+    assert_eq!(read(body.as_bytes()), Err(Refusal::OtherKinds(1)));
 }
