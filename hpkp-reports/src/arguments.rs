@@ -23,6 +23,7 @@ Examples:
   hpkp-reports check                         is the configuration valid?
   hpkp-reports serve                         run the collector
   hpkp-reports export --format csv           print what came in
+  hpkp-reports import report.eml             hand over what came by mail
 
 Exit codes: 0 success, 1 the configuration is invalid, 2 wrong usage, 3 it could not be done.")]
 pub(crate) struct Arguments {
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Serve(ServeArguments),
     Check(CheckArguments),
     Export(ExportArguments),
+    Import(ImportArguments),
     Generate(GenerateArguments),
 }
 
@@ -102,6 +104,33 @@ pub(crate) enum ExportFormat {
     Jsonl,
     /// Comma-separated values (RFC 4180).
     Csv,
+}
+
+/// Hand reports that came by mail, or in a file, to a collector.
+///
+/// The file is a mail message with SMTP TLS reports attached (RFC 8460), or one report of any kind, packed with gzip
+/// or not.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hpkp-reports import report.eml
+  hpkp-reports import --mta -                as the command of a mail server's alias
+
+Exit codes: 0 the collector has taken all of it, 1 no report that it takes, 2 wrong usage, 3 it could not be done now. \
+With --mta: 0 and 75.")]
+pub(crate) struct ImportArguments {
+    /// Message or report; - for standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    /// Where the collector takes reports.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8470/r/mail")]
+    pub(crate) to: String,
+
+    /// End as a mail server expects it: with 75 where it should keep the message and try again, and with 0 where the
+    /// message has no report, so that nobody gets a bounce.
+    #[arg(long)]
+    pub(crate) mta: bool,
 }
 
 /// Print shell completions or write man pages.

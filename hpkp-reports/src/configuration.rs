@@ -4,14 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use hpkp_core::pin::Pin;
 use hpkp_core::ua::host::Host;
 use serde::Deserialize;
 
-use crate::output;
+use crate::output::{self, of_item};
+use crate::proxies::Proxies;
 
 /// The largest configuration file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -44,9 +45,9 @@ pub struct Configuration {
     /// Trusted certificates of the public CAs: a directory or a file.
     #[serde(default = "default_trust")]
     pub trusted_certificates: PathBuf,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies whose `X-Forwarded-For` is believed: addresses and networks.
     #[serde(default)]
-    pub trusted_proxies: Vec<IpAddr>,
+    pub trusted_proxies: Proxies,
     /// Whether client addresses are stored.
     #[serde(default)]
     pub keep_addresses: bool,
@@ -285,9 +286,9 @@ impl TryFrom<String> for HostPattern {
             Some(name) => (true, name),
             None => (false, text.as_str()),
         };
-        let host = Host::parse(name).map_err(|_| "invalid host name".to_owned())?;
+        let host = Host::parse(name).map_err(|_| of_item(&text, "invalid host name"))?;
         if below && matches!(host, Host::Address(_)) {
-            return Err("an IP address has no hosts below it".to_owned());
+            return Err(of_item(&text, "an IP address has no hosts below it"));
         }
         Ok(Self { host: host.canonical().as_str().to_owned(), below })
     }
@@ -302,7 +303,8 @@ impl TryFrom<String> for OwnPin {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        text.parse().map(Self).map_err(|error| format!("invalid pin: {error}"))
+        let pin = text.parse().map(Self);
+        pin.map_err(|error| of_item(&text, &format!("invalid pin: {error}")))
     }
 }
 
@@ -362,7 +364,7 @@ impl TryFrom<String> for MailAddress {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        text.parse().map(Self).map_err(|_| "invalid mail address".to_owned())
+        text.parse().map(Self).map_err(|_| of_item(&text, "invalid mail address"))
     }
 }
 
@@ -509,28 +511,53 @@ impl Configuration {
     }
 }
 
+/// The item of an array that an error is of: where it stands, and the error without it.
+fn item_of(
+    span: std::ops::Range<usize>,
+    text: &str,
+    what: &str,
+) -> (std::ops::Range<usize>, String) {
+    let item = what.strip_prefix('"').and_then(|rest| rest.split_once("\": "));
+    let Some((item, rest)) = item else { return (span, what.to_owned()) };
+    let quoted = format!("\"{item}\"");
+    match text.get(span.clone()).and_then(|value| value.find(&quoted)) {
+        Some(place) => (span.start + place..span.start + place + quoted.len(), rest.to_owned()),
+        None => (span, what.to_owned()),
+    }
+}
+
 /// An error of the reader, with the line, the key and the value.
 fn wrong(error: &toml::de::Error, text: &str, file: &str) -> ConfigurationError {
-    let span = error.span().unwrap_or(0..0);
+    let what = error.message().lines().collect::<Vec<_>>().join(" ");
+    let (span, what) = item_of(error.span().unwrap_or(0..0), text, &what);
     let before = text.get(..span.start).unwrap_or_default();
     let number = before.matches('\n').count() + 1;
     let line = text.lines().nth(number - 1).unwrap_or_default();
-    let key = line.split('=').next().unwrap_or_default().trim();
+    let key = key_of(before, line);
     let value = text.get(span).unwrap_or_default().lines().next().unwrap_or_default();
-    let what = error.message().lines().collect::<Vec<_>>().join(" ");
     if what.starts_with("missing field") && !line.starts_with('[') {
         let text = output::printable(&format!("{file}: {what}"));
         return ConfigurationError { text, is_unreadable: false };
     }
     // An address of a database may have a password in it.
     let value = if value.contains("://") && value.contains('@') { "..." } else { value };
-    let place = match (key.is_empty() || !line.contains('='), value.is_empty() || key == value) {
+    let place = match (key.is_empty(), value.is_empty() || key == value) {
         (true, _) => String::new(),
         (false, true) => format!("{key}: "),
         (false, false) => format!("{key} = {value}: "),
     };
     let text = output::printable(&format!("{file}:{number}: {place}{what}"));
     ConfigurationError { text, is_unreadable: false }
+}
+
+/// The key to which a line belongs, with the text `before` the value: an array may have a line for each item.
+fn key_of<'a>(before: &'a str, line: &'a str) -> &'a str {
+    let key = |line: &'a str| line.split_once('=').map(|(key, _)| key.trim());
+    if let Some(key) = key(line) {
+        return key;
+    }
+    let mut above = before.lines().rev().take_while(|line| !line.trim_start().starts_with('['));
+    above.find_map(key).filter(|_| !line.starts_with('[')).unwrap_or_default()
 }
 
 /// The place of a key and its value: `FILE:LINE: KEY = VALUE`.
@@ -590,7 +617,7 @@ mod tests {
             ("[limits]\nbody = \"12x\"\n", &["f:4:", "body = \"12x\"", "invalid size"]),
             (
                 "[policies.\"www.example.com\"]\npins = [\"sha256/x\"]\n",
-                &["f:4:", "sha256/x", "invalid pin"],
+                &["f:4: pins = \"sha256/x\": invalid pin"],
             ),
             ("[pages]\nlisten = \"0.0.0.0:80\"\n", &["f:4:", "open to everybody"]),
             ("[limits]\nhost_per_second = 0\n", &["f:4:", "host_per_second = 0", "between 1"]),
@@ -609,6 +636,16 @@ mod tests {
                 &["f:6:", "alarms.mail.to = []"],
             ),
             ("[alarms]\ncommand = []\n", &["f:4:", "command"]),
+            (
+                "trusted_proxies = [\"10.1.2.3/8\"]\n",
+                &["f:3: trusted_proxies = \"10.1.2.3/8\"", "10.0.0.0/8"],
+            ),
+            // An item on a line of its own.
+            (
+                "trusted_proxies = [\n  \"127.0.0.1\",\n  \"::/0\",\n]\n",
+                &["f:5: trusted_proxies = \"::/0\"", "everybody"],
+            ),
+            ("[page]\nlisten = \"off\"\n", &["f:3:", "page", "unknown field"]),
         ] {
             let error = error(&format!("{GOOD}{text}"));
             for part in parts {

@@ -13,6 +13,8 @@ pub enum Exit {
     Usage,
     /// 3: it could not be done: the disk, the network, the database.
     Failed,
+    /// 75 (`EX_TEMPFAIL`): as 3, to a mail server, which keeps the message and tries again.
+    Later,
 }
 
 impl From<Exit> for ExitCode {
@@ -22,6 +24,7 @@ impl From<Exit> for ExitCode {
             Exit::Invalid => 1,
             Exit::Usage => 2,
             Exit::Failed => 3,
+            Exit::Later => 75,
         })
     }
 }

@@ -16,7 +16,12 @@ pub mod configuration;
 mod exit;
 mod export;
 mod generate;
+mod http;
+mod import;
+mod mail;
+mod names;
 mod output;
+pub mod proxies;
 pub mod receive;
 pub mod see;
 pub mod serve;
@@ -35,6 +40,7 @@ pub fn run() -> Exit {
         Ok(Command::Serve(arguments)) => serve::run(&arguments.config),
         Ok(Command::Check(arguments)) => serve::check(&arguments.config),
         Ok(Command::Export(arguments)) => export::run(&arguments),
+        Ok(Command::Import(arguments)) => import::run(&arguments),
         Ok(Command::Generate(arguments)) => generate::run(&arguments),
         Err(exit) => exit,
     }

@@ -55,6 +55,11 @@ pub(crate) const fn is_formatting(c: char) -> bool {
     )
 }
 
+/// An error of one value, which may be an item of an array: `"VALUE": what is wrong`.
+pub(crate) fn of_item(value: &str, what: &str) -> String {
+    format!("\"{value}\": {what}")
+}
+
 /// The text of an error of the operating system, without its number.
 pub(crate) fn os(error: &io::Error) -> String {
     let text = error.to_string();

@@ -46,9 +46,7 @@ pub(crate) fn run(arguments: &Config) -> Exit {
 /// Checks the configuration and what it names.
 pub(crate) fn check(arguments: &Config) -> Exit {
     let checked = read(&arguments.config).map(|(configuration, knowledge)| {
-        for problem in knowledge.problems() {
-            log(&format!("warning: {problem}"));
-        }
+        warn(&configuration, &knowledge);
         println!(
             "{}: valid; entries of hosts: {}, public CAs: {}",
             arguments.config.display(),
@@ -73,6 +71,13 @@ fn ended(result: Result<(), Failure>) -> Exit {
     }
 }
 
+/// Says what keeps verdicts from being right and alarms from being sent.
+fn warn(configuration: &Configuration, knowledge: &Knowledge) {
+    for problem in knowledge.problems().cloned().chain(Alarm::problem(&configuration.alarms)) {
+        log(&format!("warning: {problem}"));
+    }
+}
+
 /// The configuration, checked with the files that it names.
 fn read(path: &Path) -> Result<(Configuration, Knowledge), Failure> {
     let configuration = Configuration::read(path).map_err(|error| match error.is_unreadable {
@@ -81,7 +86,7 @@ fn read(path: &Path) -> Result<(Configuration, Knowledge), Failure> {
     })?;
     let invalid = |error: String| Failure::Invalid(Configuration::placed(path, &error));
     if let Some(files) = &configuration.tls {
-        tls::Certificate::read(files).map_err(|error| invalid(format!("tls: {error}")))?;
+        tls::Certificate::read(files).map_err(invalid)?;
     }
     see::Access::read(&configuration.pages, &configuration.trusted_proxies).map_err(invalid)?;
     Alarm::check(&configuration.alarms).map_err(invalid)?;
@@ -92,9 +97,7 @@ fn read(path: &Path) -> Result<(Configuration, Knowledge), Failure> {
 
 fn start(path: &Path) -> Result<(), Failure> {
     let (configuration, knowledge) = read(path)?;
-    for problem in knowledge.problems() {
-        log(&format!("warning: {problem}"));
-    }
+    warn(&configuration, &knowledge);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -209,6 +209,94 @@ fn one_client_may_not_send_without_end() {
 }
 
 #[test]
+fn proxies_may_be_networks() {
+    let top = "trusted_proxies = [\"127.0.0.0/8\", \"10.0.0.0/8\", \"2001:db8:1::/48\"]\nkeep_addresses = true";
+    let collector = Collector::start(&[HOST], top, "");
+    for forwarded in [
+        "203.0.113.9, 192.0.2.7",
+        "192.0.2.7, 10.1.2.3",
+        "192.0.2.7, 2001:db8:1:2::3, 127.0.0.9",
+        "10.0.0.1, 192.0.2.7, ::ffff:10.4.5.6",
+    ] {
+        let answer = collector.post_with(small(HOST, 1), &[("x-forwarded-for", forwarded)]);
+        assert_eq!(answer.status, 204, "{forwarded}");
+    }
+    let group = &collector.groups()[0];
+    assert_eq!((&group["count"], &group["clients"]), (&4.into(), &1.into()));
+    let page = collector.get(&format!("/group/{}", group["id"].as_str().unwrap())).body;
+    assert!(page.contains("192.0.2.7") && !page.contains("203.0.113.9"), "{page}");
+    // A list that is wrong is told with its place, by the start and by the check.
+    let text = std::fs::read_to_string(collector.config()).unwrap();
+    let wrong = text.replace("\"10.0.0.0/8\", ", "\n  \"10.0.0.0/40\",\n  ");
+    assert_ne!(wrong, text);
+    let line = wrong.lines().position(|line| line.contains("/40")).unwrap() + 1;
+    std::fs::write(collector.config(), wrong).unwrap();
+    for command in ["check", "serve"] {
+        let mut program = std::process::Command::new(crate::collector::PROGRAM);
+        let output =
+            hpkp_tests::output(program.args([command, "--config"]).arg(collector.config()));
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        let place = format!(
+            "reports.toml:{line}: trusted_proxies = \"10.0.0.0/40\": invalid address or network"
+        );
+        assert!(error.contains(&place), "{error}");
+    }
+}
+
+#[test]
+fn an_error_of_a_file_names_the_key_and_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let pki = hpkp_tests::pki::Pki::new(dir.path());
+    pki.ca("site");
+    let (certificate, key) = (pki.path("site.pem"), pki.path("site.key"));
+    let mail = "[alarms.mail]\nserver = \"smtp://127.0.0.1\"\nfrom = \"a@b.example\"\nto = [\"c@b.example\"]\nuser = \"x\"\n";
+    for (text, code, error) in [
+        (
+            "[pages]\ntoken_file = \"/none\"\n",
+            1,
+            ":4: pages.token_file = \"/none\": /none: no such file or directory",
+        ),
+        (
+            &*format!("[tls]\ncertificate = \"/none\"\nkey = {key:?}\n"),
+            1,
+            ":4: tls.certificate = \"/none\": /none: no such file or directory\n",
+        ),
+        (
+            &format!("[tls]\ncertificate = {key:?}\nkey = {key:?}\n"),
+            1,
+            "site.key: no certificate\n",
+        ),
+        (
+            &format!("[tls]\ncertificate = {certificate:?}\nkey = {certificate:?}\n"),
+            1,
+            "site.pem: no private key\n",
+        ),
+        (
+            &format!("{mail}password_file = \"/none\"\n"),
+            1,
+            ":8: alarms.mail.password_file = \"/none\": /none: no such",
+        ),
+        ("private_roots = \"/none\"\n", 1, ":3: private_roots = \"/none\": /none: no such"),
+        ("hosts = []\n", 1, ":3: hosts"),
+        (
+            "[alarms]\ncommand = [\"/none\", \"x\"]\n",
+            0,
+            "warning: alarms.command: /none: no such file or directory\n",
+        ),
+    ] {
+        let file = dir.path().join("reports.toml");
+        let begin = format!("store = \"/x/reports.sqlite\"\nhosts = [\"{HOST}\"]\n");
+        std::fs::write(&file, format!("{begin}{text}")).unwrap();
+        let mut program = std::process::Command::new(crate::collector::PROGRAM);
+        let output = hpkp_tests::output(program.args(["check", "--config"]).arg(&file));
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{text}: {told}");
+        assert!(told.contains(error), "{text}: {told}");
+    }
+}
+
+#[test]
 fn duplicates_by_the_thousand_are_one_group() {
     let collector = Collector::start(
         &[HOST],
@@ -335,8 +423,41 @@ fn a_batch_of_hundreds_is_taken_though_it_is_larger_than_a_limit() {
     let kind = [("content-type", "application/reports+json")];
     assert_eq!(collector.post_with(&body, &kind).status, 204);
     assert_eq!(collector.total(), 300);
+    // What is of other kinds is counted, beside what is taken and alone.
+    assert_eq!(collector.metric("hpkp_reports_passed_over_total"), 300);
+    assert_eq!(collector.post_with(format!("[{other}]"), &kind).status, 400);
+    assert_eq!(collector.metric("hpkp_reports_passed_over_total"), 301);
+    assert_eq!(collector.metric("hpkp_reports_refused_total{reason=\"other-kinds\"}"), 1);
     // It took all of the limit.
     assert_eq!(collector.post_with(&body, &kind).status, 429);
+}
+
+#[test]
+fn network_errors_about_pins_are_taken_and_tell_of_no_visit() {
+    let collector = Collector::start(&[HOST], "", "");
+    let item = |error: &str| {
+        format!(
+            "{{\"type\":\"network-error\",\"age\":12,\"url\":\"https://{HOST}/private?token=1\",\"user_agent\":\"x\",\
+             \"body\":{{\"referrer\":\"https://{HOST}/from\",\"sampling_fraction\":1.0,\"server_ip\":\"192.0.2.1\",\
+             \"phase\":\"connection\",\"type\":\"{error}\"}}}}"
+        )
+    };
+    let pins = item("tls.cert.pinned_key_not_in_cert_chain");
+    let body = format!("[{},{pins}]", item("tls.cert.name_invalid"));
+    let fields = [("content-type", "application/reports+json"), ("user-agent", "Chrome/140")];
+    assert_eq!(collector.post_with(body, &fields).status, 204);
+    let group = &collector.groups()[0];
+    assert_eq!(group["finding"], "report-without-chain");
+    assert_eq!((&group["format"], &group["client"]), (&"network-error".into(), &"Chromium".into()));
+    assert_eq!((&group["mode"], &group["port"]), (&"enforced".into(), &443.into()));
+    let raw = group["raw"].as_str().unwrap();
+    assert!(
+        raw.contains("pinned_key") && !raw.contains("token") && !raw.contains("/from"),
+        "{raw}"
+    );
+    let page = collector.get(&format!("/group/{}", group["id"].as_str().unwrap()));
+    assert_eq!(page.status, 200);
+    assert_eq!(collector.metric("hpkp_reports_passed_over_total"), 1);
 }
 
 #[test]

@@ -105,7 +105,7 @@ fn a_store_that_is_full_says_so_and_loses_nothing() {
         match collector.post(small(HOST, n)) {
             204 => {}
             507 => full += 1,
-            status => panic!("{status}"),
+            status => panic!("{status}: {}", collector.log()),
         }
     }
     // What is old goes, so that what is new has room again.
@@ -227,6 +227,81 @@ fn retention_by_size_comes_before_a_full_disk() {
     collector.kill();
 }
 
+/// A collector on a small disk, with free pages in its database that nobody has given back yet; and its directory.
+fn with_free_pages() -> Option<(Collector, Disk)> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk");
+    let disk = Disk::mount(&path)?;
+    let file = path.join("reports.sqlite");
+    let limits = format!("{NO_LIMITS}groups_per_day = 1000000\n[retention]\nsize = \"1M\"\n");
+    let mut collector = Collector::start_in(dir, &[HOST], &format!("store = {file:?}"), &limits);
+    for n in 0..300 {
+        assert_eq!(collector.post(small(HOST, n)), 204);
+    }
+    assert!(collector.stop().success());
+    let delete = "DELETE FROM report_groups WHERE id IN (SELECT id FROM report_groups ORDER BY id LIMIT 200)";
+    let database = rusqlite::Connection::open(file).unwrap();
+    database.execute_batch(&format!("PRAGMA foreign_keys = 1; {delete}")).unwrap();
+    drop(database);
+    collector.run();
+    Some((collector, disk))
+}
+
+/// Reads the database and does not stop: SQLite's log cannot begin anew, and grows with each report.
+fn read_on(disk: &Disk) -> rusqlite::Connection {
+    let reader = rusqlite::Connection::open(disk.0.join("reports.sqlite")).unwrap();
+    reader.execute_batch("BEGIN; SELECT COUNT(*) FROM report_groups").unwrap();
+    reader
+}
+
+/// Posts the same report until it is refused; the status.
+fn post_until_refused(collector: &Collector) -> u16 {
+    let statuses = (0..5000).map(|_| collector.post(small(HOST, 299)));
+    statuses.into_iter().find(|status| *status != 204).expect("one that is refused")
+}
+
+#[test]
+fn a_log_that_takes_all_of_the_disk_gives_it_back() {
+    let Some((mut collector, disk)) = with_free_pages() else {
+        eprintln!("skipped: only root may mount a file system");
+        return;
+    };
+    let reader = read_on(&disk);
+    disk.fill();
+    let ballast = std::fs::File::options().write(true).open(disk.0.join("ballast")).unwrap();
+    ballast.set_len(ballast.metadata().unwrap().len() - (100 << 10)).unwrap();
+    assert_eq!(post_until_refused(&collector), 507, "{}", collector.log());
+    drop(reader);
+    // The first that is refused makes room for the next.
+    let statuses = [collector.post(small(HOST, 299)), collector.post(small(HOST, 299))];
+    assert_eq!(statuses[1], 204, "{statuses:?}: {}", collector.log());
+    collector.kill();
+}
+
+#[test]
+fn a_log_that_cannot_begin_anew_does_not_take_the_disk() {
+    let Some((mut collector, disk)) = with_free_pages() else {
+        eprintln!("skipped: only root may mount a file system");
+        return;
+    };
+    let reader = read_on(&disk);
+    let log = || std::fs::metadata(disk.0.join("reports.sqlite-wal")).unwrap().len();
+    assert_eq!(post_until_refused(&collector), 503, "{}", collector.log());
+    assert!(log() < 600 << 10, "{} bytes", log());
+    assert!(collector.log().contains("somebody reads the database"), "{}", collector.log());
+    assert_eq!(collector.get("/healthz").status, 503);
+    let total = collector.total();
+    assert_eq!(collector.post(small(HOST, 299)), 503);
+    drop(reader);
+    assert_eq!(collector.post(small(HOST, 299)), 204, "{}", collector.log());
+    assert_eq!(collector.total(), total + 1);
+    for _ in 0..20 {
+        assert_eq!(collector.post(small(HOST, 299)), 204);
+    }
+    assert!(log() < 600 << 10, "{} bytes", log());
+    collector.kill();
+}
+
 #[test]
 fn the_database_is_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt as _;
@@ -263,6 +338,7 @@ fn an_older_database_is_brought_up_to_date_and_a_newer_one_refused() {
     database(&collector)
         .execute_batch(
             "DROP TABLE report_alarms; DROP TABLE report_texts; ALTER TABLE report_groups ADD COLUMN raw BLOB; \
+             ALTER TABLE report_groups DROP COLUMN names; \
              DELETE FROM report_versions WHERE version > 1",
         )
         .unwrap();

@@ -8,6 +8,8 @@ mod bad_input;
 mod collector;
 mod corpus;
 mod durable;
+mod hostile;
+mod mail;
 mod pages;
 mod postgres;
 mod tls;

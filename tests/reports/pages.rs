@@ -161,8 +161,53 @@ fn names_of_other_scripts_stand_beside_those_of_the_wire() {
         let page = collector.get(&format!("/?q={query}")).body;
         assert!(page.contains("cher.example</bdi>") && !page.contains("4db"), "{query}: {page}");
     }
+    // Also a part of it, and with the number of a page.
+    for query in ["b%C3%BCch", "%D7%90.example"] {
+        let page = collector.get(&format!("/?q={query}")).body;
+        assert!(page.matches("class=\"card\"").count() == 1, "{query}: {page}");
+    }
     let page = collector.get("/host/www.xn--4db.example").body;
     assert!(page.contains("<bdi>www.\u{5d0}.example</bdi>"), "{page}");
+}
+
+#[test]
+fn names_in_certificates_are_found_as_people_write_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let pki = hpkp_tests::pki::Pki::new(dir.path());
+    pki.key("ca", hpkp_tests::pki::P256);
+    pki.key("leaf", hpkp_tests::pki::P256);
+    let path = |file: &str| pki.path(file).to_str().unwrap().to_owned();
+    let make = |name: &str, subject: &str, more: &[&str]| {
+        let (key, out) = (path(&format!("{name}.key")), path(&format!("{name}.pem")));
+        let begin = ["req", "-x509", "-utf8", "-subj", subject, "-key", &key, "-out", &out];
+        hpkp_tests::pki::openssl(&[&begin, more].concat());
+    };
+    make("ca", "/O=B\u{fc}rgerb\u{fc}ro \u{d6}st/CN=\u{6771}\u{4eac} CA", &[]);
+    let (certificate, key) = (path("ca.pem"), path("ca.key"));
+    let names = "subjectAltName=DNS:www.example.com,DNS:xn--bcher-kva.example";
+    let more = ["-CA", &certificate, "-CAkey", &key, "-addext", names];
+    make("leaf", "/CN=Gr\u{fc}\u{df}e", &more);
+    let chain = |name: &str| String::from_utf8(pki.read(&format!("{name}.pem"))).unwrap();
+    let body = report(HOST, &now(), &[chain("leaf"), chain("ca")]);
+    let collector = Collector::start_in(dir, &[HOST, "other.example"], "", "");
+    assert_eq!(collector.post(body), 204);
+    assert_eq!(collector.post(small("other.example", 1)), 204);
+    for query in [
+        "b%C3%BCrgerb%C3%BCro",
+        "B%C3%9CRGERB%C3%9CRO%20%C3%96ST",
+        "%E6%9D%B1%E4%BA%AC",
+        "b%C3%BCcher.example",
+        "xn--bcher-kva",
+        "gr%C3%BC%C3%9Fe",
+    ] {
+        let page = collector.get(&format!("/?q={query}")).body;
+        assert!(page.contains(HOST) && !page.contains("other.example"), "{query}: {page}");
+        let page = collector.get(&format!("/host/{HOST}?q={query}")).body;
+        assert_eq!(page.matches("href=\"/group/").count(), 1, "{query}: {page}");
+    }
+    for query in ["b%C3%BCro%20west", "%E6%9D%B1%E4%BA%AD"] {
+        assert!(!collector.get(&format!("/?q={query}")).body.contains("class=\"card\""), "{query}");
+    }
 }
 
 #[test]
@@ -238,7 +283,9 @@ fn man_pages_and_completions_are_made() {
         hpkp_tests::output(command.arg("generate").args(arguments))
     };
     assert!(run(&["man", dir.path().to_str().unwrap()]).status.success());
-    for page in ["hpkp-reports.1", "hpkp-reports-serve.1", "hpkp-reports-export.1"] {
+    for page in
+        ["hpkp-reports.1", "hpkp-reports-serve.1", "hpkp-reports-export.1", "hpkp-reports-import.1"]
+    {
         assert!(dir.path().join(page).is_file(), "{page}");
     }
     for shell in ["bash", "zsh", "fish"] {

@@ -406,7 +406,7 @@ fn trustkit_react_native_and_mail_servers() {
           "summary":{{"total-successful-session-count":9,"total-failure-session-count":0}}}}]}}"#,
         now()
     );
-    assert_eq!(received::read(tlsrpt.as_bytes()).unwrap().len(), 2);
+    assert_eq!(received::read(tlsrpt.as_bytes()).unwrap().reports.len(), 2);
     let kind = [("content-type", "application/tlsrpt+json")];
     assert_eq!(collector.post_with(&tlsrpt, &kind).status, 204);
     let groups = collector.groups();

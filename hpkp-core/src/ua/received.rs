@@ -4,6 +4,7 @@
 //! RFC 7469's own format and TrustKit's go through [`Examined`]; the others have readers here and in
 //! `smtp`. Nothing here is authenticated: a report says what its sender wants to say.
 
+mod nel;
 mod report;
 mod smtp;
 
@@ -14,15 +15,15 @@ use super::date;
 use super::report_reader::{self, Examined, MAX_BODY, ReadReport};
 use crate::pin::Pin;
 
-pub use report::{Format, MAX_REPORTS, Received, Refusal};
+pub use report::{Contents, Format, MAX_REPORTS, Received, Refusal};
 pub use smtp::SUCCESS;
 
-/// The reports in a body, at least one. Of an envelope with several, those that cannot be used are left
-/// out: a browser puts reports of other kinds beside them.
+/// The reports in a body, at least one. Of an envelope with several, those that cannot be used are passed over and
+/// counted: a browser puts reports of other kinds beside them.
 ///
 /// # Errors
 /// See [`Refusal`].
-pub fn read(body: &[u8]) -> Result<Vec<Received>, Refusal> {
+pub fn read(body: &[u8]) -> Result<Contents, Refusal> {
     if body.len() > MAX_BODY {
         return Err(Refusal::TooLarge);
     }
@@ -33,39 +34,60 @@ pub fn read(body: &[u8]) -> Result<Vec<Received>, Refusal> {
         Some(b'[') => {
             let items: Vec<&RawValue> =
                 serde_json::from_str(whole.get()).map_err(|_| Refusal::NotJson)?;
-            // A bare report in an array is nobody's format.
-            items.into_iter().filter_map(envelope).collect()
+            envelopes(&items)
         }
         Some(b'{') => object(whole.get())?,
-        _ => Vec::new(),
+        _ => Contents::default(),
     };
-    match found.len() {
-        0 => Err(Refusal::NotAReport),
-        count if count > MAX_REPORTS => Err(Refusal::TooManyReports),
+    match (found.reports.len(), found.passed_over) {
+        (0, 0) => Err(Refusal::NotAReport),
+        (0, count) => Err(Refusal::OtherKinds(count)),
+        (count, _) if count > MAX_REPORTS => Err(Refusal::TooManyReports),
         _ => Ok(found),
     }
+}
+
+/// The reports in envelopes, and how many items are none that can be used.
+fn envelopes(items: &[&RawValue]) -> Contents {
+    // A bare report in an array is nobody's format.
+    let items = items.iter().filter(|item| is_envelope(item.get()));
+    let mut contents = Contents::default();
+    for item in items {
+        match envelope(item) {
+            Some(report) => contents.reports.push(report),
+            None => contents.passed_over += 1,
+        }
+    }
+    contents
+}
+
+fn is_envelope(item: &str) -> bool {
+    ["type", "body"].iter().all(|name| report_reader::member(item, name).is_some())
 }
 
 /// A report in the Reporting API's envelope: `{"type": …, "age": …, "body": {…}}`.
 fn envelope(item: &RawValue) -> Option<Received> {
     let body = report_reader::member(item.get(), "body")?;
-    report_reader::member(item.get(), "type")?;
     let age = report_reader::member(item.get(), "age");
     let age = age.and_then(|age| age.get().parse().ok());
-    let mut received = plain(body.get()).ok()?.into_iter().next()?;
+    let in_body = || plain(body.get()).ok()?.into_iter().next();
+    let mut received = match text_of(item.get(), "type")?.as_str() {
+        nel::TYPE => nel::read(item.get(), body.get())?,
+        _ => in_body()?,
+    };
     received.age = age;
     Some(received)
 }
 
 /// The reports of a JSON object, in an envelope or not. An envelope in an envelope is nobody's format.
-fn object(text: &str) -> Result<Vec<Received>, Refusal> {
+fn object(text: &str) -> Result<Contents, Refusal> {
     let members = report_reader::members(text.as_bytes()).map_err(|_| Refusal::NotJson)?;
     let has = |name: &str| members.iter().any(|(key, _)| key == name);
     if has("type") && has("body") {
         let item: &RawValue = serde_json::from_str(text).map_err(|_| Refusal::NotJson)?;
-        return Ok(envelope(item).into_iter().collect());
+        return Ok(envelopes(&[item]));
     }
-    plain(text)
+    Ok(Contents { reports: plain(text)?, passed_over: 0 })
 }
 
 /// The reports of a JSON object of any known format.

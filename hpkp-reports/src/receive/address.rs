@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use axum::extract::Request;
 
 use crate::output;
+use crate::proxies::Proxies;
 use crate::store::Entry;
 use crate::time::day;
 
@@ -16,10 +17,10 @@ use crate::time::day;
 pub struct Peer(pub IpAddr);
 
 /// The client's address: the peer's, or what a trusted proxy says of it.
-pub(super) fn client(request: &Request, proxies: &[IpAddr]) -> IpAddr {
+pub(super) fn client(request: &Request, proxies: &Proxies) -> IpAddr {
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
     let peer = peer.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)).to_canonical();
-    if !proxies.contains(&peer) {
+    if !proxies.contain(peer) {
         return peer;
     }
     let fields = request.headers().get_all("x-forwarded-for");
@@ -30,9 +31,10 @@ pub(super) fn client(request: &Request, proxies: &[IpAddr]) -> IpAddr {
         .collect();
     // From the right: what stands further left the client may have made up.
     let mut addresses = all.iter().rev().map_while(|text| forwarded(text));
-    addresses.find(|address| !proxies.contains(address)).unwrap_or_else(|| {
+    addresses.find(|address| !proxies.contain(*address)).unwrap_or_else(|| {
         output::log_seldom("forwarded", || {
-            "a trusted proxy sends no X-Forwarded-For with an address: all its clients count as one"
+            "a trusted proxy, or a program on its machine, sends no X-Forwarded-For with an address: all its \
+             clients count as one"
                 .to_owned()
         });
         peer

@@ -31,8 +31,11 @@ const TYPES: [&str; 9] = [
 /// How gzip begins (RFC 1952 section 2.3.1).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// What tells of one device or machine, in formats that say it.
-const PERSONAL: [&str; 2] = ["app-vendor-id", "sending-mta-ip"];
+/// What tells of one device, machine or visit, in formats that say it.
+const PERSONAL: [&str; 3] = ["app-vendor-id", "referrer", "sending-mta-ip"];
+
+/// An address on the web, of which the path may tell of one person.
+const ADDRESS: &str = "url";
 
 /// The body, unpacked. Whether it is gzip it says itself: some senders name a type for the one and send the other,
 /// and some proxies unpack and leave the header field.
@@ -88,6 +91,13 @@ pub(super) fn may_be_personal(text: &str) -> bool {
     PERSONAL.iter().any(|name| text.contains(name))
 }
 
+/// An address without its path.
+fn origin(url: &str) -> &str {
+    let begin = url.find("://").map_or(0, |place| place + 3);
+    let end = url[begin..].find(['/', '?', '#']).unwrap_or(url.len() - begin);
+    &url[..begin + end]
+}
+
 /// A report without what tells of one device or machine.
 pub(super) fn without_personal_data(text: &str) -> Vec<u8> {
     fn redact(value: &mut Value) {
@@ -96,6 +106,8 @@ pub(super) fn without_personal_data(text: &str) -> Vec<u8> {
                 for (name, value) in members {
                     if PERSONAL.contains(&name.as_str()) {
                         *value = Value::from("(not kept)");
+                    } else if name == ADDRESS {
+                        *value = Value::from(value.as_str().map_or("", origin));
                     } else {
                         redact(value);
                     }
@@ -118,9 +130,11 @@ mod tests {
     #[test]
     fn personal_data_goes() {
         let kept = without_personal_data(
-            r#"{"a":[{"sending-mta-ip":"192.0.2.1","b":1}],"app-vendor-id":"x"}"#,
+            r#"{"a":[{"sending-mta-ip":"192.0.2.1","b":1}],"app-vendor-id":"x","url":"https://h:1/a?b"}"#,
         );
         let kept = String::from_utf8(kept).expect("UTF-8");
         assert!(!kept.contains("192.0.2.1") && !kept.contains("\"x\"") && kept.contains("\"b\":1"));
+        assert!(kept.contains("\"url\":\"https://h:1\""), "{kept}");
+        assert_eq!(["https://h", "h?x", ""].map(origin), ["https://h", "h", ""]);
     }
 }

@@ -26,6 +26,7 @@ use tower::ServiceExt as _;
 use super::address::{Peer, network};
 use crate::configuration::Configuration;
 use crate::output;
+use crate::proxies::Proxies;
 
 /// Requests at a time on one HTTP/2 connection.
 const STREAMS: u32 = 16;
@@ -47,7 +48,7 @@ pub struct Listener {
     all: Arc<Semaphore>,
     open: Open,
     each: usize,
-    proxies: Vec<IpAddr>,
+    proxies: Proxies,
     time: Duration,
 }
 
@@ -71,7 +72,7 @@ impl Listener {
             all: Arc::new(Semaphore::new(limits.connections)),
             open: Open::default(),
             each: limits.client_connections,
-            proxies: configuration.trusted_proxies.iter().map(IpAddr::to_canonical).collect(),
+            proxies: configuration.trusted_proxies.clone(),
             time: Duration::from_secs(limits.seconds),
         })
     }
@@ -121,7 +122,7 @@ impl Listener {
         let key = network(peer);
         let mut open = self.open.lock().ok()?;
         let count = open.entry(key).or_default();
-        if *count >= self.each && !self.proxies.contains(&peer) {
+        if *count >= self.each && !self.proxies.contain(peer) {
             output::log_seldom("client", || "a client has too many connections".to_owned());
             return None;
         }

@@ -8,6 +8,7 @@
 //! | 204 | every report that is for a host on the list is stored, on the disk; reports for others are dropped |
 //! | 400 | no report of a known format |
 //! | 405, 413, 415, 408 | not POST, too large, another type, too slow |
+//! | 422 | more chains than are verified of one body |
 //! | 429 | too many reports: of the client, for the host, in all |
 //! | 503, 507 | the database is away, or has no space |
 
@@ -35,6 +36,7 @@ use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 use crate::configuration::{Configuration, HostPattern, Mode};
 use crate::output;
+use crate::proxies::Proxies;
 use crate::store::{Entry, Writer};
 use crate::time::now;
 use crate::understand::{Judge, chain_fingerprint, client, mode};
@@ -52,6 +54,11 @@ const MAX_COUNT: i64 = 1 << 32;
 /// How many reports of a batch count as one more request of the client.
 const MANY: usize = 10;
 
+/// The most chains of a body for which signatures have to be verified, and how many reports each counts as: whoever makes
+/// chains up makes the verdict on each as expensive as it can be.
+const MAX_COSTLY: usize = 10;
+const COST: usize = 50;
+
 /// The largest report that is kept as the first of its group, in bytes: two long chains need half of it. Strangers could
 /// otherwise push out of the database what is there.
 const MAX_RAW: usize = 48 << 10;
@@ -61,7 +68,9 @@ const MAX_RAW: usize = 48 << 10;
 pub struct Counters {
     /// Reports that are stored.
     pub accepted: AtomicU64,
-    /// Requests that were refused, by status.
+    /// Items of envelopes that are of other kinds, or cannot be used.
+    pub passed_over: AtomicU64,
+    /// Requests that were refused, by reason.
     pub refused: [AtomicU64; Refused::ALL.len()],
 }
 
@@ -69,7 +78,7 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct Receiver {
     hosts: Vec<HostPattern>,
-    proxies: Vec<IpAddr>,
+    proxies: Proxies,
     keep_addresses: bool,
     limits: Limits,
     marks: Marks,
@@ -85,7 +94,7 @@ impl Receiver {
     pub fn new(configuration: &Configuration, judge: Arc<Judge>, writer: Arc<Writer>) -> Self {
         Self {
             hosts: configuration.hosts.clone(),
-            proxies: configuration.trusted_proxies.iter().map(IpAddr::to_canonical).collect(),
+            proxies: configuration.trusted_proxies.clone(),
             keep_addresses: configuration.keep_addresses,
             limits: Limits::new(&configuration.limits, configuration.hosts.len()),
             marks: Marks::default(),
@@ -108,21 +117,35 @@ impl Receiver {
         let user_agent = request.headers().get(USER_AGENT).and_then(|value| value.to_str().ok());
         let user_agent = user_agent.unwrap_or_default().to_owned();
         let body = body::read(request, &self.limits).await?;
-        let reports = received::read(&body).map_err(|refusal| match refusal {
-            received::Refusal::TooLarge | received::Refusal::TooManyReports => Refused::Large,
-            received::Refusal::NotJson | received::Refusal::NotAReport => Refused::Invalid,
-        })?;
+        let reports = self.reports(&body)?;
         // Each report costs a look at its certificates.
         if reports.len() > MANY && !self.limits.client(client, reports.len() / MANY) {
             return Err(Refused::Client);
         }
         // Before the disk is waited for, everything else of the body goes.
         drop(body);
-        let entries = self.entries(reports, &user_agent, client)?;
+        // Whatever it takes, other requests go on.
+        let entries = tokio::task::block_in_place(|| self.entries(reports, &user_agent, client))?;
         let count = entries.len() as u64;
         self.writer.store(entries).await?;
         self.counters.accepted.fetch_add(count, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// The reports in a body. What is beside them is counted.
+    fn reports(&self, body: &[u8]) -> Result<Vec<Received>, Refused> {
+        let (reports, passed_over) = match received::read(body) {
+            Ok(contents) => (Ok(contents.reports), contents.passed_over),
+            Err(received::Refusal::OtherKinds(count)) => (Err(Refused::OtherKinds), count),
+            Err(received::Refusal::TooLarge | received::Refusal::TooManyReports) => {
+                (Err(Refused::Large), 0)
+            }
+            Err(received::Refusal::NotJson | received::Refusal::NotAReport) => {
+                (Err(Refused::Invalid), 0)
+            }
+        };
+        self.counters.passed_over.fetch_add(passed_over as u64, Ordering::Relaxed);
+        reports
     }
 
     /// What is to be stored of the reports in a body.
@@ -137,14 +160,8 @@ impl Receiver {
         if listed.is_empty() {
             return Err(self.unlisted(&reports));
         }
-        let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
-        for (place, _) in &listed {
-            *counts.entry(*place).or_default() += 1;
-        }
-        for (place, count) in counts {
-            self.limits.host(place, count)?;
-        }
         let at = now();
+        self.admit(&listed, at)?;
         let mut entries: Vec<Entry> = Vec::new();
         let mut kept: Option<(Arc<str>, Arc<[u8]>)> = None;
         for (place, report) in listed {
@@ -157,6 +174,26 @@ impl Receiver {
             entries.push(self.entry(&self.hosts[place], report, user_agent, (client, at), raw));
         }
         Ok(entries)
+    }
+
+    /// Whether the limits let these reports in.
+    fn admit(&self, listed: &[(usize, &Received)], at: i64) -> Result<(), Refused> {
+        let mut counts: BTreeMap<usize, (usize, Vec<&Received>)> = BTreeMap::new();
+        for (place, report) in listed {
+            let (count, reports) = counts.entry(*place).or_default();
+            *count += 1;
+            reports.push(*report);
+        }
+        let mut all = 0;
+        for (count, reports) in counts.values_mut() {
+            let costly = self.judge.costly(reports.iter().copied(), at);
+            all += costly;
+            *count += COST * costly;
+        }
+        if all > MAX_COSTLY {
+            return Err(Refused::Chains);
+        }
+        counts.into_iter().try_for_each(|(place, (count, _))| self.limits.host(place, count))
     }
 
     /// Drops reports for hosts that are not on the list. The answer is the one that a report for a listed host would
@@ -195,6 +232,7 @@ impl Receiver {
             at,
             finding: verdict.finding,
             detail: verdict.detail,
+            names: verdict.names,
             format: report.format.name(),
             mode: match mode(report) {
                 Some(Mode::Enforced) => "enforced",
@@ -213,7 +251,8 @@ impl Receiver {
         if report.text.len() > MAX_RAW {
             return Arc::new([]);
         }
-        let has_personal = matches!(report.format, Format::TrustKit | Format::SmtpTls);
+        let has_personal =
+            matches!(report.format, Format::TrustKit | Format::SmtpTls | Format::NetworkError);
         if self.keep_addresses || !(has_personal || body::may_be_personal(&report.text)) {
             return report.text.as_bytes().into();
         }

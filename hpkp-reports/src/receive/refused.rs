@@ -11,6 +11,8 @@ use crate::store::StoreError;
 pub enum Refused {
     /// No report of a known format.
     Invalid,
+    /// Envelopes with reports of other kinds alone.
+    OtherKinds,
     /// No host on the list. Nothing is stored, and the answer is that of a report which is: strangers do not learn
     /// which hosts are on the list.
     Host,
@@ -20,6 +22,8 @@ pub enum Refused {
     Large,
     /// Another type or encoding.
     Type,
+    /// More chains than are verified of one body.
+    Chains,
     /// Too many requests of the client.
     Client,
     /// Too many reports for the host.
@@ -34,12 +38,14 @@ pub enum Refused {
 
 impl Refused {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Invalid,
+        Self::OtherKinds,
         Self::Host,
         Self::Slow,
         Self::Large,
         Self::Type,
+        Self::Chains,
         Self::Client,
         Self::HostRate,
         Self::Total,
@@ -52,10 +58,12 @@ impl Refused {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Invalid => "invalid",
+            Self::OtherKinds => "other-kinds",
             Self::Host => "host",
             Self::Slow => "slow",
             Self::Large => "large",
             Self::Type => "type",
+            Self::Chains => "chains",
             Self::Client => "client-rate",
             Self::HostRate => "host-rate",
             Self::Total => "total-rate",
@@ -68,11 +76,12 @@ impl Refused {
     #[must_use]
     pub const fn status(self) -> StatusCode {
         match self {
-            Self::Invalid => StatusCode::BAD_REQUEST,
+            Self::Invalid | Self::OtherKinds => StatusCode::BAD_REQUEST,
             Self::Host => StatusCode::NO_CONTENT,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
             Self::Large => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Type => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Chains => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Client | Self::HostRate | Self::Total => StatusCode::TOO_MANY_REQUESTS,
             Self::Away => StatusCode::SERVICE_UNAVAILABLE,
             Self::Full => StatusCode::INSUFFICIENT_STORAGE,

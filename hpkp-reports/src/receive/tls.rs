@@ -8,7 +8,7 @@ use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::configuration::Tls;
@@ -83,13 +83,25 @@ fn times(files: &Tls) -> Option<[SystemTime; 2]> {
 }
 
 fn load(files: &Tls) -> Result<CertifiedKey, String> {
-    let of = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let of = |key: &str, path: &Path, error: &str| format!("{key}: {}: {error}", path.display());
+    let of_certificate = |error: &str| of("tls.certificate", &files.certificate, error);
+    let of_key = |error: &str| of("tls.key", &files.key, error);
     let chain = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| of(&files.certificate, &error))?;
+        .map_err(|error| of_certificate(&reason(&error)))?;
     if chain.is_empty() {
-        return Err(of(&files.certificate, &"no certificate"));
+        return Err(of_certificate("no certificate"));
     }
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| of(&files.key, &error))?;
-    CertifiedKey::from_der(chain, key, &default_provider()).map_err(|error| of(&files.key, &error))
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| of_key(&reason(&error)))?;
+    CertifiedKey::from_der(chain, key, &default_provider())
+        .map_err(|error| of_key(&error.to_string()))
+}
+
+/// Why a PEM file cannot be used.
+fn reason(error: &pem::Error) -> String {
+    match error {
+        pem::Error::Io(error) => output::os(error),
+        pem::Error::NoItemsFound => "no private key".to_owned(),
+        other => other.to_string(),
+    }
 }

@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::configuration::Pages;
 use crate::output::os;
+use crate::proxies::Proxies;
 
 /// The cookie of a reader.
 pub(super) const COOKIE_NAME: &str = "hpkp-reports";
@@ -22,7 +23,7 @@ const MIN_TOKEN: usize = 16;
 pub struct Access {
     token: Option<[u8; 32]>,
     header: Option<axum::http::HeaderName>,
-    proxies: Vec<IpAddr>,
+    proxies: Proxies,
 }
 
 /// The first line of a file with a secret.
@@ -45,8 +46,9 @@ impl Access {
     ///
     /// # Errors
     /// It cannot be read, or is too short.
-    pub fn read(pages: &Pages, proxies: &[IpAddr]) -> Result<Self, String> {
-        let token = pages.token_file.as_deref().map(first_line).transpose()?;
+    pub fn read(pages: &Pages, proxies: &Proxies) -> Result<Self, String> {
+        let token = pages.token_file.as_deref().map(first_line).transpose();
+        let token = token.map_err(|error| format!("pages.token_file: {error}"))?;
         if token.as_ref().is_some_and(|token| token.len() < MIN_TOKEN) {
             return Err(format!(
                 "pages.token_file: the token is shorter than {MIN_TOKEN} characters; make one: openssl rand -hex 32"
@@ -55,7 +57,7 @@ impl Access {
         Ok(Self {
             token: token.map(|token| hashed(&token)),
             header: pages.user_header.as_ref().map(|name| name.0.clone()),
-            proxies: proxies.to_vec(),
+            proxies: proxies.clone(),
         })
     }
 
@@ -72,9 +74,7 @@ impl Access {
             // Of two values one may be the visitor's own, which the proxy has let through.
             let mut values = headers.get_all(name).iter();
             let is_one = values.next().is_some_and(|value| !value.is_empty());
-            is_one
-                && values.next().is_none()
-                && peer.is_some_and(|peer| self.proxies.contains(&peer))
+            is_one && values.next().is_none() && peer.is_some_and(|peer| self.proxies.contain(peer))
         });
         is_named || self.token.is_some_and(|token| has_token(headers, token))
     }

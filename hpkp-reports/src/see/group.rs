@@ -14,8 +14,9 @@ use hpkp_core::{ca_table, date};
 use maud::{Markup, html};
 
 use super::shared::{Pages, Trouble, ask};
-use super::text::{host_name, host_path, number, text, unicode};
+use super::text::{host_name, host_path, number, text};
 use super::{chart, layout};
+use crate::names::unicode;
 use crate::store::{Group, query};
 use crate::time::day_text;
 use crate::understand::finding::Finding;
@@ -42,8 +43,8 @@ pub(super) async fn show(
         let page = layout::page(pages.signs_out(), "No such group", None, &content);
         return Ok((StatusCode::NOT_FOUND, page).into_response());
     };
-    let report = received::read(&raw).unwrap_or_default();
-    let report = report.into_iter().find(|report| {
+    let contents = received::read(&raw).unwrap_or_default();
+    let report = contents.reports.into_iter().find(|report| {
         chain_fingerprint(report) == group.chain && report.host.as_str() == group.host
     });
     let now = report.as_ref().map(|report| pages.judge.verdict(report, group.first_seen));

@@ -29,6 +29,9 @@ pub(super) async fn show(State(pages): State<Arc<Pages>>) -> Result<Response, Tr
     };
     let accepted = counters.accepted.load(Ordering::Relaxed);
     metric("accepted_total", "counter", "Reports that are stored.", &[(String::new(), accepted)]);
+    let passed_over = counters.passed_over.load(Ordering::Relaxed);
+    let help = "Items in envelopes that are reports of other kinds, or cannot be used.";
+    metric("passed_over_total", "counter", help, &[(String::new(), passed_over)]);
     let refused = Refused::ALL.iter().zip(&counters.refused).map(|(why, count)| {
         (format!("{{reason=\"{}\"}}", why.name()), count.load(Ordering::Relaxed))
     });

@@ -54,10 +54,6 @@ impl Range {
 
     pub(super) fn filter(&self, host: Option<&str>) -> Filter {
         let text = Some(self.text.trim().to_owned()).filter(|text| !text.is_empty());
-        // Hosts are stored as they go over the wire.
-        let wire = text.as_ref().filter(|text| !text.is_ascii());
-        let wire = wire.and_then(|text| idna::domain_to_ascii(text).ok());
-        let text = wire.or(text);
         Filter { host: host.map(str::to_owned), text, from: self.from, to: self.to }
     }
 

@@ -2,40 +2,13 @@
 
 use maud::{Markup, html};
 
+use crate::names::{readable, unicode};
 use crate::output;
 
 /// Foreign text, printable; maud escapes it.
 pub(super) fn text(foreign: &str) -> Markup {
     let printable = output::printable(&readable(foreign));
     html! { bdi { (printable) } }
-}
-
-/// Names of certificates as people read them: the core has letters beyond ASCII as `\xd7\x90`, which suits a log.
-fn readable(text: &str) -> String {
-    let mut readable = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(begin) = rest.find("\\x") {
-        readable.push_str(&rest[..begin]);
-        rest = &rest[begin..];
-        let mut octets = Vec::new();
-        while let Some(octet) = escaped_octet(&rest[octets.len() * 4..]) {
-            octets.push(octet);
-        }
-        let taken = (octets.len() * 4).max(2);
-        match String::from_utf8(octets) {
-            Ok(letters) if !letters.is_empty() => readable.push_str(&letters),
-            _ => readable.push_str(&rest[..taken]),
-        }
-        rest = &rest[taken..];
-    }
-    readable.push_str(rest);
-    readable
-}
-
-/// The octet beyond ASCII that a text begins with: `\xd7`.
-fn escaped_octet(text: &str) -> Option<u8> {
-    let digits = text.strip_prefix("\\x")?.get(..2)?;
-    u8::from_str_radix(digits, 16).ok().filter(|octet| *octet >= 0x80)
 }
 
 /// A host, and beside an internationalized name how people write it. The name of the wire stands first: what looks
@@ -45,12 +18,6 @@ pub(super) fn host_name(host: &str) -> Markup {
         (text(host))
         @if let Some(unicode) = unicode(host) { " " span.unicode { "(" (text(&unicode)) ")" } }
     }
-}
-
-/// An internationalized name as people write it.
-pub(super) fn unicode(host: &str) -> Option<String> {
-    let (unicode, result) = idna::domain_to_unicode(host);
-    (result.is_ok() && unicode != host).then_some(unicode)
 }
 
 /// A path of a page, with what is not safe in it escaped.
@@ -102,14 +69,6 @@ pub(super) fn number(number: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_readable() {
-        assert_eq!(readable("CN=\\xd7\\xa9\\xd7\\x9c b"), "CN=\u{5e9}\u{5dc} b");
-        for text in ["", "\\x", "\\x4", "\\x41", "\\xff", "a\\xd7", "\\xd7\u{5e9}", "\\\\x"] {
-            assert_eq!(readable(text), text);
-        }
-    }
 
     #[test]
     fn numbers_have_commas() {

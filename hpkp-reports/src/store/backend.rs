@@ -75,6 +75,14 @@ pub trait Backend: Send + fmt::Debug {
         Ok(())
     }
 
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// The database's, or it would grow beyond what it may take.
+    fn begin(&mut self) -> Result<(), StoreError> {
+        self.run("BEGIN")
+    }
+
     /// Begins a transaction in which one collector at a time may be.
     ///
     /// # Errors

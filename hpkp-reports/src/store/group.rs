@@ -26,6 +26,8 @@ pub struct Entry {
     pub finding: Finding,
     /// What belongs to that.
     pub detail: String,
+    /// What a search finds it by besides, in lower case.
+    pub names: String,
     /// The format.
     pub format: &'static str,
     /// `enforced`, `report-only`, or nothing where it is not known.

@@ -112,6 +112,7 @@ pub(super) fn gather(
                 entry.host = entry.entry.trim_start_matches("*.").to_owned();
                 entry.finding = Finding::Overflow;
                 entry.detail = String::new();
+                entry.names = String::new();
                 entry.raw = Arc::new([]);
                 id = id_of(&entry);
             }
@@ -225,8 +226,8 @@ impl Pending {
     fn insert(&self, backend: &mut dyn Backend) -> Result<bool, StoreError> {
         let entry = &self.entry;
         let sql = "INSERT INTO report_groups (id, host, entry, port, chain, client, day, finding, detail, format, \
-                   mode, count, first_seen, last_seen) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
+                   mode, count, first_seen, last_seen, names) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
                    ON CONFLICT (id) DO UPDATE SET count = report_groups.count + excluded.count, \
                    last_seen = CASE WHEN report_groups.last_seen < excluded.last_seen \
                    THEN excluded.last_seen ELSE report_groups.last_seen END RETURNING count";
@@ -245,6 +246,7 @@ impl Pending {
             self.count.into(),
             entry.at.into(),
             entry.at.into(),
+            entry.names.as_str().into(),
         ];
         let is_new = backend.number(sql, &parameters)? == self.count;
         if is_new && !entry.raw.is_empty() {

@@ -36,19 +36,24 @@ pub struct Count {
 
 const MATCHES: &str = "day >= $1 AND day <= $2 AND ($3 = '' OR host = $3) AND ($4 = '' \
     OR host LIKE $4 ESCAPE '\\' OR LOWER(detail) LIKE $4 ESCAPE '\\' OR LOWER(client) LIKE $4 ESCAPE '\\' \
-    OR finding LIKE $4 ESCAPE '\\' OR chain LIKE $4 ESCAPE '\\')";
+    OR finding LIKE $4 ESCAPE '\\' OR chain LIKE $4 ESCAPE '\\' OR names LIKE $4 ESCAPE '\\' \
+    OR host LIKE $5 ESCAPE '\\')";
 
 fn parameters(filter: &Filter) -> Vec<Value> {
     let text = filter.text.as_deref().unwrap_or_default().trim().to_lowercase();
-    let text = match text.is_empty() {
+    let pattern = |text: &str| match text.is_empty() {
         true => String::new(),
         false => {
             let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
             format!("%{escaped}%")
         }
     };
+    // Hosts are stored as they go over the wire.
+    let wire = Some(&text).filter(|text| !text.is_ascii());
+    let wire = wire.and_then(|text| idna::domain_to_ascii(text).ok()).unwrap_or_default();
     let host = filter.host.as_deref().unwrap_or_default();
-    vec![Value::Int(filter.from), Value::Int(filter.to), host.into(), Value::Text(text)]
+    let texts = [host.to_owned(), pattern(&text), pattern(&wire)].map(Value::Text);
+    [Value::Int(filter.from), Value::Int(filter.to)].into_iter().chain(texts).collect()
 }
 
 /// Violations by host, day and finding.
@@ -89,7 +94,7 @@ pub fn groups(
     let sql = format!(
         "SELECT {} FROM report_groups WHERE {MATCHES} \
          ORDER BY CASE WHEN finding IN ({}) THEN 0 WHEN finding IN ({}) THEN 2 ELSE 1 END, last_seen DESC, id \
-         LIMIT $5 OFFSET $6",
+         LIMIT $6 OFFSET $7",
         Group::COLUMNS,
         codes(Class::Urgent),
         codes(Class::Noise),
@@ -145,8 +150,8 @@ pub fn page(
     limit: i64,
 ) -> Result<Vec<Group>, StoreError> {
     let sql = format!(
-        "SELECT {} FROM report_groups WHERE {MATCHES} AND (day > $5 OR (day = $5 AND id > $6)) \
-         ORDER BY day, id LIMIT $7",
+        "SELECT {} FROM report_groups WHERE {MATCHES} AND (day > $6 OR (day = $6 AND id > $7)) \
+         ORDER BY day, id LIMIT $8",
         Group::COLUMNS
     );
     let mut parameters = parameters(filter);

@@ -4,7 +4,7 @@ use super::backend::{Backend, Value};
 use super::error::StoreError;
 
 /// The migrations; `{bytes}` is the database's type for bytes.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
 CREATE TABLE report_groups (
     id TEXT PRIMARY KEY,
@@ -58,6 +58,10 @@ CREATE TABLE report_texts (
 );
 INSERT INTO report_texts (group_id, raw) SELECT id, raw FROM report_groups WHERE raw IS NOT NULL;
 ALTER TABLE report_groups DROP COLUMN raw;
+",
+    // What a search finds a group by besides: names in certificates, and the host as people write it.
+    "
+ALTER TABLE report_groups ADD COLUMN names TEXT NOT NULL DEFAULT '';
 ",
 ];
 

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
@@ -14,6 +14,14 @@ use super::error::StoreError;
 /// How long to wait for another process that has the database locked.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The least and the most bytes of the log at which a transaction waits for who reads; between them it is a quarter of
+/// the database.
+const MIN_LOG: u64 = 256 << 10;
+const MAX_LOG: u64 = 64 << 20;
+
+/// How long to wait for another process that empties the log.
+const MOMENT: Duration = Duration::from_millis(20);
+
 /// Statements that are kept prepared.
 const STATEMENTS: usize = 256;
 
@@ -22,6 +30,10 @@ pub(super) struct Sqlite {
     connection: Connection,
     /// Where the file is, and which it is: one that was removed goes on taking what is written.
     file: Option<(PathBuf, (u64, u64))>,
+    /// The log beside the database, and how large it may become.
+    log: (PathBuf, u64),
+    /// Whether somebody was reading for too long when that was last looked at.
+    is_held: bool,
 }
 
 impl Sqlite {
@@ -39,7 +51,7 @@ impl Sqlite {
             connection.pragma_update(None, "foreign_keys", true)?;
             // What is deleted does not stay in pages that are written anyway.
             connection.pragma_update(None, "secure_delete", "FAST")?;
-            connection.pragma_update(None, "journal_size_limit", 64_i64 << 20)?;
+            connection.pragma_update(None, "journal_size_limit", MIN_LOG as i64)?;
             let page: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
             let size = i64::try_from(size).unwrap_or(i64::MAX);
             // Room for what is deleted later than it should be.
@@ -50,7 +62,12 @@ impl Sqlite {
         };
         set(&connection).map_err(|error| opening(path, &error))?;
         let file = identity(path).map(|identity| (path.to_owned(), identity));
-        Ok(Self { connection, file })
+        Ok(Self {
+            connection,
+            file,
+            log: (log_of(path), (size / 4).clamp(MIN_LOG, MAX_LOG)),
+            is_held: false,
+        })
     }
 
     pub(super) fn open_to_read(path: &Path) -> Result<Self, StoreError> {
@@ -60,8 +77,50 @@ impl Sqlite {
         connection.busy_timeout(PATIENCE).map_err(|error| opening(path, &error))?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         let file = identity(path).map(|identity| (path.to_owned(), identity));
-        Ok(Self { connection, file })
+        Ok(Self { connection, file, log: (log_of(path), MAX_LOG), is_held: false })
     }
+
+    /// Whether the log may grow. While somebody reads what was before, it cannot begin anew; once it has all of the
+    /// disk, it never can: what it has may need room in the database.
+    fn check_log(&mut self) -> Result<(), StoreError> {
+        let (path, limit) = &self.log;
+        let size = path.metadata().map_or(0, |log| log.len());
+        if size <= *limit {
+            return Ok(());
+        }
+        // Who reads or empties the log at this moment is waited for, and who goes on reading once.
+        let begun = Instant::now();
+        let mut is_held = !self.empty_log(if self.is_held { "PASSIVE" } else { "RESTART" })?;
+        while is_held && !self.is_held && begun.elapsed() < PATIENCE {
+            std::thread::sleep(MOMENT);
+            is_held = !self.empty_log("RESTART")?;
+        }
+        self.is_held = is_held;
+        match is_held {
+            false => Ok(()),
+            true => Err(StoreError::Failed(format!(
+                "somebody reads the database for so long that its log has {size} bytes"
+            ))),
+        }
+    }
+
+    /// Moves what the log has into the database; whether that is all, so that it begins anew.
+    fn empty_log(&self, mode: &str) -> Result<bool, StoreError> {
+        let row = |row: &rusqlite::Row<'_>| {
+            let (is_busy, written, moved): (i64, i64, i64) =
+                (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(is_busy == 0 && written == moved)
+        };
+        let sql = format!("PRAGMA wal_checkpoint({mode})");
+        self.connection.query_row(&sql, [], row).map_err(failed)
+    }
+}
+
+/// The log beside a database.
+fn log_of(path: &Path) -> PathBuf {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {
@@ -121,6 +180,11 @@ impl Backend for Sqlite {
             }
             _ => Ok(()),
         }
+    }
+
+    fn begin(&mut self) -> Result<(), StoreError> {
+        self.check_log()?;
+        self.run("BEGIN")
     }
 
     fn begin_alone(&mut self) -> Result<(), StoreError> {

@@ -248,7 +248,13 @@ impl Work {
         let probe = |backend: &mut Box<dyn Backend>| match was_well {
             true => backend.query("SELECT MAX(version) FROM report_versions", &[]).map(|_| ()),
             false => {
-                backend.execute("UPDATE report_versions SET version = version", &[]).map(|_| ())
+                let sql = "UPDATE report_versions SET version = version";
+                let written = backend.begin().and_then(|()| backend.execute(sql, &[]));
+                let written = written.and_then(|_| backend.run("COMMIT"));
+                if written.is_err() {
+                    let _ = backend.run("ROLLBACK");
+                }
+                written
             }
         };
         let result = self.connect().and_then(|()| self.backend.as_mut().map_or(Ok(()), probe));
@@ -343,7 +349,7 @@ impl Work {
             return Err((StoreError::Away("not connected".to_owned()), true));
         };
         let unexplained = self.settings.unexplained;
-        let written = backend.run("BEGIN").and_then(|()| {
+        let written = backend.begin().and_then(|()| {
             let made = pending::write(&mut **backend, pending, &self.today)?;
             let mut has_alarm = false;
             for one in pending.values().filter(|one| made.contains(&one.id)) {

@@ -52,6 +52,14 @@ impl Alarm {
         Ways::new(alarms).map(|_| ())
     }
 
+    /// What will keep alarms from being sent, as far as a look shows: reports are received all the same.
+    #[must_use]
+    pub fn problem(alarms: &Alarms) -> Option<String> {
+        let program = alarms.command.as_ref()?.first()?;
+        let error = std::fs::metadata(program).err().filter(|_| program.contains('/'))?;
+        Some(format!("alarms.command: {program}: {}", crate::output::os(&error)))
+    }
+
     /// Starts the thread. It ends when the handle is gone; what is not sent then stays in the store.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ pub fn kind(received: &Received, user_agent: &str) -> &'static str {
         Format::TrustKit => "TrustKit",
         Format::ReactNative => "react-native-ssl-manager",
         Format::SmtpTls => "mail servers",
-        Format::Rfc7469 | Format::ExpectCt => browser(user_agent),
+        Format::Rfc7469 | Format::ExpectCt | Format::NetworkError => browser(user_agent),
     }
 }
 

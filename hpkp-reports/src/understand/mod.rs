@@ -12,7 +12,7 @@ pub mod roots;
 pub mod trust;
 mod verdict;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, RwLock};
 
 use hpkp_core::ua::received::{Format, Received};
@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::configuration::Mode;
 use crate::time::DAY;
-use verdict::{judge, reported_at};
+use verdict::{is_costly, judge, reported_at};
 
 pub use knowledge::Knowledge;
 pub use verdict::{Verdict, parsed};
@@ -79,6 +79,23 @@ impl Judge {
             cache.insert(key, verdict.clone());
         }
         verdict
+    }
+}
+
+impl Judge {
+    /// How many of the verdicts on these reports are not remembered and take signatures.
+    #[must_use]
+    pub fn costly<'a>(&self, reports: impl Iterator<Item = &'a Received>, now: i64) -> usize {
+        let mut keys = HashSet::new();
+        let with_chains = reports.filter(|report| !report.chain().is_empty());
+        for report in with_chains {
+            let key = cache_key(report, now);
+            let is_known = self.cache.lock().is_ok_and(|cache| cache.contains_key(&key));
+            if !is_known && is_costly(&self.knowledge(), report) {
+                keys.insert(key);
+            }
+        }
+        keys.len()
     }
 }
 

@@ -13,10 +13,12 @@ const MAX_FILE: u64 = 16 << 20;
 /// The most files of a directory.
 const MAX_FILES: usize = 10_000;
 
-/// The most certificates above a leaf that are looked at, and those of one name: each path that they could form costs
-/// signatures, and a stranger chooses them. Chains in use have five, and two of a name where they are cross-signed.
+/// The most certificates above a leaf that are looked at, those of one name, and the paths that they may form: each
+/// path costs signatures, and a stranger chooses them. Chains in use have five, and two of a name where they are
+/// cross-signed.
 const MAX_CHAIN: usize = 8;
 const MAX_OF_A_NAME: usize = 2;
+const MAX_PATHS: usize = 4;
 
 /// Where Debian has certificates that the administrator of this machine added: those of a company's proxy, say, which
 /// are no public CA's.
@@ -182,14 +184,17 @@ pub fn is_issued_below(chain: &[&[u8]], issuer: &[u8], times: &[i64]) -> bool {
 fn few_of_each_name<'a>(chain: &[&'a [u8]]) -> Vec<&'a [u8]> {
     let mut names: Vec<&[u8]> = Vec::new();
     let mut few = Vec::new();
+    let mut paths = 1;
     for der in chain {
         let Ok((_, certificate)) = X509Certificate::from_der(der) else { continue };
         let name = certificate.tbs_certificate.subject.as_raw();
-        if few.len() < MAX_CHAIN
-            && names.iter().filter(|known| **known == name).count() < MAX_OF_A_NAME
-        {
+        let known = names.iter().filter(|known| **known == name).count();
+        // Each further one of a name is a way more for each path through it.
+        let more = paths / known.max(1) * (known + 1);
+        if few.len() < MAX_CHAIN && known < MAX_OF_A_NAME && more <= MAX_PATHS {
             names.push(name);
             few.push(*der);
+            paths = more;
         }
     }
     few

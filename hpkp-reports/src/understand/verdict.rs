@@ -11,11 +11,15 @@ use super::finding::Finding;
 use super::knowledge::Knowledge;
 use super::own::Own;
 use super::trust::{self, Led};
+use crate::names;
 use crate::time::DAY;
 
 /// The longest detail, in characters: it goes into pages, alarms and the database, and a name in a certificate may
 /// be as long as a body.
 const MAX_DETAIL: usize = 300;
+
+/// The most certificates of a chain by whose names a search finds it.
+const MAX_NAMED: usize = 8;
 
 /// What a report comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +28,8 @@ pub struct Verdict {
     pub finding: Finding,
     /// What belongs to it: the product of a private root, the CA, the key.
     pub detail: String,
+    /// What a search finds the report by besides.
+    pub names: String,
 }
 
 impl Verdict {
@@ -33,7 +39,7 @@ impl Verdict {
         if characters.next().is_some() {
             detail.push_str("...");
         }
-        Self { finding, detail }
+        Self { finding, detail, names: String::new() }
     }
 }
 
@@ -44,8 +50,15 @@ pub(super) fn reported_at(received: &Received, now: i64) -> i64 {
     received.report.date_time.filter(|at| (1..=now + DAY).contains(at)).unwrap_or(before)
 }
 
-/// The verdict on a report that came in at `now`.
+/// The verdict on a report that came in at `now`, with the names by which a search finds it.
 pub(super) fn judge(knowledge: &Knowledge, received: &Received, now: i64) -> Verdict {
+    let chain = received.chain();
+    let chain = chain.get(..MAX_NAMED).unwrap_or(chain);
+    let names = names::searched(received.host.as_str(), &parsed(chain));
+    Verdict { names, ..come_to(knowledge, received, now) }
+}
+
+fn come_to(knowledge: &Knowledge, received: &Received, now: i64) -> Verdict {
     if received.is_test {
         return Verdict::new(Finding::Test, "");
     }
@@ -80,12 +93,23 @@ pub(super) fn judge(knowledge: &Knowledge, received: &Received, now: i64) -> Ver
     with_certificates(knowledge, received, &own, &certificates, now)
 }
 
-/// The certificates of a report, each once: the leaf, what was served besides, and what the client found itself.
+/// Whether signatures have to be verified for the verdict on a report, as many as whoever made up its chain likes.
+pub(super) fn is_costly(knowledge: &Knowledge, received: &Received) -> bool {
+    let certificates = certificates(received);
+    let Some(leaf) = certificates.first() else { return false };
+    let own = Ours::new(&knowledge.own, received);
+    let names_a_ca = || certificates.iter().any(|one| knowledge.public.names_issuer_of(&one.der));
+    let has_pinned = || certificates.iter().skip(1).any(|one| own.pins.contains(&one.pin));
+    !own.is_ours(leaf.pin) && (names_a_ca() || has_pinned())
+}
+
+/// The certificates of a report, each once: what the client validated, and what was served besides. The first is the
+/// leaf: the client compared what it validated, and a server may send its leaf at another place.
 fn certificates(received: &Received) -> Vec<&report_reader::Certificate> {
     let (served, validated) = chains(received);
     let mut all: Vec<&report_reader::Certificate> = Vec::new();
-    // The client compared what it validated. A server may send its leaf at another place.
-    for one in validated.iter().take(1).chain(served).chain(validated) {
+    // What a stranger serves must not push out what the client validated.
+    for one in validated.iter().chain(served) {
         if all.iter().all(|known| known.der != one.der) {
             all.push(one);
         }

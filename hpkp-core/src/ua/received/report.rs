@@ -23,6 +23,8 @@ pub enum Format {
     ExpectCt,
     /// RFC 8460 section 4: one failure of a policy of a mail domain.
     SmtpTls,
+    /// Network Error Logging: a connection that was refused for its pins, without pins or certificates.
+    NetworkError,
 }
 
 impl Format {
@@ -35,6 +37,7 @@ impl Format {
             Self::ReactNative => "react-native-ssl-manager",
             Self::ExpectCt => "expect-ct",
             Self::SmtpTls => "smtp-tls",
+            Self::NetworkError => "network-error",
         }
     }
 }
@@ -72,6 +75,15 @@ pub struct Received {
     pub text: Arc<str>,
 }
 
+/// What a body holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// The reports.
+    pub reports: Vec<Received>,
+    /// Items of envelopes that are of other kinds, or cannot be used.
+    pub passed_over: usize,
+}
+
 /// Why nothing of a body is taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -83,6 +95,8 @@ pub enum Refusal {
     TooManyReports,
     /// JSON, and no report of a known format that says which host and what was wrong.
     NotAReport,
+    /// So many items in envelopes, none of a kind that is known, or none that can be used.
+    OtherKinds(usize),
 }
 
 impl fmt::Display for Refusal {
@@ -92,6 +106,9 @@ impl fmt::Display for Refusal {
             Self::NotJson => f.write_str("the body is not JSON"),
             Self::TooManyReports => write!(f, "the body has more than {MAX_REPORTS} reports"),
             Self::NotAReport => f.write_str("the body is not a report of a known format"),
+            Self::OtherKinds(count) => {
+                write!(f, "the body has {count} reports of other kinds alone")
+            }
         }
     }
 }

@@ -3,7 +3,7 @@ use super::*;
 const PIN: &str = "E9CZ9INDbd+2eRQozYqqbQ2yXLVKB9+xcprMF+44U1g=";
 
 fn one(body: &str) -> Received {
-    let mut all = read(body.as_bytes()).expect("a report");
+    let mut all = read(body.as_bytes()).expect("a report").reports;
     assert_eq!(all.len(), 1, "{all:?}");
     all.remove(0)
 }
@@ -45,11 +45,47 @@ fn envelopes_are_taken_off() {
     assert_eq!(one(&item).age, Some(1500));
     let other = r#"{"type":"csp-violation","body":{"document-uri":"https://x/"}}"#;
     assert_eq!(one(&format!("[{other},{item}]")).host.as_str(), "www.example.com");
-    assert_eq!(read(format!("[{other}]").as_bytes()), Err(Refusal::NotAReport));
+    assert_eq!(read(format!("[{other}]").as_bytes()), Err(Refusal::OtherKinds(1)));
+    let mixed = read(format!("[{other},{item},{other},1,null]").as_bytes()).expect("a report");
+    assert_eq!((mixed.reports.len(), mixed.passed_over), (1, 2));
     // Not the Reporting API's, so nobody's.
     assert_eq!(read(format!("[{}]", plain()).as_bytes()), Err(Refusal::NotAReport));
     let many = format!("[{}]", vec![item; MAX_REPORTS + 1].join(","));
     assert_eq!(read(many.as_bytes()), Err(Refusal::TooManyReports));
+}
+
+#[test]
+fn of_network_errors_those_about_pins_are_taken() {
+    let item = |url: &str, error: &str| {
+        format!(
+            r#"{{"type":"network-error","age":12,"url":"{url}","user_agent":"x","body":{{"sampling_fraction":1.0,
+            "server_ip":"192.0.2.1","protocol":"http/1.1","method":"GET","status_code":0,"elapsed_time":9,
+            "phase":"connection","type":"{error}"}}}}"#
+        )
+    };
+    const PINS: &str = "tls.cert.pinned_key_not_in_cert_chain";
+    let report = one(&item("https://www.example.com/a?b#c", PINS));
+    assert_eq!((report.format, report.host.as_str()), (Format::NetworkError, "www.example.com"));
+    assert_eq!(
+        (report.report.port, report.age, report.enforced),
+        (Some(443), Some(12), Some(true))
+    );
+    assert_eq!(one(&item("https://[2001:DB8::1]:8443/", PINS)).host.as_str(), "2001:db8::1");
+    assert_eq!(one(&item("https://www.example.com:8443", PINS)).report.port, Some(8443));
+    // As it is kept, it can be read again.
+    assert_eq!(one(&report.text).host, report.host);
+    for (url, error) in [
+        ("https://www.example.com/", "tls.cert.name_invalid"),
+        ("https://www.example.com/", "dns.name_not_resolved"),
+        ("http://www.example.com/", PINS),
+        ("https:///", PINS),
+        ("https://a b/", PINS),
+        ("https://www.example.com:x/", PINS),
+        ("", PINS),
+    ] {
+        let refusal = read(item(url, error).as_bytes());
+        assert_eq!(refusal, Err(Refusal::OtherKinds(1)), "{url} {error}");
+    }
 }
 
 #[test]
@@ -71,7 +107,7 @@ fn smtp_tls_reports_have_one_report_a_failure() {
            "receiving-mx-hostname":"mx.example.com"}]},
         {"policy":{"policy-type":"sts","policy-domain":"example.org"},
          "summary":{"total-successful-session-count":7,"total-failure-session-count":0}}]}"#;
-    let all = read(body.as_bytes()).expect("reports");
+    let all = read(body.as_bytes()).expect("reports").reports;
     let said: Vec<_> = all
         .iter()
         .map(|one| (one.host.as_str(), one.result.as_deref(), one.policy.as_deref(), one.count))
@@ -112,7 +148,7 @@ fn smtp_failures_are_counted_by_kind_and_none_is_a_success() {
     let failed = r#"{"total-successful-session-count":10,"total-failure-session-count":5}"#;
     let report = one(&of(failed, "[]"));
     assert_eq!((report.count, report.result), (5, None));
-    let all = read(of(failed, &failure(1, "2")).as_bytes()).expect("reports");
+    let all = read(of(failed, &failure(1, "2")).as_bytes()).expect("reports").reports;
     assert_eq!(all.iter().map(|one| one.count).collect::<Vec<_>>(), [2, 3]);
     let nothing = one(&of("{}", "[]"));
     assert_eq!((nothing.count, nothing.result.as_deref()), (1, Some(SUCCESS)));
@@ -124,7 +160,7 @@ fn hundreds_in_an_envelope_and_a_mark_before_it() {
     let other = r#"{"type":"deprecation","body":{"id":"x"}}"#;
     let items: Vec<&str> = [&*item, other].into_iter().cycle().take(700).collect();
     let body = format!("\u{feff}[{}]", items.join(","));
-    assert_eq!(read(body.as_bytes()).expect("reports").len(), 350);
+    assert_eq!(read(body.as_bytes()).expect("reports").reports.len(), 350);
 }
 
 #[test]
@@ -156,5 +192,5 @@ fn an_envelope_in_an_envelope_is_none() {
             break;
         }
     }
-    assert_eq!(read(body.as_bytes()), Err(Refusal::NotAReport));
+    assert_eq!(read(body.as_bytes()), Err(Refusal::OtherKinds(1)));
 }

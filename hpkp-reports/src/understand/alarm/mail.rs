@@ -44,7 +44,8 @@ impl Way {
         let mut builder = builder.port(port.unwrap_or(usual)).timeout(Some(TIME));
         if let Some(user) = &settings.user {
             let password = match &settings.password_file {
-                Some(file) => crate::see::first_line(file)?,
+                Some(file) => crate::see::first_line(file)
+                    .map_err(|error| format!("alarms.mail.password_file: {error}"))?,
                 None => String::new(),
             };
             builder = builder.credentials(Credentials::new(user.clone(), password));

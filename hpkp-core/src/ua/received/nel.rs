@@ -1,0 +1,35 @@
+//! Network Error Logging: of its errors one is a violation of pins.
+
+use super::report::{Format, Received};
+use super::text_of;
+use crate::ua::host::Host;
+use crate::ua::report_reader::ReadReport;
+
+/// The type of the envelope.
+pub(super) const TYPE: &str = "network-error";
+
+/// The error that pins are the reason of.
+const PINS: &str = "tls.cert.pinned_key_not_in_cert_chain";
+
+/// The report in an envelope, whose `url` is what the client wanted.
+pub(super) fn read(item: &str, body: &str) -> Option<Received> {
+    let error = text_of(body, "type").filter(|error| error == PINS)?;
+    let (host, port) = origin(&text_of(item, "url")?)?;
+    let report = ReadReport { hostname: Some(host.clone()), port, ..ReadReport::default() };
+    let mut received = Received::new(Format::NetworkError, host, report, &item.into());
+    received.enforced = Some(true);
+    received.result = Some(error);
+    received.server = text_of(body, "server_ip");
+    Some(received)
+}
+
+/// The host and the port of an address on the web.
+fn origin(url: &str) -> Option<(Host, Option<u16>)> {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("wss://"))?;
+    let authority = rest.split(['/', '?', '#']).next().filter(|text| text.is_ascii())?;
+    let (host, port) = match authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
+        Some((host, port)) => (host, Some(port.parse().ok()?)),
+        None => (authority, Some(443)),
+    };
+    Some((Host::parse(host).ok()?, port))
+}

@@ -1,0 +1,102 @@
+//! `hpkp-reports import`: hands reports that came by mail, or in a file, to a collector.
+//!
+//! It asks the collector as any other sender does, so that a report meets the same limits and the same judge, and so that
+//! a mail server needs no rights to the store.
+
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::time::Duration;
+
+use hpkp_core::ua::report_reader::MAX_BODY;
+use ureq::Agent;
+
+use crate::arguments::ImportArguments;
+use crate::configuration::WebAddress;
+use crate::exit::Exit;
+use crate::output::{log, os};
+use crate::{http, mail};
+
+/// The largest message, in bytes: the largest body in base64, and what is around it.
+const MAX_MESSAGE: u64 = 2 * MAX_BODY as u64;
+
+/// How long the collector may take.
+const TIME: Duration = Duration::from_secs(150);
+
+/// Why a report is not handed over.
+enum Failure {
+    /// There is none, or the collector refuses it for good.
+    Invalid(String),
+    /// Another try may succeed.
+    Failed(String),
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &ImportArguments) -> Exit {
+    if let Err(error) = WebAddress::try_from(arguments.to.clone()) {
+        log(&format!("--to {}: {error}", arguments.to));
+        return Exit::Usage;
+    }
+    let ended = read(&arguments.file).and_then(|input| hand_over(&input, &arguments.to));
+    match (ended, arguments.mta) {
+        (Ok(()), _) => Exit::Fine,
+        (Err(Failure::Invalid(text)), is_mta) => {
+            log(&text);
+            // An error would send a message to whoever is named as its sender.
+            if is_mta { Exit::Fine } else { Exit::Invalid }
+        }
+        (Err(Failure::Failed(text)), is_mta) => {
+            log(&text);
+            if is_mta { Exit::Later } else { Exit::Failed }
+        }
+    }
+}
+
+/// The file, or standard input.
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let failed = |error: io::Error| Failure::Failed(format!("{}: {}", path.display(), os(&error)));
+    let mut input = Vec::new();
+    let limit = MAX_MESSAGE + 1;
+    if path == Path::new("-") {
+        io::stdin().lock().take(limit).read_to_end(&mut input).map_err(failed)?;
+    } else {
+        let file = std::fs::File::open(path).map_err(failed)?;
+        file.take(limit).read_to_end(&mut input).map_err(failed)?;
+    }
+    match input.len() as u64 > MAX_MESSAGE {
+        true => Err(Failure::Invalid(format!("larger than {MAX_MESSAGE} bytes"))),
+        false => Ok(input),
+    }
+}
+
+/// Hands each report to the collector; how the worst of them ended.
+fn hand_over(input: &[u8], to: &str) -> Result<(), Failure> {
+    let reports = mail::reports(input);
+    if reports.is_empty() {
+        return Err(Failure::Invalid("no report in the message".to_owned()));
+    }
+    let agent = http::agent(TIME, None);
+    let mut worst = Ok(());
+    for report in &reports {
+        worst = match (worst, post(&agent, to, report)) {
+            (Err(Failure::Failed(text)), _) | (_, Err(Failure::Failed(text))) => {
+                Err(Failure::Failed(text))
+            }
+            (Err(error), _) | (_, Err(error)) => Err(error),
+            (Ok(()), Ok(())) => Ok(()),
+        };
+    }
+    worst
+}
+
+fn post(agent: &Agent, to: &str, report: &[u8]) -> Result<(), Failure> {
+    let request = agent.post(to).header("content-type", "application/tlsrpt+json");
+    let answer = request
+        .send(report)
+        .map_err(|error| Failure::Failed(format!("cannot reach {to}: {}", http::reason(&error))))?;
+    let text = format!("{to} answered with status {}", answer.status().as_u16());
+    match answer.status().as_u16() {
+        200..=299 => Ok(()),
+        400 | 413 | 415 | 422 => Err(Failure::Invalid(format!("{text}: no report that it takes"))),
+        _ => Err(Failure::Failed(text)),
+    }
+}

@@ -1,0 +1,86 @@
+//! Names as people write them: of hosts, and in certificates.
+
+use hpkp_core::certificate::Certificate;
+
+use crate::output;
+
+/// The most characters of the names of a chain.
+const MAX: usize = 1000;
+
+/// The most host names of a certificate.
+const MAX_HOSTS: usize = 20;
+
+/// Names of certificates as people read them: the core has letters beyond ASCII as `\xd7\x90`, which suits a log.
+pub(crate) fn readable(text: &str) -> String {
+    let mut readable = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(begin) = rest.find("\\x") {
+        readable.push_str(&rest[..begin]);
+        rest = &rest[begin..];
+        let mut octets = Vec::new();
+        while let Some(octet) = escaped_octet(&rest[octets.len() * 4..]) {
+            octets.push(octet);
+        }
+        let taken = (octets.len() * 4).max(2);
+        match String::from_utf8(octets) {
+            Ok(letters) if !letters.is_empty() => readable.push_str(&letters),
+            _ => readable.push_str(&rest[..taken]),
+        }
+        rest = &rest[taken..];
+    }
+    readable.push_str(rest);
+    readable
+}
+
+/// The octet beyond ASCII that a text begins with: `\xd7`.
+fn escaped_octet(text: &str) -> Option<u8> {
+    let digits = text.strip_prefix("\\x")?.get(..2)?;
+    u8::from_str_radix(digits, 16).ok().filter(|octet| *octet >= 0x80)
+}
+
+/// An internationalized name as people write it.
+pub(crate) fn unicode(host: &str) -> Option<String> {
+    let (unicode, result) = idna::domain_to_unicode(host);
+    (result.is_ok() && unicode != host).then_some(unicode)
+}
+
+/// What a search finds a report by besides what it says itself: the host as people write it, and the names in its
+/// certificates, those of hosts in both forms. In lower case.
+pub(crate) fn searched(host: &str, chain: &[Certificate]) -> String {
+    let mut found: Vec<String> = unicode(host).into_iter().collect();
+    let names = chain.iter().flat_map(|one| [one.subject(), one.issuer()]);
+    found.extend(names.map(readable));
+    for name in chain.iter().flat_map(|one| one.dns_names().iter().take(MAX_HOSTS)) {
+        found.extend(unicode(name));
+        found.push(name.clone());
+    }
+    let mut text = String::new();
+    let mut known = std::collections::HashSet::new();
+    for name in &found {
+        let name = output::printable(name).to_lowercase();
+        if known.insert(name.clone()) {
+            text.push_str(&name);
+            text.push('\n');
+        }
+    }
+    text.chars().take(MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_readable() {
+        assert_eq!(readable("CN=\\xd7\\xa9\\xd7\\x9c b"), "CN=\u{5e9}\u{5dc} b");
+        for text in ["", "\\x", "\\x4", "\\x41", "\\xff", "a\\xd7", "\\xd7\u{5e9}", "\\\\x"] {
+            assert_eq!(readable(text), text);
+        }
+    }
+
+    #[test]
+    fn hosts_are_searched_as_people_write_them() {
+        assert_eq!(searched("xn--bcher-kva.example", &[]), "b\u{fc}cher.example\n");
+        assert_eq!(searched("www.example.com", &[]), "");
+    }
+}
