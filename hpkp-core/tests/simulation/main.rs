@@ -11,6 +11,7 @@ mod clients;
 #[path = "../../../tests/fuzz/src/der.rs"]
 mod der;
 mod pki;
+#[path = "../../../tests/oracle/random.rs"]
 mod random;
 
 use std::collections::{BTreeSet, HashMap};
