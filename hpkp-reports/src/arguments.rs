@@ -24,7 +24,7 @@ Examples:
   hpkp-reports serve                         run the collector
   hpkp-reports export --format csv           print what came in
 
-Exit codes: 0 success, 1 the configuration is invalid, 2 wrong usage, 3 it could not be done.")]
+Exit codes: 0 success, 1 the configuration is invalid, 2 wrong usage, 3 the work could not be done.")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -40,8 +40,8 @@ pub(crate) enum Command {
 
 /// Run the collector.
 ///
-/// It stops at SIGTERM and SIGINT, when what it has accepted is stored. SIGHUP makes it read the records
-/// and the list of private roots again.
+/// It stops at SIGTERM and SIGINT, when what it has accepted is stored. SIGHUP makes it read the records,
+/// the trusted certificates and the list of private roots again.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
