@@ -9,7 +9,7 @@ use hpkp_core::published::{
 
 use super::add;
 use super::store::{Store, shown};
-use super::view::{self, PresentsView, PublishedView};
+use super::view::{PresentsView, PublishedView};
 use crate::arguments::{CompromisedArguments, EndArguments, IdPrefix, WaiveArguments};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -149,12 +149,12 @@ fn chosen(
         let before = all.len();
         all.extend(here.filter(|one| is_meant(one)).map(|one| one.id));
         if all.len() == before {
-            let name = view::name(host, *matching);
+            let name = matching.pattern(host);
             let mut others: Vec<String> = store
                 .state
                 .live(store.now)
                 .filter(|live| live.record.body.binds(host))
-                .map(|live| view::name(&live.record.body.host, live.record.body.matching))
+                .map(|live| live.record.body.matching.pattern(&live.record.body.host))
                 .collect();
             others.sort();
             others.dedup();

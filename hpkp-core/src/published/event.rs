@@ -1,5 +1,6 @@
 //! What records say: one event a line, each true for ever.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
@@ -170,6 +171,41 @@ pub enum Matching {
     OneLabel,
     /// The host itself and all below: `**.` in OkHttp.
     AnyDepth,
+}
+
+impl Matching {
+    /// How records call each of them.
+    pub const NAMES: &[(&str, Self)] =
+        &[("exact", Self::Exact), ("one-label", Self::OneLabel), ("any-depth", Self::AnyDepth)];
+
+    /// The pattern of the hosts that a record of `host` stands for: `host`, `*.host` or `**.host`.
+    #[must_use]
+    pub fn pattern(self, host: &HostName) -> String {
+        match self {
+            Self::Exact => host.to_string(),
+            Self::OneLabel => format!("*.{host}"),
+            Self::AnyDepth => format!("**.{host}"),
+        }
+    }
+
+    /// Any of these hosts: of a pattern of one label one that nobody names.
+    #[must_use]
+    pub fn any_of(self, host: &HostName) -> Cow<'_, HostName> {
+        match self {
+            Self::OneLabel => Cow::Owned(host.any_below()),
+            Self::Exact | Self::AnyDepth => Cow::Borrowed(host),
+        }
+    }
+
+    /// The name in such a pattern, and which hosts it stands for.
+    #[must_use]
+    pub fn of_pattern(pattern: &str) -> (&str, Self) {
+        match (pattern.strip_prefix("**."), pattern.strip_prefix("*.")) {
+            (Some(domain), _) => (domain, Self::AnyDepth),
+            (None, Some(domain)) => (domain, Self::OneLabel),
+            (None, None) => (pattern, Self::Exact),
+        }
+    }
 }
 
 /// How long pins are remembered.

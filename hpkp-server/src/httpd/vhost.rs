@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use hpkp_core::check::{Choice, Listener};
 use hpkp_core::finding::Check;
+use hpkp_core::text::glob_fits;
 
 use crate::setting::ServerSettings;
 
@@ -83,8 +84,9 @@ impl<H> Server<H> {
     /// Whether `name` leads to this server.
     #[must_use]
     pub fn answers_to(&self, name: &str) -> bool {
+        let lower = str::to_ascii_lowercase;
         self.names.iter().any(|own| own.eq_ignore_ascii_case(name))
-            || self.patterns.iter().any(|pattern| matches(pattern, name))
+            || self.patterns.iter().any(|pattern| glob_fits(&lower(pattern), &lower(name)))
     }
 }
 
@@ -175,31 +177,4 @@ pub fn listeners<H>(
     let any = Address { ip: "0.0.0.0".to_owned(), port: 0 };
     ports.iter().filter(|port| !is_covered(port)).for_each(|port| add(&any, *port, &[0]));
     listeners
-}
-
-/// Whether `name` is like `pattern`, in which `*` stands for any octets and `?` for one.
-fn matches(pattern: &str, name: &str) -> bool {
-    let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
-    let (mut p, mut n) = (0, 0);
-    // Where the last star stands, and how far the name has been given to it.
-    let mut star = None;
-    while n < name.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, n));
-                p += 1;
-            }
-            Some(octet) if *octet == b'?' || octet.eq_ignore_ascii_case(&name[n]) => {
-                p += 1;
-                n += 1;
-            }
-            _ => {
-                let Some((at, given)) = star else { return false };
-                star = Some((at, given + 1));
-                p = at + 1;
-                n = given + 1;
-            }
-        }
-    }
-    pattern[p..].iter().all(|octet| *octet == b'*')
 }
