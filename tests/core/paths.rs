@@ -8,7 +8,7 @@ use hpkp_core::certificate::Certificate;
 use hpkp_core::check::{
     Certificates, Context, Deployment, Host, PolicyUse, TrustSetting, Verdict, check,
 };
-use hpkp_core::finding::{Check, Location};
+use hpkp_core::finding::Location;
 use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
 use hpkp_core::pem;
 use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
@@ -89,15 +89,8 @@ fn judge_after(
         policies: vec![policy.resolve(|_| Err("no file".to_owned()))],
         names: hpkp_core::check::Names::default(),
         hosts: vec![Host {
-            label: "host".into(),
-            names: vec!["host".into()],
-            tls: true,
-            contexts: vec![0],
-            check: Check::Refuse,
             enforced: Some(PolicyUse { policy: "p".into(), at, own: true }),
-            report_only: None,
-            accepted: Vec::new(),
-            serving: Vec::new(),
+            ..Host::new("host".into(), vec!["host".into()], vec![0])
         }],
         ..Deployment::default()
     };

@@ -17,8 +17,8 @@ const DEFAULT_DIRECTORY: &str = "/var/lib/hpkp";
 /// Where the records are and how the result is printed: valid before and after the command.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Records {
-    /// Directory with records. May be given several times: all are read, and new records go to the first
-    /// [default: /var/lib/hpkp].
+    /// Directory with records. May be given several times: all are read; a command that records something
+    /// writes to the first [default: /var/lib/hpkp].
     #[arg(long, short, alias = "published", value_name = "DIR")]
     pub(crate) directory: Vec<String>,
 

@@ -690,17 +690,11 @@ mod tests {
     use crate::check::Host;
 
     fn host(names: &[&str]) -> Host {
-        Host {
-            label: names.first().copied().unwrap_or_default().to_owned(),
-            names: names.iter().map(|name| (*name).to_owned()).collect(),
-            tls: true,
-            contexts: vec![],
-            check: crate::finding::Check::Refuse,
-            enforced: None,
-            report_only: None,
-            accepted: vec![],
-            serving: vec![],
-        }
+        Host::new(
+            names.first().copied().unwrap_or_default().to_owned(),
+            names.iter().map(|name| (*name).to_owned()).collect(),
+            vec![],
+        )
     }
 
     #[derive(Debug)]
@@ -716,13 +710,8 @@ mod tests {
         Deployment {
             hosts: names.iter().map(|names| host(names)).collect(),
             listeners: vec![Listener {
-                port: 443,
-                address: None,
-                choice,
-                hosts: (0..names.len()).collect(),
-                default: 0,
                 patterns: vec![(5, Rc::new(Contains("api")))],
-                by_port_alone: false,
+                ..Listener::new(443, choice, (0..names.len()).collect(), 0)
             }],
             ..Deployment::default()
         }

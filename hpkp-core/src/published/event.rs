@@ -144,6 +144,26 @@ pub struct Published {
 }
 
 impl Published {
+    /// Pins of one host, which clients compare with any key of the chain that they validated.
+    #[must_use]
+    pub fn of_one(host: HostName, pins: Vec<Pin>, lifetime: Lifetime, origin: Origin) -> Self {
+        Self {
+            host,
+            matching: Matching::Exact,
+            except: Vec::new(),
+            include_subdomains: false,
+            scope: Scope::Chain,
+            port: None,
+            pins,
+            lifetime,
+            origin,
+            since: None,
+            configuration: None,
+            exempt: Vec::new(),
+            tlsa: None,
+        }
+    }
+
     /// The same of TLSA records, in place of its pins.
     #[must_use]
     pub fn with_tlsa(self, set: Rrset) -> Self {
@@ -265,6 +285,22 @@ pub struct Presents {
     /// The addresses, sorted, where the server presents something else for these hosts on other addresses
     /// of the same ports.
     pub addresses: Vec<String>,
+}
+
+impl Presents {
+    /// What is presented for one host on one port.
+    #[must_use]
+    pub fn of_one(host: HostName, port: u16, certificates: Vec<Presented>) -> Self {
+        Self {
+            host,
+            matching: Matching::Exact,
+            ports: vec![port],
+            certificates,
+            aside: false,
+            nameless: false,
+            addresses: Vec::new(),
+        }
+    }
 }
 
 /// One certificate that a server presents.

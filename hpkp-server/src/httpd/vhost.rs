@@ -149,13 +149,8 @@ pub fn listeners<H>(
         let hosts = positions.iter().copied().filter(|position| is_tls[*position]).collect();
         let choice = Choice::Httpd;
         listeners.push(Listener {
-            port,
             address: Some(address.on(port)),
-            choice,
-            hosts,
-            default,
-            patterns: Vec::new(),
-            by_port_alone: false,
+            ..Listener::new(port, choice, hosts, default)
         });
     };
     for (address, positions) in &on_address {
