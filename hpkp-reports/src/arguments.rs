@@ -24,7 +24,7 @@ Examples:
   hpkp-reports serve                         run the collector
   hpkp-reports export --format csv           print what came in
 
-Exit codes: 0 success, 1 the configuration is invalid, 2 wrong usage, 3 the work could not be done.")]
+Exit codes: 0 success, 1 the configuration is invalid, 2 wrong usage, 3 it could not be done.")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -7,7 +7,7 @@ use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::heard::{AllHeard, Heard, write};
 use hpkp_core::published::{
-    Body, Event, KeyGraph, KeyNode, Lifetime, Origin, Presented, Presents, Published,
+    Body, Event, KeyGraph, KeyNode, Lifetime, Matching, Origin, Presented, Presents, Published,
 };
 use hpkp_tests::pki::Pki;
 use hpkp_tests::recorded::held;
@@ -93,11 +93,15 @@ fn renew_check_heeds_silence() {
     let pin = Some(Pin::from_octets([3; Pin::OCTETS]));
     let node = KeyNode { pin, served: true, end: true, issuers: vec![] };
     let keys = KeyGraph::new(vec![node]).expect("a graph");
-    let body = Body::Presents(Presents::of_one(
-        "b.example.com".parse().expect("a host"),
-        443,
-        vec![Presented { served: vec![pin], keys, identity: None }],
-    ));
+    let body = Body::Presents(Presents {
+        host: "b.example.com".parse().expect("a host"),
+        matching: Matching::Exact,
+        ports: vec![443],
+        certificates: vec![Presented { served: vec![pin], keys, identity: None }],
+        aside: false,
+        nameless: false,
+        addresses: vec![],
+    });
     let event = Event::new(now() - 9_000, 2, "web-2".parse().expect("a name"), body);
     let before = pki.read("records/peers/web-2.jsonl");
     let before = String::from_utf8(before).expect("text");
