@@ -250,17 +250,13 @@ pub fn zone(dane: &Dane, now: i64) -> Published {
     };
     let records = dane.records.iter().map(record).collect();
     let set = Rrset::new(Some(Protocol::Tcp), None, records).expect("some records");
-    Published {
-        scope: set.scope().unwrap_or(Scope::Chain),
-        port: Some(dane.port),
-        tlsa: Some(Arc::new(set)),
-        ..Published::of_one(
-            dane.host.parse().expect("a host"),
-            set.pins(),
-            dane.days.map_or(Lifetime::Open, |days| Lifetime::ExpiresAt(now + days * 86_400)),
-            Origin::Other("a zone".to_owned()),
-        )
-    }
+    let published = Published::of_one(
+        dane.host.parse().expect("a host"),
+        set.pins(),
+        dane.days.map_or(Lifetime::Open, |days| Lifetime::ExpiresAt(now + days * 86_400)),
+        Origin::Other("a zone".to_owned()),
+    );
+    Published { port: Some(dane.port), ..published }.with_tlsa(set)
 }
 
 /// The core alone: its check, and what it would have written.

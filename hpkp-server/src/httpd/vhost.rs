@@ -84,9 +84,8 @@ impl<H> Server<H> {
     /// Whether `name` leads to this server.
     #[must_use]
     pub fn answers_to(&self, name: &str) -> bool {
-        let lower = str::to_ascii_lowercase;
         self.names.iter().any(|own| own.eq_ignore_ascii_case(name))
-            || self.patterns.iter().any(|pattern| glob_fits(&lower(pattern), &lower(name)))
+            || self.patterns.iter().any(|pattern| matches(pattern, name))
     }
 }
 
@@ -172,4 +171,9 @@ pub fn listeners<H>(
     let any = Address { ip: "0.0.0.0".to_owned(), port: 0 };
     ports.iter().filter(|port| !is_covered(port)).for_each(|port| add(&any, *port, &[0]));
     listeners
+}
+
+/// Whether `name` is like `pattern`, in which `*` stands for any octets and `?` for one.
+fn matches(pattern: &str, name: &str) -> bool {
+    glob_fits(&pattern.to_ascii_lowercase(), &name.to_ascii_lowercase())
 }
